@@ -1,0 +1,79 @@
+//! The pure core and its vocabulary: no async, no I/O, no clock, no randomness, no foreign words.
+//!
+//! Upstream's words end in [`crate::inbound`], the partner's in [`crate::podero`]; here live only the
+//! nouns of this product. Every decision of the bridge is a function in this module that can be called
+//! in a test with plain values.
+//!
+//! Before: nothing. After: every other module.
+
+pub mod alert;
+pub mod customer;
+pub mod event;
+pub mod notice;
+pub mod plan;
+pub mod retry;
+mod timestamp;
+pub mod verdict;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use timestamp::Timestamp;
+
+/// Namespace of every id that is derived rather than drawn (UUIDv5, RFC 9562 §5.5), so that a repeat
+/// makes the same id. Itself the UUIDv5 of `podero-bridge` in the DNS namespace.
+pub const NAMESPACE: Uuid = Uuid::from_u128(0x6f3f_4f0a_3d0e_5d6e_9a55_0d4c_7a9b_2f11);
+
+/// The longest id that is accepted from outside: Podero's own id fields show no limit, our index keys do.
+pub const ID_CHARS_MAX: usize = 128;
+
+/// The utility's own name for a customer; Podero calls it `external_user_id`. 1 to 128 printable characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CustomerId(String);
+
+impl CustomerId {
+    /// Accepts 1 to [`ID_CHARS_MAX`] printable characters; `None` otherwise.
+    pub fn accept(text: &str) -> Option<Self> {
+        is_printable_id(text).then(|| Self(text.to_owned()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for CustomerId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether a text may serve as an id from outside: 1 to [`ID_CHARS_MAX`] characters, none of them a control character.
+pub fn is_printable_id(text: &str) -> bool {
+    let count = text.chars().count();
+    (1..=ID_CHARS_MAX).contains(&count) && !text.chars().any(char::is_control)
+}
+
+/// Our own id of an accepted event (UUIDv7: sorts by arrival).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EventId(pub Uuid);
+
+impl std::fmt::Display for EventId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Position of an event in its customer's order: when it happened, then when it arrived.
+///
+/// The derived order *is* the contract's rule ("order is by `time`, then arrival").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Stamp {
+    /// When it happened (for a future-dated event: when it takes effect).
+    pub time: Timestamp,
+    /// Arrival order; also names the event that set a fact.
+    pub event: EventId,
+}

@@ -1,0 +1,97 @@
+//! A moment in time, as a value: microseconds since 1970 in UTC. Never asks what time it is.
+//!
+//! Before: nothing. After: [`crate::domain`], [`crate::clock`].
+
+use std::fmt;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Microseconds since the Unix epoch, UTC. Text form is RFC 3339 with `Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// From microseconds since the Unix epoch.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the Unix epoch.
+    pub const fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// Parses RFC 3339 (`2026-10-01T12:00:00Z`, any offset); `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        DateTime::parse_from_rfc3339(text).ok().map(|moment| Self(moment.timestamp_micros()))
+    }
+
+    /// The same moment in the library's type.
+    pub fn to_chrono(self) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(self.0).unwrap_or(DateTime::<Utc>::UNIX_EPOCH)
+    }
+
+    /// Later by `by`; stays at the end of time instead of overflowing.
+    #[must_use]
+    pub fn plus(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(micros_of(by)))
+    }
+
+    /// Earlier by `by`; stays at the beginning of time instead of overflowing.
+    #[must_use]
+    pub fn minus(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(micros_of(by)))
+    }
+
+    /// How long after `earlier` this is; zero when it is not after it.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+fn micros_of(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_chrono().to_rfc3339_opts(SecondsFormat::AutoSi, true))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("expected an RFC 3339 date and time"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_back() {
+        for text in ["2026-10-01T12:00:00Z", "1969-12-31T23:59:59.5Z", "2026-10-01T12:00:00.000001Z"] {
+            let moment = Timestamp::parse(text).expect("valid");
+            assert_eq!(Timestamp::parse(&moment.to_string()), Some(moment), "{text}");
+        }
+        assert_eq!(Timestamp::parse("2026-10-01T14:00:00+02:00"), Timestamp::parse("2026-10-01T12:00:00Z"));
+        assert_eq!(Timestamp::parse("2026-10-01"), None);
+    }
+
+    #[test]
+    fn since_is_never_negative() {
+        let (a, b) = (Timestamp::from_micros(5), Timestamp::from_micros(9));
+        assert_eq!(a.since(b), Duration::ZERO);
+        assert_eq!(b.since(a), Duration::from_micros(4));
+    }
+}
