@@ -22,7 +22,7 @@ pub use timestamp::Timestamp;
 
 /// Namespace of every id that is derived rather than drawn (UUIDv5, RFC 9562 §5.5), so that a repeat
 /// makes the same id. Itself the UUIDv5 of `podero-bridge` in the DNS namespace.
-pub const NAMESPACE: Uuid = Uuid::from_u128(0x6f3f_4f0a_3d0e_5d6e_9a55_0d4c_7a9b_2f11);
+pub const NAMESPACE: Uuid = Uuid::from_u128(0x2672_9f5d_ea59_5d1b_a7d0_5d46_c4cc_ba58);
 
 /// The longest id that is accepted from outside: Podero's own id fields show no limit, our index keys do.
 pub const ID_CHARS_MAX: usize = 128;
