@@ -127,7 +127,10 @@ mod tests {
 
     #[test]
     fn a_manual_clock_repeats_with_its_seed_and_moves_only_when_told() {
-        let (a, b) = (Clock::manual(Timestamp::from_micros(5), 1), Clock::manual(Timestamp::from_micros(5), 1));
+        let (a, b) = (
+            Clock::manual(Timestamp::from_micros(5), 1),
+            Clock::manual(Timestamp::from_micros(5), 1),
+        );
         assert_eq!((a.dice(), a.fresh_id()), (b.dice(), b.fresh_id()));
         assert_eq!(a.now(), Timestamp::from_micros(5));
         a.advance(Duration::from_secs(2));

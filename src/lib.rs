@@ -1,0 +1,3 @@
+//! podero-bridge.
+pub mod clock;
+pub mod domain;

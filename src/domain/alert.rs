@@ -1,0 +1,420 @@
+//! When is a heat pump's silence news? Hysteresis as a pure function over what was seen so far.
+//!
+//! What could not be read never reaches this file; what was read but says nothing is
+//! [`Knowledge::Unknown`] and moves no counter. Every trigger has one resolve, because both ids derive
+//! from the occurrence.
+//!
+//! Before: [`crate::podero`] observes. After: the store keeps [`Seen`] and the notices in one transaction.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::notice::{Notice, Topic, notice_id};
+use super::{NAMESPACE, Timestamp};
+
+/// What one answer of Podero says about one heat pump; everything may be missing.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Observation {
+    /// Podero's id.
+    pub heat_pump: Uuid,
+    /// The building it stands in.
+    pub building: Option<Uuid>,
+    /// `device_model.manufacturer`.
+    pub manufacturer: Option<String>,
+    /// `device_model.model`.
+    pub model: Option<String>,
+    /// `is_authenticated`: the manufacturer's connection stands.
+    pub is_authenticated: Option<bool>,
+    /// An action `reauthenticate` is open.
+    pub wants_reauthentication: bool,
+    /// The list said that something is the matter, but only the detail says what.
+    pub wants_detail: bool,
+    /// `lifecycle_state` is `error`.
+    pub has_lifecycle_error: bool,
+    /// `current_state_last_updated_at`, unless it is the year-1 sentinel.
+    pub updated_at: Option<Timestamp>,
+    /// `deleted_at` is set.
+    pub is_deleted: bool,
+    /// `authorization_url`: a link that may be sent to the customer as it is.
+    pub reconnect_url: Option<String>,
+}
+
+/// What an observation tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Knowledge {
+    /// It is connected and its state is fresh.
+    Connected,
+    /// It is not, and why.
+    Disconnected(Cause),
+    /// It was never connected: an onboarding that is not finished is no loss.
+    NeverConnected,
+    /// Nothing can be said.
+    Unknown,
+    /// Deleted at Podero.
+    Gone,
+}
+
+impl Knowledge {
+    /// The state's name in metrics and lists.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Disconnected(_) => "disconnected",
+            Self::NeverConnected => "never_connected",
+            Self::Unknown => "unknown",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// Every state's name, for gauges that start at zero.
+    pub const NAMES: [&'static str; 5] = ["connected", "disconnected", "never_connected", "unknown", "gone"];
+}
+
+/// Why a heat pump is disconnected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The customer must reconnect at the manufacturer.
+    NeedsReauthentication,
+    /// Podero reports an error in the device's life cycle.
+    LifecycleError,
+    /// The manufacturer's state has been too old for too long.
+    DeviceOffline,
+}
+
+impl Cause {
+    /// The fixed public name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NeedsReauthentication => "needs_reauthentication",
+            Self::LifecycleError => "lifecycle_error",
+            Self::DeviceOffline => "device_offline",
+        }
+    }
+
+    fn severity(self) -> &'static str {
+        match self {
+            Self::NeedsReauthentication | Self::LifecycleError => "error",
+            // Often passes by itself: a router, a power cut, the manufacturer's cloud.
+            Self::DeviceOffline => "warning",
+        }
+    }
+
+    fn summary(self) -> &'static str {
+        match self {
+            Self::NeedsReauthentication => "Heat pump disconnected: the customer must reconnect it at the manufacturer",
+            Self::LifecycleError => "Heat pump disconnected: Podero reports an error of the device",
+            Self::DeviceOffline => "Heat pump disconnected: no fresh state from the manufacturer",
+        }
+    }
+}
+
+/// `watch.*` bounds of the hysteresis (contract §4).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WatchPolicy {
+    /// A loss must last at least this long…
+    pub disconnect_after: Duration,
+    /// …and be seen by this many polls in a row.
+    pub disconnect_polls: u32,
+    /// A return must be seen by this many polls in a row.
+    pub reconnect_polls: u32,
+    /// State older than this is no state. Podero refreshes every 5 to 15 minutes.
+    pub stale_after: Duration,
+}
+
+/// Everything the watch remembers of a heat pump; durable, so that a restart forgets no count.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Podero's id.
+    pub heat_pump: Uuid,
+    /// Podero's id of its owner.
+    pub user: Uuid,
+    /// The utility's id of the owner, where Podero knows it.
+    pub customer: Option<String>,
+    /// The building it stands in.
+    pub building: Option<Uuid>,
+    /// Manufacturer, as Podero writes it.
+    pub manufacturer: Option<String>,
+    /// Model, as Podero writes it.
+    pub model: Option<String>,
+    /// What the last observation told.
+    pub knowledge: Knowledge,
+    /// Whether it was ever connected.
+    pub was_connected: bool,
+    /// Polls in a row that saw it disconnected.
+    pub bad_polls: u32,
+    /// When the first of them was.
+    pub bad_since: Option<Timestamp>,
+    /// Polls in a row that saw it connected while an alert is open.
+    pub good_polls: u32,
+    /// The open alert.
+    pub alert: Option<OpenAlert>,
+    /// Watched no more: its home was left, or its owner churned. It comes back if Podero shows it elsewhere.
+    pub is_retired: bool,
+    /// How often it was written; guards against two writers.
+    pub version: i64,
+}
+
+/// An alert that was triggered and not yet resolved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OpenAlert {
+    /// Names this one loss; trigger and resolve share it.
+    pub occurrence: Uuid,
+    /// Why.
+    pub cause: Cause,
+    /// When the loss was first seen.
+    pub since: Timestamp,
+    /// When it became an alert.
+    pub detected_at: Timestamp,
+}
+
+/// Why an alert was resolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution {
+    /// The pump is connected again.
+    Reconnected,
+    /// Its owner is no customer any more.
+    Churned,
+    /// Its owner left the home.
+    Moved,
+    /// It, or its owner, is gone from Podero.
+    Removed,
+}
+
+impl Resolution {
+    /// The public name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reconnected => "reconnected",
+            Self::Churned => "churned",
+            Self::Moved => "moved",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// What the store writes about one heat pump: the new memory and, with it or not at all, its notice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeenChange {
+    /// The memory afterwards; `version` is the one it replaces, 0 for a pump seen first.
+    pub seen: Seen,
+    /// The news, if it is some.
+    pub notice: Option<Notice>,
+}
+
+/// What the signals mean together (Podero API, connectivity; the strongest documented signal first).
+///
+/// | deleted | authenticated | re-authenticate action | life cycle error | state | → |
+/// |---|---|---|---|---|---|
+/// | yes | | | | | gone |
+/// | | no, or | yes | | | disconnected: needs re-authentication |
+/// | | | | yes | | disconnected: life cycle error |
+/// | | yes | | | older than `stale_after` | disconnected: device offline |
+/// | | yes | | | fresh, or never any | connected |
+/// | | not said | | | | unknown |
+///
+/// A pause of the optimisation (`is_smart_optimization_active`) is not among them: it is no disconnection.
+pub fn knowledge(observation: &Observation, now: Timestamp, policy: &WatchPolicy) -> Knowledge {
+    let is_stale = observation
+        .updated_at
+        .is_some_and(|at| now.since(at) > policy.stale_after);
+    match observation {
+        Observation { is_deleted: true, .. } => Knowledge::Gone,
+        Observation {
+            is_authenticated: Some(false),
+            ..
+        }
+        | Observation {
+            wants_reauthentication: true,
+            ..
+        } => Knowledge::Disconnected(Cause::NeedsReauthentication),
+        Observation {
+            has_lifecycle_error: true,
+            ..
+        } => Knowledge::Disconnected(Cause::LifecycleError),
+        Observation {
+            is_authenticated: Some(true),
+            ..
+        } if is_stale => Knowledge::Disconnected(Cause::DeviceOffline),
+        Observation {
+            is_authenticated: Some(true),
+            ..
+        } => Knowledge::Connected,
+        Observation {
+            is_authenticated: None, ..
+        } => Knowledge::Unknown,
+    }
+}
+
+/// What is new about a pump and worth telling. `before` is `None` for a pump that was never seen.
+pub fn diff(
+    before: Option<&Seen>,
+    owner: (Uuid, Option<&str>),
+    observation: &Observation,
+    now: Timestamp,
+    policy: &WatchPolicy,
+) -> SeenChange {
+    let mut seen = before
+        .cloned()
+        .unwrap_or_else(|| Seen::first(observation.heat_pump, owner));
+    (seen.user, seen.customer) = (owner.0, owner.1.map(str::to_owned));
+    // A pump that turns up in another home than the one that was left is somebody's again.
+    if seen.is_retired && observation.building.is_some() && observation.building != seen.building {
+        seen = Seen {
+            version: seen.version,
+            ..Seen::first(observation.heat_pump, owner)
+        };
+    }
+    if observation.building.is_some() {
+        seen.building = observation.building;
+    }
+    seen.manufacturer = observation.manufacturer.clone().or(seen.manufacturer);
+    seen.model = observation.model.clone().or(seen.model);
+    if seen.is_retired {
+        return SeenChange { seen, notice: None };
+    }
+    let told = knowledge(observation, now, policy);
+    // State that once arrived is proof of a connection, also from before this bridge was installed.
+    seen.was_connected |= told == Knowledge::Connected || observation.updated_at.is_some();
+    match told {
+        Knowledge::Connected => see_connected(seen, now, policy),
+        Knowledge::Disconnected(_) if !seen.was_connected => {
+            seen.knowledge = Knowledge::NeverConnected;
+            SeenChange { seen, notice: None }
+        }
+        Knowledge::Disconnected(cause) => see_disconnected(seen, cause, observation, now, policy),
+        Knowledge::Gone => retire(&seen, Resolution::Removed, now),
+        Knowledge::NeverConnected | Knowledge::Unknown => {
+            seen.knowledge = Knowledge::Unknown;
+            SeenChange { seen, notice: None }
+        }
+    }
+}
+
+/// Ends the watch of a pump; an open alert is resolved.
+pub fn retire(seen: &Seen, resolution: Resolution, now: Timestamp) -> SeenChange {
+    let mut seen = seen.clone();
+    let notice = seen.alert.take().map(|alert| resolve(&seen, &alert, resolution, now));
+    seen.is_retired = true;
+    seen.knowledge = Knowledge::Gone;
+    (seen.bad_polls, seen.bad_since, seen.good_polls) = (0, None, 0);
+    SeenChange { seen, notice }
+}
+
+fn see_connected(mut seen: Seen, now: Timestamp, policy: &WatchPolicy) -> SeenChange {
+    seen.knowledge = Knowledge::Connected;
+    (seen.bad_polls, seen.bad_since) = (0, None);
+    let mut notice = None;
+    if let Some(alert) = seen.alert.clone() {
+        seen.good_polls = seen.good_polls.saturating_add(1);
+        if seen.good_polls >= policy.reconnect_polls {
+            notice = Some(resolve(&seen, &alert, Resolution::Reconnected, now));
+            (seen.alert, seen.good_polls) = (None, 0);
+        }
+    }
+    SeenChange { seen, notice }
+}
+
+fn see_disconnected(
+    mut seen: Seen,
+    cause: Cause,
+    observation: &Observation,
+    now: Timestamp,
+    policy: &WatchPolicy,
+) -> SeenChange {
+    seen.knowledge = Knowledge::Disconnected(cause);
+    seen.good_polls = 0;
+    seen.bad_polls = seen.bad_polls.saturating_add(1);
+    let since = *seen.bad_since.get_or_insert(now);
+    let lasted = now.since(since) >= policy.disconnect_after && seen.bad_polls >= policy.disconnect_polls;
+    if seen.alert.is_some() || !lasted {
+        return SeenChange { seen, notice: None };
+    }
+    let occurrence = Uuid::new_v5(
+        &NAMESPACE,
+        format!("occurrence/{}/{}", seen.heat_pump, since.micros()).as_bytes(),
+    );
+    let alert = OpenAlert {
+        occurrence,
+        cause,
+        since,
+        detected_at: now,
+    };
+    let mut data = alert_data(&seen, &alert, "trigger");
+    data["reconnect_url"] = json!(observation.reconnect_url);
+    seen.alert = Some(alert);
+    let notice = alert_notice(&seen, occurrence, Topic::HeatPumpDisconnected, now, data);
+    SeenChange {
+        seen,
+        notice: Some(notice),
+    }
+}
+
+fn resolve(seen: &Seen, alert: &OpenAlert, resolution: Resolution, now: Timestamp) -> Notice {
+    let mut data = alert_data(seen, alert, "resolve");
+    data["resolution"] = json!(resolution.name());
+    data["summary"] = json!(format!("Resolved ({}): {}", resolution.name(), alert.cause.summary()));
+    alert_notice(seen, alert.occurrence, Topic::HeatPumpReconnected, now, data)
+}
+
+/// Stable per pump and cause, at most 100 characters (ServiceNow's limit is the narrowest).
+pub fn dedup_key(heat_pump: Uuid, cause: Cause) -> String {
+    format!("heat-pump/{heat_pump}/{}", cause.name())
+}
+
+fn alert_data(seen: &Seen, alert: &OpenAlert, action: &str) -> Value {
+    json!({
+        "action": action,
+        "dedup_key": dedup_key(seen.heat_pump, alert.cause),
+        "occurrence_id": alert.occurrence,
+        "severity": alert.cause.severity(),
+        "cause": alert.cause.name(),
+        "summary": alert.cause.summary(),
+        "customer_id": seen.customer,
+        "podero_user_id": seen.user,
+        "building_id": seen.building,
+        "heat_pump_id": seen.heat_pump,
+        "manufacturer": seen.manufacturer,
+        "model": seen.model,
+        "since": alert.since,
+        "detected_at": alert.detected_at,
+        "reconnect_url": Value::Null,
+        "resolution": Value::Null,
+    })
+}
+
+fn alert_notice(seen: &Seen, occurrence: Uuid, topic: Topic, now: Timestamp, data: Value) -> Notice {
+    Notice {
+        id: notice_id(&occurrence.to_string(), topic),
+        topic,
+        line: format!("heat-pump/{}", seen.heat_pump),
+        subject: seen.heat_pump.to_string(),
+        time: now,
+        data,
+    }
+}
+
+impl Seen {
+    fn first(heat_pump: Uuid, owner: (Uuid, Option<&str>)) -> Self {
+        Self {
+            heat_pump,
+            user: owner.0,
+            customer: owner.1.map(str::to_owned),
+            building: None,
+            manufacturer: None,
+            model: None,
+            knowledge: Knowledge::Unknown,
+            was_connected: false,
+            bad_polls: 0,
+            bad_since: None,
+            good_polls: 0,
+            alert: None,
+            is_retired: false,
+            version: 0,
+        }
+    }
+}

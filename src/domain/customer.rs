@@ -1,0 +1,646 @@
+//! What we know of one customer: the facts that upstream told us, and what Podero holds of them.
+//!
+//! [`Facts`] merge by "newest wins, per fact", so the order of arrival does not matter; the order in
+//! which things happened does. [`Customer::absorb`] writes out every legal transition of what Podero
+//! holds; nothing else changes it. A fact becomes ours only once Podero took it: a refused event leaves
+//! no wish behind that the customer's next event would stumble over.
+//!
+//! Before: [`crate::domain::event`]. After: [`crate::domain::plan`] compares the two halves.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::Stamp;
+use super::event::{BuildingKey, Details, Event, Field, FieldValue, Happening, Move, Record};
+use super::plan::{Answer, Call};
+
+/// The durable knowledge about one customer; kept in the customer's lane.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Customer {
+    /// What upstream told us and Podero took.
+    pub facts: Facts,
+    /// What Podero holds, as far as we know.
+    pub podero: AtPodero,
+}
+
+/// A value and the event that set it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fact<T> {
+    /// The value.
+    pub value: T,
+    /// Where its event stands in the customer's order; a newer one replaces it.
+    pub stamp: Stamp,
+}
+
+/// What is true of a customer upstream. Merging is commutative but for ties and re-sign-ups.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The newest sign-up.
+    pub signed_up: Option<Stamp>,
+    /// The newest churn: the tombstone that keeps older events from resurrecting the customer.
+    pub churned: Option<Stamp>,
+    /// [`Field::PERSONAL`] fields.
+    pub personal: BTreeMap<Field, Fact<FieldValue>>,
+    /// The customer's homes.
+    pub homes: BTreeMap<BuildingKey, Home>,
+}
+
+/// One home of a customer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Home {
+    /// The event that established it (sign-up, move). Another `since` means another building at Podero.
+    pub since: Stamp,
+    /// Its address.
+    pub address: Option<Fact<Record>>,
+    /// [`Field::BUILDING`] fields.
+    pub attributes: BTreeMap<Field, Fact<FieldValue>>,
+}
+
+/// What Podero holds of a customer, as far as we know.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AtPodero {
+    /// The customer's user.
+    pub user: UserThere,
+    /// Whether `buildings` is all there is.
+    pub listing: Listing,
+    /// The building of each home.
+    pub buildings: BTreeMap<BuildingKey, BuildingThere>,
+    /// Homes the customer left, still to be freed, oldest first.
+    pub leaving: Vec<Leaving>,
+    /// Buildings of ours that stay at Podero although nobody's home is there: never adopted again.
+    pub left: Vec<Uuid>,
+    /// Heat pumps of a home that was left: their alerts are to be resolved, they are watched no more.
+    pub retired: Vec<Uuid>,
+    /// The user that was deleted last.
+    pub departed: Option<Uuid>,
+    /// Heat pumps to be paused before the user is deleted; `None`: not asked yet.
+    pub pausing: Option<Vec<Uuid>>,
+    /// The onboarding session made for each home.
+    pub onboarding: BTreeMap<BuildingKey, Onboarding>,
+}
+
+/// What we know of the customer's user at Podero.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum UserThere {
+    /// Not known: the next call is a look-up. Every doubt comes back to here.
+    #[default]
+    Unlooked,
+    /// Looked up, and not there.
+    Absent,
+    /// A create was refused as a duplicate right after a look-up found nobody: look once more.
+    Contested,
+    /// There.
+    Present {
+        /// Podero's id.
+        id: Uuid,
+        /// What Podero holds in the fields we write, by its own last answer or our last successful write.
+        written: Record,
+    },
+}
+
+/// Whether the buildings we know are all that Podero has for the user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Listing {
+    /// We made the user or read its list.
+    Complete,
+    /// The user was there before us: read the list before a building is made.
+    #[default]
+    Unread,
+    /// A create may have happened unseen: without a list no building may be made.
+    Doubtful,
+}
+
+/// A building at Podero.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BuildingThere {
+    /// Podero's id.
+    pub id: Uuid,
+    /// Which [`Home::since`] it stands for.
+    pub since: Stamp,
+    /// What Podero holds in the fields we write.
+    pub written: Record,
+}
+
+/// A home being freed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// The old building.
+    pub building: Uuid,
+    /// Heat pumps in it whose optimisation is still to be paused; `None`: not asked yet.
+    pub to_pause: Option<Vec<Uuid>>,
+}
+
+/// An onboarding session that was made for a home.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Onboarding {
+    /// Which [`Home::since`] (or sign-up) it was made for.
+    pub since: Stamp,
+    /// Where the customer connects the heat pump; lives until the end of the following day.
+    pub url: String,
+}
+
+/// What became of the facts that an event carries.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Merged {
+    /// The facts with the event's in them.
+    pub facts: Facts,
+    /// How many of the event's facts are the newest.
+    pub won: usize,
+    /// Names of the event's facts that something newer had replaced already.
+    pub lost: Vec<String>,
+}
+
+impl Facts {
+    /// Whether the customer is one now: signed up, and not churned since.
+    pub fn is_active(&self) -> bool {
+        self.signed_up > self.churned
+    }
+
+    /// Merges an event in. The same event twice merges to the same (ties win).
+    pub fn merge(&self, event: &Event) -> Merged {
+        let stamp = event.stamp();
+        let mut merged = Merged {
+            facts: self.clone(),
+            ..Merged::default()
+        };
+        let is_buried = self.churned.is_some_and(|churned| churned > stamp);
+        match &event.happening {
+            _ if is_buried => merged.lost.push("existence".to_owned()),
+            Happening::SignedUp(details) => {
+                let newest = merged.facts.signed_up.is_none_or(|known| known <= stamp);
+                if newest {
+                    merged.facts.signed_up = Some(stamp);
+                }
+                merged.count("existence", newest);
+                merged.details(details, stamp);
+            }
+            Happening::Updated(details) => merged.details(details, stamp),
+            Happening::Moved(moved) => merged.relocate(moved, stamp),
+            Happening::Churned => {
+                let newest = self.signed_up.is_none_or(|known| known <= stamp);
+                if newest {
+                    merged.facts = Self {
+                        churned: Some(stamp),
+                        signed_up: self.signed_up,
+                        ..Self::default()
+                    };
+                }
+                merged.count("existence", newest);
+            }
+            Happening::PurgeDue { .. } => merged.won = 1,
+        }
+        merged
+    }
+
+    /// Everything Podero's user should show: the person, and the address of `main` (else of the newest home).
+    pub fn profile(&self) -> Record {
+        let mut profile: Record = self
+            .personal
+            .iter()
+            .filter(|(field, _)| **field != Field::Language)
+            .map(|(field, fact)| (*field, fact.value.clone()))
+            .collect();
+        let main = self
+            .homes
+            .get(&BuildingKey::default())
+            .and_then(|home| home.address.as_ref());
+        let newest = || {
+            self.homes
+                .values()
+                .filter_map(|home| home.address.as_ref())
+                .max_by_key(|fact| fact.stamp)
+        };
+        if let Some(address) = main.or_else(newest) {
+            profile.extend(address.value.clone());
+        }
+        profile
+    }
+
+    /// A personal field's text.
+    pub fn personal_text(&self, field: Field) -> Option<&str> {
+        self.personal.get(&field).and_then(|fact| fact.value.as_text())
+    }
+}
+
+impl Merged {
+    fn count(&mut self, name: &str, won: bool) {
+        if won {
+            self.won += 1;
+        } else {
+            self.lost.push(name.to_owned());
+        }
+    }
+
+    fn details(&mut self, details: &Details, stamp: Stamp) {
+        for (field, value) in &details.personal {
+            let won = set_if_newer(&mut self.facts.personal, *field, value, stamp);
+            self.count(field.name(), won);
+        }
+        if details.address.is_none() && details.building.is_none() {
+            // An update may say nothing that we keep; that is no reason to call it stale.
+            self.won += usize::from(details.personal.is_empty());
+            return;
+        }
+        let name = format!("home/{}", details.building_key.as_str());
+        let home = self
+            .facts
+            .homes
+            .entry(details.building_key.clone())
+            .or_insert_with(|| Home::new(stamp));
+        // Older than the move that made this home: it speaks of the home before.
+        let mut won = home.since <= stamp;
+        if won {
+            won = home.address_if_newer(details.address.as_ref(), stamp)
+                | home.attributes_if_newer(details.building.as_ref(), stamp);
+        }
+        self.count(&name, won);
+    }
+
+    fn relocate(&mut self, moved: &Move, stamp: Stamp) {
+        let home = self
+            .facts
+            .homes
+            .entry(moved.building_key.clone())
+            .or_insert_with(|| Home::new(stamp));
+        let lives_there = home.address.as_ref().is_some_and(|known| known.value == moved.address);
+        let won = home.since <= stamp;
+        if won {
+            // A move to where the customer lives already (told twice under two ids) must not tear down the home.
+            if !lives_there && home.since != stamp {
+                home.since = stamp;
+                home.attributes.retain(|_, fact| fact.stamp >= stamp);
+            }
+            home.address_if_newer(Some(&moved.address), stamp);
+            home.attributes_if_newer(Some(&moved.building), stamp);
+        }
+        self.count(&format!("home/{}", moved.building_key.as_str()), won);
+    }
+}
+
+impl Home {
+    fn new(since: Stamp) -> Self {
+        Self {
+            since,
+            address: None,
+            attributes: BTreeMap::new(),
+        }
+    }
+
+    fn address_if_newer(&mut self, address: Option<&Record>, stamp: Stamp) -> bool {
+        let Some(address) = address else { return false };
+        let newer = self.address.as_ref().is_none_or(|known| known.stamp <= stamp);
+        if newer {
+            self.address = Some(Fact {
+                value: address.clone(),
+                stamp,
+            });
+        }
+        newer
+    }
+
+    fn attributes_if_newer(&mut self, attributes: Option<&Record>, stamp: Stamp) -> bool {
+        let Some(attributes) = attributes else { return false };
+        let mut any = attributes.is_empty();
+        for (field, value) in attributes {
+            any |= set_if_newer(&mut self.attributes, *field, value, stamp);
+        }
+        any
+    }
+
+    /// Everything Podero's building should show. `name` is always there: Podero requires it in every write.
+    pub fn record(&self, key: &BuildingKey) -> Record {
+        let mut record: Record = self
+            .attributes
+            .iter()
+            .map(|(field, fact)| (*field, fact.value.clone()))
+            .collect();
+        if let Some(address) = &self.address {
+            record.extend(address.value.clone());
+        }
+        if !record.contains_key(&Field::Name) {
+            record.insert(Field::Name, FieldValue::Text(default_name(&record, key)));
+        }
+        record
+    }
+}
+
+/// Podero: a building's name is at most 100 characters.
+pub const BUILDING_NAME_CHARS_MAX: usize = 100;
+
+/// "Street 1, 01067 Town", from whatever parts there are; the key where there is no address.
+fn default_name(record: &Record, key: &BuildingKey) -> String {
+    let text = |field| record.get(&field).and_then(FieldValue::as_text).unwrap_or_default();
+    let place = format!("{} {}", text(Field::ZipCode), text(Field::Town));
+    let parts = [text(Field::StreetAndNumber), place.trim()];
+    let name = parts
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(", ");
+    let name = if name.is_empty() { key.as_str() } else { &name };
+    name.chars().take(BUILDING_NAME_CHARS_MAX).collect()
+}
+
+fn set_if_newer(facts: &mut BTreeMap<Field, Fact<FieldValue>>, field: Field, value: &FieldValue, stamp: Stamp) -> bool {
+    let newer = facts.get(&field).is_none_or(|known| known.stamp <= stamp);
+    if newer {
+        facts.insert(
+            field,
+            Fact {
+                value: value.clone(),
+                stamp,
+            },
+        );
+    }
+    newer
+}
+
+impl Customer {
+    /// Prepares for a fresh claim. After an interrupted one (a crash, a lapsed lease) a create may have
+    /// happened unseen, so everything that a look-up can tell is forgotten.
+    pub fn begin(&mut self, was_interrupted: bool) {
+        let present = matches!(self.podero.user, UserThere::Present { .. });
+        if was_interrupted || !present {
+            self.doubt_user();
+        }
+        if was_interrupted {
+            self.doubt_buildings();
+        }
+        self.podero.pausing = None;
+    }
+
+    /// The user may exist unseen, or be gone: look up before anything else.
+    pub fn doubt_user(&mut self) {
+        self.podero.user = UserThere::Unlooked;
+    }
+
+    /// A building may exist unseen: read the list before one is made.
+    pub fn doubt_buildings(&mut self) {
+        self.podero.listing = Listing::Doubtful;
+    }
+
+    /// Podero's id of the customer's user, if we know it.
+    pub fn user_id(&self) -> Option<Uuid> {
+        match &self.podero.user {
+            UserThere::Present { id, .. } => Some(*id),
+            UserThere::Unlooked | UserThere::Absent | UserThere::Contested => None,
+        }
+    }
+
+    /// Writes down what a call that Podero carried out has made true. `wanted` are the facts the call
+    /// served: those that it realised become ours. Total: an answer of another shape than the call's
+    /// changes nothing.
+    pub fn absorb(&mut self, wanted: &Facts, call: &Call, answer: &Answer) {
+        match (call, answer) {
+            (Call::FindUser { .. }, Answer::User(None)) => self.forget_user(),
+            (Call::FindUser { .. }, Answer::User(Some(found))) => {
+                if self.podero.listing == Listing::Complete {
+                    self.podero.listing = Listing::Unread;
+                }
+                self.podero.user = UserThere::Present {
+                    id: found.id,
+                    written: found.written.clone(),
+                };
+            }
+            (Call::CreateUser { record, .. }, Answer::User(Some(made))) => {
+                self.forget_user();
+                self.podero.user = UserThere::Present {
+                    id: made.id,
+                    written: record.clone(),
+                };
+                self.podero.listing = Listing::Complete;
+                self.realise_person(wanted);
+            }
+            (Call::UpdateUser { changes, .. }, _) => {
+                if let UserThere::Present { written, .. } = &mut self.podero.user {
+                    apply_changes(written, changes);
+                }
+                self.realise_person(wanted);
+            }
+            (Call::DeleteUser { user, .. }, _) => {
+                if self.user_id().is_none_or(|known| known == *user) {
+                    self.forget_user();
+                    self.podero.departed = Some(*user);
+                    self.facts = wanted.clone();
+                }
+            }
+            (Call::ListBuildings { .. }, Answer::Buildings(found)) => self.adopt_buildings(wanted, found),
+            (Call::CreateBuilding { key, since, record, .. }, Answer::Building { id }) => {
+                self.settle_into(
+                    key,
+                    BuildingThere {
+                        id: *id,
+                        since: *since,
+                        written: record.clone(),
+                    },
+                );
+                self.realise_home(wanted, key);
+            }
+            (Call::UpdateBuilding { key, changes, .. }, _) => {
+                if let Some(there) = self.podero.buildings.get_mut(key) {
+                    apply_changes(&mut there.written, changes);
+                }
+                self.realise_home(wanted, key);
+            }
+            (Call::DeleteBuilding { building, .. }, _) => self.home_freed(*building, false),
+            (Call::ListHeatPumps { .. }, Answer::HeatPumps(pumps)) => self.note_pumps(pumps),
+            (Call::PauseHeatPump { heat_pump, .. }, _) => self.pump_paused(*heat_pump),
+            (Call::CreateOnboardingSession { key, since, .. }, Answer::Session { url }) => {
+                self.podero.onboarding.insert(
+                    key.clone(),
+                    Onboarding {
+                        since: *since,
+                        url: url.clone(),
+                    },
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// The old building is no longer anybody's home; `stays` when it remains at Podero.
+    pub fn home_freed(&mut self, building: Uuid, stays: bool) {
+        self.podero.leaving.retain(|leaving| leaving.building != building);
+        if stays {
+            self.podero.left.push(building);
+        }
+    }
+
+    /// The pump is paused, or gone: nothing steers it any more.
+    pub fn pump_paused(&mut self, heat_pump: Uuid) {
+        if let Some(pumps) = &mut self.podero.pausing {
+            pumps.retain(|pump| *pump != heat_pump);
+        }
+        for leaving in &mut self.podero.leaving {
+            if let Some(pumps) = &mut leaving.to_pause {
+                pumps.retain(|pump| *pump != heat_pump);
+            }
+        }
+    }
+
+    /// The user is not there: nothing that hung on it is either.
+    fn forget_user(&mut self) {
+        self.podero = AtPodero {
+            user: UserThere::Absent,
+            ..AtPodero::default()
+        };
+    }
+
+    fn realise_person(&mut self, wanted: &Facts) {
+        self.facts.signed_up = wanted.signed_up;
+        self.facts.churned = wanted.churned;
+        self.facts.personal = wanted.personal.clone();
+    }
+
+    fn realise_home(&mut self, wanted: &Facts, key: &BuildingKey) {
+        if let Some(home) = wanted.homes.get(key) {
+            self.facts.homes.insert(key.clone(), home.clone());
+        }
+    }
+
+    fn settle_into(&mut self, key: &BuildingKey, there: BuildingThere) {
+        if let Some(old) = self.podero.buildings.insert(key.clone(), there) {
+            self.podero.leaving.push(Leaving {
+                building: old.id,
+                to_pause: None,
+            });
+        }
+    }
+
+    /// Takes as ours each listed building that looks like a wanted home which has none.
+    fn adopt_buildings(&mut self, wanted: &Facts, found: &[BuildingFound]) {
+        self.podero.listing = Listing::Complete;
+        let listed = |id: Uuid| found.iter().any(|building| building.id == id);
+        self.podero.buildings.retain(|_, there| listed(there.id));
+        self.podero.leaving.retain(|leaving| listed(leaving.building));
+        for (key, home) in &wanted.homes {
+            if self
+                .podero
+                .buildings
+                .get(key)
+                .is_some_and(|there| there.since == home.since)
+            {
+                continue;
+            }
+            let record = home.record(key);
+            if let Some(building) = found.iter().find(|building| self.may_adopt(building, &record)) {
+                let there = BuildingThere {
+                    id: building.id,
+                    since: home.since,
+                    written: building.written.clone(),
+                };
+                self.settle_into(key, there);
+            }
+        }
+    }
+
+    fn may_adopt(&self, building: &BuildingFound, record: &Record) -> bool {
+        let podero = &self.podero;
+        let is_ours = podero.buildings.values().any(|there| there.id == building.id)
+            || podero.leaving.iter().any(|leaving| leaving.building == building.id)
+            || podero.left.contains(&building.id);
+        let same = |field| building.written.get(&field) == record.get(&field);
+        !is_ours && same(Field::Name) && same(Field::StreetAndNumber) && same(Field::ZipCode)
+    }
+
+    fn note_pumps(&mut self, pumps: &[PumpFound]) {
+        let steered = |pump: &&PumpFound| pump.is_steered;
+        for leaving in self
+            .podero
+            .leaving
+            .iter_mut()
+            .filter(|leaving| leaving.to_pause.is_none())
+        {
+            let inside: Vec<&PumpFound> = pumps.iter().filter(|p| p.building == Some(leaving.building)).collect();
+            leaving.to_pause = Some(inside.iter().copied().filter(steered).map(|pump| pump.id).collect());
+            self.podero.retired.extend(inside.iter().map(|pump| pump.id));
+        }
+        self.podero.pausing = Some(pumps.iter().filter(steered).map(|pump| pump.id).collect());
+    }
+}
+
+/// A user that Podero showed us.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UserFound {
+    /// Podero's id.
+    pub id: Uuid,
+    /// Whether its role is `user`: nobody else is a customer.
+    pub is_customer: bool,
+    /// The partner's own key for it.
+    pub external_id: Option<String>,
+    /// How many heat pumps it has; `None` where the answer does not say (older shape).
+    pub heat_pumps: Option<u64>,
+    /// The fields we write.
+    pub written: Record,
+}
+
+/// A building that Podero showed us.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BuildingFound {
+    /// Podero's id.
+    pub id: Uuid,
+    /// The fields we write.
+    pub written: Record,
+}
+
+/// What a plan needs to know of a heat pump.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PumpFound {
+    /// Podero's id.
+    pub id: Uuid,
+    /// The building it stands in.
+    pub building: Option<Uuid>,
+    /// Whether Podero optimises it now.
+    pub is_steered: bool,
+}
+
+/// Fields to write: `None` clears one.
+pub type Changes = BTreeMap<Field, Option<FieldValue>>;
+
+/// What must be written so that `written` shows `wanted`. Fields that we know nothing of stay untouched,
+/// except that an address is replaced as a whole. A country that differs in its format only (alpha-2,
+/// alpha-3, name; Podero's pages use all three) is no difference.
+pub fn changes(written: &Record, wanted: &Record) -> Changes {
+    let mut changes: Changes = wanted
+        .iter()
+        .filter(|(field, value)| written.get(field) != Some(value))
+        .map(|(field, value)| (*field, Some(value.clone())))
+        .collect();
+    if Field::ADDRESS.iter().any(|field| wanted.contains_key(field)) {
+        for field in Field::ADDRESS {
+            if written.contains_key(&field) && !wanted.contains_key(&field) {
+                changes.insert(field, None);
+            }
+        }
+    }
+    let other_part_changed = Field::ADDRESS
+        .iter()
+        .any(|f| *f != Field::Country && changes.contains_key(f));
+    if !other_part_changed && is_same_country(written.get(&Field::Country), wanted.get(&Field::Country)) {
+        changes.remove(&Field::Country);
+    }
+    changes
+}
+
+fn is_same_country(written: Option<&FieldValue>, wanted: Option<&FieldValue>) -> bool {
+    match (
+        written.and_then(FieldValue::as_text),
+        wanted.and_then(FieldValue::as_text),
+    ) {
+        (Some(a), Some(b)) => a.eq_ignore_ascii_case(b) || a.chars().count() != b.chars().count(),
+        (None, _) | (_, None) => false,
+    }
+}
+
+fn apply_changes(written: &mut Record, changes: &Changes) {
+    for (field, value) in changes {
+        match value {
+            Some(value) => written.insert(*field, value.clone()),
+            None => written.remove(field),
+        };
+    }
+}

@@ -1,0 +1,282 @@
+//! What upstream says happened to one customer, in this product's own words.
+//!
+//! Source-neutral: nothing here knows CloudEvents, a queue or a sender's field names. The serialised
+//! form is what the inbox keeps, so fields are only ever added, and readers tolerate missing ones.
+//!
+//! Before: [`crate::inbound`] makes it. After: [`crate::domain::customer`] absorbs it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{CustomerId, EventId, Stamp, Timestamp};
+
+/// One happening in the life of one customer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Our own id; sorts by arrival.
+    pub id: EventId,
+    /// Whom it happened to. Events of one customer share a lane.
+    pub customer: CustomerId,
+    /// When it happened, by the sender's clock.
+    pub time: Timestamp,
+    /// When it takes effect, if the sender announced it ahead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_at: Option<Timestamp>,
+    /// What happened.
+    pub happening: Happening,
+}
+
+impl Event {
+    /// The event's place in its customer's order. An event announced ahead counts from the day it takes
+    /// effect: a correction made in between is about the home the customer still lives in.
+    pub fn stamp(&self) -> Stamp {
+        Stamp {
+            time: self.effective_at.map_or(self.time, |at| at.max(self.time)),
+            event: self.id,
+        }
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Happening {
+    /// A person became a customer; `details.email` is always there.
+    SignedUp(Details),
+    /// The customer left one home for another.
+    Moved(Move),
+    /// Something known about the customer was corrected.
+    Updated(Details),
+    /// The customer left.
+    Churned,
+    /// Ours, not upstream's: the retention after a soft deletion has passed.
+    PurgeDue {
+        /// The soft-deleted user to be removed for good.
+        user: Uuid,
+    },
+}
+
+impl Happening {
+    /// The fixed public name of this type of event.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::SignedUp(_) => "customer.signed_up",
+            Self::Moved(_) => "customer.moved",
+            Self::Updated(_) => "customer.updated",
+            Self::Churned => "customer.churned",
+            Self::PurgeDue { .. } => "customer.purge_due",
+        }
+    }
+}
+
+/// What a sign-up or an update may say; what is `None` was not said and stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Details {
+    /// [`Field::PERSONAL`] fields, each a fact of its own.
+    #[serde(default)]
+    pub personal: Record,
+    /// The home that `address` and `building` speak of.
+    #[serde(default)]
+    pub building_key: BuildingKey,
+    /// [`Field::ADDRESS`] fields; replaces the home's address as a whole, since half an address is not an address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Record>,
+    /// [`Field::BUILDING`] fields. `Some`, even when empty, means that the sender spoke of a building: one is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub building: Option<Record>,
+}
+
+/// A move into another home.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Move {
+    /// Which of the customer's homes changes.
+    #[serde(default)]
+    pub building_key: BuildingKey,
+    /// [`Field::ADDRESS`] fields of the new home.
+    pub address: Record,
+    /// [`Field::BUILDING`] fields of the new home; the old one's do not carry over.
+    #[serde(default)]
+    pub building: Record,
+}
+
+/// The utility's own name for one of a customer's homes; `main` unless it has several.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BuildingKey(String);
+
+impl BuildingKey {
+    /// Accepts what an id may be; `None` otherwise.
+    pub fn accept(text: &str) -> Option<Self> {
+        super::is_printable_id(text).then(|| Self(text.to_owned()))
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for BuildingKey {
+    fn default() -> Self {
+        Self("main".to_owned())
+    }
+}
+
+/// Values by field: a profile, an address, a building's attributes.
+pub type Record = BTreeMap<Field, FieldValue>;
+
+/// One describable thing about a customer or a home. The names are the same upstream and at Podero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(
+    missing_docs,
+    reason = "each is the Podero API's field of the same name; the groups below say what belongs where"
+)]
+pub enum Field {
+    Email,
+    FirstName,
+    LastName,
+    Language,
+    StreetAndNumber,
+    StreetAddInfo,
+    ZipCode,
+    Town,
+    Country,
+    Name,
+    PropertyType,
+    OccupantType,
+    SpaceHeating,
+    WaterHeating,
+    #[serde(rename = "property_size_m2")]
+    PropertySizeM2,
+    PropertyAge,
+    NumOccupants,
+    Photovoltaic,
+}
+
+impl Field {
+    /// What belongs to the person. `Language` is ours alone: Podero wants it per onboarding session.
+    pub const PERSONAL: [Self; 4] = [Self::Email, Self::FirstName, Self::LastName, Self::Language];
+
+    /// What makes an address. Every part is text, a ZIP code too ("01067").
+    pub const ADDRESS: [Self; 5] = [
+        Self::StreetAndNumber,
+        Self::StreetAddInfo,
+        Self::ZipCode,
+        Self::Town,
+        Self::Country,
+    ];
+
+    /// What describes a building apart from its address.
+    pub const BUILDING: [Self; 9] = [
+        Self::Name,
+        Self::PropertyType,
+        Self::OccupantType,
+        Self::SpaceHeating,
+        Self::WaterHeating,
+        Self::PropertySizeM2,
+        Self::PropertyAge,
+        Self::NumOccupants,
+        Self::Photovoltaic,
+    ];
+
+    /// The field's public name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Email => "email",
+            Self::FirstName => "first_name",
+            Self::LastName => "last_name",
+            Self::Language => "language",
+            Self::StreetAndNumber => "street_and_number",
+            Self::StreetAddInfo => "street_add_info",
+            Self::ZipCode => "zip_code",
+            Self::Town => "town",
+            Self::Country => "country",
+            Self::Name => "name",
+            Self::PropertyType => "property_type",
+            Self::OccupantType => "occupant_type",
+            Self::SpaceHeating => "space_heating",
+            Self::WaterHeating => "water_heating",
+            Self::PropertySizeM2 => "property_size_m2",
+            Self::PropertyAge => "property_age",
+            Self::NumOccupants => "num_occupants",
+            Self::Photovoltaic => "photovoltaic",
+        }
+    }
+}
+
+/// The value of a [`Field`]; its JSON form is the bare value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum FieldValue {
+    /// A flag.
+    Flag(bool),
+    /// A whole number.
+    Number(i64),
+    /// A text.
+    Text(String),
+}
+
+impl FieldValue {
+    /// The text, if it is one.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Flag(_) | Self::Number(_) => None,
+        }
+    }
+}
+
+impl From<&str> for FieldValue {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stored_form_reads_back_as_the_same_event() {
+        let event = Event {
+            id: EventId(Uuid::from_u128(7)),
+            customer: CustomerId::accept("C-1").expect("valid"),
+            time: Timestamp::from_micros(1_000_000),
+            effective_at: None,
+            happening: Happening::SignedUp(Details {
+                personal: [(Field::Email, "a@example.com".into())].into(),
+                address: Some([(Field::ZipCode, "01067".into())].into()),
+                building: Some([(Field::Photovoltaic, FieldValue::Flag(true))].into()),
+                ..Details::default()
+            }),
+        };
+        let stored = serde_json::to_string(&event).expect("serialises");
+        assert_eq!(serde_json::from_str::<Event>(&stored).expect("reads"), event);
+        assert!(stored.contains("\"01067\""));
+    }
+
+    #[test]
+    fn a_fields_stored_name_is_its_public_name() {
+        for field in [&Field::PERSONAL[..], &Field::ADDRESS, &Field::BUILDING].concat() {
+            assert_eq!(serde_json::to_value(field).expect("serialises"), field.name());
+        }
+    }
+
+    #[test]
+    fn an_event_announced_ahead_counts_from_the_day_it_takes_effect() {
+        let at = Timestamp::from_micros;
+        let event = |effective_at| Event {
+            id: EventId(Uuid::nil()),
+            customer: CustomerId::accept("C").expect("valid"),
+            time: at(10),
+            effective_at,
+            happening: Happening::Churned,
+        };
+        for (effective_at, expected) in [(None, 10), (Some(at(20)), 20), (Some(at(5)), 10)] {
+            assert_eq!(event(effective_at).stamp().time, at(expected));
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Something the bridge has to tell the outside: the body and identity of an outgoing event.
+//!
+//! A notice carries ids only, never a name or an e-mail address (contract, promise P10), and its id is
+//! derived from its cause, so that a repeat of the cause makes the same notice.
+//!
+//! Before: [`crate::domain::verdict`], [`crate::domain::alert`]. After: the outbox, then [`crate::outbound`].
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{NAMESPACE, Timestamp};
+
+/// The type of an outgoing event; its name is the routing key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Topic {
+    /// User and building exist at Podero.
+    #[serde(rename = "customer.provisioned")]
+    CustomerProvisioned,
+    /// The move is complete at Podero.
+    #[serde(rename = "customer.relocated")]
+    CustomerRelocated,
+    /// The customer is gone from Podero.
+    #[serde(rename = "customer.offboarded")]
+    CustomerOffboarded,
+    /// A person is needed.
+    #[serde(rename = "event.parked")]
+    EventParked,
+    /// An alert was triggered for a heat pump.
+    #[serde(rename = "heat_pump.disconnected")]
+    HeatPumpDisconnected,
+    /// An alert of a heat pump was resolved.
+    #[serde(rename = "heat_pump.reconnected")]
+    HeatPumpReconnected,
+}
+
+impl Topic {
+    /// Every topic, for metrics that start at zero.
+    pub const ALL: [Self; 6] = [
+        Self::CustomerProvisioned,
+        Self::CustomerRelocated,
+        Self::CustomerOffboarded,
+        Self::EventParked,
+        Self::HeatPumpDisconnected,
+        Self::HeatPumpReconnected,
+    ];
+
+    /// The fixed public name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CustomerProvisioned => "customer.provisioned",
+            Self::CustomerRelocated => "customer.relocated",
+            Self::CustomerOffboarded => "customer.offboarded",
+            Self::EventParked => "event.parked",
+            Self::HeatPumpDisconnected => "heat_pump.disconnected",
+            Self::HeatPumpReconnected => "heat_pump.reconnected",
+        }
+    }
+
+    /// Reads a name back; `None` for a name that this version does not know.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|topic| topic.name() == name)
+    }
+}
+
+/// One outgoing event before it is a row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Stable across every re-publishing; derived from the cause.
+    pub id: Uuid,
+    /// What kind of news.
+    pub topic: Topic,
+    /// Notices of one line are published in the order in which they were written: one line per customer or pump.
+    pub line: String,
+    /// What it is about (CloudEvents `subject`): a customer id or a heat pump id.
+    pub subject: String,
+    /// When it became true.
+    pub time: Timestamp,
+    /// The `data` of the outgoing event.
+    pub data: Value,
+}
+
+/// The id of a notice: the same cause and the same words give the same id.
+pub fn notice_id(cause: &str, topic: Topic) -> Uuid {
+    Uuid::new_v5(&NAMESPACE, format!("notice/{cause}/{}", topic.name()).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_topic_reads_back_from_its_name_and_serialises_as_it() {
+        for topic in Topic::ALL {
+            assert_eq!(Topic::from_name(topic.name()), Some(topic));
+            assert_eq!(serde_json::to_value(topic).expect("serialises"), topic.name());
+        }
+    }
+
+    #[test]
+    fn the_same_cause_makes_the_same_id_and_another_topic_another() {
+        let id = notice_id("e1", Topic::EventParked);
+        assert_eq!(id, notice_id("e1", Topic::EventParked));
+        assert_ne!(id, notice_id("e1", Topic::CustomerProvisioned));
+        assert_ne!(id, notice_id("e2", Topic::EventParked));
+    }
+}

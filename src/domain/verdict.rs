@@ -1,0 +1,486 @@
+//! What a reply means for an event: the whole of the bridge's judgement, as values.
+//!
+//! | reply | means | fate | counts as a failure |
+//! |---|---|---|---|
+//! | `Done` | Podero did it | ask `next` again | resets |
+//! | `Refused` | it never will | parked and told, unless the no is as good as a yes (gone, adopted) | - |
+//! | `Busy` | healthy, asks for a slower pace | retry at max(its wish, back-off) | no |
+//! | `Held` | the bridge itself is refused | retry; the circuit holds everything, nothing is parked | no |
+//! | `Unsent` | surely not received | retry with back-off, parked after `retry.give_up_after` | yes |
+//! | `Unknown` | may have happened | the same, and in doubt: a look-up comes first | yes |
+//!
+//! Before: [`crate::domain::plan`]. After: [`crate::store`] makes a [`Verdict`] durable in one transaction.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::alert::{self, Resolution, SeenChange};
+use super::customer::{Customer, Listing, UserThere};
+use super::event::{BuildingKey, Event, Happening};
+use super::notice::{Notice, Topic, notice_id};
+use super::plan::{
+    Answer, Call, ChurnDelete, Look, Next, OldHeatPumps, Policy, Refusal, RefusalKind, Repeat, Reply, Work,
+};
+use super::{EventId, NAMESPACE, Timestamp};
+
+/// Podero's wish for a pause is honoured in full up to this; beyond it the answer is taken for a mistake.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The present, as an argument.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// Now.
+    pub now: Timestamp,
+    /// A roll of the dice in `[0, 1)`.
+    pub dice: f64,
+}
+
+/// What happens to the claimed event next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ruling {
+    /// Ask `next` again; `save` when the step just done must not be forgotten by a crash.
+    Continue {
+        /// Whether to write the customer down before going on.
+        save: bool,
+    },
+    /// The claim ends.
+    Settle(Fate),
+}
+
+/// How a claim ends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fate {
+    /// Done; some of its facts may have lost against newer ones.
+    Applied {
+        /// Names of the facts that changed nothing any more.
+        lost: Vec<String>,
+    },
+    /// Something newer had said otherwise already.
+    Superseded,
+    /// Before its sign-up: tried again when one arrives, or at `until`.
+    Waiting {
+        /// When waiting ends.
+        until: Timestamp,
+    },
+    /// Tried again; holds its lane.
+    Retry {
+        /// Not before this.
+        at: Timestamp,
+        /// What stood in the way, for the timeline.
+        setback: Setback,
+    },
+    /// A person is needed; does not hold its lane.
+    Parked {
+        /// The class of trouble.
+        reason: Reason,
+        /// More about it, free of personal data.
+        detail: String,
+    },
+}
+
+/// Why a retry is needed: a closed set, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the reply of the same name")]
+pub enum Setback {
+    Busy,
+    Held,
+    Unsent,
+    Unknown,
+    TooManyCalls,
+}
+
+impl Setback {
+    /// The name in metrics and timelines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Held => "held",
+            Self::Unsent => "unsent",
+            Self::Unknown => "unknown",
+            Self::TooManyCalls => "too_many_calls",
+        }
+    }
+}
+
+/// Why a person is needed: a closed set, for grouping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The e-mail address belongs to a user at Podero who is not this customer.
+    EmailTaken,
+    /// Podero's user of this customer is not a customer: staff, an admin, a guest.
+    NotACustomer,
+    /// Podero will not do it.
+    Refused,
+    /// A building may have been made unseen, and Podero does not list buildings.
+    BuildingInDoubt,
+    /// No sign-up came in time.
+    NoSignUp,
+    /// It failed for longer than `retry.give_up_after`.
+    GaveUp,
+    /// Not an event that the bridge understands.
+    Untranslatable,
+    /// A known id arrived with another content.
+    EventIdReused,
+    /// The bridge itself failed over it.
+    Panicked,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 9] = [
+        Self::EmailTaken,
+        Self::NotACustomer,
+        Self::Refused,
+        Self::BuildingInDoubt,
+        Self::NoSignUp,
+        Self::GaveUp,
+        Self::Untranslatable,
+        Self::EventIdReused,
+        Self::Panicked,
+    ];
+
+    /// The public name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EmailTaken => "email_taken",
+            Self::NotACustomer => "not_a_customer",
+            Self::Refused => "refused",
+            Self::BuildingInDoubt => "building_in_doubt",
+            Self::NoSignUp => "no_sign_up",
+            Self::GaveUp => "gave_up",
+            Self::Untranslatable => "untranslatable",
+            Self::EventIdReused => "event_id_reused",
+            Self::Panicked => "panicked",
+        }
+    }
+}
+
+/// Everything that ending a claim makes durable, in one transaction.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// How it ends.
+    pub fate: Fate,
+    /// The customer afterwards.
+    pub customer: Customer,
+    /// Failures in a row that count against the event.
+    pub failures: u32,
+    /// When they began.
+    pub failing_since: Option<Timestamp>,
+    /// What to tell the outside.
+    pub notices: Vec<Notice>,
+    /// Heat pumps that are watched no more.
+    pub seen: Vec<SeenChange>,
+    /// An event of ours that follows later.
+    pub follow_up: Option<Event>,
+    /// Whether events that wait for the customer's sign-up are to be looked at again.
+    pub wakes_waiting: bool,
+}
+
+/// Rules on the reply to a call and lets the customer absorb it.
+pub fn judge(work: &mut Work, call: &Call, reply: &Reply, moment: Moment, policy: &Policy) -> Ruling {
+    match reply {
+        Reply::Done(answer) => done(work, call, answer),
+        Reply::Refused(refusal) => refused(work, call, refusal),
+        Reply::Busy { after } => {
+            let wish = after.unwrap_or_default().min(RETRY_AFTER_MAX);
+            let delay = policy.schedule.delay(work.failures.max(1), moment.dice).max(wish);
+            Ruling::Settle(Fate::Retry {
+                at: moment.now.plus(delay),
+                setback: Setback::Busy,
+            })
+        }
+        Reply::Held { .. } => {
+            let at = moment.now.plus(policy.schedule.initial);
+            Ruling::Settle(Fate::Retry {
+                at,
+                setback: Setback::Held,
+            })
+        }
+        Reply::Unsent { why } => Ruling::Settle(fail(work, Setback::Unsent, why, moment, policy)),
+        Reply::Unknown { why } => {
+            if let Repeat::LookFirst(look) = call.repeat() {
+                work.customer.doubt_user();
+                if look == Look::Buildings {
+                    work.customer.doubt_buildings();
+                }
+            }
+            Ruling::Settle(fail(work, Setback::Unknown, why, moment, policy))
+        }
+    }
+}
+
+/// Counts a failure: try again later, or give up when it has gone on for too long.
+pub fn fail(work: &mut Work, setback: Setback, why: &str, moment: Moment, policy: &Policy) -> Fate {
+    let since = *work.failing_since.get_or_insert(moment.now);
+    work.failures = work.failures.saturating_add(1);
+    if moment.now.since(since) >= policy.give_up_after {
+        let detail = format!("{} failures since {since}, the last one: {why}", work.failures);
+        return Fate::Parked {
+            reason: Reason::GaveUp,
+            detail,
+        };
+    }
+    let delay = policy.schedule.delay(work.failures, moment.dice);
+    Fate::Retry {
+        at: moment.now.plus(delay),
+        setback,
+    }
+}
+
+fn done(work: &mut Work, call: &Call, answer: &Answer) -> Ruling {
+    if let (Call::FindUser { .. }, Answer::User(found)) = (call, answer) {
+        match found {
+            Some(found) if !found.is_customer => {
+                let detail = format!("user {} has another role than `user`", found.id);
+                return park(Reason::NotACustomer, detail);
+            }
+            None if work.customer.podero.user == UserThere::Contested => {
+                let detail = "Podero has another user with this e-mail address, without this customer's id";
+                return park(Reason::EmailTaken, detail.to_owned());
+            }
+            Some(_) | None => {}
+        }
+    }
+    work.failures = 0;
+    work.failing_since = None;
+    work.customer.absorb(&work.merged.facts, call, answer);
+    if matches!(work.event.happening, Happening::PurgeDue { .. }) {
+        return Ruling::Settle(Fate::Applied { lost: Vec::new() });
+    }
+    Ruling::Continue {
+        save: matches!(call.repeat(), Repeat::LookFirst(_)),
+    }
+}
+
+/// Some refusals are as good as a yes, some send us back to look; the rest needs a person.
+fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Ruling {
+    let go_on = Ruling::Continue { save: false };
+    let is_churn = matches!(work.event.happening, Happening::Churned);
+    match (call, refusal.kind) {
+        // What is to be gone is gone already.
+        (Call::DeleteUser { .. }, RefusalKind::NotFound) | (Call::DeleteBuilding { .. }, RefusalKind::NotFound) => {
+            done(work, call, &Answer::Nothing)
+        }
+        (Call::PauseHeatPump { heat_pump, .. }, RefusalKind::NotFound) => {
+            work.customer.pump_paused(*heat_pump);
+            go_on
+        }
+        // A churn goes through even if a pump cannot be paused: the deletion matters more.
+        (Call::PauseHeatPump { heat_pump, .. }, _) if is_churn => {
+            work.customer.pump_paused(*heat_pump);
+            go_on
+        }
+        (Call::ListHeatPumps { .. }, RefusalKind::Unsupported | RefusalKind::Invalid) if is_churn => {
+            work.customer.podero.pausing = Some(Vec::new());
+            go_on
+        }
+        // The home is freed even where Podero keeps its building (no page describes the deletion).
+        (Call::DeleteBuilding { building, .. }, _) => {
+            work.customer.home_freed(*building, true);
+            go_on
+        }
+        // Ours, made by a create whose answer came late? One more look tells; a stranger's, if not.
+        (Call::CreateUser { .. }, RefusalKind::Duplicate) => {
+            work.customer.podero.user = UserThere::Contested;
+            go_on
+        }
+        (Call::UpdateUser { .. }, RefusalKind::Duplicate) => park(Reason::EmailTaken, refusal.detail.clone()),
+        // Deleted behind our back: look, and make it anew.
+        (Call::UpdateBuilding { key, .. }, RefusalKind::NotFound) => {
+            work.customer.podero.buildings.remove(key);
+            go_on
+        }
+        (
+            Call::UpdateUser { .. }
+            | Call::CreateBuilding { .. }
+            | Call::ListHeatPumps { .. }
+            | Call::CreateOnboardingSession { .. },
+            RefusalKind::NotFound,
+        ) => {
+            work.customer.doubt_user();
+            go_on
+        }
+        (Call::ListBuildings { .. }, RefusalKind::NotFound | RefusalKind::Unsupported) => {
+            let was_doubtful = work.customer.podero.listing == Listing::Doubtful;
+            work.customer.podero.listing = Listing::Complete;
+            if was_doubtful {
+                let detail = "a building may have been made unseen, and Podero does not list buildings; \
+                              look there: `skip` if it exists, `retry` makes one";
+                return park(Reason::BuildingInDoubt, detail.to_owned());
+            }
+            go_on
+        }
+        (_, RefusalKind::NotFound | RefusalKind::Unsupported | RefusalKind::Duplicate | RefusalKind::Invalid) => {
+            let detail = format!(
+                "{} answered {}: {}",
+                call.operation().name(),
+                refusal.status,
+                refusal.detail
+            );
+            park(Reason::Refused, detail)
+        }
+    }
+}
+
+fn park(reason: Reason, detail: String) -> Ruling {
+    Ruling::Settle(Fate::Parked { reason, detail })
+}
+
+/// The fate that follows when there is no call left; `None` while there is one.
+pub fn rest(work: &Work, next: &Next, moment: Moment, policy: &Policy) -> Option<Fate> {
+    match next {
+        Next::Call(_) => None,
+        Next::Applied => Some(Fate::Applied {
+            lost: work.merged.lost.clone(),
+        }),
+        Next::Superseded => Some(Fate::Superseded),
+        Next::WaitsForSignUp => {
+            let until = work.received_at.plus(policy.give_up_after);
+            Some(if moment.now >= until {
+                let detail = "no sign-up of this customer came in time".to_owned();
+                Fate::Parked {
+                    reason: Reason::NoSignUp,
+                    detail,
+                }
+            } else {
+                Fate::Waiting { until }
+            })
+        }
+    }
+}
+
+/// Turns the end of a claim into everything that must be written down about it.
+pub fn conclude(work: Work, fate: Fate, now: Timestamp, policy: &Policy) -> Verdict {
+    let mut customer = work.customer.clone();
+    let mut verdict_notices = Vec::new();
+    let mut seen = Vec::new();
+    let mut follow_up = None;
+    match &fate {
+        Fate::Applied { .. } => {
+            customer.facts = work.merged.facts.clone();
+            seen = retire_pumps(&work, &mut customer, now, policy);
+            follow_up = purge_event(&work, &customer, now, policy);
+            for leaving in std::mem::take(&mut customer.podero.leaving) {
+                customer.podero.left.push(leaving.building);
+            }
+            verdict_notices.extend(outcome(&work, &customer, now));
+        }
+        Fate::Parked { reason, .. } => verdict_notices.push(parked_notice(&work.event, *reason, now)),
+        Fate::Superseded | Fate::Waiting { .. } | Fate::Retry { .. } => {}
+    }
+    customer.podero.pausing = None;
+    let ends = matches!(fate, Fate::Applied { .. } | Fate::Superseded | Fate::Parked { .. });
+    let about_existence = matches!(work.event.happening, Happening::SignedUp(_) | Happening::Churned);
+    Verdict {
+        fate,
+        customer,
+        failures: work.failures,
+        failing_since: work.failing_since,
+        notices: verdict_notices,
+        seen,
+        follow_up,
+        wakes_waiting: ends && about_existence,
+    }
+}
+
+/// Alerts of heat pumps end when the customer leaves, or leaves their home.
+fn retire_pumps(work: &Work, customer: &mut Customer, now: Timestamp, policy: &Policy) -> Vec<SeenChange> {
+    let retired = std::mem::take(&mut customer.podero.retired);
+    let churned = matches!(work.event.happening, Happening::Churned);
+    let watched_on = policy.old_heat_pumps == OldHeatPumps::Keep;
+    work.seen
+        .iter()
+        .filter(|seen| !seen.is_retired && (churned || (retired.contains(&seen.heat_pump) && !watched_on)))
+        .map(|seen| {
+            alert::retire(
+                seen,
+                if churned {
+                    Resolution::Churned
+                } else {
+                    Resolution::Moved
+                },
+                now,
+            )
+        })
+        .collect()
+}
+
+fn purge_event(work: &Work, customer: &Customer, now: Timestamp, policy: &Policy) -> Option<Event> {
+    let is_churn = matches!(work.event.happening, Happening::Churned);
+    let user = customer
+        .podero
+        .departed
+        .filter(|_| is_churn && policy.churn == ChurnDelete::SoftThenHard)?;
+    Some(Event {
+        id: EventId(Uuid::new_v5(&NAMESPACE, format!("purge/{}", work.event.id).as_bytes())),
+        customer: work.event.customer.clone(),
+        time: now,
+        effective_at: Some(now.plus(policy.retention)),
+        happening: Happening::PurgeDue { user },
+    })
+}
+
+/// The news of a completed effect; an update is none.
+fn outcome(work: &Work, customer: &Customer, now: Timestamp) -> Option<Notice> {
+    let (topic, key) = match &work.event.happening {
+        Happening::SignedUp(details) => (Topic::CustomerProvisioned, &details.building_key),
+        Happening::Moved(moved) => (Topic::CustomerRelocated, &moved.building_key),
+        Happening::Churned => (Topic::CustomerOffboarded, &BuildingKey::default()),
+        Happening::Updated(_) | Happening::PurgeDue { .. } => return None,
+    };
+    let id = work.event.customer.as_str();
+    let data = match topic {
+        Topic::CustomerOffboarded => json!({
+            "customer_id": id, "event_id": work.event.id, "podero_user_id": customer.podero.departed,
+        }),
+        _ => json!({
+            "customer_id": id,
+            "event_id": work.event.id,
+            "podero_user_id": customer.user_id(),
+            "building_key": key.as_str(),
+            "building_id": customer.podero.buildings.get(key).map(|there| there.id),
+            "onboarding_url": customer.podero.onboarding.get(key).map(|made| &made.url),
+        }),
+    };
+    Some(Notice {
+        id: notice_id(&work.event.id.to_string(), topic),
+        topic,
+        line: format!("customer/{id}"),
+        subject: id.to_owned(),
+        time: now,
+        data,
+    })
+}
+
+/// The news that a person is needed: ids and the reason, never the payload.
+pub fn parked_notice(event: &Event, reason: Reason, now: Timestamp) -> Notice {
+    let customer = event.customer.as_str();
+    parked(event.id, Some(customer), event.happening.type_name(), reason, now)
+}
+
+/// The news that something which never became an event needs a person.
+pub fn untranslatable_notice(id: EventId, type_name: &str, reason: Reason, now: Timestamp) -> Notice {
+    parked(id, None, type_name, reason, now)
+}
+
+fn parked(id: EventId, customer: Option<&str>, type_name: &str, reason: Reason, now: Timestamp) -> Notice {
+    Notice {
+        // Each parking is news, also of the same event after a retry: the moment is part of the cause.
+        id: notice_id(&format!("{id}/{}", now.micros()), Topic::EventParked),
+        topic: Topic::EventParked,
+        line: customer.map_or_else(|| format!("event/{id}"), |customer| format!("customer/{customer}")),
+        subject: customer.map_or_else(|| id.to_string(), str::to_owned),
+        time: now,
+        data: json!({
+            "event_id": id,
+            "customer_id": customer,
+            "type": type_name,
+            "reason": reason.name(),
+            "parked_at": now,
+        }),
+    }
+}
