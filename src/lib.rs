@@ -1,3 +1,4 @@
 //! podero-bridge.
 pub mod clock;
 pub mod domain;
+pub mod store;

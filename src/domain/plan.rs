@@ -85,8 +85,8 @@ pub enum ChurnDelete {
 pub struct Work {
     /// The event at the head of the lane.
     pub event: Event,
-    /// When it was accepted.
-    pub received_at: Timestamp,
+    /// When it was accepted, or last retried by hand: waiting for a sign-up counts from here.
+    pub tries_from: Timestamp,
     /// Failures in a row that count against it.
     pub failures: u32,
     /// When the present row of failures began.
@@ -101,11 +101,11 @@ pub struct Work {
 
 impl Work {
     /// Puts a claimed event and its customer together.
-    pub fn new(event: Event, received_at: Timestamp, customer: Customer) -> Self {
+    pub fn new(event: Event, tries_from: Timestamp, customer: Customer) -> Self {
         let merged = customer.facts.merge(&event);
         Self {
             event,
-            received_at,
+            tries_from,
             failures: 0,
             failing_since: None,
             customer,

@@ -339,7 +339,7 @@ pub fn rest(work: &Work, next: &Next, moment: Moment, policy: &Policy) -> Option
         }),
         Next::Superseded => Some(Fate::Superseded),
         Next::WaitsForSignUp => {
-            let until = work.received_at.plus(policy.give_up_after);
+            let until = work.tries_from.plus(policy.give_up_after);
             Some(if moment.now >= until {
                 let detail = "no sign-up of this customer came in time".to_owned();
                 Fate::Parked {

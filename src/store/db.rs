@@ -1,0 +1,141 @@
+//! The seam between SQLite and PostgreSQL: the only file that knows which of the two it is.
+//!
+//! Every other file of the store writes one SQL text for both (docs/adr/0003). What differs is here: how a
+//! connection is prepared, how a writing transaction begins, and the clause that lets replicas pass each
+//! other's locks.
+//!
+//! Before: [`crate::config`]. After: [`crate::store::writer`] and the readers.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr};
+
+/// Waiting for another process's lock on the SQLite file; the CLI's writes are short.
+const BUSY_TIMEOUT_MS: u32 = 5_000;
+
+/// Readers: timelines, gauges. Few, because each PostgreSQL connection costs the server memory.
+const READERS_MAX: u32 = 4;
+
+/// A reader that finds no free connection for this long reports the store as away.
+const READER_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The schema, numbered, forward only.
+pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/store/migrations");
+
+/// Which database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Embedded; one process.
+    Sqlite,
+    /// A server; several replicas may share it.
+    Postgres,
+}
+
+/// Where the database is and how to reach it.
+#[derive(Clone)]
+pub(super) struct Db {
+    pub(super) dialect: Dialect,
+    options: AnyConnectOptions,
+}
+
+impl Db {
+    /// Understands `sqlite://path` and `postgres://…`.
+    pub(super) fn new(url: &str) -> Result<Self, sqlx::Error> {
+        sqlx::any::install_default_drivers();
+        let (dialect, url) = if let Some(path) = sqlite_path(url) {
+            make_private(&path);
+            // `rwc`: the file is made when it is not there.
+            (Dialect::Sqlite, format!("sqlite://{path}?mode=rwc"))
+        } else {
+            (Dialect::Postgres, url.to_owned())
+        };
+        let options = url.parse::<AnyConnectOptions>()?.disable_statement_logging();
+        Ok(Self { dialect, options })
+    }
+
+    /// A connection on which a commit means: on disk.
+    pub(super) async fn connect(&self) -> Result<AnyConnection, sqlx::Error> {
+        let mut connection = AnyConnection::connect_with(&self.options).await?;
+        prepare(self.dialect, &mut connection).await?;
+        Ok(connection)
+    }
+
+    /// Connections for reading; opened when first needed.
+    pub(super) fn readers(&self) -> AnyPool {
+        let dialect = self.dialect;
+        AnyPoolOptions::new()
+            .max_connections(READERS_MAX)
+            .acquire_timeout(READER_WAIT_MAX)
+            .after_connect(move |connection, _| Box::pin(async move { prepare(dialect, connection).await }))
+            .connect_lazy_with(self.options.clone())
+    }
+
+    /// How a writing transaction begins. SQLite takes the write lock at once: an upgrade in the middle would
+    /// fail with `BUSY_SNAPSHOT` instead of waiting.
+    pub(super) fn begin(&self) -> &'static str {
+        match self.dialect {
+            Dialect::Sqlite => "BEGIN IMMEDIATE",
+            Dialect::Postgres => "BEGIN",
+        }
+    }
+
+    /// Ends an inner `SELECT` of rows to be claimed, so that replicas take different ones.
+    pub(super) fn skip_locked(&self) -> &'static str {
+        match self.dialect {
+            Dialect::Sqlite => "",
+            Dialect::Postgres => " FOR UPDATE SKIP LOCKED",
+        }
+    }
+}
+
+/// A statement put together from our own constants only; nothing that came from outside is ever in its text.
+pub(super) fn ours(text: String) -> impl SqlSafeStr {
+    AssertSqlSafe(text)
+}
+
+async fn prepare(dialect: Dialect, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    match dialect {
+        Dialect::Sqlite => {
+            let pragmas = format!(
+                "PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+            );
+            sqlx::raw_sql(ours(pragmas)).execute(connection).await?;
+        }
+        Dialect::Postgres => {}
+    }
+    Ok(())
+}
+
+fn sqlite_path(url: &str) -> Option<String> {
+    let rest = url.strip_prefix("sqlite:")?;
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    Some(path.split('?').next().unwrap_or(path).to_owned())
+}
+
+/// The file holds personal data: nobody but its owner reads it. A file that is there keeps its rights, and a
+/// failure shows itself when the file is opened.
+fn make_private(path: &str) {
+    use std::os::unix::fs::OpenOptionsExt;
+    if !Path::new(path).exists() {
+        let _ = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_sqlite_url() {
+        for (url, path) in [
+            ("sqlite://podero-bridge.db", Some("podero-bridge.db")),
+            ("sqlite:///var/lib/x.db", Some("/var/lib/x.db")),
+            ("sqlite:x.db?mode=ro", Some("x.db")),
+            ("postgres://localhost/x", None),
+        ] {
+            assert_eq!(sqlite_path(url).as_deref(), path, "{url}");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The inbox: an event is inserted unless its identity is known. The dedupe row is the work item itself.
+//!
+//! A crash before the commit leaves nothing, and the sender, who got no answer, sends again. After the
+//! commit the event is ours.
+//!
+//! Before: [`crate::inbound`]. After: [`crate::store::lanes`].
+
+use sqlx::{AnyConnection, Row};
+
+use super::db::{Db, ours};
+use super::outbox::{self, Target};
+use super::writer::Write;
+use super::{Error, Store};
+use crate::domain::event::Event;
+use crate::domain::notice::Notice;
+use crate::domain::verdict::Reason;
+use crate::domain::{EventId, Timestamp};
+
+/// Something that arrived, ready to be kept.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// Our id for it.
+    pub id: EventId,
+    /// The sender's identity of it, first half (CloudEvents `source`).
+    pub origin: String,
+    /// Second half (CloudEvents `id`).
+    pub origin_id: String,
+    /// The configured source it came by.
+    pub source: String,
+    /// The door it came by, for the timeline.
+    pub door: &'static str,
+    /// The type as the sender wrote it.
+    pub type_name: String,
+    /// When it arrived.
+    pub received_at: Timestamp,
+    /// Digest of its content.
+    pub digest: String,
+    /// The original bytes.
+    pub raw: Vec<u8>,
+    /// What it is.
+    pub content: Content,
+}
+
+/// What an arrival turned out to be.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// An event to be applied.
+    Event(Event),
+    /// Something that a person must look at; told by the notice.
+    Parked {
+        /// The class of trouble.
+        reason: Reason,
+        /// More about it, free of personal data.
+        detail: String,
+        /// The news of it.
+        notice: Notice,
+    },
+}
+
+/// The answer to an arrival. Whatever it says is committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Receipt {
+    /// It is ours now.
+    Accepted {
+        /// Our id for it.
+        id: EventId,
+        /// `pending`, `scheduled` or `parked`.
+        state: String,
+    },
+    /// It was ours already; nothing changed.
+    Duplicate {
+        /// Our id for the first one.
+        id: String,
+        /// What has become of the first one.
+        state: String,
+    },
+    /// Its identity is known, with another content. Nothing was kept.
+    Reused {
+        /// Our id for the first one.
+        id: String,
+    },
+}
+
+/// Which parked events to try again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RetryRequest {
+    /// Put it back into its lane.
+    Retry,
+    /// Give it up.
+    Skip,
+}
+
+struct Accept {
+    arrivals: Vec<Arrival>,
+    targets: Vec<Target>,
+    places: Vec<String>,
+}
+
+impl Store {
+    /// Keeps arrivals, all in one transaction; a receipt for each, in order. After `Ok` they are on disk.
+    pub async fn accept(&self, arrivals: Vec<Arrival>) -> Result<Vec<Receipt>, Error> {
+        let places = arrivals.iter().map(|_| self.0.clock.fresh_id().to_string()).collect();
+        self.write(Accept { arrivals, targets: self.0.targets.clone(), places }).await
+    }
+
+    /// Takes a parked event out of parking. `false`: it is not parked (any more), nothing changed.
+    pub async fn unpark(&self, id: EventId, request: RetryRequest) -> Result<bool, Error> {
+        self.write(Unpark { id, request, now: self.0.clock.now() }).await
+    }
+}
+
+impl Write for Accept {
+    type Output = Vec<Receipt>;
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
+        let mut receipts = Vec::with_capacity(self.arrivals.len());
+        for (arrival, place) in self.arrivals.iter().zip(&self.places) {
+            receipts.push(accept(connection, arrival, &self.targets, place).await?);
+        }
+        Ok(receipts)
+    }
+}
+
+async fn accept(
+    connection: &mut AnyConnection,
+    arrival: &Arrival,
+    targets: &[Target],
+    place: &str,
+) -> Result<Receipt, sqlx::Error> {
+    let row = Columns::of(arrival);
+    if !row.insert(connection, arrival).await? {
+        return known(connection, arrival).await;
+    }
+    match &arrival.content {
+        Content::Event(event) if row.state == "pending" => {
+            ready_lane(connection, event.customer.as_str(), arrival.received_at).await?;
+        }
+        Content::Event(_) => {}
+        Content::Parked { notice, .. } => {
+            outbox::insert(connection, notice, None, targets, place, arrival.received_at).await?;
+        }
+    }
+    Ok(Receipt::Accepted { id: arrival.id, state: row.state.to_owned() })
+}
+
+/// The columns of an arrival that depend on what it turned out to be.
+struct Columns {
+    lane: Option<String>,
+    time: Timestamp,
+    due_at: Timestamp,
+    state: &'static str,
+    event: Option<String>,
+    reason: Option<&'static str>,
+    detail: Option<String>,
+    raw: String,
+    raw_encoding: &'static str,
+}
+
+impl Columns {
+    fn of(arrival: &Arrival) -> Self {
+        let (raw, raw_encoding) = keep_bytes(&arrival.raw);
+        let now = arrival.received_at;
+        let bare = Self {
+            lane: None,
+            time: now,
+            due_at: now,
+            state: "parked",
+            event: None,
+            reason: None,
+            detail: None,
+            raw,
+            raw_encoding,
+        };
+        match &arrival.content {
+            Content::Event(event) => {
+                let later = event.effective_at.filter(|at| *at > now);
+                Self {
+                    lane: Some(event.customer.as_str().to_owned()),
+                    time: event.stamp().time,
+                    due_at: later.unwrap_or(now),
+                    state: if later.is_some() { "scheduled" } else { "pending" },
+                    event: Some(serde_json::to_string(event).expect("an event has only serialisable fields")),
+                    ..bare
+                }
+            }
+            Content::Parked { reason, detail, .. } => {
+                Self { reason: Some(reason.name()), detail: Some(detail.clone()), ..bare }
+            }
+        }
+    }
+
+    /// `false` when the identity is known.
+    async fn insert(&self, connection: &mut AnyConnection, arrival: &Arrival) -> Result<bool, sqlx::Error> {
+        let settled_at = self.reason.map(|_| arrival.received_at.micros());
+        let inserted = sqlx::query(
+            "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
+             failures, reason, detail, digest, event, raw, raw_encoding, settled_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, 0, $12, $13, $14, $15, $16, $17, $18) \
+             ON CONFLICT (origin, origin_id) DO NOTHING",
+        )
+        .bind(arrival.id.to_string())
+        .bind(self.lane.clone())
+        .bind(arrival.origin.clone())
+        .bind(arrival.origin_id.clone())
+        .bind(arrival.source.clone())
+        .bind(arrival.door)
+        .bind(arrival.type_name.clone())
+        .bind(self.time.micros())
+        .bind(arrival.received_at.micros())
+        .bind(self.due_at.micros())
+        .bind(self.state)
+        .bind(self.reason)
+        .bind(self.detail.clone())
+        .bind(arrival.digest.clone())
+        .bind(self.event.clone())
+        .bind(self.raw.clone())
+        .bind(self.raw_encoding)
+        .bind(settled_at)
+        .execute(connection)
+        .await?;
+        Ok(inserted.rows_affected() == 1)
+    }
+}
+
+async fn known(connection: &mut AnyConnection, arrival: &Arrival) -> Result<Receipt, sqlx::Error> {
+    let row = sqlx::query("SELECT id, state, digest FROM events WHERE origin = $1 AND origin_id = $2")
+        .bind(arrival.origin.clone())
+        .bind(arrival.origin_id.clone())
+        .fetch_one(connection)
+        .await?;
+    let id: String = row.try_get(0)?;
+    if row.try_get::<String, _>(2)? == arrival.digest {
+        Ok(Receipt::Duplicate { id, state: row.try_get(1)? })
+    } else {
+        Ok(Receipt::Reused { id })
+    }
+}
+
+/// Makes a lane claimable now, unless somebody works on it: then its settling looks for the next head.
+pub(super) async fn ready_lane(
+    connection: &mut AnyConnection,
+    lane: &str,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO lanes (lane, customer, fence, claimed, interrupted, ready_at) VALUES ($1, '', 0, 0, 0, $2) \
+         ON CONFLICT (lane) DO UPDATE SET ready_at = CASE \
+         WHEN lanes.claimed = 1 THEN lanes.ready_at \
+         WHEN lanes.ready_at IS NOT NULL AND lanes.ready_at < $2 THEN lanes.ready_at \
+         ELSE $2 END",
+    )
+    .bind(lane.to_owned())
+    .bind(now.micros())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+struct Unpark {
+    id: EventId,
+    request: RetryRequest,
+    now: Timestamp,
+}
+
+impl Write for Unpark {
+    type Output = bool;
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+        let change = match self.request {
+            // What never became an event has nothing to be retried: `event IS NOT NULL`.
+            RetryRequest::Retry => {
+                "UPDATE events SET state = 'pending', due_at = $2, tries_from = $2, failures = 0, \
+                 failing_since = NULL, reason = NULL, detail = NULL, settled_at = NULL \
+                 WHERE id = $1 AND state = 'parked' AND event IS NOT NULL RETURNING lane"
+            }
+            RetryRequest::Skip => {
+                "UPDATE events SET state = 'skipped', settled_at = $2 WHERE id = $1 AND state = 'parked' \
+                 RETURNING lane"
+            }
+        };
+        let row = sqlx::query(ours(change.to_owned()))
+            .bind(self.id.to_string())
+            .bind(self.now.micros())
+            .fetch_optional(&mut *connection)
+            .await?;
+        let Some(row) = row else { return Ok(false) };
+        if self.request == RetryRequest::Retry
+            && let Some(lane) = row.try_get::<Option<String>, _>(0)?
+        {
+            ready_lane(connection, &lane, self.now).await?;
+        }
+        Ok(true)
+    }
+}
+
+/// Bytes as text where they are text. PostgreSQL's TEXT takes no NUL, so that goes as base64 too.
+fn keep_bytes(raw: &[u8]) -> (String, &'static str) {
+    use base64::Engine;
+    match std::str::from_utf8(raw) {
+        Ok(text) if !text.contains('\0') => (text.to_owned(), "utf8"),
+        Ok(_) | Err(_) => (base64::engine::general_purpose::STANDARD.encode(raw), "base64"),
+    }
+}

@@ -1,0 +1,388 @@
+//! Lanes: one per customer, worked on by one claim at a time, in the order of what happened.
+//!
+//! A claim is a lease with a fence. Whoever claims may call Podero without any transaction open; what it
+//! found out is recorded only if no newer claim exists (the fence), so a worker that slept through its lease
+//! changes nothing. A claim that ends without a result marks the lane interrupted: the next one looks before
+//! it makes anything.
+//!
+//! Before: [`crate::store::inbox`]. After: [`crate::apply`].
+
+use std::time::Duration;
+
+use sqlx::{AnyConnection, Row};
+use uuid::Uuid;
+
+use super::db::{Db, ours};
+use super::inbox::ready_lane;
+use super::outbox::{self, Target};
+use super::roster;
+use super::writer::Write;
+use super::{Error, Store};
+use crate::domain::customer::Customer;
+use crate::domain::event::Event;
+use crate::domain::plan::{Operation, Work};
+use crate::domain::verdict::{Fate, Verdict};
+use crate::domain::{EventId, Timestamp};
+
+/// Events that become due in one go; the rest follow at the next step.
+const PROMOTED_MAX: i64 = 500;
+
+/// The right to work on one customer's next event.
+#[derive(Debug)]
+pub struct Claim {
+    /// The event and everything needed to decide about it.
+    pub work: Work,
+    /// Whose lane it is.
+    pub lane: String,
+    /// A result is recorded only under the newest fence.
+    pub fence: i64,
+    /// Until then nobody else claims the lane.
+    pub lease_until: Timestamp,
+}
+
+/// What became of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It is on disk.
+    Recorded,
+    /// A newer claim exists; the result was dropped, and nothing changed.
+    Fenced,
+}
+
+/// One call that was made, for the timeline.
+#[derive(Debug, Clone)]
+pub struct CallMade {
+    /// Sorts by time.
+    pub id: Uuid,
+    /// When.
+    pub at: Timestamp,
+    /// Which.
+    pub operation: Operation,
+    /// What Podero answered, free of personal data.
+    pub outcome: String,
+    /// How long it took.
+    pub took: Duration,
+    /// The key that went with it.
+    pub idempotency_key: Option<Uuid>,
+}
+
+impl Store {
+    /// Claims the head of one due lane for `lease`; `None` when nothing is due. Two claims never overlap on a
+    /// lane while the lease lasts. A crash afterwards costs the rest of the lease.
+    pub async fn claim(&self, lease: Duration) -> Result<Option<Claim>, Error> {
+        let now = self.0.clock.now();
+        let Some(found) = self.write(ClaimOne { now, until: now.plus(lease) }).await? else { return Ok(None) };
+        found.into_claim(now.plus(lease)).map(Some)
+    }
+
+    /// Writes the customer down in the middle of a claim and extends its lease. After `Recorded` a crash finds
+    /// the customer as it is now.
+    pub async fn save(&self, claim: &mut Claim, lease: Duration) -> Result<Settled, Error> {
+        let until = self.0.clock.now().plus(lease);
+        let customer = stored(&claim.work.customer);
+        let save = Save { lane: claim.lane.clone(), fence: claim.fence, customer, until };
+        let settled = self.write(save).await?;
+        claim.lease_until = until;
+        Ok(settled)
+    }
+
+    /// Ends a claim: event, customer, calls, notices and alerts, in one transaction, or nothing at all.
+    pub async fn settle(&self, claim: &Claim, verdict: Verdict, calls: Vec<CallMade>) -> Result<Settled, Error> {
+        let clock = &self.0.clock;
+        let places = (0..verdict.notices.len() + verdict.seen.len()).map(|_| clock.fresh_id().to_string()).collect();
+        self.write(Settle {
+            event: claim.work.event.id,
+            lane: claim.lane.clone(),
+            fence: claim.fence,
+            customer: stored(&verdict.customer),
+            verdict,
+            calls,
+            now: clock.now(),
+            targets: self.0.targets.clone(),
+            places,
+        })
+        .await
+    }
+
+    /// Makes events whose day has come, or whose wait is over, claimable. Returns how many.
+    pub async fn promote(&self) -> Result<usize, Error> {
+        self.write(Promote { now: self.0.clock.now() }).await
+    }
+}
+
+/// On SQLite one process has the file: claims that exist when it opens belong to a process that died.
+pub(super) async fn release_all(connection: &mut AnyConnection, now: Timestamp) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE lanes SET ready_at = $1 WHERE claimed = 1").bind(now.micros()).execute(connection).await?;
+    Ok(())
+}
+
+struct ClaimOne {
+    now: Timestamp,
+    until: Timestamp,
+}
+
+struct Found {
+    lane: String,
+    fence: i64,
+    was_interrupted: bool,
+    customer: String,
+    event: String,
+    tries_from: i64,
+    failures: i64,
+    failing_since: Option<i64>,
+    seen: Vec<String>,
+}
+
+impl Write for ClaimOne {
+    type Output = Option<Found>;
+
+    async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
+        let claim = ours(format!(
+            "UPDATE lanes SET fence = fence + 1, interrupted = CASE WHEN claimed = 1 THEN 1 ELSE interrupted END, \
+             claimed = 1, ready_at = $1 WHERE lane IN (SELECT lane FROM lanes WHERE ready_at <= $2 \
+             ORDER BY ready_at LIMIT 1{}) RETURNING lane, fence, interrupted, customer",
+            db.skip_locked()
+        ));
+        let claimed = sqlx::query(claim)
+            .bind(self.until.micros())
+            .bind(self.now.micros())
+            .fetch_optional(&mut *connection)
+            .await?;
+        let Some(claimed) = claimed else { return Ok(None) };
+        let lane: String = claimed.try_get(0)?;
+        let head = sqlx::query(
+            "SELECT event, tries_from, failures, failing_since, due_at FROM events \
+             WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1",
+        )
+        .bind(lane.clone())
+        .fetch_optional(&mut *connection)
+        .await?;
+        let due = head.as_ref().map(|row| row.try_get::<i64, _>(4)).transpose()?;
+        let Some(head) = head.filter(|_| due.is_some_and(|due| due <= self.now.micros())) else {
+            // Nothing to do yet: a head in back-off holds its lane until it is due.
+            sqlx::query("UPDATE lanes SET claimed = 0, ready_at = $2 WHERE lane = $1")
+                .bind(lane)
+                .bind(due)
+                .execute(connection)
+                .await?;
+            return Ok(None);
+        };
+        let mut found = Found {
+            fence: claimed.try_get(1)?,
+            was_interrupted: claimed.try_get::<i64, _>(2)? == 1,
+            customer: claimed.try_get(3)?,
+            event: head.try_get(0)?,
+            tries_from: head.try_get(1)?,
+            failures: head.try_get(2)?,
+            failing_since: head.try_get(3)?,
+            seen: Vec::new(),
+            lane,
+        };
+        found.seen = roster::seen_of(connection, &found.lane).await?;
+        Ok(Some(found))
+    }
+}
+
+impl Found {
+    fn into_claim(self, lease_until: Timestamp) -> Result<Claim, Error> {
+        let unreadable = |error: serde_json::Error| Error::Unreadable(error.to_string());
+        let event: Event = serde_json::from_str(&self.event).map_err(unreadable)?;
+        let mut customer: Customer = match self.customer.as_str() {
+            "" => Customer::default(),
+            text => serde_json::from_str(text).map_err(unreadable)?,
+        };
+        customer.begin(self.was_interrupted);
+        let mut work = Work::new(event, Timestamp::from_micros(self.tries_from), customer);
+        work.failures = u32::try_from(self.failures).unwrap_or(u32::MAX);
+        work.failing_since = self.failing_since.map(Timestamp::from_micros);
+        work.seen = self
+            .seen
+            .iter()
+            .map(|text| serde_json::from_str(text).map_err(unreadable))
+            .collect::<Result<_, _>>()?;
+        Ok(Claim { work, lane: self.lane, fence: self.fence, lease_until })
+    }
+}
+
+struct Save {
+    lane: String,
+    fence: i64,
+    customer: String,
+    until: Timestamp,
+}
+
+impl Write for Save {
+    type Output = Settled;
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Settled, sqlx::Error> {
+        let saved = sqlx::query("UPDATE lanes SET customer = $3, ready_at = $4 WHERE lane = $1 AND fence = $2")
+            .bind(self.lane.clone())
+            .bind(self.fence)
+            .bind(self.customer.clone())
+            .bind(self.until.micros())
+            .execute(connection)
+            .await?;
+        Ok(if saved.rows_affected() == 1 { Settled::Recorded } else { Settled::Fenced })
+    }
+}
+
+struct Settle {
+    event: EventId,
+    lane: String,
+    fence: i64,
+    customer: String,
+    verdict: Verdict,
+    calls: Vec<CallMade>,
+    now: Timestamp,
+    targets: Vec<Target>,
+    places: Vec<String>,
+}
+
+impl Write for Settle {
+    type Output = Settled;
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Settled, sqlx::Error> {
+        let released = sqlx::query(
+            "UPDATE lanes SET customer = $3, claimed = 0, interrupted = 0 WHERE lane = $1 AND fence = $2",
+        )
+        .bind(self.lane.clone())
+        .bind(self.fence)
+        .bind(self.customer.clone())
+        .execute(&mut *connection)
+        .await?;
+        if released.rows_affected() == 0 {
+            return Ok(Settled::Fenced);
+        }
+        self.settle_event(connection).await?;
+        self.keep_calls(connection).await?;
+        let mut places = self.places.iter();
+        let mut place = || places.next().map_or("", String::as_str);
+        for notice in &self.verdict.notices {
+            outbox::insert(connection, notice, Some(&self.lane), &self.targets, place(), self.now).await?;
+        }
+        for change in &self.verdict.seen {
+            roster::change(connection, change, &self.targets, place(), self.now).await?;
+        }
+        if let Some(event) = &self.verdict.follow_up {
+            self.follow_up(connection, event).await?;
+        }
+        if self.verdict.wakes_waiting {
+            sqlx::query("UPDATE events SET state = 'pending', due_at = $2 WHERE lane = $1 AND state = 'waiting'")
+                .bind(self.lane.clone())
+                .bind(self.now.micros())
+                .execute(&mut *connection)
+                .await?;
+        }
+        sqlx::query(
+            "UPDATE lanes SET ready_at = (SELECT due_at FROM events WHERE lane = $1 AND state = 'pending' \
+             ORDER BY time, id LIMIT 1) WHERE lane = $1",
+        )
+        .bind(self.lane.clone())
+        .execute(connection)
+        .await?;
+        Ok(Settled::Recorded)
+    }
+}
+
+impl Settle {
+    async fn settle_event(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        let now = self.now.micros();
+        let (state, due_at, reason, detail, settled_at) = match &self.verdict.fate {
+            Fate::Applied { lost } if lost.is_empty() => ("applied", now, None, None, Some(now)),
+            Fate::Applied { lost } => {
+                ("applied", now, None, Some(format!("superseded in part: {}", lost.join(", "))), Some(now))
+            }
+            Fate::Superseded => ("superseded", now, None, None, Some(now)),
+            Fate::Waiting { until } => ("waiting", until.micros(), Some("no_sign_up"), None, None),
+            Fate::Retry { at, setback } => ("pending", at.micros(), Some(setback.name()), None, None),
+            Fate::Parked { reason, detail } => {
+                ("parked", now, Some(reason.name()), Some(detail.clone()), Some(now))
+            }
+        };
+        sqlx::query(
+            "UPDATE events SET state = $2, due_at = $3, failures = $4, failing_since = $5, reason = $6, \
+             detail = $7, settled_at = $8 WHERE id = $1",
+        )
+        .bind(self.event.to_string())
+        .bind(state)
+        .bind(due_at)
+        .bind(i64::from(self.verdict.failures))
+        .bind(self.verdict.failing_since.map(Timestamp::micros))
+        .bind(reason)
+        .bind(detail)
+        .bind(settled_at)
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+
+    async fn keep_calls(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        for call in &self.calls {
+            sqlx::query(
+                "INSERT INTO calls (id, event_id, at, operation, outcome, took_ms, idempotency_key) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            )
+            .bind(call.id.to_string())
+            .bind(self.event.to_string())
+            .bind(call.at.micros())
+            .bind(call.operation.name())
+            .bind(call.outcome.clone())
+            .bind(i64::try_from(call.took.as_millis()).unwrap_or(i64::MAX))
+            .bind(call.idempotency_key.map(|key| key.to_string()))
+            .execute(&mut *connection)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// An event of ours: it has no sender, so its own id is its identity.
+    async fn follow_up(&self, connection: &mut AnyConnection, event: &Event) -> Result<(), sqlx::Error> {
+        let text = serde_json::to_string(event).expect("an event has only serialisable fields");
+        let due_at = event.stamp().time.micros();
+        sqlx::query(
+            "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
+             failures, digest, event, raw, raw_encoding) \
+             VALUES ($1, $2, 'podero-bridge', $1, 'podero-bridge', 'internal', $3, $4, $5, $5, $4, 'scheduled', 0, '', \
+             $6, '', 'utf8') ON CONFLICT (origin, origin_id) DO NOTHING",
+        )
+        .bind(event.id.to_string())
+        .bind(self.lane.clone())
+        .bind(event.happening.type_name())
+        .bind(due_at)
+        .bind(self.now.micros())
+        .bind(text)
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}
+
+struct Promote {
+    now: Timestamp,
+}
+
+impl Write for Promote {
+    type Output = usize;
+
+    async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<usize, sqlx::Error> {
+        let promote = ours(format!(
+            "UPDATE events SET state = 'pending' WHERE id IN (SELECT id FROM events \
+             WHERE state IN ('scheduled', 'waiting') AND due_at <= $1 ORDER BY due_at LIMIT $2{}) RETURNING lane",
+            db.skip_locked()
+        ));
+        let rows = sqlx::query(promote)
+            .bind(self.now.micros())
+            .bind(PROMOTED_MAX)
+            .fetch_all(&mut *connection)
+            .await?;
+        for row in &rows {
+            let lane: String = row.try_get(0)?;
+            ready_lane(connection, &lane, self.now).await?;
+        }
+        Ok(rows.len())
+    }
+}
+
+fn stored(customer: &Customer) -> String {
+    serde_json::to_string(customer).expect("a customer has only serialisable fields")
+}

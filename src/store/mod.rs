@@ -1,0 +1,131 @@
+//! What survives: inbox, lanes, outbox and the watch's memory, on SQLite or PostgreSQL.
+//!
+//! The store decides nothing. Retry times, parking and alerts are values that the core computed; here they
+//! become durable. Every write goes through one [`Writer`] (group commit); reads go beside it. A call
+//! that returned `Ok` is on disk; one whose future was dropped or that failed with [`Error::Away`] may or may
+//! not be, and is safe to repeat.
+//!
+//! Before: [`crate::inbound`] accepts. After: [`crate::apply`], [`crate::watch`] and [`crate::outbound`] meet here, in tables.
+
+mod db;
+mod inbox;
+mod lanes;
+mod outbox;
+mod roster;
+mod timeline;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::AnyPool;
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use db::Db;
+pub use db::Dialect;
+pub use inbox::{Arrival, Receipt, RetryRequest};
+pub use lanes::{CallMade, Claim, Settled};
+pub use outbox::{DueNotice, PublishOutcome, Target};
+pub use roster::{DueUser, Member, Observed};
+pub use timeline::{
+    AlertView, CallView, CustomerView, EventSummary, EventView, Gauges, NoticeView, ParkedView, PumpView,
+};
+use writer::{Pending, QUEUE_MAX, Write};
+pub use writer::Writer;
+
+/// Why the store did not do it; the variants differ by what the caller does next.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Try again later: the database is away, full or busy. Nothing, or something harmless to repeat, happened.
+    #[error("the store is away: {0}")]
+    Away(String),
+    /// Try again sooner: too many writes are waiting.
+    #[error("the store has more to write than it may keep waiting")]
+    Full,
+    /// Do not try again: what the store holds cannot be read by this version.
+    #[error("the store holds something that this version cannot read: {0}")]
+    Unreadable(String),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Unreadable(error.to_string()),
+            other => Self::Away(other.to_string()),
+        }
+    }
+}
+
+/// A handle to the store; cheap to clone.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    queue: mpsc::Sender<Pending>,
+    readers: AnyPool,
+    dialect: Dialect,
+    clock: Clock,
+    targets: Vec<Target>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({:?})", self.0.dialect)
+    }
+}
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `store.url`.
+    pub url: String,
+    /// Where notices go: each gets a row per target. Empty: they are kept and shown.
+    pub targets: Vec<Target>,
+}
+
+/// Opening waits at most this long for a database that is not there yet.
+pub const OPEN_WAIT_MAX: Duration = Duration::from_secs(10);
+
+impl Store {
+    /// Opens the database, brings its schema up to date, and gives back a handle and the [`Writer`] that the
+    /// caller must run. On SQLite, which one process has for itself, claims of a process that died are released.
+    pub async fn open(settings: Settings, clock: Clock) -> Result<(Self, Writer), Error> {
+        let db = Db::new(&settings.url)?;
+        let mut connection = db.connect().await?;
+        db::MIGRATIONS.run(&mut connection).await.map_err(|error| Error::Away(error.to_string()))?;
+        if db.dialect == Dialect::Sqlite {
+            lanes::release_all(&mut connection, clock.now()).await?;
+        }
+        let (queue, receiver) = mpsc::channel(QUEUE_MAX);
+        let inner = Inner {
+            queue,
+            readers: db.readers(),
+            dialect: db.dialect,
+            clock,
+            targets: settings.targets,
+        };
+        let writer = Writer { db, connection: Some(connection), queue: receiver };
+        Ok((Self(Arc::new(inner)), writer))
+    }
+
+    /// Which database it is.
+    pub fn dialect(&self) -> Dialect {
+        self.0.dialect
+    }
+
+    /// Whether the database answers: a read, since a full disk still reads.
+    pub async fn check(&self) -> Result<(), Error> {
+        sqlx::query("SELECT 1").execute(&self.0.readers).await?;
+        Ok(())
+    }
+
+    async fn write<W: Write>(&self, write: W) -> Result<W::Output, Error> {
+        let (pending, answer) = Pending::new(write);
+        self.0.queue.try_send(pending).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Full,
+            mpsc::error::TrySendError::Closed(_) => Error::Away("the writer has ended".to_owned()),
+        })?;
+        answer.await.unwrap_or_else(|_| Err(Error::Away("the writer has ended".to_owned())))
+    }
+}

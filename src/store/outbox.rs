@@ -1,0 +1,188 @@
+//! The outbox: every message out is a row first, written with the effect it tells of.
+//!
+//! One row per notice and target. The id is the notice's own, so the same news written twice is one row, and
+//! a crash after publishing but before marking sends it again under the same id (at least once, stable id).
+//!
+//! Before: [`crate::store::lanes`] and [`crate::store::roster`] write. After: [`crate::outbound`] publishes.
+
+use std::time::Duration;
+
+use sqlx::{AnyConnection, Row};
+
+use super::db::{Db, ours};
+use super::writer::Write;
+use super::{Error, Store};
+use crate::domain::Timestamp;
+use crate::domain::notice::Notice;
+
+/// Where notices go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The outbound exchange.
+    Amqp,
+    /// The signed webhook.
+    Webhook,
+}
+
+impl Target {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Amqp => "amqp",
+            Self::Webhook => "webhook",
+        }
+    }
+}
+
+/// Rows of a target that does not exist: kept and shown, published by nobody.
+const NO_TARGET: &str = "none";
+
+/// A notice to be published now.
+#[derive(Debug, Clone)]
+pub struct DueNotice {
+    /// What to tell.
+    pub notice: Notice,
+    /// How often it failed.
+    pub failures: u32,
+}
+
+/// What came of one attempt to publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishOutcome {
+    /// Confirmed: done.
+    Published,
+    /// Not confirmed: again, not before `at`.
+    Failed {
+        /// The next attempt.
+        at: Timestamp,
+        /// Why, for the operator.
+        why: &'static str,
+    },
+}
+
+impl Store {
+    /// Takes up to `limit` due notices for `target`, the oldest of each line, and hides them for `lease`.
+    pub async fn due_notices(
+        &self,
+        target: Target,
+        limit: usize,
+        lease: Duration,
+    ) -> Result<Vec<DueNotice>, Error> {
+        let now = self.0.clock.now();
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.write(Take { target, now, until: now.plus(lease), limit }).await?;
+        rows.into_iter()
+            .map(|(body, failures)| {
+                let notice =
+                    serde_json::from_str(&body).map_err(|error| Error::Unreadable(error.to_string()))?;
+                Ok(DueNotice { notice, failures: u32::try_from(failures).unwrap_or(u32::MAX) })
+            })
+            .collect()
+    }
+
+    /// Writes down what came of attempts. Only after `Ok` a notice counts as published.
+    pub async fn mark(&self, target: Target, outcomes: Vec<(uuid::Uuid, PublishOutcome)>) -> Result<(), Error> {
+        self.write(Mark { target, outcomes, now: self.0.clock.now() }).await
+    }
+}
+
+/// Writes a notice for every target. The same id again changes nothing.
+pub(super) async fn insert(
+    connection: &mut AnyConnection,
+    notice: &Notice,
+    customer: Option<&str>,
+    targets: &[Target],
+    place: &str,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let body = serde_json::to_string(notice).expect("a notice has only serialisable fields");
+    let names: Vec<&str> = match targets {
+        [] => vec![NO_TARGET],
+        targets => targets.iter().map(|target| target.name()).collect(),
+    };
+    for name in names {
+        sqlx::query(
+            "INSERT INTO notices (id, target, place, topic, line, customer, body, created_at, due_at, failures, \
+             state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, $9) ON CONFLICT (id, target) DO NOTHING",
+        )
+        .bind(notice.id.to_string())
+        .bind(name)
+        .bind(place.to_owned())
+        .bind(notice.topic.name())
+        .bind(notice.line.clone())
+        .bind(customer.map(str::to_owned))
+        .bind(body.clone())
+        .bind(now.micros())
+        .bind(if name == NO_TARGET { "kept" } else { "pending" })
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+struct Take {
+    target: Target,
+    now: Timestamp,
+    until: Timestamp,
+    limit: i64,
+}
+
+impl Write for Take {
+    type Output = Vec<(String, i64)>;
+
+    async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
+        let take = ours(format!(
+            "UPDATE notices SET due_at = $1 WHERE target = $2 AND id IN (\
+             SELECT id FROM notices AS mine WHERE target = $2 AND state = 'pending' AND due_at <= $3 \
+             AND NOT EXISTS (SELECT 1 FROM notices AS older WHERE older.target = $2 AND older.state = 'pending' \
+             AND older.line = mine.line AND older.place < mine.place) \
+             ORDER BY place LIMIT $4{}) RETURNING place, body, failures",
+            db.skip_locked()
+        ));
+        let rows = sqlx::query(take)
+            .bind(self.until.micros())
+            .bind(self.target.name())
+            .bind(self.now.micros())
+            .bind(self.limit)
+            .fetch_all(connection)
+            .await?;
+        let mut taken: Vec<(String, String, i64)> = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
+            .collect::<Result<_, sqlx::Error>>()?;
+        taken.sort();
+        Ok(taken.into_iter().map(|(_, body, failures)| (body, failures)).collect())
+    }
+}
+
+struct Mark {
+    target: Target,
+    outcomes: Vec<(uuid::Uuid, PublishOutcome)>,
+    now: Timestamp,
+}
+
+impl Write for Mark {
+    type Output = ();
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        for (id, outcome) in &self.outcomes {
+            let (state, due_at, failed, why, published_at) = match outcome {
+                PublishOutcome::Published => ("published", self.now, 0, "confirmed", Some(self.now.micros())),
+                PublishOutcome::Failed { at, why } => ("pending", *at, 1, *why, None),
+            };
+            sqlx::query(
+                "UPDATE notices SET state = $3, due_at = $4, failures = failures + $5, outcome = $6, \
+                 published_at = $7 WHERE id = $1 AND target = $2 AND state = 'pending'",
+            )
+            .bind(id.to_string())
+            .bind(self.target.name())
+            .bind(state)
+            .bind(due_at.micros())
+            .bind(i64::from(failed))
+            .bind(why)
+            .bind(published_at)
+            .execute(&mut *connection)
+            .await?;
+        }
+        Ok(())
+    }
+}

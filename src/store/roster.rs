@@ -1,0 +1,292 @@
+//! The watch's memory: whose heat pumps are polled, when, and what was seen of each.
+//!
+//! Due times and hysteresis counts are rows, so a restart in the middle of a sweep forgets nothing. What was
+//! seen of a pump and the alert about it are written in one transaction or not at all.
+//!
+//! Before: [`crate::watch`] polls. After: the outbox, and `GET /v1/heat-pumps`.
+
+use std::time::Duration;
+
+use sqlx::{AnyConnection, Row};
+use uuid::Uuid;
+
+use super::db::{Db, ours};
+use super::outbox::{self, Target};
+use super::writer::Write;
+use super::{Error, Store};
+use crate::domain::Timestamp;
+use crate::domain::alert::{Seen, SeenChange};
+
+/// Roster rows in one transaction: small enough that doors and appliers do not wait long behind them.
+const CHUNK: usize = 500;
+
+/// A user whose heat pumps are to be watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Podero's id.
+    pub user: Uuid,
+    /// The utility's id, where Podero knows it.
+    pub customer: Option<String>,
+    /// First poll, if the user is new; a known one keeps its own rhythm.
+    pub first_due: Timestamp,
+}
+
+/// A user whose poll is due.
+#[derive(Debug, Clone)]
+pub struct DueUser {
+    /// Podero's id.
+    pub user: Uuid,
+    /// The utility's id, where Podero knows it.
+    pub customer: Option<String>,
+    /// What is remembered of the user's pumps.
+    pub seen: Vec<Seen>,
+}
+
+/// What one complete poll of a user tells.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// Podero's id of the user.
+    pub user: Uuid,
+    /// Pump by pump.
+    pub changes: Vec<SeenChange>,
+}
+
+impl Store {
+    /// Takes a recurring duty if it is due, for all replicas: one gets `true`, and it is due again after `every`.
+    pub async fn take_duty(&self, name: &'static str, every: Duration) -> Result<bool, Error> {
+        let now = self.0.clock.now();
+        self.write(TakeDuty { name, now, next: now.plus(every) }).await
+    }
+
+    /// Replaces the list of watched users by a complete one. Gives back what is remembered of pumps whose owner is
+    /// no longer on it and that were not retired yet; they stay on that list until they are.
+    pub async fn keep_roster(&self, members: Vec<Member>) -> Result<Vec<Seen>, Error> {
+        let now = self.0.clock.now();
+        for chunk in members.chunks(CHUNK) {
+            self.write(KeepMembers { members: chunk.to_vec(), roster: now }).await?;
+        }
+        self.write(DropOthers { roster: now }).await?;
+        let rows = sqlx::query(
+            "SELECT seen FROM pumps WHERE is_retired = 0 \
+             AND NOT EXISTS (SELECT 1 FROM watched WHERE watched.user_id = pumps.user_id)",
+        )
+        .fetch_all(&self.0.readers)
+        .await?;
+        rows.iter().map(|row| read_seen(&row.try_get::<String, _>(0)?)).collect()
+    }
+
+    /// Takes up to `limit` users whose poll is due; each is due again one `interval` after it was due now, so the
+    /// sweep keeps its even spread.
+    pub async fn due_users(&self, limit: usize, interval: Duration) -> Result<Vec<DueUser>, Error> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.write(TakeDue { now: self.0.clock.now(), interval, limit }).await?;
+        rows.into_iter()
+            .map(|(user, customer, seen)| {
+                let user = Uuid::parse_str(&user).map_err(|error| Error::Unreadable(error.to_string()))?;
+                let seen = seen.iter().map(|text| read_seen(text)).collect::<Result<_, _>>()?;
+                Ok(DueUser { user, customer, seen })
+            })
+            .collect()
+    }
+
+    /// A poll that gave nothing is due again at `at`: nothing is concluded from it.
+    pub async fn poll_again(&self, user: Uuid, at: Timestamp) -> Result<(), Error> {
+        self.write(PollAgain { user, at }).await
+    }
+
+    /// Writes down what a complete poll told, with its notices. A pump that somebody else wrote in the meantime
+    /// keeps theirs, and its notice is not sent.
+    pub async fn observe(&self, observed: Observed) -> Result<(), Error> {
+        let clock = &self.0.clock;
+        let places = observed.changes.iter().map(|_| clock.fresh_id().to_string()).collect();
+        let targets = self.0.targets.clone();
+        self.write(Observe { observed, places, targets, now: clock.now() }).await
+    }
+}
+
+fn read_seen(text: &str) -> Result<Seen, Error> {
+    serde_json::from_str(text).map_err(|error| Error::Unreadable(error.to_string()))
+}
+
+/// What is remembered of a customer's pumps that are still watched.
+pub(super) async fn seen_of(connection: &mut AnyConnection, customer: &str) -> Result<Vec<String>, sqlx::Error> {
+    let rows = sqlx::query("SELECT seen FROM pumps WHERE customer = $1 AND is_retired = 0")
+        .bind(customer.to_owned())
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// Writes one pump, and its notice with it, unless somebody else wrote it since it was read.
+pub(super) async fn change(
+    connection: &mut AnyConnection,
+    change: &SeenChange,
+    targets: &[Target],
+    place: &str,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let read = change.seen.version;
+    let seen = Seen { version: read + 1, ..change.seen.clone() };
+    let text = serde_json::to_string(&seen).expect("a memory has only serialisable fields");
+    let written = sqlx::query(
+        "INSERT INTO pumps (heat_pump, user_id, customer, knowledge, is_retired, has_alert, seen, version, checked_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (heat_pump) DO UPDATE SET user_id = $2, \
+         customer = $3, knowledge = $4, is_retired = $5, has_alert = $6, seen = $7, version = $8, checked_at = $9 \
+         WHERE pumps.version = $10",
+    )
+    .bind(seen.heat_pump.to_string())
+    .bind(seen.user.to_string())
+    .bind(seen.customer.clone())
+    .bind(seen.knowledge.name())
+    .bind(i64::from(seen.is_retired))
+    .bind(i64::from(seen.alert.is_some()))
+    .bind(text)
+    .bind(seen.version)
+    .bind(now.micros())
+    .bind(read)
+    .execute(&mut *connection)
+    .await?;
+    if let (1, Some(notice)) = (written.rows_affected(), &change.notice) {
+        outbox::insert(connection, notice, seen.customer.as_deref(), targets, place, now).await?;
+    }
+    Ok(())
+}
+
+struct TakeDuty {
+    name: &'static str,
+    now: Timestamp,
+    next: Timestamp,
+}
+
+impl Write for TakeDuty {
+    type Output = bool;
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+        let taken = sqlx::query(
+            "INSERT INTO duties (name, due_at) VALUES ($1, $2) \
+             ON CONFLICT (name) DO UPDATE SET due_at = $2 WHERE duties.due_at <= $3",
+        )
+        .bind(self.name)
+        .bind(self.next.micros())
+        .bind(self.now.micros())
+        .execute(connection)
+        .await?;
+        Ok(taken.rows_affected() == 1)
+    }
+}
+
+struct KeepMembers {
+    members: Vec<Member>,
+    roster: Timestamp,
+}
+
+impl Write for KeepMembers {
+    type Output = ();
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        for member in &self.members {
+            sqlx::query(
+                "INSERT INTO watched (user_id, customer, due_at, roster) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (user_id) DO UPDATE SET customer = $2, roster = $4",
+            )
+            .bind(member.user.to_string())
+            .bind(member.customer.clone())
+            .bind(member.first_due.micros())
+            .bind(self.roster.micros())
+            .execute(&mut *connection)
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+struct DropOthers {
+    roster: Timestamp,
+}
+
+impl Write for DropOthers {
+    type Output = ();
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        sqlx::query("DELETE FROM watched WHERE roster < $1").bind(self.roster.micros()).execute(connection).await?;
+        Ok(())
+    }
+}
+
+struct TakeDue {
+    now: Timestamp,
+    interval: Duration,
+    limit: i64,
+}
+
+impl Write for TakeDue {
+    type Output = Vec<(String, Option<String>, Vec<String>)>;
+
+    async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
+        let interval = i64::try_from(self.interval.as_micros()).unwrap_or(i64::MAX);
+        let take = ours(format!(
+            "UPDATE watched SET due_at = CASE WHEN due_at + $1 > $2 THEN due_at + $1 ELSE $2 + $1 END \
+             WHERE user_id IN (SELECT user_id FROM watched WHERE due_at <= $2 ORDER BY due_at LIMIT $3{}) \
+             RETURNING user_id, customer",
+            db.skip_locked()
+        ));
+        let rows = sqlx::query(take)
+            .bind(interval)
+            .bind(self.now.micros())
+            .bind(self.limit)
+            .fetch_all(&mut *connection)
+            .await?;
+        let mut due = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let user: String = row.try_get(0)?;
+            let seen = sqlx::query("SELECT seen FROM pumps WHERE user_id = $1")
+                .bind(user.clone())
+                .fetch_all(&mut *connection)
+                .await?;
+            let seen = seen.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+            due.push((user, row.try_get(1)?, seen));
+        }
+        Ok(due)
+    }
+}
+
+struct PollAgain {
+    user: Uuid,
+    at: Timestamp,
+}
+
+impl Write for PollAgain {
+    type Output = ();
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        sqlx::query("UPDATE watched SET due_at = $2 WHERE user_id = $1")
+            .bind(self.user.to_string())
+            .bind(self.at.micros())
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}
+
+struct Observe {
+    observed: Observed,
+    places: Vec<String>,
+    targets: Vec<Target>,
+    now: Timestamp,
+}
+
+impl Write for Observe {
+    type Output = ();
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        sqlx::query("UPDATE watched SET polled_at = $2 WHERE user_id = $1")
+            .bind(self.observed.user.to_string())
+            .bind(self.now.micros())
+            .execute(&mut *connection)
+            .await?;
+        for (seen, place) in self.observed.changes.iter().zip(&self.places) {
+            change(connection, seen, &self.targets, place, self.now).await?;
+        }
+        Ok(())
+    }
+}

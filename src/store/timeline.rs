@@ -1,0 +1,352 @@
+//! What an operator may see: events, customers, parked work, heat pumps, alerts, and the numbers of it all.
+//!
+//! Reads only, beside the writer, bounded in rows. The views carry ids and states; the original bytes of an
+//! event appear nowhere but in [`Store::event`], which only the operator's door asks.
+//!
+//! Before: the tables. After: [`crate::admin`], [`crate::metrics`].
+
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::Row;
+use sqlx::any::AnyRow;
+
+use super::{Error, Store};
+use crate::domain::alert::{Seen, dedup_key};
+use crate::domain::Timestamp;
+
+/// Rows of one list at most: an operator reads a page, a tool narrows its question.
+const ROWS_MAX: i64 = 1_000;
+
+/// An event in a list.
+#[derive(Debug, Clone, Serialize)]
+#[expect(missing_docs, reason = "the columns of the inbox, described in the migration")]
+pub struct EventSummary {
+    pub id: String,
+    pub customer_id: Option<String>,
+    pub source: String,
+    pub origin: String,
+    pub origin_id: String,
+    pub door: String,
+    #[serde(rename = "type")]
+    pub type_name: String,
+    pub time: Timestamp,
+    pub received_at: Timestamp,
+    pub state: String,
+    pub due_at: Timestamp,
+    pub failures: i64,
+    pub reason: Option<String>,
+    pub detail: Option<String>,
+    pub settled_at: Option<Timestamp>,
+}
+
+/// One call made to Podero.
+#[derive(Debug, Clone, Serialize)]
+#[expect(missing_docs, reason = "the columns of `calls`, described in the migration")]
+pub struct CallView {
+    pub at: Timestamp,
+    pub operation: String,
+    pub outcome: String,
+    pub took_ms: i64,
+    pub idempotency_key: Option<String>,
+}
+
+/// One outgoing event.
+#[derive(Debug, Clone, Serialize)]
+#[expect(missing_docs, reason = "the columns of `notices`, described in the migration")]
+pub struct NoticeView {
+    pub id: String,
+    #[serde(rename = "type")]
+    pub topic: String,
+    pub target: String,
+    pub state: String,
+    pub created_at: Timestamp,
+    pub failures: i64,
+    pub outcome: Option<String>,
+    pub published_at: Option<Timestamp>,
+    pub data: Value,
+}
+
+/// An event with all that came of it.
+#[derive(Debug, Clone, Serialize)]
+#[expect(missing_docs, reason = "named for what they hold")]
+pub struct EventView {
+    #[serde(flatten)]
+    pub event: EventSummary,
+    pub calls: Vec<CallView>,
+    pub raw: String,
+    pub raw_encoding: String,
+}
+
+/// A parked event in a list.
+pub type ParkedView = EventSummary;
+
+/// A customer with all that happened.
+#[derive(Debug, Clone, Serialize)]
+#[expect(missing_docs, reason = "named for what they hold")]
+pub struct CustomerView {
+    pub customer_id: String,
+    pub state: Value,
+    pub events: Vec<EventSummary>,
+    pub notices: Vec<NoticeView>,
+    pub heat_pumps: Vec<PumpView>,
+}
+
+/// What is remembered of a heat pump.
+#[derive(Debug, Clone, Serialize)]
+#[expect(missing_docs, reason = "named for what they hold")]
+pub struct PumpView {
+    pub heat_pump_id: String,
+    pub podero_user_id: String,
+    pub customer_id: Option<String>,
+    pub building_id: Option<String>,
+    pub manufacturer: Option<String>,
+    pub model: Option<String>,
+    pub state: String,
+    pub is_retired: bool,
+    pub bad_since: Option<Timestamp>,
+    pub checked_at: Timestamp,
+    pub alert: Option<AlertView>,
+}
+
+/// An open alert.
+#[derive(Debug, Clone, Serialize)]
+#[expect(missing_docs, reason = "named for what they hold")]
+pub struct AlertView {
+    pub dedup_key: String,
+    pub occurrence_id: String,
+    pub cause: String,
+    pub since: Timestamp,
+    pub detected_at: Timestamp,
+}
+
+/// The numbers of the tables at one moment.
+#[derive(Debug, Clone, Default)]
+#[expect(missing_docs, reason = "named as the metrics of contract §7")]
+pub struct Gauges {
+    pub pending: i64,
+    pub scheduled: i64,
+    pub parked: i64,
+    pub oldest_pending: Option<Timestamp>,
+    pub outbox_pending: i64,
+    pub alerts_open: i64,
+    pub heat_pumps: Vec<(String, i64)>,
+    pub stalest_poll: Option<Timestamp>,
+}
+
+const SUMMARY: &str = "SELECT id, lane, source, origin, origin_id, door, type, time, received_at, state, due_at, \
+                       failures, reason, detail, settled_at FROM events";
+
+impl Store {
+    /// One event with its calls and original bytes.
+    pub async fn event(&self, id: &str) -> Result<Option<EventView>, Error> {
+        let pool = &self.0.readers;
+        let summary = super::db::ours(format!("{SUMMARY} WHERE id = $1"));
+        let Some(row) = sqlx::query(summary).bind(id.to_owned()).fetch_optional(pool).await? else { return Ok(None) };
+        let event = summary_of(&row)?;
+        let calls = sqlx::query(
+            "SELECT at, operation, outcome, took_ms, idempotency_key FROM calls WHERE event_id = $1 \
+             ORDER BY id LIMIT $2",
+        )
+        .bind(id.to_owned())
+        .bind(ROWS_MAX)
+        .fetch_all(pool)
+        .await?;
+        let raw = sqlx::query("SELECT raw, raw_encoding FROM events WHERE id = $1")
+            .bind(id.to_owned())
+            .fetch_one(pool)
+            .await?;
+        Ok(Some(EventView {
+            event,
+            calls: calls.iter().map(call_of).collect::<Result<_, _>>()?,
+            raw: raw.try_get(0)?,
+            raw_encoding: raw.try_get(1)?,
+        }))
+    }
+
+    /// One customer with events, notices and heat pumps, newest first; `None` if nothing was ever heard of it.
+    pub async fn customer(&self, customer: &str) -> Result<Option<CustomerView>, Error> {
+        let events = self.summaries("lane = $1 ORDER BY id DESC", customer).await?;
+        let heat_pumps = self.pumps("customer = $1", customer).await?;
+        let lane = sqlx::query("SELECT customer FROM lanes WHERE lane = $1")
+            .bind(customer.to_owned())
+            .fetch_optional(&self.0.readers)
+            .await?;
+        if events.is_empty() && heat_pumps.is_empty() && lane.is_none() {
+            return Ok(None);
+        }
+        let text = lane.map(|row| row.try_get::<String, _>(0)).transpose()?.unwrap_or_default();
+        let state = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::Null) };
+        let notices = self.notices(customer).await?;
+        Ok(Some(CustomerView { customer_id: customer.to_owned(), state, events, notices, heat_pumps }))
+    }
+
+    /// Parked events, oldest first, of one reason or all.
+    pub async fn parked(&self, reason: Option<&str>) -> Result<Vec<ParkedView>, Error> {
+        match reason {
+            Some(reason) => self.summaries("state = 'parked' AND reason = $1 ORDER BY id", reason).await,
+            None => self.summaries("state = 'parked' AND $1 = '' ORDER BY id", "").await,
+        }
+    }
+
+    /// Heat pumps in one state or all, retired ones left out.
+    pub async fn heat_pumps(&self, state: Option<&str>) -> Result<Vec<PumpView>, Error> {
+        match state {
+            Some(state) => self.pumps("is_retired = 0 AND knowledge = $1", state).await,
+            None => self.pumps("is_retired = 0 AND $1 = ''", "").await,
+        }
+    }
+
+    /// Heat pumps with an open alert.
+    pub async fn open_alerts(&self) -> Result<Vec<PumpView>, Error> {
+        self.pumps("has_alert = 1 AND $1 = ''", "").await
+    }
+
+    /// The numbers of the tables now; each is a count over a partial index of what is not yet settled.
+    pub async fn gauges(&self) -> Result<Gauges, Error> {
+        let pool = &self.0.readers;
+        let mut gauges = Gauges::default();
+        let unsettled = sqlx::query(
+            "SELECT state, COUNT(*), MIN(received_at) FROM events \
+             WHERE state IN ('pending', 'waiting', 'scheduled') GROUP BY state",
+        )
+        .fetch_all(pool)
+        .await?;
+        for row in &unsettled {
+            let (state, count, oldest): (String, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            if state == "scheduled" {
+                gauges.scheduled = count;
+            } else {
+                gauges.pending += count;
+                let oldest = Timestamp::from_micros(oldest);
+                gauges.oldest_pending = Some(gauges.oldest_pending.map_or(oldest, |known| known.min(oldest)));
+            }
+        }
+        gauges.parked = self.count("SELECT COUNT(*) FROM events WHERE state = 'parked'").await?;
+        gauges.outbox_pending = self.count("SELECT COUNT(*) FROM notices WHERE state = 'pending'").await?;
+        gauges.alerts_open = self.count("SELECT COUNT(*) FROM pumps WHERE has_alert = 1").await?;
+        let pumps = sqlx::query("SELECT knowledge, COUNT(*) FROM pumps WHERE is_retired = 0 GROUP BY knowledge")
+            .fetch_all(pool)
+            .await?;
+        for row in &pumps {
+            gauges.heat_pumps.push((row.try_get(0)?, row.try_get(1)?));
+        }
+        let stalest = sqlx::query("SELECT MIN(polled_at) FROM watched").fetch_one(pool).await?;
+        gauges.stalest_poll = stalest.try_get::<Option<i64>, _>(0)?.map(Timestamp::from_micros);
+        Ok(gauges)
+    }
+
+    async fn count(&self, statement: &'static str) -> Result<i64, Error> {
+        Ok(sqlx::query(statement).fetch_one(&self.0.readers).await?.try_get(0)?)
+    }
+
+    async fn summaries(&self, condition: &str, argument: &str) -> Result<Vec<EventSummary>, Error> {
+        let query = super::db::ours(format!("{SUMMARY} WHERE {condition} LIMIT $2"));
+        let rows = sqlx::query(query)
+            .bind(argument.to_owned())
+            .bind(ROWS_MAX)
+            .fetch_all(&self.0.readers)
+            .await?;
+        rows.iter().map(summary_of).collect()
+    }
+
+    async fn notices(&self, customer: &str) -> Result<Vec<NoticeView>, Error> {
+        let rows = sqlx::query(
+            "SELECT id, topic, target, state, created_at, failures, outcome, published_at, body FROM notices \
+             WHERE customer = $1 ORDER BY place DESC LIMIT $2",
+        )
+        .bind(customer.to_owned())
+        .bind(ROWS_MAX)
+        .fetch_all(&self.0.readers)
+        .await?;
+        rows.iter().map(notice_of).collect()
+    }
+
+    async fn pumps(&self, condition: &str, argument: &str) -> Result<Vec<PumpView>, Error> {
+        let query =
+            super::db::ours(format!("SELECT seen, checked_at FROM pumps WHERE {condition} ORDER BY heat_pump LIMIT $2"));
+        let rows = sqlx::query(query)
+            .bind(argument.to_owned())
+            .bind(ROWS_MAX)
+            .fetch_all(&self.0.readers)
+            .await?;
+        rows.iter().map(pump_of).collect()
+    }
+}
+
+fn moment(row: &AnyRow, column: usize) -> Result<Timestamp, sqlx::Error> {
+    row.try_get(column).map(Timestamp::from_micros)
+}
+
+fn moment_or_none(row: &AnyRow, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {
+    Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_micros))
+}
+
+fn summary_of(row: &AnyRow) -> Result<EventSummary, Error> {
+    Ok(EventSummary {
+        id: row.try_get(0)?,
+        customer_id: row.try_get(1)?,
+        source: row.try_get(2)?,
+        origin: row.try_get(3)?,
+        origin_id: row.try_get(4)?,
+        door: row.try_get(5)?,
+        type_name: row.try_get(6)?,
+        time: moment(row, 7)?,
+        received_at: moment(row, 8)?,
+        state: row.try_get(9)?,
+        due_at: moment(row, 10)?,
+        failures: row.try_get(11)?,
+        reason: row.try_get(12)?,
+        detail: row.try_get(13)?,
+        settled_at: moment_or_none(row, 14)?,
+    })
+}
+
+fn call_of(row: &AnyRow) -> Result<CallView, Error> {
+    Ok(CallView {
+        at: moment(row, 0)?,
+        operation: row.try_get(1)?,
+        outcome: row.try_get(2)?,
+        took_ms: row.try_get(3)?,
+        idempotency_key: row.try_get(4)?,
+    })
+}
+
+fn notice_of(row: &AnyRow) -> Result<NoticeView, Error> {
+    let body: Value = serde_json::from_str(&row.try_get::<String, _>(8)?)
+        .map_err(|error| Error::Unreadable(error.to_string()))?;
+    Ok(NoticeView {
+        id: row.try_get(0)?,
+        topic: row.try_get(1)?,
+        target: row.try_get(2)?,
+        state: row.try_get(3)?,
+        created_at: moment(row, 4)?,
+        failures: row.try_get(5)?,
+        outcome: row.try_get(6)?,
+        published_at: moment_or_none(row, 7)?,
+        data: body["data"].clone(),
+    })
+}
+
+fn pump_of(row: &AnyRow) -> Result<PumpView, Error> {
+    let seen: Seen = serde_json::from_str(&row.try_get::<String, _>(0)?)
+        .map_err(|error| Error::Unreadable(error.to_string()))?;
+    Ok(PumpView {
+        heat_pump_id: seen.heat_pump.to_string(),
+        podero_user_id: seen.user.to_string(),
+        customer_id: seen.customer,
+        building_id: seen.building.map(|id| id.to_string()),
+        manufacturer: seen.manufacturer,
+        model: seen.model,
+        state: seen.knowledge.name().to_owned(),
+        is_retired: seen.is_retired,
+        bad_since: seen.bad_since,
+        checked_at: moment(row, 1)?,
+        alert: seen.alert.map(|alert| AlertView {
+            dedup_key: dedup_key(seen.heat_pump, alert.cause),
+            occurrence_id: alert.occurrence.to_string(),
+            cause: alert.cause.name().to_owned(),
+            since: alert.since,
+            detected_at: alert.detected_at,
+        }),
+    })
+}

@@ -1,0 +1,138 @@
+//! Group commit: every write of a moment in one transaction, each answered for itself.
+//!
+//! A disk flush is the dearest thing here, so whoever writes hands a [`Write`] to the one writer, which
+//! takes all that are waiting, runs them in one transaction and commits once. More load makes larger
+//! groups, not longer waits. A write that fails does not fail its neighbours: the group is rolled back and
+//! each is run alone. Nothing is answered before the commit.
+//!
+//! Before: the other files of [`crate::store`]. After: the disk.
+
+use std::pin::Pin;
+
+use futures_util::future::BoxFuture;
+use sqlx::{AnyConnection, Connection};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Error;
+use super::db::{Db, ours};
+
+/// Writes in one transaction: beyond this a flush is no longer what costs (measured: field of 64 to 256).
+const GROUP_MAX: usize = 256;
+
+/// Writes that wait for the writer; a door that finds no room answers 503.
+pub(super) const QUEUE_MAX: usize = 8_192;
+
+/// One change that is made whole or not at all.
+pub(super) trait Write: Send + Sync + 'static {
+    /// What its caller learns once it is on disk.
+    type Output: Send + 'static;
+
+    /// Makes the change. May be run again after a rollback, so it holds no state of its own.
+    fn run<'a>(
+        &'a self,
+        db: &'a Db,
+        connection: &'a mut AnyConnection,
+    ) -> impl Future<Output = Result<Self::Output, sqlx::Error>> + Send + 'a;
+}
+
+/// A write on its way: the change and whoever waits for it.
+pub(super) struct Pending(Box<dyn Erased>);
+
+trait Erased: Send {
+    fn run<'a>(
+        &'a mut self,
+        db: &'a Db,
+        connection: &'a mut AnyConnection,
+    ) -> Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send + 'a>>;
+    fn answer(self: Box<Self>, result: Result<(), Error>);
+}
+
+struct Waiting<W: Write> {
+    write: W,
+    output: Option<W::Output>,
+    reply: oneshot::Sender<Result<W::Output, Error>>,
+}
+
+impl<W: Write> Erased for Waiting<W> {
+    fn run<'a>(&'a mut self, db: &'a Db, connection: &'a mut AnyConnection) -> BoxFuture<'a, Result<(), sqlx::Error>> {
+        Box::pin(async move {
+            self.output = Some(self.write.run(db, connection).await?);
+            Ok(())
+        })
+    }
+
+    fn answer(self: Box<Self>, result: Result<(), Error>) {
+        let Self { output, reply, .. } = *self;
+        let answer = result.map(|()| output.expect("a write that succeeded has left its output"));
+        // Whoever no longer waits has gone away; the change stands all the same.
+        let _ = reply.send(answer);
+    }
+}
+
+impl Pending {
+    pub(super) fn new<W: Write>(write: W) -> (Self, oneshot::Receiver<Result<W::Output, Error>>) {
+        let (reply, answer) = oneshot::channel();
+        (Self(Box::new(Waiting { write, output: None, reply })), answer)
+    }
+}
+
+/// The one that writes. Spawned by `app`; ends when every [`super::Store`] is gone.
+pub struct Writer {
+    pub(super) db: Db,
+    pub(super) connection: Option<AnyConnection>,
+    pub(super) queue: mpsc::Receiver<Pending>,
+}
+
+impl Writer {
+    /// Writes until nobody can ask for more.
+    pub async fn run(mut self) {
+        let mut group = Vec::with_capacity(GROUP_MAX);
+        while self.queue.recv_many(&mut group, GROUP_MAX).await > 0 {
+            self.write(&mut group).await;
+        }
+        if let Some(connection) = self.connection.take() {
+            let _ = connection.close().await;
+        }
+    }
+
+    /// One group: together if it goes, else each alone.
+    async fn write(&mut self, group: &mut Vec<Pending>) {
+        let whole = self.together(group).await;
+        let is_alone = group.len() == 1;
+        for pending in group.drain(..) {
+            if whole.is_ok() || is_alone {
+                pending.0.answer(whole.clone());
+            } else {
+                let mut alone = [pending];
+                let result = self.together(&mut alone).await;
+                let [pending] = alone;
+                pending.0.answer(result);
+            }
+        }
+    }
+
+    async fn together(&mut self, group: &mut [Pending]) -> Result<(), Error> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.db.connect().await?,
+        };
+        let result = self.transaction(&mut connection, group).await;
+        // A connection that cannot even roll back is not used again.
+        if result.is_ok() || sqlx::query("ROLLBACK").execute(&mut connection).await.is_ok() {
+            self.connection = Some(connection);
+        }
+        result.map_err(|error| {
+            tracing::warn!(%error, writes = group.len(), "a transaction on the store failed");
+            error.into()
+        })
+    }
+
+    async fn transaction(&self, connection: &mut AnyConnection, group: &mut [Pending]) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(ours(self.db.begin().to_owned())).execute(&mut *connection).await?;
+        for pending in group {
+            pending.0.run(&self.db, connection).await?;
+        }
+        sqlx::raw_sql("COMMIT").execute(connection).await?;
+        Ok(())
+    }
+}
