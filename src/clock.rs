@@ -20,8 +20,8 @@ use crate::domain::Timestamp;
 pub struct Clock(Arc<Source>);
 
 enum Source {
-    System(uuid::ContextV7),
-    Manual(Mutex<Manual>),
+    System(Mutex<uuid::ContextV7>),
+    Manual(Box<Mutex<Manual>>),
 }
 
 struct Manual {
@@ -43,13 +43,13 @@ impl std::fmt::Debug for Clock {
 impl Clock {
     /// The machine's own time and entropy.
     pub fn system() -> Self {
-        Self(Arc::new(Source::System(uuid::ContextV7::new())))
+        Self(Arc::new(Source::System(Mutex::new(uuid::ContextV7::new()))))
     }
 
     /// A clock that stands still until [`Clock::advance`] is called; dice and ids repeat with `seed`.
     pub fn manual(now: Timestamp, seed: u64) -> Self {
         let dice = StdRng::seed_from_u64(seed);
-        Self(Arc::new(Source::Manual(Mutex::new(Manual { now, dice, ids_made: 0 }))))
+        Self(Arc::new(Source::Manual(Box::new(Mutex::new(Manual { now, dice, ids_made: 0 })))))
     }
 
     /// The moment that is now, in UTC, to the microsecond.
@@ -82,7 +82,8 @@ impl Clock {
                 let micros = self.now().micros();
                 let seconds = u64::try_from(micros.div_euclid(1_000_000)).unwrap_or(0);
                 let nanos = u32::try_from(micros.rem_euclid(1_000_000) * 1_000).unwrap_or(0);
-                Uuid::new_v7(uuid::Timestamp::from_unix(context, seconds, nanos))
+                let context = context.lock().expect("no code panics while it holds the counter");
+                Uuid::new_v7(uuid::Timestamp::from_unix(&*context, seconds, nanos))
             }
             Source::Manual(manual) => {
                 let mut manual = lock(manual);

@@ -1,0 +1,129 @@
+//! Every configuration key, once: its name, its default and what it is for. Never reads a value.
+//!
+//! The reader takes defaults from here and asserts that each key it asks for stands here; what does not
+//! stand here is an unknown key. So the table cannot fall behind the code, and the tests hold the example
+//! file and the operator's page against it.
+//!
+//! Before: nothing. After: [`crate::config`].
+
+/// One configuration key.
+#[derive(Debug)]
+pub struct Key {
+    /// `section.key`; the keys of a `[[source]]` are named `source.key`.
+    pub name: &'static str,
+    /// The default as it would be written, without quotes; `None`: there is none.
+    pub default_text: Option<&'static str>,
+    /// What it means.
+    pub about: &'static str,
+    /// Whether it is never shown, and may be given as a file instead ([`Key::file_name`]).
+    pub is_secret: bool,
+}
+
+impl Key {
+    /// For a secret, the key that names a file holding it: `admin.token_file`.
+    pub fn file_name(&self) -> Option<String> {
+        self.is_secret.then(|| format!("{}{FILE_SUFFIX}", self.name))
+    }
+}
+
+/// What turns the name of a secret key into the name of the key for its file.
+pub(super) const FILE_SUFFIX: &str = "_file";
+
+const fn key(name: &'static str, default_text: &'static str, about: &'static str) -> Key {
+    Key { name, default_text: Some(default_text), about, is_secret: false }
+}
+
+const fn bare(name: &'static str, about: &'static str) -> Key {
+    Key { name, default_text: None, about, is_secret: false }
+}
+
+const fn secret(name: &'static str, default_text: Option<&'static str>, about: &'static str) -> Key {
+    Key { name, default_text, about, is_secret: true }
+}
+
+/// Every key there is.
+pub const KEYS: &[Key] = &[
+    key("http.listen", "127.0.0.1:8080", "address of the webhooks, the only public door"),
+    key("http.body_max", "1MiB", "largest request body; above it the answer is 413"),
+    key("http.batch_max", "1000", "most events in one batch"),
+    key("admin.listen", "127.0.0.1:9090", "address of health, metrics and the operator's API"),
+    secret("admin.token", None, "bearer token of the operator's API; required unless admin.listen is loopback"),
+    secret("store.url", Some("sqlite://podero-bridge.db"), "database: sqlite://FILE or postgres://…"),
+    secret("amqp.url", None, "RabbitMQ, one URL or a list tried in turn; without it AMQP is off"),
+    key("amqp.inbound_exchange", "customer.lifecycle", "topic exchange on which events arrive"),
+    key("amqp.inbound_queue", "podero-bridge.inbound", "quorum queue that is consumed"),
+    key("amqp.outbound_exchange", "podero.bridge", "topic exchange for outgoing events"),
+    key("amqp.declare", "true", "whether the bridge declares exchanges, queues and bindings itself"),
+    key("amqp.prefetch", "512", "unacknowledged deliveries held at once"),
+    key("amqp.source", "default", "source whose mapping applies to deliveries that are not CloudEvents"),
+    key("podero.base_url", "https://app.podero.com", "scheme and host of the Partner API"),
+    bare("podero.org_id", "organisation at Podero, a UUID; required without --sandbox"),
+    bare("podero.client_id", "OAuth2 client; required without --sandbox"),
+    secret("podero.client_secret", None, "the client's secret; required without --sandbox"),
+    key("podero.timeout", "10s", "deadline of one call"),
+    key("podero.max_in_flight", "64", "calls at the same time, events and polling together"),
+    key("podero.requests_per_second", "50", "calls per second, events and polling together, events first"),
+    key("retry.initial", "1s", "first wait before a repeat; doubles each time, with full jitter"),
+    key("retry.max", "15m", "longest wait between two attempts"),
+    key("retry.give_up_after", "72h", "after this long an event is parked"),
+    key("onboarding.enabled", "false", "whether sign-up and move create an onboarding session and publish its link"),
+    bare("onboarding.language", "language of the session: sv, de, en, hu, it, et, pl or ro"),
+    bare("onboarding.price_zone", "price zone of new heat pumps, such as DE_LU or SE_3"),
+    bare("onboarding.success_url", "where the customer lands after connecting the heat pump"),
+    bare("onboarding.cancel_url", "where the customer lands after giving up"),
+    key("move.old_heat_pumps", "pause", "pause or keep the optimisation in a home the customer left"),
+    key("move.old_building", "delete", "delete or keep the building the customer left"),
+    key("churn.delete", "soft", "soft, hard, or soft-then-hard after churn.retention"),
+    key("churn.retention", "30d", "time between soft and hard deletion"),
+    key("watch.enabled", "true", "whether connectivity is watched"),
+    key("watch.interval", "10m", "how old the knowledge of a heat pump may get"),
+    key("watch.disconnect_after", "15m", "a pump must be unreachable for this long before an alert"),
+    key("watch.disconnect_polls", "3", "and in this many polls in a row"),
+    key("watch.reconnect_polls", "2", "polls in a row that must see it before the alert is resolved"),
+    key("watch.stale_after", "2h", "readings older than this do not count as fresh"),
+    key("watch.outage_share", "0.3", "share of a manufacturer's pumps that makes one outage of many alerts"),
+    key("watch.outage_min", "20", "and the fewest pumps that do"),
+    bare("source.name", "name of the source, the last part of /v1/events/{source}"),
+    bare("source.verify", "standard-webhooks, bearer or none"),
+    secret("source.secrets", None, "keys or tokens that are accepted, several at once for rotation"),
+    key("source.insecure", "false", "accept verify = none although http.listen is not loopback"),
+    key("sandbox.listen", "127.0.0.1:8085", "address of the embedded Podero sandbox"),
+    bare("sandbox.seed", "makes the sandbox's ids repeat"),
+    bare("outbound.webhook_url", "outgoing events also (without AMQP: instead) go here as signed webhooks"),
+    secret("outbound.webhook_secret", None, "signs them; required with outbound.webhook_url"),
+    key("log.format", "auto", "text, json, or auto: text on a terminal, else json"),
+    key("log.level", "info", "a level, or directives per module such as info,podero_bridge=debug"),
+];
+
+/// The key at `place`: a name of the table, or `source.LABEL.key` for a key of one source.
+pub(super) fn find(place: &str) -> Option<&'static Key> {
+    let source_key = place.strip_prefix("source.").and_then(|rest| rest.rsplit_once('.')).map(|(_, key)| key);
+    KEYS.iter().find(|key| match source_key {
+        Some(last) => key.name.strip_prefix("source.") == Some(last),
+        None => key.name == place,
+    })
+}
+
+/// Whether `place` names a key, or the `_file` form of a secret one.
+pub(super) fn is_known(place: &str) -> bool {
+    let filed = || place.strip_suffix(FILE_SUFFIX).and_then(find).is_some_and(|key| key.is_secret);
+    find(place).is_some() || filed()
+}
+
+/// Whether some key stands in `[section]`.
+pub(super) fn is_section(section: &str) -> bool {
+    KEYS.iter().any(|key| key.name.split('.').next() == Some(section))
+}
+
+/// The known name that `typed` was probably meant to be.
+pub(super) fn nearest(typed: &str) -> Option<String> {
+    // A third of the letters wrong is still a slip; beyond that a suggestion would mislead.
+    let slips_max = (typed.chars().count() / 3).min(4);
+    KEYS.iter()
+        .flat_map(|key| [Some(key.name.to_owned()), key.file_name()])
+        .flatten()
+        .map(|name| (strsim::osa_distance(typed, &name), name))
+        .filter(|(slips, _)| *slips <= slips_max)
+        .min()
+        .map(|(_, name)| name)
+}

@@ -1,0 +1,54 @@
+//! What is wrong with a configuration, all of it at once. Never shows the value of a secret.
+//!
+//! Before: nothing. After: [`crate::config`], and whoever prints the reasons for exit status 64.
+
+use std::fmt;
+
+/// One thing to correct: where, what was found there, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The key (`podero.timeout`), the environment variable, or the file that is meant.
+    pub key: String,
+    /// What stands there now; for a secret only that it is wrong, never the value.
+    pub found: String,
+    /// What is allowed, or what to do.
+    pub hint: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: found {}; {}", self.key, self.found, self.hint)
+    }
+}
+
+/// Every problem of a configuration: unknown keys first, then section by section. Never empty;
+/// displays one per line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Wraps what a reading found.
+    pub(super) fn new(found: Vec<Problem>) -> Self {
+        assert!(!found.is_empty(), "a configuration is refused for a reason");
+        Self(found)
+    }
+
+    /// The problems one by one.
+    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}

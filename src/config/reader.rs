@@ -1,0 +1,372 @@
+//! Takes one key after the other from the file and the environment, and writes down what is wrong with each.
+//! Decides no key's bounds (the sections do) and never stops at a problem.
+//!
+//! Order of precedence: environment, file, default of [`super::keys::KEYS`].
+//!
+//! Before: [`crate::config`]'s keys and rules. After: its sections.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::keys::{self, FILE_SUFFIX};
+use super::problems::Problem;
+use super::rules::{self, Rule};
+use super::secret::Secret;
+use super::{ENVIRONMENT_PREFIX, Strings};
+
+/// Stands for a secret in a problem.
+const HIDDEN: &str = "a value that is not shown";
+
+/// What was given, key by key, and what was found wrong so far.
+pub(super) struct Reader {
+    /// By full place: `podero.timeout`, `source.LABEL.secrets`.
+    given: BTreeMap<String, Given>,
+    /// In the order of the file, then those of the environment alone. A label is the source's name, or
+    /// `#2` where the second has no usable one.
+    labels: Vec<String>,
+    problems: Vec<Problem>,
+}
+
+#[derive(Debug, Clone)]
+struct Given {
+    value: Value,
+    /// The environment variable it came from; `None`: the file.
+    variable: Option<String>,
+}
+
+impl Given {
+    fn described(&self, is_secret: bool) -> String {
+        let shown = if is_secret { HIDDEN.to_owned() } else { shown(&self.value) };
+        match &self.variable {
+            Some(variable) => format!("{shown} in {variable}"),
+            None => shown,
+        }
+    }
+}
+
+impl Reader {
+    /// Sorts the file and the environment by key; what is no key becomes a problem.
+    pub(super) fn new(file: Table, environment: &Strings) -> Self {
+        let mut reader = Self { given: BTreeMap::new(), labels: Vec::new(), problems: Vec::new() };
+        for (section, value) in file {
+            match (section.as_str(), value) {
+                ("source", value) => reader.take_sources(value),
+                (_, Value::Table(table)) => reader.take_section(&section, table),
+                (_, value) => reader.refuse_section(&section, &value),
+            }
+        }
+        for (variable, text) in environment {
+            if let Some(name) = variable.strip_prefix(ENVIRONMENT_PREFIX) {
+                reader.take_variable(variable, name, text);
+            }
+        }
+        reader
+    }
+
+    fn take_section(&mut self, section: &str, table: Table) {
+        if table.is_empty() && !keys::is_section(section) {
+            self.refuse_unknown(section.to_owned(), section);
+        }
+        for (key, value) in table {
+            self.take_value(&format!("{section}.{key}"), value);
+        }
+    }
+
+    fn take_value(&mut self, place: &str, value: Value) {
+        if keys::is_known(place) {
+            self.given.insert(place.to_owned(), Given { value, variable: None });
+        } else {
+            self.refuse_unknown(place.to_owned(), place);
+        }
+    }
+
+    fn refuse_section(&mut self, section: &str, value: &Value) {
+        if keys::is_section(section) {
+            self.refuse(section, shown(value), format!("allowed: a table, [{section}]"));
+        } else {
+            self.refuse_unknown(section.to_owned(), section);
+        }
+    }
+
+    fn take_sources(&mut self, value: Value) {
+        let Value::Array(entries) = value else {
+            return self.refuse("source", shown(&value), "allowed: one [[source]] table for each source");
+        };
+        for (index, entry) in entries.into_iter().enumerate() {
+            let ordinal = format!("#{}", index + 1);
+            match entry {
+                Value::Table(table) => self.take_source(ordinal, table),
+                Value::String(_)
+                | Value::Integer(_)
+                | Value::Float(_)
+                | Value::Boolean(_)
+                | Value::Datetime(_)
+                | Value::Array(_) => self.refuse("source", shown(&entry), "allowed: one [[source]] table each"),
+            }
+        }
+    }
+
+    fn take_source(&mut self, ordinal: String, table: Table) {
+        let rule = rules::source_name();
+        let name = table.get("name").and_then(Value::as_str).and_then(|name| (rule.accept)(name));
+        let is_repeated = name.as_ref().is_some_and(|name| self.labels.contains(name));
+        let label = name.filter(|_| !is_repeated).unwrap_or(ordinal);
+        match table.get("name") {
+            Some(name) if is_repeated => {
+                self.refuse(&place(&label, "name"), shown(name), "each source needs a name of its own");
+            }
+            Some(name) if label.starts_with('#') => {
+                self.refuse(&place(&label, "name"), shown(name), format!("allowed: {}", rule.allowed));
+            }
+            Some(_) => {}
+            None => self.refuse(&place(&label, "name"), "nothing", format!("allowed: {}", rule.allowed)),
+        }
+        self.labels.push(label.clone());
+        for (key, value) in table {
+            match key.as_str() {
+                "name" => {}
+                "map" => {
+                    let hint = "mappings are not supported by this version; this source must send CloudEvents";
+                    self.refuse(&place(&label, "map"), shown(&value), hint);
+                }
+                key if keys::is_known(&place(&label, key)) => self.take_value(&place(&label, key), value),
+                key => self.refuse_unknown(place(&label, key), &format!("source.{key}")),
+            }
+        }
+    }
+
+    /// `PODERO_BRIDGE__SECTION__KEY`, or `PODERO_BRIDGE__SOURCE__NAME__KEY` with `_` for each `-` of the name.
+    fn take_variable(&mut self, variable: &str, name: &str, text: &str) {
+        let lower = name.to_ascii_lowercase();
+        let source = lower.strip_prefix("source__").and_then(|rest| rest.rsplit_once("__"));
+        let source = source.map(|(label, key)| (label.replace('_', "-"), key));
+        let target = match &source {
+            Some((label, key)) => place(label, key),
+            None => lower.replacen("__", ".", 1),
+        };
+        let is_name = |label: &str| (rules::source_name().accept)(label).is_some();
+        let is_target = match &source {
+            // The name is in the variable's own name already.
+            Some((label, key)) => *key != "name" && is_name(label) && keys::is_known(&target),
+            None => !target.starts_with("source.") && keys::is_known(&target),
+        };
+        if !is_target || name != lower.to_ascii_uppercase() {
+            let hint = unknown_hint(keys::nearest(&target).map(|key| variable_of(&key)));
+            return self.refuse(variable, "an unknown variable", hint);
+        }
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            return self.refuse(variable, HIDDEN, "allowed: text in UTF-8");
+        }
+        if let Some((label, _)) = source
+            && !self.labels.contains(&label)
+        {
+            self.labels.push(label);
+        }
+        let given = Given { value: Value::String(text.to_owned()), variable: Some(variable.to_owned()) };
+        self.given.insert(target, given);
+    }
+
+    /// The labels of the sources, to be used with [`place`].
+    pub(super) fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// Whether the file or the environment speaks about the key, itself or as a file.
+    pub(super) fn is_given(&self, place: &str) -> bool {
+        self.given.contains_key(place) || self.given.contains_key(&format!("{place}{FILE_SUFFIX}"))
+    }
+
+    /// Whether nothing is wrong with these keys, so that comparing them makes sense.
+    pub(super) fn is_sound(&self, places: &[&str]) -> bool {
+        !self.problems.iter().any(|problem| places.contains(&problem.key.trim_end_matches(FILE_SUFFIX)))
+    }
+
+    /// Writes down a problem.
+    pub(super) fn refuse(&mut self, key: &str, found: impl Into<String>, hint: impl Into<String>) {
+        self.problems.push(Problem { key: key.to_owned(), found: found.into(), hint: hint.into() });
+    }
+
+    fn refuse_unknown(&mut self, key: String, typed: &str) {
+        let hint = unknown_hint(keys::nearest(typed));
+        self.problems.push(Problem { key, found: "an unknown key".to_owned(), hint });
+    }
+
+    /// Everything that was wrong.
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
+    /// The value, if it was given and is right.
+    pub(super) fn optional<T>(&mut self, place: &str, rule: &Rule<T>) -> Option<T> {
+        assert!(keys::find(place).is_some_and(|key| !key.is_secret), "{place} is a key and no secret");
+        let given = self.given.get(place)?;
+        let text = match given.variable {
+            Some(_) => given.value.as_str().map(str::to_owned),
+            None => rule.form.text_of(&given.value),
+        };
+        let accepted = text.and_then(|text| (rule.accept)(&text));
+        if accepted.is_none() {
+            let found = given.described(false);
+            self.refuse(place, found, format!("allowed: {}", rule.allowed));
+        }
+        accepted
+    }
+
+    /// The value, or the default when it was not given (or is wrong, in which case the whole is refused later).
+    pub(super) fn value<T>(&mut self, place: &str, rule: &Rule<T>) -> T {
+        let given = self.optional(place, rule);
+        let fallback = || (rule.accept)(default_text(place)).expect("a test reads every default by its own rule");
+        given.unwrap_or_else(fallback)
+    }
+
+    /// The value; that it is missing is a problem, for the reason `when`.
+    pub(super) fn required<T>(&mut self, place: &str, rule: &Rule<T>, when: &str) -> Option<T> {
+        if !self.is_given(place) {
+            self.refuse(place, "nothing", format!("required {when}; allowed: {}", rule.allowed));
+        }
+        self.optional(place, rule)
+    }
+
+    /// The secret, given directly or as a file, if it is right.
+    pub(super) fn secret(&mut self, place: &str, rule: &Rule<String>) -> Option<Secret> {
+        let (texts, found_in) = self.secret_texts(place, false)?;
+        self.accepted(place, rule, texts, &found_in).pop()
+    }
+
+    /// A secret that must be there, for the reason `when`.
+    pub(super) fn required_secret(&mut self, place: &str, rule: &Rule<String>, when: &str) -> Option<Secret> {
+        if !self.is_given(place) {
+            let hint = format!("required {when}; allowed: {}, or {place}{FILE_SUFFIX}", rule.allowed);
+            self.refuse(place, "nothing", hint);
+        }
+        self.secret(place, rule)
+    }
+
+    /// Several secrets: a list or a single text; by comma in the environment; one per line in a file.
+    pub(super) fn secrets(&mut self, place: &str, rule: &Rule<String>) -> Vec<Secret> {
+        let Some((texts, found_in)) = self.secret_texts(place, true) else {
+            return Vec::new();
+        };
+        if texts.is_empty() {
+            self.refuse(place, "an empty list", format!("allowed: {}", rule.allowed));
+        }
+        self.accepted(place, rule, texts, &found_in)
+    }
+
+    fn accepted(&mut self, place: &str, rule: &Rule<String>, texts: Vec<String>, found_in: &str) -> Vec<Secret> {
+        let count = texts.len();
+        let mut secrets = Vec::with_capacity(count);
+        for (index, text) in texts.into_iter().enumerate() {
+            if let Some(secret) = (rule.accept)(&text) {
+                secrets.push(Secret::new(secret));
+            } else {
+                let which = if count > 1 { format!(" as number {} of {count}", index + 1) } else { String::new() };
+                let found = format!("{HIDDEN}{which}{found_in}");
+                self.refuse(place, found, format!("allowed: {}", rule.allowed));
+            }
+        }
+        secrets
+    }
+
+    /// The texts of a secret and, as the end of a sentence, where they were found.
+    fn secret_texts(&mut self, place: &str, is_list: bool) -> Option<(Vec<String>, String)> {
+        assert!(keys::find(place).is_some_and(|key| key.is_secret), "{place} is a secret key");
+        let filed_place = format!("{place}{FILE_SUFFIX}");
+        let (direct, filed) = (self.given.get(place).cloned(), self.given.get(&filed_place).cloned());
+        match (direct, filed) {
+            (None, None) => None,
+            (Some(direct), None) => self.direct_texts(place, &direct, is_list),
+            (None, Some(filed)) => self.filed_texts(&filed_place, &filed, is_list),
+            // The environment overrides the file, also where the two use different forms.
+            (Some(direct), Some(filed)) => match (&direct.variable, &filed.variable) {
+                (Some(_), None) => self.direct_texts(place, &direct, is_list),
+                (None, Some(_)) => self.filed_texts(&filed_place, &filed, is_list),
+                (Some(_), Some(_)) | (None, None) => {
+                    self.refuse(place, format!("also {filed_place}"), "give one of the two");
+                    None
+                }
+            },
+        }
+    }
+
+    fn direct_texts(&mut self, place: &str, given: &Given, is_list: bool) -> Option<(Vec<String>, String)> {
+        let texts: Option<Vec<String>> = match (&given.value, &given.variable) {
+            (Value::String(text), Some(_)) if is_list => {
+                Some(text.split(',').map(|part| part.trim().to_owned()).collect())
+            }
+            (Value::Array(items), None) if is_list => {
+                items.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+            }
+            (value, _) => value.as_str().map(|text| vec![text.to_owned()]),
+        };
+        if texts.is_none() {
+            let hint = if is_list { "allowed: a text or a list of texts" } else { "allowed: a text" };
+            self.refuse(place, given.described(true), hint);
+        }
+        let found_in = given.variable.as_ref().map(|variable| format!(" in {variable}")).unwrap_or_default();
+        texts.map(|texts| (texts, found_in))
+    }
+
+    fn filed_texts(&mut self, place: &str, given: &Given, is_list: bool) -> Option<(Vec<String>, String)> {
+        let Some(path) = given.value.as_str().filter(|path| !path.is_empty()) else {
+            self.refuse(place, given.described(false), "allowed: the path of a file");
+            return None;
+        };
+        let texts = match std::fs::read_to_string(Path::new(path)) {
+            Ok(content) if is_list => {
+                content.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+            }
+            Ok(content) => vec![content.trim_end_matches(['\r', '\n']).to_owned()],
+            Err(error) => {
+                self.refuse(place, given.described(false), format!("the file cannot be read: {error}"));
+                return None;
+            }
+        };
+        if texts.iter().all(String::is_empty) {
+            self.refuse(place, given.described(false), "the file is empty");
+            return None;
+        }
+        Some((texts, format!(" in {path}")))
+    }
+}
+
+/// The place of a key of one source.
+pub(super) fn place(label: &str, key: &str) -> String {
+    format!("source.{label}.{key}")
+}
+
+/// The default of a key that has one.
+pub(super) fn default_text(place: &str) -> &'static str {
+    keys::find(place).and_then(|key| key.default_text).expect("only asked for keys that have a default")
+}
+
+fn variable_of(key: &str) -> String {
+    format!("{ENVIRONMENT_PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())
+}
+
+fn unknown_hint(nearest: Option<String>) -> String {
+    match nearest {
+        Some(name) => format!("did you mean {name}?"),
+        None => "there is no key of a similar name".to_owned(),
+    }
+}
+
+/// A value as it may stand in a problem: quoted, cut, and without credentials.
+fn shown(value: &Value) -> String {
+    const CHARS_MAX: usize = 80;
+    match value {
+        Value::String(text) if text.contains("://") && text.contains('@') => HIDDEN.to_owned(),
+        Value::String(text) if text.chars().count() > CHARS_MAX => {
+            format!("{:?}…", text.chars().take(CHARS_MAX).collect::<String>())
+        }
+        Value::String(text) => format!("{text:?}"),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Boolean(flag) => flag.to_string(),
+        Value::Datetime(_) => "a date".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Table(_) => "a table".to_owned(),
+    }
+}

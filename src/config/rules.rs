@@ -1,0 +1,231 @@
+//! What a value may be: one rule per kind of value, with the sentence that explains it. Knows no key.
+//!
+//! A rule takes text, since that is what the environment, a secret's file and a default all are; `Form`
+//! says which TOML types are written as that text in the file.
+//!
+//! Before: nothing. After: [`crate::config`]'s reader and sections.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use base64::Engine;
+use bytesize::ByteSize;
+use toml::Value;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use url::{Host, Url};
+
+use super::words::PriceZone;
+
+/// Fewest characters of a bearer token: 16 random ones of base64 are 96 bits, which cannot be guessed over HTTP.
+pub const TOKEN_CHARS_MIN: usize = 16;
+
+/// Fewest bytes of a signing key: Standard Webhooks asks for 24 to 64.
+pub const WEBHOOK_KEY_BYTES_MIN: usize = 24;
+
+/// Longest name of an AMQP exchange or queue, in bytes: the protocol's short string.
+pub const AMQP_NAME_BYTES_MAX: usize = 255;
+
+/// The TOML types in which a value may be written.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Form {
+    Text,
+    Whole,
+    Number,
+    Flag,
+    TextOrWhole,
+}
+
+impl Form {
+    /// The value as text, if it is written in this form.
+    pub(super) fn text_of(self, value: &Value) -> Option<String> {
+        let text = || value.as_str().map(str::to_owned);
+        let whole = || value.as_integer().map(|number| number.to_string());
+        match self {
+            Self::Text => text(),
+            Self::Whole => whole(),
+            Self::Number => value.as_float().map(|number| number.to_string()).or_else(whole),
+            Self::Flag => value.as_bool().map(|flag| flag.to_string()),
+            Self::TextOrWhole => text().or_else(whole),
+        }
+    }
+}
+
+/// Turns a text into its meaning, or refuses it.
+type Accept<T> = Box<dyn Fn(&str) -> Option<T>>;
+
+/// One kind of value.
+pub(super) struct Rule<T> {
+    pub(super) form: Form,
+    /// Completes "allowed: …".
+    pub(super) allowed: String,
+    pub(super) accept: Accept<T>,
+}
+
+impl<T> Rule<T> {
+    fn new(form: Form, allowed: impl Into<String>, accept: impl Fn(&str) -> Option<T> + 'static) -> Self {
+        Self { form, allowed: allowed.into(), accept: Box::new(accept) }
+    }
+}
+
+pub(super) fn flag() -> Rule<bool> {
+    Rule::new(Form::Flag, "true or false", |text| text.parse().ok())
+}
+
+pub(super) fn address() -> Rule<SocketAddr> {
+    let allowed = "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080";
+    Rule::new(Form::Text, allowed, |text| text.parse().ok())
+}
+
+pub(super) fn duration(least: Duration, most: Duration) -> Rule<Duration> {
+    let shown = |duration| humantime::format_duration(duration).to_string();
+    let allowed = format!("a duration from {} to {}, such as \"90s\" or \"15m\"", shown(least), shown(most));
+    Rule::new(Form::Text, allowed, move |text| {
+        humantime::parse_duration(text).ok().filter(|duration| (least..=most).contains(duration))
+    })
+}
+
+pub(super) fn whole<T>(least: T, most: T) -> Rule<T>
+where
+    T: FromStr + PartialOrd + Display + Copy + 'static,
+{
+    Rule::new(Form::Whole, format!("a whole number from {least} to {most}"), move |text| {
+        text.parse().ok().filter(|number| (least..=most).contains(number))
+    })
+}
+
+/// A share of a whole: above 0, at most 1.
+pub(super) fn share() -> Rule<f64> {
+    Rule::new(Form::Number, "a number above 0 and at most 1", |text| {
+        text.parse().ok().filter(|share| *share > 0.0 && *share <= 1.0)
+    })
+}
+
+/// A number of bytes.
+pub(super) fn size(least: u64, most: u64) -> Rule<usize> {
+    let shown = |bytes| ByteSize::b(bytes).display().iec().to_string();
+    let allowed = format!("a size from {} to {}, such as \"512KiB\" or \"1MiB\"", shown(least), shown(most));
+    Rule::new(Form::TextOrWhole, allowed, move |text| {
+        let bytes = text.parse::<ByteSize>().ok()?.as_u64();
+        if (least..=most).contains(&bytes) { usize::try_from(bytes).ok() } else { None }
+    })
+}
+
+/// One of a few words.
+pub(super) fn word<T: Copy + 'static>(words: &'static [(&'static str, T)]) -> Rule<T> {
+    let list = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
+    Rule::new(Form::Text, format!("one of {list}"), move |text| {
+        words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning)
+    })
+}
+
+pub(super) fn price_zone() -> Rule<PriceZone> {
+    let plain = word(PriceZone::WORDS);
+    // The partner's guides write DE where its schema allows DE_LU only.
+    let alias = |text: &str| (text == "DE").then_some(PriceZone::DeLu);
+    let allowed = format!("{}; DE is read as DE_LU", plain.allowed);
+    Rule::new(Form::Text, allowed, move |text| alias(text).or_else(|| (plain.accept)(text)))
+}
+
+pub(super) fn uuid() -> Rule<uuid::Uuid> {
+    Rule::new(Form::Text, "a UUID", |text| text.parse().ok())
+}
+
+/// The user name of HTTP's Basic scheme, which ends at the first colon (RFC 7617).
+pub(super) fn client_id() -> Rule<String> {
+    Rule::new(Form::Text, "1 to 255 visible ASCII characters without a colon", |text| {
+        let fits = (1..=255).contains(&text.len()) && is_visible(text) && !text.contains(':');
+        fits.then(|| text.to_owned())
+    })
+}
+
+pub(super) fn filled() -> Rule<String> {
+    Rule::new(Form::Text, "a text that is not empty", |text| (!text.is_empty()).then(|| text.to_owned()))
+}
+
+pub(super) fn token() -> Rule<String> {
+    let allowed = format!("a token of at least {TOKEN_CHARS_MIN} visible ASCII characters, without spaces");
+    Rule::new(Form::Text, allowed, |text| (text.len() >= TOKEN_CHARS_MIN && is_visible(text)).then(|| text.to_owned()))
+}
+
+/// A key of the Standard Webhooks specification.
+pub(super) fn signing_key() -> Rule<String> {
+    let allowed = format!("whsec_ followed by base64 of at least {WEBHOOK_KEY_BYTES_MIN} bytes");
+    Rule::new(Form::Text, allowed, |text| {
+        let coded = text.strip_prefix("whsec_")?;
+        let bytes = base64::engine::general_purpose::STANDARD.decode(coded).ok()?;
+        // The library that will verify with it has the last word.
+        let is_usable = bytes.len() >= WEBHOOK_KEY_BYTES_MIN && standardwebhooks::Webhook::new(text).is_ok();
+        is_usable.then(|| text.to_owned())
+    })
+}
+
+pub(super) fn amqp_name() -> Rule<String> {
+    Rule::new(Form::Text, format!("a name of 1 to {AMQP_NAME_BYTES_MAX} bytes"), |text| {
+        (1..=AMQP_NAME_BYTES_MAX).contains(&text.len()).then(|| text.to_owned())
+    })
+}
+
+pub(super) fn amqp_url() -> Rule<String> {
+    Rule::new(Form::Text, "a URL that begins with amqp:// or amqps://", |text| {
+        let url = Url::parse(text).ok()?;
+        (matches!(url.scheme(), "amqp" | "amqps") && url.has_host()).then(|| text.to_owned())
+    })
+}
+
+pub(super) fn store_url() -> Rule<String> {
+    let schemes = ["sqlite:", "postgres:", "postgresql:"];
+    Rule::new(Form::Text, "a URL that begins with sqlite:, postgres: or postgresql:", move |text| {
+        let rest = schemes.iter().find_map(|scheme| text.strip_prefix(scheme));
+        rest.is_some_and(|rest| !rest.is_empty()).then(|| text.to_owned())
+    })
+}
+
+/// An absolute address that a browser or a client can open.
+pub(super) fn web_url() -> Rule<String> {
+    Rule::new(Form::Text, "an absolute http:// or https:// URL of at most 8000 characters", |text| {
+        // The partner limits its two landing pages to 8000 characters; no other address needs more.
+        let url = Url::parse(text).ok().filter(|_| text.chars().count() <= 8_000)?;
+        (matches!(url.scheme(), "http" | "https") && url.has_host()).then(|| text.to_owned())
+    })
+}
+
+/// Scheme and host of an API whose paths are its own; the result has no slash at its end.
+pub(super) fn base_url() -> Rule<String> {
+    let allowed = "scheme and host only, such as https://app.podero.com; http:// only on loopback";
+    Rule::new(Form::Text, allowed, |text| {
+        let url = Url::parse(text).ok()?;
+        let is_private = match url.host()? {
+            Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),
+            Host::Ipv4(ip) => ip.is_loopback(),
+            Host::Ipv6(ip) => ip.is_loopback(),
+        };
+        let is_sealed = url.scheme() == "https" || (url.scheme() == "http" && is_private);
+        let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        let is_anonymous = url.username().is_empty() && url.password().is_none();
+        (is_sealed && is_bare && is_anonymous).then(|| url.as_str().trim_end_matches('/').to_owned())
+    })
+}
+
+pub(super) fn log_level() -> Rule<String> {
+    let allowed = "off, error, warn, info, debug or trace, or directives such as info,podero_bridge=debug";
+    Rule::new(Form::Text, allowed, |text| {
+        // A bare word that is no level would be read as the name of a module, and a misspelt level with it.
+        let is_directive = |part: &str| part.contains('=') || (!part.is_empty() && part.parse::<LevelFilter>().is_ok());
+        let parses = EnvFilter::builder().parse(text).is_ok();
+        (parses && text.split(',').all(|part| is_directive(part.trim()))).then(|| text.to_owned())
+    })
+}
+
+/// The name of a source, which is a path segment, a metric label and part of an environment variable.
+pub(super) fn source_name() -> Rule<String> {
+    Rule::new(Form::Text, "1 to 64 of the characters a-z, 0-9 and -", |text| {
+        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        ((1..=64).contains(&text.len()) && text.chars().all(is_plain)).then(|| text.to_owned())
+    })
+}
+
+fn is_visible(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_graphic())
+}

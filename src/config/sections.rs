@@ -1,0 +1,293 @@
+//! Section by section: which values are allowed, and which fit together. Reads nothing itself.
+//!
+//! A section is `None` only after a problem was written down.
+//!
+//! Before: [`crate::config`]'s reader and rules. After: [`crate::config::Config::load`].
+
+use std::time::Duration;
+
+use super::reader::{Reader, default_text, place};
+use super::words::{Language, LogFormat};
+use super::*;
+use crate::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps};
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+/// Longest of any waiting time: no rule of this bridge looks further than ten years.
+const DURATION_MAX: Duration = Duration::from_secs(10 * 31_557_600);
+
+/// All sections. Every one is read before the first missing one ends it, so that all problems are found.
+pub(super) fn read(r: &mut Reader, is_sandbox: bool) -> Option<Config> {
+    let http = http(r);
+    let admin = admin(r, &http);
+    let store = store(r);
+    let podero = podero(r, is_sandbox);
+    let retry = retry(r);
+    let onboarding = onboarding(r);
+    let moving = moving(r);
+    let churn = churn(r);
+    let watch = watch(r);
+    let sources = sources(r, &http, is_sandbox);
+    let amqp = amqp(r, &sources);
+    refuse_deaf(r, &http, &sources);
+    let sandbox = sandbox(r);
+    let outbound = outbound(r);
+    let log = log(r);
+    let podero = podero?;
+    Some(Config {
+        http,
+        admin,
+        store,
+        amqp,
+        podero,
+        retry,
+        onboarding,
+        moving,
+        churn,
+        watch,
+        sources,
+        sandbox,
+        outbound,
+        log,
+    })
+}
+
+fn http(r: &mut Reader) -> Http {
+    Http {
+        listen: r.value("http.listen", &rules::address()),
+        body_max: r.value("http.body_max", &rules::size(1_024, BODY_BYTES_MAX)),
+        batch_max: r.value("http.batch_max", &rules::whole(1, 10_000)),
+    }
+}
+
+fn admin(r: &mut Reader, http: &Http) -> Admin {
+    let listen = r.value("admin.listen", &rules::address());
+    let token = if is_loopback(listen) {
+        r.secret("admin.token", &rules::token())
+    } else {
+        r.required_secret("admin.token", &rules::token(), "because admin.listen is not loopback")
+    };
+    if r.is_sound(&["http.listen", "admin.listen"]) && listen == http.listen && listen.port() != 0 {
+        let hint = "the operator's door needs an address of its own: this one is http.listen";
+        r.refuse("admin.listen", listen.to_string(), hint);
+    }
+    Admin { listen, token }
+}
+
+fn store(r: &mut Reader) -> Store {
+    match r.secret("store.url", &rules::store_url()) {
+        Some(url) => Store { url, is_default: false },
+        None => Store { url: Secret::new(default_text("store.url")), is_default: true },
+    }
+}
+
+fn amqp(r: &mut Reader, sources: &[Source]) -> Option<Amqp> {
+    let urls = r.secrets("amqp.url", &rules::amqp_url());
+    let inbound_exchange = r.value("amqp.inbound_exchange", &rules::amqp_name());
+    let inbound_queue = r.value("amqp.inbound_queue", &rules::amqp_name());
+    let outbound_exchange = r.value("amqp.outbound_exchange", &rules::amqp_name());
+    let declare = r.value("amqp.declare", &rules::flag());
+    let prefetch = r.value("amqp.prefetch", &rules::whole(1, u16::MAX));
+    let source = r.value("amqp.source", &rules::source_name());
+    if inbound_exchange == outbound_exchange {
+        // The inbound queue is bound with customer.#, which our own customer.* notices match.
+        let hint = "must differ from amqp.inbound_exchange, or the bridge would receive its own events";
+        r.refuse("amqp.outbound_exchange", format!("{outbound_exchange:?}"), hint);
+    }
+    let is_configured = sources.iter().any(|known| known.name == source) || r.labels().contains(&source);
+    if r.is_given("amqp.source") && r.is_sound(&["amqp.source"]) && !is_configured {
+        r.refuse("amqp.source", format!("{source:?}"), "allowed: the name of a [[source]]");
+    }
+    let amqp = Amqp { urls, inbound_exchange, inbound_queue, outbound_exchange, declare, prefetch, source };
+    (!amqp.urls.is_empty()).then_some(amqp)
+}
+
+fn podero(r: &mut Reader, is_sandbox: bool) -> Option<Podero> {
+    let base_url = r.value("podero.base_url", &rules::base_url());
+    let (org_id, client_id, client_secret) = (rules::uuid(), rules::client_id(), rules::filled());
+    let account = if is_sandbox {
+        // One file serves both ways of starting, so an account is checked here, and left alone.
+        r.optional("podero.org_id", &org_id);
+        r.optional("podero.client_id", &client_id);
+        r.secret("podero.client_secret", &client_secret);
+        Some(Account::Sandbox)
+    } else {
+        let when = "without --sandbox";
+        let org_id = r.required("podero.org_id", &org_id, when);
+        let client_id = r.required("podero.client_id", &client_id, when);
+        let client_secret = r.required_secret("podero.client_secret", &client_secret, when);
+        match (org_id, client_id, client_secret) {
+            (Some(org_id), Some(client_id), Some(client_secret)) => {
+                Some(Account::Podero { base_url, org_id, client_id, client_secret })
+            }
+            (_, _, _) => None,
+        }
+    };
+    let timeout = r.value("podero.timeout", &rules::duration(TIMEOUT_MIN, TIMEOUT_MAX));
+    let max_in_flight = r.value("podero.max_in_flight", &rules::whole(1, 4_096));
+    let requests_per_second = r.value("podero.requests_per_second", &rules::whole(1, 10_000));
+    account.map(|account| Podero { account, timeout, max_in_flight, requests_per_second })
+}
+
+fn retry(r: &mut Reader) -> Retry {
+    let wait = rules::duration(Duration::from_millis(1), DURATION_MAX);
+    let retry = Retry {
+        initial: r.value("retry.initial", &wait),
+        max: r.value("retry.max", &wait),
+        give_up_after: r.value("retry.give_up_after", &wait),
+    };
+    if r.is_sound(&["retry.initial", "retry.max"]) && retry.initial > retry.max {
+        let found = humantime::format_duration(retry.initial).to_string();
+        let max = humantime::format_duration(retry.max);
+        r.refuse("retry.initial", found, format!("allowed: at most retry.max, which is {max}"));
+    }
+    retry
+}
+
+fn onboarding(r: &mut Reader) -> Option<Onboarding> {
+    let (language, zone, url) = (rules::word(Language::WORDS), rules::price_zone(), rules::web_url());
+    if r.value("onboarding.enabled", &rules::flag()) {
+        let when = "with onboarding.enabled";
+        let language = r.required("onboarding.language", &language, when);
+        let price_zone = r.required("onboarding.price_zone", &zone, when);
+        let success_url = r.required("onboarding.success_url", &url, when);
+        let cancel_url = r.required("onboarding.cancel_url", &url, when);
+        return Some(Onboarding {
+            language: language?,
+            price_zone: price_zone?,
+            success_url: success_url?,
+            cancel_url: cancel_url?,
+        });
+    }
+    r.optional("onboarding.language", &language);
+    r.optional("onboarding.price_zone", &zone);
+    r.optional("onboarding.success_url", &url);
+    r.optional("onboarding.cancel_url", &url);
+    None
+}
+
+fn moving(r: &mut Reader) -> Move {
+    const OLD_HEAT_PUMPS: &[(&str, OldHeatPumps)] = &[("pause", OldHeatPumps::Pause), ("keep", OldHeatPumps::Keep)];
+    const OLD_BUILDING: &[(&str, OldBuilding)] = &[("delete", OldBuilding::Delete), ("keep", OldBuilding::Keep)];
+    Move {
+        old_heat_pumps: r.value("move.old_heat_pumps", &rules::word(OLD_HEAT_PUMPS)),
+        old_building: r.value("move.old_building", &rules::word(OLD_BUILDING)),
+    }
+}
+
+fn churn(r: &mut Reader) -> Churn {
+    const DELETE: &[(&str, ChurnDelete)] =
+        &[("soft", ChurnDelete::Soft), ("hard", ChurnDelete::Hard), ("soft-then-hard", ChurnDelete::SoftThenHard)];
+    Churn {
+        delete: r.value("churn.delete", &rules::word(DELETE)),
+        retention: r.value("churn.retention", &rules::duration(Duration::ZERO, DURATION_MAX)),
+    }
+}
+
+fn watch(r: &mut Reader) -> Watch {
+    Watch {
+        enabled: r.value("watch.enabled", &rules::flag()),
+        interval: r.value("watch.interval", &rules::duration(SECOND, DAY)),
+        disconnect_after: r.value("watch.disconnect_after", &rules::duration(Duration::ZERO, DURATION_MAX)),
+        disconnect_polls: r.value("watch.disconnect_polls", &rules::whole(1, 1_000)),
+        reconnect_polls: r.value("watch.reconnect_polls", &rules::whole(1, 1_000)),
+        stale_after: r.value("watch.stale_after", &rules::duration(SECOND, DURATION_MAX)),
+        outage_share: r.value("watch.outage_share", &rules::share()),
+        outage_min: r.value("watch.outage_min", &rules::whole(1, u32::MAX)),
+    }
+}
+
+fn sources(r: &mut Reader, http: &Http, is_sandbox: bool) -> Vec<Source> {
+    let labels = r.labels().to_vec();
+    let mut sources: Vec<Source> = labels.iter().filter_map(|label| source(r, label, http)).collect();
+    let is_configured = labels.iter().any(|label| label == DEFAULT_SOURCE);
+    if is_sandbox && !is_configured && is_loopback(http.listen) {
+        sources.push(Source { name: DEFAULT_SOURCE.to_owned(), verify: Verify::None });
+    }
+    sources
+}
+
+fn source(r: &mut Reader, label: &str, http: &Http) -> Option<Source> {
+    const VERIFY: &[(&str, Kind)] =
+        &[("standard-webhooks", Kind::StandardWebhooks), ("bearer", Kind::Bearer), ("none", Kind::None)];
+    let mut rule = rules::word(VERIFY);
+    rule.allowed.push_str(" (hmac and basic are not supported by this version)");
+    let kind = r.required(&place(label, "verify"), &rule, "for every source");
+    let insecure = r.value(&place(label, "insecure"), &rules::flag());
+    let verify = match kind? {
+        Kind::StandardWebhooks => Verify::StandardWebhooks { secrets: keys_of(r, label, &rules::signing_key()) },
+        Kind::Bearer => Verify::Bearer { secrets: keys_of(r, label, &rules::token()) },
+        Kind::None => {
+            if r.is_given(&place(label, "secrets")) {
+                let hint = "verify = none checks nothing: remove the secrets, or choose another verify";
+                r.refuse(&place(label, "secrets"), "secrets", hint);
+            }
+            if !insecure && !is_loopback(http.listen) {
+                let hint = "allowed only while http.listen is loopback, or with insecure = true";
+                r.refuse(&place(label, "verify"), "\"none\"", hint);
+            }
+            Verify::None
+        }
+    };
+    Some(Source { name: label.to_owned(), verify })
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    StandardWebhooks,
+    Bearer,
+    None,
+}
+
+fn keys_of(r: &mut Reader, label: &str, rule: &rules::Rule<String>) -> Vec<Secret> {
+    let at = place(label, "secrets");
+    if !r.is_given(&at) {
+        r.refuse(&at, "nothing", format!("required with this verify; allowed: {}, or secrets_file", rule.allowed));
+    }
+    r.secrets(&at, rule)
+}
+
+/// A bridge on which nothing can arrive is a mistake, not a configuration.
+fn refuse_deaf(r: &mut Reader, http: &Http, sources: &[Source]) {
+    if sources.is_empty() && r.labels().is_empty() && !r.is_given("amqp.url") && r.is_sound(&["source"]) {
+        let door = if is_loopback(http.listen) { "" } else { " (--sandbox adds one on loopback only)" };
+        r.refuse(
+            "source",
+            "none, and no amqp.url",
+            format!("nothing can arrive: configure a [[source]]{door} or amqp.url"),
+        );
+    }
+}
+
+fn sandbox(r: &mut Reader) -> Sandbox {
+    Sandbox {
+        listen: r.value("sandbox.listen", &rules::address()),
+        seed: r.optional("sandbox.seed", &rules::whole(0, u64::MAX)),
+    }
+}
+
+fn outbound(r: &mut Reader) -> Outbound {
+    let url = r.optional("outbound.webhook_url", &rules::web_url());
+    let (is_addressed, is_signed) = (r.is_given("outbound.webhook_url"), r.is_given("outbound.webhook_secret"));
+    let secret = if is_addressed {
+        r.required_secret("outbound.webhook_secret", &rules::signing_key(), "with outbound.webhook_url")
+    } else {
+        r.secret("outbound.webhook_secret", &rules::signing_key())
+    };
+    if is_signed && !is_addressed {
+        r.refuse("outbound.webhook_url", "nothing", "required with outbound.webhook_secret");
+    }
+    Outbound { webhook: url.zip(secret).map(|(url, secret)| Webhook { url, secret }) }
+}
+
+fn log(r: &mut Reader) -> Log {
+    Log {
+        format: r.value("log.format", &rules::word(LogFormat::WORDS)),
+        level: r.value("log.level", &rules::log_level()),
+    }
+}
+
+/// Whether only this machine can reach the address.
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}

@@ -1,0 +1,487 @@
+//! The rules of the configuration, row by row: a text and an environment in, problems or values out.
+
+use super::rules::Form;
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../deploy/config.example.toml");
+
+/// The least that is complete: an account, and one source.
+const BASE: &str = r#"
+[podero]
+org_id = "6ec0bd7f-11c0-43da-975e-2a8ad9ebae0b"
+client_id = "bridge"
+client_secret = "s3cret"
+"#;
+const SOURCE: &str = r#"
+[[source]]
+name = "billing"
+verify = "bearer"
+secrets = ["0123456789abcdef"]
+"#;
+const SIGNING_KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+fn strings(variables: &[(&str, &str)]) -> Strings {
+    variables.iter().map(|(name, text)| (format!("{ENVIRONMENT_PREFIX}{name}"), (*text).to_owned())).collect()
+}
+
+/// Loads the complete base with more around it.
+fn load(before: &str, after: &str, variables: &[(&str, &str)]) -> Result<Config, Problems> {
+    Config::parse(&format!("{before}\n{BASE}\n{after}\n{SOURCE}"), &strings(variables), false)
+}
+
+fn good(after: &str, variables: &[(&str, &str)]) -> Config {
+    load("", after, variables).unwrap_or_else(|problems| panic!("{after} {variables:?}\n{problems}"))
+}
+
+/// Each expected text is the beginning of one problem's line; nothing else may be wrong.
+#[track_caller]
+fn check(outcome: Result<Config, Problems>, expected: &[&str]) {
+    let problems = outcome.expect_err("a refusal");
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    assert_eq!(lines.len(), expected.len(), "{problems}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.starts_with(expected), "{line}\nis not\n{expected}");
+    }
+    assert_eq!(problems.to_string(), lines.join("\n"));
+}
+
+#[test]
+fn defaults_are_the_contracts() {
+    let config = good("", &[]);
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!((config.http.body_max, config.http.batch_max), (1 << 20, 1_000));
+    assert_eq!((config.admin.listen.to_string().as_str(), config.admin.token.is_none()), ("127.0.0.1:9090", true));
+    assert_eq!((config.store.url.expose(), config.store.is_default), ("sqlite://podero-bridge.db", true));
+    assert!(config.amqp.is_none() && config.onboarding.is_none() && config.outbound.webhook.is_none());
+    let Account::Podero { base_url, client_secret, .. } = &config.podero.account else { panic!("an account") };
+    assert_eq!((base_url.as_str(), client_secret.expose()), ("https://app.podero.com", "s3cret"));
+    assert_eq!(config.podero.timeout, Duration::from_secs(10));
+    assert_eq!((config.podero.max_in_flight, config.podero.requests_per_second), (64, 50));
+    assert_eq!((config.retry.initial, config.retry.max), (Duration::from_secs(1), Duration::from_secs(900)));
+    assert_eq!(config.retry.give_up_after, Duration::from_secs(72 * 3_600));
+    assert_eq!(config.moving.old_heat_pumps, OldHeatPumps::Pause);
+    assert_eq!(config.moving.old_building, OldBuilding::Delete);
+    assert_eq!((config.churn.delete, config.churn.retention), (ChurnDelete::Soft, Duration::from_secs(30 * 86_400)));
+    assert!(config.watch.enabled);
+    assert_eq!(
+        (config.watch.interval, config.watch.stale_after),
+        (Duration::from_secs(600), Duration::from_secs(7_200))
+    );
+    assert_eq!((config.watch.disconnect_polls, config.watch.reconnect_polls), (3, 2));
+    assert_eq!(config.watch.disconnect_after, Duration::from_secs(900));
+    assert!((config.watch.outage_share - 0.3).abs() < f64::EPSILON);
+    assert_eq!(config.watch.outage_min, 20);
+    assert_eq!((config.sandbox.listen.to_string().as_str(), config.sandbox.seed), ("127.0.0.1:8085", None));
+    assert_eq!((config.log.format, config.log.level.as_str()), (LogFormat::Auto, "info"));
+}
+
+/// Section, setting at a bound, setting beyond it, problem.
+const BOUNDS: &[(&str, &str, &str, &str)] = &[
+    ("http", "listen = '[::1]:1'", "listen = 'localhost:1'", "http.listen: found \"localhost:1\"; allowed: an IP"),
+    ("http", "body_max = '64MiB'", "body_max = '65MiB'", "http.body_max: found \"65MiB\"; allowed: a size from"),
+    ("http", "body_max = 1024", "body_max = 1023", "http.body_max: found 1023"),
+    ("http", "batch_max = 10000", "batch_max = 10001", "http.batch_max: found 10001; allowed: a whole number from 1"),
+    ("http", "batch_max = 1", "batch_max = '1'", "http.batch_max: found \"1\""),
+    ("admin", "token = '0123456789abcdef'", "token = '0123456789abcde'", "admin.token: found a value that is not"),
+    ("store", "url = 'postgresql://u:p@h/d'", "url = 'mysql://u:p@h/d'", "store.url: found a value that is not shown"),
+    ("amqp", "url = 'amqps://u:p@h'", "url = 'http://u:p@h'", "amqp.url: found a value that is not shown; allowed"),
+    ("amqp", "url = ['amqp://h']", "url = []", "amqp.url: found an empty list"),
+    (
+        "amqp",
+        "url = ['amqp://h', 'amqp://i']",
+        "url = ['amqp://h', 'x']",
+        "amqp.url: found a value that is not shown as number 2 of 2",
+    ),
+    ("amqp", "prefetch = 65535", "prefetch = 65536", "amqp.prefetch: found 65536"),
+    ("amqp", "prefetch = 1", "prefetch = 0", "amqp.prefetch: found 0; allowed: a whole number from 1 to 65535"),
+    ("amqp", "declare = false", "declare = 'false'", "amqp.declare: found \"false\"; allowed: true or false"),
+    ("amqp", "inbound_queue = 'q'", "inbound_queue = ''", "amqp.inbound_queue: found \"\""),
+    ("amqp", "source = 'billing'", "source = 'biling'", "amqp.source: found \"biling\"; allowed: the name of a"),
+    ("amqp", "outbound_exchange = 'x'", "outbound_exchange = 'customer.lifecycle'", "amqp.outbound_exchange: found"),
+    (
+        "retry",
+        "initial = '15m'",
+        "initial = '16m'",
+        "retry.initial: found 16m; allowed: at most retry.max, which is 15m",
+    ),
+    ("retry", "max = '1s'", "max = '1'", "retry.max: found \"1\"; allowed: a duration from"),
+    ("watch", "disconnect_after = '0s'", "disconnect_after = '-1s'", "watch.disconnect_after: found \"-1s\""),
+    ("watch", "disconnect_polls = 1", "disconnect_polls = 0", "watch.disconnect_polls: found 0"),
+    ("watch", "reconnect_polls = 1", "reconnect_polls = -1", "watch.reconnect_polls: found -1"),
+    ("watch", "outage_share = 1", "outage_share = 1.01", "watch.outage_share: found 1.01; allowed: a number above 0"),
+    ("watch", "outage_share = 0.001", "outage_share = 0.0", "watch.outage_share: found 0"),
+    (
+        "move",
+        "old_building = 'keep'",
+        "old_building = 'pause'",
+        "move.old_building: found \"pause\"; allowed: one of delete, keep",
+    ),
+    (
+        "churn",
+        "delete = 'soft-then-hard'",
+        "delete = 'never'",
+        "churn.delete: found \"never\"; allowed: one of soft, hard, soft-then-hard",
+    ),
+    ("sandbox", "seed = 0", "seed = -1", "sandbox.seed: found -1"),
+    ("log", "format = 'json'", "format = 'xml'", "log.format: found \"xml\"; allowed: one of text, json, auto"),
+    ("log", "level = 'warn,podero_bridge=debug'", "level = 'inof'", "log.level: found \"inof\""),
+    ("log", "level = 'off'", "level = ''", "log.level: found \"\""),
+    (
+        "onboarding",
+        "price_zone = 'DE'",
+        "price_zone = 'FR'",
+        "onboarding.price_zone: found \"FR\"; allowed: one of AT,",
+    ),
+    ("onboarding", "language = 'sv'", "language = 'fr'", "onboarding.language: found \"fr\"; allowed: one of sv,"),
+];
+
+#[test]
+fn values_outside_their_bounds_are_refused_and_those_at_the_bounds_are_not() {
+    for (section, allowed, refused, problem) in BOUNDS {
+        good(&format!("[{section}]\n{allowed}"), &[]);
+        check(load("", &format!("[{section}]\n{refused}"), &[]), &[problem]);
+    }
+}
+
+#[test]
+fn the_partners_section_has_bounds_too() {
+    let rows = [
+        ("timeout = '60s'", "timeout = '61s'", "podero.timeout: found \"61s\"; allowed: a duration from 100ms to 1m"),
+        ("max_in_flight = 4096", "max_in_flight = 4097", "podero.max_in_flight: found 4097"),
+        ("requests_per_second = 10000", "requests_per_second = 0", "podero.requests_per_second: found 0"),
+        (
+            "base_url = 'https://x.example'",
+            "base_url = 'http://x.example'",
+            "podero.base_url: found \"http://x.example\"",
+        ),
+        ("base_url = 'http://localhost:1'", "base_url = 'https://x.example/api'", "podero.base_url: found"),
+        (
+            "base_url = 'http://[::1]:1/'",
+            "base_url = 'https://u:p@x.example'",
+            "podero.base_url: found a value that is not",
+        ),
+    ];
+    for (allowed, refused, problem) in rows {
+        good(allowed, &[]);
+        check(load("", refused, &[]), &[problem]);
+    }
+    let Account::Podero { base_url, .. } = good("base_url = 'http://127.0.0.1:81/'", &[]).podero.account else {
+        panic!("an account")
+    };
+    assert_eq!(base_url, "http://127.0.0.1:81");
+}
+
+#[test]
+fn unknown_keys_are_refused_with_a_suggestion() {
+    let rows = [
+        ("[http]\nlisen = 'x'", "http.lisen: found an unknown key; did you mean http.listen?"),
+        ("[htttp]\nlisten = 'x'", "htttp.listen: found an unknown key; did you mean http.listen?"),
+        ("[admin]\ntoken_fil = 'x'", "admin.token_fil: found an unknown key; did you mean admin.token_file?"),
+        ("[http]\nlisten_file = 'x'", "http.listen_file: found an unknown key; there is no key of a similar name"),
+        ("[zebra]", "zebra: found an unknown key; there is no key of a similar name"),
+        ("[http.tls]\ncert = 1", "http.tls: found an unknown key"),
+        ("[http.listen]\nport = 1", "http.listen: found a table; allowed: an IP address"),
+        ("[[http]]\nlisten = 1", "http: found a list; allowed: a table, [http]"),
+        (
+            "[[source]]\nname = 'b'\nverify = 'none'\nsecret = 'x'",
+            "source.b.secret: found an unknown key; did you mean source.secrets?",
+        ),
+        (
+            "[[source]]\nname = 'b'\nverify = 'none'\nmap = '.'",
+            "source.b.map: found \".\"; mappings are not supported by this version",
+        ),
+    ];
+    for (text, problem) in rows {
+        check(load("", text, &[]), &[problem]);
+    }
+    check(
+        load("", "", &[("HTTP__LISEN", "x")]),
+        &["PODERO_BRIDGE__HTTP__LISEN: found an unknown variable; did you mean PODERO_BRIDGE__HTTP__LISTEN?"],
+    );
+    check(
+        load("", "", &[("HTTP_LISTEN", "x")]),
+        &["PODERO_BRIDGE__HTTP_LISTEN: found an unknown variable; did you mean"],
+    );
+    check(
+        load("", "", &[("http__listen", "127.0.0.1:1")]),
+        &["PODERO_BRIDGE__http__listen: found an unknown variable"],
+    );
+    check(load("", "", &[("SOURCE__BILLING__NAME", "x")]), &["PODERO_BRIDGE__SOURCE__BILLING__NAME: found an unknown"]);
+    check(load("", "", &[("SOURCE__SECRETS", "x")]), &["PODERO_BRIDGE__SOURCE__SECRETS: found an unknown"]);
+    check(load("http = 3", "", &[]), &["http: found 3; allowed: a table, [http]"]);
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let config = good(
+        "[http]\nbatch_max = 7\nlisten = '127.0.0.1:1'",
+        &[
+            ("HTTP__BATCH_MAX", "8"),
+            ("WATCH__OUTAGE_SHARE", "0.5"),
+            ("WATCH__ENABLED", "false"),
+            ("HTTP__BODY_MAX", "2MiB"),
+            ("PODERO__TIMEOUT", "2s"),
+            ("STORE__URL", "postgres://u:p@h/d"),
+            ("AMQP__URL", "amqp://a, amqp://b"),
+            ("SANDBOX__SEED", "18446744073709551615"),
+            ("SOURCE__BILLING__SECRETS", "fedcba9876543210,0123456789abcdef"),
+            ("SOURCE__WEB_SHOP__VERIFY", "none"),
+        ],
+    );
+    assert_eq!((config.http.batch_max, config.http.listen.port(), config.http.body_max), (8, 1, 2 << 20));
+    assert!(!config.watch.enabled && (config.watch.outage_share - 0.5).abs() < f64::EPSILON);
+    assert_eq!(config.podero.timeout, Duration::from_secs(2));
+    assert_eq!((config.store.url.expose(), config.store.is_default), ("postgres://u:p@h/d", false));
+    let urls: Vec<_> = config.amqp.expect("given").urls.iter().map(|url| url.expose().to_owned()).collect();
+    assert_eq!(urls, ["amqp://a", "amqp://b"]);
+    assert_eq!(config.sandbox.seed, Some(u64::MAX));
+    let names: Vec<_> = config.sources.iter().map(|source| source.name.as_str()).collect();
+    assert_eq!(names, ["billing", "web-shop"]);
+    let Verify::Bearer { secrets } = &config.sources[0].verify else { panic!("bearer") };
+    assert_eq!(secrets[0].expose(), "fedcba9876543210");
+    let problem = "podero.timeout: found \"2\" in PODERO_BRIDGE__PODERO__TIMEOUT; allowed: a duration";
+    check(load("", "timeout = '3s'", &[("PODERO__TIMEOUT", "2")]), &[problem]);
+    let problem = "PODERO_BRIDGE__LOG__LEVEL: found a value that is not shown; allowed: text in UTF-8";
+    check(load("", "", &[("LOG__LEVEL", "in\u{fffd}fo")]), &[problem]);
+}
+
+#[test]
+fn secrets_come_from_files_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).expect("written");
+        path.display().to_string()
+    };
+    let token = file("token", "0123456789abcdef\r\n");
+    let list = file("list", "0123456789abcdef\n\nfedcba9876543210\n");
+    let (empty, blank, bad) = (file("empty", ""), file("blank", "\n"), file("bad", "short\n"));
+    let config = good(
+        &format!("[admin]\ntoken_file = '{token}'"),
+        &[("SOURCE__B__VERIFY", "bearer"), ("SOURCE__B__SECRETS_FILE", &list)],
+    );
+    assert_eq!(config.admin.token.expect("given").expose(), "0123456789abcdef");
+    let Verify::Bearer { secrets } = &config.sources[1].verify else { panic!("bearer") };
+    assert_eq!(secrets.iter().map(Secret::expose).collect::<Vec<_>>(), ["0123456789abcdef", "fedcba9876543210"]);
+
+    for (path, problem) in [
+        ("/nowhere/token", "admin.token_file: found \"/nowhere/token\"; the file cannot be read: No such file"),
+        (&empty, &format!("admin.token_file: found \"{empty}\"; the file is empty")),
+        (&blank, &format!("admin.token_file: found \"{blank}\"; the file is empty")),
+        (&bad, &format!("admin.token: found a value that is not shown in {bad}; allowed: a token of at least 16")),
+    ] {
+        check(load("", &format!("[admin]\ntoken_file = '{path}'"), &[]), &[problem]);
+    }
+    check(load("", "[admin]\ntoken_file = 3", &[]), &["admin.token_file: found 3; allowed: the path of a file"]);
+
+    let both = "admin.token: found also admin.token_file; give one of the two";
+    check(load("", &format!("[admin]\ntoken_file = '{token}'\ntoken = 'abcdefghijklmnop'"), &[]), &[both]);
+    check(load("", "", &[("ADMIN__TOKEN", "abcdefghijklmnop"), ("ADMIN__TOKEN_FILE", &token)]), &[both]);
+    let config = good(&format!("[admin]\ntoken_file = '{token}'"), &[("ADMIN__TOKEN", "abcdefghijklmnop")]);
+    assert_eq!(config.admin.token.expect("given").expose(), "abcdefghijklmnop");
+    let config = good("[admin]\ntoken = 'abcdefghijklmnop'", &[("ADMIN__TOKEN_FILE", &token)]);
+    assert_eq!(config.admin.token.expect("given").expose(), "0123456789abcdef");
+}
+
+#[test]
+fn settings_that_need_each_other_are_checked_together() {
+    let rows: &[(&str, &[&str])] = &[
+        (
+            "[admin]\nlisten = '0.0.0.0:1'",
+            &["admin.token: found nothing; required because admin.listen is not loopback"],
+        ),
+        ("[admin]\nlisten = '127.0.0.1:8080'", &["admin.listen: found 127.0.0.1:8080; the operator's door needs"]),
+        ("[outbound]\nwebhook_url = 'https://x.example'", &["outbound.webhook_secret: found nothing; required with"]),
+        (
+            "[outbound]\nwebhook_secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'",
+            &["outbound.webhook_url: found nothing"],
+        ),
+        (
+            "[outbound]\nwebhook_url = '/x'",
+            &["outbound.webhook_url: found \"/x\"; allowed: an absolute", "outbound.webhook_secret: found nothing"],
+        ),
+        (
+            "[onboarding]\nenabled = true\nlanguage = 'de'\nsuccess_url = 'ftp://x.example'",
+            &[
+                "onboarding.price_zone: found nothing; required with onboarding.enabled; allowed: one of AT",
+                "onboarding.success_url: found \"ftp://x.example\"; allowed: an absolute http",
+                "onboarding.cancel_url: found nothing",
+            ],
+        ),
+    ];
+    for (text, problems) in rows {
+        check(load("", text, &[]), problems);
+    }
+    let text = "[onboarding]\nenabled = true\nlanguage = 'de'\nprice_zone = 'DE'\n\
+                success_url = 'https://x.example/a'\ncancel_url = 'https://x.example/b'";
+    let onboarding = good(text, &[]).onboarding.expect("enabled");
+    assert_eq!((onboarding.language.as_str(), onboarding.price_zone.as_str()), ("de", "DE_LU"));
+}
+
+/// The text below `[[source]]`, and its problems.
+const SOURCES: &[(&str, &str)] = &[
+    ("name = 'Bad Name'\nverify = 'none'", "source.#1.name: found \"Bad Name\"; allowed: 1 to 64 of"),
+    ("verify = 'none'", "source.#1.name: found nothing; allowed: 1 to 64"),
+    ("name = 'a'", "source.a.verify: found nothing; required for every source; allowed: one of standard-webhooks"),
+    (
+        "name = 'a'\nverify = 'hmac'",
+        "source.a.verify: found \"hmac\"; allowed: one of standard-webhooks, bearer, none (hmac",
+    ),
+    ("name = 'a'\nverify = 'bearer'", "source.a.secrets: found nothing; required with this verify"),
+    ("name = 'a'\nverify = 'bearer'\nsecrets = []", "source.a.secrets: found an empty list"),
+    (
+        "name = 'a'\nverify = 'bearer'\nsecrets = [3]",
+        "source.a.secrets: found a value that is not shown; allowed: a text or",
+    ),
+    (
+        "name = 'a'\nverify = 'bearer'\nsecrets = 'has a space in it'",
+        "source.a.secrets: found a value that is not shown; allowed: a token",
+    ),
+    ("name = 'a'\nverify = 'standard-webhooks'\nsecrets = ['whsec_short']", "source.a.secrets: found a value that"),
+    ("name = 'a'\nverify = 'standard-webhooks'\nsecrets = ['whsec_']", "source.a.secrets: found a value that"),
+    (
+        "name = 'a'\nverify = 'standard-webhooks'\nsecrets = ['0123456789abcdef']",
+        "source.a.secrets: found a value that",
+    ),
+    (
+        "name = 'a'\nverify = 'none'\nsecrets = ['0123456789abcdef']",
+        "source.a.secrets: found secrets; verify = none checks",
+    ),
+    ("name = 'billing'\nverify = 'none'", "source.#2.name: found \"billing\"; each source needs a name of its own"),
+];
+
+#[test]
+fn sources_are_checked() {
+    for (text, problem) in SOURCES {
+        check(load("", &format!("[[source]]\n{text}"), &[]), &[problem]);
+    }
+    let open = "[http]\nlisten = '0.0.0.0:1'\n[[source]]\nname = 'a'\nverify = 'none'";
+    check(load("", open, &[]), &["source.a.verify: found \"none\"; allowed only while http.listen is loopback"]);
+    good(&format!("{open}\ninsecure = true"), &[]);
+    let signed = format!("[[source]]\nname = 'a'\nverify = 'standard-webhooks'\nsecrets = ['{SIGNING_KEY}']");
+    let Verify::StandardWebhooks { secrets } = &good(&signed, &[]).sources[0].verify else { panic!("signed") };
+    assert_eq!(secrets[0].expose(), SIGNING_KEY);
+    check(
+        Config::parse("[source]\nname = 'a'", &Strings::new(), true),
+        &["source: found a table; allowed: one [[source]]"],
+    );
+    check(Config::parse("source = [1]", &Strings::new(), true), &["source: found 1; allowed: one [[source]]"]);
+}
+
+#[test]
+fn an_account_and_an_input_are_required_without_the_sandbox_only() {
+    let nothing =
+        &["podero.org_id: found nothing; required without --sandbox", "podero.client_id", "podero.client_secret"];
+    check(Config::parse(SOURCE, &Strings::new(), false), nothing);
+    check(Config::parse(BASE, &Strings::new(), false), &["source: found none, and no amqp.url; nothing can arrive"]);
+    Config::parse(BASE, &strings(&[("AMQP__URL", "amqp://h")]), false).expect("AMQP is an input");
+
+    let config = Config::load(None, &Strings::new(), true).expect("the sandbox needs nothing");
+    assert!(matches!(config.podero.account, Account::Sandbox));
+    assert!(matches!(config.sources.as_slice(), [Source { name, verify: Verify::None }] if name == "default"));
+    let names = |text: &str, variables: &[(&str, &str)]| -> Vec<String> {
+        let config = Config::parse(text, &strings(variables), true).expect("complete");
+        config.sources.into_iter().map(|source| source.name).collect()
+    };
+    assert_eq!(names(&format!("{BASE}{SOURCE}"), &[]), ["billing", "default"]);
+    assert_eq!(names(SOURCE, &[("HTTP__LISTEN", "0.0.0.0:1")]), ["billing"]);
+    let variables = [("SOURCE__DEFAULT__VERIFY", "bearer"), ("SOURCE__DEFAULT__SECRETS", "0123456789abcdef")];
+    assert_eq!(names("", &variables), ["default"]);
+    let open = Config::parse("", &strings(&[("HTTP__LISTEN", "0.0.0.0:1")]), true);
+    check(
+        open,
+        &["source: found none, and no amqp.url; nothing can arrive: configure a \
+           [[source]] (--sandbox adds one on loopback only)"],
+    );
+    let account = Config::parse("[podero]\norg_id = 'x'", &Strings::new(), true);
+    check(account, &["podero.org_id: found \"x\"; allowed: a UUID"]);
+}
+
+#[test]
+fn all_problems_come_at_once() {
+    let text = "[http]\nlisten = 1\nbatch_max = 0\n[watch]\ninterval = 'soon'\nintervall = 'x'\n[log]\nlevel = 'loud'";
+    check(
+        Config::parse(text, &strings(&[("RETRY__MAX", "x"), ("RETRY__MIN", "1s")]), false),
+        &[
+            "watch.intervall: found an unknown key; did you mean watch.interval?",
+            "PODERO_BRIDGE__RETRY__MIN: found an unknown variable; did you mean PODERO_BRIDGE__RETRY__MAX?",
+            "http.listen: found 1",
+            "http.batch_max: found 0",
+            "podero.org_id: found nothing",
+            "podero.client_id: found nothing",
+            "podero.client_secret: found nothing",
+            "retry.max: found \"x\" in PODERO_BRIDGE__RETRY__MAX",
+            "watch.interval: found \"soon\"",
+            "source: found none",
+            "log.level: found \"loud\"",
+        ],
+    );
+}
+
+#[test]
+fn a_syntax_error_shows_line_and_column_and_not_the_line() {
+    let outcome = Config::parse("[admin]\n  token = hunter2hunter2\n", &Strings::new(), false);
+    let text = outcome.as_ref().expect_err("refused").to_string();
+    assert!(!text.contains("hunter2"), "{text}");
+    check(outcome, &["line 2, column 11: found a syntax error; this is not TOML: "]);
+    let outcome = Config::load(Some(Path::new("/nowhere/bridge.toml")), &Strings::new(), true);
+    check(outcome, &["/nowhere/bridge.toml: found no readable file (No such file"]);
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let text = "[admin]\ntoken = 'hunter2hunter2hunter2'\n[amqp]\nurl = 'amqp://u:hunter2@h'\n\
+                [store]\nurl = 'postgres://u:hunter2@h/d'";
+    let config = good(text, &[("SOURCE__B__VERIFY", "bearer"), ("SOURCE__B__SECRETS", "hunter2hunter2hunter2")]);
+    let shown = format!("{config:?} {}", config.store.url);
+    assert!(!shown.contains("hunter2") && !shown.contains("s3cret") && shown.contains("[redacted]"), "{shown}");
+
+    let text = "[admin]\ntoken = ['hunter2']\n[amqp]\nurl = ['hunter2']\n[store]\nurl = 'hunter2'\n\
+                [outbound]\nwebhook_url = 'ftp://u:hunter2@h'\nwebhook_secret = 'hunter2'";
+    let problems =
+        load("", text, &[("SOURCE__B__VERIFY", "bearer"), ("SOURCE__B__SECRETS", "hunter2")]).expect_err("refused");
+    assert_eq!(problems.iter().count(), 6, "{problems}");
+    assert!(!problems.to_string().contains("hunter2"), "{problems}");
+}
+
+/// The example with every setting switched on: the convention is `#key = value`, without a space.
+fn example_in_full() -> String {
+    let is_setting = |rest: &str| rest.starts_with(|first: char| first.is_ascii_lowercase());
+    let lines = EXAMPLE.lines().map(|line| line.strip_prefix('#').filter(|rest| is_setting(rest)).unwrap_or(line));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_loads_as_it_is_and_in_full() {
+    for text in [EXAMPLE, &example_in_full()] {
+        Config::parse(text, &Strings::new(), false).unwrap_or_else(|problems| panic!("{problems}"));
+    }
+    let config = Config::parse(&example_in_full(), &Strings::new(), false).expect("loads");
+    assert!(config.admin.token.is_some() && config.amqp.is_some() && config.outbound.webhook.is_some());
+}
+
+#[test]
+fn the_example_names_every_key_with_its_default() {
+    let full: toml::Table = example_in_full().parse().expect("TOML");
+    for key in KEYS {
+        let (section, name) = key.name.split_once('.').expect("section.key");
+        let table = full[section].as_array().map_or(&full[section], |entries| &entries[0]);
+        let value = table.get(name);
+        let value = value.unwrap_or_else(|| panic!("{} is missing", key.name));
+        if let Some(default) = key.default_text {
+            let written = [Form::Text, Form::Number, Form::Flag].iter().find_map(|form| form.text_of(value));
+            assert_eq!(written.as_deref(), Some(default), "{}", key.name);
+        }
+        if let Some(filed) = key.file_name() {
+            let line = format!("{} = \"/run/secrets/", filed.split_once('.').expect("section.key").1);
+            assert!(EXAMPLE.contains(&line), "{filed}");
+        }
+    }
+}
+
+#[test]
+fn keys_are_unique_and_in_tables() {
+    let names: std::collections::BTreeSet<_> = KEYS.iter().map(|key| key.name).collect();
+    assert_eq!(names.len(), KEYS.len());
+    assert!(KEYS.iter().all(|key| key.name.split('.').count() == 2 && !key.about.is_empty()));
+}

@@ -1,0 +1,417 @@
+//! Every instrument once, with its doc comment as its help text. The only file that names the metrics library.
+//!
+//! Others count and set through methods, and label through the closed enums below, so that the number of series
+//! is bounded: the one open label, `source`, takes names from the configuration only. It never decides anything
+//! and never asks for the time: ages and durations are handed in.
+//!
+//! Before: nothing. After: every stage, and the operator's door, which shows [`Metrics::encode`].
+
+use std::time::Duration;
+
+use crate::domain::alert::Knowledge;
+use crate::domain::event::Happening;
+use crate::domain::notice::Topic;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// Media type of what [`Metrics::encode`] returns.
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// Seconds from arrival to effect. The quick end resolves the normal case, a few calls of a tenth of a second
+/// each; then the steps follow the retry schedule (1 s to 15 min) up to its end of 72 h, after which an event is
+/// parked and no longer counted here.
+const EVENT_SECONDS: &[f64] =
+    &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 21_600.0, 86_400.0, 259_200.0];
+
+/// Seconds of one call. Dense around what an API across the internet takes; then one bound at the default
+/// deadline (10 s) and one at the longest that can be configured (60 s), so that timeouts stand out.
+const CALL_SECONDS: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Declares an enum of label values: each variant with the text that stands for it.
+macro_rules! labels {
+    ($($(#[$outer:meta])* $name:ident { $($variant:ident = $text:literal),+ $(,)? })+) => { $(
+        $(#[$outer])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $(#[doc = concat!("`", $text, "`")] $variant,)+ }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The label value.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+    )+ };
+}
+
+labels! {
+    /// How an event came in.
+    Door { Webhook = "webhook", Amqp = "amqp", Import = "import" }
+
+    /// How an event ended. The words of the promise that none is lost, and `skipped` by an operator.
+    Outcome {
+        Applied = "applied", Superseded = "superseded", Duplicate = "duplicate", Parked = "parked", Skipped = "skipped",
+    }
+
+    /// What an event says; `unknown` for what could not become an event.
+    EventType {
+        SignedUp = "customer.signed_up", Moved = "customer.moved", Updated = "customer.updated",
+        Churned = "customer.churned", MemberJoined = "team.member_joined",
+        MemberRoleChanged = "team.member_role_changed", MemberLeft = "team.member_left", Unknown = "unknown",
+    }
+}
+
+/// Declares the instruments: doc comment = help text, `field: Type = maker(arguments) as "name"`.
+macro_rules! instruments {
+    ($($(#[doc = $help:literal])+ $field:ident: $kind:ty = $make:ident($($argument:expr),*) as $name:literal;)+) => {
+        /// All instruments, in a registry of their own. Clones share their values.
+        #[derive(Debug, Clone)]
+        pub struct Metrics {
+            registry: Registry,
+            $($(#[doc = $help])+ $field: $kind,)+
+        }
+
+        /// The name of every instrument of our own.
+        pub const NAMES: &[&str] = &[$($name),+];
+
+        impl Metrics {
+            fn registered() -> Self {
+                let registry = Registry::new();
+                $(let $field = registered(&registry, $make($name, concat!($($help),+).trim() $(, $argument)*));)+
+                Self { registry, $($field,)+ }
+            }
+        }
+    };
+}
+
+instruments! {
+    /// Events that were stored, by source, type and door.
+    events_received: IntCounterVec = counters(&["source", "type", "door"]) as "podero_bridge_events_received_total";
+    /// Events that reached their end, by type and outcome.
+    events_settled: IntCounterVec = counters(&["type", "outcome"]) as "podero_bridge_events_settled_total";
+    /// Seconds from the arrival of an event to its effect at Podero.
+    event_duration: Histogram = histogram(EVENT_SECONDS) as "podero_bridge_event_duration_seconds";
+    /// Events that are accepted, due, not settled and not parked.
+    events_pending: IntGauge = gauge() as "podero_bridge_events_pending";
+    /// Accepted events whose time of effect is in the future.
+    events_scheduled: IntGauge = gauge() as "podero_bridge_events_scheduled";
+    /// Age in seconds of the oldest pending event; 0 when none is pending.
+    oldest_pending_age: Gauge = seconds() as "podero_bridge_oldest_pending_age_seconds";
+    /// Events that wait for a person.
+    events_parked: IntGauge = gauge() as "podero_bridge_events_parked";
+    /// Calls to Podero, by operation and HTTP status, or what happened instead of an answer.
+    podero_requests: IntCounterVec = counters(&["operation", "status"]) as "podero_bridge_podero_requests_total";
+    /// Seconds of a call to Podero, from sending to the end of the answer.
+    podero_request_duration: HistogramVec = histograms(CALL_SECONDS, &["operation"])
+        as "podero_bridge_podero_request_duration_seconds";
+    /// Repeats that were scheduled, by operation and reason.
+    retries: IntCounterVec = counters(&["operation", "reason"]) as "podero_bridge_retries_total";
+    /// 1 while calls to Podero are held back because the bridge itself is refused or Podero is away, else 0.
+    circuit_open: IntGauge = gauge() as "podero_bridge_circuit_open";
+    /// Watched heat pumps, by what is believed about them.
+    heat_pumps: IntGaugeVec = gauges(&["state"]) as "podero_bridge_heat_pumps";
+    /// Age in seconds of the oldest knowledge of a watched heat pump; 0 when none is watched.
+    poll_staleness: Gauge = seconds() as "podero_bridge_poll_staleness_seconds";
+    /// Alerts that were triggered and are not resolved.
+    alerts_open: IntGauge = gauge() as "podero_bridge_alerts_open";
+    /// Notices that were confirmed by their receiver, by type.
+    notices_published: IntCounterVec = counters(&["type"]) as "podero_bridge_notices_published_total";
+    /// Notices that are stored and not yet confirmed.
+    outbox_pending: IntGauge = gauge() as "podero_bridge_outbox_pending";
+    /// Notices that the broker gave back because no queue is bound for them.
+    notices_returned: IntCounter = counter() as "podero_bridge_notices_returned_total";
+    /// 1 while the broker is connected, else 0.
+    broker_connected: IntGauge = gauge() as "podero_bridge_broker_connected";
+    /// Always 1; the label says which version runs.
+    build_info: IntGaugeVec = gauges(&["version"]) as "podero_bridge_build_info";
+}
+
+impl Metrics {
+    /// Registers every instrument, and those of the process (memory, CPU, descriptors) where the system has them.
+    /// Series with closed labels start at 0, so that a first increase is seen as one.
+    pub fn new() -> Self {
+        let metrics = Self::registered();
+        #[cfg(target_os = "linux")]
+        registered_process(&metrics.registry);
+        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        for event_type in EventType::ALL {
+            for outcome in Outcome::ALL {
+                metrics.events_settled.with_label_values(&[event_type.as_str(), outcome.as_str()]);
+            }
+        }
+        for state in Knowledge::NAMES {
+            metrics.heat_pumps.with_label_values(&[state]);
+        }
+        for topic in Topic::ALL {
+            metrics.notices_published.with_label_values(&[topic.name()]);
+        }
+        metrics
+    }
+
+    /// Makes the series of a configured source start at 0. For each source once, at the start.
+    pub fn expect_source(&self, source: &str) {
+        for event_type in EventType::ALL {
+            for door in Door::ALL {
+                self.events_received.with_label_values(&[source, event_type.as_str(), door.as_str()]);
+            }
+        }
+    }
+
+    /// Everything in the Prometheus text format 0.0.4 ([`CONTENT_TYPE`]).
+    pub fn encode(&self) -> String {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("writing to memory does not fail");
+        String::from_utf8(text).expect("the text format is UTF-8")
+    }
+
+    /// Counts an event that was stored. `source` is the name of a configured source, never a text from outside.
+    pub fn event_received(&self, source: &str, event_type: EventType, door: Door) {
+        self.events_received.with_label_values(&[source, event_type.as_str(), door.as_str()]).inc();
+    }
+
+    /// Counts an event that reached its end.
+    pub fn event_settled(&self, event_type: EventType, outcome: Outcome) {
+        self.events_settled.with_label_values(&[event_type.as_str(), outcome.as_str()]).inc();
+    }
+
+    /// Notes how long an applied event took from its arrival.
+    pub fn event_took(&self, duration: Duration) {
+        self.event_duration.observe(duration.as_secs_f64());
+    }
+
+    /// Counts a call to Podero and how long it took. Both texts are from closed sets: an operation's name, an HTTP
+    /// status or what happened instead of one.
+    pub fn podero_called(&self, operation: &'static str, status: &str, duration: Duration) {
+        self.podero_requests.with_label_values(&[operation, status]).inc();
+        self.podero_request_duration.with_label_values(&[operation]).observe(duration.as_secs_f64());
+    }
+
+    /// Counts a repeat that was scheduled. Both texts are from closed sets: an operation's name, a setback's.
+    pub fn retried(&self, operation: &'static str, reason: &'static str) {
+        self.retries.with_label_values(&[operation, reason]).inc();
+    }
+
+    /// Counts a notice that was confirmed.
+    pub fn notice_published(&self, topic: Topic) {
+        self.notices_published.with_label_values(&[topic.name()]).inc();
+    }
+
+    /// Counts a notice that the broker gave back.
+    pub fn notice_returned(&self) {
+        self.notices_returned.inc();
+    }
+
+    /// Sets the number of pending events.
+    pub fn set_events_pending(&self, count: u64) {
+        self.events_pending.set(signed(count));
+    }
+
+    /// Sets the number of events whose time has not come.
+    pub fn set_events_scheduled(&self, count: u64) {
+        self.events_scheduled.set(signed(count));
+    }
+
+    /// Sets the age of the oldest pending event; zero when none is pending.
+    pub fn set_oldest_pending_age(&self, age: Duration) {
+        self.oldest_pending_age.set(age.as_secs_f64());
+    }
+
+    /// Sets the number of parked events.
+    pub fn set_events_parked(&self, count: u64) {
+        self.events_parked.set(signed(count));
+    }
+
+    /// Sets whether calls to Podero are held back.
+    pub fn set_circuit_open(&self, is_open: bool) {
+        self.circuit_open.set(i64::from(is_open));
+    }
+
+    /// Sets the number of heat pumps in a state, one of [`Knowledge::NAMES`].
+    pub fn set_heat_pumps(&self, state: &'static str, count: u64) {
+        self.heat_pumps.with_label_values(&[state]).set(signed(count));
+    }
+
+    /// Sets the age of the oldest knowledge of a watched heat pump; zero when none is watched.
+    pub fn set_poll_staleness(&self, age: Duration) {
+        self.poll_staleness.set(age.as_secs_f64());
+    }
+
+    /// Sets the number of open alerts.
+    pub fn set_alerts_open(&self, count: u64) {
+        self.alerts_open.set(signed(count));
+    }
+
+    /// Sets the number of notices that are not confirmed yet.
+    pub fn set_outbox_pending(&self, count: u64) {
+        self.outbox_pending.set(signed(count));
+    }
+
+    /// Sets whether the broker is connected.
+    pub fn set_broker_connected(&self, is_connected: bool) {
+        self.broker_connected.set(i64::from(is_connected));
+    }
+}
+
+impl From<&Happening> for EventType {
+    fn from(happening: &Happening) -> Self {
+        match happening {
+            Happening::SignedUp(_) => Self::SignedUp,
+            Happening::Moved(_) => Self::Moved,
+            Happening::Updated(_) => Self::Updated,
+            Happening::Churned => Self::Churned,
+            Happening::PurgeDue { .. } => Self::Unknown,
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, instrument: C) -> C {
+    registry.register(Box::new(instrument.clone())).expect("each instrument has a name of its own");
+    instrument
+}
+
+#[cfg(target_os = "linux")]
+fn registered_process(registry: &Registry) {
+    let process = prometheus::process_collector::ProcessCollector::for_self();
+    registry.register(Box::new(process)).expect("names of process metrics begin with process_");
+}
+
+/// Why making an instrument cannot fail.
+const VALID: &str = "names, labels and buckets are constants of this file, and a test makes them all";
+
+fn counter(name: &str, help: &str) -> IntCounter {
+    IntCounter::new(name, help).expect(VALID)
+}
+
+fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    IntCounterVec::new(Opts::new(name, help), labels).expect(VALID)
+}
+
+fn gauge(name: &str, help: &str) -> IntGauge {
+    IntGauge::new(name, help).expect(VALID)
+}
+
+fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    IntGaugeVec::new(Opts::new(name, help), labels).expect(VALID)
+}
+
+fn seconds(name: &str, help: &str) -> Gauge {
+    Gauge::new(name, help).expect(VALID)
+}
+
+fn histogram(name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())).expect(VALID)
+}
+
+fn histograms(name: &str, help: &str, buckets: &[f64], labels: &[&str]) -> HistogramVec {
+    HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels).expect(VALID)
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Uses every instrument that has no series before its first use.
+    fn used() -> Metrics {
+        let metrics = Metrics::new();
+        metrics.expect_source("billing");
+        metrics.podero_called("create_user", "201", Duration::from_millis(120));
+        metrics.retried("create_user", "busy");
+        metrics
+    }
+
+    #[test]
+    fn every_instrument_is_shown_with_its_help_and_type() {
+        let text = used().encode();
+        for name in NAMES {
+            assert!(
+                text.contains(&format!("\n# HELP {name} ")) || text.starts_with(&format!("# HELP {name} ")),
+                "{name}"
+            );
+            assert!(text.contains(&format!("\n# TYPE {name} ")), "{name}");
+        }
+        let shown = text.lines().filter(|line| line.starts_with("# TYPE podero_bridge_")).count();
+        assert_eq!(shown, NAMES.len());
+    }
+
+    #[test]
+    fn values_and_labels_are_shown() {
+        let metrics = used();
+        metrics.event_received("billing", EventType::SignedUp, Door::Webhook);
+        metrics.event_settled(EventType::Moved, Outcome::Superseded);
+        metrics.event_took(Duration::from_millis(70));
+                metrics.podero_called("token", "timeout", Duration::ZERO);
+        metrics.notice_published(Topic::EventParked);
+        metrics.notice_returned();
+        metrics.set_events_pending(3);
+        metrics.set_events_scheduled(4);
+        metrics.set_oldest_pending_age(Duration::from_millis(1_500));
+        metrics.set_events_parked(7);
+        metrics.set_circuit_open(true);
+        metrics.set_heat_pumps("disconnected", 2);
+        metrics.set_poll_staleness(Duration::from_secs(60));
+        metrics.set_alerts_open(5);
+        metrics.set_outbox_pending(6);
+        metrics.set_broker_connected(true);
+        let text = metrics.encode();
+        let version = env!("CARGO_PKG_VERSION");
+        for line in [
+            r#"events_received_total{door="webhook",source="billing",type="customer.signed_up"} 1"#,
+            r#"events_received_total{door="amqp",source="billing",type="team.member_left"} 0"#,
+            r#"events_settled_total{outcome="superseded",type="customer.moved"} 1"#,
+            r#"events_settled_total{outcome="parked",type="unknown"} 0"#,
+            r#"event_duration_seconds_bucket{le="0.05"} 0"#,
+            r#"event_duration_seconds_bucket{le="0.1"} 1"#,
+            r#"podero_requests_total{operation="create_user",status="201"} 1"#,
+            r#"podero_requests_total{operation="token",status="timeout"} 1"#,
+            r#"podero_request_duration_seconds_count{operation="create_user"} 1"#,
+            r#"retries_total{operation="create_user",reason="busy"} 1"#,
+            r#"notices_published_total{type="event.parked"} 1"#,
+            r#"notices_published_total{type="event.parked"} 0"#,
+            "notices_returned_total 1",
+            "events_pending 3",
+            "events_scheduled 4",
+            "oldest_pending_age_seconds 1.5",
+            "events_parked 7",
+            "circuit_open 1",
+            r#"heat_pumps{state="disconnected"} 2"#,
+            r#"heat_pumps{state="connected"} 0"#,
+            "poll_staleness_seconds 60",
+            "alerts_open 5",
+            "outbox_pending 6",
+            "broker_connected 1",
+            &format!(r#"build_info{{version="{version}"}} 1"#),
+        ] {
+            assert!(text.lines().any(|shown| shown == format!("podero_bridge_{line}")), "{line}\n{text}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_process_is_measured() {
+        assert!(Metrics::new().encode().contains("process_resident_memory_bytes"));
+    }
+
+    #[test]
+    fn two_registries_do_not_meet() {
+        let (one, other) = (Metrics::new(), Metrics::new());
+        one.clone().notice_returned();
+        assert!(one.encode().contains("podero_bridge_notices_returned_total 1"));
+        assert!(other.encode().contains("podero_bridge_notices_returned_total 0"));
+    }
+}
