@@ -57,9 +57,8 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &*self.0 {
             Source::System(_) => {
-                let since_epoch = std::time::SystemTime::now()
-                    .duration_since(std::time::UNIX_EPOCH)
-                    .unwrap_or_default();
+                let since_epoch =
+                    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
                 Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
             }
             Source::Manual(manual) => lock(manual).now,
@@ -128,10 +127,7 @@ mod tests {
 
     #[test]
     fn a_manual_clock_repeats_with_its_seed_and_moves_only_when_told() {
-        let (a, b) = (
-            Clock::manual(Timestamp::from_micros(5), 1),
-            Clock::manual(Timestamp::from_micros(5), 1),
-        );
+        let (a, b) = (Clock::manual(Timestamp::from_micros(5), 1), Clock::manual(Timestamp::from_micros(5), 1));
         assert_eq!((a.dice(), a.fresh_id()), (b.dice(), b.fresh_id()));
         assert_eq!(a.now(), Timestamp::from_micros(5));
         a.advance(Duration::from_secs(2));

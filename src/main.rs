@@ -1,1 +1,8 @@
-fn main() {}
+//! Arguments -> telemetry -> configuration -> command -> exit status.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    podero_bridge::cli::run().await
+}

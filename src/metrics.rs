@@ -355,7 +355,7 @@ mod tests {
         metrics.event_received("billing", EventType::SignedUp, Door::Webhook);
         metrics.event_settled(EventType::Moved, Outcome::Superseded);
         metrics.event_took(Duration::from_millis(70));
-                metrics.podero_called("token", "timeout", Duration::ZERO);
+        metrics.podero_called("token", "timeout", Duration::ZERO);
         metrics.notice_published(Topic::EventParked);
         metrics.notice_returned();
         metrics.set_events_pending(3);

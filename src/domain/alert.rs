@@ -219,34 +219,16 @@ pub struct SeenChange {
 ///
 /// A pause of the optimisation (`is_smart_optimization_active`) is not among them: it is no disconnection.
 pub fn knowledge(observation: &Observation, now: Timestamp, policy: &WatchPolicy) -> Knowledge {
-    let is_stale = observation
-        .updated_at
-        .is_some_and(|at| now.since(at) > policy.stale_after);
+    let is_stale = observation.updated_at.is_some_and(|at| now.since(at) > policy.stale_after);
     match observation {
         Observation { is_deleted: true, .. } => Knowledge::Gone,
-        Observation {
-            is_authenticated: Some(false),
-            ..
+        Observation { is_authenticated: Some(false), .. } | Observation { wants_reauthentication: true, .. } => {
+            Knowledge::Disconnected(Cause::NeedsReauthentication)
         }
-        | Observation {
-            wants_reauthentication: true,
-            ..
-        } => Knowledge::Disconnected(Cause::NeedsReauthentication),
-        Observation {
-            has_lifecycle_error: true,
-            ..
-        } => Knowledge::Disconnected(Cause::LifecycleError),
-        Observation {
-            is_authenticated: Some(true),
-            ..
-        } if is_stale => Knowledge::Disconnected(Cause::DeviceOffline),
-        Observation {
-            is_authenticated: Some(true),
-            ..
-        } => Knowledge::Connected,
-        Observation {
-            is_authenticated: None, ..
-        } => Knowledge::Unknown,
+        Observation { has_lifecycle_error: true, .. } => Knowledge::Disconnected(Cause::LifecycleError),
+        Observation { is_authenticated: Some(true), .. } if is_stale => Knowledge::Disconnected(Cause::DeviceOffline),
+        Observation { is_authenticated: Some(true), .. } => Knowledge::Connected,
+        Observation { is_authenticated: None, .. } => Knowledge::Unknown,
     }
 }
 
@@ -258,16 +240,11 @@ pub fn diff(
     now: Timestamp,
     policy: &WatchPolicy,
 ) -> SeenChange {
-    let mut seen = before
-        .cloned()
-        .unwrap_or_else(|| Seen::first(observation.heat_pump, owner));
+    let mut seen = before.cloned().unwrap_or_else(|| Seen::first(observation.heat_pump, owner));
     (seen.user, seen.customer) = (owner.0, owner.1.map(str::to_owned));
     // A pump that turns up in another home than the one that was left is somebody's again.
     if seen.is_retired && observation.building.is_some() && observation.building != seen.building {
-        seen = Seen {
-            version: seen.version,
-            ..Seen::first(observation.heat_pump, owner)
-        };
+        seen = Seen { version: seen.version, ..Seen::first(observation.heat_pump, owner) };
     }
     if observation.building.is_some() {
         seen.building = observation.building;
@@ -334,24 +311,13 @@ fn see_disconnected(
     if seen.alert.is_some() || !lasted {
         return SeenChange { seen, notice: None };
     }
-    let occurrence = Uuid::new_v5(
-        &NAMESPACE,
-        format!("occurrence/{}/{}", seen.heat_pump, since.micros()).as_bytes(),
-    );
-    let alert = OpenAlert {
-        occurrence,
-        cause,
-        since,
-        detected_at: now,
-    };
+    let occurrence = Uuid::new_v5(&NAMESPACE, format!("occurrence/{}/{}", seen.heat_pump, since.micros()).as_bytes());
+    let alert = OpenAlert { occurrence, cause, since, detected_at: now };
     let mut data = alert_data(&seen, &alert, "trigger");
     data["reconnect_url"] = json!(observation.reconnect_url);
     seen.alert = Some(alert);
     let notice = alert_notice(&seen, occurrence, Topic::HeatPumpDisconnected, now, data);
-    SeenChange {
-        seen,
-        notice: Some(notice),
-    }
+    SeenChange { seen, notice: Some(notice) }
 }
 
 fn resolve(seen: &Seen, alert: &OpenAlert, resolution: Resolution, now: Timestamp) -> Notice {

@@ -163,10 +163,7 @@ impl Facts {
     /// Merges an event in. The same event twice merges to the same (ties win).
     pub fn merge(&self, event: &Event) -> Merged {
         let stamp = event.stamp();
-        let mut merged = Merged {
-            facts: self.clone(),
-            ..Merged::default()
-        };
+        let mut merged = Merged { facts: self.clone(), ..Merged::default() };
         let is_buried = self.churned.is_some_and(|churned| churned > stamp);
         match &event.happening {
             _ if is_buried => merged.lost.push("existence".to_owned()),
@@ -183,11 +180,7 @@ impl Facts {
             Happening::Churned => {
                 let newest = self.signed_up.is_none_or(|known| known <= stamp);
                 if newest {
-                    merged.facts = Self {
-                        churned: Some(stamp),
-                        signed_up: self.signed_up,
-                        ..Self::default()
-                    };
+                    merged.facts = Self { churned: Some(stamp), signed_up: self.signed_up, ..Self::default() };
                 }
                 merged.count("existence", newest);
             }
@@ -204,16 +197,8 @@ impl Facts {
             .filter(|(field, _)| **field != Field::Language)
             .map(|(field, fact)| (*field, fact.value.clone()))
             .collect();
-        let main = self
-            .homes
-            .get(&BuildingKey::default())
-            .and_then(|home| home.address.as_ref());
-        let newest = || {
-            self.homes
-                .values()
-                .filter_map(|home| home.address.as_ref())
-                .max_by_key(|fact| fact.stamp)
-        };
+        let main = self.homes.get(&BuildingKey::default()).and_then(|home| home.address.as_ref());
+        let newest = || self.homes.values().filter_map(|home| home.address.as_ref()).max_by_key(|fact| fact.stamp);
         if let Some(address) = main.or_else(newest) {
             profile.extend(address.value.clone());
         }
@@ -246,11 +231,7 @@ impl Merged {
             return;
         }
         let name = format!("home/{}", details.building_key.as_str());
-        let home = self
-            .facts
-            .homes
-            .entry(details.building_key.clone())
-            .or_insert_with(|| Home::new(stamp));
+        let home = self.facts.homes.entry(details.building_key.clone()).or_insert_with(|| Home::new(stamp));
         // Older than the move that made this home: it speaks of the home before.
         let mut won = home.since <= stamp;
         if won {
@@ -261,11 +242,7 @@ impl Merged {
     }
 
     fn relocate(&mut self, moved: &Move, stamp: Stamp) {
-        let home = self
-            .facts
-            .homes
-            .entry(moved.building_key.clone())
-            .or_insert_with(|| Home::new(stamp));
+        let home = self.facts.homes.entry(moved.building_key.clone()).or_insert_with(|| Home::new(stamp));
         let lives_there = home.address.as_ref().is_some_and(|known| known.value == moved.address);
         let won = home.since <= stamp;
         if won {
@@ -283,21 +260,14 @@ impl Merged {
 
 impl Home {
     fn new(since: Stamp) -> Self {
-        Self {
-            since,
-            address: None,
-            attributes: BTreeMap::new(),
-        }
+        Self { since, address: None, attributes: BTreeMap::new() }
     }
 
     fn address_if_newer(&mut self, address: Option<&Record>, stamp: Stamp) -> bool {
         let Some(address) = address else { return false };
         let newer = self.address.as_ref().is_none_or(|known| known.stamp <= stamp);
         if newer {
-            self.address = Some(Fact {
-                value: address.clone(),
-                stamp,
-            });
+            self.address = Some(Fact { value: address.clone(), stamp });
         }
         newer
     }
@@ -313,11 +283,7 @@ impl Home {
 
     /// Everything Podero's building should show. `name` is always there: Podero requires it in every write.
     pub fn record(&self, key: &BuildingKey) -> Record {
-        let mut record: Record = self
-            .attributes
-            .iter()
-            .map(|(field, fact)| (*field, fact.value.clone()))
-            .collect();
+        let mut record: Record = self.attributes.iter().map(|(field, fact)| (*field, fact.value.clone())).collect();
         if let Some(address) = &self.address {
             record.extend(address.value.clone());
         }
@@ -336,11 +302,7 @@ fn default_name(record: &Record, key: &BuildingKey) -> String {
     let text = |field| record.get(&field).and_then(FieldValue::as_text).unwrap_or_default();
     let place = format!("{} {}", text(Field::ZipCode), text(Field::Town));
     let parts = [text(Field::StreetAndNumber), place.trim()];
-    let name = parts
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join(", ");
+    let name = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
     let name = if name.is_empty() { key.as_str() } else { &name };
     name.chars().take(BUILDING_NAME_CHARS_MAX).collect()
 }
@@ -348,13 +310,7 @@ fn default_name(record: &Record, key: &BuildingKey) -> String {
 fn set_if_newer(facts: &mut BTreeMap<Field, Fact<FieldValue>>, field: Field, value: &FieldValue, stamp: Stamp) -> bool {
     let newer = facts.get(&field).is_none_or(|known| known.stamp <= stamp);
     if newer {
-        facts.insert(
-            field,
-            Fact {
-                value: value.clone(),
-                stamp,
-            },
-        );
+        facts.insert(field, Fact { value: value.clone(), stamp });
     }
     newer
 }
@@ -401,17 +357,11 @@ impl Customer {
                 if self.podero.listing == Listing::Complete {
                     self.podero.listing = Listing::Unread;
                 }
-                self.podero.user = UserThere::Present {
-                    id: found.id,
-                    written: found.written.clone(),
-                };
+                self.podero.user = UserThere::Present { id: found.id, written: found.written.clone() };
             }
             (Call::CreateUser { record, .. }, Answer::User(Some(made))) => {
                 self.forget_user();
-                self.podero.user = UserThere::Present {
-                    id: made.id,
-                    written: record.clone(),
-                };
+                self.podero.user = UserThere::Present { id: made.id, written: record.clone() };
                 self.podero.listing = Listing::Complete;
                 self.realise_person(wanted);
             }
@@ -430,14 +380,7 @@ impl Customer {
             }
             (Call::ListBuildings { .. }, Answer::Buildings(found)) => self.adopt_buildings(wanted, found),
             (Call::CreateBuilding { key, since, record, .. }, Answer::Building { id }) => {
-                self.settle_into(
-                    key,
-                    BuildingThere {
-                        id: *id,
-                        since: *since,
-                        written: record.clone(),
-                    },
-                );
+                self.settle_into(key, BuildingThere { id: *id, since: *since, written: record.clone() });
                 self.realise_home(wanted, key);
             }
             (Call::UpdateBuilding { key, changes, .. }, _) => {
@@ -450,13 +393,7 @@ impl Customer {
             (Call::ListHeatPumps { .. }, Answer::HeatPumps(pumps)) => self.note_pumps(pumps),
             (Call::PauseHeatPump { heat_pump, .. }, _) => self.pump_paused(*heat_pump),
             (Call::CreateOnboardingSession { key, since, .. }, Answer::Session { url }) => {
-                self.podero.onboarding.insert(
-                    key.clone(),
-                    Onboarding {
-                        since: *since,
-                        url: url.clone(),
-                    },
-                );
+                self.podero.onboarding.insert(key.clone(), Onboarding { since: *since, url: url.clone() });
             }
             _ => {}
         }
@@ -484,10 +421,7 @@ impl Customer {
 
     /// The user is not there: nothing that hung on it is either.
     fn forget_user(&mut self) {
-        self.podero = AtPodero {
-            user: UserThere::Absent,
-            ..AtPodero::default()
-        };
+        self.podero = AtPodero { user: UserThere::Absent, ..AtPodero::default() };
     }
 
     fn realise_person(&mut self, wanted: &Facts) {
@@ -504,10 +438,7 @@ impl Customer {
 
     fn settle_into(&mut self, key: &BuildingKey, there: BuildingThere) {
         if let Some(old) = self.podero.buildings.insert(key.clone(), there) {
-            self.podero.leaving.push(Leaving {
-                building: old.id,
-                to_pause: None,
-            });
+            self.podero.leaving.push(Leaving { building: old.id, to_pause: None });
         }
     }
 
@@ -518,21 +449,12 @@ impl Customer {
         self.podero.buildings.retain(|_, there| listed(there.id));
         self.podero.leaving.retain(|leaving| listed(leaving.building));
         for (key, home) in &wanted.homes {
-            if self
-                .podero
-                .buildings
-                .get(key)
-                .is_some_and(|there| there.since == home.since)
-            {
+            if self.podero.buildings.get(key).is_some_and(|there| there.since == home.since) {
                 continue;
             }
             let record = home.record(key);
             if let Some(building) = found.iter().find(|building| self.may_adopt(building, &record)) {
-                let there = BuildingThere {
-                    id: building.id,
-                    since: home.since,
-                    written: building.written.clone(),
-                };
+                let there = BuildingThere { id: building.id, since: home.since, written: building.written.clone() };
                 self.settle_into(key, there);
             }
         }
@@ -549,12 +471,7 @@ impl Customer {
 
     fn note_pumps(&mut self, pumps: &[PumpFound]) {
         let steered = |pump: &&PumpFound| pump.is_steered;
-        for leaving in self
-            .podero
-            .leaving
-            .iter_mut()
-            .filter(|leaving| leaving.to_pause.is_none())
-        {
+        for leaving in self.podero.leaving.iter_mut().filter(|leaving| leaving.to_pause.is_none()) {
             let inside: Vec<&PumpFound> = pumps.iter().filter(|p| p.building == Some(leaving.building)).collect();
             leaving.to_pause = Some(inside.iter().copied().filter(steered).map(|pump| pump.id).collect());
             self.podero.retired.extend(inside.iter().map(|pump| pump.id));
@@ -617,9 +534,7 @@ pub fn changes(written: &Record, wanted: &Record) -> Changes {
             }
         }
     }
-    let other_part_changed = Field::ADDRESS
-        .iter()
-        .any(|f| *f != Field::Country && changes.contains_key(f));
+    let other_part_changed = Field::ADDRESS.iter().any(|f| *f != Field::Country && changes.contains_key(f));
     if !other_part_changed && is_same_country(written.get(&Field::Country), wanted.get(&Field::Country)) {
         changes.remove(&Field::Country);
     }
@@ -627,10 +542,7 @@ pub fn changes(written: &Record, wanted: &Record) -> Changes {
 }
 
 fn is_same_country(written: Option<&FieldValue>, wanted: Option<&FieldValue>) -> bool {
-    match (
-        written.and_then(FieldValue::as_text),
-        wanted.and_then(FieldValue::as_text),
-    ) {
+    match (written.and_then(FieldValue::as_text), wanted.and_then(FieldValue::as_text)) {
         (Some(a), Some(b)) => a.eq_ignore_ascii_case(b) || a.chars().count() != b.chars().count(),
         (None, _) | (_, None) => false,
     }

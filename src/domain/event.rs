@@ -32,10 +32,7 @@ impl Event {
     /// The event's place in its customer's order. An event announced ahead counts from the day it takes
     /// effect: a correction made in between is about the home the customer still lives in.
     pub fn stamp(&self) -> Stamp {
-        Stamp {
-            time: self.effective_at.map_or(self.time, |at| at.max(self.time)),
-            event: self.id,
-        }
+        Stamp { time: self.effective_at.map_or(self.time, |at| at.max(self.time)), event: self.id }
     }
 }
 
@@ -161,13 +158,8 @@ impl Field {
     pub const PERSONAL: [Self; 4] = [Self::Email, Self::FirstName, Self::LastName, Self::Language];
 
     /// What makes an address. Every part is text, a ZIP code too ("01067").
-    pub const ADDRESS: [Self; 5] = [
-        Self::StreetAndNumber,
-        Self::StreetAddInfo,
-        Self::ZipCode,
-        Self::Town,
-        Self::Country,
-    ];
+    pub const ADDRESS: [Self; 5] =
+        [Self::StreetAndNumber, Self::StreetAddInfo, Self::ZipCode, Self::Town, Self::Country];
 
     /// What describes a building apart from its address.
     pub const BUILDING: [Self; 9] = [

@@ -103,24 +103,13 @@ impl Work {
     /// Puts a claimed event and its customer together.
     pub fn new(event: Event, tries_from: Timestamp, customer: Customer) -> Self {
         let merged = customer.facts.merge(&event);
-        Self {
-            event,
-            tries_from,
-            failures: 0,
-            failing_since: None,
-            customer,
-            merged,
-            seen: Vec::new(),
-        }
+        Self { event, tries_from, failures: 0, failing_since: None, customer, merged, seen: Vec::new() }
     }
 }
 
 /// One call to Podero, in the core's words. Together with its [`Repeat`] it says how it is made safe to repeat.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(
-    missing_docs,
-    reason = "the fields are the ids and bodies that the call's name asks for"
-)]
+#[expect(missing_docs, reason = "the fields are the ids and bodies that the call's name asks for")]
 pub enum Call {
     /// Look the customer's user up by our key for it.
     FindUser { external_id: CustomerId },
@@ -133,20 +122,9 @@ pub enum Call {
     /// Read the user's buildings.
     ListBuildings { user: Uuid },
     /// Make the building of a home.
-    CreateBuilding {
-        user: Uuid,
-        key: BuildingKey,
-        since: Stamp,
-        record: Record,
-    },
+    CreateBuilding { user: Uuid, key: BuildingKey, since: Stamp, record: Record },
     /// Write changed fields of a building; the name goes along always, since Podero requires it.
-    UpdateBuilding {
-        user: Uuid,
-        key: BuildingKey,
-        building: Uuid,
-        name: FieldValue,
-        changes: Changes,
-    },
+    UpdateBuilding { user: Uuid, key: BuildingKey, building: Uuid, name: FieldValue, changes: Changes },
     /// Delete the building of a home that was left.
     DeleteBuilding { user: Uuid, building: Uuid },
     /// Read the user's heat pumps, to pause some.
@@ -423,15 +401,10 @@ fn provision(work: &Work, policy: &Policy) -> Next {
     let external_id = || work.event.customer.clone();
     let (user, written) = match &customer.podero.user {
         UserThere::Unlooked | UserThere::Contested => {
-            return Next::Call(Call::FindUser {
-                external_id: external_id(),
-            });
+            return Next::Call(Call::FindUser { external_id: external_id() });
         }
         UserThere::Absent => {
-            return Next::Call(Call::CreateUser {
-                external_id: external_id(),
-                record: wanted.profile(),
-            });
+            return Next::Call(Call::CreateUser { external_id: external_id(), record: wanted.profile() });
         }
         UserThere::Present { id, written } => (*id, written),
     };
@@ -442,12 +415,7 @@ fn provision(work: &Work, policy: &Policy) -> Next {
     if !changes.is_empty() {
         return Next::Call(Call::UpdateUser { user, changes });
     }
-    if let Some(call) = customer
-        .podero
-        .leaving
-        .iter()
-        .find_map(|leaving| free(leaving, user, policy))
-    {
+    if let Some(call) = customer.podero.leaving.iter().find_map(|leaving| free(leaving, user, policy)) {
         return Next::Call(call);
     }
     match invite(work, user, policy) {
@@ -464,12 +432,7 @@ fn house(work: &Work, user: Uuid) -> Option<Next> {
         match podero.buildings.get(key).filter(|there| there.since == home.since) {
             None if podero.listing != Listing::Complete => return Some(Next::Call(Call::ListBuildings { user })),
             None => {
-                let call = Call::CreateBuilding {
-                    user,
-                    key: key.clone(),
-                    since: home.since,
-                    record,
-                };
+                let call = Call::CreateBuilding { user, key: key.clone(), since: home.since, record };
                 return Some(Next::Call(call));
             }
             Some(there) => {
@@ -477,13 +440,7 @@ fn house(work: &Work, user: Uuid) -> Option<Next> {
                 if !changes.is_empty() {
                     let name = record.get(&Field::Name).cloned().unwrap_or_else(|| key.as_str().into());
                     let (key, building) = (key.clone(), there.id);
-                    return Some(Next::Call(Call::UpdateBuilding {
-                        user,
-                        key,
-                        building,
-                        name,
-                        changes,
-                    }));
+                    return Some(Next::Call(Call::UpdateBuilding { user, key, building, name, changes }));
                 }
             }
         }
@@ -498,10 +455,7 @@ fn free(leaving: &Leaving, user: Uuid, policy: &Policy) -> Option<Call> {
         (OldHeatPumps::Pause, None) => return Some(Call::ListHeatPumps { user }),
         (OldHeatPumps::Pause, Some(pumps)) => {
             if let Some(heat_pump) = pumps.first() {
-                return Some(Call::PauseHeatPump {
-                    user,
-                    heat_pump: *heat_pump,
-                });
+                return Some(Call::PauseHeatPump { user, heat_pump: *heat_pump });
             }
         }
         (OldHeatPumps::Keep, _) => {}
@@ -525,9 +479,7 @@ fn invite(work: &Work, user: Uuid, policy: &Policy) -> Option<Call> {
     if podero.onboarding.get(key).is_some_and(|made| made.since == since) {
         return None;
     }
-    let spoken = wanted
-        .personal_text(Field::Language)
-        .filter(|own| ONBOARDING_LANGUAGES.contains(own));
+    let spoken = wanted.personal_text(Field::Language).filter(|own| ONBOARDING_LANGUAGES.contains(own));
     Some(Call::CreateOnboardingSession {
         user,
         key: key.clone(),
@@ -544,9 +496,7 @@ fn leave(work: &Work, policy: &Policy) -> Next {
     let podero = &work.customer.podero;
     let user = match &podero.user {
         UserThere::Unlooked | UserThere::Contested => {
-            return Next::Call(Call::FindUser {
-                external_id: work.event.customer.clone(),
-            });
+            return Next::Call(Call::FindUser { external_id: work.event.customer.clone() });
         }
         UserThere::Absent => return Next::Applied,
         UserThere::Present { id, .. } => *id,
@@ -554,14 +504,8 @@ fn leave(work: &Work, policy: &Policy) -> Next {
     match &podero.pausing {
         None => Next::Call(Call::ListHeatPumps { user }),
         Some(pumps) => match pumps.first() {
-            Some(heat_pump) => Next::Call(Call::PauseHeatPump {
-                user,
-                heat_pump: *heat_pump,
-            }),
-            None => Next::Call(Call::DeleteUser {
-                user,
-                soft: policy.churn != ChurnDelete::Hard,
-            }),
+            Some(heat_pump) => Next::Call(Call::PauseHeatPump { user, heat_pump: *heat_pump }),
+            None => Next::Call(Call::DeleteUser { user, soft: policy.churn != ChurnDelete::Hard }),
         },
     }
 }

@@ -56,10 +56,7 @@ thread_local! {
     static EPOCH: Instant = arbitrary_instant();
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an `Instant` has no other constructor; its value is never read"
-)]
+#[expect(clippy::disallowed_methods, reason = "an `Instant` has no other constructor; its value is never read")]
 fn arbitrary_instant() -> Instant {
     Instant::now()
 }
@@ -79,10 +76,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SCHEDULE: RetrySchedule = RetrySchedule {
-        initial: Duration::from_secs(1),
-        max: Duration::from_secs(15 * 60),
-    };
+    const SCHEDULE: RetrySchedule =
+        RetrySchedule { initial: Duration::from_secs(1), max: Duration::from_secs(15 * 60) };
 
     #[test]
     fn ceilings_double_up_to_the_maximum() {

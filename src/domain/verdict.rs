@@ -188,17 +188,11 @@ pub fn judge(work: &mut Work, call: &Call, reply: &Reply, moment: Moment, policy
         Reply::Busy { after } => {
             let wish = after.unwrap_or_default().min(RETRY_AFTER_MAX);
             let delay = policy.schedule.delay(work.failures.max(1), moment.dice).max(wish);
-            Ruling::Settle(Fate::Retry {
-                at: moment.now.plus(delay),
-                setback: Setback::Busy,
-            })
+            Ruling::Settle(Fate::Retry { at: moment.now.plus(delay), setback: Setback::Busy })
         }
         Reply::Held { .. } => {
             let at = moment.now.plus(policy.schedule.initial);
-            Ruling::Settle(Fate::Retry {
-                at,
-                setback: Setback::Held,
-            })
+            Ruling::Settle(Fate::Retry { at, setback: Setback::Held })
         }
         Reply::Unsent { why } => Ruling::Settle(fail(work, Setback::Unsent, why, moment, policy)),
         Reply::Unknown { why } => {
@@ -219,16 +213,10 @@ pub fn fail(work: &mut Work, setback: Setback, why: &str, moment: Moment, policy
     work.failures = work.failures.saturating_add(1);
     if moment.now.since(since) >= policy.give_up_after {
         let detail = format!("{} failures since {since}, the last one: {why}", work.failures);
-        return Fate::Parked {
-            reason: Reason::GaveUp,
-            detail,
-        };
+        return Fate::Parked { reason: Reason::GaveUp, detail };
     }
     let delay = policy.schedule.delay(work.failures, moment.dice);
-    Fate::Retry {
-        at: moment.now.plus(delay),
-        setback,
-    }
+    Fate::Retry { at: moment.now.plus(delay), setback }
 }
 
 fn done(work: &mut Work, call: &Call, answer: &Answer) -> Ruling {
@@ -251,9 +239,7 @@ fn done(work: &mut Work, call: &Call, answer: &Answer) -> Ruling {
     if matches!(work.event.happening, Happening::PurgeDue { .. }) {
         return Ruling::Settle(Fate::Applied { lost: Vec::new() });
     }
-    Ruling::Continue {
-        save: matches!(call.repeat(), Repeat::LookFirst(_)),
-    }
+    Ruling::Continue { save: matches!(call.repeat(), Repeat::LookFirst(_)) }
 }
 
 /// Some refusals are as good as a yes, some send us back to look; the rest needs a person.
@@ -315,12 +301,7 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Ruling {
             go_on
         }
         (_, RefusalKind::NotFound | RefusalKind::Unsupported | RefusalKind::Duplicate | RefusalKind::Invalid) => {
-            let detail = format!(
-                "{} answered {}: {}",
-                call.operation().name(),
-                refusal.status,
-                refusal.detail
-            );
+            let detail = format!("{} answered {}: {}", call.operation().name(), refusal.status, refusal.detail);
             park(Reason::Refused, detail)
         }
     }
@@ -334,18 +315,13 @@ fn park(reason: Reason, detail: String) -> Ruling {
 pub fn rest(work: &Work, next: &Next, moment: Moment, policy: &Policy) -> Option<Fate> {
     match next {
         Next::Call(_) => None,
-        Next::Applied => Some(Fate::Applied {
-            lost: work.merged.lost.clone(),
-        }),
+        Next::Applied => Some(Fate::Applied { lost: work.merged.lost.clone() }),
         Next::Superseded => Some(Fate::Superseded),
         Next::WaitsForSignUp => {
             let until = work.tries_from.plus(policy.give_up_after);
             Some(if moment.now >= until {
                 let detail = "no sign-up of this customer came in time".to_owned();
-                Fate::Parked {
-                    reason: Reason::NoSignUp,
-                    detail,
-                }
+                Fate::Parked { reason: Reason::NoSignUp, detail }
             } else {
                 Fate::Waiting { until }
             })
@@ -395,26 +371,13 @@ fn retire_pumps(work: &Work, customer: &mut Customer, now: Timestamp, policy: &P
     work.seen
         .iter()
         .filter(|seen| !seen.is_retired && (churned || (retired.contains(&seen.heat_pump) && !watched_on)))
-        .map(|seen| {
-            alert::retire(
-                seen,
-                if churned {
-                    Resolution::Churned
-                } else {
-                    Resolution::Moved
-                },
-                now,
-            )
-        })
+        .map(|seen| alert::retire(seen, if churned { Resolution::Churned } else { Resolution::Moved }, now))
         .collect()
 }
 
 fn purge_event(work: &Work, customer: &Customer, now: Timestamp, policy: &Policy) -> Option<Event> {
     let is_churn = matches!(work.event.happening, Happening::Churned);
-    let user = customer
-        .podero
-        .departed
-        .filter(|_| is_churn && policy.churn == ChurnDelete::SoftThenHard)?;
+    let user = customer.podero.departed.filter(|_| is_churn && policy.churn == ChurnDelete::SoftThenHard)?;
     Some(Event {
         id: EventId(Uuid::new_v5(&NAMESPACE, format!("purge/{}", work.event.id).as_bytes())),
         customer: work.event.customer.clone(),

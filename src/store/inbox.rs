@@ -237,11 +237,7 @@ async fn known(connection: &mut AnyConnection, arrival: &Arrival) -> Result<Rece
 }
 
 /// Makes a lane claimable now, unless somebody works on it: then its settling looks for the next head.
-pub(super) async fn ready_lane(
-    connection: &mut AnyConnection,
-    lane: &str,
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
+pub(super) async fn ready_lane(connection: &mut AnyConnection, lane: &str, now: Timestamp) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO lanes (lane, customer, fence, claimed, interrupted, ready_at) VALUES ($1, '', 0, 0, 0, $2) \
          ON CONFLICT (lane) DO UPDATE SET ready_at = CASE \

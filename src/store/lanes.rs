@@ -195,11 +195,8 @@ impl Found {
         let mut work = Work::new(event, Timestamp::from_micros(self.tries_from), customer);
         work.failures = u32::try_from(self.failures).unwrap_or(u32::MAX);
         work.failing_since = self.failing_since.map(Timestamp::from_micros);
-        work.seen = self
-            .seen
-            .iter()
-            .map(|text| serde_json::from_str(text).map_err(unreadable))
-            .collect::<Result<_, _>>()?;
+        work.seen =
+            self.seen.iter().map(|text| serde_json::from_str(text).map_err(unreadable)).collect::<Result<_, _>>()?;
         Ok(Claim { work, lane: self.lane, fence: self.fence, lease_until })
     }
 }
@@ -242,14 +239,13 @@ impl Write for Settle {
     type Output = Settled;
 
     async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Settled, sqlx::Error> {
-        let released = sqlx::query(
-            "UPDATE lanes SET customer = $3, claimed = 0, interrupted = 0 WHERE lane = $1 AND fence = $2",
-        )
-        .bind(self.lane.clone())
-        .bind(self.fence)
-        .bind(self.customer.clone())
-        .execute(&mut *connection)
-        .await?;
+        let released =
+            sqlx::query("UPDATE lanes SET customer = $3, claimed = 0, interrupted = 0 WHERE lane = $1 AND fence = $2")
+                .bind(self.lane.clone())
+                .bind(self.fence)
+                .bind(self.customer.clone())
+                .execute(&mut *connection)
+                .await?;
         if released.rows_affected() == 0 {
             return Ok(Settled::Fenced);
         }
@@ -295,9 +291,7 @@ impl Settle {
             Fate::Superseded => ("superseded", now, None, None, Some(now)),
             Fate::Waiting { until } => ("waiting", until.micros(), Some("no_sign_up"), None, None),
             Fate::Retry { at, setback } => ("pending", at.micros(), Some(setback.name()), None, None),
-            Fate::Parked { reason, detail } => {
-                ("parked", now, Some(reason.name()), Some(detail.clone()), Some(now))
-            }
+            Fate::Parked { reason, detail } => ("parked", now, Some(reason.name()), Some(detail.clone()), Some(now)),
         };
         sqlx::query(
             "UPDATE events SET state = $2, due_at = $3, failures = $4, failing_since = $5, reason = $6, \
@@ -370,11 +364,7 @@ impl Write for Promote {
              WHERE state IN ('scheduled', 'waiting') AND due_at <= $1 ORDER BY due_at LIMIT $2{}) RETURNING lane",
             db.skip_locked()
         ));
-        let rows = sqlx::query(promote)
-            .bind(self.now.micros())
-            .bind(PROMOTED_MAX)
-            .fetch_all(&mut *connection)
-            .await?;
+        let rows = sqlx::query(promote).bind(self.now.micros()).bind(PROMOTED_MAX).fetch_all(&mut *connection).await?;
         for row in &rows {
             let lane: String = row.try_get(0)?;
             ready_lane(connection, &lane, self.now).await?;

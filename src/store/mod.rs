@@ -24,15 +24,15 @@ use tokio::sync::mpsc;
 use crate::clock::Clock;
 use db::Db;
 pub use db::Dialect;
-pub use inbox::{Arrival, Receipt, RetryRequest};
+pub use inbox::{Arrival, Content, Receipt, RetryRequest};
 pub use lanes::{CallMade, Claim, Settled};
 pub use outbox::{DueNotice, PublishOutcome, Target};
 pub use roster::{DueUser, Member, Observed};
 pub use timeline::{
     AlertView, CallView, CustomerView, EventSummary, EventView, Gauges, NoticeView, ParkedView, PumpView,
 };
-use writer::{Pending, QUEUE_MAX, Write};
 pub use writer::Writer;
+use writer::{Pending, QUEUE_MAX, Write};
 
 /// Why the store did not do it; the variants differ by what the caller does next.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -98,13 +98,7 @@ impl Store {
             lanes::release_all(&mut connection, clock.now()).await?;
         }
         let (queue, receiver) = mpsc::channel(QUEUE_MAX);
-        let inner = Inner {
-            queue,
-            readers: db.readers(),
-            dialect: db.dialect,
-            clock,
-            targets: settings.targets,
-        };
+        let inner = Inner { queue, readers: db.readers(), dialect: db.dialect, clock, targets: settings.targets };
         let writer = Writer { db, connection: Some(connection), queue: receiver };
         Ok((Self(Arc::new(inner)), writer))
     }

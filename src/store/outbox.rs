@@ -61,19 +61,13 @@ pub enum PublishOutcome {
 
 impl Store {
     /// Takes up to `limit` due notices for `target`, the oldest of each line, and hides them for `lease`.
-    pub async fn due_notices(
-        &self,
-        target: Target,
-        limit: usize,
-        lease: Duration,
-    ) -> Result<Vec<DueNotice>, Error> {
+    pub async fn due_notices(&self, target: Target, limit: usize, lease: Duration) -> Result<Vec<DueNotice>, Error> {
         let now = self.0.clock.now();
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = self.write(Take { target, now, until: now.plus(lease), limit }).await?;
         rows.into_iter()
             .map(|(body, failures)| {
-                let notice =
-                    serde_json::from_str(&body).map_err(|error| Error::Unreadable(error.to_string()))?;
+                let notice = serde_json::from_str(&body).map_err(|error| Error::Unreadable(error.to_string()))?;
                 Ok(DueNotice { notice, failures: u32::try_from(failures).unwrap_or(u32::MAX) })
             })
             .collect()

@@ -58,6 +58,11 @@ impl Store {
         self.write(TakeDuty { name, now, next: now.plus(every) }).await
     }
 
+    /// Sets when a duty is due again.
+    pub async fn put_duty_off(&self, name: &'static str, at: Timestamp) -> Result<(), Error> {
+        self.write(PutOff { name, at }).await
+    }
+
     /// Replaces the list of watched users by a complete one. Gives back what is remembered of pumps whose owner is
     /// no longer on it and that were not retired yet; they stay on that list until they are.
     pub async fn keep_roster(&self, members: Vec<Member>) -> Result<Vec<Seen>, Error> {
@@ -172,6 +177,24 @@ impl Write for TakeDuty {
         .execute(connection)
         .await?;
         Ok(taken.rows_affected() == 1)
+    }
+}
+
+struct PutOff {
+    name: &'static str,
+    at: Timestamp,
+}
+
+impl Write for PutOff {
+    type Output = ();
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        sqlx::query("UPDATE duties SET due_at = $2 WHERE name = $1")
+            .bind(self.name)
+            .bind(self.at.micros())
+            .execute(connection)
+            .await?;
+        Ok(())
     }
 }
 

@@ -11,8 +11,8 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use super::{Error, Store};
-use crate::domain::alert::{Seen, dedup_key};
 use crate::domain::Timestamp;
+use crate::domain::alert::{Seen, dedup_key};
 
 /// Rows of one list at most: an operator reads a page, a tool narrows its question.
 const ROWS_MAX: i64 = 1_000;
@@ -241,11 +241,7 @@ impl Store {
 
     async fn summaries(&self, condition: &str, argument: &str) -> Result<Vec<EventSummary>, Error> {
         let query = super::db::ours(format!("{SUMMARY} WHERE {condition} LIMIT $2"));
-        let rows = sqlx::query(query)
-            .bind(argument.to_owned())
-            .bind(ROWS_MAX)
-            .fetch_all(&self.0.readers)
-            .await?;
+        let rows = sqlx::query(query).bind(argument.to_owned()).bind(ROWS_MAX).fetch_all(&self.0.readers).await?;
         rows.iter().map(summary_of).collect()
     }
 
@@ -262,13 +258,10 @@ impl Store {
     }
 
     async fn pumps(&self, condition: &str, argument: &str) -> Result<Vec<PumpView>, Error> {
-        let query =
-            super::db::ours(format!("SELECT seen, checked_at FROM pumps WHERE {condition} ORDER BY heat_pump LIMIT $2"));
-        let rows = sqlx::query(query)
-            .bind(argument.to_owned())
-            .bind(ROWS_MAX)
-            .fetch_all(&self.0.readers)
-            .await?;
+        let query = super::db::ours(format!(
+            "SELECT seen, checked_at FROM pumps WHERE {condition} ORDER BY heat_pump LIMIT $2"
+        ));
+        let rows = sqlx::query(query).bind(argument.to_owned()).bind(ROWS_MAX).fetch_all(&self.0.readers).await?;
         rows.iter().map(pump_of).collect()
     }
 }
@@ -312,8 +305,8 @@ fn call_of(row: &AnyRow) -> Result<CallView, Error> {
 }
 
 fn notice_of(row: &AnyRow) -> Result<NoticeView, Error> {
-    let body: Value = serde_json::from_str(&row.try_get::<String, _>(8)?)
-        .map_err(|error| Error::Unreadable(error.to_string()))?;
+    let body: Value =
+        serde_json::from_str(&row.try_get::<String, _>(8)?).map_err(|error| Error::Unreadable(error.to_string()))?;
     Ok(NoticeView {
         id: row.try_get(0)?,
         topic: row.try_get(1)?,
@@ -328,8 +321,8 @@ fn notice_of(row: &AnyRow) -> Result<NoticeView, Error> {
 }
 
 fn pump_of(row: &AnyRow) -> Result<PumpView, Error> {
-    let seen: Seen = serde_json::from_str(&row.try_get::<String, _>(0)?)
-        .map_err(|error| Error::Unreadable(error.to_string()))?;
+    let seen: Seen =
+        serde_json::from_str(&row.try_get::<String, _>(0)?).map_err(|error| Error::Unreadable(error.to_string()))?;
     Ok(PumpView {
         heat_pump_id: seen.heat_pump.to_string(),
         podero_user_id: seen.user.to_string(),

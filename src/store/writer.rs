@@ -116,7 +116,7 @@ impl Writer {
             Some(connection) => connection,
             None => self.db.connect().await?,
         };
-        let result = self.transaction(&mut connection, group).await;
+        let result = transaction(&self.db, &mut connection, group).await;
         // A connection that cannot even roll back is not used again.
         if result.is_ok() || sqlx::query("ROLLBACK").execute(&mut connection).await.is_ok() {
             self.connection = Some(connection);
@@ -126,13 +126,13 @@ impl Writer {
             error.into()
         })
     }
+}
 
-    async fn transaction(&self, connection: &mut AnyConnection, group: &mut [Pending]) -> Result<(), sqlx::Error> {
-        sqlx::raw_sql(ours(self.db.begin().to_owned())).execute(&mut *connection).await?;
-        for pending in group {
-            pending.0.run(&self.db, connection).await?;
-        }
-        sqlx::raw_sql("COMMIT").execute(connection).await?;
-        Ok(())
+async fn transaction(db: &Db, connection: &mut AnyConnection, group: &mut [Pending]) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(ours(db.begin().to_owned())).execute(&mut *connection).await?;
+    for pending in group {
+        pending.0.run(db, connection).await?;
     }
+    sqlx::raw_sql("COMMIT").execute(connection).await?;
+    Ok(())
 }

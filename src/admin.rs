@@ -1,0 +1,265 @@
+//! The operator's door: health, metrics, timelines, and what is parked.
+//!
+//! `/livez`, `/readyz` and `/metrics` answer anybody who reaches the address; everything under `/v1` wants the
+//! token when one is configured, and without one the address is loopback (the configuration sees to that). It
+//! changes nothing but the state of parked events.
+//!
+//! Before: an operator, Prometheus. After: [`crate::store`].
+
+use std::sync::Arc;
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{Error, HttpResponse};
+use serde::Deserialize;
+use serde_json::json;
+use subtle::ConstantTimeEq;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::config::Secret;
+use crate::domain::EventId;
+use crate::domain::alert::Knowledge;
+use crate::domain::verdict::Reason;
+use crate::metrics::{CONTENT_TYPE, EventType, Metrics, Outcome};
+use crate::store::{self, RetryRequest, Store};
+
+/// What the rest of the bridge says of itself: one line per part it needs.
+pub trait Health: Send + Sync {
+    /// The parts beside the store, each with whether it is well and why not.
+    fn parts(&self) -> Vec<Part>;
+}
+
+/// One line of `/readyz`.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Which part.
+    pub name: &'static str,
+    /// Whether it is well.
+    pub is_ready: bool,
+    /// In a few words.
+    pub state: String,
+}
+
+/// The door's own knowledge; shared by its workers.
+pub struct Admin {
+    /// The tables.
+    pub store: Store,
+    /// The instruments.
+    pub metrics: Metrics,
+    /// Broker and Podero.
+    pub health: Box<dyn Health>,
+    /// `admin.token`.
+    pub token: Option<Secret>,
+    /// Time.
+    pub clock: Clock,
+    /// Rung when a parked event goes back to work.
+    pub wake: Arc<Notify>,
+}
+
+/// Mounts the routes.
+pub fn configure(config: &mut ServiceConfig, admin: Arc<Admin>) {
+    config
+        .app_data(web::Data::from(admin))
+        .route("/livez", web::get().to(livez))
+        .route("/readyz", web::get().to(readyz))
+        .route("/metrics", web::get().to(metrics))
+        .service(
+            web::scope("/v1")
+                .wrap(from_fn(with_token))
+                .route("/events/{id}", web::get().to(event))
+                .route("/customers/{id}", web::get().to(customer))
+                .route("/parked", web::get().to(parked))
+                .route("/parked/{id}/retry", web::post().to(retry))
+                .route("/parked/{id}/skip", web::post().to(skip))
+                .route("/heat-pumps", web::get().to(heat_pumps))
+                .route("/alerts", web::get().to(alerts)),
+        )
+        .default_service(web::to(nothing_here));
+}
+
+async fn with_token<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let admin = request.app_data::<web::Data<Admin>>().cloned();
+    let wanted = admin.as_ref().and_then(|admin| admin.token.as_ref());
+    let is_known = wanted.is_none_or(|token| {
+        let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        given
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .is_some_and(|given| given.trim().as_bytes().ct_eq(token.expose().as_bytes()).into())
+    });
+    if is_known {
+        return Ok(next.call(request).await?.map_into_left_body());
+    }
+    let mut refusal = problem(401, "unauthorized", "this path wants the header `authorization: Bearer <admin.token>`");
+    refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    Ok(request.into_response(refusal).map_into_right_body())
+}
+
+fn problem(status: u16, slug: &str, detail: &str) -> HttpResponse {
+    let details = http_api_problem::HttpApiProblem::try_new(status)
+        .unwrap_or_else(|_| http_api_problem::HttpApiProblem::empty())
+        .type_url(format!("urn:podero-bridge:problem:{slug}"))
+        .detail(detail);
+    let status =
+        actix_web::http::StatusCode::from_u16(status).unwrap_or(actix_web::http::StatusCode::INTERNAL_SERVER_ERROR);
+    HttpResponse::build(status).content_type("application/problem+json").body(details.json_bytes())
+}
+
+async fn nothing_here() -> HttpResponse {
+    problem(404, "not-found", "see /livez, /readyz, /metrics and /v1")
+}
+
+/// The process runs. Says nothing about anything it needs.
+async fn livez() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ok\n")
+}
+
+/// A line per part: `[+]` well, `[-]` not. 200 only when all are.
+async fn readyz(admin: web::Data<Admin>) -> HttpResponse {
+    let store = match admin.store.check().await {
+        Ok(()) => Part { name: "store", is_ready: true, state: "ok".to_owned() },
+        Err(error) => {
+            tracing::warn!(%error, "the store is not ready");
+            Part { name: "store", is_ready: false, state: "does not answer".to_owned() }
+        }
+    };
+    let parts: Vec<Part> = std::iter::once(store).chain(admin.health.parts()).collect();
+    let lines: String = parts
+        .iter()
+        .map(|part| format!("[{}] {}: {}\n", if part.is_ready { '+' } else { '-' }, part.name, part.state))
+        .collect();
+    let mut response =
+        if parts.iter().all(|part| part.is_ready) { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    response.content_type("text/plain; charset=utf-8").body(lines)
+}
+
+async fn metrics(admin: web::Data<Admin>) -> HttpResponse {
+    HttpResponse::Ok().content_type(CONTENT_TYPE).body(admin.metrics.encode())
+}
+
+async fn event(admin: web::Data<Admin>, id: web::Path<String>) -> HttpResponse {
+    match admin.store.event(&id).await {
+        Ok(Some(event)) => HttpResponse::Ok().json(event),
+        Ok(None) => problem(404, "not-found", "no event has this id"),
+        Err(error) => away(&error),
+    }
+}
+
+async fn customer(admin: web::Data<Admin>, id: web::Path<String>) -> HttpResponse {
+    match admin.store.customer(&id).await {
+        Ok(Some(customer)) => HttpResponse::Ok().json(customer),
+        Ok(None) => problem(404, "not-found", "nothing was ever heard of this customer"),
+        Err(error) => away(&error),
+    }
+}
+
+#[derive(Deserialize)]
+struct ParkedQuery {
+    reason: Option<String>,
+}
+
+async fn parked(admin: web::Data<Admin>, query: web::Query<ParkedQuery>) -> HttpResponse {
+    if let Some(reason) = &query.reason
+        && !Reason::ALL.iter().any(|known| known.name() == reason)
+    {
+        let known = Reason::ALL.map(Reason::name).join(", ");
+        return problem(400, "malformed", &format!("`reason` is one of {known}"));
+    }
+    match admin.store.parked(query.reason.as_deref()).await {
+        Ok(parked) => HttpResponse::Ok().json(json!({ "parked": parked })),
+        Err(error) => away(&error),
+    }
+}
+
+async fn retry(admin: web::Data<Admin>, id: web::Path<String>) -> HttpResponse {
+    unpark(&admin, &id, RetryRequest::Retry).await
+}
+
+async fn skip(admin: web::Data<Admin>, id: web::Path<String>) -> HttpResponse {
+    unpark(&admin, &id, RetryRequest::Skip).await
+}
+
+async fn unpark(admin: &Admin, id: &str, request: RetryRequest) -> HttpResponse {
+    let Ok(event) = Uuid::parse_str(id) else { return problem(404, "not-found", "no event has this id") };
+    let is_skip = request == RetryRequest::Skip;
+    match admin.store.unpark(EventId(event), request).await {
+        Ok(true) => {
+            if is_skip {
+                admin.metrics.event_settled(EventType::Unknown, Outcome::Skipped);
+            } else {
+                admin.wake.notify_one();
+            }
+            let state = if is_skip { "skipped" } else { "pending" };
+            HttpResponse::Ok().json(json!({ "id": id, "state": state }))
+        }
+        Ok(false) => problem(409, "not-parked", "no event with this id is parked, or it never became an event"),
+        Err(error) => away(&error),
+    }
+}
+
+#[derive(Deserialize)]
+struct PumpsQuery {
+    state: Option<String>,
+}
+
+async fn heat_pumps(admin: web::Data<Admin>, query: web::Query<PumpsQuery>) -> HttpResponse {
+    if let Some(state) = &query.state
+        && !Knowledge::NAMES.contains(&state.as_str())
+    {
+        let known = Knowledge::NAMES.join(", ");
+        return problem(400, "malformed", &format!("`state` is one of {known}"));
+    }
+    match admin.store.heat_pumps(query.state.as_deref()).await {
+        Ok(pumps) => HttpResponse::Ok().json(json!({ "heat_pumps": pumps })),
+        Err(error) => away(&error),
+    }
+}
+
+#[derive(Deserialize)]
+struct AlertsQuery {
+    open: Option<bool>,
+}
+
+async fn alerts(admin: web::Data<Admin>, query: web::Query<AlertsQuery>) -> HttpResponse {
+    if query.open == Some(false) {
+        let detail = "resolved alerts are in the customers' timelines; ask with `open=true`";
+        return problem(400, "malformed", detail);
+    }
+    match admin.store.open_alerts().await {
+        Ok(pumps) => HttpResponse::Ok().json(json!({ "alerts": pumps })),
+        Err(error) => away(&error),
+    }
+}
+
+fn away(error: &store::Error) -> HttpResponse {
+    tracing::warn!(%error, "the store did not answer the operator's door");
+    let mut response = problem(503, "unavailable", "the store does not answer; try again");
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    response
+}
+
+/// Refreshes the gauges that count rows. Called by a pump, so that a scrape never waits for the database.
+pub async fn refresh(store: &Store, metrics: &Metrics, clock: &Clock) -> Result<(), store::Error> {
+    let gauges = store.gauges().await?;
+    let now = clock.now();
+    let count = |count: i64| u64::try_from(count).unwrap_or(0);
+    metrics.set_events_pending(count(gauges.pending));
+    metrics.set_events_scheduled(count(gauges.scheduled));
+    metrics.set_events_parked(count(gauges.parked));
+    metrics.set_oldest_pending_age(gauges.oldest_pending.map(|oldest| now.since(oldest)).unwrap_or_default());
+    metrics.set_outbox_pending(count(gauges.outbox_pending));
+    metrics.set_alerts_open(count(gauges.alerts_open));
+    metrics.set_poll_staleness(gauges.stalest_poll.map(|stalest| now.since(stalest)).unwrap_or_default());
+    for name in Knowledge::NAMES {
+        let found = gauges.heat_pumps.iter().find(|(state, _)| state == name);
+        metrics.set_heat_pumps(name, count(found.map_or(0, |(_, count)| *count)));
+    }
+    Ok(())
+}

@@ -1,0 +1,567 @@
+//! The composition root: the only file that knows every part. Binds, spawns the pumps, drains.
+//!
+//! It defines nothing that others use but itself. The end comes in the order of the walk: the doors close, nothing
+//! new is claimed, calls in flight finish, the outbox empties, the broker's connection goes last; each within its
+//! bound. A pump that ends before it was told to ends the process.
+//!
+//! Before: [`crate::cli`]. After: every stage.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App as ActixApp, HttpServer, web};
+use anyhow::Context;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use crate::admin::{self, Admin, Health, Part};
+use crate::apply::Applier;
+use crate::broker::{self, Broker};
+use crate::clock::Clock;
+use crate::config::{Account, Amqp, Config};
+use crate::domain::alert::WatchPolicy;
+use crate::domain::plan::{OnboardingPolicy, Operation, Policy};
+use crate::domain::retry::RetrySchedule;
+use crate::inbound::Inbox;
+use crate::inbound::amqp::Frames;
+use crate::inbound::http::{self, Webhooks};
+use crate::metrics::Metrics;
+use crate::outbound::{Publisher, ToBroker, ToWebhook};
+use crate::podero::{self, Client, Partner};
+use crate::pump::{self, Rhythm, Step};
+use crate::sandbox::{self, Sandbox};
+use crate::store::{self, Store, Target};
+use crate::watch::Watcher;
+
+/// Workers of the public door: parsing and signatures; the store behind it is one.
+const HTTP_WORKERS: usize = 2;
+/// Connections of the public door at once; more wait in the kernel's queue.
+const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// Connections of the operator's door at once.
+const ADMIN_CONNECTIONS_MAX: usize = 256;
+/// A client that has not sent its request line and headers by then is cut off.
+const HEADERS_TIME_MAX: Duration = Duration::from_secs(10);
+/// An idle connection is kept for this long.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// Draining as a whole: Kubernetes and systemd kill after 30 and 90 s.
+pub const GRACE: Duration = Duration::from_secs(25);
+/// Of that, for the last notices once the work has ended.
+const FLUSH_GRACE: Duration = Duration::from_secs(5);
+
+/// Of that, for requests under way at a door.
+const DOOR_GRACE_SECONDS: u64 = 5;
+/// While the outbox empties, it is counted this often.
+const FLUSH_LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// An applier looks by itself this often: what a lost wake-up or another replica's crash left.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Gauges that count rows are counted this often.
+const GAUGES_EVERY: Duration = Duration::from_secs(2);
+
+/// How a start differs from what the configuration says.
+#[derive(Default)]
+pub struct Options {
+    /// Run the embedded sandbox and use it.
+    pub sandbox: bool,
+    /// Lives as long as the bridge: a temporary folder that holds the store.
+    pub scratch: Option<tempfile::TempDir>,
+}
+
+/// A bridge that runs.
+pub struct Bridge {
+    /// Where the webhook door listens.
+    pub http: SocketAddr,
+    /// Where the operator's door listens.
+    pub admin: SocketAddr,
+    /// Where the sandbox listens, if it runs.
+    pub sandbox: Option<SocketAddr>,
+    tasks: Tasks,
+    door: ServerHandle,
+    operators_door: ServerHandle,
+    sandbox_server: Option<ServerHandle>,
+    ends: Ends,
+    store: Store,
+    _scratch: Option<tempfile::TempDir>,
+}
+
+/// The part of the bridge that a task belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Sandbox,
+    Writer,
+    Dispatcher,
+    Consumer,
+    BrokerPublisher,
+    Work,
+    Outbound,
+    Gauges,
+    Door,
+    OperatorsDoor,
+}
+
+/// Everything that was spawned.
+#[derive(Default)]
+struct Tasks {
+    set: JoinSet<Stage>,
+    running: Vec<Stage>,
+}
+
+impl Tasks {
+    fn spawn(&mut self, stage: Stage, task: impl Future<Output = ()> + Send + 'static) {
+        self.running.push(stage);
+        self.set.spawn(async move {
+            task.await;
+            stage
+        });
+    }
+
+    /// The next task that ends; `None` for one that panicked, or when none is left.
+    async fn next(&mut self) -> Option<Stage> {
+        let stage = self.set.join_next().await?.ok()?;
+        if let Some(place) = self.running.iter().position(|running| *running == stage) {
+            self.running.swap_remove(place);
+        }
+        Some(stage)
+    }
+
+    async fn wait_for(&mut self, stage: Stage) {
+        while self.running.contains(&stage) && self.next().await.is_some() {}
+    }
+}
+
+/// What ends what, in this order.
+struct Ends {
+    doors: watch::Sender<bool>,
+    work: watch::Sender<bool>,
+    outbound: watch::Sender<bool>,
+    broker: watch::Sender<bool>,
+}
+
+/// Resolves when `end` is told.
+fn when(end: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
+    let mut end = end.subscribe();
+    async move { pump::ended(&mut end).await }
+}
+
+/// Who wakes whom.
+#[derive(Clone, Default)]
+struct Bells {
+    /// Something is to be applied: one applier wakes, and wakes the next if it finds work.
+    work: Arc<Notify>,
+    /// Something is to be published: every publisher looks.
+    outbound: Arc<Notify>,
+}
+
+impl Bridge {
+    /// Starts every part. When this returns, both doors are open.
+    pub async fn start(config: Config, options: Options) -> anyhow::Result<Self> {
+        let clock = Clock::system();
+        let metrics = Metrics::new();
+        config.sources.iter().for_each(|source| metrics.expect_source(&source.name));
+        let mut tasks = Tasks::default();
+        let end = || watch::channel(false).0;
+        let ends = Ends { doors: end(), work: end(), outbound: end(), broker: end() };
+        let bells = Bells::default();
+
+        let sandbox = options.sandbox.then(|| open_sandbox(&config, &clock, &mut tasks)).transpose()?;
+        let url = config.store.url.expose().to_owned();
+        let settings = store::Settings { url, targets: targets(&config) };
+        let (store, writer) = Store::open(settings, clock.clone()).await.context("the store cannot be opened")?;
+        tasks.spawn(Stage::Writer, writer.run());
+
+        let settings = podero_settings(&config, sandbox.as_ref().map(|open| (open.address, &open.sandbox)))?;
+        let (client, dispatcher) = Client::new(settings, clock.clone(), metrics.clone())?;
+        tasks.spawn(Stage::Dispatcher, dispatcher.run(when(&ends.broker)));
+
+        let inbox = Inbox {
+            store: store.clone(),
+            clock: clock.clone(),
+            wake: bells.work.clone(),
+            metrics: metrics.clone(),
+            batch_max: config.http.batch_max,
+        };
+        let broker = config.amqp.as_ref().map(|amqp| Broker::new(broker_settings(amqp), clock.clone()));
+        let parts = Parts { config: &config, store: &store, client: &client, clock: &clock, metrics: &metrics };
+        parts.spawn_work(&mut tasks, &ends, &bells);
+        parts.spawn_outbound(&mut tasks, &ends, &bells, broker.as_ref())?;
+        parts.spawn_broker(&mut tasks, &ends, broker.as_ref(), &inbox);
+        parts.spawn_gauges(&mut tasks, &ends, broker.clone());
+
+        let webhooks = Webhooks { inbox, sources: config.sources.clone(), body_bytes_max: config.http.body_max };
+        let (http, door) = open_door(config.http.listen, webhooks, &mut tasks)?;
+        let operators = Admin {
+            store: store.clone(),
+            metrics,
+            health: Box::new(Vitals { broker, client }),
+            token: config.admin.token.clone(),
+            clock,
+            wake: bells.work,
+        };
+        let (admin, operators_door) = open_operators_door(config.admin.listen, operators, &mut tasks)?;
+        let (sandbox, sandbox_server) = sandbox.map(|open| (open.address, open.server)).unzip();
+        tracing::info!(%http, %admin, "the doors are open");
+        let _scratch = options.scratch;
+        Ok(Self { http, admin, sandbox, tasks, door, operators_door, sandbox_server, ends, store, _scratch })
+    }
+
+    /// Waits until `signal` resolves, or a part ends that must not. The error names the part.
+    pub async fn serve(&mut self, signal: impl Future<Output = ()>) -> anyhow::Result<()> {
+        tokio::select! {
+            () = signal => Ok(()),
+            ended = self.tasks.next() => match ended {
+                Some(stage) => anyhow::bail!("a part of the bridge ended by itself: {stage:?}"),
+                None => anyhow::bail!("a part of the bridge panicked; see the log"),
+            },
+        }
+    }
+
+    /// Drains and stops, within [`GRACE`].
+    pub async fn stop(mut self) {
+        tracing::info!("draining: the doors close, work in flight finishes");
+        if tokio::time::timeout(GRACE, self.drain()).await.is_err() {
+            tracing::warn!("not everything ended within the grace; what was in flight is taken up at the next start");
+        }
+        self.tasks.set.abort_all();
+        tracing::info!("stopped");
+    }
+
+    async fn drain(&mut self) {
+        self.ends.doors.send_replace(true);
+        self.door.stop(true).await;
+        self.tasks.wait_for(Stage::Consumer).await;
+        self.ends.work.send_replace(true);
+        self.tasks.wait_for(Stage::Work).await;
+        if tokio::time::timeout(FLUSH_GRACE, self.flushed()).await.is_err() {
+            tracing::info!("some notices are not out yet; they are rows and go out at the next start");
+        }
+        self.ends.outbound.send_replace(true);
+        self.tasks.wait_for(Stage::Outbound).await;
+        self.ends.broker.send_replace(true);
+        self.tasks.wait_for(Stage::BrokerPublisher).await;
+        self.operators_door.stop(true).await;
+        if let Some(server) = &self.sandbox_server {
+            server.stop(true).await;
+        }
+    }
+
+    async fn flushed(&self) {
+        while self.store.gauges().await.is_ok_and(|gauges| gauges.outbox_pending > 0) {
+            pump::sleep(FLUSH_LOOK_EVERY).await;
+        }
+    }
+}
+
+/// What the stages are made of.
+struct Parts<'a> {
+    config: &'a Config,
+    store: &'a Store,
+    client: &'a Client,
+    clock: &'a Clock,
+    metrics: &'a Metrics,
+}
+
+impl Parts<'_> {
+    /// Appliers, as many as calls may be in flight; the promoter; the watch.
+    fn spawn_work(&self, tasks: &mut Tasks, ends: &Ends, bells: &Bells) {
+        let wake_outbound = bells.outbound.clone();
+        let applier = Arc::new(Applier {
+            store: self.store.clone(),
+            partner: self.client.clone(),
+            policy: policy(self.config),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            wake: bells.work.clone(),
+            wake_outbound: wake_outbound.clone(),
+            timeout: self.config.podero.timeout,
+        });
+        for number in 0..self.config.podero.max_in_flight {
+            let applier = applier.clone();
+            // One looks by itself; it wakes the next when it finds something.
+            let every = (number == 0).then_some(LOOK_EVERY);
+            let rhythm = rhythm("apply", every, &bells.work, &ends.work);
+            tasks.spawn(Stage::Work, async move { pump::run(rhythm, || applier.step()).await });
+        }
+        let (store, wake) = (self.store.clone(), bells.work.clone());
+        let timer = rhythm("promote", Some(LOOK_EVERY), &Arc::default(), &ends.work);
+        tasks.spawn(Stage::Work, async move { pump::run(timer, || promote(&store, &wake)).await });
+        if self.config.watch.enabled {
+            self.spawn_watch(tasks, ends, wake_outbound);
+        }
+    }
+
+    fn spawn_watch(&self, tasks: &mut Tasks, ends: &Ends, wake_outbound: Arc<Notify>) {
+        let watch = &self.config.watch;
+        let watcher = Arc::new(Watcher {
+            store: self.store.clone(),
+            partner: self.client.clone(),
+            policy: WatchPolicy {
+                disconnect_after: watch.disconnect_after,
+                disconnect_polls: watch.disconnect_polls,
+                reconnect_polls: watch.reconnect_polls,
+                stale_after: watch.stale_after,
+            },
+            interval: watch.interval,
+            clock: self.clock.clone(),
+            wake_outbound,
+        });
+        let every = LOOK_EVERY.min(watch.interval);
+        let roster = (rhythm("roster", Some(every), &Arc::default(), &ends.work), watcher.clone());
+        tasks.spawn(Stage::Work, async move { pump::run(roster.0, || roster.1.roster_step()).await });
+        let polls = rhythm("poll", Some(every), &Arc::default(), &ends.work);
+        tasks.spawn(Stage::Work, async move { pump::run(polls, || watcher.poll_step()).await });
+    }
+
+    fn spawn_outbound(
+        &self,
+        tasks: &mut Tasks,
+        ends: &Ends,
+        bells: &Bells,
+        broker: Option<&Broker>,
+    ) -> anyhow::Result<()> {
+        let (store, clock, metrics) = (self.store, self.clock, self.metrics);
+        if let Some(broker) = broker {
+            let deliver = ToBroker(broker.clone());
+            let (store, clock, metrics) = (store.clone(), clock.clone(), metrics.clone());
+            let publisher = Publisher { store, deliver, clock, metrics };
+            let rhythm = rhythm("publish", Some(LOOK_EVERY), &bells.outbound, &ends.outbound);
+            tasks.spawn(Stage::Outbound, async move { pump::run(rhythm, || publisher.step()).await });
+        }
+        if let Some(webhook) = &self.config.outbound.webhook {
+            let deliver = ToWebhook::new(webhook.url.clone(), webhook.secret.expose(), clock.clone())?;
+            let (store, clock, metrics) = (store.clone(), clock.clone(), metrics.clone());
+            let publisher = Publisher { store, deliver, clock, metrics };
+            let rhythm = rhythm("deliver", Some(LOOK_EVERY), &bells.outbound, &ends.outbound);
+            tasks.spawn(Stage::Outbound, async move { pump::run(rhythm, || publisher.step()).await });
+        }
+        Ok(())
+    }
+
+    /// The consumer ends with the doors, the publisher last of all.
+    fn spawn_broker(&self, tasks: &mut Tasks, ends: &Ends, broker: Option<&Broker>, inbox: &Inbox) {
+        let (Some(broker), Some(amqp)) = (broker, &self.config.amqp) else { return };
+        let frames = Frames { inbox: inbox.clone(), source: amqp.source.clone() };
+        let (consumer, end) = (broker.clone(), when(&ends.doors));
+        tasks.spawn(Stage::Consumer, async move { consumer.run_consumer(frames, end).await });
+        let (publisher, end) = (broker.clone(), when(&ends.broker));
+        tasks.spawn(Stage::BrokerPublisher, async move { publisher.run_publisher(end).await });
+    }
+
+    fn spawn_gauges(&self, tasks: &mut Tasks, ends: &Ends, broker: Option<Broker>) {
+        let (store, metrics, clock) = (self.store.clone(), self.metrics.clone(), self.clock.clone());
+        let rhythm = rhythm("gauges", Some(GAUGES_EVERY), &Arc::default(), &ends.broker);
+        tasks.spawn(Stage::Gauges, async move {
+            pump::run(rhythm, || async {
+                metrics.set_broker_connected(broker.as_ref().is_some_and(|broker| broker.status().connected()));
+                match admin::refresh(&store, &metrics, &clock).await {
+                    Ok(()) => Step::Idle,
+                    Err(error) => {
+                        tracing::warn!(%error, "the tables could not be counted");
+                        Step::Failed
+                    }
+                }
+            })
+            .await;
+        });
+    }
+}
+
+async fn promote(store: &Store, wake: &Notify) -> Step {
+    match store.promote().await {
+        Ok(0) => Step::Idle,
+        Ok(_) => {
+            wake.notify_one();
+            Step::Busy
+        }
+        Err(error) => {
+            tracing::warn!(%error, "events that are due could not be taken up");
+            Step::Failed
+        }
+    }
+}
+
+fn rhythm(name: &'static str, every: Option<Duration>, wake: &Arc<Notify>, end: &watch::Sender<bool>) -> Rhythm {
+    Rhythm { name, every, wake: wake.clone(), shutdown: end.subscribe() }
+}
+
+/// Broker and Podero, for `/readyz`.
+struct Vitals {
+    broker: Option<Broker>,
+    client: Client,
+}
+
+impl Health for Vitals {
+    fn parts(&self) -> Vec<Part> {
+        let mut parts = Vec::new();
+        if let Some(broker) = &self.broker {
+            let status = broker.status();
+            let part = |name, leg: &broker::Leg| Part {
+                name,
+                is_ready: *leg == broker::Leg::Connected,
+                state: match leg {
+                    broker::Leg::Connected => "ok".to_owned(),
+                    broker::Leg::Disconnected { why } => why.clone(),
+                },
+            };
+            parts.push(part("broker", &status.publisher));
+            parts.push(part("consumer", &status.consumer));
+        }
+        let (is_ready, state) = match (self.client.has_token(), self.client.paused_until()) {
+            (_, Some(until)) => (false, format!("calls are held back until {until}")),
+            (true, None) => (true, "ok".to_owned()),
+            (false, None) => (false, "no token yet".to_owned()),
+        };
+        parts.push(Part { name: "podero", is_ready, state });
+        parts
+    }
+}
+
+impl podero::Observe for Metrics {
+    fn request(&self, operation: Operation, status: &'static str, took: Duration) {
+        self.podero_called(operation.name(), status, took);
+    }
+
+    fn circuit(&self, is_open: bool) {
+        self.set_circuit_open(is_open);
+    }
+}
+
+/// The sandbox beside the bridge.
+struct OpenSandbox {
+    sandbox: Sandbox,
+    address: SocketAddr,
+    server: ServerHandle,
+}
+
+fn open_sandbox(config: &Config, clock: &Clock, tasks: &mut Tasks) -> anyhow::Result<OpenSandbox> {
+    let (listener, address) = listen(config.sandbox.listen, "sandbox.listen")?;
+    let settings = sandbox::Settings { seed: config.sandbox.seed, ..sandbox::Settings::default() };
+    let sandbox = Sandbox::new(settings, clock.clone());
+    let server = sandbox::server(sandbox.clone(), listener)?;
+    let handle = server.handle();
+    tasks.spawn(Stage::Sandbox, async move {
+        let _ = server.await;
+    });
+    Ok(OpenSandbox { sandbox, address, server: handle })
+}
+
+/// Spawns a server whose type names its factory, which nobody wants to write out.
+macro_rules! serve {
+    ($server:expr, $listener:expr, $stage:expr, $tasks:expr) => {{
+        let server = $server
+            .client_request_timeout(HEADERS_TIME_MAX)
+            .keep_alive(KEEP_ALIVE)
+            .shutdown_timeout(DOOR_GRACE_SECONDS)
+            // Signals have one owner, `cli::serve`.
+            .disable_signals()
+            .listen($listener)?
+            .run();
+        let handle = server.handle();
+        $tasks.spawn($stage, async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "a door broke");
+            }
+        });
+        handle
+    }};
+}
+
+fn open_door(
+    listen_at: SocketAddr,
+    webhooks: Webhooks,
+    tasks: &mut Tasks,
+) -> anyhow::Result<(SocketAddr, ServerHandle)> {
+    let (listener, address) = listen(listen_at, "http.listen")?;
+    let webhooks = Arc::new(webhooks);
+    let server = HttpServer::new(move || {
+        let webhooks = webhooks.clone();
+        ActixApp::new()
+            .configure(move |config| http::configure(config, webhooks))
+            .default_service(web::to(http::nothing_here))
+    })
+    .workers(HTTP_WORKERS)
+    .max_connections(HTTP_CONNECTIONS_MAX / HTTP_WORKERS);
+    Ok((address, serve!(server, listener, Stage::Door, tasks)))
+}
+
+fn open_operators_door(
+    listen_at: SocketAddr,
+    operators: Admin,
+    tasks: &mut Tasks,
+) -> anyhow::Result<(SocketAddr, ServerHandle)> {
+    let (listener, address) = listen(listen_at, "admin.listen")?;
+    let operators = Arc::new(operators);
+    let server = HttpServer::new(move || {
+        let operators = operators.clone();
+        ActixApp::new().configure(move |config| admin::configure(config, operators))
+    })
+    .workers(1)
+    .max_connections(ADMIN_CONNECTIONS_MAX);
+    Ok((address, serve!(server, listener, Stage::OperatorsDoor, tasks)))
+}
+
+fn listen(at: SocketAddr, key: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(at).with_context(|| format!("{key}: {at} cannot be bound"))?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+fn targets(config: &Config) -> Vec<Target> {
+    let amqp = config.amqp.as_ref().map(|_| Target::Amqp);
+    let webhook = config.outbound.webhook.as_ref().map(|_| Target::Webhook);
+    amqp.into_iter().chain(webhook).collect()
+}
+
+fn policy(config: &Config) -> Policy {
+    Policy {
+        schedule: RetrySchedule { initial: config.retry.initial, max: config.retry.max },
+        give_up_after: config.retry.give_up_after,
+        onboarding: config.onboarding.as_ref().map(|onboarding| OnboardingPolicy {
+            language: onboarding.language.as_str().to_owned(),
+            price_zone: onboarding.price_zone.as_str().to_owned(),
+            success_url: onboarding.success_url.clone(),
+            cancel_url: onboarding.cancel_url.clone(),
+        }),
+        old_heat_pumps: config.moving.old_heat_pumps,
+        old_building: config.moving.old_building,
+        churn: config.churn.delete,
+        retention: config.churn.retention,
+    }
+}
+
+/// The settings of the Podero client: the account, or the sandbox's own.
+pub fn podero_settings(config: &Config, sandbox: Option<(SocketAddr, &Sandbox)>) -> anyhow::Result<podero::Settings> {
+    let (base_url, org_id, client_id, client_secret) = match (sandbox, &config.podero.account) {
+        (Some((address, sandbox)), _) => {
+            let account = sandbox.account();
+            (format!("http://{address}"), account.org_id, account.client_id.clone(), account.client_secret.clone())
+        }
+        (None, Account::Podero { base_url, org_id, client_id, client_secret }) => {
+            (base_url.clone(), *org_id, client_id.clone(), client_secret.expose().to_owned())
+        }
+        (None, Account::Sandbox) => anyhow::bail!("there is no Podero account, and the sandbox does not run"),
+    };
+    Ok(podero::Settings {
+        base_url,
+        org_id,
+        client_id,
+        client_secret,
+        timeout: config.podero.timeout,
+        max_in_flight: config.podero.max_in_flight,
+        requests_per_second: config.podero.requests_per_second,
+    })
+}
+
+/// The settings of the broker's connection.
+pub fn broker_settings(amqp: &Amqp) -> broker::Settings {
+    broker::Settings {
+        urls: amqp.urls.iter().map(|url| url.expose().to_owned()).collect(),
+        inbound_exchange: amqp.inbound_exchange.clone(),
+        inbound_queue: amqp.inbound_queue.clone(),
+        outbound_exchange: amqp.outbound_exchange.clone(),
+        declare: amqp.declare,
+        prefetch: amqp.prefetch,
+    }
+}

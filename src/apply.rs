@@ -1,0 +1,226 @@
+//! Stage 2, per customer and in order: claim -> next -> call -> judge -> settle. One screen of control flow.
+//!
+//! It decides nothing: what to call is `domain::plan`'s, what a reply means `domain::verdict`'s. No transaction is
+//! open while Podero is called. What it must never do is act on a claim whose lease is about to lapse.
+//!
+//! Before: the inbox, by [`crate::store`]. After: the outbox, by [`crate::outbound`].
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::domain::notice::Notice;
+use crate::domain::plan::{Answer, Call, Next, Policy, Reply, next};
+use crate::domain::verdict::{self, Fate, Moment, Reason, Ruling, Setback, Verdict};
+use crate::metrics::{EventType, Metrics, Outcome};
+use crate::podero::{Partner, Urgency};
+use crate::pump::Step;
+use crate::store::{CallMade, Claim, Settled, Store};
+
+/// Calls for one event in one claim. A sign-up takes five, a move of a home with many pumps a few dozen; more
+/// than this is a disagreement with Podero that going on will not end.
+const CALLS_MAX: usize = 200;
+
+/// What a call may take beside its own deadline: waiting for its turn, a second try after a 401, the commit.
+const LEASE_MARGIN: Duration = Duration::from_secs(15);
+
+/// When the circuit is open there is nothing to do but to look again.
+const CIRCUIT_LOOK: Duration = Duration::from_secs(1);
+
+/// Everything the stage needs; shared by its workers.
+pub struct Applier<P> {
+    /// The tables.
+    pub store: Store,
+    /// Podero.
+    pub partner: P,
+    /// What the operator chose.
+    pub policy: Policy,
+    /// Time and dice.
+    pub clock: Clock,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Rung for the next worker: one wake-up may stand for many events.
+    pub wake: Arc<Notify>,
+    /// Rung when there is something to publish.
+    pub wake_outbound: Arc<Notify>,
+    /// `podero.timeout`.
+    pub timeout: Duration,
+}
+
+impl<P: Partner> Applier<P> {
+    /// Works on one due event, from claim to settlement.
+    pub async fn step(&self) -> Step {
+        if let Some(until) = self.partner.paused_until() {
+            return Step::IdleFor(until.since(self.clock.now()).min(CIRCUIT_LOOK));
+        }
+        let claim = match self.store.claim(self.lease()).await {
+            Ok(Some(claim)) => claim,
+            Ok(None) => return Step::Idle,
+            Err(error) => {
+                tracing::warn!(%error, "no event could be claimed");
+                return Step::Failed;
+            }
+        };
+        self.wake.notify_one();
+        self.work(claim).await
+    }
+
+    /// A call with all that may happen around it, twice (an expired token); so a claim outlives any call of its own.
+    fn lease(&self) -> Duration {
+        self.timeout * 2 + LEASE_MARGIN
+    }
+
+    async fn work(&self, mut claim: Claim) -> Step {
+        let mut calls = Vec::new();
+        let fate = AssertUnwindSafe(self.drive(&mut claim, &mut calls)).catch_unwind().await;
+        let fate = match fate {
+            Ok(Some(fate)) => fate,
+            // A newer claim exists: whatever was found out is theirs to find out.
+            Ok(None) => return Step::Busy,
+            Err(_) => {
+                tracing::error!(event.id = %claim.work.event.id, "the bridge panicked over an event; it is parked");
+                Fate::Parked { reason: Reason::Panicked, detail: "the bridge failed over it; see its log".to_owned() }
+            }
+        };
+        let now = self.clock.now();
+        let verdict = verdict::conclude(claim.work.clone(), fate, now, &self.policy);
+        let news = !verdict.notices.is_empty() || verdict.seen.iter().any(|change| change.notice.is_some());
+        match self.store.settle(&claim, verdict.clone(), calls.clone()).await {
+            Ok(Settled::Recorded) => {
+                self.report(&claim, &verdict, &calls);
+                if news {
+                    self.wake_outbound.notify_one();
+                }
+                Step::Busy
+            }
+            Ok(Settled::Fenced) => Step::Busy,
+            Err(error) => {
+                tracing::warn!(%error, event.id = %claim.work.event.id, "an event could not be settled");
+                Step::Failed
+            }
+        }
+    }
+
+    /// Asks, calls and judges until the event's fate is known; `None` when a newer claim exists.
+    async fn drive(&self, claim: &mut Claim, calls: &mut Vec<CallMade>) -> Option<Fate> {
+        loop {
+            let moment = Moment { now: self.clock.now(), dice: self.clock.dice() };
+            let step = next(&claim.work, &self.policy);
+            let call = match step {
+                Next::Call(call) => call,
+                ref done => return verdict::rest(&claim.work, done, moment, &self.policy),
+            };
+            if calls.len() >= CALLS_MAX {
+                let why = "Podero's answers lead to no end";
+                return Some(verdict::fail(&mut claim.work, Setback::TooManyCalls, why, moment, &self.policy));
+            }
+            if !self.may_call(claim).await {
+                return None;
+            }
+            let reply = self.call(claim, &call, calls).await;
+            let moment = Moment { now: self.clock.now(), dice: self.clock.dice() };
+            match verdict::judge(&mut claim.work, &call, &reply, moment, &self.policy) {
+                Ruling::Settle(fate) => return Some(fate),
+                Ruling::Continue { save: false } => {}
+                Ruling::Continue { save: true } => {
+                    if !self.save(claim).await {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The lease must outlive the call; it is extended when it would not.
+    async fn may_call(&self, claim: &mut Claim) -> bool {
+        let needed = self.timeout * 2 + LEASE_MARGIN / 2;
+        claim.lease_until.since(self.clock.now()) >= needed || self.save(claim).await
+    }
+
+    /// `false`: go no further. Either a newer claim exists, or the store is away, and then the lapsed lease
+    /// brings the event back with everything in doubt.
+    async fn save(&self, claim: &mut Claim) -> bool {
+        match self.store.save(claim, self.lease()).await {
+            Ok(Settled::Recorded) => true,
+            Ok(Settled::Fenced) => false,
+            Err(error) => {
+                tracing::warn!(%error, event.id = %claim.work.event.id, "progress could not be saved");
+                false
+            }
+        }
+    }
+
+    async fn call(&self, claim: &Claim, call: &Call, calls: &mut Vec<CallMade>) -> Reply {
+        let event = &claim.work.event;
+        let idempotency_key = call.idempotency_key(event.id);
+        let at = self.clock.now();
+        let reply = self.partner.call(call, idempotency_key, Urgency::Event).await;
+        let made = CallMade {
+            id: self.clock.fresh_id(),
+            at,
+            operation: call.operation(),
+            outcome: outcome_of(&reply),
+            took: self.clock.now().since(at),
+            idempotency_key,
+        };
+        tracing::debug!(
+            event.id = %event.id,
+            operation = made.operation.name(),
+            outcome = %made.outcome,
+            "called Podero"
+        );
+        calls.push(made);
+        reply
+    }
+
+    fn report(&self, claim: &Claim, verdict: &Verdict, calls: &[CallMade]) {
+        let event = &claim.work.event;
+        let event_type = EventType::from(&event.happening);
+        let (name, outcome) = match &verdict.fate {
+            Fate::Applied { .. } => ("applied", Some(Outcome::Applied)),
+            Fate::Superseded => ("superseded", Some(Outcome::Superseded)),
+            Fate::Parked { .. } => ("parked", Some(Outcome::Parked)),
+            Fate::Waiting { .. } => ("waiting", None),
+            Fate::Retry { setback, .. } => {
+                let operation = calls.last().map_or("none", |call| call.operation.name());
+                self.metrics.retried(operation, setback.name());
+                (setback.name(), None)
+            }
+        };
+        if let Some(outcome) = outcome {
+            self.metrics.event_settled(event_type, outcome);
+        }
+        if outcome == Some(Outcome::Applied) {
+            let effective = event.effective_at.map_or(claim.work.tries_from, |at| at.max(claim.work.tries_from));
+            self.metrics.event_took(self.clock.now().since(effective));
+        }
+        let topics = verdict.notices.iter().map(|notice: &Notice| notice.topic.name()).collect::<Vec<_>>().join(",");
+        tracing::info!(
+            event.id = %event.id,
+            event.type = event.happening.type_name(),
+            customer.id = %event.customer,
+            fate = name,
+            calls = calls.len(),
+            attempt = verdict.failures,
+            notices = topics,
+            "an event was worked on"
+        );
+    }
+}
+
+/// A reply in a few words for the timeline; never the answer itself.
+fn outcome_of(reply: &Reply) -> String {
+    match reply {
+        Reply::Done(Answer::User(None)) => "not there".to_owned(),
+        Reply::Done(_) => "done".to_owned(),
+        Reply::Refused(refusal) => format!("refused {}", refusal.status),
+        Reply::Busy { .. } => "busy".to_owned(),
+        Reply::Held { status } => format!("held {status}"),
+        Reply::Unsent { why } => format!("unsent: {why}"),
+        Reply::Unknown { why } => format!("unknown: {why}"),
+    }
+}

@@ -1,0 +1,180 @@
+//! Consumes the inbound queue: each delivery is taken, and acked once it is stored.
+//!
+//! Deliveries are taken concurrently, up to the prefetch, and started in the order of arrival; their order in effect is
+//! the lanes' concern. One that cannot be stored now stays un-acked and is offered again with back-off, so that an away
+//! store fills the prefetch and the rest waits in the broker.
+//!
+//! It must never ack before the row is committed, and never nack, reject or drop a delivery: un-acked, the broker keeps it.
+//!
+//! Before: the link and the topology. After: [`crate::broker::Intake`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, Consumer};
+use tokio::time::timeout;
+
+use super::link::{self, Link};
+use super::supervisor::{self, Ended, Role, Stop};
+use super::{Error, Frame, Inner, Intake, Taken, topology};
+use crate::clock::Clock;
+use crate::domain::Timestamp;
+use crate::domain::retry::RetrySchedule;
+
+/// An away store is asked again soon, and by up to a whole prefetch of deliveries: the ceiling keeps that to some hundred
+/// attempts a second, the jitter keeps them apart.
+const TAKE_AGAIN: RetrySchedule = RetrySchedule { initial: Duration::from_millis(100), max: Duration::from_secs(5) };
+/// How long the end waits for takes in flight. A commit takes milliseconds; what is not stored by then stays with the
+/// broker.
+const GRACE: Duration = Duration::from_secs(5);
+/// Cancelling is one round trip.
+const CANCEL_WITHIN: Duration = Duration::from_secs(2);
+
+/// Sets up the consuming side of `link` and serves until it is lost or `stop`.
+pub(super) async fn serve<I: Intake>(inner: &Inner, intake: &I, link: Link, mut stop: Stop) -> Ended {
+    let mut events = link.events();
+    let (channel, mut deliveries) = match supervisor::set_up_unless(&mut stop, open(inner, &link)).await {
+        Ok(opened) => opened,
+        Err(ended) => return ended,
+    };
+    supervisor::up(inner, Role::Consumer, &link);
+    let prefetch = usize::from(prefetch(inner));
+    let mut takes = FuturesUnordered::new();
+    let lost = |why: &str| Error { why: format!("{}: {why}", link.address()) };
+    loop {
+        tokio::select! {
+            () = stop.asked() => break,
+            error = link::gone(&mut events) => {
+                let error = error.map_or_else(|| lost("the connection is gone"), |error| link.lost(&error));
+                return Ended::Lost(error);
+            }
+            delivery = deliveries.next(), if takes.len() < prefetch => match delivery {
+                Some(Ok(delivery)) => takes.push(take(&inner.clock, intake, &channel, delivery, stop.clone())),
+                Some(Err(error)) => return Ended::Lost(link.lost(&error)),
+                None => return Ended::Lost(lost("the broker cancelled the consumer: was the queue deleted?")),
+            },
+            Some(taken) = takes.next() => if let Err(error) = taken {
+                return Ended::Lost(link.lost(&error));
+            },
+        }
+    }
+    let finish = async {
+        let cancelled = channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default());
+        // Takes go on meanwhile; a cancel that fails means a connection that is gone anyway.
+        let _ = tokio::join!(timeout(CANCEL_WITHIN, cancelled), async { while takes.next().await.is_some() {} });
+    };
+    // What is not stored within the grace is dropped un-acked.
+    let _ = timeout(GRACE, finish).await;
+    drop(takes);
+    link.close().await;
+    Ended::Stopped
+}
+
+fn prefetch(inner: &Inner) -> u16 {
+    // AMQP reads 0 as "no bound".
+    inner.settings.prefetch.max(1)
+}
+
+async fn open(inner: &Inner, link: &Link) -> Result<(Channel, Consumer), Error> {
+    topology::lay_inbound(link, &inner.settings).await?;
+    let queue = topology::name(&inner.settings.inbound_queue)?;
+    let channel = link.channel().await?;
+    let consuming = async {
+        channel.basic_qos(prefetch(inner), BasicQosOptions::default()).await?;
+        // The broker makes up a tag: unique, whatever other consumers there are.
+        channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), FieldTable::default()).await
+    };
+    let deliveries = consuming.await.map_err(|error| link.lost(&error))?;
+    Ok((channel, deliveries))
+}
+
+/// Offers one delivery until it is stored, then acks it. An error is one of the channel.
+async fn take<I: Intake>(
+    clock: &Clock,
+    intake: &I,
+    channel: &Channel,
+    delivery: Delivery,
+    mut stop: Stop,
+) -> lapin::Result<()> {
+    let mut refusals = 0;
+    loop {
+        match intake.take(frame(&delivery)).await {
+            Taken::Stored => {
+                return channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await;
+            }
+            Taken::NotNow => refusals += 1,
+        }
+        let wait = TAKE_AGAIN.delay(refusals, clock.dice());
+        tokio::select! {
+            () = stop.asked() => return Ok(()),
+            () = supervisor::pause(wait) => {}
+        }
+    }
+}
+
+fn frame(delivery: &Delivery) -> Frame {
+    let properties = &delivery.properties;
+    Frame {
+        body: delivery.data.clone(),
+        content_type: properties.content_type().as_ref().map(ToString::to_string),
+        headers: properties.headers().as_ref().map(texts).unwrap_or_default(),
+        message_id: properties.message_id().as_ref().map(ToString::to_string),
+        routing_key: delivery.routing_key.to_string(),
+        redelivered: delivery.redelivered,
+    }
+}
+
+fn texts(headers: &FieldTable) -> BTreeMap<String, String> {
+    let named = headers.inner().iter();
+    named.filter_map(|(name, value)| Some((name.to_string(), text(value)?))).collect()
+}
+
+fn text(value: &AMQPValue) -> Option<String> {
+    match value {
+        AMQPValue::LongString(text) => Some(text.to_string()),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        AMQPValue::Boolean(value) => Some(value.to_string()),
+        AMQPValue::ShortShortInt(value) => Some(value.to_string()),
+        AMQPValue::ShortShortUInt(value) => Some(value.to_string()),
+        AMQPValue::ShortInt(value) => Some(value.to_string()),
+        AMQPValue::ShortUInt(value) => Some(value.to_string()),
+        AMQPValue::LongInt(value) => Some(value.to_string()),
+        AMQPValue::LongUInt(value) => Some(value.to_string()),
+        AMQPValue::LongLongInt(value) => Some(value.to_string()),
+        AMQPValue::Float(value) => Some(value.to_string()),
+        AMQPValue::Double(value) => Some(value.to_string()),
+        AMQPValue::Timestamp(seconds) => {
+            let micros = i64::try_from(*seconds).ok()?.checked_mul(1_000_000)?;
+            Some(Timestamp::from_micros(micros).to_string())
+        }
+        AMQPValue::DecimalValue(_)
+        | AMQPValue::FieldArray(_)
+        | AMQPValue::FieldTable(_)
+        | AMQPValue::ByteArray(_)
+        | AMQPValue::Void => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_with_a_text_form_become_text_and_others_are_left_out() {
+        let mut headers = FieldTable::default();
+        headers.insert("ce-id".into(), AMQPValue::LongString("e1".into()));
+        headers.insert("ce-time".into(), AMQPValue::Timestamp(1_790_000_000));
+        headers.insert("attempt".into(), AMQPValue::LongLongInt(-3));
+        headers.insert("again".into(), AMQPValue::Boolean(true));
+        headers.insert("x-death".into(), AMQPValue::FieldTable(FieldTable::default()));
+        headers.insert("nothing".into(), AMQPValue::Void);
+        let expected = [("again", "true"), ("attempt", "-3"), ("ce-id", "e1"), ("ce-time", "2026-09-21T14:13:20Z")];
+        let expected = expected.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        assert_eq!(texts(&headers), BTreeMap::from(expected));
+    }
+}

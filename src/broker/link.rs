@@ -1,0 +1,223 @@
+//! One connection to one broker: made within a bound, closed within a bound, and cut for sure when dropped.
+//!
+//! lapin gives no handle on a connection that is still shaking hands, and none that ends one which the broker has
+//! blocked; either would leave a thread and a socket behind for each attempt. So a duplicate of the socket is kept
+//! here, and shutting it down ends lapin's side too.
+//!
+//! It must never show a URL with its credentials: [`shown`] is the only text form of one.
+//!
+//! Before: nothing of ours. After: [`crate::broker`].
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt};
+use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, TLSConfig};
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{Channel, Connection, ConnectionProperties, Event};
+use tokio::time::timeout;
+
+use super::Error;
+
+/// From the first packet to an open connection. A healthy broker needs milliseconds; name look-up, TLS and a proxy may
+/// each add a second or two.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// The orderly good-bye; after that the socket is cut, which costs nothing but a line in the broker's log.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// A dead peer is noticed after two of these. Short enough that an operator sees a cut network within a minute, long
+/// enough not to break on a broker that pauses for some seconds; RabbitMQ advises 5 to 20 s.
+const HEARTBEAT_SECS: u16 = 20;
+/// lapin keeps two buffers of 32 frames for each connection: 2 MiB with this bound, 8 MiB with RabbitMQ's own of
+/// 128 KiB. Larger bodies travel in several frames.
+const FRAME_BYTES_MAX: u32 = 32 * 1024;
+
+/// The text form of a broker's URL: `host:port/vhost`, nothing of its credentials or parameters.
+pub fn shown(url: &str) -> String {
+    parse(url).map_or_else(|error| error.why, |uri| address(&uri))
+}
+
+fn address(uri: &AMQPUri) -> String {
+    format!("{}:{}/{}", uri.authority.host, uri.authority.port, uri.vhost.trim_start_matches('/'))
+}
+
+/// An unusable URL is answered in general words: the parser's own would repeat it, password and all.
+fn parse(url: &str) -> Result<AMQPUri, Error> {
+    let wrong = |why: &str| Error { why: format!("amqp.url: {why}") };
+    let after_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
+    let authority_ends = after_scheme.find(['/', '?', '#']).unwrap_or(after_scheme.len());
+    if after_scheme[authority_ends..].contains('@') {
+        // `amqp://user:pa/ss@host` would be read as host `user`, port `pa`: the password would show.
+        return Err(wrong("write `/`, `?`, `#` and `@` of user, password and vhost as %2F, %3F, %23 and %40"));
+    }
+    let mut uri: AMQPUri = url.parse().map_err(|_| wrong("not a valid amqp:// or amqps:// URL"))?;
+    if uri.vhost.is_empty() {
+        // `amqp://host/` names, to the letter, a vhost without a name. Nobody has one; everybody means the default.
+        "/".clone_into(&mut uri.vhost);
+    }
+    uri.query.heartbeat.get_or_insert(HEARTBEAT_SECS);
+    uri.query.frame_max.get_or_insert(FRAME_BYTES_MAX);
+    Ok(uri)
+}
+
+/// An open connection. Dropping it cuts the socket.
+pub(super) struct Link {
+    connection: Connection,
+    address: String,
+    _cutter: Cutter,
+}
+
+/// Opens a connection that the broker lists under `name`. Dropping the future leaves nothing behind.
+pub(super) async fn connect(url: &str, name: &str) -> Result<Link, Error> {
+    let uri = parse(url)?;
+    let address = address(&uri);
+    let failed = |why: String| Error { why: format!("{address}: {why}") };
+    let cutter = Cutter::default();
+    let socket = Arc::clone(&cutter.0);
+    let runtime = lapin::runtime::default_runtime().map_err(|error| failed(error.to_string()))?;
+    let reactor = runtime.clone();
+    // Runs on lapin's own thread, which cannot be told to stop: hence the bound inside, too.
+    let open = async move |uri: AMQPUri, _| {
+        let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri.clone() };
+        let bounded = timeout(CONNECT_WITHIN, async {
+            let stream = plain.connect_with_config_async(TLSConfig::default(), &reactor).await?;
+            if let AsyncTcpStream::Plain(tcp) = &stream {
+                keep(&socket, tcp.get_ref().as_fd().try_clone_to_owned()?.into())?;
+            }
+            match uri.scheme {
+                AMQPScheme::AMQP => Ok(stream),
+                AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, TLSConfig::default()).await,
+            }
+        });
+        let stream = bounded.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        Ok(stream)
+    };
+    let properties = ConnectionProperties::default()
+        .with_connection_name(name.into())
+        .with_client_property("product".into(), "podero-bridge".into())
+        .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
+    match timeout(CONNECT_WITHIN, Connection::connector(uri, runtime, open, properties)).await {
+        Ok(Ok(connection)) => Ok(Link { connection, address, _cutter: cutter }),
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(_) => Err(failed(format!("no connection within {} s", CONNECT_WITHIN.as_secs()))),
+    }
+}
+
+impl Link {
+    /// `host:port/vhost`.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Opens a channel.
+    pub(super) async fn channel(&self) -> Result<Channel, Error> {
+        self.connection.create_channel().await.map_err(|error| self.lost(&error))
+    }
+
+    /// What the broker says about the connection as a whole, from now on.
+    pub(super) fn events(&self) -> BoxStream<'static, Event> {
+        self.connection.events_listener().boxed()
+    }
+
+    /// Puts the address before lapin's words.
+    pub(super) fn lost(&self, error: &lapin::Error) -> Error {
+        Error { why: format!("{}: {error}", self.address) }
+    }
+
+    /// Says good-bye, within a bound.
+    pub(super) async fn close(self) {
+        // However it ends, the socket is cut next.
+        let _ = timeout(CLOSE_WITHIN, self.connection.close(200, "OK".into())).await;
+    }
+}
+
+/// Resolves when the connection is gone, with the reason; other events are answered by `on`.
+pub(super) async fn gone(events: &mut (impl Stream<Item = Event> + Unpin)) -> Option<lapin::Error> {
+    while let Some(event) = events.next().await {
+        if let Event::Error(error) = event {
+            return Some(error);
+        }
+    }
+    None
+}
+
+/// Shuts the socket down when dropped, or as soon as there is one.
+#[derive(Default)]
+struct Cutter(Arc<Mutex<Socket>>);
+
+#[derive(Default)]
+enum Socket {
+    #[default]
+    NotYet,
+    Open(std::net::TcpStream),
+    Cut,
+}
+
+fn keep(socket: &Mutex<Socket>, duplicate: std::net::TcpStream) -> io::Result<()> {
+    let mut socket = socket.lock().expect("no code panics while it holds the socket");
+    match *socket {
+        Socket::NotYet | Socket::Open(_) => {
+            *socket = Socket::Open(duplicate);
+            Ok(())
+        }
+        Socket::Cut => Err(io::ErrorKind::ConnectionAborted.into()),
+    }
+}
+
+impl Drop for Cutter {
+    fn drop(&mut self) {
+        let mut socket = self.0.lock().expect("no code panics while it holds the socket");
+        if let Socket::Open(tcp) = std::mem::replace(&mut *socket, Socket::Cut) {
+            // It may be closed already, which is what we want.
+            let _ = tcp.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_credentials() {
+        let cases = [
+            ("amqp://bridge:hunter2@rabbit:5673/prod?heartbeat=5", "rabbit:5673/prod"),
+            ("amqps://bridge:hunter2@rabbit/%2fprod", "rabbit:5671/prod"),
+            ("amqp://rabbit", "rabbit:5672/"),
+            ("amqp://hunter2@rabbit/", "rabbit:5672/"),
+        ];
+        for (url, expected) in cases {
+            assert_eq!(shown(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_read_is_not_shown_at_all() {
+        for url in [
+            "bridge:hunter2@rabbit",
+            "amqp:bridge:hunter2@rabbit",
+            "http://bridge:hunter2@rabbit",
+            "amqp://bridge:1hunter2/x@rabbit",
+            "amqp://bridge:12/hunter2@rabbit/prod",
+            "amqp://bridge:12?hunter2@rabbit/prod",
+            "amqp://bridge:12#hunter2@rabbit/prod",
+            "hunter2",
+            "",
+        ] {
+            let text = shown(url);
+            assert!(text.starts_with("amqp.url: "), "{url}: {text}");
+            assert!(!text.contains("hunter2") && !text.contains("bridge"), "{url}: {text}");
+        }
+    }
+
+    #[test]
+    fn heartbeat_and_frame_size_are_ours_unless_the_url_names_them() {
+        let uri = parse("amqp://rabbit").expect("it is a URL");
+        assert_eq!((uri.query.heartbeat, uri.query.frame_max), (Some(HEARTBEAT_SECS), Some(FRAME_BYTES_MAX)));
+        let uri = parse("amqp://rabbit?heartbeat=7&frame_max=9000").expect("it is a URL");
+        assert_eq!((uri.query.heartbeat, uri.query.frame_max), (Some(7), Some(9000)));
+    }
+}

@@ -1,0 +1,319 @@
+//! The connection to RabbitMQ: events in, notices out, whatever the broker does in between.
+//!
+//! Two connections, one for each direction, each kept by a supervisor of its own ([`Broker::run`] polls both). So
+//! notices still go out while the inbound queue is missing or declared with other arguments, and events still come in
+//! while the broker, short of memory or disk, blocks whoever publishes (it blocks the whole connection, acks
+//! included). lapin's own recovery is off: a connection that breaks is dropped, and connection, topology, channel,
+//! consumer and publisher are made anew with back-off, for as long as it takes.
+//!
+//! In: a delivery is acked after [`Intake::take`] said [`Taken::Stored`], never before; one that could not be stored
+//! stays un-acked and is offered again. Out: [`Publish::publish`] says [`Published::Confirmed`] only for a persistent,
+//! mandatory publish that the broker has confirmed and not returned.
+//!
+//! Operators of RabbitMQ 4 should set `delivery-limit` to -1 on the inbound queue by a policy: a lost connection counts
+//! as a delivery there, and the default limit of 20 would drop what twenty broken connections left un-acked. It is not
+//! an argument of our declaration because 3.x refuses the value.
+//!
+//! It must never spawn (lapin runs its own input and output), decide what a delivery means, drop or reject one, or
+//! show a URL with its credentials.
+//!
+//! Before: [`crate::domain::retry`], [`crate::clock`]. After: the doors and the outbox's publisher, by [`Intake`] and
+//! [`Publish`].
+
+mod consumer;
+mod link;
+mod publisher;
+mod supervisor;
+mod topology;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::clock::Clock;
+
+pub use link::shown;
+use supervisor::{Role, Stop};
+
+/// What the configuration says about the broker.
+#[derive(Clone)]
+pub struct Settings {
+    /// `amqp://` or `amqps://`, tried in turn; at least one. They carry passwords: see [`shown`].
+    pub urls: Vec<String>,
+    /// Topic exchange that upstream systems publish to; declared and bound only when `declare` is set.
+    pub inbound_exchange: String,
+    /// Queue that is consumed.
+    pub inbound_queue: String,
+    /// Topic exchange that notices are published to.
+    pub outbound_exchange: String,
+    /// Whether the topology is ours to declare; otherwise only its existence is checked.
+    pub declare: bool,
+    /// How many deliveries may be un-acked, and so in the hands of the [`Intake`], at once. Zero, which AMQP would read as "no bound",
+    /// counts as one.
+    pub prefetch: u16,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let urls: Vec<String> = self.urls.iter().map(|url| shown(url)).collect();
+        f.debug_struct("Settings")
+            .field("urls", &urls)
+            .field("inbound_exchange", &self.inbound_exchange)
+            .field("inbound_queue", &self.inbound_queue)
+            .field("outbound_exchange", &self.outbound_exchange)
+            .field("declare", &self.declare)
+            .field("prefetch", &self.prefetch)
+            .finish()
+    }
+}
+
+/// The broker as the rest of the bridge sees it. Cheap to clone; clones share their state. Disconnected until
+/// [`Broker::run`] is polled.
+#[derive(Clone)]
+pub struct Broker(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    clock: Clock,
+    status: Mutex<Status>,
+    /// Open while there is a connection that takes publishes.
+    door: Mutex<Option<publisher::Door>>,
+}
+
+/// How the two connections stand, for readiness and metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The connection that notices go out on.
+    pub publisher: Leg,
+    /// The connection that events come in on.
+    pub consumer: Leg,
+}
+
+impl Status {
+    /// Whether a publish has a chance now.
+    pub fn connected(&self) -> bool {
+        self.publisher == Leg::Connected
+    }
+
+    /// Whether the inbound queue is being consumed now.
+    pub fn consuming(&self) -> bool {
+        self.consumer == Leg::Connected
+    }
+}
+
+/// One of the two connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leg {
+    /// Set up and serving.
+    Connected,
+    /// Not serving; tried again by itself.
+    Disconnected {
+        /// The last reason, for an operator: names the broker's address and the object in question, no credentials.
+        why: String,
+    },
+}
+
+/// Why the broker cannot be used as configured; the caller shows it to the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Error {
+    /// Names the address and the object, and what to do about it; no credentials.
+    pub why: String,
+}
+
+/// One delivery from the inbound queue, free of lapin's types.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// The bytes as they came.
+    pub body: Vec<u8>,
+    /// Property `content_type`.
+    pub content_type: Option<String>,
+    /// Headers that have a text form: strings as they are, numbers and booleans in decimal and words, timestamps as
+    /// RFC 3339. Tables, arrays and empty values are left out.
+    pub headers: BTreeMap<String, String>,
+    /// Property `message_id`.
+    pub message_id: Option<String>,
+    /// The key it was published with.
+    pub routing_key: String,
+    /// Whether the broker may have delivered it before.
+    pub redelivered: bool,
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// A row is committed: the delivery is acked.
+    Stored,
+    /// The store is away: the delivery stays un-acked and is offered again, with back-off.
+    NotNow,
+}
+
+/// Where deliveries go.
+pub trait Intake: Send + Sync + 'static {
+    /// Makes one delivery durable. Called for up to [`Settings::prefetch`] deliveries at once, started in the order of
+    /// arrival. May be dropped at any await point (shutdown, a lost connection); the delivery then comes again.
+    fn take(&self, frame: Frame) -> impl Future<Output = Taken> + Send;
+}
+
+/// One notice as it goes onto the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Becomes `message_id`: the same on every repetition.
+    pub id: String,
+    /// The notice's topic.
+    pub routing_key: String,
+    /// Property `content_type`.
+    pub content_type: &'static str,
+    /// The bytes.
+    pub body: Vec<u8>,
+}
+
+/// What became of one publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// The broker has it on every queue it was routed to, and there was at least one.
+    Confirmed,
+    /// No queue is bound for it: the broker gave it back.
+    Returned,
+    /// The broker refused it (a full queue that rejects publishes, an internal error).
+    Nacked,
+    /// No connection, or none any more before the confirm came: it may or may not be on the broker.
+    Lost,
+}
+
+/// Sends notices.
+pub trait Publish: Send + Sync {
+    /// Publishes once, and answers within a bounded time. Repeating is the caller's decision. Dropping the future does not take the publish back.
+    fn publish(&self, outgoing: &Outgoing) -> impl Future<Output = Published> + Send;
+}
+
+impl Broker {
+    /// A disconnected broker; nothing happens before [`Broker::run`]. A configuration without a URL has no broker, so
+    /// an empty list asserts.
+    pub fn new(settings: Settings, clock: Clock) -> Self {
+        assert!(!settings.urls.is_empty(), "without amqp.url there is no broker to make");
+        let down = || Leg::Disconnected { why: "not connected yet".to_owned() };
+        let status = Status { publisher: down(), consumer: down() };
+        Self(Arc::new(Inner { settings, clock, status: Mutex::new(status), door: Mutex::new(None) }))
+    }
+
+    /// Keeps both connections up until `shutdown`, then ends both in good order: takes and confirms in flight are
+    /// waited for, within bounds. Ends for no other reason. To publish the last notices after the doors are shut, poll
+    /// [`Broker::run_consumer`] and [`Broker::run_publisher`] instead, each with a shutdown of its own.
+    pub async fn run<I: Intake>(&self, intake: I, shutdown: impl Future<Output = ()>) {
+        let (ask, stop) = Stop::pair();
+        let told = async move {
+            shutdown.await;
+            ask.stop();
+        };
+        tokio::join!(told, self.publish_until(stop.clone()), self.consume_until(intake, stop));
+    }
+
+    /// The half of [`Broker::run`] that publishes.
+    pub async fn run_publisher(&self, shutdown: impl Future<Output = ()>) {
+        let (ask, stop) = Stop::pair();
+        let told = async move {
+            shutdown.await;
+            ask.stop();
+        };
+        tokio::join!(told, self.publish_until(stop));
+    }
+
+    /// The half of [`Broker::run`] that consumes.
+    pub async fn run_consumer<I: Intake>(&self, intake: I, shutdown: impl Future<Output = ()>) {
+        let (ask, stop) = Stop::pair();
+        let told = async move {
+            shutdown.await;
+            ask.stop();
+        };
+        tokio::join!(told, self.consume_until(intake, stop));
+    }
+
+    async fn publish_until(&self, stop: Stop) {
+        supervisor::keep(&self.0, Role::Publisher, stop, |link, stop| publisher::serve(&self.0, link, stop)).await;
+    }
+
+    async fn consume_until<I: Intake>(&self, intake: I, stop: Stop) {
+        let intake = &intake;
+        supervisor::keep(&self.0, Role::Consumer, stop, |link, stop| consumer::serve(&self.0, intake, link, stop))
+            .await;
+    }
+
+    /// How things stand now.
+    pub fn status(&self) -> Status {
+        self.0.status().clone()
+    }
+
+    /// Connects once, declares or verifies the whole topology and disconnects: a line for the operator, or what is
+    /// wrong. Needs no [`Broker::run`].
+    pub async fn check(&self) -> Result<String, Error> {
+        let settings = &self.0.settings;
+        let mut failures = Vec::new();
+        for url in &settings.urls {
+            let link = match link::connect(url, "podero-bridge check").await {
+                Ok(link) => link,
+                Err(error) => {
+                    failures.push(error.why);
+                    continue;
+                }
+            };
+            let laid = async {
+                topology::lay_inbound(&link, settings).await?;
+                topology::lay_outbound(&link, settings).await
+            };
+            let laid = supervisor::set_up(laid).await;
+            let line = topology::summary(&link, settings);
+            link.close().await;
+            return laid.map(|()| line);
+        }
+        Err(Error { why: failures.join("; ") })
+    }
+}
+
+impl Publish for Broker {
+    async fn publish(&self, outgoing: &Outgoing) -> Published {
+        // The guard is gone before the await: the door is cloned.
+        let door = self.0.door().clone();
+        match door {
+            Some(door) => door.publish(outgoing).await,
+            None => Published::Lost,
+        }
+    }
+}
+
+impl Inner {
+    fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().expect("no code panics while it holds the status")
+    }
+
+    fn door(&self) -> MutexGuard<'_, Option<publisher::Door>> {
+        self.door.lock().expect("no code panics while it holds the door")
+    }
+
+    fn note(&self, role: Role, leg: Leg) {
+        match role {
+            Role::Publisher => self.status().publisher = leg,
+            Role::Consumer => self.status().consumer = leg,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_show_no_password() {
+        let settings = Settings {
+            urls: vec!["amqp://bridge:hunter2@rabbit:5672/prod".to_owned()],
+            inbound_exchange: "in".to_owned(),
+            inbound_queue: "queue".to_owned(),
+            outbound_exchange: "out".to_owned(),
+            declare: true,
+            prefetch: 1,
+        };
+        let text = format!("{settings:?}");
+        assert!(text.contains("rabbit:5672/prod"), "{text}");
+        assert!(!text.contains("hunter2") && !text.contains("bridge:"), "{text}");
+    }
+}

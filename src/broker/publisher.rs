@@ -1,0 +1,300 @@
+//! Publishes on one confirm-mode channel, many at once, and finds out what became of each.
+//!
+//! A confirm belongs to its publish by number, and lapin keeps that right. A *return* does not: lapin attaches it to
+//! whichever confirm it completes next, and RabbitMQ acks in groups, so that the publish nobody was bound for can look
+//! confirmed and its neighbour returned. Believing that would lose a notice. So the returned message's own `message_id`
+//! decides, and nothing is answered before every confirm that lapin completed earlier has been looked at.
+//!
+//! While the broker blocks publishers (`connection.blocked`, short of memory or disk) the door is shut: publishes are
+//! [`Published::Lost`] at once instead of piling up in lapin's memory, and the connection is kept until it is unblocked.
+//!
+//! It must never answer [`Published::Confirmed`] for less than an ack without a return, nor repeat a publish itself.
+//!
+//! Before: the link and the topology. After: [`crate::broker::Publish`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, FuturesUnordered};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::ShortString;
+use lapin::{BasicProperties, Channel, Confirmation, Event};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::link::Link;
+use super::supervisor::{self, Ended, Role, Stop};
+use super::{Error, Inner, Leg, Outgoing, Published, topology};
+
+/// From handing a notice in to its confirm. A quorum queue confirms in milliseconds, a loaded cluster in a second or two;
+/// past this the connection is taken for dead and made anew.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
+/// Publishes that wait for their confirm; at a round trip of 1 ms far more than the broker can write. Bounds what lapin
+/// buffers.
+const IN_FLIGHT_MAX: usize = 512;
+/// Publishes handed in and not yet sent; more wait in their callers.
+const WAITING_MAX: usize = 64;
+/// How long the end waits for confirms in flight: what is not confirmed by then stays a row and is sent again.
+const GRACE: Duration = Duration::from_secs(5);
+/// AMQP's number for "on disk before it is confirmed".
+const PERSISTENT: u8 = 2;
+
+/// The way in, for as long as one connection takes publishes.
+#[derive(Clone)]
+pub(super) struct Door {
+    requests: mpsc::Sender<Request>,
+    /// Rung by whoever waited too long.
+    overdue: Arc<Notify>,
+}
+
+struct Request {
+    outgoing: Outgoing,
+    answer: oneshot::Sender<Published>,
+}
+
+impl Door {
+    pub(super) async fn publish(&self, outgoing: &Outgoing) -> Published {
+        let (answer, published) = oneshot::channel();
+        let request = Request { outgoing: outgoing.clone(), answer };
+        let asked = async {
+            // Either end is gone exactly when the connection is.
+            self.requests.send(request).await.ok()?;
+            published.await.ok()
+        };
+        match timeout(CONFIRM_WITHIN, asked).await {
+            Ok(published) => published.unwrap_or(Published::Lost),
+            Err(_) => {
+                self.overdue.notify_one();
+                Published::Lost
+            }
+        }
+    }
+}
+
+/// Sets up the publishing side of `link` and serves until it is lost or `stop`.
+pub(super) async fn serve(inner: &Inner, link: Link, mut stop: Stop) -> Ended {
+    let events = link.events();
+    let channel = match supervisor::set_up_unless(&mut stop, open(inner, &link)).await {
+        Ok(channel) => channel,
+        Err(ended) => return ended,
+    };
+    let (requests, waiting) = mpsc::channel(WAITING_MAX);
+    let door = Door { requests, overdue: Arc::new(Notify::new()) };
+    let mut relay = Relay {
+        inner,
+        link: &link,
+        channel,
+        events,
+        door: door.clone(),
+        waiting,
+        flights: FuturesUnordered::new(),
+        returned: Vec::new(),
+        blocked: false,
+    };
+    *inner.door() = Some(door);
+    supervisor::up(inner, Role::Publisher, &link);
+    let ended = tokio::select! {
+        error = relay.carry() => error.map_or(Ended::Stopped, Ended::Lost),
+        () = stop.asked() => {
+            *inner.door() = None;
+            relay.waiting.close();
+            // What is not confirmed within the grace is dropped below, which answers `Lost`.
+            let _ = timeout(GRACE, relay.carry()).await;
+            Ended::Stopped
+        }
+    };
+    *inner.door() = None;
+    drop(relay);
+    if let Ended::Stopped = ended {
+        link.close().await;
+    }
+    ended
+}
+
+async fn open(inner: &Inner, link: &Link) -> Result<Channel, Error> {
+    topology::lay_outbound(link, &inner.settings).await?;
+    let channel = link.channel().await?;
+    let confirming = channel.confirm_select(ConfirmSelectOptions::default()).await;
+    confirming.map_err(|error| link.lost(&error))?;
+    Ok(channel)
+}
+
+struct Relay<'a> {
+    inner: &'a Inner,
+    link: &'a Link,
+    channel: Channel,
+    events: BoxStream<'static, Event>,
+    door: Door,
+    waiting: mpsc::Receiver<Request>,
+    flights: FuturesUnordered<BoxFuture<'static, Landed>>,
+    /// Ids of returned messages whose own confirm has not been seen yet.
+    returned: Vec<String>,
+    blocked: bool,
+}
+
+/// A publish whose confirm is known.
+struct Landed {
+    id: String,
+    answer: oneshot::Sender<Published>,
+    outcome: lapin::Result<Confirmation>,
+}
+
+impl Relay<'_> {
+    /// Serves until the connection is lost, or, once `waiting` is closed, until nothing is left to do (`None`).
+    /// May be dropped and called again: its state is in `self`.
+    async fn carry(&mut self) -> Option<Error> {
+        let mut open = true;
+        while open || !self.flights.is_empty() {
+            tokio::select! {
+                event = self.events.next() => {
+                    if let Some(error) = self.heed(event) {
+                        return Some(error);
+                    }
+                }
+                Some(landed) = self.flights.next() => {
+                    if let Some(error) = self.settle(landed) {
+                        return Some(error);
+                    }
+                }
+                request = self.waiting.recv(), if open && !self.blocked && self.flights.len() < IN_FLIGHT_MAX => {
+                    match request {
+                        Some(request) => self.launch(request),
+                        None => open = false,
+                    }
+                }
+                () = self.door.overdue.notified() => {
+                    if !self.blocked {
+                        return Some(self.lost(&format!("no confirm within {} s", CONFIRM_WITHIN.as_secs())));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn lost(&self, why: &str) -> Error {
+        Error { why: format!("{}: {why}", self.link.address()) }
+    }
+
+    fn heed(&mut self, event: Option<Event>) -> Option<Error> {
+        match event {
+            Some(Event::ConnectionBlocked(reason)) => {
+                self.blocked = true;
+                *self.inner.door() = None;
+                let why = self.lost(&format!("the broker blocks publishers: {reason}"));
+                tracing::warn!(broker.role = Role::Publisher.name(), reason = %why, "publishing is blocked");
+                self.inner.note(Role::Publisher, Leg::Disconnected { why: why.why });
+                None
+            }
+            Some(Event::ConnectionUnblocked) => {
+                self.blocked = false;
+                *self.inner.door() = Some(self.door.clone());
+                supervisor::up(self.inner, Role::Publisher, self.link);
+                None
+            }
+            Some(Event::Error(error)) => Some(self.link.lost(&error)),
+            None => Some(self.lost("the connection is gone")),
+            Some(_) => None,
+        }
+    }
+
+    fn launch(&self, request: Request) {
+        let Request { outgoing, answer } = request;
+        if answer.is_closed() {
+            // The caller gave up while it waited; sending it now would only be a duplicate.
+            return;
+        }
+        let channel = self.channel.clone();
+        let exchange = topology::name(&self.inner.settings.outbound_exchange);
+        self.flights.push(Box::pin(async move {
+            let id = outgoing.id.clone();
+            let outcome = send(&channel, exchange, outgoing).await;
+            Landed { id, answer, outcome }
+        }));
+    }
+
+    /// Answers `first` and all that landed with it; returns an error if the channel is gone.
+    fn settle(&mut self, first: Landed) -> Option<Error> {
+        let mut settled = Vec::new();
+        let mut error = None;
+        for landed in self.landed_with(first) {
+            let (published, returned) = match landed.outcome {
+                Ok(Confirmation::Ack(returned)) => (Published::Confirmed, returned),
+                Ok(Confirmation::Nack(returned)) => (Published::Nacked, returned),
+                // Only without confirm mode, which `open` has switched on.
+                Ok(Confirmation::NotRequested) => (Published::Lost, None),
+                Err(lost) => {
+                    error = Some(self.link.lost(&lost));
+                    (Published::Lost, None)
+                }
+            };
+            if let Some(returned) = returned {
+                let id = returned.delivery.properties.message_id().as_ref().map(ToString::to_string);
+                self.returned.push(id.unwrap_or_else(|| landed.id.clone()));
+            }
+            settled.push((landed.id, landed.answer, published));
+        }
+        for (id, answer, published) in settled {
+            let returned = self.returned.iter().position(|returned| *returned == id);
+            let published = match returned.map(|at| self.returned.swap_remove(at)) {
+                Some(_) if published == Published::Confirmed => Published::Returned,
+                Some(_) | None => published,
+            };
+            // A caller that gave up will ask again by itself.
+            let _ = answer.send(published);
+        }
+        error
+    }
+
+    /// `first` and every other flight that has landed until now. lapin completed the confirm that carries the return of
+    /// `first`, if there is one, before that of `first`; so it is among them, or was seen earlier.
+    fn landed_with(&mut self, first: Landed) -> Vec<Landed> {
+        let mut landed = vec![first];
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        loop {
+            woken.0.store(false, Ordering::SeqCst);
+            match self.flights.poll_next_unpin(&mut context) {
+                Poll::Ready(Some(next)) => landed.push(next),
+                Poll::Ready(None) => return landed,
+                // "Pending" is only final if the set did not wake itself meanwhile, as it does to be polled again soon.
+                // No flight has a timer, so no budget of the runtime can make this turn for ever.
+                Poll::Pending if woken.0.load(Ordering::SeqCst) => {}
+                Poll::Pending => return landed,
+            }
+        }
+    }
+}
+
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+async fn send(
+    channel: &Channel,
+    exchange: Result<ShortString, Error>,
+    outgoing: Outgoing,
+) -> lapin::Result<Confirmation> {
+    let names = (exchange, topology::name(&outgoing.routing_key), topology::name(&outgoing.id));
+    let (Ok(exchange), Ok(routing_key), Ok(id)) = names else {
+        // The exchange was declared by this name, keys are our topics and ids are UUIDs. Should it happen all the same:
+        // the broker could never take it, which is what a nack means.
+        return Ok(Confirmation::Nack(None));
+    };
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let properties = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_content_type(outgoing.content_type.into())
+        .with_message_id(id);
+    let sent = channel.basic_publish(exchange, routing_key, options, &outgoing.body, properties);
+    sent.await?.await
+}

@@ -1,0 +1,177 @@
+//! Keeps one connection up: connect, serve until it is lost, wait, again.
+//!
+//! ```text
+//! disconnected --connect, set up--> connected --lost--> disconnected
+//!      |  ^  \--failed, back-off--/                          (next URL)
+//!      +--+----------------- stop ----------------> ended
+//! ```
+//!
+//! It must never give up, and never log the same failure of the same broker twice in a row.
+//!
+//! Before: [`crate::domain::retry`]. After: [`crate::broker`].
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::link::{self, Link};
+use super::{Error, Inner, Leg};
+use crate::domain::retry::RetrySchedule;
+
+/// The first wait is short because most losses are a broker that restarts; half a minute keeps a long outage cheap and
+/// is still well within an operator's patience once the broker is back.
+const RECONNECT: RetrySchedule = RetrySchedule { initial: Duration::from_millis(500), max: Duration::from_secs(30) };
+/// A connection that lived this long was sound: the back-off begins anew. Less would let one that breaks at the first
+/// publish be made twice a second.
+const SOUND_AFTER: Duration = Duration::from_secs(10);
+/// Declaring, verifying, opening channels. A cluster that elects a leader for a new quorum queue takes some seconds.
+const SET_UP_WITHIN: Duration = Duration::from_secs(30);
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Publisher,
+    Consumer,
+}
+
+impl Role {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Publisher => "publisher",
+            Self::Consumer => "consumer",
+        }
+    }
+
+    /// As the broker lists it.
+    fn connection_name(self) -> &'static str {
+        match self {
+            Self::Publisher => "podero-bridge publisher",
+            Self::Consumer => "podero-bridge consumer",
+        }
+    }
+}
+
+/// How serving came to its end.
+pub(super) enum Ended {
+    /// As asked.
+    Stopped,
+    /// Not as asked; again after a while.
+    Lost(Error),
+}
+
+/// The wish to end, shared by all that serve.
+#[derive(Clone)]
+pub(super) struct Stop(watch::Receiver<bool>);
+
+/// The other end of [`Stop`]; dropping it unasked counts as asking.
+pub(super) struct Ask(watch::Sender<bool>);
+
+impl Ask {
+    pub(super) fn stop(self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Stop {
+    pub(super) fn pair() -> (Ask, Self) {
+        let (ask, stop) = watch::channel(false);
+        (Ask(ask), Self(stop))
+    }
+
+    /// Resolves once the end is asked for, at once if it was before.
+    pub(super) async fn asked(&mut self) {
+        // An error means that nobody is left to ask: the same as being asked.
+        let _ = self.0.wait_for(|stop| *stop).await;
+    }
+}
+
+/// Keeps one connection for `role` until `stop`; `serve` sets it up, uses it, and says how it ended.
+pub(super) async fn keep<S, F>(inner: &Inner, role: Role, mut stop: Stop, serve: S)
+where
+    S: Fn(Link, Stop) -> F,
+    F: Future<Output = Ended>,
+{
+    let urls = &inner.settings.urls;
+    let mut told: Vec<Option<Error>> = vec![None; urls.len()];
+    let mut failures: u32 = 0;
+    for at in (0..urls.len()).cycle() {
+        let began = inner.clock.now();
+        let connecting = link::connect(&urls[at], role.connection_name());
+        let connected = tokio::select! {
+            () = stop.asked() => break,
+            connected = connecting => connected,
+        };
+        let ended = match connected {
+            Ok(link) => serve(link, stop.clone()).await,
+            Err(error) => Ended::Lost(error),
+        };
+        let error = match ended {
+            Ended::Stopped => break,
+            Ended::Lost(error) => error,
+        };
+        let was_up = down(inner, role, &error);
+        if was_up && inner.clock.now().since(began) >= SOUND_AFTER {
+            failures = 0;
+        }
+        if was_up {
+            told.fill(None);
+            tracing::warn!(broker.role = role.name(), reason = %error, "connection to the broker lost");
+        } else if told[at].as_ref() != Some(&error) {
+            tracing::warn!(broker.role = role.name(), reason = %error, "broker not usable, trying again until it is");
+        }
+        told[at] = Some(error);
+        failures = failures.saturating_add(1);
+        // A round over all URLs is one failure: the second of three nodes is not to blame for the first.
+        let rounds = failures.div_ceil(u32::try_from(urls.len()).unwrap_or(u32::MAX));
+        let wait = RECONNECT.delay(rounds, inner.clock.dice());
+        tokio::select! {
+            () = stop.asked() => break,
+            () = pause(wait) => {}
+        }
+    }
+    let stopped = Error { why: "stopped".to_owned() };
+    down(inner, role, &stopped);
+}
+
+/// Marks `role` as serving.
+pub(super) fn up(inner: &Inner, role: Role, link: &Link) {
+    inner.note(role, Leg::Connected);
+    tracing::info!(broker.role = role.name(), broker.address = link.address(), "connected to the broker");
+}
+
+/// Marks `role` as not serving; says whether it was until now.
+pub(super) fn down(inner: &Inner, role: Role, error: &Error) -> bool {
+    let before = inner.status().clone();
+    inner.note(role, Leg::Disconnected { why: error.why.clone() });
+    match role {
+        Role::Publisher => before.connected(),
+        Role::Consumer => before.consuming(),
+    }
+}
+
+/// Setting up, bounded.
+pub(super) async fn set_up<T>(steps: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let late =
+        |_| Error { why: format!("the broker did not answer within {} s while being set up", SET_UP_WITHIN.as_secs()) };
+    timeout(SET_UP_WITHIN, steps).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+}
+
+/// Setting up, bounded and ended by `stop`.
+pub(super) async fn set_up_unless<T>(
+    stop: &mut Stop,
+    steps: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Ended> {
+    tokio::select! {
+        () = stop.asked() => Err(Ended::Stopped),
+        done = set_up(steps) => done.map_err(Ended::Lost),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the back-off of a connection and of a take is part of serving it, not a step of a pump"
+)]
+pub(super) async fn pause(wait: Duration) {
+    tokio::time::sleep(wait).await;
+}

@@ -1,0 +1,204 @@
+//! Exchanges, queues and bindings: declared, or verified to exist.
+//!
+//! ```text
+//! upstream -> [inbound exchange, topic] --customer.#, team.#--> (inbound queue, quorum) -> us
+//! us -> [outbound exchange, topic] --routing key--> (whoever subscribed)
+//!              \--nobody: alternate exchange--> [<outbound>.unrouted, fanout] -> (unrouted queue, quorum, bounded)
+//! ```
+//!
+//! With `declare = false` only the inbound queue and the outbound exchange are looked for; all else is the operator's.
+//!
+//! It must never delete or change what exists: where it differs, it says what differs.
+//!
+//! Before: [`crate::broker`]'s settings. After: the publisher and the consumer.
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, ErrorKind, ExchangeKind};
+
+use super::link::Link;
+use super::{Error, Settings};
+
+/// The routing keys that concern us: every event type of the contract begins with one of these words.
+const INBOUND_BINDINGS: [&str; 2] = ["customer.#", "team.#"];
+/// Some days of a large utility's notices, at most a few hundred MB on disk; the oldest goes first, since the newest is what a
+/// late subscriber wants.
+const UNROUTED_NOTICES_MAX: i64 = 100_000;
+
+/// Where notices go that nobody subscribed to. The contract names both for the default exchange; any other exchange
+/// gives its own name to both, so that two bridges on one broker do not mix theirs.
+fn unrouted(outbound_exchange: &str) -> (String, String) {
+    let exchange = format!("{outbound_exchange}.unrouted");
+    let queue = match outbound_exchange {
+        "podero.bridge" => "podero-bridge.unrouted".to_owned(),
+        _ => exchange.clone(),
+    };
+    (exchange, queue)
+}
+
+/// One line for `check`.
+pub(super) fn summary(link: &Link, settings: &Settings) -> String {
+    format!(
+        "{}: queue {} and exchange {} {}",
+        link.address(),
+        settings.inbound_queue,
+        settings.outbound_exchange,
+        if settings.declare { "declared" } else { "exist" },
+    )
+}
+
+/// What the consumer needs.
+pub(super) async fn lay_inbound(link: &Link, settings: &Settings) -> Result<(), Error> {
+    let plan = Plan::begin(link, settings).await?;
+    let queue = name(&settings.inbound_queue)?;
+    if settings.declare {
+        let exchange = name(&settings.inbound_exchange)?;
+        plan.topic_exchange(&exchange, FieldTable::default()).await?;
+        plan.queue(&queue, quorum()).await?;
+        for key in INBOUND_BINDINGS {
+            plan.bind(&queue, &exchange, key).await?;
+        }
+    } else {
+        plan.find_queue(&queue).await?;
+    }
+    plan.end().await
+}
+
+/// What the publisher needs.
+pub(super) async fn lay_outbound(link: &Link, settings: &Settings) -> Result<(), Error> {
+    let plan = Plan::begin(link, settings).await?;
+    let exchange = name(&settings.outbound_exchange)?;
+    if settings.declare {
+        let (unrouted_exchange, unrouted_queue) = unrouted(&settings.outbound_exchange);
+        let (unrouted_exchange, unrouted_queue) = (name(&unrouted_exchange)?, name(&unrouted_queue)?);
+        plan.fanout_exchange(&unrouted_exchange).await?;
+        let mut bounds = quorum();
+        bounds.insert("x-max-length".into(), AMQPValue::LongLongInt(UNROUTED_NOTICES_MAX));
+        bounds.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+        plan.queue(&unrouted_queue, bounds).await?;
+        plan.bind(&unrouted_queue, &unrouted_exchange, "").await?;
+        let mut alternate = FieldTable::default();
+        let target = AMQPValue::LongString(unrouted_exchange.as_str().into());
+        alternate.insert("alternate-exchange".into(), target);
+        plan.topic_exchange(&exchange, alternate).await?;
+    } else {
+        plan.find_exchange(&exchange).await?;
+    }
+    plan.end().await
+}
+
+/// Replicated where there is a cluster, and safe on disk everywhere.
+fn quorum() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments
+}
+
+/// AMQP names have at most 255 bytes; lapin asserts on longer ones.
+pub(super) fn name(text: &str) -> Result<ShortString, Error> {
+    ShortString::try_new(text).map_err(|_| Error { why: format!("the name `{text}` is longer than AMQP's 255 bytes") })
+}
+
+/// A channel of its own for declarations: the first error closes it.
+struct Plan<'a> {
+    link: &'a Link,
+    channel: Channel,
+    declare: bool,
+}
+
+impl<'a> Plan<'a> {
+    async fn begin(link: &'a Link, settings: &Settings) -> Result<Self, Error> {
+        Ok(Self { link, channel: link.channel().await?, declare: settings.declare })
+    }
+
+    async fn end(self) -> Result<(), Error> {
+        let closed = self.channel.close(200, "OK".into()).await;
+        closed.map_err(|error| self.link.lost(&error))
+    }
+
+    async fn topic_exchange(&self, exchange: &ShortString, arguments: FieldTable) -> Result<(), Error> {
+        self.exchange(exchange, ExchangeKind::Topic, false, arguments).await
+    }
+
+    async fn fanout_exchange(&self, exchange: &ShortString) -> Result<(), Error> {
+        self.exchange(exchange, ExchangeKind::Fanout, false, FieldTable::default()).await
+    }
+
+    async fn find_exchange(&self, exchange: &ShortString) -> Result<(), Error> {
+        self.exchange(exchange, ExchangeKind::Topic, true, FieldTable::default()).await
+    }
+
+    async fn exchange(
+        &self,
+        exchange: &ShortString,
+        kind: ExchangeKind,
+        passive: bool,
+        arguments: FieldTable,
+    ) -> Result<(), Error> {
+        let options = ExchangeDeclareOptions { passive, durable: true, ..ExchangeDeclareOptions::default() };
+        let declared = self.channel.exchange_declare(exchange.clone(), kind, options, arguments).await;
+        declared.map_err(|error| self.explain(&format!("exchange `{exchange}`"), &error))
+    }
+
+    async fn queue(&self, queue: &ShortString, arguments: FieldTable) -> Result<(), Error> {
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let declared = self.channel.queue_declare(queue.clone(), options, arguments).await;
+        declared.map(drop).map_err(|error| self.explain(&format!("queue `{queue}`"), &error))
+    }
+
+    async fn find_queue(&self, queue: &ShortString) -> Result<(), Error> {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let found = self.channel.queue_declare(queue.clone(), options, FieldTable::default()).await;
+        found.map(drop).map_err(|error| self.explain(&format!("queue `{queue}`"), &error))
+    }
+
+    async fn bind(&self, queue: &ShortString, exchange: &ShortString, key: &'static str) -> Result<(), Error> {
+        let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+        let bound = self.channel.queue_bind(queue.clone(), exchange.clone(), key.into(), options, arguments).await;
+        bound.map_err(|error| self.explain(&format!("binding of queue `{queue}` to exchange `{exchange}`"), &error))
+    }
+
+    /// Says which object, what is wrong with it and what to do; the broker's own words last.
+    fn explain(&self, object: &str, error: &lapin::Error) -> Error {
+        let advice = match error.kind() {
+            ErrorKind::ProtocolError(refusal) => advice(refusal.get_id(), self.declare),
+            _ => return self.link.lost(error),
+        };
+        Error { why: format!("{}: {object} {advice} ({error})", self.link.address()) }
+    }
+}
+
+fn advice(reply_code: u16, declare: bool) -> &'static str {
+    match (reply_code, declare) {
+        (406, _) => {
+            "exists with other properties than podero-bridge declares: \
+             delete it and it is declared anew, or keep it and set amqp.declare = false"
+        }
+        (404, false) => "does not exist: create it, or set amqp.declare = true",
+        (403, true) => "may not be declared by this user: grant configure, write and read, or set amqp.declare = false",
+        (403, false) => "may not be used by this user: grant write on the exchange and read on the queue",
+        (405, _) => "is held exclusively by another connection",
+        _ => "is refused by the broker",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unrouted_names_follow_the_outbound_exchange() {
+        for (outbound, exchange, queue) in [
+            ("podero.bridge", "podero.bridge.unrouted", "podero-bridge.unrouted"),
+            ("acme.heat", "acme.heat.unrouted", "acme.heat.unrouted"),
+        ] {
+            assert_eq!(unrouted(outbound), (exchange.to_owned(), queue.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_name_that_amqp_cannot_carry_is_an_error_and_no_panic() {
+        assert!(name(&"x".repeat(255)).is_ok());
+        assert!(name(&"x".repeat(256)).is_err());
+    }
+}

@@ -1,0 +1,53 @@
+//! `check`: is the configuration right, and does everything it names answer? A line each.
+//!
+//! Changes nothing but what `serve` would make at its start: the store's schema and the broker's topology.
+//!
+//! Before: [`crate::cli`]. After: the parts themselves.
+
+use super::say;
+use crate::app;
+use crate::broker::Broker;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::podero::Client;
+use crate::store::{Settings, Store};
+
+/// Prints `ok` or `failed` for each part; fails when one failed.
+pub(super) async fn run(config: Config, offline: bool) -> anyhow::Result<()> {
+    say("ok      configuration");
+    if offline {
+        return Ok(());
+    }
+    let clock = Clock::system();
+    let mut failed = 0;
+    let mut line = |part: &str, result: Result<String, String>| match result {
+        Ok(state) => say(&format!("ok      {part}: {state}")),
+        Err(why) => {
+            failed += 1;
+            say(&format!("failed  {part}: {why}"));
+        }
+    };
+    let settings = Settings { url: config.store.url.expose().to_owned(), targets: Vec::new() };
+    let opened = Store::open(settings, clock.clone()).await;
+    line("store", opened.map(|(store, _)| format!("{:?}", store.dialect())).map_err(|error| error.to_string()));
+    match &config.amqp {
+        Some(amqp) => {
+            let broker = Broker::new(app::broker_settings(amqp), clock.clone());
+            line("broker", broker.check().await.map_err(|error| error.to_string()));
+        }
+        None => say("-       broker: not configured"),
+    }
+    line("podero", podero(&config, clock).await);
+    anyhow::ensure!(failed == 0, "{failed} of the parts did not answer");
+    Ok(())
+}
+
+async fn podero(config: &Config, clock: Clock) -> Result<String, String> {
+    let settings = app::podero_settings(config, None).map_err(|error| error.to_string())?;
+    let (client, dispatcher) = Client::new(settings, clock, ()).map_err(|error| error.to_string())?;
+    let checked = async { client.check().await.map_err(|error| error.to_string()) };
+    tokio::select! {
+        checked = checked => checked.map(|()| "token and organisation".to_owned()),
+        () = dispatcher.run(std::future::pending()) => Err("the client ended by itself".to_owned()),
+    }
+}

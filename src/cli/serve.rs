@@ -1,0 +1,58 @@
+//! `serve`: runs the bridge until a signal, then drains. The one owner of signals.
+//!
+//! Before: [`crate::cli`]. After: [`crate::app`].
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::say;
+use crate::app::{Bridge, Options};
+use crate::config::{Config, Secret};
+use crate::telemetry;
+
+/// Runs until SIGTERM or SIGINT; a second one ends at once.
+pub(super) async fn run(mut config: Config, sandbox: bool) -> anyhow::Result<()> {
+    telemetry::init(&config.log);
+    let mut signals = Signals::new()?;
+    let scratch = (sandbox && config.store.is_default).then(|| scratch_store(&mut config)).transpose()?;
+    let mut bridge = Bridge::start(config, Options { sandbox, scratch }).await?;
+    say(&format!("webhooks  http://{}/v1/events", bridge.http));
+    say(&format!("operator  http://{}/readyz", bridge.admin));
+    if let Some(sandbox) = bridge.sandbox {
+        say(&format!("sandbox   http://{sandbox}/_sandbox/state"));
+    }
+    let served = bridge.serve(signals.next()).await;
+    tokio::select! {
+        () = bridge.stop() => {}
+        () = signals.next() => tracing::warn!("a second signal: ending at once"),
+    }
+    served
+}
+
+/// The sandbox forgets everything when it ends. A store that remembered more than Podero does would only confuse,
+/// so where none is configured it lives and ends with the sandbox.
+fn scratch_store(config: &mut Config) -> anyhow::Result<tempfile::TempDir> {
+    let folder = tempfile::Builder::new().prefix("podero-bridge-").tempdir().context("no temporary folder")?;
+    let path = folder.path().join("podero-bridge.db");
+    config.store.url = Secret::new(format!("sqlite://{}", path.display()));
+    tracing::info!(store = %path.display(), "the store is temporary, like the sandbox; set store.url to keep one");
+    Ok(folder)
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

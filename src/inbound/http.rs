@@ -1,0 +1,181 @@
+//! The webhook door: `POST /v1/events` and `POST /v1/events/{source}`.
+//!
+//! The only public door, and the only place where the door's problems become HTTP. Everything has a bound: the
+//! body, the time it may take, the items of a batch, the connections. It answers 202 only for what the store has.
+//!
+//! Before: the sender. After: [`crate::inbound`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use actix_web::web::{self, Payload, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use futures_util::StreamExt;
+use http_api_problem::HttpApiProblem;
+use serde_json::{Value, json};
+
+use super::problem::{Problem, ProblemKind};
+use super::{Answer, Answers, Delivery, Inbox, signature};
+use crate::config::{DEFAULT_SOURCE, Source};
+use crate::metrics::Door;
+use crate::store::{self, Receipt};
+
+/// A body that takes longer than this holds a connection for nothing: at 1 MiB that is a line of 280 kbit/s.
+const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// What a sender is asked to wait when the store is away: long enough for a restart, short enough to stay current.
+const RETRY_AFTER_SECONDS: u64 = 5;
+
+/// Media type of problem details (RFC 9457).
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// The door's own knowledge; shared by its workers.
+pub struct Webhooks {
+    /// The path behind the door.
+    pub inbox: Inbox,
+    /// `[[source]]`.
+    pub sources: Vec<Source>,
+    /// `http.body_max`, bytes.
+    pub body_bytes_max: usize,
+}
+
+/// Mounts the routes.
+pub fn configure(config: &mut ServiceConfig, webhooks: Arc<Webhooks>) {
+    config
+        .app_data(web::Data::from(webhooks))
+        .service(
+            web::resource("/v1/events").route(web::post().to(default_source)).default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/events/{source}").route(web::post().to(named)).default_service(web::to(wrong_method)),
+        );
+}
+
+/// What every path answers that is not mounted.
+pub async fn nothing_here() -> HttpResponse {
+    respond(&Problem::new(ProblemKind::NotFound, "events go to `POST /v1/events` or `POST /v1/events/{source}`"))
+}
+
+async fn wrong_method() -> HttpResponse {
+    let mut response = respond(&Problem::new(ProblemKind::MethodNotAllowed, "use POST"));
+    response.headers_mut().insert(ALLOW, actix_web::http::header::HeaderValue::from_static("POST"));
+    response
+}
+
+async fn default_source(request: HttpRequest, body: Payload, webhooks: web::Data<Webhooks>) -> HttpResponse {
+    receive(&request, body, &webhooks, DEFAULT_SOURCE).await
+}
+
+async fn named(
+    request: HttpRequest,
+    body: Payload,
+    name: web::Path<String>,
+    webhooks: web::Data<Webhooks>,
+) -> HttpResponse {
+    receive(&request, body, &webhooks, &name).await
+}
+
+async fn receive(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name: &str) -> HttpResponse {
+    match take(request, body, webhooks, name).await {
+        Ok(answers) => accepted(&answers),
+        Err(problem) => respond(&problem),
+    }
+}
+
+async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name: &str) -> Result<Answers, Problem> {
+    let source =
+        webhooks.sources.iter().find(|source| source.name == name).ok_or_else(|| {
+            Problem::new(ProblemKind::UnknownSource, "see `[[source]]` in the bridge's configuration")
+        })?;
+    let body = tokio::time::timeout(BODY_TIME_MAX, read(body, webhooks.body_bytes_max))
+        .await
+        .unwrap_or_else(|_| Err(Problem::new(ProblemKind::Timeout, "send the whole body within 30 seconds")))?;
+    let now = webhooks.inbox.clock.now();
+    let headers = headers_of(request);
+    let delivery = Delivery {
+        door: Door::Webhook,
+        source: source.name.clone(),
+        content_type: headers.get(CONTENT_TYPE.as_str()).cloned(),
+        headers,
+        body,
+        received_at: now,
+    };
+    let verified = signature::verify(&source.verify, delivery, now)?;
+    webhooks.inbox.accept(verified).await.unwrap_or_else(|error| {
+        let detail = match error {
+            store::Error::Full => "more is waiting to be written than may wait",
+            store::Error::Away(_) | store::Error::Unreadable(_) => "the store is away",
+        };
+        Err(Problem::new(ProblemKind::Unavailable, detail))
+    })
+}
+
+async fn read(mut body: Payload, bytes_max: usize) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|_| Problem::new(ProblemKind::Malformed, "the body ended early"))?;
+        if bytes.len() + chunk.len() > bytes_max {
+            let detail = format!("a body has at most {bytes_max} bytes; send smaller batches");
+            return Err(Problem::new(ProblemKind::TooLarge, detail));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// Header names come in lower case; a value that is not text cannot be one of ours.
+fn headers_of(request: &HttpRequest) -> BTreeMap<String, String> {
+    let headers = request.headers().iter();
+    headers.filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))).collect()
+}
+
+fn accepted(answers: &Answers) -> HttpResponse {
+    match answers {
+        Answers::One(Answer::Kept(receipt)) => HttpResponse::Accepted().json(receipt_json(receipt)),
+        Answers::One(Answer::Rejected(problem)) => respond(problem),
+        Answers::Batch(answers) => {
+            let results: Vec<Value> = answers
+                .iter()
+                .map(|answer| match answer {
+                    Answer::Kept(receipt) => receipt_json(receipt),
+                    Answer::Rejected(problem) => json!({"status": "rejected", "problem": details(problem)}),
+                })
+                .collect();
+            HttpResponse::Accepted().json(json!({ "results": results }))
+        }
+    }
+}
+
+fn receipt_json(receipt: &Receipt) -> Value {
+    match receipt {
+        Receipt::Accepted { id, state } => json!({"id": id, "status": "accepted", "state": state}),
+        Receipt::Duplicate { id, state } => json!({"id": id, "status": "duplicate", "state": state}),
+        Receipt::Reused { id } => json!({"id": id, "status": "rejected"}),
+    }
+}
+
+fn details(problem: &Problem) -> HttpApiProblem {
+    let mut details = HttpApiProblem::try_new(problem.kind.status())
+        .unwrap_or_else(|_| HttpApiProblem::empty())
+        .type_url(problem.type_uri())
+        .title(problem.kind.title())
+        .detail(problem.detail.clone());
+    if !problem.errors.is_empty() {
+        details.set_value("errors", &problem.errors);
+    }
+    details
+}
+
+/// A problem as an answer (RFC 9457).
+pub fn respond(problem: &Problem) -> HttpResponse {
+    let status = StatusCode::from_u16(problem.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = HttpResponse::build(status);
+    response.content_type(PROBLEM_JSON);
+    if problem.kind == ProblemKind::Unavailable {
+        response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS.to_string()));
+    }
+    response.body(details(problem).json_bytes())
+}

@@ -1,0 +1,430 @@
+//! Upstream's words: from a CloudEvent to an [`Event`]. Nothing past this file knows them.
+//!
+//! Pure. Everything that is wrong is named at once, each with its JSON pointer, what was found and what is
+//! allowed; the values themselves are not repeated. Fields that nobody here knows are passed over: a sender may
+//! add some any day.
+//!
+//! Before: [`crate::inbound::cloudevents`]. After: [`crate::store`] keeps the event.
+
+use serde_json::{Map, Value};
+
+use super::cloudevents::{Envelope, kind_of};
+use super::problem::{FieldError, Problem};
+use crate::domain::event::{BuildingKey, Details, Event, Field, FieldValue, Happening, Move, Record};
+use crate::domain::{CustomerId, EventId, ID_CHARS_MAX, Timestamp};
+
+/// Podero shows no limit for names and e-mail addresses; RFC 5321 allows an address 254 octets.
+const PERSONAL_CHARS_MAX: usize = 254;
+/// Podero: street, addition, town and name of a building have at most 100 characters.
+const TEXT_CHARS_MAX: usize = 100;
+/// Podero: a building's `zip_code` has at most 20 characters.
+const ZIP_CHARS_MAX: usize = 20;
+/// Podero: heating and other building texts have at most 50 characters.
+const KIND_CHARS_MAX: usize = 50;
+
+/// Podero's values of `property_type` (API page "update details of a building").
+pub const PROPERTY_TYPES: [&str; 6] = ["Detached", "Semi-detached", "Bungalow", "Terraced", "End-terrace", "Flat"];
+/// Podero's values of `occupant_type`.
+pub const OCCUPANT_TYPES: [&str; 6] =
+    ["Students", "Working adults", "At home adults", "Young family", "Older family", "Retirees"];
+
+/// The types of events that are understood.
+pub const TYPES: [&str; 4] = ["customer.signed_up", "customer.moved", "customer.updated", "customer.churned"];
+
+/// Translates one event. `id` becomes its own id; a missing `time` is the moment of its arrival.
+pub fn event(envelope: &Envelope, id: EventId, received_at: Timestamp) -> Result<Event, Problem> {
+    let mut errors = Vec::new();
+    let event = read(envelope, id, received_at, &mut errors);
+    match event {
+        Some(event) if errors.is_empty() => Ok(event),
+        Some(_) | None => Err(Problem::invalid(errors)),
+    }
+}
+
+fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut Vec<FieldError>) -> Option<Event> {
+    let type_name = envelope.type_name.as_str();
+    if !TYPES.contains(&type_name) {
+        let known = TYPES.join(", ");
+        errors.push(FieldError { pointer: "/type".to_owned(), reason: format!("not a known type; one of {known}") });
+        return None;
+    }
+    let empty = Map::new();
+    let data = match &envelope.data {
+        Value::Object(data) => data,
+        // A churn may say all it has to say in `subject`.
+        Value::Null => &empty,
+        other => {
+            let reason = format!("must be an object, found {}", kind_of(other));
+            errors.push(FieldError { pointer: "/data".to_owned(), reason });
+            return None;
+        }
+    };
+    let mut data = Reader { fields: data, pointer: "/data".to_owned(), errors };
+    let customer = data.customer(envelope.subject.as_deref());
+    let effective_at = data.moment("effective_at");
+    let happening = match type_name {
+        "customer.signed_up" => Happening::SignedUp(data.details(true)),
+        "customer.moved" => Happening::Moved(data.relocation()?),
+        "customer.updated" => Happening::Updated(data.details(false)),
+        _ => Happening::Churned,
+    };
+    let may_be_ahead = matches!(happening, Happening::Moved(_) | Happening::Churned);
+    Some(Event {
+        id,
+        customer: customer?,
+        time: envelope.time.unwrap_or(received_at),
+        effective_at: effective_at.filter(|_| may_be_ahead),
+        happening,
+    })
+}
+
+/// Reads one JSON object and notes everything that is wrong in it.
+struct Reader<'a> {
+    fields: &'a Map<String, Value>,
+    pointer: String,
+    errors: &'a mut Vec<FieldError>,
+}
+
+impl Reader<'_> {
+    fn wrong(&mut self, name: &str, reason: impl Into<String>) {
+        // RFC 6901: `~` and `/` are escaped.
+        let name = name.replace('~', "~0").replace('/', "~1");
+        self.errors.push(FieldError { pointer: format!("{}/{name}", self.pointer), reason: reason.into() });
+    }
+
+    /// A field that is there and not null.
+    fn given(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A text without spaces around it; an empty one counts as not given.
+    fn text(&mut self, name: &str, chars_max: usize) -> Option<String> {
+        match self.given(name)?.clone() {
+            Value::String(text) => {
+                let text = text.trim();
+                let count = text.chars().count();
+                if count > chars_max {
+                    self.wrong(name, format!("must have at most {chars_max} characters, found {count}"));
+                    return None;
+                }
+                if text.chars().any(char::is_control) {
+                    self.wrong(name, "must not contain control characters");
+                    return None;
+                }
+                (!text.is_empty()).then(|| text.to_owned())
+            }
+            Value::Number(_) if name == Field::ZipCode.name() => {
+                self.wrong(name, "must be a text, found a number: a number loses its leading zeros");
+                None
+            }
+            other => {
+                self.wrong(name, format!("must be a text, found {}", kind_of(&other)));
+                None
+            }
+        }
+    }
+
+    fn moment(&mut self, name: &str) -> Option<Timestamp> {
+        let text = self.text(name, TEXT_CHARS_MAX)?;
+        let moment = Timestamp::parse(&text);
+        if moment.is_none() {
+            self.wrong(name, "must be an RFC 3339 date and time, like 2026-10-01T00:00:00+02:00");
+        }
+        moment
+    }
+
+    fn id<T>(&mut self, name: &str, accept: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let text = match self.given(name)?.clone() {
+            Value::String(text) => text,
+            other => {
+                self.wrong(name, format!("must be a text, found {}", kind_of(&other)));
+                return None;
+            }
+        };
+        let accepted = accept(&text);
+        if accepted.is_none() {
+            self.wrong(name, format!("must have 1 to {ID_CHARS_MAX} printable characters"));
+        }
+        accepted
+    }
+
+    /// `subject` or `data.customer_id`; when both are given they must agree.
+    fn customer(&mut self, subject: Option<&str>) -> Option<CustomerId> {
+        let given = self.given("customer_id").is_some();
+        let own = self.id("customer_id", CustomerId::accept);
+        match (subject, own) {
+            (Some(subject), Some(own)) if subject != own.as_str() => {
+                self.wrong("customer_id", "must be the same as `subject`");
+                None
+            }
+            (_, Some(own)) => Some(own),
+            (Some(subject), None) if !given => {
+                let customer = CustomerId::accept(subject);
+                if customer.is_none() {
+                    let reason = format!("must have 1 to {ID_CHARS_MAX} printable characters");
+                    self.errors.push(FieldError { pointer: "/subject".to_owned(), reason });
+                }
+                customer
+            }
+            (None, None) if !given => {
+                self.wrong("customer_id", "is required (here or as `subject`)");
+                None
+            }
+            (Some(_), None) | (None, None) => None,
+        }
+    }
+
+    fn details(&mut self, is_sign_up: bool) -> Details {
+        let mut details = Details::default();
+        for field in Field::PERSONAL {
+            if let Some(text) = self.text(field.name(), PERSONAL_CHARS_MAX) {
+                details.personal.insert(field, FieldValue::Text(text));
+            }
+        }
+        match details.personal.get(&Field::Email).and_then(FieldValue::as_text) {
+            Some(email) if !looks_like_email(email) => self.wrong("email", "must be an e-mail address"),
+            None if is_sign_up && !self.errors.iter().any(|error| error.pointer == "/data/email") => {
+                self.wrong("email", "is required");
+            }
+            Some(_) | None => {}
+        }
+        details.address = self.address();
+        let (key, building) = self.building();
+        details.building_key = self.id("building_key", BuildingKey::accept).or(key).unwrap_or_default();
+        details.building = building;
+        details
+    }
+
+    fn relocation(&mut self) -> Option<Move> {
+        let address = self.address();
+        if address.is_none() && self.given("address").is_none() {
+            self.wrong("address", "is required");
+        }
+        let (key, building) = self.building();
+        let building_key = self.id("building_key", BuildingKey::accept).or(key).unwrap_or_default();
+        Some(Move { building_key, address: address?, building: building.unwrap_or_default() })
+    }
+
+    fn address(&mut self) -> Option<Record> {
+        let mut address = Record::new();
+        self.inside("address", |reader| {
+            for field in Field::ADDRESS {
+                let chars_max = if field == Field::ZipCode { ZIP_CHARS_MAX } else { TEXT_CHARS_MAX };
+                if let Some(text) = reader.text(field.name(), chars_max) {
+                    address.insert(field, FieldValue::Text(text));
+                }
+            }
+            let said_nothing = address.is_empty() && reader.errors.is_empty();
+            if said_nothing {
+                let reason = "must say at least one of street_and_number, street_add_info, zip_code, town, country";
+                let pointer = reader.pointer.clone();
+                reader.errors.push(FieldError { pointer, reason: reason.to_owned() });
+            }
+        })?;
+        (!address.is_empty()).then_some(address)
+    }
+
+    fn building(&mut self) -> (Option<BuildingKey>, Option<Record>) {
+        let mut key = None;
+        let mut building = Record::new();
+        let there = self.inside("building", |reader| {
+            key = reader.id("key", BuildingKey::accept);
+            for field in Field::BUILDING {
+                if let Some(value) = reader.attribute(field) {
+                    building.insert(field, value);
+                }
+            }
+        });
+        (key, there.map(|()| building))
+    }
+
+    fn attribute(&mut self, field: Field) -> Option<FieldValue> {
+        let name = field.name();
+        match field {
+            Field::Photovoltaic => match self.given(name)?.clone() {
+                Value::Bool(flag) => Some(FieldValue::Flag(flag)),
+                other => {
+                    self.wrong(name, format!("must be true or false, found {}", kind_of(&other)));
+                    None
+                }
+            },
+            Field::PropertySizeM2 | Field::PropertyAge | Field::NumOccupants => {
+                let value = self.given(name)?.clone();
+                let number = value.as_i64().filter(|number| (0..=i64::from(i32::MAX)).contains(number));
+                if number.is_none() {
+                    self.wrong(name, format!("must be a whole number that is not negative, found {}", kind_of(&value)));
+                }
+                number.map(FieldValue::Number)
+            }
+            Field::PropertyType => self.one_of(name, &PROPERTY_TYPES),
+            Field::OccupantType => self.one_of(name, &OCCUPANT_TYPES),
+            Field::Name => self.text(name, TEXT_CHARS_MAX).map(FieldValue::Text),
+            _ => self.text(name, KIND_CHARS_MAX).map(FieldValue::Text),
+        }
+    }
+
+    fn one_of(&mut self, name: &str, allowed: &[&str]) -> Option<FieldValue> {
+        let text = self.text(name, KIND_CHARS_MAX)?;
+        let known = allowed.iter().find(|value| value.eq_ignore_ascii_case(&text));
+        if known.is_none() {
+            self.wrong(name, format!("must be one of {}", allowed.join(", ")));
+        }
+        known.map(|value| FieldValue::from(*value))
+    }
+
+    /// Reads the object under `name`; `None` if there is none.
+    fn inside(&mut self, name: &str, read: impl FnOnce(&mut Reader<'_>)) -> Option<()> {
+        match self.given(name)?.clone() {
+            Value::Object(fields) => {
+                let pointer = format!("{}/{name}", self.pointer);
+                let mut errors = Vec::new();
+                read(&mut Reader { fields: &fields, pointer, errors: &mut errors });
+                self.errors.append(&mut errors);
+                Some(())
+            }
+            other => {
+                self.wrong(name, format!("must be an object, found {}", kind_of(&other)));
+                None
+            }
+        }
+    }
+}
+
+/// Something, an `@`, something with no space: Podero judges the rest.
+fn looks_like_email(text: &str) -> bool {
+    let mut parts = text.split('@');
+    let (local, host, more) = (parts.next(), parts.next(), parts.next());
+    let fits = |part: Option<&str>| part.is_some_and(|part| !part.is_empty() && !part.contains(char::is_whitespace));
+    fits(local) && fits(host) && more.is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    fn envelope(type_name: &str, subject: Option<&str>, data: Value) -> Envelope {
+        Envelope {
+            source: "/billing".into(),
+            id: "e1".into(),
+            type_name: type_name.into(),
+            subject: subject.map(str::to_owned),
+            time: Timestamp::parse("2026-10-01T12:00:00Z"),
+            data,
+            raw: Vec::new(),
+        }
+    }
+
+    fn translate(type_name: &str, subject: Option<&str>, data: Value) -> Result<Event, Problem> {
+        event(&envelope(type_name, subject, data), EventId(Uuid::nil()), Timestamp::from_micros(0))
+    }
+
+    #[test]
+    fn a_full_sign_up() {
+        let event = translate(
+            "customer.signed_up",
+            Some("C-1"),
+            json!({
+                "customer_id": "C-1", "email": " anna@example.com ", "first_name": "Anna", "language": "de",
+                "address": {"street_and_number": "Gasse 1", "zip_code": "01067", "town": "Dresden", "country": "DE"},
+                "building": {"key": "cabin", "property_type": "detached", "photovoltaic": true, "num_occupants": 3},
+                "loyalty_points": 7,
+            }),
+        )
+        .expect("valid");
+        let Happening::SignedUp(details) = event.happening else { panic!("a sign-up") };
+        assert_eq!(details.personal[&Field::Email], "anna@example.com".into());
+        assert_eq!(details.address.expect("given")[&Field::ZipCode], "01067".into());
+        assert_eq!(details.building_key.as_str(), "cabin");
+        let building = details.building.expect("given");
+        assert_eq!(building[&Field::PropertyType], "Detached".into());
+        assert_eq!(building[&Field::NumOccupants], FieldValue::Number(3));
+    }
+
+    #[test]
+    fn a_churn_may_say_all_in_its_subject() {
+        let event = translate("customer.churned", Some("C-1"), Value::Null).expect("valid");
+        assert_eq!((event.customer.as_str(), event.happening), ("C-1", Happening::Churned));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        for (type_name, data, pointers) in [
+            ("customer.arrived", json!({"customer_id": "C"}), vec!["/type"]),
+            ("customer.churned", json!([]), vec!["/data"]),
+            ("customer.churned", json!({}), vec!["/data/customer_id"]),
+            ("customer.churned", json!({"customer_id": 7}), vec!["/data/customer_id"]),
+            ("customer.churned", json!({"customer_id": "C", "effective_at": "soon"}), vec!["/data/effective_at"]),
+            ("customer.signed_up", json!({"customer_id": "C"}), vec!["/data/email"]),
+            ("customer.signed_up", json!({"customer_id": "C", "email": "nobody"}), vec!["/data/email"]),
+            (
+                "customer.signed_up",
+                json!({"customer_id": "C", "email": 1, "address": {"zip_code": 1067, "town": 5}, "building": []}),
+                vec!["/data/email", "/data/address/zip_code", "/data/address/town", "/data/building"],
+            ),
+            ("customer.moved", json!({"customer_id": "C"}), vec!["/data/address"]),
+            ("customer.moved", json!({"customer_id": "C", "address": {}}), vec!["/data/address"]),
+            (
+                "customer.updated",
+                json!({"customer_id": "C", "building": {"property_type": "Castle", "photovoltaic": "yes",
+                       "num_occupants": -1, "name": "n".repeat(101)}}),
+                vec![
+                    "/data/building/name",
+                    "/data/building/property_type",
+                    "/data/building/num_occupants",
+                    "/data/building/photovoltaic",
+                ],
+            ),
+        ] {
+            let problem = translate(type_name, None, data).expect_err(type_name);
+            let found: Vec<_> = problem.errors.iter().map(|error| error.pointer.as_str()).collect();
+            assert_eq!(found, pointers, "{type_name}");
+        }
+        let problem = translate("customer.churned", Some("D"), json!({"customer_id": "C"})).expect_err("differ");
+        assert_eq!(problem.errors[0].pointer, "/data/customer_id");
+    }
+
+    #[test]
+    fn values_are_never_repeated() {
+        let secret = "Jane.Doe";
+        let data = json!({"customer_id": "C", "email": secret, "building": {"property_type": secret}});
+        let problem = translate("customer.signed_up", None, data).expect_err("invalid");
+        assert!(!problem.line().contains(secret), "{}", problem.line());
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            ".{0,12}".prop_map(Value::from),
+        ];
+        let name = prop_oneof![
+            Just("customer_id".to_owned()),
+            Just("email".to_owned()),
+            Just("address".to_owned()),
+            Just("building".to_owned()),
+            Just("zip_code".to_owned()),
+            Just("effective_at".to_owned()),
+            ".{0,6}",
+        ];
+        leaf.prop_recursive(3, 24, 5, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(name.clone(), inner, 0..5)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_data_is_an_event_or_a_problem_with_at_least_one_error(data in any_json(), kind in 0usize..4) {
+            if let Err(problem) = translate(TYPES[kind], Some("C"), data) {
+                prop_assert!(!problem.errors.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Stage 4: tells the outside. The oldest pending notice of each line -> publish -> mark. The only publisher.
+//!
+//! A notice counts as told when its target confirmed it: RabbitMQ by a publisher confirm, a webhook by a 2xx. A
+//! crash in between tells it again under the same id. What cannot be delivered is tried again with back-off for
+//! as long as it takes, and shown; it holds back its own line only.
+//!
+//! Before: the outbox, by [`crate::store`]. After: [`crate::broker`], or the webhook's receiver.
+
+use std::time::Duration;
+
+use cloudevents::{EventBuilder, EventBuilderV10};
+use futures_util::future::join_all;
+use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
+
+use crate::broker::{Outgoing, Publish, Published};
+use crate::clock::Clock;
+use crate::domain::notice::Notice;
+use crate::domain::retry::RetrySchedule;
+use crate::metrics::Metrics;
+use crate::pump::Step;
+use crate::store::{DueNotice, PublishOutcome, Store, Target};
+
+/// CloudEvents `source` of everything the bridge says.
+pub const SOURCE: &str = "podero-bridge";
+
+/// Media type of what is sent.
+const CONTENT_TYPE: &str = "application/cloudevents+json";
+
+/// Notices under way at once: enough to keep a confirming broker busy.
+const NOTICES_AT_ONCE: usize = 128;
+
+/// A taken notice that was never marked (a crash) is taken again after this: longer than any attempt takes.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// Standard Webhooks advises 15 to 30 s for a receiver to answer.
+const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Back-off of a notice nobody takes.
+const SCHEDULE: RetrySchedule = RetrySchedule { initial: Duration::from_secs(1), max: Duration::from_secs(5 * 60) };
+
+/// Where notices of one target go.
+pub trait Deliver: Send + Sync {
+    /// The target.
+    const TARGET: Target;
+    /// One attempt. Never panics, never retries by itself.
+    fn deliver(&self, notice: &Notice, body: Vec<u8>) -> impl Future<Output = Delivered> + Send;
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivered {
+    /// Confirmed.
+    Yes,
+    /// Not confirmed, and why.
+    No(&'static str),
+}
+
+/// The publisher of one target.
+pub struct Publisher<D> {
+    /// The tables.
+    pub store: Store,
+    /// The way out.
+    pub deliver: D,
+    /// Time and dice.
+    pub clock: Clock,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+impl<D: Deliver> Publisher<D> {
+    /// Publishes what is due.
+    pub async fn step(&self) -> Step {
+        let due = match self.store.due_notices(D::TARGET, NOTICES_AT_ONCE, LEASE).await {
+            Ok(due) if due.is_empty() => return Step::Idle,
+            Ok(due) => due,
+            Err(error) => {
+                tracing::warn!(%error, "due notices could not be claimed");
+                return Step::Failed;
+            }
+        };
+        let outcomes = join_all(due.iter().map(|notice| self.publish(notice))).await;
+        let any_told = outcomes.iter().any(|(_, outcome)| *outcome == PublishOutcome::Published);
+        if let Err(error) = self.store.mark(D::TARGET, outcomes).await {
+            tracing::warn!(%error, "published notices could not be marked; they will be sent again");
+            return Step::Failed;
+        }
+        // Nothing went out: the next look can wait for the timer.
+        if any_told { Step::Busy } else { Step::Idle }
+    }
+
+    async fn publish(&self, due: &DueNotice) -> (uuid::Uuid, PublishOutcome) {
+        let notice = &due.notice;
+        let outcome = match self.deliver.deliver(notice, body(notice)).await {
+            Delivered::Yes => {
+                self.metrics.notice_published(notice.topic);
+                tracing::info!(notice.id = %notice.id, notice.type = notice.topic.name(), "a notice was published");
+                PublishOutcome::Published
+            }
+            Delivered::No(why) => {
+                if why == RETURNED {
+                    self.metrics.notice_returned();
+                }
+                tracing::debug!(notice.id = %notice.id, why, "a notice was not confirmed");
+                let delay = SCHEDULE.delay(due.failures.saturating_add(1), self.clock.dice());
+                PublishOutcome::Failed { at: self.clock.now().plus(delay), why }
+            }
+        };
+        (notice.id, outcome)
+    }
+}
+
+/// The CloudEvent, in the structured JSON format.
+pub fn body(notice: &Notice) -> Vec<u8> {
+    let event = EventBuilderV10::new()
+        .id(notice.id.to_string())
+        .source(SOURCE)
+        .ty(notice.topic.name())
+        .subject(notice.subject.clone())
+        .time(notice.time.to_chrono())
+        .data("application/json", notice.data.clone())
+        .build()
+        .expect("id, source and type are given");
+    serde_json::to_vec(&event).expect("a CloudEvent has only serialisable fields")
+}
+
+const RETURNED: &str = "returned: no queue is bound for it";
+
+/// To the outbound exchange.
+pub struct ToBroker<B>(
+    /// The connection.
+    pub B,
+);
+
+impl<B: Publish> Deliver for ToBroker<B> {
+    const TARGET: Target = Target::Amqp;
+
+    async fn deliver(&self, notice: &Notice, body: Vec<u8>) -> Delivered {
+        let outgoing = Outgoing {
+            id: notice.id.to_string(),
+            routing_key: notice.topic.name().to_owned(),
+            content_type: CONTENT_TYPE,
+            body,
+        };
+        match self.0.publish(&outgoing).await {
+            Published::Confirmed => Delivered::Yes,
+            Published::Returned => Delivered::No(RETURNED),
+            Published::Nacked => Delivered::No("nacked by the broker"),
+            Published::Lost => Delivered::No("no confirm: the connection was away or lost"),
+        }
+    }
+}
+
+/// To a signed webhook.
+pub struct ToWebhook {
+    client: reqwest::Client,
+    url: String,
+    signer: Webhook,
+    clock: Clock,
+}
+
+impl ToWebhook {
+    /// `secret` is a Standard Webhooks secret (`whsec_…`); the configuration has checked it.
+    pub fn new(url: String, secret: &str, clock: Clock) -> anyhow::Result<Self> {
+        let client = reqwest::Client::builder()
+            .timeout(WEBHOOK_TIMEOUT)
+            // A redirect would carry the signed body to somewhere nobody configured.
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("podero-bridge/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self { client, url, signer: Webhook::new(secret)?, clock })
+    }
+}
+
+impl Deliver for ToWebhook {
+    const TARGET: Target = Target::Webhook;
+
+    async fn deliver(&self, notice: &Notice, body: Vec<u8>) -> Delivered {
+        let id = notice.id.to_string();
+        let timestamp = self.clock.now().micros() / 1_000_000;
+        let Ok(signature) = self.signer.sign(&id, timestamp, &body) else { return Delivered::No("not signable") };
+        let request = self
+            .client
+            .post(&self.url)
+            .header("content-type", CONTENT_TYPE)
+            .header(HEADER_WEBHOOK_ID, id)
+            .header(HEADER_WEBHOOK_TIMESTAMP, timestamp.to_string())
+            .header(HEADER_WEBHOOK_SIGNATURE, signature)
+            .body(body);
+        match request.send().await {
+            Ok(answer) if answer.status().is_success() => Delivered::Yes,
+            Ok(_) => Delivered::No("the receiver did not answer 2xx"),
+            Err(error) if error.is_timeout() => Delivered::No("the receiver did not answer in time"),
+            Err(_) => Delivered::No("the receiver could not be reached"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+    use crate::domain::notice::Topic;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_notice_goes_out_as_a_cloud_event_under_its_own_id() {
+        let notice = Notice {
+            id: uuid::Uuid::from_u128(7),
+            topic: Topic::CustomerProvisioned,
+            line: "customer/C-1".into(),
+            subject: "C-1".into(),
+            time: Timestamp::parse("2026-10-01T12:00:00Z").expect("valid"),
+            data: json!({"customer_id": "C-1"}),
+        };
+        let sent: Value = serde_json::from_slice(&body(&notice)).expect("JSON");
+        assert_eq!(sent["specversion"], "1.0");
+        assert_eq!(sent["id"], notice.id.to_string());
+        assert_eq!(sent["type"], "customer.provisioned");
+        assert_eq!(sent["source"], SOURCE);
+        assert_eq!(sent["subject"], "C-1");
+        assert_eq!(sent["time"], "2026-10-01T12:00:00+00:00");
+        assert_eq!(sent["datacontenttype"], "application/json");
+        assert_eq!(sent["data"], notice.data);
+    }
+}

@@ -1,0 +1,555 @@
+//! The partner: one [`Call`] over HTTP becomes one [`Reply`], always, within a bound.
+//!
+//! Everything that is asked of Podero goes through one budget; every way in which asking can go wrong is a
+//! reply, not an error. The line that matters most runs between `Unsent` (surely not received) and `Unknown`
+//! (may have happened): whatever is not sure is `Unknown`. This module never repeats a call by itself (but for
+//! one that was refused for its token, which surely was not carried out), decides nothing about events, and
+//! writes no body, token, name or address into a log.
+//!
+//! Before: [`crate::domain::plan`] names the call; [`crate::apply`] and [`crate::watch`] make it.
+//! After: [`crate::domain::verdict`] judges the reply.
+
+mod auth;
+mod throttle;
+mod wire;
+
+use std::fmt;
+use std::future::Future;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use reqwest::Url;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::domain::Timestamp;
+use crate::domain::plan::{Answer, Call, Operation, Reply};
+use auth::{Token, Tokens};
+use throttle::{SLOT_WAIT_MAX, Throttle, Turnstile};
+use wire::{Outgoing, Part, Reading};
+
+/// The longest time for a connection to come about. Shorter than the whole deadline, so that a host which does
+/// not answer at all is `Unsent`, not `Unknown`.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
+
+/// Idle connections are given up before a server's own keep-alive limit (60 s and more where known) closes them
+/// under a request that is being written, which would leave that call in doubt.
+const IDLE_MAX: Duration = Duration::from_secs(20);
+
+/// A list of 50,000 users is about 30 MB.
+const USERS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Everything else is about one user.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Pages of one list: 512 of 200 entries are twice the largest fleet that is planned for.
+const PAGES_MAX: usize = 512;
+
+/// What a call is made for: events go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// For an event that holds its customer's lane.
+    Event,
+    /// For the watch, which comes round again.
+    Poll,
+}
+
+/// Podero, as the stages see it.
+pub trait Partner: Send + Sync + 'static {
+    /// Makes one call, within [`Settings::call_time_max`] when it is urgent. Never fails but by its reply, never
+    /// panics. Dropped before it is ready, the call may have happened all the same.
+    fn call(&self, call: &Call, idempotency_key: Option<Uuid>, urgency: Urgency) -> impl Future<Output = Reply> + Send;
+
+    /// `Some(until)`: Podero asked for a pause, or the circuit is open; claim no event before then.
+    fn paused_until(&self) -> Option<Timestamp>;
+}
+
+/// Who wants to know how the calls go: the metrics, in production.
+pub trait Observe: Send + Sync + 'static {
+    /// One HTTP request ended; `status` is one of [`STATUSES`].
+    fn request(&self, operation: Operation, status: &'static str, took: Duration);
+    /// The circuit opened or closed.
+    fn circuit(&self, is_open: bool);
+}
+
+/// Nobody wants to know.
+impl Observe for () {
+    fn request(&self, _: Operation, _: &'static str, _: Duration) {}
+    fn circuit(&self, _: bool) {}
+}
+
+/// Every text with which a request can end: a closed set, so that it may label metrics.
+pub const STATUSES: [&str; 28] = [
+    "200", "201", "204", "2xx", "3xx", "400", "401", "403", "404", "405", "408", "409", "410", "422", "425", "429",
+    "4xx", "500", "501", "502", "503", "504", "5xx", "other", "timeout", "connect", "cut", "garbage",
+];
+
+fn status_text(status: u16) -> &'static str {
+    match status {
+        200 => "200",
+        201 => "201",
+        204 => "204",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400 => "400",
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        405 => "405",
+        408 => "408",
+        409 => "409",
+        410 => "410",
+        422 => "422",
+        425 => "425",
+        429 => "429",
+        400..=499 => "4xx",
+        500 => "500",
+        501 => "501",
+        502 => "502",
+        503 => "503",
+        504 => "504",
+        500..=599 => "5xx",
+        _ => "other",
+    }
+}
+
+/// What the operator chose (contract §4, `podero.*`).
+#[derive(Clone)]
+pub struct Settings {
+    /// Scheme and host; the paths are the API's own.
+    pub base_url: String,
+    /// The utility's organisation.
+    pub org_id: Uuid,
+    /// OAuth2 client credentials.
+    pub client_id: String,
+    /// Shown to nobody.
+    pub client_secret: String,
+    /// Deadline of one HTTP request, from connecting to the last byte of the answer.
+    pub timeout: Duration,
+    /// Requests at one time.
+    pub max_in_flight: usize,
+    /// Requests per second.
+    pub requests_per_second: u32,
+}
+
+impl Settings {
+    /// The longest an urgent call can take: the wait for a slot, then a token and the request, and both once
+    /// more when the first token was rejected. A claim's lease must outlive it.
+    pub fn call_time_max(&self) -> Duration {
+        SLOT_WAIT_MAX.saturating_add(self.timeout.saturating_mul(4))
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("base_url", &self.base_url)
+            .field("org_id", &self.org_id)
+            .field("client_id", &self.client_id)
+            .field("timeout", &self.timeout)
+            .field("max_in_flight", &self.max_in_flight)
+            .field("requests_per_second", &self.requests_per_second)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why no client can be made of the settings: the operator must change them.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is unusable.
+    #[error("podero.base_url is not an address of the form https://host[:port]")]
+    BaseUrl,
+    /// Nothing could ever be sent.
+    #[error("podero.{0} must be at least 1")]
+    NoBudget(&'static str),
+    /// The credentials cannot be written into a header.
+    #[error("podero.client_id and podero.client_secret must not be empty, and the id holds no colon")]
+    Credentials,
+    /// TLS or the like.
+    #[error("the HTTP client cannot be set up")]
+    Http(#[source] reqwest::Error),
+}
+
+/// What [`Client::check`] found wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// Podero gives no token for these credentials.
+    #[error("Podero refuses the client credentials (status {status})")]
+    Credentials {
+        /// The status that said so.
+        status: u16,
+    },
+    /// The token is good, the organisation is not.
+    #[error("Podero does not open the organisation to these credentials (status {status})")]
+    Organisation {
+        /// The status that said so.
+        status: u16,
+    },
+    /// Nothing can be said now.
+    #[error("Podero does not answer as it should: {why}")]
+    Away {
+        /// What went wrong.
+        why: &'static str,
+    },
+}
+
+/// The partner over HTTP. Cheap to clone; clones share token, budget and circuit.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    http: reqwest::Client,
+    settings: Settings,
+    /// Without a slash at its end.
+    base_url: String,
+    clock: Clock,
+    tokens: Arc<Tokens>,
+    throttle: Throttle,
+    watcher: Arc<dyn Observe>,
+}
+
+/// Hands the budget out and keeps the token fresh. Without it running, no call gets a slot.
+pub struct Dispatcher {
+    turnstile: Turnstile,
+    tokens: Arc<Tokens>,
+}
+
+impl Dispatcher {
+    /// Runs until `shutdown`, or until every [`Client`] is gone. Calls that still wait then are `Unsent`, so stop
+    /// the stages first.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
+        tokio::select! {
+            () = shutdown => {}
+            () = self.turnstile.run() => {}
+            () = self.tokens.keep() => {}
+        }
+    }
+}
+
+impl Client {
+    /// Checks the settings and sets everything up; sends nothing yet.
+    pub fn new(settings: Settings, clock: Clock, watcher: impl Observe) -> Result<(Self, Dispatcher), Error> {
+        let base_url = base_of(&settings.base_url).ok_or(Error::BaseUrl)?;
+        let per_second = NonZeroU32::new(settings.requests_per_second).ok_or(Error::NoBudget("requests_per_second"))?;
+        if settings.max_in_flight == 0 {
+            return Err(Error::NoBudget("max_in_flight"));
+        }
+        let credentials = credentials(&settings).ok_or(Error::Credentials)?;
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("podero-bridge/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout((settings.timeout / 2).min(CONNECT_TIMEOUT_MAX))
+            .timeout(settings.timeout)
+            .pool_idle_timeout(IDLE_MAX)
+            .pool_max_idle_per_host(settings.max_in_flight)
+            .build()
+            .map_err(Error::Http)?;
+        let watcher: Arc<dyn Observe> = Arc::new(watcher);
+        let tokens = Arc::new(Tokens::new(http.clone(), &base_url, credentials, clock.clone()));
+        let (throttle, turnstile) =
+            throttle::throttle(settings.max_in_flight, per_second, clock.clone(), watcher.clone());
+        let dispatcher = Dispatcher { turnstile, tokens: tokens.clone() };
+        let inner = Inner { http, settings, base_url, clock, tokens, throttle, watcher };
+        Ok((Self(Arc::new(inner)), dispatcher))
+    }
+
+    /// Whether a token that has not expired is at hand; the [`Dispatcher`] sees to it.
+    pub fn has_token(&self) -> bool {
+        self.0.tokens.is_ready()
+    }
+
+    /// Gets a token and asks for the organisation's users, without reading them. Works beside the budget and
+    /// without the [`Dispatcher`], changes nothing at Podero.
+    pub async fn check(&self) -> Result<(), Unfit> {
+        let inner = &*self.0;
+        let away = |why| Err(Unfit::Away { why });
+        let token = match inner.tokens.token(None).await {
+            Ok(token) => token,
+            Err(Reply::Held { status }) => return Err(Unfit::Credentials { status }),
+            Err(Reply::Unsent { why } | Reply::Unknown { why }) => return away(why),
+            Err(Reply::Busy { .. }) => return away("it asks for a pause"),
+            Err(Reply::Done(_) | Reply::Refused(_)) => return away("the token endpoint makes no sense"),
+        };
+        let Ok(outgoing) = wire::request(&Call::ListUsers, inner.settings.org_id, None) else {
+            return away("the organisation has no address");
+        };
+        match inner.build(&outgoing, &token, None).send().await {
+            Ok(answer) => match answer.status().as_u16() {
+                200 => Ok(()),
+                status @ 400..=404 | status @ 410 => Err(Unfit::Organisation { status }),
+                300..=399 => away("it redirects; check podero.base_url"),
+                429 | 503 => away("it asks for a pause"),
+                _ => away("unexpected status"),
+            },
+            Err(error) => away(Lost::of(&error).text()),
+        }
+    }
+}
+
+impl Partner for Client {
+    async fn call(&self, call: &Call, idempotency_key: Option<Uuid>, urgency: Urgency) -> Reply {
+        let whole = self.0.call(call, idempotency_key, urgency);
+        match urgency {
+            // A list in many pages must not outlive the claim that asked for it.
+            Urgency::Event => tokio::time::timeout(self.0.settings.call_time_max(), whole)
+                .await
+                .unwrap_or(Reply::Unknown { why: "took too long" }),
+            Urgency::Poll => whole.await,
+        }
+    }
+
+    fn paused_until(&self) -> Option<Timestamp> {
+        self.0.throttle.paused_until()
+    }
+}
+
+impl Inner {
+    /// One call: one request, or as many as a list has pages. Each takes a slot of the budget.
+    async fn call(&self, call: &Call, idempotency_key: Option<Uuid>, urgency: Urgency) -> Reply {
+        let mut so_far: Option<Part> = None;
+        for _ in 0..PAGES_MAX {
+            let outgoing = match wire::request(call, self.settings.org_id, so_far.as_ref()) {
+                Ok(outgoing) => outgoing,
+                Err(refusal) => return Reply::Refused(refusal),
+            };
+            let slot = match self.throttle.slot(urgency).await {
+                Ok(slot) => slot,
+                Err(instead) => return instead,
+            };
+            match self.exchange(call, &outgoing, idempotency_key, &mut so_far).await {
+                Reading::Whole(reply) => {
+                    slot.settle(&reply);
+                    return reply;
+                }
+                Reading::Part(part) => {
+                    slot.settle(&Reply::Done(Answer::Nothing));
+                    so_far = Some(part);
+                }
+            }
+        }
+        Reply::Unknown { why: "list without end" }
+    }
+
+    /// One request with a good token; once more with a fresh one after a 401, which says that nothing was done.
+    async fn exchange(
+        &self,
+        call: &Call,
+        outgoing: &Outgoing,
+        idempotency_key: Option<Uuid>,
+        so_far: &mut Option<Part>,
+    ) -> Reading {
+        let mut rejected = None;
+        loop {
+            let token = match self.tokens.token(rejected).await {
+                Ok(token) => token,
+                Err(instead) => return Reading::Whole(instead),
+            };
+            let request = self.build(outgoing, &token, idempotency_key);
+            let reading = self.attempt(call, request, so_far).await;
+            if rejected.is_some() || reading != Reading::Whole(Reply::Held { status: 401 }) {
+                return reading;
+            }
+            rejected = Some(token.serial());
+        }
+    }
+
+    fn build(&self, outgoing: &Outgoing, token: &Token, idempotency_key: Option<Uuid>) -> reqwest::RequestBuilder {
+        let url = format!("{}{}", self.base_url, outgoing.path);
+        let mut request = self
+            .http
+            .request(outgoing.method.clone(), url)
+            .header(AUTHORIZATION, token.header())
+            .header(ACCEPT, "application/json");
+        if let Some(key) = idempotency_key {
+            request = request.header("idempotency-key", key.to_string());
+        }
+        match &outgoing.body {
+            Some(body) => request.json(body),
+            None => request,
+        }
+    }
+
+    async fn attempt(&self, call: &Call, request: reqwest::RequestBuilder, so_far: &mut Option<Part>) -> Reading {
+        let bytes_max = match call.operation() {
+            Operation::ListUsers => USERS_BYTES_MAX,
+            Operation::FindUser
+            | Operation::CreateUser
+            | Operation::UpdateUser
+            | Operation::DeleteUser
+            | Operation::ListBuildings
+            | Operation::CreateBuilding
+            | Operation::UpdateBuilding
+            | Operation::DeleteBuilding
+            | Operation::ListHeatPumps
+            | Operation::UpdateHeatPump
+            | Operation::CreateOnboardingSession
+            | Operation::GetHeatPump => ANSWER_BYTES_MAX,
+        };
+        let asked_at = self.clock.now();
+        let received = fetch(request, bytes_max).await;
+        let now = self.clock.now();
+        let (reading, status) = match &received {
+            Ok(received) => {
+                let reading = wire::read(call, received, so_far, now);
+                let is_garbage = matches!(reading, Reading::Whole(Reply::Unknown { .. }));
+                let is_garbage = is_garbage && (200..300).contains(&received.status);
+                let status = if is_garbage { "garbage" } else { status_text(received.status) };
+                (reading, status)
+            }
+            Err(lost) => (Reading::Whole(lost.reply()), lost.status_text()),
+        };
+        let (operation, took) = (call.operation(), now.since(asked_at));
+        tracing::debug!(operation = operation.name(), status, took_ms = took.as_millis(), "asked Podero");
+        self.watcher.request(operation, status, took);
+        reading
+    }
+}
+
+/// An answer as it came off the wire, whole.
+struct Received {
+    status: u16,
+    retry_after: Option<String>,
+    body: Vec<u8>,
+}
+
+/// No whole answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    /// No connection came about: surely nothing was sent.
+    Connect,
+    /// It could not even be written down.
+    Unwritable,
+    /// The deadline passed after sending began.
+    Timeout,
+    /// The connection ended before the answer did.
+    Cut,
+    /// The answer is larger than any that makes sense.
+    TooLarge,
+}
+
+impl Lost {
+    fn of(error: &reqwest::Error) -> Self {
+        // A time-out while connecting is both; that nothing was sent is what counts.
+        if error.is_connect() {
+            Self::Connect
+        } else if error.is_builder() {
+            Self::Unwritable
+        } else if error.is_timeout() {
+            Self::Timeout
+        } else {
+            Self::Cut
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Connect => "no connection",
+            Self::Unwritable => "request cannot be written",
+            Self::Timeout => "no answer in time",
+            Self::Cut => "connection cut",
+            Self::TooLarge => "answer too large",
+        }
+    }
+
+    fn status_text(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Unwritable => "other",
+            Self::Timeout => "timeout",
+            Self::Cut => "cut",
+            Self::TooLarge => "garbage",
+        }
+    }
+
+    fn reply(self) -> Reply {
+        let why = self.text();
+        match self {
+            Self::Connect | Self::Unwritable => Reply::Unsent { why },
+            Self::Timeout | Self::Cut | Self::TooLarge => Reply::Unknown { why },
+        }
+    }
+
+    /// The same when it was the token that was asked for: the call itself was surely not sent.
+    fn while_authenticating(self) -> &'static str {
+        match self {
+            Self::Connect => "no connection for a token",
+            Self::Timeout => "no token in time",
+            Self::Unwritable | Self::Cut | Self::TooLarge => "no token",
+        }
+    }
+}
+
+/// Sends a request and reads the whole answer, within the client's deadline and `bytes_max`.
+async fn fetch(request: reqwest::RequestBuilder, bytes_max: usize) -> Result<Received, Lost> {
+    let lost = |error: reqwest::Error| Lost::of(&error);
+    let mut answer = request.send().await.map_err(lost)?;
+    let retry_after = answer.headers().get(RETRY_AFTER);
+    let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let status = answer.status().as_u16();
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(lost)? {
+        if body.len() + chunk.len() > bytes_max {
+            return Err(Lost::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Received { status, retry_after, body })
+}
+
+/// Scheme, host and port alone, without a slash at the end.
+fn base_of(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok()?;
+    let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let is_anonymous = url.username().is_empty() && url.password().is_none();
+    let is_http = matches!(url.scheme(), "https" | "http") && url.has_host();
+    (is_bare && is_anonymous && is_http).then(|| url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// `Basic …` of RFC 7617: an id with a colon would be read as another id.
+fn credentials(settings: &Settings) -> Option<HeaderValue> {
+    let (id, secret) = (&settings.client_id, &settings.client_secret);
+    if id.is_empty() || secret.is_empty() || id.contains(':') {
+        return None;
+    }
+    let pair = BASE64_STANDARD.encode(format!("{id}:{secret}"));
+    let mut header = HeaderValue::from_str(&format!("Basic {pair}")).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_has_its_text_in_the_closed_set() {
+        for status in 0..=999 {
+            assert!(STATUSES.contains(&status_text(status)), "{status}");
+        }
+        for lost in [Lost::Connect, Lost::Unwritable, Lost::Timeout, Lost::Cut, Lost::TooLarge] {
+            assert!(STATUSES.contains(&lost.status_text()), "{lost:?}");
+        }
+    }
+
+    #[test]
+    fn the_base_is_scheme_and_host_and_nothing_else() {
+        for (text, expect) in [
+            ("https://app.podero.com", Some("https://app.podero.com")),
+            ("https://app.podero.com/", Some("https://app.podero.com")),
+            ("http://127.0.0.1:8085", Some("http://127.0.0.1:8085")),
+            ("https://app.podero.com/api/partners/v2.0/", None),
+            ("https://user:secret@app.podero.com", None),
+            ("https://app.podero.com?x", None),
+            ("ftp://app.podero.com", None),
+            ("app.podero.com", None),
+            ("", None),
+        ] {
+            assert_eq!(base_of(text).as_deref(), expect, "{text}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The only loop that sleeps: `step` until idle, then wait for a wake-up, a timer or the end.
+//!
+//! A stage is a step that does one thing and says whether there may be more; tests call the step, this file
+//! calls it for ever. First run, wake-up and recovery after a crash are one path: look in the table. A wake-up
+//! carries nothing and may be lost; the timer finds what it missed.
+//!
+//! Before: [`crate::app`] starts one pump per stage. After: the stages' `step`.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::{Notify, watch};
+
+/// What a step says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// There may be more: step again at once.
+    Busy,
+    /// Nothing to do before a wake-up or the pump's own timer.
+    Idle,
+    /// Nothing to do before this much time has passed (or the pump's timer, or a wake-up).
+    IdleFor(Duration),
+    /// It did not work: wait a moment, however often it is woken.
+    Failed,
+}
+
+/// After a failure: long enough not to spin, short enough to recover at once when the cause is gone.
+const FAILURE_PAUSE: Duration = Duration::from_millis(500);
+
+/// When a pump looks by itself and what ends it.
+pub struct Rhythm {
+    /// For logs.
+    pub name: &'static str,
+    /// It looks at least this often; `None`: only when woken.
+    pub every: Option<Duration>,
+    /// Wakes it.
+    pub wake: Arc<Notify>,
+    /// Ends it between two steps once it holds `true`.
+    pub shutdown: watch::Receiver<bool>,
+}
+
+/// Runs `step` until shutdown. A step that panics is logged and counts as failed; what it had claimed comes back
+/// by its lease.
+pub async fn run<F, S>(mut rhythm: Rhythm, mut step: S)
+where
+    S: FnMut() -> F,
+    F: Future<Output = Step>,
+{
+    while !*rhythm.shutdown.borrow() {
+        // Registered before the table is looked at, so that no wake-up falls in between.
+        let wake = rhythm.wake.clone();
+        let notified = wake.notified();
+        let taken = AssertUnwindSafe(step()).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(pump = rhythm.name, "a step panicked");
+            Step::Failed
+        });
+        let pause = match taken {
+            Step::Busy => continue,
+            Step::Idle => rhythm.every,
+            Step::IdleFor(pause) => Some(rhythm.every.map_or(pause, |every| every.min(pause))),
+            Step::Failed => {
+                rest(FAILURE_PAUSE, &mut rhythm.shutdown).await;
+                continue;
+            }
+        };
+        let timer = async {
+            match pause {
+                Some(pause) => sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = notified => {}
+            () = timer => {}
+            () = ended(&mut rhythm.shutdown) => {}
+        }
+    }
+}
+
+/// Waits, but not past shutdown.
+pub async fn rest(pause: Duration, shutdown: &mut watch::Receiver<bool>) {
+    tokio::select! {
+        () = sleep(pause) => {}
+        () = ended(shutdown) => {}
+    }
+}
+
+/// Resolves at shutdown.
+pub async fn ended(shutdown: &mut watch::Receiver<bool>) {
+    // A sender that is gone means the same as one that said so.
+    let _ = shutdown.wait_for(|ended| *ended).await;
+}
+
+/// The one place of this house that sleeps.
+#[expect(clippy::disallowed_methods, reason = "this file is the one place that may sleep")]
+pub async fn sleep(pause: Duration) {
+    tokio::time::sleep(pause).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn rhythm(every: Option<Duration>) -> (Rhythm, watch::Sender<bool>, Arc<Notify>) {
+        let (end, shutdown) = watch::channel(false);
+        let wake = Arc::new(Notify::new());
+        (Rhythm { name: "test", every, wake: wake.clone(), shutdown }, end, wake)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_steps_until_idle_then_waits_for_a_wake_up() {
+        let (rhythm, end, wake) = rhythm(None);
+        let steps = AtomicUsize::new(0);
+        let pump = run(rhythm, || async {
+            match steps.fetch_add(1, Ordering::SeqCst) {
+                0 | 1 => Step::Busy,
+                2 => Step::Idle,
+                3 => panic!("a step that panics"),
+                _ => {
+                    end.send_replace(true);
+                    Step::Idle
+                }
+            }
+        });
+        let waker = async {
+            tokio::task::yield_now().await;
+            wake.notify_one();
+        };
+        tokio::join!(pump, waker);
+        assert_eq!(steps.load(Ordering::SeqCst), 5, "the panic did not end the pump");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_wake_up_it_looks_by_its_timer() {
+        let (rhythm, end, _) = rhythm(Some(Duration::from_secs(1)));
+        let steps = AtomicUsize::new(0);
+        run(rhythm, || async {
+            if steps.fetch_add(1, Ordering::SeqCst) == 3 {
+                end.send_replace(true);
+            }
+            Step::Idle
+        })
+        .await;
+        assert_eq!(steps.load(Ordering::SeqCst), 4);
+    }
+}

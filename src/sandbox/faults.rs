@@ -1,0 +1,242 @@
+//! Faults on order: rules that make chosen calls late, refused, cut or garbled.
+//!
+//! None of this is documented behaviour of Podero; it is what networks do. It must never act by itself: it only
+//! says what is to happen to a call.
+//!
+//! Before: [`crate::sandbox::routes`] asks it once per call. After: nothing.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::operation::Operation;
+
+/// Most rules at once: enough for one per operation and kind, small enough to be read at every call.
+pub const RULES_MAX: usize = 200;
+/// Longest delay: beyond any client's patience, yet a forgotten rule ends.
+pub const LATENCY_MS_MAX: u64 = 600_000;
+
+/// Which calls a rule concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Scope {
+    /// This one; the token endpoint only under its own name.
+    One(Operation),
+    /// `"*"`: every call of the API, without the token endpoint.
+    Every(Star),
+}
+
+/// The text `"*"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Star {
+    /// Its only value.
+    #[serde(rename = "*")]
+    Star,
+}
+
+/// What happens to the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Acts at once, answers late: whoever gives up waiting does not undo it.
+    Latency,
+    /// Does not act; answers a status.
+    Status,
+    /// Does not act; the connection is cut without an answer.
+    DropBefore,
+    /// Acts; the connection is cut without an answer.
+    DropAfter,
+    /// Acts; answers 200 with a page of HTML.
+    Garbage,
+}
+
+impl Kind {
+    /// Its name in the request log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Latency => "latency",
+            Self::Status => "status",
+            Self::DropBefore => "drop_before",
+            Self::DropAfter => "drop_after",
+            Self::Garbage => "garbage",
+        }
+    }
+}
+
+/// A rule as it is ordered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// The calls concerned.
+    pub operation: Scope,
+    /// What happens to them.
+    pub kind: Kind,
+    /// The status of [`Kind::Status`]: 300 to 599.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Delay of the answer; required for [`Kind::Latency`], possible with every other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<u64>,
+    /// How often it still strikes; without it, until the rules are deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<u64>,
+    /// How likely it strikes a call, 0 to 1; without it, always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f64>,
+    /// `Retry-After` of [`Kind::Status`], in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+}
+
+impl Rule {
+    /// Why the rule makes no sense, if it does not.
+    pub fn objection(&self) -> Option<&'static str> {
+        if self.kind == Kind::Status && !self.status.is_some_and(|status| (300..=599).contains(&status)) {
+            Some("kind status requires a status from 300 to 599")
+        } else if self.kind == Kind::Latency && self.latency_ms.is_none() {
+            Some("kind latency requires latency_ms")
+        } else if self.latency_ms.is_some_and(|ms| ms > LATENCY_MS_MAX) {
+            Some("latency_ms is at most 600000")
+        } else if self.probability.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
+            Some("probability is from 0 to 1")
+        } else if self.times == Some(0) {
+            Some("times is at least 1")
+        } else {
+            None
+        }
+    }
+
+    fn concerns(&self, operation: Option<Operation>) -> bool {
+        match self.operation {
+            Scope::One(one) => operation == Some(one),
+            Scope::Every(Star::Star) => operation != Some(Operation::Token),
+        }
+    }
+}
+
+/// A rule in force.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ordered {
+    /// Its number, counted from 1.
+    pub id: u64,
+    /// The rule, `times` counting down.
+    #[serde(flatten)]
+    pub rule: Rule,
+}
+
+/// What strikes one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Strike {
+    /// What happens.
+    pub kind: Kind,
+    /// The answer's status, for [`Kind::Status`].
+    pub status: u16,
+    /// The answer's `Retry-After`, for [`Kind::Status`].
+    pub retry_after: Option<u64>,
+    /// How long the answer (or the cut) waits.
+    pub delay: Duration,
+}
+
+/// The rules in force, oldest first.
+#[derive(Debug, Default)]
+pub struct Faults {
+    rules: Vec<Ordered>,
+    ordered: u64,
+}
+
+impl Faults {
+    /// Puts a rule in force behind the others; refuses one that makes no sense or that finds no room.
+    pub fn order(&mut self, rule: Rule) -> Result<&Ordered, &'static str> {
+        if let Some(objection) = rule.objection() {
+            return Err(objection);
+        }
+        if self.rules.len() >= RULES_MAX {
+            return Err("too many rules");
+        }
+        self.ordered += 1;
+        self.rules.push(Ordered { id: self.ordered, rule });
+        Ok(self.rules.last().expect("one was pushed above"))
+    }
+
+    /// The rules in force.
+    pub fn rules(&self) -> &[Ordered] {
+        &self.rules
+    }
+
+    /// Takes every rule out of force.
+    pub fn clear(&mut self) {
+        self.rules.clear();
+    }
+
+    /// What strikes a call: the oldest rule that concerns it and is drawn. `dice` gives values in `[0, 1)`.
+    pub fn strike(&mut self, operation: Option<Operation>, mut dice: impl FnMut() -> f64) -> Option<Strike> {
+        let at = self.rules.iter().position(|ordered| {
+            ordered.rule.concerns(operation) && ordered.rule.probability.is_none_or(|probability| dice() < probability)
+        })?;
+        let rule = &mut self.rules[at].rule;
+        let strike = Strike {
+            kind: rule.kind,
+            status: rule.status.unwrap_or(500),
+            retry_after: rule.retry_after,
+            delay: Duration::from_millis(rule.latency_ms.unwrap_or(0)),
+        };
+        if let Some(times) = &mut rule.times {
+            *times -= 1;
+            if *times == 0 {
+                self.rules.remove(at);
+            }
+        }
+        Some(strike)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn faults(rules: &[serde_json::Value]) -> Faults {
+        let mut faults = Faults::default();
+        for rule in rules {
+            let rule = serde_json::from_value(rule.clone()).expect("a rule");
+            faults.order(rule).expect("a sensible rule");
+        }
+        faults
+    }
+
+    #[test]
+    fn a_rule_strikes_its_operation_as_often_as_ordered() {
+        let mut faults = faults(&[json!({"operation": "create_user", "kind": "status", "status": 503, "times": 2})]);
+        assert_eq!(faults.strike(Some(Operation::GetUser), || 0.0), None);
+        for _ in 0..2 {
+            let strike = faults.strike(Some(Operation::CreateUser), || 0.0).expect("it strikes");
+            assert_eq!((strike.kind, strike.status), (Kind::Status, 503));
+        }
+        assert_eq!(faults.strike(Some(Operation::CreateUser), || 0.0), None);
+        assert_eq!(faults.rules(), []);
+    }
+
+    #[test]
+    fn a_star_spares_the_token_endpoint_and_a_probability_is_drawn() {
+        let mut faults = faults(&[json!({"operation": "*", "kind": "drop_after", "probability": 0.5})]);
+        assert_eq!(faults.strike(Some(Operation::Token), || 0.0), None);
+        assert!(faults.strike(None, || 0.49).is_some());
+        assert_eq!(faults.strike(Some(Operation::ListUsers), || 0.5), None);
+    }
+
+    #[test]
+    fn a_rule_that_makes_no_sense_is_refused() {
+        for rule in [
+            json!({"operation": "*", "kind": "status"}),
+            json!({"operation": "*", "kind": "status", "status": 99}),
+            json!({"operation": "*", "kind": "latency"}),
+            json!({"operation": "*", "kind": "garbage", "probability": 1.5}),
+            json!({"operation": "*", "kind": "garbage", "times": 0}),
+        ] {
+            let parsed: Rule = serde_json::from_value(rule.clone()).expect("parsable");
+            assert!(Faults::default().order(parsed).is_err(), "{rule}");
+        }
+        let unknown = json!({"operation": "list_cars", "kind": "garbage"});
+        assert!(serde_json::from_value::<Rule>(unknown).is_err());
+    }
+}

@@ -1,0 +1,67 @@
+//! The closed list of what can be asked of Podero: one name per documented call.
+//!
+//! Fault rules and the request log speak in these names. It must never name a control route: those are
+//! ours, not Podero's.
+//!
+//! Before: nothing. After: [`crate::sandbox::faults`], [`crate::sandbox::requests`], [`crate::sandbox::routes`].
+
+use serde::{Deserialize, Serialize};
+
+/// One call of the Partner API (or of its token endpoint).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// GET `/org/{org_id}/users`.
+    ListUsers,
+    /// POST `/org/{org_id}/users`.
+    CreateUser,
+    /// GET `/org/{org_id}/users/{user_id}`.
+    GetUser,
+    /// GET `/org/{org_id}/users/by-ext-id/{external_id}`.
+    FindUser,
+    /// PUT `/org/{org_id}/users/{user_id}`.
+    UpdateUser,
+    /// DELETE `/org/{org_id}/users/{user_id}`.
+    DeleteUser,
+    /// GET `…/buildings` (undocumented).
+    ListBuildings,
+    /// POST `…/buildings`.
+    CreateBuilding,
+    /// GET `…/buildings/{building_id}`.
+    GetBuilding,
+    /// PUT `…/buildings/{building_id}`.
+    UpdateBuilding,
+    /// DELETE `…/buildings/{building_id}` (undocumented).
+    DeleteBuilding,
+    /// GET `…/heat-pumps`.
+    ListHeatPumps,
+    /// POST `…/heat-pumps`.
+    CreateHeatPump,
+    /// GET `…/heat-pumps/{heat_pump_id}`.
+    GetHeatPump,
+    /// PUT `…/heat-pumps/{heat_pump_id}`.
+    UpdateHeatPump,
+    /// DELETE `…/heat-pumps/{heat_pump_id}` (undocumented).
+    DeleteHeatPump,
+    /// POST `/device-onboarding`.
+    CreateOnboardingSession,
+    /// GET `/device-onboarding/{onboarding_session_id}`.
+    GetOnboardingSession,
+    /// POST `/cues/{cue_id}/resolve`.
+    ResolveCue,
+    /// POST `/cues/{cue_id}/state`.
+    ReportCue,
+    /// POST `/cues/{cue_id}/information/resolve`.
+    ReadCue,
+    /// POST `…/heat-pumps/{heat_pump_id}/auth_session` (undocumented for heat pumps).
+    AuthSession,
+    /// POST `/oauth2/token/`.
+    Token,
+}
+
+impl Operation {
+    /// Whether it makes a new user, building, heat pump or session: what an idempotency key would protect.
+    pub fn creates(self) -> bool {
+        matches!(self, Self::CreateUser | Self::CreateBuilding | Self::CreateHeatPump | Self::CreateOnboardingSession)
+    }
+}

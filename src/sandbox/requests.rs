@@ -1,0 +1,58 @@
+//! The log of what was asked of the sandbox, for tests and people to read.
+//!
+//! It must never hold a body, a query or a token.
+//!
+//! Before: [`crate::sandbox::routes`] writes and reads it. After: nothing.
+
+use std::collections::VecDeque;
+
+use serde::Serialize;
+
+use super::operation::Operation;
+use crate::domain::Timestamp;
+
+/// Most requests remembered: a long test run is covered, memory stays at a few megabytes.
+pub const REQUESTS_MAX: usize = 10_000;
+
+/// One request to the API or the token endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Request {
+    /// What was asked; none for a path that the sandbox does not have.
+    pub operation: Option<Operation>,
+    /// HTTP method.
+    pub method: String,
+    /// Path without the query.
+    pub path: String,
+    /// Status of the answer; none where the connection was cut.
+    pub status: Option<u16>,
+    /// `Idempotency-Key` of the request; Podero documents none.
+    pub idempotency_key: Option<String>,
+    /// When it arrived.
+    pub at: Timestamp,
+    /// The fault that struck it.
+    pub fault: Option<&'static str>,
+}
+
+/// The newest requests, oldest first.
+#[derive(Debug, Default)]
+pub struct RequestLog(VecDeque<Request>);
+
+impl RequestLog {
+    /// Adds one; beyond [`REQUESTS_MAX`] the oldest goes.
+    pub fn add(&mut self, request: Request) {
+        if self.0.len() >= REQUESTS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(request);
+    }
+
+    /// All that are remembered.
+    pub fn all(&self) -> &VecDeque<Request> {
+        &self.0
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}

@@ -1,0 +1,93 @@
+//! What goes back over HTTP: an answer of the model, or what a fault makes of it.
+//!
+//! It must never look at what an answer says.
+//!
+//! Before: [`crate::sandbox::routes`]. After: nothing.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::{StatusCode, header};
+use actix_web::web::Bytes;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::sandbox::model::Refusal;
+
+/// A status and a JSON body, or none.
+#[derive(Debug, Clone)]
+pub(in crate::sandbox) struct Answer {
+    pub(super) status: u16,
+    body: Option<Bytes>,
+}
+
+impl Answer {
+    pub(super) fn json(status: u16, body: &impl Serialize) -> Self {
+        let body = serde_json::to_vec(body).expect("maps with text keys are always JSON");
+        Self { status, body: Some(Bytes::from(body)) }
+    }
+
+    pub(super) fn ok(body: &impl Serialize) -> Self {
+        Self::json(200, body)
+    }
+
+    pub(super) fn no_content() -> Self {
+        Self { status: 204, body: None }
+    }
+
+    pub(super) fn refusal(refusal: &Refusal) -> Self {
+        Self::json(refusal.status(), &refusal.body())
+    }
+
+    pub(super) fn into_response(self) -> HttpResponse {
+        let mut response = HttpResponse::build(code(self.status));
+        match self.body {
+            Some(body) => response.content_type("application/json").body(body),
+            None => response.finish(),
+        }
+    }
+}
+
+/// The answer of a status fault.
+pub(super) fn refused(status: u16, retry_after: Option<u64>) -> HttpResponse {
+    let mut response = HttpResponse::build(code(status));
+    if let Some(seconds) = retry_after {
+        response.insert_header((header::RETRY_AFTER, seconds));
+    }
+    response.json(json!({"detail": code(status).canonical_reason().unwrap_or("Refused")}))
+}
+
+/// What a proxy in front of an API says when it is confused.
+pub(super) fn garbage() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/html; charset=utf-8")
+        .body("<!DOCTYPE html><html><head><title>Please wait</title></head><body>One moment.</body></html>")
+}
+
+/// No answer at all: the connection is closed before a byte of it is sent.
+pub(super) fn cut() -> HttpResponse {
+    HttpResponse::Ok().message_body(Cut).map_or_else(|error| error.error_response(), HttpResponse::map_into_boxed_body)
+}
+
+/// A body that fails when it is first asked for. The server then gives the connection up while the head still lies in
+/// its write buffer (actix-http writes the buffer only after polling the body), so the client sees a closed connection.
+struct Cut;
+
+impl MessageBody for Cut {
+    type Error = std::io::Error;
+
+    fn size(&self) -> BodySize {
+        // Promised and never sent: had the head gone out, the answer would still be incomplete.
+        BodySize::Sized(1)
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionAborted.into())))
+    }
+}
+
+fn code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).expect("every status here is between 200 and 599")
+}

@@ -1,0 +1,110 @@
+//! One request, read piece by piece as the model wants it.
+//!
+//! It must never change anything.
+//!
+//! Before: the other files of [`crate::sandbox::routes`]. After: [`crate::sandbox::model`].
+
+use std::collections::HashMap;
+
+use actix_web::HttpRequest;
+use actix_web::web::Query;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::domain::Timestamp;
+use crate::sandbox::model::{Refusal, View};
+use crate::sandbox::variants::Variants;
+
+pub(super) struct Call<'a> {
+    request: &'a HttpRequest,
+    body: &'a [u8],
+    base_url: String,
+    /// When it arrived.
+    pub(super) now: Timestamp,
+}
+
+/// The partner's key in a path may hold any character, percent-encoded.
+#[derive(Deserialize)]
+struct ExternalId {
+    external_id: String,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(request: &'a HttpRequest, body: &'a [u8], now: Timestamp) -> Self {
+        let connection = request.connection_info();
+        let base_url = format!("{}://{}", connection.scheme(), connection.host());
+        Self { request, body, base_url, now }
+    }
+
+    pub(super) fn path(&self) -> &str {
+        self.request.path()
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.request.headers().get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Credentials of a scheme: scheme names compare without case (RFC 9110 §11.1).
+    pub(super) fn credentials(&self, scheme: &str) -> Option<&str> {
+        let (given, credentials) = self.header("authorization")?.split_once(' ')?;
+        given.eq_ignore_ascii_case(scheme).then(|| credentials.trim())
+    }
+
+    pub(super) fn path_id(&self, name: &str) -> Result<Uuid, Refusal> {
+        let id = self.request.match_info().get(name).and_then(|text| Uuid::try_parse(text).ok());
+        id.ok_or_else(|| Refusal::invalid("uuid_parsing", &["path", name], "Input should be a valid UUID"))
+    }
+
+    pub(super) fn path_text(&self, name: &str) -> &str {
+        self.request.match_info().get(name).unwrap_or_default()
+    }
+
+    pub(super) fn external_id(&self) -> Result<String, Refusal> {
+        let read = self.request.match_info().load::<ExternalId>();
+        read.map(|path| path.external_id).map_err(|_| Refusal::NotFound)
+    }
+
+    pub(super) fn query(&self, name: &str) -> Option<String> {
+        let mut query = Query::<HashMap<String, String>>::from_query(self.request.query_string()).ok()?;
+        query.remove(name)
+    }
+
+    /// A boolean of the query, in the spellings that pydantic knows; false when absent.
+    pub(super) fn query_flag(&self, name: &str) -> Result<bool, Refusal> {
+        let Some(text) = self.query(name) else { return Ok(false) };
+        match text.to_lowercase().as_str() {
+            "true" | "1" | "yes" | "y" | "on" | "t" => Ok(true),
+            "false" | "0" | "no" | "n" | "off" | "f" => Ok(false),
+            _ => Err(Refusal::invalid("bool_parsing", &["query", name], "Input should be a valid boolean")),
+        }
+    }
+
+    /// A whole number of the query within bounds.
+    pub(super) fn query_number(&self, name: &str, default: usize, max: usize) -> Result<usize, Refusal> {
+        match self.query(name).map(|text| text.parse()) {
+            None => Ok(default),
+            Some(Ok(number)) if number <= max => Ok(number),
+            Some(Ok(_) | Err(_)) => {
+                Err(Refusal::invalid("int_parsing", &["query", name], "Input should be a valid integer within bounds"))
+            }
+        }
+    }
+
+    pub(super) fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
+    pub(super) fn json(&self) -> Result<Value, Refusal> {
+        serde_json::from_slice(self.body).map_err(|_| Refusal::Unreadable)
+    }
+
+    /// The body where none is needed: nothing at all counts as an empty object.
+    pub(super) fn json_or_empty(&self) -> Result<Value, Refusal> {
+        if self.body.is_empty() { Ok(Value::Object(Map::new())) } else { self.json() }
+    }
+
+    pub(super) fn view(&self, variants: Variants) -> View<'_> {
+        View { variants, now: self.now, base_url: &self.base_url }
+    }
+}

@@ -1,0 +1,205 @@
+//! Stage 3': polls Podero for the connectivity of every heat pump. Publishes nothing itself.
+//!
+//! Two steps. The roster step learns, once an interval, whose heat pumps there are. The poll step takes the users
+//! whose time has come, reads their pumps, asks `domain::alert` what is new, and writes that down with its notices.
+//! What could not be read changes nothing: it is never "disconnected".
+//!
+//! Before: [`crate::podero`]. After: [`crate::store`], then [`crate::outbound`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::domain::Timestamp;
+use crate::domain::alert::{self, Observation, Resolution, Seen, SeenChange, WatchPolicy};
+use crate::domain::customer::UserFound;
+use crate::domain::plan::{Answer, Call, RefusalKind, Reply};
+use crate::podero::{Partner, Urgency};
+use crate::pump::Step;
+use crate::store::{DueUser, Member, Observed, Store};
+
+/// Users taken for polling in one step.
+const USERS_AT_ONCE: usize = 32;
+
+/// A poll that failed is due again after this part of the interval: sooner than the next round, and yet no storm.
+const RETRY_PART: u32 = 4;
+
+/// The longest pause after a failed roster; a shorter interval retries sooner.
+const ROSTER_RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// The shared name of the roster among replicas.
+const ROSTER: &str = "roster";
+
+/// Everything the stage needs.
+pub struct Watcher<P> {
+    /// The tables.
+    pub store: Store,
+    /// Podero.
+    pub partner: P,
+    /// Hysteresis.
+    pub policy: WatchPolicy,
+    /// `watch.interval`.
+    pub interval: Duration,
+    /// Time.
+    pub clock: Clock,
+    /// Rung when there is something to publish.
+    pub wake_outbound: Arc<Notify>,
+}
+
+impl<P: Partner> Watcher<P> {
+    /// Reads the list of users, if it is time.
+    pub async fn roster_step(&self) -> Step {
+        match self.store.take_duty(ROSTER, self.interval).await {
+            Ok(true) => {}
+            Ok(false) => return Step::Idle,
+            Err(error) => {
+                tracing::warn!(%error, "the roster could not be claimed");
+                return Step::Failed;
+            }
+        }
+        let reply = self.partner.call(&Call::ListUsers, None, Urgency::Poll).await;
+        let Reply::Done(Answer::Users(users)) = reply else {
+            tracing::debug!("the list of users could not be read; nothing is concluded from that");
+            let pause = (self.interval / RETRY_PART).min(ROSTER_RETRY_MAX);
+            return match self.store.put_duty_off(ROSTER, self.clock.now().plus(pause)).await {
+                Ok(()) => Step::Idle,
+                Err(_) => Step::Failed,
+            };
+        };
+        let now = self.clock.now();
+        let members = users.into_iter().filter_map(|user| self.member(user, now)).collect();
+        match self.keep(members, now).await {
+            Ok(()) => Step::Idle,
+            Err(error) => {
+                tracing::warn!(%error, "the roster could not be kept");
+                Step::Failed
+            }
+        }
+    }
+
+    /// Polls the users whose time has come.
+    pub async fn poll_step(&self) -> Step {
+        if let Some(until) = self.partner.paused_until() {
+            return Step::IdleFor(until.since(self.clock.now()));
+        }
+        let due = match self.store.due_users(USERS_AT_ONCE, self.interval).await {
+            Ok(due) if due.is_empty() => return Step::Idle,
+            Ok(due) => due,
+            Err(error) => {
+                tracing::warn!(%error, "due polls could not be claimed");
+                return Step::Failed;
+            }
+        };
+        let mut polls = stream::iter(due).map(|user| self.poll(user)).buffer_unordered(USERS_AT_ONCE);
+        while polls.next().await.is_some() {}
+        Step::Busy
+    }
+
+    /// Only customers with heat pumps. Where the answer does not count them, they are asked.
+    fn member(&self, user: UserFound, now: Timestamp) -> Option<Member> {
+        let has_pumps = user.heat_pumps.is_none_or(|count| count > 0);
+        (user.is_customer && has_pumps).then(|| Member {
+            user: user.id,
+            customer: user.external_id,
+            first_due: now.plus(spread(user.id, self.interval)),
+        })
+    }
+
+    async fn keep(&self, members: Vec<Member>, now: Timestamp) -> Result<(), crate::store::Error> {
+        let orphans = self.store.keep_roster(members).await?;
+        for seen in orphans {
+            let user = seen.user;
+            let change = alert::retire(&seen, Resolution::Removed, now);
+            self.write(user, vec![change]).await?;
+        }
+        Ok(())
+    }
+
+    async fn poll(&self, due: DueUser) {
+        let observations = self.observe(due.user).await;
+        let now = self.clock.now();
+        let result = match observations {
+            Some(observations) => {
+                let changes = self.changes(&due, &observations, now);
+                self.write(due.user, changes).await
+            }
+            None => self.store.poll_again(due.user, now.plus(self.interval / RETRY_PART)).await,
+        };
+        if let Err(error) = result {
+            tracing::warn!(%error, podero.user = %due.user, "a poll could not be written down");
+        }
+    }
+
+    /// `None`: nothing is known. A user who is not there has no heat pumps.
+    async fn observe(&self, user: Uuid) -> Option<Vec<Observation>> {
+        let reply = self.partner.call(&Call::ObserveHeatPumps { user }, None, Urgency::Poll).await;
+        let mut observations = match reply {
+            Reply::Done(Answer::Observations(observations)) => observations,
+            Reply::Refused(refusal) if refusal.kind == RefusalKind::NotFound => Vec::new(),
+            Reply::Done(_)
+            | Reply::Refused(_)
+            | Reply::Busy { .. }
+            | Reply::Held { .. }
+            | Reply::Unsent { .. }
+            | Reply::Unknown { .. } => return None,
+        };
+        for observation in observations.iter_mut().filter(|observation| observation.wants_detail) {
+            let call = Call::ObserveHeatPump { user, heat_pump: observation.heat_pump };
+            if let Reply::Done(Answer::Observations(detail)) = self.partner.call(&call, None, Urgency::Poll).await
+                && let Some(detail) = detail.into_iter().next()
+            {
+                *observation = detail;
+            }
+        }
+        Some(observations)
+    }
+
+    fn changes(&self, due: &DueUser, observations: &[Observation], now: Timestamp) -> Vec<SeenChange> {
+        let owner = (due.user, due.customer.as_deref());
+        let before = |heat_pump: Uuid| due.seen.iter().find(|seen| seen.heat_pump == heat_pump);
+        let told = observations
+            .iter()
+            .map(|observation| alert::diff(before(observation.heat_pump), owner, observation, now, &self.policy));
+        let is_missing = |seen: &&Seen| !observations.iter().any(|shown| shown.heat_pump == seen.heat_pump);
+        let missing = due.seen.iter().filter(is_missing).filter(|seen| !seen.is_retired);
+        told.chain(missing.map(|seen| alert::retire(seen, Resolution::Removed, now))).collect()
+    }
+
+    async fn write(&self, user: Uuid, changes: Vec<SeenChange>) -> Result<(), crate::store::Error> {
+        let news = changes.iter().any(|change| change.notice.is_some());
+        self.store.observe(Observed { user, changes }).await?;
+        if news {
+            self.wake_outbound.notify_one();
+        }
+        Ok(())
+    }
+}
+
+/// A user's own place in the interval: the same after every restart, and even over many users, since ids are random.
+fn spread(user: Uuid, interval: Duration) -> Duration {
+    let micros = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX).max(1);
+    let place = Uuid::new_v5(&crate::domain::NAMESPACE, user.as_bytes()).as_u64_pair().0;
+    Duration::from_micros(place % micros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_polls_are_spread_evenly_over_the_interval() {
+        let interval = Duration::from_secs(600);
+        let mut quarters = [0; 4];
+        for number in 0..10_000u128 {
+            let place = spread(Uuid::from_u128(number), interval);
+            assert!(place < interval);
+            quarters[usize::try_from(place.as_secs() / 150).expect("small")] += 1;
+        }
+        assert!(quarters.iter().all(|count| (2_300..2_700).contains(count)), "{quarters:?}");
+    }
+}
