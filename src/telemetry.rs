@@ -16,6 +16,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
 
+/// Libraries that log what was sent: lapin prints returned notices with their bytes. Our own events tell of both.
+const SILENCED: [&str; 1] = ["lapin"];
+
 /// Writes logs to standard error from now on: one line per event, times in UTC as RFC 3339, as text or as JSON
 /// with the event's fields at the top level. `Auto` is text when standard error is a terminal.
 ///
@@ -28,7 +31,9 @@ pub fn init(log: &Log) {
         LogFormat::Text => false,
         LogFormat::Auto => !is_terminal,
     };
-    let filter = EnvFilter::builder().parse_lossy(&log.level);
+    let filter = SILENCED.iter().fold(EnvFilter::builder().parse_lossy(&log.level), |filter, target| {
+        filter.add_directive(format!("{target}=off").parse().expect("a target and a level"))
+    });
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     let outcome = if is_json {

@@ -4,7 +4,8 @@
 //! the lanes' concern. One that cannot be stored now stays un-acked and is offered again with back-off, so that an away
 //! store fills the prefetch and the rest waits in the broker.
 //!
-//! It must never ack before the row is committed, and never nack, reject or drop a delivery: un-acked, the broker keeps it.
+//! It must never ack before the row is committed, and never nack, reject or drop a delivery: un-acked, the broker
+//! keeps it.
 //!
 //! Before: the link and the topology. After: [`crate::broker::Intake`].
 
@@ -26,8 +27,8 @@ use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::retry::RetrySchedule;
 
-/// An away store is asked again soon, and by up to a whole prefetch of deliveries: the ceiling keeps that to some hundred
-/// attempts a second, the jitter keeps them apart.
+/// An away store is asked again soon, and by up to a whole prefetch of deliveries: the ceiling keeps that to some
+/// hundred attempts a second, the jitter keeps them apart.
 const TAKE_AGAIN: RetrySchedule = RetrySchedule { initial: Duration::from_millis(100), max: Duration::from_secs(5) };
 /// How long the end waits for takes in flight. A commit takes milliseconds; what is not stored by then stays with the
 /// broker.

@@ -48,8 +48,8 @@ pub struct Settings {
     pub outbound_exchange: String,
     /// Whether the topology is ours to declare; otherwise only its existence is checked.
     pub declare: bool,
-    /// How many deliveries may be un-acked, and so in the hands of the [`Intake`], at once. Zero, which AMQP would read as "no bound",
-    /// counts as one.
+    /// How many deliveries may be un-acked, and so in the hands of the [`Intake`], at once. Zero, which AMQP would read
+    /// as "no bound", counts as one.
     pub prefetch: u16,
 }
 
@@ -183,7 +183,8 @@ pub enum Published {
 
 /// Sends notices.
 pub trait Publish: Send + Sync {
-    /// Publishes once, and answers within a bounded time. Repeating is the caller's decision. Dropping the future does not take the publish back.
+    /// Publishes once, and answers within a bounded time. Repeating is the caller's decision. Dropping the future does
+    /// not take the publish back.
     fn publish(&self, outgoing: &Outgoing) -> impl Future<Output = Published> + Send;
 }
 

@@ -6,7 +6,7 @@
 //! decides, and nothing is answered before every confirm that lapin completed earlier has been looked at.
 //!
 //! While the broker blocks publishers (`connection.blocked`, short of memory or disk) the door is shut: publishes are
-//! [`Published::Lost`] at once instead of piling up in lapin's memory, and the connection is kept until it is unblocked.
+//! [`Published::Lost`] at once instead of piling up in lapin's memory, and the connection is kept until unblocked.
 //!
 //! It must never answer [`Published::Confirmed`] for less than an ack without a return, nor repeat a publish itself.
 //!
@@ -30,8 +30,8 @@ use super::link::Link;
 use super::supervisor::{self, Ended, Role, Stop};
 use super::{Error, Inner, Leg, Outgoing, Published, topology};
 
-/// From handing a notice in to its confirm. A quorum queue confirms in milliseconds, a loaded cluster in a second or two;
-/// past this the connection is taken for dead and made anew.
+/// From handing a notice in to its confirm. A quorum queue confirms in milliseconds, a loaded cluster in a second or
+/// two; past this the connection is taken for dead and made anew.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 /// Publishes that wait for their confirm; at a round trip of 1 ms far more than the broker can write. Bounds what lapin
 /// buffers.
@@ -219,31 +219,11 @@ impl Relay<'_> {
 
     /// Answers `first` and all that landed with it; returns an error if the channel is gone.
     fn settle(&mut self, first: Landed) -> Option<Error> {
-        let mut settled = Vec::new();
-        let mut error = None;
-        for landed in self.landed_with(first) {
-            let (published, returned) = match landed.outcome {
-                Ok(Confirmation::Ack(returned)) => (Published::Confirmed, returned),
-                Ok(Confirmation::Nack(returned)) => (Published::Nacked, returned),
-                // Only without confirm mode, which `open` has switched on.
-                Ok(Confirmation::NotRequested) => (Published::Lost, None),
-                Err(lost) => {
-                    error = Some(self.link.lost(&lost));
-                    (Published::Lost, None)
-                }
-            };
-            if let Some(returned) = returned {
-                let id = returned.delivery.properties.message_id().as_ref().map(ToString::to_string);
-                self.returned.push(id.unwrap_or_else(|| landed.id.clone()));
-            }
-            settled.push((landed.id, landed.answer, published));
-        }
-        for (id, answer, published) in settled {
-            let returned = self.returned.iter().position(|returned| *returned == id);
-            let published = match returned.map(|at| self.returned.swap_remove(at)) {
-                Some(_) if published == Published::Confirmed => Published::Returned,
-                Some(_) | None => published,
-            };
+        let landed = self.landed_with(first);
+        let error = landed.iter().find_map(|landed| landed.outcome.as_ref().err()).map(|error| self.link.lost(error));
+        let (answers, outcomes): (Vec<_>, Vec<_>) =
+            landed.into_iter().map(|landed| (landed.answer, (landed.id, landed.outcome))).unzip();
+        for (answer, published) in answers.into_iter().zip(judge(outcomes, &mut self.returned)) {
             // A caller that gave up will ask again by itself.
             let _ = answer.send(published);
         }
@@ -269,6 +249,33 @@ impl Relay<'_> {
             }
         }
     }
+}
+
+/// What became of publishes that landed together, in their order. `returned` carries over the ids of returns that came
+/// with the confirm of another publish than their own.
+fn judge(outcomes: Vec<(String, lapin::Result<Confirmation>)>, returned: &mut Vec<String>) -> Vec<Published> {
+    let mut judged = Vec::with_capacity(outcomes.len());
+    for (id, outcome) in outcomes {
+        let (published, with) = match outcome {
+            Ok(Confirmation::Ack(with)) => (Published::Confirmed, with),
+            Ok(Confirmation::Nack(with)) => (Published::Nacked, with),
+            // Only without confirm mode, which `open` has switched on.
+            Ok(Confirmation::NotRequested) | Err(_) => (Published::Lost, None),
+        };
+        if let Some(with) = with {
+            let named = with.delivery.properties.message_id().as_ref().map(ToString::to_string);
+            returned.push(named.unwrap_or_else(|| id.clone()));
+        }
+        judged.push((id, published));
+    }
+    let own = |(id, published)| match returned.iter().position(|returned| *returned == id) {
+        Some(at) => {
+            returned.swap_remove(at);
+            if published == Published::Confirmed { Published::Returned } else { published }
+        }
+        None => published,
+    };
+    judged.into_iter().map(own).collect()
 }
 
 struct Woken(AtomicBool);
@@ -297,4 +304,41 @@ async fn send(
         .with_message_id(id);
     let sent = channel.basic_publish(exchange, routing_key, options, &outgoing.body, properties);
     sent.await?.await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapin::message::{BasicReturnMessage, Delivery};
+
+    fn returned(id: &str) -> Option<BasicReturnMessage> {
+        let mut delivery = Delivery::mock(0, OUT.into(), "event.parked".into(), false, Vec::new());
+        delivery.properties = BasicProperties::default().with_message_id(id.into());
+        Some(BasicReturnMessage { delivery, reply_code: 312, reply_text: "NO_ROUTE".into() })
+    }
+
+    const OUT: &str = "podero.bridge";
+
+    fn judge_of(outcomes: Vec<(&str, Confirmation)>, carried: &mut Vec<String>) -> Vec<Published> {
+        judge(outcomes.into_iter().map(|(id, outcome)| (id.to_owned(), Ok(outcome))).collect(), carried)
+    }
+
+    #[test]
+    fn a_return_counts_for_the_publish_it_names_whichever_confirm_it_came_with() {
+        use Confirmation::{Ack, Nack};
+        let mut carried = Vec::new();
+        let swapped = vec![("a", Ack(None)), ("b", Ack(returned("a"))), ("c", Nack(None)), ("d", Ack(returned("d")))];
+        let judged = judge_of(swapped, &mut carried);
+        assert_eq!(judged, [Published::Returned, Published::Confirmed, Published::Nacked, Published::Returned]);
+        assert!(carried.is_empty());
+    }
+
+    #[test]
+    fn a_return_that_came_before_its_own_confirm_is_remembered() {
+        let mut carried = Vec::new();
+        let early = judge_of(vec![("b", Confirmation::Ack(returned("a")))], &mut carried);
+        let own = judge_of(vec![("a", Confirmation::Ack(None))], &mut carried);
+        assert_eq!((early, own), (vec![Published::Confirmed], vec![Published::Returned]));
+        assert!(carried.is_empty());
+    }
 }

@@ -21,8 +21,8 @@ use super::{Error, Settings};
 
 /// The routing keys that concern us: every event type of the contract begins with one of these words.
 const INBOUND_BINDINGS: [&str; 2] = ["customer.#", "team.#"];
-/// Some days of a large utility's notices, at most a few hundred MB on disk; the oldest goes first, since the newest is what a
-/// late subscriber wants.
+/// Some days of a large utility's notices, at most a few hundred MB on disk; the oldest goes first, since the newest is
+/// what a late subscriber wants.
 const UNROUTED_NOTICES_MAX: i64 = 100_000;
 
 /// Where notices go that nobody subscribed to. The contract names both for the default exchange; any other exchange
@@ -160,10 +160,10 @@ impl<'a> Plan<'a> {
 
     /// Says which object, what is wrong with it and what to do; the broker's own words last.
     fn explain(&self, object: &str, error: &lapin::Error) -> Error {
-        let advice = match error.kind() {
-            ErrorKind::ProtocolError(refusal) => advice(refusal.get_id(), self.declare),
-            _ => return self.link.lost(error),
+        let ErrorKind::ProtocolError(refusal) = error.kind() else {
+            return self.link.lost(error);
         };
+        let advice = advice(refusal.get_id(), self.declare);
         Error { why: format!("{}: {object} {advice} ({error})", self.link.address()) }
     }
 }

@@ -3,7 +3,7 @@
 //! The matrix follows `partner-api/user-journeys/back-office/team-administration`, read narrowly where the pages
 //! differ. It must never look at what is in a user, building or heat pump beyond its owner and his role.
 //!
-//! Before: [`crate::sandbox::model`] asks it; [`crate::sandbox::routes`] issues tokens. After: nothing.
+//! Before: [`crate::sandbox::model`] asks it; `routes` issues tokens. After: nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -43,7 +43,7 @@ impl Role {
 }
 
 /// In whose name a call is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor {
     /// The client credentials: an organisation administrator (`partner-api/overview/introduction`).
     Client,

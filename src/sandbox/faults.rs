@@ -3,7 +3,7 @@
 //! None of this is documented behaviour of Podero; it is what networks do. It must never act by itself: it only
 //! says what is to happen to a call.
 //!
-//! Before: [`crate::sandbox::routes`] asks it once per call. After: nothing.
+//! Before: `routes` asks it once per call. After: nothing.
 
 use std::time::Duration;
 

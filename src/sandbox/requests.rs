@@ -2,7 +2,7 @@
 //!
 //! It must never hold a body, a query or a token.
 //!
-//! Before: [`crate::sandbox::routes`] writes and reads it. After: nothing.
+//! Before: `routes` writes and reads it. After: nothing.
 
 use std::collections::VecDeque;
 

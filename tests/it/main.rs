@@ -1,1 +1,15 @@
+//! All integration tests, in one binary.
+#![expect(unreachable_pub, reason = "the modules of a test binary are seen by each other only")]
 
+// The bridge's connection to a real RabbitMQ.
+mod broker;
+// The other end of the bus.
+mod bus;
+// Real input through the whole house.
+mod end_to_end;
+// The sandbox over real HTTP.
+mod sandbox;
+// The real RabbitMQ and PostgreSQL of the tests.
+mod servers;
+// A whole bridge inside a test.
+mod world;

@@ -54,6 +54,11 @@ impl Broker {
         self.0.url("AMQP_URL")
     }
 
+    /// `rabbitmqctl` against this node; what it printed.
+    pub fn ctl(&self, arguments: &[&str]) -> String {
+        script("ctl", self.0.directory.path(), arguments)
+    }
+
     /// Orderly end: connections are closed with a reason. Returns when the node is gone. Does nothing if it is down.
     pub fn stop(&self) {
         self.0.run("rabbit-stop");
@@ -163,9 +168,8 @@ fn url_in(directory: &Path, name: &str) -> String {
 
 /// Runs `tests/servers command directory arguments…` to its end and returns what it printed, without the line's end.
 fn script(name: &str, directory: &Path, arguments: &[&str]) -> String {
-    let output = command(name, directory, arguments)
-        .output()
-        .expect("tests/servers is executable and bash is installed");
+    let output =
+        command(name, directory, arguments).output().expect("tests/servers is executable and bash is installed");
     assert!(
         output.status.success(),
         "tests/servers {name} failed: {}\n{}",
@@ -178,17 +182,11 @@ fn script(name: &str, directory: &Path, arguments: &[&str]) -> String {
 fn command(name: &str, directory: &Path, arguments: &[&str]) -> Command {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers");
     let mut command = Command::new(script);
-    command
-        .args([OsStr::new(name), directory.as_os_str()])
-        .args(arguments)
-        .stdin(Stdio::null());
+    command.args([OsStr::new(name), directory.as_os_str()]).args(arguments).stdin(Stdio::null());
     command
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "how tests/run tells tests where the servers are; no key of the program"
-)]
+#[expect(clippy::disallowed_methods, reason = "how tests/run tells tests where the servers are; no key of the program")]
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -210,43 +208,27 @@ mod tests {
     async fn declare(channel: &Channel, passive: bool) -> lapin::Result<lapin::Queue> {
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-        let options = QueueDeclareOptions {
-            durable: true,
-            passive,
-            ..QueueDeclareOptions::default()
-        };
+        let options = QueueDeclareOptions { durable: true, passive, ..QueueDeclareOptions::default() };
         channel.queue_declare("kept".into(), options, arguments).await
     }
 
     #[tokio::test]
     async fn a_queue_of_one_fresh_vhost_is_unknown_in_the_next() {
-        let (_one, in_one) = channel(&fresh_vhost())
-            .await
-            .expect("the vhost is there and guest may use it");
+        let (_one, in_one) = channel(&fresh_vhost()).await.expect("the vhost is there and guest may use it");
         declare(&in_one, false).await.expect("guest may declare");
         declare(&in_one, true).await.expect("it was declared");
-        let (_two, in_two) = channel(&fresh_vhost())
-            .await
-            .expect("the vhost is there and guest may use it");
+        let (_two, in_two) = channel(&fresh_vhost()).await.expect("the vhost is there and guest may use it");
         assert!(declare(&in_two, true).await.is_err());
         channel(&amqp_url()).await.expect("the default vhost answers too");
     }
 
     #[tokio::test]
     async fn a_table_of_one_fresh_database_is_unknown_in_the_next() {
-        let mut one = PgConnection::connect(&fresh_database())
-            .await
-            .expect("the database is there");
-        one.execute("CREATE TABLE kept (x INT)")
-            .await
-            .expect("the database is ours");
-        let mut two = PgConnection::connect(&fresh_database())
-            .await
-            .expect("the database is there");
+        let mut one = PgConnection::connect(&fresh_database()).await.expect("the database is there");
+        one.execute("CREATE TABLE kept (x INT)").await.expect("the database is ours");
+        let mut two = PgConnection::connect(&fresh_database()).await.expect("the database is there");
         assert!(two.execute("SELECT * FROM kept").await.is_err());
-        PgConnection::connect(&postgres_url())
-            .await
-            .expect("the shared database answers too");
+        PgConnection::connect(&postgres_url()).await.expect("the shared database answers too");
     }
 
     #[tokio::test]
@@ -255,31 +237,20 @@ mod tests {
         let url = broker.url();
         let (_connection, open) = channel(&url).await.expect("it was started");
         declare(&open, false).await.expect("guest may declare");
-        open.confirm_select(ConfirmSelectOptions::default())
-            .await
-            .expect("confirms are on");
+        open.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms are on");
         let persistent = BasicProperties::default().with_delivery_mode(2);
-        open.basic_publish(
-            "".into(),
-            "kept".into(),
-            BasicPublishOptions::default(),
-            b"body",
-            persistent,
-        )
-        .await
-        .expect("it is sent")
-        .await
-        .expect("it is confirmed");
+        open.basic_publish("".into(), "kept".into(), BasicPublishOptions::default(), b"body", persistent)
+            .await
+            .expect("it is sent")
+            .await
+            .expect("it is confirmed");
         for end in [Broker::kill, Broker::stop] {
             end(&broker);
             assert!(channel(&url).await.is_err());
             broker.start_again();
             assert_eq!(broker.url(), url);
             let (_connection, open) = channel(&url).await.expect("it was started again");
-            let got = open
-                .basic_get("kept".into(), BasicGetOptions::default())
-                .await
-                .expect("the queue is there");
+            let got = open.basic_get("kept".into(), BasicGetOptions::default()).await.expect("the queue is there");
             // Not acknowledged, so it is there for the next round.
             assert_eq!(got.expect("the message is there").delivery.data, b"body");
         }
@@ -290,17 +261,13 @@ mod tests {
         let postgres = Postgres::start();
         let url = postgres.url();
         let mut open = PgConnection::connect(&url).await.expect("it was started");
-        open.execute("CREATE TABLE kept (x INT)")
-            .await
-            .expect("the database is ours");
+        open.execute("CREATE TABLE kept (x INT)").await.expect("the database is ours");
         for end in [Postgres::kill, Postgres::stop] {
             end(&postgres);
             assert!(PgConnection::connect(&url).await.is_err());
             postgres.start_again();
             let mut open = PgConnection::connect(&url).await.expect("it was started again");
-            open.execute("INSERT INTO kept VALUES (1)")
-                .await
-                .expect("the table is there");
+            open.execute("INSERT INTO kept VALUES (1)").await.expect("the table is there");
         }
     }
 }

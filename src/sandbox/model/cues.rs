@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{CUES_MAX, Fields, HeatPump, Refusal, View, World};
+use super::{CUES_MAX, CUES_PER_USER_MAX, Fields, HeatPump, Refusal, View, World};
 use crate::domain::Timestamp;
 use crate::sandbox::access::{Act, Actor};
 
@@ -25,9 +25,11 @@ const CONNECT_URL: &str = "https://connect.podero.invalid";
 const REAUTHENTICATE: &str = "reauthenticate";
 const INFORMATION: &str = "information";
 
+/// A pending cue; one that is done is gone, so that it answers 404.
+///
 /// | state | resolve | report success | report fail | read (information) |
 /// |---|---|---|---|---|
-/// | active | redirect, stays active | done | stays active | done |
+/// | pending | redirect, stays pending | done | stays pending | done |
 /// | done | 404 | 404 | 404 | 404 |
 #[derive(Debug)]
 pub(super) struct Cue {
@@ -37,7 +39,6 @@ pub(super) struct Cue {
     code: String,
     // Signs this cue's secrets; never leaves.
     key: String,
-    is_active: bool,
 }
 
 /// What became of an action: body of POST `/cues/{cue_id}/state`.
@@ -86,21 +87,25 @@ impl World {
     pub fn raise_action(&mut self, id: Uuid, code: &str, now: Timestamp) -> Result<&HeatPump, Refusal> {
         let (cue_id, action_id, key) = (self.fresh_id(), self.fresh_id(), self.fresh_token());
         let heat_pump = self.heat_pumps.get_mut(id).ok_or(Refusal::NotFound)?;
+        let user_id = heat_pump.user_id;
+        let home = self.homes.entry(user_id).or_default();
+        if home.cues.len() >= CUES_PER_USER_MAX || self.cues.len() >= CUES_MAX {
+            return Err(Refusal::Full("pending cues"));
+        }
+        home.cues.push(cue_id);
         // The cue's id is completed to a link when the pump is shown, for only then the secret's hour begins.
         heat_pump.actions_mut().push(json!({"id": action_id, "code": code, "resolution_link": cue_id}));
         if code != INFORMATION {
             heat_pump.set("action_needed", json!(true));
         }
         heat_pump.settle(now);
-        let (user_id, code) = (heat_pump.user_id, code.to_owned());
-        self.cues.make_room(CUES_MAX);
-        self.cues.put(cue_id, Cue { user_id, heat_pump_id: id, action_id, code, key, is_active: true });
+        self.cues.put(cue_id, Cue { user_id, heat_pump_id: id, action_id, code: code.to_owned(), key });
         self.any_heat_pump(id)
     }
 
     /// Begins to resolve: where to send the customer. Answers to a wrong or dead secret (403) are undocumented.
     pub fn resolve_cue(&self, actor: Actor, id: Uuid, secret: &str, now: Timestamp) -> Result<String, Refusal> {
-        let cue = self.active_cue(id, secret, now)?;
+        let cue = self.pending_cue(id, secret, now)?;
         self.permit_home(actor, cue.user_id, Act::ChangeHome)?;
         Ok(format!("{CONNECT_URL}/cues/{id}"))
     }
@@ -108,7 +113,7 @@ impl World {
     /// Ends an action, or leaves it as it was. Success takes the action away, `action_needed` with the last one, and
     /// (inferred) restores the authentication. The page shows the call without a token, so there is no actor.
     pub fn report_cue(&mut self, id: Uuid, secret: &str, report: CueReport, now: Timestamp) -> Result<Uuid, Refusal> {
-        let action_id = self.active_cue(id, secret, now)?.action_id;
+        let action_id = self.pending_cue(id, secret, now)?.action_id;
         match report {
             CueReport::Success => self.finish_cue(id, now),
             CueReport::Fail => {}
@@ -118,7 +123,7 @@ impl World {
 
     /// Marks a notice as read; 404 for anything but a notice.
     pub fn read_cue(&mut self, id: Uuid, secret: &str, now: Timestamp) -> Result<Uuid, Refusal> {
-        let cue = self.active_cue(id, secret, now)?;
+        let cue = self.pending_cue(id, secret, now)?;
         if cue.code != INFORMATION {
             return Err(Refusal::NotFound);
         }
@@ -147,14 +152,16 @@ impl World {
         }
     }
 
-    fn active_cue(&self, id: Uuid, secret: &str, now: Timestamp) -> Result<&Cue, Refusal> {
-        let cue = self.cues.get(id).filter(|cue| cue.is_active).ok_or(Refusal::NotFound)?;
+    fn pending_cue(&self, id: Uuid, secret: &str, now: Timestamp) -> Result<&Cue, Refusal> {
+        let cue = self.cues.get(id).ok_or(Refusal::NotFound)?;
         if cue.opens(id, secret, now) { Ok(cue) } else { Err(Refusal::Forbidden) }
     }
 
     fn finish_cue(&mut self, id: Uuid, now: Timestamp) {
-        let Some(cue) = self.cues.get_mut(id) else { return };
-        cue.is_active = false;
+        let Some(cue) = self.cues.take(id) else { return };
+        if let Some(home) = self.homes.get_mut(&cue.user_id) {
+            home.cues.retain(|pending| *pending != id);
+        }
         let action_id = json!(cue.action_id);
         let Some(heat_pump) = self.heat_pumps.get_mut(cue.heat_pump_id) else { return };
         let actions = heat_pump.actions_mut();

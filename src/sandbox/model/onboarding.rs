@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::heat_pumps::PRICE_ZONES;
-use super::{Change, Fields, HeatPump, Refusal, SESSIONS_MAX, World};
+use super::{Change, Fields, HeatPump, Refusal, SESSIONS_MAX, SESSIONS_PER_USER_MAX, World};
 use crate::domain::Timestamp;
 use crate::sandbox::access::{Act, Actor};
 
@@ -113,6 +113,11 @@ impl World {
             return Err(Refusal::NotFound);
         }
         let id = self.fresh_id();
+        let home = self.homes.entry(wanted.user_id).or_default();
+        if home.sessions.len() >= SESSIONS_PER_USER_MAX || self.sessions.len() >= SESSIONS_MAX {
+            return Err(Refusal::Full("onboarding sessions"));
+        }
+        home.sessions.push(id);
         let session = Session {
             id,
             user: wanted.user_id,
@@ -126,7 +131,6 @@ impl World {
             price_zone_default: wanted.price_zone_default,
             is_smart_optimization_active_default: wanted.is_smart_optimization_active_default,
         };
-        self.sessions.make_room(SESSIONS_MAX);
         Ok(self.sessions.put(id, session))
     }
 

@@ -43,21 +43,6 @@ impl<T> Shelf<T> {
         self.in_order.remove(&place).map(|(_, thing)| thing)
     }
 
-    /// Takes the oldest things until fewer than `max` are left.
-    pub(super) fn make_room(&mut self, max: usize) {
-        while self.in_order.len() >= max
-            && let Some((_, (id, _))) = self.in_order.pop_first()
-        {
-            self.place_of.remove(&id);
-        }
-    }
-
-    /// Keeps what `keep` says.
-    pub(super) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
-        self.in_order.retain(|_, (_, thing)| keep(thing));
-        self.place_of.retain(|_, place| self.in_order.contains_key(place));
-    }
-
     pub(super) fn len(&self) -> usize {
         self.in_order.len()
     }

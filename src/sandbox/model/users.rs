@@ -418,8 +418,12 @@ impl World {
         for heat_pump in home.heat_pumps {
             self.heat_pumps.take(heat_pump);
         }
-        self.sessions.retain(|session| session.user != id);
-        self.cues.retain(|cue| cue.user_id != id);
+        for session in home.sessions {
+            self.sessions.take(session);
+        }
+        for cue in home.cues {
+            self.cues.take(cue);
+        }
         self.mailbox.retain(|mail| mail.user_id != id);
         Ok(())
     }

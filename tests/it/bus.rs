@@ -1,0 +1,105 @@
+//! The other end of the bus: what a billing system publishes with and a ticketing tool listens with.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
+    QueueDeclareOptions,
+};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
+use serde_json::Value;
+
+/// A connection of somebody else's.
+pub struct Bus {
+    _connection: Connection,
+    channel: Channel,
+}
+
+/// Something that came from the bridge.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    pub routing_key: String,
+    pub message_id: String,
+    pub content_type: String,
+    pub is_persistent: bool,
+    pub event: Value,
+}
+
+impl Bus {
+    pub async fn connect(url: &str) -> Self {
+        let connection =
+            Connection::connect(url, ConnectionProperties::default()).await.expect("the test's broker answers");
+        let channel = connection.create_channel().await.expect("a channel");
+        channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
+        Self { _connection: connection, channel }
+    }
+
+    /// Publishes an event as a billing system would, and waits for the broker's confirm.
+    pub async fn publish(&self, routing_key: &str, content_type: &str, body: &[u8]) {
+        let properties = BasicProperties::default().with_content_type(content_type.into()).with_delivery_mode(2);
+        self.channel
+            .basic_publish(
+                "customer.lifecycle".into(),
+                routing_key.into(),
+                BasicPublishOptions { mandatory: true, ..Default::default() },
+                body,
+                properties,
+            )
+            .await
+            .expect("published")
+            .await
+            .expect("confirmed");
+    }
+
+    /// Publishes a CloudEvent under its own type.
+    pub async fn publish_event(&self, event: &Value) {
+        let key = event["type"].as_str().expect("a type");
+        self.publish(key, "application/cloudevents+json", event.to_string().as_bytes()).await;
+    }
+
+    /// Listens to everything that the bridge says from now on.
+    pub async fn listen(&self, keys: &[&str]) -> Listener {
+        let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
+        let queue = self.channel.queue_declare("".into(), options, FieldTable::default()).await.expect("a queue");
+        let name = queue.name().clone();
+        for key in keys {
+            self.channel
+                .queue_bind(
+                    name.clone(),
+                    "podero.bridge".into(),
+                    (*key).into(),
+                    QueueBindOptions::default(),
+                    FieldTable::default(),
+                )
+                .await
+                .expect("the bridge has declared its exchange");
+        }
+        let consumer = self
+            .channel
+            .basic_consume(name, "".into(), BasicConsumeOptions::default(), FieldTable::default())
+            .await
+            .expect("a consumer");
+        Listener(consumer)
+    }
+}
+
+/// A queue of somebody who listens.
+pub struct Listener(Consumer);
+
+impl Listener {
+    /// The next event; `None` when none comes within `patience`.
+    pub async fn next(&mut self, patience: Duration) -> Option<Heard> {
+        let delivery = tokio::time::timeout(patience, self.0.next()).await.ok()??.expect("a delivery");
+        delivery.ack(BasicAckOptions::default()).await.expect("acked");
+        let text = |short: &Option<lapin::types::ShortString>| short.as_ref().map_or("", |s| s.as_str()).to_owned();
+        Some(Heard {
+            routing_key: delivery.routing_key.as_str().to_owned(),
+            message_id: text(delivery.properties.message_id()),
+            content_type: text(delivery.properties.content_type()),
+            is_persistent: *delivery.properties.delivery_mode() == Some(2),
+            event: serde_json::from_slice(&delivery.data).expect("JSON"),
+        })
+    }
+}
