@@ -161,6 +161,9 @@ impl Bridge {
         let clock = Clock::system();
         let metrics = Metrics::new();
         config.sources.iter().for_each(|source| metrics.expect_source(&source.name));
+        if config.amqp.is_none() {
+            metrics.without_broker();
+        }
         let mut tasks = Tasks::default();
         let end = || watch::channel(false).0;
         let ends = Ends { doors: end(), work: end(), outbound: end(), broker: end() };

@@ -163,6 +163,12 @@ impl Metrics {
         }
     }
 
+    /// Takes the broker's gauge away: where no broker is configured, a 0 would read as one that is down.
+    pub fn without_broker(&self) {
+        // Gone already is as good.
+        let _ = self.registry.unregister(Box::new(self.broker_connected.clone()));
+    }
+
     /// Everything in the Prometheus text format 0.0.4 ([`CONTENT_TYPE`]).
     pub fn encode(&self) -> String {
         let mut text = Vec::new();

@@ -5,11 +5,17 @@
 mod broker;
 // The other end of the bus.
 mod bus;
+// The webhook door and the operator's door.
+mod doors;
 // Real input through the whole house.
 mod end_to_end;
+// The program as a process.
+mod process;
 // The sandbox over real HTTP.
 mod sandbox;
 // The real RabbitMQ and PostgreSQL of the tests.
 mod servers;
+// Alerts on the real bus.
+mod watch;
 // A whole bridge inside a test.
 mod world;

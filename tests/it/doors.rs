@@ -1,0 +1,275 @@
+//! The two doors over real HTTP: signatures, limits, the status table, timelines, parked work.
+
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+
+use crate::servers;
+use crate::world::{Database, Settings, World, event, sign_up, until};
+
+const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+const STRUCTURED: &str = "application/cloudevents+json";
+const BATCH: &str = "application/cloudevents-batch+json";
+const TIME: &str = "2026-10-01T12:00:00Z";
+
+fn sources() -> Settings {
+    Settings {
+        toml: format!(
+            r#"
+[watch]
+enabled = false
+[[source]]
+name = "default"
+verify = "none"
+[[source]]
+name = "signed"
+verify = "standard-webhooks"
+secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAAAA", "{SECRET}"]
+[[source]]
+name = "token"
+verify = "bearer"
+secrets = ["a-token-that-is-long-enough"]
+"#
+        ),
+        environment: vec![("HTTP__BODY_MAX", "4KiB".into()), ("HTTP__BATCH_MAX", "3".into())],
+    }
+}
+
+/// Every problem is RFC 9457, with a stable type and its own status in the body.
+fn assert_problem(status: u16, body: &Value, expected: (u16, &str), name: &str) {
+    assert_eq!((status, &body["status"]), (expected.0, &json!(expected.0)), "{name}: {body}");
+    assert_eq!(body["type"], json!(format!("urn:podero-bridge:problem:{}", expected.1)), "{name}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_fault_of_a_sender_has_its_status_and_type() {
+    let world = World::start(Database::Sqlite, sources()).await;
+    let good = sign_up("e1", "C-1", TIME).to_string();
+    let bad_email = event("e2", "customer.signed_up", TIME, &json!({"customer_id": "C", "email": "no"})).to_string();
+    let many = Value::Array(vec![json!({}); 4]).to_string();
+    let large = format!("{{\"padding\":\"{}\"}}", "x".repeat(5_000));
+    for (name, path, content_type, body, expected) in [
+        ("not JSON", "/v1/events", STRUCTURED, "{", (400, "malformed")),
+        ("a batch that is none", "/v1/events", BATCH, "{}", (400, "malformed")),
+        ("no attributes", "/v1/events", STRUCTURED, "{}", (422, "invalid-event")),
+        ("no e-mail address", "/v1/events", STRUCTURED, &bad_email, (422, "invalid-event")),
+        ("no token", "/v1/events/token", STRUCTURED, &good, (401, "unauthorized")),
+        ("no signature", "/v1/events/signed", STRUCTURED, &good, (401, "unauthorized")),
+        ("no such source", "/v1/events/nobody", STRUCTURED, &good, (404, "unknown-source")),
+        ("no such path", "/v2/events", STRUCTURED, &good, (404, "not-found")),
+        ("too many bytes", "/v1/events", STRUCTURED, &large, (413, "too-large")),
+        ("too many items", "/v1/events", BATCH, &many, (413, "too-large")),
+        ("another media type", "/v1/events", "text/plain", &good, (415, "unsupported-media-type")),
+    ] {
+        let (status, answer) = world.post(&world.door(path), content_type, body.to_owned()).await;
+        assert_problem(status, &answer, expected, name);
+    }
+    let answer = world.http.get(world.door("/v1/events")).send().await.expect("an answer");
+    assert_eq!((answer.status().as_u16(), answer.headers()["allow"].to_str().expect("text")), (405, "POST"));
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    assert_eq!(world.sandbox_state().await["users"], json!([]), "nothing of it took effect");
+    world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_names_pointer_and_reason_and_no_value() {
+    let world = World::start(Database::Sqlite, sources()).await;
+    let data = json!({"customer_id": "C", "email": "Jane Doe", "address": {"zip_code": 1067}});
+    let (_, answer) = world.send(&event("e1", "customer.signed_up", TIME, &data)).await;
+    let pointers: Vec<&str> =
+        answer["errors"].as_array().expect("errors").iter().filter_map(|error| error["pointer"].as_str()).collect();
+    assert_eq!(pointers, ["/data/email", "/data/address/zip_code"]);
+    assert!(!answer.to_string().contains("Jane"), "{answer}");
+    world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_webhook_and_a_token_are_let_in() {
+    let world = World::start(Database::Sqlite, sources()).await;
+    let body = sign_up("e1", "C-1", TIME).to_string();
+    let now = podero_bridge::clock::Clock::system().now().micros() / 1_000_000;
+    let signed = |secret: &str, timestamp: i64| {
+        let signature = Webhook::new(secret).expect("valid").sign("msg_1", timestamp, body.as_bytes()).expect("text");
+        world
+            .http
+            .post(world.door("/v1/events/signed"))
+            .header("content-type", STRUCTURED)
+            .header("webhook-id", "msg_1")
+            .header("webhook-timestamp", timestamp.to_string())
+            .header("webhook-signature", signature)
+            .body(body.clone())
+            .send()
+    };
+    let wrong = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    for (name, secret, timestamp, expected) in
+        [("stale", SECRET, now - 400, 401), ("wrong secret", wrong, now, 401), ("good", SECRET, now, 202)]
+    {
+        assert_eq!(signed(secret, timestamp).await.expect("an answer").status(), expected, "{name}");
+    }
+    let request = world.http.post(world.door("/v1/events/token")).header("content-type", STRUCTURED);
+    let answer = request.bearer_auth("a-token-that-is-long-enough").body(body.clone()).send().await.expect("an answer");
+    assert_eq!(answer.status(), 202);
+    let answer: Value = answer.json().await.expect("JSON");
+    assert_eq!(answer["status"], "duplicate", "the same event by another source is the same event");
+    world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_is_a_duplicate_with_the_first_ones_state_and_a_reused_id_is_refused() {
+    let world = World::start(Database::Sqlite, sources()).await;
+    let first = sign_up("e1", "C-1", TIME);
+    let (status, accepted) = world.send(&first).await;
+    assert_eq!((status, &accepted["status"]), (202, &json!("accepted")));
+    let id = accepted["id"].as_str().expect("an id");
+    world.settled(id).await;
+    let requests = world.get(&world.sandbox("/requests")).await;
+    let (status, again) = world.send(&first).await;
+    assert_eq!((status, &again), (202, &json!({"id": id, "status": "duplicate", "state": "applied"})));
+    let (status, reused) = world.send(&sign_up("e1", "C-2", TIME)).await;
+    assert_problem(status, &reused, (422, "event-id-reused"), "another content");
+    assert!(reused["detail"].as_str().expect("text").contains(id));
+    assert_eq!(world.get(&world.sandbox("/requests")).await, requests, "Podero heard nothing of either");
+    world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_answers_each_item_in_order() {
+    let world = World::start(Database::Sqlite, sources()).await;
+    let batch = json!([sign_up("e1", "C-1", TIME), {"id": "e2"}, sign_up("e1", "C-1", TIME)]);
+    let (status, answer) = world.post(&world.door("/v1/events"), BATCH, batch.to_string()).await;
+    assert_eq!(status, 202);
+    let results = answer["results"].as_array().expect("results");
+    let states: Vec<&str> = results.iter().filter_map(|result| result["status"].as_str()).collect();
+    assert_eq!(states, ["accepted", "rejected", "duplicate"]);
+    assert_problem(422, &results[1]["problem"], (422, "invalid-event"), "the item's own problem");
+    world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn timelines_show_event_calls_and_notices_and_health_is_a_line_each() {
+    let world = World::start(Database::Sqlite, sources()).await;
+    let applied = world.apply(&sign_up("e1", "C-1", TIME)).await;
+    let calls = applied["calls"].as_array().expect("calls");
+    let made: Vec<_> = calls.iter().map(|call| call["operation"].as_str().expect("text")).collect();
+    assert_eq!(made, ["find_user", "create_user", "create_building"]);
+    assert!(calls[1]["idempotency_key"].is_string() && calls[0]["idempotency_key"].is_null());
+    assert!(applied["raw"].as_str().expect("text").contains("C-1@example.com"), "the original is kept");
+
+    let customer = world.get(&world.operator("/v1/customers/C-1")).await;
+    assert_eq!(customer["events"][0]["state"], "applied");
+    assert_eq!(customer["notices"][0]["type"], "customer.provisioned");
+    assert_eq!(customer["notices"][0]["state"], "kept", "nobody is there to publish to");
+    assert!(!customer["notices"].to_string().contains("@example.com"), "ids only");
+
+    assert_eq!(world.get_text(&world.operator("/livez")).await, (200, "ok\n".into()));
+    let (status, ready) = world.get_text(&world.operator("/readyz")).await;
+    assert_eq!((status, ready.as_str()), (200, "[+] store: ok\n[+] podero: ok\n"));
+    let (_, metrics) = world.get_text(&world.operator("/metrics")).await;
+    for line in [
+        r#"podero_bridge_events_received_total{door="webhook",source="default",type="customer.signed_up"} 1"#,
+        r#"podero_bridge_events_settled_total{outcome="applied",type="customer.signed_up"} 1"#,
+        r#"podero_bridge_podero_requests_total{operation="create_user",status="201"} 1"#,
+        r#"podero_bridge_circuit_open 0"#,
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is missing in\n{metrics}");
+    }
+    assert!(!metrics.contains("podero_bridge_broker_connected"), "there is no broker to be connected to");
+    for path in ["/v1/events/nobody", "/v1/customers/nobody", "/v3"] {
+        assert_eq!(world.get_text(&world.operator(path)).await.0, 404, "{path}");
+    }
+    world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_token_guards_everything_but_health_and_metrics() {
+    let mut settings = sources();
+    settings.environment.push(("ADMIN__TOKEN", "an-operators-own-token".into()));
+    let world = World::start(Database::Sqlite, settings).await;
+    for (path, expected) in [("/livez", 200), ("/readyz", 200), ("/metrics", 200), ("/v1/parked", 401)] {
+        until("the bridge is ready", async || {
+            let (status, _) = world.get_text(&world.operator(path)).await;
+            (status == expected).then_some(())
+        })
+        .await;
+    }
+    for (token, expected) in [("an-operators-own-token", 200), ("an-operators-own-toke", 401)] {
+        let answer = world.http.get(world.operator("/v1/parked")).bearer_auth(token).send().await.expect("an answer");
+        assert_eq!(answer.status(), expected, "{token}");
+    }
+    world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strangers_e_mail_is_parked_retried_and_skipped_and_holds_nobody() {
+    let world = World::start(Database::Sqlite, sources()).await;
+    world.apply(&sign_up("e1", "C-1", TIME)).await;
+    let data = json!({"customer_id": "C-2", "email": "C-1@example.com"});
+    let parked = world.apply(&event("e2", "customer.signed_up", TIME, &data)).await;
+    assert_eq!((&parked["state"], &parked["reason"]), (&json!("parked"), &json!("email_taken")), "{parked}");
+    assert!(!parked["detail"].to_string().contains("@example.com"), "{}", parked["detail"]);
+    let id = parked["id"].as_str().expect("an id");
+    let listed = world.get(&world.operator("/v1/parked?reason=email_taken")).await;
+    assert_eq!(listed["parked"][0]["id"], json!(id));
+    assert_eq!(world.get_text(&world.operator("/v1/parked?reason=bad_luck")).await.0, 400);
+
+    let retry = world.operator(&format!("/v1/parked/{id}/retry"));
+    // The stranger moves out of the way; the retry then goes through.
+    let update = json!({"customer_id": "C-1", "email": "other@example.com"});
+    world.apply(&event("e3", "customer.updated", TIME, &update)).await;
+    let (status, answer) = world.post(&retry, "application/json", String::new()).await;
+    assert_eq!((status, &answer["state"]), (200, &json!("pending")));
+    let applied = until("the retry took effect", async || {
+        let event = world.get(&world.operator(&format!("/v1/events/{id}"))).await;
+        (event["state"] == "applied").then_some(event)
+    })
+    .await;
+    assert_eq!(applied["state"], "applied");
+    let (status, _) = world.post(&retry, "application/json", String::new()).await;
+    assert_eq!(status, 409, "it is not parked any more");
+
+    let again = json!({"customer_id": "C-3", "email": "C-1@example.com"});
+    let parked = world.apply(&event("e4", "customer.signed_up", TIME, &again)).await;
+    let skip = world.operator(&format!("/v1/parked/{}/skip", parked["id"].as_str().expect("an id")));
+    assert_eq!(world.post(&skip, "application/json", String::new()).await.0, 200);
+    assert_eq!(world.get(&world.operator("/v1/parked")).await["parked"], json!([]));
+    world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_store_is_away_the_door_says_503_and_afterwards_takes_events_again() {
+    let postgres = tokio::task::spawn_blocking(servers::Postgres::start).await.expect("a database of our own");
+    let world = World::start(Database::Postgres(postgres.url()), sources()).await;
+    world.apply(&sign_up("e1", "C-1", TIME)).await;
+    let postgres = tokio::task::spawn_blocking(move || {
+        postgres.stop();
+        postgres
+    })
+    .await
+    .expect("stopped");
+    let request = world.http.post(world.door("/v1/events")).header("content-type", STRUCTURED);
+    let answer = request.body(sign_up("e2", "C-2", TIME).to_string()).send().await.expect("an answer");
+    assert_eq!((answer.status().as_u16(), answer.headers().contains_key("retry-after")), (503, true));
+    let (status, ready) = world.get_text(&world.operator("/readyz")).await;
+    assert_eq!((status, ready.starts_with("[-] store")), (503, true), "{ready}");
+    let postgres = tokio::task::spawn_blocking(move || {
+        postgres.start_again();
+        postgres
+    })
+    .await
+    .expect("started");
+    let id = until("the door takes events again", async || {
+        let (status, answer) = world.send(&sign_up("e2", "C-2", TIME)).await;
+        (status == 202).then(|| answer["id"].as_str().expect("an id").to_owned())
+    })
+    .await;
+    until("it took effect", async || {
+        let (status, _) = world.get_text(&world.operator(&format!("/v1/events/{id}"))).await;
+        if status != 200 {
+            return None;
+        }
+        let event = world.get(&world.operator(&format!("/v1/events/{id}"))).await;
+        (event["state"] == "applied").then_some(())
+    })
+    .await;
+    world.bridge.stop().await;
+    tokio::task::spawn_blocking(move || drop(postgres)).await.expect("stopped");
+}
