@@ -176,6 +176,7 @@ impl Bridge {
         tasks.spawn(Stage::Writer, writer.run());
 
         let settings = podero_settings(&config, sandbox.as_ref().map(|open| (open.address, &open.sandbox)))?;
+        let call_time_max = settings.call_time_max();
         let (client, dispatcher) = Client::new(settings, clock.clone(), metrics.clone())?;
         tasks.spawn(Stage::Dispatcher, dispatcher.run(when(&ends.broker)));
 
@@ -187,7 +188,8 @@ impl Bridge {
             batch_max: config.http.batch_max,
         };
         let broker = config.amqp.as_ref().map(|amqp| Broker::new(broker_settings(amqp), clock.clone()));
-        let parts = Parts { config: &config, store: &store, client: &client, clock: &clock, metrics: &metrics };
+        let parts =
+            Parts { config: &config, store: &store, client: &client, clock: &clock, metrics: &metrics, call_time_max };
         parts.spawn_work(&mut tasks, &ends, &bells);
         parts.spawn_outbound(&mut tasks, &ends, &bells, broker.as_ref())?;
         parts.spawn_broker(&mut tasks, &ends, broker.as_ref(), &inbox);
@@ -264,6 +266,7 @@ struct Parts<'a> {
     client: &'a Client,
     clock: &'a Clock,
     metrics: &'a Metrics,
+    call_time_max: Duration,
 }
 
 impl Parts<'_> {
@@ -278,7 +281,7 @@ impl Parts<'_> {
             metrics: self.metrics.clone(),
             wake: bells.work.clone(),
             wake_outbound: wake_outbound.clone(),
-            timeout: self.config.podero.timeout,
+            call_time_max: self.call_time_max,
         });
         for number in 0..self.config.podero.max_in_flight {
             let applier = applier.clone();

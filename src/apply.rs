@@ -25,8 +25,8 @@ use crate::store::{CallMade, Claim, Settled, Store};
 /// than this is a disagreement with Podero that going on will not end.
 const CALLS_MAX: usize = 200;
 
-/// What a call may take beside its own deadline: waiting for its turn, a second try after a 401, the commit.
-const LEASE_MARGIN: Duration = Duration::from_secs(15);
+/// Of a lease, for what is not the call: commits that wait their turn, a clock that differs between replicas.
+const LEASE_MARGIN: Duration = Duration::from_secs(20);
 
 /// When the circuit is open there is nothing to do but to look again.
 const CIRCUIT_LOOK: Duration = Duration::from_secs(1);
@@ -47,8 +47,8 @@ pub struct Applier<P> {
     pub wake: Arc<Notify>,
     /// Rung when there is something to publish.
     pub wake_outbound: Arc<Notify>,
-    /// `podero.timeout`.
-    pub timeout: Duration,
+    /// The longest that one call can take, from asking for its turn to its reply.
+    pub call_time_max: Duration,
 }
 
 impl<P: Partner> Applier<P> {
@@ -69,9 +69,9 @@ impl<P: Partner> Applier<P> {
         self.work(claim).await
     }
 
-    /// A call with all that may happen around it, twice (an expired token); so a claim outlives any call of its own.
+    /// A claim outlives any call of its own: it is extended before a call that it might not.
     fn lease(&self) -> Duration {
-        self.timeout * 2 + LEASE_MARGIN
+        self.call_time_max + LEASE_MARGIN
     }
 
     async fn work(&self, mut claim: Claim) -> Step {
@@ -110,9 +110,8 @@ impl<P: Partner> Applier<P> {
         loop {
             let moment = Moment { now: self.clock.now(), dice: self.clock.dice() };
             let step = next(&claim.work, &self.policy);
-            let call = match step {
-                Next::Call(call) => call,
-                ref done => return verdict::rest(&claim.work, done, moment, &self.policy),
+            let Next::Call(call) = step else {
+                return verdict::rest(&claim.work, &step, moment, &self.policy);
             };
             if calls.len() >= CALLS_MAX {
                 let why = "Podero's answers lead to no end";
@@ -137,7 +136,7 @@ impl<P: Partner> Applier<P> {
 
     /// The lease must outlive the call; it is extended when it would not.
     async fn may_call(&self, claim: &mut Claim) -> bool {
-        let needed = self.timeout * 2 + LEASE_MARGIN / 2;
+        let needed = self.call_time_max + LEASE_MARGIN / 2;
         claim.lease_until.since(self.clock.now()) >= needed || self.save(claim).await
     }
 

@@ -355,7 +355,6 @@ fn syntax_problem(text: &str, error: &toml::de::Error) -> Problems {
 
 /// The variables of this process that are meant for us. Text that is not UTF-8 is kept in a form that
 /// [`Config::load`] refuses.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that asks the process for its environment")]
 pub fn process_environment() -> Strings {
     std::env::vars_os()
         .map(|(name, text)| (name.to_string_lossy().into_owned(), text.to_string_lossy().into_owned()))

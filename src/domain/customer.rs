@@ -371,12 +371,10 @@ impl Customer {
                 }
                 self.realise_person(wanted);
             }
-            (Call::DeleteUser { user, .. }, _) => {
-                if self.user_id().is_none_or(|known| known == *user) {
-                    self.forget_user();
-                    self.podero.departed = Some(*user);
-                    self.facts = wanted.clone();
-                }
+            (Call::DeleteUser { user, .. }, _) if self.user_id().is_none_or(|known| known == *user) => {
+                self.forget_user();
+                self.podero.departed = Some(*user);
+                self.facts = wanted.clone();
             }
             (Call::ListBuildings { .. }, Answer::Buildings(found)) => self.adopt_buildings(wanted, found),
             (Call::CreateBuilding { key, since, record, .. }, Answer::Building { id }) => {

@@ -369,6 +369,7 @@ pub enum RefusalKind {
 
 /// The answer of [`next`].
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "lives for one step, and is made for the call in it")]
 pub enum Next {
     /// Make this call, then ask again.
     Call(Call),

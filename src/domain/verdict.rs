@@ -396,18 +396,17 @@ fn outcome(work: &Work, customer: &Customer, now: Timestamp) -> Option<Notice> {
         Happening::Updated(_) | Happening::PurgeDue { .. } => return None,
     };
     let id = work.event.customer.as_str();
-    let data = match topic {
-        Topic::CustomerOffboarded => json!({
-            "customer_id": id, "event_id": work.event.id, "podero_user_id": customer.podero.departed,
-        }),
-        _ => json!({
+    let data = if topic == Topic::CustomerOffboarded {
+        json!({ "customer_id": id, "event_id": work.event.id, "podero_user_id": customer.podero.departed })
+    } else {
+        json!({
             "customer_id": id,
             "event_id": work.event.id,
             "podero_user_id": customer.user_id(),
             "building_key": key.as_str(),
             "building_id": customer.podero.buildings.get(key).map(|there| there.id),
             "onboarding_url": customer.podero.onboarding.get(key).map(|made| &made.url),
-        }),
+        })
     };
     Some(Notice {
         id: notice_id(&work.event.id.to_string(), topic),

@@ -48,16 +48,13 @@ fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut V
         errors.push(FieldError { pointer: "/type".to_owned(), reason: format!("not a known type; one of {known}") });
         return None;
     }
+    // A churn may say all it has to say in `subject`, and have no data.
     let empty = Map::new();
-    let data = match &envelope.data {
-        Value::Object(data) => data,
-        // A churn may say all it has to say in `subject`.
-        Value::Null => &empty,
-        other => {
-            let reason = format!("must be an object, found {}", kind_of(other));
-            errors.push(FieldError { pointer: "/data".to_owned(), reason });
-            return None;
-        }
+    let data = if envelope.data.is_null() { Some(&empty) } else { envelope.data.as_object() };
+    let Some(data) = data else {
+        let reason = format!("must be an object, found {}", kind_of(&envelope.data));
+        errors.push(FieldError { pointer: "/data".to_owned(), reason });
+        return None;
     };
     let mut data = Reader { fields: data, pointer: "/data".to_owned(), errors };
     let customer = data.customer(envelope.subject.as_deref());
@@ -99,29 +96,29 @@ impl Reader<'_> {
 
     /// A text without spaces around it; an empty one counts as not given.
     fn text(&mut self, name: &str, chars_max: usize) -> Option<String> {
-        match self.given(name)?.clone() {
-            Value::String(text) => {
-                let text = text.trim();
-                let count = text.chars().count();
-                if count > chars_max {
-                    self.wrong(name, format!("must have at most {chars_max} characters, found {count}"));
-                    return None;
-                }
-                if text.chars().any(char::is_control) {
-                    self.wrong(name, "must not contain control characters");
-                    return None;
-                }
-                (!text.is_empty()).then(|| text.to_owned())
-            }
-            Value::Number(_) if name == Field::ZipCode.name() => {
-                self.wrong(name, "must be a text, found a number: a number loses its leading zeros");
-                None
-            }
-            other => {
-                self.wrong(name, format!("must be a text, found {}", kind_of(&other)));
-                None
-            }
+        let text = self.raw_text(name)?;
+        let text = text.trim();
+        let count = text.chars().count();
+        if count > chars_max {
+            self.wrong(name, format!("must have at most {chars_max} characters, found {count}"));
+            return None;
         }
+        if text.chars().any(char::is_control) {
+            self.wrong(name, "must not contain control characters");
+            return None;
+        }
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+
+    fn raw_text(&mut self, name: &str) -> Option<String> {
+        let value = self.given(name)?.clone();
+        let text = value.as_str().map(str::to_owned);
+        if text.is_none() {
+            let loses_zeros = value.is_number() && name == Field::ZipCode.name();
+            let why = if loses_zeros { ": a number loses its leading zeros" } else { "" };
+            self.wrong(name, format!("must be a text, found {}{why}", kind_of(&value)));
+        }
+        text
     }
 
     fn moment(&mut self, name: &str) -> Option<Timestamp> {
@@ -134,14 +131,7 @@ impl Reader<'_> {
     }
 
     fn id<T>(&mut self, name: &str, accept: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let text = match self.given(name)?.clone() {
-            Value::String(text) => text,
-            other => {
-                self.wrong(name, format!("must be a text, found {}", kind_of(&other)));
-                return None;
-            }
-        };
-        let accepted = accept(&text);
+        let accepted = accept(&self.raw_text(name)?);
         if accepted.is_none() {
             self.wrong(name, format!("must have 1 to {ID_CHARS_MAX} printable characters"));
         }
@@ -241,25 +231,34 @@ impl Reader<'_> {
     fn attribute(&mut self, field: Field) -> Option<FieldValue> {
         let name = field.name();
         match field {
-            Field::Photovoltaic => match self.given(name)?.clone() {
-                Value::Bool(flag) => Some(FieldValue::Flag(flag)),
-                other => {
-                    self.wrong(name, format!("must be true or false, found {}", kind_of(&other)));
-                    None
+            Field::Photovoltaic => {
+                let flag = self.given(name)?.as_bool();
+                if flag.is_none() {
+                    self.wrong(name, "must be true or false");
                 }
-            },
+                flag.map(FieldValue::Flag)
+            }
             Field::PropertySizeM2 | Field::PropertyAge | Field::NumOccupants => {
-                let value = self.given(name)?.clone();
-                let number = value.as_i64().filter(|number| (0..=i64::from(i32::MAX)).contains(number));
+                let number = self.given(name)?.as_i64().filter(|number| (0..=i64::from(i32::MAX)).contains(number));
                 if number.is_none() {
-                    self.wrong(name, format!("must be a whole number that is not negative, found {}", kind_of(&value)));
+                    self.wrong(name, "must be a whole number that is not negative");
                 }
                 number.map(FieldValue::Number)
             }
             Field::PropertyType => self.one_of(name, &PROPERTY_TYPES),
             Field::OccupantType => self.one_of(name, &OCCUPANT_TYPES),
             Field::Name => self.text(name, TEXT_CHARS_MAX).map(FieldValue::Text),
-            _ => self.text(name, KIND_CHARS_MAX).map(FieldValue::Text),
+            Field::SpaceHeating | Field::WaterHeating => self.text(name, KIND_CHARS_MAX).map(FieldValue::Text),
+            // Not of a building.
+            Field::Email
+            | Field::FirstName
+            | Field::LastName
+            | Field::Language
+            | Field::StreetAndNumber
+            | Field::StreetAddInfo
+            | Field::ZipCode
+            | Field::Town
+            | Field::Country => None,
         }
     }
 
@@ -274,19 +273,16 @@ impl Reader<'_> {
 
     /// Reads the object under `name`; `None` if there is none.
     fn inside(&mut self, name: &str, read: impl FnOnce(&mut Reader<'_>)) -> Option<()> {
-        match self.given(name)?.clone() {
-            Value::Object(fields) => {
-                let pointer = format!("{}/{name}", self.pointer);
-                let mut errors = Vec::new();
-                read(&mut Reader { fields: &fields, pointer, errors: &mut errors });
-                self.errors.append(&mut errors);
-                Some(())
-            }
-            other => {
-                self.wrong(name, format!("must be an object, found {}", kind_of(&other)));
-                None
-            }
-        }
+        let value = self.given(name)?.clone();
+        let Some(fields) = value.as_object() else {
+            self.wrong(name, format!("must be an object, found {}", kind_of(&value)));
+            return None;
+        };
+        let pointer = format!("{}/{name}", self.pointer);
+        let mut errors = Vec::new();
+        read(&mut Reader { fields, pointer, errors: &mut errors });
+        self.errors.append(&mut errors);
+        Some(())
     }
 }
 

@@ -89,32 +89,14 @@ pub const STATUSES: [&str; 28] = [
 ];
 
 fn status_text(status: u16) -> &'static str {
-    match status {
-        200 => "200",
-        201 => "201",
-        204 => "204",
+    let exact = STATUSES.iter().find(|text| text.parse() == Ok(status));
+    exact.copied().unwrap_or(match status {
         200..=299 => "2xx",
         300..=399 => "3xx",
-        400 => "400",
-        401 => "401",
-        403 => "403",
-        404 => "404",
-        405 => "405",
-        408 => "408",
-        409 => "409",
-        410 => "410",
-        422 => "422",
-        425 => "425",
-        429 => "429",
         400..=499 => "4xx",
-        500 => "500",
-        501 => "501",
-        502 => "502",
-        503 => "503",
-        504 => "504",
         500..=599 => "5xx",
         _ => "other",
-    }
+    })
 }
 
 /// What the operator chose (contract §4, `podero.*`).

@@ -777,3 +777,6 @@ fn hide(text: &str, secret: &str) -> String {
     }
     shown
 }
+
+#[cfg(test)]
+mod tests;

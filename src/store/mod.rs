@@ -50,9 +50,10 @@ pub enum Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Unreadable(error.to_string()),
-            other => Self::Away(other.to_string()),
+        if matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) {
+            Self::Unreadable(error.to_string())
+        } else {
+            Self::Away(error.to_string())
         }
     }
 }

@@ -84,14 +84,14 @@ struct Seen {
 impl Intake for Inbox {
     async fn take(&self, frame: Frame) -> Taken {
         let _in_hand = InHand::count(&self.0);
-        *self.0.offered.lock().unwrap().entry(id_of(&frame)).or_default() += 1;
+        *self.0.offered.lock().expect("nobody panicked over it").entry(id_of(&frame)).or_default() += 1;
         while self.0.held.load(Ordering::SeqCst) {
             tick().await;
         }
         if self.0.away.load(Ordering::SeqCst) {
             return Taken::NotNow;
         }
-        self.0.stored.lock().unwrap().push(frame);
+        self.0.stored.lock().expect("nobody panicked over it").push(frame);
         Taken::Stored
     }
 }
@@ -119,7 +119,7 @@ fn id_of(frame: &Frame) -> String {
 
 impl Inbox {
     fn stored(&self) -> Vec<Frame> {
-        self.0.stored.lock().unwrap().clone()
+        self.0.stored.lock().expect("nobody panicked over it").clone()
     }
 
     fn distinct(&self) -> BTreeSet<String> {
@@ -127,7 +127,7 @@ impl Inbox {
     }
 
     fn offers_of(&self, id: &str) -> usize {
-        self.0.offered.lock().unwrap().get(id).copied().unwrap_or_default()
+        self.0.offered.lock().expect("nobody panicked over it").get(id).copied().unwrap_or_default()
     }
 
     fn in_hand(&self) -> usize {
@@ -273,7 +273,7 @@ impl Cable {
                 for (from, to) in [(&near, &far), (&far, &near)] {
                     let mut from = from.try_clone().expect("descriptors are left");
                     let mut to = to.try_clone().expect("descriptors are left");
-                    kept.lock().unwrap().push(from.try_clone().expect("descriptors are left"));
+                    kept.lock().expect("nobody panicked over it").push(from.try_clone().expect("descriptors are left"));
                     std::thread::spawn(move || {
                         let _ = std::io::copy(&mut from, &mut to);
                         let _ = to.shutdown(Shutdown::Both);
@@ -288,7 +288,7 @@ impl Cable {
 
     /// Breaks every connection through it without a word; new ones are let through.
     fn cut(&self) {
-        for end in self.ends.lock().unwrap().drain(..) {
+        for end in self.ends.lock().expect("nobody panicked over it").drain(..) {
             let _ = end.shutdown(Shutdown::Both);
         }
     }

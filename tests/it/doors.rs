@@ -167,7 +167,7 @@ async fn timelines_show_event_calls_and_notices_and_health_is_a_line_each() {
     for line in [
         r#"podero_bridge_events_received_total{door="webhook",source="default",type="customer.signed_up"} 1"#,
         r#"podero_bridge_events_settled_total{outcome="applied",type="customer.signed_up"} 1"#,
-        r#"podero_bridge_podero_requests_total{operation="create_user",status="201"} 1"#,
+        r#"podero_bridge_podero_requests_total{operation="create_user",status="200"} 1"#,
         r#"podero_bridge_circuit_open 0"#,
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is missing in\n{metrics}");

@@ -9,6 +9,8 @@ mod bus;
 mod doors;
 // Real input through the whole house.
 mod end_to_end;
+// The Podero client against scripted answers.
+mod podero;
 // The program as a process.
 mod process;
 // The sandbox over real HTTP.

@@ -10,14 +10,14 @@ use crate::world::{Database, Settings, World, sign_up, until};
 
 const HYSTERESIS: &str = r#"
 [watch]
-interval = "200ms"
-disconnect_after = "1500ms"
+interval = "1s"
+disconnect_after = "2s"
 disconnect_polls = 3
 reconnect_polls = 2
 "#;
 
 /// Longer than any alert could take to come out: what is not heard by then is not said.
-const SILENCE: Duration = Duration::from_secs(4);
+const SILENCE: Duration = Duration::from_secs(6);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Watched {

@@ -1,0 +1,604 @@
+//! Every call as a request, every shape of an answer as a reply: tables, and arbitrary bytes.
+//!
+//! Before: [`super`]. After: nothing.
+
+use super::*;
+use crate::domain::event::BuildingKey;
+use crate::domain::plan::OnboardingPolicy;
+use crate::domain::{CustomerId, EventId, Stamp};
+use proptest::prelude::*;
+
+const ORG: Uuid = Uuid::from_u128(0xA);
+const USER: Uuid = Uuid::from_u128(0xB);
+const THING: Uuid = Uuid::from_u128(0xC);
+const OTHER: Uuid = Uuid::from_u128(0xD);
+const NOW: Timestamp = Timestamp::from_micros(784_111_777_000_000);
+
+fn customer(text: &str) -> CustomerId {
+    CustomerId::accept(text).expect("valid")
+}
+
+fn profile() -> Record {
+    [
+        (Field::Email, "given@example.com".into()),
+        (Field::FirstName, "Given Second".into()),
+        (Field::Language, "de".into()),
+        (Field::ZipCode, FieldValue::Number(10_115)),
+        (Field::Country, "DE".into()),
+    ]
+    .into()
+}
+
+fn house() -> Record {
+    [
+        (Field::Name, "Street 1".into()),
+        (Field::Photovoltaic, FieldValue::Flag(true)),
+        (Field::NumOccupants, FieldValue::Number(3)),
+        (Field::ZipCode, "01067".into()),
+        (Field::Email, "never@example.com".into()),
+    ]
+    .into()
+}
+
+fn find() -> Call {
+    Call::FindUser { external_id: customer("C-1") }
+}
+
+fn create() -> Call {
+    Call::CreateUser { external_id: customer("C-1"), record: profile() }
+}
+
+fn since() -> Stamp {
+    Stamp { time: NOW, event: EventId(Uuid::nil()) }
+}
+
+fn rename(changes: Changes) -> Call {
+    Call::UpdateBuilding { user: USER, key: BuildingKey::default(), building: THING, name: "Old".into(), changes }
+}
+
+fn session(building: Option<Uuid>) -> Call {
+    Call::CreateOnboardingSession {
+        user: USER,
+        key: BuildingKey::default(),
+        since: since(),
+        building,
+        language: "de".to_owned(),
+        policy: OnboardingPolicy {
+            language: "en".to_owned(),
+            price_zone: "DE".to_owned(),
+            success_url: "https://a.example".to_owned(),
+            cancel_url: "https://b.example".to_owned(),
+        },
+    }
+}
+
+fn calls() -> Vec<Call> {
+    let (user, building, heat_pump, key) = (USER, THING, THING, BuildingKey::default());
+    vec![
+        find(),
+        create(),
+        Call::UpdateUser { user, changes: [(Field::FirstName, Some("Given".into())), (Field::Town, None)].into() },
+        Call::DeleteUser { user, soft: true },
+        Call::DeleteUser { user, soft: false },
+        Call::ListBuildings { user },
+        Call::CreateBuilding { user, key, since: since(), record: house() },
+        rename([(Field::Town, Some("Town".into()))].into()),
+        Call::DeleteBuilding { user, building },
+        Call::ListHeatPumps { user },
+        Call::PauseHeatPump { user, heat_pump },
+        session(Some(THING)),
+        Call::ListUsers,
+        Call::ObserveHeatPumps { user },
+        Call::ObserveHeatPump { user, heat_pump },
+    ]
+}
+
+#[test]
+fn every_call_has_its_method_path_and_body() {
+    let expected = [
+        ("GET", "/by-ext-id/C-1", None),
+        (
+            "POST",
+            "",
+            Some(json!({
+                "email": "given@example.com", "first_name": "Given Second", "zip_code": "10115", "country": "DE",
+                "role": "user", "external_user_id": "C-1",
+            })),
+        ),
+        ("PUT", "/{user}", Some(json!({"first_name": "Given", "town": null}))),
+        ("DELETE", "/{user}?soft_delete=true", None),
+        ("DELETE", "/{user}", None),
+        ("GET", "/{user}/buildings", None),
+        (
+            "POST",
+            "/{user}/buildings",
+            Some(json!({"name": "Street 1", "photovoltaic": true, "num_occupants": 3, "zip_code": "01067"})),
+        ),
+        ("PUT", "/{user}/buildings/{thing}", Some(json!({"name": "Old", "town": "Town"}))),
+        ("DELETE", "/{user}/buildings/{thing}", None),
+        ("GET", "/{user}/heat-pumps", None),
+        ("PUT", "/{user}/heat-pumps/{thing}", Some(json!({"is_smart_optimization_active": false}))),
+        (
+            "POST",
+            "onboarding",
+            Some(json!({
+                "user_id": USER, "building_id": THING, "language": "de", "price_zone_default": "DE_LU",
+                "success_url": "https://a.example", "cancel_url": "https://b.example",
+            })),
+        ),
+        ("GET", "", None),
+        ("GET", "/{user}/heat-pumps", None),
+        ("GET", "/{user}/heat-pumps/{thing}", None),
+    ];
+    assert_eq!(calls().len(), expected.len());
+    for (call, (method, path, body)) in calls().iter().zip(expected) {
+        let outgoing = request(call, ORG, None).expect("has an address");
+        let path = path.replace("{user}", &USER.to_string());
+        let path = path.replace("{thing}", &THING.to_string());
+        let path = match path.as_str() {
+            "onboarding" => "/api/partners/v2.0/device-onboarding".to_owned(),
+            rest => format!("/api/partners/v2.0/org/{ORG}/users{rest}"),
+        };
+        assert_eq!((outgoing.method.as_str(), outgoing.path), (method, path), "{call:?}");
+        assert_eq!(outgoing.body, body, "{call:?}");
+    }
+}
+
+#[test]
+fn a_session_without_a_building_does_not_speak_of_one() {
+    let body = request(&session(None), ORG, None).expect("has an address").body;
+    assert_eq!(body.expect("a body").get("building_id"), None);
+}
+
+#[test]
+fn a_buildings_name_is_always_written_and_never_cleared() {
+    for (changes, expect) in [
+        ([].into(), json!({"name": "Old"})),
+        ([(Field::Name, Some("New".into()))].into(), json!({"name": "New"})),
+        ([(Field::Name, None)].into(), json!({"name": "Old"})),
+    ] {
+        let outgoing = request(&rename(changes), ORG, None).expect("has an address");
+        assert_eq!(outgoing.body, Some(expect));
+    }
+}
+
+#[test]
+fn an_external_id_stays_one_segment_whatever_it_holds() {
+    for (id, expect) in [
+        ("a/b?c#d e", Some("a%2Fb%3Fc%23d%20e")),
+        ("ü%", Some("%C3%BC%25")),
+        ("...", Some("...")),
+        ("~a_b-c.d", Some("~a_b-c.d")),
+        (".", None),
+        ("..", None),
+    ] {
+        let call = Call::FindUser { external_id: customer(id) };
+        let path = request(&call, ORG, None).ok().map(|outgoing| outgoing.path);
+        let expect = expect.map(|segment| format!("/api/partners/v2.0/org/{ORG}/users/by-ext-id/{segment}"));
+        assert_eq!(path, expect, "{id}");
+    }
+}
+
+fn received(status: u16, retry_after: Option<&str>, body: impl ToString) -> Received {
+    Received { status, retry_after: retry_after.map(str::to_owned), body: body.to_string().into_bytes() }
+}
+
+fn reply(call: &Call, status: u16, body: impl ToString) -> Reply {
+    match read(call, &received(status, None, body), &mut None, NOW) {
+        Reading::Whole(reply) => reply,
+        Reading::Part(part) => panic!("a part: {part:?}"),
+    }
+}
+
+fn why(reply: &Reply) -> &'static str {
+    match reply {
+        Reply::Unknown { why } => why,
+        Reply::Done(_) => "done",
+        Reply::Refused(refusal) => match refusal.kind {
+            RefusalKind::NotFound => "not found",
+            RefusalKind::Unsupported => "unsupported",
+            RefusalKind::Duplicate => "duplicate",
+            RefusalKind::Invalid => "invalid",
+        },
+        Reply::Busy { .. } => "busy",
+        Reply::Held { .. } => "held",
+        Reply::Unsent { .. } => "unsent",
+    }
+}
+
+#[test]
+fn each_status_means_what_the_table_says() {
+    let delete = Call::DeleteUser { user: USER, soft: true };
+    let pause = Call::PauseHeatPump { user: USER, heat_pump: THING };
+    let list = Call::ListUsers;
+    for (call, status, expect) in [
+        (&delete, 200, "done"),
+        (&delete, 204, "done"),
+        (&delete, 202, "unexpected status"),
+        (&create(), 204, "unexpected status"),
+        (&find(), 201, "unexpected status"),
+        (&find(), 302, "held"),
+        (&create(), 302, "redirect"),
+        (&delete, 301, "held"),
+        (&find(), 401, "held"),
+        (&find(), 403, "held"),
+        (&find(), 404, "done"),
+        (&find(), 410, "done"),
+        (&list, 404, "held"),
+        (&create(), 404, "held"),
+        (&delete, 404, "not found"),
+        (&delete, 410, "not found"),
+        (&pause, 405, "unsupported"),
+        (&pause, 501, "unsupported"),
+        (&pause, 408, "busy"),
+        (&pause, 425, "busy"),
+        (&pause, 429, "busy"),
+        (&create(), 409, "duplicate"),
+        (&pause, 409, "invalid"),
+        (&create(), 400, "invalid"),
+        (&create(), 422, "invalid"),
+        (&create(), 418, "invalid"),
+        (&find(), 500, "server error"),
+        (&create(), 502, "server error"),
+        (&create(), 503, "server error"),
+        (&create(), 599, "server error"),
+        (&create(), 999, "unexpected status"),
+    ] {
+        assert_eq!(why(&reply(call, status, "")), expect, "{call:?} {status}");
+    }
+}
+
+#[test]
+fn a_gateways_page_is_no_word_of_the_api() {
+    for call in calls() {
+        for status in [404, 410] {
+            let reply = reply(&call, status, " <!doctype html><title>Not Found</title>");
+            assert_eq!(why(&reply), "a page instead of an answer", "{call:?}");
+        }
+    }
+}
+
+#[test]
+fn a_success_that_does_not_say_what_was_asked_is_unknown() {
+    for call in calls() {
+        for body in ["<html>", "{\"id\": ", "not json"] {
+            assert_eq!(why(&reply(&call, 200, body)), "answer makes no sense", "{call:?} {body}");
+        }
+    }
+    let id = json!({"id": OTHER});
+    for (call, body, expect) in [
+        (create(), json!({}), "answer without id"),
+        (create(), json!({"id": "7"}), "answer without id"),
+        (create(), json!([]), "answer makes no sense"),
+        (find(), json!(null), "answer makes no sense"),
+        (find(), json!({"id": USER, "external_user_id": "c-1"}), "answer about something else"),
+        (session(None), json!({"id": USER}), "answer without link"),
+        (session(None), json!({"authentication_url": "javascript:x"}), "answer without link"),
+        (Call::DeleteUser { user: USER, soft: true }, id.clone(), "answer about something else"),
+        (Call::ObserveHeatPump { user: USER, heat_pump: THING }, id, "answer about something else"),
+        (Call::ListUsers, json!({}), "answer makes no sense"),
+        (Call::ListUsers, json!({"items": []}), "list without total"),
+    ] {
+        assert_eq!(why(&reply(&call, 200, &body)), expect, "{call:?} {body}");
+    }
+}
+
+#[test]
+fn a_user_is_read_in_every_shape_that_the_pages_show() {
+    let found = |body: Value| {
+        let Reply::Done(Answer::User(found)) = reply(&find(), 200, &body) else {
+            panic!("no user: {body}");
+        };
+        found
+    };
+    let schema = found(json!({
+        "id": USER, "organization_id": ORG, "role": "user", "email": "a@example.com", "num_heat_pumps": 2,
+        "external_user_id": "C-1", "first_name": null, "town": "", "zip_code": 10115, "country_iso2": "DEU",
+        "latitude": 1.5, "name": "not a user's field",
+    }))
+    .expect("found");
+    let written: Record =
+        [(Field::Email, "a@example.com".into()), (Field::ZipCode, "10115".into()), (Field::Country, "DEU".into())]
+            .into();
+    assert_eq!(
+        schema,
+        UserFound { id: USER, is_customer: true, external_id: Some("C-1".to_owned()), heat_pumps: Some(2), written }
+    );
+    let bare = found(json!({"id": USER})).expect("found");
+    assert_eq!((bare.is_customer, bare.heat_pumps, bare.external_id), (false, None, None));
+    for role in ["admin", "staff", "guest", "something new"] {
+        assert!(!found(json!({"id": USER, "role": role})).expect("found").is_customer, "{role}");
+    }
+    assert_eq!(found(json!({"id": USER, "deleted_at": "2026-01-01T00:00:00Z"})), None);
+}
+
+#[test]
+fn lists_pass_over_what_is_no_entry() {
+    let odd = json!([{"id": THING}, {"id": null}, {}, null, 7, "x", {"id": "short"}, [], {"id": OTHER}]);
+    for (call, expect) in [
+        (Call::ListUsers, 2),
+        (Call::ListBuildings { user: USER }, 2),
+        (Call::ListHeatPumps { user: USER }, 2),
+        (Call::ObserveHeatPumps { user: USER }, 2),
+    ] {
+        let Reply::Done(answer) = reply(&call, 200, &odd) else { panic!("{call:?}") };
+        assert_eq!(ids(&answer).len(), expect, "{call:?}");
+        assert_eq!(ids(&answer), [THING, OTHER]);
+    }
+}
+
+#[test]
+fn a_building_keeps_its_odd_values() {
+    let body = json!([{
+        "id": THING, "name": "N", "property_size_m2": 120.0, "property_age": "1990-2000", "num_occupants": "3",
+        "photovoltaic": false, "zip_code": "01067", "country": null, "country_iso2": "AT", "space_heating": null,
+    }]);
+    let Reply::Done(Answer::Buildings(found)) = reply(&Call::ListBuildings { user: USER }, 200, body) else {
+        panic!("not a list");
+    };
+    let written: Record = [
+        (Field::Name, "N".into()),
+        (Field::PropertySizeM2, FieldValue::Number(120)),
+        (Field::PropertyAge, "1990-2000".into()),
+        (Field::NumOccupants, FieldValue::Number(3)),
+        (Field::Photovoltaic, FieldValue::Flag(false)),
+        (Field::ZipCode, "01067".into()),
+        (Field::Country, "AT".into()),
+    ]
+    .into();
+    assert_eq!(found, [BuildingFound { id: THING, written }]);
+}
+
+#[test]
+fn a_pump_is_steered_unless_paused_or_deleted() {
+    for (more, is_steered) in [
+        (json!({}), true),
+        (json!({"is_smart_optimization_active": null}), true),
+        (json!({"is_smart_optimization_active": false}), false),
+        (json!({"deleted_at": "2026-01-01T00:00:00Z"}), false),
+        (json!({"deleted_at": "0001-01-01T00:00:00Z"}), true),
+    ] {
+        let mut item = json!({"id": THING, "building": OTHER});
+        item.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let found = pump(item.as_object().expect("an object"));
+        let expect = PumpFound { id: THING, building: Some(OTHER), is_steered };
+        assert_eq!(found, Some(expect), "{more}");
+    }
+}
+
+/// What a heat pump without a word about itself looks like.
+fn silent() -> Observation {
+    Observation { heat_pump: THING, ..Observation::default() }
+}
+
+fn check_observation(more: Value, change: impl FnOnce(&mut Observation)) {
+    let mut item = Map::from_iter([("id".to_owned(), json!(THING))]);
+    item.extend(more.as_object().expect("an object").clone());
+    let mut expect = silent();
+    change(&mut expect);
+    assert_eq!(observation(&item), Some(expect), "{more}");
+}
+
+#[test]
+fn an_observation_reads_each_signal() {
+    check_observation(json!({"is_authenticated": null, "actions": null, "device_model": null}), |_| {});
+    for text in ["2026-10-01T12:00:00Z", "2026-10-01T14:00:00+02:00", "2026-10-01T12:00:00"] {
+        let at = Timestamp::parse("2026-10-01T12:00:00Z");
+        check_observation(json!({"current_state_last_updated_at": text}), |seen| seen.updated_at = at);
+    }
+    check_observation(json!({"current_state_last_updated_at": "0001-01-01T00:00:00Z"}), |_| {});
+    check_observation(json!({"lifecycle_state": "Error"}), |seen| seen.has_lifecycle_error = true);
+    check_observation(json!({"deleted_at": "2026-01-01T00:00:00+00:00"}), |seen| seen.is_deleted = true);
+    check_observation(json!({"authorization_url": "https://connect.example"}), |seen| {
+        seen.reconnect_url = Some("https://connect.example".to_owned());
+    });
+    let body = json!({
+        "device_model": {"manufacturer": "Maker", "model": 7}, "building_id": OTHER, "is_authenticated": true,
+    });
+    check_observation(body, |seen| {
+        seen.manufacturer = Some("Maker".to_owned());
+        seen.model = Some("7".to_owned());
+        seen.building = Some(OTHER);
+        seen.is_authenticated = Some(true);
+    });
+}
+
+#[test]
+fn what_needs_the_customer_is_told_by_the_actions_or_asked_for_in_detail() {
+    check_observation(json!({"action_needed": true}), |seen| seen.wants_detail = true);
+    check_observation(json!({"action_needed": true, "actions": []}), |_| {});
+    check_observation(json!({"is_authenticated": false}), |seen| {
+        seen.is_authenticated = Some(false);
+        seen.wants_detail = true;
+    });
+    let link = json!({"url": "https://secret.example", "required_parameters": []});
+    for resolution_link in [link, json!("https://secret.example")] {
+        let actions = json!([{"code": "ReAuthenticate", "resolution_link": resolution_link}]);
+        let body = json!({"actions": actions, "action_needed": true});
+        check_observation(body, |seen| seen.wants_reauthentication = true);
+    }
+    check_observation(json!({"actions": [{"code": "information"}, 7, null]}), |_| {});
+}
+
+#[test]
+fn the_detail_has_nothing_more_to_ask_for() {
+    let call = Call::ObserveHeatPump { user: USER, heat_pump: THING };
+    let Reply::Done(Answer::Observations(seen)) = reply(&call, 200, json!({"id": THING, "action_needed": true})) else {
+        panic!("not an observation");
+    };
+    assert!(!seen[0].wants_detail);
+}
+
+/// Feeds pages one after the other; the path of each further request, and how it ends.
+fn pages(bodies: &[Value]) -> (Vec<String>, &'static str, usize) {
+    let (call, mut so_far, mut paths) = (Call::ListUsers, None, Vec::new());
+    for body in bodies {
+        match read(&call, &received(200, None, body), &mut so_far, NOW) {
+            Reading::Whole(Reply::Done(answer)) => return (paths, "done", ids(&answer).len()),
+            Reading::Whole(reply) => return (paths, why(&reply), 0),
+            Reading::Part(part) => {
+                let path = request(&call, ORG, Some(&part)).expect("has an address").path;
+                paths.push(path.split_once('?').expect("has a query").1.to_owned());
+                so_far = Some(part);
+            }
+        }
+    }
+    (paths, "goes on", 0)
+}
+
+#[test]
+fn an_enveloped_list_is_read_to_its_end_or_not_at_all() {
+    let item = |n: u128| json!({"id": Uuid::from_u128(n)});
+    let page = |total: usize, items: &[u128]| {
+        let items: Vec<Value> = items.iter().map(|n| item(*n)).collect();
+        json!({"total": total, "items": items})
+    };
+    let next = |offset: usize| format!("limit=200&offset={offset}");
+    assert_eq!(pages(&[page(2, &[1, 2])]), (vec![], "done", 2));
+    assert_eq!(pages(&[page(0, &[])]), (vec![], "done", 0));
+    let whole = [page(5, &[1, 2]), page(5, &[3, 4]), page(5, &[5])];
+    assert_eq!(pages(&whole), (vec![next(2), next(4)], "done", 5));
+    let ghosts = [json!({"total": "3", "items": [item(1), null]}), page(3, &[2])];
+    assert_eq!(pages(&ghosts), (vec![next(2)], "done", 2));
+    for (second, expect) in [
+        (page(5, &[]), "list does not go on"),
+        (page(5, &[1, 2]), "list does not go on"),
+        (page(4, &[3, 4]), "list changed while it was read"),
+        (json!([item(3)]), "list changed its shape"),
+        (json!(null), "answer makes no sense"),
+    ] {
+        assert_eq!(pages(&[page(5, &[1, 2]), second]), (vec![next(2)], expect, 0));
+    }
+    assert_eq!(pages(&[page(5, &[])]), (vec![], "list does not go on", 0));
+}
+
+#[test]
+fn retry_after_is_seconds_or_a_date_and_never_negative() {
+    // NOW is Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110.
+    for (text, expect) in [
+        ("0", Some(0)),
+        ("120", Some(120)),
+        (" 7 ", Some(7)),
+        ("-5", Some(0)),
+        ("99999999999999999999999", Some(u64::MAX)),
+        ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+        ("Sunday, 06-Nov-94 08:50:37 GMT", Some(60)),
+        ("Sun, 06 Nov 1994 08:49:00 GMT", Some(0)),
+        ("", None),
+        ("soon", None),
+        ("1.5", None),
+    ] {
+        assert_eq!(retry_after(text, NOW).map(|wait| wait.as_secs()), expect, "{text}");
+    }
+    let reading = read(&find(), &received(503, Some("9"), ""), &mut None, NOW);
+    let after = Some(Duration::from_secs(9));
+    assert_eq!(reading, Reading::Whole(Reply::Busy { after }));
+    let reading = read(&find(), &received(503, Some("soon"), ""), &mut None, NOW);
+    assert_eq!(reading, unknown("server error"));
+}
+
+#[test]
+fn a_duplicate_is_told_by_its_words_and_only_where_a_user_is_written() {
+    let update = Call::UpdateUser { user: USER, changes: [(Field::Email, Some("taken@example.com".into()))].into() };
+    let building = rename([].into());
+    for (call, body, expect) in [
+        (create(), json!({"detail": "User with this Email ALREADY exists."}), "duplicate"),
+        (create(), json!({"email": ["This value must be unique"]}), "duplicate"),
+        (create(), json!({"detail": [{"loc": ["body"], "msg": "is taken", "type": "x"}]}), "duplicate"),
+        (update.clone(), json!({"detail": "e-mail in use"}), "duplicate"),
+        // Our own value, told back to us, is no word of Podero's.
+        (update, json!({"detail": "taken@example.com is not valid"}), "invalid"),
+        (create(), json!({"detail": "price zone does not exist already"}), "invalid"),
+        (building, json!({"detail": "already exists"}), "invalid"),
+    ] {
+        for status in [400, 422] {
+            assert_eq!(why(&reply(&call, status, &body)), expect, "{call:?} {body}");
+        }
+    }
+}
+
+#[test]
+fn a_refusals_detail_holds_no_personal_data() {
+    let check = |body: &str, expect: &str| {
+        let Reply::Refused(refusal) = reply(&create(), 418, body) else { panic!("{body}") };
+        assert_eq!(refusal.detail, expect, "{body}");
+    };
+    check("", "");
+    check("given@example.com is odd", "");
+    check(r#"{"detail": 7}"#, "");
+    check(r#"{"detail": "Not allowed"}"#, "Not allowed");
+    check(r#"{"detail": "<GIVEN@example.com> and other@example.org: no"}"#, "… and … no");
+    check(r#"{"detail": "given second of 10115 or Given, in de, deep"}"#, "… of … or …, in …, deep");
+    let input = r#"[{"type": "value_error", "loc": ["body", "email"], "msg": "given", "input": "given"},
+        {"loc": ["body", 3, "Given Second!"]}, {"type": "missing"}, {}]"#;
+    check(&format!(r#"{{"detail": {input}}}"#), "body.email: value_error; body; missing");
+    check(&format!(r#"{{"detail": "{}"}}"#, "x".repeat(999)), &"x".repeat(DETAIL_CHARS_MAX));
+    check(&format!(r#"{{"detail": "{}"}}"#, "x".repeat(REFUSAL_BYTES_MAX)), "");
+}
+
+proptest! {
+    #[test]
+    fn reading_never_panics_and_no_garbage_is_a_yes_with_an_id(
+        index in 0usize..15,
+        status in 100u16..1000,
+        retry_after in proptest::option::of("\\PC{0,40}"),
+        body in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let call = &calls()[index];
+        let received = Received { status, retry_after, body };
+        let reading = read(call, &received, &mut None, NOW);
+        let made = matches!(reading, Reading::Whole(Reply::Done(Answer::Building { .. } | Answer::Session { .. })));
+        prop_assert!(!made);
+    }
+
+    #[test]
+    fn reading_never_panics_on_json_of_any_shape(index in 0usize..15, status in 200u16..500, body in shape()) {
+        drop(read(&calls()[index], &received(status, None, body), &mut None, NOW));
+    }
+
+    #[test]
+    fn what_was_sent_never_shows_in_a_detail(name in "[a-zA-Z]{4,12}", before in "[a-z ]{0,20}", after in "[ .,]?") {
+        let record = [(Field::LastName, name.as_str().into())].into();
+        let call = Call::CreateUser { external_id: customer("C-1"), record };
+        let body = json!({"detail": format!("{before}{}{after}", name.to_uppercase())});
+        let Reply::Refused(refusal) = reply(&call, 418, body) else { panic!("not refused") };
+        prop_assert!(!refusal.detail.to_lowercase().contains(&name.to_lowercase()), "{}", refusal.detail);
+    }
+}
+
+/// JSON built of the names that the API uses, with values of every type in every place.
+fn shape() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        Just(json!(USER)),
+        "\\PC{0,12}".prop_map(Value::from),
+    ];
+    let names = prop_oneof![
+        Just("id"),
+        Just("role"),
+        Just("items"),
+        Just("total"),
+        Just("actions"),
+        Just("code"),
+        Just("detail"),
+        Just("loc"),
+        Just("type"),
+        Just("zip_code"),
+        Just("property_age"),
+        Just("device_model"),
+        Just("deleted_at"),
+        Just("current_state_last_updated_at"),
+        Just("num_heat_pumps"),
+        Just("authentication_url"),
+    ];
+    leaf.prop_recursive(4, 64, 8, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
+            proptest::collection::btree_map(names.clone().prop_map(str::to_owned), inner, 0..8)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
