@@ -388,7 +388,7 @@ mod tests {
             r#"podero_request_duration_seconds_count{operation="create_user"} 1"#,
             r#"retries_total{operation="create_user",reason="busy"} 1"#,
             r#"notices_published_total{type="event.parked"} 1"#,
-            r#"notices_published_total{type="event.parked"} 0"#,
+            r#"notices_published_total{type="customer.provisioned"} 0"#,
             "notices_returned_total 1",
             "events_pending 3",
             "events_scheduled 4",

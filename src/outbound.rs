@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(sent["type"], "customer.provisioned");
         assert_eq!(sent["source"], SOURCE);
         assert_eq!(sent["subject"], "C-1");
-        assert_eq!(sent["time"], "2026-10-01T12:00:00+00:00");
+        assert_eq!(sent["time"], "2026-10-01T12:00:00Z");
         assert_eq!(sent["datacontenttype"], "application/json");
         assert_eq!(sent["data"], notice.data);
     }
