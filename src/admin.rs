@@ -190,16 +190,16 @@ async fn unpark(admin: &Admin, id: &str, request: RetryRequest) -> HttpResponse 
     let Ok(event) = Uuid::parse_str(id) else { return problem(404, "not-found", "no event has this id") };
     let is_skip = request == RetryRequest::Skip;
     match admin.store.unpark(EventId(event), request).await {
-        Ok(true) => {
+        Ok(Some(type_name)) => {
             if is_skip {
-                admin.metrics.event_settled(EventType::Unknown, Outcome::Skipped);
+                admin.metrics.event_settled(EventType::from_name(&type_name), Outcome::Skipped);
             } else {
                 admin.wake.notify_one();
             }
             let state = if is_skip { "skipped" } else { "pending" };
             HttpResponse::Ok().json(json!({ "id": id, "state": state }))
         }
-        Ok(false) => problem(409, "not-parked", "no event with this id is parked, or it never became an event"),
+        Ok(None) => problem(409, "not-parked", "no event with this id is parked, or it never became an event"),
         Err(error) => away(&error),
     }
 }

@@ -32,7 +32,7 @@ use crate::outbound::{Publisher, ToBroker, ToWebhook};
 use crate::podero::{self, Client, Partner};
 use crate::pump::{self, Rhythm, Step};
 use crate::sandbox::{self, Sandbox};
-use crate::store::{self, Store, Target};
+use crate::store::{self, Store, Target, Writer};
 use crate::watch::Watcher;
 
 /// Workers of the public door: parsing and signatures; the store behind it is one.
@@ -45,6 +45,12 @@ const ADMIN_CONNECTIONS_MAX: usize = 256;
 const HEADERS_TIME_MAX: Duration = Duration::from_secs(10);
 /// An idle connection is kept for this long.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// At the start, a PostgreSQL that does not answer is waited for this long; then whoever started the bridge is to
+/// know. Once it has started it waits for ever.
+const STORE_WAIT_MAX: Duration = Duration::from_secs(5 * 60);
+/// How often it is tried.
+const STORE_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Draining as a whole: Kubernetes and systemd kill after 30 and 90 s.
 pub const GRACE: Duration = Duration::from_secs(25);
@@ -171,8 +177,8 @@ impl Bridge {
 
         let sandbox = options.sandbox.then(|| open_sandbox(&config, &clock, &mut tasks)).transpose()?;
         let url = config.store.url.expose().to_owned();
-        let settings = store::Settings { url, targets: targets(&config) };
-        let (store, writer) = Store::open(settings, clock.clone()).await.context("the store cannot be opened")?;
+        let settings = store::Settings { url, targets: targets(&config), works: true };
+        let (store, writer) = open_store(settings, &clock).await.context("the store cannot be opened")?;
         tasks.spawn(Stage::Writer, writer.run());
 
         let settings = podero_settings(&config, sandbox.as_ref().map(|open| (open.address, &open.sandbox)))?;
@@ -371,6 +377,22 @@ impl Parts<'_> {
             })
             .await;
         });
+    }
+}
+
+/// Opens the store; a server that is not there yet (both started together) is waited for.
+async fn open_store(settings: store::Settings, clock: &Clock) -> Result<(Store, Writer), store::Error> {
+    let started = clock.now();
+    loop {
+        match Store::open(settings.clone(), clock.clone()).await {
+            Err(store::Error::Away(why))
+                if !settings.url.starts_with("sqlite:") && clock.now().since(started) < STORE_WAIT_MAX =>
+            {
+                tracing::warn!(why, "the store is not there yet");
+                pump::sleep(STORE_LOOK_EVERY).await;
+            }
+            opened => return opened,
+        }
     }
 }
 

@@ -264,6 +264,13 @@ impl Metrics {
     }
 }
 
+impl EventType {
+    /// The type of this name, else `unknown`.
+    pub fn from_name(name: &str) -> Self {
+        Self::ALL.iter().copied().find(|known| known.as_str() == name).unwrap_or(Self::Unknown)
+    }
+}
+
 impl From<&Happening> for EventType {
     fn from(happening: &Happening) -> Self {
         match happening {

@@ -26,6 +26,7 @@ use super::{Error, Frame, Inner, Intake, Taken, topology};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::retry::RetrySchedule;
+use crate::pump;
 
 /// An away store is asked again soon, and by up to a whole prefetch of deliveries: the ceiling keeps that to some
 /// hundred attempts a second, the jitter keeps them apart.
@@ -113,7 +114,7 @@ async fn take<I: Intake>(
         let wait = TAKE_AGAIN.delay(refusals, clock.dice());
         tokio::select! {
             () = stop.asked() => return Ok(()),
-            () = supervisor::pause(wait) => {}
+            () = pump::sleep(wait) => {}
         }
     }
 }

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::link::{self, Link};
 use super::{Error, Inner, Leg};
 use crate::domain::retry::RetrySchedule;
+use crate::pump;
 
 /// The first wait is short because most losses are a broker that restarts; half a minute keeps a long outage cheap and
 /// is still well within an operator's patience once the broker is back.
@@ -127,7 +128,7 @@ where
         let wait = RECONNECT.delay(rounds, inner.clock.dice());
         tokio::select! {
             () = stop.asked() => break,
-            () = pause(wait) => {}
+            () = pump::sleep(wait) => {}
         }
     }
     let stopped = Error { why: "stopped".to_owned() };
@@ -166,12 +167,4 @@ pub(super) async fn set_up_unless<T>(
         () = stop.asked() => Err(Ended::Stopped),
         done = set_up(steps) => done.map_err(Ended::Lost),
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the back-off of a connection and of a take is part of serving it, not a step of a pump"
-)]
-pub(super) async fn pause(wait: Duration) {
-    tokio::time::sleep(wait).await;
 }

@@ -27,7 +27,7 @@ pub(super) async fn run(config: Config, offline: bool) -> anyhow::Result<()> {
             say(&format!("failed  {part}: {why}"));
         }
     };
-    let settings = Settings { url: config.store.url.expose().to_owned(), targets: Vec::new() };
+    let settings = Settings { url: config.store.url.expose().to_owned(), targets: Vec::new(), works: false };
     let opened = Store::open(settings, clock.clone()).await;
     line("store", opened.map(|(store, _)| format!("{:?}", store.dialect())).map_err(|error| error.to_string()));
     match &config.amqp {

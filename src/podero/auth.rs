@@ -17,6 +17,7 @@ use super::{Received, fetch, wire};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::plan::Reply;
+use crate::pump;
 
 /// Outside the API's prefix, with the slash at its end (API page "get access token").
 const PATH: &str = "/oauth2/token/";
@@ -162,7 +163,7 @@ impl Tokens {
                 Err(Reply::Busy { after }) => after.unwrap_or_default().max(KEEP_EVERY),
                 Err(_) => KEEP_EVERY,
             };
-            rest(wait).await;
+            pump::sleep(wait).await;
         }
     }
 
@@ -211,11 +212,6 @@ impl Tokens {
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().expect("no code panics while it holds the token")
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the token's own pulse; it carries no event, so it is no pump")]
-async fn rest(wait: Duration) {
-    tokio::time::sleep(wait).await;
 }
 
 /// What the token endpoint's answer means for the calls that wait for it. Nothing of them was sent, so an

@@ -6,11 +6,14 @@
 //!
 //! Before: [`crate::config`]. After: [`crate::store::writer`] and the readers.
 
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr};
+
+use super::Error;
 
 /// Waiting for another process's lock on the SQLite file; the CLI's writes are short.
 const BUSY_TIMEOUT_MS: u32 = 5_000;
@@ -38,21 +41,39 @@ pub enum Dialect {
 pub(super) struct Db {
     pub(super) dialect: Dialect,
     options: AnyConnectOptions,
+    /// Of SQLite.
+    path: Option<String>,
 }
 
 impl Db {
     /// Understands `sqlite://path` and `postgres://…`.
     pub(super) fn new(url: &str) -> Result<Self, sqlx::Error> {
         sqlx::any::install_default_drivers();
-        let (dialect, url) = if let Some(path) = sqlite_path(url) {
-            make_private(&path);
-            // `rwc`: the file is made when it is not there.
-            (Dialect::Sqlite, format!("sqlite://{path}?mode=rwc"))
-        } else {
-            (Dialect::Postgres, url.to_owned())
+        let path = sqlite_path(url);
+        let (dialect, url) = match &path {
+            Some(path) => {
+                make_private(path);
+                // `rwc`: the file is made when it is not there.
+                (Dialect::Sqlite, format!("sqlite://{path}?mode=rwc"))
+            }
+            None => (Dialect::Postgres, url.to_owned()),
         };
         let options = url.parse::<AnyConnectOptions>()?.disable_statement_logging();
-        Ok(Self { dialect, options })
+        Ok(Self { dialect, options, path })
+    }
+
+    /// The right to work on a SQLite file, held until it is dropped or the process dies; `None` on PostgreSQL, where
+    /// many may. The lock is on a file beside it, since SQLite's own locks are taken and left all the time.
+    pub(super) fn lock(&self) -> Result<Option<File>, Error> {
+        let Some(path) = &self.path else { return Ok(None) };
+        let away = |error: std::io::Error| Error::Away(format!("{path}.lock: {error}"));
+        let file = File::options().write(true).create(true).truncate(false).open(format!("{path}.lock"));
+        let file = file.map_err(away)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(std::fs::TryLockError::WouldBlock) => Err(Error::Taken),
+            Err(std::fs::TryLockError::Error(error)) => Err(away(error)),
+        }
     }
 
     /// A connection on which a commit means: on disk.

@@ -103,8 +103,8 @@ impl Store {
         self.write(Accept { arrivals, targets: self.0.targets.clone(), places }).await
     }
 
-    /// Takes a parked event out of parking. `false`: it is not parked (any more), nothing changed.
-    pub async fn unpark(&self, id: EventId, request: RetryRequest) -> Result<bool, Error> {
+    /// Takes a parked event out of parking; its type. `None`: it is not parked (any more), nothing changed.
+    pub async fn unpark(&self, id: EventId, request: RetryRequest) -> Result<Option<String>, Error> {
         self.write(Unpark { id, request, now: self.0.clock.now() }).await
     }
 }
@@ -259,19 +259,19 @@ struct Unpark {
 }
 
 impl Write for Unpark {
-    type Output = bool;
+    type Output = Option<String>;
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
         let change = match self.request {
             // What never became an event has nothing to be retried: `event IS NOT NULL`.
             RetryRequest::Retry => {
                 "UPDATE events SET state = 'pending', due_at = $2, tries_from = $2, failures = 0, \
                  failing_since = NULL, reason = NULL, detail = NULL, settled_at = NULL \
-                 WHERE id = $1 AND state = 'parked' AND event IS NOT NULL RETURNING lane"
+                 WHERE id = $1 AND state = 'parked' AND event IS NOT NULL RETURNING lane, type"
             }
             RetryRequest::Skip => {
                 "UPDATE events SET state = 'skipped', settled_at = $2 WHERE id = $1 AND state = 'parked' \
-                 RETURNING lane"
+                 RETURNING lane, type"
             }
         };
         let row = sqlx::query(ours(change.to_owned()))
@@ -279,13 +279,13 @@ impl Write for Unpark {
             .bind(self.now.micros())
             .fetch_optional(&mut *connection)
             .await?;
-        let Some(row) = row else { return Ok(false) };
+        let Some(row) = row else { return Ok(None) };
         if self.request == RetryRequest::Retry
             && let Some(lane) = row.try_get::<Option<String>, _>(0)?
         {
             ready_lane(connection, &lane, self.now).await?;
         }
-        Ok(true)
+        Ok(Some(row.try_get(1)?))
     }
 }
 

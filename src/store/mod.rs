@@ -16,7 +16,6 @@ mod timeline;
 mod writer;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::AnyPool;
 use tokio::sync::mpsc;
@@ -40,6 +39,9 @@ pub enum Error {
     /// Try again later: the database is away, full or busy. Nothing, or something harmless to repeat, happened.
     #[error("the store is away: {0}")]
     Away(String),
+    /// Do not try again while it is so: another bridge works on this SQLite file.
+    #[error("another bridge works on this SQLite file; several replicas need PostgreSQL")]
+    Taken,
     /// Try again sooner: too many writes are waiting.
     #[error("the store has more to write than it may keep waiting")]
     Full,
@@ -68,6 +70,8 @@ struct Inner {
     dialect: Dialect,
     clock: Clock,
     targets: Vec<Target>,
+    /// Held for as long as this process works on a SQLite file.
+    _lock: Option<std::fs::File>,
 }
 
 impl std::fmt::Debug for Store {
@@ -83,23 +87,25 @@ pub struct Settings {
     pub url: String,
     /// Where notices go: each gets a row per target. Empty: they are kept and shown.
     pub targets: Vec<Target>,
+    /// Whether this process works on the events. A SQLite file has one such process at a time; others may look.
+    pub works: bool,
 }
-
-/// Opening waits at most this long for a database that is not there yet.
-pub const OPEN_WAIT_MAX: Duration = Duration::from_secs(10);
 
 impl Store {
     /// Opens the database, brings its schema up to date, and gives back a handle and the [`Writer`] that the
-    /// caller must run. On SQLite, which one process has for itself, claims of a process that died are released.
+    /// caller must run. Who works on a SQLite file has it for itself, so claims in it belong to a process that died
+    /// and are released; a second one that wants to work on it gets [`Error::Taken`].
     pub async fn open(settings: Settings, clock: Clock) -> Result<(Self, Writer), Error> {
         let db = Db::new(&settings.url)?;
+        let lock = if settings.works { db.lock()? } else { None };
         let mut connection = db.connect().await?;
         db::MIGRATIONS.run(&mut connection).await.map_err(|error| Error::Away(error.to_string()))?;
-        if db.dialect == Dialect::Sqlite {
+        if lock.is_some() {
             lanes::release_all(&mut connection, clock.now()).await?;
         }
         let (queue, receiver) = mpsc::channel(QUEUE_MAX);
-        let inner = Inner { queue, readers: db.readers(), dialect: db.dialect, clock, targets: settings.targets };
+        let inner =
+            Inner { queue, readers: db.readers(), dialect: db.dialect, clock, targets: settings.targets, _lock: lock };
         let writer = Writer { db, connection: Some(connection), queue: receiver };
         Ok((Self(Arc::new(inner)), writer))
     }

@@ -1,7 +1,7 @@
 //! What an operator may see: events, customers, parked work, heat pumps, alerts, and the numbers of it all.
 //!
-//! Reads only, beside the writer, bounded in rows. The views carry ids and states; the original bytes of an
-//! event appear nowhere but in [`Store::event`], which only the operator's door asks.
+//! Reads only, beside the writer, bounded in rows. Lists carry ids and states. Personal data is in two views, which
+//! only the operator's door asks for: the original bytes in [`Store::event`], and what is known in [`Store::customer`].
 //!
 //! Before: the tables. After: [`crate::admin`], [`crate::metrics`].
 

@@ -17,6 +17,8 @@ mod process;
 mod sandbox;
 // The real RabbitMQ and PostgreSQL of the tests.
 mod servers;
+// House rules.
+mod tidy;
 // Alerts on the real bus.
 mod watch;
 // A whole bridge inside a test.

@@ -18,6 +18,7 @@ use super::faults::{Kind, Strike};
 use super::model::Refusal;
 use super::requests::Request;
 use super::{BODY_BYTES_MAX, Operation, Sandbox, State};
+use crate::pump;
 use call::Call;
 
 pub(super) use answer::Answer;
@@ -143,10 +144,9 @@ fn status_on_the_wire(strike: Option<Strike>, answer: Option<&Answer>) -> Option
 }
 
 /// An ordered latency is real time on purpose: it is there to outlast a client's patience.
-#[expect(clippy::disallowed_methods, reason = "a fault that waits is the product of this file")]
 async fn wait(delay: std::time::Duration) {
     if !delay.is_zero() {
-        tokio::time::sleep(delay).await;
+        pump::sleep(delay).await;
     }
 }
 

@@ -1,0 +1,232 @@
+//! House rules as tests: imports point down, foreign crates stay in their rooms, the documents know every name.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use podero_bridge::config::KEYS;
+use podero_bridge::domain::notice::Topic;
+use podero_bridge::domain::verdict::Reason;
+use podero_bridge::inbound::problem::ProblemKind;
+use podero_bridge::metrics;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file below a folder with one of these endings, with its path relative to the project.
+fn files(folder: &str, endings: &[&str]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of the project") {
+            let path: PathBuf = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| endings.iter().any(|known| ending == *known)) {
+                let name = path.strip_prefix(root()).expect("below the project").display().to_string();
+                found.push((name, std::fs::read_to_string(&path).expect("text")));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn document(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The code of a file: no comments, no unit tests.
+fn code(text: &str) -> String {
+    let before_tests = text.split("#[cfg(test)]").next().unwrap_or_default();
+    before_tests.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// `src/store/inbox.rs` and `src/store.rs` are both of `store`.
+fn module(path: &str) -> String {
+    let below = path.trim_start_matches("src/");
+    below.split(['/', '.']).next().unwrap_or_default().to_owned()
+}
+
+/// What each module may import beside itself and `domain`.
+const MAY_IMPORT: [(&str, &[&str]); 19] = [
+    ("domain", &[]),
+    ("clock", &[]),
+    ("config", &[]),
+    ("metrics", &[]),
+    // Set up from its section of the configuration, before anything else.
+    ("telemetry", &["config"]),
+    ("pump", &[]),
+    ("broker", &["clock", "pump"]),
+    ("podero", &["clock", "pump"]),
+    ("store", &["clock"]),
+    // The queue's door is the broker's consumer.
+    ("inbound", &["clock", "config", "metrics", "store", "broker"]),
+    ("apply", &["clock", "metrics", "podero", "pump", "store"]),
+    ("watch", &["clock", "podero", "pump", "store"]),
+    ("outbound", &["broker", "clock", "metrics", "pump", "store"]),
+    ("admin", &["clock", "config", "metrics", "store"]),
+    ("sandbox", &["clock", "pump"]),
+    (
+        "app",
+        &[
+            "admin", "apply", "broker", "clock", "config", "inbound", "metrics", "outbound", "podero", "pump",
+            "sandbox", "store", "watch",
+        ],
+    ),
+    ("cli", &["app", "broker", "clock", "config", "podero", "pump", "sandbox", "store", "telemetry"]),
+    ("main", &["cli"]),
+    ("lib", &[]),
+];
+
+#[test]
+fn imports_point_down() {
+    for (path, text) in files("src", &["rs"]) {
+        let module = module(&path);
+        let (_, allowed) = MAY_IMPORT
+            .iter()
+            .find(|(name, _)| *name == module)
+            .unwrap_or_else(|| panic!("{path}: which layer is `{module}` in? Say so in tests/it/tidy.rs"));
+        for imported in code(&text).split("crate::").skip(1) {
+            let imported: String = imported.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let is_fine = imported == module || imported == "domain" || allowed.contains(&imported.as_str());
+            assert!(is_fine, "{path} imports crate::{imported}: imports point down, siblings meet in tables only");
+        }
+    }
+}
+
+/// Where each foreign crate may be named.
+const ROOMS: [(&str, &[&str]); 12] = [
+    ("actix_web", &["src/inbound/http.rs", "src/admin.rs", "src/app.rs", "src/sandbox/"]),
+    ("lapin", &["src/broker/"]),
+    // The demonstration is an outsider: it has nothing but HTTP.
+    ("reqwest", &["src/podero/", "src/outbound.rs", "src/cli/demo.rs"]),
+    ("sqlx", &["src/store/"]),
+    ("prometheus", &["src/metrics.rs"]),
+    ("backoff", &["src/domain/retry.rs"]),
+    ("governor", &["src/podero/throttle.rs"]),
+    ("cloudevents", &["src/inbound/", "src/outbound.rs"]),
+    ("standardwebhooks", &["src/inbound/signature.rs", "src/outbound.rs", "src/config/"]),
+    ("clap", &["src/cli/mod.rs"]),
+    ("rand", &["src/clock.rs", "src/sandbox/"]),
+    ("anyhow", &["src/app.rs", "src/cli/", "src/outbound.rs"]),
+];
+
+#[test]
+fn foreign_crates_stay_in_their_rooms() {
+    for (path, text) in files("src", &["rs"]) {
+        let code = code(&text);
+        for (name, rooms) in ROOMS {
+            let is_used = code.split(&format!("{name}::")).skip(1).count() > 0 && {
+                // `crate::podero::…` is ours; a foreign crate's path begins where no path goes on.
+                code.match_indices(&format!("{name}::"))
+                    .any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
+            };
+            let is_at_home = rooms.iter().any(|room| path.starts_with(room));
+            assert!(!is_used || is_at_home, "{path} names the crate `{name}`, whose rooms are {rooms:?}");
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for_and_where_one_goes_next() {
+    for (path, text) in files("src", &["rs"]) {
+        let is_part_of_tests = path.ends_with("/tests.rs");
+        assert!(text.starts_with("//!"), "{path} does not open with its responsibility");
+        let has_breadcrumb = text.contains("//! Before: ") && text.contains("After: ");
+        assert!(has_breadcrumb || is_part_of_tests || path == "src/main.rs", "{path} has no Before and After");
+    }
+}
+
+#[test]
+fn nothing_is_left_to_be_done_in_a_comment() {
+    let words = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["XX", "X"].concat()];
+    for folder in ["src", "tests", "docs", "deploy"] {
+        for (path, text) in files(folder, &["rs", "md", "toml", "yml", "yaml", "sql"]) {
+            for word in &words {
+                assert!(!text.contains(word.as_str()), "{path}: {word} is an issue, a decision or done, not a comment");
+            }
+        }
+    }
+}
+
+#[test]
+fn operations_knows_every_key_metric_reason_problem_and_topic() {
+    let operations = document("docs/OPERATIONS.md");
+    let mut names: Vec<String> = KEYS.iter().map(|key| key.name.to_owned()).collect();
+    names.extend(KEYS.iter().filter_map(|key| key.file_name()));
+    names.extend(metrics::NAMES.iter().map(|name| (*name).to_owned()));
+    names.extend(Reason::ALL.map(|reason| reason.name().to_owned()));
+    names.extend(ProblemKind::ALL.map(|kind| kind.slug().to_owned()));
+    names.extend(Topic::ALL.map(|topic| topic.name().to_owned()));
+    for name in names {
+        let last = name.rsplit('.').next().unwrap_or(&name);
+        // In a table of one section a key may stand by its last part, and a metric with its labels.
+        let is_there = [format!("`{name}`"), format!("`{name}{{"), format!("`.{last}`"), format!("`{last}`")]
+            .iter()
+            .any(|form| operations.contains(form.as_str()));
+        assert!(is_there, "docs/OPERATIONS.md does not speak of `{name}`");
+    }
+}
+
+#[test]
+fn every_alerting_rule_has_a_chapter_that_says_what_to_do() {
+    let operations = document("docs/OPERATIONS.md");
+    let anchors: Vec<String> = operations
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = title.chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-');
+            kept.collect::<String>().replace(' ', "-")
+        })
+        .collect();
+    let rules = document("deploy/prometheus/rules.yml");
+    let wanted: Vec<&str> = rules
+        .split("OPERATIONS.md#")
+        .skip(1)
+        .map(|rest| rest.split(|c: char| !(c.is_alphanumeric() || c == '-')).next().unwrap_or_default())
+        .collect();
+    assert!(wanted.len() >= 8, "a handful of rules");
+    for anchor in wanted {
+        assert!(anchors.iter().any(|known| known == anchor), "docs/OPERATIONS.md has no chapter #{anchor}");
+    }
+}
+
+#[test]
+fn rules_and_dashboards_name_metrics_that_exist() {
+    let rules = document("deploy/prometheus/rules.yml");
+    for word in rules.split(|c: char| !(c.is_alphanumeric() || c == '_')) {
+        let base = ["_bucket", "_sum", "_count"].iter().fold(word, |word, end| word.trim_end_matches(end));
+        if base.starts_with("podero_bridge_") {
+            assert!(metrics::NAMES.contains(&base), "deploy/prometheus/rules.yml names {word}, which is no metric");
+        }
+    }
+}
+
+#[test]
+fn every_link_in_the_documents_leads_somewhere() {
+    let mut documents = files("docs", &["md"]);
+    documents.push(("README.md".into(), document("README.md")));
+    for (path, text) in documents {
+        let folder = Path::new(&path).parent().expect("a folder").to_owned();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = target.split('#').next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            assert!(root().join(&folder).join(target).exists(), "{path} links to {target}, which is not there");
+        }
+    }
+}
+
+#[test]
+fn the_layer_table_has_no_cycle() {
+    let table: BTreeMap<&str, &[&str]> = MAY_IMPORT.into_iter().collect();
+    fn reaches(table: &BTreeMap<&str, &[&str]>, from: &str, to: &str) -> bool {
+        table.get(from).is_some_and(|next| next.iter().any(|step| *step == to || reaches(table, step, to)))
+    }
+    for module in table.keys() {
+        assert!(!reaches(&table, module, module), "{module} imports itself in the end");
+    }
+}
