@@ -19,6 +19,9 @@ use crate::config::{Log, LogFormat};
 /// Libraries that log what was sent: lapin prints returned notices with their bytes. Our own events tell of both.
 const SILENCED: [&str; 1] = ["lapin"];
 
+/// Its workers' coming and going is of no use to an operator, who may ask for it by naming it in `log.level`.
+const CHATTY: &str = "actix_server=warn,";
+
 /// Writes logs to standard error from now on: one line per event, times in UTC as RFC 3339, as text or as JSON
 /// with the event's fields at the top level. `Auto` is text when standard error is a terminal.
 ///
@@ -31,7 +34,9 @@ pub fn init(log: &Log) {
         LogFormat::Text => false,
         LogFormat::Auto => !is_terminal,
     };
-    let filter = SILENCED.iter().fold(EnvFilter::builder().parse_lossy(&log.level), |filter, target| {
+    let chatty = if log.level.contains("actix_server") { "" } else { CHATTY };
+    let filter = EnvFilter::builder().parse_lossy(format!("{chatty}{}", log.level));
+    let filter = SILENCED.iter().fold(filter, |filter, target| {
         filter.add_directive(format!("{target}=off").parse().expect("a target and a level"))
     });
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);

@@ -9,6 +9,8 @@ mod bus;
 mod doors;
 // Real input through the whole house.
 mod end_to_end;
+// The way out by signed webhook.
+mod outbound;
 // The Podero client against scripted answers.
 mod podero;
 // The program as a process.

@@ -161,10 +161,11 @@ fn operations_knows_every_key_metric_reason_problem_and_topic() {
     names.extend(Topic::ALL.map(|topic| topic.name().to_owned()));
     for name in names {
         let last = name.rsplit('.').next().unwrap_or(&name);
-        // In a table of one section a key may stand by its last part, and a metric with its labels.
-        let is_there = [format!("`{name}`"), format!("`{name}{{"), format!("`.{last}`"), format!("`{last}`")]
-            .iter()
-            .any(|form| operations.contains(form.as_str()));
+        // In a table of one section a key may stand by its last part, a metric with its labels, and a problem by the end of its type.
+        let is_there =
+            [format!("`{name}`"), format!("`{name}{{"), format!("`.{last}`"), format!("`{last}`"), format!(":{name}`")]
+                .iter()
+                .any(|form| operations.contains(form.as_str()));
         assert!(is_there, "docs/OPERATIONS.md does not speak of `{name}`");
     }
 }
