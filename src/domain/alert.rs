@@ -384,3 +384,6 @@ impl Seen {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

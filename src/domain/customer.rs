@@ -34,7 +34,8 @@ pub struct Fact<T> {
     pub stamp: Stamp,
 }
 
-/// What is true of a customer upstream. Merging is commutative but for ties and re-sign-ups.
+/// What is true of a customer upstream. Merging is commutative but for ties, for a return after a churn, and for
+/// a move to where the customer lives already.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// The newest sign-up.
@@ -50,8 +51,11 @@ pub struct Facts {
 /// One home of a customer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Home {
-    /// The event that established it (sign-up, move). Another `since` means another building at Podero.
+    /// The move into it, else the oldest event that speaks of it. A building made before it is another home's.
     pub since: Stamp,
+    /// Whether `since` is a move: then everything older speaks of the home before.
+    #[serde(default)]
+    pub is_moved_into: bool,
     /// Its address.
     pub address: Option<Fact<Record>>,
     /// [`Field::BUILDING`] fields.
@@ -73,12 +77,19 @@ pub struct AtPodero {
     pub left: Vec<Uuid>,
     /// Heat pumps of a home that was left: their alerts are to be resolved, they are watched no more.
     pub retired: Vec<Uuid>,
-    /// The user that was deleted last.
+    /// The user that was deleted last, or, while it is in doubt whether there is one, the last that we knew.
     pub departed: Option<Uuid>,
     /// Heat pumps to be paused before the user is deleted; `None`: not asked yet.
     pub pausing: Option<Vec<Uuid>>,
     /// The onboarding session made for each home.
     pub onboarding: BTreeMap<BuildingKey, Onboarding>,
+}
+
+impl AtPodero {
+    /// The building that stands for a home: one made for the home before the move is not it.
+    pub fn building_of(&self, key: &BuildingKey, home: &Home) -> Option<&BuildingThere> {
+        self.buildings.get(key).filter(|there| there.since >= home.since)
+    }
 }
 
 /// What we know of the customer's user at Podero.
@@ -119,7 +130,7 @@ pub enum Listing {
 pub struct BuildingThere {
     /// Podero's id.
     pub id: Uuid,
-    /// Which [`Home::since`] it stands for.
+    /// The [`Home::since`] for which it was made; see [`AtPodero::building_of`].
     pub since: Stamp,
     /// What Podero holds in the fields we write.
     pub written: Record,
@@ -137,7 +148,7 @@ pub struct Leaving {
 /// An onboarding session that was made for a home.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Onboarding {
-    /// Which [`Home::since`] (or sign-up) it was made for.
+    /// The [`Home::since`] (or sign-up) for which it was made; one for the home before the move does not count.
     pub since: Stamp,
     /// Where the customer connects the heat pump; lives until the end of the following day.
     pub url: String,
@@ -232,9 +243,9 @@ impl Merged {
         }
         let name = format!("home/{}", details.building_key.as_str());
         let home = self.facts.homes.entry(details.building_key.clone()).or_insert_with(|| Home::new(stamp));
-        // Older than the move that made this home: it speaks of the home before.
-        let mut won = home.since <= stamp;
+        let mut won = home.is_spoken_of(stamp);
         if won {
+            home.since = if home.is_moved_into { home.since } else { home.since.min(stamp) };
             won = home.address_if_newer(details.address.as_ref(), stamp)
                 | home.attributes_if_newer(details.building.as_ref(), stamp);
         }
@@ -244,11 +255,11 @@ impl Merged {
     fn relocate(&mut self, moved: &Move, stamp: Stamp) {
         let home = self.facts.homes.entry(moved.building_key.clone()).or_insert_with(|| Home::new(stamp));
         let lives_there = home.address.as_ref().is_some_and(|known| known.value == moved.address);
-        let won = home.since <= stamp;
+        let won = home.is_spoken_of(stamp);
         if won {
             // A move to where the customer lives already (told twice under two ids) must not tear down the home.
-            if !lives_there && home.since != stamp {
-                home.since = stamp;
+            if !lives_there {
+                (home.since, home.is_moved_into) = (stamp, true);
                 home.attributes.retain(|_, fact| fact.stamp >= stamp);
             }
             home.address_if_newer(Some(&moved.address), stamp);
@@ -260,7 +271,12 @@ impl Merged {
 
 impl Home {
     fn new(since: Stamp) -> Self {
-        Self { since, address: None, attributes: BTreeMap::new() }
+        Self { since, is_moved_into: false, address: None, attributes: BTreeMap::new() }
+    }
+
+    /// Whether an event speaks of this home, not of the one before the move.
+    fn is_spoken_of(&self, stamp: Stamp) -> bool {
+        !self.is_moved_into || self.since <= stamp
     }
 
     fn address_if_newer(&mut self, address: Option<&Record>, stamp: Stamp) -> bool {
@@ -331,6 +347,7 @@ impl Customer {
 
     /// The user may exist unseen, or be gone: look up before anything else.
     pub fn doubt_user(&mut self) {
+        self.podero.departed = self.user_id().or(self.podero.departed);
         self.podero.user = UserThere::Unlooked;
     }
 
@@ -419,7 +436,8 @@ impl Customer {
 
     /// The user is not there: nothing that hung on it is either.
     fn forget_user(&mut self) {
-        self.podero = AtPodero { user: UserThere::Absent, ..AtPodero::default() };
+        let departed = self.podero.departed;
+        self.podero = AtPodero { user: UserThere::Absent, departed, ..AtPodero::default() };
     }
 
     fn realise_person(&mut self, wanted: &Facts) {
@@ -447,7 +465,7 @@ impl Customer {
         self.podero.buildings.retain(|_, there| listed(there.id));
         self.podero.leaving.retain(|leaving| listed(leaving.building));
         for (key, home) in &wanted.homes {
-            if self.podero.buildings.get(key).is_some_and(|there| there.since == home.since) {
+            if self.podero.building_of(key, home).is_some() {
                 continue;
             }
             let record = home.record(key);
@@ -554,3 +572,6 @@ fn apply_changes(written: &mut Record, changes: &Changes) {
         };
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@
 pub mod alert;
 pub mod customer;
 pub mod event;
+#[cfg(test)]
+mod fixtures;
 pub mod notice;
 pub mod plan;
 pub mod retry;

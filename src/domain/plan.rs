@@ -430,7 +430,7 @@ fn house(work: &Work, user: Uuid) -> Option<Next> {
     let (podero, wanted) = (&work.customer.podero, &work.merged.facts);
     for (key, home) in &wanted.homes {
         let record = home.record(key);
-        match podero.buildings.get(key).filter(|there| there.since == home.since) {
+        match podero.building_of(key, home) {
             None if podero.listing != Listing::Complete => return Some(Next::Call(Call::ListBuildings { user })),
             None => {
                 let call = Call::CreateBuilding { user, key: key.clone(), since: home.since, record };
@@ -477,7 +477,7 @@ fn invite(work: &Work, user: Uuid, policy: &Policy) -> Option<Call> {
     };
     let (podero, wanted) = (&work.customer.podero, &work.merged.facts);
     let since = wanted.homes.get(key).map(|home| home.since).or(wanted.signed_up)?;
-    if podero.onboarding.get(key).is_some_and(|made| made.since == since) {
+    if podero.onboarding.get(key).is_some_and(|made| made.since >= since) {
         return None;
     }
     let spoken = wanted.personal_text(Field::Language).filter(|own| ONBOARDING_LANGUAGES.contains(own));
@@ -518,3 +518,6 @@ fn purge(work: &Work, user: Uuid) -> Next {
     }
     Next::Call(Call::DeleteUser { user, soft: false })
 }
+
+#[cfg(test)]
+mod tests;

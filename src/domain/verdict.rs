@@ -446,3 +446,6 @@ fn parked(id: EventId, customer: Option<&str>, type_name: &str, reason: Reason, 
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,513 @@
+//! Facts merge whatever the order of arrival; what Podero holds changes only by what Podero answered.
+
+use proptest::prelude::*;
+
+use super::super::CustomerId;
+use super::super::fixtures::*;
+use super::*;
+
+fn merge_all(events: &[Event]) -> Facts {
+    customer_with(events).facts
+}
+
+fn home(facts: &Facts) -> &Home {
+    facts.homes.get(&BuildingKey::default()).expect("the customer has a home")
+}
+
+fn with_building(details: Details, fields: &[(Field, &str)]) -> Details {
+    Details { building: Some(record(fields)), ..details }
+}
+
+fn at_home(street: &str) -> Details {
+    Details { address: Some(address(street)), ..Details::default() }
+}
+
+/// One building attribute of the home; tests use the type's and the heating's.
+fn attribute(facts: &Facts, field: Field) -> Option<&str> {
+    home(facts).attributes.get(&field).and_then(|fact| fact.value.as_text())
+}
+
+fn street(facts: &Facts) -> Option<&str> {
+    home(facts).address.as_ref().and_then(|fact| fact.value.get(&Field::StreetAndNumber)?.as_text())
+}
+
+#[test]
+fn the_newest_word_about_each_personal_field_wins() {
+    let facts = merge_all(&[
+        event(10, Happening::SignedUp(personal(&PERSON))),
+        event(30, updated(personal(&[(Field::FirstName, "newest")]))),
+    ]);
+    let late = personal(&[(Field::FirstName, "late"), (Field::LastName, "late")]);
+    let merged = facts.merge(&event(20, updated(late)));
+    assert_eq!(merged.facts.personal_text(Field::FirstName), Some("newest"));
+    assert_eq!(merged.facts.personal_text(Field::LastName), Some("late"));
+    assert_eq!(merged.facts.personal_text(Field::Email), Some("c1@example.com"));
+    assert_eq!((merged.won, merged.lost), (1, vec!["first_name".to_owned()]));
+}
+
+#[test]
+fn a_late_older_update_still_corrects_the_name_but_not_the_home_that_was_left() {
+    let facts = merge_all(&[event(10, signed_up("Old 1")), event(30, moved("New 2"))]);
+    let late = Details { personal: record(&[(Field::FirstName, "corrected")]), ..at_home("Old 1a") };
+    let merged = facts.merge(&event(20, updated(late)));
+    assert_eq!(merged.facts.personal_text(Field::FirstName), Some("corrected"));
+    assert_eq!(merged.facts.homes, facts.homes);
+    assert_eq!((merged.won, merged.lost), (1, vec!["home/main".to_owned()]));
+}
+
+#[test]
+fn a_move_replaces_the_home_and_drops_what_described_the_old_one() {
+    let sign_up = Happening::SignedUp(with_building(at_home("Old 1"), &[(Field::PropertyType, "old")]));
+    let into = Move {
+        building_key: key("main"),
+        address: address("New 2"),
+        building: record(&[(Field::SpaceHeating, "new")]),
+    };
+    let facts = merge_all(&[event(10, sign_up), event(20, Happening::Moved(into))]);
+    assert_eq!((home(&facts).since, street(&facts)), (stamp(20), Some("New 2")));
+    assert_eq!((attribute(&facts, Field::PropertyType), attribute(&facts, Field::SpaceHeating)), (None, Some("new")));
+}
+
+#[test]
+fn what_was_said_of_the_new_home_outlives_a_move_that_arrives_late() {
+    let correction = updated(with_building(at_home("New 3a"), &[(Field::PropertyType, "new")]));
+    let facts = merge_all(&[
+        event(10, signed_up("Old 1")),
+        event(20, moved("Between 2")),
+        event(25, updated(with_building(Details::default(), &[(Field::SpaceHeating, "between")]))),
+        event(40, correction),
+        event(30, moved("New 3")),
+    ]);
+    assert_eq!((home(&facts).since, street(&facts)), (stamp(30), Some("New 3a")));
+    assert_eq!((attribute(&facts, Field::PropertyType), attribute(&facts, Field::SpaceHeating)), (Some("new"), None));
+}
+
+#[test]
+fn two_updates_of_a_home_that_arrive_swapped_are_both_kept() {
+    let events = [
+        event(10, Happening::SignedUp(personal(&PERSON))),
+        event(30, updated(at_home("Home 1"))),
+        event(20, updated(with_building(Details::default(), &[(Field::PropertyType, "house")]))),
+    ];
+    let facts = merge_all(&events);
+    assert_eq!((street(&facts), attribute(&facts, Field::PropertyType)), (Some("Home 1"), Some("house")));
+}
+
+#[test]
+fn a_churn_buries_everything_that_happened_before_it() {
+    let facts = merge_all(&[event(10, signed_up("Old 1")), event(50, Happening::Churned)]);
+    assert!(!facts.is_active() && facts.personal.is_empty() && facts.homes.is_empty());
+    for buried in [signed_up("Old 1"), moved("New 2"), updated(personal(&PERSON)), Happening::Churned] {
+        let merged = facts.merge(&event(20, buried.clone()));
+        assert_eq!(merged.facts, facts, "{buried:?}");
+        assert_eq!((merged.won, merged.lost), (0, vec!["existence".to_owned()]), "{buried:?}");
+    }
+}
+
+#[test]
+fn a_churn_that_is_older_than_the_sign_up_changes_nothing() {
+    let facts = merge_all(&[event(20, signed_up("Home 1"))]);
+    let merged = facts.merge(&event(10, Happening::Churned));
+    assert_eq!((merged.facts, merged.won, merged.lost), (facts, 0, vec!["existence".to_owned()]));
+}
+
+#[test]
+fn a_sign_up_after_a_churn_starts_anew_without_the_old_facts() {
+    let facts = merge_all(&[
+        event(10, signed_up("Old 1")),
+        event(20, Happening::Churned),
+        event(30, Happening::SignedUp(personal(&[(Field::Email, "new@example.com")]))),
+    ]);
+    assert!(facts.is_active() && facts.homes.is_empty());
+    assert_eq!(facts.personal_text(Field::Email), Some("new@example.com"));
+    assert_eq!(facts.personal_text(Field::FirstName), None);
+}
+
+#[test]
+fn a_move_to_the_address_where_one_lives_is_no_move() {
+    let sign_up = Happening::SignedUp(with_building(at_home("Home 1"), &[(Field::PropertyType, "house")]));
+    let facts = merge_all(&[event(10, sign_up), event(20, moved("Home 1"))]);
+    assert_eq!((home(&facts).since, attribute(&facts, Field::PropertyType)), (stamp(10), Some("house")));
+    let older = facts.merge(&event(15, updated(at_home("Home 1a"))));
+    assert_eq!(street(&older.facts), Some("Home 1"), "the move confirmed the address at its own time");
+}
+
+#[test]
+fn an_update_that_says_nothing_we_keep_is_not_stale() {
+    let facts = merge_all(&[event(10, signed_up("Home 1"))]);
+    let merged = facts.merge(&event(5, updated(Details::default())));
+    assert_eq!((merged.facts, merged.won, merged.lost), (facts, 1, Vec::new()));
+}
+
+#[test]
+fn the_profile_shows_the_main_home_or_else_the_newest_and_never_the_language() {
+    let at_key = |name: &str, street: &str| Details { building_key: key(name), ..at_home(street) };
+    let sign_up = event(10, Happening::SignedUp(personal(&[PERSON[0], (Field::Language, "de")])));
+    let elsewhere = [event(20, updated(at_key("b", "B 1"))), event(30, updated(at_key("a", "A 1")))];
+    let in_main = event(15, updated(at_key("main", "Main 1")));
+    for (events, expected) in [
+        (vec![], None),
+        (elsewhere.to_vec(), Some("A 1")),
+        ([elsewhere.to_vec(), vec![in_main]].concat(), Some("Main 1")),
+    ] {
+        let profile = merge_all(&[vec![sign_up.clone()], events].concat()).profile();
+        assert_eq!(profile.get(&Field::StreetAndNumber).and_then(FieldValue::as_text), expected);
+        assert_eq!(profile.get(&Field::Email).and_then(FieldValue::as_text), Some("c1@example.com"));
+        assert_eq!(profile.get(&Field::Language), None);
+    }
+}
+
+#[test]
+fn a_building_without_a_name_is_named_after_its_address_or_its_key() {
+    let long = "x".repeat(150);
+    let umlauts = "ü".repeat(128);
+    let hundred = "x".repeat(100);
+    let name = |value: &str| with_building(at_home("Street 1"), &[(Field::Name, value)]);
+    for (details, key_name, expected) in [
+        (at_home("Street 1"), "main", "Street 1, 01067 Dresden"),
+        (at_home(&long), "main", hundred.as_str()),
+        (Details { address: Some(record(&[(Field::Town, "Dresden")])), ..Details::default() }, "main", "Dresden"),
+        (with_building(Details::default(), &[]), "cottage", "cottage"),
+        (with_building(Details::default(), &[]), umlauts.as_str(), &"ü".repeat(100)),
+        (name("Cottage"), "main", "Cottage"),
+    ] {
+        let details = Details { building_key: key(key_name), ..details };
+        let facts = merge_all(&[event(10, Happening::SignedUp(details))]);
+        let record = facts.homes[&key(key_name)].record(&key(key_name));
+        assert_eq!(record.get(&Field::Name).and_then(FieldValue::as_text), Some(expected), "{key_name}");
+    }
+}
+
+#[test]
+fn changes_are_what_must_be_written_and_nothing_more() {
+    use Field::{Country, Email, LastName, Name, StreetAddInfo, StreetAndNumber};
+    let set = |field: Field, text: &str| (field, Some(FieldValue::from(text)));
+    let full = [(StreetAndNumber, "A 1"), (StreetAddInfo, "left"), (Country, "DE")];
+    for (name, written, wanted, expected) in [
+        ("nothing to do", record(&full), record(&full), vec![]),
+        ("nothing there", record(&[]), record(&[(Email, "a")]), vec![set(Email, "a")]),
+        ("an unknown field stays", record(&[(LastName, "l"), (Email, "a")]), record(&[(Email, "a")]), vec![]),
+        ("a name alone clears no address", record(&full), record(&[(Name, "n")]), vec![set(Name, "n")]),
+        (
+            "an address is replaced as a whole",
+            record(&full),
+            record(&[(StreetAndNumber, "B 2"), (Country, "DE")]),
+            vec![set(StreetAndNumber, "B 2"), (StreetAddInfo, None)],
+        ),
+        ("alpha-2 for alpha-3", record(&[(Country, "DEU")]), record(&[(Country, "DE")]), vec![]),
+        ("a name for alpha-2", record(&[(Country, "DE")]), record(&[(Country, "Germany")]), vec![]),
+        ("upper for lower case", record(&[(Country, "de")]), record(&[(Country, "DE")]), vec![]),
+        ("another country", record(&[(Country, "AT")]), record(&[(Country, "DE")]), vec![set(Country, "DE")]),
+        ("a country where none was", record(&[]), record(&[(Country, "DE")]), vec![set(Country, "DE")]),
+        (
+            "an address that changes takes its country along",
+            record(&[(StreetAndNumber, "A 1"), (Country, "DEU")]),
+            record(&[(StreetAndNumber, "B 2"), (Country, "DE")]),
+            vec![set(StreetAndNumber, "B 2"), set(Country, "DE")],
+        ),
+    ] {
+        assert_eq!(changes(&written, &wanted), expected.into_iter().collect(), "{name}");
+    }
+}
+
+#[test]
+fn what_was_written_needs_no_change_any_more() {
+    let wanted = address("B 2");
+    let mut written = record(&[(Field::StreetAndNumber, "A 1"), (Field::StreetAddInfo, "left")]);
+    let first = changes(&written, &wanted);
+    apply_changes(&mut written, &first);
+    assert_eq!((written.clone(), changes(&written, &wanted)), (wanted, Changes::new()));
+}
+
+/// A customer whose user 1 is there and whose buildings are to be read, wanting one home.
+fn unread() -> (Customer, Facts) {
+    let facts = merge_all(&[event(10, signed_up("Home 1"))]);
+    let mut customer = Customer::default();
+    customer.podero.user = UserThere::Present { id: uuid(1), written: Record::new() };
+    (customer, facts)
+}
+
+fn list(customer: &mut Customer, wanted: &Facts, found: &[BuildingFound]) {
+    customer.absorb(wanted, &Call::ListBuildings { user: uuid(1) }, &Answer::Buildings(found.to_vec()));
+    assert_eq!(customer.podero.listing, Listing::Complete);
+}
+
+#[test]
+fn a_listed_building_that_looks_like_a_wanted_home_is_adopted() {
+    let looks = |street: &str, name: &str| {
+        let mut written = address(street);
+        written.insert(Field::Name, name.into());
+        BuildingFound { id: uuid(7), written }
+    };
+    let named = "Home 1, 01067 Dresden";
+    let foreign_zip = {
+        let mut found = looks("Home 1", named);
+        found.written.insert(Field::ZipCode, "99999".into());
+        found
+    };
+    let left = |customer: &mut Customer| customer.podero.left.push(uuid(7));
+    let leaving = |customer: &mut Customer| {
+        customer.podero.leaving.push(Leaving { building: uuid(7), to_pause: None });
+    };
+    let taken = |customer: &mut Customer| {
+        let there = BuildingThere { id: uuid(7), since: stamp(5), written: Record::new() };
+        customer.podero.buildings.insert(key("main"), there);
+    };
+    let nothing = |_: &mut Customer| {};
+    type Before<'a> = &'a dyn Fn(&mut Customer);
+    for (name, found, before, expected) in [
+        ("the same name and place", looks("Home 1", named), &nothing as Before, true),
+        ("another street", looks("Home 2", named), &nothing, false),
+        ("another name", looks("Home 1", "Cottage"), &nothing, false),
+        ("another ZIP code", foreign_zip, &nothing, false),
+        ("one that was left for good", looks("Home 1", named), &left, false),
+        ("one that is being left", looks("Home 1", named), &leaving, false),
+        ("the one that stands for the home before", looks("Home 1", named), &taken, false),
+    ] {
+        let (mut customer, wanted) = unread();
+        before(&mut customer);
+        list(&mut customer, &wanted, std::slice::from_ref(&found));
+        let adopted = customer.podero.buildings.get(&key("main")).filter(|there| there.since == stamp(10));
+        assert_eq!(adopted.map(|there| there.id), expected.then(|| uuid(7)), "{name}");
+    }
+}
+
+#[test]
+fn a_building_that_is_listed_no_more_is_ours_no_more() {
+    let (mut customer, wanted) = unread();
+    let there = BuildingThere { id: uuid(7), since: stamp(10), written: Record::new() };
+    customer.podero.buildings.insert(key("main"), there);
+    customer.podero.leaving.push(Leaving { building: uuid(8), to_pause: None });
+    list(&mut customer, &wanted, &[]);
+    assert!(customer.podero.buildings.is_empty() && customer.podero.leaving.is_empty());
+}
+
+#[test]
+fn the_building_of_the_home_before_is_left_when_the_new_one_is_adopted() {
+    let (mut customer, wanted) = unread();
+    let old = BuildingThere { id: uuid(6), since: stamp(5), written: Record::new() };
+    customer.podero.buildings.insert(key("main"), old);
+    let mut written = address("Home 1");
+    written.insert(Field::Name, "Home 1, 01067 Dresden".into());
+    let found = [BuildingFound { id: uuid(6), written: Record::new() }, BuildingFound { id: uuid(7), written }];
+    list(&mut customer, &wanted, &found);
+    assert_eq!(customer.podero.buildings[&key("main")].id, uuid(7));
+    assert_eq!(customer.podero.leaving, [Leaving { building: uuid(6), to_pause: None }]);
+}
+
+#[test]
+fn a_fresh_claim_trusts_what_is_there_unless_the_last_one_was_interrupted() {
+    let present = UserThere::Present { id: uuid(1), written: Record::new() };
+    for (user, was_interrupted, expected_user, expected_listing) in [
+        (present.clone(), false, present.clone(), Listing::Complete),
+        (present, true, UserThere::Unlooked, Listing::Doubtful),
+        (UserThere::Absent, false, UserThere::Unlooked, Listing::Complete),
+        (UserThere::Contested, false, UserThere::Unlooked, Listing::Complete),
+    ] {
+        let mut customer = Customer::default();
+        customer.podero.user = user;
+        customer.podero.listing = Listing::Complete;
+        customer.podero.pausing = Some(vec![uuid(3)]);
+        customer.begin(was_interrupted);
+        assert_eq!((customer.podero.user, customer.podero.listing), (expected_user, expected_listing));
+        assert_eq!(customer.podero.pausing, None);
+    }
+}
+
+#[test]
+fn a_deletion_that_was_cut_off_still_tells_whom_it_was_about() {
+    let (mut customer, wanted) = unread();
+    customer.begin(true);
+    let look = Call::FindUser { external_id: CustomerId::accept("C-1").expect("a printable id") };
+    customer.absorb(&wanted, &look, &Answer::User(None));
+    assert_eq!((customer.podero.user, customer.podero.departed), (UserThere::Absent, Some(uuid(1))));
+}
+
+/// What happens to an active customer after the sign-up; every address is one's own, since a move to where one
+/// lives is no move, whichever of the two words about that address comes first.
+fn happening(time: i64) -> impl Strategy<Value = Happening> {
+    let field = prop_oneof![Just(Field::Email), Just(Field::FirstName), Just(Field::LastName)];
+    let about = prop_oneof![Just(Field::PropertyType), Just(Field::SpaceHeating)];
+    let building = proptest::collection::vec(about, 0..3);
+    let details = (proptest::collection::vec(field, 0..3), any::<bool>(), proptest::option::of(building.clone()));
+    let keys = prop_oneof![3 => Just("main"), 1 => Just("second")];
+    (0..3u8, keys, details, building).prop_map(move |(kind, key_name, (fields, has_address, about), into)| {
+        let value = format!("at {time}");
+        let say = |fields: Vec<Field>| fields.into_iter().map(|field| (field, value.as_str().into())).collect();
+        let address = address(&format!("Street {time}"));
+        if kind == 0 {
+            return Happening::Moved(Move { building_key: key(key_name), address, building: say(into) });
+        }
+        let details = Details {
+            personal: say(fields),
+            building_key: key(key_name),
+            address: has_address.then_some(address),
+            building: about.map(say),
+        };
+        if kind == 1 { Happening::SignedUp(details) } else { updated(details) }
+    })
+}
+
+/// A sign-up and what followed, in the order in which it happened.
+fn lives() -> impl Strategy<Value = Vec<Event>> {
+    (happening(10), happening(20), happening(30), happening(40), happening(50), any::<bool>()).prop_map(
+        |(a, b, c, d, e, has_home)| {
+            let sign_up = if has_home { signed_up("Street 1") } else { Happening::SignedUp(personal(&PERSON)) };
+            let rest = [(10, a), (20, b), (30, c), (40, d), (50, e)];
+            let rest = rest.into_iter().map(|(time, happening)| event(time, happening));
+            std::iter::once(event(1, sign_up)).chain(rest).collect()
+        },
+    )
+}
+
+/// A life and the same in the order of arrival; the sign-up arrives first, since the others wait for it.
+fn arrivals() -> impl Strategy<Value = (Vec<Event>, Vec<Event>)> {
+    lives().prop_flat_map(|life| {
+        let (first, rest) = (life[0].clone(), life[1..].to_vec());
+        Just(rest)
+            .prop_shuffle()
+            .prop_map(move |rest| (life.clone(), std::iter::once(first.clone()).chain(rest).collect()))
+    })
+}
+
+/// The facts without [`Home::since`], which an event may date back although it has nothing new to say.
+fn said(facts: &Facts) -> Facts {
+    let mut facts = facts.clone();
+    for home in facts.homes.values_mut() {
+        home.since = stamp(0);
+    }
+    facts
+}
+
+proptest! {
+    #[test]
+    fn any_order_of_arrival_merges_to_the_same_facts((happened, arrived) in arrivals()) {
+        prop_assert_eq!(merge_all(&happened), merge_all(&arrived));
+    }
+
+    #[test]
+    fn an_event_that_is_merged_again_at_any_time_changes_nothing((_, arrived) in arrivals()) {
+        let facts = merge_all(&arrived);
+        for event in &arrived {
+            prop_assert_eq!(&facts.merge(event).facts, &facts);
+        }
+    }
+
+    #[test]
+    fn every_fact_of_an_event_either_wins_or_is_named_as_lost((_, arrived) in arrivals()) {
+        let mut facts = Facts::default();
+        for event in &arrived {
+            let merged = facts.merge(event);
+            prop_assert!(merged.won + merged.lost.len() > 0);
+            prop_assert!(merged.won > 0 || said(&merged.facts) == said(&facts), "what is lost changes no fact");
+            facts = merged.facts;
+        }
+    }
+}
+
+/// Every kind of call, about a few ids.
+fn calls() -> impl Strategy<Value = Call> {
+    (0..14u8, 1..4u128, 1..4u128, any::<bool>()).prop_map(|(kind, user, other, soft)| {
+        let external_id = CustomerId::accept("C-1").expect("a printable id");
+        let (user, other_id) = (uuid(user), uuid(other));
+        let since = stamp(i64::try_from(other).expect("small"));
+        let changes: Changes = [(Field::FirstName, soft.then(|| "x".into()))].into();
+        match kind {
+            0 => Call::FindUser { external_id },
+            1 => Call::CreateUser { external_id, record: record(&PERSON) },
+            2 => Call::UpdateUser { user, changes },
+            3 => Call::DeleteUser { user, soft },
+            4 => Call::ListBuildings { user },
+            5 => Call::CreateBuilding { user, key: key("main"), since, record: address("Home 1") },
+            6 => Call::UpdateBuilding { user, key: key("main"), building: other_id, name: "n".into(), changes },
+            7 => Call::DeleteBuilding { user, building: other_id },
+            8 => Call::ListHeatPumps { user },
+            9 => Call::PauseHeatPump { user, heat_pump: other_id },
+            10 => Call::CreateOnboardingSession {
+                user,
+                key: key("main"),
+                since,
+                building: None,
+                language: "de".to_owned(),
+                policy: onboarding(),
+            },
+            11 => Call::ListUsers,
+            12 => Call::ObserveHeatPumps { user },
+            _ => Call::ObserveHeatPump { user, heat_pump: other_id },
+        }
+    })
+}
+
+/// Every kind of answer, about the same ids.
+fn answers() -> impl Strategy<Value = Answer> {
+    (0..9u8, 1..4u128, any::<bool>()).prop_map(|(kind, id, flag)| {
+        let id = uuid(id);
+        let user = UserFound { id, is_customer: flag, external_id: None, heat_pumps: None, written: record(&PERSON) };
+        let mut written = address("Home 1");
+        written.insert(Field::Name, "Home 1, 01067 Dresden".into());
+        match kind {
+            0 => Answer::Nothing,
+            1 => Answer::User(None),
+            2 => Answer::User(Some(user)),
+            3 => Answer::Users(vec![user]),
+            4 => Answer::Building { id },
+            5 => Answer::Buildings(vec![BuildingFound { id, written }]),
+            6 => Answer::HeatPumps(vec![PumpFound { id, building: Some(id), is_steered: flag }]),
+            7 => Answer::Observations(Vec::new()),
+            _ => Answer::Session { url: "https://connect.example".to_owned() },
+        }
+    })
+}
+
+/// Whether the call can be answered so. A write whose answer says nothing fits every answer.
+fn fits(call: &Call, answer: &Answer) -> bool {
+    match call {
+        Call::FindUser { .. } => matches!(answer, Answer::User(_)),
+        Call::CreateUser { .. } => matches!(answer, Answer::User(Some(_))),
+        Call::ListBuildings { .. } => matches!(answer, Answer::Buildings(_)),
+        Call::CreateBuilding { .. } => matches!(answer, Answer::Building { .. }),
+        Call::ListHeatPumps { .. } => matches!(answer, Answer::HeatPumps(_)),
+        Call::CreateOnboardingSession { .. } => matches!(answer, Answer::Session { .. }),
+        Call::ListUsers | Call::ObserveHeatPumps { .. } | Call::ObserveHeatPump { .. } => false,
+        Call::UpdateUser { .. }
+        | Call::DeleteUser { .. }
+        | Call::UpdateBuilding { .. }
+        | Call::DeleteBuilding { .. }
+        | Call::PauseHeatPump { .. } => true,
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_answer_is_absorbed_and_one_of_the_wrong_shape_changes_nothing(
+        steps in proptest::collection::vec((calls(), answers()), 1..30),
+    ) {
+        let wanted = merge_all(&[event(2, signed_up("Home 1"))]);
+        let mut customer = Customer::default();
+        for (call, answer) in steps {
+            let before = customer.clone();
+            customer.absorb(&wanted, &call, &answer);
+            prop_assert!(fits(&call, &answer) || customer == before, "{:?} {:?}", call, answer);
+            let stored = serde_json::to_string(&customer).expect("serialises");
+            prop_assert_eq!(&serde_json::from_str::<Customer>(&stored).expect("reads back"), &customer);
+        }
+    }
+
+    #[test]
+    fn buildings_never_belong_to_two_homes(steps in proptest::collection::vec((calls(), answers()), 1..30)) {
+        let wanted = merge_all(&[
+            event(2, signed_up("Home 1")),
+            event(3, updated(Details { building_key: key("second"), ..at_home("Home 1") })),
+        ]);
+        let mut customer = Customer::default();
+        for (call, answer) in steps.iter().filter(|(call, _)| matches!(call, Call::ListBuildings { .. })) {
+            customer.absorb(&wanted, call, answer);
+            let mut ids: Vec<Uuid> = customer.podero.buildings.values().map(|there| there.id).collect();
+            ids.extend(customer.podero.leaving.iter().map(|leaving| leaving.building));
+            let count = ids.len();
+            ids.sort();
+            ids.dedup();
+            prop_assert_eq!(ids.len(), count);
+        }
+    }
+}
