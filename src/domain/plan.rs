@@ -513,8 +513,15 @@ fn leave(work: &Work, policy: &Policy) -> Next {
 
 /// The retention after a soft deletion has passed. A user that the customer lives under again is not touched.
 fn purge(work: &Work, user: Uuid) -> Next {
-    if work.customer.facts.is_active() && work.customer.user_id() == Some(user) {
-        return Next::Superseded;
+    if work.customer.facts.is_active() {
+        match &work.customer.podero.user {
+            // Not to be guessed: the deletion cannot be undone.
+            UserThere::Unlooked | UserThere::Contested => {
+                return Next::Call(Call::FindUser { external_id: work.event.customer.clone() });
+            }
+            UserThere::Present { id, .. } if *id == user => return Next::Superseded,
+            UserThere::Present { .. } | UserThere::Absent => {}
+        }
     }
     Next::Call(Call::DeleteUser { user, soft: false })
 }

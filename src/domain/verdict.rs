@@ -236,10 +236,12 @@ fn done(work: &mut Work, call: &Call, answer: &Answer) -> Ruling {
     work.failures = 0;
     work.failing_since = None;
     work.customer.absorb(&work.merged.facts, call, answer);
-    if matches!(work.event.happening, Happening::PurgeDue { .. }) {
+    if matches!((&work.event.happening, call), (Happening::PurgeDue { .. }, Call::DeleteUser { .. })) {
         return Ruling::Settle(Fate::Applied { lost: Vec::new() });
     }
-    Ruling::Continue { save: matches!(call.repeat(), Repeat::LookFirst(_)) }
+    // Which pumps stood in a home cannot be asked again once its building is gone, and their alerts must end with it.
+    let tells_once = matches!(call, Call::ListHeatPumps { .. });
+    Ruling::Continue { save: tells_once || matches!(call.repeat(), Repeat::LookFirst(_)) }
 }
 
 /// Some refusals are as good as a yes, some send us back to look; the rest needs a person.
