@@ -3,6 +3,8 @@
 mod disturbed;
 mod partner;
 
+use std::collections::BTreeMap;
+
 use super::super::event::{Details, Move};
 use super::super::fixtures::*;
 use super::super::notice::Topic;
@@ -34,14 +36,14 @@ struct World {
     policy: Policy,
     podero: Podero,
     customer: Customer,
-    /// Heat pumps that are watched no more.
-    retired: Vec<Uuid>,
+    /// What the watch remembers; it outlives what Podero deletes.
+    memory: BTreeMap<Uuid, Seen>,
     now: i64,
 }
 
 impl World {
     fn new(policy: Policy) -> Self {
-        Self { policy, podero: Podero::default(), customer: Customer::default(), retired: Vec::new(), now: 1_000 }
+        Self { policy, podero: Podero::default(), customer: Customer::default(), memory: BTreeMap::new(), now: 1_000 }
     }
 
     /// Plays one event undisturbed to its fate.
@@ -54,14 +56,16 @@ impl World {
     fn claim(&mut self, event: &Event, was_interrupted: bool) -> Work {
         self.customer.begin(was_interrupted);
         let mut work = Work::new(event.clone(), at(self.now), self.customer.clone());
-        work.seen = self.podero.seen();
-        work.seen.retain(|seen| !self.retired.contains(&seen.heat_pump));
+        for seen in self.podero.seen() {
+            self.memory.entry(seen.heat_pump).or_insert(seen);
+        }
+        work.seen = self.memory.values().filter(|seen| !seen.is_retired).cloned().collect();
         work
     }
 
     fn settle(&mut self, work: Work, fate: Fate) -> Verdict {
         let verdict = conclude(work, fate, at(self.now), &self.policy);
-        self.retired.extend(verdict.seen.iter().map(|change| change.seen.heat_pump));
+        self.memory.extend(verdict.seen.iter().map(|change| (change.seen.heat_pump, change.seen.clone())));
         self.customer = verdict.customer.clone();
         verdict
     }
