@@ -153,7 +153,8 @@ pub struct Seen {
     pub good_polls: u32,
     /// The open alert.
     pub alert: Option<OpenAlert>,
-    /// Watched no more: its home was left, or its owner churned. It comes back if Podero shows it elsewhere.
+    /// Watched no more: its home was left, its owner churned, or it is gone. It comes back if Podero shows it
+    /// elsewhere, or shows it at all after it was gone.
     pub is_retired: bool,
     /// How often it was written; guards against two writers.
     pub version: i64,
@@ -242,8 +243,12 @@ pub fn diff(
 ) -> SeenChange {
     let mut seen = before.cloned().unwrap_or_else(|| Seen::first(observation.heat_pump, owner));
     (seen.user, seen.customer) = (owner.0, owner.1.map(str::to_owned));
-    // A pump that turns up in another home than the one that was left is somebody's again.
-    if seen.is_retired && observation.building.is_some() && observation.building != seen.building {
+    let told = knowledge(observation, now, policy);
+    // A pump that turns up in another home than the one that was left is somebody's again; and one that was gone from
+    // an answer or two, and is shown again, was never gone.
+    let is_elsewhere = observation.building.is_some() && observation.building != seen.building;
+    let is_back = seen.knowledge == Knowledge::Gone && told != Knowledge::Gone;
+    if seen.is_retired && (is_elsewhere || is_back) {
         seen = Seen { version: seen.version, ..Seen::first(observation.heat_pump, owner) };
     }
     if observation.building.is_some() {
@@ -254,7 +259,6 @@ pub fn diff(
     if seen.is_retired {
         return SeenChange { seen, notice: None };
     }
-    let told = knowledge(observation, now, policy);
     // State that once arrived is proof of a connection, also from before this bridge was installed.
     seen.was_connected |= told == Knowledge::Connected || observation.updated_at.is_some();
     match told {
@@ -277,7 +281,11 @@ pub fn retire(seen: &Seen, resolution: Resolution, now: Timestamp) -> SeenChange
     let mut seen = seen.clone();
     let notice = seen.alert.take().map(|alert| resolve(&seen, &alert, resolution, now));
     seen.is_retired = true;
-    seen.knowledge = Knowledge::Gone;
+    seen.knowledge = match resolution {
+        Resolution::Removed => Knowledge::Gone,
+        // It may be there still, but it is nobody's that we watch for.
+        Resolution::Churned | Resolution::Moved | Resolution::Reconnected => Knowledge::Unknown,
+    };
     (seen.bad_polls, seen.bad_since, seen.good_polls) = (0, None, 0);
     SeenChange { seen, notice }
 }

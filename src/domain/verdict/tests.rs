@@ -1,1 +1,465 @@
+//! The table above the judgement, row by row; every refusal; and what the end of a claim writes down.
 
+use super::super::alert::{Observation, Seen, WatchPolicy, diff};
+use super::super::customer::{BuildingThere, Changes, Leaving, PumpFound, UserFound};
+use super::super::event::Record;
+use super::super::fixtures::*;
+use super::super::plan::{OldBuilding, Operation};
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// An event of a customer whose user 1 and building 2 are there; five failures lie behind it.
+fn work(happening: Happening) -> Work {
+    let mut customer = customer_with(&[event(10, signed_up("Home 1"))]);
+    customer.podero.user = UserThere::Present { id: uuid(1), written: Record::new() };
+    customer.podero.listing = Listing::Complete;
+    let there = BuildingThere { id: uuid(2), since: stamp(10), written: Record::new() };
+    customer.podero.buildings.insert(key("main"), there);
+    let mut work = Work::new(event(20, happening), at(1_000), customer);
+    (work.failures, work.failing_since) = (5, Some(at(900)));
+    work
+}
+
+fn update() -> Happening {
+    updated(personal(&PERSON))
+}
+
+fn find() -> Call {
+    Call::FindUser { external_id: event(1, Happening::Churned).customer }
+}
+
+fn create_user() -> Call {
+    Call::CreateUser { external_id: event(1, Happening::Churned).customer, record: record(&PERSON) }
+}
+
+fn create_building() -> Call {
+    Call::CreateBuilding { user: uuid(1), key: key("main"), since: stamp(20), record: Record::new() }
+}
+
+fn update_user() -> Call {
+    Call::UpdateUser { user: uuid(1), changes: Changes::new() }
+}
+
+fn update_building() -> Call {
+    let (user, key, building) = (uuid(1), key("main"), uuid(2));
+    Call::UpdateBuilding { user, key, building, name: "n".into(), changes: Changes::new() }
+}
+
+fn delete_building() -> Call {
+    Call::DeleteBuilding { user: uuid(1), building: uuid(6) }
+}
+
+fn pause() -> Call {
+    Call::PauseHeatPump { user: uuid(1), heat_pump: uuid(3) }
+}
+
+fn session() -> Call {
+    let (user, since, policy) = (uuid(1), stamp(20), onboarding());
+    Call::CreateOnboardingSession { user, key: key("main"), since, building: None, language: "de".to_owned(), policy }
+}
+
+fn go_on(save: bool) -> Ruling {
+    Ruling::Continue { save }
+}
+
+fn retry_at(seconds: i64, setback: Setback) -> Ruling {
+    Ruling::Settle(Fate::Retry { at: at(seconds), setback })
+}
+
+fn judged(work: &mut Work, call: &Call, reply: &Reply) -> Ruling {
+    judge(work, call, reply, moment(1_000), &policy())
+}
+
+#[test]
+fn done_goes_on_forgets_the_failures_and_saves_what_must_not_be_made_or_asked_twice() {
+    let user =
+        |id| UserFound { id: uuid(id), is_customer: true, external_id: None, heat_pumps: None, written: Record::new() };
+    let pump = PumpFound { id: uuid(3), building: Some(uuid(6)), is_steered: true };
+    for (call, answer, save) in [
+        (find(), Answer::User(Some(user(1))), false),
+        (create_user(), Answer::User(Some(user(1))), true),
+        (create_building(), Answer::Building { id: uuid(7) }, true),
+        (update_user(), Answer::Nothing, false),
+        (update_building(), Answer::Nothing, false),
+        (Call::ListBuildings { user: uuid(1) }, Answer::Buildings(Vec::new()), false),
+        (Call::ListHeatPumps { user: uuid(1) }, Answer::HeatPumps(vec![pump]), true),
+        (session(), Answer::Session { url: "https://connect.example".to_owned() }, false),
+    ] {
+        let mut work = work(update());
+        let mut expected = work.customer.clone();
+        expected.absorb(&work.merged.facts, &call, &answer);
+        assert_eq!(judged(&mut work, &call, &Reply::Done(answer)), go_on(save), "{call:?}");
+        assert_eq!((work.failures, work.failing_since), (0, None), "{call:?}");
+        assert_eq!(work.customer, expected, "{call:?}");
+    }
+}
+
+#[test]
+fn busy_waits_for_the_longer_of_its_wish_and_the_back_off_and_is_no_failure() {
+    // With the dice at a half, five failures wait for 8 s.
+    for (after, at_seconds) in [
+        (None, 1_008),
+        (Some(Duration::from_secs(2)), 1_008),
+        (Some(HOUR), 1_000 + 3_600),
+        (Some(RETRY_AFTER_MAX), 1_000 + 24 * 3_600),
+        (Some(RETRY_AFTER_MAX + HOUR), 1_000 + 24 * 3_600),
+        (Some(Duration::MAX), 1_000 + 24 * 3_600),
+    ] {
+        let mut work = work(update());
+        let before = work.customer.clone();
+        let ruling = judged(&mut work, &create_user(), &Reply::Busy { after });
+        assert_eq!(ruling, retry_at(at_seconds, Setback::Busy), "{after:?}");
+        assert_eq!((work.failures, work.failing_since), (5, Some(at(900))), "{after:?}");
+        assert_eq!(work.customer, before);
+    }
+}
+
+#[test]
+fn held_parks_nothing_and_is_no_failure_however_long_it_lasts() {
+    let mut work = work(update());
+    work.failing_since = Some(at(-1_000_000));
+    assert_eq!(judged(&mut work, &create_user(), &Reply::Held { status: 403 }), retry_at(1_001, Setback::Held));
+    assert_eq!((work.failures, work.failing_since), (5, Some(at(-1_000_000))));
+}
+
+#[test]
+fn unsent_is_a_failure_that_leaves_no_doubt() {
+    for call in [create_user(), create_building(), update_user()] {
+        let mut work = work(update());
+        let before = work.customer.clone();
+        let ruling = judged(&mut work, &call, &Reply::Unsent { why: "no connection" });
+        assert_eq!(ruling, retry_at(1_016, Setback::Unsent), "{call:?}");
+        assert_eq!((work.failures, &work.customer), (6, &before), "{call:?}");
+    }
+}
+
+#[test]
+fn unknown_is_a_failure_and_sends_us_to_look_before_anything_is_made_again() {
+    let present = UserThere::Present { id: uuid(1), written: Record::new() };
+    for (call, user, listing) in [
+        (create_user(), UserThere::Unlooked, Listing::Complete),
+        (create_building(), UserThere::Unlooked, Listing::Doubtful),
+        (update_user(), present.clone(), Listing::Complete),
+        (delete_building(), present.clone(), Listing::Complete),
+        (session(), present, Listing::Complete),
+    ] {
+        let mut work = work(update());
+        let ruling = judged(&mut work, &call, &Reply::Unknown { why: "no answer" });
+        assert_eq!(ruling, retry_at(1_016, Setback::Unknown), "{call:?}");
+        assert_eq!((work.failures, work.failing_since), (6, Some(at(900))), "{call:?}");
+        assert_eq!((&work.customer.podero.user, work.customer.podero.listing), (&user, listing), "{call:?}");
+    }
+}
+
+#[test]
+fn a_failure_begins_a_row_and_a_row_that_is_too_long_is_given_up() {
+    for (failing_since, expected_since, gives_up) in [
+        (None, 1_000, false),
+        (Some(at(999)), 999, false),
+        (Some(at(1_000).minus(3 * DAY).plus(Duration::from_micros(1))), 0, false),
+        (Some(at(1_000).minus(3 * DAY)), 0, true),
+        (Some(at(1_000).minus(4 * DAY)), 0, true),
+    ] {
+        let mut work = work(update());
+        work.failing_since = failing_since;
+        let fate = fail(&mut work, Setback::Unsent, "no connection", moment(1_000), &policy());
+        let given_up =
+            matches!(&fate, Fate::Parked { reason: Reason::GaveUp, detail } if detail.contains("no connection"));
+        assert_eq!(given_up, gives_up, "{failing_since:?} {fate:?}");
+        assert_eq!(work.failing_since, failing_since.or(Some(at(expected_since))));
+    }
+}
+
+#[test]
+fn a_person_is_asked_where_podero_shows_a_user_that_is_not_the_customers() {
+    let stranger = |is_customer| UserFound {
+        id: uuid(9),
+        is_customer,
+        external_id: None,
+        heat_pumps: None,
+        written: record(&PERSON),
+    };
+    for (name, user, found, expected) in [
+        ("staff under the customer's key", UserThere::Unlooked, Some(stranger(false)), Some(Reason::NotACustomer)),
+        ("nobody, and yet a duplicate", UserThere::Contested, None, Some(Reason::EmailTaken)),
+        ("nobody", UserThere::Unlooked, None, None),
+        ("the customer after all", UserThere::Contested, Some(stranger(true)), None),
+    ] {
+        let mut work = work(update());
+        work.customer.podero.user = user;
+        let ruling = judged(&mut work, &find(), &Reply::Done(Answer::User(found)));
+        match expected {
+            None => assert_eq!(ruling, go_on(false), "{name}"),
+            Some(expected) => {
+                let Ruling::Settle(Fate::Parked { reason, detail }) = ruling else { panic!("{name}: {ruling:?}") };
+                assert_eq!(reason, expected, "{name}");
+                assert!(PERSON.iter().all(|(_, text)| !detail.contains(text)), "{name}: {detail}");
+            }
+        }
+    }
+}
+
+/// What a refusal leads to.
+#[derive(Debug, PartialEq)]
+enum Led {
+    OnAndSaved(bool),
+    ToPark(Reason),
+}
+
+fn refuse(work: &mut Work, call: &Call, kind: RefusalKind) -> Led {
+    let refusal = Refusal { kind, status: 422, detail: "said no".to_owned() };
+    match judged(work, call, &Reply::Refused(refusal)) {
+        Ruling::Continue { save } => Led::OnAndSaved(save),
+        Ruling::Settle(Fate::Parked { reason, .. }) => Led::ToPark(reason),
+        Ruling::Settle(fate) => panic!("a refusal is final: {fate:?}"),
+    }
+}
+
+#[test]
+fn a_refusal_goes_on_where_no_is_as_good_as_yes_and_parks_where_a_person_is_needed() {
+    use RefusalKind::{Duplicate, Invalid, NotFound, Unsupported};
+    const ALL: [RefusalKind; 4] = [NotFound, Unsupported, Duplicate, Invalid];
+    let delete = Call::DeleteUser { user: uuid(1), soft: true };
+    let (list, list_pumps) = (Call::ListBuildings { user: uuid(1) }, Call::ListHeatPumps { user: uuid(1) });
+    for (call, happening, goes_on) in [
+        (find(), update(), &[][..]),
+        (create_user(), update(), &[Duplicate]),
+        (update_user(), update(), &[NotFound]),
+        (delete.clone(), Happening::Churned, &[NotFound]),
+        (list, update(), &[NotFound, Unsupported]),
+        (create_building(), update(), &[NotFound]),
+        (update_building(), update(), &[NotFound]),
+        (delete_building(), update(), &ALL),
+        (list_pumps.clone(), update(), &[NotFound]),
+        (list_pumps, Happening::Churned, &[NotFound, Unsupported, Invalid]),
+        (pause(), update(), &[NotFound]),
+        (pause(), Happening::Churned, &ALL),
+        (session(), update(), &[NotFound]),
+    ] {
+        for kind in ALL {
+            let led = refuse(&mut work(happening.clone()), &call, kind);
+            let reason = match (&call, kind) {
+                (Call::UpdateUser { .. }, Duplicate) => Reason::EmailTaken,
+                _ => Reason::Refused,
+            };
+            let expected = if goes_on.contains(&kind) { Led::OnAndSaved(false) } else { Led::ToPark(reason) };
+            assert_eq!(led, expected, "{call:?} {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_refusal_taught_is_remembered() {
+    use RefusalKind::{Duplicate, Invalid, NotFound, Unsupported};
+    let freed = |work: &Work| work.customer.podero.leaving.is_empty();
+    type Check = fn(&Work) -> bool;
+    let mut leaving = work(update());
+    leaving.customer.podero.leaving.push(Leaving { building: uuid(6), to_pause: Some(vec![uuid(3), uuid(4)]) });
+    let mut churn = work(Happening::Churned);
+    churn.customer.podero.pausing = Some(vec![uuid(3), uuid(4)]);
+    let podero_kept_it: Check = |work| work.customer.podero.left == [uuid(6)];
+    for (name, start, call, kind, check) in [
+        (
+            "look once more",
+            &leaving,
+            create_user(),
+            Duplicate,
+            (|work| work.customer.podero.user == UserThere::Contested) as Check,
+        ),
+        ("the user is gone", &leaving, update_user(), NotFound, |work| {
+            work.customer.podero.user == UserThere::Unlooked
+        }),
+        ("the building is gone", &leaving, update_building(), NotFound, |work| {
+            work.customer.podero.buildings.is_empty()
+        }),
+        ("the old building is gone", &leaving, delete_building(), NotFound, |work| {
+            work.customer.podero.left.is_empty()
+        }),
+        ("the old building stays", &leaving, delete_building(), Invalid, podero_kept_it),
+        ("the old building cannot be deleted", &leaving, delete_building(), Unsupported, podero_kept_it),
+        ("the old home's pump is gone", &leaving, pause(), NotFound, |work| {
+            work.customer.podero.leaving[0].to_pause == Some(vec![uuid(4)])
+        }),
+        ("a churn passes over a pump", &churn, pause(), Invalid, |work| {
+            work.customer.podero.pausing == Some(vec![uuid(4)])
+        }),
+        ("a churn passes over the list", &churn, Call::ListHeatPumps { user: uuid(1) }, Unsupported, |work| {
+            work.customer.podero.pausing == Some(Vec::new())
+        }),
+        ("the churned user is gone", &churn, Call::DeleteUser { user: uuid(1), soft: true }, NotFound, |work| {
+            work.customer.podero.user == UserThere::Absent && work.customer.podero.departed == Some(uuid(1))
+        }),
+    ] {
+        let mut work = start.clone();
+        assert_eq!(refuse(&mut work, &call, kind), Led::OnAndSaved(false), "{name}");
+        assert!(check(&work), "{name}: {:?}", work.customer.podero);
+        if matches!(call, Call::DeleteBuilding { .. }) {
+            assert!(freed(&work), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_building_in_doubt_that_cannot_be_listed_needs_a_person_once() {
+    let list = Call::ListBuildings { user: uuid(1) };
+    for (listing, expected) in
+        [(Listing::Doubtful, Led::ToPark(Reason::BuildingInDoubt)), (Listing::Unread, Led::OnAndSaved(false))]
+    {
+        let mut work = work(update());
+        work.customer.podero.listing = listing;
+        assert_eq!(refuse(&mut work, &list, RefusalKind::Unsupported), expected, "{listing:?}");
+        assert_eq!(work.customer.podero.listing, Listing::Complete, "a retry by hand makes the building");
+    }
+}
+
+#[test]
+fn the_detail_of_a_parked_event_names_the_call_and_what_podero_said() {
+    let refusal = Refusal { kind: RefusalKind::Invalid, status: 422, detail: "zip_code: too long".to_owned() };
+    let ruling = judged(&mut work(update()), &create_building(), &Reply::Refused(refusal));
+    let Ruling::Settle(Fate::Parked { detail, .. }) = ruling else { panic!("{ruling:?}") };
+    assert_eq!(detail, format!("{} answered 422: zip_code: too long", Operation::CreateBuilding.name()));
+}
+
+/// A remembered pump in a building, with an open alert.
+fn alerted(pump: u128, building: u128) -> Seen {
+    let policy =
+        WatchPolicy { disconnect_after: Duration::ZERO, disconnect_polls: 1, reconnect_polls: 1, stale_after: DAY };
+    let lost = Observation {
+        heat_pump: uuid(pump),
+        building: Some(uuid(building)),
+        is_authenticated: Some(false),
+        updated_at: Some(at(1)),
+        ..Observation::default()
+    };
+    let change = diff(None, (uuid(1), Some("C-1")), &lost, at(500), &policy);
+    assert!(change.notice.is_some());
+    change.seen
+}
+
+#[test]
+fn alerts_end_with_the_home_or_the_customer_that_they_belong_to() {
+    let keep = Policy { old_heat_pumps: OldHeatPumps::Keep, old_building: OldBuilding::Keep, ..policy() };
+    for (name, policy, happening, expected) in [
+        ("a move ends the old home's", policy(), moved("New 2"), &[(3, "moved")][..]),
+        ("a move that keeps watching", keep, moved("New 2"), &[]),
+        ("a churn ends all", policy(), Happening::Churned, &[(3, "churned"), (5, "churned")]),
+        ("an update ends none", policy(), update(), &[]),
+    ] {
+        let is_move = matches!(happening, Happening::Moved(_));
+        let mut work = work(happening);
+        work.seen = vec![alerted(3, 6), alerted(5, 2), alert::retire(&alerted(8, 6), Resolution::Moved, at(600)).seen];
+        if is_move {
+            work.customer.podero.retired = vec![uuid(3), uuid(8)];
+        }
+        let verdict = conclude(work, Fate::Applied { lost: Vec::new() }, at(1_000), &policy);
+        let told: Vec<(Uuid, &str)> = verdict
+            .seen
+            .iter()
+            .map(|change| {
+                assert!(change.seen.is_retired && change.seen.alert.is_none());
+                let notice = change.notice.as_ref().expect("an open alert is resolved");
+                assert_eq!(notice.topic, Topic::HeatPumpReconnected);
+                (change.seen.heat_pump, notice.data["resolution"].as_str().expect("says why"))
+            })
+            .collect();
+        let expected: Vec<(Uuid, &str)> = expected.iter().map(|(pump, why)| (uuid(*pump), *why)).collect();
+        assert_eq!(told, expected, "{name}");
+        assert!(verdict.customer.podero.retired.is_empty(), "{name}");
+    }
+}
+
+fn fates() -> [(Fate, &'static [Topic], bool); 5] {
+    let parked = Fate::Parked { reason: Reason::Refused, detail: "said no".to_owned() };
+    [
+        (Fate::Applied { lost: Vec::new() }, &[Topic::CustomerProvisioned], true),
+        (Fate::Superseded, &[], true),
+        (Fate::Waiting { until: at(2_000) }, &[], false),
+        (Fate::Retry { at: at(2_000), setback: Setback::Busy }, &[], false),
+        (parked, &[Topic::EventParked], true),
+    ]
+}
+
+#[test]
+fn the_end_of_a_claim_tells_what_is_news_and_wakes_who_waits() {
+    for (fate, topics, ends) in fates() {
+        for (happening, about_existence) in [(signed_up("Home 1"), true), (update(), false)] {
+            let work = work(happening);
+            let verdict = conclude(work.clone(), fate.clone(), at(1_000), &policy());
+            assert_eq!(verdict.wakes_waiting, ends && about_existence, "{fate:?}");
+            assert_eq!((verdict.failures, verdict.failing_since), (5, Some(at(900))), "{fate:?}");
+            let told: Vec<Topic> = verdict.notices.iter().map(|notice| notice.topic).collect();
+            let is_parked = matches!(fate, Fate::Parked { .. });
+            assert_eq!(told, if about_existence || is_parked { topics } else { &[] }, "{fate:?}");
+            let takes_facts = matches!(fate, Fate::Applied { .. });
+            let facts = if takes_facts { &work.merged.facts } else { &work.customer.facts };
+            assert_eq!(&verdict.customer.facts, facts, "{fate:?}: only what Podero took becomes ours");
+        }
+    }
+}
+
+#[test]
+fn homes_still_to_be_freed_are_left_when_the_event_is_applied_and_kept_in_mind_when_not() {
+    for (fate, _, _) in fates() {
+        let mut work = work(moved("New 2"));
+        work.customer.podero.leaving.push(Leaving { building: uuid(6), to_pause: None });
+        work.customer.podero.pausing = Some(vec![uuid(3)]);
+        let is_applied = matches!(fate, Fate::Applied { .. });
+        let podero = conclude(work, fate, at(1_000), &policy()).customer.podero;
+        assert_eq!((podero.leaving.len(), podero.left.len()), if is_applied { (0, 1) } else { (1, 0) });
+        assert_eq!(podero.pausing, None);
+    }
+}
+
+#[test]
+fn a_notice_is_the_same_for_the_same_cause_and_shows_ids_only() {
+    let parked = |reason| Fate::Parked { reason, detail: "c1@example.com is taken".to_owned() };
+    for happening in [signed_up("Home 1"), moved("New 2"), Happening::Churned] {
+        for fate in [Fate::Applied { lost: Vec::new() }, parked(Reason::EmailTaken)] {
+            let conclude_at =
+                |seconds| conclude(work(happening.clone()), fate.clone(), at(seconds), &policy()).notices.remove(0);
+            let notice = conclude_at(1_000);
+            assert_eq!(notice, conclude_at(1_000));
+            let is_parked = matches!(fate, Fate::Parked { .. });
+            // Each parking is news of its own, an effect is news once.
+            assert_eq!(conclude_at(1_001).id != notice.id, is_parked);
+            assert_eq!((notice.subject.as_str(), notice.line.as_str()), ("C-1", "customer/C-1"));
+            assert_eq!(notice.data["customer_id"], "C-1");
+            let text = serde_json::to_string(&notice).expect("serialises");
+            for secret in ["c1@example.com", "Firstname", "Home 1", "New 2", "Dresden", "01067"] {
+                assert!(!text.contains(secret), "{secret} in {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_never_became_an_event_is_told_by_its_own_id() {
+    let id = EventId(uuid(77));
+    let notice = untranslatable_notice(id, "customer.exploded", Reason::Untranslatable, at(1_000));
+    assert_eq!((notice.topic, notice.subject), (Topic::EventParked, id.to_string()));
+    assert_eq!(notice.data["reason"], "untranslatable");
+    assert!(notice.data["customer_id"].is_null());
+}
+
+#[test]
+fn a_follow_up_is_the_same_event_on_every_repeat() {
+    let policy = Policy { churn: ChurnDelete::SoftThenHard, ..policy() };
+    let conclude = |happening| {
+        let mut work = work(happening);
+        work.customer.podero.departed = Some(uuid(1));
+        conclude(work, Fate::Applied { lost: Vec::new() }, at(1_000), &policy).follow_up
+    };
+    let purge = conclude(Happening::Churned).expect("soft, then hard");
+    assert_eq!(conclude(Happening::Churned), Some(purge));
+    assert_eq!(conclude(update()), None);
+}
+
+#[test]
+fn every_reason_and_setback_has_a_public_name_of_its_own() {
+    let names: std::collections::BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+    assert_eq!(names.len(), Reason::ALL.len());
+    for reason in Reason::ALL {
+        assert_eq!(serde_json::to_value(reason).expect("serialises"), reason.name());
+    }
+}

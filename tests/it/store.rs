@@ -1,0 +1,735 @@
+//! The store's promises, each kept by the real SQL on both databases.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use podero_bridge::clock::Clock;
+use podero_bridge::domain::alert::{Observation, Resolution, Seen, SeenChange, WatchPolicy, diff, retire};
+use podero_bridge::domain::customer::{Listing, UserThere};
+use podero_bridge::domain::event::{Details, Event, Field, Happening};
+use podero_bridge::domain::notice::{Notice, Topic, notice_id};
+use podero_bridge::domain::plan::Operation;
+use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
+use podero_bridge::domain::{CustomerId, EventId, Timestamp};
+use podero_bridge::store::{
+    Arrival, CallMade, Claim, Content, Member, Observed, PublishOutcome, Receipt, RetryRequest, Settings, Settled,
+    Store, Target,
+};
+use uuid::Uuid;
+
+use crate::servers;
+
+const LEASE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// When the tests' clock starts.
+const START: i64 = 1_800_000_000;
+
+/// One scenario, two tests.
+macro_rules! on_both_databases {
+    ($($scenario:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $scenario() {
+                super::$scenario(super::House::on_sqlite().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $scenario() {
+                super::$scenario(super::House::on_postgres().await).await;
+            })*
+        }
+    };
+}
+
+on_both_databases! {
+    an_arrival_is_kept_once_and_a_reused_id_not_at_all
+    a_batch_gets_a_receipt_for_each_in_order
+    a_parked_arrival_is_a_row_a_notice_and_its_bytes
+    heads_are_claimed_in_the_order_in_which_things_happened
+    workers_never_share_a_lane
+    a_lapsed_lease_is_claimed_again_in_doubt_and_the_old_result_is_fenced
+    a_save_keeps_the_customer_and_extends_the_lease
+    a_retry_holds_its_lane_until_it_is_due_and_no_other_lane
+    a_future_event_does_not_hold_its_lane_and_comes_when_it_is_due
+    waiting_events_are_released_by_the_sign_up_or_at_their_deadline
+    a_parked_event_does_not_hold_its_lane_and_leaves_parking_once
+    a_settlement_is_one_transaction
+    notices_of_a_line_go_out_one_by_one_and_those_of_other_lines_beside
+    the_same_notice_twice_is_one_row
+    without_a_target_notices_are_kept
+    a_duty_is_taken_by_one
+    the_roster_is_replaced_as_a_whole_and_names_orphans
+    polls_keep_their_rhythm
+    what_somebody_else_saw_first_stands
+    a_write_that_fails_does_not_fail_its_neighbours
+    five_hundred_arrivals_at_once_are_all_answered
+}
+
+/// A database of one test, and a clock that stands still.
+struct House {
+    store: Store,
+    clock: Clock,
+    url: String,
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl House {
+    async fn on_sqlite() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+        Self::open(url, Some(folder)).await
+    }
+
+    async fn on_postgres() -> Self {
+        Self::open(servers::fresh_database(), None).await
+    }
+
+    async fn open(url: String, folder: Option<tempfile::TempDir>) -> Self {
+        let clock = Clock::manual(Timestamp::from_micros(START * 1_000_000), 1);
+        let store = open(&url, &[Target::Amqp], &clock).await;
+        Self { store, clock, url, _folder: folder }
+    }
+
+    /// A second process on PostgreSQL; on SQLite, which one process has for itself, the same one.
+    async fn replica(&self) -> Store {
+        if self.url.starts_with("sqlite") {
+            return self.store.clone();
+        }
+        open(&self.url, &[Target::Amqp], &self.clock).await
+    }
+
+    /// What happened to a customer `time` seconds after the start, arriving now.
+    fn arrival(&self, customer: &str, time: i64, happening: Happening) -> Arrival {
+        let id = EventId(self.clock.fresh_id());
+        let event = Event {
+            id,
+            customer: CustomerId::accept(customer).expect("a printable id"),
+            time: Timestamp::from_micros((START + time) * 1_000_000),
+            effective_at: None,
+            happening,
+        };
+        Arrival {
+            id,
+            origin: "/billing".to_owned(),
+            origin_id: id.to_string(),
+            source: "default".to_owned(),
+            door: "webhook",
+            type_name: event.happening.type_name().to_owned(),
+            received_at: self.clock.now(),
+            digest: "d1".to_owned(),
+            raw: b"{}".to_vec(),
+            content: Content::Event(event),
+        }
+    }
+
+    fn unreadable(&self, raw: &[u8]) -> Arrival {
+        let arrival = self.arrival("nobody", 0, Happening::Churned);
+        let notice = notice("event/1", Topic::EventParked, &arrival.id.to_string());
+        let content = Content::Parked { reason: Reason::Untranslatable, detail: "no such type".to_owned(), notice };
+        Arrival { raw: raw.to_vec(), content, ..arrival }
+    }
+
+    async fn accept(&self, arrival: Arrival) -> EventId {
+        let id = arrival.id;
+        let receipts = self.store.accept(vec![arrival]).await.expect("the store is there");
+        assert!(matches!(receipts[0], Receipt::Accepted { .. }), "{receipts:?}");
+        id
+    }
+
+    async fn happened(&self, customer: &str, time: i64) -> EventId {
+        self.accept(self.arrival(customer, time, updated())).await
+    }
+
+    async fn claim(&self) -> Option<Claim> {
+        self.store.claim(LEASE).await.expect("the store is there")
+    }
+
+    async fn head(&self) -> Claim {
+        self.claim().await.expect("an event is due")
+    }
+
+    async fn settle(&self, claim: &Claim, verdict: Verdict) {
+        let settled = self.store.settle(claim, verdict, Vec::new()).await.expect("the store is there");
+        assert_eq!(settled, Settled::Recorded);
+    }
+
+    /// Claims the head, ends it so, and says which it was.
+    async fn end_head(&self, fate: Fate) -> EventId {
+        let claim = self.head().await;
+        self.settle(&claim, ending(&claim, fate)).await;
+        claim.work.event.id
+    }
+
+    async fn state(&self, id: EventId) -> String {
+        let event = self.store.event(&id.to_string()).await.expect("the store is there");
+        event.expect("the event is known").event.state
+    }
+
+    async fn due(&self) -> Vec<Notice> {
+        let due = self.store.due_notices(Target::Amqp, 10, LEASE).await.expect("the store is there");
+        due.into_iter().map(|due| due.notice).collect()
+    }
+
+    async fn mark(&self, notice: &Notice, outcome: PublishOutcome) {
+        self.store.mark(Target::Amqp, vec![(notice.id, outcome)]).await.expect("the store is there");
+    }
+
+    fn after(&self, pause: Duration) -> Timestamp {
+        self.clock.now().plus(pause)
+    }
+}
+
+async fn open(url: &str, targets: &[Target], clock: &Clock) -> Store {
+    let settings = Settings { url: url.to_owned(), targets: targets.to_vec() };
+    let (store, writer) = Store::open(settings, clock.clone()).await.expect("the database is there");
+    tokio::spawn(writer.run());
+    store
+}
+
+fn updated() -> Happening {
+    Happening::Updated(Details { personal: [(Field::FirstName, "x".into())].into(), ..Details::default() })
+}
+
+fn signed_up() -> Happening {
+    Happening::SignedUp(Details::default())
+}
+
+fn applied() -> Fate {
+    Fate::Applied { lost: Vec::new() }
+}
+
+fn parked() -> Fate {
+    Fate::Parked { reason: Reason::Refused, detail: "said no".to_owned() }
+}
+
+/// A verdict that changes nothing but the event's fate.
+fn ending(claim: &Claim, fate: Fate) -> Verdict {
+    Verdict {
+        fate,
+        customer: claim.work.customer.clone(),
+        failures: 0,
+        failing_since: None,
+        notices: Vec::new(),
+        seen: Vec::new(),
+        follow_up: None,
+        wakes_waiting: false,
+    }
+}
+
+fn notice(line: &str, topic: Topic, cause: &str) -> Notice {
+    Notice {
+        id: notice_id(cause, topic),
+        topic,
+        line: line.to_owned(),
+        subject: "C-1".to_owned(),
+        time: Timestamp::from_micros(START * 1_000_000),
+        data: serde_json::json!({ "customer_id": "C-1" }),
+    }
+}
+
+async fn an_arrival_is_kept_once_and_a_reused_id_not_at_all(house: House) {
+    let first = house.arrival("C-1", 0, updated());
+    let id = house.accept(first.clone()).await;
+    let again = Arrival { id: EventId(house.clock.fresh_id()), ..first.clone() };
+    let other = Arrival { digest: "d2".to_owned(), ..again.clone() };
+    let receipt = async |arrival: &Arrival| {
+        house.store.accept(vec![arrival.clone()]).await.expect("the store is there").remove(0)
+    };
+    let duplicate = |state: &str| Receipt::Duplicate { id: id.to_string(), state: state.to_owned() };
+    assert_eq!(receipt(&again).await, duplicate("pending"));
+    assert_eq!(receipt(&other).await, Receipt::Reused { id: id.to_string() });
+    assert_eq!(house.store.gauges().await.expect("the store is there").pending, 1);
+    assert_eq!(house.end_head(applied()).await, id);
+    assert_eq!(receipt(&again).await, duplicate("applied"));
+    assert!(house.claim().await.is_none(), "a duplicate is no work");
+}
+
+async fn a_batch_gets_a_receipt_for_each_in_order(house: House) {
+    let first = house.arrival("C-1", 0, updated());
+    let twin = Arrival { id: EventId(house.clock.fresh_id()), ..first.clone() };
+    let reused = Arrival { digest: "d2".to_owned(), ..twin.clone() };
+    let unreadable = house.unreadable(b"?");
+    let mut future = house.arrival("C-2", 0, Happening::Churned);
+    if let Content::Event(event) = &mut future.content {
+        event.effective_at = Some(house.after(DAY));
+    }
+    let accepted = |arrival: &Arrival, state: &str| Receipt::Accepted { id: arrival.id, state: state.to_owned() };
+    let expected = [
+        accepted(&first, "pending"),
+        Receipt::Duplicate { id: first.id.to_string(), state: "pending".to_owned() },
+        Receipt::Reused { id: first.id.to_string() },
+        accepted(&unreadable, "parked"),
+        accepted(&future, "scheduled"),
+    ];
+    let receipts = house.store.accept(vec![first, twin, reused, unreadable, future]).await;
+    assert_eq!(receipts.expect("the store is there"), expected);
+}
+
+async fn a_parked_arrival_is_a_row_a_notice_and_its_bytes(house: House) {
+    for (raw, text, encoding) in
+        [(&b"{\"a\":1}"[..], "{\"a\":1}", "utf8"), (b"a\0b", "YQBi", "base64"), (b"\xff", "/w==", "base64")]
+    {
+        let id = house.accept(house.unreadable(raw)).await;
+        let view = house.store.event(&id.to_string()).await.expect("the store is there").expect("it is known");
+        assert_eq!((view.raw.as_str(), view.raw_encoding.as_str()), (text, encoding));
+        assert_eq!((view.event.state.as_str(), view.event.reason.as_deref()), ("parked", Some("untranslatable")));
+        assert_eq!(view.event.customer_id, None);
+        let due = house.due().await;
+        assert_eq!((due.len(), due[0].topic), (1, Topic::EventParked));
+        house.mark(&due[0], PublishOutcome::Published).await;
+        let unparked = house.store.unpark(id, RetryRequest::Retry).await.expect("the store is there");
+        assert!(!unparked, "what never became an event cannot be retried");
+    }
+    assert_eq!(house.store.parked(Some("untranslatable")).await.expect("the store is there").len(), 3);
+    assert_eq!(house.store.parked(Some("refused")).await.expect("the store is there").len(), 0);
+    assert!(house.claim().await.is_none());
+}
+
+async fn heads_are_claimed_in_the_order_in_which_things_happened(house: House) {
+    let mut arrived = Vec::new();
+    for time in [30, 10, 20, 10] {
+        arrived.push(house.happened("C-1", time).await);
+    }
+    for expected in [1, 3, 2, 0] {
+        assert_eq!(house.end_head(applied()).await, arrived[expected]);
+    }
+    assert!(house.claim().await.is_none());
+}
+
+async fn workers_never_share_a_lane(house: House) {
+    const CUSTOMERS: i64 = 12;
+    const EVENTS: i64 = 3;
+    for time in 0..EVENTS {
+        for customer in 0..CUSTOMERS {
+            house.happened(&format!("C-{customer}"), time).await;
+        }
+    }
+    let busy = Arc::new(Mutex::new(BTreeSet::new()));
+    let done = Arc::new(Mutex::new(BTreeMap::<String, Vec<Timestamp>>::new()));
+    let stores = [house.store.clone(), house.replica().await];
+    let work = async |store: &Store| {
+        while let Some(claim) = store.claim(LEASE).await.expect("the store is there") {
+            let lane = claim.lane.clone();
+            assert!(busy.lock().expect("no panic").insert(lane.clone()), "{lane} is worked on twice");
+            tokio::task::yield_now().await;
+            done.lock().expect("no panic").entry(lane.clone()).or_default().push(claim.work.event.time);
+            busy.lock().expect("no panic").remove(&lane);
+            let settled = store.settle(&claim, ending(&claim, applied()), Vec::new()).await;
+            assert_eq!(settled.expect("the store is there"), Settled::Recorded);
+        }
+    };
+    let total = |done: &Mutex<BTreeMap<String, Vec<Timestamp>>>| {
+        done.lock().expect("no panic").values().map(Vec::len).sum::<usize>()
+    };
+    // A worker that finds everything claimed for the moment gives up; another round finds the rest.
+    while total(&done) < usize::try_from(CUSTOMERS * EVENTS).expect("small") {
+        let before = total(&done);
+        join_all(stores.iter().cycle().take(8).map(&work)).await;
+        assert!(total(&done) > before, "events are left, and nobody finds them");
+    }
+    for (lane, times) in done.lock().expect("no panic").iter() {
+        assert!(times.is_sorted(), "{lane}: {times:?}");
+        assert_eq!(times.len(), usize::try_from(EVENTS).expect("small"), "{lane}");
+    }
+}
+
+/// Claims, learns that the user is there and all buildings are known, and writes that down.
+async fn claim_and_save(house: &House) -> Claim {
+    let mut claim = house.head().await;
+    claim.work.customer.podero.user = UserThere::Present { id: Uuid::from_u128(1), written: BTreeMap::new() };
+    claim.work.customer.podero.listing = Listing::Complete;
+    let saved = house.store.save(&mut claim, LEASE).await.expect("the store is there");
+    assert_eq!(saved, Settled::Recorded);
+    claim
+}
+
+async fn a_lapsed_lease_is_claimed_again_in_doubt_and_the_old_result_is_fenced(house: House) {
+    let id = house.happened("C-1", 0).await;
+    let mut old = claim_and_save(&house).await;
+    assert!(house.claim().await.is_none(), "the lane is taken");
+    house.clock.advance(LEASE);
+    let new = house.head().await;
+    assert_eq!((new.work.event.id, new.fence), (id, old.fence + 1));
+    let podero = &new.work.customer.podero;
+    assert_eq!((&podero.user, podero.listing), (&UserThere::Unlooked, Listing::Doubtful));
+    let mut late = ending(&old, applied());
+    late.notices.push(notice("customer/C-1", Topic::CustomerProvisioned, "late"));
+    let settled = house.store.settle(&old, late, Vec::new()).await.expect("the store is there");
+    assert_eq!(settled, Settled::Fenced);
+    assert_eq!(house.store.save(&mut old, LEASE).await.expect("the store is there"), Settled::Fenced);
+    assert_eq!((house.state(id).await.as_str(), house.due().await.len()), ("pending", 0));
+    house.settle(&new, ending(&new, applied())).await;
+    assert_eq!(house.state(id).await, "applied");
+    // The next claim of the lane follows a result: nothing is in doubt any more.
+    house.happened("C-1", 1).await;
+    let mut next = claim_and_save(&house).await;
+    house.settle(&next, ending(&next, applied())).await;
+    house.happened("C-1", 2).await;
+    next = house.head().await;
+    assert!(next.work.customer.user_id().is_some());
+}
+
+async fn a_save_keeps_the_customer_and_extends_the_lease(house: House) {
+    house.happened("C-1", 0).await;
+    let mut claim = claim_and_save(&house).await;
+    house.clock.advance(LEASE - Duration::from_secs(1));
+    assert_eq!(house.store.save(&mut claim, LEASE).await.expect("the store is there"), Settled::Recorded);
+    assert_eq!(claim.lease_until, house.after(LEASE));
+    house.clock.advance(Duration::from_secs(2));
+    assert!(house.claim().await.is_none(), "the first lease would have lapsed");
+    let view = house.store.customer("C-1").await.expect("the store is there").expect("it is known");
+    assert_eq!(view.state["podero"]["user"]["is"], "present");
+}
+
+async fn a_retry_holds_its_lane_until_it_is_due_and_no_other_lane(house: House) {
+    let failing = house.happened("C-1", 0).await;
+    let claim = house.head().await;
+    let at = house.after(DAY);
+    let mut verdict = ending(&claim, Fate::Retry { at, setback: Setback::Unsent });
+    (verdict.failures, verdict.failing_since) = (3, Some(house.clock.now()));
+    house.settle(&claim, verdict).await;
+    // A newer event of the same customer must wait; another customer's must not, although it came second.
+    house.happened("C-1", 10).await;
+    house.clock.advance(Duration::from_secs(1));
+    let other = house.happened("C-2", 10).await;
+    assert_eq!(house.end_head(applied()).await, other);
+    assert!(house.claim().await.is_none());
+    house.clock.advance(DAY);
+    let again = house.head().await;
+    assert_eq!((again.work.event.id, again.work.failures), (failing, 3));
+    assert!(again.work.failing_since.is_some());
+    let podero = &again.work.customer.podero;
+    assert_eq!(podero.listing, Listing::Unread, "a retry is no interruption");
+}
+
+async fn a_future_event_does_not_hold_its_lane_and_comes_when_it_is_due(house: House) {
+    let mut future = house.arrival("C-1", 0, Happening::Churned);
+    if let Content::Event(event) = &mut future.content {
+        event.effective_at = Some(house.after(DAY));
+    }
+    let future = house.accept(future).await;
+    let present = house.happened("C-1", 10).await;
+    assert_eq!(house.end_head(applied()).await, present);
+    assert_eq!(house.store.promote().await.expect("the store is there"), 0);
+    assert!(house.claim().await.is_none());
+    let gauges = house.store.gauges().await.expect("the store is there");
+    assert_eq!((gauges.scheduled, gauges.pending), (1, 0));
+    house.clock.advance(DAY);
+    assert_eq!(house.store.promote().await.expect("the store is there"), 1);
+    assert_eq!(house.end_head(applied()).await, future);
+}
+
+async fn waiting_events_are_released_by_the_sign_up_or_at_their_deadline(house: House) {
+    let early = house.happened("C-1", 20).await;
+    let lonely = house.happened("C-2", 20).await;
+    for id in [early, lonely] {
+        assert_eq!(house.end_head(Fate::Waiting { until: house.after(DAY) }).await, id);
+        assert_eq!(house.state(id).await, "waiting");
+    }
+    assert!(house.claim().await.is_none());
+    let sign_up = house.accept(house.arrival("C-1", 10, signed_up())).await;
+    let claim = house.head().await;
+    assert_eq!(claim.work.event.id, sign_up);
+    house.settle(&claim, Verdict { wakes_waiting: true, ..ending(&claim, applied()) }).await;
+    assert_eq!(house.end_head(applied()).await, early);
+    assert_eq!(house.store.promote().await.expect("the store is there"), 0);
+    assert_eq!(house.state(lonely).await, "waiting", "another customer's sign-up releases nothing");
+    house.clock.advance(DAY);
+    assert_eq!(house.store.promote().await.expect("the store is there"), 1);
+    let claim = house.head().await;
+    assert_eq!(claim.work.event.id, lonely);
+    assert_eq!(claim.work.tries_from, house.clock.now().minus(DAY), "waiting counts from the arrival");
+}
+
+async fn a_parked_event_does_not_hold_its_lane_and_leaves_parking_once(house: House) {
+    let trouble = house.happened("C-1", 0).await;
+    let next = house.happened("C-1", 10).await;
+    let unpark = async |id, request| house.store.unpark(id, request).await.expect("the store is there");
+    assert!(!unpark(trouble, RetryRequest::Retry).await, "it is not parked yet");
+    assert_eq!(house.end_head(parked()).await, trouble);
+    assert_eq!(house.end_head(parked()).await, next);
+    let listed = house.store.parked(None).await.expect("the store is there");
+    assert_eq!(listed.len(), 2);
+    assert_eq!(listed[0].detail.as_deref(), Some("said no"));
+    house.clock.advance(DAY);
+    let answers = join_all((0..4).map(|_| unpark(trouble, RetryRequest::Retry))).await;
+    assert_eq!(answers.iter().filter(|answer| **answer).count(), 1);
+    assert!(unpark(next, RetryRequest::Skip).await && !unpark(next, RetryRequest::Skip).await);
+    assert!(!unpark(next, RetryRequest::Retry).await, "what was given up stays so");
+    let claim = house.head().await;
+    assert_eq!((claim.work.event.id, claim.work.failures), (trouble, 0));
+    assert_eq!(claim.work.tries_from, house.clock.now(), "a retry by hand counts anew");
+    house.settle(&claim, ending(&claim, applied())).await;
+    assert!(house.claim().await.is_none());
+    assert_eq!(house.state(next).await, "skipped");
+}
+
+fn watch() -> WatchPolicy {
+    WatchPolicy { disconnect_after: Duration::ZERO, disconnect_polls: 1, reconnect_polls: 1, stale_after: DAY }
+}
+
+/// What a poll of user 1, customer C-1, tells about a pump that has lost its connection.
+fn lost(house: &House, pump: u128, before: Option<&Seen>) -> SeenChange {
+    let observation = Observation {
+        heat_pump: Uuid::from_u128(pump),
+        is_authenticated: Some(false),
+        updated_at: Some(house.clock.now()),
+        ..Observation::default()
+    };
+    diff(before, (Uuid::from_u128(1), Some("C-1")), &observation, house.clock.now(), &watch())
+}
+
+async fn observe(house: &House, changes: Vec<SeenChange>) {
+    let observed = Observed { user: Uuid::from_u128(1), changes };
+    house.store.observe(observed).await.expect("the store is there");
+}
+
+async fn a_settlement_is_one_transaction(house: House) {
+    observe(&house, vec![lost(&house, 7, None)]).await;
+    let triggered = house.due().await;
+    house.mark(&triggered[0], PublishOutcome::Published).await;
+    let id = house.accept(house.arrival("C-1", 0, Happening::Churned)).await;
+    let claim = house.head().await;
+    assert_eq!(claim.work.seen.len(), 1, "the customer's pumps come with the claim");
+    let call = CallMade {
+        id: house.clock.fresh_id(),
+        at: house.clock.now(),
+        operation: Operation::DeleteUser,
+        outcome: "done".to_owned(),
+        took: Duration::from_millis(12),
+        idempotency_key: Some(Uuid::from_u128(5)),
+    };
+    let purge = Event {
+        id: EventId(Uuid::from_u128(99)),
+        effective_at: Some(house.after(DAY)),
+        happening: Happening::PurgeDue { user: Uuid::from_u128(1) },
+        ..claim.work.event.clone()
+    };
+    let mut verdict = ending(&claim, Fate::Applied { lost: vec!["home/main".to_owned()] });
+    verdict.customer.podero.departed = Some(Uuid::from_u128(1));
+    verdict.notices.push(notice("customer/C-1", Topic::CustomerOffboarded, "e1"));
+    verdict.seen.push(retire(&claim.work.seen[0], Resolution::Churned, house.clock.now()));
+    verdict.follow_up = Some(purge.clone());
+    // The same call twice breaks the calls' key in the middle of the settlement: nothing of it may stay.
+    let twice = vec![call.clone(), call.clone()];
+    assert!(house.store.settle(&claim, verdict.clone(), twice).await.is_err());
+    let view = house.store.event(&id.to_string()).await.expect("the store is there").expect("it is known");
+    assert_eq!((view.event.state.as_str(), view.calls.len(), house.due().await.len()), ("pending", 0, 0));
+    assert_eq!(house.store.open_alerts().await.expect("the store is there").len(), 1);
+
+    let settled = house.store.settle(&claim, verdict, vec![call]).await.expect("the store is there");
+    assert_eq!(settled, Settled::Recorded);
+    let view = house.store.event(&id.to_string()).await.expect("the store is there").expect("it is known");
+    assert_eq!(view.event.state, "applied");
+    assert_eq!(view.event.detail.as_deref(), Some("superseded in part: home/main"));
+    assert_eq!((view.calls[0].operation.as_str(), view.calls[0].took_ms), ("delete_user", 12));
+    let customer = house.store.customer("C-1").await.expect("the store is there").expect("it is known");
+    assert_eq!(customer.state["podero"]["departed"], Uuid::from_u128(1).to_string());
+    assert!(customer.heat_pumps[0].is_retired);
+    assert!(house.store.open_alerts().await.expect("the store is there").is_empty());
+    let topics: Vec<Topic> = house.due().await.iter().map(|notice| notice.topic).collect();
+    assert_eq!(topics, [Topic::CustomerOffboarded, Topic::HeatPumpReconnected]);
+    assert!(house.claim().await.is_none());
+    house.clock.advance(DAY);
+    assert_eq!(house.store.promote().await.expect("the store is there"), 1);
+    assert_eq!(house.head().await.work.event, purge);
+}
+
+/// Settles an event whose only effect is these notices.
+async fn tell(house: &House, notices: Vec<Notice>) {
+    house.happened("C-1", 0).await;
+    let claim = house.head().await;
+    house.settle(&claim, Verdict { notices, ..ending(&claim, applied()) }).await;
+}
+
+async fn notices_of_a_line_go_out_one_by_one_and_those_of_other_lines_beside(house: House) {
+    let [first, second] = ["a1", "a2"].map(|cause| notice("a", Topic::CustomerProvisioned, cause));
+    let other = notice("b", Topic::CustomerProvisioned, "b1");
+    tell(&house, vec![first.clone(), second.clone(), other.clone()]).await;
+    assert_eq!(house.due().await, [first.clone(), other.clone()]);
+    assert_eq!(house.due().await, [], "they are somebody's for the time of the lease");
+    house.mark(&other, PublishOutcome::Published).await;
+    house.clock.advance(LEASE);
+    assert_eq!(house.due().await, std::slice::from_ref(&first), "the lease lapsed: again, under the same id");
+    house.mark(&first, PublishOutcome::Failed { at: house.after(DAY), why: "returned" }).await;
+    assert_eq!(house.due().await, [], "a notice in back-off holds its line");
+    house.clock.advance(DAY);
+    let due = house.store.due_notices(Target::Amqp, 10, LEASE).await.expect("the store is there");
+    assert_eq!((due.len(), due[0].failures, due[0].notice.id), (1, 1, first.id));
+    house.mark(&first, PublishOutcome::Published).await;
+    assert_eq!(house.due().await, std::slice::from_ref(&second));
+    house.mark(&second, PublishOutcome::Published).await;
+    // A failure that is reported after the confirmation changes nothing any more.
+    house.mark(&second, PublishOutcome::Failed { at: house.clock.now(), why: "late" }).await;
+    assert_eq!(house.due().await, []);
+    assert_eq!(house.store.gauges().await.expect("the store is there").outbox_pending, 0);
+}
+
+async fn the_same_notice_twice_is_one_row(house: House) {
+    let news = notice("a", Topic::CustomerProvisioned, "a1");
+    tell(&house, vec![news.clone(), news.clone()]).await;
+    assert_eq!(house.due().await, std::slice::from_ref(&news));
+    house.mark(&news, PublishOutcome::Published).await;
+    tell(&house, vec![news]).await;
+    assert_eq!(house.due().await, [], "news that is out is not told again");
+}
+
+async fn without_a_target_notices_are_kept(house: House) {
+    let House { clock, url, _folder, .. } = house;
+    let store = open(&url, &[], &clock).await;
+    let house = House { store, clock, url, _folder };
+    tell(&house, vec![notice("a", Topic::CustomerProvisioned, "a1")]).await;
+    assert_eq!(house.due().await, []);
+    let customer = house.store.customer("C-1").await.expect("the store is there").expect("it is known");
+    assert_eq!(customer.notices.iter().map(|notice| notice.state.as_str()).collect::<Vec<_>>(), ["kept"]);
+    assert_eq!(house.store.gauges().await.expect("the store is there").outbox_pending, 0);
+}
+
+async fn a_duty_is_taken_by_one(house: House) {
+    let stores = [house.store.clone(), house.replica().await];
+    let take = async || {
+        let takers = stores.iter().cycle().take(6).map(|store| store.take_duty("roster", DAY));
+        let taken = join_all(takers).await;
+        taken.into_iter().filter(|taken| *taken.as_ref().expect("the store is there")).count()
+    };
+    assert_eq!((take().await, take().await), (1, 0));
+    house.clock.advance(DAY);
+    assert_eq!((take().await, take().await), (1, 0));
+    house.store.put_duty_off("roster", house.after(LEASE)).await.expect("the store is there");
+    house.clock.advance(LEASE);
+    assert_eq!(take().await, 1, "it was put off to an earlier time");
+}
+
+fn member(house: &House, user: u128, first_due: Duration) -> Member {
+    Member { user: Uuid::from_u128(user), customer: Some(format!("C-{user}")), first_due: house.after(first_due) }
+}
+
+async fn users_due(house: &House, limit: usize) -> Vec<u128> {
+    let due = house.store.due_users(limit, DAY).await.expect("the store is there");
+    let mut users: Vec<u128> = due.iter().map(|due| due.user.as_u128()).collect();
+    users.sort_unstable();
+    users
+}
+
+async fn the_roster_is_replaced_as_a_whole_and_names_orphans(house: House) {
+    let many = (1..=600).map(|user| member(&house, user, Duration::ZERO)).collect();
+    assert_eq!(house.store.keep_roster(many).await.expect("the store is there"), []);
+    let alert = lost(&house, 7, None);
+    observe(&house, vec![alert]).await;
+    house.clock.advance(Duration::from_secs(1));
+    let orphans = house.store.keep_roster(vec![member(&house, 2, Duration::ZERO)]).await.expect("the store is there");
+    assert_eq!(orphans.iter().map(|seen| seen.heat_pump.as_u128()).collect::<Vec<_>>(), [7]);
+    assert_eq!(users_due(&house, 1_000).await, [2]);
+    observe(&house, vec![retire(&orphans[0], Resolution::Removed, house.clock.now())]).await;
+    house.clock.advance(Duration::from_secs(1));
+    let orphans = house.store.keep_roster(Vec::new()).await.expect("the store is there");
+    assert_eq!(orphans, [], "an orphan is named until it is retired");
+}
+
+async fn polls_keep_their_rhythm(house: House) {
+    let minute = Duration::from_secs(60);
+    let roster = |house: &House| vec![member(house, 1, minute), member(house, 2, minute * 2)];
+    house.store.keep_roster(roster(&house)).await.expect("the store is there");
+    observe(&house, vec![lost(&house, 7, None)]).await;
+    assert_eq!(users_due(&house, 10).await, <[u128; 0]>::default());
+    house.clock.advance(minute * 2);
+    // The next roster does not change the rhythm of those that are known.
+    house.store.keep_roster(roster(&house)).await.expect("the store is there");
+    let first = house.store.due_users(1, DAY).await.expect("the store is there");
+    assert_eq!((first[0].user.as_u128(), first[0].seen.len()), (1, 1), "the one that is due longest, with its pumps");
+    assert_eq!(first[0].customer.as_deref(), Some("C-1"));
+    assert_eq!(users_due(&house, 10).await, [2]);
+    house.clock.advance(DAY - minute);
+    assert_eq!(users_due(&house, 10).await, [1], "one interval after it was due, not after it was polled");
+    house.clock.advance(minute);
+    assert_eq!(users_due(&house, 10).await, [2]);
+    // After a long silence a poll is not made up for many times over.
+    house.clock.advance(DAY * 5);
+    assert_eq!((users_due(&house, 10).await, users_due(&house, 10).await), (vec![1, 2], vec![]));
+    house.store.poll_again(Uuid::from_u128(2), house.after(minute)).await.expect("the store is there");
+    house.clock.advance(minute);
+    assert_eq!(users_due(&house, 10).await, [2]);
+}
+
+async fn what_somebody_else_saw_first_stands(house: House) {
+    observe(&house, vec![lost(&house, 7, None)]).await;
+    let due = house.due().await;
+    assert_eq!((due.len(), due[0].topic), (1, Topic::HeatPumpDisconnected));
+    house.mark(&due[0], PublishOutcome::Published).await;
+    house.store.keep_roster(vec![member(&house, 1, Duration::ZERO)]).await.expect("the store is there");
+    let seen = house.store.due_users(1, DAY).await.expect("the store is there").remove(0).seen.remove(0);
+    // Two that read the same memory end the alert for different reasons: the first one's word stands.
+    let [moved, churned] = [Resolution::Moved, Resolution::Churned].map(|why| retire(&seen, why, house.clock.now()));
+    observe(&house, vec![moved]).await;
+    observe(&house, vec![churned.clone(), lost(&house, 8, None)]).await;
+    let told: Vec<_> = house.due().await.iter().map(|notice| notice.data["resolution"].clone()).collect();
+    assert_eq!(told, [serde_json::json!("moved"), serde_json::Value::Null], "pump 7 moved, and pump 8 is lost");
+    // A pump that is new to both is the first one's as well.
+    observe(&house, vec![lost(&house, 8, None)]).await;
+    let views = house.store.heat_pumps(None).await.expect("the store is there");
+    assert_eq!(views.len(), 1, "pump 7 is retired");
+    assert_eq!(house.store.open_alerts().await.expect("the store is there").len(), 1);
+}
+
+async fn a_write_that_fails_does_not_fail_its_neighbours(house: House) {
+    let taken = house.happened("C-0", 0).await;
+    // Another identity under an id that is taken breaks the inbox's key.
+    let broken = Arrival { id: taken, ..house.arrival("C-1", 0, updated()) };
+    let mut batch = vec![vec![house.arrival("C-2", 0, updated())], vec![house.arrival("C-1", 1, updated()), broken]];
+    batch.push(vec![house.arrival("C-3", 0, updated())]);
+    // All are waiting before the writer runs: they are one group.
+    let results = join_all(batch.into_iter().map(|arrivals| house.store.accept(arrivals))).await;
+    assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+    let mut lanes = BTreeSet::new();
+    while let Some(claim) = house.claim().await {
+        lanes.insert(claim.lane);
+    }
+    let expected: BTreeSet<String> = ["C-0", "C-2", "C-3"].map(str::to_owned).into();
+    assert_eq!(lanes, expected, "the batch with the broken one left nothing");
+}
+
+async fn five_hundred_arrivals_at_once_are_all_answered(house: House) {
+    let arrivals: Vec<Arrival> =
+        (0..500).map(|number| house.arrival(&format!("C-{}", number % 50), number, updated())).collect();
+    let results = join_all(arrivals.iter().map(|arrival| house.store.accept(vec![arrival.clone()]))).await;
+    for (result, arrival) in results.into_iter().zip(&arrivals) {
+        let expected = Receipt::Accepted { id: arrival.id, state: "pending".to_owned() };
+        assert_eq!(result.expect("the store is there"), [expected]);
+    }
+    assert_eq!(house.store.gauges().await.expect("the store is there").pending, 500);
+}
+
+#[tokio::test]
+async fn a_file_that_is_opened_again_holds_everything_and_releases_its_claims() {
+    let house = House::on_sqlite().await;
+    let id = house.happened("C-1", 0).await;
+    tell(&house, vec![notice("a", Topic::CustomerProvisioned, "a1")]).await;
+    house.happened("C-1", 1).await;
+    let claim = claim_and_save(&house).await;
+    let House { store, clock, url, _folder } = house;
+    drop(store);
+    let store = open(&url, &[Target::Amqp], &clock).await;
+    let house = House { store, clock, url, _folder };
+    assert_eq!(house.state(id).await, "applied");
+    assert_eq!(house.due().await.len(), 1);
+    let again = house.head().await;
+    assert_eq!((again.work.event.id, again.fence), (claim.work.event.id, claim.fence + 1));
+    assert_eq!(again.work.customer.podero.user, UserThere::Unlooked, "whoever died may have made something");
+}
+
+#[tokio::test]
+async fn nobody_but_its_owner_reads_the_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let house = House::on_sqlite().await;
+    house.happened("C-1", 0).await;
+    let folder = house._folder.as_ref().expect("a file has a folder").path();
+    for entry in std::fs::read_dir(folder).expect("the folder is there") {
+        let entry = entry.expect("the folder is ours");
+        let mode = entry.metadata().expect("the file is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{:?}", entry.file_name());
+    }
+}
