@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
@@ -26,6 +27,9 @@ use crate::domain::{EventId, Timestamp};
 
 /// Events that become due in one go; the rest follow at the next step.
 const PROMOTED_MAX: i64 = 500;
+
+/// Lanes that one claim may find held by a head in back-off before it gives up until the next step.
+const LOOKS_MAX: usize = 256;
 
 /// The right to work on one customer's next event.
 #[derive(Debug)]
@@ -137,18 +141,33 @@ impl Write for ClaimOne {
     type Output = Option<Found>;
 
     async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
+        for _ in 0..LOOKS_MAX {
+            let Some(lane) = self.take(db, connection).await? else { return Ok(None) };
+            let found = self.head(connection, lane).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl ClaimOne {
+    /// Takes the lane that has been due for longest. `=` and not `IN`: a plan may run the inner select of an `IN`
+    /// once per row, and each run would take another lane.
+    async fn take(&self, db: &Db, connection: &mut AnyConnection) -> Result<Option<AnyRow>, sqlx::Error> {
         let claim = ours(format!(
             "UPDATE lanes SET fence = fence + 1, interrupted = CASE WHEN claimed = 1 THEN 1 ELSE interrupted END, \
-             claimed = 1, ready_at = $1 WHERE lane IN (SELECT lane FROM lanes WHERE ready_at <= $2 \
+             claimed = 1, ready_at = $1 WHERE lane = (SELECT lane FROM lanes WHERE ready_at <= $2 \
              ORDER BY ready_at LIMIT 1{}) RETURNING lane, fence, interrupted, customer",
             db.skip_locked()
         ));
-        let claimed = sqlx::query(claim)
-            .bind(self.until.micros())
-            .bind(self.now.micros())
-            .fetch_optional(&mut *connection)
-            .await?;
-        let Some(claimed) = claimed else { return Ok(None) };
+        sqlx::query(claim).bind(self.until.micros()).bind(self.now.micros()).fetch_optional(connection).await
+    }
+
+    /// What is to be done in a lane that was taken; `None` gives it back, since a newer arrival makes a lane look due
+    /// although its head is in back-off and holds it.
+    async fn head(&self, connection: &mut AnyConnection, claimed: AnyRow) -> Result<Option<Found>, sqlx::Error> {
         let lane: String = claimed.try_get(0)?;
         let head = sqlx::query(
             "SELECT event, tries_from, failures, failing_since, due_at FROM events \
@@ -159,7 +178,6 @@ impl Write for ClaimOne {
         .await?;
         let due = head.as_ref().map(|row| row.try_get::<i64, _>(4)).transpose()?;
         let Some(head) = head.filter(|_| due.is_some_and(|due| due <= self.now.micros())) else {
-            // Nothing to do yet: a head in back-off holds its lane until it is due.
             sqlx::query("UPDATE lanes SET claimed = 0, ready_at = $2 WHERE lane = $1")
                 .bind(lane)
                 .bind(due)
