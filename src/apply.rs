@@ -18,7 +18,7 @@ use crate::domain::plan::{Answer, Call, Next, Policy, Reply, next};
 use crate::domain::verdict::{self, Fate, Moment, Reason, Ruling, Setback, Verdict};
 use crate::metrics::{EventType, Metrics, Outcome};
 use crate::podero::{Partner, Urgency};
-use crate::pump::Step;
+use crate::pump::{self, Step};
 use crate::store::{CallMade, Claim, Settled, Store};
 
 /// Calls for one event in one claim. A sign-up takes five, a move of a home with many pumps a few dozen; more
@@ -93,7 +93,7 @@ impl<P: Partner> Applier<P> {
             Ok(Settled::Recorded) => {
                 self.report(&claim, &verdict, &calls);
                 if news {
-                    self.wake_outbound.notify_one();
+                    pump::ring_all(&self.wake_outbound);
                 }
                 Step::Busy
             }

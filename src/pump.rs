@@ -79,6 +79,12 @@ where
     }
 }
 
+/// Wakes every pump that waits at this bell, and one that is about to.
+pub fn ring_all(bell: &Notify) {
+    bell.notify_waiters();
+    bell.notify_one();
+}
+
 /// Waits, but not past shutdown.
 pub async fn rest(pause: Duration, shutdown: &mut watch::Receiver<bool>) {
     tokio::select! {

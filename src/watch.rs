@@ -16,11 +16,11 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::domain::Timestamp;
-use crate::domain::alert::{self, Observation, Resolution, Seen, SeenChange, WatchPolicy};
+use crate::domain::alert::{self, Observation, Seen, SeenChange, WatchPolicy};
 use crate::domain::customer::UserFound;
 use crate::domain::plan::{Answer, Call, RefusalKind, Reply};
 use crate::podero::{Partner, Urgency};
-use crate::pump::Step;
+use crate::pump::{self, Step};
 use crate::store::{DueUser, Member, Observed, Store};
 
 /// Users taken for polling in one step.
@@ -114,7 +114,7 @@ impl<P: Partner> Watcher<P> {
         let orphans = self.store.keep_roster(members).await?;
         for seen in orphans {
             let user = seen.user;
-            let change = alert::retire(&seen, Resolution::Removed, now);
+            let change = alert::miss(&seen, now, &self.policy);
             self.write(user, vec![change]).await?;
         }
         Ok(())
@@ -150,11 +150,16 @@ impl<P: Partner> Watcher<P> {
         };
         for observation in observations.iter_mut().filter(|observation| observation.wants_detail) {
             let call = Call::ObserveHeatPump { user, heat_pump: observation.heat_pump };
-            if let Reply::Done(Answer::Observations(detail)) = self.partner.call(&call, None, Urgency::Poll).await
-                && let Some(detail) = detail.into_iter().next()
-            {
-                *observation = detail;
-            }
+            let reply = self.partner.call(&call, None, Urgency::Poll).await;
+            *observation = match reply {
+                Reply::Done(Answer::Observations(mut detail)) if !detail.is_empty() => detail.swap_remove(0),
+                Reply::Done(_)
+                | Reply::Refused(_)
+                | Reply::Busy { .. }
+                | Reply::Held { .. }
+                | Reply::Unsent { .. }
+                | Reply::Unknown { .. } => without_detail(observation),
+            };
         }
         Some(observations)
     }
@@ -167,17 +172,25 @@ impl<P: Partner> Watcher<P> {
             .map(|observation| alert::diff(before(observation.heat_pump), owner, observation, now, &self.policy));
         let is_missing = |seen: &&Seen| !observations.iter().any(|shown| shown.heat_pump == seen.heat_pump);
         let missing = due.seen.iter().filter(is_missing).filter(|seen| !seen.is_retired);
-        told.chain(missing.map(|seen| alert::retire(seen, Resolution::Removed, now))).collect()
+        told.chain(missing.map(|seen| alert::miss(seen, now, &self.policy))).collect()
     }
 
     async fn write(&self, user: Uuid, changes: Vec<SeenChange>) -> Result<(), crate::store::Error> {
         let news = changes.iter().any(|change| change.notice.is_some());
         self.store.observe(Observed { user, changes }).await?;
         if news {
-            self.wake_outbound.notify_one();
+            pump::ring_all(&self.wake_outbound);
         }
         Ok(())
     }
+}
+
+/// The list said that something is the matter, and what could not be learnt: only a plain "not authenticated" stands.
+fn without_detail(listed: &Observation) -> Observation {
+    if listed.is_authenticated == Some(false) || listed.is_deleted {
+        return listed.clone();
+    }
+    Observation { is_authenticated: None, has_lifecycle_error: false, ..listed.clone() }
 }
 
 /// A user's own place in the interval: the same after every restart, and even over many users, since ids are random.

@@ -149,6 +149,9 @@ pub struct Seen {
     pub bad_polls: u32,
     /// When the first of them was.
     pub bad_since: Option<Timestamp>,
+    /// Polls in a row whose answer did not name it.
+    #[serde(default)]
+    pub missing_polls: u32,
     /// Polls in a row that saw it connected while an alert is open.
     pub good_polls: u32,
     /// The open alert.
@@ -205,6 +208,8 @@ pub struct SeenChange {
     pub seen: Seen,
     /// The news, if it is some.
     pub notice: Option<Notice>,
+    /// Why the pump is watched no more, if that is what changes. It holds for whatever was seen of it meanwhile.
+    pub ended: Option<Resolution>,
 }
 
 /// What the signals mean together (Podero API, connectivity; the strongest documented signal first).
@@ -254,10 +259,11 @@ pub fn diff(
     if observation.building.is_some() {
         seen.building = observation.building;
     }
+    seen.missing_polls = 0;
     seen.manufacturer = observation.manufacturer.clone().or(seen.manufacturer);
     seen.model = observation.model.clone().or(seen.model);
     if seen.is_retired {
-        return SeenChange { seen, notice: None };
+        return SeenChange { seen, notice: None, ended: None };
     }
     // State that once arrived is proof of a connection, also from before this bridge was installed.
     seen.was_connected |= told == Knowledge::Connected || observation.updated_at.is_some();
@@ -265,15 +271,35 @@ pub fn diff(
         Knowledge::Connected => see_connected(seen, now, policy),
         Knowledge::Disconnected(_) if !seen.was_connected => {
             seen.knowledge = Knowledge::NeverConnected;
-            SeenChange { seen, notice: None }
+            SeenChange { seen, notice: None, ended: None }
         }
         Knowledge::Disconnected(cause) => see_disconnected(seen, cause, observation, now, policy),
         Knowledge::Gone => retire(&seen, Resolution::Removed, now),
         Knowledge::NeverConnected | Knowledge::Unknown => {
             seen.knowledge = Knowledge::Unknown;
-            SeenChange { seen, notice: None }
+            SeenChange { seen, notice: None, ended: None }
         }
     }
+}
+
+/// Ends the watch of a pump before it began: it was found in a home that was left, and no poll has seen it yet.
+pub fn retire_unseen(
+    heat_pump: Uuid,
+    owner: (Uuid, Option<&str>),
+    resolution: Resolution,
+    now: Timestamp,
+) -> SeenChange {
+    retire(&Seen::first(heat_pump, owner), resolution, now)
+}
+
+/// A complete answer did not name the pump, or its owner. One odd answer is no removal: as many in a row as make a
+/// loss are.
+pub fn miss(seen: &Seen, now: Timestamp, policy: &WatchPolicy) -> SeenChange {
+    let missing_polls = seen.missing_polls.saturating_add(1);
+    if missing_polls >= policy.disconnect_polls {
+        return retire(seen, Resolution::Removed, now);
+    }
+    SeenChange { seen: Seen { missing_polls, ..seen.clone() }, notice: None, ended: None }
 }
 
 /// Ends the watch of a pump; an open alert is resolved.
@@ -286,8 +312,8 @@ pub fn retire(seen: &Seen, resolution: Resolution, now: Timestamp) -> SeenChange
         // It may be there still, but it is nobody's that we watch for.
         Resolution::Churned | Resolution::Moved | Resolution::Reconnected => Knowledge::Unknown,
     };
-    (seen.bad_polls, seen.bad_since, seen.good_polls) = (0, None, 0);
-    SeenChange { seen, notice }
+    (seen.bad_polls, seen.bad_since, seen.good_polls, seen.missing_polls) = (0, None, 0, 0);
+    SeenChange { seen, notice, ended: Some(resolution) }
 }
 
 fn see_connected(mut seen: Seen, now: Timestamp, policy: &WatchPolicy) -> SeenChange {
@@ -301,7 +327,7 @@ fn see_connected(mut seen: Seen, now: Timestamp, policy: &WatchPolicy) -> SeenCh
             (seen.alert, seen.good_polls) = (None, 0);
         }
     }
-    SeenChange { seen, notice }
+    SeenChange { seen, notice, ended: None }
 }
 
 fn see_disconnected(
@@ -317,7 +343,7 @@ fn see_disconnected(
     let since = *seen.bad_since.get_or_insert(now);
     let lasted = now.since(since) >= policy.disconnect_after && seen.bad_polls >= policy.disconnect_polls;
     if seen.alert.is_some() || !lasted {
-        return SeenChange { seen, notice: None };
+        return SeenChange { seen, notice: None, ended: None };
     }
     let occurrence = Uuid::new_v5(&NAMESPACE, format!("occurrence/{}/{}", seen.heat_pump, since.micros()).as_bytes());
     let alert = OpenAlert { occurrence, cause, since, detected_at: now };
@@ -325,7 +351,7 @@ fn see_disconnected(
     data["reconnect_url"] = json!(observation.reconnect_url);
     seen.alert = Some(alert);
     let notice = alert_notice(&seen, occurrence, Topic::HeatPumpDisconnected, now, data);
-    SeenChange { seen, notice: Some(notice) }
+    SeenChange { seen, notice: Some(notice), ended: None }
 }
 
 fn resolve(seen: &Seen, alert: &OpenAlert, resolution: Resolution, now: Timestamp) -> Notice {
@@ -385,6 +411,7 @@ impl Seen {
             was_connected: false,
             bad_polls: 0,
             bad_since: None,
+            missing_polls: 0,
             good_polls: 0,
             alert: None,
             is_retired: false,

@@ -482,7 +482,13 @@ impl Customer {
             || podero.leaving.iter().any(|leaving| leaving.building == building.id)
             || podero.left.contains(&building.id);
         let same = |field| building.written.get(&field) == record.get(&field);
-        !is_ours && same(Field::Name) && same(Field::StreetAndNumber) && same(Field::ZipCode)
+        // One of Podero's pages shows a ZIP code as a number, without its leading zeros.
+        let zip = |record: &Record| {
+            let text = record.get(&Field::ZipCode).and_then(FieldValue::as_text);
+            text.map(|text| text.trim_start_matches('0').to_owned())
+        };
+        let same_zip = zip(&building.written) == zip(record);
+        !is_ours && same_zip && same(Field::Name) && same(Field::StreetAndNumber)
     }
 
     fn note_pumps(&mut self, pumps: &[PumpFound]) {

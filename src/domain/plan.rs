@@ -95,6 +95,9 @@ pub struct Work {
     pub customer: Customer,
     /// The customer's facts with the event's merged in.
     pub merged: Merged,
+    /// Whether something that should be there was not, and was looked for again, in this claim. Once is enough: a
+    /// Podero that shows a user and then knows nothing of it is for a person.
+    pub has_looked_again: bool,
     /// What the watch knows of the customer's heat pumps: their alerts end with a move or a churn.
     pub seen: Vec<Seen>,
 }
@@ -103,7 +106,16 @@ impl Work {
     /// Puts a claimed event and its customer together.
     pub fn new(event: Event, tries_from: Timestamp, customer: Customer) -> Self {
         let merged = customer.facts.merge(&event);
-        Self { event, tries_from, failures: 0, failing_since: None, customer, merged, seen: Vec::new() }
+        Self {
+            event,
+            tries_from,
+            failures: 0,
+            failing_since: None,
+            customer,
+            merged,
+            has_looked_again: false,
+            seen: Vec::new(),
+        }
     }
 }
 

@@ -127,11 +127,13 @@ pub enum Reason {
     EventIdReused,
     /// The bridge itself failed over it.
     Panicked,
+    /// What the store holds of it cannot be read by this version.
+    Unreadable,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::EmailTaken,
         Self::NotACustomer,
         Self::Refused,
@@ -141,6 +143,7 @@ impl Reason {
         Self::Untranslatable,
         Self::EventIdReused,
         Self::Panicked,
+        Self::Unreadable,
     ];
 
     /// The public name.
@@ -155,6 +158,7 @@ impl Reason {
             Self::Untranslatable => "untranslatable",
             Self::EventIdReused => "event_id_reused",
             Self::Panicked => "panicked",
+            Self::Unreadable => "unreadable",
         }
     }
 }
@@ -233,8 +237,11 @@ fn done(work: &mut Work, call: &Call, answer: &Answer) -> Ruling {
             Some(_) | None => {}
         }
     }
-    work.failures = 0;
-    work.failing_since = None;
+    // A look-up that works is no progress: with it before every try, a create that always fails would never age.
+    if call.idempotency_key(work.event.id).is_some() {
+        work.failures = 0;
+        work.failing_since = None;
+    }
     work.customer.absorb(&work.merged.facts, call, answer);
     if matches!((&work.event.happening, call), (Happening::PurgeDue { .. }, Call::DeleteUser { .. })) {
         return Ruling::Settle(Fate::Applied { lost: Vec::new() });
@@ -278,8 +285,10 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Ruling {
         }
         (Call::UpdateUser { .. }, RefusalKind::Duplicate) => park(Reason::EmailTaken, refusal.detail.clone()),
         // Deleted behind our back: look, and make it anew.
-        (Call::UpdateBuilding { key, .. }, RefusalKind::NotFound) => {
+        (Call::UpdateBuilding { key, .. }, RefusalKind::NotFound) if !work.has_looked_again => {
+            work.has_looked_again = true;
             work.customer.podero.buildings.remove(key);
+            work.customer.podero.listing = Listing::Unread;
             go_on
         }
         (
@@ -288,8 +297,14 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Ruling {
             | Call::ListHeatPumps { .. }
             | Call::CreateOnboardingSession { .. },
             RefusalKind::NotFound,
-        ) => {
+        ) if !work.has_looked_again => {
+            work.has_looked_again = true;
             work.customer.doubt_user();
+            go_on
+        }
+        // The user is there and has no list of heat pumps: nothing to pause, and the deletion matters more.
+        (Call::ListHeatPumps { .. }, RefusalKind::NotFound) if is_churn => {
+            work.customer.podero.pausing = Some(Vec::new());
             go_on
         }
         (Call::ListBuildings { .. }, RefusalKind::NotFound | RefusalKind::Unsupported) => {
@@ -367,14 +382,23 @@ pub fn conclude(work: Work, fate: Fate, now: Timestamp, policy: &Policy) -> Verd
 
 /// Alerts of heat pumps end when the customer leaves, or leaves their home.
 fn retire_pumps(work: &Work, customer: &mut Customer, now: Timestamp, policy: &Policy) -> Vec<SeenChange> {
-    let retired = std::mem::take(&mut customer.podero.retired);
-    let churned = matches!(work.event.happening, Happening::Churned);
-    let watched_on = policy.old_heat_pumps == OldHeatPumps::Keep;
-    work.seen
-        .iter()
-        .filter(|seen| !seen.is_retired && (churned || (retired.contains(&seen.heat_pump) && !watched_on)))
-        .map(|seen| alert::retire(seen, if churned { Resolution::Churned } else { Resolution::Moved }, now))
-        .collect()
+    let mut retired = std::mem::take(&mut customer.podero.retired);
+    retired.sort_unstable();
+    retired.dedup();
+    if matches!(work.event.happening, Happening::Churned) {
+        let watched = work.seen.iter().filter(|seen| !seen.is_retired);
+        return watched.map(|seen| alert::retire(seen, Resolution::Churned, now)).collect();
+    }
+    if policy.old_heat_pumps == OldHeatPumps::Keep {
+        return Vec::new();
+    }
+    let owner = (customer.user_id().unwrap_or_default(), Some(work.event.customer.as_str()));
+    let change = |heat_pump: Uuid| match work.seen.iter().find(|seen| seen.heat_pump == heat_pump) {
+        Some(seen) if seen.is_retired => None,
+        Some(seen) => Some(alert::retire(seen, Resolution::Moved, now)),
+        None => Some(alert::retire_unseen(heat_pump, owner, Resolution::Moved, now)),
+    };
+    retired.into_iter().filter_map(change).collect()
 }
 
 fn purge_event(work: &Work, customer: &Customer, now: Timestamp, policy: &Policy) -> Option<Event> {
@@ -426,8 +450,8 @@ pub fn parked_notice(event: &Event, reason: Reason, now: Timestamp) -> Notice {
     parked(event.id, Some(customer), event.happening.type_name(), reason, now)
 }
 
-/// The news that something which never became an event needs a person.
-pub fn untranslatable_notice(id: EventId, type_name: &str, reason: Reason, now: Timestamp) -> Notice {
+/// The news that something which is no event, or none that can be read, needs a person.
+pub fn illegible_notice(id: EventId, type_name: &str, reason: Reason, now: Timestamp) -> Notice {
     parked(id, None, type_name, reason, now)
 }
 

@@ -6,6 +6,8 @@
 //! Before: [`crate::inbound::signature`]. After: [`crate::inbound::wire`].
 
 use cloudevents::{AttributesReader, Data, Event as CloudEvent, event::SpecVersion};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::problem::{FieldError, Problem, ProblemKind};
@@ -64,7 +66,7 @@ pub fn read(delivery: &Delivery, batch_max: usize) -> Result<Read, Problem> {
             let value = parse(&delivery.body)?;
             Ok(Read::One(envelope(value, delivery.body.clone())))
         }
-        BATCH => batch(parse(&delivery.body)?, batch_max).map(Read::Batch),
+        BATCH => batch(&delivery.body, batch_max).map(Read::Batch),
         _ => {
             let detail = format!("send CloudEvents as `{STRUCTURED}` or `{BATCH}`");
             Err(Problem::new(ProblemKind::UnsupportedMediaType, detail))
@@ -72,25 +74,29 @@ pub fn read(delivery: &Delivery, batch_max: usize) -> Result<Read, Problem> {
     }
 }
 
-fn parse(body: &[u8]) -> Result<Value, Problem> {
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
         // The parser's own words could quote the body; its place is enough.
-        let detail = format!("not valid JSON at line {}, column {}", error.line(), error.column());
+        let place = format!("line {}, column {}", error.line(), error.column());
+        let detail = if error.is_data() {
+            format!("a batch is a JSON array of events; see {place}")
+        } else {
+            format!("not valid JSON at {place}")
+        };
         Problem::new(ProblemKind::Malformed, detail)
     })
 }
 
-fn batch(value: Value, batch_max: usize) -> Result<Vec<Result<Envelope, Problem>>, Problem> {
-    let Value::Array(items) = value else {
-        return Err(Problem::new(ProblemKind::Malformed, "a batch is a JSON array of events"));
-    };
+/// Each item keeps its own bytes, as they were sent.
+fn batch(body: &[u8], batch_max: usize) -> Result<Vec<Result<Envelope, Problem>>, Problem> {
+    let items: Vec<&RawValue> = parse(body)?;
     if items.len() > batch_max {
         let detail = format!("{} events in one batch; {batch_max} are taken at once", items.len());
         return Err(Problem::new(ProblemKind::TooLarge, detail));
     }
-    let read = |item: Value| {
-        let raw = item.to_string().into_bytes();
-        envelope(item, raw)
+    let read = |item: &RawValue| {
+        let bytes = item.get().as_bytes();
+        envelope(parse(bytes)?, bytes.to_vec())
     };
     Ok(items.into_iter().map(read).collect())
 }
@@ -138,8 +144,10 @@ fn wrong_attributes(value: &Value) -> Vec<FieldError> {
                 "id" if !is_printable_id(text) => {
                     wrong(name, format!("must have 1 to {ID_CHARS_MAX} printable characters"));
                 }
-                "source" | "type" if text.chars().count() > ATTRIBUTE_CHARS_MAX => {
-                    wrong(name, format!("must have at most {ATTRIBUTE_CHARS_MAX} characters"));
+                "source" | "type"
+                    if text.chars().count() > ATTRIBUTE_CHARS_MAX || text.chars().any(char::is_control) =>
+                {
+                    wrong(name, format!("must have at most {ATTRIBUTE_CHARS_MAX} printable characters"));
                 }
                 _ => {}
             },

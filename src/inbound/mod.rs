@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
-use crate::domain::verdict::{Reason, untranslatable_notice};
+use crate::domain::verdict::{Reason, illegible_notice};
 use crate::domain::{EventId, Timestamp};
 use crate::metrics::{Door, EventType, Metrics, Outcome};
 use crate::store::{self, Arrival, Content, Receipt, Store};
@@ -218,7 +218,7 @@ impl Inbox {
             content: Content::Parked {
                 reason,
                 detail: detail.chars().take(DETAIL_CHARS_MAX).collect(),
-                notice: untranslatable_notice(id, EventType::Unknown.as_str(), reason, now),
+                notice: illegible_notice(id, EventType::Unknown.as_str(), reason, now),
             },
         }
     }

@@ -6,6 +6,8 @@
 //!
 //! Before: [`crate::inbound::cloudevents`]. After: [`crate::store`] keeps the event.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::cloudevents::{Envelope, kind_of};
@@ -21,6 +23,10 @@ const TEXT_CHARS_MAX: usize = 100;
 const ZIP_CHARS_MAX: usize = 20;
 /// Podero: heating and other building texts have at most 50 characters.
 const KIND_CHARS_MAX: usize = 50;
+
+/// A sender's clock may be wrong, and a date may stand for the end of its day. What happened later than this would
+/// win over everything true until then.
+const TIME_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Podero's values of `property_type` (API page "update details of a building").
 pub const PROPERTY_TYPES: [&str; 6] = ["Detached", "Semi-detached", "Bungalow", "Terraced", "End-terrace", "Flat"];
@@ -56,6 +62,10 @@ fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut V
         errors.push(FieldError { pointer: "/data".to_owned(), reason });
         return None;
     };
+    if envelope.time.is_some_and(|time| time > received_at.plus(TIME_AHEAD_MAX)) {
+        let reason = "must not be in the future: it is when it happened; `data.effective_at` announces ahead";
+        errors.push(FieldError { pointer: "/time".to_owned(), reason: reason.to_owned() });
+    }
     let mut data = Reader { fields: data, pointer: "/data".to_owned(), errors };
     let customer = data.customer(envelope.subject.as_deref());
     let effective_at = data.moment("effective_at");
@@ -314,7 +324,8 @@ mod tests {
     }
 
     fn translate(type_name: &str, subject: Option<&str>, data: Value) -> Result<Event, Problem> {
-        event(&envelope(type_name, subject, data), EventId(Uuid::nil()), Timestamp::from_micros(0))
+        let received_at = Timestamp::parse("2026-10-01T12:00:01Z").expect("valid");
+        event(&envelope(type_name, subject, data), EventId(Uuid::nil()), received_at)
     }
 
     #[test]
@@ -337,6 +348,16 @@ mod tests {
         let building = details.building.expect("given");
         assert_eq!(building[&Field::PropertyType], "Detached".into());
         assert_eq!(building[&Field::NumOccupants], FieldValue::Number(3));
+    }
+
+    #[test]
+    fn what_claims_to_have_happened_in_the_future_is_refused() {
+        let envelope = envelope("customer.churned", Some("C"), Value::Null);
+        for (received_at, is_taken) in [("2026-09-30T12:00:01Z", true), ("2026-09-30T11:59:59Z", false)] {
+            let received_at = Timestamp::parse(received_at).expect("valid");
+            let result = event(&envelope, EventId(Uuid::nil()), received_at);
+            assert_eq!(result.is_ok(), is_taken, "{received_at}");
+        }
     }
 
     #[test]

@@ -18,6 +18,9 @@ use super::Error;
 /// Waiting for another process's lock on the SQLite file; the CLI's writes are short.
 const BUSY_TIMEOUT_MS: u32 = 5_000;
 
+/// A server that has not let us in by then is away.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Readers: timelines, gauges. Few, because each PostgreSQL connection costs the server memory.
 const READERS_MAX: u32 = 4;
 
@@ -67,6 +70,7 @@ impl Db {
     pub(super) fn lock(&self) -> Result<Option<File>, Error> {
         let Some(path) = &self.path else { return Ok(None) };
         let away = |error: std::io::Error| Error::Away(format!("{path}.lock: {error}"));
+        make_private(&format!("{path}.lock"));
         let file = File::options().write(true).create(true).truncate(false).open(format!("{path}.lock"));
         let file = file.map_err(away)?;
         match file.try_lock() {
@@ -78,9 +82,12 @@ impl Db {
 
     /// A connection on which a commit means: on disk.
     pub(super) async fn connect(&self) -> Result<AnyConnection, sqlx::Error> {
-        let mut connection = AnyConnection::connect_with(&self.options).await?;
-        prepare(self.dialect, &mut connection).await?;
-        Ok(connection)
+        let connecting = async {
+            let mut connection = AnyConnection::connect_with(&self.options).await?;
+            prepare(self.dialect, &mut connection).await?;
+            Ok(connection)
+        };
+        tokio::time::timeout(CONNECT_TIME_MAX, connecting).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
     /// Connections for reading; opened when first needed.

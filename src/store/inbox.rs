@@ -195,7 +195,7 @@ impl Columns {
         let inserted = sqlx::query(
             "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
              failures, reason, detail, digest, event, raw, raw_encoding, settled_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, 0, $12, $13, $14, $15, $16, $17, $18) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, 0, $12, $13, $14, $15, $16, $17, $18) \
              ON CONFLICT (origin, origin_id) DO NOTHING",
         )
         .bind(arrival.id.to_string())

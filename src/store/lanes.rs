@@ -21,8 +21,9 @@ use super::writer::Write;
 use super::{Error, Store};
 use crate::domain::customer::Customer;
 use crate::domain::event::Event;
+use crate::domain::notice::Notice;
 use crate::domain::plan::{Operation, Work};
-use crate::domain::verdict::{Fate, Verdict};
+use crate::domain::verdict::{Fate, Reason, Verdict, illegible_notice};
 use crate::domain::{EventId, Timestamp};
 
 /// Events that become due in one go; the rest follow at the next step.
@@ -75,8 +76,39 @@ impl Store {
     /// lane while the lease lasts. A crash afterwards costs the rest of the lease.
     pub async fn claim(&self, lease: Duration) -> Result<Option<Claim>, Error> {
         let now = self.0.clock.now();
-        let Some(found) = self.write(ClaimOne { now, until: now.plus(lease) }).await? else { return Ok(None) };
-        found.into_claim(now.plus(lease)).map(Some)
+        while let Some(found) = self.write(ClaimOne { now, until: now.plus(lease) }).await? {
+            let illegible = (found.lane.clone(), found.fence, found.id.clone());
+            match found.into_claim(now.plus(lease)) {
+                Ok(claim) => return Ok(Some(claim)),
+                // Written by another version, or damaged: for a person, and out of its customer's way.
+                Err(place) => self.park_illegible(illegible, &place, now).await?,
+            }
+        }
+        Ok(None)
+    }
+
+    async fn park_illegible(
+        &self,
+        (lane, fence, id): (String, i64, String),
+        place: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        tracing::error!(event.id = id, place, "an event cannot be read by this version; it is parked");
+        let event = EventId(id.parse().unwrap_or_default());
+        let notice = illegible_notice(event, "unknown", Reason::Unreadable, now);
+        let place_in_line = self.0.clock.fresh_id().to_string();
+        let targets = self.0.targets.clone();
+        self.write(ParkIllegible {
+            lane,
+            fence,
+            id,
+            detail: place.to_owned(),
+            notice,
+            place: place_in_line,
+            targets,
+            now,
+        })
+        .await
     }
 
     /// Writes the customer down in the middle of a claim and extends its lease. After `Recorded` a crash finds
@@ -126,6 +158,7 @@ struct ClaimOne {
 }
 
 struct Found {
+    id: String,
     lane: String,
     fence: i64,
     was_interrupted: bool,
@@ -170,7 +203,7 @@ impl ClaimOne {
     async fn head(&self, connection: &mut AnyConnection, claimed: AnyRow) -> Result<Option<Found>, sqlx::Error> {
         let lane: String = claimed.try_get(0)?;
         let head = sqlx::query(
-            "SELECT event, tries_from, failures, failing_since, due_at FROM events \
+            "SELECT event, tries_from, failures, failing_since, due_at, id FROM events \
              WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1",
         )
         .bind(lane.clone())
@@ -189,6 +222,7 @@ impl ClaimOne {
             fence: claimed.try_get(1)?,
             was_interrupted: claimed.try_get::<i64, _>(2)? == 1,
             customer: claimed.try_get(3)?,
+            id: head.try_get(5)?,
             event: head.try_get(0)?,
             tries_from: head.try_get(1)?,
             failures: head.try_get(2)?,
@@ -202,8 +236,9 @@ impl ClaimOne {
 }
 
 impl Found {
-    fn into_claim(self, lease_until: Timestamp) -> Result<Claim, Error> {
-        let unreadable = |error: serde_json::Error| Error::Unreadable(error.to_string());
+    /// The error says where it cannot be read, and not what stands there.
+    fn into_claim(self, lease_until: Timestamp) -> Result<Claim, String> {
+        let unreadable = |error: serde_json::Error| format!("stored form, column {}", error.column());
         let event: Event = serde_json::from_str(&self.event).map_err(unreadable)?;
         let mut customer: Customer = match self.customer.as_str() {
             "" => Customer::default(),
@@ -217,6 +252,53 @@ impl Found {
             self.seen.iter().map(|text| serde_json::from_str(text).map_err(unreadable)).collect::<Result<_, _>>()?;
         Ok(Claim { work, lane: self.lane, fence: self.fence, lease_until })
     }
+}
+
+struct ParkIllegible {
+    lane: String,
+    fence: i64,
+    id: String,
+    detail: String,
+    notice: Notice,
+    place: String,
+    targets: Vec<Target>,
+    now: Timestamp,
+}
+
+impl Write for ParkIllegible {
+    type Output = ();
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        let released = sqlx::query("UPDATE lanes SET claimed = 0 WHERE lane = $1 AND fence = $2")
+            .bind(self.lane.clone())
+            .bind(self.fence)
+            .execute(&mut *connection)
+            .await?;
+        if released.rows_affected() == 0 {
+            return Ok(());
+        }
+        sqlx::query("UPDATE events SET state = 'parked', reason = $2, detail = $3, settled_at = $4 WHERE id = $1")
+            .bind(self.id.clone())
+            .bind(Reason::Unreadable.name())
+            .bind(self.detail.clone())
+            .bind(self.now.micros())
+            .execute(&mut *connection)
+            .await?;
+        outbox::insert(connection, &self.notice, Some(&self.lane), &self.targets, &self.place, self.now).await?;
+        ready_for_head(connection, &self.lane).await
+    }
+}
+
+/// A lane may be claimed again when its head is due; with no head, when something arrives.
+async fn ready_for_head(connection: &mut AnyConnection, lane: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE lanes SET ready_at = (SELECT due_at FROM events WHERE lane = $1 AND state = 'pending' \
+         ORDER BY time, id LIMIT 1) WHERE lane = $1",
+    )
+    .bind(lane.to_owned())
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 struct Save {
@@ -275,7 +357,7 @@ impl Write for Settle {
             outbox::insert(connection, notice, Some(&self.lane), &self.targets, place(), self.now).await?;
         }
         for change in &self.verdict.seen {
-            roster::change(connection, change, &self.targets, place(), self.now).await?;
+            roster::end(connection, change, &self.targets, place(), self.now).await?;
         }
         if let Some(event) = &self.verdict.follow_up {
             self.follow_up(connection, event).await?;
@@ -287,13 +369,7 @@ impl Write for Settle {
                 .execute(&mut *connection)
                 .await?;
         }
-        sqlx::query(
-            "UPDATE lanes SET ready_at = (SELECT due_at FROM events WHERE lane = $1 AND state = 'pending' \
-             ORDER BY time, id LIMIT 1) WHERE lane = $1",
-        )
-        .bind(self.lane.clone())
-        .execute(connection)
-        .await?;
+        ready_for_head(connection, &self.lane).await?;
         Ok(Settled::Recorded)
     }
 }
@@ -332,7 +408,7 @@ impl Settle {
         for call in &self.calls {
             sqlx::query(
                 "INSERT INTO calls (id, event_id, at, operation, outcome, took_ms, idempotency_key) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING",
             )
             .bind(call.id.to_string())
             .bind(self.event.to_string())
@@ -354,7 +430,7 @@ impl Settle {
         sqlx::query(
             "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
              failures, digest, event, raw, raw_encoding) \
-             VALUES ($1, $2, 'podero-bridge', $1, 'podero-bridge', 'internal', $3, $4, $5, $5, $4, 'scheduled', 0, '', \
+             VALUES ($1, $2, 'podero-bridge', $1, 'podero-bridge', 'internal', $3, $4, $5, $4, $4, 'scheduled', 0, '', \
              $6, '', 'utf8') ON CONFLICT (origin, origin_id) DO NOTHING",
         )
         .bind(event.id.to_string())

@@ -16,6 +16,7 @@ mod timeline;
 mod writer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::AnyPool;
 use tokio::sync::mpsc;
@@ -59,6 +60,9 @@ impl From<sqlx::Error> for Error {
         }
     }
 }
+
+/// Whoever waits for a write longer than this is told that the store is away: a sender has its own deadline.
+const WRITE_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A handle to the store; cheap to clone.
 #[derive(Clone)]
@@ -127,6 +131,11 @@ impl Store {
             mpsc::error::TrySendError::Full(_) => Error::Full,
             mpsc::error::TrySendError::Closed(_) => Error::Away("the writer has ended".to_owned()),
         })?;
-        answer.await.unwrap_or_else(|_| Err(Error::Away("the writer has ended".to_owned())))
+        match tokio::time::timeout(WRITE_WAIT_MAX, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Error::Away("the writer has ended".to_owned())),
+            // It may still be written; a repeat is safe.
+            Err(_) => Err(Error::Away("it did not answer in time".to_owned())),
+        }
     }
 }

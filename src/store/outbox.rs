@@ -25,7 +25,7 @@ pub enum Target {
 }
 
 impl Target {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Amqp => "amqp",
             Self::Webhook => "webhook",

@@ -15,7 +15,7 @@ use super::outbox::{self, Target};
 use super::writer::Write;
 use super::{Error, Store};
 use crate::domain::Timestamp;
-use crate::domain::alert::{Seen, SeenChange};
+use crate::domain::alert::{self, Seen, SeenChange};
 
 /// Roster rows in one transaction: small enough that doors and appliers do not wait long behind them.
 const CHUNK: usize = 500;
@@ -80,8 +80,8 @@ impl Store {
         rows.iter().map(|row| read_seen(&row.try_get::<String, _>(0)?)).collect()
     }
 
-    /// Takes up to `limit` users whose poll is due; each is due again one `interval` after it was due now, so the
-    /// sweep keeps its even spread.
+    /// Takes up to `limit` users whose poll is due; each is due again whole `interval`s after it was due now, so the
+    /// sweep keeps its even spread, also over an outage.
     pub async fn due_users(&self, limit: usize, interval: Duration) -> Result<Vec<DueUser>, Error> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = self.write(TakeDue { now: self.0.clock.now(), interval, limit }).await?;
@@ -122,14 +122,38 @@ pub(super) async fn seen_of(connection: &mut AnyConnection, customer: &str) -> R
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-/// Writes one pump, and its notice with it, unless somebody else wrote it since it was read.
-pub(super) async fn change(
+/// Ends the watch of a pump as `change` says, also when a poll wrote it since it was read: the end holds for what
+/// that poll saw as well.
+pub(super) async fn end(
+    connection: &mut AnyConnection,
+    ended: &SeenChange,
+    targets: &[Target],
+    place: &str,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    if change(connection, ended, targets, place, now).await? {
+        return Ok(());
+    }
+    let row = sqlx::query("SELECT seen FROM pumps WHERE heat_pump = $1")
+        .bind(ended.seen.heat_pump.to_string())
+        .fetch_optional(&mut *connection)
+        .await?;
+    let text: Option<String> = row.map(|row| row.try_get(0)).transpose()?;
+    let newer = text.and_then(|text| read_seen(&text).ok()).filter(|seen| !seen.is_retired);
+    if let (Some(newer), Some(resolution)) = (newer, ended.ended) {
+        change(connection, &alert::retire(&newer, resolution, now), targets, place, now).await?;
+    }
+    Ok(())
+}
+
+/// Writes one pump, and its notice with it, unless somebody else wrote it since it was read: then `false`.
+async fn change(
     connection: &mut AnyConnection,
     change: &SeenChange,
     targets: &[Target],
     place: &str,
     now: Timestamp,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     let read = change.seen.version;
     let seen = Seen { version: read + 1, ..change.seen.clone() };
     let text = serde_json::to_string(&seen).expect("a memory has only serialisable fields");
@@ -151,10 +175,11 @@ pub(super) async fn change(
     .bind(read)
     .execute(&mut *connection)
     .await?;
-    if let (1, Some(notice)) = (written.rows_affected(), &change.notice) {
+    let is_written = written.rows_affected() == 1;
+    if let (true, Some(notice)) = (is_written, &change.notice) {
         outbox::insert(connection, notice, seen.customer.as_deref(), targets, place, now).await?;
     }
-    Ok(())
+    Ok(is_written)
 }
 
 struct TakeDuty {
@@ -209,7 +234,7 @@ impl Write for KeepMembers {
     async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
         for member in &self.members {
             sqlx::query(
-                "INSERT INTO watched (user_id, customer, due_at, roster) VALUES ($1, $2, $3, $4) \
+                "INSERT INTO watched (user_id, customer, due_at, since, roster) VALUES ($1, $2, $3, $4, $4) \
                  ON CONFLICT (user_id) DO UPDATE SET customer = $2, roster = $4",
             )
             .bind(member.user.to_string())
@@ -248,7 +273,7 @@ impl Write for TakeDue {
     async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
         let interval = i64::try_from(self.interval.as_micros()).unwrap_or(i64::MAX);
         let take = ours(format!(
-            "UPDATE watched SET due_at = CASE WHEN due_at + $1 > $2 THEN due_at + $1 ELSE $2 + $1 END \
+            "UPDATE watched SET due_at = due_at + $1 * (($2 - due_at) / $1 + 1) \
              WHERE user_id IN (SELECT user_id FROM watched WHERE due_at <= $2 ORDER BY due_at LIMIT $3{}) \
              RETURNING user_id, customer",
             db.skip_locked()

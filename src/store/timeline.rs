@@ -206,7 +206,7 @@ impl Store {
         let pool = &self.0.readers;
         let mut gauges = Gauges::default();
         let unsettled = sqlx::query(
-            "SELECT state, COUNT(*), MIN(received_at) FROM events \
+            "SELECT state, COUNT(*), MIN(tries_from) FROM events \
              WHERE state IN ('pending', 'waiting', 'scheduled') GROUP BY state",
         )
         .fetch_all(pool)
@@ -222,7 +222,7 @@ impl Store {
             }
         }
         gauges.parked = self.count("SELECT COUNT(*) FROM events WHERE state = 'parked'").await?;
-        gauges.outbox_pending = self.count("SELECT COUNT(*) FROM notices WHERE state = 'pending'").await?;
+        gauges.outbox_pending = self.outbox_pending().await?;
         gauges.alerts_open = self.count("SELECT COUNT(*) FROM pumps WHERE has_alert = 1").await?;
         let pumps = sqlx::query("SELECT knowledge, COUNT(*) FROM pumps WHERE is_retired = 0 GROUP BY knowledge")
             .fetch_all(pool)
@@ -230,9 +230,22 @@ impl Store {
         for row in &pumps {
             gauges.heat_pumps.push((row.try_get(0)?, row.try_get(1)?));
         }
-        let stalest = sqlx::query("SELECT MIN(polled_at) FROM watched").fetch_one(pool).await?;
+        let stalest = sqlx::query("SELECT MIN(COALESCE(polled_at, since)) FROM watched").fetch_one(pool).await?;
         gauges.stalest_poll = stalest.try_get::<Option<i64>, _>(0)?.map(Timestamp::from_micros);
         Ok(gauges)
+    }
+
+    /// Rows of a target that is no longer configured wait for its return, and for nobody else.
+    async fn outbox_pending(&self) -> Result<i64, Error> {
+        let mut pending = 0;
+        let rows = sqlx::query("SELECT target, COUNT(*) FROM notices WHERE state = 'pending' GROUP BY target");
+        for row in rows.fetch_all(&self.0.readers).await? {
+            let target: String = row.try_get(0)?;
+            if self.0.targets.iter().any(|known| known.name() == target) {
+                pending += row.try_get::<i64, _>(1)?;
+            }
+        }
+        Ok(pending)
     }
 
     async fn count(&self, statement: &'static str) -> Result<i64, Error> {

@@ -8,6 +8,7 @@
 //! Before: the other files of [`crate::store`]. After: the disk.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sqlx::{AnyConnection, Connection};
@@ -18,6 +19,12 @@ use super::db::{Db, ours};
 
 /// Writes in one transaction: beyond this a flush is no longer what costs (measured: field of 64 to 256).
 const GROUP_MAX: usize = 256;
+
+/// A transaction that takes longer waits for something that will not come: a server behind a cut line.
+const TRANSACTION_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// Two replicas that meet in the same lanes give way in turn; more often than this it is something else.
+const CONFLICTS_MAX: u32 = 5;
 
 /// Writes that wait for the writer; a door that finds no room answers 503.
 pub(super) const QUEUE_MAX: usize = 8_192;
@@ -95,8 +102,13 @@ impl Writer {
         }
     }
 
-    /// One group: together if it goes, else each alone.
+    /// One group: together if it goes, else each alone. Without a connection nobody's turn comes.
     async fn write(&mut self, group: &mut Vec<Pending>) {
+        if let Err(error) = self.connect().await {
+            tracing::warn!(%error, writes = group.len(), "the store cannot be reached");
+            group.drain(..).for_each(|pending| pending.0.answer(Err(error.clone())));
+            return;
+        }
         let whole = self.together(group).await;
         let is_alone = group.len() == 1;
         for pending in group.drain(..) {
@@ -111,21 +123,63 @@ impl Writer {
         }
     }
 
+    async fn connect(&mut self) -> Result<(), Error> {
+        if self.connection.is_none() {
+            self.connection = Some(self.db.connect().await?);
+        }
+        Ok(())
+    }
+
+    /// Runs a group in one transaction; again when another replica was in the way.
     async fn together(&mut self, group: &mut [Pending]) -> Result<(), Error> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.db.connect().await?,
-        };
-        let result = transaction(&self.db, &mut connection, group).await;
-        // A connection that cannot even roll back is not used again.
+        let mut conflicts = 0;
+        loop {
+            let result = self.once(group).await;
+            match result {
+                Err(Failure::Conflict) if conflicts < CONFLICTS_MAX => conflicts += 1,
+                Ok(()) => return Ok(()),
+                Err(failure) => {
+                    let error = Error::from(failure);
+                    tracing::warn!(%error, writes = group.len(), "a transaction on the store failed");
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    async fn once(&mut self, group: &mut [Pending]) -> Result<(), Failure> {
+        self.connect().await.map_err(Failure::Away)?;
+        let Some(mut connection) = self.connection.take() else { return Err(Failure::Conflict) };
+        let done = tokio::time::timeout(TRANSACTION_TIME_MAX, transaction(&self.db, &mut connection, group)).await;
+        // A connection that was given up in the middle, or cannot even roll back, is not used again.
+        let Ok(result) = done else { return Err(Failure::Away(Error::Away("it did not answer in time".to_owned()))) };
         if result.is_ok() || sqlx::query("ROLLBACK").execute(&mut connection).await.is_ok() {
             self.connection = Some(connection);
         }
-        result.map_err(|error| {
-            tracing::warn!(%error, writes = group.len(), "a transaction on the store failed");
-            error.into()
-        })
+        result.map_err(|error| if is_conflict(&error) { Failure::Conflict } else { Failure::Away(error.into()) })
     }
+}
+
+/// Why a transaction did not go through.
+enum Failure {
+    /// Another replica held what this one needed, and this one was chosen to give way: the same again may go.
+    Conflict,
+    /// Anything else.
+    Away(Error),
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Conflict => Self::Away("other replicas were in the way too often".to_owned()),
+            Failure::Away(error) => error,
+        }
+    }
+}
+
+/// PostgreSQL: `serialization_failure` and `deadlock_detected` (SQLSTATE class 40).
+fn is_conflict(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "40001" || code == "40P01")
 }
 
 async fn transaction(db: &Db, connection: &mut AnyConnection, group: &mut [Pending]) -> Result<(), sqlx::Error> {

@@ -305,3 +305,24 @@ proptest! {
         prop_assert_eq!(open.is_some(), seen.alert.is_some());
     }
 }
+
+#[test]
+fn one_answer_that_does_not_name_a_pump_is_no_removal_and_as_many_as_make_a_loss_are() {
+    // An alert is open.
+    let (_, mut seen) = history("clll");
+    assert!(seen.alert.is_some());
+    let mut told = 0;
+    for poll in 1..=watch().disconnect_polls {
+        let change = miss(&seen, at(2_000_000), &watch());
+        told += usize::from(change.notice.is_some());
+        let is_last = poll == watch().disconnect_polls;
+        assert_eq!((change.seen.is_retired, change.notice.is_some()), (is_last, is_last), "poll {poll}");
+        seen = change.seen;
+    }
+    assert_eq!(told, 1);
+    // Named again in between, the count begins anew.
+    let (_, seen) = history("c");
+    let missed = miss(&seen, at(2_000_000), &watch()).seen;
+    let (_, named) = polled(Some(missed), "c", 10 * MINUTE);
+    assert_eq!(named.missing_polls, 0);
+}

@@ -13,7 +13,7 @@ CREATE TABLE events (
     type          TEXT   NOT NULL,
     time          BIGINT NOT NULL,         -- when it happened or takes effect; with id the order in its lane
     received_at   BIGINT NOT NULL,
-    tries_from    BIGINT NOT NULL,         -- arrival, or the last retry by hand: waiting counts from here
+    tries_from    BIGINT NOT NULL,         -- arrival, the day it takes effect, or the last retry by hand: waiting counts from here
     due_at        BIGINT NOT NULL,         -- not before
     state         TEXT   NOT NULL,
     failures      BIGINT NOT NULL,
@@ -30,7 +30,7 @@ CREATE UNIQUE INDEX events_by_origin ON events (origin, origin_id);
 CREATE INDEX events_head ON events (lane, time, id) WHERE state = 'pending';
 CREATE INDEX events_of_lane ON events (lane, id);
 CREATE INDEX events_later ON events (due_at) WHERE state IN ('scheduled', 'waiting');
-CREATE INDEX events_unsettled ON events (received_at, state) WHERE state IN ('pending', 'waiting', 'scheduled');
+CREATE INDEX events_unsettled ON events (state, tries_from) WHERE state IN ('pending', 'waiting', 'scheduled');
 CREATE INDEX events_parked ON events (reason, id) WHERE state = 'parked';
 
 -- One row per customer: what we know of the customer, and who works on it.
@@ -82,6 +82,7 @@ CREATE TABLE watched (
     user_id  TEXT   PRIMARY KEY,
     customer TEXT,
     due_at   BIGINT NOT NULL,
+    since    BIGINT NOT NULL,              -- when it came onto the roster
     polled_at BIGINT,                      -- last time the answer was complete
     roster   BIGINT NOT NULL               -- the roster that named the user last
 );
