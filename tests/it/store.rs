@@ -14,8 +14,8 @@ use podero_bridge::domain::plan::Operation;
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::store::{
-    Arrival, CallMade, Claim, Content, Member, Observed, PublishOutcome, Receipt, RetryRequest, Settings, Settled,
-    Store, Target,
+    Arrival, CallMade, Claim, Content, Error, Member, Observed, PublishOutcome, Receipt, RetryRequest, Settings,
+    Settled, Store, Target,
 };
 use uuid::Uuid;
 
@@ -720,6 +720,21 @@ async fn a_file_that_is_opened_again_holds_everything_and_releases_its_claims() 
     let again = house.head().await;
     assert_eq!((again.work.event.id, again.fence), (claim.work.event.id, claim.fence + 1));
     assert_eq!(again.work.customer.podero.user, UserThere::Unlooked, "whoever died may have made something");
+}
+
+#[tokio::test]
+async fn a_file_has_one_worker_and_whoever_only_looks_releases_no_claim() {
+    let house = House::on_sqlite().await;
+    house.happened("C-1", 0).await;
+    let claim = house.head().await;
+    let settings = |works| Settings { url: house.url.clone(), targets: Vec::new(), works };
+    let second = Store::open(settings(true), house.clock.clone()).await.map(|_| ());
+    assert!(matches!(second, Err(Error::Taken)), "{second:?}");
+    let (looker, writer) = Store::open(settings(false), house.clock.clone()).await.expect("looking is free");
+    tokio::spawn(writer.run());
+    assert_eq!(looker.gauges().await.expect("the store is there").pending, 1);
+    assert!(house.claim().await.is_none(), "the claim is still somebody's");
+    house.settle(&claim, ending(&claim, applied())).await;
 }
 
 #[tokio::test]

@@ -19,9 +19,9 @@ const CALLS_MAX: usize = 40;
 /// Asks, calls and judges until the fate is known, as `crate::apply` does without a store.
 fn drive(work: &mut Work, policy: &Policy, moment: Moment, mut podero: impl FnMut(&Call) -> Reply) -> Fate {
     for _ in 0..CALLS_MAX {
-        let call = match next(work, policy) {
-            Next::Call(call) => call,
-            done => return rest(work, &done, moment, policy).expect("without a call there is a fate"),
+        let step = next(work, policy);
+        let Next::Call(call) = step else {
+            return rest(work, &step, moment, policy).expect("without a call there is a fate");
         };
         let reply = podero(&call);
         if let Ruling::Settle(fate) = judge(work, &call, &reply, moment, policy) {
@@ -195,9 +195,9 @@ fn a_move_gets_an_onboarding_link_for_its_new_building_and_a_correction_gets_non
     world.play(event(10, signed_up("Old 1")));
     assert!(world.calls(event(20, moved("New 2"))).contains(&"create_onboarding_session"));
     let here = world.customer.podero.buildings[&key("main")].id;
-    let invited = world.podero.log.iter().find_map(|call| match call {
-        Call::CreateOnboardingSession { building, language, .. } => Some((*building, language.clone())),
-        _ => None,
+    let invited = world.podero.log.iter().find_map(|call| {
+        let Call::CreateOnboardingSession { building, language, .. } = call else { return None };
+        Some((*building, language.clone()))
     });
     assert_eq!(invited, Some((Some(here), "de".to_owned())));
     let correction = Details { address: Some(address("New 2a")), ..Details::default() };
@@ -247,9 +247,9 @@ fn an_address_of_a_building_written_in_place_keeps_the_buildings_name() {
     world.play(event(10, Happening::SignedUp(named)));
     let correction = Details { address: Some(address("Home 1a")), ..Details::default() };
     world.play(event(20, updated(correction)));
-    let written = world.podero.log.iter().find_map(|call| match call {
-        Call::UpdateBuilding { name, changes, .. } => Some((name.clone(), changes.clone())),
-        _ => None,
+    let written = world.podero.log.iter().find_map(|call| {
+        let Call::UpdateBuilding { name, changes, .. } = call else { return None };
+        Some((name.clone(), changes.clone()))
     });
     let expected = (FieldValue::from("Cottage"), [(Field::StreetAndNumber, Some("Home 1a".into()))].into());
     assert_eq!(written, Some(expected));

@@ -56,12 +56,10 @@ impl World {
 
     fn work_on(&mut self, work: &mut Work, around: &mut impl Iterator<Item = Disturbance>) -> Ended {
         for _ in 0..CALLS_MAX {
-            let call = match next(work, &self.policy) {
-                Next::Call(call) => call,
-                done => {
-                    let fate = rest(work, &done, moment(self.now), &self.policy);
-                    return Ended::Settled(fate.expect("without a call there is a fate"));
-                }
+            let step = next(work, &self.policy);
+            let Next::Call(call) = step else {
+                let fate = rest(work, &step, moment(self.now), &self.policy);
+                return Ended::Settled(fate.expect("without a call there is a fate"));
             };
             let disturbance = around.next().unwrap_or(Calm);
             let reply = match disturbance {
