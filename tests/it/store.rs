@@ -663,10 +663,11 @@ async fn what_somebody_else_saw_first_stands(house: House) {
     house.mark(&due[0], PublishOutcome::Published).await;
     house.store.keep_roster(vec![member(&house, 1, Duration::ZERO)]).await.expect("the store is there");
     let seen = house.store.due_users(1, DAY).await.expect("the store is there").remove(0).seen.remove(0);
-    // Two that read the same memory end the alert for different reasons: the first one's word stands.
-    let [moved, churned] = [Resolution::Moved, Resolution::Churned].map(|why| retire(&seen, why, house.clock.now()));
-    observe(&house, vec![moved]).await;
-    observe(&house, vec![churned.clone(), lost(&house, 8, None)]).await;
+    // Two that read the same memory come to different ends: the first one's word stands, and is the only one told.
+    let stale = notice("heat-pump/7", Topic::HeatPumpDisconnected, "stale");
+    let stale = SeenChange { notice: Some(stale), ..lost(&house, 7, Some(&seen)) };
+    observe(&house, vec![retire(&seen, Resolution::Moved, house.clock.now())]).await;
+    observe(&house, vec![stale, lost(&house, 8, None)]).await;
     let told: Vec<_> = house.due().await.iter().map(|notice| notice.data["resolution"].clone()).collect();
     assert_eq!(told, [serde_json::json!("moved"), serde_json::Value::Null], "pump 7 moved, and pump 8 is lost");
     // A pump that is new to both is the first one's as well.
