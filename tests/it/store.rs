@@ -514,9 +514,10 @@ async fn a_settlement_is_one_transaction(house: House) {
     verdict.notices.push(notice("customer/C-1", Topic::CustomerOffboarded, "e1"));
     verdict.seen.push(retire(&claim.work.seen[0], Resolution::Churned, house.clock.now()));
     verdict.follow_up = Some(purge.clone());
-    // The same call twice breaks the calls' key in the middle of the settlement: nothing of it may stay.
-    let twice = vec![call.clone(), call.clone()];
-    assert!(house.store.settle(&claim, verdict.clone(), twice).await.is_err());
+    // A follow-up under the id of another event breaks a key late in the settlement: nothing of it may stay.
+    let mut broken = verdict.clone();
+    broken.follow_up = Some(Event { id: claim.work.event.id, ..purge.clone() });
+    assert!(house.store.settle(&claim, broken, vec![call.clone()]).await.is_err());
     let view = house.store.event(&id.to_string()).await.expect("the store is there").expect("it is known");
     assert_eq!((view.event.state.as_str(), view.calls.len(), house.due().await.len()), ("pending", 0, 0));
     assert_eq!(house.store.open_alerts().await.expect("the store is there").len(), 1);

@@ -131,7 +131,7 @@ fn foreign_crates_stay_in_their_rooms() {
 #[test]
 fn every_file_says_what_it_is_for_and_where_one_goes_next() {
     for (path, text) in files("src", &["rs"]) {
-        let is_part_of_tests = path.ends_with("/tests.rs");
+        let is_part_of_tests = path.ends_with("/tests.rs") || path.contains("/tests/");
         assert!(text.starts_with("//!"), "{path} does not open with its responsibility");
         let has_breadcrumb = text.contains("//! Before: ") && text.contains("After: ");
         assert!(has_breadcrumb || is_part_of_tests || path == "src/main.rs", "{path} has no Before and After");
