@@ -2,10 +2,10 @@
 //!
 //! | reply | means | fate | counts as a failure |
 //! |---|---|---|---|
-//! | `Done` | Podero did it | ask `next` again | resets |
+//! | `Done` | Podero did it | ask `next` again | a change resets, a look-up does not |
 //! | `Refused` | it never will | parked and told, unless the no is as good as a yes (gone, adopted) | - |
 //! | `Busy` | healthy, asks for a slower pace | retry at max(its wish, back-off) | no |
-//! | `Held` | the bridge itself is refused | retry; the circuit holds everything, nothing is parked | no |
+//! | `Held` | the bridge itself is refused | retry with back-off; the circuit holds everything, nothing is parked | lengthens the wait, never parks |
 //! | `Unsent` | surely not received | retry with back-off, parked after `retry.give_up_after` | yes |
 //! | `Unknown` | may have happened | the same, and in doubt: a look-up comes first | yes |
 //!
@@ -195,8 +195,11 @@ pub fn judge(work: &mut Work, call: &Call, reply: &Reply, moment: Moment, policy
             Ruling::Settle(Fate::Retry { at: moment.now.plus(delay), setback: Setback::Busy })
         }
         Reply::Held { .. } => {
-            let at = moment.now.plus(policy.schedule.initial);
-            Ruling::Settle(Fate::Retry { at, setback: Setback::Held })
+            // Less and less often: if it is this one customer that Podero forbids, its tries open the circuit for all.
+            // It never ages towards giving up (`failing_since` stays), since the bridge may be what is refused.
+            work.failures = work.failures.saturating_add(1);
+            let delay = policy.schedule.delay(work.failures, moment.dice);
+            Ruling::Settle(Fate::Retry { at: moment.now.plus(delay), setback: Setback::Held })
         }
         Reply::Unsent { why } => Ruling::Settle(fail(work, Setback::Unsent, why, moment, policy)),
         Reply::Unknown { why } => {

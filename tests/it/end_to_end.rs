@@ -118,11 +118,7 @@ async fn real_input(database: Database) {
         Settings { toml: "[watch]\nenabled = false\n".into(), environment: vec![("AMQP__URL", vhost.clone())] },
     )
     .await;
-    until("the consumer is up", async || {
-        let (status, _) = world.get_text(&world.operator("/readyz")).await;
-        (status == 200).then_some(())
-    })
-    .await;
+    world.ready().await;
 
     // Each delivery takes one of the two doors by chance, both at the same time.
     let (by_webhook, by_queue): (Vec<Value>, Vec<Value>) =
@@ -238,11 +234,7 @@ async fn a_broker_that_is_down_at_the_start_comes_alive_without_a_restart() {
     })
     .await
     .expect("started");
-    until("the bridge is ready", async || {
-        let (status, _) = world.get_text(&world.operator("/readyz")).await;
-        (status == 200).then_some(())
-    })
-    .await;
+    world.ready().await;
     until("what it had to say is out", async || {
         (world.metric("podero_bridge_notices_published_total{type=\"customer.provisioned\"}").await == Some(1.0))
             .then_some(())
@@ -267,11 +259,7 @@ async fn what_is_no_event_is_parked_from_the_queue_with_its_bytes_and_acked() {
     let vhost = tokio::task::spawn_blocking(servers::fresh_vhost).await.expect("a vhost");
     let settings = Settings { environment: vec![("AMQP__URL", vhost.clone())], ..Settings::default() };
     let world = World::start(Database::Sqlite, settings).await;
-    until("the bridge is ready", async || {
-        let (status, _) = world.get_text(&world.operator("/readyz")).await;
-        (status == 200).then_some(())
-    })
-    .await;
+    world.ready().await;
     let bus = Bus::connect(&vhost).await;
     let mut listener = bus.listen(&["event.parked"]).await;
     bus.publish("customer.signed_up", "text/plain", b"\xff\x00 not an event").await;

@@ -32,11 +32,7 @@ async fn watched() -> Watched {
     let vhost = tokio::task::spawn_blocking(servers::fresh_vhost).await.expect("a vhost");
     let settings = Settings { toml: HYSTERESIS.into(), environment: vec![("AMQP__URL", vhost.clone())] };
     let world = World::start(Database::Sqlite, settings).await;
-    until("the bridge is ready", async || {
-        let (status, _) = world.get_text(&world.operator("/readyz")).await;
-        (status == 200).then_some(())
-    })
-    .await;
+    world.ready().await;
     let bus = Bus::connect(&vhost).await;
     let listener = bus.listen(&["heat_pump.*"]).await;
     world.apply(&sign_up("e1", "C-1", "2026-10-01T12:00:00Z")).await;

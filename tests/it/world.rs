@@ -129,6 +129,15 @@ impl World {
         self.get(&self.sandbox("/state")).await
     }
 
+    /// Waits until every part says that it is well.
+    pub async fn ready(&self) {
+        until("the bridge is ready", async || {
+            let (status, _) = self.get_text(&self.operator("/readyz")).await;
+            (status == 200).then_some(())
+        })
+        .await;
+    }
+
     /// The value of one series.
     pub async fn metric(&self, series: &str) -> Option<f64> {
         let (_, text) = self.get_text(&self.operator("/metrics")).await;

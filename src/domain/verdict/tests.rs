@@ -136,11 +136,15 @@ fn busy_waits_for_the_longer_of_its_wish_and_the_back_off_and_is_no_failure() {
 }
 
 #[test]
-fn held_parks_nothing_and_is_no_failure_however_long_it_lasts() {
+fn held_parks_nothing_however_long_it_lasts_and_is_tried_less_and_less_often() {
     let mut work = work(update());
     work.failing_since = Some(at(-1_000_000));
-    assert_eq!(judged(&mut work, &create_user(), &Reply::Held { status: 403 }), retry_at(1_001, Setback::Held));
-    assert_eq!((work.failures, work.failing_since), (5, Some(at(-1_000_000))));
+    // The sixth failure waits for 16 s at these dice, the seventh for 32 s.
+    for (failures, at_seconds) in [(6, 1_016), (7, 1_032)] {
+        let ruling = judged(&mut work, &create_user(), &Reply::Held { status: 403 });
+        assert_eq!(ruling, retry_at(at_seconds, Setback::Held));
+        assert_eq!((work.failures, work.failing_since), (failures, Some(at(-1_000_000))));
+    }
 }
 
 #[test]
