@@ -15,7 +15,11 @@ pub(super) async fn run(mut config: Config, sandbox: bool) -> anyhow::Result<()>
     telemetry::init(&config.log);
     let mut signals = Signals::new()?;
     let scratch = (sandbox && config.store.is_default).then(|| scratch_store(&mut config)).transpose()?;
-    let mut bridge = Bridge::start(config, Options { sandbox, scratch }).await?;
+    let mut bridge = tokio::select! {
+        bridge = Bridge::start(config, Options { sandbox, scratch }) => bridge?,
+        // It may wait for its store for minutes.
+        () = signals.next() => return Ok(()),
+    };
     say(&format!("webhooks  http://{}/v1/events", bridge.http));
     say(&format!("operator  http://{}/readyz", bridge.admin));
     if let Some(sandbox) = bridge.sandbox {

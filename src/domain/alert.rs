@@ -283,13 +283,9 @@ pub fn diff(
 }
 
 /// Ends the watch of a pump before it began: it was found in a home that was left, and no poll has seen it yet.
-pub fn retire_unseen(
-    heat_pump: Uuid,
-    owner: (Uuid, Option<&str>),
-    resolution: Resolution,
-    now: Timestamp,
-) -> SeenChange {
-    retire(&Seen::first(heat_pump, owner), resolution, now)
+pub fn retire_unseen((heat_pump, building): (Uuid, Uuid), owner: (Uuid, Option<&str>), now: Timestamp) -> SeenChange {
+    let seen = Seen { building: Some(building), ..Seen::first(heat_pump, owner) };
+    retire(&seen, Resolution::Moved, now)
 }
 
 /// A complete answer did not name the pump, or its owner. One odd answer is no removal: as many in a row as make a

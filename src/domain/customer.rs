@@ -75,8 +75,9 @@ pub struct AtPodero {
     pub leaving: Vec<Leaving>,
     /// Buildings of ours that stay at Podero although nobody's home is there: never adopted again.
     pub left: Vec<Uuid>,
-    /// Heat pumps of a home that was left: their alerts are to be resolved, they are watched no more.
-    pub retired: Vec<Uuid>,
+    /// Heat pumps of homes that were left, each with the building it stood in: their alerts are to be resolved, they
+    /// are watched no more.
+    pub retired: BTreeMap<Uuid, Uuid>,
     /// The user that was deleted last, or, while it is in doubt whether there is one, the last that we knew.
     pub departed: Option<Uuid>,
     /// Heat pumps to be paused before the user is deleted; `None`: not asked yet.
@@ -496,7 +497,7 @@ impl Customer {
         for leaving in self.podero.leaving.iter_mut().filter(|leaving| leaving.to_pause.is_none()) {
             let inside: Vec<&PumpFound> = pumps.iter().filter(|p| p.building == Some(leaving.building)).collect();
             leaving.to_pause = Some(inside.iter().copied().filter(steered).map(|pump| pump.id).collect());
-            self.podero.retired.extend(inside.iter().map(|pump| pump.id));
+            self.podero.retired.extend(inside.iter().map(|pump| (pump.id, leaving.building)));
         }
         self.podero.pausing = Some(pumps.iter().filter(steered).map(|pump| pump.id).collect());
     }

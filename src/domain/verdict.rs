@@ -251,7 +251,16 @@ fn done(work: &mut Work, call: &Call, answer: &Answer) -> Ruling {
     }
     // Which pumps stood in a home cannot be asked again once its building is gone, and their alerts must end with it.
     let tells_once = matches!(call, Call::ListHeatPumps { .. });
+    bury(work, call);
     Ruling::Continue { save: tells_once || matches!(call.repeat(), Repeat::LookFirst(_)) }
+}
+
+/// The tombstone comes before the deletion: from the moment in which the user may be gone, an older event that comes
+/// late must not find an active customer and make the user anew, also if the churn itself is parked.
+fn bury(work: &mut Work, call: &Call) {
+    if let (Happening::Churned, Call::ListHeatPumps { .. }) = (&work.event.happening, call) {
+        work.customer.facts.churned = Some(work.event.stamp());
+    }
 }
 
 /// Some refusals are as good as a yes, some send us back to look; the rest needs a person.
@@ -274,7 +283,8 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Ruling {
         }
         (Call::ListHeatPumps { .. }, RefusalKind::Unsupported | RefusalKind::Invalid) if is_churn => {
             work.customer.podero.pausing = Some(Vec::new());
-            go_on
+            bury(work, call);
+            Ruling::Continue { save: true }
         }
         // The home is freed even where Podero keeps its building (no page describes the deletion).
         (Call::DeleteBuilding { building, .. }, _) => {
@@ -292,6 +302,7 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Ruling {
             work.has_looked_again = true;
             work.customer.podero.buildings.remove(key);
             work.customer.podero.listing = Listing::Unread;
+            work.customer.doubt_user();
             go_on
         }
         (
@@ -308,7 +319,8 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Ruling {
         // The user is there and has no list of heat pumps: nothing to pause, and the deletion matters more.
         (Call::ListHeatPumps { .. }, RefusalKind::NotFound) if is_churn => {
             work.customer.podero.pausing = Some(Vec::new());
-            go_on
+            bury(work, call);
+            Ruling::Continue { save: true }
         }
         (Call::ListBuildings { .. }, RefusalKind::NotFound | RefusalKind::Unsupported) => {
             let was_doubtful = work.customer.podero.listing == Listing::Doubtful;
@@ -385,9 +397,7 @@ pub fn conclude(work: Work, fate: Fate, now: Timestamp, policy: &Policy) -> Verd
 
 /// Alerts of heat pumps end when the customer leaves, or leaves their home.
 fn retire_pumps(work: &Work, customer: &mut Customer, now: Timestamp, policy: &Policy) -> Vec<SeenChange> {
-    let mut retired = std::mem::take(&mut customer.podero.retired);
-    retired.sort_unstable();
-    retired.dedup();
+    let retired = std::mem::take(&mut customer.podero.retired);
     if matches!(work.event.happening, Happening::Churned) {
         let watched = work.seen.iter().filter(|seen| !seen.is_retired);
         return watched.map(|seen| alert::retire(seen, Resolution::Churned, now)).collect();
@@ -396,10 +406,10 @@ fn retire_pumps(work: &Work, customer: &mut Customer, now: Timestamp, policy: &P
         return Vec::new();
     }
     let owner = (customer.user_id().unwrap_or_default(), Some(work.event.customer.as_str()));
-    let change = |heat_pump: Uuid| match work.seen.iter().find(|seen| seen.heat_pump == heat_pump) {
+    let change = |(heat_pump, building): (Uuid, Uuid)| match work.seen.iter().find(|seen| seen.heat_pump == heat_pump) {
         Some(seen) if seen.is_retired => None,
         Some(seen) => Some(alert::retire(seen, Resolution::Moved, now)),
-        None => Some(alert::retire_unseen(heat_pump, owner, Resolution::Moved, now)),
+        None => Some(alert::retire_unseen((heat_pump, building), owner, now)),
     };
     retired.into_iter().filter_map(change).collect()
 }

@@ -18,6 +18,13 @@ use super::Error;
 /// Waiting for another process's lock on the SQLite file; the CLI's writes are short.
 const BUSY_TIMEOUT_MS: u32 = 5_000;
 
+/// A replica that was frozen in a transaction holds its lanes' rows; nobody waits for it longer than this.
+const LOCK_TIMEOUT_MS: u32 = 5_000;
+
+/// Below the writer's own bound, so that PostgreSQL gives up first: a client that just goes away leaves a backend
+/// behind that waits on, with all its locks. The same bound ends a transaction whose replica is frozen or cut off.
+const STATEMENT_TIMEOUT_MS: u32 = 15_000;
+
 /// A server that has not let us in by then is away.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -131,7 +138,13 @@ async fn prepare(dialect: Dialect, connection: &mut AnyConnection) -> Result<(),
             );
             sqlx::raw_sql(ours(pragmas)).execute(connection).await?;
         }
-        Dialect::Postgres => {}
+        Dialect::Postgres => {
+            let settings = format!(
+                "SET lock_timeout = {LOCK_TIMEOUT_MS}; SET statement_timeout = {STATEMENT_TIMEOUT_MS}; \
+                 SET idle_in_transaction_session_timeout = {STATEMENT_TIMEOUT_MS};"
+            );
+            sqlx::raw_sql(ours(settings)).execute(connection).await?;
+        }
     }
     Ok(())
 }

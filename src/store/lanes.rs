@@ -171,6 +171,7 @@ struct Found {
 }
 
 impl Write for ClaimOne {
+    const ONLY_IF_AWAITED: bool = true;
     type Output = Option<Found>;
 
     async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
@@ -192,7 +193,7 @@ impl ClaimOne {
         let claim = ours(format!(
             "UPDATE lanes SET fence = fence + 1, interrupted = CASE WHEN claimed = 1 THEN 1 ELSE interrupted END, \
              claimed = 1, ready_at = $1 WHERE lane = (SELECT lane FROM lanes WHERE ready_at <= $2 \
-             ORDER BY ready_at LIMIT 1{}) RETURNING lane, fence, interrupted, customer",
+             ORDER BY ready_at LIMIT 1{}) RETURNING lane, fence, interrupted, customer, begun",
             db.skip_locked()
         ));
         sqlx::query(claim).bind(self.until.micros()).bind(self.now.micros()).fetch_optional(connection).await
@@ -202,13 +203,8 @@ impl ClaimOne {
     /// although its head is in back-off and holds it.
     async fn head(&self, connection: &mut AnyConnection, claimed: AnyRow) -> Result<Option<Found>, sqlx::Error> {
         let lane: String = claimed.try_get(0)?;
-        let head = sqlx::query(
-            "SELECT event, tries_from, failures, failing_since, due_at, id FROM events \
-             WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1",
-        )
-        .bind(lane.clone())
-        .fetch_optional(&mut *connection)
-        .await?;
+        let begun: Option<String> = claimed.try_get(4)?;
+        let head = head_of(connection, &lane, begun).await?;
         let due = head.as_ref().map(|row| row.try_get::<i64, _>(4)).transpose()?;
         let Some(head) = head.filter(|_| due.is_some_and(|due| due <= self.now.micros())) else {
             sqlx::query("UPDATE lanes SET claimed = 0, ready_at = $2 WHERE lane = $1")
@@ -230,9 +226,42 @@ impl ClaimOne {
             seen: Vec::new(),
             lane,
         };
+        sqlx::query("UPDATE lanes SET begun = $2 WHERE lane = $1")
+            .bind(found.lane.clone())
+            .bind(found.id.clone())
+            .execute(&mut *connection)
+            .await?;
         found.seen = roster::seen_of(connection, &found.lane).await?;
         Ok(Some(found))
     }
+}
+
+/// The event to be worked on next: the one that was begun, else the first by time and arrival. What was begun is
+/// finished before something older that came later: it may have made something at Podero that only it knows to look for.
+async fn head_of(
+    connection: &mut AnyConnection,
+    lane: &str,
+    begun: Option<String>,
+) -> Result<Option<AnyRow>, sqlx::Error> {
+    if let Some(begun) = begun {
+        let row = sqlx::query(
+            "SELECT event, tries_from, failures, failing_since, due_at, id FROM events \
+             WHERE id = $1 AND state = 'pending'",
+        )
+        .bind(begun)
+        .fetch_optional(&mut *connection)
+        .await?;
+        if row.is_some() {
+            return Ok(row);
+        }
+    }
+    sqlx::query(
+        "SELECT event, tries_from, failures, failing_since, due_at, id FROM events \
+         WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1",
+    )
+    .bind(lane.to_owned())
+    .fetch_optional(connection)
+    .await
 }
 
 impl Found {
@@ -292,8 +321,9 @@ impl Write for ParkIllegible {
 /// A lane may be claimed again when its head is due; with no head, when something arrives.
 async fn ready_for_head(connection: &mut AnyConnection, lane: &str) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE lanes SET ready_at = (SELECT due_at FROM events WHERE lane = $1 AND state = 'pending' \
-         ORDER BY time, id LIMIT 1) WHERE lane = $1",
+        "UPDATE lanes SET ready_at = COALESCE(\
+         (SELECT due_at FROM events WHERE id = lanes.begun AND state = 'pending'), \
+         (SELECT due_at FROM events WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1)) WHERE lane = $1",
     )
     .bind(lane.to_owned())
     .execute(connection)

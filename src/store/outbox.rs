@@ -121,6 +121,7 @@ struct Take {
 }
 
 impl Write for Take {
+    const ONLY_IF_AWAITED: bool = true;
     type Output = Vec<(String, i64)>;
 
     async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {

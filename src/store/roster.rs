@@ -189,6 +189,7 @@ struct TakeDuty {
 }
 
 impl Write for TakeDuty {
+    const ONLY_IF_AWAITED: bool = true;
     type Output = bool;
 
     async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
@@ -268,6 +269,7 @@ struct TakeDue {
 }
 
 impl Write for TakeDue {
+    const ONLY_IF_AWAITED: bool = true;
     type Output = Vec<(String, Option<String>, Vec<String>)>;
 
     async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {

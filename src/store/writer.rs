@@ -23,6 +23,9 @@ const GROUP_MAX: usize = 256;
 /// A transaction that takes longer waits for something that will not come: a server behind a cut line.
 const TRANSACTION_TIME_MAX: Duration = Duration::from_secs(20);
 
+/// Nothing is undone slowly; a line that is cut is.
+const ROLLBACK_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Two replicas that meet in the same lanes give way in turn; more often than this it is something else.
 const CONFLICTS_MAX: u32 = 5;
 
@@ -33,6 +36,9 @@ pub(super) const QUEUE_MAX: usize = 8_192;
 pub(super) trait Write: Send + Sync + 'static {
     /// What its caller learns once it is on disk.
     type Output: Send + 'static;
+
+    /// Whether it is pointless once nobody waits for its answer: a claim of something.
+    const ONLY_IF_AWAITED: bool = false;
 
     /// Makes the change. May be run again after a rollback, so it holds no state of its own.
     fn run<'a>(
@@ -52,6 +58,7 @@ trait Erased: Send {
         connection: &'a mut AnyConnection,
     ) -> Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send + 'a>>;
     fn answer(self: Box<Self>, result: Result<(), Error>);
+    fn is_pointless(&self) -> bool;
 }
 
 struct Waiting<W: Write> {
@@ -74,9 +81,18 @@ impl<W: Write> Erased for Waiting<W> {
         // Whoever no longer waits has gone away; the change stands all the same.
         let _ = reply.send(answer);
     }
+
+    fn is_pointless(&self) -> bool {
+        W::ONLY_IF_AWAITED && self.reply.is_closed()
+    }
 }
 
 impl Pending {
+    /// What it would take, nobody is there to work on.
+    fn is_pointless(&self) -> bool {
+        self.0.is_pointless()
+    }
+
     pub(super) fn new<W: Write>(write: W) -> (Self, oneshot::Receiver<Result<W::Output, Error>>) {
         let (reply, answer) = oneshot::channel();
         (Self(Box::new(Waiting { write, output: None, reply })), answer)
@@ -95,7 +111,10 @@ impl Writer {
     pub async fn run(mut self) {
         let mut group = Vec::with_capacity(GROUP_MAX);
         while self.queue.recv_many(&mut group, GROUP_MAX).await > 0 {
-            self.write(&mut group).await;
+            group.retain(|pending| !pending.is_pointless());
+            if !group.is_empty() {
+                self.write(&mut group).await;
+            }
         }
         if let Some(connection) = self.connection.take() {
             let _ = connection.close().await;
@@ -153,11 +172,17 @@ impl Writer {
         let done = tokio::time::timeout(TRANSACTION_TIME_MAX, transaction(&self.db, &mut connection, group)).await;
         // A connection that was given up in the middle, or cannot even roll back, is not used again.
         let Ok(result) = done else { return Err(Failure::Away(Error::Away("it did not answer in time".to_owned()))) };
-        if result.is_ok() || sqlx::query("ROLLBACK").execute(&mut connection).await.is_ok() {
+        if result.is_ok() || roll_back(&mut connection).await {
             self.connection = Some(connection);
         }
         result.map_err(|error| if is_conflict(&error) { Failure::Conflict } else { Failure::Away(error.into()) })
     }
+}
+
+/// `false`: the connection is of no more use.
+async fn roll_back(connection: &mut AnyConnection) -> bool {
+    let rolled_back = tokio::time::timeout(ROLLBACK_TIME_MAX, sqlx::query("ROLLBACK").execute(connection)).await;
+    matches!(rolled_back, Ok(Ok(_)))
 }
 
 /// Why a transaction did not go through.

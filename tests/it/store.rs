@@ -54,6 +54,7 @@ on_both_databases! {
     a_lapsed_lease_is_claimed_again_in_doubt_and_the_old_result_is_fenced
     a_save_keeps_the_customer_and_extends_the_lease
     a_retry_holds_its_lane_until_it_is_due_and_no_other_lane
+    what_was_begun_is_finished_before_something_older_that_came_later
     a_future_event_does_not_hold_its_lane_and_comes_when_it_is_due
     waiting_events_are_released_by_the_sign_up_or_at_their_deadline
     a_parked_event_does_not_hold_its_lane_and_leaves_parking_once
@@ -404,6 +405,24 @@ async fn a_retry_holds_its_lane_until_it_is_due_and_no_other_lane(house: House) 
     assert!(again.work.failing_since.is_some());
     let podero = &again.work.customer.podero;
     assert_eq!(podero.listing, Listing::Unread, "a retry is no interruption");
+}
+
+/// It may have made something at Podero that only it knows to look for.
+async fn what_was_begun_is_finished_before_something_older_that_came_later(house: House) {
+    let begun = house.happened("C-1", 10).await;
+    let claim = house.head().await;
+    let retry = Fate::Retry { at: house.after(DAY), setback: Setback::Unknown };
+    house.settle(&claim, ending(&claim, retry)).await;
+    let older = house.happened("C-1", 0).await;
+    house.clock.advance(Duration::from_secs(1));
+    assert!(house.claim().await.is_none(), "the older one waits for what was begun");
+    house.clock.advance(DAY);
+    // A crash in the middle changes nothing about it.
+    assert_eq!(house.head().await.work.event.id, begun);
+    house.clock.advance(LEASE + Duration::from_secs(1));
+    assert_eq!(house.end_head(applied()).await, begun);
+    assert_eq!(house.end_head(applied()).await, older);
+    assert!(house.claim().await.is_none());
 }
 
 async fn a_future_event_does_not_hold_its_lane_and_comes_when_it_is_due(house: House) {

@@ -4,7 +4,7 @@ use super::super::alert::{Observation, Seen, WatchPolicy, diff};
 use super::super::customer::{BuildingThere, Changes, Leaving, PumpFound, UserFound};
 use super::super::event::Record;
 use super::super::fixtures::*;
-use super::super::plan::{OldBuilding, Operation};
+use super::super::plan::{OldBuilding, Operation, next};
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -112,6 +112,25 @@ fn what_is_not_there_is_looked_for_once_more_and_then_it_is_for_a_person() {
             matches!(second, Ruling::Settle(Fate::Parked { reason: Reason::Refused, .. })),
             "{call:?} became {second:?}"
         );
+    }
+}
+
+#[test]
+fn the_tombstone_stands_before_the_deletion_is_asked_for() {
+    let list = Call::ListHeatPumps { user: uuid(1) };
+    let refused = |kind| Reply::Refused(Refusal { kind, status: 400, detail: String::new() });
+    for reply in [Reply::Done(Answer::HeatPumps(Vec::new())), refused(RefusalKind::Unsupported)] {
+        let mut churn = work(Happening::Churned);
+        assert_eq!(judged(&mut churn, &list, &reply), go_on(true), "{reply:?}");
+        // The deletion is asked for, and its answer lost. What happened before the churn and comes only now finds
+        // no active customer; the churn itself goes on.
+        let lost = Reply::Unknown { why: "no answer" };
+        let delete = Call::DeleteUser { user: uuid(1), soft: true };
+        assert!(matches!(judged(&mut churn, &delete, &lost), Ruling::Settle(Fate::Retry { .. })));
+        let late = Work::new(event(15, update()), at(1_000), churn.customer.clone());
+        assert_eq!(next(&late, &policy()), Next::Superseded, "{reply:?}");
+        let again = Work::new(churn.event.clone(), at(1_000), churn.customer.clone());
+        assert!(matches!(next(&again, &policy()), Next::Call(_)), "{reply:?}");
     }
 }
 
@@ -267,7 +286,11 @@ fn a_refusal_goes_on_where_no_is_as_good_as_yes_and_parks_where_a_person_is_need
                 (Call::UpdateUser { .. }, Duplicate) => Reason::EmailTaken,
                 _ => Reason::Refused,
             };
-            let expected = if goes_on.contains(&kind) { Led::OnAndSaved(false) } else { Led::ToPark(reason) };
+            // A churn that goes on without the list has put up its tombstone.
+            let buries = happening == Happening::Churned
+                && matches!(call, Call::ListHeatPumps { .. })
+                && matches!(kind, Unsupported | Invalid);
+            let expected = if goes_on.contains(&kind) { Led::OnAndSaved(buries) } else { Led::ToPark(reason) };
             assert_eq!(led, expected, "{call:?} {kind:?}");
         }
     }
@@ -316,7 +339,8 @@ fn what_a_refusal_taught_is_remembered() {
         }),
     ] {
         let mut work = start.clone();
-        assert_eq!(refuse(&mut work, &call, kind), Led::OnAndSaved(false), "{name}");
+        let buries = matches!(call, Call::ListHeatPumps { .. });
+        assert_eq!(refuse(&mut work, &call, kind), Led::OnAndSaved(buries), "{name}");
         assert!(check(&work), "{name}: {:?}", work.customer.podero);
         if matches!(call, Call::DeleteBuilding { .. }) {
             assert!(freed(&work), "{name}");
@@ -374,7 +398,7 @@ fn alerts_end_with_the_home_or_the_customer_that_they_belong_to() {
         let mut work = work(happening);
         work.seen = vec![alerted(3, 6), alerted(5, 2), alert::retire(&alerted(8, 6), Resolution::Moved, at(600)).seen];
         if is_move {
-            work.customer.podero.retired = vec![uuid(3), uuid(8)];
+            work.customer.podero.retired = [(uuid(3), uuid(2)), (uuid(8), uuid(2))].into();
         }
         let verdict = conclude(work, Fate::Applied { lost: Vec::new() }, at(1_000), &policy);
         let told: Vec<(Uuid, &str)> = verdict

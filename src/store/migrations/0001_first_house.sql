@@ -40,6 +40,7 @@ CREATE TABLE lanes (
     fence       BIGINT NOT NULL,           -- grows with each claim; a result with an older one is dropped
     claimed     BIGINT NOT NULL,           -- 1 while somebody works on it
     interrupted BIGINT NOT NULL,           -- 1 when a claim ended without a result
+    begun       TEXT,                      -- the event that was begun and is not settled: it stays the head
     ready_at    BIGINT                     -- may be claimed from then on: its head is due, or its lease has lapsed
 );
 CREATE INDEX lanes_ready ON lanes (ready_at) WHERE ready_at IS NOT NULL;
