@@ -87,7 +87,7 @@ impl<P: Partner> Applier<P> {
             }
         };
         let now = self.clock.now();
-        let verdict = verdict::conclude(claim.work.clone(), fate, now, &self.policy);
+        let verdict = verdict::conclude(&claim.work, fate, now, &self.policy);
         let news = !verdict.notices.is_empty() || verdict.seen.iter().any(|change| change.notice.is_some());
         match self.store.settle(&claim, verdict.clone(), calls.clone()).await {
             Ok(Settled::Recorded) => {

@@ -272,19 +272,10 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Ruling {
         (Call::DeleteUser { .. }, RefusalKind::NotFound) | (Call::DeleteBuilding { .. }, RefusalKind::NotFound) => {
             done(work, call, &Answer::Nothing)
         }
-        (Call::PauseHeatPump { heat_pump, .. }, RefusalKind::NotFound) => {
+        // A churn goes through even if a pump is there and cannot be paused: the deletion matters more.
+        (Call::PauseHeatPump { heat_pump, .. }, kind) if is_churn || kind == RefusalKind::NotFound => {
             work.customer.pump_paused(*heat_pump);
             go_on
-        }
-        // A churn goes through even if a pump cannot be paused: the deletion matters more.
-        (Call::PauseHeatPump { heat_pump, .. }, _) if is_churn => {
-            work.customer.pump_paused(*heat_pump);
-            go_on
-        }
-        (Call::ListHeatPumps { .. }, RefusalKind::Unsupported | RefusalKind::Invalid) if is_churn => {
-            work.customer.podero.pausing = Some(Vec::new());
-            bury(work, call);
-            Ruling::Continue { save: true }
         }
         // The home is freed even where Podero keeps its building (no page describes the deletion).
         (Call::DeleteBuilding { building, .. }, _) => {
@@ -316,11 +307,11 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Ruling {
             work.customer.doubt_user();
             go_on
         }
-        // The user is there and has no list of heat pumps: nothing to pause, and the deletion matters more.
-        (Call::ListHeatPumps { .. }, RefusalKind::NotFound) if is_churn => {
-            work.customer.podero.pausing = Some(Vec::new());
-            bury(work, call);
-            Ruling::Continue { save: true }
+        // The user is there and its heat pumps cannot be listed: as good as none, since the deletion matters more.
+        (Call::ListHeatPumps { .. }, RefusalKind::NotFound | RefusalKind::Unsupported | RefusalKind::Invalid)
+            if is_churn =>
+        {
+            done(work, call, &Answer::HeatPumps(Vec::new()))
         }
         (Call::ListBuildings { .. }, RefusalKind::NotFound | RefusalKind::Unsupported) => {
             let was_doubtful = work.customer.podero.listing == Listing::Doubtful;
@@ -362,7 +353,7 @@ pub fn rest(work: &Work, next: &Next, moment: Moment, policy: &Policy) -> Option
 }
 
 /// Turns the end of a claim into everything that must be written down about it.
-pub fn conclude(work: Work, fate: Fate, now: Timestamp, policy: &Policy) -> Verdict {
+pub fn conclude(work: &Work, fate: Fate, now: Timestamp, policy: &Policy) -> Verdict {
     let mut customer = work.customer.clone();
     let mut verdict_notices = Vec::new();
     let mut seen = Vec::new();
@@ -370,12 +361,12 @@ pub fn conclude(work: Work, fate: Fate, now: Timestamp, policy: &Policy) -> Verd
     match &fate {
         Fate::Applied { .. } => {
             customer.facts = work.merged.facts.clone();
-            seen = retire_pumps(&work, &mut customer, now, policy);
-            follow_up = purge_event(&work, &customer, now, policy);
+            seen = retire_pumps(work, &mut customer, now, policy);
+            follow_up = purge_event(work, &customer, now, policy);
             for leaving in std::mem::take(&mut customer.podero.leaving) {
                 customer.podero.left.push(leaving.building);
             }
-            verdict_notices.extend(outcome(&work, &customer, now));
+            verdict_notices.extend(outcome(work, &customer, now));
         }
         Fate::Parked { reason, .. } => verdict_notices.push(parked_notice(&work.event, *reason, now)),
         Fate::Superseded | Fate::Waiting { .. } | Fate::Retry { .. } => {}

@@ -64,7 +64,7 @@ impl World {
     }
 
     fn settle(&mut self, work: Work, fate: Fate) -> Verdict {
-        let verdict = conclude(work, fate, at(self.now), &self.policy);
+        let verdict = conclude(&work, fate, at(self.now), &self.policy);
         self.memory.extend(verdict.seen.iter().map(|change| (change.seen.heat_pump, change.seen.clone())));
         self.customer = verdict.customer.clone();
         verdict

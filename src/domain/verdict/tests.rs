@@ -400,7 +400,7 @@ fn alerts_end_with_the_home_or_the_customer_that_they_belong_to() {
         if is_move {
             work.customer.podero.retired = [(uuid(3), uuid(2)), (uuid(8), uuid(2))].into();
         }
-        let verdict = conclude(work, Fate::Applied { lost: Vec::new() }, at(1_000), &policy);
+        let verdict = conclude(&work, Fate::Applied { lost: Vec::new() }, at(1_000), &policy);
         let told: Vec<(Uuid, &str)> = verdict
             .seen
             .iter()
@@ -433,7 +433,7 @@ fn the_end_of_a_claim_tells_what_is_news_and_wakes_who_waits() {
     for (fate, topics, ends) in fates() {
         for (happening, about_existence) in [(signed_up("Home 1"), true), (update(), false)] {
             let work = work(happening);
-            let verdict = conclude(work.clone(), fate.clone(), at(1_000), &policy());
+            let verdict = conclude(&work, fate.clone(), at(1_000), &policy());
             assert_eq!(verdict.wakes_waiting, ends && about_existence, "{fate:?}");
             assert_eq!((verdict.failures, verdict.failing_since), (5, Some(at(900))), "{fate:?}");
             let told: Vec<Topic> = verdict.notices.iter().map(|notice| notice.topic).collect();
@@ -453,7 +453,7 @@ fn homes_still_to_be_freed_are_left_when_the_event_is_applied_and_kept_in_mind_w
         work.customer.podero.leaving.push(Leaving { building: uuid(6), to_pause: None });
         work.customer.podero.pausing = Some(vec![uuid(3)]);
         let is_applied = matches!(fate, Fate::Applied { .. });
-        let podero = conclude(work, fate, at(1_000), &policy()).customer.podero;
+        let podero = conclude(&work, fate, at(1_000), &policy()).customer.podero;
         assert_eq!((podero.leaving.len(), podero.left.len()), if is_applied { (0, 1) } else { (1, 0) });
         assert_eq!(podero.pausing, None);
     }
@@ -465,7 +465,7 @@ fn a_notice_is_the_same_for_the_same_cause_and_shows_ids_only() {
     for happening in [signed_up("Home 1"), moved("New 2"), Happening::Churned] {
         for fate in [Fate::Applied { lost: Vec::new() }, parked(Reason::EmailTaken)] {
             let conclude_at =
-                |seconds| conclude(work(happening.clone()), fate.clone(), at(seconds), &policy()).notices.remove(0);
+                |seconds| conclude(&work(happening.clone()), fate.clone(), at(seconds), &policy()).notices.remove(0);
             let notice = conclude_at(1_000);
             assert_eq!(notice, conclude_at(1_000));
             let is_parked = matches!(fate, Fate::Parked { .. });
@@ -496,7 +496,7 @@ fn a_follow_up_is_the_same_event_on_every_repeat() {
     let conclude = |happening| {
         let mut work = work(happening);
         work.customer.podero.departed = Some(uuid(1));
-        conclude(work, Fate::Applied { lost: Vec::new() }, at(1_000), &policy).follow_up
+        conclude(&work, Fate::Applied { lost: Vec::new() }, at(1_000), &policy).follow_up
     };
     let purge = conclude(Happening::Churned).expect("soft, then hard");
     assert_eq!(conclude(Happening::Churned), Some(purge));
