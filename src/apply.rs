@@ -157,7 +157,7 @@ impl<P: Partner> Applier<P> {
         let event = &claim.work.event;
         let idempotency_key = call.idempotency_key(event.id);
         let at = self.clock.now();
-        let reply = self.partner.call(call, idempotency_key, Urgency::Event).await;
+        let reply = self.partner.call(call, idempotency_key, Urgency::Event { until: claim.lease_until }).await;
         let made = CallMade {
             id: self.clock.fresh_id(),
             at,

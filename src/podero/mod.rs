@@ -53,7 +53,10 @@ const PAGES_MAX: usize = 512;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Urgency {
     /// For an event that holds its customer's lane.
-    Event,
+    Event {
+        /// The claim's lease covers nothing later: a call that has not left the bridge by then never does.
+        until: Timestamp,
+    },
     /// For the watch, which comes round again.
     Poll,
 }
@@ -278,7 +281,7 @@ impl Partner for Client {
         let whole = self.0.call(call, idempotency_key, urgency);
         match urgency {
             // A list in many pages must not outlive the claim that asked for it.
-            Urgency::Event => tokio::time::timeout(self.0.settings.call_time_max(), whole)
+            Urgency::Event { .. } => tokio::time::timeout(self.0.settings.call_time_max(), whole)
                 .await
                 .unwrap_or(Reply::Unknown { why: "took too long" }),
             Urgency::Poll => whole.await,
@@ -303,7 +306,7 @@ impl Inner {
                 Ok(slot) => slot,
                 Err(instead) => return instead,
             };
-            match self.exchange(call, &outgoing, idempotency_key, &mut so_far).await {
+            match self.exchange(call, &outgoing, (idempotency_key, urgency), &mut so_far).await {
                 Reading::Whole(reply) => {
                     slot.settle(&reply);
                     return reply;
@@ -322,7 +325,7 @@ impl Inner {
         &self,
         call: &Call,
         outgoing: &Outgoing,
-        idempotency_key: Option<Uuid>,
+        (idempotency_key, urgency): (Option<Uuid>, Urgency),
         so_far: &mut Option<Part>,
     ) -> Reading {
         let mut rejected = None;
@@ -331,6 +334,10 @@ impl Inner {
                 Ok(token) => token,
                 Err(instead) => return Reading::Whole(instead),
             };
+            if matches!(urgency, Urgency::Event { until } if self.clock.now() >= until) {
+                // A newer claim may exist by now and have looked already: what leaves after that look makes doubles.
+                return Reading::Whole(Reply::Unsent { why: "the claim's time was over" });
+            }
             let request = self.build(outgoing, &token, idempotency_key);
             let reading = self.attempt(call, request, so_far).await;
             if rejected.is_some() || reading != Reading::Whole(Reply::Held { status: 401 }) {

@@ -112,7 +112,7 @@ impl Throttle {
         let probe = Gate::admit(&self.gate)?;
         let (give, take) = oneshot::channel();
         let queue = match urgency {
-            Urgency::Event => &self.events,
+            Urgency::Event { .. } => &self.events,
             Urgency::Poll => &self.polls,
         };
         let is_probe = probe.is_some();

@@ -270,6 +270,9 @@ impl Ledger {
     }
 }
 
+/// An urgent call of a claim that never ends.
+const EVENT: Urgency = Urgency::Event { until: Timestamp::from_micros(i64::MAX) };
+
 async fn world(change: impl FnOnce(&mut Settings)) -> World {
     let mock = Mock::start().await;
     world_of(mock, change)
@@ -290,7 +293,7 @@ fn world_of(mock: Mock, change: impl FnOnce(&mut Settings)) -> World {
 
 impl World {
     async fn ask(&self, call: &Call) -> Reply {
-        self.client.call(call, None, Urgency::Event).await
+        self.client.call(call, None, EVENT).await
     }
 
     async fn poll(&self) -> Reply {
@@ -330,7 +333,7 @@ async fn a_create_is_sent_with_token_key_and_allow_listed_body() {
     let w = world(|_| {}).await;
     w.mock.then(answer(201, json!({"id": USER, "role": "user"})));
     let key = Uuid::from_u128(42);
-    let reply = within(w.client.call(&create(), Some(key), Urgency::Event)).await;
+    let reply = within(w.client.call(&create(), Some(key), EVENT)).await;
     assert!(matches!(&reply, Reply::Done(Answer::User(Some(made))) if made.id == USER), "{reply:?}");
 
     let token = &w.mock.token_requests()[0];
@@ -496,7 +499,7 @@ async fn a_rejected_token_is_replaced_once_and_the_call_repeated_once() {
     let w = world(|_| {}).await;
     w.mock.then(answer(401, "")).then(answer(204, ""));
     let key = Uuid::from_u128(7);
-    let reply = within(w.client.call(&delete(), Some(key), Urgency::Event)).await;
+    let reply = within(w.client.call(&delete(), Some(key), EVENT)).await;
     assert_eq!(reply, Reply::Done(Answer::Nothing));
     let (seen, tokens) = w.mock.seen();
     let tokens_used: Vec<_> = seen.iter().filter_map(|seen| seen.header("authorization")).collect();
@@ -632,7 +635,7 @@ async fn events_overtake_polls_that_came_before_them() {
     let delete = delete();
     let first = tokio::spawn({
         let (client, delete) = (w.client.clone(), delete.clone());
-        async move { client.call(&delete, None, Urgency::Event).await }
+        async move { client.call(&delete, None, EVENT).await }
     });
     within(w.mock.until_calls(1)).await;
     let list = Call::ListUsers;
@@ -701,7 +704,7 @@ async fn without_its_dispatcher_a_call_is_unsent() {
     let mock = Mock::start().await;
     let (client, dispatcher) = Client::new(settings(&mock.base_url), Clock::system(), ()).expect("good settings");
     drop(dispatcher);
-    let reply = within(client.call(&delete(), None, Urgency::Event)).await;
+    let reply = within(client.call(&delete(), None, EVENT)).await;
     assert!(matches!(reply, Reply::Unsent { .. }), "{reply:?}");
 }
 
