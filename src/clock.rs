@@ -26,6 +26,8 @@ enum Source {
 
 struct Manual {
     now: Timestamp,
+    /// The latest moment of an id: ids keep their order when the clock is set back, as the system's do.
+    latest: Timestamp,
     dice: StdRng,
     ids_made: u64,
 }
@@ -49,7 +51,7 @@ impl Clock {
     /// A clock that stands still until [`Clock::advance`] is called; dice and ids repeat with `seed`.
     pub fn manual(now: Timestamp, seed: u64) -> Self {
         let dice = StdRng::seed_from_u64(seed);
-        Self(Arc::new(Source::Manual(Box::new(Mutex::new(Manual { now, dice, ids_made: 0 })))))
+        Self(Arc::new(Source::Manual(Box::new(Mutex::new(Manual { now, latest: now, dice, ids_made: 0 })))))
     }
 
     /// The moment that is now, in UTC, to the microsecond.
@@ -87,7 +89,8 @@ impl Clock {
             Source::Manual(manual) => {
                 let mut manual = lock(manual);
                 manual.ids_made += 1;
-                let millis = u64::try_from(manual.now.micros() / 1_000).unwrap_or(0);
+                manual.latest = manual.latest.max(manual.now);
+                let millis = u64::try_from(manual.latest.micros() / 1_000).unwrap_or(0);
                 let counter = manual.ids_made.to_be_bytes();
                 let mut tail = [0; 10];
                 tail[2..].copy_from_slice(&counter);
@@ -103,6 +106,17 @@ impl Clock {
             Source::Manual(manual) => {
                 let mut manual = lock(manual);
                 manual.now = manual.now.plus(by);
+            }
+        }
+    }
+
+    /// Moves a manual clock backward, as a correction of the machine's time does; the system's cannot be moved and asserts.
+    pub fn set_back(&self, by: std::time::Duration) {
+        match &*self.0 {
+            Source::System(_) => panic!("only a manual clock can be moved"),
+            Source::Manual(manual) => {
+                let mut manual = lock(manual);
+                manual.now = manual.now.minus(by);
             }
         }
     }

@@ -1,0 +1,76 @@
+//! Where an actor of the simulation waits for the world outside: every question stands here until the run decides
+//! what becomes of it.
+//!
+//! A question knows who asked it. The run sets the asker before it polls an actor, since one actor may ask several
+//! things at once.
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use podero_bridge::broker::{Outgoing, Publish, Published};
+use podero_bridge::domain::Timestamp;
+use podero_bridge::domain::plan::{Call, Reply};
+use podero_bridge::podero::{Partner, Urgency};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+thread_local! {
+    static ASKER: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Whoever is polled next is this one.
+pub(super) fn asking_as(actor: u64) {
+    ASKER.set(actor);
+}
+
+/// What an actor wants of the world outside.
+pub(super) enum Wish {
+    /// A call to Podero.
+    Call { call: Call, urgency: Urgency, reply: oneshot::Sender<Reply> },
+    /// A publish to the broker.
+    Publish { outgoing: Outgoing, outcome: oneshot::Sender<Published> },
+}
+
+/// A wish that waits.
+pub(super) struct Question {
+    pub(super) asker: u64,
+    pub(super) wish: Wish,
+}
+
+/// All questions that wait; the partner and the broker of the simulation in one.
+#[derive(Clone, Default)]
+pub(super) struct Gates(Arc<Mutex<Vec<Question>>>);
+
+impl Gates {
+    pub(super) fn waiting(&self) -> MutexGuard<'_, Vec<Question>> {
+        self.0.lock().expect("no code panics while it holds the questions")
+    }
+
+    pub(super) fn has_question_of(&self, actor: u64) -> bool {
+        self.waiting().iter().any(|question| question.asker == actor)
+    }
+
+    fn ask(&self, wish: Wish) {
+        self.waiting().push(Question { asker: ASKER.get(), wish });
+    }
+}
+
+impl Partner for Gates {
+    async fn call(&self, call: &Call, _: Option<Uuid>, urgency: Urgency) -> Reply {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Wish::Call { call: call.clone(), urgency, reply });
+        answer.await.unwrap_or(Reply::Unknown { why: "the connection is gone" })
+    }
+
+    fn paused_until(&self) -> Option<Timestamp> {
+        None
+    }
+}
+
+impl Publish for Gates {
+    async fn publish(&self, outgoing: &Outgoing) -> Published {
+        let (outcome, answer) = oneshot::channel();
+        self.ask(Wish::Publish { outgoing: outgoing.clone(), outcome });
+        answer.await.unwrap_or(Published::Lost)
+    }
+}

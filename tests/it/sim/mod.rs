@@ -1,0 +1,91 @@
+//! The seeded simulation: the whole inside of one to three bridges on one store, against the sandbox's own model and a
+//! broker in memory, in the worst of weathers; then calm, and the promises are checked.
+//!
+//! `PODERO_BRIDGE_TEST_SEEDS=10000` runs so many seeds, `PODERO_BRIDGE_TEST_SEED=7` runs one and shows its history.
+//! docs/RELIABILITY.md says what it stands for, and which planted mistakes it found.
+
+mod gates;
+mod lives;
+mod observer;
+mod podero;
+mod promises;
+mod replica;
+mod run;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use run::{Report, play};
+
+/// Seeds in the ordinary test command.
+const SEEDS: u64 = 200;
+/// Seeds that broke something once.
+const REMEMBERED: [u64; 0] = [];
+
+fn report(seed: u64, is_shown: bool) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    // Without the scheduler's own budget, which would make a poll end by chance.
+    runtime.block_on(tokio::task::coop::unconstrained(play(seed, is_shown)))
+}
+
+#[expect(clippy::disallowed_methods, reason = "how the test's command says how much to run; no key of the program")]
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+fn seeds() -> Vec<u64> {
+    match number("PODERO_BRIDGE_TEST_SEED") {
+        Some(seed) => vec![seed],
+        None => REMEMBERED.into_iter().chain(0..number("PODERO_BRIDGE_TEST_SEEDS").unwrap_or(SEEDS)).collect(),
+    }
+}
+
+#[test]
+fn simulation_nothing_is_lost_and_nothing_done_twice_whatever_fails() {
+    let seeds = seeds();
+    let is_alone = seeds.len() == 1;
+    if is_alone {
+        let log = podero_bridge::config::Log {
+            format: podero_bridge::config::LogFormat::Text,
+            level: "warn,podero_bridge=info".to_owned(),
+        };
+        podero_bridge::telemetry::init(&log);
+    }
+    println!("seeds: {} from {}", seeds.len(), seeds[0]);
+    let next = AtomicU64::new(0);
+    let broken: Mutex<BTreeMap<u64, String>> = Mutex::default();
+    let strikes: Mutex<BTreeMap<&'static str, usize>> = Mutex::default();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(seed) = seeds.get(usize::try_from(next.fetch_add(1, Ordering::Relaxed)).expect("few")) {
+                    let report = report(*seed, is_alone);
+                    for (what, count) in report.strikes {
+                        *strikes.lock().expect("no panic").entry(what).or_default() += count;
+                    }
+                    if let Some(why) = report.broken {
+                        println!("seed {seed}: {why}");
+                        broken.lock().expect("no panic").insert(*seed, why);
+                    }
+                }
+            });
+        }
+    });
+    for (what, count) in strikes.lock().expect("no panic").iter() {
+        println!("{count:8} {what}");
+    }
+    let broken = broken.lock().expect("no panic");
+    assert!(broken.is_empty(), "{} of {} seeds broke a promise: {broken:#?}", broken.len(), seeds.len());
+}
+
+#[test]
+fn simulation_a_seed_repeats_its_run_exactly() {
+    for seed in 0..5 {
+        let (one, other) = (report(seed, false), report(seed, false));
+        let differs = one.history.iter().zip(&other.history).position(|(one, other)| one != other);
+        assert_eq!(differs.map(|at| (&one.history[at], &other.history[at])), None, "seed {seed}");
+        assert_eq!(one.history.len(), other.history.len(), "seed {seed}");
+    }
+}

@@ -1,0 +1,159 @@
+//! Looks at the tables from outside, on a connection of its own: what must hold at every moment, and what is left to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use podero_bridge::domain::Timestamp;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{Connection, Row};
+
+pub(super) struct Observer {
+    connection: SqliteConnection,
+    /// Events that were pending when the tables were looked at last.
+    pending: BTreeSet<String>,
+    /// The event that was begun in each lane, under which fence.
+    begun: BTreeMap<String, (String, i64)>,
+    /// How each event ended, in the order of ending; an event that is retried may end again.
+    pub(super) ended: Vec<(String, String)>,
+    known_ends: BTreeMap<String, (String, i64)>,
+}
+
+/// An event's row at the end.
+pub(super) struct EventRow {
+    /// Sorts by arrival.
+    pub(super) id: String,
+    pub(super) origin_id: String,
+    pub(super) state: String,
+    pub(super) reason: Option<String>,
+}
+
+impl Observer {
+    pub(super) async fn open(file: &Path) -> Self {
+        let options = SqliteConnectOptions::new().filename(file);
+        let connection = SqliteConnection::connect_with(&options).await.expect("the file is there");
+        Self {
+            connection,
+            pending: BTreeSet::new(),
+            begun: BTreeMap::new(),
+            ended: Vec::new(),
+            known_ends: BTreeMap::new(),
+        }
+    }
+
+    /// Looks at what was committed since the last look. The error is a broken promise.
+    pub(super) async fn look(&mut self) -> Result<Vec<String>, String> {
+        let mut news = Vec::new();
+        self.claims(&mut news).await?;
+        self.ends(&mut news).await?;
+        let pending = sqlx::query("SELECT id FROM events WHERE state = 'pending'").fetch_all(&mut self.connection);
+        self.pending = pending.await.expect("readable").iter().map(|row| row.get(0)).collect();
+        Ok(news)
+    }
+
+    /// I2 and the order of a lane: what is begun is the oldest that was there, or what was begun before.
+    async fn claims(&mut self, news: &mut Vec<String>) -> Result<(), String> {
+        let rows = sqlx::query("SELECT lane, begun, fence FROM lanes WHERE claimed = 1 AND begun IS NOT NULL");
+        for row in rows.fetch_all(&mut self.connection).await.expect("readable") {
+            let (lane, begun, fence): (String, String, i64) = (row.get(0), row.get(1), row.get(2));
+            let before = self.begun.insert(lane.clone(), (begun.clone(), fence));
+            if before.as_ref() == Some(&(begun.clone(), fence)) {
+                continue;
+            }
+            news.push(format!("{lane} is claimed for {begun} under {fence}"));
+            let was_begun = before.is_some_and(|(known, _)| known == begun);
+            let older = sqlx::query(
+                "SELECT older.id FROM events AS older JOIN events AS mine ON mine.id = $1 \
+                 WHERE older.lane = mine.lane AND older.state = 'pending' AND (older.time, older.id) < (mine.time, mine.id)",
+            );
+            let older = older.bind(&begun).fetch_all(&mut self.connection).await.expect("readable");
+            let overtaken = older.iter().map(|row| row.get::<String, _>(0)).find(|id| self.pending.contains(id));
+            if let (false, Some(older)) = (was_begun, overtaken) {
+                return Err(format!("order: {begun} of {lane} is begun before the older {older}, which was there"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn ends(&mut self, news: &mut Vec<String>) -> Result<(), String> {
+        let rows =
+            sqlx::query("SELECT id, state, settled_at, reason FROM events WHERE settled_at IS NOT NULL ORDER BY id");
+        for row in rows.fetch_all(&mut self.connection).await.expect("readable") {
+            let (id, state, at): (String, String, i64) = (row.get(0), row.get(1), row.get(2));
+            let end = (state.clone(), at);
+            let before = self.known_ends.insert(id.clone(), end.clone());
+            if before.as_ref() == Some(&end) {
+                continue;
+            }
+            if let Some((was, _)) = before.filter(|(was, _)| was != "parked") {
+                return Err(format!("{id} had ended as {was} and ends again as {state}"));
+            }
+            let reason: Option<String> = row.get(3);
+            news.push(format!("{id} is {state} {}", reason.unwrap_or_default()));
+            self.ended.push((id, state));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn has_notice(&mut self, id: &str) -> bool {
+        let row = sqlx::query("SELECT 1 FROM notices WHERE id = $1").bind(id);
+        row.fetch_optional(&mut self.connection).await.expect("readable").is_some()
+    }
+
+    /// Parked events, with their reasons.
+    pub(super) async fn parked(&mut self) -> Vec<(String, String)> {
+        let rows = sqlx::query("SELECT id, reason FROM events WHERE state = 'parked' ORDER BY id");
+        let rows = rows.fetch_all(&mut self.connection).await.expect("readable");
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// When the next thing becomes due after `now` that does not come round for ever. What is due already and was not
+    /// done waits behind something else. Polls count while an alert is open.
+    pub(super) async fn next_due(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let row = sqlx::query(
+            "SELECT MIN(due) FROM (\
+             SELECT ready_at AS due FROM lanes \
+             UNION ALL SELECT due_at FROM events WHERE state IN ('scheduled', 'waiting') \
+             UNION ALL SELECT due_at FROM notices WHERE state = 'pending' \
+             UNION ALL SELECT due_at FROM watched WHERE EXISTS (SELECT 1 FROM pumps WHERE has_alert = 1) \
+             UNION ALL SELECT due_at FROM duties WHERE name = 'roster' \
+               AND EXISTS (SELECT 1 FROM pumps WHERE has_alert = 1)) WHERE due > $1",
+        );
+        let row = row.bind(now.micros()).fetch_one(&mut self.connection).await.expect("readable");
+        row.get::<Option<i64>, _>(0).map(Timestamp::from_micros)
+    }
+
+    /// What keeps the tables from being at rest; empty when nothing does.
+    pub(super) async fn unrest(&mut self) -> String {
+        let mut told = Vec::new();
+        for query in [
+            "SELECT state || ' ' || id || ' ' || COALESCE(reason, '') || ' due ' || due_at FROM events \
+             WHERE state IN ('pending', 'scheduled', 'waiting')",
+            "SELECT 'lane ' || lane || ' claimed ' || claimed || ' ready ' || COALESCE(ready_at, '-') FROM lanes \
+             WHERE ready_at IS NOT NULL OR claimed = 1",
+            "SELECT 'notice ' || id || ' ' || COALESCE(outcome, '') || ' due ' || due_at FROM notices WHERE state = 'pending'",
+            "SELECT 'alert ' || heat_pump FROM pumps WHERE has_alert = 1",
+        ] {
+            let rows = sqlx::query(query).fetch_all(&mut self.connection).await.expect("readable");
+            told.extend(rows.iter().map(|row| row.get::<String, _>(0)));
+        }
+        told.join("; ")
+    }
+
+    pub(super) async fn events(&mut self) -> Vec<EventRow> {
+        let rows = sqlx::query("SELECT id, origin_id, state, reason FROM events WHERE origin = '/billing' ORDER BY id");
+        let rows = rows.fetch_all(&mut self.connection).await.expect("readable");
+        let row = |row: &sqlx::sqlite::SqliteRow| EventRow {
+            id: row.get(0),
+            origin_id: row.get(1),
+            state: row.get(2),
+            reason: row.get(3),
+        };
+        rows.iter().map(row).collect()
+    }
+
+    /// Ids of all outgoing events, and whether each counts as published.
+    pub(super) async fn notices(&mut self) -> Vec<(String, String)> {
+        let rows = sqlx::query("SELECT id, state FROM notices ORDER BY place").fetch_all(&mut self.connection).await;
+        rows.expect("readable").iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+}

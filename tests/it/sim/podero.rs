@@ -1,0 +1,241 @@
+//! The simulation's Podero: the sandbox's own model, asked in the core's words, and noticing when a thing is made twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use podero_bridge::domain::alert::Observation;
+use podero_bridge::domain::customer::{BuildingFound, Changes, PumpFound, UserFound};
+use podero_bridge::domain::event::{BuildingKey, Field, FieldValue, Record};
+use podero_bridge::domain::plan::{Answer, Call, Refusal, RefusalKind, Reply};
+use podero_bridge::domain::{Stamp, Timestamp};
+use podero_bridge::sandbox::Variants;
+use podero_bridge::sandbox::access::{Actor, Role};
+use podero_bridge::sandbox::model::{
+    self, Building, BuildingFields, CreateSession, CreateUser, HeatPump, HeatPumpFields, UpdateUser, User, View, World,
+};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+const US: Actor = Actor::Client;
+
+pub(super) struct Podero {
+    pub(super) world: World,
+    /// Buildings by what they were made for: none is made for the same home twice.
+    made_for: BTreeMap<(Uuid, BuildingKey, Stamp), Uuid>,
+    /// Heat pumps that ever were out of reach: no other may be told as lost.
+    pub(super) lapsed: BTreeSet<Uuid>,
+}
+
+type Acted = Result<Answer, model::Refusal>;
+
+impl Podero {
+    pub(super) fn new(seed: u64) -> Self {
+        let world = World::new(Uuid::from_u128(1), Variants::default(), seed);
+        Self { world, made_for: BTreeMap::new(), lapsed: BTreeSet::new() }
+    }
+
+    /// Does what the call says; the error is a broken promise of the bridge's, not Podero's no.
+    pub(super) fn act(&mut self, call: &Call, now: Timestamp) -> Result<Reply, String> {
+        if let Call::CreateUser { external_id, .. } = call {
+            let there = self.living(external_id.as_str()).next().map(|user| user.id);
+            if let Some(there) = there {
+                return Err(format!("a second user of {external_id} is asked for beside {there}"));
+            }
+        }
+        let acted = self.perform(call, now);
+        if let (Call::CreateBuilding { user, key, since, .. }, Ok(Answer::Building { id })) = (call, &acted)
+            && let Some(first) = self.made_for.insert((*user, key.clone(), *since), *id)
+            && self.world.building(US, *user, first).is_ok()
+        {
+            return Err(format!("a second building of {user} for {key:?} since {since:?}"));
+        }
+        Ok(match acted {
+            Ok(answer) => Reply::Done(answer),
+            Err(model::Refusal::NotFound) if matches!(call, Call::FindUser { .. }) => Reply::Done(Answer::User(None)),
+            Err(refusal) => Reply::Refused(refused(&refusal)?),
+        })
+    }
+
+    fn perform(&mut self, call: &Call, now: Timestamp) -> Acted {
+        let variants = self.world.variants;
+        match call {
+            Call::FindUser { external_id } => {
+                self.world.find_user(US, external_id.as_str(), false).map(|user| Answer::User(Some(shown(user))))
+            }
+            Call::CreateUser { external_id, record } => {
+                let mut body = body_of(record);
+                body.insert("role".into(), json!("user"));
+                body.insert("external_user_id".into(), json!(external_id.as_str()));
+                let wanted = CreateUser::read(&Value::Object(body), &variants)?;
+                let user = self.world.create_user(US, wanted, now)?;
+                Ok(Answer::User(Some(shown(&user))))
+            }
+            Call::UpdateUser { user, changes } => {
+                let wanted = UpdateUser::read(&Value::Object(changed(changes)), &variants)?;
+                self.world.update_user(US, *user, wanted, now).map(|_| Answer::Nothing)
+            }
+            Call::DeleteUser { user, soft } => self.world.delete_user(US, *user, *soft).map(|()| Answer::Nothing),
+            Call::ListBuildings { user } => {
+                let found = self.world.buildings(US, *user)?.into_iter();
+                let found = found.map(|there| BuildingFound { id: there.id, written: building_record(there) });
+                Ok(Answer::Buildings(found.collect()))
+            }
+            Call::CreateBuilding { user, record, .. } => {
+                let wanted = BuildingFields::read_new(&Value::Object(body_of(record)), &variants)?;
+                self.world.create_building(US, *user, wanted).map(|there| Answer::Building { id: there.id })
+            }
+            Call::UpdateBuilding { user, building, name, changes, .. } => {
+                let mut body = changed(changes);
+                body.entry("name").or_insert_with(|| json!(name));
+                let wanted = BuildingFields::read_changes(&Value::Object(body), &variants)?;
+                self.world.update_building(US, *user, *building, wanted).map(|_| Answer::Nothing)
+            }
+            Call::DeleteBuilding { user, building } => {
+                self.world.delete_building(US, *user, *building).map(|()| Answer::Nothing)
+            }
+            Call::ListHeatPumps { user } => {
+                let pumps = self.world.heat_pumps(US, *user, false)?.into_iter();
+                let found = |pump: &HeatPump| PumpFound {
+                    id: pump.id,
+                    building: pump.building(),
+                    is_steered: pump.field("is_smart_optimization_active") == Some(&json!(true)),
+                };
+                Ok(Answer::HeatPumps(pumps.map(found).collect()))
+            }
+            Call::PauseHeatPump { user, heat_pump } => {
+                let wanted = HeatPumpFields::read_changes(&json!({"is_smart_optimization_active": false}))?;
+                self.world.update_heat_pump(US, (*user, *heat_pump), wanted, now).map(|_| Answer::Nothing)
+            }
+            Call::CreateOnboardingSession { user, building, language, policy, .. } => {
+                let mut body = json!({
+                    "user_id": user, "language": language, "price_zone_default": policy.price_zone,
+                    "success_url": policy.success_url, "cancel_url": policy.cancel_url,
+                });
+                if let Some(building) = building {
+                    body["building_id"] = json!(building);
+                }
+                let session = self.world.create_session(US, CreateSession::read(&body)?, now)?;
+                let url = json!(session)["authentication_url"].as_str().unwrap_or_default().to_owned();
+                Ok(Answer::Session { url })
+            }
+            Call::ListUsers => Ok(Answer::Users(self.world.users(US, false)?.into_iter().map(shown).collect())),
+            Call::ObserveHeatPumps { user } => {
+                let pumps = self.world.heat_pumps(US, *user, false)?.into_iter();
+                Ok(Answer::Observations(pumps.map(|pump| self.observation(pump, now)).collect()))
+            }
+            Call::ObserveHeatPump { user, heat_pump } => {
+                let pump = self.world.heat_pump(US, *user, *heat_pump, false)?;
+                Ok(Answer::Observations(vec![self.observation(pump, now)]))
+            }
+        }
+    }
+
+    fn observation(&self, pump: &HeatPump, now: Timestamp) -> Observation {
+        let view = View { variants: self.world.variants, now, base_url: "http://podero" };
+        let shown = self.world.heat_pump_json(pump, true, view);
+        let moment = |value: &Value| value.as_str().and_then(Timestamp::parse);
+        Observation {
+            heat_pump: pump.id,
+            building: pump.building(),
+            is_authenticated: shown["is_authenticated"].as_bool(),
+            updated_at: moment(&shown["current_state_last_updated_at"]),
+            ..Observation::default()
+        }
+    }
+
+    /// The users of a customer that are not deleted.
+    pub(super) fn living(&self, customer: &str) -> impl Iterator<Item = &User> {
+        let is_his = move |user: &&User| !user.deleted && user.external_user_id.as_deref() == Some(customer);
+        self.world.all_users().filter(is_his)
+    }
+
+    /// The buildings of a user.
+    pub(super) fn buildings(&self, user: Uuid) -> Vec<(Uuid, Record)> {
+        let mine = self.world.all_buildings().filter(|there| there.user_id == user);
+        mine.map(|there| (there.id, building_record(there))).collect()
+    }
+
+    /// A customer connects a heat pump in the newest home.
+    pub(super) fn connect(&mut self, user: Uuid, now: Timestamp) {
+        let made = self.world.connect_heat_pump(user, Map::new(), now);
+        assert!(made.is_ok() || matches!(made, Err(model::Refusal::NotFound)), "{made:?}");
+    }
+
+    /// The manufacturer's connection lapses, or comes back.
+    pub(super) fn authenticate(&mut self, pump: Uuid, is: bool, now: Timestamp) {
+        let patch = Map::from_iter([("is_authenticated".to_owned(), json!(is))]);
+        if self.world.patch_heat_pump(pump, patch, now).is_ok() && !is {
+            self.lapsed.insert(pump);
+        }
+    }
+}
+
+/// What the bridge's bodies never deserve is told as a broken promise.
+fn refused(refusal: &model::Refusal) -> Result<Refusal, String> {
+    let kind = match refusal {
+        model::Refusal::NotFound => RefusalKind::NotFound,
+        model::Refusal::MethodNotAllowed => RefusalKind::Unsupported,
+        model::Refusal::Duplicate { .. } => RefusalKind::Duplicate,
+        model::Refusal::Unreadable
+        | model::Refusal::Unauthorized
+        | model::Refusal::Forbidden
+        | model::Refusal::Untimely(_)
+        | model::Refusal::Invalid(_)
+        | model::Refusal::Full(_) => return Err(format!("Podero is asked for what it must refuse: {refusal:?}")),
+    };
+    Ok(Refusal { kind, status: refusal.status(), detail: refusal.to_string() })
+}
+
+fn body_of(record: &Record) -> Map<String, Value> {
+    record.iter().map(|(field, value)| (field.name().to_owned(), json!(value))).collect()
+}
+
+fn changed(changes: &Changes) -> Map<String, Value> {
+    changes.iter().map(|(field, value)| (field.name().to_owned(), json!(value))).collect()
+}
+
+fn shown(user: &User) -> UserFound {
+    UserFound {
+        id: user.id,
+        is_customer: user.role == Role::User,
+        external_id: user.external_user_id.clone(),
+        heat_pumps: Some(u64::from(user.num_heat_pumps)),
+        written: user_record(user),
+    }
+}
+
+/// What Podero's user shows in the fields that the bridge writes.
+pub(super) fn user_record(user: &User) -> Record {
+    let fields = [
+        (Field::FirstName, &user.first_name),
+        (Field::LastName, &user.last_name),
+        (Field::StreetAndNumber, &user.street_and_number),
+        (Field::StreetAddInfo, &user.street_add_info),
+        (Field::ZipCode, &user.zip_code),
+        (Field::Town, &user.town),
+        (Field::Country, &user.country),
+    ];
+    let mut record = texts(&fields);
+    record.insert(Field::Email, FieldValue::Text(user.email.clone()));
+    record
+}
+
+fn building_record(building: &Building) -> Record {
+    let fields = [
+        (Field::PropertyType, &building.property_type),
+        (Field::StreetAndNumber, &building.street_and_number),
+        (Field::StreetAddInfo, &building.street_add_info),
+        (Field::ZipCode, &building.zip_code),
+        (Field::Town, &building.town),
+        (Field::Country, &building.country),
+    ];
+    let mut record = texts(&fields);
+    record.insert(Field::Name, FieldValue::Text(building.name.clone()));
+    if let Some(size) = building.property_size_m2 {
+        record.insert(Field::PropertySizeM2, FieldValue::Number(size));
+    }
+    record
+}
+
+fn texts(fields: &[(Field, &Option<String>)]) -> Record {
+    fields.iter().filter_map(|(field, text)| Some((*field, FieldValue::Text((*text).clone()?)))).collect()
+}

@@ -1,0 +1,152 @@
+//! What must be true when everything rests: the contract's promises, each against the world itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use podero_bridge::domain::event::{Field, FieldValue, Record};
+use serde_json::Value;
+
+use super::lives::{End, Told};
+use super::podero::user_record;
+use super::run::{Check, Run};
+
+pub(super) async fn kept(run: &mut Run) -> Check {
+    let events = run.observer.events().await;
+    let told: BTreeMap<&str, &Told> = run.told.iter().map(|told| (told.id.as_str(), told)).collect();
+
+    // P1, P2: what was acknowledged is there and has ended; P3 of the inbox: once.
+    let known: BTreeSet<&str> = events.iter().map(|event| event.origin_id.as_str()).collect();
+    if known.len() != events.len() {
+        return Err("an event is there twice".to_owned());
+    }
+    if let Some(lost) = run.accepted.iter().find(|id| !known.contains(id.as_str())) {
+        return Err(format!("{lost} was acknowledged and is not there"));
+    }
+    if let Some(missing) = run.told.iter().find(|told| !run.accepted.contains(&told.id)) {
+        return Err(format!("{} was never acknowledged", missing.id));
+    }
+
+    // The oracle: the fold of what ended, in the order in which it ended.
+    let of_row: BTreeMap<&str, &str> =
+        events.iter().map(|event| (event.id.as_str(), event.origin_id.as_str())).collect();
+    let mut ends: BTreeMap<&str, End> = run.told.iter().map(|told| (told.customer.as_str(), End::default())).collect();
+    for (id, state) in &run.observer.ended {
+        let Some(told) = of_row.get(id.as_str()).and_then(|origin| told.get(origin)) else { continue };
+        if state != "applied" && state != "superseded" {
+            continue;
+        }
+        let end = ends.get_mut(told.customer.as_str()).ok_or("nobody else's events")?;
+        let before = end.clone();
+        end.fold(told, id);
+        if state == "superseded" && *end != before {
+            return Err(format!("{} ended as superseded and says something new: {told:?}", told.id));
+        }
+    }
+    for event in &events {
+        let told = told.get(event.origin_id.as_str()).ok_or("nobody sent it")?;
+        let is_active = ends[told.customer.as_str()].is_active();
+        match (event.state.as_str(), event.reason.as_deref()) {
+            ("applied" | "superseded", _) => {}
+            ("parked", Some("no_sign_up")) if !is_active => {}
+            (state, reason) => return Err(format!("{} ended as {state} {reason:?}", told.id)),
+        }
+    }
+    for (customer, end) in &ends {
+        podero_shows(run, customer, end)?;
+    }
+
+    // P6: every outgoing event went out under its id, and nothing else did.
+    let notices = run.observer.notices().await;
+    for (id, state) in &notices {
+        if state != "published" || !run.published.contains_key(id) {
+            return Err(format!(
+                "the outgoing event {id} is {state}; did the broker have it: {}",
+                run.published.contains_key(id)
+            ));
+        }
+    }
+    let bodies: Vec<Value> = run
+        .first_published
+        .iter()
+        .map(|id| serde_json::from_slice(&run.published[id]).expect("a CloudEvent"))
+        .collect();
+    for event in events.iter().filter(|event| event.state == "applied" && told[event.origin_id.as_str()].is_news()) {
+        let topics = ["customer.provisioned", "customer.relocated", "customer.offboarded"];
+        let is_about = |body: &&Value| {
+            body["data"]["event_id"] == event.id.as_str() && topics.iter().any(|topic| body["type"] == *topic)
+        };
+        let heard = bodies.iter().filter(is_about).count();
+        if heard != 1 {
+            return Err(format!("{} took effect and was told {heard} times", event.origin_id));
+        }
+    }
+    alerts(run, &bodies)
+}
+
+/// P3, P4, P5: one user, one building a home, and both show what is newest.
+fn podero_shows(run: &Run, customer: &str, end: &End) -> Check {
+    let living: Vec<_> = run.podero.living(customer).collect();
+    if !end.is_active() {
+        return if living.is_empty() { Ok(()) } else { Err(format!("{customer} is there although churned: {end:?}")) };
+    }
+    let [user] = living[..] else { return Err(format!("{customer} has {} users", living.len())) };
+    differs(&user_record(user), &end.user()).map_or(Ok(()), |why| Err(format!("{customer}: {why}; {end:?}")))?;
+    let mut buildings = run.podero.buildings(user.id);
+    buildings.retain(|(id, _)| !run.undeletable.contains(id));
+    let homes = end.homes();
+    for home in &homes {
+        if !buildings.iter().any(|(_, building)| differs(building, home).is_none()) {
+            return Err(format!("{customer} has no building that shows {home:?}: {buildings:?}"));
+        }
+    }
+    if run.deletes_buildings() && buildings.len() != homes.len() {
+        return Err(format!("{customer} has {} buildings for {} homes", buildings.len(), homes.len()));
+    }
+    Ok(())
+}
+
+/// The first field that does not show what it must.
+fn differs(record: &Record, wanted: &[(&'static str, String)]) -> Option<String> {
+    let shown: BTreeMap<&str, String> = record
+        .iter()
+        .map(|(field, value): (&Field, &FieldValue)| {
+            let text = match value {
+                FieldValue::Text(text) => text.clone(),
+                FieldValue::Number(number) => number.to_string(),
+                FieldValue::Flag(flag) => flag.to_string(),
+            };
+            (field.name(), text)
+        })
+        .collect();
+    let differs = |(field, value): &&(&'static str, String)| shown.get(field) != Some(value);
+    wanted.iter().find(differs).map(|(field, value)| format!("{field} is {:?}, not {value}", shown.get(field)))
+}
+
+/// P7: what was triggered is resolved once, and only a loss is triggered.
+fn alerts(run: &Run, bodies: &[Value]) -> Check {
+    let mut open: BTreeMap<&str, bool> = BTreeMap::new();
+    for body in bodies {
+        let data = &body["data"];
+        let Some(occurrence) = data["occurrence_id"].as_str() else { continue };
+        match data["action"].as_str() {
+            Some("trigger") => {
+                let pump = data["heat_pump_id"].as_str().and_then(|id| id.parse().ok());
+                if pump.is_none_or(|pump| !run.podero.lapsed.contains(&pump)) {
+                    return Err(format!("a heat pump that was never lost is told as lost: {body}"));
+                }
+                if open.insert(occurrence, true).is_some() {
+                    return Err(format!("{occurrence} is triggered twice"));
+                }
+            }
+            Some("resolve") => match open.insert(occurrence, false) {
+                Some(true) => {}
+                Some(false) => return Err(format!("{occurrence} is resolved twice")),
+                None => return Err(format!("{occurrence} is resolved and was never triggered")),
+            },
+            action => return Err(format!("an alert of action {action:?}: {body}")),
+        }
+    }
+    match open.iter().find(|(_, is_open)| **is_open) {
+        Some((occurrence, _)) => Err(format!("{occurrence} is never resolved")),
+        None => Ok(()),
+    }
+}

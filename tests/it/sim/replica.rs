@@ -1,0 +1,264 @@
+//! One bridge of the simulation: the real inbox, appliers, watch, publisher and store, each step an actor that the run
+//! polls by hand.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use podero_bridge::apply::Applier;
+use podero_bridge::broker::{Frame, Intake, Taken};
+use podero_bridge::clock::Clock;
+use podero_bridge::config::Verify;
+use podero_bridge::domain::alert::WatchPolicy;
+use podero_bridge::domain::plan::Policy;
+use podero_bridge::domain::{EventId, Timestamp};
+use podero_bridge::inbound::amqp::Frames;
+use podero_bridge::inbound::{Answer, Answers, Delivery, Inbox, signature};
+use podero_bridge::metrics::{Door, Metrics};
+use podero_bridge::outbound::{Publisher, ToBroker};
+use podero_bridge::store::{Receipt, RetryRequest, Settings, Store, Target};
+use podero_bridge::watch::Watcher;
+
+use super::gates::{Gates, asking_as};
+
+/// The longest that one call can take in this world; the lease of a claim follows from it.
+const CALL_TIME_MAX: Duration = Duration::from_secs(40);
+/// The default of `watch.interval`.
+pub(super) const INTERVAL: Duration = Duration::from_secs(600);
+
+/// What an actor does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The webhook door with the delivery of this number.
+    Webhook(usize),
+    /// The queue's door with the delivery of this number.
+    Frame(usize),
+    Apply,
+    Promote,
+    Roster,
+    Poll,
+    Publish,
+    /// An operator retries a parked event.
+    Unpark(EventId),
+}
+
+/// How an actor ended.
+#[derive(Debug, PartialEq)]
+pub(super) enum Done {
+    Stepped,
+    /// The sender's answer: whether it means that the event is ours.
+    Answered(bool),
+    Taken(Taken),
+}
+
+/// One step of one stage, under way.
+pub(super) struct Actor {
+    pub(super) id: u64,
+    pub(super) replica: usize,
+    pub(super) kind: Kind,
+    future: LocalBoxFuture<'static, Done>,
+    flag: Arc<Flag>,
+}
+
+/// Whether whatever the actor waits for has come.
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Actor {
+    pub(super) fn may_go_on(&self) -> bool {
+        self.flag.0.load(Ordering::SeqCst)
+    }
+
+    /// Goes on until it waits again.
+    pub(super) fn poll(&mut self) -> Poll<Done> {
+        self.flag.0.store(false, Ordering::SeqCst);
+        let waker = Waker::from(self.flag.clone());
+        asking_as(self.id);
+        self.future.as_mut().poll(&mut Context::from_waker(&waker))
+    }
+
+    /// As [`Actor::poll`], waking the run itself.
+    pub(super) fn poll_with(&mut self, context: &mut Context<'_>) -> Poll<Done> {
+        self.flag.0.store(false, Ordering::SeqCst);
+        asking_as(self.id);
+        self.future.as_mut().poll(context)
+    }
+}
+
+/// One bridge.
+pub(super) struct Replica {
+    pub(super) store: Store,
+    writer: Pin<Box<dyn Future<Output = ()>>>,
+    applier: Arc<Applier<Gates>>,
+    watcher: Arc<Watcher<Gates>>,
+    publisher: Arc<Publisher<ToBroker<Gates>>>,
+    frames: Arc<Frames>,
+    /// Stopped by a signal: nothing of it goes on until it is told to.
+    pub(super) is_frozen: bool,
+}
+
+impl Replica {
+    pub(super) async fn open(file: &Path, clock: &Clock, gates: &Gates, policy: &Policy) -> Self {
+        let url = format!("sqlite://{}", file.display());
+        // Not the file's only worker: what a crash leaves comes back by its lease, as on PostgreSQL.
+        let settings = Settings { url, targets: vec![Target::Amqp], works: false };
+        let (store, writer) = Store::open(settings, clock.clone()).await.expect("the file opens");
+        let metrics = Metrics::new();
+        let (wake, wake_outbound) = (Arc::default(), Arc::default());
+        let inbox = Inbox {
+            store: store.clone(),
+            clock: clock.clone(),
+            wake: Arc::clone(&wake),
+            metrics: metrics.clone(),
+            batch_max: 100,
+        };
+        let watch = WatchPolicy {
+            disconnect_after: Duration::from_secs(900),
+            disconnect_polls: 3,
+            reconnect_polls: 2,
+            stale_after: Duration::from_secs(7_200),
+        };
+        Self {
+            writer: Box::pin(writer.run()),
+            applier: Arc::new(Applier {
+                store: store.clone(),
+                partner: gates.clone(),
+                policy: policy.clone(),
+                clock: clock.clone(),
+                metrics: metrics.clone(),
+                wake,
+                wake_outbound: Arc::clone(&wake_outbound),
+                call_time_max: CALL_TIME_MAX,
+            }),
+            watcher: Arc::new(Watcher {
+                store: store.clone(),
+                partner: gates.clone(),
+                policy: watch,
+                interval: INTERVAL,
+                clock: clock.clone(),
+                wake_outbound,
+            }),
+            publisher: Arc::new(Publisher {
+                store: store.clone(),
+                deliver: ToBroker(gates.clone()),
+                clock: clock.clone(),
+                metrics,
+            }),
+            frames: Arc::new(Frames { inbox, source: "default".to_owned() }),
+            store,
+            is_frozen: false,
+        }
+    }
+
+    /// Begins a step; it does nothing before it is polled.
+    pub(super) fn actor(&self, id: u64, replica: usize, kind: Kind, body: &str, now: Timestamp) -> Actor {
+        let future: LocalBoxFuture<'static, Done> = match kind {
+            Kind::Webhook(_) => {
+                let (inbox, delivery) = (self.frames.inbox.clone(), webhook(body, now));
+                Box::pin(async move { Done::Answered(is_kept(&inbox, delivery).await) })
+            }
+            Kind::Frame(_) => {
+                let (frames, frame) = (self.frames.clone(), frame(body));
+                Box::pin(async move { Done::Taken(frames.take(frame).await) })
+            }
+            Kind::Apply => stepping(self.applier.clone(), async |stage| {
+                stage.step().await;
+            }),
+            Kind::Promote => stepping(self.store.clone(), async |store| {
+                let _ = store.promote().await;
+            }),
+            Kind::Roster => stepping(self.watcher.clone(), async |stage| {
+                stage.roster_step().await;
+            }),
+            Kind::Poll => stepping(self.watcher.clone(), async |stage| {
+                stage.poll_step().await;
+            }),
+            Kind::Publish => stepping(self.publisher.clone(), async |stage| {
+                stage.step().await;
+            }),
+            Kind::Unpark(event) => stepping(self.store.clone(), async move |store| {
+                let _ = store.unpark(event, RetryRequest::Retry).await;
+            }),
+        };
+        Actor { id, replica, kind, future, flag: Arc::new(Flag(AtomicBool::new(true))) }
+    }
+
+    /// Lets the writer commit everything that waits for it: the last write that is asked for is answered last.
+    pub(super) async fn commit(&mut self) {
+        let store = self.store.clone();
+        let mut last = Box::pin(async move {
+            store.put_duty_off("simulation", Timestamp::from_micros(0)).await.expect("the file is there");
+        });
+        std::future::poll_fn(|context| {
+            let answered = last.as_mut().poll(context);
+            let _ = self.writer.as_mut().poll(context);
+            answered
+        })
+        .await;
+    }
+
+    /// Lets one actor and the writer go on until the actor has ended or asks the world outside.
+    pub(super) async fn run_through(&mut self, actor: &mut Actor, gates: &Gates) -> Option<Done> {
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(done) = actor.poll_with(context) {
+                return Poll::Ready(Some(done));
+            }
+            if gates.has_question_of(actor.id) {
+                return Poll::Ready(None);
+            }
+            let _ = self.writer.as_mut().poll(context);
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+fn stepping<S: 'static>(stage: S, step: impl AsyncFnOnce(S) + 'static) -> LocalBoxFuture<'static, Done> {
+    Box::pin(async move {
+        step(stage).await;
+        Done::Stepped
+    })
+}
+
+fn webhook(body: &str, now: Timestamp) -> Delivery {
+    Delivery {
+        door: Door::Webhook,
+        source: "default".to_owned(),
+        content_type: Some("application/cloudevents+json".to_owned()),
+        headers: std::collections::BTreeMap::new(),
+        body: body.as_bytes().to_vec(),
+        received_at: now,
+    }
+}
+
+fn frame(body: &str) -> Frame {
+    Frame {
+        body: body.as_bytes().to_vec(),
+        content_type: Some("application/cloudevents+json".to_owned()),
+        headers: std::collections::BTreeMap::new(),
+        message_id: None,
+        routing_key: "customer".to_owned(),
+        redelivered: false,
+    }
+}
+
+/// Whether the door's answer would be a success.
+async fn is_kept(inbox: &Inbox, delivery: Delivery) -> bool {
+    let now = delivery.received_at;
+    let verified = signature::verify(&Verify::None, delivery, now).expect("nothing is demanded");
+    match inbox.accept(verified).await {
+        Ok(Ok(Answers::One(Answer::Kept(Receipt::Accepted { .. } | Receipt::Duplicate { .. })))) => true,
+        Ok(Ok(answers)) => panic!("a good event was answered {answers:?}"),
+        Ok(Err(problem)) => panic!("a good event was refused: {problem:?}"),
+        Err(_) => false,
+    }
+}
