@@ -75,6 +75,9 @@ pub struct AtPodero {
     pub leaving: Vec<Leaving>,
     /// Buildings of ours that stay at Podero although nobody's home is there: never adopted again.
     pub left: Vec<Uuid>,
+    /// Buildings that may have been made unseen by an event that was parked before it could look: the next list tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<Record>,
     /// Heat pumps of homes that were left, each with the building it stood in: their alerts are to be resolved, they
     /// are watched no more.
     pub retired: BTreeMap<Uuid, Uuid>,
@@ -311,6 +314,9 @@ impl Home {
     }
 }
 
+/// Parked events of one customer that each may have made a building unseen: more than a handful is a person's case.
+const UNSEEN_MAX: usize = 32;
+
 /// Podero: a building's name is at most 100 characters.
 pub const BUILDING_NAME_CHARS_MAX: usize = 100;
 
@@ -355,6 +361,22 @@ impl Customer {
     /// A building may exist unseen: read the list before one is made.
     pub fn doubt_buildings(&mut self) {
         self.podero.listing = Listing::Doubtful;
+    }
+
+    /// The event that may have made buildings unseen is put aside before it looked. What they would look like is kept,
+    /// since the events after it want other homes, and would take a strange building for somebody else's.
+    pub fn remember_unseen(&mut self, wanted: &Facts) {
+        if self.podero.listing != Listing::Doubtful {
+            return;
+        }
+        for (key, home) in &wanted.homes {
+            let record = home.record(key);
+            if self.podero.building_of(key, home).is_none() && !self.podero.unseen.contains(&record) {
+                self.podero.unseen.push(record);
+            }
+        }
+        let excess = self.podero.unseen.len().saturating_sub(UNSEEN_MAX);
+        self.podero.unseen.drain(..excess);
     }
 
     /// Podero's id of the customer's user, if we know it.
@@ -473,6 +495,12 @@ impl Customer {
             if let Some(building) = found.iter().find(|building| self.may_adopt(building, &record)) {
                 let there = BuildingThere { id: building.id, since: home.since, written: building.written.clone() };
                 self.settle_into(key, there);
+            }
+        }
+        for record in std::mem::take(&mut self.podero.unseen) {
+            // Nobody's home any more, and ours to free.
+            if let Some(building) = found.iter().find(|building| self.may_adopt(building, &record)) {
+                self.podero.leaving.push(Leaving { building: building.id, to_pause: None });
             }
         }
     }

@@ -368,7 +368,10 @@ pub fn conclude(work: &Work, fate: Fate, now: Timestamp, policy: &Policy) -> Ver
             }
             verdict_notices.extend(outcome(work, &customer, now));
         }
-        Fate::Parked { reason, .. } => verdict_notices.push(parked_notice(&work.event, *reason, now)),
+        Fate::Parked { reason, .. } => {
+            customer.remember_unseen(&work.merged.facts);
+            verdict_notices.push(parked_notice(&work.event, *reason, now));
+        }
         Fate::Superseded | Fate::Waiting { .. } | Fate::Retry { .. } => {}
     }
     customer.podero.pausing = None;

@@ -511,3 +511,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_building_that_a_parked_event_may_have_made_unseen_is_freed_when_it_is_found() {
+    let wanted = merge_all(&[event(10, signed_up("Old 1"))]);
+    let mut customer = Customer::default();
+    let user = Uuid::from_u128(7);
+    customer.podero.user = UserThere::Present { id: user, written: Record::new() };
+    customer.remember_unseen(&wanted);
+    assert_eq!(customer.podero.unseen, [], "nothing was in doubt");
+    customer.doubt_buildings();
+    customer.remember_unseen(&wanted);
+    customer.remember_unseen(&wanted);
+    assert_eq!(customer.podero.unseen.len(), 1, "and the same doubt is one");
+
+    let moved = wanted.merge(&event(20, moved("New 2"))).facts;
+    let left = BuildingFound { id: Uuid::from_u128(8), written: home(&wanted).record(&BuildingKey::default()) };
+    let stranger = BuildingFound { id: Uuid::from_u128(9), written: record(&[(Field::Name, "somebody else's")]) };
+    customer.absorb(&moved, &Call::ListBuildings { user }, &Answer::Buildings(vec![left.clone(), stranger]));
+    let freed: Vec<Uuid> = customer.podero.leaving.iter().map(|leaving| leaving.building).collect();
+    assert_eq!((freed, customer.podero.unseen.len()), (vec![left.id], 0));
+}

@@ -79,6 +79,11 @@ impl Told {
         })
     }
 
+    /// Its place in its customer's order; `arrival` sorts by arrival.
+    pub(super) fn stamp(&self, arrival: &str) -> Stamp {
+        (self.effective_at.map_or(self.time, |at| at.max(self.time)), arrival.to_owned())
+    }
+
     /// Whether its completion is told to the outside.
     pub(super) fn is_news(&self) -> bool {
         matches!(self.what, What::SignedUp { .. } | What::Moved { .. } | What::Churned)
@@ -144,7 +149,7 @@ fn address(dice: &mut StdRng) -> Address {
 }
 
 /// Where an event stands in its customer's order: when it happened or takes effect, then arrival.
-type Stamp = (Timestamp, String);
+pub(super) type Stamp = (Timestamp, String);
 
 /// What must be true of one customer in the end.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -190,8 +195,7 @@ fn newest<T: Clone>(slot: &mut Option<(Stamp, T)>, value: &T, stamp: &Stamp) {
 impl End {
     /// Takes the next event in the order in which they took effect. `arrival` sorts by arrival.
     pub(super) fn fold(&mut self, told: &Told, arrival: &str) {
-        let time = told.effective_at.map_or(told.time, |at| at.max(told.time));
-        let stamp: Stamp = (time, arrival.to_owned());
+        let stamp = told.stamp(arrival);
         if self.churned.as_ref().is_some_and(|churned| *churned > stamp) {
             return;
         }

@@ -21,7 +21,10 @@ use run::{Report, play};
 /// Seeds in the ordinary test command.
 const SEEDS: u64 = 200;
 /// Seeds that broke something once.
-const REMEMBERED: [u64; 0] = [];
+const REMEMBERED: [u64; 1] = [
+    // A building made unseen by a sign-up that was parked before it could look; the move after it left it standing.
+    129,
+];
 
 fn report(seed: u64, is_shown: bool) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");

@@ -6,6 +6,7 @@ use podero_bridge::domain::event::{Field, FieldValue, Record};
 use serde_json::Value;
 
 use super::lives::{End, Told};
+use super::observer::EventRow;
 use super::podero::user_record;
 use super::run::{Check, Run};
 
@@ -35,17 +36,14 @@ pub(super) async fn kept(run: &mut Run) -> Check {
             continue;
         }
         let end = ends.get_mut(told.customer.as_str()).ok_or("nobody else's events")?;
-        let before = end.clone();
         end.fold(told, id);
-        if state == "superseded" && *end != before {
-            return Err(format!("{} ended as superseded and says something new: {told:?}", told.id));
-        }
     }
     for event in &events {
         let told = told.get(event.origin_id.as_str()).ok_or("nobody sent it")?;
         let is_active = ends[told.customer.as_str()].is_active();
         match (event.state.as_str(), event.reason.as_deref()) {
-            ("applied" | "superseded", _) => {}
+            ("applied", _) => {}
+            ("superseded", _) => is_stale(told, event, &events, run)?,
             ("parked", Some("no_sign_up")) if !is_active => {}
             (state, reason) => return Err(format!("{} ended as {state} {reason:?}", told.id)),
         }
@@ -80,6 +78,25 @@ pub(super) async fn kept(run: &mut Run) -> Check {
         }
     }
     alerts(run, &bodies)
+}
+
+/// P5: what ended as superseded says nothing that newer events of the customer do not say.
+fn is_stale(told: &Told, row: &EventRow, rows: &[EventRow], run: &Run) -> Check {
+    let mine = told.stamp(&row.id);
+    let of_row = |other: &EventRow| run.told.iter().find(|told| told.id == other.origin_id).cloned();
+    let others = rows.iter().filter_map(|other| Some((of_row(other)?, other.id.clone())));
+    let mut newer: Vec<(Told, String)> =
+        others.filter(|(other, id)| other.customer == told.customer && other.stamp(id) > mine).collect();
+    newer.sort_by_key(|(other, id)| other.stamp(id));
+    let mut end = End::default();
+    newer.iter().for_each(|(other, id)| end.fold(other, id));
+    let before = end.clone();
+    end.fold(told, &row.id);
+    if end == before {
+        Ok(())
+    } else {
+        Err(format!("{} ended as superseded and nothing newer says so: {told:?}", told.id))
+    }
 }
 
 /// P3, P4, P5: one user, one building a home, and both show what is newest.
