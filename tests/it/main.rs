@@ -19,6 +19,8 @@ mod process;
 mod sandbox;
 // The real RabbitMQ and PostgreSQL of the tests.
 mod servers;
+// What replicas share.
+mod replica;
 // What survives, on SQLite and on PostgreSQL.
 mod store;
 // House rules.
