@@ -11,6 +11,8 @@ mod doors;
 mod end_to_end;
 // The way out by signed webhook.
 mod outbound;
+// Every way in which Podero can go wrong, through the whole house.
+mod partner;
 // The Podero client against scripted answers.
 mod podero;
 // The program as a process.
