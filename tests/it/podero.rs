@@ -559,6 +559,22 @@ async fn a_token_is_renewed_before_it_ends_and_outlives_a_failed_renewal() {
 }
 
 #[tokio::test]
+async fn a_pause_that_the_token_endpoint_asks_for_is_kept_by_all_who_want_one() {
+    let w = world(|_| {}).await;
+    w.mock.token_then(Act::Answer(429, vec![("retry-after", "60".to_owned())], String::new()));
+    for left in [60, 59] {
+        assert_eq!(within(w.ask(&delete())).await, busy_for(left));
+        assert_eq!(within(w.poll()).await, busy_for(left));
+        assert!(matches!(within(w.client.check()).await, Err(Unfit::Away { .. })), "nor does anyone beside the budget");
+        w.clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(w.mock.token_requests().len(), 1);
+    w.clock.advance(Duration::from_secs(58));
+    assert_eq!(within(w.ask(&delete())).await, Reply::Done(Answer::Nothing));
+    assert_eq!(w.mock.token_requests().len(), 2);
+}
+
+#[tokio::test]
 async fn a_pause_is_honoured_by_everyone_for_as_long_as_podero_says() {
     let in_a_minute = "Thu, 01 Oct 2026 12:01:00 GMT";
     for (status, wish) in [(429, "60"), (503, "60"), (429, in_a_minute)] {
