@@ -22,6 +22,10 @@ const PROBES: RetrySchedule = RetrySchedule { initial: Duration::from_secs(1), m
 /// there were none, and a probe has to show it.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
+/// A darkness of so long is an outage, and no part of an event's own failures. A shorter one may have been caused by
+/// them: one customer's calls that always fail open the circuit for a second, every ten times.
+const OUTAGE_MIN: Duration = Duration::from_secs(60);
+
 /// A share of one: a pace is counted in millionths, so that it is a whole number wherever it is kept.
 const WHOLE: u32 = 1_000_000;
 
@@ -125,6 +129,8 @@ struct Sight {
     opening: Option<Opening>,
     /// Nothing was answered since then, as far as is known; the time of the pause or the opening that began it.
     dark_since: Option<Timestamp>,
+    /// When the last outage ended.
+    back_since: Option<Timestamp>,
 }
 
 /// All that is known of Podero as a whole.
@@ -186,6 +192,11 @@ impl Standing {
         self.hold(now).and(self.sight.dark_since)
     }
 
+    /// When the last outage ended; `None` when there was none, as far as is known.
+    pub fn back_since(&self) -> Option<Timestamp> {
+        self.sight.back_since
+    }
+
     /// Whether it is known that calls go through: nothing keeps them back, and since it last did, one was answered.
     pub fn is_clear(&self, now: Timestamp) -> bool {
         self.hold(now).is_none() && self.sight.dark_since.is_none()
@@ -233,8 +244,12 @@ impl Standing {
 
     /// A call was answered. Those that were on their way when everything was held say nothing about now.
     pub fn answered(&mut self, now: Timestamp) {
-        if self.hold(now).is_none() && self.sight.dark_since.is_some() {
-            self.turn(Sight { dark_since: None, ..self.sight });
+        if self.hold(now).is_none()
+            && let Some(dark_since) = self.sight.dark_since
+        {
+            let was_outage = now.since(dark_since) >= OUTAGE_MIN;
+            let back_since = if was_outage { Some(now) } else { self.sight.back_since };
+            self.turn(Sight { dark_since: None, back_since, ..self.sight });
         }
     }
 
@@ -331,6 +346,18 @@ mod tests {
         assert!(standing.is_probe_due(at(14_000)), "nobody has called since");
         standing.answered(at(14_000));
         assert!(standing.is_clear(at(14_000)) && !standing.is_probe_due(at(99_000)));
+    }
+
+    #[test]
+    fn a_long_darkness_is_an_outage_and_a_blink_is_none() {
+        let mut standing = Standing::default();
+        for (opened, closed, expected) in
+            [(0, 59_999, None), (60_000, 120_000, Some(120_000)), (130_000, 131_000, Some(120_000))]
+        {
+            standing.open(at(opened), Why::Away);
+            standing.close(at(closed));
+            assert_eq!(standing.back_since(), expected.map(at), "{opened}");
+        }
     }
 
     /// Any standing that a life of some steps can lead to.

@@ -76,6 +76,11 @@ pub trait Partner: Send + Sync + 'static {
 
     /// `Some(until)`: Podero asked for a pause, or the circuit is open; claim no event before then.
     fn paused_until(&self) -> Option<Timestamp>;
+
+    /// When the last outage ended: what failed before it has not failed ever since.
+    fn back_since(&self) -> Option<Timestamp> {
+        None
+    }
 }
 
 /// Who wants to know how the calls go: the metrics, in production.
@@ -383,6 +388,10 @@ impl Partner for Client {
 
     fn paused_until(&self) -> Option<Timestamp> {
         self.0.throttle.paused_until()
+    }
+
+    fn back_since(&self) -> Option<Timestamp> {
+        self.standing().back_since()
     }
 }
 

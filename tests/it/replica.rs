@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use podero_bridge::apply::Applier;
 use podero_bridge::clock::Clock;
-use podero_bridge::domain::Timestamp;
+use podero_bridge::domain::event::{Event, Happening};
 use podero_bridge::domain::notice::Notice;
-use podero_bridge::domain::plan::{Answer, Reply};
+use podero_bridge::domain::plan::{Answer, ChurnDelete, OldBuilding, OldHeatPumps, Policy, Reply};
+use podero_bridge::domain::retry::RetrySchedule;
 use podero_bridge::domain::standing::Why;
+use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::metrics::Metrics;
 use podero_bridge::podero::{Client, Outlook, Partner, Urgency};
 use podero_bridge::pump::Step;
 use podero_bridge::replica::Replica;
-use podero_bridge::store::{PublishOutcome, REPLICA_LIFE, Settings, Store, Target};
+use podero_bridge::store::{Arrival, Content, PublishOutcome, REPLICA_LIFE, Settings, Store, Target};
 use tokio::sync::{Notify, oneshot};
 
 use crate::podero::{Act, EVENT, Mock, answer, busy_for, create, delete, settings, within};
@@ -245,4 +248,80 @@ async fn alone_on_sqlite_a_restart_neither_repeats_nor_forgets_what_was_told() {
     assert_eq!(told.iter().map(|notice| notice.topic.name()).collect::<Vec<_>>(), ["watch.restored"]);
     let poll = podero_bridge::domain::plan::Call::ListUsers;
     assert!(matches!(again.replica.client.call(&poll, None, Urgency::Poll).await, Reply::Done(_)));
+}
+
+/// Works on the events of `one`'s store with `one`'s client.
+fn applier(one: &One) -> Applier<Client> {
+    Applier {
+        store: one.replica.store.clone(),
+        partner: one.replica.client.clone(),
+        policy: Policy {
+            schedule: RetrySchedule { initial: Duration::from_secs(1), max: Duration::from_secs(1) },
+            give_up_after: Duration::from_secs(72 * 3_600),
+            onboarding: None,
+            old_heat_pumps: OldHeatPumps::Pause,
+            old_building: OldBuilding::Delete,
+            churn: ChurnDelete::Soft,
+            retention: Duration::from_secs(30 * 24 * 3_600),
+        },
+        clock: one.replica.clock.clone(),
+        metrics: Metrics::new(),
+        wake: Arc::default(),
+        wake_outbound: Arc::default(),
+        call_time_max: Duration::from_secs(60),
+    }
+}
+
+#[tokio::test]
+async fn an_outage_is_no_part_of_an_events_age_and_everything_else_is() {
+    for has_outage in [true, false] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+        let (mock, clock) = (Mock::start().await, clock());
+        let alone = One::start(&url, &mock, &clock).await;
+        let applier = applier(&alone);
+        let id = EventId(clock.fresh_id());
+        let event = Event {
+            id,
+            customer: CustomerId::accept("C-1").expect("valid"),
+            time: clock.now(),
+            effective_at: None,
+            happening: Happening::Churned,
+        };
+        let arrival = Arrival {
+            id,
+            origin: "/billing".to_owned(),
+            origin_id: "e-1".to_owned(),
+            source: "default".to_owned(),
+            door: "webhook",
+            type_name: "customer.churned".to_owned(),
+            received_at: clock.now(),
+            digest: "d".to_owned(),
+            raw: b"{}".to_vec(),
+            content: Content::Event(event),
+        };
+        alone.replica.store.accept(vec![arrival]).await.expect("it is kept");
+        mock.then(answer(500, ""));
+        assert_eq!(within(applier.step()).await, Step::Busy, "its first failure");
+        if has_outage {
+            for _ in 0..9 {
+                mock.then(answer(500, ""));
+                alone.ask().await;
+            }
+            assert!(matches!(alone.outlook(), Outlook::Open { .. }));
+            assert!(matches!(within(applier.step()).await, Step::IdleFor(_)), "nothing is claimed meanwhile");
+        }
+        clock.advance(Duration::from_secs(100 * 3_600));
+        if has_outage {
+            mock.then(answer(404, ""));
+            alone.probe().await;
+            assert_eq!(alone.outlook(), Outlook::Clear);
+        }
+        // The next failure comes after more hours than an event may fail.
+        mock.then(answer(500, ""));
+        assert_eq!(within(applier.step()).await, Step::Busy);
+        let view = alone.replica.store.event(&id.to_string()).await.expect("the store answers").expect("it is there");
+        let state = view.event.state;
+        assert_eq!(state, if has_outage { "pending" } else { "parked" });
+    }
 }
