@@ -214,6 +214,32 @@ async fn blindness_is_told_once_by_two_replicas_and_so_is_its_end() {
 }
 
 #[tokio::test]
+async fn while_the_store_is_away_a_replica_goes_by_what_it_knows_and_probes_by_itself() {
+    let postgres = tokio::task::spawn_blocking(servers::Postgres::start).await.expect("a database of our own");
+    let (mock, clock) = (Mock::start().await, clock());
+    let a = One::start(&postgres.url(), &mock, &clock).await;
+    let b = One::start(&postgres.url(), &mock, &clock).await;
+    a.sync().await;
+    b.sync().await;
+    let postgres = tokio::task::spawn_blocking(move || {
+        postgres.stop();
+        postgres
+    })
+    .await
+    .expect("stopped");
+    mock.then(answer(401, "")).then(answer(401, ""));
+    assert_eq!(b.ask().await, Reply::Held { status: 401 });
+    assert_eq!(within(b.replica.sync_step()).await, Step::Failed);
+    assert!(matches!(b.outlook(), Outlook::Open { .. }), "what it learnt it keeps");
+    assert_eq!(b.replica.client.per_second().1, 50, "and its part of the budget");
+    clock.advance(Duration::from_secs(1));
+    mock.then(answer(404, ""));
+    assert_eq!(within(b.replica.probe_step()).await, Step::Failed, "it cannot tell the others");
+    assert_eq!(b.ask().await, Reply::Done(Answer::Nothing));
+    tokio::task::spawn_blocking(move || drop(postgres)).await.expect("removed");
+}
+
+#[tokio::test]
 async fn alone_on_sqlite_a_restart_neither_repeats_nor_forgets_what_was_told() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
