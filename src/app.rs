@@ -15,6 +15,7 @@ use actix_web::{App as ActixApp, HttpServer, web};
 use anyhow::Context;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use crate::admin::{self, Admin, Health, Part};
 use crate::apply::Applier;
@@ -24,13 +25,15 @@ use crate::config::{Account, Amqp, Config};
 use crate::domain::alert::WatchPolicy;
 use crate::domain::plan::{OnboardingPolicy, Operation, Policy};
 use crate::domain::retry::RetrySchedule;
+use crate::domain::standing::Why;
 use crate::inbound::Inbox;
 use crate::inbound::amqp::Frames;
 use crate::inbound::http::{self, Webhooks};
 use crate::metrics::Metrics;
 use crate::outbound::{Publisher, ToBroker, ToWebhook};
-use crate::podero::{self, Client, Partner};
+use crate::podero::{self, Client, Outlook};
 use crate::pump::{self, Rhythm, Step};
+use crate::replica::Replica;
 use crate::sandbox::{self, Sandbox};
 use crate::store::{self, Store, Target, Writer};
 use crate::watch::Watcher;
@@ -64,6 +67,8 @@ const FLUSH_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// An applier looks by itself this often: what a lost wake-up or another replica's crash left.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// What replicas know of Podero is shared this often, and at once when a pause or the circuit changes.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Gauges that count rows are counted this often.
 const GAUGES_EVERY: Duration = Duration::from_secs(2);
 
@@ -90,6 +95,7 @@ pub struct Bridge {
     sandbox_server: Option<ServerHandle>,
     ends: Ends,
     store: Store,
+    replica: Uuid,
     _scratch: Option<tempfile::TempDir>,
 }
 
@@ -102,6 +108,7 @@ enum Stage {
     Consumer,
     BrokerPublisher,
     Work,
+    Replica,
     Outbound,
     Gauges,
     Door,
@@ -182,7 +189,7 @@ impl Bridge {
         tasks.spawn(Stage::Writer, writer.run());
 
         let settings = podero_settings(&config, sandbox.as_ref().map(|open| (open.address, &open.sandbox)))?;
-        let call_time_max = settings.call_time_max();
+        let (call_time_max, probe_time_max) = (settings.call_time_max(), settings.probe_time_max());
         let (client, dispatcher) = Client::new(settings, clock.clone(), metrics.clone())?;
         tasks.spawn(Stage::Dispatcher, dispatcher.run(when(&ends.broker)));
 
@@ -197,6 +204,8 @@ impl Bridge {
         let parts =
             Parts { config: &config, store: &store, client: &client, clock: &clock, metrics: &metrics, call_time_max };
         parts.spawn_work(&mut tasks, &ends, &bells);
+        let replica = clock.fresh_id();
+        parts.spawn_replica(&mut tasks, &ends, &bells, (replica, probe_time_max));
         parts.spawn_outbound(&mut tasks, &ends, &bells, broker.as_ref())?;
         parts.spawn_broker(&mut tasks, &ends, broker.as_ref(), &inbox);
         parts.spawn_gauges(&mut tasks, &ends, broker.clone());
@@ -215,7 +224,7 @@ impl Bridge {
         let (sandbox, sandbox_server) = sandbox.map(|open| (open.address, open.server)).unzip();
         tracing::info!(%http, %admin, "the doors are open");
         let _scratch = options.scratch;
-        Ok(Self { http, admin, sandbox, tasks, door, operators_door, sandbox_server, ends, store, _scratch })
+        Ok(Self { http, admin, sandbox, tasks, door, operators_door, sandbox_server, ends, store, replica, _scratch })
     }
 
     /// Waits until `signal` resolves, or a part ends that must not. The error names the part.
@@ -245,6 +254,9 @@ impl Bridge {
         self.tasks.wait_for(Stage::Consumer).await;
         self.ends.work.send_replace(true);
         self.tasks.wait_for(Stage::Work).await;
+        if let Err(error) = self.store.leave(self.replica).await {
+            tracing::debug!(%error, "the other replicas get this one's share of the budget a little later");
+        }
         if tokio::time::timeout(FLUSH_GRACE, self.flushed()).await.is_err() {
             tracing::info!("some notices are not out yet; they are rows and go out at the next start");
         }
@@ -302,6 +314,24 @@ impl Parts<'_> {
         if self.config.watch.enabled {
             self.spawn_watch(tasks, ends, wake_outbound);
         }
+    }
+
+    /// Not waited for at the end: a probe may take longer than the grace, and what it finds is found again.
+    fn spawn_replica(&self, tasks: &mut Tasks, ends: &Ends, bells: &Bells, (id, probe_time_max): (Uuid, Duration)) {
+        let replica = Arc::new(Replica {
+            id,
+            store: self.store.clone(),
+            client: self.client.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            interval: self.config.watch.interval,
+            probe_time_max,
+            wake_outbound: bells.outbound.clone(),
+        });
+        let sync = (rhythm("share", Some(SYNC_EVERY), &self.client.changed(), &ends.work), replica.clone());
+        tasks.spawn(Stage::Replica, async move { pump::run(sync.0, || sync.1.sync_step()).await });
+        let probes = rhythm("probe", Some(LOOK_EVERY), &Arc::default(), &ends.work);
+        tasks.spawn(Stage::Replica, async move { pump::run(probes, || replica.probe_step()).await });
     }
 
     fn spawn_watch(&self, tasks: &mut Tasks, ends: &Ends, wake_outbound: Arc<Notify>) {
@@ -436,13 +466,25 @@ impl Health for Vitals {
             parts.push(part("broker", &status.publisher));
             parts.push(part("consumer", &status.consumer));
         }
-        let (is_ready, state) = match (self.client.has_token(), self.client.paused_until()) {
-            (_, Some(until)) => (false, format!("calls are held back until {until}")),
-            (true, None) => (true, "ok".to_owned()),
-            (false, None) => (false, "no token yet".to_owned()),
-        };
+        let (is_ready, state) = standing_of(self.client.outlook(), self.client.has_token());
         parts.push(Part { name: "podero", is_ready, state });
         parts
+    }
+}
+
+/// Podero's line.
+fn standing_of(outlook: Outlook, has_token: bool) -> (bool, String) {
+    match (outlook, has_token) {
+        (Outlook::Paused { until }, _) => (false, format!("paused until {until}: Podero asks for it")),
+        (Outlook::Open { since, why: Why::Away }, _) => (false, format!("circuit open since {since}: Podero is away")),
+        (Outlook::Open { since, why: Why::Refused { status } }, _) => {
+            (false, format!("circuit open since {since}: Podero refuses the bridge (status {status})"))
+        }
+        (Outlook::Clear | Outlook::Slowed { .. }, false) => (false, "no token yet".to_owned()),
+        (Outlook::Slowed { per_second, of }, true) => {
+            (true, format!("ok, pace lowered to {per_second} of {of} requests per second"))
+        }
+        (Outlook::Clear, true) => (true, "ok".to_owned()),
     }
 }
 

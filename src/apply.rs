@@ -58,7 +58,13 @@ impl<P: Partner> Applier<P> {
             return Step::IdleFor(until.since(self.clock.now()).min(CIRCUIT_LOOK));
         }
         let claim = match self.store.claim(self.lease()).await {
-            Ok(Some(claim)) => claim,
+            Ok(Some(mut claim)) => {
+                // An outage in which nobody could call is no part of an event's age: else the first failure after a
+                // long one would park what has failed twice.
+                let failing_since = &mut claim.work.failing_since;
+                *failing_since = failing_since.map(|since| self.partner.back_since().map_or(since, |at| at.max(since)));
+                claim
+            }
             Ok(None) => return Step::Idle,
             Err(error) => {
                 tracing::warn!(%error, "no event could be claimed");

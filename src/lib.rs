@@ -24,6 +24,7 @@ pub mod admin;
 pub mod apply;
 pub mod inbound;
 pub mod outbound;
+pub mod replica;
 pub mod watch;
 // The composition, and what starts it.
 pub mod app;

@@ -114,6 +114,10 @@ instruments! {
     retries: IntCounterVec = counters(&["operation", "reason"]) as "podero_bridge_retries_total";
     /// 1 while calls to Podero are held back because the bridge itself is refused or Podero is away, else 0.
     circuit_open: IntGauge = gauge() as "podero_bridge_circuit_open";
+    /// Requests per second that may be made of Podero now, by this replica.
+    podero_pace: IntGauge = gauge() as "podero_bridge_podero_pace";
+    /// 1 while Podero has asked for a pause, else 0.
+    podero_paused: IntGauge = gauge() as "podero_bridge_podero_paused";
     /// Watched heat pumps, by what is believed about them.
     heat_pumps: IntGaugeVec = gauges(&["state"]) as "podero_bridge_heat_pumps";
     /// Age in seconds of the oldest knowledge of a watched heat pump; 0 when none is watched.
@@ -236,6 +240,16 @@ impl Metrics {
     /// Sets whether calls to Podero are held back.
     pub fn set_circuit_open(&self, is_open: bool) {
         self.circuit_open.set(i64::from(is_open));
+    }
+
+    /// Sets how many requests per second may be made of Podero now.
+    pub fn set_podero_pace(&self, per_second: u32) {
+        self.podero_pace.set(i64::from(per_second));
+    }
+
+    /// Sets whether Podero has asked for a pause.
+    pub fn set_podero_paused(&self, is_paused: bool) {
+        self.podero_paused.set(i64::from(is_paused));
     }
 
     /// Sets the number of heat pumps in a state, one of [`Knowledge::NAMES`].
@@ -376,6 +390,8 @@ mod tests {
         metrics.set_oldest_pending_age(Duration::from_millis(1_500));
         metrics.set_events_parked(7);
         metrics.set_circuit_open(true);
+        metrics.set_podero_pace(35);
+        metrics.set_podero_paused(true);
         metrics.set_heat_pumps("disconnected", 2);
         metrics.set_poll_staleness(Duration::from_secs(60));
         metrics.set_alerts_open(5);
@@ -402,6 +418,8 @@ mod tests {
             "oldest_pending_age_seconds 1.5",
             "events_parked 7",
             "circuit_open 1",
+            "podero_pace 35",
+            "podero_paused 1",
             r#"heat_pumps{state="disconnected"} 2"#,
             r#"heat_pumps{state="connected"} 0"#,
             "poll_staleness_seconds 60",

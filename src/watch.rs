@@ -54,6 +54,9 @@ pub struct Watcher<P> {
 impl<P: Partner> Watcher<P> {
     /// Reads the list of users, if it is time.
     pub async fn roster_step(&self) -> Step {
+        if let Some(until) = self.partner.paused_until() {
+            return Step::IdleFor(until.since(self.clock.now()));
+        }
         match self.store.take_duty(ROSTER, self.interval).await {
             Ok(true) => {}
             Ok(false) => return Step::Idle,

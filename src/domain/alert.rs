@@ -1,4 +1,4 @@
-//! When is a heat pump's silence news? Hysteresis as a pure function over what was seen so far.
+//! When is a heat pump's silence news, and when is our own? Hysteresis as pure functions over what was seen so far.
 //!
 //! What could not be read never reaches this file; what was read but says nothing is
 //! [`Knowledge::Unknown`] and moves no counter. Every trigger has one resolve, because both ids derive
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::notice::{Notice, Topic, notice_id};
+use super::standing::{Hold, Standing, Why};
 use super::{NAMESPACE, Timestamp};
 
 /// What one answer of Podero says about one heat pump; everything may be missing.
@@ -389,6 +390,139 @@ fn alert_notice(seen: &Seen, occurrence: Uuid, topic: Topic, now: Timestamp, dat
         topic,
         line: format!("heat-pump/{}", seen.heat_pump),
         subject: seen.heat_pump.to_string(),
+        time: now,
+        data,
+    }
+}
+
+/// Why the bridge cannot see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlindCause {
+    /// Podero refuses the bridge: its credentials, its organisation, its address.
+    CredentialsRefused,
+    /// Podero does not answer, or not with sense.
+    PoderoAway,
+    /// Podero asks for a pause, and again.
+    RateLimited,
+}
+
+impl BlindCause {
+    /// The fixed public name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CredentialsRefused => "credentials_refused",
+            Self::PoderoAway => "podero_away",
+            Self::RateLimited => "rate_limited",
+        }
+    }
+
+    fn summary(self) -> &'static str {
+        match self {
+            Self::CredentialsRefused => "The bridge cannot see: Podero refuses its credentials or its organisation",
+            Self::PoderoAway => "The bridge cannot see: Podero does not answer",
+            Self::RateLimited => "The bridge cannot see: Podero asks it to pause",
+        }
+    }
+
+    /// How long it must last. What is older than the interval is not known any more; but no waiting mends a refusal.
+    fn patience(self, interval: Duration) -> Duration {
+        match self {
+            Self::CredentialsRefused => interval.min(REFUSED_PATIENCE_MAX),
+            Self::PoderoAway | Self::RateLimited => interval,
+        }
+    }
+}
+
+/// A refusal that a deployment causes for a moment (a secret that is being rotated) is over by then.
+const REFUSED_PATIENCE_MAX: Duration = Duration::from_secs(60);
+
+/// A circuit whose probe has been due for so long says nothing about now. A probe takes at most four deadlines.
+const EVIDENCE_MAX: Duration = Duration::from_secs(4 * 60);
+
+/// The alert that the bridge cannot see, from its trigger to its resolve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blindness {
+    /// Names this one blindness; trigger and resolve share it.
+    pub occurrence: Uuid,
+    /// Why, when it was told.
+    pub cause: BlindCause,
+    /// When it began.
+    pub since: Timestamp,
+    /// When it became an alert.
+    pub detected_at: Timestamp,
+}
+
+/// What is written about the bridge's own sight: the new memory and, with it or not at all, its notice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SightChange {
+    /// The open alert afterwards.
+    pub blindness: Option<Blindness>,
+    /// The news.
+    pub notice: Notice,
+}
+
+/// Whether it is news that the bridge cannot see, or that it can again. `told` is the alert that is open.
+///
+/// It is blind when nothing has gone through for `watch.interval` and still something keeps every call back; it sees
+/// again when a call was answered. Says nothing about any heat pump.
+pub fn look(told: Option<&Blindness>, standing: &Standing, now: Timestamp, interval: Duration) -> Option<SightChange> {
+    if let Some(blindness) = told {
+        return standing.is_clear(now).then(|| {
+            let mut alert = blind_data(blindness, "resolve");
+            alert["resolution"] = json!("restored");
+            alert["summary"] = json!("The bridge sees again: Podero answers");
+            SightChange { blindness: None, notice: blind_notice(blindness, Topic::WatchRestored, now, alert) }
+        });
+    }
+    let cause = match standing.hold(now)? {
+        Hold::Paused { .. } => BlindCause::RateLimited,
+        // Left behind by a bridge that ended: the next probe tells how it stands now.
+        Hold::Open(opening) if now.since(opening.until) > EVIDENCE_MAX => return None,
+        Hold::Open(opening) => match opening.why {
+            Why::Away => BlindCause::PoderoAway,
+            Why::Refused { .. } => BlindCause::CredentialsRefused,
+        },
+    };
+    let since = standing.dark_since(now)?;
+    if now.since(since) < cause.patience(interval) {
+        return None;
+    }
+    let occurrence = Uuid::new_v5(&NAMESPACE, format!("blind/{}", since.micros()).as_bytes());
+    let blindness = Blindness { occurrence, cause, since, detected_at: now };
+    let alert = blind_data(&blindness, "trigger");
+    let notice = blind_notice(&blindness, Topic::WatchBlind, now, alert);
+    Some(SightChange { blindness: Some(blindness), notice })
+}
+
+fn blind_data(blindness: &Blindness, action: &str) -> Value {
+    json!({
+        "action": action,
+        "dedup_key": "watch/blind",
+        "occurrence_id": blindness.occurrence,
+        // Nothing else of the bridge's work can be done either.
+        "severity": "critical",
+        "cause": blindness.cause.name(),
+        "summary": blindness.cause.summary(),
+        "customer_id": Value::Null,
+        "podero_user_id": Value::Null,
+        "building_id": Value::Null,
+        "heat_pump_id": Value::Null,
+        "manufacturer": Value::Null,
+        "model": Value::Null,
+        "since": blindness.since,
+        "detected_at": blindness.detected_at,
+        "reconnect_url": Value::Null,
+        "resolution": Value::Null,
+    })
+}
+
+fn blind_notice(blindness: &Blindness, topic: Topic, now: Timestamp, data: Value) -> Notice {
+    Notice {
+        id: notice_id(&blindness.occurrence.to_string(), topic),
+        topic,
+        line: "watch".to_owned(),
+        subject: "watch".to_owned(),
         time: now,
         data,
     }

@@ -14,6 +14,7 @@ mod fixtures;
 pub mod notice;
 pub mod plan;
 pub mod retry;
+pub mod standing;
 mod timestamp;
 pub mod verdict;
 

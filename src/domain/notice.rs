@@ -32,17 +32,25 @@ pub enum Topic {
     /// An alert of a heat pump was resolved.
     #[serde(rename = "heat_pump.reconnected")]
     HeatPumpReconnected,
+    /// The bridge cannot see: Podero is away, slows it down to nothing, or refuses it.
+    #[serde(rename = "watch.blind")]
+    WatchBlind,
+    /// It can see again.
+    #[serde(rename = "watch.restored")]
+    WatchRestored,
 }
 
 impl Topic {
     /// Every topic, for metrics that start at zero.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::CustomerProvisioned,
         Self::CustomerRelocated,
         Self::CustomerOffboarded,
         Self::EventParked,
         Self::HeatPumpDisconnected,
         Self::HeatPumpReconnected,
+        Self::WatchBlind,
+        Self::WatchRestored,
     ];
 
     /// The fixed public name.
@@ -54,6 +62,8 @@ impl Topic {
             Self::EventParked => "event.parked",
             Self::HeatPumpDisconnected => "heat_pump.disconnected",
             Self::HeatPumpReconnected => "heat_pump.reconnected",
+            Self::WatchBlind => "watch.blind",
+            Self::WatchRestored => "watch.restored",
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! One refresh is in flight at a time, and those who waited share its outcome, good or bad: an outage of the
 //! token endpoint costs one deadline, not one per caller. While a token still holds, an early renewal that fails
-//! harms nobody. This file never logs, shows or stores a secret or a token.
+//! harms nobody. A pause that the endpoint asks for is kept by all who want a token. This file never logs, shows or
+//! stores a secret or a token.
 //!
 //! Before: [`crate::podero`] needs a token. After: it goes into the `Authorization` header, nowhere else.
 
@@ -17,6 +18,7 @@ use super::{Received, fetch, wire};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::plan::Reply;
+use crate::domain::verdict::RETRY_AFTER_MAX;
 use crate::pump;
 
 /// Outside the API's prefix, with the slash at its end (API page "get access token").
@@ -86,6 +88,8 @@ struct Held {
     failure: Option<Reply>,
     /// No early renewal before this.
     renew_not_before: Option<Timestamp>,
+    /// The endpoint asked for a pause: nobody asks for a token before its end.
+    paused_until: Option<Timestamp>,
 }
 
 enum Usable {
@@ -135,6 +139,7 @@ impl Tokens {
         };
         match usable {
             Usable::Fresh(token) => return Ok(token),
+            Usable::Due(token) if self.pause().is_some() => return Ok(token),
             Usable::Due(token) => {
                 let Ok(_alone) = self.refreshing.try_lock() else {
                     return Ok(token);
@@ -152,7 +157,16 @@ impl Tokens {
                 (Usable::None, _) => {}
             }
         }
-        self.refresh().await
+        match self.pause() {
+            Some(left) => Err(Reply::Busy { after: Some(left) }),
+            None => self.refresh().await,
+        }
+    }
+
+    /// What is left of the pause that the endpoint asked for.
+    fn pause(&self) -> Option<Duration> {
+        let now = self.clock.now();
+        self.lock().paused_until.filter(|until| *until > now).map(|until| until.since(now))
     }
 
     /// Keeps a token at hand also while nobody calls, so that readiness tells the truth. Never ends.
@@ -204,6 +218,9 @@ impl Tokens {
                 tracing::warn!(reply = ?failure, "no token from Podero");
                 held.failure = Some(failure.clone());
                 held.renew_not_before = Some(now.plus(RENEWAL_PAUSE));
+                if let Reply::Busy { after: Some(wish) } = &failure {
+                    held.paused_until = Some(now.plus((*wish).min(RETRY_AFTER_MAX)));
+                }
                 Err(failure)
             }
         }

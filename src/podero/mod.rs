@@ -4,12 +4,13 @@
 //! reply, not an error. The line that matters most runs between `Unsent` (surely not received) and `Unknown`
 //! (may have happened): whatever is not sure is `Unknown`. This module never repeats a call by itself (but for
 //! one that was refused for its token, which surely was not carried out), decides nothing about events, and
-//! writes no body, token, name or address into a log.
+//! writes no body, token, name or address into a log. A create whose claim has ended is not written to the wire.
 //!
 //! Before: [`crate::domain::plan`] names the call; [`crate::apply`] and [`crate::watch`] make it.
 //! After: [`crate::domain::verdict`] judges the reply.
 
 mod auth;
+mod body;
 mod throttle;
 mod wire;
 
@@ -22,14 +23,17 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use reqwest::Url;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::domain::Timestamp;
 use crate::domain::plan::{Answer, Call, Operation, Reply};
+use crate::domain::standing::{Hold, Opening, Standing, Why};
+use crate::domain::{CustomerId, Timestamp};
 use auth::{Token, Tokens};
-use throttle::{SLOT_WAIT_MAX, Throttle, Turnstile};
+use body::Deadline;
+use throttle::{Budget, Evidence, SLOT_WAIT_MAX, Throttle, Turnstile};
 use wire::{Outgoing, Part, Reading};
 
 /// The longest time for a connection to come about. Shorter than the whole deadline, so that a host which does
@@ -48,6 +52,9 @@ const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Pages of one list: 512 of 200 entries are twice the largest fleet that is planned for.
 const PAGES_MAX: usize = 512;
+
+/// What a probe looks up: an id that no customer has, since it would have to be signed up with it.
+const PROBE_ID: &str = "podero-bridge-probe";
 
 /// What a call is made for: events go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +76,11 @@ pub trait Partner: Send + Sync + 'static {
 
     /// `Some(until)`: Podero asked for a pause, or the circuit is open; claim no event before then.
     fn paused_until(&self) -> Option<Timestamp>;
+
+    /// When the last outage ended: what failed before it has not failed ever since.
+    fn back_since(&self) -> Option<Timestamp> {
+        None
+    }
 }
 
 /// Who wants to know how the calls go: the metrics, in production.
@@ -115,13 +127,18 @@ pub struct Settings {
     pub client_secret: String,
     /// Deadline of one HTTP request, from connecting to the last byte of the answer.
     pub timeout: Duration,
-    /// Requests at one time.
+    /// Requests at one time, of all replicas together.
     pub max_in_flight: usize,
-    /// Requests per second.
+    /// Requests per second, of all replicas together.
     pub requests_per_second: u32,
 }
 
 impl Settings {
+    /// The longest a probe can take: a token and the request, and both once more when the first token was rejected.
+    pub fn probe_time_max(&self) -> Duration {
+        self.timeout.saturating_mul(4)
+    }
+
     /// The longest an urgent call can take: the wait for a slot, then a token and the request, and both once
     /// more when the first token was rejected. A claim's lease must outlive it.
     pub fn call_time_max(&self) -> Duration {
@@ -182,6 +199,32 @@ pub enum Unfit {
     },
 }
 
+/// How Podero stands to this process, in few words for an operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outlook {
+    /// Calls go at full pace.
+    Clear,
+    /// Calls go, more slowly than the budget would allow: Podero asked for it.
+    Slowed {
+        /// Requests per second now.
+        per_second: u32,
+        /// And otherwise.
+        of: u32,
+    },
+    /// Podero asked for a pause.
+    Paused {
+        /// Its end.
+        until: Timestamp,
+    },
+    /// The circuit is open.
+    Open {
+        /// When it opened.
+        since: Timestamp,
+        /// What opened it.
+        why: Why,
+    },
+}
+
 /// The partner over HTTP. Cheap to clone; clones share token, budget and circuit.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
@@ -236,8 +279,8 @@ impl Client {
             .map_err(Error::Http)?;
         let watcher: Arc<dyn Observe> = Arc::new(watcher);
         let tokens = Arc::new(Tokens::new(http.clone(), &base_url, credentials, clock.clone()));
-        let (throttle, turnstile) =
-            throttle::throttle(settings.max_in_flight, per_second, clock.clone(), watcher.clone());
+        let budget = Budget { max_in_flight: settings.max_in_flight, per_second };
+        let (throttle, turnstile) = throttle::throttle(budget, clock.clone(), watcher.clone());
         let dispatcher = Dispatcher { turnstile, tokens: tokens.clone() };
         let inner = Inner { http, settings, base_url, clock, tokens, throttle, watcher };
         Ok((Self(Arc::new(inner)), dispatcher))
@@ -246,6 +289,61 @@ impl Client {
     /// Whether a token that has not expired is at hand; the [`Dispatcher`] sees to it.
     pub fn has_token(&self) -> bool {
         self.0.tokens.is_ready()
+    }
+
+    /// What this process knows of Podero as a whole.
+    pub fn standing(&self) -> Standing {
+        self.0.throttle.standing()
+    }
+
+    /// Learns what other replicas know, and how many live, this one among them: each uses its part of the budget.
+    pub fn adopt(&self, known: Standing, replicas: usize) {
+        self.0.throttle.adopt(known, replicas);
+    }
+
+    /// Rung when a pause or the circuit changed by what this process learnt; for one listener.
+    pub fn changed(&self) -> Arc<Notify> {
+        self.0.throttle.changed()
+    }
+
+    /// How Podero stands to this process.
+    pub fn outlook(&self) -> Outlook {
+        let (now, standing) = (self.0.clock.now(), self.standing());
+        match standing.hold(now) {
+            Some(Hold::Paused { until }) => Outlook::Paused { until },
+            Some(Hold::Open(opening)) => Outlook::Open { since: opening.since, why: opening.why },
+            None => match self.per_second() {
+                (per_second, of) if per_second < of => Outlook::Slowed { per_second, of },
+                (_, _) => Outlook::Clear,
+            },
+        }
+    }
+
+    /// Requests per second that this process may make now, and when nothing slows it down.
+    pub fn per_second(&self) -> (u32, u32) {
+        self.0.throttle.per_second()
+    }
+
+    /// Whether [`Client::probe`] would ask.
+    pub fn is_probe_due(&self) -> bool {
+        self.0.throttle.is_probe_due()
+    }
+
+    /// Asks Podero something harmless, if it is time to see whether it is back; the answer closes the circuit or keeps
+    /// it open for longer. Beside the budget, since nobody else is let through. `false` when it was not time.
+    pub async fn probe(&self) -> bool {
+        let Some(probe) = self.0.throttle.probe() else { return false };
+        let is_organisation = matches!(probe.opening(), Some(Opening { why: Why::Refused { status: 404 | 410 }, .. }));
+        let reply = match CustomerId::accept(PROBE_ID) {
+            // "Not there" is what a look-up of nobody hears anyway, so it takes another call to see that the
+            // organisation is back.
+            _ if is_organisation => self.0.look_at_organisation().await,
+            Some(external_id) => self.0.look_up(&Call::FindUser { external_id }).await,
+            None => return false,
+        };
+        tracing::debug!(well = matches!(reply, Reply::Done(_)), "probed Podero");
+        probe.settle(&reply);
+        true
     }
 
     /// Gets a token and asks for the organisation's users, without reading them. Works beside the budget and
@@ -263,7 +361,7 @@ impl Client {
         let Ok(outgoing) = wire::request(&Call::ListUsers, inner.settings.org_id, None) else {
             return away("the organisation has no address");
         };
-        match inner.build(&outgoing, &token, None).send().await {
+        match inner.build(&outgoing, &token, None, None).send().await {
             Ok(answer) => match answer.status().as_u16() {
                 200 => Ok(()),
                 status @ 400..=404 | status @ 410 => Err(Unfit::Organisation { status }),
@@ -291,6 +389,10 @@ impl Partner for Client {
     fn paused_until(&self) -> Option<Timestamp> {
         self.0.throttle.paused_until()
     }
+
+    fn back_since(&self) -> Option<Timestamp> {
+        self.standing().back_since()
+    }
 }
 
 impl Inner {
@@ -307,17 +409,48 @@ impl Inner {
                 Err(instead) => return instead,
             };
             match self.exchange(call, &outgoing, (idempotency_key, urgency), &mut so_far).await {
-                Reading::Whole(reply) => {
-                    slot.settle(&reply);
+                (Reading::Whole(reply), evidence) => {
+                    slot.settle(&reply, evidence);
                     return reply;
                 }
-                Reading::Part(part) => {
-                    slot.settle(&Reply::Done(Answer::Nothing));
+                (Reading::Part(part), evidence) => {
+                    slot.settle(&Reply::Done(Answer::Nothing), evidence);
                     so_far = Some(part);
                 }
             }
         }
         Reply::Unknown { why: "list without end" }
+    }
+
+    /// One call beside the budget.
+    async fn look_up(&self, call: &Call) -> Reply {
+        let outgoing = match wire::request(call, self.settings.org_id, None) {
+            Ok(outgoing) => outgoing,
+            Err(refusal) => return Reply::Refused(refusal),
+        };
+        match self.exchange(call, &outgoing, (None, Urgency::Poll), &mut None).await {
+            (Reading::Whole(reply), _) => reply,
+            (Reading::Part(_), _) => Reply::Done(Answer::Nothing),
+        }
+    }
+
+    /// Whether the organisation is there: the list of its users, of which only the status is read.
+    async fn look_at_organisation(&self) -> Reply {
+        let token = match self.tokens.token(None).await {
+            Ok(token) => token,
+            Err(instead) => return instead,
+        };
+        let Ok(outgoing) = wire::request(&Call::ListUsers, self.settings.org_id, None) else {
+            return Reply::Unsent { why: "the organisation has no address" };
+        };
+        match self.build(&outgoing, &token, None, None).send().await {
+            Ok(answer) => match answer.status().as_u16() {
+                200 => Reply::Done(Answer::Nothing),
+                status @ 300..=499 => Reply::Held { status },
+                _ => Reply::Unknown { why: "unexpected status" },
+            },
+            Err(error) => Lost::of(&error).reply(),
+        }
     }
 
     /// One request with a good token; once more with a fresh one after a 401, which says that nothing was done.
@@ -327,27 +460,42 @@ impl Inner {
         outgoing: &Outgoing,
         (idempotency_key, urgency): (Option<Uuid>, Urgency),
         so_far: &mut Option<Part>,
-    ) -> Reading {
+    ) -> (Reading, Evidence) {
+        let deadline = match urgency {
+            Urgency::Event { until } => Some(Deadline::new(until, self.clock.clone())),
+            Urgency::Poll => None,
+        };
+        // A newer claim may exist by then and have looked already: what leaves after that look makes doubles.
+        let late = (Reading::Whole(Reply::Unsent { why: "the claim's time was over" }), Evidence::Nothing);
         let mut rejected = None;
         loop {
             let token = match self.tokens.token(rejected).await {
                 Ok(token) => token,
-                Err(instead) => return Reading::Whole(instead),
+                Err(instead) => return (Reading::Whole(instead), Evidence::Podero),
             };
-            if matches!(urgency, Urgency::Event { until } if self.clock.now() >= until) {
-                // A newer claim may exist by now and have looked already: what leaves after that look makes doubles.
-                return Reading::Whole(Reply::Unsent { why: "the claim's time was over" });
+            if deadline.as_ref().is_some_and(Deadline::is_over) {
+                return late;
             }
-            let request = self.build(outgoing, &token, idempotency_key);
+            let request = self.build(outgoing, &token, idempotency_key, deadline.as_ref());
             let reading = self.attempt(call, request, so_far).await;
+            if deadline.as_ref().is_some_and(Deadline::struck) {
+                return late;
+            }
             if rejected.is_some() || reading != Reading::Whole(Reply::Held { status: 401 }) {
-                return reading;
+                let is_of_one = !matches!(call, Call::ListUsers);
+                return (reading, if is_of_one { Evidence::OneCustomer } else { Evidence::Podero });
             }
             rejected = Some(token.serial());
         }
     }
 
-    fn build(&self, outgoing: &Outgoing, token: &Token, idempotency_key: Option<Uuid>) -> reqwest::RequestBuilder {
+    fn build(
+        &self,
+        outgoing: &Outgoing,
+        token: &Token,
+        idempotency_key: Option<Uuid>,
+        deadline: Option<&Deadline>,
+    ) -> reqwest::RequestBuilder {
         let url = format!("{}{}", self.base_url, outgoing.path);
         let mut request = self
             .http
@@ -357,9 +505,12 @@ impl Inner {
         if let Some(key) = idempotency_key {
             request = request.header("idempotency-key", key.to_string());
         }
-        match &outgoing.body {
-            Some(body) => request.json(body),
-            None => request,
+        match (&outgoing.body, deadline) {
+            (None, _) => request,
+            (Some(body), None) => request.json(body),
+            (Some(body), Some(deadline)) => {
+                request.header(CONTENT_TYPE, "application/json").body(deadline.guard(body.to_string()))
+            }
         }
     }
 

@@ -2,14 +2,21 @@
 //!
 //! Events go first; polls take what is left, and a small fixed share so that the watch never goes blind under
 //! a long import. A pause that Podero asks for, and an open circuit, hold the whole target: whoever asks then is
-//! told so at once, nobody waits for hours. This file never sleeps, never sends and never repeats a call.
+//! told so at once, nobody waits for hours, and nothing counts against the event that wanted to be sent. What opens
+//! the circuit again is a [`Probe`], a call of the bridge's own. This file never sleeps, never sends and never repeats
+//! a call.
 //!
-//! | reply | pause | circuit |
+//! | reply | pace and pause | circuit |
 //! |---|---|---|
-//! | `Done`, `Refused` | stays as it is | closes |
-//! | `Busy` | as long as Podero wishes, at most [`RETRY_AFTER_MAX`] | closes: it answers |
-//! | `Held` | - | opens at once |
-//! | `Unsent`, `Unknown` | - | opens after [`FAILURES_MAX`] in a row, or again when it was the probe |
+//! | `Done`, `Refused` | stays as it is | stays; forgets failures in a row |
+//! | `Busy` | slower; paused as long as Podero wishes, at most [`RETRY_AFTER_MAX`]; without a wish only after [`BUSY_IN_ROW_MAX`] in a row | stays; forgets failures in a row |
+//! | `Held` | - | opens at once; a 403 about one customer only after [`FORBIDDEN_MAX`] in a row |
+//! | `Unsent`, `Unknown` | - | opens after [`FAILURES_MAX`] in a row |
+//!
+//! While it is open a reply changes nothing but pace and pause: what was in flight is old news. A probe closes it by
+//! any answer that makes sense (`Done`, `Refused`, `Busy`) and otherwise keeps it open for longer.
+//!
+//! The budget is shared by all replicas: each uses its part, and what one learns of Podero the others adopt.
 //!
 //! Before: [`crate::podero`] asks for a [`Slot`] per request. After: the slot is settled with the reply.
 
@@ -18,13 +25,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{Observe, Urgency};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::plan::Reply;
 use crate::domain::retry::RetrySchedule;
+use crate::domain::standing::{Hold, Opening, Standing, Why};
 use crate::domain::verdict::RETRY_AFTER_MAX;
 
 /// The longest wait for a slot. At the default budget of 50 requests a second this is a queue of 1,500: whoever
@@ -41,18 +49,34 @@ const EVENTS_IN_ROW_MAX: u32 = 16;
 /// resolution can still use up a large budget, while any second sees at most 5 % more than it.
 const BURST_DIVISOR: u32 = 20;
 
+/// A change of pace smaller than one in so many is not worth a new limiter.
+const PACE_STEP_DIVISOR: u32 = 20;
+
 /// So many failures in a row, of whatever calls, are Podero's trouble and not one customer's.
 pub(super) const FAILURES_MAX: u32 = 10;
 
-/// How long the circuit stays open before a probe: at once is pointless, a minute is as long as anyone should
-/// wait for the news that Podero is back.
-const PROBES: RetrySchedule = RetrySchedule { initial: Duration::from_secs(1), max: Duration::from_secs(60) };
+/// So many 403 in a row, without one answer between them, are the bridge's trouble. One may be about the customer alone
+/// (a role, a lock), and one customer's trouble must not hold the others; but a bridge that lost its rights gets
+/// nothing else, and three calls later knows it.
+const FORBIDDEN_MAX: u32 = 3;
 
-/// How long a `Busy` without a wish pauses the target; doubles while the answer stays the same.
+/// A "slow down" without a wish lowers the pace; so many in a row show that it is no matter of pace.
+const BUSY_IN_ROW_MAX: u32 = 3;
+
+/// How long those pause the target; doubles while the answer stays the same.
 const BUSY_PAUSES: RetrySchedule = RetrySchedule { initial: Duration::from_secs(1), max: Duration::from_secs(60) };
 
 /// While a probe is under way the circuit is open for this much longer: look again then.
 const PROBE_GLANCE: Duration = Duration::from_secs(1);
+
+/// What may be asked of Podero, by all replicas together. Both bounds are at least 1 (checked by the settings).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    /// Requests at one time.
+    pub(super) max_in_flight: usize,
+    /// Requests per second.
+    pub(super) per_second: NonZeroU32,
+}
 
 /// The caller's side of the budget.
 pub(super) struct Throttle {
@@ -64,40 +88,55 @@ pub(super) struct Throttle {
 /// The dispatcher's side: hands slots to whoever goes first.
 pub(super) struct Turnstile {
     gate: Arc<Gate>,
-    permits: Arc<Semaphore>,
     limiter: DefaultDirectRateLimiter,
+    /// Requests per second of `limiter`.
+    paced: NonZeroU32,
     events: mpsc::Receiver<Waiter>,
     polls: mpsc::Receiver<Waiter>,
     events_in_row: u32,
 }
 
 struct Waiter {
-    give: oneshot::Sender<Result<OwnedSemaphorePermit, Reply>>,
-    is_probe: bool,
+    give: oneshot::Sender<Result<Place, Reply>>,
+}
+
+/// One of the requests that may be in flight; dropping it gives the place free.
+struct Place {
+    gate: Arc<Gate>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.gate.lock().in_flight -= 1;
+        self.gate.freed.notify_one();
+    }
 }
 
 /// The right to make one request. Dropping it gives the place free; [`Slot::settle`] also tells how it went.
 pub(super) struct Slot {
-    gate: Arc<Gate>,
-    probe: Option<Probe>,
-    _permit: OwnedSemaphorePermit,
+    place: Place,
 }
 
-/// Makes both sides of one budget. Both bounds are at least 1 (checked by the caller's settings).
-pub(super) fn throttle(
-    max_in_flight: usize,
-    per_second: NonZeroU32,
-    clock: Clock,
-    watcher: Arc<dyn Observe>,
-) -> (Throttle, Turnstile) {
-    let gate = Arc::new(Gate { clock, watcher, state: Mutex::new(State::default()) });
-    let burst = NonZeroU32::new(per_second.get() / BURST_DIVISOR).unwrap_or(NonZeroU32::MIN);
+/// What a reply speaks about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// Podero and the bridge.
+    Podero,
+    /// Maybe one customer alone.
+    OneCustomer,
+    /// Nothing: it was the bridge that did not send.
+    Nothing,
+}
+
+/// Makes both sides of one budget.
+pub(super) fn throttle(budget: Budget, clock: Clock, watcher: Arc<dyn Observe>) -> (Throttle, Turnstile) {
+    let gate = Gate::new(budget, clock, watcher);
     let (events, events_out) = mpsc::channel(WAITERS_MAX);
     let (polls, polls_out) = mpsc::channel(WAITERS_MAX);
     let turnstile = Turnstile {
         gate: gate.clone(),
-        permits: Arc::new(Semaphore::new(max_in_flight.min(Semaphore::MAX_PERMITS))),
-        limiter: RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst)),
+        limiter: limiter(budget.per_second),
+        paced: budget.per_second,
         events: events_out,
         polls: polls_out,
         events_in_row: 0,
@@ -105,25 +144,32 @@ pub(super) fn throttle(
     (Throttle { gate, events, polls }, turnstile)
 }
 
+fn limiter(per_second: NonZeroU32) -> DefaultDirectRateLimiter {
+    let burst = NonZeroU32::new(per_second.get() / BURST_DIVISOR).unwrap_or(NonZeroU32::MIN);
+    RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst))
+}
+
 impl Throttle {
-    /// A slot, or what to answer instead of making the call: `Busy` in a pause, `Held` or `Unsent` while the
-    /// circuit is open, `Unsent` when no place came free within [`SLOT_WAIT_MAX`].
+    /// A slot, or what to answer instead of making the call: `Busy` in a pause, while Podero is away, and when no
+    /// place came free within [`SLOT_WAIT_MAX`]; `Held` while the bridge is refused. Only a bridge that shuts down
+    /// answers `Unsent`: nothing else here is the event's failure.
     pub(super) async fn slot(&self, urgency: Urgency) -> Result<Slot, Reply> {
-        let probe = Gate::admit(&self.gate)?;
+        self.gate.admit()?;
         let (give, take) = oneshot::channel();
         let queue = match urgency {
             Urgency::Event { .. } => &self.events,
             Urgency::Poll => &self.polls,
         };
-        let is_probe = probe.is_some();
-        if queue.try_send(Waiter { give, is_probe }).is_err() {
-            return Err(Reply::Unsent { why: "no slot" });
+        match queue.try_send(Waiter { give }) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Err(Reply::Busy { after: None }),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Reply::Unsent { why: "shutting down" }),
         }
         match tokio::time::timeout(SLOT_WAIT_MAX, take).await {
-            Ok(Ok(Ok(permit))) => Ok(Slot { gate: self.gate.clone(), probe, _permit: permit }),
+            Ok(Ok(Ok(place))) => Ok(Slot { place }),
             Ok(Ok(Err(instead))) => Err(instead),
             Ok(Err(_)) => Err(Reply::Unsent { why: "shutting down" }),
-            Err(_) => Err(Reply::Unsent { why: "no slot" }),
+            Err(_) => Err(Reply::Busy { after: None }),
         }
     }
 
@@ -131,13 +177,46 @@ impl Throttle {
     pub(super) fn paused_until(&self) -> Option<Timestamp> {
         self.gate.paused_until()
     }
+
+    /// The right to probe, if it is time for one and nobody else in this process is at it.
+    pub(super) fn probe(&self) -> Option<Probe> {
+        Gate::begin_probe(&self.gate)
+    }
+
+    /// Whether it is time for a probe.
+    pub(super) fn is_probe_due(&self) -> bool {
+        let state = self.gate.lock();
+        !state.is_probing && state.standing.is_probe_due(self.gate.clock.now())
+    }
+
+    /// What this process knows of Podero as a whole.
+    pub(super) fn standing(&self) -> Standing {
+        self.gate.lock().standing
+    }
+
+    /// Learns what others know, and how many there are to share the budget with.
+    pub(super) fn adopt(&self, known: Standing, replicas: usize) {
+        self.gate.adopt(known, replicas);
+    }
+
+    /// Rung when a pause or the circuit changed here.
+    pub(super) fn changed(&self) -> Arc<Notify> {
+        self.gate.changed.clone()
+    }
+
+    /// Requests per second that this process may make now, and when nothing slows it down.
+    pub(super) fn per_second(&self) -> (u32, u32) {
+        self.gate.per_second()
+    }
 }
 
 impl Slot {
     /// Gives the slot back and lets the target's standing learn from the reply.
-    pub(super) fn settle(mut self, reply: &Reply) {
-        let is_probe = self.probe.as_mut().is_some_and(Probe::end);
-        self.gate.settle(reply, is_probe);
+    pub(super) fn settle(self, reply: &Reply, evidence: Evidence) {
+        match evidence {
+            Evidence::Nothing => {}
+            Evidence::Podero | Evidence::OneCustomer => self.place.gate.settle(reply, evidence),
+        }
     }
 }
 
@@ -146,30 +225,52 @@ impl Turnstile {
     /// last, so that an event which came this moment still overtakes every poll.
     pub(super) async fn run(mut self) {
         loop {
-            let Ok(permit) = self.permits.clone().acquire_owned().await else {
-                return;
-            };
-            self.limiter.until_ready().await;
-            if !self.hand_over(permit).await {
+            let place = self.place().await;
+            self.until_ready().await;
+            if !self.hand_over(place).await {
                 return;
             }
         }
     }
 
-    /// Gives the permit to the first waiter who is still there and may go. `false`: nobody can come any more.
-    async fn hand_over(&mut self, mut permit: OwnedSemaphorePermit) -> bool {
+    async fn place(&self) -> Place {
+        loop {
+            // A place that comes free between the look and the wait leaves its ring behind.
+            if let Some(place) = Gate::take_place(&self.gate) {
+                return place;
+            }
+            self.gate.freed.notified().await;
+        }
+    }
+
+    /// Waits for the next request's turn at the pace of now.
+    async fn until_ready(&mut self) {
+        let (wanted, whole) = self.gate.per_second();
+        let step = self.paced.get() / PACE_STEP_DIVISOR;
+        let is_news = wanted.abs_diff(self.paced.get()) > step || (wanted == whole && self.paced.get() != whole);
+        if let (true, Some(wanted)) = (is_news, NonZeroU32::new(wanted)) {
+            self.paced = wanted;
+            self.limiter = limiter(wanted);
+            // A new limiter would begin with a burst, at each change of pace.
+            while self.limiter.check().is_ok() {}
+        }
+        self.limiter.until_ready().await;
+    }
+
+    /// Gives the place to the first waiter who is still there and may go. `false`: nobody can come any more.
+    async fn hand_over(&mut self, mut place: Place) -> bool {
         while let Some(waiter) = self.next().await {
-            let offer = match self.gate.standing(waiter.is_probe) {
+            let offer = match self.gate.admit() {
                 Ok(()) if waiter.give.is_closed() => continue,
-                Ok(()) => Ok(permit),
+                Ok(()) => Ok(place),
                 Err(instead) => {
-                    // Gone or told: either way the permit is still ours.
+                    // Gone or told: either way the place is still ours.
                     drop(waiter.give.send(Err(instead)));
                     continue;
                 }
             };
             match waiter.give.send(offer) {
-                Err(Ok(back)) => permit = back,
+                Err(Ok(back)) => place = back,
                 Ok(()) | Err(Err(_)) => return true,
             }
         }
@@ -198,175 +299,222 @@ impl Turnstile {
     }
 }
 
-/// What is known of the target as a whole.
+/// What is known of the target as a whole, and who is on the way to it.
 struct Gate {
     clock: Clock,
     watcher: Arc<dyn Observe>,
+    budget: Budget,
     state: Mutex<State>,
+    /// A place came free, or there are more of them.
+    freed: Notify,
+    changed: Arc<Notify>,
 }
 
-#[derive(Default)]
 struct State {
-    paused_until: Option<Timestamp>,
+    standing: Standing,
+    in_flight: usize,
+    /// Those that live, this one among them.
+    replicas: usize,
     busy_in_row: u32,
     failures_in_row: u32,
-    circuit: Circuit,
+    forbidden_in_row: u32,
+    is_probing: bool,
 }
 
-#[derive(Default, Clone, Copy)]
-enum Circuit {
-    #[default]
-    Closed,
-    /// Nobody calls before `until`; the first one after it is the probe.
-    Open { until: Timestamp, openings: u32, why: Why },
-    /// One probe is under way.
-    Probing { openings: u32, why: Why },
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Why {
-    Held { status: u16 },
-    Away,
-}
-
-impl Why {
-    /// What a caller is told. An open circuit keeps the reason's own judgement: a bridge that is refused parks nothing.
-    fn reply(self) -> Reply {
-        match self {
-            Self::Held { status } => Reply::Held { status },
-            Self::Away => Reply::Unsent { why: "circuit open" },
-        }
-    }
-}
-
-/// The single call that may go through a circuit that is open. Ends without a word when its caller gave up.
-struct Probe {
+/// The single call that may be made while the circuit is open. Ends without a word when its caller gave up.
+pub(super) struct Probe {
     gate: Arc<Gate>,
-    is_ended: bool,
 }
 
 impl Probe {
-    fn end(&mut self) -> bool {
-        self.is_ended = true;
-        true
+    /// How it went.
+    pub(super) fn settle(self, reply: &Reply) {
+        self.gate.settle_probe(reply);
+    }
+
+    /// Why calls are held back, when it is the circuit.
+    pub(super) fn opening(&self) -> Option<Opening> {
+        self.gate.lock().standing.opening()
     }
 }
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        if !self.is_ended {
-            self.gate.probe_lost();
-        }
-    }
-}
-
-impl State {
-    fn pause(&self, now: Timestamp) -> Option<Timestamp> {
-        self.paused_until.filter(|until| *until > now)
-    }
-
-    fn standing(&self, now: Timestamp, is_probe: bool) -> Result<(), Reply> {
-        if let Some(until) = self.pause(now) {
-            let after = Some(until.since(now));
-            return Err(Reply::Busy { after });
-        }
-        match self.circuit {
-            Circuit::Closed => Ok(()),
-            Circuit::Open { .. } | Circuit::Probing { .. } if is_probe => Ok(()),
-            Circuit::Open { why, .. } | Circuit::Probing { why, .. } => Err(why.reply()),
-        }
+        self.gate.lock().is_probing = false;
     }
 }
 
 impl Gate {
-    /// Whether a caller may queue; `Some` when it is the probe.
-    fn admit(gate: &Arc<Self>) -> Result<Option<Probe>, Reply> {
-        let now = gate.clock.now();
-        let mut state = gate.lock();
-        let may_probe = match state.circuit {
-            Circuit::Open { until, openings, why } if now >= until => Some((openings, why)),
-            Circuit::Open { .. } | Circuit::Closed | Circuit::Probing { .. } => None,
+    fn new(budget: Budget, clock: Clock, watcher: Arc<dyn Observe>) -> Arc<Self> {
+        let state = State {
+            standing: Standing::default(),
+            in_flight: 0,
+            replicas: 1,
+            busy_in_row: 0,
+            failures_in_row: 0,
+            forbidden_in_row: 0,
+            is_probing: false,
         };
-        state.standing(now, may_probe.is_some())?;
-        Ok(may_probe.map(|(openings, why)| {
-            state.circuit = Circuit::Probing { openings, why };
-            Probe { gate: gate.clone(), is_ended: false }
-        }))
+        let (freed, changed) = (Notify::new(), Arc::new(Notify::new()));
+        Arc::new(Self { clock, watcher, budget, state: Mutex::new(state), freed, changed })
     }
 
-    fn standing(&self, is_probe: bool) -> Result<(), Reply> {
-        self.lock().standing(self.clock.now(), is_probe)
+    /// Whether a call may be made; else what to answer instead.
+    fn admit(&self) -> Result<(), Reply> {
+        let now = self.clock.now();
+        match self.lock().standing.hold(now) {
+            None => Ok(()),
+            Some(Hold::Paused { until }) => Err(Reply::Busy { after: Some(until.since(now)) }),
+            Some(Hold::Open(Opening { why: Why::Refused { status }, .. })) => Err(Reply::Held { status }),
+            Some(Hold::Open(opening)) => Err(Reply::Busy { after: Some(next_look(&opening, now).since(now)) }),
+        }
     }
 
     fn paused_until(&self) -> Option<Timestamp> {
         let now = self.clock.now();
-        let state = self.lock();
-        let circuit = match state.circuit {
-            Circuit::Closed => None,
-            Circuit::Open { until, .. } => Some(until).filter(|until| *until > now),
-            Circuit::Probing { .. } => Some(now.plus(PROBE_GLANCE)),
-        };
-        state.pause(now).max(circuit)
+        match self.lock().standing.hold(now)? {
+            Hold::Paused { until } => Some(until),
+            Hold::Open(opening) => Some(next_look(&opening, now)),
+        }
     }
 
-    fn settle(&self, reply: &Reply, is_probe: bool) {
+    fn take_place(gate: &Arc<Self>) -> Option<Place> {
+        let mut state = gate.lock();
+        let allowed = (gate.budget.max_in_flight / state.replicas).max(1);
+        if state.in_flight >= allowed {
+            return None;
+        }
+        state.in_flight += 1;
+        Some(Place { gate: gate.clone() })
+    }
+
+    fn per_second(&self) -> (u32, u32) {
+        let state = self.lock();
+        let replicas = u32::try_from(state.replicas).unwrap_or(u32::MAX);
+        let whole = (self.budget.per_second.get() / replicas).max(1);
+        (state.standing.pace().of(whole, self.clock.now()), whole)
+    }
+
+    fn settle(&self, reply: &Reply, evidence: Evidence) {
         let now = self.clock.now();
         let mut state = self.lock();
+        let is_open = state.standing.opening().is_some();
         match reply {
             Reply::Done(_) | Reply::Refused(_) => {
-                state.busy_in_row = 0;
-                self.close(&mut state);
+                (state.busy_in_row, state.failures_in_row, state.forbidden_in_row) = (0, 0, 0);
+                state.standing.answered(now);
             }
             Reply::Busy { after } => {
-                self.close(&mut state);
-                pause(&mut state, now, *after);
+                state.failures_in_row = 0;
+                self.slow(&mut state, now, *after);
             }
-            Reply::Held { status } => self.open(&mut state, now, is_probe, Why::Held { status: *status }),
+            Reply::Held { .. } | Reply::Unsent { .. } | Reply::Unknown { .. } if is_open => {}
+            Reply::Held { status: 403 } if evidence == Evidence::OneCustomer => {
+                state.forbidden_in_row = state.forbidden_in_row.saturating_add(1);
+                if state.forbidden_in_row >= FORBIDDEN_MAX {
+                    self.open(&mut state, now, Why::Refused { status: 403 });
+                }
+            }
+            Reply::Held { status } => self.open(&mut state, now, Why::Refused { status: *status }),
             Reply::Unsent { .. } | Reply::Unknown { .. } => {
                 state.failures_in_row = state.failures_in_row.saturating_add(1);
-                if is_probe || state.failures_in_row >= FAILURES_MAX {
-                    self.open(&mut state, now, is_probe, Why::Away);
+                if state.failures_in_row >= FAILURES_MAX {
+                    self.open(&mut state, now, Why::Away);
                 }
             }
         }
     }
 
-    /// Opens the circuit, longer each time a probe fails. What was in flight when it opened changes nothing more.
-    fn open(&self, state: &mut State, now: Timestamp, is_probe: bool, why: Why) {
-        let openings = match state.circuit {
-            Circuit::Closed => 1,
-            Circuit::Open { openings, .. } | Circuit::Probing { openings, .. } if is_probe => {
-                openings.saturating_add(1)
+    fn begin_probe(gate: &Arc<Self>) -> Option<Probe> {
+        let mut state = gate.lock();
+        if state.is_probing || !state.standing.is_probe_due(gate.clock.now()) {
+            return None;
+        }
+        state.is_probing = true;
+        Some(Probe { gate: gate.clone() })
+    }
+
+    fn settle_probe(&self, reply: &Reply) {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        match reply {
+            Reply::Done(_) | Reply::Refused(_) => self.close(&mut state, now),
+            // It answers, and the pause it may ask for comes first.
+            Reply::Busy { after } => {
+                self.slow(&mut state, now, *after);
+                self.close(&mut state, now);
             }
-            Circuit::Open { .. } | Circuit::Probing { .. } => return,
-        };
-        let until = now.plus(PROBES.ceiling(openings));
-        if openings == 1 {
-            tracing::warn!(?why, %until, "circuit opened: Podero is asked nothing but probes");
+            Reply::Held { status } => self.open(&mut state, now, Why::Refused { status: *status }),
+            Reply::Unsent { .. } | Reply::Unknown { .. } => self.open(&mut state, now, Why::Away),
+        }
+    }
+
+    fn adopt(&self, known: Standing, replicas: usize) {
+        let mut state = self.lock();
+        let was_open = state.standing.opening().is_some();
+        // Merged, not replaced: something may have been learnt here meanwhile.
+        state.standing = state.standing.merge(known);
+        state.replicas = replicas.max(1);
+        match (was_open, state.standing.opening()) {
+            (false, Some(opening)) => {
+                tracing::warn!(why = ?opening.why, "circuit opened: another replica says so");
+                self.watcher.circuit(true);
+            }
+            (true, None) => self.closed(&mut state),
+            (true, Some(_)) | (false, None) => {}
+        }
+        drop(state);
+        self.freed.notify_one();
+    }
+
+    fn open(&self, state: &mut State, now: Timestamp, why: Why) {
+        let was_open = state.standing.opening().is_some();
+        state.standing.open(now, why);
+        if !was_open {
+            tracing::warn!(?why, "circuit opened: Podero is asked nothing but probes");
             self.watcher.circuit(true);
         }
-        state.circuit = Circuit::Open { until, openings, why };
+        self.changed.notify_one();
     }
 
-    fn close(&self, state: &mut State) {
-        state.failures_in_row = 0;
-        match state.circuit {
-            Circuit::Closed => {}
-            Circuit::Open { .. } | Circuit::Probing { .. } => {
-                state.circuit = Circuit::Closed;
-                tracing::info!("circuit closed: Podero answers again");
-                self.watcher.circuit(false);
-            }
+    fn close(&self, state: &mut State, now: Timestamp) {
+        let was_open = state.standing.opening().is_some();
+        state.standing.close(now);
+        if was_open {
+            self.closed(state);
         }
+        self.changed.notify_one();
     }
 
-    /// The probe's caller gave up before there was an answer: the next caller probes.
-    fn probe_lost(&self) {
-        let until = self.clock.now();
-        let mut state = self.lock();
-        match state.circuit {
-            Circuit::Probing { openings, why } => state.circuit = Circuit::Open { until, openings, why },
-            Circuit::Open { .. } | Circuit::Closed => {}
+    fn closed(&self, state: &mut State) {
+        (state.busy_in_row, state.failures_in_row, state.forbidden_in_row) = (0, 0, 0);
+        tracing::info!("circuit closed: Podero answers again");
+        self.watcher.circuit(false);
+    }
+
+    /// Slows down, and holds the whole target when Podero says for how long, or says nothing else any more.
+    fn slow(&self, state: &mut State, now: Timestamp, after: Option<Duration>) {
+        let is_paused = state.standing.paused(now).is_some();
+        state.standing.slow(now);
+        let wish = match after {
+            Some(wish) => wish,
+            // Calls in flight when the pause began all say the same once more: that is one `Busy`, not many.
+            None if is_paused => return,
+            None => {
+                state.busy_in_row = state.busy_in_row.saturating_add(1);
+                match state.busy_in_row.checked_sub(BUSY_IN_ROW_MAX) {
+                    Some(more) => BUSY_PAUSES.ceiling(more.saturating_add(1)),
+                    None => return,
+                }
+            }
+        };
+        if wish > RETRY_AFTER_MAX {
+            tracing::warn!(wish_s = wish.as_secs(), "Podero asks for a longer pause than is believable");
+        }
+        let until = now.plus(wish.min(RETRY_AFTER_MAX));
+        if state.standing.pause(now, until) {
+            tracing::warn!(%until, "Podero asks for a pause");
+            self.changed.notify_one();
         }
     }
 
@@ -375,21 +523,9 @@ impl Gate {
     }
 }
 
-/// Holds the whole target. A shorter wish never shortens a longer one that stands.
-fn pause(state: &mut State, now: Timestamp, after: Option<Duration>) {
-    // Calls in flight when the pause began all say the same once more: that is one `Busy`, not many.
-    if state.pause(now).is_none() {
-        state.busy_in_row = state.busy_in_row.saturating_add(1);
-    }
-    let wish = after.unwrap_or_else(|| BUSY_PAUSES.ceiling(state.busy_in_row));
-    if wish > RETRY_AFTER_MAX {
-        tracing::warn!(wish_s = wish.as_secs(), "Podero asks for a longer pause than is believable");
-    }
-    let until = now.plus(wish.min(RETRY_AFTER_MAX));
-    if state.paused_until.is_none_or(|standing| standing < until) {
-        tracing::warn!(%until, "Podero asks for a pause");
-        state.paused_until = Some(until);
-    }
+/// When to look again at a circuit that is open: when its probe is due, or a little later when that is over.
+fn next_look(opening: &Opening, now: Timestamp) -> Timestamp {
+    if opening.until > now { opening.until } else { now.plus(PROBE_GLANCE) }
 }
 
 #[cfg(test)]
@@ -399,11 +535,13 @@ mod tests {
 
     const DONE: Reply = Reply::Done(Answer::Nothing);
     const AWAY: Reply = Reply::Unsent { why: "connect" };
+    const BUSY: Reply = Reply::Busy { after: None };
+    const FORBIDDEN: Reply = Reply::Held { status: 403 };
 
     fn gate() -> (Arc<Gate>, Clock) {
         let clock = Clock::manual(Timestamp::from_micros(0), 1);
-        let gate = Arc::new(Gate { clock: clock.clone(), watcher: Arc::new(()), state: Mutex::new(State::default()) });
-        (gate, clock)
+        let budget = Budget { max_in_flight: 8, per_second: NonZeroU32::new(100).expect("not 0") };
+        (Gate::new(budget, clock.clone(), Arc::new(())), clock)
     }
 
     fn seconds(gate: &Gate) -> Option<u64> {
@@ -411,51 +549,79 @@ mod tests {
         gate.paused_until().map(|until| until.since(now).as_secs())
     }
 
+    fn busy_for(seconds: u64) -> Reply {
+        Reply::Busy { after: Some(Duration::from_secs(seconds)) }
+    }
+
     #[test]
-    fn failures_in_a_row_open_the_circuit_and_a_success_between_them_does_not() {
+    fn failures_in_a_row_open_the_circuit_and_an_answer_between_them_does_not() {
         let (gate, _) = gate();
-        for _ in 1..FAILURES_MAX {
-            gate.settle(&AWAY, false);
+        for between in [DONE, busy_for(0)] {
+            for _ in 1..FAILURES_MAX {
+                gate.settle(&AWAY, Evidence::Podero);
+            }
+            gate.settle(&between, Evidence::Podero);
         }
-        gate.settle(&DONE, false);
         for _ in 1..FAILURES_MAX {
-            gate.settle(&AWAY, false);
+            gate.settle(&AWAY, Evidence::Podero);
         }
-        assert!(Gate::admit(&gate).is_ok_and(|probe| probe.is_none()));
-        gate.settle(&AWAY, false);
-        assert_eq!(Gate::admit(&gate).err(), Some(Reply::Unsent { why: "circuit open" }));
+        assert_eq!(gate.admit(), Ok(()));
+        gate.settle(&AWAY, Evidence::Podero);
+        assert_eq!(gate.admit(), Err(busy_for(1)), "no failure of the event that asks");
         assert_eq!(seconds(&gate), Some(1));
     }
 
     #[test]
     fn each_failed_probe_doubles_the_wait_up_to_a_minute_and_only_one_probe_goes() {
         let (gate, clock) = gate();
-        gate.settle(&Reply::Held { status: 403 }, false);
+        gate.settle(&Reply::Held { status: 401 }, Evidence::Podero);
         for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
             assert_eq!(seconds(&gate), Some(expected));
+            assert!(Gate::begin_probe(&gate).is_none(), "not yet");
             clock.advance(Duration::from_secs(expected));
-            assert_eq!(seconds(&gate), None, "time for a probe");
-            let mut probe = Gate::admit(&gate).ok().flatten().expect("the first one probes");
-            assert_eq!(Gate::admit(&gate).err(), Some(Reply::Held { status: 403 }));
+            let probe = Gate::begin_probe(&gate).expect("it is time");
+            assert!(Gate::begin_probe(&gate).is_none(), "one at a time");
+            assert_eq!(gate.admit(), Err(Reply::Held { status: 401 }), "and nobody else");
             assert_eq!(seconds(&gate), Some(1));
-            gate.settle(&AWAY, false);
-            let ended = probe.end();
-            gate.settle(&Reply::Held { status: 403 }, ended);
+            // What was in flight is old news, good or bad.
+            gate.settle(&AWAY, Evidence::Podero);
+            gate.settle(&DONE, Evidence::Podero);
+            probe.settle(&Reply::Held { status: 401 });
         }
         clock.advance(Duration::from_secs(60));
-        let mut probe = Gate::admit(&gate).ok().flatten().expect("the next probe");
-        let ended = probe.end();
-        gate.settle(&DONE, ended);
-        assert!(Gate::admit(&gate).is_ok_and(|probe| probe.is_none()), "closed");
+        Gate::begin_probe(&gate).expect("it is time").settle(&DONE);
+        assert_eq!((gate.admit(), seconds(&gate)), (Ok(()), None));
     }
 
     #[test]
-    fn a_probe_whose_caller_gave_up_leaves_the_next_caller_to_probe() {
+    fn a_probe_that_was_given_up_leaves_the_next_to_probe_and_one_that_is_slowed_down_closes() {
         let (gate, clock) = gate();
-        gate.settle(&Reply::Held { status: 401 }, false);
+        gate.settle(&Reply::Held { status: 401 }, Evidence::Podero);
         clock.advance(Duration::from_secs(1));
-        drop(Gate::admit(&gate).ok().flatten().expect("probes"));
-        assert!(Gate::admit(&gate).is_ok_and(|probe| probe.is_some()));
+        drop(Gate::begin_probe(&gate).expect("probes"));
+        Gate::begin_probe(&gate).expect("probes again").settle(&busy_for(7));
+        assert!(gate.lock().standing.opening().is_none(), "it answers");
+        assert_eq!(gate.admit(), Err(busy_for(7)), "and says when to come again");
+    }
+
+    #[test]
+    fn one_customer_that_is_forbidden_holds_nobody_and_a_bridge_that_is_stops() {
+        let (gate, _) = gate();
+        for _ in 0..10 {
+            gate.settle(&FORBIDDEN, Evidence::OneCustomer);
+            gate.settle(&FORBIDDEN, Evidence::OneCustomer);
+            assert_eq!(gate.admit(), Ok(()));
+            gate.settle(&DONE, Evidence::Podero);
+        }
+        for _ in 0..FORBIDDEN_MAX {
+            gate.settle(&FORBIDDEN, Evidence::OneCustomer);
+        }
+        assert_eq!(gate.admit(), Err(FORBIDDEN));
+        for reply in [FORBIDDEN, Reply::Held { status: 401 }, Reply::Held { status: 302 }] {
+            let (gate, _) = super::tests::gate();
+            gate.settle(&reply, Evidence::Podero);
+            assert_eq!(gate.admit(), Err(reply));
+        }
     }
 
     #[test]
@@ -463,30 +629,57 @@ mod tests {
         let day = RETRY_AFTER_MAX.as_secs();
         for (wish, expected) in [(7, Some(7)), (day, Some(day)), (u64::MAX, Some(day)), (0, None)] {
             let (gate, clock) = gate();
-            let after = Some(Duration::from_secs(wish));
-            gate.settle(&Reply::Busy { after }, false);
+            gate.settle(&busy_for(wish), Evidence::Podero);
             assert_eq!(seconds(&gate), expected, "{wish}");
             let Some(expected) = expected else { continue };
-            let left = Some(Duration::from_secs(expected));
-            assert_eq!(Gate::admit(&gate).err(), Some(Reply::Busy { after: left }));
+            assert_eq!(gate.admit(), Err(busy_for(expected)));
             // A call that was in flight and went well does not cut the pause short, nor does a smaller wish.
-            gate.settle(&DONE, false);
-            gate.settle(&Reply::Busy { after: Some(Duration::from_secs(1)) }, false);
+            gate.settle(&DONE, Evidence::Podero);
+            gate.settle(&busy_for(1), Evidence::Podero);
             assert_eq!(seconds(&gate), Some(expected));
+            assert!(Gate::begin_probe(&gate).is_none(), "no probe either");
             clock.advance(Duration::from_secs(expected));
-            assert!(Gate::admit(&gate).is_ok());
+            assert_eq!(gate.admit(), Ok(()));
         }
     }
 
     #[test]
-    fn busy_without_a_wish_pauses_longer_each_time_but_counts_simultaneous_answers_once() {
+    fn busy_without_a_wish_slows_down_and_pauses_only_when_nothing_else_is_said() {
         let (gate, clock) = gate();
+        gate.settle(&BUSY, Evidence::Podero);
+        gate.settle(&BUSY, Evidence::Podero);
+        assert_eq!((seconds(&gate), gate.per_second()), (None, (70, 100)));
+        gate.settle(&DONE, Evidence::Podero);
+        gate.settle(&BUSY, Evidence::Podero);
+        gate.settle(&BUSY, Evidence::Podero);
+        assert_eq!(seconds(&gate), None, "the row was broken");
         for expected in [1, 2, 4] {
             for _ in 0..64 {
-                gate.settle(&Reply::Busy { after: None }, false);
+                gate.settle(&BUSY, Evidence::Podero);
             }
-            assert_eq!(seconds(&gate), Some(expected));
+            assert_eq!(seconds(&gate), Some(expected), "answers to calls of one moment count once");
             clock.advance(Duration::from_secs(expected));
         }
+    }
+
+    #[test]
+    fn replicas_share_the_budget_and_what_they_know() {
+        let ((mine, clock), (theirs, _)) = (gate(), gate());
+        mine.settle(&Reply::Held { status: 401 }, Evidence::Podero);
+        mine.settle(&busy_for(5), Evidence::Podero);
+        let known = mine.lock().standing;
+        theirs.adopt(known, 2);
+        mine.adopt(known, 2);
+        assert_eq!((theirs.admit(), seconds(&theirs)), (Err(busy_for(5)), Some(5)));
+        assert_eq!(theirs.per_second(), (35, 50));
+        let places: Vec<Place> = std::iter::from_fn(|| Gate::take_place(&theirs)).collect();
+        assert_eq!(places.len(), 4);
+        theirs.adopt(known, 100);
+        assert_eq!(theirs.per_second().1, 1, "never nothing");
+        clock.advance(Duration::from_secs(5));
+        Gate::begin_probe(&mine).expect("due").settle(&DONE);
+        theirs.adopt(mine.lock().standing, 1);
+        assert!(theirs.lock().standing.opening().is_none(), "closed for all");
+        assert_eq!(std::iter::from_fn(|| Gate::take_place(&theirs)).collect::<Vec<_>>().len(), 4, "the other half");
     }
 }

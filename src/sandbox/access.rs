@@ -140,6 +140,12 @@ impl Tokens {
         self.by_text.insert(text, (actor, now.plus(lifetime)));
     }
 
+    /// Forgets all: every token in use is refused from now on, long before its end.
+    pub fn revoke_all(&mut self) {
+        self.by_text.clear();
+        self.in_order.clear();
+    }
+
     /// Who acts by this token; unknown and expired ones are [`Refusal::Unauthorized`].
     pub fn actor(&self, text: &str, now: Timestamp) -> Result<Actor, Refusal> {
         match self.by_text.get(text) {

@@ -48,6 +48,10 @@ pub enum Kind {
     DropAfter,
     /// Acts; answers 200 with a page of HTML.
     Garbage,
+    /// Acts; answers 200 with the first half of the JSON, as if it were whole.
+    Half,
+    /// Acts; the connection is cut in the middle of the answer's body.
+    Cut,
 }
 
 impl Kind {
@@ -59,6 +63,8 @@ impl Kind {
             Self::DropBefore => "drop_before",
             Self::DropAfter => "drop_after",
             Self::Garbage => "garbage",
+            Self::Half => "half",
+            Self::Cut => "cut",
         }
     }
 }
@@ -86,6 +92,9 @@ pub struct Rule {
     /// `Retry-After` of [`Kind::Status`], in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
+    /// Writes it as an HTTP date instead (RFC 9110 §10.2.3): the end of the second in which that time is over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retry_after_date: bool,
 }
 
 impl Rule {
@@ -133,6 +142,8 @@ pub struct Strike {
     pub status: u16,
     /// The answer's `Retry-After`, for [`Kind::Status`].
     pub retry_after: Option<u64>,
+    /// Whether it is written as a date.
+    pub retry_after_date: bool,
     /// How long the answer (or the cut) waits.
     pub delay: Duration,
 }
@@ -178,6 +189,7 @@ impl Faults {
             kind: rule.kind,
             status: rule.status.unwrap_or(500),
             retry_after: rule.retry_after,
+            retry_after_date: rule.retry_after_date,
             delay: Duration::from_millis(rule.latency_ms.unwrap_or(0)),
         };
         if let Some(times) = &mut rule.times {

@@ -5,13 +5,15 @@
 //! that returned `Ok` is on disk; one whose future was dropped or that failed with [`Error::Away`] may or may
 //! not be, and is safe to repeat.
 //!
-//! Before: [`crate::inbound`] accepts. After: [`crate::apply`], [`crate::watch`] and [`crate::outbound`] meet here, in tables.
+//! Before: [`crate::inbound`] accepts. After: [`crate::apply`], [`crate::watch`], [`crate::replica`] and [`crate::outbound`] meet here, in
+//! tables.
 
 mod db;
 mod inbox;
 mod lanes;
 mod outbox;
 mod roster;
+mod standing;
 mod timeline;
 mod writer;
 
@@ -28,6 +30,7 @@ pub use inbox::{Arrival, Content, Receipt, RetryRequest};
 pub use lanes::{CallMade, Claim, Settled};
 pub use outbox::{DueNotice, PublishOutcome, Target};
 pub use roster::{DueUser, Member, Observed};
+pub use standing::{REPLICA_LIFE, Shared, Told};
 pub use timeline::{
     AlertView, CallView, CustomerView, EventSummary, EventView, Gauges, NoticeView, ParkedView, PumpView,
 };
@@ -106,6 +109,7 @@ impl Store {
         db::MIGRATIONS.run(&mut connection).await.map_err(|error| Error::Away(error.to_string()))?;
         if lock.is_some() {
             lanes::release_all(&mut connection, clock.now()).await?;
+            standing::forget_all(&mut connection).await?;
         }
         let (queue, receiver) = mpsc::channel(QUEUE_MAX);
         let inner =

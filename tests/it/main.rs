@@ -11,10 +11,14 @@ mod doors;
 mod end_to_end;
 // The way out by signed webhook.
 mod outbound;
+// Every way in which Podero can go wrong, through the whole house.
+mod partner;
 // The Podero client against scripted answers.
 mod podero;
 // The program as a process.
 mod process;
+// What replicas share.
+mod replica;
 // The sandbox over real HTTP.
 mod sandbox;
 // The real RabbitMQ and PostgreSQL of the tests.

@@ -11,8 +11,9 @@ use futures_util::future::join_all;
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::event::{Field, Record};
 use podero_bridge::domain::plan::{Answer, Call, Operation, RefusalKind, Reply};
+use podero_bridge::domain::standing::Why;
 use podero_bridge::domain::{CustomerId, Timestamp};
-use podero_bridge::podero::{Client, Error, Observe, Partner, STATUSES, Settings, Unfit, Urgency};
+use podero_bridge::podero::{Client, Error, Observe, Outlook, Partner, STATUSES, Settings, Unfit, Urgency};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,13 +21,13 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-const ORG: Uuid = Uuid::from_u128(0xA);
+pub const ORG: Uuid = Uuid::from_u128(0xA);
 const USER: Uuid = Uuid::from_u128(0xB);
 const TOKEN_PATH: &str = "/oauth2/token/";
 
 /// How the mock treats one request.
 #[derive(Clone)]
-enum Act {
+pub enum Act {
     Answer(u16, Vec<(&'static str, String)>, String),
     /// These bytes, then the connection is closed.
     Raw(String),
@@ -38,15 +39,15 @@ enum Act {
     Gated(Arc<Semaphore>, String),
 }
 
-fn answer(status: u16, body: impl ToString) -> Act {
+pub fn answer(status: u16, body: impl ToString) -> Act {
     Act::Answer(status, Vec::new(), body.to_string())
 }
 
 /// A request as the mock saw it.
 #[derive(Debug, Clone)]
-struct Seen {
-    method: String,
-    path: String,
+pub struct Seen {
+    pub method: String,
+    pub path: String,
     headers: Vec<(String, String)>,
     body: String,
     at: Timestamp,
@@ -71,15 +72,15 @@ struct Script {
 
 /// A scripted Podero. Unscripted requests get `[]`, unscripted token requests a fresh token of ten hours.
 #[derive(Clone)]
-struct Mock {
-    base_url: String,
+pub struct Mock {
+    pub base_url: String,
     script: Arc<Mutex<Script>>,
     came: Arc<Notify>,
     listening: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl Mock {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let mock = Self {
@@ -106,7 +107,7 @@ impl Mock {
         listening.await.expect_err("aborted");
     }
 
-    fn then(&self, act: Act) -> &Self {
+    pub fn then(&self, act: Act) -> &Self {
         self.script.lock().expect("whole").acts.push_back(act);
         self
     }
@@ -117,7 +118,7 @@ impl Mock {
     }
 
     /// The API's requests so far, and how many tokens were asked for.
-    fn seen(&self) -> (Vec<Seen>, usize) {
+    pub fn seen(&self) -> (Vec<Seen>, usize) {
         let script = self.script.lock().expect("whole");
         let (tokens, calls): (Vec<Seen>, Vec<Seen>) =
             script.seen.iter().cloned().partition(|seen| seen.path == TOKEN_PATH);
@@ -129,7 +130,7 @@ impl Mock {
         script.seen.iter().filter(|seen| seen.path == TOKEN_PATH).cloned().collect()
     }
 
-    async fn until_calls(&self, count: usize) {
+    pub async fn until_calls(&self, count: usize) {
         loop {
             let came = self.came.notified();
             if self.seen().0.len() >= count {
@@ -224,7 +225,7 @@ async fn perform(act: Act, stream: &mut TcpStream) -> bool {
     stream.write_all(text.as_bytes()).await.is_ok()
 }
 
-fn settings(base_url: &str) -> Settings {
+pub fn settings(base_url: &str) -> Settings {
     Settings {
         base_url: base_url.to_owned(),
         org_id: ORG,
@@ -271,7 +272,7 @@ impl Ledger {
 }
 
 /// An urgent call of a claim that never ends.
-const EVENT: Urgency = Urgency::Event { until: Timestamp::from_micros(i64::MAX) };
+pub const EVENT: Urgency = Urgency::Event { until: Timestamp::from_micros(i64::MAX) };
 
 async fn world(change: impl FnOnce(&mut Settings)) -> World {
     let mock = Mock::start().await;
@@ -305,12 +306,12 @@ fn find(id: &str) -> Call {
     Call::FindUser { external_id: CustomerId::accept(id).expect("valid") }
 }
 
-fn create() -> Call {
+pub fn create() -> Call {
     let record: Record = [(Field::Email, "a@example.com".into()), (Field::ZipCode, "01067".into())].into();
     Call::CreateUser { external_id: CustomerId::accept("C-1").expect("valid"), record }
 }
 
-fn delete() -> Call {
+pub fn delete() -> Call {
     Call::DeleteUser { user: USER, soft: true }
 }
 
@@ -323,7 +324,7 @@ fn unknown(why: &'static str) -> Reply {
 }
 
 /// Deadlines are for the program; a test that hangs should say so.
-async fn within<T>(work: impl Future<Output = T>) -> T {
+pub async fn within<T>(work: impl Future<Output = T>) -> T {
     let bound = Duration::from_secs(20);
     tokio::time::timeout(bound, work).await.expect("ends in time")
 }
@@ -558,6 +559,22 @@ async fn a_token_is_renewed_before_it_ends_and_outlives_a_failed_renewal() {
 }
 
 #[tokio::test]
+async fn a_pause_that_the_token_endpoint_asks_for_is_kept_by_all_who_want_one() {
+    let w = world(|_| {}).await;
+    w.mock.token_then(Act::Answer(429, vec![("retry-after", "60".to_owned())], String::new()));
+    for left in [60, 59] {
+        assert_eq!(within(w.ask(&delete())).await, busy_for(left));
+        assert_eq!(within(w.poll()).await, busy_for(left));
+        assert!(matches!(within(w.client.check()).await, Err(Unfit::Away { .. })), "nor does anyone beside the budget");
+        w.clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(w.mock.token_requests().len(), 1);
+    w.clock.advance(Duration::from_secs(58));
+    assert_eq!(within(w.ask(&delete())).await, Reply::Done(Answer::Nothing));
+    assert_eq!(w.mock.token_requests().len(), 2);
+}
+
+#[tokio::test]
 async fn a_pause_is_honoured_by_everyone_for_as_long_as_podero_says() {
     let in_a_minute = "Thu, 01 Oct 2026 12:01:00 GMT";
     for (status, wish) in [(429, "60"), (503, "60"), (429, in_a_minute)] {
@@ -589,8 +606,12 @@ async fn who_waits_when_a_pause_begins_is_told_at_once() {
     assert_eq!(w.mock.seen().0.len(), 1);
 }
 
+pub fn busy_for(seconds: u64) -> Reply {
+    Reply::Busy { after: Some(Duration::from_secs(seconds)) }
+}
+
 #[tokio::test]
-async fn the_circuit_opens_lets_one_probe_through_and_closes_on_its_success() {
+async fn the_circuit_opens_for_every_call_and_closes_on_a_probe_of_the_clients_own() {
     let w = world(|_| {}).await;
     for _ in 0..10 {
         w.mock.then(answer(500, ""));
@@ -600,31 +621,142 @@ async fn the_circuit_opens_lets_one_probe_through_and_closes_on_its_success() {
         assert_eq!(within(w.ask(&delete())).await, unknown("server error"));
     }
     assert_eq!(w.client.paused_until(), Some(w.clock.now().plus(Duration::from_secs(1))));
-    assert_eq!(within(w.ask(&delete())).await, unsent("circuit open"));
-    assert_eq!(within(w.poll()).await, unsent("circuit open"));
+    assert_eq!(within(w.ask(&delete())).await, busy_for(1), "no failure of the event that asks");
+    assert_eq!(within(w.poll()).await, busy_for(1));
+    assert!(!within(w.client.probe()).await, "it is not time");
 
     w.clock.advance(Duration::from_secs(1));
     let gate = Arc::new(Semaphore::new(0));
-    w.mock.then(Act::Gated(gate.clone(), String::new()));
-    let delete = delete();
-    let mut probe = Box::pin(w.ask(&delete));
+    w.mock.then(Act::Gated(gate.clone(), json!({"detail": "an answer"}).to_string())).then(answer(404, ""));
+    let mut probe = Box::pin(w.client.probe());
     assert!((&mut probe).now_or_never().is_none());
-    assert_eq!(within(w.ask(&delete)).await, unsent("circuit open"), "one probe at a time");
+    assert_eq!(within(w.ask(&delete())).await, busy_for(1), "no event is a probe");
+    assert!(!within(w.client.probe()).await, "one probe at a time");
     gate.add_permits(1);
-    assert_eq!(within(probe).await, Reply::Done(Answer::Nothing));
-    assert_eq!(w.client.paused_until(), None);
-    assert_eq!(within(w.ask(&delete)).await, Reply::Done(Answer::Nothing));
+    assert!(within(probe).await);
+    assert!(matches!(w.client.outlook(), Outlook::Open { why: Why::Away, .. }), "an answer without sense");
+    w.clock.advance(Duration::from_secs(1));
+    assert!(!within(w.client.probe()).await, "two seconds now");
+    w.clock.advance(Duration::from_secs(1));
+    assert!(within(w.client.probe()).await);
+    assert_eq!((w.client.paused_until(), w.client.outlook()), (None, Outlook::Clear));
     assert_eq!(w.ledger.circuit_changes(), [true, false]);
+    let (seen, _) = w.mock.seen();
+    assert_eq!(seen.len(), 12);
+    let path = format!("/api/partners/v2.0/org/{ORG}/users/by-ext-id/podero-bridge-probe");
+    assert!(seen[10..].iter().all(|seen| (seen.method.as_str(), &seen.path) == ("GET", &path)));
 }
 
 #[tokio::test]
-async fn a_bridge_that_is_refused_holds_everything_and_parks_nothing() {
+async fn a_bridge_that_is_refused_holds_everything_and_one_customer_that_is_holds_nobody() {
     let w = world(|_| {}).await;
-    w.mock.then(answer(403, ""));
-    assert_eq!(within(w.ask(&delete())).await, Reply::Held { status: 403 });
-    assert_eq!(within(w.ask(&create())).await, Reply::Held { status: 403 });
-    assert_eq!(w.mock.seen().0.len(), 1);
+    let forbidden = Reply::Held { status: 403 };
+    for _ in 0..3 {
+        w.mock.then(answer(403, "")).then(answer(403, "")).then(answer(204, ""));
+    }
+    for _ in 0..3 {
+        assert_eq!(within(w.ask(&find("C-1"))).await, forbidden);
+        assert_eq!(within(w.ask(&find("C-1"))).await, forbidden);
+        assert_eq!(within(w.ask(&delete())).await, Reply::Done(Answer::Nothing));
+    }
+    for _ in 0..3 {
+        w.mock.then(answer(403, ""));
+        assert_eq!(within(w.ask(&delete())).await, forbidden);
+    }
+    assert_eq!(within(w.ask(&create())).await, forbidden);
+    assert_eq!(w.mock.seen().0.len(), 12, "the last one was not sent");
     assert_eq!(w.ledger.circuit_changes(), [true]);
+
+    // About the organisation there is nothing to wait for.
+    for (status, calls) in [(403, 1), (404, 1), (302, 1), (401, 2)] {
+        let w = world(|_| {}).await;
+        for _ in 0..calls {
+            w.mock.then(answer(status, ""));
+        }
+        assert_eq!(within(w.poll()).await, Reply::Held { status });
+        assert_eq!(w.ledger.circuit_changes(), [true], "{status}");
+    }
+}
+
+#[tokio::test]
+async fn an_organisation_that_was_not_there_is_what_the_probe_looks_for() {
+    let w = world(|_| {}).await;
+    w.mock.then(answer(404, "{}"));
+    assert_eq!(within(w.ask(&create())).await, Reply::Held { status: 404 });
+    // Nobody has that id in an organisation that is there, nor in one that is not.
+    for (status, is_open) in [(404, true), (200, false)] {
+        w.clock.advance(Duration::from_secs(60));
+        w.mock.then(answer(status, "[]"));
+        assert!(within(w.client.probe()).await);
+        assert_eq!(matches!(w.client.outlook(), Outlook::Open { .. }), is_open);
+    }
+}
+
+#[tokio::test]
+async fn no_probe_falls_into_a_pause_and_after_one_that_nobody_ended_it_shows_the_end() {
+    let w = world(|_| {}).await;
+    w.mock.then(Act::Answer(429, vec![("retry-after", "600".to_owned())], String::new())).then(answer(404, ""));
+    within(w.ask(&delete())).await;
+    for seconds in [0, 599, 1] {
+        w.clock.advance(Duration::from_secs(seconds));
+        assert!(!within(w.client.probe()).await);
+    }
+    assert!(!w.client.standing().is_clear(w.clock.now()), "nobody has seen it yet");
+    w.clock.advance(Duration::from_secs(5));
+    assert!(within(w.client.probe()).await);
+    assert!(w.client.standing().is_clear(w.clock.now()));
+}
+
+#[tokio::test]
+async fn a_slower_pace_is_kept_and_told_and_passes() {
+    let w = world(|settings| settings.requests_per_second = 100).await;
+    w.mock.then(answer(429, ""));
+    assert_eq!(within(w.ask(&delete())).await, Reply::Busy { after: None });
+    assert_eq!(w.client.paused_until(), None, "slower is not paused");
+    assert_eq!(w.client.outlook(), Outlook::Slowed { per_second: 70, of: 100 });
+    let delete = delete();
+    within(join_all((0..15).map(|_| w.ask(&delete)))).await;
+    let (seen, _) = w.mock.seen();
+    // 14 gaps at 70 a second, whatever the machine does in between.
+    let took = seen[15].at.since(seen[1].at);
+    assert!(took >= Duration::from_millis(14 * 1_000 / 70 - 30), "{took:?}");
+    w.clock.advance(Duration::from_secs(7));
+    assert_eq!(w.client.outlook(), Outlook::Clear);
+}
+
+#[tokio::test]
+async fn a_full_budget_is_no_failure_of_the_event_that_waited() {
+    let w = world(|settings| {
+        settings.max_in_flight = 1;
+        settings.timeout = Duration::from_secs(300);
+    })
+    .await;
+    let gate = Arc::new(Semaphore::new(0));
+    w.mock.then(Act::Gated(gate.clone(), String::new()));
+    let delete = delete();
+    let mut first = Box::pin(w.ask(&delete));
+    let came = w.mock.until_calls(1);
+    within(async {
+        tokio::select! { _ = &mut first => panic!("answered"), () = came => {} }
+    })
+    .await;
+    tokio::time::pause();
+    let reply = tokio::time::timeout(Duration::from_secs(60), w.ask(&delete)).await.expect("in time");
+    assert_eq!(reply, Reply::Busy { after: None });
+    tokio::time::resume();
+    gate.add_permits(1);
+    assert_eq!(within(first).await, Reply::Done(Answer::Nothing));
+}
+
+#[tokio::test]
+async fn a_call_whose_claim_has_ended_is_not_sent_and_says_nothing_about_podero() {
+    let w = world(|_| {}).await;
+    let over = Urgency::Event { until: w.clock.now() };
+    for _ in 0..20 {
+        let reply = within(w.client.call(&create(), None, over)).await;
+        assert_eq!(reply, unsent("the claim's time was over"));
+    }
+    assert!(w.mock.seen().0.is_empty() && w.ledger.circuit_changes().is_empty());
 }
 
 #[tokio::test]

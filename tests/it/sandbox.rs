@@ -491,6 +491,47 @@ async fn a_cut_connection_gives_the_client_no_answer_and_acts_only_when_ordered_
 }
 
 #[tokio::test]
+async fn an_answer_may_be_half_or_cut_in_the_middle_and_both_were_acted_on() {
+    let house = house().await;
+    for (kind, is_whole) in [("half", true), ("cut", false)] {
+        house.fault(json!({"operation": "create_user", "kind": kind, "times": 1})).await;
+        let request = house.request(Method::POST, &house.org("/users"), &house.token);
+        let wanted = json!({"role": "user", "email": format!("{kind}@example.org")});
+        let response = request.json(&wanted).send().await.expect("a status");
+        assert_eq!(response.status(), 200, "{kind}");
+        let body = response.bytes().await;
+        assert_eq!(body.is_ok(), is_whole, "{kind}: {body:?}");
+        if let Ok(body) = body {
+            assert!(body.starts_with(b"{") && serde_json::from_slice::<Value>(&body).is_err(), "{body:?}");
+        }
+    }
+    assert_eq!(house.user_count().await, 2);
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_refused_and_the_next_one_is_not() {
+    let house = house().await;
+    assert_eq!(house.get("/users").await.0, 200);
+    assert_eq!(house.control(Method::DELETE, "/tokens", json!({})).await.0, 204);
+    assert_eq!(house.get("/users").await.0, 401);
+    let (_, token) = house.ask_token("sandbox-secret", json!({"grant_type": "client_credentials"})).await;
+    let token = token["access_token"].as_str().expect("a token").to_owned();
+    let request = house.request(Method::GET, &house.org("/users"), &token);
+    assert_eq!(request.send().await.expect("an answer").status(), 200);
+}
+
+#[tokio::test]
+async fn a_wish_may_be_written_as_a_date() {
+    let house = house().await;
+    let rule = json!({"operation": "*", "kind": "status", "status": 503, "retry_after": 60, "retry_after_date": true});
+    house.fault(rule).await;
+    let response = house.request(Method::GET, &house.org("/users"), &house.token).send().await.expect("an answer");
+    // The clock stands still at noon, on a whole second.
+    let date = response.headers()["retry-after"].to_str().expect("text");
+    assert_eq!(date, "Thu, 01 Oct 2026 12:01:00 GMT");
+}
+
+#[tokio::test]
 async fn a_status_does_not_act_and_garbage_does() {
     let house = house().await;
     let user = json!({"role": "user", "email": "ann@example.org"});

@@ -3,6 +3,7 @@
 //! Tests look at it as outsiders do: by HTTP at its doors and at the sandbox, by AMQP at its broker. Waiting is
 //! looking again until it is so, with a deadline that only a hang reaches.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use podero_bridge::app::{Bridge, Options};
@@ -33,6 +34,8 @@ max = "1s"
 pub struct World {
     pub bridge: Bridge,
     pub http: reqwest::Client,
+    /// Where its Podero's controls are.
+    controls: SocketAddr,
     _folder: tempfile::TempDir,
 }
 
@@ -61,18 +64,43 @@ impl World {
         Self::start_on(folder, url, settings).await
     }
 
+    /// Against a Podero that does not run inside the bridge: `front` is its way there, `controls` the sandbox behind it.
+    pub async fn start_against(front: SocketAddr, controls: SocketAddr, mut settings: Settings) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+        let account = podero_bridge::sandbox::Account::default();
+        settings.environment.extend([
+            ("PODERO__BASE_URL", format!("http://{front}")),
+            ("PODERO__ORG_ID", account.org_id.to_string()),
+            ("PODERO__CLIENT_ID", account.client_id),
+            ("PODERO__CLIENT_SECRET", account.client_secret),
+        ]);
+        settings.toml.push_str("[[source]]\nname = \"default\"\nverify = \"none\"\n");
+        Self::start_with(folder, url, settings, Some(controls)).await
+    }
+
     /// On a store that outlives the bridge.
     pub async fn start_on(folder: tempfile::TempDir, url: String, settings: Settings) -> Self {
+        Self::start_with(folder, url, settings, None).await
+    }
+
+    async fn start_with(
+        folder: tempfile::TempDir,
+        url: String,
+        settings: Settings,
+        controls: Option<SocketAddr>,
+    ) -> Self {
         let mut environment = Strings::new();
         environment.insert("PODERO_BRIDGE__STORE__URL".into(), url);
         for (key, value) in settings.environment {
             environment.insert(format!("PODERO_BRIDGE__{key}"), value);
         }
         let toml = format!("{BASE}{}", settings.toml);
-        let config = Config::parse(&toml, &environment, true).expect("the test's settings are valid");
-        let options = Options { sandbox: true, scratch: None };
+        let config = Config::parse(&toml, &environment, controls.is_none()).expect("the test's settings are valid");
+        let options = Options { sandbox: controls.is_none(), scratch: None };
         let bridge = Bridge::start(config, options).await.expect("the bridge starts");
-        Self { bridge, http: reqwest::Client::new(), _folder: folder }
+        let controls = controls.or(bridge.sandbox).expect("a Podero runs");
+        Self { bridge, http: reqwest::Client::new(), controls, _folder: folder }
     }
 
     pub fn door(&self, path: &str) -> String {
@@ -84,7 +112,7 @@ impl World {
     }
 
     pub fn sandbox(&self, path: &str) -> String {
-        format!("http://{}/_sandbox{path}", self.bridge.sandbox.expect("the sandbox runs"))
+        format!("http://{}/_sandbox{path}", self.controls)
     }
 
     /// Sends one event to the webhook door; the answer's status and body.

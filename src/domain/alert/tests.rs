@@ -326,3 +326,87 @@ fn one_answer_that_does_not_name_a_pump_is_no_removal_and_as_many_as_make_a_loss
     let (_, named) = polled(Some(missed), "c", 10 * MINUTE);
     assert_eq!(named.missing_polls, 0);
 }
+
+mod sight {
+    use super::super::super::standing::Standing;
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(600);
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_micros(second * 1_000_000)
+    }
+
+    /// A circuit that opened at second 0 and whose probes have failed since, up to `now`.
+    fn open(why: Why, now: i64) -> Standing {
+        let mut standing = Standing::default();
+        standing.open(second(0), why);
+        for at in 1..=now {
+            if standing.is_probe_due(second(at)) {
+                standing.open(second(at), why);
+            }
+        }
+        standing
+    }
+
+    #[test]
+    fn blindness_is_told_when_it_has_lasted_and_a_refusal_after_a_minute() {
+        let away = Why::Away;
+        let refused = Why::Refused { status: 401 };
+        for (why, patience, cause) in [(away, 600, "podero_away"), (refused, 60, "credentials_refused")] {
+            for quiet in [0, 1, patience - 1] {
+                assert_eq!(look(None, &open(why, quiet), second(quiet), INTERVAL), None, "{quiet}");
+            }
+            let change = look(None, &open(why, patience), second(patience), INTERVAL).expect("news");
+            assert_eq!(change.notice.topic, Topic::WatchBlind);
+            let expected = json!({"action": "trigger", "dedup_key": "watch/blind", "severity": "critical",
+                "cause": cause, "since": second(0), "detected_at": second(patience), "heat_pump_id": null});
+            for (field, value) in expected.as_object().expect("fields") {
+                assert_eq!(&change.notice.data[field], value, "{field}");
+            }
+        }
+        // An interval shorter than a minute is the bound for both.
+        assert!(look(None, &open(refused, 5), second(5), Duration::from_secs(5)).is_some());
+    }
+
+    #[test]
+    fn pause_after_pause_is_one_blindness_and_one_that_ended_is_none() {
+        let mut standing = Standing::default();
+        for minute in 0..10 {
+            standing.pause(second(minute * 60), second(minute * 60 + 59));
+            assert_eq!(look(None, &standing, second(minute * 60 + 58), INTERVAL), None);
+        }
+        assert_eq!(look(None, &standing, second(600), INTERVAL), None, "just now calls may be made");
+        standing.pause(second(600), second(659));
+        let change = look(None, &standing, second(600), INTERVAL).expect("news");
+        assert_eq!(change.notice.data["cause"], "rate_limited");
+    }
+
+    #[test]
+    fn it_is_told_once_and_its_end_once_of_the_same_occurrence() {
+        let mut standing = open(Why::Away, 600);
+        let trigger = look(None, &standing, second(600), INTERVAL).expect("news");
+        let told = trigger.blindness.expect("an open alert");
+        assert_eq!(look(Some(&told), &standing, second(900), INTERVAL), None);
+        standing.close(second(900));
+        let resolve = look(Some(&told), &standing, second(900), INTERVAL).expect("news");
+        assert_eq!((resolve.notice.topic, resolve.blindness), (Topic::WatchRestored, None));
+        assert_eq!(resolve.notice.data["resolution"], "restored");
+        assert_eq!(resolve.notice.data["occurrence_id"], trigger.notice.data["occurrence_id"]);
+        assert_ne!(resolve.notice.id, trigger.notice.id);
+        assert_eq!(look(None, &standing, second(900), INTERVAL), None);
+        for notice in [&trigger.notice, &resolve.notice] {
+            let summary = notice.data["summary"].as_str().expect("text");
+            assert!(summary.len() <= 130 && notice.data["dedup_key"].as_str().is_some_and(|key| key.len() <= 100));
+        }
+    }
+
+    #[test]
+    fn what_a_bridge_left_behind_that_was_down_for_an_hour_is_no_news_before_a_probe() {
+        let mut standing = open(Why::Away, 300);
+        assert_eq!(look(None, &standing, second(3_900), INTERVAL), None);
+        standing.open(second(3_901), Why::Away);
+        let change = look(None, &standing, second(3_901), INTERVAL).expect("it is so");
+        assert_eq!(change.notice.data["since"], json!(second(0)));
+    }
+}

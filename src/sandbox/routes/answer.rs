@@ -6,6 +6,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::UNIX_EPOCH;
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
@@ -14,6 +15,7 @@ use actix_web::web::Bytes;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::domain::Timestamp;
 use crate::sandbox::model::Refusal;
 
 /// A status and a JSON body, or none.
@@ -48,13 +50,40 @@ impl Answer {
             None => response.finish(),
         }
     }
+
+    /// 200 with the first half of what would have been said; of nothing, nothing.
+    pub(super) fn half(self) -> HttpResponse {
+        let body = self.body.unwrap_or_default();
+        HttpResponse::Ok().content_type("application/json").body(body.slice(..body.len() / 2))
+    }
+
+    /// The status, and the connection ends in the middle of the body; or at once, where there is none.
+    pub(super) fn cut_short(self) -> HttpResponse {
+        let body = self.body.unwrap_or_default();
+        let half = body.slice(..body.len() / 2);
+        let body = CutShort { whole: body.len(), half: Some(half), is_flushed: false };
+        let response = HttpResponse::build(code(self.status)).content_type("application/json").message_body(body);
+        response.map_or_else(|error| error.error_response(), HttpResponse::map_into_boxed_body)
+    }
+}
+
+/// When to come again, in either form that HTTP has for it.
+pub(super) enum RetryAfter {
+    Seconds(u64),
+    At(Timestamp),
 }
 
 /// The answer of a status fault.
-pub(super) fn refused(status: u16, retry_after: Option<u64>) -> HttpResponse {
+pub(super) fn refused(status: u16, retry_after: Option<RetryAfter>) -> HttpResponse {
     let mut response = HttpResponse::build(code(status));
-    if let Some(seconds) = retry_after {
-        response.insert_header((header::RETRY_AFTER, seconds));
+    match retry_after {
+        Some(RetryAfter::Seconds(seconds)) => drop(response.insert_header((header::RETRY_AFTER, seconds))),
+        Some(RetryAfter::At(at)) => {
+            let since_epoch = at.since(Timestamp::from_micros(0));
+            let date = header::HttpDate::from(UNIX_EPOCH + since_epoch);
+            response.insert_header((header::RETRY_AFTER, date));
+        }
+        None => {}
     }
     response.json(json!({"detail": code(status).canonical_reason().unwrap_or("Refused")}))
 }
@@ -84,6 +113,33 @@ impl MessageBody for Cut {
     }
 
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionAborted.into())))
+    }
+}
+
+/// A body that fails after its first half. In between it waits once, so that the server writes what it has.
+struct CutShort {
+    whole: usize,
+    half: Option<Bytes>,
+    is_flushed: bool,
+}
+
+impl MessageBody for CutShort {
+    type Error = std::io::Error;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(u64::try_from(self.whole).unwrap_or(u64::MAX).max(1))
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        if let Some(half) = self.half.take().filter(|half| !half.is_empty()) {
+            return Poll::Ready(Some(Ok(half)));
+        }
+        if !self.is_flushed {
+            self.is_flushed = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionAborted.into())))
     }
 }

@@ -44,6 +44,7 @@ pub(super) fn scope(sandbox: &Sandbox) -> Scope {
         .route("/variants", on(web::get(), show_variants))
         .route("/variants", on(web::patch(), switch_variants))
         .route("/tokens", on(web::post(), issue_token))
+        .route("/tokens", on(web::delete(), revoke_tokens))
         .route("/mailbox", on(web::get(), show_mailbox))
         .route("/invitations/{token}/accept", on(web::post(), accept_invitation))
         .route("/users/{user_id}/heat-pumps", on(web::post(), connect_heat_pump))
@@ -118,6 +119,11 @@ fn issue_token(sandbox: &Sandbox, state: &mut State, call: &Call<'_>) -> Outcome
     let actor = Actor::User(user_id.ok_or(Refusal::NotFound)?);
     state.world.standing(actor).map_err(|_| Refusal::NotFound)?;
     Ok(Answer::json(201, &token::grant(sandbox, state, actor, call)))
+}
+
+fn revoke_tokens(_: &Sandbox, state: &mut State, _: &Call<'_>) -> Outcome {
+    state.tokens.revoke_all();
+    Ok(Answer::no_content())
 }
 
 fn show_mailbox(_: &Sandbox, state: &mut State, _: &Call<'_>) -> Outcome {

@@ -10,6 +10,8 @@ mod call;
 mod control;
 mod token;
 
+use std::time::Duration;
+
 use actix_web::http::Method;
 use actix_web::web::{self, Bytes, PayloadConfig, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Resource, Route};
@@ -18,7 +20,9 @@ use super::faults::{Kind, Strike};
 use super::model::Refusal;
 use super::requests::Request;
 use super::{BODY_BYTES_MAX, Operation, Sandbox, State};
+use crate::domain::Timestamp;
 use crate::pump;
+use answer::RetryAfter;
 use call::Call;
 
 pub(super) use answer::Answer;
@@ -106,7 +110,7 @@ async fn exchange(sandbox: &Sandbox, asked: Asked, request: &HttpRequest, body: 
         let strike = state.faults.strike(operation, || sandbox.0.clock.dice());
         let answer = match strike.map(|strike| strike.kind) {
             Some(Kind::Status | Kind::DropBefore) => None,
-            None | Some(Kind::Latency | Kind::DropAfter | Kind::Garbage) => {
+            None | Some(Kind::Latency | Kind::DropAfter | Kind::Garbage | Kind::Half | Kind::Cut) => {
                 Some(perform(sandbox, &mut state, asked, &call))
             }
         };
@@ -128,7 +132,9 @@ async fn exchange(sandbox: &Sandbox, asked: Asked, request: &HttpRequest, body: 
     match (strike, answer) {
         (Some(Strike { kind: Kind::DropBefore | Kind::DropAfter, .. }), _) => answer::cut(),
         (Some(Strike { kind: Kind::Garbage, .. }), _) => answer::garbage(),
-        (Some(Strike { status, retry_after, .. }), None) => answer::refused(status, retry_after),
+        (Some(Strike { kind: Kind::Half, .. }), Some(answer)) => answer.half(),
+        (Some(Strike { kind: Kind::Cut, .. }), Some(answer)) => answer.cut_short(),
+        (Some(strike), None) => answer::refused(strike.status, retry_after(&strike, sandbox.0.clock.now())),
         (_, Some(answer)) => answer.into_response(),
         (None, None) => unreachable!("only a strike keeps the model from answering"),
     }
@@ -137,14 +143,22 @@ async fn exchange(sandbox: &Sandbox, asked: Asked, request: &HttpRequest, body: 
 fn status_on_the_wire(strike: Option<Strike>, answer: Option<&Answer>) -> Option<u16> {
     match strike.map(|strike| (strike.kind, strike.status)) {
         Some((Kind::DropBefore | Kind::DropAfter, _)) => None,
-        Some((Kind::Garbage, _)) => Some(200),
+        Some((Kind::Garbage | Kind::Half, _)) => Some(200),
         Some((Kind::Status, status)) => Some(status),
-        Some((Kind::Latency, _)) | None => answer.map(|answer| answer.status),
+        Some((Kind::Latency | Kind::Cut, _)) | None => answer.map(|answer| answer.status),
     }
 }
 
+/// `Retry-After` of a strike that has one.
+fn retry_after(strike: &Strike, now: Timestamp) -> Option<RetryAfter> {
+    let seconds = strike.retry_after?;
+    // A date has whole seconds; rounded up, nobody comes too early.
+    let at = now.plus(Duration::from_secs(seconds)).plus(Duration::from_micros(999_999));
+    Some(if strike.retry_after_date { RetryAfter::At(at) } else { RetryAfter::Seconds(seconds) })
+}
+
 /// An ordered latency is real time on purpose: it is there to outlast a client's patience.
-async fn wait(delay: std::time::Duration) {
+async fn wait(delay: Duration) {
     if !delay.is_zero() {
         pump::sleep(delay).await;
     }

@@ -1,0 +1,405 @@
+//! How Podero stands to the bridge as a whole: pauses, pace and circuit, as one value that replicas share.
+//!
+//! Every replica learns for itself and merges what the others learnt. [`Standing::merge`] is commutative, associative
+//! and idempotent, so that it does not matter who tells whom first or how often. A pause only ever grows; of two paces
+//! the one that is lower for longer holds; whether the circuit is open is counted in turns, and the later turn holds,
+//! so that one success closes it for all. This file never asks what time it is.
+//!
+//! Before: [`crate::podero`] learns from replies. After: [`crate::replica`] shares it; [`super::alert`] judges it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+use super::retry::RetrySchedule;
+
+/// How long the circuit stays open before a probe: at once is pointless, a minute is as long as anyone should
+/// wait for the news that Podero is back.
+const PROBES: RetrySchedule = RetrySchedule { initial: Duration::from_secs(1), max: Duration::from_secs(60) };
+
+/// After a pause, calls of the bridge's own accord show whether Podero answers again. If none went through for so long,
+/// there were none, and a probe has to show it.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// A darkness of so long is an outage, and no part of an event's own failures. A shorter one may have been caused by
+/// them: one customer's calls that always fail open the circuit for a second, every ten times.
+const OUTAGE_MIN: Duration = Duration::from_secs(60);
+
+/// A share of one: a pace is counted in millionths, so that it is a whole number wherever it is kept.
+const WHOLE: u32 = 1_000_000;
+
+/// Each "slow down" takes 30 % of what is left (TCP takes half; an API's limit is a number, not a full queue)…
+const LOWERED_TO_PERCENT: u64 = 70;
+
+/// …but one "slow down" is said by every call that was in flight: those of one second count once.
+const LOWERED_EVERY: Duration = Duration::from_secs(1);
+
+/// Every second without a "slow down" gives back 5 % of the maximum: full pace again within 20 s.
+const RISE_PER_SECOND: u32 = WHOLE / 20;
+
+/// A pace that stopped would never learn that it may rise: at least 2 % of the maximum, and one request a second.
+const SHARE_MIN: u32 = WHOLE / 50;
+
+/// How fast Podero may be asked: falls by a factor, rises by a sum (AIMD), a pure function of time in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// Of the maximum, in millionths, until `rises_from`.
+    share: u32,
+    rises_from: Timestamp,
+    lowered_at: Option<Timestamp>,
+}
+
+impl Default for Pace {
+    /// The whole budget.
+    fn default() -> Self {
+        Self { share: WHOLE, rises_from: Timestamp::from_micros(0), lowered_at: None }
+    }
+}
+
+impl Pace {
+    /// Of `maximum` requests a second, how many may be made now; at least one.
+    pub fn of(&self, maximum: u32, now: Timestamp) -> u32 {
+        let allowed = u64::from(maximum) * u64::from(self.share_at(now)) / u64::from(WHOLE);
+        u32::try_from(allowed).unwrap_or(maximum).max(1)
+    }
+
+    /// Podero asked for a slower pace.
+    pub fn lower(&mut self, now: Timestamp) {
+        let share = self.share_at(now);
+        let was_lowered = self.lowered_at.is_some_and(|at| now.since(at) < LOWERED_EVERY);
+        if was_lowered {
+            self.share = share;
+        } else {
+            let lowered = u64::from(share) * LOWERED_TO_PERCENT / 100;
+            self.share = u32::try_from(lowered).unwrap_or(WHOLE).max(SHARE_MIN);
+            self.lowered_at = Some(now);
+        }
+        self.rises_from = now.plus(LOWERED_EVERY);
+    }
+
+    fn share_at(&self, now: Timestamp) -> u32 {
+        let risen = now.since(self.rises_from).as_micros() * u128::from(RISE_PER_SECOND) / 1_000_000;
+        self.share.saturating_add(u32::try_from(risen).unwrap_or(WHOLE)).min(WHOLE)
+    }
+
+    /// When the whole budget is allowed again. All paces rise alike, so the one that is back last is the lower one.
+    fn whole_from(&self) -> Timestamp {
+        let missing = u64::from(WHOLE.saturating_sub(self.share)) * 1_000_000 / u64::from(RISE_PER_SECOND);
+        self.rises_from.plus(Duration::from_micros(missing))
+    }
+
+    fn merge(self, other: Self) -> Self {
+        let rank = |pace: &Self| (pace.whole_from(), pace.rises_from, pace.lowered_at, pace.share);
+        if rank(&other) > rank(&self) { other } else { self }
+    }
+}
+
+/// Why the circuit is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// Podero does not answer, or not with sense.
+    Away,
+    /// Podero refuses the bridge itself: its credentials, its organisation, its address.
+    Refused {
+        /// The status that said so.
+        status: u16,
+    },
+}
+
+/// A circuit that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Opening {
+    /// Openings in a row: each probe that fails adds one.
+    pub openings: u32,
+    /// No probe before this.
+    pub until: Timestamp,
+    /// When the first of them was.
+    pub since: Timestamp,
+    /// What opened it last.
+    pub why: Why,
+}
+
+/// Whether calls go through at all. Its order is that of its turns; the rest makes the order total.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Sight {
+    /// Grows with each change. In the same turn an open circuit outranks a closed one: a probe puts that right.
+    turn: u64,
+    opening: Option<Opening>,
+    /// Nothing was answered since then, as far as is known; the time of the pause or the opening that began it.
+    dark_since: Option<Timestamp>,
+    /// When the last outage ended.
+    back_since: Option<Timestamp>,
+}
+
+/// All that is known of Podero as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    paused_until: Option<Timestamp>,
+    pace: Pace,
+    sight: Sight,
+}
+
+/// What keeps every call back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Podero asked for it.
+    Paused {
+        /// Its end.
+        until: Timestamp,
+    },
+    /// Until a probe succeeds.
+    Open(Opening),
+}
+
+impl Standing {
+    /// What two replicas know together.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        Self {
+            paused_until: self.paused_until.max(other.paused_until),
+            pace: self.pace.merge(other.pace),
+            sight: self.sight.max(other.sight),
+        }
+    }
+
+    /// What keeps calls back now. A pause that Podero asked for comes first: it is the longer word.
+    pub fn hold(&self, now: Timestamp) -> Option<Hold> {
+        match self.paused(now) {
+            Some(until) => Some(Hold::Paused { until }),
+            None => self.sight.opening.map(Hold::Open),
+        }
+    }
+
+    /// The end of the pause that Podero asked for, while it lasts.
+    pub fn paused(&self, now: Timestamp) -> Option<Timestamp> {
+        self.paused_until.filter(|until| *until > now)
+    }
+
+    /// The circuit, while it is open.
+    pub fn opening(&self) -> Option<Opening> {
+        self.sight.opening
+    }
+
+    /// How fast Podero may be asked.
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// Since when nothing goes through, while something keeps it back; `None` while calls may be made.
+    pub fn dark_since(&self, now: Timestamp) -> Option<Timestamp> {
+        self.hold(now).and(self.sight.dark_since)
+    }
+
+    /// When the last outage ended; `None` when there was none, as far as is known.
+    pub fn back_since(&self) -> Option<Timestamp> {
+        self.sight.back_since
+    }
+
+    /// Whether it is known that calls go through: nothing keeps them back, and since it last did, one was answered.
+    pub fn is_clear(&self, now: Timestamp) -> bool {
+        self.hold(now).is_none() && self.sight.dark_since.is_none()
+    }
+
+    /// Whether it is time for a probe: the circuit has been open for long enough, or a pause is over and nobody has
+    /// called since. Never within a pause.
+    pub fn is_probe_due(&self, now: Timestamp) -> bool {
+        match (self.paused(now), self.sight.opening) {
+            (Some(_), _) => false,
+            (None, Some(opening)) => now >= opening.until,
+            (None, None) => {
+                let quiet_since = self.paused_until.max(self.sight.dark_since);
+                self.sight.dark_since.is_some() && quiet_since.is_some_and(|at| now >= at.plus(SILENCE_MAX))
+            }
+        }
+    }
+
+    /// Podero asked for a slower pace.
+    pub fn slow(&mut self, now: Timestamp) {
+        self.pace.lower(now);
+    }
+
+    /// Podero asked for a pause. A shorter one never shortens one that stands. `true` when it is news.
+    pub fn pause(&mut self, now: Timestamp, until: Timestamp) -> bool {
+        if until <= now || self.paused_until.is_some_and(|standing| standing >= until) {
+            return false;
+        }
+        self.paused_until = Some(until);
+        if self.sight.dark_since.is_none() {
+            self.turn(Sight { dark_since: Some(now), ..self.sight });
+        }
+        true
+    }
+
+    /// Opens the circuit, longer each time it is open already (a probe failed).
+    pub fn open(&mut self, now: Timestamp, why: Why) {
+        let before = self.sight.opening;
+        let openings = before.map_or(0, |opening| opening.openings).saturating_add(1);
+        let since = before.map_or(now, |opening| opening.since);
+        let opening = Opening { openings, until: now.plus(PROBES.ceiling(openings)), since, why };
+        let dark_since = self.sight.dark_since.or(Some(now));
+        self.turn(Sight { opening: Some(opening), dark_since, ..self.sight });
+    }
+
+    /// A call was answered. Those that were on their way when everything was held say nothing about now.
+    pub fn answered(&mut self, now: Timestamp) {
+        if self.hold(now).is_none()
+            && let Some(dark_since) = self.sight.dark_since
+        {
+            let was_outage = now.since(dark_since) >= OUTAGE_MIN;
+            let back_since = if was_outage { Some(now) } else { self.sight.back_since };
+            self.turn(Sight { dark_since: None, back_since, ..self.sight });
+        }
+    }
+
+    /// A probe was answered: the circuit closes.
+    pub fn close(&mut self, now: Timestamp) {
+        if self.sight.opening.is_some() {
+            self.turn(Sight { opening: None, ..self.sight });
+        }
+        self.answered(now);
+    }
+
+    fn turn(&mut self, sight: Sight) {
+        self.sight = Sight { turn: self.sight.turn.saturating_add(1), ..sight };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_micros(millis * 1_000)
+    }
+
+    #[test]
+    fn the_pace_falls_by_a_factor_once_a_second_and_rises_by_a_sum() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.of(100, at(0)), 100);
+        pace.lower(at(0));
+        for millis in [1, 500, 999] {
+            pace.lower(at(millis));
+        }
+        assert_eq!(pace.of(100, at(999)), 70, "one storm counts once");
+        pace.lower(at(1_000));
+        assert_eq!(pace.of(100, at(1_000)), 49);
+        // A second without, then 5 % of the maximum each second.
+        assert_eq!(pace.of(100, at(2_000)), 49);
+        assert_eq!(pace.of(100, at(3_000)), 54);
+        assert_eq!(pace.of(100, at(12_200)), 100);
+        assert_eq!(pace.of(100, at(1_000_000)), 100);
+    }
+
+    #[test]
+    fn the_pace_never_stops() {
+        let mut pace = Pace::default();
+        for second in 0..100 {
+            pace.lower(at(second * 1_000));
+        }
+        let now = at(99_000);
+        assert_eq!([1_000, 100, 50, 10, 1].map(|maximum| pace.of(maximum, now)), [20, 2, 1, 1, 1]);
+    }
+
+    #[test]
+    fn the_circuit_stays_open_longer_with_each_failed_probe_and_closes_for_all() {
+        let (mut mine, mut now) = (Standing::default(), at(0));
+        mine.open(now, Why::Away);
+        for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let opening = mine.opening().expect("open");
+            assert_eq!(opening.until.since(now).as_secs(), expected);
+            assert!(!mine.is_probe_due(now));
+            now = opening.until;
+            assert!(mine.is_probe_due(now));
+            mine.open(now, Why::Refused { status: 401 });
+        }
+        assert_eq!(mine.opening().map(|opening| (opening.since, opening.openings)), Some((at(0), 9)));
+        let theirs = Standing::default().merge(mine);
+        assert_eq!(theirs, mine, "one that knows nothing learns it");
+        mine.close(now);
+        assert!(theirs.merge(mine).is_clear(now), "and its end");
+    }
+
+    #[test]
+    fn a_pause_grows_and_no_probe_falls_into_it() {
+        let mut standing = Standing::default();
+        assert!(standing.pause(at(0), at(60_000)));
+        assert!(!standing.pause(at(0), at(1_000)), "a shorter wish is no news");
+        standing.open(at(0), Why::Away);
+        assert_eq!(standing.hold(at(59_999)), Some(Hold::Paused { until: at(60_000) }));
+        assert!(!standing.is_probe_due(at(59_999)));
+        assert!(standing.is_probe_due(at(60_000)));
+    }
+
+    #[test]
+    fn it_is_dark_from_the_first_hold_until_a_call_is_answered() {
+        let mut standing = Standing::default();
+        standing.pause(at(1_000), at(2_000));
+        standing.answered(at(1_500));
+        assert_eq!(standing.dark_since(at(1_500)), Some(at(1_000)), "it was on its way before");
+        assert_eq!((standing.dark_since(at(2_000)), standing.is_clear(at(2_000))), (None, false));
+        standing.pause(at(2_001), at(9_000));
+        assert_eq!(standing.dark_since(at(2_001)), Some(at(1_000)), "pause after pause is one darkness");
+        assert!(!standing.is_probe_due(at(13_999)));
+        assert!(standing.is_probe_due(at(14_000)), "nobody has called since");
+        standing.answered(at(14_000));
+        assert!(standing.is_clear(at(14_000)) && !standing.is_probe_due(at(99_000)));
+    }
+
+    #[test]
+    fn a_long_darkness_is_an_outage_and_a_blink_is_none() {
+        let mut standing = Standing::default();
+        for (opened, closed, expected) in
+            [(0, 59_999, None), (60_000, 120_000, Some(120_000)), (130_000, 131_000, Some(120_000))]
+        {
+            standing.open(at(opened), Why::Away);
+            standing.close(at(closed));
+            assert_eq!(standing.back_since(), expected.map(at), "{opened}");
+        }
+    }
+
+    /// Any standing that a life of some steps can lead to.
+    fn lives() -> impl Strategy<Value = Standing> {
+        prop::collection::vec((0i64..5_000, 0u8..6), 0..12).prop_map(|steps| {
+            let (mut standing, mut now) = (Standing::default(), 0);
+            for (pause, step) in steps {
+                now += pause;
+                match step {
+                    0 => standing.slow(at(now)),
+                    1 => drop(standing.pause(at(now), at(now + 3_000))),
+                    2 => standing.open(at(now), Why::Away),
+                    3 => standing.open(at(now), Why::Refused { status: 403 }),
+                    4 => standing.close(at(now)),
+                    _ => standing.answered(at(now)),
+                }
+            }
+            standing
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_not_matter_who_tells_whom_first_or_how_often(a in lives(), b in lives(), c in lives()) {
+            prop_assert_eq!(a.merge(b), b.merge(a));
+            prop_assert_eq!(a.merge(b).merge(c), a.merge(b.merge(c)));
+            prop_assert_eq!(a.merge(a), a);
+            prop_assert_eq!(a.merge(b).merge(b), a.merge(b));
+        }
+
+        #[test]
+        fn a_merged_pace_is_never_faster_than_either(a in lives(), b in lives(), second in 0i64..60) {
+            let now = at(60_000 + second * 1_000);
+            let [one, other, both] = [a, b, a.merge(b)].map(|standing| standing.pace().of(1_000, now));
+            // A step of rounding, since each is counted in whole millionths.
+            prop_assert!(both <= one.min(other) + 1, "{} {} {}", one, other, both);
+        }
+
+        #[test]
+        fn it_reads_back_as_it_was_written(a in lives()) {
+            let text = serde_json::to_string(&a).expect("writes");
+            prop_assert_eq!(serde_json::from_str::<Standing>(&text).expect("reads"), a);
+        }
+    }
+}

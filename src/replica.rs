@@ -1,0 +1,92 @@
+//! What one replica does for all: shares how Podero stands, takes its turn at probing, and tells when the bridge is
+//! blind.
+//!
+//! Alone, on SQLite, it is the same with one replica. A store that is away changes nothing here: what this process has
+//! learnt of Podero still holds for itself. Decides nothing: merging is `domain::standing`'s, blindness `domain::alert`'s.
+//!
+//! Before: [`crate::podero`] learns from replies. After: [`crate::store`], and [`crate::outbound`] for the news.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::domain::alert;
+use crate::metrics::Metrics;
+use crate::podero::Client;
+use crate::pump::{self, Step};
+use crate::store::{self, Shared, Store};
+
+/// The shared name of the probe among replicas.
+const PROBE: &str = "probe";
+
+/// Everything the stage needs.
+pub struct Replica {
+    /// Names this process among the others; fresh at each start.
+    pub id: Uuid,
+    /// The tables.
+    pub store: Store,
+    /// Podero.
+    pub client: Client,
+    /// Time.
+    pub clock: Clock,
+    /// Gauges of pace and pause.
+    pub metrics: Metrics,
+    /// `watch.interval`: what was not seen for so long is not known any more.
+    pub interval: Duration,
+    /// The longest a probe can take: if its replica dies over it, another takes the duty after that.
+    pub probe_time_max: Duration,
+    /// Rung when there is something to publish.
+    pub wake_outbound: Arc<Notify>,
+}
+
+impl Replica {
+    /// Shares what is known of Podero, and tells whether the bridge can see.
+    pub async fn sync_step(&self) -> Step {
+        let taken = match self.sync().await {
+            Ok(()) => Step::Idle,
+            Err(error) => {
+                tracing::debug!(%error, "what is known of Podero could not be shared");
+                Step::Failed
+            }
+        };
+        self.metrics.set_podero_pace(self.client.per_second().0);
+        self.metrics.set_podero_paused(self.client.standing().paused(self.clock.now()).is_some());
+        taken
+    }
+
+    /// Probes Podero when it is time and no other replica is at it.
+    pub async fn probe_step(&self) -> Step {
+        if !self.client.is_probe_due() {
+            return Step::Idle;
+        }
+        match self.store.take_duty(PROBE, self.probe_time_max).await {
+            Ok(true) => {}
+            Ok(false) => return Step::Idle,
+            Err(error) => tracing::debug!(%error, "the probe could not be claimed; it is made all the same"),
+        }
+        self.client.probe().await;
+        // First the news, then the duty: nobody is to probe again on the strength of what was known before.
+        let shared = self.sync().await;
+        let freed = self.store.put_duty_off(PROBE, self.clock.now()).await;
+        match shared.and(freed) {
+            Ok(()) => Step::Idle,
+            Err(_) => Step::Failed,
+        }
+    }
+
+    async fn sync(&self) -> Result<(), store::Error> {
+        let Shared { standing, replicas, told } = self.store.share(self.id, self.client.standing()).await?;
+        self.client.adopt(standing, replicas);
+        let change = alert::look(told.blindness.as_ref(), &self.client.standing(), self.clock.now(), self.interval);
+        let Some(change) = change else { return Ok(()) };
+        let topic = change.notice.topic.name();
+        if self.store.tell(&told, change).await? {
+            tracing::warn!(topic, "whether the bridge can see has changed");
+            pump::ring_all(&self.wake_outbound);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! What replicas tell each other: that they live, how Podero stands, and whether somebody was told that the bridge is
+//! blind.
+//!
+//! Values are merged and judged by the core; here they are rows with a version, written only by whoever read the
+//! version before (compare and set). Whoever loses looks again. On SQLite there is one replica, and all this is its
+//! memory over a restart.
+//!
+//! Before: [`crate::replica`]. After: the outbox, for the news of blindness.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::{AnyConnection, Row};
+use uuid::Uuid;
+
+use super::db::Db;
+use super::outbox::{self, Target};
+use super::writer::Write;
+use super::{Error, Store};
+use crate::domain::Timestamp;
+use crate::domain::alert::{Blindness, SightChange};
+use crate::domain::standing::Standing;
+
+/// A replica that has not been seen for so long is dead, and its share of the budget falls to the others. Until then
+/// the budget is used less than it could be, never more: a replica that cannot write here cannot claim anything either.
+pub const REPLICA_LIFE: Duration = Duration::from_secs(10);
+
+/// How often a replica is written down as living: three chances before it counts as dead.
+const BEAT_EVERY: Duration = Duration::from_secs(3);
+
+/// Rows of the dead are kept for so long, for whoever looks into the table after a crash.
+const DEAD_KEPT: Duration = Duration::from_secs(60 * 60);
+
+const STANDING: &str = "standing";
+const BLINDNESS: &str = "blindness";
+
+/// What all replicas know.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// How Podero stands.
+    pub standing: Standing,
+    /// How many replicas live, the one that asks among them.
+    pub replicas: usize,
+    /// The open alert.
+    pub told: Told,
+}
+
+/// Whether blindness was told and not yet its end.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// The open alert.
+    pub blindness: Option<Blindness>,
+    version: i64,
+}
+
+impl Store {
+    /// Says that `replica` lives and what it knows of Podero; gives back what all know together.
+    pub async fn share(&self, replica: Uuid, known: Standing) -> Result<Shared, Error> {
+        self.write(Share { replica, known, now: self.0.clock.now() }).await
+    }
+
+    /// Says that `replica` ends: its share of the budget is free at once.
+    pub async fn leave(&self, replica: Uuid) -> Result<(), Error> {
+        self.write(Leave { replica }).await
+    }
+
+    /// Writes down what was told of blindness, and the notice with it; `false` when another replica was first, and then
+    /// nothing is written.
+    pub async fn tell(&self, read: &Told, change: SightChange) -> Result<bool, Error> {
+        let clock = &self.0.clock;
+        let (place, targets) = (clock.fresh_id().to_string(), self.0.targets.clone());
+        self.write(Tell { read: read.version, change, place, targets, now: clock.now() }).await
+    }
+}
+
+/// Nobody else lives: the file is ours alone.
+pub(super) async fn forget_all(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM replicas").execute(connection).await?;
+    Ok(())
+}
+
+/// The value of that name and its version; nothing, for one that is not there or that this version cannot read: what
+/// is shared here is learnt anew within seconds.
+async fn read<T: DeserializeOwned>(
+    connection: &mut AnyConnection,
+    name: &'static str,
+) -> Result<(Option<T>, i64), sqlx::Error> {
+    let row =
+        sqlx::query("SELECT value, version FROM shared WHERE name = $1").bind(name).fetch_optional(connection).await?;
+    let Some(row) = row else { return Ok((None, 0)) };
+    let text: String = row.try_get(0)?;
+    Ok((serde_json::from_str(&text).ok(), row.try_get(1)?))
+}
+
+/// `false`: somebody else has written since.
+async fn set(
+    connection: &mut AnyConnection,
+    name: &'static str,
+    value: &impl Serialize,
+    read: i64,
+) -> Result<bool, sqlx::Error> {
+    let text = serde_json::to_string(value).expect("what is shared has only serialisable fields");
+    let written = sqlx::query(
+        "INSERT INTO shared (name, value, version) VALUES ($1, $2, $3) \
+         ON CONFLICT (name) DO UPDATE SET value = $2, version = $3 WHERE shared.version = $4",
+    )
+    .bind(name)
+    .bind(text)
+    .bind(read + 1)
+    .bind(read)
+    .execute(connection)
+    .await?;
+    Ok(written.rows_affected() == 1)
+}
+
+struct Share {
+    replica: Uuid,
+    known: Standing,
+    now: Timestamp,
+}
+
+impl Write for Share {
+    type Output = Shared;
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Shared, sqlx::Error> {
+        sqlx::query(
+            "INSERT INTO replicas (id, seen_at) VALUES ($1, $2) \
+             ON CONFLICT (id) DO UPDATE SET seen_at = $2 WHERE replicas.seen_at <= $3",
+        )
+        .bind(self.replica.to_string())
+        .bind(self.now.micros())
+        .bind(self.now.minus(BEAT_EVERY).micros())
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query("DELETE FROM replicas WHERE seen_at < $1")
+            .bind(self.now.minus(DEAD_KEPT).micros())
+            .execute(&mut *connection)
+            .await?;
+        let row = sqlx::query("SELECT COUNT(*) FROM replicas WHERE seen_at > $1")
+            .bind(self.now.minus(REPLICA_LIFE).micros())
+            .fetch_one(&mut *connection)
+            .await?;
+        let replicas: i64 = row.try_get(0)?;
+        let (known, version) = read::<Standing>(connection, STANDING).await?;
+        let standing = known.unwrap_or_default().merge(self.known);
+        if known != Some(standing) {
+            // Lost to another replica, it is merged again with the next beat.
+            set(connection, STANDING, &standing, version).await?;
+        }
+        let (blindness, version) = read::<Option<Blindness>>(connection, BLINDNESS).await?;
+        let told = Told { blindness: blindness.flatten(), version };
+        Ok(Shared { standing, replicas: usize::try_from(replicas).unwrap_or(1).max(1), told })
+    }
+}
+
+struct Leave {
+    replica: Uuid,
+}
+
+impl Write for Leave {
+    type Output = ();
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        sqlx::query("DELETE FROM replicas WHERE id = $1").bind(self.replica.to_string()).execute(connection).await?;
+        Ok(())
+    }
+}
+
+struct Tell {
+    read: i64,
+    change: SightChange,
+    place: String,
+    targets: Vec<Target>,
+    now: Timestamp,
+}
+
+impl Write for Tell {
+    type Output = bool;
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+        let is_first = set(connection, BLINDNESS, &self.change.blindness, self.read).await?;
+        if is_first {
+            outbox::insert(connection, &self.change.notice, None, &self.targets, &self.place, self.now).await?;
+        }
+        Ok(is_first)
+    }
+}
