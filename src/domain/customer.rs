@@ -125,7 +125,7 @@ pub enum Listing {
     /// The user was there before us: read the list before a building is made.
     #[default]
     Unread,
-    /// A create may have happened unseen: without a list no building may be made.
+    /// A create or a change may have happened unseen: without a list no building may be made.
     Doubtful,
 }
 
@@ -358,9 +358,14 @@ impl Customer {
         self.podero.user = UserThere::Unlooked;
     }
 
-    /// A building may exist unseen: read the list before one is made.
+    /// A building may exist unseen, or show something else than we know: read the list before one is made or changed.
     pub fn doubt_buildings(&mut self) {
         self.podero.listing = Listing::Doubtful;
+    }
+
+    /// Podero does not list buildings: what ours show is written anew as a whole, which changes nothing that was so.
+    pub fn forget_written(&mut self) {
+        self.podero.buildings.values_mut().for_each(|there| there.written.clear());
     }
 
     /// The event that may have made buildings unseen is put aside before it looked. What they would look like is kept,
@@ -486,6 +491,11 @@ impl Customer {
         self.podero.listing = Listing::Complete;
         let listed = |id: Uuid| found.iter().any(|building| building.id == id);
         self.podero.buildings.retain(|_, there| listed(there.id));
+        for there in self.podero.buildings.values_mut() {
+            if let Some(building) = found.iter().find(|building| building.id == there.id) {
+                there.written = building.written.clone();
+            }
+        }
         self.podero.leaving.retain(|leaving| listed(leaving.building));
         for (key, home) in &wanted.homes {
             if self.podero.building_of(key, home).is_some() {

@@ -440,6 +440,10 @@ fn provision(work: &Work, policy: &Policy) -> Next {
 /// Each wanted home has its building, and the building shows what it should.
 fn house(work: &Work, user: Uuid) -> Option<Next> {
     let (podero, wanted) = (&work.customer.podero, &work.merged.facts);
+    // What Podero shows in a building that we know is in doubt as well as whether there is another.
+    if podero.listing == Listing::Doubtful && !wanted.homes.is_empty() {
+        return Some(Next::Call(Call::ListBuildings { user }));
+    }
     for (key, home) in &wanted.homes {
         let record = home.record(key);
         match podero.building_of(key, home) {

@@ -203,14 +203,23 @@ pub fn judge(work: &mut Work, call: &Call, reply: &Reply, moment: Moment, policy
         }
         Reply::Unsent { why } => Ruling::Settle(fail(work, Setback::Unsent, why, moment, policy)),
         Reply::Unknown { why } => {
-            if let Repeat::LookFirst(look) = call.repeat() {
-                work.customer.doubt_user();
-                if look == Look::Buildings {
-                    work.customer.doubt_buildings();
-                }
-            }
+            doubt(&mut work.customer, call);
             Ruling::Settle(fail(work, Setback::Unknown, why, moment, policy))
         }
+    }
+}
+
+/// What a call of which nobody knows whether it happened leaves in doubt. A change is harmless to repeat, but the next
+/// event may want another one, or none: it must not trust what was known before.
+fn doubt(customer: &mut Customer, call: &Call) {
+    match (call.repeat(), call) {
+        (Repeat::LookFirst(Look::User), _) | (Repeat::Harmless, Call::UpdateUser { .. }) => customer.doubt_user(),
+        (Repeat::LookFirst(Look::Buildings), _) => {
+            customer.doubt_user();
+            customer.doubt_buildings();
+        }
+        (Repeat::Harmless, Call::UpdateBuilding { .. }) => customer.doubt_buildings(),
+        (Repeat::Harmless, _) => {}
     }
 }
 
@@ -316,7 +325,10 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Ruling {
         (Call::ListBuildings { .. }, RefusalKind::NotFound | RefusalKind::Unsupported) => {
             let was_doubtful = work.customer.podero.listing == Listing::Doubtful;
             work.customer.podero.listing = Listing::Complete;
-            if was_doubtful {
+            work.customer.forget_written();
+            let podero = &work.customer.podero;
+            if was_doubtful && work.merged.facts.homes.iter().any(|(key, home)| podero.building_of(key, home).is_none())
+            {
                 let detail = "a building may have been made unseen, and Podero does not list buildings; \
                               look there: `skip` if it exists, `retry` makes one";
                 return park(Reason::BuildingInDoubt, detail.to_owned());

@@ -178,12 +178,13 @@ fn unsent_is_a_failure_that_leaves_no_doubt() {
 }
 
 #[test]
-fn unknown_is_a_failure_and_sends_us_to_look_before_anything_is_made_again() {
+fn unknown_is_a_failure_and_sends_us_to_look_before_anything_is_made_or_believed_again() {
     let present = UserThere::Present { id: uuid(1), written: Record::new() };
     for (call, user, listing) in [
         (create_user(), UserThere::Unlooked, Listing::Complete),
         (create_building(), UserThere::Unlooked, Listing::Doubtful),
-        (update_user(), present.clone(), Listing::Complete),
+        (update_user(), UserThere::Unlooked, Listing::Complete),
+        (update_building(), present.clone(), Listing::Doubtful),
         (delete_building(), present.clone(), Listing::Complete),
         (session(), present, Listing::Complete),
     ] {
@@ -354,11 +355,22 @@ fn a_building_in_doubt_that_cannot_be_listed_needs_a_person_once() {
     for (listing, expected) in
         [(Listing::Doubtful, Led::ToPark(Reason::BuildingInDoubt)), (Listing::Unread, Led::OnAndSaved(false))]
     {
-        let mut work = work(update());
+        let mut work = work(moved("New 2"));
         work.customer.podero.listing = listing;
         assert_eq!(refuse(&mut work, &list, RefusalKind::Unsupported), expected, "{listing:?}");
         assert_eq!(work.customer.podero.listing, Listing::Complete, "a retry by hand makes the building");
     }
+}
+
+#[test]
+fn what_a_known_building_shows_is_written_anew_where_it_cannot_be_read() {
+    let list = Call::ListBuildings { user: uuid(1) };
+    let mut work = work(update());
+    let there = work.customer.podero.buildings.get_mut(&key("main")).expect("the fixture has one");
+    there.written = record(&[(crate::domain::event::Field::Name, "as far as we knew")]);
+    work.customer.podero.listing = Listing::Doubtful;
+    assert_eq!(refuse(&mut work, &list, RefusalKind::Unsupported), Led::OnAndSaved(false));
+    assert_eq!(work.customer.podero.buildings[&key("main")].written, Record::new());
 }
 
 #[test]

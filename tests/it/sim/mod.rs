@@ -21,9 +21,11 @@ use run::{Report, play};
 /// Seeds in the ordinary test command.
 const SEEDS: u64 = 200;
 /// Seeds that broke something once.
-const REMEMBERED: [u64; 1] = [
+const REMEMBERED: [u64; 2] = [
     // A building made unseen by a sign-up that was parked before it could look; the move after it left it standing.
     129,
+    // A correction that was carried out unheard, and its event parked: the move after it trusted what was known before.
+    748,
 ];
 
 fn report(seed: u64, is_shown: bool) -> Report {

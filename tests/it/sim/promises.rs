@@ -80,16 +80,20 @@ pub(super) async fn kept(run: &mut Run) -> Check {
     alerts(run, &bodies)
 }
 
-/// P5: what ended as superseded says nothing that newer events of the customer do not say.
+/// P5: what ended as superseded says nothing that newer events of the customer do not say. They are folded in the order
+/// in which they took effect, since a move to where the customer lives already depends on it.
 fn is_stale(told: &Told, row: &EventRow, rows: &[EventRow], run: &Run) -> Check {
     let mine = told.stamp(&row.id);
-    let of_row = |other: &EventRow| run.told.iter().find(|told| told.id == other.origin_id).cloned();
-    let others = rows.iter().filter_map(|other| Some((of_row(other)?, other.id.clone())));
-    let mut newer: Vec<(Told, String)> =
-        others.filter(|(other, id)| other.customer == told.customer && other.stamp(id) > mine).collect();
-    newer.sort_by_key(|(other, id)| other.stamp(id));
+    let of_row = |id: &str| {
+        let other = rows.iter().find(|other| other.id == id)?;
+        run.told.iter().find(|told| told.id == other.origin_id)
+    };
     let mut end = End::default();
-    newer.iter().for_each(|(other, id)| end.fold(other, id));
+    for (id, _) in &run.observer.ended {
+        if let Some(other) = of_row(id).filter(|other| other.customer == told.customer && other.stamp(id) > mine) {
+            end.fold(other, id);
+        }
+    }
     let before = end.clone();
     end.fold(told, &row.id);
     if end == before {
