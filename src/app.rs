@@ -159,6 +159,8 @@ struct Bells {
     work: Arc<Notify>,
     /// Something is to be published: every publisher looks.
     outbound: Arc<Notify>,
+    /// A bulk retry was ordered.
+    retries: Arc<Notify>,
 }
 
 impl Bridge {
@@ -192,6 +194,7 @@ impl Bridge {
             wake: bells.work.clone(),
             metrics: metrics.clone(),
             batch_max: config.http.batch_max,
+            body_bytes_max: config.http.body_max,
         };
         let broker = config.amqp.as_ref().map(|amqp| Broker::new(broker_settings(amqp), clock.clone()));
         let parts =
@@ -210,6 +213,7 @@ impl Bridge {
             token: config.admin.token.clone(),
             clock,
             wake: bells.work,
+            wake_retries: bells.retries,
         };
         let (admin, operators_door) = open_operators_door(config.admin.listen, operators, &mut tasks)?;
         let (sandbox, sandbox_server) = sandbox.map(|open| (open.address, open.server)).unzip();
@@ -299,6 +303,9 @@ impl Parts<'_> {
         let (store, wake) = (self.store.clone(), bells.work.clone());
         let timer = rhythm("promote", Some(LOOK_EVERY), &Arc::default(), &ends.work);
         tasks.spawn(Stage::Work, async move { pump::run(timer, || promote(&store, &wake)).await });
+        let (store, wake) = (self.store.clone(), bells.work.clone());
+        let retries = rhythm("retry", Some(LOOK_EVERY), &bells.retries, &ends.work);
+        tasks.spawn(Stage::Work, async move { pump::run(retries, || admin::retry_step(&store, &wake)).await });
         if self.config.watch.enabled {
             self.spawn_watch(tasks, ends, wake_outbound);
         }

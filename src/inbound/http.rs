@@ -118,8 +118,7 @@ async fn read(mut body: Payload, bytes_max: usize) -> Result<Vec<u8>, Problem> {
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|_| Problem::new(ProblemKind::Malformed, "the body ended early"))?;
         if bytes.len() + chunk.len() > bytes_max {
-            let detail = format!("a body has at most {bytes_max} bytes; send smaller batches");
-            return Err(Problem::new(ProblemKind::TooLarge, detail));
+            return Err(Problem::too_large(bytes_max));
         }
         bytes.extend_from_slice(&chunk);
     }

@@ -76,6 +76,8 @@ pub struct Inbox {
     pub metrics: Metrics,
     /// `http.batch_max`.
     pub batch_max: usize,
+    /// `http.body_max`, bytes. It bounds a message from the queue as well.
+    pub body_bytes_max: usize,
 }
 
 /// An envelope on its way to becoming an arrival.
@@ -89,6 +91,9 @@ impl Inbox {
     /// a whole (not readable, too many items) is the `Err` of the inner result.
     pub async fn accept(&self, verified: Verified) -> Result<Result<Answers, Problem>, store::Error> {
         let delivery = verified.into_delivery();
+        if delivery.body.len() > self.body_bytes_max {
+            return Ok(Err(Problem::too_large(self.body_bytes_max)));
+        }
         let envelopes = match cloudevents::read(&delivery, self.batch_max) {
             Ok(envelopes) => envelopes,
             Err(problem) => return Ok(Err(problem)),
@@ -201,8 +206,7 @@ impl Inbox {
     fn untranslatable(&self, delivery: &Delivery, problems: &[Problem]) -> Arrival {
         let id = EventId(self.clock.fresh_id());
         let now = delivery.received_at;
-        let reused = problems.iter().all(|problem| problem.kind == ProblemKind::EventIdReused);
-        let reason = if reused { Reason::EventIdReused } else { Reason::Untranslatable };
+        let reason = reason_of(problems);
         let detail = problems.iter().map(Problem::line).collect::<Vec<_>>().join("; ");
         let digest = sha256(&delivery.body);
         Arrival {
@@ -226,6 +230,18 @@ impl Inbox {
 
 /// A batch of a thousand bad items must not make a detail of a megabyte.
 const DETAIL_CHARS_MAX: usize = 2_000;
+
+/// A mixture has its first and commonest name.
+fn reason_of(problems: &[Problem]) -> Reason {
+    let are_all = |kind| problems.iter().all(|problem| problem.kind == kind);
+    if are_all(ProblemKind::EventIdReused) {
+        Reason::EventIdReused
+    } else if are_all(ProblemKind::TooLarge) {
+        Reason::TooLarge
+    } else {
+        Reason::Untranslatable
+    }
+}
 
 fn problem_of(answer: Answer) -> Option<Problem> {
     match answer {

@@ -7,7 +7,7 @@
 
 use sqlx::{AnyConnection, Row};
 
-use super::db::{Db, ours};
+use super::db::Db;
 use super::outbox::{self, Target};
 use super::writer::Write;
 use super::{Error, Store};
@@ -81,15 +81,6 @@ pub enum Receipt {
     },
 }
 
-/// Which parked events to try again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RetryRequest {
-    /// Put it back into its lane.
-    Retry,
-    /// Give it up.
-    Skip,
-}
-
 struct Accept {
     arrivals: Vec<Arrival>,
     targets: Vec<Target>,
@@ -101,11 +92,6 @@ impl Store {
     pub async fn accept(&self, arrivals: Vec<Arrival>) -> Result<Vec<Receipt>, Error> {
         let places = arrivals.iter().map(|_| self.0.clock.fresh_id().to_string()).collect();
         self.write(Accept { arrivals, targets: self.0.targets.clone(), places }).await
-    }
-
-    /// Takes a parked event out of parking; its type. `None`: it is not parked (any more), nothing changed.
-    pub async fn unpark(&self, id: EventId, request: RetryRequest) -> Result<Option<String>, Error> {
-        self.write(Unpark { id, request, now: self.0.clock.now() }).await
     }
 }
 
@@ -250,43 +236,6 @@ pub(super) async fn ready_lane(connection: &mut AnyConnection, lane: &str, now: 
     .execute(connection)
     .await?;
     Ok(())
-}
-
-struct Unpark {
-    id: EventId,
-    request: RetryRequest,
-    now: Timestamp,
-}
-
-impl Write for Unpark {
-    type Output = Option<String>;
-
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
-        let change = match self.request {
-            // What never became an event has nothing to be retried: `event IS NOT NULL`.
-            RetryRequest::Retry => {
-                "UPDATE events SET state = 'pending', due_at = $2, tries_from = $2, failures = 0, \
-                 failing_since = NULL, reason = NULL, detail = NULL, settled_at = NULL \
-                 WHERE id = $1 AND state = 'parked' AND event IS NOT NULL RETURNING lane, type"
-            }
-            RetryRequest::Skip => {
-                "UPDATE events SET state = 'skipped', settled_at = $2 WHERE id = $1 AND state = 'parked' \
-                 RETURNING lane, type"
-            }
-        };
-        let row = sqlx::query(ours(change.to_owned()))
-            .bind(self.id.to_string())
-            .bind(self.now.micros())
-            .fetch_optional(&mut *connection)
-            .await?;
-        let Some(row) = row else { return Ok(None) };
-        if self.request == RetryRequest::Retry
-            && let Some(lane) = row.try_get::<Option<String>, _>(0)?
-        {
-            ready_lane(connection, &lane, self.now).await?;
-        }
-        Ok(Some(row.try_get(1)?))
-    }
 }
 
 /// Bytes as text where they are text. PostgreSQL's TEXT takes no NUL, so that goes as base64 too.

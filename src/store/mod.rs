@@ -11,6 +11,7 @@ mod db;
 mod inbox;
 mod lanes;
 mod outbox;
+mod parking;
 mod roster;
 mod timeline;
 mod writer;
@@ -24,12 +25,15 @@ use tokio::sync::mpsc;
 use crate::clock::Clock;
 use db::Db;
 pub use db::Dialect;
-pub use inbox::{Arrival, Content, Receipt, RetryRequest};
+pub use inbox::{Arrival, Content, Receipt};
 pub use lanes::{CallMade, Claim, Settled};
 pub use outbox::{DueNotice, PublishOutcome, Target};
+pub use parking::{
+    BulkRetry, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedGroup, RetryRequest, Stepped,
+};
 pub use roster::{DueUser, Member, Observed};
 pub use timeline::{
-    AlertView, CallView, CustomerView, EventSummary, EventView, Gauges, NoticeView, ParkedView, PumpView,
+    AlertView, CallView, CustomerView, EventSummary, EventView, Gauges, NoticeView, PumpView, ROWS_MAX,
 };
 pub use writer::Writer;
 use writer::{Pending, QUEUE_MAX, Write};

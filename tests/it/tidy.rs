@@ -65,7 +65,7 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("apply", &["clock", "metrics", "podero", "pump", "store"]),
     ("watch", &["clock", "podero", "pump", "store"]),
     ("outbound", &["broker", "clock", "metrics", "pump", "store"]),
-    ("admin", &["clock", "config", "metrics", "store"]),
+    ("admin", &["clock", "config", "metrics", "pump", "store"]),
     ("sandbox", &["clock", "pump"]),
     (
         "app",
