@@ -27,7 +27,9 @@ use crate::domain::alert::Knowledge;
 use crate::domain::verdict::Reason;
 use crate::metrics::{CONTENT_TYPE, EventType, Metrics, Outcome};
 use crate::pump::Step;
-use crate::store::{self, BulkRetry, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX, RetryRequest, Stepped, Store};
+use crate::store::{
+    self, BulkRetry, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX, RetryRequest, Stepped, Store,
+};
 
 /// What the rest of the bridge says of itself: one line per part it needs.
 pub trait Health: Send + Sync {
@@ -218,9 +220,9 @@ impl RetryOrder {
             return Err(problem(400, "malformed", &format!("`per_second` is from 1 to {PER_SECOND_MAX}")));
         }
         match (order.reason, order.all) {
-            (Some(name), false) => Reason::from_name(&name)
-                .map(|reason| (Some(reason), per_second))
-                .ok_or_else(unknown_reason),
+            (Some(name), false) => {
+                Reason::from_name(&name).map(|reason| (Some(reason), per_second)).ok_or_else(unknown_reason)
+            }
             (None, true) => Ok((None, per_second)),
             (Some(_), true) | (None, false) => Err(problem(400, "malformed", wanted)),
         }

@@ -149,6 +149,11 @@ async fn prepare(dialect: Dialect, connection: &mut AnyConnection) -> Result<(),
     Ok(())
 }
 
+/// The file of a SQLite URL; `None` for another database.
+pub fn sqlite_file(url: &str) -> Option<std::path::PathBuf> {
+    sqlite_path(url).map(std::path::PathBuf::from)
+}
+
 fn sqlite_path(url: &str) -> Option<String> {
     let rest = url.strip_prefix("sqlite:")?;
     let path = rest.strip_prefix("//").unwrap_or(rest);

@@ -24,13 +24,11 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use db::Db;
-pub use db::Dialect;
+pub use db::{Dialect, sqlite_file};
 pub use inbox::{Arrival, Content, Receipt};
 pub use lanes::{CallMade, Claim, Settled};
 pub use outbox::{DueNotice, PublishOutcome, Target};
-pub use parking::{
-    BulkRetry, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedGroup, RetryRequest, Stepped,
-};
+pub use parking::{BulkRetry, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedGroup, RetryRequest, Stepped};
 pub use roster::{DueUser, Member, Observed};
 pub use timeline::{
     AlertView, CallView, CustomerView, EventSummary, EventView, Gauges, NoticeView, PumpView, ROWS_MAX,

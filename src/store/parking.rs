@@ -166,7 +166,9 @@ impl Store {
         let per_second = i64::from(per_second.clamp(1, PER_SECOND_MAX));
         if self.write(Order { id: id.clone(), reason, per_second, total, now }).await? {
             let ordered = self.bulk_retry(&id).await?;
-            return ordered.map(Ordered::Running).ok_or_else(|| Error::Away("what was written is not there".to_owned()));
+            return ordered
+                .map(Ordered::Running)
+                .ok_or_else(|| Error::Away("what was written is not there".to_owned()));
         }
         match self.bulk_retries().await?.into_iter().find(BulkRetry::is_running) {
             Some(running) => Ok(Ordered::Occupied(running)),
@@ -207,8 +209,7 @@ impl Store {
     }
 }
 
-const BULK_RETRY: &str =
-    "SELECT id, reason, per_second, ordered_at, total, retried, state, ended_at FROM bulk_retries";
+const BULK_RETRY: &str = "SELECT id, reason, per_second, ordered_at, total, retried, state, ended_at FROM bulk_retries";
 
 fn bulk_retry_of(row: &AnyRow) -> Result<BulkRetry, Error> {
     Ok(BulkRetry {

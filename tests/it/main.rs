@@ -11,10 +11,14 @@ mod doors;
 mod end_to_end;
 // The way out by signed webhook.
 mod outbound;
+// Parked work and the ways out.
+mod parking;
 // The Podero client against scripted answers.
 mod podero;
 // The program as a process.
 mod process;
+// A bridge as a process of its own.
+mod running;
 // The sandbox over real HTTP.
 mod sandbox;
 // The real RabbitMQ and PostgreSQL of the tests.
