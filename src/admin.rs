@@ -338,8 +338,9 @@ fn away(error: &store::Error) -> HttpResponse {
     response
 }
 
-/// Refreshes the gauges that count rows. Called by a pump, so that a scrape never waits for the database.
-pub async fn refresh(store: &Store, metrics: &Metrics, clock: &Clock) -> Result<(), store::Error> {
+/// Refreshes the gauges that count rows; the number of pending events. Called by a pump, so that a scrape never waits
+/// for the database.
+pub async fn refresh(store: &Store, metrics: &Metrics, clock: &Clock) -> Result<u64, store::Error> {
     let gauges = store.gauges().await?;
     let now = clock.now();
     let count = |count: i64| u64::try_from(count).unwrap_or(0);
@@ -354,7 +355,7 @@ pub async fn refresh(store: &Store, metrics: &Metrics, clock: &Clock) -> Result<
         let found = gauges.heat_pumps.iter().find(|(state, _)| state == name);
         metrics.set_heat_pumps(name, count(found.map_or(0, |(_, count)| *count)));
     }
-    Ok(())
+    Ok(count(gauges.pending))
 }
 
 /// One step of the running bulk retry, if there is one. Called by a pump.

@@ -7,10 +7,13 @@
 //! Before: [`crate::cli`]. After: every stage.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
+use actix_web::rt::net::TcpStream;
 use actix_web::{App as ActixApp, HttpServer, web};
 use anyhow::Context;
 use tokio::sync::{Notify, watch};
@@ -24,9 +27,10 @@ use crate::config::{Account, Amqp, Config};
 use crate::domain::alert::WatchPolicy;
 use crate::domain::plan::{OnboardingPolicy, Operation, Policy};
 use crate::domain::retry::RetrySchedule;
-use crate::inbound::Inbox;
 use crate::inbound::amqp::Frames;
 use crate::inbound::http::{self, Webhooks};
+use crate::inbound::patience::Patience;
+use crate::inbound::{Backlog, Inbox};
 use crate::metrics::Metrics;
 use crate::outbound::{Publisher, ToBroker, ToWebhook};
 use crate::podero::{self, Client, Partner};
@@ -64,8 +68,11 @@ const FLUSH_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// An applier looks by itself this often: what a lost wake-up or another replica's crash left.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Gauges that count rows are counted this often.
+/// Gauges that count rows are counted this often,
 const GAUGES_EVERY: Duration = Duration::from_secs(2);
+/// but after a long count the next one waits for this many times as long: a backlog of a million must not be counted
+/// all the time.
+const GAUGES_REST: u32 = 20;
 
 /// How a start differs from what the configuration says.
 #[derive(Default)]
@@ -74,6 +81,32 @@ pub struct Options {
     pub sandbox: bool,
     /// Lives as long as the bridge: a temporary folder that holds the store.
     pub scratch: Option<tempfile::TempDir>,
+    /// Bounds of the public door.
+    pub limits: Limits,
+}
+
+/// Bounds of the public door that nobody needs to configure, and a test does not want to wait for.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// For the request line and headers.
+    pub headers_time_max: Duration,
+    /// For the body.
+    pub body_time_max: Duration,
+    /// Between two requests.
+    pub keep_alive: Duration,
+    /// Connections at once; more wait in the kernel's queue.
+    pub connections_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            headers_time_max: HEADERS_TIME_MAX,
+            body_time_max: http::BODY_TIME_MAX,
+            keep_alive: KEEP_ALIVE,
+            connections_max: HTTP_CONNECTIONS_MAX,
+        }
+    }
 }
 
 /// A bridge that runs.
@@ -195,6 +228,7 @@ impl Bridge {
             metrics: metrics.clone(),
             batch_max: config.http.batch_max,
             body_bytes_max: config.http.body_max,
+            backlog: Backlog::new(config.store.backlog_max),
         };
         let broker = config.amqp.as_ref().map(|amqp| Broker::new(broker_settings(amqp), clock.clone()));
         let parts =
@@ -202,14 +236,22 @@ impl Bridge {
         parts.spawn_work(&mut tasks, &ends, &bells);
         parts.spawn_outbound(&mut tasks, &ends, &bells, broker.as_ref())?;
         parts.spawn_broker(&mut tasks, &ends, broker.as_ref(), &inbox);
-        parts.spawn_gauges(&mut tasks, &ends, broker.clone());
+        parts.spawn_gauges(&mut tasks, &ends, broker.clone(), &inbox.backlog);
 
-        let webhooks = Webhooks { inbox, sources: config.sources.clone(), body_bytes_max: config.http.body_max };
-        let (http, door) = open_door(config.http.listen, webhooks, &mut tasks)?;
+        let limits = options.limits;
+        let backlog = inbox.backlog.clone();
+        let webhooks = Webhooks {
+            inbox,
+            sources: config.sources.clone(),
+            body_bytes_max: config.http.body_max,
+            body_time_max: limits.body_time_max,
+        };
+        let patience = spawn_patience(limits, &mut tasks, &ends);
+        let (http, door) = open_door(config.http.listen, webhooks, (limits, patience), &mut tasks)?;
         let operators = Admin {
             store: store.clone(),
             metrics,
-            health: Box::new(Vitals { broker, client }),
+            health: Box::new(Vitals { broker, client, backlog }),
             token: config.admin.token.clone(),
             clock,
             wake: bells.work,
@@ -263,7 +305,7 @@ impl Bridge {
     }
 
     async fn flushed(&self) {
-        while self.store.gauges().await.is_ok_and(|gauges| gauges.outbox_pending > 0) {
+        while self.store.outbox_pending().await.is_ok_and(|pending| pending > 0) {
             pump::sleep(FLUSH_LOOK_EVERY).await;
         }
     }
@@ -368,14 +410,20 @@ impl Parts<'_> {
         tasks.spawn(Stage::BrokerPublisher, async move { publisher.run_publisher(end).await });
     }
 
-    fn spawn_gauges(&self, tasks: &mut Tasks, ends: &Ends, broker: Option<Broker>) {
+    fn spawn_gauges(&self, tasks: &mut Tasks, ends: &Ends, broker: Option<Broker>, backlog: &Backlog) {
         let (store, metrics, clock) = (self.store.clone(), self.metrics.clone(), self.clock.clone());
-        let rhythm = rhythm("gauges", Some(GAUGES_EVERY), &Arc::default(), &ends.broker);
+        let backlog = backlog.clone();
+        let rhythm = rhythm("gauges", None, &Arc::default(), &ends.broker);
         tasks.spawn(Stage::Gauges, async move {
             pump::run(rhythm, || async {
                 metrics.set_broker_connected(broker.as_ref().is_some_and(|broker| broker.status().connected()));
+                let began = clock.now();
                 match admin::refresh(&store, &metrics, &clock).await {
-                    Ok(()) => Step::Idle,
+                    Ok(pending) => {
+                        backlog.set(pending);
+                        metrics.set_backlog_full(backlog.is_full());
+                        Step::IdleFor(GAUGES_EVERY.max(clock.now().since(began) * GAUGES_REST))
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "the tables could not be counted");
                         Step::Failed
@@ -425,6 +473,7 @@ fn rhythm(name: &'static str, every: Option<Duration>, wake: &Arc<Notify>, end: 
 struct Vitals {
     broker: Option<Broker>,
     client: Client,
+    backlog: Backlog,
 }
 
 impl Health for Vitals {
@@ -449,6 +498,12 @@ impl Health for Vitals {
             (false, None) => (false, "no token yet".to_owned()),
         };
         parts.push(Part { name: "podero", is_ready, state });
+        if self.backlog.is_full() {
+            // What the bridge has it works on; another one would not do it faster.
+            let state =
+                format!("full, {} events wait; the doors take none until some are done", self.backlog.waiting());
+            parts.push(Part { name: "backlog", is_ready: true, state });
+        }
         parts
     }
 }
@@ -484,10 +539,10 @@ fn open_sandbox(config: &Config, clock: &Clock, tasks: &mut Tasks) -> anyhow::Re
 
 /// Spawns a server whose type names its factory, which nobody wants to write out.
 macro_rules! serve {
-    ($server:expr, $listener:expr, $stage:expr, $tasks:expr) => {{
+    ($server:expr, $listener:expr, $limits:expr, $stage:expr, $tasks:expr) => {{
         let server = $server
-            .client_request_timeout(HEADERS_TIME_MAX)
-            .keep_alive(KEEP_ALIVE)
+            .client_request_timeout($limits.headers_time_max)
+            .keep_alive($limits.keep_alive)
             .shutdown_timeout(DOOR_GRACE_SECONDS)
             // Signals have one owner, `cli::serve`.
             .disable_signals()
@@ -503,9 +558,30 @@ macro_rules! serve {
     }};
 }
 
+/// Cuts off connections that owe a request for longer than the door keeps idle ones.
+fn spawn_patience(limits: Limits, tasks: &mut Tasks, ends: &Ends) -> Patience {
+    let patience = Patience::default();
+    let looking = patience.clone();
+    let looks_max = limits.keep_alive.as_millis().div_ceil(limits.headers_time_max.as_millis().max(1));
+    let looks_max = u32::try_from(looks_max).unwrap_or(u32::MAX);
+    let rhythm = rhythm("patience", Some(limits.headers_time_max), &Arc::default(), &ends.broker);
+    tasks.spawn(Stage::Gauges, async move {
+        pump::run(rhythm, || async {
+            let cut = looking.look(looks_max);
+            if cut > 0 {
+                tracing::debug!(cut, "connections that owed a request were cut off");
+            }
+            Step::Idle
+        })
+        .await;
+    });
+    patience
+}
+
 fn open_door(
     listen_at: SocketAddr,
     webhooks: Webhooks,
+    (limits, patience): (Limits, Patience),
     tasks: &mut Tasks,
 ) -> anyhow::Result<(SocketAddr, ServerHandle)> {
     let (listener, address) = listen(listen_at, "http.listen")?;
@@ -513,12 +589,20 @@ fn open_door(
     let server = HttpServer::new(move || {
         let webhooks = webhooks.clone();
         ActixApp::new()
+            .wrap(from_fn(http::note_request))
             .configure(move |config| http::configure(config, webhooks))
             .default_service(web::to(http::nothing_here))
     })
+    .on_connect(move |io, known| {
+        // Without a second handle (no descriptor is left) the server's own timers must do.
+        let socket = io.downcast_ref::<TcpStream>().and_then(|socket| socket.as_fd().try_clone_to_owned().ok());
+        if let Some(socket) = socket {
+            known.insert(patience.watch(socket.into()));
+        }
+    })
     .workers(HTTP_WORKERS)
-    .max_connections(HTTP_CONNECTIONS_MAX / HTTP_WORKERS);
-    Ok((address, serve!(server, listener, Stage::Door, tasks)))
+    .max_connections(limits.connections_max.div_ceil(HTTP_WORKERS));
+    Ok((address, serve!(server, listener, limits, Stage::Door, tasks)))
 }
 
 fn open_operators_door(
@@ -534,7 +618,7 @@ fn open_operators_door(
     })
     .workers(1)
     .max_connections(ADMIN_CONNECTIONS_MAX);
-    Ok((address, serve!(server, listener, Stage::OperatorsDoor, tasks)))
+    Ok((address, serve!(server, listener, Limits::default(), Stage::OperatorsDoor, tasks)))
 }
 
 fn listen(at: SocketAddr, key: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {

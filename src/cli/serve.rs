@@ -3,6 +3,7 @@
 //! Before: [`crate::cli`]. After: [`crate::app`].
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::say;
@@ -14,9 +15,10 @@ use crate::telemetry;
 pub(super) async fn run(mut config: Config, sandbox: bool) -> anyhow::Result<()> {
     telemetry::init(&config.log);
     let mut signals = Signals::new()?;
+    raise_descriptors();
     let scratch = (sandbox && config.store.is_default).then(|| scratch_store(&mut config)).transpose()?;
     let mut bridge = tokio::select! {
-        bridge = Bridge::start(config, Options { sandbox, scratch }) => bridge?,
+        bridge = Bridge::start(config, Options { sandbox, scratch, ..Options::default() }) => bridge?,
         // It may wait for its store for minutes.
         () = signals.next() => return Ok(()),
     };
@@ -41,6 +43,20 @@ fn scratch_store(config: &mut Config) -> anyhow::Result<tempfile::TempDir> {
     config.store.url = Secret::new(format!("sqlite://{}", path.display()));
     tracing::info!(store = %path.display(), "the store is temporary, like the sandbox; set store.url to keep one");
     Ok(folder)
+}
+
+/// Descriptors that are enough: two for each connection of the door, and the rest of the house.
+const DESCRIPTORS: u64 = 16_384;
+
+/// Raises the soft limit of open files as far as the hard one allows: shells and containers often start with 1024,
+/// which is less than the door's own bound of connections.
+fn raise_descriptors() {
+    let limits = getrlimit(Resource::Nofile);
+    let wanted = limits.maximum.map_or(DESCRIPTORS, |hard| hard.min(DESCRIPTORS));
+    if limits.current.is_some_and(|soft| soft < wanted) {
+        let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limits.maximum });
+        tracing::debug!(wanted, is_raised = raised.is_ok(), "the limit of open files");
+    }
 }
 
 struct Signals {

@@ -49,6 +49,7 @@ pub const KEYS: &[Key] = &[
     key("admin.listen", "127.0.0.1:9090", "address of health, metrics and the operator's API"),
     secret("admin.token", None, "bearer token of the operator's API; required unless admin.listen is loopback"),
     secret("store.url", Some("sqlite://podero-bridge.db"), "database: sqlite://FILE or postgres://…"),
+    key("store.backlog_max", "1000000", "pending events at which the doors take no more; the answer is 503"),
     secret("amqp.url", None, "RabbitMQ, one URL or a list tried in turn; without it AMQP is off"),
     key("amqp.inbound_exchange", "customer.lifecycle", "topic exchange on which events arrive"),
     key("amqp.inbound_queue", "podero-bridge.inbound", "quorum queue that is consumed"),

@@ -125,6 +125,8 @@ pub struct Store {
     pub url: Secret,
     /// Whether nobody chose the URL, so that the caller may say where the file went.
     pub is_default: bool,
+    /// Pending events at which the doors take no more; default 1,000,000, a file of some gigabytes.
+    pub backlog_max: u64,
 }
 
 /// Section `[amqp]`.

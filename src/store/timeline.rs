@@ -224,8 +224,9 @@ impl Store {
         Ok(gauges)
     }
 
-    /// Rows of a target that is no longer configured wait for its return, and for nobody else.
-    async fn outbox_pending(&self) -> Result<i64, Error> {
+    /// Notices that are not out yet. Rows of a target that is no longer configured wait for its return, and for nobody
+    /// else.
+    pub async fn outbox_pending(&self) -> Result<i64, Error> {
         let mut pending = 0;
         let rows = sqlx::query("SELECT target, COUNT(*) FROM notices WHERE state = 'pending' GROUP BY target");
         for row in rows.fetch_all(&self.0.readers).await? {

@@ -59,11 +59,23 @@ pub struct Running {
 impl Running {
     /// Starts `serve` with these arguments; returns when its doors are open. Its log is `bridge.log` in the folder.
     pub fn start(folder: &Path, arguments: &[&str], environment: &Environment) -> Self {
+        let arguments: Vec<&str> = std::iter::once("serve").chain(arguments.iter().copied()).collect();
+        let is_with_sandbox = arguments.contains(&"--sandbox");
+        Self::spawn(folder, command(&arguments, environment), is_with_sandbox)
+    }
+
+    /// Starts `serve` with no more than so many file descriptors.
+    pub fn start_limited(folder: &Path, descriptors: u32, environment: &Environment) -> Self {
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -n {descriptors}; exec {} serve", env!("CARGO_BIN_EXE_podero-bridge"));
+        shell.args(["-c", &script]).env_clear().env("PATH", "/usr/bin:/bin");
+        Self::spawn(folder, with(shell, environment), false)
+    }
+
+    fn spawn(folder: &Path, mut command: Command, is_with_sandbox: bool) -> Self {
         let log = folder.join("bridge.log");
         let written = std::fs::File::options().create(true).append(true).open(&log).expect("a log");
-        let arguments: Vec<&str> = std::iter::once("serve").chain(arguments.iter().copied()).collect();
-        let mut child =
-            with(program(&arguments), environment).stdout(Stdio::piped()).stderr(written).spawn().expect("it starts");
+        let mut child = command.stdout(Stdio::piped()).stderr(written).spawn().expect("it starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut next = |name: &str| {
             let line = lines.next().unwrap_or_else(|| {
@@ -75,7 +87,7 @@ impl Running {
             url.trim().split('/').take(3).collect::<Vec<_>>().join("/")
         };
         let (door, operator) = (next("webhooks"), next("operator"));
-        let sandbox = arguments.contains(&"--sandbox").then(|| next("sandbox"));
+        let sandbox = is_with_sandbox.then(|| next("sandbox"));
         Self { child, door, operator, sandbox, log }
     }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use podero_bridge::app::{Bridge, Options};
+use podero_bridge::app::{Bridge, Limits, Options};
 use podero_bridge::config::{Config, Strings};
 use serde_json::{Value, json};
 
@@ -63,6 +63,11 @@ impl World {
 
     /// On a store that outlives the bridge.
     pub async fn start_on(folder: tempfile::TempDir, url: String, settings: Settings) -> Self {
+        Self::start_with(folder, url, settings, Limits::default()).await
+    }
+
+    /// With other bounds of the public door.
+    pub async fn start_with(folder: tempfile::TempDir, url: String, settings: Settings, limits: Limits) -> Self {
         let mut environment = Strings::new();
         environment.insert("PODERO_BRIDGE__STORE__URL".into(), url);
         for (key, value) in settings.environment {
@@ -70,7 +75,7 @@ impl World {
         }
         let toml = format!("{BASE}{}", settings.toml);
         let config = Config::parse(&toml, &environment, true).expect("the test's settings are valid");
-        let options = Options { sandbox: true, scratch: None };
+        let options = Options { sandbox: true, limits, ..Options::default() };
         let bridge = Bridge::start(config, options).await.expect("the bridge starts");
         Self { bridge, http: reqwest::Client::new(), _folder: folder }
     }
