@@ -23,7 +23,7 @@ use crate::admin::{self, Admin, Health, Part};
 use crate::apply::Applier;
 use crate::broker::{self, Broker};
 use crate::clock::Clock;
-use crate::config::{Account, Amqp, Config};
+use crate::config::{Account, Amqp, Config, Secret};
 use crate::domain::alert::WatchPolicy;
 use crate::domain::plan::{OnboardingPolicy, Operation, Policy};
 use crate::domain::retry::RetrySchedule;
@@ -68,6 +68,10 @@ const FLUSH_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// An applier looks by itself this often: what a lost wake-up or another replica's crash left.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// What is old enough is looked for this often;
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// with so much room for everybody else between two of its transactions: some thousand rows a second.
+const FORGET_PAUSE: Duration = Duration::from_millis(50);
 /// Gauges that count rows are counted this often,
 const GAUGES_EVERY: Duration = Duration::from_secs(2);
 /// but after a long count the next one waits for this many times as long: a backlog of a million must not be counted
@@ -213,7 +217,8 @@ impl Bridge {
         let sandbox = options.sandbox.then(|| open_sandbox(&config, &clock, &mut tasks)).transpose()?;
         let url = config.store.url.expose().to_owned();
         let settings = store::Settings { url, targets: targets(&config), works: true };
-        let (store, writer) = open_store(settings, &clock).await.context("the store cannot be opened")?;
+        let key = config.store.erasure_key.as_ref();
+        let (store, writer) = open_store(settings, key, &clock).await.context("the store cannot be opened")?;
         tasks.spawn(Stage::Writer, writer.run());
 
         let settings = podero_settings(&config, sandbox.as_ref().map(|open| (open.address, &open.sandbox)))?;
@@ -348,6 +353,11 @@ impl Parts<'_> {
         let (store, wake) = (self.store.clone(), bells.work.clone());
         let retries = rhythm("retry", Some(LOOK_EVERY), &bells.retries, &ends.work);
         tasks.spawn(Stage::Work, async move { pump::run(retries, || admin::retry_step(&store, &wake)).await });
+        if let Some(retention) = self.config.store.retention {
+            let store = self.store.clone();
+            let forgets = rhythm("forget", Some(FORGET_EVERY.min(retention)), &Arc::default(), &ends.work);
+            tasks.spawn(Stage::Work, async move { pump::run(forgets, || forget(&store, retention)).await });
+        }
         if self.config.watch.enabled {
             self.spawn_watch(tasks, ends, wake_outbound);
         }
@@ -436,10 +446,14 @@ impl Parts<'_> {
 }
 
 /// Opens the store; a server that is not there yet (both started together) is waited for.
-async fn open_store(settings: store::Settings, clock: &Clock) -> Result<(Store, Writer), store::Error> {
+async fn open_store(
+    settings: store::Settings,
+    erasure_key: Option<&Secret>,
+    clock: &Clock,
+) -> Result<(Store, Writer), store::Error> {
     let started = clock.now();
     loop {
-        match Store::open(settings.clone(), clock.clone()).await {
+        match Store::open_with(settings.clone(), erasure_key.map(Secret::expose), clock.clone()).await {
             Err(store::Error::Away(why))
                 if !settings.url.starts_with("sqlite:") && clock.now().since(started) < STORE_WAIT_MAX =>
             {
@@ -460,6 +474,17 @@ async fn promote(store: &Store, wake: &Notify) -> Step {
         }
         Err(error) => {
             tracing::warn!(%error, "events that are due could not be taken up");
+            Step::Failed
+        }
+    }
+}
+
+async fn forget(store: &Store, retention: Duration) -> Step {
+    match store.forget(retention).await {
+        Ok(true) => Step::IdleFor(FORGET_PAUSE),
+        Ok(false) => Step::Idle,
+        Err(error) => {
+            tracing::warn!(%error, "what is old enough could not be removed");
             Step::Failed
         }
     }

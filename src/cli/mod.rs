@@ -5,8 +5,10 @@
 //!
 //! Before: [`crate`]'s `main`. After: [`crate::app`].
 
+mod backup;
 mod check;
 mod demo;
+mod erase;
 mod open;
 mod parked;
 mod sandbox;
@@ -75,6 +77,24 @@ enum Command {
     /// One customer: what is known, events, outgoing events, heat pumps
     #[command(subcommand)]
     Customers(Customers),
+    /// Remove a customer's personal data from every table, leaving a tombstone; Podero is not touched
+    Erase {
+        /// The utility's own id
+        customer_id: String,
+        /// Also while the customer is active, or has events or outgoing events that are not done
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        at: AtStore,
+    },
+    /// Copy the SQLite file, consistent and checked, while the bridge runs
+    Backup {
+        /// Where to; nothing is overwritten
+        file: PathBuf,
+        /// Configuration file (TOML), the one of the bridge
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
 }
 
 /// Where the store is, and how to show what is in it.
@@ -196,6 +216,21 @@ pub async fn run() -> ExitCode {
         },
         Command::Events(Events::Show { id, at }) => match load_for_store(&at) {
             Ok(config) => show::event(&config, id, at.json).await,
+            Err(status) => return status,
+        },
+        Command::Erase { customer_id, force, at } => match load_for_store(&at) {
+            Ok(config) => erase::run(&config, &customer_id, force, at.json).await,
+            Err(status) => return status,
+        },
+        Command::Backup { file, config } => match load(config, true) {
+            Ok(config) => match backup::run(&config, &file).await {
+                Err(backup::Failure::Usage(why)) => {
+                    say_error(&format!("podero-bridge: {why}"));
+                    return ExitCode::from(EX_USAGE);
+                }
+                Err(backup::Failure::Failed(error)) => Err(error),
+                Ok(()) => Ok(()),
+            },
             Err(status) => return status,
         },
         Command::Customers(Customers::Show { customer_id, at }) => match load_for_store(&at) {

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::store::{self, Settings, Store};
 
 /// A store and the task that writes for it.
@@ -26,8 +26,10 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Opened> {
             if config.store.is_default { " (the default; name the bridge's file with --config)" } else { "" };
         ensure!(file.is_file(), "there is no store at {}{is_default}", file.display());
     }
+    let key = config.store.erasure_key.as_ref().map(Secret::expose);
     let settings = Settings { url, targets: Vec::new(), works: false };
-    let (store, writer) = Store::open(settings, Clock::system()).await.context("the store cannot be opened")?;
+    let (store, writer) =
+        Store::open_with(settings, key, Clock::system()).await.context("the store cannot be opened")?;
     Ok(Opened { store, writer: tokio::spawn(writer.run()) })
 }
 

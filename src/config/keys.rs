@@ -50,6 +50,8 @@ pub const KEYS: &[Key] = &[
     secret("admin.token", None, "bearer token of the operator's API; required unless admin.listen is loopback"),
     secret("store.url", Some("sqlite://podero-bridge.db"), "database: sqlite://FILE or postgres://…"),
     key("store.backlog_max", "1000000", "pending events at which the doors take no more; the answer is 503"),
+    key("store.retention", "90d", "how long settled events and published notices are kept; 0s keeps them for ever"),
+    secret("store.erasure_key", None, "hashes the ids of erased customers; without it a key in the store does"),
     secret("amqp.url", None, "RabbitMQ, one URL or a list tried in turn; without it AMQP is off"),
     key("amqp.inbound_exchange", "customer.lifecycle", "topic exchange on which events arrive"),
     key("amqp.inbound_queue", "podero-bridge.inbound", "quorum queue that is consumed"),

@@ -83,6 +83,9 @@ fn store(r: &mut Reader) -> Store {
         is_default: url.is_none(),
         url: url.unwrap_or_else(|| Secret::new(default_text("store.url"))),
         backlog_max: r.value("store.backlog_max", &rules::whole(1, BACKLOG_MAX)),
+        retention: Some(r.value("store.retention", &rules::duration(Duration::ZERO, DURATION_MAX)))
+            .filter(|retention| !retention.is_zero()),
+        erasure_key: r.secret("store.erasure_key", &rules::token()),
     }
 }
 

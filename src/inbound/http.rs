@@ -138,7 +138,11 @@ async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name: &
     webhooks.inbox.accept(verified).await.unwrap_or_else(|error| {
         let detail = match error {
             store::Error::Full => "more is waiting to be written than may wait",
-            store::Error::Away(_) | store::Error::Unreadable(_) | store::Error::Taken => "the store is away",
+            store::Error::Away(_)
+            | store::Error::Unreadable(_)
+            | store::Error::Taken
+            | store::Error::Damaged(_)
+            | store::Error::OtherKey => "the store is away",
         };
         Err(Problem::new(ProblemKind::Unavailable, detail))
     })

@@ -235,6 +235,10 @@ impl Inbox {
 
     fn count(&self, delivery: &Delivery, event_type: EventType, receipt: &Receipt) {
         match receipt {
+            Receipt::Accepted { state, .. } if state == "superseded" => {
+                self.metrics.event_received(&delivery.source, event_type, delivery.door);
+                self.metrics.event_settled(event_type, Outcome::Superseded);
+            }
             Receipt::Accepted { .. } => {
                 self.metrics.event_received(&delivery.source, event_type, delivery.door);
                 self.backlog.grow();

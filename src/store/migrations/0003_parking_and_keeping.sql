@@ -13,3 +13,18 @@ CREATE TABLE bulk_retries (
 );
 CREATE UNIQUE INDEX bulk_retries_running ON bulk_retries (state) WHERE state = 'running';
 CREATE INDEX events_parked_by_id ON events (id) WHERE state = 'parked';
+
+-- What is old enough to be forgotten.
+CREATE INDEX events_settled ON events (settled_at) WHERE state IN ('applied', 'superseded', 'skipped');
+CREATE INDEX notices_ended ON notices (created_at) WHERE state IN ('published', 'kept');
+
+-- Customers whose data was erased: enough to know one of their events when it comes again, and no more.
+CREATE TABLE tombstones (
+    customer  TEXT   PRIMARY KEY,          -- keyed hash of the customer's id
+    erased_at BIGINT NOT NULL              -- what happened until then is of the erased customer
+);
+-- The key of these hashes, unless it is configured; and what it makes of a fixed text, to know a changed one.
+CREATE TABLE erasure_keys (
+    name  TEXT PRIMARY KEY,                -- key | mark
+    value TEXT NOT NULL
+);
