@@ -181,7 +181,7 @@ async fn parked(admin: web::Data<Admin>, query: web::Query<ParkedQuery>) -> Http
     if let Some(reason) = &query.reason
         && Reason::from_name(reason).is_none()
     {
-        return unknown_reason();
+        return problem(400, "malformed", &unknown_reason());
     }
     let limit = query.limit.unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX);
     let page = admin.store.parked_page(query.reason.as_deref(), query.after.as_deref(), limit).await;
@@ -195,9 +195,8 @@ async fn parked(admin: web::Data<Admin>, query: web::Query<ParkedQuery>) -> Http
     }
 }
 
-fn unknown_reason() -> HttpResponse {
-    let known = Reason::ALL.map(Reason::name).join(", ");
-    problem(400, "malformed", &format!("`reason` is one of {known}"))
+fn unknown_reason() -> String {
+    format!("`reason` is one of {}", Reason::ALL.map(Reason::name).join(", "))
 }
 
 /// What a bulk retry covers: one reason, or all written out, so that an empty body does not set off everything.
@@ -211,20 +210,21 @@ struct RetryOrder {
 }
 
 impl RetryOrder {
-    /// Which reason (`None`: all) and how fast; the error is told.
-    fn read(body: &[u8]) -> Result<(Option<Reason>, u32), HttpResponse> {
-        let wanted = "send `{\"reason\": R}` or `{\"all\": true}`, and `per_second` if you like";
-        let order: Self = serde_json::from_slice(body).map_err(|_| problem(400, "malformed", wanted))?;
+    /// Which reason (`None`: all) and how fast; the error says what is wrong.
+    fn read(body: &[u8]) -> Result<(Option<Reason>, u32), String> {
+        let wanted = || "send `{\"reason\": R}` or `{\"all\": true}`, and `per_second` if you like".to_owned();
+        let order: Self = serde_json::from_slice(body).map_err(|_| wanted())?;
         let per_second = order.per_second.unwrap_or(PER_SECOND_DEFAULT);
         if !(1..=PER_SECOND_MAX).contains(&per_second) {
-            return Err(problem(400, "malformed", &format!("`per_second` is from 1 to {PER_SECOND_MAX}")));
+            return Err(format!("`per_second` is from 1 to {PER_SECOND_MAX}"));
         }
         match (order.reason, order.all) {
             (Some(name), false) => {
-                Reason::from_name(&name).map(|reason| (Some(reason), per_second)).ok_or_else(unknown_reason)
+                let reason = Reason::from_name(&name).ok_or_else(unknown_reason)?;
+                Ok((Some(reason), per_second))
             }
             (None, true) => Ok((None, per_second)),
-            (Some(_), true) | (None, false) => Err(problem(400, "malformed", wanted)),
+            (Some(_), true) | (None, false) => Err(wanted()),
         }
     }
 }
@@ -232,7 +232,7 @@ impl RetryOrder {
 async fn order_retry(admin: web::Data<Admin>, body: web::Bytes) -> HttpResponse {
     let (reason, per_second) = match RetryOrder::read(&body) {
         Ok(order) => order,
-        Err(refusal) => return refusal,
+        Err(wrong) => return problem(400, "malformed", &wrong),
     };
     match admin.store.order_retry(reason, per_second).await {
         Ok(Ordered::Running(retry)) => {

@@ -11,6 +11,8 @@ mod bus;
 mod doors;
 // Real input through the whole house.
 mod end_to_end;
+// Keeping and forgetting.
+mod keeping;
 // The way out by signed webhook.
 mod outbound;
 // Parked work and the ways out.

@@ -286,6 +286,29 @@ async fn parked_of(world: &World, reason: &str) -> Vec<Value> {
     listed["parked"].as_array().expect("a list").clone()
 }
 
+/// Each is parked with what was sent, and cannot be retried: it never became an event.
+async fn kept_with_their_bytes(world: &World, poison: &[(&str, &str, Vec<u8>)]) {
+    for reason in ["untranslatable", "too_large"] {
+        let mut kept = Vec::new();
+        for parked in parked_of(world, reason).await {
+            let id = parked["id"].as_str().expect("an id");
+            let shown = world.get(&world.operator(&format!("/v1/events/{id}"))).await;
+            let raw = shown["raw"].as_str().expect("text");
+            kept.push(match shown["raw_encoding"].as_str() {
+                Some("utf8") => raw.as_bytes().to_vec(),
+                _ => base64::Engine::decode(&base64::engine::general_purpose::STANDARD, raw).expect("base64"),
+            });
+            let (status, _) = world.post(&world.operator(&format!("/v1/parked/{id}/retry")), JSON, String::new()).await;
+            assert_eq!(status, 409, "it never became an event");
+        }
+        kept.sort();
+        let mut sent: Vec<Vec<u8>> =
+            poison.iter().filter(|(why, _, _)| *why == reason).map(|(_, _, body)| body.clone()).collect();
+        sent.sort();
+        assert_eq!(kept, sent, "the original bytes of {reason}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn poison_on_the_queue_is_parked_with_its_bytes_and_told_and_blocks_nothing() {
     let vhost = servers::fresh_vhost();
@@ -334,25 +357,7 @@ async fn poison_on_the_queue_is_parked_with_its_bytes_and_told_and_blocks_nothin
     reasons.sort();
     let expected = [vec!["event_id_reused"], vec!["too_large"; 2], vec!["untranslatable"; 4]].concat();
     assert_eq!(reasons, expected);
-    for reason in ["untranslatable", "too_large"] {
-        let mut kept = Vec::new();
-        for parked in parked_of(&world, reason).await {
-            let id = parked["id"].as_str().expect("an id");
-            let shown = world.get(&world.operator(&format!("/v1/events/{id}"))).await;
-            let raw = shown["raw"].as_str().expect("text");
-            kept.push(match shown["raw_encoding"].as_str() {
-                Some("utf8") => raw.as_bytes().to_vec(),
-                _ => base64::Engine::decode(&base64::engine::general_purpose::STANDARD, raw).expect("base64"),
-            });
-            let (status, _) = world.post(&world.operator(&format!("/v1/parked/{id}/retry")), JSON, String::new()).await;
-            assert_eq!(status, 409, "it never became an event");
-        }
-        kept.sort();
-        let mut sent: Vec<Vec<u8>> =
-            poison.iter().filter(|(why, _, _)| *why == reason).map(|(_, _, body)| body.clone()).collect();
-        sent.sort();
-        assert_eq!(kept, sent, "the original bytes of {reason}");
-    }
+    kept_with_their_bytes(&world, &poison).await;
     let listed = world.get(&world.operator("/v1/parked")).await;
     let groups = listed["groups"].as_array().expect("groups");
     let counts: Vec<_> =
