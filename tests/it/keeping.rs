@@ -83,6 +83,7 @@ on_both_databases! {
     an_erasure_waits_for_what_is_in_its_way_and_never_takes_a_claimed_customer
     an_erased_customers_late_events_are_kept_without_content_and_a_later_sign_up_is_somebody_new
     tombstones_are_known_under_their_own_key_only
+    what_arrives_during_an_erasure_is_erased_or_kept_without_content
 }
 
 fn parked() -> Fate {
@@ -201,6 +202,28 @@ async fn tombstones_are_known_under_their_own_key_only(house: House) {
     let other = open(Some("a-key-of-the-operator")).await.expect_err("it would not know the tombstone");
     assert!(matches!(other, Error::OtherKey), "{other}");
     open(None).await.expect("the store's own key");
+}
+
+async fn what_arrives_during_an_erasure_is_erased_or_kept_without_content(house: House) {
+    let other = house.beside().await;
+    for round in 0..10 {
+        let customer = format!("C-{round}-X");
+        let arrivals: Vec<_> = (0..20).map(|_| house.arrival(&customer, Happening::Churned)).collect();
+        let half = arrivals.len() / 2;
+        let (before, after) = arrivals.split_at(half);
+        let send = |arrivals: &[podero_bridge::store::Arrival]| {
+            let sends = arrivals.iter().map(|arrival| other.accept(vec![arrival.clone()])).collect::<Vec<_>>();
+            futures_util::future::join_all(sends)
+        };
+        let erase = house.store.erase(&customer, true);
+        let (first, erased, second) = tokio::join!(send(before), erase, send(after));
+        erased.expect("the store is there").expect("forced");
+        assert!(first.iter().chain(&second).all(Result::is_ok));
+    }
+    let dump = dump(&house.url).await;
+    let left: Vec<&str> = dump.lines().filter(|line| line.contains("-X")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(house.store.claim(Duration::from_secs(60)).await.expect("the store is there").is_none());
 }
 
 /// What is personal about the customer of the stories; the id is not, in a log, but it is in an erasure.
@@ -595,6 +618,15 @@ impl Heard {
     }
 }
 
+/// Every way in which Podero goes wrong for a while.
+const FAULTS: [&str; 5] = [
+    r#"{"operation": "*", "kind": "drop_before", "times": 3}"#,
+    r#"{"operation": "*", "kind": "drop_after", "times": 3}"#,
+    r#"{"operation": "*", "kind": "garbage", "times": 3}"#,
+    r#"{"operation": "*", "kind": "status", "status": 500, "times": 3}"#,
+    r#"{"operation": "*", "kind": "status", "status": 429, "retry_after": 1, "times": 1}"#,
+];
+
 /// What an operator may ask, also wrongly.
 const OPERATORS_PATHS: [&str; 9] = [
     "/metrics",
@@ -677,16 +709,12 @@ async fn nothing_personal_is_in_logs_metrics_errors_and_notices_whatever_happens
         let answer = request.send().await.expect("an answer");
         (answer.status().as_u16(), answer.text().await.expect("text"))
     };
-    let fault = async |rule: Value| {
-        http.post(format!("{sandbox}/faults")).json(&rule).send().await.expect("an answer");
-    };
+    let fault = async |rule: Value| http.post(format!("{sandbox}/faults")).json(&rule).send().await.expect("an answer");
 
     // Every way in which Podero can go wrong, while three lives are lived by one door and three by the other.
-    for kind in ["drop_before", "drop_after", "garbage"] {
-        fault(json!({"operation": "*", "kind": kind, "times": 3})).await;
+    for rule in FAULTS {
+        fault(serde_json::from_str(rule).expect("JSON")).await;
     }
-    fault(json!({"operation": "*", "kind": "status", "status": 500, "times": 3})).await;
-    fault(json!({"operation": "*", "kind": "status", "status": 429, "retry_after": 1, "times": 1})).await;
     let lives: Vec<Vec<Value>> = (0..6).map(|number| life(&format!("C-{number}"), &format!("t{number}"))).collect();
     for (number, life) in lives.iter().enumerate() {
         for event in life {
@@ -725,10 +753,9 @@ async fn nothing_personal_is_in_logs_metrics_errors_and_notices_whatever_happens
         heard.note("a notice", notice.event.to_string());
     }
     assert!(notices >= 20, "{notices} notices");
-    let list = running::run(&["parked", "list"], &environment);
-    heard.note("parked list", running::said(&list));
+    heard.note("parked list", running::said(&running::run(&["parked", "list"], &environment)));
     let log = bridge.log();
-    for word in ["email_taken", "C-1", "called Podero", "a notice was published", "could not", "unknown"] {
+    for word in ["email_taken", "C-1", "called Podero", "a notice was published", "could not", "unknown", "\"DEBUG\""] {
         let is_there = log.contains(word) || heard.0.iter().any(|(_, text)| text.contains(word));
         assert!(is_there, "the story did not come to {word:?}");
     }
