@@ -34,10 +34,12 @@ pub(super) struct Key(Arc<[u8]>);
 
 impl Key {
     /// The configured key, else the one that this store made for itself. A key other than the one of the tombstones
-    /// that are there would not know them, and erased customers would come back: that is refused.
+    /// that are there would not know them, and erased customers would come back: that is refused. So is a command
+    /// (`works` is false) with another key than the bridge's, which would not know what it erased.
     pub(super) async fn open(
         connection: &mut AnyConnection,
         configured: Option<&str>,
+        works: bool,
         clock: &Clock,
     ) -> Result<Self, Error> {
         let key = match configured {
@@ -51,7 +53,7 @@ impl Key {
         }
         let tombstones: i64 =
             sqlx::query("SELECT COUNT(*) FROM tombstones").fetch_one(&mut *connection).await?.try_get(0)?;
-        if known.is_some() && tombstones > 0 {
+        if known.is_some() && (tombstones > 0 || !works) {
             return Err(Error::OtherKey);
         }
         sqlx::query(

@@ -59,7 +59,9 @@ pub enum Error {
     #[error("the SQLite file is damaged ({0}); keep it, and start with a backup (`podero-bridge backup` makes them)")]
     Damaged(String),
     /// Do not try again: with another key than theirs the tombstones of erased customers would not be known.
-    #[error("customers were erased under another store.erasure_key than the one configured now; give back that key")]
+    #[error(
+        "this store knows erased customers by another store.erasure_key than the one configured; give back that key"
+    )]
     OtherKey,
 }
 
@@ -133,7 +135,7 @@ impl Store {
         if lock.is_some() {
             lanes::release_all(&mut connection, clock.now()).await?;
         }
-        let key = erasure::Key::open(&mut connection, erasure_key, &clock).await?;
+        let key = erasure::Key::open(&mut connection, erasure_key, settings.works, &clock).await?;
         let (queue, receiver) = mpsc::channel(QUEUE_MAX);
         let (readers, dialect, targets) = (db.readers(), db.dialect, settings.targets);
         let inner = Inner { queue, readers, dialect, clock, targets, key, _lock: lock };
