@@ -26,7 +26,10 @@ use crate::domain::EventId;
 use crate::domain::alert::Knowledge;
 use crate::domain::verdict::Reason;
 use crate::metrics::{CONTENT_TYPE, EventType, Metrics, Outcome};
-use crate::store::{self, RetryRequest, Store};
+use crate::pump::Step;
+use crate::store::{
+    self, BulkRetry, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX, RetryRequest, Stepped, Store,
+};
 
 /// What the rest of the bridge says of itself: one line per part it needs.
 pub trait Health: Send + Sync {
@@ -59,6 +62,8 @@ pub struct Admin {
     pub clock: Clock,
     /// Rung when a parked event goes back to work.
     pub wake: Arc<Notify>,
+    /// Rung when a bulk retry is ordered.
+    pub wake_retries: Arc<Notify>,
 }
 
 /// Mounts the routes.
@@ -74,6 +79,10 @@ pub fn configure(config: &mut ServiceConfig, admin: Arc<Admin>) {
                 .route("/events/{id}", web::get().to(event))
                 .route("/customers/{id}", web::get().to(customer))
                 .route("/parked", web::get().to(parked))
+                .route("/parked/retry", web::post().to(order_retry))
+                .route("/parked/retries", web::get().to(bulk_retries))
+                .route("/parked/retries/{id}", web::get().to(bulk_retry))
+                .route("/parked/retries/{id}/stop", web::post().to(stop_retry))
                 .route("/parked/{id}/retry", web::post().to(retry))
                 .route("/parked/{id}/skip", web::post().to(skip))
                 .route("/heat-pumps", web::get().to(heat_pumps))
@@ -163,17 +172,101 @@ async fn customer(admin: web::Data<Admin>, id: web::Path<String>) -> HttpRespons
 #[derive(Deserialize)]
 struct ParkedQuery {
     reason: Option<String>,
+    after: Option<String>,
+    limit: Option<i64>,
 }
 
+/// A page of parked events, and the groups of all of them. `next`, if there is more, is the next page's `after`.
 async fn parked(admin: web::Data<Admin>, query: web::Query<ParkedQuery>) -> HttpResponse {
     if let Some(reason) = &query.reason
-        && !Reason::ALL.iter().any(|known| known.name() == reason)
+        && Reason::from_name(reason).is_none()
     {
-        let known = Reason::ALL.map(Reason::name).join(", ");
-        return problem(400, "malformed", &format!("`reason` is one of {known}"));
+        return problem(400, "malformed", &unknown_reason());
     }
-    match admin.store.parked(query.reason.as_deref()).await {
-        Ok(parked) => HttpResponse::Ok().json(json!({ "parked": parked })),
+    let limit = query.limit.unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX);
+    let page = admin.store.parked_page(query.reason.as_deref(), query.after.as_deref(), limit).await;
+    match (page, admin.store.parked_groups().await) {
+        (Ok(parked), Ok(groups)) => {
+            let is_full = i64::try_from(parked.len()).is_ok_and(|count| count == limit);
+            let next = parked.last().filter(|_| is_full).map(|last| last.id.clone());
+            HttpResponse::Ok().json(json!({ "groups": groups, "parked": parked, "next": next }))
+        }
+        (Err(error), _) | (_, Err(error)) => away(&error),
+    }
+}
+
+fn unknown_reason() -> String {
+    format!("`reason` is one of {}", Reason::ALL.map(Reason::name).join(", "))
+}
+
+/// What a bulk retry covers: one reason, or all written out, so that an empty body does not set off everything.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetryOrder {
+    reason: Option<String>,
+    #[serde(default)]
+    all: bool,
+    per_second: Option<u32>,
+}
+
+impl RetryOrder {
+    /// Which reason (`None`: all) and how fast; the error says what is wrong.
+    fn read(body: &[u8]) -> Result<(Option<Reason>, u32), String> {
+        let wanted = || "send `{\"reason\": R}` or `{\"all\": true}`, and `per_second` if you like".to_owned();
+        let order: Self = serde_json::from_slice(body).map_err(|_| wanted())?;
+        let per_second = order.per_second.unwrap_or(PER_SECOND_DEFAULT);
+        if !(1..=PER_SECOND_MAX).contains(&per_second) {
+            return Err(format!("`per_second` is from 1 to {PER_SECOND_MAX}"));
+        }
+        match (order.reason, order.all) {
+            (Some(name), false) => {
+                let reason = Reason::from_name(&name).ok_or_else(unknown_reason)?;
+                Ok((Some(reason), per_second))
+            }
+            (None, true) => Ok((None, per_second)),
+            (Some(_), true) | (None, false) => Err(wanted()),
+        }
+    }
+}
+
+async fn order_retry(admin: web::Data<Admin>, body: web::Bytes) -> HttpResponse {
+    let (reason, per_second) = match RetryOrder::read(&body) {
+        Ok(order) => order,
+        Err(wrong) => return problem(400, "malformed", &wrong),
+    };
+    match admin.store.order_retry(reason, per_second).await {
+        Ok(Ordered::Running(retry)) => {
+            tracing::info!(retry.id, retry.total, per_second, "a retry of parked events was ordered");
+            admin.wake_retries.notify_one();
+            HttpResponse::Accepted().json(retry)
+        }
+        Ok(Ordered::Occupied(running)) => {
+            let detail = format!("retry {} runs; wait for its end, or stop it", running.id);
+            problem(409, "retry-running", &detail)
+        }
+        Err(error) => away(&error),
+    }
+}
+
+async fn bulk_retries(admin: web::Data<Admin>) -> HttpResponse {
+    match admin.store.bulk_retries().await {
+        Ok(retries) => HttpResponse::Ok().json(json!({ "retries": retries })),
+        Err(error) => away(&error),
+    }
+}
+
+async fn bulk_retry(admin: web::Data<Admin>, id: web::Path<String>) -> HttpResponse {
+    shown(admin.store.bulk_retry(&id).await)
+}
+
+async fn stop_retry(admin: web::Data<Admin>, id: web::Path<String>) -> HttpResponse {
+    shown(admin.store.stop_retry(&id).await)
+}
+
+fn shown(retry: Result<Option<BulkRetry>, store::Error>) -> HttpResponse {
+    match retry {
+        Ok(Some(retry)) => HttpResponse::Ok().json(retry),
+        Ok(None) => problem(404, "not-found", "no retry has this id"),
         Err(error) => away(&error),
     }
 }
@@ -245,8 +338,9 @@ fn away(error: &store::Error) -> HttpResponse {
     response
 }
 
-/// Refreshes the gauges that count rows. Called by a pump, so that a scrape never waits for the database.
-pub async fn refresh(store: &Store, metrics: &Metrics, clock: &Clock) -> Result<(), store::Error> {
+/// Refreshes the gauges that count rows; the number of pending events. Called by a pump, so that a scrape never waits
+/// for the database.
+pub async fn refresh(store: &Store, metrics: &Metrics, clock: &Clock) -> Result<u64, store::Error> {
     let gauges = store.gauges().await?;
     let now = clock.now();
     let count = |count: i64| u64::try_from(count).unwrap_or(0);
@@ -261,5 +355,22 @@ pub async fn refresh(store: &Store, metrics: &Metrics, clock: &Clock) -> Result<
         let found = gauges.heat_pumps.iter().find(|(state, _)| state == name);
         metrics.set_heat_pumps(name, count(found.map_or(0, |(_, count)| *count)));
     }
-    Ok(())
+    Ok(count(gauges.pending))
+}
+
+/// One step of the running bulk retry, if there is one. Called by a pump.
+pub async fn retry_step(store: &Store, wake: &Notify) -> Step {
+    match store.retry_step().await {
+        Ok(Stepped::Nothing) => Step::Idle,
+        Ok(Stepped::Retried { count, pause }) => {
+            if count > 0 {
+                wake.notify_one();
+            }
+            if pause.is_zero() { Step::Busy } else { Step::IdleFor(pause) }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "parked events could not be retried");
+            Step::Failed
+        }
+    }
 }

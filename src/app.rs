@@ -7,10 +7,13 @@
 //! Before: [`crate::cli`]. After: every stage.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
+use actix_web::rt::net::TcpStream;
 use actix_web::{App as ActixApp, HttpServer, web};
 use anyhow::Context;
 use tokio::sync::{Notify, watch};
@@ -21,14 +24,15 @@ use crate::admin::{self, Admin, Health, Part};
 use crate::apply::Applier;
 use crate::broker::{self, Broker};
 use crate::clock::Clock;
-use crate::config::{Account, Amqp, Config};
+use crate::config::{Account, Amqp, Config, Secret};
 use crate::domain::alert::WatchPolicy;
 use crate::domain::plan::{OnboardingPolicy, Operation, Policy};
 use crate::domain::retry::RetrySchedule;
 use crate::domain::standing::Why;
-use crate::inbound::Inbox;
 use crate::inbound::amqp::Frames;
 use crate::inbound::http::{self, Webhooks};
+use crate::inbound::patience::Patience;
+use crate::inbound::{Backlog, Inbox};
 use crate::metrics::Metrics;
 use crate::outbound::{Publisher, ToBroker, ToWebhook};
 use crate::podero::{self, Client, Outlook};
@@ -69,8 +73,15 @@ const FLUSH_LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// What replicas know of Podero is shared this often, and at once when a pause or the circuit changes.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
-/// Gauges that count rows are counted this often.
+/// What is old enough is looked for this often;
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// with so much room for everybody else between two of its transactions: some thousand rows a second.
+const FORGET_PAUSE: Duration = Duration::from_millis(50);
+/// Gauges that count rows are counted this often,
 const GAUGES_EVERY: Duration = Duration::from_secs(2);
+/// but after a long count the next one waits for this many times as long: a backlog of a million must not be counted
+/// all the time.
+const GAUGES_REST: u32 = 20;
 
 /// How a start differs from what the configuration says.
 #[derive(Default)]
@@ -79,6 +90,32 @@ pub struct Options {
     pub sandbox: bool,
     /// Lives as long as the bridge: a temporary folder that holds the store.
     pub scratch: Option<tempfile::TempDir>,
+    /// Bounds of the public door.
+    pub limits: Limits,
+}
+
+/// Bounds of the public door that nobody needs to configure, and a test does not want to wait for.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// For the request line and headers.
+    pub headers_time_max: Duration,
+    /// For the body.
+    pub body_time_max: Duration,
+    /// Between two requests.
+    pub keep_alive: Duration,
+    /// Connections at once; more wait in the kernel's queue.
+    pub connections_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            headers_time_max: HEADERS_TIME_MAX,
+            body_time_max: http::BODY_TIME_MAX,
+            keep_alive: KEEP_ALIVE,
+            connections_max: HTTP_CONNECTIONS_MAX,
+        }
+    }
 }
 
 /// A bridge that runs.
@@ -166,6 +203,8 @@ struct Bells {
     work: Arc<Notify>,
     /// Something is to be published: every publisher looks.
     outbound: Arc<Notify>,
+    /// A bulk retry was ordered.
+    retries: Arc<Notify>,
 }
 
 impl Bridge {
@@ -185,7 +224,8 @@ impl Bridge {
         let sandbox = options.sandbox.then(|| open_sandbox(&config, &clock, &mut tasks)).transpose()?;
         let url = config.store.url.expose().to_owned();
         let settings = store::Settings { url, targets: targets(&config), works: true };
-        let (store, writer) = open_store(settings, &clock).await.context("the store cannot be opened")?;
+        let key = config.store.erasure_key.as_ref();
+        let (store, writer) = open_store(settings, key, &clock).await.context("the store cannot be opened")?;
         tasks.spawn(Stage::Writer, writer.run());
 
         let settings = podero_settings(&config, sandbox.as_ref().map(|open| (open.address, &open.sandbox)))?;
@@ -199,6 +239,8 @@ impl Bridge {
             wake: bells.work.clone(),
             metrics: metrics.clone(),
             batch_max: config.http.batch_max,
+            body_bytes_max: config.http.body_max,
+            backlog: Backlog::new(config.store.backlog_max),
         };
         let broker = config.amqp.as_ref().map(|amqp| Broker::new(broker_settings(amqp), clock.clone()));
         let parts =
@@ -208,17 +250,26 @@ impl Bridge {
         parts.spawn_replica(&mut tasks, &ends, &bells, (replica, probe_time_max));
         parts.spawn_outbound(&mut tasks, &ends, &bells, broker.as_ref())?;
         parts.spawn_broker(&mut tasks, &ends, broker.as_ref(), &inbox);
-        parts.spawn_gauges(&mut tasks, &ends, broker.clone());
+        parts.spawn_gauges(&mut tasks, &ends, broker.clone(), &inbox.backlog);
 
-        let webhooks = Webhooks { inbox, sources: config.sources.clone(), body_bytes_max: config.http.body_max };
-        let (http, door) = open_door(config.http.listen, webhooks, &mut tasks)?;
+        let limits = options.limits;
+        let backlog = inbox.backlog.clone();
+        let webhooks = Webhooks {
+            inbox,
+            sources: config.sources.clone(),
+            body_bytes_max: config.http.body_max,
+            body_time_max: limits.body_time_max,
+        };
+        let patience = spawn_patience(limits, &mut tasks, &ends);
+        let (http, door) = open_door(config.http.listen, webhooks, (limits, patience), &mut tasks)?;
         let operators = Admin {
             store: store.clone(),
             metrics,
-            health: Box::new(Vitals { broker, client }),
+            health: Box::new(Vitals { broker, client, backlog }),
             token: config.admin.token.clone(),
             clock,
             wake: bells.work,
+            wake_retries: bells.retries,
         };
         let (admin, operators_door) = open_operators_door(config.admin.listen, operators, &mut tasks)?;
         let (sandbox, sandbox_server) = sandbox.map(|open| (open.address, open.server)).unzip();
@@ -271,7 +322,7 @@ impl Bridge {
     }
 
     async fn flushed(&self) {
-        while self.store.gauges().await.is_ok_and(|gauges| gauges.outbox_pending > 0) {
+        while self.store.outbox_pending().await.is_ok_and(|pending| pending > 0) {
             pump::sleep(FLUSH_LOOK_EVERY).await;
         }
     }
@@ -311,6 +362,14 @@ impl Parts<'_> {
         let (store, wake) = (self.store.clone(), bells.work.clone());
         let timer = rhythm("promote", Some(LOOK_EVERY), &Arc::default(), &ends.work);
         tasks.spawn(Stage::Work, async move { pump::run(timer, || promote(&store, &wake)).await });
+        let (store, wake) = (self.store.clone(), bells.work.clone());
+        let retries = rhythm("retry", Some(LOOK_EVERY), &bells.retries, &ends.work);
+        tasks.spawn(Stage::Work, async move { pump::run(retries, || admin::retry_step(&store, &wake)).await });
+        if let Some(retention) = self.config.store.retention {
+            let store = self.store.clone();
+            let forgets = rhythm("forget", Some(FORGET_EVERY.min(retention)), &Arc::default(), &ends.work);
+            tasks.spawn(Stage::Work, async move { pump::run(forgets, || forget(&store, retention)).await });
+        }
         if self.config.watch.enabled {
             self.spawn_watch(tasks, ends, wake_outbound);
         }
@@ -391,14 +450,20 @@ impl Parts<'_> {
         tasks.spawn(Stage::BrokerPublisher, async move { publisher.run_publisher(end).await });
     }
 
-    fn spawn_gauges(&self, tasks: &mut Tasks, ends: &Ends, broker: Option<Broker>) {
+    fn spawn_gauges(&self, tasks: &mut Tasks, ends: &Ends, broker: Option<Broker>, backlog: &Backlog) {
         let (store, metrics, clock) = (self.store.clone(), self.metrics.clone(), self.clock.clone());
-        let rhythm = rhythm("gauges", Some(GAUGES_EVERY), &Arc::default(), &ends.broker);
+        let backlog = backlog.clone();
+        let rhythm = rhythm("gauges", None, &Arc::default(), &ends.broker);
         tasks.spawn(Stage::Gauges, async move {
             pump::run(rhythm, || async {
                 metrics.set_broker_connected(broker.as_ref().is_some_and(|broker| broker.status().connected()));
+                let began = clock.now();
                 match admin::refresh(&store, &metrics, &clock).await {
-                    Ok(()) => Step::Idle,
+                    Ok(pending) => {
+                        backlog.set(pending);
+                        metrics.set_backlog_full(backlog.is_full());
+                        Step::IdleFor(GAUGES_EVERY.max(clock.now().since(began) * GAUGES_REST))
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "the tables could not be counted");
                         Step::Failed
@@ -411,10 +476,14 @@ impl Parts<'_> {
 }
 
 /// Opens the store; a server that is not there yet (both started together) is waited for.
-async fn open_store(settings: store::Settings, clock: &Clock) -> Result<(Store, Writer), store::Error> {
+async fn open_store(
+    settings: store::Settings,
+    erasure_key: Option<&Secret>,
+    clock: &Clock,
+) -> Result<(Store, Writer), store::Error> {
     let started = clock.now();
     loop {
-        match Store::open(settings.clone(), clock.clone()).await {
+        match Store::open_with(settings.clone(), erasure_key.map(Secret::expose), clock.clone()).await {
             Err(store::Error::Away(why))
                 if !settings.url.starts_with("sqlite:") && clock.now().since(started) < STORE_WAIT_MAX =>
             {
@@ -440,6 +509,17 @@ async fn promote(store: &Store, wake: &Notify) -> Step {
     }
 }
 
+async fn forget(store: &Store, retention: Duration) -> Step {
+    match store.forget(retention).await {
+        Ok(true) => Step::IdleFor(FORGET_PAUSE),
+        Ok(false) => Step::Idle,
+        Err(error) => {
+            tracing::warn!(%error, "what is old enough could not be removed");
+            Step::Failed
+        }
+    }
+}
+
 fn rhythm(name: &'static str, every: Option<Duration>, wake: &Arc<Notify>, end: &watch::Sender<bool>) -> Rhythm {
     Rhythm { name, every, wake: wake.clone(), shutdown: end.subscribe() }
 }
@@ -448,6 +528,7 @@ fn rhythm(name: &'static str, every: Option<Duration>, wake: &Arc<Notify>, end: 
 struct Vitals {
     broker: Option<Broker>,
     client: Client,
+    backlog: Backlog,
 }
 
 impl Health for Vitals {
@@ -468,6 +549,12 @@ impl Health for Vitals {
         }
         let (is_ready, state) = standing_of(self.client.outlook(), self.client.has_token());
         parts.push(Part { name: "podero", is_ready, state });
+        if self.backlog.is_full() {
+            // What the bridge has it works on; another one would not do it faster.
+            let state =
+                format!("full, {} events wait; the doors take none until some are done", self.backlog.waiting());
+            parts.push(Part { name: "backlog", is_ready: true, state });
+        }
         parts
     }
 }
@@ -519,10 +606,10 @@ fn open_sandbox(config: &Config, clock: &Clock, tasks: &mut Tasks) -> anyhow::Re
 
 /// Spawns a server whose type names its factory, which nobody wants to write out.
 macro_rules! serve {
-    ($server:expr, $listener:expr, $stage:expr, $tasks:expr) => {{
+    ($server:expr, $listener:expr, $limits:expr, $stage:expr, $tasks:expr) => {{
         let server = $server
-            .client_request_timeout(HEADERS_TIME_MAX)
-            .keep_alive(KEEP_ALIVE)
+            .client_request_timeout($limits.headers_time_max)
+            .keep_alive($limits.keep_alive)
             .shutdown_timeout(DOOR_GRACE_SECONDS)
             // Signals have one owner, `cli::serve`.
             .disable_signals()
@@ -538,9 +625,30 @@ macro_rules! serve {
     }};
 }
 
+/// Cuts off connections that owe a request for longer than the door keeps idle ones.
+fn spawn_patience(limits: Limits, tasks: &mut Tasks, ends: &Ends) -> Patience {
+    let patience = Patience::default();
+    let looking = patience.clone();
+    let looks_max = limits.keep_alive.as_millis().div_ceil(limits.headers_time_max.as_millis().max(1));
+    let looks_max = u32::try_from(looks_max).unwrap_or(u32::MAX);
+    let rhythm = rhythm("patience", Some(limits.headers_time_max), &Arc::default(), &ends.broker);
+    tasks.spawn(Stage::Gauges, async move {
+        pump::run(rhythm, || async {
+            let cut = looking.look(looks_max);
+            if cut > 0 {
+                tracing::debug!(cut, "connections that owed a request were cut off");
+            }
+            Step::Idle
+        })
+        .await;
+    });
+    patience
+}
+
 fn open_door(
     listen_at: SocketAddr,
     webhooks: Webhooks,
+    (limits, patience): (Limits, Patience),
     tasks: &mut Tasks,
 ) -> anyhow::Result<(SocketAddr, ServerHandle)> {
     let (listener, address) = listen(listen_at, "http.listen")?;
@@ -548,12 +656,20 @@ fn open_door(
     let server = HttpServer::new(move || {
         let webhooks = webhooks.clone();
         ActixApp::new()
+            .wrap(from_fn(http::note_request))
             .configure(move |config| http::configure(config, webhooks))
             .default_service(web::to(http::nothing_here))
     })
+    .on_connect(move |io, known| {
+        // Without a second handle (no descriptor is left) the server's own timers must do.
+        let socket = io.downcast_ref::<TcpStream>().and_then(|socket| socket.as_fd().try_clone_to_owned().ok());
+        if let Some(socket) = socket {
+            known.insert(patience.watch(socket.into()));
+        }
+    })
     .workers(HTTP_WORKERS)
-    .max_connections(HTTP_CONNECTIONS_MAX / HTTP_WORKERS);
-    Ok((address, serve!(server, listener, Stage::Door, tasks)))
+    .max_connections(limits.connections_max.div_ceil(HTTP_WORKERS));
+    Ok((address, serve!(server, listener, limits, Stage::Door, tasks)))
 }
 
 fn open_operators_door(
@@ -569,7 +685,7 @@ fn open_operators_door(
     })
     .workers(1)
     .max_connections(ADMIN_CONNECTIONS_MAX);
-    Ok((address, serve!(server, listener, Stage::OperatorsDoor, tasks)))
+    Ok((address, serve!(server, listener, Limits::default(), Stage::OperatorsDoor, tasks)))
 }
 
 fn listen(at: SocketAddr, key: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {

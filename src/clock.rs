@@ -76,6 +76,15 @@ impl Clock {
         }
     }
 
+    /// Bytes that nobody can guess, for a key.
+    #[expect(clippy::disallowed_methods, reason = "this file is the one place that may roll")]
+    pub fn fresh_secret(&self) -> [u8; 32] {
+        match &*self.0 {
+            Source::System(_) => rand::random(),
+            Source::Manual(manual) => lock(manual).dice.random(),
+        }
+    }
+
     /// A fresh UUIDv7 (RFC 9562): ids made later by this clock sort later, also within one millisecond.
     pub fn fresh_id(&self) -> Uuid {
         match &*self.0 {

@@ -99,6 +99,8 @@ instruments! {
     event_duration: Histogram = histogram(EVENT_SECONDS) as "podero_bridge_event_duration_seconds";
     /// Events that are accepted, due, not settled and not parked.
     events_pending: IntGauge = gauge() as "podero_bridge_events_pending";
+    /// 1 while the doors take no events because as many wait as may (`store.backlog_max`), else 0.
+    backlog_full: IntGauge = gauge() as "podero_bridge_backlog_full";
     /// Accepted events whose time of effect is in the future.
     events_scheduled: IntGauge = gauge() as "podero_bridge_events_scheduled";
     /// Age in seconds of the oldest pending event; 0 when none is pending.
@@ -220,6 +222,11 @@ impl Metrics {
     /// Sets the number of pending events.
     pub fn set_events_pending(&self, count: u64) {
         self.events_pending.set(signed(count));
+    }
+
+    /// Sets whether the backlog is full.
+    pub fn set_backlog_full(&self, is_full: bool) {
+        self.backlog_full.set(i64::from(is_full));
     }
 
     /// Sets the number of events whose time has not come.

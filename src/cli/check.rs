@@ -8,7 +8,7 @@ use super::say;
 use crate::app;
 use crate::broker::Broker;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::podero::Client;
 use crate::store::{Settings, Store};
 
@@ -28,7 +28,8 @@ pub(super) async fn run(config: Config, offline: bool) -> anyhow::Result<()> {
         }
     };
     let settings = Settings { url: config.store.url.expose().to_owned(), targets: Vec::new(), works: false };
-    let opened = Store::open(settings, clock.clone()).await;
+    let key = config.store.erasure_key.as_ref().map(Secret::expose);
+    let opened = Store::open_with(settings, key, clock.clone()).await;
     line("store", opened.map(|(store, _)| format!("{:?}", store.dialect())).map_err(|error| error.to_string()));
     match &config.amqp {
         Some(amqp) => {

@@ -52,7 +52,8 @@ pub(super) async fn run() -> anyhow::Result<()> {
     let url = format!("sqlite://{}", folder.path().join("demo.db").display());
     environment.insert("PODERO_BRIDGE__STORE__URL".to_owned(), url);
     let config = Config::parse(SETTINGS, &environment, true).context("the demonstration's own settings")?;
-    let mut bridge = Bridge::start(config, Options { sandbox: true, scratch: Some(folder) }).await?;
+    let mut bridge =
+        Bridge::start(config, Options { sandbox: true, scratch: Some(folder), ..Options::default() }).await?;
     let story = Story {
         http: reqwest::Client::new(),
         door: format!("http://{}", bridge.http),

@@ -5,17 +5,26 @@
 //!
 //! Before: [`crate`]'s `main`. After: [`crate::app`].
 
+mod backup;
 mod check;
 mod demo;
+mod erase;
+mod open;
+mod parked;
 mod sandbox;
 mod serve;
+mod show;
+mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use uuid::Uuid;
 
 use crate::config::{Config, process_environment};
+use crate::domain::verdict::Reason;
+use crate::store::{PER_SECOND_DEFAULT, PER_SECOND_MAX};
 
 /// Bad usage or configuration.
 const EX_USAGE: u8 = 64;
@@ -59,6 +68,126 @@ enum Command {
         #[arg(long)]
         offline: bool,
     },
+    /// What needs a person: look at it, try it again, or give it up
+    #[command(subcommand)]
+    Parked(Parked),
+    /// One event: its state, the calls that were made, its original bytes
+    #[command(subcommand)]
+    Events(Events),
+    /// One customer: what is known, events, outgoing events, heat pumps
+    #[command(subcommand)]
+    Customers(Customers),
+    /// Remove a customer's personal data from every table, leaving a tombstone; Podero is not touched
+    Erase {
+        /// The utility's own id
+        customer_id: String,
+        /// Also while the customer is active, or has events or outgoing events that are not done
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        at: AtStore,
+    },
+    /// Copy the SQLite file, consistent and checked, while the bridge runs
+    Backup {
+        /// Where to; nothing is overwritten
+        file: PathBuf,
+        /// Configuration file (TOML), the one of the bridge
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+/// Where the store is, and how to show what is in it.
+#[derive(Debug, Args)]
+struct AtStore {
+    /// Configuration file (TOML), the one of the bridge
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Parked {
+    /// List parked events, oldest first
+    List {
+        /// Only those of this reason
+        #[arg(long, value_name = "R", value_parser = reason)]
+        reason: Option<Reason>,
+        /// Only those that arrived after this event: the next page
+        #[arg(long, value_name = "ID")]
+        after: Option<Uuid>,
+        #[command(flatten)]
+        at: AtStore,
+    },
+    /// Show one event, with its original bytes
+    Show {
+        id: Uuid,
+        #[command(flatten)]
+        at: AtStore,
+    },
+    /// Put events back to work
+    #[command(group(ArgGroup::new("which").required(true).args(["ids", "reason", "all"])))]
+    Retry {
+        /// These
+        #[arg(value_name = "ID")]
+        ids: Vec<Uuid>,
+        /// All that are parked now for this reason
+        #[arg(long, value_name = "R", value_parser = reason)]
+        reason: Option<Reason>,
+        /// All that are parked now
+        #[arg(long)]
+        all: bool,
+        /// With --reason or --all: events per second
+        #[arg(long, value_name = "N", default_value_t = PER_SECOND_DEFAULT,
+              value_parser = clap::value_parser!(u32).range(1..=i64::from(PER_SECOND_MAX)), conflicts_with = "ids")]
+        per_second: u32,
+        /// With --reason or --all: do not wait for the end; the running bridge goes on with it
+        #[arg(long, conflicts_with = "ids")]
+        detach: bool,
+        #[command(flatten)]
+        at: AtStore,
+    },
+    /// Stop a retry of many
+    Stop {
+        /// The retry's id, as `parked retry` printed it
+        id: Uuid,
+        #[command(flatten)]
+        at: AtStore,
+    },
+    /// Give events up; they stay visible as skipped
+    Skip {
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<Uuid>,
+        #[command(flatten)]
+        at: AtStore,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Events {
+    /// Show one event
+    Show {
+        id: Uuid,
+        #[command(flatten)]
+        at: AtStore,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Customers {
+    /// Show one customer
+    Show {
+        /// The utility's own id
+        customer_id: String,
+        #[command(flatten)]
+        at: AtStore,
+    },
+}
+
+fn reason(text: &str) -> Result<Reason, String> {
+    Reason::from_name(text).ok_or_else(|| format!("one of {}", Reason::ALL.map(Reason::name).join(", ")))
 }
 
 /// Reads the arguments and runs the command.
@@ -81,6 +210,33 @@ pub async fn run() -> ExitCode {
             Ok(config) => check::run(config, offline).await,
             Err(status) => return status,
         },
+        Command::Parked(command) => match load_for_store(command.at()) {
+            Ok(config) => run_parked(command, config).await,
+            Err(status) => return status,
+        },
+        Command::Events(Events::Show { id, at }) => match load_for_store(&at) {
+            Ok(config) => show::event(&config, id, at.json).await,
+            Err(status) => return status,
+        },
+        Command::Erase { customer_id, force, at } => match load_for_store(&at) {
+            Ok(config) => erase::run(&config, &customer_id, force, at.json).await,
+            Err(status) => return status,
+        },
+        Command::Backup { file, config } => match load(config, true) {
+            Ok(config) => match backup::run(&config, &file).await {
+                Err(backup::Failure::Usage(why)) => {
+                    say_error(&format!("podero-bridge: {why}"));
+                    return ExitCode::from(EX_USAGE);
+                }
+                Err(backup::Failure::Failed(error)) => Err(error),
+                Ok(()) => Ok(()),
+            },
+            Err(status) => return status,
+        },
+        Command::Customers(Customers::Show { customer_id, at }) => match load_for_store(&at) {
+            Ok(config) => show::customer(&config, &customer_id, at.json).await,
+            Err(status) => return status,
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -89,6 +245,36 @@ pub async fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+impl Parked {
+    fn at(&self) -> &AtStore {
+        match self {
+            Self::List { at, .. }
+            | Self::Show { at, .. }
+            | Self::Retry { at, .. }
+            | Self::Stop { at, .. }
+            | Self::Skip { at, .. } => at,
+        }
+    }
+}
+
+async fn run_parked(command: Parked, config: Config) -> anyhow::Result<()> {
+    match command {
+        Parked::List { reason, after, at } => parked::list(&config, reason, after, at.json).await,
+        Parked::Show { id, at } => show::event(&config, id, at.json).await,
+        Parked::Retry { ids, reason, per_second, detach, at, .. } if ids.is_empty() => {
+            parked::retry_many(&config, reason, parked::Pace { per_second, detach }, at.json).await
+        }
+        Parked::Retry { ids, at, .. } => parked::retry_each(&config, &ids, at.json).await,
+        Parked::Stop { id, at } => parked::stop(&config, id, at.json).await,
+        Parked::Skip { ids, at } => parked::skip_each(&config, &ids, at.json).await,
+    }
+}
+
+/// For a command that only opens the store: a bridge that runs with the sandbox has no account to be configured.
+fn load_for_store(at: &AtStore) -> Result<Config, ExitCode> {
+    load(at.config.clone(), true)
 }
 
 fn load(path: Option<PathBuf>, sandbox: bool) -> Result<Config, ExitCode> {

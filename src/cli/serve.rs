@@ -3,10 +3,11 @@
 //! Before: [`crate::cli`]. After: [`crate::app`].
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::say;
-use crate::app::{Bridge, Options};
+use crate::app::{Bridge, Limits, Options};
 use crate::config::{Config, Secret};
 use crate::telemetry;
 
@@ -14,9 +15,10 @@ use crate::telemetry;
 pub(super) async fn run(mut config: Config, sandbox: bool) -> anyhow::Result<()> {
     telemetry::init(&config.log);
     let mut signals = Signals::new()?;
+    let limits = limits();
     let scratch = (sandbox && config.store.is_default).then(|| scratch_store(&mut config)).transpose()?;
     let mut bridge = tokio::select! {
-        bridge = Bridge::start(config, Options { sandbox, scratch }) => bridge?,
+        bridge = Bridge::start(config, Options { sandbox, scratch, limits }) => bridge?,
         // It may wait for its store for minutes.
         () = signals.next() => return Ok(()),
     };
@@ -41,6 +43,32 @@ fn scratch_store(config: &mut Config) -> anyhow::Result<tempfile::TempDir> {
     config.store.url = Secret::new(format!("sqlite://{}", path.display()));
     tracing::info!(store = %path.display(), "the store is temporary, like the sandbox; set store.url to keep one");
     Ok(folder)
+}
+
+/// Descriptors for one connection of the door, and as many again for the rest of the house: without the latter the
+/// store and Podero could not be reached.
+const DESCRIPTORS_PER_CONNECTION: u64 = 4;
+
+/// Raises the soft limit of open files as far as it is of use and the hard one allows (shells and containers often start
+/// with 1024), and takes no more connections than it is enough for.
+fn limits() -> Limits {
+    let limits = Limits::default();
+    let connections_max = u64::try_from(limits.connections_max).unwrap_or(u64::MAX);
+    let enough = connections_max.saturating_mul(DESCRIPTORS_PER_CONNECTION);
+    let known = getrlimit(Resource::Nofile);
+    let wanted = known.maximum.map_or(enough, |hard| hard.min(enough));
+    let mut current = known.current.unwrap_or(enough);
+    if current < wanted {
+        let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: known.maximum });
+        current = if raised.is_ok() { wanted } else { current };
+    }
+    if current >= enough {
+        return limits;
+    }
+    let connections_max =
+        usize::try_from(current / DESCRIPTORS_PER_CONNECTION).unwrap_or(limits.connections_max).max(1);
+    tracing::warn!(descriptors = current, connections_max, "few files may be open; the door takes fewer connections");
+    Limits { connections_max, ..limits }
 }
 
 struct Signals {

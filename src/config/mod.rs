@@ -125,6 +125,12 @@ pub struct Store {
     pub url: Secret,
     /// Whether nobody chose the URL, so that the caller may say where the file went.
     pub is_default: bool,
+    /// Pending events at which the doors take no more; default 1,000,000, a file of some gigabytes.
+    pub backlog_max: u64,
+    /// How long what is settled is kept, `None`: for ever; default 90 d.
+    pub retention: Option<Duration>,
+    /// Hashes the ids of erased customers; `None`: a key that the store keeps itself.
+    pub erasure_key: Option<Secret>,
 }
 
 /// Section `[amqp]`.

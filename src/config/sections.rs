@@ -16,6 +16,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Longest of any waiting time: no rule of this bridge looks further than ten years.
 const DURATION_MAX: Duration = Duration::from_secs(10 * 31_557_600);
 
+/// Largest backlog that can be allowed: beyond it one machine's disk is not what it would be kept on.
+const BACKLOG_MAX: u64 = 100_000_000;
+
 /// All sections. Every one is read before the first missing one ends it, so that all problems are found.
 pub(super) fn read(r: &mut Reader, is_sandbox: bool) -> Option<Config> {
     let http = http(r);
@@ -75,9 +78,14 @@ fn admin(r: &mut Reader, http: &Http) -> Admin {
 }
 
 fn store(r: &mut Reader) -> Store {
-    match r.secret("store.url", &rules::store_url()) {
-        Some(url) => Store { url, is_default: false },
-        None => Store { url: Secret::new(default_text("store.url")), is_default: true },
+    let url = r.secret("store.url", &rules::store_url());
+    Store {
+        is_default: url.is_none(),
+        url: url.unwrap_or_else(|| Secret::new(default_text("store.url"))),
+        backlog_max: r.value("store.backlog_max", &rules::whole(1, BACKLOG_MAX)),
+        retention: Some(r.value("store.retention", &rules::duration(Duration::ZERO, DURATION_MAX)))
+            .filter(|retention| !retention.is_zero()),
+        erasure_key: r.secret("store.erasure_key", &rules::token()),
     }
 }
 

@@ -52,6 +52,9 @@ fn defaults_are_the_contracts() {
     assert_eq!((config.http.body_max, config.http.batch_max), (1 << 20, 1_000));
     assert_eq!((config.admin.listen.to_string().as_str(), config.admin.token.is_none()), ("127.0.0.1:9090", true));
     assert_eq!((config.store.url.expose(), config.store.is_default), ("sqlite://podero-bridge.db", true));
+    assert_eq!(config.store.backlog_max, 1_000_000);
+    assert_eq!(config.store.retention, Some(Duration::from_secs(90 * 86_400)));
+    assert!(config.store.erasure_key.is_none());
     assert!(config.amqp.is_none() && config.onboarding.is_none() && config.outbound.webhook.is_none());
     let Account::Podero { base_url, client_secret, .. } = &config.podero.account else { panic!("an account") };
     assert_eq!((base_url.as_str(), client_secret.expose()), ("https://app.podero.com", "s3cret"));
@@ -84,6 +87,14 @@ const BOUNDS: &[(&str, &str, &str, &str)] = &[
     ("http", "batch_max = 1", "batch_max = '1'", "http.batch_max: found \"1\""),
     ("admin", "token = '0123456789abcdef'", "token = '0123456789abcde'", "admin.token: found a value that is not"),
     ("store", "url = 'postgresql://u:p@h/d'", "url = 'mysql://u:p@h/d'", "store.url: found a value that is not shown"),
+    ("store", "retention = '0s'", "retention = '11years'", "store.retention: found \"11years\"; allowed: a duration"),
+    (
+        "store",
+        "erasure_key = '0123456789abcdef'",
+        "erasure_key = '0123456789abcde'",
+        "store.erasure_key: found a value that is not",
+    ),
+    ("store", "backlog_max = 1", "backlog_max = 0", "store.backlog_max: found 0; allowed: a whole number from 1"),
     ("amqp", "url = 'amqps://u:p@h'", "url = 'http://u:p@h'", "amqp.url: found a value that is not shown; allowed"),
     ("amqp", "url = ['amqp://h']", "url = []", "amqp.url: found an empty list"),
     (

@@ -123,6 +123,8 @@ pub enum Reason {
     GaveUp,
     /// Not an event that the bridge understands.
     Untranslatable,
+    /// A message with more bytes, or a batch with more events, than are taken at once.
+    TooLarge,
     /// A known id arrived with another content.
     EventIdReused,
     /// The bridge itself failed over it.
@@ -133,7 +135,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::EmailTaken,
         Self::NotACustomer,
         Self::Refused,
@@ -141,10 +143,16 @@ impl Reason {
         Self::NoSignUp,
         Self::GaveUp,
         Self::Untranslatable,
+        Self::TooLarge,
         Self::EventIdReused,
         Self::Panicked,
         Self::Unreadable,
     ];
+
+    /// The reason of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
 
     /// The public name.
     pub fn name(self) -> &'static str {
@@ -156,6 +164,7 @@ impl Reason {
             Self::NoSignUp => "no_sign_up",
             Self::GaveUp => "gave_up",
             Self::Untranslatable => "untranslatable",
+            Self::TooLarge => "too_large",
             Self::EventIdReused => "event_id_reused",
             Self::Panicked => "panicked",
             Self::Unreadable => "unreadable",

@@ -9,14 +9,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use actix_web::middleware::Next;
 use actix_web::web::{self, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt;
 use http_api_problem::HttpApiProblem;
 use serde_json::{Value, json};
 
+use super::patience::Connection;
 use super::problem::{Problem, ProblemKind};
 use super::{Answer, Answers, Delivery, Inbox, signature};
 use crate::config::{DEFAULT_SOURCE, Source};
@@ -24,7 +28,7 @@ use crate::metrics::Door;
 use crate::store::{self, Receipt};
 
 /// A body that takes longer than this holds a connection for nothing: at 1 MiB that is a line of 280 kbit/s.
-const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+pub const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// What a sender is asked to wait when the store is away: long enough for a restart, short enough to stay current.
 const RETRY_AFTER_SECONDS: u64 = 5;
@@ -40,6 +44,24 @@ pub struct Webhooks {
     pub sources: Vec<Source>,
     /// `http.body_max`, bytes.
     pub body_bytes_max: usize,
+    /// [`BODY_TIME_MAX`], but for tests.
+    pub body_time_max: Duration,
+}
+
+/// Tells a connection when a request of it begins and ends; see [`crate::inbound::patience`].
+pub async fn note_request<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, actix_web::Error> {
+    let connection = request.request().conn_data::<Arc<Connection>>().cloned();
+    if let Some(connection) = &connection {
+        connection.begins();
+    }
+    let answer = next.call(request).await;
+    if let Some(connection) = &connection {
+        connection.ends();
+    }
+    answer
 }
 
 /// Mounts the routes.
@@ -90,9 +112,15 @@ async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name: &
         webhooks.sources.iter().find(|source| source.name == name).ok_or_else(|| {
             Problem::new(ProblemKind::UnknownSource, "see `[[source]]` in the bridge's configuration")
         })?;
-    let body = tokio::time::timeout(BODY_TIME_MAX, read(body, webhooks.body_bytes_max))
-        .await
-        .unwrap_or_else(|_| Err(Problem::new(ProblemKind::Timeout, "send the whole body within 30 seconds")))?;
+    let bytes_max = webhooks.body_bytes_max;
+    if content_length(request).is_some_and(|length| length > bytes_max) {
+        return Err(Problem::too_large(bytes_max));
+    }
+    let late = || {
+        let within = webhooks.body_time_max.as_secs();
+        Problem::new(ProblemKind::Timeout, format!("send the whole body within {within} seconds"))
+    };
+    let body = tokio::time::timeout(webhooks.body_time_max, read(body, bytes_max)).await.map_err(|_| late())??;
     let now = webhooks.inbox.clock.now();
     let headers = headers_of(request);
     let delivery = Delivery {
@@ -104,13 +132,25 @@ async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name: &
         received_at: now,
     };
     let verified = signature::verify(&source.verify, delivery, now)?;
+    if webhooks.inbox.backlog.is_full() {
+        return Err(Problem::new(ProblemKind::Unavailable, "the backlog is full; accepted events are worked on first"));
+    }
     webhooks.inbox.accept(verified).await.unwrap_or_else(|error| {
         let detail = match error {
             store::Error::Full => "more is waiting to be written than may wait",
-            store::Error::Away(_) | store::Error::Unreadable(_) | store::Error::Taken => "the store is away",
+            store::Error::Away(_)
+            | store::Error::Unreadable(_)
+            | store::Error::Taken
+            | store::Error::Damaged(_)
+            | store::Error::OtherKey => "the store is away",
         };
         Err(Problem::new(ProblemKind::Unavailable, detail))
     })
+}
+
+/// What the sender says; it may lie, so the bytes are counted as well.
+fn content_length(request: &HttpRequest) -> Option<usize> {
+    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 async fn read(mut body: Payload, bytes_max: usize) -> Result<Vec<u8>, Problem> {
@@ -118,8 +158,7 @@ async fn read(mut body: Payload, bytes_max: usize) -> Result<Vec<u8>, Problem> {
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|_| Problem::new(ProblemKind::Malformed, "the body ended early"))?;
         if bytes.len() + chunk.len() > bytes_max {
-            let detail = format!("a body has at most {bytes_max} bytes; send smaller batches");
-            return Err(Problem::new(ProblemKind::TooLarge, detail));
+            return Err(Problem::too_large(bytes_max));
         }
         bytes.extend_from_slice(&chunk);
     }

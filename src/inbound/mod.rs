@@ -9,12 +9,14 @@
 pub mod amqp;
 pub mod cloudevents;
 pub mod http;
+pub mod patience;
 pub mod problem;
 pub mod signature;
 pub mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
@@ -76,6 +78,45 @@ pub struct Inbox {
     pub metrics: Metrics,
     /// `http.batch_max`.
     pub batch_max: usize,
+    /// `http.body_max`, bytes. It bounds a message from the queue as well.
+    pub body_bytes_max: usize,
+    /// How much accepted work waits.
+    pub backlog: Backlog,
+}
+
+/// How many accepted events wait for their effect, and how many may. Counting the tables for each request would cost
+/// more than the request, so this is the last count of them and what was accepted since: near enough for a bound
+/// that is there to spare the disk. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Backlog {
+    waiting: Arc<AtomicU64>,
+    max: u64,
+}
+
+impl Backlog {
+    /// Empty, until it is counted; full at `max` (`store.backlog_max`).
+    pub fn new(max: u64) -> Self {
+        Self { waiting: Arc::default(), max }
+    }
+
+    /// Whether the doors take nothing until some of it is done.
+    pub fn is_full(&self) -> bool {
+        self.waiting() >= self.max
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// The tables were counted.
+    pub fn set(&self, waiting: u64) {
+        self.waiting.store(waiting, Ordering::Relaxed);
+    }
+
+    fn grow(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// An envelope on its way to becoming an arrival.
@@ -89,6 +130,9 @@ impl Inbox {
     /// a whole (not readable, too many items) is the `Err` of the inner result.
     pub async fn accept(&self, verified: Verified) -> Result<Result<Answers, Problem>, store::Error> {
         let delivery = verified.into_delivery();
+        if delivery.body.len() > self.body_bytes_max {
+            return Ok(Err(Problem::too_large(self.body_bytes_max)));
+        }
         let envelopes = match cloudevents::read(&delivery, self.batch_max) {
             Ok(envelopes) => envelopes,
             Err(problem) => return Ok(Err(problem)),
@@ -109,9 +153,12 @@ impl Inbox {
         }))
     }
 
-    /// Accepts a verified delivery from a sender that cannot be told: what is no event is kept for a person.
-    /// After `Ok` everything is on disk and may be acknowledged.
+    /// Accepts a verified delivery from a sender that cannot be told: what is no event is kept for a person. While the
+    /// backlog is full nothing is, and the queue keeps it. After `Ok` everything is on disk and may be acknowledged.
     pub async fn accept_or_park(&self, verified: Verified) -> Result<(), store::Error> {
+        if self.backlog.is_full() {
+            return Err(store::Error::Full);
+        }
         let delivery = verified.delivery().clone();
         let problems = match self.accept(verified).await? {
             Err(problem) => vec![problem],
@@ -188,8 +235,13 @@ impl Inbox {
 
     fn count(&self, delivery: &Delivery, event_type: EventType, receipt: &Receipt) {
         match receipt {
+            Receipt::Accepted { state, .. } if state == "superseded" => {
+                self.metrics.event_received(&delivery.source, event_type, delivery.door);
+                self.metrics.event_settled(event_type, Outcome::Superseded);
+            }
             Receipt::Accepted { .. } => {
                 self.metrics.event_received(&delivery.source, event_type, delivery.door);
+                self.backlog.grow();
                 self.wake.notify_one();
             }
             Receipt::Duplicate { .. } => self.metrics.event_settled(event_type, Outcome::Duplicate),
@@ -201,8 +253,7 @@ impl Inbox {
     fn untranslatable(&self, delivery: &Delivery, problems: &[Problem]) -> Arrival {
         let id = EventId(self.clock.fresh_id());
         let now = delivery.received_at;
-        let reused = problems.iter().all(|problem| problem.kind == ProblemKind::EventIdReused);
-        let reason = if reused { Reason::EventIdReused } else { Reason::Untranslatable };
+        let reason = reason_of(problems);
         let detail = problems.iter().map(Problem::line).collect::<Vec<_>>().join("; ");
         let digest = sha256(&delivery.body);
         Arrival {
@@ -226,6 +277,18 @@ impl Inbox {
 
 /// A batch of a thousand bad items must not make a detail of a megabyte.
 const DETAIL_CHARS_MAX: usize = 2_000;
+
+/// A mixture has its first and commonest name.
+fn reason_of(problems: &[Problem]) -> Reason {
+    let are_all = |kind| problems.iter().all(|problem| problem.kind == kind);
+    if are_all(ProblemKind::EventIdReused) {
+        Reason::EventIdReused
+    } else if are_all(ProblemKind::TooLarge) {
+        Reason::TooLarge
+    } else {
+        Reason::Untranslatable
+    }
+}
 
 fn problem_of(answer: Answer) -> Option<Problem> {
     match answer {

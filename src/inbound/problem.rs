@@ -142,6 +142,11 @@ impl Problem {
         Self::new(ProblemKind::EventIdReused, detail)
     }
 
+    /// A body, or a message, above its bound.
+    pub fn too_large(bytes_max: usize) -> Self {
+        Self::new(ProblemKind::TooLarge, format!("a body has at most {bytes_max} bytes; send smaller batches"))
+    }
+
     /// The stable `type` (RFC 9457).
     pub fn type_uri(&self) -> String {
         format!("urn:podero-bridge:problem:{}", self.kind.slug())

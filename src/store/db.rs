@@ -97,6 +97,19 @@ impl Db {
         tokio::time::timeout(CONNECT_TIME_MAX, connecting).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
+    /// A connection that leaves the file as it is: no log beside it.
+    pub(super) async fn connect_plain(&self) -> Result<AnyConnection, sqlx::Error> {
+        AnyConnection::connect_with(&self.options).await
+    }
+
+    /// Keeps everybody else from writing events until the transaction ends; on SQLite its beginning does.
+    pub(super) fn hold_events(&self) -> Option<&'static str> {
+        match self.dialect {
+            Dialect::Sqlite => None,
+            Dialect::Postgres => Some("LOCK TABLE events IN SHARE ROW EXCLUSIVE MODE"),
+        }
+    }
+
     /// Connections for reading; opened when first needed.
     pub(super) fn readers(&self) -> AnyPool {
         let dialect = self.dialect;
@@ -133,8 +146,10 @@ pub(super) fn ours(text: String) -> impl SqlSafeStr {
 async fn prepare(dialect: Dialect, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
     match dialect {
         Dialect::Sqlite => {
+            // `secure_delete`: what is deleted is overwritten, since it was somebody's address.
             let pragmas = format!(
-                "PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+                "PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                 PRAGMA secure_delete = ON;"
             );
             sqlx::raw_sql(ours(pragmas)).execute(connection).await?;
         }
@@ -147,6 +162,11 @@ async fn prepare(dialect: Dialect, connection: &mut AnyConnection) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// The file of a SQLite URL; `None` for another database.
+pub fn sqlite_file(url: &str) -> Option<std::path::PathBuf> {
+    sqlite_path(url).map(std::path::PathBuf::from)
 }
 
 fn sqlite_path(url: &str) -> Option<String> {

@@ -7,7 +7,8 @@
 
 use sqlx::{AnyConnection, Row};
 
-use super::db::{Db, ours};
+use super::db::Db;
+use super::erasure::{ERASED, Key};
 use super::outbox::{self, Target};
 use super::writer::Write;
 use super::{Error, Store};
@@ -64,7 +65,7 @@ pub enum Receipt {
     Accepted {
         /// Our id for it.
         id: EventId,
-        /// `pending`, `scheduled` or `parked`.
+        /// `pending`, `scheduled` or `parked`; `superseded` if its customer was erased since it happened.
         state: String,
     },
     /// It was ours already; nothing changed.
@@ -81,31 +82,18 @@ pub enum Receipt {
     },
 }
 
-/// Which parked events to try again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RetryRequest {
-    /// Put it back into its lane.
-    Retry,
-    /// Give it up.
-    Skip,
-}
-
 struct Accept {
     arrivals: Vec<Arrival>,
     targets: Vec<Target>,
     places: Vec<String>,
+    key: Key,
 }
 
 impl Store {
     /// Keeps arrivals, all in one transaction; a receipt for each, in order. After `Ok` they are on disk.
     pub async fn accept(&self, arrivals: Vec<Arrival>) -> Result<Vec<Receipt>, Error> {
         let places = arrivals.iter().map(|_| self.0.clock.fresh_id().to_string()).collect();
-        self.write(Accept { arrivals, targets: self.0.targets.clone(), places }).await
-    }
-
-    /// Takes a parked event out of parking; its type. `None`: it is not parked (any more), nothing changed.
-    pub async fn unpark(&self, id: EventId, request: RetryRequest) -> Result<Option<String>, Error> {
-        self.write(Unpark { id, request, now: self.0.clock.now() }).await
+        self.write(Accept { arrivals, targets: self.0.targets.clone(), places, key: self.0.key.clone() }).await
     }
 }
 
@@ -115,32 +103,81 @@ impl Write for Accept {
     async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
         let mut receipts = Vec::with_capacity(self.arrivals.len());
         for (arrival, place) in self.arrivals.iter().zip(&self.places) {
-            receipts.push(accept(connection, arrival, &self.targets, place).await?);
+            receipts.push(self.accept(connection, arrival, place).await?);
         }
         Ok(receipts)
     }
 }
 
-async fn accept(
+impl Accept {
+    async fn accept(
+        &self,
+        connection: &mut AnyConnection,
+        arrival: &Arrival,
+        place: &str,
+    ) -> Result<Receipt, sqlx::Error> {
+        let row = Columns::of(arrival);
+        let tombstone = match &arrival.content {
+            Content::Event(event) => self.key.customer(event.customer.as_str()),
+            Content::Parked { .. } => String::new(),
+        };
+        if !row.insert(connection, arrival, &tombstone).await? {
+            return self.not_new(connection, arrival).await;
+        }
+        match &arrival.content {
+            Content::Event(event) if row.state == "pending" => {
+                ready_lane(connection, event.customer.as_str(), arrival.received_at).await?;
+            }
+            Content::Event(_) => {}
+            Content::Parked { notice, .. } => {
+                outbox::insert(connection, notice, None, &self.targets, place, arrival.received_at).await?;
+            }
+        }
+        Ok(Receipt::Accepted { id: arrival.id, state: row.state.to_owned() })
+    }
+
+    /// Why an arrival was not inserted: its identity is known, or its customer was erased after it happened.
+    async fn not_new(&self, connection: &mut AnyConnection, arrival: &Arrival) -> Result<Receipt, sqlx::Error> {
+        if let Some(receipt) = known(connection, (&arrival.origin, &arrival.origin_id), &arrival.digest).await? {
+            return Ok(receipt);
+        }
+        let identity = self.key.identity(&arrival.origin, &arrival.origin_id);
+        let digest = self.key.digest(&arrival.digest);
+        if bury(connection, arrival, &identity, &digest).await? {
+            return Ok(Receipt::Accepted { id: arrival.id, state: "superseded".to_owned() });
+        }
+        let known = known(connection, (ERASED, &identity), &digest).await?;
+        // Neither there nor new: it was removed in between, and the sender is to send it again.
+        known.ok_or_else(|| sqlx::Error::RowNotFound)
+    }
+}
+
+/// Keeps an event of an erased customer: that it came, and not what it said. `false`: it was kept so before.
+async fn bury(
     connection: &mut AnyConnection,
     arrival: &Arrival,
-    targets: &[Target],
-    place: &str,
-) -> Result<Receipt, sqlx::Error> {
-    let row = Columns::of(arrival);
-    if !row.insert(connection, arrival).await? {
-        return known(connection, arrival).await;
-    }
-    match &arrival.content {
-        Content::Event(event) if row.state == "pending" => {
-            ready_lane(connection, event.customer.as_str(), arrival.received_at).await?;
-        }
-        Content::Event(_) => {}
-        Content::Parked { notice, .. } => {
-            outbox::insert(connection, notice, None, targets, place, arrival.received_at).await?;
-        }
-    }
-    Ok(Receipt::Accepted { id: arrival.id, state: row.state.to_owned() })
+    identity: &str,
+    digest: &str,
+) -> Result<bool, sqlx::Error> {
+    let time = Columns::of(arrival).time;
+    let inserted = sqlx::query(
+        "INSERT INTO events (id, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
+         failures, detail, digest, raw, raw_encoding, settled_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $8, \
+         'superseded', 0, 'of a customer who was erased after it happened', $9, '', 'utf8', $8) \
+         ON CONFLICT (origin, origin_id) DO NOTHING",
+    )
+    .bind(arrival.id.to_string())
+    .bind(ERASED)
+    .bind(identity.to_owned())
+    .bind(arrival.source.clone())
+    .bind(arrival.door)
+    .bind(arrival.type_name.clone())
+    .bind(time.micros())
+    .bind(arrival.received_at.micros())
+    .bind(digest.to_owned())
+    .execute(connection)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
 }
 
 /// The columns of an arrival that depend on what it turned out to be.
@@ -189,13 +226,24 @@ impl Columns {
         }
     }
 
-    /// `false` when the identity is known.
-    async fn insert(&self, connection: &mut AnyConnection, arrival: &Arrival) -> Result<bool, sqlx::Error> {
+    /// `false` when the identity is known, or a tombstone says that its customer was erased after it happened.
+    async fn insert(
+        &self,
+        connection: &mut AnyConnection,
+        arrival: &Arrival,
+        tombstone: &str,
+    ) -> Result<bool, sqlx::Error> {
+        let happened = match &arrival.content {
+            Content::Event(event) => event.time,
+            Content::Parked { .. } => arrival.received_at,
+        };
         let settled_at = self.reason.map(|_| arrival.received_at.micros());
         let inserted = sqlx::query(
             "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
              failures, reason, detail, digest, event, raw, raw_encoding, settled_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, 0, $12, $13, $14, $15, $16, $17, $18) \
+             SELECT $1, CAST($2 AS TEXT), $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, 0, CAST($12 AS TEXT), \
+             CAST($13 AS TEXT), $14, CAST($15 AS TEXT), $16, $17, CAST($18 AS BIGINT) \
+             WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE customer = $19 AND erased_at >= $20) \
              ON CONFLICT (origin, origin_id) DO NOTHING",
         )
         .bind(arrival.id.to_string())
@@ -216,30 +264,35 @@ impl Columns {
         .bind(self.raw.clone())
         .bind(self.raw_encoding)
         .bind(settled_at)
+        .bind(tombstone.to_owned())
+        .bind(happened.micros())
         .execute(connection)
         .await?;
         Ok(inserted.rows_affected() == 1)
     }
 }
 
-async fn known(connection: &mut AnyConnection, arrival: &Arrival) -> Result<Receipt, sqlx::Error> {
+async fn known(
+    connection: &mut AnyConnection,
+    (origin, origin_id): (&str, &str),
+    digest: &str,
+) -> Result<Option<Receipt>, sqlx::Error> {
     let row = sqlx::query("SELECT id, state, digest FROM events WHERE origin = $1 AND origin_id = $2")
-        .bind(arrival.origin.clone())
-        .bind(arrival.origin_id.clone())
-        .fetch_one(connection)
+        .bind(origin.to_owned())
+        .bind(origin_id.to_owned())
+        .fetch_optional(connection)
         .await?;
+    let Some(row) = row else { return Ok(None) };
     let id: String = row.try_get(0)?;
-    if row.try_get::<String, _>(2)? == arrival.digest {
-        Ok(Receipt::Duplicate { id, state: row.try_get(1)? })
-    } else {
-        Ok(Receipt::Reused { id })
-    }
+    let is_same = row.try_get::<String, _>(2)? == digest;
+    Ok(Some(if is_same { Receipt::Duplicate { id, state: row.try_get(1)? } } else { Receipt::Reused { id } }))
 }
 
-/// Makes a lane claimable now, unless somebody works on it: then its settling looks for the next head.
+/// Makes a lane claimable now, unless somebody works on it: then its settling looks for the next head. A new lane's
+/// fence begins at the moment, so that none repeats that a lane of the same name had before its customer was erased.
 pub(super) async fn ready_lane(connection: &mut AnyConnection, lane: &str, now: Timestamp) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO lanes (lane, customer, fence, claimed, interrupted, ready_at) VALUES ($1, '', 0, 0, 0, $2) \
+        "INSERT INTO lanes (lane, customer, fence, claimed, interrupted, ready_at) VALUES ($1, '', $2, 0, 0, $2) \
          ON CONFLICT (lane) DO UPDATE SET ready_at = CASE \
          WHEN lanes.claimed = 1 THEN lanes.ready_at \
          WHEN lanes.ready_at IS NOT NULL AND lanes.ready_at < $2 THEN lanes.ready_at \
@@ -250,43 +303,6 @@ pub(super) async fn ready_lane(connection: &mut AnyConnection, lane: &str, now: 
     .execute(connection)
     .await?;
     Ok(())
-}
-
-struct Unpark {
-    id: EventId,
-    request: RetryRequest,
-    now: Timestamp,
-}
-
-impl Write for Unpark {
-    type Output = Option<String>;
-
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
-        let change = match self.request {
-            // What never became an event has nothing to be retried: `event IS NOT NULL`.
-            RetryRequest::Retry => {
-                "UPDATE events SET state = 'pending', due_at = $2, tries_from = $2, failures = 0, \
-                 failing_since = NULL, reason = NULL, detail = NULL, settled_at = NULL \
-                 WHERE id = $1 AND state = 'parked' AND event IS NOT NULL RETURNING lane, type"
-            }
-            RetryRequest::Skip => {
-                "UPDATE events SET state = 'skipped', settled_at = $2 WHERE id = $1 AND state = 'parked' \
-                 RETURNING lane, type"
-            }
-        };
-        let row = sqlx::query(ours(change.to_owned()))
-            .bind(self.id.to_string())
-            .bind(self.now.micros())
-            .fetch_optional(&mut *connection)
-            .await?;
-        let Some(row) = row else { return Ok(None) };
-        if self.request == RetryRequest::Retry
-            && let Some(lane) = row.try_get::<Option<String>, _>(0)?
-        {
-            ready_lane(connection, &lane, self.now).await?;
-        }
-        Ok(Some(row.try_get(1)?))
-    }
 }
 
 /// Bytes as text where they are text. PostgreSQL's TEXT takes no NUL, so that goes as base64 too.

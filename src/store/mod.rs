@@ -9,9 +9,12 @@
 //! tables.
 
 mod db;
+mod erasure;
 mod inbox;
+mod keeping;
 mod lanes;
 mod outbox;
+mod parking;
 mod roster;
 mod standing;
 mod timeline;
@@ -25,14 +28,17 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use db::Db;
-pub use db::Dialect;
-pub use inbox::{Arrival, Content, Receipt, RetryRequest};
+pub use db::{Dialect, sqlite_file};
+pub use erasure::{Erased, InTheWay};
+pub use inbox::{Arrival, Content, Receipt};
+pub use keeping::BackupError;
 pub use lanes::{CallMade, Claim, Settled};
 pub use outbox::{DueNotice, PublishOutcome, Target};
+pub use parking::{BulkRetry, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedGroup, RetryRequest, Stepped};
 pub use roster::{DueUser, Member, Observed};
 pub use standing::{REPLICA_LIFE, Shared, Told};
 pub use timeline::{
-    AlertView, CallView, CustomerView, EventSummary, EventView, Gauges, NoticeView, ParkedView, PumpView,
+    AlertView, CallView, CustomerView, EventSummary, EventView, Gauges, NoticeView, PumpView, ROWS_MAX,
 };
 pub use writer::Writer;
 use writer::{Pending, QUEUE_MAX, Write};
@@ -52,6 +58,14 @@ pub enum Error {
     /// Do not try again: what the store holds cannot be read by this version.
     #[error("the store holds something that this version cannot read: {0}")]
     Unreadable(String),
+    /// Do not try again: the SQLite file is not what was written. It is left as it is.
+    #[error("the SQLite file is damaged ({0}); keep it, and start with a backup (`podero-bridge backup` makes them)")]
+    Damaged(String),
+    /// Do not try again: with another key than theirs the tombstones of erased customers would not be known.
+    #[error(
+        "this store knows erased customers by another store.erasure_key than the one configured; give back that key"
+    )]
+    OtherKey,
 }
 
 impl From<sqlx::Error> for Error {
@@ -77,6 +91,7 @@ struct Inner {
     dialect: Dialect,
     clock: Clock,
     targets: Vec<Target>,
+    key: erasure::Key,
     /// Held for as long as this process works on a SQLite file.
     _lock: Option<std::fs::File>,
 }
@@ -103,17 +118,31 @@ impl Store {
     /// caller must run. Who works on a SQLite file has it for itself, so claims in it belong to a process that died
     /// and are released; a second one that wants to work on it gets [`Error::Taken`].
     pub async fn open(settings: Settings, clock: Clock) -> Result<(Self, Writer), Error> {
+        Self::open_with(settings, None, clock).await
+    }
+
+    /// [`Store::open`], with the key that hashes the ids of erased customers (`store.erasure_key`); `None`: the
+    /// store's own.
+    pub async fn open_with(
+        settings: Settings,
+        erasure_key: Option<&str>,
+        clock: Clock,
+    ) -> Result<(Self, Writer), Error> {
         let db = Db::new(&settings.url)?;
         let lock = if settings.works { db.lock()? } else { None };
-        let mut connection = db.connect().await?;
+        let mut connection = db.connect().await.map_err(keeping::of_file)?;
+        if settings.works {
+            keeping::check_file(&db, &mut connection).await?;
+        }
         db::MIGRATIONS.run(&mut connection).await.map_err(|error| Error::Away(error.to_string()))?;
         if lock.is_some() {
             lanes::release_all(&mut connection, clock.now()).await?;
             standing::forget_all(&mut connection).await?;
         }
+        let key = erasure::Key::open(&mut connection, erasure_key, settings.works, &clock).await?;
         let (queue, receiver) = mpsc::channel(QUEUE_MAX);
-        let inner =
-            Inner { queue, readers: db.readers(), dialect: db.dialect, clock, targets: settings.targets, _lock: lock };
+        let (readers, dialect, targets) = (db.readers(), db.dialect, settings.targets);
+        let inner = Inner { queue, readers, dialect, clock, targets, key, _lock: lock };
         let writer = Writer { db, connection: Some(connection), queue: receiver };
         Ok((Self(Arc::new(inner)), writer))
     }

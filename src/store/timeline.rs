@@ -15,7 +15,7 @@ use crate::domain::Timestamp;
 use crate::domain::alert::{Seen, dedup_key};
 
 /// Rows of one list at most: an operator reads a page, a tool narrows its question.
-const ROWS_MAX: i64 = 1_000;
+pub const ROWS_MAX: i64 = 1_000;
 
 /// An event in a list.
 #[derive(Debug, Clone, Serialize)]
@@ -77,9 +77,6 @@ pub struct EventView {
     pub raw_encoding: String,
 }
 
-/// A parked event in a list.
-pub type ParkedView = EventSummary;
-
 /// A customer with all that happened.
 #[derive(Debug, Clone, Serialize)]
 #[expect(missing_docs, reason = "named for what they hold")]
@@ -133,7 +130,7 @@ pub struct Gauges {
     pub stalest_poll: Option<Timestamp>,
 }
 
-const SUMMARY: &str = "SELECT id, lane, source, origin, origin_id, door, type, time, received_at, state, due_at, \
+pub(super) const SUMMARY: &str = "SELECT id, lane, source, origin, origin_id, door, type, time, received_at, state, due_at, \
                        failures, reason, detail, settled_at FROM events";
 
 impl Store {
@@ -178,14 +175,6 @@ impl Store {
         let state = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::Null) };
         let notices = self.notices(customer).await?;
         Ok(Some(CustomerView { customer_id: customer.to_owned(), state, events, notices, heat_pumps }))
-    }
-
-    /// Parked events, oldest first, of one reason or all.
-    pub async fn parked(&self, reason: Option<&str>) -> Result<Vec<ParkedView>, Error> {
-        match reason {
-            Some(reason) => self.summaries("state = 'parked' AND reason = $1 ORDER BY id", reason).await,
-            None => self.summaries("state = 'parked' AND $1 = '' ORDER BY id", "").await,
-        }
     }
 
     /// Heat pumps in one state or all, retired ones left out.
@@ -235,8 +224,9 @@ impl Store {
         Ok(gauges)
     }
 
-    /// Rows of a target that is no longer configured wait for its return, and for nobody else.
-    async fn outbox_pending(&self) -> Result<i64, Error> {
+    /// Notices that are not out yet. Rows of a target that is no longer configured wait for its return, and for nobody
+    /// else.
+    pub async fn outbox_pending(&self) -> Result<i64, Error> {
         let mut pending = 0;
         let rows = sqlx::query("SELECT target, COUNT(*) FROM notices WHERE state = 'pending' GROUP BY target");
         for row in rows.fetch_all(&self.0.readers).await? {
@@ -279,15 +269,15 @@ impl Store {
     }
 }
 
-fn moment(row: &AnyRow, column: usize) -> Result<Timestamp, sqlx::Error> {
+pub(super) fn moment(row: &AnyRow, column: usize) -> Result<Timestamp, sqlx::Error> {
     row.try_get(column).map(Timestamp::from_micros)
 }
 
-fn moment_or_none(row: &AnyRow, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {
+pub(super) fn moment_or_none(row: &AnyRow, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {
     Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_micros))
 }
 
-fn summary_of(row: &AnyRow) -> Result<EventSummary, Error> {
+pub(super) fn summary_of(row: &AnyRow) -> Result<EventSummary, Error> {
     Ok(EventSummary {
         id: row.try_get(0)?,
         customer_id: row.try_get(1)?,

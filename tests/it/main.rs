@@ -1,6 +1,8 @@
 //! All integration tests, in one binary.
 #![expect(unreachable_pub, reason = "the modules of a test binary are seen by each other only")]
 
+// Every bound, as a careless client meets it.
+mod bounds;
 // The bridge's connection to a real RabbitMQ.
 mod broker;
 // The other end of the bus.
@@ -9,16 +11,22 @@ mod bus;
 mod doors;
 // Real input through the whole house.
 mod end_to_end;
+// Keeping and forgetting.
+mod keeping;
 // The way out by signed webhook.
 mod outbound;
 // Every way in which Podero can go wrong, through the whole house.
 mod partner;
+// Parked work and the ways out.
+mod parking;
 // The Podero client against scripted answers.
 mod podero;
 // The program as a process.
 mod process;
 // What replicas share.
 mod replica;
+// A bridge as a process of its own.
+mod running;
 // The sandbox over real HTTP.
 mod sandbox;
 // The real RabbitMQ and PostgreSQL of the tests.

@@ -187,7 +187,7 @@ fn command(name: &str, directory: &Path, arguments: &[&str]) -> Command {
 }
 
 #[expect(clippy::disallowed_methods, reason = "how tests/run tells tests where the servers are; no key of the program")]
-fn environment(name: &str) -> Option<String> {
+pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use podero_bridge::app::{Bridge, Options};
+use podero_bridge::app::{Bridge, Limits, Options};
 use podero_bridge::config::{Config, Strings};
 use serde_json::{Value, json};
 
@@ -54,6 +54,15 @@ pub struct Settings {
     pub environment: Vec<(&'static str, String)>,
 }
 
+/// What no configuration says.
+#[derive(Default)]
+pub struct Extra {
+    /// Bounds of the public door.
+    pub limits: Limits,
+    /// The sandbox that is Podero, if it does not run inside the bridge.
+    pub controls: Option<SocketAddr>,
+}
+
 impl World {
     pub async fn start(database: Database, settings: Settings) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -76,20 +85,17 @@ impl World {
             ("PODERO__CLIENT_SECRET", account.client_secret),
         ]);
         settings.toml.push_str("[[source]]\nname = \"default\"\nverify = \"none\"\n");
-        Self::start_with(folder, url, settings, Some(controls)).await
+        Self::start_with(folder, url, settings, Extra { controls: Some(controls), ..Extra::default() }).await
     }
 
     /// On a store that outlives the bridge.
     pub async fn start_on(folder: tempfile::TempDir, url: String, settings: Settings) -> Self {
-        Self::start_with(folder, url, settings, None).await
+        Self::start_with(folder, url, settings, Extra::default()).await
     }
 
-    async fn start_with(
-        folder: tempfile::TempDir,
-        url: String,
-        settings: Settings,
-        controls: Option<SocketAddr>,
-    ) -> Self {
+    /// With bounds of the public door, or a Podero, of the test's own.
+    pub async fn start_with(folder: tempfile::TempDir, url: String, settings: Settings, extra: Extra) -> Self {
+        let Extra { limits, controls } = extra;
         let mut environment = Strings::new();
         environment.insert("PODERO_BRIDGE__STORE__URL".into(), url);
         for (key, value) in settings.environment {
@@ -97,7 +103,7 @@ impl World {
         }
         let toml = format!("{BASE}{}", settings.toml);
         let config = Config::parse(&toml, &environment, controls.is_none()).expect("the test's settings are valid");
-        let options = Options { sandbox: controls.is_none(), scratch: None };
+        let options = Options { sandbox: controls.is_none(), limits, ..Options::default() };
         let bridge = Bridge::start(config, options).await.expect("the bridge starts");
         let controls = controls.or(bridge.sandbox).expect("a Podero runs");
         Self { bridge, http: reqwest::Client::new(), controls, _folder: folder }

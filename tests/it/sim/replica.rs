@@ -17,7 +17,7 @@ use podero_bridge::domain::alert::WatchPolicy;
 use podero_bridge::domain::plan::Policy;
 use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::inbound::amqp::Frames;
-use podero_bridge::inbound::{Answer, Answers, Delivery, Inbox, signature};
+use podero_bridge::inbound::{Answer, Answers, Backlog, Delivery, Inbox, signature};
 use podero_bridge::metrics::{Door, Metrics};
 use podero_bridge::outbound::{Publisher, ToBroker};
 use podero_bridge::store::{Receipt, RetryRequest, Settings, Store, Target};
@@ -120,6 +120,8 @@ impl Replica {
             wake: Arc::clone(&wake),
             metrics: metrics.clone(),
             batch_max: 100,
+            body_bytes_max: 1 << 20,
+            backlog: Backlog::new(u64::MAX),
         };
         let watch = WatchPolicy {
             disconnect_after: Duration::from_secs(900),

@@ -1,0 +1,79 @@
+//! `erase CUSTOMER_ID`: removes a customer's personal data from every table, leaving a tombstone.
+//!
+//! It says what is in the way and what to do about it, and never what was erased. Podero is not touched: a customer who
+//! is still one there is to be churned first.
+//!
+//! Before: [`crate::cli`]. After: [`crate::store`].
+
+use anyhow::bail;
+use serde_json::json;
+
+use super::open::open;
+use super::say;
+use super::show::json as print_json;
+use crate::config::Config;
+use crate::domain::CustomerId;
+use crate::store::InTheWay;
+
+/// Erases one customer.
+pub(super) async fn run(config: &Config, customer: &str, force: bool, is_json: bool) -> anyhow::Result<()> {
+    let Some(customer) = CustomerId::accept(customer) else {
+        bail!("a customer's id has 1 to 128 printable characters");
+    };
+    let opened = open(config).await?;
+    let result = match opened.store.erase(customer.as_str(), force).await {
+        Ok(Ok(erased)) => opened.store.scrub().await.map(|is_clean| Ok((erased, is_clean))),
+        Ok(Err(found)) => Ok(Err(found)),
+        Err(error) => Err(error),
+    };
+    opened.close().await;
+    let (erased, is_clean) = match result? {
+        Ok(erased) => erased,
+        Err(found) => bail!("nothing was erased:\n{}", what_to_do(&found)),
+    };
+    if is_json {
+        return print_json(&json!({ "erased": erased, "is_log_clean": is_clean }));
+    }
+    say(&format!(
+        "erased: {} events, {} messages, {} outgoing events, {} heat pumps; a tombstone stays",
+        erased.events, erased.messages, erased.notices, erased.heat_pumps
+    ));
+    say("not touched: Podero, backups, logs, and what was published; see docs/OPERATIONS.md, Personal data");
+    if !is_clean {
+        say("the store's log (FILE-wal) still holds old pages; the running bridge overwrites them as it goes on");
+    }
+    Ok(())
+}
+
+fn what_to_do(found: &InTheWay) -> String {
+    let mut lines = Vec::new();
+    if found.is_claimed {
+        lines.push(
+            "- the bridge is working on the customer (or died over it): try again in a minute, with the bridge running; \
+             --force does not help"
+                .to_owned(),
+        );
+    }
+    if found.is_active {
+        lines.push(
+            "- the customer is active at Podero: send customer.churned first. With --force Podero keeps the user, and the \
+             watch will come across it again"
+                .to_owned(),
+        );
+    }
+    for (state, count) in &found.unsettled {
+        let advice = match state.as_str() {
+            "parked" => "retry or skip them (`parked list`). With --force they are gone",
+            "scheduled" => {
+                "they take effect later, such as the final deletion after churn.retention. With --force it never happens"
+            }
+            _ => "wait for their end. With --force they are gone without effect",
+        };
+        lines.push(format!("- {count} {state} events: {advice}"));
+    }
+    if found.unpublished > 0 {
+        let count = found.unpublished;
+        lines.push(format!("- {count} outgoing events are not out: wait for them. With --force nobody gets them"));
+    }
+    lines.join("\n")
+}

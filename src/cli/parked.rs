@@ -1,0 +1,196 @@
+//! `parked …`: what needs a person, from the command line; the same acts as at the operator's door.
+//!
+//! A retry of many is a row that a running bridge goes on with. This command drives it too, so that it also goes on
+//! without one; the row holds the pace, so both together are no faster than one.
+//!
+//! Before: [`crate::cli`]. After: [`crate::store`].
+
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::open::open;
+use super::show::{json as print_json, text};
+use super::{say, table};
+use crate::config::Config;
+use crate::domain::EventId;
+use crate::domain::verdict::Reason;
+use crate::pump;
+use crate::store::{BulkRetry, Ordered, ROWS_MAX, RetryRequest, Stepped, Store};
+
+/// Progress is looked at, and shown if it changed, this often.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How a retry of many goes.
+pub(super) struct Pace {
+    pub(super) per_second: u32,
+    /// Leave it to the running bridge.
+    pub(super) detach: bool,
+}
+
+/// Groups, and a page of events.
+pub(super) async fn list(
+    config: &Config,
+    reason: Option<Reason>,
+    after: Option<Uuid>,
+    is_json: bool,
+) -> anyhow::Result<()> {
+    let opened = open(config).await?;
+    let after = after.map(|id| id.to_string());
+    let page = opened.store.parked_page(reason.map(Reason::name), after.as_deref(), ROWS_MAX).await;
+    let groups = opened.store.parked_groups().await;
+    opened.close().await;
+    let (page, groups) = (page?, groups?);
+    let is_full = i64::try_from(page.len()).is_ok_and(|count| count == ROWS_MAX);
+    let next = page.last().filter(|_| is_full).map(|last| last.id.clone());
+    if is_json {
+        return print_json(&json!({ "groups": groups, "parked": page, "next": next }));
+    }
+    if groups.is_empty() {
+        say("nothing is parked");
+        return Ok(());
+    }
+    let rows: Vec<[String; 5]> = groups
+        .into_iter()
+        .map(|group| {
+            let (oldest, newest) = (group.oldest_at.to_string(), group.newest_at.to_string());
+            [group.reason, group.count.to_string(), group.retryable.to_string(), oldest, newest]
+        })
+        .collect();
+    table::print(["reason", "parked", "can be retried", "oldest", "newest"], &rows);
+    say("");
+    let rows: Vec<[String; 5]> = page
+        .into_iter()
+        .map(|event| {
+            let (customer, reason) = (text(event.customer_id.as_ref()), text(event.reason.as_ref()));
+            [event.id, customer, event.type_name, reason, text(event.detail.as_ref())]
+        })
+        .collect();
+    table::print(["event", "customer", "type", "reason", "detail"], &rows);
+    if let Some(next) = next {
+        say(&format!("there are more: --after {next}"));
+    }
+    Ok(())
+}
+
+/// Puts single events back to work.
+pub(super) async fn retry_each(config: &Config, ids: &[Uuid], is_json: bool) -> anyhow::Result<()> {
+    each(config, ids, RetryRequest::Retry, "pending", is_json).await
+}
+
+/// Gives single events up.
+pub(super) async fn skip_each(config: &Config, ids: &[Uuid], is_json: bool) -> anyhow::Result<()> {
+    each(config, ids, RetryRequest::Skip, "skipped", is_json).await
+}
+
+async fn each(config: &Config, ids: &[Uuid], request: RetryRequest, state: &str, is_json: bool) -> anyhow::Result<()> {
+    let opened = open(config).await?;
+    let mut results = Vec::with_capacity(ids.len());
+    for id in ids {
+        results.push((id, opened.store.unpark(EventId(*id), request.clone()).await));
+    }
+    opened.close().await;
+    let mut failed = 0;
+    let mut shown = Vec::with_capacity(results.len());
+    for (id, result) in results {
+        let (word, why) = match result {
+            Ok(Some(_)) => (state, None),
+            Ok(None) => ("not-parked", Some("it is not parked, or it never became an event".to_owned())),
+            Err(error) => ("failed", Some(error.to_string())),
+        };
+        failed += usize::from(why.is_some());
+        if !is_json {
+            say(&why.as_ref().map_or_else(|| format!("{id}  {word}"), |why| format!("{id}  {word}: {why}")));
+        }
+        shown.push(json!({ "id": id, "state": word, "why": why }));
+    }
+    if is_json {
+        print_json(&json!({ "results": shown }))?;
+    }
+    ensure!(failed == 0, "{failed} of {} were not changed", ids.len());
+    Ok(())
+}
+
+/// Retries everything that is parked now, of one reason or all, and shows how far it is until it ends. Ctrl-C stops it.
+pub(super) async fn retry_many(
+    config: &Config,
+    reason: Option<Reason>,
+    pace: Pace,
+    is_json: bool,
+) -> anyhow::Result<()> {
+    let opened = open(config).await?;
+    let result = order_and_follow(&opened.store, reason, &pace, is_json).await;
+    opened.close().await;
+    let retry = result?;
+    if is_json {
+        print_json(&retry)?;
+    } else {
+        say(&progress(&retry));
+    }
+    ensure!(retry.state != "stopped", "the retry was stopped; what it had not come to stays parked");
+    Ok(())
+}
+
+async fn order_and_follow(
+    store: &Store,
+    reason: Option<Reason>,
+    pace: &Pace,
+    is_json: bool,
+) -> anyhow::Result<BulkRetry> {
+    let retry = match store.order_retry(reason, pace.per_second).await? {
+        Ordered::Running(retry) => retry,
+        Ordered::Occupied(other) => {
+            bail!("retry {} runs ({}); wait for its end, or: parked stop {}", other.id, progress(&other), other.id)
+        }
+    };
+    if !is_json {
+        say(&format!("retry {}: {} events, {} per second", retry.id, retry.total, pace.per_second));
+    }
+    if pace.detach {
+        return Ok(retry);
+    }
+    tokio::select! {
+        followed = follow(store, &retry.id, is_json) => followed,
+        _ = tokio::signal::ctrl_c() => store.stop_retry(&retry.id).await?.context("the retry is gone"),
+    }
+}
+
+/// Drives and shows it until it has ended.
+async fn follow(store: &Store, id: &str, is_json: bool) -> anyhow::Result<BulkRetry> {
+    let mut shown = 0;
+    loop {
+        let stepped = store.retry_step().await?;
+        let retry = store.bulk_retry(id).await?.context("the retry is gone")?;
+        if !retry.is_running() {
+            return Ok(retry);
+        }
+        if !is_json && retry.retried > shown {
+            shown = retry.retried;
+            say(&progress(&retry));
+        }
+        let pause = match stepped {
+            Stepped::Nothing => LOOK_EVERY,
+            Stepped::Retried { pause, .. } => pause.min(LOOK_EVERY),
+        };
+        pump::sleep(pause).await;
+    }
+}
+
+/// Stops a retry of many.
+pub(super) async fn stop(config: &Config, id: Uuid, is_json: bool) -> anyhow::Result<()> {
+    let opened = open(config).await?;
+    let retry = opened.store.stop_retry(&id.to_string()).await;
+    opened.close().await;
+    let retry = retry?.with_context(|| format!("no retry has the id {id}"))?;
+    if is_json {
+        return print_json(&retry);
+    }
+    say(&progress(&retry));
+    Ok(())
+}
+
+fn progress(retry: &BulkRetry) -> String {
+    format!("{}: {} of {} retried", retry.state, retry.retried, retry.total)
+}

@@ -1,0 +1,112 @@
+//! `events show` and `customers show`: the timeline, with all that is known. The only commands that print personal data.
+//!
+//! Before: [`crate::cli`]. After: [`crate::store`].
+
+use anyhow::Context;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::open::open;
+use super::{say, table};
+use crate::config::Config;
+use crate::domain::Timestamp;
+use crate::store::{CustomerView, EventSummary, EventView, NoticeView, PumpView};
+
+/// One event with its calls and original bytes.
+pub(super) async fn event(config: &Config, id: Uuid, is_json: bool) -> anyhow::Result<()> {
+    let opened = open(config).await?;
+    let event = opened.store.event(&id.to_string()).await;
+    opened.close().await;
+    let event = event?.with_context(|| format!("no event has the id {id}"))?;
+    if is_json {
+        return json(&event);
+    }
+    describe(&event);
+    Ok(())
+}
+
+/// One customer with all that happened.
+pub(super) async fn customer(config: &Config, id: &str, is_json: bool) -> anyhow::Result<()> {
+    let opened = open(config).await?;
+    let customer = opened.store.customer(id).await;
+    opened.close().await;
+    let customer = customer?.context("nothing was ever heard of this customer")?;
+    if is_json {
+        return json(&customer);
+    }
+    narrate(&customer);
+    Ok(())
+}
+
+/// Prints a value as JSON.
+pub(super) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+    say(&serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+fn describe(view: &EventView) {
+    let event = &view.event;
+    let or_none = |moment: Option<Timestamp>| moment.map_or_else(|| "-".to_owned(), |moment| moment.to_string());
+    let lines = [
+        ("id", event.id.clone()),
+        ("customer", text(event.customer_id.as_ref())),
+        ("type", event.type_name.clone()),
+        ("state", event.state.clone()),
+        ("reason", text(event.reason.as_ref())),
+        ("detail", text(event.detail.as_ref())),
+        ("happened", event.time.to_string()),
+        ("received", format!("{} by {} from source {}", event.received_at, event.door, event.source)),
+        ("identity", format!("{} {}", event.origin, event.origin_id)),
+        ("due", event.due_at.to_string()),
+        ("settled", or_none(event.settled_at)),
+        ("failures", event.failures.to_string()),
+    ];
+    for (name, value) in lines {
+        say(&format!("{name:<9} {}", table::plain(&value)));
+    }
+    say("");
+    let rows: Vec<[String; 4]> = view
+        .calls
+        .iter()
+        .map(|call| [call.at.to_string(), call.operation.clone(), call.outcome.clone(), format!("{} ms", call.took_ms)])
+        .collect();
+    table::print(["call", "operation", "outcome", "took"], &rows);
+    say("");
+    say(&format!("original bytes ({}):", view.raw_encoding));
+    say(&table::plain(&view.raw));
+}
+
+fn narrate(customer: &CustomerView) {
+    say(&format!("customer {}", table::plain(&customer.customer_id)));
+    say(&table::plain(&serde_json::to_string_pretty(&customer.state).unwrap_or_default()));
+    say("");
+    let events: Vec<[String; 5]> = customer.events.iter().map(event_row).collect();
+    table::print(["happened", "event", "type", "state", "reason"], &events);
+    say("");
+    let notices: Vec<[String; 5]> = customer.notices.iter().map(notice_row).collect();
+    table::print(["created", "outgoing event", "type", "target", "state"], &notices);
+    say("");
+    let pumps: Vec<[String; 5]> = customer.heat_pumps.iter().map(pump_row).collect();
+    table::print(["heat pump", "building", "state", "checked", "alert since"], &pumps);
+}
+
+fn event_row(event: &EventSummary) -> [String; 5] {
+    let type_name = event.type_name.clone();
+    [event.time.to_string(), event.id.clone(), type_name, event.state.clone(), text(event.reason.as_ref())]
+}
+
+fn notice_row(notice: &NoticeView) -> [String; 5] {
+    let (topic, target) = (notice.topic.clone(), notice.target.clone());
+    [notice.created_at.to_string(), notice.id.clone(), topic, target, notice.state.clone()]
+}
+
+fn pump_row(pump: &PumpView) -> [String; 5] {
+    let alert = pump.alert.as_ref().map_or_else(|| "-".to_owned(), |alert| alert.since.to_string());
+    let building = text(pump.building_id.as_ref());
+    [pump.heat_pump_id.clone(), building, pump.state.clone(), pump.checked_at.to_string(), alert]
+}
+
+/// What is not there is shown as a dash.
+pub(super) fn text(value: Option<&String>) -> String {
+    value.map_or_else(|| "-".to_owned(), Clone::clone)
+}

@@ -1,0 +1,62 @@
+//! Aligned columns and plain text for a terminal.
+//!
+//! What is shown came from outside: control characters, which could make a terminal do things, are written out.
+//!
+//! Before: the commands of [`crate::cli`]. After: a person.
+
+use super::say;
+
+/// Longest cell; the whole text is in `show`, or in JSON.
+const CELL_CHARS_MAX: usize = 100;
+
+/// Prints rows in columns as wide as their widest cell, under a heading.
+pub(super) fn print<const N: usize>(heading: [&str; N], rows: &[[String; N]]) {
+    let cells: Vec<[String; N]> = rows.iter().map(|row| std::array::from_fn(|column| cell(&row[column]))).collect();
+    let width = |column: usize| {
+        cells.iter().map(|row| row[column].chars().count()).chain([heading[column].len()]).max().unwrap_or(0)
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |row: [&str; N]| {
+        let padded = row.iter().zip(widths).map(|(text, width)| format!("{text:<width$}"));
+        say(padded.collect::<Vec<_>>().join("  ").trim_end());
+    };
+    line(heading);
+    cells.iter().for_each(|row| line(std::array::from_fn(|column| row[column].as_str())));
+}
+
+fn cell(text: &str) -> String {
+    let plain = plain(text).replace('\n', " ");
+    if plain.chars().count() <= CELL_CHARS_MAX {
+        return plain;
+    }
+    plain.chars().take(CELL_CHARS_MAX - 1).chain(['…']).collect()
+}
+
+/// Control characters but the line's end are written out.
+pub(super) fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' {
+            plain.extend(c.escape_default());
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_steer_a_terminal_is_written_out() {
+        assert_eq!(plain("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb\nc");
+    }
+
+    #[test]
+    fn a_long_cell_is_cut_and_says_so() {
+        let cut = cell(&"x".repeat(500));
+        assert_eq!((cut.chars().count(), cut.ends_with('…')), (CELL_CHARS_MAX, true));
+    }
+}

@@ -1,0 +1,413 @@
+//! What is parked: groups, pages, and the way out for one event or for many.
+//!
+//! An event leaves parking by compare-and-set, so that nobody retries it twice. A bulk retry is a row, so it survives
+//! a restart and its pace is one, however many replicas step it. It goes through the parked events once, in the order
+//! of arrival, and covers none that was parked after it was ordered: what is parked again stays parked.
+//!
+//! Before: [`crate::admin`] and [`crate::cli`] order. After: [`crate::store::lanes`], where the events are claimed.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
+
+use super::db::{Db, ours};
+use super::inbox::ready_lane;
+use super::timeline::{EventSummary, ROWS_MAX, SUMMARY, moment, moment_or_none, summary_of};
+use super::writer::Write;
+use super::{Error, Store};
+use crate::domain::verdict::Reason;
+use crate::domain::{EventId, Timestamp};
+
+/// Events of a bulk retry in one transaction: small enough that doors and appliers do not wait long behind them.
+const STEP_MAX: i64 = 200;
+
+/// A bulk retry that could not be stepped for longer than this (a restart) does not catch up: the pace is there to
+/// spare Podero, and a burst would not.
+const CATCH_UP_MAX: Duration = Duration::from_secs(1);
+
+/// Fastest pace of a bulk retry, events per second.
+pub const PER_SECOND_MAX: u32 = 1_000;
+
+/// Pace of a bulk retry unless another is asked for: a fifth of the default budget, so that new events go first.
+pub const PER_SECOND_DEFAULT: u32 = 10;
+
+/// What is to become of a parked event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RetryRequest {
+    /// Put it back into its lane.
+    Retry,
+    /// Give it up.
+    Skip,
+}
+
+/// Parked events of one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "named for what they hold")]
+pub struct ParkedGroup {
+    pub reason: String,
+    pub count: i64,
+    /// Of these, those that are events; the others never became one and can only be skipped.
+    pub retryable: i64,
+    pub oldest_at: Timestamp,
+    pub newest_at: Timestamp,
+}
+
+/// A bulk retry and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the columns of `bulk_retries`, described in the migration")]
+pub struct BulkRetry {
+    pub id: String,
+    pub reason: Option<String>,
+    pub per_second: i64,
+    pub ordered_at: Timestamp,
+    pub total: i64,
+    pub retried: i64,
+    pub state: String,
+    pub ended_at: Option<Timestamp>,
+}
+
+impl BulkRetry {
+    /// Whether it has more to do.
+    pub fn is_running(&self) -> bool {
+        self.state == "running"
+    }
+}
+
+/// What came of ordering a bulk retry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ordered {
+    /// It runs.
+    Running(BulkRetry),
+    /// Another one runs; two would double the pace.
+    Occupied(BulkRetry),
+}
+
+/// What one step of the running bulk retry did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stepped {
+    /// None runs.
+    Nothing,
+    /// So many events went back into their lanes; the next is due after the pause.
+    Retried {
+        /// How many.
+        count: i64,
+        /// Until the next step has something to do.
+        pause: Duration,
+    },
+}
+
+impl Store {
+    /// Parked events, oldest first, of one reason or all: the first page.
+    pub async fn parked(&self, reason: Option<&str>) -> Result<Vec<EventSummary>, Error> {
+        self.parked_page(reason, None, ROWS_MAX).await
+    }
+
+    /// Parked events, oldest first, of one reason or all: those that arrived after the event `after`, at most
+    /// `limit` and [`ROWS_MAX`].
+    pub async fn parked_page(
+        &self,
+        reason: Option<&str>,
+        after: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<EventSummary>, Error> {
+        let of_reason = if reason.is_some() { "reason = $1" } else { "$1 = ''" };
+        let query = ours(format!("{SUMMARY} WHERE state = 'parked' AND {of_reason} AND id > $2 ORDER BY id LIMIT $3"));
+        let rows = sqlx::query(query)
+            .bind(reason.unwrap_or_default().to_owned())
+            .bind(after.unwrap_or_default().to_owned())
+            .bind(limit.clamp(1, ROWS_MAX))
+            .fetch_all(&self.0.readers)
+            .await?;
+        rows.iter().map(summary_of).collect()
+    }
+
+    /// Parked events by reason: how many, and since when.
+    pub async fn parked_groups(&self) -> Result<Vec<ParkedGroup>, Error> {
+        let rows = sqlx::query(
+            "SELECT reason, COUNT(*), COUNT(event), MIN(settled_at), MAX(settled_at) FROM events \
+             WHERE state = 'parked' GROUP BY reason ORDER BY reason",
+        )
+        .fetch_all(&self.0.readers)
+        .await?;
+        let group = |row: &AnyRow| {
+            Ok(ParkedGroup {
+                reason: row.try_get::<Option<String>, _>(0)?.unwrap_or_default(),
+                count: row.try_get(1)?,
+                retryable: row.try_get(2)?,
+                oldest_at: moment(row, 3)?,
+                newest_at: moment(row, 4)?,
+            })
+        };
+        rows.iter().map(group).collect()
+    }
+
+    /// Takes a parked event out of parking; its type. `None`: it is not parked (any more), nothing changed.
+    pub async fn unpark(&self, id: EventId, request: RetryRequest) -> Result<Option<String>, Error> {
+        self.write(Unpark { id, request, now: self.0.clock.now() }).await
+    }
+
+    /// Orders a retry of everything that is parked now and is an event, of one reason or all, at a pace of
+    /// `per_second` events. After `Running` it goes on by itself, also after a restart, as [`Store::retry_step`] is
+    /// called.
+    pub async fn order_retry(&self, reason: Option<Reason>, per_second: u32) -> Result<Ordered, Error> {
+        let now = self.0.clock.now();
+        let reason = reason.map(Reason::name);
+        let of_reason = if reason.is_some() { "reason = $1" } else { "$1 = ''" };
+        // Beside the writer: counting a million rows must not hold everybody's commits.
+        let count = ours(format!(
+            "SELECT COUNT(*) FROM events WHERE state = 'parked' AND {of_reason} AND event IS NOT NULL \
+             AND settled_at <= $2"
+        ));
+        let total = sqlx::query(count).bind(reason.unwrap_or_default()).bind(now.micros());
+        let total = total.fetch_one(&self.0.readers).await?.try_get(0)?;
+        let id = self.0.clock.fresh_id().to_string();
+        let per_second = i64::from(per_second.clamp(1, PER_SECOND_MAX));
+        if self.write(Order { id: id.clone(), reason, per_second, total, now }).await? {
+            let ordered = self.bulk_retry(&id).await?;
+            return ordered
+                .map(Ordered::Running)
+                .ok_or_else(|| Error::Away("what was written is not there".to_owned()));
+        }
+        match self.bulk_retries().await?.into_iter().find(BulkRetry::is_running) {
+            Some(running) => Ok(Ordered::Occupied(running)),
+            // It ended in between.
+            None => Err(Error::Away("another retry was just ending".to_owned())),
+        }
+    }
+
+    /// Bulk retries, newest first.
+    pub async fn bulk_retries(&self) -> Result<Vec<BulkRetry>, Error> {
+        let query = ours(format!("{BULK_RETRY} ORDER BY id DESC LIMIT $1"));
+        let rows = sqlx::query(query).bind(ROWS_MAX).fetch_all(&self.0.readers).await?;
+        rows.iter().map(bulk_retry_of).collect()
+    }
+
+    /// One bulk retry.
+    pub async fn bulk_retry(&self, id: &str) -> Result<Option<BulkRetry>, Error> {
+        let query = ours(format!("{BULK_RETRY} WHERE id = $1"));
+        let row = sqlx::query(query).bind(id.to_owned()).fetch_optional(&self.0.readers).await?;
+        row.as_ref().map(bulk_retry_of).transpose()
+    }
+
+    /// Stops a bulk retry; what it has retried stays retried. One that has ended stays as it ended. `None`: there is
+    /// no such one.
+    pub async fn stop_retry(&self, id: &str) -> Result<Option<BulkRetry>, Error> {
+        self.write(Stop { id: id.to_owned(), now: self.0.clock.now() }).await?;
+        self.bulk_retry(id).await
+    }
+
+    /// Retries what is due of the running bulk retry, for all replicas: whoever steps moves the one row on.
+    pub async fn retry_step(&self) -> Result<Stepped, Error> {
+        // Most of the time none runs, and the writer need not be bothered.
+        let running = sqlx::query("SELECT COUNT(*) FROM bulk_retries WHERE state = 'running'");
+        if running.fetch_one(&self.0.readers).await?.try_get::<i64, _>(0)? == 0 {
+            return Ok(Stepped::Nothing);
+        }
+        self.write(StepOn { now: self.0.clock.now() }).await
+    }
+}
+
+const BULK_RETRY: &str = "SELECT id, reason, per_second, ordered_at, total, retried, state, ended_at FROM bulk_retries";
+
+fn bulk_retry_of(row: &AnyRow) -> Result<BulkRetry, Error> {
+    Ok(BulkRetry {
+        id: row.try_get(0)?,
+        reason: row.try_get(1)?,
+        per_second: row.try_get(2)?,
+        ordered_at: moment(row, 3)?,
+        total: row.try_get(4)?,
+        retried: row.try_get(5)?,
+        state: row.try_get(6)?,
+        ended_at: moment_or_none(row, 7)?,
+    })
+}
+
+struct Unpark {
+    id: EventId,
+    request: RetryRequest,
+    now: Timestamp,
+}
+
+impl Write for Unpark {
+    type Output = Option<String>;
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
+        match self.request {
+            RetryRequest::Retry => retry(connection, &self.id.to_string(), self.now).await,
+            RetryRequest::Skip => {
+                let row = sqlx::query(
+                    "UPDATE events SET state = 'skipped', settled_at = $2 WHERE id = $1 AND state = 'parked' \
+                     RETURNING type",
+                )
+                .bind(self.id.to_string())
+                .bind(self.now.micros())
+                .fetch_optional(connection)
+                .await?;
+                row.map(|row| row.try_get(0)).transpose()
+            }
+        }
+    }
+}
+
+/// Puts one parked event back into its lane; its type, or `None` if it is not parked. What never became an event has
+/// nothing to be retried: `event IS NOT NULL`.
+async fn retry(connection: &mut AnyConnection, id: &str, now: Timestamp) -> Result<Option<String>, sqlx::Error> {
+    let row = sqlx::query(
+        "UPDATE events SET state = 'pending', due_at = $2, tries_from = $2, failures = 0, failing_since = NULL, \
+         reason = NULL, detail = NULL, settled_at = NULL \
+         WHERE id = $1 AND state = 'parked' AND event IS NOT NULL RETURNING lane, type",
+    )
+    .bind(id.to_owned())
+    .bind(now.micros())
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    if let Some(lane) = row.try_get::<Option<String>, _>(0)? {
+        ready_lane(connection, &lane, now).await?;
+    }
+    Ok(Some(row.try_get(1)?))
+}
+
+struct Order {
+    id: String,
+    reason: Option<&'static str>,
+    per_second: i64,
+    total: i64,
+    now: Timestamp,
+}
+
+impl Write for Order {
+    type Output = bool;
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+        let ordered = sqlx::query(
+            "INSERT INTO bulk_retries (id, reason, per_second, ordered_at, total, retried, place, due_at, state) \
+             VALUES ($1, $2, $3, $4, $5, 0, '', $4, 'running') ON CONFLICT DO NOTHING",
+        )
+        .bind(self.id.clone())
+        .bind(self.reason)
+        .bind(self.per_second)
+        .bind(self.now.micros())
+        .bind(self.total)
+        .execute(connection)
+        .await?;
+        Ok(ordered.rows_affected() == 1)
+    }
+}
+
+struct Stop {
+    id: String,
+    now: Timestamp,
+}
+
+impl Write for Stop {
+    type Output = ();
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        sqlx::query("UPDATE bulk_retries SET state = 'stopped', ended_at = $2 WHERE id = $1 AND state = 'running'")
+            .bind(self.id.clone())
+            .bind(self.now.micros())
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}
+
+struct StepOn {
+    now: Timestamp,
+}
+
+/// The row of the running bulk retry, held until the transaction ends.
+struct Running {
+    id: String,
+    reason: Option<String>,
+    per_second: i64,
+    ordered_at: i64,
+    place: String,
+    due_at: i64,
+}
+
+impl Write for StepOn {
+    type Output = Stepped;
+
+    async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<Stepped, sqlx::Error> {
+        let Some(running) = self.take(db, connection).await? else { return Ok(Stepped::Nothing) };
+        let now = self.now.micros();
+        let interval = 1_000_000 / running.per_second.max(1);
+        let catch_up = i64::try_from(CATCH_UP_MAX.as_micros()).unwrap_or(i64::MAX);
+        let due_from = running.due_at.max(now - catch_up);
+        if due_from > now {
+            return Ok(Stepped::Retried { count: 0, pause: micros(due_from - now) });
+        }
+        let wanted = ((now - due_from) / interval + 1).min(STEP_MAX);
+        let ids = candidates(connection, &running, wanted).await?;
+        let mut count = 0;
+        for id in &ids {
+            count += i64::from(retry(connection, id, self.now).await?.is_some());
+        }
+        let is_over = i64::try_from(ids.len()).unwrap_or(i64::MAX) < wanted;
+        let due_at = due_from + interval * wanted;
+        sqlx::query(
+            "UPDATE bulk_retries SET retried = retried + $2, place = $3, due_at = $4, state = $5, ended_at = $6 \
+             WHERE id = $1",
+        )
+        .bind(running.id)
+        .bind(count)
+        .bind(ids.last().cloned().unwrap_or(running.place))
+        .bind(due_at)
+        .bind(if is_over { "done" } else { "running" })
+        .bind(is_over.then_some(now))
+        .execute(connection)
+        .await?;
+        Ok(Stepped::Retried { count, pause: micros(due_at - now) })
+    }
+}
+
+impl StepOn {
+    async fn take(&self, db: &Db, connection: &mut AnyConnection) -> Result<Option<Running>, sqlx::Error> {
+        let take = ours(format!(
+            "SELECT id, reason, per_second, ordered_at, place, due_at FROM bulk_retries WHERE state = 'running'{}",
+            db.skip_locked()
+        ));
+        let row = sqlx::query(take).fetch_optional(connection).await?;
+        row.map(|row| {
+            Ok(Running {
+                id: row.try_get(0)?,
+                reason: row.try_get(1)?,
+                per_second: row.try_get(2)?,
+                ordered_at: row.try_get(3)?,
+                place: row.try_get(4)?,
+                due_at: row.try_get(5)?,
+            })
+        })
+        .transpose()
+    }
+}
+
+/// The next events in the order of arrival. The place is what keeps it from a loop also when the replicas' clocks
+/// differ: an event that it has passed is behind it for good.
+async fn candidates(
+    connection: &mut AnyConnection,
+    running: &Running,
+    wanted: i64,
+) -> Result<Vec<String>, sqlx::Error> {
+    let of_reason = if running.reason.is_some() { "reason = $1" } else { "$1 = ''" };
+    let query = ours(format!(
+        "SELECT id FROM events WHERE state = 'parked' AND {of_reason} AND id > $2 AND event IS NOT NULL \
+         AND settled_at <= $3 ORDER BY id LIMIT $4"
+    ));
+    let rows = sqlx::query(query)
+        .bind(running.reason.clone().unwrap_or_default())
+        .bind(running.place.clone())
+        .bind(running.ordered_at)
+        .bind(wanted)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+fn micros(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
