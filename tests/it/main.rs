@@ -21,6 +21,8 @@ mod sandbox;
 mod servers;
 // What survives, on SQLite and on PostgreSQL.
 mod store;
+// Generated input that knows its own end.
+mod stories;
 // House rules.
 mod tidy;
 // Alerts on the real bus.
