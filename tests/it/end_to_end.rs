@@ -109,6 +109,9 @@ async fn a_broker_that_is_down_at_the_start_comes_alive_without_a_restart() {
             .then_some(())
     })
     .await;
+    // Nothing was tried without a connection, or it would now sit out a back-off.
+    let customer = world.get(&world.operator("/v1/customers/C-1")).await;
+    assert_eq!(customer["notices"][0]["failures"], 0, "{customer}");
     let bus = Bus::connect(&broker.url()).await;
     let mut listener = bus.listen(&["#"]).await;
     bus.publish_event(&event("e2", "customer.churned", "2026-10-02T12:00:00Z", &json!({"customer_id": "C-1"}))).await;
