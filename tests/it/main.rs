@@ -5,6 +5,8 @@
 mod broker;
 // The other end of the bus.
 mod bus;
+// Real processes that are killed, frozen and starved under load.
+mod chaos;
 // The webhook door and the operator's door.
 mod doors;
 // Real input through the whole house.
