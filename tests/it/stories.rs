@@ -266,15 +266,16 @@ fn the_oracle_sees_each_kind_of_difference() {
         "street_and_number": end.street, "zip_code": end.zip, "town": end.town,
     });
     let home = json!({"user_id": "u", "street_and_number": end.street, "zip_code": end.zip});
-    let compared = |users: &[Value], homes: &[Value]| differences(&json!({"users": users, "buildings": homes}), &ends);
-    assert!(compared(&[user.clone()], &[home.clone()]).are_none());
-    assert_eq!(compared(&[user.clone(), user.clone()], &[home.clone()]).doubled_users.len(), 1);
+    let compared =
+        |users: &[&Value], homes: &[&Value]| differences(&json!({"users": users, "buildings": homes}), &ends);
+    assert!(compared(&[&user], &[&home]).are_none());
+    assert_eq!(compared(&[&user, &user], &[&home]).doubled_users.len(), 1);
     let mut gone = user.clone();
     gone["deleted"] = json!(true);
-    assert_eq!(compared(&[gone, user.clone()], &[home.clone()]).doubled_users.len(), 1, "made twice, deleted once");
-    assert_eq!(compared(&[user.clone()], &[home.clone(), home.clone()]).doubled_buildings.len(), 1);
+    assert_eq!(compared(&[&gone, &user], &[&home]).doubled_users.len(), 1, "made twice, deleted once");
+    assert_eq!(compared(&[&user], &[&home, &home]).doubled_buildings.len(), 1);
     assert_eq!(compared(&[], &[]).others.len(), 1);
     let mut moved = home.clone();
     moved["street_and_number"] = json!("elsewhere");
-    assert_eq!(compared(&[user], &[moved]).others.len(), 1);
+    assert_eq!(compared(&[&user], &[&moved]).others.len(), 1);
 }

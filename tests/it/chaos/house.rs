@@ -315,6 +315,13 @@ impl House {
         answer.json().await.expect("JSON")
     }
 
+    /// A customer connects a heat pump.
+    pub async fn connect_heat_pump(&self, user: &str) {
+        let request = self.http.post(self.control(&format!("/users/{user}/heat-pumps")));
+        let answer = request.send().await.expect("the sandbox answers");
+        assert_eq!(answer.status(), 201);
+    }
+
     pub async fn forget_requests(&self) {
         self.http.delete(self.control("/requests")).send().await.expect("the sandbox answers");
     }

@@ -10,10 +10,10 @@ use podero_bridge::clock::Clock;
 use podero_bridge::domain::Timestamp;
 use podero_bridge::pump;
 
-use super::Plan;
 use super::house::House;
 use super::ledger::{EventRow, Ledger, NoticeRow};
 use super::load::Load;
+use super::{Plan, say};
 use crate::bus::Ear;
 use crate::servers::environment;
 use crate::stories::{PERSONAL, differences};
@@ -32,6 +32,7 @@ pub struct Run {
     /// Each line is something that must not be.
     pub wrong: Vec<String>,
     started: Timestamp,
+    struck: u64,
     senders: tokio::task::JoinSet<()>,
     follower: tokio::task::JoinHandle<()>,
 }
@@ -59,21 +60,30 @@ impl Run {
         let (followed, following) = (load.clone(), ledger.clone());
         let follower = tokio::spawn(async move { followed.follow(&following).await });
         let started = Clock::system().now();
-        Self { plan, house, load, ledger, ear, wrong: Vec::new(), started, senders, follower }
+        Self { plan, house, load, ledger, ear, wrong: Vec::new(), started, struck: 0, senders, follower }
     }
 
-    /// Lets everything come to rest without faults, compares, prints the figures, and fails if anything is not as told.
-    pub async fn end(mut self) -> Figures {
+    /// Sends the rest, lets no fault strike any more, and lets everything come to rest. Again, it does nothing.
+    pub async fn arrive(&mut self) {
+        if self.senders.is_empty() {
+            return;
+        }
         self.load.release();
         self.load.finish();
         while self.senders.join_next().await.is_some() {}
         self.phase("everything is sent");
-        let struck = self.house.struck().await;
+        self.struck = self.house.struck().await;
         self.house.calm().await;
         self.phase("everything is up, no fault strikes");
         self.rest().await;
         self.phase("at rest");
+    }
+
+    /// Lets everything come to rest without faults, compares, prints the figures, and fails if anything is not as told.
+    pub async fn end(mut self) -> Figures {
+        self.arrive().await;
         self.follower.abort();
+        let struck = self.struck;
         let mut figures = Figures { struck, ..Figures::default() };
         let (events, notices) = (self.ledger.events().await, self.ledger.notices().await);
         self.check_events(&events, &mut figures);
@@ -102,7 +112,7 @@ impl Run {
 
     fn phase(&self, name: &str) {
         let after = Clock::system().now().since(self.started);
-        println!("{}: after {:.1} s {name}", self.plan.scenario, after.as_secs_f64());
+        say(&format!("{}: after {:.1} s {name}", self.plan.scenario, after.as_secs_f64()));
     }
 
     fn check_events(&mut self, events: &[EventRow], figures: &mut Figures) {
@@ -196,11 +206,11 @@ impl Run {
     fn print(&self, figures: &Figures, took: Duration) {
         let Plan { scenario, seed, events, customers, blows, .. } = &self.plan;
         let Figures { struck, lost, doubled_users, doubled_buildings, others, repeats_on_the_bus } = figures;
-        println!(
+        say(&format!(
             "{scenario}: {} answers 503, {} without an answer, {repeats_on_the_bus} repeats on the bus",
             self.load.refused.load(Ordering::Relaxed),
             self.load.unanswered.load(Ordering::Relaxed),
-        );
+        ));
         let seconds = took.as_secs();
         note(&format!(
             "{scenario} {seed} {events} {customers} {blows} {struck} {lost} {doubled_users} {doubled_buildings} {others} \
@@ -211,7 +221,7 @@ impl Run {
 
 /// A line of the table that `tests/reliability` prints.
 pub fn note(line: &str) {
-    println!("figures: {line}");
+    say(&format!("figures: {line}"));
     if let Some(file) = environment("PODERO_BRIDGE_TEST_FIGURES") {
         let file = std::fs::File::options().create(true).append(true).open(file);
         writeln!(file.expect("the file of figures can be written"), "{line}").expect("written");

@@ -8,6 +8,8 @@ use sqlx::{AnyConnection, Connection, Row, SqliteConnection};
 /// Where to look.
 pub struct Ledger {
     url: String,
+    /// Makes the copy that is looked at, where the original is out of reach.
+    renew: Option<Box<dyn Fn() + Send + Sync>>,
     /// Held while it looks. Whoever kills a process takes it, so that the killed one is the last that had the SQLite
     /// file open, as in real life.
     pub looking: tokio::sync::Mutex<()>,
@@ -52,17 +54,31 @@ impl Ledger {
     pub fn of(url: &str) -> Self {
         sqlx::any::install_default_drivers();
         let url = if url.starts_with("sqlite:") { format!("{url}?mode=ro") } else { url.to_owned() };
-        Self { url, looking: tokio::sync::Mutex::default() }
+        Self { url, renew: None, looking: tokio::sync::Mutex::default() }
     }
 
     pub fn of_file(path: &Path) -> Self {
         Self::of(&format!("sqlite://{}", path.display()))
     }
 
+    /// Looks at a copy, which `renew` makes anew for every look.
+    pub fn of_copy(copy: PathBuf, renew: impl Fn() + Send + Sync + 'static) -> Self {
+        sqlx::any::install_default_drivers();
+        let url = format!("sqlite://{}?mode=rw", copy.display());
+        Self { url, renew: Some(Box::new(renew)), looking: tokio::sync::Mutex::default() }
+    }
+
+    async fn connect(&self) -> Result<AnyConnection, sqlx::Error> {
+        if let Some(renew) = &self.renew {
+            tokio::task::block_in_place(renew);
+        }
+        AnyConnection::connect(&self.url).await
+    }
+
     /// `None` while the store cannot be read.
     pub async fn progress(&self) -> Option<Progress> {
         let _looking = self.looking.lock().await;
-        let mut connection = AnyConnection::connect(&self.url).await.ok()?;
+        let mut connection = self.connect().await.ok()?;
         let states = sqlx::query("SELECT state, COUNT(*) FROM events GROUP BY state").fetch_all(&mut connection).await;
         let mut progress = Progress::default();
         for row in states.ok()? {
@@ -85,7 +101,7 @@ impl Ledger {
 
     pub async fn events(&self) -> Vec<EventRow> {
         let _looking = self.looking.lock().await;
-        let mut connection = AnyConnection::connect(&self.url).await.expect("the store can be read");
+        let mut connection = self.connect().await.expect("the store can be read");
         let query = "SELECT id, origin_id, type, state, reason, received_at, settled_at FROM events ORDER BY id";
         let rows = sqlx::query(query).fetch_all(&mut connection).await.expect("events");
         let event = |row: &sqlx::any::AnyRow| EventRow {
@@ -100,9 +116,17 @@ impl Ledger {
         rows.iter().map(event).collect()
     }
 
+    /// `PRAGMA integrity_check` of a SQLite store that is looked at by a copy.
+    pub async fn integrity(&self) -> String {
+        let _looking = self.looking.lock().await;
+        let mut connection = self.connect().await.expect("the store can be read");
+        let lines = sqlx::query_scalar::<_, String>("PRAGMA integrity_check").fetch_all(&mut connection).await;
+        lines.map_or_else(|error| error.to_string(), |lines| lines.join("; "))
+    }
+
     pub async fn notices(&self) -> Vec<NoticeRow> {
         let _looking = self.looking.lock().await;
-        let mut connection = AnyConnection::connect(&self.url).await.expect("the store can be read");
+        let mut connection = self.connect().await.expect("the store can be read");
         let query = "SELECT id, topic, body, state FROM notices ORDER BY place";
         let rows = sqlx::query(query).fetch_all(&mut connection).await.expect("notices");
         let notice = |row: &sqlx::any::AnyRow| {

@@ -66,9 +66,9 @@ impl Plan {
             busy: number("BUSY").unwrap_or(0.002),
         };
         let Self { events, customers, blows, .. } = plan;
-        println!(
+        say(&format!(
             "{scenario}: PODERO_BRIDGE_TEST_SEED={seed} ({events} events of {customers} customers, {blows} blows)"
-        );
+        ));
         plan
     }
 
@@ -90,4 +90,10 @@ impl Plan {
 fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = environment(&format!("PODERO_BRIDGE_TEST_{name}"))?;
     Some(text.parse().unwrap_or_else(|_| panic!("PODERO_BRIDGE_TEST_{name}={text} is no number")))
+}
+
+/// What a run tells whoever watches it.
+#[expect(clippy::print_stdout, reason = "a test that fails shows it, and tests/reliability shows it always")]
+fn say(line: &str) {
+    println!("{line}");
 }
