@@ -22,6 +22,10 @@ use crate::world::{event, sign_up, until};
 const PACE: Duration = Duration::from_millis(15);
 /// The failing customer has been tried so often before the others come.
 const FAILURES_BEFORE: u64 = 4;
+/// More failures in a row than open the circuit when they concern everybody.
+const MANY_FAILURES: u64 = 15;
+/// Long enough for a probe and a look-up, far below the circuit's longest pause.
+const QUIET_EFFECT_MAX: Duration = Duration::from_secs(3);
 
 struct Street {
     house: std::sync::Arc<House>,
@@ -124,4 +128,20 @@ async fn a_customer_whose_calls_always_fail_delays_no_other() {
     let ratio_max = number("RATIO_MAX").unwrap_or(3.0);
     assert!(ratio <= ratio_max, "with a failing customer the others take {ratio:.3} times as long");
     assert_eq!(street.house.unasked_ends(), Vec::<String>::new());
+}
+
+/// The hardest hour is the quiet one: the failing calls are the only ones, and look like an outage of Podero.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_quiet_hour_a_failing_customer_does_not_shut_the_door_to_podero() {
+    let plan = Plan::new("quiet", 0, 2, 0);
+    let street = Street::open(&plan).await;
+    street.let_fail("C-failing", MANY_FAILURES).await;
+    for number in 0..3 {
+        let id = format!("C-good-{number}");
+        street.send(&sign_up(&format!("{id}-e"), &id, "2026-10-01T12:00:00Z")).await;
+        let rows = street.settled(&format!("{id}-e")).await;
+        let took = rows[0].settled_at.expect("settled") - rows[0].received_at;
+        say(&format!("quiet: {took} µs"));
+        assert!(took < i64::try_from(QUIET_EFFECT_MAX.as_micros()).expect("small"), "it took {took} µs");
+    }
 }
