@@ -42,6 +42,11 @@ const SCHEDULE: RetrySchedule = RetrySchedule { initial: Duration::from_secs(1),
 pub trait Deliver: Send + Sync {
     /// The target.
     const TARGET: Target;
+    /// Whether an attempt has any prospect now. While it has none nothing is tried: the back-off of each notice is for
+    /// what is wrong with that notice, and would keep it waiting for minutes after the way is free again.
+    fn is_open(&self) -> bool {
+        true
+    }
     /// One attempt. Never panics, never retries by itself.
     fn deliver(&self, notice: &Notice, body: Vec<u8>) -> impl Future<Output = Delivered> + Send;
 }
@@ -70,6 +75,9 @@ pub struct Publisher<D> {
 impl<D: Deliver> Publisher<D> {
     /// Publishes what is due.
     pub async fn step(&self) -> Step {
+        if !self.deliver.is_open() {
+            return Step::Idle;
+        }
         let due = match self.store.due_notices(D::TARGET, NOTICES_AT_ONCE, LEASE).await {
             Ok(due) if due.is_empty() => return Step::Idle,
             Ok(due) => due,
@@ -133,6 +141,10 @@ pub struct ToBroker<B>(
 
 impl<B: Publish> Deliver for ToBroker<B> {
     const TARGET: Target = Target::Amqp;
+
+    fn is_open(&self) -> bool {
+        self.0.is_open()
+    }
 
     async fn deliver(&self, notice: &Notice, body: Vec<u8>) -> Delivered {
         let outgoing = Outgoing {

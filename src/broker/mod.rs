@@ -183,6 +183,11 @@ pub enum Published {
 
 /// Sends notices.
 pub trait Publish: Send + Sync {
+    /// Whether there is a connection to publish on. A hint: it may be gone a moment later.
+    fn is_open(&self) -> bool {
+        true
+    }
+
     /// Publishes once, and answers within a bounded time. Repeating is the caller's decision. Dropping the future does
     /// not take the publish back.
     fn publish(&self, outgoing: &Outgoing) -> impl Future<Output = Published> + Send;
@@ -272,6 +277,10 @@ impl Broker {
 }
 
 impl Publish for Broker {
+    fn is_open(&self) -> bool {
+        self.0.door().is_some()
+    }
+
     async fn publish(&self, outgoing: &Outgoing) -> Published {
         // The guard is gone before the await: the door is cloned.
         let door = self.0.door().clone();

@@ -75,6 +75,9 @@ impl Kind {
 pub struct Rule {
     /// The calls concerned.
     pub operation: Scope,
+    /// Only calls whose path or body contains this text: one customer's id, for instance. Without it, all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contains: Option<String>,
     /// What happens to them.
     pub kind: Kind,
     /// The status of [`Kind::Status`]: 300 to 599.
@@ -110,16 +113,19 @@ impl Rule {
             Some("probability is from 0 to 1")
         } else if self.times == Some(0) {
             Some("times is at least 1")
+        } else if self.contains.as_deref() == Some("") {
+            Some("contains is not empty")
         } else {
             None
         }
     }
 
-    fn concerns(&self, operation: Option<Operation>) -> bool {
-        match self.operation {
+    fn concerns(&self, operation: Option<Operation>, mentions: &impl Fn(&str) -> bool) -> bool {
+        let is_in_scope = match self.operation {
             Scope::One(one) => operation == Some(one),
             Scope::Every(Star::Star) => operation != Some(Operation::Token),
-        }
+        };
+        is_in_scope && self.contains.as_deref().is_none_or(mentions)
     }
 }
 
@@ -128,6 +134,8 @@ impl Rule {
 pub struct Ordered {
     /// Its number, counted from 1.
     pub id: u64,
+    /// How often it has struck.
+    pub struck: u64,
     /// The rule, `times` counting down.
     #[serde(flatten)]
     pub rule: Rule,
@@ -165,7 +173,7 @@ impl Faults {
             return Err("too many rules");
         }
         self.ordered += 1;
-        self.rules.push(Ordered { id: self.ordered, rule });
+        self.rules.push(Ordered { id: self.ordered, struck: 0, rule });
         Ok(self.rules.last().expect("one was pushed above"))
     }
 
@@ -179,11 +187,18 @@ impl Faults {
         self.rules.clear();
     }
 
-    /// What strikes a call: the oldest rule that concerns it and is drawn. `dice` gives values in `[0, 1)`.
-    pub fn strike(&mut self, operation: Option<Operation>, mut dice: impl FnMut() -> f64) -> Option<Strike> {
-        let at = self.rules.iter().position(|ordered| {
-            ordered.rule.concerns(operation) && ordered.rule.probability.is_none_or(|probability| dice() < probability)
+    /// What strikes a call: the oldest rule that concerns it and is drawn. `mentions` says whether the call's path or
+    /// body contains a text, `dice` gives values in `[0, 1)`.
+    pub fn strike(
+        &mut self,
+        operation: Option<Operation>,
+        mentions: impl Fn(&str) -> bool,
+        mut dice: impl FnMut() -> f64,
+    ) -> Option<Strike> {
+        let at = self.rules.iter().position(|Ordered { rule, .. }| {
+            rule.concerns(operation, &mentions) && rule.probability.is_none_or(|probability| dice() < probability)
         })?;
+        self.rules[at].struck += 1;
         let rule = &mut self.rules[at].rule;
         let strike = Strike {
             kind: rule.kind,
@@ -219,21 +234,30 @@ mod tests {
     #[test]
     fn a_rule_strikes_its_operation_as_often_as_ordered() {
         let mut faults = faults(&[json!({"operation": "create_user", "kind": "status", "status": 503, "times": 2})]);
-        assert_eq!(faults.strike(Some(Operation::GetUser), || 0.0), None);
+        assert_eq!(faults.strike(Some(Operation::GetUser), |_| false, || 0.0), None);
         for _ in 0..2 {
-            let strike = faults.strike(Some(Operation::CreateUser), || 0.0).expect("it strikes");
+            let strike = faults.strike(Some(Operation::CreateUser), |_| false, || 0.0).expect("it strikes");
             assert_eq!((strike.kind, strike.status), (Kind::Status, 503));
         }
-        assert_eq!(faults.strike(Some(Operation::CreateUser), || 0.0), None);
+        assert_eq!(faults.strike(Some(Operation::CreateUser), |_| false, || 0.0), None);
         assert_eq!(faults.rules(), []);
     }
 
     #[test]
     fn a_star_spares_the_token_endpoint_and_a_probability_is_drawn() {
         let mut faults = faults(&[json!({"operation": "*", "kind": "drop_after", "probability": 0.5})]);
-        assert_eq!(faults.strike(Some(Operation::Token), || 0.0), None);
-        assert!(faults.strike(None, || 0.49).is_some());
-        assert_eq!(faults.strike(Some(Operation::ListUsers), || 0.5), None);
+        assert_eq!(faults.strike(Some(Operation::Token), |_| false, || 0.0), None);
+        assert!(faults.strike(None, |_| false, || 0.49).is_some());
+        assert_eq!(faults.strike(Some(Operation::ListUsers), |_| false, || 0.5), None);
+    }
+
+    #[test]
+    fn a_rule_for_one_customer_spares_the_others_and_counts_its_strikes() {
+        let mut faults = faults(&[json!({"operation": "*", "kind": "status", "status": 500, "contains": "C-1/"})]);
+        let mut call = |path: &str| faults.strike(Some(Operation::FindUser), |text| path.contains(text), || 0.0);
+        assert_eq!(call("/users/by-ext-id/C-11"), None);
+        assert!(call("/users/C-1/buildings").is_some() && call("/users/C-1/buildings").is_some());
+        assert_eq!(faults.rules()[0].struck, 2);
     }
 
     #[test]
@@ -244,6 +268,7 @@ mod tests {
             json!({"operation": "*", "kind": "latency"}),
             json!({"operation": "*", "kind": "garbage", "probability": 1.5}),
             json!({"operation": "*", "kind": "garbage", "times": 0}),
+            json!({"operation": "*", "kind": "garbage", "contains": ""}),
         ] {
             let parsed: Rule = serde_json::from_value(rule.clone()).expect("parsable");
             assert!(Faults::default().order(parsed).is_err(), "{rule}");

@@ -1,10 +1,11 @@
 //! The other end of the bus: what a billing system publishes with and a ticketing tool listens with.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
     QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
@@ -101,5 +102,45 @@ impl Listener {
             is_persistent: *delivery.properties.delivery_mode() == Some(2),
             event: serde_json::from_slice(&delivery.data).expect("JSON"),
         })
+    }
+}
+
+/// A durable queue for everything that the bridge says: it outlives connections, and the broker's own ends.
+pub struct Ear {
+    url: String,
+}
+
+impl Ear {
+    const QUEUE: &str = "a-ticketing-tool";
+
+    /// The bridge must have declared its exchange.
+    pub async fn open(url: &str) -> Self {
+        let bus = Bus::connect(url).await;
+        let options = QueueDeclareOptions { durable: true, ..Default::default() };
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), lapin::types::AMQPValue::LongString("quorum".into()));
+        bus.channel.queue_declare(Self::QUEUE.into(), options, arguments).await.expect("a queue");
+        let bound = bus.channel.queue_bind(
+            Self::QUEUE.into(),
+            "podero.bridge".into(),
+            "#".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        );
+        bound.await.expect("the bridge has declared its exchange");
+        Self { url: url.to_owned() }
+    }
+
+    /// Everything that came, and how often each id did.
+    pub async fn heard(&self) -> BTreeMap<String, usize> {
+        let bus = Bus::connect(&self.url).await;
+        let mut heard = BTreeMap::new();
+        let options = BasicGetOptions { no_ack: true };
+        while let Some(message) = bus.channel.basic_get(Self::QUEUE.into(), options).await.expect("the queue is there")
+        {
+            let id = message.delivery.properties.message_id().as_ref().map_or("", |id| id.as_str()).to_owned();
+            *heard.entry(id).or_default() += 1;
+        }
+        heard
     }
 }

@@ -7,6 +7,8 @@ mod bounds;
 mod broker;
 // The other end of the bus.
 mod bus;
+// Real processes that are killed, frozen and starved under load.
+mod chaos;
 // The webhook door and the operator's door.
 mod doors;
 // Real input through the whole house.
@@ -35,6 +37,8 @@ mod servers;
 mod sim;
 // What survives, on SQLite and on PostgreSQL.
 mod store;
+// Generated input that knows its own end.
+mod stories;
 // House rules.
 mod tidy;
 // Alerts on the real bus.

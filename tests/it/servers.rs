@@ -186,7 +186,8 @@ fn command(name: &str, directory: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-#[expect(clippy::disallowed_methods, reason = "how tests/run tells tests where the servers are; no key of the program")]
+/// A variable of the tests' own.
+#[expect(clippy::disallowed_methods, reason = "how scripts tell tests where and how large; no key of the program")]
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

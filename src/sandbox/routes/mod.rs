@@ -107,7 +107,9 @@ async fn exchange(sandbox: &Sandbox, asked: Asked, request: &HttpRequest, body: 
             Asked::Known(operation) => Some(operation),
             Asked::NoSuchPath | Asked::NoSuchMethod => None,
         };
-        let strike = state.faults.strike(operation, || sandbox.0.clock.dice());
+        let mentions =
+            |text: &str| request.path().contains(text) || body.windows(text.len()).any(|part| part == text.as_bytes());
+        let strike = state.faults.strike(operation, mentions, || sandbox.0.clock.dice());
         let answer = match strike.map(|strike| strike.kind) {
             Some(Kind::Status | Kind::DropBefore) => None,
             None | Some(Kind::Latency | Kind::DropAfter | Kind::Garbage | Kind::Half | Kind::Cut) => {

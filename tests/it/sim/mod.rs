@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use run::{Report, play};
 
+use crate::servers::environment;
+
 /// Seeds in the ordinary test command.
 const SEEDS: u64 = 200;
 /// Seeds that broke something once.
@@ -34,9 +36,8 @@ fn report(seed: u64, is_shown: bool) -> Report {
     runtime.block_on(tokio::task::coop::unconstrained(play(seed, is_shown)))
 }
 
-#[expect(clippy::disallowed_methods, reason = "how the test's command says how much to run; no key of the program")]
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+    environment(name).map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
 fn seeds() -> Vec<u64> {

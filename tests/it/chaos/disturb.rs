@@ -1,0 +1,24 @@
+//! Waiting for the moment of a blow.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use podero_bridge::pump;
+
+use super::load::Load;
+
+/// No moment is waited for longer: a run that makes no progress must end and say so.
+const MOMENT_TIME_MAX: Duration = Duration::from_secs(180);
+
+/// Returns when this share of the events has come to an end and many more are arriving, a little later by chance, so that
+/// blows fall anywhere in the work and not behind a look at it.
+pub async fn until_progress(load: &Load, share: f64, dice: &mut StdRng) {
+    crate::world::until_within(MOMENT_TIME_MAX, &format!("{share:.2} of the events are done"), async || {
+        (load.progress() >= share).then_some(())
+    })
+    .await;
+    load.surge();
+    pump::sleep(Duration::from_millis(dice.random_range(0..80))).await;
+}

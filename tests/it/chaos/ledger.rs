@@ -1,0 +1,165 @@
+//! What the store holds, read past the bridge: read-only, by short-lived connections.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use sqlx::{AnyConnection, Connection, Row, SqliteConnection};
+
+/// Where to look.
+pub struct Ledger {
+    url: String,
+    /// Makes the copy that is looked at, where the original is out of reach.
+    renew: Option<Box<dyn Fn() + Send + Sync>>,
+    /// Held while it looks. Whoever kills a process takes it, so that the killed one is the last that had the SQLite
+    /// file open, as in real life.
+    pub looking: tokio::sync::Mutex<()>,
+}
+
+/// One event.
+#[derive(Debug, Clone)]
+pub struct EventRow {
+    pub id: String,
+    pub origin_id: String,
+    pub type_name: String,
+    pub state: String,
+    pub reason: Option<String>,
+    pub received_at: i64,
+    pub settled_at: Option<i64>,
+}
+
+/// One outgoing event.
+#[derive(Debug, Clone)]
+pub struct NoticeRow {
+    pub id: String,
+    pub topic: String,
+    /// The event that it tells of.
+    pub event: String,
+    pub state: String,
+}
+
+/// How far the work is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Progress {
+    /// Events that came to an end, or wait for another one.
+    pub done: usize,
+    /// Due, and not settled.
+    pub pending: usize,
+    /// Wait for their sign-up.
+    pub waiting: usize,
+    /// Notices that are not published.
+    pub unpublished: usize,
+}
+
+impl Ledger {
+    pub fn of(url: &str) -> Self {
+        sqlx::any::install_default_drivers();
+        let url = if url.starts_with("sqlite:") { format!("{url}?mode=ro") } else { url.to_owned() };
+        Self { url, renew: None, looking: tokio::sync::Mutex::default() }
+    }
+
+    pub fn of_file(path: &Path) -> Self {
+        Self::of(&format!("sqlite://{}", path.display()))
+    }
+
+    /// Looks at a copy, which `renew` makes anew for every look.
+    pub fn of_copy(copy: PathBuf, renew: impl Fn() + Send + Sync + 'static) -> Self {
+        sqlx::any::install_default_drivers();
+        let url = format!("sqlite://{}?mode=rw", copy.display());
+        Self { url, renew: Some(Box::new(renew)), looking: tokio::sync::Mutex::default() }
+    }
+
+    async fn connect(&self) -> Result<AnyConnection, sqlx::Error> {
+        if let Some(renew) = &self.renew {
+            tokio::task::block_in_place(renew);
+        }
+        AnyConnection::connect(&self.url).await
+    }
+
+    /// `None` while the store cannot be read.
+    pub async fn progress(&self) -> Option<Progress> {
+        let _looking = self.looking.lock().await;
+        let mut connection = self.connect().await.ok()?;
+        let states = sqlx::query("SELECT state, COUNT(*) FROM events GROUP BY state").fetch_all(&mut connection).await;
+        let mut progress = Progress::default();
+        for row in states.ok()? {
+            let count = usize::try_from(row.get::<i64, _>(1)).expect("a count");
+            match row.get::<String, _>(0).as_str() {
+                "pending" => progress.pending += count,
+                "waiting" => {
+                    progress.waiting += count;
+                    progress.done += count;
+                }
+                _ => progress.done += count,
+            }
+        }
+        let notices = sqlx::query("SELECT COUNT(*) FROM notices WHERE state = 'pending'");
+        let unpublished = notices.fetch_one(&mut connection).await.ok()?.get::<i64, _>(0);
+        progress.unpublished = usize::try_from(unpublished).expect("a count");
+        let _ = connection.close().await;
+        Some(progress)
+    }
+
+    pub async fn events(&self) -> Vec<EventRow> {
+        let _looking = self.looking.lock().await;
+        let mut connection = self.connect().await.expect("the store can be read");
+        let query = "SELECT id, origin_id, type, state, reason, received_at, settled_at FROM events ORDER BY id";
+        let rows = sqlx::query(query).fetch_all(&mut connection).await.expect("events");
+        let event = |row: &sqlx::any::AnyRow| EventRow {
+            id: row.get(0),
+            origin_id: row.get(1),
+            type_name: row.get(2),
+            state: row.get(3),
+            reason: row.get(4),
+            received_at: row.get(5),
+            settled_at: row.get(6),
+        };
+        rows.iter().map(event).collect()
+    }
+
+    /// `PRAGMA integrity_check` of a SQLite store that is looked at by a copy.
+    pub async fn integrity(&self) -> String {
+        let _looking = self.looking.lock().await;
+        let mut connection = self.connect().await.expect("the store can be read");
+        let lines = sqlx::query_scalar::<_, String>("PRAGMA integrity_check").fetch_all(&mut connection).await;
+        lines.map_or_else(|error| error.to_string(), |lines| lines.join("; "))
+    }
+
+    pub async fn notices(&self) -> Vec<NoticeRow> {
+        let _looking = self.looking.lock().await;
+        let mut connection = self.connect().await.expect("the store can be read");
+        let query = "SELECT id, topic, body, state FROM notices ORDER BY place";
+        let rows = sqlx::query(query).fetch_all(&mut connection).await.expect("notices");
+        let notice = |row: &sqlx::any::AnyRow| {
+            let body: Value = serde_json::from_str(row.get(2)).expect("a notice");
+            let event = body["data"]["event_id"].as_str().unwrap_or_default().to_owned();
+            NoticeRow { id: row.get(0), topic: row.get(1), event, state: row.get(3) }
+        };
+        rows.iter().map(notice).collect()
+    }
+}
+
+/// What `PRAGMA integrity_check` says of a SQLite file whose process is dead or frozen: of a copy, whose write-ahead log
+/// it takes up as the next start would, so that the original stays as the crash left it.
+pub async fn integrity(file: &Path, scratch: &Path) -> String {
+    let copy = copy_of(file, scratch);
+    let url = format!("sqlite://{}?mode=rw", copy.display());
+    let mut connection = match SqliteConnection::connect(&url).await {
+        Ok(connection) => connection,
+        Err(error) => return error.to_string(),
+    };
+    let lines = sqlx::query_scalar::<_, String>("PRAGMA integrity_check").fetch_all(&mut connection).await;
+    lines.map_or_else(|error| error.to_string(), |lines| lines.join("; "))
+}
+
+/// Copies the file and its write-ahead log.
+pub fn copy_of(file: &Path, scratch: &Path) -> PathBuf {
+    let copy = scratch.join("copy.db");
+    for ending in ["", "-wal", "-shm"] {
+        let beside = |path: &Path| PathBuf::from(format!("{}{ending}", path.display()));
+        let _ = std::fs::remove_file(beside(&copy));
+        if ending != "-shm" && beside(file).exists() {
+            std::fs::copy(beside(file), beside(&copy)).expect("a copy");
+        }
+    }
+    copy
+}
