@@ -13,6 +13,7 @@ use futures_util::FutureExt;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
+use crate::domain::Timestamp;
 use crate::domain::notice::Notice;
 use crate::domain::plan::{Answer, Call, Next, Policy, Reply, next};
 use crate::domain::verdict::{self, Fate, Moment, Reason, Ruling, Setback, Verdict};
@@ -27,6 +28,9 @@ const CALLS_MAX: usize = 200;
 
 /// Of a lease, for what is not the call: commits that wait their turn, a clock that differs between replicas.
 const LEASE_MARGIN: Duration = Duration::from_secs(20);
+
+/// A store that is away is asked again after so long.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// When the circuit is open there is nothing to do but to look again.
 const CIRCUIT_LOOK: Duration = Duration::from_secs(1);
@@ -95,7 +99,13 @@ impl<P: Partner> Applier<P> {
         let now = self.clock.now();
         let verdict = verdict::conclude(&claim.work, fate, now, &self.policy);
         let news = !verdict.notices.is_empty() || verdict.seen.iter().any(|change| change.notice.is_some());
-        match self.store.settle(&claim, verdict.clone(), calls.clone()).await {
+        let settled = loop {
+            match self.store.settle(&claim, verdict.clone(), calls.clone()).await {
+                Err(_) if self.may_ask_again(claim.lease_until).await => {}
+                settled => break settled,
+            }
+        };
+        match settled {
             Ok(Settled::Recorded) => {
                 self.report(&claim, &verdict, &calls);
                 if news {
@@ -146,10 +156,27 @@ impl<P: Partner> Applier<P> {
         claim.lease_until.since(self.clock.now()) >= needed || self.save(claim).await
     }
 
+    /// The store did not answer: waits a moment, and says whether the claim lasts for another attempt. Whoever gave up
+    /// sooner would leave the customer waiting for the rest of the lease. A write that was answered with an error and
+    /// stands all the same is fenced when it is repeated.
+    async fn may_ask_again(&self, until: Timestamp) -> bool {
+        let is_time = self.clock.now().plus(STORE_PAUSE) < until;
+        if is_time {
+            pump::sleep(STORE_PAUSE).await;
+        }
+        is_time
+    }
+
     /// `false`: go no further. Either a newer claim exists, or the store is away, and then the lapsed lease
     /// brings the event back with everything in doubt.
     async fn save(&self, claim: &mut Claim) -> bool {
-        match self.store.save(claim, self.lease()).await {
+        let saved = loop {
+            match self.store.save(claim, self.lease()).await {
+                Err(_) if self.may_ask_again(claim.lease_until).await => {}
+                saved => break saved,
+            }
+        };
+        match saved {
             Ok(Settled::Recorded) => true,
             Ok(Settled::Fenced) => false,
             Err(error) => {

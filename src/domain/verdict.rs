@@ -213,7 +213,12 @@ pub fn judge(work: &mut Work, call: &Call, reply: &Reply, moment: Moment, policy
         Reply::Unsent { why } => Ruling::Settle(fail(work, Setback::Unsent, why, moment, policy)),
         Reply::Unknown { why } => {
             doubt(&mut work.customer, call);
-            Ruling::Settle(fail(work, Setback::Unknown, why, moment, policy))
+            let mut fate = fail(work, Setback::Unknown, why, moment, policy);
+            // Full jitter may be no wait at all, and a look-up that overtakes the create would find nothing yet.
+            if let (Fate::Retry { at, .. }, Repeat::LookFirst(_)) = (&mut fate, call.repeat()) {
+                *at = (*at).max(moment.now.plus(policy.schedule.initial));
+            }
+            Ruling::Settle(fate)
         }
     }
 }

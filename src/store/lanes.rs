@@ -122,7 +122,8 @@ impl Store {
         Ok(settled)
     }
 
-    /// Ends a claim: event, customer, calls, notices and alerts, in one transaction, or nothing at all.
+    /// Ends a claim: event, customer, calls, notices and alerts, in one transaction, or nothing at all. A claim that is
+    /// ended already is fenced, so that a write whose answer was lost may be repeated.
     pub async fn settle(&self, claim: &Claim, verdict: Verdict, calls: Vec<CallMade>) -> Result<Settled, Error> {
         let clock = &self.0.clock;
         let places = (0..verdict.notices.len() + verdict.seen.len()).map(|_| clock.fresh_id().to_string()).collect();
@@ -342,13 +343,14 @@ impl Write for Save {
     type Output = Settled;
 
     async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Settled, sqlx::Error> {
-        let saved = sqlx::query("UPDATE lanes SET customer = $3, ready_at = $4 WHERE lane = $1 AND fence = $2")
-            .bind(self.lane.clone())
-            .bind(self.fence)
-            .bind(self.customer.clone())
-            .bind(self.until.micros())
-            .execute(connection)
-            .await?;
+        let saved =
+            sqlx::query("UPDATE lanes SET customer = $3, ready_at = $4 WHERE lane = $1 AND fence = $2 AND claimed = 1")
+                .bind(self.lane.clone())
+                .bind(self.fence)
+                .bind(self.customer.clone())
+                .bind(self.until.micros())
+                .execute(connection)
+                .await?;
         Ok(if saved.rows_affected() == 1 { Settled::Recorded } else { Settled::Fenced })
     }
 }
@@ -370,7 +372,7 @@ impl Write for Settle {
 
     async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Settled, sqlx::Error> {
         let released =
-            sqlx::query("UPDATE lanes SET customer = $3, claimed = 0, interrupted = 0 WHERE lane = $1 AND fence = $2")
+            sqlx::query("UPDATE lanes SET customer = $3, claimed = 0, interrupted = 0 WHERE lane = $1 AND fence = $2 AND claimed = 1")
                 .bind(self.lane.clone())
                 .bind(self.fence)
                 .bind(self.customer.clone())

@@ -541,8 +541,12 @@ async fn a_settlement_is_one_transaction(house: House) {
     assert_eq!((view.event.state.as_str(), view.calls.len(), house.due().await.len()), ("pending", 0, 0));
     assert_eq!(house.store.open_alerts().await.expect("the store is there").len(), 1);
 
-    let settled = house.store.settle(&claim, verdict, vec![call]).await.expect("the store is there");
+    let settled = house.store.settle(&claim, verdict.clone(), vec![call.clone()]).await.expect("the store is there");
     assert_eq!(settled, Settled::Recorded);
+    // Whoever did not hear the answer asks again, and changes nothing.
+    verdict.fate = Fate::Superseded;
+    let again = house.store.settle(&claim, verdict, vec![call]).await.expect("the store is there");
+    assert_eq!(again, Settled::Fenced);
     let view = house.store.event(&id.to_string()).await.expect("the store is there").expect("it is known");
     assert_eq!(view.event.state, "applied");
     assert_eq!(view.event.detail.as_deref(), Some("superseded in part: home/main"));
