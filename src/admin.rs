@@ -176,7 +176,8 @@ struct ParkedQuery {
     limit: Option<i64>,
 }
 
-/// A page of parked events, and the groups of all of them. `next`, if there is more, is the next page's `after`.
+/// A page of parked events; with the first one the groups of all of them, whose count takes a while when they are many.
+/// `next`, if there is more, is the next page's `after`.
 async fn parked(admin: web::Data<Admin>, query: web::Query<ParkedQuery>) -> HttpResponse {
     if let Some(reason) = &query.reason
         && Reason::from_name(reason).is_none()
@@ -185,7 +186,11 @@ async fn parked(admin: web::Data<Admin>, query: web::Query<ParkedQuery>) -> Http
     }
     let limit = query.limit.unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX);
     let page = admin.store.parked_page(query.reason.as_deref(), query.after.as_deref(), limit).await;
-    match (page, admin.store.parked_groups().await) {
+    let groups = match &query.after {
+        None => admin.store.parked_groups().await.map(Some),
+        Some(_) => Ok(None),
+    };
+    match (page, groups) {
         (Ok(parked), Ok(groups)) => {
             let is_full = i64::try_from(parked.len()).is_ok_and(|count| count == limit);
             let next = parked.last().filter(|_| is_full).map(|last| last.id.clone());

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::event::{Details, Event, Field, Happening};
+use podero_bridge::domain::notice::Notice;
 use podero_bridge::domain::verdict::{Fate, Reason, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
-use podero_bridge::store::{Arrival, BulkRetry, Content, Ordered, RetryRequest, Settings, Stepped, Store, Target};
+use podero_bridge::store::{
+    Arrival, BulkRetry, Claim, Content, Ordered, RetryRequest, Settings, Stepped, Store, Target,
+};
 use serde_json::{Value, json};
 
 use crate::bus::Bus;
@@ -80,17 +83,22 @@ impl House {
     /// Settles whatever is due first.
     pub async fn settle_head(&self, fate: Fate) {
         let claim = self.store.claim(LEASE).await.expect("the store is there").expect("something is due");
-        let verdict = Verdict {
+        let verdict = Self::verdict(&claim, fate, Vec::new());
+        self.store.settle(&claim, verdict, Vec::new()).await.expect("the store is there");
+    }
+
+    /// The customer stays as it is.
+    pub fn verdict(claim: &Claim, fate: Fate, notices: Vec<Notice>) -> Verdict {
+        Verdict {
             fate,
             customer: claim.work.customer.clone(),
             failures: 0,
             failing_since: None,
-            notices: Vec::new(),
+            notices,
             seen: Vec::new(),
             follow_up: None,
             wakes_waiting: false,
-        };
-        self.store.settle(&claim, verdict, Vec::new()).await.expect("the store is there");
+        }
     }
 
     pub async fn state(&self, id: EventId) -> String {
@@ -368,6 +376,12 @@ async fn poison_on_the_queue_is_parked_with_its_bytes_and_told_and_blocks_nothin
         (Some("untranslatable"), Some(4), Some(0)),
     ];
     assert_eq!(counts, expected);
+    let first = world.get(&world.operator("/v1/parked?limit=5")).await;
+    let next = first["next"].as_str().expect("there is more");
+    let second = world.get(&world.operator(&format!("/v1/parked?limit=5&after={next}"))).await;
+    let count = |page: &Value| page["parked"].as_array().map(Vec::len);
+    assert_eq!((count(&first), count(&second), &second["next"]), (Some(5), Some(2), &Value::Null));
+    assert_eq!(second["groups"], Value::Null, "they are told once");
     world.bridge.stop().await;
 }
 
