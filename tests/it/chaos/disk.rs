@@ -120,10 +120,11 @@ async fn full_disk(way: Way, scenario: &'static str) {
         // that stands still.
         let (house, file, scratch) =
             (house.clone(), disk.seen_from_here(pid).join("bridge.db"), scratch.path().to_owned());
-        Ledger::of_copy(scratch.join("copy.db"), move || {
+        Ledger::of_copy(move || {
             house.freeze(0, true);
-            copy_of(&file, &scratch);
+            let copy = copy_of(&file, &scratch);
             house.freeze(0, false);
+            copy
         })
     };
     let mut run = Run::begin(plan, house, load, ledger, None).await;

@@ -208,12 +208,15 @@ impl House {
         running.child.wait().expect("it ends");
     }
 
-    /// SIGSTOP or SIGCONT.
+    /// SIGSTOP or SIGCONT. Returns when every thread stands still: until then one of them may be writing.
     pub fn freeze(&self, number: usize, is_frozen: bool) {
         let mut running = self.replicas[number].running.lock().expect("not poisoned");
         let running = running.as_mut().expect("it runs");
         signal(&running.child, if is_frozen { "STOP" } else { "CONT" });
         running.is_frozen = is_frozen;
+        while is_frozen && !stands_still(running.child.id()) {
+            std::thread::yield_now();
+        }
     }
 
     /// No fault strikes any more, and every replica runs.
@@ -398,4 +401,13 @@ fn read_doors(stdout: ChildStdout, told: &Mutex<Option<Doors>>) {
             _ => {}
         }
     }
+}
+
+/// Whether every thread of a process is stopped, or gone (proc(5): the state follows the bracketed name).
+fn stands_still(pid: u32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok()).all(|stat| {
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+        matches!(state, Some('T' | 't' | 'Z' | 'X'))
+    })
 }

@@ -1,6 +1,7 @@
 //! What the store holds, read past the bridge: read-only, by short-lived connections.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 use sqlx::{AnyConnection, Connection, Row, SqliteConnection};
@@ -9,7 +10,7 @@ use sqlx::{AnyConnection, Connection, Row, SqliteConnection};
 pub struct Ledger {
     url: String,
     /// Makes the copy that is looked at, where the original is out of reach.
-    renew: Option<Box<dyn Fn() + Send + Sync>>,
+    renew: Option<Box<dyn Fn() -> PathBuf + Send + Sync>>,
     /// Held while it looks. Whoever kills a process takes it, so that the killed one is the last that had the SQLite
     /// file open, as in real life.
     pub looking: tokio::sync::Mutex<()>,
@@ -62,17 +63,19 @@ impl Ledger {
     }
 
     /// Looks at a copy, which `renew` makes anew for every look.
-    pub fn of_copy(copy: PathBuf, renew: impl Fn() + Send + Sync + 'static) -> Self {
+    pub fn of_copy(renew: impl Fn() -> PathBuf + Send + Sync + 'static) -> Self {
         sqlx::any::install_default_drivers();
-        let url = format!("sqlite://{}?mode=rw", copy.display());
-        Self { url, renew: Some(Box::new(renew)), looking: tokio::sync::Mutex::default() }
+        Self { url: String::new(), renew: Some(Box::new(renew)), looking: tokio::sync::Mutex::default() }
     }
 
     async fn connect(&self) -> Result<AnyConnection, sqlx::Error> {
-        if let Some(renew) = &self.renew {
-            tokio::task::block_in_place(renew);
+        match &self.renew {
+            None => AnyConnection::connect(&self.url).await,
+            Some(renew) => {
+                let copy = tokio::task::block_in_place(renew);
+                AnyConnection::connect(&format!("sqlite://{}?mode=rw", copy.display())).await
+            }
         }
-        AnyConnection::connect(&self.url).await
     }
 
     /// `None` while the store cannot be read.
@@ -151,13 +154,19 @@ pub async fn integrity(file: &Path, scratch: &Path) -> String {
     lines.map_or_else(|error| error.to_string(), |lines| lines.join("; "))
 }
 
-/// Copies the file and its write-ahead log.
+/// Copies the file and its write-ahead log. Under a new name each time: a connection to the last copy may still be
+/// closing, and takes the log of that name away with it.
 pub fn copy_of(file: &Path, scratch: &Path) -> PathBuf {
-    let copy = scratch.join("copy.db");
-    for ending in ["", "-wal", "-shm"] {
+    static COPIES: AtomicU64 = AtomicU64::new(0);
+    let number = COPIES.fetch_add(1, Ordering::Relaxed);
+    let entries = std::fs::read_dir(scratch).into_iter().flatten().flatten();
+    for old in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("copy-")) {
+        let _ = std::fs::remove_file(old.path());
+    }
+    let copy = scratch.join(format!("copy-{number}.db"));
+    for ending in ["", "-wal"] {
         let beside = |path: &Path| PathBuf::from(format!("{}{ending}", path.display()));
-        let _ = std::fs::remove_file(beside(&copy));
-        if ending != "-shm" && beside(file).exists() {
+        if beside(file).exists() {
             std::fs::copy(beside(file), beside(&copy)).expect("a copy");
         }
     }
