@@ -105,18 +105,7 @@ impl Podero {
                 let wanted = HeatPumpFields::read_changes(&json!({"is_smart_optimization_active": false}))?;
                 self.world.update_heat_pump(US, (*user, *heat_pump), wanted, now).map(|_| Answer::Nothing)
             }
-            Call::CreateOnboardingSession { user, building, language, policy, .. } => {
-                let mut body = json!({
-                    "user_id": user, "language": language, "price_zone_default": policy.price_zone,
-                    "success_url": policy.success_url, "cancel_url": policy.cancel_url,
-                });
-                if let Some(building) = building {
-                    body["building_id"] = json!(building);
-                }
-                let session = self.world.create_session(US, CreateSession::read(&body)?, now)?;
-                let url = json!(session)["authentication_url"].as_str().unwrap_or_default().to_owned();
-                Ok(Answer::Session { url })
-            }
+            Call::CreateOnboardingSession { .. } => self.invite(call, now),
             Call::ListUsers => Ok(Answer::Users(self.world.users(US, false)?.into_iter().map(shown).collect())),
             Call::ObserveHeatPumps { user } => {
                 let pumps = self.world.heat_pumps(US, *user, false)?.into_iter();
@@ -127,6 +116,22 @@ impl Podero {
                 Ok(Answer::Observations(vec![self.observation(pump, now)]))
             }
         }
+    }
+
+    fn invite(&mut self, call: &Call, now: Timestamp) -> Acted {
+        let Call::CreateOnboardingSession { user, building, language, policy, .. } = call else {
+            panic!("asked for nothing else");
+        };
+        let mut body = json!({
+            "user_id": user, "language": language, "price_zone_default": policy.price_zone,
+            "success_url": policy.success_url, "cancel_url": policy.cancel_url,
+        });
+        if let Some(building) = building {
+            body["building_id"] = json!(building);
+        }
+        let session = self.world.create_session(US, CreateSession::read(&body)?, now)?;
+        let url = json!(session)["authentication_url"].as_str().unwrap_or_default().to_owned();
+        Ok(Answer::Session { url })
     }
 
     fn observation(&self, pump: &HeatPump, now: Timestamp) -> Observation {

@@ -236,7 +236,7 @@ impl Run {
     fn note(&mut self, what: impl Into<String>) {
         let what = what.into();
         if self.is_shown {
-            println!("{what}");
+            eprintln!("{what}");
         }
         self.history.push(what);
     }
