@@ -389,7 +389,7 @@ impl Parts<'_> {
         });
         let sync = (rhythm("share", Some(SYNC_EVERY), &self.client.changed(), &ends.work), replica.clone());
         tasks.spawn(Stage::Replica, async move { pump::run(sync.0, || sync.1.sync_step()).await });
-        let probes = rhythm("probe", Some(LOOK_EVERY), &Arc::default(), &ends.work);
+        let probes = rhythm("probe", Some(LOOK_EVERY), &self.client.suspected(), &ends.work);
         tasks.spawn(Stage::Replica, async move { pump::run(probes, || replica.probe_step()).await });
     }
 
