@@ -78,6 +78,11 @@ pub trait Partner: Send + Sync + 'static {
     /// `Some(until)`: Podero asked for a pause, or the circuit is open; claim no event before then.
     fn paused_until(&self) -> Option<Timestamp>;
 
+    /// Calls that may be under way at once from this process; claim no more events than that.
+    fn places(&self) -> usize {
+        usize::MAX
+    }
+
     /// When the last outage ended: what failed before it has not failed ever since.
     fn back_since(&self) -> Option<Timestamp> {
         None
@@ -394,6 +399,10 @@ impl Partner for Client {
 
     fn paused_until(&self) -> Option<Timestamp> {
         self.0.throttle.paused_until()
+    }
+
+    fn places(&self) -> usize {
+        self.0.throttle.places()
     }
 
     fn back_since(&self) -> Option<Timestamp> {

@@ -230,6 +230,11 @@ impl Throttle {
         self.gate.suspected.clone()
     }
 
+    /// Requests that may be in flight from this process.
+    pub(super) fn places(&self) -> usize {
+        self.gate.lock().places(self.gate.budget)
+    }
+
     /// Requests per second that this process may make now, and when nothing slows it down.
     pub(super) fn per_second(&self) -> (u32, u32) {
         self.gate.per_second()
@@ -351,6 +356,10 @@ struct State {
 }
 
 impl State {
+    fn places(&self, budget: Budget) -> usize {
+        (budget.max_in_flight / self.replicas).max(1)
+    }
+
     fn is_suspicious(&self) -> bool {
         self.failures_in_row >= FAILURES_MAX || self.forbidden_in_row >= FORBIDDEN_MAX
     }
@@ -434,8 +443,7 @@ impl Gate {
 
     fn take_place(gate: &Arc<Self>) -> Option<Place> {
         let mut state = gate.lock();
-        let allowed = (gate.budget.max_in_flight / state.replicas).max(1);
-        if state.in_flight >= allowed {
+        if state.in_flight >= state.places(gate.budget) {
             return None;
         }
         state.in_flight += 1;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use podero_bridge::apply::Applier;
+use futures_util::FutureExt;
+use podero_bridge::apply::{Applier, Room};
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::event::{Event, Happening};
 use podero_bridge::domain::notice::Notice;
@@ -16,7 +17,7 @@ use podero_bridge::podero::{Client, Errand, Outlook, Partner, Urgency};
 use podero_bridge::pump::Step;
 use podero_bridge::replica::Replica;
 use podero_bridge::store::{Arrival, Content, PublishOutcome, REPLICA_LIFE, Settings, Store, Target};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::podero::{Act, EVENT, Mock, answer, busy_for, create, delete, settings, within};
 use crate::servers;
@@ -346,7 +347,73 @@ fn applier(one: &One) -> Applier<Client> {
         wake: Arc::default(),
         wake_outbound: Arc::default(),
         call_time_max: Duration::from_secs(60),
+        room: Room::default(),
     }
+}
+
+/// A customer left.
+fn churned(customer: &str, clock: &Clock) -> Arrival {
+    let id = EventId(clock.fresh_id());
+    let event = Event {
+        id,
+        customer: CustomerId::accept(customer).expect("valid"),
+        time: clock.now(),
+        effective_at: None,
+        happening: Happening::Churned,
+    };
+    Arrival {
+        id,
+        origin: "/billing".to_owned(),
+        origin_id: format!("e-{customer}"),
+        source: "default".to_owned(),
+        door: "webhook",
+        type_name: "customer.churned".to_owned(),
+        received_at: clock.now(),
+        digest: "d".to_owned(),
+        raw: b"{}".to_vec(),
+        content: Content::Event(event),
+    }
+}
+
+#[tokio::test]
+async fn a_replica_claims_no_more_than_its_part_of_the_places_and_goes_on_when_one_is_free() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    let (mock, clock) = (Mock::start().await, clock());
+    let alone = One::start(&url, &mock, &clock).await;
+    let applier = applier(&alone);
+    let arrivals = ["C-1", "C-2", "C-3"].map(|customer| churned(customer, &clock)).to_vec();
+    alone.replica.store.accept(arrivals).await.expect("they are kept");
+    // Eight share eight places.
+    alone.replica.client.adopt(alone.replica.client.standing(), 8);
+    let gate = Arc::new(Semaphore::new(0));
+    mock.then(Act::Gated(gate.clone(), "{}".to_owned()));
+    let mut first = Box::pin(applier.step());
+    let came = mock.until_calls(1);
+    within(async {
+        tokio::select! { _ = &mut first => panic!("answered"), () = came => {} }
+    })
+    .await;
+    // Its own wake-up for the next worker.
+    within(applier.wake.notified()).await;
+    assert_eq!(within(applier.step()).await, Step::Idle, "the only place is taken");
+    assert!(applier.wake.notified().now_or_never().is_none());
+    gate.add_permits(1);
+    assert_eq!(within(first).await, Step::Busy);
+    within(applier.wake.notified()).await;
+    assert_eq!(mock.seen().0.len(), 1);
+
+    // The other replicas end, and there is room for all.
+    alone.replica.client.adopt(alone.replica.client.standing(), 1);
+    let gate = Arc::new(Semaphore::new(0));
+    mock.then(Act::Gated(gate.clone(), "{}".to_owned())).then(Act::Gated(gate.clone(), "{}".to_owned()));
+    let both = async { tokio::join!(applier.step(), applier.step()) };
+    let let_go = async {
+        mock.until_calls(3).await;
+        gate.add_permits(2);
+    };
+    let whole = Box::pin(async { tokio::join!(both, let_go) });
+    assert_eq!(within(whole).await.0, (Step::Busy, Step::Busy));
 }
 
 #[tokio::test]
@@ -357,26 +424,8 @@ async fn an_outage_is_no_part_of_an_events_age_and_everything_else_is() {
         let (mock, clock) = (Mock::start().await, clock());
         let alone = One::start(&url, &mock, &clock).await;
         let applier = applier(&alone);
-        let id = EventId(clock.fresh_id());
-        let event = Event {
-            id,
-            customer: CustomerId::accept("C-1").expect("valid"),
-            time: clock.now(),
-            effective_at: None,
-            happening: Happening::Churned,
-        };
-        let arrival = Arrival {
-            id,
-            origin: "/billing".to_owned(),
-            origin_id: "e-1".to_owned(),
-            source: "default".to_owned(),
-            door: "webhook",
-            type_name: "customer.churned".to_owned(),
-            received_at: clock.now(),
-            digest: "d".to_owned(),
-            raw: b"{}".to_vec(),
-            content: Content::Event(event),
-        };
+        let arrival = churned("C-1", &clock);
+        let id = arrival.id;
         alone.replica.store.accept(vec![arrival]).await.expect("it is kept");
         mock.then(answer(500, ""));
         assert_eq!(within(applier.step()).await, Step::Busy, "its first failure");
