@@ -330,9 +330,9 @@ async fn alerts(admin: web::Data<Admin>, query: web::Query<AlertsQuery>) -> Http
         let detail = "resolved alerts are in the customers' timelines; ask with `open=true`";
         return problem(400, "malformed", detail);
     }
-    match admin.store.open_alerts().await {
-        Ok(pumps) => HttpResponse::Ok().json(json!({ "alerts": pumps })),
-        Err(error) => away(&error),
+    match (admin.store.open_alerts().await, admin.store.open_blindness().await) {
+        (Ok(pumps), Ok(blindness)) => HttpResponse::Ok().json(json!({ "alerts": pumps, "watch": blindness })),
+        (Err(error), _) | (_, Err(error)) => away(&error),
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::admin::{self, Admin, Health, Part};
-use crate::apply::Applier;
+use crate::apply::{Applier, Room};
 use crate::broker::{self, Broker};
 use crate::clock::Clock;
 use crate::config::{Account, Amqp, Config, Secret};
@@ -339,7 +339,7 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// Appliers, as many as calls may be in flight; the promoter; the watch.
+    /// Appliers, as many as calls may be in flight from all replicas: each may be the last; the promoter; the watch.
     fn spawn_work(&self, tasks: &mut Tasks, ends: &Ends, bells: &Bells) {
         let wake_outbound = bells.outbound.clone();
         let applier = Arc::new(Applier {
@@ -351,6 +351,7 @@ impl Parts<'_> {
             wake: bells.work.clone(),
             wake_outbound: wake_outbound.clone(),
             call_time_max: self.call_time_max,
+            room: Room::default(),
         });
         for number in 0..self.config.podero.max_in_flight {
             let applier = applier.clone();
@@ -389,7 +390,7 @@ impl Parts<'_> {
         });
         let sync = (rhythm("share", Some(SYNC_EVERY), &self.client.changed(), &ends.work), replica.clone());
         tasks.spawn(Stage::Replica, async move { pump::run(sync.0, || sync.1.sync_step()).await });
-        let probes = rhythm("probe", Some(LOOK_EVERY), &Arc::default(), &ends.work);
+        let probes = rhythm("probe", Some(LOOK_EVERY), &self.client.suspected(), &ends.work);
         tasks.spawn(Stage::Replica, async move { pump::run(probes, || replica.probe_step()).await });
     }
 

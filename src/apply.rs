@@ -6,7 +6,7 @@
 //! Before: the inbox, by [`crate::store`]. After: the outbox, by [`crate::outbound`].
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -53,6 +53,52 @@ pub struct Applier<P> {
     pub wake_outbound: Arc<Notify>,
     /// The longest that one call can take, from asking for its turn to its reply.
     pub call_time_max: Duration,
+    /// Those at work.
+    pub room: Room,
+}
+
+/// Workers at work: no more than calls may be under way from here. A claim that only waits for its turn at Podero would
+/// keep its lane from a replica that is free.
+#[derive(Debug, Default)]
+pub struct Room(Mutex<Crowd>);
+
+#[derive(Debug, Default)]
+struct Crowd {
+    inside: usize,
+    /// Somebody was woken and found no place: whoever leaves next passes the wake-up on.
+    was_full: bool,
+}
+
+/// One of those at work; dropping it leaves.
+struct Inside<'a> {
+    room: &'a Room,
+    wake: &'a Notify,
+}
+
+impl Room {
+    fn enter<'a>(&'a self, places: usize, wake: &'a Notify) -> Option<Inside<'a>> {
+        let mut crowd = self.lock();
+        if crowd.inside >= places {
+            crowd.was_full = true;
+            return None;
+        }
+        crowd.inside += 1;
+        Some(Inside { room: self, wake })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Crowd> {
+        self.0.lock().expect("no code panics while it counts")
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        let mut crowd = self.room.lock();
+        crowd.inside -= 1;
+        if std::mem::take(&mut crowd.was_full) {
+            self.wake.notify_one();
+        }
+    }
 }
 
 impl<P: Partner> Applier<P> {
@@ -61,6 +107,7 @@ impl<P: Partner> Applier<P> {
         if let Some(until) = self.partner.paused_until() {
             return Step::IdleFor(until.since(self.clock.now()).min(CIRCUIT_LOOK));
         }
+        let Some(_inside) = self.room.enter(self.partner.places(), &self.wake) else { return Step::Idle };
         let claim = match self.store.claim(self.lease()).await {
             Ok(Some(mut claim)) => {
                 // An outage in which nobody could call is no part of an event's age: else the first failure after a

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::domain::alert;
 use crate::metrics::Metrics;
-use crate::podero::Client;
+use crate::podero::{Client, Errand};
 use crate::pump::{self, Step};
 use crate::store::{self, Shared, Store};
 
@@ -57,10 +57,18 @@ impl Replica {
         taken
     }
 
-    /// Probes Podero when it is time and no other replica is at it.
+    /// Probes Podero when it is time: for all, if no other replica is at it, or for a suspicion of its own.
     pub async fn probe_step(&self) -> Step {
-        if !self.client.is_probe_due() {
-            return Step::Idle;
+        match self.client.errand() {
+            None => return Step::Idle,
+            // Without the duty and without the store: nobody else has met these failures, nor may another replica's
+            // probe that hangs, or a store that does, keep them from being looked into. It is harmless, and as rare as
+            // suspicions are. What it finds is told with the next sync, which an opening asks for at once.
+            Some(Errand::Suspicion) => {
+                self.client.probe().await;
+                return Step::Idle;
+            }
+            Some(Errand::Return) => {}
         }
         match self.store.take_duty(PROBE, self.probe_time_max).await {
             Ok(true) => {}

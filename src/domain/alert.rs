@@ -440,6 +440,9 @@ const REFUSED_PATIENCE_MAX: Duration = Duration::from_secs(60);
 /// A circuit whose probe has been due for so long says nothing about now. A probe takes at most four deadlines.
 const EVIDENCE_MAX: Duration = Duration::from_secs(4 * 60);
 
+/// The ticket's key of blindness.
+pub const BLIND_DEDUP_KEY: &str = "watch/blind";
+
 /// The alert that the bridge cannot see, from its trigger to its resolve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blindness {
@@ -498,7 +501,7 @@ pub fn look(told: Option<&Blindness>, standing: &Standing, now: Timestamp, inter
 fn blind_data(blindness: &Blindness, action: &str) -> Value {
     json!({
         "action": action,
-        "dedup_key": "watch/blind",
+        "dedup_key": BLIND_DEDUP_KEY,
         "occurrence_id": blindness.occurrence,
         // Nothing else of the bridge's work can be done either.
         "severity": "critical",

@@ -22,8 +22,8 @@ const PROBES: RetrySchedule = RetrySchedule { initial: Duration::from_secs(1), m
 /// there were none, and a probe has to show it.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
-/// A darkness of so long is an outage, and no part of an event's own failures. A shorter one may have been caused by
-/// them: one customer's calls that always fail open the circuit for a second, every ten times.
+/// A darkness of so long is an outage, and no part of an event's own failures. A shorter one is: an event's age would
+/// never grow beside a Podero that blinks now and then.
 const OUTAGE_MIN: Duration = Duration::from_secs(60);
 
 /// A share of one: a pace is counted in millionths, so that it is a whole number wherever it is kept.

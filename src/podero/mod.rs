@@ -33,6 +33,7 @@ use crate::domain::standing::{Hold, Opening, Standing, Why};
 use crate::domain::{CustomerId, Timestamp};
 use auth::{Token, Tokens};
 use body::Deadline;
+pub use throttle::Errand;
 use throttle::{Budget, Evidence, SLOT_WAIT_MAX, Throttle, Turnstile};
 use wire::{Outgoing, Part, Reading};
 
@@ -76,6 +77,11 @@ pub trait Partner: Send + Sync + 'static {
 
     /// `Some(until)`: Podero asked for a pause, or the circuit is open; claim no event before then.
     fn paused_until(&self) -> Option<Timestamp>;
+
+    /// Calls that may be under way at once from this process; claim no more events than that.
+    fn places(&self) -> usize {
+        usize::MAX
+    }
 
     /// When the last outage ended: what failed before it has not failed ever since.
     fn back_since(&self) -> Option<Timestamp> {
@@ -324,13 +330,18 @@ impl Client {
         self.0.throttle.per_second()
     }
 
-    /// Whether [`Client::probe`] would ask.
-    pub fn is_probe_due(&self) -> bool {
-        self.0.throttle.is_probe_due()
+    /// What [`Client::probe`] would find out; `None` when it would not ask.
+    pub fn errand(&self) -> Option<Errand> {
+        self.0.throttle.errand()
     }
 
-    /// Asks Podero something harmless, if it is time to see whether it is back; the answer closes the circuit or keeps
-    /// it open for longer. Beside the budget, since nobody else is let through. `false` when it was not time.
+    /// Rung when calls fail so that a probe has to tell whose trouble it is; for one listener.
+    pub fn suspected(&self) -> Arc<Notify> {
+        self.0.throttle.suspected()
+    }
+
+    /// Asks Podero something harmless, if it is time to; the answer opens the circuit, closes it or keeps it open for
+    /// longer. Beside the budget: it must not wait behind calls that hang. `false` when it was not time.
     pub async fn probe(&self) -> bool {
         let Some(probe) = self.0.throttle.probe() else { return false };
         let is_organisation = matches!(probe.opening(), Some(Opening { why: Why::Refused { status: 404 | 410 }, .. }));
@@ -388,6 +399,10 @@ impl Partner for Client {
 
     fn paused_until(&self) -> Option<Timestamp> {
         self.0.throttle.paused_until()
+    }
+
+    fn places(&self) -> usize {
+        self.0.throttle.places()
     }
 
     fn back_since(&self) -> Option<Timestamp> {

@@ -2,19 +2,28 @@
 //!
 //! Events go first; polls take what is left, and a small fixed share so that the watch never goes blind under
 //! a long import. A pause that Podero asks for, and an open circuit, hold the whole target: whoever asks then is
-//! told so at once, nobody waits for hours, and nothing counts against the event that wanted to be sent. What opens
-//! the circuit again is a [`Probe`], a call of the bridge's own. This file never sleeps, never sends and never repeats
-//! a call.
+//! told so at once, nobody waits for hours, and nothing counts against the event that wanted to be sent. Whether Podero
+//! is there is asked by a [`Probe`], a call of the bridge's own: it closes an open circuit, and it alone opens one on
+//! failures that may be a single customer's. This file never sleeps, never sends and never repeats a call.
 //!
 //! | reply | pace and pause | circuit |
 //! |---|---|---|
 //! | `Done`, `Refused` | stays as it is | stays; forgets failures in a row |
 //! | `Busy` | slower; paused as long as Podero wishes, at most [`RETRY_AFTER_MAX`]; without a wish only after [`BUSY_IN_ROW_MAX`] in a row | stays; forgets failures in a row |
-//! | `Held` | - | opens at once; a 403 about one customer only after [`FORBIDDEN_MAX`] in a row |
-//! | `Unsent`, `Unknown` | - | opens after [`FAILURES_MAX`] in a row |
+//! | `Held` | - | opens at once; a 403 about one customer raises a suspicion after [`FORBIDDEN_MAX`] in a row |
+//! | `Unsent`, `Unknown` | - | raises a suspicion after [`FAILURES_MAX`] in a row |
 //!
-//! While it is open a reply changes nothing but pace and pause: what was in flight is old news. A probe closes it by
-//! any answer that makes sense (`Done`, `Refused`, `Busy`) and otherwise keeps it open for longer.
+//! In a quiet hour the only calls may be those of one customer, and fail for its own reasons. So a row is a suspicion
+//! and no more: it rings for a probe, at most one in [`SUSPICION_EVERY`], and the circuit stays as it is meanwhile. An
+//! answer to any call withdraws it; a failure more adds nothing.
+//!
+//! | probe's reply | circuit closed, suspicion stands | circuit open, or a pause has passed |
+//! |---|---|---|
+//! | `Done`, `Refused`, `Busy` | stays closed; forgets the rows | closes |
+//! | `Held`, `Unsent`, `Unknown` | opens | stays open for longer; opens |
+//!
+//! While it is open a reply changes nothing but pace and pause: what was in flight is old news. The reply to a probe of
+//! a suspicion that stands no more, or that an opening overtook, is one reply among others.
 //!
 //! The budget is shared by all replicas: each uses its part, and what one learns of Podero the others adopt.
 //!
@@ -52,13 +61,17 @@ const BURST_DIVISOR: u32 = 20;
 /// A change of pace smaller than one in so many is not worth a new limiter.
 const PACE_STEP_DIVISOR: u32 = 20;
 
-/// So many failures in a row, of whatever calls, are Podero's trouble and not one customer's.
+/// So many failures in a row, of whatever calls, may be Podero's trouble and not one customer's.
 pub(super) const FAILURES_MAX: u32 = 10;
 
-/// So many 403 in a row, without one answer between them, are the bridge's trouble. One may be about the customer alone
-/// (a role, a lock), and one customer's trouble must not hold the others; but a bridge that lost its rights gets
-/// nothing else, and three calls later knows it.
+/// So many 403 in a row, without one answer between them, may be the bridge's trouble. They may be about the customer
+/// alone (a role, a lock), and one customer's trouble must not hold the others; but a bridge that lost its rights gets
+/// nothing else, and three calls and a probe later knows it.
 const FORBIDDEN_MAX: u32 = 3;
+
+/// A customer whose calls go on failing raises one suspicion after the other: this bounds what they cost Podero, and is
+/// as long as the shortest opening, so that an outage is not found later than it was.
+const SUSPICION_EVERY: Duration = Duration::from_secs(1);
 
 /// A "slow down" without a wish lowers the pace; so many in a row show that it is no matter of pace.
 const BUSY_IN_ROW_MAX: u32 = 3;
@@ -128,6 +141,15 @@ pub(super) enum Evidence {
     Nothing,
 }
 
+/// What a probe is to find out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Errand {
+    /// Whether a row of failures is Podero's trouble or one customer's. Only the process that met them can ask.
+    Suspicion,
+    /// Whether Podero is back. All replicas wait for that, and one of them asks.
+    Return,
+}
+
 /// Makes both sides of one budget.
 pub(super) fn throttle(budget: Budget, clock: Clock, watcher: Arc<dyn Observe>) -> (Throttle, Turnstile) {
     let gate = Gate::new(budget, clock, watcher);
@@ -183,10 +205,9 @@ impl Throttle {
         Gate::begin_probe(&self.gate)
     }
 
-    /// Whether it is time for a probe.
-    pub(super) fn is_probe_due(&self) -> bool {
-        let state = self.gate.lock();
-        !state.is_probing && state.standing.is_probe_due(self.gate.clock.now())
+    /// What a probe would find out now; `None` when it is not time for one.
+    pub(super) fn errand(&self) -> Option<Errand> {
+        self.gate.lock().errand(self.gate.clock.now())
     }
 
     /// What this process knows of Podero as a whole.
@@ -202,6 +223,16 @@ impl Throttle {
     /// Rung when a pause or the circuit changed here.
     pub(super) fn changed(&self) -> Arc<Notify> {
         self.gate.changed.clone()
+    }
+
+    /// Rung when a suspicion was raised here: it is time for a probe.
+    pub(super) fn suspected(&self) -> Arc<Notify> {
+        self.gate.suspected.clone()
+    }
+
+    /// Requests that may be in flight from this process.
+    pub(super) fn places(&self) -> usize {
+        self.gate.lock().places(self.gate.budget)
     }
 
     /// Requests per second that this process may make now, and when nothing slows it down.
@@ -308,6 +339,7 @@ struct Gate {
     /// A place came free, or there are more of them.
     freed: Notify,
     changed: Arc<Notify>,
+    suspected: Arc<Notify>,
 }
 
 struct State {
@@ -319,17 +351,47 @@ struct State {
     failures_in_row: u32,
     forbidden_in_row: u32,
     is_probing: bool,
+    /// When a suspicion was last looked into.
+    suspicion_probed_at: Option<Timestamp>,
 }
 
-/// The single call that may be made while the circuit is open. Ends without a word when its caller gave up.
+impl State {
+    fn places(&self, budget: Budget) -> usize {
+        (budget.max_in_flight / self.replicas).max(1)
+    }
+
+    fn is_suspicious(&self) -> bool {
+        self.failures_in_row >= FAILURES_MAX || self.forbidden_in_row >= FORBIDDEN_MAX
+    }
+
+    fn forget_failures(&mut self) {
+        (self.failures_in_row, self.forbidden_in_row) = (0, 0);
+    }
+
+    fn errand(&self, now: Timestamp) -> Option<Errand> {
+        // A clock that was set back must not keep a suspicion waiting.
+        let is_soon = |at: Timestamp| at <= now && now.since(at) < SUSPICION_EVERY;
+        let may_suspect = self.standing.hold(now).is_none() && !self.suspicion_probed_at.is_some_and(is_soon);
+        if self.is_probing {
+            None
+        } else if may_suspect && self.is_suspicious() {
+            Some(Errand::Suspicion)
+        } else {
+            self.standing.is_probe_due(now).then_some(Errand::Return)
+        }
+    }
+}
+
+/// The single call that may be made beside the budget. Ends without a word when its caller gave up.
 pub(super) struct Probe {
     gate: Arc<Gate>,
+    errand: Errand,
 }
 
 impl Probe {
     /// How it went.
     pub(super) fn settle(self, reply: &Reply) {
-        self.gate.settle_probe(reply);
+        self.gate.settle_probe(self.errand, reply);
     }
 
     /// Why calls are held back, when it is the circuit.
@@ -354,9 +416,10 @@ impl Gate {
             failures_in_row: 0,
             forbidden_in_row: 0,
             is_probing: false,
+            suspicion_probed_at: None,
         };
-        let (freed, changed) = (Notify::new(), Arc::new(Notify::new()));
-        Arc::new(Self { clock, watcher, budget, state: Mutex::new(state), freed, changed })
+        let (freed, changed, suspected) = (Notify::new(), Arc::default(), Arc::default());
+        Arc::new(Self { clock, watcher, budget, state: Mutex::new(state), freed, changed, suspected })
     }
 
     /// Whether a call may be made; else what to answer instead.
@@ -380,8 +443,7 @@ impl Gate {
 
     fn take_place(gate: &Arc<Self>) -> Option<Place> {
         let mut state = gate.lock();
-        let allowed = (gate.budget.max_in_flight / state.replicas).max(1);
-        if state.in_flight >= allowed {
+        if state.in_flight >= state.places(gate.budget) {
             return None;
         }
         state.in_flight += 1;
@@ -399,9 +461,11 @@ impl Gate {
         let now = self.clock.now();
         let mut state = self.lock();
         let is_open = state.standing.opening().is_some();
+        let was_suspicious = state.is_suspicious();
         match reply {
             Reply::Done(_) | Reply::Refused(_) => {
-                (state.busy_in_row, state.failures_in_row, state.forbidden_in_row) = (0, 0, 0);
+                state.forget_failures();
+                state.busy_in_row = 0;
                 state.standing.answered(now);
             }
             Reply::Busy { after } => {
@@ -411,32 +475,36 @@ impl Gate {
             Reply::Held { .. } | Reply::Unsent { .. } | Reply::Unknown { .. } if is_open => {}
             Reply::Held { status: 403 } if evidence == Evidence::OneCustomer => {
                 state.forbidden_in_row = state.forbidden_in_row.saturating_add(1);
-                if state.forbidden_in_row >= FORBIDDEN_MAX {
-                    self.open(&mut state, now, Why::Refused { status: 403 });
-                }
             }
             Reply::Held { status } => self.open(&mut state, now, Why::Refused { status: *status }),
             Reply::Unsent { .. } | Reply::Unknown { .. } => {
                 state.failures_in_row = state.failures_in_row.saturating_add(1);
-                if state.failures_in_row >= FAILURES_MAX {
-                    self.open(&mut state, now, Why::Away);
-                }
             }
+        }
+        if state.is_suspicious() && !was_suspicious {
+            tracing::debug!(?reply, "nothing but failures: Podero's trouble, or one customer's? A probe tells");
+            self.suspected.notify_one();
         }
     }
 
     fn begin_probe(gate: &Arc<Self>) -> Option<Probe> {
+        let now = gate.clock.now();
         let mut state = gate.lock();
-        if state.is_probing || !state.standing.is_probe_due(gate.clock.now()) {
-            return None;
-        }
+        let errand = state.errand(now)?;
         state.is_probing = true;
-        Some(Probe { gate: gate.clone() })
+        if errand == Errand::Suspicion {
+            state.suspicion_probed_at = Some(now);
+        }
+        Some(Probe { gate: gate.clone(), errand })
     }
 
-    fn settle_probe(&self, reply: &Reply) {
+    fn settle_probe(&self, errand: Errand, reply: &Reply) {
         let now = self.clock.now();
         let mut state = self.lock();
+        if errand == Errand::Suspicion && !state.is_suspicious() {
+            drop(state);
+            return self.settle(reply, Evidence::Podero);
+        }
         match reply {
             Reply::Done(_) | Reply::Refused(_) => self.close(&mut state, now),
             // It answers, and the pause it may ask for comes first.
@@ -457,6 +525,7 @@ impl Gate {
         state.replicas = replicas.max(1);
         match (was_open, state.standing.opening()) {
             (false, Some(opening)) => {
+                state.forget_failures();
                 tracing::warn!(why = ?opening.why, "circuit opened: another replica says so");
                 self.watcher.circuit(true);
             }
@@ -469,6 +538,7 @@ impl Gate {
 
     fn open(&self, state: &mut State, now: Timestamp, why: Why) {
         let was_open = state.standing.opening().is_some();
+        state.forget_failures();
         state.standing.open(now, why);
         if !was_open {
             tracing::warn!(?why, "circuit opened: Podero is asked nothing but probes");
@@ -479,6 +549,7 @@ impl Gate {
 
     fn close(&self, state: &mut State, now: Timestamp) {
         let was_open = state.standing.opening().is_some();
+        state.forget_failures();
         state.standing.close(now);
         if was_open {
             self.closed(state);
@@ -487,7 +558,7 @@ impl Gate {
     }
 
     fn closed(&self, state: &mut State) {
-        (state.busy_in_row, state.failures_in_row, state.forbidden_in_row) = (0, 0, 0);
+        state.busy_in_row = 0;
         tracing::info!("circuit closed: Podero answers again");
         self.watcher.circuit(false);
     }
@@ -532,6 +603,7 @@ fn next_look(opening: &Opening, now: Timestamp) -> Timestamp {
 mod tests {
     use super::*;
     use crate::domain::plan::Answer;
+    use futures_util::FutureExt;
 
     const DONE: Reply = Reply::Done(Answer::Nothing);
     const AWAY: Reply = Reply::Unsent { why: "connect" };
@@ -549,12 +621,23 @@ mod tests {
         gate.paused_until().map(|until| until.since(now).as_secs())
     }
 
+    fn is_rung(gate: &Gate) -> bool {
+        gate.suspected.notified().now_or_never().is_some()
+    }
+
+    /// One customer's calls fail until it looks like Podero's trouble.
+    fn suspect(gate: &Gate, reply: &Reply) {
+        for _ in 0..FAILURES_MAX {
+            gate.settle(reply, Evidence::OneCustomer);
+        }
+    }
+
     fn busy_for(seconds: u64) -> Reply {
         Reply::Busy { after: Some(Duration::from_secs(seconds)) }
     }
 
     #[test]
-    fn failures_in_a_row_open_the_circuit_and_an_answer_between_them_does_not() {
+    fn failures_in_a_row_raise_a_suspicion_and_an_answer_between_them_does_not() {
         let (gate, _) = gate();
         for between in [DONE, busy_for(0)] {
             for _ in 1..FAILURES_MAX {
@@ -565,10 +648,85 @@ mod tests {
         for _ in 1..FAILURES_MAX {
             gate.settle(&AWAY, Evidence::Podero);
         }
-        assert_eq!(gate.admit(), Ok(()));
+        assert!(!is_rung(&gate) && Gate::begin_probe(&gate).is_none());
         gate.settle(&AWAY, Evidence::Podero);
+        assert!(is_rung(&gate), "it waits for no timer");
+        let probe = Gate::begin_probe(&gate).expect("a suspicion");
+        assert_eq!(gate.admit(), Ok(()), "and no more than that");
+        probe.settle(&AWAY);
         assert_eq!(gate.admit(), Err(busy_for(1)), "no failure of the event that asks");
         assert_eq!(seconds(&gate), Some(1));
+    }
+
+    #[test]
+    fn only_a_probe_that_fails_opens_on_a_suspicion_and_it_says_why() {
+        let refused = |status| Some(Why::Refused { status });
+        for (row, expected_of) in [(AWAY, FAILURES_MAX), (FORBIDDEN, FORBIDDEN_MAX)] {
+            for (reply, why) in [
+                (DONE, None),
+                (busy_for(0), None),
+                (AWAY, Some(Why::Away)),
+                (Reply::Unknown { why: "server error" }, Some(Why::Away)),
+                (FORBIDDEN, refused(403)),
+                (Reply::Held { status: 401 }, refused(401)),
+            ] {
+                let (gate, clock) = gate();
+                suspect(&gate, &row);
+                let probe = Gate::begin_probe(&gate).expect("a suspicion");
+                // Whatever else fails meanwhile has the same cause.
+                for _ in 0..3 * expected_of {
+                    gate.settle(&row, Evidence::OneCustomer);
+                }
+                assert_eq!(gate.admit(), Ok(()), "{row:?} {reply:?}");
+                probe.settle(&reply);
+                assert_eq!(gate.lock().standing.opening().map(|opening| opening.why), why, "{row:?} {reply:?}");
+                clock.advance(Duration::from_secs(60));
+                assert_eq!(gate.lock().errand(clock.now()), why.map(|_| Errand::Return), "nothing is left of the row");
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_withdraws_a_suspicion_and_its_probe_is_then_one_call_among_others() {
+        let (gate, _) = gate();
+        suspect(&gate, &AWAY);
+        let probe = Gate::begin_probe(&gate).expect("a suspicion");
+        gate.settle(&DONE, Evidence::OneCustomer);
+        probe.settle(&AWAY);
+        assert_eq!((gate.admit(), gate.lock().failures_in_row), (Ok(()), 1));
+    }
+
+    #[test]
+    fn suspicions_cost_podero_a_call_a_second_and_none_in_a_pause() {
+        let (gate, clock) = gate();
+        suspect(&gate, &FORBIDDEN);
+        Gate::begin_probe(&gate).expect("the first").settle(&DONE);
+        suspect(&gate, &FORBIDDEN);
+        assert!(Gate::begin_probe(&gate).is_none(), "too soon");
+        clock.advance(SUSPICION_EVERY);
+        drop(Gate::begin_probe(&gate).expect("a second later"));
+        clock.advance(SUSPICION_EVERY);
+        gate.settle(&busy_for(2), Evidence::Podero);
+        assert!(Gate::begin_probe(&gate).is_none(), "it wants to be left alone");
+        clock.advance(Duration::from_secs(2));
+        Gate::begin_probe(&gate).expect("given up, it stands; and so it does after a pause").settle(&FORBIDDEN);
+        assert_eq!(gate.admit(), Err(FORBIDDEN));
+    }
+
+    #[test]
+    fn an_opening_that_overtakes_a_suspicion_is_told_by_its_own_probe() {
+        let ((mine, _), (theirs, _)) = (gate(), gate());
+        theirs.settle(&Reply::Held { status: 401 }, Evidence::Podero);
+        let known = theirs.lock().standing;
+        for reply in [DONE, AWAY, FORBIDDEN] {
+            suspect(&mine, &AWAY);
+            let probe = Gate::begin_probe(&mine);
+            mine.adopt(known, 2);
+            if let Some(probe) = probe {
+                probe.settle(&reply);
+            }
+            assert_eq!(mine.lock().standing, known, "{reply:?}: it was asked before");
+        }
     }
 
     #[test]
@@ -613,9 +771,9 @@ mod tests {
             assert_eq!(gate.admit(), Ok(()));
             gate.settle(&DONE, Evidence::Podero);
         }
-        for _ in 0..FORBIDDEN_MAX {
-            gate.settle(&FORBIDDEN, Evidence::OneCustomer);
-        }
+        suspect(&gate, &FORBIDDEN);
+        assert_eq!(gate.admit(), Ok(()));
+        Gate::begin_probe(&gate).expect("a suspicion").settle(&FORBIDDEN);
         assert_eq!(gate.admit(), Err(FORBIDDEN));
         for reply in [FORBIDDEN, Reply::Held { status: 401 }, Reply::Held { status: 302 }] {
             let (gate, _) = super::tests::gate();

@@ -74,6 +74,12 @@ impl Store {
     }
 }
 
+/// The open alert that the bridge cannot see.
+pub(super) async fn open_blindness(connection: &mut AnyConnection) -> Result<Option<Blindness>, sqlx::Error> {
+    let (blindness, _) = read::<Option<Blindness>>(connection, BLINDNESS).await?;
+    Ok(blindness.flatten())
+}
+
 /// Nobody else lives: the file is ours alone.
 pub(super) async fn forget_all(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM replicas").execute(connection).await?;

@@ -10,9 +10,9 @@ use serde_json::Value;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use super::{Error, Store};
+use super::{Error, Store, standing};
 use crate::domain::Timestamp;
-use crate::domain::alert::{Seen, dedup_key};
+use crate::domain::alert::{BLIND_DEDUP_KEY, Seen, dedup_key};
 
 /// Rows of one list at most: an operator reads a page, a tool narrows its question.
 pub const ROWS_MAX: i64 = 1_000;
@@ -190,6 +190,18 @@ impl Store {
         self.pumps("has_alert = 1 AND $1 = ''", "").await
     }
 
+    /// The open alert that the bridge cannot see.
+    pub async fn open_blindness(&self) -> Result<Option<AlertView>, Error> {
+        let blindness = standing::open_blindness(&mut *self.0.readers.acquire().await?).await?;
+        Ok(blindness.map(|blindness| AlertView {
+            dedup_key: BLIND_DEDUP_KEY.to_owned(),
+            occurrence_id: blindness.occurrence.to_string(),
+            cause: blindness.cause.name().to_owned(),
+            since: blindness.since,
+            detected_at: blindness.detected_at,
+        }))
+    }
+
     /// The numbers of the tables now; each is a count over a partial index of what is not yet settled.
     pub async fn gauges(&self) -> Result<Gauges, Error> {
         let pool = &self.0.readers;
@@ -212,7 +224,8 @@ impl Store {
         }
         gauges.parked = self.count("SELECT COUNT(*) FROM events WHERE state = 'parked'").await?;
         gauges.outbox_pending = self.outbox_pending().await?;
-        gauges.alerts_open = self.count("SELECT COUNT(*) FROM pumps WHERE has_alert = 1").await?;
+        gauges.alerts_open = self.count("SELECT COUNT(*) FROM pumps WHERE has_alert = 1").await?
+            + i64::from(self.open_blindness().await?.is_some());
         let pumps = sqlx::query("SELECT knowledge, COUNT(*) FROM pumps WHERE is_retired = 0 GROUP BY knowledge")
             .fetch_all(pool)
             .await?;

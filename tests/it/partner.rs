@@ -321,6 +321,12 @@ async fn waits_out(
     let blind = listener.next(PATIENCE).await.expect("the watch says that it is blind");
     assert_eq!((blind.routing_key.as_str(), &blind.event["data"]["cause"]), ("watch.blind", &json!(cause)));
     assert_eq!(blind.event["data"]["severity"], "critical");
+    let open = world.get(&world.operator("/v1/alerts?open=true")).await;
+    let told = &blind.event["data"];
+    for field in ["dedup_key", "occurrence_id", "cause", "since", "detected_at"] {
+        assert_eq!(open["watch"][field], told[field], "{field} of {open}");
+    }
+    until("it is counted", async || (world.metric("podero_bridge_alerts_open").await == Some(1.0)).then_some(())).await;
     assert_eq!(world.metric("podero_bridge_circuit_open").await, Some(1.0));
     let (status, ready) = world.get_text(&world.operator("/readyz")).await;
     assert_eq!((status, ready.contains("circuit open since")), (503, true), "{ready}");
@@ -346,6 +352,8 @@ async fn waits_out(
             break heard;
         }
     };
+    let open = world.get(&world.operator("/v1/alerts?open=true")).await;
+    assert_eq!(open, json!({"alerts": [], "watch": null}));
     let (begin, end) = (&blind.event["data"], &restored.event["data"]);
     assert_eq!((&end["occurrence_id"], &end["dedup_key"]), (&begin["occurrence_id"], &begin["dedup_key"]));
     assert_eq!((&end["action"], &end["resolution"]), (&json!("resolve"), &json!("restored")));

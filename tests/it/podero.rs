@@ -611,15 +611,17 @@ pub fn busy_for(seconds: u64) -> Reply {
 }
 
 #[tokio::test]
-async fn the_circuit_opens_for_every_call_and_closes_on_a_probe_of_the_clients_own() {
+async fn the_circuit_opens_for_every_call_and_closes_on_probes_of_the_clients_own() {
     let w = world(|_| {}).await;
     for _ in 0..10 {
         w.mock.then(answer(500, ""));
-    }
-    for _ in 0..10 {
-        assert_eq!(w.client.paused_until(), None);
+        assert!(!within(w.client.probe()).await, "no suspicion yet");
         assert_eq!(within(w.ask(&delete())).await, unknown("server error"));
     }
+    within(w.client.suspected().notified()).await;
+    assert_eq!(w.client.paused_until(), None, "a suspicion holds nobody");
+    w.mock.then(answer(500, ""));
+    assert!(within(w.client.probe()).await);
     assert_eq!(w.client.paused_until(), Some(w.clock.now().plus(Duration::from_secs(1))));
     assert_eq!(within(w.ask(&delete())).await, busy_for(1), "no failure of the event that asks");
     assert_eq!(within(w.poll()).await, busy_for(1));
@@ -642,9 +644,36 @@ async fn the_circuit_opens_for_every_call_and_closes_on_a_probe_of_the_clients_o
     assert_eq!((w.client.paused_until(), w.client.outlook()), (None, Outlook::Clear));
     assert_eq!(w.ledger.circuit_changes(), [true, false]);
     let (seen, _) = w.mock.seen();
-    assert_eq!(seen.len(), 12);
+    assert_eq!(seen.len(), 13);
     let path = format!("/api/partners/v2.0/org/{ORG}/users/by-ext-id/podero-bridge-probe");
     assert!(seen[10..].iter().all(|seen| (seen.method.as_str(), &seen.path) == ("GET", &path)));
+}
+
+#[tokio::test]
+async fn a_customer_whose_calls_fail_for_ever_holds_nobody_while_a_probe_is_answered() {
+    for (status, row) in [(500, 10), (403, 3)] {
+        let w = world(|_| {}).await;
+        for _ in 0..3 {
+            for _ in 0..row {
+                w.mock.then(answer(status, ""));
+                within(w.ask(&delete())).await;
+            }
+            let gate = Arc::new(Semaphore::new(0));
+            w.mock.then(Act::Gated(gate.clone(), "{}".to_owned())).then(answer(status, "")).then(answer(204, ""));
+            let mut probe = Box::pin(w.client.probe());
+            let came = w.mock.until_calls(w.mock.seen().0.len() + 1);
+            within(async {
+                tokio::select! { _ = &mut probe => panic!("answered"), () = came => {} }
+            })
+            .await;
+            assert_ne!(within(w.ask(&delete())).await, Reply::Done(Answer::Nothing), "one more failure");
+            assert_eq!(within(w.ask(&delete())).await, Reply::Done(Answer::Nothing), "and another customer's call");
+            gate.add_permits(1);
+            assert!(within(probe).await);
+            w.clock.advance(Duration::from_secs(1));
+        }
+        assert!(w.ledger.circuit_changes().is_empty(), "{status}");
+    }
 }
 
 #[tokio::test]
@@ -663,8 +692,11 @@ async fn a_bridge_that_is_refused_holds_everything_and_one_customer_that_is_hold
         w.mock.then(answer(403, ""));
         assert_eq!(within(w.ask(&delete())).await, forbidden);
     }
+    assert_eq!(w.client.paused_until(), None, "it may still be one customer's");
+    w.mock.then(answer(403, ""));
+    assert!(within(w.client.probe()).await);
     assert_eq!(within(w.ask(&create())).await, forbidden);
-    assert_eq!(w.mock.seen().0.len(), 12, "the last one was not sent");
+    assert_eq!(w.mock.seen().0.len(), 13, "the last one was not sent");
     assert_eq!(w.ledger.circuit_changes(), [true]);
 
     // About the organisation there is nothing to wait for.

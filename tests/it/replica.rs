@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use podero_bridge::apply::Applier;
+use futures_util::FutureExt;
+use podero_bridge::apply::{Applier, Room};
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::event::{Event, Happening};
 use podero_bridge::domain::notice::Notice;
@@ -12,11 +13,11 @@ use podero_bridge::domain::retry::RetrySchedule;
 use podero_bridge::domain::standing::Why;
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::metrics::Metrics;
-use podero_bridge::podero::{Client, Outlook, Partner, Urgency};
+use podero_bridge::podero::{Client, Errand, Outlook, Partner, Urgency};
 use podero_bridge::pump::Step;
 use podero_bridge::replica::Replica;
 use podero_bridge::store::{Arrival, Content, PublishOutcome, REPLICA_LIFE, Settings, Store, Target};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::podero::{Act, EVENT, Mock, answer, busy_for, create, delete, settings, within};
 use crate::servers;
@@ -65,6 +66,15 @@ impl One {
 
     async fn ask(&self) -> Reply {
         within(self.replica.client.call(&delete(), None, EVENT)).await
+    }
+
+    /// So many failures in a row that they may be Podero's.
+    async fn fail_until_suspicious(&self, mock: &Mock) {
+        while self.replica.client.errand().is_none() {
+            mock.then(answer(500, ""));
+            self.ask().await;
+        }
+        assert_eq!(self.replica.client.errand(), Some(Errand::Suspicion));
     }
 
     fn outlook(&self) -> Outlook {
@@ -134,22 +144,22 @@ async fn a_pause_and_a_slower_pace_that_one_replica_sees_hold_both() {
 #[tokio::test]
 async fn an_open_circuit_holds_both_and_one_probe_of_one_of_them_closes_it_for_both() {
     let (a, b, mock, clock) = two().await;
-    for _ in 0..10 {
-        mock.then(answer(500, ""));
-        a.ask().await;
-    }
+    a.fail_until_suspicious(&mock).await;
+    assert_eq!(a.outlook(), Outlook::Clear);
+    mock.then(answer(500, ""));
+    a.probe().await;
     a.sync().await;
     b.sync().await;
     assert!(matches!(b.outlook(), Outlook::Open { why: Why::Away, .. }), "{:?}", b.outlook());
     assert_eq!(b.ask().await, busy_for(1));
     a.probe().await;
-    assert_eq!(mock.seen().0.len(), 10, "it is not time");
+    assert_eq!(mock.seen().0.len(), 11, "it is not time");
 
     // Both want to; one does.
     clock.advance(Duration::from_secs(1));
     mock.then(answer(500, ""));
     tokio::join!(a.probe(), b.probe());
-    assert_eq!(mock.seen().0.len(), 11);
+    assert_eq!(mock.seen().0.len(), 12);
     a.sync().await;
     b.sync().await;
     assert_eq!(a.replica.client.standing(), b.replica.client.standing());
@@ -160,6 +170,48 @@ async fn an_open_circuit_holds_both_and_one_probe_of_one_of_them_closes_it_for_b
     a.sync().await;
     assert_eq!([a.outlook(), b.outlook()], [Outlook::Clear, Outlook::Clear]);
     assert_eq!(a.ask().await, Reply::Done(Answer::Nothing));
+}
+
+#[tokio::test]
+async fn a_suspicion_waits_neither_for_the_probe_of_another_replica_nor_for_the_store() {
+    let postgres = tokio::task::spawn_blocking(servers::Postgres::start).await.expect("a database of our own");
+    let (mock, clock) = (Mock::start().await, clock());
+    let a = One::start(&postgres.url(), &mock, &clock).await;
+    let b = One::start(&postgres.url(), &mock, &clock).await;
+    // Somewhere a third replica hangs over a probe, and holds the duty.
+    assert!(b.replica.store.take_duty("probe", a.replica.probe_time_max).await.expect("the store answers"));
+    a.fail_until_suspicious(&mock).await;
+    mock.then(answer(404, ""));
+    a.probe().await;
+    assert_eq!((a.outlook(), a.replica.client.errand()), (Outlook::Clear, None));
+
+    // Both meet the same outage, and each finds it: that is one opening.
+    for one in [&a, &b] {
+        clock.advance(Duration::from_secs(1));
+        one.fail_until_suspicious(&mock).await;
+        mock.then(answer(500, ""));
+        one.probe().await;
+    }
+    a.sync().await;
+    b.sync().await;
+    a.sync().await;
+    assert_eq!(a.replica.client.standing(), b.replica.client.standing());
+    assert_eq!(a.replica.client.standing().opening().map(|opening| opening.openings), Some(1));
+
+    clock.advance(a.replica.probe_time_max);
+    mock.then(answer(404, ""));
+    a.probe().await;
+    let postgres = tokio::task::spawn_blocking(move || {
+        postgres.stop();
+        postgres
+    })
+    .await
+    .expect("stopped");
+    a.fail_until_suspicious(&mock).await;
+    mock.then(answer(403, ""));
+    a.probe().await;
+    assert!(matches!(a.outlook(), Outlook::Open { why: Why::Refused { status: 403 }, .. }), "{:?}", a.outlook());
+    tokio::task::spawn_blocking(move || drop(postgres)).await.expect("removed");
 }
 
 #[tokio::test]
@@ -295,7 +347,73 @@ fn applier(one: &One) -> Applier<Client> {
         wake: Arc::default(),
         wake_outbound: Arc::default(),
         call_time_max: Duration::from_secs(60),
+        room: Room::default(),
     }
+}
+
+/// A customer left.
+fn churned(customer: &str, clock: &Clock) -> Arrival {
+    let id = EventId(clock.fresh_id());
+    let event = Event {
+        id,
+        customer: CustomerId::accept(customer).expect("valid"),
+        time: clock.now(),
+        effective_at: None,
+        happening: Happening::Churned,
+    };
+    Arrival {
+        id,
+        origin: "/billing".to_owned(),
+        origin_id: format!("e-{customer}"),
+        source: "default".to_owned(),
+        door: "webhook",
+        type_name: "customer.churned".to_owned(),
+        received_at: clock.now(),
+        digest: "d".to_owned(),
+        raw: b"{}".to_vec(),
+        content: Content::Event(event),
+    }
+}
+
+#[tokio::test]
+async fn a_replica_claims_no_more_than_its_part_of_the_places_and_goes_on_when_one_is_free() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    let (mock, clock) = (Mock::start().await, clock());
+    let alone = One::start(&url, &mock, &clock).await;
+    let applier = applier(&alone);
+    let arrivals = ["C-1", "C-2", "C-3"].map(|customer| churned(customer, &clock)).to_vec();
+    alone.replica.store.accept(arrivals).await.expect("they are kept");
+    // Eight share eight places.
+    alone.replica.client.adopt(alone.replica.client.standing(), 8);
+    let gate = Arc::new(Semaphore::new(0));
+    mock.then(Act::Gated(gate.clone(), "{}".to_owned()));
+    let mut first = Box::pin(applier.step());
+    let came = mock.until_calls(1);
+    within(async {
+        tokio::select! { _ = &mut first => panic!("answered"), () = came => {} }
+    })
+    .await;
+    // Its own wake-up for the next worker.
+    within(applier.wake.notified()).await;
+    assert_eq!(within(applier.step()).await, Step::Idle, "the only place is taken");
+    assert!(applier.wake.notified().now_or_never().is_none());
+    gate.add_permits(1);
+    assert_eq!(within(first).await, Step::Busy);
+    within(applier.wake.notified()).await;
+    assert_eq!(mock.seen().0.len(), 1);
+
+    // The other replicas end, and there is room for all.
+    alone.replica.client.adopt(alone.replica.client.standing(), 1);
+    let gate = Arc::new(Semaphore::new(0));
+    mock.then(Act::Gated(gate.clone(), "{}".to_owned())).then(Act::Gated(gate.clone(), "{}".to_owned()));
+    let both = async { tokio::join!(applier.step(), applier.step()) };
+    let let_go = async {
+        mock.until_calls(3).await;
+        gate.add_permits(2);
+    };
+    let whole = Box::pin(async { tokio::join!(both, let_go) });
+    assert_eq!(within(whole).await.0, (Step::Busy, Step::Busy));
 }
 
 #[tokio::test]
@@ -306,34 +424,15 @@ async fn an_outage_is_no_part_of_an_events_age_and_everything_else_is() {
         let (mock, clock) = (Mock::start().await, clock());
         let alone = One::start(&url, &mock, &clock).await;
         let applier = applier(&alone);
-        let id = EventId(clock.fresh_id());
-        let event = Event {
-            id,
-            customer: CustomerId::accept("C-1").expect("valid"),
-            time: clock.now(),
-            effective_at: None,
-            happening: Happening::Churned,
-        };
-        let arrival = Arrival {
-            id,
-            origin: "/billing".to_owned(),
-            origin_id: "e-1".to_owned(),
-            source: "default".to_owned(),
-            door: "webhook",
-            type_name: "customer.churned".to_owned(),
-            received_at: clock.now(),
-            digest: "d".to_owned(),
-            raw: b"{}".to_vec(),
-            content: Content::Event(event),
-        };
+        let arrival = churned("C-1", &clock);
+        let id = arrival.id;
         alone.replica.store.accept(vec![arrival]).await.expect("it is kept");
         mock.then(answer(500, ""));
         assert_eq!(within(applier.step()).await, Step::Busy, "its first failure");
         if has_outage {
-            for _ in 0..9 {
-                mock.then(answer(500, ""));
-                alone.ask().await;
-            }
+            alone.fail_until_suspicious(&mock).await;
+            mock.then(answer(500, ""));
+            alone.probe().await;
             assert!(matches!(alone.outlook(), Outlook::Open { .. }));
             assert!(matches!(within(applier.step()).await, Step::IdleFor(_)), "nothing is claimed meanwhile");
         }

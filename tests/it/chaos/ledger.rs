@@ -78,6 +78,15 @@ impl Ledger {
         }
     }
 
+    /// How Podero stands, as the replicas share it.
+    pub async fn standing(&self) -> Value {
+        let _looking = self.looking.lock().await;
+        let mut connection = self.connect().await.expect("the store can be read");
+        let row = sqlx::query("SELECT value FROM shared WHERE name = 'standing'").fetch_one(&mut connection).await;
+        let text: String = row.and_then(|row| row.try_get(0)).expect("it is shared from the start");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
     /// `None` while the store cannot be read.
     pub async fn progress(&self) -> Option<Progress> {
         let _looking = self.looking.lock().await;

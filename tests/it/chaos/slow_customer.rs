@@ -22,10 +22,10 @@ use crate::world::{event, sign_up, until};
 const PACE: Duration = Duration::from_millis(15);
 /// The failing customer has been tried so often before the others come.
 const FAILURES_BEFORE: u64 = 4;
-/// More failures in a row than open the circuit when they concern everybody.
-const MANY_FAILURES: u64 = 15;
-/// Long enough for a probe and a look-up, far below the circuit's longest pause.
-const QUIET_EFFECT_MAX: Duration = Duration::from_secs(3);
+/// How often the failing customer makes it look like an outage.
+const SUSPICIONS: u64 = 3;
+/// A sign-up takes milliseconds; the circuit's shortest opening is a second.
+const QUIET_EFFECT_MAX: Duration = Duration::from_millis(900);
 
 struct Street {
     house: std::sync::Arc<House>,
@@ -33,8 +33,8 @@ struct Street {
 }
 
 impl Street {
-    async fn open(plan: &Plan) -> Self {
-        let house = House::open(plan, Layout { replicas: 1, ..Layout::default() }).await;
+    async fn open(plan: &Plan, keys: Vec<(&'static str, String)>) -> Self {
+        let house = House::open(plan, Layout { replicas: 1, keys, ..Layout::default() }).await;
         let ledger = Ledger::of_file(&house.folder.path().join("bridge.db"));
         Self { house, ledger }
     }
@@ -99,7 +99,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_customer_whose_calls_always_fail_delays_no_other() {
     let plan = Plan::new("slow-customer", 0, 100, 2);
-    let street = Street::open(&plan).await;
+    let street = Street::open(&plan, Vec::new()).await;
     let (mut with, mut without) = (Vec::new(), Vec::new());
     // The first warms up connections and caches.
     street.round(0, plan.customers, false).await;
@@ -134,9 +134,17 @@ async fn a_customer_whose_calls_always_fail_delays_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_quiet_hour_a_failing_customer_does_not_shut_the_door_to_podero() {
     let plan = Plan::new("quiet", 0, 2, 0);
-    let street = Street::open(&plan).await;
-    street.let_fail("C-failing", MANY_FAILURES).await;
-    for number in 0..3 {
+    // Ten failures in a row come within a second or so.
+    let street = Street::open(&plan, vec![("RETRY__MAX", "100ms".to_owned())]).await;
+    let probes = async || {
+        let found_nobody = r#"podero_bridge_podero_requests_total{operation="find_user",status="404"}"#;
+        street.house.metric(0, found_nobody).await
+    };
+    street.let_fail("C-failing", 1).await;
+    for number in 0..SUSPICIONS {
+        // The failing customer's own look-ups are struck, and nobody else's are under way.
+        let before = probes().await;
+        until("it was asked whose trouble it is", async || (probes().await > before).then_some(())).await;
         let id = format!("C-good-{number}");
         street.send(&sign_up(&format!("{id}-e"), &id, "2026-10-01T12:00:00Z")).await;
         let rows = street.settled(&format!("{id}-e")).await;
@@ -144,4 +152,10 @@ async fn in_a_quiet_hour_a_failing_customer_does_not_shut_the_door_to_podero() {
         say(&format!("quiet: {took} µs"));
         assert!(took < i64::try_from(QUIET_EFFECT_MAX.as_micros()).expect("small"), "it took {took} µs");
     }
+    let struck = street.house.struck().await;
+    assert!(struck >= 10 * SUSPICIONS, "the customer went on failing: {struck}");
+    // A turn is counted whenever the circuit opens or a pause begins, and never taken back.
+    let standing = street.ledger.standing().await;
+    assert_eq!(standing["sight"]["turn"], 0, "nothing ever held the target: {standing}");
+    assert_eq!(street.house.unasked_ends(), Vec::<String>::new());
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
-use podero_bridge::apply::Applier;
+use podero_bridge::apply::{Applier, Room};
 use podero_bridge::broker::{Frame, Intake, Taken};
 use podero_bridge::clock::Clock;
 use podero_bridge::config::Verify;
@@ -140,6 +140,7 @@ impl Replica {
                 wake,
                 wake_outbound: Arc::clone(&wake_outbound),
                 call_time_max: CALL_TIME_MAX,
+                room: Room::default(),
             }),
             watcher: Arc::new(Watcher {
                 store: store.clone(),
