@@ -75,6 +75,9 @@ pub struct AtPodero {
     pub leaving: Vec<Leaving>,
     /// Buildings of ours that stay at Podero although nobody's home is there: never adopted again.
     pub left: Vec<Uuid>,
+    /// Buildings of ours that nobody ever lived in and that stay at Podero: whose home looks like one takes it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spare: Vec<Spare>,
     /// Buildings that may have been made unseen by an event that was parked before it could look: the next list tells.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<Record>,
@@ -147,6 +150,19 @@ pub struct Leaving {
     pub building: Uuid,
     /// Heat pumps in it whose optimisation is still to be paused; `None`: not asked yet.
     pub to_pause: Option<Vec<Uuid>>,
+    /// What it shows, where nobody ever lived there: an event that was parked made it unseen. If it stays at Podero, the
+    /// event takes it when it is retried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spare: Option<Record>,
+}
+
+/// A building of ours that is nobody's home.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Spare {
+    /// Podero's id.
+    pub id: Uuid,
+    /// What Podero holds in the fields we write.
+    pub written: Record,
 }
 
 /// An onboarding session that was made for a home.
@@ -444,9 +460,32 @@ impl Customer {
 
     /// The old building is no longer anybody's home; `stays` when it remains at Podero.
     pub fn home_freed(&mut self, building: Uuid, stays: bool) {
-        self.podero.leaving.retain(|leaving| leaving.building != building);
+        let (freed, others) = self.podero.leaving.drain(..).partition(|leaving| leaving.building == building);
+        self.podero.leaving = others;
         if stays {
-            self.podero.left.push(building);
+            self.stay(freed);
+        }
+    }
+
+    /// Buildings that were freed and stay at Podero.
+    pub fn stay(&mut self, freed: Vec<Leaving>) {
+        for leaving in freed {
+            match leaving.spare {
+                Some(written) => self.podero.spare.push(Spare { id: leaving.building, written }),
+                None => self.podero.left.push(leaving.building),
+            }
+        }
+    }
+
+    /// A home that looks like a building of ours in which nobody lives moves in there, instead of into another one.
+    pub fn take_spares(&mut self, wanted: &Facts) {
+        for (key, home) in &wanted.homes {
+            let record = home.record(key);
+            let fits = |spare: &Spare| looks_like(&spare.written, &record);
+            if let (None, Some(place)) = (self.podero.building_of(key, home), self.podero.spare.iter().position(fits)) {
+                let Spare { id, written } = self.podero.spare.remove(place);
+                self.settle_into(key, BuildingThere { id, since: home.since, written });
+            }
         }
     }
 
@@ -482,7 +521,7 @@ impl Customer {
 
     fn settle_into(&mut self, key: &BuildingKey, there: BuildingThere) {
         if let Some(old) = self.podero.buildings.insert(key.clone(), there) {
-            self.podero.leaving.push(Leaving { building: old.id, to_pause: None });
+            self.podero.leaving.push(Leaving { building: old.id, to_pause: None, spare: None });
         }
     }
 
@@ -497,6 +536,8 @@ impl Customer {
             }
         }
         self.podero.leaving.retain(|leaving| listed(leaving.building));
+        self.podero.spare.retain(|spare| listed(spare.id));
+        self.take_spares(wanted);
         for (key, home) in &wanted.homes {
             if self.podero.building_of(key, home).is_some() {
                 continue;
@@ -510,7 +551,11 @@ impl Customer {
         for record in std::mem::take(&mut self.podero.unseen) {
             // Nobody's home any more, and ours to free.
             if let Some(building) = found.iter().find(|building| self.may_adopt(building, &record)) {
-                self.podero.leaving.push(Leaving { building: building.id, to_pause: None });
+                self.podero.leaving.push(Leaving {
+                    building: building.id,
+                    to_pause: None,
+                    spare: Some(building.written.clone()),
+                });
             }
         }
     }
@@ -519,15 +564,9 @@ impl Customer {
         let podero = &self.podero;
         let is_ours = podero.buildings.values().any(|there| there.id == building.id)
             || podero.leaving.iter().any(|leaving| leaving.building == building.id)
+            || podero.spare.iter().any(|spare| spare.id == building.id)
             || podero.left.contains(&building.id);
-        let same = |field| building.written.get(&field) == record.get(&field);
-        // One of Podero's pages shows a ZIP code as a number, without its leading zeros.
-        let zip = |record: &Record| {
-            let text = record.get(&Field::ZipCode).and_then(FieldValue::as_text);
-            text.map(|text| text.trim_start_matches('0').to_owned())
-        };
-        let same_zip = zip(&building.written) == zip(record);
-        !is_ours && same_zip && same(Field::Name) && same(Field::StreetAndNumber)
+        !is_ours && looks_like(&building.written, record)
     }
 
     fn note_pumps(&mut self, pumps: &[PumpFound]) {
@@ -539,6 +578,17 @@ impl Customer {
         }
         self.podero.pausing = Some(pumps.iter().filter(steered).map(|pump| pump.id).collect());
     }
+}
+
+/// Whether what Podero shows is the building of this look. One of Podero's pages shows a ZIP code as a number, without
+/// its leading zeros.
+fn looks_like(written: &Record, record: &Record) -> bool {
+    let same = |field| written.get(&field) == record.get(&field);
+    let zip = |record: &Record| {
+        let text = record.get(&Field::ZipCode).and_then(FieldValue::as_text);
+        text.map(|text| text.trim_start_matches('0').to_owned())
+    };
+    zip(written) == zip(record) && same(Field::Name) && same(Field::StreetAndNumber)
 }
 
 /// A user that Podero showed us.

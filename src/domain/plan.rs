@@ -104,8 +104,9 @@ pub struct Work {
 
 impl Work {
     /// Puts a claimed event and its customer together.
-    pub fn new(event: Event, tries_from: Timestamp, customer: Customer) -> Self {
+    pub fn new(event: Event, tries_from: Timestamp, mut customer: Customer) -> Self {
         let merged = customer.facts.merge(&event);
+        customer.take_spares(&merged.facts);
         Self {
             event,
             tries_from,

@@ -389,9 +389,8 @@ pub fn conclude(work: &Work, fate: Fate, now: Timestamp, policy: &Policy) -> Ver
             customer.facts = work.merged.facts.clone();
             seen = retire_pumps(work, &mut customer, now, policy);
             follow_up = purge_event(work, &customer, now, policy);
-            for leaving in std::mem::take(&mut customer.podero.leaving) {
-                customer.podero.left.push(leaving.building);
-            }
+            let freed = std::mem::take(&mut customer.podero.leaving);
+            customer.stay(freed);
             verdict_notices.extend(outcome(work, &customer, now));
         }
         Fate::Parked { reason, .. } => {

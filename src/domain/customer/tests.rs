@@ -247,7 +247,7 @@ fn a_listed_building_that_looks_like_a_wanted_home_is_adopted() {
     };
     let left = |customer: &mut Customer| customer.podero.left.push(uuid(7));
     let leaving = |customer: &mut Customer| {
-        customer.podero.leaving.push(Leaving { building: uuid(7), to_pause: None });
+        customer.podero.leaving.push(Leaving { building: uuid(7), to_pause: None, spare: None });
     };
     let taken = |customer: &mut Customer| {
         let there = BuildingThere { id: uuid(7), since: stamp(5), written: Record::new() };
@@ -277,7 +277,7 @@ fn a_building_that_is_listed_no_more_is_ours_no_more() {
     let (mut customer, wanted) = unread();
     let there = BuildingThere { id: uuid(7), since: stamp(10), written: Record::new() };
     customer.podero.buildings.insert(key("main"), there);
-    customer.podero.leaving.push(Leaving { building: uuid(8), to_pause: None });
+    customer.podero.leaving.push(Leaving { building: uuid(8), to_pause: None, spare: None });
     list(&mut customer, &wanted, &[]);
     assert!(customer.podero.buildings.is_empty() && customer.podero.leaving.is_empty());
 }
@@ -292,7 +292,7 @@ fn the_building_of_the_home_before_is_left_when_the_new_one_is_adopted() {
     let found = [BuildingFound { id: uuid(6), written: Record::new() }, BuildingFound { id: uuid(7), written }];
     list(&mut customer, &wanted, &found);
     assert_eq!(customer.podero.buildings[&key("main")].id, uuid(7));
-    assert_eq!(customer.podero.leaving, [Leaving { building: uuid(6), to_pause: None }]);
+    assert_eq!(customer.podero.leaving, [Leaving { building: uuid(6), to_pause: None, spare: None }]);
 }
 
 #[test]
@@ -531,4 +531,12 @@ fn a_building_that_a_parked_event_may_have_made_unseen_is_freed_when_it_is_found
     customer.absorb(&moved, &Call::ListBuildings { user }, &Answer::Buildings(vec![left.clone(), stranger]));
     let freed: Vec<Uuid> = customer.podero.leaving.iter().map(|leaving| leaving.building).collect();
     assert_eq!((freed, customer.podero.unseen.len()), (vec![left.id], 0));
+
+    // Where old buildings stay it is nobody's, and the event takes it when it is retried after all.
+    customer.home_freed(left.id, true);
+    assert!(customer.podero.left.is_empty());
+    customer.take_spares(&moved);
+    assert_eq!(customer.podero.spare.len(), 1, "it is not what the move wants");
+    customer.take_spares(&wanted);
+    assert_eq!(customer.podero.buildings[&BuildingKey::default()].id, left.id);
 }

@@ -303,7 +303,11 @@ fn what_a_refusal_taught_is_remembered() {
     let freed = |work: &Work| work.customer.podero.leaving.is_empty();
     type Check = fn(&Work) -> bool;
     let mut leaving = work(update());
-    leaving.customer.podero.leaving.push(Leaving { building: uuid(6), to_pause: Some(vec![uuid(3), uuid(4)]) });
+    leaving.customer.podero.leaving.push(Leaving {
+        building: uuid(6),
+        to_pause: Some(vec![uuid(3), uuid(4)]),
+        spare: None,
+    });
     let mut churn = work(Happening::Churned);
     churn.customer.podero.pausing = Some(vec![uuid(3), uuid(4)]);
     let podero_kept_it: Check = |work| work.customer.podero.left == [uuid(6)];
@@ -462,7 +466,7 @@ fn the_end_of_a_claim_tells_what_is_news_and_wakes_who_waits() {
 fn homes_still_to_be_freed_are_left_when_the_event_is_applied_and_kept_in_mind_when_not() {
     for (fate, _, _) in fates() {
         let mut work = work(moved("New 2"));
-        work.customer.podero.leaving.push(Leaving { building: uuid(6), to_pause: None });
+        work.customer.podero.leaving.push(Leaving { building: uuid(6), to_pause: None, spare: None });
         work.customer.podero.pausing = Some(vec![uuid(3)]);
         let is_applied = matches!(fate, Fate::Applied { .. });
         let podero = conclude(&work, fate, at(1_000), &policy()).customer.podero;

@@ -84,6 +84,20 @@ impl Told {
         (self.effective_at.map_or(self.time, |at| at.max(self.time)), arrival.to_owned())
     }
 
+    /// The home it speaks of, and the street there.
+    pub(super) fn home(&self) -> Option<(&str, &str)> {
+        match &self.what {
+            What::SignedUp { home: Some((key, address)), .. }
+            | What::Moved { key, address, .. }
+            | What::Corrected { key, address } => Some((key, &address[0])),
+            What::SignedUp { home: None, .. }
+            | What::Named { .. }
+            | What::Mailed { .. }
+            | What::Measured { .. }
+            | What::Churned => None,
+        }
+    }
+
     /// Whether its completion is told to the outside.
     pub(super) fn is_news(&self) -> bool {
         matches!(self.what, What::SignedUp { .. } | What::Moved { .. } | What::Churned)

@@ -23,11 +23,12 @@ use crate::servers::environment;
 /// Seeds in the ordinary test command.
 const SEEDS: u64 = 200;
 /// Seeds that broke something once.
-const REMEMBERED: [u64; 2] = [
+const REMEMBERED: [u64; 3] = [
     // A building made unseen by a sign-up that was parked before it could look; the move after it left it standing.
     129,
     // A correction that was carried out unheard, and its event parked: the move after it trusted what was known before.
-    748,
+    748, // As 129, where old buildings stay: the parked event was retried after all, and made another.
+    3260,
 ];
 
 fn report(seed: u64, is_shown: bool) -> Report {

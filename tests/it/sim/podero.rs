@@ -19,8 +19,11 @@ const US: Actor = Actor::Client;
 
 pub(super) struct Podero {
     pub(super) world: World,
-    /// Buildings by what they were made for: none is made for the same home twice.
+    /// Buildings by what they were made for.
     made_for: BTreeMap<(Uuid, BuildingKey, Stamp), Uuid>,
+    /// Homes for which a building was made while the one that was made for them before was still there, each with its
+    /// user and street. Right only if another home of the same look took the first.
+    pub(super) made_again: Vec<(Uuid, String, String)>,
     /// Heat pumps that ever were out of reach: no other may be told as lost.
     pub(super) lapsed: BTreeSet<Uuid>,
 }
@@ -30,7 +33,7 @@ type Acted = Result<Answer, model::Refusal>;
 impl Podero {
     pub(super) fn new(seed: u64) -> Self {
         let world = World::new(Uuid::from_u128(1), Variants::default(), seed);
-        Self { world, made_for: BTreeMap::new(), lapsed: BTreeSet::new() }
+        Self { world, made_for: BTreeMap::new(), made_again: Vec::new(), lapsed: BTreeSet::new() }
     }
 
     /// Does what the call says; the error is a broken promise of the bridge's, not Podero's no.
@@ -42,11 +45,12 @@ impl Podero {
             }
         }
         let acted = self.perform(call, now);
-        if let (Call::CreateBuilding { user, key, since, .. }, Ok(Answer::Building { id })) = (call, &acted)
+        if let (Call::CreateBuilding { user, key, since, record }, Ok(Answer::Building { id })) = (call, &acted)
             && let Some(first) = self.made_for.insert((*user, key.clone(), *since), *id)
             && self.world.building(US, *user, first).is_ok()
         {
-            return Err(format!("a second building of {user} for {key:?} since {since:?}"));
+            let street = record.get(&Field::StreetAndNumber).and_then(FieldValue::as_text).unwrap_or_default();
+            self.made_again.push((*user, key.as_str().to_owned(), street.to_owned()));
         }
         Ok(match acted {
             Ok(answer) => Reply::Done(answer),

@@ -51,6 +51,7 @@ pub(super) async fn kept(run: &mut Run) -> Check {
     for (customer, end) in &ends {
         podero_shows(run, customer, end)?;
     }
+    made_again(run)?;
 
     // P6: every outgoing event went out under its id, and nothing else did.
     let notices = run.observer.notices().await;
@@ -121,6 +122,23 @@ fn podero_shows(run: &Run, customer: &str, end: &End) -> Check {
     }
     if run.deletes_buildings() && buildings.len() != homes.len() {
         return Err(format!("{customer} has {} buildings for {} homes", buildings.len(), homes.len()));
+    }
+    Ok(())
+}
+
+/// P3: a home for which a building was made once more has a twin of the same look, which took the first.
+fn made_again(run: &Run) -> Check {
+    for (user, key, street) in &run.podero.made_again {
+        let customer = run.podero.world.all_users().find(|known| known.id == *user);
+        let customer = customer.and_then(|known| known.external_user_id.as_deref());
+        let is_twin = |told: &&Told| {
+            Some(told.customer.as_str()) == customer
+                && told.home().is_some_and(|(other, its)| other != key && its == street)
+        };
+        // Of a user that is gone for good nothing is left to compare.
+        if customer.is_some() && !run.told.iter().any(|told| is_twin(&told)) {
+            return Err(format!("a second building of {user} for the home {key} in {street}"));
+        }
     }
     Ok(())
 }
