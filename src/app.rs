@@ -69,6 +69,9 @@ const DOOR_GRACE_SECONDS: u64 = 5;
 /// While the outbox empties, it is counted this often.
 const FLUSH_LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// After a restart, what was under way is looked for no sooner than `podero.timeout` and this: what a kernel still sends
+/// for a process that is gone.
+const RESTART_MARGIN: Duration = Duration::from_millis(500);
 /// An applier looks by itself this often: what a lost wake-up or another replica's crash left.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// What replicas know of Podero is shared this often, and at once when a pause or the circuit changes.
@@ -82,6 +85,8 @@ const GAUGES_EVERY: Duration = Duration::from_secs(2);
 /// but after a long count the next one waits for this many times as long: a backlog of a million must not be counted
 /// all the time.
 const GAUGES_REST: u32 = 20;
+/// Nor may a clock that was set forward while they were counted leave them uncounted for long.
+const GAUGES_REST_MAX: Duration = Duration::from_secs(60);
 
 /// How a start differs from what the configuration says.
 #[derive(Default)]
@@ -230,6 +235,9 @@ impl Bridge {
 
         let settings = podero_settings(&config, sandbox.as_ref().map(|open| (open.address, &open.sandbox)))?;
         let (call_time_max, probe_time_max) = (settings.call_time_max(), settings.probe_time_max());
+        // Whoever claimed before died with requests under way, which Podero may still be carrying out.
+        let release_after = settings.timeout + RESTART_MARGIN;
+        store.release_claims(release_after).await.context("the store cannot be written to")?;
         let (client, dispatcher) = Client::new(settings, clock.clone(), metrics.clone())?;
         tasks.spawn(Stage::Dispatcher, dispatcher.run(when(&ends.broker)));
 
@@ -351,6 +359,7 @@ impl Parts<'_> {
             wake: bells.work.clone(),
             wake_outbound: wake_outbound.clone(),
             call_time_max: self.call_time_max,
+            request_time_max: self.config.podero.timeout,
             room: Room::default(),
         });
         for number in 0..self.config.podero.max_in_flight {
@@ -463,7 +472,7 @@ impl Parts<'_> {
                     Ok(pending) => {
                         backlog.set(pending);
                         metrics.set_backlog_full(backlog.is_full());
-                        Step::IdleFor(GAUGES_EVERY.max(clock.now().since(began) * GAUGES_REST))
+                        Step::IdleFor((clock.now().since(began) * GAUGES_REST).clamp(GAUGES_EVERY, GAUGES_REST_MAX))
                     }
                     Err(error) => {
                         tracing::warn!(%error, "the tables could not be counted");
@@ -704,6 +713,7 @@ fn targets(config: &Config) -> Vec<Target> {
 fn policy(config: &Config) -> Policy {
     Policy {
         schedule: RetrySchedule { initial: config.retry.initial, max: config.retry.max },
+        doubt_pause: config.podero.timeout.max(config.retry.initial),
         give_up_after: config.retry.give_up_after,
         onboarding: config.onboarding.as_ref().map(|onboarding| OnboardingPolicy {
             language: onboarding.language.as_str().to_owned(),

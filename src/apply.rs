@@ -53,6 +53,8 @@ pub struct Applier<P> {
     pub wake_outbound: Arc<Notify>,
     /// The longest that one call can take, from asking for its turn to its reply.
     pub call_time_max: Duration,
+    /// Of that, the last request alone, from its first byte to its reply (`podero.timeout`).
+    pub request_time_max: Duration,
     /// Those at work.
     pub room: Room,
 }
@@ -140,6 +142,8 @@ impl<P: Partner> Applier<P> {
             Ok(None) => return Step::Busy,
             Err(_) => {
                 tracing::error!(event.id = %claim.work.event.id, "the bridge panicked over an event; it is parked");
+                // Where it was interrupted, nobody knows: as after a crash.
+                claim.work.customer.begin(true);
                 Fate::Parked { reason: Reason::Panicked, detail: "the bridge failed over it; see its log".to_owned() }
             }
         };
@@ -170,6 +174,9 @@ impl<P: Partner> Applier<P> {
 
     /// Asks, calls and judges until the event's fate is known; `None` when a newer claim exists.
     async fn drive(&self, claim: &mut Claim, calls: &mut Vec<CallMade>) -> Option<Fate> {
+        if let Some(fate) = verdict::too_soon(&claim.work, self.clock.now(), &self.policy) {
+            return Some(fate);
+        }
         loop {
             let moment = Moment { now: self.clock.now(), dice: self.clock.dice() };
             let step = next(&claim.work, &self.policy);
@@ -197,10 +204,17 @@ impl<P: Partner> Applier<P> {
         }
     }
 
-    /// The lease must outlive the call; it is extended when it would not.
+    /// The lease must outlive the call; it is extended when it would not. A store that took longer for that than the
+    /// margin leaves the event to the next claim.
     async fn may_call(&self, claim: &mut Claim) -> bool {
         let needed = self.call_time_max + LEASE_MARGIN / 2;
-        claim.lease_until.since(self.clock.now()) >= needed || self.save(claim).await
+        let lasts = |claim: &Claim| claim.lease_until.since(self.clock.now()) >= needed;
+        lasts(claim) || (self.save(claim).await && lasts(claim))
+    }
+
+    /// No request leaves after this: its answer, or its end at its deadline, falls within the lease.
+    fn leaves_until(&self, claim: &Claim) -> Timestamp {
+        claim.lease_until.minus(self.request_time_max + LEASE_MARGIN / 2)
     }
 
     /// The store did not answer: waits a moment, and says whether the claim lasts for another attempt. Whoever gave up
@@ -237,7 +251,7 @@ impl<P: Partner> Applier<P> {
         let event = &claim.work.event;
         let idempotency_key = call.idempotency_key(event.id);
         let at = self.clock.now();
-        let reply = self.partner.call(call, idempotency_key, Urgency::Event { until: claim.lease_until }).await;
+        let reply = self.partner.call(call, idempotency_key, Urgency::Event { until: self.leaves_until(claim) }).await;
         let made = CallMade {
             id: self.clock.fresh_id(),
             at,

@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Stamp;
 use super::event::{BuildingKey, Details, Event, Field, FieldValue, Happening, Move, Record};
 use super::plan::{Answer, Call};
+use super::{EventId, Stamp, Timestamp};
 
 /// The durable knowledge about one customer; kept in the customer's lane.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -81,6 +81,13 @@ pub struct AtPodero {
     /// Buildings that may have been made unseen by an event that was parked before it could look: the next list tells.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<Record>,
+    /// Events for which a person was asked whether a building was made unseen, since Podero does not list buildings. Not
+    /// empty: there is such a doubt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<EventId>,
+    /// A change of which nobody heard may be under way until then: nothing is asked about the customer before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet_until: Option<Timestamp>,
     /// Heat pumps of homes that were left, each with the building it stood in: their alerts are to be resolved, they
     /// are watched no more.
     pub retired: BTreeMap<Uuid, Uuid>,
@@ -384,6 +391,14 @@ impl Customer {
         self.podero.buildings.values_mut().for_each(|there| there.written.clear());
     }
 
+    /// A person has to look for a building that this event cannot see.
+    pub fn ask(&mut self, event: EventId) {
+        let asked = &mut self.podero.asked;
+        asked.push(event);
+        // Whoever is forgotten is asked for again.
+        asked.drain(..asked.len().saturating_sub(UNSEEN_MAX));
+    }
+
     /// The event that may have made buildings unseen is put aside before it looked. What they would look like is kept,
     /// since the events after it want other homes, and would take a strange building for somebody else's.
     pub fn remember_unseen(&mut self, wanted: &Facts) {
@@ -528,6 +543,7 @@ impl Customer {
     /// Takes as ours each listed building that looks like a wanted home which has none.
     fn adopt_buildings(&mut self, wanted: &Facts, found: &[BuildingFound]) {
         self.podero.listing = Listing::Complete;
+        self.podero.asked.clear();
         let listed = |id: Uuid| found.iter().any(|building| building.id == id);
         self.podero.buildings.retain(|_, there| listed(there.id));
         for there in self.podero.buildings.values_mut() {

@@ -81,6 +81,7 @@ pub(super) fn updated(details: Details) -> Happening {
 pub(super) fn policy() -> Policy {
     Policy {
         schedule: RetrySchedule { initial: Duration::from_secs(1), max: Duration::from_secs(900) },
+        doubt_pause: Duration::from_secs(10),
         give_up_after: 3 * DAY,
         onboarding: None,
         old_heat_pumps: OldHeatPumps::Pause,

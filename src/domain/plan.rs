@@ -21,6 +21,9 @@ use super::{CustomerId, EventId, NAMESPACE, Stamp, Timestamp};
 pub struct Policy {
     /// `retry.*`.
     pub schedule: RetrySchedule,
+    /// `podero.timeout`, at least `retry.initial`: a change that nobody heard of may be under way for so long; nothing is
+    /// looked up or changed before.
+    pub doubt_pause: Duration,
     /// `retry.give_up_after`: an event that fails, or waits for its sign-up, longer than this is parked.
     pub give_up_after: Duration,
     /// `onboarding.*`; `None`: no sessions.

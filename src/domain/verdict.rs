@@ -2,12 +2,12 @@
 //!
 //! | reply | means | fate | counts as a failure |
 //! |---|---|---|---|
-//! | `Done` | Podero did it | ask `next` again | a change resets, a look-up does not |
+//! | `Done` | Podero did it | ask `next` again | what was made resets, nothing else does |
 //! | `Refused` | it never will | parked and told, unless the no is as good as a yes (gone, adopted) | - |
-//! | `Busy` | healthy, asks for a slower pace | retry at max(its wish, back-off) | no |
+//! | `Busy` | healthy, asks for a slower pace | retry at max(its wish, back-off) | lengthens the wait, never parks |
 //! | `Held` | the bridge itself is refused | retry with back-off; the circuit holds everything, nothing is parked | lengthens the wait, never parks |
 //! | `Unsent` | surely not received | retry with back-off, parked after `retry.give_up_after` | yes |
-//! | `Unknown` | may have happened | the same, and in doubt: a look-up comes first | yes |
+//! | `Unknown` | may have happened | the same, and in doubt: a look-up comes first, once the call must have ended | yes |
 //!
 //! Before: [`crate::domain::plan`]. After: [`crate::store`] makes a [`Verdict`] durable in one transaction.
 
@@ -199,8 +199,10 @@ pub fn judge(work: &mut Work, call: &Call, reply: &Reply, moment: Moment, policy
         Reply::Done(answer) => done(work, call, answer),
         Reply::Refused(refusal) => refused(work, call, refusal),
         Reply::Busy { after } => {
+            // One customer whom Podero never serves must not ask for all the others' pauses. It never ages.
+            work.failures = work.failures.saturating_add(1);
             let wish = after.unwrap_or_default().min(RETRY_AFTER_MAX);
-            let delay = policy.schedule.delay(work.failures.max(1), moment.dice).max(wish);
+            let delay = policy.schedule.delay(work.failures, moment.dice).max(wish);
             Ruling::Settle(Fate::Retry { at: moment.now.plus(delay), setback: Setback::Busy })
         }
         Reply::Held { .. } => {
@@ -214,13 +216,26 @@ pub fn judge(work: &mut Work, call: &Call, reply: &Reply, moment: Moment, policy
         Reply::Unknown { why } => {
             doubt(&mut work.customer, call);
             let mut fate = fail(work, Setback::Unknown, why, moment, policy);
-            // Full jitter may be no wait at all, and a look-up that overtakes the create would find nothing yet.
-            if let (Fate::Retry { at, .. }, Repeat::LookFirst(_)) = (&mut fate, call.repeat()) {
-                *at = (*at).max(moment.now.plus(policy.schedule.initial));
+            if call.idempotency_key(work.event.id).is_some() {
+                // Full jitter may be no wait at all. A look-up that overtakes a create would find nothing yet, and a
+                // change that is overtaken would be written over what came after it.
+                let quiet_until = moment.now.plus(policy.doubt_pause);
+                work.customer.podero.quiet_until = Some(quiet_until);
+                if let Fate::Retry { at, .. } = &mut fate {
+                    *at = (*at).max(quiet_until);
+                }
             }
             Ruling::Settle(fate)
         }
     }
+}
+
+/// The fate of a claim that comes while something of which nobody heard may be under way for its customer: by hand, or
+/// for the event after one that was parked. A time that no pause can have set (the clock was set back) counts for nothing.
+pub fn too_soon(work: &Work, now: Timestamp, policy: &Policy) -> Option<Fate> {
+    let plausible = now.plus(policy.doubt_pause.saturating_mul(2));
+    let until = work.customer.podero.quiet_until.filter(|until| *until > now && *until <= plausible)?;
+    Some(Fate::Retry { at: until, setback: Setback::Unknown })
 }
 
 /// What a call of which nobody knows whether it happened leaves in doubt. A change is harmless to repeat, but the next
@@ -263,8 +278,9 @@ fn done(work: &mut Work, call: &Call, answer: &Answer) -> Ruling {
             Some(_) | None => {}
         }
     }
-    // A look-up that works is no progress: with it before every try, a create that always fails would never age.
-    if call.idempotency_key(work.event.id).is_some() {
+    // Only what was made is progress for good. Look-ups and harmless repeats work before every try, and what always
+    // fails after them would never age.
+    if matches!(call.repeat(), Repeat::LookFirst(_)) {
         work.failures = 0;
         work.failing_since = None;
     }
@@ -336,22 +352,43 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Ruling {
         {
             done(work, call, &Answer::HeatPumps(Vec::new()))
         }
-        (Call::ListBuildings { .. }, RefusalKind::NotFound | RefusalKind::Unsupported) => {
-            let was_doubtful = work.customer.podero.listing == Listing::Doubtful;
-            work.customer.podero.listing = Listing::Complete;
-            work.customer.forget_written();
-            let podero = &work.customer.podero;
-            if was_doubtful && work.merged.facts.homes.iter().any(|(key, home)| podero.building_of(key, home).is_none())
-            {
-                let detail = "a building may have been made unseen, and Podero does not list buildings; \
-                              look there: `skip` if it exists, `retry` makes one";
-                return park(Reason::BuildingInDoubt, detail.to_owned());
-            }
-            go_on
-        }
+        (Call::ListBuildings { .. }, RefusalKind::NotFound | RefusalKind::Unsupported) => unlisted(work),
         (_, RefusalKind::NotFound | RefusalKind::Unsupported | RefusalKind::Duplicate | RefusalKind::Invalid) => {
             let detail = format!("{} answered {}: {}", call.operation().name(), refusal.status, refusal.detail);
             park(Reason::Refused, detail)
+        }
+    }
+}
+
+/// Podero does not list buildings. Where one may have been made unseen, none is made before a person has looked: the
+/// retry of an event that was parked for it says so.
+fn unlisted(work: &mut Work) -> Ruling {
+    let (event, customer) = (work.event.id, &mut work.customer);
+    customer.forget_written();
+    let podero = &mut customer.podero;
+    let is_in_doubt = podero.listing == Listing::Doubtful || !podero.asked.is_empty();
+    let has_each_home = work.merged.facts.homes.iter().all(|(key, home)| podero.building_of(key, home).is_some());
+    match (is_in_doubt, has_each_home) {
+        (false, _) => {
+            podero.listing = Listing::Complete;
+            Ruling::Continue { save: false }
+        }
+        // The doubt stays, and is nothing to this event.
+        (true, true) => {
+            podero.listing = if podero.asked.is_empty() { Listing::Complete } else { Listing::Unread };
+            Ruling::Continue { save: false }
+        }
+        (true, false) if podero.asked.contains(&event) => {
+            podero.asked.clear();
+            podero.listing = Listing::Complete;
+            // The person's word is good for one create: a crash in it is a new doubt.
+            Ruling::Continue { save: true }
+        }
+        (true, false) => {
+            customer.ask(event);
+            let detail = "a building may have been made unseen, and Podero does not list buildings; look there, delete \
+                          it if it exists, then `retry`";
+            park(Reason::BuildingInDoubt, detail.to_owned())
         }
     }
 }

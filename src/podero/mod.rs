@@ -62,7 +62,7 @@ const PROBE_ID: &str = "podero-bridge-probe";
 pub enum Urgency {
     /// For an event that holds its customer's lane.
     Event {
-        /// The claim's lease covers nothing later: a call that has not left the bridge by then never does.
+        /// A call that has not left the bridge by then never does: the claim's lease would not cover its end.
         until: Timestamp,
     },
     /// For the watch, which comes round again.

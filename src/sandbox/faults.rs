@@ -40,6 +40,8 @@ pub enum Star {
 pub enum Kind {
     /// Acts at once, answers late: whoever gives up waiting does not undo it.
     Latency,
+    /// Acts late, and then answers: also when whoever asked has given up, or died, meanwhile.
+    Slow,
     /// Does not act; answers a status.
     Status,
     /// Does not act; the connection is cut without an answer.
@@ -59,6 +61,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Latency => "latency",
+            Self::Slow => "slow",
             Self::Status => "status",
             Self::DropBefore => "drop_before",
             Self::DropAfter => "drop_after",
@@ -83,7 +86,7 @@ pub struct Rule {
     /// The status of [`Kind::Status`]: 300 to 599.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// Delay of the answer; required for [`Kind::Latency`], possible with every other.
+    /// Delay of the answer, or of the act; required for [`Kind::Latency`] and [`Kind::Slow`], possible with every other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<u64>,
     /// How often it still strikes; without it, until the rules are deleted.
@@ -105,8 +108,8 @@ impl Rule {
     pub fn objection(&self) -> Option<&'static str> {
         if self.kind == Kind::Status && !self.status.is_some_and(|status| (300..=599).contains(&status)) {
             Some("kind status requires a status from 300 to 599")
-        } else if self.kind == Kind::Latency && self.latency_ms.is_none() {
-            Some("kind latency requires latency_ms")
+        } else if matches!(self.kind, Kind::Latency | Kind::Slow) && self.latency_ms.is_none() {
+            Some("kinds latency and slow require latency_ms")
         } else if self.latency_ms.is_some_and(|ms| ms > LATENCY_MS_MAX) {
             Some("latency_ms is at most 600000")
         } else if self.probability.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
@@ -266,6 +269,7 @@ mod tests {
             json!({"operation": "*", "kind": "status"}),
             json!({"operation": "*", "kind": "status", "status": 99}),
             json!({"operation": "*", "kind": "latency"}),
+            json!({"operation": "*", "kind": "slow"}),
             json!({"operation": "*", "kind": "garbage", "probability": 1.5}),
             json!({"operation": "*", "kind": "garbage", "times": 0}),
             json!({"operation": "*", "kind": "garbage", "contains": ""}),

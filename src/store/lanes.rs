@@ -141,16 +141,36 @@ impl Store {
         .await
     }
 
+    /// To be called once at the start, before anything is claimed. Who works on a SQLite file has it for itself, so the
+    /// claims in it belong to a process that died: they end after `pause` instead of with their leases. On PostgreSQL
+    /// they may be another replica's, and nothing changes.
+    pub async fn release_claims(&self, pause: Duration) -> Result<(), Error> {
+        if self.0.lock.is_none() {
+            return Ok(());
+        }
+        self.write(ReleaseAll { at: self.0.clock.now().plus(pause) }).await
+    }
+
     /// Makes events whose day has come, or whose wait is over, claimable. Returns how many.
     pub async fn promote(&self) -> Result<usize, Error> {
         self.write(Promote { now: self.0.clock.now() }).await
     }
 }
 
-/// On SQLite one process has the file: claims that exist when it opens belong to a process that died.
-pub(super) async fn release_all(connection: &mut AnyConnection, now: Timestamp) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE lanes SET ready_at = $1 WHERE claimed = 1").bind(now.micros()).execute(connection).await?;
-    Ok(())
+struct ReleaseAll {
+    at: Timestamp,
+}
+
+impl Write for ReleaseAll {
+    type Output = ();
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        sqlx::query("UPDATE lanes SET ready_at = $1 WHERE claimed = 1 AND ready_at > $1")
+            .bind(self.at.micros())
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
 }
 
 struct ClaimOne {

@@ -93,7 +93,7 @@ struct Inner {
     targets: Vec<Target>,
     key: erasure::Key,
     /// Held for as long as this process works on a SQLite file.
-    _lock: Option<std::fs::File>,
+    lock: Option<std::fs::File>,
 }
 
 impl std::fmt::Debug for Store {
@@ -115,8 +115,8 @@ pub struct Settings {
 
 impl Store {
     /// Opens the database, brings its schema up to date, and gives back a handle and the [`Writer`] that the
-    /// caller must run. Who works on a SQLite file has it for itself, so claims in it belong to a process that died
-    /// and are released; a second one that wants to work on it gets [`Error::Taken`].
+    /// caller must run. Who works on a SQLite file has it for itself; a second one that wants to work on it gets
+    /// [`Error::Taken`].
     pub async fn open(settings: Settings, clock: Clock) -> Result<(Self, Writer), Error> {
         Self::open_with(settings, None, clock).await
     }
@@ -136,13 +136,12 @@ impl Store {
         }
         db::MIGRATIONS.run(&mut connection).await.map_err(|error| Error::Away(error.to_string()))?;
         if lock.is_some() {
-            lanes::release_all(&mut connection, clock.now()).await?;
             standing::forget_all(&mut connection).await?;
         }
         let key = erasure::Key::open(&mut connection, erasure_key, settings.works, &clock).await?;
         let (queue, receiver) = mpsc::channel(QUEUE_MAX);
         let (readers, dialect, targets) = (db.readers(), db.dialect, settings.targets);
-        let inner = Inner { queue, readers, dialect, clock, targets, key, _lock: lock };
+        let inner = Inner { queue, readers, dialect, clock, targets, key, lock };
         let writer = Writer { db, connection: Some(connection), queue: receiver };
         Ok((Self(Arc::new(inner)), writer))
     }

@@ -122,6 +122,8 @@ fn passing() -> Vec<Passing> {
         fault(json!({"kind": "half"}), "unknown: answer makes no sense"),
         fault(json!({"kind": "garbage"}), "unknown: answer makes no sense"),
         fault(json!({"kind": "latency", "latency_ms": 2_000}), "unknown: no answer in time"),
+        // It is carried out between the deadline and the time before which nobody looks again.
+        fault(json!({"kind": "slow", "latency_ms": 800}), "unknown: no answer in time"),
         status(408, "busy"),
         status(425, "busy"),
         status(429, "busy"),

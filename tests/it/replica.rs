@@ -335,6 +335,7 @@ fn applier(one: &One) -> Applier<Client> {
         partner: one.replica.client.clone(),
         policy: Policy {
             schedule: RetrySchedule { initial: Duration::from_secs(1), max: Duration::from_secs(1) },
+            doubt_pause: Duration::from_secs(10),
             give_up_after: Duration::from_secs(72 * 3_600),
             onboarding: None,
             old_heat_pumps: OldHeatPumps::Pause,
@@ -347,6 +348,7 @@ fn applier(one: &One) -> Applier<Client> {
         wake: Arc::default(),
         wake_outbound: Arc::default(),
         call_time_max: Duration::from_secs(60),
+        request_time_max: Duration::from_secs(10),
         room: Room::default(),
     }
 }

@@ -567,6 +567,19 @@ async fn a_late_answer_was_acted_on_although_the_client_gave_up() {
 }
 
 #[tokio::test]
+async fn a_slow_call_is_acted_on_after_the_client_gave_up() {
+    let house = house().await;
+    house.fault(json!({"operation": "create_user", "kind": "slow", "latency_ms": 1_000, "times": 1})).await;
+    let request = house.request(Method::POST, &house.org("/users"), &house.token).timeout(Duration::from_millis(200));
+    let outcome = request.json(&json!({"role": "user", "email": "ann@example.org"})).send().await;
+    assert!(outcome.expect_err("too late").is_timeout());
+    assert_eq!(house.user_count().await, 0, "not yet");
+    while house.user_count().await == 0 {
+        podero_bridge::pump::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
 async fn idempotency_keys_are_logged_and_honoured_only_when_switched() {
     let house = house().await;
     let user = house.user("ann@example.org").await;

@@ -742,6 +742,12 @@ async fn a_file_that_is_opened_again_holds_everything_and_releases_its_claims() 
     let house = House { store, clock, url, _folder };
     assert_eq!(house.state(id).await, "applied");
     assert_eq!(house.due().await.len(), 1);
+    // What whoever died had sent may still be under way.
+    let pause = Duration::from_secs(10);
+    house.store.release_claims(pause).await.expect("the store is there");
+    house.clock.advance(pause.saturating_sub(Duration::from_micros(1)));
+    assert!(house.claim().await.is_none(), "too soon");
+    house.clock.advance(Duration::from_micros(1));
     let again = house.head().await;
     assert_eq!((again.work.event.id, again.fence), (claim.work.event.id, claim.fence + 1));
     assert_eq!(again.work.customer.podero.user, UserThere::Unlooked, "whoever died may have made something");
@@ -758,6 +764,7 @@ async fn a_file_has_one_worker_and_whoever_only_looks_releases_no_claim() {
     let (looker, writer) = Store::open(settings(false), house.clock.clone()).await.expect("looking is free");
     tokio::spawn(writer.run());
     assert_eq!(looker.gauges().await.expect("the store is there").pending, 1);
+    looker.release_claims(Duration::ZERO).await.expect("the store is there");
     assert!(house.claim().await.is_none(), "the claim is still somebody's");
     house.settle(&claim, ending(&claim, applied())).await;
 }

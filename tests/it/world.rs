@@ -25,6 +25,7 @@ listen = "127.0.0.1:0"
 seed = 1
 [podero]
 requests_per_second = 10000
+timeout = "3s"
 [retry]
 initial = "100ms"
 max = "1s"

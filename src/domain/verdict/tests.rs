@@ -72,7 +72,7 @@ fn judged(work: &mut Work, call: &Call, reply: &Reply) -> Ruling {
 }
 
 #[test]
-fn done_goes_on_and_saves_what_must_not_be_made_or_asked_twice_and_only_a_change_ends_the_row_of_failures() {
+fn done_goes_on_and_saves_what_must_not_be_made_or_asked_twice_and_only_what_is_made_ends_the_row_of_failures() {
     let user =
         |id| UserFound { id: uuid(id), is_customer: true, external_id: None, heat_pumps: None, written: Record::new() };
     let pump = PumpFound { id: uuid(3), building: Some(uuid(6)), is_steered: true };
@@ -90,9 +90,9 @@ fn done_goes_on_and_saves_what_must_not_be_made_or_asked_twice_and_only_a_change
         let mut expected = work.customer.clone();
         expected.absorb(&work.merged.facts, &call, &answer);
         assert_eq!(judged(&mut work, &call, &Reply::Done(answer)), go_on(save), "{call:?}");
-        // A look-up before every try must not keep a create that always fails young for ever.
-        let is_change = call.idempotency_key(work.event.id).is_some();
-        let failures = if is_change { (0, None) } else { (5, Some(at(900))) };
+        // What works before every try must not keep what always fails after it young for ever.
+        let is_made = matches!(call, Call::CreateUser { .. } | Call::CreateBuilding { .. });
+        let failures = if is_made { (0, None) } else { (5, Some(at(900))) };
         assert_eq!((work.failures, work.failing_since), failures, "{call:?}");
         assert_eq!(work.customer, expected, "{call:?}");
     }
@@ -135,11 +135,11 @@ fn the_tombstone_stands_before_the_deletion_is_asked_for() {
 }
 
 #[test]
-fn busy_waits_for_the_longer_of_its_wish_and_the_back_off_and_is_no_failure() {
-    // With the dice at a half, five failures wait for 8 s.
+fn busy_waits_for_the_longer_of_its_wish_and_the_back_off_and_never_ages() {
+    // With the dice at a half, six failures wait for 16 s.
     for (after, at_seconds) in [
-        (None, 1_008),
-        (Some(Duration::from_secs(2)), 1_008),
+        (None, 1_016),
+        (Some(Duration::from_secs(2)), 1_016),
         (Some(HOUR), 1_000 + 3_600),
         (Some(RETRY_AFTER_MAX), 1_000 + 24 * 3_600),
         (Some(RETRY_AFTER_MAX + HOUR), 1_000 + 24 * 3_600),
@@ -149,7 +149,7 @@ fn busy_waits_for_the_longer_of_its_wish_and_the_back_off_and_is_no_failure() {
         let before = work.customer.clone();
         let ruling = judged(&mut work, &create_user(), &Reply::Busy { after });
         assert_eq!(ruling, retry_at(at_seconds, Setback::Busy), "{after:?}");
-        assert_eq!((work.failures, work.failing_since), (5, Some(at(900))), "{after:?}");
+        assert_eq!((work.failures, work.failing_since), (6, Some(at(900))), "{after:?}");
         assert_eq!(work.customer, before);
     }
 }
@@ -193,6 +193,25 @@ fn unknown_is_a_failure_and_sends_us_to_look_before_anything_is_made_or_believed
         assert_eq!(ruling, retry_at(1_016, Setback::Unknown), "{call:?}");
         assert_eq!((work.failures, work.failing_since), (6, Some(at(900))), "{call:?}");
         assert_eq!((&work.customer.podero.user, work.customer.podero.listing), (&user, listing), "{call:?}");
+    }
+}
+
+#[test]
+fn nothing_overtakes_a_change_that_nobody_heard_of() {
+    for (call, waits) in [(create_user(), 10), (create_building(), 10), (update_user(), 10), (pause(), 10), (find(), 0)]
+    {
+        let mut work = work(update());
+        (work.failures, work.failing_since) = (0, None);
+        let at_once = Moment { now: at(1_000), dice: 0.0 };
+        let ruling = judge(&mut work, &call, &Reply::Unknown { why: "no answer" }, at_once, &policy());
+        assert_eq!(ruling, retry_at(1_000 + waits, Setback::Unknown), "{call:?}");
+        // Nor does the event after it, if this one is parked, nor a retry by hand.
+        let other = Work::new(event(30, update()), at(1_000), work.customer.clone());
+        let until = at(1_000 + waits);
+        let quiet = (waits > 0).then_some(Fate::Retry { at: until, setback: Setback::Unknown });
+        assert_eq!(too_soon(&other, at(1_000), &policy()), quiet, "{call:?}");
+        assert_eq!(too_soon(&other, until, &policy()), None, "{call:?}");
+        assert_eq!(too_soon(&other, at(500), &policy()), None, "a clock that was set back holds nobody up for long");
     }
 }
 
@@ -356,14 +375,36 @@ fn what_a_refusal_taught_is_remembered() {
 #[test]
 fn a_building_in_doubt_that_cannot_be_listed_needs_a_person_once() {
     let list = Call::ListBuildings { user: uuid(1) };
-    for (listing, expected) in
-        [(Listing::Doubtful, Led::ToPark(Reason::BuildingInDoubt)), (Listing::Unread, Led::OnAndSaved(false))]
-    {
-        let mut work = work(moved("New 2"));
-        work.customer.podero.listing = listing;
-        assert_eq!(refuse(&mut work, &list, RefusalKind::Unsupported), expected, "{listing:?}");
-        assert_eq!(work.customer.podero.listing, Listing::Complete, "a retry by hand makes the building");
-    }
+    let look = |work: &mut Work| refuse(work, &list, RefusalKind::Unsupported);
+    let in_doubt = Led::ToPark(Reason::BuildingInDoubt);
+    let mut first = work(moved("New 2"));
+    first.customer.podero.listing = Listing::Unread;
+    assert_eq!(look(&mut first), Led::OnAndSaved(false), "nothing was made unseen");
+    assert_eq!(first.customer.podero.listing, Listing::Complete);
+
+    first.customer.podero.listing = Listing::Doubtful;
+    assert_eq!(look(&mut first), in_doubt);
+    // An event that needs no new building goes through, and does not end the doubt.
+    let mut other = Work::new(event(30, update()), at(1_000), first.customer.clone());
+    assert_eq!(look(&mut other), Led::OnAndSaved(false));
+    assert_eq!(other.customer.podero.listing, Listing::Unread);
+    // One that needs a new one is for a person as well: nobody has looked for its sake.
+    let mut later = Work::new(event(40, moved("Newer 3")), at(1_000), other.customer.clone());
+    assert_eq!(look(&mut later), in_doubt);
+    // A person has looked: the retry makes its building, and a crash in that is a new doubt.
+    let mut retried = Work::new(first.event.clone(), at(1_000), later.customer.clone());
+    assert_eq!(look(&mut retried), Led::OnAndSaved(true));
+    assert_eq!((retried.customer.podero.listing, retried.customer.podero.asked.len()), (Listing::Complete, 0));
+    retried.customer.begin(true);
+    assert_eq!(look(&mut retried), in_doubt);
+}
+
+#[test]
+fn whoever_was_asked_is_forgotten_in_the_end_and_asked_again() {
+    let mut customer = work(update()).customer;
+    let ids: Vec<EventId> = (0..40).map(|number| EventId(uuid(number))).collect();
+    ids.iter().for_each(|id| customer.ask(*id));
+    assert_eq!(customer.podero.asked, ids[8..]);
 }
 
 #[test]

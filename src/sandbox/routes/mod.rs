@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use actix_web::http::Method;
 use actix_web::web::{self, Bytes, PayloadConfig, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, Resource, Route};
+use actix_web::{HttpRequest, HttpResponse, Resource, Route, rt};
 
 use super::faults::{Kind, Strike};
 use super::model::Refusal;
@@ -94,25 +94,33 @@ fn asked(sandbox: &Sandbox, route: Route, asked: Asked) -> Route {
     let sandbox = sandbox.clone();
     route.to(move |request: HttpRequest, body: Bytes| {
         let sandbox = sandbox.clone();
-        async move { exchange(&sandbox, asked, &request, &body).await }
+        // Podero does not stop because nobody listens any more.
+        async move {
+            let exchange = rt::spawn(async move { exchange(&sandbox, asked, &request, &body).await });
+            exchange.await.unwrap_or_else(|_| HttpResponse::InternalServerError().finish())
+        }
     })
 }
 
 /// One call to Podero: a fault may strike, the model acts, the log is written, the answer goes out.
 async fn exchange(sandbox: &Sandbox, asked: Asked, request: &HttpRequest, body: &[u8]) -> HttpResponse {
+    let operation = match asked {
+        Asked::Known(operation) => Some(operation),
+        Asked::NoSuchPath | Asked::NoSuchMethod => None,
+    };
+    let mentions =
+        |text: &str| request.path().contains(text) || body.windows(text.len()).any(|part| part == text.as_bytes());
+    let strike = sandbox.lock().faults.strike(operation, mentions, || sandbox.0.clock.dice());
+    let acts_late = strike.filter(|strike| strike.kind == Kind::Slow);
+    if let Some(strike) = acts_late {
+        wait(strike.delay).await;
+    }
     let call = Call::new(request, body, sandbox.0.clock.now());
-    let (answer, strike) = {
+    let answer = {
         let mut state = sandbox.lock();
-        let operation = match asked {
-            Asked::Known(operation) => Some(operation),
-            Asked::NoSuchPath | Asked::NoSuchMethod => None,
-        };
-        let mentions =
-            |text: &str| request.path().contains(text) || body.windows(text.len()).any(|part| part == text.as_bytes());
-        let strike = state.faults.strike(operation, mentions, || sandbox.0.clock.dice());
         let answer = match strike.map(|strike| strike.kind) {
             Some(Kind::Status | Kind::DropBefore) => None,
-            None | Some(Kind::Latency | Kind::DropAfter | Kind::Garbage | Kind::Half | Kind::Cut) => {
+            None | Some(Kind::Latency | Kind::Slow | Kind::DropAfter | Kind::Garbage | Kind::Half | Kind::Cut) => {
                 Some(perform(sandbox, &mut state, asked, &call))
             }
         };
@@ -126,9 +134,9 @@ async fn exchange(sandbox: &Sandbox, asked: Asked, request: &HttpRequest, body: 
             at: call.now,
             fault: strike.map(|strike| strike.kind.name()),
         });
-        (answer, strike)
+        answer
     };
-    if let Some(strike) = strike {
+    if let (Some(strike), None) = (strike, acts_late) {
         wait(strike.delay).await;
     }
     match (strike, answer) {
@@ -147,7 +155,7 @@ fn status_on_the_wire(strike: Option<Strike>, answer: Option<&Answer>) -> Option
         Some((Kind::DropBefore | Kind::DropAfter, _)) => None,
         Some((Kind::Garbage | Kind::Half, _)) => Some(200),
         Some((Kind::Status, status)) => Some(status),
-        Some((Kind::Latency | Kind::Cut, _)) | None => answer.map(|answer| answer.status),
+        Some((Kind::Latency | Kind::Slow | Kind::Cut, _)) | None => answer.map(|answer| answer.status),
     }
 }
 

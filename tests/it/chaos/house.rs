@@ -17,6 +17,10 @@ use crate::world::{until, until_within};
 /// A sender's patience with one answer: longer than a healthy bridge needs, shorter than a frozen one.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// `podero.timeout` of the bridges: far beyond what the sandbox takes, unless a fault delays it…
+const TIMEOUT_MS: u64 = 1_000;
+/// …until after its client has given up; yet sooner than anybody may look again.
+const ACTS_LATE_MS: u64 = 1_300;
 /// A bridge that finds its database in recovery, or a two-core machine busy with other tests.
 const START_TIME_MAX: Duration = Duration::from_secs(120);
 
@@ -84,7 +88,7 @@ impl House {
             ("PODERO__CLIENT_ID", value("podero.client_id")),
             ("PODERO__CLIENT_SECRET", value("podero.client_secret")),
             // A lease is 50 s and four times this: what a killed replica held waits for so long.
-            ("PODERO__TIMEOUT", "1s".to_owned()),
+            ("PODERO__TIMEOUT", format!("{TIMEOUT_MS}ms")),
             ("PODERO__REQUESTS_PER_SECOND", "2000".to_owned()),
             ("RETRY__INITIAL", "100ms".to_owned()),
             ("RETRY__MAX", "2s".to_owned()),
@@ -293,6 +297,9 @@ impl House {
     /// Faults as the plan has them.
     pub async fn trouble(&self, plan: &Plan) {
         self.fault(&json!({"operation": "*", "kind": "drop_after", "probability": plan.trouble})).await;
+        // Nobody listens any more when Podero acts, and perhaps nobody is alive.
+        let late = json!({"operation": "*", "kind": "slow", "latency_ms": ACTS_LATE_MS, "probability": plan.trouble});
+        self.fault(&late).await;
         self.fault(&json!({"operation": "*", "kind": "status", "status": 500, "probability": plan.trouble})).await;
         self.fault(&json!({"operation": "*", "kind": "status", "status": 429, "probability": plan.busy})).await;
     }

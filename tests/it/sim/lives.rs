@@ -268,13 +268,16 @@ impl End {
         shown
     }
 
-    /// What the building of each home must show, field by field.
-    pub(super) fn homes(&self) -> Vec<Vec<(&'static str, String)>> {
+    /// What the building of each home must show, field by field; and whether it may show an older size as well: a move
+    /// that comes later than what was told after it takes nothing away at Podero.
+    pub(super) fn homes(&self) -> Vec<(Vec<(&'static str, String)>, bool)> {
         let of = |home: &Home| {
             let mut shown = Vec::new();
             shown.extend(home.address.iter().flat_map(|(_, address)| shown_address(address)));
             shown.extend(home.size.iter().map(|(_, size)| ("property_size_m2", size.to_string())));
-            shown
+            let moved_late =
+                home.address.as_ref().is_some_and(|(told, _)| home.moved.as_ref().is_some_and(|at| at < told));
+            (shown, moved_late)
         };
         self.homes.values().map(of).collect()
     }

@@ -27,6 +27,14 @@ pub(super) struct EventRow {
     pub(super) reason: Option<String>,
 }
 
+/// An outgoing event's row at the end.
+pub(super) struct Sent {
+    pub(super) id: String,
+    pub(super) state: String,
+    /// What is of one line goes out in order.
+    pub(super) line: String,
+}
+
 impl Observer {
     pub(super) async fn open(file: &Path) -> Self {
         let options = SqliteConnectOptions::new().filename(file);
@@ -151,9 +159,10 @@ impl Observer {
         rows.iter().map(row).collect()
     }
 
-    /// Ids of all outgoing events, and whether each counts as published.
-    pub(super) async fn notices(&mut self) -> Vec<(String, String)> {
-        let rows = sqlx::query("SELECT id, state FROM notices ORDER BY place").fetch_all(&mut self.connection).await;
-        rows.expect("readable").iter().map(|row| (row.get(0), row.get(1))).collect()
+    /// All outgoing events, in the order in which they were written.
+    pub(super) async fn notices(&mut self) -> Vec<Sent> {
+        let rows = sqlx::query("SELECT id, state, line FROM notices ORDER BY place");
+        let rows = rows.fetch_all(&mut self.connection).await.expect("readable");
+        rows.iter().map(|row| Sent { id: row.get(0), state: row.get(1), line: row.get(2) }).collect()
     }
 }

@@ -169,6 +169,12 @@ impl Podero {
         assert!(made.is_ok() || matches!(made, Err(model::Refusal::NotFound)), "{made:?}");
     }
 
+    /// Whether the heat pump is there, and its owner as well.
+    pub(super) fn is_in_service(&self, pump: Uuid) -> bool {
+        let owner = self.world.all_heat_pumps().find(|known| known.id == pump).map(|known| known.user_id);
+        owner.is_some_and(|owner| self.world.all_users().any(|user| user.id == owner && !user.deleted))
+    }
+
     /// The manufacturer's connection lapses, or comes back.
     pub(super) fn authenticate(&mut self, pump: Uuid, is: bool, now: Timestamp) {
         let patch = Map::from_iter([("is_authenticated".to_owned(), json!(is))]);

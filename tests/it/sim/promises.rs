@@ -6,7 +6,7 @@ use podero_bridge::domain::event::{Field, FieldValue, Record};
 use serde_json::Value;
 
 use super::lives::{End, Told};
-use super::observer::EventRow;
+use super::observer::{EventRow, Sent};
 use super::podero::user_record;
 use super::run::{Check, Run};
 
@@ -55,7 +55,8 @@ pub(super) async fn kept(run: &mut Run) -> Check {
 
     // P6: every outgoing event went out under its id, and nothing else did.
     let notices = run.observer.notices().await;
-    for (id, state) in &notices {
+    in_order(&notices, &run.first_published)?;
+    for Sent { id, state, .. } in &notices {
         if state != "published" || !run.published.contains_key(id) {
             return Err(format!(
                 "the outgoing event {id} is {state}; did the broker have it: {}",
@@ -111,17 +112,28 @@ fn podero_shows(run: &Run, customer: &str, end: &End) -> Check {
         return if living.is_empty() { Ok(()) } else { Err(format!("{customer} is there although churned: {end:?}")) };
     }
     let [user] = living[..] else { return Err(format!("{customer} has {} users", living.len())) };
-    differs(&user_record(user), &end.user()).map_or(Ok(()), |why| Err(format!("{customer}: {why}; {end:?}")))?;
+    let shown = (user_record(user), end.user());
+    differs(&shown.0, &shown.1)
+        .or_else(|| stale_in(&shown.0, &shown.1))
+        .map_or(Ok(()), |why| Err(format!("{customer}: {why}; {end:?}")))?;
     let mut buildings = run.podero.buildings(user.id);
-    buildings.retain(|(id, _)| !run.undeletable.contains(id));
+    let count = buildings.len();
     let homes = end.homes();
-    for home in &homes {
-        if !buildings.iter().any(|(_, building)| differs(building, home).is_none()) {
-            return Err(format!("{customer} has no building that shows {home:?}: {buildings:?}"));
+    for (home, may_be_of_old_size) in &homes {
+        let stale = |building: &Record| match stale_in(building, home) {
+            Some(_) if *may_be_of_old_size && building.contains_key(&Field::PropertySizeM2) => None,
+            stale => stale,
+        };
+        let shows = |building: &Record| differs(building, home).is_none() && stale(building).is_none();
+        match buildings.iter().position(|(_, building)| shows(building)) {
+            Some(place) => drop(buildings.remove(place)),
+            None => return Err(format!("{customer} has no building that shows {home:?}: {buildings:?}")),
         }
     }
-    if run.deletes_buildings() && buildings.len() != homes.len() {
-        return Err(format!("{customer} has {} buildings for {} homes", buildings.len(), homes.len()));
+    // What is left is nobody's home: what Podero refused to delete.
+    buildings.retain(|(id, _)| !run.undeletable.contains(id));
+    if run.deletes_buildings() && !buildings.is_empty() {
+        return Err(format!("{customer} has {count} buildings for {} homes: {buildings:?}", homes.len()));
     }
     Ok(())
 }
@@ -158,6 +170,26 @@ fn differs(record: &Record, wanted: &[(&'static str, String)]) -> Option<String>
         .collect();
     let differs = |(field, value): &&(&'static str, String)| shown.get(field) != Some(value);
     wanted.iter().find(differs).map(|(field, value)| format!("{field} is {:?}, not {value}", shown.get(field)))
+}
+
+/// The first field that shows what nothing says any more. A name is made up where none is told, and all live in one
+/// country.
+fn stale_in(record: &Record, wanted: &[(&'static str, String)]) -> Option<String> {
+    let is_wanted = |field: &Field| wanted.iter().any(|(name, _)| *name == field.name());
+    let stale = record.keys().find(|field| !matches!(field, Field::Name | Field::Country) && !is_wanted(field));
+    stale.map(|field| format!("{} is shown, and nobody says so", field.name()))
+}
+
+/// P4: what concerns one customer, or one heat pump, goes out in the order in which it was written.
+fn in_order(notices: &[Sent], first_published: &[String]) -> Check {
+    let mut last: BTreeMap<&str, usize> = BTreeMap::new();
+    for Sent { id, line, .. } in notices {
+        let Some(place) = first_published.iter().position(|published| published == id) else { continue };
+        if last.insert(line, place).is_some_and(|before| before > place) {
+            return Err(format!("{id} of {line} went out before an older one"));
+        }
+    }
+    Ok(())
 }
 
 /// P7: what was triggered is resolved once, and only a loss is triggered.

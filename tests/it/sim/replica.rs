@@ -27,8 +27,8 @@ use super::gates::{Gates, asking_as};
 
 /// The longest that one call can take in this world; the lease of a claim follows from it.
 const CALL_TIME_MAX: Duration = Duration::from_secs(40);
-/// The default of `watch.interval`.
-pub(super) const INTERVAL: Duration = Duration::from_secs(600);
+/// Of that, the last request, and what nobody heard of is under way for no longer.
+pub(super) const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What an actor does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +94,14 @@ impl Actor {
     }
 }
 
+/// What the operator of a run chose.
+pub(super) struct Rules {
+    pub(super) policy: Policy,
+    pub(super) watch: WatchPolicy,
+    /// `watch.interval`.
+    pub(super) interval: Duration,
+}
+
 /// One bridge.
 pub(super) struct Replica {
     pub(super) store: Store,
@@ -107,7 +115,7 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    pub(super) async fn open(file: &Path, clock: &Clock, gates: &Gates, policy: &Policy) -> Self {
+    pub(super) async fn open(file: &Path, clock: &Clock, gates: &Gates, rules: &Rules) -> Self {
         let url = format!("sqlite://{}", file.display());
         // Not the file's only worker: what a crash leaves comes back by its lease, as on PostgreSQL.
         let settings = Settings { url, targets: vec![Target::Amqp], works: false };
@@ -123,30 +131,25 @@ impl Replica {
             body_bytes_max: 1 << 20,
             backlog: Backlog::new(u64::MAX),
         };
-        let watch = WatchPolicy {
-            disconnect_after: Duration::from_secs(900),
-            disconnect_polls: 3,
-            reconnect_polls: 2,
-            stale_after: Duration::from_secs(7_200),
-        };
         Self {
             writer: Box::pin(writer.run()),
             applier: Arc::new(Applier {
                 store: store.clone(),
                 partner: gates.clone(),
-                policy: policy.clone(),
+                policy: rules.policy.clone(),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
                 wake,
                 wake_outbound: Arc::clone(&wake_outbound),
                 call_time_max: CALL_TIME_MAX,
+                request_time_max: REQUEST_TIME_MAX,
                 room: Room::default(),
             }),
             watcher: Arc::new(Watcher {
                 store: store.clone(),
                 partner: gates.clone(),
-                policy: watch,
-                interval: INTERVAL,
+                policy: rules.watch,
+                interval: rules.interval,
                 clock: clock.clone(),
                 wake_outbound,
             }),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use podero_bridge::broker::{Outgoing, Published, Taken};
 use podero_bridge::clock::Clock;
+use podero_bridge::domain::alert::WatchPolicy;
 use podero_bridge::domain::plan::{
     Call, ChurnDelete, OldBuilding, OldHeatPumps, OnboardingPolicy, Policy, Refusal, RefusalKind, Reply,
 };
@@ -27,7 +28,7 @@ use super::gates::{Gates, Question, Wish};
 use super::lives::{Told, life};
 use super::observer::Observer;
 use super::podero::Podero;
-use super::replica::{Actor, Done, Kind, Replica};
+use super::replica::{Actor, Done, Kind, REQUEST_TIME_MAX, Replica, Rules};
 
 /// How a run ended.
 pub(super) struct Report {
@@ -56,6 +57,8 @@ struct Weather {
     calm: u32,
     faults: Vec<(Fault, u32)>,
     crash: u32,
+    pumps: u32,
+    polls: u32,
     freeze: u32,
     drop: u32,
     leap: u32,
@@ -71,6 +74,8 @@ enum Fault {
     Late,
     /// Podero acted, and answered with a page of HTML.
     Garbage,
+    /// Nobody heard of it, and it arrives within the time of a request.
+    ActsLater,
     /// It did not arrive, and nobody knows.
     Lost,
     /// It surely was not sent.
@@ -85,10 +90,11 @@ enum Fault {
     Refused,
 }
 
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 10] = [
     Fault::ActedUnheard,
     Fault::Late,
     Fault::Garbage,
+    Fault::ActsLater,
     Fault::Lost,
     Fault::Unsent,
     Fault::ServerError,
@@ -104,8 +110,10 @@ impl Weather {
             |odds: u32, most: u32| if dice.random_range(0..odds) == 0 { dice.random_range(1..=most) } else { 0 };
         Self {
             calm: 1 + often(1, 30),
-            faults: FAULTS.map(|fault| (fault, often(3, 6))).to_vec(),
+            faults: FAULTS.map(|fault| (fault, often(3, 9))).to_vec(),
             crash: often(2, 6),
+            pumps: 4 + often(2, 20),
+            polls: 3 + often(2, 12),
             freeze: often(3, 6),
             drop: often(3, 4),
             leap: often(2, 4),
@@ -129,6 +137,13 @@ enum Due {
     Never,
 }
 
+/// A call that is on the wire still although its asker has given it up.
+struct OnTheWire {
+    asker: u64,
+    arrives: Timestamp,
+    call: Call,
+}
+
 /// An answer that is under way for longer than anybody expected.
 struct LateAnswer {
     asker: u64,
@@ -140,7 +155,7 @@ pub(super) struct Run {
     dice: StdRng,
     clock: Clock,
     weather: Weather,
-    policy: Policy,
+    rules: Rules,
     file: PathBuf,
     gates: Gates,
     pub(super) podero: Podero,
@@ -148,6 +163,7 @@ pub(super) struct Run {
     actors: Vec<Actor>,
     actors_made: u64,
     late: Vec<LateAnswer>,
+    on_the_wire: Vec<OnTheWire>,
     pub(super) told: Vec<Told>,
     sent: Vec<Sent>,
     /// Deliveries that nobody took yet.
@@ -188,11 +204,11 @@ impl Run {
         let mut dice = StdRng::seed_from_u64(seed);
         let start = Timestamp::parse("2026-10-01T00:00:00Z").expect("valid");
         let clock = Clock::manual(start.plus(Duration::from_secs(2 * 86_400)), seed);
-        let policy = policy(&mut dice);
+        let rules = rules(&mut dice);
         let gates = Gates::default();
         let mut replicas = Vec::new();
         for _ in 0..dice.random_range(1..=3) {
-            replicas.push(Replica::open(&file, &clock, &gates, &policy).await);
+            replicas.push(Replica::open(&file, &clock, &gates, &rules).await);
         }
         let told: Vec<Told> = (0..dice.random_range(1..=5)).flat_map(|number| life(number, start, &mut dice)).collect();
         let (sent, to_send) = deliveries(&told, &mut dice);
@@ -201,13 +217,14 @@ impl Run {
             observer: Observer::open(&file).await,
             podero: Podero::new(seed),
             clock,
-            policy,
+            rules,
             file,
             gates,
             replicas,
             actors: Vec::new(),
             actors_made: 0,
             late: Vec::new(),
+            on_the_wire: Vec::new(),
             told,
             sent,
             to_send,
@@ -255,8 +272,8 @@ impl Run {
             26, // a question is answered
             4,  // a late answer arrives
             12, // time passes
-            3,  // heat pumps come and go
-            2,  // an operator retries
+            weather.pumps,
+            2, // an operator retries
             weather.crash,
             weather.freeze,
             weather.drop,
@@ -296,7 +313,7 @@ impl Run {
     async fn begin_step(&mut self) -> Check {
         let Some(replica) = self.some_replica() else { return Ok(()) };
         let kinds = [Kind::Apply, Kind::Publish, Kind::Promote, Kind::Poll, Kind::Roster];
-        let kind = kinds[pick(&[12, 4, 2, 3, 1], &mut self.dice)];
+        let kind = kinds[pick(&[12, 4, 2, self.weather.polls, self.weather.polls / 2], &mut self.dice)];
         self.begin_if_free(replica, kind).await
     }
 
@@ -463,6 +480,7 @@ impl Run {
             None => "answered",
             Some(Fault::ActedUnheard | Fault::Garbage) => "acted, unheard",
             Some(Fault::Late) => "answered late",
+            Some(Fault::ActsLater) => "acted later, unheard",
             Some(Fault::Lost | Fault::ServerError) => "did not act, in doubt",
             Some(Fault::Unsent) => "unsent",
             Some(Fault::Busy | Fault::Held) => "busy or held",
@@ -474,6 +492,10 @@ impl Run {
             (Some(Fault::Late), Some(answer)) => {
                 self.late.push(LateAnswer { asker, reply, answer });
                 return Ok(());
+            }
+            (Some(Fault::ActsLater), _) => {
+                self.put_on_the_wire(asker, call.clone());
+                unknown("no answer in time")
             }
             (Some(Fault::Lost), _) => unknown("no answer in time"),
             (Some(Fault::ServerError), _) => unknown("server error"),
@@ -494,6 +516,27 @@ impl Run {
             (Some(Fault::Garbage), _) => unknown("not what was asked for"),
         };
         let _ = reply.send(replied);
+        Ok(())
+    }
+
+    fn put_on_the_wire(&mut self, asker: u64, call: Call) {
+        let takes = Duration::from_micros(self.dice.random_range(0..REQUEST_TIME_MAX.as_micros() as u64));
+        let arrives = self.clock.now().plus(takes);
+        self.on_the_wire.push(OnTheWire { asker, arrives, call });
+    }
+
+    /// Time passes, and what is on the wire arrives in it.
+    fn advance(&mut self, by: Duration) -> Check {
+        let end = self.clock.now().plus(by);
+        self.on_the_wire.sort_by_key(|late| late.arrives);
+        while self.on_the_wire.first().is_some_and(|late| late.arrives <= end) {
+            let OnTheWire { asker, arrives, call } = self.on_the_wire.remove(0);
+            self.clock.advance(arrives.since(self.clock.now()));
+            let acted = self.podero.act(&call, self.clock.now())?;
+            self.strike("arrived later");
+            self.note(format!("{asker} gave it up, and its {call:?} arrives: {acted:?}"));
+        }
+        self.clock.advance(end.since(self.clock.now()));
         Ok(())
     }
 
@@ -521,9 +564,32 @@ impl Run {
 
     fn keep_published(&mut self, outgoing: &Outgoing) -> Check {
         match self.published.insert(outgoing.id.clone(), outgoing.body.clone()) {
-            None => self.first_published.push(outgoing.id.clone()),
+            None => {
+                self.first_published.push(outgoing.id.clone());
+                self.heard(&outgoing.body)?;
+            }
             Some(known) if known != outgoing.body => return Err(format!("{} went out with two bodies", outgoing.id)),
             Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The bus heard something new.
+    fn heard(&mut self, body: &[u8]) -> Check {
+        let body: serde_json::Value = serde_json::from_slice(body).expect("a CloudEvent");
+        let data = &body["data"];
+        match (body["type"].as_str(), data["action"].as_str(), data["resolution"].as_str()) {
+            (Some("event.parked"), ..) => self.strike("told: parked"),
+            (_, Some("trigger"), _) => self.strike("told: an alert"),
+            (_, Some("resolve"), Some("removed")) => {
+                self.strike("told: an alert that ends as removed");
+                let id = data["heat_pump_id"].as_str().and_then(|id| id.parse::<Uuid>().ok());
+                if id.is_some_and(|id| self.podero.is_in_service(id)) {
+                    return Err(format!("a heat pump that is there is told as removed: {body}"));
+                }
+            }
+            (_, Some("resolve"), _) => self.strike("told: an alert that ends"),
+            _ => self.strike("told: an effect"),
         }
         Ok(())
     }
@@ -560,7 +626,7 @@ impl Run {
             }
         };
         let by = Duration::from_secs(seconds) + Duration::from_micros(self.dice.random_range(0..1_000_000));
-        self.clock.advance(by);
+        self.advance(by)?;
         self.note(format!("{by:?} pass"));
         Ok(())
     }
@@ -569,7 +635,7 @@ impl Run {
         let now = self.clock.now();
         let users: Vec<Uuid> = self.podero.world.all_users().filter(|user| !user.deleted).map(|user| user.id).collect();
         let pumps: Vec<Uuid> = self.podero.world.all_heat_pumps().map(|pump| pump.id).collect();
-        let choice = self.dice.random_range(0..3);
+        let choice = self.dice.random_range(0..4);
         if choice == 0 && pumps.len() < 8 && !users.is_empty() {
             let user = users[self.dice.random_range(0..users.len())];
             self.note(format!("{user} connects a heat pump"));
@@ -603,7 +669,7 @@ impl Run {
         for id in ids {
             self.end_actor(id)?;
         }
-        self.replicas[place] = Replica::open(&self.file, &self.clock, &self.gates, &self.policy).await;
+        self.replicas[place] = Replica::open(&self.file, &self.clock, &self.gates, &self.rules).await;
         Ok(())
     }
 
@@ -645,9 +711,9 @@ impl Run {
                 && self.clock.now() < *until
                 && self.dice.random_range(0..2) == 0
             {
-                let acted = self.podero.act(call, self.clock.now())?;
-                self.note(format!("{id} is gone, and its {call:?} arrives: {acted:?}"));
-                self.strike("acted after the crash");
+                self.note(format!("{id} is gone, and its {call:?} is on the wire"));
+                self.strike("on the wire at a crash");
+                self.put_on_the_wire(id, call.clone());
             }
         }
         Ok(())
@@ -693,12 +759,15 @@ impl Run {
             match self.next_due().await? {
                 Due::At(next) => {
                     still = 0;
-                    self.clock.advance(next.since(self.clock.now()));
+                    self.advance(next.since(self.clock.now()))?;
                 }
                 // What the last round wrote may be due at once.
                 Due::Now if still < 3 => {}
                 Due::Now => return Err(format!("stuck: {}", self.observer.unrest().await)),
-                Due::Never => return Ok(()),
+                Due::Never => match self.on_the_wire.iter().map(|late| late.arrives).max() {
+                    Some(last) => self.advance(last.since(self.clock.now()))?,
+                    None => return Ok(()),
+                },
             }
         }
         let now = self.clock.now().micros();
@@ -750,7 +819,7 @@ impl Run {
 
     /// Whether old buildings are deleted in this run.
     pub(super) fn deletes_buildings(&self) -> bool {
-        self.policy.old_building == OldBuilding::Delete
+        self.rules.policy.old_building == OldBuilding::Delete
     }
 }
 
@@ -758,22 +827,33 @@ fn event_id(text: &str) -> EventId {
     EventId(Uuid::parse_str(text).expect("an id of ours"))
 }
 
-fn policy(dice: &mut StdRng) -> Policy {
+fn rules(dice: &mut StdRng) -> Rules {
     let onboarding = OnboardingPolicy {
         language: "de".to_owned(),
         price_zone: "DE_LU".to_owned(),
         success_url: "https://utility.example/done".to_owned(),
         cancel_url: "https://utility.example/later".to_owned(),
     };
-    Policy {
+    let gives_up_soon = dice.random_range(0..2) == 0;
+    let tells_at_once = dice.random_range(0..2) == 0;
+    let policy = Policy {
         schedule: RetrySchedule { initial: Duration::from_secs(1), max: Duration::from_secs(900) },
-        give_up_after: Duration::from_secs(72 * 3_600),
+        doubt_pause: REQUEST_TIME_MAX,
+        give_up_after: Duration::from_secs(if gives_up_soon { 1_800 } else { 72 * 3_600 }),
         onboarding: (dice.random_range(0..3) == 0).then_some(onboarding),
         old_heat_pumps: if dice.random_range(0..3) == 0 { OldHeatPumps::Keep } else { OldHeatPumps::Pause },
         old_building: if dice.random_range(0..4) == 0 { OldBuilding::Keep } else { OldBuilding::Delete },
         churn: [ChurnDelete::Soft, ChurnDelete::Hard, ChurnDelete::SoftThenHard][dice.random_range(0..3)],
         retention: Duration::from_secs(30 * 86_400),
-    }
+    };
+    let watch = WatchPolicy {
+        disconnect_after: Duration::from_secs(if tells_at_once { 0 } else { 900 }),
+        disconnect_polls: if tells_at_once { 1 } else { 3 },
+        reconnect_polls: if tells_at_once { 1 } else { 2 },
+        stale_after: Duration::from_secs(7_200),
+    };
+    let interval = Duration::from_secs(if tells_at_once { 30 } else { 600 });
+    Rules { policy, watch, interval }
 }
 
 /// Each event is sent once or more, by either door, more or less in the order in which things happened.
