@@ -124,14 +124,14 @@ impl<P: Partner> Watcher<P> {
     }
 
     async fn poll(&self, due: DueUser) {
-        let observations = self.observe(due.user).await;
-        let now = self.clock.now();
-        let result = match observations {
+        // What an answer tells was so when it was asked for: one that came late must not make a heat pump look silent.
+        let asked_at = self.clock.now();
+        let result = match self.observe(due.user).await {
             Some(observations) => {
-                let changes = self.changes(&due, &observations, now);
+                let changes = self.changes(&due, &observations, asked_at);
                 self.write(due.user, changes).await
             }
-            None => self.store.poll_again(due.user, now.plus(self.interval / RETRY_PART)).await,
+            None => self.store.poll_again(due.user, self.clock.now().plus(self.interval / RETRY_PART)).await,
         };
         if let Err(error) = result {
             tracing::warn!(%error, podero.user = %due.user, "a poll could not be written down");

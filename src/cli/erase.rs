@@ -12,16 +12,21 @@ use super::open::open;
 use super::say;
 use super::show::json as print_json;
 use crate::config::Config;
-use crate::domain::CustomerId;
+use crate::domain::{CustomerId, EventId};
 use crate::store::InTheWay;
 
 /// Erases one customer.
-pub(super) async fn run(config: &Config, customer: &str, force: bool, is_json: bool) -> anyhow::Result<()> {
+pub(super) async fn run(
+    config: &Config,
+    customer: &str,
+    also: &[EventId],
+    (force, is_json): (bool, bool),
+) -> anyhow::Result<()> {
     let Some(customer) = CustomerId::accept(customer) else {
         bail!("a customer's id has 1 to 128 printable characters");
     };
     let opened = open(config).await?;
-    let result = match opened.store.erase(customer.as_str(), force).await {
+    let result = match opened.store.erase(customer.as_str(), also, force).await {
         Ok(Ok(erased)) => opened.store.scrub().await.map(|is_clean| Ok((erased, is_clean))),
         Ok(Err(found)) => Ok(Err(found)),
         Err(error) => Err(error),
@@ -38,6 +43,12 @@ pub(super) async fn run(config: &Config, customer: &str, force: bool, is_json: b
         "erased: {} events, {} messages, {} outgoing events, {} heat pumps; a tombstone stays",
         erased.events, erased.messages, erased.notices, erased.heat_pumps
     ));
+    for id in &erased.mentions {
+        say(&format!(
+            "message {id} has the id in it, and was not touched: look (`events show {id}`), and if it is about the \
+                      customer, erase again with --message {id}"
+        ));
+    }
     say("not touched: Podero, backups, logs, and what was published; see docs/OPERATIONS.md, Personal data");
     if !is_clean {
         say("the store's log (FILE-wal) still holds old pages; the running bridge overwrites them as it goes on");
@@ -52,6 +63,11 @@ fn what_to_do(found: &InTheWay) -> String {
             "- the bridge is working on the customer (or died over it): try again in a minute, with the bridge running; \
              --force does not help"
                 .to_owned(),
+        );
+    }
+    if found.is_unknown {
+        lines.push(
+            "- nothing is known of this customer: is the id right? --force leaves a tombstone all the same".to_owned(),
         );
     }
     if found.is_active {
@@ -73,7 +89,16 @@ fn what_to_do(found: &InTheWay) -> String {
     }
     if found.unpublished > 0 {
         let count = found.unpublished;
-        lines.push(format!("- {count} outgoing events are not out: wait for them. With --force nobody gets them"));
+        lines.push(format!(
+            "- {count} outgoing events are not out: wait for them, unless where they go is no longer configured. With \
+             --force nobody gets them"
+        ));
+    }
+    if found.open_alerts > 0 {
+        let count = found.open_alerts;
+        lines.push(format!(
+            "- {count} open alerts: they end with customer.churned. With --force nobody hears of their end"
+        ));
     }
     lines.join("\n")
 }

@@ -84,6 +84,9 @@ enum Command {
         /// Also while the customer is active, or has events or outgoing events that are not done
         #[arg(long)]
         force: bool,
+        /// Also empty this message, in which the id occurs; may be repeated
+        #[arg(long = "message", value_name = "EVENT_ID")]
+        messages: Vec<uuid::Uuid>,
         #[command(flatten)]
         at: AtStore,
     },
@@ -218,8 +221,11 @@ pub async fn run() -> ExitCode {
             Ok(config) => show::event(&config, id, at.json).await,
             Err(status) => return status,
         },
-        Command::Erase { customer_id, force, at } => match load_for_store(&at) {
-            Ok(config) => erase::run(&config, &customer_id, force, at.json).await,
+        Command::Erase { customer_id, force, messages, at } => match load_for_store(&at) {
+            Ok(config) => {
+                let messages: Vec<_> = messages.into_iter().map(crate::domain::EventId).collect();
+                erase::run(&config, &customer_id, &messages, (force, at.json)).await
+            }
             Err(status) => return status,
         },
         Command::Backup { file, config } => match load(config, true) {

@@ -100,6 +100,22 @@ pub struct AtPodero {
 }
 
 impl AtPodero {
+    /// A building of ours that looks so and in which nobody ever lived, also if it was to be deleted.
+    fn take_spare(&mut self, record: &Record) -> Option<Spare> {
+        let fits = |written: &Record| looks_like(written, record);
+        if let Some(place) = self.spare.iter().position(|spare| fits(&spare.written)) {
+            return Some(self.spare.remove(place));
+        }
+        let place = self.leaving.iter().position(|leaving| leaving.spare.as_ref().is_some_and(fits))?;
+        let Leaving { building, spare, .. } = self.leaving.remove(place);
+        spare.map(|written| Spare { id: building, written })
+    }
+
+    /// Whether nobody ever lived in the building.
+    pub fn is_spare(&self, building: Uuid) -> bool {
+        self.leaving.iter().any(|leaving| leaving.building == building && leaving.spare.is_some())
+    }
+
     /// The building that stands for a home: one made for the home before the move is not it.
     pub fn building_of(&self, key: &BuildingKey, home: &Home) -> Option<&BuildingThere> {
         self.buildings.get(key).filter(|there| there.since >= home.since)
@@ -495,10 +511,9 @@ impl Customer {
     /// A home that looks like a building of ours in which nobody lives moves in there, instead of into another one.
     pub fn take_spares(&mut self, wanted: &Facts) {
         for (key, home) in &wanted.homes {
-            let record = home.record(key);
-            let fits = |spare: &Spare| looks_like(&spare.written, &record);
-            if let (None, Some(place)) = (self.podero.building_of(key, home), self.podero.spare.iter().position(fits)) {
-                let Spare { id, written } = self.podero.spare.remove(place);
+            if self.podero.building_of(key, home).is_none()
+                && let Some(Spare { id, written }) = self.podero.take_spare(&home.record(key))
+            {
                 self.settle_into(key, BuildingThere { id, since: home.since, written });
             }
         }

@@ -248,6 +248,10 @@ fn doubt(customer: &mut Customer, call: &Call) {
             customer.doubt_buildings();
         }
         (Repeat::Harmless, Call::UpdateBuilding { .. }) => customer.doubt_buildings(),
+        // A home may want to move in there: is it still there?
+        (Repeat::Harmless, Call::DeleteBuilding { building, .. }) if customer.podero.is_spare(*building) => {
+            customer.doubt_buildings();
+        }
         (Repeat::Harmless, _) => {}
     }
 }

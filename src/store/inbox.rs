@@ -119,7 +119,13 @@ impl Accept {
         let row = Columns::of(arrival);
         let tombstone = match &arrival.content {
             Content::Event(event) => self.key.customer(event.customer.as_str()),
-            Content::Parked { .. } => String::new(),
+            Content::Parked { .. } => {
+                // A message that was emptied names no customer any more whose tombstone would keep it away.
+                if let Some(emptied) = self.known_erased(connection, arrival).await? {
+                    return Ok(emptied);
+                }
+                String::new()
+            }
         };
         if !row.insert(connection, arrival, &tombstone).await? {
             return self.not_new(connection, arrival).await;
@@ -141,14 +147,27 @@ impl Accept {
         if let Some(receipt) = known(connection, (&arrival.origin, &arrival.origin_id), &arrival.digest).await? {
             return Ok(receipt);
         }
-        let identity = self.key.identity(&arrival.origin, &arrival.origin_id);
-        let digest = self.key.digest(&arrival.digest);
+        let (identity, digest) = self.left_of(arrival);
         if bury(connection, arrival, &identity, &digest).await? {
             return Ok(Receipt::Accepted { id: arrival.id, state: "superseded".to_owned() });
         }
         let known = known(connection, (ERASED, &identity), &digest).await?;
         // Neither there nor new: it was removed in between, and the sender is to send it again.
         known.ok_or_else(|| sqlx::Error::RowNotFound)
+    }
+
+    async fn known_erased(
+        &self,
+        connection: &mut AnyConnection,
+        arrival: &Arrival,
+    ) -> Result<Option<Receipt>, sqlx::Error> {
+        let (identity, digest) = self.left_of(arrival);
+        known(connection, (ERASED, &identity), &digest).await
+    }
+
+    /// What an erasure leaves of an arrival's identity and digest.
+    fn left_of(&self, arrival: &Arrival) -> (String, String) {
+        (self.key.identity(&arrival.origin, &arrival.origin_id), self.key.digest(&arrival.digest))
     }
 }
 

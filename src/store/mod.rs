@@ -13,6 +13,7 @@ mod erasure;
 mod inbox;
 mod keeping;
 mod lanes;
+mod mentions;
 mod outbox;
 mod parking;
 mod roster;

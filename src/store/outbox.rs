@@ -45,6 +45,9 @@ pub struct DueNotice {
     pub failures: u32,
 }
 
+/// What this version cannot read is looked at again after so long: another one may have taken over.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(300);
+
 /// What came of one attempt to publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishOutcome {
@@ -60,17 +63,27 @@ pub enum PublishOutcome {
 }
 
 impl Store {
-    /// Takes up to `limit` due notices for `target`, the oldest of each line, and hides them for `lease`.
+    /// Takes up to `limit` due notices for `target`, the oldest of each line, and hides them for `lease`. One that this
+    /// version cannot read holds up nobody but its own line.
     pub async fn due_notices(&self, target: Target, limit: usize, lease: Duration) -> Result<Vec<DueNotice>, Error> {
         let now = self.0.clock.now();
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = self.write(Take { target, now, until: now.plus(lease), limit }).await?;
-        rows.into_iter()
-            .map(|(body, failures)| {
-                let notice = serde_json::from_str(&body).map_err(|error| Error::Unreadable(error.to_string()))?;
-                Ok(DueNotice { notice, failures: u32::try_from(failures).unwrap_or(u32::MAX) })
-            })
-            .collect()
+        let (mut due, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+        for Taken { id, body, failures } in rows {
+            match serde_json::from_str(&body) {
+                Ok(notice) => due.push(DueNotice { notice, failures: u32::try_from(failures).unwrap_or(u32::MAX) }),
+                Err(error) => {
+                    tracing::error!(notice.id = %id, column = error.column(), "an outgoing event cannot be read by this version");
+                    let (at, why) = (now.plus(UNREADABLE_PAUSE), "unreadable by this version");
+                    unreadable.push((id, PublishOutcome::Failed { at, why }));
+                }
+            }
+        }
+        if !unreadable.is_empty() {
+            self.mark(target, unreadable).await?;
+        }
+        Ok(due)
     }
 
     /// Writes down what came of attempts. Only after `Ok` a notice counts as published.
@@ -113,6 +126,12 @@ pub(super) async fn insert(
     Ok(())
 }
 
+struct Taken {
+    id: uuid::Uuid,
+    body: String,
+    failures: i64,
+}
+
 struct Take {
     target: Target,
     now: Timestamp,
@@ -122,7 +141,7 @@ struct Take {
 
 impl Write for Take {
     const ONLY_IF_AWAITED: bool = true;
-    type Output = Vec<(String, i64)>;
+    type Output = Vec<Taken>;
 
     async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
         let take = ours(format!(
@@ -130,7 +149,7 @@ impl Write for Take {
              SELECT id FROM notices AS mine WHERE target = $2 AND state = 'pending' AND due_at <= $3 \
              AND NOT EXISTS (SELECT 1 FROM notices AS older WHERE older.target = $2 AND older.state = 'pending' \
              AND older.line = mine.line AND older.place < mine.place) \
-             ORDER BY place LIMIT $4{}) RETURNING place, body, failures",
+             ORDER BY place LIMIT $4{}) RETURNING place, id, body, failures",
             db.skip_locked()
         ));
         let rows = sqlx::query(take)
@@ -140,12 +159,15 @@ impl Write for Take {
             .bind(self.limit)
             .fetch_all(connection)
             .await?;
-        let mut taken: Vec<(String, String, i64)> = rows
+        let mut taken: Vec<(String, Taken)> = rows
             .iter()
-            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
+            .map(|row| {
+                let id = row.try_get::<String, _>(1)?.parse().unwrap_or_default();
+                Ok((row.try_get(0)?, Taken { id, body: row.try_get(2)?, failures: row.try_get(3)? }))
+            })
             .collect::<Result<_, sqlx::Error>>()?;
-        taken.sort();
-        Ok(taken.into_iter().map(|(_, body, failures)| (body, failures)).collect())
+        taken.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(taken.into_iter().map(|(_, taken)| taken).collect())
     }
 }
 

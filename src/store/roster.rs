@@ -131,7 +131,7 @@ pub(super) async fn end(
     place: &str,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    if change(connection, ended, targets, place, now).await? {
+    if change(connection, ended, targets, (place, now), IfNew::Keep).await? {
         return Ok(());
     }
     let row = sqlx::query("SELECT seen FROM pumps WHERE heat_pump = $1")
@@ -141,26 +141,38 @@ pub(super) async fn end(
     let text: Option<String> = row.map(|row| row.try_get(0)).transpose()?;
     let newer = text.and_then(|text| read_seen(&text).ok()).filter(|seen| !seen.is_retired);
     if let (Some(newer), Some(resolution)) = (newer, ended.ended) {
-        change(connection, &alert::retire(&newer, resolution, now), targets, place, now).await?;
+        change(connection, &alert::retire(&newer, resolution, now), targets, (place, now), IfNew::Keep).await?;
     }
     Ok(())
 }
 
-/// Writes one pump, and its notice with it, unless somebody else wrote it since it was read: then `false`.
+/// What to do with a pump that is not remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IfNew {
+    /// Remember it.
+    Keep,
+    /// Remember it if its owner is still watched: whoever was erased while a poll was under way does not come back.
+    KeepIfWatched,
+}
+
+/// Writes one pump, and its notice with it, unless somebody else wrote or removed it since it was read: then `false`.
 async fn change(
     connection: &mut AnyConnection,
     change: &SeenChange,
     targets: &[Target],
-    place: &str,
-    now: Timestamp,
+    (place, now): (&str, Timestamp),
+    if_new: IfNew,
 ) -> Result<bool, sqlx::Error> {
     let read = change.seen.version;
     let seen = Seen { version: read + 1, ..change.seen.clone() };
     let text = serde_json::to_string(&seen).expect("a memory has only serialisable fields");
     let written = sqlx::query(
         "INSERT INTO pumps (heat_pump, user_id, customer, knowledge, is_retired, has_alert, seen, version, checked_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (heat_pump) DO UPDATE SET user_id = $2, \
-         customer = $3, knowledge = $4, is_retired = $5, has_alert = $6, seen = $7, version = $8, checked_at = $9 \
+         SELECT $1, $2, CAST($3 AS TEXT), $4, $5, $6, $7, $8, $9 \
+         WHERE $11 = 1 OR EXISTS (SELECT 1 FROM pumps WHERE heat_pump = $1) \
+         OR ($10 = 0 AND EXISTS (SELECT 1 FROM watched WHERE user_id = $2)) \
+         ON CONFLICT (heat_pump) DO UPDATE SET user_id = $2, customer = $3, knowledge = $4, is_retired = $5, has_alert = $6, \
+         seen = $7, version = $8, checked_at = $9 \
          WHERE pumps.version = $10",
     )
     .bind(seen.heat_pump.to_string())
@@ -173,6 +185,7 @@ async fn change(
     .bind(seen.version)
     .bind(now.micros())
     .bind(read)
+    .bind(i64::from(if_new == IfNew::Keep))
     .execute(&mut *connection)
     .await?;
     let is_written = written.rows_affected() == 1;
@@ -335,7 +348,7 @@ impl Write for Observe {
             .execute(&mut *connection)
             .await?;
         for (seen, place) in self.observed.changes.iter().zip(&self.places) {
-            change(connection, seen, &self.targets, place, self.now).await?;
+            change(connection, seen, &self.targets, (place, self.now), IfNew::KeepIfWatched).await?;
         }
         Ok(())
     }

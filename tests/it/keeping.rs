@@ -5,13 +5,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use podero_bridge::clock::Clock;
+use podero_bridge::domain::EventId;
+use podero_bridge::domain::alert::{self, Observation, WatchPolicy};
 use podero_bridge::domain::event::{Details, Happening};
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::plan::Operation;
-use podero_bridge::domain::verdict::{Fate, Reason};
-use podero_bridge::store::{CallMade, Error, InTheWay, PublishOutcome, Receipt, Settings, Store, Target};
+use podero_bridge::domain::verdict::{Fate, Reason, illegible_notice};
+use podero_bridge::store::{
+    Arrival, CallMade, Content, Error, InTheWay, Member, Observed, PublishOutcome, Receipt, Settings, Store, Target,
+};
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
+use uuid::Uuid;
 
 use crate::bus::Bus;
 use crate::parking::House;
@@ -87,6 +92,9 @@ on_both_databases! {
     an_erased_customers_late_events_are_kept_without_content_and_a_later_sign_up_is_somebody_new
     tombstones_are_known_under_their_own_key_only
     what_arrives_during_an_erasure_is_erased_or_kept_without_content
+    whom_nobody_knows_is_erased_by_force_only_and_whom_the_watch_knows_is_a_customer
+    a_poll_that_was_under_way_brings_nobody_back_who_was_erased
+    other_customers_messages_stay_and_a_message_that_was_emptied_stays_so
 }
 
 fn parked() -> Fate {
@@ -161,7 +169,7 @@ async fn an_event_is_forgotten_with_its_calls_and_a_notice_once_it_is_out(house:
 }
 
 async fn an_erasure_waits_for_what_is_in_its_way_and_never_takes_a_claimed_customer(house: House) {
-    let erase = async |force| house.store.erase("C-1", force).await.expect("the store is there");
+    let erase = async |force| house.store.erase("C-1", &[], force).await.expect("the store is there");
     house.ends("C-1", parked()).await;
     house.ends("C-1", parked()).await;
     let refused = erase(false).await.expect_err("it is in the way");
@@ -193,7 +201,7 @@ async fn an_erased_customers_late_events_are_kept_without_content_and_a_later_si
     house.store.accept(vec![first.clone()]).await.expect("the store is there");
     house.settle_head(Fate::Superseded).await;
     house.clock.advance(DAY);
-    house.store.erase("C-1", false).await.expect("the store is there").expect("nothing is in the way");
+    house.store.erase("C-1", &[], false).await.expect("the store is there").expect("nothing is in the way");
     let accept = async |arrival| house.store.accept(vec![arrival]).await.expect("the store is there").remove(0);
     for arrival in [first.clone(), late.clone()] {
         // A repeat comes with an id of ours of its own.
@@ -231,12 +239,7 @@ async fn tombstones_are_known_under_their_own_key_only(house: House) {
     let other = open(Some("a-key-of-the-operator")).await.expect_err("a command with another key than the bridge's");
     assert!(matches!(other, Error::OtherKey), "{other}");
     open(None).await.expect("the bridge's own");
-    house
-        .store
-        .erase("C-1", false)
-        .await
-        .expect("the store is there")
-        .expect("nothing is known, nothing is in the way");
+    house.store.erase("C-1", &[], true).await.expect("the store is there").expect("nothing is known, but forced");
     let other = open(Some("a-key-of-the-operator")).await.expect_err("it would not know the tombstone");
     assert!(matches!(other, Error::OtherKey), "{other}");
     open(None).await.expect("the store's own key");
@@ -253,7 +256,7 @@ async fn what_arrives_during_an_erasure_is_erased_or_kept_without_content(house:
             let sends = arrivals.iter().map(|arrival| other.accept(vec![arrival.clone()])).collect::<Vec<_>>();
             futures_util::future::join_all(sends)
         };
-        let erase = house.store.erase(&customer, true);
+        let erase = house.store.erase(&customer, &[], true);
         let (first, erased, second) = tokio::join!(send(before), erase, send(after));
         erased.expect("the store is there").expect("forced");
         assert!(first.iter().chain(&second).all(Result::is_ok));
@@ -262,6 +265,97 @@ async fn what_arrives_during_an_erasure_is_erased_or_kept_without_content(house:
     let left: Vec<&str> = dump.lines().filter(|line| line.contains("-X")).collect();
     assert!(left.is_empty(), "{left:?}");
     assert!(house.store.claim(Duration::from_secs(60)).await.expect("the store is there").is_none());
+}
+
+async fn whom_nobody_knows_is_erased_by_force_only_and_whom_the_watch_knows_is_a_customer(house: House) {
+    let erase = async |force| house.store.erase("C-1", &[], force).await.expect("the store is there");
+    let refused = erase(false).await.expect_err("mistyped?");
+    assert_eq!(refused, InTheWay { is_unknown: true, ..InTheWay::default() });
+    watch(&house, "C-1").await;
+    house.store.observe(lost_pump(&house)).await.expect("the store is there");
+    let refused = erase(false).await.expect_err("still at Podero");
+    assert_eq!(refused, InTheWay { is_active: true, open_alerts: 1, unpublished: 1, ..InTheWay::default() });
+    assert_eq!(erase(true).await.expect("forced").heat_pumps, 1);
+    erase(false).await.expect("again is fine");
+}
+
+async fn a_poll_that_was_under_way_brings_nobody_back_who_was_erased(house: House) {
+    watch(&house, "C-1").await;
+    let never_seen = lost_pump(&house);
+    house.store.observe(never_seen.clone()).await.expect("the store is there");
+    let mut seen = never_seen.clone();
+    seen.changes[0].seen.version = 1;
+    house.store.erase("C-1", &[], true).await.expect("the store is there").expect("forced");
+    for late in [never_seen, seen] {
+        house.store.observe(late).await.expect("the store is there");
+        assert_eq!((rows_of(&house.url, "pumps").await, rows_of(&house.url, "notices").await), (0, 0));
+    }
+}
+
+async fn watch(house: &House, customer: &str) {
+    let (user, first_due) = (Uuid::from_u128(1), house.clock.now());
+    let members = vec![Member { user, customer: Some(customer.to_owned()), first_due }];
+    house.store.keep_roster(members).await.expect("the store is there");
+}
+
+/// What a poll tells of a heat pump of C-1 that is lost.
+fn lost_pump(house: &House) -> Observed {
+    let (user, heat_pump) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let policy =
+        WatchPolicy { disconnect_after: Duration::ZERO, disconnect_polls: 1, reconnect_polls: 1, stale_after: DAY };
+    let updated_at = Some(house.clock.now());
+    let lost = Observation { heat_pump, is_authenticated: Some(false), updated_at, ..Observation::default() };
+    let change = alert::diff(None, (user, Some("C-1")), &lost, house.clock.now(), &policy);
+    assert!(change.notice.is_some(), "it is told as lost");
+    Observed { user, changes: vec![change] }
+}
+
+/// A message that never became an event, as the doors hand it on.
+fn message(house: &House, body: &str) -> Arrival {
+    let id = EventId(house.clock.fresh_id());
+    let reason = Reason::Untranslatable;
+    let notice = illegible_notice(id, "unknown", reason, house.clock.now());
+    let content = Content::Parked { reason, detail: "no".to_owned(), notice };
+    let (digest, raw) = (Uuid::new_v5(&Uuid::NAMESPACE_OID, body.as_bytes()).to_string(), body.as_bytes().to_vec());
+    Arrival { id, origin_id: digest.clone(), digest, raw, content, ..house.arrival("nobody", Happening::Churned) }
+}
+
+async fn other_customers_messages_stay_and_a_message_that_was_emptied_stays_so(house: House) {
+    let bodies = [
+        r#"{"data":{"customer_id":"C-1"},"mine":1}"#,
+        r#"{"data":{"customer_id":"C-1-2"},"longer":1}"#,
+        r#"[{"data":{"customer_id":"C-1"},"mine":2},{"data":{"customer_id":"C-900"}}]"#,
+        r#"{"data":{"customer_id":"C-7"},"note":"was C-1 before"}"#,
+    ];
+    let messages: Vec<Arrival> = bodies.iter().map(|body| message(&house, body)).collect();
+    house.store.accept(messages.clone()).await.expect("the store is there");
+    let erased =
+        house.store.erase("C-1", &[], false).await.expect("the store is there").expect("nothing is in the way");
+    assert_eq!((erased.messages, &erased.mentions), (2, &vec![messages[3].id]));
+    let states = async || {
+        let mut states = Vec::new();
+        for message in &messages {
+            states.push(house.state(message.id).await);
+        }
+        states
+    };
+    assert_eq!(states().await, ["skipped", "parked", "parked", "parked"]);
+    let after = dump(&house.url).await.replace('\\', "");
+    assert!(!after.contains("\"mine\""), "{after}");
+    for kept in ["longer", r#"[{"data":{"customer_id":"C-900"}}]"#, "was C-1 before"] {
+        assert!(after.contains(kept), "{kept} in {after}");
+    }
+    // The message comes again, twice, and the erasure as well; a person has looked at the last one.
+    for _ in 0..2 {
+        let again = message(&house, bodies[0]);
+        let receipt = house.store.accept(vec![again]).await.expect("the store is there").remove(0);
+        assert!(matches!(&receipt, Receipt::Duplicate { state, .. } if state == "skipped"), "{receipt:?}");
+    }
+    let also = [messages[3].id];
+    let erased =
+        house.store.erase("C-1", &also, false).await.expect("the store is there").expect("nothing is in the way");
+    assert_eq!((erased.messages, erased.mentions.len()), (1, 0));
+    assert_eq!(states().await, ["skipped", "parked", "parked", "skipped"]);
 }
 
 /// What is personal about the customer of the stories; the id is not, in a log, but it is in an erasure.
@@ -413,13 +507,13 @@ async fn erasure_leaves_nothing(folder: tempfile::TempDir, url: String) {
     let settings = Settings { url: url.clone(), targets: vec![Target::Amqp], works: false };
     let (store, writer) = Store::open(settings, Clock::system()).await.expect("beside the bridge");
     tokio::spawn(writer.run());
-    let refused = store.erase(CUSTOMER, false).await.expect("the store is there").expect_err("a customer");
+    let refused = store.erase(CUSTOMER, &[], false).await.expect("the store is there").expect_err("a customer");
     assert!(refused.is_active, "{refused:?}");
     assert_eq!(world.apply(&life[3]).await["state"], "applied");
     let before = dump(&url).await;
     assert!(PERSONAL.iter().all(|value| before.contains(value)), "the story leaves what is looked for");
     let erased = until("everything is out and nobody works on it", async || {
-        store.erase(CUSTOMER, false).await.expect("the store is there").ok()
+        store.erase(CUSTOMER, &[], false).await.expect("the store is there").ok()
     })
     .await;
     assert_eq!((erased.events, erased.messages, erased.heat_pumps), (4, 1, 1), "{erased:?}");

@@ -508,6 +508,7 @@ async fn observe(house: &House, changes: Vec<SeenChange>) {
 }
 
 async fn a_settlement_is_one_transaction(house: House) {
+    house.store.keep_roster(vec![member(&house, 1, Duration::ZERO)]).await.expect("the store is there");
     observe(&house, vec![lost(&house, 7, None)]).await;
     let triggered = house.due().await;
     house.mark(&triggered[0], PublishOutcome::Published).await;
@@ -681,11 +682,11 @@ async fn polls_keep_their_rhythm(house: House) {
 }
 
 async fn what_somebody_else_saw_first_stands(house: House) {
+    house.store.keep_roster(vec![member(&house, 1, Duration::ZERO)]).await.expect("the store is there");
     observe(&house, vec![lost(&house, 7, None)]).await;
     let due = house.due().await;
     assert_eq!((due.len(), due[0].topic), (1, Topic::HeatPumpDisconnected));
     house.mark(&due[0], PublishOutcome::Published).await;
-    house.store.keep_roster(vec![member(&house, 1, Duration::ZERO)]).await.expect("the store is there");
     let seen = house.store.due_users(1, DAY).await.expect("the store is there").remove(0).seen.remove(0);
     // Two that read the same memory come to different ends: the first one's word stands, and is the only one told.
     let stale = notice("heat-pump/7", Topic::HeatPumpDisconnected, "stale");

@@ -1,0 +1,124 @@
+//! What bytes that never became an event say of a customer. Pure.
+//!
+//! Only what is surely the customer's is erased by itself. A number that is one customer's id is another one's house
+//! number: what merely occurs somewhere is for a person to look at.
+//!
+//! Before: [`crate::store::erasure`]. After: nothing.
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// What a message says of a customer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Says {
+    /// Nothing.
+    Nothing,
+    /// The id occurs, and not where an event names its customer.
+    Mentions,
+    /// It is about the customer alone.
+    OnlyOf,
+    /// It is a batch; without the customer's events it is this.
+    AlsoOf {
+        /// The other events, as they were.
+        rest: String,
+    },
+}
+
+/// Reads a message as it is kept.
+pub(super) fn says(raw: &str, encoding: &str, customer: &str) -> Says {
+    use base64::Engine;
+    let decoded;
+    let text = if encoding == "base64" {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(raw).unwrap_or_default();
+        decoded = String::from_utf8_lossy(&bytes).into_owned();
+        decoded.as_str()
+    } else {
+        raw
+    };
+    if let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(text) {
+        let is_other = |item: &&&RawValue| !names(&read(item.get()), customer);
+        let others: Vec<&str> = items.iter().filter(is_other).map(|item| item.get()).collect();
+        if others.len() < items.len() {
+            let rest = format!("[{}]", others.join(","));
+            return if others.is_empty() { Says::OnlyOf } else { Says::AlsoOf { rest } };
+        }
+    }
+    let value = read(text);
+    if names(&value, customer) {
+        Says::OnlyOf
+    } else if occurs_in(&value, customer) || (value.is_null() && is_word_of(text, customer)) {
+        Says::Mentions
+    } else {
+        Says::Nothing
+    }
+}
+
+/// `Null` for what is no JSON.
+fn read(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+/// Where an event names its customer: the `subject`, or `customer_id` in its data, which in binary mode is the whole body.
+fn names(item: &Value, customer: &str) -> bool {
+    let places = [item.get("subject"), item.pointer("/data/customer_id"), item.get("customer_id")];
+    places.into_iter().flatten().any(|value| match value {
+        Value::String(text) => text == customer,
+        Value::Number(number) => number.to_string() == customer,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => false,
+    })
+}
+
+fn occurs_in(value: &Value, customer: &str) -> bool {
+    match value {
+        Value::String(text) => is_word_of(text, customer),
+        Value::Number(number) => number.to_string() == customer,
+        Value::Array(items) => items.iter().any(|item| occurs_in(item, customer)),
+        Value::Object(fields) => {
+            fields.iter().any(|(name, value)| is_word_of(name, customer) || occurs_in(value, customer))
+        }
+        Value::Null | Value::Bool(_) => false,
+    }
+}
+
+/// `C-1` is no word of `C-12`, nor of `C-1-2`: ids are made of such signs.
+fn is_word_of(text: &str, customer: &str) -> bool {
+    let is_inside = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || "-_./:@".contains(c));
+    text.match_indices(customer).any(|(at, found)| {
+        !is_inside(text[..at].chars().next_back()) && !is_inside(text[at + found.len()..].chars().next())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_a_customers_where_it_names_its_customer_and_nowhere_else() {
+        for (raw, customer, expected) in [
+            (r#"{"data":{"customer_id":"C-1"}}"#, "C-1", Says::OnlyOf),
+            (r#"{"customer_id":4711}"#, "4711", Says::OnlyOf),
+            (r#"{"subject":"C-1"}"#, "C-1", Says::OnlyOf),
+            (r#"{"customer_id":"\u0043-1"}"#, "C-1", Says::OnlyOf),
+            (r#"[{"subject":"C-1"},{"data":{"customer_id":"C-1"}}]"#, "C-1", Says::OnlyOf),
+            (r#"{"data":{"customer_id":"C-12"}}"#, "C-1", Says::Nothing),
+            (r#"{"data":{"customer_id":"C-1-2"}}"#, "C-1", Says::Nothing),
+            (r#"{"data":{"customer_id":"7"}}"#, "data", Says::Mentions),
+            (r#"{"data":{"customer_id":"777","street":"Hauptstrasse 12"}}"#, "12", Says::Mentions),
+            (r#"{"note":"moved: C-1, see mail"}"#, "C-1", Says::Mentions),
+            (r#"[{"C-1":{}}]"#, "C-1", Says::Mentions),
+            ("<customer>C-1</customer>", "C-1", Says::Mentions),
+            ("<customer>XC-1</customer>", "C-1", Says::Nothing),
+        ] {
+            assert_eq!(says(raw, "utf8", customer), expected, "{raw} of {customer}");
+        }
+        assert_eq!(says("QwAtMSBDLTEgeA==", "base64", "C-1"), Says::Mentions);
+    }
+
+    #[test]
+    fn of_a_batch_only_the_customers_own_events_are_cut_out() {
+        let batch = r#"[{"data":{"customer_id":"C-900"},"x":1.0}, {"data": {"customer_id": "C-1"}},{"subject":"C-2"}]"#;
+        let rest = r#"[{"data":{"customer_id":"C-900"},"x":1.0},{"subject":"C-2"}]"#.to_owned();
+        assert_eq!(says(batch, "utf8", "C-1"), Says::AlsoOf { rest });
+        assert_eq!(says(batch, "utf8", "C-3"), Says::Nothing);
+    }
+}
