@@ -127,7 +127,9 @@ fn podero_shows(run: &Run, customer: &str, end: &End) -> Check {
     // A home is looked for last in what stayed only because it could not be deleted.
     buildings.sort_by_key(|(id, _)| run.undeletable.contains(id));
     let count = buildings.len();
-    let homes = end.homes();
+    let mut homes = end.homes();
+    // Whoever is content with more takes what the others leave.
+    homes.sort_by_key(|(_, may_be_of_old_size)| *may_be_of_old_size);
     for (home, may_be_of_old_size) in &homes {
         let stale = |building: &Record| match stale_in(building, home) {
             Some(_) if *may_be_of_old_size && building.contains_key(&Field::PropertySizeM2) => None,
