@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 use super::retry::RetrySchedule;
+use super::verdict::RETRY_AFTER_MAX;
 
 /// How long the circuit stays open before a probe: at once is pointless, a minute is as long as anyone should
 /// wait for the news that Podero is back.
@@ -25,6 +26,10 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// A darkness of so long is an outage, and no part of an event's own failures. A shorter one is: an event's age would
 /// never grow beside a Podero that blinks now and then.
 const OUTAGE_MIN: Duration = Duration::from_secs(60);
+
+/// Clocks of replicas differ by less than this. What lies further in the future than it can be meant, by the clock of
+/// whoever reads it, comes from a clock that is wrong, and must not hold up the others for as long.
+const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
 
 /// A share of one: a pace is counted in millionths, so that it is a whole number wherever it is kept.
 const WHOLE: u32 = 1_000_000;
@@ -162,6 +167,23 @@ impl Standing {
             pace: self.pace.merge(other.pace),
             sight: self.sight.max(other.sight),
         }
+    }
+
+    /// What of another replica's knowledge can be true now. An opening whose time cannot be counts, and is due for a
+    /// probe, so that it ends as soon as Podero answers.
+    #[must_use]
+    pub fn plausible(mut self, now: Timestamp) -> Self {
+        let can_be = |at: &Timestamp, ahead: Duration| *at <= now.plus(ahead.saturating_add(CLOCKS_APART_MAX));
+        self.paused_until = self.paused_until.filter(|until| can_be(until, RETRY_AFTER_MAX));
+        self.sight.dark_since = self.sight.dark_since.filter(|since| can_be(since, Duration::ZERO));
+        self.sight.back_since = self.sight.back_since.filter(|since| can_be(since, Duration::ZERO));
+        if let Some(opening) = self.sight.opening.as_mut().filter(|opening| !can_be(&opening.until, PROBES.max)) {
+            (opening.until, opening.since) = (now, opening.since.min(now));
+        }
+        if !can_be(&self.pace.rises_from, LOWERED_EVERY) {
+            self.pace = Pace::default();
+        }
+        self
     }
 
     /// What keeps calls back now. A pause that Podero asked for comes first: it is the longer word.
@@ -320,6 +342,21 @@ mod tests {
         assert_eq!(theirs, mine, "one that knows nothing learns it");
         mine.close(now);
         assert!(theirs.merge(mine).is_clear(now), "and its end");
+    }
+
+    #[test]
+    fn a_replica_whose_clock_is_ahead_holds_nobody_up() {
+        let hour = |hours: i64| at(hours * 3_600_000);
+        let mut ahead = Standing::default();
+        ahead.pace.lower(hour(10));
+        ahead.open(hour(10), Why::Away);
+        ahead.pause(hour(10), hour(10 + 24));
+        let now = hour(0);
+        let known = ahead.plausible(now);
+        assert_eq!((known.paused(now), known.pace(), known.dark_since(now)), (None, Pace::default(), None));
+        assert!(known.opening().is_some() && known.is_probe_due(now));
+        let near = hour(10).minus(Duration::from_secs(59));
+        assert_eq!(ahead.plausible(near), ahead, "clocks that differ a little are believed");
     }
 
     #[test]

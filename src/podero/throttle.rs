@@ -521,7 +521,7 @@ impl Gate {
         let mut state = self.lock();
         let was_open = state.standing.opening().is_some();
         // Merged, not replaced: something may have been learnt here meanwhile.
-        state.standing = state.standing.merge(known);
+        state.standing = state.standing.merge(known.plausible(self.clock.now()));
         state.replicas = replicas.max(1);
         match (was_open, state.standing.opening()) {
             (false, Some(opening)) => {

@@ -662,7 +662,8 @@ fn detail(call: &Call, body: &[u8]) -> String {
         }
         Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => String::new(),
     };
-    text.chars().take(DETAIL_CHARS_MAX).collect()
+    // Control characters would forge lines of a log, or colours of a terminal.
+    text.chars().filter(|c| !c.is_control()).take(DETAIL_CHARS_MAX).collect()
 }
 
 fn refusal(body: &[u8]) -> Option<Value> {

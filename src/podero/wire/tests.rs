@@ -532,6 +532,7 @@ fn a_refusals_detail_holds_no_personal_data() {
     let input = r#"[{"type": "value_error", "loc": ["body", "email"], "msg": "given", "input": "given"},
         {"loc": ["body", 3, "Given Second!"]}, {"type": "missing"}, {}]"#;
     check(&format!(r#"{{"detail": {input}}}"#), "body.email: value_error; body; missing");
+    check(r#"{"detail": "no\u001b[31m\nERROR forged"}"#, "no[31m ERROR forged");
     check(&format!(r#"{{"detail": "{}"}}"#, "x".repeat(999)), &"x".repeat(DETAIL_CHARS_MAX));
     check(&format!(r#"{{"detail": "{}"}}"#, "x".repeat(REFUSAL_BYTES_MAX)), "");
 }
