@@ -73,6 +73,9 @@ impl Run {
         while self.senders.join_next().await.is_some() {}
         self.phase("everything is sent");
         self.struck = self.house.struck().await;
+        if self.struck == 0 && self.plan.trouble > 0.0 {
+            self.wrong.push("no fault struck: the run says nothing".to_owned());
+        }
         self.house.calm().await;
         self.phase("everything is up, no fault strikes");
         self.rest().await;

@@ -42,7 +42,7 @@ async fn polls(house: &House) -> (BTreeMap<String, usize>, f64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_share_the_work_and_do_nothing_twice() {
-    let plan = Plan::new("sharing", 300, 60, 0);
+    let plan = Plan { trouble: 0.0, ..Plan::new("sharing", 300, 60, 0) };
     let replicas = 3;
     let store = spawn_blocking(servers::fresh_database).await.expect("a database");
     let vhost = spawn_blocking(servers::fresh_vhost).await.expect("a vhost");
