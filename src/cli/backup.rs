@@ -4,31 +4,38 @@
 
 use std::path::Path;
 
-use anyhow::Context;
-
-use super::open::open;
 use super::say;
+use super::signals::Signals;
 use crate::config::Config;
-use crate::store::{BackupError, sqlite_file};
+use crate::store::{BackupError, back_up, is_sqlite};
 
 /// Why there is no backup.
 pub(super) enum Failure {
-    /// The command does not fit the configuration.
+    /// The command does not fit the configuration, or names no file.
     Usage(String),
     /// It went wrong.
     Failed(anyhow::Error),
 }
 
-/// Copies the store and says where to.
+/// Copies the store and says where to. A signal ends it, and leaves nothing behind.
 pub(super) async fn run(config: &Config, to: &Path) -> Result<(), Failure> {
+    let url = config.store.url.expose();
     // Said without asking a server that may be away.
-    if sqlite_file(config.store.url.expose()).is_none() {
+    if !is_sqlite(url) {
         return Err(Failure::Usage(BackupError::NotAFile.to_string()));
     }
-    let opened = open(config).await.map_err(Failure::Failed)?;
-    let copied = opened.store.backup(to).await;
-    opened.close().await;
-    copied.context("there is no backup").map_err(Failure::Failed)?;
+    let mut signals = Signals::new().map_err(Failure::Failed)?;
+    let copied = tokio::select! {
+        copied = back_up(url, to) => copied,
+        () = signals.next() => return Err(Failure::Failed(anyhow::anyhow!("there is no backup: it was interrupted"))),
+    };
+    match copied {
+        Ok(()) => {}
+        Err(error @ (BackupError::NotAFile | BackupError::NoName(_))) => return Err(Failure::Usage(error.to_string())),
+        Err(error @ (BackupError::Exists(_) | BackupError::Failed(_) | BackupError::Store(_))) => {
+            return Err(Failure::Failed(anyhow::Error::new(error).context("there is no backup")));
+        }
+    }
     say(&format!("ok      {}", to.display()));
     Ok(())
 }

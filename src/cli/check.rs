@@ -1,6 +1,7 @@
 //! `check`: is the configuration right, and does everything it names answer? A line each.
 //!
-//! Changes nothing but what `serve` would make at its start: the store's schema and the broker's topology.
+//! Changes nothing but the broker's topology, which `serve` would make too. A store that `serve` is still to make or to
+//! bring up to date is no fault.
 //!
 //! Before: [`crate::cli`]. After: the parts themselves.
 
@@ -10,7 +11,7 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
 use crate::podero::Client;
-use crate::store::{Settings, Store};
+use crate::store::{Error, Settings, Store};
 
 /// Prints `ok` or `failed` for each part; fails when one failed.
 pub(super) async fn run(config: Config, offline: bool) -> anyhow::Result<()> {
@@ -30,7 +31,13 @@ pub(super) async fn run(config: Config, offline: bool) -> anyhow::Result<()> {
     let settings = Settings { url: config.store.url.expose().to_owned(), targets: Vec::new(), works: false };
     let key = config.store.erasure_key.as_ref().map(Secret::expose);
     let opened = Store::open_with(settings, key, clock.clone()).await;
-    line("store", opened.map(|(store, _)| format!("{:?}", store.dialect())).map_err(|error| error.to_string()));
+    let store = match opened {
+        Ok((store, _)) => Ok(format!("{:?}", store.dialect())),
+        Err(Error::Missing(path)) => Ok(format!("Sqlite; `serve` will make {path}")),
+        Err(error @ Error::Older { .. }) => Ok(error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    line("store", store);
     match &config.amqp {
         Some(amqp) => {
             let broker = Broker::new(app::broker_settings(amqp), clock.clone());

@@ -14,6 +14,7 @@ mod parked;
 mod sandbox;
 mod serve;
 mod show;
+mod signals;
 mod table;
 
 use std::path::PathBuf;

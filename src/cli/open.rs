@@ -5,12 +5,12 @@
 //!
 //! Before: the commands of [`crate::cli`]. After: [`crate::store`].
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
-use crate::store::{self, Settings, Store};
+use crate::store::{Error, Settings, Store};
 
 /// A store and the task that writes for it.
 pub(super) struct Opened {
@@ -21,15 +21,15 @@ pub(super) struct Opened {
 /// Opens the store that the configuration names.
 pub(super) async fn open(config: &Config) -> anyhow::Result<Opened> {
     let url = config.store.url.expose().to_owned();
-    if let Some(file) = store::sqlite_file(&url) {
-        let is_default =
-            if config.store.is_default { " (the default; name the bridge's file with --config)" } else { "" };
-        ensure!(file.is_file(), "there is no store at {}{is_default}", file.display());
-    }
     let key = config.store.erasure_key.as_ref().map(Secret::expose);
     let settings = Settings { url, targets: Vec::new(), works: false };
-    let (store, writer) =
-        Store::open_with(settings, key, Clock::system()).await.context("the store cannot be opened")?;
+    let opened = Store::open_with(settings, key, Clock::system()).await;
+    if let Err(missing @ Error::Missing(_)) = &opened
+        && config.store.is_default
+    {
+        bail!("{missing} (the default; name the bridge's file with --config)");
+    }
+    let (store, writer) = opened.context("the store cannot be opened")?;
     Ok(Opened { store, writer: tokio::spawn(writer.run()) })
 }
 

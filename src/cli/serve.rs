@@ -1,12 +1,12 @@
-//! `serve`: runs the bridge until a signal, then drains. The one owner of signals.
+//! `serve`: runs the bridge until a signal, then drains.
 //!
 //! Before: [`crate::cli`]. After: [`crate::app`].
 
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::say;
+use super::signals::Signals;
 use crate::app::{Bridge, Limits, Options};
 use crate::config::{Config, Secret};
 use crate::telemetry;
@@ -69,22 +69,4 @@ fn limits() -> Limits {
         usize::try_from(current / DESCRIPTORS_PER_CONNECTION).unwrap_or(limits.connections_max).max(1);
     tracing::warn!(descriptors = current, connections_max, "few files may be open; the door takes fewer connections");
     Limits { connections_max, ..limits }
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

@@ -174,11 +174,22 @@ pub(super) fn amqp_url() -> Rule<String> {
     })
 }
 
+/// A SQLite file's path is read literally, so what would be an option of another program's URL is refused. A database in
+/// memory, which an empty path also means to SQLite, would lose what was accepted.
 pub(super) fn store_url() -> Rule<String> {
-    let schemes = ["sqlite:", "postgres:", "postgresql:"];
-    Rule::new(Form::Text, "a URL that begins with sqlite:, postgres: or postgresql:", move |text| {
-        let rest = schemes.iter().find_map(|scheme| text.strip_prefix(scheme));
-        rest.is_some_and(|rest| !rest.is_empty()).then(|| text.to_owned())
+    let allowed = "sqlite:// and the path of a file (no `?`, not :memory:), or a URL that begins with postgres: or \
+                   postgresql:";
+    Rule::new(Form::Text, allowed, |text| {
+        let is_usable = match text.strip_prefix("sqlite:") {
+            Some(rest) => {
+                let path = rest.strip_prefix("//").unwrap_or(rest);
+                !matches!(path, "" | ":memory:") && !path.contains(['?', '\0'])
+            }
+            None => ["postgres:", "postgresql:"]
+                .iter()
+                .any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty())),
+        };
+        is_usable.then(|| text.to_owned())
     })
 }
 

@@ -87,6 +87,14 @@ const BOUNDS: &[(&str, &str, &str, &str)] = &[
     ("http", "batch_max = 1", "batch_max = '1'", "http.batch_max: found \"1\""),
     ("admin", "token = '0123456789abcdef'", "token = '0123456789abcde'", "admin.token: found a value that is not"),
     ("store", "url = 'postgresql://u:p@h/d'", "url = 'mysql://u:p@h/d'", "store.url: found a value that is not shown"),
+    (
+        "store",
+        "url = 'sqlite:a b%20.db'",
+        "url = 'sqlite://'",
+        "store.url: found a value that is not shown; allowed: sqlite",
+    ),
+    ("store", "url = 'sqlite:///:memory:'", "url = 'sqlite::memory:'", "store.url: found a value that is not shown"),
+    ("store", "url = 'sqlite:x.db'", "url = 'sqlite:x.db?mode=ro'", "store.url: found a value that is not shown"),
     ("store", "retention = '0s'", "retention = '11years'", "store.retention: found \"11years\"; allowed: a duration"),
     (
         "store",

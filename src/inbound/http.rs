@@ -142,7 +142,11 @@ async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name: &
             | store::Error::Unreadable(_)
             | store::Error::Taken
             | store::Error::Damaged(_)
-            | store::Error::OtherKey => "the store is away",
+            | store::Error::OtherKey
+            | store::Error::Unusable(_)
+            | store::Error::Missing(_)
+            | store::Error::Older { .. }
+            | store::Error::Newer { .. } => "the store is away",
         };
         Err(Problem::new(ProblemKind::Unavailable, detail))
     })

@@ -7,13 +7,14 @@
 //! Before: [`crate::config`]. After: [`crate::store::writer`] and the readers.
 
 use std::fs::File;
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr};
 
-use super::Error;
+use super::place::{Place, WHAT_TO_DO, sqlite_path};
+use super::{Error, keeping};
 
 /// Waiting for another process's lock on the SQLite file; the CLI's writes are short.
 const BUSY_TIMEOUT_MS: u32 = 5_000;
@@ -34,9 +35,6 @@ const READERS_MAX: u32 = 4;
 /// A reader that finds no free connection for this long reports the store as away.
 const READER_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// The schema, numbered, forward only.
-pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/store/migrations");
-
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -46,44 +44,68 @@ pub enum Dialect {
     Postgres,
 }
 
+/// What a SQLite file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// To work on it: it is made when it is not there.
+    Work,
+    /// To read and write what is there.
+    Use,
+    /// To read what is there.
+    Look,
+}
+
 /// Where the database is and how to reach it.
 #[derive(Clone)]
 pub(super) struct Db {
     pub(super) dialect: Dialect,
     options: AnyConnectOptions,
     /// Of SQLite.
-    path: Option<String>,
+    place: Option<Place>,
 }
 
 impl Db {
     /// Understands `sqlite://path` and `postgres://…`.
-    pub(super) fn new(url: &str) -> Result<Self, sqlx::Error> {
+    pub(super) fn new(url: &str, aim: Aim) -> Result<Self, Error> {
         sqlx::any::install_default_drivers();
-        let path = sqlite_path(url);
-        let (dialect, url) = match &path {
+        let (dialect, url, place) = match sqlite_path(url) {
             Some(path) => {
-                make_private(path);
-                // `rwc`: the file is made when it is not there.
-                (Dialect::Sqlite, format!("sqlite://{path}?mode=rwc"))
+                // Never `rwc`: what SQLite makes, others may read.
+                let (place, mode) = match aim {
+                    Aim::Work => (Place::make(path)?, "rw"),
+                    Aim::Use => (Place::find(path)?, "rw"),
+                    Aim::Look => (Place::look(path)?, "ro"),
+                };
+                (Dialect::Sqlite, place.url(mode), Some(place))
             }
-            None => (Dialect::Postgres, url.to_owned()),
+            None => (Dialect::Postgres, url.to_owned(), None),
         };
-        let options = url.parse::<AnyConnectOptions>()?.disable_statement_logging();
-        Ok(Self { dialect, options, path })
+        let options = url.parse::<AnyConnectOptions>().map_err(|error| Error::Unusable(error.to_string()))?;
+        Ok(Self { dialect, options: options.disable_statement_logging(), place })
     }
 
     /// The right to work on a SQLite file, held until it is dropped or the process dies; `None` on PostgreSQL, where
     /// many may. The lock is on a file beside it, since SQLite's own locks are taken and left all the time.
     pub(super) fn lock(&self) -> Result<Option<File>, Error> {
-        let Some(path) = &self.path else { return Ok(None) };
-        let away = |error: std::io::Error| Error::Away(format!("{path}.lock: {error}"));
-        make_private(&format!("{path}.lock"));
-        let file = File::options().write(true).create(true).truncate(false).open(format!("{path}.lock"));
-        let file = file.map_err(away)?;
+        let Some(place) = &self.place else { return Ok(None) };
+        let path = place.lock_file();
+        let unusable = |error: std::io::Error| Error::Unusable(format!("{}: {error}; {WHAT_TO_DO}", path.display()));
+        let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(unusable)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
             Err(std::fs::TryLockError::WouldBlock) => Err(Error::Taken),
-            Err(std::fs::TryLockError::Error(error)) => Err(away(error)),
+            Err(std::fs::TryLockError::Error(error)) => Err(unusable(error)),
+        }
+    }
+
+    /// Why the database could not be opened: whether it is worth waiting for, or somebody must do something.
+    pub(super) fn refusal(&self, error: sqlx::Error) -> Error {
+        match &self.place {
+            Some(place) if is_refused_by_files(&error) => Error::Unusable(format!("{place}: {error}; {WHAT_TO_DO}")),
+            Some(_) => keeping::of_file(error),
+            None if is_away(&error) => error.into(),
+            None => Error::Unusable(error.to_string()),
         }
     }
 
@@ -91,7 +113,7 @@ impl Db {
     pub(super) async fn connect(&self) -> Result<AnyConnection, sqlx::Error> {
         let connecting = async {
             let mut connection = AnyConnection::connect_with(&self.options).await?;
-            prepare(self.dialect, &mut connection).await?;
+            self.prepare(&mut connection).await?;
             Ok(connection)
         };
         tokio::time::timeout(CONNECT_TIME_MAX, connecting).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
@@ -100,6 +122,32 @@ impl Db {
     /// A connection that leaves the file as it is: no log beside it.
     pub(super) async fn connect_plain(&self) -> Result<AnyConnection, sqlx::Error> {
         AnyConnection::connect_with(&self.options).await
+    }
+
+    /// Makes of it a connection on which a commit means: on disk.
+    pub(super) async fn prepare(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        prepare(self.dialect, connection).await
+    }
+
+    /// A migration takes as long as it takes, also to get its locks: given up in the middle it would only begin anew.
+    pub(super) async fn prepare_migration(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        match self.dialect {
+            Dialect::Sqlite => {}
+            Dialect::Postgres => {
+                let settings =
+                    "SET lock_timeout = 0; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;";
+                sqlx::raw_sql(settings).execute(connection).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the tables that tell the schema: one, or none yet.
+    pub(super) fn has_schema(&self) -> &'static str {
+        match self.dialect {
+            Dialect::Sqlite => "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",
+            Dialect::Postgres => "SELECT COUNT(*) FROM pg_class WHERE oid = to_regclass('_sqlx_migrations')",
+        }
     }
 
     /// Keeps everybody else from writing events until the transaction ends; on SQLite its beginning does.
@@ -164,39 +212,18 @@ async fn prepare(dialect: Dialect, connection: &mut AnyConnection) -> Result<(),
     Ok(())
 }
 
-/// The file of a SQLite URL; `None` for another database.
-pub fn sqlite_file(url: &str) -> Option<std::path::PathBuf> {
-    sqlite_path(url).map(std::path::PathBuf::from)
+/// `SQLITE_PERM`, `SQLITE_READONLY`, `SQLITE_CANTOPEN`, also in their extended forms.
+fn is_refused_by_files(error: &sqlx::Error) -> bool {
+    keeping::sqlite_code(error).is_some_and(|code| matches!(code, 3 | 8 | 14))
 }
 
-fn sqlite_path(url: &str) -> Option<String> {
-    let rest = url.strip_prefix("sqlite:")?;
-    let path = rest.strip_prefix("//").unwrap_or(rest);
-    Some(path.split('?').next().unwrap_or(path).to_owned())
-}
-
-/// The file holds personal data: nobody but its owner reads it. A file that is there keeps its rights, and a
-/// failure shows itself when the file is opened.
-fn make_private(path: &str) {
-    use std::os::unix::fs::OpenOptionsExt;
-    if !Path::new(path).exists() {
-        let _ = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_path_of_a_sqlite_url() {
-        for (url, path) in [
-            ("sqlite://podero-bridge.db", Some("podero-bridge.db")),
-            ("sqlite:///var/lib/x.db", Some("/var/lib/x.db")),
-            ("sqlite:x.db?mode=ro", Some("x.db")),
-            ("postgres://localhost/x", None),
-        ] {
-            assert_eq!(sqlite_path(url).as_deref(), path, "{url}");
-        }
+/// Whether PostgreSQL may let us in a little later, without anybody doing anything: it cannot be reached, starts or
+/// stops (57P01 to 57P03), has no connection to spare (53300), or the connection broke (08).
+fn is_away(error: &sqlx::Error) -> bool {
+    match error.as_database_error() {
+        Some(refusal) => refusal
+            .code()
+            .is_some_and(|code| code.starts_with("08") || matches!(&*code, "57P01" | "57P02" | "57P03" | "53300")),
+        None => matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut),
     }
 }

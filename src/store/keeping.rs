@@ -1,15 +1,13 @@
-//! How long things are kept, that they can be copied, and that the file is whole.
+//! How long things are kept, and that the file is whole.
 //!
 //! Retention removes what is settled and old, a little at a time through the writer, so that nobody waits behind it.
 //! What has no end yet (pending, waiting, scheduled, parked) and what is known of a customer stay however old they are.
 //!
 //! Before: [`crate::app`] and [`crate::cli`]. After: the disk.
 
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::time::Duration;
 
-use sqlx::{AnyConnection, Connection, Row};
+use sqlx::{AnyConnection, Row};
 
 use super::db::{Db, Dialect, ours};
 use super::writer::Write;
@@ -18,20 +16,6 @@ use crate::domain::Timestamp;
 
 /// Rows of a kind that one transaction forgets: small enough that doors and appliers do not wait long behind it.
 const FORGOTTEN_AT_ONCE: i64 = 200;
-
-/// Why there is no backup.
-#[derive(Debug, thiserror::Error)]
-pub enum BackupError {
-    /// A copy of a database server is its own tools' work.
-    #[error("this is PostgreSQL; back it up with its own tools, for instance: pg_dump")]
-    NotAFile,
-    /// Nothing is overwritten.
-    #[error("{0}: there is something already")]
-    Exists(String),
-    /// The copy cannot be made or read.
-    #[error("{0}")]
-    Failed(String),
-}
 
 impl Store {
     /// Removes some of what was settled longer than `retention` ago: events (applied, superseded, skipped) with their
@@ -53,50 +37,6 @@ impl Store {
             }
         }
     }
-
-    /// A consistent copy of the SQLite file, while a bridge works on it or not: readable by its owner only, and
-    /// checked. After `Ok` it is on disk; after an error there is none.
-    pub async fn backup(&self, to: &Path) -> Result<(), BackupError> {
-        match self.0.dialect {
-            Dialect::Postgres => return Err(BackupError::NotAFile),
-            Dialect::Sqlite => {}
-        }
-        let failed = |what: &str, error: &dyn std::fmt::Display| {
-            BackupError::Failed(format!("{}: {what}: {error}", to.display()))
-        };
-        // Made here, and not by SQLite, for its rights and for not overwriting: SQLite takes an empty file.
-        match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to) {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(BackupError::Exists(to.display().to_string()));
-            }
-            Err(error) => return Err(failed("cannot be made", &error)),
-        }
-        let copied = async {
-            sqlx::query("VACUUM INTO $1")
-                .bind(to.display().to_string())
-                .execute(&self.0.readers)
-                .await
-                .map_err(|error| failed("cannot be copied", &error))?;
-            check_copy(to).await.map_err(|error| failed("the copy is damaged", &error))?;
-            let synced = std::fs::File::open(to).and_then(|file| file.sync_all());
-            synced.map_err(|error| failed("is not on disk", &error))
-        };
-        let copied = copied.await;
-        if copied.is_err() {
-            // Half a backup is worse than none.
-            let _ = std::fs::remove_file(to);
-        }
-        copied
-    }
-}
-
-async fn check_copy(copy: &Path) -> Result<(), Error> {
-    let db = Db::new(&format!("sqlite://{}", copy.display()))?;
-    let mut connection = db.connect_plain().await?;
-    let found = sqlx::query("PRAGMA integrity_check(1)").fetch_one(&mut connection).await?.try_get::<String, _>(0)?;
-    connection.close().await?;
-    if found == "ok" { Ok(()) } else { Err(Error::Damaged(found)) }
 }
 
 /// Whether a SQLite file is what it was written as. Never repairs: what is there is evidence, and a backup is better.
@@ -113,13 +53,17 @@ pub(super) async fn check_file(db: &Db, connection: &mut AnyConnection) -> Resul
 
 /// An error while a SQLite file is opened: damaged, or another.
 pub(super) fn of_file(error: sqlx::Error) -> Error {
-    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
-    // SQLITE_CORRUPT and SQLITE_NOTADB, also in their extended forms.
-    if code.is_some_and(|code| matches!(code & 0xff, 11 | 26)) {
+    // SQLITE_CORRUPT and SQLITE_NOTADB.
+    if sqlite_code(&error).is_some_and(|code| matches!(code, 11 | 26)) {
         Error::Damaged(error.to_string())
     } else {
         error.into()
     }
+}
+
+/// SQLite's code, without what its extended forms add.
+pub(super) fn sqlite_code(error: &sqlx::Error) -> Option<i32> {
+    Some(error.as_database_error()?.code()?.parse::<i32>().ok()? & 0xff)
 }
 
 struct Forget {

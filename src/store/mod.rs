@@ -8,6 +8,7 @@
 //! Before: [`crate::inbound`] accepts. After: [`crate::apply`], [`crate::watch`], [`crate::replica`] and [`crate::outbound`] meet here, in
 //! tables.
 
+mod backup;
 mod db;
 mod erasure;
 mod inbox;
@@ -16,7 +17,9 @@ mod lanes;
 mod mentions;
 mod outbox;
 mod parking;
+mod place;
 mod roster;
+mod schema;
 mod standing;
 mod timeline;
 mod writer;
@@ -28,14 +31,15 @@ use sqlx::AnyPool;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use db::Db;
-pub use db::{Dialect, sqlite_file};
+pub use backup::{BackupError, back_up};
+pub use db::Dialect;
+use db::{Aim, Db};
 pub use erasure::{Erased, InTheWay};
 pub use inbox::{Arrival, Content, Receipt};
-pub use keeping::BackupError;
 pub use lanes::{CallMade, Claim, Settled};
 pub use outbox::{DueNotice, PublishOutcome, Target};
 pub use parking::{BulkRetry, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedGroup, RetryRequest, Stepped};
+pub use place::is_sqlite;
 pub use roster::{DueUser, Member, Observed};
 pub use standing::{REPLICA_LIFE, Shared, Told};
 pub use timeline::{
@@ -67,6 +71,22 @@ pub enum Error {
         "this store knows erased customers by another store.erasure_key than the one configured; give back that key"
     )]
     OtherKey,
+    /// Do not try again before somebody has made it usable: the database refuses us, or the file is not to be opened.
+    #[error("{0}")]
+    Unusable(String),
+    /// Do not try again before a bridge has made it: a command never does.
+    #[error("there is no store at {0}")]
+    Missing(String),
+    /// Do not try again before a bridge of this version has brought the schema up to date: a command never does.
+    #[error(
+        "the store is of schema {found}, this program of schema {known}; start `podero-bridge serve` of this version once"
+    )]
+    #[expect(missing_docs, reason = "the newest migrations of the store and of the program")]
+    Older { found: i64, known: i64 },
+    /// Do not try again: a newer version has worked on it.
+    #[error("the store is of schema {found}, this program knows no more than {known}; run the newer version")]
+    #[expect(missing_docs, reason = "the newest migrations of the store and of the program")]
+    Newer { found: i64, known: i64 },
 }
 
 impl From<sqlx::Error> for Error {
@@ -115,9 +135,9 @@ pub struct Settings {
 }
 
 impl Store {
-    /// Opens the database, brings its schema up to date, and gives back a handle and the [`Writer`] that the
-    /// caller must run. Who works on a SQLite file has it for itself; a second one that wants to work on it gets
-    /// [`Error::Taken`].
+    /// Opens the database and gives back a handle and the [`Writer`] that the caller must run. Who works on it makes
+    /// it and brings its schema up to date, and has a SQLite file for itself: a second one gets [`Error::Taken`]. Who
+    /// only looks gets [`Error::Missing`], [`Error::Older`] or [`Error::Newer`] instead.
     pub async fn open(settings: Settings, clock: Clock) -> Result<(Self, Writer), Error> {
         Self::open_with(settings, None, clock).await
     }
@@ -129,13 +149,15 @@ impl Store {
         erasure_key: Option<&str>,
         clock: Clock,
     ) -> Result<(Self, Writer), Error> {
-        let db = Db::new(&settings.url)?;
+        let db = Db::new(&settings.url, if settings.works { Aim::Work } else { Aim::Use })?;
         let lock = if settings.works { db.lock()? } else { None };
-        let mut connection = db.connect().await.map_err(keeping::of_file)?;
+        let mut connection = db.connect().await.map_err(|error| db.refusal(error))?;
         if settings.works {
             keeping::check_file(&db, &mut connection).await?;
+            schema::upgrade(&db, &mut connection).await?;
+        } else {
+            schema::compare(&db, &mut connection).await?;
         }
-        db::MIGRATIONS.run(&mut connection).await.map_err(|error| Error::Away(error.to_string()))?;
         if lock.is_some() {
             standing::forget_all(&mut connection).await?;
         }

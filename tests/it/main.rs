@@ -13,6 +13,8 @@ mod chaos;
 mod doors;
 // Real input through the whole house.
 mod end_to_end;
+// The SQLite file: where it is, its copies, its schema.
+mod file;
 // Keeping and forgetting.
 mod keeping;
 // The way out by signed webhook.

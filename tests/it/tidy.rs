@@ -112,7 +112,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("standardwebhooks", &["src/inbound/signature.rs", "src/outbound.rs", "src/config/"]),
     ("clap", &["src/cli/mod.rs"]),
     ("rand", &["src/clock.rs", "src/sandbox/"]),
-    ("rustix", &["src/cli/serve.rs"]),
+    ("rustix", &["src/cli/serve.rs", "src/store/place.rs"]),
     ("anyhow", &["src/app.rs", "src/cli/", "src/outbound.rs"]),
 ];
 

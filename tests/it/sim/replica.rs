@@ -117,6 +117,12 @@ pub(super) struct Replica {
 impl Replica {
     pub(super) async fn open(file: &Path, clock: &Clock, gates: &Gates, rules: &Rules) -> Self {
         let url = format!("sqlite://{}", file.display());
+        if !file.exists() {
+            let settings = Settings { url: url.clone(), targets: Vec::new(), works: true };
+            let (store, writer) = Store::open(settings, clock.clone()).await.expect("the file is made");
+            drop(store);
+            writer.run().await;
+        }
         // Not the file's only worker: what a crash leaves comes back by its lease, as on PostgreSQL.
         let settings = Settings { url, targets: vec![Target::Amqp], works: false };
         let (store, writer) = Store::open(settings, clock.clone()).await.expect("the file opens");

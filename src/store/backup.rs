@@ -1,0 +1,96 @@
+//! A copy of the SQLite file, while a bridge works on it or not.
+//!
+//! The store is only read, whatever schema it is of and whatever its key. The copy grows in a private folder beside its
+//! name and gets the name when it is whole and on disk, so that under that name there is a backup or nothing.
+//!
+//! Before: [`crate::cli`]. After: the disk.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use sqlx::{Connection, Row};
+use tempfile::TempPath;
+
+use super::Error;
+use super::db::{Aim, Db, Dialect};
+
+/// Why there is no backup.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// A copy of a database server is its own tools' work.
+    #[error("this is PostgreSQL; back it up with its own tools, for instance: pg_dump")]
+    NotAFile,
+    /// No file can have this name, or SQLite cannot write it.
+    #[error("{0}: a backup's name is that of a file, in UTF-8")]
+    NoName(String),
+    /// Nothing is overwritten.
+    #[error("{0}: there is something already")]
+    Exists(String),
+    /// The copy cannot be made or read.
+    #[error("{0}")]
+    Failed(String),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+/// Copies the store of a URL, consistent and checked; readable by its owner only. After `Ok` it is on disk; after an
+/// error, or when the future is dropped, there is none.
+pub async fn back_up(url: &str, to: &Path) -> Result<(), BackupError> {
+    let db = Db::new(url, Aim::Look)?;
+    match db.dialect {
+        Dialect::Postgres => return Err(BackupError::NotAFile),
+        Dialect::Sqlite => {}
+    }
+    let failed =
+        |what: &str, error: &dyn std::fmt::Display| BackupError::Failed(format!("{}: {what}: {error}", to.display()));
+    let no_name = || BackupError::NoName(to.display().to_string());
+    let exists = || BackupError::Exists(to.display().to_string());
+    let name = to.file_name().filter(|name| name.to_str().is_some()).ok_or_else(no_name)?;
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = std::fs::canonicalize(folder).map_err(|error| failed("its folder", &error))?;
+    let target = folder.join(name);
+    if target.to_str().is_none() {
+        return Err(no_name());
+    }
+    if target.symlink_metadata().is_ok() {
+        return Err(exists());
+    }
+    let workshop = tempfile::Builder::new().prefix(".podero-bridge-backup-").tempdir_in(&folder);
+    let workshop = workshop.map_err(|error| failed("cannot be made", &error))?;
+    let copy = workshop.path().join("copy.db");
+    // Made here for its rights; SQLite takes an empty file.
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy);
+    made.map_err(|error| failed("cannot be made", &error))?;
+    copy_into(&db, &copy).await.map_err(|error| failed("cannot be copied", &error))?;
+    check(&copy).await.map_err(|error| failed("the copy is damaged", &error))?;
+    let not_on_disk = |error: std::io::Error| failed("is not on disk", &error);
+    File::open(&copy).and_then(|file| file.sync_all()).map_err(not_on_disk)?;
+    put(copy, &target).map_err(|error| {
+        let is_taken = error.kind() == std::io::ErrorKind::AlreadyExists;
+        if is_taken { exists() } else { failed("cannot get its name", &error) }
+    })?;
+    File::open(&folder).and_then(|folder| folder.sync_all()).map_err(not_on_disk)
+}
+
+async fn copy_into(db: &Db, copy: &Path) -> Result<(), Error> {
+    let mut connection = db.connect_plain().await.map_err(|error| db.refusal(error))?;
+    // An absolute path, which SQLite does not take for a URI.
+    let copied = sqlx::query("VACUUM INTO $1").bind(copy.display().to_string()).execute(&mut connection).await;
+    connection.close().await?;
+    copied.map(|_| ()).map_err(|error| db.refusal(error))
+}
+
+async fn check(copy: &Path) -> Result<(), Error> {
+    let db = Db::new(&format!("sqlite://{}", copy.display()), Aim::Look)?;
+    let mut connection = db.connect_plain().await?;
+    let found = sqlx::query("PRAGMA integrity_check(1)").fetch_one(&mut connection).await?.try_get::<String, _>(0)?;
+    connection.close().await?;
+    if found == "ok" { Ok(()) } else { Err(Error::Damaged(found)) }
+}
+
+/// Moves it to its name, never over something that came there meanwhile.
+fn put(copy: PathBuf, target: &Path) -> std::io::Result<()> {
+    Ok(TempPath::try_from_path(copy)?.persist_noclobber(target)?)
+}

@@ -1,0 +1,126 @@
+//! Where a SQLite file is: one absolute path for the data, the lock beside it and the URL it is opened by.
+//!
+//! `store.url` is read literally: `%`, `..`, blanks and colons are parts of names. It is resolved once, and symlinks
+//! with it, so that two ways to write one file are one path, and one lock.
+//!
+//! Before: [`crate::config`]. After: the store's `db`.
+
+use std::fs::DirBuilder;
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Access;
+use url::Url;
+
+use super::Error;
+
+/// Said with every refusal of the file system.
+pub(super) const WHAT_TO_DO: &str = "the user who runs this must be able to read and write the file and its folder";
+
+/// A SQLite file that is there.
+#[derive(Debug, Clone)]
+pub(super) struct Place(PathBuf);
+
+impl Place {
+    /// Finds the file; makes it, and its folder, when it is not there. Both hold personal data: nobody but their owner
+    /// reads what is made here, and what is there keeps its rights.
+    pub(super) fn make(path: &str) -> Result<Self, Error> {
+        let path = Path::new(path);
+        let unusable = |error: std::io::Error| unusable(path, &error);
+        if !path.exists() {
+            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+                DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unusable)?;
+            }
+            // Not `create_new`: a symlink may lead to a file that is not there yet.
+            let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+            file.map_err(unusable)?;
+        }
+        Self::find_at(path, Access::READ_OK | Access::WRITE_OK)
+    }
+
+    /// Finds the file, to read and write it.
+    pub(super) fn find(path: &str) -> Result<Self, Error> {
+        Self::find_at(Path::new(path), Access::READ_OK | Access::WRITE_OK)
+    }
+
+    /// Finds the file, to read it only.
+    pub(super) fn look(path: &str) -> Result<Self, Error> {
+        Self::find_at(Path::new(path), Access::READ_OK)
+    }
+
+    fn find_at(path: &Path, access: Access) -> Result<Self, Error> {
+        let resolved = match std::fs::canonicalize(path) {
+            Ok(resolved) => resolved,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(Error::Missing(path.display().to_string()));
+            }
+            Err(error) => return Err(unusable(path, &error)),
+        };
+        let refuse = |why: &str| Err(Error::Unusable(format!("{}: {why}", path.display())));
+        if !resolved.is_file() {
+            return refuse("this is no file; name one, which may lie in a folder");
+        }
+        if resolved.to_str().is_none() {
+            return refuse("its folder's name is not UTF-8, which SQLite needs");
+        }
+        // Asked beforehand and by name, since SQLite opens what it may not write to, and says no more than a code.
+        rustix::fs::access(&resolved, access).map_err(|error| unusable(path, &error.into()))?;
+        if let Some(folder) = resolved.parent().filter(|_| access.contains(Access::WRITE_OK)) {
+            let access = Access::WRITE_OK | Access::EXEC_OK;
+            rustix::fs::access(folder, access).map_err(|error| unusable(folder, &error.into()))?;
+        }
+        Ok(Self(resolved))
+    }
+
+    /// The URL by which a driver opens exactly this file: whatever could mean something in a URL is encoded.
+    pub(super) fn url(&self, mode: &str) -> String {
+        let url = Url::from_file_path(&self.0).expect("a resolved path is absolute");
+        format!("sqlite://{}?mode={mode}", url.path())
+    }
+
+    /// The file whose lock says who works on this one.
+    pub(super) fn lock_file(&self) -> PathBuf {
+        let mut name = self.0.clone().into_os_string();
+        name.push(".lock");
+        name.into()
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> Error {
+    Error::Unusable(format!("{}: {error}; {WHAT_TO_DO}", path.display()))
+}
+
+/// The path in a SQLite URL, as it stands there; `None` for another database.
+pub(super) fn sqlite_path(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("sqlite:")?;
+    Some(rest.strip_prefix("//").unwrap_or(rest))
+}
+
+/// Whether the database is a file.
+pub fn is_sqlite(url: &str) -> bool {
+    sqlite_path(url).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_sqlite_url_is_what_stands_there() {
+        for (url, path) in [
+            ("sqlite://podero-bridge.db", Some("podero-bridge.db")),
+            ("sqlite:///var/lib/x.db", Some("/var/lib/x.db")),
+            ("sqlite:a%20b/../x?.db", Some("a%20b/../x?.db")),
+            ("postgres://localhost/x", None),
+        ] {
+            assert_eq!(sqlite_path(url), path, "{url}");
+        }
+    }
+}
