@@ -1,6 +1,6 @@
 //! Consumes the inbound queue: each delivery is taken, and acked once it is stored.
 //!
-//! Deliveries are taken concurrently, up to the prefetch, and started in the order of arrival; their order in effect is
+//! Deliveries are held in the order of arrival and offered concurrently, up to the prefetch; their order in effect is
 //! the lanes' concern. One that cannot be stored now stays un-acked and is offered again with back-off, so that an away
 //! store fills the prefetch and the rest waits in the broker.
 //!
@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, DeliveryTag, FieldTable};
 use lapin::{Channel, Consumer};
 use tokio::time::timeout;
 
@@ -56,7 +56,10 @@ pub(super) async fn serve<I: Intake>(inner: &Inner, intake: &I, link: Link, mut 
                 return Ended::Lost(error);
             }
             delivery = deliveries.next(), if takes.len() < prefetch => match delivery {
-                Some(Ok(delivery)) => takes.push(take(&inner.clock, intake, &channel, delivery, stop.clone())),
+                Some(Ok(delivery)) => {
+                    let (tag, frame) = frame(delivery);
+                    takes.push(take(&inner.clock, intake, &channel, (tag, intake.hold(frame)), stop.clone()));
+                }
                 Some(Err(error)) => return Ended::Lost(link.lost(&error)),
                 None => return Ended::Lost(lost("the broker cancelled the consumer: was the queue deleted?")),
             },
@@ -100,15 +103,13 @@ async fn take<I: Intake>(
     clock: &Clock,
     intake: &I,
     channel: &Channel,
-    delivery: Delivery,
+    (tag, held): (DeliveryTag, I::Held),
     mut stop: Stop,
 ) -> lapin::Result<()> {
     let mut refusals = 0;
     loop {
-        match intake.take(frame(&delivery)).await {
-            Taken::Stored => {
-                return channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await;
-            }
+        match intake.offer(&held).await {
+            Taken::Stored => return channel.basic_ack(tag, BasicAckOptions::default()).await,
             Taken::NotNow => refusals += 1,
         }
         let wait = TAKE_AGAIN.delay(refusals, clock.dice());
@@ -119,16 +120,18 @@ async fn take<I: Intake>(
     }
 }
 
-fn frame(delivery: &Delivery) -> Frame {
+/// The body is moved, not copied: it may be large, and there are many.
+fn frame(delivery: Delivery) -> (DeliveryTag, Frame) {
     let properties = &delivery.properties;
-    Frame {
-        body: delivery.data.clone(),
+    let frame = Frame {
         content_type: properties.content_type().as_ref().map(ToString::to_string),
         headers: properties.headers().as_ref().map(texts).unwrap_or_default(),
         message_id: properties.message_id().as_ref().map(ToString::to_string),
         routing_key: delivery.routing_key.to_string(),
         redelivered: delivery.redelivered,
-    }
+        body: delivery.data,
+    };
+    (delivery.delivery_tag, frame)
 }
 
 fn texts(headers: &FieldTable) -> BTreeMap<String, String> {

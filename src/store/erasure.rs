@@ -310,7 +310,7 @@ impl Erase {
             let (origin, origin_id, digest): (String, String, String) =
                 (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             let updated = sqlx::query(
-                "UPDATE events SET origin = $2, origin_id = $3, digest = $4, raw = '', raw_encoding = 'utf8', \
+                "UPDATE events SET origin = $2, origin_id = $3, digest = $4, raw = '', raw_encoding = 'utf8', envelope = NULL, \
                  state = CASE WHEN state = 'parked' THEN 'skipped' ELSE state END, settled_at = $5 WHERE id = $1",
             )
             .bind(id.clone())

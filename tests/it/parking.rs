@@ -65,7 +65,7 @@ impl House {
             type_name: event.happening.type_name().to_owned(),
             received_at: self.clock.now(),
             digest: "d1".to_owned(),
-            raw: b"{}".to_vec(),
+            raw: b"{}".as_slice().into(),
             content: Content::Event(event),
         }
     }
@@ -158,6 +158,8 @@ macro_rules! on_both_databases {
         }
     };
 }
+
+pub(crate) use on_both_databases;
 
 on_both_databases! {
     a_retry_of_many_keeps_its_pace_also_when_two_drive_it
