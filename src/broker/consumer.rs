@@ -18,6 +18,7 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, DeliveryTag, FieldTable};
 use lapin::{Channel, Consumer};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::link::{self, Link};
@@ -31,6 +32,12 @@ use crate::pump;
 /// An away store is asked again soon, and by up to a whole prefetch of deliveries: the ceiling keeps that to some
 /// hundred attempts a second, the jitter keeps them apart.
 const TAKE_AGAIN: RetrySchedule = RetrySchedule { initial: Duration::from_millis(100), max: Duration::from_secs(5) };
+/// Bytes of messages that are offered at once: while one is read and written it takes several times its size, and a whole
+/// prefetch of large ones would take several times a whole prefetch. One that is larger than this goes alone. 16 MiB are
+/// a whole prefetch of usual events, and sixteen of the largest that are taken by default (`http.body_max`).
+const OFFERED_BYTES_MAX: usize = 16 << 20;
+/// The budget is counted in these, since a semaphore's permits are.
+const KIB: usize = 1 << 10;
 /// How long the end waits for takes in flight. A commit takes milliseconds; what is not stored by then stays with the
 /// broker.
 const GRACE: Duration = Duration::from_secs(5);
@@ -46,6 +53,8 @@ pub(super) async fn serve<I: Intake>(inner: &Inner, intake: &I, link: Link, mut 
     };
     supervisor::up(inner, Role::Consumer, &link);
     let prefetch = usize::from(prefetch(inner));
+    let room = Semaphore::new(OFFERED_BYTES_MAX / KIB);
+    let hands = Hands { clock: &inner.clock, intake, channel: &channel, room: &room };
     let mut takes = FuturesUnordered::new();
     let lost = |why: &str| Error { why: format!("{}: {why}", link.address()) };
     loop {
@@ -56,10 +65,7 @@ pub(super) async fn serve<I: Intake>(inner: &Inner, intake: &I, link: Link, mut 
                 return Ended::Lost(error);
             }
             delivery = deliveries.next(), if takes.len() < prefetch => match delivery {
-                Some(Ok(delivery)) => {
-                    let (tag, frame) = frame(delivery);
-                    takes.push(take(&inner.clock, intake, &channel, (tag, intake.hold(frame)), stop.clone()));
-                }
+                Some(Ok(delivery)) => takes.push(hands.take(delivery, stop.clone())),
                 Some(Err(error)) => return Ended::Lost(link.lost(&error)),
                 None => return Ended::Lost(lost("the broker cancelled the consumer: was the queue deleted?")),
             },
@@ -98,24 +104,40 @@ async fn open(inner: &Inner, link: &Link) -> Result<(Channel, Consumer), Error> 
     Ok((channel, deliveries))
 }
 
-/// Offers one delivery until it is stored, then acks it. An error is one of the channel.
-async fn take<I: Intake>(
-    clock: &Clock,
-    intake: &I,
-    channel: &Channel,
-    (tag, held): (DeliveryTag, I::Held),
-    mut stop: Stop,
-) -> lapin::Result<()> {
-    let mut refusals = 0;
-    loop {
-        match intake.offer(&held).await {
-            Taken::Stored => return channel.basic_ack(tag, BasicAckOptions::default()).await,
-            Taken::NotNow => refusals += 1,
-        }
-        let wait = TAKE_AGAIN.delay(refusals, clock.dice());
-        tokio::select! {
-            () = stop.asked() => return Ok(()),
-            () = pump::sleep(wait) => {}
+/// What a delivery is taken with.
+struct Hands<'a, I> {
+    clock: &'a Clock,
+    intake: &'a I,
+    channel: &'a Channel,
+    room: &'a Semaphore,
+}
+
+impl<'a, I: Intake> Hands<'a, I> {
+    /// Holds one delivery at once, offers it until it is stored, then acks it. An error is one of the channel.
+    fn take(&self, delivery: Delivery, mut stop: Stop) -> impl Future<Output = lapin::Result<()>> + use<'a, I> {
+        let Self { clock, intake, channel, room } = *self;
+        let (tag, frame) = frame(delivery);
+        let kib = frame.body.len().div_ceil(KIB).clamp(1, OFFERED_BYTES_MAX / KIB);
+        let kib = u32::try_from(kib).expect("the budget is far below 4 TiB");
+        let held = intake.hold(frame);
+        async move {
+            let mut refusals = 0;
+            loop {
+                let taken = {
+                    // First come, first served: a large one waits until there is room, and those behind it wait too.
+                    let _room = room.acquire_many(kib).await.expect("nobody closes it");
+                    intake.offer(&held).await
+                };
+                match taken {
+                    Taken::Stored => return channel.basic_ack(tag, BasicAckOptions::default()).await,
+                    Taken::NotNow => refusals += 1,
+                }
+                let wait = TAKE_AGAIN.delay(refusals, clock.dice());
+                tokio::select! {
+                    () = stop.asked() => return Ok(()),
+                    () = pump::sleep(wait) => {}
+                }
+            }
         }
     }
 }

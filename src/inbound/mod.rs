@@ -148,7 +148,8 @@ impl Inbox {
 
     async fn park(&self, held: &Held, reason: Reason, detail: &str) -> Result<(), store::Error> {
         let id = held.ids.of_whole(&self.clock);
-        let receipts = self.store.accept(vec![poison::arrival(held, id, reason, detail)]).await?;
+        let receipts =
+            self.store.accept(vec![poison::arrival(held, id, (reason, detail), self.body_bytes_max)]).await?;
         let source = &held.verified.delivery().source;
         match receipts.first() {
             Some(Receipt::Accepted { .. }) => {

@@ -9,12 +9,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::hexadecimal;
 use super::problem::{Problem, ProblemKind};
 use super::signature::Verified;
+use super::{hexadecimal, sha256};
 use crate::clock::Clock;
 use crate::domain::EventId;
 use crate::domain::verdict::{Reason, illegible_notice};
@@ -64,17 +65,26 @@ impl Ids {
     }
 }
 
-/// The row of something that never became an event.
-pub(super) fn arrival(held: &Held, id: EventId, reason: Reason, detail: &str) -> Arrival {
-    let delivery = held.verified.delivery();
+/// The row of something that never became an event. Of its bytes at most `bytes_max` are kept, as many as an event may
+/// have: a sender of large ones must not fill the disk with what nobody can use. Of one that is cut, length and digest
+/// tell whether it is the one that the sender has.
+pub(super) fn arrival(held: &Held, id: EventId, (reason, detail): (Reason, &str), bytes_max: usize) -> Arrival {
+    let (delivery, body) = (held.verified.delivery(), held.verified.body());
     let headers = kept(&delivery.headers);
     let digest = digest(held, &headers);
-    let envelope = json!({
+    let mut envelope = json!({
         "content_type": delivery.content_type,
         "headers": headers,
         "message_id": held.message_id,
         "routing_key": held.routing_key,
     });
+    let raw = cut(body, bytes_max);
+    let mut detail: String = detail.chars().take(DETAIL_CHARS_MAX).collect();
+    if raw.len() < body.len() {
+        envelope["body_bytes"] = json!(body.len());
+        envelope["body_sha256"] = json!(sha256(body));
+        detail.push_str(&format!("; of its {} bytes the first {} are kept", body.len(), raw.len()));
+    }
     let now = delivery.received_at;
     Arrival {
         id,
@@ -85,15 +95,27 @@ pub(super) fn arrival(held: &Held, id: EventId, reason: Reason, detail: &str) ->
         type_name: EventType::Unknown.as_str().to_owned(),
         received_at: now,
         digest,
-        raw: held.verified.body().clone(),
+        raw,
         content: Content::Parked {
             reason,
-            detail: detail.chars().take(DETAIL_CHARS_MAX).collect(),
+            detail,
             notice: illegible_notice(id, EventType::Unknown.as_str(), reason, now),
             envelope: envelope.to_string(),
             may_be_known: held.is_redelivered || held.message_id.is_some(),
         },
     }
+}
+
+/// The first bytes; of a text not the half of its last character.
+fn cut(body: &Bytes, bytes_max: usize) -> Bytes {
+    if body.len() <= bytes_max {
+        return body.clone();
+    }
+    let end = match std::str::from_utf8(&body[..bytes_max]) {
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        Ok(_) | Err(_) => bytes_max,
+    };
+    body.slice(..end)
 }
 
 /// Headers that are the sender's own, and no secrets. RabbitMQ and its plugins write `x-…`, differently each time a
@@ -166,7 +188,7 @@ mod tests {
     }
 
     fn parked(held: &Held) -> (String, String) {
-        let arrival = arrival(held, EventId(uuid::Uuid::nil()), Reason::Untranslatable, "");
+        let arrival = arrival(held, EventId(uuid::Uuid::nil()), (Reason::Untranslatable, ""), 1_024);
         let Content::Parked { envelope, .. } = arrival.content else { panic!("it is parked") };
         (arrival.origin_id, envelope)
     }
@@ -181,6 +203,18 @@ mod tests {
             (held(&[("ce-id", "1"), ("Webhook-Signature", "v1,abc")], None), true),
         ] {
             assert_eq!(parked(&other).0 == plain, is_same, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_cut_spares_the_last_character_of_a_text_and_nothing_else() {
+        for (body, expected) in [
+            (&b"abcd"[..], &b"abcd"[..]),
+            (b"abcdef", b"abcd"),
+            ("abc\u{fc}".as_bytes(), b"abc"),
+            (b"\xff\xfe\xfd\xfc\xfb", b"\xff\xfe\xfd\xfc"),
+        ] {
+            assert_eq!(cut(&Bytes::copy_from_slice(body), 4), expected, "{body:?}");
         }
     }
 

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::bus::Bus;
 use crate::parking::{House, on_both_databases};
+use crate::running::{self, Running};
 use crate::servers;
 use crate::world::{Database, Settings, World, event, sign_up, until};
 
@@ -183,4 +184,46 @@ async fn three_binary_mode_messages_with_equal_bodies_are_three_rows_with_their_
     };
     assert_eq!(shown, [expected(1), expected(2), expected(3)]);
     world.bridge.stop().await;
+}
+
+/// Large messages of the next test, and what a bridge may need beside what lapin holds of them: the budget of bodies that
+/// are being worked on a few times over, the process itself, and what the allocator keeps.
+const LARGE: u64 = 120;
+const LARGE_BYTES: usize = 1_000_000;
+const BESIDE_MAX: u64 = 160 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_large_messages_are_worked_on_in_bounded_memory() {
+    let vhost = servers::fresh_vhost();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut environment = running::on_file(folder.path());
+    environment.push(("AMQP__URL", vhost.clone()));
+    // It declares the queue, and ends.
+    let bridge = Running::start(folder.path(), &["--sandbox"], &environment);
+    let http = reqwest::Client::new();
+    let is_ready = async |bridge: &Running| {
+        let answer = http.get(format!("{}/readyz", bridge.operator)).send().await.ok()?;
+        (answer.status() == 200).then_some(())
+    };
+    until("the queue is there", async || is_ready(&bridge).await).await;
+    assert_eq!(bridge.terminate(), Some(0));
+    let bus = Bus::connect(&vhost).await;
+    for number in 0..LARGE {
+        let mut large = sign_up(&format!("e{number}"), &format!("C-{number}"), "2026-10-01T12:00:00Z");
+        large["data"]["notes"] = json!("n".repeat(LARGE_BYTES));
+        bus.publish_event(&large).await;
+    }
+    let bridge = Running::start(folder.path(), &["--sandbox"], &environment);
+    until("all are stored", async || {
+        let text = http.get(format!("{}/metrics", bridge.operator)).send().await.ok()?.text().await.ok()?;
+        let series =
+            "podero_bridge_events_received_total{door=\"amqp\",source=\"default\",type=\"customer.signed_up\"}";
+        let received = text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse::<u64>().ok());
+        (received == Some(LARGE)).then_some(())
+    })
+    .await;
+    let (peak, bodies) = (bridge.memory_peak(), LARGE * u64::try_from(LARGE_BYTES).expect("a size"));
+    eprintln!("{LARGE} messages, {} MiB: at most {} MiB resident", bodies >> 20, peak >> 20);
+    assert!(peak < bodies + BESIDE_MAX, "{} MiB", peak >> 20);
+    assert_eq!(bridge.terminate(), Some(0));
 }
