@@ -1,6 +1,6 @@
 //! Consumes the inbound queue: each delivery is taken, and acked once it is stored.
 //!
-//! Deliveries are taken concurrently, up to the prefetch, and started in the order of arrival; their order in effect is
+//! Deliveries are held in the order of arrival and offered concurrently, up to the prefetch; their order in effect is
 //! the lanes' concern. One that cannot be stored now stays un-acked and is offered again with back-off, so that an away
 //! store fills the prefetch and the rest waits in the broker.
 //!
@@ -16,8 +16,9 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, DeliveryTag, FieldTable};
 use lapin::{Channel, Consumer};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::link::{self, Link};
@@ -31,6 +32,12 @@ use crate::pump;
 /// An away store is asked again soon, and by up to a whole prefetch of deliveries: the ceiling keeps that to some
 /// hundred attempts a second, the jitter keeps them apart.
 const TAKE_AGAIN: RetrySchedule = RetrySchedule { initial: Duration::from_millis(100), max: Duration::from_secs(5) };
+/// Bytes of messages that are offered at once: while one is read and written it takes several times its size, and a whole
+/// prefetch of large ones would take several times a whole prefetch. One that is larger than this goes alone. 16 MiB are
+/// a whole prefetch of usual events, and sixteen of the largest that are taken by default (`http.body_max`).
+const OFFERED_BYTES_MAX: usize = 16 << 20;
+/// The budget is counted in these, since a semaphore's permits are.
+const KIB: usize = 1 << 10;
 /// How long the end waits for takes in flight. A commit takes milliseconds; what is not stored by then stays with the
 /// broker.
 const GRACE: Duration = Duration::from_secs(5);
@@ -46,6 +53,8 @@ pub(super) async fn serve<I: Intake>(inner: &Inner, intake: &I, link: Link, mut 
     };
     supervisor::up(inner, Role::Consumer, &link);
     let prefetch = usize::from(prefetch(inner));
+    let room = Semaphore::new(OFFERED_BYTES_MAX / KIB);
+    let hands = Hands { clock: &inner.clock, intake, channel: &channel, room: &room };
     let mut takes = FuturesUnordered::new();
     let lost = |why: &str| Error { why: format!("{}: {why}", link.address()) };
     loop {
@@ -56,7 +65,7 @@ pub(super) async fn serve<I: Intake>(inner: &Inner, intake: &I, link: Link, mut 
                 return Ended::Lost(error);
             }
             delivery = deliveries.next(), if takes.len() < prefetch => match delivery {
-                Some(Ok(delivery)) => takes.push(take(&inner.clock, intake, &channel, delivery, stop.clone())),
+                Some(Ok(delivery)) => takes.push(hands.take(delivery, stop.clone())),
                 Some(Err(error)) => return Ended::Lost(link.lost(&error)),
                 None => return Ended::Lost(lost("the broker cancelled the consumer: was the queue deleted?")),
             },
@@ -95,40 +104,56 @@ async fn open(inner: &Inner, link: &Link) -> Result<(Channel, Consumer), Error> 
     Ok((channel, deliveries))
 }
 
-/// Offers one delivery until it is stored, then acks it. An error is one of the channel.
-async fn take<I: Intake>(
-    clock: &Clock,
-    intake: &I,
-    channel: &Channel,
-    delivery: Delivery,
-    mut stop: Stop,
-) -> lapin::Result<()> {
-    let mut refusals = 0;
-    loop {
-        match intake.take(frame(&delivery)).await {
-            Taken::Stored => {
-                return channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await;
+/// What a delivery is taken with.
+struct Hands<'a, I> {
+    clock: &'a Clock,
+    intake: &'a I,
+    channel: &'a Channel,
+    room: &'a Semaphore,
+}
+
+impl<'a, I: Intake> Hands<'a, I> {
+    /// Holds one delivery at once, offers it until it is stored, then acks it. An error is one of the channel.
+    fn take(&self, delivery: Delivery, mut stop: Stop) -> impl Future<Output = lapin::Result<()>> + use<'a, I> {
+        let Self { clock, intake, channel, room } = *self;
+        let (tag, frame) = frame(delivery);
+        let kib = frame.body.len().div_ceil(KIB).clamp(1, OFFERED_BYTES_MAX / KIB);
+        let kib = u32::try_from(kib).expect("the budget is far below 4 TiB");
+        let held = intake.hold(frame);
+        async move {
+            let mut refusals = 0;
+            loop {
+                let taken = {
+                    // First come, first served: a large one waits until there is room, and those behind it wait too.
+                    let _room = room.acquire_many(kib).await.expect("nobody closes it");
+                    intake.offer(&held).await
+                };
+                match taken {
+                    Taken::Stored => return channel.basic_ack(tag, BasicAckOptions::default()).await,
+                    Taken::NotNow => refusals += 1,
+                }
+                let wait = TAKE_AGAIN.delay(refusals, clock.dice());
+                tokio::select! {
+                    () = stop.asked() => return Ok(()),
+                    () = pump::sleep(wait) => {}
+                }
             }
-            Taken::NotNow => refusals += 1,
-        }
-        let wait = TAKE_AGAIN.delay(refusals, clock.dice());
-        tokio::select! {
-            () = stop.asked() => return Ok(()),
-            () = pump::sleep(wait) => {}
         }
     }
 }
 
-fn frame(delivery: &Delivery) -> Frame {
+/// The body is moved, not copied: it may be large, and there are many.
+fn frame(delivery: Delivery) -> (DeliveryTag, Frame) {
     let properties = &delivery.properties;
-    Frame {
-        body: delivery.data.clone(),
+    let frame = Frame {
         content_type: properties.content_type().as_ref().map(ToString::to_string),
         headers: properties.headers().as_ref().map(texts).unwrap_or_default(),
         message_id: properties.message_id().as_ref().map(ToString::to_string),
         routing_key: delivery.routing_key.to_string(),
         redelivered: delivery.redelivered,
-    }
+        body: delivery.data,
+    };
+    (delivery.delivery_tag, frame)
 }
 
 fn texts(headers: &FieldTable) -> BTreeMap<String, String> {

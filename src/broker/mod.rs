@@ -6,7 +6,7 @@
 //! included). lapin's own recovery is off: a connection that breaks is dropped, and connection, topology, channel,
 //! consumer and publisher are made anew with back-off, for as long as it takes.
 //!
-//! In: a delivery is acked after [`Intake::take`] said [`Taken::Stored`], never before; one that could not be stored
+//! In: a delivery is acked after [`Intake::offer`] said [`Taken::Stored`], never before; one that could not be stored
 //! stays un-acked and is offered again. Out: [`Publish::publish`] says [`Published::Confirmed`] only for a persistent,
 //! mandatory publish that the broker has confirmed and not returned.
 //!
@@ -150,9 +150,23 @@ pub enum Taken {
 
 /// Where deliveries go.
 pub trait Intake: Send + Sync + 'static {
-    /// Makes one delivery durable. Called for up to [`Settings::prefetch`] deliveries at once, started in the order of
+    /// A delivery in our hands, with all that is decided about it once, however often it is offered: when it came, say.
+    type Held: Send + Sync;
+
+    /// Takes a delivery into our hands. Called in the order of arrival.
+    fn hold(&self, frame: Frame) -> Self::Held;
+
+    /// Makes one delivery durable. Called for up to [`Settings::prefetch`] deliveries at once, first in the order of
     /// arrival. May be dropped at any await point (shutdown, a lost connection); the delivery then comes again.
-    fn take(&self, frame: Frame) -> impl Future<Output = Taken> + Send;
+    fn offer(&self, held: &Self::Held) -> impl Future<Output = Taken> + Send;
+
+    /// Holds a delivery and offers it once.
+    fn take(&self, frame: Frame) -> impl Future<Output = Taken> + Send {
+        async {
+            let held = self.hold(frame);
+            self.offer(&held).await
+        }
+    }
 }
 
 /// One notice as it goes onto the wire.

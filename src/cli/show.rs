@@ -72,6 +72,11 @@ fn describe(view: &EventView) {
         .collect();
     table::print(["call", "operation", "outcome", "took"], &rows);
     say("");
+    if let Some(envelope) = &view.envelope {
+        say("envelope:");
+        say(&table::plain(&serde_json::to_string_pretty(envelope).unwrap_or_default()));
+        say("");
+    }
     say(&format!("original bytes ({}):", view.raw_encoding));
     say(&table::plain(&view.raw));
 }

@@ -6,8 +6,9 @@
 //!
 //! Before: [`crate::broker`]. After: [`crate::inbound`].
 
+use super::poison::Ids;
 use super::signature::Verified;
-use super::{Delivery, Inbox};
+use super::{Delivery, Held, Inbox};
 use crate::broker::{Frame, Intake, Taken};
 use crate::metrics::Door;
 
@@ -20,16 +21,28 @@ pub struct Frames {
 }
 
 impl Intake for Frames {
-    async fn take(&self, frame: Frame) -> Taken {
-        let delivery = Delivery {
+    type Held = Held;
+
+    /// Time and ids are taken here, once: events without a `time` keep the order in which they came, however often and
+    /// in whatever order they are offered.
+    fn hold(&self, frame: Frame) -> Held {
+        let clock = &self.inbox.clock;
+        let ids = Ids::default();
+        ids.of_item(0, clock);
+        let verified = Verified::by_broker(Delivery {
             door: Door::Amqp,
             source: self.source.clone(),
             content_type: frame.content_type,
             headers: frame.headers,
             body: frame.body,
-            received_at: self.inbox.clock.now(),
-        };
-        match self.inbox.accept_or_park(Verified::by_broker(delivery)).await {
+            received_at: clock.now(),
+        });
+        let (message_id, routing_key) = (frame.message_id, frame.routing_key);
+        Held { verified, ids, message_id, routing_key, is_redelivered: frame.redelivered }
+    }
+
+    async fn offer(&self, held: &Held) -> Taken {
+        match self.inbox.accept_or_park(held).await {
             Ok(()) => Taken::Stored,
             Err(error) => {
                 tracing::debug!(%error, "a frame waits: the store did not take it");

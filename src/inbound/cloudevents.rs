@@ -5,13 +5,15 @@
 //!
 //! Before: [`crate::inbound::signature`]. After: [`crate::inbound::wire`].
 
+use bytes::Bytes;
 use cloudevents::{AttributesReader, Data, Event as CloudEvent, event::SpecVersion};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::problem::{FieldError, Problem, ProblemKind};
-use super::{Delivery, sha256};
+use super::sha256;
+use super::signature::Verified;
 use crate::domain::{ID_CHARS_MAX, Timestamp, is_printable_id};
 
 /// Media type of one event (CloudEvents JSON format 1.0.2, §3).
@@ -35,7 +37,7 @@ pub struct Envelope {
     /// `data`.
     pub data: Value,
     /// The bytes it was read from; of a batch, its own part.
-    pub raw: Vec<u8>,
+    pub raw: Bytes,
 }
 
 /// What a delivery turned out to hold.
@@ -58,15 +60,15 @@ impl Envelope {
 }
 
 /// Reads a delivery. The outer error is about the delivery as a whole.
-pub fn read(delivery: &Delivery, batch_max: usize) -> Result<Read, Problem> {
-    let media_type = delivery.content_type.as_deref().unwrap_or_default();
+pub fn read(verified: &Verified, batch_max: usize) -> Result<Read, Problem> {
+    let (media_type, body) = (verified.delivery().content_type.as_deref().unwrap_or_default(), verified.body());
     let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match essence.as_str() {
         STRUCTURED => {
-            let value = parse(&delivery.body)?;
-            Ok(Read::One(envelope(value, delivery.body.clone())))
+            let value = parse(body)?;
+            Ok(Read::One(envelope(value, body.clone())))
         }
-        BATCH => batch(&delivery.body, batch_max).map(Read::Batch),
+        BATCH => batch(body, batch_max).map(Read::Batch),
         _ => {
             let detail = format!("send CloudEvents as `{STRUCTURED}` or `{BATCH}`");
             Err(Problem::new(ProblemKind::UnsupportedMediaType, detail))
@@ -88,7 +90,7 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
 }
 
 /// Each item keeps its own bytes, as they were sent.
-fn batch(body: &[u8], batch_max: usize) -> Result<Vec<Result<Envelope, Problem>>, Problem> {
+fn batch(body: &Bytes, batch_max: usize) -> Result<Vec<Result<Envelope, Problem>>, Problem> {
     let items: Vec<&RawValue> = parse(body)?;
     if items.len() > batch_max {
         let detail = format!("{} events in one batch; {batch_max} are taken at once", items.len());
@@ -96,12 +98,12 @@ fn batch(body: &[u8], batch_max: usize) -> Result<Vec<Result<Envelope, Problem>>
     }
     let read = |item: &RawValue| {
         let bytes = item.get().as_bytes();
-        envelope(parse(bytes)?, bytes.to_vec())
+        envelope(parse(bytes)?, body.slice_ref(bytes))
     };
     Ok(items.into_iter().map(read).collect())
 }
 
-fn envelope(value: Value, raw: Vec<u8>) -> Result<Envelope, Problem> {
+fn envelope(value: Value, raw: Bytes) -> Result<Envelope, Problem> {
     let errors = wrong_attributes(&value);
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
@@ -186,17 +188,18 @@ pub(super) fn kind_of(value: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inbound::Delivery;
     use crate::metrics::Door;
 
-    fn delivery(content_type: &str, body: &str) -> Delivery {
-        Delivery {
+    fn delivery(content_type: &str, body: &str) -> Verified {
+        Verified::by_broker(Delivery {
             door: Door::Webhook,
             source: "default".into(),
             content_type: Some(content_type.into()),
             headers: Default::default(),
             body: body.as_bytes().to_vec(),
             received_at: Timestamp::from_micros(0),
-        }
+        })
     }
 
     fn one(body: &Value) -> Result<Envelope, Problem> {

@@ -7,27 +7,31 @@
 //! Before: the doors [`http`] and [`amqp`]. After: [`crate::store`].
 
 pub mod amqp;
+mod backlog;
 pub mod cloudevents;
 pub mod http;
 pub mod patience;
+mod poison;
 pub mod problem;
 pub mod signature;
 pub mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
-use crate::domain::verdict::{Reason, illegible_notice};
+use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 use crate::metrics::{Door, EventType, Metrics, Outcome};
 use crate::store::{self, Arrival, Content, Receipt, Store};
+pub use backlog::Backlog;
 use cloudevents::Envelope;
-use problem::{Problem, ProblemKind};
+pub use poison::Held;
+use poison::Ids;
+use problem::Problem;
 use signature::Verified;
 
 /// What a door hands in: bytes and headers, nothing believed yet.
@@ -84,41 +88,6 @@ pub struct Inbox {
     pub backlog: Backlog,
 }
 
-/// How many accepted events wait for their effect, and how many may. Counting the tables for each request would cost
-/// more than the request, so this is the last count of them and what was accepted since: near enough for a bound
-/// that is there to spare the disk. Clones share it.
-#[derive(Debug, Clone)]
-pub struct Backlog {
-    waiting: Arc<AtomicU64>,
-    max: u64,
-}
-
-impl Backlog {
-    /// Empty, until it is counted; full at `max` (`store.backlog_max`).
-    pub fn new(max: u64) -> Self {
-        Self { waiting: Arc::default(), max }
-    }
-
-    /// Whether the doors take nothing until some of it is done.
-    pub fn is_full(&self) -> bool {
-        self.waiting() >= self.max
-    }
-
-    /// How many wait.
-    pub fn waiting(&self) -> u64 {
-        self.waiting.load(Ordering::Relaxed)
-    }
-
-    /// The tables were counted.
-    pub fn set(&self, waiting: u64) {
-        self.waiting.store(waiting, Ordering::Relaxed);
-    }
-
-    fn grow(&self) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 /// An envelope on its way to becoming an arrival.
 enum Translated {
     Arrival(Box<Arrival>),
@@ -129,11 +98,14 @@ impl Inbox {
     /// Accepts a verified delivery: what is an event is committed when this returns. The problem of a delivery as
     /// a whole (not readable, too many items) is the `Err` of the inner result.
     pub async fn accept(&self, verified: Verified) -> Result<Result<Answers, Problem>, store::Error> {
-        let delivery = verified.into_delivery();
-        if delivery.body.len() > self.body_bytes_max {
+        self.accept_as(&verified, &Ids::default()).await
+    }
+
+    async fn accept_as(&self, verified: &Verified, ids: &Ids) -> Result<Result<Answers, Problem>, store::Error> {
+        if verified.body().len() > self.body_bytes_max {
             return Ok(Err(Problem::too_large(self.body_bytes_max)));
         }
-        let envelopes = match cloudevents::read(&delivery, self.batch_max) {
+        let envelopes = match cloudevents::read(verified, self.batch_max) {
             Ok(envelopes) => envelopes,
             Err(problem) => return Ok(Err(problem)),
         };
@@ -141,8 +113,11 @@ impl Inbox {
             cloudevents::Read::One(item) => (vec![item], false),
             cloudevents::Read::Batch(items) => (items, true),
         };
-        let translated = items.into_iter().map(|item| self.translate(&delivery, item)).collect();
-        let mut answers = self.keep(&delivery, translated).await?;
+        let delivery = verified.delivery();
+        let numbered = items.into_iter().enumerate();
+        let translated =
+            numbered.map(|(number, item)| translate(delivery, item, ids.of_item(number, &self.clock))).collect();
+        let mut answers = self.keep(delivery, translated).await?;
         Ok(Ok(match answers.pop() {
             Some(only) if !is_batch => Answers::One(only),
             Some(last) => {
@@ -153,14 +128,13 @@ impl Inbox {
         }))
     }
 
-    /// Accepts a verified delivery from a sender that cannot be told: what is no event is kept for a person. While the
-    /// backlog is full nothing is, and the queue keeps it. After `Ok` everything is on disk and may be acknowledged.
-    pub async fn accept_or_park(&self, verified: Verified) -> Result<(), store::Error> {
+    /// Accepts a message from a sender that cannot be told: what is no event is kept for a person. While the backlog is
+    /// full nothing is, and the queue keeps it. After `Ok` everything is on disk and may be acknowledged.
+    pub async fn accept_or_park(&self, held: &Held) -> Result<(), store::Error> {
         if self.backlog.is_full() {
             return Err(store::Error::Full);
         }
-        let delivery = verified.delivery().clone();
-        let problems = match self.accept(verified).await? {
+        let problems = match self.accept_as(&held.verified, &held.ids).await? {
             Err(problem) => vec![problem],
             Ok(Answers::One(answer)) => problem_of(answer).into_iter().collect(),
             Ok(Answers::Batch(answers)) => answers.into_iter().filter_map(problem_of).collect(),
@@ -168,37 +142,25 @@ impl Inbox {
         if problems.is_empty() {
             return Ok(());
         }
-        let arrival = self.untranslatable(&delivery, &problems);
-        let receipts = self.store.accept(vec![arrival]).await?;
-        if matches!(receipts.first(), Some(Receipt::Accepted { .. })) {
-            self.metrics.event_received(&delivery.source, EventType::Unknown, delivery.door);
-            self.metrics.event_settled(EventType::Unknown, Outcome::Parked);
-            self.wake.notify_one();
-        }
-        Ok(())
+        let detail = problems.iter().map(Problem::line).collect::<Vec<_>>().join("; ");
+        self.park(held, poison::reason_of(&problems), &detail).await
     }
 
-    fn translate(&self, delivery: &Delivery, item: Result<Envelope, Problem>) -> Translated {
-        let translated = item.and_then(|envelope| {
-            let id = EventId(self.clock.fresh_id());
-            let event = wire::event(&envelope, id, delivery.received_at)?;
-            Ok(Arrival {
-                id,
-                origin: envelope.source.clone(),
-                origin_id: envelope.id.clone(),
-                source: delivery.source.clone(),
-                door: delivery.door.as_str(),
-                type_name: event.happening.type_name().to_owned(),
-                received_at: delivery.received_at,
-                digest: envelope.digest(),
-                raw: envelope.raw,
-                content: Content::Event(event),
-            })
-        });
-        match translated {
-            Ok(arrival) => Translated::Arrival(Box::new(arrival)),
-            Err(problem) => Translated::Problem(problem),
+    async fn park(&self, held: &Held, reason: Reason, detail: &str) -> Result<(), store::Error> {
+        let id = held.ids.of_whole(&self.clock);
+        let receipts =
+            self.store.accept(vec![poison::arrival(held, id, (reason, detail), self.body_bytes_max)]).await?;
+        let source = &held.verified.delivery().source;
+        match receipts.first() {
+            Some(Receipt::Accepted { .. }) => {
+                self.metrics.event_received(source, EventType::Unknown, Door::Amqp);
+                self.metrics.event_settled(EventType::Unknown, Outcome::Parked);
+                self.wake.notify_one();
+            }
+            Some(Receipt::Duplicate { .. }) => self.metrics.event_settled(EventType::Unknown, Outcome::Duplicate),
+            Some(Receipt::Reused { .. }) | None => {}
         }
+        Ok(())
     }
 
     async fn keep(&self, delivery: &Delivery, translated: Vec<Translated>) -> Result<Vec<Answer>, store::Error> {
@@ -248,45 +210,27 @@ impl Inbox {
             Receipt::Reused { .. } => {}
         }
     }
-
-    /// The row of something that never became an event. Its bytes are its identity: a redelivery is a duplicate.
-    fn untranslatable(&self, delivery: &Delivery, problems: &[Problem]) -> Arrival {
-        let id = EventId(self.clock.fresh_id());
-        let now = delivery.received_at;
-        let reason = reason_of(problems);
-        let detail = problems.iter().map(Problem::line).collect::<Vec<_>>().join("; ");
-        let digest = sha256(&delivery.body);
-        Arrival {
-            id,
-            origin: format!("untranslatable/{}", delivery.source),
-            origin_id: digest.clone(),
-            source: delivery.source.clone(),
-            door: delivery.door.as_str(),
-            type_name: EventType::Unknown.as_str().to_owned(),
-            received_at: now,
-            digest,
-            raw: delivery.body.clone(),
-            content: Content::Parked {
-                reason,
-                detail: detail.chars().take(DETAIL_CHARS_MAX).collect(),
-                notice: illegible_notice(id, EventType::Unknown.as_str(), reason, now),
-            },
-        }
-    }
 }
 
-/// A batch of a thousand bad items must not make a detail of a megabyte.
-const DETAIL_CHARS_MAX: usize = 2_000;
-
-/// A mixture has its first and commonest name.
-fn reason_of(problems: &[Problem]) -> Reason {
-    let are_all = |kind| problems.iter().all(|problem| problem.kind == kind);
-    if are_all(ProblemKind::EventIdReused) {
-        Reason::EventIdReused
-    } else if are_all(ProblemKind::TooLarge) {
-        Reason::TooLarge
-    } else {
-        Reason::Untranslatable
+fn translate(delivery: &Delivery, item: Result<Envelope, Problem>, id: EventId) -> Translated {
+    let translated = item.and_then(|envelope| {
+        let event = wire::event(&envelope, id, delivery.received_at)?;
+        Ok(Arrival {
+            id,
+            origin: envelope.source.clone(),
+            origin_id: envelope.id.clone(),
+            source: delivery.source.clone(),
+            door: delivery.door.as_str(),
+            type_name: event.happening.type_name().to_owned(),
+            received_at: delivery.received_at,
+            digest: envelope.digest(),
+            raw: envelope.raw,
+            content: Content::Event(event),
+        })
+    });
+    match translated {
+        Ok(arrival) => Translated::Arrival(Box::new(arrival)),
+        Err(problem) => Translated::Problem(problem),
     }
 }
 
@@ -305,6 +249,10 @@ fn event_type(arrival: &Arrival) -> EventType {
 }
 
 /// Hexadecimal SHA-256.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+fn sha256(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,6 +5,7 @@
 //!
 //! Before: [`crate::inbound::http`]. After: [`crate::inbound::cloudevents`].
 
+use bytes::Bytes;
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 use subtle::ConstantTimeEq;
 
@@ -19,21 +20,31 @@ pub const TOLERANCE_SECONDS: i64 = 5 * 60;
 
 /// A delivery whose sender proved to be the configured one.
 #[derive(Debug, Clone)]
-pub struct Verified(Delivery);
+pub struct Verified {
+    /// Without its bytes.
+    delivery: Delivery,
+    body: Bytes,
+}
 
 impl Verified {
-    /// What was delivered.
-    pub fn delivery(&self) -> &Delivery {
-        &self.0
+    fn new(mut delivery: Delivery) -> Self {
+        let body = std::mem::take(&mut delivery.body).into();
+        Self { delivery, body }
     }
 
-    pub(super) fn into_delivery(self) -> Delivery {
-        self.0
+    /// What was delivered, but for its bytes.
+    pub fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
+    /// The bytes, shared by all that is made of them.
+    pub fn body(&self) -> &Bytes {
+        &self.body
     }
 
     /// A frame from our own queue: RabbitMQ has asked the sender for its password.
     pub(super) fn by_broker(delivery: Delivery) -> Self {
-        Self(delivery)
+        Self::new(delivery)
     }
 }
 
@@ -45,7 +56,7 @@ pub fn verify(demand: &Verify, delivery: Delivery, now: Timestamp) -> Result<Ver
         Verify::StandardWebhooks { secrets } => standard_webhooks(secrets, &delivery, now),
     };
     match is_genuine {
-        Ok(()) => Ok(Verified(delivery)),
+        Ok(()) => Ok(Verified::new(delivery)),
         Err(why) => Err(Problem::new(ProblemKind::Unauthorized, why)),
     }
 }

@@ -319,7 +319,7 @@ mod tests {
             subject: subject.map(str::to_owned),
             time: Timestamp::parse("2026-10-01T12:00:00Z"),
             data,
-            raw: Vec::new(),
+            raw: bytes::Bytes::new(),
         }
     }
 

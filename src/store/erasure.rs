@@ -173,7 +173,7 @@ impl Store {
         let mut after = String::new();
         loop {
             let rows = sqlx::query(
-                "SELECT id, raw, raw_encoding FROM events WHERE lane IS NULL AND id > $1 AND raw <> '' \
+                "SELECT id, raw, raw_encoding, envelope FROM events WHERE lane IS NULL AND id > $1 AND raw <> '' \
                  ORDER BY id LIMIT $2",
             )
             .bind(after.clone())
@@ -182,7 +182,8 @@ impl Store {
             .await?;
             for row in &rows {
                 let (id, raw, encoding): (String, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-                match says(&raw, &encoding, customer) {
+                let envelope: Option<String> = row.try_get(3)?;
+                match says((&raw, &encoding), envelope.as_deref(), customer) {
                     Says::Nothing => {}
                     Says::Mentions => found.mentions.push(id.clone()),
                     Says::OnlyOf => found.emptied.push(id.clone()),
@@ -339,7 +340,7 @@ impl Erase {
                 continue;
             }
             let updated = sqlx::query(
-                "UPDATE events SET origin = $2, origin_id = $3, digest = $4, raw = '', raw_encoding = 'utf8', \
+                "UPDATE events SET origin = $2, origin_id = $3, digest = $4, raw = '', raw_encoding = 'utf8', envelope = NULL, \
                  state = CASE WHEN state = 'parked' THEN 'skipped' ELSE state END, settled_at = $5 WHERE id = $1",
             )
             .bind(id.clone())

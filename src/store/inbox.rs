@@ -5,6 +5,7 @@
 //!
 //! Before: [`crate::inbound`]. After: [`crate::store::lanes`].
 
+use bytes::Bytes;
 use sqlx::{AnyConnection, Row};
 
 use super::db::Db;
@@ -37,7 +38,7 @@ pub struct Arrival {
     /// Digest of its content.
     pub digest: String,
     /// The original bytes.
-    pub raw: Vec<u8>,
+    pub raw: Bytes,
     /// What it is.
     pub content: Content,
 }
@@ -55,6 +56,10 @@ pub enum Content {
         detail: String,
         /// The news of it.
         notice: Notice,
+        /// What came beside its bytes, as JSON.
+        envelope: String,
+        /// Whether it may be here already: then an equal one is this one. Otherwise equal ones are several.
+        may_be_known: bool,
     },
 }
 
@@ -128,7 +133,11 @@ impl Accept {
             }
         };
         if !row.insert(connection, arrival, &tombstone).await? {
-            return self.not_new(connection, arrival).await;
+            let receipt = self.not_new(connection, arrival).await?;
+            let Some(twin) = twin(arrival, &receipt) else { return Ok(receipt) };
+            if !row.insert(connection, &twin, &tombstone).await? {
+                return self.not_new(connection, &twin).await;
+            }
         }
         match &arrival.content {
             Content::Event(event) if row.state == "pending" => {
@@ -171,6 +180,15 @@ impl Accept {
     }
 }
 
+/// The second of two equal ones that never became events, under an identity of its own: for all that is known its sender
+/// meant both. `None`: it is the one that is there.
+fn twin(arrival: &Arrival, known: &Receipt) -> Option<Arrival> {
+    let Receipt::Duplicate { id, .. } = known else { return None };
+    let is_another =
+        matches!(arrival.content, Content::Parked { may_be_known: false, .. }) && *id != arrival.id.to_string();
+    is_another.then(|| Arrival { origin_id: format!("{}/{}", arrival.origin_id, arrival.id), ..arrival.clone() })
+}
+
 /// Keeps an event of an erased customer: that it came, and not what it said. `false`: it was kept so before.
 async fn bury(
     connection: &mut AnyConnection,
@@ -208,6 +226,7 @@ struct Columns {
     event: Option<String>,
     reason: Option<&'static str>,
     detail: Option<String>,
+    envelope: Option<String>,
     raw: String,
     raw_encoding: &'static str,
 }
@@ -224,6 +243,7 @@ impl Columns {
             event: None,
             reason: None,
             detail: None,
+            envelope: None,
             raw,
             raw_encoding,
         };
@@ -239,9 +259,12 @@ impl Columns {
                     ..bare
                 }
             }
-            Content::Parked { reason, detail, .. } => {
-                Self { reason: Some(reason.name()), detail: Some(detail.clone()), ..bare }
-            }
+            Content::Parked { reason, detail, envelope, .. } => Self {
+                reason: Some(reason.name()),
+                detail: Some(detail.clone()),
+                envelope: Some(envelope.clone()),
+                ..bare
+            },
         }
     }
 
@@ -259,9 +282,9 @@ impl Columns {
         let settled_at = self.reason.map(|_| arrival.received_at.micros());
         let inserted = sqlx::query(
             "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
-             failures, reason, detail, digest, event, raw, raw_encoding, settled_at) \
+             failures, reason, detail, digest, event, raw, raw_encoding, settled_at, envelope) \
              SELECT $1, CAST($2 AS TEXT), $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, 0, CAST($12 AS TEXT), \
-             CAST($13 AS TEXT), $14, CAST($15 AS TEXT), $16, $17, CAST($18 AS BIGINT) \
+             CAST($13 AS TEXT), $14, CAST($15 AS TEXT), $16, $17, CAST($18 AS BIGINT), CAST($21 AS TEXT) \
              WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE customer = $19 AND erased_at >= $20) \
              ON CONFLICT (origin, origin_id) DO NOTHING",
         )
@@ -285,6 +308,7 @@ impl Columns {
         .bind(settled_at)
         .bind(tombstone.to_owned())
         .bind(happened.micros())
+        .bind(self.envelope.clone())
         .execute(connection)
         .await?;
         Ok(inserted.rows_affected() == 1)

@@ -24,8 +24,8 @@ pub(super) enum Says {
     },
 }
 
-/// Reads a message as it is kept.
-pub(super) fn says(raw: &str, encoding: &str, customer: &str) -> Says {
+/// Reads a message as it is kept: its bytes and their encoding, and what came beside them.
+pub(super) fn says((raw, encoding): (&str, &str), envelope: Option<&str>, customer: &str) -> Says {
     use base64::Engine;
     let decoded;
     let text = if encoding == "base64" {
@@ -44,7 +44,7 @@ pub(super) fn says(raw: &str, encoding: &str, customer: &str) -> Says {
         }
     }
     let value = read(text);
-    if names(&value, customer) {
+    if names(&value, customer) || envelope.is_some_and(|envelope| is_addressed(&read(envelope), customer)) {
         Says::OnlyOf
     } else if occurs_in(&value, customer) || (value.is_null() && is_word_of(text, customer)) {
         Says::Mentions
@@ -66,6 +66,13 @@ fn names(item: &Value, customer: &str) -> bool {
         Value::Number(number) => number.to_string() == customer,
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => false,
     })
+}
+
+/// In binary mode the subject is a header: `ce-subject`, `cloudEvents:subject` and the like.
+fn is_addressed(envelope: &Value, customer: &str) -> bool {
+    let headers = envelope.get("headers").and_then(Value::as_object);
+    let is_subject = |name: &str| name.to_ascii_lowercase().ends_with("subject");
+    headers.into_iter().flatten().any(|(name, value)| is_subject(name) && value.as_str() == Some(customer))
 }
 
 fn occurs_in(value: &Value, customer: &str) -> bool {
@@ -109,16 +116,19 @@ mod tests {
             ("<customer>C-1</customer>", "C-1", Says::Mentions),
             ("<customer>XC-1</customer>", "C-1", Says::Nothing),
         ] {
-            assert_eq!(says(raw, "utf8", customer), expected, "{raw} of {customer}");
+            assert_eq!(says((raw, "utf8"), None, customer), expected, "{raw} of {customer}");
         }
-        assert_eq!(says("QwAtMSBDLTEgeA==", "base64", "C-1"), Says::Mentions);
+        assert_eq!(says(("QwAtMSBDLTEgeA==", "base64"), None, "C-1"), Says::Mentions);
+        let envelope = Some(r#"{"headers":{"ce-subject":"C-1"}}"#);
+        assert_eq!(says(("{}", "utf8"), envelope, "C-1"), Says::OnlyOf);
+        assert_eq!(says(("{}", "utf8"), envelope, "C-12"), Says::Nothing);
     }
 
     #[test]
     fn of_a_batch_only_the_customers_own_events_are_cut_out() {
         let batch = r#"[{"data":{"customer_id":"C-900"},"x":1.0}, {"data": {"customer_id": "C-1"}},{"subject":"C-2"}]"#;
         let rest = r#"[{"data":{"customer_id":"C-900"},"x":1.0},{"subject":"C-2"}]"#.to_owned();
-        assert_eq!(says(batch, "utf8", "C-1"), Says::AlsoOf { rest });
-        assert_eq!(says(batch, "utf8", "C-3"), Says::Nothing);
+        assert_eq!(says((batch, "utf8"), None, "C-1"), Says::AlsoOf { rest });
+        assert_eq!(says((batch, "utf8"), None, "C-3"), Says::Nothing);
     }
 }

@@ -73,6 +73,8 @@ pub struct EventView {
     #[serde(flatten)]
     pub event: EventSummary,
     pub calls: Vec<CallView>,
+    /// Of what never became an event: what came beside its bytes.
+    pub envelope: Option<Value>,
     pub raw: String,
     pub raw_encoding: String,
 }
@@ -148,13 +150,15 @@ impl Store {
         .bind(ROWS_MAX)
         .fetch_all(pool)
         .await?;
-        let raw = sqlx::query("SELECT raw, raw_encoding FROM events WHERE id = $1")
+        let raw = sqlx::query("SELECT raw, raw_encoding, envelope FROM events WHERE id = $1")
             .bind(id.to_owned())
             .fetch_one(pool)
             .await?;
+        let envelope: Option<String> = raw.try_get(2)?;
         Ok(Some(EventView {
             event,
             calls: calls.iter().map(call_of).collect::<Result<_, _>>()?,
+            envelope: envelope.and_then(|text| serde_json::from_str(&text).ok()),
             raw: raw.try_get(0)?,
             raw_encoding: raw.try_get(1)?,
         }))

@@ -82,16 +82,22 @@ struct Seen {
 }
 
 impl Intake for Inbox {
-    async fn take(&self, frame: Frame) -> Taken {
+    type Held = Frame;
+
+    fn hold(&self, frame: Frame) -> Frame {
+        frame
+    }
+
+    async fn offer(&self, frame: &Frame) -> Taken {
         let _in_hand = InHand::count(&self.0);
-        *self.0.offered.lock().expect("nobody panicked over it").entry(id_of(&frame)).or_default() += 1;
+        *self.0.offered.lock().expect("nobody panicked over it").entry(id_of(frame)).or_default() += 1;
         while self.0.held.load(Ordering::SeqCst) {
             tick().await;
         }
         if self.0.away.load(Ordering::SeqCst) {
             return Taken::NotNow;
         }
-        self.0.stored.lock().expect("nobody panicked over it").push(frame);
+        self.0.stored.lock().expect("nobody panicked over it").push(frame.clone());
         Taken::Stored
     }
 }

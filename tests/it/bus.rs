@@ -39,14 +39,18 @@ impl Bus {
 
     /// Publishes an event as a billing system would, and waits for the broker's confirm.
     pub async fn publish(&self, routing_key: &str, content_type: &str, body: &[u8]) {
-        let properties = BasicProperties::default().with_content_type(content_type.into()).with_delivery_mode(2);
+        self.publish_with(routing_key, BasicProperties::default().with_content_type(content_type.into()), body).await;
+    }
+
+    /// The same with properties of the sender's own.
+    pub async fn publish_with(&self, routing_key: &str, properties: BasicProperties, body: &[u8]) {
         self.channel
             .basic_publish(
                 "customer.lifecycle".into(),
                 routing_key.into(),
                 BasicPublishOptions { mandatory: true, ..Default::default() },
                 body,
-                properties,
+                properties.with_delivery_mode(2),
             )
             .await
             .expect("published")
@@ -58,6 +62,13 @@ impl Bus {
     pub async fn publish_event(&self, event: &Value) {
         let key = event["type"].as_str().expect("a type");
         self.publish(key, "application/cloudevents+json", event.to_string().as_bytes()).await;
+    }
+
+    /// Messages of a queue that nobody has in hand.
+    pub async fn ready(&self, queue: &str) -> u32 {
+        let options = QueueDeclareOptions { passive: true, ..Default::default() };
+        let declared = self.channel.queue_declare(queue.into(), options, FieldTable::default()).await;
+        declared.expect("the queue is there").message_count()
     }
 
     /// Listens to everything that the bridge says from now on.

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::EventId;
 use podero_bridge::domain::alert::{self, Observation, WatchPolicy};
@@ -315,8 +316,10 @@ fn message(house: &House, body: &str) -> Arrival {
     let id = EventId(house.clock.fresh_id());
     let reason = Reason::Untranslatable;
     let notice = illegible_notice(id, "unknown", reason, house.clock.now());
-    let content = Content::Parked { reason, detail: "no".to_owned(), notice };
-    let (digest, raw) = (Uuid::new_v5(&Uuid::NAMESPACE_OID, body.as_bytes()).to_string(), body.as_bytes().to_vec());
+    let (envelope, may_be_known) = ("{}".to_owned(), true);
+    let content = Content::Parked { reason, detail: "no".to_owned(), notice, envelope, may_be_known };
+    let (digest, raw) =
+        (Uuid::new_v5(&Uuid::NAMESPACE_OID, body.as_bytes()).to_string(), Bytes::copy_from_slice(body.as_bytes()));
     Arrival { id, origin_id: digest.clone(), digest, raw, content, ..house.arrival("nobody", Happening::Churned) }
 }
 

@@ -27,6 +27,8 @@ mod parking;
 mod podero;
 // The program as a process.
 mod process;
+// The queue's door: what it keeps, in which order, within which bounds.
+mod queue;
 // What replicas share.
 mod replica;
 // A bridge as a process of its own.

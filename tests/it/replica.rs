@@ -372,7 +372,7 @@ fn churned(customer: &str, clock: &Clock) -> Arrival {
         type_name: "customer.churned".to_owned(),
         received_at: clock.now(),
         digest: "d".to_owned(),
-        raw: b"{}".to_vec(),
+        raw: b"{}".as_slice().into(),
         content: Content::Event(event),
     }
 }

@@ -96,6 +96,13 @@ impl Running {
         std::fs::read_to_string(&self.log).expect("a log")
     }
 
+    /// The most memory that it has had at once, bytes.
+    pub fn memory_peak(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("Linux tells it");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line of it");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+    }
+
     /// Ends it as systemd would; its exit status.
     pub fn terminate(mut self) -> Option<i32> {
         let pid = self.child.id().to_string();

@@ -122,7 +122,7 @@ impl House {
             type_name: event.happening.type_name().to_owned(),
             received_at: self.clock.now(),
             digest: "d1".to_owned(),
-            raw: b"{}".to_vec(),
+            raw: b"{}".as_slice().into(),
             content: Content::Event(event),
         }
     }
@@ -130,8 +130,14 @@ impl House {
     fn unreadable(&self, raw: &[u8]) -> Arrival {
         let arrival = self.arrival("nobody", 0, Happening::Churned);
         let notice = notice("event/1", Topic::EventParked, &arrival.id.to_string());
-        let content = Content::Parked { reason: Reason::Untranslatable, detail: "no such type".to_owned(), notice };
-        Arrival { raw: raw.to_vec(), content, ..arrival }
+        let content = Content::Parked {
+            reason: Reason::Untranslatable,
+            detail: "no such type".to_owned(),
+            notice,
+            envelope: "{}".to_owned(),
+            may_be_known: false,
+        };
+        Arrival { raw: raw.to_vec().into(), content, ..arrival }
     }
 
     async fn accept(&self, arrival: Arrival) -> EventId {

@@ -107,7 +107,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("backoff", &["src/domain/retry.rs"]),
     ("governor", &["src/podero/throttle.rs"]),
     ("http_body", &["src/podero/body.rs"]),
-    ("bytes", &["src/podero/body.rs"]),
+    ("bytes", &["src/podero/body.rs", "src/inbound/", "src/store/inbox.rs"]),
     ("cloudevents", &["src/inbound/", "src/outbound.rs"]),
     ("standardwebhooks", &["src/inbound/signature.rs", "src/outbound.rs", "src/config/"]),
     ("clap", &["src/cli/mod.rs"]),
