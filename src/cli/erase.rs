@@ -8,29 +8,28 @@
 use anyhow::bail;
 use serde_json::json;
 
-use super::open::open;
-use super::say;
+use super::open::open_to_erase;
 use super::show::json as print_json;
-use crate::config::Config;
+use super::{say, say_error};
+use crate::config;
 use crate::domain::CustomerId;
 use crate::store::InTheWay;
 
 /// Erases one customer.
-pub(super) async fn run(config: &Config, customer: &str, force: bool, is_json: bool) -> anyhow::Result<()> {
-    let Some(customer) = CustomerId::accept(customer) else {
-        bail!("a customer's id has 1 to 128 printable characters");
-    };
-    let opened = open(config).await?;
-    let result = match opened.store.erase(customer.as_str(), force).await {
-        Ok(Ok(erased)) => opened.store.scrub().await.map(|is_clean| Ok((erased, is_clean))),
-        Ok(Err(found)) => Ok(Err(found)),
-        Err(error) => Err(error),
-    };
+pub(super) async fn run(at: &config::Store, customer: &CustomerId, force: bool, is_json: bool) -> anyhow::Result<()> {
+    let opened = open_to_erase(at).await?;
+    let result = opened.store.erase(customer.as_str(), force).await;
+    // The erasure stands by now, whatever becomes of the log.
+    let scrubbed = if matches!(result, Ok(Ok(_))) { opened.store.scrub().await } else { Ok(true) };
     opened.close().await;
-    let (erased, is_clean) = match result? {
+    let erased = match result? {
         Ok(erased) => erased,
         Err(found) => bail!("nothing was erased:\n{}", what_to_do(&found)),
     };
+    let is_clean = matches!(scrubbed, Ok(true));
+    if let Err(error) = scrubbed {
+        say_error(&format!("podero-bridge: the store's log (FILE-wal) could not be emptied: {error}"));
+    }
     if is_json {
         return print_json(&json!({ "erased": erased, "is_log_clean": is_clean }));
     }
@@ -40,7 +39,10 @@ pub(super) async fn run(config: &Config, customer: &str, force: bool, is_json: b
     ));
     say("not touched: Podero, backups, logs, and what was published; see docs/OPERATIONS.md, Personal data");
     if !is_clean {
-        say("the store's log (FILE-wal) still holds old pages; the running bridge overwrites them as it goes on");
+        say(
+            "the erasure stands, but the store's log (FILE-wal) still holds old pages; the running bridge overwrites them \
+             as it goes on, and the same command again empties it",
+        );
     }
     Ok(())
 }
