@@ -28,7 +28,7 @@ use crate::domain::verdict::Reason;
 use crate::metrics::{CONTENT_TYPE, EventType, Metrics, Outcome};
 use crate::pump::Step;
 use crate::store::{
-    self, BulkRetry, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX, RetryRequest, Stepped, Store,
+    self, BulkRetry, NotTaken, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX, RetryRequest, Stepped, Store,
 };
 
 /// What the rest of the bridge says of itself: one line per part it needs.
@@ -297,7 +297,11 @@ async fn unpark(admin: &Admin, id: &str, request: RetryRequest) -> HttpResponse 
             let state = if is_skip { "skipped" } else { "pending" };
             HttpResponse::Ok().json(json!({ "id": id, "state": state }))
         }
-        Ok(None) => problem(409, "not-parked", "no event with this id is parked, or it never became an event"),
+        Ok(None) => match admin.store.why_not_taken(EventId(event)).await {
+            Ok(why @ NotTaken::Unknown) => problem(404, "not-found", &why.to_string()),
+            Ok(why @ (NotTaken::NotParked(_) | NotTaken::NeverAnEvent)) => problem(409, "not-parked", &why.to_string()),
+            Err(error) => away(&error),
+        },
         Err(error) => away(&error),
     }
 }

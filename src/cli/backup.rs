@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::say;
 use super::signals::Signals;
-use crate::config::Config;
+use crate::config;
 use crate::store::{BackupError, back_up, is_sqlite};
 
 /// Why there is no backup.
@@ -18,8 +18,8 @@ pub(super) enum Failure {
 }
 
 /// Copies the store and says where to. A signal ends it, and leaves nothing behind.
-pub(super) async fn run(config: &Config, to: &Path) -> Result<(), Failure> {
-    let url = config.store.url.expose();
+pub(super) async fn run(at: &config::Store, to: &Path) -> Result<(), Failure> {
+    let url = at.url.expose();
     // Said without asking a server that may be away.
     if !is_sqlite(url) {
         return Err(Failure::Usage(BackupError::NotAFile.to_string()));

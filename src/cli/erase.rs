@@ -8,34 +8,33 @@
 use anyhow::bail;
 use serde_json::json;
 
-use super::open::open;
-use super::say;
+use super::open::open_to_erase;
 use super::show::json as print_json;
-use crate::config::Config;
+use super::{say, say_error};
+use crate::config;
 use crate::domain::{CustomerId, EventId};
 use crate::store::InTheWay;
 
-/// Erases one customer.
+/// Erases one customer, and what `also` says of them.
 pub(super) async fn run(
-    config: &Config,
-    customer: &str,
+    at: &config::Store,
+    customer: &CustomerId,
     also: &[EventId],
     (force, is_json): (bool, bool),
 ) -> anyhow::Result<()> {
-    let Some(customer) = CustomerId::accept(customer) else {
-        bail!("a customer's id has 1 to 128 printable characters");
-    };
-    let opened = open(config).await?;
-    let result = match opened.store.erase(customer.as_str(), also, force).await {
-        Ok(Ok(erased)) => opened.store.scrub().await.map(|is_clean| Ok((erased, is_clean))),
-        Ok(Err(found)) => Ok(Err(found)),
-        Err(error) => Err(error),
-    };
+    let opened = open_to_erase(at).await?;
+    let result = opened.store.erase(customer.as_str(), also, force).await;
+    // The erasure stands by now, whatever becomes of the log.
+    let scrubbed = if matches!(result, Ok(Ok(_))) { opened.store.scrub().await } else { Ok(true) };
     opened.close().await;
-    let (erased, is_clean) = match result? {
+    let erased = match result? {
         Ok(erased) => erased,
         Err(found) => bail!("nothing was erased:\n{}", what_to_do(&found)),
     };
+    let is_clean = matches!(scrubbed, Ok(true));
+    if let Err(error) = scrubbed {
+        say_error(&format!("podero-bridge: the store's log (FILE-wal) could not be emptied: {error}"));
+    }
     if is_json {
         return print_json(&json!({ "erased": erased, "is_log_clean": is_clean }));
     }
@@ -45,13 +44,16 @@ pub(super) async fn run(
     ));
     for id in &erased.mentions {
         say(&format!(
-            "message {id} has the id in it, and was not touched: look (`events show {id}`), and if it is about the \
-                      customer, erase again with --message {id}"
+            "message {id} has the id in it and was not touched: look at it (`events show {id}`), and if it is about the \
+             customer, erase again with --message {id}"
         ));
     }
     say("not touched: Podero, backups, logs, and what was published; see docs/OPERATIONS.md, Personal data");
     if !is_clean {
-        say("the store's log (FILE-wal) still holds old pages; the running bridge overwrites them as it goes on");
+        say(
+            "the erasure stands, but the store's log (FILE-wal) still holds old pages; the running bridge overwrites them \
+             as it goes on, and the same command again empties it",
+        );
     }
     Ok(())
 }

@@ -17,14 +17,16 @@ mod show;
 mod signals;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use uuid::Uuid;
 
-use crate::config::{Config, process_environment};
+use crate::config::{self, Config, Problems, process_environment};
 use crate::domain::verdict::Reason;
+use crate::domain::{CustomerId, EventId, ID_CHARS_MAX};
 use crate::store::{PER_SECOND_DEFAULT, PER_SECOND_MAX};
 
 /// Bad usage or configuration.
@@ -81,7 +83,8 @@ enum Command {
     /// Remove a customer's personal data from every table, leaving a tombstone; Podero is not touched
     Erase {
         /// The utility's own id
-        customer_id: String,
+        #[arg(value_parser = customer)]
+        customer_id: CustomerId,
         /// Also while the customer is active, or has events or outgoing events that are not done
         #[arg(long)]
         force: bool,
@@ -184,7 +187,8 @@ enum Customers {
     /// Show one customer
     Show {
         /// The utility's own id
-        customer_id: String,
+        #[arg(value_parser = customer)]
+        customer_id: CustomerId,
         #[command(flatten)]
         at: AtStore,
     },
@@ -192,6 +196,10 @@ enum Customers {
 
 fn reason(text: &str) -> Result<Reason, String> {
     Reason::from_name(text).ok_or_else(|| format!("one of {}", Reason::ALL.map(Reason::name).join(", ")))
+}
+
+fn customer(text: &str) -> Result<CustomerId, String> {
+    CustomerId::accept(text).ok_or_else(|| format!("a customer's id has 1 to {ID_CHARS_MAX} printable characters"))
 }
 
 /// Reads the arguments and runs the command.
@@ -214,23 +222,23 @@ pub async fn run() -> ExitCode {
             Ok(config) => check::run(config, offline).await,
             Err(status) => return status,
         },
-        Command::Parked(command) => match load_for_store(command.at()) {
-            Ok(config) => run_parked(command, config).await,
+        Command::Parked(command) => match load_store(command.at().config.as_deref(), false) {
+            Ok(store) => run_parked(command, &store).await,
             Err(status) => return status,
         },
-        Command::Events(Events::Show { id, at }) => match load_for_store(&at) {
-            Ok(config) => show::event(&config, id, at.json).await,
+        Command::Events(Events::Show { id, at }) => match load_store(at.config.as_deref(), false) {
+            Ok(store) => show::event(&store, id, at.json).await,
             Err(status) => return status,
         },
-        Command::Erase { customer_id, force, messages, at } => match load_for_store(&at) {
-            Ok(config) => {
-                let messages: Vec<_> = messages.into_iter().map(crate::domain::EventId).collect();
-                erase::run(&config, &customer_id, &messages, (force, at.json)).await
+        Command::Erase { customer_id, force, messages, at } => match load_store(at.config.as_deref(), true) {
+            Ok(store) => {
+                let messages: Vec<_> = messages.into_iter().map(EventId).collect();
+                erase::run(&store, &customer_id, &messages, (force, at.json)).await
             }
             Err(status) => return status,
         },
-        Command::Backup { file, config } => match load(config, true) {
-            Ok(config) => match backup::run(&config, &file).await {
+        Command::Backup { file, config } => match load_store(config.as_deref(), false) {
+            Ok(store) => match backup::run(&store, &file).await {
                 Err(backup::Failure::Usage(why)) => {
                     say_error(&format!("podero-bridge: {why}"));
                     return ExitCode::from(EX_USAGE);
@@ -240,12 +248,13 @@ pub async fn run() -> ExitCode {
             },
             Err(status) => return status,
         },
-        Command::Customers(Customers::Show { customer_id, at }) => match load_for_store(&at) {
-            Ok(config) => show::customer(&config, &customer_id, at.json).await,
+        Command::Customers(Customers::Show { customer_id, at }) => match load_store(at.config.as_deref(), false) {
+            Ok(store) => show::customer(&store, &customer_id, at.json).await,
             Err(status) => return status,
         },
     };
-    match result {
+    let unsaid = || UNSAID.get().map_or(Ok(()), |error| Err(anyhow::anyhow!("standard output: {error}")));
+    match result.and_then(|()| unsaid()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say_error(&format!("podero-bridge: {error:#}"));
@@ -266,35 +275,45 @@ impl Parked {
     }
 }
 
-async fn run_parked(command: Parked, config: Config) -> anyhow::Result<()> {
+async fn run_parked(command: Parked, store: &config::Store) -> anyhow::Result<()> {
     match command {
-        Parked::List { reason, after, at } => parked::list(&config, reason, after, at.json).await,
-        Parked::Show { id, at } => show::event(&config, id, at.json).await,
+        Parked::List { reason, after, at } => parked::list(store, reason, after, at.json).await,
+        Parked::Show { id, at } => show::event(store, id, at.json).await,
         Parked::Retry { ids, reason, per_second, detach, at, .. } if ids.is_empty() => {
-            parked::retry_many(&config, reason, parked::Pace { per_second, detach }, at.json).await
+            parked::retry_many(store, reason, parked::Pace { per_second, detach }, at.json).await
         }
-        Parked::Retry { ids, at, .. } => parked::retry_each(&config, &ids, at.json).await,
-        Parked::Stop { id, at } => parked::stop(&config, id, at.json).await,
-        Parked::Skip { ids, at } => parked::skip_each(&config, &ids, at.json).await,
+        Parked::Retry { ids, at, .. } => parked::retry_each(store, &ids, at.json).await,
+        Parked::Stop { id, at } => parked::stop(store, id, at.json).await,
+        Parked::Skip { ids, at } => parked::skip_each(store, &ids, at.json).await,
     }
 }
 
-/// For a command that only opens the store: a bridge that runs with the sandbox has no account to be configured.
-fn load_for_store(at: &AtStore) -> Result<Config, ExitCode> {
-    load(at.config.clone(), true)
+/// For a command that only opens the store: the rest of the configuration is none of its business.
+fn load_store(path: Option<&Path>, with_key: bool) -> Result<config::Store, ExitCode> {
+    Config::load_store(path, &process_environment(), with_key).map_err(|problems| refuse(&problems))
 }
 
 fn load(path: Option<PathBuf>, sandbox: bool) -> Result<Config, ExitCode> {
-    Config::load(path.as_deref(), &process_environment(), sandbox).map_err(|problems| {
-        say_error(&format!("podero-bridge: the configuration has problems:\n{problems}"));
-        ExitCode::from(EX_USAGE)
-    })
+    Config::load(path.as_deref(), &process_environment(), sandbox).map_err(|problems| refuse(&problems))
 }
+
+fn refuse(problems: &Problems) -> ExitCode {
+    say_error(&format!("podero-bridge: the configuration has problems:\n{problems}"));
+    ExitCode::from(EX_USAGE)
+}
+
+/// The first thing that went wrong with standard output: what a command was asked to do goes on, and at the end its
+/// status says that not all of it could be told.
+static UNSAID: OnceLock<std::io::Error> = OnceLock::new();
 
 /// A line for the person at the terminal. What nobody reads any more (a closed pipe) is nobody's failure.
 fn say(line: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{line}");
+    if let Err(error) = writeln!(std::io::stdout(), "{line}")
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        let _ = UNSAID.set(error);
+    }
 }
 
 fn say_error(line: &str) {

@@ -9,8 +9,8 @@ use anyhow::{Context, bail};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::config::{Config, Secret};
-use crate::store::{Error, Settings, Store};
+use crate::config::{self, Secret};
+use crate::store::{Error, Settings, Store, Writer};
 
 /// A store and the task that writes for it.
 pub(super) struct Opened {
@@ -18,14 +18,21 @@ pub(super) struct Opened {
     writer: JoinHandle<()>,
 }
 
-/// Opens the store that the configuration names.
-pub(super) async fn open(config: &Config) -> anyhow::Result<Opened> {
-    let url = config.store.url.expose().to_owned();
-    let key = config.store.erasure_key.as_ref().map(Secret::expose);
-    let settings = Settings { url, targets: Vec::new(), works: false };
-    let opened = Store::open_with(settings, key, Clock::system()).await;
+/// Opens the store that the configuration names, to look and to move what is parked.
+pub(super) async fn open(at: &config::Store) -> anyhow::Result<Opened> {
+    opened(at, Store::look(at.url.expose(), Clock::system()).await)
+}
+
+/// Opens it with the key that an erasure needs.
+pub(super) async fn open_to_erase(at: &config::Store) -> anyhow::Result<Opened> {
+    let settings = Settings { url: at.url.expose().to_owned(), targets: Vec::new(), works: false };
+    let key = at.erasure_key.as_ref().map(Secret::expose);
+    opened(at, Store::open_with(settings, key, Clock::system()).await)
+}
+
+fn opened(at: &config::Store, opened: Result<(Store, Writer), Error>) -> anyhow::Result<Opened> {
     if let Err(missing @ Error::Missing(_)) = &opened
-        && config.store.is_default
+        && at.is_default
     {
         bail!("{missing} (the default; name the bridge's file with --config)");
     }

@@ -14,14 +14,17 @@ use uuid::Uuid;
 use super::open::open;
 use super::show::{json as print_json, text};
 use super::{say, table};
-use crate::config::Config;
+use crate::config;
 use crate::domain::EventId;
 use crate::domain::verdict::Reason;
 use crate::pump;
-use crate::store::{BulkRetry, Ordered, ROWS_MAX, RetryRequest, Stepped, Store};
+use crate::store::{BulkRetry, Error, NotTaken, Ordered, ROWS_MAX, RetryRequest, Stepped, Store};
 
 /// Progress is looked at, and shown if it changed, this often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// So often in a row the store may be away before the command gives up, each time after a wait of its own (5 s for a lock).
+const FAILURES_MAX: u32 = 10;
 
 /// How a retry of many goes.
 pub(super) struct Pace {
@@ -32,12 +35,12 @@ pub(super) struct Pace {
 
 /// Groups, and a page of events.
 pub(super) async fn list(
-    config: &Config,
+    at: &config::Store,
     reason: Option<Reason>,
     after: Option<Uuid>,
     is_json: bool,
 ) -> anyhow::Result<()> {
-    let opened = open(config).await?;
+    let opened = open(at).await?;
     let after = after.map(|id| id.to_string());
     let page = opened.store.parked_page(reason.map(Reason::name), after.as_deref(), ROWS_MAX).await;
     let groups = opened.store.parked_groups().await;
@@ -76,28 +79,41 @@ pub(super) async fn list(
 }
 
 /// Puts single events back to work.
-pub(super) async fn retry_each(config: &Config, ids: &[Uuid], is_json: bool) -> anyhow::Result<()> {
-    each(config, ids, RetryRequest::Retry, "pending", is_json).await
+pub(super) async fn retry_each(at: &config::Store, ids: &[Uuid], is_json: bool) -> anyhow::Result<()> {
+    each(at, ids, RetryRequest::Retry, "pending", is_json).await
 }
 
 /// Gives single events up.
-pub(super) async fn skip_each(config: &Config, ids: &[Uuid], is_json: bool) -> anyhow::Result<()> {
-    each(config, ids, RetryRequest::Skip, "skipped", is_json).await
+pub(super) async fn skip_each(at: &config::Store, ids: &[Uuid], is_json: bool) -> anyhow::Result<()> {
+    each(at, ids, RetryRequest::Skip, "skipped", is_json).await
 }
 
-async fn each(config: &Config, ids: &[Uuid], request: RetryRequest, state: &str, is_json: bool) -> anyhow::Result<()> {
-    let opened = open(config).await?;
+async fn each(
+    at: &config::Store,
+    ids: &[Uuid],
+    request: RetryRequest,
+    state: &str,
+    is_json: bool,
+) -> anyhow::Result<()> {
+    let opened = open(at).await?;
     let mut results = Vec::with_capacity(ids.len());
     for id in ids {
-        results.push((id, opened.store.unpark(EventId(*id), request.clone()).await));
+        let id = EventId(*id);
+        let result = match opened.store.unpark(id, request.clone()).await {
+            Ok(Some(_)) => Ok(None),
+            Ok(None) => opened.store.why_not_taken(id).await.map(Some),
+            Err(error) => Err(error),
+        };
+        results.push((id, result));
     }
     opened.close().await;
     let mut failed = 0;
     let mut shown = Vec::with_capacity(results.len());
     for (id, result) in results {
         let (word, why) = match result {
-            Ok(Some(_)) => (state, None),
-            Ok(None) => ("not-parked", Some("it is not parked, or it never became an event".to_owned())),
+            Ok(None) => (state, None),
+            Ok(Some(why @ NotTaken::Unknown)) => ("unknown", Some(why.to_string())),
+            Ok(Some(why @ (NotTaken::NotParked(_) | NotTaken::NeverAnEvent))) => ("not-parked", Some(why.to_string())),
             Err(error) => ("failed", Some(error.to_string())),
         };
         failed += usize::from(why.is_some());
@@ -115,12 +131,12 @@ async fn each(config: &Config, ids: &[Uuid], request: RetryRequest, state: &str,
 
 /// Retries everything that is parked now, of one reason or all, and shows how far it is until it ends. Ctrl-C stops it.
 pub(super) async fn retry_many(
-    config: &Config,
+    at: &config::Store,
     reason: Option<Reason>,
     pace: Pace,
     is_json: bool,
 ) -> anyhow::Result<()> {
-    let opened = open(config).await?;
+    let opened = open(at).await?;
     let result = order_and_follow(&opened.store, reason, &pace, is_json).await;
     opened.close().await;
     let retry = result?;
@@ -139,6 +155,14 @@ async fn order_and_follow(
     pace: &Pace,
     is_json: bool,
 ) -> anyhow::Result<BulkRetry> {
+    let groups = store.parked_groups().await?;
+    let meant = groups.iter().filter(|group| reason.is_none_or(|reason| reason.name() == group.reason));
+    let (parked, retryable) =
+        meant.fold((0, 0), |(parked, retryable), group| (parked + group.count, retryable + group.retryable));
+    ensure!(
+        parked == 0 || retryable > 0,
+        "none of the {parked} ever became an event, so there is nothing to retry: have them sent again, and skip these"
+    );
     let retry = match store.order_retry(reason, pace.per_second).await? {
         Ordered::Running(retry) => retry,
         Ordered::Occupied(other) => {
@@ -153,16 +177,33 @@ async fn order_and_follow(
     }
     tokio::select! {
         followed = follow(store, &retry.id, is_json) => followed,
-        _ = tokio::signal::ctrl_c() => store.stop_retry(&retry.id).await?.context("the retry is gone"),
+        _ = tokio::signal::ctrl_c() => {
+            let stopped = store.stop_retry(&retry.id).await.with_context(|| goes_on(&retry.id))?;
+            stopped.context("the retry is gone")
+        }
     }
 }
 
-/// Drives and shows it until it has ended.
+fn goes_on(id: &str) -> String {
+    format!("retry {id} goes on by itself while a bridge runs (to stop it: parked stop {id})")
+}
+
+/// Drives and shows it until it has ended. A store that is away for a moment is waited for.
 async fn follow(store: &Store, id: &str, is_json: bool) -> anyhow::Result<BulkRetry> {
-    let mut shown = 0;
+    let (mut shown, mut failures) = (0, 0);
     loop {
-        let stepped = store.retry_step().await?;
-        let retry = store.bulk_retry(id).await?.context("the retry is gone")?;
+        let (stepped, retry) = match step(store, id).await {
+            Ok((stepped, retry)) => {
+                failures = 0;
+                (stepped, retry.context("the retry is gone")?)
+            }
+            Err(Error::Away(_) | Error::Full) if failures < FAILURES_MAX => {
+                failures += 1;
+                pump::sleep(LOOK_EVERY).await;
+                continue;
+            }
+            Err(error) => return Err(anyhow::Error::new(error).context(goes_on(id))),
+        };
         if !retry.is_running() {
             return Ok(retry);
         }
@@ -178,9 +219,14 @@ async fn follow(store: &Store, id: &str, is_json: bool) -> anyhow::Result<BulkRe
     }
 }
 
+async fn step(store: &Store, id: &str) -> Result<(Stepped, Option<BulkRetry>), Error> {
+    let stepped = store.retry_step().await?;
+    Ok((stepped, store.bulk_retry(id).await?))
+}
+
 /// Stops a retry of many.
-pub(super) async fn stop(config: &Config, id: Uuid, is_json: bool) -> anyhow::Result<()> {
-    let opened = open(config).await?;
+pub(super) async fn stop(at: &config::Store, id: Uuid, is_json: bool) -> anyhow::Result<()> {
+    let opened = open(at).await?;
     let retry = opened.store.stop_retry(&id.to_string()).await;
     opened.close().await;
     let retry = retry?.with_context(|| format!("no retry has the id {id}"))?;

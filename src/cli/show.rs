@@ -8,13 +8,13 @@ use uuid::Uuid;
 
 use super::open::open;
 use super::{say, table};
-use crate::config::Config;
-use crate::domain::Timestamp;
+use crate::config;
+use crate::domain::{CustomerId, Timestamp};
 use crate::store::{CustomerView, EventSummary, EventView, NoticeView, PumpView};
 
 /// One event with its calls and original bytes.
-pub(super) async fn event(config: &Config, id: Uuid, is_json: bool) -> anyhow::Result<()> {
-    let opened = open(config).await?;
+pub(super) async fn event(at: &config::Store, id: Uuid, is_json: bool) -> anyhow::Result<()> {
+    let opened = open(at).await?;
     let event = opened.store.event(&id.to_string()).await;
     opened.close().await;
     let event = event?.with_context(|| format!("no event has the id {id}"))?;
@@ -26,9 +26,9 @@ pub(super) async fn event(config: &Config, id: Uuid, is_json: bool) -> anyhow::R
 }
 
 /// One customer with all that happened.
-pub(super) async fn customer(config: &Config, id: &str, is_json: bool) -> anyhow::Result<()> {
-    let opened = open(config).await?;
-    let customer = opened.store.customer(id).await;
+pub(super) async fn customer(at: &config::Store, id: &CustomerId, is_json: bool) -> anyhow::Result<()> {
+    let opened = open(at).await?;
+    let customer = opened.store.customer(id.as_str()).await;
     opened.close().await;
     let customer = customer?.context("nothing was ever heard of this customer")?;
     if is_json {

@@ -319,17 +319,18 @@ impl Config {
     ///
     /// Every problem there is, each with its key.
     pub fn load(path: Option<&Path>, environment: &Strings, sandbox: bool) -> Result<Self, Problems> {
-        let Some(path) = path else {
-            return Self::parse("", environment, sandbox);
-        };
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&text, environment, sandbox),
-            Err(error) => {
-                let key = path.display().to_string();
-                let hint = "name an existing file with --config".to_owned();
-                Err(Problems::new(vec![Problem { key, found: format!("no readable file ({error})"), hint }]))
-            }
-        }
+        Self::parse(&text_of(path)?, environment, sandbox)
+    }
+
+    /// As [`Config::load`], but of all sections only `[store]` is read and checked, and its erasure key only when
+    /// `with_key`: whoever looks into the store need not be able to read the bridge's other secrets. Syntax and names of
+    /// keys must be right everywhere.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of these.
+    pub fn load_store(path: Option<&Path>, environment: &Strings, with_key: bool) -> Result<Store, Problems> {
+        read(&text_of(path)?, environment, |reader| Some(sections::store(reader, with_key)))
     }
 
     /// As [`Config::load`], from the text of the file.
@@ -338,14 +339,33 @@ impl Config {
     ///
     /// Every problem there is, each with its key.
     pub fn parse(text: &str, environment: &Strings, sandbox: bool) -> Result<Self, Problems> {
-        let table = text.parse::<toml::Table>().map_err(|error| syntax_problem(text, &error))?;
-        let mut reader = reader::Reader::new(table, environment);
-        let config = sections::read(&mut reader, sandbox);
-        let problems = reader.into_problems();
-        match config {
-            Some(config) if problems.is_empty() => Ok(config),
-            Some(_) | None => Err(Problems::new(problems)),
-        }
+        read(text, environment, |reader| sections::read(reader, sandbox))
+    }
+}
+
+/// The text of the file; without one there is none.
+fn text_of(path: Option<&Path>) -> Result<String, Problems> {
+    let Some(path) = path else { return Ok(String::new()) };
+    std::fs::read_to_string(path).map_err(|error| {
+        let key = path.display().to_string();
+        let hint = "name an existing file with --config".to_owned();
+        Problems::new(vec![Problem { key, found: format!("no readable file ({error})"), hint }])
+    })
+}
+
+/// What `take` makes of text and environment, if nothing is wrong.
+fn read<T>(
+    text: &str,
+    environment: &Strings,
+    take: impl FnOnce(&mut reader::Reader) -> Option<T>,
+) -> Result<T, Problems> {
+    let table = text.parse::<toml::Table>().map_err(|error| syntax_problem(text, &error))?;
+    let mut reader = reader::Reader::new(table, environment);
+    let taken = take(&mut reader);
+    let problems = reader.into_problems();
+    match taken {
+        Some(taken) if problems.is_empty() => Ok(taken),
+        Some(_) | None => Err(Problems::new(problems)),
     }
 }
 

@@ -23,7 +23,7 @@ const BACKLOG_MAX: u64 = 100_000_000;
 pub(super) fn read(r: &mut Reader, is_sandbox: bool) -> Option<Config> {
     let http = http(r);
     let admin = admin(r, &http);
-    let store = store(r);
+    let store = store(r, true);
     let podero = podero(r, is_sandbox);
     let retry = retry(r);
     let onboarding = onboarding(r);
@@ -77,7 +77,8 @@ fn admin(r: &mut Reader, http: &Http) -> Admin {
     Admin { listen, token }
 }
 
-fn store(r: &mut Reader) -> Store {
+/// Without `with_key` the erasure key is left alone.
+pub(super) fn store(r: &mut Reader, with_key: bool) -> Store {
     let url = r.secret("store.url", &rules::store_url());
     Store {
         is_default: url.is_none(),
@@ -85,7 +86,7 @@ fn store(r: &mut Reader) -> Store {
         backlog_max: r.value("store.backlog_max", &rules::whole(1, BACKLOG_MAX)),
         retention: Some(r.value("store.retention", &rules::duration(Duration::ZERO, DURATION_MAX)))
             .filter(|retention| !retention.is_zero()),
-        erasure_key: r.secret("store.erasure_key", &rules::token()),
+        erasure_key: with_key.then(|| r.secret("store.erasure_key", &rules::token())).flatten(),
     }
 }
 

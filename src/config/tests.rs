@@ -35,7 +35,7 @@ fn good(after: &str, variables: &[(&str, &str)]) -> Config {
 
 /// Each expected text is the beginning of one problem's line; nothing else may be wrong.
 #[track_caller]
-fn check(outcome: Result<Config, Problems>, expected: &[&str]) {
+fn check<T: std::fmt::Debug>(outcome: Result<T, Problems>, expected: &[&str]) {
     let problems = outcome.expect_err("a refusal");
     let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
     assert_eq!(lines.len(), expected.len(), "{problems}");
@@ -76,6 +76,23 @@ fn defaults_are_the_contracts() {
     assert_eq!(config.watch.outage_min, 20);
     assert_eq!((config.sandbox.listen.to_string().as_str(), config.sandbox.seed), ("127.0.0.1:8085", None));
     assert_eq!((config.log.format, config.log.level.as_str()), (LogFormat::Auto, "info"));
+}
+
+#[test]
+fn for_the_store_alone_nothing_else_need_be_right_but_every_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("config.toml");
+    let load = |text: &str, with_key: bool| {
+        std::fs::write(&file, text).expect("written");
+        Config::load_store(Some(&file), &strings(&[("STORE__BACKLOG_MAX", "7")]), with_key)
+    };
+    let text = "[podero]\nclient_secret_file = '/none'\n[http]\nlisten = 'x'\n[store]\nurl = 'sqlite:x.db'\n\
+                erasure_key_file = '/none'\n";
+    let store = load(text, false).expect("the key is not read either");
+    assert_eq!((store.url.expose(), store.backlog_max, store.erasure_key.is_none()), ("sqlite:x.db", 7, true));
+    check(load(text, true), &["store.erasure_key_file: found"]);
+    let wrong = "[store]\nurl = 'x'\n[podero]\nbase_ulr = 'x'\n";
+    check(load(wrong, false), &["podero.base_ulr: found an unknown key", "store.url: found"]);
 }
 
 /// Section, setting at a bound, setting beyond it, problem.

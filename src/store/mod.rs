@@ -43,7 +43,7 @@ pub use place::is_sqlite;
 pub use roster::{DueUser, Member, Observed};
 pub use standing::{REPLICA_LIFE, Shared, Told};
 pub use timeline::{
-    AlertView, CallView, CustomerView, EventSummary, EventView, Gauges, NoticeView, PumpView, ROWS_MAX,
+    AlertView, CallView, CustomerView, EventSummary, EventView, Gauges, NotTaken, NoticeView, PumpView, ROWS_MAX,
 };
 pub use writer::Writer;
 use writer::{Pending, QUEUE_MAX, Write};
@@ -112,9 +112,20 @@ struct Inner {
     dialect: Dialect,
     clock: Clock,
     targets: Vec<Target>,
-    key: erasure::Key,
+    key: Keyring,
     /// Held for as long as this process works on a SQLite file.
     lock: Option<std::fs::File>,
+}
+
+/// The key of the tombstones, for whoever accepts or erases. Who only looks has none, and no need to know it.
+struct Keyring(Option<erasure::Key>);
+
+impl std::ops::Deref for Keyring {
+    type Target = erasure::Key;
+
+    fn deref(&self) -> &erasure::Key {
+        self.0.as_ref().expect("a store that was opened to look is not asked to accept or to erase")
+    }
 }
 
 impl std::fmt::Debug for Store {
@@ -122,6 +133,9 @@ impl std::fmt::Debug for Store {
         write!(f, "Store({:?})", self.0.dialect)
     }
 }
+
+/// `store.erasure_key`; without one, the store's own.
+struct KeyGiven<'a>(Option<&'a str>);
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -149,6 +163,16 @@ impl Store {
         erasure_key: Option<&str>,
         clock: Clock,
     ) -> Result<(Self, Writer), Error> {
+        Self::open_as(settings, Some(KeyGiven(erasure_key)), clock).await
+    }
+
+    /// Opens what is there for a command that neither accepts nor erases events: without the key.
+    pub async fn look(url: &str, clock: Clock) -> Result<(Self, Writer), Error> {
+        let settings = Settings { url: url.to_owned(), targets: Vec::new(), works: false };
+        Self::open_as(settings, None, clock).await
+    }
+
+    async fn open_as(settings: Settings, key: Option<KeyGiven<'_>>, clock: Clock) -> Result<(Self, Writer), Error> {
         let db = Db::new(&settings.url, if settings.works { Aim::Work } else { Aim::Use })?;
         let lock = if settings.works { db.lock()? } else { None };
         let mut connection = db.connect().await.map_err(|error| db.refusal(error))?;
@@ -161,7 +185,11 @@ impl Store {
         if lock.is_some() {
             standing::forget_all(&mut connection).await?;
         }
-        let key = erasure::Key::open(&mut connection, erasure_key, settings.works, &clock).await?;
+        let key = match key {
+            Some(KeyGiven(given)) => Some(erasure::Key::open(&mut connection, given, settings.works, &clock).await?),
+            None => None,
+        };
+        let key = Keyring(key);
         let (queue, receiver) = mpsc::channel(QUEUE_MAX);
         let (readers, dialect, targets) = (db.readers(), db.dialect, settings.targets);
         let inner = Inner { queue, readers, dialect, clock, targets, key, lock };

@@ -11,8 +11,8 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use super::{Error, Store, standing};
-use crate::domain::Timestamp;
 use crate::domain::alert::{BLIND_DEDUP_KEY, Seen, dedup_key};
+use crate::domain::{EventId, Timestamp};
 
 /// Rows of one list at most: an operator reads a page, a tool narrows its question.
 pub const ROWS_MAX: i64 = 1_000;
@@ -135,7 +135,32 @@ pub struct Gauges {
 pub(super) const SUMMARY: &str = "SELECT id, lane, source, origin, origin_id, door, type, time, received_at, state, due_at, \
                        failures, reason, detail, settled_at FROM events";
 
+/// Why an event was not taken out of parking.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// Nobody knows it.
+    #[error("no event has this id")]
+    Unknown,
+    /// It is in another state.
+    #[error("it is not parked; its state is {0}")]
+    NotParked(String),
+    /// A message that is none has nothing to be retried.
+    #[error("it never became an event, so there is nothing to retry: have it sent again, and skip this one")]
+    NeverAnEvent,
+}
+
 impl Store {
+    /// Why [`Store::unpark`] has just changed nothing.
+    pub async fn why_not_taken(&self, id: EventId) -> Result<NotTaken, Error> {
+        let row = sqlx::query("SELECT state, COUNT(event) FROM events WHERE id = $1 GROUP BY state")
+            .bind(id.to_string())
+            .fetch_optional(&self.0.readers)
+            .await?;
+        let Some(row) = row else { return Ok(NotTaken::Unknown) };
+        let (state, is_event) = (row.try_get::<String, _>(0)?, row.try_get::<i64, _>(1)? > 0);
+        Ok(if state == "parked" && !is_event { NotTaken::NeverAnEvent } else { NotTaken::NotParked(state) })
+    }
+
     /// One event with its calls and original bytes.
     pub async fn event(&self, id: &str) -> Result<Option<EventView>, Error> {
         let pool = &self.0.readers;

@@ -230,6 +230,13 @@ async fn a_strangers_e_mail_is_parked_retried_and_skipped_and_holds_nobody() {
     let parked = world.apply(&event("e4", "customer.signed_up", TIME, &again)).await;
     let skip = world.operator(&format!("/v1/parked/{}/skip", parked["id"].as_str().expect("an id")));
     assert_eq!(world.post(&skip, "application/json", String::new()).await.0, 200);
+    let (status, answer) = world.post(&skip, "application/json", String::new()).await;
+    assert_problem(status, &answer, (409, "not-parked"), "a second skip");
+    for act in ["retry", "skip"] {
+        let unknown = world.operator(&format!("/v1/parked/01a208c1-30eb-77e5-80f8-81194b0303c0/{act}"));
+        let (status, answer) = world.post(&unknown, "application/json", String::new()).await;
+        assert_problem(status, &answer, (404, "not-found"), act);
+    }
     assert_eq!(world.get(&world.operator("/v1/parked")).await["parked"], json!([]));
     world.bridge.stop().await;
 }

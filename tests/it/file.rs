@@ -54,8 +54,9 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777
 }
 
+/// A command that ended with this status and said these words.
 #[track_caller]
-fn expect(output: &Output, code: i32, words: &str) {
+pub fn expect(output: &Output, code: i32, words: &str) {
     let said = running::said(output);
     assert_eq!(output.status.code(), Some(code), "{said}");
     assert!(said.contains(words), "{words:?} is not in\n{said}");

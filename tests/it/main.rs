@@ -9,6 +9,8 @@ mod broker;
 mod bus;
 // Real processes that are killed, frozen and starved under load.
 mod chaos;
+// The commands on a store.
+mod commands;
 // The webhook door and the operator's door.
 mod doors;
 // Real input through the whole house.
