@@ -106,6 +106,8 @@ pub struct Limits {
     pub headers_time_max: Duration,
     /// For the body.
     pub body_time_max: Duration,
+    /// Bytes of bodies in memory at once.
+    pub bodies_bytes_max: usize,
     /// Between two requests.
     pub keep_alive: Duration,
     /// Connections at once; more wait in the kernel's queue.
@@ -117,6 +119,7 @@ impl Default for Limits {
         Self {
             headers_time_max: HEADERS_TIME_MAX,
             body_time_max: http::BODY_TIME_MAX,
+            bodies_bytes_max: http::BODIES_BYTES_MAX,
             keep_alive: KEEP_ALIVE,
             connections_max: HTTP_CONNECTIONS_MAX,
         }
@@ -267,6 +270,7 @@ impl Bridge {
             sources: config.sources.clone(),
             body_bytes_max: config.http.body_max,
             body_time_max: limits.body_time_max,
+            room: http::Room::new(limits.bodies_bytes_max),
         };
         let patience = spawn_patience(limits, &mut tasks, &ends);
         let (http, door) = open_door(config.http.listen, webhooks, (limits, patience), &mut tasks)?;
