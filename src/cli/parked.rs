@@ -85,6 +85,19 @@ pub(super) async fn skip_each(config: &Config, ids: &[Uuid], is_json: bool) -> a
     each(config, ids, RetryRequest::Skip, "skipped", is_json).await
 }
 
+/// Gives up all that never became an event, of one reason or all: what else is parked may still be retried.
+pub(super) async fn skip_many(config: &Config, reason: Option<Reason>, is_json: bool) -> anyhow::Result<()> {
+    let opened = open(config).await?;
+    let skipped = opened.store.skip_illegible(reason).await;
+    opened.close().await;
+    let skipped = skipped?;
+    if is_json {
+        return print_json(&json!({ "skipped": skipped }));
+    }
+    say(&format!("{skipped} skipped that never became events"));
+    Ok(())
+}
+
 async fn each(config: &Config, ids: &[Uuid], request: RetryRequest, state: &str, is_json: bool) -> anyhow::Result<()> {
     let opened = open(config).await?;
     let mut results = Vec::with_capacity(ids.len());
@@ -121,7 +134,7 @@ pub(super) async fn retry_many(
     is_json: bool,
 ) -> anyhow::Result<()> {
     let opened = open(config).await?;
-    let result = order_and_follow(&opened.store, reason, &pace, is_json).await;
+    let result = order_and_follow(&opened.store, reason, &pace, (config.store.backlog_max, is_json)).await;
     opened.close().await;
     let retry = result?;
     if is_json {
@@ -137,7 +150,7 @@ async fn order_and_follow(
     store: &Store,
     reason: Option<Reason>,
     pace: &Pace,
-    is_json: bool,
+    (backlog_max, is_json): (u64, bool),
 ) -> anyhow::Result<BulkRetry> {
     let retry = match store.order_retry(reason, pace.per_second).await? {
         Ordered::Running(retry) => retry,
@@ -152,16 +165,16 @@ async fn order_and_follow(
         return Ok(retry);
     }
     tokio::select! {
-        followed = follow(store, &retry.id, is_json) => followed,
+        followed = follow(store, (&retry.id, backlog_max), is_json) => followed,
         _ = tokio::signal::ctrl_c() => store.stop_retry(&retry.id).await?.context("the retry is gone"),
     }
 }
 
 /// Drives and shows it until it has ended.
-async fn follow(store: &Store, id: &str, is_json: bool) -> anyhow::Result<BulkRetry> {
+async fn follow(store: &Store, (id, backlog_max): (&str, u64), is_json: bool) -> anyhow::Result<BulkRetry> {
     let mut shown = 0;
     loop {
-        let stepped = store.retry_step().await?;
+        let stepped = store.retry_step(backlog_max).await?;
         let retry = store.bulk_retry(id).await?.context("the retry is gone")?;
         if !retry.is_running() {
             return Ok(retry);
