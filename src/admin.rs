@@ -28,7 +28,8 @@ use crate::domain::verdict::Reason;
 use crate::metrics::{CONTENT_TYPE, EventType, Metrics, Outcome};
 use crate::pump::Step;
 use crate::store::{
-    self, BulkRetry, NotTaken, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX, RetryRequest, Stepped, Store,
+    self, BulkRetry, Gauges, NotTaken, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX, RetryRequest, Stepped,
+    Store,
 };
 
 /// What the rest of the bridge says of itself: one line per part it needs.
@@ -347,9 +348,9 @@ fn away(error: &store::Error) -> HttpResponse {
     response
 }
 
-/// Refreshes the gauges that count rows; the number of pending events. Called by a pump, so that a scrape never waits
+/// Refreshes the gauges that count rows, and gives back what was counted. Called by a pump, so that a scrape never waits
 /// for the database.
-pub async fn refresh(store: &Store, metrics: &Metrics, clock: &Clock) -> Result<u64, store::Error> {
+pub async fn refresh(store: &Store, metrics: &Metrics, clock: &Clock) -> Result<Gauges, store::Error> {
     let gauges = store.gauges().await?;
     let now = clock.now();
     let count = |count: i64| u64::try_from(count).unwrap_or(0);
@@ -364,12 +365,15 @@ pub async fn refresh(store: &Store, metrics: &Metrics, clock: &Clock) -> Result<
         let found = gauges.heat_pumps.iter().find(|(state, _)| state == name);
         metrics.set_heat_pumps(name, count(found.map_or(0, |(_, count)| *count)));
     }
-    Ok(count(gauges.pending))
+    for _ in 0..store.take_unreadable() {
+        metrics.event_settled(EventType::Unknown, Outcome::Parked);
+    }
+    Ok(gauges)
 }
 
 /// One step of the running bulk retry, if there is one. Called by a pump.
-pub async fn retry_step(store: &Store, wake: &Notify) -> Step {
-    match store.retry_step().await {
+pub async fn retry_step(store: &Store, wake: &Notify, backlog_max: u64) -> Step {
+    match store.retry_step(backlog_max).await {
         Ok(Stepped::Nothing) => Step::Idle,
         Ok(Stepped::Retried { count, pause }) => {
             if count > 0 {

@@ -106,6 +106,8 @@ pub struct Limits {
     pub headers_time_max: Duration,
     /// For the body.
     pub body_time_max: Duration,
+    /// Bytes of bodies in memory at once.
+    pub bodies_bytes_max: usize,
     /// Between two requests.
     pub keep_alive: Duration,
     /// Connections at once; more wait in the kernel's queue.
@@ -117,6 +119,7 @@ impl Default for Limits {
         Self {
             headers_time_max: HEADERS_TIME_MAX,
             body_time_max: http::BODY_TIME_MAX,
+            bodies_bytes_max: http::BODIES_BYTES_MAX,
             keep_alive: KEEP_ALIVE,
             connections_max: HTTP_CONNECTIONS_MAX,
         }
@@ -248,7 +251,7 @@ impl Bridge {
             metrics: metrics.clone(),
             batch_max: config.http.batch_max,
             body_bytes_max: config.http.body_max,
-            backlog: Backlog::new(config.store.backlog_max),
+            backlog: Backlog::new(config.store.backlog_max).ringing(bells.outbound.clone()),
         };
         let broker = config.amqp.as_ref().map(|amqp| Broker::new(broker_settings(amqp), clock.clone()));
         let parts =
@@ -267,6 +270,7 @@ impl Bridge {
             sources: config.sources.clone(),
             body_bytes_max: config.http.body_max,
             body_time_max: limits.body_time_max,
+            room: http::Room::new(limits.bodies_bytes_max),
         };
         let patience = spawn_patience(limits, &mut tasks, &ends);
         let (http, door) = open_door(config.http.listen, webhooks, (limits, patience), &mut tasks)?;
@@ -374,7 +378,8 @@ impl Parts<'_> {
         tasks.spawn(Stage::Work, async move { pump::run(timer, || promote(&store, &wake)).await });
         let (store, wake) = (self.store.clone(), bells.work.clone());
         let retries = rhythm("retry", Some(LOOK_EVERY), &bells.retries, &ends.work);
-        tasks.spawn(Stage::Work, async move { pump::run(retries, || admin::retry_step(&store, &wake)).await });
+        let max = self.config.store.backlog_max;
+        tasks.spawn(Stage::Work, async move { pump::run(retries, || admin::retry_step(&store, &wake, max)).await });
         if let Some(retention) = self.config.store.retention {
             let store = self.store.clone();
             let forgets = rhythm("forget", Some(FORGET_EVERY.min(retention)), &Arc::default(), &ends.work);
@@ -469,8 +474,18 @@ impl Parts<'_> {
                 metrics.set_broker_connected(broker.as_ref().is_some_and(|broker| broker.status().connected()));
                 let began = clock.now();
                 match admin::refresh(&store, &metrics, &clock).await {
-                    Ok(pending) => {
-                        backlog.set(pending);
+                    Ok(gauges) => {
+                        let was_full = backlog.is_full_of_illegible();
+                        let [waiting, scheduled, illegible] =
+                            [gauges.pending, gauges.scheduled, gauges.parked_illegible]
+                                .map(|count| u64::try_from(count).unwrap_or(0));
+                        backlog.set(waiting, scheduled, illegible);
+                        if backlog.is_full_of_illegible() && !was_full {
+                            tracing::warn!(
+                                parked = illegible,
+                                "messages that are no events stay in RabbitMQ from now on"
+                            );
+                        }
                         metrics.set_backlog_full(backlog.is_full());
                         Step::IdleFor((clock.now().since(began) * GAUGES_REST).clamp(GAUGES_EVERY, GAUGES_REST_MAX))
                     }
@@ -559,12 +574,9 @@ impl Health for Vitals {
         }
         let (is_ready, state) = standing_of(self.client.outlook(), self.client.has_token());
         parts.push(Part { name: "podero", is_ready, state });
-        if self.backlog.is_full() {
-            // What the bridge has it works on; another one would not do it faster.
-            let state =
-                format!("full, {} events wait; the doors take none until some are done", self.backlog.waiting());
-            parts.push(Part { name: "backlog", is_ready: true, state });
-        }
+        // What the bridge has it works on; another one would not do it faster.
+        let complaints = self.backlog.complaints().into_iter();
+        parts.extend(complaints.map(|state| Part { name: "backlog", is_ready: true, state }));
         parts
     }
 }

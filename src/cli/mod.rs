@@ -164,9 +164,17 @@ enum Parked {
         at: AtStore,
     },
     /// Give events up; they stay visible as skipped
+    #[command(group(ArgGroup::new("which").required(true).args(["ids", "reason", "all"])))]
     Skip {
-        #[arg(value_name = "ID", required = true)]
+        /// These
+        #[arg(value_name = "ID")]
         ids: Vec<Uuid>,
+        /// All that are parked now for this reason and never became an event
+        #[arg(long, value_name = "R", value_parser = reason)]
+        reason: Option<Reason>,
+        /// All that are parked now and never became an event
+        #[arg(long)]
+        all: bool,
         #[command(flatten)]
         at: AtStore,
     },
@@ -284,7 +292,8 @@ async fn run_parked(command: Parked, store: &config::Store) -> anyhow::Result<()
         }
         Parked::Retry { ids, at, .. } => parked::retry_each(store, &ids, at.json).await,
         Parked::Stop { id, at } => parked::stop(store, id, at.json).await,
-        Parked::Skip { ids, at } => parked::skip_each(store, &ids, at.json).await,
+        Parked::Skip { ids, reason, at, .. } if ids.is_empty() => parked::skip_many(store, reason, at.json).await,
+        Parked::Skip { ids, at, .. } => parked::skip_each(store, &ids, at.json).await,
     }
 }
 

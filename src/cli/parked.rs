@@ -88,6 +88,19 @@ pub(super) async fn skip_each(at: &config::Store, ids: &[Uuid], is_json: bool) -
     each(at, ids, RetryRequest::Skip, "skipped", is_json).await
 }
 
+/// Gives up all that never became an event, of one reason or all: what else is parked may still be retried.
+pub(super) async fn skip_many(at: &config::Store, reason: Option<Reason>, is_json: bool) -> anyhow::Result<()> {
+    let opened = open(at).await?;
+    let skipped = opened.store.skip_illegible(reason).await;
+    opened.close().await;
+    let skipped = skipped?;
+    if is_json {
+        return print_json(&json!({ "skipped": skipped }));
+    }
+    say(&format!("{skipped} skipped that never became events"));
+    Ok(())
+}
+
 async fn each(
     at: &config::Store,
     ids: &[Uuid],
@@ -137,7 +150,7 @@ pub(super) async fn retry_many(
     is_json: bool,
 ) -> anyhow::Result<()> {
     let opened = open(at).await?;
-    let result = order_and_follow(&opened.store, reason, &pace, is_json).await;
+    let result = order_and_follow(&opened.store, reason, &pace, (at.backlog_max, is_json)).await;
     opened.close().await;
     let retry = result?;
     if is_json {
@@ -153,7 +166,7 @@ async fn order_and_follow(
     store: &Store,
     reason: Option<Reason>,
     pace: &Pace,
-    is_json: bool,
+    (backlog_max, is_json): (u64, bool),
 ) -> anyhow::Result<BulkRetry> {
     let groups = store.parked_groups().await?;
     let meant = groups.iter().filter(|group| reason.is_none_or(|reason| reason.name() == group.reason));
@@ -176,7 +189,7 @@ async fn order_and_follow(
         return Ok(retry);
     }
     tokio::select! {
-        followed = follow(store, &retry.id, is_json) => followed,
+        followed = follow(store, (&retry.id, backlog_max), is_json) => followed,
         _ = tokio::signal::ctrl_c() => {
             let stopped = store.stop_retry(&retry.id).await.with_context(|| goes_on(&retry.id))?;
             stopped.context("the retry is gone")
@@ -189,10 +202,10 @@ fn goes_on(id: &str) -> String {
 }
 
 /// Drives and shows it until it has ended. A store that is away for a moment is waited for.
-async fn follow(store: &Store, id: &str, is_json: bool) -> anyhow::Result<BulkRetry> {
+async fn follow(store: &Store, (id, backlog_max): (&str, u64), is_json: bool) -> anyhow::Result<BulkRetry> {
     let (mut shown, mut failures) = (0, 0);
     loop {
-        let (stepped, retry) = match step(store, id).await {
+        let (stepped, retry) = match step(store, (id, backlog_max)).await {
             Ok((stepped, retry)) => {
                 failures = 0;
                 (stepped, retry.context("the retry is gone")?)
@@ -219,8 +232,8 @@ async fn follow(store: &Store, id: &str, is_json: bool) -> anyhow::Result<BulkRe
     }
 }
 
-async fn step(store: &Store, id: &str) -> Result<(Stepped, Option<BulkRetry>), Error> {
-    let stepped = store.retry_step().await?;
+async fn step(store: &Store, (id, backlog_max): (&str, u64)) -> Result<(Stepped, Option<BulkRetry>), Error> {
+    let stepped = store.retry_step(backlog_max).await?;
     Ok((stepped, store.bulk_retry(id).await?))
 }
 

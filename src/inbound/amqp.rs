@@ -6,6 +6,10 @@
 //!
 //! Before: [`crate::broker`]. After: [`crate::inbound`].
 
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+
 use super::poison::Ids;
 use super::signature::Verified;
 use super::{Delivery, Held, Inbox};
@@ -42,7 +46,12 @@ impl Intake for Frames {
     }
 
     async fn offer(&self, held: &Held) -> Taken {
-        match self.inbox.accept_or_park(held).await {
+        // Whoever fails even over parking it must not take the process along: the broker keeps it.
+        let Ok(taken) = AssertUnwindSafe(self.inbox.accept_or_park(held)).catch_unwind().await else {
+            tracing::error!("the bridge failed over parking a message from the queue; it stays there");
+            return Taken::NotNow;
+        };
+        match taken {
             Ok(()) => Taken::Stored,
             Err(error) => {
                 tracing::debug!(%error, "a frame waits: the store did not take it");

@@ -1,42 +1,129 @@
-//! How much accepted work waits, and how much may: what the doors ask before they take more.
+//! How much the bridge keeps, and how much it may: what the doors ask before they take more.
 //!
 //! Counting the tables for each request would cost more than the request, so this is the last count of them and what
-//! was accepted since: near enough for a bound that is there to spare the disk. It reads no table.
+//! was accepted since: near enough for bounds that are there to spare the disk. It reads no table.
 //!
 //! Before: [`crate::app`] sets what was counted. After: the doors.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many accepted events wait for their effect, and how many may. Clones share it.
+use tokio::sync::Notify;
+
+/// Events that wait for the day they take effect. They are no work yet, so they do not count against
+/// `store.backlog_max`; but they are rows, and stay for long.
+pub const SCHEDULED_MAX: u64 = 1_000_000;
+
+/// Parked messages that never became events. A person looks at them, and nobody looks at more; a sender that sends
+/// nothing else must not fill the disk. What comes then stays in RabbitMQ.
+pub const ILLEGIBLE_MAX: u64 = 100_000;
+
+/// What was counted in the tables, or has been accepted since.
+#[derive(Debug, Default)]
+struct Counts {
+    waiting: AtomicU64,
+    scheduled: AtomicU64,
+    illegible: AtomicU64,
+}
+
+/// How much is kept of what the doors take, and whom they wake when something of it is to be told. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Backlog {
-    waiting: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     max: u64,
+    wake_outbound: Arc<Notify>,
 }
 
 impl Backlog {
     /// Empty, until it is counted; full at `max` (`store.backlog_max`).
     pub fn new(max: u64) -> Self {
-        Self { waiting: Arc::default(), max }
+        Self { counts: Arc::default(), max, wake_outbound: Arc::default() }
+    }
+
+    /// Rings `bell` when something was parked, so that its notice goes out at once.
+    #[must_use]
+    pub fn ringing(self, bell: Arc<Notify>) -> Self {
+        Self { wake_outbound: bell, ..self }
     }
 
     /// Whether the doors take nothing until some of it is done.
     pub fn is_full(&self) -> bool {
-        self.waiting() >= self.max
+        load(&self.counts.waiting) >= self.max || load(&self.counts.scheduled) >= SCHEDULED_MAX
     }
 
-    /// How many wait.
-    pub fn waiting(&self) -> u64 {
-        self.waiting.load(Ordering::Relaxed)
+    /// Whether nothing more is parked that never becomes an event.
+    pub fn is_full_of_illegible(&self) -> bool {
+        load(&self.counts.illegible) >= ILLEGIBLE_MAX
     }
 
-    /// The tables were counted.
-    pub fn set(&self, waiting: u64) {
-        self.waiting.store(waiting, Ordering::Relaxed);
+    /// What is full, for an operator: a line each.
+    pub fn complaints(&self) -> Vec<String> {
+        let (waiting, scheduled) = (load(&self.counts.waiting), load(&self.counts.scheduled));
+        let mut complaints = Vec::new();
+        if waiting >= self.max {
+            complaints.push(format!("full, {waiting} events wait; the doors take none until some are done"));
+        }
+        if scheduled >= SCHEDULED_MAX {
+            complaints.push(format!("full, {scheduled} events are scheduled; the doors take none until some are due"));
+        }
+        if self.is_full_of_illegible() {
+            let parked = load(&self.counts.illegible);
+            complaints.push(format!(
+                "{parked} messages that are no events are parked; more of them stay in RabbitMQ, and hold up what is behind \
+                 them, until some are skipped"
+            ));
+        }
+        complaints
     }
 
-    pub(super) fn grow(&self) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+    /// The tables were counted: events that wait for their effect, events whose day has not come, parked messages that
+    /// never became events.
+    pub fn set(&self, waiting: u64, scheduled: u64, illegible: u64) {
+        self.counts.waiting.store(waiting, Ordering::Relaxed);
+        self.counts.scheduled.store(scheduled, Ordering::Relaxed);
+        self.counts.illegible.store(illegible, Ordering::Relaxed);
+    }
+
+    /// An event was accepted, and is in this state.
+    pub(super) fn grow(&self, state: &str) {
+        match state {
+            "pending" => add(&self.counts.waiting),
+            "scheduled" => add(&self.counts.scheduled),
+            // It has its end.
+            _ => {}
+        }
+    }
+
+    /// Something was parked that never became an event.
+    pub(super) fn parked(&self) {
+        add(&self.counts.illegible);
+        self.wake_outbound.notify_one();
+    }
+}
+
+fn load(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Relaxed)
+}
+
+fn add(count: &AtomicU64) {
+    count.fetch_add(1, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_effect_later_is_no_work_and_has_a_bound_of_its_own() {
+        let backlog = Backlog::new(2);
+        for state in ["scheduled", "scheduled", "scheduled", "superseded", "pending"] {
+            backlog.grow(state);
+        }
+        assert!(!backlog.is_full(), "one waits");
+        backlog.grow("pending");
+        assert!(backlog.is_full());
+        backlog.set(0, SCHEDULED_MAX, 0);
+        assert!(backlog.is_full());
+        assert_eq!(backlog.complaints().len(), 1);
     }
 }

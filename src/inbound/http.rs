@@ -19,6 +19,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt;
 use http_api_problem::HttpApiProblem;
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::patience::Connection;
 use super::problem::{Problem, ProblemKind};
@@ -29,6 +30,17 @@ use crate::store::{self, Receipt};
 
 /// A body that takes longer than this holds a connection for nothing: at 1 MiB that is a line of 280 kbit/s.
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Bytes of bodies in memory at once, of all connections together: a body must be whole before its signature can be
+/// checked, so anybody may send some. It is used up by what has come, not by what is announced.
+pub const BODIES_BYTES_MAX: usize = 32 << 20;
+
+/// The budget is counted in these, so that a connection with nothing but the beginning of a body costs little.
+const PAGE: usize = 4 << 10;
+
+/// What is set aside at once for a body whose length is announced: whoever announces much and sends nothing must not
+/// cost much.
+const CAPACITY_MAX: usize = 16 << 10;
 
 /// What a sender is asked to wait when the store is away: long enough for a restart, short enough to stay current.
 const RETRY_AFTER_SECONDS: u64 = 5;
@@ -46,6 +58,46 @@ pub struct Webhooks {
     pub body_bytes_max: usize,
     /// [`BODY_TIME_MAX`], but for tests.
     pub body_time_max: Duration,
+    /// What is left of [`BODIES_BYTES_MAX`].
+    pub room: Room,
+}
+
+/// Room for bodies, shared by all connections.
+pub struct Room {
+    pages: Semaphore,
+    pages_max: usize,
+}
+
+impl Room {
+    /// For so many bytes; at least for a page.
+    pub fn new(bytes_max: usize) -> Self {
+        let pages_max = bytes_max.div_ceil(PAGE).max(1);
+        Self { pages: Semaphore::new(pages_max), pages_max }
+    }
+}
+
+/// A body and the room that it takes until it is dropped.
+struct Body<'a> {
+    bytes: Vec<u8>,
+    pages: Option<SemaphorePermit<'a>>,
+}
+
+impl<'a> Body<'a> {
+    /// Adds what has come; `false`: there is no room for it. One body that is larger than all the room has it alone.
+    fn add(&mut self, chunk: &[u8], room: &'a Room) -> bool {
+        let wanted = (self.bytes.len() + chunk.len()).div_ceil(PAGE).min(room.pages_max);
+        let had = self.pages.as_ref().map_or(0, SemaphorePermit::num_permits);
+        if wanted > had {
+            let more = u32::try_from(wanted - had).unwrap_or(u32::MAX);
+            let Ok(more) = room.pages.try_acquire_many(more) else { return false };
+            match &mut self.pages {
+                Some(pages) => pages.merge(more),
+                None => self.pages = Some(more),
+            }
+        }
+        self.bytes.extend_from_slice(chunk);
+        true
+    }
 }
 
 /// Tells a connection when a request of it begins and ends; see [`crate::inbound::patience`].
@@ -120,9 +172,13 @@ async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name: &
         let within = webhooks.body_time_max.as_secs();
         Problem::new(ProblemKind::Timeout, format!("send the whole body within {within} seconds"))
     };
-    let body = tokio::time::timeout(webhooks.body_time_max, read(body, bytes_max)).await.map_err(|_| late())??;
-    let now = webhooks.inbox.clock.now();
     let headers = headers_of(request);
+    // A stranger's body is not read where its headers tell already.
+    signature::admit(&source.verify, &headers, webhooks.inbox.clock.now())?;
+    let read = read(body, content_length(request).unwrap_or_default(), webhooks);
+    let Body { bytes: body, pages: _pages } =
+        tokio::time::timeout(webhooks.body_time_max, read).await.map_err(|_| late())??;
+    let now = webhooks.inbox.clock.now();
     let delivery = Delivery {
         door: Door::Webhook,
         source: source.name.clone(),
@@ -157,16 +213,19 @@ fn content_length(request: &HttpRequest) -> Option<usize> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-async fn read(mut body: Payload, bytes_max: usize) -> Result<Vec<u8>, Problem> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = body.next().await {
+async fn read(mut payload: Payload, announced: usize, webhooks: &Webhooks) -> Result<Body<'_>, Problem> {
+    let bytes_max = webhooks.body_bytes_max;
+    let mut body = Body { bytes: Vec::with_capacity(announced.min(CAPACITY_MAX)), pages: None };
+    while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| Problem::new(ProblemKind::Malformed, "the body ended early"))?;
-        if bytes.len() + chunk.len() > bytes_max {
+        if body.bytes.len() + chunk.len() > bytes_max {
             return Err(Problem::too_large(bytes_max));
         }
-        bytes.extend_from_slice(&chunk);
+        if !body.add(&chunk, &webhooks.room) {
+            return Err(Problem::new(ProblemKind::Unavailable, "more is being sent at once than there is room for"));
+        }
     }
-    Ok(bytes)
+    Ok(body)
 }
 
 /// Header names come in lower case; a value that is not text cannot be one of ours.

@@ -17,8 +17,10 @@ pub mod signature;
 pub mod wire;
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
@@ -27,7 +29,7 @@ use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 use crate::metrics::{Door, EventType, Metrics, Outcome};
 use crate::store::{self, Arrival, Content, Receipt, Store};
-pub use backlog::Backlog;
+pub use backlog::{Backlog, ILLEGIBLE_MAX, SCHEDULED_MAX};
 use cloudevents::Envelope;
 pub use poison::Held;
 use poison::Ids;
@@ -128,9 +130,26 @@ impl Inbox {
         }))
     }
 
-    /// Accepts a message from a sender that cannot be told: what is no event is kept for a person. While the backlog is
-    /// full nothing is, and the queue keeps it. After `Ok` everything is on disk and may be acknowledged.
+    /// Accepts a message from a sender that cannot be told: what is no event is kept for a person, and so is one over
+    /// which the bridge itself fails: the next one must not wait for it. While the backlog is full nothing is kept, and
+    /// the queue has it. After `Ok` everything is on disk and may be acknowledged.
     pub async fn accept_or_park(&self, held: &Held) -> Result<(), store::Error> {
+        self.or_park_as_panicked(held, self.judge_or_park(held)).await
+    }
+
+    async fn or_park_as_panicked(
+        &self,
+        held: &Held,
+        work: impl Future<Output = Result<(), store::Error>>,
+    ) -> Result<(), store::Error> {
+        let Ok(done) = AssertUnwindSafe(work).catch_unwind().await else {
+            tracing::error!("the bridge failed over a message from the queue; it is parked");
+            return self.park(held, Reason::Panicked, "the bridge failed over it; see its log").await;
+        };
+        done
+    }
+
+    async fn judge_or_park(&self, held: &Held) -> Result<(), store::Error> {
         if self.backlog.is_full() {
             return Err(store::Error::Full);
         }
@@ -147,6 +166,9 @@ impl Inbox {
     }
 
     async fn park(&self, held: &Held, reason: Reason, detail: &str) -> Result<(), store::Error> {
+        if self.backlog.is_full_of_illegible() {
+            return Err(store::Error::Full);
+        }
         let id = held.ids.of_whole(&self.clock);
         let receipts =
             self.store.accept(vec![poison::arrival(held, id, (reason, detail), self.body_bytes_max)]).await?;
@@ -155,7 +177,7 @@ impl Inbox {
             Some(Receipt::Accepted { .. }) => {
                 self.metrics.event_received(source, EventType::Unknown, Door::Amqp);
                 self.metrics.event_settled(EventType::Unknown, Outcome::Parked);
-                self.wake.notify_one();
+                self.backlog.parked();
             }
             Some(Receipt::Duplicate { .. }) => self.metrics.event_settled(EventType::Unknown, Outcome::Duplicate),
             Some(Receipt::Reused { .. }) | None => {}
@@ -201,9 +223,9 @@ impl Inbox {
                 self.metrics.event_received(&delivery.source, event_type, delivery.door);
                 self.metrics.event_settled(event_type, Outcome::Superseded);
             }
-            Receipt::Accepted { .. } => {
+            Receipt::Accepted { state, .. } => {
                 self.metrics.event_received(&delivery.source, event_type, delivery.door);
-                self.backlog.grow();
+                self.backlog.grow(state);
                 self.wake.notify_one();
             }
             Receipt::Duplicate { .. } => self.metrics.event_settled(event_type, Outcome::Duplicate),
@@ -255,4 +277,42 @@ fn sha256(bytes: &[u8]) -> String {
 
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::{Frame, Intake};
+
+    #[tokio::test]
+    async fn a_message_over_which_the_bridge_fails_is_parked_with_its_bytes_and_ends_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+        let clock = Clock::system();
+        let settings = store::Settings { url, targets: Vec::new(), works: true };
+        let (store, writer) = Store::open(settings, clock.clone()).await.expect("a store");
+        tokio::spawn(writer.run());
+        let inbox = Inbox {
+            store: store.clone(),
+            clock,
+            wake: Arc::default(),
+            metrics: Metrics::new(),
+            batch_max: 1,
+            body_bytes_max: 1 << 10,
+            backlog: Backlog::new(1),
+        };
+        let frames = amqp::Frames { inbox: inbox.clone(), source: "default".to_owned() };
+        let held = frames.hold(Frame {
+            body: b"poison".to_vec(),
+            content_type: None,
+            headers: BTreeMap::new(),
+            message_id: None,
+            routing_key: "customer.moved".to_owned(),
+            redelivered: false,
+        });
+        inbox.or_park_as_panicked(&held, async { panic!("over this one") }).await.expect("it is parked");
+        let parked = store.parked(Some("panicked")).await.expect("the store is there").remove(0);
+        let view = store.event(&parked.id).await.expect("the store is there").expect("it is known");
+        assert_eq!(view.raw, "poison");
+    }
 }

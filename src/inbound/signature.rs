@@ -5,6 +5,8 @@
 //!
 //! Before: [`crate::inbound::http`]. After: [`crate::inbound::cloudevents`].
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 use subtle::ConstantTimeEq;
@@ -48,21 +50,36 @@ impl Verified {
     }
 }
 
+/// What a delivery's headers are: names in lower case.
+type Headers = BTreeMap<String, String>;
+
+/// Checks what can be told before the body is there: a token; of a signature, that there is one and that it is not too
+/// old. Whoever passes may still be anybody, but for a bearer.
+pub fn admit(demand: &Verify, headers: &Headers, now: Timestamp) -> Result<(), Problem> {
+    let is_admitted = match demand {
+        Verify::None => Ok(()),
+        Verify::Bearer { secrets } => bearer(secrets, headers),
+        Verify::StandardWebhooks { .. } => Stamped::read(headers, now).map(drop),
+    };
+    is_admitted.map_err(refused)
+}
+
 /// Checks a delivery as its source demands.
 pub fn verify(demand: &Verify, delivery: Delivery, now: Timestamp) -> Result<Verified, Problem> {
     let is_genuine = match demand {
         Verify::None => Ok(()),
-        Verify::Bearer { secrets } => bearer(secrets, &delivery),
+        Verify::Bearer { secrets } => bearer(secrets, &delivery.headers),
         Verify::StandardWebhooks { secrets } => standard_webhooks(secrets, &delivery, now),
     };
-    match is_genuine {
-        Ok(()) => Ok(Verified::new(delivery)),
-        Err(why) => Err(Problem::new(ProblemKind::Unauthorized, why)),
-    }
+    is_genuine.map(|()| Verified::new(delivery)).map_err(refused)
 }
 
-fn bearer(secrets: &[Secret], delivery: &Delivery) -> Result<(), &'static str> {
-    let header = delivery.headers.get("authorization").ok_or("the header `authorization` is missing")?;
+fn refused(why: &'static str) -> Problem {
+    Problem::new(ProblemKind::Unauthorized, why)
+}
+
+fn bearer(secrets: &[Secret], headers: &Headers) -> Result<(), &'static str> {
+    let header = headers.get("authorization").ok_or("the header `authorization` is missing")?;
     let (scheme, token) = header.split_once(' ').ok_or("the header `authorization` is not `Bearer <token>`")?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err("the header `authorization` is not `Bearer <token>`");
@@ -72,18 +89,32 @@ fn bearer(secrets: &[Secret], delivery: &Delivery) -> Result<(), &'static str> {
     if found { Ok(()) } else { Err("the token is not known") }
 }
 
+/// What the headers of a signed delivery say.
+struct Stamped<'a> {
+    id: &'a str,
+    timestamp: i64,
+    signatures: &'a str,
+}
+
+impl<'a> Stamped<'a> {
+    fn read(headers: &'a Headers, now: Timestamp) -> Result<Self, &'static str> {
+        let header = |name: &str| headers.get(name).map(String::as_str);
+        let id = header(HEADER_WEBHOOK_ID).ok_or("the header `webhook-id` is missing")?;
+        let timestamp = header(HEADER_WEBHOOK_TIMESTAMP).ok_or("the header `webhook-timestamp` is missing")?;
+        let signatures = header(HEADER_WEBHOOK_SIGNATURE).ok_or("the header `webhook-signature` is missing")?;
+        let timestamp = timestamp.parse().map_err(|_| "the header `webhook-timestamp` is not a whole number")?;
+        let age = (now.micros() / 1_000_000).saturating_sub(timestamp);
+        if age.saturating_abs() > TOLERANCE_SECONDS {
+            return Err("`webhook-timestamp` is more than five minutes off; is the sender's clock right?");
+        }
+        Ok(Self { id, timestamp, signatures })
+    }
+}
+
 /// <https://www.standardwebhooks.com/> version 1, `v1` (HMAC-SHA256). The library signs; the time and the
 /// comparison are ours, because it would ask the machine for the time by itself.
 fn standard_webhooks(secrets: &[Secret], delivery: &Delivery, now: Timestamp) -> Result<(), &'static str> {
-    let header = |name: &str| delivery.headers.get(name).map(String::as_str);
-    let id = header(HEADER_WEBHOOK_ID).ok_or("the header `webhook-id` is missing")?;
-    let timestamp = header(HEADER_WEBHOOK_TIMESTAMP).ok_or("the header `webhook-timestamp` is missing")?;
-    let signatures = header(HEADER_WEBHOOK_SIGNATURE).ok_or("the header `webhook-signature` is missing")?;
-    let timestamp: i64 = timestamp.parse().map_err(|_| "the header `webhook-timestamp` is not a whole number")?;
-    let age = (now.micros() / 1_000_000).saturating_sub(timestamp);
-    if age.saturating_abs() > TOLERANCE_SECONDS {
-        return Err("`webhook-timestamp` is more than five minutes off; is the sender's clock right?");
-    }
+    let Stamped { id, timestamp, signatures } = Stamped::read(&delivery.headers, now)?;
     let mut found = false;
     for secret in secrets {
         let webhook = Webhook::new(secret.expose()).map_err(|_| "the configured secret is not valid")?;

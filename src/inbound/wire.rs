@@ -28,6 +28,9 @@ const KIND_CHARS_MAX: usize = 50;
 /// win over everything true until then.
 const TIME_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// A date in the far future is a typing error, and its event would wait for ever.
+const EFFECTIVE_AHEAD_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+
 /// Podero's values of `property_type` (API page "update details of a building").
 pub const PROPERTY_TYPES: [&str; 6] = ["Detached", "Semi-detached", "Bungalow", "Terraced", "End-terrace", "Flat"];
 /// Podero's values of `occupant_type`.
@@ -69,6 +72,9 @@ fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut V
     let mut data = Reader { fields: data, pointer: "/data".to_owned(), errors };
     let customer = data.customer(envelope.subject.as_deref());
     let effective_at = data.moment("effective_at");
+    if effective_at.is_some_and(|at| at > received_at.plus(EFFECTIVE_AHEAD_MAX)) {
+        data.wrong("effective_at", "must be at most ten years ahead");
+    }
     let happening = match type_name {
         "customer.signed_up" => Happening::SignedUp(data.details(true)),
         "customer.moved" => Happening::Moved(data.relocation()?),
@@ -374,6 +380,11 @@ mod tests {
             ("customer.churned", json!({}), vec!["/data/customer_id"]),
             ("customer.churned", json!({"customer_id": 7}), vec!["/data/customer_id"]),
             ("customer.churned", json!({"customer_id": "C", "effective_at": "soon"}), vec!["/data/effective_at"]),
+            (
+                "customer.churned",
+                json!({"customer_id": "C", "effective_at": "2126-10-01T00:00:00Z"}),
+                vec!["/data/effective_at"],
+            ),
             ("customer.signed_up", json!({"customer_id": "C"}), vec!["/data/email"]),
             ("customer.signed_up", json!({"customer_id": "C", "email": "nobody"}), vec!["/data/email"]),
             (

@@ -7,6 +7,7 @@
 //!
 //! Before: [`crate::store::inbox`]. After: [`crate::apply`].
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sqlx::any::AnyRow;
@@ -108,7 +109,9 @@ impl Store {
             targets,
             now,
         })
-        .await
+        .await?;
+        self.0.unreadable.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Writes the customer down in the middle of a claim and extends its lease. After `Recorded` a crash finds

@@ -25,6 +25,7 @@ mod timeline;
 mod writer;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::AnyPool;
@@ -112,6 +113,8 @@ struct Inner {
     dialect: Dialect,
     clock: Clock,
     targets: Vec<Target>,
+    /// Events that were parked in here because they could not be read, and are not counted yet.
+    unreadable: AtomicU64,
     key: Keyring,
     /// Held for as long as this process works on a SQLite file.
     lock: Option<std::fs::File>,
@@ -192,7 +195,8 @@ impl Store {
         let key = Keyring(key);
         let (queue, receiver) = mpsc::channel(QUEUE_MAX);
         let (readers, dialect, targets) = (db.readers(), db.dialect, settings.targets);
-        let inner = Inner { queue, readers, dialect, clock, targets, key, lock };
+        let unreadable = AtomicU64::new(0);
+        let inner = Inner { queue, readers, dialect, clock, targets, unreadable, key, lock };
         let writer = Writer { db, connection: Some(connection), queue: receiver };
         Ok((Self(Arc::new(inner)), writer))
     }
@@ -200,6 +204,11 @@ impl Store {
     /// Which database it is.
     pub fn dialect(&self) -> Dialect {
         self.0.dialect
+    }
+
+    /// Events that this process has parked as unreadable since it was last asked: nobody else hears of them.
+    pub fn take_unreadable(&self) -> u64 {
+        self.0.unreadable.swap(0, Ordering::Relaxed)
     }
 
     /// Whether the database answers: a read, since a full disk still reads.

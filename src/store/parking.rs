@@ -27,6 +27,9 @@ const STEP_MAX: i64 = 200;
 /// spare Podero, and a burst would not.
 const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 
+/// How soon a bulk retry that waits for room in the backlog looks again.
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
+
 /// Fastest pace of a bulk retry, events per second.
 pub const PER_SECOND_MAX: u32 = 1_000;
 
@@ -177,6 +180,29 @@ impl Store {
         }
     }
 
+    async fn has_pending_above(&self, bound: u64) -> Result<bool, Error> {
+        let above = sqlx::query(
+            "SELECT 1 FROM events WHERE state IN ('pending', 'waiting', 'scheduled') AND state <> 'scheduled' \
+             LIMIT 1 OFFSET $1",
+        );
+        let above = above.bind(i64::try_from(bound).unwrap_or(i64::MAX)).fetch_optional(&self.0.readers).await?;
+        Ok(above.is_some())
+    }
+
+    /// Gives up whatever is parked now, of one reason or all, and never became an event: it can be nothing but skipped.
+    /// How many they were. Stopped in the middle, it has skipped some.
+    pub async fn skip_illegible(&self, reason: Option<Reason>) -> Result<u64, Error> {
+        let (reason, now) = (reason.map(Reason::name), self.0.clock.now());
+        let mut skipped = 0;
+        loop {
+            let some = self.write(SkipSome { reason, now }).await?;
+            skipped += some;
+            if some == 0 {
+                return Ok(skipped);
+            }
+        }
+    }
+
     /// Bulk retries, newest first.
     pub async fn bulk_retries(&self) -> Result<Vec<BulkRetry>, Error> {
         let query = ours(format!("{BULK_RETRY} ORDER BY id DESC LIMIT $1"));
@@ -198,12 +224,16 @@ impl Store {
         self.bulk_retry(id).await
     }
 
-    /// Retries what is due of the running bulk retry, for all replicas: whoever steps moves the one row on.
-    pub async fn retry_step(&self) -> Result<Stepped, Error> {
+    /// Retries what is due of the running bulk retry, for all replicas: whoever steps moves the one row on. It waits
+    /// while more than half of `backlog_max` events are pending: the other half is for new ones.
+    pub async fn retry_step(&self, backlog_max: u64) -> Result<Stepped, Error> {
         // Most of the time none runs, and the writer need not be bothered.
         let running = sqlx::query("SELECT COUNT(*) FROM bulk_retries WHERE state = 'running'");
         if running.fetch_one(&self.0.readers).await?.try_get::<i64, _>(0)? == 0 {
             return Ok(Stepped::Nothing);
+        }
+        if self.has_pending_above(backlog_max / 2).await? {
+            return Ok(Stepped::Retried { count: 0, pause: ROOM_PAUSE });
         }
         self.write(StepOn { now: self.0.clock.now() }).await
     }
@@ -268,6 +298,26 @@ async fn retry(connection: &mut AnyConnection, id: &str, now: Timestamp) -> Resu
         ready_lane(connection, &lane, now).await?;
     }
     Ok(Some(row.try_get(1)?))
+}
+
+struct SkipSome {
+    reason: Option<&'static str>,
+    now: Timestamp,
+}
+
+impl Write for SkipSome {
+    type Output = u64;
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<u64, sqlx::Error> {
+        let of_reason = if self.reason.is_some() { "reason = $1" } else { "$1 = ''" };
+        let skip = ours(format!(
+            "UPDATE events SET state = 'skipped', settled_at = $2 WHERE state = 'parked' AND id IN \
+             (SELECT id FROM events WHERE state = 'parked' AND lane IS NULL AND {of_reason} AND settled_at <= $2 \
+             ORDER BY id LIMIT $3)"
+        ));
+        let skip = sqlx::query(skip).bind(self.reason.unwrap_or_default()).bind(self.now.micros()).bind(STEP_MAX);
+        Ok(skip.execute(connection).await?.rows_affected())
+    }
 }
 
 struct Order {

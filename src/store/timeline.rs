@@ -125,6 +125,7 @@ pub struct Gauges {
     pub pending: i64,
     pub scheduled: i64,
     pub parked: i64,
+    pub parked_illegible: i64,
     pub oldest_pending: Option<Timestamp>,
     pub outbox_pending: i64,
     pub alerts_open: i64,
@@ -252,6 +253,8 @@ impl Store {
             }
         }
         gauges.parked = self.count("SELECT COUNT(*) FROM events WHERE state = 'parked'").await?;
+        gauges.parked_illegible =
+            self.count("SELECT COUNT(*) FROM events WHERE state = 'parked' AND lane IS NULL").await?;
         gauges.outbox_pending = self.outbox_pending().await?;
         gauges.alerts_open = self.count("SELECT COUNT(*) FROM pumps WHERE has_alert = 1").await?
             + i64::from(self.open_blindness().await?.is_some());

@@ -20,6 +20,8 @@ const TIME: &str = "2026-10-01T12:00:00Z";
 /// What a test waits for an answer that a correct bridge gives in milliseconds, or in a second where it times out.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+const SIGNING_KEY: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
 fn settings() -> Settings {
     Settings {
         toml: "[watch]\nenabled = false\n".into(),
@@ -155,6 +157,60 @@ async fn a_slow_client_is_cut_off() {
     assert!(dripped.is_empty() || (400..500).contains(&status(&dripped)), "{dripped}");
     assert!(clock.now().since(began) < PATIENCE, "by the bound that was set, not the default");
     still_serves(&world, "after").await;
+    world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_not_waited_for_where_the_headers_tell_that_its_sender_is_unknown() {
+    let mut settings = settings();
+    for (name, verify, secret) in
+        [("token", "bearer", "a-token-that-is-long-enough"), ("signed", "standard-webhooks", SIGNING_KEY)]
+    {
+        let source = format!("[[source]]\nname = \"{name}\"\nverify = \"{verify}\"\nsecrets = [\"{secret}\"]\n");
+        settings.toml.push_str(&source);
+    }
+    let world = World::start(Database::Sqlite, settings).await;
+    for source in ["token", "signed"] {
+        let request = format!(
+            "POST /v1/events/{source} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer guessed\r\ncontent-length: 4000\r\n\
+             connection: close\r\n\r\n"
+        );
+        let began = Clock::system().now();
+        let answer = raw(world.bridge.http, request.as_bytes()).await;
+        assert_eq!(status(&answer), 401, "{answer}");
+        let took = Clock::system().now().since(began);
+        assert!(took < PATIENCE / 2, "{took:?}: not after the time for a body");
+    }
+    world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_have_so_much_room_and_whoever_finds_none_is_told_to_come_again() {
+    let world = world(Limits { bodies_bytes_max: 8 << 10, ..Limits::default() }).await;
+    let door = world.bridge.http;
+    // What is announced takes no room; what has come does.
+    let mut announcing = TcpStream::connect(door).await.expect("the door is open");
+    announcing.write_all(&post("content-length: 4000\r\n", "")).await.expect("written");
+    still_serves(&world, "meanwhile").await;
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(door).await.expect("the door is open");
+        stream.write_all(&post("content-length: 4000\r\n", &"x".repeat(2_000))).await.expect("written");
+        slow.push(stream);
+    }
+    let body = sign_up("e1", "C-1", TIME).to_string();
+    let request = post(&format!("content-length: {}\r\nconnection: close\r\n", body.len()), &body);
+    let refused = until("there is no room left", async || {
+        let answer = raw(door, &request).await;
+        (status(&answer) == 503).then_some(answer)
+    })
+    .await;
+    assert!(
+        refused.contains("retry-after: ") && refused.contains("urn:podero-bridge:problem:unavailable"),
+        "{refused}"
+    );
+    drop(slow);
+    until("it is given back", async || (status(&raw(door, &request).await) == 202).then_some(())).await;
     world.bridge.stop().await;
 }
 

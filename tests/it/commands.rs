@@ -104,7 +104,8 @@ async fn what_never_became_an_event_is_not_retried_and_the_command_says_what_to_
         time: message.received_at,
         data: serde_json::Value::Null,
     };
-    message.content = Content::Parked { reason: Reason::Untranslatable, detail: "no".to_owned(), notice };
+    let (reason, detail, envelope) = (Reason::Untranslatable, "no".to_owned(), "{}".to_owned());
+    message.content = Content::Parked { reason, detail, notice, envelope, may_be_known: false };
     let id = message.id.to_string();
     house.store.accept(vec![message]).await.expect("the store is there");
     for which in [&["--reason", "untranslatable"][..], &["--all"], &[&id]] {
@@ -124,7 +125,7 @@ async fn an_erasure_stands_also_when_the_log_beside_the_file_cannot_be_emptied()
     // What is erased lies so far behind in the file that a limit keeps it from being written there, but not in the log.
     run_sql(&mut connection, "CREATE TABLE ballast (b BLOB); INSERT INTO ballast VALUES (zeroblob(4000000))").await;
     let mut arrival = house.arrival("C-1", Happening::Churned);
-    arrival.raw = vec![b'x'; 50_000];
+    arrival.raw = vec![b'x'; 50_000].into();
     house.store.accept(vec![arrival]).await.expect("the store is there");
     house.settle_head(Fate::Superseded).await;
     run_sql(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await;

@@ -8,9 +8,12 @@ use std::time::Duration;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use podero_bridge::broker::{Frame, Intake, Taken};
+use podero_bridge::domain::event::Happening;
+use podero_bridge::domain::verdict::{Fate, Reason};
 use podero_bridge::inbound::amqp::Frames;
-use podero_bridge::inbound::{Backlog, Inbox};
+use podero_bridge::inbound::{Backlog, ILLEGIBLE_MAX, Inbox};
 use podero_bridge::metrics::Metrics;
+use podero_bridge::store::{Ordered, Stepped};
 use serde_json::json;
 
 use crate::bus::Bus;
@@ -55,6 +58,8 @@ on_both_databases! {
     redelivered_is_the_one_that_is_there_and_equal_ones_are_several
     one_that_is_offered_again_after_a_lost_answer_is_one
     an_erasure_empties_the_envelope_as_well
+    what_is_no_event_has_a_bound_beyond_which_it_stays_in_the_queue
+    a_retry_of_many_waits_while_the_backlog_is_more_than_half_full
 }
 
 async fn redelivered_is_the_one_that_is_there_and_equal_ones_are_several(house: House) {
@@ -89,6 +94,62 @@ async fn one_that_is_offered_again_after_a_lost_answer_is_one(house: House) {
         }
     }
     assert_eq!(rows(&house).await, 2);
+}
+
+async fn what_is_no_event_has_a_bound_beyond_which_it_stays_in_the_queue(house: House) {
+    let frames = frames(&house);
+    frames.inbox.backlog.set(0, 0, ILLEGIBLE_MAX - 1);
+    assert_eq!(frames.take(frame("1")).await, Taken::Stored);
+    assert_eq!(frames.take(frame("2")).await, Taken::NotNow);
+    let complaints = frames.inbox.backlog.complaints();
+    assert!(complaints.len() == 1 && complaints[0].contains("stay in RabbitMQ"), "{complaints:?}");
+    let event = sign_up("e1", "C-1", "2026-10-01T12:00:00Z").to_string().into_bytes();
+    let structured = Some("application/cloudevents+json".to_owned());
+    assert_eq!(frames.take(Frame { body: event, content_type: structured, ..frame("3") }).await, Taken::Stored);
+    // Skipped, they are counted no more. What may still be retried stays.
+    let refused = Fate::Parked { reason: Reason::Refused, detail: "create_user 422".to_owned() };
+    house.settle_head(refused).await;
+    assert_eq!(house.store.skip_illegible(Some(Reason::TooLarge)).await.expect("the store is there"), 0);
+    assert_eq!(house.store.skip_illegible(None).await.expect("the store is there"), 1);
+    let gauges = house.store.gauges().await.expect("the store is there");
+    assert_eq!((gauges.parked, gauges.parked_illegible), (1, 0));
+}
+
+async fn a_retry_of_many_waits_while_the_backlog_is_more_than_half_full(house: House) {
+    let refused = Fate::Parked { reason: Reason::Refused, detail: "create_user 422".to_owned() };
+    house.ends("C-1", refused).await;
+    for customer in ["C-2", "C-3"] {
+        house.store.accept(vec![house.arrival(customer, Happening::Churned)]).await.expect("the store is there");
+    }
+    let ordered = house.store.order_retry(None, 1_000).await.expect("the store is there");
+    assert!(matches!(ordered, Ordered::Running(_)), "{ordered:?}");
+    let retried = async |backlog_max| match house.store.retry_step(backlog_max).await.expect("the store is there") {
+        Stepped::Retried { count, .. } => count,
+        Stepped::Nothing => panic!("one runs"),
+    };
+    assert_eq!(retried(3).await, 0, "two of three are pending");
+    assert_eq!(retried(4).await, 1);
+}
+
+#[tokio::test]
+async fn the_command_skips_many_that_can_only_be_skipped() {
+    let house = House::on_sqlite().await;
+    let frames = frames(&house);
+    for number in 0..3 {
+        frames.take(frame(&number.to_string())).await;
+    }
+    let environment = vec![("STORE__URL", house.url.clone()), ("SOURCE__DEFAULT__VERIFY", "none".to_owned())];
+    let skip = async |which: [&'static str; 2]| {
+        let arguments = ["parked", "skip", "--json", which[0], which[1]];
+        let arguments = arguments.map(str::to_owned).into_iter().filter(|argument| !argument.is_empty());
+        let (arguments, environment) = (arguments.collect::<Vec<_>>(), environment.clone());
+        let run = move || running::run(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &environment);
+        running::said(&tokio::task::spawn_blocking(run).await.expect("it ran"))
+    };
+    assert!(skip(["--reason", "too_large"]).await.contains("\"skipped\": 0"));
+    let all = skip(["--all", ""]).await;
+    assert!(all.contains("\"skipped\": 3"), "{all}");
+    assert_eq!(rows(&house).await, 0);
 }
 
 async fn an_erasure_empties_the_envelope_as_well(house: House) {
