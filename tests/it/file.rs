@@ -71,7 +71,7 @@ async fn a_backup_has_the_name_it_was_given_and_only_when_it_is_whole() {
     let (folder, environment) = ended().await;
     let copies = folder.path().join("copies");
     std::fs::create_dir_all(copies.join("inner")).expect("a folder");
-    for name in ["a?b.db", "a%20b.db", "a b.db", "a:b.db", "file:u.db", "file:u.db?mode=memory", "ä.db"] {
+    for name in ["a?b.db", "a%20b.db", "a b.db", "a:b.db", "file:u.db", "file:u.db?mode=memory", "ä.db", "a\\b.db"] {
         expect(&backup(&copies, OsStr::new(name), &environment), 0, "ok");
         let copy = copies.join(name);
         assert!(std::fs::read(&copy).expect("a file").starts_with(b"SQLite format 3"), "{name}");
@@ -85,7 +85,30 @@ async fn a_backup_has_the_name_it_was_given_and_only_when_it_is_whole() {
     expect(&backup(&copies, OsStr::new("link.db"), &environment), 1, "something already");
     expect(&backup(&copies, OsStr::new("none/x.db"), &environment), 1, "folder");
     let names = std::fs::read_dir(&copies).expect("a folder").count();
-    assert_eq!(names, 7 + 1 + 2, "nothing else is left");
+    assert_eq!(names, 8 + 1 + 2, "nothing else is left");
+}
+
+#[tokio::test]
+async fn a_backup_holds_what_a_killed_bridge_left_in_the_log() {
+    let (folder, copies) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let environment = running::on_file(folder.path());
+    let store = open(&environment[0].1, true).await.expect("it is made");
+    for name in ["bridge.db", "bridge.db-wal"] {
+        std::fs::copy(folder.path().join(name), copies.path().join(name)).expect("copied");
+    }
+    drop(store);
+    expect(&backup(copies.path(), OsStr::new("x.db"), &running::on_file(copies.path())), 0, "ok");
+    let copied = schema_of(&format!("sqlite://{}", copies.path().join("x.db").display())).await;
+    assert_eq!(copied, schema_of(&environment[0].1).await);
+}
+
+#[tokio::test]
+async fn a_command_does_not_touch_a_file_that_is_no_store() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("bridge.db"), "").expect("written");
+    expect(&running::run(&["parked", "list"], &running::on_file(folder.path())), 1, "of schema 0");
+    assert_eq!(std::fs::read(folder.path().join("bridge.db")).expect("a file").len(), 0);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing beside it");
 }
 
 #[tokio::test]
