@@ -11,7 +11,7 @@ use podero_bridge::clock::Clock;
 use podero_bridge::store::{Error, Settings, Store};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
 
-use crate::running::{self, Environment};
+use crate::running::{self, Environment, Running};
 use crate::servers;
 use crate::world::until;
 
@@ -262,6 +262,33 @@ async fn on_postgres_what_only_a_person_can_mend_is_not_waited_for() {
     let mut environment = running::on_file(folder.path());
     environment[0].1 = servers::postgres_url().replace("bridge_test", "no_such_database");
     expect(&running::run(&["serve", "--sandbox"], &environment), 1, "no_such_database");
+}
+
+#[tokio::test]
+async fn on_postgres_a_server_that_starts_or_is_full_is_waited_for() {
+    let postgres = servers::Postgres::start();
+    run_sql(&postgres.url(), "CREATE ROLE late LOGIN CONNECTION LIMIT 0").await;
+    let mut full = url::Url::parse(&postgres.url()).expect("a URL");
+    full.set_username("late").expect("it has a host");
+    let found = open(full.as_str(), true).await.map(|_| ());
+    assert!(matches!(found, Err(Error::Away(_))), "{found:?}");
+    full.set_username("nobody").expect("it has a host");
+    let found = open(full.as_str(), true).await.map(|_| ());
+    assert!(matches!(found, Err(Error::Unusable(_))), "{found:?}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut environment = running::on_file(folder.path());
+    environment[0].1 = postgres.url();
+    postgres.stop();
+    let starting = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(3));
+        postgres.start_again();
+        postgres
+    });
+    let bridge = Running::start(folder.path(), &["--sandbox"], &environment);
+    assert!(bridge.log().contains("the store is not there yet"), "{}", bridge.log());
+    assert_eq!(bridge.terminate(), Some(0));
+    drop(starting.join().expect("it started"));
 }
 
 #[tokio::test]
