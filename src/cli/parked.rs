@@ -184,6 +184,9 @@ async fn order_and_follow(
     };
     if !is_json {
         say(&format!("retry {}: {} events, {} per second", retry.id, retry.total, pace.per_second));
+        if parked > retryable {
+            say(&format!("{} more never became an event and can only be skipped", parked - retryable));
+        }
     }
     if pace.detach {
         return Ok(retry);

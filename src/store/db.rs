@@ -112,7 +112,7 @@ impl Db {
     /// A connection on which a commit means: on disk.
     pub(super) async fn connect(&self) -> Result<AnyConnection, sqlx::Error> {
         let connecting = async {
-            let mut connection = AnyConnection::connect_with(&self.options).await?;
+            let mut connection = self.connect_plain().await?;
             self.prepare(&mut connection).await?;
             Ok(connection)
         };
@@ -121,7 +121,8 @@ impl Db {
 
     /// A connection that leaves the file as it is: no log beside it.
     pub(super) async fn connect_plain(&self) -> Result<AnyConnection, sqlx::Error> {
-        AnyConnection::connect_with(&self.options).await
+        let connecting = AnyConnection::connect_with(&self.options);
+        tokio::time::timeout(CONNECT_TIME_MAX, connecting).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
     /// Makes of it a connection on which a commit means: on disk.

@@ -178,12 +178,15 @@ impl Store {
     async fn open_as(settings: Settings, key: Option<KeyGiven<'_>>, clock: Clock) -> Result<(Self, Writer), Error> {
         let db = Db::new(&settings.url, if settings.works { Aim::Work } else { Aim::Use })?;
         let lock = if settings.works { db.lock()? } else { None };
-        let mut connection = db.connect().await.map_err(|error| db.refusal(error))?;
+        // What is not this program's is not touched, so it is looked at before the connection is prepared to write.
+        let mut connection = db.connect_plain().await.map_err(|error| db.refusal(error))?;
+        if !settings.works {
+            schema::compare(&db, &mut connection).await?;
+        }
+        db.prepare(&mut connection).await.map_err(|error| db.refusal(error))?;
         if settings.works {
             keeping::check_file(&db, &mut connection).await?;
             schema::upgrade(&db, &mut connection).await?;
-        } else {
-            schema::compare(&db, &mut connection).await?;
         }
         if lock.is_some() {
             standing::forget_all(&mut connection).await?;

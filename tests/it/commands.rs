@@ -58,7 +58,7 @@ async fn a_command_on_the_store_needs_no_other_part_of_the_configuration() {
     std::fs::write(&key_file, "another-operators-erasure-key").expect("written");
     expect(&run(&["erase", "C-1"]), 1, "store.erasure_key");
     std::fs::write(&key_file, key).expect("written");
-    expect(&run(&["erase", "C-1"]), 0, "erased");
+    expect(&run(&["erase", "C-1", "--force"]), 0, "erased");
     // What is no key is a mistake everywhere.
     std::fs::write(&file, text + "ulr = \"x\"\n").expect("written");
     expect(&run(&["parked", "list"]), 64, "amqp.ulr");
@@ -114,6 +114,10 @@ async fn what_never_became_an_event_is_not_retried_and_the_command_says_what_to_
         expect(&output, 1, "skip");
     }
     assert!(house.store.bulk_retries().await.expect("the store is there").is_empty(), "nothing was ordered");
+    house.ends("C-2", refused()).await;
+    let output = run(&["parked", "retry", "--all"]);
+    expect(&output, 0, "1 more never became an event");
+    expect(&output, 0, "done: 1 of 1 retried");
     expect(&run(&["parked", "skip", &id]), 0, "skipped");
 }
 

@@ -11,7 +11,7 @@ use podero_bridge::clock::Clock;
 use podero_bridge::store::{Error, Settings, Store};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
 
-use crate::running::{self, Environment};
+use crate::running::{self, Environment, Running};
 use crate::servers;
 use crate::world::until;
 
@@ -71,7 +71,7 @@ async fn a_backup_has_the_name_it_was_given_and_only_when_it_is_whole() {
     let (folder, environment) = ended().await;
     let copies = folder.path().join("copies");
     std::fs::create_dir_all(copies.join("inner")).expect("a folder");
-    for name in ["a?b.db", "a%20b.db", "a b.db", "a:b.db", "file:u.db", "file:u.db?mode=memory", "ä.db"] {
+    for name in ["a?b.db", "a%20b.db", "a b.db", "a:b.db", "file:u.db", "file:u.db?mode=memory", "ä.db", "a\\b.db"] {
         expect(&backup(&copies, OsStr::new(name), &environment), 0, "ok");
         let copy = copies.join(name);
         assert!(std::fs::read(&copy).expect("a file").starts_with(b"SQLite format 3"), "{name}");
@@ -85,7 +85,30 @@ async fn a_backup_has_the_name_it_was_given_and_only_when_it_is_whole() {
     expect(&backup(&copies, OsStr::new("link.db"), &environment), 1, "something already");
     expect(&backup(&copies, OsStr::new("none/x.db"), &environment), 1, "folder");
     let names = std::fs::read_dir(&copies).expect("a folder").count();
-    assert_eq!(names, 7 + 1 + 2, "nothing else is left");
+    assert_eq!(names, 8 + 1 + 2, "nothing else is left");
+}
+
+#[tokio::test]
+async fn a_backup_holds_what_a_killed_bridge_left_in_the_log() {
+    let (folder, copies) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let environment = running::on_file(folder.path());
+    let store = open(&environment[0].1, true).await.expect("it is made");
+    for name in ["bridge.db", "bridge.db-wal"] {
+        std::fs::copy(folder.path().join(name), copies.path().join(name)).expect("copied");
+    }
+    drop(store);
+    expect(&backup(copies.path(), OsStr::new("x.db"), &running::on_file(copies.path())), 0, "ok");
+    let copied = schema_of(&format!("sqlite://{}", copies.path().join("x.db").display())).await;
+    assert_eq!(copied, schema_of(&environment[0].1).await);
+}
+
+#[tokio::test]
+async fn a_command_does_not_touch_a_file_that_is_no_store() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("bridge.db"), "").expect("written");
+    expect(&running::run(&["parked", "list"], &running::on_file(folder.path())), 1, "of schema 0");
+    assert_eq!(std::fs::read(folder.path().join("bridge.db")).expect("a file").len(), 0);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing beside it");
 }
 
 #[tokio::test]
@@ -239,6 +262,33 @@ async fn on_postgres_what_only_a_person_can_mend_is_not_waited_for() {
     let mut environment = running::on_file(folder.path());
     environment[0].1 = servers::postgres_url().replace("bridge_test", "no_such_database");
     expect(&running::run(&["serve", "--sandbox"], &environment), 1, "no_such_database");
+}
+
+#[tokio::test]
+async fn on_postgres_a_server_that_starts_or_is_full_is_waited_for() {
+    let postgres = servers::Postgres::start();
+    run_sql(&postgres.url(), "CREATE ROLE late LOGIN CONNECTION LIMIT 0").await;
+    let mut full = url::Url::parse(&postgres.url()).expect("a URL");
+    full.set_username("late").expect("it has a host");
+    let found = open(full.as_str(), true).await.map(|_| ());
+    assert!(matches!(found, Err(Error::Away(_))), "{found:?}");
+    full.set_username("nobody").expect("it has a host");
+    let found = open(full.as_str(), true).await.map(|_| ());
+    assert!(matches!(found, Err(Error::Unusable(_))), "{found:?}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut environment = running::on_file(folder.path());
+    environment[0].1 = postgres.url();
+    postgres.stop();
+    let starting = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(3));
+        postgres.start_again();
+        postgres
+    });
+    let bridge = Running::start(folder.path(), &["--sandbox"], &environment);
+    assert!(bridge.log().contains("the store is not there yet"), "{}", bridge.log());
+    assert_eq!(bridge.terminate(), Some(0));
+    drop(starting.join().expect("it started"));
 }
 
 #[tokio::test]
