@@ -1,19 +1,22 @@
 //! The operator's door: health, metrics, timelines, and what is parked.
 //!
 //! `/livez`, `/readyz` and `/metrics` answer anybody who reaches the address; everything under `/v1` wants the
-//! token when one is configured, and without one the address is loopback (the configuration sees to that). It
+//! token when one is configured, and without one the address is loopback (the configuration sees to that) and no web
+//! page is answered. It
 //! changes nothing but the state of parked events.
 //!
 //! Before: an operator, Prometheus. After: [`crate::store`].
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{Error, HttpResponse};
+use actix_web::{Error, HttpResponse, Resource, Route};
 use serde::Deserialize;
 use serde_json::json;
 use subtle::ConstantTimeEq;
@@ -71,25 +74,69 @@ pub struct Admin {
 pub fn configure(config: &mut ServiceConfig, admin: Arc<Admin>) {
     config
         .app_data(web::Data::from(admin))
-        .route("/livez", web::get().to(livez))
-        .route("/readyz", web::get().to(readyz))
-        .route("/metrics", web::get().to(metrics))
+        .app_data(
+            web::QueryConfig::default().error_handler(|error, _| malformed(error, "see the query's names and values")),
+        )
+        .app_data(web::PathConfig::default().error_handler(|error, _| malformed(error, "the path is not UTF-8")))
+        .service(only("GET", "/livez", web::get().to(livez)))
+        .service(only("GET", "/readyz", web::get().to(readyz)))
+        .service(only("GET", "/metrics", web::get().to(metrics)))
         .service(
             web::scope("/v1")
                 .wrap(from_fn(with_token))
-                .route("/events/{id}", web::get().to(event))
-                .route("/customers/{id}", web::get().to(customer))
-                .route("/parked", web::get().to(parked))
-                .route("/parked/retry", web::post().to(order_retry))
-                .route("/parked/retries", web::get().to(bulk_retries))
-                .route("/parked/retries/{id}", web::get().to(bulk_retry))
-                .route("/parked/retries/{id}/stop", web::post().to(stop_retry))
-                .route("/parked/{id}/retry", web::post().to(retry))
-                .route("/parked/{id}/skip", web::post().to(skip))
-                .route("/heat-pumps", web::get().to(heat_pumps))
-                .route("/alerts", web::get().to(alerts)),
+                .service(only("GET", "/events/{id}", web::get().to(event)))
+                .service(only("GET", "/customers/{id}", web::get().to(customer)))
+                .service(only("GET", "/parked", web::get().to(parked)))
+                .service(only("POST", "/parked/retry", web::post().to(order_retry)))
+                .service(only("GET", "/parked/retries", web::get().to(bulk_retries)))
+                .service(only("GET", "/parked/retries/{id}", web::get().to(bulk_retry)))
+                .service(only("POST", "/parked/retries/{id}/stop", web::post().to(stop_retry)))
+                .service(only("POST", "/parked/{id}/retry", web::post().to(retry)))
+                .service(only("POST", "/parked/{id}/skip", web::post().to(skip)))
+                .service(only("GET", "/heat-pumps", web::get().to(heat_pumps)))
+                .service(only("GET", "/alerts", web::get().to(alerts))),
         )
         .default_service(web::to(nothing_here));
+}
+
+/// A path that takes one method.
+fn only(method: &'static str, path: &str, route: Route) -> Resource {
+    web::resource(path).route(route).default_service(web::to(move || async move {
+        let mut refusal = problem(405, "method-not-allowed", &format!("use {method}"));
+        refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static(method));
+        refusal
+    }))
+}
+
+fn malformed(error: impl std::fmt::Debug + std::fmt::Display + 'static, detail: &str) -> Error {
+    let answer = problem(400, "malformed", detail);
+    actix_web::error::InternalError::from_response(error, answer).into()
+}
+
+/// Without a token the door is on loopback and takes whoever runs on this machine, a browser among them: a page from
+/// anywhere may send requests to it, and read the answers once the page's own name resolves to loopback (DNS
+/// rebinding). Such requests name the page's host, or where they come from; an operator's tools do not.
+pub async fn not_by_a_page<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let has_token = request.app_data::<web::Data<Admin>>().is_some_and(|admin| admin.token.is_some());
+    let headers = request.headers();
+    let is_loopback = headers.get_all(header::HOST).all(|host| host.to_str().is_ok_and(names_loopback));
+    if has_token || (is_loopback && !headers.contains_key(header::ORIGIN)) {
+        return Ok(next.call(request).await?.map_into_left_body());
+    }
+    let detail = "without admin.token this door answers to loopback addresses and `localhost`, and not to web pages";
+    Ok(request.into_response(problem(403, "forbidden", detail)).map_into_right_body())
+}
+
+/// Whether a `Host` (with or without a port) is this machine by its own names.
+fn names_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 async fn with_token<B: MessageBody + 'static>(
@@ -101,8 +148,9 @@ async fn with_token<B: MessageBody + 'static>(
     let is_known = wanted.is_none_or(|token| {
         let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         given
-            .and_then(|value| value.strip_prefix("Bearer "))
-            .is_some_and(|given| given.trim().as_bytes().ct_eq(token.expose().as_bytes()).into())
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .is_some_and(|(_, given)| given.trim().as_bytes().ct_eq(token.expose().as_bytes()).into())
     });
     if is_known {
         return Ok(next.call(request).await?.map_into_left_body());
@@ -117,8 +165,7 @@ fn problem(status: u16, slug: &str, detail: &str) -> HttpResponse {
         .unwrap_or_else(|_| http_api_problem::HttpApiProblem::empty())
         .type_url(format!("urn:podero-bridge:problem:{slug}"))
         .detail(detail);
-    let status =
-        actix_web::http::StatusCode::from_u16(status).unwrap_or(actix_web::http::StatusCode::INTERNAL_SERVER_ERROR);
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     HttpResponse::build(status).content_type("application/problem+json").body(details.json_bytes())
 }
 
@@ -235,7 +282,14 @@ impl RetryOrder {
     }
 }
 
-async fn order_retry(admin: web::Data<Admin>, body: web::Bytes) -> HttpResponse {
+async fn order_retry(admin: web::Data<Admin>, body: Result<web::Bytes, Error>) -> HttpResponse {
+    let body = match body {
+        Ok(body) => body,
+        Err(error) if error.as_response_error().status_code() == StatusCode::PAYLOAD_TOO_LARGE => {
+            return problem(413, "too-large", "an order has a few dozen bytes");
+        }
+        Err(_) => return problem(400, "malformed", "the body ended early"),
+    };
     let (reason, per_second) = match RetryOrder::read(&body) {
         Ok(order) => order,
         Err(wrong) => return problem(400, "malformed", &wrong),
@@ -384,6 +438,28 @@ pub async fn retry_step(store: &Store, wake: &Notify, backlog_max: u64) -> Step 
         Err(error) => {
             tracing::warn!(%error, "parked events could not be retried");
             Step::Failed
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machines_own_names_are_loopback() {
+        for (host, expected) in [
+            ("127.0.0.1:9090", true),
+            ("127.1.2.3", true),
+            ("LocalHost:9090", true),
+            ("[::1]:9090", true),
+            ("rebound.example:9090", false),
+            ("localhost.example", false),
+            ("10.0.0.1:9090", false),
+            ("[::2]", false),
+            ("", false),
+        ] {
+            assert_eq!(names_loopback(host), expected, "{host}");
         }
     }
 }

@@ -6,12 +6,13 @@
 //!
 //! Before: [`crate::cli`]. After: every stage.
 
+use std::any::Any;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
+use actix_web::dev::{Extensions, ServerHandle};
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App as ActixApp, HttpServer, web};
@@ -95,11 +96,12 @@ pub struct Options {
     pub sandbox: bool,
     /// Lives as long as the bridge: a temporary folder that holds the store.
     pub scratch: Option<tempfile::TempDir>,
-    /// Bounds of the public door.
+    /// Bounds of the doors.
     pub limits: Limits,
 }
 
-/// Bounds of the public door that nobody needs to configure, and a test does not want to wait for.
+/// Bounds of the doors that nobody needs to configure, and a test does not want to wait for. The operator's door has the
+/// times of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// For the request line and headers.
@@ -273,7 +275,7 @@ impl Bridge {
             room: http::Room::new(limits.bodies_bytes_max),
         };
         let patience = spawn_patience(limits, &mut tasks, &ends);
-        let (http, door) = open_door(config.http.listen, webhooks, (limits, patience), &mut tasks)?;
+        let (http, door) = open_door(config.http.listen, webhooks, (limits, patience.clone()), &mut tasks)?;
         let operators = Admin {
             store: store.clone(),
             metrics,
@@ -283,7 +285,8 @@ impl Bridge {
             wake: bells.work,
             wake_retries: bells.retries,
         };
-        let (admin, operators_door) = open_operators_door(config.admin.listen, operators, &mut tasks)?;
+        let (admin, operators_door) =
+            open_operators_door(config.admin.listen, operators, (limits, patience), &mut tasks)?;
         let (sandbox, sandbox_server) = sandbox.map(|open| (open.address, open.server)).unzip();
         tracing::info!(%http, %admin, "the doors are open");
         let _scratch = options.scratch;
@@ -682,32 +685,42 @@ fn open_door(
             .configure(move |config| http::configure(config, webhooks))
             .default_service(web::to(http::nothing_here))
     })
-    .on_connect(move |io, known| {
-        // Without a second handle (no descriptor is left) the server's own timers must do.
-        let socket = io.downcast_ref::<TcpStream>().and_then(|socket| socket.as_fd().try_clone_to_owned().ok());
-        if let Some(socket) = socket {
-            known.insert(patience.watch(socket.into()));
-        }
-    })
+    .on_connect(watched_with(patience))
     .workers(HTTP_WORKERS)
     .max_connections(limits.connections_max.div_ceil(HTTP_WORKERS));
     Ok((address, serve!(server, listener, limits, Stage::Door, tasks)))
 }
 
+/// What a door does with each new connection.
+fn watched_with(patience: Patience) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
+    move |io, known| {
+        // Without a second handle (no descriptor is left) the server's own timers must do.
+        let socket = io.downcast_ref::<TcpStream>().and_then(|socket| socket.as_fd().try_clone_to_owned().ok());
+        if let Some(socket) = socket {
+            known.insert(patience.watch(socket.into()));
+        }
+    }
+}
+
 fn open_operators_door(
     listen_at: SocketAddr,
     operators: Admin,
+    (limits, patience): (Limits, Patience),
     tasks: &mut Tasks,
 ) -> anyhow::Result<(SocketAddr, ServerHandle)> {
     let (listener, address) = listen(listen_at, "admin.listen")?;
     let operators = Arc::new(operators);
     let server = HttpServer::new(move || {
         let operators = operators.clone();
-        ActixApp::new().configure(move |config| admin::configure(config, operators))
+        ActixApp::new()
+            .wrap(from_fn(admin::not_by_a_page))
+            .wrap(from_fn(http::note_request))
+            .configure(move |config| admin::configure(config, operators))
     })
+    .on_connect(watched_with(patience))
     .workers(1)
     .max_connections(ADMIN_CONNECTIONS_MAX);
-    Ok((address, serve!(server, listener, Limits::default(), Stage::OperatorsDoor, tasks)))
+    Ok((address, serve!(server, listener, limits, Stage::OperatorsDoor, tasks)))
 }
 
 fn listen(at: SocketAddr, key: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {

@@ -105,6 +105,10 @@ impl Store {
 impl Write for Accept {
     type Output = Vec<Receipt>;
 
+    fn weight(&self) -> usize {
+        self.arrivals.len()
+    }
+
     async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
         let mut receipts = Vec::with_capacity(self.arrivals.len());
         for (arrival, place) in self.arrivals.iter().zip(&self.places) {

@@ -308,6 +308,10 @@ struct SkipSome {
 impl Write for SkipSome {
     type Output = u64;
 
+    fn weight(&self) -> usize {
+        usize::try_from(STEP_MAX).unwrap_or(1)
+    }
+
     async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<u64, sqlx::Error> {
         let of_reason = if self.reason.is_some() { "reason = $1" } else { "$1 = ''" };
         let skip = ours(format!(
@@ -381,6 +385,10 @@ struct Running {
 
 impl Write for StepOn {
     type Output = Stepped;
+
+    fn weight(&self) -> usize {
+        usize::try_from(STEP_MAX).unwrap_or(1)
+    }
 
     async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<Stepped, sqlx::Error> {
         let Some(running) = self.take(db, connection).await? else { return Ok(Stepped::Nothing) };

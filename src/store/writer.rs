@@ -7,6 +7,7 @@
 //!
 //! Before: the other files of [`crate::store`]. After: the disk.
 
+use std::iter::Peekable;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ use super::db::{Db, ours};
 
 /// Writes in one transaction: beyond this a flush is no longer what costs (measured: field of 64 to 256).
 const GROUP_MAX: usize = 256;
+
+/// Rows of them together, about: a group of nothing but batches of a thousand would hold the database, and everybody
+/// who waits, for as long as it takes. One write with more than this goes alone.
+const GROUP_ROWS_MAX: usize = 1_024;
 
 /// A transaction that takes longer waits for something that will not come: a server behind a cut line.
 const TRANSACTION_TIME_MAX: Duration = Duration::from_secs(20);
@@ -40,6 +45,11 @@ pub(super) trait Write: Send + Sync + 'static {
     /// Whether it is pointless once nobody waits for its answer: a claim of something.
     const ONLY_IF_AWAITED: bool = false;
 
+    /// Rows that it writes, about.
+    fn weight(&self) -> usize {
+        1
+    }
+
     /// Makes the change. May be run again after a rollback, so it holds no state of its own.
     fn run<'a>(
         &'a self,
@@ -59,6 +69,7 @@ trait Erased: Send {
     ) -> Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send + 'a>>;
     fn answer(self: Box<Self>, result: Result<(), Error>);
     fn is_pointless(&self) -> bool;
+    fn weight(&self) -> usize;
 }
 
 struct Waiting<W: Write> {
@@ -85,6 +96,10 @@ impl<W: Write> Erased for Waiting<W> {
     fn is_pointless(&self) -> bool {
         W::ONLY_IF_AWAITED && self.reply.is_closed()
     }
+
+    fn weight(&self) -> usize {
+        self.write.weight()
+    }
 }
 
 impl Pending {
@@ -109,11 +124,14 @@ pub struct Writer {
 impl Writer {
     /// Writes until nobody can ask for more.
     pub async fn run(mut self) {
-        let mut group = Vec::with_capacity(GROUP_MAX);
-        while self.queue.recv_many(&mut group, GROUP_MAX).await > 0 {
-            group.retain(|pending| !pending.is_pointless());
-            if !group.is_empty() {
-                self.write(&mut group).await;
+        let mut taken = Vec::with_capacity(GROUP_MAX);
+        while self.queue.recv_many(&mut taken, GROUP_MAX).await > 0 {
+            let mut rest = taken.drain(..).peekable();
+            while rest.peek().is_some() {
+                let mut group = next_group(&mut rest);
+                if !group.is_empty() {
+                    self.write(&mut group).await;
+                }
             }
         }
         if let Some(connection) = self.connection.take() {
@@ -179,6 +197,19 @@ impl Writer {
     }
 }
 
+/// The next writes that fit into one transaction, in their order, without those that are pointless by now.
+fn next_group(rest: &mut Peekable<impl Iterator<Item = Pending>>) -> Vec<Pending> {
+    let mut group = Vec::new();
+    let mut rows = 0;
+    while let Some(pending) = rest.next_if(|next| group.is_empty() || rows + next.0.weight() <= GROUP_ROWS_MAX) {
+        if !pending.is_pointless() {
+            rows += pending.0.weight();
+            group.push(pending);
+        }
+    }
+    group
+}
+
 /// `false`: the connection is of no more use.
 async fn roll_back(connection: &mut AnyConnection) -> bool {
     let rolled_back = tokio::time::timeout(ROLLBACK_TIME_MAX, sqlx::query("ROLLBACK").execute(connection)).await;
@@ -214,4 +245,38 @@ async fn transaction(db: &Db, connection: &mut AnyConnection, group: &mut [Pendi
     }
     sqlx::raw_sql("COMMIT").execute(connection).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Rows(usize);
+
+    impl Write for Rows {
+        type Output = ();
+        const ONLY_IF_AWAITED: bool = true;
+
+        fn weight(&self) -> usize {
+            self.0
+        }
+
+        async fn run(&self, _: &Db, _: &mut AnyConnection) -> Result<(), sqlx::Error> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_group_is_bounded_by_its_rows_and_a_heavy_write_goes_alone() {
+        let weights = [1, GROUP_ROWS_MAX - 1, 1, 10 * GROUP_ROWS_MAX, 2, 3];
+        let (writes, mut answers): (Vec<_>, Vec<_>) = weights.into_iter().map(|rows| Pending::new(Rows(rows))).unzip();
+        // Nobody waits for the last one any more.
+        answers.pop();
+        let mut rest = writes.into_iter().peekable();
+        let mut groups = Vec::new();
+        while rest.peek().is_some() {
+            groups.push(next_group(&mut rest).iter().map(|pending| pending.0.weight()).collect::<Vec<_>>());
+        }
+        assert_eq!(groups, [vec![1, GROUP_ROWS_MAX - 1], vec![1], vec![10 * GROUP_ROWS_MAX], vec![2]]);
+    }
 }

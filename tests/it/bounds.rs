@@ -140,6 +140,11 @@ async fn a_slow_client_is_cut_off() {
     let second = [post("content-length: 2\r\n", "{}"), b"POST /v1/events HTTP/1.1\r\nhost: x\r\nx-slow: ".to_vec()];
     let second = raw(door, &second.concat()).await;
     assert_eq!(status(&second), 422, "and then it was cut off: {second}");
+    // The operator's door is no more patient.
+    let look = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n".to_vec();
+    let second = [look.clone(), b"\r\n".to_vec(), look].concat();
+    let second = raw(world.bridge.admin, &second).await;
+    assert_eq!(status(&second), 200, "and then it was cut off: {second}");
     // One byte now and then does not buy more time.
     let mut dripping = TcpStream::connect(door).await.expect("the door is open");
     let dripped = until("the dripping client is cut off", async || {

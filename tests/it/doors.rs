@@ -195,6 +195,52 @@ async fn the_operators_token_guards_everything_but_health_and_metrics() {
         let answer = world.http.get(world.operator("/v1/parked")).bearer_auth(token).send().await.expect("an answer");
         assert_eq!(answer.status(), expected, "{token}");
     }
+    // A scheme's letters may be large or small (RFC 9110).
+    let request = world.http.get(world.operator("/v1/parked")).header("authorization", "bearer an-operators-own-token");
+    assert_eq!(request.send().await.expect("an answer").status(), 200);
+    world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_door_without_a_token_answers_no_web_page() {
+    let world = World::start(Database::Sqlite, sources()).await;
+    let ask = async |path: &str, name: &str, value: &str| {
+        let answer = world.http.get(world.operator(path)).header(name, value).send().await.expect("an answer");
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap_or_default())
+    };
+    for path in ["/v1/parked", "/metrics", "/livez"] {
+        let (status, body) = ask(path, "host", "rebound.example:9090").await;
+        assert_problem(status, &body, (403, "forbidden"), path);
+        let (status, body) = ask(path, "origin", "http://127.0.0.1:9090").await;
+        assert_problem(status, &body, (403, "forbidden"), path);
+        assert_eq!(ask(path, "host", "localhost:9090").await.0, 200, "{path}");
+    }
+    world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_fault_of_an_operator_is_a_problem() {
+    let world = World::start(Database::Sqlite, sources()).await;
+    let send = async |method: reqwest::Method, path: &str, body: String| {
+        let answer = world.http.request(method, world.operator(path)).body(body).send().await.expect("an answer");
+        let allow = answer.headers().get("allow").map(|allow| allow.to_str().expect("text").to_owned());
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap_or_default(), allow)
+    };
+    use reqwest::Method;
+    for (method, path, body, expected) in [
+        (Method::GET, "/v1/parked?limit=many", String::new(), (400, "malformed")),
+        (Method::GET, "/v1/alerts?open=perhaps", String::new(), (400, "malformed")),
+        (Method::GET, "/v1/parked/retry", String::new(), (405, "method-not-allowed")),
+        (Method::DELETE, "/v1/customers/C-1", String::new(), (405, "method-not-allowed")),
+        (Method::POST, "/readyz", String::new(), (405, "method-not-allowed")),
+        (Method::POST, "/v1/parked/retry", "x".repeat(1 << 20), (413, "too-large")),
+        (Method::GET, "/v1/nothing", String::new(), (404, "not-found")),
+    ] {
+        let name = format!("{method} {path}");
+        let (status, body, allow) = send(method, path, body).await;
+        assert_problem(status, &body, expected, &name);
+        assert_eq!(allow.is_some(), status == 405, "{name}");
+    }
     world.bridge.stop().await;
 }
 

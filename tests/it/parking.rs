@@ -7,6 +7,7 @@ use podero_bridge::domain::event::{Details, Event, Field, Happening};
 use podero_bridge::domain::notice::Notice;
 use podero_bridge::domain::verdict::{Fate, Reason, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
+use podero_bridge::metrics::Metrics;
 use podero_bridge::store::{
     Arrival, BulkRetry, Claim, Content, Ordered, RetryRequest, Settings, Stepped, Store, Target,
 };
@@ -167,6 +168,7 @@ on_both_databases! {
     a_retry_of_many_can_be_stopped_and_only_one_runs
     a_retried_event_cannot_be_retried_twice
     parked_events_are_paged_and_grouped
+    an_event_that_cannot_be_read_is_parked_and_counted
 }
 
 async fn a_retry_of_many_keeps_its_pace_also_when_two_drive_it(house: House) {
@@ -285,6 +287,23 @@ async fn parked_events_are_paged_and_grouped(house: House) {
     let groups: Vec<_> =
         groups.iter().map(|g| (g.reason.as_str(), g.count, g.retryable, g.newest_at.since(g.oldest_at))).collect();
     assert_eq!(groups, [("gave_up", 1, 1, Duration::ZERO), ("refused", 5, 5, 4 * SECOND)]);
+}
+
+async fn an_event_that_cannot_be_read_is_parked_and_counted(house: House) {
+    use sqlx::Connection;
+    let arrival = house.arrival("C-1", Happening::Churned);
+    let id = arrival.id;
+    house.store.accept(vec![arrival]).await.expect("the store is there");
+    let mut connection = sqlx::AnyConnection::connect(&house.url).await.expect("the database is there");
+    sqlx::query("UPDATE events SET event = '{}'").execute(&mut connection).await.expect("written");
+    connection.close().await.expect("closed");
+    assert!(house.store.claim(LEASE).await.expect("the store is there").is_none());
+    assert_eq!(house.state(id).await, "parked");
+    let metrics = Metrics::new();
+    podero_bridge::admin::refresh(&house.store, &metrics, &house.clock).await.expect("the store is there");
+    let counted = "podero_bridge_events_settled_total{outcome=\"parked\",type=\"unknown\"} 1";
+    assert!(metrics.encode().contains(counted), "{}", metrics.encode());
+    assert_eq!(house.store.take_unreadable(), 0, "once");
 }
 
 fn settings() -> world::Settings {
