@@ -2,24 +2,21 @@
 //!
 //! `/livez`, `/readyz` and `/metrics` answer anybody who reaches the address; everything under `/v1` wants the
 //! token when one is configured, and without one the address is loopback (the configuration sees to that) and no web
-//! page is answered. It
-//! changes nothing but the state of parked events.
+//! page is answered. It changes nothing but the state of parked events.
 //!
 //! Before: an operator, Prometheus. After: [`crate::store`].
 
-use std::net::IpAddr;
+mod guard;
+
 use std::sync::Arc;
 
-use actix_web::body::{EitherBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::middleware::{Next, from_fn};
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{Error, HttpResponse, Resource, Route};
 use serde::Deserialize;
 use serde_json::json;
-use subtle::ConstantTimeEq;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -34,6 +31,8 @@ use crate::store::{
     self, BulkRetry, Gauges, NotTaken, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX, RetryRequest, Stepped,
     Store,
 };
+
+pub use guard::not_by_a_page;
 
 /// What the rest of the bridge says of itself: one line per part it needs.
 pub trait Health: Send + Sync {
@@ -83,7 +82,7 @@ pub fn configure(config: &mut ServiceConfig, admin: Arc<Admin>) {
         .service(only("GET", "/metrics", web::get().to(metrics)))
         .service(
             web::scope("/v1")
-                .wrap(from_fn(with_token))
+                .wrap(from_fn(guard::with_token))
                 .service(only("GET", "/events/{id}", web::get().to(event)))
                 .service(only("GET", "/customers/{id}", web::get().to(customer)))
                 .service(only("GET", "/parked", web::get().to(parked)))
@@ -111,53 +110,6 @@ fn only(method: &'static str, path: &str, route: Route) -> Resource {
 fn malformed(error: impl std::fmt::Debug + std::fmt::Display + 'static, detail: &str) -> Error {
     let answer = problem(400, "malformed", detail);
     actix_web::error::InternalError::from_response(error, answer).into()
-}
-
-/// Without a token the door is on loopback and takes whoever runs on this machine, a browser among them: a page from
-/// anywhere may send requests to it, and read the answers once the page's own name resolves to loopback (DNS
-/// rebinding). Such requests name the page's host, or where they come from; an operator's tools do not.
-pub async fn not_by_a_page<B: MessageBody + 'static>(
-    request: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let has_token = request.app_data::<web::Data<Admin>>().is_some_and(|admin| admin.token.is_some());
-    let headers = request.headers();
-    let is_loopback = headers.get_all(header::HOST).all(|host| host.to_str().is_ok_and(names_loopback));
-    if has_token || (is_loopback && !headers.contains_key(header::ORIGIN)) {
-        return Ok(next.call(request).await?.map_into_left_body());
-    }
-    let detail = "without admin.token this door answers to loopback addresses and `localhost`, and not to web pages";
-    Ok(request.into_response(problem(403, "forbidden", detail)).map_into_right_body())
-}
-
-/// Whether a `Host` (with or without a port) is this machine by its own names.
-fn names_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
-        Some((address, _)) => address,
-        None => host.split_once(':').map_or(host, |(name, _)| name),
-    };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-async fn with_token<B: MessageBody + 'static>(
-    request: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let admin = request.app_data::<web::Data<Admin>>().cloned();
-    let wanted = admin.as_ref().and_then(|admin| admin.token.as_ref());
-    let is_known = wanted.is_none_or(|token| {
-        let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        given
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .is_some_and(|(_, given)| given.trim().as_bytes().ct_eq(token.expose().as_bytes()).into())
-    });
-    if is_known {
-        return Ok(next.call(request).await?.map_into_left_body());
-    }
-    let mut refusal = problem(401, "unauthorized", "this path wants the header `authorization: Bearer <admin.token>`");
-    refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    Ok(request.into_response(refusal).map_into_right_body())
 }
 
 fn problem(status: u16, slug: &str, detail: &str) -> HttpResponse {
@@ -438,28 +390,6 @@ pub async fn retry_step(store: &Store, wake: &Notify, backlog_max: u64) -> Step 
         Err(error) => {
             tracing::warn!(%error, "parked events could not be retried");
             Step::Failed
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_this_machines_own_names_are_loopback() {
-        for (host, expected) in [
-            ("127.0.0.1:9090", true),
-            ("127.1.2.3", true),
-            ("LocalHost:9090", true),
-            ("[::1]:9090", true),
-            ("rebound.example:9090", false),
-            ("localhost.example", false),
-            ("10.0.0.1:9090", false),
-            ("[::2]", false),
-            ("", false),
-        ] {
-            assert_eq!(names_loopback(host), expected, "{host}");
         }
     }
 }
