@@ -70,7 +70,7 @@ const DOOR_GRACE_SECONDS: u64 = 5;
 /// While the outbox empties, it is counted this often.
 const FLUSH_LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// After a restart, what was under way is looked for no sooner than `podero.timeout` and this: what a kernel still sends
+/// After a restart, what was under way is looked for no sooner than twice `podero.timeout` and this: what a kernel still sends
 /// for a process that is gone.
 const RESTART_MARGIN: Duration = Duration::from_millis(500);
 /// An applier looks by itself this often: what a lost wake-up or another replica's crash left.
@@ -241,7 +241,7 @@ impl Bridge {
         let settings = podero_settings(&config, sandbox.as_ref().map(|open| (open.address, &open.sandbox)))?;
         let (call_time_max, probe_time_max) = (settings.call_time_max(), settings.probe_time_max());
         // Whoever claimed before died with requests under way, which Podero may still be carrying out.
-        let release_after = settings.timeout + RESTART_MARGIN;
+        let release_after = settings.timeout * 2 + RESTART_MARGIN;
         store.release_claims(release_after).await.context("the store cannot be written to")?;
         let (client, dispatcher) = Client::new(settings, clock.clone(), metrics.clone())?;
         tasks.spawn(Stage::Dispatcher, dispatcher.run(when(&ends.broker)));
@@ -272,7 +272,8 @@ impl Bridge {
             sources: config.sources.clone(),
             body_bytes_max: config.http.body_max,
             body_time_max: limits.body_time_max,
-            room: http::Room::new(limits.bodies_bytes_max),
+            // Two of the largest must not refuse each other for ever.
+            room: http::Room::new(limits.bodies_bytes_max.max(config.http.body_max.saturating_mul(2))),
         };
         let patience = spawn_patience(limits, &mut tasks, &ends);
         let (http, door) = open_door(config.http.listen, webhooks, (limits, patience.clone()), &mut tasks)?;
@@ -479,10 +480,11 @@ impl Parts<'_> {
                 match admin::refresh(&store, &metrics, &clock).await {
                     Ok(gauges) => {
                         let was_full = backlog.is_full_of_illegible();
-                        let [waiting, scheduled, illegible] =
-                            [gauges.pending, gauges.scheduled, gauges.parked_illegible]
-                                .map(|count| u64::try_from(count).unwrap_or(0));
-                        backlog.set(waiting, scheduled, illegible);
+                        // What waits for its sign-up is no work, and must not shut the door to that sign-up.
+                        let (work, later) = (gauges.pending - gauges.waiting, gauges.scheduled + gauges.waiting);
+                        let [work, later, illegible] =
+                            [work, later, gauges.parked_illegible].map(|count| u64::try_from(count).unwrap_or(0));
+                        backlog.set(work, later, illegible);
                         if backlog.is_full_of_illegible() && !was_full {
                             tracing::warn!(
                                 parked = illegible,

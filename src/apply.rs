@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::notice::Notice;
 use crate::domain::plan::{Answer, Call, Next, Policy, Reply, next};
-use crate::domain::verdict::{self, Fate, Moment, Reason, Ruling, Setback, Verdict};
+use crate::domain::verdict::{self, Fate, Moment, Ruling, Setback, Verdict};
 use crate::metrics::{EventType, Metrics, Outcome};
 use crate::podero::{Partner, Urgency};
 use crate::pump::{self, Step};
@@ -53,7 +53,8 @@ pub struct Applier<P> {
     pub wake_outbound: Arc<Notify>,
     /// The longest that one call can take, from asking for its turn to its reply.
     pub call_time_max: Duration,
-    /// Of that, the last request alone, from its first byte to its reply (`podero.timeout`).
+    /// Of that, the last request alone, from its first byte to its reply (`podero.timeout`). What nobody heard of may be
+    /// under way for as long again.
     pub request_time_max: Duration,
     /// Those at work.
     pub room: Room,
@@ -130,7 +131,7 @@ impl<P: Partner> Applier<P> {
 
     /// A claim outlives any call of its own: it is extended before a call that it might not.
     fn lease(&self) -> Duration {
-        self.call_time_max + LEASE_MARGIN
+        self.call_time_max + self.request_time_max + LEASE_MARGIN
     }
 
     async fn work(&self, mut claim: Claim) -> Step {
@@ -142,9 +143,7 @@ impl<P: Partner> Applier<P> {
             Ok(None) => return Step::Busy,
             Err(_) => {
                 tracing::error!(event.id = %claim.work.event.id, "the bridge panicked over an event; it is parked");
-                // Where it was interrupted, nobody knows: as after a crash.
-                claim.work.customer.begin(true);
-                Fate::Parked { reason: Reason::Panicked, detail: "the bridge failed over it; see its log".to_owned() }
+                verdict::interrupted(&mut claim.work, self.clock.now(), &self.policy)
             }
         };
         let now = self.clock.now();
@@ -207,14 +206,15 @@ impl<P: Partner> Applier<P> {
     /// The lease must outlive the call; it is extended when it would not. A store that took longer for that than the
     /// margin leaves the event to the next claim.
     async fn may_call(&self, claim: &mut Claim) -> bool {
-        let needed = self.call_time_max + LEASE_MARGIN / 2;
+        let needed = self.call_time_max + self.request_time_max + LEASE_MARGIN / 2;
         let lasts = |claim: &Claim| claim.lease_until.since(self.clock.now()) >= needed;
         lasts(claim) || (self.save(claim).await && lasts(claim))
     }
 
-    /// No request leaves after this: its answer, or its end at its deadline, falls within the lease.
+    /// No request leaves after this: its answer, or its end at its deadline and the time after it in which Podero may act
+    /// all the same, falls within the lease.
     fn leaves_until(&self, claim: &Claim) -> Timestamp {
-        claim.lease_until.minus(self.request_time_max + LEASE_MARGIN / 2)
+        claim.lease_until.minus(self.request_time_max * 2 + LEASE_MARGIN / 2)
     }
 
     /// The store did not answer: waits a moment, and says whether the claim lasts for another attempt. Whoever gave up

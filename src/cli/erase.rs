@@ -72,6 +72,9 @@ fn what_to_do(found: &InTheWay) -> String {
             "- nothing is known of this customer: is the id right? --force leaves a tombstone all the same".to_owned(),
         );
     }
+    for id in &found.no_messages {
+        lines.push(format!("- {id} is no message that never became an event. With --force it is left out"));
+    }
     if found.is_active {
         lines.push(
             "- the customer is active at Podero: send customer.churned first. With --force Podero keeps the user, and the \

@@ -29,6 +29,10 @@ use super::{EventId, NAMESPACE, Timestamp};
 /// Podero's wish for a pause is honoured in full up to this; beyond it the answer is taken for a mistake.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Without a wish of Podero's, who is told to slow down is asked again after so long at most: the pace of all recovers
+/// within seconds.
+const BUSY_DELAY_MAX: Duration = Duration::from_secs(60);
+
 /// The present, as an argument.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
@@ -202,7 +206,7 @@ pub fn judge(work: &mut Work, call: &Call, reply: &Reply, moment: Moment, policy
             // One customer whom Podero never serves must not ask for all the others' pauses. It never ages.
             work.failures = work.failures.saturating_add(1);
             let wish = after.unwrap_or_default().min(RETRY_AFTER_MAX);
-            let delay = policy.schedule.delay(work.failures, moment.dice).max(wish);
+            let delay = policy.schedule.delay(work.failures, moment.dice).min(BUSY_DELAY_MAX).max(wish);
             Ruling::Settle(Fate::Retry { at: moment.now.plus(delay), setback: Setback::Busy })
         }
         Reply::Held { .. } => {
@@ -238,6 +242,13 @@ pub fn too_soon(work: &Work, now: Timestamp, policy: &Policy) -> Option<Fate> {
     Some(Fate::Retry { at: until, setback: Setback::Unknown })
 }
 
+/// The bridge failed over the event in the middle of whatever it was doing: as after a crash.
+pub fn interrupted(work: &mut Work, now: Timestamp, policy: &Policy) -> Fate {
+    work.customer.begin(true);
+    work.customer.podero.quiet_until = Some(now.plus(policy.doubt_pause));
+    Fate::Parked { reason: Reason::Panicked, detail: "the bridge failed over it; see its log".to_owned() }
+}
+
 /// What a call of which nobody knows whether it happened leaves in doubt. A change is harmless to repeat, but the next
 /// event may want another one, or none: it must not trust what was known before.
 fn doubt(customer: &mut Customer, call: &Call) {
@@ -248,6 +259,8 @@ fn doubt(customer: &mut Customer, call: &Call) {
             customer.doubt_buildings();
         }
         (Repeat::Harmless, Call::UpdateBuilding { .. }) => customer.doubt_buildings(),
+        // The customer may be back before anybody looks.
+        (Repeat::Harmless, Call::DeleteUser { user, .. }) if customer.user_id() == Some(*user) => customer.doubt_user(),
         // A home may want to move in there: is it still there?
         (Repeat::Harmless, Call::DeleteBuilding { building, .. }) if customer.podero.is_spare(*building) => {
             customer.doubt_buildings();
@@ -370,7 +383,8 @@ fn unlisted(work: &mut Work) -> Ruling {
     let (event, customer) = (work.event.id, &mut work.customer);
     customer.forget_written();
     let podero = &mut customer.podero;
-    let is_in_doubt = podero.listing == Listing::Doubtful || !podero.asked.is_empty();
+    let is_open = !podero.asked.is_empty() || !podero.unseen.is_empty();
+    let is_in_doubt = podero.listing == Listing::Doubtful || is_open;
     let has_each_home = work.merged.facts.homes.iter().all(|(key, home)| podero.building_of(key, home).is_some());
     match (is_in_doubt, has_each_home) {
         (false, _) => {
@@ -379,11 +393,12 @@ fn unlisted(work: &mut Work) -> Ruling {
         }
         // The doubt stays, and is nothing to this event.
         (true, true) => {
-            podero.listing = if podero.asked.is_empty() { Listing::Complete } else { Listing::Unread };
+            podero.listing = if is_open { Listing::Unread } else { Listing::Complete };
             Ruling::Continue { save: false }
         }
         (true, false) if podero.asked.contains(&event) => {
             podero.asked.clear();
+            podero.unseen.clear();
             podero.listing = Listing::Complete;
             // The person's word is good for one create: a crash in it is a new doubt.
             Ruling::Continue { save: true }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-/// Events that wait for the day they take effect. They are no work yet, so they do not count against
+/// Events that wait for the day they take effect, or for their sign-up. They are no work yet, so they do not count against
 /// `store.backlog_max`; but they are rows, and stay for long.
 pub const SCHEDULED_MAX: u64 = 1_000_000;
 
@@ -64,7 +64,9 @@ impl Backlog {
             complaints.push(format!("full, {waiting} events wait; the doors take none until some are done"));
         }
         if scheduled >= SCHEDULED_MAX {
-            complaints.push(format!("full, {scheduled} events are scheduled; the doors take none until some are due"));
+            complaints.push(format!(
+                "full, {scheduled} events are scheduled or wait for a sign-up; the doors take none until some are due"
+            ));
         }
         if self.is_full_of_illegible() {
             let parked = load(&self.counts.illegible);
@@ -76,8 +78,8 @@ impl Backlog {
         complaints
     }
 
-    /// The tables were counted: events that wait for their effect, events whose day has not come, parked messages that
-    /// never became events.
+    /// The tables were counted: events that are work now, events that are none yet, parked messages that never became
+    /// events.
     pub fn set(&self, waiting: u64, scheduled: u64, illegible: u64) {
         self.counts.waiting.store(waiting, Ordering::Relaxed);
         self.counts.scheduled.store(scheduled, Ordering::Relaxed);

@@ -26,7 +26,8 @@ use crate::store::{Arrival, Content};
 const DETAIL_CHARS_MAX: usize = 2_000;
 
 /// A header whose name has one of these in it may hold a secret: neither kept nor part of the identity.
-const SECRET_NAMES: [&str; 7] = ["authorization", "signature", "token", "secret", "password", "cookie", "api-key"];
+const SECRET_NAMES: [&str; 9] =
+    ["auth", "signature", "token", "secret", "passw", "cookie", "apikey", "credential", "privatekey"];
 
 /// A message from the queue, with all that is decided about it once, however often it is offered to the store.
 #[derive(Debug)]
@@ -123,7 +124,8 @@ fn cut(body: &Bytes, bytes_max: usize) -> Bytes {
 fn kept(headers: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
     let is_kept = |name: &str| {
         let name = name.to_ascii_lowercase();
-        !name.starts_with("x-") && !SECRET_NAMES.iter().any(|secret| name.contains(secret))
+        let letters: String = name.chars().filter(|c| !matches!(c, '-' | '_')).collect();
+        !name.starts_with("x-") && !SECRET_NAMES.iter().any(|secret| letters.contains(secret))
     };
     headers.iter().filter(|(name, _)| is_kept(name)).map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
@@ -201,6 +203,7 @@ mod tests {
             (held(&[("ce-id", "1")], Some("m1")), false),
             (held(&[("ce-id", "1"), ("x-delivery-count", "2")], None), true),
             (held(&[("ce-id", "1"), ("Webhook-Signature", "v1,abc")], None), true),
+            (held(&[("ce-id", "1"), ("Api_Key", "abc")], None), true),
         ] {
             assert_eq!(parked(&other).0 == plain, is_same, "{other:?}");
         }

@@ -136,6 +136,8 @@ pub struct InTheWay {
     pub unpublished: i64,
     /// Alerts that nobody would hear the end of.
     pub open_alerts: i64,
+    /// Messages that were named and are none.
+    pub no_messages: Vec<EventId>,
     /// No table and no tombstone knows the id: mistyped, or erased under another one.
     pub is_unknown: bool,
     /// An applier works on the customer, or died over it: the one thing that cannot be forced.
@@ -159,9 +161,8 @@ impl Store {
         force: bool,
     ) -> Result<Result<Erased, InTheWay>, Error> {
         let mut messages = self.messages_of(customer).await?;
-        let also: Vec<String> = also.iter().map(EventId::to_string).collect();
-        messages.mentions.retain(|id| !also.contains(id));
-        messages.emptied.extend(also);
+        messages.also = also.iter().map(EventId::to_string).collect();
+        messages.mentions.retain(|id| !messages.also.contains(id));
         let (key, now) = (self.0.key.clone(), self.0.clock.now());
         self.write(Erase { customer: customer.to_owned(), force, messages, key, now }).await
     }
@@ -187,7 +188,10 @@ impl Store {
                     Says::Nothing => {}
                     Says::Mentions => found.mentions.push(id.clone()),
                     Says::OnlyOf => found.emptied.push(id.clone()),
-                    Says::AlsoOf { rest } => found.cut.push((id.clone(), rest)),
+                    Says::AlsoOf { rest, is_mentioned } => {
+                        found.cut.push(Cut { id: id.clone(), raw, rest });
+                        found.mentions.extend(is_mentioned.then(|| id.clone()));
+                    }
                 }
                 after = id;
             }
@@ -202,9 +206,17 @@ impl Store {
 #[derive(Default)]
 struct Messages {
     emptied: Vec<String>,
-    /// Each with what is left of it.
-    cut: Vec<(String, String)>,
+    cut: Vec<Cut>,
     mentions: Vec<String>,
+    /// Those that somebody named.
+    also: Vec<String>,
+}
+
+/// A batch of which a part goes.
+struct Cut {
+    id: String,
+    raw: String,
+    rest: String,
 }
 
 struct Erase {
@@ -217,6 +229,11 @@ struct Erase {
 
 impl Write for Erase {
     type Output = Result<Erased, InTheWay>;
+
+    /// How much there is of one customer nobody knows before: it goes alone.
+    fn weight(&self) -> usize {
+        usize::MAX
+    }
 
     async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
         if let Some(hold) = db.hold_events() {
@@ -259,6 +276,12 @@ impl Write for Erase {
 impl Erase {
     async fn in_the_way(&self, connection: &mut AnyConnection) -> Result<InTheWay, sqlx::Error> {
         let mut found = InTheWay { is_unknown: !self.is_known(connection).await?, ..InTheWay::default() };
+        for id in &self.messages.also {
+            let message = sqlx::query("SELECT id FROM events WHERE id = $1 AND lane IS NULL").bind(id.clone());
+            if message.fetch_optional(&mut *connection).await?.is_none() {
+                found.no_messages.push(EventId(id.parse().unwrap_or_default()));
+            }
+        }
         let lane = sqlx::query("SELECT customer, claimed FROM lanes WHERE lane = $1").bind(self.customer.clone());
         if let Some(row) = lane.fetch_optional(&mut *connection).await? {
             let customer = serde_json::from_str::<Customer>(&row.try_get::<String, _>(0)?).unwrap_or_default();
@@ -320,10 +343,16 @@ impl Erase {
     /// What is left of a batch waits for a person as before.
     async fn cut_messages(&self, connection: &mut AnyConnection) -> Result<u64, sqlx::Error> {
         let mut cut = 0;
-        for (id, rest) in &self.messages.cut {
-            let update =
-                sqlx::query("UPDATE events SET raw = $2, raw_encoding = 'utf8' WHERE id = $1 AND lane IS NULL");
-            cut += update.bind(id.clone()).bind(rest.clone()).execute(&mut *connection).await?.rows_affected();
+        for Cut { id, raw, rest } in &self.messages.cut {
+            let update = sqlx::query(
+                "UPDATE events SET raw = $2, raw_encoding = 'utf8' WHERE id = $1 AND lane IS NULL AND raw = $3",
+            );
+            let update = update.bind(id.clone()).bind(rest.clone()).bind(raw.clone());
+            if update.execute(&mut *connection).await?.rows_affected() == 0 {
+                // Another erasure cut it since it was read: what is left now is to be looked at anew.
+                return Err(sqlx::Error::RowNotFound);
+            }
+            cut += 1;
         }
         Ok(cut)
     }
@@ -331,7 +360,7 @@ impl Erase {
     /// The row stays, so that the same message does not come back; what it said does not.
     async fn empty_messages(&self, connection: &mut AnyConnection) -> Result<u64, sqlx::Error> {
         let mut emptied = 0;
-        for id in &self.messages.emptied {
+        for id in self.messages.emptied.iter().chain(&self.messages.also) {
             let row = sqlx::query("SELECT origin, origin_id, digest FROM events WHERE id = $1 AND lane IS NULL");
             let Some(row) = row.bind(id.clone()).fetch_optional(&mut *connection).await? else { continue };
             let (origin, origin_id, digest): (String, String, String) =

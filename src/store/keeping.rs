@@ -73,6 +73,10 @@ struct Forget {
 impl Write for Forget {
     type Output = bool;
 
+    fn weight(&self) -> usize {
+        2 * usize::try_from(FORGOTTEN_AT_ONCE).unwrap_or(usize::MAX)
+    }
+
     async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
         let events = ours(format!(
             "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE state IN ('applied', 'superseded', 'skipped') \

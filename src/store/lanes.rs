@@ -507,6 +507,10 @@ struct Promote {
 impl Write for Promote {
     type Output = usize;
 
+    fn weight(&self) -> usize {
+        usize::try_from(PROMOTED_MAX).unwrap_or(usize::MAX)
+    }
+
     async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<usize, sqlx::Error> {
         let promote = ours(format!(
             "UPDATE events SET state = 'pending' WHERE id IN (SELECT id FROM events \

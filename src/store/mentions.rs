@@ -21,6 +21,8 @@ pub(super) enum Says {
     AlsoOf {
         /// The other events, as they were.
         rest: String,
+        /// Whether the id occurs in them all the same.
+        is_mentioned: bool,
     },
 }
 
@@ -35,18 +37,26 @@ pub(super) fn says((raw, encoding): (&str, &str), envelope: Option<&str>, custom
     } else {
         raw
     };
+    let beside = envelope.map(read).unwrap_or_default();
+    if is_addressed(&beside, customer) {
+        return Says::OnlyOf;
+    }
     if let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(text) {
         let is_other = |item: &&&RawValue| !names(&read(item.get()), customer);
         let others: Vec<&str> = items.iter().filter(is_other).map(|item| item.get()).collect();
         if others.len() < items.len() {
             let rest = format!("[{}]", others.join(","));
-            return if others.is_empty() { Says::OnlyOf } else { Says::AlsoOf { rest } };
+            let is_mentioned = occurs_in(&read(&rest), customer) || occurs_beside(&beside, customer);
+            return if others.is_empty() { Says::OnlyOf } else { Says::AlsoOf { rest, is_mentioned } };
         }
     }
     let value = read(text);
-    if names(&value, customer) || envelope.is_some_and(|envelope| is_addressed(&read(envelope), customer)) {
+    if names(&value, customer) {
         Says::OnlyOf
-    } else if occurs_in(&value, customer) || (value.is_null() && is_word_of(text, customer)) {
+    } else if occurs_in(&value, customer)
+        || occurs_beside(&beside, customer)
+        || (value.is_null() && is_word_of(text, customer))
+    {
         Says::Mentions
     } else {
         Says::Nothing
@@ -73,6 +83,12 @@ fn is_addressed(envelope: &Value, customer: &str) -> bool {
     let headers = envelope.get("headers").and_then(Value::as_object);
     let is_subject = |name: &str| name.to_ascii_lowercase().ends_with("subject");
     headers.into_iter().flatten().any(|(name, value)| is_subject(name) && value.as_str() == Some(customer))
+}
+
+/// In another header, in the message's id, or as a part of the routing key.
+fn occurs_beside(envelope: &Value, customer: &str) -> bool {
+    let routing_key = envelope.get("routing_key").and_then(Value::as_str).unwrap_or_default();
+    occurs_in(envelope, customer) || routing_key.split('.').any(|part| part == customer)
 }
 
 fn occurs_in(value: &Value, customer: &str) -> bool {
@@ -122,13 +138,21 @@ mod tests {
         let envelope = Some(r#"{"headers":{"ce-subject":"C-1"}}"#);
         assert_eq!(says(("{}", "utf8"), envelope, "C-1"), Says::OnlyOf);
         assert_eq!(says(("{}", "utf8"), envelope, "C-12"), Says::Nothing);
+        let beside = r#"{"headers":{"customer":"C-1"},"message_id":"m C-2 1","routing_key":"customer.moved.C-3"}"#;
+        for (customer, expected) in
+            [("C-1", Says::Mentions), ("C-2", Says::Mentions), ("C-3", Says::Mentions), ("C-4", Says::Nothing)]
+        {
+            assert_eq!(says(("<x/>", "utf8"), Some(beside), customer), expected, "{customer}");
+        }
     }
 
     #[test]
     fn of_a_batch_only_the_customers_own_events_are_cut_out() {
         let batch = r#"[{"data":{"customer_id":"C-900"},"x":1.0}, {"data": {"customer_id": "C-1"}},{"subject":"C-2"}]"#;
         let rest = r#"[{"data":{"customer_id":"C-900"},"x":1.0},{"subject":"C-2"}]"#.to_owned();
-        assert_eq!(says((batch, "utf8"), None, "C-1"), Says::AlsoOf { rest });
+        assert_eq!(says((batch, "utf8"), None, "C-1"), Says::AlsoOf { rest, is_mentioned: false });
+        let mentioned = r#"[{"customer_id":"C-1"},{"customer_id":"C-9","note":"was C-1"}]"#;
+        assert!(matches!(says((mentioned, "utf8"), None, "C-1"), Says::AlsoOf { is_mentioned: true, .. }));
         assert_eq!(says((batch, "utf8"), None, "C-3"), Says::Nothing);
     }
 }

@@ -182,7 +182,7 @@ impl Store {
 
     async fn has_pending_above(&self, bound: u64) -> Result<bool, Error> {
         let above = sqlx::query(
-            "SELECT 1 FROM events WHERE state IN ('pending', 'waiting', 'scheduled') AND state <> 'scheduled' \
+            "SELECT 1 FROM events WHERE state IN ('pending', 'waiting', 'scheduled') AND state = 'pending' \
              LIMIT 1 OFFSET $1",
         );
         let above = above.bind(i64::try_from(bound).unwrap_or(i64::MAX)).fetch_optional(&self.0.readers).await?;

@@ -28,6 +28,14 @@ impl Place {
     pub(super) fn make(path: &str) -> Result<Self, Error> {
         let path = Path::new(path);
         let unusable = |error: std::io::Error| unusable(path, &error);
+        if let Some(decoded) = decoded_before(path) {
+            return Err(Error::Unusable(format!(
+                "{}: the path is read as it is written, and versions before this one decoded it: they left the store in {}; \
+                 name that, or move it",
+                path.display(),
+                decoded.display()
+            )));
+        }
         if !path.exists() {
             if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
                 DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unusable)?;
@@ -106,6 +114,16 @@ pub(super) fn sqlite_path(url: &str) -> Option<&str> {
 /// Whether the database is a file.
 pub fn is_sqlite(url: &str) -> bool {
     sqlite_path(url).is_some()
+}
+
+/// Where a version that took the path for a part of a URL has put the store, if there is nothing where it belongs.
+fn decoded_before(path: &Path) -> Option<PathBuf> {
+    let is_empty = std::fs::metadata(path).map_or(true, |found| found.len() == 0);
+    let text = path.to_str().filter(|text| is_empty && text.contains('%'))?;
+    let path = std::path::absolute(text).ok()?;
+    let decoded = Url::parse(&format!("file://{}", path.display())).ok()?.to_file_path().ok()?;
+    let holds_something = std::fs::metadata(&decoded).is_ok_and(|found| found.len() > 0);
+    (decoded != path && holds_something).then_some(decoded)
 }
 
 #[cfg(test)]

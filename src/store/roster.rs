@@ -245,6 +245,10 @@ struct KeepMembers {
 impl Write for KeepMembers {
     type Output = ();
 
+    fn weight(&self) -> usize {
+        self.members.len()
+    }
+
     async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
         for member in &self.members {
             sqlx::query(

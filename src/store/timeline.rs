@@ -122,7 +122,10 @@ pub struct AlertView {
 #[derive(Debug, Clone, Default)]
 #[expect(missing_docs, reason = "named as the metrics of contract §7")]
 pub struct Gauges {
+    /// With those that wait for their sign-up.
     pub pending: i64,
+    /// Of them, those that wait for their sign-up.
+    pub waiting: i64,
     pub scheduled: i64,
     pub parked: i64,
     pub parked_illegible: i64,
@@ -247,6 +250,9 @@ impl Store {
             if state == "scheduled" {
                 gauges.scheduled = count;
             } else {
+                if state == "waiting" {
+                    gauges.waiting = count;
+                }
                 gauges.pending += count;
                 let oldest = Timestamp::from_micros(oldest);
                 gauges.oldest_pending = Some(gauges.oldest_pending.map_or(oldest, |known| known.min(oldest)));

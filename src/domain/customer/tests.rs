@@ -532,6 +532,10 @@ fn a_building_that_a_parked_event_may_have_made_unseen_is_freed_when_it_is_found
     let freed: Vec<Uuid> = customer.podero.leaving.iter().map(|leaving| leaving.building).collect();
     assert_eq!((freed, customer.podero.unseen.len()), (vec![left.id], 0));
 
+    // Retried before the building is deleted, the event takes it back instead of making another.
+    let mut retried = customer.clone();
+    retried.take_spares(&wanted);
+    assert_eq!((retried.podero.buildings[&BuildingKey::default()].id, retried.podero.leaving.len()), (left.id, 0));
     // Where old buildings stay it is nobody's, and the event takes it when it is retried after all.
     customer.home_freed(left.id, true);
     assert!(customer.podero.left.is_empty());

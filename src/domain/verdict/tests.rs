@@ -140,6 +140,7 @@ fn busy_waits_for_the_longer_of_its_wish_and_the_back_off_and_never_ages() {
     for (after, at_seconds) in [
         (None, 1_016),
         (Some(Duration::from_secs(2)), 1_016),
+        (Some(Duration::from_secs(90)), 1_090),
         (Some(HOUR), 1_000 + 3_600),
         (Some(RETRY_AFTER_MAX), 1_000 + 24 * 3_600),
         (Some(RETRY_AFTER_MAX + HOUR), 1_000 + 24 * 3_600),
@@ -186,6 +187,8 @@ fn unknown_is_a_failure_and_sends_us_to_look_before_anything_is_made_or_believed
         (update_user(), UserThere::Unlooked, Listing::Complete),
         (update_building(), present.clone(), Listing::Doubtful),
         (delete_building(), present.clone(), Listing::Complete),
+        (Call::DeleteUser { user: uuid(1), soft: true }, UserThere::Unlooked, Listing::Complete),
+        (Call::DeleteUser { user: uuid(9), soft: false }, present.clone(), Listing::Complete),
         (session(), present, Listing::Complete),
     ] {
         let mut work = work(update());
@@ -397,6 +400,37 @@ fn a_building_in_doubt_that_cannot_be_listed_needs_a_person_once() {
     assert_eq!((retried.customer.podero.listing, retried.customer.podero.asked.len()), (Listing::Complete, 0));
     retried.customer.begin(true);
     assert_eq!(look(&mut retried), in_doubt);
+}
+
+#[test]
+fn a_doubt_that_a_parked_event_left_is_a_doubt_to_each_that_needs_a_new_building() {
+    let list = Call::ListBuildings { user: uuid(1) };
+    let look = |work: &mut Work| refuse(work, &list, RefusalKind::Unsupported);
+    // Its create was not heard of, and it was given up before it could look.
+    let mut given_up = work(moved("New 2"));
+    given_up.customer.doubt_buildings();
+    let unheard = Fate::Parked { reason: Reason::GaveUp, detail: String::new() };
+    let customer = conclude(&given_up, unheard, at(1_000), &policy()).customer;
+    let mut other = Work::new(event(30, update()), at(1_000), customer);
+    assert_eq!(look(&mut other), Led::OnAndSaved(false));
+    let mut retried = Work::new(given_up.event.clone(), at(1_000), other.customer.clone());
+    assert_eq!(
+        look(&mut retried),
+        Led::ToPark(Reason::BuildingInDoubt),
+        "a retry by hand says that somebody looked only if asked to"
+    );
+    let mut again = Work::new(given_up.event, at(1_000), retried.customer);
+    assert_eq!(look(&mut again), Led::OnAndSaved(true));
+    assert!(again.customer.podero.unseen.is_empty());
+}
+
+#[test]
+fn a_panic_is_a_doubt_as_after_a_crash() {
+    let mut work = work(update());
+    let fate = interrupted(&mut work, at(1_000), &policy());
+    assert!(matches!(fate, Fate::Parked { reason: Reason::Panicked, .. }));
+    assert_eq!((&work.customer.podero.user, work.customer.podero.listing), (&UserThere::Unlooked, Listing::Doubtful));
+    assert!(too_soon(&work, at(1_009), &policy()).is_some() && too_soon(&work, at(1_010), &policy()).is_none());
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::ledger::{Ledger, integrity};
 use super::load::Load;
 use crate::servers;
 
-/// A lease of the house's settings (50 s and four times `podero.timeout`), and some more.
+/// A lease of the house's settings (50 s and five times `podero.timeout`), and some more.
 const BEYOND_A_LEASE: Duration = Duration::from_secs(57);
 /// A pause that a lease outlasts.
 const WITHIN_A_LEASE: Duration = Duration::from_secs(3);

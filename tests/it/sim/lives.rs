@@ -142,7 +142,7 @@ fn signed_up(number: usize, place: usize, dice: &mut StdRng) -> What {
 
 fn happening(number: usize, place: usize, dice: &mut StdRng) -> What {
     let key = if dice.random_range(0..5) == 0 { "cabin" } else { "main" }.to_owned();
-    match dice.random_range(0..20) {
+    match dice.random_range(0..21) {
         0..=5 => {
             let size = (dice.random_range(0..3) == 0).then(|| dice.random_range(40..300));
             What::Moved { key, address: address(dice), size }
@@ -152,7 +152,8 @@ fn happening(number: usize, place: usize, dice: &mut StdRng) -> What {
         11..=13 => What::Corrected { key, address: address(dice) },
         14 | 15 => What::Measured { key, size: dice.random_range(40..300) },
         16..=18 => What::Churned,
-        _ => signed_up(number, place, dice),
+        // Back, and sometimes nothing is new about them.
+        _ => signed_up(number, if dice.random_range(0..2) == 0 { 0 } else { place }, dice),
     }
 }
 

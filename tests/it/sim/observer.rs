@@ -114,6 +114,15 @@ impl Observer {
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
+    /// The customer of an event and all that is known of them, unless somebody works on them.
+    pub(super) async fn customer_of(&mut self, event: &str) -> Option<(String, String)> {
+        let row = sqlx::query(
+            "SELECT lane, customer FROM lanes WHERE claimed = 0 AND lane = (SELECT lane FROM events WHERE id = $1)",
+        );
+        let row = row.bind(event).fetch_optional(&mut self.connection).await.expect("readable")?;
+        Some((row.get(0), row.get(1)))
+    }
+
     /// When the next thing becomes due after `now` that does not come round for ever. What is due already and was not
     /// done waits behind something else. Polls count while an alert is open.
     pub(super) async fn next_due(&mut self, now: Timestamp) -> Option<Timestamp> {

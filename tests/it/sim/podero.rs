@@ -19,6 +19,8 @@ const US: Actor = Actor::Client;
 
 pub(super) struct Podero {
     pub(super) world: World,
+    /// Whether it answers when it is asked for a user's buildings (no page describes the list).
+    pub(super) lists_buildings: bool,
     /// Buildings by what they were made for.
     made_for: BTreeMap<(Uuid, BuildingKey, Stamp), Uuid>,
     /// Homes for which a building was made while the one that was made for them before was still there, each with its
@@ -33,7 +35,13 @@ type Acted = Result<Answer, model::Refusal>;
 impl Podero {
     pub(super) fn new(seed: u64) -> Self {
         let world = World::new(Uuid::from_u128(1), Variants::default(), seed);
-        Self { world, made_for: BTreeMap::new(), made_again: Vec::new(), lapsed: BTreeSet::new() }
+        Self {
+            world,
+            lists_buildings: true,
+            made_for: BTreeMap::new(),
+            made_again: Vec::new(),
+            lapsed: BTreeSet::new(),
+        }
     }
 
     /// Does what the call says; the error is a broken promise of the bridge's, not Podero's no.
@@ -78,6 +86,7 @@ impl Podero {
                 self.world.update_user(US, *user, wanted, now).map(|_| Answer::Nothing)
             }
             Call::DeleteUser { user, soft } => self.world.delete_user(US, *user, *soft).map(|()| Answer::Nothing),
+            Call::ListBuildings { .. } if !self.lists_buildings => Err(model::Refusal::MethodNotAllowed),
             Call::ListBuildings { user } => {
                 let found = self.world.buildings(US, *user)?.into_iter();
                 let found = found.map(|there| BuildingFound { id: there.id, written: building_record(there) });
@@ -161,6 +170,18 @@ impl Podero {
     pub(super) fn buildings(&self, user: Uuid) -> Vec<(Uuid, Record)> {
         let mine = self.world.all_buildings().filter(|there| there.user_id == user);
         mine.map(|there| (there.id, building_record(there))).collect()
+    }
+
+    /// Somebody deletes the buildings of a customer that the bridge knows nothing of.
+    pub(super) fn delete_unknown(&mut self, customer: &str, is_known: impl Fn(Uuid) -> bool) {
+        let users: Vec<Uuid> = self.living(customer).map(|user| user.id).collect();
+        for user in users {
+            for (building, _) in self.buildings(user) {
+                if !is_known(building) {
+                    self.world.delete_building(US, user, building).expect("it was just there");
+                }
+            }
+        }
     }
 
     /// A customer connects a heat pump in the newest home.

@@ -97,15 +97,19 @@ fn is_stale(told: &Told, row: &EventRow, rows: &[EventRow], run: &Run) -> Check 
         let other = rows.iter().find(|other| other.id == id)?;
         run.told.iter().find(|told| told.id == other.origin_id)
     };
-    let mut end = End::default();
-    for (id, _) in &run.observer.ended {
-        if let Some(other) = of_row(id).filter(|other| other.customer == told.customer && other.stamp(id) > mine) {
-            end.fold(other, id);
+    let says_nothing = |in_part: bool| {
+        let mut end = End::default();
+        for (id, state) in &run.observer.ended {
+            let other = of_row(id).filter(|other| other.customer == told.customer && other.stamp(id) > mine);
+            if let Some(other) = other.filter(|_| in_part || state != "parked") {
+                end.fold(other, id);
+            }
         }
-    }
-    let before = end.clone();
-    end.fold(told, &row.id);
-    if end == before {
+        let before = end.clone();
+        end.fold(told, &row.id);
+        end == before
+    };
+    if says_nothing(false) || says_nothing(true) {
         Ok(())
     } else {
         Err(format!("{} ended as superseded and nothing newer says so: {told:?}", told.id))
@@ -131,9 +135,12 @@ fn podero_shows(run: &Run, customer: &str, end: &End) -> Check {
     // Whoever is content with more takes what the others leave.
     homes.sort_by_key(|(_, may_be_of_old_size)| *may_be_of_old_size);
     for (home, may_be_of_old_size) in &homes {
-        let stale = |building: &Record| match stale_in(building, home) {
-            Some(_) if *may_be_of_old_size && building.contains_key(&Field::PropertySizeM2) => None,
-            stale => stale,
+        let stale = |building: &Record| {
+            let mut told = building.clone();
+            if *may_be_of_old_size {
+                told.remove(&Field::PropertySizeM2);
+            }
+            stale_in(&told, home)
         };
         let shows = |building: &Record| differs(building, home).is_none() && stale(building).is_none();
         match buildings.iter().position(|(_, building)| shows(building)) {

@@ -212,10 +212,12 @@ impl Run {
         }
         let told: Vec<Told> = (0..dice.random_range(1..=5)).flat_map(|number| life(number, start, &mut dice)).collect();
         let (sent, to_send) = deliveries(&told, &mut dice);
+        let mut podero = Podero::new(seed);
+        podero.lists_buildings = dice.random_range(0..6) > 0;
         Self {
             weather: Weather::of(&mut dice),
             observer: Observer::open(&file).await,
-            podero: Podero::new(seed),
+            podero,
             clock,
             rules,
             file,
@@ -494,7 +496,7 @@ impl Run {
                 return Ok(());
             }
             (Some(Fault::ActsLater), _) => {
-                self.put_on_the_wire(asker, call.clone());
+                self.put_on_the_wire(asker, call.clone(), REQUEST_TIME_MAX);
                 unknown("no answer in time")
             }
             (Some(Fault::Lost), _) => unknown("no answer in time"),
@@ -519,8 +521,9 @@ impl Run {
         Ok(())
     }
 
-    fn put_on_the_wire(&mut self, asker: u64, call: Call) {
-        let takes = Duration::from_micros(self.dice.random_range(0..REQUEST_TIME_MAX.as_micros() as u64));
+    /// Podero acts within the time of a request after the one who asked gave it up, or was to give it up.
+    fn put_on_the_wire(&mut self, asker: u64, call: Call, within: Duration) {
+        let takes = Duration::from_micros(self.dice.random_range(0..within.as_micros() as u64));
         let arrives = self.clock.now().plus(takes);
         self.on_the_wire.push(OnTheWire { asker, arrives, call });
     }
@@ -654,8 +657,23 @@ impl Run {
         if parked.is_empty() {
             return Ok(());
         }
-        let (id, _) = &parked[self.dice.random_range(0..parked.len())];
-        self.begin(replica, Kind::Unpark(event_id(id))).await
+        let (id, reason) = &parked[self.dice.random_range(0..parked.len())];
+        if self.looked_after(id, reason).await { self.begin(replica, Kind::Unpark(event_id(id))).await } else { Ok(()) }
+    }
+
+    /// Where the parking asks for it, somebody looks at Podero before they retry; `false`: not now.
+    async fn looked_after(&mut self, id: &str, reason: &str) -> bool {
+        if reason != "building_in_doubt" {
+            return true;
+        }
+        let Some((customer, known)) = self.observer.customer_of(id).await.filter(|_| self.on_the_wire.is_empty())
+        else {
+            return false;
+        };
+        self.note(format!("somebody looks after {id} of {customer}"));
+        self.strike("looked after by hand");
+        self.podero.delete_unknown(&customer, |building| known.contains(&building.to_string()));
+        true
     }
 
     // --- what goes wrong with us -----------------------------------------------------------------------------
@@ -713,7 +731,7 @@ impl Run {
             {
                 self.note(format!("{id} is gone, and its {call:?} is on the wire"));
                 self.strike("on the wire at a crash");
-                self.put_on_the_wire(id, call.clone());
+                self.put_on_the_wire(id, call.clone(), REQUEST_TIME_MAX * 2);
             }
         }
         Ok(())
@@ -811,7 +829,11 @@ impl Run {
         for (id, reason) in self.observer.parked().await {
             if reason != "no_sign_up" || self.looked_after.insert(id.clone()) {
                 is_any = true;
-                self.begin(0, Kind::Unpark(event_id(&id))).await?;
+                if self.looked_after(&id, &reason).await {
+                    self.begin(0, Kind::Unpark(event_id(&id))).await?;
+                } else if let Some(last) = self.on_the_wire.iter().map(|late| late.arrives).max() {
+                    self.advance(last.since(self.clock.now()))?;
+                }
             }
         }
         Ok(if is_any { Due::Now } else { Due::Never })
