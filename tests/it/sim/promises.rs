@@ -133,7 +133,7 @@ fn podero_shows(run: &Run, customer: &str, end: &End) -> Check {
     let count = buildings.len();
     let mut homes = end.homes();
     // Whoever is content with more takes what the others leave.
-    homes.sort_by_key(|(_, may_be_of_old_size)| *may_be_of_old_size);
+    homes.sort_by_key(|(home, may_be_of_old_size)| (*may_be_of_old_size, std::cmp::Reverse(home.len())));
     for (home, may_be_of_old_size) in &homes {
         let stale = |building: &Record| {
             let mut told = building.clone();
