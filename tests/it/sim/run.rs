@@ -824,9 +824,14 @@ impl Run {
         if !self.observer.unrest().await.is_empty() {
             return Ok(Due::Now);
         }
-        // A person looks after what is parked. What waited for a sign-up that never came is looked after once.
+        // A person looks after what is parked. What waited for a sign-up that never came is looked after once, and again
+        // whenever there is something else: that may be the sign-up.
         let mut is_any = false;
-        for (id, reason) in self.observer.parked().await {
+        let parked = self.observer.parked().await;
+        if parked.iter().any(|(_, reason)| reason != "no_sign_up") {
+            self.looked_after.clear();
+        }
+        for (id, reason) in parked {
             if reason != "no_sign_up" || self.looked_after.insert(id.clone()) {
                 is_any = true;
                 if self.looked_after(&id, &reason).await {
