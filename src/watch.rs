@@ -65,6 +65,7 @@ impl<P: Partner> Watcher<P> {
                 return Step::Failed;
             }
         }
+        let asked_at = self.clock.now();
         let reply = self.partner.call(&Call::ListUsers, None, Urgency::Poll).await;
         let Reply::Done(Answer::Users(users)) = reply else {
             tracing::debug!("the list of users could not be read; nothing is concluded from that");
@@ -76,7 +77,7 @@ impl<P: Partner> Watcher<P> {
         };
         let now = self.clock.now();
         let members = users.into_iter().filter_map(|user| self.member(user, now)).collect();
-        match self.keep(members, now).await {
+        match self.keep(members, asked_at).await {
             Ok(()) => Step::Idle,
             Err(error) => {
                 tracing::warn!(%error, "the roster could not be kept");
@@ -113,12 +114,12 @@ impl<P: Partner> Watcher<P> {
         })
     }
 
-    async fn keep(&self, members: Vec<Member>, now: Timestamp) -> Result<(), crate::store::Error> {
+    async fn keep(&self, members: Vec<Member>, asked_at: Timestamp) -> Result<(), crate::store::Error> {
         let orphans = self.store.keep_roster(members).await?;
         for seen in orphans {
-            let user = seen.user;
-            let change = alert::miss(&seen, now, &self.policy);
-            self.write(user, vec![change]).await?;
+            if let Some(change) = alert::miss(&seen, asked_at, &self.policy) {
+                self.write(seen.user, vec![change]).await?;
+            }
         }
         Ok(())
     }
@@ -175,7 +176,7 @@ impl<P: Partner> Watcher<P> {
             .map(|observation| alert::diff(before(observation.heat_pump), owner, observation, now, &self.policy));
         let is_missing = |seen: &&Seen| !observations.iter().any(|shown| shown.heat_pump == seen.heat_pump);
         let missing = due.seen.iter().filter(is_missing).filter(|seen| !seen.is_retired);
-        told.chain(missing.map(|seen| alert::miss(seen, now, &self.policy))).collect()
+        told.chain(missing.filter_map(|seen| alert::miss(seen, now, &self.policy))).collect()
     }
 
     async fn write(&self, user: Uuid, changes: Vec<SeenChange>) -> Result<(), crate::store::Error> {

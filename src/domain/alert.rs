@@ -153,6 +153,9 @@ pub struct Seen {
     /// Polls in a row whose answer did not name it.
     #[serde(default)]
     pub missing_polls: u32,
+    /// When the newest answer that named it was asked for.
+    #[serde(default)]
+    pub named_at: Option<Timestamp>,
     /// Polls in a row that saw it connected while an alert is open.
     pub good_polls: u32,
     /// The open alert.
@@ -261,6 +264,7 @@ pub fn diff(
         seen.building = observation.building;
     }
     seen.missing_polls = 0;
+    seen.named_at = seen.named_at.max(Some(now));
     seen.manufacturer = observation.manufacturer.clone().or(seen.manufacturer);
     seen.model = observation.model.clone().or(seen.model);
     if seen.is_retired {
@@ -290,13 +294,16 @@ pub fn retire_unseen((heat_pump, building): (Uuid, Uuid), owner: (Uuid, Option<&
 }
 
 /// A complete answer did not name the pump, or its owner. One odd answer is no removal: as many in a row as make a
-/// loss are.
-pub fn miss(seen: &Seen, now: Timestamp, policy: &WatchPolicy) -> SeenChange {
+/// loss are. `None`: a newer answer has named it since this one was asked for, so this one tells nothing.
+pub fn miss(seen: &Seen, asked_at: Timestamp, policy: &WatchPolicy) -> Option<SeenChange> {
+    if seen.named_at >= Some(asked_at) {
+        return None;
+    }
     let missing_polls = seen.missing_polls.saturating_add(1);
     if missing_polls >= policy.disconnect_polls {
-        return retire(seen, Resolution::Removed, now);
+        return Some(retire(seen, Resolution::Removed, asked_at));
     }
-    SeenChange { seen: Seen { missing_polls, ..seen.clone() }, notice: None, ended: None }
+    Some(SeenChange { seen: Seen { missing_polls, ..seen.clone() }, notice: None, ended: None })
 }
 
 /// Ends the watch of a pump; an open alert is resolved.
@@ -545,6 +552,7 @@ impl Seen {
             bad_polls: 0,
             bad_since: None,
             missing_polls: 0,
+            named_at: None,
             good_polls: 0,
             alert: None,
             is_retired: false,

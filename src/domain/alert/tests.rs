@@ -312,8 +312,9 @@ fn one_answer_that_does_not_name_a_pump_is_no_removal_and_as_many_as_make_a_loss
     let (_, mut seen) = history("clll");
     assert!(seen.alert.is_some());
     let mut told = 0;
+    let later = at(1_000_000 + 100 * MINUTE);
     for poll in 1..=watch().disconnect_polls {
-        let change = miss(&seen, at(2_000_000), &watch());
+        let change = miss(&seen, later, &watch()).expect("it was named before");
         told += usize::from(change.notice.is_some());
         let is_last = poll == watch().disconnect_polls;
         assert_eq!((change.seen.is_retired, change.notice.is_some()), (is_last, is_last), "poll {poll}");
@@ -322,7 +323,9 @@ fn one_answer_that_does_not_name_a_pump_is_no_removal_and_as_many_as_make_a_loss
     assert_eq!(told, 1);
     // Named again in between, the count begins anew.
     let (_, seen) = history("c");
-    let missed = miss(&seen, at(2_000_000), &watch()).seen;
+    // An answer that was asked for before it was named, and came late, is no answer.
+    assert_eq!(miss(&seen, at(1_000_000), &watch()), None);
+    let missed = miss(&seen, later, &watch()).expect("it was named before").seen;
     let (_, named) = polled(Some(missed), "c", 10 * MINUTE);
     assert_eq!(named.missing_polls, 0);
 }
