@@ -25,7 +25,7 @@ use crate::admin::{self, Admin, Health, Part};
 use crate::apply::{Applier, Room};
 use crate::broker::{self, Broker};
 use crate::clock::Clock;
-use crate::config::{Account, Amqp, Config, Secret};
+use crate::config::{Account, Amqp, Config, Reloaded, Secret, Secrets, Source, Verify};
 use crate::domain::alert::WatchPolicy;
 use crate::domain::plan::{OnboardingPolicy, Operation, Policy};
 use crate::domain::retry::RetrySchedule;
@@ -81,6 +81,8 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// with so much room for everybody else between two of its transactions: some thousand rows a second.
 const FORGET_PAUSE: Duration = Duration::from_millis(50);
+/// Files of secrets are read again this often: sooner than whoever changed one looks whether it holds.
+const ROTATE_EVERY: Duration = Duration::from_secs(5);
 /// Gauges that count rows are counted this often,
 const GAUGES_EVERY: Duration = Duration::from_secs(2);
 /// but after a long count the next one waits for this many times as long: a backlog of a million must not be counted
@@ -223,6 +225,7 @@ impl Bridge {
         let clock = Clock::system();
         let metrics = Metrics::new();
         config.sources.iter().for_each(|source| metrics.expect_source(&source.name));
+        warn_of_open_sources(&config);
         if config.amqp.is_none() {
             metrics.without_broker();
         }
@@ -384,6 +387,9 @@ impl Parts<'_> {
         let retries = rhythm("retry", Some(LOOK_EVERY), &bells.retries, &ends.work);
         let max = self.config.store.backlog_max;
         tasks.spawn(Stage::Work, async move { pump::run(retries, || admin::retry_step(&store, &wake, max)).await });
+        let sources = self.config.sources.clone();
+        let rotations = rhythm("rotate", Some(ROTATE_EVERY), &Arc::default(), &ends.work);
+        tasks.spawn(Stage::Work, async move { pump::run(rotations, || rotate(&sources)).await });
         if let Some(retention) = self.config.store.retention {
             let store = self.store.clone();
             let forgets = rhythm("forget", Some(FORGET_EVERY.min(retention)), &Arc::default(), &ends.work);
@@ -523,6 +529,30 @@ async fn open_store(
             opened => return opened,
         }
     }
+}
+
+/// What was written out is done, and said.
+fn warn_of_open_sources(config: &Config) {
+    if config.http.listen.ip().is_loopback() {
+        return;
+    }
+    for source in config.sources.iter().filter(|source| matches!(source.verify, Verify::None)) {
+        tracing::warn!(source = source.name, "verify = \"none\": whoever reaches the door can send for it");
+    }
+}
+
+/// Secrets follow their files.
+async fn rotate(sources: &[Source]) -> Step {
+    for source in sources {
+        match source.verify.secrets().map_or(Reloaded::Same, Secrets::reload) {
+            Reloaded::Same => {}
+            Reloaded::Changed => tracing::info!(source = source.name, "its secrets were read anew"),
+            Reloaded::Refused(why) => {
+                tracing::warn!(source = source.name, why, "its secrets stay as they were: the file cannot be used");
+            }
+        }
+    }
+    Step::Idle
 }
 
 async fn promote(store: &Store, wake: &Notify) -> Step {

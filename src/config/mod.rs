@@ -26,6 +26,7 @@ mod reader;
 mod rules;
 mod secret;
 mod sections;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -42,7 +43,8 @@ use crate::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps};
 pub use keys::{KEYS, Key};
 pub use problems::{Problem, Problems};
 pub use rules::{AMQP_NAME_BYTES_MAX, TOKEN_CHARS_MIN, WEBHOOK_KEY_BYTES_MIN};
-pub use secret::Secret;
+pub use secret::{Reloaded, Secret, Secrets};
+pub use sources::{Hmac, HmacAlgorithm, HmacEncoding, SignedText, TIMESTAMP, Verify};
 pub use words::{Language, LogFormat, PriceZone};
 
 /// Environment variables by name.
@@ -255,23 +257,6 @@ pub struct Source {
     pub name: String,
     /// How its requests are proven to be its own.
     pub verify: Verify,
-}
-
-/// How a request is proven to come from its source. Secrets are never empty: several serve rotation.
-#[derive(Debug, Clone)]
-pub enum Verify {
-    /// Signed as Standard Webhooks describes.
-    StandardWebhooks {
-        /// `whsec_…` texts that `standardwebhooks::Webhook::new` accepts.
-        secrets: Vec<Secret>,
-    },
-    /// `Authorization: Bearer …`.
-    Bearer {
-        /// Tokens of at least [`TOKEN_CHARS_MIN`] characters.
-        secrets: Vec<Secret>,
-    },
-    /// Not at all: the door is on loopback, or `insecure = true` was written out.
-    None,
 }
 
 /// Section `[sandbox]`.

@@ -6,14 +6,14 @@
 //! Before: [`crate::config`]'s keys and rules. After: its sections.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
 use super::keys::{self, FILE_SUFFIX};
 use super::problems::Problem;
 use super::rules::{self, Rule};
-use super::secret::Secret;
+use super::secret::{self, Secret, Secrets};
 use super::{ENVIRONMENT_PREFIX, Strings};
 
 /// Stands for a secret in a problem.
@@ -244,15 +244,29 @@ impl Reader {
         self.secret(place, rule)
     }
 
-    /// Several secrets: a list or a single text; by comma in the environment; one per line in a file.
-    pub(super) fn secrets(&mut self, place: &str, rule: &Rule<String>) -> Vec<Secret> {
+    /// Several secrets: a list or a single text; by comma in the environment; one per line in a file, which can be read
+    /// again.
+    pub(super) fn secrets(&mut self, place: &str, rule: fn() -> Rule<String>) -> Secrets {
         let Some((texts, found_in)) = self.secret_texts(place, true) else {
-            return Vec::new();
+            return Secrets::fixed(Vec::new());
         };
+        let file = self.file_of(place);
+        let allowed = rule();
         if texts.is_empty() {
-            self.refuse(place, "an empty list", format!("allowed: {}", rule.allowed));
+            self.refuse(place, "an empty list", format!("allowed: {}", allowed.allowed));
         }
-        self.accepted(place, rule, texts, &found_in)
+        let secrets = self.accepted(place, &allowed, texts, &found_in);
+        match file {
+            Some(path) => Secrets::of_file(secrets, path, rule),
+            None => Secrets::fixed(secrets),
+        }
+    }
+
+    /// The file that holds a secret, unless it was given directly with more weight.
+    fn file_of(&self, place: &str) -> Option<PathBuf> {
+        let filed = self.given.get(&format!("{place}{FILE_SUFFIX}"))?;
+        let is_overridden = self.given.get(place).is_some_and(|direct| direct.variable.is_some());
+        filed.value.as_str().filter(|_| !is_overridden).map(PathBuf::from)
     }
 
     fn accepted(&mut self, place: &str, rule: &Rule<String>, texts: Vec<String>, found_in: &str) -> Vec<Secret> {
@@ -314,10 +328,8 @@ impl Reader {
             self.refuse(place, given.described(false), "allowed: the path of a file");
             return None;
         };
-        let texts = match std::fs::read_to_string(Path::new(path)) {
-            Ok(content) if is_list => {
-                content.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
-            }
+        let texts = match secret::read(Path::new(path)) {
+            Ok(content) if is_list => secret::lines(&content).map(str::to_owned).collect(),
             Ok(content) => vec![content.trim_end_matches(['\r', '\n']).to_owned()],
             Err(error) => {
                 self.refuse(place, given.described(false), format!("the file cannot be read: {error}"));

@@ -16,6 +16,7 @@ use toml::Value;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use url::{Host, Url};
 
+use super::sources::SignedText;
 use super::words::PriceZone;
 
 /// Fewest characters of a bearer token: 16 random ones of base64 are 96 bits, which cannot be guessed over HTTP.
@@ -23,6 +24,9 @@ pub const TOKEN_CHARS_MIN: usize = 16;
 
 /// Fewest bytes of a signing key: Standard Webhooks asks for 24 to 64.
 pub const WEBHOOK_KEY_BYTES_MIN: usize = 24;
+
+/// RFC 8032: bytes of a public ed25519 key.
+const ED25519_KEY_BYTES: usize = 32;
 
 /// Longest name of an AMQP exchange or queue, in bytes: the protocol's short string.
 pub const AMQP_NAME_BYTES_MAX: usize = 255;
@@ -159,6 +163,44 @@ pub(super) fn signing_key() -> Rule<String> {
         let is_usable = bytes.len() >= WEBHOOK_KEY_BYTES_MIN && standardwebhooks::Webhook::new(text).is_ok();
         is_usable.then(|| text.to_owned())
     })
+}
+
+/// What proves a Standard Webhooks delivery: a key of ours, or the sender's public one.
+pub(super) fn verification_key() -> Rule<String> {
+    let symmetric = signing_key();
+    let allowed =
+        format!("{}, or whpk_ followed by base64 of the {ED25519_KEY_BYTES} bytes of a public key", symmetric.allowed);
+    Rule::new(Form::Text, allowed, move |text| {
+        let Some(coded) = text.strip_prefix("whpk_") else { return (symmetric.accept)(text) };
+        let bytes = base64::engine::general_purpose::STANDARD.decode(coded).ok()?;
+        (bytes.len() == ED25519_KEY_BYTES).then(|| text.to_owned())
+    })
+}
+
+/// What `Authorization: Basic` proves (RFC 7617: a user has no colon).
+pub(super) fn credentials() -> Rule<String> {
+    let allowed = format!("user:password, with a password of at least {TOKEN_CHARS_MIN} characters");
+    Rule::new(Form::Text, allowed, |text| {
+        let (user, password) = text.split_once(':')?;
+        let is_plain = !text.chars().any(char::is_control);
+        (!user.is_empty() && password.chars().count() >= TOKEN_CHARS_MIN && is_plain).then(|| text.to_owned())
+    })
+}
+
+/// The name of a header, in lower case.
+pub(super) fn header() -> Rule<String> {
+    Rule::new(Form::Text, "the name of a header: letters, digits, - and _", |text| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        ((1..=256).contains(&text.len()) && text.chars().all(is_plain)).then(|| text.to_ascii_lowercase())
+    })
+}
+
+pub(super) fn text() -> Rule<String> {
+    Rule::new(Form::Text, "a text", |text| Some(text.to_owned()))
+}
+
+pub(super) fn signed_text() -> Rule<SignedText> {
+    Rule::new(Form::Text, "a text that has {body} once, such as v0:{timestamp}:{body}", SignedText::parse)
 }
 
 pub(super) fn amqp_name() -> Rule<String> {

@@ -3,6 +3,14 @@
 //! Before: nothing. After: [`crate::config`], and whoever authenticates with one.
 
 use std::fmt;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use super::rules::Rule;
+
+/// A file of secrets that is larger than this is not one.
+const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// A password, token, key, or a URL that contains one. Prints as `[redacted]`.
 ///
@@ -30,6 +38,103 @@ impl fmt::Debug for Secret {
 }
 
 impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Secrets of one purpose, several for rotation, never none. Those of a file follow it: a clone sees what
+/// [`Secrets::reload`] of any other has read.
+#[derive(Clone)]
+pub struct Secrets {
+    now: Arc<RwLock<Arc<[Secret]>>>,
+    file: Option<Arc<File>>,
+}
+
+struct File {
+    path: PathBuf,
+    rule: fn() -> Rule<String>,
+    /// Why it could not be used the last time, if it could not.
+    refused: Mutex<Option<String>>,
+}
+
+/// What became of reading the file again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reloaded {
+    /// It says what it said; or there is none.
+    Same,
+    /// It says something else, which is what holds now.
+    Changed,
+    /// It cannot be used, for this reason (which shows nothing of it); what held before still does. Told once, until
+    /// something else is the matter.
+    Refused(String),
+}
+
+impl Secrets {
+    /// Secrets that never change.
+    pub fn fixed(secrets: Vec<Secret>) -> Self {
+        Self { now: Arc::new(RwLock::new(secrets.into())), file: None }
+    }
+
+    /// Secrets that were just read from a file, each as `rule` allows.
+    pub(super) fn of_file(secrets: Vec<Secret>, path: PathBuf, rule: fn() -> Rule<String>) -> Self {
+        Self { file: Some(Arc::new(File { path, rule, refused: Mutex::default() })), ..Self::fixed(secrets) }
+    }
+
+    /// Those that hold now.
+    pub fn now(&self) -> Arc<[Secret]> {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the file again, if they came from one. Blocks for as long as that takes.
+    pub fn reload(&self) -> Reloaded {
+        let Some(file) = &self.file else { return Reloaded::Same };
+        let read = file.read();
+        let refused = read.as_ref().err().cloned();
+        let before = std::mem::replace(&mut *file.refused.lock().unwrap_or_else(PoisonError::into_inner), refused);
+        let fresh = match read {
+            Ok(fresh) => fresh,
+            Err(why) if before.as_ref() == Some(&why) => return Reloaded::Same,
+            Err(why) => return Reloaded::Refused(why),
+        };
+        let known = self.now();
+        let is_same = known.len() == fresh.len() && known.iter().zip(&fresh).all(|(a, b)| a.0 == b.0);
+        if is_same {
+            return Reloaded::Same;
+        }
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = fresh.into();
+        Reloaded::Changed
+    }
+}
+
+impl File {
+    fn read(&self) -> Result<Vec<Secret>, String> {
+        let path = self.path.display();
+        let content = read(&self.path).map_err(|error| format!("{path} cannot be read: {error}"))?;
+        let rule = (self.rule)();
+        let lines: Vec<&str> = lines(&content).collect();
+        let secrets = lines.iter().enumerate().map(|(index, line)| {
+            let secret = (rule.accept)(line).map(Secret::new);
+            secret.ok_or_else(|| format!("{path}: number {} of {}: allowed: {}", index + 1, lines.len(), rule.allowed))
+        });
+        let secrets: Vec<Secret> = secrets.collect::<Result<_, _>>()?;
+        if secrets.is_empty() { Err(format!("{path} is empty")) } else { Ok(secrets) }
+    }
+}
+
+/// The text of a file of secrets.
+pub(super) fn read(path: &std::path::Path) -> std::io::Result<String> {
+    let mut content = String::new();
+    std::fs::File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut content)?;
+    Ok(content)
+}
+
+/// One secret a line.
+pub(super) fn lines(content: &str) -> impl Iterator<Item = &str> {
+    content.lines().map(str::trim).filter(|line| !line.is_empty())
+}
+
+impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
     }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::reader::{Reader, default_text, place};
+use super::reader::{Reader, default_text};
 use super::words::{Language, LogFormat};
 use super::*;
 use crate::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps};
@@ -30,7 +30,7 @@ pub(super) fn read(r: &mut Reader, is_sandbox: bool) -> Option<Config> {
     let moving = moving(r);
     let churn = churn(r);
     let watch = watch(r);
-    let sources = sources(r, &http, is_sandbox);
+    let sources = sources::read(r, &http, is_sandbox);
     let amqp = amqp(r, &sources);
     refuse_deaf(r, &http, &sources);
     let sandbox = sandbox(r);
@@ -91,7 +91,7 @@ pub(super) fn store(r: &mut Reader, with_key: bool) -> Store {
 }
 
 fn amqp(r: &mut Reader, sources: &[Source]) -> Option<Amqp> {
-    let urls = r.secrets("amqp.url", &rules::amqp_url());
+    let urls = r.secrets("amqp.url", rules::amqp_url).now().to_vec();
     let inbound_exchange = r.value("amqp.inbound_exchange", &rules::amqp_name());
     let inbound_queue = r.value("amqp.inbound_queue", &rules::amqp_name());
     let outbound_exchange = r.value("amqp.outbound_exchange", &rules::amqp_name());
@@ -206,56 +206,6 @@ fn watch(r: &mut Reader) -> Watch {
     }
 }
 
-fn sources(r: &mut Reader, http: &Http, is_sandbox: bool) -> Vec<Source> {
-    let labels = r.labels().to_vec();
-    let mut sources: Vec<Source> = labels.iter().filter_map(|label| source(r, label, http)).collect();
-    let is_configured = labels.iter().any(|label| label == DEFAULT_SOURCE);
-    if is_sandbox && !is_configured && is_loopback(http.listen) {
-        sources.push(Source { name: DEFAULT_SOURCE.to_owned(), verify: Verify::None });
-    }
-    sources
-}
-
-fn source(r: &mut Reader, label: &str, http: &Http) -> Option<Source> {
-    const VERIFY: &[(&str, Kind)] =
-        &[("standard-webhooks", Kind::StandardWebhooks), ("bearer", Kind::Bearer), ("none", Kind::None)];
-    let mut rule = rules::word(VERIFY);
-    rule.allowed.push_str(" (hmac and basic are not supported by this version)");
-    let kind = r.required(&place(label, "verify"), &rule, "for every source");
-    let insecure = r.value(&place(label, "insecure"), &rules::flag());
-    let verify = match kind? {
-        Kind::StandardWebhooks => Verify::StandardWebhooks { secrets: keys_of(r, label, &rules::signing_key()) },
-        Kind::Bearer => Verify::Bearer { secrets: keys_of(r, label, &rules::token()) },
-        Kind::None => {
-            if r.is_given(&place(label, "secrets")) {
-                let hint = "verify = none checks nothing: remove the secrets, or choose another verify";
-                r.refuse(&place(label, "secrets"), "secrets", hint);
-            }
-            if !insecure && !is_loopback(http.listen) {
-                let hint = "allowed only while http.listen is loopback, or with insecure = true";
-                r.refuse(&place(label, "verify"), "\"none\"", hint);
-            }
-            Verify::None
-        }
-    };
-    Some(Source { name: label.to_owned(), verify })
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    StandardWebhooks,
-    Bearer,
-    None,
-}
-
-fn keys_of(r: &mut Reader, label: &str, rule: &rules::Rule<String>) -> Vec<Secret> {
-    let at = place(label, "secrets");
-    if !r.is_given(&at) {
-        r.refuse(&at, "nothing", format!("required with this verify; allowed: {}, or secrets_file", rule.allowed));
-    }
-    r.secrets(&at, rule)
-}
-
 /// A bridge on which nothing can arrive is a mistake, not a configuration.
 fn refuse_deaf(r: &mut Reader, http: &Http, sources: &[Source]) {
     if sources.is_empty() && r.labels().is_empty() && !r.is_given("amqp.url") && r.is_sound(&["source"]) {
@@ -297,6 +247,6 @@ fn log(r: &mut Reader) -> Log {
 }
 
 /// Whether only this machine can reach the address.
-fn is_loopback(address: SocketAddr) -> bool {
+pub(super) fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }

@@ -274,11 +274,43 @@ fn the_environment_overrides_the_file() {
     let names: Vec<_> = config.sources.iter().map(|source| source.name.as_str()).collect();
     assert_eq!(names, ["billing", "web-shop"]);
     let Verify::Bearer { secrets } = &config.sources[0].verify else { panic!("bearer") };
-    assert_eq!(secrets[0].expose(), "fedcba9876543210");
+    assert_eq!(secrets.now()[0].expose(), "fedcba9876543210");
     let problem = "podero.timeout: found \"2\" in PODERO_BRIDGE__PODERO__TIMEOUT; allowed: a duration";
     check(load("", "timeout = '3s'", &[("PODERO__TIMEOUT", "2")]), &[problem]);
     let problem = "PODERO_BRIDGE__LOG__LEVEL: found a value that is not shown; allowed: text in UTF-8";
     check(load("", "", &[("LOG__LEVEL", "in\u{fffd}fo")]), &[problem]);
+}
+
+fn texts(secrets: &Secrets) -> Vec<String> {
+    secrets.now().iter().map(|secret| secret.expose().to_owned()).collect()
+}
+
+#[test]
+fn secrets_follow_their_file_unless_it_is_unusable() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("list");
+    std::fs::write(&path, "0123456789abcdef\n").expect("written");
+    let text = format!("[[source]]\nname = 'a'\nverify = 'bearer'\nsecrets_file = '{}'", path.display());
+    let config = good(&text, &[]);
+    let Verify::Bearer { secrets } = &config.sources[0].verify else { panic!("bearer") };
+    let door = secrets.clone();
+    assert_eq!(secrets.reload(), Reloaded::Same);
+    std::fs::write(&path, "fedcba9876543210\n0123456789abcdef\n").expect("written");
+    assert_eq!(secrets.reload(), Reloaded::Changed);
+    assert_eq!(texts(&door), ["fedcba9876543210", "0123456789abcdef"], "whoever shares them sees it");
+    std::fs::write(&path, "fedcba9876543210\nshort\n").expect("written");
+    let Reloaded::Refused(why) = secrets.reload() else { panic!("one of them is too short") };
+    assert!(why.contains("number 2 of 2: allowed: a token") && !why.contains("short\n"), "{why}");
+    assert_eq!(secrets.reload(), Reloaded::Same, "told once");
+    std::fs::remove_file(&path).expect("removed");
+    assert!(matches!(secrets.reload(), Reloaded::Refused(_)), "something else is the matter");
+    assert_eq!(texts(&door).len(), 2, "what held before still does");
+    std::fs::write(&path, "0123456789abcdef\n").expect("written");
+    assert_eq!((secrets.reload(), texts(&door).len()), (Reloaded::Changed, 1));
+
+    let config = good(&text, &[("SOURCE__A__SECRETS", "from-the-environment")]);
+    let Verify::Bearer { secrets } = &config.sources[0].verify else { panic!("bearer") };
+    assert_eq!((secrets.reload(), texts(secrets).join("")), (Reloaded::Same, "from-the-environment".to_owned()));
 }
 
 #[test]
@@ -298,7 +330,7 @@ fn secrets_come_from_files_too() {
     );
     assert_eq!(config.admin.token.expect("given").expose(), "0123456789abcdef");
     let Verify::Bearer { secrets } = &config.sources[1].verify else { panic!("bearer") };
-    assert_eq!(secrets.iter().map(Secret::expose).collect::<Vec<_>>(), ["0123456789abcdef", "fedcba9876543210"]);
+    assert_eq!(texts(secrets), ["0123456789abcdef", "fedcba9876543210"]);
 
     for (path, problem) in [
         ("/nowhere/token", "admin.token_file: found \"/nowhere/token\"; the file cannot be read: No such file"),
@@ -360,9 +392,30 @@ const SOURCES: &[(&str, &str)] = &[
     ("verify = 'none'", "source.#1.name: found nothing; allowed: 1 to 64"),
     ("name = 'a'", "source.a.verify: found nothing; required for every source; allowed: one of standard-webhooks"),
     (
-        "name = 'a'\nverify = 'hmac'",
-        "source.a.verify: found \"hmac\"; allowed: one of standard-webhooks, bearer, none (hmac",
+        "name = 'a'\nverify = 'digest'",
+        "source.a.verify: found \"digest\"; allowed: one of standard-webhooks, hmac, bearer, basic, none",
     ),
+    (
+        "name = 'a'\nverify = 'hmac'\nsecrets = '0123456789abcdef'",
+        "source.a.hmac_header: found nothing; required with verify = hmac; allowed: the name of a header",
+    ),
+    (
+        "name = 'a'\nverify = 'hmac'\nsecrets = '0123456789abcdef'\nhmac_header = 'x-s'\nhmac_text = '{timestamp}{body}'",
+        "source.a.hmac_text: found one of the two; {timestamp} in it and hmac_timestamp_header go together",
+    ),
+    (
+        "name = 'a'\nverify = 'hmac'\nsecrets = '0123456789abcdef'\nhmac_header = 'x-s'\nhmac_text = 'body'",
+        "source.a.hmac_text: found \"body\"; allowed: a text that has {body} once",
+    ),
+    (
+        "name = 'a'\nverify = 'bearer'\nsecrets = '0123456789abcdef'\nhmac_header = 'x-s'",
+        "source.a.hmac_header: found a value; it has a meaning with verify = hmac only",
+    ),
+    (
+        "name = 'a'\nverify = 'basic'\nsecrets = '0123456789abcdef'",
+        "source.a.secrets: found a value that is not shown; allowed: user:password, with a password of at least",
+    ),
+    ("name = 'a'\nverify = 'standard-webhooks'\nsecrets = ['whpk_AAAA']", "source.a.secrets: found a value that"),
     ("name = 'a'\nverify = 'bearer'", "source.a.secrets: found nothing; required with this verify"),
     ("name = 'a'\nverify = 'bearer'\nsecrets = []", "source.a.secrets: found an empty list"),
     (
@@ -396,7 +449,7 @@ fn sources_are_checked() {
     good(&format!("{open}\ninsecure = true"), &[]);
     let signed = format!("[[source]]\nname = 'a'\nverify = 'standard-webhooks'\nsecrets = ['{SIGNING_KEY}']");
     let Verify::StandardWebhooks { secrets } = &good(&signed, &[]).sources[0].verify else { panic!("signed") };
-    assert_eq!(secrets[0].expose(), SIGNING_KEY);
+    assert_eq!(secrets.now()[0].expose(), SIGNING_KEY);
     check(
         Config::parse("[source]\nname = 'a'", &Strings::new(), true),
         &["source: found a table; allowed: one [[source]]"],
@@ -482,7 +535,7 @@ fn no_secret_is_shown() {
 
 /// The example with every setting switched on: the convention is `#key = value`, without a space.
 fn example_in_full() -> String {
-    let is_setting = |rest: &str| rest.starts_with(|first: char| first.is_ascii_lowercase());
+    let is_setting = |rest: &str| rest.starts_with("[[") || rest.starts_with(|first: char| first.is_ascii_lowercase());
     let lines = EXAMPLE.lines().map(|line| line.strip_prefix('#').filter(|rest| is_setting(rest)).unwrap_or(line));
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -501,8 +554,9 @@ fn the_example_names_every_key_with_its_default() {
     let full: toml::Table = example_in_full().parse().expect("TOML");
     for key in KEYS {
         let (section, name) = key.name.split_once('.').expect("section.key");
-        let table = full[section].as_array().map_or(&full[section], |entries| &entries[0]);
-        let value = table.get(name);
+        // Of the sources, some one has it.
+        let entries = full[section].as_array().map_or(std::slice::from_ref(&full[section]), Vec::as_slice);
+        let value = entries.iter().find_map(|entry| entry.get(name));
         let value = value.unwrap_or_else(|| panic!("{} is missing", key.name));
         if let Some(default) = key.default_text {
             let written = [Form::Text, Form::Number, Form::Flag].iter().find_map(|form| form.text_of(value));

@@ -1,20 +1,28 @@
-//! The envelope: CloudEvents 1.0 in the JSON format, single (structured) or batch.
+//! The envelope: CloudEvents 1.0, structured (JSON format), batch, or binary (attributes in headers, data in the body).
 //!
 //! Pure. The official SDK reads the envelope; this file only decides which mode it is and says where an
-//! envelope is wrong. It looks into `data` no further than to see that it is JSON.
+//! envelope is wrong. A binary event is put into the form of a structured one first, so that there is one way to read.
+//! It looks into `data` no further than to see that it is JSON.
+//!
+//! Sources: CloudEvents JSON format 1.0.2, HTTP protocol binding 1.0.2, AMQP protocol binding 1.0.2, and knative's RabbitMQ
+//! protocol binding.
 //!
 //! Before: [`crate::inbound::signature`]. After: [`crate::inbound::wire`].
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use cloudevents::{AttributesReader, Data, Event as CloudEvent, event::SpecVersion};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::Delivery;
 use super::problem::{FieldError, Problem, ProblemKind};
 use super::sha256;
 use super::signature::Verified;
 use crate::domain::{ID_CHARS_MAX, Timestamp, is_printable_id};
+use crate::metrics::Door;
 
 /// Media type of one event (CloudEvents JSON format 1.0.2, §3).
 pub const STRUCTURED: &str = "application/cloudevents+json";
@@ -38,6 +46,8 @@ pub struct Envelope {
     pub data: Value,
     /// The bytes it was read from; of a batch, its own part.
     pub raw: Bytes,
+    /// Of a binary event: the headers it was read from as well, as JSON.
+    pub beside: Option<String>,
 }
 
 /// What a delivery turned out to hold.
@@ -66,14 +76,92 @@ pub fn read(verified: &Verified, batch_max: usize) -> Result<Read, Problem> {
     match essence.as_str() {
         STRUCTURED => {
             let value = parse(body)?;
-            Ok(Read::One(envelope(value, body.clone())))
+            Ok(Read::One(envelope(value, body.clone(), None)))
         }
         BATCH => batch(body, batch_max).map(Read::Batch),
         _ => {
-            let detail = format!("send CloudEvents as `{STRUCTURED}` or `{BATCH}`");
-            Err(Problem::new(ProblemKind::UnsupportedMediaType, detail))
+            let attributes = attributes(verified.delivery());
+            if attributes.is_empty() || essence.starts_with("application/cloudevents") {
+                let detail = format!("send CloudEvents as `{STRUCTURED}`, as `{BATCH}`, or with attributes in headers");
+                return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
+            }
+            binary(verified, attributes, &essence).map(Read::One)
         }
     }
+}
+
+/// How attributes are named in headers: by the HTTP and the RabbitMQ binding; by the AMQP 1.0 binding, whose senders
+/// reach a queue through a broker that translates.
+const HTTP_PREFIX: &str = "ce-";
+const AMQP_PREFIXES: [&str; 3] = [HTTP_PREFIX, "cloudevents:", "cloudevents_"];
+
+/// An attribute as a header has it.
+struct Attribute<'a> {
+    header: &'a str,
+    value: &'a str,
+    /// In lower case.
+    name: String,
+}
+
+fn attributes(delivery: &Delivery) -> Vec<Attribute<'_>> {
+    let prefixes = match delivery.door {
+        Door::Webhook | Door::Import => &AMQP_PREFIXES[..1],
+        Door::Amqp => &AMQP_PREFIXES[..],
+    };
+    let of = |header: &String| {
+        let lower = header.to_ascii_lowercase();
+        let name = prefixes.iter().find_map(|prefix| lower.strip_prefix(prefix))?;
+        // CloudEvents 1.0.2, §3: names are lower-case letters and digits. `data` is none.
+        let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        (is_name && name != "data" && name != "datacontenttype").then(|| name.to_owned())
+    };
+    let named =
+        delivery.headers.iter().filter_map(|(header, value)| Some(Attribute { header, value, name: of(header)? }));
+    named.collect()
+}
+
+fn binary(
+    verified: &Verified,
+    attributes: Vec<Attribute<'_>>,
+    essence: &str,
+) -> Result<Result<Envelope, Problem>, Problem> {
+    let (delivery, body) = (verified.delivery(), verified.body());
+    let is_json =
+        essence.is_empty() || essence == "text/json" || essence.ends_with("/json") || essence.ends_with("+json");
+    if !is_json && !body.is_empty() {
+        let detail = "the data of an event must be JSON, so `content-type` must be `application/json`";
+        return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
+    }
+    let headers: BTreeMap<&str, &str> =
+        attributes.iter().map(|attribute| (attribute.header, attribute.value)).collect();
+    let beside = json!({"content_type": delivery.content_type, "headers": headers}).to_string();
+    let mut event = Map::new();
+    for Attribute { name, value, .. } in attributes {
+        let value = match delivery.door {
+            Door::Webhook | Door::Import => from_header(value),
+            Door::Amqp => value.to_owned(),
+        };
+        event.insert(name, Value::String(value));
+    }
+    if !body.is_empty() {
+        event.insert("data".to_owned(), parse(body)?);
+    }
+    Ok(envelope(Value::Object(event), body.clone(), Some(beside)))
+}
+
+/// HTTP binding, §3.1.3.2: a value may be quoted, and characters that a header cannot have are percent-encoded.
+fn from_header(value: &str) -> String {
+    let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let plain = quoted.map(|inner| {
+        let mut plain = String::with_capacity(inner.len());
+        let mut letters = inner.chars();
+        while let Some(letter) = letters.next() {
+            plain.push(if letter == '\\' { letters.next().unwrap_or(letter) } else { letter });
+        }
+        plain
+    });
+    let plain = plain.as_deref().unwrap_or(value);
+    percent_encoding::percent_decode_str(plain).decode_utf8_lossy().into_owned()
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
@@ -98,12 +186,12 @@ fn batch(body: &Bytes, batch_max: usize) -> Result<Vec<Result<Envelope, Problem>
     }
     let read = |item: &RawValue| {
         let bytes = item.get().as_bytes();
-        envelope(parse(bytes)?, body.slice_ref(bytes))
+        envelope(parse(bytes)?, body.slice_ref(bytes), None)
     };
     Ok(items.into_iter().map(read).collect())
 }
 
-fn envelope(value: Value, raw: Bytes) -> Result<Envelope, Problem> {
+fn envelope(value: Value, raw: Bytes, beside: Option<String>) -> Result<Envelope, Problem> {
     let errors = wrong_attributes(&value);
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
@@ -127,6 +215,7 @@ fn envelope(value: Value, raw: Bytes) -> Result<Envelope, Problem> {
         time: event.time().map(|time| Timestamp::from_micros(time.timestamp_micros())),
         data,
         raw,
+        beside,
     })
 }
 
@@ -188,8 +277,6 @@ pub(super) fn kind_of(value: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inbound::Delivery;
-    use crate::metrics::Door;
 
     fn delivery(content_type: &str, body: &str) -> Verified {
         Verified::by_broker(Delivery {
@@ -220,6 +307,89 @@ mod tests {
         assert_eq!(envelope.subject.as_deref(), Some("C-1"));
         assert_eq!(envelope.time, Timestamp::parse("2026-10-01T12:00:00Z"));
         assert_eq!(envelope.data, json!({"customer_id": "C-1"}));
+    }
+
+    fn beside(
+        door: Door,
+        content_type: Option<&str>,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<Envelope, Problem> {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let verified = Verified::by_broker(Delivery {
+            door,
+            source: "default".into(),
+            content_type: content_type.map(str::to_owned),
+            headers,
+            body: body.as_bytes().to_vec(),
+            received_at: Timestamp::from_micros(0),
+        });
+        match read(&verified, 10)? {
+            Read::One(result) => result,
+            Read::Batch(_) => panic!("not a batch"),
+        }
+    }
+
+    #[test]
+    fn a_binary_event_is_the_structured_one_by_whichever_prefix_its_door_knows() {
+        let structured = one(&json!({
+            "specversion": "1.0", "id": "e1", "source": "/billing", "type": "customer.churned", "subject": "C-1",
+            "time": "2026-10-01T12:00:00Z", "data": {"customer_id": "C-1"}, "sequence": "7",
+        }))
+        .expect("valid");
+        for (door, prefix, is_known) in [
+            (Door::Webhook, "ce-", true),
+            (Door::Amqp, "ce-", true),
+            (Door::Amqp, "cloudEvents:", true),
+            (Door::Amqp, "cloudEvents_", true),
+            (Door::Webhook, "cloudevents:", false),
+        ] {
+            let named = ["specversion", "id", "source", "type", "subject", "time", "sequence"];
+            let values = ["1.0", "e1", "/billing", "customer.churned", "C-1", "2026-10-01T12:00:00Z", "7"];
+            let names: Vec<String> = named.iter().map(|name| format!("{prefix}{name}")).collect();
+            let headers: Vec<(&str, &str)> = names.iter().map(String::as_str).zip(values).collect();
+            let binary = beside(door, Some("application/json; charset=utf-8"), &headers, r#"{"customer_id": "C-1"}"#);
+            match binary {
+                Ok(binary) => {
+                    assert_eq!((binary.digest(), &binary.id), (structured.digest(), &structured.id), "{prefix}");
+                    let kept = binary.beside.expect("its headers");
+                    assert!(kept.contains("sequence") && kept.contains("charset"), "{kept}");
+                }
+                Err(problem) => {
+                    assert!(!is_known, "{prefix}: {problem:?}");
+                    assert_eq!(problem.kind, ProblemKind::UnsupportedMediaType);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn binary_table() {
+        let all = [("ce-specversion", "1.0"), ("ce-id", "e1"), ("ce-source", "/b"), ("ce-type", "customer.churned")];
+        let with = |name: &'static str, value: &'static str| {
+            let mut headers = all.to_vec();
+            headers.retain(|(known, _)| *known != name);
+            headers.push((name, value));
+            headers
+        };
+        for (content_type, headers, body, expected) in [
+            (None, all.to_vec(), "", Ok(None)),
+            (None, all.to_vec(), "{}", Ok(None)),
+            (Some("application/vnd.billing+json"), all.to_vec(), "{}", Ok(None)),
+            (None, with("ce-subject", "C%2D1%20%C3%BC"), "", Ok(Some("C-1 ü"))),
+            (None, with("ce-subject", r#""a \"b\"""#), "", Ok(Some(r#"a "b""#))),
+            (None, with("ce-data", "hello"), "", Ok(None)),
+            (Some("text/xml"), all.to_vec(), "<a/>", Err(ProblemKind::UnsupportedMediaType)),
+            (Some("application/cloudevents+avro"), all.to_vec(), "a", Err(ProblemKind::UnsupportedMediaType)),
+            (None, all.to_vec(), "{", Err(ProblemKind::Malformed)),
+            (None, with("ce-specversion", "0.3"), "{}", Err(ProblemKind::InvalidEvent)),
+            (None, with("ce-time", "yesterday"), "{}", Err(ProblemKind::InvalidEvent)),
+            (None, vec![("ce-id", "e1")], "{}", Err(ProblemKind::InvalidEvent)),
+        ] {
+            let read = beside(Door::Webhook, content_type, &headers, body);
+            let found = read.map(|envelope| envelope.subject).map_err(|problem| problem.kind);
+            assert_eq!(found, expected.map(|subject: Option<&str>| subject.map(str::to_owned)), "{headers:?} {body}");
+        }
     }
 
     #[test]

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::{self, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
@@ -121,10 +121,16 @@ pub fn configure(config: &mut ServiceConfig, webhooks: Arc<Webhooks>) {
     config
         .app_data(web::Data::from(webhooks))
         .service(
-            web::resource("/v1/events").route(web::post().to(default_source)).default_service(web::to(wrong_method)),
+            web::resource("/v1/events")
+                .route(web::post().to(default_source))
+                .route(web::method(Method::OPTIONS).to(handshake))
+                .default_service(web::to(wrong_method)),
         )
         .service(
-            web::resource("/v1/events/{source}").route(web::post().to(named)).default_service(web::to(wrong_method)),
+            web::resource("/v1/events/{source}")
+                .route(web::post().to(named))
+                .route(web::method(Method::OPTIONS).to(handshake))
+                .default_service(web::to(wrong_method)),
         );
 }
 
@@ -135,8 +141,35 @@ pub async fn nothing_here() -> HttpResponse {
 
 async fn wrong_method() -> HttpResponse {
     let mut response = respond(&Problem::new(ProblemKind::MethodNotAllowed, "use POST"));
-    response.headers_mut().insert(ALLOW, actix_web::http::header::HeaderValue::from_static("POST"));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
     response
+}
+
+/// A sender asks whether it may deliver here ("HTTP 1.1 Web Hooks for Event Delivery" 1.0.2, §4). It may, at any rate:
+/// that it is who it says is proven by each delivery, and a bound that is reached is told by its status. The callback
+/// address that it may name is not called: an answer is all it needs, and a stranger must not choose whom we call.
+async fn handshake(request: HttpRequest, webhooks: web::Data<Webhooks>) -> HttpResponse {
+    let name = request.match_info().get("source").unwrap_or(DEFAULT_SOURCE);
+    if !webhooks.sources.iter().any(|source| source.name == name) {
+        return respond(&unknown_source());
+    }
+    let mut response = HttpResponse::Ok().finish();
+    let headers = response.headers_mut();
+    headers.insert(ALLOW, HeaderValue::from_static(METHODS));
+    if let Some(origin) = request.headers().get(REQUEST_ORIGIN) {
+        headers.insert(HeaderName::from_static(ALLOWED_ORIGIN), origin.clone());
+        headers.insert(HeaderName::from_static(ALLOWED_RATE), HeaderValue::from_static("*"));
+    }
+    response
+}
+
+const METHODS: &str = "POST, OPTIONS";
+const REQUEST_ORIGIN: &str = "webhook-request-origin";
+const ALLOWED_ORIGIN: &str = "webhook-allowed-origin";
+const ALLOWED_RATE: &str = "webhook-allowed-rate";
+
+fn unknown_source() -> Problem {
+    Problem::new(ProblemKind::UnknownSource, "see `[[source]]` in the bridge's configuration")
 }
 
 async fn default_source(request: HttpRequest, body: Payload, webhooks: web::Data<Webhooks>) -> HttpResponse {
@@ -160,10 +193,7 @@ async fn receive(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name
 }
 
 async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name: &str) -> Result<Answers, Problem> {
-    let source =
-        webhooks.sources.iter().find(|source| source.name == name).ok_or_else(|| {
-            Problem::new(ProblemKind::UnknownSource, "see `[[source]]` in the bridge's configuration")
-        })?;
+    let source = webhooks.sources.iter().find(|source| source.name == name).ok_or_else(unknown_source)?;
     let bytes_max = webhooks.body_bytes_max;
     if content_length(request).is_some_and(|length| length > bytes_max) {
         return Err(Problem::too_large(bytes_max));

@@ -247,6 +247,7 @@ fn translate(delivery: &Delivery, item: Result<Envelope, Problem>, id: EventId) 
             received_at: delivery.received_at,
             digest: envelope.digest(),
             raw: envelope.raw,
+            envelope: envelope.beside,
             content: Content::Event(event),
         })
     });

@@ -97,11 +97,11 @@ pub(super) fn arrival(held: &Held, id: EventId, (reason, detail): (Reason, &str)
         received_at: now,
         digest,
         raw,
+        envelope: Some(envelope.to_string()),
         content: Content::Parked {
             reason,
             detail,
             notice: illegible_notice(id, EventType::Unknown.as_str(), reason, now),
-            envelope: envelope.to_string(),
             may_be_known: held.is_redelivered || held.message_id.is_some(),
         },
     }
@@ -191,8 +191,7 @@ mod tests {
 
     fn parked(held: &Held) -> (String, String) {
         let arrival = arrival(held, EventId(uuid::Uuid::nil()), (Reason::Untranslatable, ""), 1_024);
-        let Content::Parked { envelope, .. } = arrival.content else { panic!("it is parked") };
-        (arrival.origin_id, envelope)
+        (arrival.origin_id, arrival.envelope.expect("it says what came beside the bytes"))
     }
 
     #[test]

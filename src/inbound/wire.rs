@@ -326,6 +326,7 @@ mod tests {
             time: Timestamp::parse("2026-10-01T12:00:00Z"),
             data,
             raw: bytes::Bytes::new(),
+            beside: None,
         }
     }
 

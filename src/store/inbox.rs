@@ -39,6 +39,8 @@ pub struct Arrival {
     pub digest: String,
     /// The original bytes.
     pub raw: Bytes,
+    /// What came beside them and says something, as JSON: headers that carry an event's attributes, say.
+    pub envelope: Option<String>,
     /// What it is.
     pub content: Content,
 }
@@ -56,8 +58,6 @@ pub enum Content {
         detail: String,
         /// The news of it.
         notice: Notice,
-        /// What came beside its bytes, as JSON.
-        envelope: String,
         /// Whether it may be here already: then an equal one is this one. Otherwise equal ones are several.
         may_be_known: bool,
     },
@@ -247,7 +247,7 @@ impl Columns {
             event: None,
             reason: None,
             detail: None,
-            envelope: None,
+            envelope: arrival.envelope.clone(),
             raw,
             raw_encoding,
         };
@@ -263,12 +263,9 @@ impl Columns {
                     ..bare
                 }
             }
-            Content::Parked { reason, detail, envelope, .. } => Self {
-                reason: Some(reason.name()),
-                detail: Some(detail.clone()),
-                envelope: Some(envelope.clone()),
-                ..bare
-            },
+            Content::Parked { reason, detail, .. } => {
+                Self { reason: Some(reason.name()), detail: Some(detail.clone()), ..bare }
+            }
         }
     }
 

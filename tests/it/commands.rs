@@ -104,8 +104,8 @@ async fn what_never_became_an_event_is_not_retried_and_the_command_says_what_to_
         time: message.received_at,
         data: serde_json::Value::Null,
     };
-    let (reason, detail, envelope) = (Reason::Untranslatable, "no".to_owned(), "{}".to_owned());
-    message.content = Content::Parked { reason, detail, notice, envelope, may_be_known: false };
+    let (reason, detail) = (Reason::Untranslatable, "no".to_owned());
+    message.content = Content::Parked { reason, detail, notice, may_be_known: false };
     let id = message.id.to_string();
     house.store.accept(vec![message]).await.expect("the store is there");
     for which in [&["--reason", "untranslatable"][..], &["--all"], &[&id]] {

@@ -64,7 +64,7 @@ async fn each_fault_of_a_sender_has_its_status_and_type() {
         assert_problem(status, &answer, expected, name);
     }
     let answer = world.http.get(world.door("/v1/events")).send().await.expect("an answer");
-    assert_eq!((answer.status().as_u16(), answer.headers()["allow"].to_str().expect("text")), (405, "POST"));
+    assert_eq!((answer.status().as_u16(), answer.headers()["allow"].to_str().expect("text")), (405, "POST, OPTIONS"));
     assert_eq!(answer.headers()["content-type"], "application/problem+json");
     assert_eq!(world.sandbox_state().await["users"], json!([]), "nothing of it took effect");
     world.bridge.stop().await;

@@ -316,11 +316,18 @@ fn message(house: &House, body: &str) -> Arrival {
     let id = EventId(house.clock.fresh_id());
     let reason = Reason::Untranslatable;
     let notice = illegible_notice(id, "unknown", reason, house.clock.now());
-    let (envelope, may_be_known) = ("{}".to_owned(), true);
-    let content = Content::Parked { reason, detail: "no".to_owned(), notice, envelope, may_be_known };
+    let content = Content::Parked { reason, detail: "no".to_owned(), notice, may_be_known: true };
     let (digest, raw) =
         (Uuid::new_v5(&Uuid::NAMESPACE_OID, body.as_bytes()).to_string(), Bytes::copy_from_slice(body.as_bytes()));
-    Arrival { id, origin_id: digest.clone(), digest, raw, content, ..house.arrival("nobody", Happening::Churned) }
+    Arrival {
+        id,
+        origin_id: digest.clone(),
+        digest,
+        raw,
+        content,
+        envelope: Some("{}".to_owned()),
+        ..house.arrival("nobody", Happening::Churned)
+    }
 }
 
 async fn other_customers_messages_stay_and_a_message_that_was_emptied_stays_so(house: House) {

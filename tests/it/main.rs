@@ -37,6 +37,8 @@ mod replica;
 mod running;
 // The sandbox over real HTTP.
 mod sandbox;
+// Senders that we did not write.
+mod senders;
 // The real RabbitMQ and PostgreSQL of the tests.
 mod servers;
 // Seeded simulation of the whole inside.

@@ -67,6 +67,7 @@ impl House {
             received_at: self.clock.now(),
             digest: "d1".to_owned(),
             raw: b"{}".as_slice().into(),
+            envelope: None,
             content: Content::Event(event),
         }
     }

@@ -373,6 +373,7 @@ fn churned(customer: &str, clock: &Clock) -> Arrival {
         received_at: clock.now(),
         digest: "d".to_owned(),
         raw: b"{}".as_slice().into(),
+        envelope: None,
         content: Content::Event(event),
     }
 }

@@ -123,6 +123,7 @@ impl House {
             received_at: self.clock.now(),
             digest: "d1".to_owned(),
             raw: b"{}".as_slice().into(),
+            envelope: None,
             content: Content::Event(event),
         }
     }
@@ -134,10 +135,9 @@ impl House {
             reason: Reason::Untranslatable,
             detail: "no such type".to_owned(),
             notice,
-            envelope: "{}".to_owned(),
             may_be_known: false,
         };
-        Arrival { raw: raw.to_vec().into(), content, ..arrival }
+        Arrival { raw: raw.to_vec().into(), envelope: Some("{}".to_owned()), content, ..arrival }
     }
 
     async fn accept(&self, arrival: Arrival) -> EventId {
