@@ -75,12 +75,13 @@ pub struct AtPodero {
     pub leaving: Vec<Leaving>,
     /// Buildings of ours that stay at Podero although nobody's home is there: never adopted again.
     pub left: Vec<Uuid>,
-    /// Buildings of ours that nobody ever lived in and that stay at Podero: whose home looks like one takes it.
+    /// Buildings of ours that nobody ever lived in and that stay at Podero: the home for which one was made takes it, or
+    /// one that looks like it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spare: Vec<Spare>,
     /// Buildings that may have been made unseen by an event that was parked before it could look: the next list tells.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub unseen: Vec<Record>,
+    pub unseen: Vec<Unlived>,
     /// Events for which a person was asked whether a building was made unseen, since Podero does not list buildings. Not
     /// empty: there is such a doubt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -100,15 +101,22 @@ pub struct AtPodero {
 }
 
 impl AtPodero {
-    /// A building of ours that looks so and in which nobody ever lived, also if it was to be deleted.
-    fn take_spare(&mut self, record: &Record) -> Option<Spare> {
-        let fits = |written: &Record| looks_like(written, record);
-        if let Some(place) = self.spare.iter().position(|spare| fits(&spare.written)) {
+    /// A building of ours in which nobody ever lived, also if it was to be deleted: the one that was made for this home,
+    /// whatever its address has become since, or else one that looks like it.
+    fn take_spare(&mut self, key: &BuildingKey, home: &Home) -> Option<Spare> {
+        let record = home.record(key);
+        let made_for = |unlived: &Unlived| unlived.made_for == (key.clone(), home.since);
+        let looks_so = |unlived: &Unlived| looks_like(&unlived.written, &record);
+        self.take_spare_that(made_for).or_else(|| self.take_spare_that(looks_so))
+    }
+
+    fn take_spare_that(&mut self, fits: impl Fn(&Unlived) -> bool) -> Option<Spare> {
+        if let Some(place) = self.spare.iter().position(|spare| fits(&spare.unlived)) {
             return Some(self.spare.remove(place));
         }
-        let place = self.leaving.iter().position(|leaving| leaving.spare.as_ref().is_some_and(fits))?;
+        let place = self.leaving.iter().position(|leaving| leaving.spare.as_ref().is_some_and(&fits))?;
         let Leaving { building, spare, .. } = self.leaving.remove(place);
-        spare.map(|written| Spare { id: building, written })
+        spare.map(|unlived| Spare { id: building, unlived })
     }
 
     /// Whether nobody ever lived in the building.
@@ -173,10 +181,10 @@ pub struct Leaving {
     pub building: Uuid,
     /// Heat pumps in it whose optimisation is still to be paused; `None`: not asked yet.
     pub to_pause: Option<Vec<Uuid>>,
-    /// What it shows, where nobody ever lived there: an event that was parked made it unseen. If it stays at Podero, the
+    /// What it is, where nobody ever lived there: an event that was parked made it unseen. If it stays at Podero, the
     /// event takes it when it is retried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spare: Option<Record>,
+    pub spare: Option<Unlived>,
 }
 
 /// A building of ours that is nobody's home.
@@ -184,8 +192,17 @@ pub struct Leaving {
 pub struct Spare {
     /// Podero's id.
     pub id: Uuid,
-    /// What Podero holds in the fields we write.
+    /// What it is.
+    pub unlived: Unlived,
+}
+
+/// A building of ours, seen or not, in which nobody ever lived.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Unlived {
+    /// What Podero holds in the fields we write; of one that was not seen, what it would.
     pub written: Record,
+    /// The home for which it was made, and its [`Home::since`].
+    pub made_for: (BuildingKey, Stamp),
 }
 
 /// An onboarding session that was made for a home.
@@ -422,9 +439,9 @@ impl Customer {
             return;
         }
         for (key, home) in &wanted.homes {
-            let record = home.record(key);
-            if self.podero.building_of(key, home).is_none() && !self.podero.unseen.contains(&record) {
-                self.podero.unseen.push(record);
+            let unlived = Unlived { written: home.record(key), made_for: (key.clone(), home.since) };
+            if self.podero.building_of(key, home).is_none() && !self.podero.unseen.contains(&unlived) {
+                self.podero.unseen.push(unlived);
             }
         }
         let excess = self.podero.unseen.len().saturating_sub(UNSEEN_MAX);
@@ -502,19 +519,20 @@ impl Customer {
     pub fn stay(&mut self, freed: Vec<Leaving>) {
         for leaving in freed {
             match leaving.spare {
-                Some(written) => self.podero.spare.push(Spare { id: leaving.building, written }),
+                Some(unlived) => self.podero.spare.push(Spare { id: leaving.building, unlived }),
                 None => self.podero.left.push(leaving.building),
             }
         }
     }
 
-    /// A home that looks like a building of ours in which nobody lives moves in there, instead of into another one.
+    /// A home for which a building of ours was made in which nobody ever lived, or that looks like one, moves in there
+    /// instead of into another one.
     pub fn take_spares(&mut self, wanted: &Facts) {
         for (key, home) in &wanted.homes {
             if self.podero.building_of(key, home).is_none()
-                && let Some(Spare { id, written }) = self.podero.take_spare(&home.record(key))
+                && let Some(Spare { id, unlived }) = self.podero.take_spare(key, home)
             {
-                self.settle_into(key, BuildingThere { id, since: home.since, written });
+                self.settle_into(key, BuildingThere { id, since: home.since, written: unlived.written });
             }
         }
     }
@@ -579,14 +597,11 @@ impl Customer {
                 self.settle_into(key, there);
             }
         }
-        for record in std::mem::take(&mut self.podero.unseen) {
+        for unseen in std::mem::take(&mut self.podero.unseen) {
             // Nobody's home any more, and ours to free.
-            if let Some(building) = found.iter().find(|building| self.may_adopt(building, &record)) {
-                self.podero.leaving.push(Leaving {
-                    building: building.id,
-                    to_pause: None,
-                    spare: Some(building.written.clone()),
-                });
+            if let Some(building) = found.iter().find(|building| self.may_adopt(building, &unseen.written)) {
+                let unlived = Unlived { written: building.written.clone(), ..unseen };
+                self.podero.leaving.push(Leaving { building: building.id, to_pause: None, spare: Some(unlived) });
             }
         }
     }
