@@ -9,6 +9,7 @@
 use std::any::Any;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,8 +33,9 @@ use crate::domain::retry::RetrySchedule;
 use crate::domain::standing::Why;
 use crate::inbound::amqp::Frames;
 use crate::inbound::http::{self, Webhooks};
+use crate::inbound::mapping::mapper::Mapper;
 use crate::inbound::patience::Patience;
-use crate::inbound::{Backlog, Inbox};
+use crate::inbound::{Backlog, Inbox, mapping};
 use crate::metrics::Metrics;
 use crate::outbound::{Publisher, ToBroker, ToWebhook};
 use crate::podero::{self, Client, Outlook};
@@ -100,6 +102,8 @@ pub struct Options {
     pub scratch: Option<tempfile::TempDir>,
     /// Bounds of the doors.
     pub limits: Limits,
+    /// The binary that runs mappings; `None`: the one that runs.
+    pub worker: Option<PathBuf>,
 }
 
 /// Bounds of the doors that nobody needs to configure, and a test does not want to wait for. The operator's door has the
@@ -226,6 +230,7 @@ impl Bridge {
         let metrics = Metrics::new();
         config.sources.iter().for_each(|source| metrics.expect_source(&source.name));
         warn_of_open_sources(&config);
+        let mapper = mapper(&config, options.worker)?;
         if config.amqp.is_none() {
             metrics.without_broker();
         }
@@ -257,6 +262,7 @@ impl Bridge {
             batch_max: config.http.batch_max,
             body_bytes_max: config.http.body_max,
             backlog: Backlog::new(config.store.backlog_max).ringing(bells.outbound.clone()),
+            mapper,
         };
         let broker = config.amqp.as_ref().map(|amqp| Broker::new(broker_settings(amqp), clock.clone()));
         let parts =
@@ -529,6 +535,13 @@ async fn open_store(
             opened => return opened,
         }
     }
+}
+
+fn mapper(config: &Config, worker: Option<PathBuf>) -> anyhow::Result<Mapper> {
+    let faults = mapping::check(&config.sources);
+    anyhow::ensure!(faults.is_empty(), "{}", faults.join("\n"));
+    let worker = worker.map_or_else(std::env::current_exe, Ok).context("where this binary is")?;
+    Ok(Mapper::new(&config.sources, worker, config.http.batch_max, config.http.body_max))
 }
 
 /// What was written out is done, and said.

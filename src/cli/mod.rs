@@ -9,6 +9,7 @@ mod backup;
 mod check;
 mod demo;
 mod erase;
+mod map;
 mod open;
 mod parked;
 mod sandbox;
@@ -16,6 +17,7 @@ mod serve;
 mod show;
 mod signals;
 mod table;
+mod test;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,9 +26,10 @@ use std::sync::OnceLock;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use uuid::Uuid;
 
-use crate::config::{self, Config, Problems, process_environment};
+use crate::config::{self, Config, process_environment};
 use crate::domain::verdict::Reason;
 use crate::domain::{CustomerId, EventId, ID_CHARS_MAX};
+use crate::inbound::mapping;
 use crate::store::{PER_SECOND_DEFAULT, PER_SECOND_MAX};
 
 /// Bad usage or configuration.
@@ -94,6 +97,14 @@ enum Command {
         #[command(flatten)]
         at: AtStore,
     },
+    /// Try a mapping on its examples: DIR/map.jq gives DIR/NAME.expected.json for each DIR/NAME.input.json
+    Test {
+        /// Where they are
+        dir: PathBuf,
+    },
+    /// Run mappings for the bridge
+    #[command(hide = true)]
+    Map,
     /// Copy the SQLite file, consistent and checked, while the bridge runs
     Backup {
         /// Where to; nothing is overwritten
@@ -225,6 +236,8 @@ pub async fn run() -> ExitCode {
             Err(status) => return status,
         },
         Command::Demo => demo::run().await,
+        Command::Test { dir } => test::run(&dir).await,
+        Command::Map => map::run(),
         Command::Sandbox { listen, seed } => sandbox::run(listen, seed).await,
         Command::Check { config, offline } => match load(config, false) {
             Ok(config) => check::run(config, offline).await,
@@ -303,10 +316,13 @@ fn load_store(path: Option<&Path>, with_key: bool) -> Result<config::Store, Exit
 }
 
 fn load(path: Option<PathBuf>, sandbox: bool) -> Result<Config, ExitCode> {
-    Config::load(path.as_deref(), &process_environment(), sandbox).map_err(|problems| refuse(&problems))
+    let config = Config::load(path.as_deref(), &process_environment(), sandbox);
+    let config = config.map_err(|problems| refuse(&problems))?;
+    let faults = mapping::check(&config.sources);
+    if faults.is_empty() { Ok(config) } else { Err(refuse(&faults.join("\n"))) }
 }
 
-fn refuse(problems: &Problems) -> ExitCode {
+fn refuse(problems: &impl std::fmt::Display) -> ExitCode {
     say_error(&format!("podero-bridge: the configuration has problems:\n{problems}"));
     ExitCode::from(EX_USAGE)
 }

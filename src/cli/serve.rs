@@ -18,7 +18,7 @@ pub(super) async fn run(mut config: Config, sandbox: bool) -> anyhow::Result<()>
     let limits = limits();
     let scratch = (sandbox && config.store.is_default).then(|| scratch_store(&mut config)).transpose()?;
     let mut bridge = tokio::select! {
-        bridge = Bridge::start(config, Options { sandbox, scratch, limits }) => bridge?,
+        bridge = Bridge::start(config, Options { sandbox, scratch, limits, worker: None }) => bridge?,
         // It may wait for its store for minutes.
         () = signals.next() => return Ok(()),
     };

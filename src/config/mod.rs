@@ -257,6 +257,17 @@ pub struct Source {
     pub name: String,
     /// How its requests are proven to be its own.
     pub verify: Verify,
+    /// What makes events of its messages that are none.
+    pub map: Option<Map>,
+}
+
+/// A jq program.
+#[derive(Debug, Clone)]
+pub struct Map {
+    /// Where it was read from.
+    pub path: String,
+    /// Its text, not compiled yet.
+    pub code: String,
 }
 
 /// Section `[sandbox]`.

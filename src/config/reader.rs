@@ -127,10 +127,6 @@ impl Reader {
         for (key, value) in table {
             match key.as_str() {
                 "name" => {}
-                "map" => {
-                    let hint = "mappings are not supported by this version; this source must send CloudEvents";
-                    self.refuse(&place(&label, "map"), shown(&value), hint);
-                }
                 key if keys::is_known(&place(&label, key)) => self.take_value(&place(&label, key), value),
                 key => self.refuse_unknown(place(&label, key), &format!("source.{key}")),
             }

@@ -5,7 +5,7 @@
 use super::reader::{Reader, place};
 use super::secret::Secrets;
 use super::sections::is_loopback;
-use super::{DEFAULT_SOURCE, Http, Source, rules};
+use super::{DEFAULT_SOURCE, Http, Map, Source, rules};
 
 /// How a request is proven to come from its source.
 #[derive(Debug, Clone)]
@@ -114,7 +114,7 @@ pub(super) fn read(r: &mut Reader, http: &Http, is_sandbox: bool) -> Vec<Source>
     let mut sources: Vec<Source> = labels.iter().filter_map(|label| source(r, label, http)).collect();
     let is_configured = labels.iter().any(|label| label == DEFAULT_SOURCE);
     if is_sandbox && !is_configured && is_loopback(http.listen) {
-        sources.push(Source { name: DEFAULT_SOURCE.to_owned(), verify: Verify::None });
+        sources.push(Source { name: DEFAULT_SOURCE.to_owned(), verify: Verify::None, map: None });
     }
     sources
 }
@@ -139,6 +139,7 @@ fn source(r: &mut Reader, label: &str, http: &Http) -> Option<Source> {
     let kind = r.required(&place(label, "verify"), &rules::word(VERIFY), "for every source");
     let insecure = r.value(&place(label, "insecure"), &rules::flag());
     let hmac = hmac(r, label, kind);
+    let map = map(r, label);
     let verify = match kind? {
         Kind::StandardWebhooks => Verify::StandardWebhooks { secrets: secrets(r, label, rules::verification_key) },
         Kind::Hmac => Verify::Hmac(Hmac { secrets: secrets(r, label, rules::token), ..hmac? }),
@@ -156,7 +157,19 @@ fn source(r: &mut Reader, label: &str, http: &Http) -> Option<Source> {
             Verify::None
         }
     };
-    Some(Source { name: label.to_owned(), verify })
+    Some(Source { name: label.to_owned(), verify, map })
+}
+
+fn map(r: &mut Reader, label: &str) -> Option<Map> {
+    let at = place(label, "map");
+    let path = r.optional(&at, &rules::filled())?;
+    match super::secret::read(std::path::Path::new(&path)) {
+        Ok(code) => Some(Map { path, code }),
+        Err(error) => {
+            r.refuse(&at, format!("{path:?}"), format!("the file cannot be read: {error}"));
+            None
+        }
+    }
 }
 
 /// The keys of `verify = "hmac"`, without its secrets; with another verify they are mistakes.

@@ -224,7 +224,7 @@ fn unknown_keys_are_refused_with_a_suggestion() {
         ),
         (
             "[[source]]\nname = 'b'\nverify = 'none'\nmap = '.'",
-            "source.b.map: found \".\"; mappings are not supported by this version",
+            "source.b.map: found \".\"; the file cannot be read: Is a directory",
         ),
     ];
     for (text, problem) in rows {
@@ -467,7 +467,9 @@ fn an_account_and_an_input_are_required_without_the_sandbox_only() {
 
     let config = Config::load(None, &Strings::new(), true).expect("the sandbox needs nothing");
     assert!(matches!(config.podero.account, Account::Sandbox));
-    assert!(matches!(config.sources.as_slice(), [Source { name, verify: Verify::None }] if name == "default"));
+    assert!(
+        matches!(config.sources.as_slice(), [Source { name, verify: Verify::None, map: None }] if name == "default")
+    );
     let names = |text: &str, variables: &[(&str, &str)]| -> Vec<String> {
         let config = Config::parse(text, &strings(variables), true).expect("complete");
         config.sources.into_iter().map(|source| source.name).collect()

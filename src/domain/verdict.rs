@@ -131,6 +131,8 @@ pub enum Reason {
     TooLarge,
     /// A known id arrived with another content.
     EventIdReused,
+    /// The mapping of its source did not end over it, or took too much.
+    MappingFailed,
     /// The bridge itself failed over it.
     Panicked,
     /// What the store holds of it cannot be read by this version.
@@ -139,7 +141,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::EmailTaken,
         Self::NotACustomer,
         Self::Refused,
@@ -149,6 +151,7 @@ impl Reason {
         Self::Untranslatable,
         Self::TooLarge,
         Self::EventIdReused,
+        Self::MappingFailed,
         Self::Panicked,
         Self::Unreadable,
     ];
@@ -170,6 +173,7 @@ impl Reason {
             Self::Untranslatable => "untranslatable",
             Self::TooLarge => "too_large",
             Self::EventIdReused => "event_id_reused",
+            Self::MappingFailed => "mapping_failed",
             Self::Panicked => "panicked",
             Self::Unreadable => "unreadable",
         }

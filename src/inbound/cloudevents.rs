@@ -48,6 +48,8 @@ pub struct Envelope {
     pub raw: Bytes,
     /// Of a binary event: the headers it was read from as well, as JSON.
     pub beside: Option<String>,
+    /// Of a translated message: the digest of its bytes.
+    pub of_message: Option<String>,
 }
 
 /// What a delivery turned out to hold.
@@ -60,13 +62,23 @@ pub enum Read {
 
 impl Envelope {
     /// What the event says, apart from its identity: the same event by another door or with other white space
-    /// has the same digest, and a reused id shows.
+    /// has the same digest, and a reused id shows. Of a translated one: what its message said.
     pub fn digest(&self) -> String {
+        if let Some(digest) = &self.of_message {
+            return digest.clone();
+        }
         let time = self.time.map(Timestamp::micros);
         // Keys of a JSON object are kept sorted, so equal values give equal text.
         let meaning = json!([self.type_name, self.subject, time, self.data]);
         sha256(meaning.to_string().as_bytes())
     }
+}
+
+/// Whether a delivery says that it is a CloudEvent: by its media type, or by the version among its attributes.
+pub fn is_one(delivery: &Delivery) -> bool {
+    let media_type = delivery.content_type.as_deref().unwrap_or_default().trim_start().to_ascii_lowercase();
+    let says_version = || attributes(delivery).iter().any(|attribute| attribute.name == "specversion");
+    media_type.starts_with("application/cloudevents") || says_version()
 }
 
 /// Reads a delivery. The outer error is about the delivery as a whole.
@@ -164,7 +176,7 @@ fn from_header(value: &str) -> String {
     percent_encoding::percent_decode_str(plain).decode_utf8_lossy().into_owned()
 }
 
-fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
         // The parser's own words could quote the body; its place is enough.
         let place = format!("line {}, column {}", error.line(), error.column());
@@ -191,7 +203,7 @@ fn batch(body: &Bytes, batch_max: usize) -> Result<Vec<Result<Envelope, Problem>
     Ok(items.into_iter().map(read).collect())
 }
 
-fn envelope(value: Value, raw: Bytes, beside: Option<String>) -> Result<Envelope, Problem> {
+pub(super) fn envelope(value: Value, raw: Bytes, beside: Option<String>) -> Result<Envelope, Problem> {
     let errors = wrong_attributes(&value);
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
@@ -216,6 +228,7 @@ fn envelope(value: Value, raw: Bytes, beside: Option<String>) -> Result<Envelope
         data,
         raw,
         beside,
+        of_message: None,
     })
 }
 

@@ -10,6 +10,7 @@ pub mod amqp;
 mod backlog;
 pub mod cloudevents;
 pub mod http;
+pub mod mapping;
 pub mod patience;
 mod poison;
 pub mod problem;
@@ -31,9 +32,9 @@ use crate::metrics::{Door, EventType, Metrics, Outcome};
 use crate::store::{self, Arrival, Content, Receipt, Store};
 pub use backlog::{Backlog, ILLEGIBLE_MAX, SCHEDULED_MAX};
 use cloudevents::Envelope;
+use mapping::mapper::{Mapper, Trouble};
 pub use poison::Held;
-use poison::Ids;
-use problem::Problem;
+use problem::{Problem, ProblemKind};
 use signature::Verified;
 
 /// What a door hands in: bytes and headers, nothing believed yet.
@@ -88,6 +89,16 @@ pub struct Inbox {
     pub body_bytes_max: usize,
     /// How much accepted work waits.
     pub backlog: Backlog,
+    /// Translates messages that are no CloudEvents.
+    pub mapper: Mapper,
+}
+
+/// Why a delivery as a whole did not become events.
+enum Unfit {
+    /// Its sender may mend it, or send it again.
+    Refused(Problem),
+    /// The mapping could not cope with it.
+    Unbounded(&'static str),
 }
 
 /// An envelope on its way to becoming an arrival.
@@ -100,20 +111,27 @@ impl Inbox {
     /// Accepts a verified delivery: what is an event is committed when this returns. The problem of a delivery as
     /// a whole (not readable, too many items) is the `Err` of the inner result.
     pub async fn accept(&self, verified: Verified) -> Result<Result<Answers, Problem>, store::Error> {
-        self.accept_as(&verified, &Ids::default()).await
+        let held = Held::by_webhook(verified);
+        match self.accept_as(&held).await? {
+            Err(Unfit::Refused(problem)) => Ok(Err(problem)),
+            // Nothing that its sender could mend.
+            Err(Unfit::Unbounded(why)) => {
+                let receipt = self.park(&held, Reason::MappingFailed, why).await?;
+                Ok(Ok(Answers::One(Answer::Kept(receipt))))
+            }
+            Ok(answers) => Ok(Ok(answers)),
+        }
     }
 
-    async fn accept_as(&self, verified: &Verified, ids: &Ids) -> Result<Result<Answers, Problem>, store::Error> {
+    async fn accept_as(&self, held: &Held) -> Result<Result<Answers, Unfit>, store::Error> {
+        let (verified, ids) = (&held.verified, &held.ids);
         if verified.body().len() > self.body_bytes_max {
-            return Ok(Err(Problem::too_large(self.body_bytes_max)));
+            return Ok(Err(Unfit::Refused(Problem::too_large(self.body_bytes_max))));
         }
-        let envelopes = match cloudevents::read(verified, self.batch_max) {
-            Ok(envelopes) => envelopes,
-            Err(problem) => return Ok(Err(problem)),
-        };
-        let (items, is_batch) = match envelopes {
-            cloudevents::Read::One(item) => (vec![item], false),
-            cloudevents::Read::Batch(items) => (items, true),
+        let (items, is_batch) = match self.read(held).await {
+            Ok(cloudevents::Read::One(item)) => (vec![item], false),
+            Ok(cloudevents::Read::Batch(items)) => (items, true),
+            Err(unfit) => return Ok(Err(unfit)),
         };
         let delivery = verified.delivery();
         let numbered = items.into_iter().enumerate();
@@ -130,6 +148,36 @@ impl Inbox {
         }))
     }
 
+    /// A CloudEvent is read as what it is, whatever its source; anything else as the source's mapping says, if it has one.
+    async fn read(&self, held: &Held) -> Result<cloudevents::Read, Unfit> {
+        let (verified, delivery) = (&held.verified, held.verified.delivery());
+        if !self.mapper.has(&delivery.source) || cloudevents::is_one(delivery) {
+            return cloudevents::read(verified, self.batch_max).map_err(Unfit::Refused);
+        }
+        // The translator would read more than JSON.
+        cloudevents::parse::<serde::de::IgnoredAny>(verified.body()).map_err(Unfit::Refused)?;
+        let headers = mapping::visible(&delivery.headers);
+        let received_at = delivery.received_at.to_string();
+        let outputs = match self.mapper.map(&delivery.source, headers, received_at, verified.body()).await {
+            Ok(outputs) => outputs,
+            Err(Trouble::Failed(_)) => return Err(Unfit::Refused(mapping::unmappable())),
+            Err(Trouble::Unbounded(why)) => return Err(Unfit::Unbounded(why)),
+            Err(Trouble::Away) => {
+                let problem = Problem::new(ProblemKind::Unavailable, "no worker for mappings could be started");
+                return Err(Unfit::Refused(problem));
+            }
+        };
+        let mut events = mapping::envelopes(verified, held.message_id.as_deref(), outputs);
+        Ok(match events.pop() {
+            Some(only) if events.is_empty() => cloudevents::Read::One(only),
+            Some(last) => {
+                events.push(last);
+                cloudevents::Read::Batch(events)
+            }
+            None => cloudevents::Read::Batch(events),
+        })
+    }
+
     /// Accepts a message from a sender that cannot be told: what is no event is kept for a person, and so is one over
     /// which the bridge itself fails: the next one must not wait for it. While the backlog is full nothing is kept, and
     /// the queue has it. After `Ok` everything is on disk and may be acknowledged.
@@ -144,7 +192,7 @@ impl Inbox {
     ) -> Result<(), store::Error> {
         let Ok(done) = AssertUnwindSafe(work).catch_unwind().await else {
             tracing::error!("the bridge failed over a message from the queue; it is parked");
-            return self.park(held, Reason::Panicked, "the bridge failed over it; see its log").await;
+            return self.park(held, Reason::Panicked, "the bridge failed over it; see its log").await.map(drop);
         };
         done
     }
@@ -153,8 +201,11 @@ impl Inbox {
         if self.backlog.is_full() {
             return Err(store::Error::Full);
         }
-        let problems = match self.accept_as(&held.verified, &held.ids).await? {
-            Err(problem) => vec![problem],
+        let problems = match self.accept_as(held).await? {
+            // The queue has it; later there may be a worker.
+            Err(Unfit::Refused(problem)) if problem.kind == ProblemKind::Unavailable => return Err(store::Error::Full),
+            Err(Unfit::Refused(problem)) => vec![problem],
+            Err(Unfit::Unbounded(why)) => return self.park(held, Reason::MappingFailed, why).await.map(drop),
             Ok(Answers::One(answer)) => problem_of(answer).into_iter().collect(),
             Ok(Answers::Batch(answers)) => answers.into_iter().filter_map(problem_of).collect(),
         };
@@ -162,27 +213,28 @@ impl Inbox {
             return Ok(());
         }
         let detail = problems.iter().map(Problem::line).collect::<Vec<_>>().join("; ");
-        self.park(held, poison::reason_of(&problems), &detail).await
+        self.park(held, poison::reason_of(&problems), &detail).await.map(drop)
     }
 
-    async fn park(&self, held: &Held, reason: Reason, detail: &str) -> Result<(), store::Error> {
+    async fn park(&self, held: &Held, reason: Reason, detail: &str) -> Result<Receipt, store::Error> {
         if self.backlog.is_full_of_illegible() {
             return Err(store::Error::Full);
         }
         let id = held.ids.of_whole(&self.clock);
-        let receipts =
+        let mut receipts =
             self.store.accept(vec![poison::arrival(held, id, (reason, detail), self.body_bytes_max)]).await?;
-        let source = &held.verified.delivery().source;
-        match receipts.first() {
-            Some(Receipt::Accepted { .. }) => {
-                self.metrics.event_received(source, EventType::Unknown, Door::Amqp);
+        let delivery = held.verified.delivery();
+        let receipt = receipts.pop().expect("the store gives a receipt for each arrival");
+        match &receipt {
+            Receipt::Accepted { .. } => {
+                self.metrics.event_received(&delivery.source, EventType::Unknown, delivery.door);
                 self.metrics.event_settled(EventType::Unknown, Outcome::Parked);
                 self.backlog.parked();
             }
-            Some(Receipt::Duplicate { .. }) => self.metrics.event_settled(EventType::Unknown, Outcome::Duplicate),
-            Some(Receipt::Reused { .. }) | None => {}
+            Receipt::Duplicate { .. } => self.metrics.event_settled(EventType::Unknown, Outcome::Duplicate),
+            Receipt::Reused { .. } => {}
         }
-        Ok(())
+        Ok(receipt)
     }
 
     async fn keep(&self, delivery: &Delivery, translated: Vec<Translated>) -> Result<Vec<Answer>, store::Error> {
@@ -301,6 +353,7 @@ mod tests {
             batch_max: 1,
             body_bytes_max: 1 << 10,
             backlog: Backlog::new(1),
+            mapper: Mapper::none(),
         };
         let frames = amqp::Frames { inbox: inbox.clone(), source: "default".to_owned() };
         let held = frames.hold(Frame {

@@ -42,6 +42,14 @@ pub struct Held {
     pub(super) is_redelivered: bool,
 }
 
+impl Held {
+    /// A delivery whose sender waits for the answer. It is known again by the name that its sender gave it.
+    pub(super) fn by_webhook(verified: Verified) -> Self {
+        let message_id = super::mapping::name_of(verified.delivery()).map(str::to_owned);
+        Self { verified, ids: Ids::default(), message_id, routing_key: String::new(), is_redelivered: false }
+    }
+}
+
 /// The ids of a delivery and its items: made when they are first asked for, and the same ever after.
 #[derive(Debug, Default)]
 pub(super) struct Ids(Mutex<Vec<EventId>>);
@@ -121,13 +129,16 @@ fn cut(body: &Bytes, bytes_max: usize) -> Bytes {
 
 /// Headers that are the sender's own, and no secrets. RabbitMQ and its plugins write `x-…`, differently each time a
 /// message comes. A message's headers fit into one frame (128 KiB unless the broker says otherwise), which bounds them.
-fn kept(headers: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
-    let is_kept = |name: &str| {
-        let name = name.to_ascii_lowercase();
-        let letters: String = name.chars().filter(|c| !matches!(c, '-' | '_')).collect();
-        !name.starts_with("x-") && !SECRET_NAMES.iter().any(|secret| letters.contains(secret))
-    };
+pub(super) fn kept(headers: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
+    let is_kept = |name: &str| !name.to_ascii_lowercase().starts_with("x-") && !may_be_secret(name);
     headers.iter().filter(|(name, _)| is_kept(name)).map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+/// Whether a header of this name may hold a secret.
+pub(super) fn may_be_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let letters: String = name.chars().filter(|c| !matches!(c, '-' | '_')).collect();
+    SECRET_NAMES.iter().any(|secret| letters.contains(secret))
 }
 
 /// What tells two messages apart.

@@ -24,6 +24,8 @@ pub enum ProblemKind {
     Malformed,
     /// Parsable, but not a valid event.
     InvalidEvent,
+    /// JSON, but the source's mapping cannot translate it.
+    Unmappable,
     /// A known id with another content.
     EventIdReused,
     /// No valid signature or credentials.
@@ -46,9 +48,10 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Malformed,
         Self::InvalidEvent,
+        Self::Unmappable,
         Self::EventIdReused,
         Self::Unauthorized,
         Self::UnknownSource,
@@ -65,6 +68,7 @@ impl ProblemKind {
         match self {
             Self::Malformed => "malformed",
             Self::InvalidEvent => "invalid-event",
+            Self::Unmappable => "unmappable",
             Self::EventIdReused => "event-id-reused",
             Self::Unauthorized => "unauthorized",
             Self::UnknownSource => "unknown-source",
@@ -87,7 +91,7 @@ impl ProblemKind {
             Self::Timeout => 408,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
-            Self::InvalidEvent | Self::EventIdReused => 422,
+            Self::InvalidEvent | Self::Unmappable | Self::EventIdReused => 422,
             Self::Unavailable => 503,
         }
     }
@@ -97,6 +101,7 @@ impl ProblemKind {
         match self {
             Self::Malformed => "The body cannot be parsed",
             Self::InvalidEvent => "Not a valid event",
+            Self::Unmappable => "Not what the mapping of this source expects",
             Self::EventIdReused => "The event id is known with another content",
             Self::Unauthorized => "The signature or the credentials are not valid",
             Self::UnknownSource => "There is no such source",

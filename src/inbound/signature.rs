@@ -57,6 +57,11 @@ impl Verified {
         &self.body
     }
 
+    /// A message that somebody tries out at a terminal; nothing is done about it.
+    pub(super) fn unproven(delivery: Delivery) -> Self {
+        Self::new(delivery)
+    }
+
     /// A frame from our own queue: RabbitMQ has asked the sender for its password.
     pub(super) fn by_broker(delivery: Delivery) -> Self {
         Self::new(delivery)

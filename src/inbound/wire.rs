@@ -327,6 +327,7 @@ mod tests {
             data,
             raw: bytes::Bytes::new(),
             beside: None,
+            of_message: None,
         }
     }
 

@@ -23,6 +23,8 @@ mod keeping;
 mod outbound;
 // Every way in which Podero can go wrong, through the whole house.
 mod partner;
+// A sender's own JSON through jq.
+mod mapping;
 // Parked work and the ways out.
 mod parking;
 // The Podero client against scripted answers.

@@ -11,6 +11,7 @@ use podero_bridge::broker::{Frame, Intake, Taken};
 use podero_bridge::domain::event::Happening;
 use podero_bridge::domain::verdict::{Fate, Reason};
 use podero_bridge::inbound::amqp::Frames;
+use podero_bridge::inbound::mapping::mapper::Mapper;
 use podero_bridge::inbound::{Backlog, ILLEGIBLE_MAX, Inbox};
 use podero_bridge::metrics::Metrics;
 use podero_bridge::store::{Ordered, Stepped};
@@ -34,11 +35,12 @@ fn frames(house: &House) -> Frames {
         batch_max: 100,
         body_bytes_max: 1 << 10,
         backlog: Backlog::new(u64::MAX),
+        mapper: Mapper::none(),
     };
     Frames { inbox, source: "default".to_owned() }
 }
 
-/// A CloudEvent in binary mode, which is not read.
+/// A CloudEvent in binary mode that lacks its type.
 fn frame(ce_id: &str) -> Frame {
     Frame {
         body: b"{\"customer_id\":\"C-1\"}".to_vec(),

@@ -104,7 +104,8 @@ impl World {
         }
         let toml = format!("{BASE}{}", settings.toml);
         let config = Config::parse(&toml, &environment, controls.is_none()).expect("the test's settings are valid");
-        let options = Options { sandbox: controls.is_none(), limits, ..Options::default() };
+        let worker = Some(env!("CARGO_BIN_EXE_podero-bridge").into());
+        let options = Options { sandbox: controls.is_none(), limits, worker, ..Options::default() };
         let bridge = Bridge::start(config, options).await.expect("the bridge starts");
         let controls = controls.or(bridge.sandbox).expect("a Podero runs");
         Self { bridge, http: reqwest::Client::new(), controls, _folder: folder }

@@ -542,7 +542,9 @@ fn a_building_that_a_parked_event_may_have_made_unseen_is_freed_when_it_is_found
     customer.take_spares(&moved);
     assert_eq!(customer.podero.spare.len(), 1, "it is not what the move wants");
     // Also when its address was corrected meanwhile: it was made for this home.
-    let corrected = wanted.merge(&event(30, updated(Details { address: Some(address("Corrected 3")), ..Details::default() }))).facts;
+    let corrected = wanted
+        .merge(&event(30, updated(Details { address: Some(address("Corrected 3")), ..Details::default() })))
+        .facts;
     let mut later = customer.clone();
     later.take_spares(&corrected);
     assert_eq!(later.podero.buildings[&BuildingKey::default()].id, left.id);

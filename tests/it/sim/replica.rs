@@ -17,6 +17,7 @@ use podero_bridge::domain::alert::WatchPolicy;
 use podero_bridge::domain::plan::Policy;
 use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::inbound::amqp::Frames;
+use podero_bridge::inbound::mapping::mapper::Mapper;
 use podero_bridge::inbound::{Answer, Answers, Backlog, Delivery, Inbox, signature};
 use podero_bridge::metrics::{Door, Metrics};
 use podero_bridge::outbound::{Publisher, ToBroker};
@@ -136,6 +137,7 @@ impl Replica {
             batch_max: 100,
             body_bytes_max: 1 << 20,
             backlog: Backlog::new(u64::MAX),
+            mapper: Mapper::none(),
         };
         Self {
             writer: Box::pin(writer.run()),

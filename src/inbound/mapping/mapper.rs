@@ -1,0 +1,240 @@
+//! Runs mappings in processes of their own: a program that loops for ever is killed, one that takes all memory dies alone,
+//! and neither takes a thread of the bridge with it. A jq program cannot be bounded from inside: it may recurse without an
+//! output, or build one value without end (docs/adr/0013).
+//!
+//! A worker is this binary again, with the hidden command `map`. It reads its programs first, then one request after the
+//! other, and answers each. It has no environment, and so none of the bridge's secrets.
+//!
+//! Before: [`crate::inbound`]. After: [`super::program`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::Semaphore;
+
+use super::program::{Bounds, Fault, Program};
+use crate::config::Source;
+
+/// A mapping of a message takes well under a millisecond; what takes this long does not end.
+pub const TIME_MAX: Duration = Duration::from_secs(2);
+/// The first message of a worker waits for its start and for its programs to be compiled.
+const START_TIME_MAX: Duration = Duration::from_secs(10);
+/// Workers at once: a program is short, and the bridge has other things to do on the machine's cores.
+const WORKERS_MAX: usize = 4;
+/// Events of one message say in other words what it said: more than this many times its largest size is no translation.
+const GROWTH_MAX: usize = 8;
+/// Memory of a worker, bytes of address space.
+pub const MEMORY_BYTES_MAX: u64 = 1 << 30;
+
+/// The command of the binary that makes it a worker.
+pub const COMMAND: &str = "map";
+
+/// The programs of a worker: the first line that it reads.
+#[derive(Serialize, Deserialize)]
+struct Setup {
+    programs: Vec<(String, String, String)>,
+    outputs_max: usize,
+    bytes_max: usize,
+}
+
+/// The line before a message.
+#[derive(Serialize, Deserialize)]
+struct Request {
+    source: String,
+    headers: BTreeMap<String, String>,
+    received_at: String,
+    bytes: usize,
+}
+
+/// The line that answers it.
+#[derive(Serialize, Deserialize)]
+enum Reply {
+    Outputs(Vec<Box<RawValue>>),
+    Failed(String),
+    TooMuch,
+}
+
+/// What becomes of a message that was not translated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// The program ended with this error, which may quote the message.
+    Failed(String),
+    /// The program did not end, took too much, or gave too much: nothing that the sender could mend.
+    Unbounded(&'static str),
+    /// No worker could be started; later one may.
+    Away,
+}
+
+/// The mappings of all sources; cheap to clone.
+#[derive(Clone)]
+pub struct Mapper(Arc<Inner>);
+
+struct Inner {
+    binary: PathBuf,
+    setup: String,
+    sources: BTreeSet<String>,
+    reply_bytes_max: usize,
+    idle: Mutex<Vec<Worker>>,
+    room: Semaphore,
+}
+
+struct Worker {
+    child: Child,
+    requests: ChildStdin,
+    replies: BufReader<ChildStdout>,
+    is_new: bool,
+}
+
+impl Mapper {
+    /// Maps for the sources that have a program, in workers made of `binary`. A message has at most `batch_max` events and
+    /// `body_bytes_max` bytes.
+    pub fn new(sources: &[Source], binary: PathBuf, batch_max: usize, body_bytes_max: usize) -> Self {
+        let programs = sources.iter().filter_map(|source| {
+            let map = source.map.as_ref()?;
+            Some((source.name.clone(), map.path.clone(), map.code.clone()))
+        });
+        let bytes_max = body_bytes_max.saturating_mul(GROWTH_MAX);
+        let setup = Setup { programs: programs.collect(), outputs_max: batch_max, bytes_max };
+        let sources = setup.programs.iter().map(|(source, ..)| source.clone()).collect();
+        Self(Arc::new(Inner {
+            binary,
+            setup: line(&setup),
+            sources,
+            // JSON in JSON, and the commas between.
+            reply_bytes_max: bytes_max.saturating_add(batch_max).saturating_add(1 << 10),
+            idle: Mutex::default(),
+            room: Semaphore::new(WORKERS_MAX),
+        }))
+    }
+
+    /// Maps nothing.
+    pub fn none() -> Self {
+        Self::new(&[], PathBuf::new(), 0, 0)
+    }
+
+    /// Whether messages of the source are translated.
+    pub fn has(&self, source: &str) -> bool {
+        self.0.sources.contains(source)
+    }
+
+    /// Translates a message that is JSON.
+    pub async fn map(
+        &self,
+        source: &str,
+        headers: BTreeMap<String, String>,
+        received_at: String,
+        body: &[u8],
+    ) -> Result<Vec<Value>, Trouble> {
+        let request = Request { source: source.to_owned(), headers, received_at, bytes: body.len() };
+        let Ok(_room) = self.0.room.acquire().await else { return Err(Trouble::Away) };
+        let idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut worker = match idle {
+            Some(worker) => worker,
+            None => self.start()?,
+        };
+        let time_max = if worker.is_new { START_TIME_MAX } else { TIME_MAX };
+        // A worker that is dropped is killed.
+        let request = line(&request);
+        let asked = worker.ask(&self.0.setup, &request, body, self.0.reply_bytes_max);
+        let Ok(reply) = tokio::time::timeout(time_max, asked).await else {
+            return Err(Trouble::Unbounded("the mapping did not end in time"));
+        };
+        let Some(reply) = reply.and_then(|reply| serde_json::from_str::<Reply>(&reply).ok()) else {
+            return Err(Trouble::Unbounded("the mapping took too much memory, or too deep a recursion"));
+        };
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+        match reply {
+            Reply::Outputs(outputs) => {
+                let read = outputs.iter().map(|output| serde_json::from_str(output.get()));
+                read.collect::<Result<_, _>>().map_err(|_| Trouble::Failed("what came out is not JSON".to_owned()))
+            }
+            Reply::Failed(why) => Err(Trouble::Failed(why)),
+            Reply::TooMuch => Err(Trouble::Unbounded("the mapping gave more than may come of one message")),
+        }
+    }
+
+    fn start(&self) -> Result<Worker, Trouble> {
+        let mut command = Command::new(&self.0.binary);
+        command.arg(COMMAND).env_clear().kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let started = command.spawn().and_then(|mut child| {
+            let pipes = child.stdin.take().zip(child.stdout.take());
+            let (requests, replies) = pipes.ok_or_else(|| std::io::Error::other("it has no pipes"))?;
+            Ok(Worker { child, requests, replies: BufReader::new(replies), is_new: true })
+        });
+        started.map_err(|error| {
+            tracing::warn!(%error, binary = %self.0.binary.display(), "a worker for mappings could not be started");
+            Trouble::Away
+        })
+    }
+}
+
+impl Worker {
+    /// `None`: it has died, or said more than it may.
+    async fn ask(&mut self, setup: &str, request: &str, body: &[u8], reply_bytes_max: usize) -> Option<String> {
+        if self.is_new {
+            self.requests.write_all(setup.as_bytes()).await.ok()?;
+        }
+        self.requests.write_all(request.as_bytes()).await.ok()?;
+        self.requests.write_all(body).await.ok()?;
+        self.requests.flush().await.ok()?;
+        let mut reply = String::new();
+        let bytes_max = u64::try_from(reply_bytes_max).unwrap_or(u64::MAX);
+        (&mut self.replies).take(bytes_max).read_line(&mut reply).await.ok()?;
+        self.is_new = false;
+        if reply.ends_with('\n') {
+            return Some(reply);
+        }
+        let _ = self.child.start_kill();
+        None
+    }
+}
+
+/// What a worker does until its requests end.
+pub fn work(mut requests: impl BufRead, mut replies: impl Write) -> std::io::Result<()> {
+    let mut first = String::new();
+    requests.read_line(&mut first)?;
+    let setup: Setup = serde_json::from_str(&first)?;
+    let bounds = Bounds { outputs: setup.outputs_max, bytes: setup.bytes_max };
+    let compile = |(source, path, code): &(String, String, String)| {
+        let program = Program::compile(path, code).map_err(|errors| std::io::Error::other(errors.join("; ")))?;
+        Ok((source.clone(), program))
+    };
+    let programs: BTreeMap<String, Program> = setup.programs.iter().map(compile).collect::<std::io::Result<_>>()?;
+    loop {
+        let mut head = String::new();
+        if requests.read_line(&mut head)? == 0 {
+            return Ok(());
+        }
+        let request: Request = serde_json::from_str(&head)?;
+        let mut message = vec![0; request.bytes];
+        requests.read_exact(&mut message)?;
+        let program = programs.get(&request.source).ok_or_else(|| std::io::Error::other("no such source"))?;
+        let reply = match program.run(&message, (&request.headers, &request.received_at), bounds) {
+            Ok(outputs) => outputs
+                .into_iter()
+                .map(RawValue::from_string)
+                .collect::<Result<_, _>>()
+                .map_or_else(|_| Reply::Failed("what came out is not JSON".to_owned()), Reply::Outputs),
+            Err(Fault::Failed(why)) => Reply::Failed(why),
+            Err(Fault::TooMuch) => Reply::TooMuch,
+        };
+        replies.write_all(line(&reply).as_bytes())?;
+        replies.flush()?;
+    }
+}
+
+fn line(value: &impl Serialize) -> String {
+    let mut text = serde_json::to_string(value).expect("it has only serialisable fields");
+    text.push('\n');
+    text
+}

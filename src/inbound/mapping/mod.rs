@@ -1,0 +1,118 @@
+//! A sender's own JSON, translated by a jq program of its source into none, one or many events.
+//!
+//! [`program`] compiles and runs; [`mapper`] does so in processes of their own, which can be stopped. Here is what an output
+//! becomes: the attributes that it leaves out have defaults, and its identity is the message's.
+//!
+//! Before: [`crate::inbound::signature`]. After: [`crate::inbound::cloudevents`].
+
+pub mod mapper;
+mod program;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::Delivery;
+use super::cloudevents::{self, Envelope};
+use super::problem::{FieldError, Problem, ProblemKind};
+use super::sha256;
+use super::signature::Verified;
+use super::wire;
+use crate::config::Source;
+use crate::domain::event::Event;
+use crate::domain::{EventId, Timestamp};
+use crate::metrics::Door;
+use mapper::{Mapper, Trouble};
+pub use program::{Bounds, Fault, Program};
+
+/// Headers by which a sender names a delivery, the first that is there counts. The first is the IETF draft "The
+/// Idempotency-Key HTTP Header Field", the second Standard Webhooks.
+const NAMES: [&str; 2] = ["idempotency-key", "webhook-id"];
+
+/// Compiles the programs of all sources; what is wrong with them, with file, line and column.
+pub fn check(sources: &[Source]) -> Vec<String> {
+    let maps = sources.iter().filter_map(|source| source.map.as_ref());
+    maps.filter_map(|map| Program::compile(&map.path, &map.code).err()).flatten().collect()
+}
+
+/// What came of a message that was tried out.
+#[derive(Debug)]
+pub struct Tried {
+    /// What the program gave.
+    pub output: Value,
+    /// What a door would make of it.
+    pub event: Result<Event, Problem>,
+}
+
+/// Translates a message as the door of a webhook would, and keeps nothing.
+pub async fn try_out(
+    mapper: &Mapper,
+    source: &str,
+    headers: BTreeMap<String, String>,
+    message: Vec<u8>,
+    received_at: Timestamp,
+) -> Result<Vec<Tried>, Trouble> {
+    let outputs = mapper.map(source, visible(&headers), received_at.to_string(), &message).await?;
+    let (door, source) = (Door::Webhook, source.to_owned());
+    let delivery = Delivery { door, source, content_type: None, headers, body: message, received_at };
+    let message_id = name_of(&delivery).map(str::to_owned);
+    let verified = Verified::unproven(delivery);
+    let events = envelopes(&verified, message_id.as_deref(), outputs.clone());
+    let event = |read: Result<Envelope, Problem>| {
+        read.and_then(|envelope| wire::event(&envelope, EventId(uuid::Uuid::nil()), received_at))
+    };
+    Ok(outputs.into_iter().zip(events).map(|(output, read)| Tried { output, event: event(read) }).collect())
+}
+
+/// What a program's outputs are as events. `message_id` is the sender's name of the message.
+pub(super) fn envelopes(
+    verified: &Verified,
+    message_id: Option<&str>,
+    outputs: Vec<Value>,
+) -> Vec<Result<Envelope, Problem>> {
+    let (delivery, body) = (verified.delivery(), verified.body());
+    let digest = sha256(body);
+    let identity = message_id.unwrap_or(&digest);
+    let headers = super::poison::kept(&delivery.headers);
+    let beside =
+        json!({"content_type": delivery.content_type, "headers": headers, "message_id": message_id}).to_string();
+    let several = outputs.len() > 1;
+    let read = |(number, output): (usize, Value)| {
+        let Value::Object(mut event) = output else {
+            let found = cloudevents::kind_of(&output);
+            let reason = format!("the mapping must give objects, found {found}; a list is opened by `.[]`");
+            return Err(Problem::invalid(vec![FieldError { pointer: String::new(), reason }]));
+        };
+        let mut default = |name: &str, value: String| {
+            let slot = event.entry(name).or_insert(Value::Null);
+            if slot.is_null() {
+                *slot = Value::String(value);
+            }
+        };
+        default("specversion", "1.0".to_owned());
+        default("source", format!("/{}", delivery.source));
+        default("id", if several { format!("{identity}/{}", number + 1) } else { identity.to_owned() });
+        event.retain(|_, value| !value.is_null());
+        let envelope = cloudevents::envelope(Value::Object(event), body.clone(), Some(beside.clone()))?;
+        // A repeat is the same message, also where its translation has changed meanwhile or has the time of arrival in it.
+        Ok(Envelope { of_message: Some(digest.clone()), ..envelope })
+    };
+    outputs.into_iter().enumerate().map(read).collect()
+}
+
+/// How the sender of a webhook names a delivery, if it does.
+pub(super) fn name_of(delivery: &Delivery) -> Option<&str> {
+    NAMES.iter().find_map(|name| delivery.headers.get(*name)).map(String::as_str)
+}
+
+/// Headers that a program may see.
+pub(super) fn visible(headers: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let named = headers.iter().filter(|(name, _)| !super::poison::may_be_secret(name));
+    named.map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect()
+}
+
+/// Why a message that was not translated was not, for its sender. What the program says may quote the message, so it is not
+/// repeated; `podero-bridge explain` shows it.
+pub(super) fn unmappable() -> Problem {
+    Problem::new(ProblemKind::Unmappable, "the mapping of this source ended with an error over it")
+}

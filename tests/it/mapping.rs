@@ -1,0 +1,215 @@
+//! A sender's own JSON through jq: both doors, the worked examples, the command that tries them, and programs that do not
+//! end, take all memory, or recurse without bottom.
+
+use serde_json::{Value, json};
+
+use crate::bus::Bus;
+use crate::running;
+use crate::servers;
+use crate::world::{Database, Settings, World, until};
+
+const BILLING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/mappings/billing");
+
+fn example(name: &str) -> String {
+    std::fs::read_to_string(format!("{BILLING}/{name}.input.json")).expect("it is there")
+}
+
+fn settings(map: &str) -> Settings {
+    let toml = format!(
+        "[watch]\nenabled = false\n[[source]]\nname = \"billing\"\nverify = \"none\"\nmap = \"{map}\"\n\
+         [[source]]\nname = \"default\"\nverify = \"none\"\n"
+    );
+    Settings { toml, environment: Vec::new() }
+}
+
+async fn post(world: &World, body: &str) -> (u16, Value) {
+    world.post(&world.door("/v1/events/billing"), "application/json", body.to_owned()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_billing_systems_own_messages_take_effect_and_wrong_ones_are_explained() {
+    let world = World::start(Database::Sqlite, settings(&format!("{BILLING}/map.jq"))).await;
+    let (status, answer) = post(&world, &example("opened")).await;
+    assert_eq!((status, &answer["status"]), (202, &json!("accepted")), "{answer}");
+    let event = world.settled(answer["id"].as_str().expect("an id")).await;
+    assert_eq!(event["state"], "applied", "{event}");
+    assert_eq!(event["raw"].as_str(), Some(&*example("opened")), "the original bytes are kept");
+    let (_, answer) = post(&world, &example("opened")).await;
+    assert_eq!(answer["status"], "duplicate");
+    let (_, answer) = post(&world, &example("moved")).await;
+    assert_eq!(answer["status"], "accepted", "{answer}");
+    // None of our business.
+    assert_eq!(post(&world, &example("invoice")).await, (202, json!({"results": []})));
+
+    let state = world.sandbox_state().await;
+    let building = &state["buildings"][0];
+    assert_eq!((&building["zip_code"], &building["property_type"]), (&json!("01067"), &json!("Detached")), "{state}");
+
+    for (name, body, expected) in [
+        ("not JSON", "{".to_owned(), (400, "malformed")),
+        ("more than JSON", "{\"a\": nan}".to_owned(), (400, "malformed")),
+        ("of another shape", "\"Jane Doe\"".to_owned(), (422, "unmappable")),
+        ("a bad date", example("opened").replace("01.10.2026 14:05", "Jane Doe"), (422, "unmappable")),
+        ("no e-mail address", example("opened").replace("anna@example.com", "Jane Doe"), (422, "invalid-event")),
+    ] {
+        let (status, answer) = post(&world, &body).await;
+        let found = (status, answer["type"].as_str().unwrap_or_default().replace("urn:podero-bridge:problem:", ""));
+        assert_eq!(found, (expected.0, expected.1.to_owned()), "{name}: {answer}");
+        assert!(!answer.to_string().contains("Jane"), "no value is repeated: {answer}");
+    }
+    // A CloudEvent is one also there.
+    let (status, answer) = world
+        .post(
+            &world.door("/v1/events/billing"),
+            "application/cloudevents+json",
+            crate::world::sign_up("e1", "C-9", "2026-10-01T12:00:00Z").to_string(),
+        )
+        .await;
+    assert_eq!((status, &answer["status"]), (202, &json!("accepted")), "{answer}");
+    world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_webhook_may_be_two_events_and_its_name_is_their_identity() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let map = folder.path().join("map.jq");
+    let code = ".names[] | {type: \"customer.signed_up\", data: {customer_id: ., email: \"\\(.)@example.com\"}}";
+    std::fs::write(&map, code).expect("written");
+    let world = World::start(Database::Sqlite, settings(&map.display().to_string())).await;
+    let send = async |name: &str, body: &str| {
+        let request = world.http.post(world.door("/v1/events/billing")).header("idempotency-key", name);
+        let answer = request.body(body.to_owned()).send().await.expect("an answer");
+        let answer: Value = answer.json().await.expect("JSON");
+        let results = answer["results"].as_array().cloned().unwrap_or_default();
+        Value::Array(results.iter().map(|result| result["status"].clone()).collect())
+    };
+    let two = r#"{"names": ["C-1", "C-2"]}"#;
+    assert_eq!(send("k1", two).await, json!(["accepted", "accepted"]));
+    assert_eq!(send("k1", two).await, json!(["duplicate", "duplicate"]));
+    assert_eq!(send("k1", r#"{"names": ["C-1", "C-3"]}"#).await, json!(["rejected", "rejected"]), "it is another one");
+    assert_eq!(send("k2", two).await, json!(["accepted", "accepted"]), "another delivery is another event");
+    world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_from_the_queue_are_translated_and_those_that_cannot_be_are_parked() {
+    let vhost = servers::fresh_vhost();
+    let mut settings = settings(&format!("{BILLING}/map.jq"));
+    settings.environment.extend([("AMQP__URL", vhost.clone()), ("AMQP__SOURCE", "billing".into())]);
+    let world = World::start(Database::Sqlite, settings).await;
+    world.ready().await;
+    let bus = Bus::connect(&vhost).await;
+    for body in [example("invoice"), "\"Jane Doe\"".to_owned(), example("opened")] {
+        bus.publish("customer.account", "application/json", body.as_bytes()).await;
+    }
+    until("the sign-up has taken effect", async || {
+        let state = world.sandbox_state().await;
+        (state["buildings"].as_array().map(Vec::len) == Some(1)).then_some(())
+    })
+    .await;
+    let parked = world.get(&world.operator("/v1/parked")).await;
+    let parked = parked["parked"].as_array().or(parked["events"].as_array()).cloned().unwrap_or_default();
+    assert_eq!(parked.len(), 1, "{parked:?}");
+    assert_eq!(parked[0]["reason"], "untranslatable", "{parked:?}");
+    assert!(!parked[0].to_string().contains("Jane"), "{parked:?}");
+    world.bridge.stop().await;
+}
+
+/// Each kind is stopped, its message is kept for a person, and the next message of the same source is none the worse.
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_without_end_depth_or_measure_are_stopped_and_their_messages_parked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let map = folder.path().join("map.jq");
+    let code = r#"
+        def forever: forever;
+        def deep: 1 + deep;
+        if .kind == "loop" then forever
+        elif .kind == "silent loop" then (range(infinite) | empty)
+        elif .kind == "caught loop" then last(repeat(try error("again") catch .))
+        elif .kind == "depth" then deep
+        elif .kind == "memory" then [range(1e12)]
+        elif .kind == "text" then reduce range(60) as $n ("x"; . + .)
+        elif .kind == "many" then range(1e6)
+        else {type: "customer.signed_up", data: {customer_id: .kind, email: "a@example.com"}} end
+    "#;
+    std::fs::write(&map, code).expect("written");
+    let world = World::start(Database::Sqlite, settings(&map.display().to_string())).await;
+    let kinds = ["loop", "silent loop", "caught loop", "depth", "memory", "text", "many"];
+    for (number, kind) in kinds.iter().enumerate() {
+        let body = json!({"kind": kind}).to_string();
+        let (status, answer) = post(&world, &body).await;
+        assert_eq!((status, &answer["state"]), (202, &json!("parked")), "{kind}: {answer}");
+        let event = world.get(&world.operator(&format!("/v1/events/{}", answer["id"].as_str().expect("an id")))).await;
+        assert_eq!((&event["reason"], &event["raw"]), (&json!("mapping_failed"), &json!(body)), "{event}");
+        let (status, answer) = post(&world, &json!({"kind": format!("C-{number}")}).to_string()).await;
+        assert_eq!((status, &answer["status"]), (202, &json!("accepted")), "after {kind}: {answer}");
+    }
+    world.bridge.stop().await;
+}
+
+#[test]
+fn the_worked_examples_pass_and_a_difference_is_shown_line_by_line() {
+    let environment = running::Environment::new();
+    for name in ["billing", "crm"] {
+        let dir = format!("{}/deploy/mappings/{name}", env!("CARGO_MANIFEST_DIR"));
+        let output = running::run(&["test", &dir], &environment);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}");
+        assert!(said.lines().count() >= 3 && said.lines().all(|line| line.starts_with("ok ")), "{said}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+    write(
+        "map.jq",
+        "{type: \"customer.churned\", data: {customer_id: .id, zip: (.zip | zip_code(5))}}, .more // empty",
+    );
+    write("good.input.json", r#"{"id": "C-1"}"#);
+    write("good.expected.json", r#"[{"type": "customer.churned", "data": {"customer_id": "C-1", "zip": null}}]"#);
+    write("other.input.json", r#"{"id": "C-1", "zip": 1067}"#);
+    write("other.expected.json", r#"[{"type": "customer.churned", "data": {"customer_id": "C-1", "zip": "1067"}}]"#);
+    write("strange.input.json", r#"{"id": "C-1", "more": {"type": "customer.vanished"}}"#);
+    let dir = folder.path().display().to_string();
+    let output = running::run(&["test", &dir], &environment);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for expected in [
+        "ok      good",
+        "failed  other",
+        "  -       \"zip\": \"1067\"",
+        "  +       \"zip\": \"01067\"",
+        "failed  strange",
+        "output 2: invalid-event",
+        "strange.expected.json is missing; it gave:",
+    ] {
+        assert!(said.contains(expected), "{expected:?} is missing in:\n{said}");
+    }
+    write("map.jq", "{\n  type: \"a\",\n  data: zip_cod(5)\n}");
+    let output = running::run(&["test", &dir], &environment);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains("map.jq:3:9: undefined filter zip_cod"), "{said}");
+}
+
+#[test]
+fn a_mapping_that_does_not_compile_is_a_problem_of_the_configuration() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let map = write("map.jq", "{ type: .kind |\n".to_owned());
+    let config = write(
+        "config.toml",
+        format!(
+            "[store]\nurl = \"sqlite://{}/bridge.db\"\n[podero]\norg_id = \"6ec0bd7f-11c0-43da-975e-2a8ad9ebae0b\"\n\
+             client_id = \"a\"\nclient_secret = \"b\"\n[[source]]\nname = \"a\"\nverify = \"none\"\nmap = \"{map}\"\n",
+            folder.path().display()
+        ),
+    );
+    for command in [&["check", "--offline", "--config", &config][..], &["serve", "--config", &config]] {
+        let output = running::run(command, &running::Environment::new());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        assert!(said.contains(&format!("{map}:2:1: expected")), "{said}");
+    }
+}
