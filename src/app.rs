@@ -228,12 +228,9 @@ impl Bridge {
     pub async fn start(config: Config, options: Options) -> anyhow::Result<Self> {
         let clock = Clock::system();
         let metrics = Metrics::new();
-        config.sources.iter().for_each(|source| metrics.expect_source(&source.name));
+        expect_series(&config, &metrics);
         warn_of_open_sources(&config);
         let mapper = mapper(&config, options.worker)?;
-        if config.amqp.is_none() {
-            metrics.without_broker();
-        }
         let mut tasks = Tasks::default();
         let end = || watch::channel(false).0;
         let ends = Ends { doors: end(), work: end(), outbound: end(), broker: end() };
@@ -542,6 +539,14 @@ fn mapper(config: &Config, worker: Option<PathBuf>) -> anyhow::Result<Mapper> {
     anyhow::ensure!(faults.is_empty(), "{}", faults.join("\n"));
     let worker = worker.map_or_else(std::env::current_exe, Ok).context("where this binary is")?;
     Ok(Mapper::new(&config.sources, worker, config.http.batch_max, config.http.body_max))
+}
+
+/// Series that are to be there from the start, and those that never will be.
+fn expect_series(config: &Config, metrics: &Metrics) {
+    config.sources.iter().for_each(|source| metrics.expect_source(&source.name));
+    if config.amqp.is_none() {
+        metrics.without_broker();
+    }
 }
 
 /// What was written out is done, and said.
