@@ -6,7 +6,7 @@
 //! Before: [`crate::inbound::signature`]. After: [`crate::inbound::cloudevents`].
 
 pub mod mapper;
-mod program;
+pub mod program;
 
 use std::collections::BTreeMap;
 
