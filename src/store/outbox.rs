@@ -92,7 +92,9 @@ impl Store {
     }
 }
 
-/// Writes a notice for every target. The same id again changes nothing.
+/// Writes a notice for every target. The same id again changes nothing. It goes out after everything of its line that is
+/// committed and still waits, also where the writer of that was ahead of this one's clock: an alert's end must not
+/// overtake its beginning, which another replica may have written after this one had taken its `place`.
 pub(super) async fn insert(
     connection: &mut AnyConnection,
     notice: &Notice,
@@ -107,13 +109,14 @@ pub(super) async fn insert(
         targets => targets.iter().map(|target| target.name()).collect(),
     };
     for name in names {
+        let place = after_its_line(connection, (name, &notice.line), place).await?;
         sqlx::query(
             "INSERT INTO notices (id, target, place, topic, line, customer, body, created_at, due_at, failures, \
              state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, $9) ON CONFLICT (id, target) DO NOTHING",
         )
         .bind(notice.id.to_string())
         .bind(name)
-        .bind(place.to_owned())
+        .bind(place)
         .bind(notice.topic.name())
         .bind(notice.line.clone())
         .bind(customer.map(str::to_owned))
@@ -124,6 +127,20 @@ pub(super) async fn insert(
         .await?;
     }
     Ok(())
+}
+
+/// `place`, or the next one after the last of the line that waits.
+async fn after_its_line(
+    connection: &mut AnyConnection,
+    (target, line): (&str, &str),
+    place: &str,
+) -> Result<String, sqlx::Error> {
+    let last = "SELECT MAX(place) FROM notices WHERE target = $1 AND line = $2 AND state = 'pending'";
+    let last = sqlx::query(last).bind(target.to_owned()).bind(line.to_owned()).fetch_one(connection).await?;
+    let last: Option<String> = last.try_get(0)?;
+    let last = last.filter(|last| last.as_str() >= place).and_then(|last| last.parse::<uuid::Uuid>().ok());
+    let next = last.map(|last| uuid::Uuid::from_u128(last.as_u128().saturating_add(1)).to_string());
+    Ok(next.unwrap_or_else(|| place.to_owned()))
 }
 
 struct Taken {

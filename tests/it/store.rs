@@ -60,6 +60,7 @@ on_both_databases! {
     a_parked_event_does_not_hold_its_lane_and_leaves_parking_once
     a_settlement_is_one_transaction
     notices_of_a_line_go_out_one_by_one_and_those_of_other_lines_beside
+    a_notice_that_is_written_later_goes_out_later_whatever_the_clocks_say
     the_same_notice_twice_is_one_row
     without_a_target_notices_are_kept
     a_duty_is_taken_by_one
@@ -598,6 +599,18 @@ async fn notices_of_a_line_go_out_one_by_one_and_those_of_other_lines_beside(hou
     house.mark(&second, PublishOutcome::Failed { at: house.clock.now(), why: "late" }).await;
     assert_eq!(house.due().await, []);
     assert_eq!(house.store.gauges().await.expect("the store is there").outbox_pending, 0);
+}
+
+async fn a_notice_that_is_written_later_goes_out_later_whatever_the_clocks_say(house: House) {
+    let [first, second] = ["a1", "a2"].map(|cause| notice("a", Topic::CustomerProvisioned, cause));
+    tell(&house, vec![first.clone()]).await;
+    // As if another replica, whose clock is behind, wrote it.
+    house.clock.set_back(Duration::from_secs(60));
+    tell(&house, vec![second.clone()]).await;
+    house.clock.advance(Duration::from_secs(60));
+    assert_eq!(house.due().await, std::slice::from_ref(&first));
+    house.mark(&first, PublishOutcome::Published).await;
+    assert_eq!(house.due().await, std::slice::from_ref(&second));
 }
 
 async fn the_same_notice_twice_is_one_row(house: House) {
