@@ -2,7 +2,14 @@
 
 use std::process::ExitCode;
 
+use podero_bridge::cli;
+
+fn main() -> ExitCode {
+    // A worker needs no runtime, whose threads would take of the memory that it may have.
+    if cli::is_worker() { cli::work() } else { run() }
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
-    podero_bridge::cli::run().await
+async fn run() -> ExitCode {
+    cli::run().await
 }

@@ -14,6 +14,8 @@ pub(super) fn run() -> anyhow::Result<()> {
     if !is_tighter {
         setrlimit(Resource::As, memory)?;
     }
+    // Where memory ends for everybody, this is what may go; where there is no such file, nothing is lost.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     // A program that dies of its own depth must not leave its memory, which is a customer's message, on the disk.
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     Ok(work(std::io::stdin().lock(), std::io::stdout().lock())?)

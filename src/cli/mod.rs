@@ -30,6 +30,7 @@ use crate::config::{self, Config, process_environment};
 use crate::domain::verdict::Reason;
 use crate::domain::{CustomerId, EventId, ID_CHARS_MAX};
 use crate::inbound::mapping;
+use crate::inbound::mapping::mapper::COMMAND;
 use crate::store::{PER_SECOND_DEFAULT, PER_SECOND_MAX};
 
 /// Bad usage or configuration.
@@ -102,9 +103,6 @@ enum Command {
         /// Where they are
         dir: PathBuf,
     },
-    /// Run mappings for the bridge
-    #[command(hide = true)]
-    Map,
     /// Copy the SQLite file, consistent and checked, while the bridge runs
     Backup {
         /// Where to; nothing is overwritten
@@ -221,6 +219,16 @@ fn customer(text: &str) -> Result<CustomerId, String> {
     CustomerId::accept(text).ok_or_else(|| format!("a customer's id has 1 to {ID_CHARS_MAX} printable characters"))
 }
 
+/// Whether the arguments are those of a worker for mappings.
+pub fn is_worker() -> bool {
+    std::env::args_os().nth(1).is_some_and(|word| word == COMMAND)
+}
+
+/// Works until standard input ends.
+pub fn work() -> ExitCode {
+    map::run().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+}
+
 /// Reads the arguments and runs the command.
 pub async fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -237,7 +245,6 @@ pub async fn run() -> ExitCode {
         },
         Command::Demo => demo::run().await,
         Command::Test { dir } => test::run(&dir).await,
-        Command::Map => map::run(),
         Command::Sandbox { listen, seed } => sandbox::run(listen, seed).await,
         Command::Check { config, offline } => match load(config, false) {
             Ok(config) => check::run(config, offline).await,

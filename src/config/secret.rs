@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::rules::Rule;
 
-/// A file of secrets that is larger than this is not one.
+/// A file of secrets, or a program, that is larger than this is not one.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// A password, token, key, or a URL that contains one. Prints as `[redacted]`.
@@ -122,10 +122,13 @@ impl File {
     }
 }
 
-/// The text of a file of secrets.
+/// The text of a small file.
 pub(super) fn read(path: &std::path::Path) -> std::io::Result<String> {
     let mut content = String::new();
-    std::fs::File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut content)?;
+    let read = std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut content)?;
+    if read as u64 > FILE_BYTES_MAX {
+        return Err(std::io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes")));
+    }
     Ok(content)
 }
 

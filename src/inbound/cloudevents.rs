@@ -76,9 +76,17 @@ impl Envelope {
 
 /// Whether a delivery says that it is a CloudEvent: by its media type, or by the version among its attributes.
 pub fn is_one(delivery: &Delivery) -> bool {
+    is_enclosed(delivery) || attributes(delivery).iter().any(|attribute| attribute.name == "specversion")
+}
+
+/// Whether it has attributes beside its body.
+pub fn is_binary(delivery: &Delivery) -> bool {
+    !is_enclosed(delivery) && !attributes(delivery).is_empty()
+}
+
+fn is_enclosed(delivery: &Delivery) -> bool {
     let media_type = delivery.content_type.as_deref().unwrap_or_default().trim_start().to_ascii_lowercase();
-    let says_version = || attributes(delivery).iter().any(|attribute| attribute.name == "specversion");
-    media_type.starts_with("application/cloudevents") || says_version()
+    media_type.starts_with("application/cloudevents")
 }
 
 /// Reads a delivery. The outer error is about the delivery as a whole.
@@ -144,8 +152,8 @@ fn binary(
         let detail = "the data of an event must be JSON, so `content-type` must be `application/json`";
         return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
     }
-    let headers: BTreeMap<&str, &str> =
-        attributes.iter().map(|attribute| (attribute.header, attribute.value)).collect();
+    let shown = attributes.iter().filter(|attribute| !super::poison::may_be_secret(attribute.header));
+    let headers: BTreeMap<&str, &str> = shown.map(|attribute| (attribute.header, attribute.value)).collect();
     let beside = json!({"content_type": delivery.content_type, "headers": headers}).to_string();
     let mut event = Map::new();
     for Attribute { name, value, .. } in attributes {

@@ -151,6 +151,11 @@ impl Inbox {
     /// A CloudEvent is read as what it is, whatever its source; anything else as the source's mapping says, if it has one.
     async fn read(&self, held: &Held) -> Result<cloudevents::Read, Unfit> {
         let (verified, delivery) = (&held.verified, held.verified.delivery());
+        if verified.is_signed_in_part() && cloudevents::is_binary(delivery) {
+            let detail =
+                "a signature covers the body alone, and not the attributes in headers: send the structured mode";
+            return Err(Unfit::Refused(Problem::new(ProblemKind::UnsupportedMediaType, detail)));
+        }
         if !self.mapper.has(&delivery.source) || cloudevents::is_one(delivery) {
             return cloudevents::read(verified, self.batch_max).map_err(Unfit::Refused);
         }

@@ -26,8 +26,8 @@ use crate::store::{Arrival, Content};
 const DETAIL_CHARS_MAX: usize = 2_000;
 
 /// A header whose name has one of these in it may hold a secret: neither kept nor part of the identity.
-const SECRET_NAMES: [&str; 9] =
-    ["auth", "signature", "token", "secret", "passw", "cookie", "apikey", "credential", "privatekey"];
+const SECRET_NAMES: [&str; 10] =
+    ["auth", "signature", "hmac", "token", "secret", "passw", "cookie", "apikey", "credential", "privatekey"];
 
 /// A message from the queue, with all that is decided about it once, however often it is offered to the store.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub struct Held {
 impl Held {
     /// A delivery whose sender waits for the answer. It is known again by the name that its sender gave it.
     pub(super) fn by_webhook(verified: Verified) -> Self {
-        let message_id = super::mapping::name_of(verified.delivery()).map(str::to_owned);
+        let message_id = verified.name().map(str::to_owned);
         Self { verified, ids: Ids::default(), message_id, routing_key: String::new(), is_redelivered: false }
     }
 }

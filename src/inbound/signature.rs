@@ -39,12 +39,41 @@ pub struct Verified {
     /// Without its bytes.
     delivery: Delivery,
     body: Bytes,
+    proof: Proof,
+}
+
+/// What its sender proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// That he is who he is: all of it is his.
+    Sender,
+    /// That the body is his, and the header `webhook-id`.
+    BodyAndId,
+    /// That the body is his.
+    Body,
 }
 
 impl Verified {
-    fn new(mut delivery: Delivery) -> Self {
+    fn new(mut delivery: Delivery, proof: Proof) -> Self {
         let body = std::mem::take(&mut delivery.body).into();
-        Self { delivery, body }
+        Self { delivery, body, proof }
+    }
+
+    /// Whether a signature was checked, which most headers are no part of: whoever has recorded a request may have written
+    /// them anew.
+    pub fn is_signed_in_part(&self) -> bool {
+        self.proof != Proof::Sender
+    }
+
+    /// How the sender of a webhook names the delivery, if he does and it is proven that he does: the IETF draft "The
+    /// Idempotency-Key HTTP Header Field", or Standard Webhooks.
+    pub fn name(&self) -> Option<&str> {
+        let names: &[&str] = match self.proof {
+            Proof::Sender => &["idempotency-key", HEADER_WEBHOOK_ID],
+            Proof::BodyAndId => &[HEADER_WEBHOOK_ID],
+            Proof::Body => &[],
+        };
+        names.iter().find_map(|name| self.delivery.headers.get(*name)).map(String::as_str)
     }
 
     /// What was delivered, but for its bytes.
@@ -59,12 +88,12 @@ impl Verified {
 
     /// A message that somebody tries out at a terminal; nothing is done about it.
     pub(super) fn unproven(delivery: Delivery) -> Self {
-        Self::new(delivery)
+        Self::new(delivery, Proof::Sender)
     }
 
     /// A frame from our own queue: RabbitMQ has asked the sender for its password.
     pub(super) fn by_broker(delivery: Delivery) -> Self {
-        Self::new(delivery)
+        Self::new(delivery, Proof::Sender)
     }
 }
 
@@ -96,7 +125,12 @@ pub fn verify(demand: &Verify, delivery: Delivery, now: Timestamp) -> Result<Ver
         Verify::StandardWebhooks { secrets } => standard_webhooks(&secrets.now(), &delivery, now),
         Verify::Hmac(demand) => hmac(demand, &delivery, now),
     };
-    is_genuine.map(|()| Verified::new(delivery)).map_err(refused)
+    let proof = match demand {
+        Verify::None | Verify::Bearer { .. } | Verify::Basic { .. } => Proof::Sender,
+        Verify::StandardWebhooks { .. } => Proof::BodyAndId,
+        Verify::Hmac(_) => Proof::Body,
+    };
+    is_genuine.map(|()| Verified::new(delivery, proof)).map_err(refused)
 }
 
 fn refused(why: Refusal) -> Problem {
@@ -425,6 +459,18 @@ mod tests {
             headers[2].1 = signature;
             assert_eq!(verify(&demand, delivery(&headers, body), at(NOW)).is_ok(), passes, "{name}");
         }
+    }
+
+    #[test]
+    fn a_delivery_has_the_name_that_its_sender_has_proven() {
+        let mut headers = signed(SECRET, "m1", NOW, BODY);
+        headers.push(("idempotency-key", "k1".to_owned()));
+        let name = |demand: &Verify| {
+            verify(demand, delivery(&headers, BODY), at(NOW)).map(|verified| verified.name().map(str::to_owned))
+        };
+        assert_eq!(name(&Verify::None), Ok(Some("k1".to_owned())));
+        let demand = Verify::StandardWebhooks { secrets: secrets(&[SECRET]) };
+        assert_eq!(name(&demand), Ok(Some("m1".to_owned())), "the other header is not signed");
     }
 
     #[test]

@@ -73,7 +73,7 @@ async fn a_billing_systems_own_messages_take_effect_and_wrong_ones_are_explained
 async fn one_webhook_may_be_two_events_and_its_name_is_their_identity() {
     let folder = tempfile::tempdir().expect("a folder");
     let map = folder.path().join("map.jq");
-    let code = ".names[] | {type: \"customer.signed_up\", data: {customer_id: ., email: \"\\(.)@example.com\"}}";
+    let code = ". as $message | .names[] | {id: $message.id, type: \"customer.signed_up\", data: {customer_id: ., email: \"\\(.)@example.com\"}}";
     std::fs::write(&map, code).expect("written");
     let world = World::start(Database::Sqlite, settings(&map.display().to_string())).await;
     let send = async |name: &str, body: &str| {
@@ -88,6 +88,9 @@ async fn one_webhook_may_be_two_events_and_its_name_is_their_identity() {
     assert_eq!(send("k1", two).await, json!(["duplicate", "duplicate"]));
     assert_eq!(send("k1", r#"{"names": ["C-1", "C-3"]}"#).await, json!(["rejected", "rejected"]), "it is another one");
     assert_eq!(send("k2", two).await, json!(["accepted", "accepted"]), "another delivery is another event");
+    // The second would be taken for a repeat of the first, and be lost.
+    let one_id = r#"{"names": ["C-4", "C-5"], "id": "the-same"}"#;
+    assert_eq!(send("k3", one_id).await, json!(["accepted", "rejected"]));
     world.bridge.stop().await;
 }
 

@@ -187,6 +187,22 @@ secrets = ["shop:a-password-that-is-long"]
         assert_eq!(status, expected, "{path} {header}: {answer}");
         assert!(status == 202 || answer["type"] == "urn:podero-bridge:problem:unauthorized", "{answer}");
     }
+    // What is signed is the body. Whoever has recorded it may write other headers, and so another event.
+    let recorded = [
+        ("content-type", "application/json"),
+        ("x-hub-signature-256", &*good),
+        ("ce-specversion", "1.0"),
+        ("ce-id", "forged"),
+        ("ce-source", "/billing"),
+        ("ce-type", "customer.churned"),
+        ("ce-subject", "C-1"),
+    ];
+    let (status, answer) = post(&world, "/v1/events/crm", &recorded, &body).await;
+    assert_eq!(
+        (status, &answer["type"]),
+        (415, &json!("urn:podero-bridge:problem:unsupported-media-type")),
+        "{answer}"
+    );
     world.bridge.stop().await;
 }
 

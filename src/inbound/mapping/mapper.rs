@@ -26,14 +26,18 @@ use crate::config::Source;
 
 /// A mapping of a message takes well under a millisecond; what takes this long does not end.
 pub const TIME_MAX: Duration = Duration::from_secs(2);
-/// The first message of a worker waits for its start and for its programs to be compiled.
+/// A worker starts, compiles its programs, and says so.
 const START_TIME_MAX: Duration = Duration::from_secs(10);
+/// A message waits this long for a worker; after that its sender is asked to come again.
+const WAIT_TIME_MAX: Duration = Duration::from_secs(20);
 /// Workers at once: a program is short, and the bridge has other things to do on the machine's cores.
 const WORKERS_MAX: usize = 4;
 /// Events of one message say in other words what it said: more than this many times its largest size is no translation.
-const GROWTH_MAX: usize = 8;
-/// Memory of a worker, bytes of address space.
-pub const MEMORY_BYTES_MAX: u64 = 1 << 30;
+const GROWTH_MAX: usize = 2;
+/// Memory of a worker, bytes of address space: the workers together take less than what the service may have.
+pub const MEMORY_BYTES_MAX: u64 = 256 << 20;
+/// What a worker says when it is ready.
+const READY: &str = "ready\n";
 
 /// The command of the binary that makes it a worker.
 pub const COMMAND: &str = "map";
@@ -91,8 +95,10 @@ struct Worker {
     child: Child,
     requests: ChildStdin,
     replies: BufReader<ChildStdout>,
-    is_new: bool,
 }
+
+/// Why a message has no translation when its worker is gone.
+const DIED: &str = "the mapping took too much memory, or too deep a recursion";
 
 impl Mapper {
     /// Maps for the sources that have a program, in workers made of `binary`. A message has at most `batch_max` events and
@@ -134,24 +140,20 @@ impl Mapper {
         received_at: String,
         body: &[u8],
     ) -> Result<Vec<Value>, Trouble> {
-        let request = Request { source: source.to_owned(), headers, received_at, bytes: body.len() };
-        let Ok(_room) = self.0.room.acquire().await else { return Err(Trouble::Away) };
+        let request = line(&Request { source: source.to_owned(), headers, received_at, bytes: body.len() });
+        let Ok(Ok(_room)) = tokio::time::timeout(WAIT_TIME_MAX, self.0.room.acquire()).await else {
+            return Err(Trouble::Away);
+        };
         let idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut worker = match idle {
-            Some(worker) => worker,
-            None => self.start()?,
+        let first = match idle {
+            Some(worker) => self.ask(worker, &request, body).await?,
+            None => None,
         };
-        let time_max = if worker.is_new { START_TIME_MAX } else { TIME_MAX };
-        // A worker that is dropped is killed.
-        let request = line(&request);
-        let asked = worker.ask(&self.0.setup, &request, body, self.0.reply_bytes_max);
-        let Ok(reply) = tokio::time::timeout(time_max, asked).await else {
-            return Err(Trouble::Unbounded("the mapping did not end in time"));
+        let reply = match first {
+            Some(reply) => reply,
+            // One that died may have been dead before it was asked; of a fresh one it was this message.
+            None => self.ask(self.start().await?, &request, body).await?.ok_or(Trouble::Unbounded(DIED))?,
         };
-        let Some(reply) = reply.and_then(|reply| serde_json::from_str::<Reply>(&reply).ok()) else {
-            return Err(Trouble::Unbounded("the mapping took too much memory, or too deep a recursion"));
-        };
-        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
         match reply {
             Reply::Outputs(outputs) => {
                 let read = outputs.iter().map(|output| serde_json::from_str(output.get()));
@@ -162,14 +164,38 @@ impl Mapper {
         }
     }
 
-    fn start(&self) -> Result<Worker, Trouble> {
+    /// `None`: the worker has died. One that is not idle again afterwards is dropped, which kills it.
+    async fn ask(&self, mut worker: Worker, request: &str, body: &[u8]) -> Result<Option<Reply>, Trouble> {
+        let asked = worker.ask(request, body, self.0.reply_bytes_max);
+        let reply = tokio::time::timeout(TIME_MAX, asked).await;
+        let reply = reply.map_err(|_| Trouble::Unbounded("the mapping did not end in time"))?;
+        let reply = reply.and_then(|reply| serde_json::from_str::<Reply>(&reply).ok());
+        if reply.is_some() {
+            self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+        }
+        Ok(reply)
+    }
+
+    async fn start(&self) -> Result<Worker, Trouble> {
+        let mut worker = self.spawn()?;
+        match tokio::time::timeout(START_TIME_MAX, worker.set_up(&self.0.setup)).await {
+            Ok(Some(())) => Ok(worker),
+            Ok(None) | Err(_) => {
+                tracing::warn!("a worker for mappings did not get ready");
+                Err(Trouble::Away)
+            }
+        }
+    }
+
+    fn spawn(&self) -> Result<Worker, Trouble> {
         let mut command = Command::new(&self.0.binary);
-        command.arg(COMMAND).env_clear().kill_on_drop(true);
+        // In a group of its own: what a terminal tells the bridge to end is still translated.
+        command.arg(COMMAND).env_clear().kill_on_drop(true).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let started = command.spawn().and_then(|mut child| {
             let pipes = child.stdin.take().zip(child.stdout.take());
             let (requests, replies) = pipes.ok_or_else(|| std::io::Error::other("it has no pipes"))?;
-            Ok(Worker { child, requests, replies: BufReader::new(replies), is_new: true })
+            Ok(Worker { child, requests, replies: BufReader::new(replies) })
         });
         started.map_err(|error| {
             tracing::warn!(%error, binary = %self.0.binary.display(), "a worker for mappings could not be started");
@@ -179,18 +205,23 @@ impl Mapper {
 }
 
 impl Worker {
+    /// `None`: it cannot work here.
+    async fn set_up(&mut self, setup: &str) -> Option<()> {
+        self.requests.write_all(setup.as_bytes()).await.ok()?;
+        self.requests.flush().await.ok()?;
+        let mut said = String::new();
+        (&mut self.replies).take(READY.len() as u64).read_line(&mut said).await.ok()?;
+        (said == READY).then_some(())
+    }
+
     /// `None`: it has died, or said more than it may.
-    async fn ask(&mut self, setup: &str, request: &str, body: &[u8], reply_bytes_max: usize) -> Option<String> {
-        if self.is_new {
-            self.requests.write_all(setup.as_bytes()).await.ok()?;
-        }
+    async fn ask(&mut self, request: &str, body: &[u8], reply_bytes_max: usize) -> Option<String> {
         self.requests.write_all(request.as_bytes()).await.ok()?;
         self.requests.write_all(body).await.ok()?;
         self.requests.flush().await.ok()?;
         let mut reply = String::new();
         let bytes_max = u64::try_from(reply_bytes_max).unwrap_or(u64::MAX);
         (&mut self.replies).take(bytes_max).read_line(&mut reply).await.ok()?;
-        self.is_new = false;
         if reply.ends_with('\n') {
             return Some(reply);
         }
@@ -210,6 +241,8 @@ pub fn work(mut requests: impl BufRead, mut replies: impl Write) -> std::io::Res
         Ok((source.clone(), program))
     };
     let programs: BTreeMap<String, Program> = setup.programs.iter().map(compile).collect::<std::io::Result<_>>()?;
+    replies.write_all(READY.as_bytes())?;
+    replies.flush()?;
     loop {
         let mut head = String::new();
         if requests.read_line(&mut head)? == 0 {

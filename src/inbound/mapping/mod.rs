@@ -8,8 +8,9 @@
 pub mod mapper;
 pub mod program;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::Delivery;
@@ -24,10 +25,6 @@ use crate::domain::{EventId, Timestamp};
 use crate::metrics::Door;
 use mapper::{Mapper, Trouble};
 pub use program::{Bounds, Fault, Program};
-
-/// Headers by which a sender names a delivery, the first that is there counts. The first is the IETF draft "The
-/// Idempotency-Key HTTP Header Field", the second Standard Webhooks.
-const NAMES: [&str; 2] = ["idempotency-key", "webhook-id"];
 
 /// Compiles the programs of all sources; what is wrong with them, with file, line and column.
 pub fn check(sources: &[Source]) -> Vec<String> {
@@ -55,8 +52,8 @@ pub async fn try_out(
     let outputs = mapper.map(source, visible(&headers), received_at.to_string(), &message).await?;
     let (door, source) = (Door::Webhook, source.to_owned());
     let delivery = Delivery { door, source, content_type: None, headers, body: message, received_at };
-    let message_id = name_of(&delivery).map(str::to_owned);
     let verified = Verified::unproven(delivery);
+    let message_id = verified.name().map(str::to_owned);
     let events = envelopes(&verified, message_id.as_deref(), outputs.clone());
     let event = |read: Result<Envelope, Problem>| {
         read.and_then(|envelope| wire::event(&envelope, EventId(uuid::Uuid::nil()), received_at))
@@ -77,7 +74,10 @@ pub(super) fn envelopes(
     let beside =
         json!({"content_type": delivery.content_type, "headers": headers, "message_id": message_id}).to_string();
     let several = outputs.len() > 1;
+    let mut known = BTreeSet::new();
     let read = |(number, output): (usize, Value)| {
+        // The message as a whole stands with its first event; the others have what was made of it.
+        let raw = if number == 0 { body.clone() } else { Bytes::from(output.to_string()) };
         let Value::Object(mut event) = output else {
             let found = cloudevents::kind_of(&output);
             let reason = format!("the mapping must give objects, found {found}; a list is opened by `.[]`");
@@ -93,16 +93,17 @@ pub(super) fn envelopes(
         default("source", format!("/{}", delivery.source));
         default("id", if several { format!("{identity}/{}", number + 1) } else { identity.to_owned() });
         event.retain(|_, value| !value.is_null());
-        let envelope = cloudevents::envelope(Value::Object(event), body.clone(), Some(beside.clone()))?;
+        let beside = (number == 0).then(|| beside.clone());
+        let envelope = cloudevents::envelope(Value::Object(event), raw, beside)?;
+        if !known.insert((envelope.source.clone(), envelope.id.clone())) {
+            let reason =
+                "another output of the message has this `source` and `id`; leave `id` away, or make it another";
+            return Err(Problem::invalid(vec![FieldError { pointer: "/id".to_owned(), reason: reason.to_owned() }]));
+        }
         // A repeat is the same message, also where its translation has changed meanwhile or has the time of arrival in it.
         Ok(Envelope { of_message: Some(digest.clone()), ..envelope })
     };
     outputs.into_iter().enumerate().map(read).collect()
-}
-
-/// How the sender of a webhook names a delivery, if it does.
-pub(super) fn name_of(delivery: &Delivery) -> Option<&str> {
-    NAMES.iter().find_map(|name| delivery.headers.get(*name)).map(String::as_str)
 }
 
 /// Headers that a program may see.
@@ -112,7 +113,7 @@ pub(super) fn visible(headers: &BTreeMap<String, String>) -> BTreeMap<String, St
 }
 
 /// Why a message that was not translated was not, for its sender. What the program says may quote the message, so it is not
-/// repeated; `podero-bridge explain` shows it.
+/// repeated; `podero-bridge test` shows it.
 pub(super) fn unmappable() -> Problem {
     Problem::new(ProblemKind::Unmappable, "the mapping of this source ended with an error over it")
 }

@@ -24,7 +24,7 @@ const HELPERS: &str = include_str!("helpers.jq");
 const VARIABLES: [&str; 2] = ["$headers", "$received_at"];
 
 /// Epoch numbers from this one on are milliseconds: as seconds it would be in the year 5138.
-const MILLISECONDS_FROM: i64 = 100_000_000_000;
+const MILLISECONDS_FROM: u64 = 100_000_000_000;
 
 type Data = JustLut<Val>;
 
@@ -240,7 +240,7 @@ fn moment(text: &str, zone: &TimeZone) -> Option<String> {
     }
     let is_date = text.len() == 8;
     if let (Ok(number), false) = (text.parse::<i64>(), is_date) {
-        let millis = if number.abs() >= MILLISECONDS_FROM { number } else { number.checked_mul(1_000)? };
+        let millis = if number.unsigned_abs() >= MILLISECONDS_FROM { number } else { number.checked_mul(1_000)? };
         return jiff::Timestamp::from_millisecond(millis).ok().map(|timestamp| timestamp.to_string());
     }
     let text = text.replace('T', " ");
