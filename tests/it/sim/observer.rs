@@ -68,13 +68,19 @@ impl Observer {
                 continue;
             }
             news.push(format!("{lane} is claimed for {begun} under {fence}"));
-            let was_begun = before.is_some_and(|(known, _)| known == begun);
+            let last = before.map(|(known, _)| known);
+            let was_begun = last.as_ref() == Some(&begun);
             let older = sqlx::query(
-                "SELECT older.id FROM events AS older JOIN events AS mine ON mine.id = $1 \
+                "SELECT older.id, older.failures FROM events AS older JOIN events AS mine ON mine.id = $1 \
                  WHERE older.lane = mine.lane AND older.state = 'pending' AND (older.time, older.id) < (mine.time, mine.id)",
             );
             let older = older.bind(&begun).fetch_all(&mut self.connection).await.expect("readable");
-            let overtaken = older.iter().map(|row| row.get::<String, _>(0)).find(|id| self.pending.contains(id));
+            // One that was in hand until this commit may have begun to wait in it for a sign-up, which holds nobody, and
+            // have come to the end of its patience in it as well.
+            let may_have_waited = |id: &String, failures: i64| last.as_ref() == Some(id) && failures == 0;
+            let known = older.iter().map(|row| (row.get::<String, _>(0), row.get::<i64, _>(1)));
+            let mut known = known.filter(|(id, failures)| !may_have_waited(id, *failures)).map(|(id, _)| id);
+            let overtaken = known.find(|id| self.pending.contains(id));
             if let (false, Some(older)) = (was_begun, overtaken) {
                 return Err(format!("order: {begun} of {lane} is begun before the older {older}, which was there"));
             }
