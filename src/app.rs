@@ -26,7 +26,7 @@ use crate::admin::{self, Admin, Health, Part};
 use crate::apply::{Applier, Room};
 use crate::broker::{self, Broker};
 use crate::clock::Clock;
-use crate::config::{Account, Amqp, Config, Reloaded, Secret, Secrets, Source, Verify};
+use crate::config::{self, Account, Amqp, Config, Reloaded, Secret, Secrets, Source, Verify};
 use crate::domain::alert::WatchPolicy;
 use crate::domain::plan::{OnboardingPolicy, Operation, Policy};
 use crate::domain::retry::RetrySchedule;
@@ -551,7 +551,7 @@ fn expect_series(config: &Config, metrics: &Metrics) {
 
 /// What was written out is done, and said.
 fn warn_of_open_sources(config: &Config) {
-    if config.http.listen.ip().is_loopback() {
+    if config::is_loopback(config.http.listen) {
         return;
     }
     for source in config.sources.iter().filter(|source| matches!(source.verify, Verify::None)) {

@@ -44,6 +44,7 @@ pub use keys::{KEYS, Key};
 pub use problems::{Problem, Problems};
 pub use rules::{AMQP_NAME_BYTES_MAX, TOKEN_CHARS_MIN, WEBHOOK_KEY_BYTES_MIN};
 pub use secret::{Reloaded, Secret, Secrets};
+pub use sections::is_loopback;
 pub use sources::{Hmac, HmacAlgorithm, HmacEncoding, SignedText, TIMESTAMP, Verify};
 pub use words::{Language, LogFormat, PriceZone};
 

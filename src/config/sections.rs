@@ -247,6 +247,6 @@ fn log(r: &mut Reader) -> Log {
 }
 
 /// Whether only this machine can reach the address.
-pub(super) fn is_loopback(address: SocketAddr) -> bool {
+pub fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
