@@ -67,6 +67,8 @@ pub struct Admin {
     pub wake: Arc<Notify>,
     /// Rung when a bulk retry is ordered.
     pub wake_retries: Arc<Notify>,
+    /// OpenAPI of this door, as JSON.
+    pub openapi: String,
 }
 
 /// Mounts the routes.
@@ -80,6 +82,7 @@ pub fn configure(config: &mut ServiceConfig, admin: Arc<Admin>) {
         .service(only("GET", "/livez", web::get().to(livez)))
         .service(only("GET", "/readyz", web::get().to(readyz)))
         .service(only("GET", "/metrics", web::get().to(metrics)))
+        .service(only("GET", "/openapi.json", web::get().to(openapi)))
         .service(
             web::scope("/v1")
                 .wrap(from_fn(guard::with_token))
@@ -122,7 +125,7 @@ fn problem(status: u16, slug: &str, detail: &str) -> HttpResponse {
 }
 
 async fn nothing_here() -> HttpResponse {
-    problem(404, "not-found", "see /livez, /readyz, /metrics and /v1")
+    problem(404, "not-found", "see /openapi.json")
 }
 
 /// The process runs. Says nothing about anything it needs.
@@ -147,6 +150,10 @@ async fn readyz(admin: web::Data<Admin>) -> HttpResponse {
     let mut response =
         if parts.iter().all(|part| part.is_ready) { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
     response.content_type("text/plain; charset=utf-8").body(lines)
+}
+
+async fn openapi(admin: web::Data<Admin>) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(admin.openapi.clone())
 }
 
 async fn metrics(admin: web::Data<Admin>) -> HttpResponse {

@@ -42,6 +42,7 @@ use crate::podero::{self, Client, Outlook};
 use crate::pump::{self, Rhythm, Step};
 use crate::replica::Replica;
 use crate::sandbox::{self, Sandbox};
+use crate::spec;
 use crate::store::{self, Store, Target, Writer};
 use crate::watch::Watcher;
 
@@ -280,6 +281,7 @@ impl Bridge {
             body_time_max: limits.body_time_max,
             // Two of the largest must not refuse each other for ever.
             room: http::Room::new(limits.bodies_bytes_max.max(config.http.body_max.saturating_mul(2))),
+            openapi: spec::door().to_string(),
         };
         let patience = spawn_patience(limits, &mut tasks, &ends);
         let (http, door) = open_door(config.http.listen, webhooks, (limits, patience.clone()), &mut tasks)?;
@@ -291,6 +293,7 @@ impl Bridge {
             clock,
             wake: bells.work,
             wake_retries: bells.retries,
+            openapi: spec::operator().to_string(),
         };
         let (admin, operators_door) =
             open_operators_door(config.admin.listen, operators, (limits, patience), &mut tasks)?;

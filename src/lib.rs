@@ -31,3 +31,4 @@ pub mod app;
 pub mod cli;
 // Beside the house.
 pub mod sandbox;
+pub mod spec;

@@ -118,6 +118,11 @@ pub(super) fn find(place: &str) -> Option<&'static Key> {
     })
 }
 
+/// The default of a key that has one, as it would be written. Panics for any other name: it is asked for by constants.
+pub fn default_of(place: &str) -> &'static str {
+    find(place).and_then(|key| key.default_text).expect("only asked for keys that have a default")
+}
+
 /// Whether `place` names a key, or the `_file` form of a secret one.
 pub(super) fn is_known(place: &str) -> bool {
     let filed = || place.strip_suffix(FILE_SUFFIX).and_then(find).is_some_and(|key| key.is_secret);

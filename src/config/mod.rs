@@ -40,7 +40,7 @@ use uuid::Uuid;
 
 use crate::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps};
 
-pub use keys::{KEYS, Key};
+pub use keys::{KEYS, Key, default_of};
 pub use problems::{Problem, Problems};
 pub use rules::{AMQP_NAME_BYTES_MAX, TOKEN_CHARS_MIN, WEBHOOK_KEY_BYTES_MIN};
 pub use secret::{Reloaded, Secret, Secrets};

@@ -347,7 +347,7 @@ pub(super) fn place(label: &str, key: &str) -> String {
 
 /// The default of a key that has one.
 pub(super) fn default_text(place: &str) -> &'static str {
-    keys::find(place).and_then(|key| key.default_text).expect("only asked for keys that have a default")
+    keys::default_of(place)
 }
 
 fn variable_of(key: &str) -> String {

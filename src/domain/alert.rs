@@ -88,6 +88,9 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 3] = [Self::NeedsReauthentication, Self::LifecycleError, Self::DeviceOffline];
+
     /// The fixed public name.
     pub fn name(self) -> &'static str {
         match self {
@@ -194,6 +197,9 @@ pub enum Resolution {
 }
 
 impl Resolution {
+    /// Every resolution.
+    pub const ALL: [Self; 4] = [Self::Reconnected, Self::Churned, Self::Moved, Self::Removed];
+
     /// The public name.
     pub fn name(self) -> &'static str {
         match self {
@@ -415,6 +421,9 @@ pub enum BlindCause {
 }
 
 impl BlindCause {
+    /// Every cause.
+    pub const ALL: [Self; 3] = [Self::CredentialsRefused, Self::PoderoAway, Self::RateLimited];
+
     /// The fixed public name.
     pub fn name(self) -> &'static str {
         match self {

@@ -211,10 +211,18 @@ fn batch(body: &Bytes, batch_max: usize) -> Result<Vec<Result<Envelope, Problem>
     Ok(items.into_iter().map(read).collect())
 }
 
-pub(super) fn envelope(value: Value, raw: Bytes, beside: Option<String>) -> Result<Envelope, Problem> {
+pub(super) fn envelope(mut value: Value, raw: Bytes, beside: Option<String>) -> Result<Envelope, Problem> {
+    // JSON format, §2.2: what is null is not there.
+    if let Value::Object(attributes) = &mut value {
+        attributes.retain(|_, attribute| !attribute.is_null());
+    }
     let errors = wrong_attributes(&value);
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
+    }
+    // Extension attributes stay in the bytes that are kept; nobody here looks at them.
+    if let Value::Object(attributes) = &mut value {
+        attributes.retain(|name, _| OURS.contains(&name.as_str()));
     }
     let event: CloudEvent = serde_json::from_value(value).map_err(|_| {
         let reason = "not a CloudEvent 1.0 in the JSON format".to_owned();
@@ -277,11 +285,24 @@ fn wrong_attributes(value: &Value) -> Vec<FieldError> {
             Some(other) => wrong(name, format!("must be a text, found {}", kind_of(other))),
         }
     }
+    for (name, value) in attributes.iter().filter(|(name, _)| !OURS.contains(&name.as_str())) {
+        let is_whole = value.as_f64().is_some_and(|number| number.fract() == 0.0);
+        let is_simple = value.is_string() || value.is_boolean() || is_whole;
+        if !is_simple {
+            // RFC 6901: `~` and `/` are escaped.
+            let name = name.replace('~', "~0").replace('/', "~1");
+            wrong(&name, format!("must be a text, a whole number, true or false, found {}", kind_of(value)));
+        }
+    }
     errors
 }
 
+/// What is no extension attribute.
+const OURS: [&str; 9] =
+    ["specversion", "id", "source", "type", "subject", "time", "datacontenttype", "data", "data_base64"];
+
 /// The store keeps `source` in an index; a URI longer than this names nobody.
-const ATTRIBUTE_CHARS_MAX: usize = 512;
+pub const ATTRIBUTE_CHARS_MAX: usize = 512;
 
 /// What kind of JSON value it is, for people.
 pub(super) fn kind_of(value: &Value) -> &'static str {

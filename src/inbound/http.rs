@@ -15,7 +15,7 @@ use actix_web::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, H
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::{self, Payload, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, Resource, Route};
 use futures_util::StreamExt;
 use http_api_problem::HttpApiProblem;
 use serde_json::{Value, json};
@@ -60,6 +60,8 @@ pub struct Webhooks {
     pub body_time_max: Duration,
     /// What is left of [`BODIES_BYTES_MAX`].
     pub room: Room,
+    /// OpenAPI of this door, as JSON.
+    pub openapi: String,
 }
 
 /// Room for bodies, shared by all connections.
@@ -120,18 +122,24 @@ pub async fn note_request<B: MessageBody + 'static>(
 pub fn configure(config: &mut ServiceConfig, webhooks: Arc<Webhooks>) {
     config
         .app_data(web::Data::from(webhooks))
+        .service(source("/v1/events", web::post().to(default_source)))
+        .service(source("/v1/events/{source}", web::post().to(named)))
         .service(
-            web::resource("/v1/events")
-                .route(web::post().to(default_source))
-                .route(web::method(Method::OPTIONS).to(handshake))
-                .default_service(web::to(wrong_method)),
-        )
-        .service(
-            web::resource("/v1/events/{source}")
-                .route(web::post().to(named))
-                .route(web::method(Method::OPTIONS).to(handshake))
-                .default_service(web::to(wrong_method)),
+            web::resource("/openapi.json")
+                .route(web::get().to(openapi))
+                .default_service(web::to(|| wrong_method("use GET", "GET"))),
         );
+}
+
+fn source(path: &str, post: Route) -> Resource {
+    web::resource(path)
+        .route(post)
+        .route(web::method(Method::OPTIONS).to(handshake))
+        .default_service(web::to(|| wrong_method("use POST", METHODS)))
+}
+
+async fn openapi(webhooks: web::Data<Webhooks>) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(webhooks.openapi.clone())
 }
 
 /// What every path answers that is not mounted.
@@ -139,9 +147,9 @@ pub async fn nothing_here() -> HttpResponse {
     respond(&Problem::new(ProblemKind::NotFound, "events go to `POST /v1/events` or `POST /v1/events/{source}`"))
 }
 
-async fn wrong_method() -> HttpResponse {
-    let mut response = respond(&Problem::new(ProblemKind::MethodNotAllowed, "use POST"));
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
+async fn wrong_method(detail: &str, methods: &'static str) -> HttpResponse {
+    let mut response = respond(&Problem::new(ProblemKind::MethodNotAllowed, detail));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     response
 }
 

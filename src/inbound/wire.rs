@@ -16,13 +16,15 @@ use crate::domain::event::{BuildingKey, Details, Event, Field, FieldValue, Happe
 use crate::domain::{CustomerId, EventId, ID_CHARS_MAX, Timestamp};
 
 /// Podero shows no limit for names and e-mail addresses; RFC 5321 allows an address 254 octets.
-const PERSONAL_CHARS_MAX: usize = 254;
+pub const PERSONAL_CHARS_MAX: usize = 254;
 /// Podero: street, addition, town and name of a building have at most 100 characters.
-const TEXT_CHARS_MAX: usize = 100;
+pub const TEXT_CHARS_MAX: usize = 100;
 /// Podero: a building's `zip_code` has at most 20 characters.
-const ZIP_CHARS_MAX: usize = 20;
+pub const ZIP_CHARS_MAX: usize = 20;
 /// Podero: heating and other building texts have at most 50 characters.
-const KIND_CHARS_MAX: usize = 50;
+pub const KIND_CHARS_MAX: usize = 50;
+/// Podero counts in 32 bits.
+pub const WHOLE_MAX: i64 = i32::MAX as i64;
 
 /// A sender's clock may be wrong, and a date may stand for the end of its day. What happened later than this would
 /// win over everything true until then.
@@ -255,7 +257,7 @@ impl Reader<'_> {
                 flag.map(FieldValue::Flag)
             }
             Field::PropertySizeM2 | Field::PropertyAge | Field::NumOccupants => {
-                let number = self.given(name)?.as_i64().filter(|number| (0..=i64::from(i32::MAX)).contains(number));
+                let number = whole(self.given(name)?).filter(|number| (0..=WHOLE_MAX).contains(number));
                 if number.is_none() {
                     self.wrong(name, "must be a whole number that is not negative");
                 }
@@ -300,6 +302,14 @@ impl Reader<'_> {
         self.errors.append(&mut errors);
         Some(())
     }
+}
+
+/// A whole number, also one that is written as `120.0`: JSON knows no other kind.
+fn whole(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| {
+        let float = value.as_f64().filter(|float| float.fract() == 0.0 && float.abs() <= WHOLE_MAX as f64)?;
+        format!("{float:.0}").parse().ok()
+    })
 }
 
 /// Something, an `@`, something with no space: Podero judges the rest.

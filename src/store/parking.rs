@@ -57,6 +57,9 @@ pub struct ParkedGroup {
     pub newest_at: Timestamp,
 }
 
+/// An order is given again when the retry that was in its way has ended meanwhile: a small one takes milliseconds.
+const ORDERS_MAX: usize = 5;
+
 /// A bulk retry and how far it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the columns of `bulk_retries`, described in the migration")]
@@ -155,6 +158,16 @@ impl Store {
     /// `per_second` events. After `Running` it goes on by itself, also after a restart, as [`Store::retry_step`] is
     /// called.
     pub async fn order_retry(&self, reason: Option<Reason>, per_second: u32) -> Result<Ordered, Error> {
+        for _ in 0..ORDERS_MAX {
+            if let Some(ordered) = self.order_once(reason, per_second).await? {
+                return Ok(ordered);
+            }
+        }
+        Err(Error::Away("other retries begin and end all the time".to_owned()))
+    }
+
+    /// `None`: another one was in the way, and has ended since.
+    async fn order_once(&self, reason: Option<Reason>, per_second: u32) -> Result<Option<Ordered>, Error> {
         let now = self.0.clock.now();
         let reason = reason.map(Reason::name);
         let of_reason = if reason.is_some() { "reason = $1" } else { "$1 = ''" };
@@ -170,14 +183,10 @@ impl Store {
         if self.write(Order { id: id.clone(), reason, per_second, total, now }).await? {
             let ordered = self.bulk_retry(&id).await?;
             return ordered
-                .map(Ordered::Running)
+                .map(|retry| Some(Ordered::Running(retry)))
                 .ok_or_else(|| Error::Away("what was written is not there".to_owned()));
         }
-        match self.bulk_retries().await?.into_iter().find(BulkRetry::is_running) {
-            Some(running) => Ok(Ordered::Occupied(running)),
-            // It ended in between.
-            None => Err(Error::Away("another retry was just ending".to_owned())),
-        }
+        Ok(self.bulk_retries().await?.into_iter().find(BulkRetry::is_running).map(Ordered::Occupied))
     }
 
     async fn has_pending_above(&self, bound: u64) -> Result<bool, Error> {

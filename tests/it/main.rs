@@ -39,6 +39,8 @@ mod replica;
 mod running;
 // The sandbox over real HTTP.
 mod sandbox;
+// What the documents for machines say, and whether it is so.
+mod specs;
 // Senders that we did not write.
 mod senders;
 // The real RabbitMQ and PostgreSQL of the tests.

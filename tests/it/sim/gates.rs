@@ -69,6 +69,7 @@ impl Partner for Gates {
 
 impl Publish for Gates {
     async fn publish(&self, outgoing: &Outgoing) -> Published {
+        crate::specs::assert_documented(&outgoing.body);
         let (outcome, answer) = oneshot::channel();
         self.ask(Wish::Publish { outgoing: outgoing.clone(), outcome });
         answer.await.unwrap_or(Published::Lost)

@@ -1,0 +1,148 @@
+//! OpenAPI 3.1 of the public door.
+//!
+//! Before: [`crate::inbound::http`], which answers so. After: [`crate::spec`].
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    SELF, events, info, itself, json_answer, later_answer, list, object, one_of, problem, problem_answer, text,
+};
+use crate::inbound::cloudevents::{BATCH, STRUCTURED};
+use crate::inbound::problem::ProblemKind;
+
+const DESCRIPTION: &str = "Where customer events arrive. 202 means: on disk. A repeat is safe at any time. \
+    The media type says which of the three modes of CloudEvents 1.0 it is; a source with a mapping takes its sender's own \
+    JSON instead.";
+
+pub(super) fn document() -> Value {
+    json!({
+        "openapi": "3.1.0",
+        "info": info("podero-bridge: events in", DESCRIPTION),
+        "paths": {
+            "/v1/events": source(&[]),
+            "/v1/events/{source}": source(&[json!({
+                "name": "source", "in": "path", "required": true, "schema": {"type": "string"},
+                "description": "the name of a `[[source]]` of the configuration",
+            })]),
+            SELF: itself(),
+        },
+        "components": {"schemas": schemas(), "securitySchemes": schemes()},
+    })
+}
+
+/// What a source demands is in the configuration: one of these, or nothing.
+fn schemes() -> Value {
+    let header = |name: &str, description: &str| json!({"type": "apiKey", "in": "header", "name": name, "description": description});
+    json!({
+        "standardWebhooks": header("webhook-signature", "Standard Webhooks, with `webhook-id` and `webhook-timestamp`"),
+        "hmac": header("x-signature", "a signature in the sender's own way; the header is configured"),
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "basic": {"type": "http", "scheme": "basic"},
+    })
+}
+
+fn schemas() -> Map<String, Value> {
+    let mut schemas: Map<String, Value> =
+        events::schemas().into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect();
+    let names: Vec<String> = schemas.keys().map(|name| reference(name)).collect();
+    let any: Vec<Value> = names.iter().map(|name| json!({"$ref": name})).collect();
+    schemas.insert("Event".to_owned(), json!({"oneOf": any}));
+    schemas.insert("Receipt".to_owned(), receipt());
+    schemas.insert("Results".to_owned(), results());
+    schemas
+}
+
+fn reference(name: &str) -> String {
+    format!("#/components/schemas/{name}")
+}
+
+fn receipt() -> Value {
+    let state = "what has become of it; of a duplicate, of the first one";
+    object(&[
+        ("id", text("the bridge's own id of the event, for the operator's door")),
+        ("status", one_of(&["accepted", "duplicate"], "whether it was new")),
+        ("state", one_of(&STATES, state)),
+    ])
+}
+
+/// Every state of an event.
+pub(super) const STATES: [&str; 7] = ["pending", "scheduled", "waiting", "applied", "superseded", "parked", "skipped"];
+
+fn results() -> Value {
+    let rejected = object(&[
+        ("status", json!({"const": "rejected"})),
+        ("problem", problem(&[ProblemKind::InvalidEvent.slug(), ProblemKind::EventIdReused.slug()])),
+    ]);
+    let one = json!({"oneOf": [{"$ref": reference("Receipt")}, rejected]});
+    let mut results = object(&[("results", list(one))]);
+    results["description"] = json!("one per event, in order");
+    results
+}
+
+fn source(parameters: &[Value]) -> Value {
+    let is_named = !parameters.is_empty();
+    let mut post = json!({
+        "operationId": if is_named { "sendEvents" } else { "sendEventsToDefault" },
+        "summary": "Send one event, a batch, or a message for the source's mapping",
+        "parameters": parameters,
+        "security": [{}, {"standardWebhooks": []}, {"hmac": []}, {"bearer": []}, {"basic": []}],
+        "requestBody": {"required": true, "content": {
+            STRUCTURED: {"schema": {"$ref": reference("Event")}},
+            BATCH: {"schema": list(json!({"$ref": reference("Event")}))},
+            "application/json": {"schema": {
+                "description": "the data of an event whose attributes are in headers `ce-…`, or what the source's mapping takes",
+            }},
+        }},
+        "responses": responses(),
+    });
+    let headers = ["idempotency-key", "webhook-id"].map(|name| {
+        json!({"name": name, "in": "header", "required": false, "schema": {"type": "string"},
+               "description": "names a message that is translated, where its translation does not"})
+    });
+    post["parameters"].as_array_mut().into_iter().for_each(|all| all.extend(headers.clone()));
+    json!({"post": post, "options": handshake(parameters, is_named)})
+}
+
+fn responses() -> Value {
+    use ProblemKind as Kind;
+    let taken = json!({"oneOf": [{"$ref": reference("Receipt")}, {"$ref": reference("Results")}]});
+    let one = |kind: Kind| problem_answer(kind.title(), &[kind.slug()]);
+    let unprocessable = [Kind::InvalidEvent, Kind::Unmappable, Kind::EventIdReused].map(Kind::slug);
+    json!({
+        "202": json_answer("It is on disk; or, of a batch, what became of each event", &taken),
+        "400": one(Kind::Malformed),
+        "401": one(Kind::Unauthorized),
+        "404": problem_answer("Nothing here, or no such source", &[Kind::UnknownSource.slug(), Kind::NotFound.slug()]),
+        "405": one(Kind::MethodNotAllowed),
+        "408": one(Kind::Timeout),
+        "413": one(Kind::TooLarge),
+        "415": one(Kind::UnsupportedMediaType),
+        "422": problem_answer("It is understood, and cannot be taken", &unprocessable),
+        "503": later_answer(Kind::Unavailable.title(), &[Kind::Unavailable.slug()]),
+    })
+}
+
+/// CloudEvents' "HTTP 1.1 Web Hooks for Event Delivery" 1.0.2, §4.
+fn handshake(parameters: &[Value], is_named: bool) -> Value {
+    let mut parameters = parameters.to_vec();
+    parameters.push(json!({
+        "name": "WebHook-Request-Origin", "in": "header", "required": false, "schema": {"type": "string"},
+        "description": "who asks",
+    }));
+    let header = |description: &str| json!({"schema": {"type": "string"}, "description": description});
+    let slugs = [ProblemKind::UnknownSource.slug(), ProblemKind::NotFound.slug()];
+    json!({
+        "operationId": if is_named { "handshake" } else { "handshakeOfDefault" },
+        "summary": "Ask whether events may be delivered here",
+        "parameters": parameters,
+        "security": [],
+        "responses": {
+            "200": {"description": "They may", "headers": {
+                "Allow": header("the methods"),
+                "WebHook-Allowed-Origin": header("who asked"),
+                "WebHook-Allowed-Rate": header("`*`: no limit but that of 503"),
+            }},
+            "404": problem_answer("No such source", &slugs),
+        },
+    })
+}

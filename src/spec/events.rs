@@ -1,0 +1,189 @@
+//! JSON Schemas of the events that come in.
+//!
+//! A schema is somewhat narrower than the door: spaces around a text, an empty text for none and another case of a value are
+//! taken as well. Whatever satisfies the schema is taken; what needs two fields or the time of day (`subject` against
+//! `customer_id`, a `time` in the future) no schema can say, and stands in the descriptions.
+//!
+//! Before: [`crate::inbound::wire`], which has the limits. After: [`crate::spec`].
+
+use serde_json::{Map, Value, json};
+
+use super::object;
+use crate::domain::ID_CHARS_MAX;
+use crate::domain::event::Field;
+use crate::inbound::cloudevents::ATTRIBUTE_CHARS_MAX;
+use crate::inbound::wire::{
+    KIND_CHARS_MAX, OCCUPANT_TYPES, PERSONAL_CHARS_MAX, PROPERTY_TYPES, TEXT_CHARS_MAX, TYPES, WHOLE_MAX, ZIP_CHARS_MAX,
+};
+
+/// No control characters.
+const PLAIN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+const EMAIL: &str = r"^[^\s@\u0000-\u001f\u007f-\u009f]+@[^\s@\u0000-\u001f\u007f-\u009f]+$";
+/// Something that is no space.
+const FILLED: &str = r"\S";
+
+/// The schema of each type of event, in the order of the contract.
+pub(super) fn schemas() -> Vec<(&'static str, Value)> {
+    TYPES.into_iter().map(|name| (name, event(name))).collect()
+}
+
+fn event(type_name: &str) -> Value {
+    let (description, mut data) = match type_name {
+        "customer.signed_up" => ("A person became a customer.", details(true)),
+        "customer.moved" => ("The customer left one home for another.", moved()),
+        "customer.updated" => ("Something known about the customer was corrected.", details(false)),
+        _ => ("The customer left.", churned()),
+    };
+    let customer_id = "the utility's own id of the customer; here or as `subject`, the same if both";
+    data["properties"]["customer_id"] = id(customer_id);
+    let is_all_in_subject = type_name == "customer.churned";
+    if is_all_in_subject {
+        data["type"] = json!(["object", "null"]);
+    }
+    let mut event = object(&[
+        ("specversion", json!({"const": "1.0"})),
+        ("id", id("unique within `source`; a repeat has the same")),
+        ("source", attribute("who made the event")),
+        ("type", json!({"const": type_name})),
+    ]);
+    event["title"] = json!(type_name);
+    event["description"] = json!(format!("{description} A CloudEvent 1.0 in the structured JSON format."));
+    let when = "when it happened, at most a day ahead; without it the moment of its arrival";
+    let properties = &mut event["properties"];
+    properties["subject"] = id("the customer's id");
+    properties["time"] = json!({"type": "string", "format": "date-time", "description": when});
+    properties["datacontenttype"] = json!({"type": "string", "description": "JSON, whatever it says"});
+    properties["data"] = data;
+    properties["data_base64"] = json!({"type": "string", "description": "the same as `data`, in Base64"});
+    let extension = "an extension attribute; kept";
+    event["additionalProperties"] = json!({"type": ["string", "integer", "boolean", "null"], "description": extension});
+    if !is_all_in_subject {
+        event["required"].as_array_mut().into_iter().for_each(|names| names.push(json!("data")));
+    }
+    let named = json!({"required": ["data"], "properties": {"data": {"type": "object", "required": ["customer_id"]}}});
+    event["anyOf"] = json!([{"required": ["subject"]}, named]);
+    event
+}
+
+fn id(description: &str) -> Value {
+    json!({"type": "string", "minLength": 1, "maxLength": ID_CHARS_MAX, "pattern": PLAIN, "description": description})
+}
+
+fn attribute(description: &str) -> Value {
+    let chars_max = ATTRIBUTE_CHARS_MAX;
+    json!({"type": "string", "minLength": 1, "maxLength": chars_max, "pattern": PLAIN, "format": "uri-reference",
+           "description": description})
+}
+
+fn optional_id(description: &str) -> Value {
+    let mut schema = id(description);
+    schema["type"] = json!(["string", "null"]);
+    schema
+}
+
+fn text(chars_max: usize) -> Value {
+    json!({"type": ["string", "null"], "maxLength": chars_max, "pattern": PLAIN})
+}
+
+fn details(is_sign_up: bool) -> Value {
+    let mut properties: Map<String, Value> =
+        Field::PERSONAL.iter().map(|field| (field.name().to_owned(), text(PERSONAL_CHARS_MAX))).collect();
+    let email_type = if is_sign_up { json!("string") } else { json!(["string", "null"]) };
+    let email = json!({"type": email_type, "maxLength": PERSONAL_CHARS_MAX, "pattern": EMAIL});
+    properties.insert(Field::Email.name().to_owned(), email);
+    properties.insert("address".to_owned(), address(true));
+    home(&mut properties);
+    let required: &[&str] = if is_sign_up { &["email"] } else { &[] };
+    json!({"type": "object", "required": required, "properties": properties})
+}
+
+fn moved() -> Value {
+    let mut properties = Map::from_iter([
+        ("address".to_owned(), address(false)),
+        ("effective_at".to_owned(), ahead("when the customer moves")),
+        ("cancelled".to_owned(), cancelled("the move that was announced is off; nothing else is needed then")),
+    ]);
+    home(&mut properties);
+    let is_cancelled = json!({"required": ["cancelled"], "properties": {"cancelled": {"const": true}}});
+    json!({"type": "object", "properties": properties, "anyOf": [{"required": ["address"]}, is_cancelled]})
+}
+
+fn churned() -> Value {
+    let properties = Map::from_iter([
+        ("effective_at".to_owned(), ahead("when the contract ends")),
+        ("cancelled".to_owned(), cancelled("the end that was announced is off")),
+        ("reason".to_owned(), json!({"description": "for the sender's own use"})),
+    ]);
+    json!({"type": "object", "properties": properties})
+}
+
+fn ahead(description: &str) -> Value {
+    let description = format!("{description}, if not at once; at most ten years ahead");
+    json!({"type": ["string", "null"], "format": "date-time", "description": description})
+}
+
+fn cancelled(description: &str) -> Value {
+    json!({"type": ["boolean", "null"], "description": description})
+}
+
+fn home(properties: &mut Map<String, Value>) {
+    let which = "which of the customer's homes; `main` unless there are several";
+    properties.insert("building_key".to_owned(), optional_id(which));
+    properties.insert("building".to_owned(), building());
+}
+
+fn address(is_optional: bool) -> Value {
+    let properties: Map<String, Value> = Field::ADDRESS
+        .iter()
+        .map(|field| {
+            let chars_max = if *field == Field::ZipCode { ZIP_CHARS_MAX } else { TEXT_CHARS_MAX };
+            (field.name().to_owned(), text(chars_max))
+        })
+        .collect();
+    let says = |field: &Field| {
+        let filled = json!({"type": "string", "pattern": FILLED});
+        json!({"required": [field.name()], "properties": {field.name(): filled}})
+    };
+    let mut ways: Vec<Value> = Field::ADDRESS.iter().map(says).collect();
+    let mut schema = json!({"type": "object", "properties": properties});
+    if is_optional {
+        schema["type"] = json!(["object", "null"]);
+        ways.push(json!({"type": "null"}));
+    }
+    schema["anyOf"] = Value::Array(ways);
+    schema["description"] = json!("at least one part; text, a ZIP code too");
+    schema
+}
+
+fn building() -> Value {
+    let mut properties: Map<String, Value> =
+        Field::BUILDING.iter().map(|field| (field.name().to_owned(), attribute_of_building(*field))).collect();
+    properties.insert("key".to_owned(), optional_id("the same as `building_key`"));
+    json!({"type": ["object", "null"], "properties": properties})
+}
+
+fn attribute_of_building(field: Field) -> Value {
+    let words = |words: &[&str]| {
+        let allowed: Vec<Value> = words.iter().map(|word| json!(word)).chain([Value::Null]).collect();
+        json!({"type": ["string", "null"], "enum": allowed})
+    };
+    match field {
+        Field::PropertyType => words(&PROPERTY_TYPES),
+        Field::OccupantType => words(&OCCUPANT_TYPES),
+        Field::Photovoltaic => json!({"type": ["boolean", "null"]}),
+        Field::PropertySizeM2 | Field::PropertyAge | Field::NumOccupants => {
+            json!({"type": ["integer", "null"], "minimum": 0, "maximum": WHOLE_MAX})
+        }
+        Field::SpaceHeating | Field::WaterHeating => text(KIND_CHARS_MAX),
+        Field::Name
+        | Field::Email
+        | Field::FirstName
+        | Field::LastName
+        | Field::Language
+        | Field::StreetAndNumber
+        | Field::StreetAddInfo
+        | Field::ZipCode
+        | Field::Town
+        | Field::Country => text(TEXT_CHARS_MAX),
+    }
+}

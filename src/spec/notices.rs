@@ -1,0 +1,121 @@
+//! JSON Schemas of the events that go out.
+//!
+//! Before: [`crate::domain`], which makes them. After: [`crate::spec`].
+
+use serde_json::{Value, json};
+
+use super::{moment, object, one_of, text, text_or_null, uuid, uuid_or_null};
+use crate::domain::alert::{BLIND_DEDUP_KEY, BlindCause, Cause, Resolution};
+use crate::domain::notice::Topic;
+use crate::domain::verdict::Reason;
+use crate::outbound::SOURCE;
+
+/// Where a ticket's key ends (ServiceNow's limit is the narrowest).
+const DEDUP_KEY_CHARS_MAX: usize = 100;
+/// And its title (Opsgenie's).
+const SUMMARY_CHARS_MAX: usize = 130;
+
+/// The schema of each topic.
+pub(super) fn schemas() -> Vec<(&'static str, Value)> {
+    Topic::ALL.into_iter().map(|topic| (topic.name(), notice(topic))).collect()
+}
+
+fn notice(topic: Topic) -> Value {
+    let (description, subject, data) = match topic {
+        Topic::CustomerProvisioned => ("User and building exist at Podero.", "the customer's id", home()),
+        Topic::CustomerRelocated => ("The move is complete at Podero.", "the customer's id", home()),
+        Topic::CustomerOffboarded => ("The customer is gone from Podero.", "the customer's id", gone()),
+        Topic::EventParked => ("A person is needed.", "the customer's id, or the event's", parked()),
+        Topic::HeatPumpDisconnected => {
+            ("A heat pump is disconnected: open a ticket.", "the heat pump's id", pump(true))
+        }
+        Topic::HeatPumpReconnected => {
+            ("The alert of a heat pump is over: close it.", "the heat pump's id", pump(false))
+        }
+        Topic::WatchBlind => ("The bridge cannot see: nothing is known of any heat pump.", "`watch`", sight(true)),
+        Topic::WatchRestored => ("It can see again.", "`watch`", sight(false)),
+    };
+    let mut notice = object(&[
+        ("specversion", json!({"const": "1.0"})),
+        ("id", uuid("the same each time it is sent; deduplicate by it")),
+        ("source", json!({"const": SOURCE})),
+        ("type", json!({"const": topic.name()})),
+        ("subject", text(subject)),
+        ("time", moment("when it became true")),
+        ("datacontenttype", json!({"const": "application/json"})),
+        ("data", data),
+    ]);
+    notice["title"] = json!(topic.name());
+    notice["description"] = json!(format!("{description} A CloudEvent 1.0 in the structured JSON format."));
+    notice
+}
+
+fn home() -> Value {
+    object(&[
+        ("customer_id", text("the utility's own id")),
+        ("event_id", uuid("the bridge's id of the event that caused it")),
+        ("podero_user_id", uuid_or_null("Podero's id of the user")),
+        ("building_key", text("which of the customer's homes")),
+        ("building_id", uuid_or_null("Podero's id of the building; null where no home is known")),
+        ("onboarding_url", text_or_null("where the customer connects the heat pump, if a link was made")),
+    ])
+}
+
+fn gone() -> Value {
+    object(&[
+        ("customer_id", text("the utility's own id")),
+        ("event_id", uuid("the bridge's id of the event that caused it")),
+        ("podero_user_id", uuid_or_null("Podero's id of the user that was deleted; null if there was none")),
+    ])
+}
+
+fn parked() -> Value {
+    object(&[
+        ("event_id", uuid("the bridge's id of it; for `podero-bridge parked show`")),
+        ("customer_id", text_or_null("the utility's own id; null for what never became an event")),
+        ("type", text("the event's type; `unknown` for what never became one")),
+        ("reason", one_of(&Reason::ALL.map(Reason::name), "see Parked events in docs/OPERATIONS.md")),
+        ("parked_at", moment("when")),
+    ])
+}
+
+/// What all alerts have in common. A trigger has no resolution yet, a resolve no link any more.
+fn alert(is_trigger: bool, causes: &[&str], resolutions: &[&str]) -> Vec<(&'static str, Value)> {
+    let resolution = if is_trigger { json!({"type": "null"}) } else { one_of(resolutions, "why it is over") };
+    vec![
+        ("action", json!({"const": if is_trigger { "trigger" } else { "resolve" }})),
+        ("severity", one_of(&["critical", "error", "warning", "info"], "how urgent it is")),
+        ("cause", one_of(causes, "what is the matter")),
+        ("summary", json!({"type": "string", "maxLength": SUMMARY_CHARS_MAX, "description": "a ticket's title"})),
+        ("occurrence_id", uuid("names this one occurrence; its trigger and its resolve share it")),
+        ("since", moment("when it was first seen")),
+        ("detected_at", moment("when it became an alert")),
+        ("resolution", resolution),
+    ]
+}
+
+fn pump(is_trigger: bool) -> Value {
+    let key = "stable per heat pump and cause";
+    let mut fields = alert(is_trigger, &Cause::ALL.map(Cause::name), &Resolution::ALL.map(Resolution::name));
+    fields.extend([
+        ("dedup_key", json!({"type": "string", "maxLength": DEDUP_KEY_CHARS_MAX, "description": key})),
+        ("customer_id", text_or_null("the utility's own id, where Podero knows it")),
+        ("podero_user_id", uuid("Podero's id of the owner")),
+        ("building_id", uuid_or_null("Podero's id of the building")),
+        ("heat_pump_id", uuid("Podero's id")),
+        ("manufacturer", text_or_null("as Podero writes it")),
+        ("model", text_or_null("as Podero writes it")),
+        ("reconnect_url", text_or_null("a link for the customer, if Podero gives one")),
+    ]);
+    object(&fields)
+}
+
+fn sight(is_trigger: bool) -> Value {
+    let nothing = json!({"type": "null"});
+    let mut fields = alert(is_trigger, &BlindCause::ALL.map(BlindCause::name), &["restored"]);
+    fields.push(("dedup_key", json!({"const": BLIND_DEDUP_KEY})));
+    let none_of =
+        ["customer_id", "podero_user_id", "building_id", "heat_pump_id", "manufacturer", "model", "reconnect_url"];
+    fields.extend(none_of.map(|name| (name, nothing.clone())));
+    object(&fields)
+}

@@ -1,0 +1,272 @@
+//! OpenAPI 3.1 of the operator's door.
+//!
+//! Before: [`crate::admin`], which answers so. After: [`crate::spec`].
+
+use serde_json::{Value, json};
+
+use super::door::STATES;
+use super::{
+    SELF, count, info, itself, json_answer, later_answer, list, moment, moment_or_null, object, one_of, problem_answer,
+    text, text_or_null, uuid,
+};
+use crate::domain::alert::Knowledge;
+use crate::domain::notice::Topic;
+use crate::domain::verdict::Reason;
+use crate::store::{PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX};
+
+const DESCRIPTION: &str = "Health, metrics, and what operators and support staff look up and decide. It belongs to the \
+    monitoring network; with `admin.token` everything under /v1 wants that token.";
+
+pub(super) fn document() -> Value {
+    json!({
+        "openapi": "3.1.0",
+        "info": info("podero-bridge: the operator's door", DESCRIPTION),
+        "security": [{"token": []}],
+        "paths": {
+            "/livez": open("livez", "The process runs", json!({"200": plain("It does")})),
+            "/readyz": open("readyz", "A line for each part", json!({
+                "200": plain("All are well"), "503": plain("One is not; its line begins with `[-]`"),
+            })),
+            "/metrics": open("metrics", "For Prometheus", json!({"200": plain("Text format 0.0.4")})),
+            SELF: open_document(),
+            "/v1/events/{id}": get("event", "An event, its calls, its bytes", &[id("id")], &[], event_whole()),
+            "/v1/customers/{id}": get("customer", "A customer and all that happened", &[id("id")], &[], customer()),
+            "/v1/parked": get("parked", "What needs a person, oldest first", &parked_query(), &[400], parked()),
+            "/v1/parked/{id}/retry": post("retryParked", "Put one back to work", &[id("id")], &[404, 409], ("200", moved_on())),
+            "/v1/parked/{id}/skip": post("skipParked", "Give one up", &[id("id")], &[404, 409], ("200", moved_on())),
+            "/v1/parked/retry": order(),
+            "/v1/parked/retries": get("retries", "Retries of many, newest first", &[], &[], object(&[("retries", list(retry()))])),
+            "/v1/parked/retries/{id}": get("retry", "A retry of many", &[id("id")], &[], retry()),
+            "/v1/parked/retries/{id}/stop": post("stopRetry", "Stop a retry of many", &[id("id")], &[404], ("200", retry())),
+            "/v1/heat-pumps": get("heatPumps", "Watched heat pumps", &[state()], &[400], object(&[("heat_pumps", list(pump()))])),
+            "/v1/alerts": get("alerts", "Open alerts", &[is_open()], &[400], alerts()),
+        },
+        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+    })
+}
+
+fn plain(description: &str) -> Value {
+    json!({"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}})
+}
+
+/// A path that wants no token.
+fn open(operation: &str, summary: &str, responses: Value) -> Value {
+    let mut responses = responses;
+    responses["403"] = forbidden();
+    json!({"get": {"operationId": operation, "summary": summary, "security": [], "responses": responses}})
+}
+
+fn open_document() -> Value {
+    let mut path = itself();
+    path["get"]["responses"]["403"] = forbidden();
+    path
+}
+
+fn forbidden() -> Value {
+    problem_answer("No token is configured, and it came from a web page or under a foreign name", &["forbidden"])
+}
+
+fn refusals(statuses: &[u16]) -> Value {
+    let mut responses = json!({
+        "401": problem_answer("The token is missing or another", &["unauthorized"]),
+        "403": forbidden(),
+        "503": later_answer("The store is away", &["unavailable"]),
+    });
+    for status in statuses {
+        responses[status.to_string()] = match status {
+            400 => problem_answer("The question makes no sense", &["malformed"]),
+            404 => problem_answer("Nobody knows it", &["not-found"]),
+            409 => problem_answer("Not in the state for it", &["not-parked"]),
+            _ => problem_answer("More than an order has", &["too-large"]),
+        };
+    }
+    responses
+}
+
+fn get(operation: &str, summary: &str, parameters: &[Value], statuses: &[u16], schema: Value) -> Value {
+    let names_one = parameters.iter().any(|parameter| parameter["in"] == "path");
+    // A path that is not UTF-8 names nothing.
+    let of_path: &[u16] = if names_one { &[400, 404] } else { &[] };
+    let mut responses = refusals(&[statuses, of_path].concat());
+    responses["200"] = json_answer("As it is now", &schema);
+    json!({"get": {"operationId": operation, "summary": summary, "parameters": parameters, "responses": responses}})
+}
+
+fn post(operation: &str, summary: &str, parameters: &[Value], statuses: &[u16], done: (&str, Value)) -> Value {
+    let mut responses = refusals(&[statuses, &[400]].concat());
+    responses[done.0] = json_answer("Done", &done.1);
+    json!({"post": {"operationId": operation, "summary": summary, "parameters": parameters, "responses": responses}})
+}
+
+fn id(name: &str) -> Value {
+    json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}})
+}
+
+fn query(name: &str, description: &str, schema: Value) -> Value {
+    json!({"name": name, "in": "query", "required": false, "description": description, "schema": schema})
+}
+
+fn parked_query() -> [Value; 3] {
+    let limit = json!({"type": "integer", "minimum": 1, "maximum": ROWS_MAX, "default": ROWS_MAX});
+    [
+        query("reason", "only those", json!({"type": "string", "enum": Reason::ALL.map(Reason::name)})),
+        query("after", "the next page: `next` of the one before", json!({"type": "string"})),
+        query("limit", "events of a page", limit),
+    ]
+}
+
+fn state() -> Value {
+    query("state", "only those", json!({"type": "string", "enum": Knowledge::NAMES}))
+}
+
+fn is_open() -> Value {
+    query("open", "only `true`: resolved ones are in the customers' timelines", json!({"type": "boolean"}))
+}
+
+/// Fields of one event in a list.
+fn summary() -> Vec<(&'static str, Value)> {
+    vec![
+        ("id", uuid("the bridge's own")),
+        ("customer_id", text_or_null("the utility's own")),
+        ("source", text("the configured source it came by")),
+        ("origin", text("its identity, first half: CloudEvents `source`")),
+        ("origin_id", text("second half: CloudEvents `id`")),
+        ("door", text("webhook, amqp, import or internal")),
+        ("type", text("as its sender wrote it")),
+        ("time", moment("its place in the customer's order: when it happened, or takes effect")),
+        ("received_at", moment("when it arrived")),
+        ("state", one_of(&STATES, "see The operator's door in docs/OPERATIONS.md")),
+        ("due_at", moment("when it is worked on next")),
+        ("failures", count("in a row")),
+        ("reason", text_or_null("why it is parked, or tried again")),
+        ("detail", text_or_null("more about it, without personal data")),
+        ("settled_at", moment_or_null("when it reached its end")),
+    ]
+}
+
+fn event_whole() -> Value {
+    let call = object(&[
+        ("at", moment("when")),
+        ("operation", text("which")),
+        ("outcome", text("what Podero answered, in a few words")),
+        ("took_ms", count("milliseconds")),
+        ("idempotency_key", text_or_null("the same on every repeat")),
+    ]);
+    let mut fields = summary();
+    fields.extend([
+        ("calls", list(call)),
+        ("envelope", json!({"type": ["object", "null"], "description": "what came beside its bytes", "additionalProperties": true})),
+        ("raw", text("its bytes")),
+        ("raw_encoding", one_of(&["utf8", "base64"], "of `raw`")),
+    ]);
+    object(&fields)
+}
+
+fn customer() -> Value {
+    let notice = object(&[
+        ("id", uuid("the same each time it is sent")),
+        ("type", one_of(&Topic::ALL.map(Topic::name), "which")),
+        ("target", text("amqp or webhook")),
+        ("state", text("pending or published")),
+        ("created_at", moment("when")),
+        ("failures", count("in a row")),
+        ("outcome", text_or_null("why it is not out yet")),
+        ("published_at", moment_or_null("when its receiver confirmed it")),
+        ("data", json!({"type": "object", "additionalProperties": true})),
+    ]);
+    object(&[
+        ("customer_id", text("the utility's own")),
+        (
+            "state",
+            json!({"type": ["object", "null"], "description": "what is known; its form may change", "additionalProperties": true}),
+        ),
+        ("events", list(object(&summary()))),
+        ("notices", list(notice)),
+        ("heat_pumps", list(pump())),
+    ])
+}
+
+fn parked() -> Value {
+    let group = object(&[
+        ("reason", text("why")),
+        ("count", count("how many")),
+        ("retryable", count("of these, those that are events")),
+        ("oldest_at", moment("when the oldest was parked")),
+        ("newest_at", moment("and the newest")),
+    ]);
+    let groups = json!({"type": ["array", "null"], "items": group, "description": "of all; with the first page only"});
+    object(&[
+        ("groups", groups),
+        ("parked", list(object(&summary()))),
+        ("next", text_or_null("the next page's `after`")),
+    ])
+}
+
+fn moved_on() -> Value {
+    object(&[("id", text("of the event")), ("state", one_of(&["pending", "skipped"], "its state now"))])
+}
+
+fn retry() -> Value {
+    object(&[
+        ("id", uuid("of the retry")),
+        ("reason", text_or_null("which events; null: all")),
+        ("per_second", count("its pace")),
+        ("ordered_at", moment("when")),
+        ("total", count("parked events that it covers")),
+        ("retried", count("of these so far")),
+        ("state", one_of(&["running", "done", "stopped"], "how it stands")),
+        ("ended_at", moment_or_null("when it ended")),
+    ])
+}
+
+fn order() -> Value {
+    let per_second =
+        json!({"type": ["integer", "null"], "minimum": 1, "maximum": PER_SECOND_MAX, "default": PER_SECOND_DEFAULT});
+    let reason = json!({"type": "string", "enum": Reason::ALL.map(Reason::name)});
+    let mut path =
+        post("orderRetry", "Retry all that are parked now, of one reason or all", &[], &[400, 413], ("202", retry()));
+    let post = &mut path["post"];
+    post["responses"]["409"] = problem_answer("Another one runs", &["retry-running"]);
+    let of = |which: Value, name: &str| {
+        json!({"type": "object", "required": [name], "additionalProperties": false,
+               "properties": {name: which, "per_second": per_second}})
+    };
+    let ways = json!({"oneOf": [of(reason, "reason"), of(json!({"const": true}), "all")]});
+    post["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": ways}}});
+    path
+}
+
+fn alert() -> Vec<(&'static str, Value)> {
+    vec![
+        ("dedup_key", text("a ticket's key")),
+        ("occurrence_id", uuid("names this one occurrence")),
+        ("cause", text("what is the matter")),
+        ("since", moment("when it was first seen")),
+        ("detected_at", moment("when it became an alert")),
+    ]
+}
+
+fn or_null(mut schema: Value) -> Value {
+    schema["type"] = json!([schema["type"], "null"]);
+    schema
+}
+
+fn pump() -> Value {
+    object(&[
+        ("heat_pump_id", uuid("Podero's")),
+        ("podero_user_id", uuid("Podero's id of the owner")),
+        ("customer_id", text_or_null("the utility's own id")),
+        ("building_id", text_or_null("Podero's")),
+        ("manufacturer", text_or_null("as Podero writes it")),
+        ("model", text_or_null("as Podero writes it")),
+        ("state", one_of(&Knowledge::NAMES, "what is believed")),
+        ("is_retired", json!({"type": "boolean", "description": "watched no more"})),
+        ("bad_since", moment_or_null("since when it is seen disconnected")),
+        ("checked_at", moment("when it was looked at last")),
+        ("alert", or_null(object(&alert()))),
+    ])
+}
+
+fn alerts() -> Value {
+    object(&[("alerts", list(pump())), ("watch", or_null(object(&alert())))])
+}
