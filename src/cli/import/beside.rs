@@ -64,7 +64,7 @@ pub(super) struct Beside {
 pub(super) enum Found {
     /// None was begun.
     Nothing,
-    /// One of another file, or of this one when it was another, or for another source.
+    /// One of another file, or of this one when it was another, or for another source; or its rejected lines are gone.
     Another,
     /// One of this.
     Progress(Place, Counts),
@@ -111,18 +111,14 @@ impl Beside {
     /// Takes up an import where it was left, or makes room for a new one.
     pub(super) fn begin(&mut self) -> anyhow::Result<Found> {
         let found = self.find()?;
-        if let Found::Progress(..) = &found {
-            if self.rejects_bytes > 0 {
-                // What follows is of a batch whose end was not written down; its lines come again.
-                let file = File::options().append(true).open(&self.rejects);
-                let cut = file.and_then(|file| file.set_len(self.rejects_bytes).map(|()| file));
-                let file = cut.with_context(|| format!("{} of the import so far", self.rejects.display()))?;
-                self.open_rejects = Some(BufWriter::new(file));
-            } else {
-                remove(&self.rejects)?;
-            }
+        if self.rejects_bytes == 0 {
+            remove(&self.rejects).with_context(|| self.rejects.display().to_string())?;
         } else {
-            remove(&self.rejects)?;
+            // What follows is of a batch whose end was not written down; its lines come again.
+            let file = File::options().append(true).open(&self.rejects);
+            let cut = file.and_then(|file| file.set_len(self.rejects_bytes).map(|()| file));
+            let file = cut.with_context(|| self.rejects.display().to_string())?;
+            self.open_rejects = Some(BufWriter::new(file));
         }
         Ok(found)
     }
@@ -136,12 +132,17 @@ impl Beside {
         };
         // One that cannot be read is of another version, or of a machine that lost its power: nothing but time is lost.
         match serde_json::from_slice::<Progress>(&text) {
-            Ok(progress) if progress.of == *identity => {
+            Ok(progress) if progress.of == *identity && self.has_rejects(progress.rejects_bytes) => {
                 self.rejects_bytes = progress.rejects_bytes;
                 Ok(Found::Progress(progress.place, progress.counts))
             }
             Ok(_) | Err(_) => Ok(Found::Another),
         }
+    }
+
+    /// Whether nobody has taken away what was rejected so far.
+    fn has_rejects(&self, bytes: u64) -> bool {
+        bytes == 0 || self.rejects.metadata().is_ok_and(|metadata| metadata.len() >= bytes)
     }
 
     /// Keeps a line that is no event, with what is wrong. The caller ends the batch with [`Beside::save`].

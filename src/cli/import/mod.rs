@@ -55,6 +55,8 @@ const COUNT_EVERY: Duration = Duration::from_secs(10);
 /// SQLite has one lock for all writers, and who waits for it looks again after up to 100 ms of its own: after each batch the
 /// lock is left alone for as long as the batch had it, and for no less than this.
 const REST_MIN: Duration = Duration::from_millis(5);
+/// Nor for longer than this: a batch that took so long waited itself.
+const REST_MAX: Duration = Duration::from_secs(1);
 
 /// So often in a row the store may be away before the command gives up, each time after a wait of its own (5 s for a lock).
 const FAILURES_MAX: u32 = 10;
@@ -305,7 +307,7 @@ impl Import<'_> {
             self.meter.show(batch.end);
             if self.shares_lock {
                 let took = self.inbox.clock.now().since(began);
-                if self.rest(took.max(REST_MIN)).await {
+                if self.rest(took.clamp(REST_MIN, REST_MAX)).await {
                     return Ok(Ended::Stopped);
                 }
             }
