@@ -127,6 +127,10 @@ impl<R: BufRead> Lines<R> {
         let mut lines = Self { file, place: Place { offset: 0, line: 1 }, bounds, table: None };
         if let Format::Csv { delimiter } = format {
             let mut parser = parser(delimiter);
+            // The parser takes a mark that comes alone for the end of the file. One that comes in pieces is left to the header.
+            if lines.file.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
+                lines.pass(BYTE_ORDER_MARK.len(), 0);
+            }
             while lines.skip_end_of_line()? {}
             let taken = lines.take_record(&mut parser)?.unwrap_or_default();
             let header = header(&taken, bounds.line_bytes).map_err(io::Error::other)?;
