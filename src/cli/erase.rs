@@ -8,7 +8,7 @@
 use anyhow::bail;
 use serde_json::json;
 
-use super::open::open_to_erase;
+use super::open::open_with_key;
 use super::show::json as print_json;
 use super::{say, say_error};
 use crate::config;
@@ -22,7 +22,7 @@ pub(super) async fn run(
     also: &[EventId],
     (force, is_json): (bool, bool),
 ) -> anyhow::Result<()> {
-    let opened = open_to_erase(at).await?;
+    let opened = open_with_key(at).await?;
     let result = opened.store.erase(customer.as_str(), also, force).await;
     // The erasure stands by now, whatever becomes of the log.
     let scrubbed = if matches!(result, Ok(Ok(_))) { opened.store.scrub().await } else { Ok(true) };

@@ -9,6 +9,7 @@ mod backup;
 mod check;
 mod demo;
 mod erase;
+mod import;
 mod map;
 mod open;
 mod parked;
@@ -102,6 +103,23 @@ enum Command {
     Test {
         /// Where they are
         dir: PathBuf,
+    },
+    /// Feed a file of events (NDJSON or CSV) through the same inbox and keys; the same command again goes on, or changes nothing
+    Import {
+        /// The file; `-`: standard input
+        file: PathBuf,
+        /// Whose events they are: what is no CloudEvent is translated by the `map` of this source
+        #[arg(long, value_name = "NAME")]
+        source: Option<String>,
+        /// Configuration file (TOML), the one of the bridge
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// `ndjson` or `csv`; by default what the name ends in
+        #[arg(long, value_parser = is_csv)]
+        format: Option<IsCsv>,
+        /// Between the fields of CSV: one character, or `tab`
+        #[arg(long, value_name = "C", value_parser = delimiter)]
+        delimiter: Option<u8>,
     },
     /// Copy the SQLite file, consistent and checked, while the bridge runs
     Backup {
@@ -219,6 +237,26 @@ fn customer(text: &str) -> Result<CustomerId, String> {
     CustomerId::accept(text).ok_or_else(|| format!("a customer's id has 1 to {ID_CHARS_MAX} printable characters"))
 }
 
+/// Whether `--format` is `csv`.
+#[derive(Debug, Clone, Copy)]
+struct IsCsv(bool);
+
+fn is_csv(text: &str) -> Result<IsCsv, String> {
+    match text {
+        "csv" => Ok(IsCsv(true)),
+        "ndjson" => Ok(IsCsv(false)),
+        _ => Err("ndjson or csv".to_owned()),
+    }
+}
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"tab" | b"\\t" => Ok(b'\t'),
+        [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\r' | b'\n') => Ok(*byte),
+        _ => Err("one character of ASCII, no quote, or `tab`".to_owned()),
+    }
+}
+
 /// Whether the arguments are those of a worker for mappings.
 pub fn is_worker() -> bool {
     std::env::args_os().nth(1).is_some_and(|word| word == COMMAND)
@@ -265,12 +303,20 @@ pub async fn run() -> ExitCode {
             }
             Err(status) => return status,
         },
+        Command::Import { file, source, config, format, delimiter } => match load_import(config.as_deref()) {
+            Ok(config) => {
+                let is_csv = format.map(|IsCsv(is_csv)| is_csv);
+                match import::run(&config, import::Request { file, source, is_csv, delimiter }).await {
+                    Err(import::Failure::Usage(why)) => return misused(&why),
+                    Err(import::Failure::Failed(error)) => Err(error),
+                    Ok(()) => Ok(()),
+                }
+            }
+            Err(status) => return status,
+        },
         Command::Backup { file, config } => match load_store(config.as_deref(), false) {
             Ok(store) => match backup::run(&store, &file).await {
-                Err(backup::Failure::Usage(why)) => {
-                    say_error(&format!("podero-bridge: {why}"));
-                    return ExitCode::from(EX_USAGE);
-                }
+                Err(backup::Failure::Usage(why)) => return misused(&why),
                 Err(backup::Failure::Failed(error)) => Err(error),
                 Ok(()) => Ok(()),
             },
@@ -322,11 +368,28 @@ fn load_store(path: Option<&Path>, with_key: bool) -> Result<config::Store, Exit
     Config::load_store(path, &process_environment(), with_key).map_err(|problems| refuse(&problems))
 }
 
+fn load_import(path: Option<&Path>) -> Result<config::Import, ExitCode> {
+    let config = Config::load_import(path, &process_environment()).map_err(|problems| refuse(&problems))?;
+    sound(&config.sources)?;
+    Ok(config)
+}
+
 fn load(path: Option<PathBuf>, sandbox: bool) -> Result<Config, ExitCode> {
     let config = Config::load(path.as_deref(), &process_environment(), sandbox);
     let config = config.map_err(|problems| refuse(&problems))?;
-    let faults = mapping::check(&config.sources);
-    if faults.is_empty() { Ok(config) } else { Err(refuse(&faults.join("\n"))) }
+    sound(&config.sources)?;
+    Ok(config)
+}
+
+/// Whether every mapping can be compiled.
+fn sound(sources: &[config::Source]) -> Result<(), ExitCode> {
+    let faults = mapping::check(sources);
+    if faults.is_empty() { Ok(()) } else { Err(refuse(&faults.join("\n"))) }
+}
+
+fn misused(why: &str) -> ExitCode {
+    say_error(&format!("podero-bridge: {why}"));
+    ExitCode::from(EX_USAGE)
 }
 
 fn refuse(problems: &impl std::fmt::Display) -> ExitCode {

@@ -23,8 +23,8 @@ pub(super) async fn open(at: &config::Store) -> anyhow::Result<Opened> {
     opened(at, Store::look(at.url.expose(), Clock::system()).await)
 }
 
-/// Opens it with the key that an erasure needs.
-pub(super) async fn open_to_erase(at: &config::Store) -> anyhow::Result<Opened> {
+/// Opens it with the key of the tombstones, which an erasure makes and an arrival must not pass by.
+pub(super) async fn open_with_key(at: &config::Store) -> anyhow::Result<Opened> {
     let settings = Settings { url: at.url.expose().to_owned(), targets: Vec::new(), works: false };
     let key = at.erasure_key.as_ref().map(Secret::expose);
     opened(at, Store::open_with(settings, key, Clock::system()).await)

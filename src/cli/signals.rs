@@ -1,6 +1,6 @@
 //! The signals that ask for an end, for the commands that have something to put away first.
 //!
-//! Before: [`crate::cli`]. After: `serve` and `backup`.
+//! Before: [`crate::cli`]. After: `serve`, `backup` and `import`.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 

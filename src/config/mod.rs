@@ -271,6 +271,17 @@ pub struct Map {
     pub code: String,
 }
 
+/// What an import needs of the configuration.
+#[derive(Debug, Clone)]
+pub struct Import {
+    /// The database.
+    pub store: Store,
+    /// A line has at most as many bytes as a body, and becomes at most as many events as a batch has.
+    pub http: Http,
+    /// Whose events they may be.
+    pub sources: Vec<Source>,
+}
+
 /// Section `[sandbox]`.
 #[derive(Debug, Clone)]
 pub struct Sandbox {
@@ -328,6 +339,15 @@ impl Config {
     /// Every problem of these.
     pub fn load_store(path: Option<&Path>, environment: &Strings, with_key: bool) -> Result<Store, Problems> {
         read(&text_of(path)?, environment, |reader| Some(sections::store(reader, with_key)))
+    }
+
+    /// As [`Config::load`], but only `[store]` with its key, `[http]` and the sources are read and checked.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of these.
+    pub fn load_import(path: Option<&Path>, environment: &Strings) -> Result<Import, Problems> {
+        read(&text_of(path)?, environment, |reader| Some(sections::import(reader)))
     }
 
     /// As [`Config::load`], from the text of the file.

@@ -55,6 +55,14 @@ pub(super) fn read(r: &mut Reader, is_sandbox: bool) -> Option<Config> {
     })
 }
 
+/// Those that tell what an event of a file is, and where it goes.
+pub(super) fn import(r: &mut Reader) -> Import {
+    let http = http(r);
+    let store = store(r, true);
+    let sources = sources::read(r, &http, false);
+    Import { store, http, sources }
+}
+
 fn http(r: &mut Reader) -> Http {
     Http {
         listen: r.value("http.listen", &rules::address()),

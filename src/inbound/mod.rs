@@ -1,15 +1,17 @@
-//! Stage 1: something arrives, is verified, translated, and committed. One path behind both doors.
+//! Stage 1: something arrives, is verified, translated, and committed. One path behind all doors.
 //!
 //! `Delivery` -> [`signature`] -> `Verified` -> [`cloudevents`] -> [`wire`] -> `Arrival` -> inbox. A door answers
 //! success only for a [`Receipt`] that the store gave, so success means: on disk. What cannot become an event is
 //! refused to a sender that can be told (HTTP), and kept with its bytes for a person where the sender is a queue.
 //!
-//! Before: the doors [`http`] and [`amqp`]. After: [`crate::store`].
+//! Before: the doors [`http`], [`amqp`] and [`import`]. After: [`crate::store`].
 
 pub mod amqp;
 mod backlog;
 pub mod cloudevents;
 pub mod http;
+pub mod import;
+pub mod lines;
 pub mod mapping;
 pub mod patience;
 mod poison;
@@ -111,7 +113,7 @@ impl Inbox {
     /// Accepts a verified delivery: what is an event is committed when this returns. The problem of a delivery as
     /// a whole (not readable, too many items) is the `Err` of the inner result.
     pub async fn accept(&self, verified: Verified) -> Result<Result<Answers, Problem>, store::Error> {
-        let held = Held::by_webhook(verified);
+        let held = Held::answered(verified);
         match self.accept_as(&held).await? {
             Err(Unfit::Refused(problem)) => Ok(Err(problem)),
             // Nothing that its sender could mend.
@@ -259,7 +261,10 @@ impl Inbox {
         if arrivals.is_empty() {
             return Ok(answers.into_iter().flatten().collect());
         }
-        let receipts = self.store.accept(arrivals).await?;
+        let receipts = match delivery.door {
+            Door::Import => self.store.accept_in_bulk(arrivals).await?,
+            Door::Webhook | Door::Amqp => self.store.accept(arrivals).await?,
+        };
         for (receipt, event_type) in receipts.iter().zip(types) {
             self.count(delivery, event_type, receipt);
         }

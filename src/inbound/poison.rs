@@ -44,7 +44,7 @@ pub struct Held {
 
 impl Held {
     /// A delivery whose sender waits for the answer. It is known again by the name that its sender gave it.
-    pub(super) fn by_webhook(verified: Verified) -> Self {
+    pub(super) fn answered(verified: Verified) -> Self {
         let message_id = verified.name().map(str::to_owned);
         Self { verified, ids: Ids::default(), message_id, routing_key: String::new(), is_redelivered: false }
     }

@@ -91,6 +91,11 @@ impl Verified {
         Self::new(delivery, Proof::Sender)
     }
 
+    /// A line of a file that the operator imports: whoever may do that may write into the store.
+    pub(super) fn by_operator(delivery: Delivery) -> Self {
+        Self::new(delivery, Proof::Sender)
+    }
+
     /// A frame from our own queue: RabbitMQ has asked the sender for its password.
     pub(super) fn by_broker(delivery: Delivery) -> Self {
         Self::new(delivery, Proof::Sender)

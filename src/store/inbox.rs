@@ -87,8 +87,28 @@ pub enum Receipt {
     },
 }
 
+/// Whether somebody waits for the effect of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// It comes as it happens.
+    Live,
+    /// It is one of many that were imported, and yields.
+    Bulk,
+}
+
+impl Urgency {
+    /// As `lanes.bulk` has it.
+    pub(super) fn bulk(self) -> i64 {
+        match self {
+            Self::Live => 0,
+            Self::Bulk => 1,
+        }
+    }
+}
+
 struct Accept {
     arrivals: Vec<Arrival>,
+    urgency: Urgency,
     targets: Vec<Target>,
     places: Vec<String>,
     key: Key,
@@ -97,8 +117,34 @@ struct Accept {
 impl Store {
     /// Keeps arrivals, all in one transaction; a receipt for each, in order. After `Ok` they are on disk.
     pub async fn accept(&self, arrivals: Vec<Arrival>) -> Result<Vec<Receipt>, Error> {
+        self.accept_as(arrivals, Urgency::Live).await
+    }
+
+    /// As [`Store::accept`], of imported events: they are worked on when nothing else is due.
+    pub async fn accept_in_bulk(&self, arrivals: Vec<Arrival>) -> Result<Vec<Receipt>, Error> {
+        self.accept_as(arrivals, Urgency::Bulk).await
+    }
+
+    async fn accept_as(&self, arrivals: Vec<Arrival>, urgency: Urgency) -> Result<Vec<Receipt>, Error> {
         let places = arrivals.iter().map(|_| self.0.clock.fresh_id().to_string()).collect();
-        self.write(Accept { arrivals, targets: self.0.targets.clone(), places, key: self.0.key.clone() }).await
+        let (targets, key) = (self.0.targets.clone(), self.0.key.clone());
+        self.write(Accept { arrivals, urgency, targets, places, key }).await
+    }
+
+    /// How many events are work that is not done, and how many will be work later: they wait for their day, or for
+    /// their sign-up. Reads an index, which takes a moment with a million of them.
+    pub async fn backlog(&self) -> Result<(u64, u64), Error> {
+        let rows = sqlx::query(
+            "SELECT state, COUNT(*) FROM events WHERE state IN ('pending', 'waiting', 'scheduled') GROUP BY state",
+        )
+        .fetch_all(&self.0.readers)
+        .await?;
+        let (mut work, mut later) = (0, 0);
+        for row in rows {
+            let count = u64::try_from(row.try_get::<i64, _>(1)?).unwrap_or(0);
+            *(if row.try_get::<String, _>(0)? == "pending" { &mut work } else { &mut later }) += count;
+        }
+        Ok((work, later))
     }
 }
 
@@ -145,7 +191,7 @@ impl Accept {
         }
         match &arrival.content {
             Content::Event(event) if row.state == "pending" => {
-                ready_lane(connection, event.customer.as_str(), arrival.received_at).await?;
+                ready_lane(connection, event.customer.as_str(), self.urgency, arrival.received_at).await?;
             }
             Content::Event(_) => {}
             Content::Parked { notice, .. } => {
@@ -334,16 +380,28 @@ async fn known(
 
 /// Makes a lane claimable now, unless somebody works on it: then its settling looks for the next head. A new lane's
 /// fence begins at the moment, so that none repeats that a lane of the same name had before its customer was erased.
-pub(super) async fn ready_lane(connection: &mut AnyConnection, lane: &str, now: Timestamp) -> Result<(), sqlx::Error> {
+///
+/// What is live makes the lane live, with all that is in it: one customer's events keep their order. What is imported
+/// makes a lane yield only where nothing else is due in it.
+pub(super) async fn ready_lane(
+    connection: &mut AnyConnection,
+    lane: &str,
+    urgency: Urgency,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO lanes (lane, customer, fence, claimed, interrupted, ready_at) VALUES ($1, '', $2, 0, 0, $2) \
-         ON CONFLICT (lane) DO UPDATE SET ready_at = CASE \
+        "INSERT INTO lanes (lane, customer, fence, claimed, interrupted, ready_at, bulk) \
+         VALUES ($1, '', $2, 0, 0, $2, $3) ON CONFLICT (lane) DO UPDATE SET ready_at = CASE \
          WHEN lanes.claimed = 1 THEN lanes.ready_at \
          WHEN lanes.ready_at IS NOT NULL AND lanes.ready_at < $2 THEN lanes.ready_at \
-         ELSE $2 END",
+         ELSE $2 END, bulk = CASE \
+         WHEN $3 = 0 THEN 0 \
+         WHEN lanes.ready_at IS NULL AND lanes.claimed = 0 THEN 1 \
+         ELSE lanes.bulk END",
     )
     .bind(lane.to_owned())
     .bind(now.micros())
+    .bind(urgency.bulk())
     .execute(connection)
     .await?;
     Ok(())

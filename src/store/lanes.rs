@@ -15,7 +15,7 @@ use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
 use super::db::{Db, ours};
-use super::inbox::ready_lane;
+use super::inbox::{Urgency, ready_lane};
 use super::outbox::{self, Target};
 use super::roster;
 use super::writer::Write;
@@ -211,13 +211,28 @@ impl Write for ClaimOne {
 }
 
 impl ClaimOne {
-    /// Takes the lane that has been due for longest. `=` and not `IN`: a plan may run the inner select of an `IN`
-    /// once per row, and each run would take another lane.
+    /// Takes the lane that has been due for longest, and one with nothing but imported work only where no other is due.
     async fn take(&self, db: &Db, connection: &mut AnyConnection) -> Result<Option<AnyRow>, sqlx::Error> {
+        let live = self.take_of(Urgency::Live, db, connection).await?;
+        if live.is_some() {
+            return Ok(live);
+        }
+        self.take_of(Urgency::Bulk, db, connection).await
+    }
+
+    /// `=` and not `IN`: a plan may run the inner select of an `IN` once per row, and each run would take another lane.
+    async fn take_of(
+        &self,
+        urgency: Urgency,
+        db: &Db,
+        connection: &mut AnyConnection,
+    ) -> Result<Option<AnyRow>, sqlx::Error> {
+        // The kind is written out, so that the index serves the look at it and its order.
         let claim = ours(format!(
             "UPDATE lanes SET fence = fence + 1, interrupted = CASE WHEN claimed = 1 THEN 1 ELSE interrupted END, \
-             claimed = 1, ready_at = $1 WHERE lane = (SELECT lane FROM lanes WHERE ready_at <= $2 \
+             claimed = 1, ready_at = $1 WHERE lane = (SELECT lane FROM lanes WHERE bulk = {} AND ready_at <= $2 \
              ORDER BY ready_at LIMIT 1{}) RETURNING lane, fence, interrupted, customer, begun",
+            urgency.bulk(),
             db.skip_locked()
         ));
         sqlx::query(claim).bind(self.until.micros()).bind(self.now.micros()).fetch_optional(connection).await
@@ -520,7 +535,7 @@ impl Write for Promote {
         let rows = sqlx::query(promote).bind(self.now.micros()).bind(PROMOTED_MAX).fetch_all(&mut *connection).await?;
         for row in &rows {
             let lane: String = row.try_get(0)?;
-            ready_lane(connection, &lane, self.now).await?;
+            ready_lane(connection, &lane, Urgency::Live, self.now).await?;
         }
         Ok(rows.len())
     }

@@ -13,7 +13,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
 use super::db::{Db, ours};
-use super::inbox::ready_lane;
+use super::inbox::{Urgency, ready_lane};
 use super::timeline::{EventSummary, ROWS_MAX, SUMMARY, moment, moment_or_none, summary_of};
 use super::writer::Write;
 use super::{Error, Store};
@@ -304,7 +304,7 @@ async fn retry(connection: &mut AnyConnection, id: &str, now: Timestamp) -> Resu
     .await?;
     let Some(row) = row else { return Ok(None) };
     if let Some(lane) = row.try_get::<Option<String>, _>(0)? {
-        ready_lane(connection, &lane, now).await?;
+        ready_lane(connection, &lane, Urgency::Live, now).await?;
     }
     Ok(Some(row.try_get(1)?))
 }

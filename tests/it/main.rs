@@ -17,6 +17,8 @@ mod doors;
 mod end_to_end;
 // The SQLite file: where it is, its copies, its schema.
 mod file;
+// Files of events, through the real program: what becomes of each line, `kill -9`, and who goes first.
+mod import;
 // Keeping and forgetting.
 mod keeping;
 // The way out by signed webhook.

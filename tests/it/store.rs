@@ -50,6 +50,7 @@ on_both_databases! {
     a_batch_gets_a_receipt_for_each_in_order
     a_parked_arrival_is_a_row_a_notice_and_its_bytes
     heads_are_claimed_in_the_order_in_which_things_happened
+    imported_work_is_claimed_when_nothing_else_is_due
     workers_never_share_a_lane
     a_lapsed_lease_is_claimed_again_in_doubt_and_the_old_result_is_fenced
     a_save_keeps_the_customer_and_extends_the_lease
@@ -305,6 +306,38 @@ async fn heads_are_claimed_in_the_order_in_which_things_happened(house: House) {
     for expected in [1, 3, 2, 0] {
         assert_eq!(house.end_head(applied()).await, arrived[expected]);
     }
+    assert!(house.claim().await.is_none());
+}
+
+async fn imported_work_is_claimed_when_nothing_else_is_due(house: House) {
+    let import = async |customer: &str, time: i64| {
+        let arrival = house.arrival(customer, time, updated());
+        let id = arrival.id;
+        house.store.accept_in_bulk(vec![arrival]).await.expect("the store is there");
+        id
+    };
+    let imported = import("imported", 0).await;
+    let first = import("both", 1).await;
+    // Its lane had something due before.
+    let live = house.happened("live", 2).await;
+    let behind = import("live", 3).await;
+    house.clock.advance(Duration::from_secs(1));
+    let second = house.happened("both", 4).await;
+    // A live event takes with it what is before it in its lane.
+    let mut ends = Vec::new();
+    for _ in 0..4 {
+        ends.push(house.end_head(Fate::Superseded).await);
+    }
+    assert_eq!(ends.iter().collect::<BTreeSet<_>>(), [&first, &live, &behind, &second].into());
+    let place = |id: EventId| ends.iter().position(|end| *end == id);
+    assert!(place(first) < place(second) && place(live) < place(behind), "a lane's own order stands");
+    // A lane that is empty and idle yields again.
+    let again = import("both", 5).await;
+    house.clock.advance(Duration::from_secs(1));
+    let later = house.happened("later", 6).await;
+    assert_eq!(house.end_head(Fate::Superseded).await, later);
+    assert_eq!(house.end_head(Fate::Superseded).await, imported);
+    assert_eq!(house.end_head(Fate::Superseded).await, again);
     assert!(house.claim().await.is_none());
 }
 

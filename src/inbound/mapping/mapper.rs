@@ -31,7 +31,7 @@ const START_TIME_MAX: Duration = Duration::from_secs(10);
 /// A message waits this long for a worker; after that its sender is asked to come again.
 const WAIT_TIME_MAX: Duration = Duration::from_secs(20);
 /// Workers at once: a program is short, and the bridge has other things to do on the machine's cores.
-const WORKERS_MAX: usize = 4;
+pub const WORKERS_MAX: usize = 4;
 /// Events of one message say in other words what it said: more than this many times its largest size is no translation.
 const GROWTH_MAX: usize = 2;
 /// Memory of a worker, bytes of address space: the workers together take less than what the service may have.

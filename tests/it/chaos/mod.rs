@@ -36,6 +36,8 @@ use rand::{RngExt, SeedableRng};
 
 use podero_bridge::clock::Clock;
 
+pub use house::binary;
+
 use crate::servers::environment;
 
 /// How large a run is and what is done to it.
@@ -94,6 +96,6 @@ fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
 
 /// What a run tells whoever watches it.
 #[expect(clippy::print_stdout, reason = "a test that fails shows it, and tests/reliability shows it always")]
-fn say(line: &str) {
+pub fn say(line: &str) {
     println!("{line}");
 }

@@ -1,0 +1,214 @@
+//! What an import leaves beside its file: how far it is, and the lines that were rejected.
+//!
+//! Both hold what a customer's line holds, or where it is, so nobody but the owner reads them. Written after the commit of
+//! what they tell: a crash in between makes some lines duplicates, and loses none.
+//!
+//! Before: [`super`]. After: the disk.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::inbound::lines::{Format, Line, Place};
+use crate::inbound::problem::Problem;
+
+/// Of a file's beginning so much tells it from another.
+const START_BYTES: u64 = 64 << 10;
+
+/// Which file an import is of, and what its lines are taken for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    bytes: u64,
+    modified_ns: i128,
+    start_sha256: String,
+    source: String,
+    format: Format,
+}
+
+/// What became of lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Counts {
+    pub(super) accepted: u64,
+    pub(super) duplicate: u64,
+    pub(super) rejected: u64,
+    pub(super) skipped: u64,
+}
+
+/// How far an import is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Progress {
+    of: Identity,
+    pub(super) place: Place,
+    pub(super) counts: Counts,
+    rejects_bytes: u64,
+}
+
+/// The two files.
+pub(super) struct Beside {
+    /// `None`: what is read cannot be read again.
+    progress: Option<(PathBuf, Identity)>,
+    rejects: PathBuf,
+    /// Made when it is first needed.
+    open_rejects: Option<BufWriter<File>>,
+    rejects_bytes: u64,
+}
+
+/// What is known from an import that did not end.
+pub(super) enum Found {
+    /// None was begun.
+    Nothing,
+    /// One of another file, or of this one when it was another, or for another source; or its rejected lines are gone.
+    Another,
+    /// One of this.
+    Progress(Place, Counts),
+}
+
+impl Identity {
+    pub(super) fn of(file: &mut File, source: &str, format: Format) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        let mut start = Vec::new();
+        file.take(START_BYTES).read_to_end(&mut start)?;
+        let digest = Sha256::digest(&start);
+        Ok(Self {
+            bytes: metadata.len(),
+            modified_ns: i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()),
+            start_sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            source: source.to_owned(),
+            format,
+        })
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Beside {
+    /// Beside a file that can be read again.
+    pub(super) fn of_file(path: &Path, identity: Identity) -> Self {
+        let progress = Some((named(path, ".import.json"), identity));
+        Self { progress, rejects: named(path, ".rejected.ndjson"), open_rejects: None, rejects_bytes: 0 }
+    }
+
+    /// In the current folder.
+    pub(super) fn of_stream() -> Self {
+        let rejects = PathBuf::from("import.rejected.ndjson");
+        Self { progress: None, rejects, open_rejects: None, rejects_bytes: 0 }
+    }
+
+    /// Where the rejected lines are.
+    pub(super) fn rejects(&self) -> &Path {
+        &self.rejects
+    }
+
+    /// Takes up an import where it was left, or makes room for a new one.
+    pub(super) fn begin(&mut self) -> anyhow::Result<Found> {
+        let found = self.find()?;
+        if self.rejects_bytes == 0 {
+            remove(&self.rejects).with_context(|| self.rejects.display().to_string())?;
+        } else {
+            // What follows is of a batch whose end was not written down; its lines come again.
+            let file = File::options().append(true).open(&self.rejects);
+            let cut = file.and_then(|file| file.set_len(self.rejects_bytes).map(|()| file));
+            let file = cut.with_context(|| self.rejects.display().to_string())?;
+            self.open_rejects = Some(BufWriter::new(file));
+        }
+        Ok(found)
+    }
+
+    fn find(&mut self) -> anyhow::Result<Found> {
+        let Some((path, identity)) = &self.progress else { return Ok(Found::Nothing) };
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        };
+        // One that cannot be read is of another version, or of a machine that lost its power: nothing but time is lost.
+        match serde_json::from_slice::<Progress>(&text) {
+            Ok(progress) if progress.of == *identity && self.has_rejects(progress.rejects_bytes) => {
+                self.rejects_bytes = progress.rejects_bytes;
+                Ok(Found::Progress(progress.place, progress.counts))
+            }
+            Ok(_) | Err(_) => Ok(Found::Another),
+        }
+    }
+
+    /// Whether nobody has taken away what was rejected so far.
+    fn has_rejects(&self, bytes: u64) -> bool {
+        bytes == 0 || self.rejects.metadata().is_ok_and(|metadata| metadata.len() >= bytes)
+    }
+
+    /// Keeps a line that is no event, with what is wrong. The caller ends the batch with [`Beside::save`].
+    pub(super) fn reject(&mut self, line: &Line, problems: &[Problem]) -> anyhow::Result<()> {
+        let at = || self.rejects.display().to_string();
+        let file = match &mut self.open_rejects {
+            Some(file) => file,
+            None => {
+                let file = create(&self.rejects).with_context(at)?;
+                self.open_rejects.insert(BufWriter::new(file))
+            }
+        };
+        let text = rejected(line, problems);
+        file.write_all(text.as_bytes()).with_context(at)?;
+        self.rejects_bytes += u64::try_from(text.len()).unwrap_or(u64::MAX);
+        Ok(())
+    }
+
+    /// Everything before this place is done, and counted so.
+    pub(super) fn save(&mut self, place: Place, counts: Counts) -> anyhow::Result<()> {
+        if let Some(file) = &mut self.open_rejects {
+            file.flush().with_context(|| self.rejects.display().to_string())?;
+        }
+        let Some((path, identity)) = &self.progress else { return Ok(()) };
+        let progress = Progress { of: identity.clone(), place, counts, rejects_bytes: self.rejects_bytes };
+        let text = serde_json::to_string(&progress).context("progress")?;
+        let new = named(path, ".new");
+        let written = remove(&new).and_then(|()| {
+            create(&new)?.write_all(text.as_bytes())?;
+            std::fs::rename(&new, path)
+        });
+        written.with_context(|| path.display().to_string())
+    }
+
+    /// All is done.
+    pub(super) fn end(self) -> anyhow::Result<()> {
+        let Some((path, _)) = &self.progress else { return Ok(()) };
+        remove(path).with_context(|| path.display().to_string())
+    }
+}
+
+/// A line of the file of rejected ones. Several problems are of several events that a mapping made of the line.
+fn rejected(line: &Line, problems: &[Problem]) -> String {
+    let kind = problems.first().map(Problem::type_uri);
+    let detail: Vec<&str> = problems.iter().map(|problem| problem.detail.as_str()).collect();
+    let errors: Vec<_> = problems.iter().flat_map(|problem| &problem.errors).collect();
+    let problem = json!({ "type": kind, "detail": detail.join("; "), "errors": errors });
+    let text = String::from_utf8_lossy(&line.text);
+    let text = text.trim_end_matches(['\r', '\n']);
+    json!({ "line": line.number, "problem": problem, "text": text }).to_string() + "\n"
+}
+
+fn named(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// A new file, of nobody else.
+fn create(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(path)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

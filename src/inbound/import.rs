@@ -1,0 +1,177 @@
+//! The door of an import: lines of a file go the way of a webhook's body, many in one commit.
+//!
+//! A line is a CloudEvent, or a message of its source that the source's mapping translates into none, one or many. What
+//! is no event is told, and kept nowhere: whoever imports has the file.
+//!
+//! Before: [`super::lines`] reads the file. After: [`super::wire`], and the store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use serde::de::IgnoredAny;
+
+use super::cloudevents::{Read, STRUCTURED};
+use super::mapping::mapper::{Mapper, WORKERS_MAX};
+use super::problem::{Problem, ProblemKind};
+use super::signature::Verified;
+use super::{Answer, Backlog, Delivery, Held, Inbox, Translated, Unfit, translate};
+use crate::clock::Clock;
+use crate::domain::Timestamp;
+use crate::metrics::{Door, Metrics};
+use crate::store::{self, Receipt, Store};
+
+/// Events that are kept in one commit at most, but for those of the last lines: a mapping may make many of a line.
+const EVENTS_MAX: usize = 1_000;
+/// Their bytes.
+const EVENT_BYTES_MAX: usize = 8 << 20;
+
+/// What became of a line.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Imported {
+    /// Something of it is new.
+    Accepted,
+    /// All of it was here already.
+    Duplicate,
+    /// The mapping made nothing of it.
+    Nothing,
+    /// It is no event, or something that was made of it is none. What else was made of it is kept.
+    Rejected(Vec<Problem>),
+}
+
+/// Why lines were not taken; the same lines may be offered again.
+#[derive(Debug, thiserror::Error)]
+pub enum Halt {
+    /// The store did not take them.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// They cannot be translated here and now.
+    #[error("no worker for mappings could be started")]
+    NoWorker,
+}
+
+impl Inbox {
+    /// An inbox in a process of its own, which the running bridge finds the events of by looking into the store. It
+    /// counts for nobody, and does not ask how much waits: the caller does.
+    pub fn for_import(store: Store, clock: Clock, mapper: Mapper, body_bytes_max: usize) -> Self {
+        Self {
+            store,
+            clock,
+            wake: Arc::default(),
+            metrics: Metrics::new(),
+            batch_max: 1,
+            body_bytes_max,
+            backlog: Backlog::new(u64::MAX),
+            mapper,
+        }
+    }
+
+    /// Accepts lines of one source; what became of each, in order. After `Ok` all that is said to be accepted is on disk.
+    /// After `Err` some of it may be, and is a duplicate when it is offered again.
+    pub async fn accept_lines(&self, source: &str, lines: &[Bytes]) -> Result<Vec<Imported>, Halt> {
+        let received_at = self.clock.now();
+        let mut read = Vec::with_capacity(lines.len());
+        let mut answers = Vec::with_capacity(lines.len());
+        let (mut kept, mut kept_bytes) = (Vec::new(), 0);
+        // Nothing is under way in a worker while the store is waited for: its time would run out.
+        for some in lines.chunks(WORKERS_MAX) {
+            let held: Vec<Held> = some.iter().map(|line| self.hold(source, line, received_at)).collect();
+            for (held, items) in held.iter().zip(join_all(held.iter().map(|held| self.read_line(held))).await) {
+                let items = match items {
+                    Err(problem) if problem.kind == ProblemKind::Unavailable => return Err(Halt::NoWorker),
+                    Err(problem) => {
+                        read.push(Err(problem));
+                        continue;
+                    }
+                    Ok(items) => items,
+                };
+                read.push(Ok(items.len()));
+                for (number, item) in items.into_iter().enumerate() {
+                    let id = held.ids.of_item(number, &self.clock);
+                    let translated = translate(held.verified.delivery(), item, id);
+                    kept_bytes += bytes(&translated);
+                    kept.push(translated);
+                }
+            }
+            if kept.len() >= EVENTS_MAX || kept_bytes >= EVENT_BYTES_MAX {
+                answers.extend(self.keep_lines(source, std::mem::take(&mut kept)).await?);
+                kept_bytes = 0;
+            }
+        }
+        answers.extend(self.keep_lines(source, kept).await?);
+        let mut answers = answers.into_iter();
+        let of_line = |items| match items {
+            Ok(count) => summary(answers.by_ref().take(count)),
+            Err(problem) => Imported::Rejected(vec![problem]),
+        };
+        Ok(read.into_iter().map(of_line).collect())
+    }
+
+    async fn keep_lines(&self, source: &str, items: Vec<Translated>) -> Result<Vec<Answer>, store::Error> {
+        self.keep(&delivery(source, STRUCTURED, Vec::new(), self.clock.now()), items).await
+    }
+
+    /// A line has no header that says what it is; where nothing is translated it can only be an event.
+    fn hold(&self, source: &str, line: &Bytes, received_at: Timestamp) -> Held {
+        let is_message = self.mapper.has(source) && !is_cloud_event(line);
+        let content_type = if is_message { "application/json" } else { STRUCTURED };
+        Held::answered(Verified::by_operator(delivery(source, content_type, line.to_vec(), received_at)))
+    }
+
+    async fn read_line(&self, held: &Held) -> Result<Vec<Result<super::Envelope, Problem>>, Problem> {
+        if held.verified.body().len() > self.body_bytes_max {
+            return Err(too_large(self.body_bytes_max));
+        }
+        match self.read(held).await {
+            Ok(Read::One(item)) => Ok(vec![item]),
+            Ok(Read::Batch(items)) => Ok(items),
+            Err(Unfit::Refused(problem)) => Err(problem),
+            Err(Unfit::Unbounded(why)) => Err(Problem::new(ProblemKind::Unmappable, why)),
+        }
+    }
+}
+
+/// A line above its bound.
+pub(super) fn too_large(bytes_max: usize) -> Problem {
+    Problem::new(ProblemKind::TooLarge, format!("a line has at most {bytes_max} bytes (http.body_max)"))
+}
+
+fn delivery(source: &str, content_type: &str, body: Vec<u8>, received_at: Timestamp) -> Delivery {
+    Delivery {
+        door: Door::Import,
+        source: source.to_owned(),
+        content_type: Some(content_type.to_owned()),
+        headers: BTreeMap::new(),
+        body,
+        received_at,
+    }
+}
+
+fn is_cloud_event(line: &[u8]) -> bool {
+    let fields: Result<BTreeMap<String, IgnoredAny>, _> = serde_json::from_slice(line);
+    fields.is_ok_and(|fields| fields.contains_key("specversion"))
+}
+
+fn bytes(translated: &Translated) -> usize {
+    match translated {
+        Translated::Arrival(arrival) => arrival.raw.len(),
+        Translated::Problem(_) => 0,
+    }
+}
+
+fn summary(answers: impl Iterator<Item = Answer>) -> Imported {
+    let (mut problems, mut imported) = (Vec::new(), Imported::Nothing);
+    for answer in answers {
+        match answer {
+            Answer::Rejected(problem) => problems.push(problem),
+            Answer::Kept(Receipt::Accepted { .. }) => imported = Imported::Accepted,
+            Answer::Kept(Receipt::Duplicate { .. } | Receipt::Reused { .. }) => {
+                if imported == Imported::Nothing {
+                    imported = Imported::Duplicate;
+                }
+            }
+        }
+    }
+    if problems.is_empty() { imported } else { Imported::Rejected(problems) }
+}
