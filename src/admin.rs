@@ -378,6 +378,9 @@ pub async fn refresh(store: &Store, metrics: &Metrics, clock: &Clock) -> Result<
         let found = gauges.heat_pumps.iter().find(|(state, _)| state == name);
         metrics.set_heat_pumps(name, count(found.map_or(0, |(_, count)| *count)));
     }
+    for (type_name, count) in store.take_replaced() {
+        (0..count).for_each(|_| metrics.event_settled(EventType::from_name(type_name), Outcome::Superseded));
+    }
     for _ in 0..store.take_unreadable() {
         metrics.event_settled(EventType::Unknown, Outcome::Parked);
     }

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use crate::domain::alert::Knowledge;
-use crate::domain::event::Happening;
+use crate::domain::event::{Change, Happening};
 use crate::domain::notice::Topic;
 
 use prometheus::core::Collector;
@@ -296,9 +296,9 @@ impl From<&Happening> for EventType {
     fn from(happening: &Happening) -> Self {
         match happening {
             Happening::SignedUp(_) => Self::SignedUp,
-            Happening::Moved(_) => Self::Moved,
+            Happening::Moved(_) | Happening::CalledOff(Change::Home { .. }) => Self::Moved,
             Happening::Updated(_) => Self::Updated,
-            Happening::Churned => Self::Churned,
+            Happening::Churned | Happening::CalledOff(Change::Existence) => Self::Churned,
             Happening::PurgeDue { .. } => Self::Unknown,
         }
     }

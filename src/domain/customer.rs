@@ -235,7 +235,11 @@ impl Facts {
     pub fn merge(&self, event: &Event) -> Merged {
         let stamp = event.stamp();
         let mut merged = Merged { facts: self.clone(), ..Merged::default() };
-        let is_buried = self.churned.is_some_and(|churned| churned > stamp);
+        // What was announced before the churn is off, also if its day comes after it.
+        let said = Stamp { time: event.time, event: event.id };
+        let buried_from =
+            if event.is_announced() && !matches!(event.happening, Happening::Churned) { said } else { stamp };
+        let is_buried = self.churned.is_some_and(|churned| churned > buried_from);
         match &event.happening {
             _ if is_buried => merged.lost.push("existence".to_owned()),
             Happening::SignedUp(details) => {
@@ -255,7 +259,7 @@ impl Facts {
                 }
                 merged.count("existence", newest);
             }
-            Happening::PurgeDue { .. } => merged.won = 1,
+            Happening::CalledOff(_) | Happening::PurgeDue { .. } => merged.won = 1,
         }
         merged
     }

@@ -34,6 +34,26 @@ impl Event {
     pub fn stamp(&self) -> Stamp {
         Stamp { time: self.effective_at.map_or(self.time, |at| at.max(self.time)), event: self.id }
     }
+
+    /// Whether it was said ahead of the day on which it takes effect.
+    pub fn is_announced(&self) -> bool {
+        self.effective_at.is_some_and(|at| at > self.time)
+    }
+
+    /// What it changes, as a name: of two events about the same change the one that was said later replaces the other while
+    /// that waits for its day. A customer's existence is one change (sign-up, churn), the move into each home another.
+    /// `None`: a correction replaces nothing.
+    pub fn change(&self) -> Option<String> {
+        match &self.happening {
+            Happening::SignedUp(_) | Happening::Churned | Happening::CalledOff(Change::Existence) => {
+                Some("existence".to_owned())
+            }
+            Happening::Moved(Move { building_key: key, .. }) | Happening::CalledOff(Change::Home { key }) => {
+                Some(format!("home/{}", key.as_str()))
+            }
+            Happening::Updated(_) | Happening::PurgeDue { .. } => None,
+        }
+    }
 }
 
 /// What happened.
@@ -48,6 +68,8 @@ pub enum Happening {
     Updated(Details),
     /// The customer left.
     Churned,
+    /// What was announced is off: the churn, or the move into a home. It waits for nothing and calls nothing.
+    CalledOff(Change),
     /// Ours, not upstream's: the retention after a soft deletion has passed.
     PurgeDue {
         /// The soft-deleted user to be removed for good.
@@ -60,12 +82,25 @@ impl Happening {
     pub fn type_name(&self) -> &'static str {
         match self {
             Self::SignedUp(_) => "customer.signed_up",
-            Self::Moved(_) => "customer.moved",
+            Self::Moved(_) | Self::CalledOff(Change::Home { .. }) => "customer.moved",
             Self::Updated(_) => "customer.updated",
-            Self::Churned => "customer.churned",
+            Self::Churned | Self::CalledOff(Change::Existence) => "customer.churned",
             Self::PurgeDue { .. } => "customer.purge_due",
         }
     }
+}
+
+/// A change that is announced ahead.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum Change {
+    /// That the customer leaves.
+    Existence,
+    /// The move into a home.
+    Home {
+        /// Which of the customer's homes.
+        key: BuildingKey,
+    },
 }
 
 /// What a sign-up or an update may say; what is `None` was not said and stays as it is.

@@ -405,6 +405,9 @@ pub fn next(work: &Work, policy: &Policy) -> Next {
     if work.merged.won == 0 {
         return Next::Superseded;
     }
+    if matches!(work.event.happening, Happening::CalledOff(_)) {
+        return Next::Applied;
+    }
     match (work.merged.facts.is_active(), &work.event.happening) {
         (true, _) => provision(work, policy),
         (false, Happening::Churned) => leave(work, policy),
@@ -493,7 +496,9 @@ fn invite(work: &Work, user: Uuid, policy: &Policy) -> Option<Call> {
     let key = match &work.event.happening {
         Happening::SignedUp(details) => &details.building_key,
         Happening::Moved(moved) => &moved.building_key,
-        Happening::Updated(_) | Happening::Churned | Happening::PurgeDue { .. } => return None,
+        Happening::Updated(_) | Happening::Churned | Happening::CalledOff(_) | Happening::PurgeDue { .. } => {
+            return None;
+        }
     };
     let (podero, wanted) = (&work.customer.podero, &work.merged.facts);
     let since = wanted.homes.get(key).map(|home| home.since).or(wanted.signed_up)?;

@@ -511,7 +511,7 @@ fn outcome(work: &Work, customer: &Customer, now: Timestamp) -> Option<Notice> {
         Happening::SignedUp(details) => (Topic::CustomerProvisioned, &details.building_key),
         Happening::Moved(moved) => (Topic::CustomerRelocated, &moved.building_key),
         Happening::Churned => (Topic::CustomerOffboarded, &BuildingKey::default()),
-        Happening::Updated(_) | Happening::PurgeDue { .. } => return None,
+        Happening::Updated(_) | Happening::CalledOff(_) | Happening::PurgeDue { .. } => return None,
     };
     let id = work.event.customer.as_str();
     let data = if topic == Topic::CustomerOffboarded {

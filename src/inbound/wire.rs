@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::cloudevents::{Envelope, kind_of};
 use super::problem::{FieldError, Problem};
-use crate::domain::event::{BuildingKey, Details, Event, Field, FieldValue, Happening, Move, Record};
+use crate::domain::event::{BuildingKey, Change, Details, Event, Field, FieldValue, Happening, Move, Record};
 use crate::domain::{CustomerId, EventId, ID_CHARS_MAX, Timestamp};
 
 /// Podero shows no limit for names and e-mail addresses; RFC 5321 allows an address 254 octets.
@@ -77,7 +77,10 @@ fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut V
     if effective_at.is_some_and(|at| at > received_at.plus(EFFECTIVE_AHEAD_MAX)) {
         data.wrong("effective_at", "must be at most ten years ahead");
     }
+    let is_off = matches!(type_name, "customer.moved" | "customer.churned") && data.flag("cancelled") == Some(true);
     let happening = match type_name {
+        "customer.moved" if is_off => Happening::CalledOff(Change::Home { key: data.home().0 }),
+        "customer.churned" if is_off => Happening::CalledOff(Change::Existence),
         "customer.signed_up" => Happening::SignedUp(data.details(true)),
         "customer.moved" => Happening::Moved(data.relocation()?),
         "customer.updated" => Happening::Updated(data.details(false)),
@@ -197,9 +200,7 @@ impl Reader<'_> {
             Some(_) | None => {}
         }
         details.address = self.address();
-        let (key, building) = self.building();
-        details.building_key = self.id("building_key", BuildingKey::accept).or(key).unwrap_or_default();
-        details.building = building;
+        (details.building_key, details.building) = self.home();
         details
     }
 
@@ -208,9 +209,14 @@ impl Reader<'_> {
         if address.is_none() && self.given("address").is_none() {
             self.wrong("address", "is required");
         }
-        let (key, building) = self.building();
-        let building_key = self.id("building_key", BuildingKey::accept).or(key).unwrap_or_default();
+        let (building_key, building) = self.home();
         Some(Move { building_key, address: address?, building: building.unwrap_or_default() })
+    }
+
+    /// Which home, and what is said of its building.
+    fn home(&mut self) -> (BuildingKey, Option<Record>) {
+        let (key, building) = self.building();
+        (self.id("building_key", BuildingKey::accept).or(key).unwrap_or_default(), building)
     }
 
     fn address(&mut self) -> Option<Record> {
@@ -249,13 +255,7 @@ impl Reader<'_> {
     fn attribute(&mut self, field: Field) -> Option<FieldValue> {
         let name = field.name();
         match field {
-            Field::Photovoltaic => {
-                let flag = self.given(name)?.as_bool();
-                if flag.is_none() {
-                    self.wrong(name, "must be true or false");
-                }
-                flag.map(FieldValue::Flag)
-            }
+            Field::Photovoltaic => self.flag(name).map(FieldValue::Flag),
             Field::PropertySizeM2 | Field::PropertyAge | Field::NumOccupants => {
                 let number = whole(self.given(name)?).filter(|number| (0..=WHOLE_MAX).contains(number));
                 if number.is_none() {
@@ -278,6 +278,14 @@ impl Reader<'_> {
             | Field::Town
             | Field::Country => None,
         }
+    }
+
+    fn flag(&mut self, name: &str) -> Option<bool> {
+        let flag = self.given(name)?.as_bool();
+        if flag.is_none() {
+            self.wrong(name, "must be true or false");
+        }
+        flag
     }
 
     fn one_of(&mut self, name: &str, allowed: &[&str]) -> Option<FieldValue> {

@@ -8,6 +8,7 @@
 use bytes::Bytes;
 use sqlx::{AnyConnection, Row};
 
+use super::announcements;
 use super::db::Db;
 use super::erasure::{ERASED, Key};
 use super::outbox::{self, Target};
@@ -128,7 +129,9 @@ impl Store {
     async fn accept_as(&self, arrivals: Vec<Arrival>, urgency: Urgency) -> Result<Vec<Receipt>, Error> {
         let places = arrivals.iter().map(|_| self.0.clock.fresh_id().to_string()).collect();
         let (targets, key) = (self.0.targets.clone(), self.0.key.clone());
-        self.write(Accept { arrivals, urgency, targets, places, key }).await
+        let (receipts, replaced) = self.write(Accept { arrivals, urgency, targets, places, key }).await?;
+        replaced.iter().for_each(|type_name| self.0.replaced.note(type_name));
+        Ok(receipts)
     }
 
     /// How many events are work that is not done, and how many will be work later: they wait for their day, or for
@@ -149,18 +152,19 @@ impl Store {
 }
 
 impl Write for Accept {
-    type Output = Vec<Receipt>;
+    /// The receipts, and the types of the announced events that were replaced.
+    type Output = (Vec<Receipt>, Vec<String>);
 
     fn weight(&self) -> usize {
         self.arrivals.len()
     }
 
     async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
-        let mut receipts = Vec::with_capacity(self.arrivals.len());
+        let (mut receipts, mut replaced) = (Vec::with_capacity(self.arrivals.len()), Vec::new());
         for (arrival, place) in self.arrivals.iter().zip(&self.places) {
-            receipts.push(self.accept(connection, arrival, place).await?);
+            receipts.push(self.accept(connection, (arrival, place), &mut replaced).await?);
         }
-        Ok(receipts)
+        Ok((receipts, replaced))
     }
 }
 
@@ -168,8 +172,8 @@ impl Accept {
     async fn accept(
         &self,
         connection: &mut AnyConnection,
-        arrival: &Arrival,
-        place: &str,
+        (arrival, place): (&Arrival, &str),
+        replaced: &mut Vec<String>,
     ) -> Result<Receipt, sqlx::Error> {
         let row = Columns::of(arrival);
         let tombstone = match &arrival.content {
@@ -187,6 +191,13 @@ impl Accept {
             let Some(twin) = twin(arrival, &receipt) else { return Ok(receipt) };
             if !row.insert(connection, &twin, &tombstone).await? {
                 return self.not_new(connection, &twin).await;
+            }
+        }
+        if let Content::Event(event) = &arrival.content {
+            let (types, ended) = announcements::settle(connection, event, arrival.received_at).await?;
+            replaced.extend(types);
+            if let Some(state) = ended {
+                return Ok(Receipt::Accepted { id: arrival.id, state: state.to_owned() });
             }
         }
         match &arrival.content {
@@ -322,16 +333,18 @@ impl Columns {
         arrival: &Arrival,
         tombstone: &str,
     ) -> Result<bool, sqlx::Error> {
-        let happened = match &arrival.content {
-            Content::Event(event) => event.time,
-            Content::Parked { .. } => arrival.received_at,
+        let (happened, change) = match &arrival.content {
+            Content::Event(event) => (event.time, event.change()),
+            Content::Parked { .. } => (arrival.received_at, None),
         };
+        let said_at = change.as_ref().map(|_| happened.micros());
         let settled_at = self.reason.map(|_| arrival.received_at.micros());
         let inserted = sqlx::query(
             "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
-             failures, reason, detail, digest, event, raw, raw_encoding, settled_at, envelope) \
+             failures, reason, detail, digest, event, raw, raw_encoding, settled_at, envelope, change, said_at) \
              SELECT $1, CAST($2 AS TEXT), $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, 0, CAST($12 AS TEXT), \
-             CAST($13 AS TEXT), $14, CAST($15 AS TEXT), $16, $17, CAST($18 AS BIGINT), CAST($21 AS TEXT) \
+             CAST($13 AS TEXT), $14, CAST($15 AS TEXT), $16, $17, CAST($18 AS BIGINT), CAST($21 AS TEXT), \
+             CAST($22 AS TEXT), CAST($23 AS BIGINT) \
              WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE customer = $19 AND erased_at >= $20) \
              ON CONFLICT (origin, origin_id) DO NOTHING",
         )
@@ -356,6 +369,8 @@ impl Columns {
         .bind(tombstone.to_owned())
         .bind(happened.micros())
         .bind(self.envelope.clone())
+        .bind(change)
+        .bind(said_at)
         .execute(connection)
         .await?;
         Ok(inserted.rows_affected() == 1)

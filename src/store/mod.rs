@@ -8,6 +8,7 @@
 //! Before: [`crate::inbound`] accepts. After: [`crate::apply`], [`crate::watch`], [`crate::replica`] and [`crate::outbound`] meet here, in
 //! tables.
 
+mod announcements;
 mod backup;
 mod db;
 mod erasure;
@@ -32,6 +33,8 @@ use sqlx::AnyPool;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
+pub use announcements::REPLACED;
+use announcements::Replaced;
 pub use backup::{BackupError, back_up};
 pub use db::Dialect;
 use db::{Aim, Db};
@@ -115,6 +118,8 @@ struct Inner {
     targets: Vec<Target>,
     /// Events that were parked in here because they could not be read, and are not counted yet.
     unreadable: AtomicU64,
+    /// Announced events that were replaced, and are not counted yet.
+    replaced: Replaced,
     key: Keyring,
     /// Held for as long as this process works on a SQLite file.
     lock: Option<std::fs::File>,
@@ -199,7 +204,8 @@ impl Store {
         let (queue, receiver) = mpsc::channel(QUEUE_MAX);
         let (readers, dialect, targets) = (db.readers(), db.dialect, settings.targets);
         let unreadable = AtomicU64::new(0);
-        let inner = Inner { queue, readers, dialect, clock, targets, unreadable, key, lock };
+        let replaced = Replaced::default();
+        let inner = Inner { queue, readers, dialect, clock, targets, unreadable, replaced, key, lock };
         let writer = Writer { db, connection: Some(connection), queue: receiver };
         Ok((Self(Arc::new(inner)), writer))
     }

@@ -26,13 +26,35 @@ pub(super) struct Told {
 
 #[derive(Debug, Clone)]
 enum What {
-    SignedUp { email: String, first_name: Option<String>, home: Option<(String, Address)> },
-    Moved { key: String, address: Address, size: Option<i64> },
-    Named { first_name: String },
-    Mailed { email: String },
-    Corrected { key: String, address: Address },
-    Measured { key: String, size: i64 },
+    SignedUp {
+        email: String,
+        first_name: Option<String>,
+        home: Option<(String, Address)>,
+    },
+    Moved {
+        key: String,
+        address: Address,
+        size: Option<i64>,
+    },
+    Named {
+        first_name: String,
+    },
+    Mailed {
+        email: String,
+    },
+    Corrected {
+        key: String,
+        address: Address,
+    },
+    Measured {
+        key: String,
+        size: i64,
+    },
     Churned,
+    /// The move into a home, or the churn, that was announced.
+    CalledOff {
+        key: Option<String>,
+    },
 }
 
 /// Street, ZIP code and town.
@@ -69,6 +91,8 @@ impl Told {
                 ("customer.updated", json!({"building_key": key, "building": {"property_size_m2": size}}))
             }
             What::Churned => ("customer.churned", json!({})),
+            What::CalledOff { key: Some(key) } => ("customer.moved", json!({"building_key": key, "cancelled": true})),
+            What::CalledOff { key: None } => ("customer.churned", json!({"cancelled": true})),
         };
         data["customer_id"] = json!(self.customer);
         if let Some(at) = self.effective_at {
@@ -94,8 +118,29 @@ impl Told {
             | What::Named { .. }
             | What::Mailed { .. }
             | What::Measured { .. }
-            | What::Churned => None,
+            | What::Churned
+            | What::CalledOff { .. } => None,
         }
+    }
+
+    /// When it was said, and its place among what was said.
+    pub(super) fn said(&self, arrival: &str) -> Stamp {
+        (self.time, arrival.to_owned())
+    }
+
+    /// Whether it was announced ahead.
+    pub(super) fn is_announced(&self) -> bool {
+        self.effective_at.is_some_and(|at| at > self.time)
+    }
+
+    /// Whether a later word about it is one about the same change as this.
+    pub(super) fn is_about_the_same(&self, other: &Self) -> bool {
+        let change = |told: &Self| match &told.what {
+            What::SignedUp { .. } | What::Churned | What::CalledOff { key: None } => Some(None),
+            What::Moved { key, .. } | What::CalledOff { key: Some(key) } => Some(Some(key.clone())),
+            What::Named { .. } | What::Mailed { .. } | What::Corrected { .. } | What::Measured { .. } => None,
+        };
+        self.customer == other.customer && change(self).is_some() && change(self) == change(other)
     }
 
     /// Whether its completion is told to the outside.
@@ -119,12 +164,13 @@ pub(super) fn life(number: usize, start: Timestamp, dice: &mut StdRng) -> Vec<To
         if dice.random_range(0..12) > 0 {
             time = time.plus(Duration::from_secs(dice.random_range(1..120) * MINUTE));
         }
-        let what = if place == 0 && dice.random_range(0..10) > 0 {
-            signed_up(number, place, dice)
-        } else {
-            happening(number, place, dice)
+        let announced = told.last().filter(|last: &&Told| last.is_announced());
+        let what = match announced {
+            Some(last) if dice.random_range(0..2) == 0 => on_second_thoughts(last, dice),
+            Some(_) | None if place == 0 && dice.random_range(0..10) > 0 => signed_up(number, place, dice),
+            Some(_) | None => happening(number, place, dice),
         };
-        let may_be_ahead = matches!(what, What::Moved { .. } | What::Churned) && dice.random_range(0..8) == 0;
+        let may_be_ahead = matches!(what, What::Moved { .. } | What::Churned) && dice.random_range(0..5) == 0;
         let effective_at =
             may_be_ahead.then(|| time.plus(Duration::from_secs(dice.random_range(1..3 * DAY / MINUTE) * MINUTE)));
         told.push(Told { id: format!("e-{number}-{place}"), customer: customer.clone(), time, effective_at, what });
@@ -137,6 +183,17 @@ fn signed_up(number: usize, place: usize, dice: &mut StdRng) -> What {
         email: format!("c{number}.{place}@example.com"),
         first_name: (dice.random_range(0..2) == 0).then(|| format!("Anna {place}")),
         home: (dice.random_range(0..4) > 0).then(|| ("main".to_owned(), address(dice))),
+    }
+}
+
+/// A later word about what was announced: it is off, or comes another day or to another place.
+fn on_second_thoughts(announced: &Told, dice: &mut StdRng) -> What {
+    let is_off = dice.random_range(0..2) == 0;
+    match &announced.what {
+        What::Moved { key, .. } if is_off => What::CalledOff { key: Some(key.clone()) },
+        What::Moved { key, .. } => What::Moved { key: key.clone(), address: address(dice), size: None },
+        _ if is_off => What::CalledOff { key: None },
+        _ => What::Churned,
     }
 }
 
@@ -211,7 +268,10 @@ impl End {
     /// Takes the next event in the order in which they took effect. `arrival` sorts by arrival.
     pub(super) fn fold(&mut self, told: &Told, arrival: &str) {
         let stamp = told.stamp(arrival);
-        if self.churned.as_ref().is_some_and(|churned| *churned > stamp) {
+        // What was announced before the churn is off with it.
+        let is_off = told.is_announced() && !matches!(told.what, What::Churned);
+        let buried_from = if is_off { told.said(arrival) } else { stamp.clone() };
+        if self.churned.as_ref().is_some_and(|churned| *churned > buried_from) {
             return;
         }
         match &told.what {
@@ -245,6 +305,7 @@ impl End {
             What::Mailed { email } => newest(&mut self.email, email, &stamp),
             What::Corrected { key, address } => self.homes.entry(key.clone()).or_default().at(address, &stamp),
             What::Measured { key, size } => self.homes.entry(key.clone()).or_default().of_size(*size, &stamp),
+            What::CalledOff { .. } => {}
             What::Churned => {
                 if self.signed_up.as_ref().is_none_or(|known| *known <= stamp) {
                     *self = Self { churned: Some(stamp), signed_up: self.signed_up.take(), ..Self::default() };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use podero_bridge::domain::event::{Field, FieldValue, Record};
+use podero_bridge::store::REPLACED;
 use serde_json::Value;
 
 use super::lives::{End, Told};
@@ -29,12 +30,18 @@ pub(super) async fn kept(run: &mut Run) -> Check {
     // The oracle: the fold of what ended, in the order in which it ended.
     let of_row: BTreeMap<&str, &str> =
         events.iter().map(|event| (event.id.as_str(), event.origin_id.as_str())).collect();
+    // What a later word replaced while it waited for its day is as if it had never been said.
+    let replaced: BTreeSet<&str> = events
+        .iter()
+        .filter(|event| event.reason.as_deref() == Some(REPLACED))
+        .map(|event| event.id.as_str())
+        .collect();
     let fold = |took_effect: &[&str]| {
         let mut ends: BTreeMap<&str, End> =
             run.told.iter().map(|told| (told.customer.as_str(), End::default())).collect();
         for (id, state) in &run.observer.ended {
             let Some(told) = of_row.get(id.as_str()).and_then(|origin| told.get(origin)) else { continue };
-            if took_effect.contains(&state.as_str()) {
+            if took_effect.contains(&state.as_str()) && !replaced.contains(id.as_str()) {
                 ends.entry(told.customer.as_str()).or_default().fold(told, id);
             }
         }
@@ -49,6 +56,7 @@ pub(super) async fn kept(run: &mut Run) -> Check {
         let is_active = ends[told.customer.as_str()].is_active();
         match (event.state.as_str(), event.reason.as_deref()) {
             ("applied", _) => {}
+            ("superseded", Some(REPLACED)) => is_replaced(told, event, &events, run)?,
             ("superseded", _) => is_stale(told, event, &events, run)?,
             ("parked", Some("no_sign_up")) if !is_active => {}
             (state, reason) => return Err(format!("{} ended as {state} {reason:?}", told.id)),
@@ -89,10 +97,27 @@ pub(super) async fn kept(run: &mut Run) -> Check {
     alerts(run, &bodies)
 }
 
+/// Only what was announced is replaced, and only by a later word about the same change; a word that calls off nothing is
+/// none.
+fn is_replaced(told: &Told, row: &EventRow, rows: &[EventRow], run: &Run) -> Check {
+    let mine = told.said(&row.id);
+    let is_later_word = |other: &EventRow| {
+        let words = run.told.iter().find(|told| told.id == other.origin_id);
+        words.is_some_and(|words| words.is_about_the_same(told) && words.said(&other.id) > mine)
+    };
+    let calls_off = told.json()["data"]["cancelled"] == true;
+    if calls_off || (told.is_announced() && rows.iter().any(is_later_word)) {
+        Ok(())
+    } else {
+        Err(format!("{} was replaced and nothing later was said: {told:?}", told.id))
+    }
+}
+
 /// P5: what ended as superseded says nothing that newer events of the customer do not say. They are folded in the order
 /// in which they took effect, since a move to where the customer lives already depends on it.
 fn is_stale(told: &Told, row: &EventRow, rows: &[EventRow], run: &Run) -> Check {
-    let mine = told.stamp(&row.id);
+    let mine = if told.is_announced() { told.said(&row.id) } else { told.stamp(&row.id) };
+    let replaced = |id: &str| rows.iter().any(|row| row.id == id && row.reason.as_deref() == Some(REPLACED));
     let of_row = |id: &str| {
         let other = rows.iter().find(|other| other.id == id)?;
         run.told.iter().find(|told| told.id == other.origin_id)
@@ -100,7 +125,9 @@ fn is_stale(told: &Told, row: &EventRow, rows: &[EventRow], run: &Run) -> Check 
     let says_nothing = |in_part: bool| {
         let mut end = End::default();
         for (id, state) in &run.observer.ended {
-            let other = of_row(id).filter(|other| other.customer == told.customer && other.stamp(id) > mine);
+            let other = of_row(id).filter(|_| !replaced(id));
+            let other =
+                other.filter(|other| other.customer == told.customer && *id != row.id && other.stamp(id) > mine);
             if let Some(other) = other.filter(|_| in_part || state != "parked") {
                 end.fold(other, id);
             }
