@@ -38,7 +38,7 @@ use crate::inbound::patience::Patience;
 use crate::inbound::{Backlog, Inbox, mapping};
 use crate::metrics::Metrics;
 use crate::outbound::{Publisher, ToBroker, ToWebhook};
-use crate::podero::{self, Client, Outlook};
+use crate::podero::{self, Client, Drift, Outlook};
 use crate::pump::{self, Rhythm, Step};
 use crate::replica::Replica;
 use crate::sandbox::{self, Sandbox};
@@ -547,6 +547,9 @@ fn mapper(config: &Config, worker: Option<PathBuf>) -> anyhow::Result<Mapper> {
 /// Series that are to be there from the start, and those that never will be.
 fn expect_series(config: &Config, metrics: &Metrics) {
     config.sources.iter().for_each(|source| metrics.expect_source(&source.name));
+    for operation in Operation::ALL {
+        Drift::ALL.iter().for_each(|drift| metrics.expect_drift(operation.name(), drift.name()));
+    }
     if config.amqp.is_none() {
         metrics.without_broker();
     }
@@ -660,6 +663,10 @@ impl podero::Observe for Metrics {
 
     fn circuit(&self, is_open: bool) {
         self.set_circuit_open(is_open);
+    }
+
+    fn drift(&self, operation: Operation, drift: Drift) {
+        self.contract_drifted(operation.name(), drift.name());
     }
 }
 

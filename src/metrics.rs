@@ -109,6 +109,8 @@ instruments! {
     events_parked: IntGauge = gauge() as "podero_bridge_events_parked";
     /// Calls to Podero, by operation and HTTP status, or what happened instead of an answer.
     podero_requests: IntCounterVec = counters(&["operation", "status"]) as "podero_bridge_podero_requests_total";
+    /// Answers of Podero that differ from what its pages show, by operation and in which way.
+    contract_drift: IntCounterVec = counters(&["operation", "kind"]) as "podero_bridge_contract_drift_total";
     /// Seconds of a call to Podero, from sending to the end of the answer.
     podero_request_duration: HistogramVec = histograms(CALL_SECONDS, &["operation"])
         as "podero_bridge_podero_request_duration_seconds";
@@ -202,6 +204,16 @@ impl Metrics {
     pub fn podero_called(&self, operation: &'static str, status: &str, duration: Duration) {
         self.podero_requests.with_label_values(&[operation, status]).inc();
         self.podero_request_duration.with_label_values(&[operation]).observe(duration.as_secs_f64());
+    }
+
+    /// Makes the series of a way to differ start at 0.
+    pub fn expect_drift(&self, operation: &'static str, kind: &'static str) {
+        self.contract_drift.with_label_values(&[operation, kind]);
+    }
+
+    /// Counts an answer that differs from the pages. Both texts are from closed sets: an operation's name, a drift's.
+    pub fn contract_drifted(&self, operation: &'static str, kind: &'static str) {
+        self.contract_drift.with_label_values(&[operation, kind]).inc();
     }
 
     /// Counts a repeat that was scheduled. Both texts are from closed sets: an operation's name, a setback's.

@@ -11,6 +11,7 @@
 
 mod auth;
 mod body;
+mod drift;
 mod throttle;
 mod wire;
 
@@ -33,6 +34,7 @@ use crate::domain::standing::{Hold, Opening, Standing, Why};
 use crate::domain::{CustomerId, Timestamp};
 use auth::{Token, Tokens};
 use body::Deadline;
+pub use drift::Drift;
 pub use throttle::Errand;
 use throttle::{Budget, Evidence, SLOT_WAIT_MAX, Throttle, Turnstile};
 use wire::{Outgoing, Part, Reading};
@@ -95,12 +97,15 @@ pub trait Observe: Send + Sync + 'static {
     fn request(&self, operation: Operation, status: &'static str, took: Duration);
     /// The circuit opened or closed.
     fn circuit(&self, is_open: bool);
+    /// An answer differs from what Podero's pages show; at most once per answer and way.
+    fn drift(&self, operation: Operation, drift: Drift);
 }
 
 /// Nobody wants to know.
 impl Observe for () {
     fn request(&self, _: Operation, _: &'static str, _: Duration) {}
     fn circuit(&self, _: bool) {}
+    fn drift(&self, _: Operation, _: Drift) {}
 }
 
 /// Every text with which a request can end: a closed set, so that it may label metrics.
@@ -561,6 +566,14 @@ impl Inner {
         let (operation, took) = (call.operation(), now.since(asked_at));
         tracing::debug!(operation = operation.name(), status, took_ms = took.as_millis(), "asked Podero");
         self.watcher.request(operation, status, took);
+        for drift in received.iter().flat_map(|received| drift::of(call, received.status, &received.body)) {
+            tracing::debug!(
+                operation = operation.name(),
+                drift = drift.name(),
+                "an answer differs from Podero's pages"
+            );
+            self.watcher.drift(operation, drift);
+        }
         reading
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{
     SELF, events, info, itself, json_answer, later_answer, list, object, one_of, problem, problem_answer, text,
 };
+use crate::config::DEFAULT_SOURCE;
 use crate::inbound::cloudevents::{BATCH, STRUCTURED};
 use crate::inbound::problem::ProblemKind;
 
@@ -22,6 +23,7 @@ pub(super) fn document() -> Value {
             "/v1/events": source(&[]),
             "/v1/events/{source}": source(&[json!({
                 "name": "source", "in": "path", "required": true, "schema": {"type": "string"},
+                "example": DEFAULT_SOURCE,
                 "description": "the name of a `[[source]]` of the configuration",
             })]),
             SELF: itself(),

@@ -238,3 +238,39 @@ async fn an_existing_user_of_ours_is_adopted_and_staff_is_never_touched() {
     assert_eq!((&staff["deleted"], &staff["first_name"]), (&json!(false), &Value::Null));
     world.bridge.stop().await;
 }
+
+#[tokio::test]
+async fn an_announced_move_is_put_off_and_called_off_and_the_timeline_says_so() {
+    let world = World::start(Database::Sqlite, Settings::default()).await;
+    world.apply(&sign_up("e1", "C-1", "2026-10-01T12:00:00Z")).await;
+    let town = |town: &str| json!({"town": town, "country": "AT"});
+    let announce = |id: &str, said: &str, day: &str| {
+        let data = json!({"customer_id": "C-1", "address": town("Wien"), "effective_at": day});
+        event(id, "customer.moved", said, &data)
+    };
+    let send = async |event: Value| {
+        let (status, answer) = world.send(&event).await;
+        assert_eq!(status, 202, "{answer}");
+        (answer["id"].as_str().expect("an id").to_owned(), answer["state"].clone())
+    };
+    let (first, state) = send(announce("e2", "2026-10-02T12:00:00Z", "2035-01-01T00:00:00Z")).await;
+    assert_eq!(state, "scheduled");
+    let (second, _) = send(announce("e3", "2026-10-03T12:00:00Z", "2035-02-01T00:00:00Z")).await;
+    let off = event("e4", "customer.moved", "2026-10-04T12:00:00Z", &json!({"customer_id": "C-1", "cancelled": true}));
+    let (third, state) = send(off).await;
+    assert_eq!(state, "applied");
+    let timeline = world.get(&world.operator("/v1/customers/C-1")).await;
+    let told: Vec<_> = timeline["events"].as_array().expect("events").iter().take(3).collect();
+    let of =
+        |event: &Value| (event["id"].clone(), event["state"].clone(), event["reason"].clone(), event["detail"].clone());
+    let replaced_by = |id: &str| json!(format!("replaced by event {id}"));
+    assert_eq!(of(told[0]), (json!(third), json!("applied"), Value::Null, Value::Null));
+    assert_eq!(of(told[1]), (json!(second), json!("superseded"), json!("replaced"), replaced_by(&third)));
+    assert_eq!(of(told[2]), (json!(first), json!("superseded"), json!("replaced"), replaced_by(&second)));
+    until("the replaced ones are counted", async || {
+        let series = "podero_bridge_events_settled_total{outcome=\"superseded\",type=\"customer.moved\"}";
+        (world.metric(series).await == Some(2.0)).then_some(())
+    })
+    .await;
+    world.bridge.stop().await;
+}

@@ -13,7 +13,7 @@ use podero_bridge::domain::event::{Field, Record};
 use podero_bridge::domain::plan::{Answer, Call, Operation, RefusalKind, Reply};
 use podero_bridge::domain::standing::Why;
 use podero_bridge::domain::{CustomerId, Timestamp};
-use podero_bridge::podero::{Client, Error, Observe, Outlook, Partner, STATUSES, Settings, Unfit, Urgency};
+use podero_bridge::podero::{Client, Drift, Error, Observe, Outlook, Partner, STATUSES, Settings, Unfit, Urgency};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -248,9 +248,13 @@ struct World {
 
 /// What the client told its observer.
 #[derive(Clone, Default)]
-struct Ledger(Arc<Mutex<(Vec<String>, Vec<bool>)>>);
+struct Ledger(Arc<Mutex<(Vec<String>, Vec<bool>)>>, Arc<Mutex<Vec<(Operation, Drift)>>>);
 
 impl Observe for Ledger {
+    fn drift(&self, operation: Operation, drift: Drift) {
+        self.1.lock().expect("whole").push((operation, drift));
+    }
+
     fn request(&self, operation: Operation, status: &'static str, _: Duration) {
         assert!(STATUSES.contains(&status));
         self.0.lock().expect("whole").0.push(format!("{} {status}", operation.name()));
@@ -456,6 +460,18 @@ async fn a_list_in_pages_is_read_to_its_end() {
     let queries: Vec<Option<String>> =
         w.mock.seen().0.iter().map(|seen| seen.path.split_once('?').map(|(_, query)| query.to_owned())).collect();
     assert_eq!(queries, [None, Some("limit=200&offset=2".to_owned())]);
+}
+
+#[tokio::test]
+async fn what_no_page_shows_is_told_by_call_and_kind() {
+    let w = world(|_| {}).await;
+    let someone = |role: &str| json!({"id": USER, "role": role, "external_user_id": "C-1"}).to_string();
+    w.mock.then(answer(200, someone("user"))).then(answer(200, someone("landlord"))).then(answer(418, "<html>"));
+    let replies = [within(w.ask(&find("C-1"))).await, within(w.ask(&find("C-1"))).await];
+    assert!(replies.iter().all(|reply| matches!(reply, Reply::Done(Answer::User(Some(_))))), "{replies:?}");
+    within(w.ask(&delete())).await;
+    let told = w.ledger.1.lock().expect("whole").clone();
+    assert_eq!(told, [(Operation::FindUser, Drift::UnknownRole), (Operation::DeleteUser, Drift::NewStatus)]);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::alert::{Observation, Resolution, Seen, SeenChange, WatchPolicy, diff, retire};
 use podero_bridge::domain::customer::{Listing, UserThere};
-use podero_bridge::domain::event::{Details, Event, Field, Happening};
+use podero_bridge::domain::event::{BuildingKey, Change, Details, Event, Field, Happening, Move, Record};
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::plan::Operation;
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
@@ -51,6 +51,7 @@ on_both_databases! {
     a_parked_arrival_is_a_row_a_notice_and_its_bytes
     heads_are_claimed_in_the_order_in_which_things_happened
     imported_work_is_claimed_when_nothing_else_is_due
+    a_later_word_replaces_what_waits_for_its_day
     workers_never_share_a_lane
     a_lapsed_lease_is_claimed_again_in_doubt_and_the_old_result_is_fenced
     a_save_keeps_the_customer_and_extends_the_lease
@@ -307,6 +308,55 @@ async fn heads_are_claimed_in_the_order_in_which_things_happened(house: House) {
         assert_eq!(house.end_head(applied()).await, arrived[expected]);
     }
     assert!(house.claim().await.is_none());
+}
+
+async fn a_later_word_replaces_what_waits_for_its_day(house: House) {
+    let key = |key: &str| BuildingKey::accept(key).expect("a key");
+    let moved = |home: &str| {
+        let address = [(Field::Town, "Wien".into())].into();
+        Happening::Moved(Move { building_key: key(home), address, building: Record::new() })
+    };
+    let announced = |said: i64, happening: Happening| {
+        let mut arrival = house.arrival("C-1", said, happening);
+        if let Content::Event(event) = &mut arrival.content {
+            event.effective_at = Some(house.after(DAY));
+        }
+        arrival
+    };
+    let called_off = |home: &str| Happening::CalledOff(Change::Home { key: key(home) });
+    let state = async |id: EventId| {
+        let event = house.store.event(&id.to_string()).await.expect("the store is there").expect("it is known").event;
+        (event.state, event.detail.unwrap_or_default())
+    };
+    let scheduled = || ("scheduled".to_owned(), String::new());
+    let replaced = |by: EventId| ("superseded".to_owned(), format!("replaced by event {by}"));
+
+    let first = house.accept(announced(10, moved("main"))).await;
+    let cabin = house.accept(announced(10, moved("cabin"))).await;
+    let leaving = house.accept(announced(10, Happening::Churned)).await;
+    // Another day.
+    let second = house.accept(announced(20, moved("main"))).await;
+    assert_eq!(state(first).await, replaced(second));
+    // An older word that comes late is replaced already; the same word again is nobody's end.
+    let late = house.accept(announced(15, moved("main"))).await;
+    assert_eq!(state(late).await, replaced(second));
+    // A correction is no word about it, another home neither.
+    house.accept(house.arrival("C-1", 30, updated())).await;
+    for id in [second, cabin, leaving] {
+        assert_eq!(state(id).await, scheduled());
+    }
+    let off = house.accept(house.arrival("C-1", 30, called_off("cabin"))).await;
+    assert_eq!((state(cabin).await, state(off).await.0), (replaced(off), "applied".to_owned()));
+    let vain = house.accept(house.arrival("C-1", 31, called_off("cabin"))).await;
+    assert_eq!(state(vain).await.0, "superseded");
+    // A word that was said before is none, whenever it comes.
+    house.accept(house.arrival("C-1", 5, called_off("main"))).await;
+    assert_eq!(state(second).await, scheduled());
+    // Back for good.
+    let back = house.accept(house.arrival("C-1", 40, signed_up())).await;
+    assert_eq!(state(leaving).await, replaced(back));
+    assert_eq!(house.store.take_replaced(), [("customer.moved", 3), ("customer.churned", 1)]);
+    assert_eq!(house.store.gauges().await.expect("the store is there").scheduled, 1);
 }
 
 async fn imported_work_is_claimed_when_nothing_else_is_due(house: House) {

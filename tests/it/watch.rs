@@ -95,6 +95,10 @@ async fn a_lasting_loss_is_one_alert_and_its_end_one_resolve_of_the_same_occurre
         assert!(data[field].is_string(), "{field} in {data}");
     }
     assert!(!trigger.event.to_string().contains("@example.com"), "ids only");
+    let (_, metrics) = watched.world.get_text(&watched.world.operator("/metrics")).await;
+    let drifts: Vec<_> =
+        metrics.lines().filter(|line| line.starts_with("podero_bridge_contract_drift_total")).collect();
+    assert!(drifts.len() > 100 && drifts.iter().all(|line| line.ends_with(" 0")), "the sandbox keeps to the pages");
     watched.silence("one loss is one alert").await;
     let open = watched.world.get(&watched.world.operator("/v1/alerts?open=true")).await;
     assert_eq!(open["alerts"].as_array().map(Vec::len), Some(1));

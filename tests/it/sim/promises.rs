@@ -36,6 +36,9 @@ pub(super) async fn kept(run: &mut Run) -> Check {
         .filter(|event| event.reason.as_deref() == Some(REPLACED))
         .map(|event| event.id.as_str())
         .collect();
+    for _ in &replaced {
+        *run.strikes.entry("told on second thoughts").or_default() += 1;
+    }
     let fold = |took_effect: &[&str]| {
         let mut ends: BTreeMap<&str, End> =
             run.told.iter().map(|told| (told.customer.as_str(), End::default())).collect();

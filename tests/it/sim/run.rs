@@ -178,7 +178,7 @@ pub(super) struct Run {
     pub(super) undeletable: BTreeSet<Uuid>,
     pub(super) observer: Observer,
     history: Vec<String>,
-    strikes: BTreeMap<&'static str, usize>,
+    pub(super) strikes: BTreeMap<&'static str, usize>,
     /// Claims, ends, calls and publishes so far.
     moves: usize,
     looked_after: BTreeSet<String>,
