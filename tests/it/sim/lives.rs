@@ -189,11 +189,11 @@ fn signed_up(number: usize, place: usize, dice: &mut StdRng) -> What {
 /// A later word about what was announced: it is off, or comes another day or to another place.
 fn on_second_thoughts(announced: &Told, dice: &mut StdRng) -> What {
     let is_off = dice.random_range(0..2) == 0;
-    match &announced.what {
-        What::Moved { key, .. } if is_off => What::CalledOff { key: Some(key.clone()) },
-        What::Moved { key, .. } => What::Moved { key: key.clone(), address: address(dice), size: None },
-        _ if is_off => What::CalledOff { key: None },
-        _ => What::Churned,
+    match (&announced.what, is_off) {
+        (What::Moved { key, .. }, true) => What::CalledOff { key: Some(key.clone()) },
+        (What::Moved { key, .. }, false) => What::Moved { key: key.clone(), address: address(dice), size: None },
+        (_, true) => What::CalledOff { key: None },
+        (_, false) => What::Churned,
     }
 }
 
