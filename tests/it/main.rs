@@ -17,6 +17,8 @@ mod doors;
 mod end_to_end;
 // The SQLite file: where it is, its copies, its schema.
 mod file;
+// Input that nobody would send, by the million.
+mod fuzz;
 // Keeping and forgetting.
 mod keeping;
 // The way out by signed webhook.

@@ -36,6 +36,8 @@ use rand::{RngExt, SeedableRng};
 
 use podero_bridge::clock::Clock;
 
+pub use judge::note;
+
 use crate::servers::environment;
 
 /// How large a run is and what is done to it.
