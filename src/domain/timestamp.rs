@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Microseconds since the Unix epoch, UTC. Text form is RFC 3339 with `Z`.
@@ -23,9 +23,11 @@ impl Timestamp {
         self.0
     }
 
-    /// Parses RFC 3339 (`2026-10-01T12:00:00Z`, any offset); `None` for anything else.
+    /// Parses RFC 3339 (`2026-10-01T12:00:00Z`, any offset); `None` for anything else. What is read can be written: an
+    /// offset may lead out of the years that have four digits, and what is stored then could not be read again.
     pub fn parse(text: &str) -> Option<Self> {
-        DateTime::parse_from_rfc3339(text).ok().map(|moment| Self(moment.timestamp_micros()))
+        let moment = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
+        (0..=9_999).contains(&moment.year()).then(|| Self(moment.timestamp_micros()))
     }
 
     /// The same moment in the library's type.
@@ -86,6 +88,17 @@ mod tests {
         }
         assert_eq!(Timestamp::parse("2026-10-01T14:00:00+02:00"), Timestamp::parse("2026-10-01T12:00:00Z"));
         assert_eq!(Timestamp::parse("2026-10-01"), None);
+    }
+
+    #[test]
+    fn what_is_read_can_be_written_and_read_again() {
+        // In UTC these are in the years -1 and 10000, for which RFC 3339 has no form.
+        for text in ["0000-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"] {
+            assert_eq!(Timestamp::parse(text), None, "{text}");
+        }
+        for text in ["0000-01-01T00:00:00Z", "9999-12-31T23:59:59Z"] {
+            assert_eq!(Timestamp::parse(text).map(|moment| moment.to_string()).as_deref(), Some(text));
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ mod end_to_end;
 mod file;
 // Files of events, through the real program: what becomes of each line, `kill -9`, and who goes first.
 mod import;
+// Input that nobody would send, by the million.
+mod fuzz;
 // Keeping and forgetting.
 mod keeping;
 // The way out by signed webhook.

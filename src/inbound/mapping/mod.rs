@@ -62,11 +62,7 @@ pub async fn try_out(
 }
 
 /// What a program's outputs are as events. `message_id` is the sender's name of the message.
-pub(super) fn envelopes(
-    verified: &Verified,
-    message_id: Option<&str>,
-    outputs: Vec<Value>,
-) -> Vec<Result<Envelope, Problem>> {
+pub fn envelopes(verified: &Verified, message_id: Option<&str>, outputs: Vec<Value>) -> Vec<Result<Envelope, Problem>> {
     let (delivery, body) = (verified.delivery(), verified.body());
     let digest = sha256(body);
     let identity = message_id.unwrap_or(&digest);

@@ -26,6 +26,10 @@ const VARIABLES: [&str; 2] = ["$headers", "$received_at"];
 /// Epoch numbers from this one on are milliseconds: as seconds it would be in the year 5138.
 const MILLISECONDS_FROM: u64 = 100_000_000_000;
 
+/// How deep a message may nest. The interpreter goes down by recursion, and has no bound of its own; this is the one of the
+/// parser for CloudEvents (serde_json).
+const DEPTH_MAX: usize = 128;
+
 type Data = JustLut<Val>;
 
 /// A compiled program.
@@ -72,6 +76,9 @@ impl Program {
         (headers, received_at): (&BTreeMap<String, String>, &str),
         bounds: Bounds,
     ) -> Result<Vec<String>, Fault> {
+        if is_too_deep(message) {
+            return Err(Fault::Failed(format!("the message nests deeper than {DEPTH_MAX} lists and objects")));
+        }
         let input = read::parse_single(message).map_err(|error| Fault::Failed(error.to_string()))?;
         let headers = headers.iter().map(|(name, value)| (Val::from(name.clone()), Val::from(value.clone())));
         let variables = Vars::new([Val::obj(headers.collect()), Val::from(received_at.to_owned())]);
@@ -92,6 +99,22 @@ impl Program {
         }
         Ok(outputs)
     }
+}
+
+/// Of JSON; brackets in a text do not count.
+fn is_too_deep(message: &[u8]) -> bool {
+    let (mut depth, mut is_in_text, mut is_escaped) = (0_usize, false, false);
+    message.iter().any(|byte| {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_in_text => is_escaped = true,
+            b'"' => is_in_text = !is_in_text,
+            b'[' | b'{' if !is_in_text => depth += 1,
+            b']' | b'}' if !is_in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > DEPTH_MAX
+    })
 }
 
 fn load_errors(errors: &load::Errors<&str, &str>) -> Vec<String> {
@@ -311,6 +334,17 @@ mod tests {
         ] {
             assert!(matches!(run_on(code, message), Err(Fault::Failed(_))), "{message} | {code}");
         }
+    }
+
+    #[test]
+    fn a_message_that_nests_too_deep_is_refused_before_it_is_read() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(run_on("1", &nested(DEPTH_MAX)), Ok(vec!["1".to_owned()]));
+        for depth in [DEPTH_MAX + 1, 500_000] {
+            assert!(matches!(run_on("1", &nested(depth)), Err(Fault::Failed(_))), "{depth}");
+        }
+        let brackets_in_a_text = format!("[\"\\\"{}\"]", "[".repeat(500));
+        assert_eq!(run_on("length", &brackets_in_a_text), Ok(vec!["1".to_owned()]));
     }
 
     #[test]

@@ -37,6 +37,7 @@ use rand::{RngExt, SeedableRng};
 use podero_bridge::clock::Clock;
 
 pub use house::binary;
+pub use judge::note;
 
 use crate::servers::environment;
 
