@@ -27,33 +27,14 @@ pub(super) async fn kept(run: &mut Run) -> Check {
         return Err(format!("{} was never acknowledged", missing.id));
     }
 
-    // The oracle: the fold of what ended, in the order in which it ended.
-    let of_row: BTreeMap<&str, &str> =
-        events.iter().map(|event| (event.id.as_str(), event.origin_id.as_str())).collect();
-    // What a later word replaced while it waited for its day is as if it had never been said.
-    let replaced: BTreeSet<&str> = events
-        .iter()
-        .filter(|event| event.reason.as_deref() == Some(REPLACED))
-        .map(|event| event.id.as_str())
-        .collect();
+    let replaced = replaced(&events);
     for _ in &replaced {
         *run.strikes.entry("told on second thoughts").or_default() += 1;
     }
-    let fold = |took_effect: &[&str]| {
-        let mut ends: BTreeMap<&str, End> =
-            run.told.iter().map(|told| (told.customer.as_str(), End::default())).collect();
-        for (id, state) in &run.observer.ended {
-            let Some(told) = of_row.get(id.as_str()).and_then(|origin| told.get(origin)) else { continue };
-            if took_effect.contains(&state.as_str()) && !replaced.contains(id.as_str()) {
-                ends.entry(told.customer.as_str()).or_default().fold(told, id);
-            }
-        }
-        ends
-    };
-    let ends = fold(&["applied", "superseded"]);
+    let ends = fold(run, &events, &replaced, &["applied", "superseded"]);
     // What was parked in the middle took effect in part, before the events that went by meanwhile; and whether a move
     // goes to where the customer lives already depends on that.
-    let in_part = fold(&["applied", "superseded", "parked"]);
+    let in_part = fold(run, &events, &replaced, &["applied", "superseded", "parked"]);
     for event in &events {
         let told = told.get(event.origin_id.as_str()).ok_or("nobody sent it")?;
         let is_active = ends[told.customer.as_str()].is_active();
@@ -98,6 +79,26 @@ pub(super) async fn kept(run: &mut Run) -> Check {
         }
     }
     alerts(run, &bodies)
+}
+
+/// What a later word replaced while it waited for its day is as if it had never been said.
+fn replaced(events: &[EventRow]) -> BTreeSet<String> {
+    let replaced = events.iter().filter(|event| event.reason.as_deref() == Some(REPLACED));
+    replaced.map(|event| event.id.clone()).collect()
+}
+
+/// The oracle: the fold of what ended, in the order in which it ended.
+fn fold(run: &Run, events: &[EventRow], replaced: &BTreeSet<String>, took_effect: &[&str]) -> BTreeMap<String, End> {
+    let mut ends: BTreeMap<String, End> = run.told.iter().map(|told| (told.customer.clone(), End::default())).collect();
+    let of_row: BTreeMap<&str, &str> =
+        events.iter().map(|event| (event.id.as_str(), event.origin_id.as_str())).collect();
+    for (id, state) in &run.observer.ended {
+        let told = of_row.get(id.as_str()).and_then(|origin| run.told.iter().find(|told| told.id == **origin));
+        if let Some(told) = told.filter(|_| took_effect.contains(&state.as_str()) && !replaced.contains(id)) {
+            ends.entry(told.customer.clone()).or_default().fold(told, id);
+        }
+    }
+    ends
 }
 
 /// Only what was announced is replaced, and only by a later word about the same change; a word that calls off nothing is
