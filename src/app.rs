@@ -795,7 +795,8 @@ fn targets(config: &Config) -> Vec<Target> {
     amqp.into_iter().chain(webhook).collect()
 }
 
-fn policy(config: &Config) -> Policy {
+/// What the operator chose, in the core's words.
+pub fn policy(config: &Config) -> Policy {
     Policy {
         schedule: RetrySchedule { initial: config.retry.initial, max: config.retry.max },
         doubt_pause: config.podero.timeout.max(config.retry.initial),

@@ -9,6 +9,7 @@ mod backup;
 mod check;
 mod demo;
 mod erase;
+mod explain;
 mod import;
 mod map;
 mod open;
@@ -27,7 +28,7 @@ use std::sync::OnceLock;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use uuid::Uuid;
 
-use crate::config::{self, Config, process_environment};
+use crate::config::{self, Config, DEFAULT_SOURCE, process_environment};
 use crate::domain::verdict::Reason;
 use crate::domain::{CustomerId, EventId, ID_CHARS_MAX};
 use crate::inbound::mapping;
@@ -98,6 +99,23 @@ enum Command {
         messages: Vec<uuid::Uuid>,
         #[command(flatten)]
         at: AtStore,
+    },
+    /// Show what a message would become: its events, the plan of calls with their bodies. Nothing is sent or kept
+    Explain {
+        /// The message; `-` for standard input
+        file: PathBuf,
+        /// The source that it would come by
+        #[arg(long, value_name = "NAME", default_value = DEFAULT_SOURCE)]
+        source: String,
+        /// A header that comes with it, `NAME: VALUE`; may be repeated
+        #[arg(long = "header", value_name = "HEADER")]
+        headers: Vec<String>,
+        /// Configuration file (TOML), the one of the bridge
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Try a mapping on its examples: DIR/map.jq gives DIR/NAME.expected.json for each DIR/NAME.input.json
     Test {
@@ -267,14 +285,19 @@ pub fn work() -> ExitCode {
     map::run().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
 }
 
+/// What was asked for; else the status, after a word about it.
+fn arguments() -> Result<Arguments, ExitCode> {
+    Arguments::try_parse().map_err(|error| {
+        let _ = error.print();
+        if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS }
+    })
+}
+
 /// Reads the arguments and runs the command.
 pub async fn run() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match arguments() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
-        }
+        Err(status) => return status,
     };
     let result = match arguments.command {
         Command::Serve { config, sandbox } => match load(config, sandbox) {
@@ -283,6 +306,11 @@ pub async fn run() -> ExitCode {
         },
         Command::Demo => demo::run().await,
         Command::Test { dir } => test::run(&dir).await,
+        // As with --sandbox: an account is not needed, since nothing is sent.
+        Command::Explain { file, source, headers, config, json } => match load(config, true) {
+            Ok(config) => explain::run(config, explain::Request { file, source, headers, is_json: json }).await,
+            Err(status) => return status,
+        },
         Command::Sandbox { listen, seed } => sandbox::run(listen, seed).await,
         Command::Check { config, offline } => match load(config, false) {
             Ok(config) => check::run(config, offline).await,

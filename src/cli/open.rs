@@ -30,6 +30,14 @@ pub(super) async fn open_with_key(at: &config::Store) -> anyhow::Result<Opened> 
     opened(at, Store::open_with(settings, key, Clock::system()).await)
 }
 
+/// Opens it to look; `None` where there is none yet.
+pub(super) async fn open_if_there(at: &config::Store) -> anyhow::Result<Option<Opened>> {
+    match Store::look(at.url.expose(), Clock::system()).await {
+        Err(Error::Missing(_)) => Ok(None),
+        other => opened(at, other).map(Some),
+    }
+}
+
 fn opened(at: &config::Store, opened: Result<(Store, Writer), Error>) -> anyhow::Result<Opened> {
     if let Err(missing @ Error::Missing(_)) = &opened
         && at.is_default

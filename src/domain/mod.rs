@@ -13,6 +13,7 @@ pub mod event;
 mod fixtures;
 pub mod notice;
 pub mod plan;
+pub mod rehearsal;
 pub mod retry;
 pub mod standing;
 mod timestamp;

@@ -9,6 +9,7 @@
 pub mod amqp;
 mod backlog;
 pub mod cloudevents;
+pub mod explain;
 pub mod http;
 pub mod import;
 pub mod lines;

@@ -91,6 +91,25 @@ pub trait Partner: Send + Sync + 'static {
     }
 }
 
+/// A call as it would be sent, but for host and credentials.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    /// The HTTP method.
+    pub method: String,
+    /// Path and query; the nil UUID stands for the organisation.
+    pub path: String,
+    /// The body, if it has one.
+    pub body: Option<serde_json::Value>,
+}
+
+/// How a call would be sent. Nothing is.
+pub fn show(call: &Call) -> Shown {
+    match wire::request(call, Uuid::nil(), None) {
+        Ok(Outgoing { method, path, body }) => Shown { method: method.to_string(), path, body },
+        Err(refusal) => Shown { method: "none".to_owned(), path: refusal.detail, body: None },
+    }
+}
+
 /// Who wants to know how the calls go: the metrics, in production.
 pub trait Observe: Send + Sync + 'static {
     /// One HTTP request ended; `status` is one of [`STATUSES`].

@@ -12,6 +12,7 @@ use sqlx::any::AnyRow;
 
 use super::{Error, Store, standing};
 use crate::domain::alert::{BLIND_DEDUP_KEY, Seen, dedup_key};
+use crate::domain::customer::Customer;
 use crate::domain::{EventId, Timestamp};
 
 /// Rows of one list at most: an operator reads a page, a tool narrows its question.
@@ -191,6 +192,30 @@ impl Store {
             raw: raw.try_get(0)?,
             raw_encoding: raw.try_get(1)?,
         }))
+    }
+
+    /// What is known of a customer, and how many events of theirs are worked on before one that came now.
+    pub async fn knowledge(&self, customer: &str) -> Result<(Customer, i64), Error> {
+        let lane = sqlx::query("SELECT customer FROM lanes WHERE lane = $1").bind(customer.to_owned());
+        let lane = lane.fetch_optional(&self.0.readers).await?;
+        let text = lane.map(|row| row.try_get::<String, _>(0)).transpose()?.unwrap_or_default();
+        let known = match text.as_str() {
+            "" => Customer::default(),
+            text => serde_json::from_str(text).map_err(|error| Error::Unreadable(error.to_string()))?,
+        };
+        let pending = sqlx::query("SELECT COUNT(*) FROM events WHERE lane = $1 AND state = 'pending'");
+        let pending = pending.bind(customer.to_owned()).fetch_one(&self.0.readers).await?;
+        Ok((known, pending.try_get(0)?))
+    }
+
+    /// The event of this identity, if there is one: its id and state.
+    pub async fn told_before(&self, origin: &str, origin_id: &str) -> Result<Option<(String, String)>, Error> {
+        let row = sqlx::query("SELECT id, state FROM events WHERE origin = $1 AND origin_id = $2")
+            .bind(origin.to_owned())
+            .bind(origin_id.to_owned())
+            .fetch_optional(&self.0.readers)
+            .await?;
+        Ok(row.map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?))).transpose()?)
     }
 
     /// One customer with events, notices and heat pumps, newest first; `None` if nothing was ever heard of it.

@@ -25,6 +25,8 @@ mod fuzz;
 mod keeping;
 // The way out by signed webhook.
 mod outbound;
+// What a message would become.
+mod explain;
 // Every way in which Podero can go wrong, through the whole house.
 mod partner;
 // A sender's own JSON through jq.

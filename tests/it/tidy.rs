@@ -75,7 +75,10 @@ const MAY_IMPORT: [(&str, &[&str]); 21] = [
             "replica", "sandbox", "spec", "store", "watch",
         ],
     ),
-    ("cli", &["app", "broker", "clock", "config", "inbound", "podero", "pump", "sandbox", "store", "telemetry"]),
+    (
+        "cli",
+        &["app", "broker", "clock", "config", "inbound", "metrics", "podero", "pump", "sandbox", "store", "telemetry"],
+    ),
     // Of the tables by which the doors read.
     ("spec", &["config", "inbound", "outbound", "store"]),
     ("main", &["cli"]),

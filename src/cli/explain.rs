@@ -1,0 +1,272 @@
+//! `explain FILE|-`: message -> verified? -> events -> what the customer's state makes of it -> the calls with their bodies.
+//! Nothing is sent, and nothing is kept.
+//!
+//! Before: [`crate::cli`]. After: [`crate::inbound::explain`], [`crate::domain::rehearsal`].
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use serde_json::{Map, Value, json};
+
+use super::open::{Opened, open_if_there};
+use super::{say, table};
+use crate::app;
+use crate::clock::Clock;
+use crate::config::{Config, Source};
+use crate::domain::customer::Customer;
+use crate::domain::event::Event;
+use crate::domain::plan::Work;
+use crate::domain::rehearsal::{Rehearsal, placeholder, rehearse};
+use crate::domain::verdict::Fate;
+use crate::domain::{EventId, Timestamp};
+use crate::inbound::Delivery;
+use crate::inbound::cloudevents::{BATCH, STRUCTURED};
+use crate::inbound::explain::{Explained, Proof, Refused, explain};
+use crate::inbound::mapping::mapper::{Mapper, Trouble};
+use crate::inbound::problem::Problem;
+use crate::metrics::Door;
+use crate::podero;
+
+/// What is to be explained.
+pub(super) struct Request {
+    pub(super) file: PathBuf,
+    pub(super) source: String,
+    /// `NAME: VALUE`.
+    pub(super) headers: Vec<String>,
+    pub(super) is_json: bool,
+}
+
+/// Prints what would become of a message; fails when a door would not take it, or not all of it.
+pub(super) async fn run(config: Config, request: Request) -> anyhow::Result<()> {
+    let source = config.sources.iter().find(|source| source.name == request.source);
+    let source = source.with_context(|| format!("there is no [[source]] `{}` in the configuration", request.source))?;
+    let clock = Clock::system();
+    let headers = headers(&request.headers)?;
+    let body = message(&request.file, config.http.body_max)?;
+    let has_mapping = source.map.is_some();
+    let content_type = headers.get("content-type").cloned().or_else(|| guess(&body, has_mapping));
+    let door = Door::Webhook;
+    let now = clock.now();
+    let delivery = Delivery { door, source: source.name.clone(), content_type, headers, body, received_at: now };
+    let mapper = mapper(&config, source)?;
+    let id = EventId(clock.fresh_id());
+    let bounds = (config.http.batch_max, config.http.body_max);
+    let had_headers = !request.headers.is_empty();
+    let (proof, read) = explain((source, &mapper), delivery, id, bounds).await;
+    let opened = open_if_there(&config.store).await?;
+    let told = async {
+        match &read {
+            Ok(explained) => {
+                let mut events = Vec::new();
+                for one in explained {
+                    events.push(told(one, (&config, opened.as_ref()), now).await?);
+                }
+                Ok::<_, anyhow::Error>(json!({ "events": events }))
+            }
+            Err(refused) => Ok(json!({ "refused": why(refused) })),
+        }
+    };
+    let told = told.await;
+    let has_store = opened.is_some();
+    if let Some(opened) = opened {
+        opened.close().await;
+    }
+    let mut told = told?;
+    told["source"] = json!(source.name);
+    told["verified"] = json!(verified(&proof, had_headers));
+    told["store"] = json!(if has_store { "as it is now" } else { "none: as if nothing were known" });
+    if request.is_json {
+        super::show::json(&told)?;
+    } else {
+        narrate(&told);
+    }
+    let is_taken = !(matches!(proof, Proof::Refused(_)) && had_headers)
+        && read.is_ok_and(|explained| explained.iter().all(|one| one.event.is_ok()));
+    ensure!(is_taken, "the door would not take it, or not all of it");
+    Ok(())
+}
+
+fn headers(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    let split = |header: &String| {
+        let (name, value) = header.split_once(':').context("a header is written `NAME: VALUE`")?;
+        Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+    };
+    given.iter().map(split).collect()
+}
+
+/// One byte more than may be, so that too much shows.
+fn message(file: &Path, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
+    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
+    let mut body = Vec::new();
+    if file == Path::new("-") {
+        std::io::stdin().take(limit).read_to_end(&mut body).context("standard input")?;
+    } else {
+        let opened = std::fs::File::open(file).with_context(|| format!("{}", file.display()))?;
+        opened.take(limit).read_to_end(&mut body).with_context(|| format!("{}", file.display()))?;
+    }
+    Ok(body)
+}
+
+/// What its sender would call it.
+fn guess(body: &[u8], has_mapping: bool) -> Option<String> {
+    let is_event = |value: &Value| value.get("specversion").is_some();
+    let guessed = match serde_json::from_slice::<Value>(body) {
+        Ok(value) if is_event(&value) => STRUCTURED,
+        Ok(Value::Array(items)) if items.first().is_some_and(is_event) => BATCH,
+        Ok(_) | Err(_) if has_mapping => "application/json",
+        Ok(_) | Err(_) => STRUCTURED,
+    };
+    Some(guessed.to_owned())
+}
+
+fn mapper(config: &Config, source: &Source) -> anyhow::Result<Mapper> {
+    let binary = std::env::current_exe().context("where this binary is")?;
+    Ok(Mapper::new(std::slice::from_ref(source), binary, config.http.batch_max, config.http.body_max))
+}
+
+fn verified(proof: &Proof, had_headers: bool) -> String {
+    match proof {
+        Proof::NotDemanded => "nothing is demanded".to_owned(),
+        Proof::Given => "yes".to_owned(),
+        Proof::Refused(_) if !had_headers => "not looked at: no --header was given".to_owned(),
+        Proof::Refused(problem) => format!("no: {}", problem.line()),
+    }
+}
+
+fn why(refused: &Refused) -> Value {
+    match refused {
+        Refused::Problem(problem) => shown_problem(problem),
+        // The operator's own terminal may see what jq says, which may quote the message.
+        Refused::Trouble(Trouble::Failed(why)) => json!({"type": "unmappable", "detail": why}),
+        Refused::Trouble(Trouble::Unbounded(why)) => json!({"type": "mapping_failed", "detail": why}),
+        Refused::Trouble(Trouble::Away) => json!({"type": "unavailable", "detail": "no worker could be started"}),
+    }
+}
+
+fn shown_problem(problem: &Problem) -> Value {
+    json!({"type": problem.kind.slug(), "detail": problem.detail, "errors": problem.errors})
+}
+
+/// One event, what is known of its customer, and what would follow.
+async fn told(
+    explained: &Explained,
+    (config, opened): (&Config, Option<&Opened>),
+    now: Timestamp,
+) -> anyhow::Result<Value> {
+    let event = match &explained.event {
+        Ok(event) => event,
+        Err(problem) => return Ok(json!({ "refused": shown_problem(problem) })),
+    };
+    let mut told = json!({"event": event, "type": event.happening.type_name()});
+    let (customer, pending) = match opened {
+        Some(opened) => opened.store.knowledge(event.customer.as_str()).await?,
+        None => (Customer::default(), 0),
+    };
+    if let (Some(opened), Some((origin, origin_id))) = (opened, &explained.identity)
+        && let Some((id, state)) = opened.store.told_before(origin, origin_id).await?
+    {
+        told["known"] = json!({"id": id, "state": state});
+    }
+    told["customer"] = json!({
+        "is_active": customer.facts.is_active(), "podero_user_id": customer.user_id(), "events_before_it": pending,
+    });
+    let rehearsal = rehearse(Work::new(event.clone(), now, customer), now, &app::policy(config));
+    told["outcome"] = json!(outcome(event, &rehearsal, now));
+    told["calls"] = rehearsal
+        .calls
+        .iter()
+        .map(|call| {
+            let shown = podero::show(call);
+            let key = call.idempotency_key(event.id).is_some();
+            json!({"operation": call.operation().name(), "method": shown.method, "path": named(&shown.path),
+                   "idempotency_key": key, "body": shown.body.map(|body| named_in(&body))})
+        })
+        .collect();
+    told["tells"] = rehearsal.topics.iter().map(|topic| json!(topic.name())).collect();
+    Ok(told)
+}
+
+fn outcome(event: &Event, rehearsal: &Rehearsal, now: Timestamp) -> String {
+    let ahead = event.effective_at.filter(|at| *at > now);
+    let when = ahead.map(|at| format!("on {at}, unless a later word replaces it: ")).unwrap_or_default();
+    let what = match &rehearsal.fate {
+        Some(Fate::Applied { lost }) if lost.is_empty() => "applied".to_owned(),
+        Some(Fate::Applied { lost }) => format!("applied, but for what something newer says: {}", lost.join(", ")),
+        Some(Fate::Superseded) => "superseded: something newer says otherwise, or it says nothing".to_owned(),
+        Some(Fate::Waiting { until }) => format!("waits for the customer's sign-up, until {until}"),
+        Some(Fate::Parked { reason, detail }) => format!("parked: {} {detail}", reason.name()),
+        Some(Fate::Retry { setback, .. }) => format!("tried again: {}", setback.name()),
+        None => "no end within the bound of calls".to_owned(),
+    };
+    format!("{when}{what}")
+}
+
+/// Ids that only Podero can give, and the organisation, by what they stand for.
+fn named(text: &str) -> String {
+    let known =
+        [(placeholder("user"), "<user>"), (placeholder("building"), "<building>"), (uuid::Uuid::nil(), "<org>")];
+    known.iter().fold(text.to_owned(), |text, (id, name)| text.replace(&id.to_string(), name))
+}
+
+fn named_in(body: &Value) -> Value {
+    match body {
+        Value::String(text) => json!(named(text)),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (name.clone(), named_in(value))).collect::<Map<_, _>>().into()
+        }
+        Value::Array(items) => items.iter().map(named_in).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => body.clone(),
+    }
+}
+
+fn narrate(told: &Value) {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let line = |name: &str, value: &Value| say(&table::plain(&format!("{name:<9} {}", text(value))));
+    line("source", &told["source"]);
+    line("verified", &told["verified"]);
+    line("store", &told["store"]);
+    if let Some(refused) = told.get("refused") {
+        narrate_refused(refused);
+    }
+    for event in told["events"].as_array().into_iter().flatten() {
+        say("");
+        if let Some(refused) = event.get("refused") {
+            narrate_refused(refused);
+            continue;
+        }
+        line("event", &event["type"]);
+        say(&indented(&event["event"]));
+        line("customer", &event["event"]["customer"]);
+        say(&indented(&event["customer"]));
+        if let Some(known) = event.get("known") {
+            let (id, state) = (text(&known["id"]), text(&known["state"]));
+            line("known", &json!(format!("a duplicate of event {id}, which is {state}: nothing more would happen")));
+        }
+        line("outcome", &event["outcome"]);
+        for call in event["calls"].as_array().into_iter().flatten() {
+            line(
+                "call",
+                &json!(format!("{} {} ({})", text(&call["method"]), text(&call["path"]), text(&call["operation"]))),
+            );
+            if !call["body"].is_null() {
+                say(&indented(&call["body"]));
+            }
+        }
+        event["tells"].as_array().into_iter().flatten().for_each(|topic| line("tells", topic));
+    }
+}
+
+fn narrate_refused(refused: &Value) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    say(&table::plain(&format!("refused   {}: {}", text(&refused["type"]), text(&refused["detail"]))));
+    for error in refused["errors"].as_array().into_iter().flatten() {
+        say(&table::plain(&format!("          {}: {}", text(&error["pointer"]), text(&error["reason"]))));
+    }
+}
+
+fn indented(value: &Value) -> String {
+    let lines = format!("{value:#}");
+    lines.lines().map(|line| format!("          {}", table::plain(line))).collect::<Vec<_>>().join("\n")
+}

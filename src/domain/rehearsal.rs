@@ -1,0 +1,107 @@
+//! What would be called for an event, if Podero said yes to everything. The same decisions as in earnest; nothing is sent.
+//!
+//! Before: [`crate::domain::plan`] and [`crate::domain::verdict`] decide. After: a person reads it.
+
+use uuid::Uuid;
+
+use super::customer::{BuildingFound, UserFound};
+use super::notice::Topic;
+use super::plan::{Answer, Call, Next, Policy, Reply, Work, next};
+use super::verdict::{Fate, Moment, Ruling, conclude, judge, rest};
+use super::{NAMESPACE, Timestamp};
+
+/// A sign-up takes five calls, a move a few dozen where there are many heat pumps, and none are listed here.
+const CALLS_MAX: usize = 50;
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rehearsal {
+    /// The calls, in order.
+    pub calls: Vec<Call>,
+    /// Where it ends; `None`: nowhere within the bound.
+    pub fate: Option<Fate>,
+    /// What would be told to the outside.
+    pub topics: Vec<Topic>,
+}
+
+/// Plays an event through to its end. Podero holds what `work` knows, and nothing else; what it would make gets ids that
+/// [`placeholder`] names.
+pub fn rehearse(mut work: Work, now: Timestamp, policy: &Policy) -> Rehearsal {
+    let moment = Moment { now, dice: 0.0 };
+    let mut calls = Vec::new();
+    let fate = loop {
+        let step = next(&work, policy);
+        let Next::Call(call) = step else { break rest(&work, &step, moment, policy) };
+        if calls.len() == CALLS_MAX {
+            break None;
+        }
+        let reply = Reply::Done(yes(&call, &work));
+        let ruling = judge(&mut work, &call, &reply, moment, policy);
+        calls.push(call);
+        if let Ruling::Settle(fate) = ruling {
+            break Some(fate);
+        }
+    };
+    let told = fate.clone().map(|fate| conclude(&work, fate, now, policy).notices).unwrap_or_default();
+    Rehearsal { calls, fate, topics: told.iter().map(|notice| notice.topic).collect() }
+}
+
+/// An id that stands for one that Podero would give.
+pub fn placeholder(what: &str) -> Uuid {
+    Uuid::new_v5(&NAMESPACE, format!("rehearsal/{what}").as_bytes())
+}
+
+/// What a Podero answers that says yes.
+fn yes(call: &Call, work: &Work) -> Answer {
+    match call {
+        Call::FindUser { .. } => Answer::User(None),
+        Call::CreateUser { external_id, record } => Answer::User(Some(UserFound {
+            id: placeholder("user"),
+            is_customer: true,
+            external_id: Some(external_id.as_str().to_owned()),
+            heat_pumps: None,
+            written: record.clone(),
+        })),
+        Call::ListBuildings { .. } => {
+            let known = work.customer.podero.buildings.values();
+            Answer::Buildings(
+                known.map(|there| BuildingFound { id: there.id, written: there.written.clone() }).collect(),
+            )
+        }
+        Call::CreateBuilding { .. } => Answer::Building { id: placeholder("building") },
+        Call::ListHeatPumps { .. } => Answer::HeatPumps(Vec::new()),
+        Call::CreateOnboardingSession { .. } => Answer::Session { url: "https://podero.example/connect".to_owned() },
+        Call::UpdateUser { .. }
+        | Call::DeleteUser { .. }
+        | Call::UpdateBuilding { .. }
+        | Call::DeleteBuilding { .. }
+        | Call::PauseHeatPump { .. }
+        | Call::ListUsers
+        | Call::ObserveHeatPumps { .. }
+        | Call::ObserveHeatPump { .. } => Answer::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::customer::Customer;
+    use crate::domain::event::Happening;
+    use crate::domain::fixtures::{at, event, moved, policy, signed_up};
+
+    fn operations(rehearsal: &Rehearsal) -> Vec<&'static str> {
+        rehearsal.calls.iter().map(|call| call.operation().name()).collect()
+    }
+
+    #[test]
+    fn a_sign_up_of_somebody_new_and_a_churn_of_nobody() {
+        let now = at(1_000);
+        let rehearsal = rehearse(Work::new(event(10, signed_up("Gasse 1")), now, Customer::default()), now, &policy());
+        assert_eq!(operations(&rehearsal), ["find_user", "create_user", "create_building"]);
+        assert_eq!(rehearsal.topics, [Topic::CustomerProvisioned]);
+        let rehearsal = rehearse(Work::new(event(10, Happening::Churned), now, Customer::default()), now, &policy());
+        assert_eq!((operations(&rehearsal), rehearsal.topics), (vec!["find_user"], vec![Topic::CustomerOffboarded]));
+        let rehearsal = rehearse(Work::new(event(10, moved("Gasse 2")), now, Customer::default()), now, &policy());
+        assert!(rehearsal.calls.is_empty() && matches!(rehearsal.fate, Some(Fate::Waiting { .. })), "{rehearsal:?}");
+    }
+}
