@@ -105,6 +105,9 @@ struct Table {
     header: Vec<String>,
 }
 
+/// What the parser gets at once: room for as much is made for each record, so no more than a large record has.
+const STEP_BYTES: usize = 4 << 10;
+
 /// What was read up to the end of a line or a record.
 #[derive(Default)]
 struct Taken {
@@ -221,6 +224,7 @@ impl<R: BufRead> Lines<R> {
         let bytes_max = self.bounds.line_bytes;
         loop {
             let buffer = self.file.fill_buf()?;
+            let buffer = &buffer[..buffer.len().min(STEP_BYTES)];
             taken.is_last = buffer.is_empty();
             // A byte of a file is at most a byte, or an end, of a field.
             let (at, end) = (taken.fields.len(), taken.ends.len());
@@ -361,8 +365,9 @@ fn header(taken: &Taken, bytes_max: usize) -> Result<Vec<String>, String> {
         return Err("there is no header: the first line names the fields".to_owned());
     }
     let mut known = BTreeSet::new();
-    match names.iter().find(|name| name.is_empty() || !known.insert(*name)) {
-        Some(name) => Err(format!("in the header the name {name:?} is empty, or there twice")),
+    // By its number: a file without a header has a customer's words in its first line.
+    match names.iter().position(|name| name.is_empty() || !known.insert(name)) {
+        Some(at) => Err(format!("in the header the name of column {} is empty, or there twice", at + 1)),
         None => Ok(names),
     }
 }

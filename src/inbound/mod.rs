@@ -282,6 +282,11 @@ impl Inbox {
 
     fn count(&self, delivery: &Delivery, event_type: EventType, receipt: &Receipt) {
         match receipt {
+            // A word that called something off.
+            Receipt::Accepted { state, .. } if state == "applied" => {
+                self.metrics.event_received(&delivery.source, event_type, delivery.door);
+                self.metrics.event_settled(event_type, Outcome::Applied);
+            }
             Receipt::Accepted { state, .. } if state == "superseded" => {
                 self.metrics.event_received(&delivery.source, event_type, delivery.door);
                 self.metrics.event_settled(event_type, Outcome::Superseded);

@@ -19,6 +19,8 @@ use crate::inbound::wire::{
 /// No control characters.
 const PLAIN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 const EMAIL: &str = r"^[^\s@\u0000-\u001f\u007f-\u009f]+@[^\s@\u0000-\u001f\u007f-\u009f]+$";
+/// A media type of JSON.
+const JSON_TYPE: &str = r"^(application|text)/(json|[A-Za-z0-9.-]+\+json)$";
 /// Something that is no space.
 const FILLED: &str = r"\S";
 
@@ -52,11 +54,12 @@ fn event(type_name: &str) -> Value {
     let properties = &mut event["properties"];
     properties["subject"] = id("the customer's id");
     properties["time"] = json!({"type": "string", "format": "date-time", "description": when});
-    properties["datacontenttype"] = json!({"type": "string", "description": "JSON, whatever it says"});
+    properties["datacontenttype"] = json!({"type": "string", "pattern": JSON_TYPE, "description": "JSON of any kind"});
     properties["data"] = data;
     properties["data_base64"] = json!({"type": "string", "description": "the same as `data`, in Base64"});
     let extension = "an extension attribute; kept";
     event["additionalProperties"] = json!({"type": ["string", "integer", "boolean", "null"], "description": extension});
+    event["not"] = json!({"required": ["data", "data_base64"]});
     if !is_all_in_subject {
         event["required"].as_array_mut().into_iter().for_each(|names| names.push(json!("data")));
     }

@@ -1,7 +1,8 @@
 //! What was announced ahead and is announced anew: the latest word about a change is the one that holds.
 //!
-//! An event that waits for its day is replaced by one that was said later about the same change ([`Event::change`]); and
-//! one that comes after its own replacement is so from the start. What has taken effect is not undone.
+//! An announced event that was not begun is replaced by one that was said later about the same change ([`Event::change`]);
+//! and one that comes after its own replacement is so from the start. Two that two replicas accept in the same moment do
+//! not see each other, so it is asked once more when an announced event is claimed. What was begun is finished.
 //!
 //! Before: [`crate::store::inbox`]. After: the customer's timeline.
 
@@ -13,7 +14,7 @@ use super::Store;
 use crate::domain::Timestamp;
 use crate::domain::event::{Event, Happening};
 
-/// Why an event is superseded that waited for its day.
+/// Why an announced event is superseded.
 pub const REPLACED: &str = "replaced";
 
 /// Replaced events that nobody has counted yet, by type.
@@ -50,9 +51,8 @@ pub(super) async fn settle(
 ) -> Result<(Vec<String>, Option<&'static str>), sqlx::Error> {
     let Some(change) = event.change() else { return Ok((Vec::new(), None)) };
     if let Some(newer) = newer_word(connection, event, &change).await? {
-        let type_name = event.happening.type_name().to_owned();
         end(connection, event, "superseded", Some((REPLACED, format!("replaced by event {newer}")))).await?;
-        return Ok((vec![type_name], Some("superseded")));
+        return Ok((Vec::new(), Some("superseded")));
     }
     let replaced = replace(connection, (event, &change), now).await?;
     let state = match (&event.happening, replaced.is_empty()) {
@@ -67,7 +67,7 @@ pub(super) async fn settle(
             _,
         ) => return Ok((replaced, None)),
     };
-    let nothing = || (REPLACED, "nothing was pending that it could call off".to_owned());
+    let nothing = || (REPLACED, "nothing that was said before it was pending".to_owned());
     end(connection, event, state, replaced.is_empty().then(nothing)).await?;
     Ok((replaced, Some(state)))
 }
@@ -81,17 +81,60 @@ async fn newer_word(
     if !event.is_announced() {
         return Ok(None);
     }
-    let newer =
-        sqlx::query("SELECT id FROM events WHERE lane = $1 AND change = $2 AND said_at > $3 ORDER BY id LIMIT 1")
-            .bind(event.customer.as_str().to_owned())
-            .bind(change.to_owned())
-            .bind(event.time.micros())
-            .fetch_optional(connection)
-            .await?;
+    newest_word(connection, (event.customer.as_str(), change), (event.time.micros(), &event.id.to_string())).await
+}
+
+/// The newest word about a change that was said after one; of two that were said in the same moment the later arrival is
+/// the newer.
+async fn newest_word(
+    connection: &mut AnyConnection,
+    (lane, change): (&str, &str),
+    (said_at, id): (i64, &str),
+) -> Result<Option<String>, sqlx::Error> {
+    let newer = sqlx::query(
+        "SELECT id FROM events WHERE lane = $1 AND change = $2 AND (said_at > $3 OR (said_at = $3 AND id > $4)) \
+         ORDER BY said_at DESC, id DESC LIMIT 1",
+    )
+    .bind(lane.to_owned())
+    .bind(change.to_owned())
+    .bind(said_at)
+    .bind(id.to_owned())
+    .fetch_optional(connection)
+    .await?;
     newer.map(|row| row.try_get(0)).transpose()
 }
 
-/// The types of what waited and was said before.
+/// What of a lane's head tells whether it was announced.
+pub(super) struct Head<'a> {
+    pub(super) lane: &'a str,
+    pub(super) id: &'a str,
+    pub(super) time: i64,
+    pub(super) change: Option<&'a str>,
+    pub(super) said_at: Option<i64>,
+}
+
+/// Whether a head that is about to be begun was replaced: then it has ended by that.
+pub(super) async fn is_replaced(
+    connection: &mut AnyConnection,
+    head: &Head<'_>,
+    now: Timestamp,
+) -> Result<bool, sqlx::Error> {
+    let (Some(change), Some(said_at)) = (head.change, head.said_at.filter(|said_at| *said_at < head.time)) else {
+        return Ok(false);
+    };
+    let newer = newest_word(connection, (head.lane, change), (said_at, head.id)).await?;
+    let Some(newer) = newer else { return Ok(false) };
+    sqlx::query("UPDATE events SET state = 'superseded', reason = $2, detail = $3, settled_at = $4 WHERE id = $1")
+        .bind(head.id.to_owned())
+        .bind(REPLACED)
+        .bind(format!("replaced by event {newer}"))
+        .bind(now.micros())
+        .execute(connection)
+        .await?;
+    Ok(true)
+}
+
+/// The types of what was said before and is not begun.
 async fn replace(
     connection: &mut AnyConnection,
     (event, change): (&Event, &str),
@@ -99,7 +142,9 @@ async fn replace(
 ) -> Result<Vec<String>, sqlx::Error> {
     let rows = sqlx::query(
         "UPDATE events SET state = 'superseded', reason = $1, detail = $2, settled_at = $3, due_at = $3 \
-         WHERE lane = $4 AND state = 'scheduled' AND change = $5 AND said_at <= $6 AND id <> $7 RETURNING type",
+         WHERE lane = $4 AND time > said_at AND state IN ('scheduled', 'waiting', 'pending') AND change = $5 \
+         AND said_at <= $6 AND id <> $7 \
+         AND NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.lane = $4 AND lanes.begun = events.id) RETURNING type",
     )
     .bind(REPLACED)
     .bind(format!("replaced by event {}", event.id))

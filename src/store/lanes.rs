@@ -14,6 +14,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
+use super::announcements;
 use super::db::{Db, ours};
 use super::inbox::{Urgency, ready_lane};
 use super::outbox::{self, Target};
@@ -243,9 +244,18 @@ impl ClaimOne {
     async fn head(&self, connection: &mut AnyConnection, claimed: AnyRow) -> Result<Option<Found>, sqlx::Error> {
         let lane: String = claimed.try_get(0)?;
         let begun: Option<String> = claimed.try_get(4)?;
-        let head = head_of(connection, &lane, begun).await?;
+        let head = head_of(connection, &lane, begun.clone()).await?;
         let due = head.as_ref().map(|row| row.try_get::<i64, _>(4)).transpose()?;
-        let Some(head) = head.filter(|_| due.is_some_and(|due| due <= self.now.micros())) else {
+        let is_due = due.is_some_and(|due| due <= self.now.micros());
+        if let Some(row) = head.as_ref().filter(|_| is_due)
+            && self.was_replaced(connection, (&lane, begun.as_deref()), row).await?
+        {
+            let release = sqlx::query("UPDATE lanes SET claimed = 0 WHERE lane = $1").bind(lane.clone());
+            release.execute(&mut *connection).await?;
+            ready_for_head(connection, &lane).await?;
+            return Ok(None);
+        }
+        let Some(head) = head.filter(|_| is_due) else {
             sqlx::query("UPDATE lanes SET claimed = 0, ready_at = $2 WHERE lane = $1")
                 .bind(lane)
                 .bind(due)
@@ -275,6 +285,22 @@ impl ClaimOne {
     }
 }
 
+impl ClaimOne {
+    /// What was begun may have made something that only it knows of, and is finished.
+    async fn was_replaced(
+        &self,
+        connection: &mut AnyConnection,
+        (lane, begun): (&str, Option<&str>),
+        head: &AnyRow,
+    ) -> Result<bool, sqlx::Error> {
+        let id: String = head.try_get(5)?;
+        let change: Option<String> = head.try_get(7)?;
+        let (time, said_at) = (head.try_get(6)?, head.try_get(8)?);
+        let head = announcements::Head { lane, id: &id, time, change: change.as_deref(), said_at };
+        Ok(begun != Some(id.as_str()) && announcements::is_replaced(connection, &head, self.now).await?)
+    }
+}
+
 /// The event to be worked on next: the one that was begun, else the first by time and arrival. What was begun is
 /// finished before something older that came later: it may have made something at Podero that only it knows to look for.
 async fn head_of(
@@ -284,7 +310,7 @@ async fn head_of(
 ) -> Result<Option<AnyRow>, sqlx::Error> {
     if let Some(begun) = begun {
         let row = sqlx::query(
-            "SELECT event, tries_from, failures, failing_since, due_at, id FROM events \
+            "SELECT event, tries_from, failures, failing_since, due_at, id, time, change, said_at FROM events \
              WHERE id = $1 AND state = 'pending'",
         )
         .bind(begun)
@@ -295,7 +321,7 @@ async fn head_of(
         }
     }
     sqlx::query(
-        "SELECT event, tries_from, failures, failing_since, due_at, id FROM events \
+        "SELECT event, tries_from, failures, failing_since, due_at, id, time, change, said_at FROM events \
          WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1",
     )
     .bind(lane.to_owned())
@@ -433,11 +459,7 @@ impl Write for Settle {
             self.follow_up(connection, event).await?;
         }
         if self.verdict.wakes_waiting {
-            sqlx::query("UPDATE events SET state = 'pending', due_at = $2 WHERE lane = $1 AND state = 'waiting'")
-                .bind(self.lane.clone())
-                .bind(self.now.micros())
-                .execute(&mut *connection)
-                .await?;
+            self.wake_waiting(connection).await?;
         }
         ready_for_head(connection, &self.lane).await?;
         Ok(Settled::Recorded)
@@ -471,6 +493,21 @@ impl Settle {
         .bind(settled_at)
         .execute(connection)
         .await?;
+        Ok(())
+    }
+
+    async fn wake_waiting(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        let woken =
+            sqlx::query("UPDATE events SET state = 'pending', due_at = $2 WHERE lane = $1 AND state = 'waiting'")
+                .bind(self.lane.clone())
+                .bind(self.now.micros())
+                .execute(&mut *connection)
+                .await?;
+        if woken.rows_affected() > 0 {
+            // Whoever has waited for a sign-up is not to wait for an import as well.
+            let live = sqlx::query("UPDATE lanes SET bulk = 0 WHERE lane = $1").bind(self.lane.clone());
+            live.execute(connection).await?;
+        }
         Ok(())
     }
 

@@ -366,17 +366,27 @@ impl Import<'_> {
 
     /// Returns the moment when there is room; `None`: somebody asked for the end.
     async fn wait_for_room(&mut self) -> Result<Option<Timestamp>, Failure> {
-        let mut is_told = false;
-        while !self.room.is_there(&self.inbox.store, &self.inbox.clock).await? {
-            if !is_told {
-                is_told = true;
-                self.meter.note(&self.room.why());
-            }
-            if self.rest(LOOK_EVERY).await {
+        let (mut is_told, mut failures) = (false, 0);
+        loop {
+            let pause = match self.room.is_there(&self.inbox.store, &self.inbox.clock).await {
+                Ok(true) => return Ok(Some(self.inbox.clock.now())),
+                Ok(false) => {
+                    if !is_told {
+                        is_told = true;
+                        self.meter.note(&self.room.why());
+                    }
+                    LOOK_EVERY
+                }
+                Err(Error::Away(_) | Error::Full) if failures < FAILURES_MAX => {
+                    failures += 1;
+                    FAILURE_PAUSE
+                }
+                Err(error) => return Err(anyhow!(error).context("run the same command again to go on").into()),
+            };
+            if self.rest(pause).await {
                 return Ok(None);
             }
         }
-        Ok(Some(self.inbox.clock.now()))
     }
 
     /// Whether somebody asked for the end meanwhile.
@@ -424,7 +434,8 @@ impl Room {
 
     fn why(&self) -> String {
         format!(
-            "waits: {} events are pending (of store.backlog_max = {}, a tenth stays free) and {} are for later (of {});              the running bridge makes room",
+            "waits: {} events are pending (of store.backlog_max = {}, a tenth stays free) and {} are for later (of {}); \
+             the running bridge makes room",
             self.work, self.backlog_max, self.later, SCHEDULED_MAX
         )
     }
