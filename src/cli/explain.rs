@@ -21,11 +21,11 @@ use crate::domain::plan::Work;
 use crate::domain::rehearsal::{Rehearsal, placeholder, rehearse};
 use crate::domain::verdict::Fate;
 use crate::domain::{EventId, Timestamp};
-use crate::inbound::Delivery;
 use crate::inbound::cloudevents::{BATCH, STRUCTURED};
-use crate::inbound::explain::{Explained, Proof, Refused, explain};
+use crate::inbound::explain::{Explained, Proof, explain};
 use crate::inbound::mapping::mapper::{Mapper, Trouble};
 use crate::inbound::problem::Problem;
+use crate::inbound::{Delivery, Unread};
 use crate::metrics::Door;
 use crate::podero;
 
@@ -135,13 +135,13 @@ fn verified(proof: &Proof, had_headers: bool) -> String {
     }
 }
 
-fn why(refused: &Refused) -> Value {
+fn why(refused: &Unread) -> Value {
     match refused {
-        Refused::Problem(problem) => shown_problem(problem),
+        Unread::Problem(problem) => shown_problem(problem),
         // The operator's own terminal may see what jq says, which may quote the message.
-        Refused::Trouble(Trouble::Failed(why)) => json!({"type": "unmappable", "detail": why}),
-        Refused::Trouble(Trouble::Unbounded(why)) => json!({"type": "mapping_failed", "detail": why}),
-        Refused::Trouble(Trouble::Away) => json!({"type": "unavailable", "detail": "no worker could be started"}),
+        Unread::Trouble(Trouble::Failed(why)) => json!({"type": "unmappable", "detail": why}),
+        Unread::Trouble(Trouble::Unbounded(why)) => json!({"type": "mapping_failed", "detail": why}),
+        Unread::Trouble(Trouble::Away) => json!({"type": "unavailable", "detail": "no worker could be started"}),
     }
 }
 

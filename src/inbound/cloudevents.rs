@@ -60,6 +60,16 @@ pub enum Read {
     Batch(Vec<Result<Envelope, Problem>>),
 }
 
+impl Read {
+    /// Each event, or what is wrong with it.
+    pub fn items(self) -> Vec<Result<Envelope, Problem>> {
+        match self {
+            Self::One(item) => vec![item],
+            Self::Batch(items) => items,
+        }
+    }
+}
+
 impl Envelope {
     /// What the event says, apart from its identity: the same event by another door or with other white space
     /// has the same digest, and a reused id shows. Of a translated one: what its message said.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use serde::de::IgnoredAny;
 
-use super::cloudevents::{Read, STRUCTURED};
+use super::cloudevents::STRUCTURED;
 use super::mapping::mapper::{Mapper, WORKERS_MAX};
 use super::problem::{Problem, ProblemKind};
 use super::signature::Verified;
@@ -124,8 +124,7 @@ impl Inbox {
             return Err(too_large(self.body_bytes_max));
         }
         match self.read(held).await {
-            Ok(Read::One(item)) => Ok(vec![item]),
-            Ok(Read::Batch(items)) => Ok(items),
+            Ok(read) => Ok(read.items()),
             Err(Unfit::Refused(problem)) => Err(problem),
             Err(Unfit::Unbounded(why)) => Err(Problem::new(ProblemKind::Unmappable, why)),
         }

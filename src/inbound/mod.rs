@@ -96,6 +96,15 @@ pub struct Inbox {
     pub mapper: Mapper,
 }
 
+/// Why a delivery could not be read at all.
+#[derive(Debug)]
+pub enum Unread {
+    /// What a webhook's sender would be told.
+    Problem(Problem),
+    /// The mapping could not cope with it.
+    Trouble(Trouble),
+}
+
 /// Why a delivery as a whole did not become events.
 enum Unfit {
     /// Its sender may mend it, or send it again.
@@ -131,13 +140,13 @@ impl Inbox {
         if verified.body().len() > self.body_bytes_max {
             return Ok(Err(Unfit::Refused(Problem::too_large(self.body_bytes_max))));
         }
-        let (items, is_batch) = match self.read(held).await {
-            Ok(cloudevents::Read::One(item)) => (vec![item], false),
-            Ok(cloudevents::Read::Batch(items)) => (items, true),
+        let read = match self.read(held).await {
+            Ok(read) => read,
             Err(unfit) => return Ok(Err(unfit)),
         };
+        let is_batch = matches!(read, cloudevents::Read::Batch(_));
         let delivery = verified.delivery();
-        let numbered = items.into_iter().enumerate();
+        let numbered = read.items().into_iter().enumerate();
         let translated =
             numbered.map(|(number, item)| translate(delivery, item, ids.of_item(number, &self.clock))).collect();
         let mut answers = self.keep(delivery, translated).await?;
@@ -151,38 +160,16 @@ impl Inbox {
         }))
     }
 
-    /// A CloudEvent is read as what it is, whatever its source; anything else as the source's mapping says, if it has one.
+    /// [`read`], as a door tells it: what a mapping says of a message may quote it, and is not repeated.
     async fn read(&self, held: &Held) -> Result<cloudevents::Read, Unfit> {
-        let (verified, delivery) = (&held.verified, held.verified.delivery());
-        if verified.is_signed_in_part() && cloudevents::is_binary(delivery) {
-            let detail =
-                "a signature covers the body alone, and not the attributes in headers: send the structured mode";
-            return Err(Unfit::Refused(Problem::new(ProblemKind::UnsupportedMediaType, detail)));
-        }
-        if !self.mapper.has(&delivery.source) || cloudevents::is_one(delivery) {
-            return cloudevents::read(verified, self.batch_max).map_err(Unfit::Refused);
-        }
-        // The translator would read more than JSON.
-        cloudevents::parse::<serde::de::IgnoredAny>(verified.body()).map_err(Unfit::Refused)?;
-        let headers = mapping::visible(&delivery.headers);
-        let received_at = delivery.received_at.to_string();
-        let outputs = match self.mapper.map(&delivery.source, headers, received_at, verified.body()).await {
-            Ok(outputs) => outputs,
-            Err(Trouble::Failed(_)) => return Err(Unfit::Refused(mapping::unmappable())),
-            Err(Trouble::Unbounded(why)) => return Err(Unfit::Unbounded(why)),
-            Err(Trouble::Away) => {
-                let problem = Problem::new(ProblemKind::Unavailable, "no worker for mappings could be started");
-                return Err(Unfit::Refused(problem));
+        let read = read((&self.mapper, self.batch_max), &held.verified, held.message_id.as_deref()).await;
+        read.map_err(|unread| match unread {
+            Unread::Problem(problem) => Unfit::Refused(problem),
+            Unread::Trouble(Trouble::Failed(_)) => Unfit::Refused(mapping::unmappable()),
+            Unread::Trouble(Trouble::Unbounded(why)) => Unfit::Unbounded(why),
+            Unread::Trouble(Trouble::Away) => {
+                Unfit::Refused(Problem::new(ProblemKind::Unavailable, "no worker for mappings could be started"))
             }
-        };
-        let mut events = mapping::envelopes(verified, held.message_id.as_deref(), outputs);
-        Ok(match events.pop() {
-            Some(only) if events.is_empty() => cloudevents::Read::One(only),
-            Some(last) => {
-                events.push(last);
-                cloudevents::Read::Batch(events)
-            }
-            None => cloudevents::Read::Batch(events),
         })
     }
 
@@ -300,6 +287,37 @@ impl Inbox {
             Receipt::Reused { .. } => {}
         }
     }
+}
+
+/// A CloudEvent is read as what it is, whatever its source; anything else as the source's mapping says, if it has one.
+/// `message_id` is the sender's name of the message.
+async fn read(
+    (mapper, batch_max): (&Mapper, usize),
+    verified: &Verified,
+    message_id: Option<&str>,
+) -> Result<cloudevents::Read, Unread> {
+    let delivery = verified.delivery();
+    if verified.is_signed_in_part() && cloudevents::is_binary(delivery) {
+        let detail = "a signature covers the body alone, and not the attributes in headers: send the structured mode";
+        return Err(Unread::Problem(Problem::new(ProblemKind::UnsupportedMediaType, detail)));
+    }
+    if !mapper.has(&delivery.source) || cloudevents::is_one(delivery) {
+        return cloudevents::read(verified, batch_max).map_err(Unread::Problem);
+    }
+    // The translator would read more than JSON.
+    cloudevents::parse::<serde::de::IgnoredAny>(verified.body()).map_err(Unread::Problem)?;
+    let headers = mapping::visible(&delivery.headers);
+    let received_at = delivery.received_at.to_string();
+    let outputs = mapper.map(&delivery.source, headers, received_at, verified.body()).await.map_err(Unread::Trouble)?;
+    let mut events = mapping::envelopes(verified, message_id, outputs);
+    Ok(match events.pop() {
+        Some(only) if events.is_empty() => cloudevents::Read::One(only),
+        Some(last) => {
+            events.push(last);
+            cloudevents::Read::Batch(events)
+        }
+        None => cloudevents::Read::Batch(events),
+    })
 }
 
 fn translate(delivery: &Delivery, item: Result<Envelope, Problem>, id: EventId) -> Translated {

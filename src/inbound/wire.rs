@@ -16,13 +16,13 @@ use crate::domain::event::{BuildingKey, Change, Details, Event, Field, FieldValu
 use crate::domain::{CustomerId, EventId, ID_CHARS_MAX, Timestamp};
 
 /// Podero shows no limit for names and e-mail addresses; RFC 5321 allows an address 254 octets.
-pub const PERSONAL_CHARS_MAX: usize = 254;
+const PERSONAL_CHARS_MAX: usize = 254;
 /// Podero: street, addition, town and name of a building have at most 100 characters.
-pub const TEXT_CHARS_MAX: usize = 100;
+const TEXT_CHARS_MAX: usize = 100;
 /// Podero: a building's `zip_code` has at most 20 characters.
-pub const ZIP_CHARS_MAX: usize = 20;
+const ZIP_CHARS_MAX: usize = 20;
 /// Podero: heating and other building texts have at most 50 characters.
-pub const KIND_CHARS_MAX: usize = 50;
+const KIND_CHARS_MAX: usize = 50;
 /// Podero counts in 32 bits.
 pub const WHOLE_MAX: i64 = i32::MAX as i64;
 
@@ -32,6 +32,24 @@ const TIME_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A date in the far future is a typing error, and its event would wait for ever.
 const EFFECTIVE_AHEAD_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+
+/// The most characters of a field that is text.
+pub fn chars_max(field: Field) -> usize {
+    match field {
+        Field::Email | Field::FirstName | Field::LastName | Field::Language => PERSONAL_CHARS_MAX,
+        Field::ZipCode => ZIP_CHARS_MAX,
+        Field::PropertyType | Field::OccupantType | Field::SpaceHeating | Field::WaterHeating => KIND_CHARS_MAX,
+        Field::StreetAndNumber
+        | Field::StreetAddInfo
+        | Field::Town
+        | Field::Country
+        | Field::Name
+        | Field::PropertySizeM2
+        | Field::PropertyAge
+        | Field::NumOccupants
+        | Field::Photovoltaic => TEXT_CHARS_MAX,
+    }
+}
 
 /// Podero's values of `property_type` (API page "update details of a building").
 pub const PROPERTY_TYPES: [&str; 6] = ["Detached", "Semi-detached", "Bungalow", "Terraced", "End-terrace", "Flat"];
@@ -188,7 +206,7 @@ impl Reader<'_> {
     fn details(&mut self, is_sign_up: bool) -> Details {
         let mut details = Details::default();
         for field in Field::PERSONAL {
-            if let Some(text) = self.text(field.name(), PERSONAL_CHARS_MAX) {
+            if let Some(text) = self.text(field.name(), chars_max(field)) {
                 details.personal.insert(field, FieldValue::Text(text));
             }
         }
@@ -223,8 +241,7 @@ impl Reader<'_> {
         let mut address = Record::new();
         self.inside("address", |reader| {
             for field in Field::ADDRESS {
-                let chars_max = if field == Field::ZipCode { ZIP_CHARS_MAX } else { TEXT_CHARS_MAX };
-                if let Some(text) = reader.text(field.name(), chars_max) {
+                if let Some(text) = reader.text(field.name(), chars_max(field)) {
                     address.insert(field, FieldValue::Text(text));
                 }
             }
@@ -265,8 +282,9 @@ impl Reader<'_> {
             }
             Field::PropertyType => self.one_of(name, &PROPERTY_TYPES),
             Field::OccupantType => self.one_of(name, &OCCUPANT_TYPES),
-            Field::Name => self.text(name, TEXT_CHARS_MAX).map(FieldValue::Text),
-            Field::SpaceHeating | Field::WaterHeating => self.text(name, KIND_CHARS_MAX).map(FieldValue::Text),
+            Field::Name | Field::SpaceHeating | Field::WaterHeating => {
+                self.text(name, chars_max(field)).map(FieldValue::Text)
+            }
             // Not of a building.
             Field::Email
             | Field::FirstName

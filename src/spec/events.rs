@@ -12,9 +12,7 @@ use super::object;
 use crate::domain::ID_CHARS_MAX;
 use crate::domain::event::Field;
 use crate::inbound::cloudevents::ATTRIBUTE_CHARS_MAX;
-use crate::inbound::wire::{
-    KIND_CHARS_MAX, OCCUPANT_TYPES, PERSONAL_CHARS_MAX, PROPERTY_TYPES, TEXT_CHARS_MAX, TYPES, WHOLE_MAX, ZIP_CHARS_MAX,
-};
+use crate::inbound::wire::{OCCUPANT_TYPES, PROPERTY_TYPES, TYPES, WHOLE_MAX, chars_max};
 
 /// No control characters.
 const PLAIN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
@@ -84,15 +82,15 @@ fn optional_id(description: &str) -> Value {
     schema
 }
 
-fn text(chars_max: usize) -> Value {
-    json!({"type": ["string", "null"], "maxLength": chars_max, "pattern": PLAIN})
+fn text(field: Field) -> Value {
+    json!({"type": ["string", "null"], "maxLength": chars_max(field), "pattern": PLAIN})
 }
 
 fn details(is_sign_up: bool) -> Value {
     let mut properties: Map<String, Value> =
-        Field::PERSONAL.iter().map(|field| (field.name().to_owned(), text(PERSONAL_CHARS_MAX))).collect();
+        Field::PERSONAL.iter().map(|field| (field.name().to_owned(), text(*field))).collect();
     let email_type = if is_sign_up { json!("string") } else { json!(["string", "null"]) };
-    let email = json!({"type": email_type, "maxLength": PERSONAL_CHARS_MAX, "pattern": EMAIL});
+    let email = json!({"type": email_type, "maxLength": chars_max(Field::Email), "pattern": EMAIL});
     properties.insert(Field::Email.name().to_owned(), email);
     properties.insert("address".to_owned(), address(true));
     home(&mut properties);
@@ -136,13 +134,8 @@ fn home(properties: &mut Map<String, Value>) {
 }
 
 fn address(is_optional: bool) -> Value {
-    let properties: Map<String, Value> = Field::ADDRESS
-        .iter()
-        .map(|field| {
-            let chars_max = if *field == Field::ZipCode { ZIP_CHARS_MAX } else { TEXT_CHARS_MAX };
-            (field.name().to_owned(), text(chars_max))
-        })
-        .collect();
+    let properties: Map<String, Value> =
+        Field::ADDRESS.iter().map(|field| (field.name().to_owned(), text(*field))).collect();
     let says = |field: &Field| {
         let filled = json!({"type": "string", "pattern": FILLED});
         json!({"required": [field.name()], "properties": {field.name(): filled}})
@@ -177,8 +170,9 @@ fn attribute_of_building(field: Field) -> Value {
         Field::PropertySizeM2 | Field::PropertyAge | Field::NumOccupants => {
             json!({"type": ["integer", "null"], "minimum": 0, "maximum": WHOLE_MAX})
         }
-        Field::SpaceHeating | Field::WaterHeating => text(KIND_CHARS_MAX),
         Field::Name
+        | Field::SpaceHeating
+        | Field::WaterHeating
         | Field::Email
         | Field::FirstName
         | Field::LastName
@@ -187,6 +181,6 @@ fn attribute_of_building(field: Field) -> Value {
         | Field::StreetAddInfo
         | Field::ZipCode
         | Field::Town
-        | Field::Country => text(TEXT_CHARS_MAX),
+        | Field::Country => text(field),
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn settle(
 ) -> Result<(Vec<String>, Option<&'static str>), sqlx::Error> {
     let Some(change) = event.change() else { return Ok((Vec::new(), None)) };
     if let Some(newer) = newer_word(connection, event, &change).await? {
-        end(connection, event, "superseded", Some((REPLACED, format!("replaced by event {newer}")))).await?;
+        end(connection, &event.id.to_string(), ("superseded", Some(replaced_by(&newer))), now).await?;
         return Ok((Vec::new(), Some("superseded")));
     }
     let replaced = replace(connection, (event, &change), now).await?;
@@ -67,8 +67,8 @@ pub(super) async fn settle(
             _,
         ) => return Ok((replaced, None)),
     };
-    let nothing = || (REPLACED, "nothing that was said before it was pending".to_owned());
-    end(connection, event, state, replaced.is_empty().then(nothing)).await?;
+    let nothing = || "nothing that was said before it was pending".to_owned();
+    end(connection, &event.id.to_string(), (state, replaced.is_empty().then(nothing)), now).await?;
     Ok((replaced, Some(state)))
 }
 
@@ -124,13 +124,7 @@ pub(super) async fn is_replaced(
     };
     let newer = newest_word(connection, (head.lane, change), (said_at, head.id)).await?;
     let Some(newer) = newer else { return Ok(false) };
-    sqlx::query("UPDATE events SET state = 'superseded', reason = $2, detail = $3, settled_at = $4 WHERE id = $1")
-        .bind(head.id.to_owned())
-        .bind(REPLACED)
-        .bind(format!("replaced by event {newer}"))
-        .bind(now.micros())
-        .execute(connection)
-        .await?;
+    end(connection, head.id, ("superseded", Some(replaced_by(&newer))), now).await?;
     Ok(true)
 }
 
@@ -147,7 +141,7 @@ async fn replace(
          AND NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.lane = $4 AND lanes.begun = events.id) RETURNING type",
     )
     .bind(REPLACED)
-    .bind(format!("replaced by event {}", event.id))
+    .bind(replaced_by(&event.id.to_string()))
     .bind(now.micros())
     .bind(event.customer.as_str().to_owned())
     .bind(change.to_owned())
@@ -158,18 +152,24 @@ async fn replace(
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
+/// What the timeline says of an event that was replaced.
+fn replaced_by(id: &str) -> String {
+    format!("replaced by event {id}")
+}
+
+/// Ends an event without a claim; with a detail, it is because of an announcement.
 async fn end(
     connection: &mut AnyConnection,
-    event: &Event,
-    state: &'static str,
-    why: Option<(&'static str, String)>,
+    id: &str,
+    (state, detail): (&str, Option<String>),
+    now: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    let (reason, detail) = why.unzip();
-    sqlx::query("UPDATE events SET state = $2, reason = $3, detail = $4, settled_at = received_at WHERE id = $1")
-        .bind(event.id.to_string())
-        .bind(state)
-        .bind(reason)
+    sqlx::query("UPDATE events SET state = $2, reason = $3, detail = $4, settled_at = $5 WHERE id = $1")
+        .bind(id.to_owned())
+        .bind(state.to_owned())
+        .bind(detail.as_ref().map(|_| REPLACED))
         .bind(detail)
+        .bind(now.micros())
         .execute(connection)
         .await?;
     Ok(())
