@@ -377,6 +377,8 @@ mod tests {
         let metrics = Metrics::new();
         metrics.expect_source("billing");
         metrics.podero_called("create_user", "201", Duration::from_millis(120));
+        metrics.contract_drifted("find_user", "unknown_role");
+        metrics.expect_drift("find_user", "new_status");
         metrics.retried("create_user", "busy");
         metrics
     }
@@ -428,6 +430,8 @@ mod tests {
             r#"podero_requests_total{operation="create_user",status="201"} 1"#,
             r#"podero_requests_total{operation="token",status="timeout"} 1"#,
             r#"podero_request_duration_seconds_count{operation="create_user"} 1"#,
+            r#"contract_drift_total{kind="unknown_role",operation="find_user"} 1"#,
+            r#"contract_drift_total{kind="new_status",operation="find_user"} 0"#,
             r#"retries_total{operation="create_user",reason="busy"} 1"#,
             r#"notices_published_total{type="event.parked"} 1"#,
             r#"notices_published_total{type="customer.provisioned"} 0"#,
