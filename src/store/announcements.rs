@@ -124,8 +124,18 @@ pub(super) async fn is_replaced(
     };
     let newer = newest_word(connection, (head.lane, change), (said_at, head.id)).await?;
     let Some(newer) = newer else { return Ok(false) };
+    if was_begun(connection, head.id).await? {
+        return Ok(false);
+    }
     end(connection, head.id, ("superseded", Some(replaced_by(&newer))), now).await?;
     Ok(true)
+}
+
+/// Whether anything was called for an event: one that was parked in the middle and is retried has left something behind that
+/// only it puts right.
+async fn was_begun(connection: &mut AnyConnection, id: &str) -> Result<bool, sqlx::Error> {
+    let call = sqlx::query("SELECT 1 FROM calls WHERE event_id = $1 LIMIT 1").bind(id.to_owned());
+    Ok(call.fetch_optional(connection).await?.is_some())
 }
 
 /// The types of what was said before and is not begun.
@@ -137,7 +147,8 @@ async fn replace(
     let rows = sqlx::query(
         "UPDATE events SET state = 'superseded', reason = $1, detail = $2, settled_at = $3, due_at = $3 \
          WHERE lane = $4 AND time > said_at AND state IN ('scheduled', 'waiting', 'pending') AND change = $5 \
-         AND said_at <= $6 AND id <> $7 \
+         AND (said_at < $6 OR (said_at = $6 AND id < $7)) \
+         AND NOT EXISTS (SELECT 1 FROM calls WHERE calls.event_id = events.id) \
          AND NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.lane = $4 AND lanes.begun = events.id) RETURNING type",
     )
     .bind(REPLACED)

@@ -52,6 +52,8 @@ on_both_databases! {
     heads_are_claimed_in_the_order_in_which_things_happened
     imported_work_is_claimed_when_nothing_else_is_due
     a_later_word_replaces_what_waits_for_its_day
+    an_announced_event_that_was_begun_is_finished_whatever_is_said_later
+    of_two_words_said_at_once_the_later_arrival_holds
     workers_never_share_a_lane
     a_lapsed_lease_is_claimed_again_in_doubt_and_the_old_result_is_fenced
     a_save_keeps_the_customer_and_extends_the_lease
@@ -362,6 +364,53 @@ async fn a_later_word_replaces_what_waits_for_its_day(house: House) {
     assert_eq!(state(leaving).await, replaced(back));
     assert_eq!(house.store.take_replaced(), [("customer.moved", 3), ("customer.churned", 1)]);
     assert_eq!(house.store.gauges().await.expect("the store is there").scheduled, 0);
+}
+
+fn move_to(town: &str) -> Happening {
+    let building_key = BuildingKey::accept("main").expect("a key");
+    let address = [(Field::Town, town.into())].into();
+    Happening::Moved(Move { building_key, address, building: Record::new() })
+}
+
+/// Parked in the middle it has left something behind, which only its retry puts right.
+async fn an_announced_event_that_was_begun_is_finished_whatever_is_said_later(house: House) {
+    let mut arrival = house.arrival("C-1", -100, move_to("Wien"));
+    if let Content::Event(event) = &mut arrival.content {
+        event.effective_at = Some(event.time.plus(Duration::from_secs(1)));
+    }
+    let announced = house.accept(arrival).await;
+    let claim = house.head().await;
+    let call = CallMade {
+        id: house.clock.fresh_id(),
+        at: house.clock.now(),
+        operation: Operation::UpdateUser,
+        outcome: "done".to_owned(),
+        took: Duration::from_millis(12),
+        idempotency_key: None,
+    };
+    house.store.settle(&claim, ending(&claim, parked()), vec![call]).await.expect("the store is there");
+    house.accept(house.arrival("C-1", -50, move_to("Graz"))).await;
+    house.end_head(applied()).await;
+    house.store.unpark(announced, RetryRequest::Retry).await.expect("the store is there");
+    house.accept(house.arrival("C-1", -40, move_to("Linz"))).await;
+    assert_eq!(house.state(announced).await, "pending");
+    assert_eq!(house.head().await.work.event.id, announced);
+}
+
+/// Whichever of them came into our hands first is the older, also when it is kept last.
+async fn of_two_words_said_at_once_the_later_arrival_holds(house: House) {
+    let announce = |town: &str| {
+        let mut arrival = house.arrival("C-1", 10, move_to(town));
+        if let Content::Event(event) = &mut arrival.content {
+            event.effective_at = Some(house.after(DAY));
+        }
+        arrival
+    };
+    let (first, second) = (announce("Wien"), announce("Graz"));
+    assert!(first.id < second.id);
+    let second = house.accept(second).await;
+    let first = house.accept(first).await;
+    assert_eq!((house.state(first).await, house.state(second).await), ("superseded".into(), "scheduled".into()));
 }
 
 async fn imported_work_is_claimed_when_nothing_else_is_due(house: House) {
