@@ -295,17 +295,32 @@ fn wrong_attributes(value: &Value) -> Vec<FieldError> {
             Some(other) => wrong(name, format!("must be a text, found {}", kind_of(other))),
         }
     }
-    for (name, value) in attributes.iter().filter(|(name, _)| !OURS.contains(&name.as_str())) {
+    let is_simple = |value: &Value| {
         let is_whole = value.as_f64().is_some_and(|number| number.fract() == 0.0);
-        let is_simple = value.is_string() || value.is_boolean() || is_whole;
-        if !is_simple {
-            // RFC 6901: `~` and `/` are escaped.
-            let name = name.replace('~', "~0").replace('/', "~1");
-            wrong(&name, format!("must be a text, a whole number, true or false, found {}", kind_of(value)));
-        }
+        value.is_string() || value.is_boolean() || is_whole
+    };
+    let extensions = attributes.iter().filter(|(name, _)| !OURS.contains(&name.as_str()));
+    for (name, value) in extensions.filter(|(_, value)| !is_simple(value)).take(WRONG_EXTENSIONS_TOLD_MAX) {
+        let reason = format!("must be a text, a whole number, true or false, found {}", kind_of(value));
+        wrong(&shown(name), reason);
     }
     errors
 }
+
+/// A sender's own name of an attribute, as a part of a pointer: RFC 6901 escapes `~` and `/`. A name can be as long as a
+/// body, and its refusal must not be.
+fn shown(name: &str) -> String {
+    let mut letters = name.chars();
+    let start: String = letters.by_ref().take(NAME_CHARS_TOLD_MAX).collect();
+    let rest = if letters.next().is_some() { "…" } else { "" };
+    format!("{}{rest}", start.replace('~', "~0").replace('/', "~1"))
+}
+
+/// The specification asks for names of at most 20 letters; what is longer is known by its beginning.
+const NAME_CHARS_TOLD_MAX: usize = 64;
+
+/// Whoever has so many wrong has one mistake in all of them.
+const WRONG_EXTENSIONS_TOLD_MAX: usize = 16;
 
 /// What is no extension attribute.
 const OURS: [&str; 9] =
@@ -339,6 +354,18 @@ mod tests {
             body: body.as_bytes().to_vec(),
             received_at: Timestamp::from_micros(0),
         })
+    }
+
+    #[test]
+    fn a_refusal_has_a_bound_however_many_and_however_long_the_wrong_names_are() {
+        let mut event = json!({"specversion": "1.0", "id": "e", "source": "/s", "type": "t"});
+        for number in 0..1_000 {
+            event[format!("{number:04}~/{}", "x".repeat(1_000))] = json!([]);
+        }
+        let problem = one(&event).expect_err("lists are no attributes");
+        assert_eq!(problem.errors.len(), WRONG_EXTENSIONS_TOLD_MAX);
+        let expected = format!("/0000~0~1{}…", "x".repeat(NAME_CHARS_TOLD_MAX - 6));
+        assert_eq!(problem.errors[0].pointer, expected);
     }
 
     fn one(body: &Value) -> Result<Envelope, Problem> {
