@@ -4,11 +4,13 @@
 //! token when one is configured, and without one the address is loopback (the configuration sees to that) and no web
 //! page is answered. It changes nothing but the state of parked events.
 //!
-//! Before: an operator, Prometheus. After: [`crate::store`].
+//! Before: an operator, Prometheus. After: [`crate::store`]; for links, [`crate::podero`].
 
 mod guard;
+mod pumps;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
@@ -33,6 +35,7 @@ use crate::store::{
 };
 
 pub use guard::not_by_a_page;
+pub use pumps::{Landing, Links};
 
 /// What the rest of the bridge says of itself: one line per part it needs.
 pub trait Health: Send + Sync {
@@ -67,6 +70,8 @@ pub struct Admin {
     pub wake: Arc<Notify>,
     /// Rung when a bulk retry is ordered.
     pub wake_retries: Arc<Notify>,
+    /// What makes links for customers who must reconnect.
+    pub links: Links,
     /// OpenAPI of this door, as JSON.
     pub openapi: String,
 }
@@ -95,8 +100,9 @@ pub fn configure(config: &mut ServiceConfig, admin: Arc<Admin>) {
                 .service(only("POST", "/parked/retries/{id}/stop", web::post().to(stop_retry)))
                 .service(only("POST", "/parked/{id}/retry", web::post().to(retry)))
                 .service(only("POST", "/parked/{id}/skip", web::post().to(skip)))
-                .service(only("GET", "/heat-pumps", web::get().to(heat_pumps)))
-                .service(only("GET", "/alerts", web::get().to(alerts))),
+                .service(only("GET", "/heat-pumps", web::get().to(pumps::heat_pumps)))
+                .service(only("POST", "/heat-pumps/{id}/reconnect-link", web::post().to(pumps::reconnect_link)))
+                .service(only("GET", "/alerts", web::get().to(pumps::alerts))),
         )
         .default_service(web::to(nothing_here));
 }
@@ -241,13 +247,18 @@ impl RetryOrder {
     }
 }
 
+/// The answer to a body that did not come whole.
+fn not_whole(error: &Error) -> HttpResponse {
+    match error.as_response_error().status_code() {
+        StatusCode::PAYLOAD_TOO_LARGE => problem(413, "too-large", "an order has a few dozen bytes"),
+        _ => problem(400, "malformed", "the body ended early"),
+    }
+}
+
 async fn order_retry(admin: web::Data<Admin>, body: Result<web::Bytes, Error>) -> HttpResponse {
     let body = match body {
         Ok(body) => body,
-        Err(error) if error.as_response_error().status_code() == StatusCode::PAYLOAD_TOO_LARGE => {
-            return problem(413, "too-large", "an order has a few dozen bytes");
-        }
-        Err(_) => return problem(400, "malformed", "the body ended early"),
+        Err(error) => return not_whole(&error),
     };
     let (reason, per_second) = match RetryOrder::read(&body) {
         Ok(order) => order,
@@ -320,40 +331,6 @@ async fn unpark(admin: &Admin, id: &str, request: RetryRequest) -> HttpResponse 
     }
 }
 
-#[derive(Deserialize)]
-struct PumpsQuery {
-    state: Option<String>,
-}
-
-async fn heat_pumps(admin: web::Data<Admin>, query: web::Query<PumpsQuery>) -> HttpResponse {
-    if let Some(state) = &query.state
-        && !Knowledge::NAMES.contains(&state.as_str())
-    {
-        let known = Knowledge::NAMES.join(", ");
-        return problem(400, "malformed", &format!("`state` is one of {known}"));
-    }
-    match admin.store.heat_pumps(query.state.as_deref()).await {
-        Ok(pumps) => HttpResponse::Ok().json(json!({ "heat_pumps": pumps })),
-        Err(error) => away(&error),
-    }
-}
-
-#[derive(Deserialize)]
-struct AlertsQuery {
-    open: Option<bool>,
-}
-
-async fn alerts(admin: web::Data<Admin>, query: web::Query<AlertsQuery>) -> HttpResponse {
-    if query.open == Some(false) {
-        let detail = "resolved alerts are in the customers' timelines; ask with `open=true`";
-        return problem(400, "malformed", detail);
-    }
-    match (admin.store.open_alerts().await, admin.store.open_blindness().await) {
-        (Ok(pumps), Ok(blindness)) => HttpResponse::Ok().json(json!({ "alerts": pumps, "watch": blindness })),
-        (Err(error), _) | (_, Err(error)) => away(&error),
-    }
-}
-
 fn away(error: &store::Error) -> HttpResponse {
     tracing::warn!(%error, "the store did not answer the operator's door");
     let mut response = problem(503, "unavailable", "the store does not answer; try again");
@@ -363,9 +340,16 @@ fn away(error: &store::Error) -> HttpResponse {
 
 /// Refreshes the gauges that count rows, and gives back what was counted. Called by a pump, so that a scrape never waits
 /// for the database.
-pub async fn refresh(store: &Store, metrics: &Metrics, clock: &Clock) -> Result<Gauges, store::Error> {
-    let gauges = store.gauges().await?;
+///
+/// `interval` is the promise that the coverage is measured against.
+pub async fn refresh(
+    store: &Store,
+    metrics: &Metrics,
+    clock: &Clock,
+    interval: Duration,
+) -> Result<Gauges, store::Error> {
     let now = clock.now();
+    let gauges = store.gauges(now.minus(interval)).await?;
     let count = |count: i64| u64::try_from(count).unwrap_or(0);
     metrics.set_events_pending(count(gauges.pending));
     metrics.set_events_scheduled(count(gauges.scheduled));
@@ -373,6 +357,8 @@ pub async fn refresh(store: &Store, metrics: &Metrics, clock: &Clock) -> Result<
     metrics.set_oldest_pending_age(gauges.oldest_pending.map(|oldest| now.since(oldest)).unwrap_or_default());
     metrics.set_outbox_pending(count(gauges.outbox_pending));
     metrics.set_alerts_open(count(gauges.alerts_open));
+    metrics.set_outages_open(count(gauges.outages_open));
+    metrics.set_poll_coverage(gauges.polled_in_time);
     metrics.set_poll_staleness(gauges.stalest_poll.map(|stalest| now.since(stalest)).unwrap_or_default());
     for name in Knowledge::NAMES {
         let found = gauges.heat_pumps.iter().find(|(state, _)| state == name);

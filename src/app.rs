@@ -274,20 +274,13 @@ impl Bridge {
 
         let limits = options.limits;
         let backlog = inbox.backlog.clone();
-        let webhooks = Webhooks {
-            inbox,
-            sources: config.sources.clone(),
-            body_bytes_max: config.http.body_max,
-            body_time_max: limits.body_time_max,
-            // Two of the largest must not refuse each other for ever.
-            room: http::Room::new(limits.bodies_bytes_max.max(config.http.body_max.saturating_mul(2))),
-            openapi: spec::door().to_string(),
-        };
+        let webhooks = webhooks(&config, limits, inbox);
         let patience = spawn_patience(limits, &mut tasks, &ends);
         let (http, door) = open_door(config.http.listen, webhooks, (limits, patience.clone()), &mut tasks)?;
         let operators = Admin {
             store: store.clone(),
             metrics,
+            links: admin::Links { client: client.clone(), landing: landing(&config) },
             health: Box::new(Vitals { broker, client, backlog }),
             token: config.admin.token.clone(),
             clock,
@@ -415,6 +408,7 @@ impl Parts<'_> {
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             interval: self.config.watch.interval,
+            severities: self.config.watch.severities,
             probe_time_max,
             wake_outbound: bells.outbound.clone(),
         });
@@ -429,21 +423,27 @@ impl Parts<'_> {
         let watcher = Arc::new(Watcher {
             store: self.store.clone(),
             partner: self.client.clone(),
-            policy: WatchPolicy {
-                disconnect_after: watch.disconnect_after,
-                disconnect_polls: watch.disconnect_polls,
-                reconnect_polls: watch.reconnect_polls,
-                stale_after: watch.stale_after,
-            },
-            interval: watch.interval,
+            policy: watch_policy(watch),
+            region_chars: watch.region_chars,
+            lease: self.call_time_max,
+            look_every: Some(LOOK_EVERY),
             clock: self.clock.clone(),
             wake_outbound,
         });
         let every = LOOK_EVERY.min(watch.interval);
         let roster = (rhythm("roster", Some(every), &Arc::default(), &ends.work), watcher.clone());
         tasks.spawn(Stage::Work, async move { pump::run(roster.0, || roster.1.roster_step()).await });
+        let fleets = (rhythm("fleets", Some(every), &Arc::default(), &ends.work), watcher.clone());
+        tasks.spawn(Stage::Work, async move { pump::run(fleets.0, || fleets.1.fleet_step()).await });
+        let mut end = ends.work.subscribe();
         let polls = rhythm("poll", Some(every), &Arc::default(), &ends.work);
-        tasks.spawn(Stage::Work, async move { pump::run(polls, || watcher.poll_step()).await });
+        tasks.spawn(Stage::Work, async move {
+            // A poll only reads, and is due until it is written down: the end does not wait for Podero's answers.
+            tokio::select! {
+                () = pump::run(polls, || watcher.poll_step()) => {}
+                () = pump::ended(&mut end) => {}
+            }
+        });
     }
 
     fn spawn_outbound(
@@ -483,13 +483,13 @@ impl Parts<'_> {
 
     fn spawn_gauges(&self, tasks: &mut Tasks, ends: &Ends, broker: Option<Broker>, backlog: &Backlog) {
         let (store, metrics, clock) = (self.store.clone(), self.metrics.clone(), self.clock.clone());
-        let backlog = backlog.clone();
+        let (backlog, interval) = (backlog.clone(), self.config.watch.interval);
         let rhythm = rhythm("gauges", None, &Arc::default(), &ends.broker);
         tasks.spawn(Stage::Gauges, async move {
             pump::run(rhythm, || async {
                 metrics.set_broker_connected(broker.as_ref().is_some_and(|broker| broker.status().connected()));
                 let began = clock.now();
-                match admin::refresh(&store, &metrics, &clock).await {
+                match admin::refresh(&store, &metrics, &clock, interval).await {
                     Ok(gauges) => {
                         let was_full = backlog.is_full_of_illegible();
                         // What waits for its sign-up is no work, and must not shut the door to that sign-up.
@@ -689,6 +689,18 @@ fn open_sandbox(config: &Config, clock: &Clock, tasks: &mut Tasks) -> anyhow::Re
     Ok(OpenSandbox { sandbox, address, server: handle })
 }
 
+fn webhooks(config: &Config, limits: Limits, inbox: Inbox) -> Webhooks {
+    Webhooks {
+        inbox,
+        sources: config.sources.clone(),
+        body_bytes_max: config.http.body_max,
+        body_time_max: limits.body_time_max,
+        // Two of the largest must not refuse each other for ever.
+        room: http::Room::new(limits.bodies_bytes_max.max(config.http.body_max.saturating_mul(2))),
+        openapi: spec::door().to_string(),
+    }
+}
+
 /// Spawns a server whose type names its factory, which nobody wants to write out.
 macro_rules! serve {
     ($server:expr, $listener:expr, $limits:expr, $stage:expr, $tasks:expr) => {{
@@ -814,6 +826,34 @@ pub fn policy(config: &Config) -> Policy {
     }
 }
 
+/// Where customers land who reconnect a heat pump.
+fn landing(config: &Config) -> Option<admin::Landing> {
+    config.onboarding.as_ref().map(|onboarding| admin::Landing {
+        success_url: onboarding.success_url.clone(),
+        cancel_url: onboarding.cancel_url.clone(),
+        language: Some(onboarding.language.as_str().to_owned()),
+    })
+}
+
+/// `[watch]` and `[severity]`, in the core's words.
+pub fn watch_policy(watch: &config::Watch) -> WatchPolicy {
+    WatchPolicy {
+        interval: watch.interval,
+        disconnect_after: watch.disconnect_after,
+        disconnect_polls: watch.disconnect_polls,
+        reconnect_after: watch.reconnect_after,
+        reconnect_polls: watch.reconnect_polls,
+        stale_after: watch.stale_after,
+        warm_up: watch.warm_up,
+        never_connected_after: watch.never_connected_after,
+        flap_losses: watch.flap_losses,
+        flap_window: watch.flap_window,
+        outage_share: watch.outage_share,
+        outage_min: watch.outage_min,
+        severities: watch.severities,
+    }
+}
+
 /// The settings of the Podero client: the account, or the sandbox's own.
 pub fn podero_settings(config: &Config, sandbox: Option<(SocketAddr, &Sandbox)>) -> anyhow::Result<podero::Settings> {
     let (base_url, org_id, client_id, client_secret) = match (sandbox, &config.podero.account) {
@@ -846,5 +886,18 @@ pub fn broker_settings(amqp: &Amqp) -> broker::Settings {
         outbound_exchange: amqp.outbound_exchange.clone(),
         declare: amqp.declare,
         prefetch: amqp.prefetch,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::alert::{Season, Severities};
+
+    #[test]
+    fn the_configuration_and_the_core_agree_on_the_defaults_of_the_watch() {
+        let config = Config::parse("", &config::Strings::new(), true).expect("nothing is required in a sandbox");
+        let severities = Severities::DEFAULT.in_season(Season::parse("10-01..04-30"));
+        assert_eq!(watch_policy(&config.watch), WatchPolicy { severities, ..WatchPolicy::DEFAULT });
     }
 }

@@ -148,7 +148,7 @@ impl<P: Partner> Applier<P> {
         };
         let now = self.clock.now();
         let verdict = verdict::conclude(&claim.work, fate, now, &self.policy);
-        let news = !verdict.notices.is_empty() || verdict.seen.iter().any(|change| change.notice.is_some());
+        let news = !verdict.notices.is_empty() || verdict.seen.iter().any(|change| !change.notices.is_empty());
         let settled = loop {
             match self.store.settle(&claim, verdict.clone(), calls.clone()).await {
                 Err(_) if self.may_ask_again(claim.lease_until).await => {}

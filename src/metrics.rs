@@ -104,7 +104,7 @@ instruments! {
     /// Accepted events whose time of effect is in the future.
     events_scheduled: IntGauge = gauge() as "podero_bridge_events_scheduled";
     /// Age in seconds of the oldest pending event; 0 when none is pending.
-    oldest_pending_age: Gauge = seconds() as "podero_bridge_oldest_pending_age_seconds";
+    oldest_pending_age: Gauge = real() as "podero_bridge_oldest_pending_age_seconds";
     /// Events that wait for a person.
     events_parked: IntGauge = gauge() as "podero_bridge_events_parked";
     /// Calls to Podero, by operation and HTTP status, or what happened instead of an answer.
@@ -125,7 +125,11 @@ instruments! {
     /// Watched heat pumps, by what is believed about them.
     heat_pumps: IntGaugeVec = gauges(&["state"]) as "podero_bridge_heat_pumps";
     /// Age in seconds of the oldest knowledge of a watched heat pump; 0 when none is watched.
-    poll_staleness: Gauge = seconds() as "podero_bridge_poll_staleness_seconds";
+    poll_staleness: Gauge = real() as "podero_bridge_poll_staleness_seconds";
+    /// Share of watched users whose heat pumps were looked at within watch.interval; 1 when nobody is watched.
+    poll_coverage: Gauge = real() as "podero_bridge_poll_coverage_ratio";
+    /// Outages that were told and are not over.
+    outages_open: IntGauge = gauge() as "podero_bridge_outages_open";
     /// Alerts that were triggered and are not resolved.
     alerts_open: IntGauge = gauge() as "podero_bridge_alerts_open";
     /// Notices that were confirmed by their receiver, by type.
@@ -281,6 +285,16 @@ impl Metrics {
         self.poll_staleness.set(age.as_secs_f64());
     }
 
+    /// Sets the share of watched users that were polled in time, from 0 to 1.
+    pub fn set_poll_coverage(&self, share: f64) {
+        self.poll_coverage.set(share);
+    }
+
+    /// Sets the number of open outages.
+    pub fn set_outages_open(&self, count: u64) {
+        self.outages_open.set(signed(count));
+    }
+
     /// Sets the number of open alerts.
     pub fn set_alerts_open(&self, count: u64) {
         self.alerts_open.set(signed(count));
@@ -352,7 +366,7 @@ fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
     IntGaugeVec::new(Opts::new(name, help), labels).expect(VALID)
 }
 
-fn seconds(name: &str, help: &str) -> Gauge {
+fn real(name: &str, help: &str) -> Gauge {
     Gauge::new(name, help).expect(VALID)
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::domain::alert;
+use crate::domain::alert::{self, Severities};
 use crate::metrics::Metrics;
 use crate::podero::{Client, Errand};
 use crate::pump::{self, Step};
@@ -36,6 +36,8 @@ pub struct Replica {
     pub metrics: Metrics,
     /// `watch.interval`: what was not seen for so long is not known any more.
     pub interval: Duration,
+    /// How bad blindness is.
+    pub severities: Severities,
     /// The longest a probe can take: if its replica dies over it, another takes the duty after that.
     pub probe_time_max: Duration,
     /// Rung when there is something to publish.
@@ -88,7 +90,12 @@ impl Replica {
     async fn sync(&self) -> Result<(), store::Error> {
         let Shared { standing, replicas, told } = self.store.share(self.id, self.client.standing()).await?;
         self.client.adopt(standing, replicas);
-        let change = alert::look(told.blindness.as_ref(), &self.client.standing(), self.clock.now(), self.interval);
+        let change = alert::look(
+            told.blindness.as_ref(),
+            &self.client.standing(),
+            self.clock.now(),
+            (self.interval, &self.severities),
+        );
         let Some(change) = change else { return Ok(()) };
         let topic = change.notice.topic.name();
         if self.store.tell(&told, change).await? {

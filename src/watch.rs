@@ -1,39 +1,57 @@
 //! Stage 3': polls Podero for the connectivity of every heat pump. Publishes nothing itself.
 //!
-//! Two steps. The roster step learns, once an interval, whose heat pumps there are. The poll step takes the users
-//! whose time has come, reads their pumps, asks `domain::alert` what is new, and writes that down with its notices.
+//! Three steps. The roster step learns, once an interval, whose heat pumps there are. The poll step takes the users
+//! whose time has come, reads their pumps, asks `domain::alert` what is new, and writes that down with its notices. The
+//! fleet step counts what the polls saw, manufacturer by manufacturer: many that went at once are one outage.
 //! What could not be read changes nothing: it is never "disconnected".
 //!
 //! Before: [`crate::podero`]. After: [`crate::store`], then [`crate::outbound`].
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::domain::Timestamp;
-use crate::domain::alert::{self, Observation, Seen, SeenChange, WatchPolicy};
+use crate::domain::alert::outage::ScopeKind;
+use crate::domain::alert::rhythm::{next_poll, retry_poll};
+use crate::domain::alert::{self, Observation, Outages, Scope, Seen, SeenChange, Surroundings, WatchPolicy, outage};
 use crate::domain::customer::UserFound;
+use crate::domain::notice::Notice;
 use crate::domain::plan::{Answer, Call, RefusalKind, Reply};
 use crate::podero::{Partner, Urgency};
 use crate::pump::{self, Step};
 use crate::store::{DueUser, Member, Observed, Store};
 
-/// Users taken for polling in one step.
-const USERS_AT_ONCE: usize = 32;
+/// Users polled at once: one that hangs holds its own place and nobody else's. As many as calls may be in flight by
+/// default; the budget of requests is what bounds the pace.
+const POLLS_AT_ONCE: usize = 64;
 
-/// A poll that failed is due again after this part of the interval: sooner than the next round, and yet no storm.
-const RETRY_PART: u32 = 4;
+/// Users are taken when so few polls are under way, so that one look at the table finds many.
+const POLLS_LOW: usize = POLLS_AT_ONCE / 2;
 
 /// The longest pause after a failed roster; a shorter interval retries sooner.
 const ROSTER_RETRY_MAX: Duration = Duration::from_secs(60);
 
-/// The shared name of the roster among replicas.
+/// The roster is retried after this part of the interval.
+const ROSTER_RETRY_PART: u32 = 4;
+
+/// Fleets are judged this many times an interval, but
+const FLEETS_PART: u32 = 10;
+/// no more often than this: each is a count over all pumps,
+const FLEETS_EVERY_MIN: Duration = Duration::from_secs(1);
+/// and no less often: an outage must be suspected before its first pump would be told.
+const FLEETS_EVERY_MAX: Duration = Duration::from_secs(60);
+
+/// The shared names of the duties among replicas.
 const ROSTER: &str = "roster";
+const FLEETS: &str = "fleets";
 
 /// Everything the stage needs.
 pub struct Watcher<P> {
@@ -41,14 +59,27 @@ pub struct Watcher<P> {
     pub store: Store,
     /// Podero.
     pub partner: P,
-    /// Hysteresis.
+    /// Hysteresis, intervals, roll-up.
     pub policy: WatchPolicy,
-    /// `watch.interval`.
-    pub interval: Duration,
-    /// Time.
+    /// `watch.region_chars`: characters of a ZIP code that make a region; 0: regions are not watched.
+    pub region_chars: u32,
+    /// A poll that is under way for longer is somebody else's.
+    pub lease: Duration,
+    /// While polls are under way, it is looked this often whether more are due; `None`: only when all are over.
+    pub look_every: Option<Duration>,
+    /// Time and chance.
     pub clock: Clock,
     /// Rung when there is something to publish.
     pub wake_outbound: Arc<Notify>,
+}
+
+/// What a look for due users found.
+#[derive(PartialEq, Eq)]
+enum Found {
+    /// As many as were asked for: there may be more.
+    Many,
+    /// All that were due.
+    All,
 }
 
 impl<P: Partner> Watcher<P> {
@@ -57,7 +88,7 @@ impl<P: Partner> Watcher<P> {
         if let Some(until) = self.partner.paused_until() {
             return Step::IdleFor(until.since(self.clock.now()));
         }
-        match self.store.take_duty(ROSTER, self.interval).await {
+        match self.store.take_duty(ROSTER, self.policy.interval).await {
             Ok(true) => {}
             Ok(false) => return Step::Idle,
             Err(error) => {
@@ -69,7 +100,7 @@ impl<P: Partner> Watcher<P> {
         let reply = self.partner.call(&Call::ListUsers, None, Urgency::Poll).await;
         let Reply::Done(Answer::Users(users)) = reply else {
             tracing::debug!("the list of users could not be read; nothing is concluded from that");
-            let pause = (self.interval / RETRY_PART).min(ROSTER_RETRY_MAX);
+            let pause = (self.policy.interval / ROSTER_RETRY_PART).min(ROSTER_RETRY_MAX);
             return match self.store.put_duty_off(ROSTER, self.clock.now().plus(pause)).await {
                 Ok(()) => Step::Idle,
                 Err(_) => Step::Failed,
@@ -86,22 +117,115 @@ impl<P: Partner> Watcher<P> {
         }
     }
 
-    /// Polls the users whose time has come.
+    /// Polls the users whose time has come, until none is due. May be dropped at any moment: what was not written down
+    /// is still due.
     pub async fn poll_step(&self) -> Step {
         if let Some(until) = self.partner.paused_until() {
             return Step::IdleFor(until.since(self.clock.now()));
         }
-        let due = match self.store.due_users(USERS_AT_ONCE, self.interval).await {
-            Ok(due) if due.is_empty() => return Step::Idle,
-            Ok(due) => due,
-            Err(error) => {
-                tracing::warn!(%error, "due polls could not be claimed");
-                return Step::Failed;
+        let mut polls = FuturesUnordered::new();
+        let (mut found, mut is_time) = (Found::Many, true);
+        let mut has_polled = false;
+        loop {
+            let may_take = polls.is_empty() || is_time || (found == Found::Many && polls.len() <= POLLS_LOW);
+            if may_take && polls.len() < POLLS_AT_ONCE && self.partner.paused_until().is_none() {
+                let room = POLLS_AT_ONCE - polls.len();
+                match self.take(room).await {
+                    Ok((due, outages)) => {
+                        found = if due.len() == room { Found::Many } else { Found::All };
+                        polls.extend(due.into_iter().map(|user| self.poll(user, outages.clone())));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "due polls could not be taken");
+                        found = Found::All;
+                        if polls.is_empty() {
+                            return Step::Failed;
+                        }
+                    }
+                }
             }
+            if polls.is_empty() {
+                return if has_polled { Step::Busy } else { Step::Idle };
+            }
+            has_polled = true;
+            is_time = tokio::select! {
+                _ = polls.next() => false,
+                () = self.until_the_next_look() => true,
+            };
+        }
+    }
+
+    /// Judges every manufacturer and region, if it is time.
+    pub async fn fleet_step(&self) -> Step {
+        if let Some(until) = self.partner.paused_until() {
+            // What is not seen now is no reason to end an outage, nor to suspect one.
+            return Step::IdleFor(until.since(self.clock.now()));
+        }
+        let every = (self.policy.interval / FLEETS_PART).clamp(FLEETS_EVERY_MIN, FLEETS_EVERY_MAX);
+        let judged = match self.store.take_duty(FLEETS, every).await {
+            Ok(true) => self.judge_fleets().await,
+            Ok(false) => return Step::Idle,
+            Err(error) => Err(error),
         };
-        let mut polls = stream::iter(due).map(|user| self.poll(user)).buffer_unordered(USERS_AT_ONCE);
-        while polls.next().await.is_some() {}
-        Step::Busy
+        match judged {
+            Ok(()) => Step::Idle,
+            Err(error) => {
+                tracing::warn!(%error, "fleets could not be judged");
+                Step::Failed
+            }
+        }
+    }
+
+    async fn judge_fleets(&self) -> Result<(), crate::store::Error> {
+        let known = self.store.outages().await?;
+        let (mut outages, mut notices) = (known.outages.clone(), Vec::new());
+        // A region all of whose pumps are of one manufacturer is away when that one is: manufacturers first, and who
+        // may be a part of theirs is no part of a region's. The other way round only what was told counts.
+        for kind in [ScopeKind::Manufacturer, ScopeKind::Region] {
+            self.judge_kind(kind, &mut outages, &mut notices).await?;
+        }
+        if outages == known.outages {
+            return Ok(());
+        }
+        let topics: Vec<&str> = notices.iter().map(|notice| notice.topic.name()).collect();
+        if self.store.keep_outages(&known, outages, notices).await? && !topics.is_empty() {
+            tracing::warn!(?topics, "many heat pumps went, or came back, at once");
+            pump::ring_all(&self.wake_outbound);
+        }
+        Ok(())
+    }
+
+    async fn judge_kind(
+        &self,
+        kind: ScopeKind,
+        outages: &mut Outages,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), crate::store::Error> {
+        let now = self.clock.now();
+        let others = outages.clone();
+        let others: Vec<&Scope> = match kind {
+            ScopeKind::Manufacturer => others
+                .of_kind(ScopeKind::Region)
+                .filter(|outage| outage.is_open())
+                .map(|outage| &outage.scope)
+                .collect(),
+            ScopeKind::Region => others.of_kind(ScopeKind::Manufacturer).map(|outage| &outage.scope).collect(),
+        };
+        let lost_from = outage::lost_from(None, now, &self.policy);
+        let mut counts = self.store.count_fleets(kind, lost_from, &others).await?;
+        counts.retain(|count| outages.of(&count.scope).is_none());
+        for outage in outages.of_kind(kind) {
+            // What was told ends by its own members alone, whoever else speaks for some of them.
+            let others = if outage.is_open() { &[][..] } else { &others };
+            let lost_from = outage::lost_from(Some(outage), now, &self.policy);
+            counts.push(self.store.count_fleet(&outage.scope, lost_from, others).await?);
+        }
+        for count in &counts {
+            let (outage, notice) = outage::judge(outages.of(&count.scope), count, now, &self.policy);
+            outages.set(&count.scope, outage);
+            notices.extend(notice);
+        }
+        Ok(())
     }
 
     /// Only customers with heat pumps. Where the answer does not count them, they are asked.
@@ -110,7 +234,8 @@ impl<P: Partner> Watcher<P> {
         (user.is_customer && has_pumps).then(|| Member {
             user: user.id,
             customer: user.external_id,
-            first_due: now.plus(spread(user.id, self.interval)),
+            region: user.zip.and_then(|zip| zip.region(self.region_chars)),
+            first_due: next_poll(user.id, false, now, self.clock.dice(), &self.policy),
         })
     }
 
@@ -118,29 +243,59 @@ impl<P: Partner> Watcher<P> {
         let orphans = self.store.keep_roster(members).await?;
         for seen in orphans {
             if let Some(change) = alert::miss(&seen, asked_at, &self.policy) {
-                self.write(seen.user, vec![change]).await?;
+                self.write(seen.user, vec![change], asked_at).await?;
             }
         }
         Ok(())
     }
 
-    async fn poll(&self, due: DueUser) {
-        // What an answer tells was so when it was asked for: one that came late must not make a heat pump look silent.
-        let asked_at = self.clock.now();
-        let result = match self.observe(due.user).await {
-            Some(observations) => {
-                let changes = self.changes(&due, &observations, asked_at);
-                self.write(due.user, changes).await
-            }
-            None => self.store.poll_again(due.user, self.clock.now().plus(self.interval / RETRY_PART)).await,
-        };
-        if let Err(error) = result {
-            tracing::warn!(%error, podero.user = %due.user, "a poll could not be written down");
+    async fn take(&self, room: usize) -> Result<(Vec<DueUser>, Arc<Outages>), crate::store::Error> {
+        let due = self.store.due_users(room, self.lease).await?;
+        if due.is_empty() {
+            return Ok((due, Arc::default()));
+        }
+        Ok((due, Arc::new(self.store.outages().await?.outages)))
+    }
+
+    async fn until_the_next_look(&self) {
+        match self.look_every {
+            Some(pause) => pump::sleep(pause).await,
+            None => std::future::pending().await,
         }
     }
 
+    /// One user's poll. Whatever happens in it stays in it.
+    async fn poll(&self, due: DueUser, outages: Arc<Outages>) {
+        let user = due.user;
+        let result = match AssertUnwindSafe(self.try_poll(due, &outages)).catch_unwind().await {
+            Ok(result) => result,
+            Err(_) => {
+                tracing::error!(podero.user = %user, "a poll panicked; the others go on");
+                self.put_off(user).await
+            }
+        };
+        if let Err(error) = result {
+            tracing::warn!(%error, podero.user = %user, "a poll could not be written down");
+        }
+    }
+
+    async fn try_poll(&self, due: DueUser, outages: &Outages) -> Result<(), crate::store::Error> {
+        // What an answer tells was so when it was asked for: one that came late must not make a heat pump look silent.
+        let asked_at = self.clock.now();
+        let Some(observations) = self.observe(&due).await else { return self.put_off(due.user).await };
+        let changes = self.changes(&due, &observations, outages, asked_at);
+        let is_suspect = changes.iter().any(|change| change.seen.is_suspect());
+        let due_at = next_poll(due.user, is_suspect, self.clock.now(), self.clock.dice(), &self.policy);
+        self.write(due.user, changes, due_at).await
+    }
+
+    async fn put_off(&self, user: Uuid) -> Result<(), crate::store::Error> {
+        self.store.poll_again(user, retry_poll(self.clock.now(), self.clock.dice(), &self.policy)).await
+    }
+
     /// `None`: nothing is known. A user who is not there has no heat pumps.
-    async fn observe(&self, user: Uuid) -> Option<Vec<Observation>> {
+    async fn observe(&self, due: &DueUser) -> Option<Vec<Observation>> {
+        let user = due.user;
         let reply = self.partner.call(&Call::ObserveHeatPumps { user }, None, Urgency::Poll).await;
         let mut observations = match reply {
             Reply::Done(Answer::Observations(observations)) => observations,
@@ -152,7 +307,7 @@ impl<P: Partner> Watcher<P> {
             | Reply::Unsent { .. }
             | Reply::Unknown { .. } => return None,
         };
-        for observation in observations.iter_mut().filter(|observation| observation.wants_detail) {
+        for observation in observations.iter_mut().filter(|observation| wants_detail(observation, due)) {
             let call = Call::ObserveHeatPump { user, heat_pump: observation.heat_pump };
             let reply = self.partner.call(&call, None, Urgency::Poll).await;
             *observation = match reply {
@@ -168,25 +323,50 @@ impl<P: Partner> Watcher<P> {
         Some(observations)
     }
 
-    fn changes(&self, due: &DueUser, observations: &[Observation], now: Timestamp) -> Vec<SeenChange> {
-        let owner = (due.user, due.customer.as_deref());
-        let before = |heat_pump: Uuid| due.seen.iter().find(|seen| seen.heat_pump == heat_pump);
-        let told = observations
-            .iter()
-            .map(|observation| alert::diff(before(observation.heat_pump), owner, observation, now, &self.policy));
+    fn changes(
+        &self,
+        due: &DueUser,
+        observations: &[Observation],
+        outages: &Outages,
+        now: Timestamp,
+    ) -> Vec<SeenChange> {
+        let around = Surroundings {
+            user: due.user,
+            customer: due.customer.as_deref(),
+            region: due.region.as_deref(),
+            is_leaving: due.is_leaving,
+            outages,
+        };
+        let told = observations.iter().filter(|shown| !shown.heat_pump.is_nil()).map(|observation| {
+            alert::diff(remembered(due, observation.heat_pump), observation, &around, now, &self.policy)
+        });
+        // An entry that could not be read may be any of them.
+        let is_complete = observations.iter().all(|shown| !shown.heat_pump.is_nil());
         let is_missing = |seen: &&Seen| !observations.iter().any(|shown| shown.heat_pump == seen.heat_pump);
-        let missing = due.seen.iter().filter(is_missing).filter(|seen| !seen.is_retired);
+        let missing = due.seen.iter().filter(|seen| is_complete && is_missing(seen) && !seen.is_retired);
         told.chain(missing.filter_map(|seen| alert::miss(seen, now, &self.policy))).collect()
     }
 
-    async fn write(&self, user: Uuid, changes: Vec<SeenChange>) -> Result<(), crate::store::Error> {
-        let news = changes.iter().any(|change| change.notice.is_some());
-        self.store.observe(Observed { user, changes }).await?;
+    async fn write(&self, user: Uuid, changes: Vec<SeenChange>, due_at: Timestamp) -> Result<(), crate::store::Error> {
+        let news = changes.iter().any(|change| !change.notices.is_empty());
+        self.store.observe(Observed { user, changes, due_at }).await?;
         if news {
             pump::ring_all(&self.wake_outbound);
         }
         Ok(())
     }
+}
+
+fn remembered(due: &DueUser, heat_pump: Uuid) -> Option<&Seen> {
+    due.seen.iter().find(|seen| seen.heat_pump == heat_pump)
+}
+
+/// Only where the list leaves something open. Of a pump that is plainly not authenticated the detail has no more than
+/// the link for an alert that is still to come.
+fn wants_detail(listed: &Observation, due: &DueUser) -> bool {
+    let is_plain = listed.is_authenticated == Some(false) || listed.is_deleted;
+    let may_be_news = remembered(due, listed.heat_pump).is_some_and(|seen| seen.was_connected && seen.alert.is_none());
+    listed.wants_detail && !listed.heat_pump.is_nil() && (!is_plain || may_be_news)
 }
 
 /// The list said that something is the matter, and what could not be learnt: only a plain "not authenticated" stands.
@@ -195,28 +375,4 @@ fn without_detail(listed: &Observation) -> Observation {
         return listed.clone();
     }
     Observation { is_authenticated: None, has_lifecycle_error: false, ..listed.clone() }
-}
-
-/// A user's own place in the interval: the same after every restart, and even over many users, since ids are random.
-fn spread(user: Uuid, interval: Duration) -> Duration {
-    let micros = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX).max(1);
-    let place = Uuid::new_v5(&crate::domain::NAMESPACE, user.as_bytes()).as_u64_pair().0;
-    Duration::from_micros(place % micros)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn first_polls_are_spread_evenly_over_the_interval() {
-        let interval = Duration::from_secs(600);
-        let mut quarters = [0; 4];
-        for number in 0..10_000u128 {
-            let place = spread(Uuid::from_u128(number), interval);
-            assert!(place < interval);
-            quarters[usize::try_from(place.as_secs() / 150).expect("small")] += 1;
-        }
-        assert!(quarters.iter().all(|count| (2_300..2_700).contains(count)), "{quarters:?}");
-    }
 }

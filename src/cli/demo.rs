@@ -36,7 +36,9 @@ cancel_url = "https://utility.example/later"
 interval = "1s"
 disconnect_after = "2s"
 disconnect_polls = 2
+reconnect_after = "0s"
 reconnect_polls = 1
+heating_season = "none"
 "#;
 
 /// Any single step of the story takes a second or two; this is for a machine that is busy with other things.

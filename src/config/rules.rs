@@ -18,6 +18,7 @@ use url::{Host, Url};
 
 use super::sources::SignedText;
 use super::words::PriceZone;
+use crate::domain::alert::Season;
 
 /// Fewest characters of a bearer token: 16 random ones of base64 are 96 bits, which cannot be guessed over HTTP.
 pub const TOKEN_CHARS_MIN: usize = 16;
@@ -122,6 +123,12 @@ pub(super) fn word<T: Copy + 'static>(words: &'static [(&'static str, T)]) -> Ru
     Rule::new(Form::Text, format!("one of {list}"), move |text| {
         words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning)
     })
+}
+
+/// The days on which homes are heated, or that there are none.
+pub(super) fn season() -> Rule<Option<Season>> {
+    let allowed = "two days of the year, such as 10-01..04-30, or none";
+    Rule::new(Form::Text, allowed, |text| if text == "none" { Some(None) } else { Season::parse(text).map(Some) })
 }
 
 pub(super) fn price_zone() -> Rule<PriceZone> {

@@ -9,7 +9,18 @@ use std::time::Duration;
 use super::reader::{Reader, default_text};
 use super::words::{Language, LogFormat};
 use super::*;
+use crate::domain::alert::{Cause, Severities, Severity};
 use crate::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps};
+
+const SEVERITIES: &[(&str, Severity)] = &[
+    ("info", Severity::Info),
+    ("warning", Severity::Warning),
+    ("error", Severity::Error),
+    ("critical", Severity::Critical),
+];
+
+/// Each is remembered for each pump; whoever is lost more often within a window is unstable without a doubt.
+const FLAP_LOSSES_MAX: u32 = 100;
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -207,11 +218,27 @@ fn watch(r: &mut Reader) -> Watch {
         interval: r.value("watch.interval", &rules::duration(SECOND, DAY)),
         disconnect_after: r.value("watch.disconnect_after", &rules::duration(Duration::ZERO, DURATION_MAX)),
         disconnect_polls: r.value("watch.disconnect_polls", &rules::whole(1, 1_000)),
+        reconnect_after: r.value("watch.reconnect_after", &rules::duration(Duration::ZERO, DURATION_MAX)),
         reconnect_polls: r.value("watch.reconnect_polls", &rules::whole(1, 1_000)),
         stale_after: r.value("watch.stale_after", &rules::duration(SECOND, DURATION_MAX)),
+        warm_up: r.value("watch.warm_up", &rules::duration(Duration::ZERO, DURATION_MAX)),
+        never_connected_after: r.value("watch.never_connected_after", &rules::duration(Duration::ZERO, DURATION_MAX)),
+        flap_losses: r.value("watch.flap_losses", &rules::whole(2, FLAP_LOSSES_MAX)),
+        flap_window: r.value("watch.flap_window", &rules::duration(SECOND, DURATION_MAX)),
         outage_share: r.value("watch.outage_share", &rules::share()),
         outage_min: r.value("watch.outage_min", &rules::whole(1, u32::MAX)),
+        region_chars: r.value("watch.region_chars", &rules::whole(0, 10)),
+        severities: severities(r),
     }
+}
+
+fn severities(r: &mut Reader) -> Severities {
+    let season = r.value("watch.heating_season", &rules::season());
+    let usual = Severities::DEFAULT.in_season(season);
+    Cause::ALL.into_iter().fold(usual, |severities, cause| {
+        let key = format!("severity.{}", cause.name());
+        severities.with(cause, r.value(&key, &rules::word(SEVERITIES)))
+    })
 }
 
 /// A bridge on which nothing can arrive is a mistake, not a configuration.

@@ -73,7 +73,7 @@ fn defaults_are_the_contracts() {
     assert_eq!((config.watch.disconnect_polls, config.watch.reconnect_polls), (3, 2));
     assert_eq!(config.watch.disconnect_after, Duration::from_secs(900));
     assert!((config.watch.outage_share - 0.3).abs() < f64::EPSILON);
-    assert_eq!(config.watch.outage_min, 20);
+    assert_eq!((config.watch.outage_min, config.watch.region_chars), (20, 0));
     assert_eq!((config.sandbox.listen.to_string().as_str(), config.sandbox.seed), ("127.0.0.1:8085", None));
     assert_eq!((config.log.format, config.log.level.as_str()), (LogFormat::Auto, "info"));
 }
@@ -145,6 +145,16 @@ const BOUNDS: &[(&str, &str, &str, &str)] = &[
     ("watch", "disconnect_polls = 1", "disconnect_polls = 0", "watch.disconnect_polls: found 0"),
     ("watch", "reconnect_polls = 1", "reconnect_polls = -1", "watch.reconnect_polls: found -1"),
     ("watch", "outage_share = 1", "outage_share = 1.01", "watch.outage_share: found 1.01; allowed: a number above 0"),
+    ("watch", "flap_losses = 2", "flap_losses = 1", "watch.flap_losses: found 1; allowed: a whole number from 2"),
+    ("watch", "region_chars = 10", "region_chars = 11", "watch.region_chars: found 11"),
+    (
+        "watch",
+        "heating_season = 'none'",
+        "heating_season = '10-01'",
+        "watch.heating_season: found \"10-01\"; allowed: two",
+    ),
+    ("watch", "heating_season = '05-01..09-30'", "heating_season = '5-1..9-30'", "watch.heating_season: found"),
+    ("severity", "unstable = 'info'", "unstable = 'bad'", "severity.unstable: found \"bad\"; allowed: one of info"),
     ("watch", "outage_share = 0.001", "outage_share = 0.0", "watch.outage_share: found 0"),
     (
         "move",

@@ -641,6 +641,25 @@ fn looks_like(written: &Record, record: &Record) -> bool {
     zip(written) == zip(record) && same(Field::Name) && same(Field::StreetAndNumber)
 }
 
+/// A ZIP code and its country, as Podero writes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zip {
+    /// The country, if it is said.
+    pub country: Option<String>,
+    /// The code.
+    pub code: String,
+}
+
+impl Zip {
+    /// The region of all who share the country and the first `chars` of the code: `DE-10`. `None` for no characters.
+    pub fn region(&self, chars: u32) -> Option<String> {
+        let chars = usize::try_from(chars).unwrap_or(usize::MAX);
+        let start: String = self.code.chars().filter(|c| !c.is_whitespace()).take(chars).collect();
+        let country = self.country.as_ref().map(|country| format!("{country}-")).unwrap_or_default();
+        (!start.is_empty()).then(|| format!("{country}{start}"))
+    }
+}
+
 /// A user that Podero showed us.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UserFound {
@@ -652,6 +671,8 @@ pub struct UserFound {
     pub external_id: Option<String>,
     /// How many heat pumps it has; `None` where the answer does not say (older shape).
     pub heat_pumps: Option<u64>,
+    /// Where it lives, in a list of users; a single user's is in `written`.
+    pub zip: Option<Box<Zip>>,
     /// The fields we write.
     pub written: Record,
 }

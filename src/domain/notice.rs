@@ -29,9 +29,18 @@ pub enum Topic {
     /// An alert was triggered for a heat pump.
     #[serde(rename = "heat_pump.disconnected")]
     HeatPumpDisconnected,
+    /// A heat pump was not connected for days after it was made.
+    #[serde(rename = "heat_pump.never_connected")]
+    HeatPumpNeverConnected,
     /// An alert of a heat pump was resolved.
     #[serde(rename = "heat_pump.reconnected")]
     HeatPumpReconnected,
+    /// Many heat pumps went at once.
+    #[serde(rename = "fleet.outage_started")]
+    FleetOutageStarted,
+    /// Most of them are back.
+    #[serde(rename = "fleet.outage_ended")]
+    FleetOutageEnded,
     /// The bridge cannot see: Podero is away, slows it down to nothing, or refuses it.
     #[serde(rename = "watch.blind")]
     WatchBlind,
@@ -42,13 +51,16 @@ pub enum Topic {
 
 impl Topic {
     /// Every topic, for metrics that start at zero.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::CustomerProvisioned,
         Self::CustomerRelocated,
         Self::CustomerOffboarded,
         Self::EventParked,
         Self::HeatPumpDisconnected,
+        Self::HeatPumpNeverConnected,
         Self::HeatPumpReconnected,
+        Self::FleetOutageStarted,
+        Self::FleetOutageEnded,
         Self::WatchBlind,
         Self::WatchRestored,
     ];
@@ -61,7 +73,10 @@ impl Topic {
             Self::CustomerOffboarded => "customer.offboarded",
             Self::EventParked => "event.parked",
             Self::HeatPumpDisconnected => "heat_pump.disconnected",
+            Self::HeatPumpNeverConnected => "heat_pump.never_connected",
             Self::HeatPumpReconnected => "heat_pump.reconnected",
+            Self::FleetOutageStarted => "fleet.outage_started",
+            Self::FleetOutageEnded => "fleet.outage_ended",
             Self::WatchBlind => "watch.blind",
             Self::WatchRestored => "watch.restored",
         }

@@ -162,6 +162,40 @@ pub enum Call {
     ObserveHeatPumps { user: Uuid },
     /// Read one heat pump in detail, for its `actions` (the watch).
     ObserveHeatPump { user: Uuid, heat_pump: Uuid },
+    /// Read one heat pump in detail, for the way in which its owner can reconnect it (support).
+    FindReconnection { user: Uuid, heat_pump: Uuid },
+    /// Begin to resolve a pending action: where to send the owner now (support).
+    ResolveCue { cue: Cue, success_url: String, cancel_url: String, language: Option<String> },
+}
+
+/// How the owner of a heat pump can reconnect it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reconnection {
+    /// A pending action that must be begun first ([`Call::ResolveCue`]).
+    Cue(Cue),
+    /// A page that may be sent to the owner as it is.
+    Page(String),
+}
+
+/// A pending action of Podero's, and the key to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cue {
+    /// Podero's id.
+    pub id: Uuid,
+    /// Bound to its owner; dies an hour after it was issued (`api-reference/cues/start-a-pending-action`).
+    pub secret: Hidden,
+    /// What the pages call `required_parameters`: the names under which the two addresses are sent.
+    pub parameters: Vec<String>,
+}
+
+/// A text that is not shown: it opens something.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(pub String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hidden(…)")
+    }
 }
 
 /// The kind of a call: a closed set, so that it may label metrics.
@@ -181,11 +215,12 @@ pub enum Operation {
     CreateOnboardingSession,
     ListUsers,
     GetHeatPump,
+    ResolveCue,
 }
 
 impl Operation {
     /// Every operation, for metrics that start at zero.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::FindUser,
         Self::CreateUser,
         Self::UpdateUser,
@@ -199,6 +234,7 @@ impl Operation {
         Self::CreateOnboardingSession,
         Self::ListUsers,
         Self::GetHeatPump,
+        Self::ResolveCue,
     ];
 
     /// The name in metrics, logs and timelines; the sandbox's fault rules use the same.
@@ -217,6 +253,7 @@ impl Operation {
             Self::CreateOnboardingSession => "create_onboarding_session",
             Self::ListUsers => "list_users",
             Self::GetHeatPump => "get_heat_pump",
+            Self::ResolveCue => "resolve_cue",
         }
     }
 }
@@ -255,7 +292,8 @@ impl Call {
             Self::PauseHeatPump { .. } => Operation::UpdateHeatPump,
             Self::CreateOnboardingSession { .. } => Operation::CreateOnboardingSession,
             Self::ListUsers => Operation::ListUsers,
-            Self::ObserveHeatPump { .. } => Operation::GetHeatPump,
+            Self::ObserveHeatPump { .. } | Self::FindReconnection { .. } => Operation::GetHeatPump,
+            Self::ResolveCue { .. } => Operation::ResolveCue,
         }
     }
 
@@ -276,7 +314,10 @@ impl Call {
             | Self::PauseHeatPump { .. }
             | Self::ListUsers
             | Self::ObserveHeatPumps { .. }
-            | Self::ObserveHeatPump { .. } => Repeat::Harmless,
+            | Self::ObserveHeatPump { .. }
+            | Self::FindReconnection { .. }
+            // It stays pending until its owner has done it: a second link is as good as the first.
+            | Self::ResolveCue { .. } => Repeat::Harmless,
         }
     }
 
@@ -297,7 +338,9 @@ impl Call {
             | Self::ListHeatPumps { .. }
             | Self::ListUsers
             | Self::ObserveHeatPumps { .. }
-            | Self::ObserveHeatPump { .. } => return None,
+            | Self::ObserveHeatPump { .. }
+            | Self::FindReconnection { .. }
+            | Self::ResolveCue { .. } => return None,
         };
         Some(Uuid::new_v5(&NAMESPACE, format!("step/{event}/{step}").as_bytes()))
     }
@@ -350,8 +393,16 @@ pub enum Answer {
     Buildings(Vec<BuildingFound>),
     /// All heat pumps of a user, for pausing.
     HeatPumps(Vec<PumpFound>),
-    /// Connectivity of heat pumps, for the watch.
+    /// Connectivity of heat pumps, for the watch. An entry that could not be read stands there with the nil id: what
+    /// is not named may be hidden behind it.
     Observations(Vec<Observation>),
+    /// How the owner of a heat pump can reconnect it, if there is a way.
+    Reconnection(Option<Reconnection>),
+    /// Where to send the owner of a heat pump.
+    Link {
+        /// For one customer, and for now.
+        url: String,
+    },
     /// The link of an onboarding session.
     Session {
         /// Where the customer connects the heat pump.

@@ -60,6 +60,7 @@ fn yes(call: &Call, work: &Work) -> Answer {
             is_customer: true,
             external_id: Some(external_id.as_str().to_owned()),
             heat_pumps: None,
+            zip: None,
             written: record.clone(),
         })),
         Call::ListBuildings { .. } => {
@@ -78,7 +79,9 @@ fn yes(call: &Call, work: &Work) -> Answer {
         | Call::PauseHeatPump { .. }
         | Call::ListUsers
         | Call::ObserveHeatPumps { .. }
-        | Call::ObserveHeatPump { .. } => Answer::Nothing,
+        | Call::ObserveHeatPump { .. }
+        | Call::FindReconnection { .. }
+        | Call::ResolveCue { .. } => Answer::Nothing,
     }
 }
 

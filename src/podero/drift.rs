@@ -118,9 +118,14 @@ fn look(call: &Call, answer: &Value, found: &mut Found) {
         Call::ListHeatPumps { .. } | Call::ObserveHeatPumps { .. } => each(answer, found, pump),
         Call::FindUser { .. } | Call::CreateUser { .. } => one(answer, found, user),
         Call::CreateBuilding { .. } => one(answer, found, |item, found| found.id(item)),
-        Call::ObserveHeatPump { .. } => one(answer, found, pump),
+        Call::ObserveHeatPump { .. } | Call::FindReconnection { .. } => one(answer, found, pump),
         Call::CreateOnboardingSession { .. } => one(answer, found, |item, found| {
             if !item.get("authentication_url").is_some_and(Value::is_string) {
+                found.note(Drift::MissingLink);
+            }
+        }),
+        Call::ResolveCue { .. } => one(answer, found, |item, found| {
+            if !item.get("redirect_url").is_some_and(Value::is_string) {
                 found.note(Drift::MissingLink);
             }
         }),

@@ -567,7 +567,8 @@ impl Inner {
             | Operation::ListHeatPumps
             | Operation::UpdateHeatPump
             | Operation::CreateOnboardingSession
-            | Operation::GetHeatPump => ANSWER_BYTES_MAX,
+            | Operation::GetHeatPump
+            | Operation::ResolveCue => ANSWER_BYTES_MAX,
         };
         let asked_at = self.clock.now();
         let received = fetch(request, bytes_max).await;

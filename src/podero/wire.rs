@@ -23,7 +23,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, UNIX_EPOCH};
 
-use reqwest::Method;
+use reqwest::{Method, Url};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value, json};
@@ -31,10 +31,10 @@ use uuid::Uuid;
 
 use super::Received;
 use crate::domain::Timestamp;
-use crate::domain::alert::Observation;
-use crate::domain::customer::{BuildingFound, Changes, PumpFound, UserFound};
+use crate::domain::alert::{ConnectionStatus, Observation};
+use crate::domain::customer::{BuildingFound, Changes, PumpFound, UserFound, Zip};
 use crate::domain::event::{Field, FieldValue, Record};
-use crate::domain::plan::{Answer, Call, Refusal, RefusalKind, Repeat, Reply};
+use crate::domain::plan::{Answer, Call, Cue, Hidden, Reconnection, Refusal, RefusalKind, Repeat, Reply};
 
 const PREFIX: &str = "/api/partners/v2.0";
 
@@ -127,6 +127,14 @@ pub(super) fn request(call: &Call, org: Uuid, so_far: Option<&Part>) -> Result<O
         }
         Call::ObserveHeatPump { user, heat_pump } => {
             (Method::GET, format!("{users}/{user}/heat-pumps/{heat_pump}"), None)
+        }
+        Call::FindReconnection { user, heat_pump } => {
+            (Method::GET, format!("{users}/{user}/heat-pumps/{heat_pump}"), None)
+        }
+        Call::ResolveCue { cue, .. } => {
+            let secret = segment(&cue.secret.0)?;
+            let path = format!("{PREFIX}/cues/{}/resolve?cue_id={}&secret={secret}", cue.id, cue.id);
+            (Method::POST, path, redirect_wanted(call))
         }
         Call::CreateOnboardingSession { .. } => {
             (Method::POST, format!("{PREFIX}/device-onboarding"), session_wanted(call))
@@ -234,8 +242,9 @@ pub(super) fn read(call: &Call, received: &Received, so_far: &mut Option<Part>, 
         Call::ListHeatPumps { .. } => list(body, so_far, |items: Vec<Map<String, Value>>| {
             Answer::HeatPumps(items.iter().filter_map(pump).collect())
         }),
-        Call::ObserveHeatPumps { .. } => list(body, so_far, |items: Vec<Map<String, Value>>| {
-            Answer::Observations(items.iter().filter_map(observation).collect())
+        Call::ObserveHeatPumps { .. } => list(body, so_far, |items: Vec<Value>| {
+            let seen = items.iter().map(|item| item.as_object().and_then(observation));
+            Answer::Observations(seen.map(Option::unwrap_or_default).collect())
         }),
         Call::FindUser { .. }
         | Call::CreateUser { .. }
@@ -246,7 +255,9 @@ pub(super) fn read(call: &Call, received: &Received, so_far: &mut Option<Part>, 
         | Call::DeleteBuilding { .. }
         | Call::PauseHeatPump { .. }
         | Call::CreateOnboardingSession { .. }
-        | Call::ObserveHeatPump { .. } => Reading::Whole(done(call, body)),
+        | Call::ObserveHeatPump { .. }
+        | Call::FindReconnection { .. }
+        | Call::ResolveCue { .. } => Reading::Whole(done(call, body)),
     }
 }
 
@@ -258,7 +269,9 @@ fn is_success(call: &Call, status: u16) -> bool {
         | Call::ListHeatPumps { .. }
         | Call::ListUsers
         | Call::ObserveHeatPumps { .. }
-        | Call::ObserveHeatPump { .. } => status == 200,
+        | Call::ObserveHeatPump { .. }
+        | Call::FindReconnection { .. }
+        | Call::ResolveCue { .. } => status == 200,
         Call::CreateUser { .. } | Call::CreateBuilding { .. } | Call::CreateOnboardingSession { .. } => {
             matches!(status, 200 | 201)
         }
@@ -303,6 +316,17 @@ fn done(call: &Call, body: &[u8]) -> Reply {
             // This is the detail: there is nothing more to ask for.
             observation.wants_detail = false;
             Ok(Answer::Observations(vec![observation]))
+        }),
+        Call::FindReconnection { heat_pump, .. } => object(body).and_then(|item| {
+            if id_of(item.get("id")).ok_or(WITHOUT_ID)? != *heat_pump {
+                return Err(ANOTHER);
+            }
+            Ok(Answer::Reconnection(reconnection(&item)))
+        }),
+        Call::ResolveCue { .. } => object(body).and_then(|item| {
+            let why = "answer without link";
+            let url = link(item.get("redirect_url")).ok_or(Reply::Unknown { why })?;
+            Ok(Answer::Link { url })
         }),
         Call::UpdateUser { user, .. } | Call::DeleteUser { user, .. } => acknowledged(*user, body),
         Call::UpdateBuilding { building, .. } | Call::DeleteBuilding { building, .. } => acknowledged(*building, body),
@@ -403,8 +427,14 @@ fn ids(answer: &Answer) -> Vec<Uuid> {
         Answer::Users(found) => found.iter().map(|user| user.id).collect(),
         Answer::Buildings(found) => found.iter().map(|building| building.id).collect(),
         Answer::HeatPumps(found) => found.iter().map(|pump| pump.id).collect(),
-        Answer::Observations(found) => found.iter().map(|seen| seen.heat_pump).collect(),
-        Answer::Nothing | Answer::User(_) | Answer::Building { .. } | Answer::Session { .. } => Vec::new(),
+        // What could not be read has no id that could come again.
+        Answer::Observations(found) => found.iter().map(|seen| seen.heat_pump).filter(|id| !id.is_nil()).collect(),
+        Answer::Nothing
+        | Answer::User(_)
+        | Answer::Building { .. }
+        | Answer::Session { .. }
+        | Answer::Reconnection(_)
+        | Answer::Link { .. } => Vec::new(),
     }
 }
 
@@ -422,7 +452,9 @@ fn joined(mut answer: Answer, more: Answer) -> Answer {
             | Answer::Buildings(_)
             | Answer::HeatPumps(_)
             | Answer::Observations(_)
-            | Answer::Session { .. },
+            | Answer::Session { .. }
+            | Answer::Reconnection(_)
+            | Answer::Link { .. },
             _,
         ) => {}
     }
@@ -438,6 +470,9 @@ struct UserLine {
     external_user_id: Value,
     num_heat_pumps: Value,
     deleted_at: Value,
+    zip_code: Value,
+    country: Value,
+    country_iso2: Value,
 }
 
 impl UserLine {
@@ -449,6 +484,7 @@ impl UserLine {
             external_user_id: field("external_user_id"),
             num_heat_pumps: field("num_heat_pumps"),
             deleted_at: field("deleted_at"),
+            ..Self::default()
         }
     }
 
@@ -458,6 +494,10 @@ impl UserLine {
             is_customer: self.role.as_str().is_some_and(|role| role.eq_ignore_ascii_case("user")),
             external_id: text_of(&self.external_user_id),
             heat_pumps: count(&self.num_heat_pumps).and_then(|count| u64::try_from(count).ok()),
+            zip: text_of(&self.zip_code).map(|code| {
+                let country = text_of(&self.country).or_else(|| text_of(&self.country_iso2));
+                Box::new(Zip { country, code })
+            }),
             written,
         })
     }
@@ -490,12 +530,62 @@ fn observation(item: &Map<String, Value>) -> Option<Observation> {
         is_authenticated,
         wants_reauthentication: actions.is_some_and(|actions| actions.iter().any(is_reauthentication)),
         wants_detail: actions.is_none() && (flag("action_needed") == Some(true) || is_authenticated == Some(false)),
+        connection: item.get("connection_status").and_then(Value::as_str).and_then(connection_status),
         has_lifecycle_error: lifecycle.is_some_and(|state| state.eq_ignore_ascii_case("error")),
+        is_paused: flag("is_smart_optimization_active") == Some(false),
         updated_at: item.get("current_state_last_updated_at").and_then(moment),
         is_deleted: item.get("deleted_at").is_some_and(is_set),
         // Never `actions[].resolution_link`: it carries a secret, lives an hour and is no page for a customer.
         reconnect_url: link(item.get("authorization_url")),
     })
+}
+
+fn connection_status(word: &str) -> Option<ConnectionStatus> {
+    match word.to_ascii_lowercase().as_str() {
+        "ok" => Some(ConnectionStatus::Ok),
+        "warning" => Some(ConnectionStatus::Warning),
+        "error" => Some(ConnectionStatus::Error),
+        "unknown" => Some(ConnectionStatus::Unknown),
+        _ => None,
+    }
+}
+
+/// The newer way first: a cue of an action `reauthenticate`; else `authorization_url`. Either may be missing.
+fn reconnection(item: &Map<String, Value>) -> Option<Reconnection> {
+    let actions = item.get("actions").and_then(Value::as_array);
+    let cue = actions.into_iter().flatten().filter(|action| is_reauthentication(action)).find_map(cue);
+    let page = || link(item.get("authorization_url")).map(Reconnection::Page);
+    cue.map(Reconnection::Cue).or_else(page)
+}
+
+/// `resolution_link` is an object with `url` and `required_parameters`, or the address alone: the pages show both. Of
+/// the address only the cue's id and its secret are taken: where to send them is ours to know.
+fn cue(action: &Value) -> Option<Cue> {
+    let told = action.get("resolution_link")?;
+    let url = Url::parse(told.as_str().or_else(|| told.get("url")?.as_str())?).ok()?;
+    let asked = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+    let in_path = || url.path_segments()?.skip_while(|part| *part != "cues").nth(1).map(str::to_owned);
+    let id = asked("cue_id").or_else(in_path).and_then(|id| Uuid::parse_str(&id).ok())?;
+    let secret = Hidden(asked("secret").filter(|secret| !secret.is_empty())?);
+    let parameters = told.get("required_parameters").and_then(Value::as_array).into_iter().flatten();
+    let parameters = parameters.filter_map(|name| name.as_str().map(str::to_owned)).collect();
+    Some(Cue { id, secret, parameters })
+}
+
+/// Body of POST `/cues/{cue_id}/resolve`. Its page writes `successUrl` where all others write `success_url`; what the
+/// action itself asks for goes before that.
+fn redirect_wanted(call: &Call) -> Option<Map<String, Value>> {
+    let Call::ResolveCue { cue, success_url, cancel_url, language } = call else { return None };
+    let name = |wanted: &str, usual: &str| {
+        let is_it = |name: &&String| name.replace('_', "").eq_ignore_ascii_case(wanted);
+        cue.parameters.iter().find(is_it).map_or_else(|| usual.to_owned(), Clone::clone)
+    };
+    let mut body = Map::from_iter([
+        (name("successurl", "successUrl"), json!(success_url)),
+        (name("cancelurl", "cancelUrl"), json!(cancel_url)),
+    ]);
+    body.extend(language.as_ref().map(|language| ("language".to_owned(), json!(language))));
+    Some(body)
 }
 
 fn is_reauthentication(action: &Value) -> bool {
@@ -634,7 +724,9 @@ fn absent(call: &Call, received: &Received, refused: Reply) -> Reply {
         | Call::PauseHeatPump { .. }
         | Call::CreateOnboardingSession { .. }
         | Call::ObserveHeatPumps { .. }
-        | Call::ObserveHeatPump { .. } => refused,
+        | Call::ObserveHeatPump { .. }
+        | Call::FindReconnection { .. }
+        | Call::ResolveCue { .. } => refused,
     }
 }
 
@@ -726,7 +818,9 @@ fn sent(call: &Call) -> Vec<String> {
         | Call::CreateOnboardingSession { .. }
         | Call::ListUsers
         | Call::ObserveHeatPumps { .. }
-        | Call::ObserveHeatPump { .. } => Vec::new(),
+        | Call::ObserveHeatPump { .. }
+        | Call::FindReconnection { .. }
+        | Call::ResolveCue { .. } => Vec::new(),
     };
     if let Call::UpdateBuilding { name, .. } = call {
         values.push(name);

@@ -4,8 +4,8 @@
 
 use serde_json::{Value, json};
 
-use super::{moment, object, one_of, text, text_or_null, uuid, uuid_or_null};
-use crate::domain::alert::{BLIND_DEDUP_KEY, BlindCause, Cause, Resolution};
+use super::{count, moment, object, one_of, text, text_or_null, uuid, uuid_or_null};
+use crate::domain::alert::{BLIND_DEDUP_KEY, BlindCause, Cause, Resolution, Severity};
 use crate::domain::notice::Topic;
 use crate::domain::verdict::Reason;
 use crate::outbound::SOURCE;
@@ -26,11 +26,22 @@ fn notice(topic: Topic) -> Value {
         Topic::CustomerRelocated => ("The move is complete at Podero.", "the customer's id", home()),
         Topic::CustomerOffboarded => ("The customer is gone from Podero.", "the customer's id", gone()),
         Topic::EventParked => ("A person is needed.", "the customer's id, or the event's", parked()),
-        Topic::HeatPumpDisconnected => {
-            ("A heat pump is disconnected: open a ticket.", "the heat pump's id", pump(true))
+        Topic::HeatPumpDisconnected => (
+            "A heat pump is disconnected, or unstable: open a ticket.",
+            "the heat pump's id",
+            pump(Some(&Cause::OF_A_LOSS)),
+        ),
+        Topic::HeatPumpNeverConnected => {
+            let description = "A heat pump was never connected: its onboarding is not finished.";
+            (description, "the heat pump's id", pump(Some(&[Cause::NeverConnected])))
         }
-        Topic::HeatPumpReconnected => {
-            ("The alert of a heat pump is over: close it.", "the heat pump's id", pump(false))
+        Topic::HeatPumpReconnected => ("The alert of a heat pump is over: close it.", "the heat pump's id", pump(None)),
+        Topic::FleetOutageStarted => {
+            ("Many heat pumps went at once: one alert for all of them.", "the outage's key", fleet(true))
+        }
+        Topic::FleetOutageEnded => {
+            let description = "Most of them are back; what is still away is judged afresh.";
+            (description, "the outage's key", fleet(false))
         }
         Topic::WatchBlind => ("The bridge cannot see: nothing is known of any heat pump.", "`watch`", sight(true)),
         Topic::WatchRestored => ("It can see again.", "`watch`", sight(false)),
@@ -84,7 +95,7 @@ fn alert(is_trigger: bool, causes: &[&str], resolutions: &[&str]) -> Vec<(&'stat
     let resolution = if is_trigger { json!({"type": "null"}) } else { one_of(resolutions, "why it is over") };
     vec![
         ("action", json!({"const": if is_trigger { "trigger" } else { "resolve" }})),
-        ("severity", one_of(&["critical", "error", "warning", "info"], "how urgent it is")),
+        ("severity", one_of(&Severity::ALL.map(Severity::name), "how urgent it was when it was triggered")),
         ("cause", one_of(causes, "what is the matter")),
         ("summary", json!({"type": "string", "maxLength": SUMMARY_CHARS_MAX, "description": "a ticket's title"})),
         ("occurrence_id", uuid("names this one occurrence; its trigger and its resolve share it")),
@@ -94,9 +105,12 @@ fn alert(is_trigger: bool, causes: &[&str], resolutions: &[&str]) -> Vec<(&'stat
     ]
 }
 
-fn pump(is_trigger: bool) -> Value {
+/// Of a trigger the causes that it may have; a resolve may have any.
+fn pump(triggers: Option<&[Cause]>) -> Value {
     let key = "stable per heat pump and cause";
-    let mut fields = alert(is_trigger, &Cause::ALL.map(Cause::name), &Resolution::ALL.map(Resolution::name));
+    let any = [&Cause::OF_A_LOSS[..], &[Cause::NeverConnected]].concat();
+    let causes: Vec<&str> = triggers.unwrap_or(&any).iter().map(|cause| cause.name()).collect();
+    let mut fields = alert(triggers.is_some(), &causes, &Resolution::ALL.map(Resolution::name));
     fields.extend([
         ("dedup_key", json!({"type": "string", "maxLength": DEDUP_KEY_CHARS_MAX, "description": key})),
         ("customer_id", text_or_null("the utility's own id, where Podero knows it")),
@@ -107,6 +121,30 @@ fn pump(is_trigger: bool) -> Value {
         ("model", text_or_null("as Podero writes it")),
         ("reconnect_url", text_or_null("a link for the customer, if Podero gives one")),
     ]);
+    object(&fields)
+}
+
+fn fleet(is_trigger: bool) -> Value {
+    let nothing = json!({"type": "null"});
+    let causes = Cause::OF_A_FLEET.map(Cause::name);
+    let mut fields = alert(is_trigger, &causes, &[Resolution::Reconnected.name()]);
+    let key = "stable per manufacturer or region";
+    let scope = object(&[
+        ("kind", one_of(&["manufacturer", "region"], "what they have in common")),
+        ("name", text("which one: a manufacturer as Podero writes it, or country and beginning of the ZIP code")),
+    ]);
+    let remaining = if is_trigger { nothing.clone() } else { count("heat pumps that are still away") };
+    fields.extend([
+        ("dedup_key", json!({"type": "string", "maxLength": DEDUP_KEY_CHARS_MAX, "description": key})),
+        ("scope", scope),
+        ("affected", count("heat pumps that were away at once, at most")),
+        ("watched", count("heat pumps of the scope that something is known of")),
+        ("remaining", remaining),
+        ("heat_pumps", text("where the operator's door lists them")),
+        ("manufacturer", text_or_null("of an outage of a manufacturer")),
+    ]);
+    let none_of = ["customer_id", "podero_user_id", "building_id", "heat_pump_id", "model", "reconnect_url"];
+    fields.extend(none_of.map(|name| (name, nothing.clone())));
     object(&fields)
 }
 

@@ -9,7 +9,8 @@ use super::{
     SELF, count, info, itself, json_answer, later_answer, list, moment, moment_or_null, object, one_of, problem_answer,
     text, text_or_null, uuid,
 };
-use crate::domain::alert::Knowledge;
+use crate::config::Language;
+use crate::domain::alert::{Knowledge, Severity};
 use crate::domain::notice::Topic;
 use crate::domain::verdict::Reason;
 use crate::store::{PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX};
@@ -38,8 +39,9 @@ pub(super) fn document() -> Value {
             "/v1/parked/retries": get("retries", "Retries of many, newest first", &[], &[], object(&[("retries", list(retry()))])),
             "/v1/parked/retries/{id}": get("retry", "A retry of many", &[id("id")], &[], retry()),
             "/v1/parked/retries/{id}/stop": post("stopRetry", "Stop a retry of many", &[id("id")], &[404], ("200", retry())),
-            "/v1/heat-pumps": get("heatPumps", "Watched heat pumps", &[state()], &[400], object(&[("heat_pumps", list(pump()))])),
-            "/v1/alerts": get("alerts", "Open alerts", &[is_open()], &[400], alerts()),
+            "/v1/heat-pumps": get("heatPumps", "Watched heat pumps, by id", &pumps_query(), &[400], pumps()),
+            "/v1/heat-pumps/{id}/reconnect-link": reconnect_link(),
+            "/v1/alerts": get("alerts", "Open alerts, by heat pump", &alerts_query(), &[400], alerts()),
         },
         "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
     })
@@ -106,21 +108,36 @@ fn query(name: &str, description: &str, schema: Value) -> Value {
     json!({"name": name, "in": "query", "required": false, "description": description, "schema": schema})
 }
 
-fn parked_query() -> [Value; 3] {
+fn parked_query() -> Vec<Value> {
+    let mut wanted =
+        vec![query("reason", "only those", json!({"type": "string", "enum": Reason::ALL.map(Reason::name)}))];
+    wanted.extend(page());
+    wanted
+}
+
+fn page() -> [Value; 2] {
     let limit = json!({"type": "integer", "minimum": 1, "maximum": ROWS_MAX, "default": ROWS_MAX});
     [
-        query("reason", "only those", json!({"type": "string", "enum": Reason::ALL.map(Reason::name)})),
         query("after", "the next page: `next` of the one before", json!({"type": "string"})),
-        query("limit", "events of a page", limit),
+        query("limit", "entries of a page", limit),
     ]
 }
 
-fn state() -> Value {
-    query("state", "only those", json!({"type": "string", "enum": Knowledge::NAMES}))
+fn pumps_query() -> Vec<Value> {
+    let mut wanted = vec![
+        query("state", "only those", json!({"type": "string", "enum": Knowledge::NAMES})),
+        query("manufacturer", "only its", json!({"type": "string"})),
+        query("region", "only those of it", json!({"type": "string"})),
+    ];
+    wanted.extend(page());
+    wanted
 }
 
-fn is_open() -> Value {
-    query("open", "only `true`: resolved ones are in the customers' timelines", json!({"type": "boolean"}))
+fn alerts_query() -> Vec<Value> {
+    let about = "only `true`: resolved ones are in the customers' timelines";
+    let mut wanted = vec![query("open", about, json!({"type": "boolean"}))];
+    wanted.extend(page());
+    wanted
 }
 
 /// Fields of one event in a list.
@@ -241,6 +258,7 @@ fn alert() -> Vec<(&'static str, Value)> {
         ("dedup_key", text("a ticket's key")),
         ("occurrence_id", uuid("names this one occurrence")),
         ("cause", text("what is the matter")),
+        ("severity", one_of(&Severity::ALL.map(Severity::name), "how urgent it was when it was triggered")),
         ("since", moment("when it was first seen")),
         ("detected_at", moment("when it became an alert")),
     ]
@@ -259,14 +277,53 @@ fn pump() -> Value {
         ("building_id", text_or_null("Podero's")),
         ("manufacturer", text_or_null("as Podero writes it")),
         ("model", text_or_null("as Podero writes it")),
+        ("region", text_or_null("country and beginning of the ZIP code, if regions are watched")),
         ("state", one_of(&Knowledge::NAMES, "what is believed")),
+        ("reason", text_or_null("why it is disconnected, or why nothing can be said")),
         ("is_retired", json!({"type": "boolean", "description": "watched no more"})),
+        ("outage_id", text_or_null("the outage that it is lost in")),
         ("bad_since", moment_or_null("since when it is seen disconnected")),
         ("checked_at", moment("when it was looked at last")),
         ("alert", or_null(object(&alert()))),
     ])
 }
 
+fn pumps() -> Value {
+    object(&[("heat_pumps", list(pump())), ("next", text_or_null("`after` of the next page"))])
+}
+
 fn alerts() -> Value {
-    object(&[("alerts", list(pump())), ("watch", or_null(object(&alert())))])
+    let mut outage = alert();
+    outage.extend([
+        ("scope", object(&[("kind", text("manufacturer or region")), ("name", text("which one"))])),
+        ("affected", count("heat pumps that were away at once, at most")),
+        ("watched", count("heat pumps of the scope that something is known of")),
+        ("heat_pumps", text("where they are listed")),
+    ]);
+    object(&[
+        ("alerts", list(pump())),
+        ("next", text_or_null("`after` of the next page")),
+        ("outages", list(object(&outage))),
+        ("watch", or_null(object(&alert()))),
+    ])
+}
+
+fn reconnect_link() -> Value {
+    let link = object(&[
+        ("heat_pump_id", uuid("Podero's")),
+        ("url", text("for this heat pump's owner, and nobody else")),
+        ("expires_at", moment_or_null("what opens it dies then")),
+    ]);
+    let summary = "Make a link under which a heat pump's owner reconnects it";
+    let mut path = post("reconnectLink", summary, &[id("id")], &[404, 413], ("200", link));
+    let post = &mut path["post"];
+    post["responses"]["409"] = problem_answer("There is nothing to reconnect", &["no-reconnection"]);
+    post["responses"]["422"] = problem_answer("Nobody said where the customer lands", &["landing-required"]);
+    post["responses"]["503"] = later_answer("The store is away, or Podero made no link", &["unavailable"]);
+    let url = json!({"type": "string", "maxLength": 8000, "pattern": "^https?://"});
+    let language = json!({"type": "string", "enum": Language::WORDS.iter().map(|(word, _)| word).collect::<Vec<_>>()});
+    let wanted = json!({"type": "object", "additionalProperties": false,
+                        "properties": {"success_url": url, "cancel_url": url, "language": language}});
+    post["requestBody"] = json!({"required": false, "content": {"application/json": {"schema": wanted}}});
+    path
 }

@@ -192,6 +192,12 @@ pub(super) fn ours(text: String) -> impl SqlSafeStr {
     AssertSqlSafe(text)
 }
 
+/// `($3, $4, $5)`: as many placeholders, from `first` on.
+pub(super) fn listed(first: usize, count: usize) -> String {
+    let places: Vec<String> = (first..first + count).map(|place| format!("${place}")).collect();
+    format!("({})", places.join(", "))
+}
+
 async fn prepare(dialect: Dialect, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
     match dialect {
         Dialect::Sqlite => {

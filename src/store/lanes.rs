@@ -146,7 +146,8 @@ impl Store {
     }
 
     /// To be called once at the start, before anything is claimed. Who works on a SQLite file has it for itself, so the
-    /// claims in it belong to a process that died: they end after `pause` instead of with their leases. On PostgreSQL
+    /// claims in it belong to a process that died: they end after `pause` instead of with their leases, and polls that
+    /// were under way are due at once. On PostgreSQL
     /// they may be another replica's, and nothing changes.
     pub async fn release_claims(&self, pause: Duration) -> Result<(), Error> {
         if self.0.lock.is_none() {
@@ -171,8 +172,10 @@ impl Write for ReleaseAll {
     async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
         sqlx::query("UPDATE lanes SET ready_at = $1 WHERE claimed = 1 AND ready_at > $1")
             .bind(self.at.micros())
-            .execute(connection)
+            .execute(&mut *connection)
             .await?;
+        // A poll only reads: it may be made again at once.
+        sqlx::query("UPDATE watched SET taken_until = 0 WHERE taken_until > 0").execute(connection).await?;
         Ok(())
     }
 }

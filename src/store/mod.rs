@@ -16,6 +16,7 @@ mod inbox;
 mod keeping;
 mod lanes;
 mod mentions;
+mod outages;
 mod outbox;
 mod parking;
 mod place;
@@ -41,13 +42,15 @@ use db::{Aim, Db};
 pub use erasure::{Erased, InTheWay};
 pub use inbox::{Arrival, Content, Receipt};
 pub use lanes::{CallMade, Claim, Settled};
+pub use outages::KnownOutages;
 pub use outbox::{DueNotice, PublishOutcome, Target};
 pub use parking::{BulkRetry, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedGroup, RetryRequest, Stepped};
 pub use place::is_sqlite;
 pub use roster::{DueUser, Member, Observed};
 pub use standing::{REPLICA_LIFE, Shared, Told};
 pub use timeline::{
-    AlertView, CallView, CustomerView, EventSummary, EventView, Gauges, NotTaken, NoticeView, PumpView, ROWS_MAX,
+    AlertView, CallView, CustomerView, EventSummary, EventView, Gauges, NotTaken, NoticeView, OutageView, PumpFilter,
+    PumpView, ROWS_MAX,
 };
 pub use writer::Writer;
 use writer::{Pending, QUEUE_MAX, Write};

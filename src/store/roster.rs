@@ -7,10 +7,11 @@
 
 use std::time::Duration;
 
+use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
-use super::db::{Db, ours};
+use super::db::{Db, listed, ours};
 use super::outbox::{self, Target};
 use super::writer::Write;
 use super::{Error, Store};
@@ -20,6 +21,9 @@ use crate::domain::alert::{self, Seen, SeenChange};
 /// Roster rows in one transaction: small enough that doors and appliers do not wait long behind them.
 const CHUNK: usize = 500;
 
+/// Before a move or a churn takes effect, things are unplugged: from a day before on, nobody wants a ticket for it.
+const LEAVING_WINDOW: Duration = Duration::from_hours(24);
+
 /// A user whose heat pumps are to be watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -27,6 +31,8 @@ pub struct Member {
     pub user: Uuid,
     /// The utility's id, where Podero knows it.
     pub customer: Option<String>,
+    /// Where the user lives, if regions are watched.
+    pub region: Option<String>,
     /// First poll, if the user is new; a known one keeps its own rhythm.
     pub first_due: Timestamp,
 }
@@ -38,6 +44,10 @@ pub struct DueUser {
     pub user: Uuid,
     /// The utility's id, where Podero knows it.
     pub customer: Option<String>,
+    /// Where the user lives, if regions are watched.
+    pub region: Option<String>,
+    /// A move or a churn of the customer is under way or about to be, or the customer has left.
+    pub is_leaving: bool,
     /// What is remembered of the user's pumps.
     pub seen: Vec<Seen>,
 }
@@ -49,6 +59,8 @@ pub struct Observed {
     pub user: Uuid,
     /// Pump by pump.
     pub changes: Vec<SeenChange>,
+    /// The next poll.
+    pub due_at: Timestamp,
 }
 
 impl Store {
@@ -80,18 +92,53 @@ impl Store {
         rows.iter().map(|row| read_seen(&row.try_get::<String, _>(0)?)).collect()
     }
 
-    /// Takes up to `limit` users whose poll is due; each is due again whole `interval`s after it was due now, so the
-    /// sweep keeps its even spread, also over an outage.
-    pub async fn due_users(&self, limit: usize, interval: Duration) -> Result<Vec<DueUser>, Error> {
+    /// Takes up to `limit` users whose poll is due; nobody else gets them for `lease`. They stay due until the poll is
+    /// written down, so a crash in the middle costs no more than the lease.
+    pub async fn due_users(&self, limit: usize, lease: Duration) -> Result<Vec<DueUser>, Error> {
+        let now = self.0.clock.now();
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = self.write(TakeDue { now: self.0.clock.now(), interval, limit }).await?;
-        rows.into_iter()
-            .map(|(user, customer, seen)| {
-                let user = Uuid::parse_str(&user).map_err(|error| Error::Unreadable(error.to_string()))?;
-                let seen = seen.iter().map(|text| read_seen(text)).collect::<Result<_, _>>()?;
-                Ok(DueUser { user, customer, seen })
-            })
-            .collect()
+        let mut due = self.write(TakeDue { now, until: now.plus(lease), limit }).await?;
+        if due.is_empty() {
+            return Ok(due);
+        }
+        self.read_seen_of(&mut due).await?;
+        self.read_leaving_of(&mut due, now).await?;
+        Ok(due)
+    }
+
+    async fn read_seen_of(&self, due: &mut [DueUser]) -> Result<(), Error> {
+        let query = ours(format!("SELECT user_id, seen FROM pumps WHERE user_id IN {}", listed(1, due.len())));
+        let query = due.iter().fold(sqlx::query(query), |query, user| query.bind(user.user.to_string()));
+        for row in query.fetch_all(&self.0.readers).await? {
+            let (user, seen): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            let seen = read_seen(&seen)?;
+            if let Some(due) = due.iter_mut().find(|due| due.user.to_string() == user) {
+                due.seen.push(seen);
+            }
+        }
+        Ok(())
+    }
+
+    /// Who is moving or leaving (or has left, and Podero would not let them go: that churn is parked).
+    async fn read_leaving_of(&self, due: &mut [DueUser], now: Timestamp) -> Result<(), Error> {
+        let customers: Vec<String> = due.iter().filter_map(|user| user.customer.clone()).collect();
+        if customers.is_empty() {
+            return Ok(());
+        }
+        let query = ours(format!(
+            "SELECT DISTINCT lane FROM events WHERE lane IN {} AND (\
+             (type IN ('customer.moved', 'customer.churned') AND \
+              (state = 'pending' OR (state = 'scheduled' AND due_at <= $1))) \
+             OR (type = 'customer.churned' AND state = 'parked'))",
+            listed(2, customers.len())
+        ));
+        let query = sqlx::query(query).bind(now.plus(LEAVING_WINDOW).micros());
+        let query = customers.iter().fold(query, |query, customer| query.bind(customer.clone()));
+        for row in query.fetch_all(&self.0.readers).await? {
+            let leaving: String = row.try_get(0)?;
+            due.iter_mut().filter(|due| due.customer.as_ref() == Some(&leaving)).for_each(|due| due.is_leaving = true);
+        }
+        Ok(())
     }
 
     /// A poll that gave nothing is due again at `at`: nothing is concluded from it.
@@ -103,7 +150,8 @@ impl Store {
     /// keeps theirs, and its notice is not sent.
     pub async fn observe(&self, observed: Observed) -> Result<(), Error> {
         let clock = &self.0.clock;
-        let places = observed.changes.iter().map(|_| clock.fresh_id().to_string()).collect();
+        let fresh = |change: &SeenChange| change.notices.iter().map(|_| clock.fresh_id().to_string()).collect();
+        let places = observed.changes.iter().map(fresh).collect();
         let targets = self.0.targets.clone();
         self.write(Observe { observed, places, targets, now: clock.now() }).await
     }
@@ -131,7 +179,8 @@ pub(super) async fn end(
     place: &str,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    if change(connection, ended, targets, (place, now), IfNew::Keep).await? {
+    let place = place.to_owned();
+    if change(connection, ended, targets, (std::slice::from_ref(&place), now), IfNew::Keep).await? {
         return Ok(());
     }
     let row = sqlx::query("SELECT seen FROM pumps WHERE heat_pump = $1")
@@ -141,7 +190,8 @@ pub(super) async fn end(
     let text: Option<String> = row.map(|row| row.try_get(0)).transpose()?;
     let newer = text.and_then(|text| read_seen(&text).ok()).filter(|seen| !seen.is_retired);
     if let (Some(newer), Some(resolution)) = (newer, ended.ended) {
-        change(connection, &alert::retire(&newer, resolution, now), targets, (place, now), IfNew::Keep).await?;
+        let ended = alert::retire(&newer, resolution, now);
+        change(connection, &ended, targets, (std::slice::from_ref(&place), now), IfNew::Keep).await?;
     }
     Ok(())
 }
@@ -155,24 +205,26 @@ enum IfNew {
     KeepIfWatched,
 }
 
-/// Writes one pump, and its notice with it, unless somebody else wrote or removed it since it was read: then `false`.
+/// Writes one pump, and its notices with it, unless somebody else wrote or removed it since it was read: then `false`.
 async fn change(
     connection: &mut AnyConnection,
     change: &SeenChange,
     targets: &[Target],
-    (place, now): (&str, Timestamp),
+    (places, now): (&[String], Timestamp),
     if_new: IfNew,
 ) -> Result<bool, sqlx::Error> {
     let read = change.seen.version;
     let seen = Seen { version: read + 1, ..change.seen.clone() };
     let text = serde_json::to_string(&seen).expect("a memory has only serialisable fields");
     let written = sqlx::query(
-        "INSERT INTO pumps (heat_pump, user_id, customer, knowledge, is_retired, has_alert, seen, version, checked_at) \
-         SELECT $1, $2, CAST($3 AS TEXT), $4, $5, $6, $7, $8, $9 \
+        "INSERT INTO pumps (heat_pump, user_id, customer, knowledge, is_retired, has_alert, seen, version, checked_at, \
+         manufacturer, region, lost_at) \
+         SELECT $1, $2, CAST($3 AS TEXT), $4, $5, $6, $7, $8, $9, CAST($12 AS TEXT), CAST($13 AS TEXT), \
+         CAST($14 AS BIGINT) \
          WHERE $11 = 1 OR EXISTS (SELECT 1 FROM pumps WHERE heat_pump = $1) \
          OR ($10 = 0 AND EXISTS (SELECT 1 FROM watched WHERE user_id = $2)) \
          ON CONFLICT (heat_pump) DO UPDATE SET user_id = $2, customer = $3, knowledge = $4, is_retired = $5, has_alert = $6, \
-         seen = $7, version = $8, checked_at = $9 \
+         seen = $7, version = $8, checked_at = $9, manufacturer = $12, region = $13, lost_at = $14 \
          WHERE pumps.version = $10",
     )
     .bind(seen.heat_pump.to_string())
@@ -186,10 +238,14 @@ async fn change(
     .bind(now.micros())
     .bind(read)
     .bind(i64::from(if_new == IfNew::Keep))
+    .bind(seen.manufacturer.clone())
+    .bind(seen.region.clone())
+    .bind(seen.fell_at.map(Timestamp::micros))
     .execute(&mut *connection)
     .await?;
     let is_written = written.rows_affected() == 1;
-    if let (true, Some(notice)) = (is_written, &change.notice) {
+    let notices = change.notices.iter().zip(places).filter(|_| is_written);
+    for (notice, place) in notices {
         outbox::insert(connection, notice, seen.customer.as_deref(), targets, place, now).await?;
     }
     Ok(is_written)
@@ -252,13 +308,14 @@ impl Write for KeepMembers {
     async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
         for member in &self.members {
             sqlx::query(
-                "INSERT INTO watched (user_id, customer, due_at, since, roster) VALUES ($1, $2, $3, $4, $4) \
-                 ON CONFLICT (user_id) DO UPDATE SET customer = $2, roster = $4",
+                "INSERT INTO watched (user_id, customer, due_at, since, roster, region) VALUES ($1, $2, $3, $4, $4, $5) \
+                 ON CONFLICT (user_id) DO UPDATE SET customer = $2, roster = $4, region = $5",
             )
             .bind(member.user.to_string())
             .bind(member.customer.clone())
             .bind(member.first_due.micros())
             .bind(self.roster.micros())
+            .bind(member.region.clone())
             .execute(&mut *connection)
             .await?;
         }
@@ -281,39 +338,34 @@ impl Write for DropOthers {
 
 struct TakeDue {
     now: Timestamp,
-    interval: Duration,
+    until: Timestamp,
     limit: i64,
 }
 
 impl Write for TakeDue {
     const ONLY_IF_AWAITED: bool = true;
-    type Output = Vec<(String, Option<String>, Vec<String>)>;
+    type Output = Vec<DueUser>;
 
     async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
-        let interval = i64::try_from(self.interval.as_micros()).unwrap_or(i64::MAX);
         let take = ours(format!(
-            "UPDATE watched SET due_at = due_at + $1 * (($2 - due_at) / $1 + 1) \
-             WHERE user_id IN (SELECT user_id FROM watched WHERE due_at <= $2 ORDER BY due_at LIMIT $3{}) \
-             RETURNING user_id, customer",
+            "UPDATE watched SET taken_until = $1 \
+             WHERE user_id IN (SELECT user_id FROM watched WHERE due_at <= $2 AND taken_until <= $2 \
+             ORDER BY due_at LIMIT $3{}) RETURNING user_id, customer, region",
             db.skip_locked()
         ));
         let rows = sqlx::query(take)
-            .bind(interval)
+            .bind(self.until.micros())
             .bind(self.now.micros())
             .bind(self.limit)
-            .fetch_all(&mut *connection)
+            .fetch_all(connection)
             .await?;
-        let mut due = Vec::with_capacity(rows.len());
-        for row in &rows {
+        let due = |row: &AnyRow| {
             let user: String = row.try_get(0)?;
-            let seen = sqlx::query("SELECT seen FROM pumps WHERE user_id = $1")
-                .bind(user.clone())
-                .fetch_all(&mut *connection)
-                .await?;
-            let seen = seen.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-            due.push((user, row.try_get(1)?, seen));
-        }
-        Ok(due)
+            let user = Uuid::parse_str(&user).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            let (customer, region) = (row.try_get(1)?, row.try_get(2)?);
+            Ok(DueUser { user, customer, region, is_leaving: false, seen: Vec::new() })
+        };
+        rows.iter().map(due).collect()
     }
 }
 
@@ -326,7 +378,7 @@ impl Write for PollAgain {
     type Output = ();
 
     async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-        sqlx::query("UPDATE watched SET due_at = $2 WHERE user_id = $1")
+        sqlx::query("UPDATE watched SET due_at = $2, taken_until = 0 WHERE user_id = $1")
             .bind(self.user.to_string())
             .bind(self.at.micros())
             .execute(connection)
@@ -337,7 +389,7 @@ impl Write for PollAgain {
 
 struct Observe {
     observed: Observed,
-    places: Vec<String>,
+    places: Vec<Vec<String>>,
     targets: Vec<Target>,
     now: Timestamp,
 }
@@ -345,14 +397,19 @@ struct Observe {
 impl Write for Observe {
     type Output = ();
 
+    fn weight(&self) -> usize {
+        1 + self.observed.changes.len()
+    }
+
     async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-        sqlx::query("UPDATE watched SET polled_at = $2 WHERE user_id = $1")
+        sqlx::query("UPDATE watched SET polled_at = $2, due_at = $3, taken_until = 0 WHERE user_id = $1")
             .bind(self.observed.user.to_string())
             .bind(self.now.micros())
+            .bind(self.observed.due_at.micros())
             .execute(&mut *connection)
             .await?;
-        for (seen, place) in self.observed.changes.iter().zip(&self.places) {
-            change(connection, seen, &self.targets, (place, self.now), IfNew::KeepIfWatched).await?;
+        for (seen, places) in self.observed.changes.iter().zip(&self.places) {
+            change(connection, seen, &self.targets, (places, self.now), IfNew::KeepIfWatched).await?;
         }
         Ok(())
     }

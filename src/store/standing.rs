@@ -88,7 +88,7 @@ pub(super) async fn forget_all(connection: &mut AnyConnection) -> Result<(), sql
 
 /// The value of that name and its version; nothing, for one that is not there or that this version cannot read: what
 /// is shared here is learnt anew within seconds.
-async fn read<T: DeserializeOwned>(
+pub(super) async fn read<T: DeserializeOwned>(
     connection: &mut AnyConnection,
     name: &'static str,
 ) -> Result<(Option<T>, i64), sqlx::Error> {
@@ -100,7 +100,7 @@ async fn read<T: DeserializeOwned>(
 }
 
 /// `false`: somebody else has written since.
-async fn set(
+pub(super) async fn set(
     connection: &mut AnyConnection,
     name: &'static str,
     value: &impl Serialize,

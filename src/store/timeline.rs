@@ -6,12 +6,12 @@
 //! Before: the tables. After: [`crate::admin`], [`crate::metrics`].
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use super::{Error, Store, standing};
-use crate::domain::alert::{BLIND_DEDUP_KEY, Seen, dedup_key};
+use super::{Error, Store, outages, standing};
+use crate::domain::alert::{BLIND_DEDUP_KEY, Outage, Seen, dedup_key};
 use crate::domain::customer::Customer;
 use crate::domain::{EventId, Timestamp};
 
@@ -101,8 +101,11 @@ pub struct PumpView {
     pub building_id: Option<String>,
     pub manufacturer: Option<String>,
     pub model: Option<String>,
+    pub region: Option<String>,
     pub state: String,
+    pub reason: Option<String>,
     pub is_retired: bool,
+    pub outage_id: Option<String>,
     pub bad_since: Option<Timestamp>,
     pub checked_at: Timestamp,
     pub alert: Option<AlertView>,
@@ -115,8 +118,35 @@ pub struct AlertView {
     pub dedup_key: String,
     pub occurrence_id: String,
     pub cause: String,
+    pub severity: String,
     pub since: Timestamp,
     pub detected_at: Timestamp,
+}
+
+/// An open outage.
+#[derive(Debug, Clone, Serialize)]
+#[expect(missing_docs, reason = "named for what they hold")]
+pub struct OutageView {
+    #[serde(flatten)]
+    pub alert: AlertView,
+    pub scope: Value,
+    pub affected: u64,
+    pub watched: u64,
+    pub heat_pumps: String,
+}
+
+/// Which heat pumps a list has.
+#[derive(Debug, Clone, Default)]
+#[expect(missing_docs, reason = "named for what they narrow")]
+pub struct PumpFilter {
+    pub state: Option<String>,
+    pub manufacturer: Option<String>,
+    pub region: Option<String>,
+    pub has_alert: bool,
+    /// Only those whose ids come later.
+    pub after: Option<String>,
+    /// At most [`ROWS_MAX`].
+    pub limit: i64,
 }
 
 /// The numbers of the tables at one moment.
@@ -132,7 +162,11 @@ pub struct Gauges {
     pub parked_illegible: i64,
     pub oldest_pending: Option<Timestamp>,
     pub outbox_pending: i64,
+    /// With those of outages and of the bridge's own blindness.
     pub alerts_open: i64,
+    pub outages_open: i64,
+    /// Share of the watched users whose knowledge is no older than promised.
+    pub polled_in_time: f64,
     pub heat_pumps: Vec<(String, i64)>,
     pub stalest_poll: Option<Timestamp>,
 }
@@ -221,7 +255,7 @@ impl Store {
     /// One customer with events, notices and heat pumps, newest first; `None` if nothing was ever heard of it.
     pub async fn customer(&self, customer: &str) -> Result<Option<CustomerView>, Error> {
         let events = self.summaries("lane = $1 ORDER BY id DESC", customer).await?;
-        let heat_pumps = self.pumps("customer = $1", customer).await?;
+        let heat_pumps = self.pumps("customer = $1", vec![customer.to_owned()], ROWS_MAX).await?;
         let lane = sqlx::query("SELECT customer FROM lanes WHERE lane = $1")
             .bind(customer.to_owned())
             .fetch_optional(&self.0.readers)
@@ -235,17 +269,38 @@ impl Store {
         Ok(Some(CustomerView { customer_id: customer.to_owned(), state, events, notices, heat_pumps }))
     }
 
-    /// Heat pumps in one state or all, retired ones left out.
-    pub async fn heat_pumps(&self, state: Option<&str>) -> Result<Vec<PumpView>, Error> {
-        match state {
-            Some(state) => self.pumps("is_retired = 0 AND knowledge = $1", state).await,
-            None => self.pumps("is_retired = 0 AND $1 = ''", "").await,
+    /// A page of heat pumps by id, retired ones left out.
+    pub async fn heat_pumps(&self, filter: PumpFilter) -> Result<Vec<PumpView>, Error> {
+        let mut conditions = vec!["is_retired = 0".to_owned()];
+        let mut arguments = Vec::new();
+        let wanted = [
+            ("knowledge =", filter.state),
+            ("manufacturer =", filter.manufacturer),
+            ("region =", filter.region),
+            ("heat_pump >", filter.after),
+        ];
+        for (condition, argument) in wanted {
+            if let Some(argument) = argument {
+                arguments.push(argument);
+                conditions.push(format!("{condition} ${}", arguments.len()));
+            }
         }
+        if filter.has_alert {
+            conditions.push("has_alert = 1".to_owned());
+        }
+        self.pumps(&conditions.join(" AND "), arguments, filter.limit.clamp(1, ROWS_MAX)).await
     }
 
-    /// Heat pumps with an open alert.
-    pub async fn open_alerts(&self) -> Result<Vec<PumpView>, Error> {
-        self.pumps("has_alert = 1 AND $1 = ''", "").await
+    /// A heat pump that is watched.
+    pub async fn heat_pump(&self, id: &str) -> Result<Option<PumpView>, Error> {
+        let found = self.pumps("is_retired = 0 AND heat_pump = $1", vec![id.to_ascii_lowercase()], 1).await?;
+        Ok(found.into_iter().next())
+    }
+
+    /// The open alerts of outages.
+    pub async fn open_outages(&self) -> Result<Vec<OutageView>, Error> {
+        let outages = outages::open_outages(&mut *self.0.readers.acquire().await?).await?;
+        Ok(outages.0.iter().filter_map(outage_of).collect())
     }
 
     /// The open alert that the bridge cannot see.
@@ -255,13 +310,15 @@ impl Store {
             dedup_key: BLIND_DEDUP_KEY.to_owned(),
             occurrence_id: blindness.occurrence.to_string(),
             cause: blindness.cause.name().to_owned(),
+            severity: blindness.severity.name().to_owned(),
             since: blindness.since,
             detected_at: blindness.detected_at,
         }))
     }
 
-    /// The numbers of the tables now; each is a count over a partial index of what is not yet settled.
-    pub async fn gauges(&self) -> Result<Gauges, Error> {
+    /// The numbers of the tables now; each is a count over a partial index of what is not yet settled. A user who was
+    /// polled after `polled_since` was polled in time.
+    pub async fn gauges(&self, polled_since: Timestamp) -> Result<Gauges, Error> {
         let pool = &self.0.readers;
         let mut gauges = Gauges::default();
         let unsettled = sqlx::query(
@@ -287,7 +344,9 @@ impl Store {
         gauges.parked_illegible =
             self.count("SELECT COUNT(*) FROM events WHERE state = 'parked' AND lane IS NULL").await?;
         gauges.outbox_pending = self.outbox_pending().await?;
+        gauges.outages_open = i64::try_from(self.open_outages().await?.len()).unwrap_or(i64::MAX);
         gauges.alerts_open = self.count("SELECT COUNT(*) FROM pumps WHERE has_alert = 1").await?
+            + gauges.outages_open
             + i64::from(self.open_blindness().await?.is_some());
         let pumps = sqlx::query("SELECT knowledge, COUNT(*) FROM pumps WHERE is_retired = 0 GROUP BY knowledge")
             .fetch_all(pool)
@@ -295,8 +354,13 @@ impl Store {
         for row in &pumps {
             gauges.heat_pumps.push((row.try_get(0)?, row.try_get(1)?));
         }
-        let stalest = sqlx::query("SELECT MIN(COALESCE(polled_at, since)) FROM watched").fetch_one(pool).await?;
-        gauges.stalest_poll = stalest.try_get::<Option<i64>, _>(0)?.map(Timestamp::from_micros);
+        let polls = sqlx::query(
+            "SELECT MIN(COALESCE(polled_at, since)), COUNT(*), \
+             COALESCE(SUM(CASE WHEN COALESCE(polled_at, since) > $1 THEN 1 ELSE 0 END), 0) FROM watched",
+        );
+        let polls = polls.bind(polled_since.micros()).fetch_one(pool).await?;
+        gauges.stalest_poll = polls.try_get::<Option<i64>, _>(0)?.map(Timestamp::from_micros);
+        gauges.polled_in_time = share(polls.try_get(2)?, polls.try_get(1)?);
         Ok(gauges)
     }
 
@@ -336,13 +400,25 @@ impl Store {
         rows.iter().map(notice_of).collect()
     }
 
-    async fn pumps(&self, condition: &str, argument: &str) -> Result<Vec<PumpView>, Error> {
+    async fn pumps(&self, condition: &str, arguments: Vec<String>, limit: i64) -> Result<Vec<PumpView>, Error> {
         let query = super::db::ours(format!(
-            "SELECT seen, checked_at FROM pumps WHERE {condition} ORDER BY heat_pump LIMIT $2"
+            "SELECT seen, checked_at FROM pumps WHERE {condition} ORDER BY heat_pump LIMIT ${}",
+            arguments.len() + 1
         ));
-        let rows = sqlx::query(query).bind(argument.to_owned()).bind(ROWS_MAX).fetch_all(&self.0.readers).await?;
+        let query = arguments.into_iter().fold(sqlx::query(query), |query, argument| query.bind(argument));
+        let rows = query.bind(limit).fetch_all(&self.0.readers).await?;
         rows.iter().map(pump_of).collect()
     }
+}
+
+/// Of nobody all are served.
+fn share(part: i64, whole: i64) -> f64 {
+    if whole == 0 {
+        return 1.0;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "nobody watches 2^53 users")]
+    let share = part as f64 / whole as f64;
+    share
 }
 
 pub(super) fn moment(row: &AnyRow, column: usize) -> Result<Timestamp, sqlx::Error> {
@@ -409,16 +485,38 @@ fn pump_of(row: &AnyRow) -> Result<PumpView, Error> {
         building_id: seen.building.map(|id| id.to_string()),
         manufacturer: seen.manufacturer,
         model: seen.model,
+        region: seen.region,
         state: seen.knowledge.name().to_owned(),
+        reason: seen.knowledge.reason().map(str::to_owned),
         is_retired: seen.is_retired,
+        outage_id: seen.outage.map(|id| id.to_string()),
         bad_since: seen.bad_since,
         checked_at: moment(row, 1)?,
         alert: seen.alert.map(|alert| AlertView {
             dedup_key: dedup_key(seen.heat_pump, alert.cause),
             occurrence_id: alert.occurrence.to_string(),
             cause: alert.cause.name().to_owned(),
+            severity: alert.severity.name().to_owned(),
             since: alert.since,
             detected_at: alert.detected_at,
         }),
+    })
+}
+
+fn outage_of(outage: &Outage) -> Option<OutageView> {
+    let told = outage.told.as_ref()?;
+    Some(OutageView {
+        alert: AlertView {
+            dedup_key: outage.scope.dedup_key(),
+            occurrence_id: outage.occurrence.to_string(),
+            cause: outage.scope.cause().name().to_owned(),
+            severity: told.severity.name().to_owned(),
+            since: outage.since,
+            detected_at: told.detected_at,
+        },
+        scope: json!({ "kind": outage.scope.kind().name(), "name": outage.scope.name() }),
+        affected: told.affected,
+        watched: told.watched,
+        heat_pumps: outage.list(),
     })
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 /// A connection of somebody else's.
 pub struct Bus {
-    _connection: Connection,
+    connection: Connection,
     channel: Channel,
 }
 
@@ -34,7 +34,7 @@ impl Bus {
             Connection::connect(url, ConnectionProperties::default()).await.expect("the test's broker answers");
         let channel = connection.create_channel().await.expect("a channel");
         channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
-        Self { _connection: connection, channel }
+        Self { connection, channel }
     }
 
     /// Publishes an event as a billing system would, and waits for the broker's confirm.
@@ -62,6 +62,25 @@ impl Bus {
     pub async fn publish_event(&self, event: &Value) {
         let key = event["type"].as_str().expect("a type");
         self.publish(key, "application/cloudevents+json", event.to_string().as_bytes()).await;
+    }
+
+    /// Publishes an event once more to an exchange of the bridge's own.
+    pub async fn publish_to(&self, exchange: &str, event: &Value) {
+        let key = event["type"].as_str().expect("a type");
+        let properties = BasicProperties::default().with_delivery_mode(2);
+        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+        let body = event.to_string();
+        let published = self.channel.basic_publish(exchange.into(), key.into(), options, body.as_bytes(), properties);
+        published.await.expect("published").await.expect("confirmed");
+    }
+
+    /// Consumers of a queue; none of one that is not there yet.
+    pub async fn consumers(&self, queue: &str) -> u32 {
+        // A refusal closes the channel.
+        let channel = self.connection.create_channel().await.expect("a channel");
+        let options = QueueDeclareOptions { passive: true, ..Default::default() };
+        let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
+        declared.map_or(0, |queue| queue.consumer_count())
     }
 
     /// Messages of a queue that nobody has in hand.

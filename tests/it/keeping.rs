@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::EventId;
-use podero_bridge::domain::alert::{self, Observation, WatchPolicy};
+use podero_bridge::domain::alert::{self, Observation, Outages, Surroundings, WatchPolicy};
 use podero_bridge::domain::event::{Details, Happening};
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::plan::Operation;
@@ -295,20 +295,25 @@ async fn a_poll_that_was_under_way_brings_nobody_back_who_was_erased(house: Hous
 
 async fn watch(house: &House, customer: &str) {
     let (user, first_due) = (Uuid::from_u128(1), house.clock.now());
-    let members = vec![Member { user, customer: Some(customer.to_owned()), first_due }];
+    let members = vec![Member { user, customer: Some(customer.to_owned()), region: None, first_due }];
     house.store.keep_roster(members).await.expect("the store is there");
 }
 
 /// What a poll tells of a heat pump of C-1 that is lost.
 fn lost_pump(house: &House) -> Observed {
     let (user, heat_pump) = (Uuid::from_u128(1), Uuid::from_u128(2));
-    let policy =
-        WatchPolicy { disconnect_after: Duration::ZERO, disconnect_polls: 1, reconnect_polls: 1, stale_after: DAY };
+    let policy = WatchPolicy { disconnect_after: Duration::ZERO, disconnect_polls: 1, ..WatchPolicy::DEFAULT };
     let updated_at = Some(house.clock.now());
     let lost = Observation { heat_pump, is_authenticated: Some(false), updated_at, ..Observation::default() };
-    let change = alert::diff(None, (user, Some("C-1")), &lost, house.clock.now(), &policy);
-    assert!(change.notice.is_some(), "it is told as lost");
-    Observed { user, changes: vec![change] }
+    let change = alert::diff(
+        None,
+        &lost,
+        &Surroundings::plain((user, Some("C-1")), &Outages::default()),
+        house.clock.now(),
+        &policy,
+    );
+    assert!(!change.notices.is_empty(), "it is told as lost");
+    Observed { user, changes: vec![change], due_at: house.clock.now() }
 }
 
 /// A message that never became an event, as the doors hand it on.
@@ -433,7 +438,7 @@ fn holds(bytes: &[u8], text: &str) -> bool {
 /// Watches closely, so that heat pumps, their alerts and the roster are part of the story.
 fn watchful(vhost: &str) -> world::Settings {
     world::Settings {
-        toml: "[watch]\ninterval = \"1s\"\ndisconnect_after = \"0s\"\ndisconnect_polls = 1\nreconnect_polls = 1\n"
+        toml: "[watch]\ninterval = \"1s\"\ndisconnect_after = \"0s\"\ndisconnect_polls = 1\nreconnect_after = \"0s\"\nreconnect_polls = 1\n"
             .into(),
         environment: vec![("AMQP__URL", vhost.to_owned())],
     }

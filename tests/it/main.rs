@@ -17,6 +17,8 @@ mod doors;
 mod end_to_end;
 // The SQLite file: where it is, its copies, its schema.
 mod file;
+// A fleet of heat pumps whose truth is known.
+mod fleet;
 // Files of events, through the real program: what becomes of each line, `kill -9`, and who goes first.
 mod import;
 // Input that nobody would send, by the million.
@@ -57,6 +59,8 @@ mod sim;
 mod store;
 // Generated input that knows its own end.
 mod stories;
+// Tickets from alerts, by the example consumer.
+mod ticketing;
 // House rules.
 mod tidy;
 // Alerts on the real bus.

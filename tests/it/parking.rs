@@ -301,7 +301,9 @@ async fn an_event_that_cannot_be_read_is_parked_and_counted(house: House) {
     assert!(house.store.claim(LEASE).await.expect("the store is there").is_none());
     assert_eq!(house.state(id).await, "parked");
     let metrics = Metrics::new();
-    podero_bridge::admin::refresh(&house.store, &metrics, &house.clock).await.expect("the store is there");
+    podero_bridge::admin::refresh(&house.store, &metrics, &house.clock, Duration::from_mins(10))
+        .await
+        .expect("the store is there");
     let counted = "podero_bridge_events_settled_total{outcome=\"parked\",type=\"unknown\"} 1";
     assert!(metrics.encode().contains(counted), "{}", metrics.encode());
     assert_eq!(house.store.take_unreadable(), 0, "once");

@@ -355,7 +355,7 @@ async fn waits_out(
         }
     };
     let open = world.get(&world.operator("/v1/alerts?open=true")).await;
-    assert_eq!(open, json!({"alerts": [], "watch": null}));
+    assert_eq!(open, json!({"alerts": [], "next": null, "outages": [], "watch": null}));
     let (begin, end) = (&blind.event["data"], &restored.event["data"]);
     assert_eq!((&end["occurrence_id"], &end["dedup_key"]), (&begin["occurrence_id"], &begin["dedup_key"]));
     assert_eq!((&end["action"], &end["resolution"]), (&json!("resolve"), &json!("restored")));

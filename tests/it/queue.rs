@@ -8,6 +8,7 @@ use std::time::Duration;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use podero_bridge::broker::{Frame, Intake, Taken};
+use podero_bridge::domain::Timestamp;
 use podero_bridge::domain::event::Happening;
 use podero_bridge::domain::verdict::{Fate, Reason};
 use podero_bridge::inbound::amqp::Frames;
@@ -113,7 +114,7 @@ async fn what_is_no_event_has_a_bound_beyond_which_it_stays_in_the_queue(house: 
     house.settle_head(refused).await;
     assert_eq!(house.store.skip_illegible(Some(Reason::TooLarge)).await.expect("the store is there"), 0);
     assert_eq!(house.store.skip_illegible(None).await.expect("the store is there"), 1);
-    let gauges = house.store.gauges().await.expect("the store is there");
+    let gauges = house.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there");
     assert_eq!((gauges.parked, gauges.parked_illegible), (1, 0));
 }
 

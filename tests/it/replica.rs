@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use podero_bridge::apply::{Applier, Room};
 use podero_bridge::clock::Clock;
+use podero_bridge::domain::alert::Severities;
 use podero_bridge::domain::event::{Event, Happening};
 use podero_bridge::domain::notice::Notice;
 use podero_bridge::domain::plan::{Answer, ChurnDelete, OldBuilding, OldHeatPumps, Policy, Reply};
@@ -50,6 +51,7 @@ impl One {
             clock: clock.clone(),
             metrics: Metrics::new(),
             interval: INTERVAL,
+            severities: Severities::DEFAULT,
             probe_time_max,
             wake_outbound: Arc::new(Notify::new()),
         };

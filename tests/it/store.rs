@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use podero_bridge::clock::Clock;
-use podero_bridge::domain::alert::{Observation, Resolution, Seen, SeenChange, WatchPolicy, diff, retire};
+use podero_bridge::domain::alert::outage::{Count, ScopeKind};
+use podero_bridge::domain::alert::{
+    Observation, Outage, Outages, Resolution, Scope, Seen, SeenChange, Surroundings, WatchPolicy, diff, retire,
+};
 use podero_bridge::domain::customer::{Listing, UserThere};
 use podero_bridge::domain::event::{BuildingKey, Change, Details, Event, Field, Happening, Move, Record};
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
@@ -14,8 +17,8 @@ use podero_bridge::domain::plan::Operation;
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::store::{
-    Arrival, CallMade, Claim, Content, Error, Member, Observed, PublishOutcome, Receipt, RetryRequest, Settings,
-    Settled, Store, Target,
+    Arrival, CallMade, Claim, Content, Dialect, Error, Member, Observed, PublishOutcome, PumpFilter, PumpView,
+    ROWS_MAX, Receipt, RetryRequest, Settings, Settled, Store, Target,
 };
 use uuid::Uuid;
 
@@ -70,6 +73,8 @@ on_both_databases! {
     a_duty_is_taken_by_one
     the_roster_is_replaced_as_a_whole_and_names_orphans
     polls_keep_their_rhythm
+    a_poll_knows_who_is_moving_or_leaving
+    fleets_are_counted_and_an_outage_is_written_once
     what_somebody_else_saw_first_stands
     a_write_that_fails_does_not_fail_its_neighbours
     five_hundred_arrivals_at_once_are_all_answered
@@ -98,6 +103,12 @@ impl House {
         let clock = Clock::manual(Timestamp::from_micros(START * 1_000_000), 1);
         let store = open(&url, &[Target::Amqp], &clock).await;
         Self { store, clock, url, _folder: folder }
+    }
+
+    /// The newest event of a customer.
+    async fn last_of(&self, customer: &str) -> EventId {
+        let view = self.store.customer(customer).await.expect("the store is there").expect("it is known");
+        EventId(view.events[0].id.parse().expect("an id"))
     }
 
     /// A second process on PostgreSQL; on SQLite, which one process has for itself, the same one.
@@ -254,7 +265,7 @@ async fn an_arrival_is_kept_once_and_a_reused_id_not_at_all(house: House) {
     let duplicate = |state: &str| Receipt::Duplicate { id: id.to_string(), state: state.to_owned() };
     assert_eq!(receipt(&again).await, duplicate("pending"));
     assert_eq!(receipt(&other).await, Receipt::Reused { id: id.to_string() });
-    assert_eq!(house.store.gauges().await.expect("the store is there").pending, 1);
+    assert_eq!(house.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").pending, 1);
     assert_eq!(house.end_head(applied()).await, id);
     assert_eq!(receipt(&again).await, duplicate("applied"));
     assert!(house.claim().await.is_none(), "a duplicate is no work");
@@ -363,7 +374,7 @@ async fn a_later_word_replaces_what_waits_for_its_day(house: House) {
     let back = house.accept(house.arrival("C-1", 40, signed_up())).await;
     assert_eq!(state(leaving).await, replaced(back));
     assert_eq!(house.store.take_replaced(), [("customer.moved", 3), ("customer.churned", 1)]);
-    assert_eq!(house.store.gauges().await.expect("the store is there").scheduled, 0);
+    assert_eq!(house.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").scheduled, 0);
 }
 
 fn move_to(town: &str) -> Happening {
@@ -579,7 +590,7 @@ async fn a_future_event_does_not_hold_its_lane_and_comes_when_it_is_due(house: H
     assert_eq!(house.end_head(applied()).await, present);
     assert_eq!(house.store.promote().await.expect("the store is there"), 0);
     assert!(house.claim().await.is_none());
-    let gauges = house.store.gauges().await.expect("the store is there");
+    let gauges = house.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there");
     assert_eq!((gauges.scheduled, gauges.pending), (1, 0));
     house.clock.advance(DAY);
     assert_eq!(house.store.promote().await.expect("the store is there"), 1);
@@ -632,7 +643,7 @@ async fn a_parked_event_does_not_hold_its_lane_and_leaves_parking_once(house: Ho
 }
 
 fn watch() -> WatchPolicy {
-    WatchPolicy { disconnect_after: Duration::ZERO, disconnect_polls: 1, reconnect_polls: 1, stale_after: DAY }
+    WatchPolicy { disconnect_after: Duration::ZERO, disconnect_polls: 1, ..WatchPolicy::DEFAULT }
 }
 
 /// What a poll of user 1, customer C-1, tells about a pump that has lost its connection.
@@ -643,11 +654,17 @@ fn lost(house: &House, pump: u128, before: Option<&Seen>) -> SeenChange {
         updated_at: Some(house.clock.now()),
         ..Observation::default()
     };
-    diff(before, (Uuid::from_u128(1), Some("C-1")), &observation, house.clock.now(), &watch())
+    diff(
+        before,
+        &observation,
+        &Surroundings::plain((Uuid::from_u128(1), Some("C-1")), &Outages::default()),
+        house.clock.now(),
+        &watch(),
+    )
 }
 
 async fn observe(house: &House, changes: Vec<SeenChange>) {
-    let observed = Observed { user: Uuid::from_u128(1), changes };
+    let observed = Observed { user: Uuid::from_u128(1), changes, due_at: house.clock.now() };
     house.store.observe(observed).await.expect("the store is there");
 }
 
@@ -684,7 +701,7 @@ async fn a_settlement_is_one_transaction(house: House) {
     assert!(house.store.settle(&claim, broken, vec![call.clone()]).await.is_err());
     let view = house.store.event(&id.to_string()).await.expect("the store is there").expect("it is known");
     assert_eq!((view.event.state.as_str(), view.calls.len(), house.due().await.len()), ("pending", 0, 0));
-    assert_eq!(house.store.open_alerts().await.expect("the store is there").len(), 1);
+    assert_eq!(open_alerts(&house).await.len(), 1);
 
     let settled = house.store.settle(&claim, verdict.clone(), vec![call.clone()]).await.expect("the store is there");
     assert_eq!(settled, Settled::Recorded);
@@ -699,7 +716,7 @@ async fn a_settlement_is_one_transaction(house: House) {
     let customer = house.store.customer("C-1").await.expect("the store is there").expect("it is known");
     assert_eq!(customer.state["podero"]["departed"], Uuid::from_u128(1).to_string());
     assert!(customer.heat_pumps[0].is_retired);
-    assert!(house.store.open_alerts().await.expect("the store is there").is_empty());
+    assert!(open_alerts(&house).await.is_empty());
     let topics: Vec<Topic> = house.due().await.iter().map(|notice| notice.topic).collect();
     assert_eq!(topics, [Topic::CustomerOffboarded, Topic::HeatPumpReconnected]);
     assert!(house.claim().await.is_none());
@@ -735,7 +752,7 @@ async fn notices_of_a_line_go_out_one_by_one_and_those_of_other_lines_beside(hou
     // A failure that is reported after the confirmation changes nothing any more.
     house.mark(&second, PublishOutcome::Failed { at: house.clock.now(), why: "late" }).await;
     assert_eq!(house.due().await, []);
-    assert_eq!(house.store.gauges().await.expect("the store is there").outbox_pending, 0);
+    assert_eq!(house.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").outbox_pending, 0);
 }
 
 async fn a_notice_that_is_written_later_goes_out_later_whatever_the_clocks_say(house: House) {
@@ -768,7 +785,7 @@ async fn without_a_target_notices_are_kept(house: House) {
     assert_eq!(house.due().await, []);
     let customer = house.store.customer("C-1").await.expect("the store is there").expect("it is known");
     assert_eq!(customer.notices.iter().map(|notice| notice.state.as_str()).collect::<Vec<_>>(), ["kept"]);
-    assert_eq!(house.store.gauges().await.expect("the store is there").outbox_pending, 0);
+    assert_eq!(house.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").outbox_pending, 0);
 }
 
 async fn a_duty_is_taken_by_one(house: House) {
@@ -787,11 +804,28 @@ async fn a_duty_is_taken_by_one(house: House) {
 }
 
 fn member(house: &House, user: u128, first_due: Duration) -> Member {
-    Member { user: Uuid::from_u128(user), customer: Some(format!("C-{user}")), first_due: house.after(first_due) }
+    Member {
+        user: Uuid::from_u128(user),
+        customer: Some(format!("C-{user}")),
+        region: None,
+        first_due: house.after(first_due),
+    }
 }
 
+fn all_pumps() -> PumpFilter {
+    PumpFilter { limit: ROWS_MAX, ..PumpFilter::default() }
+}
+
+async fn open_alerts(house: &House) -> Vec<PumpView> {
+    let filter = PumpFilter { has_alert: true, ..all_pumps() };
+    house.store.heat_pumps(filter).await.expect("the store is there")
+}
+
+/// A poll that was begun and not written down is somebody else's after so long.
+const POLL_LEASE: Duration = Duration::from_secs(90);
+
 async fn users_due(house: &House, limit: usize) -> Vec<u128> {
-    let due = house.store.due_users(limit, DAY).await.expect("the store is there");
+    let due = house.store.due_users(limit, POLL_LEASE).await.expect("the store is there");
     let mut users: Vec<u128> = due.iter().map(|due| due.user.as_u128()).collect();
     users.sort_unstable();
     users
@@ -816,25 +850,60 @@ async fn polls_keep_their_rhythm(house: House) {
     let minute = Duration::from_secs(60);
     let roster = |house: &House| vec![member(house, 1, minute), member(house, 2, minute * 2)];
     house.store.keep_roster(roster(&house)).await.expect("the store is there");
-    observe(&house, vec![lost(&house, 7, None)]).await;
+    let polled =
+        Observed { user: Uuid::from_u128(1), changes: vec![lost(&house, 7, None)], due_at: house.after(minute) };
+    house.store.observe(polled).await.expect("the store is there");
     assert_eq!(users_due(&house, 10).await, <[u128; 0]>::default());
     house.clock.advance(minute * 2);
     // The next roster does not change the rhythm of those that are known.
     house.store.keep_roster(roster(&house)).await.expect("the store is there");
-    let first = house.store.due_users(1, DAY).await.expect("the store is there");
+    let first = house.store.due_users(1, POLL_LEASE).await.expect("the store is there");
     assert_eq!((first[0].user.as_u128(), first[0].seen.len()), (1, 1), "the one that is due longest, with its pumps");
     assert_eq!(first[0].customer.as_deref(), Some("C-1"));
     assert_eq!(users_due(&house, 10).await, [2]);
-    house.clock.advance(DAY - minute);
-    assert_eq!(users_due(&house, 10).await, [1], "one interval after it was due, not after it was polled");
-    house.clock.advance(minute);
-    assert_eq!(users_due(&house, 10).await, [2]);
-    // After a long silence a poll is not made up for many times over.
-    house.clock.advance(DAY * 5);
-    assert_eq!((users_due(&house, 10).await, users_due(&house, 10).await), (vec![1, 2], vec![]));
+    // Both are under way. One is written down; the other's poller has died.
+    let polled = Observed { user: Uuid::from_u128(1), changes: Vec::new(), due_at: house.after(DAY) };
+    house.store.observe(polled).await.expect("the store is there");
+    assert_eq!(users_due(&house, 10).await, <[u128; 0]>::default());
+    house.clock.advance(POLL_LEASE);
+    assert_eq!(users_due(&house, 10).await, [2], "still due, as it was");
     house.store.poll_again(Uuid::from_u128(2), house.after(minute)).await.expect("the store is there");
+    assert_eq!(users_due(&house, 10).await, <[u128; 0]>::default());
     house.clock.advance(minute);
     assert_eq!(users_due(&house, 10).await, [2]);
+    house.clock.advance(DAY - POLL_LEASE - minute);
+    assert_eq!(users_due(&house, 10).await, [1, 2]);
+    if house.store.dialect() == Dialect::Sqlite {
+        // Whoever works on the file alone knows at the start that nobody else is at it.
+        house.store.release_claims(Duration::ZERO).await.expect("the store is there");
+        assert_eq!(users_due(&house, 10).await, [1, 2]);
+    }
+}
+
+async fn a_poll_knows_who_is_moving_or_leaving(house: House) {
+    let users = (1..=7).map(|user| member(&house, user, Duration::ZERO)).collect();
+    house.store.keep_roster(users).await.expect("the store is there");
+    let coming = async |customer: &str, happening: Happening, hours: u64| {
+        let mut arrival = house.arrival(customer, 0, happening);
+        if let Content::Event(event) = &mut arrival.content {
+            event.effective_at = Some(house.after(Duration::from_hours(hours)));
+        }
+        house.accept(arrival).await;
+    };
+    let moved = || move_to("Wien");
+    coming("C-1", moved(), 20).await;
+    coming("C-2", moved(), 30).await;
+    coming("C-3", Happening::Churned, 20).await;
+    house.accept(house.arrival("C-4", 0, Happening::Churned)).await;
+    assert_eq!(house.end_head(parked()).await, house.last_of("C-4").await, "Podero would not let them go");
+    house.accept(house.arrival("C-5", 0, moved())).await;
+    assert_eq!(house.end_head(parked()).await, house.last_of("C-5").await, "a move that nobody can make sense of");
+    house.accept(house.arrival("C-6", 0, moved())).await;
+    house.accept(house.arrival("C-7", 0, updated())).await;
+    let due = house.store.due_users(10, POLL_LEASE).await.expect("the store is there");
+    let mut leaving: Vec<u128> = due.iter().filter(|due| due.is_leaving).map(|due| due.user.as_u128()).collect();
+    leaving.sort_unstable();
+    assert_eq!(leaving, [1, 3, 4, 6]);
 }
 
 async fn what_somebody_else_saw_first_stands(house: House) {
@@ -843,19 +912,88 @@ async fn what_somebody_else_saw_first_stands(house: House) {
     let due = house.due().await;
     assert_eq!((due.len(), due[0].topic), (1, Topic::HeatPumpDisconnected));
     house.mark(&due[0], PublishOutcome::Published).await;
-    let seen = house.store.due_users(1, DAY).await.expect("the store is there").remove(0).seen.remove(0);
+    let seen = house.store.due_users(1, POLL_LEASE).await.expect("the store is there").remove(0).seen.remove(0);
     // Two that read the same memory come to different ends: the first one's word stands, and is the only one told.
     let stale = notice("heat-pump/7", Topic::HeatPumpDisconnected, "stale");
-    let stale = SeenChange { notice: Some(stale), ..lost(&house, 7, Some(&seen)) };
+    let stale = SeenChange { notices: vec![stale], ..lost(&house, 7, Some(&seen)) };
     observe(&house, vec![retire(&seen, Resolution::Moved, house.clock.now())]).await;
     observe(&house, vec![stale, lost(&house, 8, None)]).await;
     let told: Vec<_> = house.due().await.iter().map(|notice| notice.data["resolution"].clone()).collect();
     assert_eq!(told, [serde_json::json!("moved"), serde_json::Value::Null], "pump 7 moved, and pump 8 is lost");
     // A pump that is new to both is the first one's as well.
     observe(&house, vec![lost(&house, 8, None)]).await;
-    let views = house.store.heat_pumps(None).await.expect("the store is there");
+    let views = house.store.heat_pumps(all_pumps()).await.expect("the store is there");
     assert_eq!(views.len(), 1, "pump 7 is retired");
-    assert_eq!(house.store.open_alerts().await.expect("the store is there").len(), 1);
+    assert_eq!(open_alerts(&house).await.len(), 1);
+}
+
+async fn fleets_are_counted_and_an_outage_is_written_once(house: House) {
+    house.store.keep_roster(vec![member(&house, 1, Duration::ZERO)]).await.expect("the store is there");
+    let (none, now) = (Outages::default(), house.clock.now());
+    let around = Surroundings { region: Some("DE-01"), ..Surroundings::plain((Uuid::from_u128(1), None), &none) };
+    let shown = |pump: u128, is_up: bool, maker: &str| Observation {
+        heat_pump: Uuid::from_u128(pump),
+        manufacturer: Some(maker.to_owned()),
+        is_authenticated: Some(is_up),
+        updated_at: Some(now),
+        ..Observation::default()
+    };
+    // 1 and 2 of A went a minute apart; 3 is there; 4 was never seen connected; 5 is of B and went as well.
+    let mut seen: BTreeMap<u128, Seen> = BTreeMap::new();
+    for (minute, ups) in
+        [[true, true, true, false, true], [false, true, true, false, false], [false, false, true, false, false]]
+            .iter()
+            .enumerate()
+    {
+        let at = now.plus(Duration::from_secs(60 * u64::try_from(minute).expect("small")));
+        for (pump, is_up) in (1..).zip(ups) {
+            let maker = if pump == 5 { "B" } else { "A" };
+            let change = diff(seen.get(&pump), &shown(pump, *is_up, maker), &around, at, &WatchPolicy::DEFAULT);
+            observe(&house, vec![change.clone()]).await;
+            seen.insert(pump, Seen { version: change.seen.version + 1, ..change.seen });
+        }
+    }
+    let count = |scope: Scope, lost, watched| Count { scope, lost, watched };
+    let maker = |name: &str| Scope::Manufacturer(name.to_owned());
+    let counted = async |kind: ScopeKind, except: &[&Scope]| {
+        let mut counts = house.store.count_fleets(kind, now, except).await.expect("the store is there");
+        counts.sort_by(|a, b| a.scope.cmp(&b.scope));
+        counts
+    };
+    let region = Scope::Region("DE-01".to_owned());
+    let (a, b) = (maker("A"), maker("B"));
+    assert_eq!(counted(ScopeKind::Manufacturer, &[]).await, [count(a.clone(), 2, 4), count(b.clone(), 1, 1)]);
+    assert_eq!(counted(ScopeKind::Region, &[]).await, [count(region.clone(), 3, 5)]);
+    assert_eq!(counted(ScopeKind::Region, &[&b]).await, [count(region.clone(), 2, 4)], "B speaks for itself");
+    assert_eq!(counted(ScopeKind::Region, &[&a, &b]).await, []);
+    assert_eq!(counted(ScopeKind::Manufacturer, &[&region]).await, []);
+    let later = now.plus(Duration::from_secs(61));
+    assert_eq!(
+        house.store.count_fleet(&maker("A"), later, &[]).await.expect("the store is there"),
+        count(maker("A"), 1, 4)
+    );
+    assert_eq!(
+        house.store.count_fleet(&maker("C"), now, &[&region]).await.expect("the store is there"),
+        count(maker("C"), 0, 0)
+    );
+    // What two read, one may write.
+    let read = house.store.outages().await.expect("the store is there");
+    let outage = Outage {
+        scope: region,
+        occurrence: Uuid::from_u128(9),
+        since: now,
+        held_from: now,
+        members_from: now,
+        told: None,
+        calm_since: None,
+    };
+    let notices = || vec![notice("fleet/x", Topic::FleetOutageStarted, "o1")];
+    let keep = async |store: &Store| store.keep_outages(&read, Outages(vec![outage.clone()]), notices()).await;
+    assert!(keep(&house.store).await.expect("the store is there"));
+    assert!(!keep(&house.replica().await).await.expect("the store is there"));
+    assert_eq!(house.store.outages().await.expect("the store is there").outages.0, [outage]);
+    assert_eq!(house.due().await.len(), 1);
+    assert!(house.store.open_outages().await.expect("the store is there").is_empty(), "a suspicion is shown to nobody");
 }
 
 async fn a_write_that_fails_does_not_fail_its_neighbours(house: House) {
@@ -883,7 +1021,7 @@ async fn five_hundred_arrivals_at_once_are_all_answered(house: House) {
         let expected = Receipt::Accepted { id: arrival.id, state: "pending".to_owned() };
         assert_eq!(result.expect("the store is there"), [expected]);
     }
-    assert_eq!(house.store.gauges().await.expect("the store is there").pending, 500);
+    assert_eq!(house.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").pending, 500);
 }
 
 #[tokio::test]
@@ -920,7 +1058,7 @@ async fn a_file_has_one_worker_and_whoever_only_looks_releases_no_claim() {
     assert!(matches!(second, Err(Error::Taken)), "{second:?}");
     let (looker, writer) = Store::open(settings(false), house.clock.clone()).await.expect("looking is free");
     tokio::spawn(writer.run());
-    assert_eq!(looker.gauges().await.expect("the store is there").pending, 1);
+    assert_eq!(looker.gauges(Timestamp::from_micros(0)).await.expect("the store is there").pending, 1);
     looker.release_claims(Duration::ZERO).await.expect("the store is there");
     assert!(house.claim().await.is_none(), "the claim is still somebody's");
     house.settle(&claim, ending(&claim, applied())).await;

@@ -66,7 +66,7 @@ const MAY_IMPORT: [(&str, &[&str]); 21] = [
     ("watch", &["clock", "podero", "pump", "store"]),
     ("replica", &["clock", "metrics", "podero", "pump", "store"]),
     ("outbound", &["broker", "clock", "metrics", "pump", "store"]),
-    ("admin", &["clock", "config", "metrics", "pump", "store"]),
+    ("admin", &["clock", "config", "metrics", "podero", "pump", "store"]),
     ("sandbox", &["clock", "pump"]),
     (
         "app",

@@ -13,12 +13,31 @@ const HYSTERESIS: &str = r#"
 interval = "1s"
 disconnect_after = "2s"
 disconnect_polls = 3
+reconnect_after = "1s"
 reconnect_polls = 2
+heating_season = "none"
 "#;
 
 /// Longer than any alert could take to come out: what is not heard by then is not said.
 const SILENCE: Duration = Duration::from_secs(6);
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Many at once are told as one, and none of them may be told before that.
+const ROLL_UP: &str = r#"
+[watch]
+interval = "1s"
+disconnect_after = "8s"
+disconnect_polls = 2
+reconnect_after = "1s"
+reconnect_polls = 1
+outage_share = 0.5
+outage_min = 4
+region_chars = 2
+heating_season = "none"
+
+[severity]
+maker_outage = "critical"
+"#;
 
 struct Watched {
     world: World,
@@ -29,12 +48,16 @@ struct Watched {
 
 /// A customer with a connected heat pump, and somebody who listens to alerts.
 async fn watched() -> Watched {
+    watched_with(HYSTERESIS).await
+}
+
+async fn watched_with(toml: &str) -> Watched {
     let vhost = tokio::task::spawn_blocking(servers::fresh_vhost).await.expect("a vhost");
-    let settings = Settings { toml: HYSTERESIS.into(), environment: vec![("AMQP__URL", vhost.clone())] };
+    let settings = Settings { toml: toml.into(), environment: vec![("AMQP__URL", vhost.clone())] };
     let world = World::start(Database::Sqlite, settings).await;
     world.ready().await;
     let bus = Bus::connect(&vhost).await;
-    let listener = bus.listen(&["heat_pump.*"]).await;
+    let listener = bus.listen(&["heat_pump.*", "fleet.*"]).await;
     world.apply(&sign_up("e1", "C-1", "2026-10-01T12:00:00Z")).await;
     let state = world.sandbox_state().await;
     let user = state["users"][0]["id"].as_str().expect("a user").to_owned();
@@ -161,5 +184,142 @@ async fn a_churn_resolves_the_open_alert_once() {
     assert_eq!(resolve.event["data"]["resolution"], "churned");
     assert_eq!(resolve.event["data"]["occurrence_id"], trigger.event["data"]["occurrence_id"]);
     watched.silence("it is resolved once").await;
+    watched.world.bridge.stop().await;
+}
+
+impl Watched {
+    /// Another heat pump of the customer.
+    async fn add_pump(&self, manufacturer: &str) -> String {
+        let state = self.world.sandbox_state().await;
+        let user = state["users"][0]["id"].as_str().expect("a user").to_owned();
+        let url = self.world.sandbox(&format!("/users/{user}/heat-pumps"));
+        let fields = json!({ "manufacturer": manufacturer }).to_string();
+        let (_, made) = self.world.post(&url, "application/json", fields).await;
+        made["id"].as_str().expect("a pump").to_owned()
+    }
+
+    async fn count(&self, query: &str) -> usize {
+        let pumps = self.world.get(&self.world.operator(&format!("/v1/heat-pumps?{query}"))).await;
+        pumps["heat_pumps"].as_array().map_or(0, Vec::len)
+    }
+
+    async fn link(&self, pump: &str, body: &str) -> (u16, Value) {
+        let url = self.world.operator(&format!("/v1/heat-pumps/{pump}/reconnect-link"));
+        self.world.post(&url, "application/json", body.to_owned()).await
+    }
+
+    async fn lapse(&self) {
+        let url = self.world.sandbox(&format!("/heat-pumps/{}/lapse", self.pump));
+        let (status, body) = self.world.post(&url, "application/json", "{}".to_owned()).await;
+        assert_eq!(status, 200, "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_of_one_maker_at_once_are_one_alert_and_their_return_is_its_end() {
+    let mut watched = watched_with(ROLL_UP).await;
+    let mut away = vec![watched.pump.clone()];
+    for _ in 0..5 {
+        away.push(watched.add_pump("Vaillant").await);
+    }
+    watched.add_pump("Other & Söhne").await;
+    until("the watch has seen them all", async || (watched.count("state=connected").await == 7).then_some(())).await;
+    for pump in &away {
+        watched.world.patch_pump(pump, &json!({ "is_authenticated": false })).await;
+    }
+    let started = watched.heard().await;
+    assert_eq!(started.routing_key, "fleet.outage_started");
+    let data = started.event["data"].clone();
+    for (field, expected) in [
+        ("action", json!("trigger")),
+        ("cause", json!("maker_outage")),
+        ("severity", json!("critical")),
+        ("affected", json!(6)),
+        ("watched", json!(6)),
+        ("manufacturer", json!("Vaillant")),
+        ("heat_pump_id", Value::Null),
+    ] {
+        assert_eq!(data[field], expected, "{field} of {data}");
+    }
+    watched.silence("nothing is told of the single ones").await;
+    // The reference leads to the list.
+    let list = data["heat_pumps"].as_str().expect("where they are listed").to_owned();
+    let listed = watched.world.get(&watched.world.operator(&list)).await;
+    let listed = listed["heat_pumps"].as_array().cloned().unwrap_or_default();
+    assert_eq!(listed.len(), 6);
+    assert!(listed.iter().all(|pump| pump["outage_id"] == data["occurrence_id"]), "{listed:?}");
+    let open = watched.world.get(&watched.world.operator("/v1/alerts?open=true")).await;
+    assert_eq!(
+        (open["alerts"].clone(), open["outages"][0]["dedup_key"].clone()),
+        (json!([]), data["dedup_key"].clone())
+    );
+    for pump in &away {
+        watched.world.patch_pump(pump, &json!({ "is_authenticated": true })).await;
+    }
+    let ended = watched.heard().await;
+    assert_eq!((ended.routing_key.as_str(), &ended.event["data"]["remaining"]), ("fleet.outage_ended", &json!(0)));
+    assert_eq!(ended.event["data"]["occurrence_id"], data["occurrence_id"]);
+    watched.silence("it is over").await;
+    watched.world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_narrowed_and_paged() {
+    let watched = watched_with(ROLL_UP).await;
+    for _ in 0..4 {
+        watched.add_pump("Other & Söhne").await;
+    }
+    until("the watch has seen them all", async || (watched.count("state=connected").await == 5).then_some(())).await;
+    assert_eq!(watched.count("manufacturer=Other%20%26%20S%C3%B6hne").await, 4);
+    assert_eq!(watched.count("manufacturer=Vaillant&state=connected").await, 1);
+    assert_eq!(watched.count("state=disconnected").await, 0);
+    let state = watched.world.sandbox_state().await;
+    let zip = state["users"][0]["zip_code"].as_str().expect("a ZIP code").to_owned();
+    let country = state["users"][0]["country"].as_str().expect("a country").to_owned();
+    assert_eq!(watched.count(&format!("region={country}-{}", &zip[..2])).await, 5);
+    let (mut pages, mut next, mut ids) = (0, String::new(), std::collections::BTreeSet::new());
+    loop {
+        let path = format!("/v1/heat-pumps?limit=2{next}");
+        let page = watched.world.get(&watched.world.operator(&path)).await;
+        pages += 1;
+        for pump in page["heat_pumps"].as_array().expect("a list") {
+            assert!(ids.insert(pump["heat_pump_id"].as_str().expect("an id").to_owned()), "each once");
+        }
+        match page["next"].as_str() {
+            Some(id) => next = format!("&after={id}"),
+            None => break,
+        }
+    }
+    assert_eq!((pages, ids.len()), (3, 5));
+    watched.world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_is_made_when_it_is_asked_for_and_opens_for_the_customer() {
+    let watched = watched().await;
+    let landing = r#"{"success_url": "https://utility.example/done", "cancel_url": "https://utility.example/later"}"#;
+    let (status, refusal) = watched.link(&watched.pump, landing).await;
+    assert_eq!((status, &refusal["type"]), (409, &json!("urn:podero-bridge:problem:no-reconnection")));
+    watched.lapse().await;
+    let (status, refusal) = watched.link(&watched.pump, "").await;
+    assert_eq!((status, &refusal["type"]), (422, &json!("urn:podero-bridge:problem:landing-required")));
+    for wrong in ["[]", r#"{"success_url": "javascript:alert(1)"}"#, r#"{"language": "fr"}"#, r#"{"more": 1}"#] {
+        assert_eq!(watched.link(&watched.pump, wrong).await.0, 400, "{wrong}");
+    }
+    let (status, link) = watched.link(&watched.pump, landing).await;
+    assert_eq!(status, 200, "{link}");
+    let url = link["url"].as_str().expect("a link");
+    assert!(url.starts_with("https://connect.podero.invalid/cues/") && !url.contains("secret"), "{url}");
+    assert!(link["expires_at"].is_string());
+    // Where there is no action, the older field will do; it is no secret, and does not end.
+    let older = json!({ "actions": [], "authorization_url": "https://connect.podero.invalid/authorize" });
+    watched.world.patch_pump(&watched.pump, &older).await;
+    let (status, link) = watched.link(&watched.pump, "").await;
+    assert_eq!((status, &link["url"], &link["expires_at"]), (200, &older["authorization_url"], &Value::Null));
+    assert_eq!(watched.link("0b9d5c3e-0000-4000-8000-000000000000", landing).await.0, 404);
+    let rule = json!({"operation": "get_heat_pump", "kind": "status", "status": 500});
+    watched.world.fault(&rule).await;
+    assert_eq!(watched.link(&watched.pump, landing).await.0, 503);
+    watched.world.no_faults().await;
     watched.world.bridge.stop().await;
 }

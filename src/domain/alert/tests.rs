@@ -9,12 +9,12 @@ const MINUTE: i64 = 60;
 
 /// The contract's defaults.
 fn watch() -> WatchPolicy {
-    WatchPolicy {
-        disconnect_after: Duration::from_secs(15 * 60),
-        disconnect_polls: 3,
-        reconnect_polls: 2,
-        stale_after: Duration::from_secs(2 * 60 * 60),
-    }
+    WatchPolicy::DEFAULT
+}
+
+/// Nothing is the matter around.
+fn around(outages: &Outages) -> Surroundings<'_> {
+    Surroundings { user: uuid(1), customer: Some("C-1"), region: None, is_leaving: false, outages }
 }
 
 /// One poll's answer; letters make a history readable.
@@ -43,6 +43,8 @@ fn shown(letter: char, now: Timestamp) -> Observation {
         'n' => Observation { is_authenticated: Some(false), updated_at: None, ..base },
         // Deleted.
         'd' => Observation { is_deleted: true, ..base },
+        // Paused, and its state is old.
+        'p' => Observation { is_paused: true, updated_at: Some(now.minus(DAY)), ..base },
         // Connected, in another building.
         'b' => Observation { building: Some(uuid(9)), ..base },
         other => panic!("no such answer: {other}"),
@@ -54,12 +56,23 @@ fn history(letters: &str) -> (Vec<(usize, Notice)>, Seen) {
     polled(None, letters, 10 * MINUTE)
 }
 
-fn polled(mut seen: Option<Seen>, letters: &str, every: i64) -> (Vec<(usize, Notice)>, Seen) {
+fn polled(seen: Option<Seen>, letters: &str, every: i64) -> (Vec<(usize, Notice)>, Seen) {
+    let outages = Outages::default();
+    polled_in(&around(&outages), seen, letters, (0, every))
+}
+
+/// The answer `.` stands for: nobody looked.
+fn polled_in(
+    around: &Surroundings<'_>,
+    mut seen: Option<Seen>,
+    letters: &str,
+    (first, every): (i64, i64),
+) -> (Vec<(usize, Notice)>, Seen) {
     let mut told = Vec::new();
-    for (poll, letter) in letters.chars().enumerate() {
-        let now = at(1_000_000 + i64::try_from(poll).expect("short") * every);
-        let change = diff(seen.as_ref(), (uuid(1), Some("C-1")), &shown(letter, now), now, &watch());
-        told.extend(change.notice.map(|notice| (poll, notice)));
+    for (poll, letter) in letters.chars().enumerate().filter(|(_, letter)| *letter != '.') {
+        let now = at(1_000_000 + first + i64::try_from(poll).expect("short") * every);
+        let change = diff(seen.as_ref(), &shown(letter, now), around, now, &watch());
+        told.extend(change.notices.into_iter().map(|notice| (poll, notice)));
         seen = Some(change.seen);
     }
     (told, seen.expect("at least one poll"))
@@ -72,65 +85,11 @@ fn marks(told: &[(usize, Notice)]) -> Vec<(usize, char)> {
 }
 
 #[test]
-fn the_strongest_signal_says_what_is_known() {
-    use Cause::{DeviceOffline, LifecycleError, NeedsReauthentication};
-    let now = at(1_000_000);
-    let fine = shown('c', now);
-    let state = |age: Duration| Observation { updated_at: Some(now.minus(age)), ..fine.clone() };
-    let stale = watch().stale_after;
-    for (name, observation, expected) in [
-        ("connected", fine.clone(), Knowledge::Connected),
-        ("never any state", Observation { updated_at: None, ..fine.clone() }, Knowledge::Connected),
-        ("just fresh", state(stale), Knowledge::Connected),
-        ("just stale", state(stale + Duration::from_micros(1)), Knowledge::Disconnected(DeviceOffline)),
-        (
-            "a state from the future",
-            Observation { updated_at: Some(now.plus(DAY)), ..fine.clone() },
-            Knowledge::Connected,
-        ),
-        (
-            "not authenticated",
-            Observation { is_authenticated: Some(false), ..fine.clone() },
-            Knowledge::Disconnected(NeedsReauthentication),
-        ),
-        (
-            "asks to be re-authenticated",
-            Observation { wants_reauthentication: true, ..fine.clone() },
-            Knowledge::Disconnected(NeedsReauthentication),
-        ),
-        (
-            "asks, and does not say the rest",
-            Observation { wants_reauthentication: true, is_authenticated: None, ..fine.clone() },
-            Knowledge::Disconnected(NeedsReauthentication),
-        ),
-        (
-            "an error",
-            Observation { has_lifecycle_error: true, ..fine.clone() },
-            Knowledge::Disconnected(LifecycleError),
-        ),
-        (
-            "an error, and not authenticated",
-            Observation { has_lifecycle_error: true, is_authenticated: Some(false), ..fine.clone() },
-            Knowledge::Disconnected(NeedsReauthentication),
-        ),
-        ("not said", Observation { is_authenticated: None, ..state(DAY) }, Knowledge::Unknown),
-        ("nothing at all", Observation::default(), Knowledge::Unknown),
-        (
-            "deleted, whatever else",
-            Observation { is_deleted: true, is_authenticated: Some(false), ..fine },
-            Knowledge::Gone,
-        ),
-    ] {
-        assert_eq!(knowledge(&observation, now, &watch()), expected, "{name}");
-    }
-}
-
-#[test]
 fn a_loss_is_told_once_when_it_has_lasted_and_its_end_once_when_it_has_too() {
     for (name, letters, expected) in [
         ("always there", "cccccc", &[][..]),
         ("a short loss", "cllc", &[]),
-        ("short losses again and again", "cllcllcllcll", &[]),
+        ("short losses, three times", "cllcllcllc", &[]),
         ("a loss that lasts", "clll", &[(3, '+')]),
         ("a loss that goes on and on", "cllllllll", &[(3, '+')]),
         ("back once is not back", "clllc", &[(3, '+')]),
@@ -140,9 +99,13 @@ fn a_loss_is_told_once_when_it_has_lasted_and_its_end_once_when_it_has_too() {
         ("never connected", "nnnnnnnn", &[]),
         ("connected in the end, then lost", "nncnnn", &[(5, '+')]),
         ("state from before the bridge was there", "lll", &[(2, '+')]),
-        ("a state that is too old", "cooo", &[(3, '+')]),
+        ("a state that is too old", "ccccooo", &[(6, '+')]),
+        ("a state that was too old when the watch began: it may still come", "ooooo", &[]),
+        ("and does not", "oooooo", &[(5, '+')]),
+        ("a pause", "cpppppppp", &[]),
+        ("paused while its state was too old", "ccccooopp", &[(6, '+'), (8, '-')]),
         ("an error", "ceee", &[(3, '+')]),
-        ("different troubles are one loss", "cleo", &[(3, '+')]),
+        ("different troubles are one loss", "cccleo", &[(5, '+')]),
         ("nothing known is no loss", "cuuuuuu", &[]),
         ("nothing known moves no counter of a loss", "clulul", &[(5, '+')]),
         ("nothing known moves no counter of a return", "clllcuuc", &[(3, '+'), (7, '-')]),
@@ -159,7 +122,7 @@ fn a_loss_must_be_long_and_seen_often() {
     for (name, every, expected) in [
         ("three polls in two minutes are too short", MINUTE, 15),
         ("ten minutes between polls: the third", 10 * MINUTE, 2),
-        ("an hour between polls: long enough at once, and yet the third", 60 * MINUTE, 2),
+        ("an hour between polls: the first two are no row yet", 60 * MINUTE, 3),
     ] {
         let (told, _) = polled(None, "llllllllllllllllllll", every);
         assert_eq!(marks(&told), [(expected, '+')], "{name}");
@@ -171,7 +134,7 @@ fn the_cause_is_what_was_seen_when_the_loss_became_an_alert_and_does_not_change(
     for (letters, cause, severity) in [
         ("clll", "needs_reauthentication", "error"),
         ("ceee", "lifecycle_error", "error"),
-        ("cooo", "device_offline", "warning"),
+        ("ccccooo", "device_offline", "warning"),
         ("clee", "lifecycle_error", "error"),
         ("clllooocc", "needs_reauthentication", "error"),
     ] {
@@ -198,7 +161,7 @@ fn a_resolve_names_what_its_trigger_named() {
     assert_eq!(trigger.data["detected_at"], at(1_000_000 + 30 * MINUTE).to_string());
     assert_eq!(trigger.data["reconnect_url"], "https://go");
     assert_eq!(resolve.data["resolution"], "reconnected");
-    assert_eq!((seen.alert, seen.bad_polls, seen.good_polls), (None, 0, 0));
+    assert_eq!((seen.alert, seen.bad_polls), (None, 0));
 }
 
 #[test]
@@ -214,13 +177,14 @@ fn two_losses_of_one_pump_are_two_occurrences_under_one_key() {
 #[test]
 fn keys_and_summaries_fit_into_the_narrowest_ticketing_tool() {
     let seen = history("c").1;
-    for cause in [Cause::NeedsReauthentication, Cause::LifecycleError, Cause::DeviceOffline] {
+    for cause in Cause::ALL {
         assert!(dedup_key(Uuid::max(), cause).chars().count() <= 100, "{cause:?}");
-        let (occurrence, since, detected_at) = (uuid(8), at(1), at(2));
-        let alert = OpenAlert { occurrence, cause, since, detected_at };
         let mut summaries = vec![cause.summary().to_owned()];
-        for resolution in [Resolution::Reconnected, Resolution::Churned, Resolution::Moved, Resolution::Removed] {
-            let notice = resolve(&seen, &alert, resolution, at(3));
+        for resolution in Resolution::ALL {
+            let severity = Severity::Error;
+            let alert = OpenAlert { occurrence: uuid(8), cause, severity, since: at(1), detected_at: at(2) };
+            let open = Seen { alert: Some(alert), ..seen.clone() };
+            let [notice] = &retire(&open, resolution, at(3)).notices[..] else { panic!("one resolve") };
             assert_eq!(notice.data["resolution"], resolution.name());
             summaries.push(notice.data["summary"].as_str().expect("a text").to_owned());
         }
@@ -228,16 +192,18 @@ fn keys_and_summaries_fit_into_the_narrowest_ticketing_tool() {
             assert!((1..=130).contains(&summary.chars().count()), "{summary}");
         }
     }
+    let long = Scope::Manufacturer("x".repeat(1_000));
+    assert!(long.dedup_key().chars().count() <= 100);
 }
 
 #[test]
 fn an_alert_of_a_pump_that_is_watched_no_more_is_resolved_once() {
     let (_, lost) = history("clll");
     let first = retire(&lost, Resolution::Moved, at(2_000_000));
-    let notice = first.notice.expect("the alert was open");
+    let [notice] = &first.notices[..] else { panic!("the alert was open") };
     assert_eq!((notice.data["resolution"].as_str(), notice.topic), (Some("moved"), Topic::HeatPumpReconnected));
     assert!(first.seen.is_retired);
-    assert_eq!(retire(&first.seen, Resolution::Churned, at(2_000_001)).notice, None);
+    assert_eq!(retire(&first.seen, Resolution::Churned, at(2_000_001)).notices, []);
     let (told, still) = polled(Some(first.seen), "llllcc", 10 * MINUTE);
     assert!(told.is_empty() && still.is_retired, "what was left behind is nobody's trouble");
 }
@@ -268,7 +234,9 @@ fn a_pump_follows_its_owner_and_keeps_what_an_answer_leaves_out() {
     let (_, seen) = history("c");
     let now = at(2_000_000);
     let sparse = Observation { heat_pump: uuid(3), is_authenticated: Some(true), ..Observation::default() };
-    let seen = diff(Some(&seen), (uuid(4), None), &sparse, now, &watch()).seen;
+    let outages = Outages::default();
+    let around = Surroundings { user: uuid(4), customer: None, ..around(&outages) };
+    let seen = diff(Some(&seen), &sparse, &around, now, &watch()).seen;
     assert_eq!((seen.user, seen.customer), (uuid(4), None));
     assert_eq!(
         (seen.building, seen.manufacturer, seen.model),
@@ -278,20 +246,185 @@ fn a_pump_follows_its_owner_and_keeps_what_an_answer_leaves_out() {
 
 #[test]
 fn the_memory_of_a_pump_reads_back_from_its_stored_form() {
-    for letters in ["c", "n", "clll", "cllld"] {
+    for letters in ["c", "n", "clll", "cllld", "u", "clclclcl", "p"] {
         let seen = history(letters).1;
         let stored = serde_json::to_string(&seen).expect("serialises");
         assert_eq!(serde_json::from_str::<Seen>(&stored).expect("reads"), seen, "{letters}");
     }
 }
 
+#[test]
+fn what_was_counted_before_a_break_says_nothing_about_after_it() {
+    for (name, letters, expected) in [
+        ("two bad looks, an hour of nobody looking, and one more", "cll......l", &[][..]),
+        ("after it the loss must last anew", "cll......lll", &[(11, '+')]),
+        ("a loss that began while nobody looked", "ccc......lll", &[(11, '+')]),
+        ("one poll that failed is no break", "cl.ll", &[(4, '+')]),
+        ("an alert that is open stays open", "clll......llll", &[(3, '+')]),
+        ("and a return must last anew", "clllc......c", &[(3, '+')]),
+        ("state that grew old while nobody looked may still come", "cccc.............ooc", &[]),
+        ("and when it does not come it is a loss", "cccc.............oooooo", &[(22, '+')]),
+    ] {
+        assert_eq!(marks(&history(letters).0), expected, "{name}: {letters}");
+    }
+}
+
+#[test]
+fn a_pump_that_is_lost_again_and_again_is_one_alert_until_it_is_stable() {
+    // Lost four times within six hours; each loss alone is too short to be told.
+    let (told, seen) = history("clclclcl");
+    assert_eq!(marks(&told), [(7, '+')]);
+    assert_eq!((&told[0].1.data["cause"], &told[0].1.data["severity"]), (&json!("unstable"), &json!("warning")));
+    assert_eq!(told[0].1.data["since"], at(1_000_000 + 10 * MINUTE).to_string());
+    // More of the same, and losses that last, are the same alert.
+    let (told, seen) =
+        polled_in(&around(&Outages::default()), Some(seen), "clclclllllcccc", (80 * MINUTE, 10 * MINUTE));
+    assert_eq!(marks(&told), []);
+    // Six hours without a loss.
+    let calm = "c".repeat(40);
+    let (told, seen) = polled_in(&around(&Outages::default()), Some(seen), &calm, (220 * MINUTE, 10 * MINUTE));
+    assert_eq!((marks(&told).len(), &told[0].1.data["resolution"]), (1, &json!("stable")));
+    assert_eq!(seen.alert, None);
+}
+
+#[test]
+fn an_unstable_pump_that_does_not_come_back_gets_the_alert_of_its_loss() {
+    let (_, seen) = history("clclclcl");
+    let (told, seen) = polled_in(&around(&Outages::default()), Some(seen), &"l".repeat(40), (80 * MINUTE, 10 * MINUTE));
+    let marks = marks(&told);
+    assert_eq!(marks.iter().map(|(_, mark)| *mark).collect::<String>(), "-+");
+    assert_eq!(marks[0].0, marks[1].0, "in one poll");
+    assert_eq!(
+        (&told[0].1.data["resolution"], &told[1].1.data["cause"]),
+        (&json!("lost"), &json!("needs_reauthentication"))
+    );
+    assert_eq!(seen.alert.expect("open").cause, Cause::NeedsReauthentication);
+}
+
+#[test]
+fn losses_far_apart_are_no_flapping() {
+    let letters = format!("cl{}", format!("{}l", "c".repeat(13)).repeat(8));
+    assert_eq!(marks(&history(&letters).0), [], "one every 140 minutes");
+}
+
+#[test]
+fn a_pump_that_was_never_connected_is_told_after_days_once_and_its_first_connection_too() {
+    let day = 24 * 60 / 10;
+    let (told, seen) = history(&"n".repeat(7 * day + 3));
+    assert_eq!(marks(&told), [(7 * day, '+')]);
+    assert_eq!(told[0].1.topic, Topic::HeatPumpNeverConnected);
+    assert_eq!((&told[0].1.data["cause"], &told[0].1.data["severity"]), (&json!("never_connected"), &json!("info")));
+    let later = i64::try_from(7 * day + 3).expect("small") * 10 * MINUTE;
+    let (told, _) = polled_in(&around(&Outages::default()), Some(seen.clone()), "ccc", (later, 10 * MINUTE));
+    assert_eq!(marks(&told), [(1, '-')]);
+    assert_eq!((told[0].1.topic, &told[0].1.data["resolution"]), (Topic::HeatPumpReconnected, &json!("connected")));
+    // Connected between two polls, and lost: the one alert ends, the other begins.
+    let (told, _) = polled_in(&around(&Outages::default()), Some(seen), "llll", (later, 10 * MINUTE));
+    assert_eq!(marks(&told), [(0, '-'), (2, '+')]);
+}
+
+#[test]
+fn whoever_is_moving_or_leaving_gets_no_alert_and_keeps_the_one_that_is_open() {
+    let outages = Outages::default();
+    let leaving = Surroundings { is_leaving: true, ..around(&outages) };
+    let (told, seen) = polled_in(&leaving, None, "cllllclclclcll", (0, 10 * MINUTE));
+    assert_eq!(marks(&told), []);
+    // The move was called off, and it is still lost.
+    let (told, _) = polled_in(&around(&outages), Some(seen), "ll", (140 * MINUTE, 10 * MINUTE));
+    assert_eq!(marks(&told), [(0, '+')]);
+    let (_, open) = history("clll");
+    let (told, seen) = polled_in(&leaving, Some(open), "llcc", (40 * MINUTE, 10 * MINUTE));
+    assert_eq!(marks(&told), [(3, '-')]);
+    assert_eq!(seen.alert, None);
+}
+
+/// An outage of the maker of all pumps here.
+fn outage(since: Timestamp, is_open: bool) -> Outages {
+    let told = outage::Told { detected_at: since, severity: Severity::Error, affected: 50, watched: 100 };
+    Outages(vec![Outage {
+        scope: Scope::Manufacturer("Maker".into()),
+        occurrence: uuid(77),
+        since,
+        held_from: since.minus(Duration::from_mins(11)),
+        members_from: since.minus(Duration::from_mins(25)),
+        told: is_open.then_some(told),
+        calm_since: None,
+    }])
+}
+
+#[test]
+fn a_suspected_outage_holds_its_pumps_alerts_back_and_an_open_one_speaks_for_them() {
+    let (suspected, open, over) = (outage(at(1_000_900), false), outage(at(1_000_900), true), Outages::default());
+    let (told, held) = polled_in(&around(&suspected), None, "clllll", (0, 10 * MINUTE));
+    assert_eq!(marks(&told), []);
+    // Who went long before the others is told when it is time.
+    let later = outage(at(1_000_000 + 25 * MINUTE), false);
+    let (told, _) = polled_in(&around(&later), None, "cllll", (0, 10 * MINUTE));
+    assert_eq!(marks(&told), [(3, '+')]);
+    // It passes: the pump is judged for itself, at once.
+    let (told, _) = polled_in(&around(&over), Some(held.clone()), "l", (60 * MINUTE, 10 * MINUTE));
+    assert_eq!(marks(&told), [(0, '+')]);
+    // It opens: nothing more is told of the pump.
+    let (told, member) = polled_in(&around(&open), Some(held), "lllll", (60 * MINUTE, 10 * MINUTE));
+    assert_eq!((marks(&told), member.outage), (vec![], Some(uuid(77))));
+    assert!(!member.is_suspect(), "it is not asked for more often than others");
+    // It is over: who is still away is judged afresh,
+    let (told, _) = polled_in(&around(&over), Some(member.clone()), "lll", (110 * MINUTE, 10 * MINUTE));
+    assert_eq!(marks(&told), [(2, '+')]);
+    assert_eq!(told[0].1.data["since"], at(1_000_000 + 110 * MINUTE).to_string());
+    // and who came back is fine.
+    let (told, back) = polled_in(&around(&open), Some(member), "cc", (110 * MINUTE, 10 * MINUTE));
+    assert_eq!((marks(&told), back.outage, back.losses.len()), (vec![], None, 0));
+}
+
+#[test]
+fn an_alert_of_a_pump_that_went_with_the_others_is_merged_and_one_from_before_is_not() {
+    let (_, alerted) = history("clll");
+    let open = outage(at(1_000_000 + 20 * MINUTE), true);
+    let (told, seen) = polled_in(&around(&open), Some(alerted.clone()), "ll", (40 * MINUTE, 10 * MINUTE));
+    assert_eq!(marks(&told), [(0, '-')]);
+    assert_eq!((&told[0].1.data["resolution"], seen.alert), (&json!("merged_into_outage"), None));
+    let later = outage(at(1_000_000 + 60 * MINUTE), true);
+    let (told, seen) = polled_in(&around(&later), Some(alerted), "llll", (40 * MINUTE, 10 * MINUTE));
+    assert_eq!((marks(&told), seen.alert.is_some()), (vec![], true));
+    // Nobody has seen this one connected: it did not go with the others.
+    let (told, _) = polled_in(&around(&later), None, "lll", (40 * MINUTE, 10 * MINUTE));
+    assert_eq!(marks(&told), [(2, '+')]);
+}
+
+#[test]
+fn an_outage_of_another_maker_or_a_region_elsewhere_is_not_this_pumps() {
+    let mut open = outage(at(1_000_000), true);
+    open.0[0].scope = Scope::Manufacturer("Other".into());
+    let mut region = outage(at(1_000_000), true);
+    region.0[0].scope = Scope::Region("DE-10".into());
+    for (outages, here, expected) in
+        [(&open, None, vec![(3, '+')]), (&region, Some("DE-99"), vec![(3, '+')]), (&region, Some("DE-10"), vec![])]
+    {
+        let around = Surroundings { region: here, ..around(outages) };
+        assert_eq!(marks(&polled_in(&around, None, "clll", (0, 10 * MINUTE)).0), expected, "{here:?}");
+    }
+}
+
+#[test]
+fn a_memory_from_before_the_watch_knew_more_can_be_read() {
+    let old = json!({"heat_pump": uuid(3), "user": uuid(1), "customer": "C-1", "building": null, "manufacturer": null,
+        "model": null, "knowledge": {"disconnected": "device_offline"}, "was_connected": true, "bad_polls": 3,
+        "bad_since": at(5), "good_polls": 0, "is_retired": false, "version": 4,
+        "alert": {"occurrence": uuid(8), "cause": "device_offline", "since": at(5), "detected_at": at(9)}});
+    let seen: Seen = serde_json::from_value(old).expect("reads");
+    assert_eq!(seen.knowledge, Knowledge::Disconnected(Loss::DeviceOffline));
+    let (told, _) = polled(Some(seen), "ccc", 10 * MINUTE);
+    assert_eq!(marks(&told), [(1, '-')]);
+}
+
 proptest! {
     #[test]
     fn triggers_and_resolves_take_turns(
-        letters in proptest::collection::vec(proptest::sample::select("cccllleoundb".chars().collect::<Vec<_>>()), 1..60),
+        letters in proptest::collection::vec(proptest::sample::select("cccllleopundb.".chars().collect::<Vec<_>>()), 1..60),
         every in 1..40i64,
     ) {
-        let letters: String = letters.into_iter().collect();
+        let letters: String = std::iter::once('c').chain(letters).collect();
         let (told, seen) = polled(None, &letters, every * MINUTE);
         let mut open: Option<String> = None;
         for (poll, notice) in &told {
@@ -315,9 +448,9 @@ fn one_answer_that_does_not_name_a_pump_is_no_removal_and_as_many_as_make_a_loss
     let later = at(1_000_000 + 100 * MINUTE);
     for poll in 1..=watch().disconnect_polls {
         let change = miss(&seen, later, &watch()).expect("it was named before");
-        told += usize::from(change.notice.is_some());
+        told += change.notices.len();
         let is_last = poll == watch().disconnect_polls;
-        assert_eq!((change.seen.is_retired, change.notice.is_some()), (is_last, is_last), "poll {poll}");
+        assert_eq!((change.seen.is_retired, !change.notices.is_empty()), (is_last, is_last), "poll {poll}");
         seen = change.seen;
     }
     assert_eq!(told, 1);
@@ -331,7 +464,7 @@ fn one_answer_that_does_not_name_a_pump_is_no_removal_and_as_many_as_make_a_loss
 }
 
 mod sight {
-    use super::super::super::standing::Standing;
+    use super::super::super::standing::{Standing, Why};
     use super::*;
 
     const INTERVAL: Duration = Duration::from_secs(600);
@@ -358,9 +491,14 @@ mod sight {
         let refused = Why::Refused { status: 401 };
         for (why, patience, cause) in [(away, 600, "podero_away"), (refused, 60, "credentials_refused")] {
             for quiet in [0, 1, patience - 1] {
-                assert_eq!(look(None, &open(why, quiet), second(quiet), INTERVAL), None, "{quiet}");
+                assert_eq!(
+                    look(None, &open(why, quiet), second(quiet), (INTERVAL, &Severities::DEFAULT)),
+                    None,
+                    "{quiet}"
+                );
             }
-            let change = look(None, &open(why, patience), second(patience), INTERVAL).expect("news");
+            let change =
+                look(None, &open(why, patience), second(patience), (INTERVAL, &Severities::DEFAULT)).expect("news");
             assert_eq!(change.notice.topic, Topic::WatchBlind);
             let expected = json!({"action": "trigger", "dedup_key": "watch/blind", "severity": "critical",
                 "cause": cause, "since": second(0), "detected_at": second(patience), "heat_pump_id": null});
@@ -369,7 +507,7 @@ mod sight {
             }
         }
         // An interval shorter than a minute is the bound for both.
-        assert!(look(None, &open(refused, 5), second(5), Duration::from_secs(5)).is_some());
+        assert!(look(None, &open(refused, 5), second(5), (Duration::from_secs(5), &Severities::DEFAULT)).is_some());
     }
 
     #[test]
@@ -377,27 +515,31 @@ mod sight {
         let mut standing = Standing::default();
         for minute in 0..10 {
             standing.pause(second(minute * 60), second(minute * 60 + 59));
-            assert_eq!(look(None, &standing, second(minute * 60 + 58), INTERVAL), None);
+            assert_eq!(look(None, &standing, second(minute * 60 + 58), (INTERVAL, &Severities::DEFAULT)), None);
         }
-        assert_eq!(look(None, &standing, second(600), INTERVAL), None, "just now calls may be made");
+        assert_eq!(
+            look(None, &standing, second(600), (INTERVAL, &Severities::DEFAULT)),
+            None,
+            "just now calls may be made"
+        );
         standing.pause(second(600), second(659));
-        let change = look(None, &standing, second(600), INTERVAL).expect("news");
+        let change = look(None, &standing, second(600), (INTERVAL, &Severities::DEFAULT)).expect("news");
         assert_eq!(change.notice.data["cause"], "rate_limited");
     }
 
     #[test]
     fn it_is_told_once_and_its_end_once_of_the_same_occurrence() {
         let mut standing = open(Why::Away, 600);
-        let trigger = look(None, &standing, second(600), INTERVAL).expect("news");
+        let trigger = look(None, &standing, second(600), (INTERVAL, &Severities::DEFAULT)).expect("news");
         let told = trigger.blindness.expect("an open alert");
-        assert_eq!(look(Some(&told), &standing, second(900), INTERVAL), None);
+        assert_eq!(look(Some(&told), &standing, second(900), (INTERVAL, &Severities::DEFAULT)), None);
         standing.close(second(900));
-        let resolve = look(Some(&told), &standing, second(900), INTERVAL).expect("news");
+        let resolve = look(Some(&told), &standing, second(900), (INTERVAL, &Severities::DEFAULT)).expect("news");
         assert_eq!((resolve.notice.topic, resolve.blindness), (Topic::WatchRestored, None));
         assert_eq!(resolve.notice.data["resolution"], "restored");
         assert_eq!(resolve.notice.data["occurrence_id"], trigger.notice.data["occurrence_id"]);
         assert_ne!(resolve.notice.id, trigger.notice.id);
-        assert_eq!(look(None, &standing, second(900), INTERVAL), None);
+        assert_eq!(look(None, &standing, second(900), (INTERVAL, &Severities::DEFAULT)), None);
         for notice in [&trigger.notice, &resolve.notice] {
             let summary = notice.data["summary"].as_str().expect("text");
             assert!(summary.len() <= 130 && notice.data["dedup_key"].as_str().is_some_and(|key| key.len() <= 100));
@@ -407,9 +549,9 @@ mod sight {
     #[test]
     fn what_a_bridge_left_behind_that_was_down_for_an_hour_is_no_news_before_a_probe() {
         let mut standing = open(Why::Away, 300);
-        assert_eq!(look(None, &standing, second(3_900), INTERVAL), None);
+        assert_eq!(look(None, &standing, second(3_900), (INTERVAL, &Severities::DEFAULT)), None);
         standing.open(second(3_901), Why::Away);
-        let change = look(None, &standing, second(3_901), INTERVAL).expect("it is so");
+        let change = look(None, &standing, second(3_901), (INTERVAL, &Severities::DEFAULT)).expect("it is so");
         assert_eq!(change.notice.data["since"], json!(second(0)));
     }
 }

@@ -407,7 +407,7 @@ proptest! {
 
 /// Every kind of call, about a few ids.
 fn calls() -> impl Strategy<Value = Call> {
-    (0..14u8, 1..4u128, 1..4u128, any::<bool>()).prop_map(|(kind, user, other, soft)| {
+    (0..16u8, 1..4u128, 1..4u128, any::<bool>()).prop_map(|(kind, user, other, soft)| {
         let external_id = CustomerId::accept("C-1").expect("a printable id");
         let (user, other_id) = (uuid(user), uuid(other));
         let since = stamp(i64::try_from(other).expect("small"));
@@ -433,6 +433,16 @@ fn calls() -> impl Strategy<Value = Call> {
             },
             11 => Call::ListUsers,
             12 => Call::ObserveHeatPumps { user },
+            13 => Call::FindReconnection { user, heat_pump: other_id },
+            14 => {
+                let cue = crate::domain::plan::Cue {
+                    id: other_id,
+                    secret: crate::domain::plan::Hidden("s".to_owned()),
+                    parameters: Vec::new(),
+                };
+                let url = "https://utility.example".to_owned();
+                Call::ResolveCue { cue, success_url: url.clone(), cancel_url: url, language: None }
+            }
             _ => Call::ObserveHeatPump { user, heat_pump: other_id },
         }
     })
@@ -442,7 +452,14 @@ fn calls() -> impl Strategy<Value = Call> {
 fn answers() -> impl Strategy<Value = Answer> {
     (0..9u8, 1..4u128, any::<bool>()).prop_map(|(kind, id, flag)| {
         let id = uuid(id);
-        let user = UserFound { id, is_customer: flag, external_id: None, heat_pumps: None, written: record(&PERSON) };
+        let user = UserFound {
+            id,
+            is_customer: flag,
+            external_id: None,
+            heat_pumps: None,
+            zip: None,
+            written: record(&PERSON),
+        };
         let mut written = address("Home 1");
         written.insert(Field::Name, "Home 1, 01067 Dresden".into());
         match kind {
@@ -468,7 +485,11 @@ fn fits(call: &Call, answer: &Answer) -> bool {
         Call::CreateBuilding { .. } => matches!(answer, Answer::Building { .. }),
         Call::ListHeatPumps { .. } => matches!(answer, Answer::HeatPumps(_)),
         Call::CreateOnboardingSession { .. } => matches!(answer, Answer::Session { .. }),
-        Call::ListUsers | Call::ObserveHeatPumps { .. } | Call::ObserveHeatPump { .. } => false,
+        Call::ListUsers
+        | Call::ObserveHeatPumps { .. }
+        | Call::ObserveHeatPump { .. }
+        | Call::FindReconnection { .. }
+        | Call::ResolveCue { .. } => false,
         Call::UpdateUser { .. }
         | Call::DeleteUser { .. }
         | Call::UpdateBuilding { .. }

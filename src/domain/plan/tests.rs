@@ -467,6 +467,7 @@ fn an_idempotency_key_is_the_same_on_a_repeat_and_another_for_every_step_and_eve
         Call::ListUsers,
         Call::ObserveHeatPumps { user },
         Call::ObserveHeatPump { user, heat_pump: uuid(4) },
+        Call::FindReconnection { user, heat_pump: uuid(4) },
     ] {
         assert_eq!(call.idempotency_key(EventId(uuid(1))), None, "{call:?}");
     }

@@ -1,6 +1,6 @@
 //! The table above the judgement, row by row; every refusal; and what the end of a claim writes down.
 
-use super::super::alert::{Observation, Seen, WatchPolicy, diff};
+use super::super::alert::{Observation, Outages, Seen, Surroundings, WatchPolicy, diff};
 use super::super::customer::{BuildingThere, Changes, Leaving, PumpFound, UserFound};
 use super::super::event::Record;
 use super::super::fixtures::*;
@@ -73,8 +73,14 @@ fn judged(work: &mut Work, call: &Call, reply: &Reply) -> Ruling {
 
 #[test]
 fn done_goes_on_and_saves_what_must_not_be_made_or_asked_twice_and_only_what_is_made_ends_the_row_of_failures() {
-    let user =
-        |id| UserFound { id: uuid(id), is_customer: true, external_id: None, heat_pumps: None, written: Record::new() };
+    let user = |id| UserFound {
+        id: uuid(id),
+        is_customer: true,
+        external_id: None,
+        heat_pumps: None,
+        zip: None,
+        written: Record::new(),
+    };
     let pump = PumpFound { id: uuid(3), building: Some(uuid(6)), is_steered: true };
     for (call, answer, save) in [
         (find(), Answer::User(Some(user(1))), false),
@@ -244,6 +250,7 @@ fn a_person_is_asked_where_podero_shows_a_user_that_is_not_the_customers() {
         is_customer,
         external_id: None,
         heat_pumps: None,
+        zip: None,
         written: record(&PERSON),
     };
     for (name, user, found, expected) in [
@@ -462,8 +469,7 @@ fn the_detail_of_a_parked_event_names_the_call_and_what_podero_said() {
 
 /// A remembered pump in a building, with an open alert.
 fn alerted(pump: u128, building: u128) -> Seen {
-    let policy =
-        WatchPolicy { disconnect_after: Duration::ZERO, disconnect_polls: 1, reconnect_polls: 1, stale_after: DAY };
+    let policy = WatchPolicy { disconnect_after: Duration::ZERO, disconnect_polls: 1, ..WatchPolicy::DEFAULT };
     let lost = Observation {
         heat_pump: uuid(pump),
         building: Some(uuid(building)),
@@ -471,8 +477,8 @@ fn alerted(pump: u128, building: u128) -> Seen {
         updated_at: Some(at(1)),
         ..Observation::default()
     };
-    let change = diff(None, (uuid(1), Some("C-1")), &lost, at(500), &policy);
-    assert!(change.notice.is_some());
+    let change = diff(None, &lost, &Surroundings::plain((uuid(1), Some("C-1")), &Outages::default()), at(500), &policy);
+    assert_eq!(change.notices.len(), 1);
     change.seen
 }
 
@@ -497,7 +503,7 @@ fn alerts_end_with_the_home_or_the_customer_that_they_belong_to() {
             .iter()
             .map(|change| {
                 assert!(change.seen.is_retired && change.seen.alert.is_none());
-                let notice = change.notice.as_ref().expect("an open alert is resolved");
+                let notice = change.notices.first().expect("an open alert is resolved");
                 assert_eq!(notice.topic, Topic::HeatPumpReconnected);
                 (change.seen.heat_pump, notice.data["resolution"].as_str().expect("says why"))
             })

@@ -302,7 +302,14 @@ fn a_user_is_read_in_every_shape_that_the_pages_show() {
             .into();
     assert_eq!(
         schema,
-        UserFound { id: USER, is_customer: true, external_id: Some("C-1".to_owned()), heat_pumps: Some(2), written }
+        UserFound {
+            id: USER,
+            is_customer: true,
+            external_id: Some("C-1".to_owned()),
+            heat_pumps: Some(2),
+            zip: None,
+            written
+        }
     );
     let bare = found(json!({"id": USER})).expect("found");
     assert_eq!((bare.is_customer, bare.heat_pumps, bare.external_id), (false, None, None));

@@ -124,6 +124,7 @@ impl Podero {
                 let pumps = self.world.heat_pumps(US, *user, false)?.into_iter();
                 Ok(Answer::Observations(pumps.map(|pump| self.observation(pump, now)).collect()))
             }
+            Call::FindReconnection { .. } | Call::ResolveCue { .. } => panic!("nobody asks for a link here"),
             Call::ObserveHeatPump { user, heat_pump } => {
                 let pump = self.world.heat_pump(US, *user, *heat_pump, false)?;
                 Ok(Answer::Observations(vec![self.observation(pump, now)]))
@@ -235,6 +236,7 @@ fn shown(user: &User) -> UserFound {
         is_customer: user.role == Role::User,
         external_id: user.external_user_id.clone(),
         heat_pumps: Some(u64::from(user.num_heat_pumps)),
+        zip: None,
         written: user_record(user),
     }
 }

@@ -99,8 +99,6 @@ impl Actor {
 pub(super) struct Rules {
     pub(super) policy: Policy,
     pub(super) watch: WatchPolicy,
-    /// `watch.interval`.
-    pub(super) interval: Duration,
 }
 
 /// One bridge.
@@ -157,7 +155,9 @@ impl Replica {
                 store: store.clone(),
                 partner: gates.clone(),
                 policy: rules.watch,
-                interval: rules.interval,
+                region_chars: 0,
+                lease: CALL_TIME_MAX,
+                look_every: None,
                 clock: clock.clone(),
                 wake_outbound,
             }),

@@ -876,11 +876,12 @@ fn rules(dice: &mut StdRng) -> Rules {
     let watch = WatchPolicy {
         disconnect_after: Duration::from_secs(if tells_at_once { 0 } else { 900 }),
         disconnect_polls: if tells_at_once { 1 } else { 3 },
+        reconnect_after: Duration::from_secs(if tells_at_once { 0 } else { 300 }),
         reconnect_polls: if tells_at_once { 1 } else { 2 },
-        stale_after: Duration::from_secs(7_200),
+        interval: Duration::from_secs(if tells_at_once { 30 } else { 600 }),
+        ..WatchPolicy::DEFAULT
     };
-    let interval = Duration::from_secs(if tells_at_once { 30 } else { 600 });
-    Rules { policy, watch, interval }
+    Rules { policy, watch }
 }
 
 /// Each event is sent once or more, by either door, more or less in the order in which things happened.

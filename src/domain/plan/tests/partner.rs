@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use super::super::super::alert::{WatchPolicy, diff};
+use super::super::super::alert::{Outages, Surroundings, WatchPolicy, diff};
 use super::super::*;
 
 #[derive(Clone, Default)]
@@ -99,7 +99,11 @@ impl Podero {
             Call::CreateOnboardingSession { .. } => {
                 Reply::Done(Answer::Session { url: format!("https://connect.example/{}", self.fresh()) })
             }
-            Call::ListUsers | Call::ObserveHeatPumps { .. } | Call::ObserveHeatPump { .. } => {
+            Call::ListUsers
+            | Call::ObserveHeatPumps { .. }
+            | Call::ObserveHeatPump { .. }
+            | Call::FindReconnection { .. }
+            | Call::ResolveCue { .. } => {
                 panic!("the watch's call in a plan: {call:?}")
             }
         }
@@ -157,10 +161,17 @@ impl Podero {
     /// What the watch would remember of each pump.
     pub(super) fn seen(&self) -> Vec<Seen> {
         let day = std::time::Duration::from_secs(24 * 60 * 60);
-        let watch = WatchPolicy { disconnect_after: day, disconnect_polls: 3, reconnect_polls: 2, stale_after: day };
+        let watch = WatchPolicy { disconnect_after: day, stale_after: day, ..WatchPolicy::DEFAULT };
         let of = |(id, pump): (&Uuid, &Pump)| {
             let observation = Observation { heat_pump: *id, building: Some(pump.building), ..Observation::default() };
-            diff(None, (pump.user, None), &observation, Timestamp::from_micros(0), &watch).seen
+            diff(
+                None,
+                &observation,
+                &Surroundings::plain((pump.user, None), &Outages::default()),
+                Timestamp::from_micros(0),
+                &watch,
+            )
+            .seen
         };
         self.pumps.iter().map(of).collect()
     }
@@ -191,6 +202,7 @@ fn shown(id: Uuid, user: &User) -> UserFound {
         is_customer: true,
         external_id: Some(user.external_id.as_str().to_owned()),
         heat_pumps: None,
+        zip: None,
         written: user.record.clone(),
     }
 }

@@ -1,0 +1,370 @@
+//! What do the signals of one answer about one heat pump mean? One table, one match.
+//!
+//! Before: [`crate::podero`] reads the answer. After: [`super::seen`] asks whether it is news.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::WatchPolicy;
+use crate::domain::Timestamp;
+
+/// What one answer of Podero says about one heat pump; everything may be missing.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Observation {
+    /// Podero's id.
+    pub heat_pump: Uuid,
+    /// The building it stands in.
+    pub building: Option<Uuid>,
+    /// `device_model.manufacturer`.
+    pub manufacturer: Option<String>,
+    /// `device_model.model`.
+    pub model: Option<String>,
+    /// `is_authenticated`: the manufacturer's connection stands.
+    pub is_authenticated: Option<bool>,
+    /// An action `reauthenticate` is open.
+    pub wants_reauthentication: bool,
+    /// The list said that something is the matter, but only the detail says what.
+    pub wants_detail: bool,
+    /// `connection_status`, whose values no page explains.
+    pub connection: Option<ConnectionStatus>,
+    /// `lifecycle_state` is `error`.
+    pub has_lifecycle_error: bool,
+    /// `is_smart_optimization_active` is false: a deliberate pause.
+    pub is_paused: bool,
+    /// `current_state_last_updated_at`, unless it is the year-1 sentinel.
+    pub updated_at: Option<Timestamp>,
+    /// `deleted_at` is set.
+    pub is_deleted: bool,
+    /// `authorization_url`: a link that may be sent to the customer as it is.
+    pub reconnect_url: Option<String>,
+}
+
+/// The words of `connection_status`; another word counts as none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "Podero's words; no page explains them")]
+pub enum ConnectionStatus {
+    Ok,
+    Warning,
+    Error,
+    Unknown,
+}
+
+/// What an observation tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Knowledge {
+    /// It is connected and its state is fresh.
+    Connected,
+    /// It is connected, and its optimisation was paused on purpose: how old its state is does not matter.
+    Paused,
+    /// It is not connected, and why.
+    Disconnected(Loss),
+    /// It was never connected: an onboarding that is not finished is no loss.
+    NeverConnected,
+    /// Nothing can be said, and why.
+    Unknown(Doubt),
+    /// Deleted at Podero.
+    Gone,
+}
+
+impl Knowledge {
+    /// The state's name in metrics and lists.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Paused => "paused",
+            Self::Disconnected(_) => "disconnected",
+            Self::NeverConnected => "never_connected",
+            Self::Unknown(_) => "unknown",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// Every state's name, for gauges that start at zero.
+    pub const NAMES: [&'static str; 6] = ["connected", "paused", "disconnected", "never_connected", "unknown", "gone"];
+
+    /// Why, for the states that have a reason.
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Disconnected(loss) => Some(super::Cause::from(loss).name()),
+            Self::Unknown(doubt) => Some(doubt.name()),
+            Self::Connected | Self::Paused | Self::NeverConnected | Self::Gone => None,
+        }
+    }
+
+    /// Whether the manufacturer's connection stands.
+    pub fn is_up(self) -> bool {
+        match self {
+            Self::Connected | Self::Paused => true,
+            Self::Disconnected(_) | Self::NeverConnected | Self::Unknown(_) | Self::Gone => false,
+        }
+    }
+}
+
+/// Why a heat pump is disconnected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// The customer must reconnect at the manufacturer.
+    NeedsReauthentication,
+    /// Podero reports an error in the device's life cycle.
+    LifecycleError,
+    /// The manufacturer's state has been too old for too long.
+    DeviceOffline,
+}
+
+/// Why nothing can be said about a heat pump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// The answer does not say whether it is authenticated.
+    NotSaid,
+    /// Authenticated, and no state has ever come.
+    NoStateYet,
+    /// Its state is old, but until now nobody looked.
+    WarmingUp,
+    /// Podero calls the connection bad, and yet fresh state comes over it.
+    Contradictory,
+    /// It is not watched any more, or not yet.
+    NotWatched,
+}
+
+impl Doubt {
+    /// Every doubt.
+    pub const ALL: [Self; 5] =
+        [Self::NotSaid, Self::NoStateYet, Self::WarmingUp, Self::Contradictory, Self::NotWatched];
+
+    /// The public name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotSaid => "not_said",
+            Self::NoStateYet => "no_state_yet",
+            Self::WarmingUp => "warming_up",
+            Self::Contradictory => "contradictory",
+            Self::NotWatched => "not_watched",
+        }
+    }
+}
+
+/// How old a pump's state is, in the terms that matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Freshness {
+    /// Never any.
+    Never,
+    /// Younger than `stale_after`.
+    Fresh,
+    /// Older, and there was time to see a new one.
+    Stale,
+    /// Older, but nobody looked for long enough to say that none came.
+    Unproven,
+}
+
+/// What the signals mean together (Podero API, connectivity; the strongest documented signal first).
+///
+/// | deleted | authenticated | re-authenticate action | life cycle error | paused | `connection_status` | state | → |
+/// |---|---|---|---|---|---|---|---|
+/// | yes | | | | | | | gone |
+/// | | no, or | yes | | | | | disconnected: needs re-authentication |
+/// | | | | yes | | | | disconnected: life cycle error |
+/// | | not said | | | | | | unknown: not said |
+/// | | yes | | | yes | | | paused |
+/// | | yes | | | | | stale | disconnected: device offline |
+/// | | yes | | | | | stale, and not watched for `warm_up` | unknown: warming up |
+/// | | yes | | | | error | fresh | unknown: contradictory |
+/// | | yes | | | | error, unknown | never any | unknown: no state yet |
+/// | | yes | | | | ok, warning, none | never any | connected |
+/// | | yes | | | | ok, warning, unknown, none | fresh | connected |
+///
+/// A lapse of the authentication counts in a pause as well: when the pause ends, nothing could be steered. No page
+/// explains `connection_status`, so it never makes a loss by itself: an `error` over which fresh state comes is a
+/// contradiction, and without state it is what `unknown` is.
+pub fn knowledge(
+    observation: &Observation,
+    watched_since: Timestamp,
+    now: Timestamp,
+    policy: &WatchPolicy,
+) -> Knowledge {
+    use ConnectionStatus as Status;
+    let state = freshness(observation.updated_at, watched_since, now, policy);
+    match (observation, observation.connection, state) {
+        (Observation { is_deleted: true, .. }, _, _) => Knowledge::Gone,
+        (
+            Observation { is_authenticated: Some(false), .. } | Observation { wants_reauthentication: true, .. },
+            _,
+            _,
+        ) => Knowledge::Disconnected(Loss::NeedsReauthentication),
+        (Observation { has_lifecycle_error: true, .. }, _, _) => Knowledge::Disconnected(Loss::LifecycleError),
+        (Observation { is_authenticated: None, .. }, _, _) => Knowledge::Unknown(Doubt::NotSaid),
+        (Observation { is_paused: true, .. }, _, _) => Knowledge::Paused,
+        (_, _, Freshness::Stale) => Knowledge::Disconnected(Loss::DeviceOffline),
+        (_, _, Freshness::Unproven) => Knowledge::Unknown(Doubt::WarmingUp),
+        (_, Some(Status::Error), Freshness::Fresh) => Knowledge::Unknown(Doubt::Contradictory),
+        (_, Some(Status::Error | Status::Unknown), Freshness::Never) => Knowledge::Unknown(Doubt::NoStateYet),
+        (_, Some(Status::Ok | Status::Warning) | None, Freshness::Never) => Knowledge::Connected,
+        (_, Some(Status::Ok | Status::Warning | Status::Unknown) | None, Freshness::Fresh) => Knowledge::Connected,
+    }
+}
+
+fn freshness(
+    updated_at: Option<Timestamp>,
+    watched_since: Timestamp,
+    now: Timestamp,
+    policy: &WatchPolicy,
+) -> Freshness {
+    match updated_at {
+        None => Freshness::Never,
+        Some(at) if now.since(at) <= policy.stale_after => Freshness::Fresh,
+        Some(_) if now.since(watched_since) < policy.warm_up => Freshness::Unproven,
+        Some(_) => Freshness::Stale,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::super::fixtures::{DAY, at};
+    use super::*;
+
+    const MICRO: Duration = Duration::from_micros(1);
+
+    /// Watched for long: connected, and its state is fresh.
+    fn fine() -> Observation {
+        Observation { is_authenticated: Some(true), updated_at: Some(now()), ..Observation::default() }
+    }
+
+    fn now() -> Timestamp {
+        at(1_000_000)
+    }
+
+    fn check(row: &str, change: impl FnOnce(&mut Observation), expected: Knowledge) {
+        let mut observation = fine();
+        change(&mut observation);
+        assert_eq!(knowledge(&observation, now().minus(DAY), now(), &WatchPolicy::DEFAULT), expected, "{row}");
+    }
+
+    fn stale(observation: &mut Observation) {
+        observation.updated_at = Some(now().minus(WatchPolicy::DEFAULT.stale_after).minus(MICRO));
+    }
+
+    #[test]
+    fn deleted_is_gone_whatever_else() {
+        check("deleted", |seen| seen.is_deleted = true, Knowledge::Gone);
+        check(
+            "and not authenticated",
+            |seen| (seen.is_deleted, seen.is_authenticated) = (true, Some(false)),
+            Knowledge::Gone,
+        );
+    }
+
+    #[test]
+    fn not_authenticated_or_asked_to_be_needs_the_customer() {
+        let expected = Knowledge::Disconnected(Loss::NeedsReauthentication);
+        check("not authenticated", |seen| seen.is_authenticated = Some(false), expected);
+        check("asked to be", |seen| seen.wants_reauthentication = true, expected);
+        check(
+            "asked, and the rest is not said",
+            |seen| (seen.wants_reauthentication, seen.is_authenticated) = (true, None),
+            expected,
+        );
+        check(
+            "stronger than an error",
+            |seen| (seen.is_authenticated, seen.has_lifecycle_error) = (Some(false), true),
+            expected,
+        );
+        check("also in a pause", |seen| (seen.is_authenticated, seen.is_paused) = (Some(false), true), expected);
+    }
+
+    #[test]
+    fn an_error_of_the_life_cycle_is_a_loss() {
+        let expected = Knowledge::Disconnected(Loss::LifecycleError);
+        check("an error", |seen| seen.has_lifecycle_error = true, expected);
+        check("also in a pause", |seen| (seen.has_lifecycle_error, seen.is_paused) = (true, true), expected);
+        check(
+            "the rest is not said",
+            |seen| (seen.has_lifecycle_error, seen.is_authenticated) = (true, None),
+            expected,
+        );
+    }
+
+    #[test]
+    fn not_said_is_not_known() {
+        check("not said", |seen| seen.is_authenticated = None, Knowledge::Unknown(Doubt::NotSaid));
+        check(
+            "not said, paused and stale",
+            |seen| {
+                (seen.is_authenticated, seen.is_paused) = (None, true);
+                stale(seen);
+            },
+            Knowledge::Unknown(Doubt::NotSaid),
+        );
+        check("nothing at all", |seen| *seen = Observation::default(), Knowledge::Unknown(Doubt::NotSaid));
+    }
+
+    #[test]
+    fn a_pause_is_no_disconnection() {
+        check("paused", |seen| seen.is_paused = true, Knowledge::Paused);
+        check(
+            "paused and stale",
+            |seen| {
+                seen.is_paused = true;
+                stale(seen);
+            },
+            Knowledge::Paused,
+        );
+        check(
+            "paused, status error",
+            |seen| (seen.is_paused, seen.connection) = (true, Some(ConnectionStatus::Error)),
+            Knowledge::Paused,
+        );
+    }
+
+    #[test]
+    fn state_that_is_too_old_is_offline() {
+        check(
+            "just fresh",
+            |seen| seen.updated_at = Some(now().minus(WatchPolicy::DEFAULT.stale_after)),
+            Knowledge::Connected,
+        );
+        check("just stale", stale, Knowledge::Disconnected(Loss::DeviceOffline));
+        check(
+            "stale, status ok",
+            |seen| {
+                seen.connection = Some(ConnectionStatus::Ok);
+                stale(seen);
+            },
+            Knowledge::Disconnected(Loss::DeviceOffline),
+        );
+        check("a state from the future", |seen| seen.updated_at = Some(now().plus(DAY)), Knowledge::Connected);
+    }
+
+    #[test]
+    fn old_state_is_forgiven_until_somebody_has_looked_for_long_enough() {
+        let mut observation = fine();
+        stale(&mut observation);
+        let policy = WatchPolicy::DEFAULT;
+        for (watched_for, expected) in [
+            (Duration::ZERO, Knowledge::Unknown(Doubt::WarmingUp)),
+            (policy.warm_up - MICRO, Knowledge::Unknown(Doubt::WarmingUp)),
+            (policy.warm_up, Knowledge::Disconnected(Loss::DeviceOffline)),
+        ] {
+            let told = knowledge(&observation, now().minus(watched_for), now(), &policy);
+            assert_eq!(told, expected, "{watched_for:?}");
+        }
+    }
+
+    #[test]
+    fn a_status_that_no_page_explains_makes_no_loss() {
+        use ConnectionStatus::{Error, Ok, Unknown, Warning};
+        for (status, fresh, never) in [
+            (None, Knowledge::Connected, Knowledge::Connected),
+            (Some(Ok), Knowledge::Connected, Knowledge::Connected),
+            (Some(Warning), Knowledge::Connected, Knowledge::Connected),
+            (Some(Unknown), Knowledge::Connected, Knowledge::Unknown(Doubt::NoStateYet)),
+            (Some(Error), Knowledge::Unknown(Doubt::Contradictory), Knowledge::Unknown(Doubt::NoStateYet)),
+        ] {
+            check("fresh", |seen| seen.connection = status, fresh);
+            check("never any", |seen| (seen.connection, seen.updated_at) = (status, None), never);
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Did many go at once? One alert for a manufacturer's cloud or a region's grid, instead of thousands.
+//!
+//! ```text
+//!              a share went at once        and it lasted              most are back, and it lasted
+//!   nothing ────────────────────────▶ suspected ──────────▶ open ─────────────────────────────────▶ nothing
+//!      ▲                                  │
+//!      └───────────── it passed ──────────┘
+//! ```
+//!
+//! From the suspicion on, no pump that went with the others opens an alert of its own; when it is open, theirs are merged
+//! into it; when it is over, those that did not come back are judged afresh.
+//!
+//! Before: the store counts what the polls saw. After: the store, [`crate::outbound`], and the next polls.
+
+use std::time::Duration;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::seen::Seen;
+use super::severity::Severity;
+use super::{Cause, Occurrence, WatchPolicy, occurrence_notice, occurrence_of};
+use crate::domain::notice::{Notice, Topic};
+use crate::domain::{NAMESPACE, Timestamp};
+
+/// Whoever is not back two hours after most came back does not stay away for the same reason: gateways and clouds are
+/// up within the hour, and Podero refreshes every 5 to 15 minutes.
+const TAIL_MAX: Duration = Duration::from_hours(2);
+
+/// The route of the operator's door that lists the pumps of an outage.
+const LIST: &str = "/v1/heat-pumps?state=disconnected";
+
+/// What went together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// The pumps of a manufacturer.
+    Manufacturer(String),
+    /// The pumps of a region: of owners whose ZIP codes begin alike.
+    Region(String),
+}
+
+/// What pumps of a scope have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScopeKind {
+    /// The manufacturer.
+    Manufacturer,
+    /// The region.
+    Region,
+}
+
+impl ScopeKind {
+    /// The public name: also the filter of the list.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Manufacturer => "manufacturer",
+            Self::Region => "region",
+        }
+    }
+
+    /// The scope of this kind and name.
+    pub fn scope(self, name: String) -> Scope {
+        match self {
+            Self::Manufacturer => Scope::Manufacturer(name),
+            Self::Region => Scope::Region(name),
+        }
+    }
+}
+
+impl Scope {
+    /// What its pumps have in common.
+    pub fn kind(&self) -> ScopeKind {
+        match self {
+            Self::Manufacturer(_) => ScopeKind::Manufacturer,
+            Self::Region(_) => ScopeKind::Region,
+        }
+    }
+
+    /// Which one.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Manufacturer(name) | Self::Region(name) => name,
+        }
+    }
+
+    /// The cause that its alert has.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Manufacturer(_) => Cause::MakerOutage,
+            Self::Region(_) => Cause::RegionOutage,
+        }
+    }
+
+    /// Stable per scope, at most 100 characters, however long the name.
+    pub fn dedup_key(&self) -> String {
+        format!("fleet/{}/{}", self.kind().name(), Uuid::new_v5(&NAMESPACE, self.name().as_bytes()))
+    }
+
+    fn holds(&self, seen: &Seen) -> bool {
+        match self {
+            Self::Manufacturer(name) => seen.manufacturer.as_ref() == Some(name),
+            Self::Region(name) => seen.region.as_ref() == Some(name),
+        }
+    }
+}
+
+/// Many that went at once: suspected, or told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outage {
+    /// What went.
+    pub scope: Scope,
+    /// Names this one outage; trigger and resolve share it.
+    pub occurrence: Uuid,
+    /// When so many were lost that it was suspected.
+    pub since: Timestamp,
+    /// Whoever went at once with the others went from then on, if all of them did at once: polls take an interval to see
+    /// that. Nobody else is kept waiting by a suspicion.
+    pub held_from: Timestamp,
+    /// Whoever went from then on belongs to it once it was told; who went before has an alert of its own.
+    pub members_from: Timestamp,
+    /// What was told; `None`: it is suspected.
+    pub told: Option<Told>,
+    /// Since when most are back.
+    pub calm_since: Option<Timestamp>,
+}
+
+/// An outage that was told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    /// When.
+    pub detected_at: Timestamp,
+    /// How bad it was then.
+    pub severity: Severity,
+    /// The most that were lost at once.
+    pub affected: u64,
+    /// Heat pumps of the scope that something is known of.
+    pub watched: u64,
+}
+
+/// How many of a scope are lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Count {
+    /// Of what.
+    pub scope: Scope,
+    /// Lost since the moment that was asked for.
+    pub lost: u64,
+    /// Connected, or lost at any time.
+    pub watched: u64,
+}
+
+impl Count {
+    fn share(&self) -> f64 {
+        if self.watched == 0 {
+            return 0.0;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "no fleet has 2^53 heat pumps")]
+        let share = self.lost as f64 / self.watched as f64;
+        share
+    }
+}
+
+/// Every outage that is suspected or open.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Outages(pub Vec<Outage>);
+
+impl Outages {
+    /// The one that speaks for a pump: an open one before a suspicion.
+    pub fn cover(&self, seen: &Seen) -> Option<&Outage> {
+        let mine = || self.0.iter().filter(|outage| outage.scope.holds(seen));
+        mine().find(|outage| outage.is_open()).or_else(|| mine().next())
+    }
+
+    /// The one of a scope.
+    pub fn of(&self, scope: &Scope) -> Option<&Outage> {
+        self.0.iter().find(|outage| outage.scope == *scope)
+    }
+
+    /// Those of one kind.
+    pub fn of_kind(&self, kind: ScopeKind) -> impl Iterator<Item = &Outage> {
+        self.0.iter().filter(move |outage| outage.scope.kind() == kind)
+    }
+
+    /// Replaces what is known of a scope.
+    pub fn set(&mut self, scope: &Scope, outage: Option<Outage>) {
+        self.0.retain(|known| known.scope != *scope);
+        self.0.extend(outage);
+    }
+}
+
+impl Outage {
+    /// Whether it was told.
+    pub fn is_open(&self) -> bool {
+        self.told.is_some()
+    }
+
+    /// Whether it speaks for a pump that went at `fell_at`; for one that nobody saw go it does not.
+    pub fn speaks_for(&self, fell_at: Option<Timestamp>) -> bool {
+        let from = if self.is_open() { self.members_from } else { self.held_from };
+        fell_at.is_some_and(|at| at >= from)
+    }
+
+    /// Where the operator's door lists its pumps.
+    pub fn list(&self) -> String {
+        let name = utf8_percent_encode(self.scope.name(), NON_ALPHANUMERIC);
+        format!("{LIST}&{}={name}", self.scope.kind().name())
+    }
+
+    fn suspected(scope: &Scope, now: Timestamp, policy: &WatchPolicy) -> Self {
+        let occurrence = occurrence_of(&scope.dedup_key(), now);
+        let members_from = lost_from(None, now, policy);
+        // And a tenth, for the moment between two looks at the whole.
+        let held_from = now.minus(policy.interval + policy.interval / 10);
+        Self { scope: scope.clone(), occurrence, since: now, held_from, members_from, told: None, calm_since: None }
+    }
+
+    fn notice(&self, told: &Told, remaining: Option<u64>, now: Timestamp) -> Notice {
+        let key = self.scope.dedup_key();
+        let cause = self.scope.cause();
+        let occurrence = Occurrence {
+            id: self.occurrence,
+            dedup_key: &key,
+            cause: cause.name(),
+            severity: told.severity,
+            since: self.since,
+            detected_at: told.detected_at,
+        };
+        let (topic, mut data) = match remaining {
+            None => (Topic::FleetOutageStarted, occurrence.trigger(cause.summary())),
+            Some(_) => (Topic::FleetOutageEnded, occurrence.resolve(cause.summary(), "reconnected")),
+        };
+        if let Scope::Manufacturer(name) = &self.scope {
+            data["manufacturer"] = json!(name);
+        }
+        data["scope"] = json!({ "kind": self.scope.kind().name(), "name": self.scope.name() });
+        data["affected"] = json!(told.affected);
+        data["watched"] = json!(told.watched);
+        data["remaining"] = json!(remaining);
+        data["heat_pumps"] = json!(self.list());
+        occurrence_notice(self.occurrence, topic, (key.clone(), key), now, data)
+    }
+}
+
+/// From when on a loss counts towards an outage: for one that is known its own moment, else as long ago as the first
+/// of many may have been seen and not yet told.
+pub fn lost_from(known: Option<&Outage>, now: Timestamp, policy: &WatchPolicy) -> Timestamp {
+    known.map_or_else(|| now.minus(policy.interval + policy.disconnect_after), |outage| outage.members_from)
+}
+
+/// What has become of an outage, and whether that is worth telling. `count` counts what was lost since [`lost_from`].
+pub fn judge(
+    before: Option<&Outage>,
+    count: &Count,
+    now: Timestamp,
+    policy: &WatchPolicy,
+) -> (Option<Outage>, Option<Notice>) {
+    let are_many = count.lost >= u64::from(policy.outage_min) && count.share() >= policy.outage_share;
+    let Some(before) = before else {
+        return (are_many.then(|| Outage::suspected(&count.scope, now, policy)), None);
+    };
+    let mut outage = before.clone();
+    let Some(told) = &mut outage.told else {
+        // They had begun to go before they were so many, and the first of them must not wait longer than if it were alone.
+        if !are_many || now.since(outage.since) < policy.disconnect_after * 2 / 3 {
+            return (Some(outage).filter(|_| are_many), None);
+        }
+        let severity = policy.severities.of(outage.scope.cause(), now);
+        let told = Told { detected_at: now, severity, affected: count.lost, watched: count.watched };
+        let notice = outage.notice(&told, None, now);
+        outage.told = Some(told);
+        return (Some(outage), Some(notice));
+    };
+    told.affected = told.affected.max(count.lost);
+    // Half the share that makes one, or it would come and go with every pump.
+    if count.share() >= policy.outage_share / 2.0 {
+        outage.calm_since = None;
+        return (Some(outage), None);
+    }
+    let calm_for = now.since(*outage.calm_since.get_or_insert(now));
+    // Who comes back a little later than the others must not become an alert of its own.
+    let are_few = count.lost < u64::from(policy.outage_min);
+    if calm_for < if are_few { policy.reconnect_after } else { TAIL_MAX } {
+        return (Some(outage), None);
+    }
+    let told = told.clone();
+    (None, Some(outage.notice(&told, Some(count.lost), now)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Many at once are one outage, told once, and its end once; few, or many one after the other, are none.
+
+use super::super::super::fixtures::at;
+use super::*;
+
+const POLICY: WatchPolicy = WatchPolicy::DEFAULT;
+
+fn maker() -> Scope {
+    Scope::Manufacturer("Maker & Söhne".to_owned())
+}
+
+fn count(lost: u64, watched: u64) -> Count {
+    Count { scope: maker(), lost, watched }
+}
+
+/// Judges one count a minute; gives what was told at which, and what is left.
+fn minutes(counts: &[(u64, u64, usize)]) -> (Vec<(usize, Notice)>, Option<Outage>) {
+    let (mut told, mut outage) = (Vec::new(), None);
+    let each = counts.iter().flat_map(|(lost, watched, minutes)| std::iter::repeat_n((*lost, *watched), *minutes));
+    for (minute, (lost, watched)) in each.enumerate() {
+        let now = at(1_000_000 + 60 * i64::try_from(minute).expect("short"));
+        let (after, notice) = judge(outage.as_ref(), &count(lost, watched), now, &POLICY);
+        told.extend(notice.map(|notice| (minute, notice)));
+        outage = after;
+    }
+    (told, outage)
+}
+
+fn marks(told: &[(usize, Notice)]) -> Vec<(usize, &'static str)> {
+    told.iter().map(|(minute, notice)| (*minute, notice.topic.name())).collect()
+}
+
+const STARTED: &str = "fleet.outage_started";
+const ENDED: &str = "fleet.outage_ended";
+
+#[test]
+fn many_at_once_are_one_outage_from_its_suspicion_to_its_end() {
+    for (name, counts, expected) in [
+        ("nobody", &[(0, 0, 60)][..], &[][..]),
+        ("too few for an outage", &[(19, 20, 60)], &[]),
+        ("too small a share", &[(29, 100, 60)], &[]),
+        ("many, and it lasts", &[(0, 100, 5), (30, 100, 60)], &[(15, STARTED)]),
+        ("many, and it passes", &[(50, 100, 9), (0, 100, 60)], &[]),
+        ("twice too short", &[(50, 100, 9), (0, 100, 1), (50, 100, 9), (0, 100, 9)], &[]),
+        ("all come back", &[(90, 100, 30), (3, 100, 60)], &[(10, STARTED), (35, ENDED)]),
+        ("half of the share is not the end", &[(90, 100, 30), (15, 100, 200)], &[(10, STARTED)]),
+        ("it comes and goes", &[(90, 100, 30), (2, 100, 4), (90, 100, 9), (2, 100, 4), (90, 100, 9)], &[(10, STARTED)]),
+        (
+            "some stay away: after two hours they are judged alone",
+            &[(900, 1_000, 30), (100, 1_000, 200)],
+            &[(10, STARTED), (150, ENDED)],
+        ),
+        ("all are removed", &[(90, 100, 30), (0, 0, 60)], &[(10, STARTED), (35, ENDED)]),
+        (
+            "one after the other",
+            &[(90, 100, 30), (0, 100, 30), (90, 100, 30)],
+            &[(10, STARTED), (35, ENDED), (70, STARTED)],
+        ),
+    ] {
+        assert_eq!(marks(&minutes(counts).0), expected, "{name}");
+    }
+}
+
+#[test]
+fn trigger_and_resolve_carry_counts_and_where_the_list_is() {
+    let (told, left) = minutes(&[(50, 100, 10), (80, 120, 10), (95, 120, 10), (4, 120, 10)]);
+    assert_eq!(left, None);
+    let [(_, started), (_, ended)] = &told[..] else { panic!("{told:?}") };
+    for (data, expected) in [
+        (
+            &started.data,
+            json!({"action": "trigger", "affected": 80, "watched": 120, "remaining": null, "resolution": null}),
+        ),
+        (
+            &ended.data,
+            json!({"action": "resolve", "affected": 95, "watched": 120, "remaining": 4, "resolution": "reconnected"}),
+        ),
+    ] {
+        for (field, value) in expected.as_object().expect("fields") {
+            assert_eq!(&data[field], value, "{field}");
+        }
+        assert_eq!((&data["cause"], &data["severity"]), (&json!("maker_outage"), &json!("error")));
+        assert_eq!(data["scope"], json!({"kind": "manufacturer", "name": "Maker & Söhne"}));
+        assert_eq!(data["heat_pumps"], "/v1/heat-pumps?state=disconnected&manufacturer=Maker%20%26%20S%C3%B6hne");
+        assert!(data["summary"].as_str().is_some_and(|text| text.chars().count() <= 130));
+        assert_eq!((&data["heat_pump_id"], &data["manufacturer"]), (&json!(null), &json!("Maker & Söhne")));
+    }
+    for field in ["dedup_key", "occurrence_id", "since", "detected_at"] {
+        assert_eq!(started.data[field], ended.data[field], "{field}");
+    }
+    assert_eq!(
+        (started.line.as_str(), started.data["dedup_key"].as_str()),
+        (ended.line.as_str(), Some(ended.line.as_str()))
+    );
+    assert_ne!(started.id, ended.id);
+}
+
+#[test]
+fn a_region_is_no_manufacturer_of_the_same_name() {
+    let (maker, region) = (Scope::Manufacturer("DE-10".into()), Scope::Region("DE-10".into()));
+    assert_ne!(maker.dedup_key(), region.dedup_key());
+    assert_eq!((maker.cause(), region.cause()), (Cause::MakerOutage, Cause::RegionOutage));
+    let (_, suspicion) = minutes(&[(50, 100, 2)]);
+    let mut outages = Outages(vec![suspicion.expect("a suspicion")]);
+    assert!(outages.of(&self::maker()).is_some() && outages.of(&region).is_none());
+    outages.set(&self::maker(), None);
+    assert_eq!(outages, Outages::default());
+}

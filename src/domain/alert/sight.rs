@@ -1,0 +1,149 @@
+//! Can the bridge see at all? Blindness is an alert of its own, and says nothing about any heat pump.
+//!
+//! Before: [`crate::replica`] knows how Podero stands. After: the store, [`crate::outbound`].
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::severity::Severity;
+use super::{Cause, Occurrence, Severities, occurrence_notice, occurrence_of};
+use crate::domain::Timestamp;
+use crate::domain::notice::{Notice, Topic};
+use crate::domain::standing::{Hold, Standing, Why};
+
+/// Why the bridge cannot see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlindCause {
+    /// Podero refuses the bridge: its credentials, its organisation, its address.
+    CredentialsRefused,
+    /// Podero does not answer, or not with sense.
+    PoderoAway,
+    /// Podero asks for a pause, and again.
+    RateLimited,
+}
+
+impl BlindCause {
+    /// Every cause.
+    pub const ALL: [Self; 3] = [Self::CredentialsRefused, Self::PoderoAway, Self::RateLimited];
+
+    /// The fixed public name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CredentialsRefused => "credentials_refused",
+            Self::PoderoAway => "podero_away",
+            Self::RateLimited => "rate_limited",
+        }
+    }
+
+    fn summary(self) -> &'static str {
+        match self {
+            Self::CredentialsRefused => "The bridge cannot see: Podero refuses its credentials or its organisation",
+            Self::PoderoAway => "The bridge cannot see: Podero does not answer",
+            Self::RateLimited => "The bridge cannot see: Podero asks it to pause",
+        }
+    }
+
+    /// How long it must last. What is older than the interval is not known any more; but no waiting mends a refusal.
+    fn patience(self, interval: Duration) -> Duration {
+        match self {
+            Self::CredentialsRefused => interval.min(REFUSED_PATIENCE_MAX),
+            Self::PoderoAway | Self::RateLimited => interval,
+        }
+    }
+}
+
+/// A refusal that a deployment causes for a moment (a secret that is being rotated) is over by then.
+const REFUSED_PATIENCE_MAX: Duration = Duration::from_secs(60);
+
+/// A circuit whose probe has been due for so long says nothing about now. A probe takes at most four deadlines.
+const EVIDENCE_MAX: Duration = Duration::from_secs(4 * 60);
+
+/// The ticket's key of blindness.
+pub const BLIND_DEDUP_KEY: &str = "watch/blind";
+
+/// The alert that the bridge cannot see, from its trigger to its resolve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blindness {
+    /// Names this one blindness; trigger and resolve share it.
+    pub occurrence: Uuid,
+    /// Why, when it was told.
+    pub cause: BlindCause,
+    /// How bad it was then.
+    #[serde(default = "severity_of_old")]
+    pub severity: Severity,
+    /// When it began.
+    pub since: Timestamp,
+    /// When it became an alert.
+    pub detected_at: Timestamp,
+}
+
+/// Of a blindness from before severities were kept.
+fn severity_of_old() -> Severity {
+    Severity::Critical
+}
+
+/// What is written about the bridge's own sight: the new memory and, with it or not at all, its notice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SightChange {
+    /// The open alert afterwards.
+    pub blindness: Option<Blindness>,
+    /// The news.
+    pub notice: Notice,
+}
+
+/// Whether it is news that the bridge cannot see, or that it can again. `told` is the alert that is open.
+///
+/// It is blind when nothing has gone through for `watch.interval` and still something keeps every call back; it sees
+/// again when a call was answered. Says nothing about any heat pump.
+pub fn look(
+    told: Option<&Blindness>,
+    standing: &Standing,
+    now: Timestamp,
+    (interval, severities): (Duration, &Severities),
+) -> Option<SightChange> {
+    if let Some(blindness) = told {
+        return standing.is_clear(now).then(|| {
+            let data = blindness.occurrence().resolve("The bridge sees again: Podero answers", "restored");
+            SightChange { blindness: None, notice: blindness.notice(Topic::WatchRestored, now, data) }
+        });
+    }
+    let cause = match standing.hold(now)? {
+        Hold::Paused { .. } => BlindCause::RateLimited,
+        // Left behind by a bridge that ended: the next probe tells how it stands now.
+        Hold::Open(opening) if now.since(opening.until) > EVIDENCE_MAX => return None,
+        Hold::Open(opening) => match opening.why {
+            Why::Away => BlindCause::PoderoAway,
+            Why::Refused { .. } => BlindCause::CredentialsRefused,
+        },
+    };
+    let since = standing.dark_since(now)?;
+    if now.since(since) < cause.patience(interval) {
+        return None;
+    }
+    let (occurrence, severity) = (occurrence_of("blind", since), severities.of(Cause::WatchBlind, now));
+    let blindness = Blindness { occurrence, cause, severity, since, detected_at: now };
+    let notice = blindness.notice(Topic::WatchBlind, now, blindness.occurrence().trigger(cause.summary()));
+    Some(SightChange { blindness: Some(blindness), notice })
+}
+
+impl Blindness {
+    fn occurrence(&self) -> Occurrence<'static> {
+        Occurrence {
+            id: self.occurrence,
+            dedup_key: BLIND_DEDUP_KEY,
+            cause: self.cause.name(),
+            severity: self.severity,
+            since: self.since,
+            detected_at: self.detected_at,
+        }
+    }
+
+    fn notice(&self, topic: Topic, now: Timestamp, data: Value) -> Notice {
+        let name = || "watch".to_owned();
+        occurrence_notice(self.occurrence, topic, (name(), name()), now, data)
+    }
+}

@@ -1,0 +1,132 @@
+//! Fleets: how many of a manufacturer's or a region's heat pumps are lost, and which outages are known.
+//!
+//! The counts are made from the columns that every poll writes; the core judges them; what it made of them is one row,
+//! written only by whoever read the version before, with its notices or not at all.
+//!
+//! Before: [`crate::watch`] asks. After: the outbox, and the next polls.
+
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
+
+use super::db::{Db, listed, ours};
+use super::outbox::{self, Target};
+use super::standing::{read, set};
+use super::writer::Write;
+use super::{Error, Store};
+use crate::domain::Timestamp;
+use crate::domain::alert::outage::{Count, ScopeKind};
+use crate::domain::alert::{Outages, Scope};
+use crate::domain::notice::Notice;
+
+/// The name of the shared row.
+const OUTAGES: &str = "outages";
+
+/// Outages that are suspected or open, as they were read.
+#[derive(Debug, Clone, Default)]
+pub struct KnownOutages {
+    /// All of them.
+    pub outages: Outages,
+    version: i64,
+}
+
+impl Store {
+    /// What is known of outages.
+    pub async fn outages(&self) -> Result<KnownOutages, Error> {
+        let (outages, version) = read(&mut *self.0.readers.acquire().await?, OUTAGES).await?;
+        Ok(KnownOutages { outages: outages.unwrap_or_default(), version })
+    }
+
+    /// Writes down what has become of the outages, and what is to be told of it; `false` when another replica was first,
+    /// and then nothing is written.
+    pub async fn keep_outages(
+        &self,
+        known: &KnownOutages,
+        outages: Outages,
+        notices: Vec<Notice>,
+    ) -> Result<bool, Error> {
+        let clock = &self.0.clock;
+        let places = notices.iter().map(|_| clock.fresh_id().to_string()).collect();
+        let targets = self.0.targets.clone();
+        self.write(Keep { read: known.version, outages, notices, places, targets, now: clock.now() }).await
+    }
+
+    /// Of each manufacturer, or each region: how many heat pumps went at or after `lost_from` and are still away, of how
+    /// many that something is known of. Those of `except`, scopes of the other kind, are left out: another outage speaks
+    /// for them.
+    pub async fn count_fleets(
+        &self,
+        kind: ScopeKind,
+        lost_from: Timestamp,
+        except: &[&Scope],
+    ) -> Result<Vec<Count>, Error> {
+        let column = kind.name();
+        // The first condition is what the partial index of regions asks for.
+        let conditions = format!("{column} IS NOT NULL{}", left_out(except, 2));
+        let query = format!("SELECT {COUNTS} AND {conditions} GROUP BY {column}").replace("{column}", column);
+        let query = sqlx::query(ours(query)).bind(lost_from.micros());
+        let query = except.iter().fold(query, |query, scope| query.bind(scope.name().to_owned()));
+        let rows = query.fetch_all(&self.0.readers).await?;
+        rows.iter().map(|row| Ok(count_of(kind.scope(row.try_get(0)?), row)?)).collect()
+    }
+
+    /// The same of one scope alone; nothing is known of one that has no heat pumps.
+    pub async fn count_fleet(&self, scope: &Scope, lost_from: Timestamp, except: &[&Scope]) -> Result<Count, Error> {
+        let column = scope.kind().name();
+        let conditions = format!("{column} = $2{}", left_out(except, 3));
+        let query = format!("SELECT {COUNTS} AND {conditions} GROUP BY {column}").replace("{column}", column);
+        let query = sqlx::query(ours(query)).bind(lost_from.micros()).bind(scope.name().to_owned());
+        let query = except.iter().fold(query, |query, scope| query.bind(scope.name().to_owned()));
+        let row = query.fetch_optional(&self.0.readers).await?;
+        let nothing = Count { scope: scope.clone(), lost: 0, watched: 0 };
+        Ok(row.map(|row| count_of(scope.clone(), &row)).transpose()?.unwrap_or(nothing))
+    }
+}
+
+/// What is counted, by a column that is named as the kind of the scope.
+const COUNTS: &str = "{column}, SUM(CASE WHEN knowledge = 'disconnected' AND lost_at >= $1 THEN 1 ELSE 0 END), \
+                      SUM(CASE WHEN knowledge IN ('connected', 'paused', 'disconnected') THEN 1 ELSE 0 END) \
+                      FROM pumps WHERE is_retired = 0";
+
+/// The condition that leaves scopes out; their names are bound from the placeholder `first` on.
+fn left_out(except: &[&Scope], first: usize) -> String {
+    let Some(scope) = except.first() else { return String::new() };
+    let column = scope.kind().name();
+    format!(" AND ({column} IS NULL OR {column} NOT IN {})", listed(first, except.len()))
+}
+
+fn count_of(scope: Scope, row: &AnyRow) -> Result<Count, sqlx::Error> {
+    let [lost, watched] = [row.try_get::<i64, _>(1)?, row.try_get::<i64, _>(2)?];
+    let [lost, watched] = [lost, watched].map(|count| u64::try_from(count).unwrap_or(0));
+    Ok(Count { scope, lost, watched })
+}
+
+/// The outages that were told, for whoever looks.
+pub(super) async fn open_outages(connection: &mut AnyConnection) -> Result<Outages, sqlx::Error> {
+    let (outages, _) = read::<Outages>(connection, OUTAGES).await?;
+    let mut outages = outages.unwrap_or_default();
+    outages.0.retain(|outage| outage.is_open());
+    Ok(outages)
+}
+
+struct Keep {
+    read: i64,
+    outages: Outages,
+    notices: Vec<Notice>,
+    places: Vec<String>,
+    targets: Vec<Target>,
+    now: Timestamp,
+}
+
+impl Write for Keep {
+    type Output = bool;
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+        if !set(connection, OUTAGES, &self.outages, self.read).await? {
+            return Ok(false);
+        }
+        for (notice, place) in self.notices.iter().zip(&self.places) {
+            outbox::insert(connection, notice, None, &self.targets, place, self.now).await?;
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,301 @@
+//! Holds what was told against the truth, minute by minute.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use podero_bridge::domain::notice::{Notice, Topic};
+use uuid::Uuid;
+
+use super::say;
+use super::world::{End, Kind, Minute, Pump, Weather, World};
+
+/// Looking at everybody takes a while.
+const LOOK_EVERY: Minute = 3;
+
+/// After a break the users are due all at once, and the budget takes so long for all of them.
+const CATCH_UP: Minute = 8;
+
+/// A whole manufacturer that was away was away so lately that who is lost is still judged together with the others.
+const TOGETHER: Minute = 30;
+
+type Check = Result<(), String>;
+
+struct Open {
+    what: What,
+    cause: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Pump(usize),
+    Maker(usize),
+}
+
+pub struct Judge {
+    places: BTreeMap<Uuid, usize>,
+    open: BTreeMap<Uuid, Open>,
+    ended: BTreeSet<Uuid>,
+    alert: Vec<Option<Uuid>>,
+    maker_alert: BTreeMap<usize, Uuid>,
+    /// Outages of the world that were told.
+    told_outages: BTreeMap<usize, u32>,
+    /// Since when a pump that is lost could be seen to be, without a break.
+    seen_since: Vec<Option<Minute>>,
+    last_break: Minute,
+    /// `disconnect_after`, `interval`, one poll, and what a look every few minutes blurs.
+    patience: Minute,
+    /// By topic and cause or resolution.
+    counts: BTreeMap<String, u64>,
+    /// Losses that lasted long enough to be told.
+    long_losses: u64,
+    is_counted: Vec<bool>,
+    slowest: Minute,
+}
+
+impl Judge {
+    pub fn new(world: &World) -> Self {
+        let minutes = |duration: std::time::Duration| Minute::try_from(duration.as_secs() / 60).expect("small");
+        let policy = &world.policy;
+        let poll = minutes(policy.disconnect_after) / policy.disconnect_polls;
+        Self {
+            places: world.pumps.iter().enumerate().map(|(place, pump)| (pump.id, place)).collect(),
+            open: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            alert: vec![None; world.pumps.len()],
+            maker_alert: BTreeMap::new(),
+            told_outages: BTreeMap::new(),
+            seen_since: vec![None; world.pumps.len()],
+            last_break: minutes(policy.interval),
+            patience: minutes(policy.disconnect_after) + minutes(policy.interval) + poll + LOOK_EVERY + 1,
+            counts: BTreeMap::new(),
+            long_losses: 0,
+            is_counted: vec![false; world.pumps.len()],
+            slowest: 0,
+        }
+    }
+
+    pub fn hear(&mut self, world: &World, minute: Minute, told: &[Notice]) -> Check {
+        for notice in told {
+            let data = &notice.data;
+            let text = |field: &str| data[field].as_str().unwrap_or_default().to_owned();
+            let about = || format!("{} of {}: {data}", notice.topic.name(), notice.subject);
+            let occurrence: Uuid = text("occurrence_id").parse().map_err(|_| about())?;
+            let is_trigger = data["action"] == "trigger";
+            let what = self.what(notice).ok_or_else(about)?;
+            let (word, checked) = if is_trigger {
+                (text("cause"), self.triggered(world, minute, (what, notice, occurrence)))
+            } else {
+                (text("resolution"), self.resolved(world, minute, (what, notice, occurrence)))
+            };
+            *self.counts.entry(format!("{} {word}", notice.topic.name())).or_default() += 1;
+            checked.map_err(|wrong| format!("{wrong}: {}", about()))?;
+        }
+        Ok(())
+    }
+
+    fn what(&self, notice: &Notice) -> Option<What> {
+        match notice.topic {
+            Topic::FleetOutageStarted | Topic::FleetOutageEnded => {
+                let name = notice.data["manufacturer"].as_str()?;
+                World::makers().position(|maker| maker == name).map(What::Maker)
+            }
+            Topic::HeatPumpDisconnected | Topic::HeatPumpNeverConnected | Topic::HeatPumpReconnected => {
+                let id: Uuid = notice.data["heat_pump_id"].as_str()?.parse().ok()?;
+                self.places.get(&id).copied().map(What::Pump)
+            }
+            Topic::CustomerProvisioned
+            | Topic::CustomerRelocated
+            | Topic::CustomerOffboarded
+            | Topic::EventParked
+            | Topic::WatchBlind
+            | Topic::WatchRestored => None,
+        }
+    }
+
+    fn triggered(&mut self, world: &World, minute: Minute, (what, notice, occurrence): (What, &Notice, Uuid)) -> Check {
+        if self.open.contains_key(&occurrence) || self.ended.contains(&occurrence) {
+            return Err("triggered twice".to_owned());
+        }
+        let cause = notice.data["cause"].as_str().unwrap_or_default().to_owned();
+        match what {
+            What::Maker(maker) => {
+                let is_it = |outage: &super::world::MakerOutage| {
+                    outage.maker == maker && (outage.episode.from..outage.episode.to).contains(&minute)
+                };
+                let outage = world.maker_outages.iter().position(is_it).ok_or("no such outage")?;
+                let times = self.told_outages.entry(outage).or_default();
+                *times += 1;
+                if *times > 1 || self.maker_alert.insert(maker, occurrence).is_some() {
+                    return Err("one outage, and not the first alert".to_owned());
+                }
+            }
+            What::Pump(place) => {
+                let pump = &world.pumps[place];
+                let since = minute_of(notice.data["since"].as_str().unwrap_or_default());
+                self.is_true(world, minute, (pump, &cause, since))?;
+                if self.alert[place].replace(occurrence).is_some() {
+                    return Err("the pump has an open alert already".to_owned());
+                }
+                if world.is_leaving(pump, minute) || !world.is_there(pump, minute) {
+                    return Err("its owner leaves, or it is gone".to_owned());
+                }
+            }
+        }
+        self.open.insert(occurrence, Open { what, cause });
+        Ok(())
+    }
+
+    fn is_true(&self, world: &World, minute: Minute, (pump, cause, since): (&Pump, &str, Minute)) -> Check {
+        match cause {
+            "never_connected" if !pump.was_connected => Ok(()),
+            "unstable" => {
+                let window = Minute::try_from(world.policy.flap_window.as_secs() / 60).expect("small");
+                let from = minute.saturating_sub(window + 10);
+                let mut losses = 0;
+                for at in from..=minute {
+                    losses += u32::from(world.is_lost(pump, at) && (at == 0 || !world.is_lost(pump, at - 1)));
+                }
+                let is_true = losses >= world.policy.flap_losses;
+                if is_true { Ok(()) } else { Err(format!("only {losses} losses in the window")) }
+            }
+            "needs_reauthentication" | "lifecycle_error" | "device_offline" => {
+                let is_away = |at| world.is_lost(pump, at) || (cause == "device_offline" && world.is_silent(pump, at));
+                if !is_away(minute) || !is_away(since) {
+                    return Err("it is not lost".to_owned());
+                }
+                let Some(outage) = world.outage_of(pump, minute) else { return Ok(()) };
+                // Its own trouble may have gone over into the outage.
+                let began = world.maker_outages[outage].episode.from;
+                let is_alone = World::has_own_trouble(pump, since.min(began), minute);
+                if self.is_rolled_up(world, outage) && !is_alone {
+                    return Err("many went at once, and this one is told for itself".to_owned());
+                }
+                Ok(())
+            }
+            _ => Err("an alert without a true cause".to_owned()),
+        }
+    }
+
+    /// Whether so many of its maker go that they must be one alert.
+    fn is_rolled_up(&self, world: &World, outage: usize) -> bool {
+        let outage = &world.maker_outages[outage];
+        let is_here = |pump: &&Pump| pump.maker == outage.maker && world.is_there(pump, world.minute);
+        let all = world.pumps.iter().filter(is_here).count();
+        let gone = world.pumps.iter().filter(is_here).filter(|pump| outage.takes(pump)).count();
+        // Some are away already, moved, or are lost at that time anyhow.
+        let least = usize::try_from(world.policy.outage_min).expect("small") + 10;
+        gone >= least && gone * 10 >= all * 4
+    }
+
+    fn resolved(&mut self, world: &World, minute: Minute, (what, notice, occurrence): (What, &Notice, Uuid)) -> Check {
+        let open = self.open.remove(&occurrence).ok_or("resolved, and not open")?;
+        self.ended.insert(occurrence);
+        if open.what != what || notice.data["cause"] != open.cause.as_str() {
+            return Err("another thing, or cause, than the trigger's".to_owned());
+        }
+        let resolution = notice.data["resolution"].as_str().unwrap_or_default();
+        match what {
+            What::Maker(maker) => {
+                self.maker_alert.remove(&maker);
+                Ok(())
+            }
+            What::Pump(place) => {
+                let pump = &world.pumps[place];
+                self.alert[place] = None;
+                let is_true = match resolution {
+                    "reconnected" | "stable" | "connected" => !world.is_lost(pump, minute),
+                    "lost" => world.is_lost(pump, minute),
+                    "merged_into_outage" => self.maker_alert.contains_key(&pump.maker),
+                    "churned" => matches!(pump.end, End::Churns(_)),
+                    "moved" => matches!(pump.end, End::Moves(_)),
+                    "removed" => matches!(pump.end, End::Deleted(_) | End::Churns(_)),
+                    _ => false,
+                };
+                if is_true { Ok(()) } else { Err("its resolution is not true".to_owned()) }
+            }
+        }
+    }
+
+    /// Whoever could be seen to be lost for long enough has an alert, or somebody else's speaks for it.
+    pub fn look(&mut self, world: &World, minute: Minute) -> Check {
+        if world.weather(minute) != Weather::Fine {
+            self.seen_since.fill(None);
+            self.last_break = minute + CATCH_UP;
+            return Ok(());
+        }
+        if !minute.is_multiple_of(LOOK_EVERY) {
+            return Ok(());
+        }
+        let warm_up = Minute::try_from(world.policy.warm_up.as_secs() / 60).expect("small");
+        let lately = |pump: &Pump| {
+            world.maker_outages.iter().any(|outage| {
+                outage.maker == pump.maker && (outage.episode.from..outage.episode.to + TOGETHER).contains(&minute)
+            })
+        };
+        for (place, pump) in world.pumps.iter().enumerate() {
+            let is_watched = world.is_there(pump, minute) && !world.is_leaving(pump, minute);
+            if !is_watched || !world.is_lost(pump, minute) {
+                (self.seen_since[place], self.is_counted[place]) = (None, false);
+                continue;
+            }
+            let has_own = self.alert[place].is_some();
+            let is_spoken_for = self.maker_alert.contains_key(&pump.maker);
+            if is_spoken_for || (lately(pump) && world.outage_of(pump, minute).is_none()) {
+                // When the outage is over, it is judged afresh.
+                self.seen_since[place] = Some(minute);
+                continue;
+            }
+            // State that is only old must be looked at for a while after a break.
+            let from = if world.show(pump, minute).is_authenticated == Some(true)
+                && !world.show(pump, minute).has_lifecycle_error
+            {
+                minute.max(self.last_break + warm_up)
+            } else {
+                minute.max(self.last_break)
+            };
+            let since = *self.seen_since[place].get_or_insert(from);
+            let lasted = minute.saturating_sub(since);
+            if has_own {
+                if !self.is_counted[place] {
+                    self.slowest = self.slowest.max(lasted);
+                }
+                self.long_losses += u64::from(!std::mem::replace(&mut self.is_counted[place], true));
+            } else if lasted > self.patience {
+                return Err(format!("{} is lost, could be seen to be since {since}, and nobody is told", pump.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everybody has been well for long.
+    pub fn end(&self, world: &World) -> Check {
+        if let Some((occurrence, open)) = self.open.iter().find(|(_, open)| open.cause != "never_connected") {
+            return Err(format!("the alert {occurrence} ({}) is never resolved", open.cause));
+        }
+        for outage in 0..world.maker_outages.len() {
+            let episode = world.maker_outages[outage].episode;
+            let lasts = episode.to - episode.from > self.patience + if episode.kind == Kind::Frozen { 180 } else { 0 };
+            let times = self.told_outages.get(&outage).copied().unwrap_or(0);
+            if lasts && self.is_rolled_up(world, outage) && times != 1 {
+                return Err(format!("outage {outage} was told {times} times"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a document may quote.
+    pub fn report(&self, world: &World, requests: u64) {
+        let (hours, pumps) = (u64::from(world.scale.minutes() / 60), u64::from(world.scale.pumps));
+        let tenths = requests * 10 / (hours * pumps).max(1);
+        say(&format!("  requests of Podero {requests}, for a heat pump in an hour {}.{}", tenths / 10, tenths % 10));
+        let slowest = self.slowest;
+        say(&format!("  losses told {}, the slowest {slowest} minutes after it could be seen", self.long_losses));
+        for (what, count) in &self.counts {
+            say(&format!("  {what}: {count}"));
+        }
+    }
+}
+
+fn minute_of(text: &str) -> Minute {
+    let moment = podero_bridge::domain::Timestamp::parse(text).expect("a moment");
+    Minute::try_from(moment.since(World::moment(0)).as_secs() / 60).expect("small")
+}

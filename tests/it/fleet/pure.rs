@@ -1,0 +1,137 @@
+//! The core alone: its memory in a map, its due times in a heap. What the stage and the store add is in [`super::shell`].
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use podero_bridge::domain::Timestamp;
+use podero_bridge::domain::alert::outage::{self, Count};
+use podero_bridge::domain::alert::rhythm::{next_poll, retry_poll};
+use podero_bridge::domain::alert::{Knowledge, Outages, Resolution, Scope, Seen, Surroundings, diff, miss, retire};
+use podero_bridge::domain::notice::Notice;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use uuid::Uuid;
+
+use super::Bridge;
+use super::world::{End, Minute, Weather, World};
+
+/// `podero.requests_per_second`, for a minute.
+const REQUESTS_A_MINUTE: usize = 50 * 60;
+
+pub struct Pure {
+    /// Each user with the places of the pumps.
+    users: Vec<(Uuid, Vec<usize>)>,
+    seen: Vec<Option<Seen>>,
+    due: BinaryHeap<Reverse<(Timestamp, usize)>>,
+    outages: Outages,
+    dice: StdRng,
+    requests: u64,
+}
+
+impl Pure {
+    pub fn new(world: &World, seed: u64) -> Self {
+        let mut dice = StdRng::seed_from_u64(seed ^ 1);
+        let mut places: BTreeMap<Uuid, Vec<usize>> = BTreeMap::new();
+        for (place, pump) in world.pumps.iter().enumerate() {
+            places.entry(pump.user).or_default().push(place);
+        }
+        let users: Vec<_> = places.into_iter().collect();
+        let now = World::moment(0);
+        let first = |(place, (user, _)): (usize, &(Uuid, Vec<usize>))| {
+            Reverse((next_poll(*user, false, now, dice.random(), &world.policy), place))
+        };
+        let due = users.iter().enumerate().map(first).collect();
+        Self { seen: vec![None; world.pumps.len()], users, due, outages: Outages::default(), dice, requests: 0 }
+    }
+
+    fn poll(&mut self, world: &World, user: usize, now: Timestamp, told: &mut Vec<Notice>) -> Timestamp {
+        self.requests += 1;
+        let minute = world.minute;
+        if world.weather(minute) == Weather::Flaky && self.dice.random_range(0..4) == 0 {
+            return retry_poll(now, self.dice.random(), &world.policy);
+        }
+        let (id, places) = &self.users[user];
+        let mut is_suspect = false;
+        for place in places {
+            let pump = &world.pumps[*place];
+            let around = Surroundings {
+                is_leaving: world.is_leaving(pump, minute),
+                ..Surroundings::plain((*id, None), &self.outages)
+            };
+            let before = self.seen[*place].as_ref();
+            let change = match (world.is_there(pump, minute), before) {
+                (true, before) => Some(diff(before, &world.show(pump, minute), &around, now, &world.policy)),
+                (false, Some(seen)) if !seen.is_retired => miss(seen, now, &world.policy),
+                (false, _) => None,
+            };
+            if let Some(change) = change {
+                is_suspect |= change.seen.is_suspect();
+                told.extend(change.notices);
+                self.seen[*place] = Some(change.seen);
+            }
+        }
+        next_poll(*id, is_suspect, now, self.dice.random(), &world.policy)
+    }
+
+    /// What the appliers do when a churn or a move is complete.
+    fn apply(&mut self, world: &World, now: Timestamp, told: &mut Vec<Notice>) {
+        for (place, pump) in world.pumps.iter().enumerate() {
+            let resolution = match pump.end {
+                // Or as soon as the bridge runs again.
+                End::Churns(at) if at <= world.minute => Resolution::Churned,
+                End::Moves(at) if at <= world.minute => Resolution::Moved,
+                End::Stays | End::Churns(_) | End::Moves(_) | End::Deleted(_) => continue,
+            };
+            if let Some(seen) = self.seen[place].as_ref().filter(|seen| !seen.is_retired) {
+                let change = retire(seen, resolution, now);
+                told.extend(change.notices);
+                self.seen[place] = Some(change.seen);
+            }
+        }
+    }
+
+    fn judge_fleets(&mut self, world: &World, now: Timestamp, told: &mut Vec<Notice>) {
+        for (maker, name) in World::makers().enumerate() {
+            let scope = Scope::Manufacturer(name.to_owned());
+            let known = self.outages.of(&scope).cloned();
+            let lost_from = outage::lost_from(known.as_ref(), now, &world.policy);
+            let mut count = Count { scope: scope.clone(), lost: 0, watched: 0 };
+            for seen in self.seen.iter().zip(&world.pumps).filter(|(_, pump)| pump.maker == maker) {
+                let Some(seen) = seen.0.as_ref().filter(|seen| !seen.is_retired) else { continue };
+                let is_lost = matches!(seen.knowledge, Knowledge::Disconnected(_));
+                count.watched += u64::from(is_lost || seen.knowledge.is_up());
+                count.lost += u64::from(is_lost && seen.fell_at.is_some_and(|at| at >= lost_from));
+            }
+            let (outage, notice) = outage::judge(known.as_ref(), &count, now, &world.policy);
+            self.outages.set(&scope, outage);
+            told.extend(notice);
+        }
+    }
+}
+
+impl Bridge for Pure {
+    async fn live(&mut self, world: &World, minute: Minute) -> Vec<Notice> {
+        let mut told = Vec::new();
+        let weather = world.weather(minute);
+        let now = World::moment(minute);
+        if weather != Weather::Down {
+            self.apply(world, now, &mut told);
+        }
+        if !matches!(weather, Weather::Fine | Weather::Flaky) {
+            return told;
+        }
+        for _ in 0..REQUESTS_A_MINUTE {
+            let Some(Reverse((due, user))) = self.due.peek().copied().filter(|due| due.0.0 <= now) else { break };
+            let _ = due;
+            self.due.pop();
+            let next = self.poll(world, user, now, &mut told);
+            self.due.push(Reverse((next, user)));
+        }
+        self.judge_fleets(world, now, &mut told);
+        told
+    }
+
+    fn requests(&self) -> u64 {
+        self.requests
+    }
+}
