@@ -325,6 +325,28 @@ impl House {
         answer.json().await.expect("JSON")
     }
 
+    /// A token of Podero's, for calls past the bridge.
+    pub async fn token(&self) -> String {
+        let [id, secret] = ["CLIENT_ID", "CLIENT_SECRET"].map(|key| self.account(key));
+        let request = self.http.post(format!("{}/oauth2/token/", self.podero_url)).basic_auth(id, Some(secret));
+        let answer = request.json(&json!({"grant_type": "client_credentials"})).send().await.expect("it answers");
+        let token: Value = answer.json().await.expect("JSON");
+        token["access_token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Makes a user past the bridge.
+    pub async fn create_user(&self, token: &str, record: &Value) -> Value {
+        let url = format!("{}/api/partners/v2.0/org/{}/users", self.podero_url, self.account("ORG_ID"));
+        let answer = self.http.post(url).bearer_auth(token).json(record).send().await.expect("it answers");
+        assert!(answer.status().is_success(), "{}", answer.status());
+        answer.json().await.expect("JSON")
+    }
+
+    fn account(&self, key: &str) -> &str {
+        let name = format!("PODERO_BRIDGE__PODERO__{key}");
+        &self.settings.iter().find(|(known, _)| *known == name).expect("it is set").1
+    }
+
     /// A customer connects a heat pump.
     pub async fn connect_heat_pump(&self, user: &str) {
         let request = self.http.post(self.control(&format!("/users/{user}/heat-pumps")));

@@ -22,6 +22,8 @@ mod load;
 
 // Full disks.
 mod disk;
+// Many heat pumps.
+mod large_fleet;
 // `kill -9`, SIGSTOP.
 mod processes;
 // RabbitMQ and PostgreSQL go away.
