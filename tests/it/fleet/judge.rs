@@ -40,6 +40,8 @@ pub struct Judge {
     told_outages: BTreeMap<usize, u32>,
     /// Since when a pump that is lost could be seen to be, without a break.
     seen_since: Vec<Option<Minute>>,
+    /// When it was lost lately, for so long that a poll must have seen it; and since when it is lost now.
+    losses: Vec<(Vec<Minute>, Option<Minute>)>,
     last_break: Minute,
     /// `disconnect_after`, `interval`, one poll, and what a look every few minutes blurs.
     patience: Minute,
@@ -64,6 +66,7 @@ impl Judge {
             maker_alert: BTreeMap::new(),
             told_outages: BTreeMap::new(),
             seen_since: vec![None; world.pumps.len()],
+            losses: vec![(Vec::new(), None); world.pumps.len()],
             last_break: minutes(policy.interval),
             patience: minutes(policy.disconnect_after) + minutes(policy.interval) + poll + LOOK_EVERY + 1,
             counts: BTreeMap::new(),
@@ -219,6 +222,7 @@ impl Judge {
     pub fn look(&mut self, world: &World, minute: Minute) -> Check {
         if world.weather(minute) != Weather::Fine {
             self.seen_since.fill(None);
+            self.losses.fill((Vec::new(), None));
             self.last_break = minute + CATCH_UP;
             return Ok(());
         }
@@ -233,6 +237,8 @@ impl Judge {
         };
         for (place, pump) in world.pumps.iter().enumerate() {
             let is_watched = world.is_there(pump, minute) && !world.is_leaving(pump, minute);
+            let is_together = lately(pump) || self.maker_alert.contains_key(&pump.maker);
+            self.look_for_flaps(world, minute, (place, is_watched && !is_together))?;
             if !is_watched || !world.is_lost(pump, minute) {
                 (self.seen_since[place], self.is_counted[place]) = (None, false);
                 continue;
@@ -262,6 +268,35 @@ impl Judge {
             } else if lasted > self.patience {
                 return Err(format!("{} is lost, could be seen to be since {since}, and nobody is told", pump.id));
             }
+        }
+        Ok(())
+    }
+
+    /// Whoever was lost again and again, and could be seen to be, has an alert.
+    fn look_for_flaps(&mut self, world: &World, minute: Minute, (place, counts): (usize, bool)) -> Check {
+        let is_lost = world.is_lost(&world.pumps[place], minute);
+        let (losses, since) = &mut self.losses[place];
+        if !counts {
+            (*losses, *since) = (Vec::new(), None);
+            return Ok(());
+        }
+        match (is_lost, *since) {
+            (true, None) => *since = Some(minute),
+            (false, Some(from)) => {
+                *since = None;
+                // Healthy pumps are polled once in this time.
+                if minute - from >= Minute::try_from(world.policy.interval.as_secs() / 60).expect("small") {
+                    losses.push(from);
+                }
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+        let window = Minute::try_from(world.policy.flap_window.as_secs() / 60).expect("small");
+        losses.retain(|at| minute - at < window - LOOK_EVERY);
+        // It must also have been seen to be back in between, and a poll may come too late for a short return.
+        let is_flapping = losses.len() >= usize::try_from(world.policy.flap_losses).expect("small") + 2;
+        if is_flapping && self.alert[place].is_none() {
+            return Err(format!("{} was lost at {losses:?}, and nobody is told", world.pumps[place].id));
         }
         Ok(())
     }

@@ -298,8 +298,9 @@ fn maker_outages(last: Minute) -> Vec<MakerOutage> {
     [
         at(0, 13 * HOUR, 4 * HOUR, Kind::Lapse, 100),
         at(2, 20 * HOUR, 8, Kind::Lapse, 100),
-        at(1, 3 * DAY, 9 * HOUR, Kind::Frozen, 95),
-        at(3, 6 * DAY, 3 * HOUR, Kind::Lapse, 50),
+        at(3, 30 * HOUR, 3 * HOUR, Kind::Lapse, 35),
+        at(1, 42 * HOUR, 9 * HOUR, Kind::Frozen, 95),
+        at(2, 6 * DAY, 3 * HOUR, Kind::Lapse, 50),
         at(0, 12 * DAY, 40, Kind::Lapse, 100),
         at(4, 17 * DAY, 26 * HOUR, Kind::Error, 80),
     ]
