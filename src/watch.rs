@@ -42,13 +42,6 @@ const ROSTER_RETRY_MAX: Duration = Duration::from_secs(60);
 /// The roster is retried after this part of the interval.
 const ROSTER_RETRY_PART: u32 = 4;
 
-/// Fleets are judged this many times an interval, but
-const FLEETS_PART: u32 = 10;
-/// no more often than this: each is a count over all pumps,
-const FLEETS_EVERY_MIN: Duration = Duration::from_secs(1);
-/// and no less often: an outage must be suspected before its first pump would be told.
-const FLEETS_EVERY_MAX: Duration = Duration::from_secs(60);
-
 /// The shared names of the duties among replicas.
 const ROSTER: &str = "roster";
 const FLEETS: &str = "fleets";
@@ -161,8 +154,7 @@ impl<P: Partner> Watcher<P> {
             // What is not seen now is no reason to end an outage, nor to suspect one.
             return Step::IdleFor(until.since(self.clock.now()));
         }
-        let every = (self.policy.interval / FLEETS_PART).clamp(FLEETS_EVERY_MIN, FLEETS_EVERY_MAX);
-        let judged = match self.store.take_duty(FLEETS, every).await {
+        let judged = match self.store.take_duty(FLEETS, outage::look_every(&self.policy)).await {
             Ok(true) => self.judge_fleets().await,
             Ok(false) => return Step::Idle,
             Err(error) => Err(error),
@@ -279,12 +271,18 @@ impl<P: Partner> Watcher<P> {
         }
     }
 
-    async fn try_poll(&self, due: DueUser, outages: &Outages) -> Result<(), crate::store::Error> {
+    async fn try_poll(&self, mut due: DueUser, outages: &Outages) -> Result<(), crate::store::Error> {
         // What an answer tells was so when it was asked for: one that came late must not make a heat pump look silent.
         let asked_at = self.clock.now();
         let Some(observations) = self.observe(&due).await else { return self.put_off(due.user).await };
+        // One that is new here may be known as somebody else's.
+        let shown = observations.iter().map(|shown| shown.heat_pump).filter(|id| !id.is_nil());
+        let new: Vec<Uuid> = shown.filter(|id| remembered(&due, *id).is_none()).collect();
+        if !new.is_empty() {
+            due.seen.extend(self.store.remembered(&new).await?);
+        }
         let changes = self.changes(&due, &observations, outages, asked_at);
-        let is_suspect = changes.iter().any(|change| change.seen.is_suspect());
+        let is_suspect = !due.is_leaving && changes.iter().any(|change| change.seen.is_suspect());
         let due_at = next_poll(due.user, is_suspect, self.clock.now(), self.clock.dice(), &self.policy);
         self.write(due.user, changes, due_at).await
     }
@@ -365,7 +363,8 @@ fn remembered(due: &DueUser, heat_pump: Uuid) -> Option<&Seen> {
 /// the link for an alert that is still to come.
 fn wants_detail(listed: &Observation, due: &DueUser) -> bool {
     let is_plain = listed.is_authenticated == Some(false) || listed.is_deleted;
-    let may_be_news = remembered(due, listed.heat_pump).is_some_and(|seen| seen.was_connected && seen.alert.is_none());
+    let is_untold = |seen: &Seen| seen.was_connected && seen.alert.is_none() && seen.outage.is_none();
+    let may_be_news = !due.is_leaving && remembered(due, listed.heat_pump).is_some_and(is_untold);
     listed.wants_detail && !listed.heat_pump.is_nil() && (!is_plain || may_be_news)
 }
 

@@ -128,11 +128,10 @@ async fn consume(arguments: &Arguments, desk: &mut Desk) -> anyhow::Result<()> {
     bail!("the broker has ended the consumer")
 }
 
-/// A quorum queue outlives the broker's node; what nobody reads for a week is worth no ticket.
+/// A quorum queue outlives the broker's node. Nothing in it expires: a resolve that was dropped would leave a ticket open.
 async fn bind(channel: &Channel, arguments: &Arguments) -> anyhow::Result<()> {
     let mut wanted = FieldTable::default();
     wanted.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    wanted.insert("x-message-ttl".into(), AMQPValue::LongInt(7 * 24 * 3_600 * 1_000));
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     channel.queue_declare(arguments.queue.as_str().into(), options, wanted).await?;
     for key in KEYS {
@@ -178,17 +177,18 @@ impl Desk {
 
     /// Until the tool has taken it. What it refuses for good is said, and passed over: no later try would change that.
     async fn send(&self, event: &Value) -> anyhow::Result<()> {
-        let request = self.program.run(event, &self.settings)?;
-        let path = request["path"].as_str().context("the program gives no `path`")?;
+        // The same program fails over the same alert for ever, and whatever comes after it must not wait.
+        let request = match self.program.run(event, &self.settings).and_then(Request::read) {
+            Ok(request) => request,
+            Err(error) => {
+                eprintln!("no request can be made of {}: {error:#}", event["id"]);
+                return Ok(());
+            }
+        };
         let mut pause = Duration::from_secs(1);
         loop {
-            let post = self.http.post(format!("{}{path}", self.url));
-            let post = match (&request["json"], &request["form"]) {
-                (Value::Null, form) => post
-                    .header("content-type", "application/x-www-form-urlencoded")
-                    .body(form_of(form).context("the program gives neither `json` nor `form`")?),
-                (body, _) => post.json(body),
-            };
+            let post = self.http.post(format!("{}{}", self.url, request.path));
+            let post = post.header("content-type", request.content_type).body(request.body.clone());
             let post = match &self.authorization {
                 Some(authorization) => post.header("authorization", authorization),
                 None => post,
@@ -213,6 +213,24 @@ impl Desk {
     }
 }
 
+/// What a program gives: `path`, and `json` or `form`.
+struct Request {
+    path: String,
+    content_type: &'static str,
+    body: String,
+}
+
+impl Request {
+    fn read(output: Value) -> anyhow::Result<Self> {
+        let path = output["path"].as_str().context("the program gives no `path`")?.to_owned();
+        if !output["json"].is_null() {
+            return Ok(Self { path, content_type: "application/json", body: output["json"].to_string() });
+        }
+        let body = form_of(&output["form"]).context("the program gives neither `json` nor `form`")?;
+        Ok(Self { path, content_type: "application/x-www-form-urlencoded", body })
+    }
+}
+
 fn form_of(form: &Value) -> Option<String> {
     let mut text = url::form_urlencoded::Serializer::new(String::new());
     for (name, value) in form.as_object()? {
@@ -228,7 +246,8 @@ enum State {
 }
 
 /// What was done, by occurrence: a line of a file each, on disk before it counts. An occurrence that is over is kept as well,
-/// for a repeat of its trigger may come at any time; a month of them is some megabytes. Delete the file's oldest lines then.
+/// for a repeat of its trigger may come at any time; a month of them is some megabytes. Old lines of occurrences that are over may
+/// be deleted while the consumer stands still.
 struct Memory {
     file: std::fs::File,
     known: HashMap<String, State>,

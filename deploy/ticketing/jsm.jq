@@ -12,9 +12,12 @@
         source: .source,
         priority: $priorities[$alert.severity],
         tags: ["heat-pump", $alert.cause],
-        description: "\($alert.summary), since \($alert.since).",
+        description: (
+          "\($alert.summary), since \($alert.since)."
+          + if $alert.reconnect_url then "\nLink for the customer: \($alert.reconnect_url)" else "" end
+        ),
         # Values of details are texts.
-        details: ($alert | del(.summary, .scope) | with_entries(select(.value != null) | .value |= (tostring | .[0:1000])))
+        details: ($alert | del(.summary, .scope, .reconnect_url) | with_entries(select(.value != null) | .value |= (tostring | .[0:1000])))
       }
     }
   else

@@ -260,7 +260,7 @@ pub struct Watch {
     pub outage_share: f64,
     /// Fewest pumps that make one outage; default 20.
     pub outage_min: u32,
-    /// Characters of a ZIP code that make a region, at most 10; default 0: regions are not watched.
+    /// Characters of a ZIP code that make a region, at most 3; default 0: regions are not watched.
     pub region_chars: u32,
     /// Section `[severity]`, and `watch.heating_season`.
     pub severities: Severities,

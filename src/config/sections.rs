@@ -19,6 +19,9 @@ const SEVERITIES: &[(&str, Severity)] = &[
     ("critical", Severity::Critical),
 ];
 
+/// A region is no address: the shortest ZIP codes have four characters.
+const REGION_CHARS_MAX: u32 = 3;
+
 /// Each is remembered for each pump; whoever is lost more often within a window is unstable without a doubt.
 const FLAP_LOSSES_MAX: u32 = 100;
 
@@ -227,7 +230,7 @@ fn watch(r: &mut Reader) -> Watch {
         flap_window: r.value("watch.flap_window", &rules::duration(SECOND, DURATION_MAX)),
         outage_share: r.value("watch.outage_share", &rules::share()),
         outage_min: r.value("watch.outage_min", &rules::whole(1, u32::MAX)),
-        region_chars: r.value("watch.region_chars", &rules::whole(0, 10)),
+        region_chars: r.value("watch.region_chars", &rules::whole(0, REGION_CHARS_MAX)),
         severities: severities(r),
     }
 }

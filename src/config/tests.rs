@@ -146,7 +146,7 @@ const BOUNDS: &[(&str, &str, &str, &str)] = &[
     ("watch", "reconnect_polls = 1", "reconnect_polls = -1", "watch.reconnect_polls: found -1"),
     ("watch", "outage_share = 1", "outage_share = 1.01", "watch.outage_share: found 1.01; allowed: a number above 0"),
     ("watch", "flap_losses = 2", "flap_losses = 1", "watch.flap_losses: found 1; allowed: a whole number from 2"),
-    ("watch", "region_chars = 10", "region_chars = 11", "watch.region_chars: found 11"),
+    ("watch", "region_chars = 3", "region_chars = 4", "watch.region_chars: found 4"),
     (
         "watch",
         "heating_season = 'none'",

@@ -45,6 +45,10 @@ const PAGE_ENTRIES: usize = 200;
 /// The longest kept text of a refusal: a line of a ticket.
 const DETAIL_CHARS_MAX: usize = 200;
 
+/// The longest label that is kept: names of manufacturers, models and countries stand in indices. Podero's own text fields
+/// have 100 characters.
+const LABEL_CHARS_MAX: usize = 100;
+
 /// A refusal larger than this is not looked into: no validation of our small bodies says so much.
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
@@ -494,8 +498,8 @@ impl UserLine {
             is_customer: self.role.as_str().is_some_and(|role| role.eq_ignore_ascii_case("user")),
             external_id: text_of(&self.external_user_id),
             heat_pumps: count(&self.num_heat_pumps).and_then(|count| u64::try_from(count).ok()),
-            zip: text_of(&self.zip_code).map(|code| {
-                let country = text_of(&self.country).or_else(|| text_of(&self.country_iso2));
+            zip: label(&self.zip_code).map(|code| {
+                let country = label(&self.country).or_else(|| label(&self.country_iso2));
                 Box::new(Zip { country, code })
             }),
             written,
@@ -518,7 +522,7 @@ fn pump(item: &Map<String, Value>) -> Option<PumpFound> {
 
 fn observation(item: &Map<String, Value>) -> Option<Observation> {
     let flag = |name: &str| item.get(name).and_then(Value::as_bool);
-    let model = |name: &str| item.get("device_model").and_then(|model| model.get(name)).and_then(text_of);
+    let model = |name: &str| item.get("device_model").and_then(|model| model.get(name)).and_then(label);
     let actions = item.get("actions").and_then(Value::as_array);
     let is_authenticated = flag("is_authenticated");
     let lifecycle = item.get("lifecycle_state").and_then(Value::as_str);
@@ -637,6 +641,12 @@ fn whole(number: &serde_json::Number) -> Option<i64> {
         let float = number.as_f64()?;
         (float.fract() == 0.0 && float.abs() <= EXACT_MAX).then(|| format!("{float:.0}").parse().ok())?
     })
+}
+
+/// A short text that things are grouped by: no control characters, and no longer than Podero's own fields.
+fn label(value: &Value) -> Option<String> {
+    let text: String = text_of(value)?.chars().filter(|c| !c.is_control()).take(LABEL_CHARS_MAX).collect();
+    (!text.is_empty()).then_some(text)
 }
 
 /// Text, or a number written as text (a ZIP code, a key): Podero's pages show both.

@@ -83,8 +83,9 @@ impl Store {
 }
 
 /// What is counted, by a column that is named as the kind of the scope.
-const COUNTS: &str = "{column}, SUM(CASE WHEN knowledge = 'disconnected' AND lost_at >= $1 THEN 1 ELSE 0 END), \
-                      SUM(CASE WHEN knowledge IN ('connected', 'paused', 'disconnected') THEN 1 ELSE 0 END) \
+/// What went has `lost_at` until it is seen up again.
+const COUNTS: &str = "{column}, SUM(CASE WHEN lost_at >= $1 THEN 1 ELSE 0 END), \
+                      SUM(CASE WHEN knowledge <> 'never_connected' THEN 1 ELSE 0 END) \
                       FROM pumps WHERE is_retired = 0";
 
 /// The condition that leaves scopes out; their names are bound from the placeholder `first` on.

@@ -89,7 +89,10 @@ impl Store {
         )
         .fetch_all(&self.0.readers)
         .await?;
-        rows.iter().map(|row| read_seen(&row.try_get::<String, _>(0)?)).collect()
+        rows.iter()
+            .filter_map(|row| row.try_get::<String, _>(0).map(|seen| legible(&seen)).transpose())
+            .map(|seen| Ok(seen?))
+            .collect()
     }
 
     /// Takes up to `limit` users whose poll is due; nobody else gets them for `lease`. They stay due until the poll is
@@ -111,12 +114,23 @@ impl Store {
         let query = due.iter().fold(sqlx::query(query), |query, user| query.bind(user.user.to_string()));
         for row in query.fetch_all(&self.0.readers).await? {
             let (user, seen): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-            let seen = read_seen(&seen)?;
-            if let Some(due) = due.iter_mut().find(|due| due.user.to_string() == user) {
+            let due = due.iter_mut().find(|due| due.user.to_string() == user);
+            if let (Some(due), Some(seen)) = (due, legible(&seen)) {
                 due.seen.push(seen);
             }
         }
         Ok(())
+    }
+
+    /// What is remembered of these heat pumps, whoever's they were.
+    pub async fn remembered(&self, heat_pumps: &[Uuid]) -> Result<Vec<Seen>, Error> {
+        let query = ours(format!("SELECT seen FROM pumps WHERE heat_pump IN {}", listed(1, heat_pumps.len())));
+        let query = heat_pumps.iter().fold(sqlx::query(query), |query, id| query.bind(id.to_string()));
+        let rows = query.fetch_all(&self.0.readers).await?;
+        rows.iter()
+            .filter_map(|row| row.try_get::<String, _>(0).map(|seen| legible(&seen)).transpose())
+            .map(|seen| Ok(seen?))
+            .collect()
     }
 
     /// Who is moving or leaving (or has left, and Podero would not let them go: that churn is parked).
@@ -129,7 +143,9 @@ impl Store {
             "SELECT DISTINCT lane FROM events WHERE lane IN {} AND (\
              (type IN ('customer.moved', 'customer.churned') AND \
               (state = 'pending' OR (state = 'scheduled' AND due_at <= $1))) \
-             OR (type = 'customer.churned' AND state = 'parked'))",
+             OR (type = 'customer.churned' AND state = 'parked' AND NOT EXISTS (SELECT 1 FROM events AS back \
+                 WHERE back.lane = events.lane AND back.type = 'customer.signed_up' AND back.state = 'applied' \
+                 AND back.time > events.time)))",
             listed(2, customers.len())
         ));
         let query = sqlx::query(query).bind(now.plus(LEAVING_WINDOW).micros());
@@ -157,8 +173,11 @@ impl Store {
     }
 }
 
-fn read_seen(text: &str) -> Result<Seen, Error> {
-    serde_json::from_str(text).map_err(|error| Error::Unreadable(error.to_string()))
+/// One memory that this version cannot read must not keep the others from being polled; what is in it stays as it is.
+fn legible(text: &str) -> Option<Seen> {
+    serde_json::from_str(text)
+        .inspect_err(|error| tracing::error!(%error, "what is remembered of a heat pump cannot be read"))
+        .ok()
 }
 
 /// What is remembered of a customer's pumps that are still watched.
@@ -188,7 +207,7 @@ pub(super) async fn end(
         .fetch_optional(&mut *connection)
         .await?;
     let text: Option<String> = row.map(|row| row.try_get(0)).transpose()?;
-    let newer = text.and_then(|text| read_seen(&text).ok()).filter(|seen| !seen.is_retired);
+    let newer = text.and_then(|text| legible(&text)).filter(|seen| !seen.is_retired);
     if let (Some(newer), Some(resolution)) = (newer, ended.ended) {
         let ended = alert::retire(&newer, resolution, now);
         change(connection, &ended, targets, (std::slice::from_ref(&place), now), IfNew::Keep).await?;

@@ -496,7 +496,7 @@ fn pump_of(row: &AnyRow) -> Result<PumpView, Error> {
             dedup_key: dedup_key(seen.heat_pump, alert.cause),
             occurrence_id: alert.occurrence.to_string(),
             cause: alert.cause.name().to_owned(),
-            severity: alert.severity.name().to_owned(),
+            severity: alert.severity().name().to_owned(),
             since: alert.since,
             detected_at: alert.detected_at,
         }),

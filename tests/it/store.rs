@@ -986,6 +986,7 @@ async fn fleets_are_counted_and_an_outage_is_written_once(house: House) {
         members_from: now,
         told: None,
         calm_since: None,
+        judged_at: now,
     };
     let notices = || vec![notice("fleet/x", Topic::FleetOutageStarted, "o1")];
     let keep = async |store: &Store| store.keep_outages(&read, Outages(vec![outage.clone()]), notices()).await;

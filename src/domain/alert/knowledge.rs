@@ -146,6 +146,15 @@ impl Doubt {
     }
 }
 
+/// What earlier looks at a heat pump left.
+#[derive(Debug, Clone, Copy)]
+pub struct Looked {
+    /// Since when it has been looked at without a break.
+    pub since: Timestamp,
+    /// The newest state that was ever shown, this one included.
+    pub state_at: Option<Timestamp>,
+}
+
 /// How old a pump's state is, in the terms that matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Freshness {
@@ -157,6 +166,8 @@ enum Freshness {
     Stale,
     /// Older, but nobody looked for long enough to say that none came.
     Unproven,
+    /// Not shown any more, and the last that was is older.
+    Hidden,
 }
 
 /// What the signals mean together (Podero API, connectivity; the strongest documented signal first).
@@ -170,6 +181,7 @@ enum Freshness {
 /// | | yes | | | yes | | | paused |
 /// | | yes | | | | | stale | disconnected: device offline |
 /// | | yes | | | | | stale, and not watched for `warm_up` | unknown: warming up |
+/// | | yes | | | | | not shown any more, the last one stale | unknown: not said |
 /// | | yes | | | | error | fresh | unknown: contradictory |
 /// | | yes | | | | error, unknown | never any | unknown: no state yet |
 /// | | yes | | | | ok, warning, none | never any | connected |
@@ -178,14 +190,9 @@ enum Freshness {
 /// A lapse of the authentication counts in a pause as well: when the pause ends, nothing could be steered. No page
 /// explains `connection_status`, so it never makes a loss by itself: an `error` over which fresh state comes is a
 /// contradiction, and without state it is what `unknown` is.
-pub fn knowledge(
-    observation: &Observation,
-    watched_since: Timestamp,
-    now: Timestamp,
-    policy: &WatchPolicy,
-) -> Knowledge {
+pub fn knowledge(observation: &Observation, looked: Looked, now: Timestamp, policy: &WatchPolicy) -> Knowledge {
     use ConnectionStatus as Status;
-    let state = freshness(observation.updated_at, watched_since, now, policy);
+    let state = freshness(observation.updated_at, looked, now, policy);
     match (observation, observation.connection, state) {
         (Observation { is_deleted: true, .. }, _, _) => Knowledge::Gone,
         (
@@ -198,6 +205,7 @@ pub fn knowledge(
         (Observation { is_paused: true, .. }, _, _) => Knowledge::Paused,
         (_, _, Freshness::Stale) => Knowledge::Disconnected(Loss::DeviceOffline),
         (_, _, Freshness::Unproven) => Knowledge::Unknown(Doubt::WarmingUp),
+        (_, _, Freshness::Hidden) => Knowledge::Unknown(Doubt::NotSaid),
         (_, Some(Status::Error), Freshness::Fresh) => Knowledge::Unknown(Doubt::Contradictory),
         (_, Some(Status::Error | Status::Unknown), Freshness::Never) => Knowledge::Unknown(Doubt::NoStateYet),
         (_, Some(Status::Ok | Status::Warning) | None, Freshness::Never) => Knowledge::Connected,
@@ -205,17 +213,14 @@ pub fn knowledge(
     }
 }
 
-fn freshness(
-    updated_at: Option<Timestamp>,
-    watched_since: Timestamp,
-    now: Timestamp,
-    policy: &WatchPolicy,
-) -> Freshness {
-    match updated_at {
-        None => Freshness::Never,
-        Some(at) if now.since(at) <= policy.stale_after => Freshness::Fresh,
-        Some(_) if now.since(watched_since) < policy.warm_up => Freshness::Unproven,
-        Some(_) => Freshness::Stale,
+fn freshness(updated_at: Option<Timestamp>, looked: Looked, now: Timestamp, policy: &WatchPolicy) -> Freshness {
+    let is_fresh = |at: Timestamp| now.since(at) <= policy.stale_after;
+    match (updated_at, looked.state_at) {
+        (None, None) => Freshness::Never,
+        (Some(at), _) | (None, Some(at)) if is_fresh(at) => Freshness::Fresh,
+        (None, Some(_)) => Freshness::Hidden,
+        (Some(_), _) if now.since(looked.since) < policy.warm_up => Freshness::Unproven,
+        (Some(_), _) => Freshness::Stale,
     }
 }
 
@@ -240,7 +245,8 @@ mod tests {
     fn check(row: &str, change: impl FnOnce(&mut Observation), expected: Knowledge) {
         let mut observation = fine();
         change(&mut observation);
-        assert_eq!(knowledge(&observation, now().minus(DAY), now(), &WatchPolicy::DEFAULT), expected, "{row}");
+        let looked = Looked { since: now().minus(DAY), state_at: observation.updated_at };
+        assert_eq!(knowledge(&observation, looked, now(), &WatchPolicy::DEFAULT), expected, "{row}");
     }
 
     fn stale(observation: &mut Observation) {
@@ -348,8 +354,20 @@ mod tests {
             (policy.warm_up - MICRO, Knowledge::Unknown(Doubt::WarmingUp)),
             (policy.warm_up, Knowledge::Disconnected(Loss::DeviceOffline)),
         ] {
-            let told = knowledge(&observation, now().minus(watched_for), now(), &policy);
+            let looked = Looked { since: now().minus(watched_for), state_at: observation.updated_at };
+            let told = knowledge(&observation, looked, now(), &policy);
             assert_eq!(told, expected, "{watched_for:?}");
+        }
+    }
+
+    #[test]
+    fn state_that_is_not_shown_any_more_is_judged_by_the_last_that_was() {
+        let observation = Observation { updated_at: None, ..fine() };
+        for (age, expected) in
+            [(Duration::from_hours(1), Knowledge::Connected), (DAY, Knowledge::Unknown(Doubt::NotSaid))]
+        {
+            let looked = Looked { since: now().minus(DAY), state_at: Some(now().minus(age)) };
+            assert_eq!(knowledge(&observation, looked, now(), &WatchPolicy::DEFAULT), expected, "{age:?}");
         }
     }
 

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::knowledge::{Knowledge, Loss};
 use super::seen::Seen;
 use super::severity::Severity;
 use super::{Cause, Occurrence, WatchPolicy, occurrence_notice, occurrence_of};
@@ -28,6 +29,19 @@ use crate::domain::{NAMESPACE, Timestamp};
 /// Whoever is not back two hours after most came back does not stay away for the same reason: gateways and clouds are
 /// up within the hour, and Podero refreshes every 5 to 15 minutes.
 const TAIL_MAX: Duration = Duration::from_hours(2);
+
+/// Podero's values are refreshed every 5 to 15 minutes, depending on the manufacturer (`…/heat-pumps/state`).
+const REFRESH_MAX: Duration = Duration::from_mins(15);
+
+/// Fleets are judged this many times an interval, but
+const LOOKS: u32 = 10;
+/// no more often than this: each is a count over all pumps,
+const LOOK_EVERY_MIN: Duration = Duration::from_secs(1);
+/// and no less often: an outage must be suspected before its first pump would be told.
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(60);
+
+/// After so many looks that were not made, what polls saw before says nothing about now.
+const LOOKS_MISSED_MAX: u32 = 3;
 
 /// The route of the operator's door that lists the pumps of an outage.
 const LIST: &str = "/v1/heat-pumps?state=disconnected";
@@ -124,6 +138,8 @@ pub struct Outage {
     pub told: Option<Told>,
     /// Since when most are back.
     pub calm_since: Option<Timestamp>,
+    /// When it was judged last.
+    pub judged_at: Timestamp,
 }
 
 /// An outage that was told.
@@ -139,14 +155,14 @@ pub struct Told {
     pub watched: u64,
 }
 
-/// How many of a scope are lost.
+/// How many of a scope are away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Count {
     /// Of what.
     pub scope: Scope,
-    /// Lost since the moment that was asked for.
+    /// Went since the moment that was asked for, and was not seen up since: also if nothing can be said of it now.
     pub lost: u64,
-    /// Connected, or lost at any time.
+    /// All but those that were never connected.
     pub watched: u64,
 }
 
@@ -169,8 +185,13 @@ pub struct Outages(pub Vec<Outage>);
 impl Outages {
     /// The one that speaks for a pump: an open one before a suspicion.
     pub fn cover(&self, seen: &Seen) -> Option<&Outage> {
-        let mine = || self.0.iter().filter(|outage| outage.scope.holds(seen));
+        let mine = || self.0.iter().filter(|outage| outage.scope.holds(seen) && outage.speaks_for(seen));
         mine().find(|outage| outage.is_open()).or_else(|| mine().next())
+    }
+
+    /// Whether any is about a pump like this, whether or not it went with the others.
+    pub fn touch(&self, seen: &Seen) -> bool {
+        self.0.iter().any(|outage| outage.scope.holds(seen))
     }
 
     /// The one of a scope.
@@ -196,10 +217,15 @@ impl Outage {
         self.told.is_some()
     }
 
-    /// Whether it speaks for a pump that went at `fell_at`; for one that nobody saw go it does not.
-    pub fn speaks_for(&self, fell_at: Option<Timestamp>) -> bool {
-        let from = if self.is_open() { self.members_from } else { self.held_from };
-        fell_at.is_some_and(|at| at >= from)
+    /// Whether it speaks for a pump that went when this one did; for one that nobody saw go it does not.
+    fn speaks_for(&self, seen: &Seen) -> bool {
+        let from = match (self.is_open(), seen.knowledge) {
+            (true, _) => self.members_from,
+            // Data that stops for all at once grows too old pump by pump, as it had come.
+            (false, Knowledge::Disconnected(Loss::DeviceOffline)) => self.held_from.minus(REFRESH_MAX),
+            (false, _) => self.held_from,
+        };
+        seen.fell_at.is_some_and(|at| at >= from)
     }
 
     /// Where the operator's door lists its pumps.
@@ -213,7 +239,8 @@ impl Outage {
         let members_from = lost_from(None, now, policy);
         // And a tenth, for the moment between two looks at the whole.
         let held_from = now.minus(policy.interval + policy.interval / 10);
-        Self { scope: scope.clone(), occurrence, since: now, held_from, members_from, told: None, calm_since: None }
+        let (scope, since, judged_at) = (scope.clone(), now, now);
+        Self { scope, occurrence, since, held_from, members_from, told: None, calm_since: None, judged_at }
     }
 
     fn notice(&self, told: &Told, remaining: Option<u64>, now: Timestamp) -> Notice {
@@ -249,6 +276,11 @@ pub fn lost_from(known: Option<&Outage>, now: Timestamp, policy: &WatchPolicy) -
     known.map_or_else(|| now.minus(policy.interval + policy.disconnect_after), |outage| outage.members_from)
 }
 
+/// How often fleets are judged.
+pub fn look_every(policy: &WatchPolicy) -> Duration {
+    (policy.interval / LOOKS).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX)
+}
+
 /// What has become of an outage, and whether that is worth telling. `count` counts what was lost since [`lost_from`].
 pub fn judge(
     before: Option<&Outage>,
@@ -261,6 +293,14 @@ pub fn judge(
         return (are_many.then(|| Outage::suspected(&count.scope, now, policy)), None);
     };
     let mut outage = before.clone();
+    if now.since(outage.judged_at) > look_every(policy) * LOOKS_MISSED_MAX {
+        // Nobody looked meanwhile: whatever was to last must last anew.
+        outage.calm_since = None;
+        if outage.told.is_none() {
+            outage.since = now;
+        }
+    }
+    outage.judged_at = now;
     let Some(told) = &mut outage.told else {
         // They had begun to go before they were so many, and the first of them must not wait longer than if it were alone.
         if !are_many || now.since(outage.since) < policy.disconnect_after * 2 / 3 {

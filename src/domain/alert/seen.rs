@@ -21,12 +21,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::knowledge::{Doubt, Knowledge, Loss, Observation, knowledge};
+use super::knowledge::{Doubt, Knowledge, Looked, Loss, Observation, knowledge};
 use super::outage::Outages;
-use super::severity::Severity;
+use super::severity::{Severities, Severity};
 use super::{Cause, Occurrence, Resolution, WatchPolicy, occurrence_notice, occurrence_of};
 use crate::domain::Timestamp;
 use crate::domain::notice::{Notice, Topic};
+
+/// How many looks are remembered, to know which time between two is usual.
+const GAPS_MAX: usize = 8;
 
 /// Everything the watch remembers of a heat pump; durable, so that a restart forgets no count.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,9 +69,12 @@ pub struct Seen {
     /// When the newest answer that named it was asked for.
     #[serde(default)]
     pub named_at: Option<Timestamp>,
-    /// The one before that.
+    /// Seconds between the latest looks, newest last: at most [`GAPS_MAX`].
     #[serde(default)]
-    pub named_before: Option<Timestamp>,
+    pub gaps: Vec<u32>,
+    /// The newest state that was ever shown of it.
+    #[serde(default)]
+    pub state_at: Option<Timestamp>,
     /// Polls in a row that saw it connected.
     pub good_polls: u32,
     /// When the first of them was.
@@ -102,18 +108,13 @@ pub struct OpenAlert {
     pub occurrence: Uuid,
     /// Why.
     pub cause: Cause,
-    /// How bad it was when it was triggered.
-    #[serde(default = "severity_of_old")]
-    pub severity: Severity,
+    /// How bad it was when it was triggered; not known of one from before severities were configured.
+    #[serde(default)]
+    severity: Option<Severity>,
     /// When the loss was first seen.
     pub since: Timestamp,
     /// When it became an alert.
     pub detected_at: Timestamp,
-}
-
-/// Of an alert from before severities were kept: what most of them had.
-fn severity_of_old() -> Severity {
-    Severity::Error
 }
 
 /// What the store writes about one heat pump: the new memory and, with it or not at all, its notices.
@@ -171,7 +172,8 @@ pub fn diff(
     if seen.is_retired {
         return SeenChange::silent(seen);
     }
-    let told = knowledge(observation, seen.watched_since.unwrap_or(now), now, policy);
+    let looked = Looked { since: seen.watched_since.unwrap_or(now), state_at: seen.state_at };
+    let told = knowledge(observation, looked, now, policy);
     // State that once arrived is proof of a connection, also from before this bridge was installed.
     seen.was_connected |= told.is_up() || observation.updated_at.is_some();
     match told {
@@ -255,7 +257,7 @@ fn see_unconnected(
     seen.knowledge = Knowledge::NeverConnected;
     let since = seen.first_seen.unwrap_or(now);
     let is_late = now.since(since) >= policy.never_connected_after;
-    let is_covered = around.outages.cover(&seen).is_some();
+    let is_covered = around.outages.touch(&seen);
     if seen.alert.is_some() || !is_late || is_covered || around.is_leaving {
         return SeenChange::silent(seen);
     }
@@ -278,12 +280,14 @@ fn see_lost(
     if std::mem::take(&mut seen.was_up) {
         seen.fell_at = Some(now);
     }
-    if let Some(outage) = around.outages.cover(&seen).filter(|outage| outage.speaks_for(seen.fell_at)) {
+    if let Some(outage) = around.outages.cover(&seen) {
         if !outage.is_open() {
             // Either it becomes an outage, which speaks for this one too, or it passes, and then this one is judged.
             return SeenChange::silent(seen);
         }
         seen.outage = Some(outage.occurrence);
+        // What came before is told by now, or merged.
+        seen.losses.clear();
         let is_of_a_loss = |alert: &OpenAlert| Cause::OF_A_LOSS.contains(&alert.cause);
         let is_merged = seen.alert.as_ref().is_some_and(is_of_a_loss);
         let notice = if is_merged { seen.resolve(Resolution::MergedIntoOutage, now) } else { None };
@@ -317,7 +321,8 @@ impl Seen {
             bad_since: None,
             missing_polls: 0,
             named_at: None,
-            named_before: None,
+            gaps: Vec::new(),
+            state_at: None,
             good_polls: 0,
             good_since: None,
             was_up: false,
@@ -339,14 +344,17 @@ impl Seen {
 
     /// What any answer tells, whatever it says of the connection. After a break all counts begin anew.
     fn take_in(&mut self, observation: &Observation, around: &Surroundings<'_>, now: Timestamp, policy: &WatchPolicy) {
-        let usual = self.named_at.zip(self.named_before).map_or(Duration::ZERO, |(last, before)| last.since(before));
-        if self.named_at.is_none_or(|last| now.since(last) > policy.break_after(usual)) {
+        let gap = self.named_at.map(|last| now.since(last));
+        if gap.is_none_or(|gap| gap > policy.break_after(self.usual_gap())) {
             self.count_anew();
             self.watched_since = Some(now);
         }
-        if self.named_at < Some(now) {
-            (self.named_before, self.named_at) = (self.named_at, Some(now));
+        if let Some(gap) = gap.filter(|gap| !gap.is_zero()) {
+            self.gaps.push(u32::try_from(gap.as_secs()).unwrap_or(u32::MAX));
+            self.gaps.drain(..self.gaps.len().saturating_sub(GAPS_MAX));
         }
+        self.named_at = self.named_at.max(Some(now));
+        self.state_at = self.state_at.max(observation.updated_at);
         self.first_seen.get_or_insert(now);
         self.watched_since.get_or_insert(now);
         self.missing_polls = 0;
@@ -361,6 +369,13 @@ impl Seen {
         if observation.model.is_some() {
             self.model.clone_from(&observation.model);
         }
+    }
+
+    /// What happens again is usual: the longest gap but one. A single long one is a break, and so is the first of many.
+    fn usual_gap(&self) -> Duration {
+        let mut gaps = self.gaps.clone();
+        gaps.sort_unstable();
+        gaps.iter().rev().nth(1).map_or(Duration::ZERO, |seconds| Duration::from_secs((*seconds).into()))
     }
 
     fn count_anew(&mut self) {
@@ -426,7 +441,9 @@ impl Seen {
             | Cause::WatchBlind => format!("occurrence/{}", self.heat_pump),
         };
         let severity = policy.severities.of(cause, now);
-        let alert = OpenAlert { occurrence: occurrence_of(&thing, since), cause, severity, since, detected_at: now };
+        // The same loss may be told again (after an outage that took it over): that is another occurrence.
+        let occurrence = occurrence_of(&format!("{thing}/{}", since.micros()), now);
+        let alert = OpenAlert { occurrence, cause, severity: Some(severity), since, detected_at: now };
         let key = dedup_key(self.heat_pump, cause);
         let mut data = self.about(alert.occurrence(&key).trigger(cause.summary()));
         data["reconnect_url"] = json!(observation.reconnect_url);
@@ -471,12 +488,17 @@ impl Seen {
 }
 
 impl OpenAlert {
+    /// How bad it was when it was triggered.
+    pub fn severity(&self) -> Severity {
+        self.severity.unwrap_or_else(|| Severities::DEFAULT.of(self.cause, self.detected_at))
+    }
+
     fn occurrence<'a>(&self, dedup_key: &'a str) -> Occurrence<'a> {
         Occurrence {
             id: self.occurrence,
             dedup_key,
             cause: self.cause.name(),
-            severity: self.severity,
+            severity: self.severity(),
             since: self.since,
             detected_at: self.detected_at,
         }

@@ -122,7 +122,7 @@ fn a_loss_must_be_long_and_seen_often() {
     for (name, every, expected) in [
         ("three polls in two minutes are too short", MINUTE, 15),
         ("ten minutes between polls: the third", 10 * MINUTE, 2),
-        ("an hour between polls: the first two are no row yet", 60 * MINUTE, 3),
+        ("an hour between polls: what happens again is usual", 60 * MINUTE, 4),
     ] {
         let (told, _) = polled(None, "llllllllllllllllllll", every);
         assert_eq!(marks(&told), [(expected, '+')], "{name}");
@@ -182,8 +182,8 @@ fn keys_and_summaries_fit_into_the_narrowest_ticketing_tool() {
         let mut summaries = vec![cause.summary().to_owned()];
         for resolution in Resolution::ALL {
             let severity = Severity::Error;
-            let alert = OpenAlert { occurrence: uuid(8), cause, severity, since: at(1), detected_at: at(2) };
-            let open = Seen { alert: Some(alert), ..seen.clone() };
+            let alert = json!({"occurrence": uuid(8), "cause": cause, "severity": severity, "since": at(1), "detected_at": at(2)});
+            let open = Seen { alert: serde_json::from_value(alert).expect("reads"), ..seen.clone() };
             let [notice] = &retire(&open, resolution, at(3)).notices[..] else { panic!("one resolve") };
             assert_eq!(notice.data["resolution"], resolution.name());
             summaries.push(notice.data["summary"].as_str().expect("a text").to_owned());
@@ -349,6 +349,7 @@ fn outage(since: Timestamp, is_open: bool) -> Outages {
         members_from: since.minus(Duration::from_mins(25)),
         told: is_open.then_some(told),
         calm_since: None,
+        judged_at: since,
     }])
 }
 
@@ -393,6 +394,36 @@ fn an_alert_of_a_pump_that_went_with_the_others_is_merged_and_one_from_before_is
 }
 
 #[test]
+fn an_unstable_pump_that_an_outage_took_over_is_told_anew_when_it_is_told_again() {
+    let (_, unstable) = history("clclclcl");
+    let open = outage(at(1_000_000 + 60 * MINUTE), true);
+    let (told, member) = polled_in(&around(&open), Some(unstable), "l", (80 * MINUTE, 10 * MINUTE));
+    assert_eq!(marks(&told), [(0, '-')]);
+    let (again, _) = polled_in(&around(&Outages::default()), Some(member), "lclclclcl", (90 * MINUTE, 10 * MINUTE));
+    let ids: Vec<&Value> = again.iter().map(|(_, notice)| &notice.data["occurrence_id"]).collect();
+    assert_eq!(again[0].1.data["cause"], "unstable");
+    assert!(!ids.contains(&&told[0].1.data["occurrence_id"]));
+}
+
+#[test]
+fn an_outage_that_a_pump_did_not_go_with_hides_none_that_it_did() {
+    let mut both = outage(at(1_000_000 + 300 * MINUTE), true);
+    let mut region = outage(at(1_000_000 + 20 * MINUTE), true).0.remove(0);
+    region.scope = Scope::Region("DE-10".into());
+    both.0.push(region);
+    let here = Surroundings { region: Some("DE-10"), ..around(&both) };
+    assert_eq!(marks(&polled_in(&here, None, "cllllll", (0, 10 * MINUTE)).0), []);
+}
+
+#[test]
+fn pauses_that_come_again_and_again_are_no_breaks_for_ever() {
+    // Ten minutes of looks, then twenty-five of none.
+    let letters = format!("c{}", "ll....".repeat(12));
+    let (told, _) = polled_in(&around(&Outages::default()), None, &letters, (0, 5 * MINUTE));
+    assert_eq!(marks(&told).len(), 1, "a loss is told all the same");
+}
+
+#[test]
 fn an_outage_of_another_maker_or_a_region_elsewhere_is_not_this_pumps() {
     let mut open = outage(at(1_000_000), true);
     open.0[0].scope = Scope::Manufacturer("Other".into());
@@ -419,6 +450,39 @@ fn a_memory_from_before_the_watch_knew_more_can_be_read() {
 }
 
 proptest! {
+    #[test]
+    fn triggers_and_resolves_take_turns_whatever_outages_come_and_go(
+        polls in proptest::collection::vec((proptest::sample::select("cccllleoundb".chars().collect::<Vec<_>>()), 0..6u8), 1..80),
+    ) {
+        let first = at(1_000_000);
+        let (mut seen, mut outages, mut told) = (None, Outages::default(), Vec::new());
+        for (poll, (letter, change)) in std::iter::once(('c', 0)).chain(polls).enumerate() {
+            let now = first.plus(Duration::from_mins(10) * u32::try_from(poll).expect("few"));
+            match change {
+                0 => outages = Outages::default(),
+                1 => outages = outage(now, false),
+                2 => outages = outage(now, true),
+                _ => {}
+            }
+            let leaving = Surroundings { is_leaving: change == 3, ..around(&outages) };
+            let change = diff(seen.as_ref(), &shown(letter, now), &leaving, now, &watch());
+            told.extend(change.notices);
+            seen = Some(change.seen);
+        }
+        let mut open: Option<String> = None;
+        let mut ids = std::collections::BTreeSet::new();
+        for notice in &told {
+            prop_assert!(ids.insert(notice.id), "an id that was used is never told");
+            let occurrence = notice.data["occurrence_id"].as_str().expect("an id").to_owned();
+            if notice.data["action"] == "trigger" {
+                prop_assert_eq!(open.replace(occurrence), None);
+            } else {
+                prop_assert_eq!(open.take(), Some(occurrence));
+            }
+        }
+        prop_assert_eq!(open.is_some(), seen.expect("polled").alert.is_some());
+    }
+
     #[test]
     fn triggers_and_resolves_take_turns(
         letters in proptest::collection::vec(proptest::sample::select("cccllleopundb.".chars().collect::<Vec<_>>()), 1..60),

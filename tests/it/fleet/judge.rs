@@ -28,6 +28,8 @@ struct Open {
 enum What {
     Pump(usize),
     Maker(usize),
+    /// The one that the world has an outage of.
+    Region,
 }
 
 pub struct Judge {
@@ -36,12 +38,16 @@ pub struct Judge {
     ended: BTreeSet<Uuid>,
     alert: Vec<Option<Uuid>>,
     maker_alert: BTreeMap<usize, Uuid>,
+    region_alert: Option<Uuid>,
+    told_region: u32,
     /// Outages of the world that were told.
     told_outages: BTreeMap<usize, u32>,
     /// Since when a pump that is lost could be seen to be, without a break.
     seen_since: Vec<Option<Minute>>,
     /// When it was lost lately, for so long that a poll must have seen it; and since when it is lost now.
     losses: Vec<(Vec<Minute>, Option<Minute>)>,
+    /// Since when a pump with an open alert could be seen to be well.
+    well_since: Vec<Option<Minute>>,
     last_break: Minute,
     /// `disconnect_after`, `interval`, one poll, and what a look every few minutes blurs.
     patience: Minute,
@@ -64,9 +70,12 @@ impl Judge {
             ended: BTreeSet::new(),
             alert: vec![None; world.pumps.len()],
             maker_alert: BTreeMap::new(),
+            region_alert: None,
+            told_region: 0,
             told_outages: BTreeMap::new(),
             seen_since: vec![None; world.pumps.len()],
             losses: vec![(Vec::new(), None); world.pumps.len()],
+            well_since: vec![None; world.pumps.len()],
             last_break: minutes(policy.interval),
             patience: minutes(policy.disconnect_after) + minutes(policy.interval) + poll + LOOK_EVERY + 1,
             counts: BTreeMap::new(),
@@ -97,6 +106,9 @@ impl Judge {
 
     fn what(&self, notice: &Notice) -> Option<What> {
         match notice.topic {
+            Topic::FleetOutageStarted | Topic::FleetOutageEnded if notice.data["scope"]["kind"] == "region" => {
+                (notice.data["scope"]["name"] == "DE-07").then_some(What::Region)
+            }
             Topic::FleetOutageStarted | Topic::FleetOutageEnded => {
                 let name = notice.data["manufacturer"].as_str()?;
                 World::makers().position(|maker| maker == name).map(What::Maker)
@@ -130,6 +142,14 @@ impl Judge {
                 if *times > 1 || self.maker_alert.insert(maker, occurrence).is_some() {
                     return Err("one outage, and not the first alert".to_owned());
                 }
+            }
+            What::Region => {
+                let episode = world.region_outage.1;
+                self.told_region += 1;
+                if !(episode.from..episode.to).contains(&minute) || self.told_region > 1 {
+                    return Err("no such outage of a region, or not its first alert".to_owned());
+                }
+                self.region_alert = Some(occurrence);
             }
             What::Pump(place) => {
                 let pump = &world.pumps[place];
@@ -165,6 +185,17 @@ impl Judge {
                 if !is_away(minute) || !is_away(since) {
                     return Err("it is not lost".to_owned());
                 }
+                let least = Minute::try_from(world.policy.disconnect_after.as_secs() / 60).expect("small");
+                // It may have been back between two looks.
+                let away = (since..minute).filter(|at| is_away(*at)).count();
+                if minute - since < least || away * 2 < usize::try_from(minute - since).expect("small") {
+                    return Err("it has not lasted".to_owned());
+                }
+                let region = world.region_outage.1.from;
+                let is_alone = World::has_own_trouble(pump, since.min(region), minute);
+                if world.is_in_region_outage(pump, minute) && self.is_region_rolled_up(world) && !is_alone {
+                    return Err("a region went at once, and this one is told for itself".to_owned());
+                }
                 let Some(outage) = world.outage_of(pump, minute) else { return Ok(()) };
                 // Its own trouble may have gone over into the outage.
                 let began = world.maker_outages[outage].episode.from;
@@ -176,6 +207,13 @@ impl Judge {
             }
             _ => Err("an alert without a true cause".to_owned()),
         }
+    }
+
+    fn is_region_rolled_up(&self, world: &World) -> bool {
+        let (region, _) = world.region_outage;
+        let is_here = |pump: &&Pump| pump.region == region && pump.was_connected && world.is_there(pump, world.minute);
+        let least = usize::try_from(world.policy.outage_min).expect("small") + 10;
+        world.pumps.iter().filter(is_here).count() >= least
     }
 
     /// Whether so many of its maker go that they must be one alert.
@@ -197,9 +235,20 @@ impl Judge {
         }
         let resolution = notice.data["resolution"].as_str().unwrap_or_default();
         match what {
+            What::Region => {
+                self.region_alert = None;
+                let is_over = minute >= world.region_outage.1.to;
+                if is_over { Ok(()) } else { Err("the outage of the region is not over".to_owned()) }
+            }
             What::Maker(maker) => {
                 self.maker_alert.remove(&maker);
-                Ok(())
+                let goes_on = |outage: &super::world::MakerOutage| {
+                    outage.maker == maker
+                        && outage.share > 60
+                        && (outage.episode.from..outage.episode.to).contains(&minute)
+                };
+                let is_over = !world.maker_outages.iter().any(goes_on);
+                if is_over { Ok(()) } else { Err("the outage is not over".to_owned()) }
             }
             What::Pump(place) => {
                 let pump = &world.pumps[place];
@@ -207,10 +256,10 @@ impl Judge {
                 let is_true = match resolution {
                     "reconnected" | "stable" | "connected" => !world.is_lost(pump, minute),
                     "lost" => world.is_lost(pump, minute),
-                    "merged_into_outage" => self.maker_alert.contains_key(&pump.maker),
-                    "churned" => matches!(pump.end, End::Churns(_)),
-                    "moved" => matches!(pump.end, End::Moves(_)),
-                    "removed" => matches!(pump.end, End::Deleted(_) | End::Churns(_)),
+                    "merged_into_outage" => self.is_spoken_for(world, pump),
+                    "churned" => matches!(pump.end, End::Churns(at) if at <= minute),
+                    "moved" => matches!(pump.end, End::Moves(at) if at <= minute),
+                    "removed" => matches!(pump.end, End::Deleted(at) | End::Churns(at) if at <= minute),
                     _ => false,
                 };
                 if is_true { Ok(()) } else { Err("its resolution is not true".to_owned()) }
@@ -218,11 +267,17 @@ impl Judge {
         }
     }
 
+    fn is_spoken_for(&self, world: &World, pump: &Pump) -> bool {
+        let region = self.region_alert.is_some() && pump.region == world.region_outage.0;
+        region || self.maker_alert.contains_key(&pump.maker)
+    }
+
     /// Whoever could be seen to be lost for long enough has an alert, or somebody else's speaks for it.
     pub fn look(&mut self, world: &World, minute: Minute) -> Check {
         if world.weather(minute) != Weather::Fine {
             self.seen_since.fill(None);
             self.losses.fill((Vec::new(), None));
+            self.well_since.fill(None);
             self.last_break = minute + CATCH_UP;
             return Ok(());
         }
@@ -231,21 +286,27 @@ impl Judge {
         }
         let warm_up = Minute::try_from(world.policy.warm_up.as_secs() / 60).expect("small");
         let lately = |pump: &Pump| {
-            world.maker_outages.iter().any(|outage| {
-                outage.maker == pump.maker && (outage.episode.from..outage.episode.to + TOGETHER).contains(&minute)
-            })
+            let region = world.region_outage.1;
+            let in_region =
+                pump.region == world.region_outage.0 && (region.from..region.to + TOGETHER).contains(&minute);
+            in_region
+                || world.maker_outages.iter().any(|outage| {
+                    outage.maker == pump.maker && (outage.episode.from..outage.episode.to + TOGETHER).contains(&minute)
+                })
         };
         for (place, pump) in world.pumps.iter().enumerate() {
             let is_watched = world.is_there(pump, minute) && !world.is_leaving(pump, minute);
-            let is_together = lately(pump) || self.maker_alert.contains_key(&pump.maker);
+            let is_together = lately(pump) || self.is_spoken_for(world, pump);
             self.look_for_flaps(world, minute, (place, is_watched && !is_together))?;
+            self.look_for_returns(world, minute, place)?;
             if !is_watched || !world.is_lost(pump, minute) {
                 (self.seen_since[place], self.is_counted[place]) = (None, false);
                 continue;
             }
             let has_own = self.alert[place].is_some();
-            let is_spoken_for = self.maker_alert.contains_key(&pump.maker);
-            if is_spoken_for || (lately(pump) && world.outage_of(pump, minute).is_none()) {
+            let is_away_with_others =
+                world.outage_of(pump, minute).is_some() || world.is_in_region_outage(pump, minute);
+            if self.is_spoken_for(world, pump) || (lately(pump) && !is_away_with_others) {
                 // When the outage is over, it is judged afresh.
                 self.seen_since[place] = Some(minute);
                 continue;
@@ -268,6 +329,23 @@ impl Judge {
             } else if lasted > self.patience {
                 return Err(format!("{} is lost, could be seen to be since {since}, and nobody is told", pump.id));
             }
+        }
+        Ok(())
+    }
+
+    /// The alert of whoever is well, and could be seen to be, is resolved.
+    fn look_for_returns(&mut self, world: &World, minute: Minute, place: usize) -> Check {
+        let pump = &world.pumps[place];
+        let cause = self.alert[place].and_then(|alert| self.open.get(&alert)).map(|open| open.cause.as_str());
+        let is_of_a_loss = cause.is_some_and(|cause| !matches!(cause, "unstable" | "never_connected"));
+        if !is_of_a_loss || world.is_lost(pump, minute) || world.is_silent(pump, minute) {
+            self.well_since[place] = None;
+            return Ok(());
+        }
+        let since = *self.well_since[place].get_or_insert(minute.max(self.last_break));
+        // As for a loss; `reconnect_after` is shorter than `disconnect_after`.
+        if minute.saturating_sub(since) > self.patience {
+            return Err(format!("{} is well since {since}, and its alert is open", pump.id));
         }
         Ok(())
     }
@@ -303,8 +381,21 @@ impl Judge {
 
     /// Everybody has been well for long.
     pub fn end(&self, world: &World) -> Check {
-        if let Some((occurrence, open)) = self.open.iter().find(|(_, open)| open.cause != "never_connected") {
+        let may_be_open = |open: &Open| match open.what {
+            What::Pump(place) => {
+                let pump = &world.pumps[place];
+                open.cause == "never_connected"
+                    && world.is_there(pump, world.minute)
+                    && !world.is_leaving(pump, world.minute)
+            }
+            What::Maker(_) | What::Region => false,
+        };
+        if let Some((occurrence, open)) = self.open.iter().find(|(_, open)| !may_be_open(open)) {
             return Err(format!("the alert {occurrence} ({}) is never resolved", open.cause));
+        }
+        let region = world.region_outage.1;
+        if region.to > region.from && self.is_region_rolled_up(world) && self.told_region != 1 {
+            return Err(format!("the outage of the region was told {} times", self.told_region));
         }
         for outage in 0..world.maker_outages.len() {
             let episode = world.maker_outages[outage].episode;

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use podero_bridge::domain::Timestamp;
-use podero_bridge::domain::alert::outage::{self, Count};
+use podero_bridge::domain::alert::outage::{self, Count, Outage, ScopeKind};
 use podero_bridge::domain::alert::rhythm::{next_poll, retry_poll};
 use podero_bridge::domain::alert::{Knowledge, Outages, Resolution, Scope, Seen, Surroundings, diff, miss, retire};
 use podero_bridge::domain::notice::Notice;
@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use uuid::Uuid;
 
 use super::Bridge;
-use super::world::{End, Minute, Weather, World};
+use super::world::{End, Minute, REGIONS, Weather, World};
 
 /// `podero.requests_per_second`, for a minute.
 const REQUESTS_A_MINUTE: usize = 50 * 60;
@@ -54,7 +54,9 @@ impl Pure {
         let mut is_suspect = false;
         for place in places {
             let pump = &world.pumps[*place];
+            let region = World::region_name(pump.region);
             let around = Surroundings {
+                region: Some(&region),
                 is_leaving: world.is_leaving(pump, minute),
                 ..Surroundings::plain((*id, None), &self.outages)
             };
@@ -90,22 +92,51 @@ impl Pure {
         }
     }
 
+    /// As the stage does it, with its counts made in one walk.
     fn judge_fleets(&mut self, world: &World, now: Timestamp, told: &mut Vec<Notice>) {
-        for (maker, name) in World::makers().enumerate() {
-            let scope = Scope::Manufacturer(name.to_owned());
-            let known = self.outages.of(&scope).cloned();
-            let lost_from = outage::lost_from(known.as_ref(), now, &world.policy);
-            let mut count = Count { scope: scope.clone(), lost: 0, watched: 0 };
-            for seen in self.seen.iter().zip(&world.pumps).filter(|(_, pump)| pump.maker == maker) {
-                let Some(seen) = seen.0.as_ref().filter(|seen| !seen.is_retired) else { continue };
-                let is_lost = matches!(seen.knowledge, Knowledge::Disconnected(_));
-                count.watched += u64::from(is_lost || seen.knowledge.is_up());
-                count.lost += u64::from(is_lost && seen.fell_at.is_some_and(|at| at >= lost_from));
+        for kind in [ScopeKind::Manufacturer, ScopeKind::Region] {
+            let others: Vec<Scope> = match kind {
+                ScopeKind::Manufacturer => {
+                    let open = self.outages.of_kind(ScopeKind::Region).filter(|outage| outage.is_open());
+                    open.map(|outage| outage.scope.clone()).collect()
+                }
+                ScopeKind::Region => {
+                    self.outages.of_kind(ScopeKind::Manufacturer).map(|outage| outage.scope.clone()).collect()
+                }
+            };
+            // Names are compared once for each scope, not for each heat pump.
+            let scopes: Vec<Scope> = names(kind).map(|name| kind.scope(name)).collect();
+            let other_kind = if kind == ScopeKind::Region { ScopeKind::Manufacturer } else { ScopeKind::Region };
+            let is_out: Vec<bool> = names(other_kind).map(|name| others.contains(&other_kind.scope(name))).collect();
+            let known: Vec<Option<&Outage>> = scopes.iter().map(|scope| self.outages.of(scope)).collect();
+            let lost_from: Vec<Timestamp> =
+                known.iter().map(|known| outage::lost_from(*known, now, &world.policy)).collect();
+            let mut counts: Vec<Count> =
+                scopes.iter().map(|scope| Count { scope: scope.clone(), lost: 0, watched: 0 }).collect();
+            for (seen, pump) in self.seen.iter().zip(&world.pumps) {
+                let Some(seen) = seen.as_ref().filter(|seen| !seen.is_retired) else { continue };
+                let region = usize::try_from(pump.region).expect("small");
+                let (mine, other) = if kind == ScopeKind::Region { (region, pump.maker) } else { (pump.maker, region) };
+                if is_out[other] && !known[mine].is_some_and(Outage::is_open) {
+                    continue;
+                }
+                counts[mine].watched += u64::from(seen.knowledge != Knowledge::NeverConnected);
+                counts[mine].lost += u64::from(seen.fell_at.is_some_and(|at| at >= lost_from[mine]));
             }
-            let (outage, notice) = outage::judge(known.as_ref(), &count, now, &world.policy);
-            self.outages.set(&scope, outage);
-            told.extend(notice);
+            for count in &counts {
+                let (outage, notice) = outage::judge(self.outages.of(&count.scope), count, now, &world.policy);
+                self.outages.set(&count.scope, outage);
+                told.extend(notice);
+            }
         }
+    }
+}
+
+/// The names of all scopes of a kind, in the order of the world's numbers.
+fn names(kind: ScopeKind) -> Box<dyn Iterator<Item = String>> {
+    match kind {
+        ScopeKind::Manufacturer => Box::new(World::makers().map(str::to_owned)),
+        ScopeKind::Region => Box::new((0..REGIONS).map(World::region_name)),
     }
 }
 

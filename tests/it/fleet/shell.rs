@@ -8,7 +8,7 @@ use std::time::Duration;
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::Timestamp;
 use podero_bridge::domain::alert::Observation;
-use podero_bridge::domain::customer::UserFound;
+use podero_bridge::domain::customer::{UserFound, Zip};
 use podero_bridge::domain::event::Record;
 use podero_bridge::domain::notice::Notice;
 use podero_bridge::domain::plan::{Answer, Call, Reply};
@@ -28,8 +28,8 @@ struct Podero(Arc<Mutex<Shown>>);
 struct Shown {
     clock: Clock,
     weather: Weather,
-    /// What each user has.
-    users: BTreeMap<Uuid, Vec<Observation>>,
+    /// What each user has, and where they live.
+    users: BTreeMap<Uuid, (Vec<Observation>, Zip)>,
     requests: u64,
 }
 
@@ -43,18 +43,19 @@ impl Partner for Podero {
             (Weather::Limited, _) => Reply::Busy { after: Some(Duration::from_secs(60)) },
             _ if fails => Reply::Unknown { why: "flaky" },
             (_, Call::ListUsers) => {
-                let found = |(id, pumps): (&Uuid, &Vec<Observation>)| UserFound {
+                let found = |(id, (pumps, zip)): (&Uuid, &(Vec<Observation>, Zip))| UserFound {
                     id: *id,
                     is_customer: true,
                     external_id: None,
                     heat_pumps: u64::try_from(pumps.len()).ok(),
-                    zip: None,
+                    zip: Some(Box::new(zip.clone())),
                     written: Record::new(),
                 };
                 Reply::Done(Answer::Users(shown.users.iter().map(found).collect()))
             }
             (_, Call::ObserveHeatPumps { user }) => {
-                Reply::Done(Answer::Observations(shown.users.get(user).cloned().unwrap_or_default()))
+                let pumps = shown.users.get(user).map(|(pumps, _)| pumps.clone());
+                Reply::Done(Answer::Observations(pumps.unwrap_or_default()))
             }
             (_, other) => panic!("the watch asks for {other:?}"),
         }
@@ -87,9 +88,10 @@ impl Shell {
     }
 
     fn show(&self, world: &World, minute: Minute) {
-        let mut users: BTreeMap<Uuid, Vec<Observation>> = BTreeMap::new();
+        let mut users: BTreeMap<Uuid, (Vec<Observation>, Zip)> = BTreeMap::new();
         for pump in &world.pumps {
-            let pumps = users.entry(pump.user).or_default();
+            let zip = || Zip { country: Some("DE".to_owned()), code: format!("{:02}123", pump.region) };
+            let (pumps, _) = users.entry(pump.user).or_insert_with(|| (Vec::new(), zip()));
             if world.is_there(pump, minute) {
                 pumps.push(world.show(pump, minute));
             }
@@ -126,7 +128,7 @@ impl Bridge for Shell {
             store: self.store.clone(),
             partner: self.podero.clone(),
             policy: world.policy,
-            region_chars: 0,
+            region_chars: 2,
             lease: Duration::from_secs(90),
             look_every: None,
             clock: self.clock.clone(),

@@ -34,6 +34,9 @@ impl Scale {
     }
 }
 
+/// Regions, each of as many pumps.
+pub const REGIONS: u32 = 20;
+
 /// Shares of the manufacturers in a hundred.
 const MAKERS: [(&str, u32); 6] =
     [("Nordwind", 25), ("Alpenwerk", 20), ("Küste & Söhne", 18), ("Thermia", 15), ("Feldmann", 12), ("Ostfeld", 10)];
@@ -116,6 +119,8 @@ pub struct World {
     pub policy: WatchPolicy,
     pub pumps: Vec<Pump>,
     pub maker_outages: Vec<MakerOutage>,
+    /// A whole region, whoever made its heat pumps.
+    pub region_outage: (u32, Episode),
     weather: Vec<(Episode, Weather)>,
     pub minute: Minute,
 }
@@ -133,6 +138,10 @@ impl World {
         let mut dice = StdRng::seed_from_u64(seed);
         let last = scale.minutes() - QUIET_END;
         let maker_outages = maker_outages(last);
+        let mut region_outage = (7, Episode { from: 66 * HOUR, to: 69 * HOUR, kind: Kind::Lapse });
+        if region_outage.1.to + 3 * HOUR > last {
+            region_outage.1.to = region_outage.1.from;
+        }
         let weather = weather(&mut dice, last);
         let mut user: u128 = dice.random();
         let mut pumps: Vec<Pump> = Vec::new();
@@ -153,7 +162,7 @@ impl World {
             never_connected_after: Duration::from_hours(24),
             ..WatchPolicy::DEFAULT
         };
-        Self { scale, policy, pumps, maker_outages, weather, minute: 0 }
+        Self { scale, policy, pumps, maker_outages, region_outage, weather, minute: 0 }
     }
 
     /// Nobody moves, and nobody leaves.
@@ -175,6 +184,11 @@ impl World {
 
     pub fn maker(pump: &Pump) -> &'static str {
         MAKERS[pump.maker].0
+    }
+
+    /// Country and two characters of the ZIP code.
+    pub fn region_name(region: u32) -> String {
+        format!("DE-{region:02}")
     }
 
     pub fn makers() -> impl Iterator<Item = &'static str> {
@@ -222,6 +236,11 @@ impl World {
         self.maker_outages.iter().position(|outage| outage.takes(pump) && outage.episode.holds(minute))
     }
 
+    /// Whether its region is away now.
+    pub fn is_in_region_outage(&self, pump: &Pump, minute: Minute) -> bool {
+        self.region_outage.0 == pump.region && self.region_outage.1.holds(minute)
+    }
+
     /// Whether anything of its own is the matter with it around a minute.
     pub fn has_own_trouble(pump: &Pump, from: Minute, to: Minute) -> bool {
         pump.episodes.iter().any(|episode| episode.from <= to && from < episode.to + 16)
@@ -234,7 +253,9 @@ impl World {
     fn troubles<'a>(&'a self, pump: &'a Pump, minute: Minute) -> impl Iterator<Item = Episode> + 'a {
         let own = pump.episodes.iter().copied();
         let makers = self.maker_outages.iter().filter(|outage| outage.takes(pump)).map(|outage| outage.episode);
-        own.chain(makers).filter(move |episode| episode.holds(minute))
+        let (region, episode) = self.region_outage;
+        let region = (pump.region == region && pump.was_connected).then_some(episode);
+        own.chain(makers).chain(region).filter(move |episode| episode.holds(minute))
     }
 
     /// How old its state is; `with_weather`: as Podero shows it, which collects nothing while it is away.
@@ -300,6 +321,7 @@ fn maker_outages(last: Minute) -> Vec<MakerOutage> {
         at(2, 20 * HOUR, 8, Kind::Lapse, 100),
         at(3, 30 * HOUR, 3 * HOUR, Kind::Lapse, 35),
         at(1, 42 * HOUR, 9 * HOUR, Kind::Frozen, 95),
+        at(5, 55 * HOUR, 8 * HOUR, Kind::Frozen, 55),
         at(2, 6 * DAY, 3 * HOUR, Kind::Lapse, 50),
         at(0, 12 * DAY, 40, Kind::Lapse, 100),
         at(4, 17 * DAY, 26 * HOUR, Kind::Error, 80),
@@ -320,6 +342,8 @@ fn weather(dice: &mut StdRng, last: Minute) -> Vec<(Episode, Weather)> {
     add(19 * HOUR, 25, Weather::Limited);
     add(DAY + 2 * HOUR, 6 * HOUR, Weather::Flaky);
     add(DAY + 10 * HOUR, 5 * HOUR, Weather::Down);
+    // In the middle of an outage, so that its end must not be concluded from our own.
+    add(45 * HOUR, 50, Weather::Down);
     add(5 * DAY, 40, Weather::Away);
     add(8 * DAY, 20 * HOUR, Weather::Flaky);
     add(10 * DAY, 90, Weather::Limited);
@@ -351,7 +375,7 @@ fn pump(dice: &mut StdRng, user: Uuid, last: Minute) -> Pump {
         id: Uuid::from_u128(dice.random()),
         user,
         maker: maker.expect("the shares are a hundred"),
-        region: dice.random_range(0..20),
+        region: dice.random_range(0..REGIONS),
         end,
         was_connected,
         episodes: if was_connected { episodes(dice, last) } else { Vec::new() },

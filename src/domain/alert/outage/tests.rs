@@ -62,6 +62,25 @@ fn many_at_once_are_one_outage_from_its_suspicion_to_its_end() {
 }
 
 #[test]
+fn what_polls_saw_before_nobody_looked_makes_and_ends_no_outage() {
+    let minute = |minute: i64| at(1_000_000 + 60 * minute);
+    let step = |before: Option<&Outage>, lost, now| judge(before, &count(lost, 100), minute(now), &POLICY);
+    let (suspicion, _) = step(None, 50, 0);
+    // The rows are as they were when the bridge stopped, ten minutes ago.
+    let (still, told) = step(suspicion.as_ref(), 50, 11);
+    assert_eq!(told, None);
+    let (mut outage, mut told) = (still, None);
+    for now in 12..=21 {
+        assert_eq!(told, None, "{now}");
+        (outage, told) = step(outage.as_ref(), 50, now);
+    }
+    assert_eq!(told.expect("it has lasted").topic, Topic::FleetOutageStarted);
+    let (calm, _) = step(outage.as_ref(), 1, 22);
+    let (calm, told) = step(calm.as_ref(), 1, 40);
+    assert_eq!((told, calm.expect("open").calm_since), (None, Some(minute(40))));
+}
+
+#[test]
 fn trigger_and_resolve_carry_counts_and_where_the_list_is() {
     let (told, left) = minutes(&[(50, 100, 10), (80, 120, 10), (95, 120, 10), (4, 120, 10)]);
     assert_eq!(left, None);
