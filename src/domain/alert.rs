@@ -3,7 +3,7 @@
 //!
 //! | file | asks |
 //! |---|---|
-//! | [`knowledge`] | what do the signals of one answer mean? |
+//! | [`mod@knowledge`] | what do the signals of one answer mean? |
 //! | [`seen`] | is that news about this heat pump? hysteresis, flapping, resolve |
 //! | [`outage`] | did many go at once? |
 //! | [`sight`] | can we see at all? |

@@ -13,7 +13,7 @@
 //!                              back to no alert: connected, and not lost for a window
 //! ```
 //!
-//! Before: [`super::knowledge`]. After: the store, [`crate::outbound`].
+//! Before: [`mod@super::knowledge`]. After: the store, [`crate::outbound`].
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ pub struct Seen {
     /// When the newest answer that named it was asked for.
     #[serde(default)]
     pub named_at: Option<Timestamp>,
-    /// Seconds between the latest looks, newest last: at most [`GAPS_MAX`].
+    /// Seconds between the latest looks, newest last: at most eight.
     #[serde(default)]
     pub gaps: Vec<u32>,
     /// The newest state that was ever shown of it.

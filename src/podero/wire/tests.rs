@@ -395,6 +395,21 @@ fn an_observation_reads_each_signal() {
     }
     check_observation(json!({"current_state_last_updated_at": "0001-01-01T00:00:00Z"}), |_| {});
     check_observation(json!({"lifecycle_state": "Error"}), |seen| seen.has_lifecycle_error = true);
+    for (word, status) in [
+        ("ok", Some(ConnectionStatus::Ok)),
+        ("Warning", Some(ConnectionStatus::Warning)),
+        ("ERROR", Some(ConnectionStatus::Error)),
+        ("unknown", Some(ConnectionStatus::Unknown)),
+        ("meh", None),
+    ] {
+        check_observation(json!({"connection_status": word}), |seen| seen.connection = status);
+    }
+    check_observation(json!({"is_smart_optimization_active": false}), |seen| seen.is_paused = true);
+    check_observation(json!({"is_smart_optimization_active": true}), |_| {});
+    let long = format!("{}\u{0}\n{}", "M".repeat(60), "x".repeat(1_000));
+    check_observation(json!({"device_model": {"manufacturer": long, "model": "\u{7}"}}), |seen| {
+        seen.manufacturer = Some(format!("{}{}", "M".repeat(60), "x".repeat(40)));
+    });
     check_observation(json!({"deleted_at": "2026-01-01T00:00:00+00:00"}), |seen| seen.is_deleted = true);
     check_observation(json!({"authorization_url": "https://connect.example"}), |seen| {
         seen.reconnect_url = Some("https://connect.example".to_owned());
@@ -408,6 +423,71 @@ fn an_observation_reads_each_signal() {
         seen.building = Some(OTHER);
         seen.is_authenticated = Some(true);
     });
+}
+
+#[test]
+fn an_entry_of_the_watchs_list_that_cannot_be_read_stands_there_without_an_id() {
+    let odd = json!([{"id": THING}, {"id": null}, null, 7, {"id": "short"}]);
+    let call = Call::ObserveHeatPumps { user: USER };
+    let Reply::Done(Answer::Observations(seen)) = reply(&call, 200, &odd) else { panic!("a list") };
+    let ids: Vec<bool> = seen.iter().map(|seen| seen.heat_pump.is_nil()).collect();
+    assert_eq!(ids, [false, true, true, true, true]);
+}
+
+#[test]
+fn the_way_to_reconnect_is_the_cue_of_an_action_or_else_the_older_address() {
+    let call = Call::FindReconnection { user: USER, heat_pump: THING };
+    let cue = |parameters: &[&str]| {
+        let parameters = parameters.iter().map(|name| (*name).to_owned()).collect();
+        Some(Reconnection::Cue(Cue { id: OTHER, secret: Hidden("s+1".to_owned()), parameters }))
+    };
+    let page = || Some(Reconnection::Page("https://connect.example/old".to_owned()));
+    let url = format!("https://podero.example/api/partners/v2.0/cues/{OTHER}/resolve?secret=s%2B1");
+    let action = |link: Value| json!([{"code": "information"}, {"code": "reauthenticate", "resolution_link": link}]);
+    for (more, expected) in [
+        (json!({}), None),
+        (json!({"authorization_url": "https://connect.example/old"}), page()),
+        (json!({"actions": action(json!(url))}), cue(&[])),
+        (
+            json!({"actions": action(json!({"url": url, "required_parameters": ["success_url", "x"]}))}),
+            cue(&["success_url", "x"]),
+        ),
+        (json!({"actions": action(json!(format!("https://p.example/go?cue_id={OTHER}&secret=s%2B1")))}), cue(&[])),
+        // A link without the cue or its secret opens nothing.
+        (
+            json!({"actions": action(json!("https://p.example/cues/short/resolve?secret=s")), "authorization_url": "https://connect.example/old"}),
+            page(),
+        ),
+        (json!({"actions": action(json!(format!("https://p.example/cues/{OTHER}/resolve")))}), None),
+        (json!({"actions": action(json!(null))}), None),
+    ] {
+        let mut item = json!({"id": THING});
+        item.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        assert_eq!(reply(&call, 200, &item), Reply::Done(Answer::Reconnection(expected)), "{more}");
+    }
+    assert!(!format!("{:?}", cue(&[])).contains("s+1"), "what opens it is not shown");
+}
+
+#[test]
+fn a_cue_is_begun_with_the_names_that_it_asks_for() {
+    for (parameters, names) in [
+        (vec![], ["successUrl", "cancelUrl"]),
+        (vec!["success_url".to_owned(), "cancel_url".to_owned()], ["success_url", "cancel_url"]),
+    ] {
+        let cue = Cue { id: THING, secret: Hidden("a/b+c".to_owned()), parameters };
+        let (success_url, cancel_url) = ("https://u.example/1".to_owned(), "https://u.example/2".to_owned());
+        let call = Call::ResolveCue { cue, success_url, cancel_url, language: Some("de".to_owned()) };
+        let sent = request(&call, ORG, None).expect("it can be sent");
+        assert_eq!(sent.path, format!("{PREFIX}/cues/{THING}/resolve?cue_id={THING}&secret=a%2Fb%2Bc"));
+        let wanted = json!({names[0]: "https://u.example/1", names[1]: "https://u.example/2", "language": "de"});
+        assert_eq!(sent.body, Some(wanted));
+        let link = || Reply::Done(Answer::Link { url: "https://connect.example/1".to_owned() });
+        assert_eq!(reply(&call, 200, json!({"redirect_url": "https://connect.example/1"})), link());
+        for wrong in [json!({}), json!({"redirect_url": null}), json!({"redirect_url": "javascript:x"})] {
+            assert!(matches!(reply(&call, 200, &wrong), Reply::Unknown { .. }), "{wrong}");
+        }
+        assert!(!format!("{call:?}").contains("a/b"), "nor here");
+    }
 }
 
 #[test]
