@@ -27,7 +27,6 @@ use crate::apply::{Applier, Room};
 use crate::broker::{self, Broker};
 use crate::clock::Clock;
 use crate::config::{self, Account, Amqp, Config, Reloaded, Secret, Secrets, Source, Verify};
-use crate::domain::alert::WatchPolicy;
 use crate::domain::plan::{OnboardingPolicy, Operation, Policy};
 use crate::domain::retry::RetrySchedule;
 use crate::domain::standing::Why;
@@ -407,8 +406,8 @@ impl Parts<'_> {
             client: self.client.clone(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
-            interval: self.config.watch.interval,
-            severities: self.config.watch.severities,
+            interval: self.config.watch.policy.interval,
+            severities: self.config.watch.policy.severities,
             probe_time_max,
             wake_outbound: bells.outbound.clone(),
         });
@@ -423,14 +422,14 @@ impl Parts<'_> {
         let watcher = Arc::new(Watcher {
             store: self.store.clone(),
             partner: self.client.clone(),
-            policy: watch_policy(watch),
+            policy: watch.policy,
             region_chars: watch.region_chars,
             lease: self.call_time_max,
             look_every: Some(LOOK_EVERY),
             clock: self.clock.clone(),
             wake_outbound,
         });
-        let every = LOOK_EVERY.min(watch.interval);
+        let every = LOOK_EVERY.min(watch.policy.interval);
         let roster = (rhythm("roster", Some(every), &Arc::default(), &ends.work), watcher.clone());
         tasks.spawn(Stage::Work, async move { pump::run(roster.0, || roster.1.roster_step()).await });
         let fleets = (rhythm("fleets", Some(every), &Arc::default(), &ends.work), watcher.clone());
@@ -483,7 +482,7 @@ impl Parts<'_> {
 
     fn spawn_gauges(&self, tasks: &mut Tasks, ends: &Ends, broker: Option<Broker>, backlog: &Backlog) {
         let (store, metrics, clock) = (self.store.clone(), self.metrics.clone(), self.clock.clone());
-        let (backlog, interval) = (backlog.clone(), self.config.watch.interval);
+        let (backlog, interval) = (backlog.clone(), self.config.watch.policy.interval);
         let rhythm = rhythm("gauges", None, &Arc::default(), &ends.broker);
         tasks.spawn(Stage::Gauges, async move {
             pump::run(rhythm, || async {
@@ -835,25 +834,6 @@ fn landing(config: &Config) -> Option<admin::Landing> {
     })
 }
 
-/// `[watch]` and `[severity]`, in the core's words.
-pub fn watch_policy(watch: &config::Watch) -> WatchPolicy {
-    WatchPolicy {
-        interval: watch.interval,
-        disconnect_after: watch.disconnect_after,
-        disconnect_polls: watch.disconnect_polls,
-        reconnect_after: watch.reconnect_after,
-        reconnect_polls: watch.reconnect_polls,
-        stale_after: watch.stale_after,
-        warm_up: watch.warm_up,
-        never_connected_after: watch.never_connected_after,
-        flap_losses: watch.flap_losses,
-        flap_window: watch.flap_window,
-        outage_share: watch.outage_share,
-        outage_min: watch.outage_min,
-        severities: watch.severities,
-    }
-}
-
 /// The settings of the Podero client: the account, or the sandbox's own.
 pub fn podero_settings(config: &Config, sandbox: Option<(SocketAddr, &Sandbox)>) -> anyhow::Result<podero::Settings> {
     let (base_url, org_id, client_id, client_secret) = match (sandbox, &config.podero.account) {
@@ -886,18 +866,5 @@ pub fn broker_settings(amqp: &Amqp) -> broker::Settings {
         outbound_exchange: amqp.outbound_exchange.clone(),
         declare: amqp.declare,
         prefetch: amqp.prefetch,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::alert::{Season, Severities};
-
-    #[test]
-    fn the_configuration_and_the_core_agree_on_the_defaults_of_the_watch() {
-        let config = Config::parse("", &config::Strings::new(), true).expect("nothing is required in a sandbox");
-        let severities = Severities::DEFAULT.in_season(Season::parse("10-01..04-30"));
-        assert_eq!(watch_policy(&config.watch), WatchPolicy { severities, ..WatchPolicy::DEFAULT });
     }
 }

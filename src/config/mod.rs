@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::domain::alert::Severities;
+use crate::domain::alert::WatchPolicy;
 use crate::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps};
 
 pub use keys::{KEYS, Key, default_of};
@@ -236,34 +236,10 @@ pub struct Churn {
 pub struct Watch {
     /// Whether heat pumps are watched at all; default true.
     pub enabled: bool,
-    /// How old the knowledge of a heat pump may get; default 10 min.
-    pub interval: Duration,
-    /// Shortest disconnection that is alerted, may be zero; default 15 min.
-    pub disconnect_after: Duration,
-    /// Polls in a row, at least 1, that must agree on a disconnection; default 3.
-    pub disconnect_polls: u32,
-    /// Shortest return that resolves an alert, may be zero; default 5 min.
-    pub reconnect_after: Duration,
-    /// Polls in a row, at least 1, that must agree on a reconnection; default 2.
-    pub reconnect_polls: u32,
-    /// Readings older than this are not fresh; default 2 h.
-    pub stale_after: Duration,
-    /// Old readings are forgiven for this long after a pump was not watched; default 30 min.
-    pub warm_up: Duration,
-    /// A pump that was not connected by then is a notice of its own; default 7 d.
-    pub never_connected_after: Duration,
-    /// Losses, at least 2,
-    pub flap_losses: u32,
-    /// within this time that make a pump unstable; default 4 within 6 h.
-    pub flap_window: Duration,
-    /// Share of a manufacturer's pumps, above 0 and at most 1, that makes one outage; default 0.3.
-    pub outage_share: f64,
-    /// Fewest pumps that make one outage; default 20.
-    pub outage_min: u32,
+    /// When what is told, and how bad it is; section `[severity]` and `watch.heating_season` are in it.
+    pub policy: WatchPolicy,
     /// Characters of a ZIP code that make a region, at most 3; default 0: regions are not watched.
     pub region_chars: u32,
-    /// Section `[severity]`, and `watch.heating_season`.
-    pub severities: Severities,
 }
 
 /// One `[[source]]`.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::reader::{Reader, default_text};
 use super::words::{Language, LogFormat};
 use super::*;
-use crate::domain::alert::{Cause, Severities, Severity};
+use crate::domain::alert::{Cause, Severities, Severity, WatchPolicy};
 use crate::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps};
 
 const SEVERITIES: &[(&str, Severity)] = &[
@@ -216,8 +216,8 @@ fn churn(r: &mut Reader) -> Churn {
 }
 
 fn watch(r: &mut Reader) -> Watch {
-    Watch {
-        enabled: r.value("watch.enabled", &rules::flag()),
+    let enabled = r.value("watch.enabled", &rules::flag());
+    let policy = WatchPolicy {
         interval: r.value("watch.interval", &rules::duration(SECOND, DAY)),
         disconnect_after: r.value("watch.disconnect_after", &rules::duration(Duration::ZERO, DURATION_MAX)),
         disconnect_polls: r.value("watch.disconnect_polls", &rules::whole(1, 1_000)),
@@ -230,9 +230,9 @@ fn watch(r: &mut Reader) -> Watch {
         flap_window: r.value("watch.flap_window", &rules::duration(SECOND, DURATION_MAX)),
         outage_share: r.value("watch.outage_share", &rules::share()),
         outage_min: r.value("watch.outage_min", &rules::whole(1, u32::MAX)),
-        region_chars: r.value("watch.region_chars", &rules::whole(0, REGION_CHARS_MAX)),
         severities: severities(r),
-    }
+    };
+    Watch { enabled, policy, region_chars: r.value("watch.region_chars", &rules::whole(0, REGION_CHARS_MAX)) }
 }
 
 fn severities(r: &mut Reader) -> Severities {

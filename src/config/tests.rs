@@ -2,6 +2,7 @@
 
 use super::rules::Form;
 use super::*;
+use crate::domain::alert::{Season, Severities};
 
 const EXAMPLE: &str = include_str!("../../deploy/config.example.toml");
 
@@ -66,14 +67,10 @@ fn defaults_are_the_contracts() {
     assert_eq!(config.moving.old_building, OldBuilding::Delete);
     assert_eq!((config.churn.delete, config.churn.retention), (ChurnDelete::Soft, Duration::from_secs(30 * 86_400)));
     assert!(config.watch.enabled);
-    assert_eq!(
-        (config.watch.interval, config.watch.stale_after),
-        (Duration::from_secs(600), Duration::from_secs(7_200))
-    );
-    assert_eq!((config.watch.disconnect_polls, config.watch.reconnect_polls), (3, 2));
-    assert_eq!(config.watch.disconnect_after, Duration::from_secs(900));
-    assert!((config.watch.outage_share - 0.3).abs() < f64::EPSILON);
-    assert_eq!((config.watch.outage_min, config.watch.region_chars), (20, 0));
+    // The core's own defaults are the same, but for the season.
+    let severities = Severities::DEFAULT.in_season(Season::parse("10-01..04-30"));
+    assert_eq!(config.watch.policy, WatchPolicy { severities, ..WatchPolicy::DEFAULT });
+    assert_eq!(config.watch.region_chars, 0);
     assert_eq!((config.sandbox.listen.to_string().as_str(), config.sandbox.seed), ("127.0.0.1:8085", None));
     assert_eq!((config.log.format, config.log.level.as_str()), (LogFormat::Auto, "info"));
 }
@@ -275,7 +272,7 @@ fn the_environment_overrides_the_file() {
         ],
     );
     assert_eq!((config.http.batch_max, config.http.listen.port(), config.http.body_max), (8, 1, 2 << 20));
-    assert!(!config.watch.enabled && (config.watch.outage_share - 0.5).abs() < f64::EPSILON);
+    assert!(!config.watch.enabled && (config.watch.policy.outage_share - 0.5).abs() < f64::EPSILON);
     assert_eq!(config.podero.timeout, Duration::from_secs(2));
     assert_eq!((config.store.url.expose(), config.store.is_default), ("postgres://u:p@h/d", false));
     let urls: Vec<_> = config.amqp.expect("given").urls.iter().map(|url| url.expose().to_owned()).collect();
