@@ -62,7 +62,7 @@ impl Store {
         let column = kind.name();
         // The first condition is what the partial index of regions asks for.
         let conditions = format!("{column} IS NOT NULL{}", left_out(except, 2));
-        let query = format!("SELECT {COUNTS} AND {conditions} GROUP BY {column}").replace("{column}", column);
+        let query = COUNTS.replace("{column}", column).replace("{conditions}", &conditions);
         let query = sqlx::query(ours(query)).bind(lost_from.micros());
         let query = except.iter().fold(query, |query, scope| query.bind(scope.name().to_owned()));
         let rows = query.fetch_all(&self.0.readers).await?;
@@ -73,7 +73,7 @@ impl Store {
     pub async fn count_fleet(&self, scope: &Scope, lost_from: Timestamp, except: &[&Scope]) -> Result<Count, Error> {
         let column = scope.kind().name();
         let conditions = format!("{column} = $2{}", left_out(except, 3));
-        let query = format!("SELECT {COUNTS} AND {conditions} GROUP BY {column}").replace("{column}", column);
+        let query = COUNTS.replace("{column}", column).replace("{conditions}", &conditions);
         let query = sqlx::query(ours(query)).bind(lost_from.micros()).bind(scope.name().to_owned());
         let query = except.iter().fold(query, |query, scope| query.bind(scope.name().to_owned()));
         let row = query.fetch_optional(&self.0.readers).await?;
@@ -84,9 +84,9 @@ impl Store {
 
 /// What is counted, by a column that is named as the kind of the scope.
 /// What went has `lost_at` until it is seen up again.
-const COUNTS: &str = "{column}, SUM(CASE WHEN lost_at >= $1 THEN 1 ELSE 0 END), \
+const COUNTS: &str = "SELECT {column}, SUM(CASE WHEN lost_at >= $1 THEN 1 ELSE 0 END), \
                       SUM(CASE WHEN knowledge <> 'never_connected' THEN 1 ELSE 0 END) \
-                      FROM pumps WHERE is_retired = 0";
+                      FROM pumps WHERE is_retired = 0 AND {conditions} GROUP BY {column}";
 
 /// The condition that leaves scopes out; their names are bound from the placeholder `first` on.
 fn left_out(except: &[&Scope], first: usize) -> String {

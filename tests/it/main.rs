@@ -41,6 +41,8 @@ mod podero;
 mod process;
 // The queue's door: what it keeps, in which order, within which bounds.
 mod queue;
+// How SQLite finds what statements ask for.
+mod plans;
 // What replicas share.
 mod replica;
 // A bridge as a process of its own.

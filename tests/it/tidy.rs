@@ -14,7 +14,7 @@ fn root() -> &'static Path {
 }
 
 /// Every file below a folder with one of these endings, with its path relative to the project.
-fn files(folder: &str, endings: &[&str]) -> Vec<(String, String)> {
+pub fn files(folder: &str, endings: &[&str]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
@@ -37,7 +37,7 @@ fn document(path: &str) -> String {
 }
 
 /// The code of a file: no comments, no unit tests.
-fn code(text: &str) -> String {
+pub fn code(text: &str) -> String {
     let before_tests = text.split("#[cfg(test)]").next().unwrap_or_default();
     before_tests.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }

@@ -1,0 +1,135 @@
+//! How SQLite finds what each statement of the store asks for: by an index, or by reading a whole table, which gets slower with
+//! every row. Statements are read from the store's own files, so that none is forgotten; plans are made without statistics, as in
+//! the bridge, and are the same on every machine.
+
+use std::collections::BTreeSet;
+
+use podero_bridge::clock::Clock;
+use podero_bridge::store::{Settings, Store};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Row};
+
+use crate::tidy::{code, files};
+
+/// What reads a whole table or index, and why it may: the beginning of the statement, and the table.
+const MAY_SCAN: &[(&str, &str, &str)] = &[
+    ("SELECT id, lane, source,", "events", "the beginning of others, which go on with a condition"),
+    ("DELETE FROM watched WHERE roster", "watched", "once an interval, after a list of all users"),
+    ("SELECT seen FROM pumps WHERE is_retired = 0 AND NOT EXISTS", "pumps", "the same"),
+    ("UPDATE watched SET taken_until = 0", "watched", "once at the start"),
+    ("UPDATE lanes SET ready_at = $1 WHERE claimed", "lanes", "the same"),
+    ("SELECT version FROM _sqlx_migrations", "_sqlx_migrations", "a row for each migration"),
+    ("SELECT COUNT(*) FROM sqlite_master", "sqlite_master", "a row for each table"),
+    ("SELECT knowledge, COUNT(*) FROM pumps", "pumps", "a gauge; after a long count the next one is late"),
+    ("SELECT MIN(COALESCE(polled_at, since))", "watched", "the same"),
+    ("SELECT COUNT(*) FROM events WHERE state = 'parked'", "events", "the same, of an index of parked ones alone"),
+    ("SELECT target, COUNT(*) FROM notices", "notices", "the same, of an index of pending ones alone"),
+    ("SELECT reason, COUNT(*)", "events", "an operator's page, of an index of parked ones alone"),
+    ("SELECT seen, checked_at FROM pumps", "pumps", "an operator's page, by the key, and ended by its limit"),
+    ("SELECT id, reason, per_second", "bulk_retries", "an operator's; a row for each retry of many"),
+    ("DELETE FROM bulk_retries", "bulk_retries", "the same"),
+    ("SELECT COUNT(*) FROM tombstones", "tombstones", "once at the start"),
+    ("SELECT COUNT(*) FROM watched WHERE customer", "watched", "an operator erases a customer"),
+    ("DELETE FROM watched WHERE customer", "watched", "the same"),
+    ("SELECT (SELECT COUNT(*) FROM lanes", "watched", "the same"),
+    ("DELETE FROM replicas", "replicas", "a row for each replica"),
+    ("SELECT COUNT(*) FROM replicas", "replicas", "the same"),
+];
+
+/// A statement with the place it is from.
+struct Statement {
+    file: String,
+    text: String,
+}
+
+/// Every text in the store's files that begins as a statement does.
+fn statements() -> Vec<Statement> {
+    let mut found = Vec::new();
+    for (file, text) in files("src/store", &["rs"]) {
+        let text = code(&text);
+        let mut rest = text.as_str();
+        while let Some(start) = rest.find('"') {
+            let (literal, after) = literal(&rest[start + 1..]);
+            rest = after;
+            let is_one = ["SELECT ", "UPDATE ", "DELETE ", "INSERT "].iter().any(|verb| literal.starts_with(verb));
+            // PostgreSQL's own tables.
+            if is_one && !literal.contains("pg_class") {
+                found.push(Statement { file: file.clone(), text: filled(&literal) });
+            }
+        }
+    }
+    found
+}
+
+/// The value of a text whose opening quote has been read, and what comes after the closing one.
+fn literal(text: &str) -> (String, &str) {
+    let mut value = String::new();
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => break,
+            '\\' => match letters.next() {
+                // A text goes on at the next line's first letter.
+                Some('\n') => letters = letters.as_str().trim_start().chars(),
+                escaped => value.extend(escaped),
+            },
+            letter => value.push(letter),
+        }
+    }
+    (value, letters.as_str())
+}
+
+/// With something in the place of what is put in when it runs.
+fn filled(text: &str) -> String {
+    let by = [
+        ("IN {}", "IN ($9)"),
+        ("${}", "$9"),
+        ("bulk = {}", "bulk = 0"),
+        ("{column}", "manufacturer"),
+        ("{conditions}", "manufacturer IS NOT NULL"),
+        ("{of_reason}", "reason = $1"),
+        ("{condition}", "is_retired = 0"),
+        ("{}", ""),
+    ];
+    by.iter().fold(text.to_owned(), |text, (place, value)| text.replace(place, value))
+}
+
+#[tokio::test]
+async fn no_statement_reads_a_whole_table_but_those_that_may() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("bridge.db");
+    let settings = Settings { url: format!("sqlite://{}", file.display()), targets: Vec::new(), works: true };
+    let (store, writer) = Store::open(settings, Clock::system()).await.expect("the store opens");
+    drop(store);
+    writer.run().await;
+    let options = SqliteConnectOptions::new().filename(&file).read_only(true);
+    let mut connection = SqliteConnection::connect_with(&options).await.expect("the file is there");
+    let statements = statements();
+    assert!(statements.len() > 80, "they are found: {}", statements.len());
+    let (mut wrong, mut used) = (Vec::new(), BTreeSet::new());
+    for Statement { file, text } in &statements {
+        let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"))).fetch_all(&mut connection).await;
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(error) => {
+                wrong.push(format!("{file}: {error}: {text}"));
+                continue;
+            }
+        };
+        for row in plan {
+            let step: String = row.get(3);
+            let Some(table) = step.strip_prefix("SCAN ").and_then(|rest| rest.split(' ').next()) else { continue };
+            if table == "CONSTANT" {
+                // A row that is in the statement itself.
+                continue;
+            }
+            let may = MAY_SCAN.iter().position(|(start, of, _)| text.starts_with(start) && *of == table);
+            match may {
+                Some(place) => drop(used.insert(place)),
+                None => wrong.push(format!("{file}: {step}: {text}")),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(used.len(), MAY_SCAN.len(), "what may is what does: {used:?}");
+}
