@@ -13,7 +13,7 @@ use sqlx::{Connection, Row};
 use super::house::{House, Layout};
 use super::{Plan, note, say};
 use crate::servers::environment;
-use crate::world::{until, until_within};
+use crate::world::until_within;
 
 /// Of each user.
 const PUMPS: usize = 2;
@@ -80,7 +80,7 @@ async fn a_large_fleet_is_watched_within_bounds_and_a_restart_in_the_middle_of_a
     let (resident, peak) = memory(house.pid(0));
 
     // In the middle of the next one.
-    until("half a round", async || (clock.now().since(began) >= interval * 3 / 2).then_some(())).await;
+    until_within(PATIENCE, "half a round", async || (clock.now().since(began) >= interval * 3 / 2).then_some(())).await;
     let killed_at = clock.now();
     house.kill(0);
     house.start(0);

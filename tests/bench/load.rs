@@ -1,0 +1,133 @@
+//! Senders: signed CloudEvents over keep-alive connections, one request in flight on each. Whatever answers, the same requests
+//! are made, so what they cost falls on everybody alike.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use standardwebhooks::Webhook;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Of the source, and of the senders.
+pub(crate) const SECRET: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+
+/// Customers, so that lanes repeat as they do in life.
+const CUSTOMERS: u64 = 10_000;
+
+/// Events in a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Shape {
+    Single,
+    Batch(usize),
+}
+
+/// What came of a turn.
+pub(crate) struct Outcome {
+    /// Events that were answered with success.
+    pub(crate) per_second: f64,
+    pub(crate) p99: Duration,
+}
+
+pub(crate) struct Load {
+    shape: Shape,
+    made: AtomicU64,
+    webhook: Webhook,
+}
+
+impl Load {
+    pub(crate) fn new(shape: Shape) -> Self {
+        Self { shape, made: AtomicU64::new(0), webhook: Webhook::new(SECRET).expect("a good secret") }
+    }
+
+    /// Sends for a turn; what is answered in the warm-up does not count.
+    pub(crate) async fn run(
+        &self,
+        address: &str,
+        connections: usize,
+        warm_up: Duration,
+        turn: Duration,
+    ) -> anyhow::Result<Outcome> {
+        let began = Instant::now() + warm_up;
+        let end = began + turn;
+        let senders = (0..connections).map(|_| self.sender(address, began, end));
+        let mut times: Vec<Duration> = futures_util::future::try_join_all(senders).await?.concat();
+        anyhow::ensure!(!times.is_empty(), "nothing was answered");
+        times.sort_unstable();
+        let events = match self.shape {
+            Shape::Single => times.len(),
+            Shape::Batch(events) => times.len() * events,
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a few millions")]
+        let per_second = events as f64 / turn.as_secs_f64();
+        Ok(Outcome { per_second, p99: times[times.len() * 99 / 100] })
+    }
+
+    /// How long each answer took that came in the turn.
+    async fn sender(&self, address: &str, began: Instant, end: Instant) -> anyhow::Result<Vec<Duration>> {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let mut times = Vec::new();
+        let mut answer = Vec::with_capacity(16 << 10);
+        while Instant::now() < end {
+            let request = self.request();
+            let sent = Instant::now();
+            stream.write_all(&request).await?;
+            read_answer(&mut stream, &mut answer).await?;
+            if !answer.starts_with(b"HTTP/1.1 20") {
+                bail!("an answer that is no success: {}", String::from_utf8_lossy(&answer));
+            }
+            if sent >= began && Instant::now() < end {
+                times.push(sent.elapsed());
+            }
+        }
+        Ok(times)
+    }
+
+    fn request(&self) -> Vec<u8> {
+        let (media, body) = match self.shape {
+            Shape::Single => ("application/cloudevents+json", self.event()),
+            Shape::Batch(events) => {
+                let events: Vec<String> = (0..events).map(|_| self.event()).collect();
+                ("application/cloudevents-batch+json", format!("[{}]", events.join(",")))
+            }
+        };
+        let id = format!("msg_{}", self.made.load(Ordering::Relaxed));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+        let now = i64::try_from(now).expect("before the end of time");
+        let signature = self.webhook.sign(&id, now, body.as_bytes()).expect("it can be signed");
+        format!(
+            "POST /v1/events HTTP/1.1\r\nhost: bench\r\ncontent-type: {media}\r\nwebhook-id: {id}\r\nwebhook-timestamp: {now}\r\n\
+             webhook-signature: {signature}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
+    }
+
+    /// A sign-up as billing systems send it, about 450 bytes.
+    fn event(&self) -> String {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let customer = number % CUSTOMERS;
+        format!(
+            r#"{{"specversion":"1.0","id":"evt-{number}","source":"/billing","type":"customer.signed_up","time":"2026-10-01T12:00:00Z","data":{{"customer_id":"C-{customer}","email":"c{customer}@utility.example","first_name":"Anna","last_name":"Muster","address":{{"street_and_number":"Hauptstrasse {customer}","zip_code":"01067","town":"Dresden","country":"DE"}},"building":{{"property_type":"Detached"}},"language":"de"}}}}"#
+        )
+    }
+}
+
+/// Reads one answer with a `content-length` into `answer`.
+async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> anyhow::Result<()> {
+    answer.clear();
+    loop {
+        let read = stream.read_buf(answer).await?;
+        if read == 0 {
+            bail!("the server closed the connection: {}", String::from_utf8_lossy(answer));
+        }
+        let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let text = std::str::from_utf8(&answer[..head])?.to_ascii_lowercase();
+        let length = text.split("content-length:").nth(1).and_then(|rest| rest.lines().next());
+        let length: usize = length.context("no content-length")?.trim().parse()?;
+        if answer.len() >= head + 4 + length {
+            return Ok(());
+        }
+    }
+}
