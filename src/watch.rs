@@ -210,7 +210,7 @@ impl<P: Partner> Watcher<P> {
             // What was told ends by its own members alone, whoever else speaks for some of them.
             let others = if outage.is_open() { &[][..] } else { &others };
             let lost_from = outage::lost_from(Some(outage), now, &self.policy);
-            counts.push(self.store.count_fleet(&outage.scope, lost_from, others).await?);
+            counts.push(self.store.count_fleet(&outage.scope, (lost_from, outage.since), others).await?);
         }
         for count in &counts {
             let (outage, notice) = outage::judge(outages.of(&count.scope), count, now, &self.policy);

@@ -35,7 +35,7 @@ use jaq_core::load::{Arena, File, Loader};
 use jaq_core::{Compiler, Ctx, Vars};
 use jaq_json::Val;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
 use serde_json::{Value, json};
 
@@ -128,12 +128,11 @@ async fn consume(arguments: &Arguments, desk: &mut Desk) -> anyhow::Result<()> {
     bail!("the broker has ended the consumer")
 }
 
-/// A quorum queue outlives the broker's node. Nothing in it expires: a resolve that was dropped would leave a ticket open.
+/// Nothing in it expires, and nothing is dropped for coming again (as in a quorum queue with a delivery limit): a resolve that
+/// was dropped would leave a ticket open.
 async fn bind(channel: &Channel, arguments: &Arguments) -> anyhow::Result<()> {
-    let mut wanted = FieldTable::default();
-    wanted.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(arguments.queue.as_str().into(), options, wanted).await?;
+    channel.queue_declare(arguments.queue.as_str().into(), options, FieldTable::default()).await?;
     for key in KEYS {
         let (queue, exchange) = (arguments.queue.as_str().into(), arguments.exchange.as_str().into());
         channel.queue_bind(queue, exchange, key.into(), QueueBindOptions::default(), FieldTable::default()).await?;

@@ -496,7 +496,7 @@ impl UserLine {
         Some(UserFound {
             id: id_of(Some(&self.id))?,
             is_customer: self.role.as_str().is_some_and(|role| role.eq_ignore_ascii_case("user")),
-            external_id: text_of(&self.external_user_id),
+            external_id: text_of(&self.external_user_id).filter(|id| is_key(id)),
             heat_pumps: count(&self.num_heat_pumps).and_then(|count| u64::try_from(count).ok()),
             zip: label(&self.zip_code).map(|code| {
                 let country = label(&self.country).or_else(|| label(&self.country_iso2));
@@ -641,6 +641,11 @@ fn whole(number: &serde_json::Number) -> Option<i64> {
         let float = number.as_f64()?;
         (float.fract() == 0.0 && float.abs() <= EXACT_MAX).then(|| format!("{float:.0}").parse().ok())?
     })
+}
+
+/// Whether it can be one of our customers' ids; anything else is nobody's that we know.
+fn is_key(id: &str) -> bool {
+    crate::domain::CustomerId::accept(id).is_some()
 }
 
 /// A short text that things are grouped by: no control characters, and no longer than Podero's own fields.

@@ -345,8 +345,7 @@ impl Found {
         let mut work = Work::new(event, Timestamp::from_micros(self.tries_from), customer);
         work.failures = u32::try_from(self.failures).unwrap_or(u32::MAX);
         work.failing_since = self.failing_since.map(Timestamp::from_micros);
-        work.seen =
-            self.seen.iter().map(|text| serde_json::from_str(text).map_err(unreadable)).collect::<Result<_, _>>()?;
+        work.seen = self.seen.iter().filter_map(|text| roster::legible(text)).collect();
         Ok(Claim { work, lane: self.lane, fence: self.fence, lease_until })
     }
 }

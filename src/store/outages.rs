@@ -62,22 +62,32 @@ impl Store {
         let column = kind.name();
         // The first condition is what the partial index of regions asks for.
         let conditions = format!("{column} IS NOT NULL{}", left_out(except, 2));
-        let query = COUNTS.replace("{column}", column).replace("{conditions}", &conditions);
+        // Nothing is suspected that could be confirmed, and the index alone tells the rest.
+        let query = COUNTS.replace("{confirmed}", "CAST(0 AS BIGINT)");
+        let query = query.replace("{column}", column).replace("{conditions}", &conditions);
         let query = sqlx::query(ours(query)).bind(lost_from.micros());
         let query = except.iter().fold(query, |query, scope| query.bind(scope.name().to_owned()));
         let rows = query.fetch_all(&self.0.readers).await?;
         rows.iter().map(|row| Ok(count_of(kind.scope(row.try_get(0)?), row)?)).collect()
     }
 
-    /// The same of one scope alone; nothing is known of one that has no heat pumps.
-    pub async fn count_fleet(&self, scope: &Scope, lost_from: Timestamp, except: &[&Scope]) -> Result<Count, Error> {
+    /// The same of one scope alone, and how many of those lost were seen disconnected after `suspected_at`; nothing is
+    /// known of one that has no heat pumps.
+    pub async fn count_fleet(
+        &self,
+        scope: &Scope,
+        (lost_from, suspected_at): (Timestamp, Timestamp),
+        except: &[&Scope],
+    ) -> Result<Count, Error> {
         let column = scope.kind().name();
-        let conditions = format!("{column} = $2{}", left_out(except, 3));
-        let query = COUNTS.replace("{column}", column).replace("{conditions}", &conditions);
+        let conditions = format!("{column} = $2{}", left_out(except, 4));
+        let query = COUNTS.replace("{confirmed}", CONFIRMED);
+        let query = query.replace("{column}", column).replace("{conditions}", &conditions);
         let query = sqlx::query(ours(query)).bind(lost_from.micros()).bind(scope.name().to_owned());
+        let query = query.bind(suspected_at.micros());
         let query = except.iter().fold(query, |query, scope| query.bind(scope.name().to_owned()));
         let row = query.fetch_optional(&self.0.readers).await?;
-        let nothing = Count { scope: scope.clone(), lost: 0, watched: 0 };
+        let nothing = Count { scope: scope.clone(), lost: 0, confirmed: 0, watched: 0 };
         Ok(row.map(|row| count_of(scope.clone(), &row)).transpose()?.unwrap_or(nothing))
     }
 }
@@ -85,8 +95,12 @@ impl Store {
 /// What is counted, by a column that is named as the kind of the scope.
 /// What went has `lost_at` until it is seen up again.
 const COUNTS: &str = "SELECT {column}, SUM(CASE WHEN lost_at >= $1 THEN 1 ELSE 0 END), \
-                      SUM(CASE WHEN knowledge <> 'never_connected' THEN 1 ELSE 0 END) \
+                      SUM(CASE WHEN knowledge <> 'never_connected' THEN 1 ELSE 0 END), {confirmed} \
                       FROM pumps WHERE is_retired = 0 AND {conditions} GROUP BY {column}";
+
+/// What has been seen disconnected since an outage was suspected.
+const CONFIRMED: &str =
+    "SUM(CASE WHEN lost_at >= $1 AND checked_at > $3 AND knowledge = 'disconnected' THEN 1 ELSE 0 END)";
 
 /// The condition that leaves scopes out; their names are bound from the placeholder `first` on.
 fn left_out(except: &[&Scope], first: usize) -> String {
@@ -96,9 +110,9 @@ fn left_out(except: &[&Scope], first: usize) -> String {
 }
 
 fn count_of(scope: Scope, row: &AnyRow) -> Result<Count, sqlx::Error> {
-    let [lost, watched] = [row.try_get::<i64, _>(1)?, row.try_get::<i64, _>(2)?];
-    let [lost, watched] = [lost, watched].map(|count| u64::try_from(count).unwrap_or(0));
-    Ok(Count { scope, lost, watched })
+    let [lost, watched, confirmed] = [row.try_get::<i64, _>(1)?, row.try_get::<i64, _>(2)?, row.try_get::<i64, _>(3)?];
+    let [lost, watched, confirmed] = [lost, watched, confirmed].map(|count| u64::try_from(count).unwrap_or(0));
+    Ok(Count { scope, lost, confirmed, watched })
 }
 
 /// The outages that were told, for whoever looks.

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use super::{Error, Store, outages, standing};
-use crate::domain::alert::{BLIND_DEDUP_KEY, Outage, Seen, dedup_key};
+use super::{Error, Store, outages, roster, standing};
+use crate::domain::alert::{BLIND_DEDUP_KEY, Outage, dedup_key};
 use crate::domain::customer::Customer;
 use crate::domain::{EventId, Timestamp};
 
@@ -407,7 +407,7 @@ impl Store {
         ));
         let query = arguments.into_iter().fold(sqlx::query(query), |query, argument| query.bind(argument));
         let rows = query.bind(limit).fetch_all(&self.0.readers).await?;
-        rows.iter().map(pump_of).collect()
+        rows.iter().filter_map(|row| pump_of(row).transpose()).collect()
     }
 }
 
@@ -475,10 +475,10 @@ fn notice_of(row: &AnyRow) -> Result<NoticeView, Error> {
     })
 }
 
-fn pump_of(row: &AnyRow) -> Result<PumpView, Error> {
-    let seen: Seen =
-        serde_json::from_str(&row.try_get::<String, _>(0)?).map_err(|error| Error::Unreadable(error.to_string()))?;
-    Ok(PumpView {
+/// `None`: this version cannot read it, which is logged; the others are shown.
+fn pump_of(row: &AnyRow) -> Result<Option<PumpView>, Error> {
+    let Some(seen) = roster::legible(&row.try_get::<String, _>(0)?) else { return Ok(None) };
+    Ok(Some(PumpView {
         heat_pump_id: seen.heat_pump.to_string(),
         podero_user_id: seen.user.to_string(),
         customer_id: seen.customer,
@@ -500,7 +500,7 @@ fn pump_of(row: &AnyRow) -> Result<PumpView, Error> {
             since: alert.since,
             detected_at: alert.detected_at,
         }),
-    })
+    }))
 }
 
 fn outage_of(outage: &Outage) -> Option<OutageView> {

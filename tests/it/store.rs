@@ -953,7 +953,7 @@ async fn fleets_are_counted_and_an_outage_is_written_once(house: House) {
             seen.insert(pump, Seen { version: change.seen.version + 1, ..change.seen });
         }
     }
-    let count = |scope: Scope, lost, watched| Count { scope, lost, watched };
+    let count = |scope: Scope, lost, watched| Count { scope, lost, confirmed: 0, watched };
     let maker = |name: &str| Scope::Manufacturer(name.to_owned());
     let counted = async |kind: ScopeKind, except: &[&Scope]| {
         let mut counts = house.store.count_fleets(kind, now, except).await.expect("the store is there");
@@ -969,11 +969,11 @@ async fn fleets_are_counted_and_an_outage_is_written_once(house: House) {
     assert_eq!(counted(ScopeKind::Manufacturer, &[&region]).await, []);
     let later = now.plus(Duration::from_secs(61));
     assert_eq!(
-        house.store.count_fleet(&maker("A"), later, &[]).await.expect("the store is there"),
+        house.store.count_fleet(&maker("A"), (later, later), &[]).await.expect("the store is there"),
         count(maker("A"), 1, 4)
     );
     assert_eq!(
-        house.store.count_fleet(&maker("C"), now, &[&region]).await.expect("the store is there"),
+        house.store.count_fleet(&maker("C"), (now, now), &[&region]).await.expect("the store is there"),
         count(maker("C"), 0, 0)
     );
     // What two read, one may write.
@@ -986,7 +986,8 @@ async fn fleets_are_counted_and_an_outage_is_written_once(house: House) {
         members_from: now,
         told: None,
         calm_since: None,
-        judged_at: now,
+        began: Some(now),
+        judged_at: Some(now),
     };
     let notices = || vec![notice("fleet/x", Topic::FleetOutageStarted, "o1")];
     let keep = async |store: &Store| store.keep_outages(&read, Outages(vec![outage.clone()]), notices()).await;

@@ -130,7 +130,7 @@ fn alerts() -> Vec<(Value, Value)> {
 fn fleet_alerts(long: &str) -> Vec<(Value, Value)> {
     let mut alerts = Vec::new();
     for scope in [Scope::Manufacturer(long.to_owned()), Scope::Region("DE-101".to_owned())] {
-        let count = |lost| Count { scope: scope.clone(), lost, watched: 5_000 };
+        let count = |lost| Count { scope: scope.clone(), lost, confirmed: lost, watched: 5_000 };
         let (mut known, mut told) = (None, Vec::new());
         for minute in 0..30 {
             let count = count(if minute < 15 { 5_000 } else { 0 });

@@ -127,8 +127,11 @@ pub struct Outage {
     pub scope: Scope,
     /// Names this one outage; trigger and resolve share it.
     pub occurrence: Uuid,
-    /// When so many were lost that it was suspected.
+    /// When so many were lost that it was suspected; later by as long as nobody looked before it was told.
     pub since: Timestamp,
+    /// When it was suspected, however long nobody looked since.
+    #[serde(default)]
+    pub began: Option<Timestamp>,
     /// Whoever went at once with the others went from then on, if all of them did at once: polls take an interval to see
     /// that. Nobody else is kept waiting by a suspicion.
     pub held_from: Timestamp,
@@ -139,7 +142,8 @@ pub struct Outage {
     /// Since when most are back.
     pub calm_since: Option<Timestamp>,
     /// When it was judged last.
-    pub judged_at: Timestamp,
+    #[serde(default)]
+    pub judged_at: Option<Timestamp>,
 }
 
 /// An outage that was told.
@@ -162,18 +166,25 @@ pub struct Count {
     pub scope: Scope,
     /// Went since the moment that was asked for, and was not seen up since: also if nothing can be said of it now.
     pub lost: u64,
+    /// Of those lost, the ones that a poll has seen disconnected since the outage was suspected; 0 where none is.
+    pub confirmed: u64,
     /// All but those that were never connected.
     pub watched: u64,
 }
 
 impl Count {
-    fn share(&self) -> f64 {
+    fn share(&self, part: u64) -> f64 {
         if self.watched == 0 {
             return 0.0;
         }
         #[expect(clippy::cast_precision_loss, reason = "no fleet has 2^53 heat pumps")]
-        let share = self.lost as f64 / self.watched as f64;
+        let share = part as f64 / self.watched as f64;
         share
+    }
+
+    /// Whether a part of them is enough for an outage.
+    fn are_many(&self, part: u64, policy: &WatchPolicy) -> bool {
+        part >= u64::from(policy.outage_min) && self.share(part) >= policy.outage_share
     }
 }
 
@@ -239,8 +250,30 @@ impl Outage {
         let members_from = lost_from(None, now, policy);
         // And a tenth, for the moment between two looks at the whole.
         let held_from = now.minus(policy.interval + policy.interval / 10);
-        let (scope, since, judged_at) = (scope.clone(), now, now);
-        Self { scope, occurrence, since, held_from, members_from, told: None, calm_since: None, judged_at }
+        Self {
+            scope: scope.clone(),
+            occurrence,
+            since: now,
+            began: Some(now),
+            held_from,
+            members_from,
+            told: None,
+            calm_since: None,
+            judged_at: Some(now),
+        }
+    }
+
+    /// Time in which nobody looked counts neither for it nor for its end.
+    fn pass_over(&mut self, now: Timestamp, policy: &WatchPolicy) {
+        let gap = self.judged_at.map_or(Duration::ZERO, |last| now.since(last));
+        self.judged_at = Some(now);
+        if gap <= look_every(policy) * LOOKS_MISSED_MAX {
+            return;
+        }
+        if self.told.is_none() {
+            self.since = self.since.plus(gap).min(now);
+        }
+        self.calm_since = self.calm_since.map(|since| since.plus(gap).min(now));
     }
 
     fn notice(&self, told: &Told, remaining: Option<u64>, now: Timestamp) -> Notice {
@@ -288,22 +321,22 @@ pub fn judge(
     now: Timestamp,
     policy: &WatchPolicy,
 ) -> (Option<Outage>, Option<Notice>) {
-    let are_many = count.lost >= u64::from(policy.outage_min) && count.share() >= policy.outage_share;
+    let are_many = count.are_many(count.lost, policy);
     let Some(before) = before else {
         return (are_many.then(|| Outage::suspected(&count.scope, now, policy)), None);
     };
     let mut outage = before.clone();
-    if now.since(outage.judged_at) > look_every(policy) * LOOKS_MISSED_MAX {
-        // Nobody looked meanwhile: whatever was to last must last anew.
-        outage.calm_since = None;
-        if outage.told.is_none() {
-            outage.since = now;
-        }
-    }
-    outage.judged_at = now;
+    outage.pass_over(now, policy);
     let Some(told) = &mut outage.told else {
-        // They had begun to go before they were so many, and the first of them must not wait longer than if it were alone.
-        if !are_many || now.since(outage.since) < policy.disconnect_after * 2 / 3 {
+        // They had begun to go before they were so many, and the first of them must not wait longer than if it were alone;
+        // but each must have been looked at again.
+        let patience = (policy.disconnect_after * 2 / 3).max(policy.interval);
+        let lasted = now.since(outage.since) >= patience && count.are_many(count.confirmed, policy);
+        if !are_many || !lasted {
+            if outage.began.is_none_or(|began| now.since(began) > policy.disconnect_after + policy.interval) {
+                // It has been waited for long enough: nobody else's alert waits for it, whatever comes of it.
+                outage.held_from = now;
+            }
             return (Some(outage).filter(|_| are_many), None);
         }
         let severity = policy.severities.of(outage.scope.cause(), now);
@@ -314,7 +347,7 @@ pub fn judge(
     };
     told.affected = told.affected.max(count.lost);
     // Half the share that makes one, or it would come and go with every pump.
-    if count.share() >= policy.outage_share / 2.0 {
+    if count.share(count.lost) >= policy.outage_share / 2.0 {
         outage.calm_since = None;
         return (Some(outage), None);
     }

@@ -31,6 +31,11 @@ use crate::domain::notice::{Notice, Topic};
 /// How many looks are remembered, to know which time between two is usual.
 const GAPS_MAX: usize = 8;
 
+/// As many breaks…
+const BREAKS_USUAL: usize = 3;
+/// …within this time are how things are.
+const BREAKS_WITHIN: Duration = Duration::from_hours(24);
+
 /// Everything the watch remembers of a heat pump; durable, so that a restart forgets no count.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Seen {
@@ -72,6 +77,9 @@ pub struct Seen {
     /// Seconds between the latest looks, newest last: at most eight.
     #[serde(default)]
     pub gaps: Vec<u32>,
+    /// When looks began again after a break, within the last day: at most three.
+    #[serde(default)]
+    pub breaks: Vec<Timestamp>,
     /// The newest state that was ever shown of it.
     #[serde(default)]
     pub state_at: Option<Timestamp>,
@@ -159,11 +167,31 @@ pub fn diff(
     policy: &WatchPolicy,
 ) -> SeenChange {
     let owner = (around.user, around.customer);
-    let mut seen = before.cloned().unwrap_or_else(|| Seen::first(observation.heat_pump, owner));
-    (seen.user, seen.customer) = (owner.0, owner.1.map(str::to_owned));
+    let Some(before) = before.filter(|before| before.user != around.user) else {
+        let seen = before.cloned().unwrap_or_else(|| Seen::first(observation.heat_pump, owner));
+        return look_at(seen, observation, around, now, policy);
+    };
+    // Another owner's: what was told of it ends with the one before, and nothing of what was counted holds.
+    let ended = retire(before, Resolution::Moved, now).notices;
+    let fresh = Seen { version: before.version, ..Seen::first(observation.heat_pump, owner) };
+    let change = look_at(fresh, observation, around, now, policy);
+    SeenChange { notices: ended.into_iter().chain(change.notices).collect(), ..change }
+}
+
+/// What is new about a pump of this owner.
+fn look_at(
+    mut seen: Seen,
+    observation: &Observation,
+    around: &Surroundings<'_>,
+    now: Timestamp,
+    policy: &WatchPolicy,
+) -> SeenChange {
+    let owner = (around.user, around.customer);
+    seen.customer = owner.1.map(str::to_owned);
     // A pump that turns up in another home than the one that was left is somebody's again; and one that was gone from
     // an answer or two, and is shown again, was never gone.
-    let is_elsewhere = observation.building.is_some() && observation.building != seen.building;
+    let is_elsewhere =
+        seen.building.is_some() && observation.building.is_some() && observation.building != seen.building;
     let is_back = seen.knowledge == Knowledge::Gone && !observation.is_deleted;
     if seen.is_retired && (is_elsewhere || is_back) {
         seen = Seen { version: seen.version, ..Seen::first(observation.heat_pump, owner) };
@@ -183,6 +211,10 @@ pub fn diff(
         Knowledge::Gone => retire(&seen, Resolution::Removed, now),
         Knowledge::NeverConnected | Knowledge::Unknown(_) => {
             seen.knowledge = told;
+            if told == Knowledge::Unknown(Doubt::Contradictory) {
+                // Whatever the status means, its data comes: it is not away with others.
+                (seen.fell_at, seen.outage) = (None, None);
+            }
             SeenChange::silent(seen)
         }
     }
@@ -322,6 +354,7 @@ impl Seen {
             missing_polls: 0,
             named_at: None,
             gaps: Vec::new(),
+            breaks: Vec::new(),
             state_at: None,
             good_polls: 0,
             good_since: None,
@@ -346,8 +379,7 @@ impl Seen {
     fn take_in(&mut self, observation: &Observation, around: &Surroundings<'_>, now: Timestamp, policy: &WatchPolicy) {
         let gap = self.named_at.map(|last| now.since(last));
         if gap.is_none_or(|gap| gap > policy.break_after(self.usual_gap())) {
-            self.count_anew();
-            self.watched_since = Some(now);
+            self.pass_break(now);
         }
         if let Some(gap) = gap.filter(|gap| !gap.is_zero()) {
             self.gaps.push(u32::try_from(gap.as_secs()).unwrap_or(u32::MAX));
@@ -371,11 +403,23 @@ impl Seen {
         }
     }
 
-    /// What happens again is usual: the longest gap but one. A single long one is a break, and so is the first of many.
+    /// Where the budget of requests is too small all gaps are long, and none is a break: the middle one.
     fn usual_gap(&self) -> Duration {
         let mut gaps = self.gaps.clone();
         gaps.sort_unstable();
-        gaps.iter().rev().nth(1).map_or(Duration::ZERO, |seconds| Duration::from_secs((*seconds).into()))
+        gaps.get(gaps.len() / 2).map_or(Duration::ZERO, |seconds| Duration::from_secs((*seconds).into()))
+    }
+
+    /// State must have had the time to come; and counts begin anew, unless breaks come again and again: then what every look
+    /// sees is so, or a pump that is lost would never be told.
+    fn pass_break(&mut self, now: Timestamp) {
+        self.watched_since = Some(now);
+        self.breaks.retain(|at| now.since(*at) < BREAKS_WITHIN);
+        if self.breaks.len() < BREAKS_USUAL {
+            self.count_anew();
+        }
+        self.breaks.push(now);
+        self.breaks.drain(..self.breaks.len().saturating_sub(BREAKS_USUAL));
     }
 
     fn count_anew(&mut self) {

@@ -122,7 +122,7 @@ fn a_loss_must_be_long_and_seen_often() {
     for (name, every, expected) in [
         ("three polls in two minutes are too short", MINUTE, 15),
         ("ten minutes between polls: the third", 10 * MINUTE, 2),
-        ("an hour between polls: what happens again is usual", 60 * MINUTE, 4),
+        ("an hour between polls: what happens again is usual", 60 * MINUTE, 3),
     ] {
         let (told, _) = polled(None, "llllllllllllllllllll", every);
         assert_eq!(marks(&told), [(expected, '+')], "{name}");
@@ -230,18 +230,34 @@ fn a_pump_that_was_missing_from_an_answer_is_watched_again_when_it_is_shown_agai
 }
 
 #[test]
-fn a_pump_follows_its_owner_and_keeps_what_an_answer_leaves_out() {
+fn a_pump_keeps_what_an_answer_leaves_out() {
     let (_, seen) = history("c");
     let now = at(2_000_000);
     let sparse = Observation { heat_pump: uuid(3), is_authenticated: Some(true), ..Observation::default() };
-    let outages = Outages::default();
-    let around = Surroundings { user: uuid(4), customer: None, ..around(&outages) };
-    let seen = diff(Some(&seen), &sparse, &around, now, &watch()).seen;
-    assert_eq!((seen.user, seen.customer), (uuid(4), None));
+    let seen = diff(Some(&seen), &sparse, &around(&Outages::default()), now, &watch()).seen;
     assert_eq!(
         (seen.building, seen.manufacturer, seen.model),
         (Some(uuid(2)), Some("Maker".into()), Some("M1".into()))
     );
+}
+
+#[test]
+fn with_another_owner_a_pump_is_watched_from_the_beginning_and_the_ones_alert_ends() {
+    let outages = Outages::default();
+    let theirs = Surroundings { user: uuid(4), customer: Some("C-2"), ..around(&outages) };
+    let (_, alerted) = history("clll");
+    let (told, seen) = polled_in(&theirs, Some(alerted.clone()), "lll", (40 * MINUTE, 10 * MINUTE));
+    assert_eq!(marks(&told), [(0, '-'), (2, '+')]);
+    assert_eq!((&told[0].1.data["customer_id"], &told[0].1.data["resolution"]), (&json!("C-1"), &json!("moved")));
+    assert_eq!((&told[1].1.data["customer_id"], seen.version), (&json!("C-2"), alerted.version));
+    // Also in the same home, and after it was left.
+    let retired = retire(&alerted, Resolution::Churned, at(2_000_000)).seen;
+    let (told, seen) = polled_in(&theirs, Some(retired), "clll", (2_000 * MINUTE, 10 * MINUTE));
+    assert_eq!((marks(&told), seen.is_retired), (vec![(3, '+')], false));
+    // A home that was never said is not another one than the one that is.
+    let nowhere = Seen { building: None, ..history("c").1 };
+    let retired = retire(&nowhere, Resolution::Moved, at(2_000_000)).seen;
+    assert!(polled_in(&around(&outages), Some(retired), "c", (2_000 * MINUTE, 10 * MINUTE)).1.is_retired);
 }
 
 #[test]
@@ -349,7 +365,8 @@ fn outage(since: Timestamp, is_open: bool) -> Outages {
         members_from: since.minus(Duration::from_mins(25)),
         told: is_open.then_some(told),
         calm_since: None,
-        judged_at: since,
+        began: Some(since),
+        judged_at: Some(since),
     }])
 }
 

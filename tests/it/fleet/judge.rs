@@ -243,9 +243,7 @@ impl Judge {
             What::Maker(maker) => {
                 self.maker_alert.remove(&maker);
                 let goes_on = |outage: &super::world::MakerOutage| {
-                    outage.maker == maker
-                        && outage.share > 60
-                        && (outage.episode.from..outage.episode.to).contains(&minute)
+                    outage.maker == maker && (outage.episode.from..outage.episode.to).contains(&minute)
                 };
                 let is_over = !world.maker_outages.iter().any(goes_on);
                 if is_over { Ok(()) } else { Err("the outage is not over".to_owned()) }
@@ -304,13 +302,6 @@ impl Judge {
                 continue;
             }
             let has_own = self.alert[place].is_some();
-            let is_away_with_others =
-                world.outage_of(pump, minute).is_some() || world.is_in_region_outage(pump, minute);
-            if self.is_spoken_for(world, pump) || (lately(pump) && !is_away_with_others) {
-                // When the outage is over, it is judged afresh.
-                self.seen_since[place] = Some(minute);
-                continue;
-            }
             // State that is only old must be looked at for a while after a break.
             let from = if world.show(pump, minute).is_authenticated == Some(true)
                 && !world.show(pump, minute).has_lifecycle_error
@@ -319,6 +310,13 @@ impl Judge {
             } else {
                 minute.max(self.last_break)
             };
+            let is_away_with_others =
+                world.outage_of(pump, minute).is_some() || world.is_in_region_outage(pump, minute);
+            if self.is_spoken_for(world, pump) || (lately(pump) && !is_away_with_others) {
+                // When the outage is over, it is judged afresh.
+                self.seen_since[place] = Some(from);
+                continue;
+            }
             let since = *self.seen_since[place].get_or_insert(from);
             let lasted = minute.saturating_sub(since);
             if has_own {

@@ -112,7 +112,7 @@ impl Pure {
             let lost_from: Vec<Timestamp> =
                 known.iter().map(|known| outage::lost_from(*known, now, &world.policy)).collect();
             let mut counts: Vec<Count> =
-                scopes.iter().map(|scope| Count { scope: scope.clone(), lost: 0, watched: 0 }).collect();
+                scopes.iter().map(|scope| Count { scope: scope.clone(), lost: 0, confirmed: 0, watched: 0 }).collect();
             for (seen, pump) in self.seen.iter().zip(&world.pumps) {
                 let Some(seen) = seen.as_ref().filter(|seen| !seen.is_retired) else { continue };
                 let region = usize::try_from(pump.region).expect("small");
@@ -121,7 +121,11 @@ impl Pure {
                     continue;
                 }
                 counts[mine].watched += u64::from(seen.knowledge != Knowledge::NeverConnected);
-                counts[mine].lost += u64::from(seen.fell_at.is_some_and(|at| at >= lost_from[mine]));
+                let is_lost = seen.fell_at.is_some_and(|at| at >= lost_from[mine]);
+                counts[mine].lost += u64::from(is_lost);
+                let is_seen = known[mine].is_some_and(|outage| seen.named_at > Some(outage.since));
+                let is_away = matches!(seen.knowledge, Knowledge::Disconnected(_));
+                counts[mine].confirmed += u64::from(is_lost && is_seen && is_away);
             }
             for count in &counts {
                 let (outage, notice) = outage::judge(self.outages.of(&count.scope), count, now, &world.policy);

@@ -349,6 +349,10 @@ fn weather(dice: &mut StdRng, last: Minute) -> Vec<(Episode, Weather)> {
     add(10 * DAY, 90, Weather::Limited);
     add(15 * DAY, 16 * HOUR, Weather::Away);
     add(20 * DAY, 5, Weather::Away);
+    // In the first outage Podero asks for short pauses, again and again.
+    for pause in 0..5 {
+        add(13 * HOUR + 8 + 12 * pause, 4, Weather::Limited);
+    }
     // Restarts, of a minute or two.
     for day in 0..last / DAY {
         add(day * DAY + dice.random_range(16 * HOUR..18 * HOUR), dice.random_range(1..3), Weather::Down);

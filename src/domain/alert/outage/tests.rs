@@ -10,7 +10,7 @@ fn maker() -> Scope {
 }
 
 fn count(lost: u64, watched: u64) -> Count {
-    Count { scope: maker(), lost, watched }
+    Count { scope: maker(), lost, confirmed: lost, watched }
 }
 
 /// Judges one count a minute; gives what was told at which, and what is left.
@@ -78,6 +78,29 @@ fn what_polls_saw_before_nobody_looked_makes_and_ends_no_outage() {
     let (calm, _) = step(outage.as_ref(), 1, 22);
     let (calm, told) = step(calm.as_ref(), 1, 40);
     assert_eq!((told, calm.expect("open").calm_since), (None, Some(minute(40))));
+}
+
+#[test]
+fn pauses_that_come_again_and_again_put_an_outage_off_and_do_not_hold_anybody_for_ever() {
+    // Six minutes of looks, four of none.
+    let (mut outage, mut told_at) = (None, None);
+    for minute in (0..60).filter(|minute| minute % 10 < 6) {
+        let now = at(1_000_000 + 60 * minute);
+        let (after, notice) = judge(outage.as_ref(), &count(50, 100), now, &POLICY);
+        told_at = told_at.or(notice.map(|_| minute));
+        outage = after;
+    }
+    assert_eq!(told_at, Some(15), "after ten minutes in which somebody looked");
+    // Nobody sees them again: what is not confirmed is not told, and holds nobody back for long.
+    let unseen = Count { confirmed: 0, ..count(50, 100) };
+    let mut outage = None;
+    for minute in 0..60 {
+        let now = at(1_000_000 + 60 * minute);
+        let (after, notice) = judge(outage.as_ref(), &unseen, now, &POLICY);
+        assert_eq!(notice, None);
+        outage = after;
+    }
+    assert_eq!(outage.expect("a suspicion").held_from, at(1_000_000 + 60 * 59));
 }
 
 #[test]
