@@ -142,6 +142,8 @@ impl<P: Partner> Watcher<P> {
             }
             has_polled = true;
             is_time = tokio::select! {
+                // What has come is taken first: the order does not depend on chance.
+                biased;
                 _ = polls.next() => false,
                 () = self.until_the_next_look() => true,
             };

@@ -30,10 +30,9 @@ pub struct KnownOutages {
 }
 
 impl Store {
-    /// What is known of outages.
+    /// What is known of outages, after all that was written before.
     pub async fn outages(&self) -> Result<KnownOutages, Error> {
-        let (outages, version) = read(&mut *self.0.readers.acquire().await?, OUTAGES).await?;
-        Ok(KnownOutages { outages: outages.unwrap_or_default(), version })
+        self.write(Known).await
     }
 
     /// Writes down what has become of the outages, and what is to be told of it; `false` when another replica was first,
@@ -121,6 +120,18 @@ pub(super) async fn open_outages(connection: &mut AnyConnection) -> Result<Outag
     let mut outages = outages.unwrap_or_default();
     outages.0.retain(|outage| outage.is_open());
     Ok(outages)
+}
+
+struct Known;
+
+impl Write for Known {
+    const ONLY_IF_AWAITED: bool = true;
+    type Output = KnownOutages;
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<KnownOutages, sqlx::Error> {
+        let (outages, version) = read(connection, OUTAGES).await?;
+        Ok(KnownOutages { outages: outages.unwrap_or_default(), version })
+    }
 }
 
 struct Keep {

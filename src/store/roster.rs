@@ -17,6 +17,7 @@ use super::writer::Write;
 use super::{Error, Store};
 use crate::domain::Timestamp;
 use crate::domain::alert::{self, Seen, SeenChange};
+use crate::domain::customer::Customer;
 
 /// Roster rows in one transaction: small enough that doors and appliers do not wait long behind them.
 const CHUNK: usize = 500;
@@ -100,67 +101,13 @@ impl Store {
     pub async fn due_users(&self, limit: usize, lease: Duration) -> Result<Vec<DueUser>, Error> {
         let now = self.0.clock.now();
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut due = self.write(TakeDue { now, until: now.plus(lease), limit }).await?;
-        if due.is_empty() {
-            return Ok(due);
-        }
-        self.read_seen_of(&mut due).await?;
-        self.read_leaving_of(&mut due, now).await?;
-        Ok(due)
+        self.write(TakeDue { now, until: now.plus(lease), limit }).await
     }
 
-    async fn read_seen_of(&self, due: &mut [DueUser]) -> Result<(), Error> {
-        let query = ours(format!("SELECT user_id, seen FROM pumps WHERE user_id IN {}", listed(1, due.len())));
-        let query = due.iter().fold(sqlx::query(query), |query, user| query.bind(user.user.to_string()));
-        for row in query.fetch_all(&self.0.readers).await? {
-            let (user, seen): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-            let due = due.iter_mut().find(|due| due.user.to_string() == user);
-            if let (Some(due), Some(seen)) = (due, legible(&seen)) {
-                due.seen.push(seen);
-            }
-        }
-        Ok(())
-    }
-
-    /// What is remembered of these heat pumps, whoever's they were.
+    /// What is remembered of these heat pumps, whoever's they were, after all that was written before.
     pub async fn remembered(&self, heat_pumps: &[Uuid]) -> Result<Vec<Seen>, Error> {
-        let query = ours(format!("SELECT seen FROM pumps WHERE heat_pump IN {}", listed(1, heat_pumps.len())));
-        let query = heat_pumps.iter().fold(sqlx::query(query), |query, id| query.bind(id.to_string()));
-        let rows = query.fetch_all(&self.0.readers).await?;
-        rows.iter()
-            .filter_map(|row| row.try_get::<String, _>(0).map(|seen| legible(&seen)).transpose())
-            .map(|seen| Ok(seen?))
-            .collect()
-    }
-
-    /// Who is moving or leaving (or has left, and Podero would not let them go: that churn is parked).
-    async fn read_leaving_of(&self, due: &mut [DueUser], now: Timestamp) -> Result<(), Error> {
-        let customers: Vec<String> = due.iter().filter_map(|user| user.customer.clone()).collect();
-        if customers.is_empty() {
-            return Ok(());
-        }
-        let query = ours(format!(
-            "SELECT lane, state, MAX(time) FROM events WHERE lane IN {} AND (\
-             (type IN ('customer.moved', 'customer.churned') AND \
-              (state = 'pending' OR (state = 'scheduled' AND due_at <= $1))) \
-             OR (type = 'customer.churned' AND state = 'parked')) GROUP BY lane, state",
-            listed(2, customers.len())
-        ));
-        let query = sqlx::query(query).bind(now.plus(LEAVING_WINDOW).micros());
-        let query = customers.iter().fold(query, |query, customer| query.bind(customer.clone()));
-        for row in query.fetch_all(&self.0.readers).await? {
-            let (leaving, state): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-            if state == "parked" {
-                // Who signed up again since is one of ours; the sign-up itself may be forgotten by now.
-                let (known, _) = self.knowledge(&leaving).await?;
-                let churned_at = Timestamp::from_micros(row.try_get(2)?);
-                if known.facts.signed_up.is_some_and(|signed_up| signed_up.time > churned_at) {
-                    continue;
-                }
-            }
-            due.iter_mut().filter(|due| due.customer.as_ref() == Some(&leaving)).for_each(|due| due.is_leaving = true);
-        }
-        Ok(())
+        let found = self.write(Remembered { heat_pumps: heat_pumps.to_vec() }).await?;
+        Ok(found.iter().filter_map(|seen| legible(seen)).collect())
     }
 
     /// A poll that gave nothing is due again at `at`: nothing is concluded from it.
@@ -382,7 +329,7 @@ impl Write for TakeDue {
             .bind(self.until.micros())
             .bind(self.now.micros())
             .bind(self.limit)
-            .fetch_all(connection)
+            .fetch_all(&mut *connection)
             .await?;
         let due = |row: &AnyRow| {
             let user: String = row.try_get(0)?;
@@ -390,7 +337,84 @@ impl Write for TakeDue {
             let (customer, region) = (row.try_get(1)?, row.try_get(2)?);
             Ok(DueUser { user, customer, region, is_leaving: false, seen: Vec::new() })
         };
-        rows.iter().map(due).collect()
+        let mut due: Vec<DueUser> = rows.iter().map(due).collect::<Result<_, sqlx::Error>>()?;
+        if !due.is_empty() {
+            read_seen_of(connection, &mut due).await?;
+            read_leaving_of(connection, &mut due, self.now).await?;
+        }
+        Ok(due)
+    }
+}
+
+async fn read_seen_of(connection: &mut AnyConnection, due: &mut [DueUser]) -> Result<(), sqlx::Error> {
+    let query = ours(format!("SELECT user_id, seen FROM pumps WHERE user_id IN {}", listed(1, due.len())));
+    let query = due.iter().fold(sqlx::query(query), |query, user| query.bind(user.user.to_string()));
+    for row in query.fetch_all(connection).await? {
+        let (user, seen): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let due = due.iter_mut().find(|due| due.user.to_string() == user);
+        if let (Some(due), Some(seen)) = (due, legible(&seen)) {
+            due.seen.push(seen);
+        }
+    }
+    Ok(())
+}
+
+/// Who is moving or leaving (or has left, and Podero would not let them go: that churn is parked).
+async fn read_leaving_of(
+    connection: &mut AnyConnection,
+    due: &mut [DueUser],
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let customers: Vec<String> = due.iter().filter_map(|user| user.customer.clone()).collect();
+    if customers.is_empty() {
+        return Ok(());
+    }
+    let query = ours(format!(
+        "SELECT lane, state, MAX(time) FROM events WHERE lane IN {} AND (\
+         (type IN ('customer.moved', 'customer.churned') AND \
+          (state = 'pending' OR (state = 'scheduled' AND due_at <= $1))) \
+         OR (type = 'customer.churned' AND state = 'parked')) GROUP BY lane, state",
+        listed(2, customers.len())
+    ));
+    let query = sqlx::query(query).bind(now.plus(LEAVING_WINDOW).micros());
+    let query = customers.iter().fold(query, |query, customer| query.bind(customer.clone()));
+    for row in query.fetch_all(&mut *connection).await? {
+        let (leaving, state): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let churned_at = Timestamp::from_micros(row.try_get(2)?);
+        if state == "parked" && has_come_back(connection, &leaving, churned_at).await? {
+            continue;
+        }
+        due.iter_mut().filter(|due| due.customer.as_ref() == Some(&leaving)).for_each(|due| due.is_leaving = true);
+    }
+    Ok(())
+}
+
+/// Who signed up again since is one of ours; the sign-up itself may be forgotten by now, and what is known of them is not.
+async fn has_come_back(
+    connection: &mut AnyConnection,
+    customer: &str,
+    churned_at: Timestamp,
+) -> Result<bool, sqlx::Error> {
+    let known = sqlx::query("SELECT customer FROM lanes WHERE lane = $1").bind(customer.to_owned());
+    let known: Option<String> = known.fetch_optional(connection).await?.map(|row| row.try_get(0)).transpose()?;
+    let known = known.and_then(|text| serde_json::from_str::<Customer>(&text).ok());
+    let signed_up = known.and_then(|customer| customer.facts.signed_up);
+    Ok(signed_up.is_some_and(|signed_up| signed_up.time > churned_at))
+}
+
+struct Remembered {
+    heat_pumps: Vec<Uuid>,
+}
+
+impl Write for Remembered {
+    const ONLY_IF_AWAITED: bool = true;
+    type Output = Vec<String>;
+
+    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
+        let query = ours(format!("SELECT seen FROM pumps WHERE heat_pump IN {}", listed(1, self.heat_pumps.len())));
+        let query = self.heat_pumps.iter().fold(sqlx::query(query), |query, id| query.bind(id.to_string()));
+        let rows = query.fetch_all(connection).await?;
+        rows.iter().map(|row| row.try_get(0)).collect()
     }
 }
 

@@ -85,6 +85,7 @@ fn filled(text: &str) -> String {
         ("IN {}", "IN ($9)"),
         ("${}", "$9"),
         ("bulk = {}", "bulk = 0"),
+        ("{confirmed}", "0"),
         ("{column}", "manufacturer"),
         ("{conditions}", "manufacturer IS NOT NULL"),
         ("{of_reason}", "reason = $1"),

@@ -17,6 +17,9 @@ const CATCH_UP: Minute = 8;
 /// A whole manufacturer that was away was away so lately that who is lost is still judged together with the others.
 const TOGETHER: Minute = 30;
 
+/// Two of the slowest refreshes.
+const REFRESHES: Minute = 30;
+
 type Check = Result<(), String>;
 
 struct Open {
@@ -181,7 +184,9 @@ impl Judge {
                 if is_true { Ok(()) } else { Err(format!("only {losses} losses in the window")) }
             }
             "needs_reauthentication" | "lifecycle_error" | "device_offline" => {
-                let is_away = |at| world.is_lost(pump, at) || (cause == "device_offline" && world.is_silent(pump, at));
+                // Podero shows fresh data a refresh later than it comes, or two if it was away in between.
+                let is_silent = |at: Minute| (at.saturating_sub(REFRESHES)..=at).any(|at| world.is_silent(pump, at));
+                let is_away = |at| world.is_lost(pump, at) || (cause == "device_offline" && is_silent(at));
                 if !is_away(minute) || !is_away(since) {
                     return Err("it is not lost".to_owned());
                 }
