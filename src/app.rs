@@ -157,6 +157,7 @@ pub struct Bridge {
 enum Stage {
     Sandbox,
     Writer,
+    Examination,
     Dispatcher,
     Consumer,
     BrokerPublisher,
@@ -241,7 +242,8 @@ impl Bridge {
         let settings = store::Settings { url, targets: targets(&config), works: true };
         let key = config.store.erasure_key.as_ref();
         let (store, writer) = open_store(settings, key, &clock).await.context("the store cannot be opened")?;
-        tasks.spawn(Stage::Writer, writer.run());
+        tasks.spawn(Stage::Writer, writer.run_apart());
+        tasks.spawn(Stage::Examination, examine(store.clone()));
 
         let settings = podero_settings(&config, sandbox.as_ref().map(|open| (open.address, &open.sandbox)))?;
         let (call_time_max, probe_time_max) = (settings.call_time_max(), settings.probe_time_max());
@@ -300,6 +302,7 @@ impl Bridge {
         tokio::select! {
             () = signal => Ok(()),
             ended = self.tasks.next() => match ended {
+                Some(Stage::Examination) => anyhow::bail!("the SQLite file is damaged; the log says how, and what to do"),
                 Some(stage) => anyhow::bail!("a part of the bridge ended by itself: {stage:?}"),
                 None => anyhow::bail!("a part of the bridge panicked; see the log"),
             },
@@ -356,7 +359,8 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// Appliers, as many as calls may be in flight from all replicas: each may be the last; the promoter; the watch.
+    /// Appliers, twice as many as calls may be in flight from all replicas: each may be the last, and as many may be
+    /// writing down what came of theirs; the promoter; the watch.
     fn spawn_work(&self, tasks: &mut Tasks, ends: &Ends, bells: &Bells) {
         let wake_outbound = bells.outbound.clone();
         let applier = Arc::new(Applier {
@@ -371,7 +375,7 @@ impl Parts<'_> {
             request_time_max: self.config.podero.timeout,
             room: Room::default(),
         });
-        for number in 0..self.config.podero.max_in_flight {
+        for number in 0..2 * self.config.podero.max_in_flight {
             let applier = applier.clone();
             // One looks by itself; it wakes the next when it finds something.
             let every = (number == 0).then_some(LOOK_EVERY);
@@ -562,6 +566,20 @@ fn warn_of_open_sources(config: &Config) {
     for source in config.sources.iter().filter(|source| matches!(source.verify, Verify::None)) {
         tracing::warn!(source = source.name, "verify = \"none\": whoever reaches the door can send for it");
     }
+}
+
+/// Checks a large SQLite file beside the work. Ends only when it is damaged, which ends the bridge.
+async fn examine(store: Store) {
+    match store.examine().await {
+        Ok(()) => {}
+        Err(error @ store::Error::Damaged(_)) => {
+            tracing::error!(%error, "the bridge ends");
+            return;
+        }
+        // Whoever reads or writes next meets the same trouble, and waits for its end.
+        Err(error) => tracing::warn!(%error, "the store's file could not be checked"),
+    }
+    std::future::pending().await
 }
 
 /// Secrets follow their files.

@@ -60,8 +60,12 @@ pub struct Applier<P> {
     pub room: Room,
 }
 
-/// Workers at work: no more than calls may be under way from here. A claim that only waits for its turn at Podero would
-/// keep its lane from a replica that is free.
+/// Of the places at Podero, one in so many has a claim more that waits for its turn: a place that comes free is taken at
+/// once, and not after a commit.
+const AHEAD_DIVISOR: usize = 8;
+
+/// Workers with a claim that is not at its end: hardly more than calls may be under way from here. A claim that only waits
+/// for its turn at Podero would keep its lane from a replica that is free. Whoever has only to settle is outside.
 #[derive(Debug, Default)]
 pub struct Room(Mutex<Crowd>);
 
@@ -110,7 +114,9 @@ impl<P: Partner> Applier<P> {
         if let Some(until) = self.partner.paused_until() {
             return Step::IdleFor(until.since(self.clock.now()).min(CIRCUIT_LOOK));
         }
-        let Some(_inside) = self.room.enter(self.partner.places(), &self.wake) else { return Step::Idle };
+        let places = self.partner.places();
+        let places = places.saturating_add(places / AHEAD_DIVISOR);
+        let Some(inside) = self.room.enter(places, &self.wake) else { return Step::Idle };
         let claim = match self.store.claim(self.lease()).await {
             Ok(Some(mut claim)) => {
                 // An outage in which nobody could call is no part of an event's age: else the first failure after a
@@ -126,7 +132,7 @@ impl<P: Partner> Applier<P> {
             }
         };
         self.wake.notify_one();
-        self.work(claim).await
+        self.work(claim, inside).await
     }
 
     /// A claim outlives any call of its own: it is extended before a call that it might not.
@@ -134,9 +140,10 @@ impl<P: Partner> Applier<P> {
         self.call_time_max + self.request_time_max + LEASE_MARGIN
     }
 
-    async fn work(&self, mut claim: Claim) -> Step {
+    async fn work(&self, mut claim: Claim, inside: Inside<'_>) -> Step {
         let mut calls = Vec::new();
         let fate = AssertUnwindSafe(self.drive(&mut claim, &mut calls)).catch_unwind().await;
+        drop(inside);
         let fate = match fate {
             Ok(Some(fate)) => fate,
             // A newer claim exists: whatever was found out is theirs to find out.

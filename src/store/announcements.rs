@@ -8,9 +8,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sqlx::{AnyConnection, Row};
-
 use super::Store;
+use super::db::{Connection, Fault, query};
 use crate::domain::Timestamp;
 use crate::domain::event::{Event, Happening};
 
@@ -45,10 +44,10 @@ impl Store {
 /// Settles what an event that has just been inserted means for the announcements around it. The types of the events that
 /// were replaced, and the event's own state if it has ended by that.
 pub(super) async fn settle(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     event: &Event,
     now: Timestamp,
-) -> Result<(Vec<String>, Option<&'static str>), sqlx::Error> {
+) -> Result<(Vec<String>, Option<&'static str>), Fault> {
     let Some(change) = event.change() else { return Ok((Vec::new(), None)) };
     if let Some(newer) = newer_word(connection, event, &change).await? {
         end(connection, &event.id.to_string(), ("superseded", Some(replaced_by(&newer))), now).await?;
@@ -73,11 +72,7 @@ pub(super) async fn settle(
 }
 
 /// A later word about the same change, if the event announces one.
-async fn newer_word(
-    connection: &mut AnyConnection,
-    event: &Event,
-    change: &str,
-) -> Result<Option<String>, sqlx::Error> {
+async fn newer_word(connection: &mut Connection, event: &Event, change: &str) -> Result<Option<String>, Fault> {
     if !event.is_announced() {
         return Ok(None);
     }
@@ -87,11 +82,11 @@ async fn newer_word(
 /// The newest word about a change that was said after one; of two that were said in the same moment the later arrival is
 /// the newer.
 async fn newest_word(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     (lane, change): (&str, &str),
     (said_at, id): (i64, &str),
-) -> Result<Option<String>, sqlx::Error> {
-    let newer = sqlx::query(
+) -> Result<Option<String>, Fault> {
+    let newer = query(
         "SELECT id FROM events WHERE lane = $1 AND change = $2 AND (said_at > $3 OR (said_at = $3 AND id > $4)) \
          ORDER BY said_at DESC, id DESC LIMIT 1",
     )
@@ -114,11 +109,7 @@ pub(super) struct Head<'a> {
 }
 
 /// Whether a head that is about to be begun was replaced: then it has ended by that.
-pub(super) async fn is_replaced(
-    connection: &mut AnyConnection,
-    head: &Head<'_>,
-    now: Timestamp,
-) -> Result<bool, sqlx::Error> {
+pub(super) async fn is_replaced(connection: &mut Connection, head: &Head<'_>, now: Timestamp) -> Result<bool, Fault> {
     let (Some(change), Some(said_at)) = (head.change, head.said_at.filter(|said_at| *said_at < head.time)) else {
         return Ok(false);
     };
@@ -133,18 +124,18 @@ pub(super) async fn is_replaced(
 
 /// Whether anything was called for an event: one that was parked in the middle and is retried has left something behind that
 /// only it puts right.
-async fn was_begun(connection: &mut AnyConnection, id: &str) -> Result<bool, sqlx::Error> {
-    let call = sqlx::query("SELECT 1 FROM calls WHERE event_id = $1 LIMIT 1").bind(id.to_owned());
+async fn was_begun(connection: &mut Connection, id: &str) -> Result<bool, Fault> {
+    let call = query("SELECT 1 FROM calls WHERE event_id = $1 LIMIT 1").bind(id.to_owned());
     Ok(call.fetch_optional(connection).await?.is_some())
 }
 
 /// The types of what was said before and is not begun.
 async fn replace(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     (event, change): (&Event, &str),
     now: Timestamp,
-) -> Result<Vec<String>, sqlx::Error> {
-    let rows = sqlx::query(
+) -> Result<Vec<String>, Fault> {
+    let rows = query(
         "UPDATE events SET state = 'superseded', reason = $1, detail = $2, settled_at = $3, due_at = $3 \
          WHERE lane = $4 AND time > said_at AND state IN ('scheduled', 'waiting', 'pending') AND change = $5 \
          AND (said_at < $6 OR (said_at = $6 AND id < $7)) \
@@ -170,12 +161,12 @@ fn replaced_by(id: &str) -> String {
 
 /// Ends an event without a claim; with a detail, it is because of an announcement.
 async fn end(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     id: &str,
     (state, detail): (&str, Option<String>),
     now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE events SET state = $2, reason = $3, detail = $4, settled_at = $5 WHERE id = $1")
+) -> Result<(), Fault> {
+    query("UPDATE events SET state = $2, reason = $3, detail = $4, settled_at = $5 WHERE id = $1")
         .bind(id.to_owned())
         .bind(state.to_owned())
         .bind(detail.as_ref().map(|_| REPLACED))

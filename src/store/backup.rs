@@ -9,11 +9,10 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use sqlx::{Connection, Row};
 use tempfile::TempPath;
 
 use super::Error;
-use super::db::{Aim, Db, Dialect};
+use super::db::{Aim, Db, Dialect, query};
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -75,19 +74,19 @@ pub async fn back_up(url: &str, to: &Path) -> Result<(), BackupError> {
 }
 
 async fn copy_into(db: &Db, copy: &Path) -> Result<(), Error> {
-    let mut connection = db.connect_plain().await.map_err(|error| db.refusal(error))?;
+    let connection = db.connect_plain().await.map_err(|error| db.refusal(error))?;
     // An absolute path, which SQLite does not take for a URI.
-    let copied = sqlx::query("VACUUM INTO $1").bind(copy.display().to_string()).execute(&mut connection).await;
-    connection.close().await?;
+    let copied = connection.rows_apart(query("VACUUM INTO $1").bind(copy.display().to_string())).await;
     copied.map(|_| ()).map_err(|error| db.refusal(error))
 }
 
 async fn check(copy: &Path) -> Result<(), Error> {
     let db = Db::new(&format!("sqlite://{}", copy.display()), Aim::Look)?;
-    let mut connection = db.connect_plain().await?;
-    let found = sqlx::query("PRAGMA integrity_check(1)").fetch_one(&mut connection).await?.try_get::<String, _>(0)?;
-    connection.close().await?;
-    if found == "ok" { Ok(()) } else { Err(Error::Damaged(found)) }
+    let found = db.connect_plain().await?.rows_apart(query("PRAGMA integrity_check(1)")).await?;
+    match found.first().map(|row| row.try_get::<String>(0)).transpose()? {
+        Some(found) if found == "ok" => Ok(()),
+        found => Err(Error::Damaged(found.unwrap_or_default())),
+    }
 }
 
 /// Moves it to its name, never over something that came there meanwhile.

@@ -1,23 +1,27 @@
-//! The seam between SQLite and PostgreSQL: the only file that knows which of the two it is.
+//! The seam between SQLite and PostgreSQL: the only files that know which of the two it is.
 //!
-//! Every other file of the store writes one SQL text for both (docs/adr/0003). What differs is here: how a
-//! connection is prepared, how a writing transaction begins, and the clause that lets replicas pass each
-//! other's locks.
+//! Every other file of the store writes one SQL text for both (docs/adr/0003). What differs is here: how a connection is
+//! opened and prepared, how a statement runs ([`sqlite`], in this process; [`postgres`], over a connection), how a writing
+//! transaction begins, and the clause that lets replicas pass each other's locks.
 //!
 //! Before: [`crate::config`]. After: [`crate::store::writer`] and the readers.
+
+mod postgres;
+mod query;
+mod sqlite;
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr};
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection as _, PgConnection, PgPool};
+
+pub(super) use query::{Executor, Query, Row, ours, query};
 
 use super::place::{Place, WHAT_TO_DO, sqlite_path};
 use super::{Error, keeping};
-
-/// Waiting for another process's lock on the SQLite file; the CLI's writes are short.
-const BUSY_TIMEOUT_MS: u32 = 5_000;
 
 /// A replica that was frozen in a transaction holds its lanes' rows; nobody waits for it longer than this.
 const LOCK_TIMEOUT_MS: u32 = 5_000;
@@ -30,7 +34,7 @@ const STATEMENT_TIMEOUT_MS: u32 = 15_000;
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Readers: timelines, gauges. Few, because each PostgreSQL connection costs the server memory.
-const READERS_MAX: u32 = 4;
+const READERS_MAX: usize = 4;
 
 /// A reader that finds no free connection for this long reports the store as away.
 const READER_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -59,35 +63,194 @@ pub(super) enum Aim {
 #[derive(Clone)]
 pub(super) struct Db {
     pub(super) dialect: Dialect,
-    options: AnyConnectOptions,
-    /// Of SQLite.
-    place: Option<Place>,
+    address: Address,
+}
+
+#[derive(Clone)]
+enum Address {
+    File { place: Place, may_write: bool },
+    Server(Box<PgConnectOptions>),
+}
+
+/// What statements run on, one at a time.
+pub(super) enum Connection {
+    Sqlite(rusqlite::Connection),
+    Postgres(PgConnection),
+}
+
+/// What is read on beside the writer.
+pub(super) enum Readers {
+    Sqlite(sqlite::Readers),
+    Postgres(PgPool),
+}
+
+/// Why a statement did not run, or what it gave makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    /// SQLite's own word.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    /// PostgreSQL's, or the connection's.
+    #[error(transparent)]
+    Postgres(#[from] sqlx::Error),
+    /// Nothing came within the time.
+    #[error("it did not answer in time")]
+    TooLate,
+    /// The process is about to end.
+    #[error("the bridge is ending")]
+    Ended,
+    /// A row that should be there is not.
+    #[error("no rows returned by a query that expected to return at least one row")]
+    Missing,
+    /// Another version wrote it, or it is damaged.
+    #[error("column {column} is not what this version writes there")]
+    Unreadable { column: usize },
+}
+
+/// Why the schema is not this program's.
+pub(super) enum NotMigrated {
+    /// A statement did not run.
+    Fault(Fault),
+    /// What is there does not fit to what is known.
+    Schema(MigrateError),
+}
+
+impl Fault {
+    /// SQLite's code, without what its extended forms add.
+    pub(super) fn sqlite_code(&self) -> Option<i32> {
+        match self {
+            Self::Sqlite(error) => error.sqlite_error().map(|error| error.extended_code & 0xff),
+            Self::Postgres(_) | Self::TooLate | Self::Ended | Self::Missing | Self::Unreadable { .. } => None,
+        }
+    }
+
+    /// PostgreSQL's SQLSTATE.
+    fn sql_state(&self) -> Option<String> {
+        match self {
+            Self::Postgres(error) => Some(error.as_database_error()?.code()?.into_owned()),
+            Self::Sqlite(_) | Self::TooLate | Self::Ended | Self::Missing | Self::Unreadable { .. } => None,
+        }
+    }
+
+    /// PostgreSQL: `serialization_failure` and `deadlock_detected` (SQLSTATE class 40).
+    pub(super) fn is_conflict(&self) -> bool {
+        self.sql_state().is_some_and(|code| code == "40001" || code == "40P01")
+    }
+
+    /// Whether PostgreSQL may let us in a little later, without anybody doing anything: it cannot be reached, starts or
+    /// stops (57P01 to 57P03), has no connection to spare (53300), or the connection broke (08).
+    fn is_away(&self) -> bool {
+        match self.sql_state() {
+            Some(code) => code.starts_with("08") || matches!(&*code, "57P01" | "57P02" | "57P03" | "53300"),
+            None => matches!(self, Self::TooLate | Self::Postgres(sqlx::Error::Io(_))),
+        }
+    }
+}
+
+impl Executor for &mut Connection {
+    async fn rows(self, query: Query<'_>) -> Result<Vec<Row>, Fault> {
+        match self {
+            Connection::Sqlite(connection) => sqlite::rows(connection, &query),
+            Connection::Postgres(connection) => postgres::rows(connection, query).await,
+        }
+    }
+
+    async fn changes(self, query: Query<'_>) -> Result<u64, Fault> {
+        match self {
+            Connection::Sqlite(connection) => sqlite::changes(connection, &query),
+            Connection::Postgres(connection) => postgres::changes(connection, query).await,
+        }
+    }
+}
+
+impl Executor for &Readers {
+    async fn rows(self, query: Query<'_>) -> Result<Vec<Row>, Fault> {
+        match self {
+            Readers::Sqlite(readers) => {
+                let query = query.into_owned();
+                readers.read(move |connection| sqlite::rows(connection, &query)).await
+            }
+            Readers::Postgres(pool) => postgres::rows(pool, query).await,
+        }
+    }
+
+    async fn changes(self, query: Query<'_>) -> Result<u64, Fault> {
+        match self {
+            Readers::Sqlite(readers) => {
+                let query = query.into_owned();
+                readers.read(move |connection| sqlite::changes(connection, &query)).await
+            }
+            Readers::Postgres(pool) => postgres::changes(pool, query).await,
+        }
+    }
+}
+
+impl Connection {
+    /// Several statements without values.
+    pub(super) async fn batch(&mut self, sql: impl Into<String>) -> Result<(), Fault> {
+        match self {
+            Self::Sqlite(connection) => Ok(connection.execute_batch(&sql.into())?),
+            Self::Postgres(connection) => postgres::batch(connection, sql.into()).await,
+        }
+    }
+
+    /// One statement that takes long, and the connection's end. It holds no thread of the runtime, and is stopped when the
+    /// future is dropped.
+    pub(super) async fn rows_apart(self, query: Query<'static>) -> Result<Vec<Row>, Fault> {
+        match self {
+            Self::Sqlite(connection) => sqlite::rows_apart(connection, query).await,
+            Self::Postgres(mut connection) => postgres::rows(&mut connection, query).await,
+        }
+    }
+
+    /// Applies what is not applied yet, in order, each whole or not at all.
+    pub(super) async fn migrate(&mut self, migrations: &Migrator) -> Result<(), NotMigrated> {
+        match self {
+            Self::Sqlite(connection) => sqlite::migrate(connection, migrations),
+            Self::Postgres(connection) => migrations.run(connection).await.map_err(|error| {
+                if let MigrateError::Execute(fault) | MigrateError::ExecuteMigration(fault, _) = error {
+                    NotMigrated::Fault(fault.into())
+                } else {
+                    NotMigrated::Schema(error)
+                }
+            }),
+        }
+    }
+
+    /// Whether what runs here holds the thread until it is done.
+    pub(super) fn is_in_process(&self) -> bool {
+        matches!(self, Self::Sqlite(_))
+    }
+
+    /// Ends it in good order.
+    pub(super) async fn close(self) -> Result<(), Fault> {
+        match self {
+            Self::Sqlite(connection) => connection.close().map_err(|(_, error)| error.into()),
+            Self::Postgres(connection) => Ok(connection.close().await?),
+        }
+    }
 }
 
 impl Db {
     /// Understands `sqlite://path` and `postgres://…`.
     pub(super) fn new(url: &str, aim: Aim) -> Result<Self, Error> {
-        sqlx::any::install_default_drivers();
-        let (dialect, url, place) = match sqlite_path(url) {
-            Some(path) => {
-                // Never `rwc`: what SQLite makes, others may read.
-                let (place, mode) = match aim {
-                    Aim::Work => (Place::make(path)?, "rw"),
-                    Aim::Use => (Place::find(path)?, "rw"),
-                    Aim::Look => (Place::look(path)?, "ro"),
-                };
-                (Dialect::Sqlite, place.url(mode), Some(place))
-            }
-            None => (Dialect::Postgres, url.to_owned(), None),
+        let Some(path) = sqlite_path(url) else {
+            let options = url.parse::<PgConnectOptions>().map_err(|error| Error::Unusable(error.to_string()))?;
+            let address = Address::Server(Box::new(options.disable_statement_logging()));
+            return Ok(Self { dialect: Dialect::Postgres, address });
         };
-        let options = url.parse::<AnyConnectOptions>().map_err(|error| Error::Unusable(error.to_string()))?;
-        Ok(Self { dialect, options: options.disable_statement_logging(), place })
+        let (place, may_write) = match aim {
+            Aim::Work => (Place::make(path)?, true),
+            Aim::Use => (Place::find(path)?, true),
+            Aim::Look => (Place::look(path)?, false),
+        };
+        Ok(Self { dialect: Dialect::Sqlite, address: Address::File { place, may_write } })
     }
 
     /// The right to work on a SQLite file, held until it is dropped or the process dies; `None` on PostgreSQL, where
     /// many may. The lock is on a file beside it, since SQLite's own locks are taken and left all the time.
     pub(super) fn lock(&self) -> Result<Option<File>, Error> {
-        let Some(place) = &self.place else { return Ok(None) };
+        let Address::File { place, .. } = &self.address else { return Ok(None) };
         let path = place.lock_file();
         let unusable = |error: std::io::Error| Error::Unusable(format!("{}: {error}; {WHAT_TO_DO}", path.display()));
         let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
@@ -99,45 +262,62 @@ impl Db {
         }
     }
 
+    /// The size of a SQLite file and its log; `None` on PostgreSQL.
+    pub(super) fn file_bytes(&self) -> Option<u64> {
+        match &self.address {
+            Address::File { place, .. } => Some(place.bytes()),
+            Address::Server(_) => None,
+        }
+    }
+
     /// Why the database could not be opened: whether it is worth waiting for, or somebody must do something.
-    pub(super) fn refusal(&self, error: sqlx::Error) -> Error {
-        match &self.place {
-            Some(place) if is_refused_by_files(&error) => Error::Unusable(format!("{place}: {error}; {WHAT_TO_DO}")),
-            Some(_) => keeping::of_file(error),
-            None if is_away(&error) => error.into(),
-            None => Error::Unusable(error.to_string()),
+    pub(super) fn refusal(&self, fault: Fault) -> Error {
+        match &self.address {
+            Address::File { place, .. } if is_refused_by_files(&fault) => {
+                Error::Unusable(format!("{place}: {fault}; {WHAT_TO_DO}"))
+            }
+            Address::File { .. } => keeping::of_file(fault),
+            Address::Server(_) if fault.is_away() => fault.into(),
+            Address::Server(_) => Error::Unusable(fault.to_string()),
         }
     }
 
     /// A connection on which a commit means: on disk.
-    pub(super) async fn connect(&self) -> Result<AnyConnection, sqlx::Error> {
-        let connecting = async {
-            let mut connection = self.connect_plain().await?;
-            self.prepare(&mut connection).await?;
-            Ok(connection)
-        };
-        tokio::time::timeout(CONNECT_TIME_MAX, connecting).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    pub(super) async fn connect(&self) -> Result<Connection, Fault> {
+        let mut connection = self.connect_plain().await?;
+        let preparing = self.prepare(&mut connection);
+        tokio::time::timeout(CONNECT_TIME_MAX, preparing).await.unwrap_or(Err(Fault::TooLate))?;
+        Ok(connection)
     }
 
     /// A connection that leaves the file as it is: no log beside it.
-    pub(super) async fn connect_plain(&self) -> Result<AnyConnection, sqlx::Error> {
-        let connecting = AnyConnection::connect_with(&self.options);
-        tokio::time::timeout(CONNECT_TIME_MAX, connecting).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    pub(super) async fn connect_plain(&self) -> Result<Connection, Fault> {
+        match &self.address {
+            Address::File { place, may_write } => Ok(Connection::Sqlite(sqlite::open(place.path(), *may_write)?)),
+            Address::Server(options) => {
+                let connecting = options.connect();
+                let connected = tokio::time::timeout(CONNECT_TIME_MAX, connecting).await;
+                Ok(Connection::Postgres(connected.map_err(|_| Fault::TooLate)??))
+            }
+        }
     }
 
     /// Makes of it a connection on which a commit means: on disk.
-    pub(super) async fn prepare(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-        prepare(self.dialect, connection).await
+    pub(super) async fn prepare(&self, connection: &mut Connection) -> Result<(), Fault> {
+        match connection {
+            Connection::Sqlite(connection) => Ok(sqlite::prepare(connection)?),
+            Connection::Postgres(connection) => Ok(prepare_server(connection).await?),
+        }
     }
 
     /// A migration takes as long as it takes, also to get its locks: given up in the middle it would only begin anew.
-    pub(super) async fn prepare_migration(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    pub(super) async fn prepare_migration(&self, connection: &mut Connection) -> Result<(), Fault> {
         match self.dialect {
             Dialect::Sqlite => {}
             Dialect::Postgres => {
                 let settings =
                     "SET lock_timeout = 0; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;";
-                sqlx::raw_sql(settings).execute(connection).await?;
+                connection.batch(settings).await?;
             }
         }
         Ok(())
@@ -160,13 +340,24 @@ impl Db {
     }
 
     /// Connections for reading; opened when first needed.
-    pub(super) fn readers(&self) -> AnyPool {
-        let dialect = self.dialect;
-        AnyPoolOptions::new()
-            .max_connections(READERS_MAX)
-            .acquire_timeout(READER_WAIT_MAX)
-            .after_connect(move |connection, _| Box::pin(async move { prepare(dialect, connection).await }))
-            .connect_lazy_with(self.options.clone())
+    pub(super) fn readers(&self) -> Readers {
+        match &self.address {
+            Address::File { place, may_write } => {
+                let (path, may_write) = (place.path().to_owned(), *may_write);
+                Readers::Sqlite(sqlite::Readers::new(move || {
+                    let connection = sqlite::open(&path, may_write)?;
+                    sqlite::prepare(&connection)?;
+                    Ok(connection)
+                }))
+            }
+            Address::Server(options) => {
+                let pool = PgPoolOptions::new()
+                    .max_connections(u32::try_from(READERS_MAX).unwrap_or(u32::MAX))
+                    .acquire_timeout(READER_WAIT_MAX)
+                    .after_connect(move |connection, _| Box::pin(prepare_server(connection)));
+                Readers::Postgres(pool.connect_lazy_with((**options).clone()))
+            }
+        }
     }
 
     /// How a writing transaction begins. SQLite takes the write lock at once: an upgrade in the middle would
@@ -187,50 +378,22 @@ impl Db {
     }
 }
 
-/// A statement put together from our own constants only; nothing that came from outside is ever in its text.
-pub(super) fn ours(text: String) -> impl SqlSafeStr {
-    AssertSqlSafe(text)
-}
-
 /// `($3, $4, $5)`: as many placeholders, from `first` on.
 pub(super) fn listed(first: usize, count: usize) -> String {
     let places: Vec<String> = (first..first + count).map(|place| format!("${place}")).collect();
     format!("({})", places.join(", "))
 }
 
-async fn prepare(dialect: Dialect, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-    match dialect {
-        Dialect::Sqlite => {
-            // `secure_delete`: what is deleted is overwritten, since it was somebody's address.
-            let pragmas = format!(
-                "PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                 PRAGMA secure_delete = ON;"
-            );
-            sqlx::raw_sql(ours(pragmas)).execute(connection).await?;
-        }
-        Dialect::Postgres => {
-            let settings = format!(
-                "SET lock_timeout = {LOCK_TIMEOUT_MS}; SET statement_timeout = {STATEMENT_TIMEOUT_MS}; \
-                 SET idle_in_transaction_session_timeout = {STATEMENT_TIMEOUT_MS};"
-            );
-            sqlx::raw_sql(ours(settings)).execute(connection).await?;
-        }
-    }
+async fn prepare_server(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let settings = format!(
+        "SET lock_timeout = {LOCK_TIMEOUT_MS}; SET statement_timeout = {STATEMENT_TIMEOUT_MS}; \
+         SET idle_in_transaction_session_timeout = {STATEMENT_TIMEOUT_MS};"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(settings)).execute(connection).await?;
     Ok(())
 }
 
 /// `SQLITE_PERM`, `SQLITE_READONLY`, `SQLITE_CANTOPEN`, also in their extended forms.
-fn is_refused_by_files(error: &sqlx::Error) -> bool {
-    keeping::sqlite_code(error).is_some_and(|code| matches!(code, 3 | 8 | 14))
-}
-
-/// Whether PostgreSQL may let us in a little later, without anybody doing anything: it cannot be reached, starts or
-/// stops (57P01 to 57P03), has no connection to spare (53300), or the connection broke (08).
-fn is_away(error: &sqlx::Error) -> bool {
-    match error.as_database_error() {
-        Some(refusal) => refusal
-            .code()
-            .is_some_and(|code| code.starts_with("08") || matches!(&*code, "57P01" | "57P02" | "57P03" | "53300")),
-        None => matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut),
-    }
+fn is_refused_by_files(fault: &Fault) -> bool {
+    fault.sqlite_code().is_some_and(|code| matches!(code, 3 | 8 | 14))
 }

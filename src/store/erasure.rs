@@ -10,9 +10,8 @@ use std::sync::Arc;
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use sqlx::{AnyConnection, Row};
 
-use super::db::Db;
+use super::db::{Connection, Db, Fault, query};
 use super::mentions::{Says, says};
 use super::writer::Write;
 use super::{Error, Store};
@@ -37,7 +36,7 @@ impl Key {
     /// that are there would not know them, and erased customers would come back: that is refused. So is a command
     /// (`works` is false) with another key than the bridge's, which would not know what it erased.
     pub(super) async fn open(
-        connection: &mut AnyConnection,
+        connection: &mut Connection,
         configured: Option<&str>,
         works: bool,
         clock: &Clock,
@@ -51,17 +50,14 @@ impl Key {
         if known.as_ref() == Some(&mark) {
             return Ok(key);
         }
-        let tombstones: i64 =
-            sqlx::query("SELECT COUNT(*) FROM tombstones").fetch_one(&mut *connection).await?.try_get(0)?;
+        let tombstones: i64 = query("SELECT COUNT(*) FROM tombstones").fetch_one(&mut *connection).await?.try_get(0)?;
         if known.is_some() && (tombstones > 0 || !works) {
             return Err(Error::OtherKey);
         }
-        sqlx::query(
-            "INSERT INTO erasure_keys (name, value) VALUES ('mark', $1) ON CONFLICT (name) DO UPDATE SET value = $1",
-        )
-        .bind(mark)
-        .execute(connection)
-        .await?;
+        query("INSERT INTO erasure_keys (name, value) VALUES ('mark', $1) ON CONFLICT (name) DO UPDATE SET value = $1")
+            .bind(mark)
+            .execute(connection)
+            .await?;
         Ok(key)
     }
 
@@ -91,19 +87,18 @@ impl Key {
     }
 }
 
-async fn value(connection: &mut AnyConnection, name: &'static str) -> Result<Option<String>, sqlx::Error> {
-    let row =
-        sqlx::query("SELECT value FROM erasure_keys WHERE name = $1").bind(name).fetch_optional(connection).await?;
+async fn value(connection: &mut Connection, name: &'static str) -> Result<Option<String>, Fault> {
+    let row = query("SELECT value FROM erasure_keys WHERE name = $1").bind(name).fetch_optional(connection).await?;
     row.map(|row| row.try_get(0)).transpose()
 }
 
 /// The key that is kept in the store; made once, by whichever replica is first.
-async fn of_store(connection: &mut AnyConnection, clock: &Clock) -> Result<String, Error> {
+async fn of_store(connection: &mut Connection, clock: &Clock) -> Result<String, Error> {
     if let Some(key) = value(connection, "key").await? {
         return Ok(key);
     }
     let fresh: String = clock.fresh_secret().iter().map(|byte| format!("{byte:02x}")).collect();
-    sqlx::query("INSERT INTO erasure_keys (name, value) VALUES ('key', $1) ON CONFLICT (name) DO NOTHING")
+    query("INSERT INTO erasure_keys (name, value) VALUES ('key', $1) ON CONFLICT (name) DO NOTHING")
         .bind(fresh)
         .execute(&mut *connection)
         .await?;
@@ -173,7 +168,7 @@ impl Store {
         let mut found = Messages::default();
         let mut after = String::new();
         loop {
-            let rows = sqlx::query(
+            let rows = query(
                 "SELECT id, raw, raw_encoding, envelope FROM events WHERE lane IS NULL AND id > $1 AND raw <> '' \
                  ORDER BY id LIMIT $2",
             )
@@ -235,9 +230,9 @@ impl Write for Erase {
         usize::MAX
     }
 
-    async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
+    async fn run(&self, db: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
         if let Some(hold) = db.hold_events() {
-            sqlx::raw_sql(hold).execute(&mut *connection).await?;
+            connection.batch(hold).await?;
         }
         let found = self.in_the_way(connection).await?;
         if found.is_claimed || (!self.force && !found.is_nothing()) {
@@ -245,13 +240,13 @@ impl Write for Erase {
         }
         let erased_at = self.until(connection).await?;
         // Whoever claimed it since has it.
-        let lane = sqlx::query("DELETE FROM lanes WHERE lane = $1 AND claimed = 0").bind(self.customer.clone());
+        let lane = query("DELETE FROM lanes WHERE lane = $1 AND claimed = 0").bind(self.customer.clone());
         lane.execute(&mut *connection).await?;
-        let left = sqlx::query("SELECT lane FROM lanes WHERE lane = $1").bind(self.customer.clone());
+        let left = query("SELECT lane FROM lanes WHERE lane = $1").bind(self.customer.clone());
         if left.fetch_optional(&mut *connection).await?.is_some() {
             return Ok(Err(InTheWay { is_claimed: true, ..found }));
         }
-        sqlx::query("DELETE FROM calls WHERE event_id IN (SELECT id FROM events WHERE lane = $1)")
+        query("DELETE FROM calls WHERE event_id IN (SELECT id FROM events WHERE lane = $1)")
             .bind(self.customer.clone())
             .execute(&mut *connection)
             .await?;
@@ -261,7 +256,7 @@ impl Write for Erase {
         self.delete(connection, "DELETE FROM watched WHERE customer = $1").await?;
         let messages = self.empty_messages(connection).await? + self.cut_messages(connection).await?;
         let mentions = self.messages.mentions.iter().filter_map(|id| id.parse().ok().map(EventId)).collect();
-        sqlx::query(
+        query(
             "INSERT INTO tombstones (customer, erased_at) VALUES ($1, $2) ON CONFLICT (customer) DO UPDATE \
              SET erased_at = CASE WHEN tombstones.erased_at > $2 THEN tombstones.erased_at ELSE $2 END",
         )
@@ -274,24 +269,24 @@ impl Write for Erase {
 }
 
 impl Erase {
-    async fn in_the_way(&self, connection: &mut AnyConnection) -> Result<InTheWay, sqlx::Error> {
+    async fn in_the_way(&self, connection: &mut Connection) -> Result<InTheWay, Fault> {
         let mut found = InTheWay { is_unknown: !self.is_known(connection).await?, ..InTheWay::default() };
         for id in &self.messages.also {
-            let message = sqlx::query("SELECT id FROM events WHERE id = $1 AND lane IS NULL").bind(id.clone());
+            let message = query("SELECT id FROM events WHERE id = $1 AND lane IS NULL").bind(id.clone());
             if message.fetch_optional(&mut *connection).await?.is_none() {
                 found.no_messages.push(EventId(id.parse().unwrap_or_default()));
             }
         }
-        let lane = sqlx::query("SELECT customer, claimed FROM lanes WHERE lane = $1").bind(self.customer.clone());
+        let lane = query("SELECT customer, claimed FROM lanes WHERE lane = $1").bind(self.customer.clone());
         if let Some(row) = lane.fetch_optional(&mut *connection).await? {
-            let customer = serde_json::from_str::<Customer>(&row.try_get::<String, _>(0)?).unwrap_or_default();
+            let customer = serde_json::from_str::<Customer>(&row.try_get::<String>(0)?).unwrap_or_default();
             found.is_active = customer.facts.is_active();
-            found.is_claimed = row.try_get::<i64, _>(1)? == 1;
+            found.is_claimed = row.try_get::<i64>(1)? == 1;
         } else {
             // At Podero before the bridge, or past it: the watch came across the user.
             found.is_active = self.count(connection, "SELECT COUNT(*) FROM watched WHERE customer = $1").await? > 0;
         }
-        let unsettled = sqlx::query(
+        let unsettled = query(
             "SELECT state, COUNT(*) FROM events WHERE lane = $1 \
              AND state IN ('pending', 'waiting', 'scheduled', 'parked') GROUP BY state ORDER BY state",
         );
@@ -306,26 +301,26 @@ impl Erase {
     }
 
     /// Whether there is anything to erase, or was.
-    async fn is_known(&self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    async fn is_known(&self, connection: &mut Connection) -> Result<bool, Fault> {
         if !self.messages.emptied.is_empty() || !self.messages.cut.is_empty() {
             return Ok(true);
         }
         let rows = "SELECT (SELECT COUNT(*) FROM lanes WHERE lane = $1) + (SELECT COUNT(*) FROM events WHERE lane = $1) \
                     + (SELECT COUNT(*) FROM notices WHERE customer = $1) + (SELECT COUNT(*) FROM pumps WHERE customer = $1) \
                     + (SELECT COUNT(*) FROM watched WHERE customer = $1)";
-        let tombstones = sqlx::query("SELECT COUNT(*) FROM tombstones WHERE customer = $1");
+        let tombstones = query("SELECT COUNT(*) FROM tombstones WHERE customer = $1");
         let tombstones = tombstones.bind(self.key.customer(&self.customer)).fetch_one(&mut *connection).await?;
-        Ok(self.count(connection, rows).await? + tombstones.try_get::<i64, _>(0)? > 0)
+        Ok(self.count(connection, rows).await? + tombstones.try_get::<i64>(0)? > 0)
     }
 
-    async fn count(&self, connection: &mut AnyConnection, query: &'static str) -> Result<i64, sqlx::Error> {
-        sqlx::query(query).bind(self.customer.clone()).fetch_one(connection).await?.try_get(0)
+    async fn count(&self, connection: &mut Connection, sql: &'static str) -> Result<i64, Fault> {
+        query(sql).bind(self.customer.clone()).fetch_one(connection).await?.try_get(0)
     }
 
     /// Now, or the newest event that is there if its sender's clock is ahead: none of them is to count as a later one.
     /// When it happened, not when it takes effect.
-    async fn until(&self, connection: &mut AnyConnection) -> Result<Timestamp, sqlx::Error> {
-        let ahead = sqlx::query("SELECT event FROM events WHERE lane = $1 AND time > $2 AND door <> 'internal'");
+    async fn until(&self, connection: &mut Connection) -> Result<Timestamp, Fault> {
+        let ahead = query("SELECT event FROM events WHERE lane = $1 AND time > $2 AND door <> 'internal'");
         let rows = ahead.bind(self.customer.clone()).bind(self.now.micros()).fetch_all(connection).await?;
         let mut until = self.now;
         for row in &rows {
@@ -336,21 +331,20 @@ impl Erase {
         Ok(until)
     }
 
-    async fn delete(&self, connection: &mut AnyConnection, statement: &'static str) -> Result<u64, sqlx::Error> {
-        Ok(sqlx::query(statement).bind(self.customer.clone()).execute(connection).await?.rows_affected())
+    async fn delete(&self, connection: &mut Connection, statement: &'static str) -> Result<u64, Fault> {
+        query(statement).bind(self.customer.clone()).execute(connection).await
     }
 
     /// What is left of a batch waits for a person as before.
-    async fn cut_messages(&self, connection: &mut AnyConnection) -> Result<u64, sqlx::Error> {
+    async fn cut_messages(&self, connection: &mut Connection) -> Result<u64, Fault> {
         let mut cut = 0;
         for Cut { id, raw, rest } in &self.messages.cut {
-            let update = sqlx::query(
-                "UPDATE events SET raw = $2, raw_encoding = 'utf8' WHERE id = $1 AND lane IS NULL AND raw = $3",
-            );
+            let update =
+                query("UPDATE events SET raw = $2, raw_encoding = 'utf8' WHERE id = $1 AND lane IS NULL AND raw = $3");
             let update = update.bind(id.clone()).bind(rest.clone()).bind(raw.clone());
-            if update.execute(&mut *connection).await?.rows_affected() == 0 {
+            if update.execute(&mut *connection).await? == 0 {
                 // Another erasure cut it since it was read: what is left now is to be looked at anew.
-                return Err(sqlx::Error::RowNotFound);
+                return Err(Fault::Missing);
             }
             cut += 1;
         }
@@ -358,17 +352,17 @@ impl Erase {
     }
 
     /// The row stays, so that the same message does not come back; what it said does not.
-    async fn empty_messages(&self, connection: &mut AnyConnection) -> Result<u64, sqlx::Error> {
+    async fn empty_messages(&self, connection: &mut Connection) -> Result<u64, Fault> {
         let mut emptied = 0;
         for id in self.messages.emptied.iter().chain(&self.messages.also) {
-            let row = sqlx::query("SELECT origin, origin_id, digest FROM events WHERE id = $1 AND lane IS NULL");
+            let row = query("SELECT origin, origin_id, digest FROM events WHERE id = $1 AND lane IS NULL");
             let Some(row) = row.bind(id.clone()).fetch_optional(&mut *connection).await? else { continue };
             let (origin, origin_id, digest): (String, String, String) =
                 (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             if origin == ERASED {
                 continue;
             }
-            let updated = sqlx::query(
+            let updated = query(
                 "UPDATE events SET origin = $2, origin_id = $3, digest = $4, raw = '', raw_encoding = 'utf8', envelope = NULL, \
                  state = CASE WHEN state = 'parked' THEN 'skipped' ELSE state END, settled_at = $5 WHERE id = $1",
             )
@@ -379,7 +373,7 @@ impl Erase {
             .bind(self.now.micros())
             .execute(&mut *connection)
             .await?;
-            emptied += updated.rows_affected();
+            emptied += updated;
         }
         Ok(emptied)
     }

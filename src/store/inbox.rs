@@ -6,10 +6,9 @@
 //! Before: [`crate::inbound`]. After: [`crate::store::lanes`].
 
 use bytes::Bytes;
-use sqlx::{AnyConnection, Row};
 
 use super::announcements;
-use super::db::Db;
+use super::db::{Connection, Db, Fault, query};
 use super::erasure::{ERASED, Key};
 use super::outbox::{self, Target};
 use super::writer::Write;
@@ -137,15 +136,15 @@ impl Store {
     /// How many events are work that is not done, and how many will be work later: they wait for their day, or for
     /// their sign-up. Reads an index, which takes a moment with a million of them.
     pub async fn backlog(&self) -> Result<(u64, u64), Error> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT state, COUNT(*) FROM events WHERE state IN ('pending', 'waiting', 'scheduled') GROUP BY state",
         )
         .fetch_all(&self.0.readers)
         .await?;
         let (mut work, mut later) = (0, 0);
         for row in rows {
-            let count = u64::try_from(row.try_get::<i64, _>(1)?).unwrap_or(0);
-            *(if row.try_get::<String, _>(0)? == "pending" { &mut work } else { &mut later }) += count;
+            let count = u64::try_from(row.try_get::<i64>(1)?).unwrap_or(0);
+            *(if row.try_get::<String>(0)? == "pending" { &mut work } else { &mut later }) += count;
         }
         Ok((work, later))
     }
@@ -159,7 +158,7 @@ impl Write for Accept {
         self.arrivals.len()
     }
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
         let (mut receipts, mut replaced) = (Vec::with_capacity(self.arrivals.len()), Vec::new());
         for (arrival, place) in self.arrivals.iter().zip(&self.places) {
             receipts.push(self.accept(connection, (arrival, place), &mut replaced).await?);
@@ -171,10 +170,10 @@ impl Write for Accept {
 impl Accept {
     async fn accept(
         &self,
-        connection: &mut AnyConnection,
+        connection: &mut Connection,
         (arrival, place): (&Arrival, &str),
         replaced: &mut Vec<String>,
-    ) -> Result<Receipt, sqlx::Error> {
+    ) -> Result<Receipt, Fault> {
         let row = Columns::of(arrival);
         let tombstone = match &arrival.content {
             Content::Event(event) => self.key.customer(event.customer.as_str()),
@@ -213,7 +212,7 @@ impl Accept {
     }
 
     /// Why an arrival was not inserted: its identity is known, or its customer was erased after it happened.
-    async fn not_new(&self, connection: &mut AnyConnection, arrival: &Arrival) -> Result<Receipt, sqlx::Error> {
+    async fn not_new(&self, connection: &mut Connection, arrival: &Arrival) -> Result<Receipt, Fault> {
         if let Some(receipt) = known(connection, (&arrival.origin, &arrival.origin_id), &arrival.digest).await? {
             return Ok(receipt);
         }
@@ -223,14 +222,10 @@ impl Accept {
         }
         let known = known(connection, (ERASED, &identity), &digest).await?;
         // Neither there nor new: it was removed in between, and the sender is to send it again.
-        known.ok_or_else(|| sqlx::Error::RowNotFound)
+        known.ok_or_else(|| Fault::Missing)
     }
 
-    async fn known_erased(
-        &self,
-        connection: &mut AnyConnection,
-        arrival: &Arrival,
-    ) -> Result<Option<Receipt>, sqlx::Error> {
+    async fn known_erased(&self, connection: &mut Connection, arrival: &Arrival) -> Result<Option<Receipt>, Fault> {
         let (identity, digest) = self.left_of(arrival);
         known(connection, (ERASED, &identity), &digest).await
     }
@@ -251,14 +246,9 @@ fn twin(arrival: &Arrival, known: &Receipt) -> Option<Arrival> {
 }
 
 /// Keeps an event of an erased customer: that it came, and not what it said. `false`: it was kept so before.
-async fn bury(
-    connection: &mut AnyConnection,
-    arrival: &Arrival,
-    identity: &str,
-    digest: &str,
-) -> Result<bool, sqlx::Error> {
+async fn bury(connection: &mut Connection, arrival: &Arrival, identity: &str, digest: &str) -> Result<bool, Fault> {
     let time = Columns::of(arrival).time;
-    let inserted = sqlx::query(
+    let inserted = query(
         "INSERT INTO events (id, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
          failures, detail, digest, raw, raw_encoding, settled_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $8, \
          'superseded', 0, 'of a customer who was erased after it happened', $9, '', 'utf8', $8) \
@@ -275,7 +265,7 @@ async fn bury(
     .bind(digest.to_owned())
     .execute(connection)
     .await?;
-    Ok(inserted.rows_affected() == 1)
+    Ok(inserted == 1)
 }
 
 /// The columns of an arrival that depend on what it turned out to be.
@@ -327,19 +317,14 @@ impl Columns {
     }
 
     /// `false` when the identity is known, or a tombstone says that its customer was erased after it happened.
-    async fn insert(
-        &self,
-        connection: &mut AnyConnection,
-        arrival: &Arrival,
-        tombstone: &str,
-    ) -> Result<bool, sqlx::Error> {
+    async fn insert(&self, connection: &mut Connection, arrival: &Arrival, tombstone: &str) -> Result<bool, Fault> {
         let (happened, change) = match &arrival.content {
             Content::Event(event) => (event.time, event.change()),
             Content::Parked { .. } => (arrival.received_at, None),
         };
         let said_at = change.as_ref().map(|_| happened.micros());
         let settled_at = self.reason.map(|_| arrival.received_at.micros());
-        let inserted = sqlx::query(
+        let inserted = query(
             "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
              failures, reason, detail, digest, event, raw, raw_encoding, settled_at, envelope, change, said_at) \
              SELECT $1, CAST($2 AS TEXT), $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, 0, CAST($12 AS TEXT), \
@@ -373,23 +358,23 @@ impl Columns {
         .bind(said_at)
         .execute(connection)
         .await?;
-        Ok(inserted.rows_affected() == 1)
+        Ok(inserted == 1)
     }
 }
 
 async fn known(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     (origin, origin_id): (&str, &str),
     digest: &str,
-) -> Result<Option<Receipt>, sqlx::Error> {
-    let row = sqlx::query("SELECT id, state, digest FROM events WHERE origin = $1 AND origin_id = $2")
+) -> Result<Option<Receipt>, Fault> {
+    let row = query("SELECT id, state, digest FROM events WHERE origin = $1 AND origin_id = $2")
         .bind(origin.to_owned())
         .bind(origin_id.to_owned())
         .fetch_optional(connection)
         .await?;
     let Some(row) = row else { return Ok(None) };
     let id: String = row.try_get(0)?;
-    let is_same = row.try_get::<String, _>(2)? == digest;
+    let is_same = row.try_get::<String>(2)? == digest;
     Ok(Some(if is_same { Receipt::Duplicate { id, state: row.try_get(1)? } } else { Receipt::Reused { id } }))
 }
 
@@ -399,12 +384,12 @@ async fn known(
 /// What is live makes the lane live, with all that is in it: one customer's events keep their order. What is imported
 /// makes a lane yield only where nothing else is due in it.
 pub(super) async fn ready_lane(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     lane: &str,
     urgency: Urgency,
     now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
+) -> Result<(), Fault> {
+    query(
         "INSERT INTO lanes (lane, customer, fence, claimed, interrupted, ready_at, bulk) \
          VALUES ($1, '', $2, 0, 0, $2, $3) ON CONFLICT (lane) DO UPDATE SET ready_at = CASE \
          WHEN lanes.claimed = 1 THEN lanes.ready_at \

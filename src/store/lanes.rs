@@ -10,12 +10,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
 use super::announcements;
-use super::db::{Db, ours};
+use super::db::{Connection, Db, Fault, Row, ours, query};
 use super::inbox::{Urgency, ready_lane};
 use super::outbox::{self, Target};
 use super::roster;
@@ -169,13 +167,13 @@ struct ReleaseAll {
 impl Write for ReleaseAll {
     type Output = ();
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-        sqlx::query("UPDATE lanes SET ready_at = $1 WHERE claimed = 1 AND ready_at > $1")
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
+        query("UPDATE lanes SET ready_at = $1 WHERE claimed = 1 AND ready_at > $1")
             .bind(self.at.micros())
             .execute(&mut *connection)
             .await?;
         // A poll only reads: it may be made again at once.
-        sqlx::query("UPDATE watched SET taken_until = 0 WHERE taken_until > 0").execute(connection).await?;
+        query("UPDATE watched SET taken_until = 0 WHERE taken_until > 0").execute(connection).await?;
         Ok(())
     }
 }
@@ -202,7 +200,7 @@ impl Write for ClaimOne {
     const ONLY_IF_AWAITED: bool = true;
     type Output = Option<Found>;
 
-    async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
+    async fn run(&self, db: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
         for _ in 0..LOOKS_MAX {
             let Some(lane) = self.take(db, connection).await? else { return Ok(None) };
             let found = self.head(connection, lane).await?;
@@ -216,7 +214,7 @@ impl Write for ClaimOne {
 
 impl ClaimOne {
     /// Takes the lane that has been due for longest, and one with nothing but imported work only where no other is due.
-    async fn take(&self, db: &Db, connection: &mut AnyConnection) -> Result<Option<AnyRow>, sqlx::Error> {
+    async fn take(&self, db: &Db, connection: &mut Connection) -> Result<Option<Row>, Fault> {
         let live = self.take_of(Urgency::Live, db, connection).await?;
         if live.is_some() {
             return Ok(live);
@@ -225,12 +223,7 @@ impl ClaimOne {
     }
 
     /// `=` and not `IN`: a plan may run the inner select of an `IN` once per row, and each run would take another lane.
-    async fn take_of(
-        &self,
-        urgency: Urgency,
-        db: &Db,
-        connection: &mut AnyConnection,
-    ) -> Result<Option<AnyRow>, sqlx::Error> {
+    async fn take_of(&self, urgency: Urgency, db: &Db, connection: &mut Connection) -> Result<Option<Row>, Fault> {
         // The kind is written out, so that the index serves the look at it and its order.
         let claim = ours(format!(
             "UPDATE lanes SET fence = fence + 1, interrupted = CASE WHEN claimed = 1 THEN 1 ELSE interrupted END, \
@@ -239,27 +232,27 @@ impl ClaimOne {
             urgency.bulk(),
             db.skip_locked()
         ));
-        sqlx::query(claim).bind(self.until.micros()).bind(self.now.micros()).fetch_optional(connection).await
+        query(claim).bind(self.until.micros()).bind(self.now.micros()).fetch_optional(connection).await
     }
 
     /// What is to be done in a lane that was taken; `None` gives it back, since a newer arrival makes a lane look due
     /// although its head is in back-off and holds it.
-    async fn head(&self, connection: &mut AnyConnection, claimed: AnyRow) -> Result<Option<Found>, sqlx::Error> {
+    async fn head(&self, connection: &mut Connection, claimed: Row) -> Result<Option<Found>, Fault> {
         let lane: String = claimed.try_get(0)?;
         let begun: Option<String> = claimed.try_get(4)?;
         let head = head_of(connection, &lane, begun.clone()).await?;
-        let due = head.as_ref().map(|row| row.try_get::<i64, _>(4)).transpose()?;
+        let due = head.as_ref().map(|row| row.try_get::<i64>(4)).transpose()?;
         let is_due = due.is_some_and(|due| due <= self.now.micros());
         if let Some(row) = head.as_ref().filter(|_| is_due)
             && self.was_replaced(connection, (&lane, begun.as_deref()), row).await?
         {
-            let release = sqlx::query("UPDATE lanes SET claimed = 0 WHERE lane = $1").bind(lane.clone());
+            let release = query("UPDATE lanes SET claimed = 0 WHERE lane = $1").bind(lane.clone());
             release.execute(&mut *connection).await?;
             ready_for_head(connection, &lane).await?;
             return Ok(None);
         }
         let Some(head) = head.filter(|_| is_due) else {
-            sqlx::query("UPDATE lanes SET claimed = 0, ready_at = $2 WHERE lane = $1")
+            query("UPDATE lanes SET claimed = 0, ready_at = $2 WHERE lane = $1")
                 .bind(lane)
                 .bind(due)
                 .execute(connection)
@@ -268,7 +261,7 @@ impl ClaimOne {
         };
         let mut found = Found {
             fence: claimed.try_get(1)?,
-            was_interrupted: claimed.try_get::<i64, _>(2)? == 1,
+            was_interrupted: claimed.try_get::<i64>(2)? == 1,
             customer: claimed.try_get(3)?,
             id: head.try_get(5)?,
             event: head.try_get(0)?,
@@ -278,7 +271,7 @@ impl ClaimOne {
             seen: Vec::new(),
             lane,
         };
-        sqlx::query("UPDATE lanes SET begun = $2 WHERE lane = $1")
+        query("UPDATE lanes SET begun = $2 WHERE lane = $1")
             .bind(found.lane.clone())
             .bind(found.id.clone())
             .execute(&mut *connection)
@@ -292,10 +285,10 @@ impl ClaimOne {
     /// What was begun may have made something that only it knows of, and is finished.
     async fn was_replaced(
         &self,
-        connection: &mut AnyConnection,
+        connection: &mut Connection,
         (lane, begun): (&str, Option<&str>),
-        head: &AnyRow,
-    ) -> Result<bool, sqlx::Error> {
+        head: &Row,
+    ) -> Result<bool, Fault> {
         let id: String = head.try_get(5)?;
         let change: Option<String> = head.try_get(7)?;
         let (time, said_at) = (head.try_get(6)?, head.try_get(8)?);
@@ -306,13 +299,9 @@ impl ClaimOne {
 
 /// The event to be worked on next: the one that was begun, else the first by time and arrival. What was begun is
 /// finished before something older that came later: it may have made something at Podero that only it knows to look for.
-async fn head_of(
-    connection: &mut AnyConnection,
-    lane: &str,
-    begun: Option<String>,
-) -> Result<Option<AnyRow>, sqlx::Error> {
+async fn head_of(connection: &mut Connection, lane: &str, begun: Option<String>) -> Result<Option<Row>, Fault> {
     if let Some(begun) = begun {
-        let row = sqlx::query(
+        let row = query(
             "SELECT event, tries_from, failures, failing_since, due_at, id, time, change, said_at FROM events \
              WHERE id = $1 AND state = 'pending'",
         )
@@ -323,7 +312,7 @@ async fn head_of(
             return Ok(row);
         }
     }
-    sqlx::query(
+    query(
         "SELECT event, tries_from, failures, failing_since, due_at, id, time, change, said_at FROM events \
          WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1",
     )
@@ -364,16 +353,16 @@ struct ParkIllegible {
 impl Write for ParkIllegible {
     type Output = ();
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-        let released = sqlx::query("UPDATE lanes SET claimed = 0 WHERE lane = $1 AND fence = $2")
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
+        let released = query("UPDATE lanes SET claimed = 0 WHERE lane = $1 AND fence = $2")
             .bind(self.lane.clone())
             .bind(self.fence)
             .execute(&mut *connection)
             .await?;
-        if released.rows_affected() == 0 {
+        if released == 0 {
             return Ok(());
         }
-        sqlx::query("UPDATE events SET state = 'parked', reason = $2, detail = $3, settled_at = $4 WHERE id = $1")
+        query("UPDATE events SET state = 'parked', reason = $2, detail = $3, settled_at = $4 WHERE id = $1")
             .bind(self.id.clone())
             .bind(Reason::Unreadable.name())
             .bind(self.detail.clone())
@@ -386,8 +375,8 @@ impl Write for ParkIllegible {
 }
 
 /// A lane may be claimed again when its head is due; with no head, when something arrives.
-async fn ready_for_head(connection: &mut AnyConnection, lane: &str) -> Result<(), sqlx::Error> {
-    sqlx::query(
+async fn ready_for_head(connection: &mut Connection, lane: &str) -> Result<(), Fault> {
+    query(
         "UPDATE lanes SET ready_at = COALESCE(\
          (SELECT due_at FROM events WHERE id = lanes.begun AND state = 'pending'), \
          (SELECT due_at FROM events WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1)) WHERE lane = $1",
@@ -408,16 +397,16 @@ struct Save {
 impl Write for Save {
     type Output = Settled;
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Settled, sqlx::Error> {
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Settled, Fault> {
         let saved =
-            sqlx::query("UPDATE lanes SET customer = $3, ready_at = $4 WHERE lane = $1 AND fence = $2 AND claimed = 1")
+            query("UPDATE lanes SET customer = $3, ready_at = $4 WHERE lane = $1 AND fence = $2 AND claimed = 1")
                 .bind(self.lane.clone())
                 .bind(self.fence)
                 .bind(self.customer.clone())
                 .bind(self.until.micros())
                 .execute(connection)
                 .await?;
-        Ok(if saved.rows_affected() == 1 { Settled::Recorded } else { Settled::Fenced })
+        Ok(if saved == 1 { Settled::Recorded } else { Settled::Fenced })
     }
 }
 
@@ -436,15 +425,15 @@ struct Settle {
 impl Write for Settle {
     type Output = Settled;
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Settled, sqlx::Error> {
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Settled, Fault> {
         let released =
-            sqlx::query("UPDATE lanes SET customer = $3, claimed = 0, interrupted = 0 WHERE lane = $1 AND fence = $2 AND claimed = 1")
+            query("UPDATE lanes SET customer = $3, claimed = 0, interrupted = 0 WHERE lane = $1 AND fence = $2 AND claimed = 1")
                 .bind(self.lane.clone())
                 .bind(self.fence)
                 .bind(self.customer.clone())
                 .execute(&mut *connection)
                 .await?;
-        if released.rows_affected() == 0 {
+        if released == 0 {
             return Ok(Settled::Fenced);
         }
         self.settle_event(connection).await?;
@@ -469,7 +458,7 @@ impl Write for Settle {
 }
 
 impl Settle {
-    async fn settle_event(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    async fn settle_event(&self, connection: &mut Connection) -> Result<(), Fault> {
         let now = self.now.micros();
         let (state, due_at, reason, detail, settled_at) = match &self.verdict.fate {
             Fate::Applied { lost } if lost.is_empty() => ("applied", now, None, None, Some(now)),
@@ -481,7 +470,7 @@ impl Settle {
             Fate::Retry { at, setback } => ("pending", at.micros(), Some(setback.name()), None, None),
             Fate::Parked { reason, detail } => ("parked", now, Some(reason.name()), Some(detail.clone()), Some(now)),
         };
-        sqlx::query(
+        query(
             "UPDATE events SET state = $2, due_at = $3, failures = $4, failing_since = $5, reason = $6, \
              detail = $7, settled_at = $8 WHERE id = $1",
         )
@@ -498,24 +487,23 @@ impl Settle {
         Ok(())
     }
 
-    async fn wake_waiting(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-        let woken =
-            sqlx::query("UPDATE events SET state = 'pending', due_at = $2 WHERE lane = $1 AND state = 'waiting'")
-                .bind(self.lane.clone())
-                .bind(self.now.micros())
-                .execute(&mut *connection)
-                .await?;
-        if woken.rows_affected() > 0 {
+    async fn wake_waiting(&self, connection: &mut Connection) -> Result<(), Fault> {
+        let woken = query("UPDATE events SET state = 'pending', due_at = $2 WHERE lane = $1 AND state = 'waiting'")
+            .bind(self.lane.clone())
+            .bind(self.now.micros())
+            .execute(&mut *connection)
+            .await?;
+        if woken > 0 {
             // Whoever has waited for a sign-up is not to wait for an import as well.
-            let live = sqlx::query("UPDATE lanes SET bulk = 0 WHERE lane = $1").bind(self.lane.clone());
+            let live = query("UPDATE lanes SET bulk = 0 WHERE lane = $1").bind(self.lane.clone());
             live.execute(connection).await?;
         }
         Ok(())
     }
 
-    async fn keep_calls(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    async fn keep_calls(&self, connection: &mut Connection) -> Result<(), Fault> {
         for call in &self.calls {
-            sqlx::query(
+            query(
                 "INSERT INTO calls (id, event_id, at, operation, outcome, took_ms, idempotency_key) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING",
             )
@@ -533,10 +521,10 @@ impl Settle {
     }
 
     /// An event of ours: it has no sender, so its own id is its identity.
-    async fn follow_up(&self, connection: &mut AnyConnection, event: &Event) -> Result<(), sqlx::Error> {
+    async fn follow_up(&self, connection: &mut Connection, event: &Event) -> Result<(), Fault> {
         let text = serde_json::to_string(event).expect("an event has only serialisable fields");
         let due_at = event.stamp().time.micros();
-        sqlx::query(
+        query(
             "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
              failures, digest, event, raw, raw_encoding) \
              VALUES ($1, $2, 'podero-bridge', $1, 'podero-bridge', 'internal', $3, $4, $5, $4, $4, 'scheduled', 0, '', \
@@ -565,13 +553,13 @@ impl Write for Promote {
         usize::try_from(PROMOTED_MAX).unwrap_or(usize::MAX)
     }
 
-    async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<usize, sqlx::Error> {
+    async fn run(&self, db: &Db, connection: &mut Connection) -> Result<usize, Fault> {
         let promote = ours(format!(
             "UPDATE events SET state = 'pending' WHERE id IN (SELECT id FROM events \
              WHERE state IN ('scheduled', 'waiting') AND due_at <= $1 ORDER BY due_at LIMIT $2{}) RETURNING lane",
             db.skip_locked()
         ));
-        let rows = sqlx::query(promote).bind(self.now.micros()).bind(PROMOTED_MAX).fetch_all(&mut *connection).await?;
+        let rows = query(promote).bind(self.now.micros()).bind(PROMOTED_MAX).fetch_all(&mut *connection).await?;
         for row in &rows {
             let lane: String = row.try_get(0)?;
             ready_lane(connection, &lane, Urgency::Live, self.now).await?;

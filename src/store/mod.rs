@@ -30,7 +30,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sqlx::AnyPool;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
@@ -38,7 +37,7 @@ pub use announcements::REPLACED;
 use announcements::Replaced;
 pub use backup::{BackupError, back_up};
 pub use db::Dialect;
-use db::{Aim, Db};
+use db::{Aim, Db, Fault, Readers, query};
 pub use erasure::{Erased, InTheWay};
 pub use inbox::{Arrival, Content, Receipt};
 pub use lanes::{CallMade, Claim, Settled};
@@ -96,12 +95,13 @@ pub enum Error {
     Newer { found: i64, known: i64 },
 }
 
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        if matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) {
-            Self::Unreadable(error.to_string())
-        } else {
-            Self::Away(error.to_string())
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unreadable { .. } => Self::Unreadable(fault.to_string()),
+            Fault::Sqlite(_) | Fault::Postgres(_) | Fault::TooLate | Fault::Ended | Fault::Missing => {
+                Self::Away(fault.to_string())
+            }
         }
     }
 }
@@ -115,7 +115,7 @@ pub struct Store(Arc<Inner>);
 
 struct Inner {
     queue: mpsc::Sender<Pending>,
-    readers: AnyPool,
+    readers: Readers,
     dialect: Dialect,
     clock: Clock,
     targets: Vec<Target>,
@@ -126,6 +126,8 @@ struct Inner {
     key: Keyring,
     /// Held for as long as this process works on a SQLite file.
     lock: Option<std::fs::File>,
+    /// A SQLite file that is to be checked beside the work.
+    unexamined: Option<Db>,
 }
 
 /// The key of the tombstones, for whoever accepts or erases. Who only looks has none, and no need to know it.
@@ -192,8 +194,11 @@ impl Store {
             schema::compare(&db, &mut connection).await?;
         }
         db.prepare(&mut connection).await.map_err(|error| db.refusal(error))?;
+        let is_examined_later = keeping::is_large(&db);
         if settings.works {
-            keeping::check_file(&db, &mut connection).await?;
+            if db.dialect == Dialect::Sqlite && !is_examined_later {
+                keeping::check_file(db.connect().await.map_err(|error| db.refusal(error))?).await?;
+            }
             schema::upgrade(&db, &mut connection).await?;
         }
         if lock.is_some() {
@@ -208,7 +213,8 @@ impl Store {
         let (readers, dialect, targets) = (db.readers(), db.dialect, settings.targets);
         let unreadable = AtomicU64::new(0);
         let replaced = Replaced::default();
-        let inner = Inner { queue, readers, dialect, clock, targets, unreadable, replaced, key, lock };
+        let unexamined = (settings.works && is_examined_later).then(|| db.clone());
+        let inner = Inner { queue, readers, dialect, clock, targets, unreadable, replaced, key, lock, unexamined };
         let writer = Writer { db, connection: Some(connection), queue: receiver };
         Ok((Self(Arc::new(inner)), writer))
     }
@@ -225,7 +231,7 @@ impl Store {
 
     /// Whether the database answers: a read, since a full disk still reads.
     pub async fn check(&self) -> Result<(), Error> {
-        sqlx::query("SELECT 1").execute(&self.0.readers).await?;
+        query("SELECT 1").execute(&self.0.readers).await?;
         Ok(())
     }
 

@@ -5,10 +5,7 @@
 //!
 //! Before: [`crate::watch`] asks. After: the outbox, and the next polls.
 
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row};
-
-use super::db::{Db, listed, ours};
+use super::db::{Connection, Db, Executor, Fault, Row, listed, ours, query};
 use super::outbox::{self, Target};
 use super::standing::{read, set};
 use super::writer::Write;
@@ -62,9 +59,9 @@ impl Store {
         // The first condition is what the partial index of regions asks for.
         let conditions = format!("{column} IS NOT NULL{}", left_out(except, 2));
         // Nothing is suspected that could be confirmed, and the index alone tells the rest.
-        let query = COUNTS.replace("{confirmed}", "CAST(0 AS BIGINT)");
-        let query = query.replace("{column}", column).replace("{conditions}", &conditions);
-        let query = sqlx::query(ours(query)).bind(lost_from.micros());
+        let sql = COUNTS.replace("{confirmed}", "CAST(0 AS BIGINT)");
+        let sql = sql.replace("{column}", column).replace("{conditions}", &conditions);
+        let query = query(ours(sql)).bind(lost_from.micros());
         let query = except.iter().fold(query, |query, scope| query.bind(scope.name().to_owned()));
         let rows = query.fetch_all(&self.0.readers).await?;
         rows.iter().map(|row| Ok(count_of(kind.scope(row.try_get(0)?), row)?)).collect()
@@ -80,9 +77,9 @@ impl Store {
     ) -> Result<Count, Error> {
         let column = scope.kind().name();
         let conditions = format!("{column} = $2{}", left_out(except, 4));
-        let query = COUNTS.replace("{confirmed}", CONFIRMED);
-        let query = query.replace("{column}", column).replace("{conditions}", &conditions);
-        let query = sqlx::query(ours(query)).bind(lost_from.micros()).bind(scope.name().to_owned());
+        let sql = COUNTS.replace("{confirmed}", CONFIRMED);
+        let sql = sql.replace("{column}", column).replace("{conditions}", &conditions);
+        let query = query(ours(sql)).bind(lost_from.micros()).bind(scope.name().to_owned());
         let query = query.bind(suspected_at.micros());
         let query = except.iter().fold(query, |query, scope| query.bind(scope.name().to_owned()));
         let row = query.fetch_optional(&self.0.readers).await?;
@@ -108,15 +105,15 @@ fn left_out(except: &[&Scope], first: usize) -> String {
     format!(" AND ({column} IS NULL OR {column} NOT IN {})", listed(first, except.len()))
 }
 
-fn count_of(scope: Scope, row: &AnyRow) -> Result<Count, sqlx::Error> {
-    let [lost, watched, confirmed] = [row.try_get::<i64, _>(1)?, row.try_get::<i64, _>(2)?, row.try_get::<i64, _>(3)?];
+fn count_of(scope: Scope, row: &Row) -> Result<Count, Fault> {
+    let [lost, watched, confirmed] = [row.try_get::<i64>(1)?, row.try_get::<i64>(2)?, row.try_get::<i64>(3)?];
     let [lost, watched, confirmed] = [lost, watched, confirmed].map(|count| u64::try_from(count).unwrap_or(0));
     Ok(Count { scope, lost, confirmed, watched })
 }
 
 /// The outages that were told, for whoever looks.
-pub(super) async fn open_outages(connection: &mut AnyConnection) -> Result<Outages, sqlx::Error> {
-    let (outages, _) = read::<Outages>(connection, OUTAGES).await?;
+pub(super) async fn open_outages(on: impl Executor) -> Result<Outages, Fault> {
+    let (outages, _) = read::<Outages>(on, OUTAGES).await?;
     let mut outages = outages.unwrap_or_default();
     outages.0.retain(|outage| outage.is_open());
     Ok(outages)
@@ -128,7 +125,7 @@ impl Write for Known {
     const ONLY_IF_AWAITED: bool = true;
     type Output = KnownOutages;
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<KnownOutages, sqlx::Error> {
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<KnownOutages, Fault> {
         let (outages, version) = read(connection, OUTAGES).await?;
         Ok(KnownOutages { outages: outages.unwrap_or_default(), version })
     }
@@ -146,7 +143,7 @@ struct Keep {
 impl Write for Keep {
     type Output = bool;
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<bool, Fault> {
         if !set(connection, OUTAGES, &self.outages, self.read).await? {
             return Ok(false);
         }

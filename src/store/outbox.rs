@@ -7,9 +7,7 @@
 
 use std::time::Duration;
 
-use sqlx::{AnyConnection, Row};
-
-use super::db::{Db, ours};
+use super::db::{Connection, Db, Fault, ours, query};
 use super::writer::Write;
 use super::{Error, Store};
 use crate::domain::Timestamp;
@@ -96,13 +94,13 @@ impl Store {
 /// committed and still waits, also where the writer of that was ahead of this one's clock: an alert's end must not
 /// overtake its beginning, which another replica may have written after this one had taken its `place`.
 pub(super) async fn insert(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     notice: &Notice,
     customer: Option<&str>,
     targets: &[Target],
     place: &str,
     now: Timestamp,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), Fault> {
     let body = serde_json::to_string(notice).expect("a notice has only serialisable fields");
     let names: Vec<&str> = match targets {
         [] => vec![NO_TARGET],
@@ -110,7 +108,7 @@ pub(super) async fn insert(
     };
     for name in names {
         let place = after_its_line(connection, (name, &notice.line), place).await?;
-        sqlx::query(
+        query(
             "INSERT INTO notices (id, target, place, topic, line, customer, body, created_at, due_at, failures, \
              state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, $9) ON CONFLICT (id, target) DO NOTHING",
         )
@@ -131,12 +129,12 @@ pub(super) async fn insert(
 
 /// `place`, or the next one after the last of the line that waits.
 async fn after_its_line(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     (target, line): (&str, &str),
     place: &str,
-) -> Result<String, sqlx::Error> {
+) -> Result<String, Fault> {
     let last = "SELECT MAX(place) FROM notices WHERE target = $1 AND line = $2 AND state = 'pending'";
-    let last = sqlx::query(last).bind(target.to_owned()).bind(line.to_owned()).fetch_one(connection).await?;
+    let last = query(last).bind(target.to_owned()).bind(line.to_owned()).fetch_one(connection).await?;
     let last: Option<String> = last.try_get(0)?;
     let last = last.filter(|last| last.as_str() >= place).and_then(|last| last.parse::<uuid::Uuid>().ok());
     let next = last.map(|last| uuid::Uuid::from_u128(last.as_u128().saturating_add(1)).to_string());
@@ -160,7 +158,7 @@ impl Write for Take {
     const ONLY_IF_AWAITED: bool = true;
     type Output = Vec<Taken>;
 
-    async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
+    async fn run(&self, db: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
         let take = ours(format!(
             "UPDATE notices SET due_at = $1 WHERE target = $2 AND id IN (\
              SELECT id FROM notices AS mine WHERE target = $2 AND state = 'pending' AND due_at <= $3 \
@@ -169,7 +167,7 @@ impl Write for Take {
              ORDER BY place LIMIT $4{}) RETURNING place, id, body, failures",
             db.skip_locked()
         ));
-        let rows = sqlx::query(take)
+        let rows = query(take)
             .bind(self.until.micros())
             .bind(self.target.name())
             .bind(self.now.micros())
@@ -179,10 +177,10 @@ impl Write for Take {
         let mut taken: Vec<(String, Taken)> = rows
             .iter()
             .map(|row| {
-                let id = row.try_get::<String, _>(1)?.parse().unwrap_or_default();
+                let id = row.try_get::<String>(1)?.parse().unwrap_or_default();
                 Ok((row.try_get(0)?, Taken { id, body: row.try_get(2)?, failures: row.try_get(3)? }))
             })
-            .collect::<Result<_, sqlx::Error>>()?;
+            .collect::<Result<_, Fault>>()?;
         taken.sort_by(|(one, _), (other, _)| one.cmp(other));
         Ok(taken.into_iter().map(|(_, taken)| taken).collect())
     }
@@ -197,13 +195,13 @@ struct Mark {
 impl Write for Mark {
     type Output = ();
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
         for (id, outcome) in &self.outcomes {
             let (state, due_at, failed, why, published_at) = match outcome {
                 PublishOutcome::Published => ("published", self.now, 0, "confirmed", Some(self.now.micros())),
                 PublishOutcome::Failed { at, why } => ("pending", *at, 1, *why, None),
             };
-            sqlx::query(
+            query(
                 "UPDATE notices SET state = $3, due_at = $4, failures = failures + $5, outcome = $6, \
                  published_at = $7 WHERE id = $1 AND target = $2 AND state = 'pending'",
             )

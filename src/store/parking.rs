@@ -9,10 +9,8 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row};
 
-use super::db::{Db, ours};
+use super::db::{Connection, Db, Fault, Row, ours, query};
 use super::inbox::{Urgency, ready_lane};
 use super::timeline::{EventSummary, ROWS_MAX, SUMMARY, moment, moment_or_none, summary_of};
 use super::writer::Write;
@@ -119,8 +117,8 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<EventSummary>, Error> {
         let of_reason = if reason.is_some() { "reason = $1" } else { "$1 = ''" };
-        let query = ours(format!("{SUMMARY} WHERE state = 'parked' AND {of_reason} AND id > $2 ORDER BY id LIMIT $3"));
-        let rows = sqlx::query(query)
+        let sql = ours(format!("{SUMMARY} WHERE state = 'parked' AND {of_reason} AND id > $2 ORDER BY id LIMIT $3"));
+        let rows = query(sql)
             .bind(reason.unwrap_or_default().to_owned())
             .bind(after.unwrap_or_default().to_owned())
             .bind(limit.clamp(1, ROWS_MAX))
@@ -131,15 +129,15 @@ impl Store {
 
     /// Parked events by reason: how many, and since when.
     pub async fn parked_groups(&self) -> Result<Vec<ParkedGroup>, Error> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT reason, COUNT(*), COUNT(event), MIN(settled_at), MAX(settled_at) FROM events \
              WHERE state = 'parked' GROUP BY reason ORDER BY reason",
         )
         .fetch_all(&self.0.readers)
         .await?;
-        let group = |row: &AnyRow| {
+        let group = |row: &Row| {
             Ok(ParkedGroup {
-                reason: row.try_get::<Option<String>, _>(0)?.unwrap_or_default(),
+                reason: row.try_get::<Option<String>>(0)?.unwrap_or_default(),
                 count: row.try_get(1)?,
                 retryable: row.try_get(2)?,
                 oldest_at: moment(row, 3)?,
@@ -176,7 +174,7 @@ impl Store {
             "SELECT COUNT(*) FROM events WHERE state = 'parked' AND {of_reason} AND event IS NOT NULL \
              AND settled_at <= $2"
         ));
-        let total = sqlx::query(count).bind(reason.unwrap_or_default()).bind(now.micros());
+        let total = query(count).bind(reason.unwrap_or_default()).bind(now.micros());
         let total = total.fetch_one(&self.0.readers).await?.try_get(0)?;
         let id = self.0.clock.fresh_id().to_string();
         let per_second = i64::from(per_second.clamp(1, PER_SECOND_MAX));
@@ -190,7 +188,7 @@ impl Store {
     }
 
     async fn has_pending_above(&self, bound: u64) -> Result<bool, Error> {
-        let above = sqlx::query(
+        let above = query(
             "SELECT 1 FROM events WHERE state IN ('pending', 'waiting', 'scheduled') AND state = 'pending' \
              LIMIT 1 OFFSET $1",
         );
@@ -214,15 +212,15 @@ impl Store {
 
     /// Bulk retries, newest first.
     pub async fn bulk_retries(&self) -> Result<Vec<BulkRetry>, Error> {
-        let query = ours(format!("{BULK_RETRY} ORDER BY id DESC LIMIT $1"));
-        let rows = sqlx::query(query).bind(ROWS_MAX).fetch_all(&self.0.readers).await?;
+        let sql = ours(format!("{BULK_RETRY} ORDER BY id DESC LIMIT $1"));
+        let rows = query(sql).bind(ROWS_MAX).fetch_all(&self.0.readers).await?;
         rows.iter().map(bulk_retry_of).collect()
     }
 
     /// One bulk retry.
     pub async fn bulk_retry(&self, id: &str) -> Result<Option<BulkRetry>, Error> {
-        let query = ours(format!("{BULK_RETRY} WHERE id = $1"));
-        let row = sqlx::query(query).bind(id.to_owned()).fetch_optional(&self.0.readers).await?;
+        let sql = ours(format!("{BULK_RETRY} WHERE id = $1"));
+        let row = query(sql).bind(id.to_owned()).fetch_optional(&self.0.readers).await?;
         row.as_ref().map(bulk_retry_of).transpose()
     }
 
@@ -237,8 +235,8 @@ impl Store {
     /// while more than half of `backlog_max` events are pending: the other half is for new ones.
     pub async fn retry_step(&self, backlog_max: u64) -> Result<Stepped, Error> {
         // Most of the time none runs, and the writer need not be bothered.
-        let running = sqlx::query("SELECT COUNT(*) FROM bulk_retries WHERE state = 'running'");
-        if running.fetch_one(&self.0.readers).await?.try_get::<i64, _>(0)? == 0 {
+        let running = query("SELECT COUNT(*) FROM bulk_retries WHERE state = 'running'");
+        if running.fetch_one(&self.0.readers).await?.try_get::<i64>(0)? == 0 {
             return Ok(Stepped::Nothing);
         }
         if self.has_pending_above(backlog_max / 2).await? {
@@ -250,7 +248,7 @@ impl Store {
 
 const BULK_RETRY: &str = "SELECT id, reason, per_second, ordered_at, total, retried, state, ended_at FROM bulk_retries";
 
-fn bulk_retry_of(row: &AnyRow) -> Result<BulkRetry, Error> {
+fn bulk_retry_of(row: &Row) -> Result<BulkRetry, Error> {
     Ok(BulkRetry {
         id: row.try_get(0)?,
         reason: row.try_get(1)?,
@@ -272,11 +270,11 @@ struct Unpark {
 impl Write for Unpark {
     type Output = Option<String>;
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
         match self.request {
             RetryRequest::Retry => retry(connection, &self.id.to_string(), self.now).await,
             RetryRequest::Skip => {
-                let row = sqlx::query(
+                let row = query(
                     "UPDATE events SET state = 'skipped', settled_at = $2 WHERE id = $1 AND state = 'parked' \
                      RETURNING type",
                 )
@@ -292,8 +290,8 @@ impl Write for Unpark {
 
 /// Puts one parked event back into its lane; its type, or `None` if it is not parked. What never became an event has
 /// nothing to be retried: `event IS NOT NULL`.
-async fn retry(connection: &mut AnyConnection, id: &str, now: Timestamp) -> Result<Option<String>, sqlx::Error> {
-    let row = sqlx::query(
+async fn retry(connection: &mut Connection, id: &str, now: Timestamp) -> Result<Option<String>, Fault> {
+    let row = query(
         "UPDATE events SET state = 'pending', due_at = $2, tries_from = $2, failures = 0, failing_since = NULL, \
          reason = NULL, detail = NULL, settled_at = NULL \
          WHERE id = $1 AND state = 'parked' AND event IS NOT NULL RETURNING lane, type",
@@ -303,7 +301,7 @@ async fn retry(connection: &mut AnyConnection, id: &str, now: Timestamp) -> Resu
     .fetch_optional(&mut *connection)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    if let Some(lane) = row.try_get::<Option<String>, _>(0)? {
+    if let Some(lane) = row.try_get::<Option<String>>(0)? {
         ready_lane(connection, &lane, Urgency::Live, now).await?;
     }
     Ok(Some(row.try_get(1)?))
@@ -321,15 +319,15 @@ impl Write for SkipSome {
         usize::try_from(STEP_MAX).unwrap_or(1)
     }
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<u64, sqlx::Error> {
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<u64, Fault> {
         let of_reason = if self.reason.is_some() { "reason = $1" } else { "$1 = ''" };
         let skip = ours(format!(
             "UPDATE events SET state = 'skipped', settled_at = $2 WHERE state = 'parked' AND id IN \
              (SELECT id FROM events WHERE state = 'parked' AND lane IS NULL AND {of_reason} AND settled_at <= $2 \
              ORDER BY id LIMIT $3)"
         ));
-        let skip = sqlx::query(skip).bind(self.reason.unwrap_or_default()).bind(self.now.micros()).bind(STEP_MAX);
-        Ok(skip.execute(connection).await?.rows_affected())
+        let skip = query(skip).bind(self.reason.unwrap_or_default()).bind(self.now.micros()).bind(STEP_MAX);
+        skip.execute(connection).await
     }
 }
 
@@ -344,8 +342,8 @@ struct Order {
 impl Write for Order {
     type Output = bool;
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
-        let ordered = sqlx::query(
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<bool, Fault> {
+        let ordered = query(
             "INSERT INTO bulk_retries (id, reason, per_second, ordered_at, total, retried, place, due_at, state) \
              VALUES ($1, $2, $3, $4, $5, 0, '', $4, 'running') ON CONFLICT DO NOTHING",
         )
@@ -356,7 +354,7 @@ impl Write for Order {
         .bind(self.total)
         .execute(connection)
         .await?;
-        Ok(ordered.rows_affected() == 1)
+        Ok(ordered == 1)
     }
 }
 
@@ -368,8 +366,8 @@ struct Stop {
 impl Write for Stop {
     type Output = ();
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-        sqlx::query("UPDATE bulk_retries SET state = 'stopped', ended_at = $2 WHERE id = $1 AND state = 'running'")
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
+        query("UPDATE bulk_retries SET state = 'stopped', ended_at = $2 WHERE id = $1 AND state = 'running'")
             .bind(self.id.clone())
             .bind(self.now.micros())
             .execute(connection)
@@ -399,7 +397,7 @@ impl Write for StepOn {
         usize::try_from(STEP_MAX).unwrap_or(1)
     }
 
-    async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<Stepped, sqlx::Error> {
+    async fn run(&self, db: &Db, connection: &mut Connection) -> Result<Stepped, Fault> {
         let Some(running) = self.take(db, connection).await? else { return Ok(Stepped::Nothing) };
         let now = self.now.micros();
         let interval = 1_000_000 / running.per_second.max(1);
@@ -416,7 +414,7 @@ impl Write for StepOn {
         }
         let is_over = i64::try_from(ids.len()).unwrap_or(i64::MAX) < wanted;
         let due_at = due_from + interval * wanted;
-        sqlx::query(
+        query(
             "UPDATE bulk_retries SET retried = retried + $2, place = $3, due_at = $4, state = $5, ended_at = $6 \
              WHERE id = $1",
         )
@@ -433,12 +431,12 @@ impl Write for StepOn {
 }
 
 impl StepOn {
-    async fn take(&self, db: &Db, connection: &mut AnyConnection) -> Result<Option<Running>, sqlx::Error> {
+    async fn take(&self, db: &Db, connection: &mut Connection) -> Result<Option<Running>, Fault> {
         let take = ours(format!(
             "SELECT id, reason, per_second, ordered_at, place, due_at FROM bulk_retries WHERE state = 'running'{}",
             db.skip_locked()
         ));
-        let row = sqlx::query(take).fetch_optional(connection).await?;
+        let row = query(take).fetch_optional(connection).await?;
         row.map(|row| {
             Ok(Running {
                 id: row.try_get(0)?,
@@ -455,17 +453,13 @@ impl StepOn {
 
 /// The next events in the order of arrival. The place is what keeps it from a loop also when the replicas' clocks
 /// differ: an event that it has passed is behind it for good.
-async fn candidates(
-    connection: &mut AnyConnection,
-    running: &Running,
-    wanted: i64,
-) -> Result<Vec<String>, sqlx::Error> {
+async fn candidates(connection: &mut Connection, running: &Running, wanted: i64) -> Result<Vec<String>, Fault> {
     let of_reason = if running.reason.is_some() { "reason = $1" } else { "$1 = ''" };
-    let query = ours(format!(
+    let sql = ours(format!(
         "SELECT id FROM events WHERE state = 'parked' AND {of_reason} AND id > $2 AND event IS NOT NULL \
          AND settled_at <= $3 ORDER BY id LIMIT $4"
     ));
-    let rows = sqlx::query(query)
+    let rows = query(sql)
         .bind(running.reason.clone().unwrap_or_default())
         .bind(running.place.clone())
         .bind(running.ordered_at)

@@ -81,16 +81,25 @@ impl Place {
         Ok(Self(resolved))
     }
 
-    /// The URL by which a driver opens exactly this file: whatever could mean something in a URL is encoded.
-    pub(super) fn url(&self, mode: &str) -> String {
-        let url = Url::from_file_path(&self.0).expect("a resolved path is absolute");
-        format!("sqlite://{}?mode={mode}", url.path())
+    /// Absolute, and without symlinks.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// How large the file is, with the log beside it.
+    pub(super) fn bytes(&self) -> u64 {
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
+        size(&self.0) + size(&self.beside("-wal"))
     }
 
     /// The file whose lock says who works on this one.
     pub(super) fn lock_file(&self) -> PathBuf {
+        self.beside(".lock")
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = self.0.clone().into_os_string();
-        name.push(".lock");
+        name.push(suffix);
         name.into()
     }
 }

@@ -7,11 +7,9 @@
 
 use std::time::Duration;
 
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
-use super::db::{Db, listed, ours};
+use super::db::{Connection, Db, Fault, Row, listed, ours, query};
 use super::outbox::{self, Target};
 use super::writer::Write;
 use super::{Error, Store};
@@ -84,14 +82,14 @@ impl Store {
             self.write(KeepMembers { members: chunk.to_vec(), roster: now }).await?;
         }
         self.write(DropOthers { roster: now }).await?;
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT seen FROM pumps WHERE is_retired = 0 \
              AND NOT EXISTS (SELECT 1 FROM watched WHERE watched.user_id = pumps.user_id)",
         )
         .fetch_all(&self.0.readers)
         .await?;
         rows.iter()
-            .filter_map(|row| row.try_get::<String, _>(0).map(|seen| legible(&seen)).transpose())
+            .filter_map(|row| row.try_get::<String>(0).map(|seen| legible(&seen)).transpose())
             .map(|seen| Ok(seen?))
             .collect()
     }
@@ -134,8 +132,8 @@ pub(super) fn legible(text: &str) -> Option<Seen> {
 }
 
 /// What is remembered of a customer's pumps that are still watched.
-pub(super) async fn seen_of(connection: &mut AnyConnection, customer: &str) -> Result<Vec<String>, sqlx::Error> {
-    let rows = sqlx::query("SELECT seen FROM pumps WHERE customer = $1 AND is_retired = 0")
+pub(super) async fn seen_of(connection: &mut Connection, customer: &str) -> Result<Vec<String>, Fault> {
+    let rows = query("SELECT seen FROM pumps WHERE customer = $1 AND is_retired = 0")
         .bind(customer.to_owned())
         .fetch_all(connection)
         .await?;
@@ -145,17 +143,17 @@ pub(super) async fn seen_of(connection: &mut AnyConnection, customer: &str) -> R
 /// Ends the watch of a pump as `change` says, also when a poll wrote it since it was read: the end holds for what
 /// that poll saw as well.
 pub(super) async fn end(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     ended: &SeenChange,
     targets: &[Target],
     place: &str,
     now: Timestamp,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), Fault> {
     let place = place.to_owned();
     if change(connection, ended, targets, (std::slice::from_ref(&place), now), IfNew::Keep).await? {
         return Ok(());
     }
-    let row = sqlx::query("SELECT seen FROM pumps WHERE heat_pump = $1")
+    let row = query("SELECT seen FROM pumps WHERE heat_pump = $1")
         .bind(ended.seen.heat_pump.to_string())
         .fetch_optional(&mut *connection)
         .await?;
@@ -179,16 +177,16 @@ enum IfNew {
 
 /// Writes one pump, and its notices with it, unless somebody else wrote or removed it since it was read: then `false`.
 async fn change(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     change: &SeenChange,
     targets: &[Target],
     (places, now): (&[String], Timestamp),
     if_new: IfNew,
-) -> Result<bool, sqlx::Error> {
+) -> Result<bool, Fault> {
     let read = change.seen.version;
     let seen = Seen { version: read + 1, ..change.seen.clone() };
     let text = serde_json::to_string(&seen).expect("a memory has only serialisable fields");
-    let written = sqlx::query(
+    let written = query(
         "INSERT INTO pumps (heat_pump, user_id, customer, knowledge, is_retired, has_alert, seen, version, checked_at, \
          manufacturer, region, lost_at) \
          SELECT $1, $2, CAST($3 AS TEXT), $4, $5, $6, $7, $8, $9, CAST($12 AS TEXT), CAST($13 AS TEXT), \
@@ -215,7 +213,7 @@ async fn change(
     .bind(seen.fell_at.map(Timestamp::micros))
     .execute(&mut *connection)
     .await?;
-    let is_written = written.rows_affected() == 1;
+    let is_written = written == 1;
     let notices = change.notices.iter().zip(places).filter(|_| is_written);
     for (notice, place) in notices {
         outbox::insert(connection, notice, seen.customer.as_deref(), targets, place, now).await?;
@@ -233,8 +231,8 @@ impl Write for TakeDuty {
     const ONLY_IF_AWAITED: bool = true;
     type Output = bool;
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
-        let taken = sqlx::query(
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<bool, Fault> {
+        let taken = query(
             "INSERT INTO duties (name, due_at) VALUES ($1, $2) \
              ON CONFLICT (name) DO UPDATE SET due_at = $2 WHERE duties.due_at <= $3",
         )
@@ -243,7 +241,7 @@ impl Write for TakeDuty {
         .bind(self.now.micros())
         .execute(connection)
         .await?;
-        Ok(taken.rows_affected() == 1)
+        Ok(taken == 1)
     }
 }
 
@@ -255,8 +253,8 @@ struct PutOff {
 impl Write for PutOff {
     type Output = ();
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-        sqlx::query("UPDATE duties SET due_at = $2 WHERE name = $1")
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
+        query("UPDATE duties SET due_at = $2 WHERE name = $1")
             .bind(self.name)
             .bind(self.at.micros())
             .execute(connection)
@@ -277,9 +275,9 @@ impl Write for KeepMembers {
         self.members.len()
     }
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
         for member in &self.members {
-            sqlx::query(
+            query(
                 "INSERT INTO watched (user_id, customer, due_at, since, roster, region) VALUES ($1, $2, $3, $4, $4, $5) \
                  ON CONFLICT (user_id) DO UPDATE SET customer = $2, roster = $4, region = $5",
             )
@@ -302,8 +300,8 @@ struct DropOthers {
 impl Write for DropOthers {
     type Output = ();
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-        sqlx::query("DELETE FROM watched WHERE roster < $1").bind(self.roster.micros()).execute(connection).await?;
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
+        query("DELETE FROM watched WHERE roster < $1").bind(self.roster.micros()).execute(connection).await?;
         Ok(())
     }
 }
@@ -318,26 +316,26 @@ impl Write for TakeDue {
     const ONLY_IF_AWAITED: bool = true;
     type Output = Vec<DueUser>;
 
-    async fn run(&self, db: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
+    async fn run(&self, db: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
         let take = ours(format!(
             "UPDATE watched SET taken_until = $1 \
              WHERE user_id IN (SELECT user_id FROM watched WHERE due_at <= $2 AND taken_until <= $2 \
              ORDER BY due_at LIMIT $3{}) RETURNING user_id, customer, region",
             db.skip_locked()
         ));
-        let rows = sqlx::query(take)
+        let rows = query(take)
             .bind(self.until.micros())
             .bind(self.now.micros())
             .bind(self.limit)
             .fetch_all(&mut *connection)
             .await?;
-        let due = |row: &AnyRow| {
+        let due = |row: &Row| {
             let user: String = row.try_get(0)?;
-            let user = Uuid::parse_str(&user).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            let user = Uuid::parse_str(&user).map_err(|_| Fault::Unreadable { column: 0 })?;
             let (customer, region) = (row.try_get(1)?, row.try_get(2)?);
             Ok(DueUser { user, customer, region, is_leaving: false, seen: Vec::new() })
         };
-        let mut due: Vec<DueUser> = rows.iter().map(due).collect::<Result<_, sqlx::Error>>()?;
+        let mut due: Vec<DueUser> = rows.iter().map(due).collect::<Result<_, Fault>>()?;
         if !due.is_empty() {
             read_seen_of(connection, &mut due).await?;
             read_leaving_of(connection, &mut due, self.now).await?;
@@ -346,9 +344,9 @@ impl Write for TakeDue {
     }
 }
 
-async fn read_seen_of(connection: &mut AnyConnection, due: &mut [DueUser]) -> Result<(), sqlx::Error> {
-    let query = ours(format!("SELECT user_id, seen FROM pumps WHERE user_id IN {}", listed(1, due.len())));
-    let query = due.iter().fold(sqlx::query(query), |query, user| query.bind(user.user.to_string()));
+async fn read_seen_of(connection: &mut Connection, due: &mut [DueUser]) -> Result<(), Fault> {
+    let sql = ours(format!("SELECT user_id, seen FROM pumps WHERE user_id IN {}", listed(1, due.len())));
+    let query = due.iter().fold(query(sql), |query, user| query.bind(user.user.to_string()));
     for row in query.fetch_all(connection).await? {
         let (user, seen): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         let due = due.iter_mut().find(|due| due.user.to_string() == user);
@@ -360,23 +358,19 @@ async fn read_seen_of(connection: &mut AnyConnection, due: &mut [DueUser]) -> Re
 }
 
 /// Who is moving or leaving (or has left, and Podero would not let them go: that churn is parked).
-async fn read_leaving_of(
-    connection: &mut AnyConnection,
-    due: &mut [DueUser],
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
+async fn read_leaving_of(connection: &mut Connection, due: &mut [DueUser], now: Timestamp) -> Result<(), Fault> {
     let customers: Vec<String> = due.iter().filter_map(|user| user.customer.clone()).collect();
     if customers.is_empty() {
         return Ok(());
     }
-    let query = ours(format!(
+    let sql = ours(format!(
         "SELECT lane, state, MAX(time) FROM events WHERE lane IN {} AND (\
          (type IN ('customer.moved', 'customer.churned') AND \
           (state = 'pending' OR (state = 'scheduled' AND due_at <= $1))) \
          OR (type = 'customer.churned' AND state = 'parked')) GROUP BY lane, state",
         listed(2, customers.len())
     ));
-    let query = sqlx::query(query).bind(now.plus(LEAVING_WINDOW).micros());
+    let query = query(sql).bind(now.plus(LEAVING_WINDOW).micros());
     let query = customers.iter().fold(query, |query, customer| query.bind(customer.clone()));
     for row in query.fetch_all(&mut *connection).await? {
         let (leaving, state): (String, String) = (row.try_get(0)?, row.try_get(1)?);
@@ -390,12 +384,8 @@ async fn read_leaving_of(
 }
 
 /// Who signed up again since is one of ours; the sign-up itself may be forgotten by now, and what is known of them is not.
-async fn has_come_back(
-    connection: &mut AnyConnection,
-    customer: &str,
-    churned_at: Timestamp,
-) -> Result<bool, sqlx::Error> {
-    let known = sqlx::query("SELECT customer FROM lanes WHERE lane = $1").bind(customer.to_owned());
+async fn has_come_back(connection: &mut Connection, customer: &str, churned_at: Timestamp) -> Result<bool, Fault> {
+    let known = query("SELECT customer FROM lanes WHERE lane = $1").bind(customer.to_owned());
     let known: Option<String> = known.fetch_optional(connection).await?.map(|row| row.try_get(0)).transpose()?;
     let known = known.and_then(|text| serde_json::from_str::<Customer>(&text).ok());
     let signed_up = known.and_then(|customer| customer.facts.signed_up);
@@ -410,9 +400,9 @@ impl Write for Remembered {
     const ONLY_IF_AWAITED: bool = true;
     type Output = Vec<String>;
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Self::Output, sqlx::Error> {
-        let query = ours(format!("SELECT seen FROM pumps WHERE heat_pump IN {}", listed(1, self.heat_pumps.len())));
-        let query = self.heat_pumps.iter().fold(sqlx::query(query), |query, id| query.bind(id.to_string()));
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
+        let sql = ours(format!("SELECT seen FROM pumps WHERE heat_pump IN {}", listed(1, self.heat_pumps.len())));
+        let query = self.heat_pumps.iter().fold(query(sql), |query, id| query.bind(id.to_string()));
         let rows = query.fetch_all(connection).await?;
         rows.iter().map(|row| row.try_get(0)).collect()
     }
@@ -426,8 +416,8 @@ struct PollAgain {
 impl Write for PollAgain {
     type Output = ();
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-        sqlx::query("UPDATE watched SET due_at = $2, taken_until = 0 WHERE user_id = $1")
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
+        query("UPDATE watched SET due_at = $2, taken_until = 0 WHERE user_id = $1")
             .bind(self.user.to_string())
             .bind(self.at.micros())
             .execute(connection)
@@ -450,8 +440,8 @@ impl Write for Observe {
         1 + self.observed.changes.len()
     }
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-        sqlx::query("UPDATE watched SET polled_at = $2, due_at = $3, taken_until = 0 WHERE user_id = $1")
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
+        query("UPDATE watched SET polled_at = $2, due_at = $3, taken_until = 0 WHERE user_id = $1")
             .bind(self.observed.user.to_string())
             .bind(self.now.micros())
             .bind(self.observed.due_at.micros())

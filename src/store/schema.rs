@@ -5,31 +5,25 @@
 //!
 //! Before: the store's `db`. After: [`crate::store::Store::open`].
 
-use sqlx::migrate::MigrateError;
-use sqlx::{AnyConnection, Row};
-
 use super::Error;
-use super::db::Db;
+use super::db::{Connection, Db, NotMigrated, query};
 
 /// The schema, numbered, forward only.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/store/migrations");
 
 /// Brings the schema up to date. A store of a newer version is left alone.
-pub(super) async fn upgrade(db: &Db, connection: &mut AnyConnection) -> Result<(), Error> {
+pub(super) async fn upgrade(db: &Db, connection: &mut Connection) -> Result<(), Error> {
     refuse_newer(&applied(db, connection).await?)?;
     db.prepare_migration(connection).await.map_err(|error| db.refusal(error))?;
-    MIGRATIONS.run(&mut *connection).await.map_err(|error| {
-        if let MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) = error {
-            db.refusal(error)
-        } else {
-            Error::Unusable(format!("its schema cannot be brought up to date: {error}"))
-        }
+    connection.migrate(&MIGRATIONS).await.map_err(|error| match error {
+        NotMigrated::Fault(fault) => db.refusal(fault),
+        NotMigrated::Schema(error) => Error::Unusable(format!("its schema cannot be brought up to date: {error}")),
     })?;
     db.prepare(connection).await.map_err(|error| db.refusal(error))
 }
 
 /// Whether the store is of this program's schema.
-pub(super) async fn compare(db: &Db, connection: &mut AnyConnection) -> Result<(), Error> {
+pub(super) async fn compare(db: &Db, connection: &mut Connection) -> Result<(), Error> {
     let applied = applied(db, connection).await?;
     refuse_newer(&applied)?;
     if MIGRATIONS.iter().all(|migration| applied.contains(&migration.version)) {
@@ -54,13 +48,13 @@ fn newest<'a>(versions: impl Iterator<Item = &'a i64>) -> i64 {
 }
 
 /// The versions that the store has; none: it has no schema yet.
-async fn applied(db: &Db, connection: &mut AnyConnection) -> Result<Vec<i64>, Error> {
+async fn applied(db: &Db, connection: &mut Connection) -> Result<Vec<i64>, Error> {
     let applied = async {
-        let count = sqlx::query(db.has_schema()).fetch_one(&mut *connection).await?.try_get::<i64, _>(0)?;
+        let count = query(db.has_schema()).fetch_one(&mut *connection).await?.try_get::<i64>(0)?;
         if count == 0 {
             return Ok(Vec::new());
         }
-        let rows = sqlx::query("SELECT version FROM _sqlx_migrations").fetch_all(connection).await?;
+        let rows = query("SELECT version FROM _sqlx_migrations").fetch_all(connection).await?;
         rows.iter().map(|row| row.try_get(0)).collect()
     };
     applied.await.map_err(|error| db.refusal(error))

@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
-use super::db::Db;
+use super::db::{Connection, Db, Executor, Fault, query};
 use super::outbox::{self, Target};
 use super::writer::Write;
 use super::{Error, Store};
@@ -75,25 +74,24 @@ impl Store {
 }
 
 /// The open alert that the bridge cannot see.
-pub(super) async fn open_blindness(connection: &mut AnyConnection) -> Result<Option<Blindness>, sqlx::Error> {
-    let (blindness, _) = read::<Option<Blindness>>(connection, BLINDNESS).await?;
+pub(super) async fn open_blindness(on: impl Executor) -> Result<Option<Blindness>, Fault> {
+    let (blindness, _) = read::<Option<Blindness>>(on, BLINDNESS).await?;
     Ok(blindness.flatten())
 }
 
 /// Nobody else lives: the file is ours alone.
-pub(super) async fn forget_all(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM replicas").execute(connection).await?;
+pub(super) async fn forget_all(connection: &mut Connection) -> Result<(), Fault> {
+    query("DELETE FROM replicas").execute(connection).await?;
     Ok(())
 }
 
 /// The value of that name and its version; nothing, for one that is not there or that this version cannot read: what
 /// is shared here is learnt anew within seconds.
 pub(super) async fn read<T: DeserializeOwned>(
-    connection: &mut AnyConnection,
+    on: impl Executor,
     name: &'static str,
-) -> Result<(Option<T>, i64), sqlx::Error> {
-    let row =
-        sqlx::query("SELECT value, version FROM shared WHERE name = $1").bind(name).fetch_optional(connection).await?;
+) -> Result<(Option<T>, i64), Fault> {
+    let row = query("SELECT value, version FROM shared WHERE name = $1").bind(name).fetch_optional(on).await?;
     let Some(row) = row else { return Ok((None, 0)) };
     let text: String = row.try_get(0)?;
     Ok((serde_json::from_str(&text).ok(), row.try_get(1)?))
@@ -101,13 +99,13 @@ pub(super) async fn read<T: DeserializeOwned>(
 
 /// `false`: somebody else has written since.
 pub(super) async fn set(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     name: &'static str,
     value: &impl Serialize,
     read: i64,
-) -> Result<bool, sqlx::Error> {
+) -> Result<bool, Fault> {
     let text = serde_json::to_string(value).expect("what is shared has only serialisable fields");
-    let written = sqlx::query(
+    let written = query(
         "INSERT INTO shared (name, value, version) VALUES ($1, $2, $3) \
          ON CONFLICT (name) DO UPDATE SET value = $2, version = $3 WHERE shared.version = $4",
     )
@@ -117,7 +115,7 @@ pub(super) async fn set(
     .bind(read)
     .execute(connection)
     .await?;
-    Ok(written.rows_affected() == 1)
+    Ok(written == 1)
 }
 
 struct Share {
@@ -129,8 +127,8 @@ struct Share {
 impl Write for Share {
     type Output = Shared;
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<Shared, sqlx::Error> {
-        sqlx::query(
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Shared, Fault> {
+        query(
             "INSERT INTO replicas (id, seen_at) VALUES ($1, $2) \
              ON CONFLICT (id) DO UPDATE SET seen_at = $2 WHERE replicas.seen_at <= $3",
         )
@@ -139,16 +137,16 @@ impl Write for Share {
         .bind(self.now.minus(BEAT_EVERY).micros())
         .execute(&mut *connection)
         .await?;
-        sqlx::query("DELETE FROM replicas WHERE seen_at < $1")
+        query("DELETE FROM replicas WHERE seen_at < $1")
             .bind(self.now.minus(DEAD_KEPT).micros())
             .execute(&mut *connection)
             .await?;
-        let row = sqlx::query("SELECT COUNT(*) FROM replicas WHERE seen_at > $1")
+        let row = query("SELECT COUNT(*) FROM replicas WHERE seen_at > $1")
             .bind(self.now.minus(REPLICA_LIFE).micros())
             .fetch_one(&mut *connection)
             .await?;
         let replicas: i64 = row.try_get(0)?;
-        let (known, version) = read::<Standing>(connection, STANDING).await?;
+        let (known, version) = read::<Standing>(&mut *connection, STANDING).await?;
         let standing = known.unwrap_or_default().merge(self.known);
         if known != Some(standing) {
             // Lost to another replica, it is merged again with the next beat.
@@ -167,8 +165,8 @@ struct Leave {
 impl Write for Leave {
     type Output = ();
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-        sqlx::query("DELETE FROM replicas WHERE id = $1").bind(self.replica.to_string()).execute(connection).await?;
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
+        query("DELETE FROM replicas WHERE id = $1").bind(self.replica.to_string()).execute(connection).await?;
         Ok(())
     }
 }
@@ -184,7 +182,7 @@ struct Tell {
 impl Write for Tell {
     type Output = bool;
 
-    async fn run(&self, _: &Db, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<bool, Fault> {
         let is_first = set(connection, BLINDNESS, &self.change.blindness, self.read).await?;
         if is_first {
             outbox::insert(connection, &self.change.notice, None, &self.targets, &self.place, self.now).await?;

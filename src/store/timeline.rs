@@ -7,9 +7,8 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use sqlx::Row;
-use sqlx::any::AnyRow;
 
+use super::db::{Fault, Row, ours, query};
 use super::{Error, Store, outages, roster, standing};
 use crate::domain::alert::{BLIND_DEDUP_KEY, Outage, dedup_key};
 use crate::domain::customer::Customer;
@@ -191,22 +190,22 @@ pub enum NotTaken {
 impl Store {
     /// Why [`Store::unpark`] has just changed nothing.
     pub async fn why_not_taken(&self, id: EventId) -> Result<NotTaken, Error> {
-        let row = sqlx::query("SELECT state, COUNT(event) FROM events WHERE id = $1 GROUP BY state")
+        let row = query("SELECT state, COUNT(event) FROM events WHERE id = $1 GROUP BY state")
             .bind(id.to_string())
             .fetch_optional(&self.0.readers)
             .await?;
         let Some(row) = row else { return Ok(NotTaken::Unknown) };
-        let (state, is_event) = (row.try_get::<String, _>(0)?, row.try_get::<i64, _>(1)? > 0);
+        let (state, is_event) = (row.try_get::<String>(0)?, row.try_get::<i64>(1)? > 0);
         Ok(if state == "parked" && !is_event { NotTaken::NeverAnEvent } else { NotTaken::NotParked(state) })
     }
 
     /// One event with its calls and original bytes.
     pub async fn event(&self, id: &str) -> Result<Option<EventView>, Error> {
         let pool = &self.0.readers;
-        let summary = super::db::ours(format!("{SUMMARY} WHERE id = $1"));
-        let Some(row) = sqlx::query(summary).bind(id.to_owned()).fetch_optional(pool).await? else { return Ok(None) };
+        let summary = ours(format!("{SUMMARY} WHERE id = $1"));
+        let Some(row) = query(summary).bind(id.to_owned()).fetch_optional(pool).await? else { return Ok(None) };
         let event = summary_of(&row)?;
-        let calls = sqlx::query(
+        let calls = query(
             "SELECT at, operation, outcome, took_ms, idempotency_key FROM calls WHERE event_id = $1 \
              ORDER BY id LIMIT $2",
         )
@@ -214,7 +213,7 @@ impl Store {
         .bind(ROWS_MAX)
         .fetch_all(pool)
         .await?;
-        let raw = sqlx::query("SELECT raw, raw_encoding, envelope FROM events WHERE id = $1")
+        let raw = query("SELECT raw, raw_encoding, envelope FROM events WHERE id = $1")
             .bind(id.to_owned())
             .fetch_one(pool)
             .await?;
@@ -230,40 +229,40 @@ impl Store {
 
     /// What is known of a customer, and how many events of theirs are worked on before one that came now.
     pub async fn knowledge(&self, customer: &str) -> Result<(Customer, i64), Error> {
-        let lane = sqlx::query("SELECT customer FROM lanes WHERE lane = $1").bind(customer.to_owned());
+        let lane = query("SELECT customer FROM lanes WHERE lane = $1").bind(customer.to_owned());
         let lane = lane.fetch_optional(&self.0.readers).await?;
-        let text = lane.map(|row| row.try_get::<String, _>(0)).transpose()?.unwrap_or_default();
+        let text = lane.map(|row| row.try_get::<String>(0)).transpose()?.unwrap_or_default();
         let known = match text.as_str() {
             "" => Customer::default(),
             text => serde_json::from_str(text).map_err(|error| Error::Unreadable(error.to_string()))?,
         };
-        let pending = sqlx::query("SELECT COUNT(*) FROM events WHERE lane = $1 AND state = 'pending'");
+        let pending = query("SELECT COUNT(*) FROM events WHERE lane = $1 AND state = 'pending'");
         let pending = pending.bind(customer.to_owned()).fetch_one(&self.0.readers).await?;
         Ok((known, pending.try_get(0)?))
     }
 
     /// The event of this identity, if there is one: its id and state.
     pub async fn told_before(&self, origin: &str, origin_id: &str) -> Result<Option<(String, String)>, Error> {
-        let row = sqlx::query("SELECT id, state FROM events WHERE origin = $1 AND origin_id = $2")
+        let row = query("SELECT id, state FROM events WHERE origin = $1 AND origin_id = $2")
             .bind(origin.to_owned())
             .bind(origin_id.to_owned())
             .fetch_optional(&self.0.readers)
             .await?;
-        Ok(row.map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?))).transpose()?)
+        Ok(row.map(|row| Ok::<_, Fault>((row.try_get(0)?, row.try_get(1)?))).transpose()?)
     }
 
     /// One customer with events, notices and heat pumps, newest first; `None` if nothing was ever heard of it.
     pub async fn customer(&self, customer: &str) -> Result<Option<CustomerView>, Error> {
         let events = self.summaries("lane = $1 ORDER BY id DESC", customer).await?;
         let heat_pumps = self.pumps("customer = $1", vec![customer.to_owned()], ROWS_MAX).await?;
-        let lane = sqlx::query("SELECT customer FROM lanes WHERE lane = $1")
+        let lane = query("SELECT customer FROM lanes WHERE lane = $1")
             .bind(customer.to_owned())
             .fetch_optional(&self.0.readers)
             .await?;
         if events.is_empty() && heat_pumps.is_empty() && lane.is_none() {
             return Ok(None);
         }
-        let text = lane.map(|row| row.try_get::<String, _>(0)).transpose()?.unwrap_or_default();
+        let text = lane.map(|row| row.try_get::<String>(0)).transpose()?.unwrap_or_default();
         let state = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::Null) };
         let notices = self.notices(customer).await?;
         Ok(Some(CustomerView { customer_id: customer.to_owned(), state, events, notices, heat_pumps }))
@@ -299,13 +298,13 @@ impl Store {
 
     /// The open alerts of outages.
     pub async fn open_outages(&self) -> Result<Vec<OutageView>, Error> {
-        let outages = outages::open_outages(&mut *self.0.readers.acquire().await?).await?;
+        let outages = outages::open_outages(&self.0.readers).await?;
         Ok(outages.0.iter().filter_map(outage_of).collect())
     }
 
     /// The open alert that the bridge cannot see.
     pub async fn open_blindness(&self) -> Result<Option<AlertView>, Error> {
-        let blindness = standing::open_blindness(&mut *self.0.readers.acquire().await?).await?;
+        let blindness = standing::open_blindness(&self.0.readers).await?;
         Ok(blindness.map(|blindness| AlertView {
             dedup_key: BLIND_DEDUP_KEY.to_owned(),
             occurrence_id: blindness.occurrence.to_string(),
@@ -321,7 +320,7 @@ impl Store {
     pub async fn gauges(&self, polled_since: Timestamp) -> Result<Gauges, Error> {
         let pool = &self.0.readers;
         let mut gauges = Gauges::default();
-        let unsettled = sqlx::query(
+        let unsettled = query(
             "SELECT state, COUNT(*), MIN(tries_from) FROM events \
              WHERE state IN ('pending', 'waiting', 'scheduled') GROUP BY state",
         )
@@ -348,18 +347,18 @@ impl Store {
         gauges.alerts_open = self.count("SELECT COUNT(*) FROM pumps WHERE has_alert = 1").await?
             + gauges.outages_open
             + i64::from(self.open_blindness().await?.is_some());
-        let pumps = sqlx::query("SELECT knowledge, COUNT(*) FROM pumps WHERE is_retired = 0 GROUP BY knowledge")
+        let pumps = query("SELECT knowledge, COUNT(*) FROM pumps WHERE is_retired = 0 GROUP BY knowledge")
             .fetch_all(pool)
             .await?;
         for row in &pumps {
             gauges.heat_pumps.push((row.try_get(0)?, row.try_get(1)?));
         }
-        let polls = sqlx::query(
+        let polls = query(
             "SELECT MIN(COALESCE(polled_at, since)), COUNT(*), \
              COALESCE(SUM(CASE WHEN COALESCE(polled_at, since) > $1 THEN 1 ELSE 0 END), 0) FROM watched",
         );
         let polls = polls.bind(polled_since.micros()).fetch_one(pool).await?;
-        gauges.stalest_poll = polls.try_get::<Option<i64>, _>(0)?.map(Timestamp::from_micros);
+        gauges.stalest_poll = polls.try_get::<Option<i64>>(0)?.map(Timestamp::from_micros);
         gauges.polled_in_time = share(polls.try_get(2)?, polls.try_get(1)?);
         Ok(gauges)
     }
@@ -368,28 +367,28 @@ impl Store {
     /// else.
     pub async fn outbox_pending(&self) -> Result<i64, Error> {
         let mut pending = 0;
-        let rows = sqlx::query("SELECT target, COUNT(*) FROM notices WHERE state = 'pending' GROUP BY target");
+        let rows = query("SELECT target, COUNT(*) FROM notices WHERE state = 'pending' GROUP BY target");
         for row in rows.fetch_all(&self.0.readers).await? {
             let target: String = row.try_get(0)?;
             if self.0.targets.iter().any(|known| known.name() == target) {
-                pending += row.try_get::<i64, _>(1)?;
+                pending += row.try_get::<i64>(1)?;
             }
         }
         Ok(pending)
     }
 
     async fn count(&self, statement: &'static str) -> Result<i64, Error> {
-        Ok(sqlx::query(statement).fetch_one(&self.0.readers).await?.try_get(0)?)
+        Ok(query(statement).fetch_one(&self.0.readers).await?.try_get(0)?)
     }
 
     async fn summaries(&self, condition: &str, argument: &str) -> Result<Vec<EventSummary>, Error> {
-        let query = super::db::ours(format!("{SUMMARY} WHERE {condition} LIMIT $2"));
-        let rows = sqlx::query(query).bind(argument.to_owned()).bind(ROWS_MAX).fetch_all(&self.0.readers).await?;
+        let sql = ours(format!("{SUMMARY} WHERE {condition} LIMIT $2"));
+        let rows = query(sql).bind(argument.to_owned()).bind(ROWS_MAX).fetch_all(&self.0.readers).await?;
         rows.iter().map(summary_of).collect()
     }
 
     async fn notices(&self, customer: &str) -> Result<Vec<NoticeView>, Error> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id, topic, target, state, created_at, failures, outcome, published_at, body FROM notices \
              WHERE customer = $1 ORDER BY place DESC LIMIT $2",
         )
@@ -401,11 +400,11 @@ impl Store {
     }
 
     async fn pumps(&self, condition: &str, arguments: Vec<String>, limit: i64) -> Result<Vec<PumpView>, Error> {
-        let query = super::db::ours(format!(
+        let sql = ours(format!(
             "SELECT seen, checked_at FROM pumps WHERE {condition} ORDER BY heat_pump LIMIT ${}",
             arguments.len() + 1
         ));
-        let query = arguments.into_iter().fold(sqlx::query(query), |query, argument| query.bind(argument));
+        let query = arguments.into_iter().fold(query(sql), |query, argument| query.bind(argument));
         let rows = query.bind(limit).fetch_all(&self.0.readers).await?;
         rows.iter().filter_map(|row| pump_of(row).transpose()).collect()
     }
@@ -421,15 +420,15 @@ fn share(part: i64, whole: i64) -> f64 {
     share
 }
 
-pub(super) fn moment(row: &AnyRow, column: usize) -> Result<Timestamp, sqlx::Error> {
+pub(super) fn moment(row: &Row, column: usize) -> Result<Timestamp, Fault> {
     row.try_get(column).map(Timestamp::from_micros)
 }
 
-pub(super) fn moment_or_none(row: &AnyRow, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {
-    Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_micros))
+pub(super) fn moment_or_none(row: &Row, column: usize) -> Result<Option<Timestamp>, Fault> {
+    Ok(row.try_get::<Option<i64>>(column)?.map(Timestamp::from_micros))
 }
 
-pub(super) fn summary_of(row: &AnyRow) -> Result<EventSummary, Error> {
+pub(super) fn summary_of(row: &Row) -> Result<EventSummary, Error> {
     Ok(EventSummary {
         id: row.try_get(0)?,
         customer_id: row.try_get(1)?,
@@ -449,7 +448,7 @@ pub(super) fn summary_of(row: &AnyRow) -> Result<EventSummary, Error> {
     })
 }
 
-fn call_of(row: &AnyRow) -> Result<CallView, Error> {
+fn call_of(row: &Row) -> Result<CallView, Error> {
     Ok(CallView {
         at: moment(row, 0)?,
         operation: row.try_get(1)?,
@@ -459,9 +458,9 @@ fn call_of(row: &AnyRow) -> Result<CallView, Error> {
     })
 }
 
-fn notice_of(row: &AnyRow) -> Result<NoticeView, Error> {
+fn notice_of(row: &Row) -> Result<NoticeView, Error> {
     let body: Value =
-        serde_json::from_str(&row.try_get::<String, _>(8)?).map_err(|error| Error::Unreadable(error.to_string()))?;
+        serde_json::from_str(&row.try_get::<String>(8)?).map_err(|error| Error::Unreadable(error.to_string()))?;
     Ok(NoticeView {
         id: row.try_get(0)?,
         topic: row.try_get(1)?,
@@ -476,8 +475,8 @@ fn notice_of(row: &AnyRow) -> Result<NoticeView, Error> {
 }
 
 /// `None`: this version cannot read it, which is logged; the others are shown.
-fn pump_of(row: &AnyRow) -> Result<Option<PumpView>, Error> {
-    let Some(seen) = roster::legible(&row.try_get::<String, _>(0)?) else { return Ok(None) };
+fn pump_of(row: &Row) -> Result<Option<PumpView>, Error> {
+    let Some(seen) = roster::legible(&row.try_get::<String>(0)?) else { return Ok(None) };
     Ok(Some(PumpView {
         heat_pump_id: seen.heat_pump.to_string(),
         podero_user_id: seen.user.to_string(),

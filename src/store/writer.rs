@@ -12,11 +12,10 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use sqlx::{AnyConnection, Connection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Error;
-use super::db::{Db, ours};
+use super::db::{Connection, Db, Fault, query};
 
 /// Writes in one transaction: beyond this a flush is no longer what costs (measured: field of 64 to 256).
 const GROUP_MAX: usize = 256;
@@ -54,8 +53,8 @@ pub(super) trait Write: Send + Sync + 'static {
     fn run<'a>(
         &'a self,
         db: &'a Db,
-        connection: &'a mut AnyConnection,
-    ) -> impl Future<Output = Result<Self::Output, sqlx::Error>> + Send + 'a;
+        connection: &'a mut Connection,
+    ) -> impl Future<Output = Result<Self::Output, Fault>> + Send + 'a;
 }
 
 /// A write on its way: the change and whoever waits for it.
@@ -65,8 +64,8 @@ trait Erased: Send {
     fn run<'a>(
         &'a mut self,
         db: &'a Db,
-        connection: &'a mut AnyConnection,
-    ) -> Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send + 'a>>;
+        connection: &'a mut Connection,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Fault>> + Send + 'a>>;
     fn answer(self: Box<Self>, result: Result<(), Error>);
     fn is_pointless(&self) -> bool;
     fn weight(&self) -> usize;
@@ -79,7 +78,7 @@ struct Waiting<W: Write> {
 }
 
 impl<W: Write> Erased for Waiting<W> {
-    fn run<'a>(&'a mut self, db: &'a Db, connection: &'a mut AnyConnection) -> BoxFuture<'a, Result<(), sqlx::Error>> {
+    fn run<'a>(&'a mut self, db: &'a Db, connection: &'a mut Connection) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
             self.output = Some(self.write.run(db, connection).await?);
             Ok(())
@@ -117,11 +116,28 @@ impl Pending {
 /// The one that writes. Spawned by `app`; ends when every [`super::Store`] is gone.
 pub struct Writer {
     pub(super) db: Db,
-    pub(super) connection: Option<AnyConnection>,
+    pub(super) connection: Option<Connection>,
     pub(super) queue: mpsc::Receiver<Pending>,
 }
 
 impl Writer {
+    /// [`Writer::run`], on a thread of its own where the database works in this process: a flush of the disk must not keep a
+    /// thread of the runtime from everybody else.
+    pub async fn run_apart(self) {
+        if !self.connection.as_ref().is_some_and(Connection::is_in_process) {
+            return self.run().await;
+        }
+        let (end, ended) = oneshot::channel::<()>();
+        let runtime = tokio::runtime::Handle::current();
+        let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
+            runtime.block_on(self.run());
+            drop(end);
+        });
+        thread.expect("a thread can be started");
+        // Nothing is ever sent: it resolves when the thread ends, however it ends.
+        let _ = ended.await;
+    }
+
     /// Writes until nobody can ask for more.
     pub async fn run(mut self) {
         let mut taken = Vec::with_capacity(GROUP_MAX);
@@ -193,7 +209,7 @@ impl Writer {
         if result.is_ok() || roll_back(&mut connection).await {
             self.connection = Some(connection);
         }
-        result.map_err(|error| if is_conflict(&error) { Failure::Conflict } else { Failure::Away(error.into()) })
+        result.map_err(|error| if error.is_conflict() { Failure::Conflict } else { Failure::Away(error.into()) })
     }
 }
 
@@ -211,8 +227,8 @@ fn next_group(rest: &mut Peekable<impl Iterator<Item = Pending>>) -> Vec<Pending
 }
 
 /// `false`: the connection is of no more use.
-async fn roll_back(connection: &mut AnyConnection) -> bool {
-    let rolled_back = tokio::time::timeout(ROLLBACK_TIME_MAX, sqlx::query("ROLLBACK").execute(connection)).await;
+async fn roll_back(connection: &mut Connection) -> bool {
+    let rolled_back = tokio::time::timeout(ROLLBACK_TIME_MAX, query("ROLLBACK").execute(connection)).await;
     matches!(rolled_back, Ok(Ok(_)))
 }
 
@@ -233,17 +249,12 @@ impl From<Failure> for Error {
     }
 }
 
-/// PostgreSQL: `serialization_failure` and `deadlock_detected` (SQLSTATE class 40).
-fn is_conflict(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "40001" || code == "40P01")
-}
-
-async fn transaction(db: &Db, connection: &mut AnyConnection, group: &mut [Pending]) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(ours(db.begin().to_owned())).execute(&mut *connection).await?;
+async fn transaction(db: &Db, connection: &mut Connection, group: &mut [Pending]) -> Result<(), Fault> {
+    query(db.begin()).execute(&mut *connection).await?;
     for pending in group {
         pending.0.run(db, connection).await?;
     }
-    sqlx::raw_sql("COMMIT").execute(connection).await?;
+    query("COMMIT").execute(connection).await?;
     Ok(())
 }
 
@@ -261,7 +272,7 @@ mod tests {
             self.0
         }
 
-        async fn run(&self, _: &Db, _: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        async fn run(&self, _: &Db, _: &mut Connection) -> Result<(), Fault> {
             Ok(())
         }
     }

@@ -751,6 +751,29 @@ async fn a_damaged_file_ends_the_start_with_what_to_do_and_is_left_as_it_is() {
     assert_eq!(Running::start(folder.path(), &["--sandbox"], &environment).terminate(), Some(0));
 }
 
+/// A large file does not hold the start up: it is checked beside the work, and ends the bridge all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_damaged_file_ends_the_bridge_soon_after_its_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let environment = running::on_file(folder.path());
+    assert_eq!(Running::start(folder.path(), &["--sandbox"], &environment).terminate(), Some(0));
+    sqlx::any::install_default_drivers();
+    let mut connection = AnyConnection::connect(&environment[0].1).await.expect("the file is there");
+    let fill = "CREATE TABLE ballast (bytes BLOB); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n \
+                WHERE i < 80) INSERT INTO ballast SELECT randomblob(1000000) FROM n; PRAGMA wal_checkpoint(TRUNCATE);";
+    sqlx::raw_sql(fill).execute(&mut connection).await.expect("nobody else is there");
+    connection.close().await.expect("closed");
+    // Whole, it is no hindrance.
+    assert_eq!(Running::start(folder.path(), &["--sandbox"], &environment).terminate(), Some(0));
+    let file = std::fs::File::options().write(true).open(folder.path().join("bridge.db")).expect("a file");
+    let in_the_ballast = file.metadata().expect("a size").len() / 2 / 4_096 * 4_096;
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xa5; 4_096], in_the_ballast).expect("written");
+    let output = running::run(&["serve", "--sandbox"], &environment);
+    let said = running::said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("damaged") && said.contains("backup"), "{said}");
+}
+
 /// Everything that an answer, a log line, a metric or a notice may hold.
 struct Heard(Vec<(String, String)>);
 

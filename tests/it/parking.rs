@@ -295,6 +295,7 @@ async fn an_event_that_cannot_be_read_is_parked_and_counted(house: House) {
     let arrival = house.arrival("C-1", Happening::Churned);
     let id = arrival.id;
     house.store.accept(vec![arrival]).await.expect("the store is there");
+    sqlx::any::install_default_drivers();
     let mut connection = sqlx::AnyConnection::connect(&house.url).await.expect("the database is there");
     sqlx::query("UPDATE events SET event = '{}'").execute(&mut connection).await.expect("written");
     connection.close().await.expect("closed");

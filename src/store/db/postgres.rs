@@ -1,0 +1,51 @@
+//! PostgreSQL, by sqlx.
+//!
+//! Before: [`mod@super::query`]. After: the server.
+
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::{AssertSqlSafe, Column, Executor, PgExecutor, Postgres, Row as _, TypeInfo, ValueRef};
+
+use super::Fault;
+use super::query::{Argument, Cell, Query, Row};
+
+pub(super) async fn rows(on: impl PgExecutor<'_>, query: Query<'_>) -> Result<Vec<Row>, Fault> {
+    let rows = statement(query).fetch_all(on).await?;
+    rows.iter().map(read).collect()
+}
+
+pub(super) async fn changes(on: impl PgExecutor<'_>, query: Query<'_>) -> Result<u64, Fault> {
+    Ok(statement(query).execute(on).await?.rows_affected())
+}
+
+/// Several statements without values.
+pub(super) async fn batch(on: impl Executor<'_, Database = Postgres>, sql: String) -> Result<(), Fault> {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(on).await?;
+    Ok(())
+}
+
+fn statement(query: Query<'_>) -> sqlx::query::Query<'_, Postgres, PgArguments> {
+    let statement = match query.sql.0 {
+        std::borrow::Cow::Borrowed(text) => sqlx::query(text),
+        std::borrow::Cow::Owned(text) => sqlx::query(AssertSqlSafe(text)),
+    };
+    query.arguments.into_iter().fold(statement, |statement, argument| match argument {
+        Argument::Integer(value) => statement.bind(value),
+        Argument::Text(value) => statement.bind(value),
+    })
+}
+
+fn read(row: &PgRow) -> Result<Row, Fault> {
+    let cells = row.columns().iter().map(|column| {
+        let place = column.ordinal();
+        if row.try_get_raw(place)?.is_null() {
+            return Ok(Cell::Null);
+        }
+        Ok(match column.type_info().name() {
+            "INT8" => Cell::Integer(row.try_get(place)?),
+            "INT4" => Cell::Integer(row.try_get::<i32, _>(place)?.into()),
+            "TEXT" | "VARCHAR" | "NAME" => Cell::Text(row.try_get(place)?),
+            _ => return Err(Fault::Unreadable { column: place }),
+        })
+    });
+    Ok(Row(cells.collect::<Result<_, _>>()?))
+}

@@ -1,0 +1,204 @@
+//! SQLite, in this process: a call and not a conversation. What runs here runs on the thread that asks, so the writer has a
+//! thread of its own, and reads go to threads that may block.
+//!
+//! Before: [`mod@super::query`]. After: the file.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, InterruptHandle, OpenFlags, OptionalExtension, TransactionBehavior};
+use sqlx::migrate::{MigrateError, Migrator};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::query::{Argument, Cell, Query, Row};
+use super::{Fault, NotMigrated, READER_WAIT_MAX, READERS_MAX};
+
+/// Statements that a connection keeps prepared: more than the writer has.
+const STATEMENTS_KEPT: usize = 256;
+
+/// Waiting for another process's lock on the file; the CLI's writes are short.
+const BUSY_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// One connection.
+pub(super) fn open(path: &Path, may_write: bool) -> rusqlite::Result<rusqlite::Connection> {
+    // The path is absolute, and no URL. Never made here: what SQLite makes, others may read.
+    let access = if may_write { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
+    let connection = rusqlite::Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    connection.busy_timeout(BUSY_TIME_MAX)?;
+    Ok(connection)
+}
+
+/// Makes of it a connection on which a commit means: on disk.
+pub(super) fn prepare(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
+    // `secure_delete`: what is deleted is overwritten, since it was somebody's address.
+    connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;")
+}
+
+/// The table of what was applied, as sqlx makes it on PostgreSQL.
+const APPLIED: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL, \
+    installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT NULL, checksum BLOB NOT NULL, \
+    execution_time BIGINT NOT NULL)";
+
+/// Applies what is not applied yet, in order, each in a transaction of its own that says so.
+pub(super) fn migrate(connection: &mut rusqlite::Connection, migrations: &Migrator) -> Result<(), NotMigrated> {
+    connection.execute_batch(APPLIED)?;
+    for migration in migrations.iter() {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let known = transaction
+            .query_row("SELECT checksum FROM _sqlx_migrations WHERE version = ?1", [migration.version], |row| {
+                row.get::<_, Vec<u8>>(0)
+            })
+            .optional()?;
+        if let Some(checksum) = known {
+            if *checksum != *migration.checksum {
+                return Err(NotMigrated::Schema(MigrateError::VersionMismatch(migration.version)));
+            }
+            continue;
+        }
+        transaction.execute_batch(migration.sql.as_str())?;
+        transaction.execute(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+             VALUES (?1, ?2, 1, ?3, -1)",
+            (migration.version, &migration.description, &*migration.checksum),
+        )?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+impl From<rusqlite::Error> for NotMigrated {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+pub(super) fn rows(connection: &rusqlite::Connection, query: &Query<'_>) -> Result<Vec<Row>, Fault> {
+    let mut statement = bound(connection, query)?;
+    let columns = statement.column_count();
+    let mut found = Vec::new();
+    let mut rows = statement.raw_query();
+    while let Some(row) = rows.next()? {
+        let cells = (0..columns).map(|column| cell(row.get_ref(column)?, column));
+        found.push(Row(cells.collect::<Result<_, Fault>>()?));
+    }
+    Ok(found)
+}
+
+pub(super) fn changes(connection: &rusqlite::Connection, query: &Query<'_>) -> Result<u64, Fault> {
+    let mut statement = bound(connection, query)?;
+    if statement.column_count() > 0 {
+        // A pragma, say: it answers with a row.
+        let mut rows = statement.raw_query();
+        while rows.next()?.is_some() {}
+        return Ok(0);
+    }
+    Ok(u64::try_from(statement.raw_execute()?).unwrap_or(u64::MAX))
+}
+
+/// One statement that takes long, on a thread of its own, and the connection's end. Who stops waiting for it stops it.
+pub(super) async fn rows_apart(connection: rusqlite::Connection, query: Query<'static>) -> Result<Vec<Row>, Fault> {
+    let _stop = Stop(connection.get_interrupt_handle());
+    let (give, take) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("long-read".to_owned());
+    let work = move || {
+        let found = rows(&connection, &query);
+        drop(connection);
+        // Whoever no longer waits has gone away.
+        let _ = give.send(found);
+    };
+    thread.spawn(work).map_err(|_| Fault::Ended)?;
+    take.await.unwrap_or(Err(Fault::Ended))
+}
+
+/// Stops whatever a connection does when it is dropped; harmless to one that has ended.
+struct Stop(InterruptHandle);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.interrupt();
+    }
+}
+
+/// `$2` is a name to SQLite, and the places of names are in the order in which they first occur.
+fn bound<'c>(connection: &'c rusqlite::Connection, query: &Query<'_>) -> rusqlite::Result<CachedStatement<'c>> {
+    let mut statement = connection.prepare_cached(&query.sql.0)?;
+    for place in 1..=statement.parameter_count() {
+        let name = statement.parameter_name(place).unwrap_or_default();
+        let number = name.get(1..).and_then(|digits| digits.parse::<usize>().ok()).unwrap_or(place);
+        let Some(argument) = query.arguments.get(number - 1) else {
+            return Err(rusqlite::Error::InvalidParameterName(name.to_owned()));
+        };
+        statement.raw_bind_parameter(place, argument)?;
+    }
+    Ok(statement)
+}
+
+fn cell(value: ValueRef<'_>, column: usize) -> Result<Cell, Fault> {
+    match value {
+        ValueRef::Null => Ok(Cell::Null),
+        ValueRef::Integer(value) => Ok(Cell::Integer(value)),
+        ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(Cell::Text(text.to_owned())),
+            Err(_) => Err(Fault::Unreadable { column }),
+        },
+        ValueRef::Real(_) | ValueRef::Blob(_) => Err(Fault::Unreadable { column }),
+    }
+}
+
+impl ToSql for Argument<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Integer(Some(value)) => ValueRef::Integer(*value),
+            Self::Text(Some(text)) => ValueRef::Text(text.as_bytes()),
+            Self::Integer(None) | Self::Text(None) => ValueRef::Null,
+        }))
+    }
+}
+
+/// Connections for reading, opened when first needed, each used by one read at a time.
+#[derive(Clone)]
+pub(in crate::store) struct Readers(Arc<Pool>);
+
+struct Pool {
+    open: Box<dyn Fn() -> rusqlite::Result<rusqlite::Connection> + Send + Sync>,
+    idle: Mutex<Vec<rusqlite::Connection>>,
+    free: Arc<Semaphore>,
+}
+
+impl Readers {
+    pub(super) fn new(open: impl Fn() -> rusqlite::Result<rusqlite::Connection> + Send + Sync + 'static) -> Self {
+        let free = Arc::new(Semaphore::new(READERS_MAX));
+        Self(Arc::new(Pool { open: Box::new(open), idle: Mutex::default(), free }))
+    }
+
+    /// Reads on a thread that may block. A read whose caller has gone away goes on to its end.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&rusqlite::Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let free = tokio::time::timeout(READER_WAIT_MAX, self.0.free.clone().acquire_owned()).await;
+        let place = free.map_err(|_| Fault::TooLate)?.expect("nobody closes it");
+        let pool = self.0.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let idle = pool.idle().pop();
+            let connection = idle.map_or_else(|| (pool.open)(), Ok)?;
+            let result = read(&connection);
+            // One that failed may be of no more use.
+            if result.is_ok() {
+                pool.idle().push(connection);
+            }
+            drop(place);
+            result
+        });
+        reading.await.unwrap_or(Err(Fault::Ended))
+    }
+}
+
+impl Pool {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<rusqlite::Connection>> {
+        self.idle.lock().expect("no code panics while it holds this")
+    }
+}
