@@ -1,29 +1,116 @@
-//! What the bridge stands on, with nothing of the bridge: servers that store a body and no more, or nothing at all.
+//! What the bridge stands on, with nothing of the bridge: a server that stores a body and no more, or nothing at all; a consumer
+//! that posts what it gets; a client that asks; a publisher that waits for confirms; a disk that is flushed.
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use anyhow::Context;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use sqlx::{Connection as _, PgConnection};
 use tokio::sync::oneshot;
+
+use crate::bus::Bus;
+use crate::target;
 
 /// As many as the bridge's writer takes into one transaction.
 const GROUP_MAX: usize = 256;
 
+/// A commit of a few rows writes about so much to the log.
+const COMMIT_BYTES: usize = 16 << 10;
+
 /// A body on its way to the disk: as many rows as it has events.
 type Write = (web::Bytes, oneshot::Sender<()>);
 
-/// Runs a role until it is killed.
+/// Requests of the null bridge and of the bare client at once, and its prefetch: more than a core can keep busy.
+const REQUESTS_AT_ONCE: usize = 256;
+/// As many as the bridge polls at once.
+const POLLS_AT_ONCE: usize = 64;
+
+/// Runs a role until it is killed, or is done.
 pub(crate) fn run(role: &str, arguments: &[String]) -> anyhow::Result<()> {
-    let folder = Path::new(arguments.first().context("a folder")?).to_owned();
+    let argument = |place: usize| arguments.get(place).map(String::as_str).context("an argument is missing");
+    match role {
+        "limit-durable" => serve(Some(spawn_writer(Path::new(argument(0)?))?)),
+        "limit-durable-postgres" => serve(Some(spawn_postgres_writer(argument(0)?.to_owned()))),
+        "limit-empty" => serve(None),
+        "limit-null-bridge" => alone(null_bridge(argument(0)?, argument(1)?, argument(2)?)),
+        "limit-polls" => alone(polls(argument(0)?, argument(1)?.parse()?)),
+        other => anyhow::bail!("no such role: {other}"),
+    }
+}
+
+/// On one thread, as the bare programs that people write in an afternoon are.
+fn alone(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    println!("listening nowhere");
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// Consumes, posts, acknowledges.
+async fn null_bridge(broker: &str, queue: &str, target: &str) -> anyhow::Result<()> {
+    let bus = Bus::connect(broker).await?;
+    let prefetch = u16::try_from(REQUESTS_AT_ONCE)?;
+    bus.channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+    let options = BasicConsumeOptions::default();
+    let mut deliveries = bus.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await?;
+    let (client, url) = (reqwest::Client::new(), format!("http://{target}/null"));
+    let mut posts = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            Some(delivery) = deliveries.next() => {
+                let delivery = delivery?;
+                let post = client.post(&url).body(delivery.data.clone()).send();
+                posts.push(async move {
+                    post.await?.bytes().await?;
+                    delivery.ack(BasicAckOptions::default()).await?;
+                    anyhow::Ok(())
+                });
+            }
+            Some(posted) = posts.next() => posted?,
+        }
+    }
+}
+
+/// Asks for the heat pumps of one user after the other.
+async fn polls(target: &str, users: u64) -> anyhow::Result<()> {
+    let client = reqwest::Client::new();
+    let urls = (0..).map(|number| {
+        let user = target::id(1, number % users);
+        format!("http://{target}/api/partners/v2.0/org/bench/users/{user}/heat-pumps")
+    });
+    let gets = futures_util::stream::iter(urls).map(|url| {
+        let get = client.get(url).bearer_auth("bench").send();
+        async move { anyhow::Ok(get.await?.bytes().await?.len()) }
+    });
+    let mut answers = gets.buffer_unordered(POLLS_AT_ONCE);
+    while let Some(answer) = answers.next().await {
+        answer?;
+    }
+    Ok(())
+}
+
+/// How long a flush of as many bytes as a small commit writes takes, again and again.
+pub(crate) fn flushes(folder: &Path, times: usize) -> anyhow::Result<Vec<Duration>> {
+    let mut file = std::fs::File::create(folder.join("flushed"))?;
+    (0..times)
+        .map(|_| {
+            let began = Instant::now();
+            file.write_all(&[7; COMMIT_BYTES])?;
+            file.sync_data()?;
+            Ok(began.elapsed())
+        })
+        .collect()
+}
+
+fn serve(writer: Option<mpsc::Sender<Write>>) -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("listening {}", listener.local_addr()?);
-    let writer = match role {
-        "limit-durable" => Some(spawn_writer(&folder)?),
-        "limit-empty" => None,
-        other => anyhow::bail!("no such role: {other}"),
-    };
     actix_web::rt::System::new().block_on(async move {
         HttpServer::new(move || {
             let writer = writer.clone();
@@ -68,6 +155,33 @@ fn spawn_writer(folder: &Path) -> anyhow::Result<mpsc::Sender<Write>> {
         }
     });
     Ok(sender)
+}
+
+/// The same on PostgreSQL, on a connection of its own.
+fn spawn_postgres_writer(url: String) -> mpsc::Sender<Write> {
+    let (sender, receiver) = mpsc::channel::<Write>();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut connection = PgConnection::connect(&url).await.expect("the server is there");
+            let table = "CREATE TABLE bodies (id BIGSERIAL PRIMARY KEY, body TEXT NOT NULL)";
+            sqlx::query(table).execute(&mut connection).await.expect("a table");
+            while let Ok(first) = receiver.recv() {
+                let group: Vec<Write> = std::iter::once(first).chain(receiver.try_iter().take(GROUP_MAX - 1)).collect();
+                let mut transaction = connection.begin().await.expect("the server is there");
+                for row in group.iter().flat_map(|(body, _)| rows(body)) {
+                    let insert = sqlx::query("INSERT INTO bodies (body) VALUES ($1)");
+                    let insert = insert.bind(std::str::from_utf8(row).expect("JSON"));
+                    insert.execute(&mut *transaction).await.expect("the server takes it");
+                }
+                transaction.commit().await.expect("the server takes it");
+                for (_, done) in group {
+                    let _ = done.send(());
+                }
+            }
+        });
+    });
+    sender
 }
 
 fn write(connection: &rusqlite::Connection, group: &[Write]) -> rusqlite::Result<()> {

@@ -85,33 +85,80 @@ impl Load {
     }
 
     fn request(&self) -> Vec<u8> {
-        let (media, body) = match self.shape {
-            Shape::Single => ("application/cloudevents+json", self.event()),
+        match self.shape {
+            Shape::Single => request(&self.webhook, "application/cloudevents+json", &self.event()),
             Shape::Batch(events) => {
                 let events: Vec<String> = (0..events).map(|_| self.event()).collect();
-                ("application/cloudevents-batch+json", format!("[{}]", events.join(",")))
+                request(&self.webhook, "application/cloudevents-batch+json", &format!("[{}]", events.join(",")))
             }
-        };
-        let id = format!("msg_{}", self.made.load(Ordering::Relaxed));
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-        let now = i64::try_from(now).expect("before the end of time");
-        let signature = self.webhook.sign(&id, now, body.as_bytes()).expect("it can be signed");
-        format!(
-            "POST /v1/events HTTP/1.1\r\nhost: bench\r\ncontent-type: {media}\r\nwebhook-id: {id}\r\nwebhook-timestamp: {now}\r\n\
-             webhook-signature: {signature}\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .into_bytes()
+        }
     }
 
     /// A sign-up as billing systems send it, about 450 bytes.
     fn event(&self) -> String {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
-        let customer = number % CUSTOMERS;
-        format!(
-            r#"{{"specversion":"1.0","id":"evt-{number}","source":"/billing","type":"customer.signed_up","time":"2026-10-01T12:00:00Z","data":{{"customer_id":"C-{customer}","email":"c{customer}@utility.example","first_name":"Anna","last_name":"Muster","address":{{"street_and_number":"Hauptstrasse {customer}","zip_code":"01067","town":"Dresden","country":"DE"}},"building":{{"property_type":"Detached"}},"language":"de"}}}}"#
-        )
+        event(number, number % CUSTOMERS)
     }
+}
+
+fn request(webhook: &Webhook, media: &str, body: &str) -> Vec<u8> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let now = i64::try_from(now).expect("before the end of time");
+    let signature = webhook.sign("msg_1", now, body.as_bytes()).expect("it can be signed");
+    format!(
+        "POST /v1/events HTTP/1.1\r\nhost: bench\r\ncontent-type: {media}\r\nwebhook-id: msg_1\r\nwebhook-timestamp: {now}\r\n\
+         webhook-signature: {signature}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+fn event(number: u64, customer: u64) -> String {
+    format!(
+        r#"{{"specversion":"1.0","id":"evt-{number}","source":"/billing","type":"customer.signed_up","time":"2026-10-01T12:00:00Z","data":{{"customer_id":"C-{customer}","email":"c{customer}@utility.example","first_name":"Anna","last_name":"Muster","address":{{"street_and_number":"Hauptstrasse {customer}","zip_code":"01067","town":"Dresden","country":"DE"}},"building":{{"property_type":"Detached"}},"language":"de"}}}}"#
+    )
+}
+
+/// The sign-up of a customer.
+pub(crate) fn sign_up(customer: u64) -> String {
+    event(customer, customer)
+}
+
+/// A change of a customer who has signed up: one call at Podero. The next one is later, and changes the name again.
+pub(crate) fn change(customer: u64, number: u64) -> String {
+    let (minute, second) = (number / 60, number % 60);
+    format!(
+        r#"{{"specversion":"1.0","id":"chg-{customer}-{number}","source":"/billing","type":"customer.updated","time":"2026-10-02T12:{minute:02}:{second:02}Z","data":{{"customer_id":"C-{customer}","last_name":"Muster-{number}"}}}}"#
+    )
+}
+
+/// One connection, for one request at a time.
+pub(crate) struct Sender {
+    stream: TcpStream,
+    webhook: Webhook,
+    answer: Vec<u8>,
+}
+
+impl Sender {
+    pub(crate) async fn connect(address: &str) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, webhook: Webhook::new(SECRET)?, answer: Vec::new() })
+    }
+
+    /// Sends an event, signed; it is accepted when this returns.
+    pub(crate) async fn send(&mut self, event: &str) -> anyhow::Result<()> {
+        let request = request(&self.webhook, "application/cloudevents+json", event);
+        self.stream.write_all(&request).await?;
+        read_answer(&mut self.stream, &mut self.answer).await?;
+        anyhow::ensure!(self.answer.starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&self.answer));
+        Ok(())
+    }
+}
+
+/// Sends one event.
+pub(crate) async fn send(address: &str, event: String) -> anyhow::Result<()> {
+    Sender::connect(address).await?.send(&event).await
 }
 
 /// Reads one answer with a `content-length` into `answer`.

@@ -1,106 +1,83 @@
 //! How fast the bridge is, each figure beside its own limit, measured in the same run: a machine's absolute numbers say little,
 //! the ratio of two programs on it does. `cargo bench` runs it; docs/PERFORMANCE.md says what each figure means.
 //!
-//! Every part is a process of its own: the bridge, the limits (this program in another role), and the load, which is here.
-//! What is compared is measured in turn, several times, and the median counts.
+//! Every part is a process of its own: the bridge, the limits and the target (this program in other roles), RabbitMQ and
+//! PostgreSQL; the load is here. What is compared is measured in turn, several times, and the median counts.
 #![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures time, for a person")]
 
+mod bus;
+mod figures;
 mod limits;
 mod load;
 mod process;
+mod seed;
+mod target;
 
-use std::time::Duration;
+use figures::webhook::Kept;
+use figures::{Bench, Figure};
+use process::Servers;
 
-use serde_json::json;
-
-use load::{Load, Outcome, Shape};
-use process::Process;
-
-/// Turns of each pair, and how long each takes: together about two minutes.
-const ROUNDS: usize = 7;
-const TURN: Duration = Duration::from_secs(4);
-/// Before a turn counts: caches, connections, the pace of the writer.
-const WARM_UP: Duration = Duration::from_millis(500);
-
-/// Keep-alive connections, one request in flight on each.
-const CONNECTIONS: usize = 64;
-/// Events of a batch.
-const BATCH: usize = 100;
+const PARTS: [&str; 7] = ["webhook", "bus", "alerts", "sweep", "apply", "memory", "postgres"];
 
 fn main() -> anyhow::Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some((role, rest)) = arguments.split_first().filter(|(role, _)| role.starts_with("limit-")) {
-        return limits::run(role, rest);
+    // Cargo adds `--bench`.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let Some((role, rest)) = arguments.split_first() {
+        if role == "target" {
+            return target::run(rest);
+        }
+        if role.starts_with("limit-") {
+            return limits::run(role, rest);
+        }
     }
+    if let Some(unknown) = arguments.iter().find(|argument| !PARTS.contains(&argument.as_str())) {
+        anyhow::bail!("there is no part `{unknown}`; there are {}; without any, all of them are run", PARTS.join(", "));
+    }
+    let parts = if arguments.is_empty() { PARTS.map(str::to_owned).to_vec() } else { arguments };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(measure())
+    runtime.block_on(measure(&parts))
 }
 
-async fn measure() -> anyhow::Result<()> {
+async fn measure(parts: &[String]) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("bench.").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let mut rows = Vec::new();
-    for (figure, shape, aim) in [
-        ("durable accept by webhook, signed", Shape::Single, 0.7),
-        ("the same in batches of 100 events", Shape::Batch(BATCH), 0.6),
-    ] {
-        let bridge = Process::bridge(&folder.path().join(figure.replace(' ', "-")))?;
-        let durable =
-            Process::limit("limit-durable", &folder.path().join(format!("{}-limit", figure.replace(' ', "-"))))?;
-        let empty = Process::limit("limit-empty", folder.path())?;
-        let load = Load::new(shape);
-        let [mut ours, mut limit, mut nothing] = [Vec::new(), Vec::new(), Vec::new()];
-        for _ in 0..ROUNDS {
-            ours.push(load.run(&bridge.address, CONNECTIONS, WARM_UP, TURN).await?);
-            limit.push(load.run(&durable.address, CONNECTIONS, WARM_UP, TURN).await?);
-            nothing.push(load.run(&empty.address, CONNECTIONS, WARM_UP, TURN).await?);
-        }
-        rows.push(row(figure, aim, (&ours, &limit, &nothing)));
-    }
-    println!(
-        "\n{:<40} {:>12} {:>12} {:>7} {:>6} {:>9} {:>9} {:>7} {:>12}",
-        "figure", "bridge/s", "limit/s", "ratio", "aim", "p99 ms", "limit's", "ratio", "nothing/s"
-    );
-    for row in &rows {
-        println!(
-            "{:<40} {:>12} {:>12} {:>7} {:>6} {:>9} {:>9} {:>7} {:>12}",
-            row["figure"].as_str().unwrap_or_default(),
-            row["bridge_per_s"],
-            row["limit_per_s"],
-            row["ratio"],
-            row["aim"],
-            row["bridge_p99_ms"],
-            row["limit_p99_ms"],
-            row["p99_ratio"],
-            row["nothing_stored_per_s"],
-        );
+    let servers = Servers::start()?;
+    let bench = Bench { folder: folder.path(), servers: &servers };
+    println!("{:<52} {:>10} {:>10} {:>7}  {:<9} {:<8} unit", "figure", "bridge", "limit", "ratio", "aim", "");
+    let mut all = Vec::new();
+    for part in parts {
+        let measured = match part.as_str() {
+            "webhook" => figures::webhook::measure(&bench, Kept::Sqlite).await?,
+            "bus" => figures::bus::measure(&bench).await?,
+            "alerts" => figures::alerts::measure(&bench).await?,
+            "sweep" => figures::sweep::measure(&bench).await?,
+            "apply" => figures::apply::measure(&bench).await?,
+            "memory" => vec![figures::start::idle(folder.path(), &servers.broker()?).await?],
+            _ => {
+                let mut measured = figures::webhook::measure(&bench, Kept::Postgres).await?;
+                measured.extend(figures::bus::measure_replicas(&bench).await?);
+                measured
+            }
+        };
+        measured.iter().for_each(show);
+        all.extend(measured);
     }
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench.json");
-    std::fs::write(&path, serde_json::to_string_pretty(&json!({ "rounds": ROUNDS, "figures": rows }))?)?;
+    std::fs::write(&path, serde_json::to_string_pretty(&all)?)?;
     println!("\nas JSON: {}", path.display());
     Ok(())
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn rounded(value: f64, digits: i32) -> f64 {
-    let scale = 10_f64.powi(digits);
-    (value * scale).round() / scale
-}
-
-fn row(figure: &str, aim: f64, (ours, limit, nothing): (&[Outcome], &[Outcome], &[Outcome])) -> serde_json::Value {
-    let rate = |outcomes: &[Outcome]| median(outcomes.iter().map(|outcome| outcome.per_second).collect());
-    let p99 = |outcomes: &[Outcome]| median(outcomes.iter().map(|outcome| outcome.p99.as_secs_f64() * 1e3).collect());
-    // Turn by turn, so that what the machine does meanwhile falls on both.
-    let pairs = || ours.iter().zip(limit);
-    let ratio = median(pairs().map(|(ours, limit)| ours.per_second / limit.per_second).collect());
-    let p99_ratio = median(pairs().map(|(ours, limit)| ours.p99.as_secs_f64() / limit.p99.as_secs_f64()).collect());
-    json!({
-        "figure": figure, "aim": aim,
-        "bridge_per_s": rounded(rate(ours), 0), "limit_per_s": rounded(rate(limit), 0), "ratio": rounded(ratio, 2),
-        "bridge_p99_ms": rounded(p99(ours), 1), "limit_p99_ms": rounded(p99(limit), 1), "p99_ratio": rounded(p99_ratio, 2),
-        "nothing_stored_per_s": rounded(rate(nothing), 0),
-    })
+fn show(figure: &Figure) {
+    let number = |value: Option<f64>| {
+        value.map_or(String::new(), |value| if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") })
+    };
+    let ratio = figure.ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
+    let met = figure.is_met().map_or("", |is_met| if is_met { "met" } else { "NOT MET" });
+    let aim = figure.aim.map_or(String::new(), |aim| aim.to_string());
+    let (name, unit) = (&figure.name, figure.unit);
+    println!(
+        "{name:<52} {:>10} {:>10} {ratio:>7}  {aim:<9} {met:<8} {unit}",
+        number(Some(figure.ours)),
+        number(figure.limit)
+    );
 }

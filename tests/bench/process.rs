@@ -1,62 +1,150 @@
 //! The processes that are measured. Each prints its address, and ends with its handle.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::load::SECRET;
+/// A name in the configuration, without its prefix, and its value.
+pub(crate) type Key = (&'static str, String);
+
+/// Longer than any start takes.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// How often a start is looked at: what is measured takes tens of milliseconds.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// The binary that is measured: another one than this build's, to compare two.
+fn binary() -> PathBuf {
+    std::env::var_os("PODERO_BRIDGE_BENCH_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_podero-bridge").into(), PathBuf::from)
+}
 
 /// A server under load.
 pub(crate) struct Process {
     child: Child,
     /// Host and port.
     pub(crate) address: String,
+    /// Of the bridge: its operator's door.
+    pub(crate) operator: String,
 }
 
 impl Process {
-    /// The bridge on a store of its own, with a Podero that is away: what is accepted waits, and nothing else goes on.
-    pub(crate) fn bridge(folder: &Path) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        let store = format!("sqlite://{}", folder.join("bridge.db").display());
-        let settings = [
+    /// The bridge on a store, with these settings beside the usual ones.
+    pub(crate) fn bridge(store: &str, keys: &[Key]) -> anyhow::Result<Self> {
+        let usual = [
             ("HTTP__LISTEN", "127.0.0.1:0"),
             ("ADMIN__LISTEN", "127.0.0.1:0"),
-            ("STORE__URL", &store),
+            ("STORE__URL", store),
             ("STORE__BACKLOG_MAX", "100000000"),
             // The discard port: nobody listens.
             ("PODERO__BASE_URL", "http://127.0.0.1:9"),
             ("PODERO__ORG_ID", "5a9db000-0000-4000-8000-000000000001"),
             ("PODERO__CLIENT_ID", "bench"),
             ("PODERO__CLIENT_SECRET", "bench"),
+            ("PODERO__REQUESTS_PER_SECOND", "10000"),
             ("WATCH__ENABLED", "false"),
-            ("SOURCE__DEFAULT__VERIFY", "standard-webhooks"),
-            ("SOURCE__DEFAULT__SECRETS", SECRET),
             ("LOG__LEVEL", "error"),
         ];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_podero-bridge"));
+        let mut command = Command::new(binary());
         command.arg("serve").env_clear();
-        command.envs(settings.map(|(key, value)| (format!("PODERO_BRIDGE__{key}"), value)));
-        Self::spawn(command, |line| line.strip_prefix("webhooks ")?.trim().strip_prefix("http://")?.split('/').next())
+        let all = usual.iter().map(|(key, value)| (*key, (*value).to_owned())).chain(keys.iter().cloned());
+        command.envs(all.map(|(key, value)| (format!("PODERO_BRIDGE__{key}"), value)));
+        let mut lines = Self::spawn(&mut command)?;
+        let door = |line: &str, name: &str| {
+            Some(line.strip_prefix(name)?.trim().strip_prefix("http://")?.split('/').next()?.to_owned())
+        };
+        let address = lines.find(|line| door(line, "webhooks "))?;
+        let operator = lines.find(|line| door(line, "operator "))?;
+        Ok(Self { child: lines.child, address, operator })
     }
 
     /// This program in another role.
-    pub(crate) fn limit(role: &str, folder: &Path) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(folder)?;
+    pub(crate) fn role(role: &str, arguments: &[&str]) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg(role).arg(folder);
-        Self::spawn(command, |line| line.strip_prefix("listening "))
+        command.arg(role).args(arguments);
+        let mut lines = Self::spawn(&mut command)?;
+        let address = lines.find(|line| line.strip_prefix("listening ").map(str::to_owned))?;
+        Ok(Self { child: lines.child, address, operator: String::new() })
     }
 
-    fn spawn(mut command: Command, address: impl Fn(&str) -> Option<&str>) -> anyhow::Result<Self> {
+    fn spawn(command: &mut Command) -> anyhow::Result<Lines> {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let lines = BufReader::new(child.stdout.take().context("piped")?).lines();
-        let found = lines.map_while(Result::ok).find_map(|line| address(&line).map(str::to_owned));
-        match found {
-            Some(address) => Ok(Self { child, address }),
-            None => anyhow::bail!("a process ended before it told its address: {:?}", child.wait()?),
+        let lines = BufReader::new(child.stdout.take().context("piped")?);
+        Ok(Lines { child, lines })
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Stops it in the middle of whatever it does, or lets it go on.
+    pub(crate) fn freeze(&self, is_frozen: bool) -> anyhow::Result<()> {
+        Ok(kill_process(self.pid(), if is_frozen { Signal::STOP } else { Signal::CONT })?)
+    }
+
+    /// Ends it in good order.
+    pub(crate) fn terminate(mut self) -> anyhow::Result<()> {
+        kill_process(self.pid(), Signal::TERM)?;
+        let status = self.child.wait()?;
+        anyhow::ensure!(status.success(), "it ended with {status}");
+        Ok(())
+    }
+
+    /// How long until the bridge says that it is ready.
+    pub(crate) async fn ready(&self, since: Instant) -> anyhow::Result<Duration> {
+        let url = format!("http://{}/readyz", self.operator);
+        while since.elapsed() < START_MAX {
+            if reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(since.elapsed());
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
+        anyhow::bail!("it did not become ready")
+    }
+
+    /// One series of the bridge's metrics, all labels together.
+    pub(crate) async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let text = reqwest::get(format!("http://{}/metrics", self.operator)).await?.text().await?;
+        let of_name =
+            text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
+        Ok(of_name.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
+    /// Time on a processor so far, by the names of its threads.
+    pub(crate) fn cpu(&self) -> anyhow::Result<Vec<(String, Duration)>> {
+        // The kernel counts in hundredths of a second, on every machine that matters.
+        const TICK: Duration = Duration::from_millis(10);
+        let mut all: Vec<(String, Duration)> = Vec::new();
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            // One that has ended meanwhile has no file any more.
+            let Ok(stat) = std::fs::read_to_string(thread?.path().join("stat")) else { continue };
+            let (Some((_, named)), Some((_, fields))) = (stat.split_once('('), stat.rsplit_once(") ")) else {
+                continue;
+            };
+            let name = named.rsplit_once(')').map_or(named, |(name, _)| name);
+            let ticks = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum::<u32>();
+            match all.iter_mut().find(|(known, _)| known == name) {
+                Some((_, time)) => *time += TICK * ticks,
+                None => all.push((name.to_owned(), TICK * ticks)),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Time on a processor so far, of all threads.
+    pub(crate) fn cpu_in_all(&self) -> anyhow::Result<Duration> {
+        Ok(self.cpu()?.iter().map(|(_, time)| *time).sum())
+    }
+
+    /// Resident memory, in MiB.
+    pub(crate) fn memory(&self) -> anyhow::Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("Linux says it")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
     }
 }
 
@@ -64,5 +152,63 @@ impl Drop for Process {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
+    }
+}
+
+struct Lines {
+    child: Child,
+    lines: BufReader<std::process::ChildStdout>,
+}
+
+impl Lines {
+    fn find(&mut self, wanted: impl Fn(&str) -> Option<String>) -> anyhow::Result<String> {
+        let mut line = String::new();
+        while self.lines.read_line(&mut line)? > 0 {
+            if let Some(found) = wanted(line.trim_end()) {
+                return Ok(found);
+            }
+            line.clear();
+        }
+        anyhow::bail!("a process ended before it told its address: {:?}", self.child.wait()?)
+    }
+}
+
+/// The project's own RabbitMQ or PostgreSQL, on private ports; gone with its handle.
+pub(crate) struct Servers(tempfile::TempDir);
+
+impl Servers {
+    pub(crate) fn start() -> anyhow::Result<Self> {
+        let servers = Self(tempfile::Builder::new().prefix("podero-bridge-bench.").tempdir()?);
+        servers.script("start", &[])?;
+        Ok(servers)
+    }
+
+    /// The URL of a virtual host of its own.
+    pub(crate) fn broker(&self) -> anyhow::Result<String> {
+        self.script("vhost", &[])
+    }
+
+    /// The URL of an empty database.
+    pub(crate) fn database(&self) -> anyhow::Result<String> {
+        self.script("database", &[])
+    }
+
+    fn script(&self, command: &str, arguments: &[&str]) -> anyhow::Result<String> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers");
+        let output = Command::new(script).arg(command).arg(self.0.path()).args(arguments).output()?;
+        anyhow::ensure!(
+            output.status.success(),
+            "tests/servers {command}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        if let Err(error) = self.script("stop", &[]) {
+            eprintln!("{error}");
+        }
     }
 }
