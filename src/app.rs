@@ -10,7 +10,7 @@ use std::any::Any;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix_web::dev::{Extensions, ServerHandle};
@@ -77,6 +77,9 @@ const FLUSH_LOOK_EVERY: Duration = Duration::from_millis(50);
 const RESTART_MARGIN: Duration = Duration::from_millis(500);
 /// An applier looks by itself this often: what a lost wake-up or another replica's crash left.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Publishers to the broker: while one writes down what was confirmed, the other has its notices on their way. A line's
+/// notices go out in order whoever takes them.
+const PUBLISHERS: usize = 2;
 /// What replicas know of Podero is shared this often, and at once when a pause or the circuit changes.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// What is old enough is looked for this often;
@@ -359,8 +362,7 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// Appliers, twice as many as calls may be in flight from all replicas: each may be the last, and as many may be
-    /// writing down what came of theirs; the promoter; the watch.
+    /// The applier, the promoter, the watch.
     fn spawn_work(&self, tasks: &mut Tasks, ends: &Ends, bells: &Bells) {
         let wake_outbound = bells.outbound.clone();
         let applier = Arc::new(Applier {
@@ -375,13 +377,13 @@ impl Parts<'_> {
             request_time_max: self.config.podero.timeout,
             room: Room::default(),
         });
-        for number in 0..2 * self.config.podero.max_in_flight {
-            let applier = applier.clone();
-            // One looks by itself; it wakes the next when it finds something.
-            let every = (number == 0).then_some(LOOK_EVERY);
-            let rhythm = rhythm("apply", every, &bells.work, &ends.work);
-            tasks.spawn(Stage::Work, async move { pump::run(rhythm, || applier.step()).await });
-        }
+        let rhythm_of_work = rhythm("apply", Some(LOOK_EVERY), &bells.work, &ends.work);
+        tasks.spawn(Stage::Work, async move {
+            let working = Mutex::new(JoinSet::new());
+            pump::run(rhythm_of_work, || applier.clone().feed(&working)).await;
+            let working = working.into_inner().expect("no code panics while it spawns");
+            working.join_all().await;
+        });
         let (store, wake) = (self.store.clone(), bells.work.clone());
         let timer = rhythm("promote", Some(LOOK_EVERY), &Arc::default(), &ends.work);
         tasks.spawn(Stage::Work, async move { pump::run(timer, || promote(&store, &wake)).await });
@@ -460,9 +462,12 @@ impl Parts<'_> {
         if let Some(broker) = broker {
             let deliver = ToBroker(broker.clone());
             let (store, clock, metrics) = (store.clone(), clock.clone(), metrics.clone());
-            let publisher = Publisher { store, deliver, clock, metrics };
-            let rhythm = rhythm("publish", Some(LOOK_EVERY), &bells.outbound, &ends.outbound);
-            tasks.spawn(Stage::Outbound, async move { pump::run(rhythm, || publisher.step()).await });
+            let publisher = Arc::new(Publisher { store, deliver, clock, metrics });
+            for _ in 0..PUBLISHERS {
+                let publisher = publisher.clone();
+                let rhythm = rhythm("publish", Some(LOOK_EVERY), &bells.outbound, &ends.outbound);
+                tasks.spawn(Stage::Outbound, async move { pump::run(rhythm, || publisher.step()).await });
+            }
         }
         if let Some(webhook) = &self.config.outbound.webhook {
             let deliver = ToWebhook::new(webhook.url.clone(), webhook.secret.expose(), clock.clone())?;

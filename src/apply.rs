@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::domain::Timestamp;
@@ -29,13 +30,16 @@ const CALLS_MAX: usize = 200;
 /// Of a lease, for what is not the call: commits that wait their turn, a clock that differs between replicas.
 const LEASE_MARGIN: Duration = Duration::from_secs(20);
 
+/// Events that one commit claims: as many as wait is best, and a group commit has room for others.
+const CLAIMS_AT_ONCE: usize = 64;
+
 /// A store that is away is asked again after so long.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// When the circuit is open there is nothing to do but to look again.
 const CIRCUIT_LOOK: Duration = Duration::from_secs(1);
 
-/// Everything the stage needs; shared by its workers.
+/// Everything the stage needs; shared by all who work.
 pub struct Applier<P> {
     /// The tables.
     pub store: Store,
@@ -47,7 +51,7 @@ pub struct Applier<P> {
     pub clock: Clock,
     /// Counters.
     pub metrics: Metrics,
-    /// Rung for the next worker: one wake-up may stand for many events.
+    /// Rung when there may be more to take: one wake-up may stand for many events.
     pub wake: Arc<Notify>,
     /// Rung when there is something to publish.
     pub wake_outbound: Arc<Notify>,
@@ -62,12 +66,12 @@ pub struct Applier<P> {
 
 /// Of the places at Podero, one in so many has a claim more that waits for its turn: a place that comes free is taken at
 /// once, and not after a commit.
-const AHEAD_DIVISOR: usize = 8;
+const AHEAD_DIVISOR: usize = 4;
 
 /// Workers with a claim that is not at its end: hardly more than calls may be under way from here. A claim that only waits
 /// for its turn at Podero would keep its lane from a replica that is free. Whoever has only to settle is outside.
-#[derive(Debug, Default)]
-pub struct Room(Mutex<Crowd>);
+#[derive(Debug, Default, Clone)]
+pub struct Room(Arc<Mutex<Crowd>>);
 
 #[derive(Debug, Default)]
 struct Crowd {
@@ -77,20 +81,22 @@ struct Crowd {
 }
 
 /// One of those at work; dropping it leaves.
-struct Inside<'a> {
-    room: &'a Room,
-    wake: &'a Notify,
+struct Inside {
+    room: Room,
+    wake: Arc<Notify>,
 }
 
 impl Room {
-    fn enter<'a>(&'a self, places: usize, wake: &'a Notify) -> Option<Inside<'a>> {
+    /// Places for so many that `wanted` are free; one at least, or `None`: then whoever leaves next rings.
+    fn enter(&self, places: usize, wanted: usize, wake: &Arc<Notify>) -> Option<Vec<Inside>> {
         let mut crowd = self.lock();
-        if crowd.inside >= places {
+        let free = places.saturating_sub(crowd.inside).min(wanted);
+        if free == 0 {
             crowd.was_full = true;
             return None;
         }
-        crowd.inside += 1;
-        Some(Inside { room: self, wake })
+        crowd.inside += free;
+        Some((0..free).map(|_| Inside { room: self.clone(), wake: wake.clone() }).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, Crowd> {
@@ -98,7 +104,7 @@ impl Room {
     }
 }
 
-impl Drop for Inside<'_> {
+impl Drop for Inside {
     fn drop(&mut self) {
         let mut crowd = self.room.lock();
         crowd.inside -= 1;
@@ -108,31 +114,68 @@ impl Drop for Inside<'_> {
     }
 }
 
+/// Claims with their places, or what to do instead.
+type Taken = Result<Vec<(Claim, Inside)>, Step>;
+
 impl<P: Partner> Applier<P> {
     /// Works on one due event, from claim to settlement.
     pub async fn step(&self) -> Step {
+        match self.take(1).await {
+            Ok(mut taken) => {
+                self.wake.notify_one();
+                let (claim, inside) = taken.remove(0);
+                self.work(claim, inside).await
+            }
+            Err(step) => step,
+        }
+    }
+
+    /// Takes what is due, as much as there are places for, and works on each in a task of `tasks`: one commit claims for
+    /// many, and nobody asks in vain. Dropping `tasks` ends them where they are, as a crash would.
+    pub async fn feed(self: Arc<Self>, tasks: &Mutex<JoinSet<()>>) -> Step {
+        match self.take(CLAIMS_AT_ONCE).await {
+            Ok(taken) => {
+                let mut tasks = tasks.lock().expect("no code panics while it spawns");
+                while let Some(ended) = tasks.try_join_next() {
+                    if ended.is_err() {
+                        tracing::error!("the bridge panicked while it settled an event, which comes back by its lease");
+                    }
+                }
+                for (claim, inside) in taken {
+                    let applier = self.clone();
+                    tasks.spawn(async move {
+                        applier.work(claim, inside).await;
+                    });
+                }
+                Step::Busy
+            }
+            Err(step) => step,
+        }
+    }
+
+    /// Claims up to `wanted` due events, no more than there are places for; at least one.
+    async fn take(&self, wanted: usize) -> Taken {
         if let Some(until) = self.partner.paused_until() {
-            return Step::IdleFor(until.since(self.clock.now()).min(CIRCUIT_LOOK));
+            return Err(Step::IdleFor(until.since(self.clock.now()).min(CIRCUIT_LOOK)));
         }
         let places = self.partner.places();
         let places = places.saturating_add(places / AHEAD_DIVISOR);
-        let Some(inside) = self.room.enter(places, &self.wake) else { return Step::Idle };
-        let claim = match self.store.claim(self.lease()).await {
-            Ok(Some(mut claim)) => {
-                // An outage in which nobody could call is no part of an event's age: else the first failure after a
-                // long one would park what has failed twice.
-                let failing_since = &mut claim.work.failing_since;
-                *failing_since = failing_since.map(|since| self.partner.back_since().map_or(since, |at| at.max(since)));
-                claim
-            }
-            Ok(None) => return Step::Idle,
-            Err(error) => {
-                tracing::warn!(%error, "no event could be claimed");
-                return Step::Failed;
-            }
-        };
-        self.wake.notify_one();
-        self.work(claim, inside).await
+        let Some(inside) = self.room.enter(places, wanted, &self.wake) else { return Err(Step::Idle) };
+        let claims = self.store.claims(inside.len(), self.lease()).await.map_err(|error| {
+            tracing::warn!(%error, "no event could be claimed");
+            Step::Failed
+        })?;
+        if claims.is_empty() {
+            return Err(Step::Idle);
+        }
+        let aged = claims.into_iter().map(|mut claim| {
+            // An outage in which nobody could call is no part of an event's age: else the first failure after a
+            // long one would park what has failed twice.
+            let failing_since = &mut claim.work.failing_since;
+            *failing_since = failing_since.map(|since| self.partner.back_since().map_or(since, |at| at.max(since)));
+            claim
+        });
+        Ok(aged.zip(inside).collect())
     }
 
     /// A claim outlives any call of its own: it is extended before a call that it might not.
@@ -140,7 +183,7 @@ impl<P: Partner> Applier<P> {
         self.call_time_max + self.request_time_max + LEASE_MARGIN
     }
 
-    async fn work(&self, mut claim: Claim, inside: Inside<'_>) -> Step {
+    async fn work(&self, mut claim: Claim, inside: Inside) -> Step {
         let mut calls = Vec::new();
         let fate = AssertUnwindSafe(self.drive(&mut claim, &mut calls)).catch_unwind().await;
         drop(inside);

@@ -14,8 +14,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::problem::{Problem, ProblemKind};
+use super::sha256;
 use super::signature::Verified;
-use super::{hexadecimal, sha256};
 use crate::clock::Clock;
 use crate::domain::EventId;
 use crate::domain::verdict::{Reason, illegible_notice};
@@ -159,7 +159,7 @@ fn digest(held: &Held, headers: &BTreeMap<&str, &str>) -> String {
         add(value.as_bytes());
     }
     add(held.verified.body());
-    hexadecimal(&hash.finalize())
+    format!("{:x}", hash.finalize())
 }
 
 /// A mixture has its first and commonest name.

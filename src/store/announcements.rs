@@ -53,7 +53,10 @@ pub(super) async fn settle(
         end(connection, &event.id.to_string(), ("superseded", Some(replaced_by(&newer))), now).await?;
         return Ok((Vec::new(), Some("superseded")));
     }
-    let replaced = replace(connection, (event, &change), now).await?;
+    let replaced = match has_announcements(connection, event.customer.as_str()).await? {
+        true => replace(connection, (event, &change), now).await?,
+        false => Vec::new(),
+    };
     let state = match (&event.happening, replaced.is_empty()) {
         (Happening::CalledOff(_), false) => "applied",
         (Happening::CalledOff(_), true) => "superseded",
@@ -69,6 +72,12 @@ pub(super) async fn settle(
     let nothing = || "nothing that was said before it was pending".to_owned();
     end(connection, &event.id.to_string(), (state, replaced.is_empty().then(nothing)), now).await?;
     Ok((replaced, Some(state)))
+}
+
+/// Whether anything was ever announced ahead for a customer. Most have nothing, and are done with by one look.
+async fn has_announcements(connection: &mut Connection, lane: &str) -> Result<bool, Fault> {
+    let announced = query("SELECT 1 FROM events WHERE lane = $1 AND time > said_at LIMIT 1").bind(lane);
+    Ok(announced.fetch_optional(connection).await?.is_some())
 }
 
 /// A later word about the same change, if the event announces one.
@@ -90,10 +99,10 @@ async fn newest_word(
         "SELECT id FROM events WHERE lane = $1 AND change = $2 AND (said_at > $3 OR (said_at = $3 AND id > $4)) \
          ORDER BY said_at DESC, id DESC LIMIT 1",
     )
-    .bind(lane.to_owned())
-    .bind(change.to_owned())
+    .bind(lane)
+    .bind(change)
     .bind(said_at)
-    .bind(id.to_owned())
+    .bind(id)
     .fetch_optional(connection)
     .await?;
     newer.map(|row| row.try_get(0)).transpose()
@@ -125,7 +134,7 @@ pub(super) async fn is_replaced(connection: &mut Connection, head: &Head<'_>, no
 /// Whether anything was called for an event: one that was parked in the middle and is retried has left something behind that
 /// only it puts right.
 async fn was_begun(connection: &mut Connection, id: &str) -> Result<bool, Fault> {
-    let call = query("SELECT 1 FROM calls WHERE event_id = $1 LIMIT 1").bind(id.to_owned());
+    let call = query("SELECT 1 FROM calls WHERE event_id = $1 LIMIT 1").bind(id);
     Ok(call.fetch_optional(connection).await?.is_some())
 }
 
@@ -145,8 +154,8 @@ async fn replace(
     .bind(REPLACED)
     .bind(replaced_by(&event.id.to_string()))
     .bind(now.micros())
-    .bind(event.customer.as_str().to_owned())
-    .bind(change.to_owned())
+    .bind(event.customer.as_str())
+    .bind(change)
     .bind(event.time.micros())
     .bind(event.id.to_string())
     .fetch_all(connection)
@@ -167,8 +176,8 @@ async fn end(
     now: Timestamp,
 ) -> Result<(), Fault> {
     query("UPDATE events SET state = $2, reason = $3, detail = $4, settled_at = $5 WHERE id = $1")
-        .bind(id.to_owned())
-        .bind(state.to_owned())
+        .bind(id)
+        .bind(state)
         .bind(detail.as_ref().map(|_| REPLACED))
         .bind(detail)
         .bind(now.micros())

@@ -305,7 +305,7 @@ impl Db {
     /// Makes of it a connection on which a commit means: on disk.
     pub(super) async fn prepare(&self, connection: &mut Connection) -> Result<(), Fault> {
         match connection {
-            Connection::Sqlite(connection) => Ok(sqlite::prepare(connection)?),
+            Connection::Sqlite(connection) => Ok(sqlite::prepare_writer(connection)?),
             Connection::Postgres(connection) => Ok(prepare_server(connection).await?),
         }
     }

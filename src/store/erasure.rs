@@ -83,7 +83,7 @@ impl Key {
             mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             mac.update(part.as_bytes());
         }
-        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+        format!("{:x}", mac.finalize().into_bytes())
     }
 }
 
@@ -172,7 +172,7 @@ impl Store {
                 "SELECT id, raw, raw_encoding, envelope FROM events WHERE lane IS NULL AND id > $1 AND raw <> '' \
                  ORDER BY id LIMIT $2",
             )
-            .bind(after.clone())
+            .bind(&after)
             .bind(LOOK_MAX)
             .fetch_all(&self.0.readers)
             .await?;
@@ -240,14 +240,14 @@ impl Write for Erase {
         }
         let erased_at = self.until(connection).await?;
         // Whoever claimed it since has it.
-        let lane = query("DELETE FROM lanes WHERE lane = $1 AND claimed = 0").bind(self.customer.clone());
+        let lane = query("DELETE FROM lanes WHERE lane = $1 AND claimed = 0").bind(&self.customer);
         lane.execute(&mut *connection).await?;
-        let left = query("SELECT lane FROM lanes WHERE lane = $1").bind(self.customer.clone());
+        let left = query("SELECT lane FROM lanes WHERE lane = $1").bind(&self.customer);
         if left.fetch_optional(&mut *connection).await?.is_some() {
             return Ok(Err(InTheWay { is_claimed: true, ..found }));
         }
         query("DELETE FROM calls WHERE event_id IN (SELECT id FROM events WHERE lane = $1)")
-            .bind(self.customer.clone())
+            .bind(&self.customer)
             .execute(&mut *connection)
             .await?;
         let events = self.delete(connection, "DELETE FROM events WHERE lane = $1").await?;
@@ -272,12 +272,12 @@ impl Erase {
     async fn in_the_way(&self, connection: &mut Connection) -> Result<InTheWay, Fault> {
         let mut found = InTheWay { is_unknown: !self.is_known(connection).await?, ..InTheWay::default() };
         for id in &self.messages.also {
-            let message = query("SELECT id FROM events WHERE id = $1 AND lane IS NULL").bind(id.clone());
+            let message = query("SELECT id FROM events WHERE id = $1 AND lane IS NULL").bind(id);
             if message.fetch_optional(&mut *connection).await?.is_none() {
                 found.no_messages.push(EventId(id.parse().unwrap_or_default()));
             }
         }
-        let lane = query("SELECT customer, claimed FROM lanes WHERE lane = $1").bind(self.customer.clone());
+        let lane = query("SELECT customer, claimed FROM lanes WHERE lane = $1").bind(&self.customer);
         if let Some(row) = lane.fetch_optional(&mut *connection).await? {
             let customer = serde_json::from_str::<Customer>(&row.try_get::<String>(0)?).unwrap_or_default();
             found.is_active = customer.facts.is_active();
@@ -290,7 +290,7 @@ impl Erase {
             "SELECT state, COUNT(*) FROM events WHERE lane = $1 \
              AND state IN ('pending', 'waiting', 'scheduled', 'parked') GROUP BY state ORDER BY state",
         );
-        for row in unsettled.bind(self.customer.clone()).fetch_all(&mut *connection).await? {
+        for row in unsettled.bind(&self.customer).fetch_all(&mut *connection).await? {
             found.unsettled.push((row.try_get(0)?, row.try_get(1)?));
         }
         let unpublished = "SELECT COUNT(*) FROM notices WHERE customer = $1 AND state = 'pending'";
@@ -314,14 +314,14 @@ impl Erase {
     }
 
     async fn count(&self, connection: &mut Connection, sql: &'static str) -> Result<i64, Fault> {
-        query(sql).bind(self.customer.clone()).fetch_one(connection).await?.try_get(0)
+        query(sql).bind(&self.customer).fetch_one(connection).await?.try_get(0)
     }
 
     /// Now, or the newest event that is there if its sender's clock is ahead: none of them is to count as a later one.
     /// When it happened, not when it takes effect.
     async fn until(&self, connection: &mut Connection) -> Result<Timestamp, Fault> {
         let ahead = query("SELECT event FROM events WHERE lane = $1 AND time > $2 AND door <> 'internal'");
-        let rows = ahead.bind(self.customer.clone()).bind(self.now.micros()).fetch_all(connection).await?;
+        let rows = ahead.bind(&self.customer).bind(self.now.micros()).fetch_all(connection).await?;
         let mut until = self.now;
         for row in &rows {
             let text: Option<String> = row.try_get(0)?;
@@ -332,7 +332,7 @@ impl Erase {
     }
 
     async fn delete(&self, connection: &mut Connection, statement: &'static str) -> Result<u64, Fault> {
-        query(statement).bind(self.customer.clone()).execute(connection).await
+        query(statement).bind(&self.customer).execute(connection).await
     }
 
     /// What is left of a batch waits for a person as before.
@@ -341,7 +341,7 @@ impl Erase {
         for Cut { id, raw, rest } in &self.messages.cut {
             let update =
                 query("UPDATE events SET raw = $2, raw_encoding = 'utf8' WHERE id = $1 AND lane IS NULL AND raw = $3");
-            let update = update.bind(id.clone()).bind(rest.clone()).bind(raw.clone());
+            let update = update.bind(id).bind(rest).bind(raw);
             if update.execute(&mut *connection).await? == 0 {
                 // Another erasure cut it since it was read: what is left now is to be looked at anew.
                 return Err(Fault::Missing);
@@ -356,7 +356,7 @@ impl Erase {
         let mut emptied = 0;
         for id in self.messages.emptied.iter().chain(&self.messages.also) {
             let row = query("SELECT origin, origin_id, digest FROM events WHERE id = $1 AND lane IS NULL");
-            let Some(row) = row.bind(id.clone()).fetch_optional(&mut *connection).await? else { continue };
+            let Some(row) = row.bind(id).fetch_optional(&mut *connection).await? else { continue };
             let (origin, origin_id, digest): (String, String, String) =
                 (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             if origin == ERASED {
@@ -366,7 +366,7 @@ impl Erase {
                 "UPDATE events SET origin = $2, origin_id = $3, digest = $4, raw = '', raw_encoding = 'utf8', envelope = NULL, \
                  state = CASE WHEN state = 'parked' THEN 'skipped' ELSE state END, settled_at = $5 WHERE id = $1",
             )
-            .bind(id.clone())
+            .bind(id)
             .bind(ERASED)
             .bind(self.key.identity(&origin, &origin_id))
             .bind(self.key.digest(&digest))

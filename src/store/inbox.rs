@@ -107,11 +107,32 @@ impl Urgency {
 }
 
 struct Accept {
-    arrivals: Vec<Arrival>,
+    rows: Vec<Ready>,
     urgency: Urgency,
     targets: Vec<Target>,
-    places: Vec<String>,
     key: Key,
+}
+
+/// An arrival as it is written, made by whoever brings it: the writer has enough to do.
+struct Ready {
+    arrival: Arrival,
+    id: String,
+    columns: Columns,
+    /// By which its customer's tombstone would be known; empty where there is no customer.
+    tombstone: String,
+    /// Of its notice, if it has one.
+    place: String,
+}
+
+impl Ready {
+    fn new(arrival: Arrival, place: String, key: &Key) -> Self {
+        let tombstone = match &arrival.content {
+            Content::Event(event) => key.customer(event.customer.as_str()),
+            Content::Parked { .. } => String::new(),
+        };
+        let columns = Columns::of(&arrival);
+        Self { id: arrival.id.to_string(), arrival, columns, tombstone, place }
+    }
 }
 
 impl Store {
@@ -126,9 +147,10 @@ impl Store {
     }
 
     async fn accept_as(&self, arrivals: Vec<Arrival>, urgency: Urgency) -> Result<Vec<Receipt>, Error> {
-        let places = arrivals.iter().map(|_| self.0.clock.fresh_id().to_string()).collect();
         let (targets, key) = (self.0.targets.clone(), self.0.key.clone());
-        let (receipts, replaced) = self.write(Accept { arrivals, urgency, targets, places, key }).await?;
+        let place = || self.0.clock.fresh_id().to_string();
+        let rows = arrivals.into_iter().map(|arrival| Ready::new(arrival, place(), &key)).collect();
+        let (receipts, replaced) = self.write(Accept { rows, urgency, targets, key }).await?;
         replaced.iter().for_each(|type_name| self.0.replaced.note(type_name));
         Ok(receipts)
     }
@@ -137,7 +159,7 @@ impl Store {
     /// their sign-up. Reads an index, which takes a moment with a million of them.
     pub async fn backlog(&self) -> Result<(u64, u64), Error> {
         let rows = query(
-            "SELECT state, COUNT(*) FROM events WHERE state IN ('pending', 'waiting', 'scheduled') GROUP BY state",
+            "SELECT state, COUNT(*) FROM events WHERE (state = 'pending' OR state = 'waiting' OR state = 'scheduled') GROUP BY state",
         )
         .fetch_all(&self.0.readers)
         .await?;
@@ -155,13 +177,13 @@ impl Write for Accept {
     type Output = (Vec<Receipt>, Vec<String>);
 
     fn weight(&self) -> usize {
-        self.arrivals.len()
+        self.rows.len()
     }
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
-        let (mut receipts, mut replaced) = (Vec::with_capacity(self.arrivals.len()), Vec::new());
-        for (arrival, place) in self.arrivals.iter().zip(&self.places) {
-            receipts.push(self.accept(connection, (arrival, place), &mut replaced).await?);
+        let (mut receipts, mut replaced) = (Vec::with_capacity(self.rows.len()), Vec::new());
+        for row in &self.rows {
+            receipts.push(self.accept(connection, row, &mut replaced).await?);
         }
         Ok((receipts, replaced))
     }
@@ -171,25 +193,22 @@ impl Accept {
     async fn accept(
         &self,
         connection: &mut Connection,
-        (arrival, place): (&Arrival, &str),
+        row: &Ready,
         replaced: &mut Vec<String>,
     ) -> Result<Receipt, Fault> {
-        let row = Columns::of(arrival);
-        let tombstone = match &arrival.content {
-            Content::Event(event) => self.key.customer(event.customer.as_str()),
-            Content::Parked { .. } => {
-                // A message that was emptied names no customer any more whose tombstone would keep it away.
-                if let Some(emptied) = self.known_erased(connection, arrival).await? {
-                    return Ok(emptied);
-                }
-                String::new()
-            }
-        };
-        if !row.insert(connection, arrival, &tombstone).await? {
+        let arrival = &row.arrival;
+        // A message that was emptied names no customer any more whose tombstone would keep it away.
+        if matches!(arrival.content, Content::Parked { .. })
+            && let Some(emptied) = self.known_erased(connection, arrival).await?
+        {
+            return Ok(emptied);
+        }
+        if !row.insert(connection).await? {
             let receipt = self.not_new(connection, arrival).await?;
             let Some(twin) = twin(arrival, &receipt) else { return Ok(receipt) };
-            if !row.insert(connection, &twin, &tombstone).await? {
-                return self.not_new(connection, &twin).await;
+            let twin = Ready::new(twin, row.place.clone(), &self.key);
+            if !twin.insert(connection).await? {
+                return self.not_new(connection, &twin.arrival).await;
             }
         }
         if let Content::Event(event) = &arrival.content {
@@ -200,15 +219,15 @@ impl Accept {
             }
         }
         match &arrival.content {
-            Content::Event(event) if row.state == "pending" => {
+            Content::Event(event) if row.columns.state == "pending" => {
                 ready_lane(connection, event.customer.as_str(), self.urgency, arrival.received_at).await?;
             }
             Content::Event(_) => {}
             Content::Parked { notice, .. } => {
-                outbox::insert(connection, notice, None, &self.targets, place, arrival.received_at).await?;
+                outbox::insert(connection, notice, None, &self.targets, &row.place, arrival.received_at).await?;
             }
         }
-        Ok(Receipt::Accepted { id: arrival.id, state: row.state.to_owned() })
+        Ok(Receipt::Accepted { id: arrival.id, state: row.columns.state.to_owned() })
     }
 
     /// Why an arrival was not inserted: its identity is known, or its customer was erased after it happened.
@@ -256,13 +275,13 @@ async fn bury(connection: &mut Connection, arrival: &Arrival, identity: &str, di
     )
     .bind(arrival.id.to_string())
     .bind(ERASED)
-    .bind(identity.to_owned())
-    .bind(arrival.source.clone())
+    .bind(identity)
+    .bind(&arrival.source)
     .bind(arrival.door)
-    .bind(arrival.type_name.clone())
+    .bind(&arrival.type_name)
     .bind(time.micros())
     .bind(arrival.received_at.micros())
-    .bind(digest.to_owned())
+    .bind(digest)
     .execute(connection)
     .await?;
     Ok(inserted == 1)
@@ -272,8 +291,10 @@ async fn bury(connection: &mut Connection, arrival: &Arrival, identity: &str, di
 struct Columns {
     lane: Option<String>,
     time: Timestamp,
+    happened: Timestamp,
     due_at: Timestamp,
     state: &'static str,
+    change: Option<String>,
     event: Option<String>,
     reason: Option<&'static str>,
     detail: Option<String>,
@@ -289,8 +310,10 @@ impl Columns {
         let bare = Self {
             lane: None,
             time: now,
+            happened: now,
             due_at: now,
             state: "parked",
+            change: None,
             event: None,
             reason: None,
             detail: None,
@@ -304,6 +327,8 @@ impl Columns {
                 Self {
                     lane: Some(event.customer.as_str().to_owned()),
                     time: event.stamp().time,
+                    happened: event.time,
+                    change: event.change(),
                     due_at: later.unwrap_or(now),
                     state: if later.is_some() { "scheduled" } else { "pending" },
                     event: Some(serde_json::to_string(event).expect("an event has only serialisable fields")),
@@ -315,50 +340,57 @@ impl Columns {
             }
         }
     }
+}
 
+impl Ready {
     /// `false` when the identity is known, or a tombstone says that its customer was erased after it happened.
-    async fn insert(&self, connection: &mut Connection, arrival: &Arrival, tombstone: &str) -> Result<bool, Fault> {
-        let (happened, change) = match &arrival.content {
-            Content::Event(event) => (event.time, event.change()),
-            Content::Parked { .. } => (arrival.received_at, None),
-        };
-        let said_at = change.as_ref().map(|_| happened.micros());
-        let settled_at = self.reason.map(|_| arrival.received_at.micros());
+    async fn insert(&self, connection: &mut Connection) -> Result<bool, Fault> {
+        let (arrival, columns) = (&self.arrival, &self.columns);
+        let settled_at = columns.reason.map(|_| arrival.received_at.micros());
+        // Not `INSERT … SELECT`: SQLite would keep a copy of each page that it touches, to undo the statement alone.
         let inserted = query(
             "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
              failures, reason, detail, digest, event, raw, raw_encoding, settled_at, envelope, change, said_at) \
-             SELECT $1, CAST($2 AS TEXT), $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, 0, CAST($12 AS TEXT), \
-             CAST($13 AS TEXT), $14, CAST($15 AS TEXT), $16, $17, CAST($18 AS BIGINT), CAST($21 AS TEXT), \
-             CAST($22 AS TEXT), CAST($23 AS BIGINT) \
-             WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE customer = $19 AND erased_at >= $20) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, 0, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21) \
              ON CONFLICT (origin, origin_id) DO NOTHING",
         )
-        .bind(arrival.id.to_string())
-        .bind(self.lane.clone())
-        .bind(arrival.origin.clone())
-        .bind(arrival.origin_id.clone())
-        .bind(arrival.source.clone())
+        .bind(&self.id)
+        .bind(&columns.lane)
+        .bind(&arrival.origin)
+        .bind(&arrival.origin_id)
+        .bind(&arrival.source)
         .bind(arrival.door)
-        .bind(arrival.type_name.clone())
-        .bind(self.time.micros())
+        .bind(&arrival.type_name)
+        .bind(columns.time.micros())
         .bind(arrival.received_at.micros())
-        .bind(self.due_at.micros())
-        .bind(self.state)
-        .bind(self.reason)
-        .bind(self.detail.clone())
-        .bind(arrival.digest.clone())
-        .bind(self.event.clone())
-        .bind(self.raw.clone())
-        .bind(self.raw_encoding)
+        .bind(columns.due_at.micros())
+        .bind(columns.state)
+        .bind(columns.reason)
+        .bind(&columns.detail)
+        .bind(&arrival.digest)
+        .bind(&columns.event)
+        .bind(&columns.raw)
+        .bind(columns.raw_encoding)
         .bind(settled_at)
-        .bind(tombstone.to_owned())
-        .bind(happened.micros())
-        .bind(self.envelope.clone())
-        .bind(change)
-        .bind(said_at)
-        .execute(connection)
+        .bind(&columns.envelope)
+        .bind(&columns.change)
+        .bind(columns.change.as_ref().map(|_| columns.happened.micros()))
+        .execute(&mut *connection)
         .await?;
-        Ok(inserted == 1)
+        Ok(inserted == 1 && !self.was_erased(connection).await?)
+    }
+
+    /// Asked once the row is there, and takes it back: an erasure keeps everybody from inserting until it has ended, so
+    /// whoever has inserted sees its tombstone.
+    async fn was_erased(&self, connection: &mut Connection) -> Result<bool, Fault> {
+        let tombstone = query("SELECT 1 FROM tombstones WHERE customer = $1 AND erased_at >= $2")
+            .bind(&self.tombstone)
+            .bind(self.columns.happened.micros());
+        let was_erased = tombstone.fetch_optional(&mut *connection).await?.is_some();
+        if was_erased {
+            query("DELETE FROM events WHERE id = $1").bind(&self.id).execute(connection).await?;
+        }
+        Ok(was_erased)
     }
 }
 
@@ -368,8 +400,8 @@ async fn known(
     digest: &str,
 ) -> Result<Option<Receipt>, Fault> {
     let row = query("SELECT id, state, digest FROM events WHERE origin = $1 AND origin_id = $2")
-        .bind(origin.to_owned())
-        .bind(origin_id.to_owned())
+        .bind(origin)
+        .bind(origin_id)
         .fetch_optional(connection)
         .await?;
     let Some(row) = row else { return Ok(None) };
@@ -382,7 +414,8 @@ async fn known(
 /// fence begins at the moment, so that none repeats that a lane of the same name had before its customer was erased.
 ///
 /// What is live makes the lane live, with all that is in it: one customer's events keep their order. What is imported
-/// makes a lane yield only where nothing else is due in it.
+/// makes a lane yield only where nothing else is due in it. What would change nothing is not written: most arrivals of a
+/// backlog find their lane ready.
 pub(super) async fn ready_lane(
     connection: &mut Connection,
     lane: &str,
@@ -397,9 +430,10 @@ pub(super) async fn ready_lane(
          ELSE $2 END, bulk = CASE \
          WHEN $3 = 0 THEN 0 \
          WHEN lanes.ready_at IS NULL AND lanes.claimed = 0 THEN 1 \
-         ELSE lanes.bulk END",
+         ELSE lanes.bulk END \
+         WHERE (lanes.claimed = 0 AND (lanes.ready_at IS NULL OR lanes.ready_at > $2)) OR ($3 = 0 AND lanes.bulk = 1)",
     )
-    .bind(lane.to_owned())
+    .bind(lane)
     .bind(now.micros())
     .bind(urgency.bulk())
     .execute(connection)

@@ -85,7 +85,7 @@ impl Write for Forget {
 
     async fn run(&self, db: &Db, connection: &mut Connection) -> Result<bool, Fault> {
         let events = ours(format!(
-            "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE state IN ('applied', 'superseded', 'skipped') \
+            "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE (state = 'applied' OR state = 'superseded' OR state = 'skipped') \
              AND settled_at < $1 ORDER BY settled_at LIMIT $2{}) RETURNING id",
             db.skip_locked()
         ));

@@ -29,7 +29,7 @@ use crate::domain::{EventId, Timestamp};
 /// Events that become due in one go; the rest follow at the next step.
 const PROMOTED_MAX: i64 = 500;
 
-/// Lanes that one claim may find held by a head in back-off before it gives up until the next step.
+/// Lanes that one write may find held by a head in back-off before it gives up until the next step.
 const LOOKS_MAX: usize = 256;
 
 /// The right to work on one customer's next event.
@@ -75,16 +75,28 @@ impl Store {
     /// Claims the head of one due lane for `lease`; `None` when nothing is due. Two claims never overlap on a
     /// lane while the lease lasts. A crash afterwards costs the rest of the lease.
     pub async fn claim(&self, lease: Duration) -> Result<Option<Claim>, Error> {
+        Ok(self.claims(1, lease).await?.pop())
+    }
+
+    /// [`Store::claim`] of up to `limit` lanes, in one write; none when nothing is due.
+    pub async fn claims(&self, limit: usize, lease: Duration) -> Result<Vec<Claim>, Error> {
         let now = self.0.clock.now();
-        while let Some(found) = self.write(ClaimOne { now, until: now.plus(lease) }).await? {
-            let illegible = (found.lane.clone(), found.fence, found.id.clone());
-            match found.into_claim(now.plus(lease)) {
-                Ok(claim) => return Ok(Some(claim)),
-                // Written by another version, or damaged: for a person, and out of its customer's way.
-                Err(place) => self.park_illegible(illegible, &place, now).await?,
+        loop {
+            let found = self.write(TakeClaims { now, until: now.plus(lease), limit }).await?;
+            let was_any = !found.is_empty();
+            let mut claims = Vec::with_capacity(found.len());
+            for found in found {
+                let illegible = (found.lane.clone(), found.fence, found.id.clone());
+                match found.into_claim(now.plus(lease)) {
+                    Ok(claim) => claims.push(claim),
+                    // Written by another version, or damaged: for a person, and out of its customer's way.
+                    Err(place) => self.park_illegible(illegible, &place, now).await?,
+                }
+            }
+            if !claims.is_empty() || !was_any {
+                return Ok(claims);
             }
         }
-        Ok(None)
     }
 
     async fn park_illegible(
@@ -178,9 +190,10 @@ impl Write for ReleaseAll {
     }
 }
 
-struct ClaimOne {
+struct TakeClaims {
     now: Timestamp,
     until: Timestamp,
+    limit: usize,
 }
 
 struct Found {
@@ -196,23 +209,29 @@ struct Found {
     seen: Vec<String>,
 }
 
-impl Write for ClaimOne {
+impl Write for TakeClaims {
     const ONLY_IF_AWAITED: bool = true;
-    type Output = Option<Found>;
+    type Output = Vec<Found>;
+
+    fn weight(&self) -> usize {
+        self.limit
+    }
 
     async fn run(&self, db: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
-        for _ in 0..LOOKS_MAX {
-            let Some(lane) = self.take(db, connection).await? else { return Ok(None) };
-            let found = self.head(connection, lane).await?;
-            if found.is_some() {
-                return Ok(found);
+        let mut all = Vec::with_capacity(self.limit);
+        let mut passed_over = 0;
+        while all.len() < self.limit && passed_over < LOOKS_MAX {
+            let Some(lane) = self.take(db, connection).await? else { break };
+            match self.head(connection, lane).await? {
+                Some(found) => all.push(found),
+                None => passed_over += 1,
             }
         }
-        Ok(None)
+        Ok(all)
     }
 }
 
-impl ClaimOne {
+impl TakeClaims {
     /// Takes the lane that has been due for longest, and one with nothing but imported work only where no other is due.
     async fn take(&self, db: &Db, connection: &mut Connection) -> Result<Option<Row>, Fault> {
         let live = self.take_of(Urgency::Live, db, connection).await?;
@@ -222,66 +241,76 @@ impl ClaimOne {
         self.take_of(Urgency::Bulk, db, connection).await
     }
 
-    /// `=` and not `IN`: a plan may run the inner select of an `IN` once per row, and each run would take another lane.
     async fn take_of(&self, urgency: Urgency, db: &Db, connection: &mut Connection) -> Result<Option<Row>, Fault> {
         // The kind is written out, so that the index serves the look at it and its order.
-        let claim = ours(format!(
-            "UPDATE lanes SET fence = fence + 1, interrupted = CASE WHEN claimed = 1 THEN 1 ELSE interrupted END, \
-             claimed = 1, ready_at = $1 WHERE lane = (SELECT lane FROM lanes WHERE bulk = {} AND ready_at <= $2 \
-             ORDER BY ready_at LIMIT 1{}) RETURNING lane, fence, interrupted, customer, begun",
+        let due = ours(format!(
+            "SELECT lane, fence, interrupted, customer, begun, claimed FROM lanes \
+             WHERE bulk = {} AND ready_at <= $1 ORDER BY ready_at LIMIT 1{}",
             urgency.bulk(),
             db.skip_locked()
         ));
-        query(claim).bind(self.until.micros()).bind(self.now.micros()).fetch_optional(connection).await
+        query(due).bind(self.now.micros()).fetch_optional(connection).await
     }
 
-    /// What is to be done in a lane that was taken; `None` gives it back, since a newer arrival makes a lane look due
-    /// although its head is in back-off and holds it.
-    async fn head(&self, connection: &mut Connection, claimed: Row) -> Result<Option<Found>, Fault> {
-        let lane: String = claimed.try_get(0)?;
-        let begun: Option<String> = claimed.try_get(4)?;
-        let head = head_of(connection, &lane, begun.clone()).await?;
+    /// What is to be done in a lane that was found; `None` passes it over, since a newer arrival makes a lane look due
+    /// although its head is in back-off and holds it. Either way whoever had it before is fenced.
+    async fn head(&self, connection: &mut Connection, lane: Row) -> Result<Option<Found>, Fault> {
+        let begun: Option<String> = lane.try_get(4)?;
+        let was_interrupted = lane.try_get::<i64>(2)? == 1 || lane.try_get::<i64>(5)? == 1;
+        let (fence, customer): (i64, String) = (lane.try_get::<i64>(1)? + 1, lane.try_get(3)?);
+        let lane: String = lane.try_get(0)?;
+        let head = head_of(connection, &lane, begun.as_deref()).await?;
         let due = head.as_ref().map(|row| row.try_get::<i64>(4)).transpose()?;
         let is_due = due.is_some_and(|due| due <= self.now.micros());
         if let Some(row) = head.as_ref().filter(|_| is_due)
             && self.was_replaced(connection, (&lane, begun.as_deref()), row).await?
         {
-            let release = query("UPDATE lanes SET claimed = 0 WHERE lane = $1").bind(lane.clone());
-            release.execute(&mut *connection).await?;
+            self.hold(connection, &lane, (false, None, begun.as_deref())).await?;
             ready_for_head(connection, &lane).await?;
             return Ok(None);
         }
         let Some(head) = head.filter(|_| is_due) else {
-            query("UPDATE lanes SET claimed = 0, ready_at = $2 WHERE lane = $1")
-                .bind(lane)
-                .bind(due)
-                .execute(connection)
-                .await?;
+            self.hold(connection, &lane, (false, due, begun.as_deref())).await?;
             return Ok(None);
         };
-        let mut found = Found {
-            fence: claimed.try_get(1)?,
-            was_interrupted: claimed.try_get::<i64>(2)? == 1,
-            customer: claimed.try_get(3)?,
-            id: head.try_get(5)?,
+        let id: String = head.try_get(5)?;
+        self.hold(connection, &lane, (true, Some(self.until.micros()), Some(&id))).await?;
+        let seen = roster::seen_of(connection, &lane).await?;
+        Ok(Some(Found {
+            fence,
+            was_interrupted,
+            customer,
+            id,
             event: head.try_get(0)?,
             tries_from: head.try_get(1)?,
             failures: head.try_get(2)?,
             failing_since: head.try_get(3)?,
-            seen: Vec::new(),
+            seen,
             lane,
-        };
-        query("UPDATE lanes SET begun = $2 WHERE lane = $1")
-            .bind(found.lane.clone())
-            .bind(found.id.clone())
-            .execute(&mut *connection)
-            .await?;
-        found.seen = roster::seen_of(connection, &found.lane).await?;
-        Ok(Some(found))
+        }))
+    }
+
+    async fn hold(
+        &self,
+        connection: &mut Connection,
+        lane: &str,
+        (is_claimed, ready_at, begun): (bool, Option<i64>, Option<&str>),
+    ) -> Result<(), Fault> {
+        query(
+            "UPDATE lanes SET fence = fence + 1, interrupted = CASE WHEN claimed = 1 THEN 1 ELSE interrupted END, \
+             claimed = $2, ready_at = $3, begun = $4 WHERE lane = $1",
+        )
+        .bind(lane)
+        .bind(i64::from(is_claimed))
+        .bind(ready_at)
+        .bind(begun)
+        .execute(connection)
+        .await?;
+        Ok(())
     }
 }
 
-impl ClaimOne {
+impl TakeClaims {
     /// What was begun may have made something that only it knows of, and is finished.
     async fn was_replaced(
         &self,
@@ -299,7 +328,7 @@ impl ClaimOne {
 
 /// The event to be worked on next: the one that was begun, else the first by time and arrival. What was begun is
 /// finished before something older that came later: it may have made something at Podero that only it knows to look for.
-async fn head_of(connection: &mut Connection, lane: &str, begun: Option<String>) -> Result<Option<Row>, Fault> {
+async fn head_of(connection: &mut Connection, lane: &str, begun: Option<&str>) -> Result<Option<Row>, Fault> {
     if let Some(begun) = begun {
         let row = query(
             "SELECT event, tries_from, failures, failing_since, due_at, id, time, change, said_at FROM events \
@@ -316,7 +345,7 @@ async fn head_of(connection: &mut Connection, lane: &str, begun: Option<String>)
         "SELECT event, tries_from, failures, failing_since, due_at, id, time, change, said_at FROM events \
          WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1",
     )
-    .bind(lane.to_owned())
+    .bind(lane)
     .fetch_optional(connection)
     .await
 }
@@ -355,7 +384,7 @@ impl Write for ParkIllegible {
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
         let released = query("UPDATE lanes SET claimed = 0 WHERE lane = $1 AND fence = $2")
-            .bind(self.lane.clone())
+            .bind(&self.lane)
             .bind(self.fence)
             .execute(&mut *connection)
             .await?;
@@ -363,9 +392,9 @@ impl Write for ParkIllegible {
             return Ok(());
         }
         query("UPDATE events SET state = 'parked', reason = $2, detail = $3, settled_at = $4 WHERE id = $1")
-            .bind(self.id.clone())
+            .bind(&self.id)
             .bind(Reason::Unreadable.name())
-            .bind(self.detail.clone())
+            .bind(&self.detail)
             .bind(self.now.micros())
             .execute(&mut *connection)
             .await?;
@@ -381,7 +410,7 @@ async fn ready_for_head(connection: &mut Connection, lane: &str) -> Result<(), F
          (SELECT due_at FROM events WHERE id = lanes.begun AND state = 'pending'), \
          (SELECT due_at FROM events WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1)) WHERE lane = $1",
     )
-    .bind(lane.to_owned())
+    .bind(lane)
     .execute(connection)
     .await?;
     Ok(())
@@ -400,9 +429,9 @@ impl Write for Save {
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Settled, Fault> {
         let saved =
             query("UPDATE lanes SET customer = $3, ready_at = $4 WHERE lane = $1 AND fence = $2 AND claimed = 1")
-                .bind(self.lane.clone())
+                .bind(&self.lane)
                 .bind(self.fence)
-                .bind(self.customer.clone())
+                .bind(&self.customer)
                 .bind(self.until.micros())
                 .execute(connection)
                 .await?;
@@ -428,9 +457,9 @@ impl Write for Settle {
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Settled, Fault> {
         let released =
             query("UPDATE lanes SET customer = $3, claimed = 0, interrupted = 0 WHERE lane = $1 AND fence = $2 AND claimed = 1")
-                .bind(self.lane.clone())
+                .bind(&self.lane)
                 .bind(self.fence)
-                .bind(self.customer.clone())
+                .bind(&self.customer)
                 .execute(&mut *connection)
                 .await?;
         if released == 0 {
@@ -489,13 +518,13 @@ impl Settle {
 
     async fn wake_waiting(&self, connection: &mut Connection) -> Result<(), Fault> {
         let woken = query("UPDATE events SET state = 'pending', due_at = $2 WHERE lane = $1 AND state = 'waiting'")
-            .bind(self.lane.clone())
+            .bind(&self.lane)
             .bind(self.now.micros())
             .execute(&mut *connection)
             .await?;
         if woken > 0 {
             // Whoever has waited for a sign-up is not to wait for an import as well.
-            let live = query("UPDATE lanes SET bulk = 0 WHERE lane = $1").bind(self.lane.clone());
+            let live = query("UPDATE lanes SET bulk = 0 WHERE lane = $1").bind(&self.lane);
             live.execute(connection).await?;
         }
         Ok(())
@@ -511,7 +540,7 @@ impl Settle {
             .bind(self.event.to_string())
             .bind(call.at.micros())
             .bind(call.operation.name())
-            .bind(call.outcome.clone())
+            .bind(&call.outcome)
             .bind(i64::try_from(call.took.as_millis()).unwrap_or(i64::MAX))
             .bind(call.idempotency_key.map(|key| key.to_string()))
             .execute(&mut *connection)
@@ -531,7 +560,7 @@ impl Settle {
              $6, '', 'utf8') ON CONFLICT (origin, origin_id) DO NOTHING",
         )
         .bind(event.id.to_string())
-        .bind(self.lane.clone())
+        .bind(&self.lane)
         .bind(event.happening.type_name())
         .bind(due_at)
         .bind(self.now.micros())

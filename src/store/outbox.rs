@@ -61,8 +61,8 @@ pub enum PublishOutcome {
 }
 
 impl Store {
-    /// Takes up to `limit` due notices for `target`, the oldest of each line, and hides them for `lease`. One that this
-    /// version cannot read holds up nobody but its own line.
+    /// Takes up to `limit` due notices for `target`, of each line the oldest, first those that have been due for longest, and
+    /// hides them for `lease`. One that this version cannot read holds up nobody but its own line.
     pub async fn due_notices(&self, target: Target, limit: usize, lease: Duration) -> Result<Vec<DueNotice>, Error> {
         let now = self.0.clock.now();
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -116,9 +116,9 @@ pub(super) async fn insert(
         .bind(name)
         .bind(place)
         .bind(notice.topic.name())
-        .bind(notice.line.clone())
+        .bind(&notice.line)
         .bind(customer.map(str::to_owned))
-        .bind(body.clone())
+        .bind(&body)
         .bind(now.micros())
         .bind(if name == NO_TARGET { "kept" } else { "pending" })
         .execute(&mut *connection)
@@ -134,7 +134,7 @@ async fn after_its_line(
     place: &str,
 ) -> Result<String, Fault> {
     let last = "SELECT MAX(place) FROM notices WHERE target = $1 AND line = $2 AND state = 'pending'";
-    let last = query(last).bind(target.to_owned()).bind(line.to_owned()).fetch_one(connection).await?;
+    let last = query(last).bind(target).bind(line).fetch_one(connection).await?;
     let last: Option<String> = last.try_get(0)?;
     let last = last.filter(|last| last.as_str() >= place).and_then(|last| last.parse::<uuid::Uuid>().ok());
     let next = last.map(|last| uuid::Uuid::from_u128(last.as_u128().saturating_add(1)).to_string());
@@ -164,7 +164,7 @@ impl Write for Take {
              SELECT id FROM notices AS mine WHERE target = $2 AND state = 'pending' AND due_at <= $3 \
              AND NOT EXISTS (SELECT 1 FROM notices AS older WHERE older.target = $2 AND older.state = 'pending' \
              AND older.line = mine.line AND older.place < mine.place) \
-             ORDER BY place LIMIT $4{}) RETURNING place, id, body, failures",
+             ORDER BY due_at LIMIT $4{}) RETURNING place, id, body, failures",
             db.skip_locked()
         ));
         let rows = query(take)

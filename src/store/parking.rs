@@ -189,7 +189,7 @@ impl Store {
 
     async fn has_pending_above(&self, bound: u64) -> Result<bool, Error> {
         let above = query(
-            "SELECT 1 FROM events WHERE state IN ('pending', 'waiting', 'scheduled') AND state = 'pending' \
+            "SELECT 1 FROM events WHERE (state = 'pending' OR state = 'waiting' OR state = 'scheduled') AND state = 'pending' \
              LIMIT 1 OFFSET $1",
         );
         let above = above.bind(i64::try_from(bound).unwrap_or(i64::MAX)).fetch_optional(&self.0.readers).await?;
@@ -220,7 +220,7 @@ impl Store {
     /// One bulk retry.
     pub async fn bulk_retry(&self, id: &str) -> Result<Option<BulkRetry>, Error> {
         let sql = ours(format!("{BULK_RETRY} WHERE id = $1"));
-        let row = query(sql).bind(id.to_owned()).fetch_optional(&self.0.readers).await?;
+        let row = query(sql).bind(id).fetch_optional(&self.0.readers).await?;
         row.as_ref().map(bulk_retry_of).transpose()
     }
 
@@ -296,7 +296,7 @@ async fn retry(connection: &mut Connection, id: &str, now: Timestamp) -> Result<
          reason = NULL, detail = NULL, settled_at = NULL \
          WHERE id = $1 AND state = 'parked' AND event IS NOT NULL RETURNING lane, type",
     )
-    .bind(id.to_owned())
+    .bind(id)
     .bind(now.micros())
     .fetch_optional(&mut *connection)
     .await?;
@@ -347,7 +347,7 @@ impl Write for Order {
             "INSERT INTO bulk_retries (id, reason, per_second, ordered_at, total, retried, place, due_at, state) \
              VALUES ($1, $2, $3, $4, $5, 0, '', $4, 'running') ON CONFLICT DO NOTHING",
         )
-        .bind(self.id.clone())
+        .bind(&self.id)
         .bind(self.reason)
         .bind(self.per_second)
         .bind(self.now.micros())
@@ -368,7 +368,7 @@ impl Write for Stop {
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
         query("UPDATE bulk_retries SET state = 'stopped', ended_at = $2 WHERE id = $1 AND state = 'running'")
-            .bind(self.id.clone())
+            .bind(&self.id)
             .bind(self.now.micros())
             .execute(connection)
             .await?;
@@ -461,7 +461,7 @@ async fn candidates(connection: &mut Connection, running: &Running, wanted: i64)
     ));
     let rows = query(sql)
         .bind(running.reason.clone().unwrap_or_default())
-        .bind(running.place.clone())
+        .bind(&running.place)
         .bind(running.ordered_at)
         .bind(wanted)
         .fetch_all(connection)

@@ -134,7 +134,7 @@ pub(super) fn legible(text: &str) -> Option<Seen> {
 /// What is remembered of a customer's pumps that are still watched.
 pub(super) async fn seen_of(connection: &mut Connection, customer: &str) -> Result<Vec<String>, Fault> {
     let rows = query("SELECT seen FROM pumps WHERE customer = $1 AND is_retired = 0")
-        .bind(customer.to_owned())
+        .bind(customer)
         .fetch_all(connection)
         .await?;
     rows.iter().map(|row| row.try_get(0)).collect()
@@ -175,6 +175,16 @@ enum IfNew {
     KeepIfWatched,
 }
 
+/// Writes a pump that is remembered, and that nobody has written since it was read.
+const KNOWN: &str = "UPDATE pumps SET user_id = $2, customer = $3, knowledge = $4, is_retired = $5, has_alert = $6, seen = $7, \
+    version = $8, checked_at = $9, manufacturer = $10, region = $11, lost_at = $12 WHERE heat_pump = $1 AND version = $13";
+
+/// Writes a pump that is not remembered, if it is to be.
+const NEW: &str = "INSERT INTO pumps (heat_pump, user_id, customer, knowledge, is_retired, has_alert, seen, version, checked_at, \
+    manufacturer, region, lost_at) \
+    SELECT $1, $2, CAST($3 AS TEXT), $4, $5, $6, $7, $8, $9, CAST($10 AS TEXT), CAST($11 AS TEXT), CAST($12 AS BIGINT) \
+    WHERE $14 = 1 OR ($13 = 0 AND EXISTS (SELECT 1 FROM watched WHERE user_id = $2)) ON CONFLICT (heat_pump) DO NOTHING";
+
 /// Writes one pump, and its notices with it, unless somebody else wrote or removed it since it was read: then `false`.
 async fn change(
     connection: &mut Connection,
@@ -186,33 +196,26 @@ async fn change(
     let read = change.seen.version;
     let seen = Seen { version: read + 1, ..change.seen.clone() };
     let text = serde_json::to_string(&seen).expect("a memory has only serialisable fields");
-    let written = query(
-        "INSERT INTO pumps (heat_pump, user_id, customer, knowledge, is_retired, has_alert, seen, version, checked_at, \
-         manufacturer, region, lost_at) \
-         SELECT $1, $2, CAST($3 AS TEXT), $4, $5, $6, $7, $8, $9, CAST($12 AS TEXT), CAST($13 AS TEXT), \
-         CAST($14 AS BIGINT) \
-         WHERE $11 = 1 OR EXISTS (SELECT 1 FROM pumps WHERE heat_pump = $1) \
-         OR ($10 = 0 AND EXISTS (SELECT 1 FROM watched WHERE user_id = $2)) \
-         ON CONFLICT (heat_pump) DO UPDATE SET user_id = $2, customer = $3, knowledge = $4, is_retired = $5, has_alert = $6, \
-         seen = $7, version = $8, checked_at = $9, manufacturer = $12, region = $13, lost_at = $14 \
-         WHERE pumps.version = $10",
-    )
-    .bind(seen.heat_pump.to_string())
-    .bind(seen.user.to_string())
-    .bind(seen.customer.clone())
-    .bind(seen.knowledge.name())
-    .bind(i64::from(seen.is_retired))
-    .bind(i64::from(seen.alert.is_some()))
-    .bind(text)
-    .bind(seen.version)
-    .bind(now.micros())
-    .bind(read)
-    .bind(i64::from(if_new == IfNew::Keep))
-    .bind(seen.manufacturer.clone())
-    .bind(seen.region.clone())
-    .bind(seen.fell_at.map(Timestamp::micros))
-    .execute(&mut *connection)
-    .await?;
+    let fill = |statement: &'static str| {
+        query(statement)
+            .bind(seen.heat_pump.to_string())
+            .bind(seen.user.to_string())
+            .bind(&seen.customer)
+            .bind(seen.knowledge.name())
+            .bind(i64::from(seen.is_retired))
+            .bind(i64::from(seen.alert.is_some()))
+            .bind(&text)
+            .bind(seen.version)
+            .bind(now.micros())
+            .bind(&seen.manufacturer)
+            .bind(&seen.region)
+            .bind(seen.fell_at.map(Timestamp::micros))
+            .bind(read)
+    };
+    let mut written = fill(KNOWN).execute(&mut *connection).await?;
+    if written == 0 {
+        written = fill(NEW).bind(i64::from(if_new == IfNew::Keep)).execute(&mut *connection).await?;
+    }
     let is_written = written == 1;
     let notices = change.notices.iter().zip(places).filter(|_| is_written);
     for (notice, place) in notices {
@@ -282,10 +285,10 @@ impl Write for KeepMembers {
                  ON CONFLICT (user_id) DO UPDATE SET customer = $2, roster = $4, region = $5",
             )
             .bind(member.user.to_string())
-            .bind(member.customer.clone())
+            .bind(&member.customer)
             .bind(member.first_due.micros())
             .bind(self.roster.micros())
-            .bind(member.region.clone())
+            .bind(&member.region)
             .execute(&mut *connection)
             .await?;
         }
@@ -371,7 +374,7 @@ async fn read_leaving_of(connection: &mut Connection, due: &mut [DueUser], now: 
         listed(2, customers.len())
     ));
     let query = query(sql).bind(now.plus(LEAVING_WINDOW).micros());
-    let query = customers.iter().fold(query, |query, customer| query.bind(customer.clone()));
+    let query = customers.iter().fold(query, |query, customer| query.bind(customer));
     for row in query.fetch_all(&mut *connection).await? {
         let (leaving, state): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         let churned_at = Timestamp::from_micros(row.try_get(2)?);
@@ -385,7 +388,7 @@ async fn read_leaving_of(connection: &mut Connection, due: &mut [DueUser], now: 
 
 /// Who signed up again since is one of ours; the sign-up itself may be forgotten by now, and what is known of them is not.
 async fn has_come_back(connection: &mut Connection, customer: &str, churned_at: Timestamp) -> Result<bool, Fault> {
-    let known = query("SELECT customer FROM lanes WHERE lane = $1").bind(customer.to_owned());
+    let known = query("SELECT customer FROM lanes WHERE lane = $1").bind(customer);
     let known: Option<String> = known.fetch_optional(connection).await?.map(|row| row.try_get(0)).transpose()?;
     let known = known.and_then(|text| serde_json::from_str::<Customer>(&text).ok());
     let signed_up = known.and_then(|customer| customer.facts.signed_up);

@@ -203,20 +203,18 @@ impl Store {
     pub async fn event(&self, id: &str) -> Result<Option<EventView>, Error> {
         let pool = &self.0.readers;
         let summary = ours(format!("{SUMMARY} WHERE id = $1"));
-        let Some(row) = query(summary).bind(id.to_owned()).fetch_optional(pool).await? else { return Ok(None) };
+        let Some(row) = query(summary).bind(id).fetch_optional(pool).await? else { return Ok(None) };
         let event = summary_of(&row)?;
         let calls = query(
             "SELECT at, operation, outcome, took_ms, idempotency_key FROM calls WHERE event_id = $1 \
              ORDER BY id LIMIT $2",
         )
-        .bind(id.to_owned())
+        .bind(id)
         .bind(ROWS_MAX)
         .fetch_all(pool)
         .await?;
-        let raw = query("SELECT raw, raw_encoding, envelope FROM events WHERE id = $1")
-            .bind(id.to_owned())
-            .fetch_one(pool)
-            .await?;
+        let raw =
+            query("SELECT raw, raw_encoding, envelope FROM events WHERE id = $1").bind(id).fetch_one(pool).await?;
         let envelope: Option<String> = raw.try_get(2)?;
         Ok(Some(EventView {
             event,
@@ -229,7 +227,7 @@ impl Store {
 
     /// What is known of a customer, and how many events of theirs are worked on before one that came now.
     pub async fn knowledge(&self, customer: &str) -> Result<(Customer, i64), Error> {
-        let lane = query("SELECT customer FROM lanes WHERE lane = $1").bind(customer.to_owned());
+        let lane = query("SELECT customer FROM lanes WHERE lane = $1").bind(customer);
         let lane = lane.fetch_optional(&self.0.readers).await?;
         let text = lane.map(|row| row.try_get::<String>(0)).transpose()?.unwrap_or_default();
         let known = match text.as_str() {
@@ -237,15 +235,15 @@ impl Store {
             text => serde_json::from_str(text).map_err(|error| Error::Unreadable(error.to_string()))?,
         };
         let pending = query("SELECT COUNT(*) FROM events WHERE lane = $1 AND state = 'pending'");
-        let pending = pending.bind(customer.to_owned()).fetch_one(&self.0.readers).await?;
+        let pending = pending.bind(customer).fetch_one(&self.0.readers).await?;
         Ok((known, pending.try_get(0)?))
     }
 
     /// The event of this identity, if there is one: its id and state.
     pub async fn told_before(&self, origin: &str, origin_id: &str) -> Result<Option<(String, String)>, Error> {
         let row = query("SELECT id, state FROM events WHERE origin = $1 AND origin_id = $2")
-            .bind(origin.to_owned())
-            .bind(origin_id.to_owned())
+            .bind(origin)
+            .bind(origin_id)
             .fetch_optional(&self.0.readers)
             .await?;
         Ok(row.map(|row| Ok::<_, Fault>((row.try_get(0)?, row.try_get(1)?))).transpose()?)
@@ -255,10 +253,8 @@ impl Store {
     pub async fn customer(&self, customer: &str) -> Result<Option<CustomerView>, Error> {
         let events = self.summaries("lane = $1 ORDER BY id DESC", customer).await?;
         let heat_pumps = self.pumps("customer = $1", vec![customer.to_owned()], ROWS_MAX).await?;
-        let lane = query("SELECT customer FROM lanes WHERE lane = $1")
-            .bind(customer.to_owned())
-            .fetch_optional(&self.0.readers)
-            .await?;
+        let lane =
+            query("SELECT customer FROM lanes WHERE lane = $1").bind(customer).fetch_optional(&self.0.readers).await?;
         if events.is_empty() && heat_pumps.is_empty() && lane.is_none() {
             return Ok(None);
         }
@@ -322,7 +318,7 @@ impl Store {
         let mut gauges = Gauges::default();
         let unsettled = query(
             "SELECT state, COUNT(*), MIN(tries_from) FROM events \
-             WHERE state IN ('pending', 'waiting', 'scheduled') GROUP BY state",
+             WHERE (state = 'pending' OR state = 'waiting' OR state = 'scheduled') GROUP BY state",
         )
         .fetch_all(pool)
         .await?;
@@ -383,7 +379,7 @@ impl Store {
 
     async fn summaries(&self, condition: &str, argument: &str) -> Result<Vec<EventSummary>, Error> {
         let sql = ours(format!("{SUMMARY} WHERE {condition} LIMIT $2"));
-        let rows = query(sql).bind(argument.to_owned()).bind(ROWS_MAX).fetch_all(&self.0.readers).await?;
+        let rows = query(sql).bind(argument).bind(ROWS_MAX).fetch_all(&self.0.readers).await?;
         rows.iter().map(summary_of).collect()
     }
 
@@ -392,7 +388,7 @@ impl Store {
             "SELECT id, topic, target, state, created_at, failures, outcome, published_at, body FROM notices \
              WHERE customer = $1 ORDER BY place DESC LIMIT $2",
         )
-        .bind(customer.to_owned())
+        .bind(customer)
         .bind(ROWS_MAX)
         .fetch_all(&self.0.readers)
         .await?;

@@ -39,7 +39,10 @@ impl Bus {
     /// Sends what comes out on `exchange` under `key` to a queue.
     pub(crate) async fn bind(&self, queue: &str, exchange: &str, key: &str) -> anyhow::Result<()> {
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        self.channel.exchange_declare(exchange.into(), ExchangeKind::Topic, durable, FieldTable::default()).await?;
+        // As the bridge declares it.
+        let mut arguments = FieldTable::default();
+        arguments.insert("alternate-exchange".into(), AMQPValue::LongString(format!("{exchange}.unrouted").into()));
+        self.channel.exchange_declare(exchange.into(), ExchangeKind::Topic, durable, arguments).await?;
         let options = QueueBindOptions::default();
         self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default()).await?;
         Ok(())

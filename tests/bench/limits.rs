@@ -39,6 +39,7 @@ pub(crate) fn run(role: &str, arguments: &[String]) -> anyhow::Result<()> {
     match role {
         "limit-durable" => serve(Some(spawn_writer(Path::new(argument(0)?))?)),
         "limit-durable-postgres" => serve(Some(spawn_postgres_writer(argument(0)?.to_owned()))),
+        "limit-same-rows" => serve(Some(spawn_same_rows(Path::new(argument(0)?))?)),
         "limit-empty" => serve(None),
         "limit-null-bridge" => alone(null_bridge(argument(0)?, argument(1)?, argument(2)?)),
         "limit-polls" => alone(polls(argument(0)?, argument(1)?.parse()?)),
@@ -143,18 +144,60 @@ fn spawn_writer(folder: &Path) -> anyhow::Result<mpsc::Sender<Write>> {
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE bodies (id INTEGER PRIMARY KEY, body BLOB NOT NULL);",
     )?;
+    Ok(spawn_grouping(move |group| write(&connection, group)))
+}
+
+/// A thread that writes all that waits, and answers when it is on disk.
+fn spawn_grouping(mut write: impl FnMut(&[Write]) -> rusqlite::Result<()> + Send + 'static) -> mpsc::Sender<Write> {
     let (sender, receiver) = mpsc::channel::<Write>();
     std::thread::spawn(move || {
         while let Ok(first) = receiver.recv() {
             let group: Vec<Write> = std::iter::once(first).chain(receiver.try_iter().take(GROUP_MAX - 1)).collect();
-            write(&connection, &group).expect("the disk takes it");
+            write(&group).expect("the disk takes it");
             for (_, done) in group {
                 // Whoever has gone does not wait for it.
                 let _ = done.send(());
             }
         }
     });
-    Ok(sender)
+    sender
+}
+
+/// An event as the bridge keeps it, and its customer's lane, of the same size and under the same indexes.
+const SAME_ROWS: [&str; 2] = [
+    "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, failures, \
+     digest, event, raw, raw_encoding, change, said_at) VALUES (?1, ?2, '/billing', ?3, 'default', 'webhook', \
+     'customer.signed_up', ?4, ?4, ?4, ?4, 'pending', 0, ?5, ?6, ?6, 'utf8', 'existence', ?4) \
+     ON CONFLICT (origin, origin_id) DO NOTHING",
+    "INSERT INTO lanes (lane, customer, fence, claimed, interrupted, ready_at, bulk) VALUES (?1, '', ?2, 0, 0, ?2, 0) \
+     ON CONFLICT (lane) DO NOTHING",
+];
+
+/// Group commit of the very rows that the bridge would write, in a store that a bridge has made: what is left out is to read,
+/// to judge and to look whether the customer was erased.
+fn spawn_same_rows(store: &Path) -> anyhow::Result<mpsc::Sender<Write>> {
+    let connection = rusqlite::Connection::open(store)?;
+    connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;")?;
+    let mut made = 0_i64;
+    Ok(spawn_grouping(move |group| {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        let [event, lane] = SAME_ROWS.map(|sql| connection.prepare_cached(sql));
+        let (mut event, mut lane) = (event?, lane?);
+        for row in group.iter().flat_map(|(body, _)| rows(body)) {
+            let text = std::str::from_utf8(row).expect("JSON");
+            made += 1;
+            let (id, digest) = (format!("{made:08x}-0000-7000-8000-{made:012x}"), format!("{made:064x}"));
+            let customer = after(text, "\"customer_id\":\"");
+            event.execute((&id, customer, after(text, "\"id\":\""), made, &digest, text))?;
+            lane.execute((customer, made))?;
+        }
+        connection.execute_batch("COMMIT")
+    }))
+}
+
+/// What stands between a beginning and the next quote.
+fn after<'a>(text: &'a str, beginning: &str) -> &'a str {
+    text.split_once(beginning).and_then(|(_, rest)| rest.split('"').next()).unwrap_or_default()
 }
 
 /// The same on PostgreSQL, on a connection of its own.

@@ -66,6 +66,12 @@ impl<'a> From<Option<&'a str>> for Argument<'a> {
     }
 }
 
+impl<'a> From<&'a Option<String>> for Argument<'a> {
+    fn from(value: &'a Option<String>) -> Self {
+        Self::from(value.as_deref())
+    }
+}
+
 impl From<Option<String>> for Argument<'_> {
     fn from(value: Option<String>) -> Self {
         Self::Text(value.map(Cow::Owned))

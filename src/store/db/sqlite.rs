@@ -37,6 +37,20 @@ pub(super) fn prepare(connection: &rusqlite::Connection) -> rusqlite::Result<()>
     connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;")
 }
 
+/// Of whoever writes: customers come in any order, so a group of commits touches pages all over the file.
+const WRITER_CACHE_KIB: u32 = 16 << 10;
+
+/// The log is moved into the file at every so many pages (of 4 KiB): a page that is written again and again goes there once.
+/// The log beside the file is a little larger than this, and is read again after a crash.
+const CHECKPOINT_PAGES: u32 = 4_000;
+
+/// [`prepare`], for a connection that writes much.
+pub(super) fn prepare_writer(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
+    prepare(connection)?;
+    let settings = format!("PRAGMA cache_size = -{WRITER_CACHE_KIB}; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};");
+    connection.execute_batch(&settings)
+}
+
 /// The table of what was applied, as sqlx makes it on PostgreSQL.
 const APPLIED: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL, \
     installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT NULL, checksum BLOB NOT NULL, \

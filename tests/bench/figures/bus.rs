@@ -138,7 +138,8 @@ pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Where the time goes: taking alone, while Podero asks for a pause; then the calls alone.
+/// Where the time goes, by the threads that do it: the stages share the runtime's, the store and each connection to the broker
+/// have their own.
 async fn stages(track: &mut Track) -> anyhow::Result<Vec<Figure>> {
     let bridge = track.bridges.first().expect("there is one");
     let before = bridge.cpu()?;
@@ -156,7 +157,13 @@ async fn stages(track: &mut Track) -> anyhow::Result<Vec<Figure>> {
         let earlier = before.iter().find(|(known, _)| *known == name).map_or(Duration::ZERO, |(_, time)| *time);
         let millis = per_thousand(time.saturating_sub(earlier), CUSTOMERS * SLOW_ROUNDS);
         if millis >= 0.5 {
-            ours.push(Figure::alone(&format!("of it, threads \"{name}\""), "ms", millis, None));
+            let what = match name.as_str() {
+                "writer" => "the store's writer",
+                "tokio-rt-worker" => "taking, deciding, calling",
+                "lapin-io-loop" => "the broker's connections",
+                other => other,
+            };
+            ours.push(Figure::alone(&format!("of it, {what}"), "ms", millis, None));
         }
     }
     Ok(ours)

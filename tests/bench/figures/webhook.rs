@@ -1,6 +1,7 @@
 //! Durable accept by webhook: verified, validated, deduplicated and on disk before the answer. Podero is away, so that nothing else
 //! goes on.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::{Aim, Bench, Figure};
@@ -10,9 +11,11 @@ use crate::seed;
 
 /// Keep-alive connections, one request in flight on each.
 const CONNECTIONS: usize = 64;
+/// Of those that send batches: as many events again would wait for seconds where each is several round trips.
+const BATCH_CONNECTIONS: usize = 16;
 /// Events of a batch.
 const BATCH: usize = 100;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 4;
 const TURN: Duration = Duration::from_secs(3);
 /// Before a turn counts: caches, connections, the pace of the writer.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -25,55 +28,86 @@ pub(crate) enum Kept {
 }
 
 pub(crate) async fn measure(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
-    let mut figures = Vec::new();
-    let on = if kept == Kept::Postgres { " (PostgreSQL)" } else { "" };
-    let aims = [Aim::AtLeast(0.7), Aim::AtLeast(0.6)];
-    for (shape, aim) in [Shape::Single, Shape::Batch(BATCH)].into_iter().zip(aims) {
-        let folder = tempfile::tempdir_in(bench.folder)?;
-        let (bridge, durable) = match kept {
-            Kept::Sqlite => (
-                Process::bridge(&seed::sqlite(&folder.path().join("bridge.db")), &seed::source())?,
-                Process::role("limit-durable", &[&folder.path().display().to_string()])?,
-            ),
-            Kept::Postgres => (
+    let mut figures = singles(bench, kept).await?;
+    figures.extend(batches(bench, kept).await?);
+    Ok(figures)
+}
+
+impl Kept {
+    /// The bridge, and a server that keeps each event's body and no more.
+    fn start(self, bench: &Bench<'_>, folder: &Path) -> anyhow::Result<[Process; 2]> {
+        Ok(match self {
+            Self::Sqlite => [
+                Process::bridge(&seed::sqlite(&folder.join("bridge.db")), &seed::source())?,
+                Process::role("limit-durable", &[&folder.display().to_string()])?,
+            ],
+            Self::Postgres => [
                 Process::bridge(&bench.servers.database()?, &seed::source())?,
                 Process::role("limit-durable-postgres", &[&bench.servers.database()?])?,
-            ),
-        };
-        let empty = Process::role("limit-empty", &[])?;
-        let load = Load::new(shape);
-        let (mut pairs, mut nothing): (Vec<(Outcome, Outcome)>, Vec<f64>) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            let ours = load.run(&bridge.address, CONNECTIONS, WARM_UP, TURN).await?;
-            pairs.push((ours, load.run(&durable.address, CONNECTIONS, WARM_UP, TURN).await?));
-            if matches!((shape, kept), (Shape::Single, Kept::Sqlite)) {
-                nothing.push(load.run(&empty.address, CONNECTIONS, WARM_UP, TURN).await?.per_second);
-            }
-        }
-        let rates: Vec<(f64, f64)> = pairs.iter().map(|(ours, limit)| (ours.per_second, limit.per_second)).collect();
-        let millis = |outcome: &Outcome| outcome.p99.as_secs_f64() * 1e3;
-        let times: Vec<(f64, f64)> = pairs.iter().map(|(ours, limit)| (millis(ours), millis(limit))).collect();
-        match shape {
-            Shape::Single => {
-                figures.push(Figure::of_turns(
-                    &format!("durable accept by webhook{on}"),
-                    "events/s",
-                    &rates,
-                    Some(aim),
-                ));
-                let p99 = format!("its slowest hundredth (p99){on}");
-                figures.push(Figure::of_turns(&p99, "ms", &times, Some(Aim::AtMost(1.3))));
-            }
-            Shape::Batch(events) => {
-                let name = format!("the same in batches of {events}{on}");
-                figures.push(Figure::of_turns(&name, "events/s", &rates, Some(aim)));
-            }
-        }
-        if !nothing.is_empty() {
-            let beside: Vec<(f64, f64)> =
-                rates.iter().zip(&nothing).map(|((ours, _), nothing)| (*ours, *nothing)).collect();
-            figures.push(Figure::of_turns("the same beside a server that stores nothing", "events/s", &beside, None));
-        }
+            ],
+        })
     }
-    Ok(figures)
+
+    fn named(self, name: &str) -> String {
+        format!("{name}{}", if self == Self::Postgres { " (PostgreSQL)" } else { "" })
+    }
+}
+
+async fn singles(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
+    let folder = tempfile::tempdir_in(bench.folder)?;
+    let [bridge, durable] = kept.start(bench, folder.path())?;
+    let empty = Process::role("limit-empty", &[])?;
+    let load = Load::new(Shape::Single);
+    let (mut rates, mut times, mut beside) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let [ours, limit, nothing] = outcomes((&load, CONNECTIONS), [&bridge, &durable, &empty]).await?;
+        rates.push((ours.per_second, limit.per_second));
+        times.push((ours.p99.as_secs_f64() * 1e3, limit.p99.as_secs_f64() * 1e3));
+        beside.push((ours.per_second, nothing.per_second));
+    }
+    let (rate, time) = (Some(Aim::AtLeast(0.7)), Some(Aim::AtMost(1.3)));
+    Ok(vec![
+        Figure::of_turns(&kept.named("durable accept by webhook"), "events/s", &rates, rate),
+        Figure::of_turns(&kept.named("its slowest hundredth (p99)"), "ms", &times, time),
+        Figure::of_turns(&kept.named("beside a server that stores nothing"), "events/s", &beside, None),
+    ])
+}
+
+async fn batches(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
+    let folder = tempfile::tempdir_in(bench.folder)?;
+    let [bridge, bodies] = kept.start(bench, folder.path())?;
+    let load = Load::new(Shape::Batch(BATCH));
+    let name = kept.named(&format!("the same in batches of {BATCH}"));
+    let (mut rates, mut beside) = (Vec::new(), Vec::new());
+    if kept == Kept::Postgres {
+        for _ in 0..ROUNDS {
+            let [ours, bodies] = outcomes((&load, BATCH_CONNECTIONS), [&bridge, &bodies]).await?;
+            beside.push((ours.per_second, bodies.per_second));
+        }
+        return Ok(vec![Figure::of_turns(&format!("{name}, beside bodies alone"), "events/s", &beside, None)]);
+    }
+    let file = folder.path().join("same-rows.db");
+    Process::bridge(&seed::sqlite(&file), &seed::source())?.terminate()?;
+    let same = Process::role("limit-same-rows", &[&file.display().to_string()])?;
+    for _ in 0..ROUNDS {
+        let [ours, same, bodies] = outcomes((&load, BATCH_CONNECTIONS), [&bridge, &same, &bodies]).await?;
+        rates.push((ours.per_second, same.per_second));
+        beside.push((ours.per_second, bodies.per_second));
+    }
+    Ok(vec![
+        Figure::of_turns(&name, "events/s", &rates, Some(Aim::AtLeast(0.6))),
+        Figure::of_turns(&format!("{name}, beside bodies alone"), "events/s", &beside, None),
+    ])
+}
+
+/// One turn of each.
+async fn outcomes<const N: usize>(
+    (load, connections): (&Load, usize),
+    servers: [&Process; N],
+) -> anyhow::Result<[Outcome; N]> {
+    let mut outcomes = Vec::with_capacity(N);
+    for server in servers {
+        outcomes.push(load.run(&server.address, connections, WARM_UP, TURN).await?);
+    }
+    Ok(outcomes.try_into().unwrap_or_else(|_| unreachable!("as many as servers")))
 }
