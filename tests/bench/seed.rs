@@ -73,8 +73,8 @@ pub(crate) fn grow(template: &Path, to: &Path, customers: u64, pending: bool) ->
     }
     connection.execute(&format!("{CUSTOMERS} {LANES}").replace("$1", &customers.to_string()), [])?;
     if pending {
-        // Text that sorts by arrival, as ids do.
-        let id = "substr(t.id, 1, 14) || '7' || substr(t.id, 16, 9) || printf('%012x', n)";
+        // Text that sorts by arrival, as ids do. Two changes of the template may have come in the same millisecond.
+        let id = "substr(t.id, 1, 14) || '7' || substr(t.id, 16, 9) || printf('%04x%08x', t.rowid, n)";
         let copies = format!(
             "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
              failures, digest, event, raw, raw_encoding) \
