@@ -219,7 +219,7 @@ fn when(end: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static 
 /// Who wakes whom.
 #[derive(Clone, Default)]
 struct Bells {
-    /// Something is to be applied: one applier wakes, and wakes the next if it finds work.
+    /// Something is to be applied: the applier takes all that is due and has a place.
     work: Arc<Notify>,
     /// Something is to be published: every publisher looks.
     outbound: Arc<Notify>,
@@ -381,8 +381,9 @@ impl Parts<'_> {
         tasks.spawn(Stage::Work, async move {
             let working = Mutex::new(JoinSet::new());
             pump::run(rhythm_of_work, || applier.clone().feed(&working)).await;
-            let working = working.into_inner().expect("no code panics while it spawns");
-            working.join_all().await;
+            let mut working = working.into_inner().expect("no code panics while it spawns");
+            // Not `join_all`, which would panic over a task that did.
+            while working.join_next().await.is_some() {}
         });
         let (store, wake) = (self.store.clone(), bells.work.clone());
         let timer = rhythm("promote", Some(LOOK_EVERY), &Arc::default(), &ends.work);
