@@ -3,6 +3,7 @@
 pub(crate) mod alerts;
 pub(crate) mod apply;
 pub(crate) mod bus;
+pub(crate) mod idle;
 pub(crate) mod start;
 pub(crate) mod sweep;
 pub(crate) mod webhook;

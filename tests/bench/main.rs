@@ -17,7 +17,7 @@ use figures::webhook::Kept;
 use figures::{Bench, Figure};
 use process::Servers;
 
-const PARTS: [&str; 7] = ["webhook", "bus", "alerts", "sweep", "apply", "memory", "postgres"];
+const PARTS: [&str; 8] = ["webhook", "bus", "alerts", "sweep", "apply", "idle", "memory", "postgres"];
 
 fn main() -> anyhow::Result<()> {
     // Cargo adds `--bench`.
@@ -51,6 +51,7 @@ async fn measure(parts: &[String]) -> anyhow::Result<()> {
             "alerts" => figures::alerts::measure(&bench).await?,
             "sweep" => figures::sweep::measure(&bench).await?,
             "apply" => figures::apply::measure(&bench).await?,
+            "idle" => figures::idle::measure(&bench).await?,
             "memory" => vec![figures::start::idle(folder.path(), &servers.broker()?).await?],
             _ => {
                 let mut measured = figures::webhook::measure(&bench, Kept::Postgres).await?;

@@ -98,7 +98,7 @@ impl Process {
     pub(crate) async fn ready(&self, since: Instant) -> anyhow::Result<Duration> {
         let url = format!("http://{}/readyz", self.operator);
         while since.elapsed() < START_MAX {
-            if reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success()) {
+            if crate::target::CLIENT.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(since.elapsed());
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -108,10 +108,18 @@ impl Process {
 
     /// One series of the bridge's metrics, all labels together.
     pub(crate) async fn metric(&self, name: &str) -> anyhow::Result<f64> {
-        let text = reqwest::get(format!("http://{}/metrics", self.operator)).await?.text().await?;
+        let text = crate::target::CLIENT.get(format!("http://{}/metrics", self.operator)).send().await?.text().await?;
         let of_name =
             text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
         Ok(of_name.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
+    /// Until a large file's check is over, which a start makes beside the work.
+    pub(crate) async fn examined(&self) -> anyhow::Result<()> {
+        while self.cpu()?.iter().any(|(thread, _)| thread == "long-read") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
     }
 
     /// Time on a processor so far, by the names of its threads.

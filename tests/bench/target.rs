@@ -2,6 +2,7 @@
 //! measured is the bridge. The embedded sandbox, which is faithful, would be most of the work.
 
 use std::net::TcpListener;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -39,18 +40,21 @@ impl Seen {
 /// The driver's view of a target.
 pub(crate) struct Control(pub(crate) String);
 
+/// One for all: the making of a client reads certificates for some milliseconds, on the cores of what is measured.
+pub(crate) static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(reqwest::Client::new);
+
 impl Control {
     pub(crate) async fn seen(&self) -> anyhow::Result<Seen> {
-        Ok(reqwest::get(format!("http://{}/bench/seen", self.0)).await?.json().await?)
+        Ok(CLIENT.get(format!("http://{}/bench/seen", self.0)).send().await?.json().await?)
     }
 
     pub(crate) async fn forget(&self) -> anyhow::Result<()> {
-        reqwest::get(format!("http://{}/bench/forget", self.0)).await?;
+        CLIENT.get(format!("http://{}/bench/forget", self.0)).send().await?;
         Ok(())
     }
 
     pub(crate) async fn answer_after(&self, latency_ms: u64) -> anyhow::Result<()> {
-        reqwest::get(format!("http://{}/bench/latency/{latency_ms}", self.0)).await?;
+        CLIENT.get(format!("http://{}/bench/latency/{latency_ms}", self.0)).send().await?;
         Ok(())
     }
 
