@@ -101,9 +101,6 @@ pub(super) struct Throttle {
 /// The dispatcher's side: hands slots to whoever goes first.
 pub(super) struct Turnstile {
     gate: Arc<Gate>,
-    limiter: DefaultDirectRateLimiter,
-    /// Requests per second of `limiter`.
-    paced: NonZeroU32,
     events: mpsc::Receiver<Waiter>,
     polls: mpsc::Receiver<Waiter>,
     events_in_row: u32,
@@ -155,14 +152,7 @@ pub(super) fn throttle(budget: Budget, clock: Clock, watcher: Arc<dyn Observe>) 
     let gate = Gate::new(budget, clock, watcher);
     let (events, events_out) = mpsc::channel(WAITERS_MAX);
     let (polls, polls_out) = mpsc::channel(WAITERS_MAX);
-    let turnstile = Turnstile {
-        gate: gate.clone(),
-        limiter: limiter(budget.per_second),
-        paced: budget.per_second,
-        events: events_out,
-        polls: polls_out,
-        events_in_row: 0,
-    };
+    let turnstile = Turnstile { gate: gate.clone(), events: events_out, polls: polls_out, events_in_row: 0 };
     (Throttle { gate, events, polls }, turnstile)
 }
 
@@ -177,6 +167,9 @@ impl Throttle {
     /// answers `Unsent`: nothing else here is the event's failure.
     pub(super) async fn slot(&self, urgency: Urgency) -> Result<Slot, Reply> {
         self.gate.admit()?;
+        if let Some(place) = self.at_once() {
+            return Ok(Slot { place });
+        }
         let (give, take) = oneshot::channel();
         let queue = match urgency {
             Urgency::Event { .. } => &self.events,
@@ -193,6 +186,15 @@ impl Throttle {
             Ok(Err(_)) => Err(Reply::Unsent { why: "shutting down" }),
             Err(_) => Err(Reply::Busy { after: None }),
         }
+    }
+
+    /// Where nobody waits, nobody is overtaken: whoever comes goes, without a word to the dispatcher.
+    fn at_once(&self) -> Option<Place> {
+        let waits = |queue: &mpsc::Sender<Waiter>| queue.is_closed() || queue.capacity() < queue.max_capacity();
+        if waits(&self.events) || waits(&self.polls) {
+            return None;
+        }
+        Gate::take_place(&self.gate).filter(|_| self.gate.limiter().check().is_ok())
     }
 
     /// Until when the whole target is held; `None` when it is open.
@@ -257,7 +259,7 @@ impl Turnstile {
     pub(super) async fn run(mut self) {
         loop {
             let place = self.place().await;
-            self.until_ready().await;
+            self.gate.limiter().until_ready().await;
             if !self.hand_over(place).await {
                 return;
             }
@@ -272,20 +274,6 @@ impl Turnstile {
             }
             self.gate.freed.notified().await;
         }
-    }
-
-    /// Waits for the next request's turn at the pace of now.
-    async fn until_ready(&mut self) {
-        let (wanted, whole) = self.gate.per_second();
-        let step = self.paced.get() / PACE_STEP_DIVISOR;
-        let is_news = wanted.abs_diff(self.paced.get()) > step || (wanted == whole && self.paced.get() != whole);
-        if let (true, Some(wanted)) = (is_news, NonZeroU32::new(wanted)) {
-            self.paced = wanted;
-            self.limiter = limiter(wanted);
-            // A new limiter would begin with a burst, at each change of pace.
-            while self.limiter.check().is_ok() {}
-        }
-        self.limiter.until_ready().await;
     }
 
     /// Gives the place to the first waiter who is still there and may go. `false`: nobody can come any more.
@@ -336,10 +324,17 @@ struct Gate {
     watcher: Arc<dyn Observe>,
     budget: Budget,
     state: Mutex<State>,
+    pace: Mutex<Paced>,
     /// A place came free, or there are more of them.
     freed: Notify,
     changed: Arc<Notify>,
     suspected: Arc<Notify>,
+}
+
+/// Lets requests go at a pace.
+struct Paced {
+    per_second: NonZeroU32,
+    limiter: Arc<DefaultDirectRateLimiter>,
 }
 
 struct State {
@@ -419,7 +414,9 @@ impl Gate {
             suspicion_probed_at: None,
         };
         let (freed, changed, suspected) = (Notify::new(), Arc::default(), Arc::default());
-        Arc::new(Self { clock, watcher, budget, state: Mutex::new(state), freed, changed, suspected })
+        let pace = Paced { per_second: budget.per_second, limiter: Arc::new(limiter(budget.per_second)) };
+        let (state, pace) = (Mutex::new(state), Mutex::new(pace));
+        Arc::new(Self { clock, watcher, budget, state, pace, freed, changed, suspected })
     }
 
     /// Whether a call may be made; else what to answer instead.
@@ -455,6 +452,21 @@ impl Gate {
         let replicas = u32::try_from(state.replicas).unwrap_or(u32::MAX);
         let whole = (self.budget.per_second.get() / replicas).max(1);
         (state.standing.pace().of(whole, self.clock.now()), whole)
+    }
+
+    /// What tells when the next request may go, at the pace of now.
+    fn limiter(&self) -> Arc<DefaultDirectRateLimiter> {
+        let (wanted, whole) = self.per_second();
+        let mut pace = self.pace.lock().expect("no code panics while it sets the pace");
+        let paced = pace.per_second.get();
+        let is_news = wanted.abs_diff(paced) > paced / PACE_STEP_DIVISOR || (wanted == whole && paced != whole);
+        if let (true, Some(wanted)) = (is_news, NonZeroU32::new(wanted)) {
+            let limiter = limiter(wanted);
+            // A new limiter would begin with a burst, at each change of pace.
+            while limiter.check().is_ok() {}
+            *pace = Paced { per_second: wanted, limiter: Arc::new(limiter) };
+        }
+        pace.limiter.clone()
     }
 
     fn settle(&self, reply: &Reply, evidence: Evidence) {
@@ -634,6 +646,37 @@ mod tests {
 
     fn busy_for(seconds: u64) -> Reply {
         Reply::Busy { after: Some(Duration::from_secs(seconds)) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_first_goes_at_once_and_nobody_overtakes_who_waits() {
+        let clock = Clock::manual(Timestamp::from_micros(0), 1);
+        let budget = Budget { max_in_flight: 3, per_second: NonZeroU32::new(10_000).expect("not 0") };
+        let (throttle, turnstile) = throttle(budget, clock, Arc::new(()));
+        let slot = || Box::pin(throttle.slot(Urgency::Poll));
+        // The dispatcher has not run yet.
+        let mut places: Vec<Slot> = (0..3).filter_map(|_| slot().now_or_never()?.ok()).collect();
+        assert_eq!(places.len(), 3);
+        let mut waits = slot();
+        assert!((&mut waits).now_or_never().is_none(), "no place is free");
+        drop(places.pop());
+        assert!(slot().now_or_never().is_none(), "one is, and somebody else's");
+        let dispatcher = tokio::spawn(turnstile.run());
+        let first = waits.await.expect("its turn");
+        drop(first);
+        drop(throttle);
+        dispatcher.await.expect("it ends with the throttle");
+    }
+
+    #[tokio::test]
+    async fn who_goes_at_once_keeps_to_the_pace() {
+        let clock = Clock::manual(Timestamp::from_micros(0), 1);
+        let per_second = NonZeroU32::new(u32::from(u8::MAX)).expect("not 0");
+        let (throttle, _turnstile) = throttle(Budget { max_in_flight: 100, per_second }, clock, Arc::new(()));
+        let at_once = (0..100).filter_map(|_| throttle.slot(Urgency::Poll).now_or_never()?.ok()).collect::<Vec<_>>();
+        let burst = usize::try_from(per_second.get() / BURST_DIVISOR).expect("small");
+        // The machine's own clock goes on meanwhile.
+        assert!((burst..100).contains(&at_once.len()), "{}", at_once.len());
     }
 
     #[test]
