@@ -38,6 +38,9 @@ const TAKE_AGAIN: RetrySchedule = RetrySchedule { initial: Duration::from_millis
 const OFFERED_BYTES_MAX: usize = 16 << 20;
 /// The budget is counted in these, since a semaphore's permits are.
 const KIB: usize = 1 << 10;
+/// After so many steps everybody else on this thread has a turn: a whole prefetch that has come at once is some milliseconds of
+/// reading, for which answers from Podero would wait.
+const STEPS_IN_A_ROW: u32 = 8;
 /// How long the end waits for takes in flight. A commit takes milliseconds; what is not stored by then stays with the
 /// broker.
 const GRACE: Duration = Duration::from_secs(5);
@@ -56,8 +59,13 @@ pub(super) async fn serve<I: Intake>(inner: &Inner, intake: &I, link: Link, mut 
     let room = Semaphore::new(OFFERED_BYTES_MAX / KIB);
     let hands = Hands { clock: &inner.clock, intake, channel: &channel, room: &room };
     let mut takes = FuturesUnordered::new();
+    let mut steps = 0_u32;
     let lost = |why: &str| Error { why: format!("{}: {why}", link.address()) };
     loop {
+        steps = steps.wrapping_add(1);
+        if steps.is_multiple_of(STEPS_IN_A_ROW) {
+            tokio::task::yield_now().await;
+        }
         tokio::select! {
             () = stop.asked() => break,
             error = link::gone(&mut events) => {
