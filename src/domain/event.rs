@@ -6,7 +6,9 @@
 //! Before: [`crate::inbound`] makes it. After: [`crate::domain::customer`] absorbs it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::{self, Deserializer, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -235,7 +237,7 @@ impl Field {
 }
 
 /// The value of a [`Field`]; its JSON form is the bare value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum FieldValue {
     /// A flag.
@@ -253,6 +255,46 @@ impl FieldValue {
             Self::Text(text) => Some(text),
             Self::Flag(_) | Self::Number(_) => None,
         }
+    }
+}
+
+/// By hand, since the derived one tries each form in turn and makes an error for every one that does not fit: a customer has a
+/// dozen of them, and is read for each event.
+impl<'de> Deserialize<'de> for FieldValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bare;
+
+        impl Visitor<'_> for Bare {
+            type Value = FieldValue;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a flag, a whole number or a text")
+            }
+
+            fn visit_bool<E>(self, flag: bool) -> Result<FieldValue, E> {
+                Ok(FieldValue::Flag(flag))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<FieldValue, E> {
+                Ok(FieldValue::Number(number))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<FieldValue, E> {
+                let number =
+                    i64::try_from(number).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))?;
+                Ok(FieldValue::Number(number))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<FieldValue, E> {
+                Ok(FieldValue::Text(text.to_owned()))
+            }
+
+            fn visit_string<E>(self, text: String) -> Result<FieldValue, E> {
+                Ok(FieldValue::Text(text))
+            }
+        }
+
+        deserializer.deserialize_any(Bare)
     }
 }
 
@@ -283,6 +325,21 @@ mod tests {
         let stored = serde_json::to_string(&event).expect("serialises");
         assert_eq!(serde_json::from_str::<Event>(&stored).expect("reads"), event);
         assert!(stored.contains("\"01067\""));
+    }
+
+    #[test]
+    fn a_value_is_read_as_what_it_is() {
+        let read = |text: &str| serde_json::from_str::<FieldValue>(text);
+        assert_eq!(read("true").expect("a flag"), FieldValue::Flag(true));
+        for number in [0, -3, i64::MIN, i64::MAX] {
+            assert_eq!(read(&number.to_string()).expect("a number"), FieldValue::Number(number));
+        }
+        for text in ["", "01067", "true", "ä \"quoted\" \n"] {
+            assert_eq!(read(&serde_json::to_string(text).expect("text")).expect("a text"), text.into());
+        }
+        for wrong in ["null", "1.5", "9223372036854775808", "[]", "{}"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
