@@ -102,7 +102,7 @@ fn imports_point_down() {
 }
 
 /// Where each foreign crate may be named.
-const ROOMS: [(&str, &[&str]); 21] = [
+const ROOMS: [(&str, &[&str]); 22] = [
     ("actix_web", &["src/inbound/http.rs", "src/admin", "src/app.rs", "src/sandbox/"]),
     ("lapin", &["src/broker/"]),
     // The demonstration is an outsider: it has nothing but HTTP.
@@ -117,7 +117,8 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ("standardwebhooks", &["src/inbound/signature.rs", "src/outbound.rs", "src/config/"]),
     ("clap", &["src/cli/mod.rs"]),
     ("rand", &["src/clock.rs", "src/sandbox/"]),
-    ("rustix", &["src/cli/map.rs", "src/cli/serve.rs", "src/store/place.rs"]),
+    ("rustix", &["src/cli/map.rs", "src/cli/serve.rs", "src/store/place.rs", "src/store/db/sqlite.rs"]),
+    ("mimalloc", &["src/main.rs"]),
     ("jaq_core", &["src/inbound/mapping/program.rs"]),
     ("jaq_json", &["src/inbound/mapping/program.rs"]),
     ("jiff", &["src/inbound/mapping/program.rs"]),

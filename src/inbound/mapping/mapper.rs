@@ -191,6 +191,8 @@ impl Mapper {
         let mut command = Command::new(&self.0.binary);
         // In a group of its own: what a terminal tells the bridge to end is still translated.
         command.arg(COMMAND).env_clear().kill_on_drop(true).process_group(0);
+        // The allocator would put aside a gigabyte of addresses before the worker is bound, and fill them afterwards.
+        command.env("MIMALLOC_ARENA_RESERVE", "0");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let started = command.spawn().and_then(|mut child| {
             let pipes = child.stdin.take().zip(child.stdout.take());
