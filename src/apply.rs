@@ -64,12 +64,12 @@ pub struct Applier<P> {
     pub room: Room,
 }
 
-/// Of the places at Podero, one in so many has a claim more that waits for its turn: a place that comes free is taken at
-/// once, and not after a commit.
-const AHEAD_DIVISOR: usize = 4;
+/// Each place at Podero has a claim that is there and one that waits for its turn: a place that comes free is taken at once,
+/// and not after a commit.
+const CLAIMS_OF_A_PLACE: usize = 2;
 
-/// Workers with a claim that is not at its end: hardly more than calls may be under way from here. A claim that only waits
-/// for its turn at Podero would keep its lane from a replica that is free. Whoever has only to settle is outside.
+/// Workers with a claim that is not at its end: no more than [`CLAIMS_OF_A_PLACE`] for each call that may be under way from
+/// here. A claim that only waits for its turn at Podero keeps its lane from a replica that is free. Whoever has only to settle is outside.
 #[derive(Debug, Default, Clone)]
 pub struct Room(Arc<Mutex<Crowd>>);
 
@@ -159,7 +159,7 @@ impl<P: Partner> Applier<P> {
             return Err(Step::IdleFor(until.since(self.clock.now()).min(CIRCUIT_LOOK)));
         }
         let places = self.partner.places();
-        let places = places.saturating_add(places / AHEAD_DIVISOR);
+        let places = places.saturating_mul(CLAIMS_OF_A_PLACE);
         let Some(inside) = self.room.enter(places, wanted, &self.wake) else { return Err(Step::Idle) };
         let claims = self.store.claims(inside.len(), self.lease()).await.map_err(|error| {
             tracing::warn!(%error, "no event could be claimed");

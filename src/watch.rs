@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -29,12 +30,13 @@ use crate::podero::{Partner, Urgency};
 use crate::pump::{self, Step};
 use crate::store::{DueUser, Member, Observed, Store};
 
-/// Users polled at once: one that hangs holds its own place and nobody else's. As many as calls may be in flight by
-/// default; the budget of requests is what bounds the pace.
-const POLLS_AT_ONCE: usize = 64;
+/// Users in hand at once: one that hangs holds its own place and nobody else's. Twice as many as calls may be in flight by
+/// default, so that places at Podero are in use while answers are judged and written down; the budget of requests is what
+/// bounds the pace.
+const POLLS_AT_ONCE: usize = 128;
 
-/// Users are taken when so few polls are under way, so that one look at the table finds many.
-const POLLS_LOW: usize = POLLS_AT_ONCE / 2;
+/// Users taken in one look at the table, and while others are polled.
+const POLLS_TAKEN: usize = 32;
 
 /// The longest pause after a failed roster; a shorter interval retries sooner.
 const ROSTER_RETRY_MAX: Duration = Duration::from_secs(60);
@@ -64,6 +66,14 @@ pub struct Watcher<P> {
     pub clock: Clock,
     /// Rung when there is something to publish.
     pub wake_outbound: Arc<Notify>,
+}
+
+/// What is over, of all that is under way.
+enum Over {
+    /// A look for due users.
+    Look(Result<(Vec<DueUser>, Arc<Outages>), crate::store::Error>),
+    /// A user's poll.
+    Poll,
 }
 
 /// What a look for due users found.
@@ -116,37 +126,47 @@ impl<P: Partner> Watcher<P> {
         if let Some(until) = self.partner.paused_until() {
             return Step::IdleFor(until.since(self.clock.now()));
         }
-        let mut polls = FuturesUnordered::new();
+        let mut under_way: FuturesUnordered<BoxFuture<'_, Over>> = FuturesUnordered::new();
+        let (mut polls, mut is_taking, mut has_polled) = (0, false, false);
         let (mut found, mut is_time) = (Found::Many, true);
-        let mut has_polled = false;
         loop {
-            let may_take = polls.is_empty() || is_time || (found == Found::Many && polls.len() <= POLLS_LOW);
-            if may_take && polls.len() < POLLS_AT_ONCE && self.partner.paused_until().is_none() {
-                let room = POLLS_AT_ONCE - polls.len();
-                match self.take(room).await {
-                    Ok((due, outages)) => {
-                        found = if due.len() == room { Found::Many } else { Found::All };
-                        polls.extend(due.into_iter().map(|user| self.poll(user, outages.clone())));
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "due polls could not be taken");
-                        found = Found::All;
-                        if polls.is_empty() {
-                            return Step::Failed;
-                        }
-                    }
-                }
+            let may_take = !is_taking && (is_time || found == Found::Many);
+            if may_take && polls + POLLS_TAKEN <= POLLS_AT_ONCE && self.partner.paused_until().is_none() {
+                is_taking = true;
+                under_way.push(self.take().map(Over::Look).boxed());
             }
-            if polls.is_empty() {
+            if under_way.is_empty() {
                 return if has_polled { Step::Busy } else { Step::Idle };
             }
-            has_polled = true;
-            is_time = tokio::select! {
+            is_time = false;
+            tokio::select! {
                 // What has come is taken first: the order does not depend on chance.
                 biased;
-                _ = polls.next() => false,
-                () = self.until_the_next_look() => true,
-            };
+                over = under_way.next() => match over {
+                    Some(Over::Poll) => polls -= 1,
+                    Some(Over::Look(taken)) => {
+                        is_taking = false;
+                        match taken {
+                            Ok((due, outages)) => {
+                                found = if due.len() == POLLS_TAKEN { Found::Many } else { Found::All };
+                                polls += due.len();
+                                has_polled |= !due.is_empty();
+                                let poll = |user| self.poll(user, outages.clone()).map(|()| Over::Poll).boxed();
+                                under_way.extend(due.into_iter().map(poll));
+                            }
+                            Err(error) => {
+                                tracing::warn!(%error, "due polls could not be taken");
+                                found = Found::All;
+                                if polls == 0 {
+                                    return Step::Failed;
+                                }
+                            }
+                        }
+                    }
+                    None => {}
+                },
+                () = self.until_the_next_look() => is_time = true,
+            }
         }
     }
 
@@ -243,8 +263,8 @@ impl<P: Partner> Watcher<P> {
         Ok(())
     }
 
-    async fn take(&self, room: usize) -> Result<(Vec<DueUser>, Arc<Outages>), crate::store::Error> {
-        let due = self.store.due_users(room, self.lease).await?;
+    async fn take(&self) -> Result<(Vec<DueUser>, Arc<Outages>), crate::store::Error> {
+        let due = self.store.due_users(POLLS_TAKEN, self.lease).await?;
         if due.is_empty() {
             return Ok((due, Arc::default()));
         }

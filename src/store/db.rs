@@ -6,6 +6,7 @@
 //!
 //! Before: [`crate::config`]. After: [`crate::store::writer`] and the readers.
 
+mod log;
 mod postgres;
 mod query;
 mod sqlite;
@@ -18,6 +19,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _, PgConnection, PgPool};
 
+pub(super) use log::LogMover;
 pub(super) use query::{Executor, Query, Row, ours, query};
 
 use super::place::{Place, WHAT_TO_DO, sqlite_path};
@@ -57,6 +59,15 @@ pub(super) enum Aim {
     Use,
     /// To read what is there.
     Look,
+}
+
+/// How urgent it is what takes long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// Somebody waits for it.
+    Awaited,
+    /// It goes on beside the work, and must not hold it up.
+    Beside,
 }
 
 /// Where the database is and how to reach it.
@@ -196,9 +207,9 @@ impl Connection {
 
     /// One statement that takes long, and the connection's end. It holds no thread of the runtime, and is stopped when the
     /// future is dropped.
-    pub(super) async fn rows_apart(self, query: Query<'static>) -> Result<Vec<Row>, Fault> {
+    pub(super) async fn rows_apart(self, query: Query<'static>, haste: Haste) -> Result<Vec<Row>, Fault> {
         match self {
-            Self::Sqlite(connection) => sqlite::rows_apart(connection, query).await,
+            Self::Sqlite(connection) => sqlite::rows_apart(connection, query, haste).await,
             Self::Postgres(mut connection) => postgres::rows(&mut connection, query).await,
         }
     }
@@ -214,6 +225,13 @@ impl Connection {
                     NotMigrated::Schema(error)
                 }
             }),
+        }
+    }
+
+    /// Between two transactions: sees to what commits leave behind.
+    pub(super) fn tidy(&self, log: &mut Option<LogMover>) {
+        if let (Self::Sqlite(connection), Some(log)) = (self, log) {
+            log.look(connection);
         }
     }
 
@@ -336,6 +354,14 @@ impl Db {
         match self.dialect {
             Dialect::Sqlite => None,
             Dialect::Postgres => Some("LOCK TABLE events IN SHARE ROW EXCLUSIVE MODE"),
+        }
+    }
+
+    /// What moves the log of a SQLite file into it.
+    pub(super) fn log_mover(&self) -> Option<LogMover> {
+        match &self.address {
+            Address::File { place, .. } => Some(LogMover::new(place.path().to_owned())),
+            Address::Server(_) => None,
         }
     }
 

@@ -156,9 +156,8 @@ impl Store {
     }
 
     /// To be called once at the start, before anything is claimed. Who works on a SQLite file has it for itself, so the
-    /// claims in it belong to a process that died: they end after `pause` instead of with their leases, and polls that
-    /// were under way are due at once. On PostgreSQL
-    /// they may be another replica's, and nothing changes.
+    /// claims in it belong to a process that died: they end after `pause` instead of with their leases. On PostgreSQL they
+    /// may be another replica's, and nothing changes.
     pub async fn release_claims(&self, pause: Duration) -> Result<(), Error> {
         if self.0.lock.is_none() {
             return Ok(());
@@ -182,10 +181,8 @@ impl Write for ReleaseAll {
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
         query("UPDATE lanes SET ready_at = $1 WHERE claimed = 1 AND ready_at > $1")
             .bind(self.at.micros())
-            .execute(&mut *connection)
+            .execute(connection)
             .await?;
-        // A poll only reads: it may be made again at once.
-        query("UPDATE watched SET taken_until = 0 WHERE taken_until > 0").execute(connection).await?;
         Ok(())
     }
 }
@@ -455,13 +452,17 @@ impl Write for Settle {
     type Output = Settled;
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Settled, Fault> {
-        let released =
-            query("UPDATE lanes SET customer = $3, claimed = 0, interrupted = 0 WHERE lane = $1 AND fence = $2 AND claimed = 1")
-                .bind(&self.lane)
-                .bind(self.fence)
-                .bind(&self.customer)
-                .execute(&mut *connection)
-                .await?;
+        // What has ended for good is never claimed again: nobody needs to look for it first.
+        let released = query(
+            "UPDATE lanes SET customer = $3, claimed = 0, interrupted = 0, begun = CASE WHEN $4 = 1 THEN NULL ELSE begun END \
+             WHERE lane = $1 AND fence = $2 AND claimed = 1",
+        )
+        .bind(&self.lane)
+        .bind(self.fence)
+        .bind(&self.customer)
+        .bind(i64::from(matches!(self.verdict.fate, Fate::Applied { .. } | Fate::Superseded)))
+        .execute(&mut *connection)
+        .await?;
         if released == 0 {
             return Ok(Settled::Fenced);
         }

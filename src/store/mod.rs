@@ -23,6 +23,7 @@ mod place;
 mod roster;
 mod schema;
 mod standing;
+mod taken;
 mod timeline;
 mod writer;
 
@@ -31,13 +32,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use crate::clock::Clock;
 pub use announcements::REPLACED;
 use announcements::Replaced;
 pub use backup::{BackupError, back_up};
 pub use db::Dialect;
-use db::{Aim, Db, Fault, Readers, query};
+use db::{Aim, Db, Fault, Haste, Readers, query};
 pub use erasure::{Erased, InTheWay};
 pub use inbox::{Arrival, Content, Receipt};
 pub use lanes::{CallMade, Claim, Settled};
@@ -47,6 +49,7 @@ pub use parking::{BulkRetry, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, Parked
 pub use place::is_sqlite;
 pub use roster::{DueUser, Member, Observed};
 pub use standing::{REPLICA_LIFE, Shared, Told};
+use taken::{Taken, Taking};
 pub use timeline::{
     AlertView, CallView, CustomerView, EventSummary, EventView, Gauges, NotTaken, NoticeView, OutageView, PumpFilter,
     PumpView, ROWS_MAX,
@@ -126,6 +129,8 @@ struct Inner {
     key: Keyring,
     /// Held for as long as this process works on a SQLite file.
     lock: Option<std::fs::File>,
+    polls: Arc<Taken<Uuid>>,
+    notices: Arc<Taken<(Target, Uuid)>>,
     /// A SQLite file that is to be checked beside the work.
     unexamined: Option<Db>,
 }
@@ -197,7 +202,8 @@ impl Store {
         let is_examined_later = keeping::is_large(&db);
         if settings.works {
             if db.dialect == Dialect::Sqlite && !is_examined_later {
-                keeping::check_file(db.connect().await.map_err(|error| db.refusal(error))?).await?;
+                let connection = db.connect().await.map_err(|error| db.refusal(error))?;
+                keeping::check_file(connection, Haste::Awaited).await?;
             }
             schema::upgrade(&db, &mut connection).await?;
         }
@@ -214,8 +220,23 @@ impl Store {
         let unreadable = AtomicU64::new(0);
         let replaced = Replaced::default();
         let unexamined = (settings.works && is_examined_later).then(|| db.clone());
-        let inner = Inner { queue, readers, dialect, clock, targets, unreadable, replaced, key, lock, unexamined };
-        let writer = Writer { db, connection: Some(connection), queue: receiver };
+        let (polls, notices) = (Arc::default(), Arc::default());
+        let inner = Inner {
+            queue,
+            readers,
+            dialect,
+            clock,
+            targets,
+            unreadable,
+            replaced,
+            key,
+            lock,
+            polls,
+            notices,
+            unexamined,
+        };
+        let log = db.log_mover();
+        let writer = Writer { db, connection: Some(connection), log, queue: receiver };
         Ok((Self(Arc::new(inner)), writer))
     }
 
@@ -233,6 +254,11 @@ impl Store {
     pub async fn check(&self) -> Result<(), Error> {
         query("SELECT 1").execute(&self.0.readers).await?;
         Ok(())
+    }
+
+    /// For what is taken in memory; `None` where others may take as well, so that it is a row.
+    fn taking<K: Eq + std::hash::Hash + Copy>(&self, all: &Arc<Taken<K>>) -> Option<Taking<K>> {
+        self.0.lock.is_some().then(|| Taking::of(all))
     }
 
     async fn write<W: Write>(&self, write: W) -> Result<W::Output, Error> {

@@ -7,14 +7,15 @@
 
 use std::time::Duration;
 
-use super::db::{Connection, Db, Fault, ours, query};
+use super::db::{Connection, Db, Fault, Row, ours, query};
+use super::taken::Taking;
 use super::writer::Write;
 use super::{Error, Store};
 use crate::domain::Timestamp;
 use crate::domain::notice::Notice;
 
 /// Where notices go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Target {
     /// The outbound exchange.
     Amqp,
@@ -65,8 +66,8 @@ impl Store {
     /// hides them for `lease`. One that this version cannot read holds up nobody but its own line.
     pub async fn due_notices(&self, target: Target, limit: usize, lease: Duration) -> Result<Vec<DueNotice>, Error> {
         let now = self.0.clock.now();
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = self.write(Take { target, now, until: now.plus(lease), limit }).await?;
+        let taking = self.taking(&self.0.notices);
+        let rows = self.write(Take { target, now, until: now.plus(lease), limit, taking }).await?;
         let (mut due, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
         for Taken { id, body, failures } in rows {
             match serde_json::from_str(&body) {
@@ -86,7 +87,10 @@ impl Store {
 
     /// Writes down what came of attempts. Only after `Ok` a notice counts as published.
     pub async fn mark(&self, target: Target, outcomes: Vec<(uuid::Uuid, PublishOutcome)>) -> Result<(), Error> {
-        self.write(Mark { target, outcomes, now: self.0.clock.now() }).await
+        let done: Vec<_> = outcomes.iter().map(|(id, _)| (target, *id)).collect();
+        self.write(Mark { target, outcomes, now: self.0.clock.now() }).await?;
+        self.0.notices.give_back(&done);
+        Ok(())
     }
 }
 
@@ -151,7 +155,8 @@ struct Take {
     target: Target,
     now: Timestamp,
     until: Timestamp,
-    limit: i64,
+    limit: usize,
+    taking: Option<Taking<(Target, uuid::Uuid)>>,
 }
 
 impl Write for Take {
@@ -159,6 +164,41 @@ impl Write for Take {
     type Output = Vec<Taken>;
 
     async fn run(&self, db: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
+        match &self.taking {
+            Some(taking) => self.in_memory(taking, connection).await,
+            None => self.in_rows(db, connection).await,
+        }
+    }
+}
+
+impl Take {
+    async fn in_memory(
+        &self,
+        taking: &Taking<(Target, uuid::Uuid)>,
+        connection: &mut Connection,
+    ) -> Result<Vec<Taken>, Fault> {
+        let looked_at = self.limit + taking.begin(self.now);
+        let rows = query(
+            "SELECT place, id, body, failures FROM notices AS mine WHERE target = $1 AND state = 'pending' AND due_at <= $2 \
+             AND NOT EXISTS (SELECT 1 FROM notices AS older WHERE older.target = $1 AND older.state = 'pending' \
+             AND older.line = mine.line AND older.place < mine.place) ORDER BY due_at LIMIT $3",
+        )
+        .bind(self.target.name())
+        .bind(self.now.micros())
+        .bind(i64::try_from(looked_at).unwrap_or(i64::MAX))
+        .fetch_all(connection)
+        .await?;
+        let mut taken = Vec::with_capacity(self.limit.min(rows.len()));
+        for row in &rows {
+            let notice = placed(row)?;
+            if taken.len() < self.limit && taking.take((self.target, notice.1.id), self.until) {
+                taken.push(notice);
+            }
+        }
+        Ok(in_order(taken))
+    }
+
+    async fn in_rows(&self, db: &Db, connection: &mut Connection) -> Result<Vec<Taken>, Fault> {
         let take = ours(format!(
             "UPDATE notices SET due_at = $1 WHERE target = $2 AND id IN (\
              SELECT id FROM notices AS mine WHERE target = $2 AND state = 'pending' AND due_at <= $3 \
@@ -171,19 +211,22 @@ impl Write for Take {
             .bind(self.until.micros())
             .bind(self.target.name())
             .bind(self.now.micros())
-            .bind(self.limit)
+            .bind(i64::try_from(self.limit).unwrap_or(i64::MAX))
             .fetch_all(connection)
             .await?;
-        let mut taken: Vec<(String, Taken)> = rows
-            .iter()
-            .map(|row| {
-                let id = row.try_get::<String>(1)?.parse().unwrap_or_default();
-                Ok((row.try_get(0)?, Taken { id, body: row.try_get(2)?, failures: row.try_get(3)? }))
-            })
-            .collect::<Result<_, Fault>>()?;
-        taken.sort_by(|(one, _), (other, _)| one.cmp(other));
-        Ok(taken.into_iter().map(|(_, taken)| taken).collect())
+        Ok(in_order(rows.iter().map(placed).collect::<Result<_, Fault>>()?))
     }
+}
+
+/// A notice with its place.
+fn placed(row: &Row) -> Result<(String, Taken), Fault> {
+    let id = row.try_get::<String>(1)?.parse().unwrap_or_default();
+    Ok((row.try_get(0)?, Taken { id, body: row.try_get(2)?, failures: row.try_get(3)? }))
+}
+
+fn in_order(mut taken: Vec<(String, Taken)>) -> Vec<Taken> {
+    taken.sort_by(|(one, _), (other, _)| one.cmp(other));
+    taken.into_iter().map(|(_, taken)| taken).collect()
 }
 
 struct Mark {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::db::{Connection, Db, Fault, Row, listed, ours, query};
 use super::outbox::{self, Target};
+use super::taken::Taking;
 use super::writer::Write;
 use super::{Error, Store};
 use crate::domain::Timestamp;
@@ -98,8 +99,8 @@ impl Store {
     /// written down, so a crash in the middle costs no more than the lease.
     pub async fn due_users(&self, limit: usize, lease: Duration) -> Result<Vec<DueUser>, Error> {
         let now = self.0.clock.now();
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.write(TakeDue { now, until: now.plus(lease), limit }).await
+        let taking = self.taking(&self.0.polls);
+        self.write(TakeDue { now, until: now.plus(lease), limit, taking }).await
     }
 
     /// What is remembered of these heat pumps, whoever's they were, after all that was written before.
@@ -110,7 +111,9 @@ impl Store {
 
     /// A poll that gave nothing is due again at `at`: nothing is concluded from it.
     pub async fn poll_again(&self, user: Uuid, at: Timestamp) -> Result<(), Error> {
-        self.write(PollAgain { user, at }).await
+        self.write(PollAgain { user, at }).await?;
+        self.0.polls.give_back(&[user]);
+        Ok(())
     }
 
     /// Writes down what a complete poll told, with its notices. A pump that somebody else wrote in the meantime
@@ -120,7 +123,10 @@ impl Store {
         let fresh = |change: &SeenChange| change.notices.iter().map(|_| clock.fresh_id().to_string()).collect();
         let places = observed.changes.iter().map(fresh).collect();
         let targets = self.0.targets.clone();
-        self.write(Observe { observed, places, targets, now: clock.now() }).await
+        let user = observed.user;
+        self.write(Observe { observed, places, targets, now: clock.now() }).await?;
+        self.0.polls.give_back(&[user]);
+        Ok(())
     }
 }
 
@@ -175,6 +181,13 @@ enum IfNew {
     KeepIfWatched,
 }
 
+/// Writes a pump that is remembered, that nobody has written since it was read, and of which nothing has changed that is looked
+/// for by an index: nearly always. SQLite writes each index anew whose column is set, also to what it is.
+const QUIET: &str = "UPDATE pumps SET seen = $7, version = $8, checked_at = $9 WHERE heat_pump = $1 AND version = $13 AND user_id = $2 \
+    AND customer IS NOT DISTINCT FROM CAST($3 AS TEXT) AND knowledge = $4 AND is_retired = $5 AND has_alert = $6 \
+    AND manufacturer IS NOT DISTINCT FROM CAST($10 AS TEXT) AND region IS NOT DISTINCT FROM CAST($11 AS TEXT) \
+    AND lost_at IS NOT DISTINCT FROM CAST($12 AS BIGINT)";
+
 /// Writes a pump that is remembered, and that nobody has written since it was read.
 const KNOWN: &str = "UPDATE pumps SET user_id = $2, customer = $3, knowledge = $4, is_retired = $5, has_alert = $6, seen = $7, \
     version = $8, checked_at = $9, manufacturer = $10, region = $11, lost_at = $12 WHERE heat_pump = $1 AND version = $13";
@@ -212,7 +225,12 @@ async fn change(
             .bind(seen.fell_at.map(Timestamp::micros))
             .bind(read)
     };
-    let mut written = fill(KNOWN).execute(&mut *connection).await?;
+    let mut written = 0;
+    for statement in [QUIET, KNOWN] {
+        if written == 0 && read > 0 {
+            written = fill(statement).execute(&mut *connection).await?;
+        }
+    }
     if written == 0 {
         written = fill(NEW).bind(i64::from(if_new == IfNew::Keep)).execute(&mut *connection).await?;
     }
@@ -312,7 +330,8 @@ impl Write for DropOthers {
 struct TakeDue {
     now: Timestamp,
     until: Timestamp,
-    limit: i64,
+    limit: usize,
+    taking: Option<Taking<Uuid>>,
 }
 
 impl Write for TakeDue {
@@ -320,31 +339,54 @@ impl Write for TakeDue {
     type Output = Vec<DueUser>;
 
     async fn run(&self, db: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
-        let take = ours(format!(
-            "UPDATE watched SET taken_until = $1 \
-             WHERE user_id IN (SELECT user_id FROM watched WHERE due_at <= $2 AND taken_until <= $2 \
-             ORDER BY due_at LIMIT $3{}) RETURNING user_id, customer, region",
-            db.skip_locked()
-        ));
-        let rows = query(take)
-            .bind(self.until.micros())
-            .bind(self.now.micros())
-            .bind(self.limit)
-            .fetch_all(&mut *connection)
-            .await?;
-        let due = |row: &Row| {
-            let user: String = row.try_get(0)?;
-            let user = Uuid::parse_str(&user).map_err(|_| Fault::Unreadable { column: 0 })?;
-            let (customer, region) = (row.try_get(1)?, row.try_get(2)?);
-            Ok(DueUser { user, customer, region, is_leaving: false, seen: Vec::new() })
+        let mut due = match &self.taking {
+            Some(taking) => self.in_memory(taking, connection).await?,
+            None => self.in_rows(db, connection).await?,
         };
-        let mut due: Vec<DueUser> = rows.iter().map(due).collect::<Result<_, Fault>>()?;
         if !due.is_empty() {
             read_seen_of(connection, &mut due).await?;
             read_leaving_of(connection, &mut due, self.now).await?;
         }
         Ok(due)
     }
+}
+
+impl TakeDue {
+    async fn in_memory(&self, taking: &Taking<Uuid>, connection: &mut Connection) -> Result<Vec<DueUser>, Fault> {
+        let looked_at = self.limit + taking.begin(self.now);
+        let query = query("SELECT user_id, customer, region FROM watched WHERE due_at <= $1 ORDER BY due_at LIMIT $2");
+        let rows = query.bind(self.now.micros()).bind(count(looked_at)).fetch_all(connection).await?;
+        let mut due: Vec<DueUser> = Vec::with_capacity(self.limit.min(rows.len()));
+        for row in &rows {
+            let user = due_user(row)?;
+            if due.len() < self.limit && taking.take(user.user, self.until) {
+                due.push(user);
+            }
+        }
+        Ok(due)
+    }
+
+    async fn in_rows(&self, db: &Db, connection: &mut Connection) -> Result<Vec<DueUser>, Fault> {
+        let take = ours(format!(
+            "UPDATE watched SET taken_until = $1 \
+             WHERE user_id IN (SELECT user_id FROM watched WHERE due_at <= $2 AND taken_until <= $2 \
+             ORDER BY due_at LIMIT $3{}) RETURNING user_id, customer, region",
+            db.skip_locked()
+        ));
+        let take = query(take).bind(self.until.micros()).bind(self.now.micros()).bind(count(self.limit));
+        take.fetch_all(connection).await?.iter().map(due_user).collect()
+    }
+}
+
+fn count(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}
+
+fn due_user(row: &Row) -> Result<DueUser, Fault> {
+    let user: String = row.try_get(0)?;
+    let user = Uuid::parse_str(&user).map_err(|_| Fault::Unreadable { column: 0 })?;
+    let (customer, region) = (row.try_get(1)?, row.try_get(2)?);
+    Ok(DueUser { user, customer, region, is_leaving: false, seen: Vec::new() })
 }
 
 async fn read_seen_of(connection: &mut Connection, due: &mut [DueUser]) -> Result<(), Fault> {

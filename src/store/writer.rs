@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Error;
-use super::db::{Connection, Db, Fault, query};
+use super::db::{Connection, Db, Fault, LogMover, query};
 
 /// Writes in one transaction: beyond this a flush is no longer what costs (measured: field of 64 to 256).
 const GROUP_MAX: usize = 256;
@@ -117,6 +117,7 @@ impl Pending {
 pub struct Writer {
     pub(super) db: Db,
     pub(super) connection: Option<Connection>,
+    pub(super) log: Option<LogMover>,
     pub(super) queue: mpsc::Receiver<Pending>,
 }
 
@@ -147,6 +148,9 @@ impl Writer {
                 let mut group = next_group(&mut rest);
                 if !group.is_empty() {
                     self.write(&mut group).await;
+                }
+                if let Some(connection) = &self.connection {
+                    connection.tidy(&mut self.log);
                 }
             }
         }

@@ -12,8 +12,9 @@ use rusqlite::{CachedStatement, InterruptHandle, OpenFlags, OptionalExtension, T
 use sqlx::migrate::{MigrateError, Migrator};
 use tokio::sync::{Semaphore, oneshot};
 
+use super::log;
 use super::query::{Argument, Cell, Query, Row};
-use super::{Fault, NotMigrated, READER_WAIT_MAX, READERS_MAX};
+use super::{Fault, Haste, NotMigrated, READER_WAIT_MAX, READERS_MAX};
 
 /// Statements that a connection keeps prepared: more than the writer has.
 const STATEMENTS_KEPT: usize = 256;
@@ -40,15 +41,11 @@ pub(super) fn prepare(connection: &rusqlite::Connection) -> rusqlite::Result<()>
 /// Of whoever writes: customers come in any order, so a group of commits touches pages all over the file.
 const WRITER_CACHE_KIB: u32 = 16 << 10;
 
-/// The log is moved into the file at every so many pages (of 4 KiB): a page that is written again and again goes there once.
-/// The log beside the file is a little larger than this, and is read again after a crash.
-const CHECKPOINT_PAGES: u32 = 4_000;
-
 /// [`prepare`], for a connection that writes much.
 pub(super) fn prepare_writer(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
     prepare(connection)?;
-    let settings = format!("PRAGMA cache_size = -{WRITER_CACHE_KIB}; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};");
-    connection.execute_batch(&settings)
+    log::count_pages(connection);
+    connection.execute_batch(&format!("PRAGMA cache_size = -{WRITER_CACHE_KIB};"))
 }
 
 /// The table of what was applied, as sqlx makes it on PostgreSQL.
@@ -112,12 +109,23 @@ pub(super) fn changes(connection: &rusqlite::Connection, query: &Query<'_>) -> R
     Ok(u64::try_from(statement.raw_execute()?).unwrap_or(u64::MAX))
 }
 
+/// As `nice` has it: what others leave of a processor.
+const LEAST_URGENT: i32 = 19;
+
 /// One statement that takes long, on a thread of its own, and the connection's end. Who stops waiting for it stops it.
-pub(super) async fn rows_apart(connection: rusqlite::Connection, query: Query<'static>) -> Result<Vec<Row>, Fault> {
+pub(super) async fn rows_apart(
+    connection: rusqlite::Connection,
+    query: Query<'static>,
+    haste: Haste,
+) -> Result<Vec<Row>, Fault> {
     let _stop = Stop(connection.get_interrupt_handle());
     let (give, take) = oneshot::channel();
     let thread = std::thread::Builder::new().name("long-read".to_owned());
     let work = move || {
+        if haste == Haste::Beside {
+            // Linux takes the id of a thread for this as well as a process's. Where it does not work it is as urgent as the rest.
+            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), LEAST_URGENT);
+        }
         let found = rows(&connection, &query);
         drop(connection);
         // Whoever no longer waits has gone away.

@@ -1,0 +1,101 @@
+//! What this process has under way and need not remember: polls, and notices on their way out.
+//!
+//! Whoever has a SQLite file for itself keeps this in memory: a crash forgets it, and then it is due again, which is what is
+//! wanted. A row for each would be written and flushed only to be written again a moment later. Replicas on PostgreSQL must
+//! know of each other, and keep it in rows.
+//!
+//! Before: [`crate::store::roster`] and [`crate::store::outbox`] take. After: they give back what is done.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::domain::Timestamp;
+
+/// What is taken, and until when nobody else takes it.
+#[derive(Debug)]
+pub(super) struct Taken<K>(Mutex<HashMap<K, Timestamp>>);
+
+impl<K> Default for Taken<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash> Taken<K> {
+    /// What is done, and on disk: due again when its row says so.
+    pub(super) fn give_back<'a>(&self, keys: impl IntoIterator<Item = &'a K>)
+    where
+        K: 'a,
+    {
+        let mut all = self.lock();
+        for key in keys {
+            all.remove(key);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Timestamp>> {
+        self.0.lock().expect("no code panics while it holds this")
+    }
+}
+
+/// One write that takes. The writer may run it again after a rollback: then it takes anew what it had.
+#[derive(Debug)]
+pub(super) struct Taking<K> {
+    all: Arc<Taken<K>>,
+    mine: Mutex<Vec<K>>,
+}
+
+impl<K: Eq + Hash + Copy> Taking<K> {
+    pub(super) fn of(all: &Arc<Taken<K>>) -> Self {
+        Self { all: all.clone(), mine: Mutex::default() }
+    }
+
+    /// How many are taken by others: whoever looks for ten looks at so many more.
+    pub(super) fn begin(&self, now: Timestamp) -> usize {
+        let mut all = self.all.lock();
+        for key in self.mine().drain(..) {
+            all.remove(&key);
+        }
+        all.retain(|_, until| *until > now);
+        all.len()
+    }
+
+    /// `false`: somebody else has it.
+    pub(super) fn take(&self, key: K, until: Timestamp) -> bool {
+        let mut all = self.all.lock();
+        let is_free = !all.contains_key(&key);
+        if is_free {
+            all.insert(key, until);
+            self.mine().push(key);
+        }
+        is_free
+    }
+
+    fn mine(&self) -> MutexGuard<'_, Vec<K>> {
+        self.mine.lock().expect("no code panics while it holds this")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_is_nobody_elses_until_it_is_given_back_or_its_time_is_over() {
+        let at = Timestamp::from_micros;
+        let all = Arc::<Taken<u8>>::default();
+        let (one, other) = (Taking::of(&all), Taking::of(&all));
+        assert_eq!(one.begin(at(0)), 0);
+        assert!(one.take(1, at(10)) && one.take(2, at(10)) && !one.take(2, at(10)));
+        assert_eq!(other.begin(at(0)), 2);
+        assert!(!other.take(1, at(20)) && other.take(3, at(20)));
+        // A rollback: it takes the same again, and not the other's.
+        assert_eq!(one.begin(at(0)), 1);
+        assert!(one.take(1, at(10)) && one.take(2, at(10)) && !one.take(3, at(10)));
+        all.give_back(&[1]);
+        let third = Taking::of(&all);
+        assert_eq!(third.begin(at(10)), 1, "2 has lapsed");
+        assert!(third.take(1, at(30)) && third.take(2, at(30)) && !third.take(3, at(30)));
+    }
+}
