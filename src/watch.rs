@@ -30,13 +30,16 @@ use crate::podero::{Partner, Urgency};
 use crate::pump::{self, Step};
 use crate::store::{DueUser, Member, Observed, Store};
 
-/// Users in hand at once: one that hangs holds its own place and nobody else's. Twice as many as calls may be in flight by
-/// default, so that places at Podero are in use while answers are judged and written down; the budget of requests is what
-/// bounds the pace.
-const POLLS_AT_ONCE: usize = 128;
+/// Users polled at once: one that hangs holds its own place and nobody else's. As many as calls may be in flight by
+/// default; the budget of requests is what bounds the pace, and more would wait too long for their turn while events go
+/// first.
+const POLLS_AT_ONCE: usize = 64;
 
-/// Users taken in one look at the table, and while others are polled.
+/// Users taken in one look at the table, while others are polled.
 const POLLS_TAKEN: usize = 32;
+
+/// Polls that are over and being written down: no more are taken while there are so many.
+const NOTES_AT_ONCE: usize = 512;
 
 /// The longest pause after a failed roster; a shorter interval retries sooner.
 const ROSTER_RETRY_MAX: Duration = Duration::from_secs(60);
@@ -72,8 +75,18 @@ pub struct Watcher<P> {
 enum Over {
     /// A look for due users.
     Look(Result<(Vec<DueUser>, Arc<Outages>), crate::store::Error>),
-    /// A user's poll.
-    Poll,
+    /// A user's poll, with what is to be written down.
+    Poll(Option<Told>),
+    /// That.
+    Note,
+}
+
+/// What one poll told.
+enum Told {
+    /// A complete answer.
+    All(Observed),
+    /// Nothing: the user is asked again.
+    Nothing(Uuid),
 }
 
 /// What a look for due users found.
@@ -127,11 +140,12 @@ impl<P: Partner> Watcher<P> {
             return Step::IdleFor(until.since(self.clock.now()));
         }
         let mut under_way: FuturesUnordered<BoxFuture<'_, Over>> = FuturesUnordered::new();
-        let (mut polls, mut is_taking, mut has_polled) = (0, false, false);
+        let (mut polls, mut notes, mut is_taking, mut has_polled) = (0, 0, false, false);
         let (mut found, mut is_time) = (Found::Many, true);
         loop {
-            let may_take = !is_taking && (is_time || found == Found::Many);
-            if may_take && polls + POLLS_TAKEN <= POLLS_AT_ONCE && self.partner.paused_until().is_none() {
+            let has_room = polls + POLLS_TAKEN <= POLLS_AT_ONCE && notes < NOTES_AT_ONCE;
+            let may_take = !is_taking && has_room && (is_time || found == Found::Many);
+            if may_take && self.partner.paused_until().is_none() {
                 is_taking = true;
                 under_way.push(self.take().map(Over::Look).boxed());
             }
@@ -143,7 +157,14 @@ impl<P: Partner> Watcher<P> {
                 // What has come is taken first: the order does not depend on chance.
                 biased;
                 over = under_way.next() => match over {
-                    Some(Over::Poll) => polls -= 1,
+                    Some(Over::Poll(told)) => {
+                        polls -= 1;
+                        if let Some(told) = told {
+                            notes += 1;
+                            under_way.push(self.note(told).map(|()| Over::Note).boxed());
+                        }
+                    }
+                    Some(Over::Note) => notes -= 1,
                     Some(Over::Look(taken)) => {
                         is_taking = false;
                         match taken {
@@ -151,7 +172,7 @@ impl<P: Partner> Watcher<P> {
                                 found = if due.len() == POLLS_TAKEN { Found::Many } else { Found::All };
                                 polls += due.len();
                                 has_polled |= !due.is_empty();
-                                let poll = |user| self.poll(user, outages.clone()).map(|()| Over::Poll).boxed();
+                                let poll = |user| self.poll(user, outages.clone()).map(Over::Poll).boxed();
                                 under_way.extend(due.into_iter().map(poll));
                             }
                             Err(error) => {
@@ -257,7 +278,7 @@ impl<P: Partner> Watcher<P> {
         let orphans = self.store.keep_roster(members).await?;
         for seen in orphans {
             if let Some(change) = alert::miss(&seen, asked_at, &self.policy) {
-                self.write(seen.user, vec![change], asked_at).await?;
+                self.write(Observed { user: seen.user, changes: vec![change], due_at: asked_at }).await?;
             }
         }
         Ok(())
@@ -278,25 +299,26 @@ impl<P: Partner> Watcher<P> {
         }
     }
 
-    /// One user's poll. Whatever happens in it stays in it.
-    async fn poll(&self, due: DueUser, outages: Arc<Outages>) {
+    /// One user's poll: what is to be written down. Whatever happens in it stays in it.
+    async fn poll(&self, due: DueUser, outages: Arc<Outages>) -> Option<Told> {
         let user = due.user;
-        let result = match AssertUnwindSafe(self.try_poll(due, &outages)).catch_unwind().await {
-            Ok(result) => result,
+        match AssertUnwindSafe(self.try_poll(due, &outages)).catch_unwind().await {
+            Ok(Ok(told)) => Some(told),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, podero.user = %user, "a poll could not be judged");
+                None
+            }
             Err(_) => {
                 tracing::error!(podero.user = %user, "a poll panicked; the others go on");
-                self.put_off(user).await
+                Some(Told::Nothing(user))
             }
-        };
-        if let Err(error) = result {
-            tracing::warn!(%error, podero.user = %user, "a poll could not be written down");
         }
     }
 
-    async fn try_poll(&self, mut due: DueUser, outages: &Outages) -> Result<(), crate::store::Error> {
+    async fn try_poll(&self, mut due: DueUser, outages: &Outages) -> Result<Told, crate::store::Error> {
         // What an answer tells was so when it was asked for: one that came late must not make a heat pump look silent.
         let asked_at = self.clock.now();
-        let Some(observations) = self.observe(&due).await else { return self.put_off(due.user).await };
+        let Some(observations) = self.observe(&due).await else { return Ok(Told::Nothing(due.user)) };
         // One that is new here may be known as somebody else's.
         let shown = observations.iter().map(|shown| shown.heat_pump).filter(|id| !id.is_nil());
         let new: Vec<Uuid> = shown.filter(|id| remembered(&due, *id).is_none()).collect();
@@ -306,7 +328,18 @@ impl<P: Partner> Watcher<P> {
         let changes = self.changes(&due, &observations, outages, asked_at);
         let is_suspect = !due.is_leaving && changes.iter().any(|change| change.seen.is_suspect());
         let due_at = next_poll(due.user, is_suspect, self.clock.now(), self.clock.dice(), &self.policy);
-        self.write(due.user, changes, due_at).await
+        Ok(Told::All(Observed { user: due.user, changes, due_at }))
+    }
+
+    /// Writes down what a poll told.
+    async fn note(&self, told: Told) {
+        let (user, noted) = match told {
+            Told::All(observed) => (observed.user, self.write(observed).await),
+            Told::Nothing(user) => (user, self.put_off(user).await),
+        };
+        if let Err(error) = noted {
+            tracing::warn!(%error, podero.user = %user, "a poll could not be written down");
+        }
     }
 
     async fn put_off(&self, user: Uuid) -> Result<(), crate::store::Error> {
@@ -367,9 +400,9 @@ impl<P: Partner> Watcher<P> {
         told.chain(missing.filter_map(|seen| alert::miss(seen, now, &self.policy))).collect()
     }
 
-    async fn write(&self, user: Uuid, changes: Vec<SeenChange>, due_at: Timestamp) -> Result<(), crate::store::Error> {
-        let news = changes.iter().any(|change| !change.notices.is_empty());
-        self.store.observe(Observed { user, changes, due_at }).await?;
+    async fn write(&self, observed: Observed) -> Result<(), crate::store::Error> {
+        let news = observed.changes.iter().any(|change| !change.notices.is_empty());
+        self.store.observe(observed).await?;
         if news {
             pump::ring_all(&self.wake_outbound);
         }

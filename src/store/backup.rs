@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempPath;
 
 use super::Error;
-use super::db::{Aim, Db, Dialect, Haste, query};
+use super::db::{Aim, Db, Dialect, query};
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -76,13 +76,13 @@ pub async fn back_up(url: &str, to: &Path) -> Result<(), BackupError> {
 async fn copy_into(db: &Db, copy: &Path) -> Result<(), Error> {
     let connection = db.connect_plain().await.map_err(|error| db.refusal(error))?;
     // An absolute path, which SQLite does not take for a URI.
-    let copied = connection.rows_apart(query("VACUUM INTO $1").bind(copy.display().to_string()), Haste::Awaited).await;
+    let copied = connection.rows_apart(query("VACUUM INTO $1").bind(copy.display().to_string())).await;
     copied.map(|_| ()).map_err(|error| db.refusal(error))
 }
 
 async fn check(copy: &Path) -> Result<(), Error> {
     let db = Db::new(&format!("sqlite://{}", copy.display()), Aim::Look)?;
-    let found = db.connect_plain().await?.rows_apart(query("PRAGMA integrity_check(1)"), Haste::Awaited).await?;
+    let found = db.connect_plain().await?.rows_apart(query("PRAGMA integrity_check(1)")).await?;
     match found.first().map(|row| row.try_get::<String>(0)).transpose()? {
         Some(found) if found == "ok" => Ok(()),
         found => Err(Error::Damaged(found.unwrap_or_default())),

@@ -61,15 +61,6 @@ pub(super) enum Aim {
     Look,
 }
 
-/// How urgent it is what takes long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Haste {
-    /// Somebody waits for it.
-    Awaited,
-    /// It goes on beside the work, and must not hold it up.
-    Beside,
-}
-
 /// Where the database is and how to reach it.
 #[derive(Clone)]
 pub(super) struct Db {
@@ -207,9 +198,9 @@ impl Connection {
 
     /// One statement that takes long, and the connection's end. It holds no thread of the runtime, and is stopped when the
     /// future is dropped.
-    pub(super) async fn rows_apart(self, query: Query<'static>, haste: Haste) -> Result<Vec<Row>, Fault> {
+    pub(super) async fn rows_apart(self, query: Query<'static>) -> Result<Vec<Row>, Fault> {
         match self {
-            Self::Sqlite(connection) => sqlite::rows_apart(connection, query, haste).await,
+            Self::Sqlite(connection) => sqlite::rows_apart(connection, query).await,
             Self::Postgres(mut connection) => postgres::rows(&mut connection, query).await,
         }
     }

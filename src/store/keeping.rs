@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::db::{Connection, Db, Dialect, Fault, Haste, ours, query};
+use super::db::{Connection, Db, Dialect, Fault, ours, query};
 use super::writer::Write;
 use super::{Error, Store};
 use crate::domain::Timestamp;
@@ -32,7 +32,7 @@ impl Store {
     /// is [`Error::Damaged`], or the file could not be read. Dropping the future ends the check.
     pub async fn examine(&self) -> Result<(), Error> {
         match &self.0.unexamined {
-            Some(db) => check_file(db.connect().await?, Haste::Beside).await,
+            Some(db) => check_file(db.connect().await?).await,
             None => Ok(()),
         }
     }
@@ -51,8 +51,8 @@ impl Store {
 }
 
 /// Whether a SQLite file is what it was written as. Never repairs: what is there is evidence, and a backup is better.
-pub(super) async fn check_file(connection: Connection, haste: Haste) -> Result<(), Error> {
-    let found = connection.rows_apart(query("PRAGMA quick_check(1)"), haste).await.map_err(of_file)?;
+pub(super) async fn check_file(connection: Connection) -> Result<(), Error> {
+    let found = connection.rows_apart(query("PRAGMA quick_check(1)")).await.map_err(of_file)?;
     let found: String = found.first().ok_or(Fault::Missing)?.try_get(0)?;
     if found == "ok" { Ok(()) } else { Err(Error::Damaged(found.lines().collect::<Vec<_>>().join(" "))) }
 }

@@ -39,7 +39,7 @@ pub use announcements::REPLACED;
 use announcements::Replaced;
 pub use backup::{BackupError, back_up};
 pub use db::Dialect;
-use db::{Aim, Db, Fault, Haste, Readers, query};
+use db::{Aim, Db, Fault, Readers, query};
 pub use erasure::{Erased, InTheWay};
 pub use inbox::{Arrival, Content, Receipt};
 pub use lanes::{CallMade, Claim, Settled};
@@ -203,7 +203,7 @@ impl Store {
         if settings.works {
             if db.dialect == Dialect::Sqlite && !is_examined_later {
                 let connection = db.connect().await.map_err(|error| db.refusal(error))?;
-                keeping::check_file(connection, Haste::Awaited).await?;
+                keeping::check_file(connection).await?;
             }
             schema::upgrade(&db, &mut connection).await?;
         }
@@ -257,8 +257,21 @@ impl Store {
     }
 
     /// For what is taken in memory; `None` where others may take as well, so that it is a row.
-    fn taking<K: Eq + std::hash::Hash + Copy>(&self, all: &Arc<Taken<K>>) -> Option<Taking<K>> {
+    fn taking<K: Eq + std::hash::Hash + Copy>(&self, all: &Arc<Taken<K>>) -> Option<Arc<Taking<K>>> {
         self.0.lock.is_some().then(|| Taking::of(all))
+    }
+
+    /// A write that takes: what it took is given back when it did not go through.
+    async fn write_taking<W: Write, K: Eq + std::hash::Hash + Copy>(
+        &self,
+        write: W,
+        taking: Option<Arc<Taking<K>>>,
+    ) -> Result<W::Output, Error> {
+        let result = self.write(write).await;
+        if let (Err(_), Some(taking)) = (&result, taking) {
+            taking.undo();
+        }
+        result
     }
 
     async fn write<W: Write>(&self, write: W) -> Result<W::Output, Error> {

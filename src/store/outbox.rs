@@ -5,6 +5,7 @@
 //!
 //! Before: [`crate::store::lanes`] and [`crate::store::roster`] write. After: [`crate::outbound`] publishes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::db::{Connection, Db, Fault, Row, ours, query};
@@ -67,7 +68,8 @@ impl Store {
     pub async fn due_notices(&self, target: Target, limit: usize, lease: Duration) -> Result<Vec<DueNotice>, Error> {
         let now = self.0.clock.now();
         let taking = self.taking(&self.0.notices);
-        let rows = self.write(Take { target, now, until: now.plus(lease), limit, taking }).await?;
+        let take = Take { target, now, until: now.plus(lease), limit, taking: taking.clone() };
+        let rows = self.write_taking(take, taking).await?;
         let (mut due, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
         for Taken { id, body, failures } in rows {
             match serde_json::from_str(&body) {
@@ -156,7 +158,7 @@ struct Take {
     now: Timestamp,
     until: Timestamp,
     limit: usize,
-    taking: Option<Taking<(Target, uuid::Uuid)>>,
+    taking: Option<Arc<Taking<(Target, uuid::Uuid)>>>,
 }
 
 impl Write for Take {

@@ -5,6 +5,8 @@
 //!
 //! Before: [`crate::watch`] polls. After: the outbox, and `GET /v1/heat-pumps`.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -17,6 +19,7 @@ use super::{Error, Store};
 use crate::domain::Timestamp;
 use crate::domain::alert::{self, Seen, SeenChange};
 use crate::domain::customer::Customer;
+use crate::domain::notice::Notice;
 
 /// Roster rows in one transaction: small enough that doors and appliers do not wait long behind them.
 const CHUNK: usize = 500;
@@ -100,7 +103,13 @@ impl Store {
     pub async fn due_users(&self, limit: usize, lease: Duration) -> Result<Vec<DueUser>, Error> {
         let now = self.0.clock.now();
         let taking = self.taking(&self.0.polls);
-        self.write(TakeDue { now, until: now.plus(lease), limit, taking }).await
+        let take = TakeDue { now, until: now.plus(lease), limit, taking: taking.clone() };
+        let due = self.write_taking(take, taking).await?;
+        let read = |(user, seen): (DueUser, Vec<String>)| {
+            let seen = seen.iter().filter_map(|text| legible(text)).collect();
+            DueUser { seen, ..user }
+        };
+        Ok(due.into_iter().map(read).collect())
     }
 
     /// What is remembered of these heat pumps, whoever's they were, after all that was written before.
@@ -120,11 +129,11 @@ impl Store {
     /// keeps theirs, and its notice is not sent.
     pub async fn observe(&self, observed: Observed) -> Result<(), Error> {
         let clock = &self.0.clock;
-        let fresh = |change: &SeenChange| change.notices.iter().map(|_| clock.fresh_id().to_string()).collect();
-        let places = observed.changes.iter().map(fresh).collect();
+        let Observed { user, changes, due_at } = observed;
+        let place = |change: &SeenChange| change.notices.iter().map(|_| clock.fresh_id().to_string()).collect();
+        let changes = changes.into_iter().map(|change| (place(&change), Ready::new(change))).collect();
         let targets = self.0.targets.clone();
-        let user = observed.user;
-        self.write(Observe { observed, places, targets, now: clock.now() }).await?;
+        self.write(Observe { user, changes, due_at, targets, now: clock.now() }).await?;
         self.0.polls.give_back(&[user]);
         Ok(())
     }
@@ -156,7 +165,8 @@ pub(super) async fn end(
     now: Timestamp,
 ) -> Result<(), Fault> {
     let place = place.to_owned();
-    if change(connection, ended, targets, (std::slice::from_ref(&place), now), IfNew::Keep).await? {
+    let places = std::slice::from_ref(&place);
+    if change(connection, &Ready::new(ended.clone()), targets, (places, now), IfNew::Keep).await? {
         return Ok(());
     }
     let row = query("SELECT seen FROM pumps WHERE heat_pump = $1")
@@ -166,8 +176,8 @@ pub(super) async fn end(
     let text: Option<String> = row.map(|row| row.try_get(0)).transpose()?;
     let newer = text.and_then(|text| legible(&text)).filter(|seen| !seen.is_retired);
     if let (Some(newer), Some(resolution)) = (newer, ended.ended) {
-        let ended = alert::retire(&newer, resolution, now);
-        change(connection, &ended, targets, (std::slice::from_ref(&place), now), IfNew::Keep).await?;
+        let ended = Ready::new(alert::retire(&newer, resolution, now));
+        change(connection, &ended, targets, (places, now), IfNew::Keep).await?;
     }
     Ok(())
 }
@@ -198,17 +208,32 @@ const NEW: &str = "INSERT INTO pumps (heat_pump, user_id, customer, knowledge, i
     SELECT $1, $2, CAST($3 AS TEXT), $4, $5, $6, $7, $8, $9, CAST($10 AS TEXT), CAST($11 AS TEXT), CAST($12 AS BIGINT) \
     WHERE $14 = 1 OR ($13 = 0 AND EXISTS (SELECT 1 FROM watched WHERE user_id = $2)) ON CONFLICT (heat_pump) DO NOTHING";
 
+/// A memory as it is written, made by whoever brings it: the writer has enough to do.
+struct Ready {
+    seen: Seen,
+    /// The version that it replaces.
+    read: i64,
+    text: String,
+    notices: Vec<Notice>,
+}
+
+impl Ready {
+    fn new(change: SeenChange) -> Self {
+        let read = change.seen.version;
+        let seen = Seen { version: read + 1, ..change.seen };
+        let text = serde_json::to_string(&seen).expect("a memory has only serialisable fields");
+        Self { seen, read, text, notices: change.notices }
+    }
+}
+
 /// Writes one pump, and its notices with it, unless somebody else wrote or removed it since it was read: then `false`.
 async fn change(
     connection: &mut Connection,
-    change: &SeenChange,
+    Ready { seen, read, text, notices }: &Ready,
     targets: &[Target],
     (places, now): (&[String], Timestamp),
     if_new: IfNew,
 ) -> Result<bool, Fault> {
-    let read = change.seen.version;
-    let seen = Seen { version: read + 1, ..change.seen.clone() };
-    let text = serde_json::to_string(&seen).expect("a memory has only serialisable fields");
     let fill = |statement: &'static str| {
         query(statement)
             .bind(seen.heat_pump.to_string())
@@ -217,17 +242,17 @@ async fn change(
             .bind(seen.knowledge.name())
             .bind(i64::from(seen.is_retired))
             .bind(i64::from(seen.alert.is_some()))
-            .bind(&text)
+            .bind(text)
             .bind(seen.version)
             .bind(now.micros())
             .bind(&seen.manufacturer)
             .bind(&seen.region)
             .bind(seen.fell_at.map(Timestamp::micros))
-            .bind(read)
+            .bind(*read)
     };
     let mut written = 0;
     for statement in [QUIET, KNOWN] {
-        if written == 0 && read > 0 {
+        if written == 0 && *read > 0 {
             written = fill(statement).execute(&mut *connection).await?;
         }
     }
@@ -235,7 +260,7 @@ async fn change(
         written = fill(NEW).bind(i64::from(if_new == IfNew::Keep)).execute(&mut *connection).await?;
     }
     let is_written = written == 1;
-    let notices = change.notices.iter().zip(places).filter(|_| is_written);
+    let notices = notices.iter().zip(places).filter(|_| is_written);
     for (notice, place) in notices {
         outbox::insert(connection, notice, seen.customer.as_deref(), targets, place, now).await?;
     }
@@ -331,23 +356,29 @@ struct TakeDue {
     now: Timestamp,
     until: Timestamp,
     limit: usize,
-    taking: Option<Taking<Uuid>>,
+    taking: Option<Arc<Taking<Uuid>>>,
 }
 
 impl Write for TakeDue {
     const ONLY_IF_AWAITED: bool = true;
-    type Output = Vec<DueUser>;
+    /// Each with what is remembered, as it is written.
+    type Output = Vec<(DueUser, Vec<String>)>;
 
     async fn run(&self, db: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
         let mut due = match &self.taking {
             Some(taking) => self.in_memory(taking, connection).await?,
             None => self.in_rows(db, connection).await?,
         };
-        if !due.is_empty() {
-            read_seen_of(connection, &mut due).await?;
-            read_leaving_of(connection, &mut due, self.now).await?;
+        if due.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(due)
+        read_leaving_of(connection, &mut due, self.now).await?;
+        let mut seen = read_seen_of(connection, &due).await?;
+        let with_seen = due.into_iter().map(|user| {
+            let seen = seen.remove(&user.user).unwrap_or_default();
+            (user, seen)
+        });
+        Ok(with_seen.collect())
     }
 }
 
@@ -389,17 +420,16 @@ fn due_user(row: &Row) -> Result<DueUser, Fault> {
     Ok(DueUser { user, customer, region, is_leaving: false, seen: Vec::new() })
 }
 
-async fn read_seen_of(connection: &mut Connection, due: &mut [DueUser]) -> Result<(), Fault> {
+async fn read_seen_of(connection: &mut Connection, due: &[DueUser]) -> Result<HashMap<Uuid, Vec<String>>, Fault> {
     let sql = ours(format!("SELECT user_id, seen FROM pumps WHERE user_id IN {}", listed(1, due.len())));
     let query = due.iter().fold(query(sql), |query, user| query.bind(user.user.to_string()));
+    let mut seen = HashMap::<Uuid, Vec<String>>::with_capacity(due.len());
     for row in query.fetch_all(connection).await? {
-        let (user, seen): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        let due = due.iter_mut().find(|due| due.user.to_string() == user);
-        if let (Some(due), Some(seen)) = (due, legible(&seen)) {
-            due.seen.push(seen);
-        }
+        let user: String = row.try_get(0)?;
+        let user = Uuid::parse_str(&user).map_err(|_| Fault::Unreadable { column: 0 })?;
+        seen.entry(user).or_default().push(row.try_get(1)?);
     }
-    Ok(())
+    Ok(seen)
 }
 
 /// Who is moving or leaving (or has left, and Podero would not let them go: that churn is parked).
@@ -472,8 +502,10 @@ impl Write for PollAgain {
 }
 
 struct Observe {
-    observed: Observed,
-    places: Vec<Vec<String>>,
+    user: Uuid,
+    /// Each with the places of its notices.
+    changes: Vec<(Vec<String>, Ready)>,
+    due_at: Timestamp,
     targets: Vec<Target>,
     now: Timestamp,
 }
@@ -482,17 +514,17 @@ impl Write for Observe {
     type Output = ();
 
     fn weight(&self) -> usize {
-        1 + self.observed.changes.len()
+        1 + self.changes.len()
     }
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
         query("UPDATE watched SET polled_at = $2, due_at = $3, taken_until = 0 WHERE user_id = $1")
-            .bind(self.observed.user.to_string())
+            .bind(self.user.to_string())
             .bind(self.now.micros())
-            .bind(self.observed.due_at.micros())
+            .bind(self.due_at.micros())
             .execute(&mut *connection)
             .await?;
-        for (seen, places) in self.observed.changes.iter().zip(&self.places) {
+        for (places, seen) in &self.changes {
             change(connection, seen, &self.targets, (places, self.now), IfNew::KeepIfWatched).await?;
         }
         Ok(())

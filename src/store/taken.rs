@@ -39,7 +39,8 @@ impl<K: Eq + Hash> Taken<K> {
     }
 }
 
-/// One write that takes. The writer may run it again after a rollback: then it takes anew what it had.
+/// One write that takes. The writer may run it again after a rollback: then it takes anew what it had. One that fails in the
+/// end is to be undone.
 #[derive(Debug)]
 pub(super) struct Taking<K> {
     all: Arc<Taken<K>>,
@@ -47,16 +48,19 @@ pub(super) struct Taking<K> {
 }
 
 impl<K: Eq + Hash + Copy> Taking<K> {
-    pub(super) fn of(all: &Arc<Taken<K>>) -> Self {
-        Self { all: all.clone(), mine: Mutex::default() }
+    pub(super) fn of(all: &Arc<Taken<K>>) -> Arc<Self> {
+        Arc::new(Self { all: all.clone(), mine: Mutex::default() })
+    }
+
+    /// Gives back all that it took: the write did not go through.
+    pub(super) fn undo(&self) {
+        self.all.give_back(self.mine().drain(..).as_slice());
     }
 
     /// How many are taken by others: whoever looks for ten looks at so many more.
     pub(super) fn begin(&self, now: Timestamp) -> usize {
+        self.undo();
         let mut all = self.all.lock();
-        for key in self.mine().drain(..) {
-            all.remove(&key);
-        }
         all.retain(|_, until| *until > now);
         all.len()
     }
@@ -93,7 +97,11 @@ mod tests {
         // A rollback: it takes the same again, and not the other's.
         assert_eq!(one.begin(at(0)), 1);
         assert!(one.take(1, at(10)) && one.take(2, at(10)) && !one.take(3, at(10)));
-        all.give_back(&[1]);
+        let failed = Taking::of(&all);
+        assert!(failed.take(4, at(20)));
+        failed.undo();
+        assert!(other.take(4, at(20)), "what failed has taken nothing");
+        all.give_back(&[1, 4]);
         let third = Taking::of(&all);
         assert_eq!(third.begin(at(10)), 1, "2 has lapsed");
         assert!(third.take(1, at(30)) && third.take(2, at(30)) && !third.take(3, at(30)));

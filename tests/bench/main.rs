@@ -17,6 +17,10 @@ use figures::webhook::Kept;
 use figures::{Bench, Figure};
 use process::Servers;
 
+/// The limits have what the bridge has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const PARTS: [&str; 8] = ["webhook", "bus", "alerts", "sweep", "apply", "idle", "memory", "postgres"];
 
 fn main() -> anyhow::Result<()> {

@@ -127,7 +127,7 @@ pub(crate) fn make_polls_due(file: &Path) -> anyhow::Result<()> {
     const HOURS_MICROS: i64 = 10_000_000_000;
     let connection = Connection::open(file)?;
     connection.execute("UPDATE watched SET due_at = due_at - ?1, taken_until = 0", [HOURS_MICROS])?;
-    connection.execute("UPDATE duties SET due_at = due_at + ?1", [HOURS_MICROS])?;
+    connection.execute("UPDATE duties SET due_at = due_at + ?1 WHERE name = 'roster'", [HOURS_MICROS])?;
     Ok(())
 }
 

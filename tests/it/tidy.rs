@@ -117,7 +117,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("standardwebhooks", &["src/inbound/signature.rs", "src/outbound.rs", "src/config/"]),
     ("clap", &["src/cli/mod.rs"]),
     ("rand", &["src/clock.rs", "src/sandbox/"]),
-    ("rustix", &["src/cli/map.rs", "src/cli/serve.rs", "src/store/place.rs", "src/store/db/sqlite.rs"]),
+    ("rustix", &["src/cli/map.rs", "src/cli/serve.rs", "src/store/place.rs"]),
     ("mimalloc", &["src/main.rs"]),
     ("jaq_core", &["src/inbound/mapping/program.rs"]),
     ("jaq_json", &["src/inbound/mapping/program.rs"]),

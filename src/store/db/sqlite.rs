@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::log;
 use super::query::{Argument, Cell, Query, Row};
-use super::{Fault, Haste, NotMigrated, READER_WAIT_MAX, READERS_MAX};
+use super::{Fault, NotMigrated, READER_WAIT_MAX, READERS_MAX};
 
 /// Statements that a connection keeps prepared: more than the writer has.
 const STATEMENTS_KEPT: usize = 256;
@@ -109,23 +109,12 @@ pub(super) fn changes(connection: &rusqlite::Connection, query: &Query<'_>) -> R
     Ok(u64::try_from(statement.raw_execute()?).unwrap_or(u64::MAX))
 }
 
-/// As `nice` has it: what others leave of a processor.
-const LEAST_URGENT: i32 = 19;
-
 /// One statement that takes long, on a thread of its own, and the connection's end. Who stops waiting for it stops it.
-pub(super) async fn rows_apart(
-    connection: rusqlite::Connection,
-    query: Query<'static>,
-    haste: Haste,
-) -> Result<Vec<Row>, Fault> {
+pub(super) async fn rows_apart(connection: rusqlite::Connection, query: Query<'static>) -> Result<Vec<Row>, Fault> {
     let _stop = Stop(connection.get_interrupt_handle());
     let (give, take) = oneshot::channel();
     let thread = std::thread::Builder::new().name("long-read".to_owned());
     let work = move || {
-        if haste == Haste::Beside {
-            // Linux takes the id of a thread for this as well as a process's. Where it does not work it is as urgent as the rest.
-            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), LEAST_URGENT);
-        }
         let found = rows(&connection, &query);
         drop(connection);
         // Whoever no longer waits has gone away.
