@@ -64,12 +64,15 @@ pub struct Applier<P> {
     pub room: Room,
 }
 
-/// Each place at Podero has a claim that is there and one that waits for its turn: a place that comes free is taken at once,
-/// and not after a commit.
-const CLAIMS_OF_A_PLACE: usize = 2;
+/// Claims for so many places at Podero: nearly each has one that is there and one that waits for its turn, so that a place
+/// that comes free is taken at once, and not after a commit. A single place has but one.
+const fn claims_for(places: usize) -> usize {
+    places.saturating_mul(2).saturating_sub(1)
+}
 
-/// Workers with a claim that is not at its end: no more than [`CLAIMS_OF_A_PLACE`] for each call that may be under way from
-/// here. A claim that only waits for its turn at Podero keeps its lane from a replica that is free. Whoever has only to settle is outside.
+/// Workers with a claim that is not at its end: no more than [`claims_for`] the calls that may be under way from here. A
+/// claim that only waits for its turn at Podero keeps its lane from a replica that is free. Whoever has only to settle is
+/// outside.
 #[derive(Debug, Default, Clone)]
 pub struct Room(Arc<Mutex<Crowd>>);
 
@@ -159,8 +162,7 @@ impl<P: Partner> Applier<P> {
             return Err(Step::IdleFor(until.since(self.clock.now()).min(CIRCUIT_LOOK)));
         }
         let places = self.partner.places();
-        let places = places.saturating_mul(CLAIMS_OF_A_PLACE);
-        let Some(inside) = self.room.enter(places, wanted, &self.wake) else { return Err(Step::Idle) };
+        let Some(inside) = self.room.enter(claims_for(places), wanted, &self.wake) else { return Err(Step::Idle) };
         let claims = self.store.claims(inside.len(), self.lease()).await.map_err(|error| {
             tracing::warn!(%error, "no event could be claimed");
             Step::Failed

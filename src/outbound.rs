@@ -29,7 +29,8 @@ const CONTENT_TYPE: &str = "application/cloudevents+json";
 /// Notices under way at once: enough to keep a confirming broker busy.
 const NOTICES_AT_ONCE: usize = 128;
 
-/// A taken notice that was never marked (a crash) is taken again after this: longer than any attempt takes.
+/// A taken notice that was never marked is taken again after this, longer than any attempt takes; where this process alone
+/// works on the store, after a crash at once.
 const LEASE: Duration = Duration::from_secs(60);
 
 /// Standard Webhooks advises 15 to 30 s for a receiver to answer.

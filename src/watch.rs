@@ -35,8 +35,8 @@ use crate::store::{DueUser, Member, Observed, Store};
 /// first.
 const POLLS_AT_ONCE: usize = 64;
 
-/// Users taken in one look at the table, while others are polled.
-const POLLS_TAKEN: usize = 32;
+/// Users are taken when so few polls are under way, so that one look at the table finds many.
+const POLLS_LOW: usize = POLLS_AT_ONCE / 2;
 
 /// Polls that are over and being written down: no more are taken while there are so many.
 const NOTES_AT_ONCE: usize = 512;
@@ -140,14 +140,16 @@ impl<P: Partner> Watcher<P> {
             return Step::IdleFor(until.since(self.clock.now()));
         }
         let mut under_way: FuturesUnordered<BoxFuture<'_, Over>> = FuturesUnordered::new();
-        let (mut polls, mut notes, mut is_taking, mut has_polled) = (0, 0, false, false);
+        let (mut polls, mut notes, mut asked_for) = (0, 0, 0);
+        let (mut is_taking, mut has_polled) = (false, false);
         let (mut found, mut is_time) = (Found::Many, true);
         loop {
-            let has_room = polls + POLLS_TAKEN <= POLLS_AT_ONCE && notes < NOTES_AT_ONCE;
-            let may_take = !is_taking && has_room && (is_time || found == Found::Many);
+            let room = if notes < NOTES_AT_ONCE { POLLS_AT_ONCE - polls } else { 0 };
+            let may_take = !is_taking && room > 0 && (is_time || (found == Found::Many && polls <= POLLS_LOW));
             if may_take && self.partner.paused_until().is_none() {
                 is_taking = true;
-                under_way.push(self.take().map(Over::Look).boxed());
+                asked_for = room;
+                under_way.push(self.take(room).map(Over::Look).boxed());
             }
             if under_way.is_empty() {
                 return if has_polled { Step::Busy } else { Step::Idle };
@@ -169,7 +171,7 @@ impl<P: Partner> Watcher<P> {
                         is_taking = false;
                         match taken {
                             Ok((due, outages)) => {
-                                found = if due.len() == POLLS_TAKEN { Found::Many } else { Found::All };
+                                found = if due.len() == asked_for { Found::Many } else { Found::All };
                                 polls += due.len();
                                 has_polled |= !due.is_empty();
                                 let poll = |user| self.poll(user, outages.clone()).map(Over::Poll).boxed();
@@ -284,8 +286,8 @@ impl<P: Partner> Watcher<P> {
         Ok(())
     }
 
-    async fn take(&self) -> Result<(Vec<DueUser>, Arc<Outages>), crate::store::Error> {
-        let due = self.store.due_users(POLLS_TAKEN, self.lease).await?;
+    async fn take(&self, room: usize) -> Result<(Vec<DueUser>, Arc<Outages>), crate::store::Error> {
+        let due = self.store.due_users(room, self.lease).await?;
         if due.is_empty() {
             return Ok((due, Arc::default()));
         }

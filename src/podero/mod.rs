@@ -80,7 +80,7 @@ pub trait Partner: Send + Sync + 'static {
     /// `Some(until)`: Podero asked for a pause, or the circuit is open; claim no event before then.
     fn paused_until(&self) -> Option<Timestamp>;
 
-    /// Calls that may be under way at once from this process; claim no more events than that.
+    /// Calls that may be under way at once from this process; more claims than twice that are only in others' way.
     fn places(&self) -> usize {
         usize::MAX
     }

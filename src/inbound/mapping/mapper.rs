@@ -3,7 +3,7 @@
 //! output, or build one value without end (docs/adr/0013).
 //!
 //! A worker is this binary again, with the hidden command `map`. It reads its programs first, then one request after the
-//! other, and answers each. It has no environment, and so none of the bridge's secrets.
+//! other, and answers each. It has nothing of the bridge's environment, and so none of its secrets.
 //!
 //! Before: [`crate::inbound`]. After: [`super::program`].
 
