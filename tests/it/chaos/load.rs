@@ -159,6 +159,11 @@ impl Load {
         self.surge.store(self.surge_size, Ordering::Relaxed);
     }
 
+    /// Lets one more of each sender go whatever the backlog.
+    pub fn trickle(&self) {
+        self.surge.fetch_max(SENDERS, Ordering::Relaxed);
+    }
+
     /// Which share of all events has come to an end.
     pub fn progress(&self) -> f64 {
         self.done.load(Ordering::Relaxed) as f64 / self.ids.len() as f64
