@@ -70,7 +70,7 @@ const fn claims_for(places: usize) -> usize {
     places.saturating_mul(2).saturating_sub(1)
 }
 
-/// Workers with a claim that is not at its end: no more than [`claims_for`] the calls that may be under way from here. A
+/// Workers with a claim that is not at its end: no more than `claims_for` the calls that may be under way from here. A
 /// claim that only waits for its turn at Podero keeps its lane from a replica that is free. Whoever has only to settle is
 /// outside.
 #[derive(Debug, Default, Clone)]
