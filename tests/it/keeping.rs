@@ -536,7 +536,7 @@ async fn erasure_leaves_nothing(folder: tempfile::TempDir, url: String) {
     come_late(&world, &life).await;
     let after = dump(&url).await;
     for value in PERSONAL {
-        assert!(!after.contains(value), "{value} is still there:\n{after}");
+        assert!(!says(&after, value), "{value} is still there:\n{after}");
     }
     let named: Vec<&str> = after.lines().filter(|line| line.contains(CUSTOMER) && !line.contains("K-77-ZQ9")).collect();
     assert!(named.is_empty(), "{named:?}");
@@ -786,13 +786,25 @@ impl Heard {
         let mut found = Vec::new();
         for (place, text) in &self.0 {
             for value in PERSONAL {
-                if let Some(line) = text.lines().find(|line| line.contains(value)) {
+                if let Some(line) = text.lines().find(|line| says(line, value)) {
                     found.push(format!("{place} says {value}: {}", line.chars().take(400).collect::<String>()));
                 }
             }
         }
         assert!(found.is_empty(), "{}", found.join("\n"));
     }
+}
+
+/// Whether a text holds a value: digits within a longer number, as the microseconds of a moment, are none.
+fn says(text: &str, value: &str) -> bool {
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+    text.match_indices(value).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + value.len()..].chars().next();
+        let goes_on = before.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == '.')
+            || after.is_some_and(|byte| byte.is_ascii_alphanumeric());
+        !(is_number && goes_on)
+    })
 }
 
 /// Every way in which Podero goes wrong for a while.
