@@ -266,18 +266,20 @@ impl Facts {
 
     /// Everything Podero's user should show: the person, and the address of `main` (else of the newest home).
     pub fn profile(&self) -> Record {
-        let mut profile: Record = self
-            .personal
-            .iter()
-            .filter(|(field, _)| **field != Field::Language)
-            .map(|(field, fact)| (*field, fact.value.clone()))
-            .collect();
-        let main = self.homes.get(&BuildingKey::default()).and_then(|home| home.address.as_ref());
+        self.profile_fields().map(|(field, value)| (field, value.clone())).collect()
+    }
+
+    fn profile_fields(&self) -> impl Iterator<Item = (Field, &FieldValue)> {
+        let personal = self.personal.iter().filter(|(field, _)| **field != Field::Language);
+        let main = self.homes.iter().find(|(key, _)| key.is_main()).and_then(|(_, home)| home.address.as_ref());
         let newest = || self.homes.values().filter_map(|home| home.address.as_ref()).max_by_key(|fact| fact.stamp);
-        if let Some(address) = main.or_else(newest) {
-            profile.extend(address.value.clone());
-        }
-        profile
+        let address = main.or_else(newest).map(|address| &address.value);
+        personal.map(|(field, fact)| (*field, &fact.value)).chain(fields(address))
+    }
+
+    /// What must be written so that Podero's user, which shows `written`, shows the [`Facts::profile`].
+    pub fn profile_changes(&self, written: &Record) -> Changes {
+        if is_shown(self.profile_fields(), written) { Changes::new() } else { changes(written, &self.profile()) }
     }
 
     /// A personal field's text.
@@ -363,15 +365,37 @@ impl Home {
 
     /// Everything Podero's building should show. `name` is always there: Podero requires it in every write.
     pub fn record(&self, key: &BuildingKey) -> Record {
-        let mut record: Record = self.attributes.iter().map(|(field, fact)| (*field, fact.value.clone())).collect();
-        if let Some(address) = &self.address {
-            record.extend(address.value.clone());
-        }
-        if !record.contains_key(&Field::Name) {
-            record.insert(Field::Name, FieldValue::Text(default_name(&record, key)));
-        }
+        let mut record: Record = self.said().map(|(field, value)| (field, value.clone())).collect();
+        record.entry(Field::Name).or_insert_with(|| FieldValue::from(self.default_name(key)));
         record
     }
+
+    fn said(&self) -> impl Iterator<Item = (Field, &FieldValue)> {
+        let attributes = self.attributes.iter().map(|(field, fact)| (*field, &fact.value));
+        attributes.chain(fields(self.address.as_ref().map(|address| &address.value)))
+    }
+
+    /// What must be written so that Podero's building, which shows `written`, shows the [`Home::record`].
+    pub fn changes(&self, key: &BuildingKey, written: &Record) -> Changes {
+        let is_named = self.attributes.contains_key(&Field::Name)
+            || written.get(&Field::Name).and_then(FieldValue::as_text) == Some(&self.default_name(key));
+        if is_named && is_shown(self.said(), written) { Changes::new() } else { changes(written, &self.record(key)) }
+    }
+
+    /// "Street 1, 01067 Town", from whatever parts there are; the key where there is no address.
+    fn default_name(&self, key: &BuildingKey) -> String {
+        let address = self.address.as_ref().map(|address| &address.value);
+        let text = |field| address.and_then(|address| address.get(&field)?.as_text()).unwrap_or_default();
+        let place = format!("{} {}", text(Field::ZipCode), text(Field::Town));
+        let parts = [text(Field::StreetAndNumber), place.trim()];
+        let name = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
+        let name = if name.is_empty() { key.as_str() } else { &name };
+        name.chars().take(BUILDING_NAME_CHARS_MAX).collect()
+    }
+}
+
+fn fields(record: Option<&Record>) -> impl Iterator<Item = (Field, &FieldValue)> {
+    record.into_iter().flatten().map(|(field, value)| (*field, value))
 }
 
 /// Parked events of one customer that each may have made a building unseen: more than a handful is a person's case.
@@ -379,16 +403,6 @@ const UNSEEN_MAX: usize = 32;
 
 /// Podero: a building's name is at most 100 characters.
 pub const BUILDING_NAME_CHARS_MAX: usize = 100;
-
-/// "Street 1, 01067 Town", from whatever parts there are; the key where there is no address.
-fn default_name(record: &Record, key: &BuildingKey) -> String {
-    let text = |field| record.get(&field).and_then(FieldValue::as_text).unwrap_or_default();
-    let place = format!("{} {}", text(Field::ZipCode), text(Field::Town));
-    let parts = [text(Field::StreetAndNumber), place.trim()];
-    let name = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
-    let name = if name.is_empty() { key.as_str() } else { &name };
-    name.chars().take(BUILDING_NAME_CHARS_MAX).collect()
-}
 
 fn set_if_newer(facts: &mut BTreeMap<Field, Fact<FieldValue>>, field: Field, value: &FieldValue, stamp: Stamp) -> bool {
     let newer = facts.get(&field).is_none_or(|known| known.stamp <= stamp);
@@ -721,6 +735,20 @@ pub fn changes(written: &Record, wanted: &Record) -> Changes {
         changes.remove(&Field::Country);
     }
     changes
+}
+
+/// Whether `written` shows all that is wanted as it is, and no more of an address: then there is nothing to write, which is
+/// known without a copy. `false` may still be a difference in form alone; [`changes`] tells.
+fn is_shown<'a>(wanted: impl Iterator<Item = (Field, &'a FieldValue)>, written: &Record) -> bool {
+    let mut wanted_of_address = 0;
+    for (field, value) in wanted {
+        if written.get(&field) != Some(value) {
+            return false;
+        }
+        wanted_of_address += usize::from(Field::ADDRESS.contains(&field));
+    }
+    let shown_of_address = || Field::ADDRESS.iter().filter(|field| written.contains_key(field)).count();
+    wanted_of_address == 0 || wanted_of_address == shown_of_address()
 }
 
 fn is_same_country(written: Option<&FieldValue>, wanted: Option<&FieldValue>) -> bool {

@@ -7,9 +7,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{self, Deserializer, Unexpected, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use super::{CustomerId, EventId, Stamp, Timestamp};
@@ -150,11 +151,18 @@ impl BuildingKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is the one that is meant where none is said.
+    pub fn is_main(&self) -> bool {
+        self.0 == MAIN
+    }
 }
+
+const MAIN: &str = "main";
 
 impl Default for BuildingKey {
     fn default() -> Self {
-        Self("main".to_owned())
+        Self(MAIN.to_owned())
     }
 }
 
@@ -237,15 +245,15 @@ impl Field {
 }
 
 /// The value of a [`Field`]; its JSON form is the bare value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FieldValue {
     /// A flag.
     Flag(bool),
     /// A whole number.
     Number(i64),
-    /// A text.
-    Text(String),
+    /// A text. Shared, since what is wanted, what is known and what Podero shows are the same text most of the time, and
+    /// are copied and compared for each event.
+    Text(Arc<str>),
 }
 
 impl FieldValue {
@@ -254,6 +262,16 @@ impl FieldValue {
         match self {
             Self::Text(text) => Some(text),
             Self::Flag(_) | Self::Number(_) => None,
+        }
+    }
+}
+
+impl Serialize for FieldValue {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Flag(flag) => serializer.serialize_bool(*flag),
+            Self::Number(number) => serializer.serialize_i64(*number),
+            Self::Text(text) => serializer.serialize_str(text),
         }
     }
 }
@@ -286,11 +304,11 @@ impl<'de> Deserialize<'de> for FieldValue {
             }
 
             fn visit_str<E>(self, text: &str) -> Result<FieldValue, E> {
-                Ok(FieldValue::Text(text.to_owned()))
+                Ok(text.into())
             }
 
             fn visit_string<E>(self, text: String) -> Result<FieldValue, E> {
-                Ok(FieldValue::Text(text))
+                Ok(text.into())
             }
         }
 
@@ -300,7 +318,13 @@ impl<'de> Deserialize<'de> for FieldValue {
 
 impl From<&str> for FieldValue {
     fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for FieldValue {
+    fn from(text: String) -> Self {
+        Self::Text(text.into())
     }
 }
 

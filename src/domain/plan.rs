@@ -482,7 +482,7 @@ fn provision(work: &Work, policy: &Policy) -> Next {
     if let Some(next) = house(work, user) {
         return next;
     }
-    let changes = super::customer::changes(written, &wanted.profile());
+    let changes = wanted.profile_changes(written);
     if !changes.is_empty() {
         return Next::Call(Call::UpdateUser { user, changes });
     }
@@ -503,16 +503,16 @@ fn house(work: &Work, user: Uuid) -> Option<Next> {
         return Some(Next::Call(Call::ListBuildings { user }));
     }
     for (key, home) in &wanted.homes {
-        let record = home.record(key);
         match podero.building_of(key, home) {
             None if podero.listing != Listing::Complete => return Some(Next::Call(Call::ListBuildings { user })),
             None => {
-                let call = Call::CreateBuilding { user, key: key.clone(), since: home.since, record };
-                return Some(Next::Call(call));
+                let (key, since, record) = (key.clone(), home.since, home.record(key));
+                return Some(Next::Call(Call::CreateBuilding { user, key, since, record }));
             }
             Some(there) => {
-                let changes = super::customer::changes(&there.written, &record);
+                let changes = home.changes(key, &there.written);
                 if !changes.is_empty() {
+                    let record = home.record(key);
                     let name = record.get(&Field::Name).cloned().unwrap_or_else(|| key.as_str().into());
                     let (key, building) = (key.clone(), there.id);
                     return Some(Next::Call(Call::UpdateBuilding { user, key, building, name, changes }));

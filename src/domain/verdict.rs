@@ -440,13 +440,15 @@ pub fn rest(work: &Work, next: &Next, moment: Moment, policy: &Policy) -> Option
 
 /// Turns the end of a claim into everything that must be written down about it.
 pub fn conclude(work: &Work, fate: Fate, now: Timestamp, policy: &Policy) -> Verdict {
-    let mut customer = work.customer.clone();
+    // Not a copy of all, of which the facts would then be replaced.
+    let is_applied = matches!(fate, Fate::Applied { .. });
+    let facts = if is_applied { &work.merged.facts } else { &work.customer.facts };
+    let mut customer = Customer { facts: facts.clone(), podero: work.customer.podero.clone() };
     let mut verdict_notices = Vec::new();
     let mut seen = Vec::new();
     let mut follow_up = None;
     match &fate {
         Fate::Applied { .. } => {
-            customer.facts = work.merged.facts.clone();
             seen = retire_pumps(work, &mut customer, now, policy);
             follow_up = purge_event(work, &customer, now, policy);
             let freed = std::mem::take(&mut customer.podero.leaving);

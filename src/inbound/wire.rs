@@ -207,7 +207,7 @@ impl Reader<'_> {
         let mut details = Details::default();
         for field in Field::PERSONAL {
             if let Some(text) = self.text(field.name(), chars_max(field)) {
-                details.personal.insert(field, FieldValue::Text(text));
+                details.personal.insert(field, FieldValue::from(text));
             }
         }
         match details.personal.get(&Field::Email).and_then(FieldValue::as_text) {
@@ -242,7 +242,7 @@ impl Reader<'_> {
         self.inside("address", |reader| {
             for field in Field::ADDRESS {
                 if let Some(text) = reader.text(field.name(), chars_max(field)) {
-                    address.insert(field, FieldValue::Text(text));
+                    address.insert(field, FieldValue::from(text));
                 }
             }
             let said_nothing = address.is_empty() && reader.errors.is_empty();
@@ -283,7 +283,7 @@ impl Reader<'_> {
             Field::PropertyType => self.one_of(name, &PROPERTY_TYPES),
             Field::OccupantType => self.one_of(name, &OCCUPANT_TYPES),
             Field::Name | Field::SpaceHeating | Field::WaterHeating => {
-                self.text(name, chars_max(field)).map(FieldValue::Text)
+                self.text(name, chars_max(field)).map(FieldValue::from)
             }
             // Not of a building.
             Field::Email

@@ -187,7 +187,7 @@ fn is_text(field: Field) -> bool {
 
 fn json_of(field: Field, value: &FieldValue) -> Value {
     match value {
-        FieldValue::Text(text) => json!(text),
+        FieldValue::Text(text) => json!(**text),
         // A ZIP code that arrived as a number is text all the same.
         FieldValue::Number(number) if is_text(field) => json!(number.to_string()),
         FieldValue::Number(number) => json!(number),
@@ -621,14 +621,14 @@ fn record_of(item: &Map<String, Value>, is_allowed: fn(Field) -> bool) -> Record
 /// A field's value in whatever type it came; nothing and an empty text are the same nothing.
 fn value_of(field: Field, value: &Value) -> Option<FieldValue> {
     if is_text(field) {
-        return text_of(value).map(FieldValue::Text);
+        return text_of(value).map(FieldValue::from);
     }
     match value {
         Value::Bool(flag) => Some(FieldValue::Flag(*flag)),
         Value::Number(number) => whole(number).map(FieldValue::Number),
         Value::String(text) => match text.parse() {
             Ok(number) => Some(FieldValue::Number(number)),
-            Err(_) => text_of(value).map(FieldValue::Text),
+            Err(_) => text_of(value).map(FieldValue::from),
         },
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
@@ -843,7 +843,7 @@ fn sent(call: &Call) -> Vec<String> {
     let mut sent = HashSet::new();
     for value in values {
         let text = match value {
-            FieldValue::Text(text) => text.clone(),
+            FieldValue::Text(text) => text.to_string(),
             FieldValue::Number(number) => number.to_string(),
             FieldValue::Flag(_) => continue,
         };

@@ -253,7 +253,7 @@ pub(super) fn user_record(user: &User) -> Record {
         (Field::Country, &user.country),
     ];
     let mut record = texts(&fields);
-    record.insert(Field::Email, FieldValue::Text(user.email.clone()));
+    record.insert(Field::Email, FieldValue::from(user.email.clone()));
     record
 }
 
@@ -267,7 +267,7 @@ fn building_record(building: &Building) -> Record {
         (Field::Country, &building.country),
     ];
     let mut record = texts(&fields);
-    record.insert(Field::Name, FieldValue::Text(building.name.clone()));
+    record.insert(Field::Name, FieldValue::from(building.name.clone()));
     if let Some(size) = building.property_size_m2 {
         record.insert(Field::PropertySizeM2, FieldValue::Number(size));
     }
@@ -275,5 +275,5 @@ fn building_record(building: &Building) -> Record {
 }
 
 fn texts(fields: &[(Field, &Option<String>)]) -> Record {
-    fields.iter().filter_map(|(field, text)| Some((*field, FieldValue::Text((*text).clone()?)))).collect()
+    fields.iter().filter_map(|(field, text)| Some((*field, FieldValue::from((*text).clone()?)))).collect()
 }

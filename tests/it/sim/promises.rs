@@ -210,7 +210,7 @@ fn differs(record: &Record, wanted: &[(&'static str, String)]) -> Option<String>
         .iter()
         .map(|(field, value): (&Field, &FieldValue)| {
             let text = match value {
-                FieldValue::Text(text) => text.clone(),
+                FieldValue::Text(text) => text.to_string(),
                 FieldValue::Number(number) => number.to_string(),
                 FieldValue::Flag(flag) => flag.to_string(),
             };
