@@ -386,6 +386,14 @@ impl Db {
         }
     }
 
+    /// Ends a `SELECT` of a row that is about to be changed, so that nobody changes it in between.
+    pub(super) fn for_update(&self) -> &'static str {
+        match self.dialect {
+            Dialect::Sqlite => "",
+            Dialect::Postgres => " FOR UPDATE",
+        }
+    }
+
     /// Ends an inner `SELECT` of rows to be claimed, so that replicas take different ones.
     pub(super) fn skip_locked(&self) -> &'static str {
         match self.dialect {

@@ -7,6 +7,7 @@
 //!
 //! Before: [`crate::store::inbox`]. After: [`crate::apply`].
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -138,8 +139,13 @@ impl Store {
 
     /// Ends a claim: event, customer, calls, notices and alerts, in one transaction, or nothing at all. A claim that is
     /// ended already is fenced, so that a write whose answer was lost may be repeated.
-    pub async fn settle(&self, claim: &Claim, verdict: Verdict, calls: Vec<CallMade>) -> Result<Settled, Error> {
-        let clock = &self.0.clock;
+    pub async fn settle(
+        &self,
+        claim: &Claim,
+        verdict: impl Into<Arc<Verdict>>,
+        calls: impl Into<Arc<[CallMade]>>,
+    ) -> Result<Settled, Error> {
+        let (clock, verdict, calls) = (&self.0.clock, verdict.into(), calls.into());
         let places = (0..verdict.notices.len() + verdict.seen.len()).map(|_| clock.fresh_id().to_string()).collect();
         self.write(Settle {
             event: claim.work.event.id,
@@ -218,10 +224,15 @@ impl Write for TakeClaims {
         let mut all = Vec::with_capacity(self.limit);
         let mut passed_over = 0;
         while all.len() < self.limit && passed_over < LOOKS_MAX {
-            let Some(lane) = self.take(db, connection).await? else { break };
-            match self.head(connection, lane).await? {
-                Some(found) => all.push(found),
-                None => passed_over += 1,
+            let lanes = self.due(self.limit - all.len(), db, connection).await?;
+            if lanes.is_empty() {
+                break;
+            }
+            for lane in lanes {
+                match self.head(connection, lane).await? {
+                    Some(found) => all.push(found),
+                    None => passed_over += 1,
+                }
             }
         }
         Ok(all)
@@ -229,24 +240,32 @@ impl Write for TakeClaims {
 }
 
 impl TakeClaims {
-    /// Takes the lane that has been due for longest, and one with nothing but imported work only where no other is due.
-    async fn take(&self, db: &Db, connection: &mut Connection) -> Result<Option<Row>, Fault> {
-        let live = self.take_of(Urgency::Live, db, connection).await?;
-        if live.is_some() {
-            return Ok(live);
+    /// Up to `limit` lanes, those first that have been due for longest, and such with nothing but imported work only where
+    /// no other is due.
+    async fn due(&self, limit: usize, db: &Db, connection: &mut Connection) -> Result<Vec<Row>, Fault> {
+        let mut lanes = self.due_of(Urgency::Live, limit, db, connection).await?;
+        if lanes.len() < limit {
+            lanes.extend(self.due_of(Urgency::Bulk, limit - lanes.len(), db, connection).await?);
         }
-        self.take_of(Urgency::Bulk, db, connection).await
+        Ok(lanes)
     }
 
-    async fn take_of(&self, urgency: Urgency, db: &Db, connection: &mut Connection) -> Result<Option<Row>, Fault> {
+    async fn due_of(
+        &self,
+        urgency: Urgency,
+        limit: usize,
+        db: &Db,
+        connection: &mut Connection,
+    ) -> Result<Vec<Row>, Fault> {
         // The kind is written out, so that the index serves the look at it and its order.
         let due = ours(format!(
             "SELECT lane, fence, interrupted, customer, begun, claimed FROM lanes \
-             WHERE bulk = {} AND ready_at <= $1 ORDER BY ready_at LIMIT 1{}",
+             WHERE bulk = {} AND ready_at <= $1 ORDER BY ready_at LIMIT $2{}",
             urgency.bulk(),
             db.skip_locked()
         ));
-        query(due).bind(self.now.micros()).fetch_optional(connection).await
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        query(due).bind(self.now.micros()).bind(limit).fetch_all(connection).await
     }
 
     /// What is to be done in a lane that was found; `None` passes it over, since a newer arrival makes a lane look due
@@ -441,8 +460,8 @@ struct Settle {
     lane: String,
     fence: i64,
     customer: String,
-    verdict: Verdict,
-    calls: Vec<CallMade>,
+    verdict: Arc<Verdict>,
+    calls: Arc<[CallMade]>,
     now: Timestamp,
     targets: Vec<Target>,
     places: Vec<String>,
@@ -451,19 +470,11 @@ struct Settle {
 impl Write for Settle {
     type Output = Settled;
 
-    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Settled, Fault> {
-        // What has ended for good is never claimed again: nobody needs to look for it first.
-        let released = query(
-            "UPDATE lanes SET customer = $3, claimed = 0, interrupted = 0, begun = CASE WHEN $4 = 1 THEN NULL ELSE begun END \
-             WHERE lane = $1 AND fence = $2 AND claimed = 1",
-        )
-        .bind(&self.lane)
-        .bind(self.fence)
-        .bind(&self.customer)
-        .bind(i64::from(matches!(self.verdict.fate, Fate::Applied { .. } | Fate::Superseded)))
-        .execute(&mut *connection)
-        .await?;
-        if released == 0 {
+    async fn run(&self, db: &Db, connection: &mut Connection) -> Result<Settled, Fault> {
+        let ours =
+            ours(format!("SELECT 1 FROM lanes WHERE lane = $1 AND fence = $2 AND claimed = 1{}", db.for_update()));
+        let is_newest = query(ours).bind(&self.lane).bind(self.fence).fetch_optional(&mut *connection).await?.is_some();
+        if !is_newest {
             return Ok(Settled::Fenced);
         }
         self.settle_event(connection).await?;
@@ -482,12 +493,31 @@ impl Write for Settle {
         if self.verdict.wakes_waiting {
             self.wake_waiting(connection).await?;
         }
-        ready_for_head(connection, &self.lane).await?;
+        self.release(connection).await?;
         Ok(Settled::Recorded)
     }
 }
 
 impl Settle {
+    /// The customer as it is now, and the lane free again, as by [`ready_for_head`]: in one write, since the row is as large
+    /// as the customer.
+    async fn release(&self, connection: &mut Connection) -> Result<(), Fault> {
+        // What has ended for good is never claimed again: nobody needs to look for it first.
+        let is_over = matches!(self.verdict.fate, Fate::Applied { .. } | Fate::Superseded);
+        query(
+            "UPDATE lanes SET customer = $2, claimed = 0, interrupted = 0, \
+             begun = CASE WHEN $3 = 1 THEN NULL ELSE begun END, ready_at = COALESCE(\
+             (SELECT due_at FROM events WHERE id = lanes.begun AND state = 'pending'), \
+             (SELECT due_at FROM events WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1)) WHERE lane = $1",
+        )
+        .bind(&self.lane)
+        .bind(&self.customer)
+        .bind(i64::from(is_over))
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+
     async fn settle_event(&self, connection: &mut Connection) -> Result<(), Fault> {
         let now = self.now.micros();
         let (state, due_at, reason, detail, settled_at) = match &self.verdict.fate {
@@ -532,10 +562,10 @@ impl Settle {
     }
 
     async fn keep_calls(&self, connection: &mut Connection) -> Result<(), Fault> {
-        for call in &self.calls {
+        for call in &*self.calls {
             query(
                 "INSERT INTO calls (id, event_id, at, operation, outcome, took_ms, idempotency_key) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING",
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
             )
             .bind(call.id.to_string())
             .bind(self.event.to_string())
