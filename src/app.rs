@@ -10,6 +10,7 @@ use std::any::Any;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -92,7 +93,7 @@ const ROTATE_EVERY: Duration = Duration::from_secs(5);
 const GAUGES_EVERY: Duration = Duration::from_secs(2);
 /// but after a long count the next one waits for this many times as long: a backlog of a million must not be counted
 /// all the time.
-const GAUGES_REST: u32 = 20;
+const GAUGES_REST: u32 = 50;
 /// Nor may a clock that was set forward while they were counted leave them uncounted for long.
 const GAUGES_REST_MAX: Duration = Duration::from_secs(60);
 
@@ -225,6 +226,8 @@ struct Bells {
     outbound: Arc<Notify>,
     /// A bulk retry was ordered.
     retries: Arc<Notify>,
+    /// No bell but a sign: the applier has plenty in hand, and the queue may keep its messages for a moment.
+    plenty: Arc<AtomicBool>,
 }
 
 impl Bridge {
@@ -273,7 +276,7 @@ impl Bridge {
         let replica = clock.fresh_id();
         parts.spawn_replica(&mut tasks, &ends, &bells, (replica, probe_time_max));
         parts.spawn_outbound(&mut tasks, &ends, &bells, broker.as_ref())?;
-        parts.spawn_broker(&mut tasks, &ends, broker.as_ref(), &inbox);
+        parts.spawn_broker(&mut tasks, &ends, broker.as_ref(), (&inbox, &bells));
         parts.spawn_gauges(&mut tasks, &ends, broker.clone(), &inbox.backlog);
 
         let limits = options.limits;
@@ -375,7 +378,7 @@ impl Parts<'_> {
             wake_outbound: wake_outbound.clone(),
             call_time_max: self.call_time_max,
             request_time_max: self.config.podero.timeout,
-            room: Room::default(),
+            room: Room::telling(bells.plenty.clone()),
         });
         let rhythm_of_work = rhythm("apply", Some(LOOK_EVERY), &bells.work, &ends.work);
         tasks.spawn(Stage::Work, async move {
@@ -481,9 +484,10 @@ impl Parts<'_> {
     }
 
     /// The consumer ends with the doors, the publisher last of all.
-    fn spawn_broker(&self, tasks: &mut Tasks, ends: &Ends, broker: Option<&Broker>, inbox: &Inbox) {
+    fn spawn_broker(&self, tasks: &mut Tasks, ends: &Ends, broker: Option<&Broker>, (inbox, bells): (&Inbox, &Bells)) {
         let (Some(broker), Some(amqp)) = (broker, &self.config.amqp) else { return };
-        let frames = Frames { inbox: inbox.clone(), source: amqp.source.clone() };
+        let (source, plenty) = (amqp.source.clone(), bells.plenty.clone());
+        let frames = Frames { inbox: inbox.clone(), source, plenty };
         let (consumer, end) = (broker.clone(), when(&ends.doors));
         tasks.spawn(Stage::Consumer, async move { consumer.run_consumer(frames, end).await });
         let (publisher, end) = (broker.clone(), when(&ends.broker));

@@ -6,6 +6,7 @@
 //! Before: the inbox, by [`crate::store`]. After: the outbox, by [`crate::outbound`].
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -38,6 +39,9 @@ const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// When the circuit is open there is nothing to do but to look again.
 const CIRCUIT_LOOK: Duration = Duration::from_secs(1);
+
+/// A place comes free with every answer and is taken again a moment later: that is no reason to hurry.
+const PLENTY_DIVISOR: usize = 8;
 
 /// Everything the stage needs; shared by all who work.
 pub struct Applier<P> {
@@ -79,6 +83,10 @@ pub struct Room(Arc<Mutex<Crowd>>);
 #[derive(Debug, Default)]
 struct Crowd {
     inside: usize,
+    /// Raised when there is no place left, until one in [`PLENTY_DIVISOR`] is free: whoever brings more may take their time.
+    has_plenty: Arc<AtomicBool>,
+    /// Fewer than so many take it down.
+    plenty: usize,
     /// Somebody was woken and found no place: whoever leaves next passes the wake-up on.
     was_full: bool,
 }
@@ -90,6 +98,11 @@ struct Inside {
 }
 
 impl Room {
+    /// An empty room that raises a sign while it has plenty to do.
+    pub fn telling(has_plenty: Arc<AtomicBool>) -> Self {
+        Self(Arc::new(Mutex::new(Crowd { has_plenty, ..Crowd::default() })))
+    }
+
     /// Places for so many that `wanted` are free; one at least, or `None`: then whoever leaves next rings.
     fn enter(&self, places: usize, wanted: usize, wake: &Arc<Notify>) -> Option<Vec<Inside>> {
         let mut crowd = self.lock();
@@ -99,6 +112,10 @@ impl Room {
             return None;
         }
         crowd.inside += free;
+        crowd.plenty = places - places / PLENTY_DIVISOR;
+        if crowd.inside >= places {
+            crowd.has_plenty.store(true, Ordering::Relaxed);
+        }
         Some((0..free).map(|_| Inside { room: self.clone(), wake: wake.clone() }).collect())
     }
 
@@ -111,6 +128,9 @@ impl Drop for Inside {
     fn drop(&mut self) {
         let mut crowd = self.room.lock();
         crowd.inside -= 1;
+        if crowd.inside < crowd.plenty {
+            crowd.has_plenty.store(false, Ordering::Relaxed);
+        }
         if std::mem::take(&mut crowd.was_full) {
             self.wake.notify_one();
         }
@@ -199,7 +219,8 @@ impl<P: Partner> Applier<P> {
             }
         };
         let now = self.clock.now();
-        let verdict = verdict::conclude(&claim.work, fate, now, &self.policy);
+        let verdict = Arc::new(verdict::conclude(&claim.work, fate, now, &self.policy));
+        let calls: Arc<[CallMade]> = calls.into();
         let news = !verdict.notices.is_empty() || verdict.seen.iter().any(|change| !change.notices.is_empty());
         let settled = loop {
             match self.store.settle(&claim, verdict.clone(), calls.clone()).await {
@@ -367,5 +388,32 @@ fn outcome_of(reply: &Reply) -> String {
         Reply::Held { status } => format!("held {status}"),
         Reply::Unsent { why } => format!("unsent: {why}"),
         Reply::Unknown { why } => format!("unknown: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_room_raises_its_sign_and_takes_it_down_once_an_eighth_is_free() {
+        let (sign, wake) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
+        let room = Room::telling(sign.clone());
+        let mut inside = room.enter(16, 15, &wake).expect("it is empty");
+        assert!(!sign.load(Ordering::Relaxed), "there is a place left");
+        inside.extend(room.enter(16, 64, &wake).expect("the last place"));
+        assert_eq!(inside.len(), 16);
+        assert!(sign.load(Ordering::Relaxed));
+        assert!(room.enter(16, 1, &wake).is_none(), "nobody more comes in");
+        inside.truncate(14);
+        assert!(sign.load(Ordering::Relaxed), "two places come free and are taken again all the time");
+        inside.truncate(13);
+        assert!(!sign.load(Ordering::Relaxed));
+        // A single place is an eighth, and all of it.
+        let room = Room::telling(sign.clone());
+        let only = room.enter(1, 64, &wake);
+        assert!(sign.load(Ordering::Relaxed));
+        drop(only);
+        assert!(!sign.load(Ordering::Relaxed));
     }
 }

@@ -27,7 +27,7 @@ pub const SOURCE: &str = "podero-bridge";
 const CONTENT_TYPE: &str = "application/cloudevents+json";
 
 /// Notices under way at once: enough to keep a confirming broker busy.
-const NOTICES_AT_ONCE: usize = 128;
+const NOTICES_AT_ONCE: usize = 256;
 
 /// A taken notice that was never marked is taken again after this, longer than any attempt takes; where this process alone
 /// works on the store, after a crash at once.

@@ -156,6 +156,11 @@ pub trait Intake: Send + Sync + 'static {
     /// Takes a delivery into our hands. Called in the order of arrival.
     fn hold(&self, frame: Frame) -> Self::Held;
 
+    /// Whether so much is in hand already that those who work on it would rather have the machine than more of it.
+    fn has_plenty(&self) -> bool {
+        false
+    }
+
     /// Makes one delivery durable. Called for up to [`Settings::prefetch`] deliveries at once, first in the order of
     /// arrival. May be dropped at any await point (shutdown, a lost connection); the delivery then comes again.
     fn offer(&self, held: &Self::Held) -> impl Future<Output = Taken> + Send;

@@ -7,6 +7,8 @@
 //! Before: [`crate::broker`]. After: [`crate::inbound`].
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::FutureExt;
 
@@ -22,6 +24,8 @@ pub struct Frames {
     pub inbox: Inbox,
     /// `amqp.source`.
     pub source: String,
+    /// Whether those who work on events have plenty in hand.
+    pub plenty: Arc<AtomicBool>,
 }
 
 impl Intake for Frames {
@@ -43,6 +47,10 @@ impl Intake for Frames {
         });
         let (message_id, routing_key) = (frame.message_id, frame.routing_key);
         Held { verified, ids, message_id, routing_key, is_redelivered: frame.redelivered }
+    }
+
+    fn has_plenty(&self) -> bool {
+        self.plenty.load(Ordering::Relaxed)
     }
 
     async fn offer(&self, held: &Held) -> Taken {

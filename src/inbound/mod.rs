@@ -385,7 +385,7 @@ mod tests {
             backlog: Backlog::new(1),
             mapper: Mapper::none(),
         };
-        let frames = amqp::Frames { inbox: inbox.clone(), source: "default".to_owned() };
+        let frames = amqp::Frames { inbox: inbox.clone(), source: "default".to_owned(), plenty: Arc::default() };
         let held = frames.hold(Frame {
             body: b"poison".to_vec(),
             content_type: None,

@@ -49,7 +49,7 @@ const MAY_MAKE_TABLES: &[(&str, &str)] = &[
     ("UPDATE lanes SET ready_at = $1 WHERE claimed", "once at the start"),
     ("UPDATE events SET state = 'pending', due_at = $2 WHERE lane", "of a sign-up"),
     ("UPDATE events SET state = 'pending' WHERE id IN", "for up to 500 events whose day has come"),
-    ("UPDATE notices SET due_at = $1 WHERE target = $2 AND id IN", "for up to 128 notices, on PostgreSQL"),
+    ("UPDATE notices SET due_at = $1 WHERE target = $2 AND id IN", "for up to 256 notices, on PostgreSQL"),
     ("UPDATE watched SET taken_until = $1 WHERE user_id IN", "for up to 64 polls, on PostgreSQL"),
     ("UPDATE events SET state = 'skipped'", "an operator's"),
     ("UPDATE events SET state = 'pending', due_at = $2, tries_from", "an operator's"),

@@ -38,7 +38,7 @@ fn frames(house: &House) -> Frames {
         backlog: Backlog::new(u64::MAX),
         mapper: Mapper::none(),
     };
-    Frames { inbox, source: "default".to_owned() }
+    Frames { inbox, source: "default".to_owned(), plenty: Arc::default() }
 }
 
 /// A CloudEvent in binary mode that lacks its type.

@@ -167,7 +167,7 @@ impl Replica {
                 clock: clock.clone(),
                 metrics,
             }),
-            frames: Arc::new(Frames { inbox, source: "default".to_owned() }),
+            frames: Arc::new(Frames { inbox, source: "default".to_owned(), plenty: Arc::default() }),
             store,
             is_frozen: false,
         }
