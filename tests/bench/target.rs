@@ -4,7 +4,7 @@
 use std::net::TcpListener;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use anyhow::Context;
@@ -13,6 +13,9 @@ use serde_json::json;
 
 /// Heat pumps of each user.
 pub(crate) const PUMPS: u64 = 2;
+
+/// No turn takes so long: what has not come by then never will.
+const WAIT_MAX: Duration = Duration::from_secs(300);
 
 struct Target {
     users: u64,
@@ -60,11 +63,13 @@ impl Control {
 
     /// Until so many were seen.
     pub(crate) async fn wait_for(&self, count: u64) -> anyhow::Result<Seen> {
+        let began = Instant::now();
         loop {
             let seen = self.seen().await?;
             if seen.count >= count {
                 return Ok(seen);
             }
+            anyhow::ensure!(began.elapsed() < WAIT_MAX, "the target has seen {} requests of {count}", seen.count);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
