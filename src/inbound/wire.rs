@@ -121,7 +121,7 @@ struct Reader<'a> {
     errors: &'a mut Vec<FieldError>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn wrong(&mut self, name: &str, reason: impl Into<String>) {
         // RFC 6901: `~` and `/` are escaped.
         let name = name.replace('~', "~0").replace('/', "~1");
@@ -129,7 +129,7 @@ impl Reader<'_> {
     }
 
     /// A field that is there and not null.
-    fn given(&self, name: &str) -> Option<&Value> {
+    fn given(&self, name: &str) -> Option<&'a Value> {
         self.fields.get(name).filter(|value| !value.is_null())
     }
 
@@ -149,13 +149,13 @@ impl Reader<'_> {
         (!text.is_empty()).then(|| text.to_owned())
     }
 
-    fn raw_text(&mut self, name: &str) -> Option<String> {
-        let value = self.given(name)?.clone();
-        let text = value.as_str().map(str::to_owned);
+    fn raw_text(&mut self, name: &str) -> Option<&'a str> {
+        let value = self.given(name)?;
+        let text = value.as_str();
         if text.is_none() {
             let loses_zeros = value.is_number() && name == Field::ZipCode.name();
             let why = if loses_zeros { ": a number loses its leading zeros" } else { "" };
-            self.wrong(name, format!("must be a text, found {}{why}", kind_of(&value)));
+            self.wrong(name, format!("must be a text, found {}{why}", kind_of(value)));
         }
         text
     }
@@ -170,7 +170,7 @@ impl Reader<'_> {
     }
 
     fn id<T>(&mut self, name: &str, accept: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let accepted = accept(&self.raw_text(name)?);
+        let accepted = accept(self.raw_text(name)?);
         if accepted.is_none() {
             self.wrong(name, format!("must have 1 to {ID_CHARS_MAX} printable characters"));
         }

@@ -219,9 +219,10 @@ impl Connection {
         }
     }
 
-    /// Between two transactions: sees to what commits leave behind.
-    pub(super) fn tidy(&self, log: &mut Option<LogMover>) {
+    /// Between two transactions, of which the last went through or not: sees to what commits leave behind.
+    pub(super) fn tidy(&self, went_through: bool, log: &mut Option<LogMover>) {
         if let (Self::Sqlite(connection), Some(log)) = (self, log) {
+            log.note(went_through, connection);
             log.look(connection);
         }
     }

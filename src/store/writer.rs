@@ -146,11 +146,9 @@ impl Writer {
             let mut rest = taken.drain(..).peekable();
             while rest.peek().is_some() {
                 let mut group = next_group(&mut rest);
-                if !group.is_empty() {
-                    self.write(&mut group).await;
-                }
+                let went_through = group.is_empty() || self.write(&mut group).await;
                 if let Some(connection) = &self.connection {
-                    connection.tidy(&mut self.log);
+                    connection.tidy(went_through, &mut self.log);
                 }
             }
         }
@@ -159,25 +157,28 @@ impl Writer {
         }
     }
 
-    /// One group: together if it goes, else each alone. Without a connection nobody's turn comes.
-    async fn write(&mut self, group: &mut Vec<Pending>) {
+    /// One group: together if it goes, else each alone. Without a connection nobody's turn comes. `false`: none went through.
+    async fn write(&mut self, group: &mut Vec<Pending>) -> bool {
         if let Err(error) = self.connect().await {
             tracing::warn!(%error, writes = group.len(), "the store cannot be reached");
             group.drain(..).for_each(|pending| pending.0.answer(Err(error.clone())));
-            return;
+            return false;
         }
         let whole = self.together(group).await;
         let is_alone = group.len() == 1;
+        let mut went_through = whole.is_ok();
         for pending in group.drain(..) {
             if whole.is_ok() || is_alone {
                 pending.0.answer(whole.clone());
             } else {
                 let mut alone = [pending];
                 let result = self.together(&mut alone).await;
+                went_through |= result.is_ok();
                 let [pending] = alone;
                 pending.0.answer(result);
             }
         }
+        went_through
     }
 
     async fn connect(&mut self) -> Result<(), Error> {

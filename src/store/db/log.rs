@@ -19,9 +19,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::sqlite;
 
-/// Pages (of 4 KiB) in the log at which it is moved: a page that is written again and again goes into the file once. After a
-/// crash so much is read again.
-const MOVED_AT_PAGES: u64 = 4_000;
+/// Pages (of 4 KiB) in the log at which it is moved: a page that is written again and again goes into the file once. With a
+/// quarter of it a fifth fewer events are taken in. It is that much of the disk, and after a crash so much is read again.
+const MOVED_AT_PAGES: u64 = 16_000;
 
 /// What the writer moves by itself at the end: some milliseconds.
 const END_PAGES_MAX: u64 = 250;
@@ -47,6 +47,8 @@ pub(in crate::store) struct LogMover {
     /// Moves that were ordered since the log was last at its end; 0: none.
     moves: u32,
     next_at: u64,
+    /// Transactions in a row that did not go through.
+    failures: u64,
 }
 
 struct Thread {
@@ -65,7 +67,7 @@ pub(super) fn count_pages(connection: &rusqlite::Connection) {
 
 impl LogMover {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, thread: None, moves: 0, next_at: MOVED_AT_PAGES }
+        Self { path, thread: None, moves: 0, next_at: MOVED_AT_PAGES, failures: 0 }
     }
 
     /// To be called between two transactions: orders a move when it is time for one, and makes an end of one that is done.
@@ -90,6 +92,17 @@ impl LogMover {
         self.moves += 1;
         if !self.order() {
             self.make_an_end(connection, pages);
+        }
+    }
+
+    /// To be called after a transaction: whether it went through. One that did not may have found no room for a longer log; then
+    /// the log is moved into the file, and may begin anew in the room that it has. That may fail for the same reason and costs
+    /// more than the transaction, so it is tried after the first, second, fourth, eighth … in a row.
+    pub(super) fn note(&mut self, went_through: bool, connection: &rusqlite::Connection) {
+        self.failures = if went_through { 0 } else { self.failures.saturating_add(1) };
+        let is_at_work = self.thread.as_ref().is_some_and(|thread| thread.moved.load(Ordering::Acquire) == AT_WORK);
+        if self.failures.is_power_of_two() && !is_at_work {
+            self.make_an_end(connection, LOGGED.get());
         }
     }
 
@@ -147,4 +160,33 @@ fn work(path: &std::path::Path, told: &Receiver<()>, says: &AtomicU64) {
 fn move_log(connection: &rusqlite::Connection) -> rusqlite::Result<u64> {
     let moved = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(2))?;
     Ok(u64::try_from(moved).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_for_which_there_may_be_no_room_is_moved_before_its_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("some.db");
+        let connection = rusqlite::Connection::open(&path).expect("a file");
+        sqlite::prepare_writer(&connection).expect("as the bridge has it");
+        connection.execute_batch("CREATE TABLE some (bytes BLOB)").expect("a table");
+        let in_the_file = || std::fs::metadata(&path).expect("a file").len();
+        let add = || connection.execute_batch("INSERT INTO some VALUES (randomblob(100000))").expect("a row");
+        let mut log = LogMover::new(path.clone());
+        let mut moved_after = |went_through| {
+            add();
+            let before = in_the_file();
+            log.note(went_through, &connection);
+            log.look(&connection);
+            in_the_file() > before
+        };
+        assert!(!moved_after(true), "there is little in it");
+        let moved: Vec<bool> = (1..=8).map(|_| moved_after(false)).collect();
+        assert_eq!(moved, [true, true, false, true, false, false, false, true]);
+        assert!(!moved_after(true));
+        assert!(moved_after(false), "the first of another row");
+    }
 }
