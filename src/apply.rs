@@ -112,11 +112,16 @@ impl Room {
             return None;
         }
         crowd.inside += free;
+        Some((0..free).map(|_| Inside { room: self.clone(), wake: wake.clone() }).collect())
+    }
+
+    /// To be called once it is known who stays: what was only reserved is no work.
+    fn tell(&self, places: usize) {
+        let mut crowd = self.lock();
         crowd.plenty = places - places / PLENTY_DIVISOR;
         if crowd.inside >= places {
             crowd.has_plenty.store(true, Ordering::Relaxed);
         }
-        Some((0..free).map(|_| Inside { room: self.clone(), wake: wake.clone() }).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, Crowd> {
@@ -197,7 +202,9 @@ impl<P: Partner> Applier<P> {
             *failing_since = failing_since.map(|since| self.partner.back_since().map_or(since, |at| at.max(since)));
             claim
         });
-        Ok(aged.zip(inside).collect())
+        let taken = aged.zip(inside).collect();
+        self.room.tell(claims_for(places));
+        Ok(taken)
     }
 
     /// A claim outlives any call of its own: it is extended before a call that it might not.
@@ -399,9 +406,16 @@ mod tests {
     fn a_full_room_raises_its_sign_and_takes_it_down_once_an_eighth_is_free() {
         let (sign, wake) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
         let room = Room::telling(sign.clone());
-        let mut inside = room.enter(16, 15, &wake).expect("it is empty");
+        let enter = |places, wanted| {
+            let inside = room.enter(places, wanted, &wake).expect("there is a place");
+            room.tell(places);
+            inside
+        };
+        drop(room.enter(16, 64, &wake));
+        assert!(!sign.load(Ordering::Relaxed), "what is only reserved is no work");
+        let mut inside = enter(16, 15);
         assert!(!sign.load(Ordering::Relaxed), "there is a place left");
-        inside.extend(room.enter(16, 64, &wake).expect("the last place"));
+        inside.extend(enter(16, 64));
         assert_eq!(inside.len(), 16);
         assert!(sign.load(Ordering::Relaxed));
         assert!(room.enter(16, 1, &wake).is_none(), "nobody more comes in");
@@ -410,8 +424,8 @@ mod tests {
         inside.truncate(13);
         assert!(!sign.load(Ordering::Relaxed));
         // A single place is an eighth, and all of it.
-        let room = Room::telling(sign.clone());
-        let only = room.enter(1, 64, &wake);
+        inside.clear();
+        let only = enter(1, 64);
         assert!(sign.load(Ordering::Relaxed));
         drop(only);
         assert!(!sign.load(Ordering::Relaxed));

@@ -26,8 +26,11 @@ pub const SOURCE: &str = "podero-bridge";
 /// Media type of what is sent.
 const CONTENT_TYPE: &str = "application/cloudevents+json";
 
-/// Notices under way at once: enough to keep a confirming broker busy.
-const NOTICES_AT_ONCE: usize = 256;
+/// Notices under way at once to the broker, of each publisher: enough to keep one busy that confirms.
+const TO_BROKER_AT_ONCE: usize = 256;
+
+/// To the webhook's receiver, each a request.
+const TO_WEBHOOK_AT_ONCE: usize = 128;
 
 /// A taken notice that was never marked is taken again after this, longer than any attempt takes; where this process alone
 /// works on the store, after a crash at once.
@@ -43,6 +46,8 @@ const SCHEDULE: RetrySchedule = RetrySchedule { initial: Duration::from_secs(1),
 pub trait Deliver: Send + Sync {
     /// The target.
     const TARGET: Target;
+    /// Notices under way at once.
+    const AT_ONCE: usize;
     /// Whether an attempt has any prospect now. While it has none nothing is tried: the back-off of each notice is for
     /// what is wrong with that notice, and would keep it waiting for minutes after the way is free again.
     fn is_open(&self) -> bool {
@@ -79,7 +84,7 @@ impl<D: Deliver> Publisher<D> {
         if !self.deliver.is_open() {
             return Step::Idle;
         }
-        let due = match self.store.due_notices(D::TARGET, NOTICES_AT_ONCE, LEASE).await {
+        let due = match self.store.due_notices(D::TARGET, D::AT_ONCE, LEASE).await {
             Ok(due) if due.is_empty() => return Step::Idle,
             Ok(due) => due,
             Err(error) => {
@@ -142,6 +147,7 @@ pub struct ToBroker<B>(
 
 impl<B: Publish> Deliver for ToBroker<B> {
     const TARGET: Target = Target::Amqp;
+    const AT_ONCE: usize = TO_BROKER_AT_ONCE;
 
     fn is_open(&self) -> bool {
         self.0.is_open()
@@ -186,6 +192,7 @@ impl ToWebhook {
 
 impl Deliver for ToWebhook {
     const TARGET: Target = Target::Webhook;
+    const AT_ONCE: usize = TO_WEBHOOK_AT_ONCE;
 
     async fn deliver(&self, notice: &Notice, body: Vec<u8>) -> Delivered {
         let id = notice.id.to_string();

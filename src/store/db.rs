@@ -126,6 +126,13 @@ impl Fault {
         }
     }
 
+    /// Whether SQLite found no room for what it had to write: `SQLITE_FULL`; under a quota `SQLITE_IOERR_WRITE`, or
+    /// `SQLITE_IOERR_SHMSIZE`.
+    pub(super) fn is_for_want_of_room(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        error.sqlite_error().is_some_and(|error| matches!(error.extended_code, 13 | 778 | 4_874))
+    }
+
     /// PostgreSQL's SQLSTATE.
     fn sql_state(&self) -> Option<String> {
         match self {
@@ -219,12 +226,17 @@ impl Connection {
         }
     }
 
-    /// Between two transactions, of which the last went through or not: sees to what commits leave behind.
-    pub(super) fn tidy(&self, went_through: bool, log: &mut Option<LogMover>) {
+    /// Between two transactions: sees to what commits leave behind. `had_room`: the last one did not fail for want of it.
+    pub(super) fn tidy(&self, had_room: bool, log: &mut Option<LogMover>) {
         if let (Self::Sqlite(connection), Some(log)) = (self, log) {
-            log.note(went_through, connection);
+            log.note(had_room, connection);
             log.look(connection);
         }
+    }
+
+    /// Whether no transaction is open any more: SQLite rolls one back by itself when a commit fails for want of room.
+    pub(super) fn has_rolled_back(&self) -> bool {
+        matches!(self, Self::Sqlite(connection) if connection.is_autocommit())
     }
 
     /// Whether what runs here holds the thread until it is done.
@@ -272,7 +284,7 @@ impl Db {
         }
     }
 
-    /// The size of a SQLite file and its log; `None` on PostgreSQL.
+    /// The size of a SQLite file; `None` on PostgreSQL.
     pub(super) fn file_bytes(&self) -> Option<u64> {
         match &self.address {
             Address::File { place, .. } => Some(place.bytes()),

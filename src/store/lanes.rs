@@ -224,15 +224,18 @@ impl Write for TakeClaims {
         let mut all = Vec::with_capacity(self.limit);
         let mut passed_over = 0;
         while all.len() < self.limit && passed_over < LOOKS_MAX {
-            let lanes = self.due(self.limit - all.len(), db, connection).await?;
-            if lanes.is_empty() {
-                break;
-            }
+            let (wanted, passed_over_before) = (self.limit - all.len(), passed_over);
+            let lanes = self.due(wanted, db, connection).await?;
+            let is_last = lanes.len() < wanted;
             for lane in lanes {
                 match self.head(connection, lane).await? {
                     Some(found) => all.push(found),
                     None => passed_over += 1,
                 }
+            }
+            // One that was passed over may be due again by its next head.
+            if is_last && passed_over == passed_over_before {
+                break;
             }
         }
         Ok(all)

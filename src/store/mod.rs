@@ -236,7 +236,7 @@ impl Store {
             unexamined,
         };
         let log = db.log_mover();
-        let writer = Writer { db, connection: Some(connection), log, queue: receiver };
+        let writer = Writer { db, connection: Some(connection), log, had_room: true, queue: receiver };
         Ok((Self(Arc::new(inner)), writer))
     }
 

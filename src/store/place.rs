@@ -86,10 +86,9 @@ impl Place {
         &self.0
     }
 
-    /// How large the file is, with the log beside it.
+    /// How large the file is. Not the log beside it, which is as large after a crash of a small store as of a large one.
     pub(super) fn bytes(&self) -> u64 {
-        let size = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
-        size(&self.0) + size(&self.beside("-wal"))
+        std::fs::metadata(&self.0).map_or(0, |found| found.len())
     }
 
     /// The file whose lock says who works on this one.
@@ -108,6 +107,12 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.display().fmt(f)
     }
+}
+
+/// What is left of the disk that a file is on, bytes; `None` where that is not told.
+pub(super) fn free_bytes(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    disk.f_bavail.checked_mul(disk.f_frsize)
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> Error {

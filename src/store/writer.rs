@@ -118,6 +118,8 @@ pub struct Writer {
     pub(super) db: Db,
     pub(super) connection: Option<Connection>,
     pub(super) log: Option<LogMover>,
+    /// Whether there was room for all that the last group tried.
+    pub(super) had_room: bool,
     pub(super) queue: mpsc::Receiver<Pending>,
 }
 
@@ -146,9 +148,13 @@ impl Writer {
             let mut rest = taken.drain(..).peekable();
             while rest.peek().is_some() {
                 let mut group = next_group(&mut rest);
-                let went_through = group.is_empty() || self.write(&mut group).await;
+                if group.is_empty() {
+                    continue;
+                }
+                self.had_room = true;
+                self.write(&mut group).await;
                 if let Some(connection) = &self.connection {
-                    connection.tidy(went_through, &mut self.log);
+                    connection.tidy(self.had_room, &mut self.log);
                 }
             }
         }
@@ -157,28 +163,25 @@ impl Writer {
         }
     }
 
-    /// One group: together if it goes, else each alone. Without a connection nobody's turn comes. `false`: none went through.
-    async fn write(&mut self, group: &mut Vec<Pending>) -> bool {
+    /// One group: together if it goes, else each alone. Without a connection nobody's turn comes.
+    async fn write(&mut self, group: &mut Vec<Pending>) {
         if let Err(error) = self.connect().await {
             tracing::warn!(%error, writes = group.len(), "the store cannot be reached");
             group.drain(..).for_each(|pending| pending.0.answer(Err(error.clone())));
-            return false;
+            return;
         }
         let whole = self.together(group).await;
         let is_alone = group.len() == 1;
-        let mut went_through = whole.is_ok();
         for pending in group.drain(..) {
             if whole.is_ok() || is_alone {
                 pending.0.answer(whole.clone());
             } else {
                 let mut alone = [pending];
                 let result = self.together(&mut alone).await;
-                went_through |= result.is_ok();
                 let [pending] = alone;
                 pending.0.answer(result);
             }
         }
-        went_through
     }
 
     async fn connect(&mut self) -> Result<(), Error> {
@@ -211,7 +214,10 @@ impl Writer {
         let done = tokio::time::timeout(TRANSACTION_TIME_MAX, transaction(&self.db, &mut connection, group)).await;
         // A connection that was given up in the middle, or cannot even roll back, is not used again.
         let Ok(result) = done else { return Err(Failure::Away(Error::Away("it did not answer in time".to_owned()))) };
-        if result.is_ok() || roll_back(&mut connection).await {
+        let lacked_room = result.as_ref().is_err_and(Fault::is_for_want_of_room);
+        self.had_room &= !lacked_room;
+        let is_whole = result.is_ok() || (lacked_room && connection.has_rolled_back());
+        if is_whole || roll_back(&mut connection).await {
             self.connection = Some(connection);
         }
         result.map_err(|error| if error.is_conflict() { Failure::Conflict } else { Failure::Away(error.into()) })

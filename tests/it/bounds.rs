@@ -258,7 +258,7 @@ fn away(folder: &std::path::Path) -> running::Environment {
 async fn with_few_file_descriptors_connections_wait_and_the_process_lives() {
     let folder = tempfile::tempdir().expect("a folder");
     let environment = away(folder.path());
-    let bridge = Running::start_limited(folder.path(), 128, &environment);
+    let bridge = Running::start_limited(folder.path(), "ulimit -n 128", &environment);
     let door: SocketAddr = bridge.door.trim_start_matches("http://").parse().expect("an address");
     let silent = join_all((0..300).map(|_| TcpStream::connect(door))).await;
     let (silent, failed): (Vec<_>, Vec<_>) = silent.into_iter().partition(Result::is_ok);
@@ -273,6 +273,36 @@ async fn with_few_file_descriptors_connections_wait_and_the_process_lives() {
     })
     .await;
     assert!(!bridge.log().contains("Too many open files"), "the door leaves some for the rest of the house");
+    assert_eq!(bridge.terminate(), Some(0));
+}
+
+/// The log is moved into the file at 64 MiB. Where there is no room for so much it is moved when there is none left, and begins
+/// anew; nobody has to make room.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_there_is_no_room_for_a_longer_log_it_is_moved_and_the_door_takes_events_again() {
+    const LIMIT_BYTES: u64 = 8 << 20;
+    const EVENTS: usize = 700;
+    let folder = tempfile::tempdir().expect("a folder");
+    let environment = away(folder.path());
+    // No file may grow beyond it (`EFBIG`); what is ignored before an exec stays ignored.
+    let limits = format!("trap '' XFSZ; ulimit -f {}", LIMIT_BYTES / 512);
+    let bridge = Running::start_limited(folder.path(), &limits, &environment);
+    let http = reqwest::Client::new();
+    let structured = "application/cloudevents+json";
+    let mut refused = 0;
+    for number in 0..EVENTS {
+        let body = sign_up(&format!("e{number}"), &format!("C-{number}"), TIME).to_string();
+        until("it is taken", async || {
+            let request = http.post(format!("{}/v1/events", bridge.door)).header("content-type", structured);
+            let answer = request.body(body.clone()).send().await.expect("an answer");
+            refused += usize::from(answer.status() == 503);
+            answer.status().is_success().then_some(())
+        })
+        .await;
+    }
+    let log = std::fs::metadata(folder.path().join("bridge.db-wal")).expect("a log").len();
+    assert!(log > LIMIT_BYTES / 2 && log <= LIMIT_BYTES, "{log} bytes");
+    assert!((1..EVENTS / 4).contains(&refused), "there was no room for it {refused} times");
     assert_eq!(bridge.terminate(), Some(0));
 }
 

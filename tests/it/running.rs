@@ -64,10 +64,10 @@ impl Running {
         Self::spawn(folder, command(&arguments, environment), is_with_sandbox)
     }
 
-    /// Starts `serve` with no more than so many file descriptors.
-    pub fn start_limited(folder: &Path, descriptors: u32, environment: &Environment) -> Self {
+    /// Starts `serve` after these commands of a shell, which limit it.
+    pub fn start_limited(folder: &Path, limits: &str, environment: &Environment) -> Self {
         let mut shell = Command::new("sh");
-        let script = format!("ulimit -n {descriptors}; exec {} serve", env!("CARGO_BIN_EXE_podero-bridge"));
+        let script = format!("{limits}; exec {} serve", env!("CARGO_BIN_EXE_podero-bridge"));
         shell.args(["-c", &script]).env_clear().env("PATH", "/usr/bin:/bin");
         Self::spawn(folder, with(shell, environment), false)
     }

@@ -12,16 +12,24 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::mem::ManuallyDrop;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::sqlite;
+use crate::store::place;
 
 /// Pages (of 4 KiB) in the log at which it is moved: a page that is written again and again goes into the file once. With a
 /// quarter of it a fifth fewer events are taken in. It is that much of the disk, and after a crash so much is read again.
 const MOVED_AT_PAGES: u64 = 16_000;
+
+/// It never takes more of the disk than is left beside it, since so much may have to be moved into the file: looked at after so
+/// many pages more.
+const LOOK_EVERY_PAGES: u64 = 1_000;
+
+/// Bytes of a page.
+const PAGE: u64 = 4_096;
 
 /// What the writer moves by itself at the end: some milliseconds.
 const END_PAGES_MAX: u64 = 250;
@@ -47,7 +55,9 @@ pub(in crate::store) struct LogMover {
     /// Moves that were ordered since the log was last at its end; 0: none.
     moves: u32,
     next_at: u64,
-    /// Transactions in a row that did not go through.
+    /// Pages in the log when it was last looked whether there is room to move them.
+    looked_at: u64,
+    /// Times in a row in which there was no room for a transaction.
     failures: u64,
 }
 
@@ -67,17 +77,14 @@ pub(super) fn count_pages(connection: &rusqlite::Connection) {
 
 impl LogMover {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, thread: None, moves: 0, next_at: MOVED_AT_PAGES, failures: 0 }
+        Self { path, thread: None, moves: 0, next_at: MOVED_AT_PAGES, looked_at: 0, failures: 0 }
     }
 
     /// To be called between two transactions: orders a move when it is time for one, and makes an end of one that is done.
     pub(super) fn look(&mut self, connection: &rusqlite::Connection) {
         let pages = LOGGED.get();
         if self.moves == 0 {
-            if pages < MOVED_AT_PAGES {
-                self.next_at = MOVED_AT_PAGES;
-            }
-            if pages < self.next_at {
+            if !self.is_time(pages, place::free_bytes) {
                 return;
             }
         } else {
@@ -95,11 +102,27 @@ impl LogMover {
         }
     }
 
-    /// To be called after a transaction: whether it went through. One that did not may have found no room for a longer log; then
-    /// the log is moved into the file, and may begin anew in the room that it has. That may fail for the same reason and costs
-    /// more than the transaction, so it is tried after the first, second, fourth, eighth … in a row.
-    pub(super) fn note(&mut self, went_through: bool, connection: &rusqlite::Connection) {
-        self.failures = if went_through { 0 } else { self.failures.saturating_add(1) };
+    fn is_time(&mut self, pages: u64, free_bytes: impl FnOnce(&Path) -> Option<u64>) -> bool {
+        if pages < MOVED_AT_PAGES {
+            self.next_at = MOVED_AT_PAGES;
+        }
+        // It has begun anew.
+        self.looked_at = if pages < self.looked_at { 0 } else { self.looked_at };
+        if pages >= self.next_at {
+            return true;
+        }
+        if pages < self.looked_at + LOOK_EVERY_PAGES {
+            return false;
+        }
+        self.looked_at = pages;
+        free_bytes(&self.path).is_some_and(|free| free < pages * PAGE)
+    }
+
+    /// To be called after a transaction: whether there was room for it. Where there was none for a longer log, the log is moved
+    /// into the file, and may begin anew in the room that it has. That may fail for the same reason and costs more than the
+    /// transaction, so it is tried after the first, second, fourth, eighth … time in a row.
+    pub(super) fn note(&mut self, had_room: bool, connection: &rusqlite::Connection) {
+        self.failures = if had_room { 0 } else { self.failures.saturating_add(1) };
         let is_at_work = self.thread.as_ref().is_some_and(|thread| thread.moved.load(Ordering::Acquire) == AT_WORK);
         if self.failures.is_power_of_two() && !is_at_work {
             self.make_an_end(connection, LOGGED.get());
@@ -135,7 +158,7 @@ impl Thread {
 }
 
 /// Ends with the writer.
-fn work(path: &std::path::Path, told: &Receiver<()>, says: &AtomicU64) {
+fn work(path: &Path, told: &Receiver<()>, says: &AtomicU64) {
     // SQLite flushes the file only when nobody has committed meanwhile, and would leave that to the writer. Never closed, since
     // whoever closes a file lets go of all locks that his process has on it (fcntl, POSIX), SQLite's among them.
     let file = File::open(path).map(ManuallyDrop::new);
@@ -167,6 +190,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_log_is_moved_when_it_is_long_or_when_there_is_hardly_room_for_what_is_in_it() {
+        let mut log = LogMover::new(PathBuf::from("/nowhere"));
+        let mut asked = 0;
+        let mut is_time = |pages, free_pages: Option<u64>| {
+            log.is_time(pages, |_| {
+                asked += 1;
+                free_pages.map(|pages| pages * PAGE)
+            })
+        };
+        for (pages, free, expected) in [
+            (999, Some(0), false),
+            (1_000, Some(1_000), false),
+            (1_999, Some(0), false),
+            (2_000, Some(1_999), true),
+            (2_500, Some(0), false),
+            (3_000, None, false),
+            // It has begun anew.
+            (10, Some(0), false),
+            (1_000, Some(999), true),
+            (MOVED_AT_PAGES, None, true),
+        ] {
+            assert_eq!(is_time(pages, free), expected, "{pages} pages, {free:?} free");
+        }
+        assert_eq!(asked, 4, "not for every transaction");
+    }
+
+    #[test]
     fn a_log_for_which_there_may_be_no_room_is_moved_before_its_time() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("some.db");
@@ -176,10 +226,10 @@ mod tests {
         let in_the_file = || std::fs::metadata(&path).expect("a file").len();
         let add = || connection.execute_batch("INSERT INTO some VALUES (randomblob(100000))").expect("a row");
         let mut log = LogMover::new(path.clone());
-        let mut moved_after = |went_through| {
+        let mut moved_after = |had_room| {
             add();
             let before = in_the_file();
-            log.note(went_through, &connection);
+            log.note(had_room, &connection);
             log.look(&connection);
             in_the_file() > before
         };

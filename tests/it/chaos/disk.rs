@@ -14,7 +14,7 @@ use super::{Plan, say};
 use crate::world::until;
 
 /// Room for the store of a small run; a full one takes what it needs.
-const DISK_MIB: usize = 192;
+const DISK_MIB: usize = 64;
 /// Senders that are told so before there is room again.
 const REFUSALS_MIN: usize = 5;
 
