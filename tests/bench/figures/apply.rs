@@ -11,7 +11,7 @@ const MANY: u64 = 1_000_000;
 const FEW: u64 = 10_000;
 /// Of a turn: less than there is of the few.
 const APPLIED: u64 = 6_000;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
 pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     let folder = tempfile::tempdir_in(bench.folder)?;
