@@ -2,7 +2,7 @@
 //!
 //! Every other file of the store writes one SQL text for both (docs/adr/0003). What differs is here: how a connection is
 //! opened and prepared, how a statement runs ([`sqlite`], in this process; [`postgres`], over a connection), how a writing
-//! transaction begins, and the clause that lets replicas pass each other's locks.
+//! transaction begins, and the clauses by which replicas wait for each other's locks or pass them.
 //!
 //! Before: [`crate::config`]. After: [`crate::store::writer`] and the readers.
 
@@ -407,7 +407,7 @@ impl Db {
         }
     }
 
-    /// Ends an inner `SELECT` of rows to be claimed, so that replicas take different ones.
+    /// Ends a `SELECT` of rows to be claimed, so that replicas take different ones.
     pub(super) fn skip_locked(&self) -> &'static str {
         match self.dialect {
             Dialect::Sqlite => "",

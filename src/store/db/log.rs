@@ -1,7 +1,7 @@
 //! SQLite's write-ahead log is moved into its file beside the work.
 //!
 //! A commit appends to the log, which is one flush of few pages. Moving thousands of pages from there to their places all over
-//! the file takes a tenth of a second, and whoever commits just then would wait for it. So a thread of its own moves and
+//! the file takes some tenths of a second, and whoever commits just then would wait for it. So a thread of its own moves and
 //! flushes, until little is left; that the writer moves between two groups, and then the whole log is in the file and begins
 //! anew.
 //!
