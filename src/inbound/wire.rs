@@ -134,9 +134,8 @@ impl<'a> Reader<'a> {
     }
 
     /// A text without spaces around it; an empty one counts as not given.
-    fn text(&mut self, name: &str, chars_max: usize) -> Option<String> {
-        let text = self.raw_text(name)?;
-        let text = text.trim();
+    fn text(&mut self, name: &str, chars_max: usize) -> Option<&'a str> {
+        let text = self.raw_text(name)?.trim();
         let count = text.chars().count();
         if count > chars_max {
             self.wrong(name, format!("must have at most {chars_max} characters, found {count}"));
@@ -146,7 +145,7 @@ impl<'a> Reader<'a> {
             self.wrong(name, "must not contain control characters");
             return None;
         }
-        (!text.is_empty()).then(|| text.to_owned())
+        (!text.is_empty()).then_some(text)
     }
 
     fn raw_text(&mut self, name: &str) -> Option<&'a str> {
@@ -162,7 +161,7 @@ impl<'a> Reader<'a> {
 
     fn moment(&mut self, name: &str) -> Option<Timestamp> {
         let text = self.text(name, TEXT_CHARS_MAX)?;
-        let moment = Timestamp::parse(&text);
+        let moment = Timestamp::parse(text);
         if moment.is_none() {
             self.wrong(name, "must be an RFC 3339 date and time, like 2026-10-01T00:00:00+02:00");
         }
@@ -308,7 +307,7 @@ impl<'a> Reader<'a> {
 
     fn one_of(&mut self, name: &str, allowed: &[&str]) -> Option<FieldValue> {
         let text = self.text(name, KIND_CHARS_MAX)?;
-        let known = allowed.iter().find(|value| value.eq_ignore_ascii_case(&text));
+        let known = allowed.iter().find(|value| value.eq_ignore_ascii_case(text));
         if known.is_none() {
             self.wrong(name, format!("must be one of {}", allowed.join(", ")));
         }
