@@ -7,7 +7,9 @@
 //! Before: nothing. After: every other module.
 
 pub mod alert;
+pub mod country;
 pub mod customer;
+pub mod date;
 pub mod event;
 #[cfg(test)]
 mod fixtures;

@@ -8,23 +8,20 @@
 
 use std::collections::BTreeMap;
 
-use celes::Country;
 use jaq_core::data::JustLut;
 use jaq_core::load::{self, Arena, File, Loader};
 use jaq_core::native::{Fun, bome, run, unary, v};
 use jaq_core::{Compiler, Ctx, Cv, Error, Native, ValXs, Vars, compile};
 use jaq_json::{Val, read, write};
-use jiff::civil;
 use jiff::tz::TimeZone;
+
+use crate::domain::{country, date};
 
 /// Helpers in jq itself.
 const HELPERS: &str = include_str!("helpers.jq");
 
 /// Variables of every program, in this order.
 const VARIABLES: [&str; 2] = ["$headers", "$received_at"];
-
-/// Epoch numbers from this one on are milliseconds: as seconds it would be in the year 5138.
-const MILLISECONDS_FROM: u64 = 100_000_000_000;
 
 /// How deep a message may nest. The interpreter goes down by recursion, and has no bound of its own; this is the one of the
 /// parser for CloudEvents (serde_json).
@@ -165,7 +162,7 @@ fn natives() -> impl Iterator<Item = Fun<Data>> {
 
 fn country_code<'a>((_, input): Cv<'a, Data>) -> ValXs<'a, Val> {
     bome(text_of(&input).map_or(Ok(Val::Null), |text| {
-        let code = country(&text?).ok_or_else(|| Error::str("country_code: not a country that is known"))?;
+        let code = country::code(&text?).ok_or_else(|| Error::str("country_code: not a country that is known"))?;
         Ok(Val::from(code.to_owned()))
     }))
 }
@@ -175,7 +172,7 @@ fn date_time<'a>(arguments: Cv<'a, Data>) -> ValXs<'a, Val> {
         let zone = text_of(&zone).unwrap_or_else(|| Err(Error::str("date_time: the time zone is null")))?;
         let zone = TimeZone::get(&zone).map_err(|_| Error::str("date_time: no such time zone; try Europe/Berlin"))?;
         text_of(&input).map_or(Ok(Val::Null), |text| {
-            let moment = moment(&text?, &zone);
+            let moment = date::read(&text?, &zone);
             moment.map(Val::from).ok_or_else(|| Error::str("date_time: not in a form that is known"))
         })
     })
@@ -189,93 +186,6 @@ fn text_of(value: &Val) -> Option<Result<String, Error<Val>>> {
         Val::Num(number) => Some(Ok(number.to_string())),
         Val::Bool(_) | Val::BStr(_) | Val::Arr(_) | Val::Obj(_) => Some(Err(Error::str("neither a text nor a number"))),
     }
-}
-
-/// What the countries in which Podero works call themselves and their neighbours; English names come with the library.
-const LOCAL_NAMES: [(&str, &str); 40] = [
-    ("deutschland", "DE"),
-    ("bundesrepublik deutschland", "DE"),
-    ("brd", "DE"),
-    ("tyskland", "DE"),
-    ("germania", "DE"),
-    ("niemcy", "DE"),
-    ("saksamaa", "DE"),
-    ("németország", "DE"),
-    ("österreich", "AT"),
-    ("oesterreich", "AT"),
-    ("ausztria", "AT"),
-    ("schweiz", "CH"),
-    ("suisse", "CH"),
-    ("svizzera", "CH"),
-    ("svizra", "CH"),
-    ("sverige", "SE"),
-    ("schweden", "SE"),
-    ("rootsi", "SE"),
-    ("magyarország", "HU"),
-    ("ungarn", "HU"),
-    ("italia", "IT"),
-    ("italien", "IT"),
-    ("eesti", "EE"),
-    ("estland", "EE"),
-    ("polska", "PL"),
-    ("polen", "PL"),
-    ("românia", "RO"),
-    ("romania", "RO"),
-    ("rumänien", "RO"),
-    ("belgien", "BE"),
-    ("belgië", "BE"),
-    ("belgique", "BE"),
-    ("great britain", "GB"),
-    ("united kingdom", "GB"),
-    ("uk", "GB"),
-    ("liechtenstein", "LI"),
-    ("luxemburg", "LU"),
-    ("frankreich", "FR"),
-    ("niederlande", "NL"),
-    ("nederland", "NL"),
-];
-
-/// ISO 3166-1 alpha-2, from alpha-2, alpha-3 or a name.
-fn country(text: &str) -> Option<&'static str> {
-    let name = text.to_lowercase();
-    if let Some((_, code)) = LOCAL_NAMES.iter().find(|(known, _)| *known == name) {
-        return Some(code);
-    }
-    // The library's names have no blanks.
-    let joined: String = name.chars().filter(|letter| letter.is_alphanumeric()).collect();
-    let found = match name.chars().count() {
-        2 => Country::from_alpha2(&name),
-        3 => Country::from_alpha3(&name).or_else(|_| Country::from_alias(&joined)),
-        _ => Country::from_name(&joined).or_else(|_| Country::from_alias(&joined)),
-    };
-    found.ok().map(|country| country.alpha2)
-}
-
-/// Dates, and times after a blank; `T` is read as one.
-const DATES: [&str; 4] = ["%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%Y%m%d"];
-const TIMES: [&str; 3] = [" %H:%M:%S%.f", " %H:%M", ""];
-
-/// RFC 3339: from RFC 3339; from a number of seconds or milliseconds since 1970; or from a date, with a time or midnight,
-/// on the clocks of `zone`. An hour that clocks repeat is its first, one that they skip is the one after.
-fn moment(text: &str, zone: &TimeZone) -> Option<String> {
-    if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
-        return Some(timestamp.to_string());
-    }
-    let is_date = text.len() == 8;
-    if let (Ok(number), false) = (text.parse::<i64>(), is_date) {
-        let millis = if number.unsigned_abs() >= MILLISECONDS_FROM { number } else { number.checked_mul(1_000)? };
-        return jiff::Timestamp::from_millisecond(millis).ok().map(|timestamp| timestamp.to_string());
-    }
-    let text = text.replace('T', " ");
-    let forms = DATES.iter().flat_map(|date| TIMES.iter().map(move |time| format!("{date}{time}")));
-    let read = |form: String| {
-        let broken = jiff::fmt::strtime::parse(&form, &text).ok()?;
-        let time = broken.to_time().unwrap_or(civil::Time::midnight());
-        Some(broken.to_date().ok()?.to_datetime(time))
-    };
-    let local = forms.into_iter().find_map(read)?;
-    let zoned = local.to_zoned(zone.clone()).ok()?;
-    Some(zoned.strftime("%Y-%m-%dT%H:%M:%S%.f%:z").to_string())
 }
 
 #[cfg(test)]
