@@ -144,7 +144,7 @@ pub struct BuildingKey(String);
 impl BuildingKey {
     /// Accepts what an id may be; `None` otherwise.
     pub fn accept(text: &str) -> Option<Self> {
-        super::is_printable_id(text).then(|| Self(text.to_owned()))
+        super::text::id(text, super::ID_CHARS_MAX).map(Self)
     }
 
     /// The key as text.

@@ -18,6 +18,7 @@ pub mod plan;
 pub mod rehearsal;
 pub mod retry;
 pub mod standing;
+pub mod text;
 mod timestamp;
 pub mod verdict;
 
@@ -39,9 +40,9 @@ pub const ID_CHARS_MAX: usize = 128;
 pub struct CustomerId(String);
 
 impl CustomerId {
-    /// Accepts 1 to [`ID_CHARS_MAX`] printable characters; `None` otherwise.
+    /// Accepts 1 to [`ID_CHARS_MAX`] printable characters, in the one form of an id (see [`text::id`]); `None` otherwise.
     pub fn accept(text: &str) -> Option<Self> {
-        is_printable_id(text).then(|| Self(text.to_owned()))
+        text::id(text, ID_CHARS_MAX).map(Self)
     }
 
     /// The id as text.
@@ -56,10 +57,11 @@ impl std::fmt::Display for CustomerId {
     }
 }
 
-/// Whether a text may serve as an id from outside: 1 to [`ID_CHARS_MAX`] characters, none of them a control character.
+/// Whether a text may serve as the id of an event: 1 to [`ID_CHARS_MAX`] characters, none of them invisible. It is kept as it
+/// is: CloudEvents 1.0 compares ids character by character.
 pub fn is_printable_id(text: &str) -> bool {
     let count = text.chars().count();
-    (1..=ID_CHARS_MAX).contains(&count) && !text.chars().any(char::is_control)
+    (1..=ID_CHARS_MAX).contains(&count) && !text.chars().any(text::is_invisible)
 }
 
 /// Our own id of an accepted event (UUIDv7: sorts by arrival).

@@ -155,8 +155,11 @@ fn place(file: &File<&str, &str>, part: &str) -> String {
 
 /// Helpers that need a table or a calendar.
 fn natives() -> impl Iterator<Item = Fun<Data>> {
-    let made: [Fun<Data>; 2] =
-        [run::<Data>(("country_code", v(0), country_code)), run::<Data>(("date_time", v(1), date_time))];
+    let made: [Fun<Data>; 3] = [
+        run::<Data>(("country_code", v(0), country_code)),
+        run::<Data>(("date_time", v(1), date_time)),
+        run::<Data>(("date_time", v(2), date_time_as)),
+    ];
     made.into_iter()
 }
 
@@ -167,15 +170,36 @@ fn country_code<'a>((_, input): Cv<'a, Data>) -> ValXs<'a, Val> {
     }))
 }
 
+/// `date_time(zone)`.
 fn date_time<'a>(arguments: Cv<'a, Data>) -> ValXs<'a, Val> {
     unary(arguments, |input, zone| {
-        let zone = text_of(&zone).unwrap_or_else(|| Err(Error::str("date_time: the time zone is null")))?;
-        let zone = TimeZone::get(&zone).map_err(|_| Error::str("date_time: no such time zone; try Europe/Berlin"))?;
-        text_of(&input).map_or(Ok(Val::Null), |text| {
-            let moment = date::read(&text?, &zone);
-            moment.map(Val::from).ok_or_else(|| Error::str("date_time: not in a form that is known"))
-        })
+        let zone = time_zone(&zone)?;
+        read_date(&input, |text| date::read(text, &zone))
     })
+}
+
+/// `date_time(zone; form)`.
+fn date_time_as<'a>((mut context, input): Cv<'a, Data>) -> ValXs<'a, Val> {
+    let (form, zone) = (context.pop_var(), context.pop_var());
+    bome(time_zone(&zone).and_then(|zone| {
+        let form = text_of(&form).unwrap_or_else(|| Err(Error::str("date_time: the form is null")))?;
+        read_date(&input, |text| date::read_as(text, &form, &zone))
+    }))
+}
+
+fn time_zone(name: &Val) -> Result<TimeZone, Error<Val>> {
+    let name = text_of(name).unwrap_or_else(|| Err(Error::str("date_time: the time zone is null")))?;
+    TimeZone::get(&name).map_err(|_| Error::str("date_time: no such time zone; try Europe/Berlin"))
+}
+
+/// Null and an empty cell stay away; a date that is in doubt is an error.
+fn read_date(input: &Val, read: impl Fn(&str) -> Result<String, date::Fault>) -> Result<Val, Error<Val>> {
+    match text_of(input).transpose()? {
+        Some(text) if !text.is_empty() => {
+            read(&text).map(Val::from).map_err(|fault| Error::str(format_args!("date_time: {fault}")))
+        }
+        Some(_) | None => Ok(Val::Null),
+    }
 }
 
 /// A text, or a number as one; `None` for null.
@@ -224,6 +248,9 @@ mod tests {
             (r#"date_time("UTC")"#, "1790856000", r#""2026-10-01T12:00:00Z""#),
             (r#"date_time("UTC")"#, "1790856000000", r#""2026-10-01T12:00:00Z""#),
             (r#"date_time("UTC")"#, "null", "null"),
+            (r#"date_time("UTC")"#, r#"" ""#, "null"),
+            (r#"date_time("UTC"; "%m/%d/%Y")"#, r#""01/02/2026""#, r#""2026-01-02T00:00:00+00:00""#),
+            (r#"date_time("Europe/Berlin")"#, "20261231235959", r#""2026-12-31T23:59:59+01:00""#),
             ("property_type", r#""Einfamilienhaus""#, r#""Detached""#),
             ("property_type", r#""DOPPELHAUSHäLFTE""#, r#""Semi-detached""#),
             ("property_type", r#""castle""#, r#""castle""#),
@@ -238,6 +265,9 @@ mod tests {
         for (code, message) in [
             ("country_code", r#""Atlantis""#),
             (r#"date_time("Europe/Berlin")"#, r#""yesterday""#),
+            (r#"date_time("Europe/Berlin")"#, "46387"),
+            (r#"date_time("UTC")"#, r#""31.12.26""#),
+            (r#"date_time("UTC")"#, r#""01/02/2026""#),
             (r#"date_time("Europe/Atlantis")"#, r#""01.10.2026""#),
             ("error(\"no\")", "1"),
             ("halt", "1"),
