@@ -72,10 +72,14 @@ impl Fault {
                  nanoseconds since 1970 (10, 13, 16 or 19 digits)"
             }
             Self::LostDigits => "a number in scientific notation, which has lost digits",
-            Self::TooEarly => "before 2000-01-02, which cannot be meant: does it stand for \"not set\"? Leave it away",
-            Self::TooLate => "from 2200 on, which is too far ahead: does it stand for \"open end\"? Leave it away",
+            Self::TooEarly => {
+                "a moment before 2000-01-02, which cannot be meant: does it stand for \"not set\"? Leave it away"
+            }
+            Self::TooLate => {
+                "a moment from 2200 on, which is too far ahead: does it stand for \"open end\"? Leave it away"
+            }
             Self::NoOffset => "a date and time without an offset, so it could be of any time zone",
-            Self::DayOrMonth => "day and month could be either way round",
+            Self::DayOrMonth => "a date whose day and month could be either way round",
             Self::NoSuchMoment => "a day or an hour that does not exist",
             Self::Number => "a number",
             Self::Unknown => "not a date and time in a form that is known",
@@ -118,6 +122,11 @@ pub fn read_exact(text: &str) -> Result<Timestamp, Fault> {
 /// hour that these clocks repeat is its first, one that they skip is the one after. The result is RFC 3339.
 pub fn read(text: &str, zone: &TimeZone) -> Result<String, Fault> {
     let text = trim(text);
+    // First, as in `read_exact`: two libraries differ over leap seconds.
+    if let Some(moment) = Timestamp::parse(text) {
+        let moment = jiff::Timestamp::from_microsecond(moment.micros()).map_err(|_| Fault::TooLate)?;
+        return Read::Moment(moment).rfc_3339();
+    }
     let read = match number(text) {
         Some(Err(fault)) => return Err(fault),
         Some(Ok(Number::Since1970(moment))) => Read::Moment(moment),
@@ -137,7 +146,10 @@ pub fn read_as(text: &str, form: &str, zone: &TimeZone) -> Result<String, Fault>
     let broken = strtime::parse(form, text).map_err(|_| Fault::Unknown)?;
     let date = broken.to_date().map_err(|_| Fault::NoSuchMoment)?;
     let local = date.to_datetime(broken.to_time().unwrap_or(civil::Time::midnight()));
-    let zone = broken.offset().map_or_else(|| zone.clone(), TimeZone::fixed);
+    let zone = match broken.offset() {
+        Some(offset) => TimeZone::fixed(offset_of(offset.seconds()).ok_or(Fault::NoSuchMoment)?),
+        None => zone.clone(),
+    };
     Read::Local(local, zone).rfc_3339()
 }
 
@@ -353,8 +365,8 @@ fn plain(text: &str) -> String {
 
 /// The offset at the end of a date with a time.
 fn split_offset(text: &str) -> (&str, Option<Offset>) {
-    let begin = text.rfind(|letter: char| !letter.is_ascii_alphabetic()).map_or(0, |at| at + 1);
-    let (rest, letters) = text.split_at(begin);
+    let rest = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let letters = &text[rest.len()..];
     let named = LETTERS.iter().find(|(name, _)| letters.eq_ignore_ascii_case(name)).map(|(_, hours)| *hours);
     if let Some(offset) = named.and_then(|hours| Offset::from_hours(hours).ok()) {
         return (rest, Some(offset));
@@ -374,11 +386,19 @@ fn split_offset(text: &str) -> (&str, Option<Offset>) {
         let sign = if signed.starts_with('+') { 1 } else { -1 };
         (minutes < 60).then_some(sign * seconds)
     };
-    match is_offset.then(seconds).flatten().and_then(|seconds| Offset::from_seconds(seconds).ok()) {
+    match is_offset.then(seconds).flatten().and_then(offset_of) {
         // "GMT+0100", as browsers write it.
         Some(offset) => (rest.trim_end().trim_end_matches("GMT").trim_end_matches("UTC"), Some(offset)),
         None => (text, None),
     }
+}
+
+/// Limit of an offset from UTC: no clock on Earth is 15 hours away from it.
+const OFFSET_SECONDS_MAX: u32 = 15 * 3_600;
+
+fn offset_of(seconds: i32) -> Option<Offset> {
+    let is_one = seconds.unsigned_abs() <= OFFSET_SECONDS_MAX && seconds % 60 == 0;
+    is_one.then(|| Offset::from_seconds(seconds).ok()).flatten()
 }
 
 fn read_local(text: &str) -> Result<DateTime, Fault> {

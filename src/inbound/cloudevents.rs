@@ -11,23 +11,31 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
-use cloudevents::{AttributesReader, Data, Event as CloudEvent, event::SpecVersion};
-use serde::Deserialize;
+use cloudevents::{AttributesReader, Event as CloudEvent, event::SpecVersion};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::Delivery;
+use super::control::{self, CONTROLS};
 use super::problem::{FieldError, Problem, ProblemKind};
-use super::sha256;
 use super::signature::Verified;
-use crate::domain::{ID_CHARS_MAX, Timestamp, is_printable_id};
+use super::{Delivery, json, sha256};
+use crate::domain::{ID_CHARS_MAX, Timestamp, date, is_printable_id};
 use crate::metrics::Door;
 
 /// Media type of one event (CloudEvents JSON format 1.0.2, §3).
 pub const STRUCTURED: &str = "application/cloudevents+json";
 /// Media type of a batch (§4).
 pub const BATCH: &str = "application/cloudevents-batch+json";
+
+/// The Base64 of the JSON format. Senders leave the padding away.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// A CloudEvent, as far as the bridge uses it.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,19 +58,44 @@ pub struct Envelope {
     pub beside: Option<String>,
     /// Of a translated message: the digest of its bytes.
     pub of_message: Option<String>,
+    /// Extension attributes that are, or nearly are, control fields of `data` (see [`super::control`]): what they mean.
+    pub astray: Vec<(String, &'static str)>,
+}
+
+/// A CloudEvent as it stands in a delivery: nothing is known of it but that it is JSON.
+#[derive(Debug)]
+pub struct Item {
+    /// The event in the structured form.
+    pub value: Value,
+    /// The bytes it was read from; of a batch, its own part.
+    pub raw: Bytes,
+    /// Of a binary event: the headers it was read from as well, as JSON.
+    pub beside: Option<String>,
+}
+
+impl Item {
+    /// The event's type, as far as there is one.
+    pub fn type_name(&self) -> Option<&str> {
+        self.value.get("type").and_then(Value::as_str)
+    }
+
+    /// The event, or what is wrong with it.
+    pub fn envelope(self) -> Result<Envelope, Problem> {
+        envelope(self.value, self.raw, self.beside)
+    }
 }
 
 /// What a delivery turned out to hold.
-pub enum Read {
+pub enum Read<T = Envelope> {
     /// One event, or what is wrong with it.
-    One(Result<Envelope, Problem>),
+    One(Result<T, Problem>),
     /// Several, each for itself.
-    Batch(Vec<Result<Envelope, Problem>>),
+    Batch(Vec<Result<T, Problem>>),
 }
 
-impl Read {
+impl<T> Read<T> {
     /// Each event, or what is wrong with it.
-    pub fn items(self) -> Vec<Result<Envelope, Problem>> {
+    pub fn items(self) -> Vec<Result<T, Problem>> {
         match self {
             Self::One(item) => vec![item],
             Self::Batch(items) => items,
@@ -101,12 +134,21 @@ fn is_enclosed(delivery: &Delivery) -> bool {
 
 /// Reads a delivery. The outer error is about the delivery as a whole.
 pub fn read(verified: &Verified, batch_max: usize) -> Result<Read, Problem> {
+    let envelope = |item: Result<Item, Problem>| item.and_then(Item::envelope);
+    Ok(match find(verified, batch_max)? {
+        Read::One(item) => Read::One(envelope(item)),
+        Read::Batch(items) => Read::Batch(items.into_iter().map(envelope).collect()),
+    })
+}
+
+/// Finds the events in a delivery. The outer error is about the delivery as a whole.
+pub fn find(verified: &Verified, batch_max: usize) -> Result<Read<Item>, Problem> {
     let (media_type, body) = (verified.delivery().content_type.as_deref().unwrap_or_default(), verified.body());
-    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = essence_of(media_type);
     match essence.as_str() {
         STRUCTURED => {
-            let value = parse(body)?;
-            Ok(Read::One(envelope(value, body.clone(), None)))
+            let value = json::read(body)?;
+            Ok(Read::One(Ok(Item { value, raw: body.clone(), beside: None })))
         }
         BATCH => batch(body, batch_max).map(Read::Batch),
         _ => {
@@ -122,7 +164,7 @@ pub fn read(verified: &Verified, batch_max: usize) -> Result<Read, Problem> {
 
 /// How attributes are named in headers: by the HTTP and the RabbitMQ binding; by the AMQP 1.0 binding, whose senders
 /// reach a queue through a broker that translates.
-const HTTP_PREFIX: &str = "ce-";
+pub(super) const HTTP_PREFIX: &str = "ce-";
 const AMQP_PREFIXES: [&str; 3] = [HTTP_PREFIX, "cloudevents:", "cloudevents_"];
 
 /// An attribute as a header has it.
@@ -154,33 +196,42 @@ fn binary(
     verified: &Verified,
     attributes: Vec<Attribute<'_>>,
     essence: &str,
-) -> Result<Result<Envelope, Problem>, Problem> {
+) -> Result<Result<Item, Problem>, Problem> {
     let (delivery, body) = (verified.delivery(), verified.body());
-    let is_json =
-        essence.is_empty() || essence == "text/json" || essence.ends_with("/json") || essence.ends_with("+json");
-    if !is_json && !body.is_empty() {
+    if !(essence.is_empty() || is_json(essence)) && !body.is_empty() {
         let detail = "the data of an event must be JSON, so `content-type` must be `application/json`";
         return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
     }
-    let shown = attributes.iter().filter(|attribute| !super::poison::may_be_secret(attribute.header));
-    let headers: BTreeMap<&str, &str> = shown.map(|attribute| (attribute.header, attribute.value)).collect();
+    let kept = attributes.iter().filter(|attribute| !super::poison::may_be_secret(attribute.header));
+    let headers: BTreeMap<&str, &str> = kept.map(|attribute| (attribute.header, attribute.value)).collect();
     let beside = json!({"content_type": delivery.content_type, "headers": headers}).to_string();
-    let mut event = Map::new();
+    let (mut event, mut errors) = (Map::new(), Vec::new());
     for Attribute { name, value, .. } in attributes {
         let value = match delivery.door {
             Door::Webhook | Door::Import => from_header(value),
-            Door::Amqp => value.to_owned(),
+            Door::Amqp => Ok(value.to_owned()),
         };
-        event.insert(name, Value::String(value));
+        let read = value.and_then(|value| match event.insert(name.clone(), Value::String(value.clone())) {
+            Some(other) if other != value => Err("is there twice, under two prefixes, with two values"),
+            Some(_) | None => Ok(()),
+        });
+        if let Err(reason) = read {
+            errors.push(FieldError { pointer: format!("/{}", shown(&name)), reason: reason.to_owned() });
+        }
+    }
+    if !errors.is_empty() {
+        errors.truncate(WRONG_EXTENSIONS_TOLD_MAX);
+        return Ok(Err(Problem::invalid(errors)));
     }
     if !body.is_empty() {
-        event.insert("data".to_owned(), parse(body)?);
+        event.insert("data".to_owned(), json::read(body)?);
     }
-    Ok(envelope(Value::Object(event), body.clone(), Some(beside)))
+    Ok(Ok(Item { value: Value::Object(event), raw: body.clone(), beside: Some(beside) }))
 }
 
-/// HTTP binding, §3.1.3.2: a value may be quoted, and characters that a header cannot have are percent-encoded.
-fn from_header(value: &str) -> String {
+/// HTTP binding, §3.1.3.2: a value may be quoted, and characters that a header cannot have are percent-encoded UTF-8. What
+/// is no such thing is refused, since two values that cannot be read would look the same.
+fn from_header(value: &str) -> Result<String, &'static str> {
     let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let plain = quoted.map(|inner| {
         let mut plain = String::with_capacity(inner.len());
@@ -191,10 +242,16 @@ fn from_header(value: &str) -> String {
         plain
     });
     let plain = plain.as_deref().unwrap_or(value);
-    percent_encoding::percent_decode_str(plain).decode_utf8_lossy().into_owned()
+    let is_encoded = |rest: &str| rest.as_bytes().get(..2).is_some_and(|pair| pair.iter().all(u8::is_ascii_hexdigit));
+    if !plain.split('%').skip(1).all(is_encoded) {
+        return Err("has a % without two hexadecimal digits behind it; write % itself as %25");
+    }
+    let decoded = percent_encoding::percent_decode_str(plain).decode_utf8();
+    decoded.map(|text| text.into_owned()).map_err(|_| "is not UTF-8 once its percent-encoding is undone")
 }
 
-pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+/// The items of a batch, each as its own bytes.
+fn list(body: &[u8]) -> Result<Vec<&RawValue>, Problem> {
     serde_json::from_slice(body).map_err(|error| {
         // The parser's own words could quote the body; its place is enough.
         let place = format!("line {}, column {}", error.line(), error.column());
@@ -208,71 +265,123 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem
 }
 
 /// Each item keeps its own bytes, as they were sent.
-fn batch(body: &Bytes, batch_max: usize) -> Result<Vec<Result<Envelope, Problem>>, Problem> {
-    let items: Vec<&RawValue> = parse(body)?;
+fn batch(body: &Bytes, batch_max: usize) -> Result<Vec<Result<Item, Problem>>, Problem> {
+    let items = list(body)?;
     if items.len() > batch_max {
         let detail = format!("{} events in one batch; {batch_max} are taken at once", items.len());
         return Err(Problem::new(ProblemKind::TooLarge, detail));
     }
     let read = |item: &RawValue| {
         let bytes = item.get().as_bytes();
-        envelope(parse(bytes)?, body.slice_ref(bytes), None)
+        Ok(Item { value: json::read(bytes)?, raw: body.slice_ref(bytes), beside: None })
     };
     Ok(items.into_iter().map(read).collect())
 }
 
 pub(super) fn envelope(mut value: Value, raw: Bytes, beside: Option<String>) -> Result<Envelope, Problem> {
-    // JSON format, §2.2: what is null is not there.
     if let Value::Object(attributes) = &mut value {
-        attributes.retain(|_, attribute| !attribute.is_null());
+        // JSON format, §2.2: what is null is not there. An empty subject names nothing either.
+        attributes.retain(|name, attribute| !(attribute.is_null() || (name == "subject" && *attribute == "")));
     }
-    let errors = wrong_attributes(&value);
+    let mut errors = Vec::new();
+    wrong_attributes(&value, &mut errors);
+    let data = data_of(&mut value, &mut errors);
+    let time = time_of(&mut value, &mut errors);
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    // Extension attributes stay in the bytes that are kept; nobody here looks at them.
+    let mut astray = Vec::new();
+    // Extension attributes stay in the bytes that are kept; nothing here looks at their values.
     if let Value::Object(attributes) = &mut value {
-        attributes.retain(|name, _| OURS.contains(&name.as_str()));
+        attributes.retain(|name, _| {
+            let is_ours = OURS.contains(&name.as_str());
+            let control =
+                || CONTROLS.into_iter().find(|known| known == name).or_else(|| control::meant(name, &CONTROLS, &OURS));
+            if !is_ours && let Some(meant) = control() {
+                astray.push((shown(name), meant));
+            }
+            is_ours
+        });
     }
-    let plain = plain_data(&mut value);
-    let mut event: CloudEvent = serde_json::from_value(value).map_err(|_| {
+    astray.truncate(WRONG_EXTENSIONS_TOLD_MAX);
+    let event: CloudEvent = serde_json::from_value(value).map_err(|_| {
         let reason = "not a CloudEvent 1.0 in the JSON format".to_owned();
         Problem::invalid(vec![FieldError { pointer: String::new(), reason }])
     })?;
     debug_assert_eq!(event.specversion(), SpecVersion::V10);
-    let data = plain.unwrap_or_else(|| match event.take_data().2 {
-        Some(Data::Json(value)) => value,
-        Some(Data::String(text)) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
-        Some(Data::Binary(bytes)) => serde_json::from_slice(&bytes).unwrap_or(Value::Null),
-        None => Value::Null,
-    });
     Ok(Envelope {
         source: event.source().clone(),
         id: event.id().to_owned(),
         type_name: event.ty().to_owned(),
         subject: event.subject().map(str::to_owned),
-        time: event.time().map(|time| Timestamp::from_micros(time.timestamp_micros())),
+        time,
         data,
         raw,
         beside,
         of_message: None,
+        astray,
     })
 }
 
-/// Data that is said to be JSON, or of which nothing is said (JSON format, §3.1), is what it is: taken out before the SDK reads
-/// the event, which would copy it three times.
-fn plain_data(event: &mut Value) -> Option<Value> {
-    let attributes = event.as_object_mut()?;
-    let is_json = attributes.get("datacontenttype").is_none_or(|media_type| media_type == "application/json");
-    if is_json && !attributes.contains_key("data_base64") { attributes.remove("data") } else { None }
+/// Takes `data` or `data_base64` out of the event, before the SDK reads it, which would copy it three times. Data that cannot be
+/// read is an error, never "no data": a churn without data is a churn now.
+fn data_of(event: &mut Value, errors: &mut Vec<FieldError>) -> Value {
+    let Some(attributes) = event.as_object_mut() else { return Value::Null };
+    let media_type = attributes.get("datacontenttype").and_then(Value::as_str).unwrap_or("application/json");
+    let is_json = is_json(&essence_of(media_type));
+    let mut wrong = |reason: &str| {
+        errors.push(FieldError { pointer: "/data_base64".to_owned(), reason: reason.to_owned() });
+        Value::Null
+    };
+    match (attributes.remove("data"), attributes.remove("data_base64")) {
+        (Some(_), Some(_)) => wrong("must not be there beside `data`"),
+        // JSON format, §3.1.1: data of another type is a text, which may be JSON all the same.
+        (Some(Value::String(text)), None) if !is_json => json::read(text.as_bytes()).unwrap_or(Value::String(text)),
+        (Some(data), None) => data,
+        (None, Some(Value::String(coded))) => match BASE64.decode(coded) {
+            Ok(bytes) => json::read(&bytes).unwrap_or_else(|_| wrong("is not JSON in UTF-8, so it cannot be read")),
+            Err(_) => wrong("must be Base64 (RFC 4648 §4)"),
+        },
+        (None, Some(other)) => wrong(&format!("must be a text, found {}", kind_of(&other))),
+        (None, None) => Value::Null,
+    }
+}
+
+/// Takes `time` out of the event: it is read in more forms than the SDK knows, and within bounds.
+fn time_of(event: &mut Value, errors: &mut Vec<FieldError>) -> Option<Timestamp> {
+    match event.as_object_mut()?.remove("time")? {
+        Value::String(text) => match date::read_exact(&text) {
+            Ok(time) => Some(time),
+            Err(fault) => {
+                let reason = format!("must be an RFC 3339 date and time, like 2026-10-01T12:00:00Z; this is {fault}");
+                errors.push(FieldError { pointer: "/time".to_owned(), reason });
+                None
+            }
+        },
+        other => {
+            errors.push(FieldError {
+                pointer: "/time".to_owned(),
+                reason: format!("must be a text, found {}", kind_of(&other)),
+            });
+            None
+        }
+    }
+}
+
+fn essence_of(media_type: &str) -> String {
+    media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn is_json(essence: &str) -> bool {
+    essence == "text/json" || essence.ends_with("/json") || essence.ends_with("+json")
 }
 
 /// Everything that is wrong with the attributes we use, at once; the SDK would stop at the first.
-fn wrong_attributes(value: &Value) -> Vec<FieldError> {
+fn wrong_attributes(value: &Value, errors: &mut Vec<FieldError>) {
     let Value::Object(attributes) = value else {
-        return vec![FieldError { pointer: String::new(), reason: "an event is a JSON object".to_owned() }];
+        errors.push(FieldError { pointer: String::new(), reason: "an event is a JSON object".to_owned() });
+        return;
     };
-    let mut errors = Vec::new();
     let mut wrong = |name: &str, reason: String| errors.push(FieldError { pointer: format!("/{name}"), reason });
     for name in ["specversion", "id", "source", "type"] {
         match attributes.get(name) {
@@ -293,14 +402,9 @@ fn wrong_attributes(value: &Value) -> Vec<FieldError> {
             Some(other) => wrong(name, format!("must be a text, found {}", kind_of(other))),
         }
     }
-    for name in ["subject", "time", "datacontenttype"] {
+    for name in ["subject", "datacontenttype"] {
         match attributes.get(name) {
-            None | Some(Value::Null) => {}
-            Some(Value::String(text)) => {
-                if name == "time" && Timestamp::parse(text).is_none() {
-                    wrong(name, "must be an RFC 3339 date and time, like 2026-10-01T12:00:00Z".to_owned());
-                }
-            }
+            None | Some(Value::Null | Value::String(_)) => {}
             Some(other) => wrong(name, format!("must be a text, found {}", kind_of(other))),
         }
     }
@@ -313,16 +417,19 @@ fn wrong_attributes(value: &Value) -> Vec<FieldError> {
         let reason = format!("must be a text, a whole number, true or false, found {}", kind_of(value));
         wrong(&shown(name), reason);
     }
-    errors
 }
 
-/// A sender's own name of an attribute, as a part of a pointer: RFC 6901 escapes `~` and `/`. A name can be as long as a
-/// body, and its refusal must not be.
+/// A sender's own name of an attribute, as a part of a pointer: RFC 6901 escapes `~` and `/`.
 fn shown(name: &str) -> String {
+    start_of(name).replace('~', "~0").replace('/', "~1")
+}
+
+/// A sender's own name as it is told: it can be as long as a body, and its refusal must not be.
+pub(super) fn start_of(name: &str) -> String {
     let mut letters = name.chars();
     let start: String = letters.by_ref().take(NAME_CHARS_TOLD_MAX).collect();
     let rest = if letters.next().is_some() { "…" } else { "" };
-    format!("{}{rest}", start.replace('~', "~0").replace('/', "~1"))
+    format!("{start}{rest}")
 }
 
 /// The specification asks for names of at most 20 letters; what is longer is known by its beginning.
@@ -478,6 +585,86 @@ mod tests {
             let found = read.map(|envelope| envelope.subject).map_err(|problem| problem.kind);
             assert_eq!(found, expected.map(|subject: Option<&str>| subject.map(str::to_owned)), "{headers:?} {body}");
         }
+    }
+
+    #[test]
+    fn data_that_cannot_be_read_is_never_no_data() {
+        let coded = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+        let with = |fields: Value| {
+            let mut event = json!({"specversion": "1.0", "id": "e", "source": "/s", "type": "customer.churned"});
+            event.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+            one(&event)
+        };
+        for (fields, pointer) in [
+            (json!({"data_base64": coded(b"\x1f\x8b\x08\x00")}), "/data_base64"),
+            (json!({"data_base64": coded(b"{\"town\": \"M\xfcnchen\"}")}), "/data_base64"),
+            (json!({"data_base64": coded(b"\xff\xfe{\x00}\x00")}), "/data_base64"),
+            (json!({"data_base64": coded(b"{\"a\": 1, \"a\": 2}")}), "/data_base64"),
+            (json!({"data_base64": ""}), "/data_base64"),
+            (json!({"data_base64": "no base64!"}), "/data_base64"),
+            (json!({"data_base64": 5}), "/data_base64"),
+            (json!({"data_base64": coded(b"<xml/>"), "datacontenttype": "text/xml"}), "/data_base64"),
+            (json!({"data_base64": coded(b"{}"), "data": {}}), "/data_base64"),
+        ] {
+            let problem = with(fields.clone()).expect_err("it cannot be read");
+            assert_eq!(problem.errors[0].pointer, pointer, "{fields}");
+        }
+        let data = json!({"effective_at": "2027-06-01T00:00:00Z"});
+        for fields in [
+            json!({"data_base64": coded(data.to_string().as_bytes())}),
+            json!({"data_base64": coded(data.to_string().as_bytes()).trim_end_matches('=')}),
+            json!({"data_base64": coded(data.to_string().as_bytes()), "datacontenttype": "application/json; charset=utf-8"}),
+            json!({"data": data.to_string(), "datacontenttype": "text/plain"}),
+            json!({"data": data}),
+            json!({"data": data, "data_base64": null}),
+        ] {
+            assert_eq!(with(fields.clone()).expect("it can be read").data, data, "{fields}");
+        }
+        // A text is not taken for an object, nor for nothing.
+        assert_eq!(with(json!({"data": "{}"})).expect("JSON").data, json!("{}"));
+        assert_eq!(
+            with(json!({"data": "<xml/>", "datacontenttype": "text/xml"})).expect("a text").data,
+            json!("<xml/>")
+        );
+    }
+
+    #[test]
+    fn values_in_headers_that_cannot_be_read_are_refused_and_never_alike() {
+        let all = [("ce-specversion", "1.0"), ("ce-source", "/b"), ("ce-type", "customer.churned")];
+        let with = |id: &str, subject: &str| {
+            let headers = [&all[..], &[("ce-id", id), ("ce-subject", subject)]].concat();
+            beside(Door::Webhook, None, &headers, "{}")
+        };
+        for (id, subject, pointer) in [
+            ("e1", "C%FF1", "/subject"),
+            ("e1", "C%FE1", "/subject"),
+            ("e1", "C%ED%A0%80", "/subject"),
+            ("e1", "100%", "/subject"),
+            ("e1", "C%2", "/subject"),
+            ("e1", "C%ZZ", "/subject"),
+            ("e%FF", "C", "/id"),
+        ] {
+            let problem = with(id, subject).expect_err("it cannot be read");
+            assert_eq!(problem.errors[0].pointer, pointer, "{subject}");
+        }
+        let read = |subject: &str| with("e1", subject).expect("it can be read").subject;
+        assert_eq!(read("Zo%C3%AB").as_deref(), Some("Zo\u{eb}"));
+        assert_eq!(read("Zo\u{eb}").as_deref(), Some("Zo\u{eb}"));
+        assert_eq!(read("100%25").as_deref(), Some("100%"));
+        let twice = [&all[..], &[("ce-id", "e1"), ("cloudevents:id", "e2")]].concat();
+        let problem = beside(Door::Amqp, None, &twice, "{}").expect_err("two ids");
+        assert_eq!(problem.errors[0].pointer, "/id");
+    }
+
+    #[test]
+    fn an_attribute_that_looks_like_a_control_field_is_noted() {
+        let mut event = json!({"specversion": "1.0", "id": "e", "source": "/s", "type": "t", "subject": "",
+                               "traceparent": "x", "effectiveat": "2027-01-01T00:00:00Z", "Cancelled": true});
+        event["partitionkey"] = json!("p");
+        let envelope = one(&event).expect("valid");
+        assert_eq!(envelope.subject, None);
+        let meant: Vec<_> = envelope.astray.iter().map(|(name, meant)| (name.as_str(), *meant)).collect();
+        assert_eq!(meant, [("Cancelled", control::CANCELLED), ("effectiveat", control::EFFECTIVE_AT)]);
     }
 
     #[test]

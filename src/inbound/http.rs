@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::patience::Connection;
 use super::problem::{Problem, ProblemKind};
-use super::{Answer, Answers, Delivery, Inbox, signature};
+use super::{Answer, Answers, Delivery, Inbox, cloudevents, signature};
 use crate::config::{DEFAULT_SOURCE, Source};
 use crate::metrics::Door;
 use crate::store::{self, Receipt};
@@ -210,7 +210,7 @@ async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name: &
         let within = webhooks.body_time_max.as_secs();
         Problem::new(ProblemKind::Timeout, format!("send the whole body within {within} seconds"))
     };
-    let headers = headers_of(request);
+    let headers = headers_of(request, webhooks.inbox.mapper.has(name))?;
     // A stranger's body is not read where its headers tell already.
     signature::admit(&source.verify, &headers, webhooks.inbox.clock.now())?;
     let read = read(body, content_length(request).unwrap_or_default(), webhooks);
@@ -266,10 +266,28 @@ async fn read(mut payload: Payload, announced: usize, webhooks: &Webhooks) -> Re
     Ok(body)
 }
 
-/// Header names come in lower case; a value that is not text cannot be one of ours.
-fn headers_of(request: &HttpRequest) -> BTreeMap<String, String> {
-    let headers = request.headers().iter();
-    headers.filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))).collect()
+/// Headers as texts, names in lower case. An attribute of an event that cannot be read, or is there twice, is refused: what is
+/// passed over would count as not said. So is any other for a source with a mapping (`is_mapped`), whose program may read it.
+fn headers_of(request: &HttpRequest, is_mapped: bool) -> Result<BTreeMap<String, String>, Problem> {
+    let mut headers = BTreeMap::new();
+    for (name, value) in request.headers() {
+        let name = name.as_str();
+        let is_attribute = name.starts_with(cloudevents::HTTP_PREFIX);
+        let wrong = |why: &str| Err(Problem::new(ProblemKind::Malformed, format!("the header `{name}` {why}")));
+        match std::str::from_utf8(value.as_bytes()) {
+            Ok(text) => {
+                let other = headers.insert(name.to_owned(), text.to_owned());
+                if is_attribute && other.is_some_and(|other| other != text) {
+                    return wrong("is there twice, with two values");
+                }
+            }
+            Err(_) if is_attribute || is_mapped => {
+                return wrong("is not UTF-8: percent-encode it (CloudEvents HTTP binding, 3.1.3.2)");
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(headers)
 }
 
 fn accepted(answers: &Answers) -> HttpResponse {

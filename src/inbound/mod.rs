@@ -9,9 +9,11 @@
 pub mod amqp;
 mod backlog;
 pub mod cloudevents;
+mod control;
 pub mod explain;
 pub mod http;
 pub mod import;
+mod json;
 pub mod lines;
 pub mod mapping;
 pub mod patience;
@@ -34,7 +36,8 @@ use crate::domain::{EventId, Timestamp};
 use crate::metrics::{Door, EventType, Metrics, Outcome};
 use crate::store::{self, Arrival, Content, Receipt, Store};
 pub use backlog::{Backlog, ILLEGIBLE_MAX, SCHEDULED_MAX};
-use cloudevents::Envelope;
+use cloudevents::{Envelope, Item};
+use mapping::Message;
 use mapping::mapper::{Mapper, Trouble};
 pub use poison::Held;
 use problem::{Problem, ProblemKind};
@@ -165,7 +168,7 @@ impl Inbox {
         let read = read((&self.mapper, self.batch_max), &held.verified, held.message_id.as_deref()).await;
         read.map_err(|unread| match unread {
             Unread::Problem(problem) => Unfit::Refused(problem),
-            Unread::Trouble(Trouble::Failed(_)) => Unfit::Refused(mapping::unmappable()),
+            Unread::Trouble(Trouble::Failed(why)) => Unfit::Refused(mapping::unmappable(&why)),
             Unread::Trouble(Trouble::Unbounded(why)) => Unfit::Unbounded(why),
             Unread::Trouble(Trouble::Away) => {
                 Unfit::Refused(Problem::new(ProblemKind::Unavailable, "no worker for mappings could be started"))
@@ -289,8 +292,9 @@ impl Inbox {
     }
 }
 
-/// A CloudEvent is read as what it is, whatever its source; anything else as the source's mapping says, if it has one.
-/// `message_id` is the sender's name of the message.
+/// A CloudEvent of one of the bridge's types is read as what it is, whatever its source. Anything else is the sender's own: a
+/// source's mapping translates it, if it has one, and a CloudEvent of another type too. `message_id` is the sender's name of
+/// the message.
 async fn read(
     (mapper, batch_max): (&Mapper, usize),
     verified: &Verified,
@@ -301,23 +305,55 @@ async fn read(
         let detail = "a signature covers the body alone, and not the attributes in headers: send the structured mode";
         return Err(Unread::Problem(Problem::new(ProblemKind::UnsupportedMediaType, detail)));
     }
-    if !mapper.has(&delivery.source) || cloudevents::is_one(delivery) {
+    if !mapper.has(&delivery.source) {
         return cloudevents::read(verified, batch_max).map_err(Unread::Problem);
     }
-    // The translator would read more than JSON.
-    cloudevents::parse::<serde::de::IgnoredAny>(verified.body()).map_err(Unread::Problem)?;
+    if !cloudevents::is_one(delivery) {
+        // The translator would read more than JSON.
+        json::read(verified.body()).map_err(Unread::Problem)?;
+        let message = Message::own(verified, message_id);
+        return map(mapper, verified, &message).await.map(|events| one_or_several(events, false));
+    }
+    let found = cloudevents::find(verified, batch_max).map_err(Unread::Problem)?;
+    let is_batch = matches!(found, cloudevents::Read::Batch(_));
+    let mut events = Vec::new();
+    for item in found.items() {
+        match item {
+            Ok(item) if item.type_name().is_some_and(|name| !wire::TYPES.contains(&name)) => {
+                events.extend(map(mapper, verified, &Message::cloud_event(&item)).await?);
+            }
+            item => events.push(item.and_then(Item::envelope)),
+        }
+        if events.len() > batch_max.max(1) {
+            let detail = format!("more than {batch_max} events come of one batch");
+            return Err(Unread::Problem(Problem::new(ProblemKind::TooLarge, detail)));
+        }
+    }
+    Ok(one_or_several(events, is_batch))
+}
+
+/// Translates one message of the sender's own.
+async fn map(
+    mapper: &Mapper,
+    verified: &Verified,
+    message: &Message,
+) -> Result<Vec<Result<Envelope, Problem>>, Unread> {
+    let delivery = verified.delivery();
     let headers = mapping::visible(&delivery.headers);
     let received_at = delivery.received_at.to_string();
-    let outputs = mapper.map(&delivery.source, headers, received_at, verified.body()).await.map_err(Unread::Trouble)?;
-    let mut events = mapping::envelopes(verified, message_id, outputs);
-    Ok(match events.pop() {
-        Some(only) if events.is_empty() => cloudevents::Read::One(only),
+    let outputs = mapper.map(&delivery.source, headers, received_at, &message.body).await.map_err(Unread::Trouble)?;
+    Ok(mapping::envelopes(message, &delivery.source, outputs))
+}
+
+fn one_or_several(mut events: Vec<Result<Envelope, Problem>>, is_batch: bool) -> cloudevents::Read {
+    match events.pop() {
+        Some(only) if events.is_empty() && !is_batch => cloudevents::Read::One(only),
         Some(last) => {
             events.push(last);
             cloudevents::Read::Batch(events)
         }
         None => cloudevents::Read::Batch(events),
-    })
+    }
 }
 
 fn translate(delivery: &Delivery, item: Result<Envelope, Problem>, id: EventId) -> Translated {

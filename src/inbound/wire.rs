@@ -6,14 +6,17 @@
 //!
 //! Before: [`crate::inbound::cloudevents`]. After: [`crate::store`] keeps the event.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use super::cloudevents::{Envelope, kind_of};
+use super::control::{self, BUILDING_KEY, CANCELLED, CONTROLS, EFFECTIVE_AT};
 use super::problem::{FieldError, Problem};
 use crate::domain::event::{BuildingKey, Change, Details, Event, Field, FieldValue, Happening, Move, Record};
-use crate::domain::{CustomerId, EventId, ID_CHARS_MAX, Timestamp};
+use crate::domain::text::{is_invisible, trim};
+use crate::domain::{CustomerId, EventId, ID_CHARS_MAX, Timestamp, date};
 
 /// Podero shows no limit for names and e-mail addresses; RFC 5321 allows an address 254 octets.
 const PERSONAL_CHARS_MAX: usize = 254;
@@ -57,6 +60,15 @@ pub const PROPERTY_TYPES: [&str; 6] = ["Detached", "Semi-detached", "Bungalow", 
 pub const OCCUPANT_TYPES: [&str; 6] =
     ["Students", "Working adults", "At home adults", "Young family", "Older family", "Retirees"];
 
+const CUSTOMER_ID: &str = "customer_id";
+
+/// The other names in `data`: none of them is a slip of another.
+const FIELDS: [&str; 8] =
+    [CUSTOMER_ID, "address", "building", "email", "first_name", "last_name", "language", "reason"];
+
+/// Limit of near misses in one refusal: a sender that has so many wrong has one mistake in all of them.
+const NEAR_MISSES_TOLD_MAX: usize = 16;
+
 /// The types of events that are understood.
 pub const TYPES: [&str; 4] = ["customer.signed_up", "customer.moved", "customer.updated", "customer.churned"];
 
@@ -89,13 +101,21 @@ fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut V
         let reason = "must not be in the future: it is when it happened; `data.effective_at` announces ahead";
         errors.push(FieldError { pointer: "/time".to_owned(), reason: reason.to_owned() });
     }
+    let controls = controls_of(type_name);
+    errors.extend(envelope.astray.iter().filter(|(_, meant)| controls.contains(meant)).map(|(name, meant)| {
+        let reason = format!("`{meant}` belongs into `data`; as an attribute of the event it has no meaning");
+        FieldError { pointer: format!("/{name}"), reason }
+    }));
     let mut data = Reader { fields: data, pointer: "/data".to_owned(), errors };
     let customer = data.customer(envelope.subject.as_deref());
-    let effective_at = data.moment("effective_at");
-    if effective_at.is_some_and(|at| at > received_at.plus(EFFECTIVE_AHEAD_MAX)) {
-        data.wrong("effective_at", "must be at most ten years ahead");
+    if !controls.is_empty() {
+        data.near_misses(controls, customer.as_ref());
     }
-    let is_off = matches!(type_name, "customer.moved" | "customer.churned") && data.flag("cancelled") == Some(true);
+    let effective_at = data.moment(EFFECTIVE_AT);
+    if effective_at.is_some_and(|at| at > received_at.plus(EFFECTIVE_AHEAD_MAX)) {
+        data.wrong(EFFECTIVE_AT, "must be at most ten years ahead");
+    }
+    let is_off = !controls.is_empty() && data.flag(CANCELLED) == Some(true);
     let happening = match type_name {
         "customer.moved" if is_off => Happening::CalledOff(Change::Home { key: data.home().0 }),
         "customer.churned" if is_off => Happening::CalledOff(Change::Existence),
@@ -112,6 +132,16 @@ fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut V
         effective_at: effective_at.filter(|_| may_be_ahead),
         happening,
     })
+}
+
+/// The control fields of an event that can take something away; none of one that cannot. `building_key` says nothing about a
+/// churn, which is of the whole customer.
+fn controls_of(type_name: &str) -> &'static [&'static str] {
+    match type_name {
+        "customer.moved" => &CONTROLS,
+        "customer.churned" => &[CANCELLED, EFFECTIVE_AT],
+        _ => &[],
+    }
 }
 
 /// Reads one JSON object and notes everything that is wrong in it.
@@ -133,16 +163,22 @@ impl<'a> Reader<'a> {
         self.fields.get(name).filter(|value| !value.is_null())
     }
 
-    /// A text without spaces around it; an empty one counts as not given.
-    fn text(&mut self, name: &str, chars_max: usize) -> Option<&'a str> {
-        let text = self.raw_text(name)?.trim();
+    /// A text without blanks and invisible characters around it, in one line; an empty one counts as not given.
+    fn text(&mut self, name: &str, chars_max: usize) -> Option<Cow<'a, str>> {
+        let text = trim(self.raw_text(name)?);
+        let is_street = [Field::StreetAndNumber, Field::StreetAddInfo].iter().any(|field| field.name() == name);
+        let text = if is_street { one_line(text) } else { Cow::Borrowed(text) };
+        let text = plain_blanks(text);
         let count = text.chars().count();
         if count > chars_max {
             self.wrong(name, format!("must have at most {chars_max} characters, found {count}"));
             return None;
         }
-        if text.chars().any(char::is_control) {
-            self.wrong(name, "must not contain control characters");
+        // Persian and Indian names have joiners between letters.
+        let is_name = [Field::FirstName, Field::LastName].iter().any(|field| field.name() == name);
+        let is_joiner = |letter| is_name && matches!(letter, '\u{200c}' | '\u{200d}');
+        if text.chars().any(|letter| is_invisible(letter) && !is_joiner(letter)) {
+            self.wrong(name, "must not contain control characters, line ends or invisible characters");
             return None;
         }
         (!text.is_empty()).then_some(text)
@@ -160,42 +196,72 @@ impl<'a> Reader<'a> {
     }
 
     fn moment(&mut self, name: &str) -> Option<Timestamp> {
-        let text = self.text(name, TEXT_CHARS_MAX)?;
-        let moment = Timestamp::parse(text);
-        if moment.is_none() {
-            self.wrong(name, "must be an RFC 3339 date and time, like 2026-10-01T00:00:00+02:00");
+        let read = date::read_exact(&self.text(name, TEXT_CHARS_MAX)?);
+        if let Err(fault) = read {
+            let form = "must be an RFC 3339 date and time, like 2026-10-01T00:00:00+02:00";
+            self.wrong(name, format!("{form}; this is {fault}"));
         }
-        moment
+        read.ok()
     }
 
     fn id<T>(&mut self, name: &str, accept: impl Fn(&str) -> Option<T>) -> Option<T> {
         let accepted = accept(self.raw_text(name)?);
         if accepted.is_none() {
-            self.wrong(name, format!("must have 1 to {ID_CHARS_MAX} printable characters"));
+            self.wrong(name, format!("must have 1 to {ID_CHARS_MAX} characters, none of them invisible"));
         }
         accepted
     }
 
+    /// Names in `data` that are nearly a control field's: refused, since passing them over might take away what should stay.
+    fn near_misses(&mut self, controls: &[&'static str], customer: Option<&CustomerId>) {
+        let mut near = Vec::new();
+        for (name, value) in self.fields.iter().filter(|(_, value)| !value.is_null()) {
+            let is_customer = || customer.is_some() && value.as_str().and_then(CustomerId::accept).as_ref() == customer;
+            let others = [&FIELDS[..], &CONTROLS].concat();
+            match control::meant(name, controls, &others).or_else(|| control::meant(name, &[CUSTOMER_ID], &FIELDS)) {
+                // Some senders name the customer twice, in their own way too.
+                Some(CUSTOMER_ID) if is_customer() => {}
+                Some(meant) => near.push((name.clone(), meant)),
+                None => {}
+            }
+        }
+        near.truncate(NEAR_MISSES_TOLD_MAX);
+        for (name, meant) in near {
+            let shown = super::cloudevents::start_of(&name);
+            self.wrong(&shown, format!("is not a field; did you mean `{meant}`?"));
+        }
+        self.inside("building", |reader| {
+            let is_key =
+                |name: &str| name == BUILDING_KEY || control::meant(name, &["key", BUILDING_KEY], &[]).is_some();
+            let near: Vec<String> = reader.fields.keys().filter(|name| is_key(name)).cloned().collect();
+            for name in near.iter().take(NEAR_MISSES_TOLD_MAX) {
+                let shown = super::cloudevents::start_of(name);
+                reader.wrong(&shown, "is not a field here; did you mean `key`, or `building_key` beside `building`?");
+            }
+        });
+    }
+
     /// `subject` or `data.customer_id`; when both are given they must agree.
     fn customer(&mut self, subject: Option<&str>) -> Option<CustomerId> {
-        let given = self.given("customer_id").is_some();
-        let own = self.id("customer_id", CustomerId::accept);
-        match (subject, own) {
-            (Some(subject), Some(own)) if subject != own.as_str() => {
-                self.wrong("customer_id", "must be the same as `subject`");
+        let given = self.given(CUSTOMER_ID).is_some();
+        let own = self.id(CUSTOMER_ID, CustomerId::accept);
+        // A blank one names no customer, as an empty one does.
+        match (subject.filter(|subject| !trim(subject).is_empty()), own) {
+            (Some(subject), Some(own)) if CustomerId::accept(subject).as_ref() != Some(&own) => {
+                self.wrong(CUSTOMER_ID, "must be the same as `subject`");
                 None
             }
             (_, Some(own)) => Some(own),
             (Some(subject), None) if !given => {
                 let customer = CustomerId::accept(subject);
                 if customer.is_none() {
-                    let reason = format!("must have 1 to {ID_CHARS_MAX} printable characters");
+                    let reason = format!("must have 1 to {ID_CHARS_MAX} characters, none of them invisible");
                     self.errors.push(FieldError { pointer: "/subject".to_owned(), reason });
                 }
                 customer
             }
             (None, None) if !given => {
-                self.wrong("customer_id", "is required (here or as `subject`)");
+                self.wrong(CUSTOMER_ID, "is required (here or as `subject`)");
                 None
             }
             (Some(_), None) | (None, None) => None,
@@ -206,7 +272,7 @@ impl<'a> Reader<'a> {
         let mut details = Details::default();
         for field in Field::PERSONAL {
             if let Some(text) = self.text(field.name(), chars_max(field)) {
-                details.personal.insert(field, FieldValue::from(text));
+                details.personal.insert(field, FieldValue::from(&*text));
             }
         }
         match details.personal.get(&Field::Email).and_then(FieldValue::as_text) {
@@ -233,7 +299,11 @@ impl<'a> Reader<'a> {
     /// Which home, and what is said of its building.
     fn home(&mut self) -> (BuildingKey, Option<Record>) {
         let (key, building) = self.building();
-        (self.id("building_key", BuildingKey::accept).or(key).unwrap_or_default(), building)
+        let own = self.id(BUILDING_KEY, BuildingKey::accept);
+        if own.is_some() && key.is_some() && own != key {
+            self.wrong(BUILDING_KEY, "must be the same as `key` in `building`");
+        }
+        (own.or(key).unwrap_or_default(), building)
     }
 
     fn address(&mut self) -> Option<Record> {
@@ -241,7 +311,7 @@ impl<'a> Reader<'a> {
         self.inside("address", |reader| {
             for field in Field::ADDRESS {
                 if let Some(text) = reader.text(field.name(), chars_max(field)) {
-                    address.insert(field, FieldValue::from(text));
+                    address.insert(field, FieldValue::from(&*text));
                 }
             }
             let said_nothing = address.is_empty() && reader.errors.is_empty();
@@ -282,7 +352,7 @@ impl<'a> Reader<'a> {
             Field::PropertyType => self.one_of(name, &PROPERTY_TYPES),
             Field::OccupantType => self.one_of(name, &OCCUPANT_TYPES),
             Field::Name | Field::SpaceHeating | Field::WaterHeating => {
-                self.text(name, chars_max(field)).map(FieldValue::from)
+                self.text(name, chars_max(field)).map(|text| FieldValue::from(&*text))
             }
             // Not of a building.
             Field::Email
@@ -307,7 +377,7 @@ impl<'a> Reader<'a> {
 
     fn one_of(&mut self, name: &str, allowed: &[&str]) -> Option<FieldValue> {
         let text = self.text(name, KIND_CHARS_MAX)?;
-        let known = allowed.iter().find(|value| value.eq_ignore_ascii_case(text));
+        let known = allowed.iter().find(|value| value.eq_ignore_ascii_case(&text));
         if known.is_none() {
             self.wrong(name, format!("must be one of {}", allowed.join(", ")));
         }
@@ -337,8 +407,33 @@ fn whole(value: &Value) -> Option<i64> {
     })
 }
 
+/// The lines of a street's field, which many customer systems show as a box, in one.
+fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_line_end) {
+        return Cow::Borrowed(text);
+    }
+    let lines = text.split(is_line_end).map(|line| trim(line).trim_end_matches(','));
+    Cow::Owned(lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(", "))
+}
+
+fn is_line_end(letter: char) -> bool {
+    matches!(letter, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
+/// Tabs, no-break spaces and their relatives as what they look like.
+fn plain_blanks(text: Cow<'_, str>) -> Cow<'_, str> {
+    let is_odd = |letter: char| letter.is_whitespace() && letter != ' ' && !is_line_end(letter);
+    if text.contains(is_odd) { Cow::Owned(text.replace(is_odd, " ")) } else { text }
+}
+
+/// Characters that stand in no address unless it is quoted, but around one: `<anna@example.com>`, `mailto:anna@example.com`.
+const NOT_IN_EMAIL: [char; 9] = ['<', '>', '(', ')', '[', ']', ',', ';', ':'];
+
 /// Something, an `@`, something with no space: Podero judges the rest.
 fn looks_like_email(text: &str) -> bool {
+    if text.contains(NOT_IN_EMAIL) {
+        return false;
+    }
     let mut parts = text.split('@');
     let (local, host, more) = (parts.next(), parts.next(), parts.next());
     let fits = |part: Option<&str>| part.is_some_and(|part| !part.is_empty() && !part.contains(char::is_whitespace));
@@ -363,6 +458,7 @@ mod tests {
             raw: bytes::Bytes::new(),
             beside: None,
             of_message: None,
+            astray: Vec::new(),
         }
     }
 
@@ -422,6 +518,19 @@ mod tests {
                 json!({"customer_id": "C", "effective_at": "2126-10-01T00:00:00Z"}),
                 vec!["/data/effective_at"],
             ),
+            ("customer.churned", json!({"customer_id": "C", "effective_at": 46387}), vec!["/data/effective_at"]),
+            ("customer.churned", json!({"customer_id": "C", "canceled": true}), vec!["/data/canceled"]),
+            (
+                "customer.moved",
+                json!({"customer_id": "C", "address": {"town": "D"}, "buildingKey": "cabin", "effective-date": "x",
+                       "building_key": "a", "building": {"key": "b"}}),
+                vec!["/data/buildingKey", "/data/effective-date", "/data/building_key"],
+            ),
+            (
+                "customer.moved",
+                json!({"customer_id": "C", "address": {"town": "D"}, "building": {"Key": "b", "building_key": "c"}}),
+                vec!["/data/building/Key", "/data/building/building_key"],
+            ),
             ("customer.signed_up", json!({"customer_id": "C"}), vec!["/data/email"]),
             ("customer.signed_up", json!({"customer_id": "C", "email": "nobody"}), vec!["/data/email"]),
             (
@@ -457,6 +566,128 @@ mod tests {
         let data = json!({"customer_id": "C", "email": secret, "building": {"property_type": secret}});
         let problem = translate("customer.signed_up", None, data).expect_err("invalid");
         assert!(!problem.line().contains(secret), "{}", problem.line());
+    }
+
+    /// The errors of a churn with this data; none: it is taken.
+    fn churn_errors(subject: Option<&str>, data: Value) -> Vec<String> {
+        let read = translate("customer.churned", subject, data);
+        read.map_or_else(|problem| problem.errors.into_iter().map(|error| error.pointer).collect(), |_| Vec::new())
+    }
+
+    #[test]
+    fn a_date_that_cannot_be_meant_is_refused_with_what_is_wrong_with_it() {
+        for (text, word) in [
+            ("0001-01-01T00:00:00Z", "2000-01-02"),
+            ("1900-01-01T00:00:00+01:00", "2000-01-02"),
+            ("1970-01-01T00:00:00Z", "2000-01-02"),
+            ("9999-12-31T00:00:00Z", "too far ahead"),
+            ("2612-01-01T00:00:00Z", "too far ahead"),
+            ("31.12.26", "two digits"),
+            ("46387", "10^8"),
+            ("0", "10^8"),
+            ("2026-12-31", "without an offset"),
+            ("1798675200", "a number"),
+        ] {
+            let problem = translate("customer.churned", Some("C"), json!({ "effective_at": text })).expect_err(text);
+            let line = problem.line();
+            assert!(line.contains("/data/effective_at") && line.contains(word), "{line}");
+            assert!(text.len() < 2 || !line.contains(text), "{line}");
+        }
+        for text in ["2026-09-30T12:00:00Z", "2021-10-01T12:00:00Z", "2027-06-01T00:00:00+0200", "", " "] {
+            assert_eq!(churn_errors(Some("C"), json!({ "effective_at": text })), [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_near_miss_of_a_control_field_is_refused_where_it_could_take_something_away() {
+        for name in ["canceled", "Cancelled", "isCancelled", "effectiveAt", "effective-date", "effective_ta"] {
+            let data = json!({"customer_id": "C", name: true});
+            assert_eq!(churn_errors(None, data.clone()), [format!("/data/{name}")], "{name}");
+            assert!(translate("customer.updated", None, data).is_ok(), "{name} takes nothing away there");
+        }
+        let others = json!({"customer_id": "C", "reason": "r", "note": "n", "contract_id": "V-1", "canceled": null,
+                            "tags": ["a"], "cancellation_reason": "price", "building_key": "cabin"});
+        assert_eq!(churn_errors(None, others), [""; 0]);
+    }
+
+    #[test]
+    fn a_customer_who_is_named_twice_is_one() {
+        for (subject, data, expected) in [
+            (Some("C-1"), json!({"customerId": "C-1"}), vec![]),
+            (Some("C-1"), json!({"customerId": "C-2"}), vec!["/data/customerId"]),
+            (Some("C-1"), json!({"Customer_ID": 1}), vec!["/data/Customer_ID"]),
+            (Some("C-1 "), json!({"customer_id": "\u{feff}C-1"}), vec![]),
+            (Some(""), json!({"customer_id": "C-1"}), vec![]),
+            (Some("\u{a0}"), json!({"customer_id": "C-1"}), vec![]),
+            (Some(""), json!({}), vec!["/data/customer_id"]),
+            (Some("C\u{200b}1"), json!({}), vec!["/subject"]),
+            (Some("C-1"), json!({"customer_id": "C\u{200b}-1"}), vec!["/data/customer_id"]),
+        ] {
+            assert_eq!(churn_errors(subject, data.clone()), expected, "{subject:?} {data}");
+        }
+        let id = |text: &str| translate("customer.churned", Some(text), Value::Null).expect("valid").customer;
+        assert_eq!(id("CUST "), id("CUST"));
+        assert_eq!(id("Mu\u{308}ller"), id("M\u{fc}ller"));
+    }
+
+    #[test]
+    fn what_stands_at_the_event_instead_of_in_its_data_is_told() {
+        let mut envelope = envelope("customer.churned", Some("C"), Value::Null);
+        envelope.astray = vec![("effectiveat".to_owned(), EFFECTIVE_AT), ("buildingkey".to_owned(), BUILDING_KEY)];
+        let received_at = Timestamp::parse("2026-10-01T12:00:01Z").expect("valid");
+        let problem = event(&envelope, EventId(Uuid::nil()), received_at).expect_err("in doubt");
+        assert_eq!(problem.errors.len(), 1);
+        assert_eq!(problem.errors[0].pointer, "/effectiveat");
+        envelope.type_name = "customer.updated".to_owned();
+        assert!(event(&envelope, EventId(Uuid::nil()), received_at).is_ok());
+    }
+
+    #[test]
+    fn an_address_of_a_mailbox_is_no_more_than_that() {
+        let read = |email: &str| translate("customer.signed_up", None, json!({"customer_id": "C", "email": email}));
+        for email in [
+            "mailto:anna@example.com",
+            "<anna@example.com>",
+            "Anna <anna@example.com>",
+            "anna@example.com, bert@example.com",
+            "anna@example.com;bert@example.com",
+            "an\u{200b}na@example.com",
+            "anna@exam\u{ad}ple.com",
+            "anna@",
+            "anna@@example.com",
+        ] {
+            assert_eq!(read(email).expect_err(email).errors[0].pointer, "/data/email");
+        }
+        for email in
+            ["anna+pump@example.com", "o'neill@example.com", "anna@müller.example", "a_b-c.d@sub.example.co.uk"]
+        {
+            let Happening::SignedUp(details) = read(&format!("\u{feff} {email}\u{200b}")).expect(email).happening
+            else {
+                panic!("a sign-up")
+            };
+            assert_eq!(details.personal[&Field::Email], email.into());
+        }
+    }
+
+    #[test]
+    fn a_street_may_have_lines_and_no_other_field() {
+        let read = |field: &str, text: &str| {
+            let event = translate("customer.updated", Some("C"), json!({"address": {field: text}}))?;
+            let Happening::Updated(details) = event.happening else { panic!("an update") };
+            let address = details.address.expect("given");
+            Ok::<_, Problem>(address.values().next().and_then(FieldValue::as_text).expect("a text").to_owned())
+        };
+        for (text, expected) in [
+            ("Weg 1\nHinterhaus", "Weg 1, Hinterhaus"),
+            ("Weg 1,\r\n Hinterhaus\r\n", "Weg 1, Hinterhaus"),
+            ("\u{feff}Weg\u{a0}1\u{2028}\n2. Stock", "Weg 1, 2. Stock"),
+            ("Weg\t1", "Weg 1"),
+        ] {
+            assert_eq!(read("street_and_number", text).as_deref(), Ok(expected), "{text:?}");
+        }
+        for text in ["Dres\nden", "Dres\u{ad}den", "Dres\u{202e}den", "Dres\u{fffd}den", "Dres\u{7}den"] {
+            assert_eq!(read("town", text).expect_err(text).errors[0].pointer, "/data/address/town");
+        }
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

@@ -14,9 +14,19 @@ use crate::domain::event::Field;
 use crate::inbound::cloudevents::ATTRIBUTE_CHARS_MAX;
 use crate::inbound::wire::{OCCUPANT_TYPES, PROPERTY_TYPES, TYPES, WHOLE_MAX, chars_max};
 
-/// No control characters.
-const PLAIN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
-const EMAIL: &str = r"^[^\s@\u0000-\u001f\u007f-\u009f]+@[^\s@\u0000-\u001f\u007f-\u009f]+$";
+/// Letters of European languages and their signs, without blanks: the doors take every visible character of Unicode, which no
+/// pattern can list.
+const VISIBLE: &str = r"!-~\u00a1-\u00ac\u00ae-\u034e\u0350-\u0377\u0400-\u052f\u1e00-\u1eff\u2010-\u2027\u2030-\u205e";
+/// The same without what stands around an e-mail address, or between two.
+const IN_EMAIL: &str = r"!-'*+\-./0-9=?A-Z\\^-~\u00a1-\u00ac\u00ae-\u034e\u0350-\u0377\u0400-\u052f\u1e00-\u1eff\u2010-\u2027\u2030-\u205e";
+/// A year from 2001 on: what is before 2000-01-02 cannot be meant.
+const YEAR: &str = "^2[01](0[1-9]|[1-9][0-9])-";
+
+/// A text in one line.
+fn plain() -> String {
+    format!("^[ {VISIBLE}]*$")
+}
+
 /// A media type of JSON.
 const JSON_TYPE: &str = r"^(application|text)/(json|[A-Za-z0-9.-]+\+json)$";
 /// Something that is no space.
@@ -48,10 +58,10 @@ fn event(type_name: &str) -> Value {
     ]);
     event["title"] = json!(type_name);
     event["description"] = json!(format!("{description} A CloudEvent 1.0 in the structured JSON format."));
-    let when = "when it happened, at most a day ahead; without it the moment of its arrival";
+    let when = "when it happened, at most a day ahead and not before 2000-01-02; without it the moment of its arrival";
     let properties = &mut event["properties"];
     properties["subject"] = id("the customer's id");
-    properties["time"] = json!({"type": "string", "format": "date-time", "description": when});
+    properties["time"] = json!({"type": "string", "format": "date-time", "pattern": YEAR, "description": when});
     properties["datacontenttype"] = json!({"type": "string", "pattern": JSON_TYPE, "description": "JSON of any kind"});
     properties["data"] = data;
     properties["data_base64"] = json!({"type": "string", "description": "the same as `data`, in Base64"});
@@ -67,12 +77,13 @@ fn event(type_name: &str) -> Value {
 }
 
 fn id(description: &str) -> Value {
-    json!({"type": "string", "minLength": 1, "maxLength": ID_CHARS_MAX, "pattern": PLAIN, "description": description})
+    let pattern = format!("^[{VISIBLE}]([ {VISIBLE}]*[{VISIBLE}])?$");
+    json!({"type": "string", "minLength": 1, "maxLength": ID_CHARS_MAX, "pattern": pattern, "description": description})
 }
 
 fn attribute(description: &str) -> Value {
     let chars_max = ATTRIBUTE_CHARS_MAX;
-    json!({"type": "string", "minLength": 1, "maxLength": chars_max, "pattern": PLAIN, "format": "uri-reference",
+    json!({"type": "string", "minLength": 1, "maxLength": chars_max, "pattern": plain(), "format": "uri-reference",
            "description": description})
 }
 
@@ -83,14 +94,15 @@ fn optional_id(description: &str) -> Value {
 }
 
 fn text(field: Field) -> Value {
-    json!({"type": ["string", "null"], "maxLength": chars_max(field), "pattern": PLAIN})
+    json!({"type": ["string", "null"], "maxLength": chars_max(field), "pattern": plain()})
 }
 
 fn details(is_sign_up: bool) -> Value {
     let mut properties: Map<String, Value> =
         Field::PERSONAL.iter().map(|field| (field.name().to_owned(), text(*field))).collect();
     let email_type = if is_sign_up { json!("string") } else { json!(["string", "null"]) };
-    let email = json!({"type": email_type, "maxLength": chars_max(Field::Email), "pattern": EMAIL});
+    let pattern = format!("^[{IN_EMAIL}]+@[{IN_EMAIL}]+$");
+    let email = json!({"type": email_type, "maxLength": chars_max(Field::Email), "pattern": pattern});
     properties.insert(Field::Email.name().to_owned(), email);
     properties.insert("address".to_owned(), address(true));
     home(&mut properties);
@@ -119,8 +131,8 @@ fn churned() -> Value {
 }
 
 fn ahead(description: &str) -> Value {
-    let description = format!("{description}, if not at once; at most ten years ahead");
-    json!({"type": ["string", "null"], "format": "date-time", "description": description})
+    let description = format!("{description}, if not at once; at most ten years ahead, and not before 2000-01-02");
+    json!({"type": ["string", "null"], "format": "date-time", "pattern": YEAR, "description": description})
 }
 
 fn cancelled(description: &str) -> Value {

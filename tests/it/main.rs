@@ -13,6 +13,7 @@ mod chaos;
 mod commands;
 // The webhook door and the operator's door.
 mod doors;
+mod doubt;
 // Real input through the whole house.
 mod end_to_end;
 // The SQLite file: where it is, its copies, its schema.

@@ -108,7 +108,7 @@ fn a_date_that_cannot_be_meant_is_refused_in_every_zone() {
         ("99991231", Fault::TooLate),
         ("31.12.2999", Fault::TooLate),
         ("20261331", Fault::NoSuchMoment),
-        ("31.02.2026", Fault::Unknown),
+        ("31.02.2026", Fault::NoSuchMoment),
         ("01/02/2026", Fault::DayOrMonth),
         ("03-04-2026 10:00", Fault::DayOrMonth),
         ("yesterday", Fault::Unknown),
@@ -126,6 +126,33 @@ fn a_date_that_cannot_be_meant_is_refused_in_every_zone() {
             assert_eq!(found, Err(fault), "{text} in {zone_name}");
         }
         assert!(read_exact(text).is_err(), "{text}");
+    }
+}
+
+/// The rows of the table of the senders' page behind the comment that has `words`.
+fn documented(words: &str) -> Vec<(String, String)> {
+    let page = include_str!("../../../docs/SENDERS.md");
+    let table = page.split(words).nth(1).expect("the page has the comment").split("\n\n").nth(1).expect("a table");
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let cells = |row: &str| {
+        let (text, meaning) = row.trim_matches(['|', ' ']).split_once(" | ").expect("two cells");
+        (text.trim_matches('`').to_owned(), meaning.trim_matches('`').to_owned())
+    };
+    rows.map(cells).collect()
+}
+
+#[test]
+fn the_senders_page_says_what_is_read_and_what_is_refused() {
+    let read_rows = documented("each text is read as what stands beside it");
+    let refused_rows = documented("each text is refused with these words");
+    assert!(read_rows.len() >= 20 && refused_rows.len() >= 10, "the tables are there");
+    for (text, expected) in read_rows {
+        assert_eq!(berlin(&text), Ok(expected), "{text}");
+    }
+    for (text, words) in refused_rows {
+        for zone_name in ["UTC", "Europe/Berlin", "Europe/Tallinn"] {
+            assert_eq!(read(&text, &zone(zone_name)).map_err(|fault| fault.to_string()), Err(words.clone()), "{text}");
+        }
     }
 }
 

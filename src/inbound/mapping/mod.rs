@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::Delivery;
-use super::cloudevents::{self, Envelope};
+use super::cloudevents::{self, Envelope, Item};
 use super::problem::{FieldError, Problem, ProblemKind};
 use super::sha256;
 use super::signature::Verified;
@@ -49,31 +49,89 @@ pub async fn try_out(
     message: Vec<u8>,
     received_at: Timestamp,
 ) -> Result<Vec<Tried>, Trouble> {
-    let outputs = mapper.map(source, visible(&headers), received_at.to_string(), &message).await?;
     let (door, source) = (Door::Webhook, source.to_owned());
     let delivery = Delivery { door, source, content_type: None, headers, body: message, received_at };
     let verified = Verified::unproven(delivery);
-    let message_id = verified.name().map(str::to_owned);
-    let events = envelopes(&verified, message_id.as_deref(), outputs.clone());
+    let message = Message::read(&verified);
+    let (source, headers) = (&verified.delivery().source, visible(&verified.delivery().headers));
+    let outputs = mapper.map(source, headers, received_at.to_string(), &message.body).await?;
+    let events = envelopes(&message, source, outputs.clone());
     let event = |read: Result<Envelope, Problem>| {
         read.and_then(|envelope| wire::event(&envelope, EventId(uuid::Uuid::nil()), received_at))
     };
     Ok(outputs.into_iter().zip(events).map(|(output, read)| Tried { output, event: event(read) }).collect())
 }
 
-/// What a program's outputs are as events. `message_id` is the sender's name of the message.
-pub fn envelopes(verified: &Verified, message_id: Option<&str>, outputs: Vec<Value>) -> Vec<Result<Envelope, Problem>> {
-    let (delivery, body) = (verified.delivery(), verified.body());
-    let digest = sha256(body);
-    let identity = message_id.unwrap_or(&digest);
-    let headers = super::poison::kept(&delivery.headers);
-    let beside =
-        json!({"content_type": delivery.content_type, "headers": headers, "message_id": message_id}).to_string();
+/// A message for a program: the sender's own JSON, or a CloudEvent of a type that is the sender's own.
+#[derive(Debug)]
+pub struct Message {
+    /// What the program gets.
+    pub body: Bytes,
+    /// What is kept: the bytes as they came.
+    raw: Bytes,
+    /// What came beside them, as JSON.
+    beside: Option<String>,
+    /// Its identity, of which those of its events are made.
+    identity: String,
+    /// What its events have where the program says nothing else: of a CloudEvent its `source` and `time`.
+    defaults: Vec<(&'static str, String)>,
+    /// A repeat has the same.
+    digest: String,
+}
+
+impl Message {
+    /// A message that is no CloudEvent. `message_id` is the sender's name of it.
+    pub fn own(verified: &Verified, message_id: Option<&str>) -> Self {
+        let (delivery, body) = (verified.delivery(), verified.body());
+        let digest = sha256(body);
+        let headers = super::poison::kept(&delivery.headers);
+        let beside = json!({"content_type": delivery.content_type, "headers": headers, "message_id": message_id});
+        Self {
+            body: body.clone(),
+            raw: body.clone(),
+            beside: Some(beside.to_string()),
+            identity: message_id.unwrap_or(&digest).to_owned(),
+            defaults: Vec::new(),
+            digest,
+        }
+    }
+
+    /// A CloudEvent: the program gets it in the structured form, whatever its mode was.
+    pub fn cloud_event(item: &Item) -> Self {
+        // Keys are sorted, so the same event in another mode or with other white space is the same.
+        let structured = item.value.to_string();
+        let digest = sha256(structured.as_bytes());
+        // Of a structured one its own bytes: a number in them may have more digits than a value holds.
+        let body = if item.beside.is_some() { structured.into() } else { item.raw.clone() };
+        let text = |name: &str| item.value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let defaults = ["source", "time"].into_iter().filter_map(|name| Some((name, text(name)?.to_owned())));
+        Self {
+            body,
+            raw: item.raw.clone(),
+            beside: item.beside.clone(),
+            identity: text("id").map_or_else(|| digest.clone(), str::to_owned),
+            defaults: defaults.collect(),
+            digest,
+        }
+    }
+
+    /// Either, of a message without headers that say which.
+    fn read(verified: &Verified) -> Self {
+        let value = super::json::read(verified.body()).ok().filter(|value| value.get("specversion").is_some());
+        match value {
+            Some(value) => Self::cloud_event(&Item { value, raw: verified.body().clone(), beside: None }),
+            None => Self::own(verified, verified.name()),
+        }
+    }
+}
+
+/// What a program's outputs are as events of the source.
+pub fn envelopes(message: &Message, source: &str, outputs: Vec<Value>) -> Vec<Result<Envelope, Problem>> {
     let several = outputs.len() > 1;
     let mut known = BTreeSet::new();
     let read = |(number, output): (usize, Value)| {
         // The message as a whole stands with its first event; the others have what was made of it.
-        let raw = if number == 0 { body.clone() } else { Bytes::from(output.to_string()) };
+        let raw = if number == 0 { message.raw.clone() } else { Bytes::from(output.to_string()) };
         let Value::Object(mut event) = output else {
             let found = cloudevents::kind_of(&output);
             let reason = format!("the mapping must give objects, found {found}; a list is opened by `.[]`");
@@ -86,10 +144,14 @@ pub fn envelopes(verified: &Verified, message_id: Option<&str>, outputs: Vec<Val
             }
         };
         default("specversion", "1.0".to_owned());
-        default("source", format!("/{}", delivery.source));
-        default("id", if several { format!("{identity}/{}", number + 1) } else { identity.to_owned() });
+        for (name, value) in &message.defaults {
+            default(name, value.clone());
+        }
+        default("source", format!("/{source}"));
+        let identity = &message.identity;
+        default("id", if several { format!("{identity}/{}", number + 1) } else { identity.clone() });
         event.retain(|_, value| !value.is_null());
-        let beside = (number == 0).then(|| beside.clone());
+        let beside = message.beside.clone().filter(|_| number == 0);
         let envelope = cloudevents::envelope(Value::Object(event), raw, beside)?;
         if !known.insert((envelope.source.clone(), envelope.id.clone())) {
             let reason =
@@ -97,7 +159,7 @@ pub fn envelopes(verified: &Verified, message_id: Option<&str>, outputs: Vec<Val
             return Err(Problem::invalid(vec![FieldError { pointer: "/id".to_owned(), reason: reason.to_owned() }]));
         }
         // A repeat is the same message, also where its translation has changed meanwhile or has the time of arrival in it.
-        Ok(Envelope { of_message: Some(digest.clone()), ..envelope })
+        Ok(Envelope { of_message: Some(message.digest.clone()), ..envelope })
     };
     outputs.into_iter().enumerate().map(read).collect()
 }
@@ -108,8 +170,9 @@ pub(super) fn visible(headers: &BTreeMap<String, String>) -> BTreeMap<String, St
     named.map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect()
 }
 
-/// Why a message that was not translated was not, for its sender. What the program says may quote the message, so it is not
-/// repeated; `podero-bridge test` shows it.
-pub(super) fn unmappable() -> Problem {
-    Problem::new(ProblemKind::Unmappable, "the mapping of this source ended with an error over it")
+/// Why a message that was not translated was not, for its sender. The program's own words may quote the message, so only those
+/// of the helpers are repeated; `podero-bridge test` shows all.
+pub(super) fn unmappable(why: &str) -> Problem {
+    let words = program::of_helper(why).map(|words| format!(": {words}")).unwrap_or_default();
+    Problem::new(ProblemKind::Unmappable, format!("the mapping of this source ended with an error over it{words}"))
 }

@@ -83,7 +83,7 @@ impl Program {
         let (mut outputs, mut left) = (Vec::new(), bounds.bytes);
         for output in self.filter.id.run((context, input)) {
             let output = output.map_err(|thrown| match thrown.get_err() {
-                Ok(error) => Fault::Failed(error.to_string()),
+                Ok(error) => Fault::Failed(words_of(error.into_val())),
                 Err(_) => Fault::Failed("`halt` and `break` end more than one message".to_owned()),
             })?;
             if outputs.len() == bounds.outputs {
@@ -95,6 +95,14 @@ impl Program {
             outputs.push(String::from_utf8_lossy(&text).into_owned());
         }
         Ok(outputs)
+    }
+}
+
+/// What a program threw: a text as it is, another value as JSON.
+fn words_of(thrown: Val) -> String {
+    match thrown {
+        Val::TStr(text) => String::from_utf8_lossy(&text).into_owned(),
+        other => other.to_string(),
     }
 }
 
@@ -140,6 +148,20 @@ fn compile_errors(errors: &compile::Errors<&str, &str>) -> Vec<String> {
     undefined.map(|(file, name, kind)| format!("{}: undefined {} {name}", place(file, name), kind.as_str())).collect()
 }
 
+/// What a helper says of a value that it refuses, in words that hold no part of the value. `None`: the words are the program's.
+pub(super) fn of_helper(why: &str) -> Option<String> {
+    let of_date = || {
+        let words = why.strip_prefix("date_time: ")?;
+        date::Fault::ALL.into_iter().any(|fault| fault.words() == words).then(|| why.to_owned())
+    };
+    of_date().or_else(|| HELPER_WORDS.contains(&why).then(|| why.to_owned()))
+}
+
+/// The other helpers' words.
+const HELPER_WORDS: [&str; 1] = [UNKNOWN_COUNTRY];
+
+const UNKNOWN_COUNTRY: &str = "country_code: not a country that is known";
+
 fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
@@ -165,7 +187,7 @@ fn natives() -> impl Iterator<Item = Fun<Data>> {
 
 fn country_code<'a>((_, input): Cv<'a, Data>) -> ValXs<'a, Val> {
     bome(text_of(&input).map_or(Ok(Val::Null), |text| {
-        let code = country::code(&text?).ok_or_else(|| Error::str("country_code: not a country that is known"))?;
+        let code = country::code(&text?).ok_or_else(|| Error::str(UNKNOWN_COUNTRY))?;
         Ok(Val::from(code.to_owned()))
     }))
 }
@@ -274,6 +296,20 @@ mod tests {
         ] {
             assert!(matches!(run_on(code, message), Err(Fault::Failed(_))), "{message} | {code}");
         }
+    }
+
+    #[test]
+    fn only_a_helpers_own_words_are_told_to_the_sender() {
+        let told = |code: &str, message: &str| match run_on(code, message) {
+            Err(Fault::Failed(why)) => of_helper(&why),
+            other => panic!("{other:?}"),
+        };
+        let date = told(r#"date_time("UTC")"#, r#""31.12.26""#);
+        assert_eq!(date.as_deref(), Some("date_time: a year of two digits; a year has four"));
+        assert_eq!(told("country_code", r#""Atlantis""#).as_deref(), Some(UNKNOWN_COUNTRY));
+        assert_eq!(told("error", r#""Jane Doe""#), None);
+        assert_eq!(told(r#"error("date_time: \(.)")"#, r#""Jane Doe""#), None);
+        assert_eq!(told(".a", r#""Jane Doe""#), None);
     }
 
     #[test]

@@ -112,7 +112,8 @@ fn map(message: &Message, programs: &[Program]) -> Outcome {
     let verified = signature::verify(&Verify::None, delivery, received_at()).expect("nothing is asked for");
     let message_id = verified.name().map(str::to_owned);
     let (mut is_accepted, mut places) = (true, Vec::new());
-    for envelope in mapping::envelopes(&verified, message_id.as_deref(), values) {
+    let own = mapping::Message::own(&verified, message_id.as_deref());
+    for envelope in mapping::envelopes(&own, "billing", values) {
         let told = translated(envelope).map_err(|problem| place_of(&problem));
         is_accepted &= told.is_ok();
         places.push(told.unwrap_or_else(|place| place));
