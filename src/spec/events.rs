@@ -68,6 +68,12 @@ fn event(type_name: &str) -> Value {
     let extension = "an extension attribute; kept";
     event["additionalProperties"] = json!({"type": ["string", "integer", "boolean", "null"], "description": extension});
     event["not"] = json!({"required": ["data", "data_base64"]});
+    if matches!(type_name, "customer.moved" | "customer.churned") {
+        // They belong into `data`; beside it they are refused, since passing them over could take something away.
+        for name in ["cancelled", "effective_at", "effectiveat"] {
+            event["properties"][name] = json!(false);
+        }
+    }
     if !is_all_in_subject {
         event["required"].as_array_mut().into_iter().for_each(|names| names.push(json!("data")));
     }

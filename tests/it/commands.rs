@@ -81,7 +81,7 @@ async fn what_cannot_be_written_to_standard_output_ends_with_1_but_for_a_closed_
 async fn an_id_that_nobody_can_have_is_bad_usage_and_one_that_nobody_has_is_said() {
     let house = House::on_sqlite().await;
     let run = |arguments: &[&str]| running::run(arguments, &at(&house));
-    for arguments in [["erase", ""].as_slice(), &["customers", "show", ""], &["erase", "a\u{7}"]] {
+    for arguments in [["erase", ""].as_slice(), &["customers", "show", ""], &["erase", "a\u{7}b"]] {
         expect(&run(arguments), 64, "printable characters");
     }
     for act in ["retry", "skip"] {

@@ -102,7 +102,7 @@ fn imports_point_down() {
 }
 
 /// Where each foreign crate may be named.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 25] = [
     ("actix_web", &["src/inbound/http.rs", "src/admin", "src/app.rs", "src/sandbox/"]),
     ("lapin", &["src/broker/"]),
     // The demonstration is an outsider: it has nothing but HTTP.
@@ -121,7 +121,9 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("mimalloc", &["src/main.rs"]),
     ("jaq_core", &["src/inbound/mapping/program.rs"]),
     ("jaq_json", &["src/inbound/mapping/program.rs"]),
-    ("jiff", &["src/domain/date.rs", "src/inbound/mapping/program.rs"]),
+    ("jiff", &["src/domain/date", "src/inbound/mapping/program.rs"]),
+    ("unicode_general_category", &["src/domain/text.rs"]),
+    ("unicode_normalization", &["src/domain/text.rs"]),
     ("celes", &["src/domain/country.rs"]),
     ("csv_core", &["src/inbound/lines.rs"]),
     ("indicatif", &["src/cli/import/meter.rs"]),
