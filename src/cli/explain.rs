@@ -61,7 +61,7 @@ pub(super) async fn run(config: Config, request: Request) -> anyhow::Result<()> 
             Ok(explained) => {
                 let mut events = Vec::new();
                 for one in explained {
-                    events.push(told(one, (&config, opened.as_ref()), now).await?);
+                    events.push(told(one, (&config, source, opened.as_ref()), now).await?);
                 }
                 Ok::<_, anyhow::Error>(json!({ "events": events }))
             }
@@ -152,7 +152,7 @@ fn shown_problem(problem: &Problem) -> Value {
 /// One event, what is known of its customer, and what would follow.
 async fn told(
     explained: &Explained,
-    (config, opened): (&Config, Option<&Opened>),
+    (config, source, opened): (&Config, &Source, Option<&Opened>),
     now: Timestamp,
 ) -> anyhow::Result<Value> {
     let event = match &explained.event {
@@ -165,7 +165,7 @@ async fn told(
         None => (Customer::default(), 0),
     };
     if let (Some(opened), Some((origin, origin_id))) = (opened, &explained.identity)
-        && let Some((id, state)) = opened.store.told_before(origin, origin_id).await?
+        && let Some((id, state)) = opened.store.told_before(&source.name, (origin, origin_id)).await?
     {
         told["known"] = json!({"id": id, "state": state});
     }

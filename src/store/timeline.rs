@@ -239,11 +239,16 @@ impl Store {
         Ok((known, pending.try_get(0)?))
     }
 
-    /// The event of this identity, if there is one: its id and state.
-    pub async fn told_before(&self, origin: &str, origin_id: &str) -> Result<Option<(String, String)>, Error> {
-        let row = query("SELECT id, state FROM events WHERE origin = $1 AND origin_id = $2")
+    /// The event of this identity within a source, if there is one: its id and state.
+    pub async fn told_before(
+        &self,
+        source: &str,
+        (origin, origin_id): (&str, &str),
+    ) -> Result<Option<(String, String)>, Error> {
+        let row = query("SELECT id, state FROM events WHERE origin = $1 AND origin_id = $2 AND (scope = $3 OR scope = '')")
             .bind(origin)
             .bind(origin_id)
+            .bind(source)
             .fetch_optional(&self.0.readers)
             .await?;
         Ok(row.map(|row| Ok::<_, Fault>((row.try_get(0)?, row.try_get(1)?))).transpose()?)
