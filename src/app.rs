@@ -35,7 +35,7 @@ use crate::inbound::amqp::Frames;
 use crate::inbound::http::{self, Webhooks};
 use crate::inbound::mapping::mapper::Mapper;
 use crate::inbound::patience::Patience;
-use crate::inbound::{Backlog, Inbox, mapping};
+use crate::inbound::{AllowedTypes, Backlog, Inbox, mapping};
 use crate::metrics::Metrics;
 use crate::outbound::{Publisher, ToBroker, ToWebhook};
 use crate::podero::{self, Client, Drift, Outlook};
@@ -268,6 +268,7 @@ impl Bridge {
             body_bytes_max: config.http.body_max,
             backlog: Backlog::new(config.store.backlog_max).ringing(bells.outbound.clone()),
             mapper,
+            types: AllowedTypes::of(&config.sources),
         };
         let broker = config.amqp.as_ref().map(|amqp| Broker::new(broker_settings(amqp), clock.clone()));
         let parts =
@@ -891,6 +892,7 @@ pub fn broker_settings(amqp: &Amqp) -> broker::Settings {
         urls: amqp.urls.iter().map(|url| url.expose().to_owned()).collect(),
         inbound_exchange: amqp.inbound_exchange.clone(),
         inbound_queue: amqp.inbound_queue.clone(),
+        bindings: amqp.bindings.clone(),
         outbound_exchange: amqp.outbound_exchange.clone(),
         declare: amqp.declare,
         prefetch: amqp.prefetch,

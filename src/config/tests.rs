@@ -475,7 +475,7 @@ fn an_account_and_an_input_are_required_without_the_sandbox_only() {
     let config = Config::load(None, &Strings::new(), true).expect("the sandbox needs nothing");
     assert!(matches!(config.podero.account, Account::Sandbox));
     assert!(
-        matches!(config.sources.as_slice(), [Source { name, verify: Verify::None, map: None }] if name == "default")
+        matches!(config.sources.as_slice(), [Source { name, verify: Verify::None, map: None, .. }] if name == "default")
     );
     let names = |text: &str, variables: &[(&str, &str)]| -> Vec<String> {
         let config = Config::parse(text, &strings(variables), true).expect("complete");
@@ -568,7 +568,8 @@ fn the_example_names_every_key_with_its_default() {
         let value = entries.iter().find_map(|entry| entry.get(name));
         let value = value.unwrap_or_else(|| panic!("{} is missing", key.name));
         if let Some(default) = key.default_text {
-            let written = [Form::Text, Form::Number, Form::Flag].iter().find_map(|form| form.text_of(value));
+            let written =
+                [Form::Text, Form::Number, Form::Flag, Form::List].iter().find_map(|form| form.text_of(value));
             assert_eq!(written.as_deref(), Some(default), "{}", key.name);
         }
         if let Some(filed) = key.file_name() {

@@ -85,8 +85,10 @@ impl Envelope {
 }
 
 /// Whether a delivery says that it is a CloudEvent: by its media type, or by the version among its attributes.
-pub fn is_one(delivery: &Delivery) -> bool {
-    is_enclosed(delivery) || attributes(delivery).iter().any(|attribute| attribute.name == "specversion")
+pub fn is_one(verified: &Verified) -> bool {
+    let delivery = verified.delivery();
+    let has_version = || attributes(delivery).iter().any(|attribute| attribute.name == "specversion");
+    is_enclosed(delivery) || has_version() || unsaid(verified).is_some()
 }
 
 /// Whether it has attributes beside its body.
@@ -99,10 +101,40 @@ fn is_enclosed(delivery: &Delivery) -> bool {
     media_type.starts_with("application/cloudevents")
 }
 
+/// Media types by which clients of RabbitMQ send whatever they are given.
+const GENERIC: [&str; 5] = ["", "application/json", "application/octet-stream", "text/json", "text/plain"];
+
+/// The media type of a message from the queue that has none, or a generic one, and is a CloudEvent by what it says: its sender
+/// cannot be told to name it. A webhook's sender is told.
+fn unsaid(verified: &Verified) -> Option<&'static str> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        #[serde(rename = "specversion")]
+        _specversion: serde::de::IgnoredAny,
+    }
+    let delivery = verified.delivery();
+    let is_generic = GENERIC.contains(&essence_of(delivery).as_str());
+    if delivery.door != Door::Amqp || !is_generic || !attributes(delivery).is_empty() {
+        return None;
+    }
+    match verified.body().trim_ascii_start().first()? {
+        b'{' => serde_json::from_slice::<Versioned>(verified.body()).ok().map(|_| STRUCTURED),
+        b'[' => {
+            serde_json::from_slice::<Vec<Versioned>>(verified.body()).ok().filter(|all| !all.is_empty()).map(|_| BATCH)
+        }
+        _ => None,
+    }
+}
+
+fn essence_of(delivery: &Delivery) -> String {
+    let media_type = delivery.content_type.as_deref().unwrap_or_default();
+    media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
 /// Reads a delivery. The outer error is about the delivery as a whole.
 pub fn read(verified: &Verified, batch_max: usize) -> Result<Read, Problem> {
-    let (media_type, body) = (verified.delivery().content_type.as_deref().unwrap_or_default(), verified.body());
-    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let body = verified.body();
+    let essence = unsaid(verified).map_or_else(|| essence_of(verified.delivery()), str::to_owned);
     match essence.as_str() {
         STRUCTURED => {
             let value = parse(body)?;
@@ -121,9 +153,9 @@ pub fn read(verified: &Verified, batch_max: usize) -> Result<Read, Problem> {
 }
 
 /// How attributes are named in headers: by the HTTP and the RabbitMQ binding; by the AMQP 1.0 binding, whose senders
-/// reach a queue through a broker that translates.
+/// reach a queue through a broker that translates; and by the Kafka binding, whose senders come by a bridge from there.
 const HTTP_PREFIX: &str = "ce-";
-const AMQP_PREFIXES: [&str; 3] = [HTTP_PREFIX, "cloudevents:", "cloudevents_"];
+const AMQP_PREFIXES: [&str; 4] = [HTTP_PREFIX, "cloudevents:", "cloudevents_", "ce_"];
 
 /// An attribute as a header has it.
 struct Attribute<'a> {
@@ -162,10 +194,22 @@ fn binary(
         let detail = "the data of an event must be JSON, so `content-type` must be `application/json`";
         return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
     }
-    let shown = attributes.iter().filter(|attribute| !super::poison::may_be_secret(attribute.header));
-    let headers: BTreeMap<&str, &str> = shown.map(|attribute| (attribute.header, attribute.value)).collect();
+    let kept = attributes.iter().filter(|attribute| !super::poison::may_be_secret(attribute.header));
+    let headers: BTreeMap<&str, &str> = kept.map(|attribute| (attribute.header, attribute.value)).collect();
     let beside = json!({"content_type": delivery.content_type, "headers": headers}).to_string();
     let mut event = Map::new();
+    let unreadable: Vec<FieldError> = attributes
+        .iter()
+        .filter(|attribute| delivery.door == Door::Amqp && attribute.value.contains(char::REPLACEMENT_CHARACTER))
+        .map(|attribute| FieldError {
+            pointer: format!("/{}", shown(&attribute.name)),
+            reason: "its header is no text in UTF-8: send a string, or its bytes in UTF-8".to_owned(),
+        })
+        .take(WRONG_EXTENSIONS_TOLD_MAX)
+        .collect();
+    if !unreadable.is_empty() {
+        return Err(Problem::invalid(unreadable));
+    }
     for Attribute { name, value, .. } in attributes {
         let value = match delivery.door {
             Door::Webhook | Door::Import => from_header(value),
@@ -430,6 +474,8 @@ mod tests {
             (Door::Amqp, "ce-", true),
             (Door::Amqp, "cloudEvents:", true),
             (Door::Amqp, "cloudEvents_", true),
+            (Door::Amqp, "ce_", true),
+            (Door::Webhook, "ce_", false),
             (Door::Webhook, "cloudevents:", false),
         ] {
             let named = ["specversion", "id", "source", "type", "subject", "time", "sequence"];

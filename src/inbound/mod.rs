@@ -18,6 +18,7 @@ pub mod patience;
 mod poison;
 pub mod problem;
 pub mod signature;
+mod types;
 pub mod wire;
 
 use std::collections::BTreeMap;
@@ -29,16 +30,19 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
+use crate::domain::event::Event;
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 use crate::metrics::{Door, EventType, Metrics, Outcome};
 use crate::store::{self, Arrival, Content, Receipt, Store};
 pub use backlog::{Backlog, ILLEGIBLE_MAX, SCHEDULED_MAX};
 use cloudevents::Envelope;
+use mapping::Variables;
 use mapping::mapper::{Mapper, Trouble};
 pub use poison::Held;
 use problem::{Problem, ProblemKind};
 use signature::Verified;
+pub use types::AllowedTypes;
 
 /// What a door hands in: bytes and headers, nothing believed yet.
 #[derive(Debug, Clone)]
@@ -94,6 +98,8 @@ pub struct Inbox {
     pub backlog: Backlog,
     /// Translates messages that are no CloudEvents.
     pub mapper: Mapper,
+    /// What each source may send.
+    pub types: AllowedTypes,
 }
 
 /// Why a delivery could not be read at all.
@@ -145,11 +151,11 @@ impl Inbox {
             Err(unfit) => return Ok(Err(unfit)),
         };
         let is_batch = matches!(read, cloudevents::Read::Batch(_));
-        let delivery = verified.delivery();
         let numbered = read.items().into_iter().enumerate();
-        let translated =
-            numbered.map(|(number, item)| translate(delivery, item, ids.of_item(number, &self.clock))).collect();
-        let mut answers = self.keep(delivery, translated).await?;
+        let translated = numbered
+            .map(|(number, item)| translate(&self.types, held, item, ids.of_item(number, &self.clock)))
+            .collect();
+        let mut answers = self.keep(verified.delivery(), translated).await?;
         Ok(Ok(match answers.pop() {
             Some(only) if !is_batch => Answers::One(only),
             Some(last) => {
@@ -162,7 +168,7 @@ impl Inbox {
 
     /// [`read`], as a door tells it: what a mapping says of a message may quote it, and is not repeated.
     async fn read(&self, held: &Held) -> Result<cloudevents::Read, Unfit> {
-        let read = read((&self.mapper, self.batch_max), &held.verified, held.message_id.as_deref()).await;
+        let read = read((&self.mapper, self.batch_max), held).await;
         read.map_err(|unread| match unread {
             Unread::Problem(problem) => Unfit::Refused(problem),
             Unread::Trouble(Trouble::Failed(_)) => Unfit::Refused(mapping::unmappable()),
@@ -290,26 +296,29 @@ impl Inbox {
 }
 
 /// A CloudEvent is read as what it is, whatever its source; anything else as the source's mapping says, if it has one.
-/// `message_id` is the sender's name of the message.
-async fn read(
-    (mapper, batch_max): (&Mapper, usize),
-    verified: &Verified,
-    message_id: Option<&str>,
-) -> Result<cloudevents::Read, Unread> {
+async fn read((mapper, batch_max): (&Mapper, usize), held: &Held) -> Result<cloudevents::Read, Unread> {
+    let verified = &held.verified;
     let delivery = verified.delivery();
     if verified.is_signed_in_part() && cloudevents::is_binary(delivery) {
         let detail = "a signature covers the body alone, and not the attributes in headers: send the structured mode";
         return Err(Unread::Problem(Problem::new(ProblemKind::UnsupportedMediaType, detail)));
     }
-    if !mapper.has(&delivery.source) || cloudevents::is_one(delivery) {
+    if !mapper.has(&delivery.source) || cloudevents::is_one(verified) {
         return cloudevents::read(verified, batch_max).map_err(Unread::Problem);
     }
     // The translator would read more than JSON.
     cloudevents::parse::<serde::de::IgnoredAny>(verified.body()).map_err(Unread::Problem)?;
-    let headers = mapping::visible(&delivery.headers);
-    let received_at = delivery.received_at.to_string();
-    let outputs = mapper.map(&delivery.source, headers, received_at, verified.body()).await.map_err(Unread::Trouble)?;
-    let mut events = mapping::envelopes(verified, message_id, outputs);
+    let variables = Variables {
+        headers: mapping::visible(&delivery.headers),
+        received_at: delivery.received_at.to_string(),
+        amqp: amqp::variable(held),
+    };
+    let outputs = mapper.map(&delivery.source, variables, verified.body()).await.map_err(Unread::Trouble)?;
+    let is_told_by_key = delivery.door == Door::Amqp && mapper.reads_amqp(&delivery.source);
+    let type_name = held.properties.type_name.as_deref().unwrap_or_default();
+    let beside = [held.routing_key.as_str(), type_name];
+    let identity = (held.message_id.as_deref(), if is_told_by_key { &beside[..] } else { &[] });
+    let mut events = mapping::envelopes(verified, identity, outputs);
     Ok(match events.pop() {
         Some(only) if events.is_empty() => cloudevents::Read::One(only),
         Some(last) => {
@@ -320,9 +329,23 @@ async fn read(
     })
 }
 
-fn translate(delivery: &Delivery, item: Result<Envelope, Problem>, id: EventId) -> Translated {
-    let translated = item.and_then(|envelope| {
-        let event = wire::event(&envelope, id, delivery.received_at)?;
+/// The event of an envelope that came by a source, if the source may send it. Where it has no time of its own, it happened
+/// when its message was sent, and where that is not said either, when it came.
+fn event_of(types: &AllowedTypes, held: &Held, envelope: &mut Envelope, id: EventId) -> Result<Event, Problem> {
+    let delivery = held.verified.delivery();
+    types.check(&delivery.source, &envelope.type_name)?;
+    if envelope.time.is_none() {
+        envelope.time = amqp::sent_at(held.properties.timestamp)?;
+    }
+    wire::event(envelope, id, delivery.received_at)
+}
+
+fn translate(types: &AllowedTypes, held: &Held, item: Result<Envelope, Problem>, id: EventId) -> Translated {
+    let delivery = held.verified.delivery();
+    let translated = item.and_then(|mut envelope| {
+        // Of what the event itself says: by another door the same event has no such time.
+        let digest = envelope.digest();
+        let event = event_of(types, held, &mut envelope, id)?;
         Ok(Arrival {
             id,
             origin: envelope.source.clone(),
@@ -331,7 +354,7 @@ fn translate(delivery: &Delivery, item: Result<Envelope, Problem>, id: EventId) 
             door: delivery.door.as_str(),
             type_name: event.happening.type_name().to_owned(),
             received_at: delivery.received_at,
-            digest: envelope.digest(),
+            digest,
             raw: envelope.raw,
             envelope: envelope.beside,
             content: Content::Event(event),
@@ -365,7 +388,7 @@ fn sha256(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::{Frame, Intake};
+    use crate::broker::{Frame, Intake, Properties};
 
     #[tokio::test]
     async fn a_message_over_which_the_bridge_fails_is_parked_with_its_bytes_and_ends_nothing() {
@@ -384,6 +407,7 @@ mod tests {
             body_bytes_max: 1 << 10,
             backlog: Backlog::new(1),
             mapper: Mapper::none(),
+            types: AllowedTypes::default(),
         };
         let frames = amqp::Frames { inbox: inbox.clone(), source: "default".to_owned(), plenty: Arc::default() };
         let held = frames.hold(Frame {
@@ -391,7 +415,9 @@ mod tests {
             content_type: None,
             headers: BTreeMap::new(),
             message_id: None,
+            exchange: "customer.lifecycle".to_owned(),
             routing_key: "customer.moved".to_owned(),
+            properties: Properties::default(),
             redelivered: false,
         });
         inbox.or_park_as_panicked(&held, async { panic!("over this one") }).await.expect("it is parked");

@@ -57,8 +57,7 @@ pub const PROPERTY_TYPES: [&str; 6] = ["Detached", "Semi-detached", "Bungalow", 
 pub const OCCUPANT_TYPES: [&str; 6] =
     ["Students", "Working adults", "At home adults", "Young family", "Older family", "Retirees"];
 
-/// The types of events that are understood.
-pub const TYPES: [&str; 4] = ["customer.signed_up", "customer.moved", "customer.updated", "customer.churned"];
+pub use crate::domain::event::TYPES;
 
 /// Translates one event. `id` becomes its own id; a missing `time` is the moment of its arrival.
 pub fn event(envelope: &Envelope, id: EventId, received_at: Timestamp) -> Result<Event, Problem> {

@@ -408,12 +408,14 @@ async fn known(
     (source, origin, origin_id): (&str, &str, &str),
     digest: &str,
 ) -> Result<Option<Receipt>, Fault> {
-    let row = query("SELECT id, state, digest FROM events WHERE origin = $1 AND origin_id = $2 AND (scope = $3 OR scope = '')")
-        .bind(origin)
-        .bind(origin_id)
-        .bind(source)
-        .fetch_optional(connection)
-        .await?;
+    let row = query(
+        "SELECT id, state, digest FROM events WHERE origin = $1 AND origin_id = $2 AND (scope = $3 OR scope = '')",
+    )
+    .bind(origin)
+    .bind(origin_id)
+    .bind(source)
+    .fetch_optional(connection)
+    .await?;
     let Some(row) = row else { return Ok(None) };
     let id: String = row.try_get(0)?;
     let is_same = row.try_get::<String>(2)? == digest;

@@ -245,12 +245,13 @@ impl Store {
         source: &str,
         (origin, origin_id): (&str, &str),
     ) -> Result<Option<(String, String)>, Error> {
-        let row = query("SELECT id, state FROM events WHERE origin = $1 AND origin_id = $2 AND (scope = $3 OR scope = '')")
-            .bind(origin)
-            .bind(origin_id)
-            .bind(source)
-            .fetch_optional(&self.0.readers)
-            .await?;
+        let row =
+            query("SELECT id, state FROM events WHERE origin = $1 AND origin_id = $2 AND (scope = $3 OR scope = '')")
+                .bind(origin)
+                .bind(origin_id)
+                .bind(source)
+                .fetch_optional(&self.0.readers)
+                .await?;
         Ok(row.map(|row| Ok::<_, Fault>((row.try_get(0)?, row.try_get(1)?))).transpose()?)
     }
 

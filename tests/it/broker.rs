@@ -16,7 +16,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
-use podero_bridge::broker::{Broker, Frame, Intake, Leg, Outgoing, Publish, Published, Settings, Taken};
+use podero_bridge::broker::{Broker, Frame, Intake, Leg, Outgoing, Properties, Publish, Published, Settings, Taken};
 use podero_bridge::clock::Clock;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -50,6 +50,7 @@ fn settings(url: &str) -> Settings {
         urls: vec![url.to_owned()],
         inbound_exchange: "customer.lifecycle".to_owned(),
         inbound_queue: INBOUND.to_owned(),
+        bindings: vec!["customer.#".to_owned()],
         outbound_exchange: OUTBOUND.to_owned(),
         declare: true,
         prefetch: 64,
@@ -319,7 +320,9 @@ async fn a_delivery_is_taken_whole_and_acked_once_it_is_stored() {
         content_type: Some("text/plain".to_owned()),
         headers: BTreeMap::from([("ce-id".to_owned(), "e1".to_owned())]),
         message_id: Some("e1".to_owned()),
+        exchange: "customer.lifecycle".to_owned(),
         routing_key: "customer.moved".to_owned(),
+        properties: Properties::default(),
         redelivered: false,
     };
     assert_eq!(stored[0], expected);

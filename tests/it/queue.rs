@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
-use podero_bridge::broker::{Frame, Intake, Taken};
+use podero_bridge::broker::{Frame, Intake, Properties, Taken};
 use podero_bridge::domain::Timestamp;
 use podero_bridge::domain::event::Happening;
 use podero_bridge::domain::verdict::{Fate, Reason};
 use podero_bridge::inbound::amqp::Frames;
 use podero_bridge::inbound::mapping::mapper::Mapper;
-use podero_bridge::inbound::{Backlog, ILLEGIBLE_MAX, Inbox};
+use podero_bridge::inbound::{AllowedTypes, Backlog, ILLEGIBLE_MAX, Inbox};
 use podero_bridge::metrics::Metrics;
 use podero_bridge::store::{Ordered, Stepped};
 use serde_json::json;
@@ -37,6 +37,7 @@ fn frames(house: &House) -> Frames {
         body_bytes_max: 1 << 10,
         backlog: Backlog::new(u64::MAX),
         mapper: Mapper::none(),
+        types: AllowedTypes::default(),
     };
     Frames { inbox, source: "default".to_owned(), plenty: Arc::default() }
 }
@@ -48,7 +49,9 @@ fn frame(ce_id: &str) -> Frame {
         content_type: Some("application/json".to_owned()),
         headers: BTreeMap::from([("ce-id".to_owned(), ce_id.to_owned())]),
         message_id: None,
+        exchange: "customer.lifecycle".to_owned(),
         routing_key: "customer.churned".to_owned(),
+        properties: Properties::default(),
         redelivered: false,
     }
 }
@@ -243,6 +246,7 @@ async fn three_binary_mode_messages_with_equal_bodies_are_three_rows_with_their_
             "content_type": "application/json",
             "headers": {"ce-id": format!("e{number}"), "ce-type": "customer.churned"},
             "message_id": format!("m{number}"),
+            "properties": {"exchange": "customer.lifecycle"},
             "routing_key": "customer.churned",
         })
     };

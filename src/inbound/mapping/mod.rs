@@ -24,7 +24,7 @@ use crate::domain::event::Event;
 use crate::domain::{EventId, Timestamp};
 use crate::metrics::Door;
 use mapper::{Mapper, Trouble};
-pub use program::{Bounds, Fault, Program};
+pub use program::{Bounds, Fault, Program, Variables};
 
 /// Compiles the programs of all sources; what is wrong with them, with file, line and column.
 pub fn check(sources: &[Source]) -> Vec<String> {
@@ -45,26 +45,36 @@ pub struct Tried {
 pub async fn try_out(
     mapper: &Mapper,
     source: &str,
-    headers: BTreeMap<String, String>,
+    (headers, amqp): (BTreeMap<String, String>, Value),
     message: Vec<u8>,
     received_at: Timestamp,
 ) -> Result<Vec<Tried>, Trouble> {
-    let outputs = mapper.map(source, visible(&headers), received_at.to_string(), &message).await?;
+    let variables = Variables { headers: visible(&headers), received_at: received_at.to_string(), amqp };
+    let outputs = mapper.map(source, variables, &message).await?;
     let (door, source) = (Door::Webhook, source.to_owned());
     let delivery = Delivery { door, source, content_type: None, headers, body: message, received_at };
     let verified = Verified::unproven(delivery);
     let message_id = verified.name().map(str::to_owned);
-    let events = envelopes(&verified, message_id.as_deref(), outputs.clone());
+    let events = envelopes(&verified, (message_id.as_deref(), &[]), outputs.clone());
     let event = |read: Result<Envelope, Problem>| {
         read.and_then(|envelope| wire::event(&envelope, EventId(uuid::Uuid::nil()), received_at))
     };
     Ok(outputs.into_iter().zip(events).map(|(output, read)| Tried { output, event: event(read) }).collect())
 }
 
-/// What a program's outputs are as events. `message_id` is the sender's name of the message.
-pub fn envelopes(verified: &Verified, message_id: Option<&str>, outputs: Vec<Value>) -> Vec<Result<Envelope, Problem>> {
+/// What a program's outputs are as events. `message_id` is the sender's name of the message; `beside` is what tells it from
+/// another one with the same bytes.
+pub fn envelopes(
+    verified: &Verified,
+    (message_id, beside): (Option<&str>, &[&str]),
+    outputs: Vec<Value>,
+) -> Vec<Result<Envelope, Problem>> {
     let (delivery, body) = (verified.delivery(), verified.body());
-    let digest = sha256(body);
+    let digest = match beside {
+        [] => sha256(body),
+        // Texts of JSON, so two lists never look the same.
+        beside => sha256(&[json!(beside).to_string().as_bytes(), body].concat()),
+    };
     let identity = message_id.unwrap_or(&digest);
     let headers = super::poison::kept(&delivery.headers);
     let beside =
