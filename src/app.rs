@@ -278,6 +278,7 @@ impl Bridge {
         parts.spawn_replica(&mut tasks, &ends, &bells, (replica, probe_time_max));
         parts.spawn_outbound(&mut tasks, &ends, &bells, broker.as_ref())?;
         parts.spawn_broker(&mut tasks, &ends, broker.as_ref(), (&inbox, &bells));
+        spawn_rereading(&mut tasks, &ends, &inbox);
         parts.spawn_gauges(&mut tasks, &ends, broker.clone(), &inbox.backlog);
 
         let limits = options.limits;
@@ -605,6 +606,24 @@ async fn rotate(sources: &[Source]) -> Step {
         }
     }
     Step::Idle
+}
+
+/// Messages that were parked and are retried are read by the same path as new ones.
+fn spawn_rereading(tasks: &mut Tasks, ends: &Ends, inbox: &Inbox) {
+    let inbox = inbox.clone();
+    let rhythm = rhythm("reread", Some(LOOK_EVERY), &Arc::default(), &ends.work);
+    tasks.spawn(Stage::Work, async move { pump::run(rhythm, || reread(&inbox)).await });
+}
+
+async fn reread(inbox: &Inbox) -> Step {
+    match inbox.reread().await {
+        Ok(true) => Step::Busy,
+        Ok(false) => Step::Idle,
+        Err(error) => {
+            tracing::warn!(%error, "parked messages could not be read again");
+            Step::Failed
+        }
+    }
 }
 
 async fn promote(store: &Store, wake: &Notify) -> Step {

@@ -17,6 +17,7 @@ pub mod mapping;
 pub mod patience;
 mod poison;
 pub mod problem;
+mod reread;
 pub mod signature;
 mod types;
 pub mod wire;
@@ -142,20 +143,11 @@ impl Inbox {
     }
 
     async fn accept_as(&self, held: &Held) -> Result<Result<Answers, Unfit>, store::Error> {
-        let (verified, ids) = (&held.verified, &held.ids);
-        if verified.body().len() > self.body_bytes_max {
-            return Ok(Err(Unfit::Refused(Problem::too_large(self.body_bytes_max))));
-        }
-        let read = match self.read(held).await {
-            Ok(read) => read,
+        let (translated, is_batch) = match self.judge(held).await {
+            Ok(judged) => judged,
             Err(unfit) => return Ok(Err(unfit)),
         };
-        let is_batch = matches!(read, cloudevents::Read::Batch(_));
-        let numbered = read.items().into_iter().enumerate();
-        let translated = numbered
-            .map(|(number, item)| translate(&self.types, held, item, ids.of_item(number, &self.clock)))
-            .collect();
-        let mut answers = self.keep(verified.delivery(), translated).await?;
+        let mut answers = self.keep(held.verified.delivery(), translated).await?;
         Ok(Ok(match answers.pop() {
             Some(only) if !is_batch => Answers::One(only),
             Some(last) => {
@@ -164,6 +156,21 @@ impl Inbox {
             }
             None => Answers::Batch(answers),
         }))
+    }
+
+    /// What a delivery is, item by item, and whether it is a batch.
+    async fn judge(&self, held: &Held) -> Result<(Vec<Translated>, bool), Unfit> {
+        if held.verified.body().len() > self.body_bytes_max {
+            return Err(Unfit::Refused(Problem::too_large(self.body_bytes_max)));
+        }
+        let translated = |item, id| translate(&self.types, held, item, id);
+        Ok(match self.read(held).await? {
+            cloudevents::Read::One(item) => (vec![translated(item, held.ids.of_single(&self.clock))], false),
+            cloudevents::Read::Batch(items) => {
+                let numbered = items.into_iter().enumerate();
+                (numbered.map(|(number, item)| translated(item, held.ids.of_item(number, &self.clock))).collect(), true)
+            }
+        })
     }
 
     /// [`read`], as a door tells it: what a mapping says of a message may quote it, and is not repeated.

@@ -1,4 +1,4 @@
-//! A message from the queue in our hands, and the row of one that never becomes an event.
+//! A message from the queue in our hands, and the row of one that does not become an event.
 //!
 //! Such a message is kept with all that came with it, for a person: its bytes, and its envelope without what could be
 //! a secret. Two equal ones are two rows, since nobody knows whether their sender meant one thing or two; only one that
@@ -65,9 +65,23 @@ impl Held {
 
 /// The ids of a delivery and its items: made when they are first asked for, and the same ever after.
 #[derive(Debug, Default)]
-pub(super) struct Ids(Mutex<Vec<EventId>>);
+pub(super) struct Ids {
+    made: Mutex<Vec<EventId>>,
+    /// Of a message that is read again: its single event has the id that it had itself.
+    known: Option<EventId>,
+}
 
 impl Ids {
+    /// Of a message that is read again.
+    pub(super) fn of_known(id: EventId) -> Self {
+        Self { made: Mutex::default(), known: Some(id) }
+    }
+
+    /// Of the event that a delivery is.
+    pub(super) fn of_single(&self, clock: &Clock) -> EventId {
+        self.known.unwrap_or_else(|| self.of_item(0, clock))
+    }
+
     /// Of the delivery as a whole, if it has to be kept as such.
     pub(super) fn of_whole(&self, clock: &Clock) -> EventId {
         self.nth(0, clock)
@@ -79,7 +93,7 @@ impl Ids {
     }
 
     fn nth(&self, place: usize, clock: &Clock) -> EventId {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         while made.len() <= place {
             made.push(EventId(clock.fresh_id()));
         }
@@ -105,7 +119,7 @@ pub(super) fn arrival(held: &Held, id: EventId, (reason, detail): (Reason, &str)
         envelope["properties"]["exchange"] = json!(held.exchange);
     }
     let raw = cut(body, bytes_max);
-    let mut detail: String = detail.chars().take(DETAIL_CHARS_MAX).collect();
+    let mut detail = self::detail(detail);
     if raw.len() < body.len() {
         envelope["body_bytes"] = json!(body.len());
         envelope["body_sha256"] = json!(sha256(body));
@@ -130,6 +144,11 @@ pub(super) fn arrival(held: &Held, id: EventId, (reason, detail): (Reason, &str)
             may_be_known: held.is_redelivered || held.message_id.is_some(),
         },
     }
+}
+
+/// What is wrong with a message, as long as a person reads it.
+pub(super) fn detail(text: &str) -> String {
+    text.chars().take(DETAIL_CHARS_MAX).collect()
 }
 
 /// The first bytes; of a text not the half of its last character.

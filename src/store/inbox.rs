@@ -106,15 +106,15 @@ impl Urgency {
     }
 }
 
-struct Accept {
-    rows: Vec<Ready>,
-    urgency: Urgency,
-    targets: Vec<Target>,
-    key: Key,
+pub(super) struct Accept {
+    pub(super) rows: Vec<Ready>,
+    pub(super) urgency: Urgency,
+    pub(super) targets: Vec<Target>,
+    pub(super) key: Key,
 }
 
 /// An arrival as it is written, made by whoever brings it: the writer has enough to do.
-struct Ready {
+pub(super) struct Ready {
     arrival: Arrival,
     id: String,
     columns: Columns,
@@ -122,16 +122,18 @@ struct Ready {
     tombstone: String,
     /// Of its notice, if it has one.
     place: String,
+    /// From when on it is work: when it arrived, or was read again.
+    now: Timestamp,
 }
 
 impl Ready {
-    fn new(arrival: Arrival, place: String, key: &Key) -> Self {
+    pub(super) fn new(arrival: Arrival, place: String, key: &Key, now: Timestamp) -> Self {
         let tombstone = match &arrival.content {
             Content::Event(event) => key.customer(event.customer.as_str()),
             Content::Parked { .. } => String::new(),
         };
-        let columns = Columns::of(&arrival);
-        Self { id: arrival.id.to_string(), arrival, columns, tombstone, place }
+        let columns = Columns::of(&arrival, now);
+        Self { id: arrival.id.to_string(), arrival, columns, tombstone, place, now }
     }
 }
 
@@ -149,7 +151,11 @@ impl Store {
     async fn accept_as(&self, arrivals: Vec<Arrival>, urgency: Urgency) -> Result<Vec<Receipt>, Error> {
         let (targets, key) = (self.0.targets.clone(), self.0.key.clone());
         let place = || self.0.clock.fresh_id().to_string();
-        let rows = arrivals.into_iter().map(|arrival| Ready::new(arrival, place(), &key)).collect();
+        let ready = |arrival: Arrival| {
+            let now = arrival.received_at;
+            Ready::new(arrival, place(), &key, now)
+        };
+        let rows = arrivals.into_iter().map(ready).collect();
         let (receipts, replaced) = self.write(Accept { rows, urgency, targets, key }).await?;
         replaced.iter().for_each(|type_name| self.0.replaced.note(type_name));
         Ok(receipts)
@@ -190,7 +196,7 @@ impl Write for Accept {
 }
 
 impl Accept {
-    async fn accept(
+    pub(super) async fn accept(
         &self,
         connection: &mut Connection,
         row: &Ready,
@@ -206,13 +212,13 @@ impl Accept {
         if !row.insert(connection).await? {
             let receipt = self.not_new(connection, arrival).await?;
             let Some(twin) = twin(arrival, &receipt) else { return Ok(receipt) };
-            let twin = Ready::new(twin, row.place.clone(), &self.key);
+            let twin = Ready::new(twin, row.place.clone(), &self.key, row.now);
             if !twin.insert(connection).await? {
                 return self.not_new(connection, &twin.arrival).await;
             }
         }
         if let Content::Event(event) = &arrival.content {
-            let (types, ended) = announcements::settle(connection, event, arrival.received_at).await?;
+            let (types, ended) = announcements::settle(connection, event, row.now).await?;
             replaced.extend(types);
             if let Some(state) = ended {
                 return Ok(Receipt::Accepted { id: arrival.id, state: state.to_owned() });
@@ -220,11 +226,11 @@ impl Accept {
         }
         match &arrival.content {
             Content::Event(event) if row.columns.state == "pending" => {
-                ready_lane(connection, event.customer.as_str(), self.urgency, arrival.received_at).await?;
+                ready_lane(connection, event.customer.as_str(), self.urgency, row.now).await?;
             }
             Content::Event(_) => {}
             Content::Parked { notice, .. } => {
-                outbox::insert(connection, notice, None, &self.targets, &row.place, arrival.received_at).await?;
+                outbox::insert(connection, notice, None, &self.targets, &row.place, row.now).await?;
             }
         }
         Ok(Receipt::Accepted { id: arrival.id, state: row.columns.state.to_owned() })
@@ -267,7 +273,7 @@ fn twin(arrival: &Arrival, known: &Receipt) -> Option<Arrival> {
 
 /// Keeps an event of an erased customer: that it came, and not what it said. `false`: it was kept so before.
 async fn bury(connection: &mut Connection, arrival: &Arrival, identity: &str, digest: &str) -> Result<bool, Fault> {
-    let time = Columns::of(arrival).time;
+    let time = Columns::of(arrival, arrival.received_at).time;
     let inserted = query(
         "INSERT INTO events (id, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
          failures, detail, digest, raw, raw_encoding, settled_at, scope) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $8, \
@@ -305,13 +311,12 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(arrival: &Arrival) -> Self {
+    fn of(arrival: &Arrival, now: Timestamp) -> Self {
         let (raw, raw_encoding) = keep_bytes(&arrival.raw);
-        let now = arrival.received_at;
         let bare = Self {
             lane: None,
-            time: now,
-            happened: now,
+            time: arrival.received_at,
+            happened: arrival.received_at,
             due_at: now,
             state: "parked",
             change: None,

@@ -182,9 +182,11 @@ pub enum NotTaken {
     /// It is in another state.
     #[error("it is not parked; its state is {0}")]
     NotParked(String),
-    /// A message that is none has nothing to be retried.
-    #[error("it never became an event, so there is nothing to retry: have it sent again, and skip this one")]
-    NeverAnEvent,
+    /// A message of which not all is there cannot be read again.
+    #[error(
+        "it never became an event, and not all of it was kept, so it cannot be read again: have it sent again, and skip this one"
+    )]
+    NotWhole,
 }
 
 impl Store {
@@ -196,7 +198,7 @@ impl Store {
             .await?;
         let Some(row) = row else { return Ok(NotTaken::Unknown) };
         let (state, is_event) = (row.try_get::<String>(0)?, row.try_get::<i64>(1)? > 0);
-        Ok(if state == "parked" && !is_event { NotTaken::NeverAnEvent } else { NotTaken::NotParked(state) })
+        Ok(if state == "parked" && !is_event { NotTaken::NotWhole } else { NotTaken::NotParked(state) })
     }
 
     /// One event with its calls and original bytes.
