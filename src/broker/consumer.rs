@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{AMQPValue, DeliveryTag, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -164,7 +164,7 @@ impl<'a, I: Intake> Hands<'a, I> {
     /// Holds one delivery at once, offers it until it is stored, then acks it. An error is one of the channel.
     fn take(&self, delivery: Delivery, mut stop: Stop) -> impl Future<Output = lapin::Result<()>> + use<'a, I> {
         let Self { clock, intake, channel, room } = *self;
-        let (tag, frame) = frame(delivery);
+        let (tag, frame) = (delivery.delivery_tag, Frame::from(delivery));
         let kib = frame.body.len().div_ceil(KIB).clamp(1, OFFERED_BYTES_MAX / KIB);
         let kib = u32::try_from(kib).expect("the budget is far below 4 TiB");
         let held = intake.hold(frame);
@@ -190,25 +190,27 @@ impl<'a, I: Intake> Hands<'a, I> {
     }
 }
 
-/// The body is moved, not copied: it may be large, and there are many.
-fn frame(delivery: Delivery) -> (DeliveryTag, Frame) {
-    let properties = &delivery.properties;
-    let frame = Frame {
-        content_type: properties.content_type().as_ref().map(ToString::to_string),
-        headers: properties.headers().as_ref().map(texts).unwrap_or_default(),
-        message_id: properties.message_id().as_ref().map(ToString::to_string),
-        properties: Properties {
-            type_name: properties.kind().as_ref().map(ToString::to_string),
-            app_id: properties.app_id().as_ref().map(ToString::to_string),
-            correlation_id: properties.correlation_id().as_ref().map(ToString::to_string),
-            timestamp: *properties.timestamp(),
-        },
-        exchange: delivery.exchange.to_string(),
-        routing_key: delivery.routing_key.to_string(),
-        redelivered: delivery.redelivered,
-        body: delivery.data,
-    };
-    (delivery.delivery_tag, frame)
+impl From<Delivery> for Frame {
+    /// The body is moved, not copied: it may be large, and there are many.
+    fn from(delivery: Delivery) -> Self {
+        let properties = &delivery.properties;
+        let text = |property: &Option<ShortString>| property.as_ref().map(ToString::to_string);
+        Self {
+            content_type: text(properties.content_type()),
+            headers: properties.headers().as_ref().map(texts).unwrap_or_default(),
+            message_id: text(properties.message_id()),
+            exchange: delivery.exchange.to_string(),
+            routing_key: delivery.routing_key.to_string(),
+            properties: Properties {
+                type_name: text(properties.kind()),
+                app_id: text(properties.app_id()),
+                correlation_id: text(properties.correlation_id()),
+                timestamp: *properties.timestamp(),
+            },
+            redelivered: delivery.redelivered,
+            body: delivery.data,
+        }
+    }
 }
 
 /// A header of a message as text, by its name: see [`Frame::headers`].

@@ -407,14 +407,15 @@ impl Ready {
     }
 }
 
-/// A row with no scope is from before identities had a source, and counts for each.
+/// A row with no scope is from before identities had a source, and counts for each. Not by OR, of which SQLite makes a list, and
+/// of the list a table in memory.
 async fn known(
     connection: &mut Connection,
     (source, origin, origin_id): (&str, &str, &str),
     digest: &str,
 ) -> Result<Option<Receipt>, Fault> {
     let row = query(
-        "SELECT id, state, digest FROM events WHERE origin = $1 AND origin_id = $2 AND (scope = $3 OR scope = '')",
+        "SELECT id, state, digest FROM events WHERE origin = $1 AND origin_id = $2 AND COALESCE(NULLIF(scope, ''), $3) = $3",
     )
     .bind(origin)
     .bind(origin_id)

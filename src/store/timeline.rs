@@ -248,7 +248,7 @@ impl Store {
         (origin, origin_id): (&str, &str),
     ) -> Result<Option<(String, String)>, Error> {
         let row =
-            query("SELECT id, state FROM events WHERE origin = $1 AND origin_id = $2 AND (scope = $3 OR scope = '')")
+            query("SELECT id, state FROM events WHERE origin = $1 AND origin_id = $2 AND COALESCE(NULLIF(scope, ''), $3) = $3")
                 .bind(origin)
                 .bind(origin_id)
                 .bind(source)
