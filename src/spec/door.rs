@@ -71,14 +71,11 @@ fn receipt() -> Value {
 pub(super) const STATES: [&str; 7] = ["pending", "scheduled", "waiting", "applied", "superseded", "parked", "skipped"];
 
 /// Why one event of a batch is rejected.
-const REJECTED: [ProblemKind; 3] =
-    [ProblemKind::InvalidEvent, ProblemKind::EventIdReused, ProblemKind::TypeNotAllowed];
+const REJECTED: [ProblemKind; 3] = [ProblemKind::InvalidEvent, ProblemKind::EventIdReused, ProblemKind::TypeNotAllowed];
 
 fn results() -> Value {
-    let rejected = object(&[
-        ("status", json!({"const": "rejected"})),
-        ("problem", problem(&REJECTED.map(ProblemKind::slug))),
-    ]);
+    let rejected =
+        object(&[("status", json!({"const": "rejected"})), ("problem", problem(&REJECTED.map(ProblemKind::slug)))]);
     let one = json!({"oneOf": [{"$ref": reference("Receipt")}, rejected]});
     let mut results = object(&[("results", list(one))]);
     results["description"] = json!("one per event, in order");

@@ -251,11 +251,9 @@ impl Peer {
         let exchange = "customer.lifecycle".into();
         let sent =
             self.channel.basic_publish(exchange, key.into(), options, body.as_bytes(), BasicProperties::default());
-        match sent.await.expect("it is sent").await.expect("it is confirmed") {
-            lapin::Confirmation::Ack(Some(returned)) => Some(returned.reply_code),
-            lapin::Confirmation::Ack(None) => None,
-            other => panic!("confirms are on: {other:?}"),
-        }
+        let confirmed = sent.await.expect("it is sent").await.expect("it is confirmed");
+        assert!(matches!(confirmed, lapin::Confirmation::Ack(_)), "{confirmed:?}");
+        if let lapin::Confirmation::Ack(Some(returned)) = confirmed { Some(returned.reply_code) } else { None }
     }
 
     /// Messages ready in a queue; those un-acked at a consumer do not count.

@@ -8,6 +8,7 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection};
 
 use crate::parking::{House, on_both_databases};
+use crate::running;
 use crate::servers;
 use crate::world::{self, Database, World, sign_up};
 
@@ -180,4 +181,25 @@ async fn one_sender_does_not_use_up_the_ids_of_another_and_sends_only_what_it_ma
     let (status, answer) = send("default", &churn).await;
     assert_eq!((status, &answer["status"]), (202, &json!("accepted")), "{answer}");
     world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_rejects_a_line_of_a_type_that_its_source_may_not_send() {
+    let house = House::on_sqlite().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("events.ndjson");
+    let churn = world::event("e2", "customer.churned", TIME, &json!({"customer_id": "C-1"}));
+    std::fs::write(&file, format!("{}\n{churn}\n", sign_up("e1", "C-1", TIME))).expect("written");
+    let environment = vec![
+        ("STORE__URL", house.url.clone()),
+        ("SOURCE__CRM__VERIFY", "none".to_owned()),
+        ("SOURCE__CRM__TYPES", "customer.signed_up".to_owned()),
+    ];
+    let import = move || running::run(&["import", "--source", "crm", &file.display().to_string()], &environment);
+    let output = tokio::task::spawn_blocking(import).await.expect("it ran");
+    let said = running::said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("accepted 1, duplicate 0, rejected 1"), "{said}");
+    let events = house.store.customer("C-1").await.expect("the store is there").expect("it is known").events;
+    assert_eq!(events.len(), 1);
 }

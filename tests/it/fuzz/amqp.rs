@@ -171,8 +171,9 @@ fn is_no_text(value: &AMQPValue) -> bool {
     match value {
         AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).is_err(),
         AMQPValue::ByteArray(bytes) => std::str::from_utf8(bytes.as_slice()).is_err(),
-        AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) | AMQPValue::DecimalValue(_) => true,
-        _ => false,
+        value => {
+            matches!(value, AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) | AMQPValue::DecimalValue(_))
+        }
     }
 }
 
