@@ -324,7 +324,7 @@ async fn unpark(admin: &Admin, id: &str, request: RetryRequest) -> HttpResponse 
         }
         Ok(None) => match admin.store.why_not_taken(EventId(event)).await {
             Ok(why @ NotTaken::Unknown) => problem(404, "not-found", &why.to_string()),
-            Ok(why @ (NotTaken::NotParked(_) | NotTaken::NeverAnEvent)) => problem(409, "not-parked", &why.to_string()),
+            Ok(why @ (NotTaken::NotParked(_) | NotTaken::NotWhole)) => problem(409, "not-parked", &why.to_string()),
             Err(error) => away(&error),
         },
         Err(error) => away(&error),

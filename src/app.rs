@@ -35,7 +35,7 @@ use crate::inbound::amqp::Frames;
 use crate::inbound::http::{self, Webhooks};
 use crate::inbound::mapping::mapper::Mapper;
 use crate::inbound::patience::Patience;
-use crate::inbound::{Backlog, Inbox, mapping};
+use crate::inbound::{AllowedTypes, Backlog, Inbox, mapping};
 use crate::metrics::Metrics;
 use crate::outbound::{Publisher, ToBroker, ToWebhook};
 use crate::podero::{self, Client, Drift, Outlook};
@@ -268,6 +268,7 @@ impl Bridge {
             body_bytes_max: config.http.body_max,
             backlog: Backlog::new(config.store.backlog_max).ringing(bells.outbound.clone()),
             mapper,
+            types: AllowedTypes::of(&config.sources),
         };
         let broker = config.amqp.as_ref().map(|amqp| Broker::new(broker_settings(amqp), clock.clone()));
         let parts =
@@ -277,6 +278,7 @@ impl Bridge {
         parts.spawn_replica(&mut tasks, &ends, &bells, (replica, probe_time_max));
         parts.spawn_outbound(&mut tasks, &ends, &bells, broker.as_ref())?;
         parts.spawn_broker(&mut tasks, &ends, broker.as_ref(), (&inbox, &bells));
+        spawn_rereading(&mut tasks, &ends, &inbox);
         parts.spawn_gauges(&mut tasks, &ends, broker.clone(), &inbox.backlog);
 
         let limits = options.limits;
@@ -606,6 +608,24 @@ async fn rotate(sources: &[Source]) -> Step {
     Step::Idle
 }
 
+/// Messages that were parked and are retried are read by the same path as new ones.
+fn spawn_rereading(tasks: &mut Tasks, ends: &Ends, inbox: &Inbox) {
+    let inbox = inbox.clone();
+    let rhythm = rhythm("reread", Some(LOOK_EVERY), &Arc::default(), &ends.work);
+    tasks.spawn(Stage::Work, async move { pump::run(rhythm, || reread(&inbox)).await });
+}
+
+async fn reread(inbox: &Inbox) -> Step {
+    match inbox.reread().await {
+        Ok(true) => Step::Busy,
+        Ok(false) => Step::Idle,
+        Err(error) => {
+            tracing::warn!(%error, "parked messages could not be read again");
+            Step::Failed
+        }
+    }
+}
+
 async fn promote(store: &Store, wake: &Notify) -> Step {
     match store.promote().await {
         Ok(0) => Step::Idle,
@@ -891,6 +911,7 @@ pub fn broker_settings(amqp: &Amqp) -> broker::Settings {
         urls: amqp.urls.iter().map(|url| url.expose().to_owned()).collect(),
         inbound_exchange: amqp.inbound_exchange.clone(),
         inbound_queue: amqp.inbound_queue.clone(),
+        bindings: amqp.bindings.clone(),
         outbound_exchange: amqp.outbound_exchange.clone(),
         declare: amqp.declare,
         prefetch: amqp.prefetch,

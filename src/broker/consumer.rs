@@ -17,14 +17,14 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{AMQPValue, DeliveryTag, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::link::{self, Link};
 use super::supervisor::{self, Ended, Role, Stop};
-use super::{Error, Frame, Inner, Intake, Taken, topology};
+use super::{Error, Frame, Inner, Intake, Properties, Taken, topology};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::retry::RetrySchedule;
@@ -164,7 +164,7 @@ impl<'a, I: Intake> Hands<'a, I> {
     /// Holds one delivery at once, offers it until it is stored, then acks it. An error is one of the channel.
     fn take(&self, delivery: Delivery, mut stop: Stop) -> impl Future<Output = lapin::Result<()>> + use<'a, I> {
         let Self { clock, intake, channel, room } = *self;
-        let (tag, frame) = frame(delivery);
+        let (tag, frame) = (delivery.delivery_tag, Frame::from(delivery));
         let kib = frame.body.len().div_ceil(KIB).clamp(1, OFFERED_BYTES_MAX / KIB);
         let kib = u32::try_from(kib).expect("the budget is far below 4 TiB");
         let held = intake.hold(frame);
@@ -190,28 +190,54 @@ impl<'a, I: Intake> Hands<'a, I> {
     }
 }
 
-/// The body is moved, not copied: it may be large, and there are many.
-fn frame(delivery: Delivery) -> (DeliveryTag, Frame) {
-    let properties = &delivery.properties;
-    let frame = Frame {
-        content_type: properties.content_type().as_ref().map(ToString::to_string),
-        headers: properties.headers().as_ref().map(texts).unwrap_or_default(),
-        message_id: properties.message_id().as_ref().map(ToString::to_string),
-        routing_key: delivery.routing_key.to_string(),
-        redelivered: delivery.redelivered,
-        body: delivery.data,
-    };
-    (delivery.delivery_tag, frame)
+impl From<Delivery> for Frame {
+    /// The body is moved, not copied: it may be large, and there are many.
+    fn from(delivery: Delivery) -> Self {
+        let properties = &delivery.properties;
+        let text = |property: &Option<ShortString>| property.as_ref().map(ToString::to_string);
+        Self {
+            content_type: text(properties.content_type()),
+            headers: properties.headers().as_ref().map(texts).unwrap_or_default(),
+            message_id: text(properties.message_id()),
+            exchange: delivery.exchange.to_string(),
+            routing_key: delivery.routing_key.to_string(),
+            properties: Properties {
+                type_name: text(properties.kind()),
+                app_id: text(properties.app_id()),
+                correlation_id: text(properties.correlation_id()),
+                timestamp: *properties.timestamp(),
+            },
+            redelivered: delivery.redelivered,
+            body: delivery.data,
+        }
+    }
 }
 
+/// A header of a message as text, by its name: see [`Frame::headers`].
 fn texts(headers: &FieldTable) -> BTreeMap<String, String> {
     let named = headers.inner().iter();
-    named.filter_map(|(name, value)| Some((name.to_string(), text(value)?))).collect()
+    let is_brokers_own = |name: &str| name.starts_with("x-");
+    let shown = named.filter_map(|(name, value)| {
+        let name = name.to_string();
+        let text = text(value).or_else(|| is_unreadable(value).then(|| UNREADABLE.to_owned()))?;
+        (!is_brokers_own(&name) || text != UNREADABLE).then_some((name, text))
+    });
+    shown.collect()
+}
+
+/// Stands for a value that has no text.
+const UNREADABLE: &str = "\u{fffd}";
+
+/// Whether a value without a text says something all the same.
+fn is_unreadable(value: &AMQPValue) -> bool {
+    !matches!(value, AMQPValue::Void)
 }
 
 fn text(value: &AMQPValue) -> Option<String> {
     match value {
+        // What is no UTF-8 shows in the text.
         AMQPValue::LongString(text) => Some(text.to_string()),
+        AMQPValue::ByteArray(bytes) => Some(String::from_utf8_lossy(bytes.as_slice()).into_owned()),
         AMQPValue::ShortString(text) => Some(text.to_string()),
         AMQPValue::Boolean(value) => Some(value.to_string()),
         AMQPValue::ShortShortInt(value) => Some(value.to_string()),
@@ -227,11 +253,7 @@ fn text(value: &AMQPValue) -> Option<String> {
             let micros = i64::try_from(*seconds).ok()?.checked_mul(1_000_000)?;
             Some(Timestamp::from_micros(micros).to_string())
         }
-        AMQPValue::DecimalValue(_)
-        | AMQPValue::FieldArray(_)
-        | AMQPValue::FieldTable(_)
-        | AMQPValue::ByteArray(_)
-        | AMQPValue::Void => None,
+        AMQPValue::DecimalValue(_) | AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) | AMQPValue::Void => None,
     }
 }
 
@@ -262,15 +284,30 @@ mod tests {
     }
 
     #[test]
-    fn headers_with_a_text_form_become_text_and_others_are_left_out() {
+    fn headers_become_texts_and_what_cannot_be_read_shows() {
         let mut headers = FieldTable::default();
         headers.insert("ce-id".into(), AMQPValue::LongString("e1".into()));
+        headers.insert("ce-type".into(), AMQPValue::ByteArray(b"customer.churned".as_slice().into()));
+        headers.insert("ce-subject".into(), AMQPValue::ByteArray(b"M\xfcller".as_slice().into()));
+        headers.insert("ce-source".into(), AMQPValue::LongString(b"/M\xfcnchen".as_slice().into()));
+        headers.insert("list".into(), AMQPValue::FieldArray(Vec::new().into()));
+        headers.insert("never".into(), AMQPValue::Timestamp(u64::MAX));
         headers.insert("ce-time".into(), AMQPValue::Timestamp(1_790_000_000));
         headers.insert("attempt".into(), AMQPValue::LongLongInt(-3));
         headers.insert("again".into(), AMQPValue::Boolean(true));
         headers.insert("x-death".into(), AMQPValue::FieldTable(FieldTable::default()));
         headers.insert("nothing".into(), AMQPValue::Void);
-        let expected = [("again", "true"), ("attempt", "-3"), ("ce-id", "e1"), ("ce-time", "2026-09-21T14:13:20Z")];
+        let expected = [
+            ("again", "true"),
+            ("attempt", "-3"),
+            ("ce-id", "e1"),
+            ("ce-source", "/M\u{fffd}nchen"),
+            ("ce-subject", "M\u{fffd}ller"),
+            ("ce-time", "2026-09-21T14:13:20Z"),
+            ("ce-type", "customer.churned"),
+            ("list", "\u{fffd}"),
+            ("never", "\u{fffd}"),
+        ];
         let expected = expected.map(|(name, text)| (name.to_owned(), text.to_owned()));
         assert_eq!(texts(&headers), BTreeMap::from(expected));
     }

@@ -18,7 +18,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
 use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, TLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{Channel, Connection, ConnectionProperties, Event};
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use tokio::time::timeout;
 
 use super::Error;
@@ -34,6 +34,11 @@ const HEARTBEAT_SECS: u16 = 20;
 /// lapin keeps two buffers of 32 frames for each connection: 2 MiB with this bound, 8 MiB with RabbitMQ's own of
 /// 128 KiB. Larger bodies travel in several frames.
 const FRAME_BYTES_MAX: u32 = 32 * 1024;
+
+/// The library reads each frame as a whole, and gives up the connection over one that it cannot read. What breaks it is a
+/// sender's message, which comes again with the next connection.
+const UNPARSABLE: &str = "; if it comes again at once, a message at the head of the queue has a routing key, a property or \
+    the name of a header that is not UTF-8: take it out of the queue (docs/OPERATIONS.md, RabbitMQ)";
 
 /// The text form of a broker's URL: `host:port/vhost`, nothing of its credentials or parameters.
 pub fn shown(url: &str) -> String {
@@ -122,9 +127,10 @@ impl Link {
         self.connection.events_listener().boxed()
     }
 
-    /// Puts the address before lapin's words.
+    /// Puts the address before lapin's words, and says what to do about what lapin cannot read.
     pub(super) fn lost(&self, error: &lapin::Error) -> Error {
-        Error { why: format!("{}: {error}", self.address) }
+        let advice = if matches!(error.kind(), ErrorKind::ParsingError(_)) { UNPARSABLE } else { "" };
+        Error { why: format!("{}: {error}{advice}", self.address) }
     }
 
     /// Says good-bye, within a bound.

@@ -30,6 +30,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Clock;
 
 pub use link::shown;
@@ -44,6 +46,8 @@ pub struct Settings {
     pub inbound_exchange: String,
     /// Queue that is consumed.
     pub inbound_queue: String,
+    /// Keys by which the queue is bound to the exchange, when `declare` is set. A binding that is there stays.
+    pub bindings: Vec<String>,
     /// Topic exchange that notices are published to.
     pub outbound_exchange: String,
     /// Whether the topology is ours to declare; otherwise only its existence is checked.
@@ -60,6 +64,7 @@ impl fmt::Debug for Settings {
             .field("urls", &urls)
             .field("inbound_exchange", &self.inbound_exchange)
             .field("inbound_queue", &self.inbound_queue)
+            .field("bindings", &self.bindings)
             .field("outbound_exchange", &self.outbound_exchange)
             .field("declare", &self.declare)
             .field("prefetch", &self.prefetch)
@@ -128,15 +133,36 @@ pub struct Frame {
     pub body: Vec<u8>,
     /// Property `content_type`.
     pub content_type: Option<String>,
-    /// Headers that have a text form: strings as they are, numbers and booleans in decimal and words, timestamps as
-    /// RFC 3339. Tables, arrays and empty values are left out.
+    /// Headers as texts: strings and byte arrays as UTF-8, numbers and booleans in decimal and words, timestamps as
+    /// RFC 3339. Empty values are left out, and so are tables and arrays of the broker's own (`x-…`). Whatever has no text
+    /// form, or is not UTF-8, has a [`char::REPLACEMENT_CHARACTER`] in its text: it was said, and cannot be read.
     pub headers: BTreeMap<String, String>,
     /// Property `message_id`.
     pub message_id: Option<String>,
+    /// The exchange it was published to.
+    pub exchange: String,
     /// The key it was published with.
     pub routing_key: String,
+    /// Properties that say something of what it is.
+    pub properties: Properties,
     /// Whether the broker may have delivered it before.
     pub redelivered: bool,
+}
+
+/// Properties of a message by which its sender may say what it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the properties of AMQP 0-9-1 of the same names")]
+pub struct Properties {
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub type_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// As it was sent. AMQP says seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<u64>,
 }
 
 /// What became of a delivery.
@@ -337,6 +363,7 @@ mod tests {
             urls: vec!["amqp://bridge:hunter2@rabbit:5672/prod".to_owned()],
             inbound_exchange: "in".to_owned(),
             inbound_queue: "queue".to_owned(),
+            bindings: Vec::new(),
             outbound_exchange: "out".to_owned(),
             declare: true,
             prefetch: 1,

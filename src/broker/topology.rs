@@ -1,7 +1,7 @@
 //! Exchanges, queues and bindings: declared, or verified to exist.
 //!
 //! ```text
-//! upstream -> [inbound exchange, topic] --customer.#, team.#--> (inbound queue, quorum) -> us
+//! upstream -> [inbound exchange, topic] --the configured keys--> (inbound queue, quorum) -> us
 //! us -> [outbound exchange, topic] --routing key--> (whoever subscribed)
 //!              \--nobody: alternate exchange--> [<outbound>.unrouted, fanout] -> (unrouted queue, quorum, bounded)
 //! ```
@@ -19,8 +19,6 @@ use lapin::{Channel, ErrorKind, ExchangeKind};
 use super::link::Link;
 use super::{Error, Settings};
 
-/// The routing keys that concern us: every event type of the contract begins with one of these words.
-const INBOUND_BINDINGS: [&str; 2] = ["customer.#", "team.#"];
 /// Some days of a large utility's notices, at most a few hundred MB on disk; the oldest goes first, since the newest is
 /// what a late subscriber wants.
 const UNROUTED_NOTICES_MAX: i64 = 100_000;
@@ -38,12 +36,17 @@ fn unrouted(outbound_exchange: &str) -> (String, String) {
 
 /// One line for `check`.
 pub(super) fn summary(link: &Link, settings: &Settings) -> String {
+    let Settings { inbound_exchange, inbound_queue, outbound_exchange, .. } = settings;
+    let address = link.address();
+    if settings.declare {
+        let bindings = settings.bindings.join(", ");
+        return format!(
+            "{address}: queue {inbound_queue} declared and bound to exchange {inbound_exchange} by {bindings} (other routing \
+             keys do not reach it); exchange {outbound_exchange} declared"
+        );
+    }
     format!(
-        "{}: queue {} and exchange {} {}",
-        link.address(),
-        settings.inbound_queue,
-        settings.outbound_exchange,
-        if settings.declare { "declared" } else { "exist" },
+        "{address}: queue {inbound_queue} and exchange {outbound_exchange} exist; bindings are not the bridge's to make"
     )
 }
 
@@ -55,8 +58,8 @@ pub(super) async fn lay_inbound(link: &Link, settings: &Settings) -> Result<(), 
         let exchange = name(&settings.inbound_exchange)?;
         plan.topic_exchange(&exchange, FieldTable::default()).await?;
         plan.queue(&queue, quorum()).await?;
-        for key in INBOUND_BINDINGS {
-            plan.bind(&queue, &exchange, key).await?;
+        for key in &settings.bindings {
+            plan.bind(&queue, &exchange, &name(key)?).await?;
         }
     } else {
         plan.find_queue(&queue).await?;
@@ -76,7 +79,7 @@ pub(super) async fn lay_outbound(link: &Link, settings: &Settings) -> Result<(),
         bounds.insert("x-max-length".into(), AMQPValue::LongLongInt(UNROUTED_NOTICES_MAX));
         bounds.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
         plan.queue(&unrouted_queue, bounds).await?;
-        plan.bind(&unrouted_queue, &unrouted_exchange, "").await?;
+        plan.bind(&unrouted_queue, &unrouted_exchange, &name("")?).await?;
         let mut alternate = FieldTable::default();
         let target = AMQPValue::LongString(unrouted_exchange.as_str().into());
         alternate.insert("alternate-exchange".into(), target);
@@ -152,9 +155,9 @@ impl<'a> Plan<'a> {
         found.map(drop).map_err(|error| self.explain(&format!("queue `{queue}`"), &error))
     }
 
-    async fn bind(&self, queue: &ShortString, exchange: &ShortString, key: &'static str) -> Result<(), Error> {
+    async fn bind(&self, queue: &ShortString, exchange: &ShortString, key: &ShortString) -> Result<(), Error> {
         let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
-        let bound = self.channel.queue_bind(queue.clone(), exchange.clone(), key.into(), options, arguments).await;
+        let bound = self.channel.queue_bind(queue.clone(), exchange.clone(), key.clone(), options, arguments).await;
         bound.map_err(|error| self.explain(&format!("binding of queue `{queue}` to exchange `{exchange}`"), &error))
     }
 

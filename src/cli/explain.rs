@@ -35,6 +35,8 @@ pub(super) struct Request {
     pub(super) source: String,
     /// `NAME: VALUE`.
     pub(super) headers: Vec<String>,
+    /// `NAME=VALUE`. Any makes it a message from RabbitMQ.
+    pub(super) amqp: Vec<String>,
     pub(super) is_json: bool,
 }
 
@@ -44,24 +46,26 @@ pub(super) async fn run(config: Config, request: Request) -> anyhow::Result<()> 
     let source = source.with_context(|| format!("there is no [[source]] `{}` in the configuration", request.source))?;
     let clock = Clock::system();
     let headers = headers(&request.headers)?;
+    let from_queue = from_queue(&request.amqp)?;
     let body = message(&request.file, config.http.body_max)?;
     let has_mapping = source.map.is_some();
-    let content_type = headers.get("content-type").cloned().or_else(|| guess(&body, has_mapping));
-    let door = Door::Webhook;
+    let door = if from_queue.is_empty() { Door::Webhook } else { Door::Amqp };
+    let said = headers.get("content-type").cloned();
+    let content_type = if door == Door::Amqp { said } else { said.or_else(|| guess(&body, has_mapping)) };
     let now = clock.now();
     let delivery = Delivery { door, source: source.name.clone(), content_type, headers, body, received_at: now };
     let mapper = mapper(&config, source)?;
     let id = EventId(clock.fresh_id());
     let bounds = (config.http.batch_max, config.http.body_max);
     let had_headers = !request.headers.is_empty();
-    let (proof, read) = explain((source, &mapper), delivery, id, bounds).await;
+    let (proof, read) = explain((source, &mapper), (delivery, &from_queue), id, bounds).await;
     let opened = open_if_there(&config.store).await?;
     let told = async {
         match &read {
             Ok(explained) => {
                 let mut events = Vec::new();
                 for one in explained {
-                    events.push(told(one, (&config, opened.as_ref()), now).await?);
+                    events.push(told(one, (&config, source, opened.as_ref()), now).await?);
                 }
                 Ok::<_, anyhow::Error>(json!({ "events": events }))
             }
@@ -92,6 +96,14 @@ fn headers(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     let split = |header: &String| {
         let (name, value) = header.split_once(':').context("a header is written `NAME: VALUE`")?;
         Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+    };
+    given.iter().map(split).collect()
+}
+
+fn from_queue(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    let split = |pair: &String| {
+        let (name, value) = pair.split_once('=').context("--amqp is written NAME=VALUE")?;
+        Ok((name.trim().to_owned(), value.to_owned()))
     };
     given.iter().map(split).collect()
 }
@@ -152,7 +164,7 @@ fn shown_problem(problem: &Problem) -> Value {
 /// One event, what is known of its customer, and what would follow.
 async fn told(
     explained: &Explained,
-    (config, opened): (&Config, Option<&Opened>),
+    (config, source, opened): (&Config, &Source, Option<&Opened>),
     now: Timestamp,
 ) -> anyhow::Result<Value> {
     let event = match &explained.event {
@@ -165,7 +177,7 @@ async fn told(
         None => (Customer::default(), 0),
     };
     if let (Some(opened), Some((origin, origin_id))) = (opened, &explained.identity)
-        && let Some((id, state)) = opened.store.told_before(origin, origin_id).await?
+        && let Some((id, state)) = opened.store.told_before(&source.name, (origin, origin_id)).await?
     {
         told["known"] = json!({"id": id, "state": state});
     }

@@ -110,6 +110,10 @@ enum Command {
         /// A header that comes with it, `NAME: VALUE`; may be repeated
         #[arg(long = "header", value_name = "HEADER")]
         headers: Vec<String>,
+        /// Explain it as a message from RabbitMQ, with what came with it: routing_key=KEY, exchange=, type=, app_id=,
+        /// message_id=, correlation_id=, timestamp=SECONDS; may be repeated
+        #[arg(long, value_name = "NAME=VALUE")]
+        amqp: Vec<String>,
         /// Configuration file (TOML), the one of the bridge
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
@@ -307,8 +311,8 @@ pub async fn run() -> ExitCode {
         Command::Demo => demo::run().await,
         Command::Test { dir } => test::run(&dir).await,
         // As with --sandbox: an account is not needed, since nothing is sent.
-        Command::Explain { file, source, headers, config, json } => match load(config, true) {
-            Ok(config) => explain::run(config, explain::Request { file, source, headers, is_json: json }).await,
+        Command::Explain { file, source, headers, amqp, config, json } => match load(config, true) {
+            Ok(config) => explain::run(config, explain::Request { file, source, headers, amqp, is_json: json }).await,
             Err(status) => return status,
         },
         Command::Sandbox { listen, seed } => sandbox::run(listen, seed).await,

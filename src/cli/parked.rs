@@ -88,7 +88,7 @@ pub(super) async fn skip_each(at: &config::Store, ids: &[Uuid], is_json: bool) -
     each(at, ids, RetryRequest::Skip, "skipped", is_json).await
 }
 
-/// Gives up all that never became an event, of one reason or all: what else is parked may still be retried.
+/// Gives up all that never became an event, of one reason or all. Nothing else is given up by the many.
 pub(super) async fn skip_many(at: &config::Store, reason: Option<Reason>, is_json: bool) -> anyhow::Result<()> {
     let opened = open(at).await?;
     let skipped = opened.store.skip_illegible(reason).await;
@@ -126,7 +126,7 @@ async fn each(
         let (word, why) = match result {
             Ok(None) => (state, None),
             Ok(Some(why @ NotTaken::Unknown)) => ("unknown", Some(why.to_string())),
-            Ok(Some(why @ (NotTaken::NotParked(_) | NotTaken::NeverAnEvent))) => ("not-parked", Some(why.to_string())),
+            Ok(Some(why @ (NotTaken::NotParked(_) | NotTaken::NotWhole))) => ("not-parked", Some(why.to_string())),
             Err(error) => ("failed", Some(error.to_string())),
         };
         failed += usize::from(why.is_some());
@@ -174,7 +174,7 @@ async fn order_and_follow(
         meant.fold((0, 0), |(parked, retryable), group| (parked + group.count, retryable + group.retryable));
     ensure!(
         parked == 0 || retryable > 0,
-        "none of the {parked} ever became an event, so there is nothing to retry: have them sent again, and skip these"
+        "of none of the {parked} all is there, so nothing can be read again: have them sent again, and skip these"
     );
     let retry = match store.order_retry(reason, pace.per_second).await? {
         Ordered::Running(retry) => retry,
@@ -185,7 +185,7 @@ async fn order_and_follow(
     if !is_json {
         say(&format!("retry {}: {} events, {} per second", retry.id, retry.total, pace.per_second));
         if parked > retryable {
-            say(&format!("{} more never became an event and can only be skipped", parked - retryable));
+            say(&format!("of {} more only a part was kept: they can only be skipped", parked - retryable));
         }
     }
     if pace.detach {

@@ -1,5 +1,6 @@
 //! `test DIR`: a mapping and its examples. For each `NAME.input.json` the program `map.jq` must give the list in
-//! `NAME.expected.json`, and each output must be a valid event. `NAME.headers.json`, if there is one, is `$headers`.
+//! `NAME.expected.json`, and each output must be a valid event. `NAME.headers.json`, if there is one, is `$headers`, and
+//! `NAME.amqp.json` is `$amqp`.
 //!
 //! Before: [`crate::cli`]. After: [`crate::inbound::mapping`], in the same worker that the bridge would use.
 
@@ -7,11 +8,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use similar::{ChangeTag, TextDiff};
 
 use super::{say, table};
-use crate::config::{Map, Source, Verify};
+use crate::config::{self, Source, Types, Verify};
 use crate::domain::Timestamp;
 use crate::inbound::mapping::mapper::{Mapper, Trouble};
 use crate::inbound::mapping::{self, Tried};
@@ -31,8 +32,8 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 pub(super) async fn run(dir: &Path) -> anyhow::Result<()> {
     let path = dir.join("map.jq");
     let code = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
-    let map = Some(Map { path: path.display().to_string(), code });
-    let sources = [Source { name: SOURCE.to_owned(), verify: Verify::None, map }];
+    let map = Some(config::Map { path: path.display().to_string(), code });
+    let sources = [Source { name: SOURCE.to_owned(), verify: Verify::None, map, types: Types::default() }];
     let faults = mapping::check(&sources);
     anyhow::ensure!(faults.is_empty(), "{}", faults.join("\n"));
     let binary = std::env::current_exe().context("where this binary is")?;
@@ -71,7 +72,8 @@ async fn example(mapper: &Mapper, dir: &Path, name: &str) -> anyhow::Result<Vec<
     }
     let headers: BTreeMap<String, String> = read(&file("headers"))?.unwrap_or_default();
     let received_at = Timestamp::parse(RECEIVED_AT).expect("it is one");
-    let tried = match mapping::try_out(mapper, SOURCE, headers, message, received_at).await {
+    let amqp: Map<String, Value> = read(&file("amqp"))?.unwrap_or_default();
+    let tried = match mapping::try_out(mapper, SOURCE, (headers, amqp.into()), message, received_at).await {
         Ok(tried) => tried,
         Err(Trouble::Failed(why)) => return Ok(vec![format!("map.jq ended with: {why}")]),
         Err(Trouble::Unbounded(why)) => return Ok(vec![why.to_owned()]),

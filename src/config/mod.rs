@@ -46,7 +46,7 @@ pub use problems::{Problem, Problems};
 pub use rules::{AMQP_NAME_BYTES_MAX, TOKEN_CHARS_MIN, WEBHOOK_KEY_BYTES_MIN};
 pub use secret::{Reloaded, Secret, Secrets};
 pub use sections::is_loopback;
-pub use sources::{Hmac, HmacAlgorithm, HmacEncoding, SignedText, TIMESTAMP, Verify};
+pub use sources::{Hmac, HmacAlgorithm, HmacEncoding, SignedText, TIMESTAMP, Types, Verify};
 pub use words::{Language, LogFormat, PriceZone};
 
 /// Environment variables by name.
@@ -148,6 +148,8 @@ pub struct Amqp {
     pub inbound_queue: String,
     /// Topic exchange for outgoing events; default `podero.bridge`.
     pub outbound_exchange: String,
+    /// Keys by which the queue is bound, where the topology is ours; default `customer.#`.
+    pub bindings: Vec<String>,
     /// Whether the topology is ours to declare; default true.
     pub declare: bool,
     /// Deliveries held unacknowledged at once; default 512.
@@ -251,6 +253,8 @@ pub struct Source {
     pub verify: Verify,
     /// What makes events of its messages that are none.
     pub map: Option<Map>,
+    /// What it may send.
+    pub types: Types,
 }
 
 /// A jq program.

@@ -16,9 +16,10 @@ use toml::Value;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use url::{Host, Url};
 
-use super::sources::SignedText;
+use super::sources::{SignedText, Types};
 use super::words::PriceZone;
 use crate::domain::alert::Season;
+use crate::domain::event::TYPES;
 
 /// Fewest characters of a bearer token: 16 random ones of base64 are 96 bits, which cannot be guessed over HTTP.
 pub const TOKEN_CHARS_MIN: usize = 16;
@@ -40,6 +41,8 @@ pub(super) enum Form {
     Number,
     Flag,
     TextOrWhole,
+    /// A list of texts, or one text; in the text of it separated by commas.
+    List,
 }
 
 impl Form {
@@ -53,6 +56,10 @@ impl Form {
             Self::Number => value.as_float().map(|number| number.to_string()).or_else(whole),
             Self::Flag => value.as_bool().map(|flag| flag.to_string()),
             Self::TextOrWhole => text().or_else(whole),
+            Self::List => text().or_else(|| {
+                let items: Option<Vec<&str>> = value.as_array()?.iter().map(Value::as_str).collect();
+                items.map(|items| items.join(","))
+            }),
         }
     }
 }
@@ -213,6 +220,38 @@ pub(super) fn signed_text() -> Rule<SignedText> {
 pub(super) fn amqp_name() -> Rule<String> {
     Rule::new(Form::Text, format!("a name of 1 to {AMQP_NAME_BYTES_MAX} bytes"), |text| {
         (1..=AMQP_NAME_BYTES_MAX).contains(&text.len()).then(|| text.to_owned())
+    })
+}
+
+/// What a topic queue is bound by: words between dots, of which `*` stands for one and `#` for any number. Where a word only
+/// contains one of the two, RabbitMQ would take it literally, and nobody means that.
+pub(super) fn amqp_bindings() -> Rule<Vec<String>> {
+    let allowed = format!(
+        "a list of binding keys of 1 to {AMQP_NAME_BYTES_MAX} bytes, such as [\"customer.#\", \"crm.*.changed\"]; \
+         `*` and `#` are words of their own"
+    );
+    list(allowed, |key| {
+        let is_word = |word: &str| {
+            let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '*' | '#');
+            matches!(word, "*" | "#") || (!word.is_empty() && word.chars().all(is_plain))
+        };
+        key.len() <= AMQP_NAME_BYTES_MAX && key.split('.').all(is_word)
+    })
+}
+
+/// What a source may send: a family as `customer.*`, or a type of event that is known.
+pub(super) fn types() -> Rule<Types> {
+    let allowed = format!("a list of customer.*, team.* and {}", TYPES.join(", "));
+    let list = list(allowed, |pattern| matches!(pattern, "customer.*" | "team.*") || TYPES.contains(&pattern));
+    let accept = list.accept;
+    Rule { form: list.form, allowed: list.allowed, accept: Box::new(move |text| accept(text).map(Types)) }
+}
+
+/// At least one item, each in order.
+fn list(allowed: String, is_item: impl Fn(&str) -> bool + 'static) -> Rule<Vec<String>> {
+    Rule::new(Form::List, allowed, move |text| {
+        let items: Vec<&str> = text.split(',').map(str::trim).collect();
+        items.iter().all(|item| is_item(item)).then(|| items.into_iter().map(str::to_owned).collect())
     })
 }
 

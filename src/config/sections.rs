@@ -116,6 +116,7 @@ fn amqp(r: &mut Reader, sources: &[Source]) -> Option<Amqp> {
     let urls = r.secrets("amqp.url", rules::amqp_url).now().to_vec();
     let inbound_exchange = r.value("amqp.inbound_exchange", &rules::amqp_name());
     let inbound_queue = r.value("amqp.inbound_queue", &rules::amqp_name());
+    let bindings = r.value("amqp.bindings", &rules::amqp_bindings());
     let outbound_exchange = r.value("amqp.outbound_exchange", &rules::amqp_name());
     let declare = r.value("amqp.declare", &rules::flag());
     let prefetch = r.value("amqp.prefetch", &rules::whole(1, u16::MAX));
@@ -129,7 +130,7 @@ fn amqp(r: &mut Reader, sources: &[Source]) -> Option<Amqp> {
     if r.is_given("amqp.source") && r.is_sound(&["amqp.source"]) && !is_configured {
         r.refuse("amqp.source", format!("{source:?}"), "allowed: the name of a [[source]]");
     }
-    let amqp = Amqp { urls, inbound_exchange, inbound_queue, outbound_exchange, declare, prefetch, source };
+    let amqp = Amqp { urls, inbound_exchange, inbound_queue, bindings, outbound_exchange, declare, prefetch, source };
     (!amqp.urls.is_empty()).then_some(amqp)
 }
 

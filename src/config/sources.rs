@@ -2,7 +2,7 @@
 //!
 //! Before: [`crate::config`]'s reader and rules. After: [`crate::config::Config::load`].
 
-use super::reader::{Reader, place};
+use super::reader::{Reader, default_text, place};
 use super::secret::Secrets;
 use super::sections::is_loopback;
 use super::{DEFAULT_SOURCE, Http, Map, Source, rules};
@@ -109,12 +109,43 @@ impl SignedText {
     }
 }
 
+/// The types of events that a source may send, as patterns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Types(pub(super) Vec<String>);
+
+impl Default for Types {
+    /// What concerns customers; what concerns the team has to be written out.
+    fn default() -> Self {
+        Self(vec![default_text("source.types").to_owned()])
+    }
+}
+
+impl Types {
+    /// Whether a type is one of them.
+    pub fn allow(&self, type_name: &str) -> bool {
+        self.0.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(family) => type_name.starts_with(family),
+            None => type_name == pattern,
+        })
+    }
+
+    /// As they are written.
+    pub fn patterns(&self) -> &[String] {
+        &self.0
+    }
+}
+
 pub(super) fn read(r: &mut Reader, http: &Http, is_sandbox: bool) -> Vec<Source> {
     let labels = r.labels().to_vec();
     let mut sources: Vec<Source> = labels.iter().filter_map(|label| source(r, label, http)).collect();
     let is_configured = labels.iter().any(|label| label == DEFAULT_SOURCE);
     if is_sandbox && !is_configured && is_loopback(http.listen) {
-        sources.push(Source { name: DEFAULT_SOURCE.to_owned(), verify: Verify::None, map: None });
+        sources.push(Source {
+            name: DEFAULT_SOURCE.to_owned(),
+            verify: Verify::None,
+            map: None,
+            types: Types::default(),
+        });
     }
     sources
 }
@@ -140,6 +171,7 @@ fn source(r: &mut Reader, label: &str, http: &Http) -> Option<Source> {
     let insecure = r.value(&place(label, "insecure"), &rules::flag());
     let hmac = hmac(r, label, kind);
     let map = map(r, label);
+    let types = r.value(&place(label, "types"), &rules::types());
     let verify = match kind? {
         Kind::StandardWebhooks => Verify::StandardWebhooks { secrets: secrets(r, label, rules::verification_key) },
         Kind::Hmac => Verify::Hmac(Hmac { secrets: secrets(r, label, rules::token), ..hmac? }),
@@ -157,7 +189,7 @@ fn source(r: &mut Reader, label: &str, http: &Http) -> Option<Source> {
             Verify::None
         }
     };
-    Some(Source { name: label.to_owned(), verify, map })
+    Some(Source { name: label.to_owned(), verify, map, types })
 }
 
 fn map(r: &mut Reader, label: &str) -> Option<Map> {

@@ -443,6 +443,12 @@ const SOURCES: &[(&str, &str)] = &[
         "name = 'a'\nverify = 'none'\nsecrets = ['0123456789abcdef']",
         "source.a.secrets: found secrets; verify = none checks",
     ),
+    (
+        "name = 'a'\nverify = 'none'\ntypes = ['*']",
+        "source.a.types: found a list; allowed: a list of customer.*, team.* and customer.signed_up",
+    ),
+    ("name = 'a'\nverify = 'none'\ntypes = []", "source.a.types: found a list; allowed: a list of"),
+    ("name = 'a'\nverify = 'none'\ntypes = ['customer.sigend_up']", "source.a.types: found a list; allowed: a list of"),
     ("name = 'billing'\nverify = 'none'", "source.#2.name: found \"billing\"; each source needs a name of its own"),
 ];
 
@@ -465,6 +471,28 @@ fn sources_are_checked() {
 }
 
 #[test]
+fn lists_are_written_as_a_list_or_a_text_and_in_the_environment_by_commas() {
+    let bindings = |config: Config| config.amqp.expect("it is configured").bindings;
+    let amqp = "[amqp]\nurl = 'amqp://h'\n";
+    assert_eq!(bindings(good(amqp, &[])), ["customer.#"]);
+    assert_eq!(bindings(good(&format!("{amqp}bindings = 'crm.*'"), &[])), ["crm.*"]);
+    assert_eq!(bindings(good(&format!("{amqp}bindings = ['crm.*.new', '#']"), &[])), ["crm.*.new", "#"]);
+    assert_eq!(bindings(good(amqp, &[("AMQP__BINDINGS", "customer.#, crm.new")])), ["customer.#", "crm.new"]);
+    for wrong in ["[]", "['']", "['crm.']", "['crm.ne*']", "['customer#']", "['a b']", "[7]", "7"] {
+        let outcome = load("", &format!("{amqp}bindings = {wrong}"), &[]);
+        let found = outcome.expect_err(wrong).to_string();
+        assert!(found.contains("amqp.bindings: found") && found.contains("binding keys"), "{wrong}: {found}");
+    }
+    let types = |config: Config| config.sources[0].types.patterns().to_vec();
+    let source = "[[source]]\nname = 'a'\nverify = 'none'\n";
+    assert_eq!(types(good(source, &[])), ["customer.*"]);
+    let two = good(&format!("{source}types = ['customer.moved', 'team.*']"), &[]);
+    assert_eq!(types(two), ["customer.moved", "team.*"]);
+    let given = [("SOURCE__A__TYPES", "customer.moved,customer.churned")];
+    assert_eq!(types(good(source, &given)), ["customer.moved", "customer.churned"]);
+}
+
+#[test]
 fn an_account_and_an_input_are_required_without_the_sandbox_only() {
     let nothing =
         &["podero.org_id: found nothing; required without --sandbox", "podero.client_id", "podero.client_secret"];
@@ -475,7 +503,7 @@ fn an_account_and_an_input_are_required_without_the_sandbox_only() {
     let config = Config::load(None, &Strings::new(), true).expect("the sandbox needs nothing");
     assert!(matches!(config.podero.account, Account::Sandbox));
     assert!(
-        matches!(config.sources.as_slice(), [Source { name, verify: Verify::None, map: None }] if name == "default")
+        matches!(config.sources.as_slice(), [Source { name, verify: Verify::None, map: None, .. }] if name == "default")
     );
     let names = |text: &str, variables: &[(&str, &str)]| -> Vec<String> {
         let config = Config::parse(text, &strings(variables), true).expect("complete");
@@ -568,7 +596,8 @@ fn the_example_names_every_key_with_its_default() {
         let value = entries.iter().find_map(|entry| entry.get(name));
         let value = value.unwrap_or_else(|| panic!("{} is missing", key.name));
         if let Some(default) = key.default_text {
-            let written = [Form::Text, Form::Number, Form::Flag].iter().find_map(|form| form.text_of(value));
+            let written =
+                [Form::Text, Form::Number, Form::Flag, Form::List].iter().find_map(|form| form.text_of(value));
             assert_eq!(written.as_deref(), Some(default), "{}", key.name);
         }
         if let Some(filed) = key.file_name() {

@@ -93,6 +93,9 @@ impl Happening {
     }
 }
 
+/// The types of events that an upstream system may send.
+pub const TYPES: [&str; 4] = ["customer.signed_up", "customer.moved", "customer.updated", "customer.churned"];
+
 /// A change that is announced ahead.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]

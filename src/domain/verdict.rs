@@ -133,6 +133,8 @@ pub enum Reason {
     EventIdReused,
     /// The mapping of its source did not end over it, or took too much.
     MappingFailed,
+    /// Its source may not send events of this type.
+    TypeNotAllowed,
     /// The bridge itself failed over it.
     Panicked,
     /// What the store holds of it cannot be read by this version.
@@ -141,7 +143,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::EmailTaken,
         Self::NotACustomer,
         Self::Refused,
@@ -152,6 +154,7 @@ impl Reason {
         Self::TooLarge,
         Self::EventIdReused,
         Self::MappingFailed,
+        Self::TypeNotAllowed,
         Self::Panicked,
         Self::Unreadable,
     ];
@@ -174,6 +177,7 @@ impl Reason {
             Self::TooLarge => "too_large",
             Self::EventIdReused => "event_id_reused",
             Self::MappingFailed => "mapping_failed",
+            Self::TypeNotAllowed => "type_not_allowed",
             Self::Panicked => "panicked",
             Self::Unreadable => "unreadable",
         }

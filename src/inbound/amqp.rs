@@ -6,16 +6,20 @@
 //!
 //! Before: [`crate::broker`]. After: [`crate::inbound`].
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::FutureExt;
+use serde_json::{Value, json};
 
 use super::poison::Ids;
+use super::problem::{FieldError, Problem, ProblemKind};
 use super::signature::Verified;
 use super::{Delivery, Held, Inbox};
 use crate::broker::{Frame, Intake, Taken};
+use crate::domain::Timestamp;
 use crate::metrics::Door;
 
 /// Takes frames into the inbox.
@@ -26,6 +30,78 @@ pub struct Frames {
     pub source: String,
     /// Whether those who work on events have plenty in hand.
     pub plenty: Arc<AtomicBool>,
+}
+
+/// Earliest moment that the property `timestamp` can mean, seconds since 1970: the year 2000. AMQP is younger.
+const SENT_SECONDS_MIN: u64 = 946_684_800;
+/// From this number on a `timestamp` is one of milliseconds, which some clients write: as seconds it would be in the year
+/// 5138.
+const SENT_MILLIS_FROM: u64 = 100_000_000_000;
+/// Latest moment that it can mean, seconds since 1970: the year 2100. How far ahead of its arrival an event may be said to
+/// have happened, [`super::wire`] knows.
+const SENT_SECONDS_MAX: u64 = 4_102_444_800;
+
+/// When a message was sent, as its property `timestamp` says; `None`: it does not say. 0 is what clients write who were
+/// given nothing. The error is a number that cannot be meant.
+pub(super) fn sent_at(timestamp: Option<u64>) -> Result<Option<Timestamp>, Problem> {
+    let Some(given) = timestamp.filter(|given| *given != 0) else { return Ok(None) };
+    let (seconds, micros_each) = if given >= SENT_MILLIS_FROM { (given / 1_000, 1_000) } else { (given, 1_000_000) };
+    let micros = i64::try_from(given).ok().and_then(|given| given.checked_mul(micros_each));
+    match micros.filter(|_| (SENT_SECONDS_MIN..SENT_SECONDS_MAX).contains(&seconds)) {
+        Some(micros) => Ok(Some(Timestamp::from_micros(micros))),
+        None => Err(Problem::invalid(vec![FieldError {
+            pointer: "/time".to_owned(),
+            reason: "is missing, and the message's property `timestamp` is no moment between 2000 and 2100: it is in seconds \
+                     since 1970 (or in milliseconds, of 12 or 13 digits)"
+                .to_owned(),
+        }])),
+    }
+}
+
+/// What a mapping sees as `$amqp`: of a message from the queue its routing key, exchange and properties as far as it has
+/// them; of another delivery nothing. A `timestamp` that cannot be meant stays a number, which is no date to anybody.
+pub(super) fn variable(held: &Held) -> Value {
+    if held.verified.delivery().door != Door::Amqp {
+        return json!({});
+    }
+    let Held { exchange, routing_key, properties, message_id, .. } = held;
+    let mut shown = json!(properties);
+    match sent_at(properties.timestamp) {
+        Ok(Some(sent_at)) => shown["timestamp"] = json!(sent_at),
+        Ok(None) => drop(shown.as_object_mut().and_then(|shown| shown.remove("timestamp"))),
+        Err(_) => {}
+    }
+    shown["routing_key"] = json!(routing_key);
+    shown["exchange"] = json!(exchange);
+    if let Some(message_id) = message_id {
+        shown["message_id"] = json!(message_id);
+    }
+    shown
+}
+
+/// A message with what came with it, given by the names that [`variable`] shows it under.
+pub(super) fn named(held: Held, given: &BTreeMap<String, String>) -> Result<Held, Problem> {
+    let mut held = held;
+    for (name, value) in given {
+        let value = value.clone();
+        match name.as_str() {
+            "routing_key" => held.routing_key = value,
+            "exchange" => held.exchange = value,
+            "message_id" => held.message_id = Some(value),
+            "type" => held.properties.type_name = Some(value),
+            "app_id" => held.properties.app_id = Some(value),
+            "correlation_id" => held.properties.correlation_id = Some(value),
+            "timestamp" => {
+                let wrong = || Problem::new(ProblemKind::Malformed, "`timestamp` is a number of seconds since 1970");
+                held.properties.timestamp = Some(value.parse().map_err(|_| wrong())?);
+            }
+            _ => {
+                let known = "routing_key, exchange, message_id, type, app_id, correlation_id, timestamp";
+                return Err(Problem::new(ProblemKind::Malformed, format!("a message from the queue has {known}")));
+            }
+        }
+    }
+    Ok(held)
 }
 
 impl Intake for Frames {
@@ -45,8 +121,8 @@ impl Intake for Frames {
             body: frame.body,
             received_at: clock.now(),
         });
-        let (message_id, routing_key) = (frame.message_id, frame.routing_key);
-        Held { verified, ids, message_id, routing_key, is_redelivered: frame.redelivered }
+        let Frame { message_id, exchange, routing_key, properties, .. } = frame;
+        Held { verified, ids, message_id, exchange, routing_key, properties, is_redelivered: frame.redelivered }
     }
 
     fn has_plenty(&self) -> bool {
@@ -65,6 +141,31 @@ impl Intake for Frames {
                 tracing::debug!(%error, "a frame waits: the store did not take it");
                 Taken::NotNow
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_is_read_in_seconds_or_milliseconds_and_what_cannot_be_meant_is_refused() {
+        for (timestamp, expected) in [
+            (None, Ok(None)),
+            (Some(0), Ok(None)),
+            (Some(1_790_000_000), Ok(Some("2026-09-21T14:13:20Z"))),
+            (Some(1_790_000_000_250), Ok(Some("2026-09-21T14:13:20.250Z"))),
+            (Some(SENT_SECONDS_MIN), Ok(Some("2000-01-01T00:00:00Z"))),
+            (Some(SENT_SECONDS_MIN - 1), Err(())),
+            (Some(1), Err(())),
+            (Some(20_261_001), Err(())),
+            (Some(SENT_SECONDS_MAX), Err(())),
+            (Some(1_790_000_000_000_000), Err(())),
+            (Some(u64::MAX), Err(())),
+        ] {
+            let expected = expected.map(|text| text.and_then(Timestamp::parse));
+            assert_eq!(sent_at(timestamp).map_err(drop), expected, "{timestamp:?}");
         }
     }
 }

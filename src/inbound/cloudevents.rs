@@ -16,6 +16,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use cloudevents::{AttributesReader, Event as CloudEvent, event::SpecVersion};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -118,8 +119,10 @@ impl Envelope {
 }
 
 /// Whether a delivery says that it is a CloudEvent: by its media type, or by the version among its attributes.
-pub fn is_one(delivery: &Delivery) -> bool {
-    is_enclosed(delivery) || attributes(delivery).iter().any(|attribute| attribute.name == "specversion")
+pub fn is_one(verified: &Verified) -> bool {
+    let delivery = verified.delivery();
+    let has_version = || attributes(delivery).iter().any(|attribute| attribute.name == "specversion");
+    is_enclosed(delivery) || has_version() || unsaid(verified).is_some()
 }
 
 /// Whether it has attributes beside its body.
@@ -130,6 +133,35 @@ pub fn is_binary(delivery: &Delivery) -> bool {
 fn is_enclosed(delivery: &Delivery) -> bool {
     let media_type = delivery.content_type.as_deref().unwrap_or_default().trim_start().to_ascii_lowercase();
     media_type.starts_with("application/cloudevents")
+}
+
+/// Media types by which clients of RabbitMQ send whatever they are given.
+const GENERIC: [&str; 5] = ["", "application/json", "application/octet-stream", "text/json", "text/plain"];
+
+/// The media type of a message from the queue that has none, or a generic one, and is a CloudEvent by what it says: its sender
+/// cannot be told to name it. A webhook's sender is told.
+fn unsaid(verified: &Verified) -> Option<&'static str> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        #[serde(rename = "specversion")]
+        _specversion: serde::de::IgnoredAny,
+    }
+    let delivery = verified.delivery();
+    let is_generic = GENERIC.contains(&essence_of_delivery(delivery).as_str());
+    if delivery.door != Door::Amqp || !is_generic || !attributes(delivery).is_empty() {
+        return None;
+    }
+    match verified.body().trim_ascii_start().first()? {
+        b'{' => serde_json::from_slice::<Versioned>(verified.body()).ok().map(|_| STRUCTURED),
+        b'[' => {
+            serde_json::from_slice::<Vec<Versioned>>(verified.body()).ok().filter(|all| !all.is_empty()).map(|_| BATCH)
+        }
+        _ => None,
+    }
+}
+
+fn essence_of_delivery(delivery: &Delivery) -> String {
+    essence_of(delivery.content_type.as_deref().unwrap_or_default())
 }
 
 /// Reads a delivery. The outer error is about the delivery as a whole.
@@ -143,8 +175,8 @@ pub fn read(verified: &Verified, batch_max: usize) -> Result<Read, Problem> {
 
 /// Finds the events in a delivery. The outer error is about the delivery as a whole.
 pub fn find(verified: &Verified, batch_max: usize) -> Result<Read<Item>, Problem> {
-    let (media_type, body) = (verified.delivery().content_type.as_deref().unwrap_or_default(), verified.body());
-    let essence = essence_of(media_type);
+    let body = verified.body();
+    let essence = unsaid(verified).map_or_else(|| essence_of_delivery(verified.delivery()), str::to_owned);
     match essence.as_str() {
         STRUCTURED => {
             let value = json::read(body)?;
@@ -163,9 +195,9 @@ pub fn find(verified: &Verified, batch_max: usize) -> Result<Read<Item>, Problem
 }
 
 /// How attributes are named in headers: by the HTTP and the RabbitMQ binding; by the AMQP 1.0 binding, whose senders
-/// reach a queue through a broker that translates.
+/// reach a queue through a broker that translates; and by the Kafka binding, whose senders come by a bridge from there.
 pub(super) const HTTP_PREFIX: &str = "ce-";
-const AMQP_PREFIXES: [&str; 3] = [HTTP_PREFIX, "cloudevents:", "cloudevents_"];
+const AMQP_PREFIXES: [&str; 4] = [HTTP_PREFIX, "cloudevents:", "cloudevents_", "ce_"];
 
 /// An attribute as a header has it.
 struct Attribute<'a> {
@@ -209,6 +241,9 @@ fn binary(
     for Attribute { name, value, .. } in attributes {
         let value = match delivery.door {
             Door::Webhook | Door::Import => from_header(value),
+            Door::Amqp if value.contains(char::REPLACEMENT_CHARACTER) => {
+                Err("its header is no text in UTF-8: send a string, or its bytes in UTF-8")
+            }
             Door::Amqp => Ok(value.to_owned()),
         };
         let read = value.and_then(|value| match event.insert(name.clone(), Value::String(value.clone())) {
@@ -537,6 +572,8 @@ mod tests {
             (Door::Amqp, "ce-", true),
             (Door::Amqp, "cloudEvents:", true),
             (Door::Amqp, "cloudEvents_", true),
+            (Door::Amqp, "ce_", true),
+            (Door::Webhook, "ce_", false),
             (Door::Webhook, "cloudevents:", false),
         ] {
             let named = ["specversion", "id", "source", "type", "subject", "time", "sequence"];

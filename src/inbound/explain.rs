@@ -2,13 +2,16 @@
 //!
 //! Before: [`crate::cli`]. After: [`crate::domain::rehearsal`].
 
+use std::collections::BTreeMap;
+
 use super::mapping::mapper::Mapper;
 use super::problem::Problem;
 use super::signature::{self, Verified};
-use super::{Delivery, Unread, wire};
+use super::{AllowedTypes, Delivery, Held, Unread, amqp};
 use crate::config::{Source, Verify};
 use crate::domain::EventId;
 use crate::domain::event::Event;
+use crate::metrics::Door;
 
 /// Whether the source's demand is met.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,10 +33,11 @@ pub struct Explained {
     pub event: Result<Event, Problem>,
 }
 
-/// Looks at the proof, and reads the message whether it is there or not. The inner error is about the message as a whole.
+/// Looks at the proof, and reads the message whether it is there or not. Of a message from the queue `from_queue` has what
+/// came with it, by the names of `$amqp`. The inner error is about the message as a whole.
 pub async fn explain(
     (source, mapper): (&Source, &Mapper),
-    delivery: Delivery,
+    (delivery, from_queue): (Delivery, &BTreeMap<String, String>),
     id: EventId,
     (batch_max, body_bytes_max): (usize, usize),
 ) -> (Proof, Result<Vec<Explained>, Unread>) {
@@ -41,15 +45,22 @@ pub async fn explain(
     if delivery.body.len() > body_bytes_max {
         return (Proof::NotDemanded, Err(Unread::Problem(Problem::too_large(body_bytes_max))));
     }
+    let is_from_queue = delivery.door == Door::Amqp;
     let (proof, verified) = match signature::verify(&source.verify, delivery.clone(), now) {
+        _ if is_from_queue => (Proof::NotDemanded, Verified::by_broker(delivery)),
         Ok(verified) if matches!(source.verify, Verify::None) => (Proof::NotDemanded, verified),
         Ok(verified) => (Proof::Given, verified),
         Err(problem) => (Proof::Refused(problem), Verified::unproven(delivery)),
     };
-    let read = super::read((mapper, batch_max), &verified, verified.name()).await.map(|read| {
+    let held = match amqp::named(Held::answered(verified), from_queue) {
+        Ok(held) => held,
+        Err(problem) => return (proof, Err(Unread::Problem(problem))),
+    };
+    let types = AllowedTypes::of(std::slice::from_ref(source));
+    let read = super::read((mapper, batch_max), &held).await.map(|read| {
         let explained = read.items().into_iter().map(|envelope| Explained {
             identity: envelope.as_ref().ok().map(|envelope| (envelope.source.clone(), envelope.id.clone())),
-            event: envelope.and_then(|envelope| wire::event(&envelope, id, now)),
+            event: envelope.and_then(|mut envelope| super::event_of(&types, &held, &mut envelope, id)),
         });
         explained.collect()
     });

@@ -16,7 +16,7 @@ use super::cloudevents::STRUCTURED;
 use super::mapping::mapper::{Mapper, WORKERS_MAX};
 use super::problem::{Problem, ProblemKind};
 use super::signature::Verified;
-use super::{Answer, Backlog, Delivery, Held, Inbox, Translated, Unfit, translate};
+use super::{AllowedTypes, Answer, Backlog, Delivery, Held, Inbox, Translated, Unfit, translate};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::metrics::{Door, Metrics};
@@ -54,7 +54,12 @@ pub enum Halt {
 impl Inbox {
     /// An inbox in a process of its own, which the running bridge finds the events of by looking into the store. It
     /// counts for nobody, and does not ask how much waits: the caller does.
-    pub fn for_import(store: Store, clock: Clock, mapper: Mapper, body_bytes_max: usize) -> Self {
+    pub fn for_import(
+        store: Store,
+        clock: Clock,
+        (mapper, types): (Mapper, AllowedTypes),
+        body_bytes_max: usize,
+    ) -> Self {
         Self {
             store,
             clock,
@@ -64,6 +69,7 @@ impl Inbox {
             body_bytes_max,
             backlog: Backlog::new(u64::MAX),
             mapper,
+            types,
         }
     }
 
@@ -89,7 +95,7 @@ impl Inbox {
                 read.push(Ok(items.len()));
                 for (number, item) in items.into_iter().enumerate() {
                     let id = held.ids.of_item(number, &self.clock);
-                    let translated = translate(held.verified.delivery(), item, id);
+                    let translated = translate(&self.types, held, item, id);
                     kept_bytes += bytes(&translated);
                     kept.push(translated);
                 }

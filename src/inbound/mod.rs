@@ -19,7 +19,9 @@ pub mod mapping;
 pub mod patience;
 mod poison;
 pub mod problem;
+mod reread;
 pub mod signature;
+mod types;
 pub mod wire;
 
 use std::collections::BTreeMap;
@@ -31,17 +33,19 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
+use crate::domain::event::Event;
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 use crate::metrics::{Door, EventType, Metrics, Outcome};
 use crate::store::{self, Arrival, Content, Receipt, Store};
 pub use backlog::{Backlog, ILLEGIBLE_MAX, SCHEDULED_MAX};
 use cloudevents::{Envelope, Item};
-use mapping::Message;
 use mapping::mapper::{Mapper, Trouble};
+use mapping::{Message, Variables};
 pub use poison::Held;
 use problem::{Problem, ProblemKind};
 use signature::Verified;
+pub use types::AllowedTypes;
 
 /// What a door hands in: bytes and headers, nothing believed yet.
 #[derive(Debug, Clone)]
@@ -97,6 +101,8 @@ pub struct Inbox {
     pub backlog: Backlog,
     /// Translates messages that are no CloudEvents.
     pub mapper: Mapper,
+    /// What each source may send.
+    pub types: AllowedTypes,
 }
 
 /// Why a delivery could not be read at all.
@@ -139,20 +145,11 @@ impl Inbox {
     }
 
     async fn accept_as(&self, held: &Held) -> Result<Result<Answers, Unfit>, store::Error> {
-        let (verified, ids) = (&held.verified, &held.ids);
-        if verified.body().len() > self.body_bytes_max {
-            return Ok(Err(Unfit::Refused(Problem::too_large(self.body_bytes_max))));
-        }
-        let read = match self.read(held).await {
-            Ok(read) => read,
+        let (translated, is_batch) = match self.judge(held).await {
+            Ok(judged) => judged,
             Err(unfit) => return Ok(Err(unfit)),
         };
-        let is_batch = matches!(read, cloudevents::Read::Batch(_));
-        let delivery = verified.delivery();
-        let numbered = read.items().into_iter().enumerate();
-        let translated =
-            numbered.map(|(number, item)| translate(delivery, item, ids.of_item(number, &self.clock))).collect();
-        let mut answers = self.keep(delivery, translated).await?;
+        let mut answers = self.keep(held.verified.delivery(), translated).await?;
         Ok(Ok(match answers.pop() {
             Some(only) if !is_batch => Answers::One(only),
             Some(last) => {
@@ -163,9 +160,24 @@ impl Inbox {
         }))
     }
 
+    /// What a delivery is, item by item, and whether it is a batch.
+    async fn judge(&self, held: &Held) -> Result<(Vec<Translated>, bool), Unfit> {
+        if held.verified.body().len() > self.body_bytes_max {
+            return Err(Unfit::Refused(Problem::too_large(self.body_bytes_max)));
+        }
+        let translated = |item, id| translate(&self.types, held, item, id);
+        Ok(match self.read(held).await? {
+            cloudevents::Read::One(item) => (vec![translated(item, held.ids.of_single(&self.clock))], false),
+            cloudevents::Read::Batch(items) => {
+                let numbered = items.into_iter().enumerate();
+                (numbered.map(|(number, item)| translated(item, held.ids.of_item(number, &self.clock))).collect(), true)
+            }
+        })
+    }
+
     /// [`read`], as a door tells it: what a mapping says of a message may quote it, and is not repeated.
     async fn read(&self, held: &Held) -> Result<cloudevents::Read, Unfit> {
-        let read = read((&self.mapper, self.batch_max), &held.verified, held.message_id.as_deref()).await;
+        let read = read((&self.mapper, self.batch_max), held).await;
         read.map_err(|unread| match unread {
             Unread::Problem(problem) => Unfit::Refused(problem),
             Unread::Trouble(Trouble::Failed(why)) => Unfit::Refused(mapping::unmappable(&why)),
@@ -293,13 +305,9 @@ impl Inbox {
 }
 
 /// A CloudEvent of one of the bridge's types is read as what it is, whatever its source. Anything else is the sender's own: a
-/// source's mapping translates it, if it has one, and a CloudEvent of another type too. `message_id` is the sender's name of
-/// the message.
-async fn read(
-    (mapper, batch_max): (&Mapper, usize),
-    verified: &Verified,
-    message_id: Option<&str>,
-) -> Result<cloudevents::Read, Unread> {
+/// source's mapping translates it, if it has one, and a CloudEvent of another type too.
+async fn read((mapper, batch_max): (&Mapper, usize), held: &Held) -> Result<cloudevents::Read, Unread> {
+    let verified = &held.verified;
     let delivery = verified.delivery();
     if verified.is_signed_in_part() && cloudevents::is_binary(delivery) {
         let detail = "a signature covers the body alone, and not the attributes in headers: send the structured mode";
@@ -308,11 +316,15 @@ async fn read(
     if !mapper.has(&delivery.source) {
         return cloudevents::read(verified, batch_max).map_err(Unread::Problem);
     }
-    if !cloudevents::is_one(delivery) {
+    if !cloudevents::is_one(verified) {
         // The translator would read more than JSON.
         json::read(verified.body()).map_err(Unread::Problem)?;
-        let message = Message::own(verified, message_id);
-        return map(mapper, verified, &message).await.map(|events| one_or_several(events, false));
+        let is_told_by_key = delivery.door == Door::Amqp && mapper.reads_amqp(&delivery.source);
+        let type_name = held.properties.type_name.as_deref().unwrap_or_default();
+        let apart = [held.routing_key.as_str(), type_name];
+        let identity = (held.message_id.as_deref(), if is_told_by_key { &apart[..] } else { &[] });
+        let message = Message::own(verified, identity);
+        return map(mapper, held, &message).await.map(|events| one_or_several(events, false));
     }
     let found = cloudevents::find(verified, batch_max).map_err(Unread::Problem)?;
     let is_batch = matches!(found, cloudevents::Read::Batch(_));
@@ -320,7 +332,7 @@ async fn read(
     for item in found.items() {
         match item {
             Ok(item) if item.type_name().is_some_and(|name| !wire::TYPES.contains(&name)) => {
-                events.extend(map(mapper, verified, &Message::cloud_event(&item)).await?);
+                events.extend(map(mapper, held, &Message::cloud_event(&item)).await?);
             }
             item => events.push(item.and_then(Item::envelope)),
         }
@@ -333,15 +345,14 @@ async fn read(
 }
 
 /// Translates one message of the sender's own.
-async fn map(
-    mapper: &Mapper,
-    verified: &Verified,
-    message: &Message,
-) -> Result<Vec<Result<Envelope, Problem>>, Unread> {
-    let delivery = verified.delivery();
-    let headers = mapping::visible(&delivery.headers);
-    let received_at = delivery.received_at.to_string();
-    let outputs = mapper.map(&delivery.source, headers, received_at, &message.body).await.map_err(Unread::Trouble)?;
+async fn map(mapper: &Mapper, held: &Held, message: &Message) -> Result<Vec<Result<Envelope, Problem>>, Unread> {
+    let delivery = held.verified.delivery();
+    let variables = Variables {
+        headers: mapping::visible(&delivery.headers),
+        received_at: delivery.received_at.to_string(),
+        amqp: amqp::variable(held),
+    };
+    let outputs = mapper.map(&delivery.source, variables, &message.body).await.map_err(Unread::Trouble)?;
     Ok(mapping::envelopes(message, &delivery.source, outputs))
 }
 
@@ -356,9 +367,23 @@ fn one_or_several(mut events: Vec<Result<Envelope, Problem>>, is_batch: bool) ->
     }
 }
 
-fn translate(delivery: &Delivery, item: Result<Envelope, Problem>, id: EventId) -> Translated {
-    let translated = item.and_then(|envelope| {
-        let event = wire::event(&envelope, id, delivery.received_at)?;
+/// The event of an envelope that came by a source, if the source may send it. Where it has no time of its own, it happened
+/// when its message was sent, and where that is not said either, when it came.
+fn event_of(types: &AllowedTypes, held: &Held, envelope: &mut Envelope, id: EventId) -> Result<Event, Problem> {
+    let delivery = held.verified.delivery();
+    types.check(&delivery.source, &envelope.type_name)?;
+    if envelope.time.is_none() {
+        envelope.time = amqp::sent_at(held.properties.timestamp)?;
+    }
+    wire::event(envelope, id, delivery.received_at)
+}
+
+fn translate(types: &AllowedTypes, held: &Held, item: Result<Envelope, Problem>, id: EventId) -> Translated {
+    let delivery = held.verified.delivery();
+    let translated = item.and_then(|mut envelope| {
+        // Of what the event itself says: by another door the same event has no such time.
+        let digest = envelope.digest();
+        let event = event_of(types, held, &mut envelope, id)?;
         Ok(Arrival {
             id,
             origin: envelope.source.clone(),
@@ -367,7 +392,7 @@ fn translate(delivery: &Delivery, item: Result<Envelope, Problem>, id: EventId) 
             door: delivery.door.as_str(),
             type_name: event.happening.type_name().to_owned(),
             received_at: delivery.received_at,
-            digest: envelope.digest(),
+            digest,
             raw: envelope.raw,
             envelope: envelope.beside,
             content: Content::Event(event),
@@ -401,7 +426,7 @@ fn sha256(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::{Frame, Intake};
+    use crate::broker::{Frame, Intake, Properties};
 
     #[tokio::test]
     async fn a_message_over_which_the_bridge_fails_is_parked_with_its_bytes_and_ends_nothing() {
@@ -420,6 +445,7 @@ mod tests {
             body_bytes_max: 1 << 10,
             backlog: Backlog::new(1),
             mapper: Mapper::none(),
+            types: AllowedTypes::default(),
         };
         let frames = amqp::Frames { inbox: inbox.clone(), source: "default".to_owned(), plenty: Arc::default() };
         let held = frames.hold(Frame {
@@ -427,7 +453,9 @@ mod tests {
             content_type: None,
             headers: BTreeMap::new(),
             message_id: None,
+            exchange: "customer.lifecycle".to_owned(),
             routing_key: "customer.moved".to_owned(),
+            properties: Properties::default(),
             redelivered: false,
         });
         inbox.or_park_as_panicked(&held, async { panic!("over this one") }).await.expect("it is parked");

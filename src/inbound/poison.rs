@@ -1,4 +1,4 @@
-//! A message from the queue in our hands, and the row of one that never becomes an event.
+//! A message from the queue in our hands, and the row of one that does not become an event.
 //!
 //! Such a message is kept with all that came with it, for a person: its bytes, and its envelope without what could be
 //! a secret. Two equal ones are two rows, since nobody knows whether their sender meant one thing or two; only one that
@@ -16,10 +16,11 @@ use sha2::{Digest, Sha256};
 use super::problem::{Problem, ProblemKind};
 use super::sha256;
 use super::signature::Verified;
+use crate::broker::Properties;
 use crate::clock::Clock;
 use crate::domain::EventId;
 use crate::domain::verdict::{Reason, illegible_notice};
-use crate::metrics::EventType;
+use crate::metrics::{Door, EventType};
 use crate::store::{Arrival, Content};
 
 /// A batch of a thousand bad items must not make a detail of a megabyte.
@@ -36,8 +37,12 @@ pub struct Held {
     pub(super) ids: Ids,
     /// Property `message_id`.
     pub(super) message_id: Option<String>,
+    /// The exchange it was published to.
+    pub(super) exchange: String,
     /// The key it was published with.
     pub(super) routing_key: String,
+    /// Its properties.
+    pub(super) properties: Properties,
     /// Whether the broker may have delivered it before.
     pub(super) is_redelivered: bool,
 }
@@ -46,15 +51,37 @@ impl Held {
     /// A delivery whose sender waits for the answer. It is known again by the name that its sender gave it.
     pub(super) fn answered(verified: Verified) -> Self {
         let message_id = verified.name().map(str::to_owned);
-        Self { verified, ids: Ids::default(), message_id, routing_key: String::new(), is_redelivered: false }
+        Self {
+            verified,
+            ids: Ids::default(),
+            message_id,
+            exchange: String::new(),
+            routing_key: String::new(),
+            properties: Properties::default(),
+            is_redelivered: false,
+        }
     }
 }
 
 /// The ids of a delivery and its items: made when they are first asked for, and the same ever after.
 #[derive(Debug, Default)]
-pub(super) struct Ids(Mutex<Vec<EventId>>);
+pub(super) struct Ids {
+    made: Mutex<Vec<EventId>>,
+    /// Of a message that is read again: its single event has the id that it had itself.
+    known: Option<EventId>,
+}
 
 impl Ids {
+    /// Of a message that is read again.
+    pub(super) fn of_known(id: EventId) -> Self {
+        Self { made: Mutex::default(), known: Some(id) }
+    }
+
+    /// Of the event that a delivery is.
+    pub(super) fn of_single(&self, clock: &Clock) -> EventId {
+        self.known.unwrap_or_else(|| self.of_item(0, clock))
+    }
+
     /// Of the delivery as a whole, if it has to be kept as such.
     pub(super) fn of_whole(&self, clock: &Clock) -> EventId {
         self.nth(0, clock)
@@ -66,7 +93,7 @@ impl Ids {
     }
 
     fn nth(&self, place: usize, clock: &Clock) -> EventId {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         while made.len() <= place {
             made.push(EventId(clock.fresh_id()));
         }
@@ -87,8 +114,12 @@ pub(super) fn arrival(held: &Held, id: EventId, (reason, detail): (Reason, &str)
         "message_id": held.message_id,
         "routing_key": held.routing_key,
     });
+    if delivery.door == Door::Amqp {
+        envelope["properties"] = json!(held.properties);
+        envelope["properties"]["exchange"] = json!(held.exchange);
+    }
     let raw = cut(body, bytes_max);
-    let mut detail: String = detail.chars().take(DETAIL_CHARS_MAX).collect();
+    let mut detail = self::detail(detail);
     if raw.len() < body.len() {
         envelope["body_bytes"] = json!(body.len());
         envelope["body_sha256"] = json!(sha256(body));
@@ -113,6 +144,11 @@ pub(super) fn arrival(held: &Held, id: EventId, (reason, detail): (Reason, &str)
             may_be_known: held.is_redelivered || held.message_id.is_some(),
         },
     }
+}
+
+/// What is wrong with a message, as long as a person reads it.
+pub(super) fn detail(text: &str) -> String {
+    text.chars().take(DETAIL_CHARS_MAX).collect()
 }
 
 /// The first bytes; of a text not the half of its last character.
@@ -158,6 +194,10 @@ fn digest(held: &Held, headers: &BTreeMap<&str, &str>) -> String {
         add(name.as_bytes());
         add(value.as_bytes());
     }
+    // The sender's as well. Without any the digest is the one of versions that did not look at them.
+    if held.properties != Properties::default() {
+        add(json!(held.properties).to_string().as_bytes());
+    }
     add(held.verified.body());
     format!("{:x}", hash.finalize())
 }
@@ -169,6 +209,8 @@ pub(super) fn reason_of(problems: &[Problem]) -> Reason {
         Reason::EventIdReused
     } else if are_all(ProblemKind::TooLarge) {
         Reason::TooLarge
+    } else if are_all(ProblemKind::TypeNotAllowed) {
+        Reason::TypeNotAllowed
     } else {
         Reason::Untranslatable
     }
@@ -179,7 +221,6 @@ mod tests {
     use super::*;
     use crate::domain::Timestamp;
     use crate::inbound::Delivery;
-    use crate::metrics::Door;
 
     fn held(headers: &[(&str, &str)], message_id: Option<&str>) -> Held {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -195,7 +236,9 @@ mod tests {
             verified,
             ids: Ids::default(),
             message_id: message_id.map(str::to_owned),
+            exchange: "customer.lifecycle".into(),
             routing_key: "customer.moved".into(),
+            properties: Properties::default(),
             is_redelivered: false,
         }
     }
@@ -217,6 +260,9 @@ mod tests {
         ] {
             assert_eq!(parked(&other).0 == plain, is_same, "{other:?}");
         }
+        let mut typed = held(&[("ce-id", "1")], None);
+        typed.properties.type_name = Some("Created".into());
+        assert_ne!(parked(&typed).0, plain);
     }
 
     #[test]
@@ -238,7 +284,7 @@ mod tests {
         assert!(!envelope.contains("hunter2"), "{envelope}");
         let envelope: serde_json::Value = serde_json::from_str(&envelope).expect("JSON");
         let expected = json!({"content_type": "application/json", "headers": {"ce-id": "1"}, "message_id": "m1",
-                              "routing_key": "customer.moved"});
+                              "routing_key": "customer.moved", "properties": {"exchange": "customer.lifecycle"}});
         assert_eq!(envelope, expected);
     }
 }

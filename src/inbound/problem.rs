@@ -30,6 +30,8 @@ pub enum ProblemKind {
     EventIdReused,
     /// No valid signature or credentials.
     Unauthorized,
+    /// An event of a type that its source may not send.
+    TypeNotAllowed,
     /// No such source.
     UnknownSource,
     /// No such path.
@@ -48,12 +50,13 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Malformed,
         Self::InvalidEvent,
         Self::Unmappable,
         Self::EventIdReused,
         Self::Unauthorized,
+        Self::TypeNotAllowed,
         Self::UnknownSource,
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -71,6 +74,7 @@ impl ProblemKind {
             Self::Unmappable => "unmappable",
             Self::EventIdReused => "event-id-reused",
             Self::Unauthorized => "unauthorized",
+            Self::TypeNotAllowed => "type-not-allowed",
             Self::UnknownSource => "unknown-source",
             Self::NotFound => "not-found",
             Self::MethodNotAllowed => "method-not-allowed",
@@ -86,6 +90,7 @@ impl ProblemKind {
         match self {
             Self::Malformed => 400,
             Self::Unauthorized => 401,
+            Self::TypeNotAllowed => 403,
             Self::UnknownSource | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
@@ -104,6 +109,7 @@ impl ProblemKind {
             Self::Unmappable => "Not what the mapping of this source expects",
             Self::EventIdReused => "The event id is known with another content",
             Self::Unauthorized => "The signature or the credentials are not valid",
+            Self::TypeNotAllowed => "Not a type that this source may send",
             Self::UnknownSource => "There is no such source",
             Self::NotFound => "There is nothing here",
             Self::MethodNotAllowed => "The method is not allowed here",

@@ -69,8 +69,7 @@ const FIELDS: [&str; 8] =
 /// Limit of near misses in one refusal: a sender that has so many wrong has one mistake in all of them.
 const NEAR_MISSES_TOLD_MAX: usize = 16;
 
-/// The types of events that are understood.
-pub const TYPES: [&str; 4] = ["customer.signed_up", "customer.moved", "customer.updated", "customer.churned"];
+pub use crate::domain::event::TYPES;
 
 /// Translates one event. `id` becomes its own id; a missing `time` is the moment of its arrival.
 pub fn event(envelope: &Envelope, id: EventId, received_at: Timestamp) -> Result<Event, Problem> {

@@ -70,11 +70,12 @@ fn receipt() -> Value {
 /// Every state of an event.
 pub(super) const STATES: [&str; 7] = ["pending", "scheduled", "waiting", "applied", "superseded", "parked", "skipped"];
 
+/// Why one event of a batch is rejected.
+const REJECTED: [ProblemKind; 3] = [ProblemKind::InvalidEvent, ProblemKind::EventIdReused, ProblemKind::TypeNotAllowed];
+
 fn results() -> Value {
-    let rejected = object(&[
-        ("status", json!({"const": "rejected"})),
-        ("problem", problem(&[ProblemKind::InvalidEvent.slug(), ProblemKind::EventIdReused.slug()])),
-    ]);
+    let rejected =
+        object(&[("status", json!({"const": "rejected"})), ("problem", problem(&REJECTED.map(ProblemKind::slug)))]);
     let one = json!({"oneOf": [{"$ref": reference("Receipt")}, rejected]});
     let mut results = object(&[("results", list(one))]);
     results["description"] = json!("one per event, in order");
@@ -114,6 +115,7 @@ fn responses() -> Value {
         "202": json_answer("It is on disk; or, of a batch, what became of each event", &taken),
         "400": one(Kind::Malformed),
         "401": one(Kind::Unauthorized),
+        "403": one(Kind::TypeNotAllowed),
         "404": problem_answer("Nothing here, or no such source", &[Kind::UnknownSource.slug(), Kind::NotFound.slug()]),
         "405": one(Kind::MethodNotAllowed),
         "408": one(Kind::Timeout),

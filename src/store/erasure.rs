@@ -364,7 +364,8 @@ impl Erase {
             }
             let updated = query(
                 "UPDATE events SET origin = $2, origin_id = $3, digest = $4, raw = '', raw_encoding = 'utf8', envelope = NULL, \
-                 state = CASE WHEN state = 'parked' THEN 'skipped' ELSE state END, settled_at = $5 WHERE id = $1",
+                 state = CASE WHEN state = 'parked' OR state = 'pending' THEN 'skipped' ELSE state END, settled_at = $5 \
+                 WHERE id = $1",
             )
             .bind(id)
             .bind(ERASED)

@@ -23,11 +23,11 @@ use crate::domain::{EventId, Timestamp};
 pub struct Arrival {
     /// Our id for it.
     pub id: EventId,
-    /// The sender's identity of it, first half (CloudEvents `source`).
+    /// The sender's identity of it within its source, first half (CloudEvents `source`).
     pub origin: String,
     /// Second half (CloudEvents `id`).
     pub origin_id: String,
-    /// The configured source it came by.
+    /// The configured source it came by: two sources may have events of the same identity.
     pub source: String,
     /// The door it came by, for the timeline.
     pub door: &'static str,
@@ -106,15 +106,15 @@ impl Urgency {
     }
 }
 
-struct Accept {
-    rows: Vec<Ready>,
-    urgency: Urgency,
-    targets: Vec<Target>,
-    key: Key,
+pub(super) struct Accept {
+    pub(super) rows: Vec<Ready>,
+    pub(super) urgency: Urgency,
+    pub(super) targets: Vec<Target>,
+    pub(super) key: Key,
 }
 
 /// An arrival as it is written, made by whoever brings it: the writer has enough to do.
-struct Ready {
+pub(super) struct Ready {
     arrival: Arrival,
     id: String,
     columns: Columns,
@@ -122,16 +122,18 @@ struct Ready {
     tombstone: String,
     /// Of its notice, if it has one.
     place: String,
+    /// From when on it is work: when it arrived, or was read again.
+    now: Timestamp,
 }
 
 impl Ready {
-    fn new(arrival: Arrival, place: String, key: &Key) -> Self {
+    pub(super) fn new(arrival: Arrival, place: String, key: &Key, now: Timestamp) -> Self {
         let tombstone = match &arrival.content {
             Content::Event(event) => key.customer(event.customer.as_str()),
             Content::Parked { .. } => String::new(),
         };
-        let columns = Columns::of(&arrival);
-        Self { id: arrival.id.to_string(), arrival, columns, tombstone, place }
+        let columns = Columns::of(&arrival, now);
+        Self { id: arrival.id.to_string(), arrival, columns, tombstone, place, now }
     }
 }
 
@@ -149,7 +151,11 @@ impl Store {
     async fn accept_as(&self, arrivals: Vec<Arrival>, urgency: Urgency) -> Result<Vec<Receipt>, Error> {
         let (targets, key) = (self.0.targets.clone(), self.0.key.clone());
         let place = || self.0.clock.fresh_id().to_string();
-        let rows = arrivals.into_iter().map(|arrival| Ready::new(arrival, place(), &key)).collect();
+        let ready = |arrival: Arrival| {
+            let now = arrival.received_at;
+            Ready::new(arrival, place(), &key, now)
+        };
+        let rows = arrivals.into_iter().map(ready).collect();
         let (receipts, replaced) = self.write(Accept { rows, urgency, targets, key }).await?;
         replaced.iter().for_each(|type_name| self.0.replaced.note(type_name));
         Ok(receipts)
@@ -190,7 +196,7 @@ impl Write for Accept {
 }
 
 impl Accept {
-    async fn accept(
+    pub(super) async fn accept(
         &self,
         connection: &mut Connection,
         row: &Ready,
@@ -206,13 +212,13 @@ impl Accept {
         if !row.insert(connection).await? {
             let receipt = self.not_new(connection, arrival).await?;
             let Some(twin) = twin(arrival, &receipt) else { return Ok(receipt) };
-            let twin = Ready::new(twin, row.place.clone(), &self.key);
+            let twin = Ready::new(twin, row.place.clone(), &self.key, row.now);
             if !twin.insert(connection).await? {
                 return self.not_new(connection, &twin.arrival).await;
             }
         }
         if let Content::Event(event) = &arrival.content {
-            let (types, ended) = announcements::settle(connection, event, arrival.received_at).await?;
+            let (types, ended) = announcements::settle(connection, event, row.now).await?;
             replaced.extend(types);
             if let Some(state) = ended {
                 return Ok(Receipt::Accepted { id: arrival.id, state: state.to_owned() });
@@ -220,11 +226,11 @@ impl Accept {
         }
         match &arrival.content {
             Content::Event(event) if row.columns.state == "pending" => {
-                ready_lane(connection, event.customer.as_str(), self.urgency, arrival.received_at).await?;
+                ready_lane(connection, event.customer.as_str(), self.urgency, row.now).await?;
             }
             Content::Event(_) => {}
             Content::Parked { notice, .. } => {
-                outbox::insert(connection, notice, None, &self.targets, &row.place, arrival.received_at).await?;
+                outbox::insert(connection, notice, None, &self.targets, &row.place, row.now).await?;
             }
         }
         Ok(Receipt::Accepted { id: arrival.id, state: row.columns.state.to_owned() })
@@ -232,21 +238,22 @@ impl Accept {
 
     /// Why an arrival was not inserted: its identity is known, or its customer was erased after it happened.
     async fn not_new(&self, connection: &mut Connection, arrival: &Arrival) -> Result<Receipt, Fault> {
-        if let Some(receipt) = known(connection, (&arrival.origin, &arrival.origin_id), &arrival.digest).await? {
+        let identity = (&*arrival.source, &*arrival.origin, &*arrival.origin_id);
+        if let Some(receipt) = known(connection, identity, &arrival.digest).await? {
             return Ok(receipt);
         }
         let (identity, digest) = self.left_of(arrival);
         if bury(connection, arrival, &identity, &digest).await? {
             return Ok(Receipt::Accepted { id: arrival.id, state: "superseded".to_owned() });
         }
-        let known = known(connection, (ERASED, &identity), &digest).await?;
+        let known = known(connection, (&arrival.source, ERASED, &identity), &digest).await?;
         // Neither there nor new: it was removed in between, and the sender is to send it again.
         known.ok_or_else(|| Fault::Missing)
     }
 
     async fn known_erased(&self, connection: &mut Connection, arrival: &Arrival) -> Result<Option<Receipt>, Fault> {
         let (identity, digest) = self.left_of(arrival);
-        known(connection, (ERASED, &identity), &digest).await
+        known(connection, (&arrival.source, ERASED, &identity), &digest).await
     }
 
     /// What an erasure leaves of an arrival's identity and digest.
@@ -266,12 +273,12 @@ fn twin(arrival: &Arrival, known: &Receipt) -> Option<Arrival> {
 
 /// Keeps an event of an erased customer: that it came, and not what it said. `false`: it was kept so before.
 async fn bury(connection: &mut Connection, arrival: &Arrival, identity: &str, digest: &str) -> Result<bool, Fault> {
-    let time = Columns::of(arrival).time;
+    let time = Columns::of(arrival, arrival.received_at).time;
     let inserted = query(
         "INSERT INTO events (id, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
-         failures, detail, digest, raw, raw_encoding, settled_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $8, \
-         'superseded', 0, 'of a customer who was erased after it happened', $9, '', 'utf8', $8) \
-         ON CONFLICT (origin, origin_id) DO NOTHING",
+         failures, detail, digest, raw, raw_encoding, settled_at, scope) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $8, \
+         'superseded', 0, 'of a customer who was erased after it happened', $9, '', 'utf8', $8, $4) \
+         ON CONFLICT (origin, origin_id, scope) DO NOTHING",
     )
     .bind(arrival.id.to_string())
     .bind(ERASED)
@@ -304,13 +311,12 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(arrival: &Arrival) -> Self {
+    fn of(arrival: &Arrival, now: Timestamp) -> Self {
         let (raw, raw_encoding) = keep_bytes(&arrival.raw);
-        let now = arrival.received_at;
         let bare = Self {
             lane: None,
-            time: now,
-            happened: now,
+            time: arrival.received_at,
+            happened: arrival.received_at,
             due_at: now,
             state: "parked",
             change: None,
@@ -343,16 +349,17 @@ impl Columns {
 }
 
 impl Ready {
-    /// `false` when the identity is known, or a tombstone says that its customer was erased after it happened.
+    /// `false` when the identity is known to its source, or to a row from before identities had a source; or a tombstone
+    /// says that its customer was erased after it happened.
     async fn insert(&self, connection: &mut Connection) -> Result<bool, Fault> {
         let (arrival, columns) = (&self.arrival, &self.columns);
         let settled_at = columns.reason.map(|_| arrival.received_at.micros());
         // Not `INSERT … SELECT`: SQLite would keep a copy of each page that it touches, to undo the statement alone.
         let inserted = query(
             "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
-             failures, reason, detail, digest, event, raw, raw_encoding, settled_at, envelope, change, said_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, 0, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21) \
-             ON CONFLICT (origin, origin_id) DO NOTHING",
+             failures, reason, detail, digest, event, raw, raw_encoding, settled_at, envelope, change, said_at, scope) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, 0, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $5) \
+             ON CONFLICT (origin, origin_id, scope) DO NOTHING",
         )
         .bind(&self.id)
         .bind(&columns.lane)
@@ -377,33 +384,44 @@ impl Ready {
         .bind(columns.change.as_ref().map(|_| columns.happened.micros()))
         .execute(&mut *connection)
         .await?;
-        Ok(inserted == 1 && !self.was_erased(connection).await?)
+        Ok(inserted == 1 && !self.is_taken_back(connection).await?)
     }
 
-    /// Asked once the row is there, and takes it back: an erasure keeps everybody from inserting until it has ended, so
-    /// whoever has inserted sees its tombstone.
-    async fn was_erased(&self, connection: &mut Connection) -> Result<bool, Fault> {
-        let tombstone = query("SELECT 1 FROM tombstones WHERE customer = $1 AND erased_at >= $2")
-            .bind(&self.tombstone)
-            .bind(self.columns.happened.micros());
-        let was_erased = tombstone.fetch_optional(&mut *connection).await?.is_some();
-        if was_erased {
+    /// Asked once the row is there, and takes it back: an erasure lets no row in until it has ended, so the tombstone shows
+    /// afterwards. The same look finds a row of the same identity from before identities had a source (scope ''); no row of
+    /// that kind is ever added, so it cannot come in between.
+    async fn is_taken_back(&self, connection: &mut Connection) -> Result<bool, Fault> {
+        let obstacle = query(
+            "SELECT 1 FROM tombstones WHERE customer = $1 AND erased_at >= $2 \
+             UNION ALL SELECT 1 FROM events WHERE origin = $3 AND origin_id = $4 AND scope = ''",
+        )
+        .bind(&self.tombstone)
+        .bind(self.columns.happened.micros())
+        .bind(&self.arrival.origin)
+        .bind(&self.arrival.origin_id);
+        let is_taken_back = obstacle.fetch_optional(&mut *connection).await?.is_some();
+        if is_taken_back {
             query("DELETE FROM events WHERE id = $1").bind(&self.id).execute(connection).await?;
         }
-        Ok(was_erased)
+        Ok(is_taken_back)
     }
 }
 
+/// A row with no scope is from before identities had a source, and counts for each. Not by OR, of which SQLite makes a list, and
+/// of the list a table in memory.
 async fn known(
     connection: &mut Connection,
-    (origin, origin_id): (&str, &str),
+    (source, origin, origin_id): (&str, &str, &str),
     digest: &str,
 ) -> Result<Option<Receipt>, Fault> {
-    let row = query("SELECT id, state, digest FROM events WHERE origin = $1 AND origin_id = $2")
-        .bind(origin)
-        .bind(origin_id)
-        .fetch_optional(connection)
-        .await?;
+    let row = query(
+        "SELECT id, state, digest FROM events WHERE origin = $1 AND origin_id = $2 AND COALESCE(NULLIF(scope, ''), $3) = $3",
+    )
+    .bind(origin)
+    .bind(origin_id)
+    .bind(source)
+    .fetch_optional(connection)
+    .await?;
     let Some(row) = row else { return Ok(None) };
     let id: String = row.try_get(0)?;
     let is_same = row.try_get::<String>(2)? == digest;

@@ -589,9 +589,9 @@ impl Settle {
         let due_at = event.stamp().time.micros();
         query(
             "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
-             failures, digest, event, raw, raw_encoding) \
+             failures, digest, event, raw, raw_encoding, scope) \
              VALUES ($1, $2, 'podero-bridge', $1, 'podero-bridge', 'internal', $3, $4, $5, $4, $4, 'scheduled', 0, '', \
-             $6, '', 'utf8') ON CONFLICT (origin, origin_id) DO NOTHING",
+             $6, '', 'utf8', 'podero-bridge') ON CONFLICT (origin, origin_id, scope) DO NOTHING",
         )
         .bind(event.id.to_string())
         .bind(&self.lane)

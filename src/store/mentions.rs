@@ -87,6 +87,10 @@ fn is_addressed(envelope: &Value, customer: &str) -> bool {
 
 /// In another header, in the message's id, or as a part of the routing key.
 fn occurs_beside(envelope: &Value, customer: &str) -> bool {
+    let properties = envelope.get("properties").unwrap_or(&Value::Null);
+    if occurs_in(properties, customer) {
+        return true;
+    }
     let routing_key = envelope.get("routing_key").and_then(Value::as_str).unwrap_or_default();
     occurs_in(envelope, customer) || routing_key.split('.').any(|part| part == customer)
 }

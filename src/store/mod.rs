@@ -25,6 +25,7 @@ mod schema;
 mod standing;
 mod taken;
 mod timeline;
+mod unread;
 mod writer;
 
 use std::sync::Arc;
@@ -54,6 +55,7 @@ pub use timeline::{
     AlertView, CallView, CustomerView, EventSummary, EventView, Gauges, NotTaken, NoticeView, OutageView, PumpFilter,
     PumpView, ROWS_MAX,
 };
+pub use unread::{ReadAgain, Reread, UnreadMessage};
 pub use writer::Writer;
 use writer::{Pending, QUEUE_MAX, Write};
 

@@ -2,7 +2,8 @@
 //!
 //! An event leaves parking by compare-and-set, so that nobody retries it twice. A bulk retry is a row, so it survives
 //! a restart and its pace is one, however many replicas step it. It goes through the parked events once, in the order
-//! of arrival, and covers none that was parked after it was ordered: what is parked again stays parked.
+//! of arrival, and covers none that was parked after it was ordered: what is parked again stays parked. A message that never
+//! became an event has no lane to go back to: its retry leaves it to be read again.
 //!
 //! Before: [`crate::admin`] and [`crate::cli`] order. After: [`crate::store::lanes`], where the events are claimed.
 
@@ -37,11 +38,15 @@ pub const PER_SECOND_DEFAULT: u32 = 10;
 /// What is to become of a parked event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RetryRequest {
-    /// Put it back into its lane.
+    /// Put it back into its lane; what never became an event is read again.
     Retry,
     /// Give it up.
     Skip,
 }
+
+/// The rows of which a retry makes something: events, and messages that were kept whole with what came beside them. What
+/// was cut says so in the first key of its envelope, whose keys are sorted.
+const RETRYABLE: &str = "(event IS NOT NULL OR (envelope IS NOT NULL AND envelope NOT LIKE '{\"body_bytes\":%'))";
 
 /// Parked events of one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -49,7 +54,7 @@ pub enum RetryRequest {
 pub struct ParkedGroup {
     pub reason: String,
     pub count: i64,
-    /// Of these, those that are events; the others never became one and can only be skipped.
+    /// Of these, those that are events, or of whose messages all was kept; the others can only be skipped.
     pub retryable: i64,
     pub oldest_at: Timestamp,
     pub newest_at: Timestamp,
@@ -129,10 +134,10 @@ impl Store {
 
     /// Parked events by reason: how many, and since when.
     pub async fn parked_groups(&self) -> Result<Vec<ParkedGroup>, Error> {
-        let rows = query(
-            "SELECT reason, COUNT(*), COUNT(event), MIN(settled_at), MAX(settled_at) FROM events \
-             WHERE state = 'parked' GROUP BY reason ORDER BY reason",
-        )
+        let rows = query(ours(format!(
+            "SELECT reason, COUNT(*), COUNT(CASE WHEN {RETRYABLE} THEN 1 END), MIN(settled_at), MAX(settled_at) FROM events \
+             WHERE state = 'parked' GROUP BY reason ORDER BY reason"
+        )))
         .fetch_all(&self.0.readers)
         .await?;
         let group = |row: &Row| {
@@ -152,7 +157,7 @@ impl Store {
         self.write(Unpark { id, request, now: self.0.clock.now() }).await
     }
 
-    /// Orders a retry of everything that is parked now and is an event, of one reason or all, at a pace of
+    /// Orders a retry of everything that is parked now and can be retried, of one reason or all, at a pace of
     /// `per_second` events. After `Running` it goes on by itself, also after a restart, as [`Store::retry_step`] is
     /// called.
     pub async fn order_retry(&self, reason: Option<Reason>, per_second: u32) -> Result<Ordered, Error> {
@@ -171,8 +176,7 @@ impl Store {
         let of_reason = if reason.is_some() { "reason = $1" } else { "$1 = ''" };
         // Beside the writer: counting a million rows must not hold everybody's commits.
         let count = ours(format!(
-            "SELECT COUNT(*) FROM events WHERE state = 'parked' AND {of_reason} AND event IS NOT NULL \
-             AND settled_at <= $2"
+            "SELECT COUNT(*) FROM events WHERE state = 'parked' AND {of_reason} AND {RETRYABLE} AND settled_at <= $2"
         ));
         let total = query(count).bind(reason.unwrap_or_default()).bind(now.micros());
         let total = total.fetch_one(&self.0.readers).await?.try_get(0)?;
@@ -196,7 +200,7 @@ impl Store {
         Ok(above.is_some())
     }
 
-    /// Gives up whatever is parked now, of one reason or all, and never became an event: it can be nothing but skipped.
+    /// Gives up whatever is parked now, of one reason or all, and never became an event.
     /// How many they were. Stopped in the middle, it has skipped some.
     pub async fn skip_illegible(&self, reason: Option<Reason>) -> Result<u64, Error> {
         let (reason, now) = (reason.map(Reason::name), self.0.clock.now());
@@ -288,14 +292,14 @@ impl Write for Unpark {
     }
 }
 
-/// Puts one parked event back into its lane; its type, or `None` if it is not parked. What never became an event has
-/// nothing to be retried: `event IS NOT NULL`.
+/// Puts one parked event back into its lane; its type, or `None` if it is not parked or cannot be retried. What never became
+/// an event has no lane, and waits to be read again.
 async fn retry(connection: &mut Connection, id: &str, now: Timestamp) -> Result<Option<String>, Fault> {
-    let row = query(
+    let row = query(ours(format!(
         "UPDATE events SET state = 'pending', due_at = $2, tries_from = $2, failures = 0, failing_since = NULL, \
          reason = NULL, detail = NULL, settled_at = NULL \
-         WHERE id = $1 AND state = 'parked' AND event IS NOT NULL RETURNING lane, type",
-    )
+         WHERE id = $1 AND state = 'parked' AND {RETRYABLE} RETURNING lane, type"
+    )))
     .bind(id)
     .bind(now.micros())
     .fetch_optional(&mut *connection)
@@ -456,7 +460,7 @@ impl StepOn {
 async fn candidates(connection: &mut Connection, running: &Running, wanted: i64) -> Result<Vec<String>, Fault> {
     let of_reason = if running.reason.is_some() { "reason = $1" } else { "$1 = ''" };
     let sql = ours(format!(
-        "SELECT id FROM events WHERE state = 'parked' AND {of_reason} AND id > $2 AND event IS NOT NULL \
+        "SELECT id FROM events WHERE state = 'parked' AND {of_reason} AND id > $2 AND {RETRYABLE} \
          AND settled_at <= $3 ORDER BY id LIMIT $4"
     ));
     let rows = query(sql)

@@ -182,9 +182,11 @@ pub enum NotTaken {
     /// It is in another state.
     #[error("it is not parked; its state is {0}")]
     NotParked(String),
-    /// A message that is none has nothing to be retried.
-    #[error("it never became an event, so there is nothing to retry: have it sent again, and skip this one")]
-    NeverAnEvent,
+    /// A message of which not all is there cannot be read again.
+    #[error(
+        "it never became an event, and not all of it was kept, so it cannot be read again: have it sent again, and skip this one"
+    )]
+    NotWhole,
 }
 
 impl Store {
@@ -196,7 +198,7 @@ impl Store {
             .await?;
         let Some(row) = row else { return Ok(NotTaken::Unknown) };
         let (state, is_event) = (row.try_get::<String>(0)?, row.try_get::<i64>(1)? > 0);
-        Ok(if state == "parked" && !is_event { NotTaken::NeverAnEvent } else { NotTaken::NotParked(state) })
+        Ok(if state == "parked" && !is_event { NotTaken::NotWhole } else { NotTaken::NotParked(state) })
     }
 
     /// One event with its calls and original bytes.
@@ -239,13 +241,19 @@ impl Store {
         Ok((known, pending.try_get(0)?))
     }
 
-    /// The event of this identity, if there is one: its id and state.
-    pub async fn told_before(&self, origin: &str, origin_id: &str) -> Result<Option<(String, String)>, Error> {
-        let row = query("SELECT id, state FROM events WHERE origin = $1 AND origin_id = $2")
-            .bind(origin)
-            .bind(origin_id)
-            .fetch_optional(&self.0.readers)
-            .await?;
+    /// The event of this identity within a source, if there is one: its id and state.
+    pub async fn told_before(
+        &self,
+        source: &str,
+        (origin, origin_id): (&str, &str),
+    ) -> Result<Option<(String, String)>, Error> {
+        let row =
+            query("SELECT id, state FROM events WHERE origin = $1 AND origin_id = $2 AND COALESCE(NULLIF(scope, ''), $3) = $3")
+                .bind(origin)
+                .bind(origin_id)
+                .bind(source)
+                .fetch_optional(&self.0.readers)
+                .await?;
         Ok(row.map(|row| Ok::<_, Fault>((row.try_get(0)?, row.try_get(1)?))).transpose()?)
     }
 

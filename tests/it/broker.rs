@@ -16,7 +16,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
-use podero_bridge::broker::{Broker, Frame, Intake, Leg, Outgoing, Publish, Published, Settings, Taken};
+use podero_bridge::broker::{Broker, Frame, Intake, Leg, Outgoing, Properties, Publish, Published, Settings, Taken};
 use podero_bridge::clock::Clock;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -50,6 +50,7 @@ fn settings(url: &str) -> Settings {
         urls: vec![url.to_owned()],
         inbound_exchange: "customer.lifecycle".to_owned(),
         inbound_queue: INBOUND.to_owned(),
+        bindings: vec!["customer.#".to_owned()],
         outbound_exchange: OUTBOUND.to_owned(),
         declare: true,
         prefetch: 64,
@@ -244,6 +245,17 @@ impl Peer {
         assert_eq!(confirmed, lapin::Confirmation::Ack(None), "{id} is routed");
     }
 
+    /// Publishes what must be routed; the code with which it came back, if it did.
+    async fn publish(&self, key: &str, body: &str) -> Option<u16> {
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let exchange = "customer.lifecycle".into();
+        let sent =
+            self.channel.basic_publish(exchange, key.into(), options, body.as_bytes(), BasicProperties::default());
+        let confirmed = sent.await.expect("it is sent").await.expect("it is confirmed");
+        assert!(matches!(confirmed, lapin::Confirmation::Ack(_)), "{confirmed:?}");
+        if let lapin::Confirmation::Ack(Some(returned)) = confirmed { Some(returned.reply_code) } else { None }
+    }
+
     /// Messages ready in a queue; those un-acked at a consumer do not count.
     async fn ready(&self, queue: &str) -> u32 {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
@@ -319,7 +331,9 @@ async fn a_delivery_is_taken_whole_and_acked_once_it_is_stored() {
         content_type: Some("text/plain".to_owned()),
         headers: BTreeMap::from([("ce-id".to_owned(), "e1".to_owned())]),
         message_id: Some("e1".to_owned()),
+        exchange: "customer.lifecycle".to_owned(),
         routing_key: "customer.moved".to_owned(),
+        properties: Properties::default(),
         redelivered: false,
     };
     assert_eq!(stored[0], expected);
@@ -523,6 +537,35 @@ async fn a_missing_queue_that_is_not_ours_to_declare_is_waited_for() {
     assert!(checked.is_err_and(|error| error.why.contains(INBOUND)));
     Peer::connect(&url).await.declare(INBOUND, "quorum").await;
     running.serves().await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_queue_is_bound_by_the_configured_keys_and_a_publisher_can_see_what_no_key_fits() {
+    let url = servers::fresh_vhost();
+    let inbox = Inbox::default();
+    let bindings = vec!["customer.#".to_owned(), "crm.*.changed".to_owned()];
+    let settings = Settings { bindings, ..settings(&url) };
+    let line = Broker::new(settings.clone(), Clock::system()).check().await.expect("the broker answers");
+    assert!(line.contains("customer.#, crm.*.changed") && line.contains("customer.lifecycle"), "{line}");
+    let running = Running::up(settings, &inbox).await;
+    let peer = Peer::connect(&url).await;
+    for (key, is_routed) in [
+        ("crm.person.changed", true),
+        ("customer.moved", true),
+        ("crm.changed", false),
+        ("billing.invoice.paid", false),
+    ] {
+        let returned = peer.publish(key, key).await;
+        assert_eq!(returned.is_none(), is_routed, "{key}");
+        // NO_ROUTE: what the flag `mandatory` tells a publisher.
+        assert!(is_routed || returned == Some(312), "{key}: {returned:?}");
+    }
+    until("what a key fits has come", async || inbox.stored().len() == 2).await;
+    assert_eq!(
+        inbox.stored().iter().map(|frame| frame.routing_key.as_str()).collect::<Vec<_>>(),
+        ["crm.person.changed", "customer.moved"]
+    );
     running.stop().await;
 }
 

@@ -156,3 +156,47 @@ async fn what_is_explained_is_what_the_bridge_then_does() {
     }
     world.bridge.stop().await;
 }
+
+#[test]
+fn a_message_of_rabbitmq_is_explained_and_tried_with_what_came_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let map = r#"{type: $amqp.routing_key, time: $amqp.timestamp, data: {customer_id: .nr}}"#;
+    std::fs::write(folder.path().join("map.jq"), map).expect("written");
+    let toml = "[[source]]\nname = \"crm\"\nverify = \"bearer\"\nsecrets = [\"0123456789abcdef\"]\n\
+                types = [\"customer.churned\"]\nmap = \"map.jq\"\n";
+    std::fs::write(folder.path().join("bridge.toml"), toml).expect("written");
+    let explained = |beside: &[&str]| {
+        let arguments = [&["--config", "bridge.toml", "--source", "crm", "--json"], beside].concat();
+        explain(folder.path(), &arguments, r#"{"nr": "C-1"}"#)
+    };
+    let told = explained(&["--amqp", "routing_key=customer.churned", "--amqp", "timestamp=1790000000"]);
+    let all = as_json(&told);
+    assert_eq!((told.status, &all["verified"]), (Some(0), &json!("nothing is demanded")), "{all} {}", told.err);
+    let event = &all["events"][0];
+    assert_eq!((&event["type"], &event["event"]["time"]), (&json!("customer.churned"), &json!("2026-09-21T14:13:20Z")));
+    for (beside, refused) in [
+        ("routing_key=customer.updated", "type-not-allowed"),
+        ("routing_key=customer.unheard_of", "invalid-event"),
+        ("timestamp=1", "invalid-event"),
+    ] {
+        let told = explained(&["--amqp", beside]);
+        assert_eq!(told.status, Some(1), "{}", told.err);
+        assert_eq!(as_json(&told)["events"][0]["refused"]["type"], refused, "{beside}: {}", told.out);
+    }
+    for wrong in ["routing_keys=x", "timestamp=soon"] {
+        assert_eq!(as_json(&explained(&["--amqp", wrong]))["refused"]["type"], "malformed", "{wrong}");
+    }
+    assert_eq!(explained(&["--amqp", "routing_key"]).status, Some(1));
+
+    let write = |name: &str, value: Value| {
+        std::fs::write(folder.path().join(format!("ended.{name}.json")), value.to_string()).expect("written");
+    };
+    write("input", json!({"nr": "C-1"}));
+    write("amqp", json!({"routing_key": "customer.churned", "timestamp": "2026-10-01T12:00:00Z"}));
+    let expected = json!({"type": "customer.churned", "time": "2026-10-01T12:00:00Z", "data": {"customer_id": "C-1"}});
+    write("expected", json!([expected]));
+    let tried = || crate::running::run(&["test", &folder.path().display().to_string()], &Vec::new());
+    assert_eq!(tried().status.code(), Some(0), "{}", crate::running::said(&tried()));
+    write("amqp", json!({"routing_key": "customer.moved", "timestamp": "2026-10-01T12:00:00Z"}));
+    assert_eq!(tried().status.code(), Some(1));
+}

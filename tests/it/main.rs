@@ -44,8 +44,12 @@ mod process;
 mod queue;
 // How SQLite finds what statements ask for.
 mod plans;
+// Parked messages that are read again.
+mod rereading;
 // What replicas share.
 mod replica;
+// Whose an event's identity is.
+mod identity;
 // A bridge as a process of its own.
 mod running;
 // The sandbox over real HTTP.

@@ -108,6 +108,7 @@ fn filled(text: &str) -> String {
         ("{column}", "manufacturer"),
         ("{conditions}", "manufacturer IS NOT NULL"),
         ("{of_reason}", "reason = $1"),
+        ("{RETRYABLE}", "(event IS NOT NULL OR (envelope IS NOT NULL AND envelope NOT LIKE 'cut%'))"),
         ("{condition}", "is_retired = 0"),
         ("{}", ""),
     ];

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
-use podero_bridge::broker::{Frame, Intake, Taken};
+use podero_bridge::broker::{Frame, Intake, Properties, Taken};
 use podero_bridge::domain::Timestamp;
 use podero_bridge::domain::event::Happening;
 use podero_bridge::domain::verdict::{Fate, Reason};
 use podero_bridge::inbound::amqp::Frames;
 use podero_bridge::inbound::mapping::mapper::Mapper;
-use podero_bridge::inbound::{Backlog, ILLEGIBLE_MAX, Inbox};
+use podero_bridge::inbound::{AllowedTypes, Backlog, ILLEGIBLE_MAX, Inbox};
 use podero_bridge::metrics::Metrics;
 use podero_bridge::store::{Ordered, Stepped};
 use serde_json::json;
@@ -37,6 +37,7 @@ fn frames(house: &House) -> Frames {
         body_bytes_max: 1 << 10,
         backlog: Backlog::new(u64::MAX),
         mapper: Mapper::none(),
+        types: AllowedTypes::default(),
     };
     Frames { inbox, source: "default".to_owned(), plenty: Arc::default() }
 }
@@ -48,7 +49,9 @@ fn frame(ce_id: &str) -> Frame {
         content_type: Some("application/json".to_owned()),
         headers: BTreeMap::from([("ce-id".to_owned(), ce_id.to_owned())]),
         message_id: None,
+        exchange: "customer.lifecycle".to_owned(),
         routing_key: "customer.churned".to_owned(),
+        properties: Properties::default(),
         redelivered: false,
     }
 }
@@ -243,6 +246,7 @@ async fn three_binary_mode_messages_with_equal_bodies_are_three_rows_with_their_
             "content_type": "application/json",
             "headers": {"ce-id": format!("e{number}"), "ce-type": "customer.churned"},
             "message_id": format!("m{number}"),
+            "properties": {"exchange": "customer.lifecycle"},
             "routing_key": "customer.churned",
         })
     };
@@ -290,4 +294,138 @@ async fn hundreds_of_large_messages_are_worked_on_in_bounded_memory() {
     eprintln!("{LARGE} messages, {} MiB: at most {} MiB resident", bodies >> 20, peak >> 20);
     assert!(peak < bodies + BESIDE_MAX, "{} MiB", peak >> 20);
     assert_eq!(bridge.terminate(), Some(0));
+}
+
+/// A source's own messages: what they are stands in the routing key, or in the property `type`.
+const MAP: &str = r#"
+    if $amqp.routing_key == "customer.ended" or $amqp.type == "Ended" then
+        {type: "customer.churned", data: {customer_id: .nr}}
+    else
+        {type: "customer.signed_up", data: {customer_id: .nr, email: .mail}}
+    end"#;
+
+/// A bridge whose messages are translated by [`MAP`], and the other end of its bus.
+async fn mapped_world() -> (World, Bus, tempfile::TempDir) {
+    let vhost = servers::fresh_vhost();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("map.jq");
+    std::fs::write(&file, MAP).expect("written");
+    let toml = format!(
+        "[watch]\nenabled = false\n[[source]]\nname = \"crm\"\nverify = \"none\"\nmap = {:?}\n",
+        file.display().to_string()
+    );
+    let environment = vec![("AMQP__URL", vhost.clone()), ("AMQP__SOURCE", "crm".to_owned())];
+    let world = World::start(Database::Sqlite, Settings { toml, environment }).await;
+    world.ready().await;
+    let bus = Bus::connect(&vhost).await;
+    (world, bus, folder)
+}
+
+async fn events_of(world: &World, customer: &str, count: usize) -> Vec<serde_json::Value> {
+    until("the customer's events are there", async || {
+        let view = world.get(&world.operator(&format!("/v1/customers/{customer}"))).await;
+        let events = view["events"].as_array()?.clone();
+        (events.len() == count).then_some(events)
+    })
+    .await
+}
+
+async fn all_parked(world: &World, count: usize) -> Vec<serde_json::Value> {
+    until("they are parked", async || {
+        let listed = world.get(&world.operator("/v1/parked")).await;
+        let parked = listed["parked"].as_array()?.clone();
+        (parked.len() == count).then_some(parked)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_come_in_the_forms_in_which_clients_of_rabbitmq_send_them() {
+    let (world, bus, _folder) = mapped_world().await;
+    let media_types =
+        [None, Some("application/json"), Some("application/octet-stream"), Some("text/plain; charset=UTF-8")];
+    for (number, media_type) in media_types.into_iter().enumerate() {
+        let mut properties = BasicProperties::default();
+        if let Some(media_type) = media_type {
+            properties = properties.with_content_type(media_type.into());
+        }
+        let event = sign_up(&format!("s{number}"), &format!("S-{number}"), "2026-10-01T12:00:00Z");
+        bus.publish_with("customer.signed_up", properties, event.to_string().as_bytes()).await;
+        assert_eq!(events_of(&world, &format!("S-{number}"), 1).await[0]["origin_id"], format!("s{number}"));
+    }
+    let both = json!([sign_up("t1", "T-1", "2026-10-01T12:00:00Z"), sign_up("t2", "T-2", "2026-10-01T12:00:00Z"),]);
+    bus.publish_with("customer.signed_up", BasicProperties::default(), both.to_string().as_bytes()).await;
+    events_of(&world, "T-1", 1).await;
+    events_of(&world, "T-2", 1).await;
+    for (number, prefix) in ["ce-", "ce_", "cloudEvents:", "cloudEvents_"].into_iter().enumerate() {
+        let customer = format!("B-{number}");
+        let mut headers = FieldTable::default();
+        let attributes = [
+            ("specversion", "1.0"),
+            ("id", customer.as_str()),
+            ("source", "/billing"),
+            ("type", "customer.churned"),
+            ("subject", customer.as_str()),
+            ("time", "2026-10-01T12:00:00Z"),
+        ];
+        for (name, text) in attributes {
+            headers.insert(format!("{prefix}{name}").into(), AMQPValue::ByteArray(text.as_bytes().into()));
+        }
+        bus.publish_with("customer.churned", BasicProperties::default().with_headers(headers), b"").await;
+        assert_eq!(events_of(&world, &customer, 1).await[0]["type"], "customer.churned", "{prefix}");
+    }
+    assert_eq!(all_parked(&world, 0).await.len(), 0);
+    // What is no text was said all the same, so the event is not one without it.
+    let mut headers = FieldTable::default();
+    for (name, text) in [("specversion", "1.0"), ("id", "l1"), ("source", "/billing"), ("type", "customer.churned")] {
+        headers.insert(format!("ce-{name}").into(), AMQPValue::LongString(text.into()));
+    }
+    headers.insert("ce-subject".into(), AMQPValue::ByteArray(b"M\xfcller".as_slice().into()));
+    let properties = BasicProperties::default().with_headers(headers);
+    bus.publish_with("customer.churned", properties, b"{\"customer_id\":\"C-9\"}").await;
+    let detail = all_parked(&world, 1).await[0]["detail"].clone();
+    assert!(detail.as_str().is_some_and(|detail| detail.contains("/subject") && detail.contains("UTF-8")), "{detail}");
+    world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_sees_routing_key_and_properties_and_the_timestamp_dates_what_has_no_time() {
+    let (world, bus, _folder) = mapped_world().await;
+    let sent_at = |seconds: u64| BasicProperties::default().with_timestamp(seconds);
+    let body = br#"{"nr": "C-1", "mail": "anna@example.com"}"#;
+    // The same bytes, and two events: the routing key tells them apart.
+    bus.publish_with("customer.begun", sent_at(1_790_000_000), body).await;
+    bus.publish_with("customer.ended", sent_at(1_790_000_060_000), body).await;
+    let mut events = events_of(&world, "C-1", 2).await;
+    events.sort_by_key(|event| event["time"].to_string());
+    let told: Vec<_> = events.iter().map(|event| (event["type"].as_str(), event["time"].as_str())).collect();
+    let expected = [
+        (Some("customer.signed_up"), Some("2026-09-21T14:13:20Z")),
+        (Some("customer.churned"), Some("2026-09-21T14:14:20Z")),
+    ];
+    assert_eq!(told, expected, "seconds, and milliseconds");
+    bus.publish_with("customer.begun", sent_at(1_790_000_000), body).await;
+    bus.publish_with("customer.something", BasicProperties::default().with_type("Ended".into()), b"{\"nr\": \"C-2\"}")
+        .await;
+    assert_eq!(events_of(&world, "C-2", 1).await[0]["type"], "customer.churned");
+    assert_eq!(events_of(&world, "C-1", 2).await.len(), 2, "a repeat is one");
+
+    // An event of its own, without a time; by the webhook of the same source it is the same one.
+    let mut event = sign_up("e3", "C-3", "");
+    event.as_object_mut().expect("an object").remove("time");
+    bus.publish_with("customer.signed_up", sent_at(1_790_000_000), event.to_string().as_bytes()).await;
+    assert_eq!(events_of(&world, "C-3", 1).await[0]["time"], "2026-09-21T14:13:20Z");
+    let url = world.door("/v1/events/crm");
+    let (status, answer) = world.post(&url, "application/cloudevents+json", event.to_string()).await;
+    assert_eq!((status, &answer["status"]), (202, &json!("duplicate")), "{answer}");
+    // What says when it happened needs no timestamp; what does not is not dated by one that cannot be meant.
+    let dated = sign_up("e4", "C-4", "2026-10-01T12:00:00Z");
+    bus.publish_with("customer.signed_up", sent_at(20_261_001), dated.to_string().as_bytes()).await;
+    assert_eq!(events_of(&world, "C-4", 1).await[0]["time"], "2026-10-01T12:00:00Z");
+    event["id"] = json!("e5");
+    bus.publish_with("customer.signed_up", sent_at(20_261_001), event.to_string().as_bytes()).await;
+    let parked = all_parked(&world, 1).await;
+    let detail = parked[0]["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("/time") && detail.contains("timestamp") && !detail.contains("20261001"), "{detail}");
+    world.bridge.stop().await;
 }

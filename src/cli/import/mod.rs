@@ -28,7 +28,7 @@ use crate::inbound::import::{Halt, Imported};
 use crate::inbound::lines::{Batch, Bounds, Content, Format, Line, Lines, Place};
 use crate::inbound::mapping::mapper::Mapper;
 use crate::inbound::problem::Problem;
-use crate::inbound::{Inbox, SCHEDULED_MAX};
+use crate::inbound::{AllowedTypes, Inbox, SCHEDULED_MAX};
 use crate::pump;
 use crate::store::{Dialect, Error, Store};
 use beside::{Beside, Counts, Found, Identity};
@@ -273,7 +273,8 @@ async fn import(
         );
     }
     let (began, mut batches) = origin.read(from)?;
-    let inbox = Inbox::for_import(opened.store.clone(), clock.clone(), mapper, config.http.body_max);
+    let types = AllowedTypes::of(&config.sources);
+    let inbox = Inbox::for_import(opened.store.clone(), clock.clone(), (mapper, types), config.http.body_max);
     let mut import = Import {
         inbox,
         source: &origin.source,

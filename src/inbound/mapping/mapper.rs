@@ -21,7 +21,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
 
-use super::program::{Bounds, Fault, Program};
+use super::program::{AMQP, Bounds, Fault, Program, Variables};
 use crate::config::Source;
 
 /// A mapping of a message takes well under a millisecond; what takes this long does not end.
@@ -54,8 +54,7 @@ struct Setup {
 #[derive(Serialize, Deserialize)]
 struct Request {
     source: String,
-    headers: BTreeMap<String, String>,
-    received_at: String,
+    variables: Variables,
     bytes: usize,
 }
 
@@ -86,6 +85,8 @@ struct Inner {
     binary: PathBuf,
     setup: String,
     sources: BTreeSet<String>,
+    /// Those of them whose programs look at what came with a message from RabbitMQ.
+    reading_amqp: BTreeSet<String>,
     reply_bytes_max: usize,
     idle: Mutex<Vec<Worker>>,
     room: Semaphore,
@@ -111,10 +112,13 @@ impl Mapper {
         let bytes_max = body_bytes_max.saturating_mul(GROWTH_MAX);
         let setup = Setup { programs: programs.collect(), outputs_max: batch_max, bytes_max };
         let sources = setup.programs.iter().map(|(source, ..)| source.clone()).collect();
+        let reads_amqp = |(.., code): &&(String, String, String)| code.contains(AMQP);
+        let reading_amqp = setup.programs.iter().filter(reads_amqp).map(|(source, ..)| source.clone()).collect();
         Self(Arc::new(Inner {
             binary,
             setup: line(&setup),
             sources,
+            reading_amqp,
             // JSON in JSON, and the commas between.
             reply_bytes_max: bytes_max.saturating_add(batch_max).saturating_add(1 << 10),
             idle: Mutex::default(),
@@ -132,15 +136,15 @@ impl Mapper {
         self.0.sources.contains(source)
     }
 
+    /// Whether the source's program looks at `$amqp`: then two messages with the same bytes are not the same where their
+    /// routing keys differ.
+    pub fn reads_amqp(&self, source: &str) -> bool {
+        self.0.reading_amqp.contains(source)
+    }
+
     /// Translates a message that is JSON.
-    pub async fn map(
-        &self,
-        source: &str,
-        headers: BTreeMap<String, String>,
-        received_at: String,
-        body: &[u8],
-    ) -> Result<Vec<Value>, Trouble> {
-        let request = line(&Request { source: source.to_owned(), headers, received_at, bytes: body.len() });
+    pub async fn map(&self, source: &str, variables: Variables, body: &[u8]) -> Result<Vec<Value>, Trouble> {
+        let request = line(&Request { source: source.to_owned(), variables, bytes: body.len() });
         let Ok(Ok(_room)) = tokio::time::timeout(WAIT_TIME_MAX, self.0.room.acquire()).await else {
             return Err(Trouble::Away);
         };
@@ -254,7 +258,7 @@ pub fn work(mut requests: impl BufRead, mut replies: impl Write) -> std::io::Res
         let mut message = vec![0; request.bytes];
         requests.read_exact(&mut message)?;
         let program = programs.get(&request.source).ok_or_else(|| std::io::Error::other("no such source"))?;
-        let reply = match program.run(&message, (&request.headers, &request.received_at), bounds) {
+        let reply = match program.run(&message, &request.variables, bounds) {
             Ok(outputs) => outputs
                 .into_iter()
                 .map(RawValue::from_string)

@@ -24,7 +24,7 @@ use crate::domain::event::Event;
 use crate::domain::{EventId, Timestamp};
 use crate::metrics::Door;
 use mapper::{Mapper, Trouble};
-pub use program::{Bounds, Fault, Program};
+pub use program::{Bounds, Fault, Program, Variables};
 
 /// Compiles the programs of all sources; what is wrong with them, with file, line and column.
 pub fn check(sources: &[Source]) -> Vec<String> {
@@ -45,7 +45,7 @@ pub struct Tried {
 pub async fn try_out(
     mapper: &Mapper,
     source: &str,
-    headers: BTreeMap<String, String>,
+    (headers, amqp): (BTreeMap<String, String>, Value),
     message: Vec<u8>,
     received_at: Timestamp,
 ) -> Result<Vec<Tried>, Trouble> {
@@ -54,7 +54,8 @@ pub async fn try_out(
     let verified = Verified::unproven(delivery);
     let message = Message::read(&verified);
     let (source, headers) = (&verified.delivery().source, visible(&verified.delivery().headers));
-    let outputs = mapper.map(source, headers, received_at.to_string(), &message.body).await?;
+    let variables = Variables { headers, received_at: received_at.to_string(), amqp };
+    let outputs = mapper.map(source, variables, &message.body).await?;
     let events = envelopes(&message, source, outputs.clone());
     let event = |read: Result<Envelope, Problem>| {
         read.and_then(|envelope| wire::event(&envelope, EventId(uuid::Uuid::nil()), received_at))
@@ -80,10 +81,15 @@ pub struct Message {
 }
 
 impl Message {
-    /// A message that is no CloudEvent. `message_id` is the sender's name of it.
-    pub fn own(verified: &Verified, message_id: Option<&str>) -> Self {
+    /// A message that is no CloudEvent. `message_id` is the sender's name of it; `apart` is what tells it from another one with
+    /// the same bytes.
+    pub fn own(verified: &Verified, (message_id, apart): (Option<&str>, &[&str])) -> Self {
         let (delivery, body) = (verified.delivery(), verified.body());
-        let digest = sha256(body);
+        let digest = match apart {
+            [] => sha256(body),
+            // Texts of JSON, so two lists never look the same.
+            apart => sha256(&[json!(apart).to_string().as_bytes(), body].concat()),
+        };
         let headers = super::poison::kept(&delivery.headers);
         let beside = json!({"content_type": delivery.content_type, "headers": headers, "message_id": message_id});
         Self {
@@ -120,7 +126,7 @@ impl Message {
         let value = super::json::read(verified.body()).ok().filter(|value| value.get("specversion").is_some());
         match value {
             Some(value) => Self::cloud_event(&Item { value, raw: verified.body().clone(), beside: None }),
-            None => Self::own(verified, verified.name()),
+            None => Self::own(verified, (verified.name(), &[])),
         }
     }
 }

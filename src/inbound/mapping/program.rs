@@ -2,7 +2,7 @@
 //! loop for ever or eat all memory, so [`super::mapper`] runs it in a process of its own.
 //!
 //! A program's input is the message. `$headers` has its headers (names in lower case, without those that may be secrets),
-//! `$received_at` when it came. Each output is one event, as an object with the attributes of a CloudEvent.
+//! `$received_at` when it came, `$amqp` what came with it from RabbitMQ. Each output is one event, as an object with the attributes of a CloudEvent.
 //!
 //! Before: [`super::mapper`]. After: [`crate::inbound::cloudevents`] reads what comes out.
 
@@ -14,6 +14,8 @@ use jaq_core::native::{Fun, bome, run, unary, v};
 use jaq_core::{Compiler, Ctx, Cv, Error, Native, ValXs, Vars, compile};
 use jaq_json::{Val, read, write};
 use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::domain::{country, date};
 
@@ -21,7 +23,21 @@ use crate::domain::{country, date};
 const HELPERS: &str = include_str!("helpers.jq");
 
 /// Variables of every program, in this order.
-const VARIABLES: [&str; 2] = ["$headers", "$received_at"];
+const VARIABLES: [&str; 3] = ["$headers", "$received_at", AMQP];
+/// The one that has routing key and properties.
+pub(super) const AMQP: &str = "$amqp";
+
+/// What a program sees beside the message.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Variables {
+    /// Headers, names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// When the message came.
+    pub received_at: String,
+    /// Of a message from RabbitMQ: `routing_key`, `exchange`, and as far as it has them `type`, `app_id`, `timestamp` (as
+    /// RFC 3339), `message_id` and `correlation_id`. Else an empty object.
+    pub amqp: Value,
+}
 
 /// How deep a message may nest. The interpreter goes down by recursion, and has no bound of its own; this is the one of the
 /// parser for CloudEvents (serde_json).
@@ -70,7 +86,7 @@ impl Program {
     pub fn run(
         &self,
         message: &[u8],
-        (headers, received_at): (&BTreeMap<String, String>, &str),
+        Variables { headers, received_at, amqp }: &Variables,
         bounds: Bounds,
     ) -> Result<Vec<String>, Fault> {
         if is_too_deep(message) {
@@ -78,7 +94,9 @@ impl Program {
         }
         let input = read::parse_single(message).map_err(|error| Fault::Failed(error.to_string()))?;
         let headers = headers.iter().map(|(name, value)| (Val::from(name.clone()), Val::from(value.clone())));
-        let variables = Vars::new([Val::obj(headers.collect()), Val::from(received_at.to_owned())]);
+        let amqp = if amqp.is_null() { "{}".to_owned() } else { amqp.to_string() };
+        let amqp = read::parse_single(amqp.as_bytes()).map_err(|error| Fault::Failed(error.to_string()))?;
+        let variables = Vars::new([Val::obj(headers.collect()), Val::from(received_at.to_owned()), amqp]);
         let context = Ctx::<Data>::new(&self.filter.lut, variables);
         let (mut outputs, mut left) = (Vec::new(), bounds.bytes);
         for output in self.filter.id.run((context, input)) {
@@ -242,8 +260,12 @@ mod tests {
 
     fn run_on(code: &str, message: &str) -> Result<Vec<String>, Fault> {
         let program = Program::compile("map.jq", code).unwrap_or_else(|errors| panic!("{errors:?}"));
-        let headers = BTreeMap::from([("x-kind".to_owned(), "opened".to_owned())]);
-        program.run(message.as_bytes(), (&headers, "2026-10-01T12:00:00Z"), BOUNDS)
+        let variables = Variables {
+            headers: BTreeMap::from([("x-kind".to_owned(), "opened".to_owned())]),
+            received_at: "2026-10-01T12:00:00Z".to_owned(),
+            amqp: serde_json::json!({"routing_key": "crm.contract.ended", "timestamp": 7}),
+        };
+        program.run(message.as_bytes(), &variables, BOUNDS)
     }
 
     #[test]
@@ -279,6 +301,9 @@ mod tests {
             ("given", r#"{"a":null,"b":1}"#, r#"{"b":1}"#),
             ("$headers[\"x-kind\"]", "null", r#""opened""#),
             ("$received_at", "null", r#""2026-10-01T12:00:00Z""#),
+            ("$amqp.routing_key / \".\" | last", "null", r#""ended""#),
+            ("$amqp.app_id", "null", "null"),
+            ("$amqp.timestamp", "null", "7"),
             // What a number says is not changed on the way.
             (".", "1234567890123456789012.50", "1234567890123456789012.50"),
         ] {

@@ -198,7 +198,7 @@ fn deliver(sent: &Sent) -> Outcome {
         received_at: received_at(),
     };
     let verified = signature::verify(&Verify::None, delivery, received_at()).expect("nothing is asked for");
-    let forms = (cloudevents::is_one(verified.delivery()), cloudevents::is_binary(verified.delivery()));
+    let forms = (cloudevents::is_one(&verified), cloudevents::is_binary(verified.delivery()));
     let name = verified.name().is_some();
     let read = match cloudevents::read(&verified, BATCH_MAX) {
         Err(problem) => return Outcome::refused(format!("{forms:?} {name} {}", place_of(&problem))),

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use podero_bridge::clock::Clock;
-use podero_bridge::config::{Map, Source, Verify};
+use podero_bridge::config::{Map, Source, Types, Verify};
 use podero_bridge::inbound::mapping::mapper::{Mapper, Trouble};
-use podero_bridge::inbound::mapping::{self, Bounds, Fault, Program};
+use podero_bridge::inbound::mapping::{self, Bounds, Fault, Program, Variables};
 use podero_bridge::inbound::{Delivery, signature};
 use podero_bridge::metrics::Door;
 use serde::de::IgnoredAny;
@@ -87,7 +87,12 @@ fn map(message: &Message, programs: &[Program]) -> Outcome {
         return Outcome::refused("no JSON");
     }
     let number = message.program;
-    let outputs = match programs[number].run(&message.body, (&message.headers, "2026-10-01T12:00:01Z"), BOUNDS) {
+    let variables = Variables {
+        headers: message.headers.clone(),
+        received_at: "2026-10-01T12:00:01Z".to_owned(),
+        amqp: serde_json::json!({"routing_key": "customer.moved"}),
+    };
+    let outputs = match programs[number].run(&message.body, &variables, BOUNDS) {
         Ok(outputs) => outputs,
         Err(Fault::TooMuch) => return Outcome::refused(format!("{number}: too much")),
         Err(Fault::Failed(why)) => {
@@ -112,7 +117,7 @@ fn map(message: &Message, programs: &[Program]) -> Outcome {
     let verified = signature::verify(&Verify::None, delivery, received_at()).expect("nothing is asked for");
     let message_id = verified.name().map(str::to_owned);
     let (mut is_accepted, mut places) = (true, Vec::new());
-    let own = mapping::Message::own(&verified, message_id.as_deref());
+    let own = mapping::Message::own(&verified, (message_id.as_deref(), &[]));
     for envelope in mapping::envelopes(&own, "billing", values) {
         let told = translated(envelope).map_err(|problem| place_of(&problem));
         is_accepted &= told.is_ok();
@@ -292,7 +297,7 @@ fn fuzz_programs_whatever_program_a_source_has_its_messages_come_to_an_end() {
 async fn run(code: &str) {
     let source = |name: &str, code: &str| {
         let map = Some(Map { path: "map.jq".to_owned(), code: code.to_owned() });
-        Source { name: name.to_owned(), verify: Verify::None, map }
+        Source { name: name.to_owned(), verify: Verify::None, map, types: Types::default() }
     };
     let sources = [source("wild", code), source("tame", ".")];
     let mapper = Mapper::new(&sources, env!("CARGO_BIN_EXE_podero-bridge").into(), BOUNDS.outputs, BOUNDS.bytes);
@@ -300,10 +305,11 @@ async fn run(code: &str) {
     for message in ["{\"a\": [1, 2.5, \"x\", null, {\"b\": \"01.10.2026\"}]}", "[]"] {
         let began = clock.now();
         let headers = BTreeMap::from([("x-kind".to_owned(), "opened".to_owned())]);
-        let ended = mapper.map("wild", headers, "2026-10-01T12:00:01Z".to_owned(), message.as_bytes()).await;
+        let variables = Variables { headers, received_at: "2026-10-01T12:00:01Z".to_owned(), ..Variables::default() };
+        let ended = mapper.map("wild", variables, message.as_bytes()).await;
         assert_ne!(ended.err(), Some(Trouble::Away), "its worker does not start");
         assert!(clock.now().since(began) <= Duration::from_millis(RUN_MILLIS_MAX));
-        let next = mapper.map("tame", BTreeMap::new(), String::new(), b"[1]").await;
+        let next = mapper.map("tame", Variables::default(), b"[1]").await;
         assert_eq!(next, Ok(vec![serde_json::json!([1])]), "the next message of another source is none the worse");
     }
 }

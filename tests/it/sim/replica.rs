@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use podero_bridge::apply::{Applier, Room};
-use podero_bridge::broker::{Frame, Intake, Taken};
+use podero_bridge::broker::{Frame, Intake, Properties, Taken};
 use podero_bridge::clock::Clock;
 use podero_bridge::config::Verify;
 use podero_bridge::domain::alert::WatchPolicy;
@@ -18,7 +18,7 @@ use podero_bridge::domain::plan::Policy;
 use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::inbound::amqp::Frames;
 use podero_bridge::inbound::mapping::mapper::Mapper;
-use podero_bridge::inbound::{Answer, Answers, Backlog, Delivery, Inbox, signature};
+use podero_bridge::inbound::{AllowedTypes, Answer, Answers, Backlog, Delivery, Inbox, signature};
 use podero_bridge::metrics::{Door, Metrics};
 use podero_bridge::outbound::{Publisher, ToBroker};
 use podero_bridge::store::{Receipt, RetryRequest, Settings, Store, Target};
@@ -136,6 +136,7 @@ impl Replica {
             body_bytes_max: 1 << 20,
             backlog: Backlog::new(u64::MAX),
             mapper: Mapper::none(),
+            types: AllowedTypes::default(),
         };
         Self {
             writer: Box::pin(writer.run()),
@@ -260,7 +261,9 @@ fn frame(body: &str) -> Frame {
         content_type: Some("application/cloudevents+json".to_owned()),
         headers: std::collections::BTreeMap::new(),
         message_id: None,
+        exchange: String::new(),
         routing_key: "customer".to_owned(),
+        properties: Properties::default(),
         redelivered: false,
     }
 }

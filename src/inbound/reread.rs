@@ -1,0 +1,145 @@
+//! Reads messages again that never became events: with the mapping, the sources and the bounds of now, as on their arrival.
+//!
+//! The store's rows are all that a retry leaves: whoever ordered it has gone, and may have been a command without a bridge.
+//! What has come of a message counts from its arrival, which is what orders an event that has no time of its own. Headers
+//! that may hold secrets were not kept, and are not missed: the sender was proven then.
+//!
+//! Before: [`crate::store`] has the messages. After: [`crate::store`] has the events, or what is wrong now.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::poison::{self, Ids};
+use super::problem::{Problem, ProblemKind};
+use super::signature::Verified;
+use super::{Delivery, Held, Inbox, Translated, Unfit, event_type};
+use crate::broker::Properties;
+use crate::domain::verdict::Reason;
+use crate::metrics::{Door, EventType, Outcome};
+use crate::store::{self, Arrival, ReadAgain, Receipt, UnreadMessage};
+
+/// Limit of messages that are looked for at once: each has as many bytes as a body may have.
+const AT_ONCE: i64 = 8;
+
+/// The envelope of a message as [`poison::arrival`] keeps it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Beside {
+    content_type: Option<String>,
+    headers: BTreeMap<String, String>,
+    message_id: Option<String>,
+    routing_key: Option<String>,
+    properties: Kept,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Kept {
+    exchange: Option<String>,
+    #[serde(flatten)]
+    properties: Properties,
+}
+
+/// What a message was read as.
+struct Judged {
+    arrivals: Vec<Arrival>,
+    problem: Option<(Reason, String)>,
+    is_single: bool,
+}
+
+impl Inbox {
+    /// Reads some of the messages that wait to be read again; whether any came to an end. A message that cannot be read for
+    /// now, since no worker for its mapping starts, waits. An error is one of the store; other messages have had their turn.
+    pub async fn reread(&self) -> Result<bool, store::Error> {
+        let mut failed = None;
+        let mut has_ended = false;
+        for message in self.store.unread(AT_ONCE).await? {
+            match self.reread_one(&message).await {
+                Ok(ended) => has_ended |= ended,
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(has_ended), Err)
+    }
+
+    async fn reread_one(&self, message: &UnreadMessage) -> Result<bool, store::Error> {
+        let held = held(message);
+        let judged = AssertUnwindSafe(self.judge_again(&held)).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(event = %message.id, "the bridge failed over a message that it read again; it is parked");
+            Some(Judged::problem(Reason::Panicked, "the bridge failed over it; see its log"))
+        });
+        let Some(Judged { arrivals, problem, is_single }) = judged else { return Ok(false) };
+        let types: Vec<EventType> = arrivals.iter().map(event_type).collect();
+        let read = ReadAgain { arrivals, problem, is_single };
+        let Some(reread) = self.store.settle_unread(message, read).await? else { return Ok(false) };
+        for (receipt, event_type) in reread.receipts.iter().zip(types) {
+            self.count(held.verified.delivery(), event_type, receipt);
+        }
+        if reread.is_parked {
+            self.metrics.event_settled(EventType::Unknown, Outcome::Parked);
+            self.backlog.parked();
+        }
+        let made = reread.receipts.iter().filter(|receipt| matches!(receipt, Receipt::Accepted { .. })).count();
+        tracing::info!(event = %message.id, made, is_parked = reread.is_parked, "a parked message was read again");
+        Ok(true)
+    }
+
+    /// `None`: not now.
+    async fn judge_again(&self, held: &Held) -> Option<Judged> {
+        let (translated, is_batch) = match self.judge(held).await {
+            Ok(judged) => judged,
+            Err(Unfit::Refused(problem)) if problem.kind == ProblemKind::Unavailable => return None,
+            Err(Unfit::Refused(problem)) => {
+                return Some(Judged::problem(poison::reason_of(std::slice::from_ref(&problem)), &problem.line()));
+            }
+            Err(Unfit::Unbounded(why)) => return Some(Judged::problem(Reason::MappingFailed, why)),
+        };
+        let (mut arrivals, mut problems) = (Vec::new(), Vec::new());
+        for item in translated {
+            match item {
+                Translated::Arrival(arrival) => arrivals.push(*arrival),
+                Translated::Problem(problem) => problems.push(problem),
+            }
+        }
+        let problem = (!problems.is_empty()).then(|| {
+            let lines: Vec<String> = problems.iter().map(Problem::line).collect();
+            (poison::reason_of(&problems), poison::detail(&lines.join("; ")))
+        });
+        Some(Judged { arrivals, problem, is_single: !is_batch })
+    }
+}
+
+impl Judged {
+    fn problem(reason: Reason, detail: &str) -> Self {
+        Self { arrivals: Vec::new(), problem: Some((reason, poison::detail(detail))), is_single: false }
+    }
+}
+
+/// A message as it was in hand when it came.
+fn held(message: &UnreadMessage) -> Held {
+    // One that says nothing, or that another version wrote: it is read without what it does not say.
+    let beside: Value = serde_json::from_str(&message.envelope).unwrap_or_default();
+    let beside: Beside = serde_json::from_value(beside).unwrap_or_default();
+    let door = if message.door == Door::Amqp.as_str() { Door::Amqp } else { Door::Webhook };
+    let delivery = Delivery {
+        door,
+        source: message.source.clone(),
+        content_type: beside.content_type,
+        headers: beside.headers,
+        body: message.body.clone(),
+        received_at: message.received_at,
+    };
+    Held {
+        verified: if door == Door::Amqp { Verified::by_broker(delivery) } else { Verified::by_operator(delivery) },
+        ids: Ids::of_known(message.id),
+        message_id: beside.message_id,
+        exchange: beside.properties.exchange.unwrap_or_default(),
+        routing_key: beside.routing_key.unwrap_or_default(),
+        properties: beside.properties.properties,
+        is_redelivered: true,
+    }
+}

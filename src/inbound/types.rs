@@ -1,0 +1,69 @@
+//! Which types of events a source may send: one check for all entrances, on the event and not on the message, so that a
+//! mapping cannot get round it.
+//!
+//! Before: [`crate::inbound`] reads the envelope. After: [`crate::inbound::wire`] reads the event.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::problem::{Problem, ProblemKind};
+use crate::config::{Source, Types};
+use crate::domain::event::TYPES;
+
+/// What each source may send; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct AllowedTypes(Arc<BTreeMap<String, Types>>);
+
+impl AllowedTypes {
+    /// As `source.types` says. A source that is not configured (the one of RabbitMQ need not be) has the default.
+    pub fn of(sources: &[Source]) -> Self {
+        Self(Arc::new(sources.iter().map(|source| (source.name.clone(), source.types.clone())).collect()))
+    }
+
+    /// Refuses a type that the source may not send. A type that the bridge does not know is none of this check's: it is no
+    /// event.
+    pub fn check(&self, source: &str, type_name: &str) -> Result<(), Problem> {
+        let of_unknown = Types::default();
+        let types = self.0.get(source).unwrap_or(&of_unknown);
+        if types.allow(type_name) || !TYPES.contains(&type_name) {
+            return Ok(());
+        }
+        let allowed = types.patterns().join(", ");
+        let detail = format!("source `{source}` may send {allowed} (source.types), and not {type_name}");
+        Err(Problem::new(ProblemKind::TypeNotAllowed, detail))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_source_sends_what_its_types_say_and_unknown_types_are_no_matter_of_permission() {
+        let text = "[[source]]\nname = 'crm'\nverify = 'none'\ntypes = ['customer.signed_up', 'team.*']\n\
+                    [[source]]\nname = 'billing'\nverify = 'none'";
+        let config = Config::parse(text, &BTreeMap::new(), true).expect("it is right");
+        let types = AllowedTypes::of(&config.sources);
+        for (source, type_name, is_allowed) in [
+            ("crm", "customer.signed_up", true),
+            ("crm", "customer.churned", false),
+            ("crm", "customer.unheard_of", true),
+            ("billing", "customer.churned", true),
+            ("nowhere configured", "customer.churned", true),
+        ] {
+            let checked = types.check(source, type_name);
+            assert_eq!(checked.is_ok(), is_allowed, "{source} {type_name}");
+            if let Err(problem) = checked {
+                assert_eq!((problem.kind.status(), problem.kind.slug()), (403, "type-not-allowed"));
+            }
+        }
+        for (pattern, of_customers, of_the_team) in [("customer.*", true, false), ("team.*", false, true)] {
+            let text = format!("[[source]]\nname = 'a'\nverify = 'none'\ntypes = ['{pattern}']");
+            let config = Config::parse(&text, &BTreeMap::new(), true).expect("it is right");
+            let types = &config.sources[0].types;
+            assert_eq!(types.allow("customer.moved"), of_customers, "{pattern}");
+            assert_eq!(types.allow("team.member_joined"), of_the_team, "{pattern}");
+        }
+    }
+}
