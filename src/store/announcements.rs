@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Store;
-use super::db::{Connection, Fault, ours, query};
+use super::db::{Connection, Fault, query};
 use crate::domain::Timestamp;
 use crate::domain::event::{Event, Happening};
 use crate::domain::verdict::Reason;
@@ -135,13 +135,10 @@ pub(super) async fn is_replaced(connection: &mut Connection, head: &Head<'_>, no
     Ok(true)
 }
 
-/// The calls that leave something behind: a look-up of a user makes nothing, and changes nothing of what is known.
-const BEGUN: &str = "SELECT 1 FROM calls WHERE operation <> 'find_user'";
-
 /// Whether anything was begun for an event: one that was parked in the middle and is retried has left something behind that
-/// only it puts right.
+/// only it puts right. Looking a user up makes nothing, and changes nothing of what is known.
 async fn was_begun(connection: &mut Connection, id: &str) -> Result<bool, Fault> {
-    let call = query(ours(format!("{BEGUN} AND event_id = $1 LIMIT 1"))).bind(id);
+    let call = query("SELECT 1 FROM calls WHERE event_id = $1 AND operation <> 'find_user' LIMIT 1").bind(id);
     Ok(call.fetch_optional(connection).await?.is_some())
 }
 
@@ -151,22 +148,23 @@ async fn replace(
     (event, change): (&Event, &str),
     now: Timestamp,
 ) -> Result<Vec<String>, Fault> {
-    let rows = query(
+    let replace = query(
         "UPDATE events SET state = 'superseded', reason = $1, detail = $2, settled_at = $3, due_at = $3 \
          WHERE lane = $4 AND time > said_at AND state IN ('scheduled', 'waiting', 'pending') AND change = $5 \
          AND (said_at < $6 OR (said_at = $6 AND id < $7)) \
-         AND NOT EXISTS (SELECT 1 FROM calls WHERE calls.event_id = events.id) \
+         AND NOT EXISTS (SELECT 1 FROM calls WHERE calls.event_id = events.id AND operation <> 'find_user') \
          AND NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.lane = $4 AND lanes.begun = events.id) RETURNING type",
-    )
-    .bind(REPLACED)
-    .bind(replaced_by(&event.id.to_string()))
-    .bind(now.micros())
-    .bind(event.customer.as_str())
-    .bind(change)
-    .bind(event.time.micros())
-    .bind(event.id.to_string())
-    .fetch_all(connection)
-    .await?;
+    );
+    let rows = replace
+        .bind(REPLACED)
+        .bind(replaced_by(&event.id.to_string()))
+        .bind(now.micros())
+        .bind(event.customer.as_str())
+        .bind(change)
+        .bind(event.time.micros())
+        .bind(event.id.to_string())
+        .fetch_all(connection)
+        .await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
@@ -177,14 +175,14 @@ async fn release(
     (event, change): (&Event, &str),
     now: Timestamp,
 ) -> Result<Vec<String>, Fault> {
-    let release = ours(format!(
+    let release = query(
         "UPDATE events SET state = 'superseded', reason = $1, detail = $2, settled_at = $3, due_at = $3 \
-         WHERE lane = $4 AND state = 'parked' AND reason = '{}' AND change = $5 \
-         AND (said_at < $6 OR (said_at = $6 AND id < $7)) AND NOT EXISTS ({BEGUN} AND calls.event_id = events.id) \
+         WHERE lane = $4 AND state = 'parked' AND reason = $8 AND change = $5 \
+         AND (said_at < $6 OR (said_at = $6 AND id < $7)) \
+         AND NOT EXISTS (SELECT 1 FROM calls WHERE calls.event_id = events.id AND operation <> 'find_user') \
          RETURNING type",
-        Reason::ChurnBrake.name()
-    ));
-    let rows = query(release)
+    );
+    let rows = release
         .bind(REPLACED)
         .bind(replaced_by(&event.id.to_string()))
         .bind(now.micros())
@@ -192,6 +190,7 @@ async fn release(
         .bind(change)
         .bind(event.time.micros())
         .bind(event.id.to_string())
+        .bind(Reason::ChurnBrake.name())
         .fetch_all(connection)
         .await?;
     rows.iter().map(|row| row.try_get(0)).collect()

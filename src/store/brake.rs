@@ -13,6 +13,7 @@ use super::db::{Connection, Db, Executor, Fault, query};
 use super::lanes::Claim;
 use super::writer::Write;
 use super::{Error, Store};
+use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::brake::{Brake, CLOCK_TOLERANCE, Clearance, Tally};
 use crate::domain::verdict::Reason;
@@ -81,7 +82,7 @@ impl Store {
             fence: claim.fence,
             brake,
             active,
-            now: self.0.clock.now(),
+            clock: self.0.clock.clone(),
         };
         let asked = self.write(ask).await?;
         if asked == Asked::Cleared {
@@ -119,11 +120,13 @@ struct Ask {
     fence: i64,
     brake: Brake,
     active: Option<u64>,
-    now: Timestamp,
+    clock: Clock,
 }
 
 /// The brake's row, held until the transaction ends.
 struct Held {
+    /// When it was taken hold of.
+    now: Timestamp,
     newest: i64,
     admitted_at: Timestamp,
     is_closed: bool,
@@ -137,8 +140,10 @@ impl Write for Ask {
         if ours.bind(&self.lane).bind(self.fence).fetch_optional(&mut *connection).await?.is_none() {
             return Ok(Asked::Fenced);
         }
+        // Asked for once the row is ours: a writer may have waited for long, and a moment that is past would be a window that
+        // is past.
         let held = self.hold(connection).await?;
-        let since = self.now.minus(self.brake.window);
+        let since = held.now.minus(self.brake.window);
         if self.is_cleared(connection, since).await? {
             return Ok(Asked::Cleared);
         }
@@ -150,7 +155,7 @@ impl Write for Ask {
             return Ok(Asked::Cleared);
         }
         if !held.is_closed {
-            let close = query("UPDATE brakes SET closed_at = $2 WHERE name = $1").bind(NAME).bind(self.now.micros());
+            let close = query("UPDATE brakes SET closed_at = $2 WHERE name = $1").bind(NAME).bind(held.now.micros());
             close.execute(connection).await?;
         }
         Ok(Asked::Refused { tally, has_closed: !held.is_closed })
@@ -165,16 +170,18 @@ impl Ask {
              ON CONFLICT (name) DO UPDATE SET newest = brakes.newest RETURNING newest, admitted_at, closed_at",
         );
         let row = row.bind(NAME).fetch_one(&mut *connection).await?;
+        let now = self.clock.now();
         let mut held = Held {
+            now,
             newest: row.try_get(0)?,
             admitted_at: Timestamp::from_micros(row.try_get(1)?),
             is_closed: row.try_get::<Option<i64>>(2)?.is_some(),
         };
-        if held.admitted_at > self.now.plus(CLOCK_TOLERANCE) {
+        if held.admitted_at > now.plus(CLOCK_TOLERANCE) {
             // The clock was far ahead, and was set back: what is in the future would be in the window for as long.
-            let now = query("UPDATE admissions SET admitted_at = $2 WHERE brake = $1 AND admitted_at > $2");
-            now.bind(NAME).bind(self.now.micros()).execute(connection).await?;
-            held.admitted_at = self.now;
+            let ahead = query("UPDATE admissions SET admitted_at = $2 WHERE brake = $1 AND admitted_at > $2");
+            ahead.bind(NAME).bind(now.micros()).execute(connection).await?;
+            held.admitted_at = now;
         }
         Ok(held)
     }
@@ -195,7 +202,7 @@ impl Ask {
     }
 
     async fn admit(&self, connection: &mut Connection, held: &Held) -> Result<(), Fault> {
-        let (number, at) = (held.newest + 1, self.now.max(held.admitted_at).micros());
+        let (number, at) = (held.newest + 1, held.now.max(held.admitted_at).micros());
         // One of a window that is over.
         query("DELETE FROM admissions WHERE event_id = $1").bind(&self.event).execute(&mut *connection).await?;
         query("INSERT INTO admissions (brake, number, event_id, admitted_at) VALUES ($1, $2, $3, $4)")

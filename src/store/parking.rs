@@ -349,32 +349,44 @@ impl Write for Unpark {
     }
 }
 
-/// Puts one parked event back into its lane; its type, or `None` if it is not parked. What never became an event has
-/// nothing to be retried: `event IS NOT NULL`. With `approve` it is also `None` for a reason that no approval overrides.
+/// Puts one parked event back into its lane; its type, or `None` if it is not parked. With `approve` it is also `None` for a
+/// reason that no approval overrides.
 async fn retry(connection: &mut Connection, id: &str, approve: bool, now: Timestamp) -> Result<Option<String>, Fault> {
-    let of_reason = if approve { approvable() } else { "1 = 1".to_owned() };
-    let back = ours(format!(
+    if !approve {
+        return put_back(connection, id, None, now).await;
+    }
+    for reason in Reason::APPROVABLE {
+        if let Some(type_name) = put_back(connection, id, Some(reason), now).await? {
+            return Ok(Some(type_name));
+        }
+    }
+    Ok(None)
+}
+
+/// Puts one parked event back into its lane, approved if it is parked for the reason that is approved. What never became an
+/// event has nothing to be retried: `event IS NOT NULL`.
+async fn put_back(
+    connection: &mut Connection,
+    id: &str,
+    approved: Option<Reason>,
+    now: Timestamp,
+) -> Result<Option<String>, Fault> {
+    let row = query(
         "UPDATE events SET state = 'pending', due_at = $2, tries_from = $2, failures = 0, failing_since = NULL, \
          reason = NULL, detail = NULL, settled_at = NULL, clearance = $3 \
-         WHERE id = $1 AND state = 'parked' AND {of_reason} AND event IS NOT NULL RETURNING lane, type"
-    ));
-    let row = query(back)
-        .bind(id)
-        .bind(now.micros())
-        .bind(approve.then(|| Clearance::Approved.name()).flatten())
-        .fetch_optional(&mut *connection)
-        .await?;
+         WHERE id = $1 AND state = 'parked' AND ($4 = '' OR reason = $4) AND event IS NOT NULL RETURNING lane, type",
+    )
+    .bind(id)
+    .bind(now.micros())
+    .bind(approved.and_then(|_| Clearance::Approved.name()))
+    .bind(approved.map_or("", Reason::name))
+    .fetch_optional(&mut *connection)
+    .await?;
     let Some(row) = row else { return Ok(None) };
     if let Some(lane) = row.try_get::<Option<String>>(0)? {
         ready_lane(connection, &lane, Urgency::Live, now).await?;
     }
     Ok(Some(row.try_get(1)?))
-}
-
-/// The condition on an event's reason that an approval overrides it.
-fn approvable() -> String {
-    let names = Reason::APPROVABLE.map(|reason| format!("'{}'", reason.name()));
-    format!("reason IN ({})", names.join(", "))
 }
 
 struct SkipSome {
@@ -391,14 +403,14 @@ impl Write for SkipSome {
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<u64, Fault> {
         let of_reason = if self.reason.is_some() { "reason = $1" } else { "$1 = ''" };
-        let is_refusal = self.reason.and_then(Reason::from_name).is_some_and(Reason::is_approvable);
-        let of_kind = if is_refusal { "reason IS NOT NULL" } else { "lane IS NULL" };
+        let refused = self.reason.and_then(Reason::from_name).filter(|reason| reason.is_approvable());
         let skip = ours(format!(
             "UPDATE events SET state = 'skipped', settled_at = $2 WHERE state = 'parked' AND id IN \
-             (SELECT id FROM events WHERE state = 'parked' AND {of_kind} AND {of_reason} AND settled_at <= $2 \
+             (SELECT id FROM events WHERE state = 'parked' AND (lane IS NULL OR reason = $4) AND {of_reason} AND settled_at <= $2 \
              ORDER BY id LIMIT $3)"
         ));
         let skip = query(skip).bind(self.reason.unwrap_or_default()).bind(self.now.micros()).bind(STEP_MAX);
+        let skip = skip.bind(refused.map_or("", Reason::name));
         skip.execute(connection).await
     }
 }
