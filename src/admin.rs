@@ -24,9 +24,10 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::config::Secret;
-use crate::domain::EventId;
 use crate::domain::alert::Knowledge;
+use crate::domain::brake::Brake;
 use crate::domain::verdict::Reason;
+use crate::domain::{EventId, Timestamp};
 use crate::metrics::{CONTENT_TYPE, EventType, Metrics, Outcome};
 use crate::pump::Step;
 use crate::store::{
@@ -225,24 +226,66 @@ struct RetryOrder {
     #[serde(default)]
     all: bool,
     per_second: Option<u32>,
+    #[serde(default)]
+    approve: bool,
+    until: Option<String>,
+}
+
+/// What a bulk retry is to do.
+enum Wanted {
+    /// Try again: of this reason, or all.
+    Retry(Option<Reason>),
+    /// Approve what was parked of this reason until then; `None`: until now.
+    Approve(Reason, Option<Timestamp>),
 }
 
 impl RetryOrder {
-    /// Which reason (`None`: all) and how fast; the error says what is wrong.
-    fn read(body: &[u8]) -> Result<(Option<Reason>, u32), String> {
-        let wanted = || "send `{\"reason\": R}` or `{\"all\": true}`, and `per_second` if you like".to_owned();
+    /// What, and how fast; the error says what is wrong.
+    fn read(body: &[u8]) -> Result<(Wanted, u32), String> {
+        let wanted = || {
+            "send `{\"reason\": R}` or `{\"all\": true}`, and `per_second` if you like; with a reason also `approve`, and with \
+             that `until`"
+                .to_owned()
+        };
         let order: Self = serde_json::from_slice(body).map_err(|_| wanted())?;
         let per_second = order.per_second.unwrap_or(PER_SECOND_DEFAULT);
         if !(1..=PER_SECOND_MAX).contains(&per_second) {
             return Err(format!("`per_second` is from 1 to {PER_SECOND_MAX}"));
         }
-        match (order.reason, order.all) {
-            (Some(name), false) => {
-                let reason = Reason::from_name(&name).ok_or_else(unknown_reason)?;
-                Ok((Some(reason), per_second))
-            }
-            (None, true) => Ok((None, per_second)),
-            (Some(_), true) | (None, false) => Err(wanted()),
+        let reason = match (order.reason, order.all) {
+            (Some(name), false) => Some(Reason::from_name(&name).ok_or_else(unknown_reason)?),
+            (None, true) => None,
+            (Some(_), true) | (None, false) => return Err(wanted()),
+        };
+        let until = order.until.map(|text| Timestamp::parse(&text).ok_or("`until` is a moment as in RFC 3339"));
+        let wanted = match (order.approve, reason.filter(|reason| reason.is_approvable()), until.transpose()?) {
+            (false, _, None) => Wanted::Retry(reason),
+            (false, _, Some(_)) => return Err("`until` goes with `approve`".to_owned()),
+            (true, Some(reason), until) => Wanted::Approve(reason, until),
+            (true, None, _) => return Err(approvable_reasons()),
+        };
+        Ok((wanted, per_second))
+    }
+}
+
+fn approvable_reasons() -> String {
+    format!("`approve` needs one `reason`, and overrides {} alone", Reason::APPROVABLE.map(Reason::name).join(", "))
+}
+
+/// What a retry of one event may say.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetryOne {
+    #[serde(default)]
+    approve: bool,
+}
+
+impl RetryOne {
+    /// Nothing at all is a retry without an approval.
+    fn read(body: &[u8]) -> Result<Self, &'static str> {
+        match body.trim_ascii() {
+            b"" => Ok(Self::default()),
+            said => serde_json::from_slice(said).map_err(|_| "send nothing, or `{\"approve\": true}`"),
         }
     }
 }
@@ -260,13 +303,21 @@ async fn order_retry(admin: web::Data<Admin>, body: Result<web::Bytes, Error>) -
         Ok(body) => body,
         Err(error) => return not_whole(&error),
     };
-    let (reason, per_second) = match RetryOrder::read(&body) {
+    let (wanted, per_second) = match RetryOrder::read(&body) {
         Ok(order) => order,
         Err(wrong) => return problem(400, "malformed", &wrong),
     };
-    match admin.store.order_retry(reason, per_second).await {
+    let ordered = match wanted {
+        Wanted::Retry(reason) => admin.store.order_retry(reason, per_second).await,
+        Wanted::Approve(reason, until) => {
+            let until = until.unwrap_or_else(|| admin.clock.now());
+            admin.store.order_approval(reason, per_second, until).await
+        }
+    };
+    match ordered {
         Ok(Ordered::Running(retry)) => {
-            tracing::info!(retry.id, retry.total, per_second, "a retry of parked events was ordered");
+            let (total, approve) = (retry.total, retry.approve);
+            tracing::info!(retry.id, total, per_second, approve, "a retry of parked events was ordered");
             admin.wake_retries.notify_one();
             HttpResponse::Accepted().json(retry)
         }
@@ -301,8 +352,16 @@ fn shown(retry: Result<Option<BulkRetry>, store::Error>) -> HttpResponse {
     }
 }
 
-async fn retry(admin: web::Data<Admin>, id: web::Path<String>) -> HttpResponse {
-    unpark(&admin, &id, RetryRequest::Retry).await
+async fn retry(admin: web::Data<Admin>, id: web::Path<String>, body: Result<web::Bytes, Error>) -> HttpResponse {
+    let body = match body {
+        Ok(body) => body,
+        Err(error) => return not_whole(&error),
+    };
+    match RetryOne::read(&body) {
+        Ok(RetryOne { approve: true }) => unpark(&admin, &id, RetryRequest::Approve).await,
+        Ok(RetryOne { approve: false }) => unpark(&admin, &id, RetryRequest::Retry).await,
+        Err(wrong) => problem(400, "malformed", wrong),
+    }
 }
 
 async fn skip(admin: web::Data<Admin>, id: web::Path<String>) -> HttpResponse {
@@ -312,7 +371,7 @@ async fn skip(admin: web::Data<Admin>, id: web::Path<String>) -> HttpResponse {
 async fn unpark(admin: &Admin, id: &str, request: RetryRequest) -> HttpResponse {
     let Ok(event) = Uuid::parse_str(id) else { return problem(404, "not-found", "no event has this id") };
     let is_skip = request == RetryRequest::Skip;
-    match admin.store.unpark(EventId(event), request).await {
+    match admin.store.unpark(EventId(event), request.clone()).await {
         Ok(Some(type_name)) => {
             if is_skip {
                 admin.metrics.event_settled(EventType::from_name(&type_name), Outcome::Skipped);
@@ -322,9 +381,10 @@ async fn unpark(admin: &Admin, id: &str, request: RetryRequest) -> HttpResponse 
             let state = if is_skip { "skipped" } else { "pending" };
             HttpResponse::Ok().json(json!({ "id": id, "state": state }))
         }
-        Ok(None) => match admin.store.why_not_taken(EventId(event)).await {
+        Ok(None) => match admin.store.why_not_taken(EventId(event), &request).await {
             Ok(why @ NotTaken::Unknown) => problem(404, "not-found", &why.to_string()),
             Ok(why @ (NotTaken::NotParked(_) | NotTaken::NotWhole)) => problem(409, "not-parked", &why.to_string()),
+            Ok(why @ NotTaken::NotApprovable(_)) => problem(409, "not-approvable", &why.to_string()),
             Err(error) => away(&error),
         },
         Err(error) => away(&error),
@@ -354,6 +414,7 @@ pub async fn refresh(
     metrics.set_events_pending(count(gauges.pending));
     metrics.set_events_scheduled(count(gauges.scheduled));
     metrics.set_events_parked(count(gauges.parked));
+    metrics.set_churns_braked(count(gauges.braked));
     metrics.set_oldest_pending_age(gauges.oldest_pending.map(|oldest| now.since(oldest)).unwrap_or_default());
     metrics.set_outbox_pending(count(gauges.outbox_pending));
     metrics.set_alerts_open(count(gauges.alerts_open));
@@ -371,6 +432,13 @@ pub async fn refresh(
         metrics.event_settled(EventType::Unknown, Outcome::Parked);
     }
     Ok(gauges)
+}
+
+/// Refreshes the gauges of the churn brake, where there is one. Called by the same pump.
+pub async fn refresh_brake(store: &Store, metrics: &Metrics, brake: Brake) -> Result<(), store::Error> {
+    let tally = store.brake_tally(brake).await?;
+    metrics.set_churn_brake(tally.admitted, brake.limit(tally.active));
+    Ok(())
 }
 
 /// One step of the running bulk retry, if there is one. Called by a pump.

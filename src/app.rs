@@ -498,7 +498,7 @@ impl Parts<'_> {
 
     fn spawn_gauges(&self, tasks: &mut Tasks, ends: &Ends, broker: Option<Broker>, backlog: &Backlog) {
         let (store, metrics, clock) = (self.store.clone(), self.metrics.clone(), self.clock.clone());
-        let (backlog, interval) = (backlog.clone(), self.config.watch.policy.interval);
+        let (backlog, interval, brake) = (backlog.clone(), self.config.watch.policy.interval, self.config.churn.brake);
         let rhythm = rhythm("gauges", None, &Arc::default(), &ends.broker);
         tasks.spawn(Stage::Gauges, async move {
             pump::run(rhythm, || async {
@@ -519,6 +519,11 @@ impl Parts<'_> {
                             );
                         }
                         metrics.set_backlog_full(backlog.is_full());
+                        if let Some(brake) = brake
+                            && let Err(error) = admin::refresh_brake(&store, &metrics, brake).await
+                        {
+                            tracing::warn!(%error, "the churns within the brake's window could not be counted");
+                        }
                         Step::IdleFor((clock.now().since(began) * GAUGES_REST).clamp(GAUGES_EVERY, GAUGES_REST_MAX))
                     }
                     Err(error) => {
@@ -567,6 +572,9 @@ fn expect_series(config: &Config, metrics: &Metrics) {
     }
     if config.amqp.is_none() {
         metrics.without_broker();
+    }
+    if config.churn.brake.is_none() {
+        metrics.without_churn_brake();
     }
 }
 
@@ -870,6 +878,7 @@ pub fn policy(config: &Config) -> Policy {
         old_building: config.moving.old_building,
         churn: config.churn.delete,
         retention: config.churn.retention,
+        brake: config.churn.brake,
     }
 }
 

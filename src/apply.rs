@@ -5,6 +5,7 @@
 //!
 //! Before: the inbox, by [`crate::store`]. After: the outbox, by [`crate::outbound`].
 
+use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,13 +17,14 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::domain::Timestamp;
+use crate::domain::brake::Brake;
 use crate::domain::notice::Notice;
 use crate::domain::plan::{Answer, Call, Next, Policy, Reply, next};
 use crate::domain::verdict::{self, Fate, Moment, Ruling, Setback, Verdict};
 use crate::metrics::{EventType, Metrics, Outcome};
 use crate::podero::{Partner, Urgency};
 use crate::pump::{self, Step};
-use crate::store::{CallMade, Claim, Settled, Store};
+use crate::store::{self, Asked, CallMade, Claim, Settled, Store};
 
 /// Calls for one event in one claim. A sign-up takes five, a move of a home with many pumps a few dozen; more
 /// than this is a disagreement with Podero that going on will not end.
@@ -259,8 +261,15 @@ impl<P: Partner> Applier<P> {
         loop {
             let moment = Moment { now: self.clock.now(), dice: self.clock.dice() };
             let step = next(&claim.work, &self.policy);
-            let Next::Call(call) = step else {
-                return verdict::rest(&claim.work, &step, moment, &self.policy);
+            let call = match step {
+                Next::Call(call) => call,
+                Next::AskBrake => match self.ask_brake(claim).await {
+                    ControlFlow::Continue(()) => continue,
+                    ControlFlow::Break(fate) => return fate,
+                },
+                Next::Applied | Next::Superseded | Next::WaitsForSignUp => {
+                    return verdict::rest(&claim.work, &step, moment, &self.policy);
+                }
             };
             if calls.len() >= CALLS_MAX {
                 let why = "Podero's answers lead to no end";
@@ -281,6 +290,52 @@ impl<P: Partner> Applier<P> {
                 }
             }
         }
+    }
+
+    /// Whether a churn may take its customer away now; else its fate, or `None` as [`Applier::drive`] says it.
+    async fn ask_brake(&self, claim: &mut Claim) -> ControlFlow<Option<Fate>> {
+        let Some(brake) = self.policy.brake else { return ControlFlow::Continue(()) };
+        let asked = loop {
+            match self.asked_brake(claim, brake).await {
+                Err(_) if self.may_ask_again(claim.lease_until).await => {}
+                asked => break asked,
+            }
+        };
+        match asked {
+            Ok(Asked::Cleared) => ControlFlow::Continue(()),
+            Ok(Asked::Refused { tally, has_closed }) => {
+                if has_closed {
+                    tracing::warn!(
+                        admitted = tally.admitted,
+                        limit = brake.limit(tally.active),
+                        window_s = brake.window.as_secs(),
+                        active = tally.active,
+                        "the churn brake has closed: further churns are parked as churn_brake and wait for an approval"
+                    );
+                }
+                ControlFlow::Break(Some(verdict::braked(&brake, tally)))
+            }
+            Ok(Asked::Fenced) => ControlFlow::Break(None),
+            Err(error) => {
+                tracing::warn!(%error, event.id = %claim.work.event.id, "the churn brake could not be asked");
+                ControlFlow::Break(None)
+            }
+        }
+    }
+
+    /// Where customers cannot be counted the count decides alone; where there is no count, nobody can decide yet.
+    async fn asked_brake(&self, claim: &mut Claim, brake: Brake) -> Result<Asked, store::Error> {
+        let active = match brake.share.map(|_| self.store.active_customers()) {
+            None => None,
+            Some(counting) => match counting.await {
+                Err(error) if brake.count.is_some() => {
+                    tracing::warn!(%error, "active customers could not be counted: churn.brake_count decides alone");
+                    None
+                }
+                counted => Some(counted?),
+            },
+        };
+        self.store.ask_brake(claim, brake, active).await
     }
 
     /// The lease must outlive the call; it is extended when it would not. A store that took longer for that than the

@@ -107,6 +107,12 @@ instruments! {
     oldest_pending_age: Gauge = real() as "podero_bridge_oldest_pending_age_seconds";
     /// Events that wait for a person.
     events_parked: IntGauge = gauge() as "podero_bridge_events_parked";
+    /// Churns that the brake on mass churn has parked, and that wait for an approval.
+    churns_braked: IntGauge = gauge() as "podero_bridge_churns_braked";
+    /// Churns that took effect within churn.brake_window without an approval.
+    churns_admitted: IntGauge = gauge() as "podero_bridge_churns_admitted";
+    /// The most of them that may: the larger of churn.brake_count and the share of the active customers.
+    churns_admitted_limit: IntGauge = gauge() as "podero_bridge_churns_admitted_limit";
     /// Calls to Podero, by operation and HTTP status, or what happened instead of an answer.
     podero_requests: IntCounterVec = counters(&["operation", "status"]) as "podero_bridge_podero_requests_total";
     /// Answers of Podero that differ from what its pages show, by operation and in which way.
@@ -179,6 +185,14 @@ impl Metrics {
     pub fn without_broker(&self) {
         // Gone already is as good.
         let _ = self.registry.unregister(Box::new(self.broker_connected.clone()));
+    }
+
+    /// Takes the gauges of the brake's limit away: where there is no brake, a 0 would read as one that admits nobody.
+    pub fn without_churn_brake(&self) {
+        for gauge in [&self.churns_admitted, &self.churns_admitted_limit] {
+            // Gone already is as good.
+            let _ = self.registry.unregister(Box::new(gauge.clone()));
+        }
     }
 
     /// Everything in the Prometheus text format 0.0.4 ([`CONTENT_TYPE`]).
@@ -258,6 +272,17 @@ impl Metrics {
     /// Sets the number of parked events.
     pub fn set_events_parked(&self, count: u64) {
         self.events_parked.set(signed(count));
+    }
+
+    /// Sets the number of churns that wait for an approval.
+    pub fn set_churns_braked(&self, count: u64) {
+        self.churns_braked.set(signed(count));
+    }
+
+    /// Sets how many churns were admitted within the brake's window, and how many may be.
+    pub fn set_churn_brake(&self, admitted: u64, limit: u64) {
+        self.churns_admitted.set(signed(admitted));
+        self.churns_admitted_limit.set(signed(limit));
     }
 
     /// Sets whether calls to Podero are held back.

@@ -202,6 +202,13 @@ enum Parked {
         /// With --reason or --all: do not wait for the end; the running bridge goes on with it
         #[arg(long, conflicts_with = "ids")]
         detach: bool,
+        /// Approve them: let churns that the brake has parked (`churn_brake`) take effect. Of a reason, shows first how
+        /// many they are, and asks
+        #[arg(long, conflicts_with = "all")]
+        approve: bool,
+        /// With --approve and --reason: do not ask
+        #[arg(long, requires = "approve", conflicts_with = "ids")]
+        yes: bool,
         #[command(flatten)]
         at: AtStore,
     },
@@ -218,7 +225,7 @@ enum Parked {
         /// These
         #[arg(value_name = "ID")]
         ids: Vec<Uuid>,
-        /// All that are parked now for this reason and never became an event
+        /// All that are parked now for this reason and never became an event; of `churn_brake` all
         #[arg(long, value_name = "R", value_parser = reason)]
         reason: Option<Reason>,
         /// All that are parked now and never became an event
@@ -321,7 +328,11 @@ pub async fn run() -> ExitCode {
             Err(status) => return status,
         },
         Command::Parked(command) => match load_store(command.at().config.as_deref(), false) {
-            Ok(store) => run_parked(command, &store).await,
+            Ok(store) => match run_parked(command, &store).await {
+                Err(parked::Failure::Usage(why)) => return misused(&why),
+                Err(parked::Failure::Failed(error)) => Err(error),
+                Ok(()) => Ok(()),
+            },
             Err(status) => return status,
         },
         Command::Events(Events::Show { id, at }) => match load_store(at.config.as_deref(), false) {
@@ -381,18 +392,20 @@ impl Parked {
     }
 }
 
-async fn run_parked(command: Parked, store: &config::Store) -> anyhow::Result<()> {
+async fn run_parked(command: Parked, store: &config::Store) -> Result<(), parked::Failure> {
     match command {
-        Parked::List { reason, after, at } => parked::list(store, reason, after, at.json).await,
-        Parked::Show { id, at } => show::event(store, id, at.json).await,
-        Parked::Retry { ids, reason, per_second, detach, at, .. } if ids.is_empty() => {
-            parked::retry_many(store, reason, parked::Pace { per_second, detach }, at.json).await
+        Parked::List { reason, after, at } => parked::list(store, reason, after, at.json).await?,
+        Parked::Show { id, at } => show::event(store, id, at.json).await?,
+        Parked::Retry { ids, reason, per_second, detach, approve, yes, at, .. } if ids.is_empty() => {
+            let approval = approve.then_some(parked::Approval { is_confirmed: yes });
+            parked::retry_many(store, reason, parked::Pace { per_second, detach }, approval, at.json).await?;
         }
-        Parked::Retry { ids, at, .. } => parked::retry_each(store, &ids, at.json).await,
-        Parked::Stop { id, at } => parked::stop(store, id, at.json).await,
-        Parked::Skip { ids, reason, at, .. } if ids.is_empty() => parked::skip_many(store, reason, at.json).await,
-        Parked::Skip { ids, at, .. } => parked::skip_each(store, &ids, at.json).await,
+        Parked::Retry { ids, approve, at, .. } => parked::retry_each(store, &ids, approve, at.json).await?,
+        Parked::Stop { id, at } => parked::stop(store, id, at.json).await?,
+        Parked::Skip { ids, reason, at, .. } if ids.is_empty() => parked::skip_many(store, reason, at.json).await?,
+        Parked::Skip { ids, at, .. } => parked::skip_each(store, &ids, at.json).await?,
     }
+    Ok(())
 }
 
 /// For a command that only opens the store: the rest of the configuration is none of its business.

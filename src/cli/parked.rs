@@ -5,9 +5,10 @@
 //!
 //! Before: [`crate::cli`]. After: [`crate::store`].
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -15,16 +16,43 @@ use super::open::open;
 use super::show::{json as print_json, text};
 use super::{say, table};
 use crate::config;
-use crate::domain::EventId;
 use crate::domain::verdict::Reason;
+use crate::domain::{EventId, Timestamp};
 use crate::pump;
-use crate::store::{BulkRetry, Error, NotTaken, Ordered, ROWS_MAX, RetryRequest, Stepped, Store};
+use crate::store::{BulkRetry, Error, NotTaken, Ordered, ParkedGroup, ROWS_MAX, RetryRequest, Stepped, Store};
 
 /// Progress is looked at, and shown if it changed, this often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// So often in a row the store may be away before the command gives up, each time after a wait of its own (5 s for a lock).
 const FAILURES_MAX: u32 = 10;
+
+/// Why a command did not do it.
+pub(super) enum Failure {
+    /// The arguments do not fit what is parked, or something must be said with them.
+    Usage(String),
+    /// It went wrong.
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// A person's word for what the brake has parked.
+#[derive(Clone, Copy)]
+pub(super) struct Approval {
+    /// It was given with the command: nobody is asked.
+    pub(super) is_confirmed: bool,
+}
 
 /// How a retry of many goes.
 pub(super) struct Pace {
@@ -55,14 +83,15 @@ pub(super) async fn list(
         say("nothing is parked");
         return Ok(());
     }
-    let rows: Vec<[String; 5]> = groups
+    let rows: Vec<[String; 6]> = groups
         .into_iter()
         .map(|group| {
             let (oldest, newest) = (group.oldest_at.to_string(), group.newest_at.to_string());
-            [group.reason, group.count.to_string(), group.retryable.to_string(), oldest, newest]
+            let types: Vec<String> = group.types.iter().map(|(name, count)| format!("{name} {count}")).collect();
+            [group.reason, group.count.to_string(), group.retryable.to_string(), types.join(", "), oldest, newest]
         })
         .collect();
-    table::print(["reason", "parked", "can be retried", "oldest", "newest"], &rows);
+    table::print(["reason", "parked", "can be retried", "of type", "oldest", "newest"], &rows);
     say("");
     let rows: Vec<[String; 5]> = page
         .into_iter()
@@ -78,9 +107,10 @@ pub(super) async fn list(
     Ok(())
 }
 
-/// Puts single events back to work.
-pub(super) async fn retry_each(at: &config::Store, ids: &[Uuid], is_json: bool) -> anyhow::Result<()> {
-    each(at, ids, RetryRequest::Retry, "pending", is_json).await
+/// Puts single events back to work. Whoever names an event and approves it has looked at it, and is not asked.
+pub(super) async fn retry_each(at: &config::Store, ids: &[Uuid], approve: bool, is_json: bool) -> anyhow::Result<()> {
+    let request = if approve { RetryRequest::Approve } else { RetryRequest::Retry };
+    each(at, ids, request, "pending", is_json).await
 }
 
 /// Gives single events up.
@@ -88,7 +118,8 @@ pub(super) async fn skip_each(at: &config::Store, ids: &[Uuid], is_json: bool) -
     each(at, ids, RetryRequest::Skip, "skipped", is_json).await
 }
 
-/// Gives up all that never became an event, of one reason or all. Nothing else is given up by the many.
+/// Gives up all that never became an event, of one reason or all: what else is parked may still be retried. Of a reason
+/// that waits for an approval, gives up all.
 pub(super) async fn skip_many(at: &config::Store, reason: Option<Reason>, is_json: bool) -> anyhow::Result<()> {
     let opened = open(at).await?;
     let skipped = opened.store.skip_illegible(reason).await;
@@ -97,7 +128,8 @@ pub(super) async fn skip_many(at: &config::Store, reason: Option<Reason>, is_jso
     if is_json {
         return print_json(&json!({ "skipped": skipped }));
     }
-    say(&format!("{skipped} skipped that never became events"));
+    let refused = reason.is_some_and(Reason::is_approvable);
+    say(&format!("{skipped} skipped{}", if refused { "" } else { " that never became events" }));
     Ok(())
 }
 
@@ -114,7 +146,7 @@ async fn each(
         let id = EventId(*id);
         let result = match opened.store.unpark(id, request.clone()).await {
             Ok(Some(_)) => Ok(None),
-            Ok(None) => opened.store.why_not_taken(id).await.map(Some),
+            Ok(None) => opened.store.why_not_taken(id, &request).await.map(Some),
             Err(error) => Err(error),
         };
         results.push((id, result));
@@ -127,6 +159,7 @@ async fn each(
             Ok(None) => (state, None),
             Ok(Some(why @ NotTaken::Unknown)) => ("unknown", Some(why.to_string())),
             Ok(Some(why @ (NotTaken::NotParked(_) | NotTaken::NotWhole))) => ("not-parked", Some(why.to_string())),
+            Ok(Some(why @ NotTaken::NotApprovable(_))) => ("not-approvable", Some(why.to_string())),
             Err(error) => ("failed", Some(error.to_string())),
         };
         failed += usize::from(why.is_some());
@@ -143,14 +176,24 @@ async fn each(
 }
 
 /// Retries everything that is parked now, of one reason or all, and shows how far it is until it ends. Ctrl-C stops it.
+/// With an approval it shows first what it would release, and releases no more than that.
 pub(super) async fn retry_many(
     at: &config::Store,
     reason: Option<Reason>,
     pace: Pace,
+    approval: Option<Approval>,
     is_json: bool,
-) -> anyhow::Result<()> {
+) -> Result<(), Failure> {
+    let approval = match (approval, reason.filter(|reason| reason.is_approvable())) {
+        (None, _) => None,
+        (Some(approval), Some(reason)) => Some((approval, reason)),
+        (Some(_), None) => {
+            let names = Reason::APPROVABLE.map(Reason::name).join(", ");
+            return Err(Failure::Usage(format!("--approve overrides {names} alone: name it with --reason")));
+        }
+    };
     let opened = open(at).await?;
-    let result = order_and_follow(&opened.store, reason, &pace, (at.backlog_max, is_json)).await;
+    let result = order_and_follow(&opened.store, (reason, approval), &pace, (at.backlog_max, is_json)).await;
     opened.close().await;
     let retry = result?;
     if is_json {
@@ -158,46 +201,99 @@ pub(super) async fn retry_many(
     } else {
         say(&progress(&retry));
     }
-    ensure!(retry.state != "stopped", "the retry was stopped; what it had not come to stays parked");
+    if retry.state == "stopped" {
+        return Err(Failure::Failed(anyhow!("the retry was stopped; what it had not come to stays parked")));
+    }
     Ok(())
+}
+
+/// Orders it, once it is clear that there is something to retry, and that a person means what they approve.
+async fn order(
+    store: &Store,
+    (reason, approval): (Option<Reason>, Option<(Approval, Reason)>),
+    per_second: u32,
+    is_json: bool,
+) -> Result<(Ordered, i64), Failure> {
+    let groups = store.parked_groups().await?;
+    let meant: Vec<&ParkedGroup> =
+        groups.iter().filter(|group| reason.is_none_or(|reason| reason.name() == group.reason)).collect();
+    let (parked, retryable) =
+        meant.iter().fold((0, 0), |(parked, retryable), group| (parked + group.count, retryable + group.retryable));
+    if parked > 0 && retryable == 0 {
+        let why = "all is there, so nothing can be read again: have them sent again, and skip these";
+        return Err(Failure::Failed(anyhow!("of none of the {parked} {why}")));
+    }
+    let Some((approval, reason)) = approval else {
+        return Ok((store.order_retry(reason, per_second).await?, parked - retryable));
+    };
+    // What is parked while the person thinks was not seen, and is not approved.
+    let until = meant.iter().map(|group| group.newest_at).max().unwrap_or(Timestamp::from_micros(0));
+    if retryable > 0 {
+        confirm(&meant, approval, is_json).await?;
+    }
+    Ok((store.order_approval(reason, per_second, until).await?, parked - retryable))
+}
+
+/// Shows how many there are of each type, and asks unless the answer was given.
+async fn confirm(meant: &[&ParkedGroup], approval: Approval, is_json: bool) -> Result<(), Failure> {
+    let events: i64 = meant.iter().map(|group| group.retryable).sum();
+    let types: Vec<String> =
+        meant.iter().flat_map(|group| &group.types).map(|(name, count)| format!("{name} {count}")).collect();
+    let shown = format!("{events} events: {}", types.join(", "));
+    if approval.is_confirmed {
+        if !is_json {
+            say(&shown);
+        }
+        return Ok(());
+    }
+    if is_json || !std::io::stdin().is_terminal() {
+        return Err(Failure::Usage(format!("{shown}; to release them add --yes")));
+    }
+    say(&shown);
+    say("Release them? Each takes its customer away at Podero. Type yes:");
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).map(|_| answer)
+    });
+    let answer = answer.await.context("nobody could be asked")?.context("nobody could be asked")?;
+    if answer.trim() == "yes" {
+        return Ok(());
+    }
+    Err(Failure::Failed(anyhow!("nothing was released")))
 }
 
 async fn order_and_follow(
     store: &Store,
-    reason: Option<Reason>,
+    what: (Option<Reason>, Option<(Approval, Reason)>),
     pace: &Pace,
     (backlog_max, is_json): (u64, bool),
-) -> anyhow::Result<BulkRetry> {
-    let groups = store.parked_groups().await?;
-    let meant = groups.iter().filter(|group| reason.is_none_or(|reason| reason.name() == group.reason));
-    let (parked, retryable) =
-        meant.fold((0, 0), |(parked, retryable), group| (parked + group.count, retryable + group.retryable));
-    ensure!(
-        parked == 0 || retryable > 0,
-        "of none of the {parked} all is there, so nothing can be read again: have them sent again, and skip these"
-    );
-    let retry = match store.order_retry(reason, pace.per_second).await? {
+) -> Result<BulkRetry, Failure> {
+    let (ordered, not_whole) = order(store, what, pace.per_second, is_json).await?;
+    let retry = match ordered {
         Ordered::Running(retry) => retry,
         Ordered::Occupied(other) => {
-            bail!("retry {} runs ({}); wait for its end, or: parked stop {}", other.id, progress(&other), other.id)
+            let (id, progress) = (&other.id, progress(&other));
+            let why = format!("retry {id} runs ({progress}); wait for its end, or: parked stop {id}");
+            return Err(Failure::Failed(anyhow!(why)));
         }
     };
     if !is_json {
         say(&format!("retry {}: {} events, {} per second", retry.id, retry.total, pace.per_second));
-        if parked > retryable {
-            say(&format!("of {} more only a part was kept: they can only be skipped", parked - retryable));
+        if not_whole > 0 {
+            say(&format!("of {not_whole} more only a part was kept: they can only be skipped"));
         }
     }
     if pace.detach {
         return Ok(retry);
     }
-    tokio::select! {
+    let ended = tokio::select! {
         followed = follow(store, (&retry.id, backlog_max), is_json) => followed,
         _ = tokio::signal::ctrl_c() => {
             let stopped = store.stop_retry(&retry.id).await.with_context(|| goes_on(&retry.id))?;
             stopped.context("the retry is gone")
         }
-    }
+    };
+    Ok(ended?)
 }
 
 fn goes_on(id: &str) -> String {

@@ -39,6 +39,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::alert::WatchPolicy;
+use crate::domain::brake::Brake;
 use crate::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps};
 
 pub use keys::{KEYS, Key, default_of};
@@ -231,6 +232,8 @@ pub struct Churn {
     pub delete: ChurnDelete,
     /// Time between soft and hard deletion, for soft-then-hard; default 30 d.
     pub retention: Duration,
+    /// How many may leave within a time before a person is asked; default `None`, without a limit.
+    pub brake: Option<Brake>,
 }
 
 /// Section `[watch]`.

@@ -10,6 +10,7 @@ use super::reader::{Reader, default_text};
 use super::words::{Language, LogFormat};
 use super::*;
 use crate::domain::alert::{Cause, Severities, Severity, WatchPolicy};
+use crate::domain::brake::Share;
 use crate::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps};
 
 const SEVERITIES: &[(&str, Severity)] = &[
@@ -24,6 +25,12 @@ const REGION_CHARS_MAX: u32 = 3;
 
 /// Each is remembered for each pump; whoever is lost more often within a window is unstable without a doubt.
 const FLAP_LOSSES_MAX: u32 = 100;
+
+/// Limit of `churn.brake_count`: above it the brake would hold nobody, and its count would be no small table.
+const BRAKE_COUNT_MAX: u64 = 1_000_000;
+
+/// Limit of `churn.brake_window`: each admitted churn is remembered for as long.
+const BRAKE_WINDOW_MAX: Duration = Duration::from_secs(30 * 86_400);
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -213,7 +220,16 @@ fn churn(r: &mut Reader) -> Churn {
     Churn {
         delete: r.value("churn.delete", &rules::word(DELETE)),
         retention: r.value("churn.retention", &rules::duration(Duration::ZERO, DURATION_MAX)),
+        brake: brake(r),
     }
+}
+
+/// With neither limit there is no brake, whatever its window.
+fn brake(r: &mut Reader) -> Option<Brake> {
+    let count = r.optional("churn.brake_count", &rules::whole(0, BRAKE_COUNT_MAX));
+    let share = r.optional("churn.brake_share", &rules::share()).map(Share::of);
+    let window = r.value("churn.brake_window", &rules::duration(SECOND, BRAKE_WINDOW_MAX));
+    (count.is_some() || share.is_some()).then_some(Brake { count, share, window })
 }
 
 fn watch(r: &mut Reader) -> Watch {

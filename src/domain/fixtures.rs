@@ -88,6 +88,7 @@ pub(super) fn policy() -> Policy {
         old_building: OldBuilding::Delete,
         churn: ChurnDelete::Soft,
         retention: 30 * DAY,
+        brake: None,
     }
 }
 

@@ -7,6 +7,7 @@
 //! Before: nothing. After: every other module.
 
 pub mod alert;
+pub mod brake;
 pub mod country;
 pub mod customer;
 pub mod date;

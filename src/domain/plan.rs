@@ -11,6 +11,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::alert::{Observation, Seen};
+use super::brake::{Brake, Clearance};
 use super::customer::{BuildingFound, Changes, Customer, Leaving, Listing, Merged, PumpFound, UserFound, UserThere};
 use super::event::{BuildingKey, Event, Field, FieldValue, Happening, Record};
 use super::retry::RetrySchedule;
@@ -36,6 +37,8 @@ pub struct Policy {
     pub churn: ChurnDelete,
     /// `churn.retention`: from a soft deletion to the hard one.
     pub retention: Duration,
+    /// `churn.brake_*`; `None`: as many customers may leave at once as are told to.
+    pub brake: Option<Brake>,
 }
 
 /// What an onboarding session needs beside the customer.
@@ -101,6 +104,8 @@ pub struct Work {
     /// Whether something that should be there was not, and was looked for again, in this claim. Once is enough: a
     /// Podero that shows a user and then knows nothing of it is for a person.
     pub has_looked_again: bool,
+    /// Of a churn: whether the brake let it through, or a person did.
+    pub clearance: Clearance,
     /// What the watch knows of the customer's heat pumps: their alerts end with a move or a churn.
     pub seen: Vec<Seen>,
 }
@@ -118,6 +123,7 @@ impl Work {
             customer,
             merged,
             has_looked_again: false,
+            clearance: Clearance::Unasked,
             seen: Vec::new(),
         }
     }
@@ -440,6 +446,8 @@ pub enum RefusalKind {
 pub enum Next {
     /// Make this call, then ask again.
     Call(Call),
+    /// Ask the brake on mass churn for a clearance, then ask again; without one the event is parked.
+    AskBrake,
     /// Everything the event wanted is so.
     Applied,
     /// Something newer had said otherwise already; nothing to do.
@@ -569,13 +577,19 @@ fn invite(work: &Work, user: Uuid, policy: &Policy) -> Option<Call> {
 
 /// The customer is gone from Podero: nothing steers the heat pumps any more, then the user is deleted.
 /// (No page says whether a deletion stops the steering, so it is stopped before.)
+///
+/// The brake is asked once it is known that there is something to take away, and before anything is: a user at Podero, or
+/// a customer who is active by what we know. A churn of nobody is not counted.
 fn leave(work: &Work, policy: &Policy) -> Next {
     let podero = &work.customer.podero;
+    let must_ask = policy.brake.is_some() && work.clearance == Clearance::Unasked;
     let user = match &podero.user {
         UserThere::Unlooked | UserThere::Contested => {
             return Next::Call(Call::FindUser { external_id: work.event.customer.clone() });
         }
+        UserThere::Absent if work.customer.facts.is_active() && must_ask => return Next::AskBrake,
         UserThere::Absent => return Next::Applied,
+        UserThere::Present { .. } if must_ask => return Next::AskBrake,
         UserThere::Present { id, .. } => *id,
     };
     match &podero.pausing {

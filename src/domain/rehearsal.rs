@@ -4,6 +4,7 @@
 
 use uuid::Uuid;
 
+use super::brake::Clearance;
 use super::customer::{BuildingFound, UserFound};
 use super::notice::Topic;
 use super::plan::{Answer, Call, Next, Policy, Reply, Work, next};
@@ -31,7 +32,15 @@ pub fn rehearse(mut work: Work, now: Timestamp, policy: &Policy) -> Rehearsal {
     let mut calls = Vec::new();
     let fate = loop {
         let step = next(&work, policy);
-        let Next::Call(call) = step else { break rest(&work, &step, moment, policy) };
+        let call = match step {
+            Next::Call(call) => call,
+            // How many others leave at the same time is no matter of one message.
+            Next::AskBrake => {
+                work.clearance = Clearance::Admitted;
+                continue;
+            }
+            Next::Applied | Next::Superseded | Next::WaitsForSignUp => break rest(&work, &step, moment, policy),
+        };
         if calls.len() == CALLS_MAX {
             break None;
         }

@@ -18,6 +18,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::alert::{self, Resolution, SeenChange};
+use super::brake::{Brake, Tally};
 use super::customer::{Customer, Listing, UserThere};
 use super::event::{BuildingKey, Event, Happening};
 use super::notice::{Notice, Topic, notice_id};
@@ -125,6 +126,8 @@ pub enum Reason {
     NoSignUp,
     /// It failed for longer than `retry.give_up_after`.
     GaveUp,
+    /// More customers would leave within `churn.brake_window` than may without an approval.
+    ChurnBrake,
     /// Not an event that the bridge understands.
     Untranslatable,
     /// A message with more bytes, or a batch with more events, than are taken at once.
@@ -143,13 +146,14 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::EmailTaken,
         Self::NotACustomer,
         Self::Refused,
         Self::BuildingInDoubt,
         Self::NoSignUp,
         Self::GaveUp,
+        Self::ChurnBrake,
         Self::Untranslatable,
         Self::TooLarge,
         Self::EventIdReused,
@@ -159,13 +163,21 @@ impl Reason {
         Self::Unreadable,
     ];
 
+    /// The reasons that a person's approval overrides: nothing is wrong with the event, but there are too many like it.
+    pub const APPROVABLE: [Self; 1] = [Self::ChurnBrake];
+
+    /// Whether an approval overrides it.
+    pub fn is_approvable(self) -> bool {
+        Self::APPROVABLE.contains(&self)
+    }
+
     /// The reason of this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
 
     /// The public name.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::EmailTaken => "email_taken",
             Self::NotACustomer => "not_a_customer",
@@ -173,6 +185,7 @@ impl Reason {
             Self::BuildingInDoubt => "building_in_doubt",
             Self::NoSignUp => "no_sign_up",
             Self::GaveUp => "gave_up",
+            Self::ChurnBrake => "churn_brake",
             Self::Untranslatable => "untranslatable",
             Self::TooLarge => "too_large",
             Self::EventIdReused => "event_id_reused",
@@ -424,10 +437,10 @@ fn park(reason: Reason, detail: String) -> Ruling {
     Ruling::Settle(Fate::Parked { reason, detail })
 }
 
-/// The fate that follows when there is no call left; `None` while there is one.
+/// The fate that follows when there is no call left and nothing to ask; `None` while there is.
 pub fn rest(work: &Work, next: &Next, moment: Moment, policy: &Policy) -> Option<Fate> {
     match next {
-        Next::Call(_) => None,
+        Next::Call(_) | Next::AskBrake => None,
         Next::Applied => Some(Fate::Applied { lost: work.merged.lost.clone() }),
         Next::Superseded => Some(Fate::Superseded),
         Next::WaitsForSignUp => {
@@ -440,6 +453,11 @@ pub fn rest(work: &Work, next: &Next, moment: Moment, policy: &Policy) -> Option
             })
         }
     }
+}
+
+/// The fate of a churn that the brake did not admit. Nothing was taken away.
+pub fn braked(brake: &Brake, tally: Tally) -> Fate {
+    Fate::Parked { reason: Reason::ChurnBrake, detail: brake.refusal(tally) }
 }
 
 /// Turns the end of a claim into everything that must be written down about it.

@@ -33,7 +33,7 @@ pub(super) fn document() -> Value {
             "/v1/events/{id}": get("event", "An event, its calls, its bytes", &[id("id")], &[], event_whole()),
             "/v1/customers/{id}": get("customer", "A customer and all that happened", &[id("id")], &[], customer()),
             "/v1/parked": get("parked", "What needs a person, oldest first", &parked_query(), &[400], parked()),
-            "/v1/parked/{id}/retry": post("retryParked", "Put one back to work", &[id("id")], &[404, 409], ("200", moved_on())),
+            "/v1/parked/{id}/retry": retry_one(),
             "/v1/parked/{id}/skip": post("skipParked", "Give one up", &[id("id")], &[404, 409], ("200", moved_on())),
             "/v1/parked/retry": order(),
             "/v1/parked/retries": get("retries", "Retries of many, newest first", &[], &[], object(&[("retries", list(retry()))])),
@@ -208,6 +208,7 @@ fn parked() -> Value {
         ("reason", text("why")),
         ("count", count("how many")),
         ("retryable", count("of these, those that are events")),
+        ("types", types("how many of each type the events are")),
         ("oldest_at", moment("when the oldest was parked")),
         ("newest_at", moment("and the newest")),
     ]);
@@ -219,6 +220,27 @@ fn parked() -> Value {
     ])
 }
 
+fn types(about: &str) -> Value {
+    json!({"type": "object", "description": about, "additionalProperties": {"type": "integer", "minimum": 0}})
+}
+
+fn approve() -> Value {
+    let about = "overrides the reason for which it is parked, and no other";
+    json!({"type": "boolean", "default": false, "description": about})
+}
+
+fn retry_one() -> Value {
+    let mut path = post("retryParked", "Put one back to work", &[id("id")], &[404, 409, 413], ("200", moved_on()));
+    let post = &mut path["post"];
+    post["responses"]["409"] = problem_answer(
+        "It is not parked, or parked for a reason that no approval overrides",
+        &["not-parked", "not-approvable"],
+    );
+    let wanted = json!({"type": "object", "additionalProperties": false, "properties": {"approve": approve()}});
+    post["requestBody"] = json!({"required": false, "content": {"application/json": {"schema": wanted}}});
+    path
+}
+
 fn moved_on() -> Value {
     object(&[("id", text("of the event")), ("state", one_of(&["pending", "skipped"], "its state now"))])
 }
@@ -228,8 +250,10 @@ fn retry() -> Value {
         ("id", uuid("of the retry")),
         ("reason", text_or_null("which events; null: all")),
         ("per_second", count("its pace")),
-        ("ordered_at", moment("when")),
+        ("ordered_at", moment("when; of an approval, until when what it covers was parked")),
+        ("approve", json!({"type": "boolean", "description": "whether it overrides what parked them"})),
         ("total", count("parked events that it covers")),
+        ("types", types("how many of each type they are")),
         ("retried", count("of these so far")),
         ("state", one_of(&["running", "done", "stopped"], "how it stands")),
         ("ended_at", moment_or_null("when it ended")),
@@ -240,6 +264,7 @@ fn order() -> Value {
     let per_second =
         json!({"type": ["integer", "null"], "minimum": 1, "maximum": PER_SECOND_MAX, "default": PER_SECOND_DEFAULT});
     let reason = json!({"type": "string", "enum": Reason::ALL.map(Reason::name)});
+    let approvable = json!({"type": "string", "enum": Reason::APPROVABLE.map(Reason::name)});
     let mut path =
         post("orderRetry", "Retry all that are parked now, of one reason or all", &[], &[400, 413], ("202", retry()));
     let post = &mut path["post"];
@@ -248,7 +273,12 @@ fn order() -> Value {
         json!({"type": "object", "required": [name], "additionalProperties": false,
                "properties": {name: which, "per_second": per_second}})
     };
-    let ways = json!({"oneOf": [of(reason, "reason"), of(json!({"const": true}), "all")]});
+    let mut approval = of(approvable, "reason");
+    approval["required"] = json!(["reason", "approve"]);
+    approval["properties"]["approve"] = json!({"const": true, "description": approve()["description"]});
+    approval["properties"]["until"] =
+        moment("approve only what was parked until then, such as a group's `newest_at`; without it, until now");
+    let ways = json!({"oneOf": [of(reason, "reason"), of(json!({"const": true}), "all"), approval]});
     post["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": ways}}});
     path
 }

@@ -12,6 +12,7 @@ use super::Store;
 use super::db::{Connection, Fault, query};
 use crate::domain::Timestamp;
 use crate::domain::event::{Event, Happening};
+use crate::domain::verdict::Reason;
 
 /// Why an announced event is superseded.
 pub const REPLACED: &str = "replaced";
@@ -53,10 +54,13 @@ pub(super) async fn settle(
         end(connection, &event.id.to_string(), ("superseded", Some(replaced_by(&newer))), now).await?;
         return Ok((Vec::new(), Some("superseded")));
     }
-    let replaced = match has_announcements(connection, event.customer.as_str()).await? {
+    let mut replaced = match has_announcements(connection, event.customer.as_str()).await? {
         true => replace(connection, (event, &change), now).await?,
         false => Vec::new(),
     };
+    if matches!(event.happening, Happening::CalledOff(_)) {
+        replaced.extend(release(connection, (event, &change), now).await?);
+    }
     let state = match (&event.happening, replaced.is_empty()) {
         (Happening::CalledOff(_), false) => "applied",
         (Happening::CalledOff(_), true) => "superseded",
@@ -131,10 +135,10 @@ pub(super) async fn is_replaced(connection: &mut Connection, head: &Head<'_>, no
     Ok(true)
 }
 
-/// Whether anything was called for an event: one that was parked in the middle and is retried has left something behind that
-/// only it puts right.
+/// Whether anything was begun for an event: one that was parked in the middle and is retried has left something behind that
+/// only it puts right. Looking a user up makes nothing, and changes nothing of what is known.
 async fn was_begun(connection: &mut Connection, id: &str) -> Result<bool, Fault> {
-    let call = query("SELECT 1 FROM calls WHERE event_id = $1 LIMIT 1").bind(id);
+    let call = query("SELECT 1 FROM calls WHERE event_id = $1 AND operation <> 'find_user' LIMIT 1").bind(id);
     Ok(call.fetch_optional(connection).await?.is_some())
 }
 
@@ -144,22 +148,51 @@ async fn replace(
     (event, change): (&Event, &str),
     now: Timestamp,
 ) -> Result<Vec<String>, Fault> {
-    let rows = query(
+    let replace = query(
         "UPDATE events SET state = 'superseded', reason = $1, detail = $2, settled_at = $3, due_at = $3 \
          WHERE lane = $4 AND time > said_at AND state IN ('scheduled', 'waiting', 'pending') AND change = $5 \
          AND (said_at < $6 OR (said_at = $6 AND id < $7)) \
-         AND NOT EXISTS (SELECT 1 FROM calls WHERE calls.event_id = events.id) \
+         AND NOT EXISTS (SELECT 1 FROM calls WHERE calls.event_id = events.id AND operation <> 'find_user') \
          AND NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.lane = $4 AND lanes.begun = events.id) RETURNING type",
-    )
-    .bind(REPLACED)
-    .bind(replaced_by(&event.id.to_string()))
-    .bind(now.micros())
-    .bind(event.customer.as_str())
-    .bind(change)
-    .bind(event.time.micros())
-    .bind(event.id.to_string())
-    .fetch_all(connection)
-    .await?;
+    );
+    let rows = replace
+        .bind(REPLACED)
+        .bind(replaced_by(&event.id.to_string()))
+        .bind(now.micros())
+        .bind(event.customer.as_str())
+        .bind(change)
+        .bind(event.time.micros())
+        .bind(event.id.to_string())
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// The types of what was said before, waits for an approval, and is called off now: announced or not, it has taken nothing
+/// away yet, and nobody is to approve it by mistake.
+async fn release(
+    connection: &mut Connection,
+    (event, change): (&Event, &str),
+    now: Timestamp,
+) -> Result<Vec<String>, Fault> {
+    let release = query(
+        "UPDATE events SET state = 'superseded', reason = $1, detail = $2, settled_at = $3, due_at = $3 \
+         WHERE lane = $4 AND state = 'parked' AND reason = $8 AND change = $5 \
+         AND (said_at < $6 OR (said_at = $6 AND id < $7)) \
+         AND NOT EXISTS (SELECT 1 FROM calls WHERE calls.event_id = events.id AND operation <> 'find_user') \
+         RETURNING type",
+    );
+    let rows = release
+        .bind(REPLACED)
+        .bind(replaced_by(&event.id.to_string()))
+        .bind(now.micros())
+        .bind(event.customer.as_str())
+        .bind(change)
+        .bind(event.time.micros())
+        .bind(event.id.to_string())
+        .bind(Reason::ChurnBrake.name())
+        .fetch_all(connection)
+        .await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 

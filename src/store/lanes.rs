@@ -20,6 +20,7 @@ use super::outbox::{self, Target};
 use super::roster;
 use super::writer::Write;
 use super::{Error, Store};
+use crate::domain::brake::Clearance;
 use crate::domain::customer::Customer;
 use crate::domain::event::Event;
 use crate::domain::notice::Notice;
@@ -130,7 +131,7 @@ impl Store {
     /// the customer as it is now.
     pub async fn save(&self, claim: &mut Claim, lease: Duration) -> Result<Settled, Error> {
         let until = self.0.clock.now().plus(lease);
-        let customer = stored(&claim.work.customer);
+        let customer = Stored::of(&claim.work.customer);
         let save = Save { lane: claim.lane.clone(), fence: claim.fence, customer, until };
         let settled = self.write(save).await?;
         claim.lease_until = until;
@@ -151,7 +152,7 @@ impl Store {
             event: claim.work.event.id,
             lane: claim.lane.clone(),
             fence: claim.fence,
-            customer: stored(&verdict.customer),
+            customer: Stored::of(&verdict.customer),
             verdict,
             calls,
             now: clock.now(),
@@ -209,6 +210,7 @@ struct Found {
     tries_from: i64,
     failures: i64,
     failing_since: Option<i64>,
+    clearance: Option<String>,
     seen: Vec<String>,
 }
 
@@ -304,6 +306,7 @@ impl TakeClaims {
             tries_from: head.try_get(1)?,
             failures: head.try_get(2)?,
             failing_since: head.try_get(3)?,
+            clearance: head.try_get(9)?,
             seen,
             lane,
         }))
@@ -350,7 +353,7 @@ impl TakeClaims {
 async fn head_of(connection: &mut Connection, lane: &str, begun: Option<&str>) -> Result<Option<Row>, Fault> {
     if let Some(begun) = begun {
         let row = query(
-            "SELECT event, tries_from, failures, failing_since, due_at, id, time, change, said_at FROM events \
+            "SELECT event, tries_from, failures, failing_since, due_at, id, time, change, said_at, clearance FROM events \
              WHERE id = $1 AND state = 'pending'",
         )
         .bind(begun)
@@ -361,7 +364,7 @@ async fn head_of(connection: &mut Connection, lane: &str, begun: Option<&str>) -
         }
     }
     query(
-        "SELECT event, tries_from, failures, failing_since, due_at, id, time, change, said_at FROM events \
+        "SELECT event, tries_from, failures, failing_since, due_at, id, time, change, said_at, clearance FROM events \
          WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1",
     )
     .bind(lane)
@@ -382,6 +385,7 @@ impl Found {
         let mut work = Work::new(event, Timestamp::from_micros(self.tries_from), customer);
         work.failures = u32::try_from(self.failures).unwrap_or(u32::MAX);
         work.failing_since = self.failing_since.map(Timestamp::from_micros);
+        work.clearance = Clearance::from_name(self.clearance.as_deref());
         work.seen = self.seen.iter().filter_map(|text| roster::legible(text)).collect();
         Ok(Claim { work, lane: self.lane, fence: self.fence, lease_until })
     }
@@ -410,7 +414,7 @@ impl Write for ParkIllegible {
         if released == 0 {
             return Ok(());
         }
-        query("UPDATE events SET state = 'parked', reason = $2, detail = $3, settled_at = $4 WHERE id = $1")
+        query("UPDATE events SET state = 'parked', reason = $2, detail = $3, settled_at = $4, clearance = NULL WHERE id = $1")
             .bind(&self.id)
             .bind(Reason::Unreadable.name())
             .bind(&self.detail)
@@ -438,7 +442,7 @@ async fn ready_for_head(connection: &mut Connection, lane: &str) -> Result<(), F
 struct Save {
     lane: String,
     fence: i64,
-    customer: String,
+    customer: Stored,
     until: Timestamp,
 }
 
@@ -446,14 +450,16 @@ impl Write for Save {
     type Output = Settled;
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Settled, Fault> {
-        let saved =
-            query("UPDATE lanes SET customer = $3, ready_at = $4 WHERE lane = $1 AND fence = $2 AND claimed = 1")
-                .bind(&self.lane)
-                .bind(self.fence)
-                .bind(&self.customer)
-                .bind(self.until.micros())
-                .execute(connection)
-                .await?;
+        let saved = query(
+            "UPDATE lanes SET customer = $3, active = $5, ready_at = $4 WHERE lane = $1 AND fence = $2 AND claimed = 1",
+        )
+        .bind(&self.lane)
+        .bind(self.fence)
+        .bind(&self.customer.text)
+        .bind(self.until.micros())
+        .bind(self.customer.active)
+        .execute(connection)
+        .await?;
         Ok(if saved == 1 { Settled::Recorded } else { Settled::Fenced })
     }
 }
@@ -462,7 +468,7 @@ struct Settle {
     event: EventId,
     lane: String,
     fence: i64,
-    customer: String,
+    customer: Stored,
     verdict: Arc<Verdict>,
     calls: Arc<[CallMade]>,
     now: Timestamp,
@@ -505,17 +511,23 @@ impl Settle {
     /// The customer as it is now, and the lane free again, as by [`ready_for_head`]: in one write, since the row is as large
     /// as the customer.
     async fn release(&self, connection: &mut Connection) -> Result<(), Fault> {
-        // What has ended for good is never claimed again: nobody needs to look for it first.
-        let is_over = matches!(self.verdict.fate, Fate::Applied { .. } | Fate::Superseded);
+        // What has ended for good is never claimed again: nobody needs to look for it first. What the brake refused was not
+        // begun, and a later word may replace it when it is retried.
+        let is_over = match &self.verdict.fate {
+            Fate::Applied { .. } | Fate::Superseded => true,
+            Fate::Parked { reason, .. } => reason.is_approvable(),
+            Fate::Waiting { .. } | Fate::Retry { .. } => false,
+        };
         query(
-            "UPDATE lanes SET customer = $2, claimed = 0, interrupted = 0, \
+            "UPDATE lanes SET customer = $2, active = $4, claimed = 0, interrupted = 0, \
              begun = CASE WHEN $3 = 1 THEN NULL ELSE begun END, ready_at = COALESCE(\
              (SELECT due_at FROM events WHERE id = lanes.begun AND state = 'pending'), \
              (SELECT due_at FROM events WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1)) WHERE lane = $1",
         )
         .bind(&self.lane)
-        .bind(&self.customer)
+        .bind(&self.customer.text)
         .bind(i64::from(is_over))
+        .bind(self.customer.active)
         .execute(connection)
         .await?;
         Ok(())
@@ -533,9 +545,11 @@ impl Settle {
             Fate::Retry { at, setback } => ("pending", at.micros(), Some(setback.name()), None, None),
             Fate::Parked { reason, detail } => ("parked", now, Some(reason.name()), Some(detail.clone()), Some(now)),
         };
+        // An approval is for this try: parked for whatever reason, it asks again.
+        let keeps_clearance = i64::from(state != "parked");
         query(
             "UPDATE events SET state = $2, due_at = $3, failures = $4, failing_since = $5, reason = $6, \
-             detail = $7, settled_at = $8 WHERE id = $1",
+             detail = $7, settled_at = $8, clearance = CASE WHEN $9 = 1 THEN clearance ELSE NULL END WHERE id = $1",
         )
         .bind(self.event.to_string())
         .bind(state)
@@ -545,6 +559,7 @@ impl Settle {
         .bind(reason)
         .bind(detail)
         .bind(settled_at)
+        .bind(keeps_clearance)
         .execute(connection)
         .await?;
         Ok(())
@@ -631,6 +646,16 @@ impl Write for Promote {
     }
 }
 
-fn stored(customer: &Customer) -> String {
-    serde_json::to_string(customer).expect("a customer has only serialisable fields")
+/// A customer as a lane keeps it.
+struct Stored {
+    text: String,
+    /// 1 while they are a customer: the brake counts those.
+    active: i64,
+}
+
+impl Stored {
+    fn of(customer: &Customer) -> Self {
+        let text = serde_json::to_string(customer).expect("a customer has only serialisable fields");
+        Self { text, active: i64::from(customer.facts.is_active()) }
+    }
 }

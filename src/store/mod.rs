@@ -10,6 +10,7 @@
 
 mod announcements;
 mod backup;
+mod brake;
 mod db;
 mod erasure;
 mod inbox;
@@ -39,6 +40,8 @@ use crate::clock::Clock;
 pub use announcements::REPLACED;
 use announcements::Replaced;
 pub use backup::{BackupError, back_up};
+use brake::ActiveCount;
+pub use brake::{ACTIVE_AGE_MAX, Asked};
 pub use db::Dialect;
 use db::{Aim, Db, Fault, Readers, query};
 pub use erasure::{Erased, InTheWay};
@@ -128,6 +131,8 @@ struct Inner {
     unreadable: AtomicU64,
     /// Announced events that were replaced, and are not counted yet.
     replaced: Replaced,
+    /// How many customers are active.
+    active: ActiveCount,
     key: Keyring,
     /// Held for as long as this process works on a SQLite file.
     lock: Option<std::fs::File>,
@@ -231,6 +236,7 @@ impl Store {
             targets,
             unreadable,
             replaced,
+            active: ActiveCount::default(),
             key,
             lock,
             polls,

@@ -7,6 +7,7 @@
 //!
 //! Before: [`crate::admin`] and [`crate::cli`] order. After: [`crate::store::lanes`], where the events are claimed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -16,6 +17,7 @@ use super::inbox::{Urgency, ready_lane};
 use super::timeline::{EventSummary, ROWS_MAX, SUMMARY, moment, moment_or_none, summary_of};
 use super::writer::Write;
 use super::{Error, Store};
+use crate::domain::brake::Clearance;
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 
@@ -40,6 +42,8 @@ pub const PER_SECOND_DEFAULT: u32 = 10;
 pub enum RetryRequest {
     /// Put it back into its lane; what never became an event is read again.
     Retry,
+    /// Put it back into its lane, and past what an approval overrides ([`Reason::is_approvable`]); nothing else is taken.
+    Approve,
     /// Give it up.
     Skip,
 }
@@ -56,6 +60,8 @@ pub struct ParkedGroup {
     pub count: i64,
     /// Of these, those that are events, or of whose messages all was kept; the others can only be skipped.
     pub retryable: i64,
+    /// How many of each type the events are.
+    pub types: BTreeMap<String, i64>,
     pub oldest_at: Timestamp,
     pub newest_at: Timestamp,
 }
@@ -71,7 +77,11 @@ pub struct BulkRetry {
     pub reason: Option<String>,
     pub per_second: i64,
     pub ordered_at: Timestamp,
+    /// Whether it approves.
+    pub approve: bool,
     pub total: i64,
+    /// How many of each type `total` has.
+    pub types: BTreeMap<String, i64>,
     pub retried: i64,
     pub state: String,
     pub ended_at: Option<Timestamp>,
@@ -134,22 +144,23 @@ impl Store {
 
     /// Parked events by reason: how many, and since when.
     pub async fn parked_groups(&self) -> Result<Vec<ParkedGroup>, Error> {
+        // Of what never became an event the type is unknown.
         let rows = query(ours(format!(
-            "SELECT reason, COUNT(*), COUNT(CASE WHEN {RETRYABLE} THEN 1 END), MIN(settled_at), MAX(settled_at) FROM events \
-             WHERE state = 'parked' GROUP BY reason ORDER BY reason"
+            "SELECT reason, COUNT(*), COUNT(CASE WHEN {RETRYABLE} THEN 1 END), MIN(settled_at), MAX(settled_at), \
+             CASE WHEN event IS NULL THEN '' ELSE type END AS of_type FROM events \
+             WHERE state = 'parked' GROUP BY reason, of_type ORDER BY reason, of_type"
         )))
         .fetch_all(&self.0.readers)
         .await?;
-        let group = |row: &Row| {
-            Ok(ParkedGroup {
-                reason: row.try_get::<Option<String>>(0)?.unwrap_or_default(),
-                count: row.try_get(1)?,
-                retryable: row.try_get(2)?,
-                oldest_at: moment(row, 3)?,
-                newest_at: moment(row, 4)?,
-            })
-        };
-        rows.iter().map(group).collect()
+        let mut groups: Vec<ParkedGroup> = Vec::new();
+        for row in &rows {
+            let part = part_of(row)?;
+            match groups.last_mut().filter(|group| group.reason == part.reason) {
+                Some(group) => group.add(part),
+                None => groups.push(part),
+            }
+        }
+        Ok(groups)
     }
 
     /// Takes a parked event out of parking; its type. `None`: it is not parked (any more), nothing changed.
@@ -161,8 +172,24 @@ impl Store {
     /// `per_second` events. After `Running` it goes on by itself, also after a restart, as [`Store::retry_step`] is
     /// called.
     pub async fn order_retry(&self, reason: Option<Reason>, per_second: u32) -> Result<Ordered, Error> {
+        self.order(reason, per_second, (false, self.0.clock.now())).await
+    }
+
+    /// As [`Store::order_retry`], and approves each event of this reason that was parked until `until`: no more than what
+    /// a person has seen. An approval of what no approval overrides is none.
+    pub async fn order_approval(&self, reason: Reason, per_second: u32, until: Timestamp) -> Result<Ordered, Error> {
+        let until = until.min(self.0.clock.now());
+        self.order(Some(reason), per_second, (reason.is_approvable(), until)).await
+    }
+
+    async fn order(
+        &self,
+        reason: Option<Reason>,
+        per_second: u32,
+        (approve, until): (bool, Timestamp),
+    ) -> Result<Ordered, Error> {
         for _ in 0..ORDERS_MAX {
-            if let Some(ordered) = self.order_once(reason, per_second).await? {
+            if let Some(ordered) = self.order_once(reason, per_second, (approve, until)).await? {
                 return Ok(ordered);
             }
         }
@@ -170,19 +197,25 @@ impl Store {
     }
 
     /// `None`: another one was in the way, and has ended since.
-    async fn order_once(&self, reason: Option<Reason>, per_second: u32) -> Result<Option<Ordered>, Error> {
-        let now = self.0.clock.now();
+    async fn order_once(
+        &self,
+        reason: Option<Reason>,
+        per_second: u32,
+        (approve, until): (bool, Timestamp),
+    ) -> Result<Option<Ordered>, Error> {
         let reason = reason.map(Reason::name);
         let of_reason = if reason.is_some() { "reason = $1" } else { "$1 = ''" };
         // Beside the writer: counting a million rows must not hold everybody's commits.
         let count = ours(format!(
-            "SELECT COUNT(*) FROM events WHERE state = 'parked' AND {of_reason} AND {RETRYABLE} AND settled_at <= $2"
+            "SELECT CASE WHEN event IS NULL THEN 'unknown' ELSE type END AS of_type, COUNT(*) FROM events \
+             WHERE state = 'parked' AND {of_reason} AND {RETRYABLE} AND settled_at <= $2 GROUP BY of_type"
         ));
-        let total = query(count).bind(reason.unwrap_or_default()).bind(now.micros());
-        let total = total.fetch_one(&self.0.readers).await?.try_get(0)?;
+        let count = query(count).bind(reason.unwrap_or_default()).bind(until.micros());
+        let rows = count.fetch_all(&self.0.readers).await?;
+        let types = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, Fault>>()?;
         let id = self.0.clock.fresh_id().to_string();
         let per_second = i64::from(per_second.clamp(1, PER_SECOND_MAX));
-        if self.write(Order { id: id.clone(), reason, per_second, total, now }).await? {
+        if self.write(Order { id: id.clone(), reason, per_second, approve, types, until }).await? {
             let ordered = self.bulk_retry(&id).await?;
             return ordered
                 .map(|retry| Some(Ordered::Running(retry)))
@@ -200,8 +233,8 @@ impl Store {
         Ok(above.is_some())
     }
 
-    /// Gives up whatever is parked now, of one reason or all, and never became an event.
-    /// How many they were. Stopped in the middle, it has skipped some.
+    /// Gives up whatever is parked now, of one reason or all, and never became an event. Of a reason that waits for an
+    /// approval, everything: to refuse the approval is to skip. How many they were. Stopped in the middle, it has skipped some.
     pub async fn skip_illegible(&self, reason: Option<Reason>) -> Result<u64, Error> {
         let (reason, now) = (reason.map(Reason::name), self.0.clock.now());
         let mut skipped = 0;
@@ -250,7 +283,31 @@ impl Store {
     }
 }
 
-const BULK_RETRY: &str = "SELECT id, reason, per_second, ordered_at, total, retried, state, ended_at FROM bulk_retries";
+const BULK_RETRY: &str = "SELECT id, reason, per_second, ordered_at, total, retried, state, ended_at, approve, types \
+                          FROM bulk_retries";
+
+fn part_of(row: &Row) -> Result<ParkedGroup, Error> {
+    let (retryable, type_name): (i64, String) = (row.try_get(2)?, row.try_get(5)?);
+    Ok(ParkedGroup {
+        reason: row.try_get::<Option<String>>(0)?.unwrap_or_default(),
+        count: row.try_get(1)?,
+        retryable,
+        types: if retryable == 0 { BTreeMap::new() } else { BTreeMap::from([(type_name, retryable)]) },
+        oldest_at: moment(row, 3)?,
+        newest_at: moment(row, 4)?,
+    })
+}
+
+impl ParkedGroup {
+    /// Takes in those of another type.
+    fn add(&mut self, part: Self) {
+        self.count += part.count;
+        self.retryable += part.retryable;
+        self.types.extend(part.types);
+        self.oldest_at = self.oldest_at.min(part.oldest_at);
+        self.newest_at = self.newest_at.max(part.newest_at);
+    }
+}
 
 fn bulk_retry_of(row: &Row) -> Result<BulkRetry, Error> {
     Ok(BulkRetry {
@@ -258,7 +315,10 @@ fn bulk_retry_of(row: &Row) -> Result<BulkRetry, Error> {
         reason: row.try_get(1)?,
         per_second: row.try_get(2)?,
         ordered_at: moment(row, 3)?,
+        approve: row.try_get::<i64>(8)? == 1,
         total: row.try_get(4)?,
+        // One that was ordered by a version before this has none.
+        types: row.try_get::<Option<String>>(9)?.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
         retried: row.try_get(5)?,
         state: row.try_get(6)?,
         ended_at: moment_or_none(row, 7)?,
@@ -276,7 +336,8 @@ impl Write for Unpark {
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
         match self.request {
-            RetryRequest::Retry => retry(connection, &self.id.to_string(), self.now).await,
+            RetryRequest::Retry => retry(connection, &self.id.to_string(), false, self.now).await,
+            RetryRequest::Approve => retry(connection, &self.id.to_string(), true, self.now).await,
             RetryRequest::Skip => {
                 let row = query(
                     "UPDATE events SET state = 'skipped', settled_at = $2 WHERE id = $1 AND state = 'parked' \
@@ -292,16 +353,36 @@ impl Write for Unpark {
     }
 }
 
-/// Puts one parked event back into its lane; its type, or `None` if it is not parked or cannot be retried. What never became
-/// an event has no lane, and waits to be read again.
-async fn retry(connection: &mut Connection, id: &str, now: Timestamp) -> Result<Option<String>, Fault> {
+/// Puts one parked event back into its lane; its type, or `None` if it is not parked. With `approve` it is also `None` for a
+/// reason that no approval overrides.
+async fn retry(connection: &mut Connection, id: &str, approve: bool, now: Timestamp) -> Result<Option<String>, Fault> {
+    if !approve {
+        return put_back(connection, id, None, now).await;
+    }
+    for reason in Reason::APPROVABLE {
+        if let Some(type_name) = put_back(connection, id, Some(reason), now).await? {
+            return Ok(Some(type_name));
+        }
+    }
+    Ok(None)
+}
+
+/// Puts one parked event back into its lane, approved if it is parked for the reason that is XX
+async fn put_back(
+    connection: &mut Connection,
+    id: &str,
+    approved: Option<Reason>,
+    now: Timestamp,
+) -> Result<Option<String>, Fault> {
     let row = query(ours(format!(
         "UPDATE events SET state = 'pending', due_at = $2, tries_from = $2, failures = 0, failing_since = NULL, \
-         reason = NULL, detail = NULL, settled_at = NULL \
-         WHERE id = $1 AND state = 'parked' AND {RETRYABLE} RETURNING lane, type"
+         reason = NULL, detail = NULL, settled_at = NULL, clearance = $3 \
+         WHERE id = $1 AND state = 'parked' AND ($4 = '' OR reason = $4) AND {RETRYABLE} RETURNING lane, type"
     )))
     .bind(id)
     .bind(now.micros())
+    .bind(approved.and_then(|_| Clearance::Approved.name()))
+    .bind(approved.map_or("", Reason::name))
     .fetch_optional(&mut *connection)
     .await?;
     let Some(row) = row else { return Ok(None) };
@@ -325,12 +406,14 @@ impl Write for SkipSome {
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<u64, Fault> {
         let of_reason = if self.reason.is_some() { "reason = $1" } else { "$1 = ''" };
+        let refused = self.reason.and_then(Reason::from_name).filter(|reason| reason.is_approvable());
         let skip = ours(format!(
             "UPDATE events SET state = 'skipped', settled_at = $2 WHERE state = 'parked' AND id IN \
-             (SELECT id FROM events WHERE state = 'parked' AND lane IS NULL AND {of_reason} AND settled_at <= $2 \
+             (SELECT id FROM events WHERE state = 'parked' AND (lane IS NULL OR reason = $4) AND {of_reason} AND settled_at <= $2 \
              ORDER BY id LIMIT $3)"
         ));
         let skip = query(skip).bind(self.reason.unwrap_or_default()).bind(self.now.micros()).bind(STEP_MAX);
+        let skip = skip.bind(refused.map_or("", Reason::name));
         skip.execute(connection).await
     }
 }
@@ -339,8 +422,9 @@ struct Order {
     id: String,
     reason: Option<&'static str>,
     per_second: i64,
-    total: i64,
-    now: Timestamp,
+    approve: bool,
+    types: BTreeMap<String, i64>,
+    until: Timestamp,
 }
 
 impl Write for Order {
@@ -348,14 +432,16 @@ impl Write for Order {
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<bool, Fault> {
         let ordered = query(
-            "INSERT INTO bulk_retries (id, reason, per_second, ordered_at, total, retried, place, due_at, state) \
-             VALUES ($1, $2, $3, $4, $5, 0, '', $4, 'running') ON CONFLICT DO NOTHING",
+            "INSERT INTO bulk_retries (id, reason, per_second, ordered_at, total, retried, place, due_at, state, approve, types) \
+             VALUES ($1, $2, $3, $4, $5, 0, '', $4, 'running', $6, $7) ON CONFLICT DO NOTHING",
         )
         .bind(&self.id)
         .bind(self.reason)
         .bind(self.per_second)
-        .bind(self.now.micros())
-        .bind(self.total)
+        .bind(self.until.micros())
+        .bind(self.types.values().sum::<i64>())
+        .bind(i64::from(self.approve))
+        .bind(serde_json::to_string(&self.types).expect("names and numbers are serialisable"))
         .execute(connection)
         .await?;
         Ok(ordered == 1)
@@ -392,6 +478,7 @@ struct Running {
     ordered_at: i64,
     place: String,
     due_at: i64,
+    approve: bool,
 }
 
 impl Write for StepOn {
@@ -414,7 +501,7 @@ impl Write for StepOn {
         let ids = candidates(connection, &running, wanted).await?;
         let mut count = 0;
         for id in &ids {
-            count += i64::from(retry(connection, id, self.now).await?.is_some());
+            count += i64::from(retry(connection, id, running.approve, self.now).await?.is_some());
         }
         let is_over = i64::try_from(ids.len()).unwrap_or(i64::MAX) < wanted;
         let due_at = due_from + interval * wanted;
@@ -437,7 +524,7 @@ impl Write for StepOn {
 impl StepOn {
     async fn take(&self, db: &Db, connection: &mut Connection) -> Result<Option<Running>, Fault> {
         let take = ours(format!(
-            "SELECT id, reason, per_second, ordered_at, place, due_at FROM bulk_retries WHERE state = 'running'{}",
+            "SELECT id, reason, per_second, ordered_at, place, due_at, approve FROM bulk_retries WHERE state = 'running'{}",
             db.skip_locked()
         ));
         let row = query(take).fetch_optional(connection).await?;
@@ -449,6 +536,7 @@ impl StepOn {
                 ordered_at: row.try_get(3)?,
                 place: row.try_get(4)?,
                 due_at: row.try_get(5)?,
+                approve: row.try_get::<i64>(6)? == 1,
             })
         })
         .transpose()

@@ -9,9 +9,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::db::{Fault, Row, ours, query};
+use super::parking::RetryRequest;
 use super::{Error, Store, outages, roster, standing};
 use crate::domain::alert::{BLIND_DEDUP_KEY, Outage, dedup_key};
 use crate::domain::customer::Customer;
+use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 
 /// Rows of one list at most: an operator reads a page, a tool narrows its question.
@@ -159,6 +161,8 @@ pub struct Gauges {
     pub scheduled: i64,
     pub parked: i64,
     pub parked_illegible: i64,
+    /// Churns that the brake has parked.
+    pub braked: i64,
     pub oldest_pending: Option<Timestamp>,
     pub outbox_pending: i64,
     /// With those of outages and of the bridge's own blindness.
@@ -187,18 +191,26 @@ pub enum NotTaken {
         "it never became an event, and not all of it was kept, so it cannot be read again: have it sent again, and skip this one"
     )]
     NotWhole,
+    /// An approval was asked for, and its reason is none that an approval overrides.
+    #[error("it is parked as {0}, which no approval overrides: retry it without one")]
+    NotApprovable(String),
 }
 
 impl Store {
     /// Why [`Store::unpark`] has just changed nothing.
-    pub async fn why_not_taken(&self, id: EventId) -> Result<NotTaken, Error> {
-        let row = query("SELECT state, COUNT(event) FROM events WHERE id = $1 GROUP BY state")
+    pub async fn why_not_taken(&self, id: EventId, request: &RetryRequest) -> Result<NotTaken, Error> {
+        let row = query("SELECT state, reason, COUNT(event) FROM events WHERE id = $1 GROUP BY state, reason")
             .bind(id.to_string())
             .fetch_optional(&self.0.readers)
             .await?;
         let Some(row) = row else { return Ok(NotTaken::Unknown) };
-        let (state, is_event) = (row.try_get::<String>(0)?, row.try_get::<i64>(1)? > 0);
-        Ok(if state == "parked" && !is_event { NotTaken::NotWhole } else { NotTaken::NotParked(state) })
+        let (state, is_event) = (row.try_get::<String>(0)?, row.try_get::<i64>(2)? > 0);
+        let reason = row.try_get::<Option<String>>(1)?.unwrap_or_default();
+        Ok(match (state.as_str(), is_event) {
+            ("parked", _) if *request == RetryRequest::Approve => NotTaken::NotApprovable(reason),
+            ("parked", false) => NotTaken::NotWhole,
+            _ => NotTaken::NotParked(state),
+        })
     }
 
     /// One event with its calls and original bytes.
@@ -346,6 +358,9 @@ impl Store {
         gauges.parked = self.count("SELECT COUNT(*) FROM events WHERE state = 'parked'").await?;
         gauges.parked_illegible =
             self.count("SELECT COUNT(*) FROM events WHERE state = 'parked' AND lane IS NULL").await?;
+        let braked = query("SELECT COUNT(*) FROM events WHERE state = 'parked' AND reason = $1");
+        let braked = braked.bind(Reason::ChurnBrake.name()).fetch_one(pool).await?;
+        gauges.braked = braked.try_get(0)?;
         gauges.outbox_pending = self.outbox_pending().await?;
         gauges.outages_open = i64::try_from(self.open_outages().await?.len()).unwrap_or(i64::MAX);
         gauges.alerts_open = self.count("SELECT COUNT(*) FROM pumps WHERE has_alert = 1").await?

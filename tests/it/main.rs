@@ -3,6 +3,8 @@
 
 // Every bound, as a careless client meets it.
 mod bounds;
+// The brake on mass churn.
+mod brake;
 // The bridge's connection to a real RabbitMQ.
 mod broker;
 // The other end of the bus.

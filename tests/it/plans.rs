@@ -51,6 +51,11 @@ const MAY_MAKE_TABLES: &[(&str, &str)] = &[
     ("UPDATE events SET state = 'pending' WHERE id IN", "for up to 500 events whose day has come"),
     ("UPDATE notices SET due_at = $1 WHERE target = $2 AND id IN", "for up to 256 notices, on PostgreSQL"),
     ("UPDATE watched SET taken_until = $1 WHERE user_id IN", "for up to 64 polls, on PostgreSQL"),
+    ("INSERT INTO brakes", "of a churn, where the brake is on"),
+    ("UPDATE admissions SET admitted_at", "where the clock was set back by more than a minute"),
+    ("DELETE FROM admissions WHERE brake", "of a churn, where the brake is on"),
+    ("SELECT reason, COUNT(*)", "an operator's"),
+    ("SELECT type, COUNT(*)", "the same"),
     ("UPDATE events SET state = 'skipped'", "an operator's"),
     ("UPDATE events SET state = 'pending', due_at = $2, tries_from", "an operator's"),
 ];

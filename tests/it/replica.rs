@@ -344,6 +344,7 @@ fn applier(one: &One) -> Applier<Client> {
             old_building: OldBuilding::Delete,
             churn: ChurnDelete::Soft,
             retention: Duration::from_secs(30 * 24 * 3_600),
+            brake: None,
         },
         clock: one.replica.clock.clone(),
         metrics: Metrics::new(),

@@ -204,7 +204,7 @@ async fn what_was_cut_cannot_be_read_again_and_a_retry_of_many_knows(house: Hous
     let cut = parks(&house, large).await;
     assert_eq!(cut.reason.as_deref(), Some("too_large"));
     assert_eq!(house.store.unpark(id(&cut), RetryRequest::Retry).await.expect("the store is there"), None);
-    let why = house.store.why_not_taken(id(&cut)).await.expect("the store is there");
+    let why = house.store.why_not_taken(id(&cut), &RetryRequest::Retry).await.expect("the store is there");
     assert!(why == NotTaken::NotWhole && why.to_string().contains("not all of it was kept"), "{why}");
     for number in 2..5 {
         // A header by the name of the key that says it was cut is no such key.

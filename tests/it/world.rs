@@ -55,6 +55,20 @@ pub struct Settings {
     pub environment: Vec<(&'static str, String)>,
 }
 
+impl Settings {
+    /// The sandbox's account, at this address, and a source like that of `--sandbox`.
+    fn of_account(&mut self, podero: SocketAddr) {
+        let account = podero_bridge::sandbox::Account::default();
+        self.environment.extend([
+            ("PODERO__BASE_URL", format!("http://{podero}")),
+            ("PODERO__ORG_ID", account.org_id.to_string()),
+            ("PODERO__CLIENT_ID", account.client_id),
+            ("PODERO__CLIENT_SECRET", account.client_secret),
+        ]);
+        self.toml.push_str("[[source]]\nname = \"default\"\nverify = \"none\"\n");
+    }
+}
+
 /// What no configuration says.
 #[derive(Default)]
 pub struct Extra {
@@ -78,15 +92,15 @@ impl World {
     pub async fn start_against(front: SocketAddr, controls: SocketAddr, mut settings: Settings) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
-        let account = podero_bridge::sandbox::Account::default();
-        settings.environment.extend([
-            ("PODERO__BASE_URL", format!("http://{front}")),
-            ("PODERO__ORG_ID", account.org_id.to_string()),
-            ("PODERO__CLIENT_ID", account.client_id),
-            ("PODERO__CLIENT_SECRET", account.client_secret),
-        ]);
-        settings.toml.push_str("[[source]]\nname = \"default\"\nverify = \"none\"\n");
+        settings.of_account(front);
         Self::start_with(folder, url, settings, Extra { controls: Some(controls), ..Extra::default() }).await
+    }
+
+    /// On a store and a Podero (a sandbox without anything in between) that outlive the bridge.
+    pub async fn start_beside(podero: SocketAddr, url: &str, mut settings: Settings) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        settings.of_account(podero);
+        Self::start_with(folder, url.to_owned(), settings, Extra { controls: Some(podero), ..Extra::default() }).await
     }
 
     /// On a store that outlives the bridge.

@@ -872,6 +872,7 @@ fn rules(dice: &mut StdRng) -> Rules {
         old_building: if dice.random_range(0..4) == 0 { OldBuilding::Keep } else { OldBuilding::Delete },
         churn: [ChurnDelete::Soft, ChurnDelete::Hard, ChurnDelete::SoftThenHard][dice.random_range(0..3)],
         retention: Duration::from_secs(30 * 86_400),
+        brake: None,
     };
     let watch = WatchPolicy {
         disconnect_after: Duration::from_secs(if tells_at_once { 0 } else { 900 }),

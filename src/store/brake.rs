@@ -1,0 +1,245 @@
+//! The brake on mass churn, as rows: who was admitted within the window, and what is counted against.
+//!
+//! The core decides ([`Brake::admits`]); here its numbers are read and its answer is written in one transaction, under the
+//! lock of one row, so that replicas which ask in the same moment are answered one after the other. Counting costs two
+//! look-ups, whatever is in the window.
+//!
+//! Before: [`crate::apply`] asks. After: [`crate::store::parking`], the way out for what was refused.
+
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::db::{Connection, Db, Executor, Fault, query};
+use super::lanes::Claim;
+use super::writer::Write;
+use super::{Error, Store};
+use crate::clock::Clock;
+use crate::domain::Timestamp;
+use crate::domain::brake::{Brake, CLOCK_TOLERANCE, Clearance, Tally};
+use crate::domain::verdict::Reason;
+
+/// Age up to which the number of active customers is believed without counting again. A count reads an index entry of each
+/// customer, and a share that is five minutes old is as good as a new one.
+pub const ACTIVE_AGE_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// Admissions out of the window that one decision removes: more than it adds, so the table shrinks to its window.
+const FORGOTTEN_AT_ONCE: i64 = 8;
+
+/// The brake's row. The name is that of the reason, so that another brake would be another row.
+const NAME: &str = Reason::ChurnBrake.name();
+
+/// What the brake said to a claimed churn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// It is cleared, and that is on disk.
+    Cleared,
+    /// It is one too many. Nothing was changed but that the brake is closed.
+    Refused {
+        /// The numbers by which it was decided.
+        tally: Tally,
+        /// Whether it is the first one since something was admitted.
+        has_closed: bool,
+    },
+    /// A newer claim exists; nothing was decided.
+    Fenced,
+}
+
+/// The number of active customers, and when it was counted.
+#[derive(Debug, Default)]
+pub(super) struct ActiveCount(Mutex<Option<(Timestamp, u64)>>);
+
+impl ActiveCount {
+    fn lock(&self) -> MutexGuard<'_, Option<(Timestamp, u64)>> {
+        self.0.lock().expect("no code panics while it looks at a number")
+    }
+
+    /// A clock that was set back makes no number young for ever.
+    fn known(&self, now: Timestamp) -> Option<u64> {
+        let (at, count) = (*self.lock())?;
+        (at <= now && now.since(at) < ACTIVE_AGE_MAX).then_some(count)
+    }
+}
+
+impl Store {
+    /// Customers who are active, by a count that is at most [`ACTIVE_AGE_MAX`] old.
+    pub async fn active_customers(&self) -> Result<u64, Error> {
+        let now = self.0.clock.now();
+        if let Some(known) = self.0.active.known(now) {
+            return Ok(known);
+        }
+        let row = query("SELECT COUNT(*) FROM lanes WHERE active = 1").fetch_one(&self.0.readers).await?;
+        let count = u64::try_from(row.try_get::<i64>(0)?).unwrap_or(0);
+        *self.0.active.lock() = Some((now, count));
+        Ok(count)
+    }
+
+    /// Asks whether a claimed churn may take its customer away. After `Cleared` it is known of the event, also to the next
+    /// claim; asking again for the same event, within the window, admits it again and counts nothing more.
+    pub async fn ask_brake(&self, claim: &mut Claim, brake: Brake, active: Option<u64>) -> Result<Asked, Error> {
+        let ask = Ask {
+            event: claim.work.event.id.to_string(),
+            lane: claim.lane.clone(),
+            fence: claim.fence,
+            brake,
+            active,
+            clock: self.0.clock.clone(),
+        };
+        let asked = self.write(ask).await?;
+        if asked == Asked::Cleared {
+            claim.work.clearance = Clearance::Admitted;
+        }
+        Ok(asked)
+    }
+
+    /// The numbers of the brake now, for the gauges.
+    pub async fn brake_tally(&self, brake: Brake) -> Result<Tally, Error> {
+        let active = match brake.share {
+            Some(_) => Some(self.active_customers().await?),
+            None => None,
+        };
+        let newest = query("SELECT newest FROM brakes WHERE name = $1").bind(NAME);
+        let newest = newest.fetch_optional(&self.0.readers).await?.map(|row| row.try_get(0)).transpose()?.unwrap_or(0);
+        let since = self.0.clock.now().minus(brake.window);
+        Ok(Tally { admitted: admitted_since(&self.0.readers, since, newest).await?, active })
+    }
+}
+
+/// How many were admitted after a moment, if the one admitted last has the number `newest`.
+async fn admitted_since(on: impl Executor, since: Timestamp, newest: i64) -> Result<u64, Fault> {
+    let first = query(
+        "SELECT number FROM admissions WHERE brake = $1 AND admitted_at > $2 ORDER BY admitted_at, number LIMIT 1",
+    );
+    let first = first.bind(NAME).bind(since.micros()).fetch_optional(on).await?;
+    let first: Option<i64> = first.map(|row| row.try_get(0)).transpose()?;
+    Ok(first.map_or(0, |first| u64::try_from(newest - first + 1).unwrap_or(0)))
+}
+
+struct Ask {
+    event: String,
+    lane: String,
+    fence: i64,
+    brake: Brake,
+    active: Option<u64>,
+    clock: Clock,
+}
+
+/// The brake's row, held until the transaction ends.
+struct Held {
+    /// When it was taken hold of.
+    now: Timestamp,
+    newest: i64,
+    admitted_at: Timestamp,
+    is_closed: bool,
+}
+
+impl Write for Ask {
+    type Output = Asked;
+
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Asked, Fault> {
+        let ours = query("SELECT 1 FROM lanes WHERE lane = $1 AND fence = $2 AND claimed = 1");
+        if ours.bind(&self.lane).bind(self.fence).fetch_optional(&mut *connection).await?.is_none() {
+            return Ok(Asked::Fenced);
+        }
+        // Asked for once the row is ours: a writer may have waited for long, and a moment that is past would be a window that
+        // is past.
+        let held = self.hold(connection).await?;
+        let since = held.now.minus(self.brake.window);
+        if self.is_cleared(connection, since).await? {
+            return Ok(Asked::Cleared);
+        }
+        let admitted = admitted_since(&mut *connection, since, held.newest).await?;
+        let tally = Tally { admitted, active: self.active };
+        if self.brake.admits(tally) {
+            self.admit(connection, &held).await?;
+            self.forget(connection, since).await?;
+            return Ok(Asked::Cleared);
+        }
+        if !held.is_closed {
+            let close = query("UPDATE brakes SET closed_at = $2 WHERE name = $1").bind(NAME).bind(held.now.micros());
+            close.execute(connection).await?;
+        }
+        Ok(Asked::Refused { tally, has_closed: !held.is_closed })
+    }
+}
+
+impl Ask {
+    /// Waits for whoever decides at the moment, and keeps the others waiting.
+    async fn hold(&self, connection: &mut Connection) -> Result<Held, Fault> {
+        let row = query(
+            "INSERT INTO brakes (name, newest, admitted_at) VALUES ($1, 0, 0) \
+             ON CONFLICT (name) DO UPDATE SET newest = brakes.newest RETURNING newest, admitted_at, closed_at",
+        );
+        let row = row.bind(NAME).fetch_one(&mut *connection).await?;
+        let now = self.clock.now();
+        let mut held = Held {
+            now,
+            newest: row.try_get(0)?,
+            admitted_at: Timestamp::from_micros(row.try_get(1)?),
+            is_closed: row.try_get::<Option<i64>>(2)?.is_some(),
+        };
+        if held.admitted_at > now.plus(CLOCK_TOLERANCE) {
+            // The clock was far ahead, and was set back: what is in the future would be in the window for as long.
+            let ahead = query("UPDATE admissions SET admitted_at = $2 WHERE brake = $1 AND admitted_at > $2");
+            ahead.bind(NAME).bind(now.micros()).execute(connection).await?;
+            held.admitted_at = now;
+        }
+        Ok(held)
+    }
+
+    /// Whether the event was cleared before: its answer was lost, or it was admitted within the window, parked for another
+    /// reason and retried. It counts once.
+    async fn is_cleared(&self, connection: &mut Connection, since: Timestamp) -> Result<bool, Fault> {
+        let known = query("SELECT 1 FROM events WHERE id = $1 AND clearance IS NOT NULL").bind(&self.event);
+        if known.fetch_optional(&mut *connection).await?.is_some() {
+            return Ok(true);
+        }
+        let counted = query("SELECT 1 FROM admissions WHERE event_id = $1 AND admitted_at > $2");
+        let counted = counted.bind(&self.event).bind(since.micros()).fetch_optional(&mut *connection).await?.is_some();
+        if counted {
+            self.clear(connection).await?;
+        }
+        Ok(counted)
+    }
+
+    async fn admit(&self, connection: &mut Connection, held: &Held) -> Result<(), Fault> {
+        let (number, at) = (held.newest + 1, held.now.max(held.admitted_at).micros());
+        // One of a window that is over.
+        query("DELETE FROM admissions WHERE event_id = $1").bind(&self.event).execute(&mut *connection).await?;
+        query("INSERT INTO admissions (brake, number, event_id, admitted_at) VALUES ($1, $2, $3, $4)")
+            .bind(NAME)
+            .bind(number)
+            .bind(&self.event)
+            .bind(at)
+            .execute(&mut *connection)
+            .await?;
+        query("UPDATE brakes SET newest = $2, admitted_at = $3, closed_at = NULL WHERE name = $1")
+            .bind(NAME)
+            .bind(number)
+            .bind(at)
+            .execute(&mut *connection)
+            .await?;
+        self.clear(connection).await
+    }
+
+    async fn clear(&self, connection: &mut Connection) -> Result<(), Fault> {
+        query("UPDATE events SET clearance = $2 WHERE id = $1")
+            .bind(&self.event)
+            .bind(Clearance::Admitted.name())
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
+    async fn forget(&self, connection: &mut Connection, since: Timestamp) -> Result<(), Fault> {
+        query(
+            "DELETE FROM admissions WHERE brake = $1 AND number IN (SELECT number FROM admissions \
+             WHERE brake = $1 AND admitted_at <= $2 ORDER BY admitted_at, number LIMIT $3)",
+        )
+        .bind(NAME)
+        .bind(since.micros())
+        .bind(FORGOTTEN_AT_ONCE)
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}
