@@ -207,8 +207,8 @@ impl Store {
         let of_reason = if reason.is_some() { "reason = $1" } else { "$1 = ''" };
         // Beside the writer: counting a million rows must not hold everybody's commits.
         let count = ours(format!(
-            "SELECT CASE WHEN event IS NULL THEN 'unknown' ELSE type END AS of_type, COUNT(*) FROM events \
-             WHERE state = 'parked' AND {of_reason} AND {RETRYABLE} AND settled_at <= $2 GROUP BY of_type"
+            "SELECT type, COUNT(*) FROM events WHERE state = 'parked' AND {of_reason} AND {RETRYABLE} AND settled_at <= $2 \
+             GROUP BY type"
         ));
         let count = query(count).bind(reason.unwrap_or_default()).bind(until.micros());
         let rows = count.fetch_all(&self.0.readers).await?;

@@ -249,8 +249,8 @@ impl Peer {
     async fn publish(&self, key: &str, body: &str) -> Option<u16> {
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let exchange = "customer.lifecycle".into();
-        let sent =
-            self.channel.basic_publish(exchange, key.into(), options, body.as_bytes(), BasicProperties::default());
+        let properties = BasicProperties::default().with_message_id(key.into());
+        let sent = self.channel.basic_publish(exchange, key.into(), options, body.as_bytes(), properties);
         let confirmed = sent.await.expect("it is sent").await.expect("it is confirmed");
         assert!(matches!(confirmed, lapin::Confirmation::Ack(_)), "{confirmed:?}");
         if let lapin::Confirmation::Ack(Some(returned)) = confirmed { Some(returned.reply_code) } else { None }
