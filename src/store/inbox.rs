@@ -243,10 +243,15 @@ impl Accept {
             return Ok(receipt);
         }
         let (identity, digest) = self.left_of(arrival);
+        let left = (&*arrival.source, ERASED, &*identity);
+        // Before the insert, which meets no row from before identities had a source.
+        if let Some(receipt) = known(connection, left, &digest).await? {
+            return Ok(receipt);
+        }
         if bury(connection, arrival, &identity, &digest).await? {
             return Ok(Receipt::Accepted { id: arrival.id, state: "superseded".to_owned() });
         }
-        let known = known(connection, (&arrival.source, ERASED, &identity), &digest).await?;
+        let known = known(connection, left, &digest).await?;
         // Neither there nor new: it was removed in between, and the sender is to send it again.
         known.ok_or_else(|| Fault::Missing)
     }

@@ -562,10 +562,9 @@ async fn the_queue_is_bound_by_the_configured_keys_and_a_publisher_can_see_what_
         assert!(is_routed || returned == Some(312), "{key}: {returned:?}");
     }
     until("what a key fits has come", async || inbox.stored().len() == 2).await;
-    assert_eq!(
-        inbox.stored().iter().map(|frame| frame.routing_key.as_str()).collect::<Vec<_>>(),
-        ["crm.person.changed", "customer.moved"]
-    );
+    let mut keys: Vec<String> = inbox.stored().into_iter().map(|frame| frame.routing_key).collect();
+    keys.sort();
+    assert_eq!(keys, ["crm.person.changed", "customer.moved"]);
     running.stop().await;
 }
 
