@@ -195,6 +195,7 @@ fn frame(delivery: Delivery) -> (DeliveryTag, Frame) {
     let properties = &delivery.properties;
     let frame = Frame {
         content_type: properties.content_type().as_ref().map(ToString::to_string),
+        content_encoding: properties.content_encoding().as_ref().map(ToString::to_string),
         headers: properties.headers().as_ref().map(texts).unwrap_or_default(),
         message_id: properties.message_id().as_ref().map(ToString::to_string),
         routing_key: delivery.routing_key.to_string(),

@@ -128,6 +128,8 @@ pub struct Frame {
     pub body: Vec<u8>,
     /// Property `content_type`.
     pub content_type: Option<String>,
+    /// Property `content_encoding`.
+    pub content_encoding: Option<String>,
     /// Headers that have a text form: strings as they are, numbers and booleans in decimal and words, timestamps as
     /// RFC 3339. Tables, arrays and empty values are left out.
     pub headers: BTreeMap<String, String>,

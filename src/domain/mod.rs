@@ -19,6 +19,7 @@ pub mod rehearsal;
 pub mod retry;
 pub mod standing;
 mod timestamp;
+pub mod utf8;
 pub mod verdict;
 
 use serde::{Deserialize, Serialize};

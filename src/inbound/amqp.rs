@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 
 use super::poison::Ids;
 use super::signature::Verified;
-use super::{Delivery, Held, Inbox};
+use super::{Delivery, Held, Inbox, text};
 use crate::broker::{Frame, Intake, Taken};
 use crate::metrics::Door;
 
@@ -37,14 +37,23 @@ impl Intake for Frames {
         let clock = &self.inbox.clock;
         let ids = Ids::default();
         ids.of_item(0, clock);
+        let mut headers = frame.headers;
+        if let Some(coding) = frame.content_encoding {
+            headers.retain(|name, _| !name.eq_ignore_ascii_case(text::CONTENT_ENCODING));
+            headers.insert(text::CONTENT_ENCODING.to_owned(), coding);
+        }
         let verified = Verified::by_broker(Delivery {
             door: Door::Amqp,
             source: self.source.clone(),
             content_type: frame.content_type,
-            headers: frame.headers,
+            headers,
             body: frame.body,
             received_at: clock.now(),
         });
+        // Whatever becomes of it, a person reads its text, and an erasure finds a customer in it. Bytes that cannot be
+        // unpacked stay as they came, and their reader says why.
+        let plain = text::plain(&verified, self.inbox.body_bytes_max).ok().flatten();
+        let verified = plain.unwrap_or(verified);
         let (message_id, routing_key) = (frame.message_id, frame.routing_key);
         Held { verified, ids, message_id, routing_key, is_redelivered: frame.redelivered }
     }

@@ -195,7 +195,7 @@ fn from_header(value: &str) -> String {
 }
 
 pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| {
+    serde_json::from_slice(super::text::utf8(body)?).map_err(|error| {
         // The parser's own words could quote the body; its place is enough.
         let place = format!("line {}, column {}", error.line(), error.column());
         let detail = if error.is_data() {

@@ -46,7 +46,7 @@ pub async fn explain(
         Ok(verified) => (Proof::Given, verified),
         Err(problem) => (Proof::Refused(problem), Verified::unproven(delivery)),
     };
-    let read = super::read((mapper, batch_max), &verified, verified.name()).await.map(|read| {
+    let read = super::read((mapper, batch_max, body_bytes_max), &verified, verified.name()).await.map(|read| {
         let explained = read.items().into_iter().map(|envelope| Explained {
             identity: envelope.as_ref().ok().map(|envelope| (envelope.source.clone(), envelope.id.clone())),
             event: envelope.and_then(|envelope| wire::event(&envelope, id, now)),

@@ -8,6 +8,7 @@
 
 pub mod amqp;
 mod backlog;
+mod cells;
 pub mod cloudevents;
 pub mod explain;
 pub mod http;
@@ -18,6 +19,7 @@ pub mod patience;
 mod poison;
 pub mod problem;
 pub mod signature;
+pub mod text;
 pub mod wire;
 
 use std::collections::BTreeMap;
@@ -162,10 +164,10 @@ impl Inbox {
 
     /// [`read`], as a door tells it: what a mapping says of a message may quote it, and is not repeated.
     async fn read(&self, held: &Held) -> Result<cloudevents::Read, Unfit> {
-        let read = read((&self.mapper, self.batch_max), &held.verified, held.message_id.as_deref()).await;
+        let read = read((&self.mapper, self.batch_max, self.body_bytes_max), &held.verified, held.message_id.as_deref()).await;
         read.map_err(|unread| match unread {
             Unread::Problem(problem) => Unfit::Refused(problem),
-            Unread::Trouble(Trouble::Failed(_)) => Unfit::Refused(mapping::unmappable()),
+            Unread::Trouble(Trouble::Failed(why)) => Unfit::Refused(mapping::unmappable(&why)),
             Unread::Trouble(Trouble::Unbounded(why)) => Unfit::Unbounded(why),
             Unread::Trouble(Trouble::Away) => {
                 Unfit::Refused(Problem::new(ProblemKind::Unavailable, "no worker for mappings could be started"))
@@ -292,10 +294,12 @@ impl Inbox {
 /// A CloudEvent is read as what it is, whatever its source; anything else as the source's mapping says, if it has one.
 /// `message_id` is the sender's name of the message.
 async fn read(
-    (mapper, batch_max): (&Mapper, usize),
+    (mapper, batch_max, body_bytes_max): (&Mapper, usize, usize),
     verified: &Verified,
     message_id: Option<&str>,
 ) -> Result<cloudevents::Read, Unread> {
+    let plain = text::plain(verified, body_bytes_max).map_err(Unread::Problem)?;
+    let verified = plain.as_ref().unwrap_or(verified);
     let delivery = verified.delivery();
     if verified.is_signed_in_part() && cloudevents::is_binary(delivery) {
         let detail = "a signature covers the body alone, and not the attributes in headers: send the structured mode";
@@ -389,6 +393,7 @@ mod tests {
         let held = frames.hold(Frame {
             body: b"poison".to_vec(),
             content_type: None,
+            content_encoding: None,
             headers: BTreeMap::new(),
             message_id: None,
             routing_key: "customer.moved".to_owned(),

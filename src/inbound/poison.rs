@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::problem::{Problem, ProblemKind};
 use super::sha256;
 use super::signature::Verified;
+use super::text::CONTENT_ENCODING;
 use crate::clock::Clock;
 use crate::domain::EventId;
 use crate::domain::verdict::{Reason, illegible_notice};
@@ -87,6 +88,9 @@ pub(super) fn arrival(held: &Held, id: EventId, (reason, detail): (Reason, &str)
         "message_id": held.message_id,
         "routing_key": held.routing_key,
     });
+    if let Some((_, coding)) = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(CONTENT_ENCODING)) {
+        envelope["content_encoding"] = json!(coding);
+    }
     let raw = cut(body, bytes_max);
     let mut detail: String = detail.chars().take(DETAIL_CHARS_MAX).collect();
     if raw.len() < body.len() {

@@ -7,6 +7,7 @@
 
 pub mod mapper;
 pub mod program;
+mod zip;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -108,8 +109,15 @@ pub(super) fn visible(headers: &BTreeMap<String, String>) -> BTreeMap<String, St
     named.map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect()
 }
 
-/// Why a message that was not translated was not, for its sender. What the program says may quote the message, so it is not
-/// repeated; `podero-bridge test` shows it.
-pub(super) fn unmappable() -> Problem {
-    Problem::new(ProblemKind::Unmappable, "the mapping of this source ended with an error over it")
+/// Why a message that was not translated was not, for its sender. A helper names the kind of value that it could not read;
+/// what else the program says may quote the message, so it is not repeated, and `podero-bridge test` shows it.
+pub(super) fn unmappable(why: &str) -> Problem {
+    let words = if program::is_a_helpers(why) { why } else { "" };
+    ended_with(words)
+}
+
+/// The same for a person who has the message: with all that the program said.
+pub(super) fn ended_with(words: &str) -> Problem {
+    let colon = if words.is_empty() { "" } else { ": " };
+    Problem::new(ProblemKind::Unmappable, format!("the mapping of this source ended with an error over it{colon}{words}"))
 }
