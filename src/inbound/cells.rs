@@ -20,8 +20,7 @@ pub(super) enum Damage {
 }
 
 /// Errors of Excel and LibreOffice that end neither in `!` nor in `?`, in the languages of Podero's countries.
-const ERRORS: [&str; 9] =
-    ["#N/A", "#NV", "#N/D", "#N/B", "#I/T", "#HIÁNYZIK", "#SAKNAS", "#PUUDUB", "#GETTING_DATA"];
+const ERRORS: [&str; 9] = ["#N/A", "#NV", "#N/D", "#N/B", "#I/T", "#HIÁNYZIK", "#SAKNAS", "#PUUDUB", "#GETTING_DATA"];
 
 /// A column that is too narrow shows at least so many number signs.
 const SIGNS_MIN: usize = 3;
@@ -79,9 +78,8 @@ fn is_shortened(text: &str) -> bool {
     let Some((number, exponent)) = text.split_once('E') else { return false };
     let number = number.strip_prefix('-').unwrap_or(number);
     let (whole, fraction) = number.split_once(['.', ',']).unwrap_or((number, "0"));
-    let has_exponent = exponent
-        .strip_prefix(['+', '-'])
-        .is_some_and(|digits| (2..=3).contains(&digits.len()) && is_digits(digits));
+    let has_exponent =
+        exponent.strip_prefix(['+', '-']).is_some_and(|digits| (2..=3).contains(&digits.len()) && is_digits(digits));
     whole.len() == 1 && is_digits(whole) && is_digits(fraction) && has_exponent
 }
 

@@ -164,7 +164,8 @@ impl Inbox {
 
     /// [`read`], as a door tells it: what a mapping says of a message may quote it, and is not repeated.
     async fn read(&self, held: &Held) -> Result<cloudevents::Read, Unfit> {
-        let read = read((&self.mapper, self.batch_max, self.body_bytes_max), &held.verified, held.message_id.as_deref()).await;
+        let read =
+            read((&self.mapper, self.batch_max, self.body_bytes_max), &held.verified, held.message_id.as_deref()).await;
         read.map_err(|unread| match unread {
             Unread::Problem(problem) => Unfit::Refused(problem),
             Unread::Trouble(Trouble::Failed(why)) => Unfit::Refused(mapping::unmappable(&why)),

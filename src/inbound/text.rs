@@ -91,7 +91,8 @@ impl Coding {
     fn unknown(name: &str) -> Problem {
         let is_name = |letter: u8| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_' | b'.');
         let shown = if name.len() <= NAME_CHARS_TOLD_MAX && name.bytes().all(is_name) { name } else { "another" };
-        let detail = format!("`{CONTENT_ENCODING}` says {shown}; bodies are read as they are, or packed once with gzip");
+        let detail =
+            format!("`{CONTENT_ENCODING}` says {shown}; bodies are read as they are, or packed once with gzip");
         Problem::new(ProblemKind::UnsupportedContentEncoding, detail)
     }
 }
@@ -243,7 +244,9 @@ mod tests {
         for secret in ["anna@example.com", &"x".repeat(NAME_CHARS_TOLD_MAX + 1)] {
             assert!(refused(secret).contains("says another;"), "{}", refused(secret));
         }
-        for (bytes, word) in [(&b"\x1f\x8b\x08"[..], "content-encoding"), (b"\xff\xfe{\0", "UTF-16"), (b"\xfc", "byte 1")] {
+        for (bytes, word) in
+            [(&b"\x1f\x8b\x08"[..], "content-encoding"), (b"\xff\xfe{\0", "UTF-16"), (b"\xfc", "byte 1")]
+        {
             let detail = utf8(bytes).expect_err("no text").detail;
             assert!(detail.contains(word), "{detail}");
         }

@@ -119,5 +119,8 @@ pub(super) fn unmappable(why: &str) -> Problem {
 /// The same for a person who has the message: with all that the program said.
 pub(super) fn ended_with(words: &str) -> Problem {
     let colon = if words.is_empty() { "" } else { ": " };
-    Problem::new(ProblemKind::Unmappable, format!("the mapping of this source ended with an error over it{colon}{words}"))
+    Problem::new(
+        ProblemKind::Unmappable,
+        format!("the mapping of this source ended with an error over it{colon}{words}"),
+    )
 }
