@@ -498,6 +498,9 @@ fn header(taken: &Taken, delimiter: u8, bytes_max: usize) -> Result<Vec<Option<S
     if names.iter().all(Option::is_none) {
         return Err("there is no header: the first line names the fields".to_owned());
     }
+    if has_stray_quote(&taken.raw, delimiter) {
+        return Err("in the header a quote stands where none may".to_owned());
+    }
     if let [_] = names[..]
         && let Some(other) = likelier_delimiter(&taken.raw, delimiter)
     {
@@ -628,6 +631,7 @@ mod tests {
             (b"a,b\n1,2\n", "the header has one column; is the delimiter ','? Say --delimiter ','"),
             (b"a\tb,c\td\n", "is the delimiter tab? Say --delimiter tab"),
             (b"a|b\n", "'|'"),
+            (b"\"a \"b\"\";c\n", "a quote stands"),
             (b"\xff\xfea\0;\0", "UTF-16"),
             (b"a\0;\0b\0", "UTF-16"),
             (b"\x1f\x8b\x08\0", "gzip"),

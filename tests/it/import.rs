@@ -441,13 +441,24 @@ async fn a_table_is_read_as_a_spreadsheet_writes_it() {
     desk.put("map.jq", TABLE_MAP);
     let good = |customer: &str| row(customer, CELLS);
     let header = TABLE_HEADER;
-    let (many, one) = ("accepted 2, duplicate 0, rejected 0, skipped", "accepted 1, duplicate 0, rejected 0, skipped 0");
+    let (many, one) =
+        ("accepted 2, duplicate 0, rejected 0, skipped", "accepted 1, duplicate 0, rejected 0, skipped 0");
     for (name, table, status, words) in [
-        ("rows.csv", format!("{header}\n{}\n;;;;;;;\n;;;;;;;\n{}\n", good("R1"), good("R2")), 0, &format!("{many} 2")[..]),
+        (
+            "rows.csv",
+            format!("{header}\n{}\n;;;;;;;\n;;;;;;;\n{}\n", good("R1"), good("R2")),
+            0,
+            &format!("{many} 2")[..],
+        ),
         ("column.csv", format!("{header};\n{};\n", good("C1")), 0, one),
         ("sep.csv", format!("sep=;\n{header}\n{}\n", good("S1")), 0, one),
         ("mark.csv", format!("\u{feff}sep=;\r\n{header}\r\n{}\r\n", good("M1")), 0, one),
-        ("empty.csv", format!("{header}\n{}\n{}\n", row("E1", ["01067", "D", ""]), row("E2", ["", "", "01.10.2026"])), 0, many),
+        (
+            "empty.csv",
+            format!("{header}\n{}\n{}\n", row("E1", ["01067", "D", ""]), row("E2", ["", "", "01.10.2026"])),
+            0,
+            many,
+        ),
         ("text.csv", format!("{header}\n{}\n", row("T1", ["\"=\"\"01067\"\"\"", CELLS[1], CELLS[2]])), 0, one),
         (
             "quote.csv",
@@ -485,7 +496,11 @@ async fn what_a_program_said_of_a_line_is_in_its_file_and_no_value_is_on_the_ter
     let output = desk.import(&["damage.csv", "--source", "crm", "--delimiter", ";"]);
     expect(&output, 1, "accepted 0, duplicate 0, rejected 5, skipped 0");
     let ended = "unmappable: the mapping of this source ended with an error over it";
-    expect(&output, 1, &format!("rejected 2 lines, the first is 4: {ended}: country_code: not a country that is known"));
+    expect(
+        &output,
+        1,
+        &format!("rejected 2 lines, the first is 4: {ended}: country_code: not a country that is known"),
+    );
     expect(&output, 1, &format!("rejected line 2: {ended}: zip_code: a number with a fraction is no ZIP code"));
     expect(&output, 1, "rejected line 3: malformed: field 5 is a spreadsheet's error");
     expect(&output, 1, &format!("rejected line 6: {ended}: date_time: "));

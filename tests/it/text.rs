@@ -6,8 +6,10 @@ use std::process::{Command, Stdio};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use hmac::{Hmac, Mac};
 use lapin::BasicProperties;
 use serde_json::{Value, json};
+use sha2::Sha256;
 
 use crate::bus::Bus;
 use crate::running;
@@ -32,11 +34,14 @@ fn with_mark(text: &str) -> Vec<u8> {
 }
 
 fn utf16(text: &str) -> Vec<u8> {
-    "\u{feff}".chars().chain(text.chars()).flat_map(|letter| {
-        let mut units = [0; 2];
-        letter.encode_utf16(&mut units).iter().flat_map(|unit| unit.to_le_bytes()).collect::<Vec<u8>>()
-    })
-    .collect()
+    "\u{feff}"
+        .chars()
+        .chain(text.chars())
+        .flat_map(|letter| {
+            let mut units = [0; 2];
+            letter.encode_utf16(&mut units).iter().flat_map(|unit| unit.to_le_bytes()).collect::<Vec<u8>>()
+        })
+        .collect()
 }
 
 /// Latin-1, which has each of these characters in one byte.
@@ -132,11 +137,47 @@ async fn a_webhooks_bytes_are_unpacked_read_or_told_by_name() {
     world.bridge.stop().await;
 }
 
+/// A signature is made of what is sent, and so of the packed bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_covers_the_bytes_as_they_were_sent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let map = folder.path().join("map.jq");
+    std::fs::write(&map, MAP).expect("written");
+    let key = "0123456789abcdef0123456789abcdef";
+    let toml = format!(
+        "[watch]\nenabled = false\n[[source]]\nname = \"own\"\nverify = \"hmac\"\nsecrets = [\"{key}\"]\n\
+         hmac_header = \"x-sig\"\nmap = \"{}\"\n",
+        map.display()
+    );
+    let world = World::start(Database::Sqlite, Settings { toml, environment: Vec::new() }).await;
+    let text = own("s1", "s1", "Jürgen");
+    let sign = |bytes: &[u8]| {
+        let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("a key");
+        mac.update(bytes);
+        mac.finalize().into_bytes().iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+    };
+    for (body, signed, coding, expected) in [
+        (gzip(text.as_bytes()), gzip(text.as_bytes()), "gzip", 202),
+        (with_mark(&text), with_mark(&text), "identity", 202),
+        (gzip(text.as_bytes()), text.clone().into_bytes(), "gzip", 401),
+        (with_mark(&text), text.clone().into_bytes(), "identity", 401),
+        // A stranger is told nothing of the packing.
+        (b"{}".to_vec(), b"[]".to_vec(), "br", 401),
+    ] {
+        let signature = sign(&signed);
+        let headers = [("content-type", "application/json"), ("content-encoding", coding), ("x-sig", &signature)];
+        let (status, kind, detail, _) = post(&world, "/v1/events/own", &headers, body).await;
+        assert_eq!(status, expected, "{coding}: {kind} {detail}");
+    }
+    world.bridge.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_from_the_queue_is_unpacked_or_parked_with_the_name_of_its_coding() {
     let folder = tempfile::tempdir().expect("a folder");
     let vhost = servers::fresh_vhost();
-    let environment = vec![("AMQP__URL", vhost.clone()), ("AMQP__SOURCE", "own".into()), ("HTTP__BODY_MAX", "64KiB".into())];
+    let environment =
+        vec![("AMQP__URL", vhost.clone()), ("AMQP__SOURCE", "own".into()), ("HTTP__BODY_MAX", "64KiB".into())];
     let world = world(&folder.path().join("map.jq"), environment).await;
     world.ready().await;
     let bus = Bus::connect(&vhost).await;
@@ -183,13 +224,17 @@ async fn a_message_from_the_queue_is_unpacked_or_parked_with_the_name_of_its_cod
         ("not UTF-8", false),
         ("a body has at most 65536 bytes", true),
     ] {
-        let found = seen.iter().find(|(detail, ..)| detail.contains(word)).unwrap_or_else(|| panic!("{word}: {seen:?}"));
+        let found =
+            seen.iter().find(|(detail, ..)| detail.contains(word)).unwrap_or_else(|| panic!("{word}: {seen:?}"));
         assert_eq!(found.1, has_coding, "{found:?}");
     }
     // What could be unpacked stands in plain text before a person, and before an erasure.
-    assert!(seen.iter().any(|(detail, has_coding, raw)| {
-        detail.contains("unmappable") && !has_coding && raw.contains("Jane Doe")
-    }), "{seen:?}");
+    assert!(
+        seen.iter().any(|(detail, has_coding, raw)| {
+            detail.contains("unmappable") && !has_coding && raw.contains("Jane Doe")
+        }),
+        "{seen:?}"
+    );
     world.bridge.stop().await;
 }
 
@@ -280,7 +325,8 @@ fn files_of_secrets_programs_and_settings_may_begin_with_a_mark_and_are_utf8() {
         path.display().to_string()
     };
     let config = |secrets: &str| {
-        let podero = "[podero]\norg_id = \"6ec0bd7f-11c0-43da-975e-2a8ad9ebae0b\"\nclient_id = \"a\"\nclient_secret = \"b\"\n";
+        let podero =
+            "[podero]\norg_id = \"6ec0bd7f-11c0-43da-975e-2a8ad9ebae0b\"\nclient_id = \"a\"\nclient_secret = \"b\"\n";
         format!("{podero}[[source]]\nname = \"a\"\nverify = \"bearer\"\nsecrets_file = \"{secrets}\"\n")
     };
     let secret = "0123456789abcdef0123456789abcdef";

@@ -75,7 +75,7 @@ mod tests {
             ["rejected 2 lines, the first is 3: malformed: b", "rejected line 2: malformed: a"]
         );
         for line in 5..205 {
-            reasons.add(line, &problem(&line.to_string().repeat(1_000)));
+            reasons.add(line, &problem(&format!("{line} {}", "x".repeat(1_000))));
         }
         let lines = reasons.lines();
         assert_eq!(lines.len(), TOLD_MAX + 1);

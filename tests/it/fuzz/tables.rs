@@ -14,6 +14,8 @@ use super::{Input, Outcome, STACK_BYTES, Target};
 const FILE_BYTES_MAX: usize = 16 << 10;
 /// `http.body_max` of this target, small enough for lines to pass it.
 const LINE_BYTES_MAX: usize = 1 << 10;
+/// Limit from below of what the reader gets at once: a form is known by its first four bytes, and a pipe gives no fewer.
+const STEP_MIN: usize = 4;
 /// A problem of a line names no more than this.
 const PROBLEM_BYTES_MAX: usize = 400;
 
@@ -75,7 +77,7 @@ impl Input for Table {
             table.format = if mutator.once_in(4) { Format::Ndjson } else { Format::Csv { delimiter } };
         }
         if mutator.once_in(8) {
-            table.step = 1 + mutator.below(64);
+            table.step = STEP_MIN + mutator.below(64);
         }
         table.bytes = mutator.bytes(&self.bytes, &other.bytes, &WORDS);
         table.bytes.truncate(FILE_BYTES_MAX);
@@ -151,7 +153,8 @@ fn read(table: &Table) -> Outcome {
         let other = Table { step: 61, ..table.clone() };
         let mut again = open(&other).expect("it was opened before");
         again.go_to(place).expect("it is there");
-        let expected: Vec<_> = all.iter().filter(|(.., end)| end.offset > place.offset).map(|(_, content, _)| content).collect();
+        let expected: Vec<_> =
+            all.iter().filter(|(.., end)| end.offset > place.offset).map(|(_, content, _)| content).collect();
         let found = rest(&mut again, table.bytes.len());
         assert_eq!(found.iter().map(|(_, content, _)| content).collect::<Vec<_>>(), expected, "from {place:?}");
     }
