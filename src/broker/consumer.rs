@@ -197,6 +197,7 @@ impl From<Delivery> for Frame {
         let text = |property: &Option<ShortString>| property.as_ref().map(ToString::to_string);
         Self {
             content_type: text(properties.content_type()),
+            content_encoding: text(properties.content_encoding()),
             headers: properties.headers().as_ref().map(texts).unwrap_or_default(),
             message_id: text(properties.message_id()),
             exchange: delivery.exchange.to_string(),

@@ -20,7 +20,7 @@ use crate::domain::event::Event;
 use crate::domain::plan::Work;
 use crate::domain::rehearsal::{Rehearsal, placeholder, rehearse};
 use crate::domain::verdict::Fate;
-use crate::domain::{EventId, Timestamp};
+use crate::domain::{EventId, Timestamp, utf8};
 use crate::inbound::cloudevents::{BATCH, STRUCTURED};
 use crate::inbound::explain::{Explained, Proof, explain};
 use crate::inbound::mapping::mapper::{Mapper, Trouble};
@@ -124,7 +124,7 @@ fn message(file: &Path, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
 /// What its sender would call it.
 fn guess(body: &[u8], has_mapping: bool) -> Option<String> {
     let is_event = |value: &Value| value.get("specversion").is_some();
-    let guessed = match serde_json::from_slice::<Value>(body) {
+    let guessed = match serde_json::from_slice::<Value>(utf8::without_mark(body)) {
         Ok(value) if is_event(&value) => STRUCTURED,
         Ok(Value::Array(items)) if items.first().is_some_and(is_event) => BATCH,
         Ok(_) | Err(_) if has_mapping => "application/json",

@@ -13,7 +13,7 @@ use similar::{ChangeTag, TextDiff};
 
 use super::{say, table};
 use crate::config::{self, Source, Types, Verify};
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, utf8};
 use crate::inbound::mapping::mapper::{Mapper, Trouble};
 use crate::inbound::mapping::{self, Tried};
 
@@ -31,7 +31,8 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 /// Prints a line for each example, and the difference where there is one; fails when one failed.
 pub(super) async fn run(dir: &Path) -> anyhow::Result<()> {
     let path = dir.join("map.jq");
-    let code = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
+    let bytes = std::fs::read(&path).with_context(|| format!("{}", path.display()))?;
+    let code = utf8::text(&bytes).with_context(|| format!("{}", path.display()))?.to_owned();
     let map = Some(config::Map { path: path.display().to_string(), code });
     let sources = [Source { name: SOURCE.to_owned(), verify: Verify::None, map, types: Types::default() }];
     let faults = mapping::check(&sources);
@@ -66,7 +67,11 @@ fn names(dir: &Path) -> anyhow::Result<Vec<String>> {
 async fn example(mapper: &Mapper, dir: &Path, name: &str) -> anyhow::Result<Vec<String>> {
     let file = |kind: &str| dir.join(format!("{name}.{kind}.json"));
     let input = file("input");
-    let message = std::fs::read(&input).with_context(|| format!("{}", input.display()))?;
+    let bytes = std::fs::read(&input).with_context(|| format!("{}", input.display()))?;
+    let message = match utf8::text(&bytes) {
+        Ok(text) => text.as_bytes().to_vec(),
+        Err(form) => return Ok(vec![format!("{}: {form}", input.display())]),
+    };
     if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&message) {
         return Ok(vec![format!("{}: not JSON: {error}", input.display())]);
     }
@@ -97,7 +102,10 @@ async fn example(mapper: &Mapper, dir: &Path, name: &str) -> anyhow::Result<Vec<
 /// `None`: it is not there.
 fn read<T: serde::de::DeserializeOwned>(path: &PathBuf) -> anyhow::Result<Option<T>> {
     match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| format!("{}", path.display()))?)),
+        Ok(bytes) => {
+            let text = utf8::text(&bytes).with_context(|| format!("{}", path.display()))?;
+            Ok(Some(serde_json::from_str(text).with_context(|| format!("{}", path.display()))?))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("{}", path.display())),
     }

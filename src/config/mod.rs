@@ -41,6 +41,7 @@ use uuid::Uuid;
 use crate::domain::alert::WatchPolicy;
 use crate::domain::brake::Brake;
 use crate::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps};
+use crate::domain::utf8;
 
 pub use keys::{KEYS, Key, default_of};
 pub use problems::{Problem, Problems};
@@ -361,7 +362,11 @@ impl Config {
 /// The text of the file; without one there is none.
 fn text_of(path: Option<&Path>) -> Result<String, Problems> {
     let Some(path) = path else { return Ok(String::new()) };
-    std::fs::read_to_string(path).map_err(|error| {
+    let read = std::fs::read(path).and_then(|bytes| {
+        let text = utf8::text(&bytes).map_err(|form| std::io::Error::other(format!("it is {form}")))?;
+        Ok(text.to_owned())
+    });
+    read.map_err(|error| {
         let key = path.display().to_string();
         let hint = "name an existing file with --config".to_owned();
         Problems::new(vec![Problem { key, found: format!("no readable file ({error})"), hint }])

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::rules::Rule;
+use crate::domain::utf8;
 
 /// A file of secrets, or a program, that is larger than this is not one.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -122,14 +123,16 @@ impl File {
     }
 }
 
-/// The text of a small file.
+/// The text of a small file, without the mark that editors of Microsoft write in front: a secret that begins with it would
+/// fit nothing.
 pub(super) fn read(path: &std::path::Path) -> std::io::Result<String> {
-    let mut content = String::new();
-    let read = std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut content)?;
+    let mut content = Vec::new();
+    let read = std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
     if read as u64 > FILE_BYTES_MAX {
         return Err(std::io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes")));
     }
-    Ok(content)
+    let text = utf8::text(&content).map_err(|form| std::io::Error::other(format!("it is {form}")))?;
+    Ok(text.to_owned())
 }
 
 /// One secret a line.

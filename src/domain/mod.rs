@@ -21,6 +21,7 @@ pub mod retry;
 pub mod standing;
 pub mod text;
 mod timestamp;
+pub mod utf8;
 pub mod verdict;
 
 use serde::{Deserialize, Serialize};

@@ -45,13 +45,13 @@ pub fn is_invisible(letter: char) -> bool {
 }
 
 /// A blank of any kind, or an invisible character; not U+FFFD, which stands for something that was lost.
-fn is_nothing(letter: char) -> bool {
+pub fn is_blank(letter: char) -> bool {
     letter.is_whitespace() || (is_invisible(letter) && letter != '\u{fffd}')
 }
 
 /// The text without blanks and invisible characters at its ends.
 pub fn trim(text: &str) -> &str {
-    text.trim_matches(is_nothing)
+    text.trim_matches(is_blank)
 }
 
 /// The one form of an id (NFC, without blanks and invisible characters at its ends), if it has 1 to `chars_max` characters

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::poison::Ids;
 use super::problem::{FieldError, Problem, ProblemKind};
 use super::signature::Verified;
-use super::{Delivery, Held, Inbox};
+use super::{Delivery, Held, Inbox, text};
 use crate::broker::{Frame, Intake, Taken};
 use crate::domain::Timestamp;
 use crate::metrics::Door;
@@ -113,14 +113,23 @@ impl Intake for Frames {
         let clock = &self.inbox.clock;
         let ids = Ids::default();
         ids.of_item(0, clock);
+        let mut headers = frame.headers;
+        if let Some(coding) = frame.content_encoding {
+            headers.retain(|name, _| !name.eq_ignore_ascii_case(text::CONTENT_ENCODING));
+            headers.insert(text::CONTENT_ENCODING.to_owned(), coding);
+        }
         let verified = Verified::by_broker(Delivery {
             door: Door::Amqp,
             source: self.source.clone(),
             content_type: frame.content_type,
-            headers: frame.headers,
+            headers,
             body: frame.body,
             received_at: clock.now(),
         });
+        // Whatever becomes of it, a person reads its text, and an erasure finds a customer in it. Bytes that cannot be
+        // unpacked stay as they came, and their reader says why.
+        let plain = text::plain(&verified, self.inbox.body_bytes_max).ok().flatten();
+        let verified = plain.unwrap_or(verified);
         let Frame { message_id, exchange, routing_key, properties, .. } = frame;
         Held { verified, ids, message_id, exchange, routing_key, properties, is_redelivered: frame.redelivered }
     }

@@ -287,7 +287,7 @@ fn from_header(value: &str) -> Result<String, &'static str> {
 
 /// The items of a batch, each as its own bytes.
 fn list(body: &[u8]) -> Result<Vec<&RawValue>, Problem> {
-    serde_json::from_slice(body).map_err(|error| {
+    serde_json::from_slice(super::text::utf8(body)?).map_err(|error| {
         // The parser's own words could quote the body; its place is enough.
         let place = format!("line {}, column {}", error.line(), error.column());
         let detail = if error.is_data() {

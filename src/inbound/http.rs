@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{
+    ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::{self, Payload, ServiceConfig};
@@ -23,7 +25,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::patience::Connection;
 use super::problem::{Problem, ProblemKind};
-use super::{Answer, Answers, Delivery, Inbox, cloudevents, signature};
+use super::signature::Verified;
+use super::{Answer, Answers, Delivery, Inbox, cloudevents, signature, text};
 use crate::config::{DEFAULT_SOURCE, Source};
 use crate::metrics::Door;
 use crate::store::{self, Receipt};
@@ -75,6 +78,12 @@ impl Room {
     pub fn new(bytes_max: usize) -> Self {
         let pages_max = bytes_max.div_ceil(PAGE).max(1);
         Self { pages: Semaphore::new(pages_max), pages_max }
+    }
+
+    /// Room for so many bytes, or for all where they are more than all; `None`: there is none now.
+    fn take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        let pages = bytes.div_ceil(PAGE).min(self.pages_max);
+        self.pages.try_acquire_many(u32::try_from(pages).unwrap_or(u32::MAX)).ok()
     }
 }
 
@@ -226,6 +235,7 @@ async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name: &
         received_at: now,
     };
     let verified = signature::verify(&source.verify, delivery, now)?;
+    let (verified, _plain_pages) = plain(verified, webhooks)?;
     if webhooks.inbox.backlog.is_full() {
         return Err(Problem::new(ProblemKind::Unavailable, "the backlog is full; accepted events are worked on first"));
     }
@@ -246,6 +256,18 @@ async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name: &
     })
 }
 
+/// The delivery in plain text, and the room that its body takes beside the one that was sent. Only one body for each of
+/// actix's workers is without room meanwhile.
+fn plain(verified: Verified, webhooks: &Webhooks) -> Result<(Verified, Option<SemaphorePermit<'_>>), Problem> {
+    let Some(plain) = text::plain(&verified, webhooks.body_bytes_max)? else { return Ok((verified, None)) };
+    let pages = webhooks.room.take(plain.body().len()).ok_or_else(no_room)?;
+    Ok((plain, Some(pages)))
+}
+
+fn no_room() -> Problem {
+    Problem::new(ProblemKind::Unavailable, "more is being sent at once than there is room for")
+}
+
 /// What the sender says; it may lie, so the bytes are counted as well.
 fn content_length(request: &HttpRequest) -> Option<usize> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
@@ -260,7 +282,7 @@ async fn read(mut payload: Payload, announced: usize, webhooks: &Webhooks) -> Re
             return Err(Problem::too_large(bytes_max));
         }
         if !body.add(&chunk, &webhooks.room) {
-            return Err(Problem::new(ProblemKind::Unavailable, "more is being sent at once than there is room for"));
+            return Err(no_room());
         }
     }
     Ok(body)
@@ -334,6 +356,9 @@ pub fn respond(problem: &Problem) -> HttpResponse {
     response.content_type(PROBLEM_JSON);
     if problem.kind == ProblemKind::Unavailable {
         response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS.to_string()));
+    }
+    if problem.kind == ProblemKind::UnsupportedContentEncoding {
+        response.insert_header((ACCEPT_ENCODING, text::ACCEPTED_CODINGS));
     }
     response.body(details(problem).json_bytes())
 }

@@ -13,10 +13,13 @@ use futures_util::future::join_all;
 use serde::de::IgnoredAny;
 
 use super::cloudevents::STRUCTURED;
-use super::mapping::mapper::{Mapper, WORKERS_MAX};
+use super::mapping::{
+    self,
+    mapper::{Mapper, Trouble, WORKERS_MAX},
+};
 use super::problem::{Problem, ProblemKind};
 use super::signature::Verified;
-use super::{AllowedTypes, Answer, Backlog, Delivery, Held, Inbox, Translated, Unfit, translate};
+use super::{AllowedTypes, Answer, Backlog, Delivery, Held, Inbox, Translated, Unread, translate};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::metrics::{Door, Metrics};
@@ -37,7 +40,32 @@ pub enum Imported {
     /// The mapping made nothing of it.
     Nothing,
     /// It is no event, or something that was made of it is none. What else was made of it is kept.
-    Rejected(Vec<Problem>),
+    Rejected(Rejection),
+}
+
+/// Why a line was rejected.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rejection {
+    /// What is wrong, without a value; of several events that were made of a line, each.
+    pub problems: Vec<Problem>,
+    /// What the mapping's program ended with. It may quote the line, so it is for a person who has the file.
+    pub said: Option<String>,
+}
+
+impl From<Problem> for Rejection {
+    fn from(problem: Problem) -> Self {
+        Self { problems: vec![problem], said: None }
+    }
+}
+
+impl Rejection {
+    /// The problems, for the person who has the file: with all that the program said.
+    pub fn in_full(&self) -> Vec<Problem> {
+        match &self.said {
+            Some(said) => vec![mapping::ended_with(said)],
+            None => self.problems.clone(),
+        }
+    }
 }
 
 /// Why lines were not taken; the same lines may be offered again.
@@ -85,9 +113,9 @@ impl Inbox {
             let held: Vec<Held> = some.iter().map(|line| self.hold(source, line, received_at)).collect();
             for (held, items) in held.iter().zip(join_all(held.iter().map(|held| self.read_line(held))).await) {
                 let items = match items {
-                    Err(problem) if problem.kind == ProblemKind::Unavailable => return Err(Halt::NoWorker),
-                    Err(problem) => {
-                        read.push(Err(problem));
+                    Err(Refusal::NoWorker) => return Err(Halt::NoWorker),
+                    Err(Refusal::Rejected(rejection)) => {
+                        read.push(Err(rejection));
                         continue;
                     }
                     Ok(items) => items,
@@ -109,7 +137,7 @@ impl Inbox {
         let mut answers = answers.into_iter();
         let of_line = |items| match items {
             Ok(count) => summary(answers.by_ref().take(count)),
-            Err(problem) => Imported::Rejected(vec![problem]),
+            Err(rejection) => Imported::Rejected(rejection),
         };
         Ok(read.into_iter().map(of_line).collect())
     }
@@ -125,16 +153,35 @@ impl Inbox {
         Held::answered(Verified::by_operator(delivery(source, content_type, line.to_vec(), received_at)))
     }
 
-    async fn read_line(&self, held: &Held) -> Result<Vec<Result<super::Envelope, Problem>>, Problem> {
+    async fn read_line(&self, held: &Held) -> Result<Vec<Result<super::Envelope, Problem>>, Refusal> {
         if held.verified.body().len() > self.body_bytes_max {
-            return Err(too_large(self.body_bytes_max));
+            return Err(Refusal::Rejected(too_large(self.body_bytes_max).into()));
         }
-        match self.read(held).await {
-            Ok(read) => Ok(read.items()),
-            Err(Unfit::Refused(problem)) => Err(problem),
-            Err(Unfit::Unbounded(why)) => Err(Problem::new(ProblemKind::Unmappable, why)),
-        }
+        let bounds = (&self.mapper, self.batch_max, self.body_bytes_max);
+        let unread = match super::read(bounds, held).await {
+            Ok(read) => return Ok(read.items()),
+            Err(unread) => unread,
+        };
+        Err(match unread {
+            Unread::Problem(problem) => Refusal::Rejected(problem.into()),
+            Unread::Trouble(Trouble::Failed(said)) => {
+                let problems = vec![mapping::unmappable(&said)];
+                Refusal::Rejected(Rejection { problems, said: Some(said) })
+            }
+            Unread::Trouble(Trouble::Unbounded(why)) => {
+                Refusal::Rejected(Problem::new(ProblemKind::Unmappable, why).into())
+            }
+            Unread::Trouble(Trouble::Away) => Refusal::NoWorker,
+        })
     }
+}
+
+/// Why a line was not read.
+enum Refusal {
+    /// It is no event.
+    Rejected(Rejection),
+    /// There is nothing to translate it with.
+    NoWorker,
 }
 
 /// A line above its bound.
@@ -178,5 +225,5 @@ fn summary(answers: impl Iterator<Item = Answer>) -> Imported {
             }
         }
     }
-    if problems.is_empty() { imported } else { Imported::Rejected(problems) }
+    if problems.is_empty() { imported } else { Imported::Rejected(Rejection { problems, said: None }) }
 }

@@ -2,7 +2,8 @@
 //!
 //! Whatever stands in the file, it ends nothing and takes no more memory than a line may have: what is too long is passed
 //! over, and what is no text, or does not fit its header, is told as a problem of its line. A place between two lines
-//! can be returned to.
+//! can be returned to. A table is read as Excel writes it, with its empty rows and columns; a cell that a spreadsheet has
+//! damaged, and a quote that stands where none may, are problems of their line.
 //!
 //! Before: the command `import`. After: [`super::import`].
 
@@ -14,8 +15,10 @@ use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::cells;
 use super::import::too_large;
 use super::problem::{Problem, ProblemKind};
+use crate::domain::utf8::{self, BYTE_ORDER_MARK};
 
 /// Of a line that is too long so much is kept, to be found again by.
 const CUT_BYTES: usize = 1 << 10;
@@ -23,8 +26,8 @@ const CUT_BYTES: usize = 1 << 10;
 /// Fields of a record, and of a header: beyond this it is no table of customers.
 const FIELDS_MAX: usize = 4_096;
 
-/// What programs of Microsoft write in front of UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// Delimiters that a table may have instead of the one that was named.
+const DELIMITERS: [u8; 4] = [b';', b',', b'\t', b'|'];
 
 /// How events stand in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,7 +105,8 @@ pub struct Lines<R> {
 struct Table {
     parser: Reader,
     delimiter: u8,
-    header: Vec<String>,
+    /// `None`: a column without a name, which may have no cells.
+    header: Vec<Option<String>>,
 }
 
 /// What the parser gets at once: room for as much is made for each record, so no more than a large record has.
@@ -128,15 +132,23 @@ impl<R: BufRead> Lines<R> {
     /// Begins at the beginning of a file, behind the header of a table.
     pub fn open(file: R, format: Format, bounds: Bounds) -> io::Result<Self> {
         let mut lines = Self { file, place: Place { offset: 0, line: 1 }, bounds, table: None };
-        if let Format::Csv { delimiter } = format {
+        if let Some(form) = utf8::other_form(lines.file.fill_buf()?) {
+            return Err(io::Error::other(format!("the file is {form}")));
+        }
+        if let Format::Csv { mut delimiter } = format {
             let mut parser = parser(delimiter);
             // The parser takes a mark that comes alone for the end of the file. One that comes in pieces is left to the header.
             if lines.file.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
                 lines.pass(BYTE_ORDER_MARK.len(), 0);
             }
-            while lines.skip_end_of_line()? {}
-            let taken = lines.take_record(&mut parser)?.unwrap_or_default();
-            let header = header(&taken, bounds.line_bytes).map_err(io::Error::other)?;
+            let mut taken = lines.take_row(&mut parser)?;
+            if let Some(named) = separator(&taken.raw) {
+                // Excel's own word for the delimiter of the file, in a line before the header.
+                delimiter = named.unwrap_or(delimiter);
+                parser = self::parser(delimiter);
+                taken = lines.take_row(&mut parser)?;
+            }
+            let header = header(&taken, delimiter, bounds.line_bytes).map_err(io::Error::other)?;
             lines.table = Some(Table { parser, delimiter, header });
         }
         Ok(lines)
@@ -178,8 +190,12 @@ impl<R: BufRead> Lines<R> {
         }
         let taken = self.take_record(&mut table.parser)?;
         Ok(taken.map(|taken| {
-            let content = table.object(&taken, self.bounds.line_bytes);
-            Line { number, text: Bytes::from(taken.raw), content: content.map_or_else(Content::Unfit, Content::Body) }
+            let content = match table.object(&taken, self.bounds.line_bytes) {
+                Ok(Some(object)) => Content::Body(object),
+                Ok(None) => Content::Empty,
+                Err(problem) => Content::Unfit(problem),
+            };
+            Line { number, text: Bytes::from(taken.raw), content }
         }))
     }
 
@@ -187,12 +203,15 @@ impl<R: BufRead> Lines<R> {
         let text = Bytes::from(taken.raw);
         let content = if taken.bytes > self.bounds.line_bytes {
             Content::Unfit(too_large(self.bounds.line_bytes))
-        } else if std::str::from_utf8(&text).is_err() {
-            Content::Unfit(Problem::new(ProblemKind::Malformed, "not UTF-8"))
         } else {
-            let body = if number == 1 { text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text) } else { &text };
-            let body = body.trim_ascii();
-            if body.is_empty() { Content::Empty } else { Content::Body(text.slice_ref(body)) }
+            // A mark may stand before any line: files are put together.
+            match utf8::text(&text) {
+                Err(form) => Content::Unfit(Problem::new(ProblemKind::Malformed, form.to_string())),
+                Ok(body) => {
+                    let body = body.as_bytes().trim_ascii();
+                    if body.is_empty() { Content::Empty } else { Content::Body(text.slice_ref(body)) }
+                }
+            }
         };
         Line { number, text, content }
     }
@@ -214,6 +233,18 @@ impl<R: BufRead> Lines<R> {
             self.pass(used, u64::from(has_feed));
             if is_end {
                 return Ok(Some(taken));
+            }
+        }
+    }
+
+    /// The first record that is not blank; an empty one at the end of the file.
+    fn take_row(&mut self, parser: &mut Reader) -> io::Result<Taken> {
+        loop {
+            while self.skip_end_of_line()? {}
+            match self.take_record(parser)? {
+                Some(taken) if taken.is_blank() => {}
+                Some(taken) => return Ok(taken),
+                None => return Ok(Taken::default()),
             }
         }
     }
@@ -307,6 +338,12 @@ impl Taken {
         }
     }
 
+    /// Whether each of its fields is there, and blank.
+    fn is_blank(&self) -> bool {
+        let is_whole = self.ends.len() == self.fields_count;
+        is_whole && self.texts().is_some_and(|texts| texts.into_iter().all(is_blank))
+    }
+
     /// Each field; `None`: one is no text.
     fn texts(&self) -> Option<Vec<&str>> {
         let mut begin = 0;
@@ -320,8 +357,8 @@ impl Taken {
 }
 
 impl Table {
-    /// A record as JSON: each field is a text, so that a ZIP code keeps its zeros.
-    fn object(&self, taken: &Taken, bytes_max: usize) -> Result<Bytes, Problem> {
+    /// A record as JSON: each field is a text, so that a ZIP code keeps its zeros. `None`: all of its cells are empty.
+    fn object(&self, taken: &Taken, bytes_max: usize) -> Result<Option<Bytes>, Problem> {
         let malformed = |detail: String| Err(Problem::new(ProblemKind::Malformed, detail));
         if taken.bytes > bytes_max {
             let Problem { kind, detail, .. } = too_large(bytes_max);
@@ -331,14 +368,41 @@ impl Table {
         if taken.is_last && self.is_open(&taken.raw) {
             return malformed("a quote is not closed, so all that follows is part of this record".to_owned());
         }
-        if taken.fields_count != self.header.len() {
+        if taken.fields_count > FIELDS_MAX {
+            return malformed(format!("more than {FIELDS_MAX} fields"));
+        }
+        if taken.is_blank() {
+            return Ok(None);
+        }
+        if has_stray_quote(&taken.raw, self.delimiter) {
+            let wanted = "a field that has one is quoted as a whole, with each quote in it doubled";
+            return malformed(format!("a quote stands where none may: {wanted}"));
+        }
+        let Some(texts) = taken.texts() else { return malformed("not UTF-8".to_owned()) };
+        // Excel writes as many cells as the longest row has.
+        let is_too_long = texts.iter().skip(self.header.len()).any(|text| !is_blank(text));
+        let is_too_short = self.header.iter().skip(texts.len()).any(Option::is_some);
+        if is_too_long || is_too_short {
             let (found, wanted) = (taken.fields_count, self.header.len());
             return malformed(format!("{found} fields, and {wanted} in the header"));
         }
-        let Some(texts) = taken.texts() else { return malformed("not UTF-8".to_owned()) };
-        let fields = self.header.iter().zip(texts);
-        let object: Map<String, Value> = fields.map(|(name, text)| (name.clone(), text.into())).collect();
-        Ok(Bytes::from(Value::Object(object).to_string()))
+        let mut object = Map::new();
+        for (index, (name, text)) in self.header.iter().zip(texts).enumerate() {
+            // By its number: a name may be a customer's where the header is missing.
+            let number = index + 1;
+            let Some(name) = name else {
+                if is_blank(text) {
+                    continue;
+                }
+                return malformed(format!("field {number} has a value, and no name in the header"));
+            };
+            if let Some(damage) = cells::trimmed(text).and_then(cells::damage) {
+                return malformed(format!("field {number} is {damage}"));
+            }
+            let text = cells::trimmed(text).and_then(cells::kept_as_text).unwrap_or(text);
+            object.insert(name.clone(), text.into());
+        }
+        Ok(Some(Bytes::from(Value::Object(object).to_string())))
     }
 
     /// Whether what the end of the file ended would have gone on.
@@ -354,22 +418,115 @@ fn parser(delimiter: u8) -> Reader {
     ReaderBuilder::new().delimiter(delimiter).build()
 }
 
+fn is_blank(text: &str) -> bool {
+    cells::trimmed(text).is_none()
+}
+
+/// Whether a quote stands beside a field's text instead of around it: the parser would leave it out, or in, and change the
+/// text. A quote in the middle of a field that is not quoted is a part of the text, such as `5" pipe`.
+fn has_stray_quote(raw: &[u8], delimiter: u8) -> bool {
+    let is_end = |at: usize| raw.get(at).is_none_or(|byte| matches!(byte, b'\r' | b'\n') || *byte == delimiter);
+    let past_blanks = |mut at: usize| {
+        while raw.get(at) == Some(&b' ') && delimiter != b' ' {
+            at += 1;
+        }
+        at
+    };
+    let mut at = 0;
+    while at < raw.len() {
+        let begin = past_blanks(at);
+        if raw.get(begin) == Some(&b'"') {
+            if begin > at {
+                return true;
+            }
+            at = past_blanks(behind_quotes(raw, begin + 1));
+            if !is_end(at) {
+                return true;
+            }
+        } else {
+            while !is_end(at) {
+                at += 1;
+            }
+        }
+        if raw.get(at) != Some(&delimiter) {
+            return false;
+        }
+        at += 1;
+    }
+    false
+}
+
+/// The place behind the quote that closes what begins here; the end where none does.
+fn behind_quotes(raw: &[u8], mut at: usize) -> usize {
+    while at < raw.len() {
+        match (raw[at], raw.get(at + 1)) {
+            (b'"', Some(b'"')) => at += 2,
+            (b'"', _) => return at + 1,
+            _ => at += 1,
+        }
+    }
+    at
+}
+
+/// What a line `sep=;` says, which Excel reads and some programs write before the header. `None`: it is no such line; the
+/// inner one: it names nothing.
+fn separator(raw: &[u8]) -> Option<Option<u8>> {
+    let line = utf8::without_mark(raw);
+    let end = line.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n' | b' ')).map_or(0, |at| at + 1);
+    let line = &line[..end];
+    let line = line.strip_prefix(b"\"").and_then(|line| line.strip_suffix(b"\"")).unwrap_or(line);
+    let (word, named) = line.split_at_checked(SEPARATOR.len())?;
+    if !word.eq_ignore_ascii_case(SEPARATOR) {
+        return None;
+    }
+    let Some(first) = named.first() else { return Some(None) };
+    // Saved again by Excel, the line has a delimiter for each empty cell.
+    let is_delimiter = first.is_ascii() && !first.is_ascii_alphanumeric() && *first != b'"';
+    (is_delimiter && named.iter().all(|byte| byte == first)).then_some(Some(*first))
+}
+
+/// How such a line begins.
+const SEPARATOR: &[u8] = b"sep=";
+
 /// The names of a table's fields, or what is wrong with them.
-fn header(taken: &Taken, bytes_max: usize) -> Result<Vec<String>, String> {
+fn header(taken: &Taken, delimiter: u8, bytes_max: usize) -> Result<Vec<Option<String>>, String> {
     if taken.bytes > bytes_max || taken.fields_count > FIELDS_MAX {
         return Err(format!("the header has more than {bytes_max} bytes (http.body_max), or {FIELDS_MAX} fields"));
     }
     let texts = taken.texts().ok_or("the header is not UTF-8: save the file as CSV UTF-8")?;
-    let names: Vec<String> = texts.iter().map(|text| text.trim_start_matches('\u{feff}').trim().to_owned()).collect();
-    if names.iter().all(String::is_empty) {
+    let names: Vec<Option<String>> = texts.iter().map(|text| cells::trimmed(text).map(str::to_owned)).collect();
+    if names.iter().all(Option::is_none) {
         return Err("there is no header: the first line names the fields".to_owned());
+    }
+    if has_stray_quote(&taken.raw, delimiter) {
+        return Err("in the header a quote stands where none may".to_owned());
+    }
+    if let [_] = names[..]
+        && let Some(other) = likelier_delimiter(&taken.raw, delimiter)
+    {
+        let shown = if other == b'\t' { "tab".to_owned() } else { format!("'{}'", char::from(other)) };
+        return Err(format!("the header has one column; is the delimiter {shown}? Say --delimiter {shown}"));
     }
     let mut known = BTreeSet::new();
     // By its number: a file without a header has a customer's words in its first line.
-    match names.iter().position(|name| name.is_empty() || !known.insert(name)) {
-        Some(at) => Err(format!("in the header the name of column {} is empty, or there twice", at + 1)),
+    match names.iter().position(|name| name.as_ref().is_some_and(|name| !known.insert(name))) {
+        Some(at) => Err(format!("in the header the name of column {} is there twice", at + 1)),
         None => Ok(names),
     }
+}
+
+/// The delimiter by which a header of one column would have most; `None`: it has one by each.
+fn likelier_delimiter(raw: &[u8], delimiter: u8) -> Option<u8> {
+    let others = DELIMITERS.into_iter().filter(|other| *other != delimiter);
+    let counted = others.map(|other| (other, fields_count(raw, other))).filter(|(_, count)| *count > 1);
+    counted.max_by_key(|(_, count)| *count).map(|(other, _)| other)
+}
+
+fn fields_count(raw: &[u8], delimiter: u8) -> usize {
+    let line = [raw, b"\n"].concat();
+    let (mut fields, mut ends) = (vec![0; line.len()], vec![0; line.len() + 1]);
+    let (.., count) = parser(delimiter).read_record(&line, &mut fields, &mut ends);
+    count
 }
 
 #[cfg(test)]
@@ -420,7 +577,9 @@ mod tests {
         check(b"", Format::Ndjson, &[]);
         check(b"{}", Format::Ndjson, &[(1, "{}")]);
         check(b"\xef\xbb\xbf {}\r\n\n \t\n[1]\n", Format::Ndjson, &[(1, "{}"), (2, "empty"), (3, "empty"), (4, "[1]")]);
-        check(b"\xff\n{}\n", Format::Ndjson, &[(1, "malformed: not UTF-8"), (2, "{}")]);
+        check(b"\xff\n{}\n", Format::Ndjson, &[(1, "malformed: not UTF-8 (from byte 1 on)"), (2, "{}")]);
+        // Two files in one.
+        check(b"\xef\xbb\xbf{}\n\xef\xbb\xbf[]\n\xef\xbb\xbf\n", Format::Ndjson, &[(1, "{}"), (2, "[]"), (3, "empty")]);
         let long = [vec![b'x'; 41], b"\n{}".to_vec()].concat();
         check(&long, Format::Ndjson, &[(1, "too-large: a line has at most 40 bytes (http.body_max)"), (2, "{}")]);
     }
@@ -462,10 +621,120 @@ mod tests {
 
     #[test]
     fn a_header_names_each_field_once() {
-        for (text, word) in [(&b""[..], "no header"), (b"a;a\n", "twice"), (b"a;\n", "empty"), (b"\xff\n", "UTF-8")] {
-            let opened = Lines::open(Cursor::new(text.to_vec()), CSV, BOUNDS);
-            let error = opened.err().expect("it is refused").to_string();
+        for (text, word) in [
+            (&b""[..], "no header"),
+            (b";;\n;;\n", "no header"),
+            (b"a;a\n", "twice"),
+            (b"\xfc\n", "UTF-8"),
+            (b"sep=;\n", "no header"),
+            (b"sep=,\na;a\n", "delimiter ';'"),
+            (b"a,b\n1,2\n", "the header has one column; is the delimiter ','? Say --delimiter ','"),
+            (b"a\tb,c\td\n", "is the delimiter tab? Say --delimiter tab"),
+            (b"a|b\n", "'|'"),
+            (b"\"a \"b\"\";c\n", "a quote stands"),
+            (b"\xff\xfea\0;\0", "UTF-16"),
+            (b"a\0;\0b\0", "UTF-16"),
+            (b"\x1f\x8b\x08\0", "gzip"),
+            (b"PK\x03\x04\x14\0", "workbook"),
+        ] {
+            let error = Lines::open(Cursor::new(text.to_vec()), CSV, BOUNDS).err().expect("it is refused").to_string();
             assert!(error.contains(word), "{error}");
+        }
+        // A name with another delimiter in it is quoted.
+        check(b"\"a, b\"\n1\n", CSV, &[(2, "{\"a, b\":\"1\"}")]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_utf8_is_told_as_a_whole_whatever_its_format() {
+        for (text, word) in [
+            (&b"\xff\xfe{\0}\0"[..], "UTF-16"),
+            (b"\0{\0}", "UTF-16"),
+            (b"\x1f\x8b\x08\0", "gzip"),
+            (b"\x28\xb5\x2f\xfd", "zstd"),
+            (b"PK\x03\x04\x14\0", "workbook"),
+        ] {
+            for format in [CSV, Format::Ndjson] {
+                let opened = Lines::open(Cursor::new(text.to_vec()), format, BOUNDS);
+                let error = opened.err().expect("it is refused").to_string();
+                assert!(error.starts_with("the file is") && error.contains(word), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_empty_cells_are_passed_over_like_empty_lines() {
+        let text = "a;b\n1;2\n;\n\u{a0}; \n;;;;\n\"\";\"\"\n3;4\n\u{1a}";
+        let rows = [(2, "{\"a\":\"1\",\"b\":\"2\"}"), (3, "empty"), (4, "empty"), (5, "empty"), (6, "empty")];
+        check(text.as_bytes(), CSV, &[&rows[..], &[(7, "{\"a\":\"3\",\"b\":\"4\"}"), (8, "empty")]].concat());
+        // Also before the header.
+        check(b";;\n\n;\na;b\n1;2\n", CSV, &[(5, "{\"a\":\"1\",\"b\":\"2\"}")]);
+    }
+
+    #[test]
+    fn columns_without_a_name_are_passed_over_while_they_are_empty() {
+        let expected = "{\"a\":\"1\",\"b\":\"2\"}";
+        check(b"a;b;\n1;2;\n1;2; \n1;2\n1;2;;;\n", CSV, &[(2, expected), (3, expected), (4, expected), (5, expected)]);
+        check(b";a;;b;;\n;1;;2;;\n", CSV, &[(2, expected)]);
+        check(
+            b"a;b;;\n1;2;x;\n1;2;;;x\n1\n",
+            CSV,
+            &[
+                (2, "malformed: field 3 has a value, and no name in the header"),
+                (3, "malformed: 5 fields, and 4 in the header"),
+                (4, "malformed: 1 fields, and 4 in the header"),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_line_that_names_the_delimiter_is_passed_over_and_counts() {
+        let expected = "{\"a\":\"1\",\"b\":\"2;3\"}";
+        for first in ["sep=,", "SEP=,", "\"sep=,\"", "\u{feff}sep=,", "sep=,,,"] {
+            check(format!("{first}\r\na,b\r\n1,2;3\r\n").as_bytes(), CSV, &[(3, expected)]);
+        }
+        check(b"sep=\t\na\tb\n1\t2;3\n", CSV, &[(3, expected)]);
+        check(b"sep=;\ra;b\r1;2\r", CSV, &[(3, "{\"a\":\"1\",\"b\":\"2\"}")]);
+        check(b"sep=\na;b\n1;2\n", CSV, &[(3, "{\"a\":\"1\",\"b\":\"2\"}")]);
+        // A column of that name is one.
+        check(b"sep=x;b\n1;2\n", CSV, &[(2, "{\"b\":\"2\",\"sep=x\":\"1\"}")]);
+    }
+
+    #[test]
+    fn a_quote_beside_a_text_is_told_and_one_within_it_is_a_part_of_it() {
+        let stray = "malformed: a quote stands where none may: a field that has one is quoted as a whole, \
+                     with each quote in it doubled";
+        for (row, expected) in [
+            ("\"A \"B\" C\";2", stray),
+            ("\"A\"B;2", stray),
+            ("1; \"2\"", stray),
+            ("1;\"\"\"2\"x", stray),
+            ("\"A \"\"B\"\" C\";2", "{\"a\":\"A \\\"B\\\" C\",\"b\":\"2\"}"),
+            ("A \"B\" C;2", "{\"a\":\"A \\\"B\\\" C\",\"b\":\"2\"}"),
+            ("5\";2", "{\"a\":\"5\\\"\",\"b\":\"2\"}"),
+            ("\"1\" ;\"2\" ", "{\"a\":\"1 \",\"b\":\"2 \"}"),
+            ("\"1;\n\";\"\"", "{\"a\":\"1;\\n\",\"b\":\"\"}"),
+        ] {
+            check(format!("a;b\n{row}\n").as_bytes(), CSV, &[(2, expected)]);
+        }
+    }
+
+    #[test]
+    fn what_a_spreadsheet_has_damaged_is_told_and_what_it_keeps_as_text_is_that() {
+        let is = |what: &str| format!("malformed: field 2 is {what}");
+        let failed = is("a spreadsheet's error, such as #N/A or #REF!");
+        let narrow = is("number signs, which a spreadsheet shows in a column that is too narrow");
+        let shortened = is("a number that a spreadsheet has shortened, such as 4.71E+11");
+        for (cell, expected) in [
+            ("#NV", failed.as_str()),
+            (" #REF! ", &failed),
+            ("########", &narrow),
+            ("4,71E+11", &shortened),
+            ("\"=\"\"01067\"\"\"", "{\"a\":\"1\",\"b\":\"01067\"}"),
+            ("=\"01067\"", "{\"a\":\"1\",\"b\":\"01067\"}"),
+            ("#5", "{\"a\":\"1\",\"b\":\"#5\"}"),
+            ("", "{\"a\":\"1\",\"b\":\"\"}"),
+        ] {
+            check(format!("a;b\n1;{cell}\n").as_bytes(), CSV, &[(2, expected)]);
         }
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod amqp;
 mod backlog;
+mod cells;
 pub mod cloudevents;
 mod control;
 pub mod explain;
@@ -21,6 +22,7 @@ mod poison;
 pub mod problem;
 mod reread;
 pub mod signature;
+pub mod text;
 mod types;
 pub mod wire;
 
@@ -177,7 +179,7 @@ impl Inbox {
 
     /// [`read`], as a door tells it: what a mapping says of a message may quote it, and is not repeated.
     async fn read(&self, held: &Held) -> Result<cloudevents::Read, Unfit> {
-        let read = read((&self.mapper, self.batch_max), held).await;
+        let read = read((&self.mapper, self.batch_max, self.body_bytes_max), held).await;
         read.map_err(|unread| match unread {
             Unread::Problem(problem) => Unfit::Refused(problem),
             Unread::Trouble(Trouble::Failed(why)) => Unfit::Refused(mapping::unmappable(&why)),
@@ -306,8 +308,12 @@ impl Inbox {
 
 /// A CloudEvent of one of the bridge's types is read as what it is, whatever its source. Anything else is the sender's own: a
 /// source's mapping translates it, if it has one, and a CloudEvent of another type too.
-async fn read((mapper, batch_max): (&Mapper, usize), held: &Held) -> Result<cloudevents::Read, Unread> {
-    let verified = &held.verified;
+async fn read(
+    (mapper, batch_max, body_bytes_max): (&Mapper, usize, usize),
+    held: &Held,
+) -> Result<cloudevents::Read, Unread> {
+    let plain = text::plain(&held.verified, body_bytes_max).map_err(Unread::Problem)?;
+    let verified = plain.as_ref().unwrap_or(&held.verified);
     let delivery = verified.delivery();
     if verified.is_signed_in_part() && cloudevents::is_binary(delivery) {
         let detail = "a signature covers the body alone, and not the attributes in headers: send the structured mode";
@@ -451,6 +457,7 @@ mod tests {
         let held = frames.hold(Frame {
             body: b"poison".to_vec(),
             content_type: None,
+            content_encoding: None,
             headers: BTreeMap::new(),
             message_id: None,
             exchange: "customer.lifecycle".to_owned(),

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::problem::{Problem, ProblemKind};
 use super::sha256;
 use super::signature::Verified;
+use super::text::CONTENT_ENCODING;
 use crate::broker::Properties;
 use crate::clock::Clock;
 use crate::domain::EventId;
@@ -117,6 +118,9 @@ pub(super) fn arrival(held: &Held, id: EventId, (reason, detail): (Reason, &str)
     if delivery.door == Door::Amqp {
         envelope["properties"] = json!(held.properties);
         envelope["properties"]["exchange"] = json!(held.exchange);
+    }
+    if let Some((_, coding)) = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(CONTENT_ENCODING)) {
+        envelope["content_encoding"] = json!(coding);
     }
     let raw = cut(body, bytes_max);
     let mut detail = self::detail(detail);

@@ -44,13 +44,15 @@ pub enum ProblemKind {
     TooLarge,
     /// Not a media type that this source takes.
     UnsupportedMediaType,
+    /// Packed in a way that is not read.
+    UnsupportedContentEncoding,
     /// The store is away or busy; the same request will do later.
     Unavailable,
 }
 
 impl ProblemKind {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Malformed,
         Self::InvalidEvent,
         Self::Unmappable,
@@ -63,6 +65,7 @@ impl ProblemKind {
         Self::Timeout,
         Self::TooLarge,
         Self::UnsupportedMediaType,
+        Self::UnsupportedContentEncoding,
         Self::Unavailable,
     ];
 
@@ -81,6 +84,7 @@ impl ProblemKind {
             Self::Timeout => "timeout",
             Self::TooLarge => "too-large",
             Self::UnsupportedMediaType => "unsupported-media-type",
+            Self::UnsupportedContentEncoding => "unsupported-content-encoding",
             Self::Unavailable => "unavailable",
         }
     }
@@ -95,7 +99,7 @@ impl ProblemKind {
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
             Self::TooLarge => 413,
-            Self::UnsupportedMediaType => 415,
+            Self::UnsupportedMediaType | Self::UnsupportedContentEncoding => 415,
             Self::InvalidEvent | Self::Unmappable | Self::EventIdReused => 422,
             Self::Unavailable => 503,
         }
@@ -116,6 +120,7 @@ impl ProblemKind {
             Self::Timeout => "The body did not arrive in time",
             Self::TooLarge => "More than is taken at once",
             Self::UnsupportedMediaType => "Not a media type that is taken here",
+            Self::UnsupportedContentEncoding => "Packed in a way that is not read here",
             Self::Unavailable => "Not now; try the same again later",
         }
     }

@@ -86,6 +86,13 @@ impl Verified {
         &self.body
     }
 
+    /// The same delivery with its body in another form (see [`super::text`]), which its coding no longer describes.
+    pub(super) fn with_plain_body(&self, body: Vec<u8>) -> Self {
+        let mut plain = Self { body: body.into(), ..self.clone() };
+        plain.delivery.headers.retain(|name, _| !name.eq_ignore_ascii_case(super::text::CONTENT_ENCODING));
+        plain
+    }
+
     /// A message that somebody tries out at a terminal; nothing is done about it.
     pub(super) fn unproven(delivery: Delivery) -> Self {
         Self::new(delivery, Proof::Sender)

@@ -120,10 +120,20 @@ fn responses() -> Value {
         "405": one(Kind::MethodNotAllowed),
         "408": one(Kind::Timeout),
         "413": one(Kind::TooLarge),
-        "415": one(Kind::UnsupportedMediaType),
+        "415": unread(),
         "422": problem_answer("It is understood, and cannot be taken", &unprocessable),
         "503": later_answer(Kind::Unavailable.title(), &[Kind::Unavailable.slug()]),
     })
+}
+
+/// 415 has two causes, and the header stands for one of them (RFC 9110, §12.5.3).
+fn unread() -> Value {
+    let slugs = [ProblemKind::UnsupportedMediaType, ProblemKind::UnsupportedContentEncoding].map(ProblemKind::slug);
+    let mut answer = problem_answer("Another media type, or packed otherwise than with gzip", &slugs);
+    answer["headers"] = json!({"Accept-Encoding": {
+        "required": false, "schema": {"type": "string"}, "description": "codings that are read, where the body's is none of them",
+    }});
+    answer
 }
 
 /// CloudEvents' "HTTP 1.1 Web Hooks for Event Delivery" 1.0.2, §4.

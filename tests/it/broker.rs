@@ -329,6 +329,7 @@ async fn a_delivery_is_taken_whole_and_acked_once_it_is_stored() {
     let expected = Frame {
         body: b"e1".to_vec(),
         content_type: Some("text/plain".to_owned()),
+        content_encoding: None,
         headers: BTreeMap::from([("ce-id".to_owned(), "e1".to_owned())]),
         message_id: Some("e1".to_owned()),
         exchange: "customer.lifecycle".to_owned(),

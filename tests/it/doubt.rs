@@ -113,7 +113,7 @@ fn cases() -> Vec<Case> {
         ("open end", json!("9999-12-31"), "Europe/Berlin", "too far ahead"),
         ("not set", json!("1900-01-01"), "Europe/Berlin", "2000-01-02"),
         ("either way round", json!("03/04/2027"), "Europe/Berlin", "either way"),
-        ("rounded", json!("1,79868E+12"), "Europe/Berlin", "scientific"),
+        ("rounded", json!("1,79868E+12"), "Europe/Berlin", "shortened"),
         ("no date", json!("soon"), "Europe/Berlin", "form"),
     ] {
         let message = json!({"kind": "churned", "id": name, "cust": "CUST", "closedOn": closed_on, "z": zone});

@@ -420,3 +420,100 @@ async fn both_looks_for_a_due_lane_are_served_by_the_index() {
     }
     connection.close().await.expect("closed");
 }
+
+/// A mapping by the helpers, as an operator writes one.
+const TABLE_MAP: &str = r#"{type: "customer.signed_up", id: "imp-\(.Kundennummer)", time: (.Vertragsbeginn | date_time("Europe/Berlin")),
+ data: ({customer_id: .Kundennummer, email: .EMail, first_name: .Vorname,
+  address: ({street_and_number: .Strasse, zip_code: (.PLZ | zip_code(5)), town: .Ort, country: (.Land | country_code)} | given)} | given)}"#;
+
+const TABLE_HEADER: &str = "Kundennummer;EMail;Vorname;Strasse;PLZ;Ort;Land;Vertragsbeginn";
+
+/// A row with these cells instead of its own: ZIP code, country, start.
+fn row(customer: &str, [zip, country, start]: [&str; 3]) -> String {
+    format!("{customer};{customer}@example.com;Anna;Gasse 1;{zip};Dresden;{country};{start}")
+}
+
+const CELLS: [&str; 3] = ["01067", "Deutschland", "01.10.2026"];
+
+#[tokio::test]
+async fn a_table_is_read_as_a_spreadsheet_writes_it() {
+    let desk = Desk::new(&[]);
+    desk.put("map.jq", TABLE_MAP);
+    let good = |customer: &str| row(customer, CELLS);
+    let header = TABLE_HEADER;
+    let (many, one) =
+        ("accepted 2, duplicate 0, rejected 0, skipped", "accepted 1, duplicate 0, rejected 0, skipped 0");
+    for (name, table, status, words) in [
+        (
+            "rows.csv",
+            format!("{header}\n{}\n;;;;;;;\n;;;;;;;\n{}\n", good("R1"), good("R2")),
+            0,
+            &format!("{many} 2")[..],
+        ),
+        ("column.csv", format!("{header};\n{};\n", good("C1")), 0, one),
+        ("sep.csv", format!("sep=;\n{header}\n{}\n", good("S1")), 0, one),
+        ("mark.csv", format!("\u{feff}sep=;\r\n{header}\r\n{}\r\n", good("M1")), 0, one),
+        (
+            "empty.csv",
+            format!("{header}\n{}\n{}\n", row("E1", ["01067", "D", ""]), row("E2", ["", "", "01.10.2026"])),
+            0,
+            many,
+        ),
+        ("text.csv", format!("{header}\n{}\n", row("T1", ["\"=\"\"01067\"\"\"", CELLS[1], CELLS[2]])), 0, one),
+        (
+            "quote.csv",
+            format!("{header}\n{}\n{}\n", good("Q1"), good("Q2").replace("Gasse 1", "\"Haus \"Sonne\" 3\"")),
+            1,
+            "rejected line 3: malformed: a quote stands where none may",
+        ),
+    ] {
+        desk.put(name, table);
+        expect(&desk.import(&[name, "--source", "crm", "--delimiter", ";"]), status, words);
+    }
+    // None of these was made up, and the one without a country or a ZIP code has none.
+    let zip = r#"SELECT COUNT(*) FROM events WHERE door = 'import' AND event LIKE '%"01067"%'"#;
+    let all = "SELECT COUNT(*) FROM events WHERE door = 'import'";
+    assert_eq!((desk.count(zip).await, desk.count(all).await), (8, 9));
+    // One message, and nothing is tried.
+    desk.put("comma.csv", format!("{header}\n{}\n", good("F1")));
+    let output = desk.import(&["comma.csv", "--source", "crm"]);
+    expect(&output, 1, "the header has one column; is the delimiter ';'? Say --delimiter ';'");
+    assert!(!running::said(&output).contains("accepted") && !desk.at("comma.csv.rejected.ndjson").exists());
+}
+
+#[tokio::test]
+async fn what_a_program_said_of_a_line_is_in_its_file_and_no_value_is_on_the_terminal() {
+    let desk = Desk::new(&[]);
+    desk.put("map.jq", TABLE_MAP);
+    let rows = [
+        row("D1", ["1067,0", CELLS[1], CELLS[2]]),
+        row("D2", ["#NV", CELLS[1], CELLS[2]]),
+        row("D3", [CELLS[0], "Atlantis", CELLS[2]]),
+        row("D4", [CELLS[0], "Atlantis", CELLS[2]]),
+        row("D5", [CELLS[0], CELLS[1], "vorgestern"]),
+    ];
+    desk.put("damage.csv", format!("{TABLE_HEADER}\n{}\n", rows.join("\n")));
+    let output = desk.import(&["damage.csv", "--source", "crm", "--delimiter", ";"]);
+    expect(&output, 1, "accepted 0, duplicate 0, rejected 5, skipped 0");
+    let ended = "unmappable: the mapping of this source ended with an error over it";
+    expect(
+        &output,
+        1,
+        &format!("rejected 2 lines, the first is 4: {ended}: country_code: not a country that is known"),
+    );
+    expect(&output, 1, &format!("rejected line 2: {ended}: zip_code: a number with a fraction is no ZIP code"));
+    expect(&output, 1, "rejected line 3: malformed: field 5 is a spreadsheet's error");
+    expect(&output, 1, &format!("rejected line 6: {ended}: date_time: "));
+    let said = running::said(&output);
+    for value in ["Atlantis", "vorgestern", "1067", "example.com"] {
+        assert!(!said.contains(value), "{value}: {said}");
+    }
+    let file = std::fs::read_to_string(desk.at("damage.csv.rejected.ndjson")).expect("it is there");
+    assert!(file.contains("country_code: not a country that is known") && file.contains("Atlantis"), "{file}");
+    // jq's own words quote the line: they are in the file alone.
+    desk.put("map.jq", ".Kundennummer | error(\"no \\(.)\")");
+    let output = desk.import(&["damage.csv", "--source", "crm", "--delimiter", ";"]);
+    expect(&output, 1, &format!("rejected 4 lines, the first is 2: {ended}\n"));
+    let file = std::fs::read_to_string(desk.at("damage.csv.rejected.ndjson")).expect("it is there");
+    assert!(file.contains("no D1") && !running::said(&output).contains("D1"), "{file}");
+}

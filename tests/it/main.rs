@@ -72,6 +72,8 @@ mod stories;
 mod ticketing;
 // House rules.
 mod tidy;
+// Bytes as senders pack and write them, at each entrance.
+mod text;
 // Alerts on the real bus.
 mod watch;
 // A whole bridge inside a test.

@@ -216,3 +216,60 @@ fn a_mapping_that_does_not_compile_is_a_problem_of_the_configuration() {
         assert!(said.contains(&format!("{map}:2:1: expected")), "{said}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn null_is_nobodys_name_house_number_or_id() {
+    let folder = env!("CARGO_MANIFEST_DIR").to_owned() + "/deploy/mappings";
+    let toml = format!(
+        "[watch]\nenabled = false\n[[source]]\nname = \"billing\"\nverify = \"none\"\nmap = \"{folder}/billing/map.jq\"\n\
+         [[source]]\nname = \"crm\"\nverify = \"none\"\nmap = \"{folder}/crm/map.jq\"\n\
+         [[source]]\nname = \"default\"\nverify = \"none\"\n"
+    );
+    let world = World::start(Database::Sqlite, Settings { toml, environment: Vec::new() }).await;
+    let opened = |number: Value, address: Value| {
+        let name = format!("n{}", number.to_string().replace(['"', ' '], ""));
+        json!({"messageId": name, "messageType": "ACCOUNT_OPENED", "createdAt": "01.10.2026 14:05",
+               "account": {"number": number, "email": format!("{name}@example.com"), "address": address}})
+    };
+    let created = |contact: &str| {
+        json!({"delivery": null, "event": "contact.created", "occurred": 1_790_856_000_000_i64, "contact": {"id": contact},
+               "changes": {"email": {"old": null, "new": format!("{contact}@example.com")}}})
+    };
+    let address = json!({"street": "Hauptstrasse", "houseNumber": "1a", "zip": 1067, "city": "Dresden"});
+    let no_number = json!({"street": "Hauptstrasse 7", "zip": "1067\u{a0}", "city": "Dresden", "houseNumber": null});
+    let vienna = json!({"street": "Ring", "houseNumber": 9.0, "zip": 1010, "city": "Wien", "country": "Austria"});
+    let nothing = json!({"street": null, "houseNumber": "", "zip": " ", "city": null, "country": "DE"});
+    for (source, body, expected) in [
+        ("billing", opened(Value::Null, address.clone()), (422, "/data/customer_id")),
+        ("billing", opened(json!(" "), address.clone()), (422, "/data/customer_id")),
+        ("billing", opened(json!(4712.0), address), (202, "")),
+        ("billing", opened(json!("4713"), no_number), (202, "")),
+        ("billing", opened(json!("4714"), vienna), (202, "")),
+        ("billing", opened(json!("4715"), nothing), (202, "")),
+        // Unreadable is not the same as not there.
+        ("billing", opened(json!(true), Value::Null), (422, "text: true or false")),
+        ("crm", created("CR-1"), (202, "")),
+        ("crm", created("CR-2"), (202, "")),
+    ] {
+        let (status, answer) =
+            world.post(&world.door(&format!("/v1/events/{source}")), "application/json", body.to_string()).await;
+        assert_eq!(status, expected.0, "{body}: {answer}");
+        assert!(answer.to_string().contains(expected.1), "{answer}");
+        if status == 202 {
+            assert_eq!(answer["status"], "accepted", "{body}: {answer}");
+            let event = world.settled(answer["id"].as_str().expect("an id")).await;
+            assert_eq!(event["state"], "applied", "{event}");
+        }
+    }
+    let state = world.sandbox_state().await;
+    let texts = |list: &str, field: &str| -> Vec<String> {
+        let items = state[list].as_array().expect("a list").iter();
+        let mut texts: Vec<String> = items.filter_map(|item| item[field].as_str().map(str::to_owned)).collect();
+        texts.sort();
+        texts
+    };
+    assert_eq!(texts("users", "external_user_id"), ["4712", "4713", "4714", "4715", "CR-1", "CR-2"]);
+    assert_eq!(texts("buildings", "street_and_number"), ["Hauptstrasse 1a", "Hauptstrasse 7", "Ring 9"], "{state:#}");
+    assert_eq!(texts("buildings", "zip_code"), ["01067", "01067", "1010"]);
+    world.bridge.stop().await;
+}

@@ -47,6 +47,7 @@ fn frame(ce_id: &str) -> Frame {
     Frame {
         body: b"{\"customer_id\":\"C-1\"}".to_vec(),
         content_type: Some("application/json".to_owned()),
+        content_encoding: None,
         headers: BTreeMap::from([("ce-id".to_owned(), ce_id.to_owned())]),
         message_id: None,
         exchange: "customer.lifecycle".to_owned(),

@@ -57,6 +57,7 @@ fn frames(store: &Store, house: &House, map: &str, types: &str) -> Frames {
 fn frame(body: &str) -> Frame {
     Frame {
         body: body.as_bytes().to_vec(),
+        content_encoding: None,
         content_type: None,
         headers: BTreeMap::new(),
         message_id: None,

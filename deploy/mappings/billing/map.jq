@@ -2,30 +2,34 @@
 # Tried by `podero-bridge test deploy/mappings/billing`.
 
 def address:
-  if . == null then null
-  else {
-    street_and_number: "\(.street) \(.houseNumber)",
-    zip_code: (.zip | zip_code(5)),
-    town: .city,
-    country: (.country // "DE" | country_code)
-  } | given
+  if is_given | not then null
+  else
+    # Without a country it is ours. How many digits a ZIP code has follows the country.
+    (.country | text | if . == null then "DE" else . end) as $country
+    | {
+        street_and_number: ([.street, .houseNumber] | join_given(" ")),
+        zip_code: (.zip | zip_code($country)),
+        town: (.city | text)
+      }
+    | given
+    | if . == {} then null else . + {country: ($country | country_code)} end
   end;
 
 def event($type; data): {
-  id: .messageId,
+  id: (.messageId | text),
   source: "/billing",
   type: $type,
   time: (.createdAt | date_time("Europe/Berlin")),
-  data: ({customer_id: (.account.number | tostring)} + data | given)
+  data: ({customer_id: (.account.number | text)} + data | given)
 };
 
 if .messageType == "ACCOUNT_OPENED" then
   event("customer.signed_up"; {
-    email: .account.email,
-    first_name: .account.firstName,
-    last_name: .account.lastName,
+    email: (.account.email | text),
+    first_name: (.account.firstName | text),
+    last_name: (.account.lastName | text),
     address: (.account.address | address),
-    building: (.account.houseType | if . == null then null else {property_type: property_type} end)
+    building: (.account.houseType | property_type | if . == null then null else {property_type: .} end)
   })
 elif .messageType == "ADDRESS_CHANGED" then
   event("customer.moved"; {
@@ -35,7 +39,7 @@ elif .messageType == "ADDRESS_CHANGED" then
 elif .messageType == "ACCOUNT_CLOSED" then
   event("customer.churned"; {
     effective_at: (.closedOn | date_time("Europe/Berlin")),
-    reason: .reason
+    reason: (.reason | text)
   })
 else
   # Invoices and the like are none of our business.

@@ -2,21 +2,29 @@
 # Tried by `podero-bridge test deploy/mappings/crm`.
 
 def address:
-  if . == null then null
-  else {
-    street_and_number: .street,
-    street_add_info: .addition,
-    zip_code: (.postcode | zip_code(5)),
-    town: .city,
-    country: (.country | country_code)
-  } | given
+  if is_given | not then null
+  else
+    {
+      street_and_number: (.street | text),
+      street_add_info: (.addition | text),
+      # How many digits a ZIP code has follows the country.
+      zip_code: (.country as $country | .postcode | zip_code($country)),
+      town: (.city | text),
+      country: (.country | country_code)
+    }
+    | given
+    | if . == {} then null else . end
   end;
 
+# Whether there was an address, in whatever form it was.
+def was_there: is_given and (type != "object" or given != {});
+
+# A webhook without a name is known by its bytes: the bridge makes an id of them where there is none.
 def event($kind; $type; data): {
-  id: "\(.delivery)/\($kind)",
+  id: (.delivery | text | if . == null then null else "\(.)/\($kind)" end),
   source: "/crm",
   type: $type,
-  subject: .contact.id,
+  subject: (.contact.id | text),
   time: (.occurred | date_time("UTC")),
   data: (data | given)
 };
@@ -24,10 +32,10 @@ def event($kind; $type; data): {
 .changes as $changes
 | if .event == "contact.created" then
     event("created"; "customer.signed_up"; {
-      email: $changes.email.new,
-      first_name: $changes.firstName.new,
-      last_name: $changes.lastName.new,
-      language: $changes.language.new,
+      email: ($changes.email.new | text),
+      first_name: ($changes.firstName.new | text),
+      last_name: ($changes.lastName.new | text),
+      language: ($changes.language.new | text),
       address: ($changes.address.new | address)
     })
   elif .event == "contact.deleted" then
@@ -36,14 +44,15 @@ def event($kind; $type; data): {
     # A new address where there was one is a move; the first one completes what we know. The rest is corrected. One webhook
     # may say all of it.
     ({
-      email: $changes.email.new,
-      first_name: $changes.firstName.new,
-      last_name: $changes.lastName.new,
-      address: (if $changes.address.old == null then $changes.address.new | address else null end)
+      email: ($changes.email.new | text),
+      first_name: ($changes.firstName.new | text),
+      last_name: ($changes.lastName.new | text),
+      address: (if $changes.address.old | was_there then null else $changes.address.new | address end)
     } | given) as $corrected
     | (if $corrected == {} then empty else event("updated"; "customer.updated"; $corrected) end),
-      (if $changes.address.old == null or $changes.address.new == null then empty
-       else event("moved"; "customer.moved"; {address: ($changes.address.new | address)}) end)
+      (($changes.address.new | address) as $new
+       | if $new == null or ($changes.address.old | was_there | not) then empty
+         else event("moved"; "customer.moved"; {address: $new}) end)
   else
     empty
   end

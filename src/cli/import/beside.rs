@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::inbound::import::Rejection;
 use crate::inbound::lines::{Format, Line, Place};
 use crate::inbound::problem::Problem;
 
@@ -146,7 +147,7 @@ impl Beside {
     }
 
     /// Keeps a line that is no event, with what is wrong. The caller ends the batch with [`Beside::save`].
-    pub(super) fn reject(&mut self, line: &Line, problems: &[Problem]) -> anyhow::Result<()> {
+    pub(super) fn reject(&mut self, line: &Line, rejection: &Rejection) -> anyhow::Result<()> {
         let at = || self.rejects.display().to_string();
         let file = match &mut self.open_rejects {
             Some(file) => file,
@@ -155,7 +156,7 @@ impl Beside {
                 self.open_rejects.insert(BufWriter::new(file))
             }
         };
-        let text = rejected(line, problems);
+        let text = rejected(line, &rejection.in_full());
         file.write_all(text.as_bytes()).with_context(at)?;
         self.rejects_bytes += u64::try_from(text.len()).unwrap_or(u64::MAX);
         Ok(())

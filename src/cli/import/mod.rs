@@ -8,6 +8,7 @@
 
 mod beside;
 mod meter;
+mod reasons;
 
 use std::fs::File;
 use std::io::{BufReader, IsTerminal, Read};
@@ -24,15 +25,15 @@ use super::{say, say_error};
 use crate::clock::Clock;
 use crate::config::{self, DEFAULT_SOURCE};
 use crate::domain::Timestamp;
-use crate::inbound::import::{Halt, Imported};
+use crate::inbound::import::{Halt, Imported, Rejection};
 use crate::inbound::lines::{Batch, Bounds, Content, Format, Line, Lines, Place};
 use crate::inbound::mapping::mapper::Mapper;
-use crate::inbound::problem::Problem;
 use crate::inbound::{AllowedTypes, Inbox, SCHEDULED_MAX};
 use crate::pump;
 use crate::store::{Dialect, Error, Store};
 use beside::{Beside, Counts, Found, Identity};
 use meter::Meter;
+use reasons::Reasons;
 
 /// Lines of one commit: more would make few flushes fewer, and hold the database for longer at a time.
 const BATCH_LINES_MAX: usize = 500;
@@ -119,11 +120,12 @@ pub(super) async fn run(config: &config::Import, request: Request) -> Result<(),
     let opened = open_with_key(&config.store).await?;
     let ended = import(&opened, (config, mapper), &mut origin, (&mut beside, bytes_all), &mut signals).await;
     opened.close().await;
-    let (ended, counts, took) = ended?;
+    let (ended, counts, reasons, took) = ended?;
     let Counts { accepted, duplicate, rejected, skipped } = counts;
     let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
     let took = humantime::format_duration(took);
     say(&format!("accepted {accepted}, duplicate {duplicate}, rejected {rejected}, skipped {skipped}; {took}"));
+    reasons.lines().iter().for_each(|line| say(line));
     let rejects = beside.rejects().display().to_string();
     match ended {
         Ended::Stopped if origin.file.is_some() => Err(anyhow!("stopped; run the same command again to go on").into()),
@@ -239,6 +241,7 @@ struct Import<'a> {
     source: &'a str,
     beside: &'a mut Beside,
     counts: Counts,
+    reasons: Reasons,
     meter: Meter,
     room: Room,
     signals: &'a mut Signals,
@@ -252,7 +255,7 @@ async fn import(
     origin: &mut Origin,
     (beside, bytes_all): (&mut Beside, Option<u64>),
     signals: &mut Signals,
-) -> Result<(Ended, Counts, Duration), Failure> {
+) -> Result<(Ended, Counts, Reasons, Duration), Failure> {
     let clock = Clock::system();
     let (from, counts) = match beside.begin()? {
         Found::Progress(place, counts) => {
@@ -280,6 +283,7 @@ async fn import(
         source: &origin.source,
         beside,
         counts,
+        reasons: Reasons::default(),
         meter: Meter::new(clock.clone(), began, bytes_all, std::io::stderr().is_terminal()),
         room: Room::new(config.store.backlog_max),
         signals,
@@ -287,7 +291,7 @@ async fn import(
     };
     let ended = import.all(&mut batches).await;
     let took = import.meter.end();
-    Ok((ended?, import.counts, took))
+    Ok((ended?, import.counts, import.reasons, took))
 }
 
 impl Import<'_> {
@@ -344,14 +348,14 @@ impl Import<'_> {
         for line in &batch.lines {
             let imported = match &line.content {
                 Content::Empty => Imported::Nothing,
-                Content::Unfit(problem) => Imported::Rejected(vec![problem.clone()]),
+                Content::Unfit(problem) => Imported::Rejected(problem.clone().into()),
                 Content::Body(_) => imported.next().context("an answer for each line")?,
             };
             match imported {
                 Imported::Accepted => accepted += 1,
                 Imported::Duplicate => self.counts.duplicate += 1,
                 Imported::Nothing => self.counts.skipped += 1,
-                Imported::Rejected(problems) => self.reject(line, &problems)?,
+                Imported::Rejected(rejection) => self.reject(line, &rejection)?,
             }
         }
         self.counts.accepted += accepted;
@@ -360,9 +364,10 @@ impl Import<'_> {
         Ok(())
     }
 
-    fn reject(&mut self, line: &Line, problems: &[Problem]) -> anyhow::Result<()> {
+    fn reject(&mut self, line: &Line, rejection: &Rejection) -> anyhow::Result<()> {
         self.counts.rejected += 1;
-        self.beside.reject(line, problems)
+        self.reasons.add(line.number, &rejection.problems);
+        self.beside.reject(line, rejection)
     }
 
     /// Returns the moment when there is room; `None`: somebody asked for the end.

@@ -7,6 +7,7 @@
 
 pub mod mapper;
 pub mod program;
+mod zip;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -176,9 +177,18 @@ pub(super) fn visible(headers: &BTreeMap<String, String>) -> BTreeMap<String, St
     named.map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect()
 }
 
-/// Why a message that was not translated was not, for its sender. The program's own words may quote the message, so only those
-/// of the helpers are repeated; `podero-bridge test` shows all.
+/// Why a message that was not translated was not, for its sender. A helper names the kind of value that it could not read;
+/// what else the program says may quote the message, so it is not repeated, and `podero-bridge test` shows it.
 pub(super) fn unmappable(why: &str) -> Problem {
-    let words = program::of_helper(why).map(|words| format!(": {words}")).unwrap_or_default();
-    Problem::new(ProblemKind::Unmappable, format!("the mapping of this source ended with an error over it{words}"))
+    let words = if program::is_a_helpers(why) { why } else { "" };
+    ended_with(words)
+}
+
+/// The same for a person who has the message: with all that the program said.
+pub(super) fn ended_with(words: &str) -> Problem {
+    let colon = if words.is_empty() { "" } else { ": " };
+    Problem::new(
+        ProblemKind::Unmappable,
+        format!("the mapping of this source ended with an error over it{colon}{words}"),
+    )
 }

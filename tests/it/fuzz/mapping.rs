@@ -27,9 +27,12 @@ const MESSAGE_BYTES_MAX: usize = 64 << 10;
 const PROGRAM_BYTES_MAX: usize = 4 << 10;
 
 /// Programs beside the two examples: each helper by itself, over whatever is in the message.
-const HELPERS: [&str; 7] = [
+const HELPERS: [&str; 10] = [
     ".. | zip_code(5)?",
     ".. | zip_code?",
+    "first(.. | strings) as $country | .. | zip_code($country)?",
+    ".. | text?",
+    "(.. | arrays | join_given(\" \")?), (.. | is_given)",
     ".. | country_code?",
     r#".. | date_time("Europe/Berlin")?"#,
     "first(.. | strings) as $zone | .. | date_time($zone)?",

@@ -14,6 +14,8 @@ mod door;
 mod mapping;
 mod mutator;
 mod signatures;
+mod tables;
+mod text;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;

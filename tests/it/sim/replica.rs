@@ -259,6 +259,7 @@ fn frame(body: &str) -> Frame {
     Frame {
         body: body.as_bytes().to_vec(),
         content_type: Some("application/cloudevents+json".to_owned()),
+        content_encoding: None,
         headers: std::collections::BTreeMap::new(),
         message_id: None,
         exchange: String::new(),
