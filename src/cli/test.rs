@@ -32,7 +32,7 @@ pub(super) async fn run(dir: &Path) -> anyhow::Result<()> {
     let path = dir.join("map.jq");
     let code = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
     let map = Some(Map { path: path.display().to_string(), code });
-    let sources = [Source { name: SOURCE.to_owned(), verify: Verify::None, map }];
+    let sources = [Source { name: SOURCE.to_owned(), verify: Verify::None, map, tells_receipt: true }];
     let faults = mapping::check(&sources);
     anyhow::ensure!(faults.is_empty(), "{}", faults.join("\n"));
     let binary = std::env::current_exe().context("where this binary is")?;
