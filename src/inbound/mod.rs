@@ -17,6 +17,7 @@ pub mod mapping;
 pub mod patience;
 mod poison;
 pub mod problem;
+pub mod refusals;
 pub mod signature;
 pub mod wire;
 
