@@ -96,7 +96,7 @@ macro_rules! instruments {
 instruments! {
     /// Events that were stored, by source, type and door.
     events_received: IntCounterVec = counters(&["source", "type", "door"]) as "podero_bridge_events_received_total";
-    /// Webhooks that were answered 202, by source.
+    /// Webhooks that were answered 202, by source; a batch of which no event was taken is none.
     webhooks_accepted: IntCounterVec = counters(&["source"]) as "podero_bridge_webhooks_accepted_total";
     /// Webhooks, and single events of a batch, that were refused, by source and HTTP status; _unknown stands for what names
     /// no configured source.
@@ -210,7 +210,7 @@ impl Metrics {
         self.events_received.with_label_values(&[source, event_type.as_str(), door.as_str()]).inc();
     }
 
-    /// Counts a webhook that was answered 202. `source` is the name of a configured source.
+    /// Counts a webhook of which something was taken, or nothing was to be. `source` is the name of a configured source.
     pub fn webhook_accepted(&self, source: &str) {
         self.webhooks_accepted.with_label_values(&[source]).inc();
     }

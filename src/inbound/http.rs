@@ -230,25 +230,42 @@ async fn receive(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name
     match take(request, body, webhooks, source).await {
         Ok(Answers::One(Answer::Rejected(problem))) | Err(problem) => webhooks.refuse(Some(source), &problem),
         Ok(answers) => {
-            webhooks.inbox.metrics.webhook_accepted(&source.name);
-            for problem in rejected(&answers) {
+            let (rejected, is_whole) = rejected(&answers);
+            let (told, untold) = match rejected.split_first() {
+                // Its sender reads no body, and would take 202 for the whole. A repeat of the others is safe.
+                Some((first, others)) if !source.tells_receipt => (Some(first), others),
+                Some(_) | None => (None, &*rejected),
+            };
+            for problem in untold {
                 webhooks.refusals.note(Some(&source.name), problem, webhooks.inbox.clock.now());
+            }
+            if let Some(problem) = told {
+                return webhooks.refuse(Some(source), problem);
+            }
+            if !is_whole {
+                webhooks.inbox.metrics.webhook_accepted(&source.name);
             }
             if source.tells_receipt { accepted(&answers) } else { HttpResponse::Accepted().finish() }
         }
     }
 }
 
-/// What of a batch was refused: its sender has it in the answer, and seldom looks.
-fn rejected(answers: &Answers) -> impl Iterator<Item = &Problem> {
+/// The refused events of a delivery, and whether they are all of it.
+fn rejected(answers: &Answers) -> (Vec<&Problem>, bool) {
     let answers = match answers {
         Answers::One(answer) => std::slice::from_ref(answer),
         Answers::Batch(answers) => answers,
     };
-    answers.iter().filter_map(|answer| match answer {
+    let rejected: Vec<&Problem> = answers.iter().filter_map(problem_of).collect();
+    let is_whole = !answers.is_empty() && rejected.len() == answers.len();
+    (rejected, is_whole)
+}
+
+fn problem_of(answer: &Answer) -> Option<&Problem> {
+    match answer {
         Answer::Kept(_) => None,
         Answer::Rejected(problem) => Some(problem),
-    })
+    }
 }
 
 async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, source: &Source) -> Result<Answers, Problem> {

@@ -1,4 +1,4 @@
-//! What a refused webhook leaves behind: a count, and a line in the log that says what was wrong and shows nothing of it.
+//! The trace of a refused webhook: a count, and a line in the log that says what was wrong and shows no value.
 //!
 //! The sender knows what it was told, but its operator is seldom the one who runs the bridge. Strangers can cause refusals,
 //! so the lines are bounded.
@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 /// Label of a refused webhook that names no configured source. No source can have this name.
 pub const UNKNOWN_SOURCE: &str = "_unknown";
 
-/// Limit of the lines per source and minute. Some show what the matter is; a sender that repeats a whole night's work must
+/// Limit of the lines per source and minute. Some of them show the cause; a sender that repeats a whole night's work must
 /// not fill the disk with them.
 pub const LINES_PER_MINUTE: u32 = 10;
 
@@ -67,7 +67,7 @@ impl Refusals {
             Some(_) => {
                 tracing::warn!(source = name, status, problem = kind, pointers, %detail, left_out, "a webhook was refused");
             }
-            // Whoever reaches the port can cause it.
+            // Every stranger who reaches the port can cause it.
             None => {
                 tracing::info!(source = name, status, problem = kind, pointers, %detail, left_out, "a webhook was refused");
             }

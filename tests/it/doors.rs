@@ -287,6 +287,7 @@ async fn refused_webhooks_are_counted_by_source_and_status_and_others_as_accepte
         ("/v1/events", STRUCTURED, "{"),
         ("/v1/events", STRUCTURED, &invalid.to_string()),
         ("/v1/events/default", BATCH, &batch),
+        ("/v1/events", BATCH, "[{}]"),
         ("/v1/events", BATCH, &many),
         ("/v1/events", STRUCTURED, &large),
         ("/v1/events", "text/plain", &good),
@@ -309,8 +310,8 @@ async fn refused_webhooks_are_counted_by_source_and_status_and_others_as_accepte
         ("refused_total{source=\"default\",status=\"400\"}", 1),
         ("refused_total{source=\"default\",status=\"413\"}", 2),
         ("refused_total{source=\"default\",status=\"415\"}", 1),
-        // One alone, and two of a batch.
-        ("refused_total{source=\"default\",status=\"422\"}", 3),
+        // One alone, two of a batch, and a batch of one, which was not accepted.
+        ("refused_total{source=\"default\",status=\"422\"}", 4),
         ("refused_total{source=\"default\",status=\"503\"}", 0),
         ("refused_total{source=\"token\",status=\"401\"}", 1),
         ("refused_total{source=\"token\",status=\"405\"}", 1),

@@ -45,7 +45,7 @@ fn folder(sender: &str, secret: &str) -> (tempfile::TempDir, PathBuf) {
     (folder, file)
 }
 
-/// What the preset demands, with this secret.
+/// The demand of the preset, with this secret.
 fn preset(sender: &str, secret: &str) -> Verify {
     let (_folder, file) = folder(sender, secret);
     load(&file).sources.remove(0).verify
@@ -55,7 +55,7 @@ fn load(file: &Path) -> Config {
     Config::load(Some(file), &Strings::new(), false).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
-/// What a sender sends.
+/// A request of a sender.
 struct Request {
     headers: Vec<(&'static str, String)>,
     body: &'static str,
@@ -100,7 +100,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-const OTHER: &str = "another-secret-that-nobody-has";
+const OTHER: &str = "another-secret-of-the-sender";
 
 #[test]
 fn the_page_has_a_preset_for_each_sender_and_each_is_loaded() {
@@ -446,7 +446,10 @@ async fn dapr_shows_its_token_and_reads_no_status_in_the_answer() {
         assert!(expected != 202 || body.is_empty(), "{body}");
     }
     is_believed(&world, path, ("dapr-api-token", "a-token-of-the-sidecar"), DAPR_EVENT).await;
-    // What is refused says so, and is sent again by Dapr.
+    // Dapr sends again what is refused. Of a batch it would read no answer, so a part that is refused refuses the whole.
+    let batch = json!([sign_up("e3", "C-3", TIME), event("e4", "customer.signed_up", TIME, &json!({}))]);
+    let headers = [("content-type", BATCH), ("dapr-api-token", "a-token-of-the-sidecar")];
+    assert_eq!(post(&world, path, &headers, batch.to_string()).await.status(), 422);
     let wrong = event("e2", "customer.signed_up", TIME, &json!({"customer_id": "C-2", "email": "no"}));
     let headers = [("content-type", STRUCTURED), ("dapr-api-token", "a-token-of-the-sidecar")];
     let answer = post(&world, path, &headers, wrong.to_string()).await;

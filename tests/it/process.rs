@@ -177,7 +177,7 @@ async fn a_refused_webhook_leaves_bounded_lines_without_its_values() {
     }
 }
 
-/// A port that greets whoever connects with these bytes and closes.
+/// A port that answers each connection with these bytes and closes it.
 fn port_that_says(greeting: &'static [u8]) -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("it has one").port();
