@@ -35,6 +35,7 @@ use crate::inbound::amqp::Frames;
 use crate::inbound::http::{self, Webhooks};
 use crate::inbound::mapping::mapper::Mapper;
 use crate::inbound::patience::Patience;
+use crate::inbound::refusals::Refusals;
 use crate::inbound::{AllowedTypes, Backlog, Inbox, mapping};
 use crate::metrics::Metrics;
 use crate::outbound::{Publisher, ToBroker, ToWebhook};
@@ -746,6 +747,7 @@ fn open_sandbox(config: &Config, clock: &Clock, tasks: &mut Tasks) -> anyhow::Re
 
 fn webhooks(config: &Config, limits: Limits, inbox: Inbox) -> Webhooks {
     Webhooks {
+        refusals: Refusals::new(inbox.metrics.clone()),
         inbox,
         sources: config.sources.clone(),
         body_bytes_max: config.http.body_max,

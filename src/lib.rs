@@ -14,6 +14,7 @@ pub mod clock;
 pub mod config;
 pub mod metrics;
 pub mod telemetry;
+pub mod tls;
 // Tools.
 pub mod broker;
 pub mod podero;

@@ -31,6 +31,9 @@ const EVENT_SECONDS: &[f64] =
 /// deadline (10 s) and one at the longest that can be configured (60 s), so that timeouts stand out.
 const CALL_SECONDS: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
+/// The HTTP statuses with which webhooks are refused: every one of a problem has a series.
+pub const REFUSED_STATUSES: [u16; 10] = [400, 401, 403, 404, 405, 408, 413, 415, 422, 503];
+
 /// Declares an enum of label values: each variant with the text that stands for it.
 macro_rules! labels {
     ($($(#[$outer:meta])* $name:ident { $($variant:ident = $text:literal),+ $(,)? })+) => { $(
@@ -93,6 +96,11 @@ macro_rules! instruments {
 instruments! {
     /// Events that were stored, by source, type and door.
     events_received: IntCounterVec = counters(&["source", "type", "door"]) as "podero_bridge_events_received_total";
+    /// Webhooks that were answered 202, by source; a batch of which no event was taken is none.
+    webhooks_accepted: IntCounterVec = counters(&["source"]) as "podero_bridge_webhooks_accepted_total";
+    /// Webhooks, and single events of a batch, that were refused, by source and HTTP status; _unknown stands for what names
+    /// no configured source.
+    webhooks_refused: IntCounterVec = counters(&["source", "status"]) as "podero_bridge_webhooks_refused_total";
     /// Events that reached their end, by type and outcome.
     events_settled: IntCounterVec = counters(&["type", "outcome"]) as "podero_bridge_events_settled_total";
     /// Seconds from the arrival of an event to its effect at Podero.
@@ -179,6 +187,15 @@ impl Metrics {
                 self.events_received.with_label_values(&[source, event_type.as_str(), door.as_str()]);
             }
         }
+        self.webhooks_accepted.with_label_values(&[source]);
+        self.expect_refusals(source);
+    }
+
+    /// Makes the series of refused webhooks start at 0, for a configured source or the word for all others.
+    pub fn expect_refusals(&self, source: &str) {
+        for status in REFUSED_STATUSES {
+            self.webhooks_refused.with_label_values(&[source, &status.to_string()]);
+        }
     }
 
     /// Takes the broker's gauge away: where no broker is configured, a 0 would read as one that is down.
@@ -205,6 +222,17 @@ impl Metrics {
     /// Counts an event that was stored. `source` is the name of a configured source, never a text from outside.
     pub fn event_received(&self, source: &str, event_type: EventType, door: Door) {
         self.events_received.with_label_values(&[source, event_type.as_str(), door.as_str()]).inc();
+    }
+
+    /// Counts a webhook of which something was taken, or nothing was to be. `source` is the name of a configured source.
+    pub fn webhook_accepted(&self, source: &str) {
+        self.webhooks_accepted.with_label_values(&[source]).inc();
+    }
+
+    /// Counts a webhook, or an event of a batch, that was refused. `source` is the name of a configured source or the word
+    /// for all others, `status` one of [`REFUSED_STATUSES`].
+    pub fn webhook_refused(&self, source: &str, status: u16) {
+        self.webhooks_refused.with_label_values(&[source, &status.to_string()]).inc();
     }
 
     /// Counts an event that reached its end.
@@ -440,6 +468,8 @@ mod tests {
     fn values_and_labels_are_shown() {
         let metrics = used();
         metrics.event_received("billing", EventType::SignedUp, Door::Webhook);
+        metrics.webhook_accepted("billing");
+        metrics.webhook_refused("billing", 401);
         metrics.event_settled(EventType::Moved, Outcome::Superseded);
         metrics.event_took(Duration::from_millis(70));
         metrics.podero_called("token", "timeout", Duration::ZERO);
@@ -462,6 +492,9 @@ mod tests {
         for line in [
             r#"events_received_total{door="webhook",source="billing",type="customer.signed_up"} 1"#,
             r#"events_received_total{door="amqp",source="billing",type="team.member_left"} 0"#,
+            r#"webhooks_accepted_total{source="billing"} 1"#,
+            r#"webhooks_refused_total{source="billing",status="401"} 1"#,
+            r#"webhooks_refused_total{source="billing",status="503"} 0"#,
             r#"events_settled_total{outcome="superseded",type="customer.moved"} 1"#,
             r#"events_settled_total{outcome="parked",type="unknown"} 0"#,
             r#"event_duration_seconds_bucket{le="0.05"} 0"#,

@@ -19,6 +19,7 @@ use crate::domain::retry::RetrySchedule;
 use crate::metrics::Metrics;
 use crate::pump::Step;
 use crate::store::{DueNotice, PublishOutcome, Store, Target};
+use crate::tls;
 
 /// CloudEvents `source` of everything the bridge says.
 pub const SOURCE: &str = "podero-bridge";
@@ -209,6 +210,7 @@ impl Deliver for ToWebhook {
         match request.send().await {
             Ok(answer) if answer.status().is_success() => Delivered::Yes,
             Ok(_) => Delivered::No("the receiver did not answer 2xx"),
+            Err(error) if tls::is_plain_port(&error) => Delivered::No(tls::PLAIN_PORT),
             Err(error) if error.is_timeout() => Delivered::No("the receiver did not answer in time"),
             Err(_) => Delivered::No("the receiver could not be reached"),
         }

@@ -16,6 +16,9 @@ use subtle::ConstantTimeEq;
 
 use super::{Admin, problem};
 
+/// Challenge of a refusal (RFC 9110, §11.6.1). The realm differs from that of the webhooks: another secret is wanted.
+const CHALLENGE: &str = r#"Bearer realm="podero-bridge admin""#;
+
 /// Lets pass whoever has the token, or everybody where none is configured.
 pub(super) async fn with_token<B: MessageBody + 'static>(
     request: ServiceRequest,
@@ -34,7 +37,7 @@ pub(super) async fn with_token<B: MessageBody + 'static>(
         return Ok(next.call(request).await?.map_into_left_body());
     }
     let mut refusal = problem(401, "unauthorized", "this path wants the header `authorization: Bearer <admin.token>`");
-    refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
     Ok(request.into_response(refusal).map_into_right_body())
 }
 

@@ -22,6 +22,7 @@ use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use tokio::time::timeout;
 
 use super::Error;
+use crate::tls;
 
 /// From the first packet to an open connection. A healthy broker needs milliseconds; name look-up, TLS and a proxy may
 /// each add a second or two.
@@ -78,7 +79,7 @@ pub(super) struct Link {
 /// Opens a connection that the broker lists under `name`. Dropping the future leaves nothing behind.
 pub(super) async fn connect(url: &str, name: &str) -> Result<Link, Error> {
     let uri = parse(url)?;
-    let address = address(&uri);
+    let (address, scheme) = (address(&uri), uri.scheme.clone());
     let failed = |why: String| Error { why: format!("{address}: {why}") };
     let cutter = Cutter::default();
     let socket = Arc::clone(&cutter.0);
@@ -106,8 +107,17 @@ pub(super) async fn connect(url: &str, name: &str) -> Result<Link, Error> {
         .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
     match timeout(CONNECT_WITHIN, Connection::connector(uri, runtime, open, properties)).await {
         Ok(Ok(connection)) => Ok(Link { connection, address, _cutter: cutter }),
-        Ok(Err(error)) => Err(failed(error.to_string())),
+        Ok(Err(error)) => Err(failed(misdirected(&scheme, &error).map_or_else(|| error.to_string(), str::to_owned))),
         Err(_) => Err(failed(format!("no connection within {} s", CONNECT_WITHIN.as_secs()))),
+    }
+}
+
+/// Says so where a URL's scheme and its port do not go together.
+fn misdirected(scheme: &AMQPScheme, error: &lapin::Error) -> Option<&'static str> {
+    match scheme {
+        AMQPScheme::AMQPS => tls::is_plain_port(error).then_some(tls::PLAIN_PORT),
+        AMQPScheme::AMQP => matches!(error.kind(), lapin::ErrorKind::ParsingError(_))
+            .then_some("that port does not speak AMQP; if it speaks TLS, write amqps:// and the TLS port"),
     }
 }
 

@@ -34,7 +34,8 @@ pub(super) async fn run(dir: &Path) -> anyhow::Result<()> {
     let bytes = std::fs::read(&path).with_context(|| format!("{}", path.display()))?;
     let code = utf8::text(&bytes).with_context(|| format!("{}", path.display()))?.to_owned();
     let map = Some(config::Map { path: path.display().to_string(), code });
-    let sources = [Source { name: SOURCE.to_owned(), verify: Verify::None, map, types: Types::default() }];
+    let sources =
+        [Source { name: SOURCE.to_owned(), verify: Verify::None, map, types: Types::default(), tells_receipt: true }];
     let faults = mapping::check(&sources);
     anyhow::ensure!(faults.is_empty(), "{}", faults.join("\n"));
     let binary = std::env::current_exe().context("where this binary is")?;

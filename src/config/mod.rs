@@ -1,8 +1,9 @@
 //! Every key, default, bound and cross-check, as plain values for the rest of the program.
 //!
 //! Parsed from a TOML text and a map of environment variables, never from global state, so that a test needs
-//! no process environment; only [`process_environment`] asks the process. Relative paths of files are taken
-//! from the working directory. It opens no connection and never shows a secret.
+//! no process environment; only [`process_environment`] asks the process. Relative paths of files to read count from the
+//! folder of the configuration file where they stand in it, else from the working directory. It opens no connection and
+//! never shows a secret.
 //!
 //! All problems are reported at once. That is why the sections are not read by serde, which stops at the first
 //! error: the text becomes a plain TOML table, and a reader takes each key with its rule and writes down what is
@@ -10,6 +11,7 @@
 //!
 //! ```text
 //! keys      the table of all keys        rules     what a value may be       words     closed vocabularies
+//! codes     Base64 and hexadecimal
 //! reader    file + environment -> value  sections  values -> Config          problems  what is wrong
 //! ```
 //!
@@ -20,6 +22,7 @@
 //!
 //! Before: [`crate::domain`]. After: everything that has a setting.
 
+mod codes;
 mod keys;
 mod problems;
 mod reader;
@@ -43,12 +46,13 @@ use crate::domain::brake::Brake;
 use crate::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps};
 use crate::domain::utf8;
 
+pub use codes::{bytes_of_base64, bytes_of_hex};
 pub use keys::{KEYS, Key, default_of};
 pub use problems::{Problem, Problems};
 pub use rules::{AMQP_NAME_BYTES_MAX, TOKEN_CHARS_MIN, WEBHOOK_KEY_BYTES_MIN};
 pub use secret::{Reloaded, Secret, Secrets};
 pub use sections::is_loopback;
-pub use sources::{Hmac, HmacAlgorithm, HmacEncoding, SignedText, TIMESTAMP, Types, Verify};
+pub use sources::{Hmac, HmacAlgorithm, HmacEncoding, KeyEncoding, SignedAt, SignedText, TIMESTAMP, Types, Verify};
 pub use words::{Language, LogFormat, PriceZone};
 
 /// Environment variables by name.
@@ -259,6 +263,8 @@ pub struct Source {
     pub map: Option<Map>,
     /// What it may send.
     pub types: Types,
+    /// Whether what was accepted is answered with its receipt; else with a status and no body.
+    pub tells_receipt: bool,
 }
 
 /// A jq program.
@@ -326,7 +332,7 @@ impl Config {
     ///
     /// Every problem there is, each with its key.
     pub fn load(path: Option<&Path>, environment: &Strings, sandbox: bool) -> Result<Self, Problems> {
-        Self::parse(&text_of(path)?, environment, sandbox)
+        read(path, environment, |reader| sections::read(reader, sandbox))
     }
 
     /// As [`Config::load`], but of all sections only `[store]` is read and checked, and its erasure key only when
@@ -337,7 +343,7 @@ impl Config {
     ///
     /// Every problem of these.
     pub fn load_store(path: Option<&Path>, environment: &Strings, with_key: bool) -> Result<Store, Problems> {
-        read(&text_of(path)?, environment, |reader| Some(sections::store(reader, with_key)))
+        read(path, environment, |reader| Some(sections::store(reader, with_key)))
     }
 
     /// As [`Config::load`], but only `[store]` with its key, `[http]` and the sources are read and checked.
@@ -346,16 +352,16 @@ impl Config {
     ///
     /// Every problem of these.
     pub fn load_import(path: Option<&Path>, environment: &Strings) -> Result<Import, Problems> {
-        read(&text_of(path)?, environment, |reader| Some(sections::import(reader)))
+        read(path, environment, |reader| Some(sections::import(reader)))
     }
 
-    /// As [`Config::load`], from the text of the file.
+    /// As [`Config::load`], from the text of a file that lies in the working directory.
     ///
     /// # Errors
     ///
     /// Every problem there is, each with its key.
     pub fn parse(text: &str, environment: &Strings, sandbox: bool) -> Result<Self, Problems> {
-        read(text, environment, |reader| sections::read(reader, sandbox))
+        read_text((text, Path::new("")), environment, |reader| sections::read(reader, sandbox))
     }
 }
 
@@ -373,14 +379,24 @@ fn text_of(path: Option<&Path>) -> Result<String, Problems> {
     })
 }
 
-/// What `take` makes of text and environment, if nothing is wrong.
+/// What `take` makes of file and environment, if nothing is wrong.
 fn read<T>(
-    text: &str,
+    path: Option<&Path>,
+    environment: &Strings,
+    take: impl FnOnce(&mut reader::Reader) -> Option<T>,
+) -> Result<T, Problems> {
+    let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
+    read_text((&text_of(path)?, folder), environment, take)
+}
+
+/// What `take` makes of the text of a file in `folder` and of the environment, if nothing is wrong.
+fn read_text<T>(
+    (text, folder): (&str, &Path),
     environment: &Strings,
     take: impl FnOnce(&mut reader::Reader) -> Option<T>,
 ) -> Result<T, Problems> {
     let table = text.parse::<toml::Table>().map_err(|error| syntax_problem(text, &error))?;
-    let mut reader = reader::Reader::new(table, environment);
+    let mut reader = reader::Reader::new(table, folder, environment);
     let taken = take(&mut reader);
     let problems = reader.into_problems();
     match taken {

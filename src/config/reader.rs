@@ -23,6 +23,8 @@ const HIDDEN: &str = "a value that is not shown";
 pub(super) struct Reader {
     /// By full place: `podero.timeout`, `source.LABEL.secrets`.
     given: BTreeMap<String, Given>,
+    /// From where relative paths in the file count: its own folder.
+    folder: PathBuf,
     /// In the order of the file, then those of the environment alone. A label is the source's name, or
     /// `#2` where the second has no usable one.
     labels: Vec<String>,
@@ -47,9 +49,10 @@ impl Given {
 }
 
 impl Reader {
-    /// Sorts the file and the environment by key; what is no key becomes a problem.
-    pub(super) fn new(file: Table, environment: &Strings) -> Self {
-        let mut reader = Self { given: BTreeMap::new(), labels: Vec::new(), problems: Vec::new() };
+    /// Sorts the file, which lies in `folder`, and the environment by key; what is no key becomes a problem.
+    pub(super) fn new(file: Table, folder: &Path, environment: &Strings) -> Self {
+        let folder = folder.to_owned();
+        let mut reader = Self { given: BTreeMap::new(), folder, labels: Vec::new(), problems: Vec::new() };
         for (section, value) in file {
             match (section.as_str(), value) {
                 ("source", value) => reader.take_sources(value),
@@ -202,12 +205,26 @@ impl Reader {
             Some(_) => given.value.as_str().map(str::to_owned),
             None => rule.form.text_of(&given.value),
         };
-        let accepted = text.and_then(|text| (rule.accept)(&text));
+        let accepted = text.as_deref().and_then(|text| (rule.accept)(text));
         if accepted.is_none() {
-            let found = given.described(false);
-            self.refuse(place, found, format!("allowed: {}", rule.allowed));
+            let (found, hint) = (given.described(false), rule.hint(text.as_deref().unwrap_or_default()));
+            self.refuse(place, found, hint);
         }
         accepted
+    }
+
+    /// The path of a file that is to be read. A relative one in the configuration file counts from the folder of that
+    /// file, one in the environment from the working directory.
+    pub(super) fn path(&mut self, place: &str) -> Option<PathBuf> {
+        let text = self.optional(place, &rules::filled())?;
+        self.given.get(place).map(|given| self.located(given, &text))
+    }
+
+    fn located(&self, given: &Given, path: &str) -> PathBuf {
+        match given.variable {
+            Some(_) => PathBuf::from(path),
+            None => self.folder.join(path),
+        }
     }
 
     /// The value, or the default when it was not given (or is wrong, in which case the whole is refused later).
@@ -262,7 +279,7 @@ impl Reader {
     fn file_of(&self, place: &str) -> Option<PathBuf> {
         let filed = self.given.get(&format!("{place}{FILE_SUFFIX}"))?;
         let is_overridden = self.given.get(place).is_some_and(|direct| direct.variable.is_some());
-        filed.value.as_str().filter(|_| !is_overridden).map(PathBuf::from)
+        filed.value.as_str().filter(|_| !is_overridden).map(|path| self.located(filed, path))
     }
 
     fn accepted(&mut self, place: &str, rule: &Rule<String>, texts: Vec<String>, found_in: &str) -> Vec<Secret> {
@@ -274,7 +291,7 @@ impl Reader {
             } else {
                 let which = if count > 1 { format!(" as number {} of {count}", index + 1) } else { String::new() };
                 let found = format!("{HIDDEN}{which}{found_in}");
-                self.refuse(place, found, format!("allowed: {}", rule.allowed));
+                self.refuse(place, found, rule.hint(&text));
             }
         }
         secrets
@@ -324,11 +341,12 @@ impl Reader {
             self.refuse(place, given.described(false), "allowed: the path of a file");
             return None;
         };
-        let texts = match secret::read(Path::new(path)) {
+        let path = self.located(given, path);
+        let texts = match secret::read(&path) {
             Ok(content) if is_list => secret::lines(&content).map(str::to_owned).collect(),
             Ok(content) => vec![content.trim_end_matches(['\r', '\n']).to_owned()],
             Err(error) => {
-                self.refuse(place, given.described(false), format!("the file cannot be read: {error}"));
+                self.refuse(place, given.described(false), unread(&path, &error));
                 return None;
             }
         };
@@ -336,8 +354,13 @@ impl Reader {
             self.refuse(place, given.described(false), "the file is empty");
             return None;
         }
-        Some((texts, format!(" in {path}")))
+        Some((texts, format!(" in {}", path.display())))
     }
+}
+
+/// Why a file that a key names was not read.
+pub(super) fn unread(path: &Path, error: &std::io::Error) -> String {
+    format!("the file {} cannot be read: {error}", path.display())
 }
 
 /// The place of a key of one source.

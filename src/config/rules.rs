@@ -11,11 +11,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytesize::ByteSize;
 use toml::Value;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use url::{Host, Url};
 
+use super::codes::{bytes_of_base64, bytes_of_hex};
 use super::sources::{SignedText, Types};
 use super::words::PriceZone;
 use crate::domain::alert::Season;
@@ -26,6 +28,9 @@ pub const TOKEN_CHARS_MIN: usize = 16;
 
 /// Fewest bytes of a signing key: Standard Webhooks asks for 24 to 64.
 pub const WEBHOOK_KEY_BYTES_MIN: usize = 24;
+
+/// Fewest bytes of a key of `verify = "hmac"` that is written in hexadecimal or Base64: as many as a text has characters.
+const HMAC_KEY_BYTES_MIN: usize = 16;
 
 /// RFC 8032: bytes of a public ed25519 key.
 const ED25519_KEY_BYTES: usize = 32;
@@ -67,17 +72,30 @@ impl Form {
 /// Turns a text into its meaning, or refuses it.
 type Accept<T> = Box<dyn Fn(&str) -> Option<T>>;
 
+/// Recognises a usual mistake, and says how to mend it.
+type Slip = fn(&str) -> Option<&'static str>;
+
 /// One kind of value.
 pub(super) struct Rule<T> {
     pub(super) form: Form,
     /// Completes "allowed: …".
     pub(super) allowed: String,
     pub(super) accept: Accept<T>,
+    slip: Slip,
 }
 
 impl<T> Rule<T> {
     fn new(form: Form, allowed: impl Into<String>, accept: impl Fn(&str) -> Option<T> + 'static) -> Self {
-        Self { form, allowed: allowed.into(), accept: Box::new(accept) }
+        Self { form, allowed: allowed.into(), accept: Box::new(accept), slip: |_| None }
+    }
+
+    fn with_slip(self, slip: Slip) -> Self {
+        Self { slip, ..self }
+    }
+
+    /// What to do about a text that is not accepted. Shows nothing of it.
+    pub(super) fn hint(&self, text: &str) -> String {
+        (self.slip)(text).map_or_else(|| format!("allowed: {}", self.allowed), str::to_owned)
     }
 }
 
@@ -171,11 +189,11 @@ pub(super) fn token() -> Rule<String> {
 pub(super) fn signing_key() -> Rule<String> {
     let allowed = format!("whsec_ followed by base64 of at least {WEBHOOK_KEY_BYTES_MIN} bytes");
     Rule::new(Form::Text, allowed, |text| {
-        let coded = text.strip_prefix("whsec_")?;
-        let bytes = base64::engine::general_purpose::STANDARD.decode(coded).ok()?;
-        // The library that will verify with it has the last word.
-        let is_usable = bytes.len() >= WEBHOOK_KEY_BYTES_MIN && standardwebhooks::Webhook::new(text).is_ok();
-        is_usable.then(|| text.to_owned())
+        let bytes = bytes_of_base64(text.strip_prefix("whsec_")?)?;
+        // The library that signs with it reads one form of Base64 alone, and has the last word.
+        let usual = format!("whsec_{}", BASE64.encode(&bytes));
+        let is_usable = bytes.len() >= WEBHOOK_KEY_BYTES_MIN && standardwebhooks::Webhook::new(&usual).is_ok();
+        is_usable.then_some(usual)
     })
 }
 
@@ -186,8 +204,33 @@ pub(super) fn verification_key() -> Rule<String> {
         format!("{}, or whpk_ followed by base64 of the {ED25519_KEY_BYTES} bytes of a public key", symmetric.allowed);
     Rule::new(Form::Text, allowed, move |text| {
         let Some(coded) = text.strip_prefix("whpk_") else { return (symmetric.accept)(text) };
-        let bytes = base64::engine::general_purpose::STANDARD.decode(coded).ok()?;
-        (bytes.len() == ED25519_KEY_BYTES).then(|| text.to_owned())
+        (bytes_of_base64(coded)?.len() == ED25519_KEY_BYTES).then(|| text.to_owned())
+    })
+}
+
+/// The key of an HMAC that is the text itself. Senders let people choose it, so it may have blanks in it; not at its ends,
+/// where a file or a list would lose them.
+pub(super) fn hmac_key_text() -> Rule<String> {
+    let allowed = format!("a text of at least {TOKEN_CHARS_MIN} characters, without blanks at its ends");
+    Rule::new(Form::Text, allowed, |text| {
+        let is_plain = !text.chars().any(char::is_control) && text.trim() == text;
+        (text.chars().count() >= TOKEN_CHARS_MIN && is_plain).then(|| text.to_owned())
+    })
+}
+
+/// The key of an HMAC that is written in hexadecimal.
+pub(super) fn hmac_key_hex() -> Rule<String> {
+    let allowed = format!("hexadecimal digits of at least {HMAC_KEY_BYTES_MIN} bytes");
+    Rule::new(Form::Text, allowed, |text| {
+        bytes_of_hex(text).filter(|key| key.len() >= HMAC_KEY_BYTES_MIN).map(|_| text.to_owned())
+    })
+}
+
+/// The key of an HMAC that is written in Base64.
+pub(super) fn hmac_key_base64() -> Rule<String> {
+    let allowed = format!("base64 of at least {HMAC_KEY_BYTES_MIN} bytes");
+    Rule::new(Form::Text, allowed, |text| {
+        bytes_of_base64(text).filter(|key| key.len() >= HMAC_KEY_BYTES_MIN).map(|_| text.to_owned())
     })
 }
 
@@ -206,6 +249,14 @@ pub(super) fn header() -> Rule<String> {
     Rule::new(Form::Text, "the name of a header: letters, digits, - and _", |text| {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         ((1..=256).contains(&text.len()) && text.chars().all(is_plain)).then(|| text.to_ascii_lowercase())
+    })
+}
+
+/// The name of a part of a header such as `t=…,v1=…`.
+pub(super) fn header_field() -> Rule<String> {
+    Rule::new(Form::Text, "a name of 1 to 64 letters, digits, - and _, such as v1", |text| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        ((1..=64).contains(&text.len()) && text.chars().all(is_plain)).then(|| text.to_owned())
     })
 }
 
@@ -244,7 +295,12 @@ pub(super) fn types() -> Rule<Types> {
     let allowed = format!("a list of customer.*, team.* and {}", TYPES.join(", "));
     let list = list(allowed, |pattern| matches!(pattern, "customer.*" | "team.*") || TYPES.contains(&pattern));
     let accept = list.accept;
-    Rule { form: list.form, allowed: list.allowed, accept: Box::new(move |text| accept(text).map(Types)) }
+    Rule {
+        form: list.form,
+        allowed: list.allowed,
+        accept: Box::new(move |text| accept(text).map(Types)),
+        slip: |_| None,
+    }
 }
 
 /// At least one item, each in order.
@@ -258,8 +314,31 @@ fn list(allowed: String, is_item: impl Fn(&str) -> bool + 'static) -> Rule<Vec<S
 pub(super) fn amqp_url() -> Rule<String> {
     Rule::new(Form::Text, "a URL that begins with amqp:// or amqps://", |text| {
         let url = Url::parse(text).ok()?;
-        (matches!(url.scheme(), "amqp" | "amqps") && url.has_host()).then(|| text.to_owned())
+        let is_broker = matches!(url.scheme(), "amqp" | "amqps") && url.has_host();
+        // In a broker's URL an `@` stands before the host and nowhere else.
+        let is_whole = url.fragment().is_none() && !cut(text).is_some_and(|cut| cut.rest.contains('@'));
+        (is_broker && is_whole).then(|| text.to_owned())
     })
+    .with_slip(escape_credentials)
+}
+
+/// A URL in two: what stands before the first `/`, `?` or `#` behind the scheme, and the rest.
+struct Cut<'a> {
+    authority: &'a str,
+    rest: &'a str,
+}
+
+fn cut(url: &str) -> Option<Cut<'_>> {
+    let (_, behind) = url.split_once("://")?;
+    let (authority, rest) = behind.split_at(behind.find(['/', '?', '#']).unwrap_or(behind.len()));
+    Some(Cut { authority, rest })
+}
+
+/// A `#`, `/` or `?` in user or password ends the host too early: the `@` comes behind it.
+fn escape_credentials(url: &str) -> Option<&'static str> {
+    const ESCAPE: &str =
+        "write # / ? @ % in user and password as %23 %2F %3F %40 %25 (and an @ in a later part as %40)";
+    cut(url).filter(|cut| !cut.authority.is_empty() && cut.rest.contains('@')).map(|_| ESCAPE)
 }
 
 /// A SQLite file's path is read literally, so what would be an option of another program's URL is refused. A database in
@@ -273,12 +352,20 @@ pub(super) fn store_url() -> Rule<String> {
                 let path = rest.strip_prefix("//").unwrap_or(rest);
                 !matches!(path, "" | ":memory:") && !path.contains(['?', '\0'])
             }
-            None => ["postgres:", "postgresql:"]
-                .iter()
-                .any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty())),
+            None => {
+                let is_known = |scheme: &&str| text.strip_prefix(*scheme).is_some_and(|rest| !rest.is_empty());
+                // A `user@host` may be complete and have another `@` among its options; in a host it would be lost.
+                let is_whole = cut(text).is_none_or(|cut| {
+                    let before_options = cut.rest.split('?').next().unwrap_or_default();
+                    let is_read = if cut.authority.contains('@') { before_options } else { cut.rest };
+                    cut.authority.is_empty() || !is_read.contains('@')
+                });
+                ["postgres:", "postgresql:"].iter().any(is_known) && is_whole
+            }
         };
         is_usable.then(|| text.to_owned())
     })
+    .with_slip(escape_credentials)
 }
 
 /// An absolute address that a browser or a client can open.
@@ -288,6 +375,15 @@ pub(super) fn web_url() -> Rule<String> {
         let url = Url::parse(text).ok().filter(|_| text.chars().count() <= 8_000)?;
         (matches!(url.scheme(), "http" | "https") && url.has_host()).then(|| text.to_owned())
     })
+    .with_slip(escape_credentials)
+}
+
+/// A [`web_url`] that a program calls: what stands behind a `#` would never be sent.
+pub(super) fn called_url() -> Rule<String> {
+    let web = web_url();
+    let allowed = format!("{}, without a #", web.allowed);
+    Rule::new(Form::Text, allowed, move |text| (web.accept)(text).filter(|url| !url.contains('#')))
+        .with_slip(escape_credentials)
 }
 
 /// Scheme and host of an API whose paths are its own; the result has no slash at its end.
@@ -304,6 +400,11 @@ pub(super) fn base_url() -> Rule<String> {
         let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
         let is_anonymous = url.username().is_empty() && url.password().is_none();
         (is_sealed && is_bare && is_anonymous).then(|| url.as_str().trim_end_matches('/').to_owned())
+    })
+    .with_slip(|text| {
+        let is_given = cut(text).is_some_and(|cut| cut.authority.contains('@') || cut.rest.contains('@'));
+        is_given
+            .then_some("allowed: no user and password here; the account is podero.client_id and podero.client_secret")
     })
 }
 

@@ -116,7 +116,7 @@ impl File {
         let lines: Vec<&str> = lines(&content).collect();
         let secrets = lines.iter().enumerate().map(|(index, line)| {
             let secret = (rule.accept)(line).map(Secret::new);
-            secret.ok_or_else(|| format!("{path}: number {} of {}: allowed: {}", index + 1, lines.len(), rule.allowed))
+            secret.ok_or_else(|| format!("{path}: number {} of {}: {}", index + 1, lines.len(), rule.hint(line)))
         });
         let secrets: Vec<Secret> = secrets.collect::<Result<_, _>>()?;
         if secrets.is_empty() { Err(format!("{path} is empty")) } else { Ok(secrets) }

@@ -281,7 +281,7 @@ fn sandbox(r: &mut Reader) -> Sandbox {
 }
 
 fn outbound(r: &mut Reader) -> Outbound {
-    let url = r.optional("outbound.webhook_url", &rules::web_url());
+    let url = r.optional("outbound.webhook_url", &rules::called_url());
     let (is_addressed, is_signed) = (r.is_given("outbound.webhook_url"), r.is_given("outbound.webhook_secret"));
     let secret = if is_addressed {
         r.required_secret("outbound.webhook_secret", &rules::signing_key(), "with outbound.webhook_url")

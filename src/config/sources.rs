@@ -2,7 +2,8 @@
 //!
 //! Before: [`crate::config`]'s reader and rules. After: [`crate::config::Config::load`].
 
-use super::reader::{Reader, default_text, place};
+use super::codes::{bytes_of_base64, bytes_of_hex};
+use super::reader::{Reader, default_text, place, unread};
 use super::secret::Secrets;
 use super::sections::is_loopback;
 use super::{DEFAULT_SOURCE, Http, Map, Source, rules};
@@ -17,8 +18,10 @@ pub enum Verify {
     },
     /// Signed in the sender's own way, with a symmetric key.
     Hmac(Hmac),
-    /// `Authorization: Bearer …`.
+    /// `Authorization: Bearer …`, or the token alone in a header of its own.
     Bearer {
+        /// The header with the token alone, in lower case; `None`: `Authorization`.
+        header: Option<String>,
         /// Tokens of at least [`rules::TOKEN_CHARS_MIN`] characters.
         secrets: Secrets,
     },
@@ -35,7 +38,9 @@ impl Verify {
     /// What it compares with; `None` where it compares nothing.
     pub fn secrets(&self) -> Option<&Secrets> {
         match self {
-            Self::StandardWebhooks { secrets } | Self::Bearer { secrets } | Self::Basic { secrets } => Some(secrets),
+            Self::StandardWebhooks { secrets } | Self::Bearer { secrets, .. } | Self::Basic { secrets } => {
+                Some(secrets)
+            }
             Self::Hmac(hmac) => Some(&hmac.secrets),
             Self::None => None,
         }
@@ -45,21 +50,57 @@ impl Verify {
 /// A signature in a header: an HMAC over the body, or over a text that contains it.
 #[derive(Debug, Clone)]
 pub struct Hmac {
-    /// Keys, as they are.
+    /// Keys, as [`Hmac::key_encoding`] says.
     pub secrets: Secrets,
+    /// How a secret becomes a key.
+    pub key_encoding: KeyEncoding,
     /// The header with the signature, in lower case.
     pub header: String,
+    /// Where the header has several parts, `t=…,v1=…`: the name of those that are signatures. `None`: the header is one
+    /// signature.
+    pub signature_field: Option<String>,
     /// The hash.
     pub algorithm: HmacAlgorithm,
     /// How the signature is written.
     pub encoding: HmacEncoding,
     /// What stands before it, such as `sha256=`.
     pub prefix: String,
-    /// The header with the time of signing, in lower case: seconds or milliseconds since 1970. Required by the signed
-    /// text when it contains `{timestamp}`.
-    pub timestamp_header: Option<String>,
+    /// Where the time of signing is. Required by the signed text when it contains `{timestamp}`.
+    pub signed_at: Option<SignedAt>,
     /// What is signed.
     pub text: SignedText,
+}
+
+impl Hmac {
+    /// The keys that hold now.
+    pub fn keys(&self) -> Vec<Vec<u8>> {
+        let key = |secret: &super::Secret| match self.key_encoding {
+            KeyEncoding::Text => Some(secret.expose().as_bytes().to_vec()),
+            KeyEncoding::Hex => bytes_of_hex(secret.expose()),
+            KeyEncoding::Base64 => bytes_of_base64(secret.expose()),
+        };
+        self.secrets.now().iter().filter_map(key).collect()
+    }
+}
+
+/// Where a delivery has the time of signing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignedAt {
+    /// In a header of its own, whose name is in lower case.
+    Header(String),
+    /// In the part of this name of the header with the signature.
+    Field(String),
+}
+
+/// How the text of a secret becomes the bytes of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyEncoding {
+    /// Its bytes are the key.
+    Text,
+    /// Hexadecimal digits, in either case.
+    Hex,
+    /// Base64, in either alphabet, with or without padding.
+    Base64,
 }
 
 /// The hash of an HMAC.
@@ -78,14 +119,14 @@ pub enum HmacAlgorithm {
 pub enum HmacEncoding {
     /// Two digits a byte, in either case.
     Hex,
-    /// The standard alphabet, with padding.
+    /// In either alphabet, with or without padding.
     Base64,
 }
 
 /// What is signed: the body, with a text before and after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedText {
-    /// Before the body; [`TIMESTAMP`] stands for the value of the timestamp header.
+    /// Before the body; [`TIMESTAMP`] stands for the time of signing, letter for letter as it was sent.
     pub before: String,
     /// After it; the same.
     pub after: String,
@@ -145,6 +186,7 @@ pub(super) fn read(r: &mut Reader, http: &Http, is_sandbox: bool) -> Vec<Source>
             verify: Verify::None,
             map: None,
             types: Types::default(),
+            tells_receipt: true,
         });
     }
     sources
@@ -170,12 +212,22 @@ fn source(r: &mut Reader, label: &str, http: &Http) -> Option<Source> {
     let kind = r.required(&place(label, "verify"), &rules::word(VERIFY), "for every source");
     let insecure = r.value(&place(label, "insecure"), &rules::flag());
     let hmac = hmac(r, label, kind);
+    let token_header = token_header(r, label, kind);
     let map = map(r, label);
     let types = r.value(&place(label, "types"), &rules::types());
+    let tells_receipt = r.value(&place(label, "answer"), &rules::word(ANSWER));
     let verify = match kind? {
         Kind::StandardWebhooks => Verify::StandardWebhooks { secrets: secrets(r, label, rules::verification_key) },
-        Kind::Hmac => Verify::Hmac(Hmac { secrets: secrets(r, label, rules::token), ..hmac? }),
-        Kind::Bearer => Verify::Bearer { secrets: secrets(r, label, rules::token) },
+        Kind::Hmac => {
+            let key_encoding = r.value(&place(label, "hmac_key_encoding"), &rules::word(KEY_ENCODING));
+            let rule = match key_encoding {
+                KeyEncoding::Text => rules::hmac_key_text,
+                KeyEncoding::Hex => rules::hmac_key_hex,
+                KeyEncoding::Base64 => rules::hmac_key_base64,
+            };
+            Verify::Hmac(Hmac { secrets: secrets(r, label, rule), key_encoding, ..hmac? })
+        }
+        Kind::Bearer => Verify::Bearer { header: token_header, secrets: secrets(r, label, rules::token) },
         Kind::Basic => Verify::Basic { secrets: secrets(r, label, rules::credentials) },
         Kind::None => {
             if r.is_given(&place(label, "secrets")) {
@@ -189,16 +241,30 @@ fn source(r: &mut Reader, label: &str, http: &Http) -> Option<Source> {
             Verify::None
         }
     };
-    Some(Source { name: label.to_owned(), verify, map, types })
+    Some(Source { name: label.to_owned(), verify, map, types, tells_receipt })
+}
+
+const ANSWER: &[(&str, bool)] = &[("receipt", true), ("none", false)];
+
+const KEY_ENCODING: &[(&str, KeyEncoding)] =
+    &[("text", KeyEncoding::Text), ("hex", KeyEncoding::Hex), ("base64", KeyEncoding::Base64)];
+
+fn token_header(r: &mut Reader, label: &str, kind: Option<Kind>) -> Option<String> {
+    let at = place(label, "token_header");
+    let header = r.optional(&at, &rules::header());
+    if header.is_some() && kind.is_some_and(|kind| kind != Kind::Bearer) {
+        r.refuse(&at, "a value", "it has a meaning with verify = bearer only");
+    }
+    header
 }
 
 fn map(r: &mut Reader, label: &str) -> Option<Map> {
     let at = place(label, "map");
-    let path = r.optional(&at, &rules::filled())?;
-    match super::secret::read(std::path::Path::new(&path)) {
-        Ok(code) => Some(Map { path, code }),
+    let path = r.path(&at)?;
+    match super::secret::read(&path) {
+        Ok(code) => Some(Map { path: path.display().to_string(), code }),
         Err(error) => {
-            r.refuse(&at, format!("{path:?}"), format!("the file cannot be read: {error}"));
+            r.refuse(&at, format!("{path:?}"), unread(&path, &error));
             None
         }
     }
@@ -206,8 +272,17 @@ fn map(r: &mut Reader, label: &str) -> Option<Map> {
 
 /// The keys of `verify = "hmac"`, without its secrets; with another verify they are mistakes.
 fn hmac(r: &mut Reader, label: &str, kind: Option<Kind>) -> Option<Hmac> {
-    const KEYS: [&str; 6] =
-        ["hmac_header", "hmac_algorithm", "hmac_encoding", "hmac_prefix", "hmac_timestamp_header", "hmac_text"];
+    const KEYS: [&str; 9] = [
+        "hmac_header",
+        "hmac_signature_field",
+        "hmac_timestamp_field",
+        "hmac_algorithm",
+        "hmac_encoding",
+        "hmac_key_encoding",
+        "hmac_prefix",
+        "hmac_timestamp_header",
+        "hmac_text",
+    ];
     const ALGORITHM: &[(&str, HmacAlgorithm)] =
         &[("sha256", HmacAlgorithm::Sha256), ("sha512", HmacAlgorithm::Sha512), ("sha1", HmacAlgorithm::Sha1)];
     const ENCODING: &[(&str, HmacEncoding)] = &[("hex", HmacEncoding::Hex), ("base64", HmacEncoding::Base64)];
@@ -223,28 +298,45 @@ fn hmac(r: &mut Reader, label: &str, kind: Option<Kind>) -> Option<Hmac> {
     let algorithm = r.value(&place(label, "hmac_algorithm"), &rules::word(ALGORITHM));
     let encoding = r.value(&place(label, "hmac_encoding"), &rules::word(ENCODING));
     let prefix = r.value(&place(label, "hmac_prefix"), &rules::text());
-    let timestamp_header = r.optional(&place(label, "hmac_timestamp_header"), &rules::header());
+    let signature_field = r.optional(&place(label, "hmac_signature_field"), &rules::header_field());
+    let signed_at = signed_at(r, label, signature_field.is_some());
     let at = place(label, "hmac_text");
     let text = r.optional(&at, &rules::signed_text());
     let text = text.unwrap_or_else(|| SignedText {
-        before: if timestamp_header.is_some() { format!("{TIMESTAMP}.") } else { String::new() },
+        before: if signed_at.is_some() { format!("{TIMESTAMP}.") } else { String::new() },
         after: String::new(),
     });
-    if text.is_timed() != timestamp_header.is_some() {
+    if text.is_timed() != signed_at.is_some() {
         let hint = format!(
-            "{TIMESTAMP} in it and hmac_timestamp_header go together: a time that is not signed proves nothing"
+            "{TIMESTAMP} in it and hmac_timestamp_header (or hmac_timestamp_field) go together: a time that is not \
+             signed proves nothing"
         );
         r.refuse(&at, "one of the two", hint);
     }
     Some(Hmac {
         secrets: Secrets::fixed(Vec::new()),
+        key_encoding: KeyEncoding::Text,
         header: header?,
+        signature_field,
         algorithm,
         encoding,
         prefix,
-        timestamp_header,
+        signed_at,
         text,
     })
+}
+
+fn signed_at(r: &mut Reader, label: &str, has_fields: bool) -> Option<SignedAt> {
+    let header = r.optional(&place(label, "hmac_timestamp_header"), &rules::header());
+    let at = place(label, "hmac_timestamp_field");
+    let field = r.optional(&at, &rules::header_field());
+    if field.is_some() && header.is_some() {
+        r.refuse(&at, "also hmac_timestamp_header", "give one of the two");
+    }
+    if field.is_some() && !has_fields {
+        r.refuse(&at, "no hmac_signature_field", "a header of several parts has a name for each of them: give both");
+    }
+    header.map(SignedAt::Header).or(field.map(SignedAt::Field))
 }
 
 fn secrets(r: &mut Reader, label: &str, rule: fn() -> rules::Rule<String>) -> Secrets {

@@ -231,7 +231,7 @@ fn unknown_keys_are_refused_with_a_suggestion() {
         ),
         (
             "[[source]]\nname = 'b'\nverify = 'none'\nmap = '.'",
-            "source.b.map: found \".\"; the file cannot be read: Is a directory",
+            "source.b.map: found \".\"; the file . cannot be read: Is a directory",
         ),
     ];
     for (text, problem) in rows {
@@ -280,7 +280,7 @@ fn the_environment_overrides_the_file() {
     assert_eq!(config.sandbox.seed, Some(u64::MAX));
     let names: Vec<_> = config.sources.iter().map(|source| source.name.as_str()).collect();
     assert_eq!(names, ["billing", "web-shop"]);
-    let Verify::Bearer { secrets } = &config.sources[0].verify else { panic!("bearer") };
+    let Verify::Bearer { secrets, .. } = &config.sources[0].verify else { panic!("bearer") };
     assert_eq!(secrets.now()[0].expose(), "fedcba9876543210");
     let problem = "podero.timeout: found \"2\" in PODERO_BRIDGE__PODERO__TIMEOUT; allowed: a duration";
     check(load("", "timeout = '3s'", &[("PODERO__TIMEOUT", "2")]), &[problem]);
@@ -299,7 +299,7 @@ fn secrets_follow_their_file_unless_it_is_unusable() {
     std::fs::write(&path, "0123456789abcdef\n").expect("written");
     let text = format!("[[source]]\nname = 'a'\nverify = 'bearer'\nsecrets_file = '{}'", path.display());
     let config = good(&text, &[]);
-    let Verify::Bearer { secrets } = &config.sources[0].verify else { panic!("bearer") };
+    let Verify::Bearer { secrets, .. } = &config.sources[0].verify else { panic!("bearer") };
     let door = secrets.clone();
     assert_eq!(secrets.reload(), Reloaded::Same);
     std::fs::write(&path, "fedcba9876543210\n0123456789abcdef\n").expect("written");
@@ -316,7 +316,7 @@ fn secrets_follow_their_file_unless_it_is_unusable() {
     assert_eq!((secrets.reload(), texts(&door).len()), (Reloaded::Changed, 1));
 
     let config = good(&text, &[("SOURCE__A__SECRETS", "from-the-environment")]);
-    let Verify::Bearer { secrets } = &config.sources[0].verify else { panic!("bearer") };
+    let Verify::Bearer { secrets, .. } = &config.sources[0].verify else { panic!("bearer") };
     assert_eq!((secrets.reload(), texts(secrets).join("")), (Reloaded::Same, "from-the-environment".to_owned()));
 }
 
@@ -336,11 +336,14 @@ fn secrets_come_from_files_too() {
         &[("SOURCE__B__VERIFY", "bearer"), ("SOURCE__B__SECRETS_FILE", &list)],
     );
     assert_eq!(config.admin.token.expect("given").expose(), "0123456789abcdef");
-    let Verify::Bearer { secrets } = &config.sources[1].verify else { panic!("bearer") };
+    let Verify::Bearer { secrets, .. } = &config.sources[1].verify else { panic!("bearer") };
     assert_eq!(texts(secrets), ["0123456789abcdef", "fedcba9876543210"]);
 
     for (path, problem) in [
-        ("/nowhere/token", "admin.token_file: found \"/nowhere/token\"; the file cannot be read: No such file"),
+        (
+            "/nowhere/token",
+            "admin.token_file: found \"/nowhere/token\"; the file /nowhere/token cannot be read: No such",
+        ),
         (&empty, &format!("admin.token_file: found \"{empty}\"; the file is empty")),
         (&blank, &format!("admin.token_file: found \"{blank}\"; the file is empty")),
         (&bad, &format!("admin.token: found a value that is not shown in {bad}; allowed: a token of at least 16")),
@@ -408,12 +411,46 @@ const SOURCES: &[(&str, &str)] = &[
     ),
     (
         "name = 'a'\nverify = 'hmac'\nsecrets = '0123456789abcdef'\nhmac_header = 'x-s'\nhmac_text = '{timestamp}{body}'",
-        "source.a.hmac_text: found one of the two; {timestamp} in it and hmac_timestamp_header go together",
+        "source.a.hmac_text: found one of the two; {timestamp} in it and hmac_timestamp_header (or",
     ),
     (
         "name = 'a'\nverify = 'hmac'\nsecrets = '0123456789abcdef'\nhmac_header = 'x-s'\nhmac_text = 'body'",
         "source.a.hmac_text: found \"body\"; allowed: a text that has {body} once",
     ),
+    (
+        "name = 'a'\nverify = 'hmac'\nsecrets = '0123456789abcdef'\nhmac_header = 'x-s'\nhmac_timestamp_field = 't'",
+        "source.a.hmac_timestamp_field: found no hmac_signature_field; a header of several parts",
+    ),
+    (
+        "name = 'a'\nverify = 'hmac'\nsecrets = '0123456789abcdef'\nhmac_header = 'x-s'\nhmac_signature_field = 'v1'\n\
+         hmac_timestamp_field = 't'\nhmac_timestamp_header = 'x-t'",
+        "source.a.hmac_timestamp_field: found also hmac_timestamp_header; give one of the two",
+    ),
+    (
+        "name = 'a'\nverify = 'hmac'\nsecrets = '0123456789abcdef'\nhmac_header = 'x-s'\nhmac_signature_field = 'v1='",
+        "source.a.hmac_signature_field: found \"v1=\"; allowed: a name of 1 to 64",
+    ),
+    (
+        "name = 'a'\nverify = 'hmac'\nsecrets = '0123456789abcdef'\nhmac_header = 'x-s'\nhmac_key_encoding = 'utf-8'",
+        "source.a.hmac_key_encoding: found \"utf-8\"; allowed: one of text, hex, base64",
+    ),
+    (
+        "name = 'a'\nverify = 'hmac'\nsecrets = '0123456789abcdef'\nhmac_header = 'x-s'\nhmac_key_encoding = 'hex'",
+        "source.a.secrets: found a value that is not shown; allowed: hexadecimal digits of at least 16 bytes",
+    ),
+    (
+        "name = 'a'\nverify = 'hmac'\nsecrets = '0123456789abcde!'\nhmac_header = 'x-s'\nhmac_key_encoding = 'base64'",
+        "source.a.secrets: found a value that is not shown; allowed: base64 of at least 16 bytes",
+    ),
+    (
+        "name = 'a'\nverify = 'hmac'\nsecrets = 'ends with a blank '\nhmac_header = 'x-s'",
+        "source.a.secrets: found a value that is not shown; allowed: a text of at least 16 characters",
+    ),
+    (
+        "name = 'a'\nverify = 'basic'\nsecrets = 'u:0123456789abcdef'\ntoken_header = 'x-t'",
+        "source.a.token_header: found a value; it has a meaning with verify = bearer only",
+    ),
+    ("name = 'a'\nverify = 'none'\nanswer = 'yes'", "source.a.answer: found \"yes\"; allowed: one of receipt, none"),
     (
         "name = 'a'\nverify = 'bearer'\nsecrets = '0123456789abcdef'\nhmac_header = 'x-s'",
         "source.a.hmac_header: found a value; it has a meaning with verify = hmac only",
@@ -490,6 +527,109 @@ fn lists_are_written_as_a_list_or_a_text_and_in_the_environment_by_commas() {
     assert_eq!(types(two), ["customer.moved", "team.*"]);
     let given = [("SOURCE__A__TYPES", "customer.moved,customer.churned")];
     assert_eq!(types(good(source, &given)), ["customer.moved", "customer.churned"]);
+}
+
+#[test]
+fn a_sender_that_signs_in_its_own_way_is_configured_field_by_field() {
+    let text =
+        "[[source]]\nname = 'a'\nverify = 'hmac'\nsecrets = ['It is a Secret to Everybody']\nhmac_header = 'X-Sig'";
+    let Verify::Hmac(plain) = &good(text, &[]).sources[0].verify else { panic!("hmac") };
+    assert_eq!((plain.header.as_str(), plain.key_encoding, &plain.signed_at), ("x-sig", KeyEncoding::Text, &None));
+    assert_eq!(plain.keys(), [b"It is a Secret to Everybody"]);
+    let more = "hmac_signature_field = 'v1'\nhmac_timestamp_field = 't'\nhmac_key_encoding = 'hex'";
+    let listed = text.replace("It is a Secret to Everybody", "000102030405060708090A0B0C0D0E0F");
+    let Verify::Hmac(listed) = &good(&format!("{listed}\n{more}"), &[]).sources[0].verify else { panic!("hmac") };
+    assert_eq!(
+        (listed.signature_field.as_deref(), &listed.signed_at),
+        (Some("v1"), &Some(SignedAt::Field("t".into())))
+    );
+    assert_eq!((listed.text.before.as_str(), listed.keys()), ("{timestamp}.", vec![(0..16).collect::<Vec<u8>>()]));
+}
+
+#[test]
+fn signing_keys_are_read_in_every_form_of_base64_and_kept_in_one() {
+    let text = |key: &str| format!("[[source]]\nname = 'a'\nverify = 'standard-webhooks'\nsecrets = ['{key}']");
+    let usual = "whsec_+/+/AAECAwQFBgcICQoLDA0ODxAREhMUFRY=";
+    for key in [usual, "whsec_-_-_AAECAwQFBgcICQoLDA0ODxAREhMUFRY", "whsec_+/+/AAECAwQFBgcICQoLDA0ODxAREhMUFRY"] {
+        let Verify::StandardWebhooks { secrets } = &good(&text(key), &[]).sources[0].verify else { panic!("signed") };
+        assert_eq!(secrets.now()[0].expose(), usual, "{key}");
+    }
+}
+
+#[test]
+fn relative_paths_in_the_file_count_from_its_folder_and_those_of_the_environment_do_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let inner = folder.path().join("etc");
+    std::fs::create_dir_all(inner.join("keys")).expect("a folder");
+    std::fs::write(inner.join("map.jq"), ".").expect("written");
+    std::fs::write(inner.join("keys/token"), "0123456789abcdef\n").expect("written");
+    std::fs::write(inner.join("keys/list"), "fedcba9876543210\n").expect("written");
+    let file = inner.join("bridge.toml");
+    let text = "[admin]\ntoken_file = 'keys/token'\n[[source]]\nname = 'a'\nverify = 'bearer'\n\
+                secrets_file = 'keys/list'\nmap = 'map.jq'";
+    std::fs::write(&file, format!("{BASE}\n{text}")).expect("written");
+    let config = Config::load(Some(&file), &Strings::new(), false).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.admin.token.expect("given").expose(), "0123456789abcdef");
+    let map = config.sources[0].map.as_ref().expect("given");
+    assert_eq!((map.code.as_str(), map.path.as_str()), (".", &*inner.join("map.jq").display().to_string()));
+    let Verify::Bearer { secrets, .. } = &config.sources[0].verify else { panic!("bearer") };
+    std::fs::write(inner.join("keys/list"), "0123456789abcdef\n").expect("written");
+    assert_eq!((secrets.reload(), texts(secrets).join("")), (Reloaded::Changed, "0123456789abcdef".to_owned()));
+    let import = Config::load_import(Some(&file), &Strings::new()).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(import.sources[0].map.is_some());
+
+    // The variable is read where the working directory is another.
+    let outcome = Config::load(Some(&file), &strings(&[("SOURCE__A__MAP", "map.jq")]), false);
+    check(outcome, &["source.a.map: found \"map.jq\"; the file map.jq cannot be read: No such file"]);
+    let absolute = inner.join("map.jq").display().to_string();
+    Config::load(Some(&file), &strings(&[("SOURCE__A__MAP", &absolute)]), false).expect("an absolute path is one");
+    std::fs::remove_file(inner.join("map.jq")).expect("removed");
+    let problem = format!("source.a.map: found \"{absolute}\"; the file {absolute} cannot be read: No such file");
+    check(Config::load(Some(&file), &Strings::new(), false), &[&problem]);
+}
+
+/// The base with another line in its section `[podero]`.
+fn good_base(line: &str) -> Result<Config, Problems> {
+    Config::parse(&format!("{BASE}{line}\n{SOURCE}"), &Strings::new(), false)
+}
+
+#[test]
+fn signs_in_user_and_password_that_end_a_url_too_early_are_named() {
+    let escape = "write # / ? @ % in user and password as %23 %2F %3F %40 %25";
+    for sign in ["#", "/", "?"] {
+        for (section, key, url) in [
+            ("amqp", "url", format!("amqp://guest:p{sign}ss@127.0.0.1:5672/%2f")),
+            ("amqp", "url", format!("amqps://gu{sign}est:pass@rabbit")),
+            // Read as a host and a port, with the password behind it.
+            ("amqp", "url", format!("amqp://guest:12{sign}ss@rabbit:5672/prod")),
+            ("store", "url", format!("postgres://bridge:p{sign}ss@h/d")),
+            ("store", "url", format!("postgresql://bridge:12{sign}ss@h/d?sslmode=require")),
+        ] {
+            let problem = format!("{section}.{key}: found a value that is not shown; {escape}");
+            check(load("", &format!("[{section}]\n{key} = '{url}'"), &[]), &[&problem]);
+        }
+        let text =
+            format!("[outbound]\nwebhook_url = 'https://u:p{sign}ss@x.example/in'\nwebhook_secret = '{SIGNING_KEY}'");
+        check(load("", &text, &[]), &[&format!("outbound.webhook_url: found a value that is not shown; {escape}")]);
+    }
+    let fragment =
+        format!("[outbound]\nwebhook_url = 'https://u:12#ss@x.example/in'\nwebhook_secret = '{SIGNING_KEY}'");
+    check(load("", &fragment, &[]), &["outbound.webhook_url: found a value that is not shown; write #"]);
+    let account = good_base("base_url = 'https://u:p@x.example'");
+    check(account, &["podero.base_url: found a value that is not shown; allowed: no user and password here"]);
+    for (section, key, url) in [
+        ("amqp", "url", "amqp://guest:p%23s%2Fs%3F%40%25@127.0.0.1:5672/%2f"),
+        ("amqp", "url", "amqp://guest:p@ss@127.0.0.1:5672/%2f"),
+        ("amqp", "url", "amqp://rabbit/team%40prod?heartbeat=5"),
+        ("store", "url", "postgres://bridge@server:p%23ss@server.postgres.example/d?options=-c%20x@y"),
+        ("store", "url", "postgres:///d?host=/run/postgresql&user=me@there"),
+        ("store", "url", "postgres://u:p@h1:5432/d?application_name=a@b"),
+    ] {
+        good(&format!("[{section}]\n{key} = '{url}'"), &[]);
+    }
+    let landing = "[onboarding]\nenabled = true\nlanguage = 'de'\nprice_zone = 'DE'\n\
+                   success_url = 'https://x.example/#/done?m=a@b'\ncancel_url = 'https://x.example/@me'";
+    good(landing, &[]);
 }
 
 #[test]
@@ -579,10 +719,12 @@ fn example_in_full() -> String {
 
 #[test]
 fn the_example_loads_as_it_is_and_in_full() {
-    for text in [EXAMPLE, &example_in_full()] {
-        Config::parse(text, &Strings::new(), false).unwrap_or_else(|problems| panic!("{problems}"));
-    }
-    let config = Config::parse(&example_in_full(), &Strings::new(), false).expect("loads");
+    let load = |text: &str| {
+        let read = |reader: &mut reader::Reader| sections::read(reader, false);
+        read_text((text, Path::new("deploy")), &Strings::new(), read).unwrap_or_else(|problems| panic!("{problems}"))
+    };
+    load(EXAMPLE);
+    let config = load(&example_in_full());
     assert!(config.admin.token.is_some() && config.amqp.is_some() && config.outbound.webhook.is_some());
 }
 

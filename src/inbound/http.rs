@@ -12,7 +12,7 @@ use std::time::Duration;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
-    ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+    ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::patience::Connection;
 use super::problem::{Problem, ProblemKind};
+use super::refusals::Refusals;
 use super::signature::Verified;
 use super::{Answer, Answers, Delivery, Inbox, cloudevents, signature, text};
 use crate::config::{DEFAULT_SOURCE, Source};
@@ -63,8 +64,28 @@ pub struct Webhooks {
     pub body_time_max: Duration,
     /// What is left of [`BODIES_BYTES_MAX`].
     pub room: Room,
+    /// Counts and tells what is refused.
+    pub refusals: Refusals,
     /// OpenAPI of this door, as JSON.
     pub openapi: String,
+}
+
+impl Webhooks {
+    fn source(&self, name: &str) -> Option<&Source> {
+        self.sources.iter().find(|source| source.name == name)
+    }
+
+    /// Answers a problem, and leaves a trace of it. `source` is the one that the request names, if it is configured.
+    fn refuse(&self, source: Option<&Source>, problem: &Problem) -> HttpResponse {
+        self.refusals.note(source.map(|source| source.name.as_str()), problem, self.inbox.clock.now());
+        let mut response = respond(problem);
+        if problem.kind == ProblemKind::Unauthorized
+            && let Some(challenge) = source.and_then(|source| signature::challenge(&source.verify))
+        {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        response
+    }
 }
 
 /// Room for bodies, shared by all connections.
@@ -141,10 +162,7 @@ pub fn configure(config: &mut ServiceConfig, webhooks: Arc<Webhooks>) {
 }
 
 fn source(path: &str, post: Route) -> Resource {
-    web::resource(path)
-        .route(post)
-        .route(web::method(Method::OPTIONS).to(handshake))
-        .default_service(web::to(|| wrong_method("use POST", METHODS)))
+    web::resource(path).route(post).route(web::method(Method::OPTIONS).to(handshake)).default_service(web::to(not_post))
 }
 
 async fn openapi(webhooks: web::Data<Webhooks>) -> HttpResponse {
@@ -152,8 +170,21 @@ async fn openapi(webhooks: web::Data<Webhooks>) -> HttpResponse {
 }
 
 /// What every path answers that is not mounted.
-pub async fn nothing_here() -> HttpResponse {
-    respond(&Problem::new(ProblemKind::NotFound, "events go to `POST /v1/events` or `POST /v1/events/{source}`"))
+pub async fn nothing_here(webhooks: web::Data<Webhooks>) -> HttpResponse {
+    let detail = "events go to `POST /v1/events` or `POST /v1/events/{source}`";
+    webhooks.refuse(None, &Problem::new(ProblemKind::NotFound, detail))
+}
+
+async fn not_post(request: HttpRequest, webhooks: web::Data<Webhooks>) -> HttpResponse {
+    let problem = Problem::new(ProblemKind::MethodNotAllowed, "use POST");
+    let mut response = webhooks.refuse(webhooks.source(source_of(&request)), &problem);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
+    response
+}
+
+/// The source that the path names.
+fn source_of(request: &HttpRequest) -> &str {
+    request.match_info().get("source").unwrap_or(DEFAULT_SOURCE)
 }
 
 async fn wrong_method(detail: &str, methods: &'static str) -> HttpResponse {
@@ -166,9 +197,8 @@ async fn wrong_method(detail: &str, methods: &'static str) -> HttpResponse {
 /// that it is who it says is proven by each delivery, and a bound that is reached is told by its status. The callback
 /// address that it may name is not called: an answer is all it needs, and a stranger must not choose whom we call.
 async fn handshake(request: HttpRequest, webhooks: web::Data<Webhooks>) -> HttpResponse {
-    let name = request.match_info().get("source").unwrap_or(DEFAULT_SOURCE);
-    if !webhooks.sources.iter().any(|source| source.name == name) {
-        return respond(&unknown_source());
+    if webhooks.source(source_of(&request)).is_none() {
+        return webhooks.refuse(None, &unknown_source());
     }
     let mut response = HttpResponse::Ok().finish();
     let headers = response.headers_mut();
@@ -203,14 +233,49 @@ async fn named(
 }
 
 async fn receive(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name: &str) -> HttpResponse {
-    match take(request, body, webhooks, name).await {
-        Ok(answers) => accepted(&answers),
-        Err(problem) => respond(&problem),
+    let Some(source) = webhooks.source(name) else { return webhooks.refuse(None, &unknown_source()) };
+    match take(request, body, webhooks, source).await {
+        Ok(Answers::One(Answer::Rejected(problem))) | Err(problem) => webhooks.refuse(Some(source), &problem),
+        Ok(answers) => {
+            let (rejected, is_whole) = rejected(&answers);
+            let (told, untold) = match rejected.split_first() {
+                // Its sender reads no body, and would take 202 for the whole. A repeat of the others is safe.
+                Some((first, others)) if !source.tells_receipt => (Some(first), others),
+                Some(_) | None => (None, &*rejected),
+            };
+            for problem in untold {
+                webhooks.refusals.note(Some(&source.name), problem, webhooks.inbox.clock.now());
+            }
+            if let Some(problem) = told {
+                return webhooks.refuse(Some(source), problem);
+            }
+            if !is_whole {
+                webhooks.inbox.metrics.webhook_accepted(&source.name);
+            }
+            if source.tells_receipt { accepted(&answers) } else { HttpResponse::Accepted().finish() }
+        }
     }
 }
 
-async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name: &str) -> Result<Answers, Problem> {
-    let source = webhooks.sources.iter().find(|source| source.name == name).ok_or_else(unknown_source)?;
+/// The refused events of a delivery, and whether they are all of it.
+fn rejected(answers: &Answers) -> (Vec<&Problem>, bool) {
+    let answers = match answers {
+        Answers::One(answer) => std::slice::from_ref(answer),
+        Answers::Batch(answers) => answers,
+    };
+    let rejected: Vec<&Problem> = answers.iter().filter_map(problem_of).collect();
+    let is_whole = !answers.is_empty() && rejected.len() == answers.len();
+    (rejected, is_whole)
+}
+
+fn problem_of(answer: &Answer) -> Option<&Problem> {
+    match answer {
+        Answer::Kept(_) => None,
+        Answer::Rejected(problem) => Some(problem),
+    }
+}
+
+async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, source: &Source) -> Result<Answers, Problem> {
     let bytes_max = webhooks.body_bytes_max;
     if content_length(request).is_some_and(|length| length > bytes_max) {
         return Err(Problem::too_large(bytes_max));
@@ -219,7 +284,7 @@ async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name: &
         let within = webhooks.body_time_max.as_secs();
         Problem::new(ProblemKind::Timeout, format!("send the whole body within {within} seconds"))
     };
-    let headers = headers_of(request, webhooks.inbox.mapper.has(name))?;
+    let headers = headers_of(request, webhooks.inbox.mapper.has(&source.name))?;
     // A stranger's body is not read where its headers tell already.
     signature::admit(&source.verify, &headers, webhooks.inbox.clock.now())?;
     let read = read(body, content_length(request).unwrap_or_default(), webhooks);

@@ -20,6 +20,7 @@ pub mod mapping;
 pub mod patience;
 mod poison;
 pub mod problem;
+pub mod refusals;
 mod reread;
 pub mod signature;
 pub mod text;

@@ -186,4 +186,11 @@ mod tests {
         slugs.dedup();
         assert_eq!(slugs.len(), ProblemKind::ALL.len());
     }
+
+    #[test]
+    fn every_kind_has_a_status_that_is_counted() {
+        for kind in ProblemKind::ALL {
+            assert!(crate::metrics::REFUSED_STATUSES.contains(&kind.status()), "{kind:?}");
+        }
+    }
 }

@@ -5,32 +5,39 @@
 //!
 //! Before: [`crate::inbound::http`]. After: [`crate::inbound::cloudevents`].
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use aws_lc_rs::hmac::{Context, HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256, HMAC_SHA512, Key};
+use aws_lc_rs::hmac::{Algorithm, Context, HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256, HMAC_SHA512, Key};
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
+use chrono::DateTime;
+use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP};
 use subtle::ConstantTimeEq;
 
 use super::Delivery;
 use super::problem::{Problem, ProblemKind};
-use crate::config::{Hmac, HmacAlgorithm, HmacEncoding, Secret, TIMESTAMP, Verify};
+use crate::config::{
+    Hmac, HmacAlgorithm, HmacEncoding, Secret, SignedAt, TIMESTAMP, Verify, bytes_of_base64, bytes_of_hex,
+};
 use crate::domain::Timestamp;
 
-/// Standard Webhooks asks receivers to refuse what is older or newer than this: a recorded request cannot be
-/// played back for longer.
-pub const TOLERANCE_SECONDS: i64 = 5 * 60;
+/// Limit of how far a time of signing may be off, in either direction: a recorded request cannot be played back for
+/// longer. It is the one that Standard Webhooks asks for.
+pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
-/// Senders write one signature for each key that is being rotated; each costs a computation.
+/// Limit of the signatures in one delivery. Senders write one for each key that is being rotated; each costs a computation.
 const SIGNATURES_MAX: usize = 16;
 
-/// A time of signing from this number on is one of milliseconds: as seconds it would be in the year 5138.
-const MILLISECONDS_FROM: i64 = 100_000_000_000;
+/// Limit of a time of signing in seconds: from this number on it is in milliseconds, and from a thousand times this one in
+/// microseconds, and so on. As seconds it would be in the year 5138.
+const SECONDS_BELOW: i64 = 100_000_000_000;
 
-/// Standard Webhooks: a public key for `v1a`.
+/// Prefix of a secret key (Standard Webhooks, `v1`); it may be left out.
+const SECRET_KEY_PREFIX: &str = "whsec_";
+
+/// Prefix of a public key (Standard Webhooks, `v1a`).
 const PUBLIC_KEY_PREFIX: &str = "whpk_";
 
 /// A delivery whose sender proved to be the configured one.
@@ -47,8 +54,8 @@ pub struct Verified {
 enum Proof {
     /// That he is who he is: all of it is his.
     Sender,
-    /// That the body is his, and the header `webhook-id`.
-    BodyAndId,
+    /// That the body is his, and the header of this name.
+    BodyAndId(&'static str),
     /// That the body is his.
     Body,
 }
@@ -68,9 +75,13 @@ impl Verified {
     /// How the sender of a webhook names the delivery, if he does and it is proven that he does: the IETF draft "The
     /// Idempotency-Key HTTP Header Field", or Standard Webhooks.
     pub fn name(&self) -> Option<&str> {
+        let signed;
         let names: &[&str] = match self.proof {
-            Proof::Sender => &["idempotency-key", HEADER_WEBHOOK_ID],
-            Proof::BodyAndId => &[HEADER_WEBHOOK_ID],
+            Proof::Sender => &["idempotency-key", STANDARD.id, SVIX.id],
+            Proof::BodyAndId(name) => {
+                signed = [name];
+                &signed
+            }
             Proof::Body => &[],
         };
         names.iter().find_map(|name| self.delivery.headers.get(*name)).map(String::as_str)
@@ -113,14 +124,18 @@ impl Verified {
 type Headers = BTreeMap<String, String>;
 
 /// What a refused sender is told.
-type Refusal = &'static str;
+type Refusal = Cow<'static, str>;
+
+fn missing(header: &str) -> Refusal {
+    format!("the header `{header}` is missing").into()
+}
 
 /// Checks what can be told before the body is there: a token or a password; of a signature, that there is one and that it
 /// is not too old. Who passes by a signature's look may still be anybody.
 pub fn admit(demand: &Verify, headers: &Headers, now: Timestamp) -> Result<(), Problem> {
     let is_admitted = match demand {
         Verify::None => Ok(()),
-        Verify::Bearer { secrets } => bearer(&secrets.now(), headers),
+        Verify::Bearer { header, secrets } => bearer(&secrets.now(), header.as_deref(), headers),
         Verify::Basic { secrets } => basic(&secrets.now(), headers),
         Verify::StandardWebhooks { .. } => Stamped::read(headers, now).map(drop),
         Verify::Hmac(demand) => Tagged::read(demand, headers, now).map(drop),
@@ -129,165 +144,290 @@ pub fn admit(demand: &Verify, headers: &Headers, now: Timestamp) -> Result<(), P
 }
 
 /// Checks a delivery as its source demands.
-pub fn verify(demand: &Verify, delivery: Delivery, now: Timestamp) -> Result<Verified, Problem> {
-    let is_genuine = match demand {
-        Verify::None => Ok(()),
-        Verify::Bearer { secrets } => bearer(&secrets.now(), &delivery.headers),
-        Verify::Basic { secrets } => basic(&secrets.now(), &delivery.headers),
-        Verify::StandardWebhooks { secrets } => standard_webhooks(&secrets.now(), &delivery, now),
-        Verify::Hmac(demand) => hmac(demand, &delivery, now),
-    };
+pub fn verify(demand: &Verify, mut delivery: Delivery, now: Timestamp) -> Result<Verified, Problem> {
     let proof = match demand {
-        Verify::None | Verify::Bearer { .. } | Verify::Basic { .. } => Proof::Sender,
-        Verify::StandardWebhooks { .. } => Proof::BodyAndId,
-        Verify::Hmac(_) => Proof::Body,
+        Verify::None => Ok(Proof::Sender),
+        Verify::Bearer { header, secrets } => {
+            bearer(&secrets.now(), header.as_deref(), &delivery.headers).map(|()| Proof::Sender)
+        }
+        Verify::Basic { secrets } => basic(&secrets.now(), &delivery.headers).map(|()| Proof::Sender),
+        Verify::StandardWebhooks { secrets } => {
+            standard_webhooks(&secrets.now(), &delivery, now).map(|names| Proof::BodyAndId(names.id))
+        }
+        Verify::Hmac(demand) => hmac(demand, &delivery, now).map(|()| Proof::Body),
     };
-    is_genuine.map(|()| Verified::new(delivery, proof)).map_err(refused)
+    let proof = proof.map_err(refused)?;
+    if let Verify::Bearer { header: Some(header), .. } = demand {
+        // By its name nothing after this would know it for a secret.
+        delivery.headers.remove(header);
+    }
+    Ok(Verified::new(delivery, proof))
+}
+
+/// The challenge of a refusal (RFC 9110, §11.6.1): clients that have a password wait for it before they send one. For a
+/// signature the scheme has the name of `source.verify`; `None` where nothing is demanded.
+pub fn challenge(demand: &Verify) -> Option<&'static str> {
+    match demand {
+        Verify::None => None,
+        Verify::Bearer { .. } => Some(r#"Bearer realm="podero-bridge""#),
+        Verify::Basic { .. } => Some(r#"Basic realm="podero-bridge", charset="UTF-8""#),
+        Verify::StandardWebhooks { .. } => Some(r#"standard-webhooks realm="podero-bridge""#),
+        Verify::Hmac(_) => Some(r#"hmac realm="podero-bridge""#),
+    }
 }
 
 fn refused(why: Refusal) -> Problem {
     Problem::new(ProblemKind::Unauthorized, why)
 }
 
-fn bearer(secrets: &[Secret], headers: &Headers) -> Result<(), Refusal> {
-    let token = authorization(headers, "Bearer", "the header `authorization` is not `Bearer <token>`")?;
-    if is_one_of(secrets, token) { Ok(()) } else { Err("the token is not known") }
+fn bearer(secrets: &[Secret], header: Option<&str>, headers: &Headers) -> Result<(), Refusal> {
+    let token = match header {
+        None => authorization(headers, "Bearer", "the header `authorization` is not `Bearer <token>`")?,
+        Some(header) => headers.get(header).ok_or_else(|| missing(header))?.trim(),
+    };
+    if is_one_of(secrets, token) { Ok(()) } else { Err("the token is not known".into()) }
 }
 
 /// RFC 7617.
 fn basic(secrets: &[Secret], headers: &Headers) -> Result<(), Refusal> {
-    const FORM: Refusal = "the header `authorization` is not `Basic <base64 of user:password>`";
+    const FORM: &str = "the header `authorization` is not `Basic <base64 of user:password>`";
     let coded = authorization(headers, "Basic", FORM)?;
-    let credentials = BASE64.decode(coded).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(FORM)?;
-    if is_one_of(secrets, &credentials) { Ok(()) } else { Err("user and password are not known") }
+    let credentials = bytes_of_base64(coded).and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(FORM)?;
+    if is_one_of(secrets, &credentials) { Ok(()) } else { Err("user and password are not known".into()) }
 }
 
-fn authorization<'a>(headers: &'a Headers, scheme: &str, otherwise: Refusal) -> Result<&'a str, Refusal> {
-    let header = headers.get("authorization").ok_or("the header `authorization` is missing")?;
+fn authorization<'a>(headers: &'a Headers, scheme: &str, otherwise: &'static str) -> Result<&'a str, Refusal> {
+    let header = headers.get("authorization").ok_or_else(|| missing("authorization"))?;
     let (found, rest) = header.split_once(' ').ok_or(otherwise)?;
-    if found.eq_ignore_ascii_case(scheme) { Ok(rest.trim()) } else { Err(otherwise) }
+    if found.eq_ignore_ascii_case(scheme) { Ok(rest.trim()) } else { Err(otherwise.into()) }
 }
 
 /// Every secret is looked at, so that the time does not tell which one is close.
 fn is_one_of(secrets: &[Secret], presented: &str) -> bool {
-    secrets.iter().fold(false, |found, secret| found | same(secret.expose(), presented))
+    secrets.iter().fold(false, |found, secret| found | same(secret.expose().as_bytes(), presented.as_bytes()))
 }
 
-/// A time of signing must be near: what somebody has recorded cannot be played back for long.
-fn is_near(signed_at_seconds: i64, now: Timestamp) -> bool {
-    (now.micros() / 1_000_000).saturating_sub(signed_at_seconds).saturating_abs() <= TOLERANCE_SECONDS
+/// Checks that a time of signing is near. `place` names where it was found.
+fn check_time(place: &str, text: &str, now: Timestamp) -> Result<(), Refusal> {
+    let signed_at = moment(text).ok_or_else(|| {
+        format!(
+            "the time of signing in {place} is neither a number (seconds or milliseconds since 1970) nor ISO 8601 with a \
+             zone, such as 2026-10-01T12:00:00Z"
+        )
+    })?;
+    if now.since(signed_at).max(signed_at.since(now)) > TOLERANCE {
+        return Err(format!(
+            "the time of signing in {place} is more than five minutes off; is the sender's clock right?"
+        )
+        .into());
+    }
+    Ok(())
+}
+
+/// Reads a time of signing: ISO 8601 with a zone, the date of HTTP, or a number since 1970 whose size tells its unit.
+fn moment(text: &str) -> Option<Timestamp> {
+    const FORMS: [&str; 3] = ["%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M%#z", "%Y%m%dT%H%M%S%.f%#z"];
+    if let Some(number) = number(text) {
+        return Some(number);
+    }
+    let zoned = || {
+        let text = text.replacen(' ', "T", 1).replace(' ', "").replace(',', ".").to_ascii_uppercase();
+        let read = |form: &&str| DateTime::parse_from_str(&text, form).ok();
+        FORMS.iter().find_map(read)
+    };
+    let read = DateTime::parse_from_rfc2822(text).ok().or_else(zoned)?;
+    Some(Timestamp::from_micros(read.timestamp_micros()))
+}
+
+fn number(text: &str) -> Option<Timestamp> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_plain = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_plain(whole) || !is_plain(fraction) {
+        return None;
+    }
+    let whole: i64 = whole.parse().ok()?;
+    let (mut micros, mut below) = (1_000_000, SECONDS_BELOW);
+    while whole >= below && micros > 1 {
+        (micros, below) = (micros / 1_000, below.saturating_mul(1_000));
+    }
+    if whole >= below {
+        return Some(Timestamp::from_micros(whole / 1_000));
+    }
+    let millionths: i64 =
+        fraction.bytes().chain(std::iter::repeat(b'0')).take(6).fold(0, |sum, byte| sum * 10 + i64::from(byte - b'0'));
+    Some(Timestamp::from_micros(whole.checked_mul(micros)?.checked_add(millionths * micros / 1_000_000)?))
+}
+
+/// How the three headers of Standard Webhooks are called.
+#[derive(Debug, PartialEq, Eq)]
+struct Names {
+    id: &'static str,
+    timestamp: &'static str,
+    signature: &'static str,
+}
+
+const STANDARD: Names =
+    Names { id: HEADER_WEBHOOK_ID, timestamp: HEADER_WEBHOOK_TIMESTAMP, signature: HEADER_WEBHOOK_SIGNATURE };
+
+/// The names from before there was a standard. Senders that are hosted at Svix use them still.
+const SVIX: Names = Names { id: "svix-id", timestamp: "svix-timestamp", signature: "svix-signature" };
+
+impl Names {
+    /// The names that a delivery uses: all three of one family, never some of each.
+    fn of(headers: &Headers) -> &'static Self {
+        let has_any =
+            |names: &Self| [names.id, names.timestamp, names.signature].iter().any(|name| headers.contains_key(*name));
+        if !has_any(&STANDARD) && has_any(&SVIX) { &SVIX } else { &STANDARD }
+    }
 }
 
 /// What the headers of a Standard Webhooks delivery say.
 struct Stamped<'a> {
+    names: &'static Names,
     id: &'a str,
-    timestamp: i64,
+    /// As it was sent, which is what is signed.
+    timestamp: &'a str,
     signatures: &'a str,
 }
 
 impl<'a> Stamped<'a> {
     fn read(headers: &'a Headers, now: Timestamp) -> Result<Self, Refusal> {
-        let header = |name: &str| headers.get(name).map(String::as_str);
-        let id = header(HEADER_WEBHOOK_ID).ok_or("the header `webhook-id` is missing")?;
-        let timestamp = header(HEADER_WEBHOOK_TIMESTAMP).ok_or("the header `webhook-timestamp` is missing")?;
-        let signatures = header(HEADER_WEBHOOK_SIGNATURE).ok_or("the header `webhook-signature` is missing")?;
-        let timestamp = timestamp.parse().map_err(|_| "the header `webhook-timestamp` is not a whole number")?;
-        if !is_near(timestamp, now) {
-            return Err("`webhook-timestamp` is more than five minutes off; is the sender's clock right?");
+        let names = Names::of(headers);
+        let header = |name: &str| headers.get(name).map(String::as_str).ok_or_else(|| missing(name));
+        let (id, timestamp, signatures) =
+            (header(names.id)?, header(names.timestamp)?.trim(), header(names.signature)?);
+        check_time(&format!("`{}`", names.timestamp), timestamp, now)?;
+        if signatures.split_whitespace().count() > SIGNATURES_MAX {
+            return Err(format!("there are more signatures in `{}` than are looked at", names.signature).into());
         }
-        if signatures.split(' ').count() > SIGNATURES_MAX {
-            return Err("there are more signatures in `webhook-signature` than are looked at");
-        }
-        Ok(Self { id, timestamp, signatures })
+        Ok(Self { names, id, timestamp, signatures })
+    }
+
+    /// The signatures of a version, as bytes.
+    fn of_version(&self, version: &str) -> Vec<Vec<u8>> {
+        let versions = self.signatures.split_whitespace().filter_map(|signature| signature.split_once(','));
+        versions.filter(|(found, _)| *found == version).filter_map(|(_, coded)| bytes_of_base64(coded)).collect()
     }
 }
 
 /// <https://www.standardwebhooks.com/> version 1: `v1` (HMAC-SHA256) with a key of ours, `v1a` (ed25519) with the sender's
-/// public one. For `v1` the library signs; the time and the comparison are ours, because it would ask the machine for
-/// the time by itself.
-fn standard_webhooks(secrets: &[Secret], delivery: &Delivery, now: Timestamp) -> Result<(), Refusal> {
-    let Stamped { id, timestamp, signatures } = Stamped::read(&delivery.headers, now)?;
+/// public one. The published library would ask the machine for the time, and sign texts only, with a time that it has
+/// written itself; the tests hold this against it.
+fn standard_webhooks(secrets: &[Secret], delivery: &Delivery, now: Timestamp) -> Result<&'static Names, Refusal> {
+    let stamped = Stamped::read(&delivery.headers, now)?;
+    let before = format!("{}.{}.", stamped.id, stamped.timestamp);
+    let (symmetric, public) = (stamped.of_version("v1"), stamped.of_version("v1a"));
     let mut found = false;
     for secret in secrets {
-        if let Some(public) = secret.expose().strip_prefix(PUBLIC_KEY_PREFIX) {
-            let key = BASE64.decode(public).map_err(|_| "the configured key is not valid")?;
-            let signed = [format!("{id}.{timestamp}.").as_bytes(), &delivery.body].concat();
-            let coded = signatures.split(' ').filter_map(|signature| signature.strip_prefix("v1a,"));
-            found |= coded.fold(false, |found, coded| found | is_signed_by(&key, &signed, coded));
+        if let Some(key) = secret.expose().strip_prefix(PUBLIC_KEY_PREFIX) {
+            let key = bytes_of_base64(key).ok_or("the configured key is not valid")?;
+            let signed = [before.as_bytes(), &delivery.body].concat();
+            let key = UnparsedPublicKey::new(&ED25519, key);
+            found |= public.iter().fold(false, |found, given| found | key.verify(&signed, given).is_ok());
         } else {
-            let webhook = Webhook::new(secret.expose()).map_err(|_| "the configured secret is not valid")?;
-            let expected = webhook.sign(id, timestamp, &delivery.body).map_err(|_| "the body is not UTF-8")?;
-            found |= signatures.split(' ').fold(false, |found, signature| found | same(&expected, signature));
+            let key = secret.expose().strip_prefix(SECRET_KEY_PREFIX).unwrap_or(secret.expose());
+            let key = bytes_of_base64(key).ok_or("the configured secret is not valid")?;
+            found |= is_tag(HMAC_SHA256, &key, [before.as_bytes(), &delivery.body, b""], &symmetric);
         }
     }
-    if found { Ok(()) } else { Err("no signature in `webhook-signature` fits body, id, timestamp and a known secret") }
+    if found {
+        return Ok(stamped.names);
+    }
+    Err(format!("no signature in `{}` fits body, id, timestamp and a known secret", stamped.names.signature).into())
 }
 
-fn is_signed_by(key: &[u8], signed: &[u8], coded: &str) -> bool {
-    let Ok(signature) = BASE64.decode(coded) else { return false };
-    UnparsedPublicKey::new(&ED25519, key).verify(signed, &signature).is_ok()
+/// Whether one of the signatures is that of the text with the key. Each is looked at.
+fn is_tag(algorithm: Algorithm, key: &[u8], text: [&[u8]; 3], given: &[Vec<u8>]) -> bool {
+    let mut context = Context::with_key(&Key::new(algorithm, key));
+    text.iter().for_each(|part| context.update(part));
+    let tag = context.sign();
+    given.iter().fold(false, |found, given| found | same(tag.as_ref(), given))
 }
 
 /// What the headers of a delivery with a generic HMAC say.
 struct Tagged<'a> {
-    signature: Vec<u8>,
+    signatures: Vec<Vec<u8>>,
+    /// As it was sent, which is what is signed.
     timestamp: &'a str,
 }
 
 impl<'a> Tagged<'a> {
     fn read(demand: &Hmac, headers: &'a Headers, now: Timestamp) -> Result<Self, Refusal> {
-        let header = headers.get(&demand.header).ok_or("the header with the signature is missing")?;
-        let coded = header.trim().strip_prefix(&demand.prefix).ok_or("the signature lacks its prefix")?;
-        let signature = match demand.encoding {
-            HmacEncoding::Hex => bytes_of_hex(coded),
-            HmacEncoding::Base64 => BASE64.decode(coded).ok(),
+        let header = headers.get(&demand.header).ok_or_else(|| missing(&demand.header))?.trim();
+        let given = match &demand.signature_field {
+            None => vec![header],
+            Some(name) => values(header, name),
         };
-        let signature = signature.ok_or("the signature is not written in the agreed encoding")?;
-        let Some(name) = &demand.timestamp_header else { return Ok(Self { signature, timestamp: "" }) };
-        let timestamp = headers.get(name).ok_or("the header with the time of signing is missing")?.trim();
-        let number: i64 = timestamp.parse().map_err(|_| "the time of signing is not a whole number")?;
-        let seconds = if number >= MILLISECONDS_FROM { number / 1_000 } else { number };
-        if !is_near(seconds, now) {
-            return Err("the time of signing is more than five minutes off; is the sender's clock right?");
+        if given.is_empty() {
+            return Err(format!("the header `{}` has no part of the configured name", demand.header).into());
         }
-        Ok(Self { signature, timestamp })
+        if given.len() > SIGNATURES_MAX {
+            return Err(format!("there are more signatures in `{}` than are looked at", demand.header).into());
+        }
+        let timestamp = match &demand.signed_at {
+            None => "",
+            Some(SignedAt::Header(name)) => {
+                let timestamp = headers.get(name).ok_or_else(|| missing(name))?.trim();
+                check_time(&format!("`{name}`"), timestamp, now)?;
+                timestamp
+            }
+            Some(SignedAt::Field(name)) => {
+                let [timestamp] = values(header, name)[..] else {
+                    return Err(format!("the header `{}` has not exactly one time of signing", demand.header).into());
+                };
+                check_time(&format!("`{}`", demand.header), timestamp, now)?;
+                timestamp
+            }
+        };
+        let coded: Vec<&str> = given.into_iter().filter_map(|given| given.strip_prefix(&demand.prefix)).collect();
+        if coded.is_empty() {
+            return Err("the signature lacks its prefix".into());
+        }
+        let read = coded.into_iter().filter_map(|coded| match demand.encoding {
+            HmacEncoding::Hex => bytes_of_hex(coded.trim_start()),
+            HmacEncoding::Base64 => bytes_of_base64(coded.trim_start()),
+        });
+        let signatures: Vec<Vec<u8>> = read.collect();
+        if signatures.is_empty() {
+            return Err("the signature is not written in the agreed encoding".into());
+        }
+        Ok(Self { signatures, timestamp })
     }
 }
 
+/// The values of a name in a header of several parts, `t=…,v1=…`. Between parts senders write commas or semicolons, and
+/// some a blank after them.
+fn values<'a>(header: &'a str, name: &str) -> Vec<&'a str> {
+    let parts = header.split([',', ';']).filter_map(|part| part.split_once('='));
+    parts.filter(|(found, _)| found.trim() == name).map(|(_, value)| value.trim()).collect()
+}
+
 fn hmac(demand: &Hmac, delivery: &Delivery, now: Timestamp) -> Result<(), Refusal> {
-    let Tagged { signature, timestamp } = Tagged::read(demand, &delivery.headers, now)?;
+    let Tagged { signatures, timestamp } = Tagged::read(demand, &delivery.headers, now)?;
     let algorithm = match demand.algorithm {
         HmacAlgorithm::Sha1 => HMAC_SHA1_FOR_LEGACY_USE_ONLY,
         HmacAlgorithm::Sha256 => HMAC_SHA256,
         HmacAlgorithm::Sha512 => HMAC_SHA512,
     };
     let [before, after] = [&demand.text.before, &demand.text.after].map(|text| text.replace(TIMESTAMP, timestamp));
-    let found = demand.secrets.now().iter().fold(false, |found, secret| {
-        let mut context = Context::with_key(&Key::new(algorithm, secret.expose().as_bytes()));
-        context.update(before.as_bytes());
-        context.update(&delivery.body);
-        context.update(after.as_bytes());
-        found | bool::from(context.sign().as_ref().ct_eq(&signature))
-    });
-    if found { Ok(()) } else { Err("the signature does not fit the body and a known secret") }
+    let text = [before.as_bytes(), &delivery.body, after.as_bytes()];
+    let found = demand.keys().iter().fold(false, |found, key| found | is_tag(algorithm, key, text, &signatures));
+    if found { Ok(()) } else { Err("the signature does not fit the body and a known secret".into()) }
 }
 
-fn bytes_of_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| if let [high, low] = *pair { Some(digit(high)? << 4 | digit(low)?) } else { None }).collect()
-}
-
-fn same(a: &str, b: &str) -> bool {
-    a.as_bytes().ct_eq(b.as_bytes()).into()
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.ct_eq(b).into()
 }
 
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+    use base64::Engine;
+    use base64::engine::general_purpose::{STANDARD as BASE64, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+    use standardwebhooks::Webhook;
 
     use super::*;
-    use crate::config::{Secrets, SignedText};
+    use crate::config::{KeyEncoding, Secrets, SignedText};
     use crate::metrics::Door;
 
     const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -359,7 +499,7 @@ mod tests {
 
     #[test]
     fn bearer_table() {
-        let demand = Verify::Bearer { secrets: secrets(&["old-token-old-token", "new-token-new-token"]) };
+        let demand = Verify::Bearer { header: None, secrets: secrets(&["old-token-old-token", "new-token-new-token"]) };
         for (header, passes) in [
             (Some("Bearer new-token-new-token"), true),
             (Some("bearer old-token-old-token"), true),
@@ -397,11 +537,13 @@ mod tests {
     fn signed_in_hex(algorithm: HmacAlgorithm, prefix: &str) -> Hmac {
         Hmac {
             secrets: secrets(&["another-secret-of-it", "Jefe-Jefe-Jefe-Jefe"]),
+            key_encoding: KeyEncoding::Text,
             header: "x-signature".into(),
+            signature_field: None,
             algorithm,
             encoding: HmacEncoding::Hex,
             prefix: prefix.into(),
-            timestamp_header: None,
+            signed_at: None,
             text: SignedText { before: String::new(), after: String::new() },
         }
     }
@@ -413,7 +555,7 @@ mod tests {
         let prefixed = signed_in_hex(HmacAlgorithm::Sha256, "sha256=");
         let timed = Hmac {
             encoding: HmacEncoding::Base64,
-            timestamp_header: Some("x-timestamp".into()),
+            signed_at: Some(SignedAt::Header("x-timestamp".into())),
             text: SignedText { before: "v0:{timestamp}:".into(), after: String::new() },
             ..signed_in_hex(HmacAlgorithm::Sha256, "v0=")
         };
@@ -491,5 +633,277 @@ mod tests {
         let mut headers = signed(SECRET, "m1", NOW, BODY);
         headers[2].1 = format!("{}{}", "v1,AAAA ".repeat(SIGNATURES_MAX), headers[2].1);
         assert!(verify(&demand, delivery(&headers, BODY), at(NOW)).is_err());
+    }
+
+    #[test]
+    fn times_of_signing_are_read_in_every_form_that_senders_use() {
+        let soon = Timestamp::parse("2026-11-28T18:00:00Z").expect("a time");
+        let later = |millis: u64| soon.plus(Duration::from_millis(millis));
+        for (text, expected) in [
+            ("1795888800", soon),
+            ("1795888800.0", soon),
+            ("1795888800.25", later(250)),
+            ("1795888800000", soon),
+            ("1795888800250", later(250)),
+            ("1795888800250.5", later(250).plus(Duration::from_micros(500))),
+            ("1795888800250000", later(250)),
+            ("1795888800250000000", later(250)),
+            ("2026-11-28T18:00:00Z", soon),
+            ("2026-11-28t18:00:00z", soon),
+            ("2026-11-28T18:00:00.250Z", later(250)),
+            ("2026-11-28T18:00:00,250Z", later(250)),
+            ("2026-11-28T19:00:00+01:00", soon),
+            ("2026-11-28T19:00:00+0100", soon),
+            ("2026-11-28T19:00:00+01", soon),
+            ("2026-11-28T08:00:00.250-10:00", later(250)),
+            ("2026-11-28 18:00:00Z", soon),
+            ("2026-11-28 18:00:00 +00:00", soon),
+            ("2026-11-28T18:00Z", soon),
+            ("20261128T180000Z", soon),
+            ("Sat, 28 Nov 2026 18:00:00 GMT", soon),
+        ] {
+            assert_eq!(moment(text), Some(expected), "{text}");
+        }
+        // Without a zone it would be another moment in each.
+        for text in [
+            "",
+            "yesterday",
+            "-1",
+            "+1795888800",
+            "1e9",
+            "1795888800.",
+            ".5",
+            "0x6b",
+            "2026-11-28T18:00:00",
+            "2026-11-28",
+            "28.11.2026 18:00",
+            "1795888800,5",
+            "99999999999999999999",
+            "1795888800 ",
+            "NaN",
+            "Infinity",
+        ] {
+            assert_eq!(moment(text), None, "{text}");
+        }
+    }
+
+    /// Signs as a sender does: the time is a part of the text, letter for letter.
+    fn tagged(timestamp: &str, body: &[u8]) -> Vec<u8> {
+        let key = Key::new(HMAC_SHA256, b"Jefe-Jefe-Jefe-Jefe");
+        aws_lc_rs::hmac::sign(&key, &[timestamp.as_bytes(), b".", body].concat()).as_ref().to_vec()
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn a_recorded_delivery_is_refused_in_every_form_of_time() {
+        let demand = Verify::Hmac(Hmac {
+            signed_at: Some(SignedAt::Header("x-timestamp".into())),
+            text: SignedText { before: "{timestamp}.".into(), after: String::new() },
+            ..signed_in_hex(HmacAlgorithm::Sha256, "")
+        });
+        // 1_700_000_000 is 2023-11-14T22:13:20Z.
+        for (timestamp, passes) in [
+            ("1699999700", true),
+            ("1699999699", false),
+            ("1699999700.0", true),
+            ("1699999699.9", false),
+            ("1699999700000", true),
+            ("1699999699999", false),
+            ("1700000300", true),
+            ("1700000300001", false),
+            ("2023-11-14T22:08:20Z", true),
+            ("2023-11-14T22:08:19.999Z", false),
+            ("2023-11-14T23:08:20+01:00", true),
+            ("2023-11-14T23:08:19+01:00", false),
+            ("2023-11-14T22:13:20", false),
+        ] {
+            let tag = tagged(timestamp, BODY);
+            let headers = [("x-signature", hex(&tag)), ("x-timestamp", timestamp.to_owned())];
+            let verified = verify(&demand, delivery(&headers, BODY), at(NOW));
+            assert_eq!(verified.is_ok(), passes, "{timestamp}: {:?}", verified.err());
+        }
+        // The same moment in other letters was not signed.
+        let headers = [("x-signature", hex(&tagged("1700000000", BODY))), ("x-timestamp", "1700000000.0".to_owned())];
+        assert!(verify(&demand, delivery(&headers, BODY), at(NOW)).is_err());
+    }
+
+    #[test]
+    fn one_header_may_have_the_time_and_several_signatures() {
+        let with = |field: Option<&str>| Hmac {
+            signature_field: Some("v1".into()),
+            signed_at: field.map(|field| SignedAt::Field(field.into())),
+            text: SignedText {
+                before: if field.is_some() { "{timestamp}.".into() } else { String::new() },
+                after: String::new(),
+            },
+            ..signed_in_hex(HmacAlgorithm::Sha256, "")
+        };
+        let (timed, untimed) = (with(Some("t")), with(None));
+        let good = hex(&tagged("1700000000", BODY));
+        let of_body = "803ea5e9382fcf39122859bd39ed36357accaad2f947c1802b4abff04865f2b3";
+        let many = format!("t=1700000000{},v1={good}", ",v1=00".repeat(SIGNATURES_MAX));
+        for (name, demand, header, passes) in [
+            ("the usual form", &timed, format!("t=1700000000,v1={good}"), true),
+            ("another order", &timed, format!("v1={good},t=1700000000"), true),
+            ("blanks", &timed, format!(" t = 1700000000 , v1= {good} "), true),
+            ("semicolons", &timed, format!("t=1700000000;v1={good}"), true),
+            ("other versions", &timed, format!("t=1700000000,v0={},v1={good},v2=x", &good[..8]), true),
+            ("the second of several", &timed, format!("t=1700000000,v1=00,v1={good}"), true),
+            ("one that is no hexadecimal", &timed, format!("t=1700000000,v1=zz,v1={good}"), true),
+            ("under another version alone", &timed, format!("t=1700000000,v0={good}"), false),
+            ("no time", &timed, format!("v1={good}"), false),
+            ("two times", &timed, format!("t=1700000000,t=1700000001,v1={good}"), false),
+            ("another time", &timed, format!("t=1700000001,v1={good}"), false),
+            ("a name in capitals", &timed, format!("T=1700000000,v1={good}"), false),
+            ("an old time", &timed, format!("t=1699999699,v1={}", hex(&tagged("1699999699", BODY))), false),
+            ("the signature alone", &timed, good.clone(), false),
+            ("nothing", &timed, String::new(), false),
+            ("more than are looked at", &timed, many, false),
+            ("without a time", &untimed, format!("v1=00,v1={of_body}"), true),
+            ("without a time, wrong", &untimed, "v1=00,v1=0000".to_owned(), false),
+        ] {
+            let headers = [("x-signature", header)];
+            let verified = verify(&Verify::Hmac(demand.clone()), delivery(&headers, BODY), at(NOW));
+            assert_eq!(verified.is_ok(), passes, "{name}: {:?}", verified.err());
+        }
+    }
+
+    #[test]
+    fn blanks_paddings_and_alphabets_make_no_difference() {
+        let hexadecimal = signed_in_hex(HmacAlgorithm::Sha256, "sha256=");
+        let of_body = "803ea5e9382fcf39122859bd39ed36357accaad2f947c1802b4abff04865f2b3";
+        let coded = Hmac { encoding: HmacEncoding::Base64, ..signed_in_hex(HmacAlgorithm::Sha256, "") };
+        let tag = bytes_of_hex(of_body).expect("hexadecimal");
+        for (name, demand, signature, passes) in [
+            ("a blank after the prefix", &hexadecimal, format!("sha256= {of_body}"), true),
+            ("blanks around it", &hexadecimal, format!(" sha256=\t{of_body} "), true),
+            ("a blank before the end of the prefix", &hexadecimal, format!("sha256 ={of_body}"), false),
+            ("a blank within", &hexadecimal, format!("sha256={} {}", &of_body[..10], &of_body[10..]), false),
+            ("padded", &coded, BASE64.encode(&tag), true),
+            ("not padded", &coded, STANDARD_NO_PAD.encode(&tag), true),
+            ("url-safe", &coded, URL_SAFE.encode(&tag), true),
+            ("url-safe, not padded", &coded, URL_SAFE_NO_PAD.encode(&tag), true),
+            ("cut", &coded, STANDARD_NO_PAD.encode(&tag[..31]), false),
+            ("hexadecimal where base64 is agreed", &coded, of_body.to_owned(), false),
+        ] {
+            let headers = [("x-signature", signature)];
+            let verified = verify(&Verify::Hmac(demand.clone()), delivery(&headers, BODY), at(NOW));
+            assert_eq!(verified.is_ok(), passes, "{name}: {:?}", verified.err());
+        }
+    }
+
+    #[test]
+    fn a_key_may_be_written_in_hexadecimal_or_base64() {
+        let key: Vec<u8> = (0xe0..=0xff).collect();
+        let tag = aws_lc_rs::hmac::sign(&Key::new(HMAC_SHA256, &key), BODY);
+        let headers = [("x-signature", hex(tag.as_ref()))];
+        for (encoding, secret, passes) in [
+            (KeyEncoding::Hex, hex(&key), true),
+            (KeyEncoding::Hex, hex(&key).to_uppercase(), true),
+            (KeyEncoding::Base64, BASE64.encode(&key), true),
+            (KeyEncoding::Base64, URL_SAFE_NO_PAD.encode(&key), true),
+            (KeyEncoding::Text, hex(&key), false),
+            (KeyEncoding::Text, BASE64.encode(&key), false),
+            (KeyEncoding::Base64, hex(&key), false),
+        ] {
+            let demand = Hmac {
+                secrets: secrets(&[&secret]),
+                key_encoding: encoding,
+                ..signed_in_hex(HmacAlgorithm::Sha256, "")
+            };
+            let verified = verify(&Verify::Hmac(demand), delivery(&headers, BODY), at(NOW));
+            assert_eq!(verified.is_ok(), passes, "{encoding:?}");
+        }
+    }
+
+    #[test]
+    fn a_signature_covers_bytes_that_are_no_text() {
+        let body = b"{\"name\":\"M\xfcller\"}\x1f\x8b\x00";
+        let key = "Jefe-Jefe-Jefe-Jefe";
+        let tag = aws_lc_rs::hmac::sign(&Key::new(HMAC_SHA256, key.as_bytes()), body);
+        let headers = [("x-signature", hex(tag.as_ref()))];
+        let demand = Verify::Hmac(signed_in_hex(HmacAlgorithm::Sha256, ""));
+        assert!(verify(&demand, delivery(&headers, body), at(NOW)).is_ok());
+        assert!(verify(&demand, delivery(&headers, &body[1..]), at(NOW)).is_err());
+
+        let signed = [format!("m1.{NOW}.").as_bytes(), body].concat();
+        let secret = BASE64.decode(&SECRET["whsec_".len()..]).expect("Base64");
+        let tag = BASE64.encode(aws_lc_rs::hmac::sign(&Key::new(HMAC_SHA256, &secret), &signed));
+        let headers = [
+            ("webhook-id", "m1".to_owned()),
+            ("webhook-timestamp", NOW.to_string()),
+            ("webhook-signature", format!("v1,{tag}")),
+        ];
+        let demand = Verify::StandardWebhooks { secrets: secrets(&[SECRET]) };
+        assert!(verify(&demand, delivery(&headers, body), at(NOW)).is_ok());
+    }
+
+    #[test]
+    fn the_older_header_names_are_read_where_no_newer_one_is_there() {
+        let demand = Verify::StandardWebhooks { secrets: secrets(&[SECRET]) };
+        let good = signed(SECRET, "m1", NOW, BODY);
+        let older = |index: usize| (["svix-id", "svix-timestamp", "svix-signature"][index], good[index].1.clone());
+        let newer = |index: usize| good[index].clone();
+        let another = |index: usize| signed(SECRET, "m2", NOW, BODY)[index].clone();
+        let check = |name: &str, headers: Vec<(&'static str, String)>, expected: Option<&str>| {
+            let verified = verify(&demand, delivery(&headers, BODY), at(NOW));
+            let name_of = verified.as_ref().ok().and_then(|verified| verified.name().map(str::to_owned));
+            assert_eq!(name_of.as_deref(), expected, "{name}: {:?}", verified.as_ref().err());
+            let admitted = admit(&demand, &delivery(&headers, BODY).headers, at(NOW));
+            assert!(verified.is_err() || admitted.is_ok(), "{name}");
+        };
+        check("the older ones", vec![older(0), older(1), older(2)], Some("m1"));
+        check("both, the newer good", vec![newer(0), newer(1), newer(2), older(0)], Some("m1"));
+        check("two older, one newer", vec![newer(0), older(1), older(2)], None);
+        check("two newer, one older", vec![older(0), newer(1), newer(2)], None);
+        check("an older id that is not signed", vec![another(0), newer(1), newer(2), older(0)], None);
+        check("one is missing", vec![older(0), older(2)], None);
+    }
+
+    #[test]
+    fn a_token_may_stand_in_a_header_of_its_own_and_goes_no_further() {
+        let demand =
+            Verify::Bearer { header: Some("x-shared-key".into()), secrets: secrets(&["a-token-that-is-long-enough"]) };
+        for (header, value, passes) in [
+            ("x-shared-key", "a-token-that-is-long-enough", true),
+            ("x-shared-key", " a-token-that-is-long-enough ", true),
+            ("x-shared-key", "a-token-that-is-long-enougH", false),
+            ("authorization", "Bearer a-token-that-is-long-enough", false),
+        ] {
+            let verified = verify(&demand, delivery(&[(header, value.to_owned())], BODY), at(NOW));
+            assert_eq!(verified.is_ok(), passes, "{header}");
+            assert!(verified.is_ok_and(|verified| verified.delivery().headers.is_empty()) || !passes);
+        }
+    }
+
+    #[test]
+    fn basic_credentials_are_read_without_padding_and_in_the_other_alphabet() {
+        let demand = Verify::Basic { secrets: secrets(&["crm:pä??wörd~~~>>>-password"]) };
+        let text = "crm:pä??wörd~~~>>>-password";
+        for coded in
+            [BASE64.encode(text), STANDARD_NO_PAD.encode(text), URL_SAFE.encode(text), URL_SAFE_NO_PAD.encode(text)]
+        {
+            let headers = [("authorization", format!("Basic {coded}"))];
+            assert!(verify(&demand, delivery(&headers, BODY), at(NOW)).is_ok(), "{coded}");
+        }
+    }
+
+    #[test]
+    fn every_demand_that_can_be_refused_has_a_challenge() {
+        let demands = [
+            Verify::Bearer { header: None, secrets: secrets(&[]) },
+            Verify::Basic { secrets: secrets(&[]) },
+            Verify::StandardWebhooks { secrets: secrets(&[]) },
+            Verify::Hmac(signed_in_hex(HmacAlgorithm::Sha256, "")),
+        ];
+        for demand in demands {
+            assert!(verify(&demand, delivery(&[], BODY), at(NOW)).is_err(), "{demand:?}");
+            let challenge = challenge(&demand).expect("there is one");
+            assert!(challenge.contains(" realm=\""), "{challenge}");
+        }
+        assert_eq!(challenge(&Verify::None), None);
     }
 }

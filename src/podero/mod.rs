@@ -32,6 +32,7 @@ use crate::clock::Clock;
 use crate::domain::plan::{Answer, Call, Operation, Reply};
 use crate::domain::standing::{Hold, Opening, Standing, Why};
 use crate::domain::{CustomerId, Timestamp};
+use crate::tls;
 use auth::{Token, Tokens};
 use body::Deadline;
 pub use drift::Drift;
@@ -610,6 +611,8 @@ struct Received {
 enum Lost {
     /// No connection came about: surely nothing was sent.
     Connect,
+    /// TLS was spoken to a port that does not: surely nothing was sent.
+    PlainPort,
     /// It could not even be written down.
     Unwritable,
     /// The deadline passed after sending began.
@@ -624,7 +627,7 @@ impl Lost {
     fn of(error: &reqwest::Error) -> Self {
         // A time-out while connecting is both; that nothing was sent is what counts.
         if error.is_connect() {
-            Self::Connect
+            if tls::is_plain_port(error) { Self::PlainPort } else { Self::Connect }
         } else if error.is_builder() {
             Self::Unwritable
         } else if error.is_timeout() {
@@ -637,6 +640,7 @@ impl Lost {
     fn text(self) -> &'static str {
         match self {
             Self::Connect => "no connection",
+            Self::PlainPort => tls::PLAIN_PORT,
             Self::Unwritable => "request cannot be written",
             Self::Timeout => "no answer in time",
             Self::Cut => "connection cut",
@@ -646,7 +650,7 @@ impl Lost {
 
     fn status_text(self) -> &'static str {
         match self {
-            Self::Connect => "connect",
+            Self::Connect | Self::PlainPort => "connect",
             Self::Unwritable => "other",
             Self::Timeout => "timeout",
             Self::Cut => "cut",
@@ -657,7 +661,7 @@ impl Lost {
     fn reply(self) -> Reply {
         let why = self.text();
         match self {
-            Self::Connect | Self::Unwritable => Reply::Unsent { why },
+            Self::Connect | Self::PlainPort | Self::Unwritable => Reply::Unsent { why },
             Self::Timeout | Self::Cut | Self::TooLarge => Reply::Unknown { why },
         }
     }
@@ -666,6 +670,7 @@ impl Lost {
     fn while_authenticating(self) -> &'static str {
         match self {
             Self::Connect => "no connection for a token",
+            Self::PlainPort => tls::PLAIN_PORT,
             Self::Timeout => "no token in time",
             Self::Unwritable | Self::Cut | Self::TooLarge => "no token",
         }
@@ -719,7 +724,7 @@ mod tests {
         for status in 0..=999 {
             assert!(STATUSES.contains(&status_text(status)), "{status}");
         }
-        for lost in [Lost::Connect, Lost::Unwritable, Lost::Timeout, Lost::Cut, Lost::TooLarge] {
+        for lost in [Lost::Connect, Lost::PlainPort, Lost::Unwritable, Lost::Timeout, Lost::Cut, Lost::TooLarge] {
             assert!(STATUSES.contains(&lost.status_text()), "{lost:?}");
         }
     }

@@ -5,7 +5,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    SELF, events, info, itself, json_answer, later_answer, list, object, one_of, problem, problem_answer, text,
+    SELF, challenge_answer, events, info, itself, json_answer, later_answer, list, object, one_of, problem,
+    problem_answer, text,
 };
 use crate::config::DEFAULT_SOURCE;
 use crate::inbound::cloudevents::{BATCH, STRUCTURED};
@@ -106,15 +107,18 @@ fn source(parameters: &[Value]) -> Value {
     json!({"post": post, "options": handshake(parameters, is_named)})
 }
 
+const CHALLENGES: &str =
+    "what the source demands: `Basic`, `Bearer`, or for a signature `standard-webhooks` or `hmac`, each with a realm";
+
 fn responses() -> Value {
     use ProblemKind as Kind;
     let taken = json!({"oneOf": [{"$ref": reference("Receipt")}, {"$ref": reference("Results")}]});
     let one = |kind: Kind| problem_answer(kind.title(), &[kind.slug()]);
     let unprocessable = [Kind::InvalidEvent, Kind::Unmappable, Kind::EventIdReused].map(Kind::slug);
     json!({
-        "202": json_answer("It is on disk; or, of a batch, what became of each event", &taken),
+        "202": json_answer("It is on disk; or, of a batch, what became of each event. Without a body where the source is configured so", &taken),
         "400": one(Kind::Malformed),
-        "401": one(Kind::Unauthorized),
+        "401": challenge_answer(Kind::Unauthorized.title(), &[Kind::Unauthorized.slug()], CHALLENGES),
         "403": one(Kind::TypeNotAllowed),
         "404": problem_answer("Nothing here, or no such source", &[Kind::UnknownSource.slug(), Kind::NotFound.slug()]),
         "405": one(Kind::MethodNotAllowed),

@@ -135,6 +135,14 @@ fn problem_answer(description: &str, slugs: &[&str]) -> Value {
     json!({"description": description, "content": {PROBLEM_JSON: {"schema": problem(slugs)}}})
 }
 
+/// The same with `WWW-Authenticate`; `schemes` says which challenges there are.
+fn challenge_answer(description: &str, slugs: &[&str], schemes: &str) -> Value {
+    let mut answer = problem_answer(description, slugs);
+    let schema = json!({"type": "string"});
+    answer["headers"] = json!({"WWW-Authenticate": {"required": true, "schema": schema, "description": schemes}});
+    answer
+}
+
 /// The same with `Retry-After`.
 fn later_answer(description: &str, slugs: &[&str]) -> Value {
     let mut answer = problem_answer(description, slugs);

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::door::STATES;
 use super::{
-    SELF, count, info, itself, json_answer, later_answer, list, moment, moment_or_null, object, one_of, problem_answer,
-    text, text_or_null, uuid,
+    SELF, challenge_answer, count, info, itself, json_answer, later_answer, list, moment, moment_or_null, object,
+    one_of, problem_answer, text, text_or_null, uuid,
 };
 use crate::config::Language;
 use crate::domain::alert::{Knowledge, Severity};
@@ -70,7 +70,7 @@ fn forbidden() -> Value {
 
 fn refusals(statuses: &[u16]) -> Value {
     let mut responses = json!({
-        "401": problem_answer("The token is missing or another", &["unauthorized"]),
+        "401": challenge_answer("The token is missing or another", &["unauthorized"], "`Bearer`, with a realm"),
         "403": forbidden(),
         "503": later_answer("The store is away", &["unavailable"]),
     });

@@ -28,6 +28,15 @@ secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAAAA", "{SECRET}"]
 name = "token"
 verify = "bearer"
 secrets = ["a-token-that-is-long-enough"]
+[[source]]
+name = "basic"
+verify = "basic"
+secrets = ["shop:a-password-that-is-long"]
+[[source]]
+name = "tagged"
+verify = "hmac"
+secrets = ["a-key-that-is-long-enough"]
+hmac_header = "x-signature"
 "#
         ),
         environment: vec![("HTTP__BODY_MAX", "4KiB".into()), ("HTTP__BATCH_MAX", "3".into())],
@@ -109,7 +118,7 @@ async fn a_signed_webhook_and_a_token_are_let_in() {
     let answer = request.bearer_auth("a-token-that-is-long-enough").body(body.clone()).send().await.expect("an answer");
     assert_eq!(answer.status(), 202);
     let answer: Value = answer.json().await.expect("JSON");
-    assert_eq!(answer["status"], "duplicate", "the same event by another source is the same event");
+    assert_eq!(answer["status"], "accepted", "an event's identity belongs to the source that it came by");
     world.bridge.stop().await;
 }
 
@@ -198,6 +207,123 @@ async fn the_operators_token_guards_everything_but_health_and_metrics() {
     // A scheme's letters may be large or small (RFC 9110).
     let request = world.http.get(world.operator("/v1/parked")).header("authorization", "bearer an-operators-own-token");
     assert_eq!(request.send().await.expect("an answer").status(), 200);
+    world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_401_has_a_challenge_that_a_client_can_answer() {
+    let mut settings = sources();
+    settings.environment.push(("ADMIN__TOKEN", "an-operators-own-token".into()));
+    let world = World::start(Database::Sqlite, settings).await;
+    let body = sign_up("e1", "C-1", TIME).to_string();
+    let ask = async |url: &str, authorization: Option<&str>| {
+        let request = world.http.post(url).header("content-type", STRUCTURED).body(body.clone());
+        let request = authorization.into_iter().fold(request, |request, value| request.header("authorization", value));
+        let answer = request.send().await.expect("an answer");
+        let challenge = answer.headers().get("www-authenticate");
+        (answer.status().as_u16(), challenge.map(|value| value.to_str().expect("text").to_owned()))
+    };
+    let password = "Basic c2hvcDphLXBhc3N3b3JkLXRoYXQtaXMtbG9uZw";
+    for (url, challenge, answers) in [
+        (
+            world.door("/v1/events/basic"),
+            r#"Basic realm="podero-bridge", charset="UTF-8""#,
+            [(password, 202), ("Basic c2hvcDpub25l", 401), ("Bearer a-token-that-is-long-enough", 401)],
+        ),
+        (
+            world.door("/v1/events/token"),
+            r#"Bearer realm="podero-bridge""#,
+            [("Bearer a-token-that-is-long-enough", 202), ("Bearer another-token", 401), (password, 401)],
+        ),
+        (
+            world.operator("/v1/parked/none/skip"),
+            r#"Bearer realm="podero-bridge admin""#,
+            [("Bearer an-operators-own-token", 404), ("Bearer a-token-that-is-long-enough", 401), (password, 401)],
+        ),
+        (
+            world.door("/v1/events/signed"),
+            r#"standard-webhooks realm="podero-bridge""#,
+            [("Bearer a-token-that-is-long-enough", 401), (password, 401), ("x", 401)],
+        ),
+        (
+            world.door("/v1/events/tagged"),
+            r#"hmac realm="podero-bridge""#,
+            [("Bearer a-token-that-is-long-enough", 401), (password, 401), ("x", 401)],
+        ),
+    ] {
+        assert_eq!(ask(&url, None).await, (401, Some(challenge.to_owned())), "{url}");
+        for (authorization, expected) in answers {
+            let (status, found) = ask(&url, Some(authorization)).await;
+            assert_eq!(
+                (status, found.as_deref()),
+                (expected, (expected == 401).then_some(challenge)),
+                "{url} {authorization}"
+            );
+        }
+    }
+    // A signature is looked at before the body comes and after it; both refusals have the challenge.
+    let now = podero_bridge::clock::Clock::system().now().micros() / 1_000_000;
+    let wrong = Webhook::new("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA").expect("valid");
+    let request = world.http.post(world.door("/v1/events/signed")).header("content-type", STRUCTURED);
+    let request = request.header("webhook-id", "m1").header("webhook-timestamp", now.to_string());
+    let signature = wrong.sign("m1", now, body.as_bytes()).expect("text");
+    let answer = request.header("webhook-signature", signature).body(body.clone()).send().await.expect("an answer");
+    assert_eq!(answer.status(), 401);
+    assert_eq!(answer.headers()["www-authenticate"], r#"standard-webhooks realm="podero-bridge""#);
+    world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_webhooks_are_counted_by_source_and_status_and_others_as_accepted() {
+    let world = World::start(Database::Sqlite, sources()).await;
+    let good = sign_up("e1", "C-1", TIME).to_string();
+    let invalid = event("e2", "customer.signed_up", TIME, &json!({"customer_id": "C", "email": "no"}));
+    let batch = json!([sign_up("e3", "C-3", TIME), invalid, {}]).to_string();
+    let many = Value::Array(vec![json!({}); 4]).to_string();
+    let large = format!("{{\"padding\":\"{}\"}}", "x".repeat(5_000));
+    for (path, content_type, body) in [
+        ("/v1/events", STRUCTURED, good.as_str()),
+        ("/v1/events", STRUCTURED, good.as_str()),
+        ("/v1/events", STRUCTURED, "{"),
+        ("/v1/events", STRUCTURED, &invalid.to_string()),
+        ("/v1/events/default", BATCH, &batch),
+        ("/v1/events", BATCH, "[{}]"),
+        ("/v1/events", BATCH, &many),
+        ("/v1/events", STRUCTURED, &large),
+        ("/v1/events", "text/plain", &good),
+        ("/v1/events/token", STRUCTURED, &good),
+        ("/v1/events/signed", STRUCTURED, &good),
+        ("/v1/events/stranger", STRUCTURED, &good),
+        ("/v1/events/C-1@example.com", STRUCTURED, &good),
+        ("/v2", STRUCTURED, &good),
+    ] {
+        world.post(&world.door(path), content_type, body.to_owned()).await;
+    }
+    for path in ["/v1/events/token", "/v1/events/stranger"] {
+        world.http.get(world.door(path)).send().await.expect("an answer");
+        world.http.request(reqwest::Method::OPTIONS, world.door(path)).send().await.expect("an answer");
+    }
+    let (_, metrics) = world.get_text(&world.operator("/metrics")).await;
+    for (series, expected) in [
+        ("accepted_total{source=\"default\"}", 3),
+        ("accepted_total{source=\"token\"}", 0),
+        ("refused_total{source=\"default\",status=\"400\"}", 1),
+        ("refused_total{source=\"default\",status=\"413\"}", 2),
+        ("refused_total{source=\"default\",status=\"415\"}", 1),
+        // One alone, two of a batch, and a batch of one, which was not accepted.
+        ("refused_total{source=\"default\",status=\"422\"}", 4),
+        ("refused_total{source=\"default\",status=\"503\"}", 0),
+        ("refused_total{source=\"token\",status=\"401\"}", 1),
+        ("refused_total{source=\"token\",status=\"405\"}", 1),
+        ("refused_total{source=\"signed\",status=\"401\"}", 1),
+        ("refused_total{source=\"tagged\",status=\"401\"}", 0),
+        ("refused_total{source=\"_unknown\",status=\"404\"}", 4),
+        ("refused_total{source=\"_unknown\",status=\"405\"}", 1),
+    ] {
+        let line = format!("podero_bridge_webhooks_{series} {expected}");
+        assert!(metrics.lines().any(|found| found == line), "{line} is missing in\n{metrics}");
+    }
+    assert!(!metrics.contains("stranger") && !metrics.contains("C-1"), "what strangers write is no label");
     world.bridge.stop().await;
 }
 

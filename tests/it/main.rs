@@ -40,6 +40,8 @@ mod mapping;
 mod parking;
 // The Podero client against scripted answers.
 mod podero;
+// The presets of the documents, with their senders' own examples.
+mod presets;
 // The program as a process.
 mod process;
 // The queue's door: what it keeps, in which order, within which bounds.

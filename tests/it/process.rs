@@ -1,6 +1,6 @@
 //! The program as a process: its commands, exit statuses and signals, as a script or systemd sees them.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -58,12 +58,19 @@ fn check_offline_accepts_the_example_configuration_as_it_is() {
 struct Served {
     child: Child,
     door: String,
+    operator: String,
     sandbox: String,
 }
 
 impl Served {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With these variables of the environment, too.
+    fn start_with(variables: &[(&str, &str)]) -> Self {
         let mut child = program(&["serve", "--sandbox"])
+            .envs(variables.iter().copied())
             .env("PODERO_BRIDGE__HTTP__LISTEN", "127.0.0.1:0")
             .env("PODERO_BRIDGE__ADMIN__LISTEN", "127.0.0.1:0")
             .env("PODERO_BRIDGE__SANDBOX__LISTEN", "127.0.0.1:0")
@@ -80,9 +87,9 @@ impl Served {
             url.trim().to_owned()
         };
         let door = next("webhooks");
-        next("operator");
+        let operator = next("operator");
         let sandbox = next("sandbox");
-        Self { child, door, sandbox }
+        Self { child, door, operator, sandbox }
     }
 
     /// Ends it as systemd would; its exit status and its log.
@@ -128,6 +135,115 @@ async fn a_first_webhook_on_a_fresh_machine() {
         assert!(!log.contains(personal), "the log says {personal}");
     }
     assert!(log.contains("C-4711"), "and the customer's id is there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_webhook_leaves_bounded_lines_without_its_values() {
+    let served = Served::start();
+    let http = reqwest::Client::new();
+    let send = async |path: &str, body: String| {
+        let request =
+            http.post(format!("{}{path}", served.door)).header("content-type", "application/cloudevents+json");
+        request.body(body).send().await.expect("an answer").status().as_u16()
+    };
+    let mut wrong = sign_up("evt-1", "C-4711", "2026-10-01T12:00:00Z");
+    wrong["data"]["email"] = "Anna Hauptstrasse".into();
+    wrong["data"]["address"]["zip_code"] = 1067.into();
+    for _ in 0..12 {
+        assert_eq!(send("", wrong.to_string()).await, 422);
+    }
+    assert_eq!(send("/Anna-Hauptstrasse", wrong.to_string()).await, 404);
+    let (code, log) = tokio::task::spawn_blocking(move || served.terminate()).await.expect("it ends");
+    assert_eq!(code, Some(0), "{log}");
+    let lines: Vec<Value> = log
+        .lines()
+        .filter(|line| line.contains("a webhook was refused"))
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let of = |source: &str| lines.iter().filter(|line| line["source"] == source).collect::<Vec<_>>();
+    let told = of("default");
+    assert_eq!(told.len(), 10, "as many as a minute has\n{log}");
+    for (field, expected) in [
+        ("status", Value::from(422)),
+        ("problem", "invalid-event".into()),
+        ("pointers", "/data/email /data/address/zip_code".into()),
+        ("left_out", 0.into()),
+    ] {
+        assert_eq!(told[0][field], expected, "{field}: {}", told[0]);
+    }
+    assert_eq!((told[0]["level"].as_str(), of("_unknown").len()), (Some("WARN"), 1), "{log}");
+    for personal in ["Anna", "Hauptstrasse", "C-4711"] {
+        assert!(!log.contains(personal), "the log says {personal}");
+    }
+}
+
+/// A port that answers each connection with these bytes and closes it.
+fn port_that_says(greeting: &'static [u8]) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("it has one").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut asked = [0; 8];
+            // How it ends is the other side's matter.
+            let _ = stream.read(&mut asked).and_then(|_| stream.write_all(greeting));
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    });
+    port
+}
+
+/// RabbitMQ's answer to what is no AMQP.
+const AMQP_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
+/// An alert of TLS: an unexpected message.
+const TLS_ALERT: &[u8] = b"\x15\x03\x03\x00\x02\x02\x0a";
+
+#[test]
+fn check_says_that_a_port_does_not_speak_what_its_address_says() {
+    let plain = port_that_says(AMQP_HEADER);
+    let sealed = port_that_says(TLS_ALERT);
+    let web = port_that_says(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    for (url, expected) in [
+        (format!("amqps://guest:p%23ss@localhost:{plain}/%2f"), "does not speak TLS"),
+        (format!("amqp://guest:p%23ss@localhost:{sealed}/%2f"), "if it speaks TLS, write amqps://"),
+    ] {
+        let output = program(&["check"])
+            .env("PODERO_BRIDGE__AMQP__URL", &url)
+            .env("PODERO_BRIDGE__STORE__URL", &store)
+            .env("PODERO_BRIDGE__PODERO__BASE_URL", format!("https://localhost:{web}"))
+            .env("PODERO_BRIDGE__PODERO__ORG_ID", "6ec0bd7f-11c0-43da-975e-2a8ad9ebae0b")
+            .env("PODERO_BRIDGE__PODERO__CLIENT_ID", "bridge")
+            .env("PODERO_BRIDGE__PODERO__CLIENT_SECRET", "secret")
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let line = |part: &str| {
+            let begin = format!("failed  {part}:");
+            said.lines().find(|line| line.starts_with(&begin)).unwrap_or_else(|| panic!("{part}: {said}"))
+        };
+        assert!(line("broker").contains(expected), "{said}");
+        assert!(line("podero").contains("does not speak TLS"), "{said}");
+        assert!(!said.contains("p%23ss") && !said.contains("InvalidContentType"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_that_the_brokers_port_does_not_speak_tls() {
+    let url = format!("amqps://guest:guest@localhost:{}/%2f", port_that_says(AMQP_HEADER));
+    let served = Served::start_with(&[("PODERO_BRIDGE__AMQP__URL", &url)]);
+    let http = reqwest::Client::new();
+    let ready = served.operator.clone();
+    until("the broker's line says why", async || {
+        let answer = http.get(&ready).send().await.ok()?;
+        answer.text().await.ok()?.contains("does not speak TLS").then_some(())
+    })
+    .await;
+    let (_, log) = tokio::task::spawn_blocking(move || served.terminate()).await.expect("it ends");
+    let line = log.lines().find(|line| line.contains("broker not usable")).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("that port does not speak TLS") && !line.contains("InvalidContentType"), "{line}");
 }
 
 #[test]

@@ -49,23 +49,24 @@ fn module(path: &str) -> String {
 }
 
 /// What each module may import beside itself and `domain`.
-const MAY_IMPORT: [(&str, &[&str]); 21] = [
+const MAY_IMPORT: [(&str, &[&str]); 22] = [
     ("domain", &[]),
     ("clock", &[]),
     ("config", &[]),
     ("metrics", &[]),
     // Set up from its section of the configuration, before anything else.
     ("telemetry", &["config"]),
+    ("tls", &[]),
     ("pump", &[]),
-    ("broker", &["clock", "pump"]),
-    ("podero", &["clock", "pump"]),
+    ("broker", &["clock", "pump", "tls"]),
+    ("podero", &["clock", "pump", "tls"]),
     ("store", &["clock"]),
     // The queue's door is the broker's consumer.
     ("inbound", &["clock", "config", "metrics", "store", "broker"]),
     ("apply", &["clock", "metrics", "podero", "pump", "store"]),
     ("watch", &["clock", "podero", "pump", "store"]),
     ("replica", &["clock", "metrics", "podero", "pump", "store"]),
-    ("outbound", &["broker", "clock", "metrics", "pump", "store"]),
+    ("outbound", &["broker", "clock", "metrics", "pump", "store", "tls"]),
     ("admin", &["clock", "config", "metrics", "podero", "pump", "store"]),
     ("sandbox", &["clock", "pump"]),
     (
@@ -102,7 +103,7 @@ fn imports_point_down() {
 }
 
 /// Where each foreign crate may be named.
-const ROOMS: [(&str, &[&str]); 27] = [
+const ROOMS: [(&str, &[&str]); 28] = [
     ("actix_web", &["src/inbound/http.rs", "src/admin", "src/app.rs", "src/sandbox/"]),
     ("lapin", &["src/broker/"]),
     // The demonstration is an outsider: it has nothing but HTTP.
@@ -130,6 +131,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
     ("flate2", &["src/inbound/text.rs"]),
     ("indicatif", &["src/cli/import/meter.rs"]),
     ("aws_lc_rs", &["src/inbound/signature.rs"]),
+    ("rustls", &["src/tls.rs"]),
     ("anyhow", &["src/app.rs", "src/cli/", "src/outbound.rs"]),
 ];
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Makes the deliveries beside this file, with libraries of others: the official CloudEvents SDK and the library of
-Standard Webhooks. Not part of the tests, which only read what it wrote:
+"""Makes the deliveries beside this file, with libraries of others: the official CloudEvents SDK, the library of
+Standard Webhooks, and those of Stripe, Slack and Svix. Not part of the tests, which only read what it wrote:
 
-    python3 -m venv venv && venv/bin/pip install cloudevents==2.2.0 standardwebhooks==1.1.0
+    python3 -m venv venv
+    venv/bin/pip install cloudevents==2.2.0 standardwebhooks==1.1.0 stripe==16.1.0 slack_sdk==3.48.0 svix==2.9.1
     venv/bin/python tests/senders/make.py
 """
 
@@ -14,7 +15,10 @@ from pathlib import Path
 from cloudevents.core.bindings import amqp, http, rabbitmq
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
+from slack_sdk.signature import SignatureVerifier
 from standardwebhooks.webhooks import Webhook
+from stripe import WebhookSignature
+from svix.webhooks import Webhook as SvixWebhook
 
 HERE = Path(__file__).parent
 
@@ -98,5 +102,30 @@ def standard_webhooks():
     return {"secret": secret, "now": now, "deliveries": made}
 
 
-for name, content in [("cloudevents", cloudevents()), ("standard_webhooks", standard_webhooks())]:
+def presets():
+    """Signatures by the senders' own libraries, for the presets of the documents."""
+    now = 1_790_000_000
+    body = '{"hello":"wörld"}'
+    made = []
+
+    def add(preset, secret, headers):
+        made.append({"preset": preset, "secret": secret, "now": now, "headers": headers, "body": body})
+
+    secret = "whsec_a_secret_of_an_endpoint"
+    signature = WebhookSignature._compute_signature(f"{now}.{body}", secret)
+    add("Stripe", secret, {"stripe-signature": f"t={now},v1={signature}"})
+    secret = "0123456789abcdef0123456789abcdef"
+    signature = SignatureVerifier(secret).generate_signature(timestamp=str(now), body=body)
+    add("Slack", secret, {"x-slack-request-timestamp": str(now), "x-slack-signature": signature})
+    secret = "whsec_" + base64.b64encode(bytes(range(24))).decode()
+    signature = SvixWebhook(secret).sign("msg_1", datetime.fromtimestamp(now, tz=timezone.utc), body)
+    add("Svix", secret, {"svix-id": "msg_1", "svix-timestamp": str(now), "svix-signature": signature})
+    return made
+
+
+for name, content in [
+    ("cloudevents", cloudevents()),
+    ("standard_webhooks", standard_webhooks()),
+    ("presets", presets()),
+]:
     (HERE / f"{name}.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -300,7 +300,7 @@ fn fuzz_programs_whatever_program_a_source_has_its_messages_come_to_an_end() {
 async fn run(code: &str) {
     let source = |name: &str, code: &str| {
         let map = Some(Map { path: "map.jq".to_owned(), code: code.to_owned() });
-        Source { name: name.to_owned(), verify: Verify::None, map, types: Types::default() }
+        Source { name: name.to_owned(), verify: Verify::None, map, types: Types::default(), tells_receipt: true }
     };
     let sources = [source("wild", code), source("tame", ".")];
     let mapper = Mapper::new(&sources, env!("CARGO_BIN_EXE_podero-bridge").into(), BOUNDS.outputs, BOUNDS.bytes);
