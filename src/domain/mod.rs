@@ -13,6 +13,7 @@ pub mod date;
 pub mod event;
 #[cfg(test)]
 mod fixtures;
+pub mod normal;
 pub mod notice;
 pub mod plan;
 pub mod rehearsal;
