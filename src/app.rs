@@ -687,7 +687,13 @@ impl Health for Vitals {
             parts.push(part("broker", &status.publisher));
             parts.push(part("consumer", &status.consumer));
         }
-        let (is_ready, state) = standing_of(self.client.outlook(), self.client.has_token());
+        let (is_ready, mut state) = standing_of(self.client.outlook(), self.client.has_token());
+        if let Some(why) = self.client.token_trouble().filter(|_| !self.client.has_token()) {
+            state = format!("{state}; {why}");
+        }
+        if let Some((operation, why)) = self.client.unreadable() {
+            state = format!("{state}; the last answer to {} could not be used: {why}", operation.name());
+        }
         parts.push(Part { name: "podero", is_ready, state });
         // What the bridge has it works on; another one would not do it faster.
         let complaints = self.backlog.complaints().into_iter();

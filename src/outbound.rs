@@ -203,6 +203,8 @@ impl Deliver for ToWebhook {
             .client
             .post(&self.url)
             .header("content-type", CONTENT_TYPE)
+            // Of the answer only the status is read; a receiver need not pack it.
+            .header("accept-encoding", "identity")
             .header(HEADER_WEBHOOK_ID, id)
             .header(HEADER_WEBHOOK_TIMESTAMP, timestamp.to_string())
             .header(HEADER_WEBHOOK_SIGNATURE, signature)

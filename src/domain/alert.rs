@@ -27,7 +27,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-pub use knowledge::{ConnectionStatus, Doubt, Knowledge, Looked, Loss, Observation, knowledge};
+pub use knowledge::{
+    CLOCK_AHEAD_MAX, ConnectionStatus, Doubt, Knowledge, Looked, Loss, Observation, is_ahead, knowledge,
+};
 pub use outage::{Outage, Outages, Scope};
 pub use seen::{OpenAlert, Seen, SeenChange, Surroundings, dedup_key, diff, miss, retire, retire_unseen};
 pub use severity::{Season, Severities, Severity};

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::event::{BuildingKey, Details, Event, Field, FieldValue, Happening, Move, Record};
+use super::normal::{is_same_place, is_written_so};
 use super::plan::{Answer, Call};
 use super::{EventId, Stamp, Timestamp};
 
@@ -57,9 +58,21 @@ pub struct Home {
     #[serde(default)]
     pub is_moved_into: bool,
     /// Its address.
-    pub address: Option<Fact<Record>>,
+    pub address: Option<Address>,
     /// [`Field::BUILDING`] fields.
     pub attributes: BTreeMap<Field, Fact<FieldValue>>,
+}
+
+/// A home's address. Each part is a fact of its own: an update that names one changes that one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Address {
+    /// The parts that are there, of [`Field::ADDRESS`].
+    pub value: Record,
+    /// When a part was said last.
+    pub stamp: Stamp,
+    /// Stamps of the parts that were said before that. A part that is here and has no value was emptied.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    earlier: BTreeMap<Field, Stamp>,
 }
 
 /// What Podero holds of a customer, as far as we know.
@@ -223,6 +236,8 @@ pub struct Merged {
     pub won: usize,
     /// Names of the event's facts that something newer had replaced already.
     pub lost: Vec<String>,
+    /// The newer facts, each once: a name and an event, never a value.
+    pub newer: Vec<String>,
 }
 
 impl Facts {
@@ -241,23 +256,23 @@ impl Facts {
             if event.is_announced() && !matches!(event.happening, Happening::Churned) { said } else { stamp };
         let is_buried = self.churned.is_some_and(|churned| churned > buried_from);
         match &event.happening {
-            _ if is_buried => merged.lost.push("existence".to_owned()),
+            _ if is_buried => merged.count("existence", self.churned.map(|by| set_at("the churn", by))),
             Happening::SignedUp(details) => {
-                let newest = merged.facts.signed_up.is_none_or(|known| known <= stamp);
-                if newest {
+                let newer = merged.facts.signed_up.filter(|known| *known > stamp);
+                if newer.is_none() {
                     merged.facts.signed_up = Some(stamp);
                 }
-                merged.count("existence", newest);
+                merged.count("existence", newer.map(|by| set_at("the sign-up", by)));
                 merged.details(details, stamp);
             }
             Happening::Updated(details) => merged.details(details, stamp),
             Happening::Moved(moved) => merged.relocate(moved, stamp),
             Happening::Churned => {
-                let newest = self.signed_up.is_none_or(|known| known <= stamp);
-                if newest {
+                let newer = self.signed_up.filter(|known| *known > stamp);
+                if newer.is_none() {
                     merged.facts = Self { churned: Some(stamp), signed_up: self.signed_up, ..Self::default() };
                 }
-                merged.count("existence", newest);
+                merged.count("existence", newer.map(|by| set_at("the sign-up", by)));
             }
             Happening::CalledOff(_) | Happening::PurgeDue { .. } => merged.won = 1,
         }
@@ -271,15 +286,28 @@ impl Facts {
 
     fn profile_fields(&self) -> impl Iterator<Item = (Field, &FieldValue)> {
         let personal = self.personal.iter().filter(|(field, _)| **field != Field::Language);
-        let main = self.homes.iter().find(|(key, _)| key.is_main()).and_then(|(_, home)| home.address.as_ref());
-        let newest = || self.homes.values().filter_map(|home| home.address.as_ref()).max_by_key(|fact| fact.stamp);
-        let address = main.or_else(newest).map(|address| &address.value);
+        let address = self.profile_home().and_then(|home| home.address.as_ref()).map(|address| &address.value);
         personal.map(|(field, fact)| (*field, &fact.value)).chain(fields(address))
+    }
+
+    /// The home whose address Podero's user shows.
+    fn profile_home(&self) -> Option<&Home> {
+        let main = self.homes.iter().find(|(key, home)| key.is_main() && home.address.is_some()).map(|(_, home)| home);
+        let newest = || {
+            let told = self.homes.values().filter_map(|home| Some((home.address.as_ref()?.stamp, home)));
+            told.max_by_key(|(stamp, _)| *stamp).map(|(_, home)| home)
+        };
+        main.or_else(newest)
     }
 
     /// What must be written so that Podero's user, which shows `written`, shows the [`Facts::profile`].
     pub fn profile_changes(&self, written: &Record) -> Changes {
-        if is_shown(self.profile_fields(), written) { Changes::new() } else { changes(written, &self.profile()) }
+        let emptied = || self.profile_home().into_iter().flat_map(Home::emptied);
+        if is_shown(self.profile_fields(), emptied(), written) {
+            Changes::new()
+        } else {
+            changes(written, &self.profile(), emptied())
+        }
     }
 
     /// A personal field's text.
@@ -289,49 +317,155 @@ impl Facts {
 }
 
 impl Merged {
-    fn count(&mut self, name: &str, won: bool) {
-        if won {
-            self.won += 1;
-        } else {
-            self.lost.push(name.to_owned());
+    /// Counts a fact of the event's; `newer` names the one that had replaced it already.
+    fn count(&mut self, name: &str, newer: Option<String>) {
+        match newer {
+            None => self.won += 1,
+            Some(newer) => {
+                self.lost.push(name.to_owned());
+                if !self.newer.contains(&newer) {
+                    self.newer.push(newer);
+                }
+            }
         }
     }
 
     fn details(&mut self, details: &Details, stamp: Stamp) {
         for (field, value) in &details.personal {
-            let won = set_if_newer(&mut self.facts.personal, *field, value, stamp);
-            self.count(field.name(), won);
+            let newer = match set_if_newer(&mut self.facts.personal, *field, value, stamp) {
+                true => None,
+                false => self.facts.personal.get(field).map(|fact| set_by(field.name(), fact.stamp)),
+            };
+            self.count(field.name(), newer);
         }
         if details.address.is_none() && details.building.is_none() {
             // An update may say nothing that we keep; that is no reason to call it stale.
             self.won += usize::from(details.personal.is_empty());
             return;
         }
-        let name = format!("home/{}", details.building_key.as_str());
+        let name = home_name(&details.building_key);
         let home = self.facts.homes.entry(details.building_key.clone()).or_insert_with(|| Home::new(stamp));
-        let mut won = home.is_spoken_of(stamp);
-        if won {
+        let mut newer = home.moved_into_after(&name, stamp);
+        if newer.is_none() {
             home.since = if home.is_moved_into { home.since } else { home.since.min(stamp) };
-            won = home.address_if_newer(details.address.as_ref(), stamp)
+            let won = home.address_if_newer(details.address.as_ref(), stamp)
                 | home.attributes_if_newer(details.building.as_ref(), stamp);
+            newer = (!won).then(|| home.newest(&name, stamp));
         }
-        self.count(&name, won);
+        self.count(&name, newer);
     }
 
     fn relocate(&mut self, moved: &Move, stamp: Stamp) {
+        let name = home_name(&moved.building_key);
         let home = self.facts.homes.entry(moved.building_key.clone()).or_insert_with(|| Home::new(stamp));
-        let lives_there = home.address.as_ref().is_some_and(|known| known.value == moved.address);
-        let won = home.is_spoken_of(stamp);
-        if won {
-            // A move to where the customer lives already (told twice under two ids) must not tear down the home.
-            if !lives_there {
+        let newer = home.moved_into_after(&name, stamp);
+        if newer.is_none() {
+            // A move to where the customer lives already (told twice under two ids, or spelt another way) must not tear
+            // down the home: it corrects it.
+            if !home.address.as_ref().is_some_and(|known| known.is_home(&moved.address, stamp)) {
                 (home.since, home.is_moved_into) = (stamp, true);
                 home.attributes.retain(|_, fact| fact.stamp >= stamp);
+                home.address = home.address.take().and_then(|address| address.said_since(stamp));
             }
             home.address_if_newer(Some(&moved.address), stamp);
             home.attributes_if_newer(Some(&moved.building), stamp);
         }
-        self.count(&format!("home/{}", moved.building_key.as_str()), won);
+        self.count(&name, newer);
+    }
+}
+
+fn home_name(key: &BuildingKey) -> String {
+    format!("home/{}", key.as_str())
+}
+
+/// "the churn at TIME (event ID)".
+fn set_at(what: &str, by: Stamp) -> String {
+    format!("{what} at {} (event {})", by.time, by.event)
+}
+
+/// "a newer NAME (event ID)".
+fn set_by(name: &str, by: Stamp) -> String {
+    format!("a newer {name} (event {})", by.event)
+}
+
+impl Address {
+    /// An address of which nothing was said yet.
+    fn unsaid(stamp: Stamp) -> Self {
+        Self { value: Record::new(), stamp, earlier: BTreeMap::new() }
+    }
+
+    /// Street, ZIP code and town together are an address as a whole: an addition that does not come with them is none.
+    fn is_whole(said: &Record) -> bool {
+        [Field::StreetAndNumber, Field::ZipCode, Field::Town].iter().all(|field| said.contains_key(field))
+    }
+
+    /// When a part was said, or emptied by a whole address without it.
+    fn said_at(&self, field: Field) -> Option<Stamp> {
+        let is_latest = |field: &Field| self.value.contains_key(field) && !self.earlier.contains_key(field);
+        let is_emptied = field == Field::StreetAddInfo
+            && [Field::StreetAndNumber, Field::ZipCode, Field::Town].iter().all(is_latest);
+        let latest = (is_latest(&field) || is_emptied).then_some(self.stamp);
+        self.earlier.get(&field).copied().or(latest)
+    }
+
+    fn stamps(&self) -> BTreeMap<Field, Stamp> {
+        Field::ADDRESS.iter().filter_map(|field| Some((*field, self.said_at(*field)?))).collect()
+    }
+
+    fn set_stamps(&mut self, mut stamps: BTreeMap<Field, Stamp>) {
+        self.stamp = stamps.values().max().copied().unwrap_or(self.stamp);
+        stamps.retain(|_, stamp| *stamp != self.stamp);
+        self.earlier = stamps;
+    }
+
+    /// Takes each part that nothing newer was said about; whether there was one.
+    fn take(&mut self, said: &Record, stamp: Stamp) -> bool {
+        let mut stamps = self.stamps();
+        let mut any = false;
+        for field in Field::ADDRESS {
+            let value = said.get(&field);
+            let is_said = value.is_some() || (field == Field::StreetAddInfo && Self::is_whole(said));
+            if is_said && stamps.get(&field).is_none_or(|known| *known <= stamp) {
+                stamps.insert(field, stamp);
+                match value {
+                    Some(value) => self.value.insert(field, value.clone()),
+                    None => self.value.remove(&field),
+                };
+                any = true;
+            }
+        }
+        self.set_stamps(stamps);
+        any
+    }
+
+    /// The parts that were said from a moment on.
+    fn said_since(mut self, since: Stamp) -> Option<Self> {
+        let mut stamps = self.stamps();
+        stamps.retain(|_, stamp| *stamp >= since);
+        self.value.retain(|field, _| stamps.contains_key(field));
+        let is_any = !stamps.is_empty();
+        self.set_stamps(stamps);
+        is_any.then_some(self)
+    }
+
+    /// Whether a customer who moves to an address lives there already. In doubt they do, since a home that is torn down for
+    /// nothing loses its heat pump: a part that one of the two leaves out does not contradict, nor one that was corrected
+    /// later.
+    fn is_home(&self, moved: &Record, stamp: Stamp) -> bool {
+        if self.value == *moved {
+            return true;
+        }
+        let is_same = |field: Field| match (self.value.get(&field), moved.get(&field)) {
+            (Some(known), Some(told)) => Some(is_same_place(field, known, told)),
+            (None, _) | (_, None) => None,
+        };
+        let agrees = |field| is_same(field) == Some(true);
+        let contradicts = |field| is_same(field) == Some(false) && self.said_at(field) <= Some(stamp);
+        let (zip, town) = (agrees(Field::ZipCode), agrees(Field::Town));
+        let is_elsewhere = [Field::StreetAddInfo, Field::ZipCode, Field::Town].into_iter().any(contradicts)
+            // The same street, ZIP code and town in another country is a correction of the country.
+            || (contradicts(Field::Country) && !(zip && town));
+        agrees(Field::StreetAndNumber) && (zip || town) && !is_elsewhere
     }
 }
 
@@ -340,18 +474,38 @@ impl Home {
         Self { since, is_moved_into: false, address: None, attributes: BTreeMap::new() }
     }
 
-    /// Whether an event speaks of this home, not of the one before the move.
-    fn is_spoken_of(&self, stamp: Stamp) -> bool {
-        !self.is_moved_into || self.since <= stamp
+    /// The move into this home, if an event is older and so speaks of the home before.
+    fn moved_into_after(&self, name: &str, stamp: Stamp) -> Option<String> {
+        (self.is_moved_into && self.since > stamp).then(|| set_at(&format!("the move into {name}"), self.since))
+    }
+
+    /// The newest fact of the home, for an event that came too late to say anything.
+    fn newest(&self, name: &str, stamp: Stamp) -> String {
+        let address = self.address.iter().map(|address| (format!("address of {name}"), address.stamp));
+        let attributes =
+            self.attributes.iter().map(|(field, fact)| (format!("{} of {name}", field.name()), fact.stamp));
+        let newest = address.chain(attributes).max_by_key(|(_, stamp)| *stamp);
+        let (what, by) = newest.unwrap_or_else(|| (name.to_owned(), stamp));
+        set_by(&what, by)
     }
 
     fn address_if_newer(&mut self, address: Option<&Record>, stamp: Stamp) -> bool {
-        let Some(address) = address else { return false };
-        let newer = self.address.as_ref().is_none_or(|known| known.stamp <= stamp);
-        if newer {
-            self.address = Some(Fact { value: address.clone(), stamp });
-        }
-        newer
+        let Some(said) = address.filter(|said| !said.is_empty()) else { return false };
+        self.address.get_or_insert_with(|| Address::unsaid(stamp)).take(said, stamp)
+    }
+
+    /// Parts of an address that Podero must not show: those that a move left behind, and an addition that a whole address
+    /// does not have. Parts that upstream never named stay as they are there.
+    fn emptied(&self) -> impl Iterator<Item = Field> {
+        let address = self.address.as_ref();
+        let is_emptied = move |field: &Field| {
+            address.is_some_and(|address| {
+                let is_of_old =
+                    self.is_moved_into || (*field == Field::StreetAddInfo && Address::is_whole(&address.value));
+                is_of_old && !address.value.contains_key(field)
+            })
+        };
+        Field::ADDRESS.into_iter().filter(is_emptied)
     }
 
     fn attributes_if_newer(&mut self, attributes: Option<&Record>, stamp: Stamp) -> bool {
@@ -379,7 +533,11 @@ impl Home {
     pub fn changes(&self, key: &BuildingKey, written: &Record) -> Changes {
         let is_named = self.attributes.contains_key(&Field::Name)
             || written.get(&Field::Name).and_then(FieldValue::as_text) == Some(&self.default_name(key));
-        if is_named && is_shown(self.said(), written) { Changes::new() } else { changes(written, &self.record(key)) }
+        if is_named && is_shown(self.said(), self.emptied(), written) {
+            Changes::new()
+        } else {
+            changes(written, &self.record(key), self.emptied())
+        }
     }
 
     /// "Street 1, 01067 Town", from whatever parts there are; the key where there is no address.
@@ -644,15 +802,15 @@ impl Customer {
     }
 }
 
-/// Whether what Podero shows is the building of this look. One of Podero's pages shows a ZIP code as a number, without
-/// its leading zeros.
+/// Whether what Podero shows is the building of this look, however it is spelt. One of Podero's pages shows a ZIP code as a
+/// number, without its leading zeros.
 fn looks_like(written: &Record, record: &Record) -> bool {
-    let same = |field| written.get(&field) == record.get(&field);
-    let zip = |record: &Record| {
-        let text = record.get(&Field::ZipCode).and_then(FieldValue::as_text);
-        text.map(|text| text.trim_start_matches('0').to_owned())
-    };
-    zip(written) == zip(record) && same(Field::Name) && same(Field::StreetAndNumber)
+    [Field::ZipCode, Field::Name, Field::StreetAndNumber].into_iter().all(|field| {
+        match (written.get(&field), record.get(&field)) {
+            (Some(shown), Some(wanted)) => is_same_place(field, shown, wanted),
+            (shown, wanted) => shown == wanted,
+        }
+    })
 }
 
 /// A ZIP code and its country, as Podero writes them.
@@ -714,48 +872,34 @@ pub struct PumpFound {
 /// Fields to write: `None` clears one.
 pub type Changes = BTreeMap<Field, Option<FieldValue>>;
 
-/// What must be written so that `written` shows `wanted`. Fields that we know nothing of stay untouched,
-/// except that an address is replaced as a whole. A country that differs in its format only (alpha-2,
-/// alpha-3, name; Podero's pages use all three) is no difference.
-pub fn changes(written: &Record, wanted: &Record) -> Changes {
-    let mut changes: Changes = wanted
-        .iter()
-        .filter(|(field, value)| written.get(field) != Some(value))
-        .map(|(field, value)| (*field, Some(value.clone())))
-        .collect();
-    if Field::ADDRESS.iter().any(|field| wanted.contains_key(field)) {
-        for field in Field::ADDRESS {
-            if written.contains_key(&field) && !wanted.contains_key(&field) {
-                changes.insert(field, None);
-            }
-        }
-    }
-    let other_part_changed = Field::ADDRESS.iter().any(|f| *f != Field::Country && changes.contains_key(f));
-    if !other_part_changed && is_same_country(written.get(&Field::Country), wanted.get(&Field::Country)) {
-        changes.remove(&Field::Country);
+/// What must be written so that `written` shows `wanted` and nothing in the `emptied` fields. Fields that we know nothing of
+/// stay untouched. A difference that no reader sees, such as the format of a country (Podero's pages use alpha-2, alpha-3 and
+/// names), is none; an address that changes takes its country along all the same.
+pub fn changes(written: &Record, wanted: &Record, emptied: impl Iterator<Item = Field>) -> Changes {
+    let shows =
+        |field: &Field, value: &FieldValue| written.get(field).is_some_and(|shown| is_written_so(*field, shown, value));
+    let differs = wanted.iter().filter(|(field, value)| !shows(field, value));
+    let mut changes: Changes = differs.map(|(field, value)| (*field, Some(value.clone()))).collect();
+    changes.extend(emptied.filter(|field| written.contains_key(field)).map(|field| (field, None)));
+    let address_changes = Field::ADDRESS.iter().any(|field| changes.contains_key(field));
+    if let Some(country) = wanted.get(&Field::Country)
+        && address_changes
+        && written.get(&Field::Country) != Some(country)
+    {
+        changes.insert(Field::Country, Some(country.clone()));
     }
     changes
 }
 
-/// Whether `written` shows all that is wanted as it is, and no more of an address: then there is nothing to write, which is
-/// known without a copy. `false` may still be a difference in form alone; [`changes`] tells.
-fn is_shown<'a>(wanted: impl Iterator<Item = (Field, &'a FieldValue)>, written: &Record) -> bool {
-    let mut wanted_of_address = 0;
-    for (field, value) in wanted {
-        if written.get(&field) != Some(value) {
-            return false;
-        }
-        wanted_of_address += usize::from(Field::ADDRESS.contains(&field));
-    }
-    let shown_of_address = || Field::ADDRESS.iter().filter(|field| written.contains_key(field)).count();
-    wanted_of_address == 0 || wanted_of_address == shown_of_address()
-}
-
-fn is_same_country(written: Option<&FieldValue>, wanted: Option<&FieldValue>) -> bool {
-    match (written.and_then(FieldValue::as_text), wanted.and_then(FieldValue::as_text)) {
-        (Some(a), Some(b)) => a.eq_ignore_ascii_case(b) || a.chars().count() != b.chars().count(),
-        (None, _) | (_, None) => false,
-    }
+/// Whether `written` shows all that is wanted, and nothing in the `emptied` fields: then there is nothing to write, which is
+/// known without a copy.
+fn is_shown<'a>(
+    mut wanted: impl Iterator<Item = (Field, &'a FieldValue)>,
+    mut emptied: impl Iterator<Item = Field>,
+    written: &Record,
+) -> bool {
+    wanted.all(|(field, value)| written.get(&field).is_some_and(|shown| is_written_so(field, shown, value)))
+        && !emptied.any(|field| written.contains_key(&field))
 }
 
 fn apply_changes(written: &mut Record, changes: &Changes) {

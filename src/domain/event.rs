@@ -118,7 +118,7 @@ pub struct Details {
     /// The home that `address` and `building` speak of.
     #[serde(default)]
     pub building_key: BuildingKey,
-    /// [`Field::ADDRESS`] fields; replaces the home's address as a whole, since half an address is not an address.
+    /// [`Field::ADDRESS`] fields, each a fact of its own: parts that are not named stay as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Record>,
     /// [`Field::BUILDING`] fields. `Some`, even when empty, means that the sender spoke of a building: one is wanted.

@@ -57,6 +57,28 @@ pub struct OnboardingPolicy {
 /// Languages of Podero's Connect pages (API page "create a new device onboarding session").
 pub const ONBOARDING_LANGUAGES: [&str; 8] = ["sv", "de", "en", "hu", "it", "et", "pl", "ro"];
 
+/// The languages of Podero's pages by the codes of ISO 639-2, which some systems keep.
+const THREE_LETTERS: [(&str, &str); 10] = [
+    ("swe", "sv"),
+    ("deu", "de"),
+    ("ger", "de"),
+    ("eng", "en"),
+    ("hun", "hu"),
+    ("ita", "it"),
+    ("est", "et"),
+    ("pol", "pl"),
+    ("ron", "ro"),
+    ("rum", "ro"),
+];
+
+/// The language of Podero's pages that a customer's language tag means: `de-AT`, `de_CH.UTF-8`, `DE` and `deu` are `de`.
+/// Script and region (BCP 47) make no difference to a page. `None`: Podero's pages do not speak it.
+pub fn page_language(tag: &str) -> Option<&'static str> {
+    let language = tag.trim().split(['-', '_', '.', '@', ' ']).next().unwrap_or_default().to_ascii_lowercase();
+    let long = THREE_LETTERS.iter().find(|(code, _)| *code == language).map(|(_, short)| *short);
+    ONBOARDING_LANGUAGES.into_iter().find(|known| *known == language).or(long)
+}
+
 /// What happens to the heat pumps of a home that was left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OldHeatPumps {
@@ -564,7 +586,7 @@ fn invite(work: &Work, user: Uuid, policy: &Policy) -> Option<Call> {
     if podero.onboarding.get(key).is_some_and(|made| made.since >= since) {
         return None;
     }
-    let spoken = wanted.personal_text(Field::Language).filter(|own| ONBOARDING_LANGUAGES.contains(own));
+    let spoken = wanted.personal_text(Field::Language).and_then(page_language);
     Some(Call::CreateOnboardingSession {
         user,
         key: key.clone(),

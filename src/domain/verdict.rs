@@ -20,10 +20,11 @@ use uuid::Uuid;
 use super::alert::{self, Resolution, SeenChange};
 use super::brake::{Brake, Tally};
 use super::customer::{Customer, Listing, UserThere};
-use super::event::{BuildingKey, Event, Happening};
+use super::event::{BuildingKey, Event, Field, Happening};
 use super::notice::{Notice, Topic, notice_id};
 use super::plan::{
     Answer, Call, ChurnDelete, Look, Next, OldHeatPumps, Policy, Refusal, RefusalKind, Repeat, Reply, Work,
+    page_language,
 };
 use super::{EventId, NAMESPACE, Timestamp};
 
@@ -216,6 +217,9 @@ pub struct Verdict {
     pub follow_up: Option<Event>,
     /// Whether events that wait for the customer's sign-up are to be looked at again.
     pub wakes_waiting: bool,
+    /// For the timeline of an event that ended: the newer facts that replaced its own, and where the bridge did otherwise than
+    /// the event said. Names of facts and ids of events, never a value.
+    pub remark: Option<String>,
 }
 
 /// Rules on the reply to a call and lets the customer absorb it.
@@ -486,7 +490,9 @@ pub fn conclude(work: &Work, fate: Fate, now: Timestamp, policy: &Policy) -> Ver
     customer.podero.pausing = None;
     let ends = matches!(fate, Fate::Applied { .. } | Fate::Superseded | Fate::Parked { .. });
     let about_existence = matches!(work.event.happening, Happening::SignedUp(_) | Happening::Churned);
+    let remark = remark(work, &fate, &customer, policy);
     Verdict {
+        remark,
         fate,
         customer,
         failures: work.failures,
@@ -496,6 +502,42 @@ pub fn conclude(work: &Work, fate: Fate, now: Timestamp, policy: &Policy) -> Ver
         follow_up,
         wakes_waiting: ends && about_existence,
     }
+}
+
+/// The timeline's words about an event that was not carried out as it stands.
+fn remark(work: &Work, fate: &Fate, customer: &Customer, policy: &Policy) -> Option<String> {
+    let newer = || (!work.merged.newer.is_empty()).then(|| work.merged.newer.join(", "));
+    match fate {
+        Fate::Superseded => match (&work.event.happening, work.customer.facts.signed_up) {
+            (Happening::PurgeDue { .. }, Some(by)) => {
+                Some(format!("the sign-up at {} (event {}): the user is a customer's again", by.time, by.event))
+            }
+            (_, _) => newer(),
+        },
+        Fate::Applied { .. } => {
+            let newer = newer().map(|newer| format!("by {newer}"));
+            let remarks: Vec<String> = newer.into_iter().chain(foreign_language(work, customer, policy)).collect();
+            (!remarks.is_empty()).then(|| remarks.join("; "))
+        }
+        Fate::Waiting { .. } | Fate::Retry { .. } | Fate::Parked { .. } => None,
+    }
+}
+
+/// The customer's language is none of Podero's pages: their link is in another one.
+fn foreign_language(work: &Work, customer: &Customer, policy: &Policy) -> Option<String> {
+    let language = &policy.onboarding.as_ref()?.language;
+    let key = match &work.event.happening {
+        Happening::SignedUp(details) => &details.building_key,
+        Happening::Moved(moved) => &moved.building_key,
+        Happening::Updated(_) | Happening::Churned | Happening::CalledOff(_) | Happening::PurgeDue { .. } => {
+            return None;
+        }
+    };
+    let is_invited = customer.podero.onboarding.contains_key(key);
+    let is_foreign = customer.facts.personal_text(Field::Language).is_some_and(|own| page_language(own).is_none());
+    let remark =
+        || format!("the onboarding link is in `{language}`: Podero's pages do not speak the customer's language");
+    (is_invited && is_foreign).then(remark)
 }
 
 /// Alerts of heat pumps end when the customer leaves, or leaves their home.

@@ -291,8 +291,31 @@ impl<'a> Reader<'a> {
         if address.is_none() && self.given("address").is_none() {
             self.wrong("address", "is required");
         }
+        self.must_be_whole(address.as_ref());
         let (building_key, building) = self.home();
         Some(Move { building_key, address: address?, building: building.unwrap_or_default() })
+    }
+
+    /// A move builds a home at its address and tears the old one down: a part of an address is no place to move to.
+    fn must_be_whole(&mut self, address: Option<&Record>) {
+        let pointer = format!("{}/address", self.pointer);
+        let Some(address) = address.filter(|_| !self.errors.iter().any(|error| error.pointer.starts_with(&pointer)))
+        else {
+            return;
+        };
+        let mut wrong = |field: Field, reason: &str| {
+            let pointer = format!("{pointer}/{}", field.name());
+            self.errors.push(FieldError { pointer, reason: reason.to_owned() });
+        };
+        if !address.contains_key(&Field::StreetAndNumber) {
+            wrong(
+                Field::StreetAndNumber,
+                "is required in a move, which names the whole new address; `customer.updated` corrects a part of one",
+            );
+        }
+        if !address.contains_key(&Field::ZipCode) && !address.contains_key(&Field::Town) {
+            wrong(Field::ZipCode, "is required in a move, or `town` instead");
+        }
     }
 
     /// Which home, and what is said of its building.
@@ -540,6 +563,26 @@ mod tests {
             ("customer.moved", json!({"customer_id": "C"}), vec!["/data/address"]),
             ("customer.moved", json!({"customer_id": "C", "address": {}}), vec!["/data/address"]),
             (
+                "customer.moved",
+                json!({"customer_id": "C", "address": {"zip_code": "70174", "street_and_number": ""}}),
+                vec!["/data/address/street_and_number"],
+            ),
+            (
+                "customer.moved",
+                json!({"customer_id": "C", "address": {"street_and_number": "Neugasse 2", "country": "DE"}}),
+                vec!["/data/address/zip_code"],
+            ),
+            (
+                "customer.moved",
+                json!({"customer_id": "C", "address": {"country": "DE"}}),
+                vec!["/data/address/street_and_number", "/data/address/zip_code"],
+            ),
+            (
+                "customer.moved",
+                json!({"customer_id": "C", "address": {"zip_code": 1067, "town": "Dresden"}}),
+                vec!["/data/address/zip_code"],
+            ),
+            (
                 "customer.updated",
                 json!({"customer_id": "C", "building": {"property_type": "Castle", "photovoltaic": "yes",
                        "num_occupants": -1, "name": "n".repeat(101)}}),
@@ -557,6 +600,19 @@ mod tests {
         }
         let problem = translate("customer.churned", Some("D"), json!({"customer_id": "C"})).expect_err("differ");
         assert_eq!(problem.errors[0].pointer, "/data/customer_id");
+    }
+
+    #[test]
+    fn an_update_may_name_one_part_of_an_address_and_a_move_must_name_a_place() {
+        for (type_name, address) in [
+            ("customer.updated", json!({"zip_code": "70174"})),
+            ("customer.updated", json!({"street_add_info": "Top 3"})),
+            ("customer.moved", json!({"street_and_number": "Neugasse 2", "town": "Stuttgart"})),
+            ("customer.moved", json!({"street_and_number": "Neugasse 2", "zip_code": "70174"})),
+        ] {
+            let event = translate(type_name, None, json!({"customer_id": "C", "address": address}));
+            assert!(event.is_ok(), "{type_name} {address}: {event:?}");
+        }
     }
 
     #[test]

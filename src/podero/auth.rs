@@ -163,6 +163,14 @@ impl Tokens {
         }
     }
 
+    /// Why the last refresh brought no token, where an answer came.
+    pub(super) fn trouble(&self) -> Option<&'static str> {
+        match self.lock().failure {
+            Some(Reply::Unsent { why } | Reply::Unknown { why }) => Some(why),
+            Some(Reply::Done(_) | Reply::Refused(_) | Reply::Busy { .. } | Reply::Held { .. }) | None => None,
+        }
+    }
+
     /// What is left of the pause that the endpoint asked for.
     fn pause(&self) -> Option<Duration> {
         let now = self.clock.now();
@@ -236,6 +244,9 @@ impl Tokens {
 fn read(received: &Received, now: Timestamp) -> Result<(HeaderValue, Duration), Reply> {
     let after = received.retry_after.as_deref().and_then(|text| wire::retry_after(text, now));
     match received.status {
+        200 if received.coding.is_some() => {
+            Err(Reply::Unsent { why: "token answer is coded; it was asked for without a coding" })
+        }
         200 => parse(&received.body).ok_or(Reply::Unsent { why: "token answer is garbage" }),
         408 | 425 | 429 => Err(Reply::Busy { after }),
         503 if after.is_some() => Err(Reply::Busy { after }),
@@ -264,7 +275,8 @@ mod tests {
     use super::*;
 
     fn check(status: u16, retry_after: Option<&str>, body: &str, expect: Result<(&str, u64), Reply>) {
-        let received = Received { status, retry_after: retry_after.map(str::to_owned), body: body.as_bytes().to_vec() };
+        let retry_after = retry_after.map(str::to_owned);
+        let received = Received { status, retry_after, coding: None, body: body.as_bytes().to_vec() };
         let read = read(&received, Timestamp::from_micros(0));
         let read = read.map(|(header, life)| (header.to_str().expect("ascii").to_owned(), life.as_secs()));
         assert_eq!(read, expect.map(|(header, life)| (header.to_owned(), life)), "{status} {body}");

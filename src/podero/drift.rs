@@ -8,6 +8,10 @@
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::Received;
+use super::wire::{self, Told};
+use crate::domain::Timestamp;
+use crate::domain::alert::is_ahead;
 use crate::domain::plan::Call;
 
 /// Larger answers are not looked at a second time: only the list of a large fleet's users is one, and what is in it is seen
@@ -65,16 +69,36 @@ drifts! {
     UnknownConnectionStatus = "unknown_connection_status",
     /// An action that no page shows.
     UnknownActionCode = "unknown_action_code",
+    /// A heat pump's state is from the future.
+    ClockAhead = "clock_ahead",
+    /// A moment that cannot be meant, or is written in no form that can be read.
+    ImplausibleTime = "implausible_time",
+    /// An answer in a content coding, although none was asked for.
+    CodedAnswer = "coded_answer",
 }
 
 /// What is found in one answer, each once.
 #[derive(Debug, Default)]
-struct Found(Vec<Drift>);
+struct Found {
+    drifts: Vec<Drift>,
+    /// When the answer came.
+    now: Option<Timestamp>,
+}
 
 impl Found {
     fn note(&mut self, drift: Drift) {
-        if !self.0.contains(&drift) {
-            self.0.push(drift);
+        if !self.drifts.contains(&drift) {
+            self.drifts.push(drift);
+        }
+    }
+
+    /// A moment in the past, or none.
+    fn past(&mut self, value: Option<&Value>) {
+        match value.map_or(Told::Never, wire::told) {
+            Told::Never => {}
+            Told::Implausible => self.note(Drift::ImplausibleTime),
+            Told::At(at) if self.now.is_some_and(|now| is_ahead(at, now)) => self.note(Drift::ClockAhead),
+            Told::At(_) => {}
         }
     }
 
@@ -96,8 +120,14 @@ impl Found {
 }
 
 /// How an answer differs.
-pub(super) fn of(call: &Call, status: u16, body: &[u8]) -> Vec<Drift> {
-    let mut found = Found::default();
+pub(super) fn of(call: &Call, received: &Received, now: Timestamp) -> Vec<Drift> {
+    let (status, body) = (received.status, &received.body[..]);
+    let mut found = Found { now: Some(now), ..Found::default() };
+    if received.coding.is_some() {
+        // Whatever its status: nothing in it can be read.
+        found.note(Drift::CodedAnswer);
+        return found.drifts;
+    }
     if !STATUSES.contains(&status) && status < 500 {
         found.note(Drift::NewStatus);
     }
@@ -108,7 +138,7 @@ pub(super) fn of(call: &Call, status: u16, body: &[u8]) -> Vec<Drift> {
             Err(_) => found.note(Drift::UnexpectedShape),
         }
     }
-    found.0
+    found.drifts
 }
 
 fn look(call: &Call, answer: &Value, found: &mut Found) {
@@ -169,6 +199,8 @@ fn pump(item: &Map<String, Value>, found: &mut Found) {
         None | Some(Value::Null) => found.note(Drift::MissingIsAuthenticated),
         Some(_) => found.note(Drift::WrongType),
     }
+    found.past(item.get("current_state_last_updated_at"));
+    found.past(item.get("deleted_at").filter(|mark| mark.is_string()));
     found.word(item.get("lifecycle_state"), &LIFECYCLE_STATES, Drift::UnknownLifecycleState);
     found.word(item.get("connection_status"), &CONNECTION_STATUSES, Drift::UnknownConnectionStatus);
     for action in item.get("actions").and_then(Value::as_array).into_iter().flatten() {
@@ -178,8 +210,17 @@ fn pump(item: &Map<String, Value>, found: &mut Found) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Coding;
     use super::*;
     use serde_json::json;
+
+    fn received(status: u16, body: &str) -> Received {
+        Received { status, retry_after: None, coding: None, body: body.as_bytes().to_vec() }
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::parse("2026-10-01T12:00:00Z").expect("valid")
+    }
 
     #[test]
     fn answers_and_what_is_odd_about_them() {
@@ -211,10 +252,23 @@ mod tests {
             (418, "<html>".to_owned(), vec![Drift::NewStatus]),
             (503, "<html>".to_owned(), vec![]),
             (204, String::new(), vec![]),
+            (200, list(json!({"current_state_last_updated_at": "2026-10-01T12:05:00Z"})), vec![]),
+            (200, list(json!({"current_state_last_updated_at": "2026-10-01T12:05:01Z"})), vec![Drift::ClockAhead]),
+            (200, list(json!({"current_state_last_updated_at": "2099-01-01T00:00:00Z"})), vec![Drift::ClockAhead]),
+            (200, list(json!({"current_state_last_updated_at": null})), vec![]),
+            (200, list(json!({"current_state_last_updated_at": "0001-01-01T00:00:00Z"})), vec![]),
+            (200, list(json!({"current_state_last_updated_at": "1970-01-01T00:00:00Z"})), vec![Drift::ImplausibleTime]),
+            (200, list(json!({"current_state_last_updated_at": "yesterday"})), vec![Drift::ImplausibleTime]),
+            (200, list(json!({"current_state_last_updated_at": 1_790_856_000})), vec![Drift::ImplausibleTime]),
+            (200, list(json!({"deleted_at": "1970-01-01T00:00:00Z"})), vec![Drift::ImplausibleTime]),
+            (200, list(json!({"deleted_at": true})), vec![]),
         ] {
-            assert_eq!(of(&user(), status, body.as_bytes()), expected, "{status} {body}");
+            assert_eq!(of(&user(), &received(status, &body), now()), expected, "{status} {body}");
         }
+        let coded = Received { coding: Some(Coding::Gzip), ..received(200, "\u{1f}") };
+        assert_eq!(of(&user(), &coded, now()), [Drift::CodedAnswer]);
         let unknown = json!([{"id": id, "role": "landlord"}, {"id": id, "role": "user"}, {"id": id}]);
-        assert_eq!(of(&Call::ListUsers, 200, unknown.to_string().as_bytes()), [Drift::UnknownRole, Drift::MissingRole]);
+        let unknown = received(200, &unknown.to_string());
+        assert_eq!(of(&Call::ListUsers, &unknown, now()), [Drift::UnknownRole, Drift::MissingRole]);
     }
 }

@@ -15,16 +15,19 @@ mod drift;
 mod throttle;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use reqwest::Url;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -56,6 +59,13 @@ const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Pages of one list: 512 of 200 entries are twice the largest fleet that is planned for.
 const PAGES_MAX: usize = 512;
+
+/// Without a word about it a server may choose any coding (RFC 9110 §12.5.3), and gateways choose gzip.
+const UNCODED: &str = "identity";
+
+/// Time for which an answer that could not be read is shown to operators: a single one passes by itself, and a gateway that
+/// packs answers does it again within that.
+const UNREADABLE_SHOWN: Duration = Duration::from_mins(15);
 
 /// What a probe looks up: an id that no customer has, since it would have to be signed up with it.
 const PROBE_ID: &str = "podero-bridge-probe";
@@ -269,6 +279,8 @@ struct Inner {
     tokens: Arc<Tokens>,
     throttle: Throttle,
     watcher: Arc<dyn Observe>,
+    /// Calls whose last answer could not be read, when it came, and why.
+    unreadable: Mutex<BTreeMap<Operation, (Timestamp, &'static str)>>,
 }
 
 /// Hands the budget out and keeps the token fresh. Without it running, no call gets a slot.
@@ -300,6 +312,7 @@ impl Client {
         let credentials = credentials(&settings).ok_or(Error::Credentials)?;
         let http = reqwest::Client::builder()
             .user_agent(concat!("podero-bridge/", env!("CARGO_PKG_VERSION")))
+            .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(UNCODED))]))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .connect_timeout((settings.timeout / 2).min(CONNECT_TIMEOUT_MAX))
@@ -313,13 +326,27 @@ impl Client {
         let budget = Budget { max_in_flight: settings.max_in_flight, per_second };
         let (throttle, turnstile) = throttle::throttle(budget, clock.clone(), watcher.clone());
         let dispatcher = Dispatcher { turnstile, tokens: tokens.clone() };
-        let inner = Inner { http, settings, base_url, clock, tokens, throttle, watcher };
+        let unreadable = Mutex::default();
+        let inner = Inner { http, settings, base_url, clock, tokens, throttle, watcher, unreadable };
         Ok((Self(Arc::new(inner)), dispatcher))
     }
 
     /// Whether a token that has not expired is at hand; the [`Dispatcher`] sees to it.
     pub fn has_token(&self) -> bool {
         self.0.tokens.is_ready()
+    }
+
+    /// Why the last try brought no token, if it brought an answer that cannot be used.
+    pub fn token_trouble(&self) -> Option<&'static str> {
+        self.0.tokens.trouble()
+    }
+
+    /// A call whose last answer could not be read, and why, if that was lately.
+    pub fn unreadable(&self) -> Option<(Operation, &'static str)> {
+        let now = self.0.clock.now();
+        let unreadable = self.0.unreadable();
+        let lately = unreadable.iter().find(|(_, (at, _))| now.since(*at) < UNREADABLE_SHOWN);
+        lately.map(|(operation, (_, why))| (*operation, *why))
     }
 
     /// What this process knows of Podero as a whole.
@@ -399,7 +426,7 @@ impl Client {
         };
         match inner.build(&outgoing, &token, None, None).send().await {
             Ok(answer) => match answer.status().as_u16() {
-                200 => Ok(()),
+                200 => coding_of(answer.headers(), &[]).map_or(Ok(()), |coding| away(coding.why())),
                 status @ 400..=404 | status @ 410 => Err(Unfit::Organisation { status }),
                 300..=399 => away("it redirects; check podero.base_url"),
                 429 | 503 => away("it asks for a pause"),
@@ -587,7 +614,8 @@ impl Inner {
         let (operation, took) = (call.operation(), now.since(asked_at));
         tracing::debug!(operation = operation.name(), status, took_ms = took.as_millis(), "asked Podero");
         self.watcher.request(operation, status, took);
-        for drift in received.iter().flat_map(|received| drift::of(call, received.status, &received.body)) {
+        self.note_unreadable(operation, received.as_ref().ok(), &reading, now);
+        for drift in received.iter().flat_map(|received| drift::of(call, received, now)) {
             tracing::debug!(
                 operation = operation.name(),
                 drift = drift.name(),
@@ -597,14 +625,87 @@ impl Inner {
         }
         reading
     }
+
+    /// Remembers why answers to a call cannot be read, and says so once.
+    fn note_unreadable(&self, operation: Operation, received: Option<&Received>, reading: &Reading, now: Timestamp) {
+        let is_odd = |received: &Received| received.coding.is_some() || (200..300).contains(&received.status);
+        match reading {
+            Reading::Part(_) | Reading::Whole(Reply::Done(_)) => drop(self.unreadable().remove(&operation)),
+            Reading::Whole(Reply::Unknown { why }) if received.is_some_and(is_odd) => {
+                let before = self.unreadable().insert(operation, (now, why));
+                if before.is_none_or(|(_, before)| before != *why) {
+                    tracing::warn!(operation = operation.name(), why, "an answer of Podero cannot be read");
+                }
+            }
+            // No answer, or one that need not be read.
+            Reading::Whole(
+                Reply::Unknown { .. }
+                | Reply::Refused(_)
+                | Reply::Busy { .. }
+                | Reply::Held { .. }
+                | Reply::Unsent { .. },
+            ) => {}
+        }
+    }
+
+    fn unreadable(&self) -> MutexGuard<'_, BTreeMap<Operation, (Timestamp, &'static str)>> {
+        self.unreadable.lock().expect("no code panics while it holds the reasons")
+    }
 }
 
 /// An answer as it came off the wire, whole.
 struct Received {
     status: u16,
     retry_after: Option<String>,
+    /// In which its body is, although none was asked for.
+    coding: Option<Coding>,
     body: Vec<u8>,
 }
+
+/// A content coding, in which an answer cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    Gzip,
+    Deflate,
+    Brotli,
+    Zstd,
+    Other,
+}
+
+impl Coding {
+    fn why(self) -> &'static str {
+        match self {
+            Self::Gzip => "the answer is coded as gzip; it was asked for without a coding",
+            Self::Deflate => "the answer is coded as deflate; it was asked for without a coding",
+            Self::Brotli => "the answer is coded as br; it was asked for without a coding",
+            Self::Zstd => "the answer is coded as zstd; it was asked for without a coding",
+            Self::Other => "the answer is in a coding that is not known; it was asked for without one",
+        }
+    }
+}
+
+/// The coding that an answer names, or that its first bytes show.
+fn coding_of(headers: &HeaderMap, body: &[u8]) -> Option<Coding> {
+    let named = headers.get_all(CONTENT_ENCODING).iter().flat_map(|value| value.to_str().unwrap_or("?").split(','));
+    let named = named.map(|name| name.trim().to_ascii_lowercase());
+    let mut coding = named.filter(|name| !name.is_empty() && name != UNCODED).map(|name| match name.as_str() {
+        "gzip" | "x-gzip" => Coding::Gzip,
+        "deflate" => Coding::Deflate,
+        "br" => Coding::Brotli,
+        "zstd" => Coding::Zstd,
+        _ => Coding::Other,
+    });
+    // JSON begins with neither.
+    let shown = match body {
+        [0x1f, 0x8b, ..] => Some(Coding::Gzip),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Coding::Zstd),
+        _ => None,
+    };
+    coding.next_back().or(shown)
+}
+
+/// Some servers put a byte order mark in front of a text; RFC 8259 §8.1 allows a reader to pass over it.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// No whole answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -691,7 +792,12 @@ async fn fetch(request: reqwest::RequestBuilder, bytes_max: usize) -> Result<Rec
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Received { status, retry_after, body })
+    // Nothing is in no coding.
+    let coding = if body.is_empty() { None } else { coding_of(answer.headers(), &body) };
+    if body.starts_with(BYTE_ORDER_MARK) {
+        body.drain(..BYTE_ORDER_MARK.len());
+    }
+    Ok(Received { status, retry_after, coding, body })
 }
 
 /// Scheme, host and port alone, without a slash at the end.
@@ -726,6 +832,28 @@ mod tests {
         }
         for lost in [Lost::Connect, Lost::PlainPort, Lost::Unwritable, Lost::Timeout, Lost::Cut, Lost::TooLarge] {
             assert!(STATUSES.contains(&lost.status_text()), "{lost:?}");
+        }
+    }
+
+    #[test]
+    fn a_coding_is_told_by_its_name_or_by_the_first_bytes() {
+        for (name, body, expected) in [
+            (None, &b"[]"[..], None),
+            (Some("identity"), b"[]", None),
+            (Some(""), b"[]", None),
+            (Some("gzip"), b"x", Some(Coding::Gzip)),
+            (Some("X-GZIP"), b"x", Some(Coding::Gzip)),
+            (Some("identity, br"), b"x", Some(Coding::Brotli)),
+            (Some("deflate"), b"x", Some(Coding::Deflate)),
+            (Some("zstd"), b"x", Some(Coding::Zstd)),
+            (Some("secret"), b"x", Some(Coding::Other)),
+            (None, b"\x1f\x8b\x08", Some(Coding::Gzip)),
+            (None, b"\x28\xb5\x2f\xfd", Some(Coding::Zstd)),
+        ] {
+            let named = name.map(|name| (CONTENT_ENCODING, HeaderValue::from_static(name)));
+            let coding = coding_of(&HeaderMap::from_iter(named), body);
+            assert_eq!(coding, expected, "{name:?}");
+            assert!(!coding.is_some_and(|coding| coding.why().contains("secret")), "no value is repeated");
         }
     }
 

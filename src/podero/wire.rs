@@ -26,6 +26,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use reqwest::{Method, Url};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::error::Category;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -56,7 +57,7 @@ const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 /// every "DE" would leave nothing to read.
 const HIDDEN_ANYWHERE_CHARS_MIN: usize = 4;
 
-pub(super) const GARBAGE: Reply = Reply::Unknown { why: "answer makes no sense" };
+const ANOTHER_SHAPE: Reply = Reply::Unknown { why: "answer makes no sense: another shape" };
 const WITHOUT_ID: Reply = Reply::Unknown { why: "answer without id" };
 const ANOTHER: Reply = Reply::Unknown { why: "answer about something else" };
 
@@ -231,6 +232,9 @@ fn session_wanted(call: &Call) -> Option<Map<String, Value>> {
 
 /// What an answer means for its call. `so_far` is taken when the answer goes on with a list.
 pub(super) fn read(call: &Call, received: &Received, so_far: &mut Option<Part>, now: Timestamp) -> Reading {
+    if let Some(coding) = received.coding.filter(|_| is_told_by_body(call, received.status)) {
+        return unknown(coding.why());
+    }
     if !is_success(call, received.status) {
         return Reading::Whole(failure(call, received, now));
     }
@@ -263,6 +267,13 @@ pub(super) fn read(call: &Call, received: &Received, so_far: &mut Option<Part>, 
         | Call::FindReconnection { .. }
         | Call::ResolveCue { .. } => Reading::Whole(done(call, body)),
     }
+}
+
+/// Whether the body alone tells the meaning of an answer: a yes; a "not there", which may be a gateway's page; a no to a user,
+/// which may be a duplicate.
+fn is_told_by_body(call: &Call, status: u16) -> bool {
+    let writes_user = matches!(call, Call::CreateUser { .. } | Call::UpdateUser { .. });
+    is_success(call, status) || matches!(status, 404 | 410) || (writes_user && matches!(status, 400 | 422))
 }
 
 /// The statuses with which Podero may say yes. The pages leave open whether a create answers 200 or 201.
@@ -336,14 +347,28 @@ fn done(call: &Call, body: &[u8]) -> Reply {
         Call::UpdateBuilding { building, .. } | Call::DeleteBuilding { building, .. } => acknowledged(*building, body),
         Call::PauseHeatPump { heat_pump, .. } => acknowledged(*heat_pump, body),
         Call::ListBuildings { .. } | Call::ListHeatPumps { .. } | Call::ListUsers | Call::ObserveHeatPumps { .. } => {
-            Err(GARBAGE)
+            Err(ANOTHER_SHAPE)
         }
     };
     reply.map_or_else(|unclear| unclear, Reply::Done)
 }
 
 fn object(body: &[u8]) -> Result<Map<String, Value>, Reply> {
-    serde_json::from_slice(body).map_err(|_| GARBAGE)
+    serde_json::from_slice(body).map_err(|error| garbage(body, &error))
+}
+
+/// Why an answer cannot be read, without a word of what it says.
+fn garbage(body: &[u8], error: &serde_json::Error) -> Reply {
+    let is_page = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<');
+    let why = match error.classify() {
+        _ if body.trim_ascii().is_empty() => "answer makes no sense: empty",
+        _ if is_page => "answer makes no sense: a page",
+        _ if std::str::from_utf8(body).is_err() => "answer makes no sense: not UTF-8",
+        Category::Eof => "answer makes no sense: cut off",
+        Category::Syntax | Category::Io => "answer makes no sense: not JSON",
+        Category::Data => return ANOTHER_SHAPE,
+    };
+    Reply::Unknown { why }
 }
 
 /// A yes that need not say anything; what it does say must be JSON and about the thing we meant.
@@ -351,7 +376,7 @@ fn acknowledged(id: Uuid, body: &[u8]) -> Result<Answer, Reply> {
     if body.is_empty() {
         return Ok(Answer::Nothing);
     }
-    let answer: Value = serde_json::from_slice(body).map_err(|_| GARBAGE)?;
+    let answer: Value = serde_json::from_slice(body).map_err(|error| garbage(body, &error))?;
     match id_of(answer.get("id")) {
         Some(other) if other != id => Err(ANOTHER),
         Some(_) | None => Ok(Answer::Nothing),
@@ -387,8 +412,9 @@ fn list<T: DeserializeOwned>(body: &[u8], so_far: &mut Option<Part>, answer: imp
             Err(error) => (Err(error), None),
         }
     };
-    let Ok(entries): Result<Vec<Entry<T>>, _> = entries else {
-        return Reading::Whole(GARBAGE);
+    let entries: Vec<Entry<T>> = match entries {
+        Ok(entries) => entries,
+        Err(error) => return Reading::Whole(garbage(body, &error)),
     };
     let count = entries.len();
     let items = entries.into_iter().filter_map(|entry| match entry {
@@ -620,6 +646,10 @@ fn record_of(item: &Map<String, Value>, is_allowed: fn(Field) -> bool) -> Record
 
 /// A field's value in whatever type it came; nothing and an empty text are the same nothing.
 fn value_of(field: Field, value: &Value) -> Option<FieldValue> {
+    if let (Field::ZipCode, Some(number)) = (field, value.as_i64()) {
+        // One page shows it so. It stays a number, which tells that its leading zeros may be gone.
+        return Some(FieldValue::Number(number));
+    }
     if is_text(field) {
         return text_of(value).map(FieldValue::from);
     }
@@ -681,18 +711,56 @@ fn link(value: Option<&Value>) -> Option<String> {
     (text.starts_with("https://") || text.starts_with("http://")).then(|| text.to_owned())
 }
 
-/// A moment with `Z`, an offset or neither (UTC). The year 1 is Podero's way to say "never", as is all before 1970.
-fn moment(value: &Value) -> Option<Timestamp> {
-    let text = value.as_str()?;
-    Timestamp::parse(text).or_else(|| Timestamp::parse(&format!("{text}Z"))).filter(|at| at.micros() > 0)
+/// A moment as an answer tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Nothing, or that it never was: the year 1 is Podero's way to say so.
+    Never,
+    /// A moment that cannot be meant, or nothing that can be read as one.
+    Implausible,
+    /// This one; it may lie in the future.
+    At(Timestamp),
 }
 
-/// Whether a mark such as `deleted_at` is there: anything but nothing, "never" and "no".
+/// Limits of the moments that an answer can mean, 2000-01-01 and 2100-01-01: Podero is younger than the first, and what
+/// systems write for "never" or "for ever" (1970, 9999) lies outside.
+const MOMENT_FROM: Timestamp = Timestamp::from_micros(946_684_800_000_000);
+const MOMENT_UNTIL: Timestamp = Timestamp::from_micros(4_102_444_800_000_000);
+
+/// A moment with `Z`, an offset or neither (UTC).
+pub(super) fn told(value: &Value) -> Told {
+    let text = match value {
+        Value::Null => return Told::Never,
+        Value::String(text) if text.is_empty() || text.starts_with(YEAR_ONE) => return Told::Never,
+        Value::String(text) => text,
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => return Told::Implausible,
+    };
+    match Timestamp::parse(text).or_else(|| Timestamp::parse(&format!("{text}Z"))) {
+        Some(at) if at >= MOMENT_FROM => Told::At(at),
+        Some(_) | None => Told::Implausible,
+    }
+}
+
+const YEAR_ONE: &str = "0001-";
+
+fn moment(value: &Value) -> Option<Timestamp> {
+    match told(value) {
+        Told::At(at) => Some(at),
+        Told::Never | Told::Implausible => None,
+    }
+}
+
+/// Whether a mark such as `deleted_at` is there: anything but nothing, "never", "no", and a moment that cannot be meant.
 fn is_set(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(flag) => *flag,
-        Value::String(text) => !text.is_empty() && !text.starts_with("0001-"),
+        Value::String(text) => {
+            let date = || Timestamp::parse(&format!("{text}T00:00:00Z"));
+            let at = Timestamp::parse(text).or_else(|| Timestamp::parse(&format!("{text}Z"))).or_else(date);
+            let is_meant = at.is_none_or(|at| (MOMENT_FROM..MOMENT_UNTIL).contains(&at));
+            !text.is_empty() && !text.starts_with(YEAR_ONE) && is_meant
+        }
         Value::Number(_) | Value::Array(_) | Value::Object(_) => true,
     }
 }
@@ -701,7 +769,7 @@ fn is_set(value: &Value) -> bool {
 fn failure(call: &Call, received: &Received, now: Timestamp) -> Reply {
     let status = received.status;
     let after = received.retry_after.as_deref().and_then(|text| retry_after(text, now));
-    let refused = |kind| Reply::Refused(Refusal { kind, status, detail: detail(call, &received.body) });
+    let refused = |kind| Reply::Refused(Refusal { kind, status, detail: detail(call, received) });
     let writes_user = matches!(call, Call::CreateUser { .. } | Call::UpdateUser { .. });
     match status {
         // Also the answer of a form that has done it and shows where; so look before doing it again.
@@ -760,8 +828,11 @@ pub(super) fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
 
 /// What Podero said about a refusal, without a word about the customer: of structured problems only where and
 /// which kind, of a sentence what is left when e-mail addresses and everything we sent are hidden.
-fn detail(call: &Call, body: &[u8]) -> String {
-    let text = match refusal(body).and_then(|body| body.get("detail").cloned()) {
+fn detail(call: &Call, received: &Received) -> String {
+    if let Some(coding) = received.coding {
+        return coding.why().to_owned();
+    }
+    let text = match refusal(&received.body).and_then(|body| body.get("detail").cloned()) {
         Some(Value::String(text)) => scrub(&text, &sent(call)),
         Some(Value::Array(problems)) => {
             let problems: Vec<String> = problems.iter().filter_map(problem).collect();

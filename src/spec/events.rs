@@ -118,7 +118,7 @@ fn details(is_sign_up: bool) -> Value {
 
 fn moved() -> Value {
     let mut properties = Map::from_iter([
-        ("address".to_owned(), address(false)),
+        ("address".to_owned(), new_address()),
         ("effective_at".to_owned(), ahead("when the customer moves")),
         ("cancelled".to_owned(), cancelled("the move that was announced is off; nothing else is needed then")),
     ]);
@@ -151,14 +151,25 @@ fn home(properties: &mut Map<String, Value>) {
     properties.insert("building".to_owned(), building());
 }
 
+/// Of a move: the whole address, not a part of it.
+fn new_address() -> Value {
+    let mut schema = address(false);
+    let zip_or_town = json!({"anyOf": [says(Field::ZipCode), says(Field::Town)]});
+    schema["allOf"] = json!([says(Field::StreetAndNumber), zip_or_town]);
+    schema["description"] = json!("the whole new address: street_and_number, and zip_code or town at least");
+    schema
+}
+
+/// A part of an address that is there and not empty.
+fn says(field: Field) -> Value {
+    let filled = json!({"type": "string", "pattern": FILLED});
+    json!({"required": [field.name()], "properties": {field.name(): filled}})
+}
+
 fn address(is_optional: bool) -> Value {
     let properties: Map<String, Value> =
         Field::ADDRESS.iter().map(|field| (field.name().to_owned(), text(*field))).collect();
-    let says = |field: &Field| {
-        let filled = json!({"type": "string", "pattern": FILLED});
-        json!({"required": [field.name()], "properties": {field.name(): filled}})
-    };
-    let mut ways: Vec<Value> = Field::ADDRESS.iter().map(says).collect();
+    let mut ways: Vec<Value> = Field::ADDRESS.iter().copied().map(says).collect();
     let mut schema = json!({"type": "object", "properties": properties});
     if is_optional {
         schema["type"] = json!(["object", "null"]);

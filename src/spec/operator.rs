@@ -155,7 +155,7 @@ fn summary() -> Vec<(&'static str, Value)> {
         ("state", one_of(&STATES, "see The operator's door in docs/OPERATIONS.md")),
         ("due_at", moment("when it is worked on next")),
         ("failures", count("in a row")),
-        ("reason", text_or_null("why it is parked, or tried again")),
+        ("reason", text_or_null("why it is parked, tried again, or superseded")),
         ("detail", text_or_null("more about it, without personal data")),
         ("settled_at", moment_or_null("when it reached its end")),
     ]

@@ -34,6 +34,9 @@ const PROMOTED_MAX: i64 = 500;
 /// Lanes that one write may find held by a head in back-off before it gives up until the next step.
 const LOOKS_MAX: usize = 256;
 
+/// Why an event that was claimed is superseded: something newer says otherwise, and `detail` names it.
+const NEWER: &str = "newer";
+
 /// The right to work on one customer's next event.
 #[derive(Debug)]
 pub struct Claim {
@@ -536,11 +539,12 @@ impl Settle {
     async fn settle_event(&self, connection: &mut Connection) -> Result<(), Fault> {
         let now = self.now.micros();
         let (state, due_at, reason, detail, settled_at) = match &self.verdict.fate {
-            Fate::Applied { lost } if lost.is_empty() => ("applied", now, None, None, Some(now)),
             Fate::Applied { lost } => {
-                ("applied", now, None, Some(format!("superseded in part: {}", lost.join(", "))), Some(now))
+                let in_part = (!lost.is_empty()).then(|| format!("superseded in part: {}", lost.join(", ")));
+                let detail: Vec<String> = in_part.into_iter().chain(self.verdict.remark.clone()).collect();
+                ("applied", now, None, (!detail.is_empty()).then(|| detail.join("; ")), Some(now))
             }
-            Fate::Superseded => ("superseded", now, None, None, Some(now)),
+            Fate::Superseded => ("superseded", now, Some(NEWER), self.verdict.remark.clone(), Some(now)),
             Fate::Waiting { until } => ("waiting", until.micros(), Some("no_sign_up"), None, None),
             Fate::Retry { at, setback } => ("pending", at.micros(), Some(setback.name()), None, None),
             Fate::Parked { reason, detail } => ("parked", now, Some(reason.name()), Some(detail.clone()), Some(now)),

@@ -243,7 +243,7 @@ async fn an_existing_user_of_ours_is_adopted_and_staff_is_never_touched() {
 async fn an_announced_move_is_put_off_and_called_off_and_the_timeline_says_so() {
     let world = World::start(Database::Sqlite, Settings::default()).await;
     world.apply(&sign_up("e1", "C-1", "2026-10-01T12:00:00Z")).await;
-    let town = |town: &str| json!({"town": town, "country": "AT"});
+    let town = |town: &str| json!({"street_and_number": "Ring 9", "town": town, "country": "AT"});
     let announce = |id: &str, said: &str, day: &str| {
         let data = json!({"customer_id": "C-1", "address": town("Wien"), "effective_at": day});
         event(id, "customer.moved", said, &data)

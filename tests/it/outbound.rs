@@ -65,6 +65,7 @@ async fn a_receiver_gets_signed_events_and_a_refused_one_again_under_its_id() {
         let expected = judge.sign(&header(got, "webhook-id"), timestamp, &got.body).expect("text");
         assert_eq!(header(got, "webhook-signature"), expected);
         assert_eq!(header(got, "content-type"), "application/cloudevents+json");
+        assert_eq!(header(got, "accept-encoding"), "identity");
         let event: Value = serde_json::from_slice(&got.body).expect("JSON");
         assert_eq!(event["type"], "customer.provisioned");
         assert_eq!(event["id"], json!(header(got, "webhook-id")));

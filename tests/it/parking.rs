@@ -100,6 +100,7 @@ impl House {
             seen: Vec::new(),
             follow_up: None,
             wakes_waiting: false,
+            remark: None,
         }
     }
 

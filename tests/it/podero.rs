@@ -392,7 +392,7 @@ async fn the_line_between_unsent_and_unknown_is_the_first_byte_sent() {
         (Act::Raw(chunked_half.to_owned()), unknown("connection cut"), "cut"),
         (Act::Raw("SSH-2.0\r\n".to_owned()), unknown("connection cut"), "cut"),
         (Act::Silence, unknown("no answer in time"), "timeout"),
-        (answer(200, "<html>hello</html>"), unknown("answer makes no sense"), "garbage"),
+        (answer(200, "<html>hello</html>"), unknown("answer makes no sense: a page"), "garbage"),
         (answer(201, "{}"), unknown("answer without id"), "garbage"),
         (answer(500, ""), unknown("server error"), "500"),
         (answer(503, ""), unknown("server error"), "503"),
@@ -445,6 +445,39 @@ async fn an_answer_without_end_is_cut_off() {
     let w = world(|_| {}).await;
     w.mock.then(answer(200, "x".repeat(5 * 1024 * 1024)));
     assert_eq!(within(w.ask(&find("C-1"))).await, unknown("answer too large"));
+}
+
+#[tokio::test]
+async fn every_request_asks_for_no_coding_and_an_answer_in_one_says_so() {
+    let w = world(|_| {}).await;
+    let coded =
+        |coding: &str| Act::Answer(200, vec![("content-encoding", coding.to_owned())], "\u{1f}packed".to_owned());
+    let why = "the answer is coded as gzip; it was asked for without a coding";
+    w.mock.then(coded("gzip"));
+    assert_eq!(within(w.ask(&create())).await, unknown(why));
+    assert_eq!(w.client.unreadable(), Some((Operation::CreateUser, why)), "an operator is told");
+    assert_eq!(w.ledger.requests(), ["create_user garbage"]);
+    let made = json!({"id": USER, "role": "user", "external_user_id": "C-1"});
+    w.mock.then(answer(201, format!("\u{feff}{made}")));
+    let reply = within(w.ask(&create())).await;
+    assert!(matches!(&reply, Reply::Done(Answer::User(Some(_)))), "a byte order mark is passed over: {reply:?}");
+    assert_eq!(w.client.unreadable(), None);
+    // A gateway's page that cannot be read is no word of the API either.
+    w.mock.then(Act::Answer(404, vec![("content-encoding", "br".to_owned())], "packed".to_owned()));
+    let reply = within(w.ask(&find("C-1"))).await;
+    assert!(matches!(&reply, Reply::Unknown { why } if why.contains("br")), "{reply:?}");
+    let (calls, _) = w.mock.seen();
+    let asked = calls.iter().chain(&w.mock.token_requests()).cloned().collect::<Vec<_>>();
+    assert!(
+        asked.len() > 3 && asked.iter().all(|seen| seen.header("accept-encoding") == Some("identity")),
+        "{asked:?}"
+    );
+
+    let w = world(|_| {}).await;
+    w.mock.token_then(coded("gzip"));
+    let why = "token answer is coded; it was asked for without a coding";
+    assert_eq!(within(w.ask(&create())).await, unsent(why));
+    assert_eq!(w.client.token_trouble(), Some(why));
 }
 
 #[tokio::test]

@@ -240,6 +240,7 @@ fn ending(claim: &Claim, fate: Fate) -> Verdict {
         seen: Vec::new(),
         follow_up: None,
         wakes_waiting: false,
+        remark: None,
     }
 }
 

@@ -2,11 +2,17 @@
 //!
 //! Before: [`crate::podero`] reads the answer. After: [`super::seen`] asks whether it is news.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::WatchPolicy;
 use crate::domain::Timestamp;
+
+/// Limit of how far a partner's clock may be ahead of ours. Clocks that are kept by NTP differ by less than a second and an
+/// answer is on its way for seconds; a clock that runs in another time zone differs by at least fifteen minutes.
+pub const CLOCK_AHEAD_MAX: Duration = Duration::from_mins(5);
 
 /// What one answer of Podero says about one heat pump; everything may be missing.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -127,12 +133,14 @@ pub enum Doubt {
     Contradictory,
     /// It is not watched any more, or not yet.
     NotWatched,
+    /// Its state is from the future, so nothing tells how old it is.
+    ClockAhead,
 }
 
 impl Doubt {
     /// Every doubt.
-    pub const ALL: [Self; 5] =
-        [Self::NotSaid, Self::NoStateYet, Self::WarmingUp, Self::Contradictory, Self::NotWatched];
+    pub const ALL: [Self; 6] =
+        [Self::NotSaid, Self::NoStateYet, Self::WarmingUp, Self::Contradictory, Self::NotWatched, Self::ClockAhead];
 
     /// The public name.
     pub fn name(self) -> &'static str {
@@ -142,6 +150,7 @@ impl Doubt {
             Self::WarmingUp => "warming_up",
             Self::Contradictory => "contradictory",
             Self::NotWatched => "not_watched",
+            Self::ClockAhead => "clock_ahead",
         }
     }
 }
@@ -168,6 +177,8 @@ enum Freshness {
     Unproven,
     /// Not shown any more, and the last that was is older.
     Hidden,
+    /// From the future.
+    Ahead,
 }
 
 /// What the signals mean together (Podero API, connectivity; the strongest documented signal first).
@@ -179,6 +190,7 @@ enum Freshness {
 /// | | | | yes | | | | disconnected: life cycle error |
 /// | | not said | | | | | | unknown: not said |
 /// | | yes | | | yes | | | paused |
+/// | | yes | | | | | more than [`CLOCK_AHEAD_MAX`] ahead | unknown: clock ahead |
 /// | | yes | | | | | stale | disconnected: device offline |
 /// | | yes | | | | | stale, and not watched for `warm_up` | unknown: warming up |
 /// | | yes | | | | | not shown any more, the last one stale | unknown: not said |
@@ -203,6 +215,7 @@ pub fn knowledge(observation: &Observation, looked: Looked, now: Timestamp, poli
         (Observation { has_lifecycle_error: true, .. }, _, _) => Knowledge::Disconnected(Loss::LifecycleError),
         (Observation { is_authenticated: None, .. }, _, _) => Knowledge::Unknown(Doubt::NotSaid),
         (Observation { is_paused: true, .. }, _, _) => Knowledge::Paused,
+        (_, _, Freshness::Ahead) => Knowledge::Unknown(Doubt::ClockAhead),
         (_, _, Freshness::Stale) => Knowledge::Disconnected(Loss::DeviceOffline),
         (_, _, Freshness::Unproven) => Knowledge::Unknown(Doubt::WarmingUp),
         (_, _, Freshness::Hidden) => Knowledge::Unknown(Doubt::NotSaid),
@@ -213,9 +226,15 @@ pub fn knowledge(observation: &Observation, looked: Looked, now: Timestamp, poli
     }
 }
 
+/// Whether a moment that the partner names is later than its clock can be.
+pub fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
+    at > now.plus(CLOCK_AHEAD_MAX)
+}
+
 fn freshness(updated_at: Option<Timestamp>, looked: Looked, now: Timestamp, policy: &WatchPolicy) -> Freshness {
     let is_fresh = |at: Timestamp| now.since(at) <= policy.stale_after;
     match (updated_at, looked.state_at) {
+        (Some(at), _) if is_ahead(at, now) => Freshness::Ahead,
         (None, None) => Freshness::Never,
         (Some(at), _) | (None, Some(at)) if is_fresh(at) => Freshness::Fresh,
         (None, Some(_)) => Freshness::Hidden,
@@ -341,7 +360,31 @@ mod tests {
             },
             Knowledge::Disconnected(Loss::DeviceOffline),
         );
-        check("a state from the future", |seen| seen.updated_at = Some(now().plus(DAY)), Knowledge::Connected);
+    }
+
+    #[test]
+    fn state_from_the_future_tells_nothing_of_how_old_it_is() {
+        let ahead = Knowledge::Unknown(Doubt::ClockAhead);
+        let at = |by: Duration| move |seen: &mut Observation| seen.updated_at = Some(now().plus(by));
+        check("clocks differ a little", at(CLOCK_AHEAD_MAX), Knowledge::Connected);
+        check("by more than that", at(CLOCK_AHEAD_MAX + MICRO), ahead);
+        check("by an hour of summer time", at(Duration::from_hours(1)), ahead);
+        check("by years", at(DAY * 365 * 70), ahead);
+        check(
+            "whatever its status",
+            |seen| (seen.updated_at, seen.connection) = (Some(now().plus(DAY)), Some(ConnectionStatus::Error)),
+            ahead,
+        );
+        check(
+            "a lapse is a lapse all the same",
+            |seen| (seen.updated_at, seen.is_authenticated) = (Some(now().plus(DAY)), Some(false)),
+            Knowledge::Disconnected(Loss::NeedsReauthentication),
+        );
+        check(
+            "a pause is a pause",
+            |seen| (seen.updated_at, seen.is_paused) = (Some(now().plus(DAY)), true),
+            Knowledge::Paused,
+        );
     }
 
     #[test]

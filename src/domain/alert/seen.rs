@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::knowledge::{Doubt, Knowledge, Looked, Loss, Observation, knowledge};
+use super::knowledge::{Doubt, Knowledge, Looked, Loss, Observation, is_ahead, knowledge};
 use super::outage::Outages;
 use super::severity::{Severities, Severity};
 use super::{Cause, Occurrence, Resolution, WatchPolicy, occurrence_notice, occurrence_of};
@@ -386,7 +386,9 @@ impl Seen {
             self.gaps.drain(..self.gaps.len().saturating_sub(GAPS_MAX));
         }
         self.named_at = self.named_at.max(Some(now));
-        self.state_at = self.state_at.max(observation.updated_at);
+        // A moment in the future would pass for fresh until it comes, also one that was kept when that was not known.
+        let is_past = |at: &Timestamp| !is_ahead(*at, now);
+        self.state_at = self.state_at.filter(is_past).max(observation.updated_at.filter(is_past));
         self.first_seen.get_or_insert(now);
         self.watched_since.get_or_insert(now);
         self.missing_polls = 0;

@@ -37,6 +37,8 @@ fn shown(letter: char, now: Timestamp) -> Observation {
         'e' => Observation { has_lifecycle_error: true, ..base },
         // Offline: its state is old.
         'o' => Observation { updated_at: Some(now.minus(DAY)), ..base },
+        // Its state is an hour ahead.
+        'f' => Observation { updated_at: Some(now.plus(Duration::from_hours(1))), ..base },
         // Nothing is said.
         'u' => Observation { is_authenticated: None, ..base },
         // Never connected.
@@ -85,6 +87,18 @@ fn marks(told: &[(usize, Notice)]) -> Vec<(usize, char)> {
 }
 
 #[test]
+fn a_state_from_the_future_is_not_remembered_as_the_newest() {
+    let (_, mut seen) = history("cff");
+    assert_eq!((seen.knowledge, seen.state_at), (Knowledge::Unknown(Doubt::ClockAhead), Some(at(1_000_000))));
+    // Kept by a version that took it for fresh.
+    seen.state_at = Some(at(9_000_000_000));
+    let outages = Outages::default();
+    let later = 30 * MINUTE;
+    let (_, seen) = polled_in(&around(&outages), Some(seen), "c", (later, 0));
+    assert_eq!(seen.state_at, Some(at(1_000_000 + later)));
+}
+
+#[test]
 fn a_loss_is_told_once_when_it_has_lasted_and_its_end_once_when_it_has_too() {
     for (name, letters, expected) in [
         ("always there", "cccccc", &[][..]),
@@ -109,6 +123,9 @@ fn a_loss_is_told_once_when_it_has_lasted_and_its_end_once_when_it_has_too() {
         ("nothing known is no loss", "cuuuuuu", &[]),
         ("nothing known moves no counter of a loss", "clulul", &[(5, '+')]),
         ("nothing known moves no counter of a return", "clllcuuc", &[(3, '+'), (7, '-')]),
+        ("a state from the future is no loss", "cffffff", &[]),
+        ("and moves no counter of one", "clflfl", &[(5, '+')]),
+        ("nor ends it", "clllffffcc", &[(3, '+'), (9, '-')]),
         ("deleted with an open alert", "cllld", &[(3, '+'), (4, '-')]),
         ("deleted without one", "cld", &[]),
         ("deleted for long", "clllddd", &[(3, '+'), (4, '-')]),

@@ -206,10 +206,23 @@ fn a_move_gets_an_onboarding_link_for_its_new_building_and_a_correction_gets_non
 
 #[test]
 fn the_link_speaks_the_customers_language_where_podero_does() {
-    for (spoken, expected) in [("sv", "sv"), ("fr", "de"), ("", "de")] {
+    for (spoken, expected) in [
+        ("sv", "sv"),
+        ("sv-SE", "sv"),
+        ("SV", "sv"),
+        ("sv_FI.UTF-8", "sv"),
+        (" sv-Latn-SE ", "sv"),
+        ("swe", "sv"),
+        ("rum", "ro"),
+        ("en-GB", "en"),
+        ("fr", "de"),
+        ("fr-CH", "de"),
+        ("svx", "de"),
+    ] {
         let mut world = World::new(Policy { onboarding: Some(onboarding()), ..policy() });
         let sign_up = personal(&[PERSON[0], (Field::Language, spoken)]);
-        world.play(event(10, Happening::SignedUp(sign_up)));
+        let verdict = world.play(event(10, Happening::SignedUp(sign_up)));
+        assert_eq!(verdict.remark.is_some(), expected == "de", "another language is remarked: {spoken}");
         let Some(Call::CreateOnboardingSession { language, .. }) = world.podero.log.last() else { panic!("a link") };
         assert_eq!(language, expected, "{spoken}");
     }

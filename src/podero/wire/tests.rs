@@ -2,6 +2,7 @@
 //!
 //! Before: [`super`]. After: nothing.
 
+use super::super::Coding;
 use super::*;
 use crate::domain::event::BuildingKey;
 use crate::domain::plan::OnboardingPolicy;
@@ -180,7 +181,8 @@ fn an_external_id_stays_one_segment_whatever_it_holds() {
 }
 
 fn received(status: u16, retry_after: Option<&str>, body: impl ToString) -> Received {
-    Received { status, retry_after: retry_after.map(str::to_owned), body: body.to_string().into_bytes() }
+    let body = body.to_string().into_bytes();
+    Received { status, retry_after: retry_after.map(str::to_owned), coding: None, body }
 }
 
 fn reply(call: &Call, status: u16, body: impl ToString) -> Reply {
@@ -261,25 +263,96 @@ fn a_gateways_page_is_no_word_of_the_api() {
 #[test]
 fn a_success_that_does_not_say_what_was_asked_is_unknown() {
     for call in calls() {
-        for body in ["<html>", "{\"id\": ", "not json"] {
-            assert_eq!(why(&reply(&call, 200, body)), "answer makes no sense", "{call:?} {body}");
+        for (body, expected) in [
+            ("<html>", "answer makes no sense: a page"),
+            ("{\"id\": ", "answer makes no sense: cut off"),
+            ("not json", "answer makes no sense: not JSON"),
+            (" \n", "answer makes no sense: empty"),
+        ] {
+            assert_eq!(why(&reply(&call, 200, body)), expected, "{call:?} {body}");
         }
+        let latin = Received { body: b"{\"id\": \"\xfc\"}".to_vec(), ..received(200, None, "") };
+        let Reading::Whole(reply) = read(&call, &latin, &mut None, NOW) else { panic!("{call:?}") };
+        assert_eq!(why(&reply), "answer makes no sense: not UTF-8", "{call:?}");
     }
     let id = json!({"id": OTHER});
     for (call, body, expect) in [
         (create(), json!({}), "answer without id"),
         (create(), json!({"id": "7"}), "answer without id"),
-        (create(), json!([]), "answer makes no sense"),
-        (find(), json!(null), "answer makes no sense"),
+        (create(), json!([]), "answer makes no sense: another shape"),
+        (find(), json!(null), "answer makes no sense: another shape"),
         (find(), json!({"id": USER, "external_user_id": "c-1"}), "answer about something else"),
         (session(None), json!({"id": USER}), "answer without link"),
         (session(None), json!({"authentication_url": "javascript:x"}), "answer without link"),
         (Call::DeleteUser { user: USER, soft: true }, id.clone(), "answer about something else"),
         (Call::ObserveHeatPump { user: USER, heat_pump: THING }, id, "answer about something else"),
-        (Call::ListUsers, json!({}), "answer makes no sense"),
+        (Call::ListUsers, json!({}), "answer makes no sense: another shape"),
         (Call::ListUsers, json!({"items": []}), "list without total"),
     ] {
         assert_eq!(why(&reply(&call, 200, &body)), expect, "{call:?} {body}");
+    }
+}
+
+#[test]
+fn an_answer_in_a_coding_says_so_and_is_no_word_about_anything() {
+    let coded = |status: u16, body: &[u8]| Received {
+        coding: Some(Coding::Gzip),
+        body: body.to_vec(),
+        ..received(status, None, "")
+    };
+    for call in calls() {
+        for status in [200, 404, 410] {
+            let Reading::Whole(reply) = read(&call, &coded(status, b"\x1f\x8b\x08"), &mut None, NOW) else {
+                panic!("{call:?}")
+            };
+            assert!(why(&reply).starts_with("the answer is coded as gzip"), "{call:?} {status}: {reply:?}");
+        }
+        for (status, expected) in [(401, Reply::Held { status: 401 }), (429, Reply::Busy { after: None })] {
+            let reading = read(&call, &coded(status, b"\x1f\x8b\x08"), &mut None, NOW);
+            assert_eq!(reading, Reading::Whole(expected), "{call:?} {status}");
+        }
+    }
+    // It may say that there is such a user already.
+    let Reading::Whole(reply) = read(&create(), &coded(422, b"\x1f"), &mut None, NOW) else { panic!("a reply") };
+    assert!(matches!(reply, Reply::Unknown { .. }));
+    let Reading::Whole(Reply::Refused(refusal)) = read(&rename([].into()), &coded(422, b"\x1f"), &mut None, NOW) else {
+        panic!("refused")
+    };
+    assert!(refusal.detail.contains("gzip"));
+}
+
+#[test]
+fn a_moment_that_cannot_be_meant_is_not_known() {
+    for (value, expected) in [
+        (json!(null), Told::Never),
+        (json!(""), Told::Never),
+        (json!("0001-01-01T00:00:00Z"), Told::Never),
+        (json!("1970-01-01T00:00:00Z"), Told::Implausible),
+        (json!("1999-12-31T23:59:59Z"), Told::Implausible),
+        (json!("2000-01-01T00:00:00Z"), Told::At(MOMENT_FROM)),
+        (json!("2000-01-01T00:00:00"), Told::At(MOMENT_FROM)),
+        (json!("2000-01-01T01:00:00+01:00"), Told::At(MOMENT_FROM)),
+        // It is the future that tells nothing, see the watch.
+        (json!("2100-01-01T00:00:00Z"), Told::At(MOMENT_UNTIL)),
+        (json!("2026-10-01"), Told::Implausible),
+        (json!("soon"), Told::Implausible),
+        (json!(1_790_856_000), Told::Implausible),
+    ] {
+        assert_eq!(told(&value), expected, "{value}");
+    }
+    for (mark, expected) in [
+        (json!(null), false),
+        (json!(false), false),
+        (json!(true), true),
+        (json!(""), false),
+        (json!("0001-01-01T00:00:00Z"), false),
+        (json!("1970-01-01T00:00:00Z"), false),
+        (json!("9999-12-31T23:59:59Z"), false),
+        (json!("2026-10-01T12:00:00Z"), true),
+        (json!("2026-10-01"), true),
+        (json!("yes"), true),
+    ] {
+        assert_eq!(is_set(&mark), expected, "{mark}");
     }
 }
 
@@ -297,9 +370,12 @@ fn a_user_is_read_in_every_shape_that_the_pages_show() {
         "latitude": 1.5, "name": "not a user's field",
     }))
     .expect("found");
-    let written: Record =
-        [(Field::Email, "a@example.com".into()), (Field::ZipCode, "10115".into()), (Field::Country, "DEU".into())]
-            .into();
+    let written: Record = [
+        (Field::Email, "a@example.com".into()),
+        (Field::ZipCode, FieldValue::Number(10_115)),
+        (Field::Country, "DEU".into()),
+    ]
+    .into();
     assert_eq!(
         schema,
         UserFound {
@@ -552,7 +628,7 @@ fn an_enveloped_list_is_read_to_its_end_or_not_at_all() {
         (page(5, &[1, 2]), "list does not go on"),
         (page(4, &[3, 4]), "list changed while it was read"),
         (json!([item(3)]), "list changed its shape"),
-        (json!(null), "answer makes no sense"),
+        (json!(null), "answer makes no sense: another shape"),
     ] {
         assert_eq!(pages(&[page(5, &[1, 2]), second]), (vec![next(2)], expect, 0));
     }
@@ -633,7 +709,7 @@ proptest! {
         body in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
         let call = &calls()[index];
-        let received = Received { status, retry_after, body };
+        let received = Received { status, retry_after, coding: None, body };
         let reading = read(call, &received, &mut None, NOW);
         let made = matches!(reading, Reading::Whole(Reply::Done(Answer::Building { .. } | Answer::Session { .. })));
         prop_assert!(!made);

@@ -153,7 +153,7 @@ const EVENTS: [&str; 5] = [
         "property_size_m2": 120, "property_age": 30, "occupant_type": "Retirees", "num_occupants": 3, "photovoltaic": true,
         "space_heating": "heat pump", "water_heating": "boiler"}}}"#,
     r#"{"specversion": "1.0", "id": "e2", "source": "/billing", "type": "customer.moved", "time": "2026-10-01T12:00:00+02:00",
-        "data": {"customer_id": "C-1", "effective_at": "2026-12-01T00:00:00+01:00", "address": {"town": "Dresden"}}}"#,
+        "data": {"customer_id": "C-1", "effective_at": "2026-12-01T00:00:00+01:00", "address": {"street_and_number": "Gasse 2", "town": "Dresden"}}}"#,
     r#"{"specversion": "1.0", "id": "e3", "source": "/billing", "type": "customer.updated",
         "data": "{\"customer_id\": \"C-1\", \"first_name\": \"A\\u0301\"}"}"#,
     r#"{"specversion": "1.0", "id": "e4", "source": "/billing", "type": "customer.churned", "subject": "C-1"}"#,

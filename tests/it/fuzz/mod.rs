@@ -8,6 +8,7 @@
 //! `PODERO_BRIDGE_TEST_INPUTS` is how many inputs each target gets. A seed decides all of them, is printed first, and as
 //! `PODERO_BRIDGE_TEST_SEED` repeats them; `PODERO_BRIDGE_TEST_INPUT` shows one of them. `tests/fuzz` is the run at full size.
 
+mod addresses;
 mod amqp;
 mod dates;
 mod door;

@@ -1,0 +1,404 @@
+//! The normal forms of texts that people and systems write in more than one way: addresses, ZIP codes, countries, e-mail
+//! addresses.
+//!
+//! Two strengths, made by one function each. [`is_written_so`] passes over differences that a reader cannot see: the Unicode form,
+//! the kind and number of blanks, invisible characters, the format of a country; it decides whether Podero has to be written to.
+//! [`is_same_place`] passes over spelling as well: case, `ß` and umlauts written out, `Str.`, a ZIP code without its zeros
+//! or with its country in front; it decides whether a home is the same one, where a wrong "no" would tear it down. Neither
+//! ever joins two house numbers: a blank between two digits stays. Ids are no matter of this file: they are compared exactly.
+//!
+//! Before: [`crate::domain::event`]. After: [`crate::domain::customer`].
+
+use std::borrow::Cow;
+
+use unicode_normalization::UnicodeNormalization;
+
+use super::country;
+use super::event::{Field, FieldValue};
+
+/// Characters that nothing shows: zero-width blanks and joiners, marks of direction, the byte order mark, the soft hyphen.
+/// They come along from web pages and office documents.
+pub fn is_invisible(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}'
+            | '\u{2066}'..='\u{206f}' | '\u{feff}'
+    )
+}
+
+/// Limit of a text that is compared by its form; a longer one is compared letter by letter. Forty times what Podero's longest
+/// field holds, so only an answer that is not Podero's is so long.
+pub const TEXT_BYTES_MAX: usize = 4 << 10;
+
+fn is_long(value: &FieldValue) -> bool {
+    value.as_text().is_some_and(|text| text.len() > TEXT_BYTES_MAX)
+}
+
+/// Whether a field that shows one value needs no write to show the other. A number is the text of its digits, and a ZIP
+/// code that is shown as a number has lost its leading zeros on the way.
+pub fn is_written_so(field: Field, shown: &FieldValue, wanted: &FieldValue) -> bool {
+    if shown == wanted || is_long(shown) || is_long(wanted) {
+        return shown == wanted;
+    }
+    match (shown, wanted) {
+        (FieldValue::Text(shown), FieldValue::Text(wanted)) => written(field, shown) == written(field, wanted),
+        (FieldValue::Number(number), FieldValue::Text(text)) | (FieldValue::Text(text), FieldValue::Number(number)) => {
+            let text = written(field, text);
+            let digits = if field == Field::ZipCode { without_zeros(&text) } else { &text };
+            digits == number.to_string()
+        }
+        (FieldValue::Flag(_), _) | (_, FieldValue::Flag(_)) | (FieldValue::Number(_), FieldValue::Number(_)) => false,
+    }
+}
+
+/// Whether two values of one part of an address, or the names of two buildings, mean the same place.
+pub fn is_same_place(field: Field, one: &FieldValue, other: &FieldValue) -> bool {
+    if one == other || is_long(one) || is_long(other) {
+        return one == other;
+    }
+    match (line(one), line(other)) {
+        (Some(one), Some(other)) => place(field, &one) == place(field, &other),
+        (None, _) | (_, None) => false,
+    }
+}
+
+fn line(value: &FieldValue) -> Option<Cow<'_, str>> {
+    match value {
+        FieldValue::Text(text) => Some(Cow::Borrowed(text)),
+        FieldValue::Number(number) => Some(Cow::Owned(number.to_string())),
+        FieldValue::Flag(_) => None,
+    }
+}
+
+/// The form in which texts are compared before Podero is written to.
+pub fn written(field: Field, text: &str) -> String {
+    let text = visible(text);
+    match field {
+        Field::Country => country(&text),
+        Field::ZipCode => without_blanks(&text),
+        Field::Email => email(&text),
+        Field::FirstName
+        | Field::LastName
+        | Field::Language
+        | Field::StreetAndNumber
+        | Field::StreetAddInfo
+        | Field::Town
+        | Field::Name
+        | Field::PropertyType
+        | Field::OccupantType
+        | Field::SpaceHeating
+        | Field::WaterHeating
+        | Field::PropertySizeM2
+        | Field::PropertyAge
+        | Field::NumOccupants
+        | Field::Photovoltaic => text,
+    }
+}
+
+/// The form in which places are compared.
+pub fn place(field: Field, text: &str) -> String {
+    let text = visible(text);
+    match field {
+        Field::Country => country(&text),
+        Field::ZipCode => zip(&text),
+        Field::Email
+        | Field::FirstName
+        | Field::LastName
+        | Field::Language
+        | Field::StreetAndNumber
+        | Field::StreetAddInfo
+        | Field::Town
+        | Field::Name
+        | Field::PropertyType
+        | Field::OccupantType
+        | Field::SpaceHeating
+        | Field::WaterHeating
+        | Field::PropertySizeM2
+        | Field::PropertyAge
+        | Field::NumOccupants
+        | Field::Photovoltaic => spoken(&text),
+    }
+}
+
+/// The text that a reader sees: composed letters, single blanks, none at the ends.
+fn visible(text: &str) -> String {
+    let shown: String = text.nfc().filter(|letter| !is_invisible(*letter)).collect();
+    // Composed again: a character between a letter and its accent may be gone.
+    let composed: String = shown.nfc().collect();
+    composed.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Limit of a text that is looked up as a country: no country's name is longer, and to look for one takes time.
+const COUNTRY_BYTES_MAX: usize = 128;
+
+/// Its code, from any format that is known; else the text in one case. Podero's pages show codes of two and three letters
+/// and names.
+fn country(text: &str) -> String {
+    let folded = folded(text);
+    if folded.len() > COUNTRY_BYTES_MAX {
+        return folded;
+    }
+    country::code(text).or_else(|| country::code(&folded)).map_or(folded, str::to_lowercase)
+}
+
+/// The host has no case (RFC 5321 §2.4). The part before the `@` may have one, and no page says whether Podero tells
+/// two cases apart: a correction of the case must reach it.
+fn email(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((local, host)) => format!("{local}@{}", host.to_lowercase()),
+        None => text.to_owned(),
+    }
+}
+
+/// Letters and digits alone, without the mark of a country in front (`D-70173`) and without leading zeros.
+fn zip(text: &str) -> String {
+    let text = folded(&without_blanks(text));
+    let code = match text.split_once('-') {
+        Some((mark, code)) if is_mark(mark) && code.bytes().all(|byte| byte.is_ascii_digit()) => code,
+        Some(_) | None => &text,
+    };
+    let code: String = code.chars().filter(|letter| letter.is_alphanumeric()).collect();
+    without_zeros(&code).to_owned()
+}
+
+/// Composed again, since an accent may have stood behind a blank.
+fn without_blanks(text: &str) -> String {
+    text.chars().filter(|letter| *letter != ' ').nfc().collect()
+}
+
+/// The mark of a country on a letter has one to three letters.
+fn is_mark(text: &str) -> bool {
+    (1..=3).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphabetic())
+}
+
+fn without_zeros(code: &str) -> &str {
+    code.trim_start_matches('0')
+}
+
+/// A line of an address as one would say it: `Königstraße 5 a`, `KOENIGSTR. 5A` and `Königstrasse 5a,` are one.
+fn spoken(text: &str) -> String {
+    let text = text.replace([',', ';'], " ");
+    let text = text.trim_end_matches(|letter: char| letter == '.' || letter.is_whitespace());
+    let mut joined = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        // `1 3` is a staircase and a door, `13` a house.
+        let digits_meet =
+            joined.ends_with(|last: char| last.is_numeric()) && word.starts_with(|first: char| first.is_numeric());
+        if digits_meet {
+            joined.push(' ');
+        }
+        joined.push_str(word);
+    }
+    streets_in_full(&folded(&joined))
+}
+
+/// `str` and `str.` at the end of a word are `strasse`.
+fn streets_in_full(text: &str) -> String {
+    let mut rest = text;
+    let mut full = String::with_capacity(text.len());
+    while let Some(at) = rest.find("str") {
+        let (before, after) = (&rest[..at], &rest[at + "str".len()..]);
+        full.push_str(before);
+        if after.starts_with(char::is_alphabetic) {
+            full.push_str("str");
+            rest = after;
+        } else {
+            full.push_str("strasse");
+            rest = after.strip_prefix('.').unwrap_or(after);
+        }
+    }
+    full.push_str(rest);
+    full
+}
+
+/// One case, `ß` as `ss`, umlauts written out, one kind of hyphen and apostrophe.
+fn folded(text: &str) -> String {
+    // By way of the upper case, which writes `ß` and the ligatures out; but the capital `ẞ` is its own.
+    let one_case = text.nfd().flat_map(char::to_lowercase).flat_map(char::to_uppercase).flat_map(char::to_lowercase);
+    let mut folded = String::with_capacity(text.len());
+    for letter in one_case.nfd() {
+        let last = folded.chars().next_back();
+        match (last, letter) {
+            (Some('a' | 'o' | 'u'), '\u{308}') => folded.push('e'),
+            // Romanian letters are written with a cedilla where a comma is meant.
+            (Some('s' | 't'), '\u{327}') => folded.push('\u{326}'),
+            (_, '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe63}' | '\u{ff0d}') => folded.push('-'),
+            (_, '\u{2018}' | '\u{2019}' | '\u{b4}' | '`') => folded.push('\''),
+            (_, letter) => folded.push(letter),
+        }
+    }
+    folded.nfd().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LINES: [Field; 4] = [Field::StreetAndNumber, Field::StreetAddInfo, Field::Town, Field::Name];
+
+    fn same(field: Field, one: &str, other: &str) -> bool {
+        let same = is_same_place(field, &one.into(), &other.into());
+        assert_eq!(same, is_same_place(field, &other.into(), &one.into()), "{one} {other}");
+        same
+    }
+
+    #[test]
+    fn one_place_in_many_spellings() {
+        let street = "Königstraße 5a";
+        for other in [
+            "Ko\u{308}nigstraße 5a",
+            "Königstraße  5a ",
+            "Königstraße\u{a0}5a",
+            "Königstraße\u{2009}\t5a",
+            "Königstraße\n5a",
+            "\u{feff}König\u{200b}straße 5a",
+            "KÖNIGSTRASSE 5A",
+            "königstraße 5 A",
+            "KÖNIGSTRAẞE 5a",
+            "Koenigstrasse 5a",
+            "Königstr. 5a",
+            "Königstr 5a",
+            "Königstr.5a",
+            "Königstraße 5a,",
+        ] {
+            assert!(same(Field::StreetAndNumber, street, other), "{other}");
+        }
+        for (field, one, other) in [
+            (Field::StreetAndNumber, "Straße des 17. Juni 5", "Str. des 17.Juni 5"),
+            (Field::StreetAndNumber, "Ring 1-3", "Ring 1 – 3"),
+            (Field::StreetAndNumber, "Ring 9/3/4", "Ring 9 / 3 / 4"),
+            (Field::StreetAndNumber, "Kossuth utca 5", "Kossuth utca 5."),
+            (Field::StreetAndNumber, "Strada Ştefan 5", "Strada Ștefan 5"),
+            (Field::StreetAndNumber, "O'Connell 5", "O’Connell 5"),
+            (Field::StreetAddInfo, "Top 3, Stiege 2", "top 3 stiege 2"),
+            (Field::Town, "MÜNCHEN", "Muenchen"),
+            (Field::ZipCode, "70173", "70 173"),
+            (Field::ZipCode, "70173", "70\u{202f}173"),
+            (Field::ZipCode, "70173", "D-70173"),
+            (Field::ZipCode, "01067", "1067"),
+            (Field::ZipCode, "111 22", "SE-11122"),
+            (Field::ZipCode, "1012 AB", "1012ab"),
+            (Field::Country, "DE", "de"),
+            (Field::Country, "DE", "DEU"),
+            (Field::Country, "Deutschland", "de"),
+            (Field::Country, "O\u{308}sterreich", "AUT"),
+            (Field::Country, "Nowhere", " NOWHERE"),
+        ] {
+            assert!(same(field, one, other), "{one} {other}");
+        }
+        assert!(is_same_place(Field::ZipCode, &FieldValue::Number(1_067), &"01067".into()));
+    }
+
+    #[test]
+    fn places_that_differ() {
+        for (field, one, other) in [
+            (Field::StreetAndNumber, "Königstraße 5", "Königstraße 5a"),
+            (Field::StreetAndNumber, "Königstraße 3/4", "Königstraße 3/5"),
+            (Field::StreetAndNumber, "Königstraße 1-3", "Königstraße 13"),
+            (Field::StreetAndNumber, "Königstraße 1/3", "Königstraße 13"),
+            (Field::StreetAndNumber, "Königstraße 1 3", "Königstraße 13"),
+            (Field::StreetAndNumber, "Königstraße 1, 3", "Königstraße 13"),
+            (Field::StreetAndNumber, "Königstraße 1.3", "Königstraße 13"),
+            (Field::StreetAndNumber, "Königstraße 1–3", "Königstraße 1/3"),
+            (Field::StreetAndNumber, "Königstraße 5", "Königsplatz 5"),
+            (Field::StreetAndNumber, "Mühlweg 5", "Muhlweg 5"),
+            (Field::StreetAddInfo, "Top 3", "Top 4"),
+            (Field::ZipCode, "70173", "70174"),
+            (Field::ZipCode, "1010", "10100"),
+            (Field::ZipCode, "1012 AB", "1012 AC"),
+            (Field::Town, "Frankfurt", "Frankfurt am Main"),
+            (Field::Country, "DE", "AT"),
+            (Field::Country, "DE", "AUT"),
+            (Field::Country, "Deutschland", "AT"),
+            (Field::Country, "Nowhere", "Elsewhere"),
+            (Field::Country, "Nowhere", "DE"),
+        ] {
+            assert!(!same(field, one, other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn what_no_reader_sees_needs_no_write_and_a_correction_does() {
+        let text = |text: &str| FieldValue::from(text);
+        for (field, shown, wanted, expected) in [
+            (Field::StreetAndNumber, text("Königstraße 5"), text("Ko\u{308}nigstraße  5"), true),
+            (Field::StreetAndNumber, text("KÖNIGSTRASSE 5"), text("Königstraße 5"), false),
+            (Field::StreetAndNumber, text("Königstr. 5"), text("Königstraße 5"), false),
+            (Field::FirstName, text("anna"), text("Anna"), false),
+            (Field::FirstName, text("Anna\u{a0}Maria"), text("Anna Maria"), true),
+            (Field::ZipCode, text("111 22"), text("11122"), true),
+            (Field::ZipCode, text("1067"), text("01067"), false),
+            (Field::ZipCode, FieldValue::Number(1_067), text("01067"), true),
+            (Field::ZipCode, FieldValue::Number(1_068), text("01067"), false),
+            (Field::Country, text("Germany"), text("DE"), true),
+            (Field::Country, text("DE"), text("DEU"), true),
+            (Field::Country, text("DE"), text("AUT"), false),
+            (Field::Email, text("Anna@Example.COM"), text("Anna@example.com"), true),
+            (Field::Email, text("Anna@example.com"), text("anna@example.com"), false),
+            (Field::NumOccupants, FieldValue::Number(3), FieldValue::Number(4), false),
+            (Field::NumOccupants, FieldValue::Number(3), text("3"), true),
+            (Field::Photovoltaic, FieldValue::Flag(true), text("true"), false),
+        ] {
+            assert_eq!(is_written_so(field, &shown, &wanted), expected, "{shown:?} {wanted:?}");
+        }
+    }
+
+    /// Blanks, letters with their accents apart, and letters of several scripts and cases.
+    fn lines() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("Königstraße".to_owned()),
+            Just("str.".to_owned()),
+            Just("STR".to_owned()),
+            "[ \u{a0}\u{2003}\u{200b}]{0,3}",
+            "[0-9]{1,3}[a-c]?",
+            "[-/,.–]",
+            "\\PC{0,6}",
+            "[aous\u{308}\u{327}\u{326}\u{304}ßıŠ]{0,4}",
+        ];
+        prop::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn a_form_is_its_own_form(text in lines()) {
+            for field in LINES.into_iter().chain([Field::ZipCode, Field::Country, Field::Email]) {
+                for form in [written, place] {
+                    let once = form(field, &text);
+                    prop_assert_eq!(form(field, &once), once, "{:?} {:?}", field, text);
+                }
+            }
+        }
+
+        #[test]
+        fn the_unicode_form_and_the_blanks_make_no_difference(text in lines()) {
+            let decomposed: String = text.nfd().collect();
+            let composed: String = text.nfc().collect();
+            let spaced = format!("\u{a0} {}\u{2009}\n", text.replace(' ', " \u{202f} "));
+            for field in LINES.into_iter().chain([Field::ZipCode, Field::Country]) {
+                for other in [&decomposed, &composed, &spaced] {
+                    prop_assert_eq!(written(field, &text), written(field, other));
+                    prop_assert_eq!(place(field, &text), place(field, other));
+                }
+            }
+        }
+
+        #[test]
+        fn the_case_makes_no_difference_to_a_place(text in "([A-Za-z0-9 .,/\\-]|[äöüßÄÖÜẞéáíőűåšžõăâîșțłęąńŐŰÅŠŽÕ]|str\\.?){0,30}") {
+            for field in LINES.into_iter().chain([Field::ZipCode]) {
+                prop_assert_eq!(place(field, &text), place(field, &text.to_uppercase()), "{:?}", text);
+                prop_assert_eq!(place(field, &text), place(field, &text.to_lowercase()), "{:?}", text);
+            }
+        }
+
+        #[test]
+        fn house_numbers_that_differ_stay_different(
+            (one, other) in ("[1-9][0-9]{0,2}([a-f]|[-/ ][1-9][0-9]?)?", "[1-9][0-9]{0,2}([a-f]|[-/ ][1-9][0-9]?)?"),
+        ) {
+            let street = |number: &str| FieldValue::from(format!("Königstr. {number}"));
+            let same = is_same_place(Field::StreetAndNumber, &street(&one), &street(&other));
+            prop_assert_eq!(same, one == other, "{} {}", one, other);
+        }
+    }
+}
