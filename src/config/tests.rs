@@ -66,6 +66,7 @@ fn defaults_are_the_contracts() {
     assert_eq!(config.moving.old_heat_pumps, OldHeatPumps::Pause);
     assert_eq!(config.moving.old_building, OldBuilding::Delete);
     assert_eq!((config.churn.delete, config.churn.retention), (ChurnDelete::Soft, Duration::from_secs(30 * 86_400)));
+    assert_eq!(config.churn.brake, None);
     assert!(config.watch.enabled);
     // The core's own defaults are the same, but for the season.
     let severities = Severities::DEFAULT.in_season(Season::parse("10-01..04-30"));
@@ -165,6 +166,17 @@ const BOUNDS: &[(&str, &str, &str, &str)] = &[
         "delete = 'never'",
         "churn.delete: found \"never\"; allowed: one of soft, hard, soft-then-hard",
     ),
+    ("churn", "brake_count = 0", "brake_count = -1", "churn.brake_count: found -1; allowed: a whole number from 0 to"),
+    ("churn", "brake_count = 1000000", "brake_count = 1000001", "churn.brake_count: found 1000001"),
+    (
+        "churn",
+        "brake_share = 1",
+        "brake_share = 2",
+        "churn.brake_share: found 2; allowed: a number above 0 and at most 1",
+    ),
+    ("churn", "brake_share = 0.0001", "brake_share = 0", "churn.brake_share: found 0"),
+    ("churn", "brake_window = '30d'", "brake_window = '31d'", "churn.brake_window: found \"31d\"; allowed: a duration"),
+    ("churn", "brake_window = '1s'", "brake_window = '0s'", "churn.brake_window: found \"0s\""),
     ("sandbox", "seed = 0", "seed = -1", "sandbox.seed: found -1"),
     ("log", "format = 'json'", "format = 'xml'", "log.format: found \"xml\"; allowed: one of text, json, auto"),
     ("log", "level = 'warn,podero_bridge=debug'", "level = 'inof'", "log.level: found \"inof\""),

@@ -15,16 +15,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::country;
 use super::event::{Field, FieldValue};
-
-/// Characters that nothing shows: zero-width blanks and joiners, marks of direction, the byte order mark, the soft hyphen.
-/// They come along from web pages and office documents.
-pub fn is_invisible(letter: char) -> bool {
-    matches!(
-        letter,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}'
-            | '\u{2066}'..='\u{206f}' | '\u{feff}'
-    )
-}
+use super::text::is_blank;
 
 /// Limit of a text that is compared by its form; a longer one is compared letter by letter. Forty times what Podero's longest
 /// field holds, so only an answer that is not Podero's is so long.
@@ -122,7 +113,7 @@ pub fn place(field: Field, text: &str) -> String {
 
 /// The text that a reader sees: composed letters, single blanks, none at the ends.
 fn visible(text: &str) -> String {
-    let shown: String = text.nfc().filter(|letter| !is_invisible(*letter)).collect();
+    let shown: String = text.nfc().filter(|letter| letter.is_whitespace() || !is_blank(*letter)).collect();
     // Composed again: a character between a letter and its accent may be gone.
     let composed: String = shown.nfc().collect();
     composed.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -106,6 +106,17 @@ mod tests {
     }
 
     #[test]
+    fn a_rehearsal_of_a_churn_does_not_stop_at_the_brake() {
+        use crate::domain::brake::Brake;
+        let brake = Some(Brake { count: Some(0), share: None, window: std::time::Duration::from_secs(1) });
+        let policy = Policy { brake, ..policy() };
+        let customer = crate::domain::fixtures::customer_with(&[event(10, signed_up("Gasse 1"))]);
+        let now = at(1_000);
+        let rehearsal = rehearse(Work::new(event(20, Happening::Churned), now, customer), now, &policy);
+        assert_eq!(rehearsal.topics, [Topic::CustomerOffboarded], "{rehearsal:?}");
+    }
+
+    #[test]
     fn a_sign_up_of_somebody_new_and_a_churn_of_nobody() {
         let now = at(1_000);
         let rehearsal = rehearse(Work::new(event(10, signed_up("Gasse 1")), now, Customer::default()), now, &policy());

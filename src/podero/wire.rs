@@ -34,6 +34,7 @@ use super::Received;
 use crate::domain::Timestamp;
 use crate::domain::alert::{ConnectionStatus, Observation};
 use crate::domain::customer::{BuildingFound, Changes, PumpFound, UserFound, Zip};
+use crate::domain::date::{self, Fault};
 use crate::domain::event::{Field, FieldValue, Record};
 use crate::domain::plan::{Answer, Call, Cue, Hidden, Reconnection, Refusal, RefusalKind, Repeat, Reply};
 
@@ -722,11 +723,6 @@ pub(super) enum Told {
     At(Timestamp),
 }
 
-/// Limits of the moments that an answer can mean, 2000-01-01 and 2100-01-01: Podero is younger than the first, and what
-/// systems write for "never" or "for ever" (1970, 9999) lies outside.
-const MOMENT_FROM: Timestamp = Timestamp::from_micros(946_684_800_000_000);
-const MOMENT_UNTIL: Timestamp = Timestamp::from_micros(4_102_444_800_000_000);
-
 /// A moment with `Z`, an offset or neither (UTC).
 pub(super) fn told(value: &Value) -> Told {
     let text = match value {
@@ -735,9 +731,13 @@ pub(super) fn told(value: &Value) -> Told {
         Value::String(text) => text,
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => return Told::Implausible,
     };
-    match Timestamp::parse(text).or_else(|| Timestamp::parse(&format!("{text}Z"))) {
-        Some(at) if at >= MOMENT_FROM => Told::At(at),
-        Some(_) | None => Told::Implausible,
+    read_moment(text).map_or(Told::Implausible, Told::At)
+}
+
+fn read_moment(text: &str) -> Result<Timestamp, Fault> {
+    match date::read_exact(text) {
+        Err(Fault::NoOffset) => date::read_exact(&format!("{text}Z")),
+        read => read,
     }
 }
 
@@ -756,10 +756,8 @@ fn is_set(value: &Value) -> bool {
         Value::Null => false,
         Value::Bool(flag) => *flag,
         Value::String(text) => {
-            let date = || Timestamp::parse(&format!("{text}T00:00:00Z"));
-            let at = Timestamp::parse(text).or_else(|| Timestamp::parse(&format!("{text}Z"))).or_else(date);
-            let is_meant = at.is_none_or(|at| (MOMENT_FROM..MOMENT_UNTIL).contains(&at));
-            !text.is_empty() && !text.starts_with(YEAR_ONE) && is_meant
+            let read = read_moment(text).or_else(|_| read_moment(&format!("{text}T00:00:00Z")));
+            !text.is_empty() && !matches!(read, Err(Fault::TooEarly | Fault::TooLate))
         }
         Value::Number(_) | Value::Array(_) | Value::Object(_) => true,
     }

@@ -5,7 +5,7 @@ mod partner;
 
 use std::collections::BTreeMap;
 
-use super::super::event::{Details, Move};
+use super::super::event::{Change, Details, Move};
 use super::super::fixtures::*;
 use super::super::notice::Topic;
 use super::super::verdict::{Fate, Moment, Reason, Ruling, Verdict, conclude, judge, rest};
@@ -292,6 +292,55 @@ fn a_churn_pauses_every_pump_and_deletes_as_the_operator_chose() {
         assert_eq!(purge.stamp().time, at(world.now).plus(30 * DAY));
         assert_eq!(purge.customer, event(20, Happening::Churned).customer);
     }
+}
+
+#[test]
+fn a_churn_asks_the_brake_before_it_takes_anything_away_and_only_then() {
+    let brake = Some(Brake { count: Some(1), share: None, window: DAY });
+    let braked = || World::new(Policy { brake, ..policy() });
+    let churn = event(20, Happening::Churned);
+    let asks = |work: &Work, world: &World| next(work, &world.policy) == Next::AskBrake;
+    // Of a customer we know: before the first call.
+    let mut world = braked();
+    world.play(event(10, signed_up("Home 1")));
+    let mut work = world.claim(&churn, false);
+    assert!(asks(&work, &world));
+    assert_eq!(rest(&work, &Next::AskBrake, moment(world.now), &world.policy), None, "it is no end");
+    for clearance in [Clearance::Admitted, Clearance::Approved] {
+        work.clearance = clearance;
+        assert!(matches!(next(&work, &world.policy), Next::Call(Call::ListHeatPumps { .. })), "{clearance:?}");
+    }
+    // After a crash the user is looked up first; what was cleared is not asked for again.
+    let mut work = world.claim(&churn, true);
+    assert!(matches!(next(&work, &world.policy), Next::Call(Call::FindUser { .. })));
+    work.clearance = Clearance::Admitted;
+    let fate = drive(&mut work, &world.policy, moment(world.now), |call| world.podero.answer(call));
+    assert_eq!(fate, applied());
+    // A customer who left already, nobody at all, one who came back since, and a churn that is called off: nobody asks.
+    world.settle(work, fate);
+    for event in [event(30, Happening::Churned), event(40, Happening::CalledOff(Change::Existence))] {
+        assert!(!asks(&world.claim(&event, false), &world));
+        assert_eq!(world.play(event).fate, applied());
+    }
+    world.play(event(50, signed_up("Home 1")));
+    assert_eq!(next(&world.claim(&event(45, Happening::Churned), false), &world.policy), Next::Superseded);
+    let mut world = braked();
+    assert_eq!(world.play(churn.clone()).fate, applied(), "of nobody");
+    // Whom Podero alone knows, and whom we alone know: both have something to lose.
+    let mut world = braked();
+    world.play(event(10, signed_up("Home 1")));
+    let facts = std::mem::take(&mut world.customer.facts);
+    let stop = |world: &mut World| {
+        let mut work = world.claim(&churn, true);
+        let Next::Call(call) = next(&work, &world.policy) else { panic!("it is looked up first") };
+        let reply = world.podero.answer(&call);
+        let _ = judge(&mut work, &call, &reply, moment(world.now), &world.policy);
+        next(&work, &world.policy)
+    };
+    assert_eq!(stop(&mut world), Next::AskBrake);
+    let mut world = braked();
+    world.customer.facts = facts;
+    assert_eq!(stop(&mut world), Next::AskBrake);
 }
 
 /// A world in which the customer left and the retention has passed, and the event that says so.

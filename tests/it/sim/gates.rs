@@ -26,7 +26,7 @@ pub(super) fn asking_as(actor: u64) {
 /// What an actor wants of the world outside.
 pub(super) enum Wish {
     /// A call to Podero.
-    Call { call: Call, urgency: Urgency, reply: oneshot::Sender<Reply> },
+    Call { call: Call, key: Option<Uuid>, urgency: Urgency, reply: oneshot::Sender<Reply> },
     /// A publish to the broker.
     Publish { outgoing: Outgoing, outcome: oneshot::Sender<Published> },
 }
@@ -56,9 +56,9 @@ impl Gates {
 }
 
 impl Partner for Gates {
-    async fn call(&self, call: &Call, _: Option<Uuid>, urgency: Urgency) -> Reply {
+    async fn call(&self, call: &Call, key: Option<Uuid>, urgency: Urgency) -> Reply {
         let (reply, answer) = oneshot::channel();
-        self.ask(Wish::Call { call: call.clone(), urgency, reply });
+        self.ask(Wish::Call { call: call.clone(), key, urgency, reply });
         answer.await.unwrap_or(Reply::Unknown { why: "the connection is gone" })
     }
 

@@ -23,7 +23,7 @@ use crate::servers::environment;
 /// Seeds in the ordinary test command.
 const SEEDS: u64 = 200;
 /// What must strike in that many seeds, and how often at least: a weather that never comes finds nothing.
-const STRIKES_MIN: [(&str, usize); 22] = [
+const STRIKES_MIN: [(&str, usize); 25] = [
     ("looked after by hand", 5),
     ("answered", 3_000),
     ("acted, unheard", 100),
@@ -44,6 +44,9 @@ const STRIKES_MIN: [(&str, usize); 22] = [
     ("told: an effect", 500),
     ("told: parked", 300),
     ("told on second thoughts", 30),
+    ("admitted by the brake", 50),
+    ("parked by the brake", 50),
+    ("approved by hand", 30),
     // Most customers here are about to move or to leave, and are not told; the fleet's simulation has the others.
     ("told: an alert", 5),
     ("told: an alert that ends", 5),

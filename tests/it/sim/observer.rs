@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use podero_bridge::domain::Timestamp;
+use podero_bridge::domain::brake::Brake;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Row};
 
@@ -16,6 +17,12 @@ pub(super) struct Observer {
     /// How each event ended, in the order of ending; an event that is retried may end again.
     pub(super) ended: Vec<(String, String)>,
     known_ends: BTreeMap<String, (String, i64)>,
+    /// Churns that the brake has parked once.
+    pub(super) braked: BTreeSet<String>,
+    /// Clearances, as they were looked at last.
+    clearances: BTreeMap<String, Option<String>>,
+    /// Churns that were admitted, with the moment; none is older than the one before.
+    admitted: Vec<(String, Timestamp)>,
 }
 
 /// An event's row at the end.
@@ -45,6 +52,9 @@ impl Observer {
             begun: BTreeMap::new(),
             ended: Vec::new(),
             known_ends: BTreeMap::new(),
+            braked: BTreeSet::new(),
+            clearances: BTreeMap::new(),
+            admitted: Vec::new(),
         }
     }
 
@@ -101,11 +111,56 @@ impl Observer {
             if let Some((was, _)) = before.filter(|(was, _)| was != "parked") {
                 return Err(format!("{id} had ended as {was} and ends again as {state}"));
             }
-            let reason: Option<String> = row.get(3);
-            news.push(format!("{id} is {state} {}", reason.unwrap_or_default()));
-            self.ended.push((id, state));
+            let reason = row.get::<Option<String>, _>(3).unwrap_or_default();
+            news.push(format!("{id} is {state} {reason}"));
+            // What the brake has parked has had no effect, not even in part.
+            self.ended.push((id, if reason == "churn_brake" { "braked".to_owned() } else { state }));
         }
         Ok(())
+    }
+
+    /// Every churn, with its clearance.
+    pub(super) async fn churns(&mut self) -> Vec<(String, Option<String>)> {
+        let rows = sqlx::query("SELECT id, clearance FROM events WHERE type = 'customer.churned' ORDER BY id");
+        let rows = rows.fetch_all(&mut self.connection).await.expect("readable");
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// No more churns are admitted within any window than may be, and none is parked before as many were. How many were
+    /// admitted and parked since the last look.
+    pub(super) async fn look_at_brake(&mut self, brake: Brake, now: Timestamp) -> Result<(usize, usize), String> {
+        let limit = usize::try_from(brake.limit(None)).expect("few");
+        let mut news = (0, 0);
+        for (id, clearance) in self.churns().await {
+            let before = self.clearances.insert(id.clone(), clearance.clone()).flatten();
+            if before == clearance || clearance.as_deref() != Some("admitted") {
+                continue;
+            }
+            let is_within = |at: Timestamp| at > now.minus(brake.window);
+            // Parked for another reason and tried again, it counts once in a window.
+            if self.admitted.iter().any(|(known, at)| *known == id && is_within(*at)) {
+                continue;
+            }
+            self.admitted.retain(|(known, _)| *known != id);
+            let within = self.admitted.iter().filter(|(_, at)| is_within(*at)).count();
+            if within >= limit {
+                return Err(format!(
+                    "brake: {id} is admitted after {within} others within the window, of at most {limit}"
+                ));
+            }
+            let last = self.admitted.last().map_or(now, |(_, at)| *at);
+            self.admitted.push((id, now.max(last)));
+            news.0 += 1;
+        }
+        for (id, _) in self.parked().await.into_iter().filter(|(_, reason)| reason == "churn_brake") {
+            if self.braked.insert(id.clone()) {
+                news.1 += 1;
+                if self.admitted.len() < limit {
+                    return Err(format!("brake: {id} is parked, and fewer than {limit} were ever admitted"));
+                }
+            }
+        }
+        Ok(news)
     }
 
     pub(super) async fn has_notice(&mut self, id: &str) -> bool {

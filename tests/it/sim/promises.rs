@@ -110,7 +110,9 @@ fn is_replaced(told: &Told, row: &EventRow, rows: &[EventRow], run: &Run) -> Che
         words.is_some_and(|words| words.is_about_the_same(told) && words.said(&other.id) > mine)
     };
     let calls_off = told.json()["data"]["cancelled"] == true;
-    if calls_off || (told.is_announced() && rows.iter().any(is_later_word)) {
+    // What the brake has parked can be called off as if it had been announced.
+    let has_waited = told.is_announced() || run.observer.braked.contains(&row.id);
+    if calls_off || (has_waited && rows.iter().any(is_later_word)) {
         Ok(())
     } else {
         Err(format!("{} was replaced and nothing later was said: {told:?}", told.id))
@@ -132,7 +134,8 @@ fn is_stale(told: &Told, row: &EventRow, rows: &[EventRow], run: &Run) -> Check 
             let other = of_row(id).filter(|_| !replaced(id));
             let other =
                 other.filter(|other| other.customer == told.customer && *id != row.id && other.stamp(id) > mine);
-            if let Some(other) = other.filter(|_| in_part || state != "parked") {
+            let had_effect = state != "braked" && (in_part || state != "parked");
+            if let Some(other) = other.filter(|_| had_effect) {
                 end.fold(other, id);
             }
         }

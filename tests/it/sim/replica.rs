@@ -45,6 +45,8 @@ pub(super) enum Kind {
     Publish,
     /// An operator retries a parked event.
     Unpark(EventId),
+    /// An operator approves an event that the brake has parked.
+    Approve(EventId),
 }
 
 /// How an actor ended.
@@ -202,6 +204,9 @@ impl Replica {
             }),
             Kind::Unpark(event) => stepping(self.store.clone(), async move |store| {
                 let _ = store.unpark(event, RetryRequest::Retry).await;
+            }),
+            Kind::Approve(event) => stepping(self.store.clone(), async move |store| {
+                let _ = store.unpark(event, RetryRequest::Approve).await;
             }),
         };
         Actor { id, replica, kind, future, flag: Arc::new(Flag(AtomicBool::new(true))) }

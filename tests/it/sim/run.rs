@@ -12,6 +12,7 @@ use std::time::Duration;
 use podero_bridge::broker::{Outgoing, Published, Taken};
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::alert::WatchPolicy;
+use podero_bridge::domain::brake::Brake;
 use podero_bridge::domain::plan::{
     Call, ChurnDelete, OldBuilding, OldHeatPumps, OnboardingPolicy, Policy, Refusal, RefusalKind, Reply,
 };
@@ -204,7 +205,8 @@ impl Run {
         let mut dice = StdRng::seed_from_u64(seed);
         let start = Timestamp::parse("2026-10-01T00:00:00Z").expect("valid");
         let clock = Clock::manual(start.plus(Duration::from_secs(2 * 86_400)), seed);
-        let rules = rules(&mut dice);
+        let mut rules = rules(&mut dice);
+        rules.policy.brake = brake(seed);
         let gates = Gates::default();
         let mut replicas = Vec::new();
         for _ in 0..dice.random_range(1..=3) {
@@ -329,7 +331,13 @@ impl Run {
         self.actors_made += 1;
         let body = match kind {
             Kind::Webhook(number) | Kind::Frame(number) => self.told[self.sent[number].event].json().to_string(),
-            Kind::Apply | Kind::Promote | Kind::Roster | Kind::Poll | Kind::Publish | Kind::Unpark(_) => String::new(),
+            Kind::Apply
+            | Kind::Promote
+            | Kind::Roster
+            | Kind::Poll
+            | Kind::Publish
+            | Kind::Unpark(_)
+            | Kind::Approve(_) => String::new(),
         };
         let id = self.actors_made;
         self.note(format!("{replica}: {id} begins {kind:?}"));
@@ -362,7 +370,16 @@ impl Run {
                 self.accepted.insert(self.told[self.sent[number].event].id.clone());
             }
             (Kind::Webhook(number) | Kind::Frame(number), _) => self.to_send.push_back(number),
-            (Kind::Apply | Kind::Promote | Kind::Roster | Kind::Poll | Kind::Publish | Kind::Unpark(_), _) => {}
+            (
+                Kind::Apply
+                | Kind::Promote
+                | Kind::Roster
+                | Kind::Poll
+                | Kind::Publish
+                | Kind::Unpark(_)
+                | Kind::Approve(_),
+                _,
+            ) => {}
         }
         Ok(())
     }
@@ -405,6 +422,24 @@ impl Run {
         let news = self.observer.look().await?;
         self.moves += news.len();
         news.into_iter().for_each(|what| self.note(what));
+        let Some(brake) = self.rules.policy.brake else { return Ok(()) };
+        let (admitted, braked) = self.observer.look_at_brake(brake, self.clock.now()).await?;
+        *self.strikes.entry("admitted by the brake").or_default() += admitted;
+        *self.strikes.entry("parked by the brake").or_default() += braked;
+        Ok(())
+    }
+
+    /// Whatever takes a customer away on behalf of a churn has a clearance, and is on disk.
+    async fn is_cleared(&mut self, call: &Call, key: Option<Uuid>) -> Check {
+        let takes_away = matches!(call, Call::DeleteUser { .. } | Call::PauseHeatPump { .. });
+        if self.rules.policy.brake.is_none() || !takes_away {
+            return Ok(());
+        }
+        for (id, clearance) in self.observer.churns().await {
+            if call.idempotency_key(event_id(&id)) == key && clearance.is_none() {
+                return Err(format!("brake: {call:?} is asked for {id}, which was neither admitted nor approved"));
+            }
+        }
         Ok(())
     }
 
@@ -433,12 +468,13 @@ impl Run {
     async fn answer(&mut self, question: Question) -> Check {
         let asker = question.asker;
         match question.wish {
-            Wish::Call { call, urgency, reply } => {
+            Wish::Call { call, key, urgency, reply } => {
                 let now = self.clock.now();
                 if matches!(urgency, Urgency::Event { until } if now >= until) {
                     self.strike("too late to send");
                     let _ = reply.send(Reply::Unsent { why: "the claim's time was over" });
                 } else {
+                    self.is_cleared(&call, key).await?;
                     let fault = self.fault();
                     self.call(asker, &call, reply, fault)?;
                     if fault == Some(Fault::Late) {
@@ -658,7 +694,11 @@ impl Run {
             return Ok(());
         }
         let (id, reason) = &parked[self.dice.random_range(0..parked.len())];
-        if self.looked_after(id, reason).await { self.begin(replica, Kind::Unpark(event_id(id))).await } else { Ok(()) }
+        let kind = match reason.as_str() {
+            "churn_brake" if self.dice.random_range(0..2) == 0 => Kind::Approve(event_id(id)),
+            _ => Kind::Unpark(event_id(id)),
+        };
+        if self.looked_after(id, reason).await { self.begin(replica, kind).await } else { Ok(()) }
     }
 
     /// Where the parking asks for it, somebody looks at Podero before they retry; `false`: not now.
@@ -834,7 +874,10 @@ impl Run {
         for (id, reason) in parked {
             if reason != "no_sign_up" || self.looked_after.insert(id.clone()) {
                 is_any = true;
-                if self.looked_after(&id, &reason).await {
+                if reason == "churn_brake" {
+                    self.strike("approved by hand");
+                    self.begin(0, Kind::Approve(event_id(&id))).await?;
+                } else if self.looked_after(&id, &reason).await {
                     self.begin(0, Kind::Unpark(event_id(&id))).await?;
                 } else if let Some(last) = self.on_the_wire.iter().map(|late| late.arrives).max() {
                     self.advance(last.since(self.clock.now()))?;
@@ -883,6 +926,14 @@ fn rules(dice: &mut StdRng) -> Rules {
         ..WatchPolicy::DEFAULT
     };
     Rules { policy, watch }
+}
+
+/// A brake in most runs, by a count: a share is counted beside the writer, and nobody but the machine knows how often that
+/// waits.
+fn brake(seed: u64) -> Option<Brake> {
+    let window = Duration::from_secs([1_800, 6 * 3_600, 24 * 3_600][dice.random_range(0..3)]);
+    let brake = Brake { count: Some(dice.random_range(0..4)), share: None, window };
+    (dice.random_range(0..4) > 0).then_some(brake)
 }
 
 /// Each event is sent once or more, by either door, more or less in the order in which things happened.
