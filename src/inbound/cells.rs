@@ -47,8 +47,12 @@ pub(super) fn read(text: &str) -> Result<Option<&str>, Damage> {
     }
 }
 
-/// The text in `="…"`, the formula that keeps a spreadsheet from taking it for a number.
+/// The text in `="…"`, the formula that keeps a spreadsheet from taking it for a number; or the digits behind the apostrophe
+/// that does the same. (Before letters it is one: 's-Hertogenbosch.)
 pub(super) fn kept_as_text(text: &str) -> Option<&str> {
+    if let Some(digits) = text.strip_prefix('\'') {
+        return is_digits(digits).then_some(digits);
+    }
     let inner = text.strip_prefix("=\"")?.strip_suffix('"')?;
     (!inner.contains('"')).then_some(inner)
 }
@@ -104,6 +108,8 @@ mod tests {
             (" a b\u{a0}", Ok(Some("a b"))),
             ("=\"01067\"", Ok(Some("01067"))),
             (" =\" 01067 \" ", Ok(Some("01067"))),
+            ("'01067", Ok(Some("01067"))),
+            ("'s-Hertogenbosch", Ok(Some("'s-Hertogenbosch"))),
             ("Weg 1\nHinterhaus", Ok(Some("Weg 1\nHinterhaus"))),
             // What only looks like damage.
             ("#", Ok(Some("#"))),

@@ -378,7 +378,9 @@ impl Table {
             let wanted = "a field that has one is quoted as a whole, with each quote in it doubled";
             return malformed(format!("a quote stands where none may: {wanted}"));
         }
-        let Some(texts) = taken.texts() else { return malformed("not UTF-8".to_owned()) };
+        let Some(texts) = taken.texts() else {
+            return malformed("not UTF-8: save the file as CSV UTF-8".to_owned());
+        };
         // Excel writes as many cells as the longest row has.
         let is_too_long = texts.iter().skip(self.header.len()).any(|text| !is_blank(text));
         let is_too_short = self.header.iter().skip(texts.len()).any(Option::is_some);
@@ -607,7 +609,7 @@ mod tests {
             &[
                 (2, "malformed: 1 fields, and 2 in the header"),
                 (3, "malformed: 3 fields, and 2 in the header"),
-                (4, "malformed: not UTF-8"),
+                (4, "malformed: not UTF-8: save the file as CSV UTF-8"),
                 (5, "{\"a\":\"1\",\"b\":\"2\"}"),
             ],
         );

@@ -50,7 +50,8 @@ pub fn plain_body(
     bytes_max: usize,
 ) -> Result<Option<Vec<u8>>, Problem> {
     let coding = coding.map_or(Ok(Coding::default()), Coding::read)?;
-    let unpacked = if coding.is_gzip { Some(unpacked(body, bytes_max)?) } else { None };
+    // No body is none, however it would be packed.
+    let unpacked = if coding.is_gzip && !body.is_empty() { Some(unpacked(body, bytes_max)?) } else { None };
     let bytes = unpacked.as_deref().unwrap_or(body);
     let charset = media_type.and_then(charset).or(coding.charset);
     if let Some(text) = charset.and_then(|charset| converted(bytes, charset)) {
@@ -101,7 +102,7 @@ impl Coding {
 fn charset(media_type: &str) -> Option<&'static Encoding> {
     let parameters = media_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
     let (_, label) = parameters.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;
-    let label = label.trim().trim_matches('"');
+    let label = label.trim().trim_matches(['"', '\'']);
     Encoding::for_label(label.as_bytes()).and_then(|charset| told(charset, label))
 }
 
@@ -187,7 +188,7 @@ mod tests {
             (&packed[..packed.len() - 3], Some("gzip"), Err(ProblemKind::Malformed)),
             (&[&packed[..], b"{}"].concat(), Some("gzip"), Err(ProblemKind::Malformed)),
             (b"{}", Some("gzip"), Err(ProblemKind::Malformed)),
-            (b"", Some("gzip"), Err(ProblemKind::Malformed)),
+            (b"", Some("gzip"), Ok("")),
             (&packed, Some("gzip, gzip"), unsupported),
             (&packed, Some("br"), unsupported),
             (&packed, Some("deflate"), unsupported),

@@ -553,6 +553,7 @@ mod tests {
             ("$header", "map.jq:1:1: undefined variable $header"),
             // A byte order mark is no column.
             ("\u{feff}$header", "map.jq:1:1: undefined variable $header"),
+            ("# a comment\r\n.a |\r\n$header", "map.jq:3:1: undefined variable $header"),
         ] {
             let errors = Program::compile("map.jq", code).err().unwrap_or_else(|| panic!("{code} compiles"));
             assert!(errors.iter().any(|error| error.starts_with(expected)), "{code}: {errors:?}");

@@ -31,12 +31,16 @@ pub(super) fn read(text: &str, digits: Option<usize>) -> Result<String, &'static
     let text = whole.map_or(text.as_str(), |(whole, _)| whole);
     if let Some((whole, fraction)) = text.split_once(['.', ','])
         && is_digits(whole)
-        && is_digits(fraction)
+        && (is_digits(fraction) || fraction.is_empty())
     {
         return Err(FRACTION);
     }
     if text.strip_prefix('-').is_some_and(is_digits) {
         return Err(NEGATIVE);
+    }
+    // `NULL`, `n/a`, `-`: every country's have a digit.
+    if !text.contains(char::is_numeric) {
+        return Err("a text without a digit is no ZIP code");
     }
     if !is_digits(text) {
         return Ok(text.to_owned());
@@ -73,6 +77,10 @@ mod tests {
             ("D-01067", Some(5), Ok("D-01067")),
             ("1067,0", Some(5), Err("fraction")),
             ("1067.5", Some(5), Err("fraction")),
+            ("1.067", Some(5), Err("fraction")),
+            ("1067,", Some(5), Err("fraction")),
+            ("NULL", Some(5), Err("without a digit")),
+            ("-", None, Err("without a digit")),
             ("-1067", Some(5), Err("below zero")),
             ("0", Some(5), Err("zeros")),
             ("00000", None, Err("zeros")),
