@@ -174,7 +174,7 @@ async fn order_and_follow(
         meant.fold((0, 0), |(parked, retryable), group| (parked + group.count, retryable + group.retryable));
     ensure!(
         parked == 0 || retryable > 0,
-        "of none of the {parked} all is there, so nothing can be read again: have them sent again, and skip these"
+        "none of the {parked} ever became an event, and of none all was kept: have them sent again, and skip these"
     );
     let retry = match store.order_retry(reason, pace.per_second).await? {
         Ordered::Running(retry) => retry,
@@ -185,7 +185,8 @@ async fn order_and_follow(
     if !is_json {
         say(&format!("retry {}: {} events, {} per second", retry.id, retry.total, pace.per_second));
         if parked > retryable {
-            say(&format!("of {} more only a part was kept: they can only be skipped", parked - retryable));
+            let left = parked - retryable;
+            say(&format!("{left} more never became an event, and not all of it was kept: it can only be skipped"));
         }
     }
     if pace.detach {
