@@ -253,7 +253,7 @@ pub struct Source {
     pub verify: Verify,
     /// What makes events of its messages that are none.
     pub map: Option<Map>,
-    /// What it may send.
+    /// Types of events that it may send.
     pub types: Types,
 }
 

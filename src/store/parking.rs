@@ -44,8 +44,8 @@ pub enum RetryRequest {
     Skip,
 }
 
-/// The rows of which a retry makes something: events, and messages that were kept whole with what came beside them. What
-/// was cut says so in the first key of its envelope, whose keys are sorted.
+/// The rows of which a retry makes something: events, and messages that were kept whole with what came beside them. A message
+/// that was cut says so in the first key of its envelope, whose keys are sorted.
 const RETRYABLE: &str = "(event IS NOT NULL OR (envelope IS NOT NULL AND envelope NOT LIKE '{\"body_bytes\":%'))";
 
 /// Parked events of one reason.
@@ -292,8 +292,8 @@ impl Write for Unpark {
     }
 }
 
-/// Puts one parked event back into its lane; its type, or `None` if it is not parked or cannot be retried. What never became
-/// an event has no lane, and waits to be read again.
+/// Puts one parked event back into its lane; its type, or `None` if it is not parked or cannot be retried. A message that
+/// never became an event has no lane, and waits to be read again.
 async fn retry(connection: &mut Connection, id: &str, now: Timestamp) -> Result<Option<String>, Fault> {
     let row = query(ours(format!(
         "UPDATE events SET state = 'pending', due_at = $2, tries_from = $2, failures = 0, failing_since = NULL, \
