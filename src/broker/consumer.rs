@@ -236,7 +236,7 @@ fn is_unreadable(value: &AMQPValue) -> bool {
 
 fn text(value: &AMQPValue) -> Option<String> {
     match value {
-        // What is no UTF-8 shows in the text.
+        // Bytes that are not UTF-8 show in the text.
         AMQPValue::LongString(text) => Some(text.to_string()),
         AMQPValue::ByteArray(bytes) => Some(String::from_utf8_lossy(bytes.as_slice()).into_owned()),
         AMQPValue::ShortString(text) => Some(text.to_string()),

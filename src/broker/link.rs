@@ -36,8 +36,8 @@ const HEARTBEAT_SECS: u16 = 20;
 /// 128 KiB. Larger bodies travel in several frames.
 const FRAME_BYTES_MAX: u32 = 32 * 1024;
 
-/// The library reads each frame as a whole, and gives up the connection over one that it cannot read. What breaks it is a
-/// sender's message, which comes again with the next connection.
+/// The library reads each frame as a whole, and gives up the connection over one that it cannot read. A sender's
+/// message that breaks it comes again with the next connection.
 const UNPARSABLE: &str = "; if it comes again at once, a message at the head of the queue has a routing key, a property or \
     the name of a header that is not UTF-8: take it out of the queue (docs/OPERATIONS.md, RabbitMQ)";
 

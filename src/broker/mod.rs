@@ -136,8 +136,8 @@ pub struct Frame {
     /// Property `content_encoding`.
     pub content_encoding: Option<String>,
     /// Headers as texts: strings and byte arrays as UTF-8, numbers and booleans in decimal and words, timestamps as
-    /// RFC 3339. Empty values are left out, and so are tables and arrays of the broker's own (`x-…`). Whatever has no text
-    /// form, or is not UTF-8, has a [`char::REPLACEMENT_CHARACTER`] in its text: it was said, and cannot be read.
+    /// RFC 3339. Empty values are left out, and so are tables and arrays of the broker's own (`x-…`). A value that has
+    /// no text form, or is not UTF-8, has a [`char::REPLACEMENT_CHARACTER`] in its text: it was said, and cannot be read.
     pub headers: BTreeMap<String, String>,
     /// Property `message_id`.
     pub message_id: Option<String>,

@@ -220,8 +220,8 @@ async fn order(
     let (parked, retryable) =
         meant.iter().fold((0, 0), |(parked, retryable), group| (parked + group.count, retryable + group.retryable));
     if parked > 0 && retryable == 0 {
-        let why = "all is there, so nothing can be read again: have them sent again, and skip these";
-        return Err(Failure::Failed(anyhow!("of none of the {parked} {why}")));
+        let why = "ever became an event, and of none all was kept: have them sent again, and skip these";
+        return Err(Failure::Failed(anyhow!("none of the {parked} {why}")));
     }
     let Some((approval, reason)) = approval else {
         return Ok((store.order_retry(reason, per_second).await?, parked - retryable));
@@ -280,7 +280,7 @@ async fn order_and_follow(
     if !is_json {
         say(&format!("retry {}: {} events, {} per second", retry.id, retry.total, pace.per_second));
         if not_whole > 0 {
-            say(&format!("of {not_whole} more only a part was kept: they can only be skipped"));
+            say(&format!("{not_whole} more never became an event, and not all of it was kept: it can only be skipped"));
         }
     }
     if pace.detach {

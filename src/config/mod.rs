@@ -261,7 +261,7 @@ pub struct Source {
     pub verify: Verify,
     /// What makes events of its messages that are none.
     pub map: Option<Map>,
-    /// What it may send.
+    /// Types of events that it may send.
     pub types: Types,
     /// Whether what was accepted is answered with its receipt; else with a status and no body.
     pub tells_receipt: bool,

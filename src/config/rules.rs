@@ -274,7 +274,7 @@ pub(super) fn amqp_name() -> Rule<String> {
     })
 }
 
-/// What a topic queue is bound by: words between dots, of which `*` stands for one and `#` for any number. Where a word only
+/// Keys that bind a queue to a topic exchange: words between dots, of which `*` stands for one and `#` for any number. Where a word only
 /// contains one of the two, RabbitMQ would take it literally, and nobody means that.
 pub(super) fn amqp_bindings() -> Rule<Vec<String>> {
     let allowed = format!(
@@ -290,7 +290,7 @@ pub(super) fn amqp_bindings() -> Rule<Vec<String>> {
     })
 }
 
-/// What a source may send: a family as `customer.*`, or a type of event that is known.
+/// Types that a source may send: a family as `customer.*`, or a type of event that is known.
 pub(super) fn types() -> Rule<Types> {
     let allowed = format!("a list of customer.*, team.* and {}", TYPES.join(", "));
     let list = list(allowed, |pattern| matches!(pattern, "customer.*" | "team.*") || TYPES.contains(&pattern));

@@ -155,7 +155,7 @@ impl SignedText {
 pub struct Types(pub(super) Vec<String>);
 
 impl Default for Types {
-    /// What concerns customers; what concerns the team has to be written out.
+    /// Those about customers; those about the team have to be written out.
     fn default() -> Self {
         Self(vec![default_text("source.types").to_owned()])
     }

@@ -58,7 +58,7 @@ pub(super) fn sent_at(timestamp: Option<u64>) -> Result<Option<Timestamp>, Probl
     }
 }
 
-/// What a mapping sees as `$amqp`: of a message from the queue its routing key, exchange and properties as far as it has
+/// The value of `$amqp` in a mapping: of a message from the queue its routing key, exchange and properties as far as it has
 /// them; of another delivery nothing. A `timestamp` that cannot be meant stays a number, which is no date to anybody.
 pub(super) fn variable(held: &Held) -> Value {
     if held.verified.delivery().door != Door::Amqp {

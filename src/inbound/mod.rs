@@ -104,7 +104,7 @@ pub struct Inbox {
     pub backlog: Backlog,
     /// Translates messages that are no CloudEvents.
     pub mapper: Mapper,
-    /// What each source may send.
+    /// The types that each source may send.
     pub types: AllowedTypes,
 }
 
@@ -163,7 +163,7 @@ impl Inbox {
         }))
     }
 
-    /// What a delivery is, item by item, and whether it is a batch.
+    /// Reads a delivery, item by item; whether it is a batch.
     async fn judge(&self, held: &Held) -> Result<(Vec<Translated>, bool), Unfit> {
         if held.verified.body().len() > self.body_bytes_max {
             return Err(Unfit::Refused(Problem::too_large(self.body_bytes_max)));

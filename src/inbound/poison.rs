@@ -150,7 +150,7 @@ pub(super) fn arrival(held: &Held, id: EventId, (reason, detail): (Reason, &str)
     }
 }
 
-/// What is wrong with a message, as long as a person reads it.
+/// The text of a detail, cut to a length that a person reads.
 pub(super) fn detail(text: &str) -> String {
     text.chars().take(DETAIL_CHARS_MAX).collect()
 }

@@ -1,7 +1,7 @@
 //! Reads messages again that never became events: with the mapping, the sources and the bounds of now, as on their arrival.
 //!
 //! The store's rows are all that a retry leaves: whoever ordered it has gone, and may have been a command without a bridge.
-//! What has come of a message counts from its arrival, which is what orders an event that has no time of its own. Headers
+//! A message counts from its arrival, which orders an event that has no time of its own. Headers
 //! that may hold secrets were not kept, and are not missed: the sender was proven then.
 //!
 //! Before: [`crate::store`] has the messages. After: [`crate::store`] has the events, or what is wrong now.
@@ -44,7 +44,7 @@ struct Kept {
     properties: Properties,
 }
 
-/// What a message was read as.
+/// The reading of a message.
 struct Judged {
     arrivals: Vec<Arrival>,
     problem: Option<(Reason, String)>,

@@ -10,7 +10,7 @@ use super::problem::{Problem, ProblemKind};
 use crate::config::{Source, Types};
 use crate::domain::event::TYPES;
 
-/// What each source may send; cheap to clone.
+/// The types that each source may send; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct AllowedTypes(Arc<BTreeMap<String, Types>>);
 

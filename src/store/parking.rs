@@ -48,8 +48,8 @@ pub enum RetryRequest {
     Skip,
 }
 
-/// The rows of which a retry makes something: events, and messages that were kept whole with what came beside them. What
-/// was cut says so in the first key of its envelope, whose keys are sorted.
+/// The rows of which a retry makes something: events, and messages that were kept whole with what came beside them. A message
+/// that was cut says so in the first key of its envelope, whose keys are sorted.
 const RETRYABLE: &str = "(event IS NOT NULL OR (envelope IS NOT NULL AND envelope NOT LIKE '{\"body_bytes\":%'))";
 
 /// Parked events of one reason.
@@ -367,7 +367,8 @@ async fn retry(connection: &mut Connection, id: &str, approve: bool, now: Timest
     Ok(None)
 }
 
-/// Puts one parked event back into its lane, approved if it is parked for the reason that is XX
+/// Puts one parked event back into its lane, approved if it is parked for the reason that
+/// is approved. A message that never became an event has no lane, and waits to be read again.
 async fn put_back(
     connection: &mut Connection,
     id: &str,

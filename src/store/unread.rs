@@ -1,8 +1,8 @@
 //! Messages that never became events and are read again: after a mistake in a mapping was mended, say.
 //!
 //! A retry makes the row of such a message pending, with no lane and no event; [`crate::inbound`] reads it as on its arrival,
-//! and one transaction ends it. What is one event becomes it, under the id that the message had. A batch ends superseded by
-//! its events. Whatever is still no event stays parked, with what is wrong now. The transaction asks first whether the row
+//! and one transaction ends it. A message that is one event becomes it, under the id that it had. A batch ends superseded by
+//! its events. One that is still no event stays parked, with what is wrong now. The transaction asks first whether the row
 //! is as it was read, and each event has its sender's identity, so that two replicas, a crash or an erasure in between leave
 //! no event twice.
 //!
@@ -33,13 +33,13 @@ pub struct UnreadMessage {
     pub received_at: Timestamp,
     /// Its bytes.
     pub body: Vec<u8>,
-    /// What came beside them, as JSON.
+    /// Headers and properties that came with them, as JSON.
     pub envelope: String,
     /// Its bytes as the row has them.
     raw: String,
 }
 
-/// What came of reading it.
+/// The result of reading it.
 #[derive(Debug, Clone)]
 pub struct ReadAgain {
     /// The events that were made of it.
@@ -53,7 +53,7 @@ pub struct ReadAgain {
 /// How a message ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reread {
-    /// What became of each event that was made of it, in order.
+    /// The receipt of each event that was made of it, in order.
     pub receipts: Vec<Receipt>,
     /// Whether it is parked again.
     pub is_parked: bool,
@@ -203,7 +203,7 @@ impl SettleUnread {
     }
 }
 
-/// What a message became that did not become one event.
+/// The detail of a message that did not become one event.
 fn ended(receipts: &[Receipt]) -> String {
     let (mut made, mut known) = (Vec::new(), Vec::new());
     for receipt in receipts {

@@ -110,13 +110,13 @@ async fn what_never_became_an_event_is_not_retried_and_the_command_says_what_to_
     house.store.accept(vec![message]).await.expect("the store is there");
     for which in [&["--reason", "untranslatable"][..], &["--all"], &[&id]] {
         let output = run(&[&["parked", "retry"], which].concat());
-        expect(&output, 1, "read again");
+        expect(&output, 1, "ever became an event");
         expect(&output, 1, "skip");
     }
     assert!(house.store.bulk_retries().await.expect("the store is there").is_empty(), "nothing was ordered");
     house.ends("C-2", refused()).await;
     let output = run(&["parked", "retry", "--all"]);
-    expect(&output, 0, "of 1 more only a part was kept");
+    expect(&output, 0, "1 more never became an event");
     expect(&output, 0, "done: 1 of 1 retried");
     expect(&run(&["parked", "skip", &id]), 0, "skipped");
 }

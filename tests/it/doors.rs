@@ -118,7 +118,7 @@ async fn a_signed_webhook_and_a_token_are_let_in() {
     let answer = request.bearer_auth("a-token-that-is-long-enough").body(body.clone()).send().await.expect("an answer");
     assert_eq!(answer.status(), 202);
     let answer: Value = answer.json().await.expect("JSON");
-    assert_eq!(answer["status"], "accepted", "an event's identity belongs to the source that it came by");
+    assert_eq!(answer["status"], "accepted", "another source may use the same id for what it has to say");
     world.bridge.stop().await;
 }
 

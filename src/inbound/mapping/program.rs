@@ -29,7 +29,7 @@ const VARIABLES: [&str; 3] = ["$headers", "$received_at", AMQP];
 /// The one that has routing key and properties.
 pub(super) const AMQP: &str = "$amqp";
 
-/// What a program sees beside the message.
+/// Everything that a program sees beside the message.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Variables {
     /// Headers, names in lower case.

@@ -168,13 +168,14 @@ fn frame(sent: &Sent) -> Frame {
 
 /// By a plain rule: whether a header's value says something that is no text.
 fn is_no_text(value: &AMQPValue) -> bool {
-    match value {
-        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).is_err(),
-        AMQPValue::ByteArray(bytes) => std::str::from_utf8(bytes.as_slice()).is_err(),
-        value => {
-            matches!(value, AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) | AMQPValue::DecimalValue(_))
-        }
+    let is_utf8 = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
+    if let AMQPValue::LongString(text) = value {
+        return !is_utf8(text.as_bytes());
     }
+    if let AMQPValue::ByteArray(bytes) = value {
+        return !is_utf8(bytes.as_slice());
+    }
+    matches!(value, AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) | AMQPValue::DecimalValue(_))
 }
 
 fn deliver(sent: &Sent) -> Outcome {
