@@ -327,12 +327,8 @@ pub async fn run() -> ExitCode {
             Ok(config) => check::run(config, offline).await,
             Err(status) => return status,
         },
-        Command::Parked(command) => match load_store(command.at().config.as_deref(), false) {
-            Ok(store) => match run_parked(command, &store).await {
-                Err(parked::Failure::Usage(why)) => return misused(&why),
-                Err(parked::Failure::Failed(error)) => Err(error),
-                Ok(()) => Ok(()),
-            },
+        Command::Parked(command) => match run_parked(command).await {
+            Ok(result) => result,
             Err(status) => return status,
         },
         Command::Events(Events::Show { id, at }) => match load_store(at.config.as_deref(), false) {
@@ -392,7 +388,17 @@ impl Parked {
     }
 }
 
-async fn run_parked(command: Parked, store: &config::Store) -> Result<(), parked::Failure> {
+/// The error is the status, after a word about it.
+async fn run_parked(command: Parked) -> Result<anyhow::Result<()>, ExitCode> {
+    let store = load_store(command.at().config.as_deref(), false)?;
+    match do_parked(command, &store).await {
+        Err(parked::Failure::Usage(why)) => Err(misused(&why)),
+        Err(parked::Failure::Failed(error)) => Ok(Err(error)),
+        Ok(()) => Ok(Ok(())),
+    }
+}
+
+async fn do_parked(command: Parked, store: &config::Store) -> Result<(), parked::Failure> {
     match command {
         Parked::List { reason, after, at } => parked::list(store, reason, after, at.json).await?,
         Parked::Show { id, at } => show::event(store, id, at.json).await?,

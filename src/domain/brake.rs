@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn the_limit_is_the_larger_of_the_count_and_the_share() {
-        let table: [(Option<u64>, Option<f64>, Option<u64>, u64); 17] = [
+        type Row = (Option<u64>, Option<f64>, Option<u64>, u64);
+        let table: [Row; 17] = [
             (Some(50), Some(0.02), Some(1_000), 50),
             (Some(50), Some(0.02), Some(2_500), 50),
             (Some(50), Some(0.02), Some(2_549), 50),

@@ -16,12 +16,14 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use run::{Report, play};
+use run::{Planted, Report, play};
 
 use crate::servers::environment;
 
 /// Seeds in the ordinary test command.
 const SEEDS: u64 = 200;
+/// Seeds in which a planted mistake must be noticed.
+const PLANTED_SEEDS: u64 = 30;
 /// What must strike in that many seeds, and how often at least: a weather that never comes finds nothing.
 const STRIKES_MIN: [(&str, usize); 25] = [
     ("looked after by hand", 5),
@@ -51,10 +53,10 @@ const STRIKES_MIN: [(&str, usize); 25] = [
     ("told: an alert", 5),
     ("told: an alert that ends", 5),
 ];
-fn report(seed: u64, is_shown: bool) -> Report {
+fn report(seed: u64, planted: Planted, is_shown: bool) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     // Without the scheduler's own budget, which would make a poll end by chance.
-    runtime.block_on(tokio::task::coop::unconstrained(play(seed, is_shown)))
+    runtime.block_on(tokio::task::coop::unconstrained(play(seed, planted, is_shown)))
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -88,7 +90,7 @@ fn simulation_nothing_is_lost_and_nothing_done_twice_whatever_fails() {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(seed) = seeds.get(usize::try_from(next.fetch_add(1, Ordering::Relaxed)).expect("few")) {
-                    let report = report(*seed, is_alone);
+                    let report = report(*seed, Planted::Nothing, is_alone);
                     for (what, count) in report.strikes {
                         *strikes.lock().expect("no panic").entry(what).or_default() += count;
                     }
@@ -114,9 +116,21 @@ fn simulation_nothing_is_lost_and_nothing_done_twice_whatever_fails() {
 #[test]
 fn simulation_a_seed_repeats_its_run_exactly() {
     for seed in 0..5 {
-        let (one, other) = (report(seed, false), report(seed, false));
+        let (one, other) = (report(seed, Planted::Nothing, false), report(seed, Planted::Nothing, false));
         let differs = one.history.iter().zip(&other.history).position(|(one, other)| one != other);
         assert_eq!(differs.map(|at| (&one.history[at], &other.history[at])), None, "seed {seed}");
         assert_eq!(one.history.len(), other.history.len(), "seed {seed}");
+    }
+}
+
+#[test]
+fn simulation_the_oracle_notices_mistakes_that_are_planted_in_the_brake() {
+    for (planted, seen) in
+        [(Planted::OneTooMany, "is admitted after"), (Planted::NobodyAsks, "neither admitted nor approved")]
+    {
+        let broken = (0..PLANTED_SEEDS).filter_map(|seed| report(seed, planted, false).broken);
+        let noticed = broken.filter(|why| why.starts_with("brake: ") && why.contains(seen)).count();
+        println!("{planted:?}: noticed in {noticed} of {PLANTED_SEEDS}");
+        assert!(noticed > 0, "{planted:?} is not noticed");
     }
 }

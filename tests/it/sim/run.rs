@@ -53,6 +53,29 @@ const APPLIERS: usize = 3;
 /// What a broken promise ends with.
 pub(super) type Check = Result<(), String>;
 
+/// A mistake in the bridges that the oracle must notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Planted {
+    /// There is none.
+    Nothing,
+    /// The brake admits one churn more than it may.
+    OneTooMany,
+    /// No churn asks the brake.
+    NobodyAsks,
+}
+
+impl Planted {
+    /// The brake as the bridges have it.
+    fn in_brake(self, brake: Option<Brake>) -> Option<Brake> {
+        let one_more = |brake: Brake| Brake { count: brake.count.map(|count| count + 1), ..brake };
+        match self {
+            Self::Nothing => brake,
+            Self::OneTooMany => brake.map(one_more),
+            Self::NobodyAsks => None,
+        }
+    }
+}
+
 /// How likely each kind of weather is in this run: drawn anew for each seed, so that some runs are all of one kind.
 struct Weather {
     calm: u32,
@@ -157,6 +180,8 @@ pub(super) struct Run {
     clock: Clock,
     weather: Weather,
     rules: Rules,
+    /// What the oracle knows of the brake: the bridges' own, unless a mistake is planted in it.
+    brake: Option<Brake>,
     file: PathBuf,
     gates: Gates,
     pub(super) podero: Podero,
@@ -188,25 +213,26 @@ pub(super) struct Run {
 }
 
 /// Plays a seed to its end; shows what happens as it happens, so that one which hangs is understood as well.
-pub(super) async fn play(seed: u64, is_shown: bool) -> Report {
+pub(super) async fn play(seed: u64, planted: Planted, is_shown: bool) -> Report {
     // Memory where there is some: ten thousand runs would wait for the disk for hours, and no run pulls its plug.
     let folder = tempfile::Builder::new()
         .prefix("podero-bridge-simulation.")
         .tempdir_in(if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() })
         .expect("a temporary folder");
-    let mut run = Run::open(seed, folder.path().join("bridge.db")).await;
+    let mut run = Run::open(seed, planted, folder.path().join("bridge.db")).await;
     run.is_shown = is_shown;
     let broken = run.weathered().await.err();
     Report { history: run.history, broken, strikes: run.strikes }
 }
 
 impl Run {
-    async fn open(seed: u64, file: PathBuf) -> Self {
+    async fn open(seed: u64, planted: Planted, file: PathBuf) -> Self {
         let mut dice = StdRng::seed_from_u64(seed);
         let start = Timestamp::parse("2026-10-01T00:00:00Z").expect("valid");
         let clock = Clock::manual(start.plus(Duration::from_secs(2 * 86_400)), seed);
         let mut rules = rules(&mut dice);
-        rules.policy.brake = brake(seed);
+        let brake = brake(seed);
+        rules.policy.brake = planted.in_brake(brake);
         let gates = Gates::default();
         let mut replicas = Vec::new();
         for _ in 0..dice.random_range(1..=3) {
@@ -222,6 +248,7 @@ impl Run {
             podero,
             clock,
             rules,
+            brake,
             file,
             gates,
             replicas,
@@ -422,7 +449,7 @@ impl Run {
         let news = self.observer.look().await?;
         self.moves += news.len();
         news.into_iter().for_each(|what| self.note(what));
-        let Some(brake) = self.rules.policy.brake else { return Ok(()) };
+        let Some(brake) = self.brake else { return Ok(()) };
         let (admitted, braked) = self.observer.look_at_brake(brake, self.clock.now()).await?;
         *self.strikes.entry("admitted by the brake").or_default() += admitted;
         *self.strikes.entry("parked by the brake").or_default() += braked;
@@ -432,7 +459,7 @@ impl Run {
     /// Whatever takes a customer away on behalf of a churn has a clearance, and is on disk.
     async fn is_cleared(&mut self, call: &Call, key: Option<Uuid>) -> Check {
         let takes_away = matches!(call, Call::DeleteUser { .. } | Call::PauseHeatPump { .. });
-        if self.rules.policy.brake.is_none() || !takes_away {
+        if self.brake.is_none() || !takes_away {
             return Ok(());
         }
         for (id, clearance) in self.observer.churns().await {
@@ -929,8 +956,9 @@ fn rules(dice: &mut StdRng) -> Rules {
 }
 
 /// A brake in most runs, by a count: a share is counted beside the writer, and nobody but the machine knows how often that
-/// waits.
+/// waits. Dice of its own leave the rest of a seed's weather as it is.
 fn brake(seed: u64) -> Option<Brake> {
+    let mut dice = StdRng::seed_from_u64(seed ^ 0x00b4_a1e0);
     let window = Duration::from_secs([1_800, 6 * 3_600, 24 * 3_600][dice.random_range(0..3)]);
     let brake = Brake { count: Some(dice.random_range(0..4)), share: None, window };
     (dice.random_range(0..4) > 0).then_some(brake)
