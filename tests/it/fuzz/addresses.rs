@@ -13,6 +13,9 @@ use super::{Input, Outcome, STACK_BYTES, Target};
 /// Of a form, for each byte of its text: no letter has more accents and capitals than that.
 const GROWTH_MAX: usize = 18;
 
+/// Limit of a part: five times what a field holds, so that most inputs are short.
+const PART_BYTES_MAX: usize = 512;
+
 /// Two addresses, part by part; an empty text says nothing.
 #[derive(Clone, Debug)]
 struct Spelt {
@@ -57,7 +60,7 @@ impl Input for Spelt {
             spelt.before[part] = mutator.text(&spelt.before[part], &own);
         }
         for text in spelt.before.iter_mut().chain(&mut spelt.after) {
-            text.truncate(text.floor_char_boundary(normal::TEXT_BYTES_MAX));
+            text.truncate(text.floor_char_boundary(PART_BYTES_MAX));
         }
         spelt
     }
