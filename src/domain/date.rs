@@ -153,6 +153,16 @@ pub fn read_as(text: &str, form: &str, zone: &TimeZone) -> Result<String, Fault>
     Read::Local(local, zone).rfc_3339()
 }
 
+/// From this number on a count since 1970 is one of milliseconds: as seconds it would be in the year 5138.
+const MILLIS_FROM: u64 = 100_000_000_000;
+
+/// Reads a number of seconds since 1970, or of milliseconds, by its size.
+pub fn since_1970(count: u64) -> Result<Timestamp, Fault> {
+    let micros_each = if count >= MILLIS_FROM { 1_000 } else { 1_000_000 };
+    let micros = i64::try_from(count).ok().and_then(|count| count.checked_mul(micros_each));
+    meant(Timestamp::from_micros(micros.ok_or(Fault::TooLate)?))
+}
+
 /// What a text says.
 enum Read {
     Moment(jiff::Timestamp),

@@ -19,7 +19,7 @@ use super::problem::{FieldError, Problem, ProblemKind};
 use super::signature::Verified;
 use super::{Delivery, Held, Inbox, text};
 use crate::broker::{Frame, Intake, Taken};
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, date};
 use crate::metrics::Door;
 
 /// Takes frames into the inbox.
@@ -32,30 +32,17 @@ pub struct Frames {
     pub plenty: Arc<AtomicBool>,
 }
 
-/// Earliest moment that the property `timestamp` can mean, seconds since 1970: the year 2000. AMQP is younger.
-const SENT_SECONDS_MIN: u64 = 946_684_800;
-/// From this number on a `timestamp` is one of milliseconds, which some clients write: as seconds it would be in the year
-/// 5138.
-const SENT_MILLIS_FROM: u64 = 100_000_000_000;
-/// Latest moment that it can mean, seconds since 1970: the year 2100. How far ahead of its arrival an event may be said to
-/// have happened, [`super::wire`] knows.
-const SENT_SECONDS_MAX: u64 = 4_102_444_800;
-
 /// When a message was sent, as its property `timestamp` says; `None`: it does not say. 0 is what clients write who were
 /// given nothing. The error is a number that cannot be meant.
 pub(super) fn sent_at(timestamp: Option<u64>) -> Result<Option<Timestamp>, Problem> {
     let Some(given) = timestamp.filter(|given| *given != 0) else { return Ok(None) };
-    let (seconds, micros_each) = if given >= SENT_MILLIS_FROM { (given / 1_000, 1_000) } else { (given, 1_000_000) };
-    let micros = i64::try_from(given).ok().and_then(|given| given.checked_mul(micros_each));
-    match micros.filter(|_| (SENT_SECONDS_MIN..SENT_SECONDS_MAX).contains(&seconds)) {
-        Some(micros) => Ok(Some(Timestamp::from_micros(micros))),
-        None => Err(Problem::invalid(vec![FieldError {
-            pointer: "/time".to_owned(),
-            reason: "is missing, and the message's property `timestamp` is no moment between 2000 and 2100: it is in seconds \
-                     since 1970 (or in milliseconds, of 12 or 13 digits)"
-                .to_owned(),
-        }])),
-    }
+    date::since_1970(given).map(Some).map_err(|fault| {
+        let reason = format!(
+            "is missing, and the message's property `timestamp` is {fault}: it is in seconds since 1970 (or in milliseconds, of \
+             12 or 13 digits)"
+        );
+        Problem::invalid(vec![FieldError { pointer: "/time".to_owned(), reason }])
+    })
 }
 
 /// The value of `$amqp` in a mapping: of a message from the queue its routing key, exchange and properties as far as it has
