@@ -544,13 +544,13 @@ mod tests {
             ("customer.churned", json!({"customer_id": "C", "canceled": true}), vec!["/data/canceled"]),
             (
                 "customer.moved",
-                json!({"customer_id": "C", "address": {"town": "D"}, "buildingKey": "cabin", "effective-date": "x",
+                json!({"customer_id": "C", "address": {"street_and_number": "W 1", "town": "D"}, "buildingKey": "cabin", "effective-date": "x",
                        "building_key": "a", "building": {"key": "b"}}),
                 vec!["/data/buildingKey", "/data/effective-date", "/data/building_key"],
             ),
             (
                 "customer.moved",
-                json!({"customer_id": "C", "address": {"town": "D"}, "building": {"Key": "b", "building_key": "c"}}),
+                json!({"customer_id": "C", "address": {"street_and_number": "W 1", "town": "D"}, "building": {"Key": "b", "building_key": "c"}}),
                 vec!["/data/building/Key", "/data/building/building_key"],
             ),
             ("customer.signed_up", json!({"customer_id": "C"}), vec!["/data/email"]),

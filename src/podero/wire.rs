@@ -734,6 +734,7 @@ pub(super) fn told(value: &Value) -> Told {
     read_moment(text).map_or(Told::Implausible, Told::At)
 }
 
+/// A date alone is its midnight in UTC.
 fn read_moment(text: &str) -> Result<Timestamp, Fault> {
     match date::read_exact(text) {
         Err(Fault::NoOffset) => date::read_exact(&format!("{text}Z")),
@@ -755,10 +756,7 @@ fn is_set(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(flag) => *flag,
-        Value::String(text) => {
-            let read = read_moment(text).or_else(|_| read_moment(&format!("{text}T00:00:00Z")));
-            !text.is_empty() && !matches!(read, Err(Fault::TooEarly | Fault::TooLate))
-        }
+        Value::String(text) => !text.is_empty() && !matches!(read_moment(text), Err(Fault::TooEarly | Fault::TooLate)),
         Value::Number(_) | Value::Array(_) | Value::Object(_) => true,
     }
 }
