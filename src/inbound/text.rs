@@ -43,7 +43,7 @@ pub(super) fn plain(verified: &Verified, bytes_max: usize) -> Result<Option<Veri
     Ok(body.map(|body| verified.with_plain_body(body)))
 }
 
-/// [`plain`] of a body, with what its headers say of it: content coding and media type.
+/// A body unpacked and in UTF-8, by what its headers say of it: content coding and media type. `None`: it is so already.
 pub fn plain_body(
     body: &[u8],
     (coding, media_type): (Option<&str>, Option<&str>),

@@ -160,7 +160,7 @@ fn read(table: &Table) -> Outcome {
     }
     let mut kinds: Vec<String> = all
         .iter()
-        .map(|(_, content, _)| content.split(['{', '"']).next().unwrap_or_default())
+        .map(|(_, content, _)| if content.starts_with("body") { "body" } else { content })
         .map(|content| content.chars().filter(|letter| !letter.is_ascii_digit()).take(48).collect())
         .collect();
     kinds.sort();
