@@ -4,6 +4,7 @@
 //! Before: nothing. After: [`crate::inbound`]'s helpers, and whatever compares addresses.
 
 use celes::Country;
+use unicode_normalization::UnicodeNormalization;
 
 /// What the countries in which Podero works call themselves and their neighbours; English names come with the library.
 const LOCAL_NAMES: [(&str, &[&str]); 32] = [
@@ -286,7 +287,7 @@ const ZIP_DIGITS: [(usize, &[&str]); 3] = [
 
 /// The ISO 3166-1 alpha-2 code of a country, from alpha-2, alpha-3, the letters of its plates or a name.
 pub fn code(text: &str) -> Option<&'static str> {
-    let name = text.to_lowercase();
+    let name = text.nfc().collect::<String>().to_lowercase();
     let local = LOCAL_NAMES.iter().find(|(_, names)| names.contains(&name.as_str())).map(|(code, _)| *code);
     let plate = || PLATES.iter().find(|(letters, _)| *letters == name).map(|(_, code)| *code);
     if let Some(code) = local.or_else(plate) {

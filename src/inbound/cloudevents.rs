@@ -59,7 +59,7 @@ pub struct Envelope {
     pub beside: Option<String>,
     /// Of a translated message: the digest of its bytes.
     pub of_message: Option<String>,
-    /// Extension attributes that are, or nearly are, control fields of `data` (see [`super::control`]): what they mean.
+    /// Extension attributes that are, or nearly are, control fields of `data` (see `control.rs`): what they mean.
     pub astray: Vec<(String, &'static str)>,
 }
 
@@ -230,7 +230,8 @@ fn binary(
     essence: &str,
 ) -> Result<Result<Item, Problem>, Problem> {
     let (delivery, body) = (verified.delivery(), verified.body());
-    if !(essence.is_empty() || is_json(essence)) && !body.is_empty() {
+    let is_readable = essence.is_empty() || is_json(essence) || body.is_empty();
+    if !is_readable {
         let detail = "the data of an event must be JSON, so `content-type` must be `application/json`";
         return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
     }
@@ -384,8 +385,9 @@ fn data_of(event: &mut Value, errors: &mut Vec<FieldError>) -> Value {
 
 /// Takes `time` out of the event: it is read in more forms than the SDK knows, and within bounds.
 fn time_of(event: &mut Value, errors: &mut Vec<FieldError>) -> Option<Timestamp> {
-    match event.as_object_mut()?.remove("time")? {
-        Value::String(text) => match date::read_exact(&text) {
+    let told = event.as_object_mut()?.remove("time")?;
+    match told.as_str() {
+        Some(text) => match date::read_exact(text) {
             Ok(time) => Some(time),
             Err(fault) => {
                 let reason = format!("must be an RFC 3339 date and time, like 2026-10-01T12:00:00Z; this is {fault}");
@@ -393,10 +395,10 @@ fn time_of(event: &mut Value, errors: &mut Vec<FieldError>) -> Option<Timestamp>
                 None
             }
         },
-        other => {
+        None => {
             errors.push(FieldError {
                 pointer: "/time".to_owned(),
-                reason: format!("must be a text, found {}", kind_of(&other)),
+                reason: format!("must be a text, found {}", kind_of(&told)),
             });
             None
         }

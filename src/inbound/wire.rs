@@ -540,19 +540,6 @@ mod tests {
                 json!({"customer_id": "C", "effective_at": "2126-10-01T00:00:00Z"}),
                 vec!["/data/effective_at"],
             ),
-            ("customer.churned", json!({"customer_id": "C", "effective_at": 46387}), vec!["/data/effective_at"]),
-            ("customer.churned", json!({"customer_id": "C", "canceled": true}), vec!["/data/canceled"]),
-            (
-                "customer.moved",
-                json!({"customer_id": "C", "address": {"street_and_number": "W 1", "town": "D"}, "buildingKey": "cabin", "effective-date": "x",
-                       "building_key": "a", "building": {"key": "b"}}),
-                vec!["/data/buildingKey", "/data/effective-date", "/data/building_key"],
-            ),
-            (
-                "customer.moved",
-                json!({"customer_id": "C", "address": {"street_and_number": "W 1", "town": "D"}, "building": {"Key": "b", "building_key": "c"}}),
-                vec!["/data/building/Key", "/data/building/building_key"],
-            ),
             ("customer.signed_up", json!({"customer_id": "C"}), vec!["/data/email"]),
             ("customer.signed_up", json!({"customer_id": "C", "email": "nobody"}), vec!["/data/email"]),
             (
@@ -650,6 +637,29 @@ mod tests {
         }
         for text in ["2026-09-30T12:00:00Z", "2021-10-01T12:00:00Z", "2027-06-01T00:00:00+0200", "", " "] {
             assert_eq!(churn_errors(Some("C"), json!({ "effective_at": text })), [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_decides_about_a_home_is_named_where_it_is_in_doubt() {
+        for (type_name, data, pointers) in [
+            ("customer.churned", json!({"customer_id": "C", "effective_at": 46387}), vec!["/data/effective_at"]),
+            ("customer.churned", json!({"customer_id": "C", "canceled": true}), vec!["/data/canceled"]),
+            (
+                "customer.moved",
+                json!({"customer_id": "C", "address": {"street_and_number": "W 1", "town": "D"}, "buildingKey": "cabin", "effective-date": "x",
+                       "building_key": "a", "building": {"key": "b"}}),
+                vec!["/data/buildingKey", "/data/effective-date", "/data/building_key"],
+            ),
+            (
+                "customer.moved",
+                json!({"customer_id": "C", "address": {"street_and_number": "W 1", "town": "D"}, "building": {"Key": "b", "building_key": "c"}}),
+                vec!["/data/building/Key", "/data/building/building_key"],
+            ),
+        ] {
+            let problem = translate(type_name, None, data).expect_err(type_name);
+            let found: Vec<_> = problem.errors.iter().map(|error| error.pointer.as_str()).collect();
+            assert_eq!(found, pointers, "{type_name}");
         }
     }
 

@@ -125,7 +125,7 @@ const ROOMS: [(&str, &[&str]); 28] = [
     ("jiff", &["src/domain/date", "src/inbound/mapping/program.rs"]),
     ("unicode_general_category", &["src/domain/text.rs"]),
     ("celes", &["src/domain/country.rs"]),
-    ("unicode_normalization", &["src/domain/normal.rs", "src/domain/text.rs"]),
+    ("unicode_normalization", &["src/domain/country.rs", "src/domain/normal.rs", "src/domain/text.rs"]),
     ("csv_core", &["src/inbound/lines.rs"]),
     ("encoding_rs", &["src/inbound/text.rs"]),
     ("flate2", &["src/inbound/text.rs"]),
