@@ -231,7 +231,7 @@ struct RetryOrder {
     until: Option<String>,
 }
 
-/// What a bulk retry is to do.
+/// The act that a bulk retry does.
 enum Wanted {
     /// Try again: of this reason, or all.
     Retry(Option<Reason>),
@@ -272,7 +272,7 @@ fn approvable_reasons() -> String {
     format!("`approve` needs one `reason`, and overrides {} alone", Reason::APPROVABLE.map(Reason::name).join(", "))
 }
 
-/// What a retry of one event may say.
+/// The body of a retry of one event.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RetryOne {

@@ -7,7 +7,7 @@ use std::io;
 
 use rustls::{Error as TlsError, InvalidMessage};
 
-/// What to tell the operator where [`is_plain_port`].
+/// Words for the operator where [`is_plain_port`].
 pub const PLAIN_PORT: &str =
     "that port does not speak TLS: name its TLS port, or begin the URL with amqp:// or http://";
 

@@ -107,7 +107,7 @@ pub(super) async fn list(
     Ok(())
 }
 
-/// Puts single events back to work. Whoever names an event and approves it has looked at it, and is not asked.
+/// Puts single events back to work. A person who names an event and approves it has looked at it, and is not asked.
 pub(super) async fn retry_each(at: &config::Store, ids: &[Uuid], approve: bool, is_json: bool) -> anyhow::Result<()> {
     let request = if approve { RetryRequest::Approve } else { RetryRequest::Retry };
     each(at, ids, request, "pending", is_json).await
@@ -226,7 +226,7 @@ async fn order(
     let Some((approval, reason)) = approval else {
         return Ok((store.order_retry(reason, per_second).await?, parked - retryable));
     };
-    // What is parked while the person thinks was not seen, and is not approved.
+    // The person has not seen what is parked meanwhile, so that is not approved.
     let until = meant.iter().map(|group| group.newest_at).max().unwrap_or(Timestamp::from_micros(0));
     if retryable > 0 {
         confirm(&meant, approval, is_json).await?;

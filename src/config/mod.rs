@@ -379,7 +379,7 @@ fn text_of(path: Option<&Path>) -> Result<String, Problems> {
     })
 }
 
-/// What `take` makes of file and environment, if nothing is wrong.
+/// The result of `take` over file and environment, if nothing is wrong.
 fn read<T>(
     path: Option<&Path>,
     environment: &Strings,
@@ -389,7 +389,7 @@ fn read<T>(
     read_text((&text_of(path)?, folder), environment, take)
 }
 
-/// What `take` makes of the text of a file in `folder` and of the environment, if nothing is wrong.
+/// The result of `take` over the text of a file in `folder` and the environment, if nothing is wrong.
 fn read_text<T>(
     (text, folder): (&str, &Path),
     environment: &Strings,

@@ -93,7 +93,7 @@ impl<T> Rule<T> {
         Self { slip, ..self }
     }
 
-    /// What to do about a text that is not accepted. Shows nothing of it.
+    /// Advice about a text that is not accepted. Shows nothing of it.
     pub(super) fn hint(&self, text: &str) -> String {
         (self.slip)(text).map_or_else(|| format!("allowed: {}", self.allowed), str::to_owned)
     }

@@ -15,7 +15,7 @@ const WHOLE: u64 = 1_000_000;
 /// Tolerance for a moment written down by another replica or before the clock was set back: up to here it is believed.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
-/// What the operator chose (`churn.brake_*`). With neither of the two limits there is no brake.
+/// The operator's choice (`churn.brake_*`). With neither of the two limits there is no brake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Brake {
     /// At most this many.

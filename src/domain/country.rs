@@ -6,7 +6,7 @@
 use celes::Country;
 use unicode_normalization::UnicodeNormalization;
 
-/// What the countries in which Podero works call themselves and their neighbours; English names come with the library.
+/// Names that the countries in which Podero works have for themselves and their neighbours; English names come with the library.
 const LOCAL_NAMES: [(&str, &[&str]); 32] = [
     (
         "DE",

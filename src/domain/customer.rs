@@ -872,7 +872,7 @@ pub struct PumpFound {
 /// Fields to write: `None` clears one.
 pub type Changes = BTreeMap<Field, Option<FieldValue>>;
 
-/// What must be written so that `written` shows `wanted` and nothing in the `emptied` fields. Fields that we know nothing of
+/// The changes after which `written` shows `wanted` and nothing in the `emptied` fields. Fields that we know nothing of
 /// stay untouched. A difference that no reader sees, such as the format of a country (Podero's pages use alpha-2, alpha-3 and
 /// names), is none; an address that changes takes its country along all the same.
 pub fn changes(written: &Record, wanted: &Record, emptied: impl Iterator<Item = Field>) -> Changes {

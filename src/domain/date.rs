@@ -62,7 +62,7 @@ impl Fault {
         Self::Unknown,
     ];
 
-    /// What is wrong with the shape.
+    /// The fault of the shape, in words.
     pub fn words(self) -> &'static str {
         match self {
             Self::TwoDigitYear => "a year of two digits; a year has four",
@@ -163,7 +163,7 @@ pub fn since_1970(count: u64) -> Result<Timestamp, Fault> {
     meant(Timestamp::from_micros(micros.ok_or(Fault::TooLate)?))
 }
 
-/// What a text says.
+/// The meaning of a text.
 enum Read {
     Moment(jiff::Timestamp),
     Local(DateTime, TimeZone),
@@ -196,7 +196,7 @@ impl Read {
     }
 }
 
-/// What a number says.
+/// The meaning of a number.
 enum Number {
     Since1970(jiff::Timestamp),
     /// Digits of a date and time.

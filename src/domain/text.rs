@@ -1,4 +1,4 @@
-//! What a text from outside may have in it, and the one form in which ids are kept.
+//! Characters that a text from outside may not have in it, and the one form in which ids are kept.
 //!
 //! Programs that copy from pages and tables bring along characters that are not seen: a byte order mark, a zero-width
 //! space, a no-break space. An id with one is another id to every computer, and an e-mail address with one reaches no

@@ -4,7 +4,7 @@
 //!
 //! Before: nothing. After: [`crate::inbound`], [`crate::config`], [`crate::cli`].
 
-/// What programs of Microsoft write in front of UTF-8.
+/// Byte order mark, which programs of Microsoft write in front of UTF-8.
 pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Why bytes are no text, and what to do about it. Says nothing of their content.
@@ -50,7 +50,7 @@ pub fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
 }
 
-/// What bytes seem to be by their beginning, where that is not UTF-8. No text that is sent here begins with NUL or has one
+/// The format that bytes seem to have by their beginning, where that is not UTF-8. No text that is sent here begins with NUL or has one
 /// as its second character, so half a character of UTF-16 shows without a mark too.
 pub fn other_form(bytes: &[u8]) -> Option<NotText> {
     match bytes {

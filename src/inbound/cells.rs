@@ -38,7 +38,7 @@ pub(super) fn trimmed(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-/// What a text says. `None`: nothing. Excel's way to keep zeros (`="01067"`) is the text in it.
+/// The meaning of a cell's text. `None`: nothing. Excel's way to keep zeros (`="01067"`) is the text in it.
 pub(super) fn read(text: &str) -> Result<Option<&str>, Damage> {
     let Some(text) = trimmed(text) else { return Ok(None) };
     match damage(text) {
@@ -57,7 +57,7 @@ pub(super) fn kept_as_text(text: &str) -> Option<&str> {
     (!inner.contains('"')).then_some(inner)
 }
 
-/// What a spreadsheet has done to a text without blanks around it.
+/// The damage that a spreadsheet has done to a text without blanks around it.
 pub(super) fn damage(text: &str) -> Option<Damage> {
     if let Some(rest) = text.strip_prefix('#') {
         let is_narrow = text.len() >= SIGNS_MIN && rest.chars().all(|letter| letter == '#');
@@ -111,7 +111,7 @@ mod tests {
             ("'01067", Ok(Some("01067"))),
             ("'s-Hertogenbosch", Ok(Some("'s-Hertogenbosch"))),
             ("Weg 1\nHinterhaus", Ok(Some("Weg 1\nHinterhaus"))),
-            // What only looks like damage.
+            // These only look like damage.
             ("#", Ok(Some("#"))),
             ("##", Ok(Some("##"))),
             ("#12", Ok(Some("#12"))),

@@ -45,7 +45,7 @@ const SYNONYMS: [(&str, &str); 18] = [
     ("effat", EFFECTIVE_AT),
 ];
 
-/// What may stand before a flag's name.
+/// Words that senders put before a flag's name.
 const FLAG_PREFIXES: [&str; 4] = ["is", "was", "has", "to"];
 
 /// Limit of a name's letters that is compared: no control field is longer, and the comparison takes their product.

@@ -46,9 +46,9 @@ pub enum Imported {
 /// Why a line was rejected.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rejection {
-    /// What is wrong, without a value; of several events that were made of a line, each.
+    /// The problems, without a value; of several events that were made of a line, each.
     pub problems: Vec<Problem>,
-    /// What the mapping's program ended with. It may quote the line, so it is for a person who has the file.
+    /// The error with which the mapping's program ended. It may quote the line, so it is for a person who has the file.
     pub said: Option<String>,
 }
 

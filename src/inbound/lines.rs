@@ -470,7 +470,7 @@ fn behind_quotes(raw: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// What a line `sep=;` says, which Excel reads and some programs write before the header. `None`: it is no such line; the
+/// The delimiter that a line `sep=;` names, which Excel reads and some programs write before the header. `None`: it is no such line; the
 /// inner one: it names nothing.
 fn separator(raw: &[u8]) -> Option<Option<u8>> {
     let line = utf8::without_mark(raw);

@@ -1,6 +1,6 @@
 //! Reads messages again that never became events: with the mapping, the sources and the bounds of now, as on their arrival.
 //!
-//! The store's rows are all that a retry leaves: whoever ordered it has gone, and may have been a command without a bridge.
+//! The store's rows are all that a retry leaves: the caller has gone, and may have been a command without a bridge.
 //! A message counts from its arrival, which orders an event that has no time of its own. Headers
 //! that may hold secrets were not kept, and are not missed: the sender was proven then.
 //!

@@ -62,7 +62,7 @@ pub fn plain_body(
     Ok(is_changed.then(|| plain.to_vec()))
 }
 
-/// What a content coding says.
+/// The parts of a content coding.
 #[derive(Default)]
 struct Coding {
     is_gzip: bool,
@@ -151,7 +151,7 @@ mod tests {
         encoder.finish().expect("memory")
     }
 
-    /// What the body becomes, as a reader then has it: text, or a problem.
+    /// The body as its reader gets it: text, or a problem.
     fn read(body: &[u8], coding: Option<&str>, media_type: Option<&str>) -> Result<String, ProblemKind> {
         let plain = plain_body(body, (coding, media_type), MAX).map_err(|problem| problem.kind)?;
         let bytes = plain.as_deref().unwrap_or(body);

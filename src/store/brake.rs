@@ -28,7 +28,7 @@ const FORGOTTEN_AT_ONCE: i64 = 8;
 /// The brake's row. The name is that of the reason, so that another brake would be another row.
 const NAME: &str = Reason::ChurnBrake.name();
 
-/// What the brake said to a claimed churn.
+/// The brake's answer about a claimed churn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     /// It is cleared, and that is on disk.
@@ -163,7 +163,7 @@ impl Write for Ask {
 }
 
 impl Ask {
-    /// Waits for whoever decides at the moment, and keeps the others waiting.
+    /// Waits for the replica that decides at the moment, and keeps the others waiting.
     async fn hold(&self, connection: &mut Connection) -> Result<Held, Fault> {
         let row = query(
             "INSERT INTO brakes (name, newest, admitted_at) VALUES ($1, 0, 0) \

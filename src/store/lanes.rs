@@ -514,7 +514,7 @@ impl Settle {
     /// The customer as it is now, and the lane free again, as by [`ready_for_head`]: in one write, since the row is as large
     /// as the customer.
     async fn release(&self, connection: &mut Connection) -> Result<(), Fault> {
-        // What has ended for good is never claimed again: nobody needs to look for it first. What the brake refused was not
+        // An event that has ended for good is never claimed again, so no look-up comes first. A churn that the brake refused was not
         // begun, and a later word may replace it when it is retried.
         let is_over = match &self.verdict.fate {
             Fate::Applied { .. } | Fate::Superseded => true,

@@ -428,7 +428,7 @@ async fn a_churn_of_another_day_is_asked_about_on_its_day(house: House) {
     let arrivals: Vec<_> = ["C-1", "C-2"].iter().map(|customer| announced(&house, customer, day)).collect();
     house.store.accept(arrivals).await.expect("the store is there");
     assert!(house.store.claim(LEASE).await.expect("the store is there").is_none());
-    // What is announced takes nobody's place today.
+    // An announcement takes nobody's place today.
     assert_eq!(house.asks("C-3", of(1)).await.1, Asked::Cleared);
     house.clock.advance(24 * HOUR);
     house.store.promote().await.expect("the store is there");
@@ -704,7 +704,7 @@ async fn only_who_has_something_to_lose_is_counted() {
     assert_eq!(end(churn("n-9", "N-9", LATER)).await, "applied", "of nobody, with the brake closed");
     assert_eq!(world.metric("podero_bridge_churns_admitted_limit").await, Some(2.0));
 
-    // Whoever signs up later has not left, whatever is approved then.
+    // A customer who signs up later has not left, whatever is approved then.
     let parked = world.braked().await["parked"][0]["id"].as_str().expect("an id").to_owned();
     assert_eq!(end(sign_up("s-later", "C-1", "2026-10-03T12:00:00Z")).await, "applied");
     let retry = world.operator(&format!("/v1/parked/{parked}/retry"));

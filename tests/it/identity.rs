@@ -86,7 +86,7 @@ async fn an_erased_event_comes_to_nothing_whichever_source_had_it(house: House) 
     }
 }
 
-/// What takes a store back to the schema before identities had a source.
+/// Statements that take a store back to the schema before identities had a source.
 const BACK: [&str; 4] = [
     "DROP INDEX events_by_identity",
     "ALTER TABLE events DROP COLUMN scope",
@@ -120,7 +120,7 @@ async fn a_repeat_after_the_upgrade_is_a_duplicate_by_whichever_source(url: Stri
         );
         let other = accept(&store, arrival(&house, source, "e1", "d2")).await;
         assert!(matches!(&other, Receipt::Reused { id } if *id == first.to_string()), "{source}: {other:?}");
-        // What was erased before, and came again before, is known too.
+        // An event that was erased before, and came again before, is known too.
         let late = Arrival { id: EventId(house.clock.fresh_id()), source: source.to_owned(), ..erased.clone() };
         let late = accept(&store, late).await;
         assert!(matches!(&late, Receipt::Duplicate { state, .. } if state == "superseded"), "{source}: {late:?}");

@@ -376,7 +376,7 @@ async fn events_come_in_the_forms_in_which_clients_of_rabbitmq_send_them() {
         assert_eq!(events_of(&world, &customer, 1).await[0]["type"], "customer.churned", "{prefix}");
     }
     assert_eq!(all_parked(&world, 0).await.len(), 0);
-    // What is no text was said all the same, so the event is not one without it.
+    // A value that is no text was said all the same, so the event is not one without it.
     let mut headers = FieldTable::default();
     for (name, text) in [("specversion", "1.0"), ("id", "l1"), ("source", "/billing"), ("type", "customer.churned")] {
         headers.insert(format!("ce-{name}").into(), AMQPValue::LongString(text.into()));
@@ -419,7 +419,7 @@ async fn a_mapping_sees_routing_key_and_properties_and_the_timestamp_dates_what_
     let url = world.door("/v1/events/crm");
     let (status, answer) = world.post(&url, "application/cloudevents+json", event.to_string()).await;
     assert_eq!((status, &answer["status"]), (202, &json!("duplicate")), "{answer}");
-    // What says when it happened needs no timestamp; what does not is not dated by one that cannot be meant.
+    // An event with a time needs no timestamp; one without is not dated by a timestamp that cannot be meant.
     let dated = sign_up("e4", "C-4", "2026-10-01T12:00:00Z");
     bus.publish_with("customer.signed_up", sent_at(20_261_001), dated.to_string().as_bytes()).await;
     assert_eq!(events_of(&world, "C-4", 1).await[0]["time"], "2026-10-01T12:00:00Z");

@@ -228,7 +228,7 @@ async fn a_message_from_the_queue_is_unpacked_or_parked_with_the_name_of_its_cod
             seen.iter().find(|(detail, ..)| detail.contains(word)).unwrap_or_else(|| panic!("{word}: {seen:?}"));
         assert_eq!(found.1, has_coding, "{found:?}");
     }
-    // What could be unpacked stands in plain text before a person, and before an erasure.
+    // Unpacked bytes stand in plain text before a person, and before an erasure.
     assert!(
         seen.iter().any(|(detail, has_coding, raw)| {
             detail.contains("unmappable") && !has_coding && raw.contains("Jane Doe")

@@ -21,7 +21,7 @@ struct Kind {
     first_line: u64,
 }
 
-/// What was wrong with the lines of this run.
+/// Reasons for which lines of this run were rejected.
 #[derive(Default)]
 pub(super) struct Reasons {
     kinds: Vec<Kind>,

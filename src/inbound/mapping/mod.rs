@@ -67,15 +67,15 @@ pub async fn try_out(
 /// A message for a program: the sender's own JSON, or a CloudEvent of a type that is the sender's own.
 #[derive(Debug)]
 pub struct Message {
-    /// What the program gets.
+    /// The program's input.
     pub body: Bytes,
-    /// What is kept: the bytes as they came.
+    /// The bytes as they came, which are kept.
     raw: Bytes,
-    /// What came beside them, as JSON.
+    /// Headers and properties that came beside them, as JSON.
     beside: Option<String>,
     /// Its identity, of which those of its events are made.
     identity: String,
-    /// What its events have where the program says nothing else: of a CloudEvent its `source` and `time`.
+    /// Attributes of its events unless the program gives others: of a CloudEvent its `source` and `time`.
     defaults: Vec<(&'static str, String)>,
     /// A repeat has the same.
     digest: String,
@@ -132,7 +132,7 @@ impl Message {
     }
 }
 
-/// What a program's outputs are as events of the source.
+/// Reads a program's outputs as events of the source.
 pub fn envelopes(message: &Message, source: &str, outputs: Vec<Value>) -> Vec<Result<Envelope, Problem>> {
     let several = outputs.len() > 1;
     let mut known = BTreeSet::new();
@@ -178,7 +178,7 @@ pub(super) fn visible(headers: &BTreeMap<String, String>) -> BTreeMap<String, St
 }
 
 /// Why a message that was not translated was not, for its sender. A helper names the kind of value that it could not read;
-/// what else the program says may quote the message, so it is not repeated, and `podero-bridge test` shows it.
+/// the program's other words may quote the message, so they are not repeated, and `podero-bridge test` shows it.
 pub(super) fn unmappable(why: &str) -> Problem {
     let words = if program::is_a_helpers(why) { why } else { "" };
     ended_with(words)

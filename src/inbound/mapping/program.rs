@@ -206,7 +206,7 @@ pub fn is_a_helpers(why: &str) -> bool {
     OWN.iter().any(is_of) || [NO_ZONE, UNKNOWN_COUNTRY].contains(&why)
 }
 
-/// What helpers say beside their readers' words.
+/// Words of the helpers beside their readers' words.
 const WORDS: [&str; 8] = [
     "a text that is not UTF-8",
     "a number that is not finite",
@@ -273,7 +273,7 @@ fn country_code<'a>((_, input): Cv<'a, Data>) -> ValXs<'a, Val> {
     }))
 }
 
-/// What a value says for a helper: a text without blanks around it, or a number as text, a whole one without a fraction.
+/// A helper's reading of a value: a text without blanks around it, or a number as text, a whole one without a fraction.
 /// `None`: nothing.
 fn said(helper: &str, value: &Val) -> Result<Option<String>, Error<Val>> {
     let refused = |why: &dyn std::fmt::Display| Error::str(format_args!("{helper}: {why}"));

@@ -19,7 +19,7 @@ const STEP_MIN: usize = 4;
 /// A problem of a line names no more than this.
 const PROBLEM_BYTES_MAX: usize = 400;
 
-/// What tables are made of.
+/// Pieces of tables.
 const WORDS: [&[u8]; 36] = [
     b";",
     b",",
@@ -63,7 +63,7 @@ const WORDS: [&[u8]; 36] = [
 #[derive(Clone, Debug)]
 struct Table {
     format: Format,
-    /// What the reader gets at once.
+    /// Bytes that the reader gets at once.
     step: usize,
     bytes: Vec<u8>,
 }

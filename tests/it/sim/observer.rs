@@ -113,7 +113,7 @@ impl Observer {
             }
             let reason = row.get::<Option<String>, _>(3).unwrap_or_default();
             news.push(format!("{id} is {state} {reason}"));
-            // What the brake has parked has had no effect, not even in part.
+            // A churn that the brake has parked has had no effect, not even in part.
             self.ended.push((id, if reason == "churn_brake" { "braked".to_owned() } else { state }));
         }
         Ok(())

@@ -110,7 +110,7 @@ fn is_replaced(told: &Told, row: &EventRow, rows: &[EventRow], run: &Run) -> Che
         words.is_some_and(|words| words.is_about_the_same(told) && words.said(&other.id) > mine)
     };
     let calls_off = told.json()["data"]["cancelled"] == true;
-    // What the brake has parked can be called off as if it had been announced.
+    // A churn that the brake has parked can be called off as if it had been announced.
     let has_waited = told.is_announced() || run.observer.braked.contains(&row.id);
     if calls_off || (has_waited && rows.iter().any(is_later_word)) {
         Ok(())

@@ -180,7 +180,7 @@ pub(super) struct Run {
     clock: Clock,
     weather: Weather,
     rules: Rules,
-    /// What the oracle knows of the brake: the bridges' own, unless a mistake is planted in it.
+    /// The brake as the oracle knows it: the bridges' own, unless a mistake is planted in it.
     brake: Option<Brake>,
     file: PathBuf,
     gates: Gates,
