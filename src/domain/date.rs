@@ -26,7 +26,7 @@ pub const LATEST: Timestamp = Timestamp::from_micros(7_258_118_400_000_000);
 /// Limit of a date's characters. The longest form, a browser's with the zone's name, has about 60.
 const CHARS_MAX: usize = 80;
 
-/// Digits of a number of seconds since 1970 at least. Below 10^8 (March 1973) lie the serial numbers of spreadsheets.
+/// Limit of the digits below which a number is no count of seconds since 1970. Below 10^8 (March 1973) lie the serial numbers of spreadsheets.
 const SECONDS_DIGITS_MIN: usize = 9;
 
 /// Why a text is no date that can be meant. Its words name the shape, never the text.
@@ -72,12 +72,8 @@ impl Fault {
                  nanoseconds since 1970 (10, 13, 16 or 19 digits)"
             }
             Self::LostDigits => "a number in scientific notation, which has lost digits",
-            Self::TooEarly => {
-                "a moment before 2000-01-02, which cannot be meant: does it stand for \"not set\"? Leave it away"
-            }
-            Self::TooLate => {
-                "a moment from 2200 on, which is too far ahead: does it stand for \"open end\"? Leave it away"
-            }
+            Self::TooEarly => "a moment before 2000-01-02, which cannot be meant: does it stand for \"not set\"?",
+            Self::TooLate => "a moment from 2200 on, which is too far ahead: does it stand for \"open end\"?",
             Self::NoOffset => "a date and time without an offset, so it could be of any time zone",
             Self::DayOrMonth => "a date whose day and month could be either way round",
             Self::NoSuchMoment => "a day or an hour that does not exist",
@@ -207,7 +203,8 @@ enum Number {
 fn number(text: &str) -> Option<Result<Number, Fault>> {
     if let Some(inner) = text.strip_prefix("/Date(").and_then(|rest| rest.strip_suffix(")/")) {
         // The offset behind it is for people; the number is UTC.
-        let digits = inner.split_once(['+']).map_or(inner, |(digits, _)| digits);
+        let sign = inner.get(1..).and_then(|rest| rest.find(['+', '-'])).map_or(inner.len(), |at| at + 1);
+        let digits = inner.get(..sign).unwrap_or(inner);
         let millis = digits.parse().ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
         return Some(millis.map(Number::Since1970).ok_or(Fault::Unknown));
     }
@@ -244,6 +241,9 @@ fn number_of(whole: &str, fraction: Option<&str>) -> Result<Number, Fault> {
         local.map(Number::Digits).map_err(|_| Fault::NoSuchMoment)
     };
     match whole.len() {
+        // What forms have for "open end".
+        8.. if whole.bytes().all(|digit| digit == b'9') => Err(Fault::TooLate),
+        10.. if whole.starts_with('0') => Err(Fault::SmallNumber),
         8 if whole.starts_with('0') => Err(Fault::SmallNumber),
         8 if plain => digits("%Y%m%d", whole),
         14 => digits("%Y%m%d%H%M%S%.f", &fraction.map_or_else(|| whole.to_owned(), |rest| format!("{whole}.{rest}"))),
@@ -254,8 +254,10 @@ fn number_of(whole: &str, fraction: Option<&str>) -> Result<Number, Fault> {
         }
         length if length < SECONDS_DIGITS_MIN => Err(Fault::SmallNumber),
         9 if whole.starts_with('0') => Err(Fault::SmallNumber),
-        9 | 10 => since(1),
-        12 | 13 => since(1_000),
+        // They are of before September 2001, when no system that sends events had its customers on this service.
+        9 | 12 => Err(Fault::TooEarly),
+        10 => since(1),
+        13 => since(1_000),
         16 if plain => since(1_000_000),
         19 if plain => since(1_000_000_000),
         _ => Err(Fault::OddNumber),
@@ -315,9 +317,13 @@ fn written(text: &str, zone: Option<&TimeZone>) -> Result<Read, Fault> {
     if text.chars().count() > CHARS_MAX {
         return Err(Fault::Unknown);
     }
+    let text = year_first(text);
+    let text = text.as_str();
     let has_long_year = has_long_year(text)?;
     if has_long_year && let Ok(moment) = text.parse::<jiff::Timestamp>() {
-        return Ok(Read::Moment(moment));
+        // The library takes offsets that no clock has.
+        let written = text.split_once('[').map_or(text, |(written, _)| written);
+        return split_offset(&plain(written)).1.map(|_| Read::Moment(moment)).ok_or(Fault::NoSuchMoment);
     }
     // A browser writes the zone's name behind it, Java its identifier.
     let text = text.split_once(" (").filter(|(_, name)| name.ends_with(')')).map_or(text, |(rest, _)| rest);
@@ -329,6 +335,22 @@ fn written(text: &str, zone: Option<&TimeZone>) -> Result<Read, Fault> {
         (None, Some(zone)) => Ok(Read::Local(local, zone.clone())),
         (None, None) => Err(Fault::NoOffset),
     }
+}
+
+/// Java and Unix write the year last, behind the time and its zone: `Thu Dec 31 00:00:00 CET 2026`.
+fn year_first(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    match *words.as_slice() {
+        [_, month, day, time, year] if is_year(year) && time.contains(':') => format!("{day} {month} {year} {time}"),
+        [_, month, day, time, zone, year] if is_year(year) && time.contains(':') => {
+            format!("{day} {month} {year} {time} {zone}")
+        }
+        _ => text.to_owned(),
+    }
+}
+
+fn is_year(text: &str) -> bool {
+    text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Whether the year, which is one of the first three numbers, has its four digits, or all of the date's eight. `Err`: the three

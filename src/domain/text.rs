@@ -64,6 +64,14 @@ pub fn id(text: &str, chars_max: usize) -> Option<String> {
     ((1..=chars_max).contains(&text.chars().count()) && text.chars().all(is_fine)).then_some(text)
 }
 
+/// The characters of a text, full-width ones as those of ASCII that they show.
+pub fn half_width(text: &str) -> impl Iterator<Item = char> {
+    text.chars().map(|letter| match letter {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(letter) - 0xff01 + 0x21).unwrap_or(letter),
+        letter => letter,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -59,8 +59,8 @@ pub struct Envelope {
     pub beside: Option<String>,
     /// Of a translated message: the digest of its bytes.
     pub of_message: Option<String>,
-    /// Extension attributes that are, or nearly are, control fields of `data` (see `control.rs`): what they mean.
-    pub astray: Vec<(String, &'static str)>,
+    /// Extension attributes that are, or nearly are, control fields of `data` (see `control.rs`) or the data itself: what they mean.
+    pub astray: Astray,
 }
 
 /// A CloudEvent as it stands in a delivery: nothing is known of it but that it is JSON.
@@ -72,6 +72,10 @@ pub struct Item {
     pub raw: Bytes,
     /// Of a binary event: the headers it was read from as well, as JSON.
     pub beside: Option<String>,
+    /// Of a binary event: headers that can be no attributes and look like something that decides.
+    pub astray: Astray,
+    /// Whether its data came in Base64, and stands in `data` now.
+    pub is_decoded: bool,
 }
 
 impl Item {
@@ -82,7 +86,24 @@ impl Item {
 
     /// The event, or what is wrong with it.
     pub fn envelope(self) -> Result<Envelope, Problem> {
-        envelope(self.value, self.raw, self.beside)
+        let mut envelope = envelope(self.value, self.raw, self.beside)?;
+        envelope.astray.extend(self.astray);
+        Ok(envelope)
+    }
+
+    /// The event for a mapping: its data stands in `data`, also where it came in Base64. Data that cannot be read is an error.
+    pub fn with_plain_data(mut self) -> Result<Self, Problem> {
+        let is_coded = self.value.get("data_base64").is_some_and(|coded| !coded.is_null());
+        if is_coded {
+            let mut errors = Vec::new();
+            let data = data_of(&mut self.value, &mut errors);
+            if !errors.is_empty() {
+                return Err(Problem::invalid(errors));
+            }
+            self.value["data"] = data;
+            self.is_decoded = true;
+        }
+        Ok(self)
     }
 }
 
@@ -180,7 +201,7 @@ pub fn find(verified: &Verified, batch_max: usize) -> Result<Read<Item>, Problem
     match essence.as_str() {
         STRUCTURED => {
             let value = json::read(body)?;
-            Ok(Read::One(Ok(Item { value, raw: body.clone(), beside: None })))
+            Ok(Read::One(Ok(Item { value, raw: body.clone(), beside: None, astray: Vec::new(), is_decoded: false })))
         }
         BATCH => batch(body, batch_max).map(Read::Batch),
         _ => {
@@ -208,20 +229,56 @@ struct Attribute<'a> {
 }
 
 fn attributes(delivery: &Delivery) -> Vec<Attribute<'_>> {
-    let prefixes = match delivery.door {
-        Door::Webhook | Door::Import => &AMQP_PREFIXES[..1],
-        Door::Amqp => &AMQP_PREFIXES[..],
-    };
+    let prefixes = prefixes_of(delivery.door);
     let of = |header: &String| {
-        let lower = header.to_ascii_lowercase();
-        let name = prefixes.iter().find_map(|prefix| lower.strip_prefix(prefix))?;
-        // CloudEvents 1.0.2, §3: names are lower-case letters and digits. `data` is none.
-        let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        (is_name && name != "data" && name != "datacontenttype").then(|| name.to_owned())
+        let name = name_in(header, prefixes)?;
+        (is_name(&name) && name != "data" && name != "datacontenttype").then_some(name)
     };
     let named =
         delivery.headers.iter().filter_map(|(header, value)| Some(Attribute { header, value, name: of(header)? }));
     named.collect()
+}
+
+fn name_in(header: &str, prefixes: &[&str]) -> Option<String> {
+    let lower = header.to_ascii_lowercase();
+    prefixes.iter().find_map(|prefix| lower.strip_prefix(prefix)).map(str::to_owned)
+}
+
+/// CloudEvents 1.0.2, §3: names are lower-case letters and digits.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// Headers that look like attributes and can be none, but are nearly a control field or data.
+fn astray_headers(delivery: &Delivery) -> Astray {
+    let prefixes = prefixes_of(delivery.door);
+    let names = delivery.headers.keys().filter_map(|header| name_in(header, prefixes));
+    names.filter(|name| !is_name(name) || name == "data").filter_map(|name| astray(&name)).collect()
+}
+
+/// A name beside `data` that means a control field or data.
+fn astray(name: &str) -> Option<(String, &'static str)> {
+    let known = [&CONTROLS[..], &DATA].concat();
+    let is_one = || known.iter().copied().find(|known| *known == name);
+    let is_elsewhere = || ELSEWHERE.contains(&name.to_ascii_lowercase().as_str()).then_some(DATA[0]);
+    let meant = is_one().or_else(|| control::meant(name, &known, &OURS)).or_else(is_elsewhere)?;
+    Some((shown(name), meant))
+}
+
+/// Names of an event's data.
+const DATA: [&str; 2] = ["data", "data_base64"];
+
+/// Names under which senders put data beside `data`, or say where it is (the extension `dataref`).
+const ELSEWHERE: [&str; 3] = ["body", "dataref", "payload"];
+
+/// Names that stand astray, each with the field that it means.
+pub type Astray = Vec<(String, &'static str)>;
+
+fn prefixes_of(door: Door) -> &'static [&'static str] {
+    match door {
+        Door::Webhook | Door::Import => &AMQP_PREFIXES[..1],
+        Door::Amqp => &AMQP_PREFIXES[..],
+    }
 }
 
 fn binary(
@@ -262,7 +319,8 @@ fn binary(
     if !body.is_empty() {
         event.insert("data".to_owned(), json::read(body)?);
     }
-    Ok(Ok(Item { value: Value::Object(event), raw: body.clone(), beside: Some(beside) }))
+    let astray = astray_headers(delivery);
+    Ok(Ok(Item { value: Value::Object(event), raw: body.clone(), beside: Some(beside), astray, is_decoded: false }))
 }
 
 /// HTTP binding, §3.1.3.2: a value may be quoted, and characters that a header cannot have are percent-encoded UTF-8. What
@@ -309,7 +367,13 @@ fn batch(body: &Bytes, batch_max: usize) -> Result<Vec<Result<Item, Problem>>, P
     }
     let read = |item: &RawValue| {
         let bytes = item.get().as_bytes();
-        Ok(Item { value: json::read(bytes)?, raw: body.slice_ref(bytes), beside: None })
+        Ok(Item {
+            value: json::read(bytes)?,
+            raw: body.slice_ref(bytes),
+            beside: None,
+            astray: Vec::new(),
+            is_decoded: false,
+        })
     };
     Ok(items.into_iter().map(read).collect())
 }
@@ -326,20 +390,18 @@ pub(super) fn envelope(mut value: Value, raw: Bytes, beside: Option<String>) -> 
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    let mut astray = Vec::new();
+    let mut found = Vec::new();
     // Extension attributes stay in the bytes that are kept; nothing here looks at their values.
     if let Value::Object(attributes) = &mut value {
         attributes.retain(|name, _| {
             let is_ours = OURS.contains(&name.as_str());
-            let control =
-                || CONTROLS.into_iter().find(|known| known == name).or_else(|| control::meant(name, &CONTROLS, &OURS));
-            if !is_ours && let Some(meant) = control() {
-                astray.push((shown(name), meant));
+            if !is_ours {
+                found.extend(astray(name));
             }
             is_ours
         });
     }
-    astray.truncate(WRONG_EXTENSIONS_TOLD_MAX);
+    found.truncate(WRONG_EXTENSIONS_TOLD_MAX);
     let event: CloudEvent = serde_json::from_value(value).map_err(|_| {
         let reason = "not a CloudEvent 1.0 in the JSON format".to_owned();
         Problem::invalid(vec![FieldError { pointer: String::new(), reason }])
@@ -355,7 +417,7 @@ pub(super) fn envelope(mut value: Value, raw: Bytes, beside: Option<String>) -> 
         raw,
         beside,
         of_message: None,
-        astray,
+        astray: found,
     })
 }
 
@@ -699,11 +761,33 @@ mod tests {
     fn an_attribute_that_looks_like_a_control_field_is_noted() {
         let mut event = json!({"specversion": "1.0", "id": "e", "source": "/s", "type": "t", "subject": "",
                                "traceparent": "x", "effectiveat": "2027-01-01T00:00:00Z", "Cancelled": true});
-        event["partitionkey"] = json!("p");
+        for name in ["partitionkey", "dataschema", "datacontentencoding"] {
+            event[name] = json!("p");
+        }
         let envelope = one(&event).expect("valid");
         assert_eq!(envelope.subject, None);
         let meant: Vec<_> = envelope.astray.iter().map(|(name, meant)| (name.as_str(), *meant)).collect();
         assert_eq!(meant, [("Cancelled", control::CANCELLED), ("effectiveat", control::EFFECTIVE_AT)]);
+        for (name, expected) in [
+            ("Data", "data"),
+            ("payload", "data"),
+            ("dataBase64", "data_base64"),
+            ("dataref", "data"),
+            ("databse64", "data_base64"),
+        ] {
+            let mut event = json!({"specversion": "1.0", "id": "e", "source": "/s", "type": "t"});
+            event[name] = json!("{}");
+            let astray = one(&event).expect("valid").astray;
+            assert_eq!(astray.first().map(|(_, meant)| *meant), Some(expected), "{name}");
+        }
+        let all = [("ce-specversion", "1.0"), ("ce-id", "e"), ("ce-source", "/s"), ("ce-type", "t")];
+        for header in ["ce-effective_at", "ce-effective-date", "ce-is_cancelled", "ce-data", "ce-data_base64"] {
+            let envelope = beside(Door::Webhook, None, &[&all[..], &[(header, "x")]].concat(), "{}").expect("valid");
+            assert_eq!(envelope.astray.len(), 1, "{header}");
+        }
+        let envelope =
+            beside(Door::Amqp, None, &[&all[..], &[("ce_effective_at", "x")]].concat(), "{}").expect("valid");
+        assert_eq!(envelope.astray.len(), 1);
     }
 
     #[test]

@@ -6,12 +6,15 @@
 //!
 //! | a name of the sender's | is |
 //! |---|---|
-//! | the same but for case, `-`, `_`, blanks and other signs | nearly it |
-//! | at most two letters more, less, other or swapped (one where the control's name has less than nine letters; none where it has less than six) | nearly it |
-//! | a word that is used for it ([`SYNONYMS`]) | nearly it |
+//! | the same but for case, signs and full-width letters | nearly it |
+//! | one letter more, less, other or swapped; two where the beginning is the same (none in a name of less than six letters) | nearly it |
+//! | a word for it with words of time or doubt around: `EffectiveDate__c`, `u_effective_date`, `is_cancelled`, `cancellation_date` | nearly it |
+//! | such a word with any other: `cancellation_reason`, `cancelled_by`, `effective_rate` | not |
 //! | another field's own name | not |
 //!
 //! Before: nothing. After: [`crate::inbound::wire`], [`crate::inbound::cloudevents`].
+
+use crate::domain::text;
 
 /// The control fields of an event that can take something away.
 pub(super) const CONTROLS: [&str; 3] = [CANCELLED, EFFECTIVE_AT, BUILDING_KEY];
@@ -23,72 +26,165 @@ pub(super) const EFFECTIVE_AT: &str = "effective_at";
 /// Which home.
 pub(super) const BUILDING_KEY: &str = "building_key";
 
-/// Other words for a control field, without signs. `cancellation_reason` and the like are none: they say why, not whether.
-const SYNONYMS: [(&str, &str); 18] = [
+/// Words for a control field, each with the field. A longer word may have two letters wrong, as a whole name may.
+const WORDS: [(&str, &str); 13] = [
+    ("cancelled", CANCELLED),
+    ("canceled", CANCELLED),
     ("cancel", CANCELLED),
     ("cancels", CANCELLED),
+    ("cancelling", CANCELLED),
+    ("canceling", CANCELLED),
     ("cancelation", CANCELLED),
     ("cancellation", CANCELLED),
-    ("cancelledat", CANCELLED),
-    ("canceledat", CANCELLED),
     ("effective", EFFECTIVE_AT),
-    ("effectivedate", EFFECTIVE_AT),
-    ("effectivedatetime", EFFECTIVE_AT),
-    ("effectivefrom", EFFECTIVE_AT),
-    ("effectivesince", EFFECTIVE_AT),
-    ("effectivestart", EFFECTIVE_AT),
-    ("effectivetime", EFFECTIVE_AT),
-    ("effectivetimestamp", EFFECTIVE_AT),
-    ("effectiveuntil", EFFECTIVE_AT),
-    ("dateeffective", EFFECTIVE_AT),
+    ("effect", EFFECTIVE_AT),
+    ("eff", EFFECTIVE_AT),
+    ("effdt", EFFECTIVE_AT),
     ("effdate", EFFECTIVE_AT),
-    ("effat", EFFECTIVE_AT),
 ];
 
-/// Words that senders put before a flag's name.
-const FLAG_PREFIXES: [&str; 4] = ["is", "was", "has", "to"];
+/// Words that may stand before: they say neither why nor of what else.
+const BEFORE: [&str; 22] = [
+    "be",
+    "c",
+    "cancellation",
+    "change",
+    "churn",
+    "churned",
+    "contract",
+    "customer",
+    "data",
+    "date",
+    "event",
+    "has",
+    "is",
+    "move",
+    "moved",
+    "relocation",
+    "takes",
+    "termination",
+    "to",
+    "u",
+    "was",
+    "x",
+];
+
+/// Words that may stand behind.
+const BEHIND: [&str; 25] = [
+    "at",
+    "c",
+    "date",
+    "datetime",
+    "day",
+    "dt",
+    "end",
+    "flag",
+    "from",
+    "iso",
+    "local",
+    "on",
+    "since",
+    "start",
+    "status",
+    "ta",
+    "till",
+    "time",
+    "timestamp",
+    "ts",
+    "until",
+    "utc",
+    "value",
+    "x",
+    "z",
+];
 
 /// Limit of a name's letters that is compared: no control field is longer, and the comparison takes their product.
-const LETTERS_MAX: usize = 32;
+const LETTERS_MAX: usize = 48;
 
 /// The name of `known` that `name` nearly is. `None`: it is one of them, one of `others`, or nearly none.
 pub(super) fn meant<'a>(name: &str, known: &[&'a str], others: &[&str]) -> Option<&'a str> {
     if known.contains(&name) || others.contains(&name) {
         return None;
     }
-    let letters = plain(name)?;
-    let synonym = || {
-        let bare = FLAG_PREFIXES.iter().find_map(|prefix| letters.strip_prefix(prefix)).unwrap_or(&letters);
-        let meant = SYNONYMS.iter().find(|(word, _)| *word == letters || *word == bare)?.1;
+    let words = words_of(name)?;
+    let letters = words.concat();
+    let near = known.iter().copied().find(|known| {
+        let target = words_of(known).unwrap_or_default();
+        // A word more is no slip: `cancelled_by` says something else.
+        is_slip(&letters, &target.concat()) || (words.len() == 1 && is_near(&letters, &target.concat()))
+    });
+    near.or_else(|| {
+        let meant = by_words(&words).or_else(|| by_end(&letters))?;
         known.iter().copied().find(|known| *known == meant)
-    };
-    let nearest = || {
-        let candidates = known.iter().filter_map(|known| {
-            let target = plain(known)?;
-            let bare = FLAG_PREFIXES.iter().filter_map(|prefix| letters.strip_prefix(prefix));
-            let distances = std::iter::once(letters.as_str()).chain(bare);
-            let distance = distances.map(|letters| strsim::damerau_levenshtein(letters, &target)).min()?;
-            (distance <= distance_max(target.len())).then_some((distance, *known))
-        });
-        candidates.min().map(|(_, known)| known)
-    };
-    nearest().or_else(synonym)
+    })
 }
 
-/// How many letters a name may be away from one of so many letters.
-fn distance_max(letters: usize) -> usize {
-    match letters {
-        0..6 => 0,
-        6..9 => 1,
-        _ => 2,
+/// Whether two names differ in case, signs and full-width letters alone.
+pub(super) fn is_same_but_for_signs(one: &str, other: &str) -> bool {
+    words_of(one).zip(words_of(other)).is_some_and(|(one, other)| one.concat() == other.concat())
+}
+
+/// The field for which one of the words stands, if the others say nothing else.
+fn by_words(words: &[String]) -> Option<&'static str> {
+    (0..words.len()).find_map(|at| {
+        let (_, meant) = WORDS.iter().find(|(word, _)| is_near(&words[at], word))?;
+        let is_plain = words[..at].iter().all(|word| BEFORE.contains(&word.as_str()))
+            && words[at + 1..].iter().all(|word| BEHIND.contains(&word.as_str()));
+        is_plain.then_some(*meant)
+    })
+}
+
+/// The same where no sign and no capital parts the words: `effectivedate`.
+fn by_end(letters: &str) -> Option<&'static str> {
+    let starts = BEHIND.iter().filter_map(|behind| letters.strip_suffix(behind));
+    let long = |word: &&(&str, &str)| word.0.len() >= LONG_LETTERS;
+    starts
+        .into_iter()
+        .find_map(|start| WORDS.iter().filter(long).find(|(word, _)| is_near(start, word)).map(|(_, meant)| *meant))
+}
+
+/// From this number of letters on a name may have one of them wrong; a shorter one could be another word.
+const LONG_LETTERS: usize = 6;
+
+/// Letters at the beginning that two names share when they are told to be near although two others differ.
+const SHARED_LETTERS: usize = 3;
+
+/// One letter wrong, or two in a long name that begins alike.
+fn is_near(letters: &str, target: &str) -> bool {
+    let may_have_two = target.len() > LONG_LETTERS + 2 && letters.get(..SHARED_LETTERS) == target.get(..SHARED_LETTERS);
+    is_slip(letters, target) || (may_have_two && strsim::damerau_levenshtein(letters, target) <= 2)
+}
+
+/// One letter wrong at most.
+fn is_slip(letters: &str, target: &str) -> bool {
+    letters == target || (target.len() >= LONG_LETTERS && strsim::damerau_levenshtein(letters, target) <= 1)
+}
+
+/// Whether a name is another one with at most one letter wrong, whatever signs part its words.
+pub(super) fn is_slip_of(name: &str, other: &str) -> bool {
+    let both = words_of(name).zip(words_of(other));
+    name != other && both.is_some_and(|(name, other)| is_slip(&name.concat(), &other.concat()))
+}
+
+/// The words of a name, in lower case: parted by signs and by capitals. `None`: it is too long to be compared.
+fn words_of(name: &str) -> Option<Vec<String>> {
+    let mut words = vec![String::new()];
+    let mut was_small = false;
+    for (count, letter) in text::half_width(name).enumerate() {
+        if count >= LETTERS_MAX {
+            return None;
+        }
+        let is_start = !letter.is_alphanumeric() || (letter.is_uppercase() && was_small);
+        if is_start && words.last().is_some_and(|word| !word.is_empty()) {
+            words.push(String::new());
+        }
+        if letter.is_alphanumeric() {
+            words.last_mut()?.extend(letter.to_lowercase());
+        }
+        was_small = letter.is_lowercase() || letter.is_numeric();
     }
-}
-
-/// Letters and digits in lower case; `None`: too long to be compared.
-fn plain(name: &str) -> Option<String> {
-    let letters: String =
-        name.chars().filter(|letter| letter.is_alphanumeric()).take(LETTERS_MAX + 1).collect::<String>().to_lowercase();
-    (letters.chars().count() <= LETTERS_MAX).then_some(letters)
+    words.retain(|word| !word.is_empty());
+    Some(words)
 }
 
 #[cfg(test)]
@@ -137,6 +233,26 @@ mod tests {
             ("buildingKey", BUILDING_KEY),
             ("building-key", BUILDING_KEY),
             ("bulding_key", BUILDING_KEY),
+            ("EffectiveDate__c", EFFECTIVE_AT),
+            ("u_effective_date", EFFECTIVE_AT),
+            ("effectiveAtUtc", EFFECTIVE_AT),
+            ("effective_end_date", EFFECTIVE_AT),
+            ("effectiveFromDate", EFFECTIVE_AT),
+            ("effective_till", EFFECTIVE_AT),
+            ("effect_at", EFFECTIVE_AT),
+            ("effdt", EFFECTIVE_AT),
+            ("takes_effect_at", EFFECTIVE_AT),
+            ("churn_effective_date", EFFECTIVE_AT),
+            ("cancellation_effective_date", EFFECTIVE_AT),
+            ("data.effective_at", EFFECTIVE_AT),
+            ("effectivedate", EFFECTIVE_AT),
+            ("\u{ff45}\u{ff46}\u{ff46}\u{ff45}\u{ff43}\u{ff54}ive_at", EFFECTIVE_AT),
+            ("cancelled_flag", CANCELLED),
+            ("canceled_on", CANCELLED),
+            ("cancelledDate", CANCELLED),
+            ("cancellation_date", CANCELLED),
+            ("cancelling", CANCELLED),
+            ("churn_canceled", CANCELLED),
         ] {
             assert_eq!(nearly(name), Some(expected), "{name}");
         }
@@ -169,6 +285,13 @@ mod tests {
             "updated_at",
             "detected_at",
             "selected",
+            "cancelled_by",
+            "cancellable",
+            "effective_rate",
+            "effectiveness",
+            "concealed",
+            "parcelled",
+            "tariff_effective_from",
             "objective",
             "tariff",
             "campaign",

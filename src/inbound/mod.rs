@@ -338,8 +338,25 @@ async fn read(
     let mut events = Vec::new();
     for item in found.items() {
         match item {
-            Ok(item) if item.type_name().is_some_and(|name| !wire::TYPES.contains(&name)) => {
-                events.extend(map(mapper, held, &Message::cloud_event(&item)).await?);
+            Ok(item) if item.type_name().is_some_and(is_foreign) => {
+                let item = match item.with_plain_data() {
+                    Ok(item) => item,
+                    Err(problem) => {
+                        events.push(Err(problem));
+                        continue;
+                    }
+                };
+                match map(mapper, held, &Message::cloud_event(&item)).await {
+                    Ok(mapped) => events.extend(mapped),
+                    // The other events of a batch are none the worse for it.
+                    Err(Unread::Trouble(Trouble::Failed(why))) if is_batch => {
+                        events.push(Err(mapping::unmappable(&why)))
+                    }
+                    Err(Unread::Trouble(Trouble::Unbounded(why))) if is_batch => {
+                        events.push(Err(Problem::new(ProblemKind::Unmappable, why)));
+                    }
+                    Err(unread) => return Err(unread),
+                }
             }
             item => events.push(item.and_then(Item::envelope)),
         }
@@ -349,6 +366,12 @@ async fn read(
         }
     }
     Ok(one_or_several(events, is_batch))
+}
+
+/// Whether a type is the sender's own. One that differs from a type of the bridge's in case and signs alone is a slip, and no
+/// program should pass it over.
+fn is_foreign(type_name: &str) -> bool {
+    !wire::TYPES.iter().any(|known| control::is_same_but_for_signs(type_name, known))
 }
 
 /// Translates one message of the sender's own.

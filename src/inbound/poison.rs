@@ -167,10 +167,38 @@ fn cut(body: &Bytes, bytes_max: usize) -> Bytes {
     body.slice(..end)
 }
 
-/// Headers that are the sender's own, and no secrets. RabbitMQ and its plugins write `x-…`, differently each time a
-/// message comes. A message's headers fit into one frame (128 KiB unless the broker says otherwise), which bounds them.
+/// Headers that brokers and proxies write, differently each time a message comes: neither kept nor part of the identity. Every
+/// other `x-…` is the sender's own, and a mapping that reads it finds it again when the message is read again.
+const WRITTEN_ON_THE_WAY: [&str; 20] = [
+    "x-amzn-",
+    "x-b3-",
+    "x-client-ip",
+    "x-cloud-trace-",
+    "x-correlation-id",
+    "x-death",
+    "x-delivery-",
+    "x-envoy-",
+    "x-first-death-",
+    "x-forwarded-",
+    "x-last-death-",
+    "x-opt-",
+    "x-original-",
+    "x-received-from",
+    "x-real-ip",
+    "x-request-",
+    "x-routed-",
+    "x-shovelled",
+    "x-stream-",
+    "x-trace",
+];
+
+/// Headers that are the sender's own, and no secrets. A message's headers fit into one frame (128 KiB unless the broker says
+/// otherwise), which bounds them.
 pub(super) fn kept(headers: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
-    let is_kept = |name: &str| !name.to_ascii_lowercase().starts_with("x-") && !may_be_secret(name);
+    let is_kept = |name: &str| {
+        let lower = name.to_ascii_lowercase();
+        !WRITTEN_ON_THE_WAY.iter().any(|start| lower.starts_with(start)) && !may_be_secret(name)
+    };
     headers.iter().filter(|(name, _)| is_kept(name)).map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
@@ -259,6 +287,8 @@ mod tests {
             (held(&[("ce-id", "2")], None), false),
             (held(&[("ce-id", "1")], Some("m1")), false),
             (held(&[("ce-id", "1"), ("x-delivery-count", "2")], None), true),
+            (held(&[("ce-id", "1"), ("X-Death", "[]")], None), true),
+            (held(&[("ce-id", "1"), ("x-effective-at", "2027-06-01")], None), false),
             (held(&[("ce-id", "1"), ("Webhook-Signature", "v1,abc")], None), true),
             (held(&[("ce-id", "1"), ("Api_Key", "abc")], None), true),
         ] {

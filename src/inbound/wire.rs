@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::cloudevents::{Envelope, kind_of};
+use super::cloudevents::{Envelope, kind_of, start_of};
 use super::control::{self, BUILDING_KEY, CANCELLED, CONTROLS, EFFECTIVE_AT};
 use super::problem::{FieldError, Problem};
 use crate::domain::event::{BuildingKey, Change, Details, Event, Field, FieldValue, Happening, Move, Record};
@@ -143,6 +143,30 @@ fn controls_of(type_name: &str) -> &'static [&'static str] {
     }
 }
 
+/// Limit of the levels below `data` that are searched for a control field.
+const DEPTH_LOOKED_AT_MAX: usize = 8;
+
+/// A control field, or nearly one, within a value; of a home the key is looked for elsewhere.
+fn deeper<'a>(value: &'a Value, controls: &[&'static str], depth: usize) -> Option<(&'a str, &'static str)> {
+    if depth == 0 {
+        return None;
+    }
+    match value {
+        Value::Object(fields) => fields.iter().filter(|(_, value)| !value.is_null()).find_map(|(name, value)| {
+            let named = controls.iter().copied().filter(|control| *control != BUILDING_KEY);
+            let controls: Vec<&'static str> = named.collect();
+            let is_one = || controls.iter().copied().find(|control| control == name);
+            let meant = is_one().or_else(|| control::meant(name, &controls, &[]));
+            meant.map(|meant| (name.as_str(), meant)).or_else(|| deeper(value, &controls, depth - 1))
+        }),
+        Value::Array(items) => items.iter().find_map(|item| deeper(item, controls, depth - 1)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
+
+/// Words that programs write for nothing: as an id they would make one customer of many.
+const NOTHING: [&str; 6] = ["null", "(null)", "nil", "none", "undefined", "nan"];
+
 /// Reads one JSON object and notes everything that is wrong in it.
 struct Reader<'a> {
     fields: &'a Map<String, Value>,
@@ -203,46 +227,69 @@ impl<'a> Reader<'a> {
         read.ok()
     }
 
+    /// An id; an empty one counts as not given.
     fn id<T>(&mut self, name: &str, accept: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let accepted = accept(self.raw_text(name)?);
+        let text = trim(self.raw_text(name)?);
+        if text.is_empty() {
+            return None;
+        }
+        if NOTHING.iter().any(|nothing| text.eq_ignore_ascii_case(nothing)) {
+            self.wrong(name, "is a word for nothing, and no id");
+            return None;
+        }
+        let accepted = accept(text);
         if accepted.is_none() {
             self.wrong(name, format!("must have 1 to {ID_CHARS_MAX} characters, none of them invisible"));
         }
         accepted
     }
 
-    /// Names in `data` that are nearly a control field's: refused, since passing them over might take away what should stay.
+    /// Names in `data` that are nearly a control field's: refused, since passing them over might take away what should stay. So
+    /// is a control field that stands deeper than it belongs.
     fn near_misses(&mut self, controls: &[&'static str], customer: Option<&CustomerId>) {
         let mut near = Vec::new();
         for (name, value) in self.fields.iter().filter(|(_, value)| !value.is_null()) {
             let is_customer = || customer.is_some() && value.as_str().and_then(CustomerId::accept).as_ref() == customer;
             let others = [&FIELDS[..], &CONTROLS].concat();
-            match control::meant(name, controls, &others).or_else(|| control::meant(name, &[CUSTOMER_ID], &FIELDS)) {
+            let slip = |name: &str| control::is_slip_of(name, CUSTOMER_ID).then_some(CUSTOMER_ID);
+            match control::meant(name, controls, &others).or_else(|| slip(name)) {
                 // Some senders name the customer twice, in their own way too.
                 Some(CUSTOMER_ID) if is_customer() => {}
-                Some(meant) => near.push((name.clone(), meant)),
+                Some(meant) => near.push((start_of(name), format!("is not a field; did you mean `{meant}`?"))),
+                None if name == "specversion" => near.push((
+                    start_of(name),
+                    "is an attribute of an event: send the event once, in the body or in headers".to_owned(),
+                )),
                 None => {}
+            }
+            if let Some((inner, meant)) = deeper(value, controls, DEPTH_LOOKED_AT_MAX) {
+                let reason = format!("has `{}` in it, which is looked at in `data` alone (`{meant}`)", start_of(inner));
+                near.push((start_of(name), reason));
             }
         }
         near.truncate(NEAR_MISSES_TOLD_MAX);
-        for (name, meant) in near {
-            let shown = super::cloudevents::start_of(&name);
-            self.wrong(&shown, format!("is not a field; did you mean `{meant}`?"));
+        for (name, reason) in near {
+            self.wrong(&name, reason);
         }
         self.inside("building", |reader| {
-            let is_key =
-                |name: &str| name == BUILDING_KEY || control::meant(name, &["key", BUILDING_KEY], &[]).is_some();
+            let is_key = |name: &str| {
+                let is_other = name == BUILDING_KEY || name == "keys";
+                is_other || control::meant(name, &["key", BUILDING_KEY], &[]).is_some()
+            };
             let near: Vec<String> = reader.fields.keys().filter(|name| is_key(name)).cloned().collect();
             for name in near.iter().take(NEAR_MISSES_TOLD_MAX) {
-                let shown = super::cloudevents::start_of(name);
-                reader.wrong(&shown, "is not a field here; did you mean `key`, or `building_key` beside `building`?");
+                reader.wrong(
+                    &start_of(name),
+                    "is not a field here; did you mean `key`, or `building_key` beside `building`?",
+                );
             }
         });
     }
 
     /// `subject` or `data.customer_id`; when both are given they must agree.
     fn customer(&mut self, subject: Option<&str>) -> Option<CustomerId> {
-        let given = self.given(CUSTOMER_ID).is_some();
+        let is_blank = |value: &&Value| value.as_str().is_some_and(|text| trim(text).is_empty());
+        let given = self.given(CUSTOMER_ID).filter(|value| !is_blank(value)).is_some();
         let own = self.id(CUSTOMER_ID, CustomerId::accept);
         // A blank one names no customer, as an empty one does.
         match (subject.filter(|subject| !trim(subject).is_empty()), own) {
@@ -670,7 +717,15 @@ mod tests {
             assert_eq!(churn_errors(None, data.clone()), [format!("/data/{name}")], "{name}");
             assert!(translate("customer.updated", None, data).is_ok(), "{name} takes nothing away there");
         }
-        let others = json!({"customer_id": "C", "reason": "r", "note": "n", "contract_id": "V-1", "canceled": null,
+        for (data, pointer) in [
+            (json!({"data": {"effective_at": "2027-06-01T00:00:00Z"}}), "/data/data"),
+            (json!({"contract": {"dates": [{"effectiveDate": "2027-06-01"}]}}), "/data/contract"),
+            (json!({"address": {"town": "D", "cancelled": true}}), "/data/address"),
+            (json!({"specversion": "1.0"}), "/data/specversion"),
+        ] {
+            assert_eq!(churn_errors(Some("C"), data.clone()), [pointer], "{data}");
+        }
+        let others = json!({"customer_id": "C", "reason": "r", "contract": {"id": 7, "dates": ["2027-06-01"]}, "note": "n", "contract_id": "V-1", "canceled": null,
                             "tags": ["a"], "cancellation_reason": "price", "building_key": "cabin"});
         assert_eq!(churn_errors(None, others), [""; 0]);
     }
@@ -685,6 +740,10 @@ mod tests {
             (Some(""), json!({"customer_id": "C-1"}), vec![]),
             (Some("\u{a0}"), json!({"customer_id": "C-1"}), vec![]),
             (Some(""), json!({}), vec!["/data/customer_id"]),
+            (Some("C-1"), json!({"customer_id": ""}), vec![]),
+            (None, json!({"customer_id": " "}), vec!["/data/customer_id"]),
+            (None, json!({"customer_id": "null"}), vec!["/data/customer_id"]),
+            (Some("C-1"), json!({"custom_id": 7, "was_customer": true}), vec![]),
             (Some("C\u{200b}1"), json!({}), vec!["/subject"]),
             (Some("C-1"), json!({"customer_id": "C\u{200b}-1"}), vec!["/data/customer_id"]),
         ] {

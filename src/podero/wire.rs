@@ -731,7 +731,12 @@ pub(super) fn told(value: &Value) -> Told {
         Value::String(text) => text,
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => return Told::Implausible,
     };
-    read_moment(text).map_or(Told::Implausible, Told::At)
+    match read_moment(text) {
+        Ok(at) => Told::At(at),
+        // It says no more of freshness than any other moment ahead.
+        Err(Fault::TooLate) => Told::At(date::LATEST),
+        Err(_) => Told::Implausible,
+    }
 }
 
 /// A date alone is its midnight in UTC.

@@ -332,6 +332,33 @@ async fn a_senders_own_cloudevents_go_to_its_mapping() {
     let results = answer["results"].as_array().expect("a batch");
     let statuses: Vec<&Value> = results.iter().map(|result| &result["status"]).collect();
     assert_eq!((status, statuses), (202, vec![&json!("duplicate"), &json!("accepted")]), "{answer}");
+    // Its data in Base64 is the program's data, or is refused.
+    world.apply(&sign_up("s-p4", "P-4", "2026-10-01T10:00:00Z")).await;
+    let coded = |id: &str, coded: &str| {
+        let mut event = sap(id, "");
+        event.as_object_mut().expect("an object").remove("data");
+        event["data_base64"] = json!(coded);
+        event.to_string()
+    };
+    // {"Partner": "P-4", "EndDate": "2027-06-01"}
+    let readable = "eyJQYXJ0bmVyIjogIlAtNCIsICJFbmREYXRlIjogIjIwMjctMDYtMDEifQ==";
+    is_scheduled(world.post(&door, STRUCTURED, coded("sap-4", readable)).await, "in Base64");
+    for unreadable in ["H4sIAAAAAAAC/w==", "***", "eyJ0b3duIjogIk38bmNoZW4ifQ=="] {
+        let (status, answer) = world.post(&door, STRUCTURED, coded("sap-5", unreadable)).await;
+        assert_eq!((status, &answer["errors"][0]["pointer"]), (422, &json!("/data_base64")), "{answer}");
+    }
+    // One item over which the program fails leaves the others of its batch alone.
+    let mut failing = sap("sap-6", "P-1");
+    failing["data"]["EndDate"] = json!("31.12.26");
+    let batch = json!([failing, sign_up("s-p5", "P-5", "2026-10-01T10:00:00Z")]);
+    let (_, answer) = world.post(&door, "application/cloudevents-batch+json", batch.to_string()).await;
+    let statuses: Vec<&Value> =
+        answer["results"].as_array().expect("a batch").iter().map(|item| &item["status"]).collect();
+    assert_eq!(statuses, [&json!("rejected"), &json!("accepted")], "{answer}");
+    // A slip in a type of the bridge's is told, not passed over.
+    let mut slip = sign_up("s-p6", "P-6", "2026-10-01T10:00:00Z");
+    slip["type"] = json!("Customer.Signed_Up");
+    assert_eq!(world.post(&door, STRUCTURED, slip.to_string()).await.0, 422);
     // A source without a mapping knows the bridge's types alone.
     let (status, answer) = world.send(&other).await;
     assert_eq!((status, &answer["errors"][0]["pointer"]), (422, &json!("/type")), "{answer}");

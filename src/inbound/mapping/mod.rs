@@ -109,7 +109,8 @@ impl Message {
         let structured = item.value.to_string();
         let digest = sha256(structured.as_bytes());
         // Of a structured one its own bytes: a number in them may have more digits than a value holds.
-        let body = if item.beside.is_some() { structured.into() } else { item.raw.clone() };
+        let is_as_sent = item.beside.is_none() && !item.is_decoded;
+        let body = if is_as_sent { item.raw.clone() } else { structured.into() };
         let text = |name: &str| item.value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let defaults = ["source", "time"].into_iter().filter_map(|name| Some((name, text(name)?.to_owned())));
         Self {
@@ -126,7 +127,13 @@ impl Message {
     fn read(verified: &Verified) -> Self {
         let value = super::json::read(verified.body()).ok().filter(|value| value.get("specversion").is_some());
         match value {
-            Some(value) => Self::cloud_event(&Item { value, raw: verified.body().clone(), beside: None }),
+            Some(value) => Self::cloud_event(&Item {
+                value,
+                raw: verified.body().clone(),
+                beside: None,
+                astray: Vec::new(),
+                is_decoded: false,
+            }),
             None => Self::own(verified, (verified.name(), &[])),
         }
     }

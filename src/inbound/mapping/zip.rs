@@ -17,16 +17,20 @@ const DIGITS_MIN: usize = 2;
 const FRACTION: &str = "a number with a fraction is no ZIP code";
 const NEGATIVE: &str = "a number below zero is no ZIP code";
 const ZEROS: &str = "zeros alone are no ZIP code";
+const FORMULA: &str = "a formula is no ZIP code";
 const ONE_DIGIT: &str = "one digit is no ZIP code";
 
 /// Everything that [`read`] says.
-pub(super) const WORDS: [&str; 4] = [FRACTION, NEGATIVE, ZEROS, ONE_DIGIT];
+pub(super) const WORDS: [&str; 5] = [FRACTION, NEGATIVE, ZEROS, ONE_DIGIT, FORMULA];
 
 /// The ZIP code in a text that is not blank. Digits alone are filled up with zeros in front to as many as `digits`; a code with
 /// letters, blanks or dashes in it stays, with one plain blank for each gap.
 pub(super) fn read(text: &str, digits: Option<usize>) -> Result<String, &'static str> {
     let parts = text.split(is_blank).filter(|part| !part.is_empty());
     let text = parts.collect::<Vec<_>>().join(" ");
+    if text.starts_with(['=', '+', '@']) {
+        return Err(FORMULA);
+    }
     let whole = text.split_once('.').filter(|(_, fraction)| fraction.bytes().all(|byte| byte == b'0'));
     let text = whole.map_or(text.as_str(), |(whole, _)| whole);
     if let Some((whole, fraction)) = text.split_once(['.', ','])
@@ -75,6 +79,8 @@ mod tests {
             ("111 23", Some(5), Ok("111 23")),
             ("00-950", Some(5), Ok("00-950")),
             ("D-01067", Some(5), Ok("D-01067")),
+            ("=01067", Some(5), Err("formula")),
+            ("+01067", Some(5), Err("formula")),
             ("1067,0", Some(5), Err("fraction")),
             ("1067.5", Some(5), Err("fraction")),
             ("1.067", Some(5), Err("fraction")),
