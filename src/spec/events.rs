@@ -123,6 +123,12 @@ fn moved() -> Value {
         ("cancelled".to_owned(), cancelled("the move that was announced is off; nothing else is needed then")),
     ]);
     home(&mut properties);
+    for object in ["address", "building"] {
+        // They decide about the move, and are looked at in `data` alone.
+        for name in ["cancelled", "effective_at"] {
+            properties[object]["properties"][name] = json!(false);
+        }
+    }
     let is_cancelled = json!({"required": ["cancelled"], "properties": {"cancelled": {"const": true}}});
     json!({"type": "object", "properties": properties, "anyOf": [{"required": ["address"]}, is_cancelled]})
 }
