@@ -165,7 +165,7 @@ fn deeper<'a>(value: &'a Value, controls: &[&'static str], depth: usize) -> Opti
 }
 
 /// Words that programs write for nothing: as an id they would make one customer of many.
-const NOTHING: [&str; 6] = ["null", "(null)", "nil", "none", "undefined", "nan"];
+pub const NOTHING: [&str; 6] = ["null", "(null)", "nil", "none", "undefined", "nan"];
 
 /// Reads one JSON object and notes everything that is wrong in it.
 struct Reader<'a> {

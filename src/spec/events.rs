@@ -12,7 +12,7 @@ use super::object;
 use crate::domain::ID_CHARS_MAX;
 use crate::domain::event::Field;
 use crate::inbound::cloudevents::ATTRIBUTE_CHARS_MAX;
-use crate::inbound::wire::{OCCUPANT_TYPES, PROPERTY_TYPES, TYPES, WHOLE_MAX, chars_max};
+use crate::inbound::wire::{NOTHING, OCCUPANT_TYPES, PROPERTY_TYPES, TYPES, WHOLE_MAX, chars_max};
 
 /// Letters of European languages and their signs, without blanks: the doors take every visible character of Unicode, which no
 /// pattern can list.
@@ -84,7 +84,18 @@ fn event(type_name: &str) -> Value {
 
 fn id(description: &str) -> Value {
     let pattern = format!("^[{VISIBLE}]([ {VISIBLE}]*[{VISIBLE}])?$");
-    json!({"type": "string", "minLength": 1, "maxLength": ID_CHARS_MAX, "pattern": pattern, "description": description})
+    json!({"type": "string", "minLength": 1, "maxLength": ID_CHARS_MAX, "pattern": pattern, "not": {"pattern": nothing()},
+           "description": description})
+}
+
+/// The words for nothing, in either case of each letter: the dialect of JSON Schema has no sign for that.
+fn nothing() -> String {
+    let either = |letter: char| match letter {
+        letter if letter.is_ascii_alphabetic() => format!("[{}{letter}]", letter.to_ascii_uppercase()),
+        letter => format!("\\{letter}"),
+    };
+    let words = NOTHING.map(|word| word.chars().map(either).collect::<String>());
+    format!("^({})$", words.join("|"))
 }
 
 fn attribute(description: &str) -> Value {
