@@ -156,11 +156,22 @@ fn email(text: &str) -> String {
 fn zip(text: &str) -> String {
     let text = folded(&without_blanks(text));
     let code: String = text.chars().filter(|letter| letter.is_alphanumeric()).collect();
+    let mut code = code.as_str();
+    // Zeros may stand before a mark as well as behind it.
+    loop {
+        let bare = without_mark(without_zeros(code));
+        if bare == code {
+            return bare.to_owned();
+        }
+        code = bare;
+    }
+}
+
+fn without_mark(code: &str) -> &str {
     let digits = code.trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
     let mark = &code[..code.len() - digits.len()];
     let has_digits_alone = digits.len() >= MARKED_DIGITS_MIN && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let code = if has_digits_alone && is_mark(mark) { digits } else { &code };
-    without_zeros(code).to_owned()
+    if has_digits_alone && is_mark(mark) { digits } else { code }
 }
 
 /// Composed again, since an accent may have stood behind a blank.

@@ -420,8 +420,10 @@ fn parser(delimiter: u8) -> Reader {
     ReaderBuilder::new().delimiter(delimiter).build()
 }
 
+/// Whether a cell says nothing; `=""` neither.
 fn is_blank(text: &str) -> bool {
-    cells::trimmed(text).is_none()
+    let text = cells::trimmed(text);
+    text.and_then(|text| cells::kept_as_text(text).map_or(Some(text), cells::trimmed)).is_none()
 }
 
 /// Whether a quote stands beside a field's text instead of around it: the parser would leave it out, or in, and change the
