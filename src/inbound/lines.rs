@@ -138,7 +138,7 @@ impl<R: BufRead> Lines<R> {
         if let Format::Csv { mut delimiter } = format {
             let mut parser = parser(delimiter);
             // The parser takes a mark that comes alone for the end of the file. One that comes in pieces is left to the header.
-            if lines.file.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
+            while lines.file.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
                 lines.pass(BYTE_ORDER_MARK.len(), 0);
             }
             let mut taken = lines.take_row(&mut parser)?;
