@@ -241,7 +241,7 @@ fn number_of(whole: &str, fraction: Option<&str>) -> Result<Number, Fault> {
         local.map(Number::Digits).map_err(|_| Fault::NoSuchMoment)
     };
     match whole.len() {
-        // What forms have for "open end".
+        // Forms write only nines for "open end".
         8.. if whole.bytes().all(|digit| digit == b'9') => Err(Fault::TooLate),
         10.. if whole.starts_with('0') => Err(Fault::SmallNumber),
         8 if whole.starts_with('0') => Err(Fault::SmallNumber),
