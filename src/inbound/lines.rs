@@ -96,6 +96,8 @@ pub struct Bounds {
 /// Reads a file.
 pub struct Lines<R> {
     file: R,
+    /// What was taken from the file for the beginning of a mark, and is none.
+    held: &'static [u8],
     place: Place,
     bounds: Bounds,
     table: Option<Table>,
@@ -131,16 +133,12 @@ struct Taken {
 impl<R: BufRead> Lines<R> {
     /// Begins at the beginning of a file, behind the header of a table.
     pub fn open(file: R, format: Format, bounds: Bounds) -> io::Result<Self> {
-        let mut lines = Self { file, place: Place { offset: 0, line: 1 }, bounds, table: None };
+        let mut lines = Self { file, held: &[], place: Place { offset: 0, line: 1 }, bounds, table: None };
         if let Some(form) = utf8::other_form(lines.file.fill_buf()?) {
             return Err(io::Error::other(format!("the file is {form}")));
         }
         if let Format::Csv { mut delimiter } = format {
             let mut parser = parser(delimiter);
-            // The parser takes a mark that comes alone for the end of the file. One that comes in pieces is left to the header.
-            while lines.file.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
-                lines.pass(BYTE_ORDER_MARK.len(), 0);
-            }
             let mut taken = lines.take_row(&mut parser)?;
             if let Some(named) = separator(&taken.raw) {
                 // Excel's own word for the delimiter of the file, in a line before the header.
@@ -219,8 +217,9 @@ impl<R: BufRead> Lines<R> {
     /// Up to a line feed, which is passed over.
     fn take_line(&mut self) -> io::Result<Option<Taken>> {
         let mut taken = Taken::default();
+        let bytes_max = self.bounds.line_bytes;
         loop {
-            let buffer = self.file.fill_buf()?;
+            let buffer = self.fill_buf()?;
             let (used, is_end) = match buffer.iter().position(|byte| *byte == b'\n') {
                 Some(at) => (at + 1, true),
                 None => (buffer.len(), buffer.is_empty()),
@@ -229,7 +228,7 @@ impl<R: BufRead> Lines<R> {
                 return Ok(None);
             }
             let has_feed = is_end && used > 0;
-            taken.keep(&buffer[..used - usize::from(has_feed)], self.bounds.line_bytes);
+            taken.keep(&buffer[..used - usize::from(has_feed)], bytes_max);
             self.pass(used, u64::from(has_feed));
             if is_end {
                 return Ok(Some(taken));
@@ -240,7 +239,10 @@ impl<R: BufRead> Lines<R> {
     /// The first record that is not blank; an empty one at the end of the file.
     fn take_row(&mut self, parser: &mut Reader) -> io::Result<Taken> {
         loop {
-            while self.skip_end_of_line()? {}
+            self.skip_marks()?;
+            while self.skip_end_of_line()? {
+                self.skip_marks()?;
+            }
             match self.take_record(parser)? {
                 Some(taken) if taken.is_blank() => {}
                 Some(taken) => return Ok(taken),
@@ -254,7 +256,7 @@ impl<R: BufRead> Lines<R> {
         let mut taken = Taken::default();
         let bytes_max = self.bounds.line_bytes;
         loop {
-            let buffer = self.file.fill_buf()?;
+            let buffer = self.fill_buf()?;
             let buffer = &buffer[..buffer.len().min(STEP_BYTES)];
             taken.is_last = buffer.is_empty();
             // A byte of a file is at most a byte, or an end, of a field.
@@ -287,7 +289,7 @@ impl<R: BufRead> Lines<R> {
 
     /// Whether there was an end of a line, which is passed over.
     fn skip_end_of_line(&mut self) -> io::Result<bool> {
-        match self.file.fill_buf()?.first() {
+        match self.fill_buf()?.first() {
             Some(b'\n') => self.skip_feed(),
             Some(b'\r') => {
                 self.pass(1, 0);
@@ -301,15 +303,40 @@ impl<R: BufRead> Lines<R> {
     }
 
     fn skip_feed(&mut self) -> io::Result<bool> {
-        let is_there = self.file.fill_buf()?.first() == Some(&b'\n');
+        let is_there = self.fill_buf()?.first() == Some(&b'\n');
         if is_there {
             self.pass(1, 1);
         }
         Ok(is_there)
     }
 
+    /// Passes over all byte order marks here, in whatever pieces the file comes: the parser takes one that comes alone for
+    /// the end of the file.
+    fn skip_marks(&mut self) -> io::Result<()> {
+        let mut matched = 0;
+        while self.file.fill_buf()?.first() == Some(&BYTE_ORDER_MARK[matched]) {
+            self.file.consume(1);
+            matched += 1;
+            if matched == BYTE_ORDER_MARK.len() {
+                self.place.offset += BYTE_ORDER_MARK.len() as u64;
+                matched = 0;
+            }
+        }
+        self.held = &BYTE_ORDER_MARK[..matched];
+        Ok(())
+    }
+
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.held.is_empty() { self.file.fill_buf() } else { Ok(self.held) }
+    }
+
+    /// `bytes` are some of those that [`Self::fill_buf`] gave.
     fn pass(&mut self, bytes: usize, newlines: u64) {
-        self.file.consume(bytes);
+        if self.held.is_empty() {
+            self.file.consume(bytes);
+        } else {
+            self.held = &self.held[bytes..];
+        }
         self.place.offset += u64::try_from(bytes).unwrap_or(u64::MAX);
         self.place.line += newlines;
     }
@@ -319,6 +346,7 @@ impl<R: BufRead + Seek> Lines<R> {
     /// Goes on from a place in the same file.
     pub fn go_to(&mut self, place: Place) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(place.offset))?;
+        self.held = &[];
         self.place = place;
         Ok(())
     }
