@@ -453,7 +453,7 @@ mod tests {
     fn where_most_places_are_taken_those_that_have_owed_for_a_while_give_way_and_the_proved_last() {
         let is_proved = |whose: Peer| whose == peer(1);
         let mut roll = Roll::new(BOUNDS);
-        let mut open = |roll: &mut Roll<_>, whose, name| {
+        let open = |roll: &mut Roll<_>, whose, name| {
             names(&roll.enter(Some(peer(whose)), Some(name), is_proved).expect("there is a place").1)
         };
         for (whose, name) in [(1, "proved"), (2, "a"), (2, "b"), (3, "c"), (3, "d"), (4, "e")] {
