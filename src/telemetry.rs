@@ -57,7 +57,7 @@ pub struct Lines {
 }
 
 /// Writes logs to standard error from now on: one line per event, times in UTC as RFC 3339, as text or as JSON
-/// with the event's fields at the top level. `Auto` is text when standard error is a terminal. A panic becomes a line too.
+/// with the event's fields at the top level. `Auto` is text when standard error is a terminal.
 ///
 /// A second call changes nothing: the first subscriber stays. Directives of the level that do not parse are left
 /// out (a checked configuration has none).
@@ -98,8 +98,12 @@ pub fn init(log: &Log) -> std::io::Result<()> {
     if outcome.is_err() {
         tracing::debug!("logging was set up by another part of the process, which stays");
     }
-    std::panic::set_hook(Box::new(note_panic));
     Ok(())
+}
+
+/// Makes a line of the log of each panic from now on.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(note_panic));
 }
 
 fn filter(log: &Log) -> EnvFilter {
@@ -154,6 +158,29 @@ pub fn lines() -> Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Set in the process that the test starts.
+    const CHILD: &str = "PODERO_BRIDGE_TEST_PANICS";
+
+    #[test]
+    fn a_panic_is_a_line_of_the_log_that_quotes_no_value() {
+        if std::env::var_os(CHILD).is_some() {
+            init(&Log { format: LogFormat::Json, level: "info".to_owned() }).expect("a thread");
+            log_panics();
+            let panicked = |panic: fn()| std::thread::spawn(panic).join().expect_err("it panics");
+            panicked(|| panic!("a constant"));
+            panicked(|| panic!("of {}", std::hint::black_box("Anna")));
+            return flush(Duration::from_secs(20));
+        }
+        let name = "telemetry::tests::a_panic_is_a_line_of_the_log_that_quotes_no_value";
+        let mut child = std::process::Command::new(std::env::current_exe().expect("this program"));
+        let output = child.args(["--exact", name, "--nocapture"]).env(CHILD, "1").output().expect("it runs");
+        let log = String::from_utf8_lossy(&output.stderr);
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("a thread panicked")).collect();
+        assert_eq!(lines.len(), 2, "{log}");
+        assert!(lines[0].contains(r#""says":"a constant""#) && lines[0].contains("src/telemetry.rs:"), "{log}");
+        assert!(lines[1].contains("may quote a value") && !log.contains("Anna"), "{log}");
+    }
 
     #[test]
     fn a_second_set_up_does_not_panic() {

@@ -14,6 +14,7 @@ use crate::telemetry;
 /// Runs until a signal asks for the end; a second one ends at once.
 pub(super) async fn run(mut config: Config, sandbox: bool) -> anyhow::Result<()> {
     telemetry::init(&config.log).context("there is no log")?;
+    telemetry::log_panics();
     let mut signals = Signals::new()?;
     for path in &config.exposed {
         let path = path.display();

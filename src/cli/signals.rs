@@ -44,12 +44,16 @@ impl Signals {
     /// From here on signals no longer end the process by themselves: SIGTERM, SIGINT and SIGQUIT ask for the end,
     /// a second one of these ends it at once, and SIGHUP, SIGUSR1 and SIGUSR2 are passed over.
     pub(super) fn new() -> anyhow::Result<Self> {
+        Self::with_bound(END_TIME_MAX)
+    }
+
+    fn with_bound(end_time_max: Duration) -> anyhow::Result<Self> {
         let (asks, asked) = watch::channel(false);
         let begun = Arc::new(Notify::new());
         let (ready, is_ready) = sync_channel(1);
         let watched = begun.clone();
         let thread = std::thread::Builder::new().name("signals".to_owned());
-        thread.spawn(move || wait(&ready, &asks, &watched))?;
+        thread.spawn(move || wait(&ready, (&asks, &watched), end_time_max))?;
         is_ready.recv().context("the thread that waits for signals has ended")??;
         Ok(Self { asked, begun })
     }
@@ -69,7 +73,11 @@ impl Signals {
 }
 
 /// The thread: says whether it can catch signals, then waits for them until the process has ended.
-fn wait(ready: &SyncSender<std::io::Result<()>>, asks: &watch::Sender<bool>, begun: &Notify) {
+fn wait(
+    ready: &SyncSender<std::io::Result<()>>,
+    (asks, begun): (&watch::Sender<bool>, &Notify),
+    end_time_max: Duration,
+) {
     let runtime = match Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => return drop(ready.send(Err(error))),
@@ -78,7 +86,7 @@ fn wait(ready: &SyncSender<std::io::Result<()>>, asks: &watch::Sender<bool>, beg
         match Caught::new() {
             Ok(mut caught) => {
                 let _ = ready.send(Ok(()));
-                watch_end(&mut caught, asks, begun).await;
+                watch_end(&mut caught, (asks, begun), end_time_max).await;
             }
             Err(error) => drop(ready.send(Err(error))),
         }
@@ -86,7 +94,7 @@ fn wait(ready: &SyncSender<std::io::Result<()>>, asks: &watch::Sender<bool>, beg
 }
 
 /// Never returns: the process ends before, by itself or from here.
-async fn watch_end(caught: &mut Caught, asks: &watch::Sender<bool>, begun: &Notify) {
+async fn watch_end(caught: &mut Caught, (asks, begun): (&watch::Sender<bool>, &Notify), end_time_max: Duration) {
     let first = tokio::select! {
         signal = caught.next() => Some(signal),
         () = begun.notified() => None,
@@ -102,13 +110,13 @@ async fn watch_end(caught: &mut Caught, asks: &watch::Sender<bool>, begun: &Noti
         }
         caught.next().await
     };
-    match tokio::time::timeout(END_TIME_MAX, at_once).await {
+    match tokio::time::timeout(end_time_max, at_once).await {
         Ok(signal) => {
             tracing::warn!(signal = signal.name, "a second signal: ending at once");
             end_now(SIGNALLED + signal.number)
         }
         Err(_) => {
-            tracing::error!(seconds = END_TIME_MAX.as_secs(), status = STUCK, "the end took too long: ending at once");
+            tracing::error!(seconds = end_time_max.as_secs(), status = STUCK, "the end took too long: ending at once");
             end_now(STUCK)
         }
     }
@@ -184,5 +192,53 @@ impl Caught {
             let line = format!("podero-bridge: {signal} was passed over");
             self.telling = std::thread::Builder::new().spawn(move || say_error(&line)).ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    /// Set in the process that a test starts: whether its end begins by itself.
+    const CHILD: &str = "PODERO_BRIDGE_TEST_STUCK";
+
+    /// The same test in a process of its own.
+    fn stuck_process(name: &str, begins_by_itself: bool) -> Child {
+        let mut child = Command::new(std::env::current_exe().expect("this program"));
+        let name = format!("cli::signals::tests::{name}");
+        let child = child.args(["--exact", &name]).env(CHILD, if begins_by_itself { "1" } else { "" });
+        child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs")
+    }
+
+    /// In that process nothing ever ends: its only runtime has one thread, which sleeps. Returns in another.
+    fn stick() {
+        let Some(begins_by_itself) = std::env::var_os(CHILD) else { return };
+        Builder::new_current_thread().build().expect("a runtime").block_on(async {
+            let signals = Signals::with_bound(Duration::from_millis(200)).expect("a thread");
+            if begins_by_itself == "1" {
+                signals.begin_end();
+            } else {
+                kill_process(getpid(), Sent::TERM).expect("it is this process");
+            }
+            loop {
+                std::thread::sleep(Duration::from_secs(3_600));
+            }
+        });
+    }
+
+    #[test]
+    fn an_end_that_was_asked_for_has_its_bound_whatever_hangs() {
+        stick();
+        let mut child = stuck_process("an_end_that_was_asked_for_has_its_bound_whatever_hangs", false);
+        assert_eq!(child.wait().expect("it ends").code(), Some(STUCK));
+    }
+
+    #[test]
+    fn an_end_that_begins_by_itself_has_its_bound_too() {
+        stick();
+        let mut child = stuck_process("an_end_that_begins_by_itself_has_its_bound_too", true);
+        assert_eq!(child.wait().expect("it ends").code(), Some(STUCK));
     }
 }
