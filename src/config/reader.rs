@@ -48,6 +48,14 @@ impl Given {
             None => shown,
         }
     }
+
+    /// As what it was found to be: a path, which is no secret.
+    fn described_path(&self, path: &str) -> String {
+        match &self.variable {
+            Some(variable) => format!("{path:?} in {variable}"),
+            None => format!("{path:?}"),
+        }
+    }
 }
 
 impl Reader {
@@ -358,16 +366,15 @@ impl Reader {
     }
 
     fn filed_texts(&mut self, place: &str, given: &Given, is_list: bool) -> Option<(Vec<String>, String)> {
-        let Some(path) = given.value.as_str().filter(|path| !path.is_empty()) else {
+        let Some(written) = given.value.as_str().filter(|path| !path.is_empty()) else {
             self.refuse(place, given.described(false), "allowed: the path of a file");
             return None;
         };
-        let written = path;
-        let path = self.located(given, path);
+        let path = self.located(given, written);
         let content = match file::read(&path) {
             Ok(content) => content,
             Err(error) if is_path(written, &path) => {
-                self.refuse(place, given.described(false), unread(&path, &error));
+                self.refuse(place, given.described_path(written), unread(&path, &error));
                 return None;
             }
             // It may be the secret itself.
@@ -386,7 +393,7 @@ impl Reader {
             vec![content.text.trim_end_matches(['\r', '\n']).to_owned()]
         };
         if texts.iter().all(String::is_empty) {
-            self.refuse(place, given.described(false), "the file is empty");
+            self.refuse(place, given.described_path(written), "the file is empty");
             return None;
         }
         Some((texts, format!(" in {}", path.display())))

@@ -209,7 +209,7 @@ fn the_partners_section_has_bounds_too() {
         (
             "base_url = 'https://x.example'",
             "base_url = 'http://x.example'",
-            "podero.base_url: found \"http://x.example\"",
+            "podero.base_url: found a value that is not shown",
         ),
         ("base_url = 'http://localhost:1'", "base_url = 'https://x.example/api'", "podero.base_url: found"),
         (
@@ -245,7 +245,7 @@ fn unknown_keys_are_refused_with_a_suggestion() {
         ),
         (
             "[[source]]\nname = 'b'\nverify = 'none'\nmap = '.'",
-            "source.b.map: found \".\"; the file . cannot be read: Is a directory",
+            "source.b.map: found \".\"; the file . cannot be read: it is a folder, and no file",
         ),
     ];
     for (text, problem) in rows {
@@ -430,7 +430,6 @@ fn nothing_of_a_secret_is_shown_wherever_it_was_pasted() {
         "[store]\nurl = 'mysql://u:SECRET@h'",
         "[outbound]\nwebhook_url = 'ftp://h/SECRET'",
         "[onboarding]\nsuccess_url = 'ftp://h?key=SECRET'",
-        "[log]\nlevel = 'SECRET='",
         "[log]\nformat = 'id:SECRET'",
         "[amqp]\nurl = 'amqp://u:SECRET@@h#'",
         "[admin]\ntoken = 'SECRET",

@@ -41,8 +41,10 @@ const CLASSES_MAX: usize = 1_024;
 /// Limit of a text that is remembered of a class, in characters.
 const TEXT_CHARS_MAX: usize = 200;
 
-/// Fields whose values make classes of one place in the code. All have few values: configured names, our own words.
-const CLASS_FIELDS: [&str; 7] = ["class", "source", "problem", "part", "broker.role", "operation", "pump"];
+/// Fields whose values make classes of one place in the code. All have few values: configured names, our own words, places
+/// in the code (`at`, of panics).
+const CLASS_FIELDS: [&str; 9] =
+    ["class", "source", "problem", "part", "broker.role", "operation", "pump", "signal", "at"];
 
 /// Fields of lines about a single thing.
 const SINGLE_FIELDS: [&str; 2] = ["event.id", "notice.id"];
