@@ -22,8 +22,8 @@ use crate::app::GRACE;
 use crate::telemetry;
 
 /// Limit of an end, from the first signal or from where the command ends by itself: the grace, and a margin for what comes
-/// behind it (threads of the runtime, the last lines of the log). Below the 30 s after which Kubernetes kills.
-const END_TIME_MAX: Duration = Duration::from_secs(GRACE.as_secs() + 3);
+/// behind it (the store's own end, threads of the runtime, the last lines of the log). Kubernetes kills at the same time.
+const END_TIME_MAX: Duration = Duration::from_secs(GRACE.as_secs() + 5);
 
 /// Limit of the process's own exit, which runs code of libraries; then the kernel ends it.
 const EXIT_TIME_MAX: Duration = Duration::from_secs(1);
@@ -69,6 +69,13 @@ impl Signals {
     /// The command ends by itself: from here on the end has its bound, too.
     pub(super) fn begin_end(&self) {
         self.begun.notify_one();
+    }
+}
+
+/// A command that is over, for whatever reason, has an end that is bounded.
+impl Drop for Signals {
+    fn drop(&mut self) {
+        self.begin_end();
     }
 }
 

@@ -195,6 +195,22 @@ fn a_second_signal_ends_a_command_that_is_stuck() {
     drop(reader);
 }
 
+#[test]
+fn a_demonstration_that_is_interrupted_ends_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut demo = command(&["demo"], &Environment::new());
+    let demo = demo.env("TMPDIR", folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = demo.spawn().expect("it starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+    signal(&child, "INT");
+    assert_eq!(ended(&mut child), Some(1), "{line}");
+    let mut said = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+    assert_eq!(said, "podero-bridge: the demonstration was interrupted\n");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_does_not_wait_for_a_file_that_a_library_reads() {
     let folder = tempfile::tempdir().expect("a folder");
