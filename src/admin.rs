@@ -35,6 +35,7 @@ use crate::store::{
     self, BulkRetry, Gauges, NotTaken, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX, RetryRequest, Stepped,
     Store,
 };
+use crate::telemetry::{self, Lines};
 
 pub use guard::not_by_a_page;
 pub use pumps::{Landing, Links};
@@ -154,7 +155,7 @@ async fn readyz(admin: web::Data<Admin>) -> HttpResponse {
             Part { name: "store", is_ready: false, state: "does not answer".to_owned() }
         }
     };
-    let parts: Vec<Part> = std::iter::once(store).chain(admin.health.parts()).collect();
+    let parts: Vec<Part> = std::iter::once(store).chain(admin.health.parts()).chain(log_part()).collect();
     let lines: String = parts
         .iter()
         .map(|part| format!("[{}] {}: {}\n", if part.is_ready { '+' } else { '-' }, part.name, part.state))
@@ -164,11 +165,20 @@ async fn readyz(admin: web::Data<Admin>) -> HttpResponse {
     response.content_type("text/plain; charset=utf-8").body(lines)
 }
 
+/// The log's line, once something of it is missing: the bridge works as before, but what it did can no longer be read.
+fn log_part() -> Option<Part> {
+    let Lines { dropped, is_short, .. } = telemetry::lines();
+    let now = if is_short { "; standard error takes fewer than come" } else { "" };
+    (dropped > 0).then(|| Part { name: "log", is_ready: true, state: format!("{dropped} lines dropped{now}") })
+}
+
 async fn openapi(admin: web::Data<Admin>) -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(admin.openapi.clone())
 }
 
 async fn metrics(admin: web::Data<Admin>) -> HttpResponse {
+    let Lines { dropped, limited, .. } = telemetry::lines();
+    admin.metrics.set_log_lines(dropped, limited);
     HttpResponse::Ok().content_type(CONTENT_TYPE).body(admin.metrics.encode())
 }
 

@@ -21,7 +21,7 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App as ActixApp, HttpServer, web};
 use anyhow::Context;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use uuid::Uuid;
 
 use crate::admin::{self, Admin, Health, Part};
@@ -98,6 +98,9 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 const FORGET_PAUSE: Duration = Duration::from_millis(50);
 /// Files of secrets are read again this often: sooner than whoever changed one looks whether it holds.
 const ROTATE_EVERY: Duration = Duration::from_secs(5);
+/// Limit of the wait for files of secrets: a local file takes a millisecond. A file system that does not answer must not hold
+/// up the end.
+const ROTATE_TIME_MAX: Duration = Duration::from_secs(2);
 /// Gauges that count rows are counted this often,
 const GAUGES_EVERY: Duration = Duration::from_secs(2);
 /// but after a long count the next one waits for this many times as long: a backlog of a million must not be counted
@@ -410,9 +413,9 @@ impl Parts<'_> {
         let retries = rhythm("retry", Some(LOOK_EVERY), &bells.retries, &ends.work);
         let max = self.config.store.backlog_max;
         tasks.spawn(Stage::Work, async move { pump::run(retries, || admin::retry_step(&store, &wake, max)).await });
-        let sources = self.config.sources.clone();
+        let secrets = Rereading { sources: self.config.sources.clone(), under_way: tokio::sync::Mutex::default() };
         let rotations = rhythm("rotate", Some(ROTATE_EVERY), &Arc::default(), &ends.work);
-        tasks.spawn(Stage::Work, async move { pump::run(rotations, || rotate(&sources)).await });
+        tasks.spawn(Stage::Work, async move { pump::run(rotations, || secrets.step()).await });
         if let Some(retention) = self.config.store.retention {
             let store = self.store.clone();
             let forgets = rhythm("forget", Some(FORGET_EVERY.min(retention)), &Arc::default(), &ends.work);
@@ -615,18 +618,37 @@ async fn examine(store: Store) {
     std::future::pending().await
 }
 
-/// Secrets follow their files.
-async fn rotate(sources: &[Source]) -> Step {
-    for source in sources {
-        match source.verify.secrets().map_or(Reloaded::Same, Secrets::reload) {
-            Reloaded::Same => {}
-            Reloaded::Changed => tracing::info!(source = source.name, "its secrets were read anew"),
-            Reloaded::Refused(why) => {
-                tracing::warn!(source = source.name, why, "its secrets stay as they were: the file cannot be used");
-            }
+/// Secrets follow their files, which are read on a thread that may wait for a file system.
+struct Rereading {
+    sources: Vec<Source>,
+    /// There is at most one: a file system that does not answer holds one thread.
+    under_way: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Rereading {
+    async fn step(&self) -> Step {
+        let mut under_way = self.under_way.lock().await;
+        let reading = under_way.get_or_insert_with(|| {
+            let sources = self.sources.clone();
+            tokio::task::spawn_blocking(move || sources.iter().for_each(reread_secrets))
+        });
+        match tokio::time::timeout(ROTATE_TIME_MAX, reading).await {
+            // One that panicked is begun again.
+            Ok(_) => *under_way = None,
+            Err(_) => tracing::warn!("the files of secrets do not answer; the secrets stay as they were"),
+        }
+        Step::Idle
+    }
+}
+
+fn reread_secrets(source: &Source) {
+    match source.verify.secrets().map_or(Reloaded::Same, Secrets::reload) {
+        Reloaded::Same => {}
+        Reloaded::Changed => tracing::info!(source = source.name, "its secrets were read again"),
+        Reloaded::Refused(why) => {
+            tracing::warn!(source = source.name, why, "its secrets stay as they were: the file cannot be used");
         }
     }
-    Step::Idle
 }
 
 /// Messages that were parked and are retried are read by the same path as new ones.

@@ -11,10 +11,5 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     // A worker needs no runtime, whose threads would take of the memory that it may have.
-    if cli::is_worker() { cli::work() } else { run() }
-}
-
-#[tokio::main]
-async fn run() -> ExitCode {
-    cli::run().await
+    if cli::is_worker() { cli::work() } else { cli::main() }
 }

@@ -6,6 +6,7 @@
 //!
 //! Before: nothing. After: every stage, and the operator's door, which shows [`Metrics::encode`].
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::domain::alert::Knowledge;
@@ -167,6 +168,10 @@ instruments! {
     notices_returned: IntCounter = counter() as "podero_bridge_notices_returned_total";
     /// 1 while the broker is connected, else 0.
     broker_connected: IntGauge = gauge() as "podero_bridge_broker_connected";
+    /// Lines that are not in the log because standard error took fewer than came, or none.
+    log_lines_dropped: IntCounter = counter() as "podero_bridge_log_lines_dropped_total";
+    /// Lines that are not in the log because they repeated others of the same second; a line says how many.
+    log_lines_limited: IntCounter = counter() as "podero_bridge_log_lines_limited_total";
     /// Always 1; the label says which version runs.
     build_info: IntGaugeVec = gauges(&["version"]) as "podero_bridge_build_info";
 }
@@ -301,6 +306,16 @@ impl Metrics {
     /// Counts a notice that was confirmed.
     pub fn notice_published(&self, topic: Topic) {
         self.notices_published.with_label_values(&[topic.name()]).inc();
+    }
+
+    /// Brings the counters of the log's missing lines up to these numbers, which are the process's own.
+    pub fn set_log_lines(&self, dropped: u64, limited: u64) {
+        // Two who ask at once must not both add the difference.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        for (counter, total) in [(&self.log_lines_dropped, dropped), (&self.log_lines_limited, limited)] {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
     }
 
     /// Counts a notice that the broker gave back.
@@ -522,6 +537,8 @@ mod tests {
         metrics.set_alerts_open(5);
         metrics.set_outbox_pending(6);
         metrics.set_broker_connected(true);
+        metrics.set_log_lines(7, 8);
+        metrics.set_log_lines(9, 8);
         let text = metrics.encode();
         let version = env!("CARGO_PKG_VERSION");
         for line in [
@@ -556,6 +573,8 @@ mod tests {
             "alerts_open 5",
             "outbox_pending 6",
             "broker_connected 1",
+            "log_lines_dropped_total 9",
+            "log_lines_limited_total 8",
             &format!(r#"build_info{{version="{version}"}} 1"#),
         ] {
             assert!(text.lines().any(|shown| shown == format!("podero_bridge_{line}")), "{line}\n{text}");

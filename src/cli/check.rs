@@ -16,6 +16,9 @@ use crate::store::{Error, Settings, Store};
 /// Prints `ok` or `failed` for each part; fails when one failed.
 pub(super) async fn run(config: Config, offline: bool) -> anyhow::Result<()> {
     say("ok      configuration");
+    for path in &config.exposed {
+        say(&format!("warning every user of this machine can read or change a file of secrets: {}", path.display()));
+    }
     if offline {
         return Ok(());
     }

@@ -11,6 +11,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use super::say;
+use super::signals::Signals;
 use crate::app::{Bridge, Options};
 use crate::clock::Clock;
 use crate::config::{Config, Strings};
@@ -47,8 +48,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 const CUSTOMER: &str = "C-4711";
 
-/// Plays the story.
+/// Plays the story; a signal ends it, and leaves nothing behind.
 pub(super) async fn run() -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
     let folder = tempfile::Builder::new().prefix("podero-bridge-demo-").tempdir()?;
     let mut environment = Strings::new();
     let url = format!("sqlite://{}", folder.path().join("demo.db").display());
@@ -64,9 +66,16 @@ pub(super) async fn run() -> anyhow::Result<()> {
         clock: Clock::system(),
     };
     let mut told = Ok(());
-    bridge.serve(async { told = story.tell().await }).await?;
+    let telling = async {
+        told = tokio::select! {
+            told = story.tell() => told,
+            () = signals.next() => Err(anyhow::anyhow!("the demonstration was interrupted")),
+        };
+    };
+    let served = bridge.serve(telling).await;
+    signals.begin_end();
     bridge.stop().await;
-    told
+    served.and(told)
 }
 
 struct Story {

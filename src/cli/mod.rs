@@ -1,7 +1,7 @@
 //! One small file per command; each a thin caller of the parts below.
 //!
 //! Exit status: 0 success, 1 failure, 64 bad usage or configuration (`EX_USAGE` of sysexits.h), with every problem
-//! named at once.
+//! named at once; 70 when the end took too long, 128 and the number of the signal that was the second to ask for it.
 //!
 //! Before: [`crate`]'s `main`. After: [`crate::app`].
 
@@ -24,6 +24,7 @@ mod test;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use uuid::Uuid;
@@ -34,9 +35,17 @@ use crate::domain::{CustomerId, EventId, ID_CHARS_MAX};
 use crate::inbound::mapping;
 use crate::inbound::mapping::mapper::COMMAND;
 use crate::store::{PER_SECOND_DEFAULT, PER_SECOND_MAX};
+use crate::telemetry;
 
 /// Bad usage or configuration.
 const EX_USAGE: u8 = 64;
+
+/// Limit of the wait for the log's last lines: a moment for a pipe that is read, and no end to wait for where it is not.
+const LAST_LINES_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Limit of the wait for the runtime's threads, at the end of a command. One may be stuck in a file system that does not
+/// answer; what it does is of no use to anybody any more.
+const THREADS_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Runs between a utility's own systems and the Podero Partner API.
 #[derive(Debug, Parser)]
@@ -291,6 +300,21 @@ pub fn is_worker() -> bool {
     std::env::args_os().nth(1).is_some_and(|word| word == COMMAND)
 }
 
+/// Runs what was asked for, in a runtime of its own. What the runtime's threads still do is waited for, but not for long.
+pub fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say_error(&format!("podero-bridge: no runtime: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let status = runtime.block_on(run());
+    runtime.shutdown_timeout(THREADS_TIME_MAX);
+    telemetry::flush(LAST_LINES_TIME_MAX);
+    status
+}
+
 /// Works until standard input ends.
 pub fn work() -> ExitCode {
     map::run().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
@@ -305,7 +329,7 @@ fn arguments() -> Result<Arguments, ExitCode> {
 }
 
 /// Reads the arguments and runs the command.
-pub async fn run() -> ExitCode {
+async fn run() -> ExitCode {
     let arguments = match arguments() {
         Ok(arguments) => arguments,
         Err(status) => return status,
@@ -462,7 +486,16 @@ fn say(line: &str) {
     }
 }
 
+/// Lines for the person at the terminal, of a command that must not wait until they are read.
+fn say_apart(lines: Vec<String>) {
+    // Without a thread they are not told: the log says the same.
+    let _ = std::thread::Builder::new().spawn(move || lines.iter().for_each(|line| say(line)));
+}
+
+/// A line on standard error; of a command with a log it waits for nothing.
 fn say_error(line: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{line}");
+    if !telemetry::tell(line) {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
 }

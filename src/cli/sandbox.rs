@@ -7,11 +7,13 @@ use std::net::{SocketAddr, TcpListener};
 use anyhow::Context;
 
 use super::say;
+use super::signals::Signals;
 use crate::clock::Clock;
 use crate::sandbox::{self, Sandbox, Settings};
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until a signal asks for the end.
 pub(super) async fn run(listen: SocketAddr, seed: Option<u64>) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
     let listener = TcpListener::bind(listen).with_context(|| format!("{listen} cannot be bound"))?;
     let address = listener.local_addr()?;
     let sandbox = Sandbox::new(Settings { seed, ..Settings::default() }, Clock::system());
@@ -23,10 +25,11 @@ pub(super) async fn run(listen: SocketAddr, seed: Option<u64>) -> anyhow::Result
     say(&format!("podero.client_id     {}", account.client_id));
     say(&format!("podero.client_secret {}", account.client_secret));
     say(&format!("state                http://{address}/_sandbox/state"));
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
         ended = server => ended.context("the sandbox broke"),
-        _ = terminate.recv() => { handle.stop(true).await; Ok(()) }
-        _ = tokio::signal::ctrl_c() => { handle.stop(true).await; Ok(()) }
+        () = signals.next() => {
+            handle.stop(true).await;
+            Ok(())
+        }
     }
 }

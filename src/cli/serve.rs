@@ -5,16 +5,21 @@
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::say;
+use super::say_apart;
 use super::signals::Signals;
 use crate::app::{Bridge, Limits, Options};
 use crate::config::{Config, Secret};
 use crate::telemetry;
 
-/// Runs until SIGTERM or SIGINT; a second one ends at once.
+/// Runs until a signal asks for the end; a second one ends at once.
 pub(super) async fn run(mut config: Config, sandbox: bool) -> anyhow::Result<()> {
-    telemetry::init(&config.log);
+    telemetry::init(&config.log).context("there is no log")?;
+    telemetry::log_panics();
     let mut signals = Signals::new()?;
+    for path in &config.exposed {
+        let path = path.display();
+        tracing::warn!(%path, "every user of this machine can read or change a file of secrets; take those rights away");
+    }
     let limits = limits();
     let scratch = (sandbox && config.store.is_default).then(|| scratch_store(&mut config)).transpose()?;
     let mut bridge = tokio::select! {
@@ -22,16 +27,15 @@ pub(super) async fn run(mut config: Config, sandbox: bool) -> anyhow::Result<()>
         // It may wait for its store for minutes.
         () = signals.next() => return Ok(()),
     };
-    say(&format!("webhooks  http://{}/v1/events", bridge.http));
-    say(&format!("operator  http://{}/readyz", bridge.admin));
-    if let Some(sandbox) = bridge.sandbox {
-        say(&format!("sandbox   http://{sandbox}/_sandbox/state"));
-    }
+    let mut lines = vec![
+        format!("webhooks  http://{}/v1/events", bridge.http),
+        format!("operator  http://{}/readyz", bridge.admin),
+    ];
+    lines.extend(bridge.sandbox.map(|sandbox| format!("sandbox   http://{sandbox}/_sandbox/state")));
+    say_apart(lines);
     let served = bridge.serve(signals.next()).await;
-    tokio::select! {
-        () = bridge.stop() => {}
-        () = signals.next() => tracing::warn!("a second signal: ending at once"),
-    }
+    signals.begin_end();
+    bridge.stop().await;
     served
 }
 

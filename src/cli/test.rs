@@ -31,8 +31,7 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 /// Prints a line for each example, and the difference where there is one; fails when one failed.
 pub(super) async fn run(dir: &Path) -> anyhow::Result<()> {
     let path = dir.join("map.jq");
-    let bytes = std::fs::read(&path).with_context(|| format!("{}", path.display()))?;
-    let code = utf8::text(&bytes).with_context(|| format!("{}", path.display()))?.to_owned();
+    let code = config::read_map(&path).with_context(|| format!("{}", path.display()))?;
     let map = Some(config::Map { path: path.display().to_string(), code });
     let sources =
         [Source { name: SOURCE.to_owned(), verify: Verify::None, map, types: Types::default(), tells_receipt: true }];

@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! keys      the table of all keys        rules     what a value may be       words     closed vocabularies
-//! codes     Base64 and hexadecimal     networks  addresses and networks
+//! codes     Base64 and hexadecimal     networks  addresses and networks       file      reads them, bounded
 //! reader    file + environment -> value  sections  values -> Config          problems  what is wrong
 //! ```
 //!
@@ -23,6 +23,7 @@
 //! Before: [`crate::domain`]. After: everything that has a setting.
 
 mod codes;
+mod file;
 mod keys;
 mod networks;
 mod problems;
@@ -37,7 +38,7 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -45,7 +46,6 @@ use uuid::Uuid;
 use crate::domain::alert::WatchPolicy;
 use crate::domain::brake::Brake;
 use crate::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps};
-use crate::domain::utf8;
 
 pub use codes::{bytes_of_base64, bytes_of_hex};
 pub use keys::{KEYS, Key, default_of};
@@ -108,6 +108,8 @@ pub struct Config {
     pub outbound: Outbound,
     /// What is logged, and how.
     pub log: Log,
+    /// Files with secrets that every user of this machine may read or change.
+    pub exposed: Vec<PathBuf>,
 }
 
 /// Section `[http]`.
@@ -367,18 +369,24 @@ impl Config {
     ///
     /// Every problem there is, each with its key.
     pub fn parse(text: &str, environment: &Strings, sandbox: bool) -> Result<Self, Problems> {
-        read_text((text, Path::new("")), environment, |reader| sections::read(reader, sandbox))
+        let given = Given { text, folder: Path::new(""), exposed: None };
+        read_text(&given, environment, |reader| sections::read(reader, sandbox))
     }
 }
 
-/// The text of the file; without one there is none.
-fn text_of(path: Option<&Path>) -> Result<String, Problems> {
-    let Some(path) = path else { return Ok(String::new()) };
-    let read = std::fs::read(path).and_then(|bytes| {
-        let text = utf8::text(&bytes).map_err(|form| std::io::Error::other(format!("it is {form}")))?;
-        Ok(text.to_owned())
-    });
-    read.map_err(|error| {
+/// Reads the text of a jq program, as that of a source is read.
+///
+/// # Errors
+///
+/// The file is none, is too large or is no text.
+pub fn read_map(path: &Path) -> std::io::Result<String> {
+    Ok(file::read(path)?.text)
+}
+
+/// What the file has in it; without one there is nothing.
+fn content_of(path: Option<&Path>) -> Result<file::Content, Problems> {
+    let Some(path) = path else { return Ok(file::Content { text: String::new(), is_exposed: false }) };
+    file::read_config(path).map_err(|error| {
         let key = path.display().to_string();
         let hint = "name an existing file with --config".to_owned();
         Problems::new(vec![Problem { key, found: format!("no readable file ({error})"), hint }])
@@ -392,17 +400,29 @@ fn read<T>(
     take: impl FnOnce(&mut reader::Reader) -> Option<T>,
 ) -> Result<T, Problems> {
     let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
-    read_text((&text_of(path)?, folder), environment, take)
+    let content = content_of(path)?;
+    let exposed = path.filter(|_| content.is_exposed);
+    read_text(&Given { text: &content.text, folder, exposed }, environment, take)
 }
 
-/// The result of `take` over the text of a file in `folder` and the environment, if nothing is wrong.
+/// The text of a file in `folder`; `exposed` is its path where every user of the machine may read or change it.
+struct Given<'a> {
+    text: &'a str,
+    folder: &'a Path,
+    exposed: Option<&'a Path>,
+}
+
+/// The result of `take` over the text of a file and the environment, if nothing is wrong.
 fn read_text<T>(
-    (text, folder): (&str, &Path),
+    given: &Given<'_>,
     environment: &Strings,
     take: impl FnOnce(&mut reader::Reader) -> Option<T>,
 ) -> Result<T, Problems> {
-    let table = text.parse::<toml::Table>().map_err(|error| syntax_problem(text, &error))?;
-    let mut reader = reader::Reader::new(table, folder, environment);
+    let table = given.text.parse::<toml::Table>().map_err(|error| syntax_problem(given.text, &error))?;
+    let mut reader = reader::Reader::new(table, given.folder, environment);
+    if let Some(path) = given.exposed {
+        reader.note_exposed(path);
+    }
     let taken = take(&mut reader);
     let problems = reader.into_problems();
     match taken {

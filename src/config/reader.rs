@@ -12,9 +12,9 @@ use toml::{Table, Value};
 
 use super::keys::{self, FILE_SUFFIX};
 use super::problems::Problem;
-use super::rules::{self, Rule};
+use super::rules::{self, Rule, TOKEN_CHARS_MIN};
 use super::secret::{self, Secret, Secrets};
-use super::{ENVIRONMENT_PREFIX, Strings};
+use super::{ENVIRONMENT_PREFIX, Strings, file};
 
 /// Stands for a secret in a problem.
 const HIDDEN: &str = "a value that is not shown";
@@ -28,6 +28,8 @@ pub(super) struct Reader {
     /// In the order of the file, then those of the environment alone. A label is the source's name, or
     /// `#2` where the second has no usable one.
     labels: Vec<String>,
+    /// Files with secrets that every user of the machine may read or change.
+    exposed: Vec<PathBuf>,
     problems: Vec<Problem>,
 }
 
@@ -46,13 +48,22 @@ impl Given {
             None => shown,
         }
     }
+
+    /// As what it was found to be: a path, which is no secret.
+    fn described_path(&self, path: &str) -> String {
+        match &self.variable {
+            Some(variable) => format!("{path:?} in {variable}"),
+            None => format!("{path:?}"),
+        }
+    }
 }
 
 impl Reader {
     /// Sorts the file, which lies in `folder`, and the environment by key; what is no key becomes a problem.
     pub(super) fn new(file: Table, folder: &Path, environment: &Strings) -> Self {
         let folder = folder.to_owned();
-        let mut reader = Self { given: BTreeMap::new(), folder, labels: Vec::new(), problems: Vec::new() };
+        let (given, labels, exposed, problems) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut reader = Self { given, folder, labels, exposed, problems };
         for (section, value) in file {
             match (section.as_str(), value) {
                 ("source", value) => reader.take_sources(value),
@@ -167,6 +178,24 @@ impl Reader {
         self.given.insert(target, given);
     }
 
+    /// Notes that every user of the machine may read or change the configuration file, if there is a secret in it.
+    pub(super) fn note_exposed(&mut self, path: &Path) {
+        let is_secret = |(place, given): (&String, &Given)| {
+            given.variable.is_none() && keys::find(place).is_some_and(|key| key.is_secret) && has_secret(&given.value)
+        };
+        if self.given.iter().any(is_secret) {
+            self.exposed.push(path.to_owned());
+        }
+    }
+
+    /// The files with secrets that every user of the machine may read or change, each once.
+    pub(super) fn exposed(&self) -> Vec<PathBuf> {
+        let mut exposed = self.exposed.clone();
+        exposed.sort();
+        exposed.dedup();
+        exposed
+    }
+
     /// The labels of the sources, to be used with [`place`].
     pub(super) fn labels(&self) -> &[String] {
         &self.labels
@@ -207,7 +236,7 @@ impl Reader {
         };
         let accepted = text.as_deref().and_then(|text| (rule.accept)(text));
         if accepted.is_none() {
-            let (found, hint) = (given.described(false), rule.hint(text.as_deref().unwrap_or_default()));
+            let (found, hint) = (given.described(is_private(place)), rule.hint(text.as_deref().unwrap_or_default()));
             self.refuse(place, found, hint);
         }
         accepted
@@ -286,12 +315,12 @@ impl Reader {
         let count = texts.len();
         let mut secrets = Vec::with_capacity(count);
         for (index, text) in texts.into_iter().enumerate() {
-            if let Some(secret) = (rule.accept)(&text) {
-                secrets.push(Secret::new(secret));
-            } else {
-                let which = if count > 1 { format!(" as number {} of {count}", index + 1) } else { String::new() };
-                let found = format!("{HIDDEN}{which}{found_in}");
-                self.refuse(place, found, rule.hint(&text));
+            match secret::accept(rule, &text) {
+                Ok(secret) => secrets.push(Secret::new(secret)),
+                Err(hint) => {
+                    let which = if count > 1 { format!(" as number {} of {count}", index + 1) } else { String::new() };
+                    self.refuse(place, format!("{HIDDEN}{which}{found_in}"), hint);
+                }
             }
         }
         secrets
@@ -337,21 +366,34 @@ impl Reader {
     }
 
     fn filed_texts(&mut self, place: &str, given: &Given, is_list: bool) -> Option<(Vec<String>, String)> {
-        let Some(path) = given.value.as_str().filter(|path| !path.is_empty()) else {
+        let Some(written) = given.value.as_str().filter(|path| !path.is_empty()) else {
             self.refuse(place, given.described(false), "allowed: the path of a file");
             return None;
         };
-        let path = self.located(given, path);
-        let texts = match secret::read(&path) {
-            Ok(content) if is_list => secret::lines(&content).map(str::to_owned).collect(),
-            Ok(content) => vec![content.trim_end_matches(['\r', '\n']).to_owned()],
+        let path = self.located(given, written);
+        let content = match file::read(&path) {
+            Ok(content) => content,
+            Err(error) if is_path(written, &path) => {
+                self.refuse(place, given.described_path(written), unread(&path, &error));
+                return None;
+            }
+            // It may be the secret itself.
             Err(error) => {
-                self.refuse(place, given.described(false), unread(&path, &error));
+                let hint = format!("no file of this path can be read: {error}; allowed: the path of a file");
+                self.refuse(place, given.described(true), hint);
                 return None;
             }
         };
+        if content.is_exposed {
+            self.exposed.push(path.clone());
+        }
+        let texts = if is_list {
+            secret::lines(&content.text).map(str::to_owned).collect()
+        } else {
+            vec![content.text.trim_end_matches(['\r', '\n']).to_owned()]
+        };
         if texts.iter().all(String::is_empty) {
-            self.refuse(place, given.described(false), "the file is empty");
+            self.refuse(place, given.described_path(written), "the file is empty");
             return None;
         }
         Some((texts, format!(" in {}", path.display())))
@@ -361,6 +403,27 @@ impl Reader {
 /// Why a file that a key names was not read.
 pub(super) fn unread(path: &Path, error: &std::io::Error) -> String {
     format!("the file {} cannot be read: {error}", path.display())
+}
+
+/// Whether a text that was given for a path is one, and no secret that was put there by mistake: something is there, or it
+/// leads into a folder that is.
+fn is_path(written: &str, path: &Path) -> bool {
+    path.symlink_metadata().is_ok() || (written.contains('/') && path.parent().is_some_and(Path::is_dir))
+}
+
+/// Whether the value of a secret key has in it what nobody else may know. The URL of a file or of a server that asks for no
+/// password has not.
+fn has_secret(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(has_secret),
+        Value::String(text) => !text.starts_with("sqlite:") && (!text.contains("://") || text.contains('@')),
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) | Value::Table(_) => false,
+    }
+}
+
+/// Whether the key is no secret, but its value may have one in it by mistake: `client_id:client_secret` is one text elsewhere.
+fn is_private(place: &str) -> bool {
+    place == "podero.client_id"
 }
 
 /// The place of a key of one source.
@@ -384,11 +447,11 @@ fn unknown_hint(nearest: Option<String>) -> String {
     }
 }
 
-/// A value as it may stand in a problem: quoted, cut, and without credentials.
+/// A value as it may stand in a problem: quoted, cut, and nothing that may be a secret.
 fn shown(value: &Value) -> String {
     const CHARS_MAX: usize = 80;
     match value {
-        Value::String(text) if text.contains("://") && text.contains('@') => HIDDEN.to_owned(),
+        Value::String(text) if may_be_secret(text) => HIDDEN.to_owned(),
         Value::String(text) if text.chars().count() > CHARS_MAX => {
             format!("{:?}…", text.chars().take(CHARS_MAX).collect::<String>())
         }
@@ -400,4 +463,14 @@ fn shown(value: &Value) -> String {
         Value::Array(_) => "a list".to_owned(),
         Value::Table(_) => "a table".to_owned(),
     }
+}
+
+/// Whether a text may be a secret, or have one in it, that somebody gave for a key that has none: URLs have it in many places, and
+/// what a program drew is long, of letters and digits, without blanks.
+fn may_be_secret(text: &str) -> bool {
+    let is_drawn = text.chars().count() >= TOKEN_CHARS_MIN
+        && !text.contains(char::is_whitespace)
+        && text.contains(|c: char| c.is_ascii_digit())
+        && text.contains(|c: char| c.is_ascii_alphabetic());
+    text.contains("://") || is_drawn
 }

@@ -3,15 +3,11 @@
 //! Before: nothing. After: [`crate::config`], and whoever authenticates with one.
 
 use std::fmt;
-use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use super::file;
 use super::rules::Rule;
-use crate::domain::utf8;
-
-/// A file of secrets, or a program, that is larger than this is not one.
-const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// A password, token, key, or a URL that contains one. Prints as `[redacted]`.
 ///
@@ -87,7 +83,7 @@ impl Secrets {
         self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the file again, if they came from one. Blocks for as long as that takes.
+    /// Reads the file again, if they came from one. Blocks for as long as the file system takes to answer.
     pub fn reload(&self) -> Reloaded {
         let Some(file) = &self.file else { return Reloaded::Same };
         let read = file.read();
@@ -111,28 +107,32 @@ impl Secrets {
 impl File {
     fn read(&self) -> Result<Vec<Secret>, String> {
         let path = self.path.display();
-        let content = read(&self.path).map_err(|error| format!("{path} cannot be read: {error}"))?;
+        let content = file::read(&self.path).map_err(|error| format!("{path} cannot be read: {error}"))?;
         let rule = (self.rule)();
-        let lines: Vec<&str> = lines(&content).collect();
+        let lines: Vec<&str> = lines(&content.text).collect();
         let secrets = lines.iter().enumerate().map(|(index, line)| {
-            let secret = (rule.accept)(line).map(Secret::new);
-            secret.ok_or_else(|| format!("{path}: number {} of {}: {}", index + 1, lines.len(), rule.hint(line)))
+            let secret = accept(&rule, line).map(Secret::new);
+            secret.map_err(|hint| format!("{path}: number {} of {}: {hint}", index + 1, lines.len()))
         });
         let secrets: Vec<Secret> = secrets.collect::<Result<_, _>>()?;
         if secrets.is_empty() { Err(format!("{path} is empty")) } else { Ok(secrets) }
     }
 }
 
-/// The text of a small file, without the mark that editors of Microsoft write in front: a secret that begins with it would
-/// fit nothing.
-pub(super) fn read(path: &std::path::Path) -> std::io::Result<String> {
-    let mut content = Vec::new();
-    let read = std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
-    if read as u64 > FILE_BYTES_MAX {
-        return Err(std::io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes")));
+/// The secret that a text is, or what is wrong with it; that shows nothing of it. What cannot be seen in a text and would be
+/// a part of it is a slip of a program or an editor: the other side's secret does not have it.
+pub(super) fn accept(rule: &Rule<String>, text: &str) -> Result<String, String> {
+    let flaw = text.chars().find_map(|c| match c {
+        '\n' | '\r' => Some("more than one line"),
+        '\0' => Some("a NUL character"),
+        '\u{feff}' => Some("a byte order mark"),
+        c if c.is_control() => Some("a control character"),
+        _ => None,
+    });
+    if let Some(flaw) = flaw {
+        return Err(format!("it has {flaw}; allowed: one line of visible characters"));
     }
-    let text = utf8::text(&content).map_err(|form| std::io::Error::other(format!("it is {form}")))?;
-    Ok(text.to_owned())
+    (rule.accept)(text).ok_or_else(|| rule.hint(text))
 }
 
 /// One secret a line.

@@ -58,6 +58,7 @@ pub(super) fn read(r: &mut Reader, is_sandbox: bool) -> Option<Config> {
     let outbound = outbound(r);
     let log = log(r);
     let podero = podero?;
+    let exposed = r.exposed();
     Some(Config {
         http,
         admin,
@@ -73,6 +74,7 @@ pub(super) fn read(r: &mut Reader, is_sandbox: bool) -> Option<Config> {
         sandbox,
         outbound,
         log,
+        exposed,
     })
 }
 

@@ -6,7 +6,7 @@ use super::codes::{bytes_of_base64, bytes_of_hex};
 use super::reader::{Reader, default_text, place, unread};
 use super::secret::Secrets;
 use super::sections::is_loopback;
-use super::{DEFAULT_SOURCE, Http, Map, Source, rules};
+use super::{DEFAULT_SOURCE, Http, Map, Source, file, rules};
 
 /// How a request is proven to come from its source.
 #[derive(Debug, Clone)]
@@ -261,8 +261,8 @@ fn token_header(r: &mut Reader, label: &str, kind: Option<Kind>) -> Option<Strin
 fn map(r: &mut Reader, label: &str) -> Option<Map> {
     let at = place(label, "map");
     let path = r.path(&at)?;
-    match super::secret::read(&path) {
-        Ok(code) => Some(Map { path: path.display().to_string(), code }),
+    match file::read(&path) {
+        Ok(content) => Some(Map { path: path.display().to_string(), code: content.text }),
         Err(error) => {
             r.refuse(&at, format!("{path:?}"), unread(&path, &error));
             None

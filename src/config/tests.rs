@@ -1,5 +1,7 @@
 //! The rules of the configuration, row by row: a text and an environment in, problems or values out.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::rules::Form;
 use super::*;
 use crate::domain::alert::{Season, Severities};
@@ -207,7 +209,7 @@ fn the_partners_section_has_bounds_too() {
         (
             "base_url = 'https://x.example'",
             "base_url = 'http://x.example'",
-            "podero.base_url: found \"http://x.example\"",
+            "podero.base_url: found a value that is not shown",
         ),
         ("base_url = 'http://localhost:1'", "base_url = 'https://x.example/api'", "podero.base_url: found"),
         (
@@ -243,7 +245,7 @@ fn unknown_keys_are_refused_with_a_suggestion() {
         ),
         (
             "[[source]]\nname = 'b'\nverify = 'none'\nmap = '.'",
-            "source.b.map: found \".\"; the file . cannot be read: Is a directory",
+            "source.b.map: found \".\"; the file . cannot be read: it is a folder, and no file",
         ),
     ];
     for (text, problem) in rows {
@@ -354,8 +356,11 @@ fn secrets_come_from_files_too() {
     for (path, problem) in [
         (
             "/nowhere/token",
-            "admin.token_file: found \"/nowhere/token\"; the file /nowhere/token cannot be read: No such",
+            "admin.token_file: found a value that is not shown; no file of this path can be read: No such",
         ),
+        ("/etc/no-token", "admin.token_file: found \"/etc/no-token\"; the file /etc/no-token cannot be read: No such"),
+        ("/dev", "admin.token_file: found \"/dev\"; the file /dev cannot be read: it is a folder, and no file"),
+        ("/dev/zero", "admin.token_file: found \"/dev/zero\"; the file /dev/zero cannot be read: it is a device, and"),
         (&empty, &format!("admin.token_file: found \"{empty}\"; the file is empty")),
         (&blank, &format!("admin.token_file: found \"{blank}\"; the file is empty")),
         (&bad, &format!("admin.token: found a value that is not shown in {bad}; allowed: a token of at least 16")),
@@ -371,6 +376,150 @@ fn secrets_come_from_files_too() {
     assert_eq!(config.admin.token.expect("given").expose(), "abcdefghijklmnop");
     let config = good("[admin]\ntoken = 'abcdefghijklmnop'", &[("ADMIN__TOKEN_FILE", &token)]);
     assert_eq!(config.admin.token.expect("given").expose(), "0123456789abcdef");
+}
+
+#[test]
+fn a_secret_has_nothing_in_it_that_cannot_be_seen() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("token");
+    let path = file.display().to_string();
+    let secret = "0123456789abcdef";
+    let mark = '\u{feff}';
+    let flaws = [
+        (format!("{secret}\n{secret}"), "it has more than one line; allowed"),
+        (format!("\n{secret}"), "it has more than one line; allowed"),
+        (format!("{secret}\r{secret}"), "it has more than one line; allowed"),
+        (format!("{secret}\0"), "it has a NUL character; allowed"),
+        (format!("{secret}{mark}"), "it has a byte order mark; allowed"),
+        (format!("{mark}{mark}{secret}"), "it has a byte order mark; allowed"),
+        (format!("{secret}\u{1b}"), "it has a control character; allowed"),
+    ];
+    for (key, begin) in [
+        ("ADMIN__TOKEN", ""),
+        ("PODERO__CLIENT_SECRET", ""),
+        ("STORE__ERASURE_KEY", ""),
+        ("STORE__URL", "postgres://u:"),
+        ("AMQP__URL", "amqp://h/"),
+    ] {
+        let place = key.to_lowercase().replace("__", ".");
+        for (flawed, problem) in &flaws {
+            let text = format!("{begin}{flawed}");
+            let expected = format!("{place}: found a value that is not shown in PODERO_BRIDGE__{key}; {problem}");
+            check(load("", "", &[(key, &text)]), &[&expected]);
+            // A second line of a file of several is another one.
+            if key == "AMQP__URL" && text.contains('\n') {
+                continue;
+            }
+            std::fs::write(&file, &text).expect("written");
+            let expected = format!("{place}: found a value that is not shown in {path}; {problem}");
+            check(load("", "", &[(&format!("{key}_FILE"), &path)]), &[&expected]);
+        }
+    }
+    // What Windows writes around a text is none of it.
+    std::fs::write(&file, format!("{mark}{secret}\r\n")).expect("written");
+    assert_eq!(good("", &[("ADMIN__TOKEN_FILE", &path)]).admin.token.expect("given").expose(), secret);
+}
+
+#[test]
+fn nothing_of_a_secret_is_shown_wherever_it_was_pasted() {
+    let secret = "s3cretOfTheUtility42";
+    for text in [
+        "[admin]\ntoken_file = 'SECRET'",
+        "[admin]\nlisten = 'SECRET'",
+        "[http]\nlisten = 'http://u:SECRET@h'",
+        "[store]\nurl = 'mysql://u:SECRET@h'",
+        "[outbound]\nwebhook_url = 'ftp://h/SECRET'",
+        "[onboarding]\nsuccess_url = 'ftp://h?key=SECRET'",
+        "[log]\nformat = 'id:SECRET'",
+        "[amqp]\nurl = 'amqp://u:SECRET@@h#'",
+        "[admin]\ntoken = 'SECRET",
+        "[admin]\ntoken = SECRET",
+        "[admin]\ntoken = 'SECRET' 'SECRET'",
+        "[admin]\nSECRET",
+        "[admin]\ntoken = \"SECRET\\q\"",
+        "[admin]\ntoken = \"\"\"SECRET",
+        "[admin]\ntoken = ['SECRET'",
+        "[admin]\ntoken = {SECRET",
+    ] {
+        let problems = load("", &text.replace("SECRET", secret), &[]).expect_err("it is wrong").to_string();
+        assert!(!problems.contains(secret), "{problems}");
+    }
+    for (line, is_hidden) in
+        [("base_url = 'https://h/SECRET'", true), ("client_id = 'id:x'", true), ("timeout = 'x'", false)]
+    {
+        let text = format!("[podero]\n{}\n{SOURCE}", line.replace("SECRET", secret));
+        let problems = Config::parse(&text, &Strings::new(), true).expect_err("it is wrong").to_string();
+        assert!(!problems.contains(secret) && problems.contains("not shown") == is_hidden, "{problems}");
+    }
+}
+
+#[test]
+fn files_of_secrets_that_everybody_can_read_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, mode: u32, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("its owner may");
+        path
+    };
+    let (open, closed) = (file("open", 0o604, "0123456789abcdef"), file("closed", 0o640, "0123456789abcdef"));
+    let exposed = |token_file: &Path, mode: u32| {
+        let text = format!("{BASE}\n[admin]\ntoken_file = '{}'\n{SOURCE}", token_file.display());
+        let path = file("config.toml", mode, &text);
+        Config::load(Some(&path), &Strings::new(), false).unwrap_or_else(|problems| panic!("{problems}")).exposed
+    };
+    let itself = folder.path().join("config.toml");
+    // The base has the client's secret in it.
+    assert_eq!(exposed(&closed, 0o640), Vec::<PathBuf>::new());
+    assert_eq!(exposed(&open, 0o600), [open.clone()]);
+    assert_eq!(exposed(&closed, 0o644), [itself.clone()]);
+    assert_eq!(exposed(&open, 0o602), [itself, open]);
+    let none = file("none.toml", 0o644, "[store]\nurl = 'sqlite:x.db'\n[amqp]\nurl = 'amqp://h'\n");
+    let config = Config::load(Some(&none), &Strings::new(), true).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.exposed, Vec::<PathBuf>::new(), "there is no secret in it");
+}
+
+fn make_pipe(path: &Path) {
+    assert!(std::process::Command::new("mkfifo").arg(path).status().expect("it runs").success());
+}
+
+#[test]
+fn a_configuration_is_a_file_of_some_size_or_a_pipe_that_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let load = |path: &Path| Config::load(Some(path), &Strings::new(), true).map_err(|problems| problems.to_string());
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, "#".repeat(1 << 20)).expect("written");
+    load(&path).expect("as large as may be");
+    std::fs::write(&path, "#".repeat((1 << 20) + 1)).expect("written");
+    assert!(load(&path).expect_err("too large").contains("it has more than 1048576 bytes"));
+    assert!(load(Path::new("/dev/zero")).expect_err("endless").contains("it has more than 1048576 bytes"));
+    load(Path::new("/dev/null")).expect("nothing is a configuration");
+    assert!(load(folder.path()).expect_err("no file").contains("it is a folder, and no file"));
+
+    let pipe = folder.path().join("pipe");
+    make_pipe(&pipe);
+    let writing = pipe.clone();
+    let writer = std::thread::spawn(move || std::fs::write(writing, "[log]\nlevel = 'debug'\n"));
+    assert_eq!(load(&pipe).expect("it was written").log.level, "debug");
+    writer.join().expect("no panic").expect("it was read");
+    assert!(load(&pipe).expect_err("nobody writes").contains("its end did not come within 5 s"));
+}
+
+#[test]
+fn a_file_of_secrets_that_becomes_a_pipe_is_refused_and_the_secrets_stay() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("list");
+    std::fs::write(&path, "0123456789abcdef\n").expect("written");
+    let text = format!("[[source]]\nname = 'a'\nverify = 'bearer'\nsecrets_file = '{}'", path.display());
+    let config = good(&text, &[]);
+    let Verify::Bearer { secrets, .. } = &config.sources[0].verify else { panic!("bearer") };
+    std::fs::remove_file(&path).expect("removed");
+    make_pipe(&path);
+    let Reloaded::Refused(why) = secrets.reload() else { panic!("no file") };
+    assert!(why.ends_with("cannot be read: it is a named pipe, and no file"), "{why}");
+    assert_eq!(texts(secrets), ["0123456789abcdef"]);
+    let problem = format!("source.a.secrets_file: found {:?}; the file", path.display().to_string());
+    check(load("", &text, &[]), &[&problem]);
 }
 
 #[test]
@@ -394,7 +543,7 @@ fn settings_that_need_each_other_are_checked_together() {
             "[onboarding]\nenabled = true\nlanguage = 'de'\nsuccess_url = 'ftp://x.example'",
             &[
                 "onboarding.price_zone: found nothing; required with onboarding.enabled; allowed: one of AT",
-                "onboarding.success_url: found \"ftp://x.example\"; allowed: an absolute http",
+                "onboarding.success_url: found a value that is not shown; allowed: an absolute http",
                 "onboarding.cancel_url: found nothing",
             ],
         ),
@@ -733,7 +882,8 @@ fn example_in_full() -> String {
 fn the_example_loads_as_it_is_and_in_full() {
     let load = |text: &str| {
         let read = |reader: &mut reader::Reader| sections::read(reader, false);
-        read_text((text, Path::new("deploy")), &Strings::new(), read).unwrap_or_else(|problems| panic!("{problems}"))
+        let given = Given { text, folder: Path::new("deploy"), exposed: None };
+        read_text(&given, &Strings::new(), read).unwrap_or_else(|problems| panic!("{problems}"))
     };
     load(EXAMPLE);
     let config = load(&example_in_full());

@@ -69,7 +69,7 @@ impl Webhooks {
 
     /// Answers a problem, and leaves a trace of it. `source` is the one that the request names, if it is configured.
     fn refuse(&self, source: Option<&Source>, problem: &Problem) -> HttpResponse {
-        self.refusals.note(source.map(|source| source.name.as_str()), problem, self.inbox.clock.now());
+        self.refusals.note(source.map(|source| source.name.as_str()), problem);
         let mut response = respond(problem);
         if problem.kind == ProblemKind::Unauthorized
             && let Some(challenge) = source.and_then(|source| signature::challenge(&source.verify))
@@ -240,7 +240,7 @@ async fn receive(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name
                 Some(_) | None => (None, &*rejected),
             };
             for problem in untold {
-                webhooks.refusals.note(Some(&source.name), problem, webhooks.inbox.clock.now());
+                webhooks.refusals.note(Some(&source.name), problem);
             }
             if let Some(problem) = told {
                 return webhooks.refuse(Some(source), problem);

@@ -206,7 +206,8 @@ impl Inbox {
         work: impl Future<Output = Result<(), store::Error>>,
     ) -> Result<(), store::Error> {
         let Ok(done) = AssertUnwindSafe(work).catch_unwind().await else {
-            tracing::error!("the bridge failed over a message from the queue; it is parked");
+            let id = held.ids.of_whole(&self.clock);
+            tracing::error!(event.id = %id, "the bridge failed over a message from the queue; it is parked");
             return self.park(held, Reason::Panicked, "the bridge failed over it; see its log").await.map(drop);
         };
         done

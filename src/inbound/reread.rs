@@ -69,7 +69,7 @@ impl Inbox {
     async fn reread_one(&self, message: &UnreadMessage) -> Result<bool, store::Error> {
         let held = held(message);
         let judged = AssertUnwindSafe(self.judge_again(&held)).catch_unwind().await.unwrap_or_else(|_| {
-            tracing::error!(event = %message.id, "the bridge failed over a message that it read again; it is parked");
+            tracing::error!(event.id = %message.id, "the bridge failed over a message that it read again; it is parked");
             Some(Judged::problem(Reason::Panicked, "the bridge failed over it; see its log"))
         });
         let Some(Judged { arrivals, problem, is_single }) = judged else { return Ok(false) };

@@ -41,6 +41,10 @@ const READERS_MAX: usize = 4;
 /// A reader that finds no free connection for this long reports the store as away.
 const READER_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// What is wrong with a URL that cannot be read. Shows nothing of it.
+const NO_URL: &str = "store.url is no usable URL of PostgreSQL, which has the form \
+                      postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full; an option of it may be misspelt";
+
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -257,7 +261,8 @@ impl Db {
     /// Understands `sqlite://path` and `postgres://…`.
     pub(super) fn new(url: &str, aim: Aim) -> Result<Self, Error> {
         let Some(path) = sqlite_path(url) else {
-            let options = url.parse::<PgConnectOptions>().map_err(|error| Error::Unusable(error.to_string()))?;
+            // The library's own words repeat values of the URL, among them what stands in the place of a wrong option.
+            let options = url.parse::<PgConnectOptions>().map_err(|_| Error::Unusable(NO_URL.to_owned()))?;
             let address = Address::Server(Box::new(options.disable_statement_logging()));
             return Ok(Self { dialect: Dialect::Postgres, address });
         };

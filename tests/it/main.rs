@@ -32,6 +32,8 @@ mod fuzz;
 mod keeping;
 // The way out by signed webhook.
 mod outbound;
+// What it writes, and how it ends.
+mod output;
 // What a message would become.
 mod explain;
 // Every way in which Podero can go wrong, through the whole house.

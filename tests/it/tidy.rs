@@ -55,7 +55,7 @@ const MAY_IMPORT: [(&str, &[&str]); 22] = [
     ("config", &[]),
     ("metrics", &[]),
     // Set up from its section of the configuration, before anything else.
-    ("telemetry", &["config"]),
+    ("telemetry", &["clock", "config"]),
     ("tls", &[]),
     ("pump", &[]),
     ("broker", &["clock", "pump", "tls"]),
@@ -67,7 +67,7 @@ const MAY_IMPORT: [(&str, &[&str]); 22] = [
     ("watch", &["clock", "podero", "pump", "store"]),
     ("replica", &["clock", "metrics", "podero", "pump", "store"]),
     ("outbound", &["broker", "clock", "metrics", "pump", "store", "tls"]),
-    ("admin", &["clock", "config", "metrics", "podero", "pump", "store"]),
+    ("admin", &["clock", "config", "metrics", "podero", "pump", "store", "telemetry"]),
     ("sandbox", &["clock", "pump"]),
     (
         "app",
@@ -118,7 +118,10 @@ const ROOMS: [(&str, &[&str]); 28] = [
     ("standardwebhooks", &["src/inbound/signature.rs", "src/outbound.rs", "src/config/"]),
     ("clap", &["src/cli/mod.rs"]),
     ("rand", &["src/clock.rs", "src/sandbox/"]),
-    ("rustix", &["src/cli/map.rs", "src/cli/serve.rs", "src/store/place.rs"]),
+    (
+        "rustix",
+        &["src/cli/map.rs", "src/cli/serve.rs", "src/cli/signals.rs", "src/config/file.rs", "src/store/place.rs"],
+    ),
     ("mimalloc", &["src/main.rs"]),
     ("jaq_core", &["src/inbound/mapping/program.rs"]),
     ("jaq_json", &["src/inbound/mapping/program.rs"]),

@@ -79,7 +79,7 @@ fn simulation_nothing_is_lost_and_nothing_done_twice_whatever_fails() {
             format: podero_bridge::config::LogFormat::Text,
             level: "warn,podero_bridge=info".to_owned(),
         };
-        podero_bridge::telemetry::init(&log);
+        podero_bridge::telemetry::init(&log).expect("a log");
     }
     println!("seeds: {} from {}", seeds.len(), seeds[0]);
     let next = AtomicU64::new(0);
@@ -102,6 +102,7 @@ fn simulation_nothing_is_lost_and_nothing_done_twice_whatever_fails() {
             });
         }
     });
+    podero_bridge::telemetry::flush(std::time::Duration::from_secs(5));
     let strikes = strikes.into_inner().expect("no panic");
     for (what, count) in &strikes {
         println!("{count:8} {what}");

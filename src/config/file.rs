@@ -1,0 +1,124 @@
+//! Reads the files of the configuration: bounded in size, and never waiting for what does not come.
+//!
+//! What is opened is looked at before it is read. A named pipe, a device or a folder where a file should be is refused, so that
+//! a file that is replaced by one of them while the bridge runs holds nothing up. The configuration file alone may be a pipe
+//! (`--config <(…)`, `/dev/stdin`), which is waited for, but not for long.
+//!
+//! Before: nothing. After: [`crate::config`].
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{Error, ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+
+use crate::domain::utf8;
+
+/// Limit of a configuration file in bytes. The example, which has every key with its comment, has a fiftieth of it: there is
+/// room for thousands of sources.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// Limit of a file of secrets or a program in bytes: one that is larger is something else.
+const NAMED_BYTES_MAX: u64 = 64 << 10;
+
+/// Limit of the time for a configuration that comes through a pipe: a program that makes one is done sooner, and a pipe
+/// into which nothing is written is a mistake that is to be seen at the start.
+const PIPE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Interval between two looks at a pipe.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Rights of everybody who is neither the owner nor of the group.
+const OTHERS: u32 = 0o007;
+
+/// What a file has in it.
+pub(super) struct Content {
+    /// Without the mark that editors of Microsoft write in front: a secret that begins with it would fit nothing.
+    pub(super) text: String,
+    /// Whether every user of the machine may read or change it.
+    pub(super) is_exposed: bool,
+}
+
+/// Reads a file that the configuration names.
+pub(super) fn read(path: &Path) -> std::io::Result<Content> {
+    let (file, metadata) = open(path)?;
+    if !metadata.is_file() {
+        return Err(Error::other(format!("it is {}, and no file", kind_of(&metadata))));
+    }
+    content(&read_to_end(file, NAMED_BYTES_MAX, Source::File)?, &metadata)
+}
+
+/// Reads the configuration file.
+pub(super) fn read_config(path: &Path) -> std::io::Result<Content> {
+    let (file, metadata) = open(path)?;
+    let kind = metadata.file_type();
+    let source = if kind.is_fifo() { Source::Pipe } else { Source::File };
+    if !(kind.is_file() || kind.is_fifo() || kind.is_char_device()) {
+        return Err(Error::other(format!("it is {}, and no file", kind_of(&metadata))));
+    }
+    content(&read_to_end(file, CONFIG_BYTES_MAX, source)?, &metadata)
+}
+
+/// To open a pipe to which nobody writes would wait for somebody who does.
+fn open(path: &Path) -> std::io::Result<(File, Metadata)> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
+    let file = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path)?;
+    let metadata = file.metadata()?;
+    Ok((file, metadata))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    File,
+    /// Its end before its beginning means that nobody writes to it yet.
+    Pipe,
+}
+
+fn read_to_end(mut file: File, bytes_max: u64, source: Source) -> std::io::Result<Vec<u8>> {
+    let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+    let mut bytes = Vec::new();
+    let mut piece = [0; 8 << 10];
+    let mut waited = Duration::ZERO;
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) if !(source == Source::Pipe && bytes.is_empty()) => return Ok(bytes),
+            Ok(0) => {}
+            Ok(read) => {
+                bytes.extend_from_slice(&piece[..read]);
+                if bytes.len() > bytes_max {
+                    return Err(Error::other(format!("it has more than {bytes_max} bytes")));
+                }
+                continue;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        if waited >= PIPE_TIME_MAX {
+            return Err(Error::other(format!("its end did not come within {} s", PIPE_TIME_MAX.as_secs())));
+        }
+        std::thread::sleep(LOOK_EVERY);
+        waited += LOOK_EVERY;
+    }
+}
+
+fn content(bytes: &[u8], metadata: &Metadata) -> std::io::Result<Content> {
+    let text = utf8::text(bytes).map_err(|form| Error::other(format!("it is {form}")))?.to_owned();
+    let is_exposed = metadata.is_file() && metadata.permissions().mode() & OTHERS != 0;
+    Ok(Content { text, is_exposed })
+}
+
+fn kind_of(metadata: &Metadata) -> &'static str {
+    let kind = metadata.file_type();
+    if kind.is_dir() {
+        "a folder"
+    } else if kind.is_fifo() {
+        "a named pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}

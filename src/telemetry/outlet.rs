@@ -1,0 +1,205 @@
+//! Standard error behind a buffer, so that nothing that logs ever waits for what reads the log.
+//!
+//! A full pipe, a stopped terminal or a slow disk holds the one thread that writes, and no other. Lines that find no room
+//! are counted and dropped; once there is room again, one line says how many they were.
+//!
+//! Before: [`crate::telemetry`]. After: standard error.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Limit of the bytes that wait to be written, together with those being written: some ten thousand lines, which is half a
+/// minute of a busy bridge, and little beside what it takes of memory anyway.
+pub(super) const BUFFER_BYTES_MAX: usize = 4 << 20;
+
+/// Limit of the memory that a buffer keeps once it is empty. A usual second's lines fit; a flood's need not stay.
+const KEPT_BYTES_MAX: usize = 64 << 10;
+
+/// Interval at which the writing thread looks by itself for something to report.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Delay before another try where standard error was opened not to block (another program may have set it so) and is full.
+const FULL_PAUSE: Duration = Duration::from_millis(10);
+
+/// Lines on their way out. Clones are the same one.
+#[derive(Clone, Default)]
+pub(super) struct Outlet(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told when lines come, and when some were written.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<u8>,
+    lines_waiting: u64,
+    /// Bytes that the thread is writing.
+    bytes_in_hand: usize,
+    dropped: u64,
+    /// Of `dropped`, those that no line has told of.
+    untold: u64,
+}
+
+impl Outlet {
+    /// Starts to write to `to`. After each look at the lines, at the latest every [`LOOK_EVERY`], `report` is called with the
+    /// number of lines that were dropped and have not been told of, if the last write went well; what it logs is written next.
+    pub(super) fn start(&self, to: File, report: impl Fn(u64) + Send + 'static) -> std::io::Result<()> {
+        let outlet = self.clone();
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || outlet.run(to, &report)).map(|_| ())
+    }
+
+    fn run(&self, mut to: File, report: &impl Fn(u64)) {
+        let mut chunk = Vec::new();
+        loop {
+            let lines = self.take(&mut chunk);
+            let written = write_all(&mut to, &chunk);
+            let untold = self.note(written.is_ok(), lines);
+            chunk.clear();
+            chunk.shrink_to(KEPT_BYTES_MAX);
+            report(if written.is_ok() { untold } else { 0 });
+        }
+    }
+
+    /// Waits for lines, at most [`LOOK_EVERY`], and takes all there are; how many.
+    fn take(&self, chunk: &mut Vec<u8>) -> u64 {
+        let state = self.lock();
+        let waited = self.0.changed.wait_timeout_while(state, LOOK_EVERY, |state| state.waiting.is_empty());
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        std::mem::swap(chunk, &mut state.waiting);
+        state.bytes_in_hand = chunk.len();
+        std::mem::take(&mut state.lines_waiting)
+    }
+
+    /// Notes what became of `lines`; the number of dropped ones that are to be told of now.
+    fn note(&self, is_written: bool, lines: u64) -> u64 {
+        let mut state = self.lock();
+        state.bytes_in_hand = 0;
+        if !is_written {
+            state.dropped += lines;
+            state.untold += lines;
+        }
+        self.0.changed.notify_all();
+        if is_written { std::mem::take(&mut state.untold) } else { 0 }
+    }
+
+    /// Takes a line, which ends in a line break, or drops it. Never waits for the writing.
+    pub(super) fn push(&self, line: &[u8]) {
+        let mut state = self.lock();
+        if state.waiting.len() + state.bytes_in_hand + line.len() > BUFFER_BYTES_MAX {
+            state.dropped += 1;
+            state.untold += 1;
+            return;
+        }
+        state.waiting.extend_from_slice(line);
+        state.lines_waiting += 1;
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until everything is written, at most this long; whether it is.
+    pub(super) fn flush(&self, within: Duration) -> bool {
+        let is_busy = |state: &mut State| state.bytes_in_hand > 0 || !state.waiting.is_empty();
+        let waited = self.0.changed.wait_timeout_while(self.lock(), within, is_busy);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    /// Lines that were dropped since the start, and whether some are untold: the log takes fewer lines than come.
+    pub(super) fn dropped(&self) -> (u64, bool) {
+        let state = self.lock();
+        (state.dropped, state.untold > 0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One event's line: the layer that makes it writes it in one piece.
+impl Write for Outlet {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A handle on standard error that shares no lock with the library's: whoever holds that one while the pipe is full holds
+/// everybody who prints.
+pub(super) fn standard_error() -> std::io::Result<File> {
+    Ok(File::from(std::io::stderr().as_fd().try_clone_to_owned()?))
+}
+
+fn write_all(to: &mut File, mut rest: &[u8]) -> std::io::Result<()> {
+    while !rest.is_empty() {
+        match to.write(rest) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => rest = &rest[written..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(FULL_PAUSE),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Long enough for a machine that is busy with other things.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn lines_that_find_no_room_are_dropped_and_counted_and_told_once_there_is_room() {
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let (told, reports) = mpsc::channel();
+        let outlet = Outlet::default();
+        let report = move |untold| {
+            if untold > 0 {
+                told.send(untold).expect("the test waits for it");
+            }
+        };
+        outlet.start(File::from(OwnedFd::from(writer)), report).expect("a thread");
+        let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
+        let lines = 2 * BUFFER_BYTES_MAX / line.len();
+        // Nobody reads: if a line waited for the pipe, this would never end.
+        for _ in 0..lines {
+            outlet.push(&line);
+        }
+        let (dropped, is_short) = outlet.dropped();
+        assert!(is_short && dropped > 0, "{dropped}");
+        assert!(!outlet.flush(Duration::from_millis(20)), "a full pipe is not waited for");
+        assert!(reports.try_recv().is_err(), "it cannot be told yet");
+        let expected = (lines - usize::try_from(dropped).expect("few")) * line.len();
+        let mut read = vec![0; expected];
+        reader.read_exact(&mut read).expect("all that found room");
+        assert!(read.chunks(line.len()).all(|read| read == line), "whole lines in order");
+        assert_eq!(reports.recv_timeout(PATIENCE), Ok(dropped));
+        assert!(outlet.flush(PATIENCE));
+        assert_eq!(outlet.dropped(), (dropped, false));
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_and_do_not_end_it() {
+        let outlet = Outlet::default();
+        let full = File::options().write(true).open("/dev/full").expect("Linux has it");
+        outlet.start(full, |untold| assert_eq!(untold, 0, "what cannot be written cannot be told")).expect("a thread");
+        for lines in 1..=3 {
+            outlet.push(b"a line\n");
+            assert!(outlet.flush(PATIENCE));
+            assert_eq!(outlet.dropped().0, lines);
+        }
+    }
+}
