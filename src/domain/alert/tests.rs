@@ -383,6 +383,7 @@ fn outage(since: Timestamp, is_open: bool) -> Outages {
         told: is_open.then_some(told),
         calm_since: None,
         began: Some(since),
+        gaps: 0,
         judged_at: Some(since),
     }])
 }
