@@ -127,6 +127,11 @@ impl Link {
         &self.address
     }
 
+    /// Whether it is not lost yet, as far as is known.
+    pub(super) fn is_open(&self) -> bool {
+        self.connection.status().connected()
+    }
+
     /// Opens a channel.
     pub(super) async fn channel(&self) -> Result<Channel, Error> {
         self.connection.create_channel().await.map_err(|error| self.lost(&error))
