@@ -26,7 +26,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Event};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::link::Link;
+use super::link::{self, Link};
 use super::supervisor::{self, Ended, Role, Stop};
 use super::{Error, Inner, Leg, Outgoing, Published, tending, topology};
 
@@ -201,6 +201,8 @@ impl Relay<'_> {
                 supervisor::up(self.inner, Role::Publisher, self.link);
                 None
             }
+            // One channel alone: the publishes on this one end with it, and say so.
+            Some(Event::Error(error)) if link::is_of_a_channel(&error) => None,
             Some(Event::Error(error)) => Some(self.link.lost(&error)),
             None => Some(self.lost("the connection is gone")),
             Some(_) => None,

@@ -662,7 +662,8 @@ async fn what_is_deleted_under_the_publisher_is_declared_again_and_no_notice_is_
     let running = Running::tended(settings(&url), &Inbox::default()).await;
     let broker = &running.broker;
     let confirmed = async |id: &str| {
-        until("it is confirmed", async || broker.publish(&outgoing(id, "event.parked")).await == Published::Confirmed).await;
+        until("it is confirmed", async || broker.publish(&outgoing(id, "event.parked")).await == Published::Confirmed)
+            .await;
     };
     let peer = Peer::connect(&url).await;
     let (exchange, queue) = ("podero.bridge.unrouted", "podero-bridge.unrouted");

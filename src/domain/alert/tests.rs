@@ -351,7 +351,8 @@ fn a_window_in_which_nobody_looked_makes_no_pump_stable_or_unstable() {
 #[test]
 fn a_pump_that_lists_do_not_name_is_gone_when_they_come_in_a_row() {
     let (_, seen) = history("cc");
-    let missed = |seen: &Seen, minute: i64| miss(seen, at(1_000_000 + minute * MINUTE), &watch()).expect("it is newer").seen;
+    let missed =
+        |seen: &Seen, minute: i64| miss(seen, at(1_000_000 + minute * MINUTE), &watch()).expect("it is newer").seen;
     let twice = missed(&missed(&seen, 20), 30);
     assert!(missed(&twice, 40).is_retired);
     let after_a_break = missed(&twice, 300);

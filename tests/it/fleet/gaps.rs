@@ -275,7 +275,9 @@ async fn fleet_gaps_a_short_or_empty_list_stops_nobodys_polls() {
 async fn fleet_gaps_many_who_are_really_gone_are_dropped_once_more_lists_say_so() {
     let house = with_an_alert(None).await;
     let gone = 1..=30;
-    house.set(|shown| (shown.unlisted, shown.pumps) = (gone.clone().collect(), gone.map(|user| (user, vec![])).collect()));
+    house.set(|shown| {
+        (shown.unlisted, shown.pumps) = (gone.clone().collect(), gone.map(|user| (user, vec![])).collect())
+    });
     let told = house.run(MINUTE * 60, MINUTE).await;
     assert_eq!(topics(&told), ["heat_pump.reconnected"]);
     assert_eq!(house.pumps(false).await, 10);
