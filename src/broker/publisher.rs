@@ -137,7 +137,7 @@ struct Relay<'a> {
     /// Ids of returned messages whose own confirm has not been seen yet.
     returned: Vec<String>,
     blocked: bool,
-    /// Rung when a notice came back although there is a place for those that nobody subscribed to: that place is gone.
+    /// Rung when a notice came back although there is a place for those without a subscriber: that place is gone.
     hint: Arc<Notify>,
 }
 

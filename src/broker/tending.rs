@@ -28,7 +28,7 @@ pub(super) const EVERY: Duration = Duration::from_secs(30);
 /// Delay after one check before the next, however many publishes are returned meanwhile.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// Checks the topology of `role` again and again; sooner when `hint` says that something may be missing. Ends never: it is
+/// Checks the topology of `role` again and again; sooner when `hint` says that something may be missing. Never ends: it is
 /// dropped with the connection.
 pub(super) async fn tend(inner: &Inner, role: Role, link: &Link, hint: &Notify) -> Infallible {
     let every = inner.tend_every;

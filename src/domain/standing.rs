@@ -32,7 +32,7 @@ const OUTAGE_MIN: Duration = Duration::from_secs(60);
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
 
 /// Limit of the time between two looks at a darkness: replicas look every second, and one that was not seen for ten is dead.
-/// In a longer time nobody looked, and it does not count towards blindness.
+/// A longer time went without a look, and it does not count towards blindness.
 const LOOKS_APART_MAX: Duration = Duration::from_secs(10);
 
 /// Interval at which a look at a darkness is written down.
@@ -150,7 +150,7 @@ struct Sight {
 struct Vigil {
     /// The darkness that it is about, by its beginning.
     dark_since: Timestamp,
-    /// Its beginning, later by the time in which nobody looked.
+    /// Its beginning, later by the time without a look.
     from: Timestamp,
     /// The last look.
     looked_at: Timestamp,
@@ -207,7 +207,7 @@ impl Standing {
         self
     }
 
-    /// For how long nothing has gone through while somebody looked.
+    /// For how long nothing has gone through while a replica looked.
     pub fn dark_for(&self, now: Timestamp) -> Option<Duration> {
         let dark_since = self.dark_since(now)?;
         let vigil = self.vigil.filter(|vigil| vigil.dark_since == dark_since);
@@ -451,7 +451,7 @@ mod tests {
             standing = standing.looked(at(second * 1_000));
         }
         assert_eq!(standing.dark_for(at(100_000)), Some(Duration::from_secs(100)));
-        // Nobody for an hour; then a replica that knows what was written down, and one that has slept.
+        // No replica for an hour; then a replica that knows what was written down, and one that has slept.
         let back = 3_700_000;
         let both = Standing::default().merge(standing).looked(at(back)).merge(standing);
         assert_eq!(both.dark_for(at(back)), Some(Duration::from_secs(100)));

@@ -602,8 +602,8 @@ async fn an_exchange_of_another_kind_is_named_while_the_consumer_goes_on() {
     let inbox = Inbox::default();
     let running = Running::tended(settings(&url), &inbox).await;
     let peer = Peer::connect(&url).await;
-    // Whoever is first: the bridge declares it again at any moment.
-    until("somebody else's exchange stands", async || {
+    // The bridge may declare it again in between.
+    until("another exchange stands", async || {
         let peer = Peer::connect(&url).await;
         peer.delete_exchange("customer.lifecycle").await;
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };

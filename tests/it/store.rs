@@ -897,7 +897,7 @@ async fn users_are_dropped_by_lists_in_a_row(house: House) {
         let observed = Observed { user, changes: vec![change], due_at: house.clock.now() };
         house.store.observe(observed).await.expect("the store is there");
     }
-    // Short lists with complete ones between them drop nobody.
+    // Short lists with complete ones between them drop no user.
     for _ in 0..5 {
         assert_eq!(list(&half, ten).await, (vec![], true));
         assert_eq!(list(&all, ten).await, (vec![], false));

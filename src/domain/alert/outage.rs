@@ -133,7 +133,7 @@ pub struct Outage {
     pub occurrence: Uuid,
     /// When so many were lost that it was suspected; later by as long as nobody looked before it was told.
     pub since: Timestamp,
-    /// When it was suspected; later by the first gaps in which nobody looked since. It keeps alerts waiting until a while after.
+    /// When it was suspected; later by the first gaps between looks since. It keeps alerts waiting until a while after.
     #[serde(default)]
     pub began: Option<Timestamp>,
     /// Gaps by which that is later: at most three.
@@ -313,11 +313,11 @@ impl Outage {
     }
 }
 
-/// When fleets were judged, and when not: durable, so that a restart knows for how long nobody looked.
+/// When fleets were judged, and when not: durable, so that a restart knows for how long no replica looked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Looks {
     last: Option<Timestamp>,
-    /// The latest times in which nobody looked, oldest first: at most three.
+    /// The latest times without a look, oldest first: at most three.
     gaps: Vec<(Timestamp, Timestamp)>,
 }
 
@@ -331,7 +331,7 @@ impl Looks {
         self.last = self.last.max(Some(now));
     }
 
-    /// The moment since which somebody has looked for as long as `window`: earlier by the gaps in between.
+    /// The moment since which the bridge has looked for as long as `window`: earlier by the gaps in between.
     fn back(&self, now: Timestamp, window: Duration) -> Timestamp {
         let newest_first = self.gaps.iter().rev();
         newest_first.fold(
@@ -343,7 +343,7 @@ impl Looks {
     }
 }
 
-/// How long nobody looked, if that is longer than looks are usually apart.
+/// Time without a look, if that is longer than looks are usually apart.
 fn gap_since(last: Option<Timestamp>, now: Timestamp, policy: &WatchPolicy) -> Option<Duration> {
     last.map(|last| now.since(last)).filter(|gap| *gap > look_every(policy) * LOOKS_MISSED_MAX)
 }

@@ -335,17 +335,17 @@ fn an_unstable_pump_that_does_not_come_back_gets_the_alert_of_its_loss() {
 }
 
 #[test]
-fn a_window_in_which_nobody_looked_makes_no_pump_stable_or_unstable() {
+fn a_window_without_a_look_makes_no_pump_stable_or_unstable() {
     let (_, unstable) = history("clclclcl");
     // Seven hours of none, then three hours of looks, twice.
-    let nobody = ".".repeat(6 * 7);
-    let calm = format!("{nobody}{}", "c".repeat(18)).repeat(2);
+    let unseen = ".".repeat(6 * 7);
+    let calm = format!("{unseen}{}", "c".repeat(18)).repeat(2);
     let (told, seen) = polled_in(&around(&Outages::default()), Some(unstable), &calm, (80 * MINUTE, 10 * MINUTE));
     assert_eq!(marks(&told), []);
     let (told, _) = polled_in(&around(&Outages::default()), Some(seen), "ccc", (1_280 * MINUTE, 10 * MINUTE));
     assert_eq!(told.iter().map(|(_, notice)| notice.data["resolution"].clone()).collect::<Vec<_>>(), ["stable"]);
     // Three losses before and one after are not four within the window.
-    assert_eq!(marks(&history(&format!("clclcl{nobody}clcc")).0), []);
+    assert_eq!(marks(&history(&format!("clclcl{unseen}clcc")).0), []);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Lists that do not name everybody, and times in which nobody looked, on the real stage and store: neither ends the watch of
+//! Lists that do not name all users, and times without a look, on the real stage and store: neither ends the watch of
 //! a heat pump that is there, nor tells its loss alone that went with others.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -178,14 +178,14 @@ async fn a_kill_in_an_outage(url: Option<String>, before: Duration) {
     assert_eq!(topics(&house.run(MINUTE * 2, SECOND).await), [] as [&str; 0]);
     house.set(|shown| shown.lost = (1..=160).collect());
     assert_eq!(topics(&house.run(before, SECOND).await), [] as [&str; 0]);
-    // Nothing runs; a poll that was begun is somebody's until its lease ends.
+    // Nothing runs; a poll that was begun keeps its lease.
     house.clock.advance(SECOND * 48);
     let told = house.run(MINUTE * 3, SECOND).await;
     assert_eq!(topics(&told), ["fleet.outage_started"], "killed after {before:?}");
     assert_eq!(told[0].1.data["affected"], 160);
     assert!((10..=80).contains(&told[0].0), "after {} s", told[0].0);
     house.set(|shown| shown.lost.clear());
-    // Its end does not come of time in which nobody looked, either.
+    // Its end does not come of time without a look, either.
     house.clock.advance(MINUTE);
     let told = house.run(MINUTE * 3, SECOND).await;
     assert_eq!(topics(&told), ["fleet.outage_ended"]);
@@ -193,14 +193,14 @@ async fn a_kill_in_an_outage(url: Option<String>, before: Duration) {
 }
 
 #[tokio::test]
-async fn fleet_gaps_a_kill_in_a_suspected_outage_tells_nobody_alone() {
+async fn fleet_gaps_a_kill_in_a_suspected_outage_tells_no_pump_alone() {
     for seconds in [3, 16, 29] {
         a_kill_in_an_outage(None, SECOND * seconds).await;
     }
 }
 
 #[tokio::test]
-async fn fleet_gaps_a_kill_in_a_suspected_outage_tells_nobody_alone_on_postgres() {
+async fn fleet_gaps_a_kill_in_a_suspected_outage_tells_no_pump_alone_on_postgres() {
     let url = tokio::task::spawn_blocking(servers::fresh_database).await.expect("a database");
     a_kill_in_an_outage(Some(url), SECOND * 16).await;
 }
@@ -254,7 +254,7 @@ async fn fleet_gaps_lists_that_miss_one_are_counted_apart_and_in_a_row_on_postgr
 }
 
 #[tokio::test]
-async fn fleet_gaps_a_short_or_empty_list_stops_nobodys_polls() {
+async fn fleet_gaps_a_short_or_empty_list_stops_no_polls() {
     for unlisted in [1..=39, 1..=40, 10..=25] {
         let house = with_an_alert(None).await;
         house.set(|shown| shown.unlisted = unlisted.collect());
@@ -303,7 +303,7 @@ async fn fleet_gaps_a_users_pumps_that_are_not_shown_once_are_not_gone_whatever_
         }
         house.set(|shown| shown.pumps = [(1, vec![7, 8, 9])].into());
         assert_eq!(house.pumps(false).await, 3);
-        // Nobody looks for long: what was missing before is no row with what is missing after.
+        // A long time without a look: what was missing before is no row with what is missing after.
         house.set(|shown| shown.pumps = [(1, vec![])].into());
         house.clock.advance(MINUTE * 60);
         let before = asked(&house);
