@@ -33,7 +33,7 @@ const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
 
 /// Limit of the time between two looks at a darkness: replicas look every second, and a store that is slow delays a look by some.
 /// A longer time went without a look, and it does not count towards blindness.
-const LOOKS_APART_MAX: Duration = Duration::from_secs(20);
+const LOOKS_APART_MAX: Duration = Duration::from_secs(30);
 
 /// Interval at which a look at a darkness is written down.
 const LOOK_NOTED_EVERY: Duration = Duration::from_secs(2);
