@@ -20,15 +20,18 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::domain::Timestamp;
+use crate::domain::alert::missing::lists_to_remove;
 use crate::domain::alert::outage::ScopeKind;
 use crate::domain::alert::rhythm::{next_poll, retry_poll};
-use crate::domain::alert::{self, Observation, Outages, Scope, Seen, SeenChange, Surroundings, WatchPolicy, outage};
+use crate::domain::alert::{
+    self, Looks, Observation, Outages, Resolution, Scope, Seen, SeenChange, Shrunk, Surroundings, WatchPolicy, outage,
+};
 use crate::domain::customer::UserFound;
 use crate::domain::notice::Notice;
-use crate::domain::plan::{Answer, Call, RefusalKind, Reply};
-use crate::podero::{Partner, Urgency};
+use crate::domain::plan::{Answer, Call, Operation, RefusalKind, Reply};
+use crate::podero::{Drift, Partner, Urgency};
 use crate::pump::{self, Step};
-use crate::store::{DueUser, Member, Observed, Store};
+use crate::store::{DueUser, Member, Observed, Roster, Store};
 
 /// Users polled at once: one that hangs holds its own place and nobody else's. As many as calls may be in flight by
 /// default; the budget of requests is what bounds the pace, and more would wait too long for their turn while events go
@@ -215,17 +218,15 @@ impl<P: Partner> Watcher<P> {
 
     async fn judge_fleets(&self) -> Result<(), crate::store::Error> {
         let known = self.store.outages().await?;
-        let (mut outages, mut notices) = (known.outages.clone(), Vec::new());
+        let (mut outages, mut looks, mut notices) = (known.outages.clone(), known.looks.clone(), Vec::new());
+        looks.look(self.clock.now(), &self.policy);
         // A region all of whose pumps are of one manufacturer is away when that one is: manufacturers first, and who
         // may be a part of theirs is no part of a region's. The other way round only what was told counts.
         for kind in [ScopeKind::Manufacturer, ScopeKind::Region] {
-            self.judge_kind(kind, &mut outages, &mut notices).await?;
-        }
-        if outages == known.outages {
-            return Ok(());
+            self.judge_kind(kind, &looks, &mut outages, &mut notices).await?;
         }
         let topics: Vec<&str> = notices.iter().map(|notice| notice.topic.name()).collect();
-        if self.store.keep_outages(&known, outages, notices).await? && !topics.is_empty() {
+        if self.store.keep_outages(&known, (outages, looks), notices).await? && !topics.is_empty() {
             tracing::warn!(?topics, "many heat pumps went, or came back, at once");
             pump::ring_all(&self.wake_outbound);
         }
@@ -235,6 +236,7 @@ impl<P: Partner> Watcher<P> {
     async fn judge_kind(
         &self,
         kind: ScopeKind,
+        looks: &Looks,
         outages: &mut Outages,
         notices: &mut Vec<Notice>,
     ) -> Result<(), crate::store::Error> {
@@ -248,17 +250,17 @@ impl<P: Partner> Watcher<P> {
                 .collect(),
             ScopeKind::Region => others.of_kind(ScopeKind::Manufacturer).map(|outage| &outage.scope).collect(),
         };
-        let lost_from = outage::lost_from(None, now, &self.policy);
+        let lost_from = outage::lost_from(None, looks, now, &self.policy);
         let mut counts = self.store.count_fleets(kind, lost_from, &others).await?;
         counts.retain(|count| outages.of(&count.scope).is_none());
         for outage in outages.of_kind(kind) {
             // What was told ends by its own members alone, whoever else speaks for some of them.
             let others = if outage.is_open() { &[][..] } else { &others };
-            let lost_from = outage::lost_from(Some(outage), now, &self.policy);
+            let lost_from = outage::lost_from(Some(outage), looks, now, &self.policy);
             counts.push(self.store.count_fleet(&outage.scope, (lost_from, outage.since), others).await?);
         }
         for count in &counts {
-            let (outage, notice) = outage::judge(outages.of(&count.scope), count, now, &self.policy);
+            let (outage, notice) = outage::judge(outages.of(&count.scope), count, looks, now, &self.policy);
             outages.set(&count.scope, outage);
             notices.extend(notice);
         }
@@ -277,11 +279,24 @@ impl<P: Partner> Watcher<P> {
     }
 
     async fn keep(&self, members: Vec<Member>, asked_at: Timestamp) -> Result<(), crate::store::Error> {
-        let orphans = self.store.keep_roster(members).await?;
-        for seen in orphans {
-            if let Some(change) = alert::miss(&seen, asked_at, &self.policy) {
-                self.write(Observed { user: seen.user, changes: vec![change], due_at: asked_at }).await?;
-            }
+        let roster = Roster {
+            members,
+            asked_at,
+            lists_to_remove: lists_to_remove(&self.policy),
+            break_after: self.policy.break_after(Duration::ZERO),
+        };
+        let kept = self.store.keep_roster(roster).await?;
+        if let Some(Shrunk { missing, watched }) = kept.doubted {
+            tracing::warn!(
+                missing,
+                watched,
+                "a list of users lacks many at once; nothing is concluded before the next one"
+            );
+            self.partner.drifted(Operation::ListUsers, Drift::ShortList);
+        }
+        for seen in kept.orphans {
+            let change = alert::retire(&seen, Resolution::Removed, asked_at);
+            self.write(Observed { user: seen.user, changes: vec![change], due_at: asked_at }).await?;
         }
         Ok(())
     }

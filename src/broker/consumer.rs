@@ -19,12 +19,12 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use super::link::{self, Link};
 use super::supervisor::{self, Ended, Role, Stop};
-use super::{Error, Frame, Inner, Intake, Properties, Taken, topology};
+use super::{Error, Frame, Inner, Intake, Properties, Taken, tending, topology};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::retry::RetrySchedule;
@@ -69,6 +69,8 @@ pub(super) async fn serve<I: Intake>(inner: &Inner, intake: &I, link: Link, mut 
     let mut steps = 0_u32;
     let mut pace = Pace::default();
     let lost = |why: &str| Error { why: format!("{}: {why}", link.address()) };
+    let no_hint = Notify::new();
+    let mut tending = Box::pin(tending::tend(inner, Role::Consumer, &link, &no_hint));
     loop {
         steps = steps.wrapping_add(1);
         if steps.is_multiple_of(STEPS_IN_A_ROW) {
@@ -80,6 +82,7 @@ pub(super) async fn serve<I: Intake>(inner: &Inner, intake: &I, link: Link, mut 
                 let error = error.map_or_else(|| lost("the connection is gone"), |error| link.lost(&error));
                 return Ended::Lost(error);
             }
+            never = &mut tending => match never {},
             () = pace.rested(), if pace.rests() => {}
             delivery = deliveries.next(), if takes.len() < prefetch && !pace.rests() => match delivery {
                 Some(Ok(delivery)) => {
@@ -101,7 +104,7 @@ pub(super) async fn serve<I: Intake>(inner: &Inner, intake: &I, link: Link, mut 
     };
     // What is not stored within the grace is dropped un-acked.
     let _ = timeout(GRACE, finish).await;
-    drop(takes);
+    drop((takes, tending));
     link.close().await;
     Ended::Stopped
 }

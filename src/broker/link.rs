@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
+use lapin::protocol::AMQPErrorKind;
 use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, TLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
@@ -127,6 +128,11 @@ impl Link {
         &self.address
     }
 
+    /// Whether it is not lost yet, as far as is known.
+    pub(super) fn is_open(&self) -> bool {
+        self.connection.status().connected()
+    }
+
     /// Opens a channel.
     pub(super) async fn channel(&self) -> Result<Channel, Error> {
         self.connection.create_channel().await.map_err(|error| self.lost(&error))
@@ -150,10 +156,18 @@ impl Link {
     }
 }
 
-/// Resolves when the connection is gone, with the reason; other events are answered by `on`.
+/// Whether an error ended a channel alone. lapin tells of it among the events of the connection; its user learns of it
+/// there.
+pub(super) fn is_of_a_channel(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if matches!(refusal.kind(), AMQPErrorKind::Soft(_)))
+}
+
+/// Resolves when the connection is gone, with the reason.
 pub(super) async fn gone(events: &mut (impl Stream<Item = Event> + Unpin)) -> Option<lapin::Error> {
     while let Some(event) = events.next().await {
-        if let Event::Error(error) = event {
+        if let Event::Error(error) = event
+            && !is_of_a_channel(&error)
+        {
             return Some(error);
         }
     }

@@ -24,11 +24,13 @@ mod consumer;
 mod link;
 mod publisher;
 mod supervisor;
+mod tending;
 mod topology;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +82,8 @@ pub struct Broker(Arc<Inner>);
 struct Inner {
     settings: Settings,
     clock: Clock,
+    /// Interval between two checks of exchanges, queues and bindings.
+    tend_every: Duration,
     status: Mutex<Status>,
     /// Open while there is a connection that takes publishes.
     door: Mutex<Option<publisher::Door>>,
@@ -111,7 +115,7 @@ impl Status {
 pub enum Leg {
     /// Set up and serving.
     Connected,
-    /// Not serving; tried again by itself.
+    /// Not serving, or something of the topology is wrong that would keep events or notices away; tried again by itself.
     Disconnected {
         /// The last reason, for an operator: names the broker's address and the object in question, no credentials.
         why: String,
@@ -244,10 +248,16 @@ impl Broker {
     /// A disconnected broker; nothing happens before [`Broker::run`]. A configuration without a URL has no broker, so
     /// an empty list asserts.
     pub fn new(settings: Settings, clock: Clock) -> Self {
+        Self::tended(settings, clock, tending::EVERY)
+    }
+
+    /// The same, with another interval between two checks of exchanges, queues and bindings.
+    pub fn tended(settings: Settings, clock: Clock, tend_every: Duration) -> Self {
         assert!(!settings.urls.is_empty(), "without amqp.url there is no broker to make");
         let down = || Leg::Disconnected { why: "not connected yet".to_owned() };
         let status = Status { publisher: down(), consumer: down() };
-        Self(Arc::new(Inner { settings, clock, status: Mutex::new(status), door: Mutex::new(None) }))
+        let (status, door) = (Mutex::new(status), Mutex::new(None));
+        Self(Arc::new(Inner { settings, clock, tend_every, status, door }))
     }
 
     /// Keeps both connections up until `shutdown`, then ends both in good order: takes and confirms in flight are

@@ -26,9 +26,9 @@ use lapin::{BasicProperties, Channel, Confirmation, Event};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::link::Link;
+use super::link::{self, Link};
 use super::supervisor::{self, Ended, Role, Stop};
-use super::{Error, Inner, Leg, Outgoing, Published, topology};
+use super::{Error, Inner, Leg, Outgoing, Published, tending, topology};
 
 /// From handing a notice in to its confirm. A quorum queue confirms in milliseconds, a loaded cluster in a second or
 /// two; past this the connection is taken for dead and made anew.
@@ -83,6 +83,7 @@ pub(super) async fn serve(inner: &Inner, link: Link, mut stop: Stop) -> Ended {
         Err(ended) => return ended,
     };
     let (requests, waiting) = mpsc::channel(WAITING_MAX);
+    let hint = Arc::new(Notify::new());
     let door = Door { requests, overdue: Arc::new(Notify::new()) };
     let mut relay = Relay {
         inner,
@@ -94,11 +95,13 @@ pub(super) async fn serve(inner: &Inner, link: Link, mut stop: Stop) -> Ended {
         flights: FuturesUnordered::new(),
         returned: Vec::new(),
         blocked: false,
+        hint: Arc::clone(&hint),
     };
     *inner.door() = Some(door);
     supervisor::up(inner, Role::Publisher, &link);
     let ended = tokio::select! {
         error = relay.carry() => error.map_or(Ended::Stopped, Ended::Lost),
+        never = tending::tend(inner, Role::Publisher, &link, &hint) => match never {},
         () = stop.asked() => {
             *inner.door() = None;
             relay.waiting.close();
@@ -134,6 +137,8 @@ struct Relay<'a> {
     /// Ids of returned messages whose own confirm has not been seen yet.
     returned: Vec<String>,
     blocked: bool,
+    /// Rung when a notice came back although there is a place for those without a subscriber: that place is gone.
+    hint: Arc<Notify>,
 }
 
 /// A publish whose confirm is known.
@@ -196,6 +201,8 @@ impl Relay<'_> {
                 supervisor::up(self.inner, Role::Publisher, self.link);
                 None
             }
+            // One channel alone: the publishes on this one end with it, and say so.
+            Some(Event::Error(error)) if link::is_of_a_channel(&error) => None,
             Some(Event::Error(error)) => Some(self.link.lost(&error)),
             None => Some(self.lost("the connection is gone")),
             Some(_) => None,
@@ -224,6 +231,9 @@ impl Relay<'_> {
         let (answers, outcomes): (Vec<_>, Vec<_>) =
             landed.into_iter().map(|landed| (landed.answer, (landed.id, landed.outcome))).unzip();
         for (answer, published) in answers.into_iter().zip(judge(outcomes, &mut self.returned)) {
+            if published == Published::Returned && self.inner.settings.declare {
+                self.hint.notify_one();
+            }
             // A caller that gave up will ask again by itself.
             let _ = answer.send(published);
         }

@@ -27,7 +27,7 @@ const RECONNECT: RetrySchedule = RetrySchedule { initial: Duration::from_millis(
 /// publish be made twice a second.
 const SOUND_AFTER: Duration = Duration::from_secs(10);
 /// Declaring, verifying, opening channels. A cluster that elects a leader for a new quorum queue takes some seconds.
-const SET_UP_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const SET_UP_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

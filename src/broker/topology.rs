@@ -6,7 +6,8 @@
 //!              \--nobody: alternate exchange--> [<outbound>.unrouted, fanout] -> (unrouted queue, quorum, bounded)
 //! ```
 //!
-//! With `declare = false` only the inbound queue and the outbound exchange are looked for; all else is the operator's.
+//! With `declare = false` only the inbound queue and the outbound exchange are looked for, and the inbound exchange is missed
+//! if it was there once; all else is the operator's.
 //!
 //! It must never delete or change what exists: where it differs, it says what differs.
 //!
@@ -17,6 +18,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ErrorKind, ExchangeKind};
 
 use super::link::Link;
+use super::supervisor::Role;
 use super::{Error, Settings};
 
 /// Some days of a large utility's notices, at most a few hundred MB on disk; the oldest goes first, since the newest is
@@ -90,6 +92,56 @@ pub(super) async fn lay_outbound(link: &Link, settings: &Settings) -> Result<(),
     plan.end().await
 }
 
+/// What a connection has seen of a topology that is not the bridge's to declare.
+#[derive(Debug, Default)]
+pub(super) struct Witness {
+    /// The inbound exchange was there. Where it never was, the queue is fed by another.
+    has_inbound_exchange: bool,
+}
+
+/// Makes sure that what the consumer needs is still there.
+pub(super) async fn tend_inbound(link: &Link, settings: &Settings, witness: &mut Witness) -> Result<(), Error> {
+    let exchange = name(&settings.inbound_exchange)?;
+    let is_there = Plan::begin(link, settings).await?.has_exchange(&exchange).await?;
+    if settings.declare && !is_there {
+        say_gone(Role::Consumer, "exchange", &exchange);
+    }
+    lay_inbound(link, settings).await?;
+    if settings.declare || is_there {
+        witness.has_inbound_exchange = true;
+        return Ok(());
+    }
+    if !witness.has_inbound_exchange {
+        return Ok(());
+    }
+    let why = format!(
+        "{}: the exchange {exchange} is not there, and was: nothing that is published to it arrives; create it and its          bindings, or set amqp.declare = true",
+        link.address()
+    );
+    Err(Error { why })
+}
+
+/// Makes sure that what the publisher needs is still there.
+pub(super) async fn tend_outbound(link: &Link, settings: &Settings) -> Result<(), Error> {
+    if settings.declare {
+        let (unrouted_exchange, unrouted_queue) = unrouted(&settings.outbound_exchange);
+        for exchange in [name(&settings.outbound_exchange)?, name(&unrouted_exchange)?] {
+            if !Plan::begin(link, settings).await?.has_exchange(&exchange).await? {
+                say_gone(Role::Publisher, "exchange", &exchange);
+            }
+        }
+        let queue = name(&unrouted_queue)?;
+        if !Plan::begin(link, settings).await?.has_queue(&queue).await? {
+            say_gone(Role::Publisher, "queue", &queue);
+        }
+    }
+    lay_outbound(link, settings).await
+}
+
+fn say_gone(role: Role, kind: &'static str, object: &ShortString) {
+    tracing::warn!(broker.role = role.name(), kind, name = %object, "gone at the broker, and declared again");
+}
+
 /// Replicated where there is a cluster, and safe on disk everywhere.
 fn quorum() -> FieldTable {
     let mut arguments = FieldTable::default();
@@ -131,6 +183,29 @@ impl<'a> Plan<'a> {
         self.exchange(exchange, ExchangeKind::Topic, true, FieldTable::default()).await
     }
 
+    /// Whether there is such an exchange. The channel of a plan that says no is closed.
+    async fn has_exchange(self, exchange: &ShortString) -> Result<bool, Error> {
+        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        let kind = ExchangeKind::Topic;
+        let found = self.channel.exchange_declare(exchange.clone(), kind, options, FieldTable::default()).await;
+        self.found(&format!("exchange `{exchange}`"), found).await
+    }
+
+    /// Whether there is such a queue.
+    async fn has_queue(self, queue: &ShortString) -> Result<bool, Error> {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let found = self.channel.queue_declare(queue.clone(), options, FieldTable::default()).await;
+        self.found(&format!("queue `{queue}`"), found.map(drop)).await
+    }
+
+    async fn found(self, object: &str, found: lapin::Result<()>) -> Result<bool, Error> {
+        match found {
+            Ok(()) => self.end().await.map(|()| true),
+            Err(error) if is_not_found(&error) => Ok(false),
+            Err(error) => Err(self.explain(object, &error)),
+        }
+    }
+
     async fn exchange(
         &self,
         exchange: &ShortString,
@@ -169,6 +244,10 @@ impl<'a> Plan<'a> {
         let advice = advice(refusal.get_id(), self.declare);
         Error { why: format!("{}: {object} {advice} ({error})", self.link.address()) }
     }
+}
+
+fn is_not_found(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404)
 }
 
 fn advice(reply_code: u16, declare: bool) -> &'static str {

@@ -4,6 +4,7 @@
 //! | file | asks |
 //! |---|---|
 //! | [`mod@knowledge`] | what do the signals of one answer mean? |
+//! | [`missing`] | when does it count as gone? |
 //! | [`seen`] | is that news about this heat pump? hysteresis, flapping, resolve |
 //! | [`outage`] | did many go at once? |
 //! | [`sight`] | can we see at all? |
@@ -15,6 +16,7 @@
 //! Before: [`crate::podero`] observes. After: the store keeps [`Seen`] and the notices in one transaction.
 
 pub mod knowledge;
+pub mod missing;
 pub mod outage;
 pub mod rhythm;
 pub mod seen;
@@ -30,7 +32,8 @@ use uuid::Uuid;
 pub use knowledge::{
     CLOCK_AHEAD_MAX, ConnectionStatus, Doubt, Knowledge, Looked, Loss, Observation, is_ahead, knowledge,
 };
-pub use outage::{Outage, Outages, Scope};
+pub use missing::Shrunk;
+pub use outage::{Looks, Outage, Outages, Scope};
 pub use seen::{OpenAlert, Seen, SeenChange, Surroundings, dedup_key, diff, miss, retire, retire_unseen};
 pub use severity::{Season, Severities, Severity};
 pub use sight::{BLIND_DEDUP_KEY, BlindCause, Blindness, SightChange, look};
@@ -225,7 +228,7 @@ impl WatchPolicy {
     /// A longer time between two looks at a pump is a break: what was counted before it says nothing about after it.
     /// Two intervals, since polls are spread and one may fail, or twice the `usual` time where the budget is too small
     /// for the interval; no less than a minute, which is a slow answer and no blindness.
-    fn break_after(&self, usual: Duration) -> Duration {
+    pub fn break_after(&self, usual: Duration) -> Duration {
         (self.interval.max(usual) * 2).max(Duration::from_mins(1))
     }
 }

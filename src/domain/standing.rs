@@ -31,6 +31,13 @@ const OUTAGE_MIN: Duration = Duration::from_secs(60);
 /// whoever reads it, comes from a clock that is wrong, and must not hold up the others for as long.
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
 
+/// Limit of the time between two looks at a darkness: replicas look every second, and a store that is slow delays a look by some.
+/// A longer time went without a look, and it does not count towards blindness.
+const LOOKS_APART_MAX: Duration = Duration::from_secs(30);
+
+/// Interval at which a look at a darkness is written down.
+const LOOK_NOTED_EVERY: Duration = Duration::from_secs(2);
+
 /// A share of one: a pace is counted in millionths, so that it is a whole number wherever it is kept.
 const WHOLE: u32 = 1_000_000;
 
@@ -138,12 +145,25 @@ struct Sight {
     back_since: Option<Timestamp>,
 }
 
+/// For how long a darkness was looked at. Its order is that of its times, the darkness first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Vigil {
+    /// The darkness that it is about, by its beginning.
+    dark_since: Timestamp,
+    /// Its beginning, later by the time without a look.
+    from: Timestamp,
+    /// The last look.
+    looked_at: Timestamp,
+}
+
 /// All that is known of Podero as a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     paused_until: Option<Timestamp>,
     pace: Pace,
     sight: Sight,
+    #[serde(default)]
+    vigil: Option<Vigil>,
 }
 
 /// What keeps every call back.
@@ -166,7 +186,32 @@ impl Standing {
             paused_until: self.paused_until.max(other.paused_until),
             pace: self.pace.merge(other.pace),
             sight: self.sight.max(other.sight),
+            vigil: self.vigil.max(other.vigil),
         }
+    }
+
+    /// A replica looks now. Time in which no replica did counts for no darkness.
+    #[must_use]
+    pub fn looked(mut self, now: Timestamp) -> Self {
+        let Some(dark_since) = self.dark_since(now) else { return self };
+        let Some(known) = self.vigil.filter(|vigil| vigil.dark_since == dark_since) else {
+            self.vigil = Some(Vigil { dark_since, from: dark_since, looked_at: now });
+            return self;
+        };
+        let gap = now.since(known.looked_at);
+        if gap > LOOKS_APART_MAX {
+            self.vigil = Some(Vigil { from: known.from.plus(gap).min(now), looked_at: now, ..known });
+        } else if gap >= LOOK_NOTED_EVERY {
+            self.vigil = Some(Vigil { looked_at: now, ..known });
+        }
+        self
+    }
+
+    /// For how long nothing has gone through while a replica looked.
+    pub fn dark_for(&self, now: Timestamp) -> Option<Duration> {
+        let dark_since = self.dark_since(now)?;
+        let vigil = self.vigil.filter(|vigil| vigil.dark_since == dark_since);
+        Some(now.since(vigil.map_or(dark_since, |vigil| vigil.from)))
     }
 
     /// What of another replica's knowledge can be true now. An opening whose time cannot be counts, and is due for a
@@ -176,6 +221,7 @@ impl Standing {
         let can_be = |at: &Timestamp, ahead: Duration| *at <= now.plus(ahead.saturating_add(CLOCKS_APART_MAX));
         self.paused_until = self.paused_until.filter(|until| can_be(until, RETRY_AFTER_MAX));
         self.sight.dark_since = self.sight.dark_since.filter(|since| can_be(since, Duration::ZERO));
+        self.vigil = self.vigil.filter(|vigil| can_be(&vigil.looked_at, Duration::ZERO));
         self.sight.back_since = self.sight.back_since.filter(|since| can_be(since, Duration::ZERO));
         if let Some(opening) = self.sight.opening.as_mut().filter(|opening| !can_be(&opening.until, PROBES.max)) {
             (opening.until, opening.since) = (now, opening.since.min(now));
@@ -397,9 +443,32 @@ mod tests {
         }
     }
 
+    #[test]
+    fn time_in_which_no_replica_looked_counts_for_no_darkness() {
+        let mut standing = Standing::default();
+        standing.open(at(0), Why::Away);
+        for second in 0..=100 {
+            standing = standing.looked(at(second * 1_000));
+        }
+        assert_eq!(standing.dark_for(at(100_000)), Some(Duration::from_secs(100)));
+        // No replica for an hour; then a replica that knows what was written down, and one that has slept.
+        let back = 3_700_000;
+        let both = Standing::default().merge(standing).looked(at(back)).merge(standing);
+        assert_eq!(both.dark_for(at(back)), Some(Duration::from_secs(100)));
+        assert_eq!(both.dark_since(at(back)), Some(at(0)), "and it is dark since when it was");
+        assert_eq!(both.looked(at(back + 5_000)).dark_for(at(back + 5_000)), Some(Duration::from_secs(105)));
+        // The next darkness is another.
+        let mut standing = both;
+        standing.close(at(back + 6_000));
+        assert_eq!(standing.dark_for(at(back + 6_000)), None);
+        standing.open(at(back + 9_000), Why::Away);
+        let standing = standing.looked(at(back + 10_000));
+        assert_eq!(standing.dark_for(at(back + 10_000)), Some(Duration::from_secs(1)));
+    }
+
     /// Any standing that a life of some steps can lead to.
     fn lives() -> impl Strategy<Value = Standing> {
-        prop::collection::vec((0i64..5_000, 0u8..6), 0..12).prop_map(|steps| {
+        prop::collection::vec((0i64..5_000, 0u8..7), 0..12).prop_map(|steps| {
             let (mut standing, mut now) = (Standing::default(), 0);
             for (pause, step) in steps {
                 now += pause;
@@ -409,6 +478,7 @@ mod tests {
                     2 => standing.open(at(now), Why::Away),
                     3 => standing.open(at(now), Why::Refused { status: 403 }),
                     4 => standing.close(at(now)),
+                    5 => standing = standing.looked(at(now)),
                     _ => standing.answered(at(now)),
                 }
             }

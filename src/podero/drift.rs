@@ -75,6 +75,8 @@ drifts! {
     ImplausibleTime = "implausible_time",
     /// An answer in a content coding, although none was asked for.
     CodedAnswer = "coded_answer",
+    /// A complete list of users that lacks many whom the one before named; the watch compares them.
+    ShortList = "short_list",
 }
 
 /// What is found in one answer, each once.

@@ -100,6 +100,9 @@ pub trait Partner: Send + Sync + 'static {
     fn back_since(&self) -> Option<Timestamp> {
         None
     }
+
+    /// Counts a difference from Podero's pages that shows only between answers, so that the caller finds it.
+    fn drifted(&self, _: Operation, _: Drift) {}
 }
 
 /// A call as it would be sent, but for host and credentials.
@@ -459,6 +462,10 @@ impl Partner for Client {
 
     fn back_since(&self) -> Option<Timestamp> {
         self.standing().back_since()
+    }
+
+    fn drifted(&self, operation: Operation, drift: Drift) {
+        self.0.watcher.drift(operation, drift);
     }
 }
 

@@ -51,7 +51,7 @@ pub use outages::KnownOutages;
 pub use outbox::{DueNotice, PublishOutcome, Target};
 pub use parking::{BulkRetry, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedGroup, RetryRequest, Stepped};
 pub use place::is_sqlite;
-pub use roster::{DueUser, Member, Observed};
+pub use roster::{DueUser, Kept, Member, Observed, Roster};
 pub use standing::{REPLICA_LIFE, Shared, Told};
 use taken::{Taken, Taking};
 pub use timeline::{

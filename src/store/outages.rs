@@ -12,17 +12,20 @@ use super::writer::Write;
 use super::{Error, Store};
 use crate::domain::Timestamp;
 use crate::domain::alert::outage::{Count, ScopeKind};
-use crate::domain::alert::{Outages, Scope};
+use crate::domain::alert::{Looks, Outages, Scope};
 use crate::domain::notice::Notice;
 
-/// The name of the shared row.
+/// The names of the shared rows.
 const OUTAGES: &str = "outages";
+const LOOKS: &str = "looks";
 
 /// Outages that are suspected or open, as they were read.
 #[derive(Debug, Clone, Default)]
 pub struct KnownOutages {
     /// All of them.
     pub outages: Outages,
+    /// When fleets were judged, and when not.
+    pub looks: Looks,
     version: i64,
 }
 
@@ -32,18 +35,19 @@ impl Store {
         self.write(Known).await
     }
 
-    /// Writes down what has become of the outages, and what is to be told of it; `false` when another replica was first,
-    /// and then nothing is written.
+    /// Writes down that fleets were judged, what has become of the outages, and what is to be told of it; `false` when
+    /// another replica was first, and then nothing is written.
     pub async fn keep_outages(
         &self,
         known: &KnownOutages,
-        outages: Outages,
+        (outages, looks): (Outages, Looks),
         notices: Vec<Notice>,
     ) -> Result<bool, Error> {
         let clock = &self.0.clock;
         let places = notices.iter().map(|_| clock.fresh_id().to_string()).collect();
         let targets = self.0.targets.clone();
-        self.write(Keep { read: known.version, outages, notices, places, targets, now: clock.now() }).await
+        let outages = (outages != known.outages).then_some(outages);
+        self.write(Keep { read: known.version, outages, looks, notices, places, targets, now: clock.now() }).await
     }
 
     /// Of each manufacturer, or each region: how many heat pumps went at or after `lost_from` and are still away, of how
@@ -126,14 +130,17 @@ impl Write for Known {
     type Output = KnownOutages;
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<KnownOutages, Fault> {
-        let (outages, version) = read(connection, OUTAGES).await?;
-        Ok(KnownOutages { outages: outages.unwrap_or_default(), version })
+        let (outages, version) = read(&mut *connection, OUTAGES).await?;
+        let (looks, _) = read(connection, LOOKS).await?;
+        Ok(KnownOutages { outages: outages.unwrap_or_default(), looks: looks.unwrap_or_default(), version })
     }
 }
 
 struct Keep {
     read: i64,
-    outages: Outages,
+    /// `None`: nothing has become of them.
+    outages: Option<Outages>,
+    looks: Looks,
     notices: Vec<Notice>,
     places: Vec<String>,
     targets: Vec<Target>,
@@ -144,9 +151,14 @@ impl Write for Keep {
     type Output = bool;
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<bool, Fault> {
-        if !set(connection, OUTAGES, &self.outages, self.read).await? {
+        if let Some(outages) = &self.outages
+            && !set(connection, OUTAGES, outages, self.read).await?
+        {
             return Ok(false);
         }
+        // One replica has the duty, so this row has one writer.
+        let (_, version) = read::<Looks>(&mut *connection, LOOKS).await?;
+        set(connection, LOOKS, &self.looks, version).await?;
         for (notice, place) in self.notices.iter().zip(&self.places) {
             outbox::insert(connection, notice, None, &self.targets, place, self.now).await?;
         }

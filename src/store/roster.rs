@@ -17,7 +17,7 @@ use super::taken::Taking;
 use super::writer::Write;
 use super::{Error, Store};
 use crate::domain::Timestamp;
-use crate::domain::alert::{self, Seen, SeenChange};
+use crate::domain::alert::{self, Seen, SeenChange, Shrunk};
 use crate::domain::customer::Customer;
 use crate::domain::notice::Notice;
 
@@ -38,6 +38,28 @@ pub struct Member {
     pub region: Option<String>,
     /// First poll, if the user is new; a known one keeps its own rhythm.
     pub first_due: Timestamp,
+}
+
+/// One complete list of users, and how far it is believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roster {
+    /// Those whose heat pumps are watched.
+    pub members: Vec<Member>,
+    /// When it was asked for.
+    pub asked_at: Timestamp,
+    /// So many lists in a row must not name a user before they are watched no more.
+    pub lists_to_remove: u32,
+    /// Lists that are further apart are no row.
+    pub break_after: Duration,
+}
+
+/// What a list of users has changed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Kept {
+    /// What is remembered of heat pumps whose owner is watched no more, and that were not retired yet.
+    pub orphans: Vec<Seen>,
+    /// The list newly omits so many that nothing was concluded from it.
+    pub doubted: Option<Shrunk>,
 }
 
 /// A user whose poll is due.
@@ -78,24 +100,28 @@ impl Store {
         self.write(PutOff { name, at }).await
     }
 
-    /// Replaces the list of watched users by a complete one. Gives back what is remembered of pumps whose owner is
-    /// no longer on it and that were not retired yet; they stay on that list until they are.
-    pub async fn keep_roster(&self, members: Vec<Member>) -> Result<Vec<Seen>, Error> {
-        let now = self.0.clock.now();
-        for chunk in members.chunks(CHUNK) {
-            self.write(KeepMembers { members: chunk.to_vec(), roster: now }).await?;
+    /// Takes in a complete list of users. Users whom lists in a row do not name are watched no more; until then they are
+    /// polled. Gives back what is remembered of the heat pumps of those who are not watched; they are given back again with
+    /// the next list until they are retired.
+    pub async fn keep_roster(&self, roster: Roster) -> Result<Kept, Error> {
+        for chunk in roster.members.chunks(CHUNK) {
+            self.write(KeepMembers { members: chunk.to_vec(), roster: roster.asked_at }).await?;
         }
-        self.write(DropOthers { roster: now }).await?;
+        let miss = MissOthers {
+            asked_at: roster.asked_at,
+            break_from: roster.asked_at.minus(roster.break_after),
+            lists_to_remove: roster.lists_to_remove,
+        };
+        let doubted = self.write(miss).await?;
         let rows = query(
             "SELECT seen FROM pumps WHERE is_retired = 0 \
              AND NOT EXISTS (SELECT 1 FROM watched WHERE watched.user_id = pumps.user_id)",
         )
         .fetch_all(&self.0.readers)
         .await?;
-        rows.iter()
-            .filter_map(|row| row.try_get::<String>(0).map(|seen| legible(&seen)).transpose())
-            .map(|seen| Ok(seen?))
-            .collect()
+        let orphans = rows.iter().filter_map(|row| row.try_get::<String>(0).map(|seen| legible(&seen)).transpose());
+        let orphans = orphans.map(|seen| Ok(seen?)).collect::<Result<_, Error>>()?;
+        Ok(Kept { orphans, doubted })
     }
 
     /// Takes up to `limit` users whose poll is due; nobody else gets them for `lease`. They stay due until the poll is
@@ -325,7 +351,8 @@ impl Write for KeepMembers {
         for member in &self.members {
             query(
                 "INSERT INTO watched (user_id, customer, due_at, since, roster, region) VALUES ($1, $2, $3, $4, $4, $5) \
-                 ON CONFLICT (user_id) DO UPDATE SET customer = $2, roster = $4, region = $5",
+                 ON CONFLICT (user_id) DO UPDATE SET customer = $2, roster = $4, region = $5, missed_lists = 0, \
+                 missed_at = NULL",
             )
             .bind(member.user.to_string())
             .bind(&member.customer)
@@ -339,16 +366,50 @@ impl Write for KeepMembers {
     }
 }
 
-struct DropOthers {
-    roster: Timestamp,
+/// Counts the list for whom it does not name, and drops those of whom enough in a row do not.
+struct MissOthers {
+    asked_at: Timestamp,
+    /// A list that was asked for earlier is no part of the row.
+    break_from: Timestamp,
+    lists_to_remove: u32,
 }
 
-impl Write for DropOthers {
-    type Output = ();
+impl Write for MissOthers {
+    type Output = Option<Shrunk>;
 
-    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
-        query("DELETE FROM watched WHERE roster < $1").bind(self.roster.micros()).execute(connection).await?;
-        Ok(())
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Option<Shrunk>, Fault> {
+        let (asked_at, break_from) = (self.asked_at.micros(), self.break_from.micros());
+        let shrunk = query(
+            "SELECT COALESCE(SUM(CASE WHEN roster < $1 AND (missed_at IS NULL OR missed_at < $2) THEN 1 ELSE 0 END), 0), \
+             COUNT(*) FROM watched",
+        );
+        let row = shrunk.bind(asked_at).bind(break_from).fetch_one(&mut *connection).await?;
+        let [missing, watched] = [row.try_get::<i64>(0)?, row.try_get::<i64>(1)?];
+        let [missing, watched] = [missing, watched].map(|count| u64::try_from(count).unwrap_or(0));
+        let shrunk = Shrunk { missing, watched };
+        let is_doubted = shrunk.is_doubted();
+        query(
+            "UPDATE watched SET missed_lists = CASE WHEN missed_at >= $2 THEN missed_lists ELSE 0 END + $3, \
+             missed_at = $1 WHERE roster < $1",
+        )
+        .bind(asked_at)
+        .bind(break_from)
+        .bind(i64::from(!is_doubted))
+        .execute(&mut *connection)
+        .await?;
+        if is_doubted {
+            return Ok(Some(shrunk));
+        }
+        // A user without a heat pump that is watched loses nothing: a churn has retired them, say.
+        query(
+            "DELETE FROM watched WHERE roster < $1 AND (missed_lists >= $2 OR NOT EXISTS \
+             (SELECT 1 FROM pumps WHERE pumps.user_id = watched.user_id AND pumps.is_retired = 0))",
+        )
+        .bind(asked_at)
+        .bind(i64::from(self.lists_to_remove))
+        .execute(connection)
+        .await?;
+        Ok(None)
     }
 }
 

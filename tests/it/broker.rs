@@ -11,8 +11,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use lapin::options::{
-    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
-    QueueDeclareOptions, QueueDeleteOptions,
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
+    QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -151,7 +151,17 @@ struct Running {
 
 impl Running {
     fn start(settings: Settings, inbox: &Inbox) -> Self {
-        let broker = Broker::new(settings, Clock::system());
+        Self::run(Broker::new(settings, Clock::system()), inbox)
+    }
+
+    /// Started, with a check of the topology so often that a test need not wait, and both directions serve.
+    async fn tended(settings: Settings, inbox: &Inbox) -> Self {
+        let running = Self::run(Broker::tended(settings, Clock::system(), Duration::from_millis(200)), inbox);
+        running.serves().await;
+        running
+    }
+
+    fn run(broker: Broker, inbox: &Inbox) -> Self {
         let (stop, asked) = oneshot::channel();
         let (runs, inbox) = (broker.clone(), inbox.clone());
         let task = tokio::spawn(async move {
@@ -228,6 +238,34 @@ impl Peer {
     async fn delete(&self, queue: &str) {
         let deleted = self.channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;
         deleted.expect("guest may delete");
+    }
+
+    async fn delete_exchange(&self, exchange: &str) {
+        let deleted = self.channel.exchange_delete(exchange.into(), ExchangeDeleteOptions::default()).await;
+        deleted.expect("guest may delete");
+    }
+
+    async fn unbind(&self, queue: &str, exchange: &str, key: &str) {
+        let unbound = self.channel.queue_unbind(queue.into(), exchange.into(), key.into(), FieldTable::default()).await;
+        unbound.expect("guest may unbind");
+    }
+
+    async fn declare_exchange(&self, exchange: &str, kind: ExchangeKind) {
+        let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let declared = self.channel.exchange_declare(exchange.into(), kind, durable, FieldTable::default()).await;
+        declared.expect("guest may declare");
+    }
+
+    /// Publishes an event that reaches a queue: `false` where the exchange or the way from it is not there. The peer is of no
+    /// use after that.
+    async fn reaches(&self, id: &str) -> bool {
+        let properties = BasicProperties::default().with_delivery_mode(2).with_message_id(id.into());
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let (exchange, key) = ("customer.lifecycle".into(), "customer.moved".into());
+        match self.channel.basic_publish(exchange, key, options, id.as_bytes(), properties).await {
+            Ok(sent) => matches!(sent.await, Ok(lapin::Confirmation::Ack(None))),
+            Err(_) => false,
+        }
     }
 
     async fn send(&self, id: &str) {
@@ -522,6 +560,129 @@ async fn a_queue_deleted_under_the_consumer_is_declared_again() {
     running.serves().await;
     peer.send("e1").await;
     until("it is stored", async || inbox.stored().len() == 1).await;
+    running.stop().await;
+}
+
+/// Sends events, each until it reaches a queue.
+async fn send_until_routed(url: &str, id: &str) {
+    until("an event reaches the queue", async || Peer::connect(url).await.reaches(id).await).await;
+}
+
+#[tokio::test]
+async fn an_exchange_or_binding_that_is_deleted_is_declared_again_and_the_consumer_goes_on() {
+    let url = servers::fresh_vhost();
+    let inbox = Inbox::default();
+    let running = Running::tended(settings(&url), &inbox).await;
+    let peer = Peer::connect(&url).await;
+    peer.send("before").await;
+    until("it is stored", async || inbox.stored().len() == 1).await;
+    // In hand while things are deleted: the consumer's channel must not be closed over it.
+    inbox.0.held.store(true, Ordering::SeqCst);
+    peer.send("held").await;
+    until("it is in hand", async || inbox.in_hand() == 1).await;
+    peer.delete_exchange("customer.lifecycle").await;
+    send_until_routed(&url, "after the exchange").await;
+    peer.unbind(INBOUND, "customer.lifecycle", "customer.#").await;
+    send_until_routed(&url, "after the binding").await;
+    inbox.0.held.store(false, Ordering::SeqCst);
+    until("all are stored", async || inbox.stored().len() == 4).await;
+    assert!(inbox.stored().iter().all(|frame| !frame.redelivered), "the consumer was never interrupted");
+    peer.delete(INBOUND).await;
+    peer.delete_exchange("customer.lifecycle").await;
+    send_until_routed(&url, "after all of it").await;
+    until("it is stored", async || inbox.distinct().contains("after all of it")).await;
+    assert_eq!(inbox.stored().len(), 5);
+    running.serves().await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_exchange_of_another_kind_is_named_while_the_consumer_goes_on() {
+    let url = servers::fresh_vhost();
+    let inbox = Inbox::default();
+    let running = Running::tended(settings(&url), &inbox).await;
+    let peer = Peer::connect(&url).await;
+    // The bridge may declare it again in between.
+    until("another exchange stands", async || {
+        let peer = Peer::connect(&url).await;
+        peer.delete_exchange("customer.lifecycle").await;
+        let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let fanout = ExchangeKind::Fanout;
+        let name = "customer.lifecycle".into();
+        peer.channel.exchange_declare(name, fanout, durable, FieldTable::default()).await.is_ok()
+    })
+    .await;
+    until("it says which exchange", async || {
+        let why = running.why_not_consuming();
+        why.contains("exchange `customer.lifecycle` exists with other properties") && why.contains("amqp.declare")
+    })
+    .await;
+    let options = QueueBindOptions::default();
+    let (queue, exchange) = (INBOUND.into(), "customer.lifecycle".into());
+    peer.channel.queue_bind(queue, exchange, "".into(), options, FieldTable::default()).await.expect("guest may bind");
+    peer.send("e1").await;
+    until("it is stored", async || inbox.stored().len() == 1).await;
+    peer.delete_exchange("customer.lifecycle").await;
+    running.serves().await;
+    send_until_routed(&url, "e2").await;
+    until("it is stored", async || inbox.stored().len() == 2).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_exchange_that_is_not_ours_to_declare_is_missed_once_it_was_there() {
+    let url = servers::fresh_vhost();
+    let peer = Peer::connect(&url).await;
+    peer.declare(INBOUND, "quorum").await;
+    let theirs = Settings { declare: false, outbound_exchange: "amq.topic".to_owned(), ..settings(&url) };
+    let running = Running::tended(theirs, &Inbox::default()).await;
+    peer.declare_exchange("customer.lifecycle", ExchangeKind::Topic).await;
+    // The bridge must have seen it before it can miss it.
+    until("it is missed", async || {
+        let peer = Peer::connect(&url).await;
+        peer.declare_exchange("customer.lifecycle", ExchangeKind::Topic).await;
+        for _ in 0..50 {
+            tick().await;
+        }
+        peer.delete_exchange("customer.lifecycle").await;
+        for _ in 0..50 {
+            tick().await;
+        }
+        running.why_not_consuming().contains("the exchange customer.lifecycle is not there")
+    })
+    .await;
+    peer.declare_exchange("customer.lifecycle", ExchangeKind::Topic).await;
+    running.serves().await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_under_the_publisher_is_declared_again_and_no_notice_is_lost() {
+    let url = servers::fresh_vhost();
+    let running = Running::tended(settings(&url), &Inbox::default()).await;
+    let broker = &running.broker;
+    let confirmed = async |id: &str| {
+        until("it is confirmed", async || broker.publish(&outgoing(id, "event.parked")).await == Published::Confirmed)
+            .await;
+    };
+    let peer = Peer::connect(&url).await;
+    let (exchange, queue) = ("podero.bridge.unrouted", "podero-bridge.unrouted");
+    confirmed("n1").await;
+    peer.unbind(queue, exchange, "").await;
+    confirmed("n2").await;
+    peer.delete_exchange(exchange).await;
+    confirmed("n3").await;
+    peer.delete_exchange(OUTBOUND).await;
+    confirmed("n4").await;
+    let mut kept = BTreeSet::new();
+    while let Some(got) = peer.get(queue).await {
+        kept.insert(got.properties.message_id().as_ref().map(ToString::to_string).expect("every notice has an id"));
+    }
+    assert_eq!(kept, ["n1", "n2", "n3", "n4"].map(str::to_owned).into());
+    peer.delete(queue).await;
+    confirmed("n5").await;
+    until("it is kept", async || Peer::connect(&url).await.get(queue).await.is_some()).await;
+    running.serves().await;
     running.stop().await;
 }
 

@@ -13,7 +13,8 @@ use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::plan::Operation;
 use podero_bridge::domain::verdict::{Fate, Reason, illegible_notice};
 use podero_bridge::store::{
-    Arrival, CallMade, Content, Error, InTheWay, Member, Observed, PublishOutcome, Receipt, Settings, Store, Target,
+    Arrival, CallMade, Content, Error, InTheWay, Member, Observed, PublishOutcome, Receipt, Roster, Settings, Store,
+    Target,
 };
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
@@ -296,7 +297,9 @@ async fn a_poll_that_was_under_way_brings_nobody_back_who_was_erased(house: Hous
 async fn watch(house: &House, customer: &str) {
     let (user, first_due) = (Uuid::from_u128(1), house.clock.now());
     let members = vec![Member { user, customer: Some(customer.to_owned()), region: None, first_due }];
-    house.store.keep_roster(members).await.expect("the store is there");
+    let roster =
+        Roster { members, asked_at: house.clock.now(), lists_to_remove: 3, break_after: Duration::from_mins(20) };
+    house.store.keep_roster(roster).await.expect("the store is there");
 }
 
 /// What a poll tells of a heat pump of C-1 that is lost.

@@ -302,7 +302,13 @@ async fn alone_on_sqlite_a_restart_neither_repeats_nor_forgets_what_was_told() {
     mock.then(Act::Answer(429, vec![("retry-after", "3600".to_owned())], String::new()));
     alone.ask().await;
     alone.sync().await;
+    // Time without a look does not make it blind: it is told after an interval of looks.
     clock.advance(INTERVAL);
+    for _ in 0..30 {
+        alone.sync().await;
+        assert_eq!(alone.told().await.len(), 0);
+        clock.advance(INTERVAL / 30);
+    }
     alone.sync().await;
     assert_eq!(alone.told().await.len(), 1);
     drop(alone);

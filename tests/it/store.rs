@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::alert::outage::{Count, ScopeKind};
 use podero_bridge::domain::alert::{
-    Observation, Outage, Outages, Resolution, Scope, Seen, SeenChange, Surroundings, WatchPolicy, diff, retire,
+    Looks, Observation, Outage, Outages, Resolution, Scope, Seen, SeenChange, Surroundings, WatchPolicy, diff, retire,
 };
 use podero_bridge::domain::customer::{Listing, UserThere};
 use podero_bridge::domain::event::{BuildingKey, Change, Details, Event, Field, Happening, Move, Record};
@@ -18,7 +18,7 @@ use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::store::{
     Arrival, CallMade, Claim, Content, Error, Member, Observed, PublishOutcome, PumpFilter, PumpView, ROWS_MAX,
-    Receipt, RetryRequest, Settings, Settled, Store, Target,
+    Receipt, RetryRequest, Roster, Settings, Settled, Store, Target,
 };
 use uuid::Uuid;
 
@@ -72,6 +72,7 @@ on_both_databases! {
     without_a_target_notices_are_kept
     a_duty_is_taken_by_one
     the_roster_is_replaced_as_a_whole_and_names_orphans
+    users_are_dropped_by_lists_in_a_row
     polls_keep_their_rhythm
     a_poll_knows_who_is_moving_or_leaving
     fleets_are_counted_and_an_outage_is_written_once
@@ -678,7 +679,7 @@ async fn observe(house: &House, changes: Vec<SeenChange>) {
 }
 
 async fn a_settlement_is_one_transaction(house: House) {
-    house.store.keep_roster(vec![member(&house, 1, Duration::ZERO)]).await.expect("the store is there");
+    house.store.keep_roster(roster(&house, vec![member(&house, 1, Duration::ZERO)])).await.expect("the store is there");
     observe(&house, vec![lost(&house, 7, None)]).await;
     let triggered = house.due().await;
     house.mark(&triggered[0], PublishOutcome::Published).await;
@@ -821,6 +822,11 @@ fn member(house: &House, user: u128, first_due: Duration) -> Member {
     }
 }
 
+/// A complete list of users, with the bounds of a watch by default.
+fn roster(house: &House, members: Vec<Member>) -> Roster {
+    Roster { members, asked_at: house.clock.now(), lists_to_remove: 3, break_after: Duration::from_mins(20) }
+}
+
 fn all_pumps() -> PumpFilter {
     PumpFilter { limit: ROWS_MAX, ..PumpFilter::default() }
 }
@@ -841,31 +847,96 @@ async fn users_due(house: &House, limit: usize) -> Vec<u128> {
 }
 
 async fn the_roster_is_replaced_as_a_whole_and_names_orphans(house: House) {
-    let many = (1..=600).map(|user| member(&house, user, Duration::ZERO)).collect();
-    assert_eq!(house.store.keep_roster(many).await.expect("the store is there"), []);
-    let alert = lost(&house, 7, None);
-    observe(&house, vec![alert]).await;
-    house.clock.advance(Duration::from_secs(1));
-    let orphans = house.store.keep_roster(vec![member(&house, 2, Duration::ZERO)]).await.expect("the store is there");
-    assert_eq!(orphans.iter().map(|seen| seen.heat_pump.as_u128()).collect::<Vec<_>>(), [7]);
-    assert_eq!(users_due(&house, 1_000).await, [2]);
+    let many = || (1..=600).map(|user| member(&house, user, Duration::ZERO)).collect::<Vec<_>>();
+    let list = async |named: &[u128]| {
+        house.clock.advance(Duration::from_secs(600));
+        let members = many().into_iter().filter(|member| named.contains(&member.user.as_u128())).collect();
+        let kept = house.store.keep_roster(roster(&house, members)).await.expect("the store is there");
+        let orphans = kept.orphans.iter().map(|seen| seen.heat_pump.as_u128()).collect::<Vec<_>>();
+        (orphans, kept.doubted.map(|shrunk| (shrunk.missing, shrunk.watched)))
+    };
+    let all: Vec<u128> = (1..=600).collect();
+    assert_eq!(list(&all).await, (vec![], None));
+    observe(&house, vec![lost(&house, 7, None)]).await;
+    // Many at once are doubted, and a second list with the same gap is believed. They are polled until enough in a row miss them.
+    assert_eq!(list(&[2]).await, (vec![], Some((599, 600))));
+    assert_eq!(list(&[2]).await, (vec![], None));
+    assert_eq!(users_due(&house, 1_000).await, [1, 2], "who has no heat pump is dropped");
+    assert_eq!(list(&[2]).await, (vec![], None));
+    for _ in 0..2 {
+        assert_eq!(list(&[2]).await, (vec![7], None), "an orphan is named until it is retired");
+    }
+    let orphans = house.store.remembered(&[Uuid::from_u128(7)]).await.expect("the store is there");
     observe(&house, vec![retire(&orphans[0], Resolution::Removed, house.clock.now())]).await;
-    house.clock.advance(Duration::from_secs(1));
-    let orphans = house.store.keep_roster(Vec::new()).await.expect("the store is there");
-    assert_eq!(orphans, [], "an orphan is named until it is retired");
+    assert_eq!(list(&[]).await, (vec![], None));
+}
+
+async fn users_are_dropped_by_lists_in_a_row(house: House) {
+    let all: Vec<u128> = (1..=80).collect();
+    let half: Vec<u128> = (41..=80).collect();
+    let quarter = |number: u128| (1..=80).filter(|user| user % 4 == number).collect::<Vec<u128>>();
+    let but_one: Vec<u128> = (2..=80).collect();
+    let none: Vec<u128> = Vec::new();
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let list = async |named: &[u128], after: Duration| {
+        house.clock.advance(after);
+        let members = named.iter().map(|user| member(&house, *user, Duration::ZERO)).collect();
+        let kept = house.store.keep_roster(roster(&house, members)).await.expect("the store is there");
+        let mut orphans: Vec<u128> = kept.orphans.iter().map(|seen| seen.heat_pump.as_u128() - 100).collect();
+        orphans.sort_unstable();
+        (orphans, kept.doubted.is_some())
+    };
+    let ten = minutes(10);
+    assert_eq!(list(&all, ten).await, (vec![], false));
+    for user in all.iter().map(|user| Uuid::from_u128(*user)) {
+        let heat_pump = Uuid::from_u128(user.as_u128() + 100);
+        let shown = Observation { heat_pump, is_authenticated: Some(true), ..Observation::default() };
+        let outages = Outages::default();
+        let around = Surroundings::plain((user, None), &outages);
+        let change = diff(None, &shown, &around, house.clock.now(), &watch());
+        let observed = Observed { user, changes: vec![change], due_at: house.clock.now() };
+        house.store.observe(observed).await.expect("the store is there");
+    }
+    // Short lists with complete ones between them drop no user.
+    for _ in 0..5 {
+        assert_eq!(list(&half, ten).await, (vec![], true));
+        assert_eq!(list(&all, ten).await, (vec![], false));
+        assert_eq!(list(&but_one, ten).await, (vec![], false));
+        assert_eq!(list(&but_one, ten).await, (vec![], false));
+        assert_eq!(list(&all, ten).await, (vec![], false));
+    }
+    // Nor do lists that each name another quarter, nor empty ones that do not come in a row.
+    for round in 0..8 {
+        assert_eq!(list(&quarter(round % 4), ten).await, (vec![], true));
+    }
+    assert_eq!(list(&all, ten).await, (vec![], false));
+    assert_eq!(list(&none, ten).await, (vec![], true));
+    for _ in 0..3 {
+        assert_eq!(list(&none, minutes(60)).await, (vec![], true), "after a break a row begins again");
+    }
+    assert_eq!(list(&all, ten).await, (vec![], false));
+    // One who is really gone.
+    for orphans in [vec![], vec![], vec![1]] {
+        assert_eq!(list(&but_one, ten).await, (orphans, false));
+    }
+    // And half of all, which is doubted once; user 1 is given back until the heat pump is retired.
+    let gone: Vec<u128> = (1..=40).collect();
+    for (orphans, is_doubted) in [(vec![1], true), (vec![1], false), (vec![1], false), (gone, false)] {
+        assert_eq!(list(&half, ten).await, (orphans, is_doubted));
+    }
 }
 
 async fn polls_keep_their_rhythm(house: House) {
     let minute = Duration::from_secs(60);
-    let roster = |house: &House| vec![member(house, 1, minute), member(house, 2, minute * 2)];
-    house.store.keep_roster(roster(&house)).await.expect("the store is there");
+    let both = |house: &House| roster(house, vec![member(house, 1, minute), member(house, 2, minute * 2)]);
+    house.store.keep_roster(both(&house)).await.expect("the store is there");
     let polled =
         Observed { user: Uuid::from_u128(1), changes: vec![lost(&house, 7, None)], due_at: house.after(minute) };
     house.store.observe(polled).await.expect("the store is there");
     assert_eq!(users_due(&house, 10).await, <[u128; 0]>::default());
     house.clock.advance(minute * 2);
     // The next roster does not change the rhythm of those that are known.
-    house.store.keep_roster(roster(&house)).await.expect("the store is there");
+    house.store.keep_roster(both(&house)).await.expect("the store is there");
     let first = house.store.due_users(1, POLL_LEASE).await.expect("the store is there");
     assert_eq!((first[0].user.as_u128(), first[0].seen.len()), (1, 1), "the one that is due longest, with its pumps");
     assert_eq!(first[0].customer.as_deref(), Some("C-1"));
@@ -886,7 +957,7 @@ async fn polls_keep_their_rhythm(house: House) {
 
 async fn a_poll_knows_who_is_moving_or_leaving(house: House) {
     let users = (1..=7).map(|user| member(&house, user, Duration::ZERO)).collect();
-    house.store.keep_roster(users).await.expect("the store is there");
+    house.store.keep_roster(roster(&house, users)).await.expect("the store is there");
     let coming = async |customer: &str, happening: Happening, hours: u64| {
         let mut arrival = house.arrival(customer, 0, happening);
         if let Content::Event(event) = &mut arrival.content {
@@ -911,7 +982,7 @@ async fn a_poll_knows_who_is_moving_or_leaving(house: House) {
 }
 
 async fn what_somebody_else_saw_first_stands(house: House) {
-    house.store.keep_roster(vec![member(&house, 1, Duration::ZERO)]).await.expect("the store is there");
+    house.store.keep_roster(roster(&house, vec![member(&house, 1, Duration::ZERO)])).await.expect("the store is there");
     observe(&house, vec![lost(&house, 7, None)]).await;
     let due = house.due().await;
     assert_eq!((due.len(), due[0].topic), (1, Topic::HeatPumpDisconnected));
@@ -932,7 +1003,7 @@ async fn what_somebody_else_saw_first_stands(house: House) {
 }
 
 async fn fleets_are_counted_and_an_outage_is_written_once(house: House) {
-    house.store.keep_roster(vec![member(&house, 1, Duration::ZERO)]).await.expect("the store is there");
+    house.store.keep_roster(roster(&house, vec![member(&house, 1, Duration::ZERO)])).await.expect("the store is there");
     let (none, now) = (Outages::default(), house.clock.now());
     let around = Surroundings { region: Some("DE-01"), ..Surroundings::plain((Uuid::from_u128(1), None), &none) };
     let shown = |pump: u128, is_up: bool, maker: &str| Observation {
@@ -991,10 +1062,13 @@ async fn fleets_are_counted_and_an_outage_is_written_once(house: House) {
         told: None,
         calm_since: None,
         began: Some(now),
+        gaps: 0,
         judged_at: Some(now),
     };
     let notices = || vec![notice("fleet/x", Topic::FleetOutageStarted, "o1")];
-    let keep = async |store: &Store| store.keep_outages(&read, Outages(vec![outage.clone()]), notices()).await;
+    let keep = async |store: &Store| {
+        store.keep_outages(&read, (Outages(vec![outage.clone()]), Looks::default()), notices()).await
+    };
     assert!(keep(&house.store).await.expect("the store is there"));
     assert!(!keep(&house.replica().await).await.expect("the store is there"));
     assert_eq!(house.store.outages().await.expect("the store is there").outages.0, [outage]);
@@ -1037,7 +1111,7 @@ async fn a_file_that_is_opened_again_holds_everything_and_releases_its_claims() 
     tell(&house, vec![notice("a", Topic::CustomerProvisioned, "a1")]).await;
     house.happened("C-1", 1).await;
     let claim = claim_and_save(&house).await;
-    house.store.keep_roster(vec![member(&house, 1, Duration::ZERO)]).await.expect("the store is there");
+    house.store.keep_roster(roster(&house, vec![member(&house, 1, Duration::ZERO)])).await.expect("the store is there");
     assert_eq!(users_due(&house, 10).await, [1]);
     assert_eq!(house.due().await.len(), 1);
     assert_eq!((users_due(&house, 10).await.len(), house.due().await.len()), (0, 0), "both are under way");

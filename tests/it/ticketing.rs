@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use podero_bridge::domain::Timestamp;
-use podero_bridge::domain::alert::outage::Count;
+use podero_bridge::domain::alert::outage::{Count, Looks};
 use podero_bridge::domain::alert::{
     BlindCause, Cause, Observation, Outages, Resolution, Scope, Seen, Severities, Severity, Surroundings, WatchPolicy,
     diff, look, outage, retire,
@@ -134,7 +134,8 @@ fn fleet_alerts(long: &str) -> Vec<(Value, Value)> {
         let (mut known, mut told) = (None, Vec::new());
         for minute in 0..30 {
             let count = count(if minute < 15 { 5_000 } else { 0 });
-            let (outage, notice) = outage::judge(known.as_ref(), &count, at(minute), &WatchPolicy::DEFAULT);
+            let (outage, notice) =
+                outage::judge(known.as_ref(), &count, &Looks::default(), at(minute), &WatchPolicy::DEFAULT);
             told.extend(notice);
             known = outage;
         }

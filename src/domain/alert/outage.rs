@@ -43,6 +43,10 @@ const LOOK_EVERY_MAX: Duration = Duration::from_secs(60);
 /// After so many looks that were not made, what polls saw before says nothing about now.
 const LOOKS_MISSED_MAX: u32 = 3;
 
+/// Limit of gaps between looks that do not count. Where more come, they are how things are: a suspicion must end, and what
+/// went hours ago did not go with what goes now.
+const GAPS_USUAL: usize = 3;
+
 /// The route of the operator's door that lists the pumps of an outage.
 const LIST: &str = "/v1/heat-pumps?state=disconnected";
 
@@ -129,9 +133,12 @@ pub struct Outage {
     pub occurrence: Uuid,
     /// When so many were lost that it was suspected; later by as long as nobody looked before it was told.
     pub since: Timestamp,
-    /// When it was suspected, however long nobody looked since.
+    /// When it was suspected; later by the first gaps between looks since. It keeps alerts waiting until a while after.
     #[serde(default)]
     pub began: Option<Timestamp>,
+    /// Gaps by which that is later: at most three.
+    #[serde(default)]
+    pub gaps: usize,
     /// Whoever went at once with the others went from then on, if all of them did at once: polls take an interval to see
     /// that. Nobody else is kept waiting by a suspicion.
     pub held_from: Timestamp,
@@ -245,16 +252,17 @@ impl Outage {
         format!("{LIST}&{}={name}", self.scope.kind().name())
     }
 
-    fn suspected(scope: &Scope, now: Timestamp, policy: &WatchPolicy) -> Self {
+    fn suspected(scope: &Scope, looks: &Looks, now: Timestamp, policy: &WatchPolicy) -> Self {
         let occurrence = occurrence_of(&scope.dedup_key(), now);
-        let members_from = lost_from(None, now, policy);
+        let members_from = lost_from(None, looks, now, policy);
         // And a tenth, for the moment between two looks at the whole.
-        let held_from = now.minus(policy.interval + policy.interval / 10);
+        let held_from = looks.back(now, policy.interval + policy.interval / 10);
         Self {
             scope: scope.clone(),
             occurrence,
             since: now,
             began: Some(now),
+            gaps: 0,
             held_from,
             members_from,
             told: None,
@@ -265,13 +273,15 @@ impl Outage {
 
     /// Time in which nobody looked counts neither for it nor for its end.
     fn pass_over(&mut self, now: Timestamp, policy: &WatchPolicy) {
-        let gap = self.judged_at.map_or(Duration::ZERO, |last| now.since(last));
+        let gap = gap_since(self.judged_at, now, policy);
         self.judged_at = Some(now);
-        if gap <= look_every(policy) * LOOKS_MISSED_MAX {
-            return;
-        }
+        let Some(gap) = gap else { return };
         if self.told.is_none() {
             self.since = self.since.plus(gap).min(now);
+            if self.gaps < GAPS_USUAL {
+                self.gaps += 1;
+                self.began = self.began.map(|began| began.plus(gap).min(now));
+            }
         }
         self.calm_since = self.calm_since.map(|since| since.plus(gap).min(now));
     }
@@ -303,10 +313,45 @@ impl Outage {
     }
 }
 
+/// When fleets were judged, and when not: durable, so that a restart knows for how long no replica looked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looks {
+    last: Option<Timestamp>,
+    /// The latest times without a look, oldest first: at most three.
+    gaps: Vec<(Timestamp, Timestamp)>,
+}
+
+impl Looks {
+    /// Fleets are judged now.
+    pub fn look(&mut self, now: Timestamp, policy: &WatchPolicy) {
+        if let (Some(last), Some(_)) = (self.last, gap_since(self.last, now, policy)) {
+            self.gaps.push((last, now));
+            self.gaps.drain(..self.gaps.len().saturating_sub(GAPS_USUAL));
+        }
+        self.last = self.last.max(Some(now));
+    }
+
+    /// The moment since which the bridge has looked for as long as `window`: earlier by the gaps in between.
+    fn back(&self, now: Timestamp, window: Duration) -> Timestamp {
+        let newest_first = self.gaps.iter().rev();
+        newest_first.fold(
+            now.minus(window),
+            |from, (began, ended)| {
+                if *ended > from { from.minus(ended.since(*began)) } else { from }
+            },
+        )
+    }
+}
+
+/// Time without a look, if that is longer than looks are usually apart.
+fn gap_since(last: Option<Timestamp>, now: Timestamp, policy: &WatchPolicy) -> Option<Duration> {
+    last.map(|last| now.since(last)).filter(|gap| *gap > look_every(policy) * LOOKS_MISSED_MAX)
+}
+
 /// From when on a loss counts towards an outage: for one that is known its own moment, else as long ago as the first
 /// of many may have been seen and not yet told.
-pub fn lost_from(known: Option<&Outage>, now: Timestamp, policy: &WatchPolicy) -> Timestamp {
-    known.map_or_else(|| now.minus(policy.interval + policy.disconnect_after), |outage| outage.members_from)
+pub fn lost_from(known: Option<&Outage>, looks: &Looks, now: Timestamp, policy: &WatchPolicy) -> Timestamp {
+    known.map_or_else(|| looks.back(now, policy.interval + policy.disconnect_after), |outage| outage.members_from)
 }
 
 /// How often fleets are judged.
@@ -318,12 +363,13 @@ pub fn look_every(policy: &WatchPolicy) -> Duration {
 pub fn judge(
     before: Option<&Outage>,
     count: &Count,
+    looks: &Looks,
     now: Timestamp,
     policy: &WatchPolicy,
 ) -> (Option<Outage>, Option<Notice>) {
     let are_many = count.are_many(count.lost, policy);
     let Some(before) = before else {
-        return (are_many.then(|| Outage::suspected(&count.scope, now, policy)), None);
+        return (are_many.then(|| Outage::suspected(&count.scope, looks, now, policy)), None);
     };
     let mut outage = before.clone();
     outage.pass_over(now, policy);

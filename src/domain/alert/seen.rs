@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::knowledge::{Doubt, Knowledge, Looked, Loss, Observation, is_ahead, knowledge};
+use super::missing::lists_to_remove;
 use super::outage::Outages;
 use super::severity::{Severities, Severity};
 use super::{Cause, Occurrence, Resolution, WatchPolicy, occurrence_notice, occurrence_of};
@@ -68,12 +69,15 @@ pub struct Seen {
     pub bad_polls: u32,
     /// When the first of them was.
     pub bad_since: Option<Timestamp>,
-    /// Polls in a row whose answer did not name it.
+    /// Polls in a row, without a break, whose answer did not name it. Lists of users are counted apart, by user.
     #[serde(default)]
     pub missing_polls: u32,
     /// When the newest answer that named it was asked for.
     #[serde(default)]
     pub named_at: Option<Timestamp>,
+    /// When the newest complete list of its owner's heat pumps was asked for, whether or not that named it.
+    #[serde(default)]
+    pub looked_at: Option<Timestamp>,
     /// Seconds between the latest looks, newest last: at most eight.
     #[serde(default)]
     pub gaps: Vec<u32>,
@@ -97,6 +101,9 @@ pub struct Seen {
     /// When it was lost lately, oldest first: at most `flap_losses`, none older than `flap_window`.
     #[serde(default)]
     pub losses: Vec<Timestamp>,
+    /// When it was lost last, later by the breaks since: for so long it must be seen not to be lost before it counts as stable.
+    #[serde(default)]
+    pub calm_from: Option<Timestamp>,
     /// The outage that it is lost in.
     #[serde(default)]
     pub outage: Option<Uuid>,
@@ -226,17 +233,19 @@ pub fn retire_unseen((heat_pump, building): (Uuid, Uuid), owner: (Uuid, Option<&
     retire(&seen, Resolution::Moved, now)
 }
 
-/// A complete answer did not name the pump, or its owner. One odd answer is no removal: as many in a row as make a
+/// A complete list of its owner's heat pumps did not name the pump. One odd answer is no removal: as many in a row as make a
 /// loss are. `None`: a newer answer has named it since this one was asked for, so this one tells nothing.
 pub fn miss(seen: &Seen, asked_at: Timestamp, policy: &WatchPolicy) -> Option<SeenChange> {
     if seen.named_at >= Some(asked_at) {
         return None;
     }
-    let missing_polls = seen.missing_polls.saturating_add(1);
-    if missing_polls >= policy.disconnect_polls {
-        return Some(retire(seen, Resolution::Removed, asked_at));
+    let mut seen = seen.clone();
+    seen.pass_time(asked_at, policy);
+    seen.missing_polls = seen.missing_polls.saturating_add(1);
+    if seen.missing_polls >= lists_to_remove(policy) {
+        return Some(retire(&seen, Resolution::Removed, asked_at));
     }
-    Some(SeenChange::silent(Seen { missing_polls, ..seen.clone() }))
+    Some(SeenChange::silent(seen))
 }
 
 /// Ends the watch of a pump; an open alert is resolved.
@@ -249,7 +258,7 @@ pub fn retire(seen: &Seen, resolution: Resolution, now: Timestamp) -> SeenChange
     seen.knowledge = if is_gone { Knowledge::Gone } else { Knowledge::Unknown(Doubt::NotWatched) };
     seen.count_anew();
     seen.losses.clear();
-    (seen.missing_polls, seen.outage, seen.was_up, seen.fell_at) = (0, None, false, None);
+    (seen.outage, seen.was_up, seen.fell_at, seen.calm_from) = (None, false, None, None);
     SeenChange { seen, notices, ended: Some(resolution) }
 }
 
@@ -261,7 +270,10 @@ fn see_up(mut seen: Seen, told: Knowledge, now: Timestamp, policy: &WatchPolicy)
     let since = *seen.good_since.get_or_insert(now);
     let lasted = seen.good_polls >= policy.reconnect_polls && now.since(since) >= policy.reconnect_after;
     let resolution = match seen.alert.as_ref().filter(|_| lasted).map(|alert| alert.cause) {
-        Some(Cause::Unstable) => Some(Resolution::Stable).filter(|_| seen.losses.is_empty()),
+        Some(Cause::Unstable) => {
+            let is_calm = seen.calm_from.is_none_or(|from| now.since(from) >= policy.flap_window);
+            Some(Resolution::Stable).filter(|_| is_calm && seen.losses.is_empty())
+        }
         Some(Cause::NeverConnected) => Some(Resolution::Connected),
         Some(Cause::DeviceOffline) if told == Knowledge::Paused => Some(Resolution::Paused),
         Some(
@@ -353,6 +365,7 @@ impl Seen {
             bad_since: None,
             missing_polls: 0,
             named_at: None,
+            looked_at: None,
             gaps: Vec::new(),
             breaks: Vec::new(),
             state_at: None,
@@ -361,6 +374,7 @@ impl Seen {
             was_up: false,
             fell_at: None,
             losses: Vec::new(),
+            calm_from: None,
             outage: None,
             alert: None,
             is_retired: false,
@@ -375,16 +389,22 @@ impl Seen {
         !self.is_retired && (is_lost || is_back)
     }
 
-    /// What any answer tells, whatever it says of the connection. After a break all counts begin anew.
-    fn take_in(&mut self, observation: &Observation, around: &Surroundings<'_>, now: Timestamp, policy: &WatchPolicy) {
-        let gap = self.named_at.map(|last| now.since(last));
+    /// Time has passed since the last look, whatever this one shows. After a break all counts begin again.
+    fn pass_time(&mut self, now: Timestamp, policy: &WatchPolicy) {
+        let gap = self.looked_at.max(self.named_at).map(|last| now.since(last));
         if gap.is_none_or(|gap| gap > policy.break_after(self.usual_gap())) {
-            self.pass_break(now);
+            self.pass_break(gap.unwrap_or_default(), now);
         }
         if let Some(gap) = gap.filter(|gap| !gap.is_zero()) {
             self.gaps.push(u32::try_from(gap.as_secs()).unwrap_or(u32::MAX));
             self.gaps.drain(..self.gaps.len().saturating_sub(GAPS_MAX));
         }
+        self.looked_at = self.looked_at.max(Some(now));
+    }
+
+    /// What an answer that names it tells, whatever it says of the connection.
+    fn take_in(&mut self, observation: &Observation, around: &Surroundings<'_>, now: Timestamp, policy: &WatchPolicy) {
+        self.pass_time(now, policy);
         self.named_at = self.named_at.max(Some(now));
         // A moment in the future would pass for fresh until it comes, also one that was kept when that was not known.
         let is_past = |at: &Timestamp| !is_ahead(*at, now);
@@ -414,11 +434,12 @@ impl Seen {
 
     /// State must have had the time to come; and counts begin anew, unless breaks come again and again: then what every look
     /// sees is so, or a pump that is lost would never be told.
-    fn pass_break(&mut self, now: Timestamp) {
+    fn pass_break(&mut self, gap: Duration, now: Timestamp) {
         self.watched_since = Some(now);
         self.breaks.retain(|at| now.since(*at) < BREAKS_WITHIN);
         if self.breaks.len() < BREAKS_USUAL {
             self.count_anew();
+            self.calm_from = self.calm_from.map(|from| from.plus(gap).min(now));
         }
         self.breaks.push(now);
         self.breaks.drain(..self.breaks.len().saturating_sub(BREAKS_USUAL));
@@ -426,10 +447,12 @@ impl Seen {
 
     fn count_anew(&mut self) {
         (self.bad_polls, self.bad_since, self.good_polls, self.good_since) = (0, None, 0, None);
+        self.missing_polls = 0;
     }
 
     fn note_loss(&mut self, now: Timestamp, policy: &WatchPolicy) {
         self.losses.push(now);
+        self.calm_from = Some(now);
         let more = self.losses.len().saturating_sub(usize::try_from(policy.flap_losses).unwrap_or(usize::MAX));
         self.losses.drain(..more);
     }

@@ -97,7 +97,7 @@ pub struct SightChange {
 
 /// Whether it is news that the bridge cannot see, or that it can again. `told` is the alert that is open.
 ///
-/// It is blind when nothing has gone through for `watch.interval` and still something keeps every call back; it sees
+/// It is blind when nothing has gone through for `watch.interval`, in which a replica looked, and still something keeps every call back; it sees
 /// again when a call was answered. Says nothing about any heat pump.
 pub fn look(
     told: Option<&Blindness>,
@@ -121,7 +121,7 @@ pub fn look(
         },
     };
     let since = standing.dark_since(now)?;
-    if now.since(since) < cause.patience(interval) {
+    if standing.dark_for(now)? < cause.patience(interval) {
         return None;
     }
     let (occurrence, severity) = (occurrence_of("blind", since), severities.of(Cause::WatchBlind, now));

@@ -335,6 +335,35 @@ fn an_unstable_pump_that_does_not_come_back_gets_the_alert_of_its_loss() {
 }
 
 #[test]
+fn a_window_without_a_look_makes_no_pump_stable_or_unstable() {
+    let (_, unstable) = history("clclclcl");
+    // Seven hours of none, then three hours of looks, twice.
+    let unseen = ".".repeat(6 * 7);
+    let calm = format!("{unseen}{}", "c".repeat(18)).repeat(2);
+    let (told, seen) = polled_in(&around(&Outages::default()), Some(unstable), &calm, (80 * MINUTE, 10 * MINUTE));
+    assert_eq!(marks(&told), []);
+    let (told, _) = polled_in(&around(&Outages::default()), Some(seen), "ccc", (1_280 * MINUTE, 10 * MINUTE));
+    assert_eq!(told.iter().map(|(_, notice)| notice.data["resolution"].clone()).collect::<Vec<_>>(), ["stable"]);
+    // Three losses before and one after are not four within the window.
+    assert_eq!(marks(&history(&format!("clclcl{unseen}clcc")).0), []);
+}
+
+#[test]
+fn a_pump_that_lists_do_not_name_is_gone_when_they_come_in_a_row() {
+    let (_, seen) = history("cc");
+    let missed =
+        |seen: &Seen, minute: i64| miss(seen, at(1_000_000 + minute * MINUTE), &watch()).expect("it is newer").seen;
+    let twice = missed(&missed(&seen, 20), 30);
+    assert!(missed(&twice, 40).is_retired);
+    let after_a_break = missed(&twice, 300);
+    assert_eq!((after_a_break.is_retired, after_a_break.missing_polls), (false, 1));
+    assert!(missed(&missed(&after_a_break, 310), 320).is_retired);
+    let once_is_enough = WatchPolicy { disconnect_polls: 1, ..watch() };
+    let once = miss(&seen, at(1_000_000 + 20 * MINUTE), &once_is_enough).expect("it is newer").seen;
+    assert!(!once.is_retired, "one odd answer is no removal");
+}
+
+#[test]
 fn losses_far_apart_are_no_flapping() {
     let letters = format!("cl{}", format!("{}l", "c".repeat(13)).repeat(8));
     assert_eq!(marks(&history(&letters).0), [], "one every 140 minutes");
@@ -383,6 +412,7 @@ fn outage(since: Timestamp, is_open: bool) -> Outages {
         told: is_open.then_some(told),
         calm_since: None,
         began: Some(since),
+        gaps: 0,
         judged_at: Some(since),
     }])
 }

@@ -5,6 +5,7 @@
 //! [`shell`] is the real stage with the real store. `tests/fleet` runs the full size on a release build, `tests/run` a
 //! small one. `PODERO_BRIDGE_TEST_SEED` repeats a fleet.
 
+mod gaps;
 mod ghosts;
 mod judge;
 mod pure;

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BinaryHeap};
 use podero_bridge::domain::Timestamp;
 use podero_bridge::domain::alert::outage::{self, Count, Outage, ScopeKind};
 use podero_bridge::domain::alert::rhythm::{next_poll, retry_poll};
-use podero_bridge::domain::alert::{Knowledge, Outages, Resolution, Scope, Seen, Surroundings, diff, miss, retire};
+use podero_bridge::domain::alert::{
+    Knowledge, Looks, Outages, Resolution, Scope, Seen, Surroundings, diff, miss, retire,
+};
 use podero_bridge::domain::notice::Notice;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -24,6 +26,7 @@ pub struct Pure {
     seen: Vec<Option<Seen>>,
     due: BinaryHeap<Reverse<(Timestamp, usize)>>,
     outages: Outages,
+    looks: Looks,
     dice: StdRng,
     requests: u64,
 }
@@ -41,7 +44,15 @@ impl Pure {
             Reverse((next_poll(*user, false, now, dice.random(), &world.policy), place))
         };
         let due = users.iter().enumerate().map(first).collect();
-        Self { seen: vec![None; world.pumps.len()], users, due, outages: Outages::default(), dice, requests: 0 }
+        Self {
+            seen: vec![None; world.pumps.len()],
+            users,
+            due,
+            outages: Outages::default(),
+            looks: Looks::default(),
+            dice,
+            requests: 0,
+        }
     }
 
     fn poll(&mut self, world: &World, user: usize, now: Timestamp, told: &mut Vec<Notice>) -> Timestamp {
@@ -94,6 +105,7 @@ impl Pure {
 
     /// As the stage does it, with its counts made in one walk.
     fn judge_fleets(&mut self, world: &World, now: Timestamp, told: &mut Vec<Notice>) {
+        self.looks.look(now, &world.policy);
         for kind in [ScopeKind::Manufacturer, ScopeKind::Region] {
             let others: Vec<Scope> = match kind {
                 ScopeKind::Manufacturer => {
@@ -110,7 +122,7 @@ impl Pure {
             let is_out: Vec<bool> = names(other_kind).map(|name| others.contains(&other_kind.scope(name))).collect();
             let known: Vec<Option<&Outage>> = scopes.iter().map(|scope| self.outages.of(scope)).collect();
             let lost_from: Vec<Timestamp> =
-                known.iter().map(|known| outage::lost_from(*known, now, &world.policy)).collect();
+                known.iter().map(|known| outage::lost_from(*known, &self.looks, now, &world.policy)).collect();
             let mut counts: Vec<Count> =
                 scopes.iter().map(|scope| Count { scope: scope.clone(), lost: 0, confirmed: 0, watched: 0 }).collect();
             for (seen, pump) in self.seen.iter().zip(&world.pumps) {
@@ -128,7 +140,8 @@ impl Pure {
                 counts[mine].confirmed += u64::from(is_lost && is_seen && is_away);
             }
             for count in &counts {
-                let (outage, notice) = outage::judge(self.outages.of(&count.scope), count, now, &world.policy);
+                let (outage, notice) =
+                    outage::judge(self.outages.of(&count.scope), count, &self.looks, now, &world.policy);
                 self.outages.set(&count.scope, outage);
                 told.extend(notice);
             }

@@ -19,7 +19,7 @@ fn minutes(counts: &[(u64, u64, usize)]) -> (Vec<(usize, Notice)>, Option<Outage
     let each = counts.iter().flat_map(|(lost, watched, minutes)| std::iter::repeat_n((*lost, *watched), *minutes));
     for (minute, (lost, watched)) in each.enumerate() {
         let now = at(1_000_000 + 60 * i64::try_from(minute).expect("short"));
-        let (after, notice) = judge(outage.as_ref(), &count(lost, watched), now, &POLICY);
+        let (after, notice) = judge(outage.as_ref(), &count(lost, watched), &Looks::default(), now, &POLICY);
         told.extend(notice.map(|notice| (minute, notice)));
         outage = after;
     }
@@ -64,7 +64,8 @@ fn many_at_once_are_one_outage_from_its_suspicion_to_its_end() {
 #[test]
 fn what_polls_saw_before_nobody_looked_makes_and_ends_no_outage() {
     let minute = |minute: i64| at(1_000_000 + 60 * minute);
-    let step = |before: Option<&Outage>, lost, now| judge(before, &count(lost, 100), minute(now), &POLICY);
+    let step =
+        |before: Option<&Outage>, lost, now| judge(before, &count(lost, 100), &Looks::default(), minute(now), &POLICY);
     let (suspicion, _) = step(None, 50, 0);
     // The rows are as they were when the bridge stopped, ten minutes ago.
     let (still, told) = step(suspicion.as_ref(), 50, 11);
@@ -86,7 +87,7 @@ fn pauses_that_come_again_and_again_put_an_outage_off_and_do_not_hold_anybody_fo
     let (mut outage, mut told_at) = (None, None);
     for minute in (0..60).filter(|minute| minute % 10 < 6) {
         let now = at(1_000_000 + 60 * minute);
-        let (after, notice) = judge(outage.as_ref(), &count(50, 100), now, &POLICY);
+        let (after, notice) = judge(outage.as_ref(), &count(50, 100), &Looks::default(), now, &POLICY);
         told_at = told_at.or(notice.map(|_| minute));
         outage = after;
     }
@@ -96,7 +97,7 @@ fn pauses_that_come_again_and_again_put_an_outage_off_and_do_not_hold_anybody_fo
     let mut outage = None;
     for minute in 0..60 {
         let now = at(1_000_000 + 60 * minute);
-        let (after, notice) = judge(outage.as_ref(), &unseen, now, &POLICY);
+        let (after, notice) = judge(outage.as_ref(), &unseen, &Looks::default(), now, &POLICY);
         assert_eq!(notice, None);
         outage = after;
     }

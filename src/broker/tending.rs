@@ -1,0 +1,74 @@
+//! Looks after exchanges, queues and bindings while a connection serves: what is deleted under the bridge is noticed, and
+//! declared again where `amqp.declare` allows.
+//!
+//! A queue that is deleted cancels its consumer, and a publish to a missing exchange closes its channel: those are noticed at
+//! once, and the supervisor sets everything up again. Nothing tells of a deleted inbound exchange or binding, nor of the place
+//! for unrouted notices; so all of it is declared again at an interval. AMQP does not say whether a declaration made
+//! something, nor shows bindings: exchanges and queues are looked for first, so that the log can say which were gone.
+//!
+//! It works on channels of its own: an error there ends neither the consumer nor the publisher.
+//!
+//! Before: the topology. After: the status that `/readyz` shows.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::link::Link;
+use super::supervisor::{self, Role, SET_UP_WITHIN};
+use super::topology::{self, Witness};
+use super::{Error, Inner, Leg};
+use crate::pump;
+
+/// Interval between two checks of the topology. An exchange that is deleted is back within it; a check is a dozen small
+/// requests.
+pub(super) const EVERY: Duration = Duration::from_secs(30);
+/// Delay after one check before the next, however many publishes are returned meanwhile.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// Checks the topology of `role` again and again; sooner when `hint` says that something may be missing. Never ends: it is
+/// dropped with the connection.
+pub(super) async fn tend(inner: &Inner, role: Role, link: &Link, hint: &Notify) -> Infallible {
+    let every = inner.tend_every;
+    let mut witness = Witness::default();
+    let mut told: Option<Error> = None;
+    loop {
+        let Ok(checked) = timeout(SET_UP_WITHIN, check(inner, role, link, &mut witness)).await else { continue };
+        match checked {
+            Ok(()) if told.take().is_some() && is_serving(inner, role) => supervisor::up(inner, role, link),
+            Ok(()) => {}
+            // A connection that is lost is the supervisor's concern.
+            Err(_) if !link.is_open() => {}
+            Err(error) => {
+                if told.as_ref() != Some(&error) {
+                    tracing::warn!(broker.role = role.name(), reason = %error, "something is wrong at the broker");
+                    inner.note(role, Leg::Disconnected { why: error.why.clone() });
+                }
+                told = Some(error);
+            }
+        }
+        let first = AGAIN_AFTER.min(every);
+        pump::sleep(first).await;
+        tokio::select! {
+            () = hint.notified() => {}
+            () = pump::sleep(every.saturating_sub(first)) => {}
+        }
+    }
+}
+
+async fn check(inner: &Inner, role: Role, link: &Link, witness: &mut Witness) -> Result<(), Error> {
+    match role {
+        Role::Consumer => topology::tend_inbound(link, &inner.settings, witness).await,
+        Role::Publisher => topology::tend_outbound(link, &inner.settings).await,
+    }
+}
+
+/// A publisher that the broker blocks says so itself.
+fn is_serving(inner: &Inner, role: Role) -> bool {
+    match role {
+        Role::Consumer => true,
+        Role::Publisher => inner.door().is_some(),
+    }
+}

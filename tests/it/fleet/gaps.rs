@@ -1,0 +1,317 @@
+//! Lists that do not name all users, and times without a look, on the real stage and store: neither ends the watch of
+//! a heat pump that is there, nor tells its loss alone that went with others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use podero_bridge::clock::Clock;
+use podero_bridge::domain::Timestamp;
+use podero_bridge::domain::alert::{Observation, WatchPolicy};
+use podero_bridge::domain::customer::UserFound;
+use podero_bridge::domain::event::Record;
+use podero_bridge::domain::notice::Notice;
+use podero_bridge::domain::plan::{Answer, Call, Operation, Reply};
+use podero_bridge::podero::{Drift, Partner, Urgency};
+use podero_bridge::pump::Step;
+use podero_bridge::store::{PublishOutcome, PumpFilter, ROWS_MAX, Settings, Store, Target};
+use podero_bridge::watch::Watcher;
+use uuid::Uuid;
+
+use super::world::World;
+use crate::servers;
+
+/// Users 1, 2, … with a heat pump each, 1001, 1002, …, unless they are given others.
+#[derive(Clone, Default)]
+struct Podero(Arc<Mutex<Shown>>);
+
+#[derive(Default)]
+struct Shown {
+    users: u128,
+    /// Not named by the list of users, and there all the same.
+    unlisted: BTreeSet<u128>,
+    /// Not authenticated.
+    lost: BTreeSet<u128>,
+    pumps: BTreeMap<u128, Vec<u128>>,
+    is_failing: bool,
+    asked: BTreeMap<u128, u32>,
+    drifts: Vec<(Operation, Drift)>,
+    now: Option<Timestamp>,
+}
+
+impl Partner for Podero {
+    async fn call(&self, call: &Call, _: Option<Uuid>, _: Urgency) -> Reply {
+        let mut shown = self.0.lock().expect("whole");
+        if shown.is_failing {
+            return Reply::Unknown { why: "it fails" };
+        }
+        match call {
+            Call::ListUsers => {
+                let listed = (1..=shown.users).filter(|user| !shown.unlisted.contains(user));
+                let found = |user| UserFound {
+                    id: Uuid::from_u128(user),
+                    is_customer: true,
+                    external_id: None,
+                    heat_pumps: Some(1),
+                    zip: None,
+                    written: Record::new(),
+                };
+                Reply::Done(Answer::Users(listed.map(found).collect()))
+            }
+            Call::ObserveHeatPumps { user } => {
+                let user = user.as_u128();
+                *shown.asked.entry(user).or_default() += 1;
+                let pumps = shown.pumps.get(&user).cloned().unwrap_or_else(|| vec![user + 1_000]);
+                let is_lost = shown.lost.contains(&user);
+                let observation = |pump: u128| Observation {
+                    heat_pump: Uuid::from_u128(pump),
+                    manufacturer: Some("Nordwind".to_owned()),
+                    is_authenticated: Some(!is_lost),
+                    updated_at: shown.now,
+                    ..Observation::default()
+                };
+                Reply::Done(Answer::Observations(pumps.into_iter().map(observation).collect()))
+            }
+            other => panic!("the watch asks for {other:?}"),
+        }
+    }
+
+    fn paused_until(&self) -> Option<Timestamp> {
+        None
+    }
+
+    fn drifted(&self, operation: Operation, drift: Drift) {
+        self.0.lock().expect("whole").drifts.push((operation, drift));
+    }
+}
+
+struct House {
+    watcher: Watcher<Podero>,
+    podero: Podero,
+    store: Store,
+    clock: Clock,
+    _folder: tempfile::TempDir,
+}
+
+impl House {
+    async fn open(url: Option<String>, users: u128, policy: WatchPolicy) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Clock::manual(World::moment(0), 1);
+        let url = url.unwrap_or_else(|| format!("sqlite://{}", folder.path().join("bridge.db").display()));
+        let settings = Settings { url, targets: vec![Target::Amqp], works: true };
+        let (store, writer) = Store::open(settings, clock.clone()).await.expect("the store opens");
+        tokio::spawn(writer.run());
+        let podero = Podero::default();
+        podero.0.lock().expect("whole").users = users;
+        let watcher = Watcher {
+            store: store.clone(),
+            partner: podero.clone(),
+            policy,
+            region_chars: 0,
+            lease: Duration::from_secs(20),
+            look_every: None,
+            clock: clock.clone(),
+            wake_outbound: Arc::default(),
+        };
+        Self { watcher, podero, store, clock, _folder: folder }
+    }
+
+    fn set(&self, change: impl FnOnce(&mut Shown)) {
+        change(&mut self.podero.0.lock().expect("whole"));
+    }
+
+    /// Runs for so long, a step of `step` at a time, and gives what was told at which second.
+    async fn run(&self, duration: Duration, step: Duration) -> Vec<(u64, Notice)> {
+        let began = self.clock.now();
+        let mut told = Vec::new();
+        while self.clock.now().since(began) < duration {
+            self.clock.advance(step);
+            let now = self.clock.now();
+            self.set(|shown| shown.now = Some(now));
+            assert_ne!(self.watcher.roster_step().await, Step::Failed);
+            while self.watcher.poll_step().await == Step::Busy {}
+            assert_ne!(self.watcher.fleet_step().await, Step::Failed);
+            told.extend(self.told().await.into_iter().map(|notice| (now.since(began).as_secs(), notice)));
+        }
+        told
+    }
+
+    async fn told(&self) -> Vec<Notice> {
+        let mut told = Vec::new();
+        loop {
+            let due = self.store.due_notices(Target::Amqp, 100, Duration::from_secs(60)).await.expect("it answers");
+            if due.is_empty() {
+                return told;
+            }
+            let published = due.iter().map(|due| (due.notice.id, PublishOutcome::Published)).collect();
+            self.store.mark(Target::Amqp, published).await.expect("it answers");
+            told.extend(due.into_iter().map(|due| due.notice));
+        }
+    }
+
+    async fn pumps(&self, has_alert: bool) -> usize {
+        let filter = PumpFilter { has_alert, limit: ROWS_MAX, ..PumpFilter::default() };
+        self.store.heat_pumps(filter).await.expect("it answers").len()
+    }
+}
+
+fn topics(told: &[(u64, Notice)]) -> Vec<&'static str> {
+    told.iter().map(|(_, notice)| notice.topic.name()).collect()
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// As quick as the attack that found it.
+fn quick() -> WatchPolicy {
+    WatchPolicy {
+        interval: SECOND * 30,
+        disconnect_after: SECOND * 45,
+        reconnect_after: SECOND * 10,
+        ..WatchPolicy::DEFAULT
+    }
+}
+
+/// A manufacturer goes; the bridge is killed `before` after that, and started again 48 seconds later.
+async fn a_kill_in_an_outage(url: Option<String>, before: Duration) {
+    let house = House::open(url, 200, quick()).await;
+    assert_eq!(topics(&house.run(MINUTE * 2, SECOND).await), [] as [&str; 0]);
+    house.set(|shown| shown.lost = (1..=160).collect());
+    assert_eq!(topics(&house.run(before, SECOND).await), [] as [&str; 0]);
+    // Nothing runs; a poll that was begun keeps its lease.
+    house.clock.advance(SECOND * 48);
+    let told = house.run(MINUTE * 3, SECOND).await;
+    assert_eq!(topics(&told), ["fleet.outage_started"], "killed after {before:?}");
+    assert_eq!(told[0].1.data["affected"], 160);
+    assert!((10..=80).contains(&told[0].0), "after {} s", told[0].0);
+    house.set(|shown| shown.lost.clear());
+    // Its end does not come of time without a look, either.
+    house.clock.advance(MINUTE);
+    let told = house.run(MINUTE * 3, SECOND).await;
+    assert_eq!(topics(&told), ["fleet.outage_ended"]);
+    assert!(told[0].0 >= 10, "after {} s", told[0].0);
+}
+
+#[tokio::test]
+async fn fleet_gaps_a_kill_in_a_suspected_outage_tells_no_pump_alone() {
+    for seconds in [3, 16, 29] {
+        a_kill_in_an_outage(None, SECOND * seconds).await;
+    }
+}
+
+#[tokio::test]
+async fn fleet_gaps_a_kill_in_a_suspected_outage_tells_no_pump_alone_on_postgres() {
+    let url = tokio::task::spawn_blocking(servers::fresh_database).await.expect("a database");
+    a_kill_in_an_outage(Some(url), SECOND * 16).await;
+}
+
+/// 40 users, of whom 1 is lost and told.
+async fn with_an_alert(url: Option<String>) -> House {
+    let house = House::open(url, 40, WatchPolicy::DEFAULT).await;
+    house.run(MINUTE * 30, MINUTE).await;
+    house.set(|shown| drop(shown.lost.insert(1)));
+    assert_eq!(topics(&house.run(MINUTE * 60, MINUTE).await), ["heat_pump.disconnected"]);
+    house
+}
+
+async fn short_lists_with_complete_ones_between(url: Option<String>) {
+    let house = with_an_alert(url).await;
+    let round = MINUTE * 10;
+    for _ in 0..3 {
+        // Half of all, or user 1 alone, or a failure.
+        house.set(|shown| shown.unlisted = (1..=20).collect());
+        assert_eq!(topics(&house.run(round, MINUTE).await), [] as [&str; 0]);
+        house.set(|shown| shown.unlisted.clear());
+        assert_eq!(topics(&house.run(round, MINUTE).await), [] as [&str; 0]);
+        house.set(|shown| (shown.unlisted, shown.is_failing) = ([1].into(), true));
+        assert_eq!(topics(&house.run(MINUTE * 3, MINUTE).await), [] as [&str; 0]);
+        house.set(|shown| shown.is_failing = false);
+        assert_eq!(topics(&house.run(round, MINUTE).await), [] as [&str; 0]);
+        house.set(|shown| shown.pumps = [(1, vec![])].into());
+        assert_eq!(topics(&house.run(MINUTE * 9, MINUTE).await), [] as [&str; 0]);
+        house.set(|shown| (shown.unlisted, shown.pumps) = (BTreeSet::new(), BTreeMap::new()));
+        assert_eq!(topics(&house.run(round * 2, MINUTE).await), [] as [&str; 0]);
+    }
+    assert_eq!((house.pumps(true).await, house.pumps(false).await), (1, 40));
+    house.set(|shown| assert_eq!(shown.drifts, [(Operation::ListUsers, Drift::ShortList); 3]));
+    // Gone for good: lists in a row.
+    house.set(|shown| (shown.unlisted, shown.pumps) = ([1].into(), [(1, vec![])].into()));
+    let told = house.run(round * 5, MINUTE).await;
+    assert_eq!(topics(&told), ["heat_pump.reconnected"]);
+    assert_eq!(told[0].1.data["resolution"], "removed");
+    assert_eq!(house.pumps(false).await, 39);
+}
+
+#[tokio::test]
+async fn fleet_gaps_lists_that_miss_one_are_counted_apart_and_in_a_row() {
+    short_lists_with_complete_ones_between(None).await;
+}
+
+#[tokio::test]
+async fn fleet_gaps_lists_that_miss_one_are_counted_apart_and_in_a_row_on_postgres() {
+    let url = tokio::task::spawn_blocking(servers::fresh_database).await.expect("a database");
+    short_lists_with_complete_ones_between(Some(url)).await;
+}
+
+#[tokio::test]
+async fn fleet_gaps_a_short_or_empty_list_stops_no_polls() {
+    for unlisted in [1..=39, 1..=40, 10..=25] {
+        let house = with_an_alert(None).await;
+        house.set(|shown| shown.unlisted = unlisted.collect());
+        house.run(MINUTE * 11, MINUTE).await;
+        house.set(|shown| shown.asked.clear());
+        // The loss of one whom the list lacks is told, in the usual time.
+        house.set(|shown| drop(shown.lost.insert(20)));
+        let told = house.run(MINUTE * 11, MINUTE).await;
+        house.set(|shown| assert_eq!(shown.asked.len(), 40));
+        house.set(|shown| shown.unlisted.clear());
+        let more = house.run(MINUTE * 20, MINUTE).await;
+        assert_eq!([topics(&told), topics(&more)].concat(), ["heat_pump.disconnected"]);
+        assert_eq!((house.pumps(true).await, house.pumps(false).await), (2, 40));
+    }
+}
+
+#[tokio::test]
+async fn fleet_gaps_many_who_are_really_gone_are_dropped_once_more_lists_say_so() {
+    let house = with_an_alert(None).await;
+    let gone = 1..=30;
+    house.set(|shown| {
+        (shown.unlisted, shown.pumps) = (gone.clone().collect(), gone.map(|user| (user, vec![])).collect())
+    });
+    let told = house.run(MINUTE * 60, MINUTE).await;
+    assert_eq!(topics(&told), ["heat_pump.reconnected"]);
+    assert_eq!(house.pumps(false).await, 10);
+    house.set(|shown| shown.asked.clear());
+    house.run(MINUTE * 10, MINUTE).await;
+    house.set(|shown| assert!(shown.asked.keys().all(|user| *user > 30), "{:?}", shown.asked));
+}
+
+#[tokio::test]
+async fn fleet_gaps_a_users_pumps_that_are_not_shown_once_are_not_gone_whatever_the_count_is() {
+    let policy = WatchPolicy { disconnect_polls: 1, ..WatchPolicy::DEFAULT };
+    let house = House::open(None, 1, policy).await;
+    house.set(|shown| shown.pumps = [(1, vec![7, 8, 9])].into());
+    house.run(MINUTE * 20, MINUTE).await;
+    assert_eq!(house.pumps(false).await, 3);
+    // From the fourth break within a day on counts are kept.
+    for _ in 0..2 {
+        let asked = |house: &House| house.podero.0.lock().expect("whole").asked.get(&1).copied();
+        let before = asked(&house);
+        house.set(|shown| shown.pumps = [(1, vec![])].into());
+        while asked(&house) == before {
+            house.run(MINUTE, MINUTE).await;
+        }
+        house.set(|shown| shown.pumps = [(1, vec![7, 8, 9])].into());
+        assert_eq!(house.pumps(false).await, 3);
+        // A long time without a look: what was missing before is no row with what is missing after.
+        house.set(|shown| shown.pumps = [(1, vec![])].into());
+        house.clock.advance(MINUTE * 60);
+        let before = asked(&house);
+        while asked(&house) == before {
+            house.run(MINUTE, MINUTE).await;
+        }
+        assert_eq!(house.pumps(false).await, 3);
+        house.set(|shown| shown.pumps = [(1, vec![7, 8, 9])].into());
+        house.run(MINUTE * 20, MINUTE).await;
+    }
+}
