@@ -31,9 +31,23 @@ impl Store {
     /// Checks a SQLite file that was too large to be checked when it was opened; `Ok` at once for any other store. An error
     /// is [`Error::Damaged`], or the file could not be read. Dropping the future ends the check.
     pub async fn examine(&self) -> Result<(), Error> {
-        match &self.0.unexamined {
-            Some(db) => check_file(db.connect().await?).await,
-            None => Ok(()),
+        if self.0.is_unexamined { check_file(self.0.db.connect().await?).await } else { Ok(()) }
+    }
+
+    /// Waits until a statement meets damage, and then checks all of a SQLite file. When nothing is found the store is well
+    /// again; an error is as [`Store::examine`] has it. A server's damage is its operator's to check: this waits on.
+    pub async fn examine_when_damage_is_seen(&self) -> Result<(), Error> {
+        loop {
+            self.0.condition.until_damage_is_seen().await;
+            match self.0.dialect {
+                Dialect::Postgres => {}
+                Dialect::Sqlite => {
+                    let connection = self.0.db.connect().await.map_err(of_file)?;
+                    check_all(connection, "PRAGMA integrity_check(1)").await?;
+                    self.0.condition.found_whole();
+                    return Ok(());
+                }
+            }
         }
     }
 
@@ -52,7 +66,11 @@ impl Store {
 
 /// Whether a SQLite file is what it was written as. Never repairs: what is there is evidence, and a backup is better.
 pub(super) async fn check_file(connection: Connection) -> Result<(), Error> {
-    let found = connection.rows_apart(query("PRAGMA quick_check(1)")).await.map_err(of_file)?;
+    check_all(connection, "PRAGMA quick_check(1)").await
+}
+
+async fn check_all(connection: Connection, how: &'static str) -> Result<(), Error> {
+    let found = connection.rows_apart(query(how)).await.map_err(of_file)?;
     let found: String = found.first().ok_or(Fault::Missing)?.try_get(0)?;
     if found == "ok" { Ok(()) } else { Err(Error::Damaged(found.lines().collect::<Vec<_>>().join(" "))) }
 }
