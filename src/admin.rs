@@ -32,7 +32,7 @@ use crate::metrics::{CONTENT_TYPE, EventType, Metrics, Outcome};
 use crate::pump::Step;
 use crate::store::{
     self, BulkRetry, Gauges, NotTaken, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX, RetryRequest, Stepped,
-    Store,
+    Store, Trouble,
 };
 
 pub use guard::not_by_a_page;
@@ -142,13 +142,7 @@ async fn livez() -> HttpResponse {
 
 /// A line per part: `[+]` well, `[-]` not. 200 only when all are.
 async fn readyz(admin: web::Data<Admin>) -> HttpResponse {
-    let store = match admin.store.check().await {
-        Ok(()) => Part { name: "store", is_ready: true, state: "ok".to_owned() },
-        Err(error) => {
-            tracing::warn!(%error, "the store is not ready");
-            Part { name: "store", is_ready: false, state: "does not answer".to_owned() }
-        }
-    };
+    let store = store_part(&admin.store).await;
     let parts: Vec<Part> = std::iter::once(store).chain(admin.health.parts()).collect();
     let lines: String = parts
         .iter()
@@ -159,11 +153,29 @@ async fn readyz(admin: web::Data<Admin>) -> HttpResponse {
     response.content_type("text/plain; charset=utf-8").body(lines)
 }
 
+/// Whether the store takes writes, by its writer's own word; and, where it does, whether it answers a read.
+async fn store_part(store: &Store) -> Part {
+    let writability = store.writability();
+    if writability.trouble.is_some() {
+        return Part { name: "store", is_ready: false, state: writability.to_string() };
+    }
+    match store.check().await {
+        Ok(()) => Part { name: "store", is_ready: true, state: "ok".to_owned() },
+        Err(error) => {
+            tracing::debug!(%error, "the store does not answer a read");
+            Part { name: "store", is_ready: false, state: Trouble::Silent.words().to_owned() }
+        }
+    }
+}
+
 async fn openapi(admin: web::Data<Admin>) -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(admin.openapi.clone())
 }
 
 async fn metrics(admin: web::Data<Admin>) -> HttpResponse {
+    let writability = admin.store.writability();
+    admin.metrics.set_store_writable(writability.trouble.is_none());
+    admin.metrics.set_store_last_write_age(writability.last_write_age);
     HttpResponse::Ok().content_type(CONTENT_TYPE).body(admin.metrics.encode())
 }
 

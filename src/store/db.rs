@@ -44,9 +44,6 @@ const READER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Limit of the time in which, at the end, readers in other processes are waited for.
 const END_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// Limit of the time for which an erasure's log is waited for while the bridge works: the writer waits as well.
-const SCRUB_WAIT_MAX: Duration = Duration::from_millis(200);
-
 /// Room on the disk, above which a small write that went through says that larger ones do as well: some of the largest
 /// batches. Below it, "no room" stays until an arrival has gone through.
 const SPARE_BYTES_MIN: u64 = 8 << 20;
@@ -493,13 +490,13 @@ impl Db {
     }
 
     /// On SQLite: moves the log into the file and empties it. `false`: somebody reads.
-    pub(super) async fn scrub(&self) -> Result<bool, Fault> {
+    pub(super) async fn scrub(&self, wait_max: Duration) -> Result<bool, Fault> {
         match &self.address {
             Address::File { place, .. } => {
                 let path = place.path().to_owned();
                 let scrubbing = tokio::task::spawn_blocking(move || {
                     let connection = sqlite::open(&path, true)?;
-                    log::empty(&connection, SCRUB_WAIT_MAX)
+                    log::empty(&connection, wait_max)
                 });
                 Ok(scrubbing.await.map_err(|_| Fault::Ended)??)
             }

@@ -216,6 +216,19 @@ impl Store {
     async fn open_as(settings: Settings, key: Option<KeyGiven<'_>>, clock: Clock) -> Result<(Self, Writer), Error> {
         let db = Db::new(&settings.url, if settings.works { Aim::Work } else { Aim::Use })?;
         let lock = if settings.works { db.lock()?.map(Arc::new) } else { None };
+        let opened = Self::open_locked(db, (settings, clock), key, lock.clone()).await;
+        if let (Err(_), Some(lock)) = (&opened, lock.and_then(Arc::into_inner)) {
+            lock.close();
+        }
+        opened
+    }
+
+    async fn open_locked(
+        db: Db,
+        (settings, clock): (Settings, Clock),
+        key: Option<KeyGiven<'_>>,
+        lock: Option<Arc<FileLock>>,
+    ) -> Result<(Self, Writer), Error> {
         // What is not this program's is not touched, so it is looked at before the connection is prepared to write.
         let mut connection = db.connect_plain().await.map_err(|error| db.refusal(error))?;
         if !settings.works {

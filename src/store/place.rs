@@ -100,8 +100,6 @@ impl Place {
     /// SQLite's own locks (`fcntl`) do not meet on a local file system. To be called before SQLite opens the file.
     pub(super) fn lock(&self) -> Result<FileLock, Error> {
         let file = File::options().read(true).write(true).open(&self.0).map_err(|error| unusable(&self.0, &error))?;
-        // Closed by nobody: closing any descriptor of the file would take SQLite's locks of this process away.
-        let file = ManuallyDrop::new(file);
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::Taken),
@@ -109,8 +107,13 @@ impl Place {
             Err(TryLockError::Error(error)) => tracing::debug!(%error, "the store's file itself cannot be locked"),
         }
         let found = file.metadata().map_err(|error| unusable(&self.0, &error))?;
-        let mut lock =
-            FileLock { place: self.clone(), file, id: FileId::of(&found), log: Mutex::default(), beside: None };
+        let mut lock = FileLock {
+            place: self.clone(),
+            file: Some(file),
+            id: FileId::of(&found),
+            log: Mutex::default(),
+            beside: None,
+        };
         lock.beside = Some(Mutex::new(self.lock_beside()?));
         Ok(lock)
     }
@@ -151,7 +154,8 @@ impl FileId {
 /// The right to work on a SQLite file.
 pub(super) struct FileLock {
     place: Place,
-    file: ManuallyDrop<File>,
+    /// Open for as long as the process lives: see [`FileLock::close`].
+    file: Option<File>,
     id: FileId,
     /// `FILE-wal`, which is there while SQLite has the file open; once it was seen.
     log: Mutex<Option<FileId>>,
@@ -173,6 +177,12 @@ impl FileLock {
         }
         *log = at;
         self.holds_lock_file()
+    }
+
+    /// Gives it back where SQLite has no connection to the file in this process: closing any descriptor of a file takes all
+    /// `fcntl` locks of the process away, SQLite's among them.
+    pub(super) fn close(mut self) {
+        self.file = None;
     }
 
     /// The log is about to be another one, rightly.
@@ -202,8 +212,11 @@ impl FileLock {
 
 impl Drop for FileLock {
     fn drop(&mut self) {
-        // The descriptor stays: see `Place::lock`.
-        let _ = self.file.unlock();
+        if let Some(file) = self.file.take() {
+            // The descriptor stays.
+            let file = ManuallyDrop::new(file);
+            let _ = file.unlock();
+        }
     }
 }
 
