@@ -287,7 +287,7 @@ impl Store {
             db: db.clone(),
             is_unexamined,
         };
-        let log = db.log_mover();
+        let (log, lock) = (db.log_mover(), lock.as_ref().map(Arc::downgrade));
         let connection = Some(connection);
         let writer = Writer { db, connection, log, had_room: true, queue: receiver, closing: closed, lock };
         (Self(Arc::new(inner)), writer)

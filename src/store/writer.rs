@@ -9,7 +9,7 @@
 
 use std::iter::Peekable;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::Weak;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -171,8 +171,8 @@ pub struct Writer {
     pub(super) queue: mpsc::Receiver<Pending>,
     /// `true`, or a sender that is gone: what waits is written, and that was all.
     pub(super) closing: watch::Receiver<bool>,
-    /// The right to work on a SQLite file; given back after the file was closed.
-    pub(super) lock: Option<Arc<FileLock>>,
+    /// The right to work on a SQLite file, which the store's handles hold.
+    pub(super) lock: Option<Weak<FileLock>>,
 }
 
 impl Writer {
@@ -280,7 +280,8 @@ impl Writer {
 
     /// Whether what is written is in the file at its path; looked at after each transaction.
     fn holds_file(&self) -> bool {
-        let Some(lock) = &self.lock else { return true };
+        // Without handles no caller is left that could be told.
+        let Some(lock) = self.lock.as_ref().and_then(Weak::upgrade) else { return true };
         let holds = lock.holds();
         if self.db.condition.set_replaced(!holds) {
             if holds {
@@ -298,7 +299,7 @@ impl Writer {
     async fn connect(&mut self) -> Result<(), Fault> {
         if self.connection.is_none() {
             // Without any connection SQLite removes the log and makes another.
-            self.lock.iter().for_each(|lock| lock.forget_log());
+            self.lock.iter().filter_map(Weak::upgrade).for_each(|lock| lock.forget_log());
             self.connection = Some(self.db.connect().await?);
         }
         Ok(())
@@ -365,7 +366,10 @@ impl Writer {
         let lacked_room = result.as_ref().is_err_and(Fault::is_for_want_of_room);
         self.had_room &= !lacked_room;
         let is_whole = result.is_ok() || (lacked_room && connection.has_rolled_back());
-        if is_whole || roll_back(&mut connection).await {
+        // A session of a server keeps what it was set to when it began.
+        let is_stale = self.db.dialect == Dialect::Postgres
+            && result.as_ref().is_err_and(|fault| fault.trouble() == Some(Trouble::ReadOnly));
+        if !is_stale && (is_whole || roll_back(&mut connection).await) {
             self.connection = Some(connection);
         }
         result.map_err(|fault| if fault.is_conflict() { Failure::Conflict } else { Failure::Fault(fault) })
