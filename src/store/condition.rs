@@ -72,15 +72,9 @@ impl Trouble {
     /// Whether it holds for every write of a group, so that trying each alone would only take longer.
     pub(super) fn is_for_all(self) -> bool {
         match self {
-            // A smaller transaction may have room, and a lock may be on one row.
-            Self::NoRoom | Self::Locked => false,
-            Self::ReadOnly
-            | Self::Damaged
-            | Self::Replaced
-            | Self::ConnectionRefused
-            | Self::Silent
-            | Self::AccessDenied
-            | Self::DiskFails => true,
+            // A smaller transaction may have room, a lock may be on one row, one statement may be slow, one table withheld.
+            Self::NoRoom | Self::Locked | Self::Silent | Self::AccessDenied => false,
+            Self::ReadOnly | Self::Damaged | Self::Replaced | Self::ConnectionRefused | Self::DiskFails => true,
         }
     }
 }

@@ -121,6 +121,9 @@ impl From<Fault> for Error {
 /// Whoever waits for a write longer than this is told that the store is away: a sender has its own deadline.
 const WRITE_WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// Timeout of the reads under way when the store is closed.
+const READS_END_MAX: Duration = Duration::from_secs(2);
+
 /// Timeout of the read behind `/readyz`, whose callers have deadlines of a few seconds.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(3);
 
@@ -152,6 +155,8 @@ struct Inner {
     lock: Option<Arc<FileLock>>,
     polls: Arc<Taken<Uuid>>,
     notices: Arc<Taken<(Target, Uuid)>>,
+    /// Whether this process works on the events.
+    works: bool,
     /// Where it is, for what opens a connection of its own.
     db: Db,
     /// Whether a SQLite file is to be checked next to the work.
@@ -284,19 +289,22 @@ impl Store {
             lock: lock.clone(),
             polls,
             notices,
+            works: settings.works,
             db: db.clone(),
             is_unexamined,
         };
         let (log, lock) = (db.log_mover(), lock.as_ref().map(Arc::downgrade));
         let connection = Some(connection);
-        let writer = Writer { db, connection, log, had_room: true, queue: receiver, closing: closed, lock };
+        let writer =
+            Writer { db, connection, log, had_room: true, has_file: true, queue: receiver, closing: closed, lock };
         (Self(Arc::new(inner)), writer)
     }
 
     /// Ends all work on the store: no read or write begins any more, reads under way are waited for, and the writer
     /// writes what waits, empties the log of a SQLite file and ends. Await the writer for that.
     pub async fn close(&self) {
-        self.0.readers.close().await;
+        // A read that hangs must not keep the writer from its end.
+        let _ = tokio::time::timeout(READS_END_MAX, self.0.readers.close()).await;
         self.0.closing.send_replace(true);
     }
 
@@ -374,9 +382,10 @@ fn ended<T>(_: oneshot::error::RecvError) -> Result<T, Error> {
 }
 
 impl Inner {
-    /// A sender is told at once, and not after its own deadline, that the store takes nothing.
+    /// A sender is told at once, and not after its own deadline, that the store takes nothing. A command waits: it has no
+    /// heartbeat that finds the store well again.
     fn refuse_in_trouble(&self) -> Result<(), Error> {
-        match self.condition.refuses_arrivals() {
+        match self.condition.refuses_arrivals().filter(|_| self.works) {
             Some(trouble) => Err(Error::Away(trouble.words().to_owned())),
             None => Ok(()),
         }

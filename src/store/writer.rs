@@ -44,9 +44,9 @@ pub(super) const QUEUE_MAX: usize = 8_192;
 /// finds no place in the queue.
 pub(super) const QUEUE_BYTES_MAX: usize = 48 << 20;
 
-/// Limit of the writes of a failed group that may fail for a lock when each is tried alone: each of them waits for as long
-/// as a lock is waited for. After these the rest fails as well.
-const LOCKED_ALONE_MAX: usize = 2;
+/// Limit of the writes of a failed group that may fail for a lock, or for want of an answer, when each is tried alone: each
+/// of them takes seconds. After these the rest fails as well.
+const LATE_ALONE_MAX: usize = 2;
 
 /// One change that is made whole or not at all.
 pub(super) trait Write: Send + Sync + 'static {
@@ -168,6 +168,8 @@ pub struct Writer {
     pub(super) log: Option<LogMover>,
     /// Whether there was room for all that the last group tried.
     pub(super) had_room: bool,
+    /// Whether the last transaction is in the file that the next start will find.
+    pub(super) has_file: bool,
     pub(super) queue: mpsc::Receiver<Pending>,
     /// `true`, or a sender that is gone: what waits is written, and that was all.
     pub(super) closing: watch::Receiver<bool>,
@@ -254,18 +256,22 @@ impl Writer {
             let result = whole.map_err(|(error, _)| error);
             return group.drain(..).for_each(|pending| self.answer(pending, result.clone()));
         }
-        let mut locked = 0;
+        let mut late = None;
+        let mut late_count = 0;
         for pending in group.drain(..) {
             if pending.is_pointless() {
                 continue;
             }
-            if locked >= LOCKED_ALONE_MAX {
-                pending.answer(Err(Error::Away(Trouble::Locked.words().to_owned())));
+            if let (Some(error), LATE_ALONE_MAX..) = (&late, late_count) {
+                pending.answer(Err(Error::clone(error)));
                 continue;
             }
             let mut alone = [pending];
             let result = self.together(&mut alone).await;
-            locked += usize::from(matches!(result, Err((_, Some(Trouble::Locked)))));
+            if let Err((error, Some(Trouble::Locked | Trouble::Silent))) = &result {
+                late = Some(error.clone());
+                late_count += 1;
+            }
             let [pending] = alone;
             self.answer(pending, result.map_err(|(error, _)| error));
         }
@@ -273,13 +279,13 @@ impl Writer {
 
     /// An arrival is ours when it is on disk, in the file that the next start will find.
     fn answer(&self, pending: Pending, result: Result<(), Error>) {
-        let is_lost = result.is_ok() && pending.write.is_arrival() && !self.holds_file();
+        let is_lost = result.is_ok() && pending.write.is_arrival() && !self.has_file;
         let lost = || Err(Error::Away(Trouble::Replaced.words().to_owned()));
         pending.answer(if is_lost { lost() } else { result });
     }
 
-    /// Whether what is written is in the file at its path; looked at after each transaction.
-    fn holds_file(&self) -> bool {
+    /// Whether what was written is in the file at its path; looked at after each transaction.
+    fn look_at_file(&self) -> bool {
         // Without handles no caller is left that could be told.
         let Some(lock) = self.lock.as_ref().and_then(Weak::upgrade) else { return true };
         let holds = lock.holds();
@@ -322,8 +328,8 @@ impl Writer {
     }
 
     /// A group is on disk: says so where that proves something.
-    fn note_success(&self, group: &[Pending]) {
-        self.holds_file();
+    fn note_success(&mut self, group: &[Pending]) {
+        self.has_file = self.look_at_file();
         let proves = |is_arrival: bool| {
             let mut proofs = group.iter().filter(|pending| pending.write.proves_writing());
             proofs.any(|pending| !is_arrival || pending.write.is_arrival())

@@ -3,6 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
+use podero_bridge::clock::Clock;
+use podero_bridge::domain::verdict::{Reason, illegible_notice};
+use podero_bridge::domain::{EventId, Timestamp};
+use podero_bridge::store::{Arrival, Content, Error, Settings, Store};
 use serde_json::Value;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
 
@@ -292,11 +296,60 @@ async fn work_that_was_refused_is_not_kept() {
     house.recovers(2).await;
 }
 
+fn large(number: usize) -> Vec<Arrival> {
+    let id = EventId(uuid::Uuid::from_u128(number as u128));
+    let notice = illegible_notice(id, "unknown", Reason::Refused, Timestamp::from_micros(0));
+    vec![Arrival {
+        id,
+        origin: "/billing".to_owned(),
+        origin_id: format!("evt-{number}"),
+        source: "default".to_owned(),
+        door: "webhook",
+        type_name: "unknown".to_owned(),
+        received_at: Timestamp::from_micros(0),
+        digest: number.to_string(),
+        raw: vec![b'x'; 1 << 20].into(),
+        envelope: None,
+        content: Content::Parked { reason: Reason::Refused, detail: String::new(), notice, may_be_known: true },
+    }]
+}
+
+#[tokio::test]
+async fn what_waits_for_the_writer_is_bounded_by_its_bytes_and_dropped_when_its_sender_has_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    let settings = Settings { url, targets: Vec::new(), works: true };
+    let (store, writer) = Store::open(settings, Clock::system()).await.expect("it is made");
+    // Nothing is written yet: the writer does not run.
+    let mut waiting = Vec::new();
+    let full = loop {
+        let mut accepting = Box::pin({
+            let (store, arrivals) = (store.clone(), large(waiting.len()));
+            async move { store.accept(arrivals).await }
+        });
+        match futures_util::future::poll_immediate(&mut accepting).await {
+            None => waiting.push(accepting),
+            Some(answer) => break answer,
+        }
+        assert!(waiting.len() < 1_000, "there is no bound");
+    };
+    assert!(matches!(full, Err(Error::Full)), "{full:?}");
+    let count = waiting.len();
+    assert!((10..100).contains(&count), "{count} MiB are bounded by 48 MiB, each held twice");
+    let last = waiting.pop().expect("one waits");
+    drop(waiting);
+    tokio::spawn(writer.run());
+    last.await.expect("it is written");
+    let kept = store.gauges(Timestamp::from_micros(0)).await.expect("it reads").parked;
+    assert_eq!(kept, 1, "what no sender waits for is not kept");
+    store.accept(large(count)).await.expect("there is room again");
+}
+
 #[test]
 fn the_second_process_is_told_apart_by_the_lock_on_the_file_itself() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bridge.db");
-    let held = Command::new("flock").args(["-n", "-x"]).arg(&path).args(["-c", "sleep 30"]).spawn();
+    let held = Command::new("flock").args(["-F", "-n", "-x"]).arg(&path).args(["sleep", "30"]).spawn();
     let mut held = held.expect("flock is installed");
     while std::fs::File::open(&path).map_or(true, |file| file.try_lock_shared().is_ok()) {
         std::thread::yield_now();
