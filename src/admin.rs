@@ -33,7 +33,7 @@ use crate::metrics::{CONTENT_TYPE, EventType, Metrics, Outcome};
 use crate::pump::Step;
 use crate::store::{
     self, BulkRetry, Gauges, NotTaken, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX, RetryRequest, Stepped,
-    Store,
+    Store, Trouble,
 };
 use crate::telemetry::{self, Lines};
 
@@ -148,13 +148,7 @@ async fn livez() -> HttpResponse {
 
 /// A line per part: `[+]` well, `[-]` not. 200 only when all are.
 async fn readyz(admin: web::Data<Admin>) -> HttpResponse {
-    let store = match admin.store.check().await {
-        Ok(()) => Part { name: "store", is_ready: true, state: "ok".to_owned() },
-        Err(error) => {
-            tracing::warn!(%error, "the store is not ready");
-            Part { name: "store", is_ready: false, state: "does not answer".to_owned() }
-        }
-    };
+    let store = store_part(&admin.store).await;
     let parts: Vec<Part> = std::iter::once(store).chain(admin.health.parts()).chain(log_part()).collect();
     let lines: String = parts
         .iter()
@@ -172,6 +166,21 @@ fn log_part() -> Option<Part> {
     (dropped > 0).then(|| Part { name: "log", is_ready: true, state: format!("{dropped} lines dropped{now}") })
 }
 
+/// Whether the store takes writes, by its writer's own word; and, where it does, whether it answers a read.
+async fn store_part(store: &Store) -> Part {
+    let writability = store.writability();
+    if writability.trouble.is_some() {
+        return Part { name: "store", is_ready: false, state: writability.to_string() };
+    }
+    match store.check().await {
+        Ok(()) => Part { name: "store", is_ready: true, state: "ok".to_owned() },
+        Err(error) => {
+            tracing::debug!(%error, "the store does not answer a read");
+            Part { name: "store", is_ready: false, state: Trouble::Silent.words().to_owned() }
+        }
+    }
+}
+
 async fn openapi(admin: web::Data<Admin>) -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(admin.openapi.clone())
 }
@@ -179,6 +188,9 @@ async fn openapi(admin: web::Data<Admin>) -> HttpResponse {
 async fn metrics(admin: web::Data<Admin>) -> HttpResponse {
     let Lines { dropped, limited, .. } = telemetry::lines();
     admin.metrics.set_log_lines(dropped, limited);
+    let writability = admin.store.writability();
+    admin.metrics.set_store_writable(writability.trouble.is_none());
+    admin.metrics.set_store_last_write_age(writability.last_write_age);
     HttpResponse::Ok().content_type(CONTENT_TYPE).body(admin.metrics.encode())
 }
 

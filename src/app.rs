@@ -22,6 +22,7 @@ use actix_web::{App as ActixApp, HttpServer, web};
 use anyhow::Context;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::admin::{self, Admin, Health, Part};
@@ -29,6 +30,7 @@ use crate::apply::{Applier, Room};
 use crate::broker::{self, Broker};
 use crate::clock::Clock;
 use crate::config::{self, Account, Amqp, Config, Networks, Reloaded, Secret, Secrets, Source, Verify};
+use crate::domain::brake::Brake;
 use crate::domain::plan::{OnboardingPolicy, Operation, Policy};
 use crate::domain::retry::RetrySchedule;
 use crate::domain::standing::Why;
@@ -66,16 +68,23 @@ const HEADERS_TIME_MAX: Duration = Duration::from_secs(10);
 /// An idle connection is kept for this long.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// At the start, a PostgreSQL that does not answer is waited for this long; then whoever started the bridge is to
-/// know. Once it has started it waits for ever.
+/// Limit of the time for which a start waits for its store: a PostgreSQL that does not answer, a SQLite file that another
+/// process has locked, a disk without room. Then the operator is to know. Once it has started the bridge waits for ever.
 const STORE_WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 /// How often it is tried.
 const STORE_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Interval at which a start that waits says so again.
+const STORE_WAIT_TELL_EVERY: Duration = Duration::from_secs(30);
 
 /// Draining as a whole: Kubernetes and systemd kill after 30 and 90 s.
 pub const GRACE: Duration = Duration::from_secs(25);
 /// Of that, for the last notices once the work has ended.
 const FLUSH_GRACE: Duration = Duration::from_secs(5);
+
+/// Timeout of the store's own end, added to [`GRACE`]: what waits is written and a SQLite file's log emptied. Together they are
+/// below Kubernetes' 30 s.
+const STORE_GRACE: Duration = Duration::from_secs(4);
 
 /// Of that, for requests under way at a door.
 const DOOR_GRACE_SECONDS: u64 = 5;
@@ -101,13 +110,18 @@ const ROTATE_EVERY: Duration = Duration::from_secs(5);
 /// Limit of the wait for files of secrets: a local file takes a millisecond. A file system that does not answer must not hold
 /// up the end.
 const ROTATE_TIME_MAX: Duration = Duration::from_secs(2);
-/// Gauges that count rows are counted this often,
+/// Interval at which an erasure that could not empty the log of a SQLite file is made up for.
+const SCRUB_EVERY: Duration = Duration::from_secs(5);
+/// Interval of the gauges that count rows.
 const GAUGES_EVERY: Duration = Duration::from_secs(2);
-/// but after a long count the next one waits for this many times as long: a backlog of a million must not be counted
-/// all the time.
+/// Rest after a count, as a multiple of the time that the last two took at least: a backlog of a million must not be counted
+/// all the time. Of two, since one may have waited for a database that was away or locked, which is no cost of counting.
 const GAUGES_REST: u32 = 50;
-/// Nor may a clock that was set forward while they were counted leave them uncounted for long.
+/// Limit of that rest.
 const GAUGES_REST_MAX: Duration = Duration::from_secs(60);
+/// Timeout of the first count, which comes before the listeners open: without it they would take events beyond
+/// `store.backlog_max`.
+const FIRST_COUNT_MAX: Duration = Duration::from_secs(20);
 
 /// How a start differs from what the configuration says.
 #[derive(Default)]
@@ -246,23 +260,39 @@ struct Bells {
 }
 
 impl Bridge {
-    /// Starts every part. When this returns, both doors are open.
+    /// Starts every part. When this returns, both doors are open. After an error nothing runs, and the store is closed.
     pub async fn start(config: Config, options: Options) -> anyhow::Result<Self> {
+        let (mut tasks, mut store) = (Tasks::default(), None);
+        let started = Self::start_parts(config, options, &mut tasks, &mut store).await;
+        if let (Err(_), Some(store)) = (&started, store) {
+            end_store(&store, &mut tasks).await;
+        }
+        let mut started = started?;
+        started.tasks = tasks;
+        Ok(started)
+    }
+
+    async fn start_parts(
+        config: Config,
+        options: Options,
+        tasks: &mut Tasks,
+        opened: &mut Option<Store>,
+    ) -> anyhow::Result<Self> {
         let clock = Clock::system();
         let metrics = Metrics::new();
         expect_series(&config, &metrics);
         warn_of_open_sources(&config);
         let mapper = mapper(&config, options.worker)?;
-        let mut tasks = Tasks::default();
         let end = || watch::channel(false).0;
         let ends = Ends { doors: end(), work: end(), outbound: end(), broker: end() };
         let bells = Bells::default();
 
-        let sandbox = options.sandbox.then(|| open_sandbox(&config, &clock, &mut tasks)).transpose()?;
+        let sandbox = options.sandbox.then(|| open_sandbox(&config, &clock, tasks)).transpose()?;
         let url = config.store.url.expose().to_owned();
         let settings = store::Settings { url, targets: targets(&config), works: true };
         let key = config.store.erasure_key.as_ref();
         let (store, writer) = open_store(settings, key, &clock).await.context("the store cannot be opened")?;
+        *opened = Some(store.clone());
         tasks.spawn(Stage::Writer, writer.run_apart());
         tasks.spawn(Stage::Examination, examine(store.clone()));
 
@@ -270,7 +300,7 @@ impl Bridge {
         let (call_time_max, probe_time_max) = (settings.call_time_max(), settings.probe_time_max());
         // Whoever claimed before died with requests under way, which Podero may still be carrying out.
         let release_after = settings.timeout * 2 + RESTART_MARGIN;
-        store.release_claims(release_after).await.context("the store cannot be written to")?;
+        wait_for_store(|| store.release_claims(release_after)).await.context("the store cannot be written to")?;
         let (client, dispatcher) = Client::new(settings, clock.clone(), metrics.clone())?;
         tasks.spawn(Stage::Dispatcher, dispatcher.run(when(&ends.broker)));
 
@@ -288,20 +318,22 @@ impl Bridge {
         let broker = config.amqp.as_ref().map(|amqp| Broker::new(broker_settings(amqp), clock.clone()));
         let parts =
             Parts { config: &config, store: &store, client: &client, clock: &clock, metrics: &metrics, call_time_max };
-        parts.spawn_work(&mut tasks, &ends, &bells);
+        parts.count_first(&inbox.backlog).await;
+        parts.spawn_work(tasks, &ends, &bells);
         let replica = clock.fresh_id();
-        parts.spawn_replica(&mut tasks, &ends, &bells, (replica, probe_time_max));
-        parts.spawn_outbound(&mut tasks, &ends, &bells, broker.as_ref())?;
-        parts.spawn_broker(&mut tasks, &ends, broker.as_ref(), (&inbox, &bells));
-        spawn_rereading(&mut tasks, &ends, &inbox);
-        parts.spawn_gauges(&mut tasks, &ends, broker.clone(), &inbox.backlog);
+        parts.spawn_replica(tasks, &ends, &bells, (replica, probe_time_max));
+        parts.spawn_outbound(tasks, &ends, &bells, broker.as_ref())?;
+        parts.spawn_broker(tasks, &ends, broker.as_ref(), (&inbox, &bells));
+        spawn_rereading(tasks, &ends, &inbox);
+        parts.spawn_gauges(tasks, &ends, broker.clone(), &inbox.backlog);
+        spawn_scrubbing(tasks, &ends, &store);
 
         let limits = options.limits;
         let backlog = inbox.backlog.clone();
         let guards = Guards::new(&config, limits, &metrics);
-        guards.spawn(&mut tasks, &ends);
+        guards.spawn(tasks, &ends);
         let webhooks = webhooks(&config, &guards, inbox);
-        let (http, door) = open_door(config.http.listen, webhooks, (limits, guards.http), &mut tasks)?;
+        let (http, door) = open_door(config.http.listen, webhooks, (limits, guards.http), tasks)?;
         let operators = Admin {
             store: store.clone(),
             metrics,
@@ -314,10 +346,11 @@ impl Bridge {
             openapi: spec::operator().to_string(),
         };
         let (admin, operators_door) =
-            open_operators_door(config.admin.listen, operators, (limits, guards.admin), &mut tasks)?;
+            open_operators_door(config.admin.listen, operators, (limits, guards.admin), tasks)?;
         let (sandbox, sandbox_server) = sandbox.map(|open| (open.address, open.server)).unzip();
         tracing::info!(%http, %admin, "the doors are open");
         let _scratch = options.scratch;
+        let tasks = Tasks::default();
         Ok(Self { http, admin, sandbox, tasks, door, operators_door, sandbox_server, ends, store, replica, _scratch })
     }
 
@@ -339,6 +372,7 @@ impl Bridge {
         if tokio::time::timeout(GRACE, self.drain()).await.is_err() {
             tracing::warn!("not everything ended within the grace; what was in flight is taken up at the next start");
         }
+        end_store(&self.store, &mut self.tasks).await;
         self.tasks.set.abort_all();
         tracing::info!("stopped");
     }
@@ -512,65 +546,153 @@ impl Parts<'_> {
         tasks.spawn(Stage::BrokerPublisher, async move { publisher.run_publisher(end).await });
     }
 
+    /// How much is waiting bounds what the listeners take, so it is counted before they open.
+    async fn count_first(&self, backlog: &Backlog) {
+        let counted = tokio::time::timeout(FIRST_COUNT_MAX, self.counting(backlog).count()).await;
+        if !counted.unwrap_or(false) {
+            tracing::warn!("the tables could not be counted before the listeners open; it is tried again");
+        }
+    }
+
+    fn counting(&self, backlog: &Backlog) -> Counting {
+        Counting {
+            store: self.store.clone(),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            backlog: backlog.clone(),
+            interval: self.config.watch.policy.interval,
+            brake: self.config.churn.brake,
+        }
+    }
+
     fn spawn_gauges(&self, tasks: &mut Tasks, ends: &Ends, broker: Option<Broker>, backlog: &Backlog) {
-        let (store, metrics, clock) = (self.store.clone(), self.metrics.clone(), self.clock.clone());
-        let (backlog, interval, brake) = (backlog.clone(), self.config.watch.policy.interval, self.config.churn.brake);
-        let rhythm = rhythm("gauges", None, &Arc::default(), &ends.broker);
+        let counting = self.counting(backlog);
+        let last_took = Mutex::new(Duration::ZERO);
+        let counts = rhythm("gauges", None, &Arc::default(), &ends.broker);
         tasks.spawn(Stage::Gauges, async move {
-            pump::run(rhythm, || async {
-                metrics.set_broker_connected(broker.as_ref().is_some_and(|broker| broker.status().connected()));
-                let began = clock.now();
-                match admin::refresh(&store, &metrics, &clock, interval).await {
-                    Ok(gauges) => {
-                        let was_full = backlog.is_full_of_illegible();
-                        // What waits for its sign-up is no work, and must not shut the door to that sign-up.
-                        let (work, later) = (gauges.pending - gauges.waiting, gauges.scheduled + gauges.waiting);
-                        let [work, later, illegible] =
-                            [work, later, gauges.parked_illegible].map(|count| u64::try_from(count).unwrap_or(0));
-                        backlog.set(work, later, illegible);
-                        if backlog.is_full_of_illegible() && !was_full {
-                            tracing::warn!(
-                                parked = illegible,
-                                "messages that are no events stay in RabbitMQ from now on"
-                            );
-                        }
-                        metrics.set_backlog_full(backlog.is_full());
-                        if let Some(brake) = brake
-                            && let Err(error) = admin::refresh_brake(&store, &metrics, brake).await
-                        {
-                            tracing::warn!(%error, "the churns within the brake's window could not be counted");
-                        }
-                        Step::IdleFor((clock.now().since(began) * GAUGES_REST).clamp(GAUGES_EVERY, GAUGES_REST_MAX))
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "the tables could not be counted");
-                        Step::Failed
-                    }
+            pump::run(counts, || async {
+                let began = Instant::now();
+                if !counting.count().await {
+                    return Step::Failed;
                 }
+                let took = began.elapsed();
+                let before =
+                    std::mem::replace(&mut *last_took.lock().expect("no code panics while it holds this"), took);
+                Step::IdleFor((took.min(before) * GAUGES_REST).clamp(GAUGES_EVERY, GAUGES_REST_MAX))
+            })
+            .await;
+        });
+        // Not by the same task: what needs no table must not wait for one.
+        let (metrics, backlog) = (self.metrics.clone(), backlog.clone());
+        let looks = rhythm("states", Some(GAUGES_EVERY), &Arc::default(), &ends.broker);
+        tasks.spawn(Stage::Gauges, async move {
+            pump::run(looks, || async {
+                metrics.set_broker_connected(broker.as_ref().is_some_and(|broker| broker.status().connected()));
+                metrics.set_backlog_full(backlog.is_full());
+                Step::Idle
             })
             .await;
         });
     }
 }
 
-/// Opens the store; a server that is not there yet (both started together) is waited for.
+/// What counts the tables, for the gauges and for the bounds of the listeners.
+struct Counting {
+    store: Store,
+    metrics: Metrics,
+    clock: Clock,
+    backlog: Backlog,
+    interval: Duration,
+    brake: Option<Brake>,
+}
+
+impl Counting {
+    /// `false`: they could not be counted. The gauges are absent then, and the bounds stay as they were counted last, with
+    /// what was accepted since.
+    async fn count(&self) -> bool {
+        let gauges = match admin::refresh(&self.store, &self.metrics, &self.clock, self.interval).await {
+            Ok(gauges) => gauges,
+            Err(error) => {
+                self.metrics.uncounted();
+                tracing::debug!(%error, "the tables could not be counted");
+                return false;
+            }
+        };
+        let was_full = self.backlog.is_full_of_illegible();
+        // What waits for its sign-up is no work, and must not shut the door to that sign-up.
+        let (work, later) = (gauges.pending - gauges.waiting, gauges.scheduled + gauges.waiting);
+        let [work, later, illegible] =
+            [work, later, gauges.parked_illegible].map(|count| u64::try_from(count).unwrap_or(0));
+        self.backlog.set(work, later, illegible);
+        if self.backlog.is_full_of_illegible() && !was_full {
+            tracing::warn!(parked = illegible, "messages that are no events stay in RabbitMQ from now on");
+        }
+        self.metrics.set_backlog_full(self.backlog.is_full());
+        if let Some(brake) = self.brake
+            && let Err(error) = admin::refresh_brake(&self.store, &self.metrics, brake).await
+        {
+            self.metrics.uncounted_brake();
+            tracing::debug!(%error, "the churns within the brake's window could not be counted");
+        }
+        true
+    }
+}
+
+/// Opens the store; one that is not there yet (a server that was started together with the bridge), is locked or has no room
+/// is waited for.
 async fn open_store(
     settings: store::Settings,
     erasure_key: Option<&Secret>,
     clock: &Clock,
 ) -> Result<(Store, Writer), store::Error> {
-    let started = clock.now();
+    wait_for_store(|| Store::open_with(settings.clone(), erasure_key.map(Secret::expose), clock.clone())).await
+}
+
+/// Tries until it is done, for [`STORE_WAIT_MAX`]; what others must put right first is not tried again.
+async fn wait_for_store<T>(mut attempt: impl AsyncFnMut() -> Result<T, store::Error>) -> Result<T, store::Error> {
+    let started = Instant::now();
+    let mut told: Option<(String, Instant)> = None;
     loop {
-        match Store::open_with(settings.clone(), erasure_key.map(Secret::expose), clock.clone()).await {
-            Err(store::Error::Away(why))
-                if !settings.url.starts_with("sqlite:") && clock.now().since(started) < STORE_WAIT_MAX =>
-            {
-                tracing::warn!(why, "the store is not there yet");
+        match attempt().await {
+            Err(store::Error::Away(why)) if started.elapsed() < STORE_WAIT_MAX => {
+                let is_told =
+                    told.as_ref().is_some_and(|(told, at)| *told == why && at.elapsed() < STORE_WAIT_TELL_EVERY);
+                if !is_told {
+                    tracing::warn!(why, "the store is not there yet; the start waits for it");
+                    told = Some((why, Instant::now()));
+                }
                 pump::sleep(STORE_LOOK_EVERY).await;
             }
-            opened => return opened,
+            done => return done,
         }
     }
+}
+
+/// The store ends last of all: what waits is written, and a SQLite file is whole without its log.
+async fn end_store(store: &Store, tasks: &mut Tasks) {
+    let ending = async {
+        store.close().await;
+        tasks.wait_for(Stage::Writer).await;
+    };
+    if tokio::time::timeout(STORE_GRACE, ending).await.is_err() {
+        tracing::warn!("the store did not end in time; what is on disk is whole together with FILE-wal");
+    }
+}
+
+/// What an erasure next to a reader has left in the log of a SQLite file is removed as soon as no one reads.
+fn spawn_scrubbing(tasks: &mut Tasks, ends: &Ends, store: &Store) {
+    let store = store.clone();
+    let scrubs = rhythm("scrub", Some(SCRUB_EVERY), &Arc::default(), &ends.work);
+    tasks.spawn(Stage::Work, async move { pump::run(scrubs, || scrub(&store)).await });
+}
+
+async fn scrub(store: &Store) -> Step {
+    match store.scrub_if_owed().await {
+        Ok(Some(true)) => tracing::info!("what was erased has left the store's log (FILE-wal)"),
+        Ok(Some(false) | None) => {}
+        Err(error) => tracing::debug!(%error, "the store's log (FILE-wal) could not be emptied after an erasure"),
+    }
+    Step::Idle
 }
 
 fn mapper(config: &Config, worker: Option<PathBuf>) -> anyhow::Result<Mapper> {
@@ -604,7 +726,8 @@ fn warn_of_open_sources(config: &Config) {
     }
 }
 
-/// Checks a large SQLite file beside the work. Ends only when it is damaged, which ends the bridge.
+/// Checks a large SQLite file next to the work, and any when a statement has met damage later. Ends only when the first of
+/// these finds damage, which ends the bridge as at a start.
 async fn examine(store: Store) {
     match store.examine().await {
         Ok(()) => {}
@@ -612,10 +735,16 @@ async fn examine(store: Store) {
             tracing::error!(%error, "the bridge ends");
             return;
         }
-        // Whoever reads or writes next meets the same trouble, and waits for its end.
+        // The next reader or writer meets the same trouble, and waits for its end.
         Err(error) => tracing::warn!(%error, "the store's file could not be checked"),
     }
-    std::future::pending().await
+    loop {
+        match store.examine_when_damage_is_seen().await {
+            Ok(()) => tracing::info!("the whole of the store's file was checked: nothing is wrong with it"),
+            // It stays up and takes nothing, so that an operator can look at what is there.
+            Err(error) => tracing::error!(%error, "the store stays damaged; stop the bridge and start with a backup"),
+        }
+    }
 }
 
 /// Secrets follow their files, which are read on a thread that may wait for a file system.

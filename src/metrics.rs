@@ -15,8 +15,8 @@ use crate::domain::notice::Topic;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 /// Media type of what [`Metrics::encode`] returns.
@@ -120,21 +120,21 @@ instruments! {
     /// Seconds from the arrival of an event to its effect at Podero.
     event_duration: Histogram = histogram(EVENT_SECONDS) as "podero_bridge_event_duration_seconds";
     /// Events that are accepted, due, not settled and not parked.
-    events_pending: IntGauge = gauge() as "podero_bridge_events_pending";
+    events_pending: Gauge = counted() as "podero_bridge_events_pending";
     /// 1 while the doors take no events because as many wait as may (`store.backlog_max`), else 0.
     backlog_full: IntGauge = gauge() as "podero_bridge_backlog_full";
     /// Accepted events whose time of effect is in the future.
-    events_scheduled: IntGauge = gauge() as "podero_bridge_events_scheduled";
+    events_scheduled: Gauge = counted() as "podero_bridge_events_scheduled";
     /// Age in seconds of the oldest pending event; 0 when none is pending.
-    oldest_pending_age: Gauge = real() as "podero_bridge_oldest_pending_age_seconds";
+    oldest_pending_age: Gauge = counted() as "podero_bridge_oldest_pending_age_seconds";
     /// Events that wait for a person.
-    events_parked: IntGauge = gauge() as "podero_bridge_events_parked";
+    events_parked: Gauge = counted() as "podero_bridge_events_parked";
     /// Churns that the brake on mass churn has parked, and that wait for an approval.
-    churns_braked: IntGauge = gauge() as "podero_bridge_churns_braked";
+    churns_braked: Gauge = counted() as "podero_bridge_churns_braked";
     /// Churns that took effect within churn.brake_window without an approval.
-    churns_admitted: IntGauge = gauge() as "podero_bridge_churns_admitted";
+    churns_admitted: Gauge = counted() as "podero_bridge_churns_admitted";
     /// The most of them that may: the larger of churn.brake_count and the share of the active customers.
-    churns_admitted_limit: IntGauge = gauge() as "podero_bridge_churns_admitted_limit";
+    churns_admitted_limit: Gauge = counted() as "podero_bridge_churns_admitted_limit";
     /// Calls to Podero, by operation and HTTP status, or what happened instead of an answer.
     podero_requests: IntCounterVec = counters(&["operation", "status"]) as "podero_bridge_podero_requests_total";
     /// Answers of Podero that differ from what its pages show, by operation and in which way.
@@ -151,21 +151,25 @@ instruments! {
     /// 1 while Podero has asked for a pause, else 0.
     podero_paused: IntGauge = gauge() as "podero_bridge_podero_paused";
     /// Watched heat pumps, by what is believed about them.
-    heat_pumps: IntGaugeVec = gauges(&["state"]) as "podero_bridge_heat_pumps";
+    heat_pumps: GaugeVec = counted_by(&["state"]) as "podero_bridge_heat_pumps";
     /// Age in seconds of the oldest knowledge of a watched heat pump; 0 when none is watched.
-    poll_staleness: Gauge = real() as "podero_bridge_poll_staleness_seconds";
+    poll_staleness: Gauge = counted() as "podero_bridge_poll_staleness_seconds";
     /// Share of watched users whose heat pumps were looked at within watch.interval; 1 when nobody is watched.
-    poll_coverage: Gauge = real() as "podero_bridge_poll_coverage_ratio";
+    poll_coverage: Gauge = counted() as "podero_bridge_poll_coverage_ratio";
     /// Outages that were told and are not over.
-    outages_open: IntGauge = gauge() as "podero_bridge_outages_open";
+    outages_open: Gauge = counted() as "podero_bridge_outages_open";
     /// Alerts that were triggered and are not resolved.
-    alerts_open: IntGauge = gauge() as "podero_bridge_alerts_open";
+    alerts_open: Gauge = counted() as "podero_bridge_alerts_open";
     /// Notices that were confirmed by their receiver, by type.
     notices_published: IntCounterVec = counters(&["type"]) as "podero_bridge_notices_published_total";
     /// Notices that are stored and not yet confirmed.
-    outbox_pending: IntGauge = gauge() as "podero_bridge_outbox_pending";
+    outbox_pending: Gauge = counted() as "podero_bridge_outbox_pending";
     /// Notices that the broker gave back because no queue is bound for them.
     notices_returned: IntCounter = counter() as "podero_bridge_notices_returned_total";
+    /// 1 while the store takes writes, by the last ones that were made, else 0.
+    store_writable: IntGauge = gauge() as "podero_bridge_store_writable";
+    /// Seconds since the store was last seen to take a write; idle it is tried every few seconds.
+    store_last_write_age: Gauge = real() as "podero_bridge_store_last_write_age_seconds";
     /// 1 while the broker is connected, else 0.
     broker_connected: IntGauge = gauge() as "podero_bridge_broker_connected";
     /// Lines that are not in the log because standard error took fewer than came, or none.
@@ -198,7 +202,7 @@ impl Metrics {
             metrics.bodies_displaced.with_label_values(&[truth(is_proved)]);
         }
         for state in Knowledge::NAMES {
-            metrics.heat_pumps.with_label_values(&[state]);
+            metrics.heat_pumps.with_label_values(&[state]).set(f64::NAN);
         }
         for topic in Topic::ALL {
             metrics.notices_published.with_label_values(&[topic.name()]);
@@ -238,10 +242,43 @@ impl Metrics {
         }
     }
 
-    /// Everything in the Prometheus text format 0.0.4 ([`CONTENT_TYPE`]).
+    /// The tables cannot be counted: a number would be a guess, so the gauges that count them are absent until they are.
+    pub fn uncounted(&self) {
+        for gauge in [
+            &self.events_pending,
+            &self.events_scheduled,
+            &self.oldest_pending_age,
+            &self.events_parked,
+            &self.churns_braked,
+            &self.poll_staleness,
+            &self.poll_coverage,
+            &self.outages_open,
+            &self.alerts_open,
+            &self.outbox_pending,
+        ] {
+            gauge.set(f64::NAN);
+        }
+        for state in Knowledge::NAMES {
+            self.heat_pumps.with_label_values(&[state]).set(f64::NAN);
+        }
+        self.uncounted_brake();
+    }
+
+    /// [`Metrics::uncounted`], for the gauges of the churn brake.
+    pub fn uncounted_brake(&self) {
+        self.churns_admitted.set(f64::NAN);
+        self.churns_admitted_limit.set(f64::NAN);
+    }
+
+    /// Everything in the Prometheus text format 0.0.4 ([`CONTENT_TYPE`]). Gauges that were not counted are left out.
     pub fn encode(&self) -> String {
         let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("writing to memory does not fail");
+        let mut families = self.registry.gather();
+        for family in &mut families {
+            family.mut_metric().retain(|metric| !metric.get_gauge().get_value().is_nan());
+        }
+        families.retain(|family| !family.get_metric().is_empty());
+        TextEncoder::new().encode(&families, &mut text).expect("writing to memory does not fail");
         String::from_utf8(text).expect("the text format is UTF-8")
     }
 
@@ -325,7 +362,7 @@ impl Metrics {
 
     /// Sets the number of pending events.
     pub fn set_events_pending(&self, count: u64) {
-        self.events_pending.set(signed(count));
+        self.events_pending.set(real_of(count));
     }
 
     /// Sets whether the backlog is full.
@@ -335,7 +372,7 @@ impl Metrics {
 
     /// Sets the number of events whose time has not come.
     pub fn set_events_scheduled(&self, count: u64) {
-        self.events_scheduled.set(signed(count));
+        self.events_scheduled.set(real_of(count));
     }
 
     /// Sets the age of the oldest pending event; zero when none is pending.
@@ -345,18 +382,18 @@ impl Metrics {
 
     /// Sets the number of parked events.
     pub fn set_events_parked(&self, count: u64) {
-        self.events_parked.set(signed(count));
+        self.events_parked.set(real_of(count));
     }
 
     /// Sets the number of churns that wait for an approval.
     pub fn set_churns_braked(&self, count: u64) {
-        self.churns_braked.set(signed(count));
+        self.churns_braked.set(real_of(count));
     }
 
     /// Sets how many churns were admitted within the brake's window, and how many may be.
     pub fn set_churn_brake(&self, admitted: u64, limit: u64) {
-        self.churns_admitted.set(signed(admitted));
-        self.churns_admitted_limit.set(signed(limit));
+        self.churns_admitted.set(real_of(admitted));
+        self.churns_admitted_limit.set(real_of(limit));
     }
 
     /// Sets whether calls to Podero are held back.
@@ -376,7 +413,7 @@ impl Metrics {
 
     /// Sets the number of heat pumps in a state, one of [`Knowledge::NAMES`].
     pub fn set_heat_pumps(&self, state: &'static str, count: u64) {
-        self.heat_pumps.with_label_values(&[state]).set(signed(count));
+        self.heat_pumps.with_label_values(&[state]).set(real_of(count));
     }
 
     /// Sets the age of the oldest knowledge of a watched heat pump; zero when none is watched.
@@ -391,17 +428,27 @@ impl Metrics {
 
     /// Sets the number of open outages.
     pub fn set_outages_open(&self, count: u64) {
-        self.outages_open.set(signed(count));
+        self.outages_open.set(real_of(count));
     }
 
     /// Sets the number of open alerts.
     pub fn set_alerts_open(&self, count: u64) {
-        self.alerts_open.set(signed(count));
+        self.alerts_open.set(real_of(count));
     }
 
     /// Sets the number of notices that are not confirmed yet.
     pub fn set_outbox_pending(&self, count: u64) {
-        self.outbox_pending.set(signed(count));
+        self.outbox_pending.set(real_of(count));
+    }
+
+    /// Sets whether the store takes writes.
+    pub fn set_store_writable(&self, is_writable: bool) {
+        self.store_writable.set(i64::from(is_writable));
+    }
+
+    /// Sets how long ago the store was last seen to take a write.
+    pub fn set_store_last_write_age(&self, age: Duration) {
+        self.store_last_write_age.set(age.as_secs_f64());
     }
 
     /// Sets whether the broker is connected.
@@ -469,6 +516,17 @@ fn real(name: &str, help: &str) -> Gauge {
     Gauge::new(name, help).expect(VALID)
 }
 
+/// A gauge that counts rows: absent until it was counted.
+fn counted(name: &str, help: &str) -> Gauge {
+    let gauge = real(name, help);
+    gauge.set(f64::NAN);
+    gauge
+}
+
+fn counted_by(name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    GaugeVec::new(Opts::new(name, help), labels).expect(VALID)
+}
+
 fn histogram(name: &str, help: &str, buckets: &[f64]) -> Histogram {
     Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())).expect(VALID)
 }
@@ -481,8 +539,9 @@ fn truth(is_so: bool) -> &'static str {
     if is_so { "true" } else { "false" }
 }
 
-fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
+#[expect(clippy::cast_precision_loss, reason = "counts of rows are far below 2^53")]
+fn real_of(count: u64) -> f64 {
+    count as f64
 }
 
 #[cfg(test)]
@@ -496,6 +555,18 @@ mod tests {
         metrics.podero_called("create_user", "201", Duration::from_millis(120));
         metrics.contract_drifted("find_user", "unknown_role");
         metrics.expect_drift("find_user", "new_status");
+        metrics.set_events_scheduled(0);
+        metrics.set_churns_braked(0);
+        metrics.set_churn_brake(0, 0);
+        metrics.set_events_pending(0);
+        metrics.set_oldest_pending_age(Duration::ZERO);
+        metrics.set_events_parked(0);
+        Knowledge::NAMES.into_iter().for_each(|state| metrics.set_heat_pumps(state, 0));
+        metrics.set_poll_staleness(Duration::ZERO);
+        metrics.set_poll_coverage(1.0);
+        metrics.set_outages_open(0);
+        metrics.set_alerts_open(0);
+        metrics.set_outbox_pending(0);
         metrics.retried("create_user", "busy");
         metrics
     }
@@ -579,6 +650,18 @@ mod tests {
         ] {
             assert!(text.lines().any(|shown| shown == format!("podero_bridge_{line}")), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn what_was_not_counted_is_absent_and_never_0() {
+        let metrics = Metrics::new();
+        let shows = |name: &str| metrics.encode().contains(&format!("\npodero_bridge_{name}"));
+        assert!(!shows("events_pending ") && !shows("heat_pumps{") && shows("store_writable "));
+        metrics.set_events_pending(0);
+        metrics.set_heat_pumps("connected", 0);
+        assert!(shows("events_pending 0") && shows(r#"heat_pumps{state="connected"} 0"#));
+        metrics.uncounted();
+        assert!(!shows("events_pending ") && !shows("heat_pumps{"));
     }
 
     #[cfg(target_os = "linux")]

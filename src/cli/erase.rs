@@ -51,8 +51,8 @@ pub(super) async fn run(
     say("not touched: Podero, backups, logs, and what was published; see docs/OPERATIONS.md, Personal data");
     if !is_clean {
         say(
-            "the erasure stands, but the store's log (FILE-wal) still holds old pages; the running bridge overwrites them \
-             as it goes on, and the same command again empties it",
+            "the erasure stands, but the store's log (FILE-wal) still holds old pages, since another process reads it; the \
+             running bridge empties it as soon as it can, and a stop of the bridge does",
         );
     }
     Ok(())

@@ -49,9 +49,9 @@ fn opened(at: &config::Store, opened: Result<(Store, Writer), Error>) -> anyhow:
 }
 
 impl Opened {
-    /// Returns when the writer has closed its connection.
+    /// Returns when all that was written is on disk and every connection is closed.
     pub(super) async fn close(self) {
-        drop(self.store);
+        self.store.close().await;
         let _ = self.writer.await;
     }
 }

@@ -11,8 +11,7 @@ mod postgres;
 mod query;
 mod sqlite;
 
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
@@ -22,7 +21,8 @@ use sqlx::{ConnectOptions, Connection as _, PgConnection, PgPool};
 pub(super) use log::LogMover;
 pub(super) use query::{Executor, Query, Row, ours, query};
 
-use super::place::{Place, WHAT_TO_DO, sqlite_path};
+use super::condition::{Condition, Trouble};
+use super::place::{self, FileLock, Place, WHAT_TO_DO, sqlite_path};
 use super::{Error, keeping};
 
 /// A replica that was frozen in a transaction holds its lanes' rows; nobody waits for it longer than this.
@@ -44,6 +44,12 @@ const READER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// What is wrong with a URL that cannot be read. Shows nothing of it.
 const NO_URL: &str = "store.url is no usable URL of PostgreSQL, which has the form \
                       postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full; an option of it may be misspelt";
+/// Limit of the time in which, at the end, readers in other processes are waited for.
+const END_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Room on the disk, above which a small write that went through says that larger ones do as well: some of the largest
+/// batches. Below it, "no room" stays until an arrival has gone through.
+const SPARE_BYTES_MIN: u64 = 8 << 20;
 
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +76,8 @@ pub(super) enum Aim {
 pub(super) struct Db {
     pub(super) dialect: Dialect,
     address: Address,
+    /// Whether it takes writes, as all that run on it find out.
+    pub(super) condition: Arc<Condition>,
 }
 
 #[derive(Clone)]
@@ -84,8 +92,13 @@ pub(super) enum Connection {
     Postgres(PgConnection),
 }
 
-/// What is read on beside the writer.
-pub(super) enum Readers {
+/// Connections for reading, next to the writer's.
+pub(super) struct Readers {
+    source: ReadSource,
+    condition: Arc<Condition>,
+}
+
+enum ReadSource {
     Sqlite(sqlite::Readers),
     Postgres(PgPool),
 }
@@ -137,6 +150,19 @@ impl Fault {
         error.sqlite_error().is_some_and(|error| matches!(error.extended_code, 13 | 778 | 4_874))
     }
 
+    /// What it says about the whole store, if it says anything about it.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        match self {
+            Self::Sqlite(error) => sqlite_trouble(error.sqlite_error()?.extended_code),
+            Self::Postgres(error) => match self.sql_state() {
+                Some(code) => server_trouble(&code),
+                None => connection_trouble(error),
+            },
+            Self::TooLate => Some(Trouble::Silent),
+            Self::Ended | Self::Missing | Self::Unreadable { .. } => None,
+        }
+    }
+
     /// PostgreSQL's SQLSTATE.
     fn sql_state(&self) -> Option<String> {
         match self {
@@ -160,6 +186,47 @@ impl Fault {
     }
 }
 
+/// By SQLite's extended code: see <https://sqlite.org/rescode.html>.
+fn sqlite_trouble(code: i32) -> Option<Trouble> {
+    match (code, code & 0xff) {
+        // `SQLITE_IOERR_WRITE` and `SQLITE_IOERR_SHMSIZE`, under a quota.
+        (778 | 4_874, _) | (_, 13) => Some(Trouble::NoRoom),
+        // `SQLITE_PERM`, `SQLITE_READONLY`, `SQLITE_CANTOPEN`.
+        (_, 3 | 8 | 14) => Some(Trouble::ReadOnly),
+        // `SQLITE_BUSY`, `SQLITE_LOCKED`, `SQLITE_PROTOCOL`.
+        (_, 5 | 6 | 15) => Some(Trouble::Locked),
+        // `SQLITE_CORRUPT`, `SQLITE_NOTADB`.
+        (_, 11 | 26) => Some(Trouble::Damaged),
+        // `SQLITE_IOERR`.
+        (_, 10) => Some(Trouble::DiskFails),
+        (_, _) => None,
+    }
+}
+
+/// By PostgreSQL's SQLSTATE.
+fn server_trouble(code: &str) -> Option<Trouble> {
+    match code {
+        "53100" => Some(Trouble::NoRoom),
+        "25006" => Some(Trouble::ReadOnly),
+        "55P03" => Some(Trouble::Locked),
+        "XX001" | "XX002" => Some(Trouble::Damaged),
+        "58030" => Some(Trouble::DiskFails),
+        // A statement, or a whole transaction, that took too long; a server that starts, stops or has no room for us.
+        "57014" | "25P03" | "57P01" | "57P02" | "57P03" | "53200" | "53300" => Some(Trouble::Silent),
+        "42501" | "42P01" | "3D000" => Some(Trouble::AccessDenied),
+        _ if code.starts_with("28") => Some(Trouble::AccessDenied),
+        _ if code.starts_with("08") => Some(Trouble::Silent),
+        _ => None,
+    }
+}
+
+/// By the way in which a conversation with PostgreSQL ended.
+fn connection_trouble(error: &sqlx::Error) -> Option<Trouble> {
+    let sqlx::Error::Io(error) = error else { return None };
+    let is_refused = matches!(error.kind(), std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound);
+    Some(if is_refused { Trouble::ConnectionRefused } else { Trouble::Silent })
+}
+
 impl Executor for &mut Connection {
     async fn rows(self, query: Query<'_>) -> Result<Vec<Row>, Fault> {
         match self {
@@ -178,22 +245,42 @@ impl Executor for &mut Connection {
 
 impl Executor for &Readers {
     async fn rows(self, query: Query<'_>) -> Result<Vec<Row>, Fault> {
-        match self {
-            Readers::Sqlite(readers) => {
+        let found = match &self.source {
+            ReadSource::Sqlite(readers) => {
                 let query = query.into_owned();
                 readers.read(move |connection| sqlite::rows(connection, &query)).await
             }
-            Readers::Postgres(pool) => postgres::rows(pool, query).await,
-        }
+            ReadSource::Postgres(pool) => postgres::rows(pool, query).await,
+        };
+        self.noted(found)
     }
 
     async fn changes(self, query: Query<'_>) -> Result<u64, Fault> {
-        match self {
-            Readers::Sqlite(readers) => {
+        let done = match &self.source {
+            ReadSource::Sqlite(readers) => {
                 let query = query.into_owned();
                 readers.read(move |connection| sqlite::changes(connection, &query)).await
             }
-            Readers::Postgres(pool) => postgres::changes(pool, query).await,
+            ReadSource::Postgres(pool) => postgres::changes(pool, query).await,
+        };
+        self.noted(done)
+    }
+}
+
+impl Readers {
+    /// A read cannot tell that writing works, but it can meet damage.
+    fn noted<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
+        if result.as_ref().is_err_and(|fault| fault.trouble() == Some(Trouble::Damaged)) {
+            self.condition.damage_seen();
+        }
+        result
+    }
+
+    /// Ends all reading: the reads under way are waited for, no other begins, and every connection is closed.
+    pub(super) async fn close(&self) {
+        match &self.source {
+            ReadSource::Sqlite(readers) => readers.close().await,
+            ReadSource::Postgres(pool) => pool.close().await,
         }
     }
 }
@@ -238,6 +325,21 @@ impl Connection {
         }
     }
 
+    /// The last thing before the end of the process that works on a SQLite file: all that is in the log goes into the
+    /// file, and the log is emptied.
+    pub(super) fn empty_log_at_the_end(&self) {
+        let Self::Sqlite(connection) = self else { return };
+        match log::empty(connection, END_WAIT_MAX) {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(
+                "another process reads the store, so its log (FILE-wal) could not be emptied: a copy needs both files"
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "the store's log (FILE-wal) could not be emptied: a copy needs both files");
+            }
+        }
+    }
+
     /// Whether no transaction is open any more: SQLite rolls one back by itself when a commit fails for want of room.
     pub(super) fn has_rolled_back(&self) -> bool {
         matches!(self, Self::Sqlite(connection) if connection.is_autocommit())
@@ -264,28 +366,40 @@ impl Db {
             // The library's own words repeat values of the URL, among them what stands in the place of a wrong option.
             let options = url.parse::<PgConnectOptions>().map_err(|_| Error::Unusable(NO_URL.to_owned()))?;
             let address = Address::Server(Box::new(options.disable_statement_logging()));
-            return Ok(Self { dialect: Dialect::Postgres, address });
+            return Ok(Self { dialect: Dialect::Postgres, address, condition: Arc::default() });
         };
         let (place, may_write) = match aim {
             Aim::Work => (Place::make(path)?, true),
             Aim::Use => (Place::find(path)?, true),
             Aim::Look => (Place::look(path)?, false),
         };
-        Ok(Self { dialect: Dialect::Sqlite, address: Address::File { place, may_write } })
+        let address = Address::File { place, may_write };
+        Ok(Self { dialect: Dialect::Sqlite, address, condition: Arc::default() })
     }
 
     /// The right to work on a SQLite file, held until it is dropped or the process dies; `None` on PostgreSQL, where
-    /// many may. The lock is on a file beside it, since SQLite's own locks are taken and left all the time.
-    pub(super) fn lock(&self) -> Result<Option<File>, Error> {
-        let Address::File { place, .. } = &self.address else { return Ok(None) };
-        let path = place.lock_file();
-        let unusable = |error: std::io::Error| Error::Unusable(format!("{}: {error}; {WHAT_TO_DO}", path.display()));
-        let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = file.map_err(unusable)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(std::fs::TryLockError::WouldBlock) => Err(Error::Taken),
-            Err(std::fs::TryLockError::Error(error)) => Err(unusable(error)),
+    /// many may.
+    pub(super) fn lock(&self) -> Result<Option<FileLock>, Error> {
+        match &self.address {
+            Address::File { place, .. } => place.lock().map(Some),
+            Address::Server(_) => Ok(None),
+        }
+    }
+
+    /// A more exact word for a failed write: a file system that was made read-only answers as a full one does.
+    pub(super) fn refined(&self, trouble: Trouble) -> Trouble {
+        match (&self.address, trouble) {
+            (Address::File { place, .. }, Trouble::NoRoom) if place::is_read_only(place.path()) => Trouble::ReadOnly,
+            (Address::File { .. } | Address::Server(_), trouble) => trouble,
+        }
+    }
+
+    /// Whether there is so much room on a SQLite file's disk that "no room" is over once a small write went through; a
+    /// server tells no figure.
+    pub(super) fn has_spare_room(&self) -> bool {
+        match &self.address {
+            Address::File { place, .. } => place::free_bytes(place.path()).is_none_or(|free| free >= SPARE_BYTES_MIN),
+            Address::Server(_) => true,
         }
     }
 
@@ -303,7 +417,12 @@ impl Db {
             Address::File { place, .. } if is_refused_by_files(&fault) => {
                 Error::Unusable(format!("{place}: {fault}; {WHAT_TO_DO}"))
             }
-            Address::File { .. } => keeping::of_file(fault),
+            Address::File { .. } => match (fault.trouble(), keeping::of_file(fault)) {
+                // It passes without anything done to the file: a lock is let go, room is made.
+                (Some(Trouble::Locked | Trouble::NoRoom), error) => error,
+                (_, Error::Away(why)) => Error::Unusable(why),
+                (_, error) => error,
+            },
             Address::Server(_) if fault.is_away() => fault.into(),
             Address::Server(_) => Error::Unusable(fault.to_string()),
         }
@@ -374,12 +493,27 @@ impl Db {
         }
     }
 
+    /// On SQLite: moves the log into the file and empties it. `false`: somebody reads.
+    pub(super) async fn scrub(&self, wait_max: Duration) -> Result<bool, Fault> {
+        match &self.address {
+            Address::File { place, .. } => {
+                let path = place.path().to_owned();
+                let scrubbing = tokio::task::spawn_blocking(move || {
+                    let connection = sqlite::open(&path, true)?;
+                    log::empty(&connection, wait_max)
+                });
+                Ok(scrubbing.await.map_err(|_| Fault::Ended)??)
+            }
+            Address::Server(_) => Ok(true),
+        }
+    }
+
     /// Connections for reading; opened when first needed.
     pub(super) fn readers(&self) -> Readers {
-        match &self.address {
+        let source = match &self.address {
             Address::File { place, may_write } => {
                 let (path, may_write) = (place.path().to_owned(), *may_write);
-                Readers::Sqlite(sqlite::Readers::new(move || {
+                ReadSource::Sqlite(sqlite::Readers::new(move || {
                     let connection = sqlite::open(&path, may_write)?;
                     sqlite::prepare(&connection)?;
                     Ok(connection)
@@ -390,8 +524,18 @@ impl Db {
                     .max_connections(u32::try_from(READERS_MAX).unwrap_or(u32::MAX))
                     .acquire_timeout(READER_WAIT_MAX)
                     .after_connect(move |connection, _| Box::pin(prepare_server(connection)));
-                Readers::Postgres(pool.connect_lazy_with((**options).clone()))
+                ReadSource::Postgres(pool.connect_lazy_with((**options).clone()))
             }
+        };
+        Readers { source, condition: self.condition.clone() }
+    }
+
+    /// Proves that the tables take rows: on PostgreSQL a lock on one of them is met here as by an arrival. On SQLite the
+    /// transaction has the whole file.
+    pub(super) fn try_tables(&self) -> Option<&'static str> {
+        match self.dialect {
+            Dialect::Sqlite => None,
+            Dialect::Postgres => Some("LOCK TABLE events, lanes, notices, calls, pumps, watched IN ROW EXCLUSIVE MODE"),
         }
     }
 

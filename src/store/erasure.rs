@@ -12,6 +12,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::db::{Connection, Db, Fault, query};
+use super::keeping;
 use super::mentions::{Says, says};
 use super::writer::Write;
 use super::{Error, Store};
@@ -262,8 +263,9 @@ impl Write for Erase {
         )
         .bind(self.key.customer(&self.customer))
         .bind(erased_at.micros())
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+        keeping::owe_scrub(db, connection).await?;
         Ok(Ok(Erased { erased_at, events, messages, mentions, notices, heat_pumps }))
     }
 }

@@ -106,6 +106,9 @@ impl Urgency {
     }
 }
 
+/// Of a row whose texts are empty, about.
+const ROW_BYTES: usize = 1_024;
+
 pub(super) struct Accept {
     pub(super) rows: Vec<Ready>,
     pub(super) urgency: Urgency,
@@ -134,6 +137,13 @@ impl Ready {
         };
         let columns = Columns::of(&arrival, now);
         Self { id: arrival.id.to_string(), arrival, columns, tombstone, place, now }
+    }
+
+    /// Of its texts: the original bytes, which are held twice, and what was read in them.
+    fn bytes(&self) -> usize {
+        let read = [&self.columns.event, &self.columns.envelope, &self.arrival.envelope, &self.columns.detail];
+        let read: usize = read.into_iter().flatten().map(String::len).sum();
+        ROW_BYTES + self.arrival.raw.len() + self.columns.raw.len() + 2 * read
     }
 }
 
@@ -181,9 +191,19 @@ impl Store {
 impl Write for Accept {
     /// The receipts, and the types of the announced events that were replaced.
     type Output = (Vec<Receipt>, Vec<String>);
+    const ONLY_IF_AWAITED: bool = true;
+    const IS_ARRIVAL: bool = true;
 
     fn weight(&self) -> usize {
         self.rows.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.rows.iter().map(Ready::bytes).sum()
+    }
+
+    fn proves_writing(&self, (receipts, _): &Self::Output) -> bool {
+        receipts.iter().any(|receipt| matches!(receipt, Receipt::Accepted { .. }))
     }
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {

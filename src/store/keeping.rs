@@ -16,6 +16,15 @@ use crate::domain::Timestamp;
 /// would hold the start up, so it is checked beside the work.
 const CHECKED_FIRST_BYTES_MAX: u64 = 64 << 20;
 
+/// Limit of the time for which readers are waited for after an erasure. The bridge's own writes wait as well.
+const SCRUB_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Limit of the same while the bridge works, which tries again and again.
+const SCRUB_WAIT_MAX_AT_WORK: Duration = Duration::from_millis(200);
+
+/// The row that says that the log still holds what was erased.
+const OWED_SCRUB: &str = "log_holds_erased";
+
 /// Rows of a kind that one transaction forgets: small enough that doors and appliers do not wait long behind it.
 const FORGOTTEN_AT_ONCE: i64 = 200;
 
@@ -31,28 +40,64 @@ impl Store {
     /// Checks a SQLite file that was too large to be checked when it was opened; `Ok` at once for any other store. An error
     /// is [`Error::Damaged`], or the file could not be read. Dropping the future ends the check.
     pub async fn examine(&self) -> Result<(), Error> {
-        match &self.0.unexamined {
-            Some(db) => check_file(db.connect().await?).await,
-            None => Ok(()),
+        if self.0.is_unexamined { check_file(self.0.db.connect().await?).await } else { Ok(()) }
+    }
+
+    /// Waits until a statement meets damage, and then checks all of a SQLite file. When nothing is found the store is well
+    /// again; an error is as [`Store::examine`] has it. A server's damage is its operator's to check: this waits on.
+    pub async fn examine_when_damage_is_seen(&self) -> Result<(), Error> {
+        loop {
+            self.0.condition.until_damage_is_seen().await;
+            match self.0.dialect {
+                Dialect::Postgres => {}
+                Dialect::Sqlite => {
+                    let connection = self.0.db.connect().await.map_err(of_file)?;
+                    check_all(connection, "PRAGMA integrity_check(1)").await?;
+                    self.0.condition.found_whole();
+                    return Ok(());
+                }
+            }
         }
     }
 
-    /// On SQLite: moves what is in the log beside the file into it and empties the log, so that what was deleted is in
-    /// neither. `false`: somebody was reading; the log is overwritten later, as the bridge goes on.
+    /// On SQLite: moves what is in the log next to the file into it and empties the log, so that what was deleted is in
+    /// neither. `false`: a reader was in the way; the bridge that works on the file tries again until it is done.
     pub async fn scrub(&self) -> Result<bool, Error> {
-        match self.0.dialect {
-            Dialect::Postgres => Ok(true),
-            Dialect::Sqlite => {
-                let row = query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.0.readers).await?;
-                Ok(row.try_get::<i64>(0)? == 0)
-            }
+        let owed = self.owed_scrub().await?;
+        self.scrub_within(owed, SCRUB_WAIT_MAX).await
+    }
+
+    /// [`Store::scrub`] if an erasure still wants it; the writer waits for a moment only. `None`: none does.
+    pub async fn scrub_if_owed(&self) -> Result<Option<bool>, Error> {
+        match self.owed_scrub().await? {
+            None => Ok(None),
+            owed => Ok(Some(self.scrub_within(owed, SCRUB_WAIT_MAX_AT_WORK).await?)),
         }
+    }
+
+    /// The version of the row that says so.
+    async fn owed_scrub(&self) -> Result<Option<i64>, Error> {
+        let row = query("SELECT version FROM shared WHERE name = $1").bind(OWED_SCRUB);
+        let row = row.fetch_optional(&self.0.readers).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
+    async fn scrub_within(&self, owed: Option<i64>, wait_max: Duration) -> Result<bool, Error> {
+        let is_clean = self.0.db.scrub(wait_max).await?;
+        if let (true, Some(version)) = (is_clean, owed) {
+            self.write(Scrubbed { version }).await?;
+        }
+        Ok(is_clean)
     }
 }
 
 /// Whether a SQLite file is what it was written as. Never repairs: what is there is evidence, and a backup is better.
 pub(super) async fn check_file(connection: Connection) -> Result<(), Error> {
-    let found = connection.rows_apart(query("PRAGMA quick_check(1)")).await.map_err(of_file)?;
+    check_all(connection, "PRAGMA quick_check(1)").await
+}
+
+async fn check_all(connection: Connection, how: &'static str) -> Result<(), Error> {
+    let found = connection.rows_apart(query(how)).await.map_err(of_file)?;
     let found: String = found.first().ok_or(Fault::Missing)?.try_get(0)?;
     if found == "ok" { Ok(()) } else { Err(Error::Damaged(found.lines().collect::<Vec<_>>().join(" "))) }
 }
@@ -69,6 +114,38 @@ pub(super) fn of_file(fault: Fault) -> Error {
         Error::Damaged(fault.to_string())
     } else {
         fault.into()
+    }
+}
+
+/// Says that the log is to be emptied; in the transaction of the erasure, since its process may be gone before it is done.
+pub(super) async fn owe_scrub(db: &Db, connection: &mut Connection) -> Result<(), Fault> {
+    match db.dialect {
+        Dialect::Postgres => {}
+        Dialect::Sqlite => {
+            query(
+                "INSERT INTO shared (name, value, version) VALUES ($1, 'true', 1) \
+                 ON CONFLICT (name) DO UPDATE SET version = shared.version + 1",
+            )
+            .bind(OWED_SCRUB)
+            .execute(connection)
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+struct Scrubbed {
+    version: i64,
+}
+
+impl Write for Scrubbed {
+    type Output = ();
+
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
+        // Of another version: another erasure has come since.
+        let done = query("DELETE FROM shared WHERE name = $1 AND version = $2").bind(OWED_SCRUB).bind(self.version);
+        done.execute(connection).await?;
+        Ok(())
     }
 }
 

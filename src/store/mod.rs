@@ -11,6 +11,7 @@
 mod announcements;
 mod backup;
 mod brake;
+mod condition;
 mod db;
 mod erasure;
 mod inbox;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -42,14 +43,17 @@ use announcements::Replaced;
 pub use backup::{BackupError, back_up};
 use brake::ActiveCount;
 pub use brake::{ACTIVE_AGE_MAX, Asked};
+use condition::Condition;
+pub use condition::{Trouble, Writability};
 pub use db::Dialect;
-use db::{Aim, Db, Fault, Readers, query};
+use db::{Aim, Connection, Db, Fault, Readers, query};
 pub use erasure::{Erased, InTheWay};
 pub use inbox::{Arrival, Content, Receipt};
 pub use lanes::{CallMade, Claim, Settled};
 pub use outages::KnownOutages;
 pub use outbox::{DueNotice, PublishOutcome, Target};
 pub use parking::{BulkRetry, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedGroup, RetryRequest, Stepped};
+use place::FileLock;
 pub use place::is_sqlite;
 pub use roster::{DueUser, Kept, Member, Observed, Roster};
 pub use standing::{REPLICA_LIFE, Shared, Told};
@@ -60,7 +64,7 @@ pub use timeline::{
 };
 pub use unread::{ReadAgain, Reread, UnreadMessage};
 pub use writer::Writer;
-use writer::{Pending, QUEUE_MAX, Write};
+use writer::{Pending, QUEUE_BYTES_MAX, QUEUE_MAX, Write};
 
 /// Why the store did not do it; the variants differ by what the caller does next.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -117,12 +121,25 @@ impl From<Fault> for Error {
 /// Whoever waits for a write longer than this is told that the store is away: a sender has its own deadline.
 const WRITE_WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// Timeout of the reads under way when the store is closed.
+const READS_END_MAX: Duration = Duration::from_secs(2);
+
+/// Timeout of the read behind `/readyz`, whose callers have deadlines of a few seconds.
+const CHECK_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Interval at which an arrival that waits looks whether the store has come into trouble meanwhile.
+const WRITE_LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// A handle to the store; cheap to clone.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
 struct Inner {
     queue: mpsc::Sender<Pending>,
+    /// Permits for the bytes of what waits in the queue.
+    bytes: Arc<Semaphore>,
+    closing: watch::Sender<bool>,
+    condition: Arc<Condition>,
     readers: Readers,
     dialect: Dialect,
     clock: Clock,
@@ -135,11 +152,15 @@ struct Inner {
     active: ActiveCount,
     key: Keyring,
     /// Held for as long as this process works on a SQLite file.
-    lock: Option<std::fs::File>,
+    lock: Option<Arc<FileLock>>,
     polls: Arc<Taken<Uuid>>,
     notices: Arc<Taken<(Target, Uuid)>>,
-    /// A SQLite file that is to be checked beside the work.
-    unexamined: Option<Db>,
+    /// Whether this process works on the events.
+    works: bool,
+    /// Where it is, for what opens a connection of its own.
+    db: Db,
+    /// Whether a SQLite file is to be checked next to the work.
+    is_unexamined: bool,
 }
 
 /// The key of the tombstones, for whoever accepts or erases. Who only looks has none, and no need to know it.
@@ -199,7 +220,20 @@ impl Store {
 
     async fn open_as(settings: Settings, key: Option<KeyGiven<'_>>, clock: Clock) -> Result<(Self, Writer), Error> {
         let db = Db::new(&settings.url, if settings.works { Aim::Work } else { Aim::Use })?;
-        let lock = if settings.works { db.lock()? } else { None };
+        let lock = if settings.works { db.lock()?.map(Arc::new) } else { None };
+        let opened = Self::open_locked(db, (settings, clock), key, lock.clone()).await;
+        if let (Err(_), Some(lock)) = (&opened, lock.and_then(Arc::into_inner)) {
+            lock.close();
+        }
+        opened
+    }
+
+    async fn open_locked(
+        db: Db,
+        (settings, clock): (Settings, Clock),
+        key: Option<KeyGiven<'_>>,
+        lock: Option<Arc<FileLock>>,
+    ) -> Result<(Self, Writer), Error> {
         // What is not this program's is not touched, so it is looked at before the connection is prepared to write.
         let mut connection = db.connect_plain().await.map_err(|error| db.refusal(error))?;
         if !settings.works {
@@ -215,21 +249,35 @@ impl Store {
             schema::upgrade(&db, &mut connection).await?;
         }
         if lock.is_some() {
-            standing::forget_all(&mut connection).await?;
+            standing::forget_all(&mut connection).await.map_err(|error| db.refusal(error))?;
         }
         let key = match key {
             Some(KeyGiven(given)) => Some(erasure::Key::open(&mut connection, given, settings.works, &clock).await?),
             None => None,
         };
-        let key = Keyring(key);
+        Ok(Self::of(db, connection, (settings, clock), Keyring(key), (lock, is_examined_later)))
+    }
+
+    /// The handle and the writer, once everything is in order.
+    fn of(
+        db: Db,
+        connection: Connection,
+        (settings, clock): (Settings, Clock),
+        key: Keyring,
+        (lock, is_examined_later): (Option<Arc<FileLock>>, bool),
+    ) -> (Self, Writer) {
         let (queue, receiver) = mpsc::channel(QUEUE_MAX);
         let (readers, dialect, targets) = (db.readers(), db.dialect, settings.targets);
         let unreadable = AtomicU64::new(0);
         let replaced = Replaced::default();
-        let unexamined = (settings.works && is_examined_later).then(|| db.clone());
+        let is_unexamined = settings.works && is_examined_later;
         let (polls, notices) = (Arc::default(), Arc::default());
+        let (closing, closed) = watch::channel(false);
         let inner = Inner {
             queue,
+            bytes: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
+            closing,
+            condition: db.condition.clone(),
             readers,
             dialect,
             clock,
@@ -238,14 +286,31 @@ impl Store {
             replaced,
             active: ActiveCount::default(),
             key,
-            lock,
+            lock: lock.clone(),
             polls,
             notices,
-            unexamined,
+            works: settings.works,
+            db: db.clone(),
+            is_unexamined,
         };
-        let log = db.log_mover();
-        let writer = Writer { db, connection: Some(connection), log, had_room: true, queue: receiver };
-        Ok((Self(Arc::new(inner)), writer))
+        let (log, lock) = (db.log_mover(), lock.as_ref().map(Arc::downgrade));
+        let connection = Some(connection);
+        let writer =
+            Writer { db, connection, log, had_room: true, has_file: true, queue: receiver, closing: closed, lock };
+        (Self(Arc::new(inner)), writer)
+    }
+
+    /// Ends all work on the store: no read or write begins any more, reads under way are waited for, and the writer
+    /// writes what waits, empties the log of a SQLite file and ends. Await the writer for that.
+    pub async fn close(&self) {
+        // A read that hangs must not keep the writer from its end.
+        let _ = tokio::time::timeout(READS_END_MAX, self.0.readers.close()).await;
+        self.0.closing.send_replace(true);
+    }
+
+    /// Whether it takes writes, as its own writer has found out.
+    pub fn writability(&self) -> Writability {
+        self.0.condition.look()
     }
 
     /// Which database it is.
@@ -260,7 +325,8 @@ impl Store {
 
     /// Whether the database answers: a read, since a full disk still reads.
     pub async fn check(&self) -> Result<(), Error> {
-        query("SELECT 1").execute(&self.0.readers).await?;
+        let read = query("SELECT 1").execute(&self.0.readers);
+        tokio::time::timeout(CHECK_TIME_MAX, read).await.unwrap_or(Err(Fault::TooLate))?;
         Ok(())
     }
 
@@ -283,16 +349,55 @@ impl Store {
     }
 
     async fn write<W: Write>(&self, write: W) -> Result<W::Output, Error> {
-        let (pending, answer) = Pending::new(write);
+        if W::IS_ARRIVAL {
+            self.0.refuse_in_trouble()?;
+        }
+        // One that is larger than the whole goes when it is alone.
+        let bytes = u32::try_from(write.bytes().min(QUEUE_BYTES_MAX)).unwrap_or(u32::MAX);
+        let bytes = match bytes {
+            0 => None,
+            bytes => Some(self.0.bytes.clone().try_acquire_many_owned(bytes).map_err(|_| Error::Full)?),
+        };
+        let (pending, answer) = Pending::new(write, bytes);
         self.0.queue.try_send(pending).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Full,
             mpsc::error::TrySendError::Closed(_) => Error::Away("the writer has ended".to_owned()),
         })?;
-        match tokio::time::timeout(WRITE_WAIT_MAX, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Error::Away("the writer has ended".to_owned())),
-            // It may still be written; a repeat is safe.
-            Err(_) => Err(Error::Away("it did not answer in time".to_owned())),
+        let waiting = async {
+            if W::IS_ARRIVAL {
+                self.0.answer_unless_in_trouble(answer).await
+            } else {
+                answer.await.unwrap_or_else(ended)
+            }
+        };
+        // It may still be written; a repeat is safe.
+        let late = |_| Err(Error::Away("it did not answer in time".to_owned()));
+        tokio::time::timeout(WRITE_WAIT_MAX, waiting).await.unwrap_or_else(late)
+    }
+}
+
+/// The writer went without an answer.
+fn ended<T>(_: oneshot::error::RecvError) -> Result<T, Error> {
+    Err(Error::Away("the writer has ended".to_owned()))
+}
+
+impl Inner {
+    /// A sender is told at once, and not after its own deadline, that the store takes nothing. A command waits: it has no
+    /// heartbeat that finds the store well again.
+    fn refuse_in_trouble(&self) -> Result<(), Error> {
+        match self.condition.refuses_arrivals().filter(|_| self.works) {
+            Some(trouble) => Err(Error::Away(trouble.words().to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for an arrival's answer for as long as the store is well.
+    async fn answer_unless_in_trouble<T>(&self, mut answer: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
+        loop {
+            match tokio::time::timeout(WRITE_LOOK_EVERY, &mut answer).await {
+                Ok(answer) => return answer.unwrap_or_else(ended),
+                Err(_) => self.refuse_in_trouble()?,
+            }
         }
     }
 }

@@ -5,12 +5,14 @@
 //!
 //! Before: [`crate::config`]. After: the store's `db`.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::mem::ManuallyDrop;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
-use rustix::fs::Access;
+use rustix::fs::{Access, StatVfsMountFlags};
 use url::Url;
 
 use super::Error;
@@ -91,15 +93,130 @@ impl Place {
         std::fs::metadata(&self.0).map_or(0, |found| found.len())
     }
 
-    /// The file whose lock says who works on this one.
-    pub(super) fn lock_file(&self) -> PathBuf {
-        self.beside(".lock")
+    /// Takes the right to work on the file, for one process at a time.
+    ///
+    /// Two locks say so. One is on `FILE.lock`, where other versions look for it too. The other is on the file itself, so
+    /// that it holds through every name of the file (a hard link) and whatever becomes of `FILE.lock`. It is `flock`, which
+    /// SQLite's own locks (`fcntl`) do not meet on a local file system. To be called before SQLite opens the file.
+    pub(super) fn lock(&self) -> Result<FileLock, Error> {
+        let file = File::options().read(true).write(true).open(&self.0).map_err(|error| unusable(&self.0, &error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::Taken),
+            // A file system without such locks still has the other one.
+            Err(TryLockError::Error(error)) => tracing::debug!(%error, "the store's file itself cannot be locked"),
+        }
+        let found = file.metadata().map_err(|error| unusable(&self.0, &error))?;
+        let mut lock = FileLock {
+            place: self.clone(),
+            file: Some(file),
+            id: FileId::of(&found),
+            log: Mutex::default(),
+            beside: None,
+        };
+        lock.beside = Some(Mutex::new(self.lock_beside()?));
+        Ok(lock)
+    }
+
+    fn lock_beside(&self) -> Result<File, Error> {
+        let path = self.beside(".lock");
+        let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(|error| unusable(&path, &error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(Error::Taken),
+            Err(TryLockError::Error(error)) => Err(unusable(&path, &error)),
+        }
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = self.0.clone().into_os_string();
         name.push(suffix);
         name.into()
+    }
+}
+
+/// Device and inode: which file it is, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileId(u64, u64);
+
+impl FileId {
+    fn of(found: &std::fs::Metadata) -> Self {
+        Self(found.dev(), found.ino())
+    }
+
+    /// The file that has this name now.
+    fn at(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().map(|found| Self::of(&found))
+    }
+}
+
+/// The right to work on a SQLite file.
+pub(super) struct FileLock {
+    place: Place,
+    /// Open for as long as the process lives: see [`FileLock::close`].
+    file: Option<File>,
+    id: FileId,
+    /// `FILE-wal`, which is there while SQLite has the file open; once it was seen.
+    log: Mutex<Option<FileId>>,
+    /// `FILE.lock`; set as soon as it is held.
+    beside: Option<Mutex<File>>,
+}
+
+impl FileLock {
+    /// Whether the names still lead to what this process has open: the file, its log and `FILE.lock`. Costs three looks at
+    /// names. A `FILE.lock` that was removed is made and locked again; one that another bridge has is a loss.
+    pub(super) fn holds(&self) -> bool {
+        if FileId::at(self.place.path()) != Some(self.id) {
+            return false;
+        }
+        let at = FileId::at(&self.place.beside("-wal"));
+        let mut log = self.log.lock().expect("no code panics while it holds this");
+        if log.is_some() && *log != at {
+            return false;
+        }
+        *log = at;
+        self.holds_lock_file()
+    }
+
+    /// Gives it back where SQLite has no connection to the file in this process: closing any descriptor of a file takes all
+    /// `fcntl` locks of the process away, SQLite's among them.
+    pub(super) fn close(mut self) {
+        self.file = None;
+    }
+
+    /// The log is about to be another one, rightly.
+    pub(super) fn forget_log(&self) {
+        *self.log.lock().expect("no code panics while it holds this") = None;
+    }
+
+    fn holds_lock_file(&self) -> bool {
+        let Some(lock) = &self.beside else { return true };
+        let mut lock = lock.lock().expect("no code panics while it holds this");
+        let held = lock.metadata().ok().map(|found| FileId::of(&found));
+        if held.is_some() && held == FileId::at(&self.place.beside(".lock")) {
+            return true;
+        }
+        match self.place.lock_beside() {
+            Ok(file) => {
+                tracing::warn!("the lock file next to the store (FILE.lock) was removed; it is there again");
+                *lock = file;
+                true
+            }
+            Err(Error::Taken) => false,
+            // The lock on the file itself still holds.
+            Err(_) => true,
+        }
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            // The descriptor stays.
+            let file = ManuallyDrop::new(file);
+            let _ = file.unlock();
+        }
     }
 }
 
@@ -115,7 +232,16 @@ pub(super) fn free_bytes(path: &Path) -> Option<u64> {
     disk.f_bavail.checked_mul(disk.f_frsize)
 }
 
+/// Whether the file system that a file is on takes no writes at present.
+pub(super) fn is_read_only(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
 fn unusable(path: &Path, error: &std::io::Error) -> Error {
+    // Room is made by others, and is worth waiting for.
+    if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+        return Error::Away(format!("{}: {error}", path.display()));
+    }
     Error::Unusable(format!("{}: {error}; {WHAT_TO_DO}", path.display()))
 }
 

@@ -56,7 +56,11 @@ pub struct Told {
 impl Store {
     /// Says that `replica` lives and what it knows of Podero; gives back what all know together.
     pub async fn share(&self, replica: Uuid, known: Standing) -> Result<Shared, Error> {
-        self.write(Share { replica, known, now: self.0.clock.now() }).await
+        let now = self.0.clock.now();
+        // A store in trouble is tried with each beat, so that its recovery is seen at once.
+        let is_in_trouble = self.0.condition.look().trouble.is_some();
+        let beaten_before = if is_in_trouble { now } else { now.minus(BEAT_EVERY) };
+        Ok(self.write(Share { replica, known, now, beaten_before }).await?.0)
     }
 
     /// Says that `replica` ends: its share of the budget is free at once.
@@ -122,21 +126,34 @@ struct Share {
     replica: Uuid,
     known: Standing,
     now: Timestamp,
+    /// A beat is written when the last one is no younger.
+    beaten_before: Timestamp,
 }
 
 impl Write for Share {
-    type Output = Shared;
+    /// Whether a beat was written, too.
+    type Output = (Shared, bool);
 
-    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Shared, Fault> {
-        query(
+    fn proves_writing(&self, (_, has_beaten): &Self::Output) -> bool {
+        *has_beaten
+    }
+
+    async fn run(&self, db: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
+        // One in the future is from before the clock was set back.
+        let beats = query(
             "INSERT INTO replicas (id, seen_at) VALUES ($1, $2) \
-             ON CONFLICT (id) DO UPDATE SET seen_at = $2 WHERE replicas.seen_at <= $3",
+             ON CONFLICT (id) DO UPDATE SET seen_at = $2 WHERE replicas.seen_at <= $3 OR replicas.seen_at > $2",
         )
         .bind(self.replica.to_string())
         .bind(self.now.micros())
-        .bind(self.now.minus(BEAT_EVERY).micros())
+        .bind(self.beaten_before.micros())
         .execute(&mut *connection)
         .await?;
+        if beats > 0
+            && let Some(tables) = db.try_tables()
+        {
+            connection.batch(tables).await?;
+        }
         query("DELETE FROM replicas WHERE seen_at < $1")
             .bind(self.now.minus(DEAD_KEPT).micros())
             .execute(&mut *connection)
@@ -154,7 +171,8 @@ impl Write for Share {
         }
         let (blindness, version) = read::<Option<Blindness>>(connection, BLINDNESS).await?;
         let told = Told { blindness: blindness.flatten(), version };
-        Ok(Shared { standing, replicas: usize::try_from(replicas).unwrap_or(1).max(1), told })
+        let replicas = usize::try_from(replicas).unwrap_or(1).max(1);
+        Ok((Shared { standing, replicas, told }, beats > 0))
     }
 }
 

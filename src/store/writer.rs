@@ -9,13 +9,16 @@
 
 use std::iter::Peekable;
 use std::pin::Pin;
+use std::sync::Weak;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::Error;
-use super::db::{Connection, Db, Fault, LogMover, query};
+use super::condition::Trouble;
+use super::db::{Connection, Db, Dialect, Fault, LogMover, query};
+use super::place::FileLock;
 
 /// Writes in one transaction: beyond this a flush is no longer what costs (measured: field of 64 to 256).
 const GROUP_MAX: usize = 256;
@@ -36,17 +39,41 @@ const CONFLICTS_MAX: u32 = 5;
 /// Writes that wait for the writer; a door that finds no room answers 503.
 pub(super) const QUEUE_MAX: usize = 8_192;
 
+/// Limit of the bytes of texts in all writes that wait for the writer or that it is at. A few dozen of the largest batches;
+/// what they take of memory is two to three times as much. A write that finds no room for its bytes is answered as one that
+/// finds no place in the queue.
+pub(super) const QUEUE_BYTES_MAX: usize = 48 << 20;
+
+/// Limit of the writes of a failed group that may fail for a lock, or for want of an answer, when each is tried alone: each
+/// of them takes seconds. After these the rest fails as well.
+const LATE_ALONE_MAX: usize = 2;
+
 /// One change that is made whole or not at all.
 pub(super) trait Write: Send + Sync + 'static {
     /// What its caller learns once it is on disk.
     type Output: Send + 'static;
 
-    /// Whether it is pointless once nobody waits for its answer: a claim of something.
+    /// Whether it is pointless once nobody waits for its answer: a claim of something, or an arrival whose sender was
+    /// told to come again.
     const ONLY_IF_AWAITED: bool = false;
+
+    /// Whether it takes something new into the store on the strength of which the sender forgets it. It is refused at once
+    /// while the store is known to take no writes.
+    const IS_ARRIVAL: bool = false;
 
     /// Rows that it writes, about.
     fn weight(&self) -> usize {
         1
+    }
+
+    /// Bytes of the texts that it holds, about.
+    fn bytes(&self) -> usize {
+        0
+    }
+
+    /// Whether its success proves that the store takes arrivals: it has changed rows, and has met every lock on the tables.
+    fn proves_writing(&self, _: &Self::Output) -> bool {
+        false
     }
 
     /// Makes the change. May be run again after a rollback, so it holds no state of its own.
@@ -57,8 +84,12 @@ pub(super) trait Write: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Output, Fault>> + Send + 'a;
 }
 
-/// A write on its way: the change and whoever waits for it.
-pub(super) struct Pending(Box<dyn Erased>);
+/// A write on its way: the change and the caller that waits for it.
+pub(super) struct Pending {
+    write: Box<dyn Erased>,
+    /// Its share of [`QUEUE_BYTES_MAX`], free again once it is answered or dropped.
+    _bytes: Option<OwnedSemaphorePermit>,
+}
 
 trait Erased: Send {
     fn run<'a>(
@@ -68,6 +99,8 @@ trait Erased: Send {
     ) -> Pin<Box<dyn Future<Output = Result<(), Fault>> + Send + 'a>>;
     fn answer(self: Box<Self>, result: Result<(), Error>);
     fn is_pointless(&self) -> bool;
+    fn is_arrival(&self) -> bool;
+    fn proves_writing(&self) -> bool;
     fn weight(&self) -> usize;
 }
 
@@ -96,31 +129,52 @@ impl<W: Write> Erased for Waiting<W> {
         W::ONLY_IF_AWAITED && self.reply.is_closed()
     }
 
+    fn is_arrival(&self) -> bool {
+        W::IS_ARRIVAL
+    }
+
+    fn proves_writing(&self) -> bool {
+        self.output.as_ref().is_some_and(|output| self.write.proves_writing(output))
+    }
+
     fn weight(&self) -> usize {
         self.write.weight()
     }
 }
 
 impl Pending {
-    /// What it would take, nobody is there to work on.
+    /// The caller has gone: running this would only claim work that no one does, or keep what no one relies on.
     fn is_pointless(&self) -> bool {
-        self.0.is_pointless()
+        self.write.is_pointless()
     }
 
-    pub(super) fn new<W: Write>(write: W) -> (Self, oneshot::Receiver<Result<W::Output, Error>>) {
+    fn answer(self, result: Result<(), Error>) {
+        self.write.answer(result);
+    }
+
+    pub(super) fn new<W: Write>(
+        write: W,
+        bytes: Option<OwnedSemaphorePermit>,
+    ) -> (Self, oneshot::Receiver<Result<W::Output, Error>>) {
         let (reply, answer) = oneshot::channel();
-        (Self(Box::new(Waiting { write, output: None, reply })), answer)
+        (Self { write: Box::new(Waiting { write, output: None, reply }), _bytes: bytes }, answer)
     }
 }
 
-/// The one that writes. Spawned by `app`; ends when every [`super::Store`] is gone.
+/// The one that writes. Spawned by `app`; ends when every [`super::Store`] is gone, or one of them was closed.
 pub struct Writer {
     pub(super) db: Db,
     pub(super) connection: Option<Connection>,
     pub(super) log: Option<LogMover>,
     /// Whether there was room for all that the last group tried.
     pub(super) had_room: bool,
+    /// Whether the last transaction is in the file that the next start will find.
+    pub(super) has_file: bool,
     pub(super) queue: mpsc::Receiver<Pending>,
+    /// `true`, or a sender that is gone: what waits is written, and that was all.
+    pub(super) closing: watch::Receiver<bool>,
+    /// The right to work on a SQLite file, which the store's handles hold.
+    pub(super) lock: Option<Weak<FileLock>>,
 }
 
 impl Writer {
@@ -144,7 +198,7 @@ impl Writer {
     /// Writes until nobody can ask for more.
     pub async fn run(mut self) {
         let mut taken = Vec::with_capacity(GROUP_MAX);
-        while self.queue.recv_many(&mut taken, GROUP_MAX).await > 0 {
+        while self.next(&mut taken).await {
             let mut rest = taken.drain(..).peekable();
             while rest.peek().is_some() {
                 let mut group = next_group(&mut rest);
@@ -152,75 +206,179 @@ impl Writer {
                     continue;
                 }
                 self.had_room = true;
+                self.db.condition.begins();
                 self.write(&mut group).await;
+                self.db.condition.ends();
                 if let Some(connection) = &self.connection {
                     connection.tidy(self.had_room, &mut self.log);
                 }
             }
         }
+        // First the thread that moves the log, then the log's end, then the file: what is in the file alone is whole.
+        drop(self.log.take());
         if let Some(connection) = self.connection.take() {
+            if self.lock.is_some() {
+                connection.empty_log_at_the_end();
+            }
             let _ = connection.close().await;
         }
     }
 
+    /// Waits for the next writes; `false`: there are no more.
+    async fn next(&mut self, taken: &mut Vec<Pending>) -> bool {
+        tokio::select! {
+            count = self.queue.recv_many(taken, GROUP_MAX) => return count > 0,
+            // A sender that is gone means the same.
+            _ = self.closing.wait_for(|is_closing| *is_closing) => {}
+        }
+        self.queue.close();
+        self.queue.recv_many(taken, GROUP_MAX).await > 0
+    }
+
     /// One group: together if it goes, else each alone. Without a connection nobody's turn comes.
     async fn write(&mut self, group: &mut Vec<Pending>) {
-        if let Err(error) = self.connect().await {
-            tracing::warn!(%error, writes = group.len(), "the store cannot be reached");
-            group.drain(..).for_each(|pending| pending.0.answer(Err(error.clone())));
-            return;
+        if self.db.dialect == Dialect::Sqlite && self.db.condition.is_damaged() {
+            // What is there is evidence, and every further write may spoil more of it.
+            let error = Error::Damaged("a page is not what was written".to_owned());
+            return group.drain(..).for_each(|pending| pending.answer(Err(error.clone())));
+        }
+        if let Err(fault) = self.connect().await {
+            let error = self.note(fault, group.len(), "the store cannot be reached");
+            return group.drain(..).for_each(|pending| pending.answer(Err(error.clone())));
         }
         let whole = self.together(group).await;
         let is_alone = group.len() == 1;
+        let is_over = match &whole {
+            Ok(()) => true,
+            Err((_, trouble)) => is_alone || trouble.is_some_and(Trouble::is_for_all),
+        };
+        if is_over {
+            let result = whole.map_err(|(error, _)| error);
+            return group.drain(..).for_each(|pending| self.answer(pending, result.clone()));
+        }
+        let mut late = None;
+        let mut late_count = 0;
         for pending in group.drain(..) {
-            if whole.is_ok() || is_alone {
-                pending.0.answer(whole.clone());
-            } else {
-                let mut alone = [pending];
-                let result = self.together(&mut alone).await;
-                let [pending] = alone;
-                pending.0.answer(result);
+            if pending.is_pointless() {
+                continue;
             }
+            if let (Some(error), LATE_ALONE_MAX..) = (&late, late_count) {
+                pending.answer(Err(Error::clone(error)));
+                continue;
+            }
+            let mut alone = [pending];
+            let result = self.together(&mut alone).await;
+            if let Err((error, Some(Trouble::Locked | Trouble::Silent))) = &result {
+                late = Some(error.clone());
+                late_count += 1;
+            }
+            let [pending] = alone;
+            self.answer(pending, result.map_err(|(error, _)| error));
         }
     }
 
-    async fn connect(&mut self) -> Result<(), Error> {
+    /// An arrival is ours when it is on disk, in the file that the next start will find.
+    fn answer(&self, pending: Pending, result: Result<(), Error>) {
+        let is_lost = result.is_ok() && pending.write.is_arrival() && !self.has_file;
+        let lost = || Err(Error::Away(Trouble::Replaced.words().to_owned()));
+        pending.answer(if is_lost { lost() } else { result });
+    }
+
+    /// Whether what was written is in the file at its path; looked at after each transaction.
+    fn look_at_file(&self) -> bool {
+        // Without handles no caller is left that could be told.
+        let Some(lock) = self.lock.as_ref().and_then(Weak::upgrade) else { return true };
+        let holds = lock.holds();
+        if self.db.condition.set_replaced(!holds) {
+            if holds {
+                tracing::info!("the file at the store's path is the bridge's own again");
+            } else {
+                tracing::error!(
+                    "the file at the store's path, or its log, is not the one that the bridge has open: it takes no more \
+                     events and finishes those that it has; put the file back, or stop the bridge and see docs/OPERATIONS.md"
+                );
+            }
+        }
+        holds
+    }
+
+    async fn connect(&mut self) -> Result<(), Fault> {
         if self.connection.is_none() {
+            // Without any connection SQLite removes the log and makes another.
+            self.lock.iter().filter_map(Weak::upgrade).for_each(|lock| lock.forget_log());
             self.connection = Some(self.db.connect().await?);
         }
         Ok(())
     }
 
+    /// Notes what a failure says about the store, and logs it: the same trouble not every time.
+    fn note(&self, fault: Fault, writes: usize, what: &'static str) -> Error {
+        let trouble = fault.trouble().map(|trouble| self.db.refined(trouble));
+        let error = Error::from(fault);
+        let is_to_be_told = trouble.is_none_or(|trouble| {
+            self.db.condition.failed(trouble);
+            self.db.condition.is_to_be_told(trouble)
+        });
+        if is_to_be_told {
+            tracing::warn!(%error, writes, "{what}");
+        } else {
+            tracing::debug!(%error, writes, "{what}");
+        }
+        error
+    }
+
+    /// A group is on disk: says so where that proves something.
+    fn note_success(&mut self, group: &[Pending]) {
+        self.has_file = self.look_at_file();
+        let proves = |is_arrival: bool| {
+            let mut proofs = group.iter().filter(|pending| pending.write.proves_writing());
+            proofs.any(|pending| !is_arrival || pending.write.is_arrival())
+        };
+        let is_short_of_room = self.db.condition.look().trouble == Some(Trouble::NoRoom) && !self.db.has_spare_room();
+        if proves(is_short_of_room) {
+            self.db.condition.proven();
+        }
+    }
+
     /// Runs a group in one transaction; again when another replica was in the way.
-    async fn together(&mut self, group: &mut [Pending]) -> Result<(), Error> {
+    async fn together(&mut self, group: &mut [Pending]) -> Result<(), (Error, Option<Trouble>)> {
         let mut conflicts = 0;
         loop {
-            let result = self.once(group).await;
-            match result {
+            match self.once(group).await {
                 Err(Failure::Conflict) if conflicts < CONFLICTS_MAX => conflicts += 1,
-                Ok(()) => return Ok(()),
-                Err(failure) => {
-                    let error = Error::from(failure);
+                Ok(()) => {
+                    self.note_success(group);
+                    return Ok(());
+                }
+                Err(Failure::Conflict) => {
+                    let error = Error::Away("other replicas were in the way too often".to_owned());
                     tracing::warn!(%error, writes = group.len(), "a transaction on the store failed");
-                    return Err(error);
+                    return Err((error, None));
+                }
+                Err(Failure::Fault(fault)) => {
+                    let trouble = fault.trouble();
+                    return Err((self.note(fault, group.len(), "a transaction on the store failed"), trouble));
                 }
             }
         }
     }
 
     async fn once(&mut self, group: &mut [Pending]) -> Result<(), Failure> {
-        self.connect().await.map_err(Failure::Away)?;
+        self.connect().await.map_err(Failure::Fault)?;
         let Some(mut connection) = self.connection.take() else { return Err(Failure::Conflict) };
         let done = tokio::time::timeout(TRANSACTION_TIME_MAX, transaction(&self.db, &mut connection, group)).await;
         // A connection that was given up in the middle, or cannot even roll back, is not used again.
-        let Ok(result) = done else { return Err(Failure::Away(Error::Away("it did not answer in time".to_owned()))) };
+        let Ok(result) = done else { return Err(Failure::Fault(Fault::TooLate)) };
         let lacked_room = result.as_ref().is_err_and(Fault::is_for_want_of_room);
         self.had_room &= !lacked_room;
         let is_whole = result.is_ok() || (lacked_room && connection.has_rolled_back());
-        if is_whole || roll_back(&mut connection).await {
+        // A session of a server keeps what it was set to when it began.
+        let is_stale = self.db.dialect == Dialect::Postgres
+            && result.as_ref().is_err_and(|fault| fault.trouble() == Some(Trouble::ReadOnly));
+        if !is_stale && (is_whole || roll_back(&mut connection).await) {
             self.connection = Some(connection);
         }
-        result.map_err(|error| if error.is_conflict() { Failure::Conflict } else { Failure::Away(error.into()) })
+        result.map_err(|fault| if fault.is_conflict() { Failure::Conflict } else { Failure::Fault(fault) })
     }
 }
 
@@ -228,9 +386,10 @@ impl Writer {
 fn next_group(rest: &mut Peekable<impl Iterator<Item = Pending>>) -> Vec<Pending> {
     let mut group = Vec::new();
     let mut rows = 0;
-    while let Some(pending) = rest.next_if(|next| group.is_empty() || rows + next.0.weight() <= GROUP_ROWS_MAX) {
+    let fits = |rows: usize, next: &Pending| rows.saturating_add(next.write.weight()) <= GROUP_ROWS_MAX;
+    while let Some(pending) = rest.next_if(|next| group.is_empty() || fits(rows, next)) {
         if !pending.is_pointless() {
-            rows += pending.0.weight();
+            rows = rows.saturating_add(pending.write.weight());
             group.push(pending);
         }
     }
@@ -248,22 +407,13 @@ enum Failure {
     /// Another replica held what this one needed, and this one was chosen to give way: the same again may go.
     Conflict,
     /// Anything else.
-    Away(Error),
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Conflict => Self::Away("other replicas were in the way too often".to_owned()),
-            Failure::Away(error) => error,
-        }
-    }
+    Fault(Fault),
 }
 
 async fn transaction(db: &Db, connection: &mut Connection, group: &mut [Pending]) -> Result<(), Fault> {
     query(db.begin()).execute(&mut *connection).await?;
     for pending in group {
-        pending.0.run(db, connection).await?;
+        pending.write.run(db, connection).await?;
     }
     query("COMMIT").execute(connection).await?;
     Ok(())
@@ -291,13 +441,14 @@ mod tests {
     #[test]
     fn a_group_is_bounded_by_its_rows_and_a_heavy_write_goes_alone() {
         let weights = [1, GROUP_ROWS_MAX - 1, 1, 10 * GROUP_ROWS_MAX, 2, 3];
-        let (writes, mut answers): (Vec<_>, Vec<_>) = weights.into_iter().map(|rows| Pending::new(Rows(rows))).unzip();
+        let (writes, mut answers): (Vec<_>, Vec<_>) =
+            weights.into_iter().map(|rows| Pending::new(Rows(rows), None)).unzip();
         // Nobody waits for the last one any more.
         answers.pop();
         let mut rest = writes.into_iter().peekable();
         let mut groups = Vec::new();
         while rest.peek().is_some() {
-            groups.push(next_group(&mut rest).iter().map(|pending| pending.0.weight()).collect::<Vec<_>>());
+            groups.push(next_group(&mut rest).iter().map(|pending| pending.write.weight()).collect::<Vec<_>>());
         }
         assert_eq!(groups, [vec![1, GROUP_ROWS_MAX - 1], vec![1], vec![10 * GROUP_ROWS_MAX], vec![2]]);
     }

@@ -58,6 +58,8 @@ mod rereading;
 mod replica;
 // Whose an event's identity is.
 mod identity;
+// Whether the store takes writes, what is said of it, and its end.
+mod writing;
 // A bridge as a process of its own.
 mod running;
 // The sandbox over real HTTP.

@@ -72,6 +72,14 @@ impl Running {
         Self::spawn(folder, with(shell, environment), false)
     }
 
+    /// Starts `serve` by these words, which begin the process that becomes it.
+    pub fn start_through(folder: &Path, words: &[String], environment: &Environment) -> Self {
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args([env!("CARGO_BIN_EXE_podero-bridge"), "serve", "--sandbox"]);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        Self::spawn(folder, with(command, environment), true)
+    }
+
     fn spawn(folder: &Path, mut command: Command, is_with_sandbox: bool) -> Self {
         let log = folder.join("bridge.log");
         let written = std::fs::File::options().create(true).append(true).open(&log).expect("a log");
@@ -101,6 +109,10 @@ impl Running {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("Linux tells it");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line of it");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends it as systemd would; its exit status.

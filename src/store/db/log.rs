@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::sqlite;
 use crate::store::place;
@@ -62,7 +64,9 @@ pub(in crate::store) struct LogMover {
 }
 
 struct Thread {
-    orders: SyncSender<()>,
+    /// `None` once it is to end.
+    orders: Option<SyncSender<()>>,
+    handle: Option<JoinHandle<()>>,
     /// Pages of the log that are in the file, or [`AT_WORK`].
     moved: Arc<AtomicU64>,
 }
@@ -143,7 +147,7 @@ impl LogMover {
         let Some(thread) = &self.thread else { return false };
         thread.moved.store(AT_WORK, Ordering::Release);
         // It has done what it was told before, so there is room.
-        thread.orders.try_send(()).is_ok()
+        thread.orders.as_ref().is_some_and(|orders| orders.try_send(()).is_ok())
     }
 }
 
@@ -152,8 +156,20 @@ impl Thread {
         let (orders, told) = sync_channel(1);
         let moved = Arc::new(AtomicU64::new(0));
         let says = moved.clone();
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || work(&path, &told, &says)).ok()?;
-        Some(Self { orders, moved })
+        let thread = std::thread::Builder::new().name("log".to_owned());
+        let handle = thread.spawn(move || work(&path, &told, &says)).ok()?;
+        Some(Self { orders: Some(orders), handle: Some(handle), moved })
+    }
+}
+
+impl Drop for Thread {
+    /// Returns when its connection is closed.
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(handle) = self.handle.take() {
+            // One that panicked has ended as well.
+            let _ = handle.join();
+        }
     }
 }
 
@@ -183,6 +199,13 @@ fn work(path: &Path, told: &Receiver<()>, says: &AtomicU64) {
 fn move_log(connection: &rusqlite::Connection) -> rusqlite::Result<u64> {
     let moved = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(2))?;
     Ok(u64::try_from(moved).unwrap_or(0))
+}
+
+/// Moves all of the log into the file and cuts the log to nothing, so that a copy of the file alone is whole and what was
+/// deleted is in neither. `false`: a reader was in the way for this long. Nobody writes meanwhile.
+pub(super) fn empty(connection: &rusqlite::Connection, wait_max: Duration) -> rusqlite::Result<bool> {
+    connection.busy_timeout(wait_max)?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? == 0))
 }
 
 #[cfg(test)]

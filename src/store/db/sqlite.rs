@@ -191,20 +191,33 @@ impl Readers {
         read: impl FnOnce(&rusqlite::Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let free = tokio::time::timeout(READER_WAIT_MAX, self.0.free.clone().acquire_owned()).await;
-        let place = free.map_err(|_| Fault::TooLate)?.expect("nobody closes it");
+        // Closed when the store is.
+        let place = free.map_err(|_| Fault::TooLate)?.map_err(|_| Fault::Ended)?;
         let pool = self.0.clone();
         let reading = tokio::task::spawn_blocking(move || {
             let idle = pool.idle().pop();
-            let connection = idle.map_or_else(|| (pool.open)(), Ok)?;
-            let result = read(&connection);
-            // One that failed may be of no more use.
-            if result.is_ok() {
-                pool.idle().push(connection);
-            }
+            let result = idle.map_or_else(|| (pool.open)(), Ok).map_err(Fault::from).and_then(|connection| {
+                let result = read(&connection);
+                // One that failed may be of no more use, and is closed.
+                if result.is_ok() && !pool.free.is_closed() {
+                    pool.idle().push(connection);
+                }
+                result
+            });
             drop(place);
             result
         });
         reading.await.unwrap_or(Err(Fault::Ended))
+    }
+
+    /// No read begins any more; those under way are waited for, and every connection is closed.
+    pub(super) async fn close(&self) {
+        let all = u32::try_from(READERS_MAX).unwrap_or(u32::MAX);
+        // Nobody closes it before, or they are closed already.
+        let last = tokio::time::timeout(READER_WAIT_MAX, self.0.free.acquire_many(all)).await;
+        self.0.free.close();
+        drop(last);
+        self.0.idle().clear();
     }
 }
 

@@ -28,7 +28,7 @@ enum Way {
 }
 
 /// `unshare` with what this machine allows: its own mounts as root, or as root of its own name space.
-fn unshare() -> Option<Vec<String>> {
+pub fn unshare() -> Option<Vec<String>> {
     [&["-m"][..], &["-Urm"]].into_iter().find_map(|flags| {
         let tried =
             Command::new("unshare").args(flags).args(["mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output().ok()?;

@@ -21,7 +21,7 @@ mod ledger;
 mod load;
 
 // Full disks.
-mod disk;
+pub mod disk;
 // Many heat pumps.
 mod large_fleet;
 // `kill -9`, SIGSTOP.

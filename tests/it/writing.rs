@@ -1,0 +1,362 @@
+//! Whether the store takes writes, what the bridge says of it meanwhile, and that a stop leaves one whole file.
+
+use std::path::Path;
+use std::process::Command;
+
+use podero_bridge::clock::Clock;
+use podero_bridge::domain::verdict::{Reason, illegible_notice};
+use podero_bridge::domain::{EventId, Timestamp};
+use podero_bridge::store::{Arrival, Content, Error, Settings, Store};
+use serde_json::Value;
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
+
+use crate::chaos::disk::unshare;
+use crate::running::{self, Environment, Running};
+use crate::servers;
+use crate::world::{sign_up, until};
+
+const TIME: &str = "2026-10-01T12:00:00Z";
+
+async fn connect(url: &str) -> AnyConnection {
+    sqlx::any::install_default_drivers();
+    AnyConnection::connect(url).await.expect("the database is there")
+}
+
+async fn run_sql(connection: &mut AnyConnection, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.expect("it runs");
+}
+
+/// A bridge and a client that looks at it.
+struct House {
+    bridge: Running,
+    http: reqwest::Client,
+}
+
+impl House {
+    fn of(bridge: Running) -> Self {
+        Self { bridge, http: reqwest::Client::new() }
+    }
+
+    fn start(folder: &Path, environment: &Environment) -> Self {
+        Self::of(Running::start(folder, &["--sandbox"], environment))
+    }
+
+    /// The status, and whether the sender is told when to come again.
+    async fn post(&self, kind: &str, body: String) -> (u16, bool) {
+        let request = self.http.post(format!("{}/v1/events", self.bridge.door)).header("content-type", kind);
+        let answer = request.body(body).send().await.expect("an answer");
+        (answer.status().as_u16(), answer.headers().contains_key("retry-after"))
+    }
+
+    async fn send(&self, number: usize) -> (u16, bool) {
+        let event = sign_up(&format!("evt-{number}"), &format!("C-{number}"), TIME);
+        self.post("application/cloudevents+json", event.to_string()).await
+    }
+
+    async fn get(&self, path: &str) -> String {
+        let answer = self.http.get(format!("{}{path}", self.bridge.operator)).send().await.expect("an answer");
+        answer.text().await.expect("text")
+    }
+
+    /// Waits until `/readyz` has this beginning of a line.
+    async fn says(&self, words: &str) {
+        until(words, async || self.get("/readyz").await.lines().any(|line| line.starts_with(words)).then_some(()))
+            .await;
+    }
+
+    /// Whether the series is 1; `None`: it is absent.
+    async fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.get("/metrics").await;
+        text.lines().find_map(|line| line.strip_prefix(&format!("podero_bridge_{name} "))?.parse().ok())
+    }
+
+    /// A store that takes no writes, and one that takes them again.
+    async fn refuses(&self, number: usize, words: &str) {
+        self.says(&format!("[-] store: {words}")).await;
+        assert_eq!(self.metric("store_writable").await, Some(0.0), "{words}");
+        assert_eq!(self.send(number).await, (503, true), "{words}");
+    }
+
+    async fn recovers(&self, number: usize) {
+        self.says("[+] store: ok").await;
+        assert_eq!(self.metric("store_writable").await, Some(1.0));
+        until("an event is taken", async || (self.send(number).await.0 == 202).then_some(())).await;
+        until("the tables are counted", async || self.metric("events_pending").await).await;
+    }
+}
+
+/// The name occurs in the file.
+fn holds(path: &Path, word: &str) -> bool {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    bytes.windows(word.len()).any(|window| window == word.as_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_readyz_tells_of_a_locked_table_and_of_a_read_only_database() {
+    let (folder, url) = (tempfile::tempdir().expect("a folder"), servers::fresh_database());
+    let mut environment = running::on_file(folder.path());
+    environment[0].1 = url.clone();
+    let house = House::start(folder.path(), &environment);
+    house.recovers(1).await;
+
+    let mut other = connect(&url).await;
+    run_sql(&mut other, "BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE;").await;
+    house.refuses(2, "locked by another session for ").await;
+    until("what cannot be counted is absent", async || house.metric("events_pending").await.is_none().then_some(()))
+        .await;
+    run_sql(&mut other, "ROLLBACK").await;
+    house.recovers(3).await;
+
+    let name = url.rsplit('/').next().expect("a name").to_owned();
+    let end_sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() \
+                        AND pid <> pg_backend_pid()";
+    run_sql(&mut other, &format!("ALTER DATABASE {name} SET default_transaction_read_only = on; {end_sessions}")).await;
+    house.refuses(4, "read-only").await;
+    // The bridge's sessions are left alone this time: it is to find out by itself.
+    run_sql(&mut other, &format!("ALTER DATABASE {name} RESET default_transaction_read_only")).await;
+    house.recovers(5).await;
+    assert_eq!(house.bridge.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_sqlite_readyz_tells_of_a_file_that_another_process_has_locked_and_of_damaged_pages() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let environment = running::on_file(folder.path());
+    let house = House::start(folder.path(), &environment);
+    house.recovers(1).await;
+
+    let mut other = connect(&environment[0].1).await;
+    run_sql(&mut other, "BEGIN IMMEDIATE").await;
+    house.refuses(2, "locked by another session for ").await;
+    run_sql(&mut other, "ROLLBACK").await;
+    house.recovers(3).await;
+
+    run_sql(&mut other, "PRAGMA wal_checkpoint(TRUNCATE)").await;
+    let path = folder.path().join("bridge.db");
+    let mut bytes = std::fs::read(&path).expect("a file");
+    bytes[4_096..].fill(0xa5);
+    // In place: it is the same file.
+    let file = std::fs::File::options().write(true).open(&path).expect("a file");
+    std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).expect("written");
+    house.refuses(4, "damaged").await;
+    until("the whole file was checked", async || house.bridge.log().contains("stays damaged").then_some(())).await;
+    house.refuses(5, "damaged").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_a_full_disk_waits_for_room_and_readyz_tells_of_one_that_is_full_later() {
+    let Some(mut words) = unshare() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = folder.path().join("disk");
+    std::fs::create_dir(&disk).expect("a folder");
+    let place = disk.display();
+    let script = format!(
+        "mount -t tmpfs -o size=12m tmpfs {place} && {{ head -c 13M /dev/zero > {place}/ballast 2>/dev/null; \
+         (sleep 3; rm {place}/ballast) & exec \"$0\" \"$@\"; }}"
+    );
+    words.extend(["bash".to_owned(), "-c".to_owned(), script]);
+    let mut environment = running::on_file(folder.path());
+    environment[0].1 = format!("sqlite://{}", disk.join("bridge.db").display());
+    let house = House::of(Running::start_through(folder.path(), &words, &environment));
+    assert!(house.bridge.log().contains("the store is not there yet"), "{}", house.bridge.log());
+    house.recovers(1).await;
+
+    let ballast = Path::new("/proc").join(house.bridge.pid().to_string()).join("root");
+    let ballast = ballast.join(disk.strip_prefix("/").expect("absolute")).join("ballast");
+    let bytes = vec![0; 64 << 10];
+    let mut number = 10;
+    until("an arrival meets the full disk", async || {
+        let mut file = std::fs::File::options().create(true).append(true).open(&ballast).expect("a file");
+        while std::io::Write::write_all(&mut file, &bytes).is_ok() {}
+        number += 1;
+        // The log may have room for some.
+        (house.send(number).await.0 == 503).then_some(())
+    })
+    .await;
+    house.refuses(2, "no room on the disk").await;
+    std::fs::remove_file(&ballast).expect("it was there");
+    house.recovers(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_stop_leaves_one_whole_file_and_no_log() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let environment = running::on_file(folder.path());
+    let (path, copy) = (folder.path().join("bridge.db"), folder.path().join("copy.db"));
+    for stop in 1..=12 {
+        let house = House::start(folder.path(), &environment);
+        let events: Vec<Value> =
+            (0..30).map(|number| sign_up(&format!("evt-{stop}-{number}"), &format!("C-{number}"), TIME)).collect();
+        let batch = Value::from(events).to_string();
+        assert_eq!(house.post("application/cloudevents-batch+json", batch).await.0, 202);
+        assert_eq!(house.bridge.terminate(), Some(0));
+        assert!(!folder.path().join("bridge.db-wal").exists(), "stop {stop} leaves a log");
+        std::fs::copy(&path, &copy).expect("copied");
+        let mut copied = connect(&format!("sqlite://{}", copy.display())).await;
+        let said: String = sqlx::query("PRAGMA integrity_check")
+            .fetch_one(&mut copied)
+            .await
+            .expect("a row")
+            .try_get(0)
+            .expect("text");
+        let count: i64 = sqlx::query("SELECT COUNT(*) FROM events")
+            .fetch_one(&mut copied)
+            .await
+            .expect("a row")
+            .try_get(0)
+            .expect("1");
+        assert_eq!((&*said, count), ("ok", 30 * stop), "stop {stop}");
+        copied.close().await.expect("closed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_erased_next_to_a_reader_leaves_the_log_once_the_reader_has_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let environment = running::on_file(folder.path());
+    let (path, log) = (folder.path().join("bridge.db"), folder.path().join("bridge.db-wal"));
+    let house = House::start(folder.path(), &environment);
+    house.recovers(1).await;
+    until("it is applied", async || (house.metric("events_pending").await == Some(0.0)).then_some(())).await;
+    assert!(holds(&log, "Hauptstra") || holds(&path, "Hauptstra"));
+    let mut reader = connect(&environment[0].1).await;
+    run_sql(&mut reader, "BEGIN; SELECT COUNT(*) FROM events;").await;
+    let erased = running::run(&["erase", "C-1", "--force"], &environment);
+    let said = running::said(&erased);
+    assert_eq!(erased.status.code(), Some(0), "{said}");
+    assert!(said.contains("still holds old pages"), "{said}");
+    assert!(holds(&log, "Hauptstra"), "the reader keeps it there");
+    run_sql(&mut reader, "ROLLBACK").await;
+    until("it is gone", async || (!holds(&log, "Hauptstra") && !holds(&path, "Hauptstra")).then_some(())).await;
+    reader.close().await.expect("closed");
+    assert_eq!(house.bridge.terminate(), Some(0));
+    assert!(!log.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_file_has_one_bridge_by_whatever_name_and_a_removed_file_takes_no_events() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let environment = running::on_file(folder.path());
+    let house = House::start(folder.path(), &environment);
+    house.recovers(1).await;
+    let refused = |environment: &Environment| {
+        let second = running::run(&["serve", "--sandbox"], environment);
+        let said = running::said(&second);
+        assert!(second.status.code() == Some(1) && said.contains("another bridge works"), "{said}");
+    };
+    std::fs::hard_link(folder.path().join("bridge.db"), folder.path().join("other.db")).expect("a link");
+    let mut by_link = environment.clone();
+    by_link[0].1 = format!("sqlite://{}", folder.path().join("other.db").display());
+    refused(&by_link);
+    std::fs::remove_file(folder.path().join("bridge.db.lock")).expect("it was there");
+    refused(&environment);
+    house.recovers(2).await;
+
+    for name in ["bridge.db", "bridge.db-wal", "bridge.db-shm", "bridge.db.lock"] {
+        let _ = std::fs::remove_file(folder.path().join(name));
+    }
+    assert_eq!(house.send(3).await, (503, true), "it would be in no file");
+    house.refuses(4, "the file at its path is another one").await;
+    assert_eq!(house.bridge.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_was_refused_is_not_kept() {
+    let (folder, url) = (tempfile::tempdir().expect("a folder"), servers::fresh_database());
+    let mut environment = running::on_file(folder.path());
+    environment[0].1 = url.clone();
+    let house = House::start(folder.path(), &environment);
+    house.recovers(1).await;
+    let mut other = connect(&url).await;
+    run_sql(&mut other, "BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE;").await;
+    let house = std::sync::Arc::new(house);
+    let batch = |sender: usize, round: usize| {
+        let events = (0..900).map(|number| {
+            let mut event = sign_up(&format!("e-{sender}-{round}-{number}"), &format!("C-{sender}-{number}"), TIME);
+            event["data"]["note"] = "x".repeat(500).into();
+            event
+        });
+        Value::from(events.collect::<Vec<_>>()).to_string()
+    };
+    let senders = (0..34).map(|sender| {
+        let (house, batches) = (house.clone(), [batch(sender, 0), batch(sender, 1)]);
+        tokio::spawn(async move {
+            for batch in batches {
+                let (status, _) = house.post("application/cloudevents-batch+json", batch).await;
+                assert_eq!(status, 503);
+            }
+        })
+    });
+    for sender in senders.collect::<Vec<_>>() {
+        sender.await.expect("it was answered");
+    }
+    let peak = house.bridge.memory_peak() >> 20;
+    assert!(peak < 350, "{peak} MiB");
+    run_sql(&mut other, "ROLLBACK").await;
+    house.recovers(2).await;
+}
+
+fn large(number: usize) -> Vec<Arrival> {
+    let id = EventId(uuid::Uuid::from_u128(number as u128));
+    let notice = illegible_notice(id, "unknown", Reason::Refused, Timestamp::from_micros(0));
+    vec![Arrival {
+        id,
+        origin: "/billing".to_owned(),
+        origin_id: format!("evt-{number}"),
+        source: "default".to_owned(),
+        door: "webhook",
+        type_name: "unknown".to_owned(),
+        received_at: Timestamp::from_micros(0),
+        digest: number.to_string(),
+        raw: vec![b'x'; 1 << 20].into(),
+        envelope: None,
+        content: Content::Parked { reason: Reason::Refused, detail: String::new(), notice, may_be_known: true },
+    }]
+}
+
+#[tokio::test]
+async fn what_waits_for_the_writer_is_bounded_by_its_bytes_and_dropped_when_its_sender_has_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    let settings = Settings { url, targets: Vec::new(), works: true };
+    let (store, writer) = Store::open(settings, Clock::system()).await.expect("it is made");
+    // Nothing is written yet: the writer does not run.
+    let mut waiting = Vec::new();
+    let full = loop {
+        let mut accepting = Box::pin({
+            let (store, arrivals) = (store.clone(), large(waiting.len()));
+            async move { store.accept(arrivals).await }
+        });
+        match futures_util::future::poll_immediate(&mut accepting).await {
+            None => waiting.push(accepting),
+            Some(answer) => break answer,
+        }
+        assert!(waiting.len() < 1_000, "there is no bound");
+    };
+    assert!(matches!(full, Err(Error::Full)), "{full:?}");
+    let count = waiting.len();
+    assert!((10..100).contains(&count), "{count} MiB are bounded by 48 MiB, each held twice");
+    let last = waiting.pop().expect("one waits");
+    drop(waiting);
+    tokio::spawn(writer.run());
+    last.await.expect("it is written");
+    let kept = store.gauges(Timestamp::from_micros(0)).await.expect("it reads").parked;
+    assert_eq!(kept, 1, "what no sender waits for is not kept");
+    store.accept(large(count)).await.expect("there is room again");
+}
+
+#[test]
+fn the_second_process_is_told_apart_by_the_lock_on_the_file_itself() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bridge.db");
+    let held = Command::new("flock").args(["-F", "-n", "-x"]).arg(&path).args(["sleep", "30"]).spawn();
+    let mut held = held.expect("flock is installed");
+    while std::fs::File::open(&path).map_or(true, |file| file.try_lock_shared().is_ok()) {
+        std::thread::yield_now();
+    }
+    let second = running::run(&["serve", "--sandbox"], &running::on_file(folder.path()));
+    let said = running::said(&second);
+    let _ = held.kill();
+    let _ = held.wait();
+    assert!(said.contains("another bridge works"), "{said}");
+}
