@@ -24,13 +24,14 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::admin::{self, Admin, Health, Part};
-use crate::apply::{Applier, Room};
+use crate::apply::{self, Applier, Room};
 use crate::broker::{self, Broker};
 use crate::clock::Clock;
 use crate::config::{self, Account, Amqp, Config, Reloaded, Secret, Secrets, Source, Verify};
 use crate::domain::plan::{OnboardingPolicy, Operation, Policy};
 use crate::domain::retry::RetrySchedule;
 use crate::domain::standing::Why;
+use crate::domain::verdict;
 use crate::inbound::amqp::Frames;
 use crate::inbound::http::{self, Webhooks};
 use crate::inbound::mapping::mapper::Mapper;
@@ -38,7 +39,7 @@ use crate::inbound::patience::Patience;
 use crate::inbound::refusals::Refusals;
 use crate::inbound::{AllowedTypes, Backlog, Inbox, mapping};
 use crate::metrics::Metrics;
-use crate::outbound::{Publisher, ToBroker, ToWebhook};
+use crate::outbound::{self, Publisher, ToBroker, ToWebhook};
 use crate::podero::{self, Client, Drift, Outlook};
 use crate::pump::{self, Rhythm, Step};
 use crate::replica::Replica;
@@ -256,6 +257,7 @@ impl Bridge {
         let (call_time_max, probe_time_max) = (settings.call_time_max(), settings.probe_time_max());
         // Whoever claimed before died with requests under way, which Podero may still be carrying out.
         let release_after = settings.timeout * 2 + RESTART_MARGIN;
+        store.expect_waits(ceilings(&config, call_time_max));
         store.release_claims(release_after).await.context("the store cannot be written to")?;
         let (client, dispatcher) = Client::new(settings, clock.clone(), metrics.clone())?;
         tasks.spawn(Stage::Dispatcher, dispatcher.run(when(&ends.broker)));
@@ -868,6 +870,17 @@ fn targets(config: &Config) -> Vec<Target> {
     let amqp = config.amqp.as_ref().map(|_| Target::Amqp);
     let webhook = config.outbound.webhook.as_ref().map(|_| Target::Webhook);
     amqp.into_iter().chain(webhook).collect()
+}
+
+/// How far ahead due times can lie by the settings. The first poll of a new user is an interval away, as every other one.
+fn ceilings(config: &Config, call_time_max: Duration) -> store::Ceilings {
+    let lease = call_time_max + config.podero.timeout + apply::LEASE_MARGIN;
+    store::Ceilings {
+        work: config.retry.max.max(verdict::BUSY_DELAY_MAX).max(policy(config).doubt_pause).max(lease),
+        notice: outbound::WAIT_MAX,
+        poll: config.watch.policy.interval.max(call_time_max),
+        sign_up: config.retry.give_up_after,
+    }
 }
 
 /// What the operator chose, in the core's words.

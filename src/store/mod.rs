@@ -17,6 +17,7 @@ mod inbox;
 mod keeping;
 mod lanes;
 mod mentions;
+mod moments;
 mod outages;
 mod outbox;
 mod parking;
@@ -27,6 +28,7 @@ mod standing;
 mod taken;
 mod timeline;
 mod unread;
+mod waits;
 mod writer;
 
 use std::sync::Arc;
@@ -47,6 +49,8 @@ use db::{Aim, Db, Fault, Readers, query};
 pub use erasure::{Erased, InTheWay};
 pub use inbox::{Arrival, Content, Receipt};
 pub use lanes::{CallMade, Claim, Settled};
+pub use moments::Ceilings;
+use moments::KnownCeilings;
 pub use outages::KnownOutages;
 pub use outbox::{DueNotice, PublishOutcome, Target};
 pub use parking::{BulkRetry, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedGroup, RetryRequest, Stepped};
@@ -59,6 +63,7 @@ pub use timeline::{
     PumpView, ROWS_MAX,
 };
 pub use unread::{ReadAgain, Reread, UnreadMessage};
+pub use waits::{OpenCursor, OpenEvent, OpenFilter, OpenPage, OpenState, WaitsFor};
 pub use writer::Writer;
 use writer::{Pending, QUEUE_MAX, Write};
 
@@ -138,6 +143,8 @@ struct Inner {
     lock: Option<std::fs::File>,
     polls: Arc<Taken<Uuid>>,
     notices: Arc<Taken<(Target, Uuid)>>,
+    /// How far ahead due times can lie.
+    ceilings: KnownCeilings,
     /// A SQLite file that is to be checked beside the work.
     unexamined: Option<Db>,
 }
@@ -241,6 +248,7 @@ impl Store {
             lock,
             polls,
             notices,
+            ceilings: KnownCeilings::default(),
             unexamined,
         };
         let log = db.log_mover();

@@ -29,7 +29,7 @@ pub struct KnownOutages {
 impl Store {
     /// What is known of outages, after all that was written before.
     pub async fn outages(&self) -> Result<KnownOutages, Error> {
-        self.write(Known).await
+        self.write(Known { now: self.0.clock.now() }).await
     }
 
     /// Writes down what has become of the outages, and what is to be told of it; `false` when another replica was first,
@@ -119,15 +119,18 @@ pub(super) async fn open_outages(on: impl Executor) -> Result<Outages, Fault> {
     Ok(outages)
 }
 
-struct Known;
+struct Known {
+    now: Timestamp,
+}
 
 impl Write for Known {
     const ONLY_IF_AWAITED: bool = true;
     type Output = KnownOutages;
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<KnownOutages, Fault> {
-        let (outages, version) = read(connection, OUTAGES).await?;
-        Ok(KnownOutages { outages: outages.unwrap_or_default(), version })
+        let (outages, version) = read::<Outages>(connection, OUTAGES).await?;
+        let outages = outages.unwrap_or_default().0.into_iter().map(|outage| outage.no_later_than(self.now));
+        Ok(KnownOutages { outages: Outages(outages.collect()), version })
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::db::{Connection, Db, Fault, Row, listed, ours, query};
+use super::moments::Reach;
 use super::outbox::{self, Target};
 use super::taken::Taking;
 use super::writer::Write;
@@ -94,7 +95,7 @@ impl Store {
         .await?;
         rows.iter()
             .filter_map(|row| row.try_get::<String>(0).map(|seen| legible(&seen)).transpose())
-            .map(|seen| Ok(seen?))
+            .map(|seen| Ok(seen?.no_later_than(now)))
             .collect()
     }
 
@@ -103,10 +104,11 @@ impl Store {
     pub async fn due_users(&self, limit: usize, lease: Duration) -> Result<Vec<DueUser>, Error> {
         let now = self.0.clock.now();
         let taking = self.taking(&self.0.polls);
-        let take = TakeDue { now, until: now.plus(lease), limit, taking: taking.clone() };
+        let ceiling = self.0.ceilings.get().poll;
+        let take = TakeDue { now, until: now.plus(lease), limit, ceiling, taking: taking.clone() };
         let due = self.write_taking(take, taking).await?;
         let read = |(user, seen): (DueUser, Vec<String>)| {
-            let seen = seen.iter().filter_map(|text| legible(text)).collect();
+            let seen = seen.iter().filter_map(|text| legible(text)).map(|seen| seen.no_later_than(now)).collect();
             DueUser { seen, ..user }
         };
         Ok(due.into_iter().map(read).collect())
@@ -115,7 +117,8 @@ impl Store {
     /// What is remembered of these heat pumps, whoever's they were, after all that was written before.
     pub async fn remembered(&self, heat_pumps: &[Uuid]) -> Result<Vec<Seen>, Error> {
         let found = self.write(Remembered { heat_pumps: heat_pumps.to_vec() }).await?;
-        Ok(found.iter().filter_map(|seen| legible(seen)).collect())
+        let now = self.0.clock.now();
+        Ok(found.iter().filter_map(|seen| legible(seen)).map(|seen| seen.no_later_than(now)).collect())
     }
 
     /// A poll that gave nothing is due again at `at`: nothing is concluded from it.
@@ -280,11 +283,13 @@ impl Write for TakeDuty {
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<bool, Fault> {
         let taken = query(
             "INSERT INTO duties (name, due_at) VALUES ($1, $2) \
-             ON CONFLICT (name) DO UPDATE SET due_at = $2 WHERE duties.due_at <= $3",
+             ON CONFLICT (name) DO UPDATE SET due_at = $2 WHERE duties.due_at <= $3 OR duties.due_at > $4",
         )
         .bind(self.name)
         .bind(self.next.micros())
         .bind(self.now.micros())
+        // No duty is put off for longer than from one turn to the next.
+        .bind(Timestamp::latest(self.next, Duration::ZERO).micros())
         .execute(connection)
         .await?;
         Ok(taken == 1)
@@ -347,7 +352,12 @@ impl Write for DropOthers {
     type Output = ();
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
-        query("DELETE FROM watched WHERE roster < $1").bind(self.roster.micros()).execute(connection).await?;
+        // A list in the future was kept while the clock was ahead.
+        query("DELETE FROM watched WHERE roster < $1 OR roster > $2")
+            .bind(self.roster.micros())
+            .bind(Timestamp::latest(self.roster, Duration::ZERO).micros())
+            .execute(connection)
+            .await?;
         Ok(())
     }
 }
@@ -356,6 +366,7 @@ struct TakeDue {
     now: Timestamp,
     until: Timestamp,
     limit: usize,
+    ceiling: Duration,
     taking: Option<Arc<Taking<Uuid>>>,
 }
 
@@ -385,27 +396,53 @@ impl Write for TakeDue {
 impl TakeDue {
     async fn in_memory(&self, taking: &Taking<Uuid>, connection: &mut Connection) -> Result<Vec<DueUser>, Fault> {
         let looked_at = self.limit + taking.begin(self.now);
-        let query = query("SELECT user_id, customer, region FROM watched WHERE due_at <= $1 ORDER BY due_at LIMIT $2");
-        let rows = query.bind(self.now.micros()).bind(count(looked_at)).fetch_all(connection).await?;
-        let mut due: Vec<DueUser> = Vec::with_capacity(self.limit.min(rows.len()));
-        for row in &rows {
-            let user = due_user(row)?;
-            if due.len() < self.limit && taking.take(user.user, self.until) {
-                due.push(user);
+        let mut due: Vec<DueUser> = Vec::with_capacity(self.limit);
+        for reach in Reach::BOTH {
+            if due.len() == self.limit {
+                break;
+            }
+            let look = ours(format!(
+                "SELECT user_id, customer, region FROM watched WHERE due_at {compares} $1 ORDER BY due_at LIMIT $2",
+                compares = reach.compares(),
+            ));
+            let look = query(look).bind(reach.bound(self.now, self.ceiling)).bind(count(looked_at));
+            for row in &look.fetch_all(&mut *connection).await? {
+                let user = due_user(row)?;
+                if due.len() < self.limit && taking.take(user.user, self.until) {
+                    due.push(user);
+                }
             }
         }
         Ok(due)
     }
 
     async fn in_rows(&self, db: &Db, connection: &mut Connection) -> Result<Vec<DueUser>, Fault> {
-        let take = ours(format!(
-            "UPDATE watched SET taken_until = $1 \
-             WHERE user_id IN (SELECT user_id FROM watched WHERE due_at <= $2 AND taken_until <= $2 \
-             ORDER BY due_at LIMIT $3{}) RETURNING user_id, customer, region",
-            db.skip_locked()
-        ));
-        let take = query(take).bind(self.until.micros()).bind(self.now.micros()).bind(count(self.limit));
-        take.fetch_all(connection).await?.iter().map(due_user).collect()
+        let mut due = Vec::new();
+        // No lease is longer than this one, which ends at `until`.
+        let lease_ends_by = Timestamp::latest(self.until, Duration::ZERO);
+        for reach in Reach::BOTH {
+            if due.len() == self.limit {
+                break;
+            }
+            let take = ours(format!(
+                "UPDATE watched SET taken_until = $1 \
+                 WHERE user_id IN (SELECT user_id FROM watched WHERE due_at {compares} $2 \
+                 AND (taken_until <= $4 OR taken_until > $5) \
+                 ORDER BY due_at LIMIT $3{}) RETURNING user_id, customer, region",
+                db.skip_locked(),
+                compares = reach.compares(),
+            ));
+            let take = query(take)
+                .bind(self.until.micros())
+                .bind(reach.bound(self.now, self.ceiling))
+                .bind(count(self.limit - due.len()))
+                .bind(self.now.micros())
+                .bind(lease_ends_by.micros());
+            for row in &take.fetch_all(&mut *connection).await? {
+                due.push(due_user(row)?);
+            }
+        }
+        Ok(due)
     }
 }
 

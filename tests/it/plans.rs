@@ -58,6 +58,14 @@ const MAY_MAKE_TABLES: &[(&str, &str)] = &[
     ("SELECT type, COUNT(*)", "the same"),
     ("UPDATE events SET state = 'skipped'", "an operator's"),
     ("UPDATE events SET state = 'pending', due_at = $2, tries_from", "an operator's"),
+    ("UPDATE events SET state = 'pending', due_at = $2 WHERE id", "an operator's"),
+    ("UPDATE events SET settled_at = $1 WHERE id IN", "an operator's, where the clock was set back"),
+    (
+        "UPDATE events SET state = 'pending', due_at = $3",
+        "for events whose wait lies beyond its ceiling: a look twice a second",
+    ),
+    ("UPDATE events SET tries_from = $3 WHERE id IN", "the same"),
+    ("SELECT id, tries_from FROM events", "an operator's page"),
 ];
 
 /// A statement with the place it is from.
@@ -109,6 +117,7 @@ fn filled(text: &str) -> String {
         ("IN {}", "IN ($9)"),
         ("${}", "$9"),
         ("bulk = {}", "bulk = 0"),
+        ("{compares}", "<="),
         ("{confirmed}", "0"),
         ("{column}", "manufacturer"),
         ("{conditions}", "manufacturer IS NOT NULL"),

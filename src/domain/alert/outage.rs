@@ -263,6 +263,21 @@ impl Outage {
         }
     }
 
+    /// The same outage with no moment in the future: a clock that was ahead may have written it, and it would be suspected for as
+    /// long.
+    #[must_use]
+    pub fn no_later_than(self, now: Timestamp) -> Self {
+        Self {
+            since: self.since.no_later_than(now),
+            began: self.began.map(|at| at.no_later_than(now)),
+            held_from: self.held_from.no_later_than(now),
+            members_from: self.members_from.no_later_than(now),
+            calm_since: self.calm_since.map(|at| at.no_later_than(now)),
+            judged_at: self.judged_at.map(|at| at.no_later_than(now)),
+            ..self
+        }
+    }
+
     /// Time in which nobody looked counts neither for it nor for its end.
     fn pass_over(&mut self, now: Timestamp, policy: &WatchPolicy) {
         let gap = self.judged_at.map_or(Duration::ZERO, |last| now.since(last));
