@@ -293,7 +293,7 @@ impl Bridge {
             store: store.clone(),
             metrics,
             links: admin::Links { client: client.clone(), landing: landing(&config) },
-            health: Box::new(Vitals { broker, client, backlog }),
+            health: Box::new(Vitals { broker, client, backlog, clock: clock.clone() }),
             token: config.admin.token.clone(),
             clock,
             wake: bells.work,
@@ -505,6 +505,7 @@ impl Parts<'_> {
         let rhythm = rhythm("gauges", None, &Arc::default(), &ends.broker);
         tasks.spawn(Stage::Gauges, async move {
             pump::run(rhythm, || async {
+                metrics.set_clock_jump(clock.jump());
                 metrics.set_broker_connected(broker.as_ref().is_some_and(|broker| broker.status().connected()));
                 let began = clock.now();
                 match admin::refresh(&store, &metrics, &clock, interval).await {
@@ -671,6 +672,7 @@ struct Vitals {
     broker: Option<Broker>,
     client: Client,
     backlog: Backlog,
+    clock: Clock,
 }
 
 impl Health for Vitals {
@@ -697,6 +699,15 @@ impl Health for Vitals {
             state = format!("{state}; the last answer to {} could not be used: {why}", operation.name());
         }
         parts.push(Part { name: "podero", is_ready, state });
+        let jump = self.clock.jump();
+        if !jump.is_zero() {
+            let by = Duration::from_secs(jump.as_secs());
+            let state = format!(
+                "the machine's clock is {} ahead of the time that passed: nothing is removed, and no announced event takes effect early",
+                humantime::format_duration(by)
+            );
+            parts.push(Part { name: "clock", is_ready: true, state });
+        }
         // What the bridge has it works on; another one would not do it faster.
         let complaints = self.backlog.complaints().into_iter();
         parts.extend(complaints.map(|state| Part { name: "backlog", is_ready: true, state }));

@@ -179,7 +179,8 @@ impl Store {
 
     /// Makes events whose day has come, or whose wait is over, claimable. Returns how many.
     pub async fn promote(&self) -> Result<usize, Error> {
-        self.write(Promote { now: self.0.clock.now(), ceilings: self.0.ceilings.get() }).await
+        let clock = &self.0.clock;
+        self.write(Promote { now: clock.now(), day: clock.steady_now(), ceilings: self.0.ceilings.get() }).await
     }
 }
 
@@ -659,6 +660,8 @@ impl Settle {
 
 struct Promote {
     now: Timestamp,
+    /// Now, for what takes effect on its day: a churn that comes too early takes its customer away.
+    day: Timestamp,
     ceilings: Ceilings,
 }
 
@@ -675,7 +678,7 @@ impl Write for Promote {
              WHERE state IN ('scheduled', 'waiting') AND due_at <= $1 ORDER BY due_at LIMIT $2{}) RETURNING lane",
             db.skip_locked()
         ));
-        let promote = query(promote).bind(self.now.micros()).bind(PROMOTED_MAX);
+        let promote = query(promote).bind(self.day.micros()).bind(PROMOTED_MAX);
         let mut rows = promote.fetch_all(&mut *connection).await?;
         // A day on which an event takes effect is its sender's; the end of a wait is ours, and cannot lie so far ahead. The
         // wait begins again, by a clock that is right.

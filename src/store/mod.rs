@@ -224,6 +224,11 @@ impl Store {
         if lock.is_some() {
             standing::forget_all(&mut connection).await?;
         }
+        if settings.works
+            && let Some(at) = moments::last_written(&mut connection).await?
+        {
+            clock.doubt_after(at);
+        }
         let key = match key {
             Some(KeyGiven(given)) => Some(erasure::Key::open(&mut connection, given, settings.works, &clock).await?),
             None => None,

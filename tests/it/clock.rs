@@ -59,6 +59,7 @@ on_both_databases! {
     a_replica_seen_then_is_no_company
     an_open_circuit_is_due_for_a_probe_and_a_pause_lasts_as_asked
     a_list_says_who_waits_and_why
+    a_jump_ahead_makes_no_announced_event_due_and_nothing_old
 }
 
 /// A store whose clock is ahead until it is set right.
@@ -83,6 +84,10 @@ impl House {
     }
 
     async fn happened(&self, customer: &str) -> EventId {
+        self.announced(customer, None).await
+    }
+
+    async fn announced(&self, customer: &str, effective_at: Option<Timestamp>) -> EventId {
         let id = EventId(self.clock.fresh_id());
         let personal = [(Field::FirstName, "x".into())].into();
         let happening = Happening::Updated(Details { personal, ..Details::default() });
@@ -100,7 +105,7 @@ impl House {
             digest: "d1".to_owned(),
             raw: b"{}".as_slice().into(),
             envelope: None,
-            content: Content::Event(Event { id, customer, time, effective_at: None, happening }),
+            content: Content::Event(Event { id, customer, time, effective_at, happening }),
         };
         self.store.accept(vec![arrival]).await.expect("the store is there");
         id
@@ -316,6 +321,31 @@ async fn a_list_says_who_waits_and_why(house: House) {
     house.store.share(Uuid::from_u128(1), known).await.expect("the store is there");
     assert_eq!(house.listed(OpenState::Pending).await[0].waits_for, "podero");
     assert!(house.listed(OpenState::Parked).await.is_empty());
+}
+
+async fn a_jump_ahead_makes_no_announced_event_due_and_nothing_old(house: House) {
+    const RETENTION: Duration = Duration::from_mins(10);
+    house.set_right();
+    let settled = house.happened("C-1").await;
+    house.end_head(Fate::Applied { lost: Vec::new() }).await;
+    let day = house.clock.now().plus(HOUR);
+    let announced = house.announced("C-2", Some(day)).await;
+    house.clock.jump_ahead(house.ahead);
+    assert_eq!(house.clock.jump(), house.ahead);
+    let later = house.announced("C-3", Some(day)).await;
+    assert_eq!(house.store.promote().await.expect("the store is there"), 0);
+    house.store.forget(RETENTION).await.expect("the store is there");
+    let state = async |id: EventId| {
+        let event = house.store.event(&id.to_string()).await.expect("the store is there");
+        event.map(|view| view.event.state)
+    };
+    assert_eq!(state(settled).await.as_deref(), Some("applied"), "nothing is removed");
+    assert_eq!(state(announced).await.as_deref(), Some("scheduled"));
+    assert_eq!(state(later).await.as_deref(), Some("scheduled"), "nor one that arrives now");
+    house.clock.advance(HOUR);
+    assert_eq!(house.store.promote().await.expect("the store is there"), 2, "an hour has passed");
+    house.store.forget(RETENTION).await.expect("the store is there");
+    assert_eq!(state(settled).await, None, "and what was old is gone");
 }
 
 /// A real bridge on a file that one with a clock years ahead left behind: its customer's event is applied, and it is ready.
