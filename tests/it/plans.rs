@@ -24,6 +24,7 @@ const MAY_SCAN: &[(&str, &str, &str)] = &[
     ("SELECT COUNT(*) FROM events WHERE state = 'parked'", "events", "the same, of an index of parked ones alone"),
     ("SELECT target, COUNT(*) FROM notices", "notices", "the same, of an index of pending ones alone"),
     ("SELECT reason, COUNT(*)", "events", "an operator's page, of an index of parked ones alone"),
+    ("UPDATE events SET settled_at = $1 WHERE id IN", "events", "the same, where the clock was set back"),
     ("SELECT seen, checked_at FROM pumps", "pumps", "an operator's page, by the key, and ended by its limit"),
     ("SELECT id, reason, per_second", "bulk_retries", "an operator's; a row for each retry of many"),
     ("DELETE FROM bulk_retries", "bulk_retries", "the same"),
