@@ -6,6 +6,7 @@
 //!
 //! Before: an operator, Prometheus. After: [`crate::store`]; for links, [`crate::podero`].
 
+mod events;
 mod guard;
 mod pumps;
 
@@ -98,6 +99,7 @@ pub fn configure(config: &mut ServiceConfig, admin: Arc<Admin>) {
         .service(
             web::scope("/v1")
                 .wrap(from_fn(guard::with_token))
+                .service(only("GET", "/events", web::get().to(events::open)))
                 .service(only("GET", "/events/{id}", web::get().to(event)))
                 .service(only("GET", "/customers/{id}", web::get().to(customer)))
                 .service(only("GET", "/parked", web::get().to(parked)))
@@ -416,6 +418,7 @@ async fn unpark(admin: &Admin, id: &str, request: RetryRequest) -> HttpResponse 
         Ok(None) => match admin.store.why_not_taken(EventId(event), &request).await {
             Ok(why @ NotTaken::Unknown) => problem(404, "not-found", &why.to_string()),
             Ok(why @ (NotTaken::NotParked(_) | NotTaken::NotWhole)) => problem(409, "not-parked", &why.to_string()),
+            Ok(why @ NotTaken::InProgress) => problem(409, "in-progress", &why.to_string()),
             Ok(why @ NotTaken::NotApprovable(_)) => problem(409, "not-approvable", &why.to_string()),
             Err(error) => away(&error),
         },

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::admin::{self, Admin, Health, Part};
-use crate::apply::{Applier, Room};
+use crate::apply::{self, Applier, Room};
 use crate::broker::{self, Broker};
 use crate::clock::Clock;
 use crate::config::{self, Account, Amqp, Config, Networks, Reloaded, Secret, Secrets, Source, Verify};
@@ -34,6 +34,7 @@ use crate::domain::brake::Brake;
 use crate::domain::plan::{OnboardingPolicy, Operation, Policy};
 use crate::domain::retry::RetrySchedule;
 use crate::domain::standing::Why;
+use crate::domain::verdict;
 use crate::inbound::amqp::Frames;
 use crate::inbound::bodies::{self, Bodies};
 use crate::inbound::connections::{self, Bounds, Connections, ProvedPeers};
@@ -42,7 +43,7 @@ use crate::inbound::mapping::mapper::Mapper;
 use crate::inbound::refusals::Refusals;
 use crate::inbound::{AllowedTypes, Backlog, Inbox, mapping};
 use crate::metrics::{Listener, Metrics};
-use crate::outbound::{Publisher, ToBroker, ToWebhook};
+use crate::outbound::{self, Publisher, ToBroker, ToWebhook};
 use crate::podero::{self, Client, Drift, Outlook};
 use crate::pump::{self, Rhythm, Step};
 use crate::replica::Replica;
@@ -300,6 +301,7 @@ impl Bridge {
         let (call_time_max, probe_time_max) = (settings.call_time_max(), settings.probe_time_max());
         // Whoever claimed before died with requests under way, which Podero may still be carrying out.
         let release_after = settings.timeout * 2 + RESTART_MARGIN;
+        store.expect_waits(ceilings(&config, call_time_max));
         wait_for_store(|| store.release_claims(release_after)).await.context("the store cannot be written to")?;
         let (client, dispatcher) = Client::new(settings, clock.clone(), metrics.clone())?;
         tasks.spawn(Stage::Dispatcher, dispatcher.run(when(&ends.broker)));
@@ -338,7 +340,7 @@ impl Bridge {
             store: store.clone(),
             metrics,
             links: admin::Links { client: client.clone(), landing: landing(&config) },
-            health: Box::new(Vitals { broker, client, backlog }),
+            health: Box::new(Vitals { broker, client, backlog, clock: clock.clone() }),
             token: config.admin.token.clone(),
             clock,
             wake: bells.work,
@@ -583,10 +585,11 @@ impl Parts<'_> {
             .await;
         });
         // Not by the same task: what needs no table must not wait for one.
-        let (metrics, backlog) = (self.metrics.clone(), backlog.clone());
+        let (metrics, backlog, clock) = (self.metrics.clone(), backlog.clone(), self.clock.clone());
         let looks = rhythm("states", Some(GAUGES_EVERY), &Arc::default(), &ends.broker);
         tasks.spawn(Stage::Gauges, async move {
             pump::run(looks, || async {
+                metrics.set_clock_jump(clock.jump());
                 metrics.set_broker_connected(broker.as_ref().is_some_and(|broker| broker.status().connected()));
                 metrics.set_backlog_full(backlog.is_full());
                 Step::Idle
@@ -832,6 +835,7 @@ struct Vitals {
     broker: Option<Broker>,
     client: Client,
     backlog: Backlog,
+    clock: Clock,
 }
 
 impl Health for Vitals {
@@ -858,6 +862,15 @@ impl Health for Vitals {
             state = format!("{state}; the last answer to {} could not be used: {why}", operation.name());
         }
         parts.push(Part { name: "podero", is_ready, state });
+        let jump = self.clock.jump();
+        if !jump.is_zero() {
+            let by = Duration::from_secs(jump.as_secs());
+            let state = format!(
+                "the machine's clock is {} ahead of the time that passed: nothing is removed, and no announced event takes effect early",
+                humantime::format_duration(by)
+            );
+            parts.push(Part { name: "clock", is_ready: true, state });
+        }
         // What the bridge has it works on; another one would not do it faster.
         let complaints = self.backlog.complaints().into_iter();
         parts.extend(complaints.map(|state| Part { name: "backlog", is_ready: true, state }));
@@ -1072,6 +1085,17 @@ fn targets(config: &Config) -> Vec<Target> {
     let amqp = config.amqp.as_ref().map(|_| Target::Amqp);
     let webhook = config.outbound.webhook.as_ref().map(|_| Target::Webhook);
     amqp.into_iter().chain(webhook).collect()
+}
+
+/// How far ahead due times can lie by the settings. The first poll of a new user is an interval away, as every other one.
+fn ceilings(config: &Config, call_time_max: Duration) -> store::Ceilings {
+    let lease = call_time_max + config.podero.timeout + apply::LEASE_MARGIN;
+    store::Ceilings {
+        work: config.retry.max.max(verdict::BUSY_DELAY_MAX).max(policy(config).doubt_pause).max(lease),
+        notice: outbound::WAIT_MAX,
+        poll: config.watch.policy.interval.max(call_time_max),
+        sign_up: config.retry.give_up_after,
+    }
 }
 
 /// What the operator chose, in the core's words.

@@ -31,7 +31,7 @@ use crate::store::{self, Asked, CallMade, Claim, Settled, Store};
 const CALLS_MAX: usize = 200;
 
 /// Of a lease, for what is not the call: commits that wait their turn, a clock that differs between replicas.
-const LEASE_MARGIN: Duration = Duration::from_secs(20);
+pub const LEASE_MARGIN: Duration = Duration::from_secs(20);
 
 /// Events that one commit claims: as many as wait is best, and a group commit has room for others.
 const CLAIMS_AT_ONCE: usize = 64;

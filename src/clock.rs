@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -15,12 +16,23 @@ use uuid::Uuid;
 
 use crate::domain::Timestamp;
 
+/// Limit of what the wall clock may gain on the time that passed, before it is doubted: corrections by NTP are far below it, and
+/// nothing that waits for its day minds five minutes.
+pub const JUMP_MAX: Duration = Duration::from_mins(5);
+
+/// Limit of a doubt. A clock that was set forward rightly (it was behind before, or the machine slept) is believed after it.
+pub const DOUBT_MAX: Duration = Duration::from_hours(24);
+
+/// Limit of the time between the newest moment of the store and a start, before the wall clock is doubted: no bridge that is
+/// used stands still for so long.
+pub const STANDSTILL_MAX: Duration = Duration::from_hours(30 * 24);
+
 /// Source of time, chance and fresh ids. Cheap to clone; clones share their state.
 #[derive(Clone)]
 pub struct Clock(Arc<Source>);
 
 enum Source {
-    System(Mutex<uuid::ContextV7>),
+    System(Mutex<uuid::ContextV7>, Mutex<Trust>, Instant),
     Manual(Box<Mutex<Manual>>),
 }
 
@@ -30,12 +42,45 @@ struct Manual {
     latest: Timestamp,
     dice: StdRng,
     ids_made: u64,
+    /// The time that passed, which no jump changes.
+    passed: Duration,
+    trust: Trust,
+}
+
+/// What the wall clock should show, by the time that passed since it was believed last.
+#[derive(Debug, Clone, Copy)]
+struct Trust {
+    /// What it showed then.
+    wall: Timestamp,
+    /// The time that had passed since the start then.
+    passed: Duration,
+    /// The time that had passed when it was first found ahead.
+    doubted_at: Option<Duration>,
+}
+
+impl Trust {
+    fn of(wall: Timestamp) -> Self {
+        Self { wall, passed: Duration::ZERO, doubted_at: None }
+    }
+
+    /// How far the wall clock has jumped ahead; zero while it is believed.
+    fn jump(&mut self, now: Timestamp, passed: Duration) -> Duration {
+        let expected = self.wall.plus(passed.saturating_sub(self.passed));
+        let jump = now.since(expected);
+        let is_believed =
+            jump <= JUMP_MAX || passed.saturating_sub(*self.doubted_at.get_or_insert(passed)) >= DOUBT_MAX;
+        if is_believed {
+            *self = Self { wall: now, passed, doubted_at: None };
+            return Duration::ZERO;
+        }
+        jump
+    }
 }
 
 impl std::fmt::Debug for Clock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = match &*self.0 {
-            Source::System(_) => "System",
+            Source::System(..) => "System",
             Source::Manual(_) => "Manual",
         };
         write!(f, "Clock::{kind}")
@@ -45,25 +90,58 @@ impl std::fmt::Debug for Clock {
 impl Clock {
     /// The machine's own time and entropy.
     pub fn system() -> Self {
-        Self(Arc::new(Source::System(Mutex::new(uuid::ContextV7::new()))))
+        let trust = Trust::of(system_time());
+        Self(Arc::new(Source::System(Mutex::new(uuid::ContextV7::new()), Mutex::new(trust), instant())))
     }
 
     /// A clock that stands still until [`Clock::advance`] is called; dice and ids repeat with `seed`.
     pub fn manual(now: Timestamp, seed: u64) -> Self {
         let dice = StdRng::seed_from_u64(seed);
-        Self(Arc::new(Source::Manual(Box::new(Mutex::new(Manual { now, latest: now, dice, ids_made: 0 })))))
+        let (passed, trust) = (Duration::ZERO, Trust::of(now));
+        let manual = Manual { now, latest: now, dice, ids_made: 0, passed, trust };
+        Self(Arc::new(Source::Manual(Box::new(Mutex::new(manual)))))
     }
 
     /// The moment that is now, in UTC, to the microsecond.
-    #[expect(clippy::disallowed_methods, reason = "this file is the one place that may ask")]
     pub fn now(&self) -> Timestamp {
         match &*self.0 {
-            Source::System(_) => {
-                let since_epoch =
-                    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-                Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
-            }
+            Source::System(..) => system_time(),
             Source::Manual(manual) => lock(manual).now,
+        }
+    }
+
+    /// How far the wall clock jumped ahead of the time that passed: a correction of the machine's time, or a mistake. Zero
+    /// below [`JUMP_MAX`], and again after [`DOUBT_MAX`].
+    pub fn jump(&self) -> Duration {
+        match &*self.0 {
+            Source::System(_, trust, started) => {
+                let passed = instant().saturating_duration_since(*started);
+                trust.lock().expect("no code panics while it holds the clock").jump(system_time(), passed)
+            }
+            Source::Manual(manual) => {
+                let mut manual = lock(manual);
+                let (now, passed) = (manual.now, manual.passed);
+                manual.trust.jump(now, passed)
+            }
+        }
+    }
+
+    /// Now, without a jump ahead: for what cannot be undone and waits for its day. A mistake of the machine's clock must not
+    /// remove a customer weeks too early.
+    pub fn steady_now(&self) -> Timestamp {
+        self.now().minus(self.jump())
+    }
+
+    /// Says when something was last written. If that is longer ago than a bridge stands still, the clock is doubted.
+    pub fn doubt_after(&self, last_written: Timestamp) {
+        if self.now().since(last_written) <= STANDSTILL_MAX {
+            return;
+        }
+        match &*self.0 {
+            Source::System(_, trust, _) => {
+                trust.lock().expect("no code panics while it holds the clock").wall = last_written;
+            }
+            Source::Manual(manual) => lock(manual).trust.wall = last_written,
         }
     }
 
@@ -71,7 +149,7 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this file is the one place that may roll")]
     pub fn dice(&self) -> f64 {
         match &*self.0 {
-            Source::System(_) => rand::random::<f64>(),
+            Source::System(..) => rand::random::<f64>(),
             Source::Manual(manual) => lock(manual).dice.random::<f64>(),
         }
     }
@@ -80,7 +158,7 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this file is the one place that may roll")]
     pub fn fresh_secret(&self) -> [u8; 32] {
         match &*self.0 {
-            Source::System(_) => rand::random(),
+            Source::System(..) => rand::random(),
             Source::Manual(manual) => lock(manual).dice.random(),
         }
     }
@@ -88,7 +166,7 @@ impl Clock {
     /// A fresh UUIDv7 (RFC 9562): ids made later by this clock sort later, also within one millisecond.
     pub fn fresh_id(&self) -> Uuid {
         match &*self.0 {
-            Source::System(context) => {
+            Source::System(context, ..) => {
                 let micros = self.now().micros();
                 let seconds = u64::try_from(micros.div_euclid(1_000_000)).unwrap_or(0);
                 let nanos = u32::try_from(micros.rem_euclid(1_000_000) * 1_000).unwrap_or(0);
@@ -111,7 +189,20 @@ impl Clock {
     /// Moves a manual clock forward; the system's clock cannot be moved and asserts.
     pub fn advance(&self, by: std::time::Duration) {
         match &*self.0 {
-            Source::System(_) => panic!("only a manual clock can be moved"),
+            Source::System(..) => panic!("only a manual clock can be moved"),
+            Source::Manual(manual) => {
+                let mut manual = lock(manual);
+                manual.now = manual.now.plus(by);
+                manual.passed += by;
+            }
+        }
+    }
+
+    /// Sets a manual clock forward, as a mistake of the machine's time does, while no time passes; the system's cannot be moved
+    /// and asserts.
+    pub fn jump_ahead(&self, by: Duration) {
+        match &*self.0 {
+            Source::System(..) => panic!("only a manual clock can be moved"),
             Source::Manual(manual) => {
                 let mut manual = lock(manual);
                 manual.now = manual.now.plus(by);
@@ -122,13 +213,24 @@ impl Clock {
     /// Moves a manual clock backward, as a correction of the machine's time does; the system's cannot be moved and asserts.
     pub fn set_back(&self, by: std::time::Duration) {
         match &*self.0 {
-            Source::System(_) => panic!("only a manual clock can be moved"),
+            Source::System(..) => panic!("only a manual clock can be moved"),
             Source::Manual(manual) => {
                 let mut manual = lock(manual);
                 manual.now = manual.now.minus(by);
             }
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this file is the one place that may ask")]
+fn system_time() -> Timestamp {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
+}
+
+#[expect(clippy::disallowed_methods, reason = "this file is the one place that may ask")]
+fn instant() -> Instant {
+    Instant::now()
 }
 
 fn lock(manual: &Mutex<Manual>) -> std::sync::MutexGuard<'_, Manual> {
@@ -138,7 +240,6 @@ fn lock(manual: &Mutex<Manual>) -> std::sync::MutexGuard<'_, Manual> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn ids_of_one_clock_sort_in_the_order_in_which_they_were_made() {
@@ -155,5 +256,35 @@ mod tests {
         assert_eq!(a.now(), Timestamp::from_micros(5));
         a.advance(Duration::from_secs(2));
         assert_eq!(a.now(), Timestamp::from_micros(2_000_005));
+    }
+
+    #[test]
+    fn a_jump_ahead_is_doubted_for_a_day_and_a_step_back_is_believed() {
+        let clock = Clock::manual(Timestamp::from_micros(0), 1);
+        let (minute, hour) = (Duration::from_mins(1), Duration::from_hours(1));
+        clock.jump_ahead(4 * minute);
+        assert_eq!((clock.jump(), clock.steady_now()), (Duration::ZERO, clock.now()), "NTP");
+        clock.jump_ahead(1_000 * hour);
+        assert_eq!(clock.jump(), 1_000 * hour);
+        clock.advance(23 * hour);
+        assert_eq!(clock.steady_now(), clock.now().minus(1_000 * hour), "time passes all the same");
+        clock.set_back(1_000 * hour);
+        assert_eq!(clock.jump(), Duration::ZERO, "it was set right");
+        clock.jump_ahead(1_000 * hour);
+        assert!(clock.jump() > Duration::ZERO);
+        clock.advance(24 * hour);
+        assert_eq!(clock.jump(), Duration::ZERO, "it stays so: it is so");
+    }
+
+    #[test]
+    fn a_start_long_after_everything_stored_is_doubted() {
+        let day = Duration::from_hours(24);
+        let clock = Clock::manual(Timestamp::from_micros(0).plus(100 * day), 1);
+        clock.doubt_after(clock.now().minus(20 * day));
+        assert_eq!(clock.jump(), Duration::ZERO, "a long holiday");
+        clock.doubt_after(clock.now().minus(90 * day));
+        assert_eq!(clock.jump(), 90 * day);
+        clock.advance(day);
+        assert_eq!(clock.jump(), Duration::ZERO);
     }
 }

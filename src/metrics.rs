@@ -127,6 +127,8 @@ instruments! {
     events_scheduled: Gauge = counted() as "podero_bridge_events_scheduled";
     /// Age in seconds of the oldest pending event; 0 when none is pending.
     oldest_pending_age: Gauge = counted() as "podero_bridge_oldest_pending_age_seconds";
+    /// Seconds by which the machine's clock jumped ahead of the time that passed, while it is doubted; else 0.
+    clock_jump: Gauge = real() as "podero_bridge_clock_jump_seconds";
     /// Events that wait for a person.
     events_parked: Gauge = counted() as "podero_bridge_events_parked";
     /// Churns that the brake on mass churn has parked, and that wait for an approval.
@@ -401,6 +403,11 @@ impl Metrics {
         self.circuit_open.set(i64::from(is_open));
     }
 
+    /// Sets how far the machine's clock jumped ahead.
+    pub fn set_clock_jump(&self, jump: Duration) {
+        self.clock_jump.set(jump.as_secs_f64());
+    }
+
     /// Sets how many requests per second may be made of Podero now.
     pub fn set_podero_pace(&self, per_second: u32) {
         self.podero_pace.set(i64::from(per_second));
@@ -599,6 +606,7 @@ mod tests {
         metrics.set_events_pending(3);
         metrics.set_events_scheduled(4);
         metrics.set_oldest_pending_age(Duration::from_millis(1_500));
+        metrics.set_clock_jump(Duration::from_secs(7_200));
         metrics.set_events_parked(7);
         metrics.set_circuit_open(true);
         metrics.set_podero_pace(35);
@@ -634,6 +642,7 @@ mod tests {
             "events_pending 3",
             "events_scheduled 4",
             "oldest_pending_age_seconds 1.5",
+            "clock_jump_seconds 7200",
             "events_parked 7",
             "circuit_open 1",
             "podero_pace 35",

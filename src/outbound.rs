@@ -43,6 +43,9 @@ const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(20);
 /// Back-off of a notice nobody takes.
 const SCHEDULE: RetrySchedule = RetrySchedule { initial: Duration::from_secs(1), max: Duration::from_secs(5 * 60) };
 
+/// Ceiling of a notice's due time: the longest back-off, and longer than a lease.
+pub const WAIT_MAX: Duration = SCHEDULE.max;
+
 /// Where notices of one target go.
 pub trait Deliver: Send + Sync {
     /// The target.

@@ -9,6 +9,7 @@ mod backup;
 mod check;
 mod demo;
 mod erase;
+mod events;
 mod explain;
 mod import;
 mod map;
@@ -34,7 +35,7 @@ use crate::domain::verdict::Reason;
 use crate::domain::{CustomerId, EventId, ID_CHARS_MAX};
 use crate::inbound::mapping;
 use crate::inbound::mapping::mapper::COMMAND;
-use crate::store::{PER_SECOND_DEFAULT, PER_SECOND_MAX};
+use crate::store::{OpenCursor, OpenFilter, OpenState, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX};
 use crate::telemetry;
 
 /// Bad usage or configuration.
@@ -89,7 +90,7 @@ enum Command {
     /// What needs a person: look at it, try it again, or give it up
     #[command(subcommand)]
     Parked(Parked),
-    /// One event: its state, the calls that were made, its original bytes
+    /// Events: those that are not done and why they wait; or one, with its calls and original bytes
     #[command(subcommand)]
     Events(Events),
     /// One customer: what is known, events, outgoing events, heat pumps
@@ -247,6 +248,23 @@ enum Parked {
 
 #[derive(Debug, Subcommand)]
 enum Events {
+    /// List events that are not done, those first that wait for longest, with why and until when
+    List {
+        /// `pending`, `waiting`, `scheduled` or `parked`
+        #[arg(long, value_name = "S", value_parser = open_state, default_value = "pending")]
+        state: OpenState,
+        /// Only this customer's
+        #[arg(long, value_name = "ID", value_parser = customer)]
+        customer: Option<CustomerId>,
+        /// The next page, as the one before it says
+        #[arg(long, value_name = "PLACE", value_parser = open_cursor)]
+        after: Option<OpenCursor>,
+        /// Events of a page
+        #[arg(long, value_name = "N", default_value_t = ROWS_MAX, value_parser = clap::value_parser!(i64).range(1..=ROWS_MAX))]
+        limit: i64,
+        #[command(flatten)]
+        at: AtStore,
+    },
     /// Show one event
     Show {
         id: Uuid,
@@ -269,6 +287,14 @@ enum Customers {
 
 fn reason(text: &str) -> Result<Reason, String> {
     Reason::from_name(text).ok_or_else(|| format!("one of {}", Reason::ALL.map(Reason::name).join(", ")))
+}
+
+fn open_state(text: &str) -> Result<OpenState, String> {
+    OpenState::from_name(text).ok_or_else(|| format!("one of {}", OpenState::ALL.map(OpenState::name).join(", ")))
+}
+
+fn open_cursor(text: &str) -> Result<OpenCursor, String> {
+    OpenCursor::parse(text).ok_or_else(|| "as the page before says: `there are more: --after …`".to_owned())
 }
 
 fn customer(text: &str) -> Result<CustomerId, String> {
@@ -328,6 +354,21 @@ fn arguments() -> Result<Arguments, ExitCode> {
     })
 }
 
+/// Runs a command about events; the error is the status, after a word about it.
+async fn run_events(command: Events) -> Result<anyhow::Result<()>, ExitCode> {
+    match command {
+        Events::List { state, customer, after, limit, at } => {
+            let store = load_store(at.config.as_deref(), false)?;
+            let customer = customer.map(|customer| customer.as_str().to_owned());
+            Ok(events::list(&store, OpenFilter { state, customer, after, limit }, at.json).await)
+        }
+        Events::Show { id, at } => {
+            let store = load_store(at.config.as_deref(), false)?;
+            Ok(show::event(&store, id, at.json).await)
+        }
+    }
+}
+
 /// Reads the arguments and runs the command.
 async fn run() -> ExitCode {
     let arguments = match arguments() {
@@ -355,8 +396,8 @@ async fn run() -> ExitCode {
             Ok(result) => result,
             Err(status) => return status,
         },
-        Command::Events(Events::Show { id, at }) => match load_store(at.config.as_deref(), false) {
-            Ok(store) => show::event(&store, id, at.json).await,
+        Command::Events(command) => match run_events(command).await {
+            Ok(result) => result,
             Err(status) => return status,
         },
         Command::Erase { customer_id, force, messages, at } => match load_store(at.config.as_deref(), true) {

@@ -159,6 +159,7 @@ async fn each(
             Ok(None) => (state, None),
             Ok(Some(why @ NotTaken::Unknown)) => ("unknown", Some(why.to_string())),
             Ok(Some(why @ (NotTaken::NotParked(_) | NotTaken::NotWhole))) => ("not-parked", Some(why.to_string())),
+            Ok(Some(why @ NotTaken::InProgress)) => ("in-progress", Some(why.to_string())),
             Ok(Some(why @ NotTaken::NotApprovable(_))) => ("not-approvable", Some(why.to_string())),
             Err(error) => ("failed", Some(error.to_string())),
         };

@@ -27,10 +27,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// never grow beside a Podero that blinks now and then.
 const OUTAGE_MIN: Duration = Duration::from_secs(60);
 
-/// Clocks of replicas differ by less than this. What lies further in the future than it can be meant, by the clock of
-/// whoever reads it, comes from a clock that is wrong, and must not hold up the others for as long.
-const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
-
 /// Limit of the time between two looks at a darkness: replicas look every second, and a store that is slow delays a look by some.
 /// A longer time went without a look, and it does not count towards blindness.
 const LOOKS_APART_MAX: Duration = Duration::from_secs(30);
@@ -160,6 +156,9 @@ struct Vigil {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     paused_until: Option<Timestamp>,
+    /// When Podero asked for that pause; not known of one from before this was kept.
+    #[serde(default)]
+    paused_at: Option<Timestamp>,
     pace: Pace,
     sight: Sight,
     #[serde(default)]
@@ -182,8 +181,11 @@ impl Standing {
     /// What two replicas know together.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
+        let pause = |of: &Self| (of.paused_until, of.paused_at);
+        let (paused_until, paused_at) = pause(&self).max(pause(&other));
         Self {
-            paused_until: self.paused_until.max(other.paused_until),
+            paused_until,
+            paused_at,
             pace: self.pace.merge(other.pace),
             sight: self.sight.max(other.sight),
             vigil: self.vigil.max(other.vigil),
@@ -214,16 +216,22 @@ impl Standing {
         Some(now.since(vigil.map_or(dark_since, |vigil| vigil.from)))
     }
 
-    /// What of another replica's knowledge can be true now. An opening whose time cannot be counts, and is due for a
-    /// probe, so that it ends as soon as Podero answers.
+    /// The part of this that can be true now: a replica whose clock is ahead may have written it, or this process before its
+    /// clock was set back. A pause lasts as long as Podero asked for, from now. An opening counts, and is due for a probe,
+    /// so that it ends as soon as Podero answers.
     #[must_use]
     pub fn plausible(mut self, now: Timestamp) -> Self {
-        let can_be = |at: &Timestamp, ahead: Duration| *at <= now.plus(ahead.saturating_add(CLOCKS_APART_MAX));
+        let can_be = |at: &Timestamp, ahead: Duration| *at <= Timestamp::latest(now, ahead);
+        if let (Some(until), Some(at)) = (self.paused_until, self.paused_at.filter(|at| !can_be(at, Duration::ZERO))) {
+            (self.paused_until, self.paused_at) = (Some(now.plus(until.since(at))), Some(now));
+        }
         self.paused_until = self.paused_until.filter(|until| can_be(until, RETRY_AFTER_MAX));
         self.sight.dark_since = self.sight.dark_since.filter(|since| can_be(since, Duration::ZERO));
         self.vigil = self.vigil.filter(|vigil| can_be(&vigil.looked_at, Duration::ZERO));
         self.sight.back_since = self.sight.back_since.filter(|since| can_be(since, Duration::ZERO));
-        if let Some(opening) = self.sight.opening.as_mut().filter(|opening| !can_be(&opening.until, PROBES.max)) {
+        let is_ahead =
+            |opening: &Opening| !can_be(&opening.until, PROBES.max) || !can_be(&opening.since, Duration::ZERO);
+        if let Some(opening) = self.sight.opening.as_mut().filter(|opening| is_ahead(opening)) {
             (opening.until, opening.since) = (now, opening.since.min(now));
         }
         if !can_be(&self.pace.rises_from, LOWERED_EVERY) {
@@ -293,7 +301,7 @@ impl Standing {
         if until <= now || self.paused_until.is_some_and(|standing| standing >= until) {
             return false;
         }
-        self.paused_until = Some(until);
+        (self.paused_until, self.paused_at) = (Some(until), Some(now));
         if self.sight.dark_since.is_none() {
             self.turn(Sight { dark_since: Some(now), ..self.sight });
         }
@@ -318,6 +326,13 @@ impl Standing {
             let was_outage = now.since(dark_since) >= OUTAGE_MIN;
             let back_since = if was_outage { Some(now) } else { self.sight.back_since };
             self.turn(Sight { dark_since: None, back_since, ..self.sight });
+        }
+    }
+
+    /// Makes a probe due now, if the circuit is open and no pause stands.
+    pub fn ask_soon(&mut self, now: Timestamp) {
+        if let Some(opening) = &mut self.sight.opening {
+            opening.until = opening.until.min(now);
         }
     }
 
@@ -399,8 +414,10 @@ mod tests {
         ahead.pause(hour(10), hour(10 + 24));
         let now = hour(0);
         let known = ahead.plausible(now);
-        assert_eq!((known.paused(now), known.pace(), known.dark_since(now)), (None, Pace::default(), None));
-        assert!(known.opening().is_some() && known.is_probe_due(now));
+        assert_eq!(known.pace(), Pace::default());
+        assert_eq!(known.paused(now), Some(hour(24)), "a pause is as long as Podero asked for, from now");
+        assert!(known.opening().is_some_and(|opening| opening.since == now));
+        assert!(known.is_probe_due(hour(24)));
         let near = hour(10).minus(Duration::from_secs(59));
         assert_eq!(ahead.plausible(near), ahead, "clocks that differ a little are believed");
     }

@@ -8,6 +8,10 @@ use std::time::Duration;
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// Margin: how far the clocks of two replicas may be apart, and how far a stored moment may be ahead of the clock that reads
+/// it. A moment further ahead was written by a clock that was wrong, and holds nothing up.
+const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
+
 /// Microseconds since the Unix epoch, UTC. Text form is RFC 3339 with `Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
@@ -45,6 +49,24 @@ impl Timestamp {
     #[must_use]
     pub fn minus(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(micros_of(by)))
+    }
+
+    /// The latest moment that anything stored can mean, if it lies at most `ceiling` ahead when it is written.
+    #[must_use]
+    pub fn latest(now: Self, ceiling: Duration) -> Self {
+        now.plus(ceiling.saturating_add(CLOCKS_APART_MAX))
+    }
+
+    /// Whether a stored due time has come. One that lies further ahead than `ceiling` was written by a clock that was ahead
+    /// and was set back since: it has come as well.
+    pub fn has_come(self, now: Self, ceiling: Duration) -> bool {
+        self <= now || self > Self::latest(now, ceiling)
+    }
+
+    /// A stored moment of the past, as far as it can be one: a clock that was ahead may have written it.
+    #[must_use]
+    pub fn no_later_than(self, now: Self) -> Self {
+        if self > Self::latest(now, Duration::ZERO) { now } else { self }
     }
 
     /// How long after `earlier` this is; zero when it is not after it.
@@ -99,6 +121,18 @@ mod tests {
         for text in ["0000-01-01T00:00:00Z", "9999-12-31T23:59:59Z"] {
             assert_eq!(Timestamp::parse(text).map(|moment| moment.to_string()).as_deref(), Some(text));
         }
+    }
+
+    #[test]
+    fn a_due_time_beyond_its_ceiling_has_come() {
+        let now = Timestamp::from_micros(1_000_000_000);
+        let ceiling = Duration::from_secs(900);
+        let ahead = |seconds| now.plus(Duration::from_secs(seconds));
+        for (due, expected) in [(0, true), (1, false), (900, false), (960, false), (961, true), (94_608_000, true)] {
+            assert_eq!(ahead(due).has_come(now, ceiling), expected, "{due} s ahead");
+        }
+        assert_eq!(ahead(60).no_later_than(now), ahead(60), "clocks differ a little");
+        assert_eq!(ahead(61).no_later_than(now), now);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Without a wish of Podero's, who is told to slow down is asked again after so long at most: the pace of all recovers
 /// within seconds.
-const BUSY_DELAY_MAX: Duration = Duration::from_secs(60);
+pub const BUSY_DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// The present, as an argument.
 #[derive(Debug, Clone, Copy)]

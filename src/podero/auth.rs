@@ -46,6 +46,7 @@ pub(super) struct Token {
     header: HeaderValue,
     /// Tells one token from the next without comparing secrets.
     serial: u64,
+    asked_at: Timestamp,
     renew_at: Timestamp,
     expires_at: Timestamp,
 }
@@ -88,8 +89,8 @@ struct Held {
     failure: Option<Reply>,
     /// No early renewal before this.
     renew_not_before: Option<Timestamp>,
-    /// The endpoint asked for a pause: nobody asks for a token before its end.
-    paused_until: Option<Timestamp>,
+    /// The endpoint asked for a pause, then: nobody asks for a token before its end.
+    paused: Option<(Timestamp, Timestamp)>,
 }
 
 enum Usable {
@@ -101,10 +102,15 @@ enum Usable {
 
 impl Held {
     fn usable(&self, now: Timestamp, rejected: Option<u64>) -> Usable {
+        // A token that was asked for in the future has no age that is known: the clock was set back.
+        let is_past = |at: Timestamp| at == at.no_later_than(now);
         let token = self.token.as_ref().filter(|token| Some(token.serial) != rejected && now < token.expires_at);
+        let token = token.filter(|token| is_past(token.asked_at));
         match token {
             None => Usable::None,
-            Some(token) if now < token.renew_at || self.renew_not_before.is_some_and(|at| now < at) => {
+            Some(token)
+                if now < token.renew_at || self.renew_not_before.is_some_and(|at| !at.has_come(now, RENEWAL_PAUSE)) =>
+            {
                 Usable::Fresh(token.clone())
             }
             Some(token) => Usable::Due(token.clone()),
@@ -174,7 +180,8 @@ impl Tokens {
     /// What is left of the pause that the endpoint asked for.
     fn pause(&self) -> Option<Duration> {
         let now = self.clock.now();
-        self.lock().paused_until.filter(|until| *until > now).map(|until| until.since(now))
+        let (asked_at, until) = self.lock().paused?;
+        (until > now && asked_at == asked_at.no_later_than(now)).then(|| until.since(now))
     }
 
     /// Keeps a token at hand also while nobody calls, so that readiness tells the truth. Never ends.
@@ -213,6 +220,7 @@ impl Tokens {
                 let token = Token {
                     header,
                     serial: held.refreshes,
+                    asked_at,
                     renew_at: asked_at.plus(lifetime.saturating_sub(lead)),
                     expires_at: asked_at.plus(lifetime),
                 };
@@ -227,7 +235,7 @@ impl Tokens {
                 held.failure = Some(failure.clone());
                 held.renew_not_before = Some(now.plus(RENEWAL_PAUSE));
                 if let Reply::Busy { after: Some(wish) } = &failure {
-                    held.paused_until = Some(now.plus((*wish).min(RETRY_AFTER_MAX)));
+                    held.paused = Some((now, now.plus((*wish).min(RETRY_AFTER_MAX))));
                 }
                 Err(failure)
             }
@@ -310,7 +318,7 @@ mod tests {
     fn a_token_does_not_show_its_value() {
         let (header, _) = parse(br#"{"access_token":"secret-value"}"#).expect("a token");
         let at = Timestamp::from_micros(0);
-        let token = Token { header, serial: 1, renew_at: at, expires_at: at };
+        let token = Token { header, serial: 1, asked_at: at, renew_at: at, expires_at: at };
         assert!(!format!("{token:?} {:?}", token.header()).contains("secret"));
     }
 }

@@ -209,15 +209,16 @@ impl Throttle {
 
     /// What a probe would find out now; `None` when it is not time for one.
     pub(super) fn errand(&self) -> Option<Errand> {
-        self.gate.lock().errand(self.gate.clock.now())
+        let now = self.gate.clock.now();
+        self.gate.lock_at(now).errand(now)
     }
 
     /// What this process knows of Podero as a whole.
     pub(super) fn standing(&self) -> Standing {
-        self.gate.lock().standing
+        self.gate.lock_at(self.gate.clock.now()).standing
     }
 
-    /// Learns what others know, and how many there are to share the budget with.
+    /// Learns what is known, and how many replicas there are to share the budget with.
     pub(super) fn adopt(&self, known: Standing, replicas: usize) {
         self.gate.adopt(known, replicas);
     }
@@ -346,6 +347,8 @@ struct State {
     failures_in_row: u32,
     forbidden_in_row: u32,
     is_probing: bool,
+    /// Whether the store's knowledge was adopted since the start.
+    has_adopted: bool,
     /// When a suspicion was last looked into.
     suspicion_probed_at: Option<Timestamp>,
 }
@@ -411,6 +414,7 @@ impl Gate {
             failures_in_row: 0,
             forbidden_in_row: 0,
             is_probing: false,
+            has_adopted: false,
             suspicion_probed_at: None,
         };
         let (freed, changed, suspected) = (Notify::new(), Arc::default(), Arc::default());
@@ -422,7 +426,7 @@ impl Gate {
     /// Whether a call may be made; else what to answer instead.
     fn admit(&self) -> Result<(), Reply> {
         let now = self.clock.now();
-        match self.lock().standing.hold(now) {
+        match self.lock_at(now).standing.hold(now) {
             None => Ok(()),
             Some(Hold::Paused { until }) => Err(Reply::Busy { after: Some(until.since(now)) }),
             Some(Hold::Open(Opening { why: Why::Refused { status }, .. })) => Err(Reply::Held { status }),
@@ -432,7 +436,7 @@ impl Gate {
 
     fn paused_until(&self) -> Option<Timestamp> {
         let now = self.clock.now();
-        match self.lock().standing.hold(now)? {
+        match self.lock_at(now).standing.hold(now)? {
             Hold::Paused { until } => Some(until),
             Hold::Open(opening) => Some(next_look(&opening, now)),
         }
@@ -448,10 +452,11 @@ impl Gate {
     }
 
     fn per_second(&self) -> (u32, u32) {
-        let state = self.lock();
+        let now = self.clock.now();
+        let state = self.lock_at(now);
         let replicas = u32::try_from(state.replicas).unwrap_or(u32::MAX);
         let whole = (self.budget.per_second.get() / replicas).max(1);
-        (state.standing.pace().of(whole, self.clock.now()), whole)
+        (state.standing.pace().of(whole, now), whole)
     }
 
     /// What tells when the next request may go, at the pace of now.
@@ -471,7 +476,7 @@ impl Gate {
 
     fn settle(&self, reply: &Reply, evidence: Evidence) {
         let now = self.clock.now();
-        let mut state = self.lock();
+        let mut state = self.lock_at(now);
         let is_open = state.standing.opening().is_some();
         let was_suspicious = state.is_suspicious();
         match reply {
@@ -501,7 +506,7 @@ impl Gate {
 
     fn begin_probe(gate: &Arc<Self>) -> Option<Probe> {
         let now = gate.clock.now();
-        let mut state = gate.lock();
+        let mut state = gate.lock_at(now);
         let errand = state.errand(now)?;
         state.is_probing = true;
         if errand == Errand::Suspicion {
@@ -512,7 +517,7 @@ impl Gate {
 
     fn settle_probe(&self, errand: Errand, reply: &Reply) {
         let now = self.clock.now();
-        let mut state = self.lock();
+        let mut state = self.lock_at(now);
         if errand == Errand::Suspicion && !state.is_suspicious() {
             drop(state);
             return self.settle(reply, Evidence::Podero);
@@ -530,15 +535,26 @@ impl Gate {
     }
 
     fn adopt(&self, known: Standing, replicas: usize) {
-        let mut state = self.lock();
+        let now = self.clock.now();
+        let mut state = self.lock_at(now);
         let was_open = state.standing.opening().is_some();
+        let is_first = !std::mem::replace(&mut state.has_adopted, true);
         // Merged, not replaced: something may have been learnt here meanwhile.
-        state.standing = state.standing.merge(known.plausible(self.clock.now()));
+        state.standing = state.standing.merge(known.plausible(now));
         state.replicas = replicas.max(1);
+        if is_first && state.replicas == 1 {
+            // Left behind by a process that ended: a start often follows the cure.
+            state.standing.ask_soon(now);
+        }
         match (was_open, state.standing.opening()) {
             (false, Some(opening)) => {
                 state.forget_failures();
-                tracing::warn!(why = ?opening.why, "circuit opened: another replica says so");
+                if is_first {
+                    let (why, since) = (opening.why, opening.since);
+                    tracing::warn!(?why, %since, "circuit open: it was open before this start; a probe tells whether it still is");
+                } else {
+                    tracing::warn!(why = ?opening.why, "circuit opened: another replica says so");
+                }
                 self.watcher.circuit(true);
             }
             (true, None) => self.closed(&mut state),
@@ -599,6 +615,13 @@ impl Gate {
             tracing::warn!(%until, "Podero asks for a pause");
             self.changed.notify_one();
         }
+    }
+
+    /// The state, with nothing in it that this clock knows to be impossible: it may have been set back.
+    fn lock_at(&self, now: Timestamp) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        state.standing = state.standing.plausible(now);
+        state
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

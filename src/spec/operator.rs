@@ -13,7 +13,7 @@ use crate::config::Language;
 use crate::domain::alert::{Knowledge, Severity};
 use crate::domain::notice::Topic;
 use crate::domain::verdict::Reason;
-use crate::store::{PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX};
+use crate::store::{OpenState, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX, WaitsFor};
 
 const DESCRIPTION: &str = "Health, metrics, and what operators and support staff look up and decide. It belongs to the \
     monitoring network; with `admin.token` everything under /v1 wants that token.";
@@ -30,6 +30,7 @@ pub(super) fn document() -> Value {
             })),
             "/metrics": open("metrics", "For Prometheus", json!({"200": plain("Text format 0.0.4")})),
             SELF: open_document(),
+            "/v1/events": get("openEvents", "Events that are not done, those first that wait for longest", &open_query(), &[400], open_events()),
             "/v1/events/{id}": get("event", "An event, its calls, its bytes", &[id("id")], &[], event_whole()),
             "/v1/customers/{id}": get("customer", "A customer and all that happened", &[id("id")], &[], customer()),
             "/v1/parked": get("parked", "What needs a person, oldest first", &parked_query(), &[], parked()),
@@ -140,6 +141,36 @@ fn alerts_query() -> Vec<Value> {
     wanted
 }
 
+fn open_query() -> Vec<Value> {
+    let states =
+        json!({"type": "string", "enum": OpenState::ALL.map(OpenState::name), "default": OpenState::Pending.name()});
+    let mut wanted = vec![
+        query("state", "only those", states),
+        query("customer_id", "only this customer's", json!({"type": "string"})),
+    ];
+    wanted.extend(page());
+    wanted
+}
+
+fn open_events() -> Value {
+    let event = object(&[
+        ("id", uuid("the bridge's own")),
+        ("type", text("as its sender wrote it")),
+        ("customer_id", text_or_null("the utility's own")),
+        ("source", text("the configured source it came by")),
+        ("state", one_of(&OpenState::ALL.map(OpenState::name), "as asked for")),
+        ("received_at", moment("when it arrived")),
+        ("since", moment("since when it waits; of a scheduled event, the day on which it takes effect")),
+        ("failures", count("in a row")),
+        ("waits_for", one_of(&WaitsFor::ALL.map(WaitsFor::name), "why it waits; see docs/OPERATIONS.md")),
+        ("behind", text_or_null("the customer's event that comes first")),
+        ("reason", text_or_null("why the last try failed, or why it is parked")),
+        ("operation", text_or_null("the call to Podero that was made last")),
+        ("next_try", moment_or_null("not before this; null: when what it waits for is over")),
+    ]);
+    object(&[("events", list(event)), ("next", text_or_null("the next page's `after`"))])
+}
+
 /// Fields of one event in a list.
 fn summary() -> Vec<(&'static str, Value)> {
     vec![
@@ -230,11 +261,17 @@ fn approve() -> Value {
 }
 
 fn retry_one() -> Value {
-    let mut path = post("retryParked", "Put one back to work", &[id("id")], &[404, 408, 409, 413], ("200", moved_on()));
+    let mut path = post(
+        "retryParked",
+        "Put one back to work, or try one that is pending now",
+        &[id("id")],
+        &[404, 408, 409, 413],
+        ("200", moved_on()),
+    );
     let post = &mut path["post"];
     post["responses"]["409"] = problem_answer(
-        "It is not parked, or parked for a reason that no approval overrides",
-        &["not-parked", "not-approvable"],
+        "Nothing of it can be tried again, the bridge tries it at this moment, or it is parked for a reason that no approval overrides",
+        &["not-parked", "in-progress", "not-approvable"],
     );
     let wanted = json!({"type": "object", "additionalProperties": false, "properties": {"approve": approve()}});
     post["requestBody"] = json!({"required": false, "content": {"application/json": {"schema": wanted}}});

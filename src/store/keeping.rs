@@ -30,9 +30,10 @@ const FORGOTTEN_AT_ONCE: i64 = 200;
 
 impl Store {
     /// Removes some of what was settled longer than `retention` ago: events (applied, superseded, skipped) with their
-    /// calls, outgoing events that are out or had nowhere to go, ended retries of many. `true`: there may be more.
+    /// calls, outgoing events that are out or had nowhere to go, ended retries of many. `true`: there may be more. A clock that
+    /// jumped ahead makes nothing old.
     pub async fn forget(&self, retention: Duration) -> Result<bool, Error> {
-        let now = self.0.clock.now().micros();
+        let now = self.0.clock.steady_now().micros();
         let before = now.saturating_sub(i64::try_from(retention.as_micros()).unwrap_or(i64::MAX));
         self.write(Forget { before: Timestamp::from_micros(before) }).await
     }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::announcements;
 use super::db::{Connection, Db, Fault, Row, ours, query};
 use super::inbox::{Urgency, ready_lane};
+use super::moments::{Ceilings, Reach, work_ceiling};
 use super::outbox::{self, Target};
 use super::roster;
 use super::writer::Write;
@@ -87,12 +88,13 @@ impl Store {
     pub async fn claims(&self, limit: usize, lease: Duration) -> Result<Vec<Claim>, Error> {
         let now = self.0.clock.now();
         loop {
-            let found = self.write(TakeClaims { now, until: now.plus(lease), limit }).await?;
+            let found =
+                self.write(TakeClaims { now, until: now.plus(lease), limit, ceilings: self.0.ceilings.get() }).await?;
             let was_any = !found.is_empty();
             let mut claims = Vec::with_capacity(found.len());
             for found in found {
                 let illegible = (found.lane.clone(), found.fence, found.id.clone());
-                match found.into_claim(now.plus(lease)) {
+                match found.into_claim(now, now.plus(lease)) {
                     Ok(claim) => claims.push(claim),
                     // Written by another version, or damaged: for a person, and out of its customer's way.
                     Err(place) => self.park_illegible(illegible, &place, now).await?,
@@ -177,7 +179,8 @@ impl Store {
 
     /// Makes events whose day has come, or whose wait is over, claimable. Returns how many.
     pub async fn promote(&self) -> Result<usize, Error> {
-        self.write(Promote { now: self.0.clock.now() }).await
+        let clock = &self.0.clock;
+        self.write(Promote { now: clock.now(), day: clock.steady_now(), ceilings: self.0.ceilings.get() }).await
     }
 }
 
@@ -201,6 +204,7 @@ struct TakeClaims {
     now: Timestamp,
     until: Timestamp,
     limit: usize,
+    ceilings: Ceilings,
 }
 
 struct Found {
@@ -251,29 +255,51 @@ impl TakeClaims {
     /// Up to `limit` lanes, those first that have been due for longest, and such with nothing but imported work only where
     /// no other is due.
     async fn due(&self, limit: usize, db: &Db, connection: &mut Connection) -> Result<Vec<Row>, Fault> {
-        let mut lanes = self.due_of(Urgency::Live, limit, db, connection).await?;
-        if lanes.len() < limit {
-            lanes.extend(self.due_of(Urgency::Bulk, limit - lanes.len(), db, connection).await?);
+        let mut lanes = Vec::new();
+        for urgency in [Urgency::Live, Urgency::Bulk] {
+            for reach in Reach::BOTH {
+                if lanes.len() < limit {
+                    let wanted = (urgency, limit - lanes.len());
+                    lanes.extend(self.due_of(reach, wanted, self.ceilings.work, (db, &mut *connection)).await?);
+                }
+            }
         }
         Ok(lanes)
     }
 
     async fn due_of(
         &self,
-        urgency: Urgency,
-        limit: usize,
-        db: &Db,
-        connection: &mut Connection,
+        reach: Reach,
+        (urgency, limit): (Urgency, usize),
+        ceiling: Duration,
+        (db, connection): (&Db, &mut Connection),
     ) -> Result<Vec<Row>, Fault> {
         // The kind is written out, so that the index serves the look at it and its order.
         let due = ours(format!(
             "SELECT lane, fence, interrupted, customer, begun, claimed FROM lanes \
-             WHERE bulk = {} AND ready_at <= $1 ORDER BY ready_at LIMIT $2{}",
+             WHERE bulk = {} AND ready_at {compares} $1 ORDER BY ready_at LIMIT $2{}",
             urgency.bulk(),
-            db.skip_locked()
+            db.skip_locked(),
+            compares = reach.compares(),
         ));
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        query(due).bind(self.now.micros()).bind(limit).fetch_all(connection).await
+        let due = query(due).bind(reach.bound(self.now, ceiling));
+        let due = due.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(&mut *connection).await?;
+        // A pause is looked for only where something lies so far ahead.
+        if matches!(reach, Reach::Beyond) && !due.is_empty() && ceiling == self.ceilings.work {
+            let ceiling = work_ceiling(connection, self.now, self.ceilings).await?;
+            if ceiling > self.ceilings.work {
+                return Box::pin(self.due_of(reach, (urgency, limit), ceiling, (db, connection))).await;
+            }
+        }
+        Ok(due)
+    }
+
+    /// Whether the time of a customer's next event has come.
+    async fn has_come(&self, connection: &mut Connection, due: Timestamp) -> Result<bool, Fault> {
+        if due <= self.now || !due.has_come(self.now, self.ceilings.work) {
+            return Ok(due <= self.now);
+        }
+        Ok(due.has_come(self.now, work_ceiling(connection, self.now, self.ceilings).await?))
     }
 
     /// What is to be done in a lane that was found; `None` passes it over, since a newer arrival makes a lane look due
@@ -285,7 +311,10 @@ impl TakeClaims {
         let lane: String = lane.try_get(0)?;
         let head = head_of(connection, &lane, begun.as_deref()).await?;
         let due = head.as_ref().map(|row| row.try_get::<i64>(4)).transpose()?;
-        let is_due = due.is_some_and(|due| due <= self.now.micros());
+        let is_due = match due {
+            Some(due) => self.has_come(connection, Timestamp::from_micros(due)).await?,
+            None => false,
+        };
         if let Some(row) = head.as_ref().filter(|_| is_due)
             && self.was_replaced(connection, (&lane, begun.as_deref()), row).await?
         {
@@ -377,7 +406,7 @@ async fn head_of(connection: &mut Connection, lane: &str, begun: Option<&str>) -
 
 impl Found {
     /// The error says where it cannot be read, and not what stands there.
-    fn into_claim(self, lease_until: Timestamp) -> Result<Claim, String> {
+    fn into_claim(self, now: Timestamp, lease_until: Timestamp) -> Result<Claim, String> {
         let unreadable = |error: serde_json::Error| format!("stored form, column {}", error.column());
         let event: Event = serde_json::from_str(&self.event).map_err(unreadable)?;
         let mut customer: Customer = match self.customer.as_str() {
@@ -385,9 +414,10 @@ impl Found {
             text => serde_json::from_str(text).map_err(unreadable)?,
         };
         customer.begin(self.was_interrupted);
-        let mut work = Work::new(event, Timestamp::from_micros(self.tries_from), customer);
+        let past = |micros| Timestamp::from_micros(micros).no_later_than(now);
+        let mut work = Work::new(event, past(self.tries_from), customer);
         work.failures = u32::try_from(self.failures).unwrap_or(u32::MAX);
-        work.failing_since = self.failing_since.map(Timestamp::from_micros);
+        work.failing_since = self.failing_since.map(past);
         work.clearance = Clearance::from_name(self.clearance.as_deref());
         work.seen = self.seen.iter().filter_map(|text| roster::legible(text)).collect();
         Ok(Claim { work, lane: self.lane, fence: self.fence, lease_until })
@@ -553,7 +583,8 @@ impl Settle {
         let keeps_clearance = i64::from(state != "parked");
         query(
             "UPDATE events SET state = $2, due_at = $3, failures = $4, failing_since = $5, reason = $6, \
-             detail = $7, settled_at = $8, clearance = CASE WHEN $9 = 1 THEN clearance ELSE NULL END WHERE id = $1",
+             detail = $7, settled_at = $8, clearance = CASE WHEN $9 = 1 THEN clearance ELSE NULL END, \
+             tries_from = CASE WHEN tries_from > $10 THEN $11 ELSE tries_from END WHERE id = $1",
         )
         .bind(self.event.to_string())
         .bind(state)
@@ -564,6 +595,9 @@ impl Settle {
         .bind(detail)
         .bind(settled_at)
         .bind(keeps_clearance)
+        // Arrived while the clock was ahead: its age counts from now on.
+        .bind(Timestamp::latest(self.now, Duration::ZERO).micros())
+        .bind(now)
         .execute(connection)
         .await?;
         Ok(())
@@ -626,6 +660,9 @@ impl Settle {
 
 struct Promote {
     now: Timestamp,
+    /// Now, for what takes effect on its day: a churn that comes too early takes its customer away.
+    day: Timestamp,
+    ceilings: Ceilings,
 }
 
 impl Write for Promote {
@@ -641,12 +678,41 @@ impl Write for Promote {
              WHERE state IN ('scheduled', 'waiting') AND due_at <= $1 ORDER BY due_at LIMIT $2{}) RETURNING lane",
             db.skip_locked()
         ));
-        let rows = query(promote).bind(self.now.micros()).bind(PROMOTED_MAX).fetch_all(&mut *connection).await?;
+        let promote = query(promote).bind(self.day.micros()).bind(PROMOTED_MAX);
+        let mut rows = promote.fetch_all(&mut *connection).await?;
+        // A day on which an event takes effect is its sender's; the end of a wait is ours, and cannot lie so far ahead. The
+        // wait begins again, by a clock that is right.
+        let waits_too_long = ours(format!(
+            "UPDATE events SET state = 'pending', due_at = $3, tries_from = $3 WHERE id IN (SELECT id FROM events \
+             WHERE state = 'waiting' AND state IN ('scheduled', 'waiting') AND due_at > $1 ORDER BY due_at LIMIT $2{}) \
+             RETURNING lane",
+            db.skip_locked()
+        ));
+        let latest = Reach::Beyond.bound(self.now, self.ceilings.sign_up);
+        let again = query(waits_too_long).bind(latest).bind(PROMOTED_MAX).bind(self.now.micros());
+        rows.extend(again.fetch_all(&mut *connection).await?);
+        self.date_back(db, connection).await?;
         for row in &rows {
             let lane: String = row.try_get(0)?;
             ready_lane(connection, &lane, Urgency::Live, self.now).await?;
         }
         Ok(rows.len())
+    }
+}
+
+impl Promote {
+    /// Arrivals in the future, of a clock that was ahead, have waited since now as far as is known: their age would be none.
+    async fn date_back(&self, db: &Db, connection: &mut Connection) -> Result<(), Fault> {
+        let date_back = ours(format!(
+            "UPDATE events SET tries_from = $3 WHERE id IN (SELECT id FROM events \
+             WHERE (state = 'pending' OR state = 'waiting' OR state = 'scheduled') AND state = 'pending' AND tries_from > $1 \
+             ORDER BY tries_from LIMIT $2{})",
+            db.skip_locked()
+        ));
+        let latest = Timestamp::latest(self.now, Duration::ZERO);
+        let date_back = query(date_back).bind(latest.micros()).bind(PROMOTED_MAX).bind(self.now.micros());
+        date_back.execute(connection).await?;
+        Ok(())
     }
 }
 

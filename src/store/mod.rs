@@ -18,6 +18,7 @@ mod inbox;
 mod keeping;
 mod lanes;
 mod mentions;
+mod moments;
 mod outages;
 mod outbox;
 mod parking;
@@ -28,6 +29,7 @@ mod standing;
 mod taken;
 mod timeline;
 mod unread;
+mod waits;
 mod writer;
 
 use std::sync::Arc;
@@ -50,6 +52,8 @@ use db::{Aim, Connection, Db, Fault, Readers, query};
 pub use erasure::{Erased, InTheWay};
 pub use inbox::{Arrival, Content, Receipt};
 pub use lanes::{CallMade, Claim, Settled};
+pub use moments::Ceilings;
+use moments::KnownCeilings;
 pub use outages::KnownOutages;
 pub use outbox::{DueNotice, PublishOutcome, Target};
 pub use parking::{BulkRetry, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedGroup, RetryRequest, Stepped};
@@ -63,6 +67,7 @@ pub use timeline::{
     PumpView, ROWS_MAX,
 };
 pub use unread::{ReadAgain, Reread, UnreadMessage};
+pub use waits::{OpenCursor, OpenEvent, OpenFilter, OpenPage, OpenState, WaitsFor};
 pub use writer::Writer;
 use writer::{Pending, QUEUE_BYTES_MAX, QUEUE_MAX, Write};
 
@@ -161,6 +166,8 @@ struct Inner {
     db: Db,
     /// Whether a SQLite file is to be checked next to the work.
     is_unexamined: bool,
+    /// How far ahead due times can lie.
+    ceilings: KnownCeilings,
 }
 
 /// The key of the tombstones, for whoever accepts or erases. Who only looks has none, and no need to know it.
@@ -251,6 +258,11 @@ impl Store {
         if lock.is_some() {
             standing::forget_all(&mut connection).await.map_err(|error| db.refusal(error))?;
         }
+        if settings.works
+            && let Some(at) = moments::last_written(&mut connection).await?
+        {
+            clock.doubt_after(at);
+        }
         let key = match key {
             Some(KeyGiven(given)) => Some(erasure::Key::open(&mut connection, given, settings.works, &clock).await?),
             None => None,
@@ -292,6 +304,7 @@ impl Store {
             works: settings.works,
             db: db.clone(),
             is_unexamined,
+            ceilings: KnownCeilings::default(),
         };
         let (log, lock) = (db.log_mover(), lock.as_ref().map(Arc::downgrade));
         let connection = Some(connection);

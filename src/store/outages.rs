@@ -32,7 +32,7 @@ pub struct KnownOutages {
 impl Store {
     /// What is known of outages, after all that was written before.
     pub async fn outages(&self) -> Result<KnownOutages, Error> {
-        self.write(Known).await
+        self.write(Known { now: self.0.clock.now() }).await
     }
 
     /// Writes down that fleets were judged, what has become of the outages, and what is to be told of it; `false` when
@@ -123,16 +123,20 @@ pub(super) async fn open_outages(on: impl Executor) -> Result<Outages, Fault> {
     Ok(outages)
 }
 
-struct Known;
+struct Known {
+    now: Timestamp,
+}
 
 impl Write for Known {
     const ONLY_IF_AWAITED: bool = true;
     type Output = KnownOutages;
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<KnownOutages, Fault> {
-        let (outages, version) = read(&mut *connection, OUTAGES).await?;
-        let (looks, _) = read(connection, LOOKS).await?;
-        Ok(KnownOutages { outages: outages.unwrap_or_default(), looks: looks.unwrap_or_default(), version })
+        let (outages, version) = read::<Outages>(&mut *connection, OUTAGES).await?;
+        let outages = outages.unwrap_or_default().0.into_iter().map(|outage| outage.no_later_than(self.now)).collect();
+        let (looks, _) = read::<Looks>(connection, LOOKS).await?;
+        let looks = looks.unwrap_or_default().no_later_than(self.now);
+        Ok(KnownOutages { outages: Outages(outages), looks, version })
     }
 }
 

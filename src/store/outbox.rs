@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::db::{Connection, Db, Fault, Row, ours, query};
+use super::moments::Reach;
 use super::taken::Taking;
 use super::writer::Write;
 use super::{Error, Store};
@@ -68,7 +69,8 @@ impl Store {
     pub async fn due_notices(&self, target: Target, limit: usize, lease: Duration) -> Result<Vec<DueNotice>, Error> {
         let now = self.0.clock.now();
         let taking = self.taking(&self.0.notices);
-        let take = Take { target, now, until: now.plus(lease), limit, taking: taking.clone() };
+        let ceiling = self.0.ceilings.get().notice;
+        let take = Take { target, now, until: now.plus(lease), limit, ceiling, taking: taking.clone() };
         let rows = self.write_taking(take, taking).await?;
         let (mut due, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
         for Taken { id, body, failures } in rows {
@@ -158,6 +160,7 @@ struct Take {
     now: Timestamp,
     until: Timestamp,
     limit: usize,
+    ceiling: Duration,
     taking: Option<Arc<Taking<(Target, uuid::Uuid)>>>,
 }
 
@@ -180,43 +183,54 @@ impl Take {
         connection: &mut Connection,
     ) -> Result<Vec<Taken>, Fault> {
         let looked_at = self.limit + taking.begin(self.now);
-        let rows = query(
-            "SELECT place, id, body, failures FROM notices AS mine WHERE target = $1 AND state = 'pending' AND due_at <= $2 \
-             AND NOT EXISTS (SELECT 1 FROM notices AS older WHERE older.target = $1 AND older.state = 'pending' \
-             AND older.line = mine.line AND older.place < mine.place) ORDER BY due_at LIMIT $3",
-        )
-        .bind(self.target.name())
-        .bind(self.now.micros())
-        .bind(i64::try_from(looked_at).unwrap_or(i64::MAX))
-        .fetch_all(connection)
-        .await?;
-        let mut taken = Vec::with_capacity(self.limit.min(rows.len()));
-        for row in &rows {
-            let notice = placed(row)?;
-            if taken.len() < self.limit && taking.take((self.target, notice.1.id), self.until) {
-                taken.push(notice);
+        let mut taken = Vec::with_capacity(self.limit);
+        for reach in Reach::BOTH {
+            if taken.len() == self.limit {
+                break;
+            }
+            let due = ours(format!(
+                "SELECT place, id, body, failures FROM notices AS mine WHERE target = $1 AND state = 'pending' AND due_at {compares} $2 \
+                 AND NOT EXISTS (SELECT 1 FROM notices AS older WHERE older.target = $1 AND older.state = 'pending' \
+                 AND older.line = mine.line AND older.place < mine.place) ORDER BY due_at LIMIT $3",
+                compares = reach.compares(),
+            ));
+            let due = query(due).bind(self.target.name()).bind(reach.bound(self.now, self.ceiling));
+            let due = due.bind(i64::try_from(looked_at).unwrap_or(i64::MAX));
+            for row in &due.fetch_all(&mut *connection).await? {
+                let notice = placed(row)?;
+                if taken.len() < self.limit && taking.take((self.target, notice.1.id), self.until) {
+                    taken.push(notice);
+                }
             }
         }
         Ok(in_order(taken))
     }
 
     async fn in_rows(&self, db: &Db, connection: &mut Connection) -> Result<Vec<Taken>, Fault> {
-        let take = ours(format!(
-            "UPDATE notices SET due_at = $1 WHERE target = $2 AND id IN (\
-             SELECT id FROM notices AS mine WHERE target = $2 AND state = 'pending' AND due_at <= $3 \
-             AND NOT EXISTS (SELECT 1 FROM notices AS older WHERE older.target = $2 AND older.state = 'pending' \
-             AND older.line = mine.line AND older.place < mine.place) \
-             ORDER BY due_at LIMIT $4{}) RETURNING place, id, body, failures",
-            db.skip_locked()
-        ));
-        let rows = query(take)
-            .bind(self.until.micros())
-            .bind(self.target.name())
-            .bind(self.now.micros())
-            .bind(i64::try_from(self.limit).unwrap_or(i64::MAX))
-            .fetch_all(connection)
-            .await?;
-        Ok(in_order(rows.iter().map(placed).collect::<Result<_, Fault>>()?))
+        let mut taken = Vec::new();
+        for reach in Reach::BOTH {
+            if taken.len() == self.limit {
+                break;
+            }
+            let take = ours(format!(
+                "UPDATE notices SET due_at = $1 WHERE target = $2 AND id IN (\
+                 SELECT id FROM notices AS mine WHERE target = $2 AND state = 'pending' AND due_at {compares} $3 \
+                 AND NOT EXISTS (SELECT 1 FROM notices AS older WHERE older.target = $2 AND older.state = 'pending' \
+                 AND older.line = mine.line AND older.place < mine.place) \
+                 ORDER BY due_at LIMIT $4{}) RETURNING place, id, body, failures",
+                db.skip_locked(),
+                compares = reach.compares(),
+            ));
+            let take = query(take)
+                .bind(self.until.micros())
+                .bind(self.target.name())
+                .bind(reach.bound(self.now, self.ceiling))
+                .bind(i64::try_from(self.limit - taken.len()).unwrap_or(i64::MAX));
+            for row in &take.fetch_all(&mut *connection).await? {
+                taken.push(placed(row)?);
+            }
+        }
+        Ok(in_order(taken))
     }
 }
 

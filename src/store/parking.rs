@@ -1,6 +1,7 @@
 //! What is parked: groups, pages, and the way out for one event or for many.
 //!
-//! An event leaves parking by compare-and-set, so that nobody retries it twice. A bulk retry is a row, so it survives
+//! An event leaves parking by compare-and-set, so that nobody retries it twice. A retry of one that waits for its next try
+//! makes it due now. A bulk retry is a row, so it survives
 //! a restart and its pace is one, however many replicas step it. It goes through the parked events once, in the order
 //! of arrival, and covers none that was parked after it was ordered: what is parked again stays parked. A message that never
 //! became an event has no lane to go back to: its retry leaves it to be read again.
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 use super::db::{Connection, Db, Fault, Row, ours, query};
 use super::inbox::{Urgency, ready_lane};
+use super::moments::Ceilings;
 use super::timeline::{EventSummary, ROWS_MAX, SUMMARY, moment, moment_or_none, summary_of};
 use super::writer::Write;
 use super::{Error, Store};
@@ -163,9 +165,24 @@ impl Store {
         Ok(groups)
     }
 
-    /// Takes a parked event out of parking; its type. `None`: it is not parked (any more), nothing changed.
+    /// Takes a parked event out of parking; its type. A retry also makes an event due now that waits for its next try or its
+    /// sign-up, unless an applier is at work on it. `None`: it does neither, and nothing changed.
     pub async fn unpark(&self, id: EventId, request: RetryRequest) -> Result<Option<String>, Error> {
-        self.write(Unpark { id, request, now: self.0.clock.now() }).await
+        self.write(Unpark { id, request, now: self.0.clock.now(), ceilings: self.0.ceilings.get() }).await
+    }
+
+    /// Moves what was parked in the future, by a clock that was ahead, to now: retries of many cover what was parked before
+    /// they were ordered.
+    async fn date_back_parked(&self) -> Result<(), Error> {
+        let now = self.0.clock.now();
+        let latest = Timestamp::latest(now, Duration::ZERO);
+        let ahead = query("SELECT COUNT(*) FROM events WHERE state = 'parked' AND settled_at > $1");
+        let ahead = ahead.bind(latest.micros()).fetch_one(&self.0.readers).await?;
+        if ahead.try_get::<i64>(0)? == 0 {
+            return Ok(());
+        }
+        while self.write(DateBack { now, latest }).await? {}
+        Ok(())
     }
 
     /// Orders a retry of everything that is parked now and can be retried, of one reason or all, at a pace of
@@ -188,6 +205,9 @@ impl Store {
         per_second: u32,
         (approve, until): (bool, Timestamp),
     ) -> Result<Ordered, Error> {
+        self.date_back_parked().await?;
+        // What was parked before, and was dated back, is covered. An approval is of what was seen, and that was dated otherwise.
+        let until = if approve { until } else { self.0.clock.now() };
         for _ in 0..ORDERS_MAX {
             if let Some(ordered) = self.order_once(reason, per_second, (approve, until)).await? {
                 return Ok(ordered);
@@ -236,6 +256,7 @@ impl Store {
     /// Gives up whatever is parked now, of one reason or all, and never became an event. Of a reason that waits for an
     /// approval, everything: to refuse the approval is to skip. How many they were. Stopped in the middle, it has skipped some.
     pub async fn skip_illegible(&self, reason: Option<Reason>) -> Result<u64, Error> {
+        self.date_back_parked().await?;
         let (reason, now) = (reason.map(Reason::name), self.0.clock.now());
         let mut skipped = 0;
         loop {
@@ -329,14 +350,18 @@ struct Unpark {
     id: EventId,
     request: RetryRequest,
     now: Timestamp,
+    ceilings: Ceilings,
 }
 
 impl Write for Unpark {
     type Output = Option<String>;
 
-    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
+    async fn run(&self, db: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
         match self.request {
-            RetryRequest::Retry => retry(connection, &self.id.to_string(), false, self.now).await,
+            RetryRequest::Retry => {
+                let parked = retry(connection, &self.id.to_string(), false, self.now).await?;
+                if parked.is_some() { Ok(parked) } else { self.hurry(db, connection).await }
+            }
             RetryRequest::Approve => retry(connection, &self.id.to_string(), true, self.now).await,
             RetryRequest::Skip => {
                 let row = query(
@@ -350,6 +375,74 @@ impl Write for Unpark {
                 row.map(|row| row.try_get(0)).transpose()
             }
         }
+    }
+}
+
+impl Unpark {
+    /// Makes an event due now that waits for its next try or its sign-up; its type. `None`: it does not wait, or an applier is
+    /// at work on it.
+    async fn hurry(&self, db: &Db, connection: &mut Connection) -> Result<Option<String>, Fault> {
+        let id = self.id.to_string();
+        let lane = query("SELECT lane FROM events WHERE id = $1 AND (state = 'pending' OR state = 'waiting')");
+        let Some(lane) = lane.bind(&id).fetch_optional(&mut *connection).await? else { return Ok(None) };
+        let lane: Option<String> = lane.try_get(0)?;
+        if let Some(lane) = &lane {
+            // Held until the end of the transaction, so that no claim of it begins or ends meanwhile.
+            let held = ours(format!("SELECT claimed, begun, ready_at FROM lanes WHERE lane = $1{}", db.for_update()));
+            let held = query(held).bind(lane).fetch_optional(&mut *connection).await?;
+            if let Some(held) = &held
+                && is_at_work((held, 0), &id, self.now, self.ceilings)?
+            {
+                return Ok(None);
+            }
+        }
+        let due = query(
+            "UPDATE events SET state = 'pending', due_at = $2 WHERE id = $1 \
+             AND ((state = 'pending' AND due_at > $2) OR state = 'waiting') RETURNING type",
+        );
+        let due = due.bind(&id).bind(self.now.micros()).fetch_optional(&mut *connection).await?;
+        let Some(due) = due else { return Ok(None) };
+        if let Some(lane) = &lane {
+            ready_lane(connection, lane, Urgency::Live, self.now).await?;
+        }
+        Ok(Some(due.try_get(0)?))
+    }
+}
+
+/// Whether an applier has this event, by the columns `claimed`, `begun` and `ready_at` of its lane, the first of them given: a
+/// lease that has lapsed, or lies beyond its ceiling, is nobody's.
+pub(super) fn is_at_work(
+    (lane, first): (&Row, usize),
+    id: &str,
+    now: Timestamp,
+    ceilings: Ceilings,
+) -> Result<bool, Fault> {
+    let (claimed, begun): (i64, Option<String>) = (lane.try_get(first)?, lane.try_get(first + 1)?);
+    let lease_until = moment_or_none(lane, first + 2)?;
+    Ok(claimed == 1
+        && begun.as_deref() == Some(id)
+        && lease_until.is_some_and(|until| !until.has_come(now, ceilings.work)))
+}
+
+struct DateBack {
+    now: Timestamp,
+    latest: Timestamp,
+}
+
+impl Write for DateBack {
+    type Output = bool;
+
+    fn weight(&self) -> usize {
+        usize::try_from(STEP_MAX).unwrap_or(1)
+    }
+
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<bool, Fault> {
+        let date_back = query(
+            "UPDATE events SET settled_at = $1 WHERE id IN \
+             (SELECT id FROM events WHERE state = 'parked' AND settled_at > $2 ORDER BY id LIMIT $3)",
+        );
+        let date_back = date_back.bind(self.now.micros()).bind(self.latest.micros()).bind(STEP_MAX);
+        Ok(date_back.execute(connection).await? > 0)
     }
 }
 
@@ -494,7 +587,11 @@ impl Write for StepOn {
         let now = self.now.micros();
         let interval = 1_000_000 / running.per_second.max(1);
         let catch_up = i64::try_from(CATCH_UP_MAX.as_micros()).unwrap_or(i64::MAX);
-        let due_from = running.due_at.max(now - catch_up);
+        // It is put off by one interval at most; further ahead it was put off by a clock that was ahead.
+        let due = Timestamp::from_micros(running.due_at);
+        let latest = Duration::from_micros(u64::try_from(interval).unwrap_or(0));
+        let due = if due.has_come(self.now, latest) { due.min(self.now) } else { due };
+        let due_from = due.micros().max(now - catch_up);
         if due_from > now {
             return Ok(Stepped::Retried { count: 0, pause: micros(due_from - now) });
         }

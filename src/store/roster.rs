@@ -12,6 +12,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::db::{Connection, Db, Fault, Row, listed, ours, query};
+use super::moments::Reach;
 use super::outbox::{self, Target};
 use super::taken::Taking;
 use super::writer::Write;
@@ -119,8 +120,9 @@ impl Store {
         )
         .fetch_all(&self.0.readers)
         .await?;
+        let now = self.0.clock.now();
         let orphans = rows.iter().filter_map(|row| row.try_get::<String>(0).map(|seen| legible(&seen)).transpose());
-        let orphans = orphans.map(|seen| Ok(seen?)).collect::<Result<_, Error>>()?;
+        let orphans = orphans.map(|seen| Ok(seen?.no_later_than(now))).collect::<Result<_, Error>>()?;
         Ok(Kept { orphans, doubted })
     }
 
@@ -129,10 +131,11 @@ impl Store {
     pub async fn due_users(&self, limit: usize, lease: Duration) -> Result<Vec<DueUser>, Error> {
         let now = self.0.clock.now();
         let taking = self.taking(&self.0.polls);
-        let take = TakeDue { now, until: now.plus(lease), limit, taking: taking.clone() };
+        let ceiling = self.0.ceilings.get().poll;
+        let take = TakeDue { now, until: now.plus(lease), limit, ceiling, taking: taking.clone() };
         let due = self.write_taking(take, taking).await?;
         let read = |(user, seen): (DueUser, Vec<String>)| {
-            let seen = seen.iter().filter_map(|text| legible(text)).collect();
+            let seen = seen.iter().filter_map(|text| legible(text)).map(|seen| seen.no_later_than(now)).collect();
             DueUser { seen, ..user }
         };
         Ok(due.into_iter().map(read).collect())
@@ -141,7 +144,8 @@ impl Store {
     /// What is remembered of these heat pumps, whoever's they were, after all that was written before.
     pub async fn remembered(&self, heat_pumps: &[Uuid]) -> Result<Vec<Seen>, Error> {
         let found = self.write(Remembered { heat_pumps: heat_pumps.to_vec() }).await?;
-        Ok(found.iter().filter_map(|seen| legible(seen)).collect())
+        let now = self.0.clock.now();
+        Ok(found.iter().filter_map(|seen| legible(seen)).map(|seen| seen.no_later_than(now)).collect())
     }
 
     /// A poll that gave nothing is due again at `at`: nothing is concluded from it.
@@ -306,11 +310,13 @@ impl Write for TakeDuty {
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<bool, Fault> {
         let taken = query(
             "INSERT INTO duties (name, due_at) VALUES ($1, $2) \
-             ON CONFLICT (name) DO UPDATE SET due_at = $2 WHERE duties.due_at <= $3",
+             ON CONFLICT (name) DO UPDATE SET due_at = $2 WHERE duties.due_at <= $3 OR duties.due_at > $4",
         )
         .bind(self.name)
         .bind(self.next.micros())
         .bind(self.now.micros())
+        // No duty is put off for longer than from one turn to the next.
+        .bind(Timestamp::latest(self.next, Duration::ZERO).micros())
         .execute(connection)
         .await?;
         Ok(taken == 1)
@@ -379,22 +385,25 @@ impl Write for MissOthers {
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Option<Shrunk>, Fault> {
         let (asked_at, break_from) = (self.asked_at.micros(), self.break_from.micros());
+        // A list in the future was kept while the clock was ahead.
+        let latest = Timestamp::latest(self.asked_at, Duration::ZERO).micros();
         let shrunk = query(
-            "SELECT COALESCE(SUM(CASE WHEN roster < $1 AND (missed_at IS NULL OR missed_at < $2) THEN 1 ELSE 0 END), 0), \
+            "SELECT COALESCE(SUM(CASE WHEN (roster < $1 OR roster > $3) AND (missed_at IS NULL OR missed_at < $2) THEN 1 ELSE 0 END), 0), \
              COUNT(*) FROM watched",
         );
-        let row = shrunk.bind(asked_at).bind(break_from).fetch_one(&mut *connection).await?;
+        let row = shrunk.bind(asked_at).bind(break_from).bind(latest).fetch_one(&mut *connection).await?;
         let [missing, watched] = [row.try_get::<i64>(0)?, row.try_get::<i64>(1)?];
         let [missing, watched] = [missing, watched].map(|count| u64::try_from(count).unwrap_or(0));
         let shrunk = Shrunk { missing, watched };
         let is_doubted = shrunk.is_doubted();
         query(
             "UPDATE watched SET missed_lists = CASE WHEN missed_at >= $2 THEN missed_lists ELSE 0 END + $3, \
-             missed_at = $1 WHERE roster < $1",
+             missed_at = $1 WHERE roster < $1 OR roster > $4",
         )
         .bind(asked_at)
         .bind(break_from)
         .bind(i64::from(!is_doubted))
+        .bind(latest)
         .execute(&mut *connection)
         .await?;
         if is_doubted {
@@ -402,11 +411,12 @@ impl Write for MissOthers {
         }
         // A user without a heat pump that is watched loses nothing: a churn has retired them, say.
         query(
-            "DELETE FROM watched WHERE roster < $1 AND (missed_lists >= $2 OR NOT EXISTS \
+            "DELETE FROM watched WHERE (roster < $1 OR roster > $3) AND (missed_lists >= $2 OR NOT EXISTS \
              (SELECT 1 FROM pumps WHERE pumps.user_id = watched.user_id AND pumps.is_retired = 0))",
         )
         .bind(asked_at)
         .bind(i64::from(self.lists_to_remove))
+        .bind(latest)
         .execute(connection)
         .await?;
         Ok(None)
@@ -417,6 +427,7 @@ struct TakeDue {
     now: Timestamp,
     until: Timestamp,
     limit: usize,
+    ceiling: Duration,
     taking: Option<Arc<Taking<Uuid>>>,
 }
 
@@ -446,27 +457,53 @@ impl Write for TakeDue {
 impl TakeDue {
     async fn in_memory(&self, taking: &Taking<Uuid>, connection: &mut Connection) -> Result<Vec<DueUser>, Fault> {
         let looked_at = self.limit + taking.begin(self.now);
-        let query = query("SELECT user_id, customer, region FROM watched WHERE due_at <= $1 ORDER BY due_at LIMIT $2");
-        let rows = query.bind(self.now.micros()).bind(count(looked_at)).fetch_all(connection).await?;
-        let mut due: Vec<DueUser> = Vec::with_capacity(self.limit.min(rows.len()));
-        for row in &rows {
-            let user = due_user(row)?;
-            if due.len() < self.limit && taking.take(user.user, self.until) {
-                due.push(user);
+        let mut due: Vec<DueUser> = Vec::with_capacity(self.limit);
+        for reach in Reach::BOTH {
+            if due.len() == self.limit {
+                break;
+            }
+            let look = ours(format!(
+                "SELECT user_id, customer, region FROM watched WHERE due_at {compares} $1 ORDER BY due_at LIMIT $2",
+                compares = reach.compares(),
+            ));
+            let look = query(look).bind(reach.bound(self.now, self.ceiling)).bind(count(looked_at));
+            for row in &look.fetch_all(&mut *connection).await? {
+                let user = due_user(row)?;
+                if due.len() < self.limit && taking.take(user.user, self.until) {
+                    due.push(user);
+                }
             }
         }
         Ok(due)
     }
 
     async fn in_rows(&self, db: &Db, connection: &mut Connection) -> Result<Vec<DueUser>, Fault> {
-        let take = ours(format!(
-            "UPDATE watched SET taken_until = $1 \
-             WHERE user_id IN (SELECT user_id FROM watched WHERE due_at <= $2 AND taken_until <= $2 \
-             ORDER BY due_at LIMIT $3{}) RETURNING user_id, customer, region",
-            db.skip_locked()
-        ));
-        let take = query(take).bind(self.until.micros()).bind(self.now.micros()).bind(count(self.limit));
-        take.fetch_all(connection).await?.iter().map(due_user).collect()
+        let mut due = Vec::new();
+        // No lease is longer than this one, which ends at `until`.
+        let lease_ends_by = Timestamp::latest(self.until, Duration::ZERO);
+        for reach in Reach::BOTH {
+            if due.len() == self.limit {
+                break;
+            }
+            let take = ours(format!(
+                "UPDATE watched SET taken_until = $1 \
+                 WHERE user_id IN (SELECT user_id FROM watched WHERE due_at {compares} $2 \
+                 AND (taken_until <= $4 OR taken_until > $5) \
+                 ORDER BY due_at LIMIT $3{}) RETURNING user_id, customer, region",
+                db.skip_locked(),
+                compares = reach.compares(),
+            ));
+            let take = query(take)
+                .bind(self.until.micros())
+                .bind(reach.bound(self.now, self.ceiling))
+                .bind(count(self.limit - due.len()))
+                .bind(self.now.micros())
+                .bind(lease_ends_by.micros());
+            for row in &take.fetch_all(&mut *connection).await? {
+                due.push(due_user(row)?);
+            }
+        }
+        Ok(due)
     }
 }
 

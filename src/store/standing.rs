@@ -101,6 +101,12 @@ pub(super) async fn read<T: DeserializeOwned>(
     Ok((serde_json::from_str(&text).ok(), row.try_get(1)?))
 }
 
+/// How Podero stands by what all replicas know, as far as it can be true now.
+pub(super) async fn shared_standing(on: impl Executor, now: Timestamp) -> Result<Standing, Fault> {
+    let (known, _) = read::<Standing>(on, STANDING).await?;
+    Ok(known.unwrap_or_default().plausible(now))
+}
+
 /// `false`: somebody else has written since.
 pub(super) async fn set(
     connection: &mut Connection,
@@ -154,17 +160,21 @@ impl Write for Share {
         {
             connection.batch(tables).await?;
         }
-        query("DELETE FROM replicas WHERE seen_at < $1")
+        // A replica seen in the future died before the clock was set back, or its own clock is ahead: then it is no company.
+        let latest = Timestamp::latest(self.now, Duration::ZERO).micros();
+        query("DELETE FROM replicas WHERE seen_at < $1 OR seen_at > $2")
             .bind(self.now.minus(DEAD_KEPT).micros())
+            .bind(latest)
             .execute(&mut *connection)
             .await?;
-        let row = query("SELECT COUNT(*) FROM replicas WHERE seen_at > $1")
+        let row = query("SELECT COUNT(*) FROM replicas WHERE seen_at > $1 AND seen_at <= $2")
             .bind(self.now.minus(REPLICA_LIFE).micros())
+            .bind(latest)
             .fetch_one(&mut *connection)
             .await?;
         let replicas: i64 = row.try_get(0)?;
         let (known, version) = read::<Standing>(&mut *connection, STANDING).await?;
-        let standing = known.unwrap_or_default().merge(self.known).looked(self.now);
+        let standing = known.unwrap_or_default().plausible(self.now).merge(self.known.plausible(self.now)).looked(self.now);
         if known != Some(standing) {
             // Lost to another replica, it is merged again with the next beat.
             set(connection, STANDING, &standing, version).await?;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::db::{Fault, Row, ours, query};
-use super::parking::RetryRequest;
+use super::parking::{RetryRequest, is_at_work};
 use super::{Error, Store, outages, roster, standing};
 use crate::domain::alert::{BLIND_DEDUP_KEY, Outage, dedup_key};
 use crate::domain::customer::Customer;
@@ -186,6 +186,9 @@ pub enum NotTaken {
     /// It is in another state.
     #[error("it is not parked; its state is {0}")]
     NotParked(String),
+    /// A retry of what is tried just now would be another one at the same time.
+    #[error("the bridge works on it at this moment; look again in a minute")]
+    InProgress,
     /// A message of which not all is there cannot be read again.
     #[error(
         "it never became an event, and not all of it was kept, so it cannot be read again: have it sent again, and skip this one"
@@ -209,8 +212,19 @@ impl Store {
         Ok(match (state.as_str(), is_event) {
             ("parked", _) if *request == RetryRequest::Approve => NotTaken::NotApprovable(reason),
             ("parked", false) => NotTaken::NotWhole,
+            ("pending", _) if *request == RetryRequest::Retry && self.is_at_work_on(id).await? => NotTaken::InProgress,
             _ => NotTaken::NotParked(state),
         })
+    }
+
+    async fn is_at_work_on(&self, id: EventId) -> Result<bool, Error> {
+        let id = id.to_string();
+        let lane = query(
+            "SELECT claimed, begun, ready_at FROM lanes WHERE lane = (SELECT lane FROM events WHERE events.id = $1)",
+        );
+        let lane = lane.bind(&id).fetch_optional(&self.0.readers).await?;
+        let (now, ceilings) = (self.0.clock.now(), self.0.ceilings.get());
+        Ok(lane.map(|lane| is_at_work((&lane, 0), &id, now, ceilings)).transpose()?.unwrap_or(false))
     }
 
     /// One event with its calls and original bytes.

@@ -13,6 +13,7 @@ mod broker;
 mod bus;
 // Real processes that are killed, frozen and starved under load.
 mod chaos;
+mod clock;
 // The commands on a store.
 mod commands;
 // The webhook door and the operator's door.

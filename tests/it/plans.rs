@@ -26,6 +26,7 @@ const MAY_SCAN: &[(&str, &str, &str)] = &[
     ("SELECT COUNT(*) FROM events WHERE state = 'parked'", "events", "the same, of an index of parked ones alone"),
     ("SELECT target, COUNT(*) FROM notices", "notices", "the same, of an index of pending ones alone"),
     ("SELECT reason, COUNT(*)", "events", "an operator's page, of an index of parked ones alone"),
+    ("UPDATE events SET settled_at = $1 WHERE id IN", "events", "the same, where the clock was set back"),
     ("SELECT seen, checked_at FROM pumps", "pumps", "an operator's page, by the key, and ended by its limit"),
     ("SELECT id, reason, per_second", "bulk_retries", "an operator's; a row for each retry of many"),
     ("DELETE FROM bulk_retries", "bulk_retries", "the same"),
@@ -60,6 +61,14 @@ const MAY_MAKE_TABLES: &[(&str, &str)] = &[
     ("SELECT type, COUNT(*)", "the same"),
     ("UPDATE events SET state = 'skipped'", "an operator's"),
     ("UPDATE events SET state = 'pending', due_at = $2, tries_from", "an operator's"),
+    ("UPDATE events SET state = 'pending', due_at = $2 WHERE id", "an operator's"),
+    ("UPDATE events SET settled_at = $1 WHERE id IN", "an operator's, where the clock was set back"),
+    (
+        "UPDATE events SET state = 'pending', due_at = $3",
+        "for events whose wait lies beyond its ceiling: a look twice a second",
+    ),
+    ("UPDATE events SET tries_from = $3 WHERE id IN", "the same"),
+    ("SELECT id, tries_from FROM events", "an operator's page"),
 ];
 
 /// A statement with the place it is from.
@@ -111,6 +120,7 @@ fn filled(text: &str) -> String {
         ("IN {}", "IN ($9)"),
         ("${}", "$9"),
         ("bulk = {}", "bulk = 0"),
+        ("{compares}", "<="),
         ("{confirmed}", "0"),
         ("{column}", "manufacturer"),
         ("{conditions}", "manufacturer IS NOT NULL"),

@@ -271,6 +271,21 @@ impl Outage {
         }
     }
 
+    /// The same outage with no moment in the future: a clock that was ahead may have written it, and it would be suspected for as
+    /// long.
+    #[must_use]
+    pub fn no_later_than(self, now: Timestamp) -> Self {
+        Self {
+            since: self.since.no_later_than(now),
+            began: self.began.map(|at| at.no_later_than(now)),
+            held_from: self.held_from.no_later_than(now),
+            members_from: self.members_from.no_later_than(now),
+            calm_since: self.calm_since.map(|at| at.no_later_than(now)),
+            judged_at: self.judged_at.map(|at| at.no_later_than(now)),
+            ..self
+        }
+    }
+
     /// Time in which nobody looked counts neither for it nor for its end.
     fn pass_over(&mut self, now: Timestamp, policy: &WatchPolicy) {
         let gap = gap_since(self.judged_at, now, policy);
@@ -329,6 +344,14 @@ impl Looks {
             self.gaps.drain(..self.gaps.len().saturating_sub(GAPS_USUAL));
         }
         self.last = self.last.max(Some(now));
+    }
+
+    /// The same with no moment in the future, which a clock that was ahead may have written.
+    #[must_use]
+    pub fn no_later_than(mut self, now: Timestamp) -> Self {
+        self.last = self.last.map(|at| at.no_later_than(now));
+        self.gaps.retain(|(_, ended)| ended.no_later_than(now) == *ended);
+        self
     }
 
     /// The moment since which the bridge has looked for as long as `window`: earlier by the gaps in between.

@@ -382,6 +382,27 @@ impl Seen {
         }
     }
 
+    /// The same memory with no moment in the future: a clock that was ahead may have written it, and a loss would never have
+    /// lasted.
+    #[must_use]
+    pub fn no_later_than(mut self, now: Timestamp) -> Self {
+        let counted = [
+            &mut self.first_seen,
+            &mut self.watched_since,
+            &mut self.bad_since,
+            &mut self.named_at,
+            &mut self.good_since,
+            &mut self.fell_at,
+        ];
+        for at in counted {
+            *at = at.map(|at| at.no_later_than(now));
+        }
+        for at in self.breaks.iter_mut().chain(&mut self.losses) {
+            *at = at.no_later_than(now);
+        }
+        self
+    }
+
     /// Whether more should be known of it soon: it is lost and not told, or back and not told.
     pub fn is_suspect(&self) -> bool {
         let is_lost = self.bad_polls > 0 && self.alert.is_none() && self.outage.is_none();

@@ -1,0 +1,48 @@
+//! `events list`: events that are not done, with why each waits and when it is tried next. Prints no personal data.
+//!
+//! Before: [`crate::cli`]. After: [`crate::store`].
+
+use serde_json::json;
+
+use super::open::open;
+use super::show::{json as print_json, text};
+use super::{say, table};
+use crate::config;
+use crate::domain::Timestamp;
+use crate::store::{OpenEvent, OpenFilter};
+
+/// A page of events that are not done, those first that wait for longest.
+pub(super) async fn list(at: &config::Store, filter: OpenFilter, is_json: bool) -> anyhow::Result<()> {
+    let state = filter.state.name();
+    let opened = open(at).await?;
+    let page = opened.store.open_events(filter).await;
+    opened.close().await;
+    let page = page?;
+    let next = page.next.map(|next| next.to_string());
+    if is_json {
+        return print_json(&json!({ "events": page.events, "next": next }));
+    }
+    if page.events.is_empty() {
+        say(&format!("no event is {state}"));
+        return Ok(());
+    }
+    let rows: Vec<[String; 8]> = page.events.into_iter().map(row).collect();
+    table::print(["event", "customer", "type", "since", "failures", "waits for", "why", "next try"], &rows);
+    if let Some(next) = next {
+        say(&format!("there are more: --after {next}"));
+    }
+    Ok(())
+}
+
+fn row(event: OpenEvent) -> [String; 8] {
+    let customer = text(event.customer_id.as_ref());
+    let why = match (event.behind, event.reason, event.operation) {
+        (Some(behind), _, _) => behind,
+        (None, Some(reason), Some(operation)) => format!("{reason}: {operation}"),
+        (None, Some(reason), None) => reason,
+        (None, None, _) => "-".to_owned(),
+    };
+    let next_try = event.next_try.map_or_else(|| "-".to_owned(), |at: Timestamp| at.to_string());
+    let (since, failures) = (event.since.to_string(), event.failures.to_string());
+    [event.id, customer, event.type_name, since, failures, event.waits_for.to_owned(), why, next_try]
+}

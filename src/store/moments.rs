@@ -1,0 +1,120 @@
+//! The ceilings of stored due times: how far ahead of now each kind can lie.
+//!
+//! A clock that was ahead leaves due times in the future. Whoever reads a due time holds it against the ceiling of its kind:
+//! beyond it, it has come. Due times are not rewritten for that, so a clock that is wrong in the other direction destroys nothing.
+//! `docs/ARCHITECTURE.md`, section 10, lists the moments and their ceilings.
+//!
+//! Before: [`crate::app`] knows the settings. After: every statement of the store that looks for what is due.
+
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::Store;
+use super::db::{Connection, Fault, query};
+use super::standing::shared_standing;
+use crate::domain::Timestamp;
+use crate::domain::verdict::RETRY_AFTER_MAX;
+
+/// How far ahead due times can lie, by kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ceilings {
+    /// Of a customer's next event: the longest back-off or lease. A pause that stands counts as well.
+    pub work: Duration,
+    /// Of a notice: the longest back-off or lease of a publisher.
+    pub notice: Duration,
+    /// Of a poll: the watch's interval.
+    pub poll: Duration,
+    /// Of an event that waits for its sign-up.
+    pub sign_up: Duration,
+}
+
+impl Ceilings {
+    /// Ceilings of a process that does not know the settings: nothing waits longer than a pause of Podero's may be, and a
+    /// sign-up is waited for until its own day.
+    const UNKNOWN: Self = Self {
+        work: RETRY_AFTER_MAX,
+        notice: RETRY_AFTER_MAX,
+        poll: RETRY_AFTER_MAX,
+        sign_up: Duration::from_secs(365 * 24 * 60 * 60),
+    };
+}
+
+/// The ceilings in force.
+#[derive(Debug)]
+pub(super) struct KnownCeilings(Mutex<Ceilings>);
+
+impl Default for KnownCeilings {
+    fn default() -> Self {
+        Self(Mutex::new(Ceilings::UNKNOWN))
+    }
+}
+
+impl KnownCeilings {
+    fn lock(&self) -> MutexGuard<'_, Ceilings> {
+        self.0.lock().expect("no code panics while it holds the ceilings")
+    }
+
+    pub(super) fn get(&self) -> Ceilings {
+        *self.lock()
+    }
+}
+
+impl Store {
+    /// Says how far ahead due times can lie by the settings. To be called before anything is claimed.
+    pub fn expect_waits(&self, ceilings: Ceilings) {
+        *self.0.ceilings.lock() = ceilings;
+    }
+}
+
+/// The two places in which due rows are found, by an index on the due time.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Reach {
+    /// Their time has come.
+    Come,
+    /// Their time lies beyond its ceiling. Looked at where too few have come; there is none unless a clock was ahead.
+    Beyond,
+}
+
+impl Reach {
+    pub(super) const BOTH: [Self; 2] = [Self::Come, Self::Beyond];
+
+    /// How a column of due times compares with [`Reach::bound`].
+    pub(super) const fn compares(self) -> &'static str {
+        match self {
+            Self::Come => "<=",
+            Self::Beyond => ">",
+        }
+    }
+
+    pub(super) fn bound(self, now: Timestamp, ceiling: Duration) -> i64 {
+        match self {
+            Self::Come => now.micros(),
+            Self::Beyond => Timestamp::latest(now, ceiling).micros(),
+        }
+    }
+}
+
+/// The newest moment that the store is known to have been worked on: by the ids of events, which hold their arrival, and by
+/// duties, which come round while a bridge runs.
+pub(super) async fn last_written(connection: &mut Connection) -> Result<Option<Timestamp>, Fault> {
+    let id: Option<String> = query("SELECT MAX(id) FROM events").fetch_one(&mut *connection).await?.try_get(0)?;
+    let arrived = id.and_then(|id| id.parse::<uuid::Uuid>().ok()).and_then(|id| id.get_timestamp());
+    let arrived = arrived.map(|at| {
+        let (seconds, nanos) = at.to_unix();
+        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+        Timestamp::from_micros(seconds.saturating_mul(1_000_000).saturating_add(i64::from(nanos / 1_000)))
+    });
+    let duty: Option<i64> = query("SELECT MAX(due_at) FROM duties").fetch_one(connection).await?.try_get(0)?;
+    Ok(arrived.max(duty.map(Timestamp::from_micros)))
+}
+
+/// The ceiling of a customer's next event now: while Podero has asked for a pause, its end.
+pub(super) async fn work_ceiling(
+    connection: &mut Connection,
+    now: Timestamp,
+    ceilings: Ceilings,
+) -> Result<Duration, Fault> {
+    let standing = shared_standing(connection, now).await?;
+    let pause = standing.paused(now).map_or(Duration::ZERO, |until| until.since(now));
+    Ok(ceilings.work.max(pause))
+}

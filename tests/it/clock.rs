@@ -1,0 +1,386 @@
+//! A clock that was ahead and was set right: what it left in the store holds nothing up, on both databases.
+//!
+//! Each scenario writes rows as a bridge whose clock was years ahead, or two hours, and reads them by a clock that is right.
+
+use std::time::Duration;
+
+use podero_bridge::clock::Clock;
+use podero_bridge::domain::event::{Details, Event, Field, Happening};
+use podero_bridge::domain::notice::{Notice, Topic, notice_id};
+use podero_bridge::domain::standing::{Standing, Why};
+use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
+use podero_bridge::domain::{CustomerId, EventId, Timestamp};
+use podero_bridge::store::{
+    Arrival, Ceilings, Claim, Content, Member, OpenEvent, OpenFilter, OpenState, Ordered, PublishOutcome, RetryRequest,
+    Settings, Stepped, Store, Target,
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::world::{Settings as WorldSettings, World, sign_up, until};
+
+const START: i64 = 1_800_000_000;
+const LEASE: Duration = Duration::from_secs(30);
+const BACK_OFF: Duration = Duration::from_mins(15);
+const HOUR: Duration = Duration::from_hours(1);
+const YEARS: Duration = Duration::from_hours(3 * 365 * 24);
+
+/// One scenario, two tests.
+macro_rules! on_both_databases {
+    ($($scenario:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $scenario() {
+                for ahead in [2 * super::HOUR, super::YEARS] {
+                    let folder = tempfile::tempdir().expect("a temporary folder");
+                    let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+                    super::$scenario(super::House::open(url, ahead).await).await;
+                }
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $scenario() {
+                for ahead in [2 * super::HOUR, super::YEARS] {
+                    super::$scenario(super::House::open(crate::servers::fresh_database(), ahead).await).await;
+                }
+            })*
+        }
+    };
+}
+
+on_both_databases! {
+    an_event_in_back_off_is_due_and_one_that_arrived_then_as_well
+    a_lease_taken_then_has_lapsed
+    a_wait_for_a_sign_up_begins_again
+    a_retry_by_hand_makes_an_event_due_now
+    what_was_parked_then_is_covered_by_a_retry_of_many
+    notices_polls_and_duties_are_due
+    a_replica_seen_then_is_no_company
+    an_open_circuit_is_due_for_a_probe_and_a_pause_lasts_as_asked
+    a_list_says_who_waits_and_why
+    a_jump_ahead_makes_no_announced_event_due_and_nothing_old
+}
+
+/// A store whose clock is ahead until it is set right.
+struct House {
+    store: Store,
+    clock: Clock,
+    ahead: Duration,
+}
+
+impl House {
+    async fn open(url: String, ahead: Duration) -> Self {
+        let clock = Clock::manual(Timestamp::from_micros(START * 1_000_000).plus(ahead), 1);
+        let settings = Settings { url, targets: vec![Target::Amqp], works: true };
+        let (store, writer) = Store::open(settings, clock.clone()).await.expect("the store opens");
+        tokio::spawn(writer.run());
+        store.expect_waits(Ceilings { work: BACK_OFF, notice: BACK_OFF, poll: BACK_OFF, sign_up: HOUR });
+        Self { store, clock, ahead }
+    }
+
+    fn set_right(&self) {
+        self.clock.set_back(self.ahead);
+    }
+
+    async fn happened(&self, customer: &str) -> EventId {
+        self.announced(customer, None).await
+    }
+
+    async fn announced(&self, customer: &str, effective_at: Option<Timestamp>) -> EventId {
+        let id = EventId(self.clock.fresh_id());
+        let personal = [(Field::FirstName, "x".into())].into();
+        let happening = Happening::Updated(Details { personal, ..Details::default() });
+        let customer = CustomerId::accept(customer).expect("a printable id");
+        // Said by a sender whose clock is right.
+        let time = Timestamp::from_micros(START * 1_000_000);
+        let arrival = Arrival {
+            id,
+            origin: "/billing".to_owned(),
+            origin_id: id.to_string(),
+            source: "default".to_owned(),
+            door: "webhook",
+            type_name: happening.type_name().to_owned(),
+            received_at: self.clock.now(),
+            digest: "d1".to_owned(),
+            raw: b"{}".as_slice().into(),
+            envelope: None,
+            content: Content::Event(Event { id, customer, time, effective_at, happening }),
+        };
+        self.store.accept(vec![arrival]).await.expect("the store is there");
+        id
+    }
+
+    async fn claim(&self) -> Option<Claim> {
+        self.store.claim(LEASE).await.expect("the store is there")
+    }
+
+    /// Claims what is due, and ends it so.
+    async fn end_head(&self, fate: Fate) -> EventId {
+        let claim = self.claim().await.expect("an event is due");
+        let (failures, failing_since) = match &fate {
+            Fate::Retry { .. } => (1, Some(self.clock.now())),
+            _ => (0, None),
+        };
+        let verdict = Verdict {
+            fate,
+            customer: claim.work.customer.clone(),
+            failures,
+            failing_since,
+            notices: Vec::new(),
+            seen: Vec::new(),
+            follow_up: None,
+            wakes_waiting: false,
+            remark: None,
+        };
+        self.store.settle(&claim, verdict, Vec::new()).await.expect("the store is there");
+        claim.work.event.id
+    }
+
+    async fn fail(&self, setback: Setback) -> EventId {
+        self.end_head(Fate::Retry { at: self.clock.now().plus(BACK_OFF), setback }).await
+    }
+
+    async fn listed(&self, state: OpenState) -> Vec<OpenEvent> {
+        let filter = OpenFilter { state, customer: None, after: None, limit: 100 };
+        self.store.open_events(filter).await.expect("the store is there").events
+    }
+}
+
+async fn an_event_in_back_off_is_due_and_one_that_arrived_then_as_well(house: House) {
+    let failed = house.happened("C-1").await;
+    assert_eq!(house.fail(Setback::Unknown).await, failed);
+    let untouched = house.happened("C-2").await;
+    assert!(house.store.claims(1, Duration::ZERO).await.is_ok_and(|claims| claims.len() == 1), "it is due then");
+    house.set_right();
+    let claims = house.store.claims(10, LEASE).await.expect("the store is there");
+    let mut found: Vec<EventId> = claims.iter().map(|claim| claim.work.event.id).collect();
+    found.sort_by_key(|id| id.0);
+    assert_eq!(found, [failed, untouched]);
+    for claim in &claims {
+        assert!(claim.work.tries_from <= house.clock.now(), "its age counts from now");
+        assert!(claim.work.failing_since.is_none_or(|since| since <= house.clock.now()));
+    }
+    let gauges = house.store.gauges(house.clock.now()).await.expect("the store is there");
+    assert_eq!(gauges.pending, 2);
+    house.store.promote().await.expect("the store is there");
+    house.clock.advance(HOUR);
+    let gauges = house.store.gauges(house.clock.now()).await.expect("the store is there");
+    let age = gauges.oldest_pending.map(|oldest| house.clock.now().since(oldest));
+    assert_eq!(age, Some(HOUR), "it is seen to wait");
+}
+
+async fn a_lease_taken_then_has_lapsed(house: House) {
+    house.happened("C-1").await;
+    let before = house.claim().await.expect("an event is due");
+    house.set_right();
+    let after = house.claim().await.expect("nobody works on it any more");
+    assert!(after.fence > before.fence);
+    assert!(house.claim().await.is_none(), "a lease of now holds");
+}
+
+async fn a_wait_for_a_sign_up_begins_again(house: House) {
+    house.happened("C-1").await;
+    house.end_head(Fate::Waiting { until: house.clock.now().plus(HOUR) }).await;
+    house.set_right();
+    assert_eq!(house.store.promote().await.expect("the store is there"), 1);
+    let claim = house.claim().await.expect("it is looked at again");
+    assert_eq!(claim.work.tries_from, house.clock.now());
+}
+
+async fn a_retry_by_hand_makes_an_event_due_now(house: House) {
+    house.set_right();
+    let event = house.happened("C-1").await;
+    house.fail(Setback::Unknown).await;
+    assert!(house.claim().await.is_none(), "its back-off holds it");
+    let retry = async || house.store.unpark(event, RetryRequest::Retry).await.expect("the store is there");
+    assert!(retry().await.is_some());
+    let claim = house.claim().await.expect("it is due now");
+    assert_eq!(claim.work.failures, 1, "no failure is forgotten");
+    assert!(retry().await.is_none(), "an applier is at work on it");
+    let why = house.store.why_not_taken(event, &RetryRequest::Retry).await.expect("the store is there");
+    assert_eq!(why.to_string(), "the bridge works on it at this moment; look again in a minute");
+}
+
+async fn what_was_parked_then_is_covered_by_a_retry_of_many(house: House) {
+    house.happened("C-1").await;
+    house.end_head(Fate::Parked { reason: Reason::Refused, detail: "said no".to_owned() }).await;
+    house.set_right();
+    let ordered = house.store.order_retry(Some(Reason::Refused), 10).await.expect("the store is there");
+    assert!(matches!(ordered, Ordered::Running(retry) if retry.total == 1));
+    let stepped = house.store.retry_step(1_000).await.expect("the store is there");
+    assert!(matches!(stepped, Stepped::Retried { count: 1, .. }), "{stepped:?}");
+    assert!(house.claim().await.is_some());
+}
+
+async fn notices_polls_and_duties_are_due(house: House) {
+    let now = house.clock.now();
+    // A settlement that tells something.
+    house.happened("C-1").await;
+    let claim = house.claim().await.expect("an event is due");
+    let notice = Notice {
+        id: notice_id("a cause", Topic::EventParked),
+        topic: Topic::EventParked,
+        line: "C-1".to_owned(),
+        subject: "C-1".to_owned(),
+        time: now,
+        data: json!({ "customer_id": "C-1" }),
+    };
+    let verdict = Verdict {
+        fate: Fate::Applied { lost: Vec::new() },
+        customer: claim.work.customer.clone(),
+        failures: 0,
+        failing_since: None,
+        notices: vec![notice.clone()],
+        seen: Vec::new(),
+        follow_up: None,
+        wakes_waiting: false,
+        remark: None,
+    };
+    house.store.settle(&claim, verdict, Vec::new()).await.expect("the store is there");
+    let failed = PublishOutcome::Failed { at: now.plus(BACK_OFF), why: "refused" };
+    house.store.mark(Target::Amqp, vec![(notice.id, failed)]).await.expect("the store is there");
+    let member = Member { user: Uuid::from_u128(1), customer: None, region: None, first_due: now.plus(BACK_OFF) };
+    house.store.keep_roster(vec![member.clone()]).await.expect("the store is there");
+    assert!(house.store.take_duty("roster", BACK_OFF).await.expect("the store is there"));
+    house.set_right();
+    let due = house.store.due_notices(Target::Amqp, 10, LEASE).await.expect("the store is there");
+    assert_eq!(due.len(), 1, "a notice in back-off");
+    let due = house.store.due_users(10, LEASE).await.expect("the store is there");
+    assert_eq!(due.len(), 1, "a poll");
+    assert!(house.store.take_duty("roster", BACK_OFF).await.expect("the store is there"), "a duty");
+    assert!(!house.store.take_duty("roster", BACK_OFF).await.expect("the store is there"), "now it is put off");
+    house.store.keep_roster(Vec::new()).await.expect("the store is there");
+    house.clock.advance(HOUR);
+    let due = house.store.due_users(10, LEASE).await.expect("the store is there");
+    assert!(due.is_empty(), "a user who is on no list any more is dropped");
+}
+
+async fn a_replica_seen_then_is_no_company(house: House) {
+    let known = Standing::default();
+    let replica = |number| Uuid::from_u128(number);
+    house.store.share(replica(1), known).await.expect("the store is there");
+    house.set_right();
+    let shared = house.store.share(replica(2), known).await.expect("the store is there");
+    assert_eq!(shared.replicas, 1);
+    let shared = house.store.share(replica(1), known).await.expect("the store is there");
+    assert_eq!(shared.replicas, 2, "it lives: it says so by a clock that is right");
+}
+
+async fn an_open_circuit_is_due_for_a_probe_and_a_pause_lasts_as_asked(house: House) {
+    let mut known = Standing::default();
+    known.open(house.clock.now(), Why::Away);
+    known.pause(house.clock.now(), house.clock.now().plus(BACK_OFF));
+    house.store.share(Uuid::from_u128(1), known).await.expect("the store is there");
+    house.set_right();
+    let share = async || house.store.share(Uuid::from_u128(2), Standing::default()).await.expect("the store is there");
+    let now = house.clock.now();
+    assert_eq!(share().await.standing.paused(now), Some(now.plus(BACK_OFF)));
+    house.clock.advance(BACK_OFF);
+    let (now, known) = (house.clock.now(), share().await.standing);
+    assert_eq!(known.paused(now), None, "it does not begin again");
+    assert!(known.opening().is_some_and(|opening| opening.since <= now));
+    assert!(known.is_probe_due(now));
+}
+
+async fn a_list_says_who_waits_and_why(house: House) {
+    house.set_right();
+    let first = house.happened("C-1").await;
+    house.fail(Setback::Unknown).await;
+    house.clock.advance(Duration::from_secs(1));
+    let second = house.happened("C-1").await;
+    house.clock.advance(Duration::from_secs(1));
+    let third = house.happened("C-2").await;
+    let rows = house.listed(OpenState::Pending).await;
+    let told: Vec<_> = rows.iter().map(|row| (row.id.clone(), row.waits_for, row.behind.clone())).collect();
+    let id = |event: EventId| event.to_string();
+    let expected =
+        [(id(first), "retrying", None), (id(second), "behind", Some(id(first))), (id(third), "budget", None)];
+    assert_eq!(told, expected);
+    assert_eq!(rows[0].reason.as_deref(), Some("unknown"));
+    assert!(rows[0].next_try.is_some() && rows[1].next_try.is_none() && rows[2].next_try.is_none());
+    // Page by page it is the same.
+    let (mut paged, mut after) = (Vec::new(), None);
+    loop {
+        let filter = OpenFilter { state: OpenState::Pending, customer: None, after, limit: 1 };
+        let page = house.store.open_events(filter).await.expect("the store is there");
+        paged.extend(page.events.into_iter().map(|event| event.id));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(paged, [id(first), id(second), id(third)]);
+    let claim = house.claim().await.expect("the third is due");
+    assert_eq!(claim.work.event.id, third);
+    let filter = OpenFilter { state: OpenState::Pending, customer: Some("C-2".to_owned()), after: None, limit: 10 };
+    let of_one = house.store.open_events(filter).await.expect("the store is there").events;
+    assert_eq!(of_one.iter().map(|row| row.waits_for).collect::<Vec<_>>(), ["in_progress"]);
+    let mut known = Standing::default();
+    known.open(house.clock.now(), Why::Away);
+    house.store.share(Uuid::from_u128(1), known).await.expect("the store is there");
+    assert_eq!(house.listed(OpenState::Pending).await[0].waits_for, "podero");
+    assert!(house.listed(OpenState::Parked).await.is_empty());
+}
+
+async fn a_jump_ahead_makes_no_announced_event_due_and_nothing_old(house: House) {
+    const RETENTION: Duration = Duration::from_mins(10);
+    house.set_right();
+    let settled = house.happened("C-1").await;
+    house.end_head(Fate::Applied { lost: Vec::new() }).await;
+    let day = house.clock.now().plus(HOUR);
+    let announced = house.announced("C-2", Some(day)).await;
+    house.clock.jump_ahead(house.ahead);
+    assert_eq!(house.clock.jump(), house.ahead);
+    let later = house.announced("C-3", Some(day)).await;
+    assert_eq!(house.store.promote().await.expect("the store is there"), 0);
+    house.store.forget(RETENTION).await.expect("the store is there");
+    let state = async |id: EventId| {
+        let event = house.store.event(&id.to_string()).await.expect("the store is there");
+        event.map(|view| view.event.state)
+    };
+    assert_eq!(state(settled).await.as_deref(), Some("applied"), "nothing is removed");
+    assert_eq!(state(announced).await.as_deref(), Some("scheduled"));
+    assert_eq!(state(later).await.as_deref(), Some("scheduled"), "nor one that arrives now");
+    house.clock.advance(HOUR);
+    assert_eq!(house.store.promote().await.expect("the store is there"), 2, "an hour has passed");
+    house.store.forget(RETENTION).await.expect("the store is there");
+    assert_eq!(state(settled).await, None, "and what was old is gone");
+}
+
+/// A real bridge on a file that one with a clock years ahead left behind: its customer's event is applied, and it is ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_goes_on_where_one_with_a_clock_ahead_ended() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    let ahead = Clock::manual(Clock::system().now().plus(YEARS), 1);
+    let settings = Settings { url: url.clone(), targets: vec![Target::Amqp], works: true };
+    let (store, writer) = Store::open(settings, ahead.clone()).await.expect("the store opens");
+    let writing = tokio::spawn(writer.run());
+    let house = House { store, clock: ahead.clone(), ahead: YEARS };
+    let failed = house.happened("C-1").await;
+    house.fail(Setback::Unknown).await;
+    let mut known = Standing::default();
+    known.open(ahead.now(), Why::Away);
+    house.store.share(Uuid::from_u128(1), known).await.expect("the store is there");
+    drop(house);
+    writing.await.expect("the writer ends");
+    let world = World::start_on(folder, url, WorldSettings::default()).await;
+    let (status, _) = world.send(&sign_up("evt-1", "C-1", "2026-10-01T12:00:00Z")).await;
+    assert_eq!(status, 202);
+    until("the event that failed is applied", async || {
+        let event: Value =
+            world.http.get(world.operator(&format!("/v1/events/{failed}"))).send().await.ok()?.json().await.ok()?;
+        (event["state"] == "applied").then_some(())
+    })
+    .await;
+    until("the bridge is ready", async || {
+        let answer = world.http.get(world.operator("/readyz")).send().await.ok()?;
+        answer.status().is_success().then_some(())
+    })
+    .await;
+    let listed: Value =
+        world.http.get(world.operator("/v1/events")).send().await.expect("an answer").json().await.expect("JSON");
+    assert_eq!(listed, json!({ "events": [], "next": null }));
+    world.bridge.stop().await;
+}
