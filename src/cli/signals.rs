@@ -194,8 +194,8 @@ impl Caught {
     /// In the log; a command without one has standard error, which must not hold this thread.
     fn tell(&mut self, signal: &'static str) {
         tracing::warn!(signal, "a signal was passed over");
-        let is_told = !self.telling.as_ref().is_some_and(|telling| !telling.is_finished());
-        if !telemetry::is_set() && is_told {
+        let can_tell = self.telling.as_ref().is_none_or(JoinHandle::is_finished);
+        if !telemetry::is_set() && can_tell {
             let line = format!("podero-bridge: {signal} was passed over");
             self.telling = std::thread::Builder::new().spawn(move || say_error(&line)).ok();
         }

@@ -471,8 +471,8 @@ fn files_of_secrets_that_everybody_can_read_are_named() {
     let itself = folder.path().join("config.toml");
     // The base has the client's secret in it.
     assert_eq!(exposed(&closed, 0o640), Vec::<PathBuf>::new());
-    assert_eq!(exposed(&open, 0o600), [open.clone()]);
-    assert_eq!(exposed(&closed, 0o644), [itself.clone()]);
+    assert_eq!(exposed(&open, 0o600), std::slice::from_ref(&open));
+    assert_eq!(exposed(&closed, 0o644), std::slice::from_ref(&itself));
     assert_eq!(exposed(&open, 0o602), [itself, open]);
     let none = file("none.toml", 0o644, "[store]\nurl = 'sqlite:x.db'\n[amqp]\nurl = 'amqp://h'\n");
     let config = Config::load(Some(&none), &Strings::new(), true).unwrap_or_else(|problems| panic!("{problems}"));
