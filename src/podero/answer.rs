@@ -66,9 +66,9 @@ pub(super) struct Received {
     pub(super) retry_after: Option<String>,
     /// In which its body is, although none was asked for.
     pub(super) coding: Option<Coding>,
-    body: Vec<u8>,
+    pub(super) body: Vec<u8>,
     /// Of the pool, until the answer has been read.
-    _room: Option<OwnedSemaphorePermit>,
+    pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Received {

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
+use sqlx::Connection;
 use uuid::Uuid;
 
 use crate::running::{Environment, Running, on_file, run, said};
+use crate::servers;
 use crate::world::{event, sign_up, until};
 
 const ORG: &str = "6ec0bd7f-11c0-43da-975e-2a8ad9ebae0b";
@@ -344,4 +346,57 @@ async fn no_proxy_of_the_environment_is_used_and_a_configured_one_is() {
     let output = run(&["check", "--offline"], &environment);
     assert!(!output.status.success() && said(&output).contains("outbound.proxy"), "{}", said(&output));
     assert!(!said(&output).contains("pass-word"), "{}", said(&output));
+}
+
+/// Statements that take a store back to a version that kept what Podero said.
+const BACK: [&str; 3] = [
+    "UPDATE events SET state = 'parked', reason = 'refused', detail = 'find_user answered 400: Mark Wordsworth' \
+     WHERE origin_id = 'e1'",
+    "UPDATE events SET state = 'parked', reason = 'email_taken', detail = 'Mark Wordsworth has it' \
+     WHERE origin_id = 'e2'",
+    "DELETE FROM _sqlx_migrations WHERE version = 15",
+];
+
+async fn what_former_versions_kept_goes_with_the_upgrade(folder: &Path, store: String) {
+    let url = podero(sign_up_answer);
+    let mut environment = settings(folder, &url);
+    environment.push(("STORE__URL", store.clone()));
+    let bridge = Running::start(folder, &[], &environment);
+    let ids = [
+        becomes(&bridge, &sign_up("e1", "C-1", TIME), "applied").await["id"].clone(),
+        becomes(&bridge, &sign_up("e2", "C-2", TIME), "applied").await["id"].clone(),
+    ];
+    assert_eq!(bridge.terminate(), Some(0));
+    sqlx::any::install_default_drivers();
+    let mut connection = sqlx::AnyConnection::connect(&store).await.expect("the database is there");
+    for statement in BACK {
+        sqlx::query(statement).execute(&mut connection).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+    connection.close().await.expect("closed");
+
+    let bridge = Running::start(folder, &[], &environment);
+    for (id, expected) in ids
+        .iter()
+        .zip(["Podero refused it; what it said is not kept", "Podero has another user with this e-mail address"])
+    {
+        let id = id.as_str().expect("an id");
+        let event: Value =
+            serde_json::from_str(&get(format!("{}/v1/events/{id}", bridge.operator)).await).expect("JSON");
+        assert_eq!(event["detail"], expected, "{event}");
+    }
+    assert!(!get(format!("{}/v1/parked", bridge.operator)).await.contains("Wordsworth"));
+    assert_eq!(bridge.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_former_versions_kept_goes_with_the_upgrade_on_sqlite() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    what_former_versions_kept_goes_with_the_upgrade(folder.path(), store).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_former_versions_kept_goes_with_the_upgrade_on_postgresql() {
+    let folder = tempfile::tempdir().expect("a folder");
+    what_former_versions_kept_goes_with_the_upgrade(folder.path(), servers::fresh_database()).await;
 }

@@ -776,7 +776,7 @@ const MARK: &str = "zzmark";
 fn marked() -> impl Strategy<Value = Value> {
     let text = || "\\PC{0,8}".prop_map(|text| format!("{text} ZzMark {text}"));
     let leaf = prop_oneof![text().prop_map(Value::from), any::<i64>().prop_map(Value::from), Just(Value::Null)];
-    let names = || {
+    let names = move || {
         prop_oneof![
             text(),
             Just("detail".to_owned()),
