@@ -528,7 +528,10 @@ impl Parts<'_> {
             }
         }
         if let Some(webhook) = &self.config.outbound.webhook {
-            let deliver = ToWebhook::new(webhook.url.clone(), webhook.secret.expose(), clock.clone())?;
+            let deliver = {
+                let proxy = webhook.proxy.as_ref().map(Secret::expose);
+                ToWebhook::new(webhook.url.clone(), webhook.secret.expose(), proxy, clock.clone())?
+            };
             let (store, clock, metrics) = (store.clone(), clock.clone(), metrics.clone());
             let publisher = Publisher { store, deliver, clock, metrics };
             let rhythm = rhythm("deliver", Some(LOOK_EVERY), &bells.outbound, &ends.outbound);
@@ -1139,11 +1142,14 @@ pub fn podero_settings(config: &Config, sandbox: Option<(SocketAddr, &Sandbox)>)
         }
         (None, Account::Sandbox) => anyhow::bail!("there is no Podero account, and the sandbox does not run"),
     };
+    // The sandbox is on this machine.
+    let proxy = config.podero.proxy.as_ref().filter(|_| sandbox.is_none());
     Ok(podero::Settings {
         base_url,
         org_id,
         client_id,
         client_secret,
+        proxy: proxy.map(|proxy| proxy.expose().to_owned()),
         timeout: config.podero.timeout,
         max_in_flight: config.podero.max_in_flight,
         requests_per_second: config.podero.requests_per_second,

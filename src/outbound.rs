@@ -183,13 +183,23 @@ pub struct ToWebhook {
 
 impl ToWebhook {
     /// `secret` is a Standard Webhooks secret (`whsec_…`); the configuration has checked it.
-    pub fn new(url: String, secret: &str, clock: Clock) -> anyhow::Result<Self> {
+    /// `proxy` is the URL of a forward proxy; nothing else in the environment or the system is one.
+    pub fn new(url: String, secret: &str, proxy: Option<&str>, clock: Clock) -> anyhow::Result<Self> {
         let client = reqwest::Client::builder()
             .timeout(WEBHOOK_TIMEOUT)
             // A redirect would carry the signed body to somewhere nobody configured.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("podero-bridge/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+            // What the environment names is not for the bridge.
+            .no_proxy();
+        let client = match proxy {
+            // The error would show the URL, which may hold a password.
+            Some(proxy) => {
+                client.proxy(reqwest::Proxy::all(proxy).map_err(|_| anyhow::anyhow!("outbound.proxy is unusable"))?)
+            }
+            None => client,
+        };
+        let client = client.build()?;
         Ok(Self { client, url, signer: Webhook::new(secret)?, clock })
     }
 }

@@ -5,12 +5,14 @@
 //!
 //! Before: [`crate::cli`]. After: the parts themselves.
 
+use std::sync::Mutex;
+
 use super::say;
 use crate::app;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
-use crate::podero::Client;
+use crate::podero::{Checked, Client};
 use crate::store::{Error, Settings, Store};
 
 /// Prints `ok` or `failed` for each part; fails when one failed.
@@ -56,9 +58,21 @@ pub(super) async fn run(config: Config, offline: bool) -> anyhow::Result<()> {
 async fn podero(config: &Config, clock: Clock) -> Result<String, String> {
     let settings = app::podero_settings(config, None).map_err(|error| error.to_string())?;
     let (client, dispatcher) = Client::new(settings, clock, ()).map_err(|error| error.to_string())?;
-    let checked = async { client.check().await.map_err(|error| error.to_string()) };
+    // As the circuit's probe does, so that this is not well while the circuit would be open.
+    let steps = Mutex::new(Vec::new());
+    let checked = client.check(|Checked { step, outcome }| {
+        let said = match outcome {
+            Ok(status) => format!("{step} {status}"),
+            Err(_) => format!("{step} failed"),
+        };
+        steps.lock().expect("no code panics while it holds the steps").push(said);
+    });
+    let steps = || steps.lock().expect("no code panics while it holds the steps").join(", ");
     tokio::select! {
-        checked = checked => checked.map(|()| "token and organisation".to_owned()),
+        checked = checked => match checked {
+            Ok(()) => Ok(steps()),
+            Err(unfit) => Err(format!("{unfit} ({})", steps())),
+        },
         () = dispatcher.run(std::future::pending()) => Err("the client ended by itself".to_owned()),
     }
 }

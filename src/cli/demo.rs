@@ -59,7 +59,7 @@ pub(super) async fn run() -> anyhow::Result<()> {
     let mut bridge =
         Bridge::start(config, Options { sandbox: true, scratch: Some(folder), ..Options::default() }).await?;
     let story = Story {
-        http: reqwest::Client::new(),
+        http: reqwest::Client::builder().no_proxy().build()?,
         door: format!("http://{}", bridge.http),
         operator: format!("http://{}", bridge.admin),
         sandbox: format!("http://{}", bridge.sandbox.context("the sandbox runs")?),

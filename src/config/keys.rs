@@ -74,6 +74,11 @@ pub const KEYS: &[Key] = &[
     bare("podero.org_id", "organisation at Podero, a UUID; required without --sandbox"),
     bare("podero.client_id", "OAuth2 client; required without --sandbox"),
     secret("podero.client_secret", None, "the client's secret; required without --sandbox"),
+    secret(
+        "podero.proxy",
+        None,
+        "forward proxy for all calls to Podero; the variables HTTP_PROXY and the like are ignored",
+    ),
     key("podero.timeout", "10s", "deadline of one call"),
     key("podero.max_in_flight", "64", "calls at the same time, of all replicas, events and polling together"),
     key(
@@ -144,6 +149,11 @@ pub const KEYS: &[Key] = &[
     bare("sandbox.seed", "makes the sandbox's ids repeat"),
     bare("outbound.webhook_url", "outgoing events also (without AMQP: instead) go here as signed webhooks"),
     secret("outbound.webhook_secret", None, "signs them; required with outbound.webhook_url"),
+    secret(
+        "outbound.proxy",
+        None,
+        "forward proxy for these webhooks; the variables HTTP_PROXY and the like are ignored",
+    ),
     key("log.format", "auto", "text, json, or auto: text on a terminal, else json"),
     key("log.level", "info", "a level, or directives per module such as info,podero_bridge=debug"),
 ];

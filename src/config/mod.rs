@@ -178,6 +178,8 @@ pub struct Amqp {
 pub struct Podero {
     /// Whose Podero is called.
     pub account: Account,
+    /// URL of a forward proxy for all calls; default none. Not for the embedded sandbox.
+    pub proxy: Option<Secret>,
     /// Deadline of one call, from [`TIMEOUT_MIN`] to [`TIMEOUT_MAX`]; default 10 s.
     pub timeout: Duration,
     /// Calls at the same time, events and polling together; default 64.
@@ -318,6 +320,8 @@ pub struct Webhook {
     pub url: String,
     /// `whsec_…` text that `standardwebhooks::Webhook::new` accepts.
     pub secret: Secret,
+    /// URL of a forward proxy; default none.
+    pub proxy: Option<Secret>,
 }
 
 /// Section `[log]`.

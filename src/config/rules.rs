@@ -393,6 +393,19 @@ pub(super) fn called_url() -> Rule<String> {
         .with_slip(escape_credentials)
 }
 
+/// A forward proxy: scheme, host, port, and a user and password where it wants them.
+pub(super) fn proxy_url() -> Rule<String> {
+    let allowed = "scheme, host and port of a proxy, such as http://proxy.utility.example:3128 or \
+                   http://user:password@proxy.utility.example:3128";
+    Rule::new(Form::Text, allowed, |text| {
+        let url = Url::parse(text).ok()?;
+        let is_web = matches!(url.scheme(), "http" | "https") && url.has_host();
+        let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        (is_web && is_bare && is_visible(text)).then(|| text.to_owned())
+    })
+    .with_slip(escape_credentials)
+}
+
 /// Scheme and host of an API whose paths are its own; the result has no slash at its end.
 pub(super) fn base_url() -> Rule<String> {
     let allowed = "scheme and host only, such as https://app.podero.com; http:// only on loopback";

@@ -166,10 +166,11 @@ fn podero(r: &mut Reader, is_sandbox: bool) -> Option<Podero> {
             (_, _, _) => None,
         }
     };
+    let proxy = r.secret("podero.proxy", &rules::proxy_url());
     let timeout = r.value("podero.timeout", &rules::duration(TIMEOUT_MIN, TIMEOUT_MAX));
     let max_in_flight = r.value("podero.max_in_flight", &rules::whole(1, 4_096));
     let requests_per_second = r.value("podero.requests_per_second", &rules::whole(1, 10_000));
-    account.map(|account| Podero { account, timeout, max_in_flight, requests_per_second })
+    account.map(|account| Podero { account, proxy, timeout, max_in_flight, requests_per_second })
 }
 
 fn retry(r: &mut Reader) -> Retry {
@@ -292,10 +293,13 @@ fn outbound(r: &mut Reader) -> Outbound {
     } else {
         r.secret("outbound.webhook_secret", &rules::signing_key())
     };
-    if is_signed && !is_addressed {
-        r.refuse("outbound.webhook_url", "nothing", "required with outbound.webhook_secret");
+    let proxy = r.secret("outbound.proxy", &rules::proxy_url());
+    let is_forwarded = r.is_given("outbound.proxy");
+    if (is_signed || is_forwarded) && !is_addressed {
+        let with = if is_signed { "outbound.webhook_secret" } else { "outbound.proxy" };
+        r.refuse("outbound.webhook_url", "nothing", format!("required with {with}"));
     }
-    Outbound { webhook: url.zip(secret).map(|(url, secret)| Webhook { url, secret }) }
+    Outbound { webhook: url.zip(secret).map(|(url, secret)| Webhook { url, secret, proxy }) }
 }
 
 fn log(r: &mut Reader) -> Log {

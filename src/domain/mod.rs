@@ -14,6 +14,7 @@ pub mod date;
 pub mod event;
 #[cfg(test)]
 mod fixtures;
+pub mod link;
 pub mod normal;
 pub mod notice;
 pub mod plan;

@@ -325,6 +325,28 @@ impl Call {
         }
     }
 
+    /// Whether it changes nothing at Podero.
+    pub fn reads(&self) -> bool {
+        match self {
+            Self::FindUser { .. }
+            | Self::ListBuildings { .. }
+            | Self::ListHeatPumps { .. }
+            | Self::ListUsers
+            | Self::ObserveHeatPumps { .. }
+            | Self::ObserveHeatPump { .. }
+            | Self::FindReconnection { .. } => true,
+            Self::CreateUser { .. }
+            | Self::UpdateUser { .. }
+            | Self::DeleteUser { .. }
+            | Self::CreateBuilding { .. }
+            | Self::UpdateBuilding { .. }
+            | Self::DeleteBuilding { .. }
+            | Self::PauseHeatPump { .. }
+            | Self::CreateOnboardingSession { .. }
+            | Self::ResolveCue { .. } => false,
+        }
+    }
+
     /// How a repeat is made safe (docs/adr/0004).
     pub fn repeat(&self) -> Repeat {
         match self {
@@ -403,6 +425,35 @@ pub enum Reply {
     },
 }
 
+/// A server error of the token endpoint: the call itself was not sent.
+pub const TOKEN_SERVER_ERROR: &str = "server error at the token endpoint";
+
+/// Server errors by their status, each in the words of a timeline.
+const SERVER_ERRORS: [(u16, &str); 5] = [
+    (500, "server error (500)"),
+    (502, "server error (502)"),
+    (503, "server error (503)"),
+    (504, "server error (504)"),
+    (0, "server error"),
+];
+
+impl Reply {
+    /// The reply to a call that was answered with a status of 5xx.
+    pub fn server_error(status: u16) -> Self {
+        let known = SERVER_ERRORS.into_iter().find(|(known, _)| [status, 0].contains(known));
+        Self::Unknown { why: known.map_or("server error", |(_, why)| why) }
+    }
+
+    /// Whether Podero answered, with a status of 5xx: the trouble is at Podero, not on the way.
+    pub fn is_server_error(&self) -> bool {
+        match self {
+            Self::Unknown { why } => SERVER_ERRORS.iter().any(|(_, known)| known == why),
+            Self::Unsent { why } => *why == TOKEN_SERVER_ERROR,
+            Self::Done(_) | Self::Refused(_) | Self::Busy { .. } | Self::Held { .. } => false,
+        }
+    }
+}
+
 /// What a successful call gave.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
@@ -445,7 +496,8 @@ pub struct Refusal {
     pub kind: RefusalKind,
     /// The HTTP status.
     pub status: u16,
-    /// What Podero said, free of personal data, shortened.
+    /// More about it in our own words, names of our own fields and codes of a closed list; often nothing. No text of
+    /// Podero's.
     pub detail: String,
 }
 

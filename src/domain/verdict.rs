@@ -26,7 +26,7 @@ use super::plan::{
     Answer, Call, ChurnDelete, Look, Next, OldHeatPumps, Policy, Refusal, RefusalKind, Repeat, Reply, Work,
     page_language,
 };
-use super::{EventId, NAMESPACE, Timestamp};
+use super::{EventId, NAMESPACE, Timestamp, link};
 
 /// Podero's wish for a pause is honoured in full up to this; beyond it the answer is taken for a mistake.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -95,10 +95,21 @@ pub enum Setback {
     Held,
     Unsent,
     Unknown,
+    /// `Unsent` or `Unknown`, because Podero answered with a status of 5xx.
+    ServerError,
     TooManyCalls,
 }
 
 impl Setback {
+    /// Every setback, for metrics that start at zero.
+    pub const ALL: [Self; 6] =
+        [Self::Busy, Self::Held, Self::Unsent, Self::Unknown, Self::ServerError, Self::TooManyCalls];
+
+    /// This one, or that Podero failed where the reply says so.
+    fn of(self, reply: &Reply) -> Self {
+        if reply.is_server_error() { Self::ServerError } else { self }
+    }
+
     /// The name in metrics and timelines.
     pub fn name(self) -> &'static str {
         match self {
@@ -106,6 +117,7 @@ impl Setback {
             Self::Held => "held",
             Self::Unsent => "unsent",
             Self::Unknown => "unknown",
+            Self::ServerError => "server_error",
             Self::TooManyCalls => "too_many_calls",
         }
     }
@@ -241,10 +253,10 @@ pub fn judge(work: &mut Work, call: &Call, reply: &Reply, moment: Moment, policy
             let delay = policy.schedule.delay(work.failures, moment.dice);
             Ruling::Settle(Fate::Retry { at: moment.now.plus(delay), setback: Setback::Held })
         }
-        Reply::Unsent { why } => Ruling::Settle(fail(work, Setback::Unsent, why, moment, policy)),
+        Reply::Unsent { why } => Ruling::Settle(fail(work, Setback::Unsent.of(reply), why, moment, policy)),
         Reply::Unknown { why } => {
             doubt(&mut work.customer, call);
-            let mut fate = fail(work, Setback::Unknown, why, moment, policy);
+            let mut fate = fail(work, Setback::Unknown.of(reply), why, moment, policy);
             if call.idempotency_key(work.event.id).is_some() {
                 // Full jitter may be no wait at all. A look-up that overtakes a create would find nothing yet, and a
                 // change that is overtaken would be written over what came after it.
@@ -368,7 +380,7 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Ruling {
             work.customer.podero.user = UserThere::Contested;
             go_on
         }
-        (Call::UpdateUser { .. }, RefusalKind::Duplicate) => park(Reason::EmailTaken, refusal.detail.clone()),
+        (Call::UpdateUser { .. }, RefusalKind::Duplicate) => park(Reason::EmailTaken, refused_detail(call, refusal)),
         // Deleted behind our back: look, and make it anew.
         (Call::UpdateBuilding { key, .. }, RefusalKind::NotFound) if !work.has_looked_again => {
             work.has_looked_again = true;
@@ -396,10 +408,16 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Ruling {
         }
         (Call::ListBuildings { .. }, RefusalKind::NotFound | RefusalKind::Unsupported) => unlisted(work),
         (_, RefusalKind::NotFound | RefusalKind::Unsupported | RefusalKind::Duplicate | RefusalKind::Invalid) => {
-            let detail = format!("{} answered {}: {}", call.operation().name(), refusal.status, refusal.detail);
-            park(Reason::Refused, detail)
+            park(Reason::Refused, refused_detail(call, refusal))
         }
     }
+}
+
+/// The call, the status, and what may be kept of the answer.
+fn refused_detail(call: &Call, refusal: &Refusal) -> String {
+    let Refusal { status, detail, .. } = refusal;
+    let answered = format!("{} answered {status}", call.operation().name());
+    if detail.is_empty() { answered } else { format!("{answered}: {detail}") }
 }
 
 /// Podero does not list buildings. Where one may have been made unseen, none is made before a person has looked: the
@@ -589,7 +607,7 @@ fn outcome(work: &Work, customer: &Customer, now: Timestamp) -> Option<Notice> {
             "podero_user_id": customer.user_id(),
             "building_key": key.as_str(),
             "building_id": customer.podero.buildings.get(key).map(|there| there.id),
-            "onboarding_url": customer.podero.onboarding.get(key).map(|made| &made.url),
+            "onboarding_url": customer.podero.onboarding.get(key).map(|made| &made.url).filter(|url| link::may_go_out(url)),
         })
     };
     Some(Notice {

@@ -12,12 +12,13 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CACHE_CONTROL, HeaderValue};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Received, fetch, wire};
+use super::answer::{Bound, Received, SMALL_BYTES_MAX, fetch};
+use super::{pruned, wire};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
-use crate::domain::plan::Reply;
+use crate::domain::plan::{Reply, TOKEN_SERVER_ERROR};
 use crate::domain::verdict::RETRY_AFTER_MAX;
 use crate::pump;
 
@@ -36,9 +37,6 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 
 /// How often [`Tokens::keep`] looks whether the token is due; far below [`RENEWAL_LEAD_MAX`].
 const KEEP_EVERY: Duration = Duration::from_secs(60);
-
-/// A token's answer is a few hundred bytes.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// A token as it is held now.
 #[derive(Clone)]
@@ -205,7 +203,8 @@ impl Tokens {
             .header(AUTHORIZATION, self.credentials.clone())
             .header(CACHE_CONTROL, "no-cache")
             .json(&json!({"grant_type": "client_credentials"}));
-        let received = fetch(request, ANSWER_BYTES_MAX).await;
+        // A token's answer is a few hundred bytes.
+        let received = fetch(request, Bound { bytes_max: SMALL_BYTES_MAX, pool: None }).await;
         let now = self.clock.now();
         let read = match received {
             Ok(received) => read(&received, now),
@@ -255,17 +254,19 @@ fn read(received: &Received, now: Timestamp) -> Result<(HeaderValue, Duration), 
         200 if received.coding.is_some() => {
             Err(Reply::Unsent { why: "token answer is coded; it was asked for without a coding" })
         }
-        200 => parse(&received.body).ok_or(Reply::Unsent { why: "token answer is garbage" }),
+        200 => parse(received.body()).ok_or(Reply::Unsent { why: "token answer is garbage" }),
         408 | 425 | 429 => Err(Reply::Busy { after }),
         503 if after.is_some() => Err(Reply::Busy { after }),
         status @ 300..=499 => Err(Reply::Held { status }),
-        _ => Err(Reply::Unsent { why: "token endpoint failed" }),
+        500..=599 => Err(Reply::Unsent { why: TOKEN_SERVER_ERROR }),
+        _ => Err(Reply::Unsent { why: "token endpoint answers with an unexpected status" }),
     }
 }
 
 fn parse(body: &[u8]) -> Option<(HeaderValue, Duration)> {
-    let answer: Value = serde_json::from_slice(body).ok()?;
-    let value = answer.get("access_token")?.as_str().filter(|value| !value.is_empty())?;
+    let answer = pruned::one(body, |name| matches!(name, "access_token" | "expires_in")).ok()?;
+    let is_whole = |token: &&str| (1..pruned::TEXT_BYTES_MAX).contains(&token.len());
+    let value = answer.get("access_token")?.as_str().filter(is_whole)?;
     let mut header = HeaderValue::from_str(&format!("Bearer {value}")).ok()?;
     header.set_sensitive(true);
     let expires_in = answer.get("expires_in");
@@ -284,7 +285,7 @@ mod tests {
 
     fn check(status: u16, retry_after: Option<&str>, body: &str, expect: Result<(&str, u64), Reply>) {
         let retry_after = retry_after.map(str::to_owned);
-        let received = Received { status, retry_after, coding: None, body: body.as_bytes().to_vec() };
+        let received = Received { retry_after, ..Received::of(status, body.as_bytes()) };
         let read = read(&received, Timestamp::from_micros(0));
         let read = read.map(|(header, life)| (header.to_str().expect("ascii").to_owned(), life.as_secs()));
         assert_eq!(read, expect.map(|(header, life)| (header.to_owned(), life)), "{status} {body}");
@@ -309,9 +310,11 @@ mod tests {
         check(429, Some("3"), "", Err(Reply::Busy { after }));
         check(429, None, "", Err(Reply::Busy { after: None }));
         check(503, Some("3"), "", Err(Reply::Busy { after }));
-        for status in [204, 500, 502, 503] {
-            check(status, None, "", Err(Reply::Unsent { why: "token endpoint failed" }));
+        for status in [500, 502, 503] {
+            check(status, None, "", Err(Reply::Unsent { why: TOKEN_SERVER_ERROR }));
         }
+        let why = "token endpoint answers with an unexpected status";
+        check(204, None, "", Err(Reply::Unsent { why }));
     }
 
     #[test]

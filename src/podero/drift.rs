@@ -1,22 +1,17 @@
 //! Where Podero's answers leave what its pages show: an operator is to see a change of the contract before it hurts.
 //!
-//! The bridge stays as tolerant as [`super::wire`] is; this file only tells, by names from a closed set, once per answer.
-//! Pure. It says nothing of any value.
+//! The bridge stays as tolerant as [`super::wire`] is, which shows each entry as it reads it; this file only tells, by
+//! names from a closed set, once per answer. Pure. It says nothing of any value.
 //!
 //! Before: an answer as it came. After: the metrics.
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::Received;
+use super::answer::Received;
 use super::wire::{self, Told};
 use crate::domain::Timestamp;
 use crate::domain::alert::is_ahead;
-use crate::domain::plan::Call;
-
-/// Larger answers are not looked at a second time: only the list of a large fleet's users is one, and what is in it is seen
-/// one by one as well.
-const LOOKED_AT_BYTES_MAX: usize = 256 * 1024;
 
 /// Statuses that some page shows, or that the framework behind the API gives by itself; and all from 500 on.
 const STATUSES: [u16; 12] = [200, 201, 204, 400, 401, 403, 404, 405, 409, 413, 422, 429];
@@ -77,20 +72,47 @@ drifts! {
     CodedAnswer = "coded_answer",
     /// A complete list of users that lacks many whom the one before named; the watch compares them.
     ShortList = "short_list",
+    /// An address that must not go out, such as one with control characters.
+    UnusableLink = "unusable_link",
 }
 
 /// What is found in one answer, each once.
 #[derive(Debug, Default)]
-struct Found {
+pub(super) struct Found {
     drifts: Vec<Drift>,
     /// When the answer came.
     now: Option<Timestamp>,
 }
 
 impl Found {
-    fn note(&mut self, drift: Drift) {
+    /// Of an answer that came just now. Its body is told entry by entry, as it is read.
+    pub(super) fn of(received: &Received, now: Timestamp) -> Self {
+        let mut found = Self { now: Some(now), ..Self::default() };
+        let status = received.status;
+        if received.coding.is_some() {
+            // Whatever its status: nothing in it can be read.
+            found.note(Drift::CodedAnswer);
+        } else if !STATUSES.contains(&status) && status < 500 {
+            found.note(Drift::NewStatus);
+        }
+        found
+    }
+
+    /// How the answer differs.
+    pub(super) fn drifts(&self) -> &[Drift] {
+        &self.drifts
+    }
+
+    pub(super) fn note(&mut self, drift: Drift) {
         if !self.drifts.contains(&drift) {
             self.drifts.push(drift);
+        }
+    }
+
+    /// A body that is no JSON, or another kind of value than the pages show. None at all is no drift.
+    pub(super) fn unreadable(&mut self, body: &[u8]) {
+        if !body.is_empty() {
+            self.note(Drift::UnexpectedShape);
         }
     }
 
@@ -114,110 +136,79 @@ impl Found {
         }
     }
 
-    fn id(&mut self, item: &Map<String, Value>) {
+    fn one(&mut self, entry: &Value, look: fn(&mut Self, &Map<String, Value>)) {
+        match entry {
+            Value::Object(item) => look(self, item),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                self.note(Drift::UnexpectedShape);
+            }
+        }
+    }
+
+    /// An entry of the list of users.
+    pub(super) fn user(&mut self, entry: &Value) {
+        self.one(entry, Self::user_of);
+    }
+
+    /// An entry of a list of buildings.
+    pub(super) fn home(&mut self, entry: &Value) {
+        self.one(entry, Self::id);
+    }
+
+    /// An entry of a list of heat pumps.
+    pub(super) fn pump(&mut self, entry: &Value) {
+        self.one(entry, Self::pump_of);
+    }
+
+    /// Something that has an id.
+    pub(super) fn id(&mut self, item: &Map<String, Value>) {
         if item.get("id").and_then(Value::as_str).is_none_or(|id| Uuid::parse_str(id).is_err()) {
             self.note(Drift::MissingId);
         }
     }
-}
 
-/// How an answer differs.
-pub(super) fn of(call: &Call, received: &Received, now: Timestamp) -> Vec<Drift> {
-    let (status, body) = (received.status, &received.body[..]);
-    let mut found = Found { now: Some(now), ..Found::default() };
-    if received.coding.is_some() {
-        // Whatever its status: nothing in it can be read.
-        found.note(Drift::CodedAnswer);
-        return found.drifts;
-    }
-    if !STATUSES.contains(&status) && status < 500 {
-        found.note(Drift::NewStatus);
-    }
-    let is_looked_at = (200..300).contains(&status) && !body.is_empty() && body.len() <= LOOKED_AT_BYTES_MAX;
-    if is_looked_at {
-        match serde_json::from_slice::<Value>(body) {
-            Ok(answer) => look(call, &answer, &mut found),
-            Err(_) => found.note(Drift::UnexpectedShape),
+    /// A user.
+    pub(super) fn user_of(&mut self, item: &Map<String, Value>) {
+        self.id(item);
+        if item.get("role").is_none_or(Value::is_null) {
+            self.note(Drift::MissingRole);
         }
+        self.word(item.get("role"), &ROLES, Drift::UnknownRole);
     }
-    found.drifts
-}
 
-fn look(call: &Call, answer: &Value, found: &mut Found) {
-    match call {
-        Call::ListUsers => each(answer, found, user),
-        Call::ListBuildings { .. } => each(answer, found, |item, found| found.id(item)),
-        Call::ListHeatPumps { .. } | Call::ObserveHeatPumps { .. } => each(answer, found, pump),
-        Call::FindUser { .. } | Call::CreateUser { .. } => one(answer, found, user),
-        Call::CreateBuilding { .. } => one(answer, found, |item, found| found.id(item)),
-        Call::ObserveHeatPump { .. } | Call::FindReconnection { .. } => one(answer, found, pump),
-        Call::CreateOnboardingSession { .. } => one(answer, found, |item, found| {
-            if !item.get("authentication_url").is_some_and(Value::is_string) {
-                found.note(Drift::MissingLink);
-            }
-        }),
-        Call::ResolveCue { .. } => one(answer, found, |item, found| {
-            if !item.get("redirect_url").is_some_and(Value::is_string) {
-                found.note(Drift::MissingLink);
-            }
-        }),
-        // A yes need not say anything.
-        Call::UpdateUser { .. }
-        | Call::DeleteUser { .. }
-        | Call::UpdateBuilding { .. }
-        | Call::DeleteBuilding { .. }
-        | Call::PauseHeatPump { .. } => {}
-    }
-}
-
-fn one(answer: &Value, found: &mut Found, look: impl Fn(&Map<String, Value>, &mut Found)) {
-    match answer {
-        Value::Object(item) => look(item, found),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            found.note(Drift::UnexpectedShape);
+    /// A heat pump.
+    pub(super) fn pump_of(&mut self, item: &Map<String, Value>) {
+        self.id(item);
+        match item.get("is_authenticated") {
+            Some(Value::Bool(_)) => {}
+            None | Some(Value::Null) => self.note(Drift::MissingIsAuthenticated),
+            Some(_) => self.note(Drift::WrongType),
         }
-    }
-}
-
-/// A list comes bare or as `{total, items}`: the pages show both.
-fn each(answer: &Value, found: &mut Found, look: impl Fn(&Map<String, Value>, &mut Found)) {
-    let items = answer.as_array().or_else(|| answer.get("items").and_then(Value::as_array));
-    let Some(items) = items else { return found.note(Drift::UnexpectedShape) };
-    items.iter().for_each(|item| one(item, found, &look));
-}
-
-fn user(item: &Map<String, Value>, found: &mut Found) {
-    found.id(item);
-    if item.get("role").is_none_or(Value::is_null) {
-        found.note(Drift::MissingRole);
-    }
-    found.word(item.get("role"), &ROLES, Drift::UnknownRole);
-}
-
-fn pump(item: &Map<String, Value>, found: &mut Found) {
-    found.id(item);
-    match item.get("is_authenticated") {
-        Some(Value::Bool(_)) => {}
-        None | Some(Value::Null) => found.note(Drift::MissingIsAuthenticated),
-        Some(_) => found.note(Drift::WrongType),
-    }
-    found.past(item.get("current_state_last_updated_at"));
-    found.past(item.get("deleted_at").filter(|mark| mark.is_string()));
-    found.word(item.get("lifecycle_state"), &LIFECYCLE_STATES, Drift::UnknownLifecycleState);
-    found.word(item.get("connection_status"), &CONNECTION_STATUSES, Drift::UnknownConnectionStatus);
-    for action in item.get("actions").and_then(Value::as_array).into_iter().flatten() {
-        found.word(action.get("code"), &ACTION_CODES, Drift::UnknownActionCode);
+        self.past(item.get("current_state_last_updated_at"));
+        self.past(item.get("deleted_at").filter(|mark| mark.is_string()));
+        self.word(item.get("lifecycle_state"), &LIFECYCLE_STATES, Drift::UnknownLifecycleState);
+        self.word(item.get("connection_status"), &CONNECTION_STATUSES, Drift::UnknownConnectionStatus);
+        for action in item.get("actions").and_then(Value::as_array).into_iter().flatten() {
+            self.word(action.get("code"), &ACTION_CODES, Drift::UnknownActionCode);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Coding;
+    use super::super::answer::Coding;
     use super::*;
+    use crate::domain::plan::Call;
     use serde_json::json;
 
     fn received(status: u16, body: &str) -> Received {
-        Received { status, retry_after: None, coding: None, body: body.as_bytes().to_vec() }
+        Received::of(status, body.as_bytes())
+    }
+
+    fn of(call: &Call, received: &Received, now: Timestamp) -> Vec<Drift> {
+        let mut found = Found::of(received, now);
+        let _ = wire::read(call, received, &mut None, now, &mut found);
+        found.drifts().to_vec()
     }
 
     fn now() -> Timestamp {

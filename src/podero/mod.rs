@@ -9,9 +9,12 @@
 //! Before: [`crate::domain::plan`] names the call; [`crate::apply`] and [`crate::watch`] make it.
 //! After: [`crate::domain::verdict`] judges the reply.
 
+mod answer;
 mod auth;
 mod body;
 mod drift;
+mod pruned;
+mod refusal;
 mod throttle;
 mod wire;
 
@@ -25,9 +28,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use reqwest::Url;
-use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
-};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -35,10 +36,11 @@ use crate::clock::Clock;
 use crate::domain::plan::{Answer, Call, Operation, Reply};
 use crate::domain::standing::{Hold, Opening, Standing, Why};
 use crate::domain::{CustomerId, Timestamp};
-use crate::tls;
+use answer::{Bound, Coding, Lost, POOL_BYTES, Pool, Received, coding_of, fetch};
 use auth::{Token, Tokens};
 use body::Deadline;
 pub use drift::Drift;
+use drift::Found;
 pub use throttle::Errand;
 use throttle::{Budget, Evidence, SLOT_WAIT_MAX, Throttle, Turnstile};
 use wire::{Outgoing, Part, Reading};
@@ -142,9 +144,9 @@ impl Observe for () {
 }
 
 /// Every text with which a request can end: a closed set, so that it may label metrics.
-pub const STATUSES: [&str; 28] = [
+pub const STATUSES: [&str; 29] = [
     "200", "201", "204", "2xx", "3xx", "400", "401", "403", "404", "405", "408", "409", "410", "422", "425", "429",
-    "4xx", "500", "501", "502", "503", "504", "5xx", "other", "timeout", "connect", "cut", "garbage",
+    "4xx", "500", "501", "502", "503", "504", "5xx", "other", "timeout", "connect", "cut", "garbage", "no_room",
 ];
 
 fn status_text(status: u16) -> &'static str {
@@ -171,6 +173,8 @@ pub struct Settings {
     pub client_secret: String,
     /// Deadline of one HTTP request, from connecting to the last byte of the answer.
     pub timeout: Duration,
+    /// A forward proxy for all calls; its URL may hold a password, and is shown to nobody.
+    pub proxy: Option<String>,
     /// Requests at one time, of all replicas together.
     pub max_in_flight: usize,
     /// Requests per second, of all replicas together.
@@ -212,6 +216,9 @@ pub enum Error {
     /// Nothing could ever be sent.
     #[error("podero.{0} must be at least 1")]
     NoBudget(&'static str),
+    /// The proxy is unusable. Its URL is not shown.
+    #[error("podero.proxy is not an address of a proxy")]
+    Proxy,
     /// The credentials cannot be written into a header.
     #[error("podero.client_id and podero.client_secret must not be empty, and the id holds no colon")]
     Credentials,
@@ -233,6 +240,18 @@ pub enum Unfit {
     #[error("Podero does not open the organisation to these credentials (status {status})")]
     Organisation {
         /// The status that said so.
+        status: u16,
+    },
+    /// Podero was reached and fails.
+    #[error("Podero was reached and fails (status {status}): the trouble is at Podero, not on the way to it")]
+    Failing {
+        /// The status that said so.
+        status: u16,
+    },
+    /// Podero says something that no page shows.
+    #[error("Podero answers with an unexpected status ({status})")]
+    Status {
+        /// This one.
         status: u16,
     },
     /// Nothing can be said now.
@@ -281,6 +300,8 @@ struct Inner {
     clock: Clock,
     tokens: Arc<Tokens>,
     throttle: Throttle,
+    /// The memory of all answers that are being read.
+    pool: Pool,
     watcher: Arc<dyn Observe>,
     /// Calls whose last answer could not be read, when it came, and why.
     unreadable: Mutex<BTreeMap<Operation, (Timestamp, &'static str)>>,
@@ -322,15 +343,20 @@ impl Client {
             .timeout(settings.timeout)
             .pool_idle_timeout(IDLE_MAX)
             .pool_max_idle_per_host(settings.max_in_flight)
-            .build()
-            .map_err(Error::Http)?;
+            // What the environment names is not for the bridge: its credentials would go there.
+            .no_proxy();
+        let http = match &settings.proxy {
+            Some(proxy) => http.proxy(reqwest::Proxy::all(proxy).map_err(|_| Error::Proxy)?),
+            None => http,
+        };
+        let http = http.build().map_err(Error::Http)?;
         let watcher: Arc<dyn Observe> = Arc::new(watcher);
         let tokens = Arc::new(Tokens::new(http.clone(), &base_url, credentials, clock.clone()));
         let budget = Budget { max_in_flight: settings.max_in_flight, per_second };
         let (throttle, turnstile) = throttle::throttle(budget, clock.clone(), watcher.clone());
         let dispatcher = Dispatcher { turnstile, tokens: tokens.clone() };
-        let unreadable = Mutex::default();
-        let inner = Inner { http, settings, base_url, clock, tokens, throttle, watcher, unreadable };
+        let (pool, unreadable) = (Pool::new(POOL_BYTES), Mutex::default());
+        let inner = Inner { http, settings, base_url, clock, tokens, throttle, pool, watcher, unreadable };
         Ok((Self(Arc::new(inner)), dispatcher))
     }
 
@@ -412,31 +438,67 @@ impl Client {
         true
     }
 
-    /// Gets a token and asks for the organisation's users, without reading them. Works beside the budget and
-    /// without the [`Dispatcher`], changes nothing at Podero.
-    pub async fn check(&self) -> Result<(), Unfit> {
+    /// Gets a token, asks for the organisation's users without reading them, and looks nobody up as the circuit's probe
+    /// does. Works beside the budget and without the [`Dispatcher`], changes nothing at Podero. Each step follows only
+    /// when the one before it went well; `told` hears of each.
+    pub async fn check(&self, mut told: impl FnMut(Checked)) -> Result<(), Unfit> {
         let inner = &*self.0;
-        let away = |why| Err(Unfit::Away { why });
-        let token = match inner.tokens.token(None).await {
+        let mut tell = |step, outcome: Result<u16, Unfit>| {
+            told(Checked { step, outcome: outcome.clone() });
+            outcome
+        };
+        let token = inner.tokens.token(None).await.map_err(|reply| match reply {
+            Reply::Held { status } => Unfit::Credentials { status },
+            Reply::Unsent { why } | Reply::Unknown { why } => Unfit::Away { why },
+            Reply::Busy { .. } => Unfit::Away { why: "it asks for a pause" },
+            Reply::Done(_) | Reply::Refused(_) => Unfit::Away { why: "the token endpoint makes no sense" },
+        });
+        let token = match token {
             Ok(token) => token,
-            Err(Reply::Held { status }) => return Err(Unfit::Credentials { status }),
-            Err(Reply::Unsent { why } | Reply::Unknown { why }) => return away(why),
-            Err(Reply::Busy { .. }) => return away("it asks for a pause"),
-            Err(Reply::Done(_) | Reply::Refused(_)) => return away("the token endpoint makes no sense"),
+            Err(unfit) => return tell("token", Err(unfit)).map(drop),
         };
-        let Ok(outgoing) = wire::request(&Call::ListUsers, inner.settings.org_id, None) else {
-            return away("the organisation has no address");
-        };
-        match inner.build(&outgoing, &token, None, None).send().await {
-            Ok(answer) => match answer.status().as_u16() {
-                200 => coding_of(answer.headers(), &[]).map_or(Ok(()), |coding| away(coding.why())),
-                status @ 400..=404 | status @ 410 => Err(Unfit::Organisation { status }),
-                300..=399 => away("it redirects; check podero.base_url"),
-                429 | 503 => away("it asks for a pause"),
-                _ => away("unexpected status"),
-            },
-            Err(error) => away(Lost::of(&error).text()),
-        }
+        tell("token", Ok(200))?;
+        tell("organisation", inner.status_of(&Call::ListUsers, &token).await.and_then(of_organisation))?;
+        let Some(external_id) = CustomerId::accept(PROBE_ID) else { return Ok(()) };
+        let probe = Call::FindUser { external_id };
+        // Nobody has this id: 404 is what a healthy Podero says.
+        let asked = inner.status_of(&probe, &token).await.and_then(|(status, _)| of_probe(status));
+        tell("find_user", asked).map(drop)
+    }
+}
+
+/// A step of [`Client::check`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// `token`, `organisation` or `find_user`.
+    pub step: &'static str,
+    /// The status of a good answer, or what is wrong.
+    pub outcome: Result<u16, Unfit>,
+}
+
+fn of_organisation((status, coding): (u16, Option<Coding>)) -> Result<u16, Unfit> {
+    match status {
+        200 => coding.map_or(Ok(200), |coding| Err(Unfit::Away { why: coding.why() })),
+        400..=404 | 410 => Err(Unfit::Organisation { status }),
+        _ => Err(not_well(status)),
+    }
+}
+
+fn of_probe(status: u16) -> Result<u16, Unfit> {
+    match status {
+        200 | 404 | 410 => Ok(status),
+        401 | 403 => Err(Unfit::Organisation { status }),
+        _ => Err(not_well(status)),
+    }
+}
+
+/// A status that says nothing about credentials or organisation.
+fn not_well(status: u16) -> Unfit {
+    match status {
+        300..=399 => Unfit::Away { why: "it redirects; check podero.base_url" },
+        429 => Unfit::Away { why: "it asks for a pause" },
+        500..=599 => Unfit::Failing { status },
+        _ => Unfit::Status { status },
     }
 }
 
@@ -523,7 +585,18 @@ impl Inner {
                 status @ 300..=499 => Reply::Held { status },
                 _ => Reply::Unknown { why: "unexpected status" },
             },
-            Err(error) => Lost::of(&error).reply(),
+            Err(error) => Lost::of(&error).reply(&Call::ListUsers),
+        }
+    }
+
+    /// The status of the answer to a call, whose body is not read.
+    async fn status_of(&self, call: &Call, token: &Token) -> Result<(u16, Option<Coding>), Unfit> {
+        let Ok(outgoing) = wire::request(call, self.settings.org_id, None) else {
+            return Err(Unfit::Away { why: "the call has no address" });
+        };
+        match self.build(&outgoing, token, None, None).send().await {
+            Ok(answer) => Ok((answer.status().as_u16(), coding_of(answer.headers(), &[]))),
+            Err(error) => Err(Unfit::Away { why: Lost::of(&error).text() }),
         }
     }
 
@@ -551,13 +624,31 @@ impl Inner {
                 return late;
             }
             let request = self.build(outgoing, &token, idempotency_key, deadline.as_ref());
-            let reading = self.attempt(call, request, so_far).await;
+            let (reading, is_ours) = self.attempt(call, request, so_far).await;
             if deadline.as_ref().is_some_and(Deadline::struck) {
                 return late;
             }
             if rejected.is_some() || reading != Reading::Whole(Reply::Held { status: 401 }) {
-                let is_of_one = !matches!(call, Call::ListUsers);
-                return (reading, if is_of_one { Evidence::OneCustomer } else { Evidence::Podero });
+                let evidence = match call {
+                    _ if is_ours => Evidence::Nothing,
+                    Call::ListUsers => Evidence::Podero,
+                    Call::FindUser { .. }
+                    | Call::CreateUser { .. }
+                    | Call::UpdateUser { .. }
+                    | Call::DeleteUser { .. }
+                    | Call::ListBuildings { .. }
+                    | Call::CreateBuilding { .. }
+                    | Call::UpdateBuilding { .. }
+                    | Call::DeleteBuilding { .. }
+                    | Call::ListHeatPumps { .. }
+                    | Call::PauseHeatPump { .. }
+                    | Call::CreateOnboardingSession { .. }
+                    | Call::ObserveHeatPumps { .. }
+                    | Call::ObserveHeatPump { .. }
+                    | Call::FindReconnection { .. }
+                    | Call::ResolveCue { .. } => Evidence::OneCustomer,
+                };
+                return (reading, evidence);
             }
             rejected = Some(token.serial());
         }
@@ -588,7 +679,13 @@ impl Inner {
         }
     }
 
-    async fn attempt(&self, call: &Call, request: reqwest::RequestBuilder, so_far: &mut Option<Part>) -> Reading {
+    /// One request and its answer. `true`: it was the bridge that had no memory for the answer.
+    async fn attempt(
+        &self,
+        call: &Call,
+        request: reqwest::RequestBuilder,
+        so_far: &mut Option<Part>,
+    ) -> (Reading, bool) {
         let bytes_max = match call.operation() {
             Operation::ListUsers => USERS_BYTES_MAX,
             Operation::FindUser
@@ -606,23 +703,24 @@ impl Inner {
             | Operation::ResolveCue => ANSWER_BYTES_MAX,
         };
         let asked_at = self.clock.now();
-        let received = fetch(request, bytes_max).await;
+        let received = fetch(request, Bound { bytes_max, pool: Some(&self.pool) }).await;
         let now = self.clock.now();
+        let mut found = received.as_ref().map_or_else(|_| Found::default(), |received| Found::of(received, now));
         let (reading, status) = match &received {
             Ok(received) => {
-                let reading = wire::read(call, received, so_far, now);
+                let reading = wire::read(call, received, so_far, now, &mut found);
                 let is_garbage = matches!(reading, Reading::Whole(Reply::Unknown { .. }));
                 let is_garbage = is_garbage && (200..300).contains(&received.status);
                 let status = if is_garbage { "garbage" } else { status_text(received.status) };
                 (reading, status)
             }
-            Err(lost) => (Reading::Whole(lost.reply()), lost.status_text()),
+            Err(lost) => (Reading::Whole(lost.reply(call)), lost.status_text()),
         };
         let (operation, took) = (call.operation(), now.since(asked_at));
         tracing::debug!(operation = operation.name(), status, took_ms = took.as_millis(), "asked Podero");
         self.watcher.request(operation, status, took);
         self.note_unreadable(operation, received.as_ref().ok(), &reading, now);
-        for drift in received.iter().flat_map(|received| drift::of(call, received, now)) {
+        for drift in found.drifts().iter().copied() {
             tracing::debug!(
                 operation = operation.name(),
                 drift = drift.name(),
@@ -630,7 +728,7 @@ impl Inner {
             );
             self.watcher.drift(operation, drift);
         }
-        reading
+        (reading, matches!(received, Err(Lost::NoRoom)))
     }
 
     /// Remembers why answers to a call cannot be read, and says so once.
@@ -658,153 +756,6 @@ impl Inner {
     fn unreadable(&self) -> MutexGuard<'_, BTreeMap<Operation, (Timestamp, &'static str)>> {
         self.unreadable.lock().expect("no code panics while it holds the reasons")
     }
-}
-
-/// An answer as it came off the wire, whole.
-struct Received {
-    status: u16,
-    retry_after: Option<String>,
-    /// In which its body is, although none was asked for.
-    coding: Option<Coding>,
-    body: Vec<u8>,
-}
-
-/// A content coding, in which an answer cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Coding {
-    Gzip,
-    Deflate,
-    Brotli,
-    Zstd,
-    Other,
-}
-
-impl Coding {
-    fn why(self) -> &'static str {
-        match self {
-            Self::Gzip => "the answer is coded as gzip; it was asked for without a coding",
-            Self::Deflate => "the answer is coded as deflate; it was asked for without a coding",
-            Self::Brotli => "the answer is coded as br; it was asked for without a coding",
-            Self::Zstd => "the answer is coded as zstd; it was asked for without a coding",
-            Self::Other => "the answer is in a coding that is not known; it was asked for without one",
-        }
-    }
-}
-
-/// The coding that an answer names, or that its first bytes show.
-fn coding_of(headers: &HeaderMap, body: &[u8]) -> Option<Coding> {
-    let named = headers.get_all(CONTENT_ENCODING).iter().flat_map(|value| value.to_str().unwrap_or("?").split(','));
-    let named = named.map(|name| name.trim().to_ascii_lowercase());
-    let mut coding = named.filter(|name| !name.is_empty() && name != UNCODED).map(|name| match name.as_str() {
-        "gzip" | "x-gzip" => Coding::Gzip,
-        "deflate" => Coding::Deflate,
-        "br" => Coding::Brotli,
-        "zstd" => Coding::Zstd,
-        _ => Coding::Other,
-    });
-    // JSON begins with neither.
-    let shown = match body {
-        [0x1f, 0x8b, ..] => Some(Coding::Gzip),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Coding::Zstd),
-        _ => None,
-    };
-    coding.next_back().or(shown)
-}
-
-/// Some servers put a byte order mark in front of a text; RFC 8259 §8.1 allows a reader to pass over it.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-
-/// No whole answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lost {
-    /// No connection came about: surely nothing was sent.
-    Connect,
-    /// TLS was spoken to a port that does not: surely nothing was sent.
-    PlainPort,
-    /// It could not even be written down.
-    Unwritable,
-    /// The deadline passed after sending began.
-    Timeout,
-    /// The connection ended before the answer did.
-    Cut,
-    /// The answer is larger than any that makes sense.
-    TooLarge,
-}
-
-impl Lost {
-    fn of(error: &reqwest::Error) -> Self {
-        // A time-out while connecting is both; that nothing was sent is what counts.
-        if error.is_connect() {
-            if tls::is_plain_port(error) { Self::PlainPort } else { Self::Connect }
-        } else if error.is_builder() {
-            Self::Unwritable
-        } else if error.is_timeout() {
-            Self::Timeout
-        } else {
-            Self::Cut
-        }
-    }
-
-    fn text(self) -> &'static str {
-        match self {
-            Self::Connect => "no connection",
-            Self::PlainPort => tls::PLAIN_PORT,
-            Self::Unwritable => "request cannot be written",
-            Self::Timeout => "no answer in time",
-            Self::Cut => "connection cut",
-            Self::TooLarge => "answer too large",
-        }
-    }
-
-    fn status_text(self) -> &'static str {
-        match self {
-            Self::Connect | Self::PlainPort => "connect",
-            Self::Unwritable => "other",
-            Self::Timeout => "timeout",
-            Self::Cut => "cut",
-            Self::TooLarge => "garbage",
-        }
-    }
-
-    fn reply(self) -> Reply {
-        let why = self.text();
-        match self {
-            Self::Connect | Self::PlainPort | Self::Unwritable => Reply::Unsent { why },
-            Self::Timeout | Self::Cut | Self::TooLarge => Reply::Unknown { why },
-        }
-    }
-
-    /// The same when it was the token that was asked for: the call itself was surely not sent.
-    fn while_authenticating(self) -> &'static str {
-        match self {
-            Self::Connect => "no connection for a token",
-            Self::PlainPort => tls::PLAIN_PORT,
-            Self::Timeout => "no token in time",
-            Self::Unwritable | Self::Cut | Self::TooLarge => "no token",
-        }
-    }
-}
-
-/// Sends a request and reads the whole answer, within the client's deadline and `bytes_max`.
-async fn fetch(request: reqwest::RequestBuilder, bytes_max: usize) -> Result<Received, Lost> {
-    let lost = |error: reqwest::Error| Lost::of(&error);
-    let mut answer = request.send().await.map_err(lost)?;
-    let retry_after = answer.headers().get(RETRY_AFTER);
-    let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let status = answer.status().as_u16();
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(lost)? {
-        if body.len() + chunk.len() > bytes_max {
-            return Err(Lost::TooLarge);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    // Nothing is in no coding.
-    let coding = if body.is_empty() { None } else { coding_of(answer.headers(), &body) };
-    if body.starts_with(BYTE_ORDER_MARK) {
-        body.drain(..BYTE_ORDER_MARK.len());
-    }
-    Ok(Received { status, retry_after, coding, body })
 }
 
 /// Scheme, host and port alone, without a slash at the end.
@@ -837,30 +788,10 @@ mod tests {
         for status in 0..=999 {
             assert!(STATUSES.contains(&status_text(status)), "{status}");
         }
-        for lost in [Lost::Connect, Lost::PlainPort, Lost::Unwritable, Lost::Timeout, Lost::Cut, Lost::TooLarge] {
+        for lost in
+            [Lost::Connect, Lost::PlainPort, Lost::Unwritable, Lost::Timeout, Lost::Cut, Lost::TooLarge, Lost::NoRoom]
+        {
             assert!(STATUSES.contains(&lost.status_text()), "{lost:?}");
-        }
-    }
-
-    #[test]
-    fn a_coding_is_told_by_its_name_or_by_the_first_bytes() {
-        for (name, body, expected) in [
-            (None, &b"[]"[..], None),
-            (Some("identity"), b"[]", None),
-            (Some(""), b"[]", None),
-            (Some("gzip"), b"x", Some(Coding::Gzip)),
-            (Some("X-GZIP"), b"x", Some(Coding::Gzip)),
-            (Some("identity, br"), b"x", Some(Coding::Brotli)),
-            (Some("deflate"), b"x", Some(Coding::Deflate)),
-            (Some("zstd"), b"x", Some(Coding::Zstd)),
-            (Some("secret"), b"x", Some(Coding::Other)),
-            (None, b"\x1f\x8b\x08", Some(Coding::Gzip)),
-            (None, b"\x28\xb5\x2f\xfd", Some(Coding::Zstd)),
-        ] {
-            let named = name.map(|name| (CONTENT_ENCODING, HeaderValue::from_static(name)));
-            let coding = coding_of(&HeaderMap::from_iter(named), body);
-            assert_eq!(coding, expected, "{name:?}");
-            assert!(!coding.is_some_and(|coding| coding.why().contains("secret")), "no value is repeated");
         }
     }
 

@@ -3,7 +3,8 @@
 //! What is written is built from an allow-list of our own fields; nothing that Podero showed us is ever sent
 //! back (it could delete a device). What is read may be of any shape that Podero's pages show, and an answer
 //! that makes no sense is `Unknown`, never a fact. A list that is not known to be whole is no list. What is
-//! kept of a refusal holds no personal data. This file never sends, waits or logs.
+//! kept of a refusal holds no personal data ([`super::refusal`]). A list is read entry by entry into small records within
+//! bounds. This file never sends, waits or logs.
 //!
 //! | status | means |
 //! |---|---|
@@ -24,19 +25,21 @@ use std::collections::HashSet;
 use std::time::{Duration, UNIX_EPOCH};
 
 use reqwest::{Method, Url};
-use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::Received;
-use crate::domain::Timestamp;
+use super::answer::Received;
+use super::drift::{Drift, Found};
+use super::pruned::{self, Keep, Stopped};
+pub(super) use super::refusal::REFUSAL_BYTES_MAX;
+use super::refusal::{detail, speaks_of_duplicate};
 use crate::domain::alert::{ConnectionStatus, Observation};
 use crate::domain::customer::{BuildingFound, Changes, PumpFound, UserFound, Zip};
 use crate::domain::date::{self, Fault};
 use crate::domain::event::{Field, FieldValue, Record};
 use crate::domain::plan::{Answer, Call, Cue, Hidden, Reconnection, Refusal, RefusalKind, Repeat, Reply};
+use crate::domain::{Timestamp, link};
 
 const PREFIX: &str = "/api/partners/v2.0";
 
@@ -44,19 +47,16 @@ const PREFIX: &str = "/api/partners/v2.0";
 /// page of the API shows.
 const PAGE_ENTRIES: usize = 200;
 
-/// The longest kept text of a refusal: a line of a ticket.
-const DETAIL_CHARS_MAX: usize = 200;
-
 /// The longest label that is kept: names of manufacturers, models and countries stand in indices. Podero's own text fields
 /// have 100 characters.
 const LABEL_CHARS_MAX: usize = 100;
 
-/// A refusal larger than this is not looked into: no validation of our small bodies says so much.
-const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+/// Bounds of the list of all users: four times the largest fleet that is planned for. Its records are smaller than the
+/// list itself.
+const OF_USERS: Left = Left { records: 200_000, unusable: 1_000, bytes: 48 * 1024 * 1024 };
 
-/// Sent values at least this long are hidden wherever they occur, shorter ones only as whole words: hiding
-/// every "DE" would leave nothing to read.
-const HIDDEN_ANYWHERE_CHARS_MIN: usize = 4;
+/// Bounds of a list about one user: nobody has a hundred heat pumps or homes, and 64 such lists are read at once.
+const OF_ONE_USER: Left = Left { records: 1_000, unusable: 1_000, bytes: 1024 * 1024 };
 
 const ANOTHER_SHAPE: Reply = Reply::Unknown { why: "answer makes no sense: another shape" };
 const WITHOUT_ID: Reply = Reply::Unknown { why: "answer without id" };
@@ -87,6 +87,87 @@ pub(super) struct Part {
     /// Entries read so far, those without an id among them.
     entries: usize,
     total: usize,
+    /// What the next pages may still hold.
+    left: Left,
+}
+
+/// What a list may still hold: an answer of some megabytes must not become many more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Left {
+    /// Records that are kept.
+    records: usize,
+    /// Entries that cannot be used.
+    unusable: usize,
+    /// Bytes of the records, the texts in them included.
+    bytes: usize,
+}
+
+impl Left {
+    fn take(&mut self, bytes: usize, is_usable: bool) -> Result<(), &'static str> {
+        let spend = |left: &mut usize, amount: usize, why: &'static str| -> Result<(), &'static str> {
+            *left = left.checked_sub(amount).ok_or(why)?;
+            Ok(())
+        };
+        if !is_usable {
+            spend(&mut self.unusable, 1, "list of too many entries that cannot be used")?;
+        }
+        if bytes > 0 {
+            spend(&mut self.records, 1, "list of too many entries")?;
+            spend(&mut self.bytes, bytes, "list of too large entries")?;
+        }
+        Ok(())
+    }
+}
+
+/// Something of which a list holds many.
+trait Held {
+    /// Whether a list of which no entry can be used is none: an empty one would end what is known of all.
+    const ONE_MUST_DO: bool = false;
+
+    /// Bytes that it takes in memory, about.
+    fn bytes(&self) -> usize;
+}
+
+/// Bytes of the texts and of the tree in a record.
+fn bytes_of(record: &Record) -> usize {
+    let text = |value: &FieldValue| match value {
+        FieldValue::Text(text) => text.len(),
+        FieldValue::Number(_) | FieldValue::Flag(_) => 0,
+    };
+    record.values().map(|value| text(value) + size_of::<(Field, FieldValue)>()).sum()
+}
+
+fn length_of(text: Option<&String>) -> usize {
+    text.map_or(0, String::capacity)
+}
+
+impl Held for UserFound {
+    const ONE_MUST_DO: bool = true;
+
+    fn bytes(&self) -> usize {
+        let zip =
+            self.zip.as_ref().map_or(0, |zip| size_of::<Zip>() + zip.code.capacity() + length_of(zip.country.as_ref()));
+        size_of::<Self>() + length_of(self.external_id.as_ref()) + zip + bytes_of(&self.written)
+    }
+}
+
+impl Held for BuildingFound {
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + bytes_of(&self.written)
+    }
+}
+
+impl Held for PumpFound {
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+    }
+}
+
+impl Held for Observation {
+    fn bytes(&self) -> usize {
+        let texts = [&self.manufacturer, &self.model, &self.reconnect_url];
+        size_of::<Self>() + texts.into_iter().map(|text| length_of(text.as_ref())).sum::<usize>()
+    }
 }
 
 /// The request of a call; with `so_far`, of the list's next page. The error is final: no address can name it.
@@ -231,30 +312,50 @@ fn session_wanted(call: &Call) -> Option<Map<String, Value>> {
     Some(body)
 }
 
-/// What an answer means for its call. `so_far` is taken when the answer goes on with a list.
-pub(super) fn read(call: &Call, received: &Received, so_far: &mut Option<Part>, now: Timestamp) -> Reading {
+/// What an answer means for its call. `so_far` is taken when the answer goes on with a list; what differs from Podero's
+/// pages is noted in `found`.
+pub(super) fn read(
+    call: &Call,
+    received: &Received,
+    so_far: &mut Option<Part>,
+    now: Timestamp,
+    found: &mut Found,
+) -> Reading {
     if let Some(coding) = received.coding.filter(|_| is_told_by_body(call, received.status)) {
         return unknown(coding.why());
     }
     if !is_success(call, received.status) {
         return Reading::Whole(failure(call, received, now));
     }
-    let body = &received.body[..];
+    let body = received.body();
     match call {
-        Call::ListUsers => list(body, so_far, |lines: Vec<UserLine>| {
-            let found = lines.iter().filter(|line| !is_set(&line.deleted_at));
-            Answer::Users(found.filter_map(|line| line.found(Record::new())).collect())
+        Call::ListUsers => list(body, (so_far, OF_USERS), is_of_user_line, Answer::Users, found, |item, found| {
+            found.user(item);
+            let line = item.as_object();
+            let user = line.and_then(|item| user(item, Record::new()));
+            let is_usable = user.is_some();
+            let is_there = !line.and_then(|item| item.get("deleted_at")).is_some_and(is_set);
+            Entry { record: user.filter(|_| is_there), is_usable }
         }),
-        Call::ListBuildings { .. } => list(body, so_far, |items: Vec<Map<String, Value>>| {
-            Answer::Buildings(items.iter().filter_map(building).collect())
-        }),
-        Call::ListHeatPumps { .. } => list(body, so_far, |items: Vec<Map<String, Value>>| {
-            Answer::HeatPumps(items.iter().filter_map(pump).collect())
-        }),
-        Call::ObserveHeatPumps { .. } => list(body, so_far, |items: Vec<Value>| {
-            let seen = items.iter().map(|item| item.as_object().and_then(observation));
-            Answer::Observations(seen.map(Option::unwrap_or_default).collect())
-        }),
+        Call::ListBuildings { .. } => {
+            list(body, (so_far, OF_ONE_USER), is_read, Answer::Buildings, found, |item, found| {
+                found.home(item);
+                Entry::of(item.as_object().and_then(building))
+            })
+        }
+        Call::ListHeatPumps { .. } => {
+            list(body, (so_far, OF_ONE_USER), is_read, Answer::HeatPumps, found, |item, found| {
+                found.pump(item);
+                Entry::of(item.as_object().and_then(pump))
+            })
+        }
+        Call::ObserveHeatPumps { .. } => {
+            list(body, (so_far, OF_ONE_USER), is_read, Answer::Observations, found, |item, found| {
+                found.pump(item);
+                let seen = item.as_object().and_then(|item| observation(item, found));
+                Entry { is_usable: seen.is_some(), record: Some(seen.unwrap_or_default()) }
+            })
+        }
         Call::FindUser { .. }
         | Call::CreateUser { .. }
         | Call::UpdateUser { .. }
@@ -266,8 +367,46 @@ pub(super) fn read(call: &Call, received: &Received, so_far: &mut Option<Part>, 
         | Call::CreateOnboardingSession { .. }
         | Call::ObserveHeatPump { .. }
         | Call::FindReconnection { .. }
-        | Call::ResolveCue { .. } => Reading::Whole(done(call, body)),
+        | Call::ResolveCue { .. } => Reading::Whole(done(call, body, found)),
     }
+}
+
+/// The fields of a user in the list of all: what nobody reads there is not kept.
+fn is_of_user_line(name: &str) -> bool {
+    matches!(
+        name,
+        "id" | "role" | "external_user_id" | "num_heat_pumps" | "deleted_at" | "zip_code" | "country" | "country_iso2"
+    )
+}
+
+/// Every field that is read of any answer about one thing.
+fn is_read(name: &str) -> bool {
+    let is_own = |fields: &[Field]| fields.iter().any(|field| field.name() == name);
+    matches!(
+        name,
+        "is_smart_optimization_active"
+            | "building"
+            | "building_id"
+            | "is_authenticated"
+            | "device_model"
+            | "manufacturer"
+            | "model"
+            | "actions"
+            | "code"
+            | "action_needed"
+            | "connection_status"
+            | "lifecycle_state"
+            | "current_state_last_updated_at"
+            | "authorization_url"
+            | "authentication_url"
+            | "redirect_url"
+            | "resolution_link"
+            | "url"
+            | "required_parameters"
+    ) || is_of_user_line(name)
+        || is_own(&Field::PERSONAL)
+        || is_own(&Field::ADDRESS)
+        || is_own(&Field::BUILDING)
 }
 
 /// Whether the body alone tells the meaning of an answer: a yes; a "not there", which may be a gateway's page; a no to a user,
@@ -300,62 +439,97 @@ fn is_success(call: &Call, status: u16) -> bool {
 }
 
 /// A yes to a call that is about one thing.
-fn done(call: &Call, body: &[u8]) -> Reply {
-    let reply = match call {
-        Call::FindUser { external_id } => object(body).and_then(|item| {
-            let line = UserLine::of(&item);
-            let found = line.found(record_of(&item, is_of_user)).ok_or(WITHOUT_ID)?;
-            if found.external_id.as_deref().is_some_and(|key| key != external_id.as_str()) {
+fn done(call: &Call, body: &[u8], found: &mut Found) -> Reply {
+    let item = match pruned::one(body, is_read) {
+        Ok(Value::Object(item)) => Some(item),
+        Ok(_) => None,
+        // A yes that need not say anything.
+        Err(_) if body.is_empty() && may_be_empty(call) => return Reply::Done(Answer::Nothing),
+        Err(error) => {
+            found.unreadable(body);
+            return garbage(body, &error);
+        }
+    };
+    let Some(item) = item else {
+        // Such a yes need not be about anything either.
+        return if may_be_empty(call) {
+            Reply::Done(Answer::Nothing)
+        } else {
+            found.note(Drift::UnexpectedShape);
+            ANOTHER_SHAPE
+        };
+    };
+    told_by(call, &item, found).map_or_else(|unclear| unclear, Reply::Done)
+}
+
+/// Calls whose yes may have no body.
+fn may_be_empty(call: &Call) -> bool {
+    matches!(
+        call,
+        Call::UpdateUser { .. }
+            | Call::DeleteUser { .. }
+            | Call::UpdateBuilding { .. }
+            | Call::DeleteBuilding { .. }
+            | Call::PauseHeatPump { .. }
+    )
+}
+
+/// What the one thing in an answer says.
+fn told_by(call: &Call, item: &Map<String, Value>, found: &mut Found) -> Result<Answer, Reply> {
+    match call {
+        Call::FindUser { external_id } => {
+            found.user_of(item);
+            let user = user(item, record_of(item, is_of_user)).ok_or(WITHOUT_ID)?;
+            if user.external_id.as_deref().is_some_and(|key| key != external_id.as_str()) {
                 // A server that matches loosely must not lend us another customer's user.
                 return Err(ANOTHER);
             }
-            Ok(Answer::User(Some(found).filter(|_| !is_set(&line.deleted_at))))
-        }),
-        Call::CreateUser { .. } => object(body).and_then(|item| {
-            let found = UserLine::of(&item).found(record_of(&item, is_of_user));
-            Ok(Answer::User(Some(found.ok_or(WITHOUT_ID)?)))
-        }),
-        Call::CreateBuilding { .. } => object(body).and_then(|item| {
+            let user = UserFound { zip: None, ..user };
+            Ok(Answer::User(Some(user).filter(|_| !item.get("deleted_at").is_some_and(is_set))))
+        }
+        Call::CreateUser { .. } => {
+            found.user_of(item);
+            let user = user(item, record_of(item, is_of_user)).ok_or(WITHOUT_ID)?;
+            Ok(Answer::User(Some(UserFound { zip: None, ..user })))
+        }
+        Call::CreateBuilding { .. } => {
+            found.id(item);
             let id = id_of(item.get("id")).ok_or(WITHOUT_ID)?;
             Ok(Answer::Building { id })
-        }),
-        Call::CreateOnboardingSession { .. } => object(body).and_then(|item| {
-            let why = "answer without link";
-            let url = link(item.get("authentication_url")).ok_or(Reply::Unknown { why })?;
-            Ok(Answer::Session { url })
-        }),
-        Call::ObserveHeatPump { heat_pump, .. } => object(body).and_then(|item| {
-            let mut observation = observation(&item).ok_or(WITHOUT_ID)?;
+        }
+        Call::CreateOnboardingSession { .. } => {
+            Ok(Answer::Session { url: wanted_link(item, "authentication_url", found)? })
+        }
+        Call::ObserveHeatPump { heat_pump, .. } => {
+            found.pump_of(item);
+            let mut observation = observation(item, found).ok_or(WITHOUT_ID)?;
             if observation.heat_pump != *heat_pump {
                 return Err(ANOTHER);
             }
             // This is the detail: there is nothing more to ask for.
             observation.wants_detail = false;
             Ok(Answer::Observations(vec![observation]))
-        }),
-        Call::FindReconnection { heat_pump, .. } => object(body).and_then(|item| {
+        }
+        Call::FindReconnection { heat_pump, .. } => {
+            found.pump_of(item);
             if id_of(item.get("id")).ok_or(WITHOUT_ID)? != *heat_pump {
                 return Err(ANOTHER);
             }
-            Ok(Answer::Reconnection(reconnection(&item)))
-        }),
-        Call::ResolveCue { .. } => object(body).and_then(|item| {
-            let why = "answer without link";
-            let url = link(item.get("redirect_url")).ok_or(Reply::Unknown { why })?;
-            Ok(Answer::Link { url })
-        }),
-        Call::UpdateUser { user, .. } | Call::DeleteUser { user, .. } => acknowledged(*user, body),
-        Call::UpdateBuilding { building, .. } | Call::DeleteBuilding { building, .. } => acknowledged(*building, body),
-        Call::PauseHeatPump { heat_pump, .. } => acknowledged(*heat_pump, body),
+            Ok(Answer::Reconnection(reconnection(item, found)))
+        }
+        Call::ResolveCue { .. } => Ok(Answer::Link { url: wanted_link(item, "redirect_url", found)? }),
+        Call::UpdateUser { user: id, .. }
+        | Call::DeleteUser { user: id, .. }
+        | Call::UpdateBuilding { building: id, .. }
+        | Call::DeleteBuilding { building: id, .. }
+        | Call::PauseHeatPump { heat_pump: id, .. } => match id_of(item.get("id")) {
+            Some(other) if other != *id => Err(ANOTHER),
+            Some(_) | None => Ok(Answer::Nothing),
+        },
         Call::ListBuildings { .. } | Call::ListHeatPumps { .. } | Call::ListUsers | Call::ObserveHeatPumps { .. } => {
             Err(ANOTHER_SHAPE)
         }
-    };
-    reply.map_or_else(|unclear| unclear, Reply::Done)
-}
-
-fn object(body: &[u8]) -> Result<Map<String, Value>, Reply> {
-    serde_json::from_slice(body).map_err(|error| garbage(body, &error))
+    }
 }
 
 /// Why an answer cannot be read, without a word of what it says.
@@ -372,74 +546,73 @@ fn garbage(body: &[u8], error: &serde_json::Error) -> Reply {
     Reply::Unknown { why }
 }
 
-/// A yes that need not say anything; what it does say must be JSON and about the thing we meant.
-fn acknowledged(id: Uuid, body: &[u8]) -> Result<Answer, Reply> {
-    if body.is_empty() {
-        return Ok(Answer::Nothing);
+/// What is kept of an entry of a list.
+struct Entry<T> {
+    record: Option<T>,
+    /// Whether it is what it should be. What is none is passed over: one odd device must not blind the watch.
+    is_usable: bool,
+}
+
+impl<T> Entry<T> {
+    fn of(record: Option<T>) -> Self {
+        Self { is_usable: record.is_some(), record }
     }
-    let answer: Value = serde_json::from_slice(body).map_err(|error| garbage(body, &error))?;
-    match id_of(answer.get("id")) {
-        Some(other) if other != id => Err(ANOTHER),
-        Some(_) | None => Ok(Answer::Nothing),
+}
+
+/// Reads a bare array, or a page of `{total, items}`, entry by entry. A list is whole when the array is bare or the pages hold
+/// `total`.
+fn list<T: Held>(
+    body: &[u8],
+    (so_far, mut left): (&mut Option<Part>, Left),
+    keep: Keep,
+    answer: fn(Vec<T>) -> Answer,
+    found: &mut Found,
+    entry: fn(&Value, &mut Found) -> Entry<T>,
+) -> Reading {
+    if let Some(part) = &*so_far {
+        left = part.left;
     }
-}
-
-/// An entry of a list, or something that is none: it is passed over, since one odd device must not blind the watch.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Entry<T> {
-    Item(T),
-    Ghost(IgnoredAny),
-}
-
-#[derive(Deserialize)]
-struct Envelope<T> {
-    items: Vec<Entry<T>>,
-    #[serde(default)]
-    total: Value,
-}
-
-/// Reads a bare array, or a page of `{total, items}`. A list is whole when the array is bare or the pages hold `total`.
-fn list<T: DeserializeOwned>(body: &[u8], so_far: &mut Option<Part>, answer: impl Fn(Vec<T>) -> Answer) -> Reading {
-    let is_bare = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-    let (entries, total) = if is_bare {
-        (serde_json::from_slice(body), None)
-    } else {
-        match serde_json::from_slice::<Envelope<T>>(body) {
-            Ok(envelope) => match count(&envelope.total) {
-                Some(total) => (Ok(envelope.items), Some(total)),
-                None => return unknown("list without total"),
-            },
-            Err(error) => (Err(error), None),
+    let (mut records, unusable) = (Vec::new(), left.unusable);
+    let read = pruned::list(body, keep, &mut |item| {
+        let Entry { record, is_usable } = entry(item, found);
+        left.take(record.as_ref().map_or(0, T::bytes), is_usable)?;
+        records.extend(record);
+        Ok(())
+    });
+    let listed = match read {
+        Ok(listed) => listed,
+        Err(Stopped::Enough(why)) => return unknown(why),
+        Err(Stopped::Json(error)) => {
+            found.unreadable(body);
+            return Reading::Whole(garbage(body, &error));
         }
     };
-    let entries: Vec<Entry<T>> = match entries {
-        Ok(entries) => entries,
-        Err(error) => return Reading::Whole(garbage(body, &error)),
+    if T::ONE_MUST_DO && listed.entries > 0 && unusable - left.unusable == listed.entries {
+        return unknown("list of which no entry can be used");
+    }
+    let total = match listed.total.as_ref().map(count) {
+        Some(None) => return unknown("list without total"),
+        total => total.flatten(),
     };
-    let count = entries.len();
-    let items = entries.into_iter().filter_map(|entry| match entry {
-        Entry::Item(item) => Some(item),
-        Entry::Ghost(_) => None,
-    });
-    gather(so_far.take(), answer(items.collect()), count, total)
+    gather(so_far.take(), Part { answer: answer(records), entries: listed.entries, total: 0, left }, total)
 }
 
 /// Joins a page to what is known of the list already. Anything that could hide an entry makes the list unknown:
 /// a list that is read short would make the watch think that heat pumps are gone.
-fn gather(so_far: Option<Part>, answer: Answer, entries: usize, total: Option<usize>) -> Reading {
+fn gather(so_far: Option<Part>, page: Part, total: Option<usize>) -> Reading {
     let part = match (so_far, total) {
-        (None, None) => return Reading::Whole(Reply::Done(answer)),
-        (None, Some(total)) => Part { answer, entries, total },
+        (None, None) => return Reading::Whole(Reply::Done(page.answer)),
+        (None, Some(total)) => Part { total, ..page },
         (Some(_), None) => return unknown("list changed its shape"),
         (Some(part), Some(total)) if part.total != total => return unknown("list changed while it was read"),
         (Some(part), Some(total)) => {
             let known: HashSet<Uuid> = ids(&part.answer).into_iter().collect();
-            if entries == 0 || ids(&answer).iter().any(|id| known.contains(id)) {
+            if page.entries == 0 || ids(&page.answer).iter().any(|id| known.contains(id)) {
                 // Short, or a server that does not know `offset` and shows the same page again.
                 return unknown("list does not go on");
             }
-            Part { answer: joined(part.answer, answer), entries: part.entries + entries, total }
+            let (answer, entries) = (joined(part.answer, page.answer), part.entries + page.entries);
+            Part { answer, entries, total, left: page.left }
         }
     };
     match part.entries >= part.total {
@@ -492,46 +665,19 @@ fn joined(mut answer: Answer, more: Answer) -> Answer {
     answer
 }
 
-/// The parts of a user that say who it is. Typed, so that a list of 50,000 does not keep what nobody reads.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct UserLine {
-    id: Value,
-    role: Value,
-    external_user_id: Value,
-    num_heat_pumps: Value,
-    deleted_at: Value,
-    zip_code: Value,
-    country: Value,
-    country_iso2: Value,
-}
-
-impl UserLine {
-    fn of(item: &Map<String, Value>) -> Self {
-        let field = |name: &str| item.get(name).cloned().unwrap_or_default();
-        Self {
-            id: field("id"),
-            role: field("role"),
-            external_user_id: field("external_user_id"),
-            num_heat_pumps: field("num_heat_pumps"),
-            deleted_at: field("deleted_at"),
-            ..Self::default()
-        }
-    }
-
-    fn found(&self, written: Record) -> Option<UserFound> {
-        Some(UserFound {
-            id: id_of(Some(&self.id))?,
-            is_customer: self.role.as_str().is_some_and(|role| role.eq_ignore_ascii_case("user")),
-            external_id: text_of(&self.external_user_id).filter(|id| is_key(id)),
-            heat_pumps: count(&self.num_heat_pumps).and_then(|count| u64::try_from(count).ok()),
-            zip: label(&self.zip_code).map(|code| {
-                let country = label(&self.country).or_else(|| label(&self.country_iso2));
-                Box::new(Zip { country, code })
-            }),
-            written,
-        })
-    }
+fn user(item: &Map<String, Value>, written: Record) -> Option<UserFound> {
+    let field = |name: &str| item.get(name).and_then(label);
+    Some(UserFound {
+        id: id_of(item.get("id"))?,
+        is_customer: item.get("role").and_then(Value::as_str).is_some_and(|role| role.eq_ignore_ascii_case("user")),
+        external_id: item.get("external_user_id").and_then(text_of).filter(|id| is_key(id)),
+        heat_pumps: item.get("num_heat_pumps").and_then(count).and_then(|count| u64::try_from(count).ok()),
+        zip: field("zip_code").map(|code| {
+            let country = field("country").or_else(|| field("country_iso2"));
+            Box::new(Zip { country, code })
+        }),
+        written,
+    })
 }
 
 fn building(item: &Map<String, Value>) -> Option<BuildingFound> {
@@ -547,7 +693,7 @@ fn pump(item: &Map<String, Value>) -> Option<PumpFound> {
     })
 }
 
-fn observation(item: &Map<String, Value>) -> Option<Observation> {
+fn observation(item: &Map<String, Value>, found: &mut Found) -> Option<Observation> {
     let flag = |name: &str| item.get(name).and_then(Value::as_bool);
     let model = |name: &str| item.get("device_model").and_then(|model| model.get(name)).and_then(label);
     let actions = item.get("actions").and_then(Value::as_array);
@@ -567,7 +713,7 @@ fn observation(item: &Map<String, Value>) -> Option<Observation> {
         updated_at: item.get("current_state_last_updated_at").and_then(moment),
         is_deleted: item.get("deleted_at").is_some_and(is_set),
         // Never `actions[].resolution_link`: it carries a secret, lives an hour and is no page for a customer.
-        reconnect_url: link(item.get("authorization_url")),
+        reconnect_url: link(item.get("authorization_url"), found),
     })
 }
 
@@ -582,10 +728,10 @@ fn connection_status(word: &str) -> Option<ConnectionStatus> {
 }
 
 /// The newer way first: a cue of an action `reauthenticate`; else `authorization_url`. Either may be missing.
-fn reconnection(item: &Map<String, Value>) -> Option<Reconnection> {
+fn reconnection(item: &Map<String, Value>, found: &mut Found) -> Option<Reconnection> {
     let actions = item.get("actions").and_then(Value::as_array);
     let cue = actions.into_iter().flatten().filter(|action| is_reauthentication(action)).find_map(cue);
-    let page = || link(item.get("authorization_url")).map(Reconnection::Page);
+    let page = || link(item.get("authorization_url"), found).map(Reconnection::Page);
     cue.map(Reconnection::Cue).or_else(page)
 }
 
@@ -593,7 +739,9 @@ fn reconnection(item: &Map<String, Value>) -> Option<Reconnection> {
 /// the address only the cue's id and its secret are taken: where to send them is ours to know.
 fn cue(action: &Value) -> Option<Cue> {
     let told = action.get("resolution_link")?;
-    let url = Url::parse(told.as_str().or_else(|| told.get("url")?.as_str())?).ok()?;
+    let address = told.as_str().or_else(|| told.get("url")?.as_str())?;
+    // Of a longer one only the beginning is here, and the secret may be cut.
+    let url = Url::parse(address).ok().filter(|_| address.len() < pruned::TEXT_BYTES_MAX)?;
     let asked = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
     let in_path = || url.path_segments()?.skip_while(|part| *part != "cues").nth(1).map(str::to_owned);
     let id = asked("cue_id").or_else(in_path).and_then(|id| Uuid::parse_str(&id).ok())?;
@@ -706,10 +854,22 @@ fn id_of(value: Option<&Value>) -> Option<Uuid> {
     value.and_then(Value::as_str).and_then(|text| Uuid::parse_str(text).ok())
 }
 
-/// An address that a browser can open.
-fn link(value: Option<&Value>) -> Option<String> {
-    let text = value.and_then(Value::as_str)?;
-    (text.starts_with("https://") || text.starts_with("http://")).then(|| text.to_owned())
+/// An address that may go out ([`link::may_go_out`]); one that may not is told to operators, and left out.
+fn link(value: Option<&Value>, found: &mut Found) -> Option<String> {
+    let address = value.and_then(Value::as_str).filter(|address| !address.is_empty())?;
+    if !link::may_go_out(address) {
+        found.note(Drift::UnusableLink);
+        return None;
+    }
+    Some(address.to_owned())
+}
+
+/// The address that an answer is all about.
+fn wanted_link(item: &Map<String, Value>, name: &str, found: &mut Found) -> Result<String, Reply> {
+    if !item.get(name).is_some_and(Value::is_string) {
+        found.note(Drift::MissingLink);
+    }
+    link(item.get(name), found).ok_or(Reply::Unknown { why: "answer without link" })
 }
 
 /// A moment as an answer tells it.
@@ -770,7 +930,7 @@ fn is_set(value: &Value) -> bool {
 fn failure(call: &Call, received: &Received, now: Timestamp) -> Reply {
     let status = received.status;
     let after = received.retry_after.as_deref().and_then(|text| retry_after(text, now));
-    let refused = |kind| Reply::Refused(Refusal { kind, status, detail: detail(call, received) });
+    let refused = |kind| Reply::Refused(Refusal { kind, status, detail: detail(received) });
     let writes_user = matches!(call, Call::CreateUser { .. } | Call::UpdateUser { .. });
     match status {
         // Also the answer of a form that has done it and shows where; so look before doing it again.
@@ -781,9 +941,9 @@ fn failure(call: &Call, received: &Received, now: Timestamp) -> Reply {
         408 | 425 | 429 => Reply::Busy { after },
         503 if after.is_some() => Reply::Busy { after },
         409 if writes_user => refused(RefusalKind::Duplicate),
-        400 | 422 if writes_user && speaks_of_duplicate(call, &received.body) => refused(RefusalKind::Duplicate),
+        400 | 422 if writes_user && speaks_of_duplicate(call, received.body()) => refused(RefusalKind::Duplicate),
         400..=499 => refused(RefusalKind::Invalid),
-        500..=599 => Reply::Unknown { why: "server error" },
+        500..=599 => Reply::server_error(status),
         _ => Reply::Unknown { why: "unexpected status" },
     }
 }
@@ -791,7 +951,7 @@ fn failure(call: &Call, received: &Received, now: Timestamp) -> Reply {
 /// "Not there" about what? A page is a gateway's word and no fact: a churn must not count as done for it. A path
 /// that names nothing but the organisation can only miss that.
 fn absent(call: &Call, received: &Received, refused: Reply) -> Reply {
-    let is_page = received.body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<');
+    let is_page = received.body().iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<');
     if is_page {
         return Reply::Unknown { why: "a page instead of an answer" };
     }
@@ -825,139 +985,6 @@ pub(super) fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let date = httpdate::parse_http_date(text).ok()?;
     let at = date.duration_since(UNIX_EPOCH).unwrap_or_default();
     Some(Timestamp::from_micros(0).plus(at).since(now))
-}
-
-/// What Podero said about a refusal, without a word about the customer: of structured problems only where and
-/// which kind, of a sentence what is left when e-mail addresses and everything we sent are hidden.
-fn detail(call: &Call, received: &Received) -> String {
-    if let Some(coding) = received.coding {
-        return coding.why().to_owned();
-    }
-    let text = match refusal(&received.body).and_then(|body| body.get("detail").cloned()) {
-        Some(Value::String(text)) => scrub(&text, &sent(call)),
-        Some(Value::Array(problems)) => {
-            let problems: Vec<String> = problems.iter().filter_map(problem).collect();
-            problems.join("; ")
-        }
-        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => String::new(),
-    };
-    // Control characters would forge lines of a log, or colours of a terminal.
-    text.chars().filter(|c| !c.is_control()).take(DETAIL_CHARS_MAX).collect()
-}
-
-fn refusal(body: &[u8]) -> Option<Value> {
-    serde_json::from_slice(body).ok().filter(|_| body.len() <= REFUSAL_BYTES_MAX)
-}
-
-/// `body.email: value_error` of `{"loc": ["body", "email"], "type": "value_error", …}`. Parts that are not plain
-/// names are left out: they could be anything.
-fn problem(problem: &Value) -> Option<String> {
-    let plain = |text: &&str| {
-        text.len() <= 64
-            && !text.is_empty()
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
-    };
-    let place = problem.get("loc").and_then(Value::as_array);
-    let place: Vec<&str> = place.into_iter().flatten().filter_map(Value::as_str).filter(plain).collect();
-    let kind = problem.get("type").and_then(Value::as_str).filter(plain);
-    match (place.is_empty(), kind) {
-        (true, None) => None,
-        (true, Some(kind)) => Some(kind.to_owned()),
-        (false, None) => Some(place.join(".")),
-        (false, Some(kind)) => Some(format!("{}: {kind}", place.join("."))),
-    }
-}
-
-/// Whether a refusal says that something is there already. No page shows the words, so a few are tried.
-fn speaks_of_duplicate(call: &Call, body: &[u8]) -> bool {
-    let Some(body) = refusal(body) else { return false };
-    let mut texts = Vec::new();
-    collect_texts(&body, &mut texts);
-    let sent = sent(call);
-    texts.into_iter().any(|text| {
-        let text = scrub(text, &sent).to_lowercase();
-        let words = ["already", "exists", "unique", "taken", "duplicate", "in use"];
-        !text.contains("not exist") && words.iter().any(|word| text.contains(word))
-    })
-}
-
-fn collect_texts<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
-    match value {
-        Value::String(text) => texts.push(text),
-        Value::Array(items) => items.iter().for_each(|item| collect_texts(item, texts)),
-        Value::Object(items) => items.values().for_each(|item| collect_texts(item, texts)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
-/// Every value about the customer that the call's body carries, and the words in them, longest first.
-fn sent(call: &Call) -> Vec<String> {
-    let mut values: Vec<&FieldValue> = match call {
-        Call::CreateUser { record, .. } | Call::CreateBuilding { record, .. } => record.values().collect(),
-        Call::UpdateUser { changes, .. } => changes.values().flatten().collect(),
-        Call::UpdateBuilding { changes, .. } => changes.values().flatten().collect(),
-        Call::FindUser { .. }
-        | Call::DeleteUser { .. }
-        | Call::ListBuildings { .. }
-        | Call::DeleteBuilding { .. }
-        | Call::ListHeatPumps { .. }
-        | Call::PauseHeatPump { .. }
-        | Call::CreateOnboardingSession { .. }
-        | Call::ListUsers
-        | Call::ObserveHeatPumps { .. }
-        | Call::ObserveHeatPump { .. }
-        | Call::FindReconnection { .. }
-        | Call::ResolveCue { .. } => Vec::new(),
-    };
-    if let Call::UpdateBuilding { name, .. } = call {
-        values.push(name);
-    }
-    let mut sent = HashSet::new();
-    for value in values {
-        let text = match value {
-            FieldValue::Text(text) => text.to_string(),
-            FieldValue::Number(number) => number.to_string(),
-            FieldValue::Flag(_) => continue,
-        };
-        let words = text.split(|letter: char| !letter.is_alphanumeric());
-        sent.extend(words.filter(|word| !word.is_empty()).map(str::to_owned));
-        sent.insert(text);
-    }
-    let mut sent: Vec<String> = sent.into_iter().filter(|text| !text.is_empty()).collect();
-    sent.sort_by_key(|text| std::cmp::Reverse(text.len()));
-    sent
-}
-
-fn scrub(text: &str, sent: &[String]) -> String {
-    let without_addresses: Vec<&str> =
-        text.split_whitespace().map(|word| if word.contains('@') { "…" } else { word }).collect();
-    // Whole values first: once the words of one are hidden, the value itself can no longer be found.
-    sent.iter().fold(without_addresses.join(" "), |text, secret| hide(&text, secret))
-}
-
-fn hide(text: &str, secret: &str) -> String {
-    let text: Vec<char> = text.chars().collect();
-    let secret: Vec<char> = secret.chars().collect();
-    let is_inside = |at: usize| text.get(at).is_some_and(|letter| letter.is_alphanumeric());
-    let is_hit = |at: usize| {
-        let end = at + secret.len();
-        let same = |(a, b): (&char, &char)| a == b || a.to_lowercase().eq(b.to_lowercase());
-        let matches = text.get(at..end).is_some_and(|part| part.iter().zip(&secret).all(same));
-        let is_word = !is_inside(end) && !at.checked_sub(1).is_some_and(is_inside);
-        matches && (is_word || secret.len() >= HIDDEN_ANYWHERE_CHARS_MIN)
-    };
-    let mut shown = String::with_capacity(text.len());
-    let mut at = 0;
-    while let Some(letter) = text.get(at) {
-        if is_hit(at) {
-            shown.push('…');
-            at += secret.len();
-        } else {
-            shown.push(*letter);
-            at += 1;
-        }
-    }
-    shown
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! All integration tests, in one binary.
 #![expect(unreachable_pub, reason = "the modules of a test binary are seen by each other only")]
 
+// What Podero may answer, to a bridge that is a process: its memory, what it keeps, where it calls.
+mod answers;
 // Addresses and what else people spell in many ways.
 mod addresses;
 // Every bound, as a careless client meets it.

@@ -231,6 +231,7 @@ pub fn settings(base_url: &str) -> Settings {
         org_id: ORG,
         client_id: "the-id".to_owned(),
         client_secret: "the-secret".to_owned(),
+        proxy: None,
         timeout: Duration::from_secs(10),
         max_in_flight: 64,
         requests_per_second: 10_000,
@@ -394,8 +395,8 @@ async fn the_line_between_unsent_and_unknown_is_the_first_byte_sent() {
         (Act::Silence, unknown("no answer in time"), "timeout"),
         (answer(200, "<html>hello</html>"), unknown("answer makes no sense: a page"), "garbage"),
         (answer(201, "{}"), unknown("answer without id"), "garbage"),
-        (answer(500, ""), unknown("server error"), "500"),
-        (answer(503, ""), unknown("server error"), "503"),
+        (answer(500, ""), unknown("server error (500)"), "500"),
+        (answer(503, ""), unknown("server error (503)"), "503"),
     ] {
         let w = world(|settings| settings.timeout = Duration::from_millis(500)).await;
         w.mock.then(act);
@@ -422,7 +423,7 @@ async fn a_refused_connection_is_unsent() {
     assert_eq!(within(late.ask(&create())).await, unsent("no connection for a token"));
     assert!(!late.client.has_token());
     let expect = Err(Unfit::Away { why: "no connection for a token" });
-    assert_eq!(within(late.client.check()).await, expect);
+    assert_eq!(within(late.client.check(|_| {})).await, expect);
 }
 
 #[tokio::test]
@@ -614,7 +615,10 @@ async fn a_pause_that_the_token_endpoint_asks_for_is_kept_by_all_who_want_one() 
     for left in [60, 59] {
         assert_eq!(within(w.ask(&delete())).await, busy_for(left));
         assert_eq!(within(w.poll()).await, busy_for(left));
-        assert!(matches!(within(w.client.check()).await, Err(Unfit::Away { .. })), "nor does anyone beside the budget");
+        assert!(
+            matches!(within(w.client.check(|_| {})).await, Err(Unfit::Away { .. })),
+            "nor does anyone beside the budget"
+        );
         w.clock.advance(Duration::from_secs(1));
     }
     assert_eq!(w.mock.token_requests().len(), 1);
@@ -665,7 +669,7 @@ async fn the_circuit_opens_for_every_call_and_closes_on_probes_of_the_clients_ow
     for _ in 0..10 {
         w.mock.then(answer(500, ""));
         assert!(!within(w.client.probe()).await, "no suspicion yet");
-        assert_eq!(within(w.ask(&delete())).await, unknown("server error"));
+        assert_eq!(within(w.ask(&delete())).await, unknown("server error (500)"));
     }
     within(w.client.suspected().notified()).await;
     assert_eq!(w.client.paused_until(), None, "a suspicion holds nobody");
@@ -930,7 +934,8 @@ async fn check_says_what_is_wrong() {
         (None, answer(404, ""), refused(404)),
         (None, answer(401, ""), refused(401)),
         (None, answer(302, ""), Err(Unfit::Away { why: "it redirects; check podero.base_url" })),
-        (None, answer(500, ""), Err(Unfit::Away { why: "unexpected status" })),
+        (None, answer(500, ""), Err(Unfit::Failing { status: 500 })),
+        (None, answer(418, ""), Err(Unfit::Status { status: 418 })),
         (None, Act::Cut, Err(Unfit::Away { why: "connection cut" })),
         (Some(answer(401, "")), answer(200, "[]"), Err(Unfit::Credentials { status: 401 })),
     ] {
@@ -940,7 +945,12 @@ async fn check_says_what_is_wrong() {
         }
         mock.then(call);
         let (client, _dispatcher) = Client::new(settings(&mock.base_url), Clock::system(), ()).expect("good settings");
-        assert_eq!(within(client.check()).await, expect);
+        mock.then(answer(404, ""));
+        let mut steps = Vec::new();
+        assert_eq!(within(client.check(|checked| steps.push((checked.step, checked.outcome)))).await, expect);
+        if expect.is_ok() {
+            assert_eq!(steps, [("token", Ok(200)), ("organisation", Ok(200)), ("find_user", Ok(404))]);
+        }
     }
 }
 

@@ -11,7 +11,8 @@ pub fn program(arguments: &[&str]) -> Command {
     command
 }
 
-/// Settings of the program as environment variables, without their prefix.
+/// Settings of the program as environment variables, without their prefix; a name without a section is that of another
+/// variable.
 pub type Environment = Vec<(&'static str, String)>;
 
 /// The settings of a store in a folder, and free ports.
@@ -37,7 +38,9 @@ pub fn command(arguments: &[&str], environment: &Environment) -> Command {
 
 fn with(mut command: Command, environment: &Environment) -> Command {
     for (key, value) in environment {
-        command.env(format!("PODERO_BRIDGE__{key}"), value);
+        // The variables of other programs have no section.
+        let name = if key.contains("__") { format!("PODERO_BRIDGE__{key}") } else { (*key).to_owned() };
+        command.env(name, value);
     }
     command
 }

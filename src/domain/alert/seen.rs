@@ -27,6 +27,7 @@ use super::outage::Outages;
 use super::severity::{Severities, Severity};
 use super::{Cause, Occurrence, Resolution, WatchPolicy, occurrence_notice, occurrence_of};
 use crate::domain::Timestamp;
+use crate::domain::link;
 use crate::domain::notice::{Notice, Topic};
 
 /// How many looks are remembered, to know which time between two is usual.
@@ -536,7 +537,8 @@ impl Seen {
         let alert = OpenAlert { occurrence, cause, severity: Some(severity), since, detected_at: now };
         let key = dedup_key(self.heat_pump, cause);
         let mut data = self.about(alert.occurrence(&key).trigger(cause.summary()));
-        data["reconnect_url"] = json!(observation.reconnect_url);
+        let may_go_out = |url: &&String| link::may_go_out(url);
+        data["reconnect_url"] = json!(observation.reconnect_url.as_ref().filter(may_go_out));
         let topic = match cause {
             Cause::NeverConnected => Topic::HeatPumpNeverConnected,
             Cause::NeedsReauthentication

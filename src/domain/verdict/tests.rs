@@ -4,7 +4,7 @@ use super::super::alert::{Observation, Outages, Seen, Surroundings, WatchPolicy,
 use super::super::customer::{BuildingThere, Changes, Leaving, PumpFound, UserFound};
 use super::super::event::Record;
 use super::super::fixtures::*;
-use super::super::plan::{OldBuilding, Operation, next};
+use super::super::plan::{OldBuilding, Operation, TOKEN_SERVER_ERROR, next};
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -202,6 +202,21 @@ fn unknown_is_a_failure_and_sends_us_to_look_before_anything_is_made_or_believed
         assert_eq!(ruling, retry_at(1_016, Setback::Unknown), "{call:?}");
         assert_eq!((work.failures, work.failing_since), (6, Some(at(900))), "{call:?}");
         assert_eq!((&work.customer.podero.user, work.customer.podero.listing), (&user, listing), "{call:?}");
+    }
+}
+
+#[test]
+fn podero_that_fails_is_a_reason_of_its_own_and_a_silent_one_is_not() {
+    for (reply, setback) in [
+        (Reply::server_error(500), Setback::ServerError),
+        (Reply::server_error(599), Setback::ServerError),
+        (Reply::Unsent { why: TOKEN_SERVER_ERROR }, Setback::ServerError),
+        (Reply::Unknown { why: "no answer in time" }, Setback::Unknown),
+        (Reply::Unsent { why: "no connection" }, Setback::Unsent),
+    ] {
+        let mut work = work(update());
+        assert_eq!(judged(&mut work, &find(), &reply), retry_at(1_016, setback), "{reply:?}");
+        assert_eq!((work.failures, work.failing_since), (6, Some(at(900))), "{reply:?}");
     }
 }
 
@@ -604,6 +619,8 @@ fn a_follow_up_is_the_same_event_on_every_repeat() {
 fn every_reason_and_setback_has_a_public_name_of_its_own() {
     let names: std::collections::BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.name()).collect();
     assert_eq!(names.len(), Reason::ALL.len());
+    let names: std::collections::BTreeSet<&str> = Setback::ALL.iter().map(|setback| setback.name()).collect();
+    assert_eq!(names.len(), Setback::ALL.len());
     for reason in Reason::ALL {
         assert_eq!(serde_json::to_value(reason).expect("serialises"), reason.name());
     }

@@ -54,6 +54,7 @@ impl House {
             org_id: account.org_id,
             client_id: account.client_id.clone(),
             client_secret: account.client_secret.clone(),
+            proxy: None,
             timeout: Duration::from_secs(5),
             max_in_flight: 16,
             // The limiter's time is real, and real time is not what passes here.
