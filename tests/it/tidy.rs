@@ -255,6 +255,26 @@ fn rules_and_runbooks_name_metrics_that_exist() {
 }
 
 #[test]
+fn every_test_that_holds_an_attack_off_is_there() {
+    let reliability = document("docs/RELIABILITY.md");
+    let (_, chapter) = reliability.split_once("## Under attack").expect("the chapter");
+    let rows = chapter.split("\n## ").next().unwrap_or_default().lines().filter(|line| line.starts_with("| "));
+    let code: Vec<String> =
+        ["src", "tests/it"].iter().flat_map(|folder| files(folder, &["rs"])).map(|(_, text)| text).collect();
+    let mut count = 0;
+    for row in rows.skip(1) {
+        let tests = row.split(" | ").nth(2).unwrap_or_else(|| panic!("a row without tests: {row}"));
+        for name in tests.split('`').skip(1).step_by(2) {
+            let last = name.rsplit("::").next().unwrap_or(name);
+            let is_there = code.iter().any(|text| text.contains(&format!("fn {last}(")));
+            assert!(is_there, "docs/RELIABILITY.md names the test {name}, which is not there");
+            count += 1;
+        }
+    }
+    assert!(count >= 30, "the table is read");
+}
+
+#[test]
 fn every_link_in_the_documents_leads_somewhere() {
     let mut documents = files("docs", &["md"]);
     documents.push(("README.md".into(), document("README.md")));
