@@ -174,7 +174,8 @@ impl Write for Share {
             .await?;
         let replicas: i64 = row.try_get(0)?;
         let (known, version) = read::<Standing>(&mut *connection, STANDING).await?;
-        let standing = known.unwrap_or_default().plausible(self.now).merge(self.known.plausible(self.now)).looked(self.now);
+        let standing =
+            known.unwrap_or_default().plausible(self.now).merge(self.known.plausible(self.now)).looked(self.now);
         if known != Some(standing) {
             // Lost to another replica, it is merged again with the next beat.
             set(connection, STANDING, &standing, version).await?;

@@ -12,7 +12,7 @@ use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::store::{
     Arrival, Ceilings, Claim, Content, Member, OpenEvent, OpenFilter, OpenState, Ordered, PublishOutcome, RetryRequest,
-    Settings, Stepped, Store, Target,
+    Roster, Settings, Stepped, Store, Target,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -241,7 +241,13 @@ async fn notices_polls_and_duties_are_due(house: House) {
     let failed = PublishOutcome::Failed { at: now.plus(BACK_OFF), why: "refused" };
     house.store.mark(Target::Amqp, vec![(notice.id, failed)]).await.expect("the store is there");
     let member = Member { user: Uuid::from_u128(1), customer: None, region: None, first_due: now.plus(BACK_OFF) };
-    house.store.keep_roster(vec![member.clone()]).await.expect("the store is there");
+    let roster = |house: &House, members: Vec<Member>| Roster {
+        members,
+        asked_at: house.clock.now(),
+        lists_to_remove: 2,
+        break_after: HOUR,
+    };
+    house.store.keep_roster(roster(&house, vec![member])).await.expect("the store is there");
     assert!(house.store.take_duty("roster", BACK_OFF).await.expect("the store is there"));
     house.set_right();
     let due = house.store.due_notices(Target::Amqp, 10, LEASE).await.expect("the store is there");
@@ -250,7 +256,7 @@ async fn notices_polls_and_duties_are_due(house: House) {
     assert_eq!(due.len(), 1, "a poll");
     assert!(house.store.take_duty("roster", BACK_OFF).await.expect("the store is there"), "a duty");
     assert!(!house.store.take_duty("roster", BACK_OFF).await.expect("the store is there"), "now it is put off");
-    house.store.keep_roster(Vec::new()).await.expect("the store is there");
+    house.store.keep_roster(roster(&house, Vec::new())).await.expect("the store is there");
     house.clock.advance(HOUR);
     let due = house.store.due_users(10, LEASE).await.expect("the store is there");
     assert!(due.is_empty(), "a user who is on no list any more is dropped");

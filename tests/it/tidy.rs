@@ -197,39 +197,85 @@ fn operations_knows_every_key_metric_reason_problem_and_topic() {
     }
 }
 
-#[test]
-fn every_alerting_rule_has_a_chapter_that_says_what_to_do() {
-    let operations = document("docs/OPERATIONS.md");
-    let anchors: Vec<String> = operations
-        .lines()
-        .filter(|line| line.starts_with('#'))
+/// The anchors of a document's headings, as GitHub makes them. Lines of examples are no headings.
+fn anchors(text: &str) -> Vec<String> {
+    let mut is_example = false;
+    let headings = text.lines().filter(|line| {
+        is_example ^= line.starts_with("```");
+        !is_example && line.starts_with('#')
+    });
+    headings
         .map(|line| {
             let title = line.trim_start_matches('#').trim().to_lowercase();
-            let kept = title.chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-');
+            let kept = title.chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-' || *c == '_');
             kept.collect::<String>().replace(' ', "-")
         })
-        .collect();
-    let rules = document("deploy/prometheus/rules.yml");
-    let wanted: Vec<&str> = rules
-        .split("OPERATIONS.md#")
-        .skip(1)
-        .map(|rest| rest.split(|c: char| !(c.is_alphanumeric() || c == '-')).next().unwrap_or_default())
-        .collect();
-    assert!(wanted.len() >= 8, "a handful of rules");
-    for anchor in wanted {
-        assert!(anchors.iter().any(|known| known == anchor), "docs/OPERATIONS.md has no chapter #{anchor}");
+        .collect()
+}
+
+/// Name, severity and the anchor of the runbook of each alert.
+fn alerts(rules: &str) -> Vec<(String, String, String)> {
+    let after = |rule: &str, word: &str| {
+        let found = rule.split_once(word).map(|(_, rest)| rest.lines().next().unwrap_or_default().trim());
+        found.unwrap_or_else(|| panic!("a rule without {word}: {rule}")).trim_end_matches('"').to_owned()
+    };
+    let rules = rules.split("- alert: ").skip(1);
+    rules
+        .map(|rule| {
+            let name = rule.lines().next().unwrap_or_default().trim().to_owned();
+            (name, after(rule, "severity: "), after(rule, "docs/RUNBOOKS.md#"))
+        })
+        .collect()
+}
+
+#[test]
+fn every_alert_has_a_page_under_its_name_and_a_row_at_the_top() {
+    let runbooks = document("docs/RUNBOOKS.md");
+    let anchors = anchors(&runbooks);
+    let alerts = alerts(&document("deploy/prometheus/rules.yml"));
+    assert!(alerts.len() >= 18, "all rules are read");
+    for (name, severity, anchor) in &alerts {
+        assert!(anchors.contains(anchor), "docs/RUNBOOKS.md has no page #{anchor}");
+        assert!(anchor.starts_with(&format!("{}-", name.to_lowercase())), "#{anchor} is not under the name {name}");
+        let row = format!("| [{name}](#{anchor}) | {severity} |");
+        assert!(runbooks.contains(&row), "the table at the top of docs/RUNBOOKS.md lacks {row}");
+    }
+    let paged: Vec<&str> = runbooks.lines().filter_map(|line| line.strip_prefix("### PoderoBridge")).collect();
+    for heading in paged {
+        let name = format!("PoderoBridge{}", heading.split(':').next().unwrap_or_default());
+        assert!(alerts.iter().any(|(alert, _, _)| *alert == name), "{name} has a page, and no rule");
     }
 }
 
 #[test]
-fn rules_and_dashboards_name_metrics_that_exist() {
-    let rules = document("deploy/prometheus/rules.yml");
-    for word in rules.split(|c: char| !(c.is_alphanumeric() || c == '_')) {
-        let base = ["_bucket", "_sum", "_count"].iter().fold(word, |word, end| word.trim_end_matches(end));
-        if base.starts_with("podero_bridge_") {
-            assert!(metrics::NAMES.contains(&base), "deploy/prometheus/rules.yml names {word}, which is no metric");
+fn rules_and_runbooks_name_metrics_that_exist() {
+    for path in ["deploy/prometheus/rules.yml", "docs/RUNBOOKS.md"] {
+        for word in document(path).split(|c: char| !(c.is_alphanumeric() || c == '_')) {
+            let base = ["_bucket", "_sum", "_count"].iter().fold(word, |word, end| word.trim_end_matches(end));
+            let is_metric = base.strip_prefix("podero_bridge_").is_some_and(|rest| !rest.is_empty());
+            assert!(!is_metric || metrics::NAMES.contains(&base), "{path} names {word}, which is no metric");
         }
     }
+}
+
+#[test]
+fn every_test_that_holds_an_attack_off_is_there() {
+    let reliability = document("docs/RELIABILITY.md");
+    let (_, chapter) = reliability.split_once("## Under attack").expect("the chapter");
+    let rows = chapter.split("\n## ").next().unwrap_or_default().lines().filter(|line| line.starts_with("| "));
+    let code: Vec<String> =
+        ["src", "tests/it"].iter().flat_map(|folder| files(folder, &["rs"])).map(|(_, text)| text).collect();
+    let mut count = 0;
+    for row in rows.skip(1) {
+        let tests = row.split(" | ").nth(2).unwrap_or_else(|| panic!("a row without tests: {row}"));
+        for name in tests.split('`').skip(1).step_by(2) {
+            let last = name.rsplit("::").next().unwrap_or(name);
+            let is_there = code.iter().any(|text| text.contains(&format!("fn {last}(")));
+            assert!(is_there, "docs/RELIABILITY.md names the test {name}, which is not there");
+            count += 1;
+        }
+    }
+    assert!(count >= 30, "the table is read");
 }
 
 #[test]
@@ -238,12 +284,17 @@ fn every_link_in_the_documents_leads_somewhere() {
     documents.push(("README.md".into(), document("README.md")));
     for (path, text) in documents {
         let folder = Path::new(&path).parent().expect("a folder").to_owned();
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let target = target.split('#').next().unwrap_or_default();
-            if target.is_empty() || target.contains("://") {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
                 continue;
             }
-            assert!(root().join(&folder).join(target).exists(), "{path} links to {target}, which is not there");
+            let (target, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let place = if target.is_empty() { root().join(&path) } else { root().join(&folder).join(target) };
+            assert!(place.exists(), "{path} links to {target}, which is not there");
+            if !anchor.is_empty() && place.extension().is_some_and(|ending| ending == "md") {
+                let there = std::fs::read_to_string(&place).expect("text");
+                assert!(anchors(&there).iter().any(|known| known == anchor), "{path} links to {link}: no such heading");
+            }
         }
     }
 }
