@@ -12,6 +12,7 @@ mod pumps;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::middleware::from_fn;
@@ -37,6 +38,9 @@ use crate::store::{
 
 pub use guard::not_by_a_page;
 pub use pumps::{Landing, Links};
+
+/// Limit of a request's body in bytes: two addresses of landing pages, each character written as an escape, and some more.
+const ORDER_BYTES_MAX: usize = 128 << 10;
 
 /// What the rest of the bridge says of itself: one line per part it needs.
 pub trait Health: Send + Sync {
@@ -84,6 +88,7 @@ pub fn configure(config: &mut ServiceConfig, admin: Arc<Admin>) {
         .app_data(
             web::QueryConfig::default().error_handler(|error, _| malformed(error, "see the query's names and values")),
         )
+        .app_data(web::PayloadConfig::new(ORDER_BYTES_MAX))
         .app_data(web::PathConfig::default().error_handler(|error, _| malformed(error, "the path is not UTF-8")))
         .service(only("GET", "/livez", web::get().to(livez)))
         .service(only("GET", "/readyz", web::get().to(readyz)))
@@ -292,6 +297,11 @@ impl RetryOne {
 
 /// The answer to a body that did not come whole.
 fn not_whole(error: &Error) -> HttpResponse {
+    if let Some(PayloadError::Io(error)) = error.as_error::<PayloadError>()
+        && error.kind() == std::io::ErrorKind::TimedOut
+    {
+        return problem(408, "timeout", "send the whole body at once");
+    }
     match error.as_response_error().status_code() {
         StatusCode::PAYLOAD_TOO_LARGE => problem(413, "too-large", "an order has a few dozen bytes"),
         _ => problem(400, "malformed", "the body ended early"),

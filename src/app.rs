@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix_web::dev::{Extensions, ServerHandle};
-use actix_web::middleware::from_fn;
+use actix_web::http::header;
+use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::rt::net::TcpStream;
 use actix_web::{App as ActixApp, HttpServer, web};
 use anyhow::Context;
@@ -27,17 +28,18 @@ use crate::admin::{self, Admin, Health, Part};
 use crate::apply::{Applier, Room};
 use crate::broker::{self, Broker};
 use crate::clock::Clock;
-use crate::config::{self, Account, Amqp, Config, Reloaded, Secret, Secrets, Source, Verify};
+use crate::config::{self, Account, Amqp, Config, Networks, Reloaded, Secret, Secrets, Source, Verify};
 use crate::domain::plan::{OnboardingPolicy, Operation, Policy};
 use crate::domain::retry::RetrySchedule;
 use crate::domain::standing::Why;
 use crate::inbound::amqp::Frames;
+use crate::inbound::bodies::{self, Bodies};
+use crate::inbound::connections::{self, Bounds, Connections, ProvedPeers};
 use crate::inbound::http::{self, Webhooks};
 use crate::inbound::mapping::mapper::Mapper;
-use crate::inbound::patience::Patience;
 use crate::inbound::refusals::Refusals;
 use crate::inbound::{AllowedTypes, Backlog, Inbox, mapping};
-use crate::metrics::Metrics;
+use crate::metrics::{Listener, Metrics};
 use crate::outbound::{Publisher, ToBroker, ToWebhook};
 use crate::podero::{self, Client, Drift, Outlook};
 use crate::pump::{self, Rhythm, Step};
@@ -53,6 +55,12 @@ const HTTP_WORKERS: usize = 2;
 const HTTP_CONNECTIONS_MAX: usize = 4_096;
 /// Connections of the operator's door at once.
 const ADMIN_CONNECTIONS_MAX: usize = 256;
+/// Part of a door's connections that one address may have at once: of the webhooks a quarter, more than a sender's pool has;
+const HTTP_PEER_PART: usize = 4;
+/// of the operator's door, which few reach and often from one address, half.
+const ADMIN_PEER_PART: usize = 2;
+/// Time for a body of the operator's door: an order has a few dozen bytes.
+const ADMIN_BODY_TIME_MAX: Duration = Duration::from_secs(5);
 /// A client that has not sent its request line and headers by then is cut off.
 const HEADERS_TIME_MAX: Duration = Duration::from_secs(10);
 /// An idle connection is kept for this long.
@@ -125,16 +133,19 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// Connections at once; more wait in the kernel's queue.
     pub connections_max: usize,
+    /// Connections at once of one address; `None`: a part of all.
+    pub connections_per_peer_max: Option<usize>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             headers_time_max: HEADERS_TIME_MAX,
-            body_time_max: http::BODY_TIME_MAX,
-            bodies_bytes_max: http::BODIES_BYTES_MAX,
+            body_time_max: connections::BODY_TIME_MAX,
+            bodies_bytes_max: bodies::BODIES_BYTES_MAX,
             keep_alive: KEEP_ALIVE,
             connections_max: HTTP_CONNECTIONS_MAX,
+            connections_per_peer_max: None,
         }
     }
 }
@@ -284,9 +295,10 @@ impl Bridge {
 
         let limits = options.limits;
         let backlog = inbox.backlog.clone();
-        let webhooks = webhooks(&config, limits, inbox);
-        let patience = spawn_patience(limits, &mut tasks, &ends);
-        let (http, door) = open_door(config.http.listen, webhooks, (limits, patience.clone()), &mut tasks)?;
+        let guards = Guards::new(&config, limits, &metrics);
+        guards.spawn(&mut tasks, &ends);
+        let webhooks = webhooks(&config, &guards, inbox);
+        let (http, door) = open_door(config.http.listen, webhooks, (limits, guards.http), &mut tasks)?;
         let operators = Admin {
             store: store.clone(),
             metrics,
@@ -299,7 +311,7 @@ impl Bridge {
             openapi: spec::operator().to_string(),
         };
         let (admin, operators_door) =
-            open_operators_door(config.admin.listen, operators, (limits, patience), &mut tasks)?;
+            open_operators_door(config.admin.listen, operators, (limits, guards.admin), &mut tasks)?;
         let (sandbox, sandbox_server) = sandbox.map(|open| (open.address, open.server)).unzip();
         tracing::info!(%http, %admin, "the doors are open");
         let _scratch = options.scratch;
@@ -751,15 +763,14 @@ fn open_sandbox(config: &Config, clock: &Clock, tasks: &mut Tasks) -> anyhow::Re
     Ok(OpenSandbox { sandbox, address, server: handle })
 }
 
-fn webhooks(config: &Config, limits: Limits, inbox: Inbox) -> Webhooks {
+fn webhooks(config: &Config, guards: &Guards, inbox: Inbox) -> Webhooks {
     Webhooks {
         refusals: Refusals::new(inbox.metrics.clone()),
         inbox,
         sources: config.sources.clone(),
         body_bytes_max: config.http.body_max,
-        body_time_max: limits.body_time_max,
-        // Two of the largest must not refuse each other for ever.
-        room: http::Room::new(limits.bodies_bytes_max.max(config.http.body_max.saturating_mul(2))),
+        bodies: guards.bodies.clone(),
+        proved: guards.proved.clone(),
         openapi: spec::door().to_string(),
     }
 }
@@ -785,30 +796,69 @@ macro_rules! serve {
     }};
 }
 
-/// Cuts off connections that owe a request for longer than the door keeps idle ones.
-fn spawn_patience(limits: Limits, tasks: &mut Tasks, ends: &Ends) -> Patience {
-    let patience = Patience::default();
-    let looking = patience.clone();
-    let looks_max = limits.keep_alive.as_millis().div_ceil(limits.headers_time_max.as_millis().max(1));
-    let looks_max = u32::try_from(looks_max).unwrap_or(u32::MAX);
-    let rhythm = rhythm("patience", Some(limits.headers_time_max), &Arc::default(), &ends.broker);
-    tasks.spawn(Stage::Gauges, async move {
-        pump::run(rhythm, || async {
-            let cut = looking.look(looks_max);
-            if cut > 0 {
-                tracing::debug!(cut, "connections that owed a request were cut off");
-            }
-            Step::Idle
-        })
-        .await;
-    });
-    patience
+/// What the listeners know of their connections, and of the memory that bodies take.
+struct Guards {
+    http: Connections,
+    admin: Connections,
+    bodies: Bodies,
+    proved: ProvedPeers,
+}
+
+impl Guards {
+    fn new(config: &Config, limits: Limits, metrics: &Metrics) -> Self {
+        let proved = ProvedPeers::default();
+        let http = Bounds {
+            connections_max: limits.connections_max,
+            per_peer_max: limits
+                .connections_per_peer_max
+                .unwrap_or_else(|| limits.connections_max.div_ceil(HTTP_PEER_PART)),
+            idle_max: limits.keep_alive,
+            body_time_max: limits.body_time_max,
+        };
+        let admin = Bounds {
+            connections_max: ADMIN_CONNECTIONS_MAX,
+            per_peer_max: ADMIN_CONNECTIONS_MAX / ADMIN_PEER_PART,
+            body_time_max: limits.body_time_max.min(ADMIN_BODY_TIME_MAX),
+            ..http
+        };
+        let connections = |listener, bounds, trusted: &Networks| {
+            Connections::new(listener, bounds, trusted.clone(), proved.clone(), metrics.clone())
+        };
+        Self {
+            http: connections(Listener::Http, http, &config.http.trusted_proxies),
+            admin: connections(Listener::Admin, admin, &config.admin.trusted_proxies),
+            bodies: Bodies::new(limits.bodies_bytes_max, config.http.body_max, metrics.clone()),
+            proved,
+        }
+    }
+
+    /// Cuts off connections that have owed something for too long, and lets bodies and proofs grow older.
+    fn spawn(&self, tasks: &mut Tasks, ends: &Ends) {
+        let (http, admin) = (self.http.clone(), self.admin.clone());
+        let (bodies, proved) = (self.bodies.clone(), self.proved.clone());
+        let rhythm = rhythm("connections", Some(connections::TICK), &Arc::default(), &ends.broker);
+        tasks.spawn(Stage::Gauges, async move {
+            pump::run(rhythm, || async {
+                proved.tick();
+                bodies.tick();
+                http.tick();
+                admin.tick();
+                Step::Idle
+            })
+            .await;
+        });
+    }
+}
+
+/// Answers are for whoever asked: of an operator's many show personal data.
+fn not_stored() -> DefaultHeaders {
+    DefaultHeaders::new().add((header::CACHE_CONTROL, "no-store"))
 }
 
 fn open_door(
     listen_at: SocketAddr,
     webhooks: Webhooks,
-    (limits, patience): (Limits, Patience),
+    (limits, connections): (Limits, Connections),
     tasks: &mut Tasks,
 ) -> anyhow::Result<(SocketAddr, ServerHandle)> {
     let (listener, address) = listen(listen_at, "http.listen")?;
@@ -817,30 +867,32 @@ fn open_door(
         let webhooks = webhooks.clone();
         ActixApp::new()
             .wrap(from_fn(http::note_request))
+            .wrap(not_stored())
             .configure(move |config| http::configure(config, webhooks))
             .default_service(web::to(http::nothing_here))
     })
-    .on_connect(watched_with(patience))
+    .on_connect(watched_by(connections))
     .workers(HTTP_WORKERS)
     .max_connections(limits.connections_max.div_ceil(HTTP_WORKERS));
     Ok((address, serve!(server, listener, limits, Stage::Door, tasks)))
 }
 
 /// What a door does with each new connection.
-fn watched_with(patience: Patience) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
+fn watched_by(connections: Connections) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
     move |io, known| {
+        let Some(stream) = io.downcast_ref::<TcpStream>() else { return };
+        // A connection that is gone already has no address.
+        let Ok(address) = stream.peer_addr() else { return };
         // Without a second handle (no descriptor is left) the server's own timers must do.
-        let socket = io.downcast_ref::<TcpStream>().and_then(|socket| socket.as_fd().try_clone_to_owned().ok());
-        if let Some(socket) = socket {
-            known.insert(patience.watch(socket.into()));
-        }
+        let socket = stream.as_fd().try_clone_to_owned().ok().map(Into::into);
+        known.insert(Arc::new(connections.open(address.ip(), socket)));
     }
 }
 
 fn open_operators_door(
     listen_at: SocketAddr,
     operators: Admin,
-    (limits, patience): (Limits, Patience),
+    (limits, connections): (Limits, Connections),
     tasks: &mut Tasks,
 ) -> anyhow::Result<(SocketAddr, ServerHandle)> {
     let (listener, address) = listen(listen_at, "admin.listen")?;
@@ -850,9 +902,10 @@ fn open_operators_door(
         ActixApp::new()
             .wrap(from_fn(admin::not_by_a_page))
             .wrap(from_fn(http::note_request))
+            .wrap(not_stored())
             .configure(move |config| admin::configure(config, operators))
     })
-    .on_connect(watched_with(patience))
+    .on_connect(watched_by(connections))
     .workers(1)
     .max_connections(ADMIN_CONNECTIONS_MAX);
     Ok((address, serve!(server, listener, limits, Stage::OperatorsDoor, tasks)))

@@ -57,6 +57,13 @@ labels! {
     /// How an event came in.
     Door { Webhook = "webhook", Amqp = "amqp", Import = "import" }
 
+    /// Which listener.
+    Listener { Http = "http", Admin = "admin" }
+
+    /// Why a connection was closed before its time: its peer had as many as one may, all together were too many, it owed a
+    /// request for too long; or it ended by itself without a request that could be read.
+    ConnectionEnd { PeerShare = "peer_share", Crowded = "crowded", Slow = "slow", NoRequest = "no_request" }
+
     /// How an event ended. The words of the promise that none is lost, and `skipped` by an operator.
     Outcome {
         Applied = "applied", Superseded = "superseded", Duplicate = "duplicate", Parked = "parked", Skipped = "skipped",
@@ -101,6 +108,12 @@ instruments! {
     /// Webhooks, and single events of a batch, that were refused, by source and HTTP status; _unknown stands for what names
     /// no configured source.
     webhooks_refused: IntCounterVec = counters(&["source", "status"]) as "podero_bridge_webhooks_refused_total";
+    /// Connections that were closed without an answer, by listener and reason: peer_share (one address has as many as it may),
+    /// crowded (most places are taken), slow (owed a request for too long), no_request (ended without a request that could be
+    /// read).
+    connections_closed: IntCounterVec = counters(&["listener", "reason"]) as "podero_bridge_connections_closed_total";
+    /// Bodies that were given up because they were in the way of others, by whether their sender had proved itself lately.
+    bodies_displaced: IntCounterVec = counters(&["proved"]) as "podero_bridge_bodies_displaced_total";
     /// Events that reached their end, by type and outcome.
     events_settled: IntCounterVec = counters(&["type", "outcome"]) as "podero_bridge_events_settled_total";
     /// Seconds from the arrival of an event to its effect at Podero.
@@ -171,6 +184,14 @@ impl Metrics {
                 metrics.events_settled.with_label_values(&[event_type.as_str(), outcome.as_str()]);
             }
         }
+        for listener in Listener::ALL {
+            for end in ConnectionEnd::ALL {
+                metrics.connections_closed.with_label_values(&[listener.as_str(), end.as_str()]);
+            }
+        }
+        for is_proved in [false, true] {
+            metrics.bodies_displaced.with_label_values(&[truth(is_proved)]);
+        }
         for state in Knowledge::NAMES {
             metrics.heat_pumps.with_label_values(&[state]);
         }
@@ -233,6 +254,16 @@ impl Metrics {
     /// for all others, `status` one of [`REFUSED_STATUSES`].
     pub fn webhook_refused(&self, source: &str, status: u16) {
         self.webhooks_refused.with_label_values(&[source, &status.to_string()]).inc();
+    }
+
+    /// Counts a connection that was closed without an answer.
+    pub fn connection_closed(&self, listener: Listener, end: ConnectionEnd) {
+        self.connections_closed.with_label_values(&[listener.as_str(), end.as_str()]).inc();
+    }
+
+    /// Counts a body that was given up for others.
+    pub fn body_displaced(&self, is_proved: bool) {
+        self.bodies_displaced.with_label_values(&[truth(is_proved)]).inc();
     }
 
     /// Counts an event that reached its end.
@@ -429,6 +460,10 @@ fn histogram(name: &str, help: &str, buckets: &[f64]) -> Histogram {
 
 fn histograms(name: &str, help: &str, buckets: &[f64], labels: &[&str]) -> HistogramVec {
     HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels).expect(VALID)
+}
+
+fn truth(is_so: bool) -> &'static str {
+    if is_so { "true" } else { "false" }
 }
 
 fn signed(count: u64) -> i64 {

@@ -25,6 +25,10 @@ pub(super) async fn with_token<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let admin = request.app_data::<web::Data<Admin>>().cloned();
+    if request.headers().get_all(header::AUTHORIZATION).count() > 1 {
+        let refusal = problem(400, "malformed", "the header `authorization` is there twice; send it once");
+        return Ok(request.into_response(refusal).map_into_right_body());
+    }
     let wanted = admin.as_ref().and_then(|admin| admin.token.as_ref());
     let is_known = wanted.is_none_or(|token| {
         let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());

@@ -205,10 +205,7 @@ fn resolve(cue: Cue, landing: Landing) -> Call {
 }
 
 fn made(pump: &PumpView, url: &str, expires_at: Option<String>) -> HttpResponse {
-    let mut response = HttpResponse::Ok();
-    // It is for one customer.
-    response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
-    response.json(json!({ "heat_pump_id": pump.heat_pump_id, "url": url, "expires_at": expires_at }))
+    HttpResponse::Ok().json(json!({ "heat_pump_id": pump.heat_pump_id, "url": url, "expires_at": expires_at }))
 }
 
 fn not_needed() -> HttpResponse {

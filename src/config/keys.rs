@@ -46,8 +46,18 @@ pub const KEYS: &[Key] = &[
     key("http.listen", "127.0.0.1:8080", "address of the webhooks, the only public door"),
     key("http.body_max", "1MiB", "largest request body; above it the answer is 413"),
     key("http.batch_max", "1000", "most events in one batch"),
+    key(
+        "http.trusted_proxies",
+        "",
+        "proxies in front of http.listen, addresses or networks; X-Forwarded-For is read from these alone",
+    ),
     key("admin.listen", "127.0.0.1:9090", "address of health, metrics and the operator's API"),
     secret("admin.token", None, "bearer token of the operator's API; required unless admin.listen is loopback"),
+    key(
+        "admin.trusted_proxies",
+        "",
+        "proxies in front of admin.listen, addresses or networks; X-Forwarded-For is read from these alone",
+    ),
     secret("store.url", Some("sqlite://podero-bridge.db"), "database: sqlite://FILE or postgres://…"),
     key("store.backlog_max", "1000000", "pending events at which the doors take no more; the answer is 503"),
     key("store.retention", "90d", "how long settled events and published notices are kept; 0s keeps them for ever"),

@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! keys      the table of all keys        rules     what a value may be       words     closed vocabularies
-//! codes     Base64 and hexadecimal
+//! codes     Base64 and hexadecimal     networks  addresses and networks
 //! reader    file + environment -> value  sections  values -> Config          problems  what is wrong
 //! ```
 //!
@@ -24,6 +24,7 @@
 
 mod codes;
 mod keys;
+mod networks;
 mod problems;
 mod reader;
 mod rules;
@@ -48,6 +49,7 @@ use crate::domain::utf8;
 
 pub use codes::{bytes_of_base64, bytes_of_hex};
 pub use keys::{KEYS, Key, default_of};
+pub use networks::Networks;
 pub use problems::{Problem, Problems};
 pub use rules::{AMQP_NAME_BYTES_MAX, TOKEN_CHARS_MIN, WEBHOOK_KEY_BYTES_MIN};
 pub use secret::{Reloaded, Secret, Secrets};
@@ -117,6 +119,8 @@ pub struct Http {
     pub body_max: usize,
     /// Most events in one batch; default 1000.
     pub batch_max: usize,
+    /// Proxies whose `X-Forwarded-For` is read; default none.
+    pub trusted_proxies: Networks,
 }
 
 /// Section `[admin]`.
@@ -126,6 +130,8 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Bearer token of the operator's API; always there when `listen` is not loopback.
     pub token: Option<Secret>,
+    /// Proxies whose `X-Forwarded-For` is read; default none.
+    pub trusted_proxies: Networks,
 }
 
 /// Section `[store]`.

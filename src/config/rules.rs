@@ -18,6 +18,7 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use url::{Host, Url};
 
 use super::codes::{bytes_of_base64, bytes_of_hex};
+use super::networks::Networks;
 use super::sources::{SignedText, Types};
 use super::words::PriceZone;
 use crate::domain::alert::Season;
@@ -106,6 +107,12 @@ pub(super) fn flag() -> Rule<bool> {
 pub(super) fn address() -> Rule<SocketAddr> {
     let allowed = "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080";
     Rule::new(Form::Text, allowed, |text| text.parse().ok())
+}
+
+pub(super) fn networks() -> Rule<Networks> {
+    let allowed =
+        "a list of IP addresses and networks, such as [\"10.0.0.7\", \"192.168.0.0/16\"], none of them all addresses";
+    Rule::new(Form::List, allowed, Networks::parse)
 }
 
 pub(super) fn duration(least: Duration, most: Duration) -> Rule<Duration> {

@@ -89,6 +89,7 @@ fn http(r: &mut Reader) -> Http {
         listen: r.value("http.listen", &rules::address()),
         body_max: r.value("http.body_max", &rules::size(1_024, BODY_BYTES_MAX)),
         batch_max: r.value("http.batch_max", &rules::whole(1, 10_000)),
+        trusted_proxies: r.value("http.trusted_proxies", &rules::networks()),
     }
 }
 
@@ -103,7 +104,8 @@ fn admin(r: &mut Reader, http: &Http) -> Admin {
         let hint = "the operator's door needs an address of its own: this one is http.listen";
         r.refuse("admin.listen", listen.to_string(), hint);
     }
-    Admin { listen, token }
+    let trusted_proxies = r.value("admin.trusted_proxies", &rules::networks());
+    Admin { listen, token, trusted_proxies }
 }
 
 /// Without `with_key` the erasure key is left alone.

@@ -6,45 +6,34 @@
 //! Before: the sender. After: [`crate::inbound`].
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{Payload as AnyPayload, ServiceRequest, ServiceResponse};
+use actix_web::error::PayloadError;
 use actix_web::http::header::{
     ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::{self, Payload, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, Resource, Route};
-use futures_util::StreamExt;
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, Resource, Route};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
 use http_api_problem::HttpApiProblem;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::patience::Connection;
+use super::bodies::{Bodies, IncomingBody, NoRoom, Permit, Sender};
+use super::connections::{Connection, ProvedPeers};
+use super::peers::{FORWARDED_FOR, Peer};
 use super::problem::{Problem, ProblemKind};
 use super::refusals::Refusals;
 use super::signature::Verified;
 use super::{Answer, Answers, Delivery, Inbox, cloudevents, signature, text};
-use crate::config::{DEFAULT_SOURCE, Source};
+use crate::config::{DEFAULT_SOURCE, Source, Verify};
 use crate::metrics::Door;
 use crate::store::{self, Receipt};
-
-/// A body that takes longer than this holds a connection for nothing: at 1 MiB that is a line of 280 kbit/s.
-pub const BODY_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// Bytes of bodies in memory at once, of all connections together: a body must be whole before its signature can be
-/// checked, so anybody may send some. It is used up by what has come, not by what is announced.
-pub const BODIES_BYTES_MAX: usize = 32 << 20;
-
-/// The budget is counted in these, so that a connection with nothing but the beginning of a body costs little.
-const PAGE: usize = 4 << 10;
-
-/// What is set aside at once for a body whose length is announced: whoever announces much and sends nothing must not
-/// cost much.
-const CAPACITY_MAX: usize = 16 << 10;
 
 /// What a sender is asked to wait when the store is away: long enough for a restart, short enough to stay current.
 const RETRY_AFTER_SECONDS: u64 = 5;
@@ -60,10 +49,10 @@ pub struct Webhooks {
     pub sources: Vec<Source>,
     /// `http.body_max`, bytes.
     pub body_bytes_max: usize,
-    /// [`BODY_TIME_MAX`], but for tests.
-    pub body_time_max: Duration,
-    /// What is left of [`BODIES_BYTES_MAX`].
-    pub room: Room,
+    /// Room for bodies.
+    pub bodies: Bodies,
+    /// Peers that delivered something with a valid proof.
+    pub proved: ProvedPeers,
     /// Counts and tells what is refused.
     pub refusals: Refusals,
     /// OpenAPI of this door, as JSON.
@@ -88,64 +77,63 @@ impl Webhooks {
     }
 }
 
-/// Room for bodies, shared by all connections.
-pub struct Room {
-    pages: Semaphore,
-    pages_max: usize,
-}
-
-impl Room {
-    /// For so many bytes; at least for a page.
-    pub fn new(bytes_max: usize) -> Self {
-        let pages_max = bytes_max.div_ceil(PAGE).max(1);
-        Self { pages: Semaphore::new(pages_max), pages_max }
-    }
-
-    /// Room for so many bytes, or for all where they are more than all; `None`: there is none now.
-    fn take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
-        let pages = bytes.div_ceil(PAGE).min(self.pages_max);
-        self.pages.try_acquire_many(u32::try_from(pages).unwrap_or(u32::MAX)).ok()
-    }
-}
-
-/// A body and the room that it takes until it is dropped.
-struct Body<'a> {
-    bytes: Vec<u8>,
-    pages: Option<SemaphorePermit<'a>>,
-}
-
-impl<'a> Body<'a> {
-    /// Adds what has come; `false`: there is no room for it. One body that is larger than all the room has it alone.
-    fn add(&mut self, chunk: &[u8], room: &'a Room) -> bool {
-        let wanted = (self.bytes.len() + chunk.len()).div_ceil(PAGE).min(room.pages_max);
-        let had = self.pages.as_ref().map_or(0, SemaphorePermit::num_permits);
-        if wanted > had {
-            let more = u32::try_from(wanted - had).unwrap_or(u32::MAX);
-            let Ok(more) = room.pages.try_acquire_many(more) else { return false };
-            match &mut self.pages {
-                Some(pages) => pages.merge(more),
-                None => self.pages = Some(more),
-            }
-        }
-        self.bytes.extend_from_slice(chunk);
-        true
-    }
-}
-
-/// Tells a connection when a request of it begins and ends; see [`crate::inbound::patience`].
+/// Tells a connection when a request of it begins, is whole, and ends; see [`super::connections`]. It holds the body of any
+/// request to its time, and says whose request it is.
 pub async fn note_request<B: MessageBody + 'static>(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<B>, actix_web::Error> {
-    let connection = request.request().conn_data::<Arc<Connection>>().cloned();
-    if let Some(connection) = &connection {
-        connection.begins();
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let Some(connection) = request.request().conn_data::<Arc<Connection>>().cloned() else {
+        return Ok(next.call(request).await?.map_into_left_body());
+    };
+    let payload = request.take_payload();
+    let owes_body = !matches!(payload, AnyPayload::None);
+    let begun = {
+        let forwarded: Vec<&[u8]> = request.headers().get_all(FORWARDED_FOR).map(HeaderValue::as_bytes).collect();
+        connection.begin(forwarded.into_iter(), owes_body)
+    };
+    let Some(peer) = begun else {
+        let problem = Problem::new(ProblemKind::Unavailable, "this address has as many requests under way as it may");
+        return Ok(request.into_response(respond(&problem)).map_into_right_body());
+    };
+    request.extensions_mut().insert(peer);
+    if owes_body {
+        request.set_payload(AnyPayload::Stream { payload: Box::pin(timed(payload, connection.clone())) });
     }
     let answer = next.call(request).await;
-    if let Some(connection) = &connection {
-        connection.ends();
-    }
-    answer
+    connection.end();
+    Ok(answer?.map_into_left_body())
+}
+
+/// A body that ends with [`std::io::ErrorKind::TimedOut`] when it takes longer than it may.
+fn timed(payload: AnyPayload, connection: Arc<Connection>) -> impl Stream<Item = Result<Bytes, PayloadError>> {
+    let began = tokio::time::Instant::now();
+    stream::unfold(Some((payload, 0)), move |coming| {
+        let connection = connection.clone();
+        async move {
+            let (mut payload, received) = coming?;
+            let until = began + connection.body_time(received);
+            match tokio::time::timeout_at(until, payload.next()).await {
+                Ok(Some(Ok(chunk))) => {
+                    let received = received + chunk.len();
+                    Some((Ok(chunk), Some((payload, received))))
+                }
+                Ok(Some(Err(error))) => Some((Err(error), None)),
+                Ok(None) => {
+                    connection.work();
+                    None
+                }
+                Err(_) => Some((Err(PayloadError::Io(std::io::ErrorKind::TimedOut.into())), None)),
+            }
+        }
+    })
+}
+
+/// Whose request it is.
+fn peer_of(request: &HttpRequest) -> Peer {
+    let noted = request.extensions().get::<Peer>().copied();
+    // Where no connection is known all requests are of one peer.
+    noted.unwrap_or_else(|| Peer::of(request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip())))
 }
 
 /// Mounts the routes.
@@ -277,19 +265,18 @@ fn problem_of(answer: &Answer) -> Option<&Problem> {
 
 async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, source: &Source) -> Result<Answers, Problem> {
     let bytes_max = webhooks.body_bytes_max;
-    if content_length(request).is_some_and(|length| length > bytes_max) {
+    let length = content_length(request);
+    if length.is_some_and(|length| length > bytes_max) {
         return Err(Problem::too_large(bytes_max));
     }
-    let late = || {
-        let within = webhooks.body_time_max.as_secs();
-        Problem::new(ProblemKind::Timeout, format!("send the whole body within {within} seconds"))
-    };
-    let headers = headers_of(request, webhooks.inbox.mapper.has(&source.name))?;
+    let headers = headers_of(request, &signature::proofs(&source.verify), webhooks.inbox.mapper.has(&source.name))?;
     // A stranger's body is not read where its headers tell already.
     signature::admit(&source.verify, &headers, webhooks.inbox.clock.now())?;
-    let read = read(body, content_length(request).unwrap_or_default(), webhooks);
-    let Body { bytes: body, pages: _pages } =
-        tokio::time::timeout(webhooks.body_time_max, read).await.map_err(|_| late())??;
+    let peer = peer_of(request);
+    let is_proved = signature::is_proved_by_headers(&source.verify) || webhooks.proved.knows(peer);
+    let sender = Sender { peer, source: source.name.clone(), is_proved };
+    let incoming = webhooks.bodies.begin(sender, length.unwrap_or_default());
+    let (body, permit) = read(body, incoming, bytes_max).await?;
     let now = webhooks.inbox.clock.now();
     let delivery = Delivery {
         door: Door::Webhook,
@@ -300,11 +287,18 @@ async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, source:
         received_at: now,
     };
     let verified = signature::verify(&source.verify, delivery, now)?;
-    let (verified, _plain_pages) = plain(verified, webhooks)?;
+    match source.verify {
+        // It proves nothing of whoever sent it.
+        Verify::None => {}
+        Verify::StandardWebhooks { .. } | Verify::Hmac(_) | Verify::Bearer { .. } | Verify::Basic { .. } => {
+            webhooks.proved.note(peer);
+        }
+    }
+    let verified = plain(verified.with_body(|bytes| permit.with(bytes)), webhooks)?;
     if webhooks.inbox.backlog.is_full() {
         return Err(Problem::new(ProblemKind::Unavailable, "the backlog is full; accepted events are worked on first"));
     }
-    webhooks.inbox.accept(verified).await.unwrap_or_else(|error| {
+    accept(webhooks.inbox.clone(), verified).await.unwrap_or_else(|error| {
         let detail = match error {
             store::Error::Full => "more is waiting to be written than may wait",
             store::Error::Away(_)
@@ -321,12 +315,25 @@ async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, source:
     })
 }
 
-/// The delivery in plain text, and the room that its body takes beside the one that was sent. Only one body for each of
-/// actix's workers is without room meanwhile.
-fn plain(verified: Verified, webhooks: &Webhooks) -> Result<(Verified, Option<SemaphorePermit<'_>>), Problem> {
-    let Some(plain) = text::plain(&verified, webhooks.body_bytes_max)? else { return Ok((verified, None)) };
-    let pages = webhooks.room.take(plain.body().len()).ok_or_else(no_room)?;
-    Ok((plain, Some(pages)))
+/// Accepts in a task of its own: a client that goes away does not take with it what the writer has in hand, nor the room that
+/// its body takes until the writer is done.
+async fn accept(inbox: Inbox, verified: Verified) -> Result<Result<Answers, Problem>, store::Error> {
+    match tokio::spawn(async move { inbox.accept(verified).await }).await {
+        Ok(accepted) => accepted,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The worker is being stopped.
+            Err(_) => Err(store::Error::Full),
+        },
+    }
+}
+
+/// The delivery in plain text, whose room is taken next to that of the body that was sent. Only one body for each of actix's
+/// workers is without room meanwhile.
+fn plain(verified: Verified, webhooks: &Webhooks) -> Result<Verified, Problem> {
+    let Some(plain) = text::plain(&verified, webhooks.body_bytes_max)? else { return Ok(verified) };
+    let permit = webhooks.bodies.take(plain.body().len()).map_err(|NoRoom| no_room())?;
+    Ok(plain.with_body(|bytes| permit.with(bytes)))
 }
 
 fn no_room() -> Problem {
@@ -338,38 +345,54 @@ fn content_length(request: &HttpRequest) -> Option<usize> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-async fn read(mut payload: Payload, announced: usize, webhooks: &Webhooks) -> Result<Body<'_>, Problem> {
-    let bytes_max = webhooks.body_bytes_max;
-    let mut body = Body { bytes: Vec::with_capacity(announced.min(CAPACITY_MAX)), pages: None };
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|_| Problem::new(ProblemKind::Malformed, "the body ended early"))?;
-        if body.bytes.len() + chunk.len() > bytes_max {
+async fn read(
+    mut payload: Payload,
+    mut incoming: IncomingBody,
+    bytes_max: usize,
+) -> Result<(Vec<u8>, Permit), Problem> {
+    loop {
+        let chunk = tokio::select! {
+            biased;
+            () = incoming.displaced() => return Err(no_room()),
+            chunk = payload.next() => chunk,
+        };
+        let Some(chunk) = chunk else { return incoming.whole().map_err(|NoRoom| no_room()) };
+        let chunk = chunk.map_err(|error| match error {
+            PayloadError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                let detail = "send the whole body at once, and not slower than 32 KiB a second";
+                Problem::new(ProblemKind::Timeout, detail)
+            }
+            _ => Problem::new(ProblemKind::Malformed, "the body ended early"),
+        })?;
+        if incoming.len() + chunk.len() > bytes_max {
             return Err(Problem::too_large(bytes_max));
         }
-        if !body.add(&chunk, &webhooks.room) {
-            return Err(no_room());
-        }
+        incoming.add(&chunk).map_err(|NoRoom| no_room())?;
     }
-    Ok(body)
 }
 
-/// Headers as texts, names in lower case. An attribute of an event that cannot be read, or is there twice, is refused: what is
-/// passed over would count as not said. So is any other for a source with a mapping (`is_mapped`), whose program may read it.
-fn headers_of(request: &HttpRequest, is_mapped: bool) -> Result<BTreeMap<String, String>, Problem> {
+/// Headers as texts, names in lower case. A header of which something is proven (`proofs`) is refused when it is there twice.
+/// An attribute of an event that cannot be read, or is there twice, is refused: what is passed over would count as not said.
+/// So is any other that cannot be read for a source with a mapping (`is_mapped`), whose program may read it.
+fn headers_of(request: &HttpRequest, proofs: &[&str], is_mapped: bool) -> Result<BTreeMap<String, String>, Problem> {
     let mut headers = BTreeMap::new();
+    let wrong = |name: &str, why: &str| Problem::new(ProblemKind::Malformed, format!("the header `{name}` {why}"));
+    if let Some(name) = proofs.iter().find(|name| request.headers().get_all(**name).count() > 1) {
+        return Err(wrong(name, "is there twice; send it once"));
+    }
     for (name, value) in request.headers() {
         let name = name.as_str();
         let is_attribute = name.starts_with(cloudevents::HTTP_PREFIX);
-        let wrong = |why: &str| Err(Problem::new(ProblemKind::Malformed, format!("the header `{name}` {why}")));
         match std::str::from_utf8(value.as_bytes()) {
             Ok(text) => {
                 let other = headers.insert(name.to_owned(), text.to_owned());
-                if is_attribute && other.is_some_and(|other| other != text) {
-                    return wrong("is there twice, with two values");
+                let names_the_event = is_attribute || name == signature::IDEMPOTENCY_KEY;
+                if names_the_event && other.is_some_and(|other| other != text) {
+                    return Err(wrong(name, "is there twice, with two values"));
                 }
             }
             Err(_) if is_attribute || is_mapped => {
-                return wrong("is not UTF-8: percent-encode it (CloudEvents HTTP binding, 3.1.3.2)");
+                return Err(wrong(name, "is not UTF-8: percent-encode it (CloudEvents HTTP binding, 3.1.3.2)"));
             }
             Err(_) => {}
         }

@@ -8,8 +8,10 @@
 
 pub mod amqp;
 mod backlog;
+pub mod bodies;
 mod cells;
 pub mod cloudevents;
+pub mod connections;
 mod control;
 pub mod explain;
 pub mod http;
@@ -17,7 +19,7 @@ pub mod import;
 mod json;
 pub mod lines;
 pub mod mapping;
-pub mod patience;
+pub mod peers;
 mod poison;
 pub mod problem;
 pub mod refusals;

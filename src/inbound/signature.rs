@@ -34,6 +34,12 @@ const SIGNATURES_MAX: usize = 16;
 /// microseconds, and so on. As seconds it would be in the year 5138.
 const SECONDS_BELOW: i64 = 100_000_000_000;
 
+/// Header of a token or of user and password.
+const AUTHORIZATION: &str = "authorization";
+
+/// Header by which a sender names a delivery (the IETF draft of that name).
+pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
 /// Prefix of a secret key (Standard Webhooks, `v1`); it may be left out.
 const SECRET_KEY_PREFIX: &str = "whsec_";
 
@@ -77,7 +83,7 @@ impl Verified {
     pub fn name(&self) -> Option<&str> {
         let signed;
         let names: &[&str] = match self.proof {
-            Proof::Sender => &["idempotency-key", STANDARD.id, SVIX.id],
+            Proof::Sender => &[IDEMPOTENCY_KEY, STANDARD.id, SVIX.id],
             Proof::BodyAndId(name) => {
                 signed = [name];
                 &signed
@@ -95,6 +101,12 @@ impl Verified {
     /// The bytes, shared by all that is made of them.
     pub fn body(&self) -> &Bytes {
         &self.body
+    }
+
+    /// The same delivery with the same bytes held in another way.
+    pub(super) fn with_body(mut self, held: impl FnOnce(Bytes) -> Bytes) -> Self {
+        self.body = held(self.body);
+        self
     }
 
     /// The same delivery with its body in another form (see [`super::text`]), which its coding no longer describes.
@@ -128,6 +140,35 @@ type Refusal = Cow<'static, str>;
 
 fn missing(header: &str) -> Refusal {
     format!("the header `{header}` is missing").into()
+}
+
+/// The headers by which a source's sender proves something, or that say what is proven. None of them may be there twice: it
+/// would be a matter of chance which of two values is checked, and which is believed.
+pub fn proofs(demand: &Verify) -> Vec<&str> {
+    let mut names = vec![AUTHORIZATION];
+    match demand {
+        Verify::None | Verify::Basic { .. } | Verify::Bearer { header: None, .. } => {}
+        Verify::Bearer { header: Some(header), .. } => names.push(header),
+        Verify::StandardWebhooks { .. } => {
+            let families = [&STANDARD, &SVIX];
+            names.extend(families.into_iter().flat_map(|names| [names.id, names.timestamp, names.signature]));
+        }
+        Verify::Hmac(demand) => {
+            names.push(&demand.header);
+            if let Some(SignedAt::Header(header)) = &demand.signed_at {
+                names.push(header);
+            }
+        }
+    }
+    names
+}
+
+/// Whether the headers that [`admit`] lets pass prove who the sender is. A signature proves it with the whole body alone.
+pub fn is_proved_by_headers(demand: &Verify) -> bool {
+    match demand {
+        Verify::Bearer { .. } | Verify::Basic { .. } => true,
+        Verify::None | Verify::StandardWebhooks { .. } | Verify::Hmac(_) => false,
+    }
 }
 
 /// Checks what can be told before the body is there: a token or a password; of a signature, that there is one and that it
@@ -197,7 +238,7 @@ fn basic(secrets: &[Secret], headers: &Headers) -> Result<(), Refusal> {
 }
 
 fn authorization<'a>(headers: &'a Headers, scheme: &str, otherwise: &'static str) -> Result<&'a str, Refusal> {
-    let header = headers.get("authorization").ok_or_else(|| missing("authorization"))?;
+    let header = headers.get(AUTHORIZATION).ok_or_else(|| missing(AUTHORIZATION))?;
     let (found, rest) = header.split_once(' ').ok_or(otherwise)?;
     if found.eq_ignore_ascii_case(scheme) { Ok(rest.trim()) } else { Err(otherwise.into()) }
 }

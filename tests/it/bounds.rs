@@ -223,7 +223,13 @@ async fn bodies_have_so_much_room_and_whoever_finds_none_is_told_to_come_again()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_connections_than_are_served_at_once_wait_and_are_all_served() {
-    let limits = Limits { headers_time_max: Duration::from_millis(700), connections_max: 8, ..Limits::default() };
+    let limits = Limits {
+        headers_time_max: Duration::from_millis(700),
+        connections_max: 8,
+        // All of them are of one address.
+        connections_per_peer_max: Some(usize::MAX),
+        ..Limits::default()
+    };
     let world = world(limits).await;
     let door = world.bridge.http;
     // Silent ones take every place, until they are cut off.

@@ -70,6 +70,8 @@ mod servers;
 mod sim;
 // What survives, on SQLite and on PostgreSQL.
 mod store;
+// Strangers at the listeners: what never ends, what is forged, what is invented.
+mod strangers;
 // Generated input that knows its own end.
 mod stories;
 // Tickets from alerts, by the example consumer.

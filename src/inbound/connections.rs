@@ -1,0 +1,514 @@
+//! The connections of a listener: whose they are, what each owes, and which must give way.
+//!
+//! The server beneath knows no peers, times the first request's headers alone, and leaves a connection that owes a body to
+//! its handler. So each connection is known here by a second handle of its socket, and is cut off when it has owed a
+//! request for too long, or earlier when others need its place. A connection whose request is being worked on owes nothing
+//! and is never cut off.
+//!
+//! Whoever has as many connections as one peer may, opens another at the expense of its own: the one that has owed longest
+//! gives way. So an address that strangers share with a probe cannot keep the probe out. Where most places are taken, those
+//! that have owed for a while give way to all, and those of peers that have proved nothing first.
+//!
+//! Before: [`crate::app`] hands in each new connection. After: [`super::http`] says when a request begins and ends.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::peers::{Peer, Proved, client};
+use crate::config::Networks;
+use crate::metrics::{ConnectionEnd, Listener, Metrics};
+
+/// Interval in which connections and bodies are looked at; ages are counted in it, whatever is done to the machine's clock.
+pub const TICK: Duration = Duration::from_millis(250);
+
+/// Time after which a connection that owes something, or a body that is not whole, gives way to others. A sender that means
+/// it has sent its request by then.
+pub const GIVE_WAY_AFTER: Duration = Duration::from_secs(1);
+
+/// Time for which a peer that delivered something with a valid proof goes before those that have proved nothing.
+const PROVED_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// Time that a body may take to begin. Slower senders hold a connection, and memory, for nothing.
+const BODY_START_MAX: Duration = Duration::from_secs(10);
+
+/// Rate below which a body does not come once it has begun, in bytes per second: a line of 262 kbit/s.
+const BODY_RATE_MIN: u64 = 32 << 10;
+
+/// Limit of the time for a body of the webhook listener, however fast it comes.
+pub const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// A duration in ticks; at least one.
+pub(super) fn ticks(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u64::MAX).max(1)
+}
+
+/// Peers that have proved themselves, and the time by which that counts. Clones share it: what one listener's requests
+/// prove holds wherever it is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct ProvedPeers(Arc<(Mutex<Proved>, AtomicU64)>);
+
+impl ProvedPeers {
+    /// Remembers that the peer delivered something with a valid proof.
+    pub fn note(&self, peer: Peer) {
+        let tick = self.0.1.load(Ordering::Relaxed);
+        lock(&self.0.0).note(peer, tick);
+    }
+
+    /// Whether it did so lately.
+    pub fn knows(&self, peer: Peer) -> bool {
+        let tick = self.0.1.load(Ordering::Relaxed);
+        lock(&self.0.0).knows(peer, tick, ticks(PROVED_FOR))
+    }
+
+    /// A [`TICK`] is over.
+    pub fn tick(&self) {
+        self.0.1.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Bounds of a listener's connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Connections at once; more wait in the kernel's queue.
+    pub connections_max: usize,
+    /// Connections at once of one peer.
+    pub per_peer_max: usize,
+    /// Time that a connection may owe a request; its first one has less, by the server's own timer.
+    pub idle_max: Duration,
+    /// Time that a body may take, however long it is.
+    pub body_time_max: Duration,
+}
+
+impl Bounds {
+    /// Time that a body may take of which so many bytes have come.
+    fn body_time(&self, received: usize) -> Duration {
+        let received = u64::try_from(received).unwrap_or(u64::MAX);
+        (BODY_START_MAX + Duration::from_millis(received.saturating_mul(1_000) / BODY_RATE_MIN)).min(self.body_time_max)
+    }
+
+    /// Connections from which on those that have owed for a while give way: the last quarter is for those that come.
+    fn crowded_at(&self) -> usize {
+        (self.connections_max - self.connections_max / 4).max(1)
+    }
+}
+
+/// What decides, without a socket: `T` is what is needed to cut a connection.
+#[derive(Debug)]
+struct Roll<T> {
+    bounds: Bounds,
+    entries: BTreeMap<u64, Entry<T>>,
+    /// How many of them each peer has.
+    by_peer: BTreeMap<Peer, usize>,
+    now: u64,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    /// `None`: it is a trusted proxy's, and no request of anyone is under way on it.
+    peer: Option<Peer>,
+    /// Since when it owes something: the tick, and its turn within the tick. `None`: its request is being worked on.
+    owes: Option<(u64, u64)>,
+    /// `None`: it cannot be cut, and so is left alone.
+    handle: Option<T>,
+}
+
+/// What becomes of a connection that was opened, or of a request that a proxy brings.
+#[derive(Debug, PartialEq, Eq)]
+enum Admission<T> {
+    /// It is in; these give way.
+    Admitted(Vec<(ConnectionEnd, T)>),
+    /// Its peer has as many as one may, and works with all of them.
+    Refused,
+}
+
+impl<T> Roll<T> {
+    fn new(bounds: Bounds) -> Self {
+        Self { bounds, entries: BTreeMap::new(), by_peer: BTreeMap::new(), now: 0, next: 0 }
+    }
+
+    /// A connection was opened: its number, and those that give way to it; else it has no place.
+    fn enter(
+        &mut self,
+        peer: Option<Peer>,
+        handle: Option<T>,
+        is_proved: impl Fn(Peer) -> bool,
+    ) -> Result<(u64, Vec<(ConnectionEnd, T)>), Option<T>> {
+        let id = self.turn();
+        self.entries.insert(id, Entry { peer: None, owes: Some((self.now, id)), handle });
+        match self.assign(id, peer) {
+            Admission::Refused => Err(self.entries.remove(&id).and_then(|entry| entry.handle)),
+            Admission::Admitted(mut cut) => {
+                if self.entries.len() > self.bounds.crowded_at() {
+                    cut.extend(self.cut_crowding(1, is_proved));
+                }
+                Ok((id, cut))
+            }
+        }
+    }
+
+    fn turn(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Counts a connection as a peer's; where that is one too many, another of the peer's gives way.
+    fn assign(&mut self, id: u64, peer: Option<Peer>) -> Admission<T> {
+        if self.entries.get(&id).is_none_or(|entry| entry.peer == peer) {
+            return Admission::Admitted(Vec::new());
+        }
+        let mut cut = Vec::new();
+        if let Some(peer) = peer
+            && self.by_peer.get(&peer).is_some_and(|count| *count >= self.bounds.per_peer_max)
+        {
+            let Some(longest) = self.longest(|entry| entry.peer == Some(peer)) else { return Admission::Refused };
+            cut.extend(self.cut(longest, ConnectionEnd::PeerShare));
+        }
+        self.recount(id, peer);
+        Admission::Admitted(cut)
+    }
+
+    fn recount(&mut self, id: u64, peer: Option<Peer>) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut entry.peer, peer);
+        if let Some(peer) = peer {
+            *self.by_peer.entry(peer).or_default() += 1;
+        }
+        self.discount(before);
+    }
+
+    fn discount(&mut self, peer: Option<Peer>) {
+        let Some(peer) = peer else { return };
+        if let Some(count) = self.by_peer.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_peer.remove(&peer);
+            }
+        }
+    }
+
+    /// The one of these that has owed longest.
+    fn longest(&self, is_of_these: impl Fn(&Entry<T>) -> bool) -> Option<u64> {
+        let these = self.entries.iter().filter(|(_, entry)| entry.handle.is_some() && is_of_these(entry));
+        these.filter_map(|(id, entry)| Some((entry.owes?, *id))).min().map(|(_, id)| id)
+    }
+
+    fn cut(&mut self, id: u64, end: ConnectionEnd) -> Option<(ConnectionEnd, T)> {
+        let entry = self.entries.remove(&id)?;
+        self.discount(entry.peer);
+        Some((end, entry.handle?))
+    }
+
+    /// At most so many of those that have owed for a while: those of peers that have proved nothing first.
+    fn cut_crowding(&mut self, count: usize, is_proved: impl Fn(Peer) -> bool) -> Vec<(ConnectionEnd, T)> {
+        let old = self.now.saturating_sub(ticks(GIVE_WAY_AFTER));
+        let mut owing: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.handle.is_some())
+            .filter_map(|(id, entry)| Some((entry.peer, entry.owes.filter(|(tick, _)| *tick < old)?, *id)))
+            .map(|(peer, owes, id)| (peer.is_none_or(&is_proved), owes, id))
+            .collect();
+        owing.sort_unstable();
+        owing.into_iter().take(count).filter_map(|(_, _, id)| self.cut(id, ConnectionEnd::Crowded)).collect()
+    }
+
+    /// A request's head has come. `client` is whose request it is; `owes_body`: its body has not.
+    fn begin(&mut self, id: u64, client: Option<Peer>, owes_body: bool) -> Admission<T> {
+        let turn = self.turn();
+        let admission = self.assign(id, client);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.owes = owes_body.then_some((self.now, turn));
+        }
+        admission
+    }
+
+    /// The whole request has come.
+    fn work(&mut self, id: u64) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.owes = None;
+        }
+    }
+
+    /// The request has its answer, and the connection owes the next one. `peer` is whose it is between requests.
+    fn end(&mut self, id: u64, peer: Option<Peer>) {
+        let turn = self.turn();
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.owes = Some((self.now, turn));
+        }
+        self.recount(id, peer);
+    }
+
+    /// The connection is closed; whether it was not cut off before.
+    fn leave(&mut self, id: u64) -> bool {
+        let entry = self.entries.remove(&id);
+        let was_there = entry.is_some();
+        self.discount(entry.and_then(|entry| entry.peer));
+        was_there
+    }
+
+    /// A [`TICK`] is over. Those that have owed for too long are cut off, and those that crowd the listener.
+    fn tick(&mut self, is_proved: impl Fn(Peer) -> bool) -> Vec<(ConnectionEnd, T)> {
+        self.now += 1;
+        let idle_max = ticks(self.bounds.idle_max);
+        let is_late = |entry: &Entry<T>| entry.owes.is_some_and(|(tick, _)| self.now - tick > idle_max);
+        let late: Vec<u64> = self.entries.iter().filter(|(_, entry)| is_late(entry)).map(|(id, _)| *id).collect();
+        let mut cut: Vec<_> = late.into_iter().filter_map(|id| self.cut(id, ConnectionEnd::Slow)).collect();
+        let crowding = self.entries.len().saturating_sub(self.bounds.crowded_at());
+        if crowding > 0 {
+            cut.extend(self.cut_crowding(crowding, is_proved));
+        }
+        cut
+    }
+}
+
+/// All connections of a listener. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Connections(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    roll: Mutex<Roll<TcpStream>>,
+    listener: Listener,
+    bounds: Bounds,
+    trusted: Networks,
+    proved: ProvedPeers,
+    metrics: Metrics,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inner {
+    fn is_proved(&self, peer: Peer) -> bool {
+        self.proved.knows(peer)
+    }
+
+    /// Cuts sockets. One that is gone already is as good.
+    fn cut(&self, sockets: Vec<(ConnectionEnd, TcpStream)>) {
+        for (end, socket) in sockets {
+            let _ = socket.shutdown(Shutdown::Both);
+            self.metrics.connection_closed(self.listener, end);
+        }
+    }
+
+    /// Whose a connection is while no request of it is under way. A trusted proxy's own connections have no share.
+    fn owner(&self, socket: IpAddr) -> Option<Peer> {
+        (!self.trusted.contains(socket)).then(|| Peer::of(socket))
+    }
+}
+
+impl Connections {
+    /// Of a listener, within these bounds. `trusted` are the proxies whose word about addresses counts.
+    pub fn new(listener: Listener, bounds: Bounds, trusted: Networks, proved: ProvedPeers, metrics: Metrics) -> Self {
+        Self(Arc::new(Inner { roll: Mutex::new(Roll::new(bounds)), listener, bounds, trusted, proved, metrics }))
+    }
+
+    /// A connection was opened from this address. `socket` is a second handle of it, by which it can be cut; without one the
+    /// server's own timers must do.
+    pub fn open(&self, address: IpAddr, socket: Option<TcpStream>) -> Connection {
+        let entered = lock(&self.0.roll).enter(self.0.owner(address), socket, |peer| self.0.is_proved(peer));
+        let id = match entered {
+            Ok((id, cut)) => {
+                self.0.cut(cut);
+                Some(id)
+            }
+            Err(socket) => {
+                self.0.cut(socket.map(|socket| (ConnectionEnd::PeerShare, socket)).into_iter().collect());
+                None
+            }
+        };
+        Connection { inner: self.0.clone(), id, address, has_begun: AtomicBool::new(false) }
+    }
+
+    /// A [`TICK`] is over.
+    pub fn tick(&self) {
+        let cut = lock(&self.0.roll).tick(|peer| self.0.is_proved(peer));
+        self.0.cut(cut);
+    }
+}
+
+/// One connection, for as long as the server has it.
+#[derive(Debug)]
+pub struct Connection {
+    inner: Arc<Inner>,
+    /// `None`: it found no place, and is closed already.
+    id: Option<u64>,
+    address: IpAddr,
+    has_begun: AtomicBool,
+}
+
+impl Connection {
+    /// A request's head has come. `forwarded` are its values of [`super::peers::FORWARDED_FOR`]; `owes_body`: its body is
+    /// still to come. Whose request it is; `None`: they have as many under way as one peer may.
+    pub fn begin<'a>(&self, forwarded: impl DoubleEndedIterator<Item = &'a [u8]>, owes_body: bool) -> Option<Peer> {
+        self.has_begun.store(true, Ordering::Relaxed);
+        let peer = Peer::of(client(self.address, forwarded, &self.inner.trusted));
+        let Some(id) = self.id else { return Some(peer) };
+        let admission = lock(&self.inner.roll).begin(id, Some(peer), owes_body);
+        match admission {
+            Admission::Admitted(cut) => {
+                self.inner.cut(cut);
+                Some(peer)
+            }
+            Admission::Refused => None,
+        }
+    }
+
+    /// Time that the request's body may take, of which so many bytes have come.
+    pub fn body_time(&self, received: usize) -> Duration {
+        self.inner.bounds.body_time(received)
+    }
+
+    /// The whole request has come.
+    pub fn work(&self) {
+        if let Some(id) = self.id {
+            lock(&self.inner.roll).work(id);
+        }
+    }
+
+    /// The request has its answer.
+    pub fn end(&self) {
+        if let Some(id) = self.id {
+            lock(&self.inner.roll).end(id, self.inner.owner(self.address));
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let Some(id) = self.id else { return };
+        let was_there = lock(&self.inner.roll).leave(id);
+        if was_there && !self.has_begun.load(Ordering::Relaxed) {
+            self.inner.metrics.connection_closed(self.inner.listener, ConnectionEnd::NoRequest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    const BOUNDS: Bounds =
+        Bounds { connections_max: 8, per_peer_max: 3, idle_max: Duration::from_secs(75), body_time_max: BODY_TIME_MAX };
+
+    fn peer(number: u32) -> Peer {
+        Peer::of(IpAddr::V4(number.into()))
+    }
+
+    fn unproved(_: Peer) -> bool {
+        false
+    }
+
+    /// The names of those that were cut.
+    fn names(cut: &[(ConnectionEnd, &'static str)]) -> Vec<&'static str> {
+        cut.iter().map(|(_, name)| *name).collect()
+    }
+
+    fn enter(roll: &mut Roll<&'static str>, whose: u32, name: &'static str) -> (u64, Vec<&'static str>) {
+        let (id, cut) = roll.enter(Some(peer(whose)), Some(name), unproved).expect("there is a place");
+        (id, names(&cut))
+    }
+
+    #[test]
+    fn a_peer_with_its_share_opens_another_at_the_expense_of_its_own_that_has_owed_longest() {
+        let mut roll = Roll::new(BOUNDS);
+        let (first, _) = enter(&mut roll, 1, "first");
+        let (second, _) = enter(&mut roll, 1, "second");
+        enter(&mut roll, 1, "third");
+        enter(&mut roll, 2, "a stranger's");
+        // The first now owes for less long than the second, which owes a body, and the third nothing yet.
+        roll.begin(first, Some(peer(1)), false);
+        roll.end(first, Some(peer(1)));
+        roll.begin(second, Some(peer(1)), true);
+        assert_eq!(enter(&mut roll, 1, "fourth").1, ["third"]);
+        assert_eq!(enter(&mut roll, 1, "fifth").1, ["first"]);
+        assert_eq!(enter(&mut roll, 1, "sixth").1, ["second"], "a body that is owed is owed");
+        assert_eq!(roll.by_peer[&peer(1)], 3);
+    }
+
+    #[test]
+    fn a_connection_that_is_worked_on_never_gives_way() {
+        let mut roll = Roll::new(BOUNDS);
+        for name in ["first", "second", "third"] {
+            let (id, _) = enter(&mut roll, 1, name);
+            roll.begin(id, Some(peer(1)), true);
+            roll.work(id);
+        }
+        assert_eq!(roll.enter(Some(peer(1)), Some("fourth"), unproved), Err(Some("fourth")));
+        for _ in 0..1_000 {
+            assert_eq!(roll.tick(unproved), []);
+        }
+        assert!(roll.leave(1) && !roll.leave(1));
+        assert_eq!(enter(&mut roll, 1, "fourth").1, [""; 0]);
+    }
+
+    #[test]
+    fn where_most_places_are_taken_those_that_have_owed_for_a_while_give_way_and_the_proved_last() {
+        let is_proved = |whose: Peer| whose == peer(1);
+        let mut roll = Roll::new(BOUNDS);
+        let open = |roll: &mut Roll<_>, whose, name| {
+            names(&roll.enter(Some(peer(whose)), Some(name), is_proved).expect("there is a place").1)
+        };
+        for (whose, name) in [(1, "proved"), (2, "a"), (2, "b"), (3, "c"), (3, "d"), (4, "e")] {
+            assert_eq!(open(&mut roll, whose, name), [""; 0]);
+        }
+        assert_eq!(open(&mut roll, 5, "too many"), [""; 0], "none has owed for long: there are places left");
+        for _ in 0..ticks(GIVE_WAY_AFTER) {
+            assert_eq!(roll.tick(is_proved), []);
+        }
+        assert_eq!(names(&roll.tick(is_proved)), ["a"], "down to where it is crowded");
+        assert_eq!(open(&mut roll, 6, "new"), ["b"]);
+        assert_eq!(open(&mut roll, 6, "new"), ["c"]);
+        assert_eq!(roll.entries.len(), 6);
+    }
+
+    #[test]
+    fn what_a_proxy_brings_counts_for_its_client_while_it_is_under_way() {
+        let mut roll = Roll::new(BOUNDS);
+        let ids: Vec<u64> =
+            (0..5).map(|_| roll.enter(None, Some("the proxy's"), unproved).expect("a proxy has no share").0).collect();
+        for id in &ids[..3] {
+            assert_eq!(roll.begin(*id, Some(peer(1)), false), Admission::Admitted(Vec::new()));
+        }
+        assert_eq!(roll.begin(ids[3], Some(peer(1)), true), Admission::Refused);
+        assert_eq!(roll.begin(ids[4], Some(peer(2)), true), Admission::Admitted(Vec::new()));
+        roll.end(ids[0], None);
+        assert_eq!(roll.begin(ids[3], Some(peer(1)), true), Admission::Admitted(Vec::new()));
+        ids.into_iter().for_each(|id| assert!(roll.leave(id)));
+        assert!(roll.by_peer.is_empty() && roll.entries.is_empty());
+    }
+
+    #[test]
+    fn a_connection_that_has_owed_a_request_for_too_long_is_cut_off() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let bounds = Bounds { idle_max: TICK * 3, ..BOUNDS };
+        let (metrics, proved) = (Metrics::new(), ProvedPeers::default());
+        let connections = Connections::new(Listener::Http, bounds, Networks::default(), proved, metrics.clone());
+        let open = || {
+            let client = TcpStream::connect(address).expect("connected");
+            (client, connections.open(address.ip(), Some(listener.accept().expect("accepted").0)))
+        };
+        let ((mut quiet, _quiet), (_, busy), (_, active)) = (open(), open(), open());
+        busy.begin(std::iter::empty(), false);
+        for _ in 0..4 {
+            connections.tick();
+            active.begin(std::iter::empty(), false);
+            active.end();
+        }
+        assert_eq!(quiet.read(&mut [0]).expect("closed in order"), 0);
+        let shown = metrics.encode();
+        let cut = r#"podero_bridge_connections_closed_total{listener="http",reason="slow"} 1"#;
+        assert!(shown.lines().any(|line| line == cut), "{shown}");
+        assert_eq!(lock(&connections.0.roll).entries.len(), 2);
+        drop((busy, active));
+        assert!(lock(&connections.0.roll).entries.is_empty(), "what is gone is forgotten");
+    }
+}
