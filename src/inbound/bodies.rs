@@ -423,7 +423,8 @@ mod tests {
         drop(part);
         assert!(bodies.take(MIB).is_ok());
         drop(other);
-        assert_eq!((bodies.roll().working, bodies.roll().coming.len()), (0, 0));
+        let roll = bodies.roll();
+        assert_eq!((roll.working, roll.coming_all, roll.coming.len()), (0, 0, 0));
     }
 
     #[test]

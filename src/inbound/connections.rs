@@ -116,6 +116,17 @@ struct Entry<T> {
     handle: Option<T>,
 }
 
+/// How much a request asks for, as its head tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demand {
+    /// Its body is still to come.
+    Body,
+    /// Its answer is at hand, whatever the store or the partner do.
+    Light,
+    /// It may take a while.
+    Work,
+}
+
 /// What becomes of a connection that was opened, or of a request that a proxy brings.
 #[derive(Debug, PartialEq, Eq)]
 enum Admission<T> {
@@ -216,14 +227,28 @@ impl<T> Roll<T> {
         owing.into_iter().take(count).filter_map(|(_, _, id)| self.cut(id, ConnectionEnd::Crowded)).collect()
     }
 
-    /// A request's head has come. `client` is whose request it is; `owes_body`: its body has not.
-    fn begin(&mut self, id: u64, client: Option<Peer>, owes_body: bool) -> Admission<T> {
+    /// A request's head has come. `client` is whose request it is.
+    fn begin(&mut self, id: u64, client: Option<Peer>, demand: Demand) -> Admission<T> {
         let turn = self.turn();
+        let owes_body = match demand {
+            Demand::Body => true,
+            Demand::Light => false,
+            Demand::Work if self.works_enough_for(client) => return Admission::Refused,
+            Demand::Work => false,
+        };
         let admission = self.assign(id, client);
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.owes = owes_body.then_some((self.now, turn));
         }
         admission
+    }
+
+    /// Whether so many connections of a peer are worked on that the rest of its share is for light requests.
+    fn works_enough_for(&self, peer: Option<Peer>) -> bool {
+        let enough = self.bounds.per_peer_max - self.bounds.per_peer_max / 4;
+        let has_enough = peer.and_then(|peer| self.by_peer.get(&peer)).is_some_and(|count| *count > enough);
+        let is_worked_on = |entry: &&Entry<T>| entry.peer == peer && entry.owes.is_none();
+        has_enough && self.entries.values().filter(is_worked_on).count() >= enough
     }
 
     /// The whole request has come.
@@ -343,13 +368,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A request's head has come. `forwarded` are its values of [`super::peers::FORWARDED_FOR`]; `owes_body`: its body is
-    /// still to come. Whose request it is; `None`: they have as many under way as one peer may.
-    pub fn begin<'a>(&self, forwarded: impl DoubleEndedIterator<Item = &'a [u8]>, owes_body: bool) -> Option<Peer> {
+    /// A request's head has come. `forwarded` are its values of [`super::peers::FORWARDED_FOR`]. Whose request it is; `None`:
+    /// they have as many under way as one peer may.
+    pub fn begin<'a>(&self, forwarded: impl DoubleEndedIterator<Item = &'a [u8]>, demand: Demand) -> Option<Peer> {
         self.has_begun.store(true, Ordering::Relaxed);
         let peer = Peer::of(client(self.address, forwarded, &self.inner.trusted));
         let Some(id) = self.id else { return Some(peer) };
-        let admission = lock(&self.inner.roll).begin(id, Some(peer), owes_body);
+        let admission = lock(&self.inner.roll).begin(id, Some(peer), demand);
         match admission {
             Admission::Admitted(cut) => {
                 self.inner.cut(cut);
@@ -424,9 +449,9 @@ mod tests {
         enter(&mut roll, 1, "third");
         enter(&mut roll, 2, "a stranger's");
         // The first now owes for less long than the second, which owes a body, and the third nothing yet.
-        roll.begin(first, Some(peer(1)), false);
+        roll.begin(first, Some(peer(1)), Demand::Work);
         roll.end(first, Some(peer(1)));
-        roll.begin(second, Some(peer(1)), true);
+        roll.begin(second, Some(peer(1)), Demand::Body);
         assert_eq!(enter(&mut roll, 1, "fourth").1, ["third"]);
         assert_eq!(enter(&mut roll, 1, "fifth").1, ["first"]);
         assert_eq!(enter(&mut roll, 1, "sixth").1, ["second"], "a body that is owed is owed");
@@ -438,7 +463,7 @@ mod tests {
         let mut roll = Roll::new(BOUNDS);
         for name in ["first", "second", "third"] {
             let (id, _) = enter(&mut roll, 1, name);
-            roll.begin(id, Some(peer(1)), true);
+            roll.begin(id, Some(peer(1)), Demand::Body);
             roll.work(id);
         }
         assert_eq!(roll.enter(Some(peer(1)), Some("fourth"), unproved), Err(Some("fourth")));
@@ -447,6 +472,20 @@ mod tests {
         }
         assert!(roll.leave(1) && !roll.leave(1));
         assert_eq!(enter(&mut roll, 1, "fourth").1, [""; 0]);
+    }
+
+    #[test]
+    fn a_part_of_a_peers_share_is_left_for_requests_whose_answer_is_at_hand() {
+        let mut roll = Roll::new(Bounds { per_peer_max: 4, ..BOUNDS });
+        let ids: Vec<u64> = ["a", "b", "c", "d"].into_iter().map(|name| enter(&mut roll, 1, name).0).collect();
+        for id in &ids[..3] {
+            assert_eq!(roll.begin(*id, Some(peer(1)), Demand::Work), Admission::Admitted(Vec::new()));
+        }
+        assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Work), Admission::Refused);
+        assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Light), Admission::Admitted(Vec::new()));
+        roll.end(ids[3], Some(peer(1)));
+        roll.end(ids[0], Some(peer(1)));
+        assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Work), Admission::Admitted(Vec::new()));
     }
 
     #[test]
@@ -475,12 +514,12 @@ mod tests {
         let ids: Vec<u64> =
             (0..5).map(|_| roll.enter(None, Some("the proxy's"), unproved).expect("a proxy has no share").0).collect();
         for id in &ids[..3] {
-            assert_eq!(roll.begin(*id, Some(peer(1)), false), Admission::Admitted(Vec::new()));
+            assert_eq!(roll.begin(*id, Some(peer(1)), Demand::Work), Admission::Admitted(Vec::new()));
         }
-        assert_eq!(roll.begin(ids[3], Some(peer(1)), true), Admission::Refused);
-        assert_eq!(roll.begin(ids[4], Some(peer(2)), true), Admission::Admitted(Vec::new()));
+        assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Body), Admission::Refused);
+        assert_eq!(roll.begin(ids[4], Some(peer(2)), Demand::Body), Admission::Admitted(Vec::new()));
         roll.end(ids[0], None);
-        assert_eq!(roll.begin(ids[3], Some(peer(1)), true), Admission::Admitted(Vec::new()));
+        assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Body), Admission::Admitted(Vec::new()));
         ids.into_iter().for_each(|id| assert!(roll.leave(id)));
         assert!(roll.by_peer.is_empty() && roll.entries.is_empty());
     }
@@ -497,10 +536,10 @@ mod tests {
             (client, connections.open(address.ip(), Some(listener.accept().expect("accepted").0)))
         };
         let ((mut quiet, _quiet), (_, busy), (_, active)) = (open(), open(), open());
-        busy.begin(std::iter::empty(), false);
+        busy.begin(std::iter::empty(), Demand::Work);
         for _ in 0..4 {
             connections.tick();
-            active.begin(std::iter::empty(), false);
+            active.begin(std::iter::empty(), Demand::Work);
             active.end();
         }
         assert_eq!(quiet.read(&mut [0]).expect("closed in order"), 0);

@@ -25,7 +25,7 @@ use http_api_problem::HttpApiProblem;
 use serde_json::{Value, json};
 
 use super::bodies::{Bodies, IncomingBody, NoRoom, Permit, Sender};
-use super::connections::{Connection, ProvedPeers};
+use super::connections::{Connection, Demand, ProvedPeers};
 use super::peers::{FORWARDED_FOR, Peer};
 use super::problem::{Problem, ProblemKind};
 use super::refusals::Refusals;
@@ -34,6 +34,9 @@ use super::{Answer, Answers, Delivery, Inbox, cloudevents, signature, text};
 use crate::config::{DEFAULT_SOURCE, Source, Verify};
 use crate::metrics::Door;
 use crate::store::{self, Receipt};
+
+/// Paths that answer without the store and the partner, so that a probe tells whether the process lives.
+const LIGHT_PATHS: [&str; 2] = ["/livez", "/metrics"];
 
 /// What a sender is asked to wait when the store is away: long enough for a restart, short enough to stay current.
 const RETRY_AFTER_SECONDS: u64 = 5;
@@ -90,7 +93,12 @@ pub async fn note_request<B: MessageBody + 'static>(
     let owes_body = !matches!(payload, AnyPayload::None);
     let begun = {
         let forwarded: Vec<&[u8]> = request.headers().get_all(FORWARDED_FOR).map(HeaderValue::as_bytes).collect();
-        connection.begin(forwarded.into_iter(), owes_body)
+        let demand = match owes_body {
+            true => Demand::Body,
+            false if LIGHT_PATHS.contains(&request.path()) => Demand::Light,
+            false => Demand::Work,
+        };
+        connection.begin(forwarded.into_iter(), demand)
     };
     let Some(peer) = begun else {
         let problem = Problem::new(ProblemKind::Unavailable, "this address has as many requests under way as it may");
