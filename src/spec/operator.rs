@@ -32,16 +32,16 @@ pub(super) fn document() -> Value {
             SELF: open_document(),
             "/v1/events/{id}": get("event", "An event, its calls, its bytes", &[id("id")], &[], event_whole()),
             "/v1/customers/{id}": get("customer", "A customer and all that happened", &[id("id")], &[], customer()),
-            "/v1/parked": get("parked", "What needs a person, oldest first", &parked_query(), &[400], parked()),
+            "/v1/parked": get("parked", "What needs a person, oldest first", &parked_query(), &[], parked()),
             "/v1/parked/{id}/retry": retry_one(),
             "/v1/parked/{id}/skip": post("skipParked", "Give one up", &[id("id")], &[404, 409], ("200", moved_on())),
             "/v1/parked/retry": order(),
             "/v1/parked/retries": get("retries", "Retries of many, newest first", &[], &[], object(&[("retries", list(retry()))])),
             "/v1/parked/retries/{id}": get("retry", "A retry of many", &[id("id")], &[], retry()),
             "/v1/parked/retries/{id}/stop": post("stopRetry", "Stop a retry of many", &[id("id")], &[404], ("200", retry())),
-            "/v1/heat-pumps": get("heatPumps", "Watched heat pumps, by id", &pumps_query(), &[400], pumps()),
+            "/v1/heat-pumps": get("heatPumps", "Watched heat pumps, by id", &pumps_query(), &[], pumps()),
             "/v1/heat-pumps/{id}/reconnect-link": reconnect_link(),
-            "/v1/alerts": get("alerts", "Open alerts, by heat pump", &alerts_query(), &[400], alerts()),
+            "/v1/alerts": get("alerts", "Open alerts, by heat pump", &alerts_query(), &[], alerts()),
         },
         "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
     })
@@ -70,13 +70,14 @@ fn forbidden() -> Value {
 
 fn refusals(statuses: &[u16]) -> Value {
     let mut responses = json!({
+        "400": problem_answer("The question makes no sense, or a header is there twice", &["malformed"]),
         "401": challenge_answer("The token is missing or another", &["unauthorized"], "`Bearer`, with a realm"),
         "403": forbidden(),
         "503": later_answer("The store is away", &["unavailable"]),
     });
     for status in statuses {
         responses[status.to_string()] = match status {
-            400 => problem_answer("The question makes no sense", &["malformed"]),
+            408 => problem_answer("The body did not come in time", &["timeout"]),
             404 => problem_answer("Nobody knows it", &["not-found"]),
             409 => problem_answer("Not in the state for it", &["not-parked"]),
             _ => problem_answer("More than an order has", &["too-large"]),
@@ -87,15 +88,14 @@ fn refusals(statuses: &[u16]) -> Value {
 
 fn get(operation: &str, summary: &str, parameters: &[Value], statuses: &[u16], schema: Value) -> Value {
     let names_one = parameters.iter().any(|parameter| parameter["in"] == "path");
-    // A path that is not UTF-8 names nothing.
-    let of_path: &[u16] = if names_one { &[400, 404] } else { &[] };
+    let of_path: &[u16] = if names_one { &[404] } else { &[] };
     let mut responses = refusals(&[statuses, of_path].concat());
     responses["200"] = json_answer("As it is now", &schema);
     json!({"get": {"operationId": operation, "summary": summary, "parameters": parameters, "responses": responses}})
 }
 
 fn post(operation: &str, summary: &str, parameters: &[Value], statuses: &[u16], done: (&str, Value)) -> Value {
-    let mut responses = refusals(&[statuses, &[400]].concat());
+    let mut responses = refusals(statuses);
     responses[done.0] = json_answer("Done", &done.1);
     json!({"post": {"operationId": operation, "summary": summary, "parameters": parameters, "responses": responses}})
 }
@@ -230,7 +230,7 @@ fn approve() -> Value {
 }
 
 fn retry_one() -> Value {
-    let mut path = post("retryParked", "Put one back to work", &[id("id")], &[404, 409, 413], ("200", moved_on()));
+    let mut path = post("retryParked", "Put one back to work", &[id("id")], &[404, 408, 409, 413], ("200", moved_on()));
     let post = &mut path["post"];
     post["responses"]["409"] = problem_answer(
         "It is not parked, or parked for a reason that no approval overrides",
@@ -266,7 +266,7 @@ fn order() -> Value {
     let reason = json!({"type": "string", "enum": Reason::ALL.map(Reason::name)});
     let approvable = json!({"type": "string", "enum": Reason::APPROVABLE.map(Reason::name)});
     let mut path =
-        post("orderRetry", "Retry all that are parked now, of one reason or all", &[], &[400, 413], ("202", retry()));
+        post("orderRetry", "Retry all that are parked now, of one reason or all", &[], &[408, 413], ("202", retry()));
     let post = &mut path["post"];
     post["responses"]["409"] = problem_answer("Another one runs", &["retry-running"]);
     let of = |which: Value, name: &str| {
@@ -345,7 +345,7 @@ fn reconnect_link() -> Value {
         ("expires_at", moment_or_null("what opens it dies then")),
     ]);
     let summary = "Make a link under which a heat pump's owner reconnects it";
-    let mut path = post("reconnectLink", summary, &[id("id")], &[404, 413], ("200", link));
+    let mut path = post("reconnectLink", summary, &[id("id")], &[404, 408, 413], ("200", link));
     let post = &mut path["post"];
     post["responses"]["409"] = problem_answer("There is nothing to reconnect", &["no-reconnection"]);
     post["responses"]["422"] = problem_answer("Nobody said where the customer lands", &["landing-required"]);
