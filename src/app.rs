@@ -55,11 +55,11 @@ const HTTP_WORKERS: usize = 2;
 const HTTP_CONNECTIONS_MAX: usize = 4_096;
 /// Connections of the operator's door at once.
 const ADMIN_CONNECTIONS_MAX: usize = 256;
-/// Part of a door's connections that one address may have at once: of the webhooks a quarter, more than a sender's pool has;
+/// Limit of one address's connections at the webhook listener, as a part of all: a quarter is more than a sender's pool has.
 const HTTP_PEER_PART: usize = 4;
-/// of the operator's door, which few reach and often from one address, half.
+/// Limit of one address's connections at the operator's listener, as a part of all: few clients reach it, often from one address.
 const ADMIN_PEER_PART: usize = 2;
-/// Time for a body of the operator's door: an order has a few dozen bytes.
+/// Timeout for a body at the operator's listener: an order has a few dozen bytes.
 const ADMIN_BODY_TIME_MAX: Duration = Duration::from_secs(5);
 /// A client that has not sent its request line and headers by then is cut off.
 const HEADERS_TIME_MAX: Duration = Duration::from_secs(10);
@@ -796,7 +796,7 @@ macro_rules! serve {
     }};
 }
 
-/// What the listeners know of their connections, and of the memory that bodies take.
+/// The listeners' knowledge of their connections, and of the memory that bodies take.
 struct Guards {
     http: Connections,
     admin: Connections,
@@ -850,7 +850,7 @@ impl Guards {
     }
 }
 
-/// Answers are for whoever asked: of an operator's many show personal data.
+/// An answer is for its client alone: many of the operator's listener show personal data.
 fn not_stored() -> DefaultHeaders {
     DefaultHeaders::new().add((header::CACHE_CONTROL, "no-store"))
 }

@@ -33,10 +33,10 @@ const PEER_PART: usize = 8;
 /// Part of all room that bodies for one source, of peers without a proof, may keep while another source has less.
 const SOURCE_PART: usize = 4;
 
-/// Who sends a body, and for whom.
+/// The sender of a body, and the source that it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sender {
-    /// Whose request it is.
+    /// The peer that the request comes from.
     pub peer: Peer,
     /// The configured source that it is for.
     pub source: String,
@@ -44,7 +44,7 @@ pub struct Sender {
     pub is_proved: bool,
 }
 
-/// What decides, without a byte of a body.
+/// The decisions, without a byte of a body.
 #[derive(Debug)]
 struct Roll {
     bytes_max: usize,
@@ -93,7 +93,7 @@ impl Roll {
         }
     }
 
-    /// Takes so much more room for a body. Those that gave way to it come back, also where that was not enough.
+    /// Takes `more` room for a body. Those that gave way to it come back, also where that was not enough.
     fn grow(&mut self, id: u64, more: usize) -> (Vec<Coming>, Result<(), NoRoom>) {
         let mut displaced = Vec::new();
         loop {
@@ -190,7 +190,7 @@ impl Bodies {
         lock(&self.0.0)
     }
 
-    /// A body begins to come, of which so many bytes are announced.
+    /// A body begins to come, of which `announced` bytes are announced.
     pub fn begin(&self, sender: Sender, announced: usize) -> IncomingBody {
         let body = Arc::<Held>::default();
         let mut roll = self.roll();

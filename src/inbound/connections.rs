@@ -5,8 +5,8 @@
 //! request for too long, or earlier when others need its place. A connection whose request is being worked on owes nothing
 //! and is never cut off.
 //!
-//! Whoever has as many connections as one peer may, opens another at the expense of its own: the one that has owed longest
-//! gives way. So an address that strangers share with a probe cannot keep the probe out. Where most places are taken, those
+//! A peer with as many connections as it may have opens another at the expense of its own: the one that has owed longest
+//! gives way. So attackers cannot keep out a probe that shares their address. Where most places are taken, those
 //! that have owed for a while give way to all, and those of peers that have proved nothing first.
 //!
 //! Before: [`crate::app`] hands in each new connection. After: [`super::http`] says when a request begins and ends.
@@ -24,8 +24,8 @@ use crate::metrics::{ConnectionEnd, Listener, Metrics};
 /// Interval in which connections and bodies are looked at; ages are counted in it, whatever is done to the machine's clock.
 pub const TICK: Duration = Duration::from_millis(250);
 
-/// Time after which a connection that owes something, or a body that is not whole, gives way to others. A sender that means
-/// it has sent its request by then.
+/// Time after which a connection that owes something, or a body that is not whole, gives way to others. A working sender
+/// has sent its request by then.
 pub const GIVE_WAY_AFTER: Duration = Duration::from_secs(1);
 
 /// Time for which a peer that delivered something with a valid proof goes before those that have proved nothing.
@@ -83,7 +83,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Time that a body may take of which so many bytes have come.
+    /// Time that a body may take of which `received` bytes have come.
     fn body_time(&self, received: usize) -> Duration {
         let received = u64::try_from(received).unwrap_or(u64::MAX);
         (BODY_START_MAX + Duration::from_millis(received.saturating_mul(1_000) / BODY_RATE_MIN)).min(self.body_time_max)
@@ -95,7 +95,7 @@ impl Bounds {
     }
 }
 
-/// What decides, without a socket: `T` is what is needed to cut a connection.
+/// The decisions, without a socket: a `T` is needed to cut a connection.
 #[derive(Debug)]
 struct Roll<T> {
     bounds: Bounds,
@@ -127,7 +127,7 @@ pub enum Demand {
     Work,
 }
 
-/// What becomes of a connection that was opened, or of a request that a proxy brings.
+/// The fate of a connection that was opened, or of a request that a proxy brings.
 #[derive(Debug, PartialEq, Eq)]
 enum Admission<T> {
     /// It is in; these give way.
@@ -213,7 +213,7 @@ impl<T> Roll<T> {
         Some((end, entry.handle?))
     }
 
-    /// At most so many of those that have owed for a while: those of peers that have proved nothing first.
+    /// Cuts at most `count` of those that have owed for a while: those of peers that have proved nothing first.
     fn cut_crowding(&mut self, count: usize, is_proved: impl Fn(Peer) -> bool) -> Vec<(ConnectionEnd, T)> {
         let old = self.now.saturating_sub(ticks(GIVE_WAY_AFTER));
         let mut owing: Vec<_> = self
@@ -243,7 +243,7 @@ impl<T> Roll<T> {
         admission
     }
 
-    /// Whether so many connections of a peer are worked on that the rest of its share is for light requests.
+    /// Whether three quarters of a peer's share are being worked on: the rest is for light requests.
     fn works_enough_for(&self, peer: Option<Peer>) -> bool {
         let enough = self.bounds.per_peer_max - self.bounds.per_peer_max / 4;
         let has_enough = peer.and_then(|peer| self.by_peer.get(&peer)).is_some_and(|count| *count > enough);
@@ -321,7 +321,7 @@ impl Inner {
         }
     }
 
-    /// Whose a connection is while no request of it is under way. A trusted proxy's own connections have no share.
+    /// The peer of a connection while no request of it is under way. A trusted proxy's own connections have no share.
     fn owner(&self, socket: IpAddr) -> Option<Peer> {
         (!self.trusted.contains(socket)).then(|| Peer::of(socket))
     }
@@ -368,8 +368,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A request's head has come. `forwarded` are its values of [`super::peers::FORWARDED_FOR`]. Whose request it is; `None`:
-    /// they have as many under way as one peer may.
+    /// A request's head has come. `forwarded` are its values of [`super::peers::FORWARDED_FOR`]. Returns the peer whose
+    /// request it is; `None`: it has as many under way as it may.
     pub fn begin<'a>(&self, forwarded: impl DoubleEndedIterator<Item = &'a [u8]>, demand: Demand) -> Option<Peer> {
         self.has_begun.store(true, Ordering::Relaxed);
         let peer = Peer::of(client(self.address, forwarded, &self.inner.trusted));
@@ -384,7 +384,7 @@ impl Connection {
         }
     }
 
-    /// Time that the request's body may take, of which so many bytes have come.
+    /// Time that the request's body may take, of which `received` bytes have come.
     pub fn body_time(&self, received: usize) -> Duration {
         self.inner.bounds.body_time(received)
     }

@@ -137,7 +137,7 @@ fn timed(payload: AnyPayload, connection: Arc<Connection>) -> impl Stream<Item =
     })
 }
 
-/// Whose request it is.
+/// The peer that a request comes from.
 fn peer_of(request: &HttpRequest) -> Peer {
     let noted = request.extensions().get::<Peer>().copied();
     // Where no connection is known all requests are of one peer.
@@ -296,7 +296,7 @@ async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, source:
     };
     let verified = signature::verify(&source.verify, delivery, now)?;
     match source.verify {
-        // It proves nothing of whoever sent it.
+        // It proves nothing about the sender.
         Verify::None => {}
         Verify::StandardWebhooks { .. } | Verify::Hmac(_) | Verify::Bearer { .. } | Verify::Basic { .. } => {
             webhooks.proved.note(peer);

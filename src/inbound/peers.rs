@@ -19,7 +19,7 @@ const NETWORK_MASK: u128 = !0 << 64;
 /// Limit of the addresses remembered as proved. A utility has a handful of senders; each needs a secret to get in.
 const PROVED_MAX: usize = 1_024;
 
-/// What shares are counted by: an IPv4 address, or the /64 network of an IPv6 address.
+/// The unit that shares are counted by: an IPv4 address, or the /64 network of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Peer(IpAddr);
 
@@ -34,8 +34,8 @@ impl Peer {
 }
 
 /// The address that a request came from: from the right of what the proxies have written, the first that is no trusted
-/// proxy. `forwarded` are the values of [`FORWARDED_FOR`] in their order. What cannot be read ends the walk at the last
-/// address that could; so does the beginning of the list.
+/// proxy. `forwarded` are the values of [`FORWARDED_FOR`] in their order. An entry that cannot be read ends the walk at the last
+/// address that could be; so does the beginning of the list.
 pub fn client<'a>(socket: IpAddr, forwarded: impl DoubleEndedIterator<Item = &'a [u8]>, trusted: &Networks) -> IpAddr {
     let mut address = socket;
     let entries = forwarded.rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
@@ -71,7 +71,7 @@ impl Proved {
         self.0.insert(peer, tick);
     }
 
-    /// Whether the peer proved itself within so many ticks.
+    /// Whether the peer proved itself within `within` ticks.
     pub fn knows(&self, peer: Peer, tick: u64, within: u64) -> bool {
         self.0.get(&peer).is_some_and(|noted| tick.saturating_sub(*noted) <= within)
     }

@@ -59,7 +59,7 @@ async fn connect(from: &str, to: SocketAddr) -> TcpStream {
     socket.connect(to).await.expect("the listener is open")
 }
 
-/// What is answered until the connection is closed; `None`: nothing, for longer than anyone waits.
+/// The answer until the connection is closed; `None`: nothing, for longer than anyone waits.
 async fn read(stream: &mut TcpStream) -> Option<String> {
     let mut answer = Vec::new();
     let mut chunk = vec![0; 64 << 10];
@@ -135,7 +135,7 @@ async fn health_and_metrics_answer_while_every_connection_of_the_same_address_ow
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forged_signatures_and_bodies_without_end_shut_nobody_out() {
+async fn forged_signatures_and_bodies_without_end_shut_no_sender_out() {
     const BODY_BYTES: usize = 1 << 20;
     let world = world(settings(), Limits::default()).await;
     let door = world.bridge.http;
@@ -160,15 +160,15 @@ async fn forged_signatures_and_bodies_without_end_shut_nobody_out() {
     assert_eq!(ask(NEWCOMER, door, &genuine("new")).await, Some(202), "the attacker has more than its share");
     let displaced = world.metric(r#"podero_bridge_bodies_displaced_total{proved="false"}"#).await;
     assert!(displaced >= Some(1.0), "{displaced:?}");
-    // Whoever shares the attacker's address waits until its bodies have taken their time.
-    until("the address is served", async || (ask(ATTACKER, door, &genuine("beside")).await == Some(202)).then_some(()))
+    // A sender at the attacker's own address waits until the forged bodies have taken their time.
+    until("the address is served", async || (ask(ATTACKER, door, &genuine("same")).await == Some(202)).then_some(()))
         .await;
     drop(attack);
     world.bridge.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_connections_of_one_address_shut_nobody_out() {
+async fn silent_connections_of_one_address_shut_no_other_out() {
     // The listener's own timer would free them after a minute.
     let limits = Limits { headers_time_max: Duration::from_secs(60), connections_max: 256, ..Limits::default() };
     let world = world(settings(), limits).await;
