@@ -257,7 +257,7 @@ pub struct IncomingBody {
 
 impl IncomingBody {
     /// Bytes that have come.
-    pub fn len(&self) -> usize {
+    pub fn received(&self) -> usize {
         lock(&self.body.state).bytes.len()
     }
 
@@ -268,7 +268,7 @@ impl IncomingBody {
 
     /// Adds what has come.
     pub fn add(&mut self, chunk: &[u8]) -> Result<(), NoRoom> {
-        let wanted = self.len() + chunk.len();
+        let wanted = self.received() + chunk.len();
         if wanted > self.taken {
             // Doubled, so that a large body is not moved with each chunk.
             let more = paged(wanted.max(self.announced.min(FIRST_BYTES_MAX).max(self.taken * 2).min(self.announced)));
@@ -440,6 +440,6 @@ mod tests {
         for _ in 0..3 {
             chunked.add(&[0; 3_000]).expect("room");
         }
-        assert_eq!((chunked.taken, chunked.len()), (3 * PAGE, 9_000));
+        assert_eq!((chunked.taken, chunked.received()), (3 * PAGE, 9_000));
     }
 }

@@ -116,6 +116,9 @@ struct Entry<T> {
     handle: Option<T>,
 }
 
+/// Connections that are to be cut, each with the reason.
+type Cut<T> = Vec<(ConnectionEnd, T)>;
+
 /// How much a request asks for, as its head tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Demand {
@@ -131,7 +134,7 @@ pub enum Demand {
 #[derive(Debug, PartialEq, Eq)]
 enum Admission<T> {
     /// It is in; these give way.
-    Admitted(Vec<(ConnectionEnd, T)>),
+    Admitted(Cut<T>),
     /// Its peer has as many as one may, and works with all of them.
     Refused,
 }
@@ -147,7 +150,7 @@ impl<T> Roll<T> {
         peer: Option<Peer>,
         handle: Option<T>,
         is_proved: impl Fn(Peer) -> bool,
-    ) -> Result<(u64, Vec<(ConnectionEnd, T)>), Option<T>> {
+    ) -> Result<(u64, Cut<T>), Option<T>> {
         let id = self.turn();
         self.entries.insert(id, Entry { peer: None, owes: Some((self.now, id)), handle });
         match self.assign(id, peer) {
@@ -214,7 +217,7 @@ impl<T> Roll<T> {
     }
 
     /// Cuts at most `count` of those that have owed for a while: those of peers that have proved nothing first.
-    fn cut_crowding(&mut self, count: usize, is_proved: impl Fn(Peer) -> bool) -> Vec<(ConnectionEnd, T)> {
+    fn cut_crowding(&mut self, count: usize, is_proved: impl Fn(Peer) -> bool) -> Cut<T> {
         let old = self.now.saturating_sub(ticks(GIVE_WAY_AFTER));
         let mut owing: Vec<_> = self
             .entries
@@ -276,7 +279,7 @@ impl<T> Roll<T> {
     }
 
     /// A [`TICK`] is over. Those that have owed for too long are cut off, and those that crowd the listener.
-    fn tick(&mut self, is_proved: impl Fn(Peer) -> bool) -> Vec<(ConnectionEnd, T)> {
+    fn tick(&mut self, is_proved: impl Fn(Peer) -> bool) -> Cut<T> {
         self.now += 1;
         let idle_max = ticks(self.bounds.idle_max);
         let is_late = |entry: &Entry<T>| entry.owes.is_some_and(|(tick, _)| self.now - tick > idle_max);
@@ -314,7 +317,7 @@ impl Inner {
     }
 
     /// Cuts sockets. One that is gone already is as good.
-    fn cut(&self, sockets: Vec<(ConnectionEnd, TcpStream)>) {
+    fn cut(&self, sockets: Cut<TcpStream>) {
         for (end, socket) in sockets {
             let _ = socket.shutdown(Shutdown::Both);
             self.metrics.connection_closed(self.listener, end);

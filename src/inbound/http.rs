@@ -365,14 +365,16 @@ async fn read(
             chunk = payload.next() => chunk,
         };
         let Some(chunk) = chunk else { return incoming.whole().map_err(|NoRoom| no_room()) };
-        let chunk = chunk.map_err(|error| match error {
-            PayloadError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                let detail = "send the whole body at once, and not slower than 32 KiB a second";
-                Problem::new(ProblemKind::Timeout, detail)
-            }
-            _ => Problem::new(ProblemKind::Malformed, "the body ended early"),
+        let chunk = chunk.map_err(|error| {
+            let is_late = matches!(error, PayloadError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut);
+            let (kind, detail) = if is_late {
+                (ProblemKind::Timeout, "send the whole body at once, and not slower than 32 KiB a second")
+            } else {
+                (ProblemKind::Malformed, "the body ended early")
+            };
+            Problem::new(kind, detail)
         })?;
-        if incoming.len() + chunk.len() > bytes_max {
+        if incoming.received() + chunk.len() > bytes_max {
             return Err(Problem::too_large(bytes_max));
         }
         incoming.add(&chunk).map_err(|NoRoom| no_room())?;
