@@ -45,35 +45,31 @@ impl Partner for Podero {
         if shown.is_failing {
             return Reply::Unknown { why: "it fails" };
         }
-        match call {
-            Call::ListUsers => {
-                let listed = (1..=shown.users).filter(|user| !shown.unlisted.contains(user));
-                let found = |user| UserFound {
-                    id: Uuid::from_u128(user),
-                    is_customer: true,
-                    external_id: None,
-                    heat_pumps: Some(1),
-                    zip: None,
-                    written: Record::new(),
-                };
-                Reply::Done(Answer::Users(listed.map(found).collect()))
-            }
-            Call::ObserveHeatPumps { user } => {
-                let user = user.as_u128();
-                *shown.asked.entry(user).or_default() += 1;
-                let pumps = shown.pumps.get(&user).cloned().unwrap_or_else(|| vec![user + 1_000]);
-                let is_lost = shown.lost.contains(&user);
-                let observation = |pump: u128| Observation {
-                    heat_pump: Uuid::from_u128(pump),
-                    manufacturer: Some("Nordwind".to_owned()),
-                    is_authenticated: Some(!is_lost),
-                    updated_at: shown.now,
-                    ..Observation::default()
-                };
-                Reply::Done(Answer::Observations(pumps.into_iter().map(observation).collect()))
-            }
-            other => panic!("the watch asks for {other:?}"),
+        if matches!(call, Call::ListUsers) {
+            let listed = (1..=shown.users).filter(|user| !shown.unlisted.contains(user));
+            let found = |user| UserFound {
+                id: Uuid::from_u128(user),
+                is_customer: true,
+                external_id: None,
+                heat_pumps: Some(1),
+                zip: None,
+                written: Record::new(),
+            };
+            return Reply::Done(Answer::Users(listed.map(found).collect()));
         }
+        let Call::ObserveHeatPumps { user } = call else { panic!("the watch asks for {call:?}") };
+        let user = user.as_u128();
+        *shown.asked.entry(user).or_default() += 1;
+        let pumps = shown.pumps.get(&user).cloned().unwrap_or_else(|| vec![user + 1_000]);
+        let is_lost = shown.lost.contains(&user);
+        let observation = |pump: u128| Observation {
+            heat_pump: Uuid::from_u128(pump),
+            manufacturer: Some("Nordwind".to_owned()),
+            is_authenticated: Some(!is_lost),
+            updated_at: shown.now,
+            ..Observation::default()
+        };
+        Reply::Done(Answer::Observations(pumps.into_iter().map(observation).collect()))
     }
 
     fn paused_until(&self) -> Option<Timestamp> {
@@ -209,7 +205,7 @@ async fn fleet_gaps_a_kill_in_a_suspected_outage_tells_no_pump_alone_on_postgres
 async fn with_an_alert(url: Option<String>) -> House {
     let house = House::open(url, 40, WatchPolicy::DEFAULT).await;
     house.run(MINUTE * 30, MINUTE).await;
-    house.set(|shown| drop(shown.lost.insert(1)));
+    house.set(|shown| shown.lost.extend([1]));
     assert_eq!(topics(&house.run(MINUTE * 60, MINUTE).await), ["heat_pump.disconnected"]);
     house
 }
@@ -261,7 +257,7 @@ async fn fleet_gaps_a_short_or_empty_list_stops_no_polls() {
         house.run(MINUTE * 11, MINUTE).await;
         house.set(|shown| shown.asked.clear());
         // The loss of one whom the list lacks is told, in the usual time.
-        house.set(|shown| drop(shown.lost.insert(20)));
+        house.set(|shown| shown.lost.extend([20]));
         let told = house.run(MINUTE * 11, MINUTE).await;
         house.set(|shown| assert_eq!(shown.asked.len(), 40));
         house.set(|shown| shown.unlisted.clear());
