@@ -1,8 +1,8 @@
 //! Sets up logging once for the process. Knows no other part.
 //!
 //! **Logging never waits.** A line goes into a bounded buffer, and one thread writes it to standard error
-//! ([`outlet`]): a pipe that nobody reads stops no work. Lines that repeat are limited to one a second of each class
-//! ([`limit`]). Both count what they leave out ([`lines`]), and say so in the log.
+//! (`telemetry/outlet.rs`): a pipe that nobody reads stops no work. Lines that repeat are limited to one a second of each class
+//! (`telemetry/limit.rs`). Both count what they leave out ([`lines`]), and say so in the log.
 //!
 //! **Secrets and personal data never reach the log.** This file cannot check that; two things elsewhere do.
 //! Secrets are [`crate::config::Secret`], which prints `[redacted]`. Personal data (names, e-mail and postal
