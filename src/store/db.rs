@@ -493,7 +493,7 @@ impl Db {
         }
     }
 
-    /// On SQLite: moves the log into the file and empties it. `false`: somebody reads.
+    /// On SQLite: moves the log into the file and empties it. `false`: a reader was in the way.
     pub(super) async fn scrub(&self, wait_max: Duration) -> Result<bool, Fault> {
         match &self.address {
             Address::File { place, .. } => {

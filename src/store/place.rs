@@ -112,9 +112,9 @@ impl Place {
             file: Some(file),
             id: FileId::of(&found),
             log: Mutex::default(),
-            beside: None,
+            lock_file: None,
         };
-        lock.beside = Some(Mutex::new(self.lock_beside()?));
+        lock.lock_file = Some(Mutex::new(self.lock_beside()?));
         Ok(lock)
     }
 
@@ -160,7 +160,7 @@ pub(super) struct FileLock {
     /// `FILE-wal`, which is there while SQLite has the file open; once it was seen.
     log: Mutex<Option<FileId>>,
     /// `FILE.lock`; set as soon as it is held.
-    beside: Option<Mutex<File>>,
+    lock_file: Option<Mutex<File>>,
 }
 
 impl FileLock {
@@ -191,7 +191,7 @@ impl FileLock {
     }
 
     fn holds_lock_file(&self) -> bool {
-        let Some(lock) = &self.beside else { return true };
+        let Some(lock) = &self.lock_file else { return true };
         let mut lock = lock.lock().expect("no code panics while it holds this");
         let held = lock.metadata().ok().map(|found| FileId::of(&found));
         if held.is_some() && held == FileId::at(&self.place.beside(".lock")) {

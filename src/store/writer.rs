@@ -53,7 +53,7 @@ pub(super) trait Write: Send + Sync + 'static {
     /// What its caller learns once it is on disk.
     type Output: Send + 'static;
 
-    /// Whether it is pointless once nobody waits for its answer: a claim of something, or an arrival whose sender was
+    /// Whether it is pointless once its caller has gone: a claim of something, or an arrival whose sender was
     /// told to come again.
     const ONLY_IF_AWAITED: bool = false;
 

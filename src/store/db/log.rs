@@ -202,7 +202,7 @@ fn move_log(connection: &rusqlite::Connection) -> rusqlite::Result<u64> {
 }
 
 /// Moves all of the log into the file and cuts the log to nothing, so that a copy of the file alone is whole and what was
-/// deleted is in neither. `false`: a reader was in the way for this long. Nobody writes meanwhile.
+/// deleted is in neither. `false`: a reader was in the way for this long. No write runs meanwhile.
 pub(super) fn empty(connection: &rusqlite::Connection, wait_max: Duration) -> rusqlite::Result<bool> {
     connection.busy_timeout(wait_max)?;
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? == 0))

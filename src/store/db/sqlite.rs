@@ -213,7 +213,7 @@ impl Readers {
     /// No read begins any more; those under way are waited for, and every connection is closed.
     pub(super) async fn close(&self) {
         let all = u32::try_from(READERS_MAX).unwrap_or(u32::MAX);
-        // Nobody closes it before, or they are closed already.
+        // It fails only where it was closed before.
         let last = tokio::time::timeout(READER_WAIT_MAX, self.0.free.acquire_many(all)).await;
         self.0.free.close();
         drop(last);
