@@ -269,7 +269,7 @@ async fn a_token_that_ends_early_costs_nothing_and_one_that_cannot_be_had_only_t
     assert!(!settled["calls"].to_string().contains("held"), "a fresh one was taken: {}", settled["calls"]);
 
     for (number, fault, shows) in [
-        (2, json!({"kind": "status", "status": 500}), "unsent: token endpoint failed"),
+        (2, json!({"kind": "status", "status": 500}), "unsent: server error at the token endpoint"),
         (3, json!({"kind": "drop_before"}), "unsent: no token"),
         (4, json!({"kind": "garbage"}), "unsent: token answer is garbage"),
         (5, json!({"kind": "latency", "latency_ms": 2_000}), "unsent: no token in time"),

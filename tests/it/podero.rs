@@ -540,7 +540,7 @@ async fn fifty_calls_at_once_share_one_failed_token_request() {
     w.mock.token_then(answer(500, "")).token_then(answer(500, ""));
     let delete = delete();
     let replies = within(join_all((0..50).map(|_| w.ask(&delete)))).await;
-    let failed = replies.iter().filter(|reply| **reply == unsent("token endpoint failed")).count();
+    let failed = replies.iter().filter(|reply| **reply == unsent("server error at the token endpoint")).count();
     let (_, tokens) = w.mock.seen();
     assert!(failed > 0 && tokens <= 3, "{failed} failed, {tokens} token requests");
 }
@@ -569,7 +569,7 @@ async fn a_call_that_cannot_get_a_token_is_never_sent() {
         (answer(401, ""), Reply::Held { status: 401 }),
         (answer(400, ""), Reply::Held { status: 400 }),
         (answer(403, ""), Reply::Held { status: 403 }),
-        (answer(500, ""), unsent("token endpoint failed")),
+        (answer(500, ""), unsent("server error at the token endpoint")),
         (answer(200, "garbage"), unsent("token answer is garbage")),
         (Act::Cut, unsent("no token")),
         (
