@@ -120,7 +120,7 @@ impl House {
         let claim = self.claim().await.expect("an event is due");
         let (failures, failing_since) = match &fate {
             Fate::Retry { .. } => (1, Some(self.clock.now())),
-            _ => (0, None),
+            Fate::Applied { .. } | Fate::Superseded | Fate::Waiting { .. } | Fate::Parked { .. } => (0, None),
         };
         let verdict = Verdict {
             fate,
