@@ -289,13 +289,8 @@ impl Bridge {
         let bells = Bells::default();
 
         let sandbox = options.sandbox.then(|| open_sandbox(&config, &clock, tasks)).transpose()?;
-        let url = config.store.url.expose().to_owned();
-        let settings = store::Settings { url, targets: targets(&config), works: true };
-        let key = config.store.erasure_key.as_ref();
-        let (store, writer) = open_store(settings, key, &clock).await.context("the store cannot be opened")?;
+        let store = start_store(&config, &clock, tasks).await.context("the store cannot be opened")?;
         *opened = Some(store.clone());
-        tasks.spawn(Stage::Writer, writer.run_apart());
-        tasks.spawn(Stage::Examination, examine(store.clone()));
 
         let settings = podero_settings(&config, sandbox.as_ref().map(|open| (open.address, &open.sandbox)))?;
         let (call_time_max, probe_time_max) = (settings.call_time_max(), settings.probe_time_max());
@@ -642,6 +637,16 @@ impl Counting {
         }
         true
     }
+}
+
+/// Opens the store, and starts its writer and the check of its file.
+async fn start_store(config: &Config, clock: &Clock, tasks: &mut Tasks) -> Result<Store, store::Error> {
+    let url = config.store.url.expose().to_owned();
+    let settings = store::Settings { url, targets: targets(config), works: true };
+    let (store, writer) = open_store(settings, config.store.erasure_key.as_ref(), clock).await?;
+    tasks.spawn(Stage::Writer, writer.run_apart());
+    tasks.spawn(Stage::Examination, examine(store.clone()));
+    Ok(store)
 }
 
 /// Opens the store; one that is not there yet (a server that was started together with the bridge), is locked or has no room
