@@ -201,9 +201,11 @@ impl Said {
                 let names = place.iter().filter_map(Value::as_str).filter(|part| !PLACES.contains(part));
                 names.for_each(|name| self.field(name));
             }
-            // Input that is told back is no problem of its own.
-            _ if matches!(name, "input" | "ctx") => {}
-            _ => {
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+                // Input that is told back is no problem of its own.
+                if matches!(name, "input" | "ctx") {
+                    return;
+                }
                 if !WRAPPER_NAMES.contains(&name) && !CODE_NAMES.contains(&name) && !PLACES.contains(&name) {
                     self.field(name);
                 }
