@@ -262,7 +262,8 @@ fn is_scheduled((status, answer): (u16, Value), name: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_meant_is_taken_in_the_forms_that_senders_use() {
-    let world = Desk::new().world(Vec::new()).await;
+    let desk = Desk::new();
+    let world = desk.world(Vec::new()).await;
     let dates = [
         (json!("31.12.2026"), "Europe/Berlin"),
         (json!("20261231235959"), "Europe/Berlin"),
@@ -306,7 +307,8 @@ async fn what_is_meant_is_taken_in_the_forms_that_senders_use() {
 /// In each mode; one that its program passes over; and one of the bridge's own types beside them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_senders_own_cloudevents_go_to_its_mapping() {
-    let world = Desk::new().world(Vec::new()).await;
+    let desk = Desk::new();
+    let world = desk.world(Vec::new()).await;
     let sap = |id: &str, partner: &str| {
         json!({"specversion": "1.0", "id": id, "source": "/sap/s4", "type": "sap.s4.contract.Ended.v1",
                "time": "2026-10-02T12:00:00Z", "data": {"Partner": partner, "EndDate": "/Date(1798675200000)/"}})
