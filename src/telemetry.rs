@@ -31,8 +31,9 @@ use self::outlet::Outlet;
 use crate::clock::Clock;
 use crate::config::{Log, LogFormat};
 
-/// Libraries that log what was sent: lapin prints returned notices with their bytes. Our own events tell of both.
-const SILENCED: [&str; 1] = ["lapin"];
+/// Libraries that log what was sent or configured: lapin prints returned notices with their bytes, sqlx an option of `store.url`
+/// that it does not know, with its value. Our own events tell of both.
+const SILENCED: [&str; 2] = ["lapin", "sqlx_postgres::options"];
 
 /// Its workers' coming and going is of no use to an operator, who may ask for it by naming it in `log.level`.
 const CHATTY: &str = "actix_server=warn,";

@@ -352,7 +352,7 @@ fn escape_credentials(url: &str) -> Option<&'static str> {
 /// memory, which an empty path also means to SQLite, would lose what was accepted.
 pub(super) fn store_url() -> Rule<String> {
     let allowed = "sqlite:// and the path of a file (no `?`, not :memory:), or a URL that begins with postgres: or \
-                   postgresql:";
+                   postgresql: and whose options PostgreSQL's clients know";
     Rule::new(Form::Text, allowed, |text| {
         let is_usable = match text.strip_prefix("sqlite:") {
             Some(rest) => {
@@ -367,12 +367,56 @@ pub(super) fn store_url() -> Rule<String> {
                     let is_read = if cut.authority.contains('@') { before_options } else { cut.rest };
                     cut.authority.is_empty() || !is_read.contains('@')
                 });
-                ["postgres:", "postgresql:"].iter().any(is_known) && is_whole
+                ["postgres:", "postgresql:"].iter().any(is_known) && is_whole && has_known_options(text)
             }
         };
         is_usable.then(|| text.to_owned())
     })
     .with_slip(escape_credentials)
+}
+
+/// Options of a URL that PostgreSQL's own clients know (libpq, "Parameter Key Words"), or the driver.
+const STORE_OPTIONS: [&str; 33] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+    "connect_timeout",
+    "target_session_attrs",
+    "channel_binding",
+    "client_encoding",
+    "fallback_application_name",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "tcp_user_timeout",
+    "gssencmode",
+    "require_auth",
+    "sslnegotiation",
+    "passfile",
+    "load_balance_hosts",
+];
+
+/// Whether no option of a URL is misspelt: a `sslmdoe` that is passed over leaves the connection open to everybody on the way.
+fn has_known_options(url: &str) -> bool {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    url::form_urlencoded::parse(query.as_bytes())
+        .all(|(name, _)| STORE_OPTIONS.contains(&&*name) || name.starts_with("options["))
 }
 
 /// An absolute address that a browser or a client can open.

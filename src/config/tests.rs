@@ -110,6 +110,12 @@ const BOUNDS: &[(&str, &str, &str, &str)] = &[
         "url = 'sqlite://'",
         "store.url: found a value that is not shown; allowed: sqlite",
     ),
+    (
+        "store",
+        "url = 'postgres://h/d?sslmode=verify-full&options[statement_timeout]=5s'",
+        "url = 'postgres://h/d?sslmdoe=verify-full'",
+        "store.url: found a value that is not shown",
+    ),
     ("store", "url = 'sqlite:///:memory:'", "url = 'sqlite::memory:'", "store.url: found a value that is not shown"),
     ("store", "url = 'sqlite:x.db'", "url = 'sqlite:x.db?mode=ro'", "store.url: found a value that is not shown"),
     ("store", "retention = '0s'", "retention = '11years'", "store.retention: found \"11years\"; allowed: a duration"),

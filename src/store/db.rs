@@ -110,7 +110,7 @@ pub(super) enum Fault {
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
     /// PostgreSQL's, or the connection's.
-    #[error(transparent)]
+    #[error("{}", postgres::words(.0))]
     Postgres(#[from] sqlx::Error),
     /// Nothing came within the time.
     #[error("it did not answer in time")]
