@@ -164,3 +164,15 @@ async fn a_retry_of_many_goes_on_when_the_store_was_away_for_a_moment() {
     let output = tokio::task::spawn_blocking(|| child.wait_with_output().expect("it ends")).await.expect("no panic");
     expect(&output, 0, "done: 4 of 4 retried");
 }
+
+/// The server's message names the database.
+#[test]
+fn no_words_of_postgresqls_server_are_repeated() {
+    let url = crate::servers::fresh_database();
+    let (server, _) = url.rsplit_once('/').expect("a URL with a database");
+    let environment = vec![("STORE__URL", format!("{server}/hunter2OfTheUtility"))];
+    let output = running::run(&["parked", "list"], &environment);
+    let said = running::said(&output);
+    assert!(said.contains("SQLSTATE 3D000: the database does not exist"), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
+}
