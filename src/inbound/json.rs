@@ -110,14 +110,15 @@ fn values_max(text_bytes: usize) -> usize {
     VALUES_MAX.max(text_bytes / BYTES_OF_A_VALUE)
 }
 
-/// Refuses a text that would become more values than are read.
-pub(super) fn check_size(text: &[u8]) -> Result<(), Problem> {
-    if is_too_large(Size::of(text).values, text.len()) {
+/// Refuses a text that would become more values than are read; the size of another one.
+pub(super) fn check_size(text: &[u8]) -> Result<Size, Problem> {
+    let size = Size::of(text);
+    if is_too_large(size.values, text.len()) {
         let max = values_max(text.len());
         let detail = format!("more than {max} JSON values (texts, numbers, lists, objects); send smaller batches");
         return Err(Problem::new(ProblemKind::TooLarge, detail));
     }
-    Ok(())
+    Ok(size)
 }
 
 /// The memory of all trees that are held while their bodies become events; cheap to clone.
@@ -131,9 +132,10 @@ impl Default for TreeBudget {
 }
 
 impl TreeBudget {
-    /// Waits for the part of the budget that a body takes, first come, first served. Dropping the permit gives it back.
+    /// Waits for the part of the budget that a body takes, first come, first served. Dropping the permit gives it back. A body
+    /// of too many values is refused at once.
     pub(super) async fn reserve(&self, body: &[u8]) -> Result<OwnedSemaphorePermit, Problem> {
-        let kib = Size::of(body).bytes.div_ceil(KIB).min(TREES_BYTES_MAX / KIB);
+        let kib = check_size(body)?.bytes.div_ceil(KIB).min(TREES_BYTES_MAX / KIB);
         let kib = u32::try_from(kib).expect("the budget is far below 4 TiB");
         let permit = Arc::clone(&self.0).acquire_many_owned(kib);
         match tokio::time::timeout(BUDGET_WAIT_MAX, permit).await {
@@ -270,15 +272,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_budget_is_shared_first_come_first_served_and_given_back() {
         let budget = TreeBudget::default();
-        let large = format!("[{}]", vec![r#"{"a":0}"#; VALUES_MAX].join(","));
+        let large = format!("[{}]", vec![r#"{"a":0}"#; VALUES_MAX / 2 - 1].join(","));
         let event = br#"{"id":"e1","data":{"customer_id":"C-1"}}"#;
-        let first = budget.reserve(large.as_bytes()).await.expect("it goes alone");
-        let refused = budget.reserve(event).await.expect_err("all of it is taken");
+        let first = budget.reserve(large.as_bytes()).await.expect("there is room for one");
+        drop(budget.reserve(event).await.expect("and for an event next to it"));
+        let refused = budget.reserve(large.as_bytes()).await.expect_err("there is no room for two");
         assert_eq!(refused.kind, ProblemKind::Unavailable);
         let waiting = tokio::spawn({
             let budget = budget.clone();
-            async move { budget.reserve(event).await.is_ok() }
+            async move { budget.reserve(large.as_bytes()).await.is_ok() }
         });
+        tokio::task::yield_now().await;
         drop(first);
         assert!(waiting.await.expect("no panic"), "it has its part once the first is done");
     }
