@@ -41,7 +41,7 @@ use crate::inbound::connections::{self, Bounds, Connections, ProvedPeers};
 use crate::inbound::http::{self, Webhooks};
 use crate::inbound::mapping::mapper::Mapper;
 use crate::inbound::refusals::Refusals;
-use crate::inbound::{AllowedTypes, Backlog, Inbox, mapping};
+use crate::inbound::{AllowedTypes, Backlog, Inbox, TreeBudget, mapping};
 use crate::metrics::{Listener, Metrics};
 use crate::outbound::{self, Publisher, ToBroker, ToWebhook};
 use crate::podero::{self, Client, Drift, Outlook};
@@ -309,6 +309,7 @@ impl Bridge {
             batch_max: config.http.batch_max,
             body_bytes_max: config.http.body_max,
             backlog: Backlog::new(config.store.backlog_max).ringing(bells.outbound.clone()),
+            trees: TreeBudget::default(),
             mapper,
             types: AllowedTypes::of(&config.sources),
         };

@@ -346,6 +346,7 @@ fn from_header(value: &str) -> Result<String, &'static str> {
 
 /// The items of a batch, each as its own bytes.
 fn list(body: &[u8]) -> Result<Vec<&RawValue>, Problem> {
+    json::check_size(body)?;
     serde_json::from_slice(super::text::utf8(body)?).map_err(|error| {
         // The parser's own words could quote the body; its place is enough.
         let place = format!("line {}, column {}", error.line(), error.column());
@@ -437,7 +438,12 @@ fn data_of(event: &mut Value, errors: &mut Vec<FieldError>) -> Value {
         (Some(Value::String(text)), None) if !is_json => json::read(text.as_bytes()).unwrap_or(Value::String(text)),
         (Some(data), None) => data,
         (None, Some(Value::String(coded))) => match BASE64.decode(coded) {
-            Ok(bytes) => json::read(&bytes).unwrap_or_else(|_| wrong("is not JSON in UTF-8, so it cannot be read")),
+            Ok(bytes) => json::read(&bytes).unwrap_or_else(|problem| {
+                let is_too_large = problem.kind == ProblemKind::TooLarge;
+                let reason =
+                    if is_too_large { problem.detail.as_str() } else { "is not JSON in UTF-8, so it cannot be read" };
+                wrong(reason)
+            }),
             Err(_) => wrong("must be Base64 (RFC 4648 §4)"),
         },
         (None, Some(other)) => wrong(&format!("must be a text, found {}", kind_of(&other))),

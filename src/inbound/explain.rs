@@ -57,7 +57,7 @@ pub async fn explain(
         Err(problem) => return (proof, Err(Unread::Problem(problem))),
     };
     let types = AllowedTypes::of(std::slice::from_ref(source));
-    let read = super::read((mapper, batch_max, body_bytes_max), &held).await.map(|read| {
+    let read = super::read_plain((mapper, batch_max, body_bytes_max), &held).await.map(|read| {
         let explained = read.items().into_iter().map(|envelope| Explained {
             identity: envelope.as_ref().ok().map(|envelope| (envelope.source.clone(), envelope.id.clone())),
             event: envelope.and_then(|mut envelope| super::event_of(&types, &held, &mut envelope, id)),

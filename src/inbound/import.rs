@@ -19,7 +19,7 @@ use super::mapping::{
 };
 use super::problem::{Problem, ProblemKind};
 use super::signature::Verified;
-use super::{AllowedTypes, Answer, Backlog, Delivery, Held, Inbox, Translated, Unread, translate};
+use super::{AllowedTypes, Answer, Backlog, Delivery, Held, Inbox, Translated, TreeBudget, Unread, translate};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::metrics::{Door, Metrics};
@@ -96,6 +96,7 @@ impl Inbox {
             batch_max: 1,
             body_bytes_max,
             backlog: Backlog::new(u64::MAX),
+            trees: TreeBudget::default(),
             mapper,
             types,
         }
@@ -158,7 +159,7 @@ impl Inbox {
             return Err(Refusal::Rejected(too_large(self.body_bytes_max).into()));
         }
         let bounds = (&self.mapper, self.batch_max, self.body_bytes_max);
-        let unread = match super::read(bounds, held).await {
+        let unread = match super::read_plain(bounds, held).await {
             Ok(read) => return Ok(read.items()),
             Err(unread) => unread,
         };

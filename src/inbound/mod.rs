@@ -45,6 +45,7 @@ use crate::metrics::{Door, EventType, Metrics, Outcome};
 use crate::store::{self, Arrival, Content, Receipt, Store};
 pub use backlog::{Backlog, ILLEGIBLE_MAX, SCHEDULED_MAX};
 use cloudevents::{Envelope, Item};
+pub use json::TreeBudget;
 use mapping::mapper::{Mapper, Trouble};
 use mapping::{Message, Variables};
 pub use poison::Held;
@@ -104,6 +105,8 @@ pub struct Inbox {
     pub body_bytes_max: usize,
     /// How much accepted work waits.
     pub backlog: Backlog,
+    /// Memory of the bodies that are being read.
+    pub trees: TreeBudget,
     /// Translates messages that are no CloudEvents.
     pub mapper: Mapper,
     /// The types that each source may send.
@@ -170,8 +173,12 @@ impl Inbox {
         if held.verified.body().len() > self.body_bytes_max {
             return Err(Unfit::Refused(Problem::too_large(self.body_bytes_max)));
         }
+        let plain = text::plain(&held.verified, self.body_bytes_max).map_err(Unfit::Refused)?;
+        let verified = plain.as_ref().unwrap_or(&held.verified);
+        // Until the trees of the body are events.
+        let _budget = self.trees.reserve(verified.body()).await.map_err(Unfit::Refused)?;
         let translated = |item, id| translate(&self.types, held, item, id);
-        Ok(match self.read(held).await? {
+        Ok(match self.read(held, verified).await? {
             cloudevents::Read::One(item) => (vec![translated(item, held.ids.of_single(&self.clock))], false),
             cloudevents::Read::Batch(items) => {
                 let numbered = items.into_iter().enumerate();
@@ -181,8 +188,8 @@ impl Inbox {
     }
 
     /// [`read`], as a door tells it: what a mapping says of a message may quote it, and is not repeated.
-    async fn read(&self, held: &Held) -> Result<cloudevents::Read, Unfit> {
-        let read = read((&self.mapper, self.batch_max, self.body_bytes_max), held).await;
+    async fn read(&self, held: &Held, verified: &Verified) -> Result<cloudevents::Read, Unfit> {
+        let read = read((&self.mapper, self.batch_max), held, verified).await;
         read.map_err(|unread| match unread {
             Unread::Problem(problem) => Unfit::Refused(problem),
             Unread::Trouble(Trouble::Failed(why)) => Unfit::Refused(mapping::unmappable(&why)),
@@ -312,12 +319,20 @@ impl Inbox {
 
 /// A CloudEvent of one of the bridge's types is read as what it is, whatever its source. Anything else is the sender's own: a
 /// source's mapping translates it, if it has one, and a CloudEvent of another type too.
-async fn read(
+async fn read_plain(
     (mapper, batch_max, body_bytes_max): (&Mapper, usize, usize),
     held: &Held,
 ) -> Result<cloudevents::Read, Unread> {
     let plain = text::plain(&held.verified, body_bytes_max).map_err(Unread::Problem)?;
-    let verified = plain.as_ref().unwrap_or(&held.verified);
+    read((mapper, batch_max), held, plain.as_ref().unwrap_or(&held.verified)).await
+}
+
+/// [`read_plain`] of what is held, unpacked as `verified`.
+async fn read(
+    (mapper, batch_max): (&Mapper, usize),
+    held: &Held,
+    verified: &Verified,
+) -> Result<cloudevents::Read, Unread> {
     let delivery = verified.delivery();
     if verified.is_signed_in_part() && cloudevents::is_binary(delivery) {
         let detail = "a signature covers the body alone, and not the attributes in headers: send the structured mode";
@@ -477,6 +492,7 @@ mod tests {
             batch_max: 1,
             body_bytes_max: 1 << 10,
             backlog: Backlog::new(1),
+            trees: TreeBudget::default(),
             mapper: Mapper::none(),
             types: AllowedTypes::default(),
         };

@@ -85,6 +85,8 @@ mod stories;
 mod ticketing;
 // House rules.
 mod tidy;
+// Bodies that are small as text and large as values.
+mod trees;
 // Bytes as senders pack and write them, at each entrance.
 mod text;
 // Alerts on the real bus.

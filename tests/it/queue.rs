@@ -13,7 +13,7 @@ use podero_bridge::domain::event::Happening;
 use podero_bridge::domain::verdict::{Fate, Reason};
 use podero_bridge::inbound::amqp::Frames;
 use podero_bridge::inbound::mapping::mapper::Mapper;
-use podero_bridge::inbound::{AllowedTypes, Backlog, ILLEGIBLE_MAX, Inbox};
+use podero_bridge::inbound::{AllowedTypes, Backlog, ILLEGIBLE_MAX, Inbox, TreeBudget};
 use podero_bridge::metrics::Metrics;
 use podero_bridge::store::{Ordered, Stepped};
 use serde_json::json;
@@ -36,6 +36,7 @@ fn frames(house: &House) -> Frames {
         batch_max: 100,
         body_bytes_max: 1 << 10,
         backlog: Backlog::new(u64::MAX),
+        trees: TreeBudget::default(),
         mapper: Mapper::none(),
         types: AllowedTypes::default(),
     };

@@ -10,7 +10,7 @@ use podero_bridge::domain::verdict::Reason;
 use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::inbound::amqp::Frames;
 use podero_bridge::inbound::mapping::mapper::Mapper;
-use podero_bridge::inbound::{AllowedTypes, Backlog, Inbox};
+use podero_bridge::inbound::{AllowedTypes, Backlog, Inbox, TreeBudget};
 use podero_bridge::metrics::Metrics;
 use podero_bridge::store::{
     EventSummary, EventView, NotTaken, Ordered, ReadAgain, RetryRequest, Stepped, Store, UnreadMessage,
@@ -48,6 +48,7 @@ fn frames(store: &Store, house: &House, map: &str, types: &str) -> Frames {
         batch_max: 10,
         body_bytes_max: BODY_BYTES_MAX,
         backlog: Backlog::new(u64::MAX),
+        trees: TreeBudget::default(),
         mapper: Mapper::new(&config.sources, binary, 10, BODY_BYTES_MAX),
         types: AllowedTypes::of(&config.sources),
     };

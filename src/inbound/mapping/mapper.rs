@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 
 use super::program::{AMQP, Bounds, Fault, Program, Variables};
 use crate::config::Source;
+use crate::inbound::json::{Size, is_too_large};
 
 /// A mapping of a message takes well under a millisecond; what takes this long does not end.
 pub const TIME_MAX: Duration = Duration::from_secs(2);
@@ -98,6 +99,8 @@ struct Worker {
     replies: BufReader<ChildStdout>,
 }
 
+/// Why a message has no translation when it became too much: events, bytes, or JSON values.
+const GAVE_TOO_MUCH: &str = "the mapping gave more than may come of one message";
 /// Why a message has no translation when its worker is gone.
 const DIED: &str = "the mapping took too much memory, or too deep a recursion";
 
@@ -160,11 +163,16 @@ impl Mapper {
         };
         match reply {
             Reply::Outputs(outputs) => {
+                let sizes = outputs.iter().map(|output| (Size::of(output.get().as_bytes()).values, output.get().len()));
+                let (values, bytes) = sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1));
+                if is_too_large(values, bytes) {
+                    return Err(Trouble::Unbounded(GAVE_TOO_MUCH));
+                }
                 let read = outputs.iter().map(|output| serde_json::from_str(output.get()));
                 read.collect::<Result<_, _>>().map_err(|_| Trouble::Failed("what came out is not JSON".to_owned()))
             }
             Reply::Failed(why) => Err(Trouble::Failed(why)),
-            Reply::TooMuch => Err(Trouble::Unbounded("the mapping gave more than may come of one message")),
+            Reply::TooMuch => Err(Trouble::Unbounded(GAVE_TOO_MUCH)),
         }
     }
 

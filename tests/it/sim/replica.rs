@@ -18,7 +18,7 @@ use podero_bridge::domain::plan::Policy;
 use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::inbound::amqp::Frames;
 use podero_bridge::inbound::mapping::mapper::Mapper;
-use podero_bridge::inbound::{AllowedTypes, Answer, Answers, Backlog, Delivery, Inbox, signature};
+use podero_bridge::inbound::{AllowedTypes, Answer, Answers, Backlog, Delivery, Inbox, TreeBudget, signature};
 use podero_bridge::metrics::{Door, Metrics};
 use podero_bridge::outbound::{Publisher, ToBroker};
 use podero_bridge::store::{Receipt, RetryRequest, Settings, Store, Target};
@@ -137,6 +137,7 @@ impl Replica {
             batch_max: 100,
             body_bytes_max: 1 << 20,
             backlog: Backlog::new(u64::MAX),
+            trees: TreeBudget::default(),
             mapper: Mapper::none(),
             types: AllowedTypes::default(),
         };
