@@ -83,7 +83,7 @@ pub const GRACE: Duration = Duration::from_secs(25);
 /// Of that, for the last notices once the work has ended.
 const FLUSH_GRACE: Duration = Duration::from_secs(5);
 
-/// Timeout of the store's own end, added to [`GRACE`]: what waits is written and a SQLite file's log emptied. Together they are
+/// Timeout of the store's own end, added to [`GRACE`]: waiting writes are done and a SQLite file's log emptied. Together they are
 /// below Kubernetes' 30 s.
 const STORE_GRACE: Duration = Duration::from_secs(4);
 
@@ -583,7 +583,7 @@ impl Parts<'_> {
             })
             .await;
         });
-        // Not by the same task: what needs no table must not wait for one.
+        // Another task: gauges that need no table must not wait for one.
         let (metrics, backlog, clock) = (self.metrics.clone(), backlog.clone(), self.clock.clone());
         let looks = rhythm("states", Some(GAUGES_EVERY), &Arc::default(), &ends.broker);
         tasks.spawn(Stage::Gauges, async move {
@@ -598,7 +598,7 @@ impl Parts<'_> {
     }
 }
 
-/// What counts the tables, for the gauges and for the bounds of the listeners.
+/// Counts the tables, for the gauges and for the bounds of the listeners.
 struct Counting {
     store: Store,
     metrics: Metrics,
@@ -610,7 +610,7 @@ struct Counting {
 
 impl Counting {
     /// `false`: they could not be counted. The gauges are absent then, and the bounds stay as they were counted last, with
-    /// what was accepted since.
+    /// the events that were accepted since.
     async fn count(&self) -> bool {
         let gauges = match admin::refresh(&self.store, &self.metrics, &self.clock, self.interval).await {
             Ok(gauges) => gauges,
@@ -621,7 +621,7 @@ impl Counting {
             }
         };
         let was_full = self.backlog.is_full_of_illegible();
-        // What waits for its sign-up is no work, and must not shut the door to that sign-up.
+        // An event that waits for its sign-up is no work, and must not shut the door to that sign-up.
         let (work, later) = (gauges.pending - gauges.waiting, gauges.scheduled + gauges.waiting);
         let [work, later, illegible] =
             [work, later, gauges.parked_illegible].map(|count| u64::try_from(count).unwrap_or(0));
@@ -660,7 +660,7 @@ async fn open_store(
     wait_for_store(|| Store::open_with(settings.clone(), erasure_key.map(Secret::expose), clock.clone())).await
 }
 
-/// Tries until it is done, for [`STORE_WAIT_MAX`]; what others must put right first is not tried again.
+/// Tries until it is done, for [`STORE_WAIT_MAX`]. A fault that an operator must mend first is not tried again.
 async fn wait_for_store<T>(mut attempt: impl AsyncFnMut() -> Result<T, store::Error>) -> Result<T, store::Error> {
     let started = Instant::now();
     let mut told: Option<(String, Instant)> = None;
@@ -680,7 +680,7 @@ async fn wait_for_store<T>(mut attempt: impl AsyncFnMut() -> Result<T, store::Er
     }
 }
 
-/// The store ends last of all: what waits is written, and a SQLite file is whole without its log.
+/// Ends the store, last of all: waiting writes are done, and a SQLite file is whole without its log.
 async fn end_store(store: &Store, tasks: &mut Tasks) {
     let ending = async {
         store.close().await;
@@ -691,7 +691,7 @@ async fn end_store(store: &Store, tasks: &mut Tasks) {
     }
 }
 
-/// What an erasure next to a reader has left in the log of a SQLite file is removed as soon as no one reads.
+/// Empties the log of a SQLite file after an erasure next to a reader, as soon as no other process reads.
 fn spawn_scrubbing(tasks: &mut Tasks, ends: &Ends, store: &Store) {
     let store = store.clone();
     let scrubs = rhythm("scrub", Some(SCRUB_EVERY), &Arc::default(), &ends.work);

@@ -24,7 +24,7 @@ pub const JUMP_MAX: Duration = Duration::from_mins(5);
 pub const DOUBT_MAX: Duration = Duration::from_hours(24);
 
 /// Limit of the time between the newest moment of the store and a start, before the wall clock is doubted: no bridge that is
-/// used stands still for so long.
+/// used stands still for a month.
 pub const STANDSTILL_MAX: Duration = Duration::from_hours(30 * 24);
 
 /// Source of time, chance and fresh ids. Cheap to clone; clones share their state.
@@ -47,10 +47,10 @@ struct Manual {
     trust: Trust,
 }
 
-/// What the wall clock should show, by the time that passed since it was believed last.
+/// Time that the wall clock should show, by the time that passed since it was believed last.
 #[derive(Debug, Clone, Copy)]
 struct Trust {
-    /// What it showed then.
+    /// Time that it showed then.
     wall: Timestamp,
     /// The time that had passed since the start then.
     passed: Duration,

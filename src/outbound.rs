@@ -190,7 +190,7 @@ impl ToWebhook {
             // A redirect would carry the signed body to somewhere nobody configured.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("podero-bridge/", env!("CARGO_PKG_VERSION")))
-            // What the environment names is not for the bridge.
+            // A proxy that the environment names is not for the bridge.
             .no_proxy();
         let client = match proxy {
             // The error would show the URL, which may hold a password.

@@ -1,8 +1,8 @@
 //! Sets up logging once for the process. Knows no other part.
 //!
 //! **Logging never waits.** A line goes into a bounded buffer, and one thread writes it to standard error
-//! (`telemetry/outlet.rs`): a pipe that nobody reads stops no work. Lines that repeat are limited to one a second of each class
-//! (`telemetry/limit.rs`). Both count what they leave out ([`lines`]), and say so in the log.
+//! (`telemetry/outlet.rs`): a pipe that no process reads stops no work. Lines that repeat are limited to one a second of each
+//! class (`telemetry/limit.rs`). Both count what they leave out ([`lines`]), and say so in the log.
 //!
 //! **Secrets and personal data never reach the log.** This file cannot check that; two things elsewhere do.
 //! Secrets are [`crate::config::Secret`], which prints `[redacted]`. Personal data (names, e-mail and postal
@@ -115,7 +115,7 @@ fn filter(log: &Log) -> EnvFilter {
     })
 }
 
-/// Instead of the library's own hook, which prints to standard error and waits for it. What a panic says may quote a value
+/// Instead of the library's own hook, which prints to standard error and waits for it. The message of a panic may quote a value
 /// (a text that is cut in the middle of a character is quoted whole): a message that was put together is left out.
 fn note_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();

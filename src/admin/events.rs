@@ -1,4 +1,4 @@
-//! Events that are not done: who waits, and why.
+//! Events that are not done: which of them wait, and why.
 //!
 //! Before: an operator who asks what a backlog is made of. After: [`crate::store`].
 

@@ -1,5 +1,5 @@
-//! Looks after exchanges, queues and bindings while a connection serves: what is deleted under the bridge is noticed, and
-//! declared again where `amqp.declare` allows.
+//! Looks after exchanges, queues and bindings while a connection serves: it notices those that are deleted
+//! under the bridge, and declares them again where `amqp.declare` allows.
 //!
 //! A queue that is deleted cancels its consumer, and a publish to a missing exchange closes its channel: those are noticed at
 //! once, and the supervisor sets everything up again. Nothing tells of a deleted inbound exchange or binding, nor of the place

@@ -92,7 +92,7 @@ pub(super) async fn lay_outbound(link: &Link, settings: &Settings) -> Result<(),
     plan.end().await
 }
 
-/// What a connection has seen of a topology that is not the bridge's to declare.
+/// Objects that a connection has seen of a topology that is not the bridge's to declare.
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     /// The inbound exchange was there. Where it never was, the queue is fed by another.

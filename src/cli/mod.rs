@@ -45,7 +45,7 @@ const EX_USAGE: u8 = 64;
 const LAST_LINES_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Limit of the wait for the runtime's threads, at the end of a command. One may be stuck in a file system that does not
-/// answer; what it does is of no use to anybody any more.
+/// answer; its work is of no use any more.
 const THREADS_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Runs between a utility's own systems and the Podero Partner API.
@@ -326,7 +326,7 @@ pub fn is_worker() -> bool {
     std::env::args_os().nth(1).is_some_and(|word| word == COMMAND)
 }
 
-/// Runs what was asked for, in a runtime of its own. What the runtime's threads still do is waited for, but not for long.
+/// Runs what was asked for, in a runtime of its own. The runtime's threads are waited for, but not for long.
 pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

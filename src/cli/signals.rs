@@ -61,7 +61,7 @@ impl Signals {
     /// Resolves once the end was asked for.
     pub(super) async fn next(&mut self) {
         if self.asked.wait_for(|asked| *asked).await.is_err() {
-            // The thread never ends. Without it nobody can ask.
+            // The thread never ends. Without it no signal can ask.
             std::future::pending().await
         }
     }
@@ -129,7 +129,7 @@ async fn watch_end(caught: &mut Caught, (asks, begun): (&watch::Sender<bool>, &N
     }
 }
 
-/// Ends the process. Nothing that runs in it is waited for: what was under way is in the store, and is taken up at the next
+/// Ends the process. Nothing that runs in it is waited for: work under way is in the store, and is taken up at the next
 /// start.
 fn end_now(status: i32) -> ! {
     telemetry::flush(LAST_LINES_TIME_MAX);
@@ -175,8 +175,8 @@ impl Caught {
         })
     }
 
-    /// The next one that asks for the end. The others would kill the process by their default, which nobody who sends one
-    /// to reload a configuration or to reopen a log means.
+    /// The next one that asks for the end. The others would kill the process by their default, which is not meant by
+    /// an operator who sends one to reload a configuration or to reopen a log.
     async fn next(&mut self) -> Ending {
         loop {
             let passed_over = tokio::select! {

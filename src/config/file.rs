@@ -1,6 +1,6 @@
 //! Reads the files of the configuration: bounded in size, and never waiting for what does not come.
 //!
-//! What is opened is looked at before it is read. A named pipe, a device or a folder where a file should be is refused, so that
+//! Each file is looked at before it is read. A named pipe, a device or a folder where a file should be is refused, so that
 //! a file that is replaced by one of them while the bridge runs holds nothing up. The configuration file alone may be a pipe
 //! (`--config <(…)`, `/dev/stdin`), which is waited for, but not for long.
 //!
@@ -30,10 +30,10 @@ const PIPE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Interval between two looks at a pipe.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Rights of everybody who is neither the owner nor of the group.
+/// Rights of users who are neither the owner nor in the group.
 const OTHERS: u32 = 0o007;
 
-/// What a file has in it.
+/// Content of a file.
 pub(super) struct Content {
     /// Without the mark that editors of Microsoft write in front: a secret that begins with it would fit nothing.
     pub(super) text: String,
@@ -61,7 +61,7 @@ pub(super) fn read_config(path: &Path) -> std::io::Result<Content> {
     content(&read_to_end(file, CONFIG_BYTES_MAX, source)?, &metadata)
 }
 
-/// To open a pipe to which nobody writes would wait for somebody who does.
+/// Opens without blocking: to open a pipe without a writer would wait for one.
 fn open(path: &Path) -> std::io::Result<(File, Metadata)> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
     let file = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path)?;
@@ -72,7 +72,7 @@ fn open(path: &Path) -> std::io::Result<(File, Metadata)> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     File,
-    /// Its end before its beginning means that nobody writes to it yet.
+    /// Its end before its beginning means that no process writes to it yet.
     Pipe,
 }
 

@@ -387,7 +387,7 @@ pub fn read_map(path: &Path) -> std::io::Result<String> {
     Ok(file::read(path)?.text)
 }
 
-/// What the file has in it; without one there is nothing.
+/// Content of the file; without a file it is empty.
 fn content_of(path: Option<&Path>) -> Result<file::Content, Problems> {
     let Some(path) = path else { return Ok(file::Content { text: String::new(), is_exposed: false }) };
     file::read_config(path).map_err(|error| {

@@ -411,8 +411,8 @@ fn is_path(written: &str, path: &Path) -> bool {
     path.symlink_metadata().is_ok() || (written.contains('/') && path.parent().is_some_and(Path::is_dir))
 }
 
-/// Whether the value of a secret key has in it what nobody else may know. The URL of a file or of a server that asks for no
-/// password has not.
+/// Whether the value of a secret key has a secret in it. The URL of a file, or of a server that asks for no password, has
+/// none.
 fn has_secret(value: &Value) -> bool {
     match value {
         Value::Array(items) => items.iter().any(has_secret),
@@ -465,8 +465,8 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Whether a text may be a secret, or have one in it, that somebody gave for a key that has none: URLs have it in many places, and
-/// what a program drew is long, of letters and digits, without blanks.
+/// Whether a text that was given for a key without a secret may be one, or have one in it: URLs have it in many places, and
+/// a generated secret is long, of letters and digits, without blanks.
 fn may_be_secret(text: &str) -> bool {
     let is_drawn = text.chars().count() >= TOKEN_CHARS_MIN
         && !text.contains(char::is_whitespace)

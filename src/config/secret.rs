@@ -119,7 +119,7 @@ impl File {
     }
 }
 
-/// The secret that a text is, or what is wrong with it; that shows nothing of it. What cannot be seen in a text and would be
+/// The secret that a text is, or what is wrong with it; that shows nothing of it. A character that cannot be seen and would be
 /// a part of it is a slip of a program or an editor: the other side's secret does not have it.
 pub(super) fn accept(rule: &Rule<String>, text: &str) -> Result<String, String> {
     let flaw = text.chars().find_map(|c| match c {

@@ -421,7 +421,7 @@ fn a_secret_has_nothing_in_it_that_cannot_be_seen() {
             check(load("", "", &[(&format!("{key}_FILE"), &path)]), &[&expected]);
         }
     }
-    // What Windows writes around a text is none of it.
+    // The mark and line end that Windows writes around a text are no part of it.
     std::fs::write(&file, format!("{mark}{secret}\r\n")).expect("written");
     assert_eq!(good("", &[("ADMIN__TOKEN_FILE", &path)]).admin.token.expect("given").expose(), secret);
 }

@@ -45,8 +45,8 @@ pub(super) fn ticks(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u64::MAX).max(1)
 }
 
-/// Peers that have proved themselves, and the time by which that counts. Clones share it: what one listener's requests
-/// prove holds wherever it is asked for.
+/// Peers that have proved themselves, and the time by which that counts. Clones share it: a proof in one listener's
+/// request holds at the others.
 #[derive(Debug, Clone, Default)]
 pub struct ProvedPeers(Arc<(Mutex<Proved>, AtomicU64)>);
 

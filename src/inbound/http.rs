@@ -382,7 +382,7 @@ async fn read(
 }
 
 /// Headers as texts, names in lower case. A header of which something is proven (`proofs`) is refused when it is there twice.
-/// An attribute of an event that cannot be read, or is there twice, is refused: what is passed over would count as not said.
+/// An attribute of an event that cannot be read, or is there twice, is refused: passed over, it would count as not said.
 /// So is any other that cannot be read for a source with a mapping (`is_mapped`), whose program may read it.
 fn headers_of(request: &HttpRequest, proofs: &[&str], is_mapped: bool) -> Result<BTreeMap<String, String>, Problem> {
     let mut headers = BTreeMap::new();

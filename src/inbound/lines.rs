@@ -96,7 +96,7 @@ pub struct Bounds {
 /// Reads a file.
 pub struct Lines<R> {
     file: R,
-    /// What was taken from the file for the beginning of a mark, and is none.
+    /// Bytes that were read as the beginning of a mark, and are none.
     held: &'static [u8],
     place: Place,
     bounds: Bounds,

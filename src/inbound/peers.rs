@@ -1,6 +1,6 @@
 //! Whose requests these are: the address that shares are counted by, and which addresses have proved themselves lately.
 //!
-//! Pure. Behind a proxy that is trusted it is the address that the proxy names; what anyone else says of addresses is not
+//! Pure. Behind a proxy that is trusted it is the address that the proxy names; other senders' words about addresses are not
 //! read.
 //!
 //! Before: [`super::connections`]. After: [`crate::config`], which says whom to trust.

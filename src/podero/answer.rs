@@ -21,7 +21,7 @@ use crate::tls;
 pub(super) const SMALL_BYTES_MAX: usize = 64 * 1024;
 
 /// Limit of all larger answers in memory together: the largest list of users, and four of the largest others. It bounds
-/// what 64 polls at once can hold.
+/// the memory that 64 polls hold at once.
 pub(super) const POOL_BYTES: usize = 80 * 1024 * 1024;
 
 /// Unit in which room is counted.
@@ -43,7 +43,7 @@ impl Pool {
         Self(Arc::new(Semaphore::new(bytes / PAGE_BYTES)))
     }
 
-    /// Room for so many bytes, in the order in which it is asked for; `None` when it does not come free in time.
+    /// Room for this number of bytes, in the order in which it is asked for; `None` when it does not come free in time.
     async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let pages = u32::try_from(bytes.div_ceil(PAGE_BYTES)).ok()?;
         let room = tokio::time::timeout(ROOM_WAIT_MAX, self.0.clone().acquire_many_owned(pages)).await;
@@ -51,7 +51,7 @@ impl Pool {
     }
 }
 
-/// What may be read of an answer.
+/// Bounds within which an answer is read.
 #[derive(Clone, Copy)]
 pub(super) struct Bound<'a> {
     /// Of an answer that says yes.

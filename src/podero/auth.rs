@@ -87,7 +87,7 @@ struct Held {
     failure: Option<Reply>,
     /// No early renewal before this.
     renew_not_before: Option<Timestamp>,
-    /// The endpoint asked for a pause, then: nobody asks for a token before its end.
+    /// The endpoint asked for a pause, then: no call asks for a token before its end.
     paused: Option<(Timestamp, Timestamp)>,
 }
 

@@ -173,7 +173,7 @@ pub struct Settings {
     pub client_secret: String,
     /// Deadline of one HTTP request, from connecting to the last byte of the answer.
     pub timeout: Duration,
-    /// A forward proxy for all calls; its URL may hold a password, and is shown to nobody.
+    /// A forward proxy for all calls; its URL may hold a password, and is never shown.
     pub proxy: Option<String>,
     /// Requests at one time, of all replicas together.
     pub max_in_flight: usize,
@@ -343,7 +343,7 @@ impl Client {
             .timeout(settings.timeout)
             .pool_idle_timeout(IDLE_MAX)
             .pool_max_idle_per_host(settings.max_in_flight)
-            // What the environment names is not for the bridge: its credentials would go there.
+            // A proxy that the environment names is not for the bridge: its credentials would go there.
             .no_proxy();
         let http = match &settings.proxy {
             Some(proxy) => http.proxy(reqwest::Proxy::all(proxy).map_err(|_| Error::Proxy)?),
@@ -438,8 +438,8 @@ impl Client {
         true
     }
 
-    /// Gets a token, asks for the organisation's users without reading them, and looks nobody up as the circuit's probe
-    /// does. Works beside the budget and without the [`Dispatcher`], changes nothing at Podero. Each step follows only
+    /// Gets a token, asks for the organisation's users without reading them, and looks up the id that the circuit's probe
+    /// asks for. Works outside of the budget and without the [`Dispatcher`], changes nothing at Podero. Each step follows only
     /// when the one before it went well; `told` hears of each.
     pub async fn check(&self, mut told: impl FnMut(Checked)) -> Result<(), Unfit> {
         let inner = &*self.0;
@@ -461,7 +461,7 @@ impl Client {
         tell("organisation", inner.status_of(&Call::ListUsers, &token).await.and_then(of_organisation))?;
         let Some(external_id) = CustomerId::accept(PROBE_ID) else { return Ok(()) };
         let probe = Call::FindUser { external_id };
-        // Nobody has this id: 404 is what a healthy Podero says.
+        // No user has this id: a healthy Podero says 404.
         let asked = inner.status_of(&probe, &token).await.and_then(|(status, _)| of_probe(status));
         tell("find_user", asked).map(drop)
     }

@@ -35,7 +35,7 @@ pub(super) enum Stopped {
     Enough(&'static str),
 }
 
-/// What a list says beside its entries.
+/// The part of a list that is not its entries.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
     /// Entries of whatever kind.

@@ -1,8 +1,8 @@
-//! What is kept of a refusal: names of our own fields, codes of a closed list, and our own words. Nothing else.
+//! Keeps of a refusal names of our own fields, codes of a closed list, and our own words. Nothing else.
 //!
 //! Podero may say anything in a refusal: names, addresses and telephone numbers, also of other people, in any spelling
-//! and as the name of a field. No text of it can be told to be harmless, so none is repeated: what is kept is chosen
-//! from what this file knows, and the rest is counted. Pure.
+//! and as the name of a field. No text of it can be told to be harmless, so none is repeated: this file keeps
+//! the words that it knows, and counts the rest. Pure.
 //!
 //! Before: an answer that is no yes. After: [`super::wire`] makes a [`crate::domain::plan::Refusal`] of it.
 
@@ -48,7 +48,7 @@ const WRAPPER_NAMES: [&str; 13] = [
 /// Parts of a `loc` that say where in a request a field stands.
 const PLACES: [&str; 7] = ["body", "payload", "query", "path", "header", "data", "form"];
 
-/// Fields that the bridge sends beside those of the customer ([`Field`]).
+/// Fields that the bridge sends in addition to those of the customer ([`Field`]).
 const OWN_FIELDS: [&str; 15] = [
     "role",
     "external_user_id",
@@ -147,7 +147,7 @@ const CODES: &[&str] = &[
     "email_taken",
 ];
 
-/// What a refusal names.
+/// The fields and codes that a refusal names.
 #[derive(Default)]
 struct Said {
     fields: BTreeSet<&'static str>,
@@ -238,7 +238,7 @@ impl Said {
     }
 }
 
-/// What may be kept of a refusal beside its status: our fields, known codes, and how many others it names.
+/// The text that is kept of a refusal: its status, our fields, known codes, and how many others it names.
 pub(super) fn detail(received: &Received) -> String {
     if let Some(coding) = received.coding {
         return coding.why().to_owned();

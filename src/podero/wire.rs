@@ -55,7 +55,7 @@ const LABEL_CHARS_MAX: usize = 100;
 /// list itself.
 const OF_USERS: Left = Left { records: 200_000, unusable: 1_000, bytes: 48 * 1024 * 1024 };
 
-/// Bounds of a list about one user: nobody has a hundred heat pumps or homes, and 64 such lists are read at once.
+/// Bounds of a list about one user: no user has a hundred heat pumps or homes, and 64 such lists are read at once.
 const OF_ONE_USER: Left = Left { records: 1_000, unusable: 1_000, bytes: 1024 * 1024 };
 
 const ANOTHER_SHAPE: Reply = Reply::Unknown { why: "answer makes no sense: another shape" };
@@ -87,11 +87,11 @@ pub(super) struct Part {
     /// Entries read so far, those without an id among them.
     entries: usize,
     total: usize,
-    /// What the next pages may still hold.
+    /// Bounds that are left for the next pages.
     left: Left,
 }
 
-/// What a list may still hold: an answer of some megabytes must not become many more.
+/// Bounds that are left for a list: an answer of some megabytes must not become many more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Left {
     /// Records that are kept.
@@ -312,8 +312,8 @@ fn session_wanted(call: &Call) -> Option<Map<String, Value>> {
     Some(body)
 }
 
-/// What an answer means for its call. `so_far` is taken when the answer goes on with a list; what differs from Podero's
-/// pages is noted in `found`.
+/// Reads an answer to a call. `so_far` is taken when the answer goes on with a list; differences from Podero's pages are
+/// noted in `found`.
 pub(super) fn read(
     call: &Call,
     received: &Received,
@@ -371,7 +371,7 @@ pub(super) fn read(
     }
 }
 
-/// The fields of a user in the list of all: what nobody reads there is not kept.
+/// The fields of a user in the list of all that are read; no other is kept.
 fn is_of_user_line(name: &str) -> bool {
     matches!(
         name,
@@ -474,7 +474,7 @@ fn may_be_empty(call: &Call) -> bool {
     )
 }
 
-/// What the one thing in an answer says.
+/// Reads the one object of an answer.
 fn told_by(call: &Call, item: &Map<String, Value>, found: &mut Found) -> Result<Answer, Reply> {
     match call {
         Call::FindUser { external_id } => {
@@ -546,10 +546,10 @@ fn garbage(body: &[u8], error: &serde_json::Error) -> Reply {
     Reply::Unknown { why }
 }
 
-/// What is kept of an entry of a list.
+/// An entry of a list, as far as it is kept.
 struct Entry<T> {
     record: Option<T>,
-    /// Whether it is what it should be. What is none is passed over: one odd device must not blind the watch.
+    /// Whether it can be used. An entry that cannot is passed over: one odd device must not blind the watch.
     is_usable: bool,
 }
 

@@ -3,7 +3,7 @@
 //!
 //! A read proves nothing: a full disk, a read-only database and a locked table still answer reads. So the state comes from
 //! real transactions. A replica's heartbeat and every arrival prove that writing works; a failure that concerns the whole
-//! store counts until the next proof. The reasons are a closed list in words of our own: what a database says may carry
+//! store counts until the next proof. The reasons are a closed list in words of our own: a database's text may carry
 //! values. It reads and writes no table.
 //!
 //! Before: [`crate::store::writer`] and the readers say what they met. After: `/readyz`, the metrics, and the arrivals that
@@ -30,7 +30,7 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// Interval at which the same trouble is logged again.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
-/// What keeps the whole store from taking writes.
+/// Reason for which the whole store takes no writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     /// The disk is full, or a quota is used up.
@@ -79,7 +79,7 @@ impl Trouble {
     }
 }
 
-/// What is known about writing at one moment.
+/// State of writing at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Writability {
     /// Why it does not take writes; `None`: it does.
@@ -112,7 +112,7 @@ pub(super) struct Condition {
 #[derive(Debug)]
 struct State {
     proven_at: Instant,
-    /// What was met since then, and when it began.
+    /// The trouble that was met since then, and when it began.
     trouble: Option<(Trouble, Instant)>,
     /// Seen by any statement; stays until a check finds nothing.
     damaged_since: Option<Instant>,

@@ -41,7 +41,7 @@ const READERS_MAX: usize = 4;
 /// A reader that finds no free connection for this long reports the store as away.
 const READER_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// What is wrong with a URL that cannot be read. Shows nothing of it.
+/// Message about a URL that cannot be read. Shows nothing of it.
 const NO_URL: &str = "store.url is no usable URL of PostgreSQL, which has the form \
                       postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full; an option of it may be misspelt";
 /// Limit of the time in which, at the end, readers in other processes are waited for.
@@ -150,7 +150,7 @@ impl Fault {
         error.sqlite_error().is_some_and(|error| matches!(error.extended_code, 13 | 778 | 4_874))
     }
 
-    /// What it says about the whole store, if it says anything about it.
+    /// The trouble of the whole store that it stands for, if it stands for one.
     pub(super) fn trouble(&self) -> Option<Trouble> {
         match self {
             Self::Sqlite(error) => sqlite_trouble(error.sqlite_error()?.extended_code),

@@ -1,6 +1,6 @@
 //! What is parked: groups, pages, and the way out for one event or for many.
 //!
-//! An event leaves parking by compare-and-set, so that nobody retries it twice. A retry of one that waits for its next try
+//! An event leaves parking by compare-and-set, so that it is not retried twice. A retry of one that waits for its next try
 //! makes it due now. A bulk retry is a row, so it survives
 //! a restart and its pace is one, however many replicas step it. It goes through the parked events once, in the order
 //! of arrival, and covers none that was parked after it was ordered: what is parked again stays parked. A message that never
@@ -206,7 +206,7 @@ impl Store {
         (approve, until): (bool, Timestamp),
     ) -> Result<Ordered, Error> {
         self.date_back_parked().await?;
-        // What was parked before, and was dated back, is covered. An approval is of what was seen, and that was dated otherwise.
+        // Events that were parked before, and dated back, are covered. An approval is of those that were seen, under other dates.
         let until = if approve { until } else { self.0.clock.now() };
         for _ in 0..ORDERS_MAX {
             if let Some(ordered) = self.order_once(reason, per_second, (approve, until)).await? {
@@ -410,7 +410,7 @@ impl Unpark {
 }
 
 /// Whether an applier has this event, by the columns `claimed`, `begun` and `ready_at` of its lane, the first of them given: a
-/// lease that has lapsed, or lies beyond its ceiling, is nobody's.
+/// lease that has lapsed, or lies beyond its ceiling, does not count.
 pub(super) fn is_at_work(
     (lane, first): (&Row, usize),
     id: &str,

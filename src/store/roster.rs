@@ -48,18 +48,18 @@ pub struct Roster {
     pub members: Vec<Member>,
     /// When it was asked for.
     pub asked_at: Timestamp,
-    /// So many lists in a row must not name a user before they are watched no more.
+    /// Number of lists in a row that do not name a user, after which they are watched no more.
     pub lists_to_remove: u32,
     /// Lists that are further apart are no row.
     pub break_after: Duration,
 }
 
-/// What a list of users has changed.
+/// Changes that a list of users has made.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Kept {
-    /// What is remembered of heat pumps whose owner is watched no more, and that were not retired yet.
+    /// Memories of heat pumps whose owner is watched no more, and that were not retired yet.
     pub orphans: Vec<Seen>,
-    /// The list newly omits so many that nothing was concluded from it.
+    /// The list newly omits more users than is credible: nothing was concluded from it.
     pub doubted: Option<Shrunk>,
 }
 

@@ -163,7 +163,7 @@ pub struct OpenPage {
     pub next: Option<OpenCursor>,
 }
 
-/// What the reason of waiting depends on.
+/// Circumstances on which the reason of waiting depends.
 struct Around {
     now: Timestamp,
     standing: Standing,
@@ -273,7 +273,7 @@ impl Around {
         })
     }
 
-    /// What is left of the pause that Podero asked for.
+    /// Rest of the pause that Podero asked for.
     fn pause(&self) -> std::time::Duration {
         match self.standing.hold(self.now) {
             Some(Hold::Paused { until }) => until.since(self.now),

@@ -40,7 +40,7 @@ const CONFLICTS_MAX: u32 = 5;
 pub(super) const QUEUE_MAX: usize = 8_192;
 
 /// Limit of the bytes of texts in all writes that wait for the writer or that it is at. A few dozen of the largest batches;
-/// what they take of memory is two to three times as much. A write that finds no room for its bytes is answered as one that
+/// they take two to three times as much of memory. A write that finds no room for its bytes is answered as one that
 /// finds no place in the queue.
 pub(super) const QUEUE_BYTES_MAX: usize = 48 << 20;
 
@@ -171,7 +171,7 @@ pub struct Writer {
     /// Whether the last transaction is in the file that the next start will find.
     pub(super) has_file: bool,
     pub(super) queue: mpsc::Receiver<Pending>,
-    /// `true`, or a sender that is gone: what waits is written, and that was all.
+    /// `true`, or a sender that is gone: waiting writes are done, and then the writer ends.
     pub(super) closing: watch::Receiver<bool>,
     /// The right to work on a SQLite file, which the store's handles hold.
     pub(super) lock: Option<Weak<FileLock>>,
@@ -214,7 +214,7 @@ impl Writer {
                 }
             }
         }
-        // First the thread that moves the log, then the log's end, then the file: what is in the file alone is whole.
+        // First the thread that moves the log, then the log's end, then the file: the file alone is whole.
         drop(self.log.take());
         if let Some(connection) = self.connection.take() {
             if self.lock.is_some() {
@@ -238,7 +238,7 @@ impl Writer {
     /// One group: together if it goes, else each alone. Without a connection nobody's turn comes.
     async fn write(&mut self, group: &mut Vec<Pending>) {
         if self.db.dialect == Dialect::Sqlite && self.db.condition.is_damaged() {
-            // What is there is evidence, and every further write may spoil more of it.
+            // The file is evidence, and every further write may spoil more of it.
             let error = Error::Damaged("a page is not what was written".to_owned());
             return group.drain(..).for_each(|pending| pending.answer(Err(error.clone())));
         }

@@ -28,7 +28,7 @@ use crate::domain::Timestamp;
 /// Interval in which a class has one line.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Time without a line after which a class is quiet: what was left out is told.
+/// Time without a line after which a class is quiet: the number of lines left out is told.
 const QUIET: Duration = Duration::from_secs(2);
 
 /// Longest time until it is told that lines were left out, where the class does not become quiet.
@@ -146,7 +146,7 @@ impl Limit {
         false
     }
 
-    /// What is to be told; forgets the classes that have nothing to tell and did not come for a while.
+    /// Classes with lines to tell of; forgets those that have nothing to tell and did not come for a while.
     fn due(&self, now: Timestamp, is_end: bool) -> Vec<Repeated> {
         let mut due = Vec::new();
         let has_passed = |since: Timestamp, time| now.since(since) >= time || now < since;
@@ -233,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    /// What a log would show: the message, and `repeated` of a line that has it.
+    /// Lines as a log would show them: the message, and `repeated` of a line that has it.
     #[derive(Clone, Default)]
     struct Shown(Arc<Mutex<Vec<String>>>);
 
@@ -256,7 +256,7 @@ mod tests {
         }
     }
 
-    /// Runs `play` with a log that is limited; what was shown.
+    /// Runs `play` with a log that is limited. Returns the lines that were shown.
     fn shown(play: impl FnOnce(&'static Limit, &Clock)) -> Vec<String> {
         let clock = Clock::manual(Timestamp::from_micros(1_000_000_000_000), 7);
         let limit: &'static Limit = Box::leak(Box::new(Limit::new(clock.clone())));

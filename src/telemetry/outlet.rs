@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Limit of the bytes that wait to be written, together with those being written: some ten thousand lines, which is half a
-/// minute of a busy bridge, and little beside what it takes of memory anyway.
+/// minute of a busy bridge, and little next to the rest of its memory.
 pub(super) const BUFFER_BYTES_MAX: usize = 4 << 20;
 
 /// Limit of the memory that a buffer keeps once it is empty. A usual second's lines fit; a flood's need not stay.
@@ -48,7 +48,7 @@ struct State {
 
 impl Outlet {
     /// Starts to write to `to`. After each look at the lines, at the latest every [`LOOK_EVERY`], `report` is called with the
-    /// number of lines that were dropped and have not been told of, if the last write went well; what it logs is written next.
+    /// number of lines that were dropped and have not been told of, if the last write went well; its own lines are written next.
     pub(super) fn start(&self, to: File, report: impl Fn(u64) + Send + 'static) -> std::io::Result<()> {
         let outlet = self.clone();
         std::thread::Builder::new().name("log".to_owned()).spawn(move || outlet.run(to, &report)).map(|_| ())
@@ -131,8 +131,8 @@ impl Write for Outlet {
     }
 }
 
-/// A handle on standard error that shares no lock with the library's: whoever holds that one while the pipe is full holds
-/// everybody who prints.
+/// A handle on standard error that shares no lock with the library's: a thread that holds that lock while the pipe is
+/// full stops every other thread that prints.
 pub(super) fn standard_error() -> std::io::Result<File> {
     Ok(File::from(std::io::stderr().as_fd().try_clone_to_owned()?))
 }
@@ -174,7 +174,7 @@ mod tests {
         outlet.start(File::from(OwnedFd::from(writer)), report).expect("a thread");
         let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
         let lines = 2 * BUFFER_BYTES_MAX / line.len();
-        // Nobody reads: if a line waited for the pipe, this would never end.
+        // No process reads: if a line waited for the pipe, this would never end.
         for _ in 0..lines {
             outlet.push(&line);
         }

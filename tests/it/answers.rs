@@ -1,5 +1,5 @@
-//! What Podero may answer, seen from outside of a bridge that is a process: how much memory its answers take, what is
-//! kept and shown of them, what `check` says about them, and that no proxy hears of it.
+//! Answers that Podero may give, seen from outside of a bridge that is a process: how much memory they take, how much is
+//! kept and shown of them, the words of `check` about them, and that no proxy hears of it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -104,7 +104,7 @@ fn users() -> String {
     format!("/api/partners/v2.0/org/{ORG}/users")
 }
 
-/// What a Podero without anybody answers to what a sign-up asks.
+/// Answers of a Podero without users to the calls of a sign-up.
 fn sign_up_answer(method: &str, path: &str) -> Said {
     let id = Uuid::from_u128(0xB);
     match method {

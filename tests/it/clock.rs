@@ -1,4 +1,4 @@
-//! A clock that was ahead and was set right: what it left in the store holds nothing up, on both databases.
+//! A clock that was ahead and was set right: the moments that it left in the store hold nothing up, on both databases.
 //!
 //! Each scenario writes rows as a bridge whose clock was years ahead, or two hours, and reads them by a clock that is right.
 

@@ -1,7 +1,7 @@
 //! All integration tests, in one binary.
 #![expect(unreachable_pub, reason = "the modules of a test binary are seen by each other only")]
 
-// What Podero may answer, to a bridge that is a process: its memory, what it keeps, where it calls.
+// Answers of Podero to a bridge that is a process: its memory, the texts that it keeps, the addresses that it calls.
 mod answers;
 // Addresses and what else people spell in many ways.
 mod addresses;
@@ -35,7 +35,7 @@ mod fuzz;
 mod keeping;
 // The way out by signed webhook.
 mod outbound;
-// What it writes, and how it ends.
+// Its output, and its end.
 mod output;
 // What a message would become.
 mod explain;
@@ -77,7 +77,7 @@ mod servers;
 mod sim;
 // What survives, on SQLite and on PostgreSQL.
 mod store;
-// Strangers at the listeners: what never ends, what is forged, what is invented.
+// Strangers at the listeners: requests that never end, are forged, or name invented addresses.
 mod strangers;
 // Generated input that knows its own end.
 mod stories;

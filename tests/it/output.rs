@@ -1,4 +1,4 @@
-//! The bridge as a process whose output nobody reads, whose files are replaced by what is none, and that is asked to end:
+//! The bridge as a process whose output no process reads, whose files are replaced by pipes, and that is asked to end:
 //! nothing of that stops its work, and the end comes.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -109,7 +109,7 @@ fn ended(child: &mut Child) -> Option<i32> {
     }
 }
 
-/// A pipe that takes nothing more, and the end that nobody reads.
+/// A pipe that takes nothing more, and its end, which is not read.
 fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     writer.write_all(&vec![b'\n'; PIPE_BYTES]).expect("as much as it holds");

@@ -33,8 +33,8 @@ pub struct Shrunk {
 }
 
 impl Shrunk {
-    /// Whether so many are missing newly that nothing is concluded from the list. The next list finds the same users missing
-    /// again, not newly, and is believed.
+    /// Whether more are newly missing than is credible: then nothing is concluded from the list. The next list finds the
+    /// same users missing again, not newly, and is believed.
     pub fn is_doubted(self) -> bool {
         self.missing > NEWLY_MISSING_MAX && self.missing.saturating_mul(NEWLY_MISSING_PART) >= self.watched
     }

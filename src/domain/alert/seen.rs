@@ -102,7 +102,7 @@ pub struct Seen {
     /// When it was lost lately, oldest first: at most `flap_losses`, none older than `flap_window`.
     #[serde(default)]
     pub losses: Vec<Timestamp>,
-    /// When it was lost last, later by the breaks since: for so long it must be seen not to be lost before it counts as stable.
+    /// When it was lost last, later by the breaks since. It is stable once a whole window after that is seen without a loss.
     #[serde(default)]
     pub calm_from: Option<Timestamp>,
     /// The outage that it is lost in.
@@ -424,7 +424,7 @@ impl Seen {
         self.looked_at = self.looked_at.max(Some(now));
     }
 
-    /// What an answer that names it tells, whatever it says of the connection.
+    /// Takes in what every answer that names the pump tells, also one that says nothing of the connection.
     fn take_in(&mut self, observation: &Observation, around: &Surroundings<'_>, now: Timestamp, policy: &WatchPolicy) {
         self.pass_time(now, policy);
         self.named_at = self.named_at.max(Some(now));

@@ -116,7 +116,7 @@ impl House {
         change(&mut self.podero.0.lock().expect("whole"));
     }
 
-    /// Runs for so long, a step of `step` at a time, and gives what was told at which second.
+    /// Runs for `duration`, a step of `step` at a time. Returns each notice with the second at which it was told.
     async fn run(&self, duration: Duration, step: Duration) -> Vec<(u64, Notice)> {
         let began = self.clock.now();
         let mut told = Vec::new();
@@ -299,7 +299,7 @@ async fn fleet_gaps_a_users_pumps_that_are_not_shown_once_are_not_gone_whatever_
         }
         house.set(|shown| shown.pumps = [(1, vec![7, 8, 9])].into());
         assert_eq!(house.pumps(false).await, 3);
-        // A long time without a look: what was missing before is no row with what is missing after.
+        // A long time without a look: lists before it and lists after it are no row.
         house.set(|shown| shown.pumps = [(1, vec![])].into());
         house.clock.advance(MINUTE * 60);
         let before = asked(&house);
