@@ -159,6 +159,8 @@ struct Caught {
     hang_up: Signal,
     user_1: Signal,
     user_2: Signal,
+    /// A file would grow beyond the limit of this process: SIGXFSZ. The write fails as on a full disk, which is told there.
+    file_limit: Signal,
     telling: Option<JoinHandle<()>>,
 }
 
@@ -171,6 +173,7 @@ impl Caught {
             hang_up: signal(SignalKind::hangup())?,
             user_1: signal(SignalKind::user_defined1())?,
             user_2: signal(SignalKind::user_defined2())?,
+            file_limit: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
             telling: None,
         })
     }
@@ -186,6 +189,7 @@ impl Caught {
                 _ = self.hang_up.recv() => "SIGHUP",
                 _ = self.user_1.recv() => "SIGUSR1",
                 _ = self.user_2.recv() => "SIGUSR2",
+                _ = self.file_limit.recv() => continue,
             };
             self.tell(passed_over);
         }

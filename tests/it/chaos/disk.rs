@@ -53,8 +53,7 @@ impl Disk {
                 unshare().expect("found out before"),
                 format!("mount -t tmpfs -o size={DISK_MIB}m tmpfs {place} && exec \"$0\" \"$@\""),
             ),
-            // What is ignored before an exec stays ignored: without this the signal would end the process.
-            Way::Limit => (Vec::new(), "trap '' XFSZ && exec \"$0\" \"$@\"".to_owned()),
+            Way::Limit => (Vec::new(), "exec \"$0\" \"$@\"".to_owned()),
         };
         words.extend(["bash".to_owned(), "-c".to_owned(), script]);
         words
