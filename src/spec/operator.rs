@@ -30,7 +30,7 @@ pub(super) fn document() -> Value {
             })),
             "/metrics": open("metrics", "For Prometheus", json!({"200": plain("Text format 0.0.4")})),
             SELF: open_document(),
-            "/v1/events": get("openEvents", "Events that are not done, those first that wait for longest", &open_query(), &[400], open_events()),
+            "/v1/events": get("openEvents", "Events that are not done, those first that wait for longest", &open_query(), &[], open_events()),
             "/v1/events/{id}": get("event", "An event, its calls, its bytes", &[id("id")], &[], event_whole()),
             "/v1/customers/{id}": get("customer", "A customer and all that happened", &[id("id")], &[], customer()),
             "/v1/parked": get("parked", "What needs a person, oldest first", &parked_query(), &[], parked()),
@@ -81,7 +81,8 @@ fn refusals(statuses: &[u16]) -> Value {
             408 => problem_answer("The body did not come in time", &["timeout"]),
             404 => problem_answer("Nobody knows it", &["not-found"]),
             409 => problem_answer("Not in the state for it", &["not-parked"]),
-            _ => problem_answer("More than an order has", &["too-large"]),
+            413 => problem_answer("More than an order has", &["too-large"]),
+            _ => unreachable!("no route answers {status}"),
         };
     }
     responses
