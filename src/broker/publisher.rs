@@ -199,6 +199,8 @@ impl Relay<'_> {
                 self.blocked = false;
                 *self.inner.door() = Some(self.door.clone());
                 supervisor::up(self.inner, Role::Publisher, self.link);
+                // The topology may be wrong: a check says so.
+                self.hint.notify_one();
                 None
             }
             // One channel alone: the publishes on this one end with it, and say so.

@@ -44,8 +44,9 @@ pub(super) async fn tend(inner: &Inner, role: Role, link: &Link, hint: &Notify) 
             Err(error) => {
                 if told.as_ref() != Some(&error) {
                     tracing::warn!(broker.role = role.name(), reason = %error, "something is wrong at the broker");
-                    inner.note(role, Leg::Disconnected { why: error.why.clone() });
                 }
+                // Each time: the broker may have unblocked the publisher since, which shows it as connected.
+                inner.note(role, Leg::Disconnected { why: error.why.clone() });
                 told = Some(error);
             }
         }

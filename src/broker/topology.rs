@@ -115,7 +115,8 @@ pub(super) async fn tend_inbound(link: &Link, settings: &Settings, witness: &mut
         return Ok(());
     }
     let why = format!(
-        "{}: the exchange {exchange} is not there, and was: nothing that is published to it arrives; create it and its          bindings, or set amqp.declare = true",
+        "{}: the exchange {exchange} is not there, and was: nothing that is published to it arrives; create it and its \
+         bindings, or set amqp.declare = true",
         link.address()
     );
     Err(Error { why })

@@ -112,6 +112,8 @@ struct Entry<T> {
     peer: Option<Peer>,
     /// Since when it owes something: the tick, and its turn within the tick. `None`: its request is being worked on.
     owes: Option<(u64, u64)>,
+    /// Its request's head has come, and the answer, which may take a while, has not gone out.
+    is_under_way: bool,
     /// `None`: it cannot be cut, and so is left alone.
     handle: Option<T>,
 }
@@ -152,7 +154,7 @@ impl<T> Roll<T> {
         is_proved: impl Fn(Peer) -> bool,
     ) -> Result<(u64, Cut<T>), Option<T>> {
         let id = self.turn();
-        self.entries.insert(id, Entry { peer: None, owes: Some((self.now, id)), handle });
+        self.entries.insert(id, Entry { peer: None, owes: Some((self.now, id)), is_under_way: false, handle });
         match self.assign(id, peer) {
             Admission::Refused => Err(self.entries.remove(&id).and_then(|entry| entry.handle)),
             Admission::Admitted(mut cut) => {
@@ -233,25 +235,30 @@ impl<T> Roll<T> {
     /// A request's head has come. `client` is whose request it is.
     fn begin(&mut self, id: u64, client: Option<Peer>, demand: Demand) -> Admission<T> {
         let turn = self.turn();
-        let owes_body = match demand {
-            Demand::Body => true,
-            Demand::Light => false,
-            Demand::Work if self.works_enough_for(client) => return Admission::Refused,
-            Demand::Work => false,
-        };
-        let admission = self.assign(id, client);
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.owes = owes_body.then_some((self.now, turn));
+        let mut cut = Vec::new();
+        if demand != Demand::Light && self.has_enough_under_way(client) {
+            let longest = self.longest(|entry| entry.peer == client && entry.is_under_way);
+            let Some(longest) = longest else { return Admission::Refused };
+            cut.extend(self.cut(longest, ConnectionEnd::PeerShare));
         }
-        admission
+        match self.assign(id, client) {
+            Admission::Refused => return Admission::Refused,
+            Admission::Admitted(others) => cut.extend(others),
+        }
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.owes = (demand == Demand::Body).then_some((self.now, turn));
+            entry.is_under_way = demand != Demand::Light;
+        }
+        Admission::Admitted(cut)
     }
 
-    /// Whether three quarters of a peer's share are being worked on: the rest is for light requests.
-    fn works_enough_for(&self, peer: Option<Peer>) -> bool {
+    /// Whether three quarters of a peer's share have requests under way: the rest is for light ones. A body counts while it
+    /// comes: it is work once it is whole, and then no longer gives way.
+    fn has_enough_under_way(&self, peer: Option<Peer>) -> bool {
         let enough = self.bounds.per_peer_max - self.bounds.per_peer_max / 4;
-        let has_enough = peer.and_then(|peer| self.by_peer.get(&peer)).is_some_and(|count| *count > enough);
-        let is_worked_on = |entry: &&Entry<T>| entry.peer == peer && entry.owes.is_none();
-        has_enough && self.entries.values().filter(is_worked_on).count() >= enough
+        let has_enough = peer.and_then(|peer| self.by_peer.get(&peer)).is_some_and(|count| *count >= enough);
+        let is_under_way = |entry: &&Entry<T>| entry.peer == peer && entry.is_under_way;
+        has_enough && self.entries.values().filter(is_under_way).count() >= enough
     }
 
     /// The whole request has come.
@@ -266,6 +273,7 @@ impl<T> Roll<T> {
         let turn = self.turn();
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.owes = Some((self.now, turn));
+            entry.is_under_way = false;
         }
         self.recount(id, peer);
     }
@@ -392,6 +400,11 @@ impl Connection {
         self.inner.bounds.body_time(received)
     }
 
+    /// The listener that it belongs to.
+    pub fn listener(&self) -> Listener {
+        self.inner.listener
+    }
+
     /// The whole request has come.
     pub fn work(&self) {
         if let Some(id) = self.id {
@@ -489,6 +502,23 @@ mod tests {
         roll.end(ids[3], Some(peer(1)));
         roll.end(ids[0], Some(peer(1)));
         assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Work), Admission::Admitted(Vec::new()));
+    }
+
+    #[test]
+    fn requests_with_bodies_leave_that_part_too_and_one_whose_body_is_owed_gives_way() {
+        let mut roll = Roll::new(Bounds { per_peer_max: 4, ..BOUNDS });
+        let ids: Vec<u64> = ["a", "b", "c", "d"].into_iter().map(|name| enter(&mut roll, 1, name).0).collect();
+        for id in &ids[..3] {
+            assert_eq!(roll.begin(*id, Some(peer(1)), Demand::Body), Admission::Admitted(Vec::new()));
+        }
+        roll.work(ids[0]);
+        let gave_way = Admission::Admitted(vec![(ConnectionEnd::PeerShare, "b")]);
+        assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Body), gave_way);
+        roll.work(ids[2]);
+        roll.work(ids[3]);
+        let (fifth, _) = enter(&mut roll, 1, "e");
+        assert_eq!(roll.begin(fifth, Some(peer(1)), Demand::Body), Admission::Refused);
+        assert_eq!(roll.begin(fifth, Some(peer(1)), Demand::Light), Admission::Admitted(Vec::new()));
     }
 
     #[test]

@@ -81,7 +81,8 @@ fn refusals(statuses: &[u16]) -> Value {
             408 => problem_answer("The body did not come in time", &["timeout"]),
             404 => problem_answer("Nobody knows it", &["not-found"]),
             409 => problem_answer("Not in the state for it", &["not-parked"]),
-            _ => problem_answer("More than an order has", &["too-large"]),
+            413 => problem_answer("More than an order has", &["too-large"]),
+            _ => unreachable!("no route answers {status}"),
         };
     }
     responses

@@ -14,9 +14,9 @@ use crate::tidy::{code, files};
 /// What reads a whole table or index, and why it may: the beginning of the statement, and the table.
 const MAY_SCAN: &[(&str, &str, &str)] = &[
     ("SELECT id, lane, source,", "events", "the beginning of others, which go on with a condition"),
-    ("SELECT COALESCE(SUM(CASE WHEN roster", "watched", "once an interval, after a list of all users"),
+    ("SELECT COALESCE(SUM(CASE WHEN (roster", "watched", "once an interval, after a list of all users"),
     ("UPDATE watched SET missed_lists", "watched", "the same"),
-    ("DELETE FROM watched WHERE roster", "watched", "the same"),
+    ("DELETE FROM watched WHERE (roster", "watched", "the same"),
     ("SELECT seen FROM pumps WHERE is_retired = 0 AND NOT EXISTS", "pumps", "the same"),
     ("UPDATE lanes SET ready_at = $1 WHERE claimed", "lanes", "once at the start"),
     ("SELECT version FROM _sqlx_migrations", "_sqlx_migrations", "a row for each migration"),

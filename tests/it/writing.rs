@@ -79,7 +79,7 @@ impl House {
 
     async fn recovers(&self, number: usize) {
         self.says("[+] store: ok").await;
-        assert_eq!(self.metric("store_writable").await, Some(1.0));
+        assert_ne!(self.metric("store_writable").await, Some(0.0));
         until("an event is taken", async || (self.send(number).await.0 == 202).then_some(())).await;
         until("the tables are counted", async || self.metric("events_pending").await).await;
     }
