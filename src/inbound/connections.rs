@@ -383,7 +383,10 @@ impl Connection {
                 self.inner.cut(cut);
                 Some(peer)
             }
-            Admission::Refused => None,
+            Admission::Refused => {
+                self.inner.metrics.request_crowded(self.inner.listener);
+                None
+            }
         }
     }
 
