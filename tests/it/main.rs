@@ -89,5 +89,7 @@ mod tidy;
 mod text;
 // Alerts on the real bus.
 mod watch;
+// Who waits, and why.
+mod waits;
 // A whole bridge inside a test.
 mod world;
