@@ -19,8 +19,8 @@ use crate::domain::verdict::RETRY_AFTER_MAX;
 const TOMBSTONE_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long ago an event of an erased customer may have happened to be of a new one, where the tombstone is dated beyond its
-/// ceiling and does not tell: longer than a sender tries to deliver in most cases. What is repeated of an erased customer is
-/// older.
+/// ceiling and does not tell: longer than most senders try to deliver. A repeated event of the erased customer is nearly
+/// always older.
 const NEW_CUSTOMER_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The latest moment that a tombstone can be dated: one beyond it was written by a clock that was ahead.

@@ -126,7 +126,7 @@ impl Outlet {
         let mut state = self.lock();
         state.bytes_in_hand = 0;
         state.lines_in_hand = 0;
-        // What could not be written waits no longer either.
+        // Lines that could not be written wait no longer either.
         state.blocked_since = (!state.waiting.is_empty()).then(|| self.0.clock.passed());
         if !is_written {
             state.dropped += lines;

@@ -89,7 +89,7 @@ mod tidy;
 mod text;
 // Alerts on the real bus.
 mod watch;
-// Who waits, and why.
+// Events that wait, and why.
 mod waits;
 // A whole bridge inside a test.
 mod world;

@@ -1,4 +1,4 @@
-//! Who waits and why, as an operator sees it of a bridge that runs: by the API, by the command, in the log after a restart.
+//! Events that wait, and why, as an operator of a running bridge sees them: by the API, by the command, in the log after a restart.
 
 use serde_json::{Value, json};
 
