@@ -44,6 +44,9 @@ pub use pumps::{Landing, Links};
 /// Limit of a request's body in bytes: two addresses of landing pages, each character written as an escape, and some more.
 const ORDER_BYTES_MAX: usize = 128 << 10;
 
+/// Time for which standard error takes nothing until `/readyz` tells it: a busy disk or collector takes a second or two.
+const LOG_BLOCKED_SHOWN: Duration = Duration::from_secs(5);
+
 /// What the rest of the bridge says of itself: one line per part it needs.
 pub trait Health: Send + Sync {
     /// The parts beside the store, each with whether it is well and why not.
@@ -161,11 +164,16 @@ async fn readyz(admin: web::Data<Admin>) -> HttpResponse {
     response.content_type("text/plain; charset=utf-8").body(lines)
 }
 
-/// The log's line, once something of it is missing: the bridge works as before, but what it did can no longer be read.
+/// The log's line, once something of it is missing, or waits: the bridge works as before, but what it did cannot be read.
 fn log_part() -> Option<Part> {
-    let Lines { dropped, is_short, .. } = telemetry::lines();
-    let now = if is_short { "; standard error takes fewer than come" } else { "" };
-    (dropped > 0).then(|| Part { name: "log", is_ready: true, state: format!("{dropped} lines dropped{now}") })
+    let Lines { dropped, is_short, blocked, .. } = telemetry::lines();
+    let is_blocked = blocked.since >= LOG_BLOCKED_SHOWN;
+    let waiting = is_blocked
+        .then(|| format!("nothing was taken for {} s; {} lines wait", blocked.since.as_secs(), blocked.lines));
+    let short = if is_short { "; standard error takes fewer than come" } else { "" };
+    let missing = (dropped > 0).then(|| format!("{dropped} lines dropped{short}"));
+    let states: Vec<String> = waiting.into_iter().chain(missing).collect();
+    (!states.is_empty()).then(|| Part { name: "log", is_ready: true, state: states.join("; ") })
 }
 
 /// Whether the store takes writes, by its writer's own word; and, where it does, whether it answers a read.
@@ -188,8 +196,9 @@ async fn openapi(admin: web::Data<Admin>) -> HttpResponse {
 }
 
 async fn metrics(admin: web::Data<Admin>) -> HttpResponse {
-    let Lines { dropped, limited, .. } = telemetry::lines();
+    let Lines { dropped, limited, blocked, .. } = telemetry::lines();
     admin.metrics.set_log_lines(dropped, limited);
+    admin.metrics.set_log_blocked(blocked.since);
     let writability = admin.store.writability();
     admin.metrics.set_store_writable(writability.trouble.is_none());
     admin.metrics.set_store_last_write_age(writability.last_write_age);

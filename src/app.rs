@@ -78,14 +78,14 @@ const STORE_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Interval at which a start that waits says so again.
 const STORE_WAIT_TELL_EVERY: Duration = Duration::from_secs(30);
 
-/// Draining as a whole: Kubernetes and systemd kill after 30 and 90 s.
-pub const GRACE: Duration = Duration::from_secs(25);
+/// Timeout of draining as a whole. With what comes behind it the end takes less than 30 s, after which Kubernetes kills.
+pub const GRACE: Duration = Duration::from_secs(22);
 /// Of that, for the last notices once the work has ended.
 const FLUSH_GRACE: Duration = Duration::from_secs(5);
 
 /// Timeout of the store's own end, added to [`GRACE`]: waiting writes are done and a SQLite file's log emptied. Together they are
 /// below Kubernetes' 30 s.
-const STORE_GRACE: Duration = Duration::from_secs(4);
+pub const STORE_GRACE: Duration = Duration::from_secs(4);
 
 /// Of that, for requests under way at a door.
 const DOOR_GRACE_SECONDS: u64 = 5;
@@ -589,7 +589,10 @@ impl Parts<'_> {
         tasks.spawn(Stage::Gauges, async move {
             pump::run(looks, || async {
                 metrics.set_clock_jump(clock.jump());
-                metrics.set_broker_connected(broker.as_ref().is_some_and(|broker| broker.status().connected()));
+                if let Some(status) = broker.as_ref().map(Broker::status) {
+                    metrics.set_broker_connected(status.connected());
+                    metrics.set_broker_consuming(status.consuming());
+                }
                 metrics.set_backlog_full(backlog.is_full());
                 Step::Idle
             })

@@ -113,6 +113,8 @@ instruments! {
     /// crowded (most places are taken), slow (owed a request for too long), no_request (ended without a request that could be
     /// read).
     connections_closed: IntCounterVec = counters(&["listener", "reason"]) as "podero_bridge_connections_closed_total";
+    /// Requests that were answered 503 because their address had as many under way as it may, by listener.
+    requests_crowded: IntCounterVec = counters(&["listener"]) as "podero_bridge_requests_crowded_total";
     /// Bodies that were given up because they were in the way of others, by whether their sender had proved itself lately.
     bodies_displaced: IntCounterVec = counters(&["proved"]) as "podero_bridge_bodies_displaced_total";
     /// Events that reached their end, by type and outcome.
@@ -174,8 +176,12 @@ instruments! {
     store_last_write_age: Gauge = real() as "podero_bridge_store_last_write_age_seconds";
     /// 1 while the broker is connected, else 0.
     broker_connected: IntGauge = gauge() as "podero_bridge_broker_connected";
+    /// 1 while the inbound queue is consumed, else 0.
+    broker_consuming: IntGauge = gauge() as "podero_bridge_broker_consuming";
     /// Lines that are not in the log because standard error took fewer than came, or none.
     log_lines_dropped: IntCounter = counter() as "podero_bridge_log_lines_dropped_total";
+    /// Seconds for which standard error has taken nothing while log lines wait; 0 while it takes them.
+    log_blocked: Gauge = real() as "podero_bridge_log_blocked_seconds";
     /// Lines that are not in the log because they repeated others of the same second; a line says how many.
     log_lines_limited: IntCounter = counter() as "podero_bridge_log_lines_limited_total";
     /// Always 1; the label says which version runs.
@@ -196,6 +202,7 @@ impl Metrics {
             }
         }
         for listener in Listener::ALL {
+            metrics.requests_crowded.with_label_values(&[listener.as_str()]);
             for end in ConnectionEnd::ALL {
                 metrics.connections_closed.with_label_values(&[listener.as_str(), end.as_str()]);
             }
@@ -230,10 +237,12 @@ impl Metrics {
         }
     }
 
-    /// Takes the broker's gauge away: where no broker is configured, a 0 would read as one that is down.
+    /// Takes the broker's gauges away: where no broker is configured, a 0 would read as one that is down.
     pub fn without_broker(&self) {
-        // Gone already is as good.
-        let _ = self.registry.unregister(Box::new(self.broker_connected.clone()));
+        for gauge in [&self.broker_connected, &self.broker_consuming] {
+            // Gone already is as good.
+            let _ = self.registry.unregister(Box::new(gauge.clone()));
+        }
     }
 
     /// Takes the gauges of the brake's limit away: where there is no brake, a 0 would read as one that admits nobody.
@@ -305,6 +314,11 @@ impl Metrics {
         self.connections_closed.with_label_values(&[listener.as_str(), end.as_str()]).inc();
     }
 
+    /// Counts a request that was refused because its address had as many under way as it may.
+    pub fn request_crowded(&self, listener: Listener) {
+        self.requests_crowded.with_label_values(&[listener.as_str()]).inc();
+    }
+
     /// Counts a body that was given up for others.
     pub fn body_displaced(&self, is_proved: bool) {
         self.bodies_displaced.with_label_values(&[truth(is_proved)]).inc();
@@ -355,6 +369,11 @@ impl Metrics {
         for (counter, total) in [(&self.log_lines_dropped, dropped), (&self.log_lines_limited, limited)] {
             counter.inc_by(total.saturating_sub(counter.get()));
         }
+    }
+
+    /// Sets for how long standard error has taken nothing while lines wait.
+    pub fn set_log_blocked(&self, blocked: Duration) {
+        self.log_blocked.set(blocked.as_secs_f64());
     }
 
     /// Counts a notice that the broker gave back.
@@ -461,6 +480,11 @@ impl Metrics {
     /// Sets whether the broker is connected.
     pub fn set_broker_connected(&self, is_connected: bool) {
         self.broker_connected.set(i64::from(is_connected));
+    }
+
+    /// Sets whether the inbound queue is consumed.
+    pub fn set_broker_consuming(&self, is_consuming: bool) {
+        self.broker_consuming.set(i64::from(is_consuming));
     }
 }
 
@@ -616,6 +640,8 @@ mod tests {
         metrics.set_alerts_open(5);
         metrics.set_outbox_pending(6);
         metrics.set_broker_connected(true);
+        metrics.set_broker_consuming(true);
+        metrics.set_log_blocked(Duration::from_secs(9));
         metrics.set_log_lines(7, 8);
         metrics.set_log_lines(9, 8);
         let text = metrics.encode();
@@ -653,6 +679,8 @@ mod tests {
             "alerts_open 5",
             "outbox_pending 6",
             "broker_connected 1",
+            "broker_consuming 1",
+            "log_blocked_seconds 9",
             "log_lines_dropped_total 9",
             "log_lines_limited_total 8",
             &format!(r#"build_info{{version="{version}"}} 1"#),

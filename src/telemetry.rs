@@ -27,7 +27,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use self::limit::Limit;
-use self::outlet::Outlet;
+use self::outlet::{Blocked, Outlet};
 use crate::clock::Clock;
 use crate::config::{Log, LogFormat};
 
@@ -55,6 +55,8 @@ pub struct Lines {
     pub limited: u64,
     /// Whether there are dropped ones that no line has told of: standard error takes fewer than come.
     pub is_short: bool,
+    /// Those that wait for standard error.
+    pub blocked: Blocked,
 }
 
 /// Writes logs to standard error from now on: one line per event, times in UTC as RFC 3339, as text or as JSON
@@ -70,7 +72,8 @@ pub fn init(log: &Log) -> std::io::Result<()> {
     let mut is_first = false;
     let set = LOG.get_or_init(|| {
         is_first = true;
-        Set { outlet: Outlet::default(), limit: Limit::new(Clock::system()) }
+        let clock = Clock::system();
+        Set { outlet: Outlet::new(clock.clone()), limit: Limit::new(clock) }
     });
     if !is_first {
         tracing::debug!("logging was set up already; the first set-up stays");
@@ -153,7 +156,7 @@ pub fn flush(within: Duration) {
 pub fn lines() -> Lines {
     let Some(set) = LOG.get() else { return Lines::default() };
     let (dropped, is_short) = set.outlet.dropped();
-    Lines { dropped, limited: set.limit.left_out(), is_short }
+    Lines { dropped, limited: set.limit.left_out(), is_short, blocked: set.outlet.blocked() }
 }
 
 #[cfg(test)]

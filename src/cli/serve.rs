@@ -16,9 +16,11 @@ pub(super) async fn run(mut config: Config, sandbox: bool) -> anyhow::Result<()>
     telemetry::init(&config.log).context("there is no log")?;
     telemetry::log_panics();
     let mut signals = Signals::new()?;
-    for path in &config.exposed {
-        let path = path.display();
-        tracing::warn!(%path, "every user of this machine can read or change a file of secrets; take those rights away");
+    if !config.exposed.is_empty() {
+        // One line: lines of a class are limited to one a second.
+        let paths: Vec<String> = config.exposed.iter().map(|path| path.display().to_string()).collect();
+        let path = paths.join(", ");
+        tracing::warn!(path, "every user of this machine can read or change a file of secrets; take those rights away");
     }
     let limits = limits();
     let scratch = (sandbox && config.store.is_default).then(|| scratch_store(&mut config)).transpose()?;

@@ -18,12 +18,24 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
 use super::{LAST_LINES_TIME_MAX, say_error};
-use crate::app::GRACE;
+use crate::app::{GRACE, STORE_GRACE};
 use crate::telemetry;
 
-/// Limit of an end, from the first signal or from where the command ends by itself: the grace, and a margin for what comes
-/// behind it (the store's own end, threads of the runtime, the last lines of the log). Kubernetes kills at the same time.
-const END_TIME_MAX: Duration = Duration::from_secs(GRACE.as_secs() + 5);
+/// Added to the time that draining and the store's end may take: threads of the runtime and the last lines of the log have a
+/// second each.
+const END_MARGIN: Duration = Duration::from_secs(2);
+
+/// Limit of an end, from the first signal or from where the command ends by itself. Nothing that keeps its own bounds meets it.
+/// Its own last lines take a second more; Kubernetes kills a second after that.
+const END_TIME_MAX: Duration = Duration::from_secs(GRACE.as_secs() + STORE_GRACE.as_secs() + END_MARGIN.as_secs());
+
+/// Time after its signal at which Kubernetes kills, unless it is told otherwise (`terminationGracePeriodSeconds`).
+const KUBERNETES_KILLS_AFTER: Duration = Duration::from_secs(30);
+
+const _: () = assert!(
+    END_TIME_MAX.as_secs() + LAST_LINES_TIME_MAX.as_secs() < KUBERNETES_KILLS_AFTER.as_secs(),
+    "an end that hangs is to say so before it is killed"
+);
 
 /// Limit of the process's own exit, which runs code of libraries; then the kernel ends it.
 const EXIT_TIME_MAX: Duration = Duration::from_secs(1);

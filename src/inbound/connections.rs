@@ -391,7 +391,10 @@ impl Connection {
                 self.inner.cut(cut);
                 Some(peer)
             }
-            Admission::Refused => None,
+            Admission::Refused => {
+                self.inner.metrics.request_crowded(self.inner.listener);
+                None
+            }
         }
     }
 
@@ -555,6 +558,25 @@ mod tests {
         assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Body), Admission::Admitted(Vec::new()));
         ids.into_iter().for_each(|id| assert!(roll.leave(id)));
         assert!(roll.by_peer.is_empty() && roll.entries.is_empty());
+    }
+
+    #[test]
+    fn a_request_of_an_address_that_has_enough_under_way_is_refused_and_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let bounds = Bounds { connections_max: 32, per_peer_max: 8, ..BOUNDS };
+        let (metrics, proved) = (Metrics::new(), ProvedPeers::default());
+        let connections = Connections::new(Listener::Admin, bounds, Networks::default(), proved, metrics.clone());
+        let open = |_| {
+            let client = TcpStream::connect(address).expect("connected");
+            (client, connections.open(address.ip(), Some(listener.accept().expect("accepted").0)))
+        };
+        let open: Vec<_> = (0..bounds.per_peer_max).map(open).collect();
+        let begins = |(_, one): &&(TcpStream, Connection)| one.begin(std::iter::empty(), Demand::Work).is_some();
+        assert_eq!(open.iter().filter(begins).count(), 6, "the last quarter is for light requests");
+        let counted = r#"podero_bridge_requests_crowded_total{listener="admin"} 2"#;
+        let shown = metrics.encode();
+        assert!(shown.lines().any(|line| line == counted), "{shown}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use sha2::Sha256;
 use super::db::{Connection, Db, Fault, query};
 use super::keeping;
 use super::mentions::{Says, says};
+use super::moments;
 use super::writer::Write;
 use super::{Error, Store};
 use crate::clock::Clock;
@@ -259,10 +260,13 @@ impl Write for Erase {
         let mentions = self.messages.mentions.iter().filter_map(|id| id.parse().ok().map(EventId)).collect();
         query(
             "INSERT INTO tombstones (customer, erased_at) VALUES ($1, $2) ON CONFLICT (customer) DO UPDATE \
-             SET erased_at = CASE WHEN tombstones.erased_at > $2 THEN tombstones.erased_at ELSE $2 END",
+             SET erased_at = CASE WHEN tombstones.erased_at > $2 AND tombstones.erased_at <= $3 \
+             THEN tombstones.erased_at ELSE $2 END",
         )
         .bind(self.key.customer(&self.customer))
         .bind(erased_at.micros())
+        // One beyond it is of a clock that was ahead: an erasure by one that is right mends it.
+        .bind(moments::tombstone_ceiling(self.now))
         .execute(&mut *connection)
         .await?;
         keeping::owe_scrub(db, connection).await?;

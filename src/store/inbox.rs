@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::announcements;
 use super::db::{Connection, Db, Fault, query};
 use super::erasure::{ERASED, Key};
+use super::moments;
 use super::outbox::{self, Target};
 use super::writer::Write;
 use super::{Error, Store};
@@ -419,13 +420,15 @@ impl Ready {
     /// that kind is ever added, so it cannot come in between.
     async fn is_taken_back(&self, connection: &mut Connection) -> Result<bool, Fault> {
         let obstacle = query(
-            "SELECT 1 FROM tombstones WHERE customer = $1 AND erased_at >= $2 \
+            "SELECT 1 FROM tombstones WHERE customer = $1 AND erased_at >= $2 AND (erased_at <= $5 OR $2 <= $6) \
              UNION ALL SELECT 1 FROM events WHERE origin = $3 AND origin_id = $4 AND scope = ''",
         )
         .bind(&self.tombstone)
         .bind(self.columns.happened.micros())
         .bind(&self.arrival.origin)
-        .bind(&self.arrival.origin_id);
+        .bind(&self.arrival.origin_id)
+        .bind(moments::tombstone_ceiling(self.now))
+        .bind(moments::doubted_tombstone(self.now));
         let is_taken_back = obstacle.fetch_optional(&mut *connection).await?.is_some();
         if is_taken_back {
             query("DELETE FROM events WHERE id = $1").bind(&self.id).execute(connection).await?;

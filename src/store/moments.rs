@@ -16,6 +16,24 @@ use super::standing::shared_standing;
 use crate::domain::Timestamp;
 use crate::domain::verdict::RETRY_AFTER_MAX;
 
+/// How far ahead of now a tombstone can be dated: as far as the time of an event that was there may have been.
+const TOMBSTONE_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long ago an event of an erased customer may have happened to be of a new one, where the tombstone is dated beyond its
+/// ceiling and does not tell: longer than most senders try to deliver. A repeated event of the erased customer is nearly
+/// always older.
+const NEW_CUSTOMER_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The latest moment that a tombstone can be dated: one beyond it was written by a clock that was ahead.
+pub(super) fn tombstone_ceiling(now: Timestamp) -> i64 {
+    Timestamp::latest(now, TOMBSTONE_AHEAD_MAX).micros()
+}
+
+/// Where a tombstone lies beyond its ceiling, it refuses what happened until this moment.
+pub(super) fn doubted_tombstone(now: Timestamp) -> i64 {
+    now.minus(NEW_CUSTOMER_WITHIN).micros()
+}
+
 /// How far ahead due times can lie, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ceilings {

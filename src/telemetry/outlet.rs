@@ -11,12 +11,18 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::clock::Clock;
+
 /// Limit of the bytes that wait to be written, together with those being written: some ten thousand lines, which is half a
 /// minute of a busy bridge, and little next to the rest of its memory.
 pub(super) const BUFFER_BYTES_MAX: usize = 4 << 20;
 
 /// Limit of the memory that a buffer keeps once it is empty. A usual second's lines fit; a flood's need not stay.
 const KEPT_BYTES_MAX: usize = 64 << 10;
+
+/// Limit of one write. A pipe takes all of a write before the write ends, so that a slow reader of a large one would look like
+/// none.
+const WRITE_BYTES_MAX: usize = 16 << 10;
 
 /// Interval at which the writing thread looks by itself for something to report.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -25,11 +31,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const FULL_PAUSE: Duration = Duration::from_millis(10);
 
 /// Lines on their way out. Clones are the same one.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Outlet(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
+    clock: Clock,
     state: Mutex<State>,
     /// Told when lines come, and when some were written.
     changed: Condvar,
@@ -39,14 +45,30 @@ struct Shared {
 struct State {
     waiting: Vec<u8>,
     lines_waiting: u64,
-    /// Bytes that the thread is writing.
+    /// Bytes and lines that the thread is writing.
     bytes_in_hand: usize,
+    lines_in_hand: u64,
+    /// When standard error last took something, or lines began to wait; `None`: none wait.
+    blocked_since: Option<Duration>,
     dropped: u64,
     /// Of `dropped`, those that no line has told of.
     untold: u64,
 }
 
+/// Lines that wait for standard error.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Blocked {
+    /// How long nothing was taken; zero where no line waits.
+    pub since: Duration,
+    /// How many wait.
+    pub lines: u64,
+}
+
 impl Outlet {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self(Arc::new(Shared { clock, state: Mutex::default(), changed: Condvar::new() }))
+    }
+
     /// Starts to write to `to`. After each look at the lines, at the latest every [`LOOK_EVERY`], `report` is called with the
     /// number of lines that were dropped and have not been told of, if the last write went well; its own lines are written next.
     pub(super) fn start(&self, to: File, report: impl Fn(u64) + Send + 'static) -> std::io::Result<()> {
@@ -58,7 +80,7 @@ impl Outlet {
         let mut chunk = Vec::new();
         loop {
             let lines = self.take(&mut chunk);
-            let written = write_all(&mut to, &chunk);
+            let written = self.write_all(&mut to, &chunk);
             let untold = self.note(written.is_ok(), lines);
             chunk.clear();
             chunk.shrink_to(KEPT_BYTES_MAX);
@@ -73,13 +95,39 @@ impl Outlet {
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
         std::mem::swap(chunk, &mut state.waiting);
         state.bytes_in_hand = chunk.len();
-        std::mem::take(&mut state.lines_waiting)
+        state.lines_in_hand = std::mem::take(&mut state.lines_waiting);
+        state.lines_in_hand
+    }
+
+    /// Standard error took something, or said that it never will.
+    fn progress(&self) {
+        let now = self.0.clock.passed();
+        self.lock().blocked_since = Some(now);
+    }
+
+    fn write_all(&self, to: &mut File, mut rest: &[u8]) -> std::io::Result<()> {
+        while !rest.is_empty() {
+            match to.write(&rest[..rest.len().min(WRITE_BYTES_MAX)]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    rest = &rest[written..];
+                    self.progress();
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(FULL_PAUSE),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Notes what became of `lines`; the number of dropped ones that are to be told of now.
     fn note(&self, is_written: bool, lines: u64) -> u64 {
         let mut state = self.lock();
         state.bytes_in_hand = 0;
+        state.lines_in_hand = 0;
+        // Lines that could not be written wait no longer either.
+        state.blocked_since = (!state.waiting.is_empty()).then(|| self.0.clock.passed());
         if !is_written {
             state.dropped += lines;
             state.untold += lines;
@@ -95,6 +143,9 @@ impl Outlet {
             state.dropped += 1;
             state.untold += 1;
             return;
+        }
+        if state.blocked_since.is_none() {
+            state.blocked_since = Some(self.0.clock.passed());
         }
         state.waiting.extend_from_slice(line);
         state.lines_waiting += 1;
@@ -112,6 +163,14 @@ impl Outlet {
     pub(super) fn dropped(&self) -> (u64, bool) {
         let state = self.lock();
         (state.dropped, state.untold > 0)
+    }
+
+    /// Lines that wait, and for how long none was taken.
+    pub(super) fn blocked(&self) -> Blocked {
+        let now = self.0.clock.passed();
+        let state = self.lock();
+        let since = state.blocked_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        Blocked { since, lines: state.lines_waiting + state.lines_in_hand }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -137,19 +196,6 @@ pub(super) fn standard_error() -> std::io::Result<File> {
     Ok(File::from(std::io::stderr().as_fd().try_clone_to_owned()?))
 }
 
-fn write_all(to: &mut File, mut rest: &[u8]) -> std::io::Result<()> {
-    while !rest.is_empty() {
-        match to.write(rest) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => rest = &rest[written..],
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(FULL_PAUSE),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -157,6 +203,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::domain::Timestamp;
 
     /// Long enough for a machine that is busy with other things.
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -165,7 +212,7 @@ mod tests {
     fn lines_that_find_no_room_are_dropped_and_counted_and_told_once_there_is_room() {
         let (mut reader, writer) = std::io::pipe().expect("a pipe");
         let (told, reports) = mpsc::channel();
-        let outlet = Outlet::default();
+        let outlet = Outlet::new(Clock::system());
         let report = move |untold| {
             if untold > 0 {
                 told.send(untold).expect("the test waits for it");
@@ -192,8 +239,27 @@ mod tests {
     }
 
     #[test]
+    fn how_long_nothing_was_taken_is_told_until_something_is() {
+        let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+        let pipe_bytes = 64 << 10;
+        writer.write_all(&vec![b'\n'; pipe_bytes]).expect("as much as it holds");
+        let clock = Clock::manual(Timestamp::from_micros(1_000_000_000_000), 7);
+        let outlet = Outlet::new(clock.clone());
+        outlet.start(File::from(OwnedFd::from(writer)), |_| ()).expect("a thread");
+        assert_eq!(outlet.blocked(), Blocked::default());
+        outlet.push(b"one\n");
+        clock.advance(PATIENCE);
+        outlet.push(b"two\n");
+        clock.advance(PATIENCE);
+        assert_eq!(outlet.blocked(), Blocked { since: 2 * PATIENCE, lines: 2 });
+        reader.read_exact(&mut vec![0; pipe_bytes + 8]).expect("all that there is");
+        assert!(outlet.flush(PATIENCE));
+        assert_eq!(outlet.blocked(), Blocked::default());
+    }
+
+    #[test]
     fn lines_that_cannot_be_written_are_counted_and_do_not_end_it() {
-        let outlet = Outlet::default();
+        let outlet = Outlet::new(Clock::system());
         let full = File::options().write(true).open("/dev/full").expect("Linux has it");
         outlet.start(full, |untold| assert_eq!(untold, 0, "what cannot be written cannot be told")).expect("a thread");
         for lines in 1..=3 {

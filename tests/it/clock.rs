@@ -11,8 +11,8 @@ use podero_bridge::domain::standing::{Standing, Why};
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::store::{
-    Arrival, Ceilings, Claim, Content, Member, OpenEvent, OpenFilter, OpenState, Ordered, PublishOutcome, RetryRequest,
-    Roster, Settings, Stepped, Store, Target,
+    Arrival, Ceilings, Claim, Content, Member, OpenEvent, OpenFilter, OpenState, Ordered, PublishOutcome, Receipt,
+    RetryRequest, Roster, Settings, Stepped, Store, Target,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -60,6 +60,7 @@ on_both_databases! {
     an_open_circuit_is_due_for_a_probe_and_a_pause_lasts_as_asked
     a_list_says_who_waits_and_why
     a_jump_ahead_makes_no_announced_event_due_and_nothing_old
+    a_tombstone_of_then_keeps_old_events_out_and_no_new_customer
 }
 
 /// A store whose clock is ahead until it is set right.
@@ -88,12 +89,16 @@ impl House {
     }
 
     async fn announced(&self, customer: &str, effective_at: Option<Timestamp>) -> EventId {
+        // Said by a sender whose clock is right.
+        self.said(customer, Timestamp::from_micros(START * 1_000_000), effective_at).await.0
+    }
+
+    /// Our id, and the state that its sender is told.
+    async fn said(&self, customer: &str, time: Timestamp, effective_at: Option<Timestamp>) -> (EventId, String) {
         let id = EventId(self.clock.fresh_id());
         let personal = [(Field::FirstName, "x".into())].into();
         let happening = Happening::Updated(Details { personal, ..Details::default() });
         let customer = CustomerId::accept(customer).expect("a printable id");
-        // Said by a sender whose clock is right.
-        let time = Timestamp::from_micros(START * 1_000_000);
         let arrival = Arrival {
             id,
             origin: "/billing".to_owned(),
@@ -107,8 +112,10 @@ impl House {
             envelope: None,
             content: Content::Event(Event { id, customer, time, effective_at, happening }),
         };
-        self.store.accept(vec![arrival]).await.expect("the store is there");
-        id
+        match self.store.accept(vec![arrival]).await.expect("the store is there").remove(0) {
+            Receipt::Accepted { state, .. } => (id, state.to_string()),
+            known @ (Receipt::Duplicate { .. } | Receipt::Reused { .. }) => panic!("it is new: {known:?}"),
+        }
     }
 
     async fn claim(&self) -> Option<Claim> {
@@ -352,6 +359,27 @@ async fn a_jump_ahead_makes_no_announced_event_due_and_nothing_old(house: House)
     assert_eq!(house.store.promote().await.expect("the store is there"), 2, "an hour has passed");
     house.store.forget(RETENTION).await.expect("the store is there");
     assert_eq!(state(settled).await, None, "and what was old is gone");
+}
+
+async fn a_tombstone_of_then_keeps_old_events_out_and_no_new_customer(house: House) {
+    let erase = async || {
+        let erased = house.store.erase("C-1", &[], true).await.expect("the store is there");
+        erased.expect("forced");
+    };
+    erase().await;
+    house.set_right();
+    let said = async |time: Timestamp| house.said("C-1", time, None).await.1;
+    let now = house.clock.now();
+    assert_eq!(said(now.minus(25 * HOUR)).await, "superseded", "it was said of the customer who was erased");
+    // A sender's clock may be ahead by two hours, and then the tombstone is meant so.
+    let is_meant_so = house.ahead == 2 * HOUR;
+    assert_eq!(said(now).await, if is_meant_so { "superseded" } else { "pending" });
+    erase().await;
+    assert_eq!(said(now).await, "superseded", "until now the customer was erased again");
+    house.clock.advance(house.ahead.min(3 * HOUR));
+    assert_eq!(said(now).await, "superseded", "also later");
+    house.clock.advance(Duration::from_micros(1));
+    assert_eq!(said(house.clock.now()).await, "pending");
 }
 
 /// A real bridge on a file that one with a clock years ahead left behind: its customer's event is applied, and it is ready.

@@ -91,5 +91,7 @@ mod trees;
 mod text;
 // Alerts on the real bus.
 mod watch;
+// Events that wait, and why.
+mod waits;
 // A whole bridge inside a test.
 mod world;

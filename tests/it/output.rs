@@ -147,6 +147,54 @@ async fn a_log_that_nobody_reads_stops_no_work_and_says_afterwards_what_is_missi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_is_told_while_there_is_still_room_for_its_lines() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut reader, writer) = full_pipe();
+    let process = Process::serve(folder.path(), Vec::new(), writer);
+    let blocked = async || {
+        let metrics = process.get(&format!("{}/metrics", process.operator)).await;
+        let value = metrics.lines().find_map(|line| line.strip_prefix("podero_bridge_log_blocked_seconds "));
+        value.expect("it is always there").parse::<f64>().expect("a number")
+    };
+    let ready = async || process.get(&format!("{}/readyz", process.operator)).await;
+    let line = until("it is told", async || {
+        ready().await.lines().find(|line| line.starts_with("[+] log: ")).map(str::to_owned)
+    })
+    .await;
+    let rest = line.strip_prefix("[+] log: nothing was taken for ").unwrap_or_else(|| panic!("{line}"));
+    let (seconds, lines) = rest.split_once(" s; ").unwrap_or_else(|| panic!("{line}"));
+    let lines: u64 = lines.strip_suffix(" lines wait").and_then(|lines| lines.parse().ok()).expect("how many");
+    assert!(seconds.parse::<u64>().is_ok_and(|seconds| seconds > 0) && lines > 0, "{line}");
+    assert!(blocked().await > 0.0);
+    assert_eq!(process.metric("log_lines_dropped_total").await, Some(0), "nothing is lost yet");
+    std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    until("it is over", async || (blocked().await == 0.0 && !ready().await.contains("log: ")).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_secrets_that_all_can_read_are_named_in_one_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("log");
+    let mut environment = Environment::new();
+    let files = ["one", "two", "three"].map(|name| folder.path().join(name));
+    for (file, [verify, secrets]) in files.iter().zip([
+        ["SOURCE__ONE__VERIFY", "SOURCE__ONE__SECRETS_FILE"],
+        ["SOURCE__TWO__VERIFY", "SOURCE__TWO__SECRETS_FILE"],
+        ["SOURCE__THREE__VERIFY", "SOURCE__THREE__SECRETS_FILE"],
+    ]) {
+        std::fs::write(file, "0123456789abcdef\n").expect("written");
+        environment.push((verify, "bearer".to_owned()));
+        environment.push((secrets, file.display().to_string()));
+    }
+    let written = std::fs::File::create(&log).expect("a log");
+    let _process = Process::serve(folder.path(), environment, written);
+    let log = std::fs::read_to_string(&log).expect("a log");
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("a file of secrets")).collect();
+    let [line] = lines[..] else { panic!("{log}") };
+    assert!(files.iter().all(|file| line.contains(&file.display().to_string())), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_end_does_not_wait_for_a_log_that_nobody_reads() {
     let folder = tempfile::tempdir().expect("a folder");
     let (_reader, writer) = full_pipe();

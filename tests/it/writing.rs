@@ -234,6 +234,41 @@ async fn what_was_erased_next_to_a_reader_leaves_the_log_once_the_reader_has_gon
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_start_waits_for_a_sqlite_file_that_another_process_has_locked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let environment = running::on_file(folder.path());
+    let house = House::start(folder.path(), &environment);
+    house.recovers(1).await;
+    assert_eq!(house.bridge.terminate(), Some(0));
+    let mut other = connect(&environment[0].1).await;
+    run_sql(&mut other, "BEGIN IMMEDIATE").await;
+    let path = folder.path().to_owned();
+    let starting = tokio::task::spawn_blocking(move || House::start(&path, &environment));
+    let log = folder.path().join("bridge.log");
+    until("the log says that the start waits", async || {
+        std::fs::read_to_string(&log).expect("a log").contains("the store is not there yet").then_some(())
+    })
+    .await;
+    assert!(!starting.is_finished());
+    run_sql(&mut other, "ROLLBACK").await;
+    let house = starting.await.expect("it starts");
+    house.recovers(2).await;
+    assert_eq!(house.bridge.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_the_file_that_is_removed_alone_is_noticed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let environment = running::on_file(folder.path());
+    let house = House::start(folder.path(), &environment);
+    house.recovers(1).await;
+    std::fs::remove_file(folder.path().join("bridge.db-wal")).expect("it was there");
+    assert_eq!(house.send(2).await, (503, true), "a crash would lose it");
+    house.refuses(3, "the file at its path is another one, or its log is").await;
+    assert_eq!(house.bridge.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_file_has_one_bridge_by_whatever_name_and_a_removed_file_takes_no_events() {
     let folder = tempfile::tempdir().expect("a folder");
     let environment = running::on_file(folder.path());
