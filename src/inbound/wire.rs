@@ -71,6 +71,13 @@ const NEAR_MISSES_TOLD_MAX: usize = 16;
 
 pub use crate::domain::event::TYPES;
 
+/// When something happened of which is known only when it came. `trusted` is now without a jump of the clock: what is stamped
+/// years ahead would win over all that is said of the customer until then. Below [`TIME_AHEAD_MAX`] a jump is let be, as the
+/// clock of a sender is.
+pub fn happened_by(received_at: Timestamp, trusted: Timestamp) -> Timestamp {
+    if received_at > trusted.plus(TIME_AHEAD_MAX) { trusted } else { received_at }
+}
+
 /// Translates one event. `id` becomes its own id; a missing `time` is the moment of its arrival.
 pub fn event(envelope: &Envelope, id: EventId, received_at: Timestamp) -> Result<Event, Problem> {
     let mut errors = Vec::new();
