@@ -544,6 +544,15 @@ mod tests {
     }
 
     #[test]
+    fn what_came_by_a_clock_years_ahead_happened_now() {
+        let now = Timestamp::parse("2026-10-01T12:00:00Z").expect("valid");
+        let day = TIME_AHEAD_MAX;
+        assert_eq!(happened_by(now.plus(day), now), now.plus(day));
+        assert_eq!(happened_by(now.plus(1_000 * day), now), now);
+        assert_eq!(happened_by(now.minus(day), now), now.minus(day));
+    }
+
+    #[test]
     fn a_full_sign_up() {
         let event = translate(
             "customer.signed_up",

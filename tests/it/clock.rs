@@ -487,6 +487,28 @@ async fn a_live_lease_of_a_replica_with_other_settings_is_not_taken(house: House
     assert!(house.claim().await.is_none());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_whose_clocks_differ_count_each_other() {
+    let url = crate::servers::fresh_database();
+    let (right, ahead) = (House::open(url.clone(), Duration::ZERO).await, House::open(url, 2 * HOUR).await);
+    let counts = async |house: &House, number| {
+        let shared = house.store.share(Uuid::from_u128(number), Standing::default()).await;
+        shared.expect("the store is there").replicas
+    };
+    for round in 0..5 {
+        let found = (counts(&right, 1).await, counts(&ahead, 2).await);
+        // The first looks find no other, or one that was last seen long ago by the clock ahead.
+        assert!(round < 2 || found == (2, 2), "{round}: {found:?}");
+        for house in [&right, &ahead] {
+            house.clock.advance(REPLICA_LIFE / 2);
+        }
+    }
+    right.clock.advance(REPLICA_LIFE);
+    assert_eq!(counts(&right, 1).await, 2, "it has changed since the last look");
+    right.clock.advance(REPLICA_LIFE);
+    assert_eq!(counts(&right, 1).await, 1, "it is silent");
+}
+
 /// A real bridge on a file that one with a clock years ahead left behind: its customer's event is applied, and it is ready.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bridge_goes_on_where_one_with_a_clock_ahead_ended() {
