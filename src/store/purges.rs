@@ -25,7 +25,7 @@ impl Store {
         // Not by the writer: it reads past all that is announced. A purge that is not due before its own day is none of these.
         let wrong = query(
             "SELECT id FROM events WHERE state IN ('scheduled', 'waiting') AND state = 'scheduled' AND door = 'internal' \
-             AND ((received_at > $1 AND due_at > $1 AND due_at - (time - received_at) > $1) \
+             AND ((received_at > $1 AND due_at = time) \
              OR (received_at <= $1 AND due_at < time)) LIMIT $2",
         );
         let rows = wrong.bind(latest).bind(AT_ONCE).fetch_all(&self.0.readers).await?;
