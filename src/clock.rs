@@ -108,7 +108,8 @@ impl Trust {
         let doubted = saved.doubted_for.filter(|_| is_same_doubt);
         if let Some(doubted_before) = doubted {
             *self = Self { passed, doubted_before, ..Self::of(saved.time.plus(stood_still)) };
-        } else if now.since(saved.time) > STANDSTILL_MAX {
+        } else if now.since(saved.time) > STANDSTILL_MAX + passed {
+            // What passed in this process without a heartbeat is no standstill.
             *self = Self { passed, ..Self::of(saved.time) };
         }
     }
