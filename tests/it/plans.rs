@@ -51,6 +51,7 @@ const MAY_MAKE_TABLES: &[(&str, &str)] = &[
     ("DELETE FROM events WHERE id IN", "for hundreds of rows"),
     ("DELETE FROM notices WHERE (id, target) IN", "the same"),
     ("UPDATE lanes SET ready_at = $1 WHERE claimed", "once at the start"),
+    ("UPDATE shared SET value = $2, version = version + 1 WHERE name IN", "of a heartbeat, every three seconds"),
     ("UPDATE events SET state = 'pending', due_at = $2 WHERE lane", "of a sign-up"),
     ("UPDATE events SET state = 'pending' WHERE id IN", "for up to 500 events whose day has come"),
     ("UPDATE notices SET due_at = $1 WHERE target = $2 AND id IN", "for up to 256 notices, on PostgreSQL"),
