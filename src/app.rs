@@ -104,6 +104,9 @@ const PUBLISHERS: usize = 2;
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// What is old enough is looked for this often;
 const FORGET_EVERY: Duration = Duration::from_secs(60);
+
+/// Interval of the look for purges that a clock ahead has put off: it reads past all that is announced, and a purge is days away.
+const PURGES_EVERY: Duration = Duration::from_hours(1);
 /// with so much room for everybody else between two of its transactions: some thousand rows a second.
 const FORGET_PAUSE: Duration = Duration::from_millis(50);
 /// Files of secrets are read again this often: sooner than whoever changed one looks whether it holds.
@@ -448,6 +451,9 @@ impl Parts<'_> {
         let secrets = Rereading { sources: self.config.sources.clone(), under_way: tokio::sync::Mutex::default() };
         let rotations = rhythm("rotate", Some(ROTATE_EVERY), &Arc::default(), &ends.work);
         tasks.spawn(Stage::Work, async move { pump::run(rotations, || secrets.step()).await });
+        let store = self.store.clone();
+        let purges = rhythm("purges", Some(PURGES_EVERY), &Arc::default(), &ends.work);
+        tasks.spawn(Stage::Work, async move { pump::run(purges, || date_purges(&store)).await });
         if let Some(retention) = self.config.store.retention {
             let store = self.store.clone();
             let forgets = rhythm("forget", Some(FORGET_EVERY.min(retention)), &Arc::default(), &ends.work);
@@ -827,6 +833,17 @@ async fn promote(store: &Store, wake: &Notify) -> Step {
     }
 }
 
+async fn date_purges(store: &Store) -> Step {
+    match store.date_purges().await {
+        Ok(true) => Step::IdleFor(FORGET_PAUSE),
+        Ok(false) => Step::Idle,
+        Err(error) => {
+            tracing::warn!(%error, "purges that a clock ahead has put off could not be looked for");
+            Step::Failed
+        }
+    }
+}
+
 async fn forget(store: &Store, retention: Duration) -> Step {
     match store.forget(retention).await {
         Ok(true) => Step::IdleFor(FORGET_PAUSE),
@@ -1101,9 +1118,8 @@ fn targets(config: &Config) -> Vec<Target> {
 
 /// How far ahead due times can lie by the settings. The first poll of a new user is an interval away, as every other one.
 fn ceilings(config: &Config, call_time_max: Duration) -> store::Ceilings {
-    let lease = call_time_max + config.podero.timeout + apply::LEASE_MARGIN;
     store::Ceilings {
-        work: config.retry.max.max(verdict::BUSY_DELAY_MAX).max(policy(config).doubt_pause).max(lease),
+        work: config.retry.max.max(verdict::BUSY_DELAY_MAX).max(policy(config).doubt_pause).max(apply::LEASE_MAX),
         notice: outbound::WAIT_MAX,
         poll: config.watch.policy.interval.max(call_time_max),
         sign_up: config.retry.give_up_after,

@@ -33,6 +33,10 @@ const CALLS_MAX: usize = 200;
 /// Of a lease, for what is not the call: commits that wait their turn, a clock that differs between replicas.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(20);
 
+/// Limit of a lease under any settings that are allowed: one that lies further ahead was taken by a clock that was wrong.
+/// Another replica may have other settings, and its leases are not to be judged by those of this one.
+pub const LEASE_MAX: Duration = Duration::from_mins(10);
+
 /// Events that one commit claims: as many as wait is best, and a group commit has room for others.
 const CLAIMS_AT_ONCE: usize = 64;
 

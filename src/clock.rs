@@ -8,10 +8,12 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::Timestamp;
@@ -20,11 +22,12 @@ use crate::domain::Timestamp;
 /// nothing that waits for its day minds five minutes.
 pub const JUMP_MAX: Duration = Duration::from_mins(5);
 
-/// Limit of a doubt. A clock that was set forward rightly (it was behind before, or the machine slept) is believed after it.
+/// Limit of a doubt. A clock that was set forward rightly (it was behind before, or a virtual machine was paused) is believed
+/// after it. Only time counts in which a bridge runs, so that no restart ends a doubt.
 pub const DOUBT_MAX: Duration = Duration::from_hours(24);
 
-/// Limit of the time between the newest moment of the store and a start, before the wall clock is doubted: no bridge that is
-/// used stands still for a month.
+/// Limit of the time between the last heartbeat in the store and a start, before the wall clock is doubted: no bridge that is
+/// used stands still for so long.
 pub const STANDSTILL_MAX: Duration = Duration::from_hours(30 * 24);
 
 /// Source of time, chance and fresh ids. Cheap to clone; clones share their state.
@@ -32,7 +35,7 @@ pub const STANDSTILL_MAX: Duration = Duration::from_hours(30 * 24);
 pub struct Clock(Arc<Source>);
 
 enum Source {
-    System(Mutex<uuid::ContextV7>, Mutex<Trust>, Instant),
+    System(Mutex<uuid::ContextV7>, Mutex<Trust>, Duration),
     Manual(Box<Mutex<Manual>>),
 }
 
@@ -56,24 +59,59 @@ struct Trust {
     passed: Duration,
     /// The time that had passed when it was first found ahead.
     doubted_at: Option<Duration>,
+    /// How long it was doubted before the start.
+    doubted_before: Duration,
+}
+
+/// The trust in the clock as the store keeps it, for the next start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trusted {
+    /// Now, without a jump ahead.
+    pub time: Timestamp,
+    /// What the wall clock showed at that moment.
+    pub wall: Timestamp,
+    /// How long the wall clock had been doubted, while bridges ran; `None` while it was believed.
+    pub doubted_for: Option<Duration>,
 }
 
 impl Trust {
     fn of(wall: Timestamp) -> Self {
-        Self { wall, passed: Duration::ZERO, doubted_at: None }
+        Self { wall, passed: Duration::ZERO, doubted_at: None, doubted_before: Duration::ZERO }
     }
 
     /// How far the wall clock has jumped ahead; zero while it is believed.
     fn jump(&mut self, now: Timestamp, passed: Duration) -> Duration {
         let expected = self.wall.plus(passed.saturating_sub(self.passed));
         let jump = now.since(expected);
-        let is_believed =
-            jump <= JUMP_MAX || passed.saturating_sub(*self.doubted_at.get_or_insert(passed)) >= DOUBT_MAX;
-        if is_believed {
-            *self = Self { wall: now, passed, doubted_at: None };
+        if jump <= JUMP_MAX || self.doubted_for(passed) >= DOUBT_MAX {
+            *self = Self { passed, ..Self::of(now) };
             return Duration::ZERO;
         }
         jump
+    }
+
+    /// How long a clock that is ahead has been doubted.
+    fn doubted_for(&mut self, passed: Duration) -> Duration {
+        self.doubted_before + passed.saturating_sub(*self.doubted_at.get_or_insert(passed))
+    }
+
+    fn saved(&mut self, now: Timestamp, passed: Duration) -> Trusted {
+        let jump = self.jump(now, passed);
+        let doubted_for = (!jump.is_zero()).then(|| self.doubted_for(passed));
+        Trusted { time: now.minus(jump), wall: now, doubted_for }
+    }
+
+    /// Goes on where `saved` ended. How long no bridge ran is known by the wall clock alone.
+    fn resume(&mut self, saved: Trusted, now: Timestamp, passed: Duration) {
+        let stood_still = now.since(saved.wall);
+        let is_same_doubt = now >= saved.wall && stood_still <= STANDSTILL_MAX;
+        let doubted = saved.doubted_for.filter(|_| is_same_doubt);
+        if let Some(doubted_before) = doubted {
+            *self = Self { passed, doubted_before, ..Self::of(saved.time.plus(stood_still)) };
+        } else if now.since(saved.time) > STANDSTILL_MAX + passed {
+            // What passed in this process without a heartbeat is no standstill.
+            *self = Self { passed, ..Self::of(saved.time) };
+        }
     }
 }
 
@@ -91,7 +129,7 @@ impl Clock {
     /// The machine's own time and entropy.
     pub fn system() -> Self {
         let trust = Trust::of(system_time());
-        Self(Arc::new(Source::System(Mutex::new(uuid::ContextV7::new()), Mutex::new(trust), instant())))
+        Self(Arc::new(Source::System(Mutex::new(uuid::ContextV7::new()), Mutex::new(trust), since_boot())))
     }
 
     /// A clock that stands still until [`Clock::advance`] is called; dice and ids repeat with `seed`.
@@ -121,16 +159,28 @@ impl Clock {
     /// How far the wall clock jumped ahead of the time that passed: a correction of the machine's time, or a mistake. Zero
     /// below [`JUMP_MAX`], and again after [`DOUBT_MAX`].
     pub fn jump(&self) -> Duration {
+        self.with_trust(Trust::jump)
+    }
+
+    fn with_trust<T>(&self, what: impl FnOnce(&mut Trust, Timestamp, Duration) -> T) -> T {
         match &*self.0 {
-            Source::System(_, trust, started) => {
-                let passed = instant().saturating_duration_since(*started);
-                trust.lock().expect("no code panics while it holds the clock").jump(system_time(), passed)
+            Source::System(_, trust, _) => {
+                let mut trust = trust.lock().expect("no code panics while it holds the clock");
+                what(&mut trust, system_time(), self.passed())
             }
             Source::Manual(manual) => {
                 let mut manual = lock(manual);
                 let (now, passed) = (manual.now, manual.passed);
-                manual.trust.jump(now, passed)
+                what(&mut manual.trust, now, passed)
             }
+        }
+    }
+
+    /// The time that passed since this clock was made, whatever the wall clock shows: also while the machine slept.
+    pub fn passed(&self) -> Duration {
+        match &*self.0 {
+            Source::System(_, _, started) => since_boot().saturating_sub(*started),
+            Source::Manual(manual) => lock(manual).passed,
         }
     }
 
@@ -140,17 +190,15 @@ impl Clock {
         self.now().minus(self.jump())
     }
 
-    /// Says when something was last written. If that is longer ago than a bridge stands still, the clock is doubted.
-    pub fn doubt_after(&self, last_written: Timestamp) {
-        if self.now().since(last_written) <= STANDSTILL_MAX {
-            return;
-        }
-        match &*self.0 {
-            Source::System(_, trust, _) => {
-                trust.lock().expect("no code panics while it holds the clock").wall = last_written;
-            }
-            Source::Manual(manual) => lock(manual).trust.wall = last_written,
-        }
+    /// The trust in the wall clock, to be kept for the next start.
+    pub fn trusted(&self) -> Trusted {
+        self.with_trust(Trust::saved)
+    }
+
+    /// Takes over the trust that the last heartbeat in the store had: a doubt goes on, and one begins if that is longer ago
+    /// than a bridge stands still.
+    pub fn resume(&self, saved: Trusted) {
+        self.with_trust(|trust, now, passed| trust.resume(saved, now, passed));
     }
 
     /// A value in `[0, 1)`, uniformly distributed.
@@ -236,9 +284,10 @@ fn system_time() -> Timestamp {
     Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
 }
 
-#[expect(clippy::disallowed_methods, reason = "this file is the one place that may ask")]
-fn instant() -> Instant {
-    Instant::now()
+/// Not `Instant`, which stands still while the machine sleeps.
+fn since_boot() -> Duration {
+    let passed = clock_gettime(ClockId::Boottime);
+    Duration::try_from(passed).unwrap_or_default()
 }
 
 fn lock(manual: &Mutex<Manual>) -> std::sync::MutexGuard<'_, Manual> {
@@ -285,14 +334,44 @@ mod tests {
     }
 
     #[test]
-    fn a_start_long_after_everything_stored_is_doubted() {
+    fn a_start_long_after_the_last_heartbeat_is_doubted() {
         let day = Duration::from_hours(24);
         let clock = Clock::manual(Timestamp::from_micros(0).plus(100 * day), 1);
-        clock.doubt_after(clock.now().minus(20 * day));
+        let seen = |ago: Duration| {
+            let then = clock.now().minus(ago);
+            clock.resume(Trusted { time: then, wall: then, doubted_for: None });
+        };
+        seen(20 * day);
         assert_eq!(clock.jump(), Duration::ZERO, "a long holiday");
-        clock.doubt_after(clock.now().minus(90 * day));
+        seen(90 * day);
         assert_eq!(clock.jump(), 90 * day);
         clock.advance(day);
         assert_eq!(clock.jump(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_doubt_goes_on_after_a_restart() {
+        let (hour, start) = (Duration::from_hours(1), Timestamp::from_micros(0));
+        for jump in [hour, 30_000 * hour] {
+            let mut clock = Clock::manual(start, 1);
+            clock.jump_ahead(jump);
+            for _ in 0..4 {
+                assert_eq!(clock.jump(), jump);
+                clock.advance(6 * hour);
+                let saved = clock.trusted();
+                let restarted_at = clock.now().plus(hour);
+                clock = Clock::manual(restarted_at, 1);
+                clock.resume(saved);
+            }
+            assert_eq!(clock.jump(), Duration::ZERO, "a day in which bridges ran");
+            clock = Clock::manual(start.plus(jump), 1);
+            clock.resume(Trusted { time: start, wall: start.plus(jump), doubted_for: Some(hour) });
+            assert_eq!(clock.steady_now(), start);
+            clock.set_back(jump);
+            assert_eq!(clock.jump(), Duration::ZERO, "it was set right");
+            clock = Clock::manual(start.plus(hour / 2), 1);
+            clock.resume(Trusted { time: start, wall: start.plus(jump), doubted_for: Some(hour) });
+            assert_eq!(clock.jump(), Duration::ZERO, "it was set right while no bridge ran");
+        }
     }
 }

@@ -60,7 +60,7 @@ pub async fn explain(
     let read = super::read_plain((mapper, batch_max, body_bytes_max), &held).await.map(|read| {
         let explained = read.items().into_iter().map(|envelope| Explained {
             identity: envelope.as_ref().ok().map(|envelope| (envelope.source.clone(), envelope.id.clone())),
-            event: envelope.and_then(|mut envelope| super::event_of(&types, &held, &mut envelope, id)),
+            event: envelope.and_then(|mut envelope| super::event_of(&types, &held, &mut envelope, (id, now))),
         });
         explained.collect()
     });

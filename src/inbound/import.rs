@@ -124,7 +124,7 @@ impl Inbox {
                 read.push(Ok(items.len()));
                 for (number, item) in items.into_iter().enumerate() {
                     let id = held.ids.of_item(number, &self.clock);
-                    let translated = translate(&self.types, held, item, id);
+                    let translated = translate(&self.types, held, item, (id, self.clock.steady_now()));
                     kept_bytes += bytes(&translated);
                     kept.push(translated);
                 }

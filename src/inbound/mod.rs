@@ -177,7 +177,8 @@ impl Inbox {
         let verified = plain.as_ref().unwrap_or(&held.verified);
         // Until the trees of the body are events.
         let _budget = self.trees.reserve(verified.body()).await.map_err(Unfit::Refused)?;
-        let translated = |item, id| translate(&self.types, held, item, id);
+        let trusted = self.clock.steady_now();
+        let translated = |item, id| translate(&self.types, held, item, (id, trusted));
         Ok(match self.read(held, verified).await? {
             cloudevents::Read::One(item) => (vec![translated(item, held.ids.of_single(&self.clock))], false),
             cloudevents::Read::Batch(items) => {
@@ -417,21 +418,32 @@ fn one_or_several(mut events: Vec<Result<Envelope, Problem>>, is_batch: bool) ->
 
 /// The event of an envelope that came by a source, if the source may send it. Where it has no time of its own, it happened
 /// when its message was sent, and where that is not said either, when it came.
-fn event_of(types: &AllowedTypes, held: &Held, envelope: &mut Envelope, id: EventId) -> Result<Event, Problem> {
+fn event_of(
+    types: &AllowedTypes,
+    held: &Held,
+    envelope: &mut Envelope,
+    (id, trusted): (EventId, Timestamp),
+) -> Result<Event, Problem> {
     let delivery = held.verified.delivery();
     types.check(&delivery.source, &envelope.type_name)?;
     if envelope.time.is_none() {
-        envelope.time = amqp::sent_at(held.properties.timestamp)?;
+        let sent_at = amqp::sent_at(held.properties.timestamp)?;
+        envelope.time = sent_at.or_else(|| Some(wire::happened_by(delivery.received_at, trusted)));
     }
     wire::event(envelope, id, delivery.received_at)
 }
 
-fn translate(types: &AllowedTypes, held: &Held, item: Result<Envelope, Problem>, id: EventId) -> Translated {
+fn translate(
+    types: &AllowedTypes,
+    held: &Held,
+    item: Result<Envelope, Problem>,
+    (id, trusted): (EventId, Timestamp),
+) -> Translated {
     let delivery = held.verified.delivery();
     let translated = item.and_then(|mut envelope| {
         // Of what the event itself says: by another door the same event has no such time.
         let digest = envelope.digest();
-        let event = event_of(types, held, &mut envelope, id)?;
+        let event = event_of(types, held, &mut envelope, (id, trusted))?;
         Ok(Arrival {
             id,
             origin: envelope.source.clone(),

@@ -71,6 +71,13 @@ const NEAR_MISSES_TOLD_MAX: usize = 16;
 
 pub use crate::domain::event::TYPES;
 
+/// When something happened of which is known only when it came. `trusted` is now without a jump of the clock: what is stamped
+/// years ahead would win over all that is said of the customer until then. Below [`TIME_AHEAD_MAX`] a jump is let be, as the
+/// clock of a sender is.
+pub fn happened_by(received_at: Timestamp, trusted: Timestamp) -> Timestamp {
+    if received_at > trusted.plus(TIME_AHEAD_MAX) { trusted } else { received_at }
+}
+
 /// Translates one event. `id` becomes its own id; a missing `time` is the moment of its arrival.
 pub fn event(envelope: &Envelope, id: EventId, received_at: Timestamp) -> Result<Event, Problem> {
     let mut errors = Vec::new();
@@ -534,6 +541,15 @@ mod tests {
     fn translate(type_name: &str, subject: Option<&str>, data: Value) -> Result<Event, Problem> {
         let received_at = Timestamp::parse("2026-10-01T12:00:01Z").expect("valid");
         event(&envelope(type_name, subject, data), EventId(Uuid::nil()), received_at)
+    }
+
+    #[test]
+    fn what_came_by_a_clock_years_ahead_happened_now() {
+        let now = Timestamp::parse("2026-10-01T12:00:00Z").expect("valid");
+        let day = TIME_AHEAD_MAX;
+        assert_eq!(happened_by(now.plus(day), now), now.plus(day));
+        assert_eq!(happened_by(now.plus(1_000 * day), now), now);
+        assert_eq!(happened_by(now.minus(day), now), now.minus(day));
     }
 
     #[test]

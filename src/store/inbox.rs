@@ -128,16 +128,18 @@ pub(super) struct Ready {
     place: String,
     /// From when on it is work: when it arrived, or was read again.
     now: Timestamp,
+    day: Timestamp,
 }
 
 impl Ready {
-    pub(super) fn new(arrival: Arrival, place: String, key: &Key, now: Timestamp) -> Self {
+    /// `day` is now for what waits for its day.
+    pub(super) fn new(arrival: Arrival, place: String, key: &Key, (now, day): (Timestamp, Timestamp)) -> Self {
         let tombstone = match &arrival.content {
             Content::Event(event) => key.customer(event.customer.as_str()),
             Content::Parked { .. } => String::new(),
         };
-        let columns = Columns::of(&arrival, now);
-        Self { id: arrival.id.to_string(), arrival, columns, tombstone, place, now }
+        let columns = Columns::of(&arrival, now, day);
+        Self { id: arrival.id.to_string(), arrival, columns, tombstone, place, now, day }
     }
 
     /// Of its texts: the original bytes, which are held twice, and what was read in them.
@@ -164,9 +166,8 @@ impl Store {
         let place = || self.0.clock.fresh_id().to_string();
         let day = self.0.clock.steady_now();
         let ready = |arrival: Arrival| {
-            // By a clock that jumped ahead, an announced event would seem to take effect already.
-            let now = arrival.received_at.min(day);
-            Ready::new(arrival, place(), &key, now)
+            let now = arrival.received_at;
+            Ready::new(arrival, place(), &key, (now, day))
         };
         let rows = arrivals.into_iter().map(ready).collect();
         let (receipts, replaced) = self.write(Accept { rows, urgency, targets, key }).await?;
@@ -235,7 +236,7 @@ impl Accept {
         if !row.insert(connection).await? {
             let receipt = self.not_new(connection, arrival).await?;
             let Some(twin) = twin(arrival, &receipt) else { return Ok(receipt) };
-            let twin = Ready::new(twin, row.place.clone(), &self.key, row.now);
+            let twin = Ready::new(twin, row.place.clone(), &self.key, (row.now, row.day));
             if !twin.insert(connection).await? {
                 return self.not_new(connection, &twin.arrival).await;
             }
@@ -301,7 +302,7 @@ fn twin(arrival: &Arrival, known: &Receipt) -> Option<Arrival> {
 
 /// Keeps an event of an erased customer: that it came, and not what it said. `false`: it was kept so before.
 async fn bury(connection: &mut Connection, arrival: &Arrival, identity: &str, digest: &str) -> Result<bool, Fault> {
-    let time = Columns::of(arrival, arrival.received_at).time;
+    let time = Columns::of(arrival, arrival.received_at, arrival.received_at).time;
     let inserted = query(
         "INSERT INTO events (id, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
          failures, detail, digest, raw, raw_encoding, settled_at, scope) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $8, \
@@ -339,7 +340,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(arrival: &Arrival, now: Timestamp) -> Self {
+    fn of(arrival: &Arrival, now: Timestamp, day: Timestamp) -> Self {
         let (raw, raw_encoding) = keep_bytes(&arrival.raw);
         let bare = Self {
             lane: None,
@@ -357,7 +358,10 @@ impl Columns {
         };
         match &arrival.content {
             Content::Event(event) => {
-                let later = event.effective_at.filter(|at| *at > now);
+                // By a clock that jumped ahead, an announced event would seem to take effect already. One that is told as it
+                // takes effect waits for nothing.
+                let is_later = |at: &Timestamp| *at > now || (*at > day && event.is_announced());
+                let later = event.effective_at.filter(is_later);
                 Self {
                     lane: Some(event.customer.as_str().to_owned()),
                     time: event.stamp().time,

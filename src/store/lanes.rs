@@ -675,10 +675,13 @@ impl Write for Promote {
     async fn run(&self, db: &Db, connection: &mut Connection) -> Result<usize, Fault> {
         let promote = ours(format!(
             "UPDATE events SET state = 'pending' WHERE id IN (SELECT id FROM events \
-             WHERE state IN ('scheduled', 'waiting') AND due_at <= $1 ORDER BY due_at LIMIT $2{}) RETURNING lane",
+             WHERE state IN ('scheduled', 'waiting') AND due_at <= $1 \
+             AND (door <> 'internal' OR time <= $1 OR received_at > $3) ORDER BY due_at LIMIT $2{}) RETURNING lane",
             db.skip_locked()
         ));
-        let promote = query(promote).bind(self.day.micros()).bind(PROMOTED_MAX);
+        // A purge that was dated back waits for its own day all the same, if the clock that set it turns out to be right.
+        let latest = Timestamp::latest(self.now, Duration::ZERO).micros();
+        let promote = query(promote).bind(self.day.micros()).bind(PROMOTED_MAX).bind(latest);
         let mut rows = promote.fetch_all(&mut *connection).await?;
         // A day on which an event takes effect is its sender's; the end of a wait is ours, and cannot lie so far ahead. The
         // wait begins again, by a clock that is right.

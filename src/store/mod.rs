@@ -23,6 +23,7 @@ mod outages;
 mod outbox;
 mod parking;
 mod place;
+mod purges;
 mod roster;
 mod schema;
 mod standing;
@@ -168,6 +169,7 @@ struct Inner {
     is_unexamined: bool,
     /// How far ahead due times can lie.
     ceilings: KnownCeilings,
+    company: standing::Company,
 }
 
 /// The key of the tombstones, for whoever accepts or erases. Who only looks has none, and no need to know it.
@@ -258,11 +260,7 @@ impl Store {
         if lock.is_some() {
             standing::forget_all(&mut connection).await.map_err(|error| db.refusal(error))?;
         }
-        if settings.works
-            && let Some(at) = moments::last_written(&mut connection).await?
-        {
-            clock.doubt_after(at);
-        }
+        standing::resume_clock(&mut connection, &clock, settings.works).await?;
         let key = match key {
             Some(KeyGiven(given)) => Some(erasure::Key::open(&mut connection, given, settings.works, &clock).await?),
             None => None,
@@ -305,6 +303,7 @@ impl Store {
             db: db.clone(),
             is_unexamined,
             ceilings: KnownCeilings::default(),
+            company: standing::Company::default(),
         };
         let (log, lock) = (db.log_mover(), lock.as_ref().map(Arc::downgrade));
         let connection = Some(connection);

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::Store;
-use super::db::{Connection, Fault, query};
+use super::db::{Connection, Fault};
 use super::standing::shared_standing;
 use crate::domain::Timestamp;
 use crate::domain::verdict::RETRY_AFTER_MAX;
@@ -111,20 +111,6 @@ impl Reach {
             Self::Beyond => Timestamp::latest(now, ceiling).micros(),
         }
     }
-}
-
-/// The newest moment that the store is known to have been worked on: by the ids of events, which hold their arrival, and by
-/// duties, which come round while a bridge runs.
-pub(super) async fn last_written(connection: &mut Connection) -> Result<Option<Timestamp>, Fault> {
-    let id: Option<String> = query("SELECT MAX(id) FROM events").fetch_one(&mut *connection).await?.try_get(0)?;
-    let arrived = id.and_then(|id| id.parse::<uuid::Uuid>().ok()).and_then(|id| id.get_timestamp());
-    let arrived = arrived.map(|at| {
-        let (seconds, nanos) = at.to_unix();
-        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-        Timestamp::from_micros(seconds.saturating_mul(1_000_000).saturating_add(i64::from(nanos / 1_000)))
-    });
-    let duty: Option<i64> = query("SELECT MAX(due_at) FROM duties").fetch_one(connection).await?.try_get(0)?;
-    Ok(arrived.max(duty.map(Timestamp::from_micros)))
 }
 
 /// The ceiling of a customer's next event now: while Podero has asked for a pause, its end.

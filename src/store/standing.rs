@@ -7,16 +7,19 @@
 //!
 //! Before: [`crate::replica`]. After: the outbox, for the news of blindness.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::db::{Connection, Db, Executor, Fault, query};
+use super::db::{Connection, Db, Executor, Fault, ours, query};
 use super::outbox::{self, Target};
 use super::writer::Write;
 use super::{Error, Store};
+use crate::clock::{Clock, Trusted};
 use crate::domain::Timestamp;
 use crate::domain::alert::{Blindness, SightChange};
 use crate::domain::standing::Standing;
@@ -33,6 +36,9 @@ const DEAD_KEPT: Duration = Duration::from_secs(60 * 60);
 
 const STANDING: &str = "standing";
 const BLINDNESS: &str = "blindness";
+
+/// The trust in the clock of the replica that wrote it last.
+const CLOCK: &str = "clock";
 
 /// What all replicas know.
 #[derive(Debug, Clone)]
@@ -60,7 +66,11 @@ impl Store {
         // A store in trouble is tried with each beat, so that its recovery is seen at once.
         let is_in_trouble = self.0.condition.look().trouble.is_some();
         let beaten_before = if is_in_trouble { now } else { now.minus(BEAT_EVERY) };
-        Ok(self.write(Share { replica, known, now, beaten_before }).await?.0)
+        let (clock, company) = (&self.0.clock, &self.0.company);
+        let (trusted, dead) = (clock.trusted(), company.dead(clock.passed()));
+        let shared = self.write(Share { replica, known, now, beaten_before, trusted, dead }).await?;
+        let replicas = company.look(&shared.seen, &replica.to_string(), now, clock.passed());
+        Ok(Shared { standing: shared.standing, replicas, told: shared.told })
     }
 
     /// Says that `replica` ends: its share of the budget is free at once.
@@ -114,18 +124,85 @@ pub(super) async fn set(
     value: &impl Serialize,
     read: i64,
 ) -> Result<bool, Fault> {
-    let text = serde_json::to_string(value).expect("what is shared has only serialisable fields");
     let written = query(
         "INSERT INTO shared (name, value, version) VALUES ($1, $2, $3) \
          ON CONFLICT (name) DO UPDATE SET value = $2, version = $3 WHERE shared.version = $4",
     )
     .bind(name)
-    .bind(text)
+    .bind(text_of(value))
     .bind(read + 1)
     .bind(read)
     .execute(connection)
     .await?;
     Ok(written == 1)
+}
+
+/// The replicas whose heartbeats this process has seen. Their clocks may differ, so it judges by the time that passed for itself
+/// since their rows changed.
+#[derive(Debug, Default)]
+pub(super) struct Company(Mutex<BTreeMap<String, Sighting>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Sighting {
+    seen_at: i64,
+    /// By the time that passed; further each time that its row has changed.
+    lives_until: Duration,
+}
+
+impl Company {
+    /// Takes in all rows, and counts the replicas that live, `own` among them.
+    fn look(&self, rows: &[(String, i64)], own: &str, now: Timestamp, passed: Duration) -> usize {
+        let mut known = self.0.lock().expect("no code panics while it holds the replicas");
+        let sighting = |(id, seen_at): &(String, i64)| {
+            let lives_for = match known.get(id) {
+                Some(before) if before.seen_at == *seen_at => return (id.clone(), *before),
+                Some(_) => REPLICA_LIFE,
+                // Seen for the first time; one in the future has a chance to change.
+                None => REPLICA_LIFE.saturating_sub(now.since(Timestamp::from_micros(*seen_at))),
+            };
+            (id.clone(), Sighting { seen_at: *seen_at, lives_until: passed + lives_for })
+        };
+        let seen: BTreeMap<String, Sighting> = rows.iter().map(sighting).collect();
+        let others = seen.iter().filter(|(id, sighting)| *id != own && passed < sighting.lives_until).count();
+        *known = seen;
+        others + 1
+    }
+
+    /// The rows of those who have been dead for long.
+    fn dead(&self, passed: Duration) -> Vec<(String, i64)> {
+        let known = self.0.lock().expect("no code panics while it holds the replicas");
+        let dead = known.iter().filter(|(_, sighting)| passed >= sighting.lives_until + DEAD_KEPT);
+        dead.map(|(id, sighting)| (id.clone(), sighting.seen_at)).collect()
+    }
+}
+
+/// Lets the clock go on with the trust of the last heartbeat. The row is made at a start, so that heartbeats only change it.
+pub(super) async fn resume_clock(connection: &mut Connection, clock: &Clock, works: bool) -> Result<(), Fault> {
+    if let (Some(saved), _) = read::<Trusted>(&mut *connection, CLOCK).await? {
+        clock.resume(saved);
+    }
+    if works {
+        query("INSERT INTO shared (name, value, version) VALUES ($1, $2, 1) ON CONFLICT (name) DO NOTHING")
+            .bind(CLOCK)
+            .bind(text_of(&clock.trusted()))
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Passes over a row that another replica writes at this moment: a heartbeat waits for nobody's.
+async fn keep_clock(db: &Db, connection: &mut Connection, trusted: &Trusted) -> Result<(), Fault> {
+    let keep = ours(format!(
+        "UPDATE shared SET value = $2, version = version + 1 WHERE name IN (SELECT name FROM shared WHERE name = $1{})",
+        db.skip_locked()
+    ));
+    query(keep).bind(CLOCK).bind(text_of(trusted)).execute(connection).await?;
+    Ok(())
+}
+
+fn text_of(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("what is shared has only serialisable fields")
 }
 
 struct Share {
@@ -134,14 +211,26 @@ struct Share {
     now: Timestamp,
     /// A beat is written when the last one is no younger.
     beaten_before: Timestamp,
+    trusted: Trusted,
+    /// Rows to remove, unless they have changed.
+    dead: Vec<(String, i64)>,
+}
+
+/// What is in the store after a heartbeat.
+struct Beaten {
+    standing: Standing,
+    told: Told,
+    /// The heartbeats of all replicas.
+    seen: Vec<(String, i64)>,
+    /// Whether a beat was written, too.
+    has_beaten: bool,
 }
 
 impl Write for Share {
-    /// Whether a beat was written, too.
-    type Output = (Shared, bool);
+    type Output = Beaten;
 
-    fn proves_writing(&self, (_, has_beaten): &Self::Output) -> bool {
-        *has_beaten
+    fn proves_writing(&self, beaten: &Self::Output) -> bool {
+        beaten.has_beaten
     }
 
     async fn run(&self, db: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
@@ -155,24 +244,18 @@ impl Write for Share {
         .bind(self.beaten_before.micros())
         .execute(&mut *connection)
         .await?;
-        if beats > 0
-            && let Some(tables) = db.try_tables()
-        {
-            connection.batch(tables).await?;
+        if beats > 0 {
+            keep_clock(db, connection, &self.trusted).await?;
+            if let Some(tables) = db.try_tables() {
+                connection.batch(tables).await?;
+            }
         }
-        // A replica seen in the future died before the clock was set back, or its own clock is ahead: then it is no company.
-        let latest = Timestamp::latest(self.now, Duration::ZERO).micros();
-        query("DELETE FROM replicas WHERE seen_at < $1 OR seen_at > $2")
-            .bind(self.now.minus(DEAD_KEPT).micros())
-            .bind(latest)
-            .execute(&mut *connection)
-            .await?;
-        let row = query("SELECT COUNT(*) FROM replicas WHERE seen_at > $1 AND seen_at <= $2")
-            .bind(self.now.minus(REPLICA_LIFE).micros())
-            .bind(latest)
-            .fetch_one(&mut *connection)
-            .await?;
-        let replicas: i64 = row.try_get(0)?;
+        for (id, seen_at) in &self.dead {
+            let remove = query("DELETE FROM replicas WHERE id = $1 AND seen_at = $2").bind(id).bind(*seen_at);
+            remove.execute(&mut *connection).await?;
+        }
+        let rows = query("SELECT id, seen_at FROM replicas").fetch_all(&mut *connection).await?;
+        let seen: Result<_, Fault> = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect();
         let (known, version) = read::<Standing>(&mut *connection, STANDING).await?;
         let standing =
             known.unwrap_or_default().plausible(self.now).merge(self.known.plausible(self.now)).looked(self.now);
@@ -182,8 +265,7 @@ impl Write for Share {
         }
         let (blindness, version) = read::<Option<Blindness>>(connection, BLINDNESS).await?;
         let told = Told { blindness: blindness.flatten(), version };
-        let replicas = usize::try_from(replicas).unwrap_or(1).max(1);
-        Ok((Shared { standing, replicas, told }, beats > 0))
+        Ok(Beaten { standing, told, seen: seen?, has_beaten: beats > 0 })
     }
 }
 

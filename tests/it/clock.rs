@@ -4,15 +4,17 @@
 
 use std::time::Duration;
 
+use podero_bridge::apply::{LEASE_MARGIN, LEASE_MAX};
 use podero_bridge::clock::Clock;
+use podero_bridge::config::TIMEOUT_MAX;
 use podero_bridge::domain::event::{Details, Event, Field, Happening};
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::standing::{Standing, Why};
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::store::{
-    Arrival, Ceilings, Claim, Content, Member, OpenEvent, OpenFilter, OpenState, Ordered, PublishOutcome, Receipt,
-    RetryRequest, Roster, Settings, Stepped, Store, Target,
+    Arrival, Ceilings, Claim, Content, Member, OpenEvent, OpenFilter, OpenState, Ordered, PublishOutcome, REPLICA_LIFE,
+    Receipt, RetryRequest, Roster, Settings, Stepped, Store, Target,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -61,10 +63,16 @@ on_both_databases! {
     a_list_says_who_waits_and_why
     a_jump_ahead_makes_no_announced_event_due_and_nothing_old
     a_tombstone_of_then_keeps_old_events_out_and_no_new_customer
+    a_restart_while_the_clock_is_ahead_makes_no_announced_event_due_and_nothing_old
+    a_jump_ahead_changes_nothing_for_an_event_of_now
+    a_purge_that_was_set_then_is_due_after_its_while_and_never_before_its_own_day
+    a_live_lease_of_a_replica_with_other_settings_is_not_taken
 }
 
 /// A store whose clock is ahead until it is set right.
 struct House {
+    url: String,
+    writing: tokio::task::JoinHandle<()>,
     store: Store,
     clock: Clock,
     ahead: Duration,
@@ -73,11 +81,34 @@ struct House {
 impl House {
     async fn open(url: String, ahead: Duration) -> Self {
         let clock = Clock::manual(Timestamp::from_micros(START * 1_000_000).plus(ahead), 1);
-        let settings = Settings { url, targets: vec![Target::Amqp], works: true };
+        Self::open_at(url, clock, ahead).await
+    }
+
+    async fn open_at(url: String, clock: Clock, ahead: Duration) -> Self {
+        let settings = Settings { url: url.clone(), targets: vec![Target::Amqp], works: true };
         let (store, writer) = Store::open(settings, clock.clone()).await.expect("the store opens");
-        tokio::spawn(writer.run());
+        let writing = tokio::spawn(writer.run());
         store.expect_waits(Ceilings { work: BACK_OFF, notice: BACK_OFF, poll: BACK_OFF, sign_up: HOUR });
-        Self { store, clock, ahead }
+        Self { url, writing, store, clock, ahead }
+    }
+
+    /// Another process, whose clock shows the same and knows nothing of this one's.
+    async fn restart(self) -> Self {
+        let clock = Clock::manual(self.clock.now(), 2);
+        self.store.close().await;
+        drop(self.store);
+        self.writing.await.expect("the writer ends");
+        Self::open_at(self.url, clock, self.ahead).await
+    }
+
+    async fn state(&self, id: EventId) -> Option<String> {
+        let event = self.store.event(&id.to_string()).await.expect("the store is there");
+        event.map(|view| view.event.state)
+    }
+
+    async fn beat(&self) -> usize {
+        let shared = self.store.share(Uuid::from_u128(1), Standing::default()).await.expect("the store is there");
+        shared.replicas
     }
 
     fn set_right(&self) {
@@ -275,7 +306,10 @@ async fn a_replica_seen_then_is_no_company(house: House) {
     house.store.share(replica(1), known).await.expect("the store is there");
     house.set_right();
     let shared = house.store.share(replica(2), known).await.expect("the store is there");
-    assert_eq!(shared.replicas, 1);
+    assert_eq!(shared.replicas, 2, "it may live, and its clock may be the one that is right");
+    house.clock.advance(REPLICA_LIFE);
+    let shared = house.store.share(replica(2), known).await.expect("the store is there");
+    assert_eq!(shared.replicas, 1, "it said nothing for so long");
     let shared = house.store.share(replica(1), known).await.expect("the store is there");
     assert_eq!(shared.replicas, 2, "it lives: it says so by a clock that is right");
 }
@@ -382,6 +416,125 @@ async fn a_tombstone_of_then_keeps_old_events_out_and_no_new_customer(house: Hou
     assert_eq!(said(house.clock.now()).await, "pending");
 }
 
+async fn a_restart_while_the_clock_is_ahead_makes_no_announced_event_due_and_nothing_old(house: House) {
+    const RETENTION: Duration = Duration::from_mins(45);
+    house.set_right();
+    let settled = house.happened("C-1").await;
+    house.end_head(Fate::Applied { lost: Vec::new() }).await;
+    let announced = house.announced("C-2", Some(house.clock.now().plus(HOUR))).await;
+    house.beat().await;
+    house.clock.jump_ahead(house.ahead);
+    // Written by the wrong clock.
+    assert!(house.store.take_duty("roster", BACK_OFF).await.expect("the store is there"));
+    house.happened("C-3").await;
+    house.beat().await;
+    let mut house = house;
+    for _ in 0..3 {
+        house = house.restart().await;
+        assert_eq!(house.clock.jump(), house.ahead, "the doubt goes on");
+        house.store.promote().await.expect("the store is there");
+        house.store.forget(RETENTION).await.expect("the store is there");
+        assert_eq!(house.state(settled).await.as_deref(), Some("applied"), "nothing is removed");
+        assert_eq!(house.state(announced).await.as_deref(), Some("scheduled"));
+        house.clock.advance(BACK_OFF);
+        house.beat().await;
+    }
+    house.clock.advance(HOUR - 3 * BACK_OFF);
+    house = house.restart().await;
+    assert_eq!(house.store.promote().await.expect("the store is there"), 1, "an hour has passed");
+    house.store.forget(RETENTION).await.expect("the store is there");
+    assert_eq!(house.state(settled).await, None, "and what was old is gone");
+}
+
+async fn a_jump_ahead_changes_nothing_for_an_event_of_now(house: House) {
+    house.set_right();
+    // A virtual machine that was paused: the clock is right.
+    house.clock.jump_ahead(house.ahead);
+    let now = house.clock.now();
+    let (event, _) = house.said("C-1", now, Some(now)).await;
+    let claim = house.claim().await.expect("it takes effect as it is told");
+    assert_eq!((claim.work.event.id, claim.work.tries_from), (event, now), "its age counts from its arrival");
+}
+
+async fn a_purge_that_was_set_then_is_due_after_its_while_and_never_before_its_own_day(house: House) {
+    const WHILE: Duration = Duration::from_hours(30 * 24);
+    let purge = async |house: &House, customer: &str| {
+        house.happened(customer).await;
+        let claim = house.claim().await.expect("a churn is due");
+        let now = house.clock.now();
+        let id = EventId(Uuid::new_v5(&Uuid::NAMESPACE_OID, customer.as_bytes()));
+        let customer_id = CustomerId::accept(customer).expect("a printable id");
+        let happening = Happening::PurgeDue { user: Uuid::from_u128(7) };
+        let effective_at = Some(now.plus(WHILE));
+        let follow_up = Some(Event { id, customer: customer_id, time: now, effective_at, happening });
+        let verdict = Verdict {
+            fate: Fate::Applied { lost: Vec::new() },
+            customer: claim.work.customer.clone(),
+            failures: 0,
+            failing_since: None,
+            notices: Vec::new(),
+            seen: Vec::new(),
+            follow_up,
+            wakes_waiting: false,
+            remark: None,
+        };
+        house.store.settle(&claim, verdict, Vec::new()).await.expect("the store is there");
+        id
+    };
+    let due = async |house: &House| {
+        assert!(!house.store.date_purges().await.expect("the store is there"));
+        house.store.promote().await.expect("the store is there")
+    };
+    let ahead = purge(&house, "C-1").await;
+    house.set_right();
+    let right = purge(&house, "C-2").await;
+    assert_eq!(due(&house).await, 0);
+    // By a clock that is behind for a while, both seem to be of a clock ahead.
+    house.clock.set_back(100 * WHILE);
+    assert_eq!(due(&house).await, 0);
+    house.clock.jump_ahead(100 * WHILE);
+    assert_eq!(due(&house).await, 0);
+    house.clock.advance(WHILE - HOUR);
+    assert_eq!(due(&house).await, 0, "never early");
+    house.clock.advance(4 * HOUR);
+    due(&house).await;
+    assert_eq!(house.state(right).await.as_deref(), Some("pending"));
+    assert_eq!(house.state(ahead).await.as_deref(), Some("pending"), "not years late");
+}
+
+async fn a_live_lease_of_a_replica_with_other_settings_is_not_taken(house: House) {
+    house.set_right();
+    house.happened("C-1").await;
+    // The longest: a wait for a slot, a call with another token, one more request.
+    let lease = Duration::from_secs(30) + 5 * TIMEOUT_MAX + LEASE_MARGIN;
+    let claims = house.store.claims(1, lease).await.expect("the store is there");
+    assert_eq!(claims.len(), 1);
+    house.store.expect_waits(Ceilings { work: LEASE_MAX, notice: BACK_OFF, poll: BACK_OFF, sign_up: HOUR });
+    assert!(house.claim().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_whose_clocks_differ_count_each_other() {
+    let url = crate::servers::fresh_database();
+    let (right, ahead) = (House::open(url.clone(), Duration::ZERO).await, House::open(url, 2 * HOUR).await);
+    let counts = async |house: &House, number| {
+        let shared = house.store.share(Uuid::from_u128(number), Standing::default()).await;
+        shared.expect("the store is there").replicas
+    };
+    for round in 0..5 {
+        let found = (counts(&right, 1).await, counts(&ahead, 2).await);
+        // The first looks find no other, or one that was last seen long ago by the clock ahead.
+        assert!(round < 2 || found == (2, 2), "{round}: {found:?}");
+        for house in [&right, &ahead] {
+            house.clock.advance(REPLICA_LIFE / 2);
+        }
+    }
+    right.clock.advance(REPLICA_LIFE);
+    assert_eq!(counts(&right, 1).await, 2, "it has changed since the last look");
+    right.clock.advance(REPLICA_LIFE);
+    assert_eq!(counts(&right, 1).await, 1, "it is silent");
+}
+
 /// A real bridge on a file that one with a clock years ahead left behind: its customer's event is applied, and it is ready.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bridge_goes_on_where_one_with_a_clock_ahead_ended() {
@@ -391,7 +544,8 @@ async fn a_bridge_goes_on_where_one_with_a_clock_ahead_ended() {
     let settings = Settings { url: url.clone(), targets: vec![Target::Amqp], works: true };
     let (store, writer) = Store::open(settings, ahead.clone()).await.expect("the store opens");
     let writing = tokio::spawn(writer.run());
-    let house = House { store, clock: ahead.clone(), ahead: YEARS };
+    let idle = tokio::spawn(async {});
+    let house = House { url: url.clone(), writing: idle, store, clock: ahead.clone(), ahead: YEARS };
     let failed = house.happened("C-1").await;
     house.fail(Setback::Unknown).await;
     let mut known = Standing::default();

@@ -34,8 +34,9 @@ const MAY_SCAN: &[(&str, &str, &str)] = &[
     ("SELECT COUNT(*) FROM watched WHERE customer", "watched", "an operator erases a customer"),
     ("DELETE FROM watched WHERE customer", "watched", "the same"),
     ("SELECT (SELECT COUNT(*) FROM lanes", "watched", "the same"),
-    ("DELETE FROM replicas", "replicas", "a row for each replica"),
-    ("SELECT COUNT(*) FROM replicas", "replicas", "the same"),
+    ("SELECT id, seen_at FROM replicas", "replicas", "a row for each replica"),
+    ("SELECT id FROM events WHERE state IN", "events", "once an hour, of an index of what waits for its day"),
+    ("DELETE FROM replicas", "replicas", "the same; at a start"),
 ];
 
 /// What makes a table in memory or a sorter while it runs, and why it may. Each costs some 80 KiB that are taken and given
@@ -50,6 +51,7 @@ const MAY_MAKE_TABLES: &[(&str, &str)] = &[
     ("DELETE FROM events WHERE id IN", "for hundreds of rows"),
     ("DELETE FROM notices WHERE (id, target) IN", "the same"),
     ("UPDATE lanes SET ready_at = $1 WHERE claimed", "once at the start"),
+    ("UPDATE shared SET value = $2, version = version + 1 WHERE name IN", "of a heartbeat, every three seconds"),
     ("UPDATE events SET state = 'pending', due_at = $2 WHERE lane", "of a sign-up"),
     ("UPDATE events SET state = 'pending' WHERE id IN", "for up to 500 events whose day has come"),
     ("UPDATE notices SET due_at = $1 WHERE target = $2 AND id IN", "for up to 256 notices, on PostgreSQL"),

@@ -120,7 +120,14 @@ const ROOMS: [(&str, &[&str]); 29] = [
     ("rand", &["src/clock.rs", "src/sandbox/"]),
     (
         "rustix",
-        &["src/cli/map.rs", "src/cli/serve.rs", "src/cli/signals.rs", "src/config/file.rs", "src/store/place.rs"],
+        &[
+            "src/cli/map.rs",
+            "src/cli/serve.rs",
+            "src/cli/signals.rs",
+            "src/clock.rs",
+            "src/config/file.rs",
+            "src/store/place.rs",
+        ],
     ),
     ("mimalloc", &["src/main.rs"]),
     ("jaq_core", &["src/inbound/mapping/program.rs"]),
