@@ -139,6 +139,7 @@ struct Share {
 impl Write for Share {
     /// Whether a beat was written, too.
     type Output = (Shared, bool);
+    const IS_BEAT: bool = true;
 
     fn proves_writing(&self, (_, has_beaten): &Self::Output) -> bool {
         *has_beaten
