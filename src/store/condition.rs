@@ -190,9 +190,10 @@ impl Condition {
         if state.outlasts(proof) {
             return;
         }
-        (state.trouble, state.denied_at) = (None, None);
+        let had_trouble = state.trouble.take().is_some();
+        state.denied_at = None;
         let is_well = state.damaged_since.is_none() && state.replaced_since.is_none();
-        if is_well && state.told.take().is_some() {
+        if is_well && had_trouble && state.told.take().is_some() {
             drop(state);
             tracing::info!("the store takes writes again");
         }
