@@ -424,8 +424,7 @@ impl Writer {
             match self.once(group).await {
                 Err(Failure::Conflict) if conflicts < CONFLICTS_MAX => conflicts += 1,
                 Ok(()) => {
-                    let proofs = || group.iter().filter(|pending| pending.write.proves_writing());
-                    let is_proof = proofs().next().map(|_| proofs().any(|pending| pending.write.is_arrival()));
+                    let is_proof = proof_in(group);
                     self.note_success(is_proof).await;
                     return Ok(());
                 }
@@ -472,6 +471,13 @@ fn next_group(rest: &mut Peekable<impl Iterator<Item = Pending>>) -> Vec<Pending
         }
     }
     group
+}
+
+/// Whether an arrival is among the writes of a group that prove something; `None`: none does.
+fn proof_in(group: &[Pending]) -> Option<bool> {
+    let mut proofs = group.iter().filter(|pending| pending.write.proves_writing()).peekable();
+    proofs.peek()?;
+    Some(proofs.any(|pending| pending.write.is_arrival()))
 }
 
 /// `false`: the connection is of no more use.
