@@ -266,14 +266,26 @@ struct Bells {
 impl Bridge {
     /// Starts every part. When this returns, both doors are open. After an error nothing runs, and the store is closed.
     pub async fn start(config: Config, options: Options) -> anyhow::Result<Self> {
+        let started = Self::start_unless(config, options, std::future::pending()).await?;
+        Ok(started.expect("no signal ends it"))
+    }
+
+    /// [`Bridge::start`], which may wait for its store for minutes; `None`: `signal` came first, nothing runs and the store is
+    /// closed.
+    pub async fn start_unless(
+        config: Config,
+        options: Options,
+        signal: impl Future<Output = ()>,
+    ) -> anyhow::Result<Option<Self>> {
         let (mut tasks, mut store) = (Tasks::default(), None);
-        let started = Self::start_parts(config, options, &mut tasks, &mut store).await;
-        if let (Err(_), Some(store)) = (&started, store) {
+        let started = tokio::select! {
+            started = Self::start_parts(config, options, &mut tasks, &mut store) => started.map(Some),
+            () = signal => Ok(None),
+        };
+        if let (Err(_) | Ok(None), Some(store)) = (&started, store) {
             end_store(&store, &mut tasks).await;
         }
-        let mut started = started?;
-        started.tasks = tasks;
-        Ok(started)
+        Ok(started?.map(|started| Self { tasks, ..started }))
     }
 
     async fn start_parts(

@@ -24,11 +24,12 @@ pub(super) async fn run(mut config: Config, sandbox: bool) -> anyhow::Result<()>
     }
     let limits = limits();
     let scratch = (sandbox && config.store.is_default).then(|| scratch_store(&mut config)).transpose()?;
-    let mut bridge = tokio::select! {
-        bridge = Bridge::start(config, Options { sandbox, scratch, limits, worker: None }) => bridge?,
-        // It may wait for its store for minutes.
-        () = signals.next() => return Ok(()),
+    let options = Options { sandbox, scratch, limits, worker: None };
+    let signal = async {
+        signals.next().await;
+        signals.begin_end();
     };
+    let Some(mut bridge) = Bridge::start_unless(config, options, signal).await? else { return Ok(()) };
     let mut lines = vec![
         format!("webhooks  http://{}/v1/events", bridge.http),
         format!("operator  http://{}/readyz", bridge.admin),

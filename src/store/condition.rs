@@ -27,6 +27,14 @@ const PROOF_AGE_MAX: Duration = Duration::from_secs(20);
 /// heartbeat does.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 
+/// Limit of the time for which an arrival that was denied its rights outweighs heartbeats that went through: where no sender
+/// comes any more, because the bridge is not ready, no arrival can prove the contrary.
+const DENIED_AGE_MAX: Duration = Duration::from_secs(180);
+
+/// Limit of the time for which damage that a server has reported counts after the last statement that met it. A table that is
+/// repaired, or a failover, shows in nothing else than that.
+pub(super) const SERVER_DAMAGE_AGE_MAX: Duration = Duration::from_secs(300);
+
 /// Interval at which the same trouble is logged again.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
@@ -79,6 +87,17 @@ impl Trouble {
     }
 }
 
+/// A fact that a transaction has proven by going through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// That a row can be changed in its place.
+    Change,
+    /// That an arrival can be kept.
+    Arrival,
+    /// That there is room for some of the largest arrivals.
+    Room,
+}
+
 /// State of writing at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Writability {
@@ -114,11 +133,16 @@ struct State {
     proven_at: Instant,
     /// The trouble that was met since then, and when it began.
     trouble: Option<(Trouble, Instant)>,
+    /// When an arrival was last denied its rights.
+    denied_at: Option<Instant>,
+    /// When damage was last met.
+    damage_met_at: Instant,
     /// Seen by any statement; stays until a check finds nothing.
     damaged_since: Option<Instant>,
     replaced_since: Option<Instant>,
     /// Begin of the attempt that the writer is at.
     working_since: Option<Instant>,
+    /// When an arrival was last tried.
     tried_at: Instant,
     /// When trouble was last logged, and which.
     told: Option<(Trouble, Instant)>,
@@ -131,6 +155,8 @@ impl Default for Condition {
             state: Mutex::new(State {
                 proven_at: now,
                 trouble: None,
+                denied_at: None,
+                damage_met_at: now,
                 damaged_since: None,
                 replaced_since: None,
                 working_since: None,
@@ -148,38 +174,56 @@ impl Condition {
         self.lock().working_since.get_or_insert_with(Instant::now);
     }
 
-    /// The attempt is over, however it ended.
-    pub(super) fn ends(&self) {
+    /// The attempt is over, however it ended. The bridge's own writes are no attempt of an arrival.
+    pub(super) fn ends(&self, had_arrival: bool) {
         let mut state = self.lock();
         state.working_since = None;
-        state.tried_at = Instant::now();
+        if had_arrival {
+            state.tried_at = Instant::now();
+        }
     }
 
     /// A transaction that proves writing is on disk.
-    pub(super) fn proven(&self) {
+    pub(super) fn proven(&self, proof: Proof) {
         let mut state = self.lock();
         state.proven_at = Instant::now();
-        state.trouble = None;
+        if state.outlasts(proof) {
+            return;
+        }
+        let had_trouble = state.trouble.take().is_some();
+        state.denied_at = None;
         let is_well = state.damaged_since.is_none() && state.replaced_since.is_none();
-        if is_well && state.told.take().is_some() {
+        if is_well && had_trouble && state.told.take().is_some() {
             drop(state);
             tracing::info!("the store takes writes again");
         }
     }
 
+    /// Whether room is to be proven before the store takes writes again.
+    pub(super) fn lacks_room(&self) -> bool {
+        self.lock().trouble.is_some_and(|(trouble, _)| trouble == Trouble::NoRoom)
+    }
+
     /// A transaction failed for a reason that concerns the whole store.
-    pub(super) fn failed(&self, trouble: Trouble) {
+    pub(super) fn failed(&self, trouble: Trouble, is_arrival: bool) {
         if trouble == Trouble::Damaged {
             return self.damage_seen();
         }
         let mut state = self.lock();
         let since = state.trouble.map(|(_, since)| since).or(state.working_since).unwrap_or_else(Instant::now);
         state.trouble = Some((trouble, since));
+        if trouble == Trouble::AccessDenied && is_arrival {
+            state.denied_at = Some(Instant::now());
+        }
     }
 
     /// A statement, a read or a write, has met a page that is not what was written.
     pub(super) fn damage_seen(&self) {
-        let is_first = self.lock().damaged_since.replace(Instant::now()).is_none();
+        let mut state = self.lock();
+        state.damage_met_at = Instant::now();
+        let is_first = state.damaged_since.is_none();
+        state.damaged_since.get_or_insert_with(Instant::now);
+        drop(state);
         if is_first {
             tracing::error!(
                 "the store is damaged: a page is not what was written; the bridge takes no events until a check finds it whole"
@@ -188,7 +232,12 @@ impl Condition {
         }
     }
 
-    /// A check of the whole file has found nothing.
+    /// How long ago a statement last met damage.
+    pub(super) fn damage_age(&self) -> Duration {
+        self.lock().damage_met_at.elapsed()
+    }
+
+    /// A check of the whole file has found nothing, or a server has reported nothing more for long.
     pub(super) fn found_whole(&self) {
         self.lock().damaged_since = None;
     }
@@ -224,14 +273,20 @@ impl Condition {
         self.lock().look()
     }
 
-    /// Whether an arrival is to be refused without trying: the store is known to be in trouble and is being tried, or was a
-    /// moment ago.
-    pub(super) fn refuses_arrivals(&self) -> Option<Trouble> {
-        let state = self.lock();
-        let trouble = state.look().trouble?;
-        let is_final = state.damaged_since.is_some() || state.replaced_since.is_some();
-        let is_tried = state.working_since.is_some() || state.tried_at.elapsed() < TRY_EVERY;
-        (is_final || is_tried).then_some(trouble)
+    /// Why an arrival is refused without trying: the store is known to be in trouble and is being tried, or an arrival was
+    /// tried a moment ago. One that is not refused in trouble is the next that is tried.
+    pub(super) fn refuses_new_arrival(&self) -> Option<Trouble> {
+        let mut state = self.lock();
+        let refused = state.refuses_arrivals();
+        if refused.is_none() && state.look().trouble.is_some() {
+            state.tried_at = Instant::now();
+        }
+        refused
+    }
+
+    /// The same of one that waits already.
+    pub(super) fn refuses_waiting_arrival(&self) -> Option<Trouble> {
+        self.lock().refuses_arrivals()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -240,6 +295,23 @@ impl Condition {
 }
 
 impl State {
+    /// Whether the trouble goes on although this is proven.
+    fn outlasts(&self, proof: Proof) -> bool {
+        let is_recent = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < DENIED_AGE_MAX);
+        match (self.trouble.map(|(trouble, _)| trouble), proof) {
+            (Some(Trouble::NoRoom), Proof::Change) => true,
+            (Some(Trouble::AccessDenied), Proof::Change) => is_recent(self.denied_at),
+            (Some(_) | None, Proof::Change | Proof::Arrival | Proof::Room) => false,
+        }
+    }
+
+    fn refuses_arrivals(&self) -> Option<Trouble> {
+        let trouble = self.look().trouble?;
+        let is_final = self.damaged_since.is_some() || self.replaced_since.is_some();
+        let is_tried = self.working_since.is_some() || self.tried_at.elapsed() < TRY_EVERY;
+        (is_final || is_tried).then_some(trouble)
+    }
+
     fn look(&self) -> Writability {
         let stalled = self.working_since.filter(|since| since.elapsed() >= STALL_MAX);
         let overdue = (self.proven_at.elapsed() >= PROOF_AGE_MAX).then_some(self.proven_at);
@@ -252,5 +324,48 @@ impl State {
             lasting: found.map(|(_, since)| since.elapsed()).unwrap_or_default(),
             last_write_age: self.proven_at.elapsed(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_room_ends_with_room_and_not_with_a_change_in_place() {
+        let condition = Condition::default();
+        condition.failed(Trouble::NoRoom, true);
+        condition.proven(Proof::Change);
+        assert_eq!(condition.look().trouble, Some(Trouble::NoRoom));
+        condition.proven(Proof::Room);
+        assert_eq!(condition.look().trouble, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_trouble_one_arrival_is_tried_at_a_time_whatever_else_is_written() {
+        let condition = Condition::default();
+        condition.failed(Trouble::NoRoom, true);
+        assert_eq!(condition.refuses_new_arrival(), Some(Trouble::NoRoom));
+        for _ in 0..4 {
+            tokio::time::advance(TRY_EVERY / 4).await;
+            condition.begins();
+            condition.ends(false);
+        }
+        assert_eq!(condition.refuses_new_arrival(), None);
+        assert_eq!(condition.refuses_new_arrival(), Some(Trouble::NoRoom), "the one before is being tried");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rights_that_an_arrival_lacks_are_not_proven_by_a_heartbeat() {
+        let condition = Condition::default();
+        condition.failed(Trouble::AccessDenied, true);
+        condition.proven(Proof::Change);
+        assert_eq!(condition.look().trouble, Some(Trouble::AccessDenied));
+        condition.proven(Proof::Arrival);
+        assert_eq!(condition.look().trouble, None);
+        condition.failed(Trouble::AccessDenied, true);
+        tokio::time::advance(DENIED_AGE_MAX).await;
+        condition.proven(Proof::Change);
+        assert_eq!(condition.look().trouble, None, "no sender comes to a bridge that is not ready");
     }
 }

@@ -47,9 +47,12 @@ const NO_URL: &str = "store.url is no usable URL of PostgreSQL, which has the fo
 /// Limit of the time in which, at the end, readers in other processes are waited for.
 const END_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// Room on the disk, above which a small write that went through says that larger ones do as well: some of the largest
-/// batches. Below it, "no room" stays until an arrival has gone through.
-const SPARE_BYTES_MIN: u64 = 8 << 20;
+/// Size of the attempt that ends "no room": that of a large arrival. Small writes find room in pages that are there.
+const PROBE_BYTES: usize = 1 << 20;
+
+/// The same on a server: about as many bytes, in rows too small to be compressed. Not logged, so that it is cheap.
+const PROBE_OF_SERVER: &str = "BEGIN; CREATE UNLOGGED TABLE podero_bridge_room (filler TEXT NOT NULL); \
+    INSERT INTO podero_bridge_room SELECT repeat(md5(number::text), 50) FROM generate_series(1, 640) AS number";
 
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,6 +194,7 @@ fn sqlite_trouble(code: i32) -> Option<Trouble> {
     match (code, code & 0xff) {
         // `SQLITE_IOERR_WRITE` and `SQLITE_IOERR_SHMSIZE`, under a quota.
         (778 | 4_874, _) | (_, 13) => Some(Trouble::NoRoom),
+        (sqlite::MOVED, _) => Some(Trouble::Replaced),
         // `SQLITE_PERM`, `SQLITE_READONLY`, `SQLITE_CANTOPEN`.
         (_, 3 | 8 | 14) => Some(Trouble::ReadOnly),
         // `SQLITE_BUSY`, `SQLITE_LOCKED`, `SQLITE_PROTOCOL`.
@@ -340,6 +344,13 @@ impl Connection {
         }
     }
 
+    /// The end of a connection leaves a SQLite file's log as it is.
+    pub(super) fn leave_log(&self) {
+        if let Self::Sqlite(connection) = self {
+            log::leave(connection);
+        }
+    }
+
     /// Whether no transaction is open any more: SQLite rolls one back by itself when a commit fails for want of room.
     pub(super) fn has_rolled_back(&self) -> bool {
         matches!(self, Self::Sqlite(connection) if connection.is_autocommit())
@@ -394,12 +405,16 @@ impl Db {
         }
     }
 
-    /// Whether there is so much room on a SQLite file's disk that "no room" is over once a small write went through; a
-    /// server tells no figure.
-    pub(super) fn has_spare_room(&self) -> bool {
+    /// Whether there is so much room that "no room" is over, by trying. On a server this begins a transaction, which is to be
+    /// rolled back: a table of its own needs room whatever its neighbours have left, and leaves nothing behind. `true` where it
+    /// fails for another reason.
+    pub(super) async fn has_room(&self, connection: &mut Connection) -> bool {
         match &self.address {
-            Address::File { place, .. } => place::free_bytes(place.path()).is_none_or(|free| free >= SPARE_BYTES_MIN),
-            Address::Server(_) => true,
+            Address::File { place, .. } => place.has_room(PROBE_BYTES),
+            Address::Server(_) => {
+                let tried = connection.batch(PROBE_OF_SERVER).await;
+                !tried.is_err_and(|fault| fault.trouble() == Some(Trouble::NoRoom))
+            }
         }
     }
 
@@ -439,7 +454,7 @@ impl Db {
     /// A connection that leaves the file as it is: no log beside it.
     pub(super) async fn connect_plain(&self) -> Result<Connection, Fault> {
         match &self.address {
-            Address::File { place, may_write } => Ok(Connection::Sqlite(sqlite::open(place.path(), *may_write)?)),
+            Address::File { place, may_write } => Ok(Connection::Sqlite(sqlite::open_at(place, *may_write)?)),
             Address::Server(options) => {
                 let connecting = options.connect();
                 let connected = tokio::time::timeout(CONNECT_TIME_MAX, connecting).await;
@@ -488,7 +503,7 @@ impl Db {
     /// What moves the log of a SQLite file into it.
     pub(super) fn log_mover(&self) -> Option<LogMover> {
         match &self.address {
-            Address::File { place, .. } => Some(LogMover::new(place.path().to_owned())),
+            Address::File { place, .. } => Some(LogMover::new(place.clone())),
             Address::Server(_) => None,
         }
     }
@@ -497,9 +512,9 @@ impl Db {
     pub(super) async fn scrub(&self, wait_max: Duration) -> Result<bool, Fault> {
         match &self.address {
             Address::File { place, .. } => {
-                let path = place.path().to_owned();
+                let place = place.clone();
                 let scrubbing = tokio::task::spawn_blocking(move || {
-                    let connection = sqlite::open(&path, true)?;
+                    let connection = sqlite::open_at(&place, true)?;
                     log::empty(&connection, wait_max)
                 });
                 Ok(scrubbing.await.map_err(|_| Fault::Ended)??)
@@ -512,9 +527,9 @@ impl Db {
     pub(super) fn readers(&self) -> Readers {
         let source = match &self.address {
             Address::File { place, may_write } => {
-                let (path, may_write) = (place.path().to_owned(), *may_write);
+                let (place, may_write) = (place.clone(), *may_write);
                 ReadSource::Sqlite(sqlite::Readers::new(move || {
-                    let connection = sqlite::open(&path, may_write)?;
+                    let connection = sqlite::open_at(&place, may_write)?;
                     sqlite::prepare(&connection)?;
                     Ok(connection)
                 }))
@@ -535,7 +550,9 @@ impl Db {
     pub(super) fn try_tables(&self) -> Option<&'static str> {
         match self.dialect {
             Dialect::Sqlite => None,
-            Dialect::Postgres => Some("LOCK TABLE events, lanes, notices, calls, pumps, watched IN ROW EXCLUSIVE MODE"),
+            Dialect::Postgres => {
+                Some("LOCK TABLE events, lanes, notices, calls, pumps, watched, tombstones IN ROW EXCLUSIVE MODE")
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::condition::SERVER_DAMAGE_AGE_MAX;
 use super::db::{Connection, Db, Dialect, Fault, ours, query};
 use super::writer::Write;
 use super::{Error, Store};
@@ -15,6 +16,9 @@ use crate::domain::Timestamp;
 /// A SQLite file up to here is checked before anything is done with it, which takes some tenths of a second. A larger one
 /// would hold the start up, so it is checked beside the work.
 const CHECKED_FIRST_BYTES_MAX: u64 = 64 << 20;
+
+/// Interval of the checks of a damaged file, where one could not be made: the file is locked, or no descriptor is free.
+const CHECK_AGAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// Limit of the time for which readers are waited for after an erasure. The bridge's own writes wait as well.
 const SCRUB_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -45,19 +49,40 @@ impl Store {
     }
 
     /// Waits until a statement meets damage, and then checks all of a SQLite file. When nothing is found the store is well
-    /// again; an error is as [`Store::examine`] has it. A server's damage is its operator's to check: this waits on.
+    /// again; an error is [`Error::Damaged`]. A server's damage is its operator's to check: it is over when no statement has
+    /// met it for long.
     pub async fn examine_when_damage_is_seen(&self) -> Result<(), Error> {
+        self.0.condition.until_damage_is_seen().await;
+        match self.0.dialect {
+            Dialect::Postgres => self.until_no_damage_is_met().await,
+            Dialect::Sqlite => self.check_until_known().await?,
+        }
+        self.0.condition.found_whole();
+        Ok(())
+    }
+
+    async fn until_no_damage_is_met(&self) {
+        while let Some(rest) =
+            SERVER_DAMAGE_AGE_MAX.checked_sub(self.0.condition.damage_age()).filter(|rest| !rest.is_zero())
+        {
+            let _ = tokio::time::timeout(rest, std::future::pending::<()>()).await;
+        }
+    }
+
+    /// A check that fails for another reason than damage says nothing about the file.
+    async fn check_until_known(&self) -> Result<(), Error> {
         loop {
-            self.0.condition.until_damage_is_seen().await;
-            match self.0.dialect {
-                Dialect::Postgres => {}
-                Dialect::Sqlite => {
-                    let connection = self.0.db.connect().await.map_err(of_file)?;
-                    check_all(connection, "PRAGMA integrity_check(1)").await?;
-                    self.0.condition.found_whole();
-                    return Ok(());
+            let checking = async {
+                let connection = self.0.db.connect().await.map_err(of_file)?;
+                check_all(connection, "PRAGMA integrity_check(1)").await
+            };
+            match checking.await {
+                Err(error) if !matches!(error, Error::Damaged(_)) => {
+                    tracing::warn!(%error, "the damaged file could not be checked; it is tried again");
                 }
+                known => return known,
             }
+            let _ = tokio::time::timeout(CHECK_AGAIN_EVERY, std::future::pending::<()>()).await;
         }
     }
 

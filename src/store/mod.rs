@@ -362,7 +362,7 @@ impl Store {
 
     async fn write<W: Write>(&self, write: W) -> Result<W::Output, Error> {
         if W::IS_ARRIVAL {
-            self.0.refuse_in_trouble()?;
+            self.0.refuse(self.0.condition.refuses_new_arrival())?;
         }
         // One that is larger than the whole goes when it is alone.
         let bytes = u32::try_from(write.bytes().min(QUEUE_BYTES_MAX)).unwrap_or(u32::MAX);
@@ -396,8 +396,8 @@ fn ended<T>(_: oneshot::error::RecvError) -> Result<T, Error> {
 impl Inner {
     /// A sender is told at once, and not after its own deadline, that the store takes nothing. A command waits: it has no
     /// heartbeat that finds the store well again.
-    fn refuse_in_trouble(&self) -> Result<(), Error> {
-        match self.condition.refuses_arrivals().filter(|_| self.works) {
+    fn refuse(&self, refused: Option<Trouble>) -> Result<(), Error> {
+        match refused.filter(|_| self.works) {
             Some(trouble) => Err(Error::Away(trouble.words().to_owned())),
             None => Ok(()),
         }
@@ -408,7 +408,7 @@ impl Inner {
         loop {
             match tokio::time::timeout(WRITE_LOOK_EVERY, &mut answer).await {
                 Ok(answer) => return answer.unwrap_or_else(ended),
-                Err(_) => self.refuse_in_trouble()?,
+                Err(_) => self.refuse(self.condition.refuses_waiting_arrival())?,
             }
         }
     }

@@ -8,9 +8,9 @@
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
 use std::mem::ManuallyDrop;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rustix::fs::{Access, StatVfsMountFlags};
 use url::Url;
@@ -22,7 +22,7 @@ pub(super) const WHAT_TO_DO: &str = "the user who runs this must be able to read
 
 /// A SQLite file that is there.
 #[derive(Debug, Clone)]
-pub(super) struct Place(PathBuf);
+pub(super) struct Place(PathBuf, Arc<OnceLock<FileId>>);
 
 impl Place {
     /// Finds the file; makes it, and its folder, when it is not there. Both hold personal data: nobody but their owner
@@ -80,12 +80,38 @@ impl Place {
             let access = Access::WRITE_OK | Access::EXEC_OK;
             rustix::fs::access(folder, access).map_err(|error| unusable(folder, &error.into()))?;
         }
-        Ok(Self(resolved))
+        Ok(Self(resolved, Arc::default()))
+    }
+
+    /// Any path, for tests.
+    #[cfg(test)]
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self(path, Arc::default())
     }
 
     /// Absolute, and without symlinks.
     pub(super) fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Whether the file at the path is the one that was locked; `true` where none was.
+    pub(super) fn is_the_locked(&self) -> bool {
+        self.1.get().is_none_or(|id| FileId::at(&self.0) == Some(*id))
+    }
+
+    /// Whether so many bytes find room next to the file and beyond the end of the larger of it and its log, so that a limit of
+    /// a file's size counts as well. The file that is written for that has no name. `true` where that cannot be tried.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        let Some(folder) = self.0.parent() else { return true };
+        let length = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
+        let end = length(&self.0).max(length(&self.beside("-wal")));
+        let written = tempfile::tempfile_in(folder).and_then(|file| {
+            file.write_all_at(&vec![b'x'; bytes], end)?;
+            file.sync_data()
+        });
+        let lacks_room =
+            |kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
+        !written.is_err_and(|error| lacks_room(error.kind()))
     }
 
     /// How large the file is. Not the log beside it, which is as large after a crash of a small store as of a large one.
@@ -107,6 +133,7 @@ impl Place {
             Err(TryLockError::Error(error)) => tracing::debug!(%error, "the store's file itself cannot be locked"),
         }
         let found = file.metadata().map_err(|error| unusable(&self.0, &error))?;
+        let _ = self.1.set(FileId::of(&found));
         let mut lock = FileLock {
             place: self.clone(),
             file: Some(file),
@@ -151,14 +178,17 @@ impl FileId {
     }
 }
 
+/// The log of a SQLite file and its index.
+type LogIds = (FileId, FileId);
+
 /// The right to work on a SQLite file.
 pub(super) struct FileLock {
     place: Place,
     /// Open for as long as the process lives: see [`FileLock::close`].
     file: Option<File>,
     id: FileId,
-    /// `FILE-wal`, which is there while SQLite has the file open; once it was seen.
-    log: Mutex<Option<FileId>>,
+    /// `FILE-wal` and `FILE-shm`, which are there while SQLite has the file open; once it was seen.
+    log: Mutex<Option<LogIds>>,
     /// `FILE.lock`; set as soon as it is held.
     lock_file: Option<Mutex<File>>,
 }
@@ -170,12 +200,15 @@ impl FileLock {
         if FileId::at(self.place.path()) != Some(self.id) {
             return false;
         }
-        let at = FileId::at(&self.place.beside("-wal"));
+        // Another process that makes a new index of the log overwrites what is in the log.
+        let id = |suffix| FileId::at(&self.place.beside(suffix));
+        let at = id("-wal").zip(id("-shm"));
         let mut log = self.log.lock().expect("no code panics while it holds this");
         if log.is_some() && *log != at {
             return false;
         }
         *log = at;
+        drop(log);
         self.holds_lock_file()
     }
 

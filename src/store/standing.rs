@@ -228,6 +228,7 @@ struct Beaten {
 
 impl Write for Share {
     type Output = Beaten;
+    const IS_BEAT: bool = true;
 
     fn proves_writing(&self, beaten: &Self::Output) -> bool {
         beaten.has_beaten

@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::Error;
-use super::condition::Trouble;
+use super::condition::{Proof, Trouble};
 use super::db::{Connection, Db, Dialect, Fault, LogMover, query};
 use super::place::FileLock;
 
@@ -61,6 +61,9 @@ pub(super) trait Write: Send + Sync + 'static {
     /// while the store is known to take no writes.
     const IS_ARRIVAL: bool = false;
 
+    /// Whether its failure alone says something about the whole store: it meets what every other write meets, and nothing else.
+    const IS_BEAT: bool = false;
+
     /// Rows that it writes, about.
     fn weight(&self) -> usize {
         1
@@ -100,6 +103,7 @@ trait Erased: Send {
     fn answer(self: Box<Self>, result: Result<(), Error>);
     fn is_pointless(&self) -> bool;
     fn is_arrival(&self) -> bool;
+    fn is_beat(&self) -> bool;
     fn proves_writing(&self) -> bool;
     fn weight(&self) -> usize;
 }
@@ -131,6 +135,10 @@ impl<W: Write> Erased for Waiting<W> {
 
     fn is_arrival(&self) -> bool {
         W::IS_ARRIVAL
+    }
+
+    fn is_beat(&self) -> bool {
+        W::IS_BEAT
     }
 
     fn proves_writing(&self) -> bool {
@@ -206,22 +214,31 @@ impl Writer {
                     continue;
                 }
                 self.had_room = true;
+                let had_arrival = group.iter().any(|pending| pending.write.is_arrival());
                 self.db.condition.begins();
                 self.write(&mut group).await;
-                self.db.condition.ends();
-                if let Some(connection) = &self.connection {
+                self.db.condition.ends(had_arrival);
+                if let Some(connection) = self.connection.as_ref().filter(|_| !self.is_left_alone()) {
                     connection.tidy(self.had_room, &mut self.log);
                 }
             }
         }
         // First the thread that moves the log, then the log's end, then the file: the file alone is whole.
         drop(self.log.take());
+        let is_left_alone = self.is_left_alone();
         if let Some(connection) = self.connection.take() {
-            if self.lock.is_some() {
+            if is_left_alone {
+                connection.leave_log();
+            } else if self.lock.is_some() {
                 connection.empty_log_at_the_end();
             }
             let _ = connection.close().await;
         }
+    }
+
+    /// Whether a SQLite file is damaged: it and its log are evidence, and each may hold what the other has lost.
+    fn is_left_alone(&self) -> bool {
+        self.db.dialect == Dialect::Sqlite && self.db.condition.is_damaged()
     }
 
     /// Waits for the next writes; `false`: there are no more.
@@ -237,13 +254,18 @@ impl Writer {
 
     /// One group: together if it goes, else each alone. Without a connection nobody's turn comes.
     async fn write(&mut self, group: &mut Vec<Pending>) {
-        if self.db.dialect == Dialect::Sqlite && self.db.condition.is_damaged() {
-            // The file is evidence, and every further write may spoil more of it.
+        if self.is_left_alone() {
+            // Every further write may spoil more of it.
             let error = Error::Damaged("a page is not what was written".to_owned());
             return group.drain(..).for_each(|pending| pending.answer(Err(error.clone())));
         }
         if let Err(fault) = self.connect().await {
-            let error = self.note(fault, group.len(), "the store cannot be reached");
+            let (error, trouble) = self.told(fault, group.len(), "the store cannot be reached");
+            match trouble {
+                Some(Trouble::Replaced) => self.has_file = self.look_at_file(),
+                Some(trouble) => self.db.condition.failed(trouble, false),
+                None => {}
+            }
             return group.drain(..).for_each(|pending| pending.answer(Err(error.clone())));
         }
         let whole = self.together(group).await;
@@ -253,11 +275,21 @@ impl Writer {
             Err((_, trouble)) => is_alone || trouble.is_some_and(Trouble::is_for_all),
         };
         if is_over {
+            if let (Err((_, Some(trouble))), Some(first)) = (&whole, group.first()) {
+                self.count(*trouble, first);
+            }
             let result = whole.map_err(|(error, _)| error);
             return group.drain(..).for_each(|pending| self.answer(pending, result.clone()));
         }
+        self.each_alone(group).await;
+    }
+
+    /// Each write of a group that failed. A failure of one says nothing about the whole store where an arrival went through.
+    async fn each_alone(&mut self, group: &mut Vec<Pending>) {
         let mut late = None;
         let mut late_count = 0;
+        let mut has_kept = false;
+        let mut failed = Vec::new();
         for pending in group.drain(..) {
             if pending.is_pointless() {
                 continue;
@@ -273,7 +305,46 @@ impl Writer {
                 late_count += 1;
             }
             let [pending] = alone;
+            has_kept |= result.is_ok() && pending.write.is_arrival();
+            if let Err((_, Some(trouble))) = &result {
+                if trouble.is_for_all() || pending.write.is_beat() {
+                    self.count(*trouble, &pending);
+                } else {
+                    failed.push((*trouble, pending.write.is_arrival()));
+                }
+            }
             self.answer(pending, result.map_err(|(error, _)| error));
+        }
+        for (trouble, is_arrival) in failed.into_iter().filter(|_| !has_kept) {
+            self.count_one(trouble, is_arrival);
+        }
+    }
+
+    /// Notes what the failure of a write says about the whole store, if it says anything.
+    fn count(&self, trouble: Trouble, pending: &Pending) {
+        if trouble.is_for_all() || pending.write.is_beat() {
+            self.db.condition.failed(trouble, pending.write.is_arrival());
+        } else {
+            self.count_one(trouble, pending.write.is_arrival());
+        }
+    }
+
+    /// The same of a write that is one of many kinds: on a server a lock may be on its row, and rights may lack for its table,
+    /// without any arrival that is refused for it. The next heartbeat meets what concerns all.
+    fn count_one(&self, trouble: Trouble, is_arrival: bool) {
+        let is_of_its_own = match trouble {
+            Trouble::Locked => self.db.dialect == Dialect::Postgres,
+            Trouble::AccessDenied => !is_arrival,
+            Trouble::NoRoom
+            | Trouble::Silent
+            | Trouble::ReadOnly
+            | Trouble::Damaged
+            | Trouble::Replaced
+            | Trouble::ConnectionRefused
+            | Trouble::DiskFails => false,
+        };
+        if !is_of_its_own {
+            self.db.condition.failed(trouble, is_arrival);
         }
     }
 
@@ -311,33 +382,39 @@ impl Writer {
         Ok(())
     }
 
-    /// Notes what a failure says about the store, and logs it: the same trouble not every time.
-    fn note(&self, fault: Fault, writes: usize, what: &'static str) -> Error {
+    /// Logs a failure, the same trouble not every time; gives back what it says about the store.
+    fn told(&self, fault: Fault, writes: usize, what: &'static str) -> (Error, Option<Trouble>) {
         let trouble = fault.trouble().map(|trouble| self.db.refined(trouble));
         let error = Error::from(fault);
-        let is_to_be_told = trouble.is_none_or(|trouble| {
-            self.db.condition.failed(trouble);
-            self.db.condition.is_to_be_told(trouble)
-        });
+        let is_to_be_told = trouble.is_none_or(|trouble| self.db.condition.is_to_be_told(trouble));
         if is_to_be_told {
             tracing::warn!(%error, writes, "{what}");
         } else {
             tracing::debug!(%error, writes, "{what}");
         }
-        error
+        (error, trouble)
     }
 
-    /// A group is on disk: says so where that proves something.
-    fn note_success(&mut self, group: &[Pending]) {
+    /// A group is on disk: says so where that proves something. `is_proof`: whether an arrival is among what does.
+    async fn note_success(&mut self, is_proof: Option<bool>) {
         self.has_file = self.look_at_file();
-        let proves = |is_arrival: bool| {
-            let mut proofs = group.iter().filter(|pending| pending.write.proves_writing());
-            proofs.any(|pending| !is_arrival || pending.write.is_arrival())
-        };
-        let is_short_of_room = self.db.condition.look().trouble == Some(Trouble::NoRoom) && !self.db.has_spare_room();
-        if proves(is_short_of_room) {
-            self.db.condition.proven();
+        let Some(is_arrival) = is_proof else { return };
+        let lacks_room = self.db.condition.lacks_room();
+        let has_room = lacks_room && self.has_room().await;
+        // A server finds a place for some rows on pages that it has.
+        let counts = is_arrival && (!lacks_room || self.db.dialect == Dialect::Sqlite);
+        let small = if counts { Proof::Arrival } else { Proof::Change };
+        self.db.condition.proven(if has_room { Proof::Room } else { small });
+    }
+
+    /// Whether there is room for some of the largest arrivals, by trying.
+    async fn has_room(&mut self) -> bool {
+        let Some(mut connection) = self.connection.take() else { return false };
+        let found = tokio::time::timeout(TRANSACTION_TIME_MAX, self.db.has_room(&mut connection)).await;
+        if connection.is_in_process() || (found.is_ok() && roll_back(&mut connection).await) {
+            self.connection = Some(connection);
         }
+        found.unwrap_or(false)
     }
 
     /// Runs a group in one transaction; again when another replica was in the way.
@@ -347,7 +424,8 @@ impl Writer {
             match self.once(group).await {
                 Err(Failure::Conflict) if conflicts < CONFLICTS_MAX => conflicts += 1,
                 Ok(()) => {
-                    self.note_success(group);
+                    let is_proof = proof_in(group);
+                    self.note_success(is_proof).await;
                     return Ok(());
                 }
                 Err(Failure::Conflict) => {
@@ -356,8 +434,7 @@ impl Writer {
                     return Err((error, None));
                 }
                 Err(Failure::Fault(fault)) => {
-                    let trouble = fault.trouble();
-                    return Err((self.note(fault, group.len(), "a transaction on the store failed"), trouble));
+                    return Err(self.told(fault, group.len(), "a transaction on the store failed"));
                 }
             }
         }
@@ -394,6 +471,13 @@ fn next_group(rest: &mut Peekable<impl Iterator<Item = Pending>>) -> Vec<Pending
         }
     }
     group
+}
+
+/// Whether an arrival is among the writes of a group that prove something; `None`: none does.
+fn proof_in(group: &[Pending]) -> Option<bool> {
+    let mut proofs = group.iter().filter(|pending| pending.write.proves_writing()).peekable();
+    proofs.peek()?;
+    Some(proofs.any(|pending| pending.write.is_arrival()))
 }
 
 /// `false`: the connection is of no more use.

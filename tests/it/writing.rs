@@ -173,8 +173,12 @@ async fn a_start_on_a_full_disk_waits_for_room_and_readyz_tells_of_one_that_is_f
         (house.send(number).await.0 == 503).then_some(())
     })
     .await;
-    house.refuses(2, "no room on the disk").await;
-    std::fs::remove_file(&ballast).expect("it was there");
+    house.says("[-] store: no room on the disk").await;
+    assert_eq!(house.metric("store_writable").await, Some(0.0));
+    // Some room is enough: most of the disk stays taken.
+    let file = std::fs::File::options().write(true).open(&ballast).expect("it was there");
+    let length = file.metadata().expect("a length").len();
+    file.set_len(length.saturating_sub(4 << 20)).expect("it shrinks");
     house.recovers(3).await;
 }
 
@@ -329,6 +333,49 @@ async fn work_that_was_refused_is_not_kept() {
     assert!(peak < 350, "{peak} MiB");
     run_sql(&mut other, "ROLLBACK").await;
     house.recovers(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_during_the_start_leaves_one_whole_file_and_no_log() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let environment = running::on_file(folder.path());
+    let house = House::start(folder.path(), &environment);
+    house.recovers(1).await;
+    assert_eq!(house.bridge.terminate(), Some(0));
+    // The last write of a start does not go through, and is waited for.
+    let mut other = connect(&environment[0].1).await;
+    run_sql(
+        &mut other,
+        "UPDATE lanes SET claimed = 1, ready_at = 9000000000000000; CREATE TRIGGER held BEFORE UPDATE ON lanes \
+         BEGIN SELECT RAISE(ABORT, 'held'); END",
+    )
+    .await;
+    other.close().await.expect("closed");
+    let log = folder.path().join("start.log");
+    let mut command = running::command(&["serve", "--sandbox"], &environment);
+    let mut bridge = command.stderr(std::fs::File::create(&log).expect("a log")).spawn().expect("it starts");
+    let says = async || std::fs::read_to_string(&log).unwrap_or_default().contains("the start waits").then_some(());
+    until("the start waits", says).await;
+    assert!(folder.path().join("bridge.db-wal").exists());
+    assert!(Command::new("kill").arg(bridge.id().to_string()).status().expect("kill runs").success());
+    assert_eq!(bridge.wait().expect("it ends").code(), Some(0));
+    assert!(!folder.path().join("bridge.db-wal").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_the_lock_of_one_row_is_not_the_trouble_of_the_whole_store() {
+    let (folder, url) = (tempfile::tempdir().expect("a folder"), servers::fresh_database());
+    let mut environment = running::on_file(folder.path());
+    environment[0].1 = url.clone();
+    let house = House::start(folder.path(), &environment);
+    house.recovers(1).await;
+    let mut other = connect(&url).await;
+    run_sql(&mut other, "BEGIN; SELECT * FROM lanes FOR UPDATE;").await;
+    let held = sign_up("evt-2", "C-1", TIME).to_string();
+    assert_eq!(house.post("application/cloudevents+json", held).await, (503, true));
+    house.recovers(3).await;
+    run_sql(&mut other, "ROLLBACK").await;
+    assert!(!house.bridge.log().contains("the store takes writes again"), "it never took none");
 }
 
 fn large(number: usize) -> Vec<Arrival> {

@@ -12,15 +12,17 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::mem::ManuallyDrop;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
+
 use super::sqlite;
-use crate::store::place;
+use crate::store::place::{self, Place};
 
 /// Pages (of 4 KiB) in the log at which it is moved: a page that is written again and again goes into the file once. With a
 /// quarter of it a fifth fewer events are taken in. It is that much of the disk, and after a crash so much is read again.
@@ -52,7 +54,7 @@ thread_local! {
 
 /// The writer's side.
 pub(in crate::store) struct LogMover {
-    path: PathBuf,
+    place: Place,
     thread: Option<Thread>,
     /// Moves that were ordered since the log was last at its end; 0: none.
     moves: u32,
@@ -80,8 +82,8 @@ pub(super) fn count_pages(connection: &rusqlite::Connection) {
 }
 
 impl LogMover {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, thread: None, moves: 0, next_at: MOVED_AT_PAGES, looked_at: 0, failures: 0 }
+    pub(super) fn new(place: Place) -> Self {
+        Self { place, thread: None, moves: 0, next_at: MOVED_AT_PAGES, looked_at: 0, failures: 0 }
     }
 
     /// To be called between two transactions: orders a move when it is time for one, and makes an end of one that is done.
@@ -119,7 +121,7 @@ impl LogMover {
             return false;
         }
         self.looked_at = pages;
-        free_bytes(&self.path).is_some_and(|free| free < pages * PAGE)
+        free_bytes(self.place.path()).is_some_and(|free| free < pages * PAGE)
     }
 
     /// To be called after a transaction: whether there was room for it. Where there was none for a longer log, the log is moved
@@ -142,7 +144,7 @@ impl LogMover {
     /// `false`: there is no thread that could, and the writer does it all.
     fn order(&mut self) -> bool {
         if self.thread.is_none() {
-            self.thread = Thread::start(self.path.clone());
+            self.thread = Thread::start(self.place.clone());
         }
         let Some(thread) = &self.thread else { return false };
         thread.moved.store(AT_WORK, Ordering::Release);
@@ -152,12 +154,12 @@ impl LogMover {
 }
 
 impl Thread {
-    fn start(path: PathBuf) -> Option<Self> {
+    fn start(place: Place) -> Option<Self> {
         let (orders, told) = sync_channel(1);
         let moved = Arc::new(AtomicU64::new(0));
         let says = moved.clone();
         let thread = std::thread::Builder::new().name("log".to_owned());
-        let handle = thread.spawn(move || work(&path, &told, &says)).ok()?;
+        let handle = thread.spawn(move || work(&place, &told, &says)).ok()?;
         Some(Self { orders: Some(orders), handle: Some(handle), moved })
     }
 }
@@ -174,12 +176,12 @@ impl Drop for Thread {
 }
 
 /// Ends with the writer.
-fn work(path: &Path, told: &Receiver<()>, says: &AtomicU64) {
+fn work(place: &Place, told: &Receiver<()>, says: &AtomicU64) {
     // SQLite flushes the file only when nobody has committed meanwhile, and would leave that to the writer. Never closed, since
     // whoever closes a file lets go of all locks that his process has on it (fcntl, POSIX), SQLite's among them.
-    let file = File::open(path).map(ManuallyDrop::new);
+    let file = File::open(place.path()).map(ManuallyDrop::new);
     while told.recv().is_ok() {
-        let moved = sqlite::open(path, true).and_then(|connection| {
+        let moved = sqlite::open_at(place, true).and_then(|connection| {
             sqlite::prepare(&connection)?;
             move_log(&connection)
         });
@@ -208,13 +210,22 @@ pub(super) fn empty(connection: &rusqlite::Connection, wait_max: Duration) -> ru
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? == 0))
 }
 
+/// The end of this connection moves nothing, and leaves the log where it is.
+pub(super) fn leave(connection: &rusqlite::Connection) {
+    if let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+        tracing::warn!(%error, "the log of a damaged file is moved into it at the end");
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]
     fn the_log_is_moved_when_it_is_long_or_when_there_is_hardly_room_for_what_is_in_it() {
-        let mut log = LogMover::new(PathBuf::from("/nowhere"));
+        let mut log = LogMover::new(Place::at(PathBuf::from("/nowhere")));
         let mut asked = 0;
         let mut is_time = |pages, free_pages: Option<u64>| {
             log.is_time(pages, |_| {
@@ -248,7 +259,7 @@ mod tests {
         connection.execute_batch("CREATE TABLE some (bytes BLOB)").expect("a table");
         let in_the_file = || std::fs::metadata(&path).expect("a file").len();
         let add = || connection.execute_batch("INSERT INTO some VALUES (randomblob(100000))").expect("a row");
-        let mut log = LogMover::new(path.clone());
+        let mut log = LogMover::new(Place::at(path.clone()));
         let mut moved_after = |had_room| {
             add();
             let before = in_the_file();

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::log;
 use super::query::{Argument, Cell, Query, Row};
 use super::{Fault, NotMigrated, READER_WAIT_MAX, READERS_MAX};
+use crate::store::place::Place;
 
 /// Statements that a connection keeps prepared: more than the writer has.
 const STATEMENTS_KEPT: usize = 256;
@@ -22,8 +23,21 @@ const STATEMENTS_KEPT: usize = 256;
 /// Waiting for another process's lock on the file; the CLI's writes are short.
 const BUSY_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// SQLite's own code (`SQLITE_READONLY_DBMOVED`) for a file that was removed or replaced while it was open.
+pub(super) const MOVED: i32 = 1_032;
+
+/// One connection to the file that was locked: where another one has its path by now, that one is left alone.
+pub(super) fn open_at(place: &Place, may_write: bool) -> rusqlite::Result<rusqlite::Connection> {
+    let moved = || Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(MOVED), None));
+    if !place.is_the_locked() {
+        return moved();
+    }
+    let connection = open(place.path(), may_write)?;
+    if place.is_the_locked() { Ok(connection) } else { moved() }
+}
+
 /// One connection.
-pub(super) fn open(path: &Path, may_write: bool) -> rusqlite::Result<rusqlite::Connection> {
+fn open(path: &Path, may_write: bool) -> rusqlite::Result<rusqlite::Connection> {
     // The path is absolute, and no URL. Never made here: what SQLite makes, others may read.
     let access = if may_write { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
     let connection = rusqlite::Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
