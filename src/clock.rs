@@ -148,14 +148,6 @@ impl Clock {
         }
     }
 
-    /// Time that has passed since this clock was made, whatever the machine's clock says.
-    pub fn passed(&self) -> Duration {
-        match &*self.0 {
-            Source::System(_, _, started) => instant().saturating_duration_since(*started),
-            Source::Manual(manual) => lock(manual).passed,
-        }
-    }
-
     /// How far the wall clock jumped ahead of the time that passed: a correction of the machine's time, or a mistake. Zero
     /// below [`JUMP_MAX`], and again after [`DOUBT_MAX`].
     pub fn jump(&self) -> Duration {
