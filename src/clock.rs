@@ -68,7 +68,7 @@ struct Trust {
 pub struct Trusted {
     /// Now, without a jump ahead.
     pub time: Timestamp,
-    /// What the wall clock showed at that moment.
+    /// Reading of the wall clock at that moment.
     pub wall: Timestamp,
     /// How long the wall clock had been doubted, while bridges ran; `None` while it was believed.
     pub doubted_for: Option<Duration>,
@@ -109,7 +109,7 @@ impl Trust {
         if let Some(doubted_before) = doubted {
             *self = Self { passed, doubted_before, ..Self::of(saved.time.plus(stood_still)) };
         } else if now.since(saved.time) > STANDSTILL_MAX + passed {
-            // What passed in this process without a heartbeat is no standstill.
+            // Time in this process without a heartbeat is no standstill.
             *self = Self { passed, ..Self::of(saved.time) };
         }
     }

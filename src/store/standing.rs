@@ -216,7 +216,7 @@ struct Share {
     dead: Vec<(String, i64)>,
 }
 
-/// What is in the store after a heartbeat.
+/// Content of the store after a heartbeat.
 struct Beaten {
     standing: Standing,
     told: Told,

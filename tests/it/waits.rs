@@ -45,7 +45,7 @@ impl House {
         page["events"].as_array().expect("a list").clone()
     }
 
-    /// What the first event that is not done waits for, once it is this.
+    /// Reason for which the first event that is not done waits, once it is this.
     async fn first(&self, waits_for: &str, failures: u64) -> Value {
         until("it waits for that", async || {
             let first = self.listed("").await.into_iter().next()?;
