@@ -56,6 +56,10 @@ use crate::watch::Watcher;
 const HTTP_WORKERS: usize = 2;
 /// Connections of the public door at once; more wait in the kernel's queue.
 const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// Requests a second by one connection of the public door: more than a sender that waits for answers makes.
+const HTTP_REQUESTS_PER_SECOND: u32 = 1_000;
+/// The same of the admin API, whose scrapes and lists are larger.
+const ADMIN_REQUESTS_PER_SECOND: u32 = 100;
 /// Connections of the operator's door at once.
 const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// Limit of one address's connections at the webhook listener, as a part of all: a quarter is more than a sender's pool has.
@@ -1019,11 +1023,13 @@ impl Guards {
                 .unwrap_or_else(|| limits.connections_max.div_ceil(HTTP_PEER_PART)),
             idle_max: limits.keep_alive,
             body_time_max: limits.body_time_max,
+            requests_per_second: HTTP_REQUESTS_PER_SECOND,
         };
         let admin = Bounds {
             connections_max: ADMIN_CONNECTIONS_MAX,
             per_peer_max: ADMIN_CONNECTIONS_MAX / ADMIN_PEER_PART,
             body_time_max: limits.body_time_max.min(ADMIN_BODY_TIME_MAX),
+            requests_per_second: ADMIN_REQUESTS_PER_SECOND,
             ..http
         };
         let connections = |listener, bounds, trusted: &Networks| {

@@ -40,6 +40,12 @@ const BODY_RATE_MIN: u64 = 32 << 10;
 /// Limit of the time for a body of the webhook listener, however fast it comes.
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// Requests that an unproved peer's refused one counts for: at most twenty of them a second come by one connection.
+const REFUSED_WEIGHT: u32 = 50;
+
+/// Interval in which the requests of a connection are counted.
+const HASTE_WINDOW: Duration = Duration::from_secs(1);
+
 /// A duration in ticks; at least one.
 pub(super) fn ticks(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u64::MAX).max(1)
@@ -53,14 +59,17 @@ pub struct ProvedPeers(Arc<(Mutex<Proved>, AtomicU64)>);
 impl ProvedPeers {
     /// Remembers that the peer delivered something with a valid proof.
     pub fn note(&self, peer: Peer) {
-        let tick = self.0.1.load(Ordering::Relaxed);
-        lock(&self.0.0).note(peer, tick);
+        lock(&self.0.0).note(peer, self.now());
     }
 
     /// Whether it did so lately.
     pub fn knows(&self, peer: Peer) -> bool {
-        let tick = self.0.1.load(Ordering::Relaxed);
-        lock(&self.0.0).knows(peer, tick, ticks(PROVED_FOR))
+        lock(&self.0.0).knows(peer, self.now(), ticks(PROVED_FOR))
+    }
+
+    /// Ticks that are over.
+    fn now(&self) -> u64 {
+        self.0.1.load(Ordering::Relaxed)
     }
 
     /// A [`TICK`] is over.
@@ -80,6 +89,9 @@ pub struct Bounds {
     pub idle_max: Duration,
     /// Time that a body may take, however long it is.
     pub body_time_max: Duration,
+    /// Requests a second on one connection; one that brings more is closed behind an answer, since requests that are sent
+    /// without waiting for answers take the listener's time from all others.
+    pub requests_per_second: u32,
 }
 
 impl Bounds {
@@ -358,7 +370,7 @@ impl Connections {
                 None
             }
         };
-        Connection { inner: self.0.clone(), id, address, has_begun: AtomicBool::new(false) }
+        Connection { inner: self.0.clone(), id, address, has_begun: AtomicBool::new(false), counted: Mutex::default() }
     }
 
     /// A [`TICK`] is over.
@@ -376,6 +388,8 @@ pub struct Connection {
     id: Option<u64>,
     address: IpAddr,
     has_begun: AtomicBool,
+    /// The window, and the weight of its requests.
+    counted: Mutex<(u64, u32)>,
 }
 
 impl Connection {
@@ -415,6 +429,21 @@ impl Connection {
         }
     }
 
+    /// A request of the peer has its answer. Whether the connection brings more of them than it may, and is to be closed; that is
+    /// counted.
+    pub fn is_hasty(&self, peer: Peer, is_refused: bool) -> bool {
+        let window = self.inner.proved.now() / ticks(HASTE_WINDOW);
+        let weight = if is_refused && !self.inner.is_proved(peer) { REFUSED_WEIGHT } else { 1 };
+        let mut counted = lock(&self.counted);
+        let before = if counted.0 == window { counted.1 } else { 0 };
+        *counted = (window, before.saturating_add(weight));
+        let is_hasty = counted.1 > self.inner.bounds.requests_per_second;
+        if is_hasty {
+            self.inner.metrics.connection_closed(self.inner.listener, ConnectionEnd::Hasty);
+        }
+        is_hasty
+    }
+
     /// The request has its answer.
     pub fn end(&self) {
         if let Some(id) = self.id {
@@ -439,8 +468,13 @@ mod tests {
     use std::io::Read;
     use std::net::TcpListener;
 
-    const BOUNDS: Bounds =
-        Bounds { connections_max: 8, per_peer_max: 3, idle_max: Duration::from_secs(75), body_time_max: BODY_TIME_MAX };
+    const BOUNDS: Bounds = Bounds {
+        connections_max: 8,
+        per_peer_max: 3,
+        idle_max: Duration::from_secs(75),
+        body_time_max: BODY_TIME_MAX,
+        requests_per_second: 10,
+    };
 
     fn peer(number: u32) -> Peer {
         Peer::of(IpAddr::V4(number.into()))

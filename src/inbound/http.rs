@@ -15,7 +15,7 @@ use actix_web::error::PayloadError;
 use actix_web::http::header::{
     ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::{self, Payload, ServiceConfig};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, Resource, Route};
@@ -113,7 +113,11 @@ pub async fn note_request<B: MessageBody + 'static>(
     }
     let answer = next.call(request).await;
     connection.end();
-    Ok(answer?.map_into_left_body())
+    let mut answer = answer?;
+    if connection.is_hasty(peer, answer.status().is_client_error()) {
+        answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+    Ok(answer.map_into_left_body())
 }
 
 /// A body that ends with [`std::io::ErrorKind::TimedOut`] when it takes longer than it may.

@@ -348,3 +348,37 @@ async fn what_is_no_request_closes_its_connection_and_is_counted() {
     }
     world.bridge.stop().await;
 }
+
+/// One that waits for its answers is never in such a hurry.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_sends_requests_without_waiting_is_closed_behind_some_answers() {
+    const REQUESTS: usize = 2_000;
+    let world = world(settings(), Limits::default()).await;
+    for (listener, to) in [("http", world.bridge.http), ("admin", world.bridge.admin)] {
+        let mut stream = connect(ATTACKER, to).await;
+        let request = format!("GET /nothing HTTP/1.1\r\nhost: {to}\r\n\r\n");
+        let (mut from, mut into) = stream.split();
+        let sending = async {
+            // It may be closed before it has sent all.
+            for _ in 0..REQUESTS {
+                if into.write_all(request.as_bytes()).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let reading = async {
+            let mut answers = Vec::new();
+            let mut some = [0; 4_096];
+            while let Ok(count @ 1..) = from.read(&mut some).await {
+                answers.extend_from_slice(&some[..count]);
+            }
+            String::from_utf8_lossy(&answers).matches("HTTP/1.1 404").count()
+        };
+        let (answers, ()) =
+            tokio::time::timeout(PATIENCE, async { tokio::join!(reading, sending) }).await.expect("it is closed");
+        assert!((1..REQUESTS / 4).contains(&answers), "{listener}: {answers} answers");
+        let series = format!("podero_bridge_connections_closed_total{{listener=\"{listener}\",reason=\"hasty\"}}");
+        until("it is counted", async || world.metric(&series).await.filter(|count| *count >= 1.0)).await;
+    }
+    world.bridge.stop().await;
+}
