@@ -117,6 +117,9 @@ pub(super) struct Accept {
     pub(super) key: Key,
 }
 
+/// From when on an arrival is work, now for what waits for its day, and now.
+type Moments = (Timestamp, Timestamp, Timestamp);
+
 /// An arrival as it is written, made by whoever brings it: the writer has enough to do.
 pub(super) struct Ready {
     arrival: Arrival,
@@ -129,17 +132,19 @@ pub(super) struct Ready {
     /// From when on it is work: when it arrived, or was read again.
     now: Timestamp,
     day: Timestamp,
+    /// When it is written, by which a tombstone is judged: a message may have arrived long before.
+    written_at: Timestamp,
 }
 
 impl Ready {
     /// `day` is now for what waits for its day.
-    pub(super) fn new(arrival: Arrival, place: String, key: &Key, (now, day): (Timestamp, Timestamp)) -> Self {
+    pub(super) fn new(arrival: Arrival, place: String, key: &Key, (now, day, written_at): Moments) -> Self {
         let tombstone = match &arrival.content {
             Content::Event(event) => key.customer(event.customer.as_str()),
             Content::Parked { .. } => String::new(),
         };
         let columns = Columns::of(&arrival, now, day);
-        Self { id: arrival.id.to_string(), arrival, columns, tombstone, place, now, day }
+        Self { id: arrival.id.to_string(), arrival, columns, tombstone, place, now, day, written_at }
     }
 
     /// Of its texts: the original bytes, which are held twice, and what was read in them.
@@ -164,10 +169,10 @@ impl Store {
     async fn accept_as(&self, arrivals: Vec<Arrival>, urgency: Urgency) -> Result<Vec<Receipt>, Error> {
         let (targets, key) = (self.0.targets.clone(), self.0.key.clone());
         let place = || self.0.clock.fresh_id().to_string();
-        let day = self.0.clock.steady_now();
+        let (day, written_at) = (self.0.clock.steady_now(), self.0.clock.now());
         let ready = |arrival: Arrival| {
             let now = arrival.received_at;
-            Ready::new(arrival, place(), &key, (now, day))
+            Ready::new(arrival, place(), &key, (now, day, written_at))
         };
         let rows = arrivals.into_iter().map(ready).collect();
         let (receipts, replaced) = self.write(Accept { rows, urgency, targets, key }).await?;
@@ -236,7 +241,7 @@ impl Accept {
         if !row.insert(connection).await? {
             let receipt = self.not_new(connection, arrival).await?;
             let Some(twin) = twin(arrival, &receipt) else { return Ok(receipt) };
-            let twin = Ready::new(twin, row.place.clone(), &self.key, (row.now, row.day));
+            let twin = Ready::new(twin, row.place.clone(), &self.key, (row.now, row.day, row.written_at));
             if !twin.insert(connection).await? {
                 return self.not_new(connection, &twin.arrival).await;
             }
@@ -431,8 +436,8 @@ impl Ready {
         .bind(self.columns.happened.micros())
         .bind(&self.arrival.origin)
         .bind(&self.arrival.origin_id)
-        .bind(moments::tombstone_ceiling(self.now))
-        .bind(moments::doubted_tombstone(self.now));
+        .bind(moments::tombstone_ceiling(self.written_at))
+        .bind(moments::doubted_tombstone(self.written_at));
         let is_taken_back = obstacle.fetch_optional(&mut *connection).await?.is_some();
         if is_taken_back {
             query("DELETE FROM events WHERE id = $1").bind(&self.id).execute(connection).await?;

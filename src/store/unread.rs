@@ -79,7 +79,8 @@ impl Store {
         let (targets, key): (_, Key) = (self.0.targets.clone(), self.0.key.clone());
         let place = || self.0.clock.fresh_id().to_string();
         let day = self.0.clock.steady_now();
-        let rows = read.arrivals.into_iter().map(|arrival| Ready::new(arrival, place(), &key, (now, day))).collect();
+        let rows =
+            read.arrivals.into_iter().map(|arrival| Ready::new(arrival, place(), &key, (now, day, now))).collect();
         let settle = SettleUnread {
             id: message.id,
             raw: message.raw.clone(),

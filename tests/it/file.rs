@@ -263,7 +263,7 @@ async fn on_postgres_what_only_a_person_can_mend_is_not_waited_for() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut environment = running::on_file(folder.path());
     environment[0].1 = servers::postgres_url().replace("bridge_test", "no_such_database");
-    expect(&running::run(&["serve", "--sandbox"], &environment), 1, "no_such_database");
+    expect(&running::run(&["serve", "--sandbox"], &environment), 1, "SQLSTATE 3D000: the database does not exist");
 }
 
 #[tokio::test]

@@ -35,8 +35,6 @@ const MAY_SCAN: &[(&str, &str, &str)] = &[
     ("DELETE FROM watched WHERE customer", "watched", "the same"),
     ("SELECT (SELECT COUNT(*) FROM lanes", "watched", "the same"),
     ("SELECT id, seen_at FROM replicas", "replicas", "a row for each replica"),
-    ("SELECT id FROM events WHERE state IN", "events", "once an hour, of an index of what waits for its day"),
-    ("DELETE FROM replicas", "replicas", "the same; at a start"),
 ];
 
 /// What makes a table in memory or a sorter while it runs, and why it may. Each costs some 80 KiB that are taken and given
