@@ -72,7 +72,7 @@ const NEAR_MISSES_TOLD_MAX: usize = 16;
 pub use crate::domain::event::TYPES;
 
 /// When something happened of which is known only when it came. `trusted` is now without a jump of the clock: what is stamped
-/// years ahead would win over all that is said of the customer until then. Below [`TIME_AHEAD_MAX`] a jump is let be, as the
+/// years ahead would win over all that is said of the customer until then. Below `TIME_AHEAD_MAX` a jump is let be, as the
 /// clock of a sender is.
 pub fn happened_by(received_at: Timestamp, trusted: Timestamp) -> Timestamp {
     if received_at > trusted.plus(TIME_AHEAD_MAX) { trusted } else { received_at }
