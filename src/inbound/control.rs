@@ -152,12 +152,19 @@ const SHARED_LETTERS: usize = 3;
 /// One letter wrong, or two in a long name that begins alike.
 fn is_near(letters: &str, target: &str) -> bool {
     let may_have_two = target.len() > LONG_LETTERS + 2 && letters.get(..SHARED_LETTERS) == target.get(..SHARED_LETTERS);
-    is_slip(letters, target) || (may_have_two && strsim::damerau_levenshtein(letters, target) <= 2)
+    is_slip(letters, target) || (may_have_two && differs_by(letters, target, 2))
 }
 
 /// One letter wrong at most.
 fn is_slip(letters: &str, target: &str) -> bool {
-    letters == target || (target.len() >= LONG_LETTERS && strsim::damerau_levenshtein(letters, target) <= 1)
+    letters == target || (target.len() >= LONG_LETTERS && differs_by(letters, target, 1))
+}
+
+/// Whether at most `letters_max` letters differ. Names whose lengths differ by more do; most do, and cost no comparison, of which
+/// a large message would need hundreds of thousands.
+fn differs_by(letters: &str, target: &str, letters_max: usize) -> bool {
+    letters.chars().count().abs_diff(target.chars().count()) <= letters_max
+        && strsim::damerau_levenshtein(letters, target) <= letters_max
 }
 
 /// Whether a name is another one with at most one letter wrong, whatever signs part its words.
