@@ -111,7 +111,8 @@ instruments! {
     webhooks_refused: IntCounterVec = counters(&["source", "status"]) as "podero_bridge_webhooks_refused_total";
     /// Connections that were closed without an answer, by listener and reason: peer_share (one address has as many as it may),
     /// crowded (most places are taken), slow (owed a request for too long), no_request (ended without a request that could be
-    /// read); or behind one: hasty (it brought more requests a second than one connection may).
+    /// read); hasty (it went on with more requests a
+    /// second than one connection may).
     connections_closed: IntCounterVec = counters(&["listener", "reason"]) as "podero_bridge_connections_closed_total";
     /// Requests that were answered 503 because their address had as many under way as it may, by listener.
     requests_crowded: IntCounterVec = counters(&["listener"]) as "podero_bridge_requests_crowded_total";

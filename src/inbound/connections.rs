@@ -3,7 +3,7 @@
 //! The server beneath knows no peers, times the first request's headers alone, and leaves a connection that owes a body to
 //! its handler. So each connection is known here by a second handle of its socket, and is cut off when it has owed a
 //! request for too long, or earlier when others need its place. A connection whose request is being worked on owes nothing
-//! and is never cut off.
+//! and is never cut off, but where the connection sends requests without waiting for their answers.
 //!
 //! A peer with as many connections as it may have opens another at the expense of its own: the one that has owed longest
 //! gives way. So attackers cannot keep out a probe that shares their address. Where most places are taken, those
@@ -429,19 +429,22 @@ impl Connection {
         }
     }
 
-    /// A request of the peer has its answer. Whether the connection brings more of them than it may, and is to be closed; that is
-    /// counted.
+    /// A request of the peer has its answer. Whether the connection brings more of them than it may, and is to be closed behind that
+    /// answer. The server goes on with requests that follow all the same, so at twice as many the connection is cut off.
     pub fn is_hasty(&self, peer: Peer, is_refused: bool) -> bool {
         let window = self.inner.proved.now() / ticks(HASTE_WINDOW);
         let weight = if is_refused && !self.inner.is_proved(peer) { REFUSED_WEIGHT } else { 1 };
         let mut counted = lock(&self.counted);
         let before = if counted.0 == window { counted.1 } else { 0 };
         *counted = (window, before.saturating_add(weight));
-        let is_hasty = counted.1 > self.inner.bounds.requests_per_second;
-        if is_hasty {
-            self.inner.metrics.connection_closed(self.inner.listener, ConnectionEnd::Hasty);
+        let limit = self.inner.bounds.requests_per_second;
+        if counted.1 > limit.saturating_mul(2)
+            && let Some(id) = self.id
+        {
+            let cut = lock(&self.inner.roll).cut(id, ConnectionEnd::Hasty);
+            self.inner.cut(cut.into_iter().collect());
         }
-        is_hasty
+        counted.1 > limit
     }
 
     /// The request has its answer.

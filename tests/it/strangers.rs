@@ -351,7 +351,7 @@ async fn what_is_no_request_closes_its_connection_and_is_counted() {
 
 /// One that waits for its answers is never in such a hurry.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_sends_requests_without_waiting_is_closed_behind_some_answers() {
+async fn a_connection_that_sends_requests_without_waiting_is_cut_off() {
     const REQUESTS: usize = 2_000;
     let world = world(settings(), Limits::default()).await;
     for (listener, to) in [("http", world.bridge.http), ("admin", world.bridge.admin)] {
@@ -376,7 +376,7 @@ async fn a_connection_that_sends_requests_without_waiting_is_closed_behind_some_
         };
         let (answers, ()) =
             tokio::time::timeout(PATIENCE, async { tokio::join!(reading, sending) }).await.expect("it is closed");
-        assert!((1..REQUESTS / 4).contains(&answers), "{listener}: {answers} answers");
+        assert!(answers < REQUESTS / 4, "{listener}: {answers} answers");
         let series = format!("podero_bridge_connections_closed_total{{listener=\"{listener}\",reason=\"hasty\"}}");
         until("it is counted", async || world.metric(&series).await.filter(|count| *count >= 1.0)).await;
     }
