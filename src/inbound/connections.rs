@@ -429,9 +429,10 @@ impl Connection {
         }
     }
 
-    /// A request of the peer has its answer. Whether the connection brings more of them than it may, and is to be closed behind that
-    /// answer. The server goes on with requests that follow all the same, so at twice as many the connection is cut off.
-    pub fn is_hasty(&self, peer: Peer, is_refused: bool) -> bool {
+    /// Counts a request of the peer that has its answer. Returns whether the connection brings more of them than it may, and
+    /// is to be closed behind that answer. The server goes on with requests that follow all the same, so at twice as many the
+    /// connection is cut off.
+    pub fn note_answer(&self, peer: Peer, is_refused: bool) -> bool {
         let window = self.inner.proved.now() / ticks(HASTE_WINDOW);
         let weight = if is_refused && !self.inner.is_proved(peer) { REFUSED_WEIGHT } else { 1 };
         let mut counted = lock(&self.counted);

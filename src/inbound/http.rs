@@ -114,7 +114,7 @@ pub async fn note_request<B: MessageBody + 'static>(
     let answer = next.call(request).await;
     connection.end();
     let mut answer = answer?;
-    if connection.is_hasty(peer, answer.status().is_client_error()) {
+    if connection.note_answer(peer, answer.status().is_client_error()) {
         answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     Ok(answer.map_into_left_body())
