@@ -85,6 +85,16 @@ impl House {
     }
 }
 
+/// A bridge that works on a database of its own; with the folder that it runs in, and the database's URL.
+async fn on_postgres() -> (tempfile::TempDir, String, House) {
+    let (folder, url) = (tempfile::tempdir().expect("a folder"), servers::fresh_database());
+    let mut environment = running::on_file(folder.path());
+    environment[0].1 = url.clone();
+    let house = House::start(folder.path(), &environment);
+    house.recovers(1).await;
+    (folder, url, house)
+}
+
 /// The name occurs in the file.
 fn holds(path: &Path, word: &str) -> bool {
     let bytes = std::fs::read(path).unwrap_or_default();
@@ -93,11 +103,7 @@ fn holds(path: &Path, word: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_readyz_tells_of_a_locked_table_and_of_a_read_only_database() {
-    let (folder, url) = (tempfile::tempdir().expect("a folder"), servers::fresh_database());
-    let mut environment = running::on_file(folder.path());
-    environment[0].1 = url.clone();
-    let house = House::start(folder.path(), &environment);
-    house.recovers(1).await;
+    let (_folder, url, house) = on_postgres().await;
 
     let mut other = connect(&url).await;
     run_sql(&mut other, "BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE;").await;
@@ -301,11 +307,7 @@ async fn one_file_has_one_bridge_by_whatever_name_and_a_removed_file_takes_no_ev
 
 #[tokio::test(flavor = "multi_thread")]
 async fn work_that_was_refused_is_not_kept() {
-    let (folder, url) = (tempfile::tempdir().expect("a folder"), servers::fresh_database());
-    let mut environment = running::on_file(folder.path());
-    environment[0].1 = url.clone();
-    let house = House::start(folder.path(), &environment);
-    house.recovers(1).await;
+    let (_folder, url, house) = on_postgres().await;
     let mut other = connect(&url).await;
     run_sql(&mut other, "BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE;").await;
     let house = std::sync::Arc::new(house);
@@ -364,11 +366,7 @@ async fn a_signal_during_the_start_leaves_one_whole_file_and_no_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_the_lock_of_one_row_is_not_the_trouble_of_the_whole_store() {
-    let (folder, url) = (tempfile::tempdir().expect("a folder"), servers::fresh_database());
-    let mut environment = running::on_file(folder.path());
-    environment[0].1 = url.clone();
-    let house = House::start(folder.path(), &environment);
-    house.recovers(1).await;
+    let (_folder, url, house) = on_postgres().await;
     let mut other = connect(&url).await;
     run_sql(&mut other, "BEGIN; SELECT * FROM lanes FOR UPDATE;").await;
     let held = sign_up("evt-2", "C-1", TIME).to_string();
