@@ -22,7 +22,7 @@ use super::networks::Networks;
 use super::sources::{SignedText, Types};
 use super::words::PriceZone;
 use crate::domain::alert::Season;
-use crate::domain::event::TYPES;
+use crate::domain::event::EventKind;
 
 /// Fewest characters of a bearer token: 16 random ones of base64 are 96 bits, which cannot be guessed over HTTP.
 pub const TOKEN_CHARS_MIN: usize = 16;
@@ -299,8 +299,9 @@ pub(super) fn amqp_bindings() -> Rule<Vec<String>> {
 
 /// Types that a source may send: a family as `customer.*`, or a type of event that is known.
 pub(super) fn types() -> Rule<Types> {
-    let allowed = format!("a list of customer.*, team.* and {}", TYPES.join(", "));
-    let list = list(allowed, |pattern| matches!(pattern, "customer.*" | "team.*") || TYPES.contains(&pattern));
+    let allowed = format!("a list of customer.*, team.* and {}", EventKind::names().join(", "));
+    let list =
+        list(allowed, |pattern| matches!(pattern, "customer.*" | "team.*") || EventKind::from_name(pattern).is_some());
     let accept = list.accept;
     Rule {
         form: list.form,

@@ -13,6 +13,7 @@ use serde::de::{self, Deserializer, Unexpected, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
+use super::names::names;
 use super::{CustomerId, EventId, Stamp, Timestamp};
 
 /// One happening in the life of one customer.
@@ -81,20 +82,57 @@ pub enum Happening {
 }
 
 impl Happening {
+    /// The kind of event by which a sender said it; `None`: it is ours, no sender can say it.
+    pub fn kind(&self) -> Option<EventKind> {
+        match self {
+            Self::SignedUp(_) => Some(EventKind::SignedUp),
+            Self::Moved(_) | Self::CalledOff(Change::Home { .. }) => Some(EventKind::Moved),
+            Self::Updated(_) => Some(EventKind::Updated),
+            Self::Churned | Self::CalledOff(Change::Existence) => Some(EventKind::Churned),
+            Self::PurgeDue { .. } => None,
+        }
+    }
+
     /// The fixed public name of this type of event.
     pub fn type_name(&self) -> &'static str {
-        match self {
-            Self::SignedUp(_) => "customer.signed_up",
-            Self::Moved(_) | Self::CalledOff(Change::Home { .. }) => "customer.moved",
-            Self::Updated(_) => "customer.updated",
-            Self::Churned | Self::CalledOff(Change::Existence) => "customer.churned",
-            Self::PurgeDue { .. } => "customer.purge_due",
-        }
+        self.kind().map_or(PURGE_DUE, EventKind::name)
     }
 }
 
-/// The types of events that an upstream system may send.
-pub const TYPES: [&str; 4] = ["customer.signed_up", "customer.moved", "customer.updated", "customer.churned"];
+names! {
+    /// The kinds of events that an upstream system may send; the name is the CloudEvents `type`.
+    pub enum EventKind {
+        /// A person became a customer.
+        SignedUp = "customer.signed_up",
+        /// The customer left one home for another.
+        Moved = "customer.moved",
+        /// Something known about the customer was corrected.
+        Updated = "customer.updated",
+        /// The customer left.
+        Churned = "customer.churned",
+    }
+
+    /// Where an accepted event stands.
+    pub enum EventState {
+        /// Due now or after a back-off, at the head of its lane or behind another.
+        Pending = "pending",
+        /// Announced; takes effect on its day.
+        Scheduled = "scheduled",
+        /// A move or an update whose sign-up has not come yet.
+        Waiting = "waiting",
+        /// Podero holds what it says.
+        Applied = "applied",
+        /// A newer event says otherwise.
+        Superseded = "superseded",
+        /// A person is needed.
+        Parked = "parked",
+        /// An operator passed over it.
+        Skipped = "skipped",
+    }
+}
+
+/// The type of our own event, the removal of a soft-deleted user when its retention is over. No sender can name it.
+pub const PURGE_DUE: &str = "customer.purge_due";
 
 /// A change that is announced ahead.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

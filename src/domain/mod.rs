@@ -15,6 +15,7 @@ pub mod event;
 #[cfg(test)]
 mod fixtures;
 pub mod link;
+pub mod names;
 pub mod normal;
 pub mod notice;
 pub mod plan;

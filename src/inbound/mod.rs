@@ -38,7 +38,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
-use crate::domain::event::Event;
+use crate::domain::event::{Event, EventKind};
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 use crate::metrics::{Door, EventType, Metrics, Outcome};
@@ -390,7 +390,7 @@ async fn read(
 /// Whether a type is the sender's own. One that differs from a type of the bridge's in case and signs alone is a slip, and no
 /// program should pass it over.
 fn is_foreign(type_name: &str) -> bool {
-    !wire::TYPES.iter().any(|known| control::is_same_but_for_signs(type_name, known))
+    !EventKind::names().iter().any(|known| control::is_same_but_for_signs(type_name, known))
 }
 
 /// Translates one message of the sender's own.

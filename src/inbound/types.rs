@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::problem::{Problem, ProblemKind};
 use crate::config::{Source, Types};
-use crate::domain::event::TYPES;
+use crate::domain::event::EventKind;
 
 /// The types that each source may send; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +25,7 @@ impl AllowedTypes {
     pub fn check(&self, source: &str, type_name: &str) -> Result<(), Problem> {
         let of_unknown = Types::default();
         let types = self.0.get(source).unwrap_or(&of_unknown);
-        if types.allow(type_name) || !TYPES.contains(&type_name) {
+        if types.allow(type_name) || EventKind::from_name(type_name).is_none() {
             return Ok(());
         }
         let allowed = types.patterns().join(", ");

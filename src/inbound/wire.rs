@@ -14,7 +14,9 @@ use serde_json::{Map, Value};
 use super::cloudevents::{Envelope, kind_of, start_of};
 use super::control::{self, BUILDING_KEY, CANCELLED, CONTROLS, EFFECTIVE_AT};
 use super::problem::{FieldError, Problem};
-use crate::domain::event::{BuildingKey, Change, Details, Event, Field, FieldValue, Happening, Move, Record};
+use crate::domain::event::{
+    BuildingKey, Change, Details, Event, EventKind, Field, FieldValue, Happening, Move, Record,
+};
 use crate::domain::text::{is_invisible, trim};
 use crate::domain::{CustomerId, EventId, ID_CHARS_MAX, Timestamp, date};
 
@@ -69,8 +71,6 @@ const FIELDS: [&str; 8] =
 /// Limit of near misses in one refusal: a sender that has so many wrong has one mistake in all of them.
 const NEAR_MISSES_TOLD_MAX: usize = 16;
 
-pub use crate::domain::event::TYPES;
-
 /// When something happened of which is known only when it came. `trusted` is now without a jump of the clock: what is stamped
 /// years ahead would win over all that is said of the customer until then. Below `TIME_AHEAD_MAX` a jump is let be, as the
 /// clock of a sender is.
@@ -89,12 +89,11 @@ pub fn event(envelope: &Envelope, id: EventId, received_at: Timestamp) -> Result
 }
 
 fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut Vec<FieldError>) -> Option<Event> {
-    let type_name = envelope.type_name.as_str();
-    if !TYPES.contains(&type_name) {
-        let known = TYPES.join(", ");
+    let Some(kind) = EventKind::from_name(&envelope.type_name) else {
+        let known = EventKind::names().join(", ");
         errors.push(FieldError { pointer: "/type".to_owned(), reason: format!("not a known type; one of {known}") });
         return None;
-    }
+    };
     // A churn may say all it has to say in `subject`, and have no data.
     let empty = Map::new();
     let data = if envelope.data.is_null() { Some(&empty) } else { envelope.data.as_object() };
@@ -107,7 +106,7 @@ fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut V
         let reason = "must not be in the future: it is when it happened; `data.effective_at` announces ahead";
         errors.push(FieldError { pointer: "/time".to_owned(), reason: reason.to_owned() });
     }
-    let controls = controls_of(type_name);
+    let controls = controls_of(kind);
     errors.extend(envelope.astray.iter().filter(|(_, meant)| controls.contains(meant)).map(|(name, meant)| {
         let reason = format!("`{meant}` belongs into `data`; as an attribute of the event it has no meaning");
         FieldError { pointer: format!("/{name}"), reason }
@@ -122,13 +121,13 @@ fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut V
         data.wrong(EFFECTIVE_AT, "must be at most ten years ahead");
     }
     let is_off = !controls.is_empty() && data.flag(CANCELLED) == Some(true);
-    let happening = match type_name {
-        "customer.moved" if is_off => Happening::CalledOff(Change::Home { key: data.home().0 }),
-        "customer.churned" if is_off => Happening::CalledOff(Change::Existence),
-        "customer.signed_up" => Happening::SignedUp(data.details(true)),
-        "customer.moved" => Happening::Moved(data.relocation()?),
-        "customer.updated" => Happening::Updated(data.details(false)),
-        _ => Happening::Churned,
+    let happening = match kind {
+        EventKind::Moved if is_off => Happening::CalledOff(Change::Home { key: data.home().0 }),
+        EventKind::Churned if is_off => Happening::CalledOff(Change::Existence),
+        EventKind::SignedUp => Happening::SignedUp(data.details(true)),
+        EventKind::Moved => Happening::Moved(data.relocation()?),
+        EventKind::Updated => Happening::Updated(data.details(false)),
+        EventKind::Churned => Happening::Churned,
     };
     let may_be_ahead = matches!(happening, Happening::Moved(_) | Happening::Churned);
     Some(Event {
@@ -142,11 +141,11 @@ fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut V
 
 /// The control fields of an event that can take something away; none of one that cannot. `building_key` says nothing about a
 /// churn, which is of the whole customer.
-fn controls_of(type_name: &str) -> &'static [&'static str] {
-    match type_name {
-        "customer.moved" => &CONTROLS,
-        "customer.churned" => &[CANCELLED, EFFECTIVE_AT],
-        _ => &[],
+fn controls_of(kind: EventKind) -> &'static [&'static str] {
+    match kind {
+        EventKind::Moved => &CONTROLS,
+        EventKind::Churned => &[CANCELLED, EFFECTIVE_AT],
+        EventKind::SignedUp | EventKind::Updated => &[],
     }
 }
 
@@ -858,7 +857,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_data_is_an_event_or_a_problem_with_at_least_one_error(data in any_json(), kind in 0usize..4) {
-            if let Err(problem) = translate(TYPES[kind], Some("C"), data) {
+            if let Err(problem) = translate(EventKind::ALL[kind].name(), Some("C"), data) {
                 prop_assert!(!problem.errors.is_empty());
             }
         }

@@ -10,9 +10,9 @@ use serde_json::{Map, Value, json};
 
 use super::object;
 use crate::domain::ID_CHARS_MAX;
-use crate::domain::event::Field;
+use crate::domain::event::{EventKind, Field};
 use crate::inbound::cloudevents::ATTRIBUTE_CHARS_MAX;
-use crate::inbound::wire::{NOTHING, OCCUPANT_TYPES, PROPERTY_TYPES, TYPES, WHOLE_MAX, chars_max};
+use crate::inbound::wire::{NOTHING, OCCUPANT_TYPES, PROPERTY_TYPES, WHOLE_MAX, chars_max};
 
 /// Letters of European languages and their signs, without blanks: the doors take every visible character of Unicode, which no
 /// pattern can list.
@@ -34,19 +34,20 @@ const FILLED: &str = r"\S";
 
 /// The schema of each type of event, in the order of the contract.
 pub(super) fn schemas() -> Vec<(&'static str, Value)> {
-    TYPES.into_iter().map(|name| (name, event(name))).collect()
+    EventKind::ALL.into_iter().map(|kind| (kind.name(), event(kind))).collect()
 }
 
-fn event(type_name: &str) -> Value {
-    let (description, mut data) = match type_name {
-        "customer.signed_up" => ("A person became a customer.", details(true)),
-        "customer.moved" => ("The customer left one home for another.", moved()),
-        "customer.updated" => ("Something known about the customer was corrected.", details(false)),
-        _ => ("The customer left.", churned()),
+fn event(kind: EventKind) -> Value {
+    let type_name = kind.name();
+    let (description, mut data) = match kind {
+        EventKind::SignedUp => ("A person became a customer.", details(true)),
+        EventKind::Moved => ("The customer left one home for another.", moved()),
+        EventKind::Updated => ("Something known about the customer was corrected.", details(false)),
+        EventKind::Churned => ("The customer left.", churned()),
     };
     let customer_id = "the utility's own id of the customer; here or as `subject`, the same if both";
     data["properties"]["customer_id"] = id(customer_id);
-    let is_all_in_subject = type_name == "customer.churned";
+    let is_all_in_subject = kind == EventKind::Churned;
     if is_all_in_subject {
         data["type"] = json!(["object", "null"]);
     }
