@@ -16,6 +16,8 @@ use crate::app::{Bridge, Options};
 use crate::clock::Clock;
 use crate::config::{Config, Strings};
 use crate::domain::Timestamp;
+use crate::domain::event::EventKind;
+use crate::domain::notice::Topic;
 use crate::pump;
 
 /// The demonstration's settings: every port is free, and the watch is as fast as a reader.
@@ -101,11 +103,11 @@ impl Story {
 
     async fn sign_up(&self) -> anyhow::Result<()> {
         chapter("1. A customer signs up");
-        let event = self.event("evt-1", "customer.signed_up", &json!({
+        let event = self.event("evt-1", EventKind::SignedUp, &json!({
             "customer_id": CUSTOMER, "email": "anna@example.com", "first_name": "Anna", "last_name": "Muster",
             "address": {"street_and_number": "Hauptstrasse 1", "zip_code": "01067", "town": "Dresden", "country": "DE"},
         }));
-        self.send_and_show(&event).await?;
+        self.send_and_show(&event, Topic::CustomerProvisioned).await?;
         let again = self.send(&event).await?;
         say(&format!("   The same webhook again is answered: {again}"));
         ensure!(again["status"] == "duplicate", "the same event was taken twice");
@@ -135,12 +137,12 @@ impl Story {
         chapter("3. The customer moves");
         self.send_and_show(&self.event(
             "evt-2",
-            "customer.moved",
+            EventKind::Moved,
             &json!({
                 "customer_id": CUSTOMER,
                 "address": {"street_and_number": "Ringstrasse 9", "zip_code": "1010", "town": "Wien", "country": "AT"},
             }),
-        ))
+        ), Topic::CustomerRelocated)
         .await
     }
 
@@ -162,9 +164,13 @@ impl Story {
 
     async fn churn(&self) -> anyhow::Result<()> {
         chapter("6. The customer leaves");
-        self.send_and_show(&self.event("evt-3", "customer.churned", &json!({"customer_id": CUSTOMER}))).await?;
+        self.send_and_show(
+            &self.event("evt-3", EventKind::Churned, &json!({"customer_id": CUSTOMER})),
+            Topic::CustomerOffboarded,
+        )
+        .await?;
         let late =
-            self.event_at("evt-0", "customer.updated", &json!({"customer_id": CUSTOMER, "first_name": "Ann"}), 3600);
+            self.event_at("evt-0", EventKind::Updated, &json!({"customer_id": CUSTOMER, "first_name": "Ann"}), 3600);
         let answer = self.send(&late).await?;
         let id = answer["id"].as_str().context("an id")?;
         let event = self.settled(id).await?;
@@ -193,14 +199,14 @@ impl Story {
         Ok(())
     }
 
-    fn event(&self, id: &str, type_name: &str, data: &Value) -> Value {
-        self.event_at(id, type_name, data, 0)
+    fn event(&self, id: &str, kind: EventKind, data: &Value) -> Value {
+        self.event_at(id, kind, data, 0)
     }
 
-    fn event_at(&self, id: &str, type_name: &str, data: &Value, seconds_ago: u64) -> Value {
+    fn event_at(&self, id: &str, kind: EventKind, data: &Value, seconds_ago: u64) -> Value {
         let time: Timestamp = self.clock.now().minus(Duration::from_secs(seconds_ago));
         json!({
-            "specversion": "1.0", "id": id, "source": "/billing", "type": type_name, "time": time, "data": data,
+            "specversion": "1.0", "id": id, "source": "/billing", "type": kind, "time": time, "data": data,
         })
     }
 
@@ -215,7 +221,7 @@ impl Story {
     }
 
     /// Sends, waits for the effect, and shows the calls it took and the news it made.
-    async fn send_and_show(&self, event: &Value) -> anyhow::Result<()> {
+    async fn send_and_show(&self, event: &Value, news: Topic) -> anyhow::Result<()> {
         let type_name = event["type"].as_str().unwrap_or_default();
         let answer = self.send(event).await?;
         say(&format!("   {type_name} is answered 202: it is on disk."));
@@ -226,12 +232,7 @@ impl Story {
             say(&format!("   -> Podero: {:<26} {}", operation.unwrap_or("?"), outcome.unwrap_or("?")));
         }
         ensure!(settled["state"] == "applied", "the event became {}", settled["state"]);
-        let news = match type_name {
-            "customer.signed_up" => "customer.provisioned",
-            "customer.moved" => "customer.relocated",
-            _ => "customer.offboarded",
-        };
-        show(&format!("The bus hears {news}:"), &self.notice(news).await?);
+        show(&format!("The bus hears {news}:"), &self.notice(news.name()).await?);
         Ok(())
     }
 

@@ -1,10 +1,9 @@
-//! The one way to declare a closed set: an enumeration whose values have public names.
+//! How a closed set is declared: an enumeration whose values have public names.
 //!
-//! Each name stands once, beside its value. Serde, SQL, metric labels, specifications and command lines take it from here,
-//! and a `match` on the enumeration has an arm for each value, so that the compiler finds every place that a new value
-//! concerns.
+//! Each name stands once, beside its value, and a `match` on the enumeration has an arm for each value, so that the compiler
+//! finds every place that a new value concerns.
 //!
-//! Before: nothing. After: every closed set of the program.
+//! Before: nothing. After: [`crate::domain::event`] and [`crate::domain::notice`] declare their sets by it.
 
 /// Declares enumerations whose values have public names: `ALL`, `name()`, `from_name()`, and `Display` and serde by name.
 macro_rules! names {
@@ -16,23 +15,22 @@ macro_rules! names {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         $vis enum $set { $(#[doc = concat!("`", $name, "`. ")] $(#[$inner])* $value,)+ }
 
-        #[allow(dead_code, reason = "a set has all of these; not each set needs all")]
         impl $set {
             /// Every value, in the order of their declaration.
-            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$value),+];
+            $vis const ALL: [Self; [$($name),+].len()] = [$(Self::$value),+];
 
             /// Its public name.
-            pub const fn name(self) -> &'static str {
+            $vis const fn name(self) -> &'static str {
                 match self { $(Self::$value => $name,)+ }
             }
 
             /// The value of this name, letter by letter.
-            pub fn from_name(name: &str) -> Option<Self> {
+            $vis fn from_name(name: &str) -> Option<Self> {
                 match name { $($name => Some(Self::$value),)+ _ => None }
             }
 
             /// The names of all, for a message that says what is allowed.
-            pub fn names() -> [&'static str; Self::ALL.len()] {
+            $vis fn names() -> [&'static str; Self::ALL.len()] {
                 Self::ALL.map(Self::name)
             }
         }
@@ -60,3 +58,37 @@ macro_rules! names {
 }
 
 pub(crate) use names;
+
+#[cfg(test)]
+mod tests {
+    names! {
+        /// Two signs.
+        pub(super) enum Sign {
+            /// More.
+            Plus = "plus",
+            Minus = "minus",
+        }
+    }
+
+    #[test]
+    fn each_value_is_read_by_the_name_that_is_written_for_it() {
+        assert_eq!(Sign::ALL, [Sign::Plus, Sign::Minus]);
+        assert_eq!(Sign::names(), ["plus", "minus"]);
+        for sign in Sign::ALL {
+            assert_eq!(Sign::from_name(sign.name()), Some(sign));
+            assert_eq!(sign.to_string(), sign.name());
+            let written = serde_json::to_string(&sign).expect("a text");
+            assert_eq!(written, format!("\"{}\"", sign.name()));
+            assert_eq!(serde_json::from_str::<Sign>(&written).expect("its own name"), sign);
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_declared_is_no_value() {
+        for name in ["Plus", "plus ", "", "times"] {
+            assert_eq!(Sign::from_name(name), None, "{name:?}");
+            let refused = serde_json::from_str::<Sign>(&format!("\"{name}\"")).expect_err("not declared");
+            assert!(refused.to_string().contains("`plus` or `minus`"), "{refused}");
+        }
+    }
+}

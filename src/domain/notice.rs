@@ -9,82 +9,34 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::names::names;
 use super::{NAMESPACE, Timestamp};
 
-/// The type of an outgoing event; its name is the routing key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Topic {
-    /// User and building exist at Podero.
-    #[serde(rename = "customer.provisioned")]
-    CustomerProvisioned,
-    /// The move is complete at Podero.
-    #[serde(rename = "customer.relocated")]
-    CustomerRelocated,
-    /// The customer is gone from Podero.
-    #[serde(rename = "customer.offboarded")]
-    CustomerOffboarded,
-    /// A person is needed.
-    #[serde(rename = "event.parked")]
-    EventParked,
-    /// An alert was triggered for a heat pump.
-    #[serde(rename = "heat_pump.disconnected")]
-    HeatPumpDisconnected,
-    /// A heat pump was not connected for days after it was made.
-    #[serde(rename = "heat_pump.never_connected")]
-    HeatPumpNeverConnected,
-    /// An alert of a heat pump was resolved.
-    #[serde(rename = "heat_pump.reconnected")]
-    HeatPumpReconnected,
-    /// Many heat pumps went at once.
-    #[serde(rename = "fleet.outage_started")]
-    FleetOutageStarted,
-    /// Most of them are back.
-    #[serde(rename = "fleet.outage_ended")]
-    FleetOutageEnded,
-    /// The bridge cannot see: Podero is away, slows it down to nothing, or refuses it.
-    #[serde(rename = "watch.blind")]
-    WatchBlind,
-    /// It can see again.
-    #[serde(rename = "watch.restored")]
-    WatchRestored,
-}
-
-impl Topic {
-    /// Every topic, for metrics that start at zero.
-    pub const ALL: [Self; 11] = [
-        Self::CustomerProvisioned,
-        Self::CustomerRelocated,
-        Self::CustomerOffboarded,
-        Self::EventParked,
-        Self::HeatPumpDisconnected,
-        Self::HeatPumpNeverConnected,
-        Self::HeatPumpReconnected,
-        Self::FleetOutageStarted,
-        Self::FleetOutageEnded,
-        Self::WatchBlind,
-        Self::WatchRestored,
-    ];
-
-    /// The fixed public name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::CustomerProvisioned => "customer.provisioned",
-            Self::CustomerRelocated => "customer.relocated",
-            Self::CustomerOffboarded => "customer.offboarded",
-            Self::EventParked => "event.parked",
-            Self::HeatPumpDisconnected => "heat_pump.disconnected",
-            Self::HeatPumpNeverConnected => "heat_pump.never_connected",
-            Self::HeatPumpReconnected => "heat_pump.reconnected",
-            Self::FleetOutageStarted => "fleet.outage_started",
-            Self::FleetOutageEnded => "fleet.outage_ended",
-            Self::WatchBlind => "watch.blind",
-            Self::WatchRestored => "watch.restored",
-        }
-    }
-
-    /// Reads a name back; `None` for a name that this version does not know.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|topic| topic.name() == name)
+names! {
+    /// The type of an outgoing event; its name is the routing key.
+    pub enum Topic {
+        /// User and building exist at Podero.
+        CustomerProvisioned = "customer.provisioned",
+        /// The move is complete at Podero.
+        CustomerRelocated = "customer.relocated",
+        /// The customer is gone from Podero.
+        CustomerOffboarded = "customer.offboarded",
+        /// A person is needed.
+        EventParked = "event.parked",
+        /// An alert was triggered for a heat pump.
+        HeatPumpDisconnected = "heat_pump.disconnected",
+        /// A heat pump was not connected for days after it was made.
+        HeatPumpNeverConnected = "heat_pump.never_connected",
+        /// An alert of a heat pump was resolved.
+        HeatPumpReconnected = "heat_pump.reconnected",
+        /// Many heat pumps went at once.
+        FleetOutageStarted = "fleet.outage_started",
+        /// Most of them are back.
+        FleetOutageEnded = "fleet.outage_ended",
+        /// The bridge cannot see: Podero is away, slows it down to nothing, or refuses it.
+        WatchBlind = "watch.blind",
+        /// It can see again.
+        WatchRestored = "watch.restored",
     }
 }
 

@@ -856,7 +856,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_data_is_an_event_or_a_problem_with_at_least_one_error(data in any_json(), kind in 0usize..4) {
+        fn any_data_is_an_event_or_a_problem_with_at_least_one_error(data in any_json(), kind in 0..EventKind::ALL.len()) {
             if let Err(problem) = translate(EventKind::ALL[kind].name(), Some("C"), data) {
                 prop_assert!(!problem.errors.is_empty());
             }

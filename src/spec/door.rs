@@ -9,6 +9,7 @@ use super::{
     problem_answer, text,
 };
 use crate::config::DEFAULT_SOURCE;
+use crate::domain::event::EventState;
 use crate::inbound::cloudevents::{BATCH, STRUCTURED};
 use crate::inbound::problem::ProblemKind;
 
@@ -64,12 +65,9 @@ fn receipt() -> Value {
     object(&[
         ("id", text("the bridge's own id of the event, for the operator's door")),
         ("status", one_of(&["accepted", "duplicate"], "whether it was new")),
-        ("state", one_of(&STATES, state)),
+        ("state", one_of(&EventState::names(), state)),
     ])
 }
-
-/// Every state of an event.
-pub(super) const STATES: [&str; 7] = ["pending", "scheduled", "waiting", "applied", "superseded", "parked", "skipped"];
 
 /// Why one event of a batch is rejected.
 const REJECTED: [ProblemKind; 3] = [ProblemKind::InvalidEvent, ProblemKind::EventIdReused, ProblemKind::TypeNotAllowed];

@@ -69,7 +69,7 @@ fn event(kind: EventKind) -> Value {
     let extension = "an extension attribute; kept";
     event["additionalProperties"] = json!({"type": ["string", "integer", "boolean", "null"], "description": extension});
     event["not"] = json!({"required": ["data", "data_base64"]});
-    if matches!(type_name, "customer.moved" | "customer.churned") {
+    if matches!(kind, EventKind::Moved | EventKind::Churned) {
         // They belong into `data`; beside it they are refused, since passing them over could take something away.
         for name in ["cancelled", "effective_at", "effectiveat"] {
             event["properties"][name] = json!(false);

@@ -4,13 +4,13 @@
 
 use serde_json::{Value, json};
 
-use super::door::STATES;
 use super::{
     SELF, challenge_answer, count, info, itself, json_answer, later_answer, list, moment, moment_or_null, object,
     one_of, problem_answer, text, text_or_null, uuid,
 };
 use crate::config::Language;
 use crate::domain::alert::{Knowledge, Severity};
+use crate::domain::event::EventState;
 use crate::domain::notice::Topic;
 use crate::domain::verdict::Reason;
 use crate::store::{OpenState, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX, WaitsFor};
@@ -184,7 +184,7 @@ fn summary() -> Vec<(&'static str, Value)> {
         ("type", text("as its sender wrote it")),
         ("time", moment("its place in the customer's order: when it happened, or takes effect")),
         ("received_at", moment("when it arrived")),
-        ("state", one_of(&STATES, "see The operator's door in docs/OPERATIONS.md")),
+        ("state", one_of(&EventState::names(), "see The operator's door in docs/OPERATIONS.md")),
         ("due_at", moment("when it is worked on next")),
         ("failures", count("in a row")),
         ("reason", text_or_null("why it is parked, tried again, or superseded")),

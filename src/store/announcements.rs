@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Store;
 use super::db::{Connection, Fault, query};
 use crate::domain::Timestamp;
-use crate::domain::event::{Event, Happening};
+use crate::domain::event::{Event, EventKind, Happening};
 use crate::domain::verdict::Reason;
 
 /// Why an announced event is superseded.
@@ -24,8 +24,8 @@ pub(super) struct Replaced {
     churns: AtomicU64,
 }
 
-const MOVED: &str = "customer.moved";
-const CHURNED: &str = "customer.churned";
+const MOVED: &str = EventKind::Moved.name();
+const CHURNED: &str = EventKind::Churned.name();
 
 impl Replaced {
     pub(super) fn note(&self, type_name: &str) {
