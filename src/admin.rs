@@ -28,9 +28,10 @@ use crate::clock::Clock;
 use crate::config::Secret;
 use crate::domain::alert::Knowledge;
 use crate::domain::brake::Brake;
+use crate::domain::event::EventKind;
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
-use crate::metrics::{CONTENT_TYPE, EventType, Metrics, Outcome};
+use crate::metrics::{CONTENT_TYPE, Metrics, Outcome};
 use crate::pump::Step;
 use crate::store::{
     self, BulkRetry, Gauges, NotTaken, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX, RetryRequest, Stepped,
@@ -417,7 +418,7 @@ async fn unpark(admin: &Admin, id: &str, request: RetryRequest) -> HttpResponse 
     match admin.store.unpark(EventId(event), request.clone()).await {
         Ok(Some(type_name)) => {
             if is_skip {
-                admin.metrics.event_settled(EventType::from_name(&type_name), Outcome::Skipped);
+                admin.metrics.event_settled(EventKind::from_name(&type_name), Outcome::Skipped);
             } else {
                 admin.wake.notify_one();
             }
@@ -470,10 +471,10 @@ pub async fn refresh(
         metrics.set_heat_pumps(name, count(found.map_or(0, |(_, count)| *count)));
     }
     for (type_name, count) in store.take_replaced() {
-        (0..count).for_each(|_| metrics.event_settled(EventType::from_name(type_name), Outcome::Superseded));
+        (0..count).for_each(|_| metrics.event_settled(EventKind::from_name(type_name), Outcome::Superseded));
     }
     for _ in 0..store.take_unreadable() {
-        metrics.event_settled(EventType::Unknown, Outcome::Parked);
+        metrics.event_settled(None, Outcome::Parked);
     }
     Ok(gauges)
 }

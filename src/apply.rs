@@ -21,7 +21,7 @@ use crate::domain::brake::Brake;
 use crate::domain::notice::Notice;
 use crate::domain::plan::{Answer, Call, Next, Policy, Reply, next};
 use crate::domain::verdict::{self, Fate, Moment, Ruling, Setback, Verdict};
-use crate::metrics::{EventType, Metrics, Outcome};
+use crate::metrics::{Metrics, Outcome};
 use crate::podero::{Partner, Urgency};
 use crate::pump::{self, Step};
 use crate::store::{self, Asked, CallMade, Claim, Settled, Store};
@@ -411,7 +411,6 @@ impl<P: Partner> Applier<P> {
 
     fn report(&self, claim: &Claim, verdict: &Verdict, calls: &[CallMade]) {
         let event = &claim.work.event;
-        let event_type = EventType::from(&event.happening);
         let (name, outcome) = match &verdict.fate {
             Fate::Applied { .. } => ("applied", Some(Outcome::Applied)),
             Fate::Superseded => ("superseded", Some(Outcome::Superseded)),
@@ -424,7 +423,7 @@ impl<P: Partner> Applier<P> {
             }
         };
         if let Some(outcome) = outcome {
-            self.metrics.event_settled(event_type, outcome);
+            self.metrics.event_settled(event.happening.kind(), outcome);
         }
         if outcome == Some(Outcome::Applied) {
             let effective = event.effective_at.map_or(claim.work.tries_from, |at| at.max(claim.work.tries_from));

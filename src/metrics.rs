@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::domain::alert::Knowledge;
-use crate::domain::event::{Change, Happening};
+use crate::domain::event::{EventKind, Transport, UNKNOWN};
 use crate::domain::notice::Topic;
 
 use prometheus::core::Collector;
@@ -55,9 +55,6 @@ macro_rules! labels {
 }
 
 labels! {
-    /// How an event came in.
-    Door { Webhook = "webhook", Amqp = "amqp", Import = "import" }
-
     /// Which listener.
     Listener { Http = "http", Admin = "admin" }
 
@@ -68,13 +65,6 @@ labels! {
     /// How an event ended. The words of the promise that none is lost, and `skipped` by an operator.
     Outcome {
         Applied = "applied", Superseded = "superseded", Duplicate = "duplicate", Parked = "parked", Skipped = "skipped",
-    }
-
-    /// What an event says; `unknown` for what could not become an event.
-    EventType {
-        SignedUp = "customer.signed_up", Moved = "customer.moved", Updated = "customer.updated",
-        Churned = "customer.churned", MemberJoined = "team.member_joined",
-        MemberRoleChanged = "team.member_role_changed", MemberLeft = "team.member_left", Unknown = "unknown",
     }
 }
 
@@ -102,8 +92,8 @@ macro_rules! instruments {
 }
 
 instruments! {
-    /// Events that were stored, by source, type and door.
-    events_received: IntCounterVec = counters(&["source", "type", "door"]) as "podero_bridge_events_received_total";
+    /// Events that were stored, by source, type and transport.
+    events_received: IntCounterVec = counters(&["source", "type", "transport"]) as "podero_bridge_events_received_total";
     /// Webhooks that were answered 202, by source; a batch of which no event was taken is none.
     webhooks_accepted: IntCounterVec = counters(&["source"]) as "podero_bridge_webhooks_accepted_total";
     /// Webhooks, and single events of a batch, that were refused, by source and HTTP status; _unknown stands for what names
@@ -197,9 +187,9 @@ impl Metrics {
         #[cfg(target_os = "linux")]
         registered_process(&metrics.registry);
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        for event_type in EventType::ALL {
+        for kind in kinds() {
             for outcome in Outcome::ALL {
-                metrics.events_settled.with_label_values(&[event_type.as_str(), outcome.as_str()]);
+                metrics.events_settled.with_label_values(&[type_label(kind), outcome.as_str()]);
             }
         }
         for listener in Listener::ALL {
@@ -222,9 +212,9 @@ impl Metrics {
 
     /// Makes the series of a configured source start at 0. For each source once, at the start.
     pub fn expect_source(&self, source: &str) {
-        for event_type in EventType::ALL {
-            for door in Door::ALL {
-                self.events_received.with_label_values(&[source, event_type.as_str(), door.as_str()]);
+        for kind in kinds() {
+            for transport in Transport::ALL {
+                self.events_received.with_label_values(&[source, type_label(kind), transport.label()]);
             }
         }
         self.webhooks_accepted.with_label_values(&[source]);
@@ -294,9 +284,10 @@ impl Metrics {
         String::from_utf8(text).expect("the text format is UTF-8")
     }
 
-    /// Counts an event that was stored. `source` is the name of a configured source, never a text from outside.
-    pub fn event_received(&self, source: &str, event_type: EventType, door: Door) {
-        self.events_received.with_label_values(&[source, event_type.as_str(), door.as_str()]).inc();
+    /// Counts an event that was stored; no kind: a message that could not be read as one. `source` is the name of a
+    /// configured source, never a text from outside.
+    pub fn event_received(&self, source: &str, kind: Option<EventKind>, transport: Transport) {
+        self.events_received.with_label_values(&[source, type_label(kind), transport.label()]).inc();
     }
 
     /// Counts a webhook of which something was taken, or nothing was to be. `source` is the name of a configured source.
@@ -326,8 +317,8 @@ impl Metrics {
     }
 
     /// Counts an event that reached its end.
-    pub fn event_settled(&self, event_type: EventType, outcome: Outcome) {
-        self.events_settled.with_label_values(&[event_type.as_str(), outcome.as_str()]).inc();
+    pub fn event_settled(&self, kind: Option<EventKind>, outcome: Outcome) {
+        self.events_settled.with_label_values(&[type_label(kind), outcome.as_str()]).inc();
     }
 
     /// Notes how long an applied event took from its arrival.
@@ -489,23 +480,14 @@ impl Metrics {
     }
 }
 
-impl EventType {
-    /// The type of this name, else `unknown`.
-    pub fn from_name(name: &str) -> Self {
-        Self::ALL.iter().copied().find(|known| known.as_str() == name).unwrap_or(Self::Unknown)
-    }
+/// Every kind of event, and none.
+fn kinds() -> impl Iterator<Item = Option<EventKind>> {
+    EventKind::ALL.into_iter().map(Some).chain([None])
 }
 
-impl From<&Happening> for EventType {
-    fn from(happening: &Happening) -> Self {
-        match happening {
-            Happening::SignedUp(_) => Self::SignedUp,
-            Happening::Moved(_) | Happening::CalledOff(Change::Home { .. }) => Self::Moved,
-            Happening::Updated(_) => Self::Updated,
-            Happening::Churned | Happening::CalledOff(Change::Existence) => Self::Churned,
-            Happening::PurgeDue { .. } => Self::Unknown,
-        }
-    }
+/// Value of the label `type`.
+fn type_label(kind: Option<EventKind>) -> &'static str {
+    kind.map_or(UNKNOWN, EventKind::name)
 }
 
 impl Default for Metrics {
@@ -620,10 +602,10 @@ mod tests {
     #[test]
     fn values_and_labels_are_shown() {
         let metrics = used();
-        metrics.event_received("billing", EventType::SignedUp, Door::Webhook);
+        metrics.event_received("billing", Some(EventKind::SignedUp), Transport::Http);
         metrics.webhook_accepted("billing");
         metrics.webhook_refused("billing", 401);
-        metrics.event_settled(EventType::Moved, Outcome::Superseded);
+        metrics.event_settled(Some(EventKind::Moved), Outcome::Superseded);
         metrics.event_took(Duration::from_millis(70));
         metrics.podero_called("token", "timeout", Duration::ZERO);
         metrics.notice_published(Topic::EventParked);
@@ -648,8 +630,8 @@ mod tests {
         let text = metrics.encode();
         let version = env!("CARGO_PKG_VERSION");
         for line in [
-            r#"events_received_total{door="webhook",source="billing",type="customer.signed_up"} 1"#,
-            r#"events_received_total{door="amqp",source="billing",type="team.member_left"} 0"#,
+            r#"events_received_total{source="billing",transport="http",type="customer.signed_up"} 1"#,
+            r#"events_received_total{source="billing",transport="amqp",type="unknown"} 0"#,
             r#"webhooks_accepted_total{source="billing"} 1"#,
             r#"webhooks_refused_total{source="billing",status="401"} 1"#,
             r#"webhooks_refused_total{source="billing",status="503"} 0"#,

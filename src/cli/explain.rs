@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Source};
 use crate::domain::customer::Customer;
 use crate::domain::event::Event;
+use crate::domain::event::Transport;
 use crate::domain::plan::Work;
 use crate::domain::rehearsal::{Rehearsal, placeholder, rehearse};
 use crate::domain::verdict::Fate;
@@ -26,7 +27,6 @@ use crate::inbound::explain::{Explained, Proof, explain};
 use crate::inbound::mapping::mapper::{Mapper, Trouble};
 use crate::inbound::problem::Problem;
 use crate::inbound::{Delivery, Unread};
-use crate::metrics::Door;
 use crate::podero;
 
 /// What is to be explained.
@@ -49,11 +49,11 @@ pub(super) async fn run(config: Config, request: Request) -> anyhow::Result<()> 
     let from_queue = from_queue(&request.amqp)?;
     let body = message(&request.file, config.http.body_max)?;
     let has_mapping = source.map.is_some();
-    let door = if from_queue.is_empty() { Door::Webhook } else { Door::Amqp };
+    let transport = if from_queue.is_empty() { Transport::Http } else { Transport::Amqp };
     let said = headers.get("content-type").cloned();
-    let content_type = if door == Door::Amqp { said } else { said.or_else(|| guess(&body, has_mapping)) };
+    let content_type = if transport == Transport::Amqp { said } else { said.or_else(|| guess(&body, has_mapping)) };
     let now = clock.now();
-    let delivery = Delivery { door, source: source.name.clone(), content_type, headers, body, received_at: now };
+    let delivery = Delivery { transport, source: source.name.clone(), content_type, headers, body, received_at: now };
     let mapper = mapper(&config, source)?;
     let id = EventId(clock.fresh_id());
     let bounds = (config.http.batch_max, config.http.body_max);

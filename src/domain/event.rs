@@ -129,7 +129,30 @@ names! {
         /// An operator passed over it.
         Skipped = "skipped",
     }
+
+    /// How an event came in; the name is the one that is stored and shown as its `door`.
+    pub enum Transport {
+        /// A webhook.
+        Http = "webhook",
+        /// A message from RabbitMQ.
+        Amqp = "amqp",
+        /// A line of a file that an operator imported.
+        Import = "import",
+    }
 }
+
+impl Transport {
+    /// Value of the metrics' label `transport`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Amqp | Self::Import => self.name(),
+        }
+    }
+}
+
+/// The type that stands for a message which could not be read as an event.
+pub const UNKNOWN: &str = "unknown";
 
 /// The type of our own event, the removal of a soft-deleted user when its retention is over. No sender can name it.
 pub const PURGE_DUE: &str = "customer.purge_due";

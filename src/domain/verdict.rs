@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::alert::{self, Resolution, SeenChange};
 use super::brake::{Brake, Tally};
 use super::customer::{Customer, Listing, UserThere};
-use super::event::{BuildingKey, Event, Field, Happening};
+use super::event::{BuildingKey, Event, Field, Happening, UNKNOWN};
 use super::notice::{Notice, Topic, notice_id};
 use super::plan::{
     Answer, Call, ChurnDelete, Look, Next, OldHeatPumps, Policy, Refusal, RefusalKind, Repeat, Reply, Work,
@@ -626,9 +626,9 @@ pub fn parked_notice(event: &Event, reason: Reason, now: Timestamp) -> Notice {
     parked(event.id, Some(customer), event.happening.type_name(), reason, now)
 }
 
-/// The news that something which is no event, or none that can be read, needs a person.
-pub fn illegible_notice(id: EventId, type_name: &str, reason: Reason, now: Timestamp) -> Notice {
-    parked(id, None, type_name, reason, now)
+/// The notice that a message which could not be read as an event needs a person.
+pub fn unreadable_notice(id: EventId, reason: Reason, now: Timestamp) -> Notice {
+    parked(id, None, UNKNOWN, reason, now)
 }
 
 fn parked(id: EventId, customer: Option<&str>, type_name: &str, reason: Reason, now: Timestamp) -> Notice {

@@ -19,8 +19,8 @@ use super::problem::{FieldError, Problem, ProblemKind};
 use super::signature::Verified;
 use super::{Delivery, Held, Inbox, text};
 use crate::broker::{Frame, Intake, Taken};
+use crate::domain::event::Transport;
 use crate::domain::{Timestamp, date};
-use crate::metrics::Door;
 
 /// Takes frames into the inbox.
 pub struct Frames {
@@ -48,7 +48,7 @@ pub(super) fn sent_at(timestamp: Option<u64>) -> Result<Option<Timestamp>, Probl
 /// The value of `$amqp` in a mapping: of a message from the queue its routing key, exchange and properties as far as it has
 /// them; of another delivery nothing. A `timestamp` that cannot be meant stays a number, which is no date to anybody.
 pub(super) fn variable(held: &Held) -> Value {
-    if held.verified.delivery().door != Door::Amqp {
+    if held.verified.delivery().transport != Transport::Amqp {
         return json!({});
     }
     let Held { exchange, routing_key, properties, message_id, .. } = held;
@@ -106,7 +106,7 @@ impl Intake for Frames {
             headers.insert(text::CONTENT_ENCODING.to_owned(), coding);
         }
         let verified = Verified::by_broker(Delivery {
-            door: Door::Amqp,
+            transport: Transport::Amqp,
             source: self.source.clone(),
             content_type: frame.content_type,
             headers,

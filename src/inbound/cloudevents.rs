@@ -24,8 +24,8 @@ use super::control::{self, CONTROLS};
 use super::problem::{FieldError, Problem, ProblemKind};
 use super::signature::Verified;
 use super::{Delivery, json, sha256};
+use crate::domain::event::Transport;
 use crate::domain::{ID_CHARS_MAX, Timestamp, date, is_printable_id};
-use crate::metrics::Door;
 
 /// Media type of one event (CloudEvents JSON format 1.0.2, §3).
 pub const STRUCTURED: &str = "application/cloudevents+json";
@@ -126,7 +126,7 @@ impl<T> Read<T> {
 }
 
 impl Envelope {
-    /// What the event says, apart from its identity: the same event by another door or with other white space
+    /// What the event says, apart from its identity: the same event by another transport or with other white space
     /// has the same digest, and a reused id shows. Of a translated one: what its message said.
     pub fn digest(&self) -> String {
         if let Some(digest) = &self.of_message {
@@ -169,7 +169,7 @@ fn unsaid(verified: &Verified) -> Option<&'static str> {
     }
     let delivery = verified.delivery();
     let is_generic = GENERIC.contains(&essence_of_delivery(delivery).as_str());
-    if delivery.door != Door::Amqp || !is_generic || !attributes(delivery).is_empty() {
+    if delivery.transport != Transport::Amqp || !is_generic || !attributes(delivery).is_empty() {
         return None;
     }
     match verified.body().trim_ascii_start().first()? {
@@ -229,7 +229,7 @@ struct Attribute<'a> {
 }
 
 fn attributes(delivery: &Delivery) -> Vec<Attribute<'_>> {
-    let prefixes = prefixes_of(delivery.door);
+    let prefixes = prefixes_of(delivery.transport);
     let of = |header: &String| {
         let name = name_in(header, prefixes)?;
         (is_name(&name) && name != "data" && name != "datacontenttype").then_some(name)
@@ -251,7 +251,7 @@ fn is_name(name: &str) -> bool {
 
 /// Headers that look like attributes and can be none, but are nearly a control field or data.
 fn astray_headers(delivery: &Delivery) -> Astray {
-    let prefixes = prefixes_of(delivery.door);
+    let prefixes = prefixes_of(delivery.transport);
     let names = delivery.headers.keys().filter_map(|header| name_in(header, prefixes));
     names.filter(|name| !is_name(name) || name == "data").filter_map(|name| astray(&name)).collect()
 }
@@ -274,10 +274,10 @@ const ELSEWHERE: [&str; 3] = ["body", "dataref", "payload"];
 /// Names that stand astray, each with the field that it means.
 pub type Astray = Vec<(String, &'static str)>;
 
-fn prefixes_of(door: Door) -> &'static [&'static str] {
-    match door {
-        Door::Webhook | Door::Import => &AMQP_PREFIXES[..1],
-        Door::Amqp => &AMQP_PREFIXES[..],
+fn prefixes_of(transport: Transport) -> &'static [&'static str] {
+    match transport {
+        Transport::Http | Transport::Import => &AMQP_PREFIXES[..1],
+        Transport::Amqp => &AMQP_PREFIXES[..],
     }
 }
 
@@ -297,12 +297,12 @@ fn binary(
     let beside = json!({"content_type": delivery.content_type, "headers": headers}).to_string();
     let (mut event, mut errors) = (Map::new(), Vec::new());
     for Attribute { name, value, .. } in attributes {
-        let value = match delivery.door {
-            Door::Webhook | Door::Import => from_header(value),
-            Door::Amqp if value.contains(char::REPLACEMENT_CHARACTER) => {
+        let value = match delivery.transport {
+            Transport::Http | Transport::Import => from_header(value),
+            Transport::Amqp if value.contains(char::REPLACEMENT_CHARACTER) => {
                 Err("its header is no text in UTF-8: send a string, or its bytes in UTF-8")
             }
-            Door::Amqp => Ok(value.to_owned()),
+            Transport::Amqp => Ok(value.to_owned()),
         };
         let read = value.and_then(|value| match event.insert(name.clone(), Value::String(value.clone())) {
             Some(other) if other != value => Err("is there twice, under two prefixes, with two values"),
@@ -568,7 +568,7 @@ mod tests {
 
     fn delivery(content_type: &str, body: &str) -> Verified {
         Verified::by_broker(Delivery {
-            door: Door::Webhook,
+            transport: Transport::Http,
             source: "default".into(),
             content_type: Some(content_type.into()),
             headers: Default::default(),
@@ -610,14 +610,14 @@ mod tests {
     }
 
     fn beside(
-        door: Door,
+        transport: Transport,
         content_type: Option<&str>,
         headers: &[(&str, &str)],
         body: &str,
     ) -> Result<Envelope, Problem> {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let verified = Verified::by_broker(Delivery {
-            door,
+            transport,
             source: "default".into(),
             content_type: content_type.map(str::to_owned),
             headers,
@@ -631,26 +631,27 @@ mod tests {
     }
 
     #[test]
-    fn a_binary_event_is_the_structured_one_by_whichever_prefix_its_door_knows() {
+    fn a_binary_event_is_the_structured_one_by_whichever_prefix_its_transport_knows() {
         let structured = one(&json!({
             "specversion": "1.0", "id": "e1", "source": "/billing", "type": "customer.churned", "subject": "C-1",
             "time": "2026-10-01T12:00:00Z", "data": {"customer_id": "C-1"}, "sequence": "7",
         }))
         .expect("valid");
-        for (door, prefix, is_known) in [
-            (Door::Webhook, "ce-", true),
-            (Door::Amqp, "ce-", true),
-            (Door::Amqp, "cloudEvents:", true),
-            (Door::Amqp, "cloudEvents_", true),
-            (Door::Amqp, "ce_", true),
-            (Door::Webhook, "ce_", false),
-            (Door::Webhook, "cloudevents:", false),
+        for (transport, prefix, is_known) in [
+            (Transport::Http, "ce-", true),
+            (Transport::Amqp, "ce-", true),
+            (Transport::Amqp, "cloudEvents:", true),
+            (Transport::Amqp, "cloudEvents_", true),
+            (Transport::Amqp, "ce_", true),
+            (Transport::Http, "ce_", false),
+            (Transport::Http, "cloudevents:", false),
         ] {
             let named = ["specversion", "id", "source", "type", "subject", "time", "sequence"];
             let values = ["1.0", "e1", "/billing", "customer.churned", "C-1", "2026-10-01T12:00:00Z", "7"];
             let names: Vec<String> = named.iter().map(|name| format!("{prefix}{name}")).collect();
             let headers: Vec<(&str, &str)> = names.iter().map(String::as_str).zip(values).collect();
-            let binary = beside(door, Some("application/json; charset=utf-8"), &headers, r#"{"customer_id": "C-1"}"#);
+            let binary =
+                beside(transport, Some("application/json; charset=utf-8"), &headers, r#"{"customer_id": "C-1"}"#);
             match binary {
                 Ok(binary) => {
                     assert_eq!((binary.digest(), &binary.id), (structured.digest(), &structured.id), "{prefix}");
@@ -688,7 +689,7 @@ mod tests {
             (None, with("ce-time", "yesterday"), "{}", Err(ProblemKind::InvalidEvent)),
             (None, vec![("ce-id", "e1")], "{}", Err(ProblemKind::InvalidEvent)),
         ] {
-            let read = beside(Door::Webhook, content_type, &headers, body);
+            let read = beside(Transport::Http, content_type, &headers, body);
             let found = read.map(|envelope| envelope.subject).map_err(|problem| problem.kind);
             assert_eq!(found, expected.map(|subject: Option<&str>| subject.map(str::to_owned)), "{headers:?} {body}");
         }
@@ -740,7 +741,7 @@ mod tests {
         let all = [("ce-specversion", "1.0"), ("ce-source", "/b"), ("ce-type", "customer.churned")];
         let with = |id: &str, subject: &str| {
             let headers = [&all[..], &[("ce-id", id), ("ce-subject", subject)]].concat();
-            beside(Door::Webhook, None, &headers, "{}")
+            beside(Transport::Http, None, &headers, "{}")
         };
         for (id, subject, pointer) in [
             ("e1", "C%FF1", "/subject"),
@@ -759,7 +760,7 @@ mod tests {
         assert_eq!(read("Zo\u{eb}").as_deref(), Some("Zo\u{eb}"));
         assert_eq!(read("100%25").as_deref(), Some("100%"));
         let twice = [&all[..], &[("ce-id", "e1"), ("cloudevents:id", "e2")]].concat();
-        let problem = beside(Door::Amqp, None, &twice, "{}").expect_err("two ids");
+        let problem = beside(Transport::Amqp, None, &twice, "{}").expect_err("two ids");
         assert_eq!(problem.errors[0].pointer, "/id");
     }
 
@@ -788,11 +789,11 @@ mod tests {
         }
         let all = [("ce-specversion", "1.0"), ("ce-id", "e"), ("ce-source", "/s"), ("ce-type", "t")];
         for header in ["ce-effective_at", "ce-effective-date", "ce-is_cancelled", "ce-data", "ce-data_base64"] {
-            let envelope = beside(Door::Webhook, None, &[&all[..], &[(header, "x")]].concat(), "{}").expect("valid");
+            let envelope = beside(Transport::Http, None, &[&all[..], &[(header, "x")]].concat(), "{}").expect("valid");
             assert_eq!(envelope.astray.len(), 1, "{header}");
         }
         let envelope =
-            beside(Door::Amqp, None, &[&all[..], &[("ce_effective_at", "x")]].concat(), "{}").expect("valid");
+            beside(Transport::Amqp, None, &[&all[..], &[("ce_effective_at", "x")]].concat(), "{}").expect("valid");
         assert_eq!(envelope.astray.len(), 1);
     }
 

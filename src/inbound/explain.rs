@@ -11,7 +11,7 @@ use super::{AllowedTypes, Delivery, Held, Unread, amqp};
 use crate::config::{Source, Verify};
 use crate::domain::EventId;
 use crate::domain::event::Event;
-use crate::metrics::Door;
+use crate::domain::event::Transport;
 
 /// Whether the source's demand is met.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +45,7 @@ pub async fn explain(
     if delivery.body.len() > body_bytes_max {
         return (Proof::NotDemanded, Err(Unread::Problem(Problem::too_large(body_bytes_max))));
     }
-    let is_from_queue = delivery.door == Door::Amqp;
+    let is_from_queue = delivery.transport == Transport::Amqp;
     let (proof, verified) = match signature::verify(&source.verify, delivery.clone(), now) {
         _ if is_from_queue => (Proof::NotDemanded, Verified::by_broker(delivery)),
         Ok(verified) if matches!(source.verify, Verify::None) => (Proof::NotDemanded, verified),

@@ -32,7 +32,7 @@ use super::refusals::Refusals;
 use super::signature::Verified;
 use super::{Answer, Answers, Delivery, Inbox, cloudevents, signature, text};
 use crate::config::{DEFAULT_SOURCE, Source, Verify};
-use crate::metrics::Door;
+use crate::domain::event::Transport;
 use crate::store::{self, Receipt};
 
 /// Paths that answer without the store and the partner, so that a probe tells whether the process lives.
@@ -294,7 +294,7 @@ async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, source:
     let (body, permit) = read(body, incoming, bytes_max).await?;
     let now = webhooks.inbox.clock.now();
     let delivery = Delivery {
-        door: Door::Webhook,
+        transport: Transport::Http,
         source: source.name.clone(),
         content_type: headers.get(CONTENT_TYPE.as_str()).cloned(),
         headers,

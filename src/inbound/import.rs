@@ -22,7 +22,8 @@ use super::signature::Verified;
 use super::{AllowedTypes, Answer, Backlog, Delivery, Held, Inbox, Translated, TreeBudget, Unread, translate};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
-use crate::metrics::{Door, Metrics};
+use crate::domain::event::Transport;
+use crate::metrics::Metrics;
 use crate::store::{self, Receipt, Store};
 
 /// Events that are kept in one commit at most, but for those of the last lines: a mapping may make many of a line.
@@ -192,7 +193,7 @@ pub(super) fn too_large(bytes_max: usize) -> Problem {
 
 fn delivery(source: &str, content_type: &str, body: Vec<u8>, received_at: Timestamp) -> Delivery {
     Delivery {
-        door: Door::Import,
+        transport: Transport::Import,
         source: source.to_owned(),
         content_type: Some(content_type.to_owned()),
         headers: BTreeMap::new(),

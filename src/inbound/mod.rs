@@ -38,10 +38,10 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
-use crate::domain::event::{Event, EventKind};
+use crate::domain::event::{Event, EventKind, Transport};
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
-use crate::metrics::{Door, EventType, Metrics, Outcome};
+use crate::metrics::{Metrics, Outcome};
 use crate::store::{self, Arrival, Content, Receipt, Store};
 pub use backlog::{Backlog, ILLEGIBLE_MAX, SCHEDULED_MAX};
 use cloudevents::{Envelope, Item};
@@ -56,8 +56,8 @@ pub use types::AllowedTypes;
 /// What a door hands in: bytes and headers, nothing believed yet.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// The door it came by.
-    pub door: Door,
+    /// How it came in.
+    pub transport: Transport,
     /// The configured source it claims to come from.
     pub source: String,
     /// Media type, as sent.
@@ -251,11 +251,11 @@ impl Inbox {
         let receipt = receipts.pop().expect("the store gives a receipt for each arrival");
         match &receipt {
             Receipt::Accepted { .. } => {
-                self.metrics.event_received(&delivery.source, EventType::Unknown, delivery.door);
-                self.metrics.event_settled(EventType::Unknown, Outcome::Parked);
+                self.metrics.event_received(&delivery.source, None, delivery.transport);
+                self.metrics.event_settled(None, Outcome::Parked);
                 self.backlog.parked();
             }
-            Receipt::Duplicate { .. } => self.metrics.event_settled(EventType::Unknown, Outcome::Duplicate),
+            Receipt::Duplicate { .. } => self.metrics.event_settled(None, Outcome::Duplicate),
             Receipt::Reused { .. } => {}
         }
         Ok(receipt)
@@ -263,13 +263,13 @@ impl Inbox {
 
     async fn keep(&self, delivery: &Delivery, translated: Vec<Translated>) -> Result<Vec<Answer>, store::Error> {
         let mut arrivals = Vec::new();
-        let mut types = Vec::new();
+        let mut kinds = Vec::new();
         let mut answers: Vec<Option<Answer>> = Vec::with_capacity(translated.len());
         for item in translated {
             match item {
                 Translated::Problem(problem) => answers.push(Some(Answer::Rejected(problem))),
                 Translated::Arrival(arrival) => {
-                    types.push(event_type(&arrival));
+                    kinds.push(kind_of(&arrival));
                     arrivals.push(*arrival);
                     answers.push(None);
                 }
@@ -278,12 +278,12 @@ impl Inbox {
         if arrivals.is_empty() {
             return Ok(answers.into_iter().flatten().collect());
         }
-        let receipts = match delivery.door {
-            Door::Import => self.store.accept_in_bulk(arrivals).await?,
-            Door::Webhook | Door::Amqp => self.store.accept(arrivals).await?,
+        let receipts = match delivery.transport {
+            Transport::Import => self.store.accept_in_bulk(arrivals).await?,
+            Transport::Http | Transport::Amqp => self.store.accept(arrivals).await?,
         };
-        for (receipt, event_type) in receipts.iter().zip(types) {
-            self.count(delivery, event_type, receipt);
+        for (receipt, kind) in receipts.iter().zip(kinds) {
+            self.count(delivery, kind, receipt);
         }
         let mut receipts = receipts.into_iter();
         let kept = answers.into_iter().map(|answer| {
@@ -296,23 +296,23 @@ impl Inbox {
         Ok(kept.collect())
     }
 
-    fn count(&self, delivery: &Delivery, event_type: EventType, receipt: &Receipt) {
+    fn count(&self, delivery: &Delivery, kind: Option<EventKind>, receipt: &Receipt) {
         match receipt {
             // A word that called something off.
             Receipt::Accepted { state, .. } if state == "applied" => {
-                self.metrics.event_received(&delivery.source, event_type, delivery.door);
-                self.metrics.event_settled(event_type, Outcome::Applied);
+                self.metrics.event_received(&delivery.source, kind, delivery.transport);
+                self.metrics.event_settled(kind, Outcome::Applied);
             }
             Receipt::Accepted { state, .. } if state == "superseded" => {
-                self.metrics.event_received(&delivery.source, event_type, delivery.door);
-                self.metrics.event_settled(event_type, Outcome::Superseded);
+                self.metrics.event_received(&delivery.source, kind, delivery.transport);
+                self.metrics.event_settled(kind, Outcome::Superseded);
             }
             Receipt::Accepted { state, .. } => {
-                self.metrics.event_received(&delivery.source, event_type, delivery.door);
+                self.metrics.event_received(&delivery.source, kind, delivery.transport);
                 self.backlog.grow(state);
                 self.wake.notify_one();
             }
-            Receipt::Duplicate { .. } => self.metrics.event_settled(event_type, Outcome::Duplicate),
+            Receipt::Duplicate { .. } => self.metrics.event_settled(kind, Outcome::Duplicate),
             Receipt::Reused { .. } => {}
         }
     }
@@ -345,7 +345,7 @@ async fn read(
     if !cloudevents::is_one(verified) {
         // The translator would read more than JSON.
         json::read(verified.body()).map_err(Unread::Problem)?;
-        let is_told_by_key = delivery.door == Door::Amqp && mapper.reads_amqp(&delivery.source);
+        let is_told_by_key = delivery.transport == Transport::Amqp && mapper.reads_amqp(&delivery.source);
         let type_name = held.properties.type_name.as_deref().unwrap_or_default();
         let apart = [held.routing_key.as_str(), type_name];
         let identity = (held.message_id.as_deref(), if is_told_by_key { &apart[..] } else { &[] });
@@ -441,7 +441,7 @@ fn translate(
 ) -> Translated {
     let delivery = held.verified.delivery();
     let translated = item.and_then(|mut envelope| {
-        // Of what the event itself says: by another door the same event has no such time.
+        // Of what the event itself says: by another transport the same event has no such time.
         let digest = envelope.digest();
         let event = event_of(types, held, &mut envelope, (id, trusted))?;
         Ok(Arrival {
@@ -449,7 +449,7 @@ fn translate(
             origin: envelope.source.clone(),
             origin_id: envelope.id.clone(),
             source: delivery.source.clone(),
-            door: delivery.door.as_str(),
+            door: delivery.transport.name(),
             type_name: event.happening.type_name().to_owned(),
             received_at: delivery.received_at,
             digest,
@@ -471,10 +471,10 @@ fn problem_of(answer: Answer) -> Option<Problem> {
     }
 }
 
-fn event_type(arrival: &Arrival) -> EventType {
+fn kind_of(arrival: &Arrival) -> Option<EventKind> {
     match &arrival.content {
-        Content::Event(event) => EventType::from(&event.happening),
-        Content::Parked { .. } => EventType::Unknown,
+        Content::Event(event) => event.happening.kind(),
+        Content::Parked { .. } => None,
     }
 }
 

@@ -20,8 +20,8 @@ use super::text::CONTENT_ENCODING;
 use crate::broker::Properties;
 use crate::clock::Clock;
 use crate::domain::EventId;
-use crate::domain::verdict::{Reason, illegible_notice};
-use crate::metrics::{Door, EventType};
+use crate::domain::event::{Transport, UNKNOWN};
+use crate::domain::verdict::{Reason, unreadable_notice};
 use crate::store::{Arrival, Content};
 
 /// A batch of a thousand bad items must not make a detail of a megabyte.
@@ -115,7 +115,7 @@ pub(super) fn arrival(held: &Held, id: EventId, (reason, detail): (Reason, &str)
         "message_id": held.message_id,
         "routing_key": held.routing_key,
     });
-    if delivery.door == Door::Amqp {
+    if delivery.transport == Transport::Amqp {
         envelope["properties"] = json!(held.properties);
         envelope["properties"]["exchange"] = json!(held.exchange);
     }
@@ -135,8 +135,8 @@ pub(super) fn arrival(held: &Held, id: EventId, (reason, detail): (Reason, &str)
         origin: format!("untranslatable/{}", delivery.source),
         origin_id: digest.clone(),
         source: delivery.source.clone(),
-        door: delivery.door.as_str(),
-        type_name: EventType::Unknown.as_str().to_owned(),
+        door: delivery.transport.name(),
+        type_name: UNKNOWN.to_owned(),
         received_at: now,
         digest,
         raw,
@@ -144,7 +144,7 @@ pub(super) fn arrival(held: &Held, id: EventId, (reason, detail): (Reason, &str)
         content: Content::Parked {
             reason,
             detail,
-            notice: illegible_notice(id, EventType::Unknown.as_str(), reason, now),
+            notice: unreadable_notice(id, reason, now),
             may_be_known: held.is_redelivered || held.message_id.is_some(),
         },
     }
@@ -257,7 +257,7 @@ mod tests {
     fn held(headers: &[(&str, &str)], message_id: Option<&str>) -> Held {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let verified = Verified::by_broker(Delivery {
-            door: Door::Amqp,
+            transport: Transport::Amqp,
             source: "default".into(),
             content_type: Some("application/json".into()),
             headers,

@@ -16,10 +16,11 @@ use serde_json::Value;
 use super::poison::{self, Ids};
 use super::problem::{Problem, ProblemKind};
 use super::signature::Verified;
-use super::{Delivery, Held, Inbox, Translated, Unfit, event_type};
+use super::{Delivery, Held, Inbox, Translated, Unfit, kind_of};
 use crate::broker::Properties;
+use crate::domain::event::Transport;
 use crate::domain::verdict::Reason;
-use crate::metrics::{Door, EventType, Outcome};
+use crate::metrics::Outcome;
 use crate::store::{self, Arrival, ReadAgain, Receipt, UnreadMessage};
 
 /// Limit of messages that are looked for at once: each has as many bytes as a body may have.
@@ -73,14 +74,14 @@ impl Inbox {
             Some(Judged::problem(Reason::Panicked, "the bridge failed over it; see its log"))
         });
         let Some(Judged { arrivals, problem, is_single }) = judged else { return Ok(false) };
-        let types: Vec<EventType> = arrivals.iter().map(event_type).collect();
+        let kinds: Vec<_> = arrivals.iter().map(kind_of).collect();
         let read = ReadAgain { arrivals, problem, is_single };
         let Some(reread) = self.store.settle_unread(message, read).await? else { return Ok(false) };
-        for (receipt, event_type) in reread.receipts.iter().zip(types) {
-            self.count(held.verified.delivery(), event_type, receipt);
+        for (receipt, kind) in reread.receipts.iter().zip(kinds) {
+            self.count(held.verified.delivery(), kind, receipt);
         }
         if reread.is_parked {
-            self.metrics.event_settled(EventType::Unknown, Outcome::Parked);
+            self.metrics.event_settled(None, Outcome::Parked);
             self.backlog.parked();
         }
         let made = reread.receipts.iter().filter(|receipt| matches!(receipt, Receipt::Accepted { .. })).count();
@@ -124,9 +125,9 @@ fn held(message: &UnreadMessage) -> Held {
     // One that says nothing, or that another version wrote: it is read without what it does not say.
     let beside: Value = serde_json::from_str(&message.envelope).unwrap_or_default();
     let beside: Beside = serde_json::from_value(beside).unwrap_or_default();
-    let door = if message.door == Door::Amqp.as_str() { Door::Amqp } else { Door::Webhook };
+    let transport = if message.door == Transport::Amqp.name() { Transport::Amqp } else { Transport::Http };
     let delivery = Delivery {
-        door,
+        transport,
         source: message.source.clone(),
         content_type: beside.content_type,
         headers: beside.headers,
@@ -134,7 +135,11 @@ fn held(message: &UnreadMessage) -> Held {
         received_at: message.received_at,
     };
     Held {
-        verified: if door == Door::Amqp { Verified::by_broker(delivery) } else { Verified::by_operator(delivery) },
+        verified: if transport == Transport::Amqp {
+            Verified::by_broker(delivery)
+        } else {
+            Verified::by_operator(delivery)
+        },
         ids: Ids::of_known(message.id),
         message_id: beside.message_id,
         exchange: beside.properties.exchange.unwrap_or_default(),

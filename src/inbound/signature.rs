@@ -469,7 +469,7 @@ mod tests {
 
     use super::*;
     use crate::config::{KeyEncoding, Secrets, SignedText};
-    use crate::metrics::Door;
+    use crate::domain::event::Transport;
 
     const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
     const OTHER: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -482,7 +482,7 @@ mod tests {
 
     fn delivery(headers: &[(&str, String)], body: &[u8]) -> Delivery {
         Delivery {
-            door: Door::Webhook,
+            transport: Transport::Http,
             source: "default".into(),
             content_type: None,
             headers: headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),

@@ -26,7 +26,7 @@ use crate::domain::customer::Customer;
 use crate::domain::event::Event;
 use crate::domain::notice::Notice;
 use crate::domain::plan::{Operation, Work};
-use crate::domain::verdict::{Fate, Reason, Verdict, illegible_notice};
+use crate::domain::verdict::{Fate, Reason, Verdict, unreadable_notice};
 use crate::domain::{EventId, Timestamp};
 
 /// Events that become due in one go; the rest follow at the next step.
@@ -114,7 +114,7 @@ impl Store {
     ) -> Result<(), Error> {
         tracing::error!(event.id = id, place, "an event cannot be read by this version; it is parked");
         let event = EventId(id.parse().unwrap_or_default());
-        let notice = illegible_notice(event, "unknown", Reason::Unreadable, now);
+        let notice = unreadable_notice(event, Reason::Unreadable, now);
         let place_in_line = self.0.clock.fresh_id().to_string();
         let targets = self.0.targets.clone();
         self.write(ParkIllegible {

@@ -14,7 +14,7 @@ use super::inbox::{Accept, Arrival, Ready, Receipt, Urgency};
 use super::outbox;
 use super::writer::Write;
 use super::{Error, Store};
-use crate::domain::verdict::{Reason, illegible_notice};
+use crate::domain::verdict::{Reason, unreadable_notice};
 use crate::domain::{EventId, Timestamp};
 
 /// Limit of events that the end of a batch names: a detail is for a person to read.
@@ -160,7 +160,7 @@ impl Write for SettleUnread {
             (None, receipts) => self.end(connection, ("superseded", None, &ended(receipts))).await?,
             (Some((reason, detail)), _) => {
                 self.end(connection, ("parked", Some(reason), &detail)).await?;
-                let notice = illegible_notice(self.id, "unknown", reason, self.now);
+                let notice = unreadable_notice(self.id, reason, self.now);
                 outbox::insert(connection, &notice, None, &self.accept.targets, &self.place, self.now).await?;
             }
         }

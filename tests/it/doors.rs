@@ -174,7 +174,7 @@ async fn timelines_show_event_calls_and_notices_and_health_is_a_line_each() {
     assert_eq!((status, ready.as_str()), (200, "[+] store: ok\n[+] podero: ok\n"));
     let (_, metrics) = world.get_text(&world.operator("/metrics")).await;
     for line in [
-        r#"podero_bridge_events_received_total{door="webhook",source="default",type="customer.signed_up"} 1"#,
+        r#"podero_bridge_events_received_total{source="default",transport="http",type="customer.signed_up"} 1"#,
         r#"podero_bridge_events_settled_total{outcome="applied",type="customer.signed_up"} 1"#,
         r#"podero_bridge_podero_requests_total{operation="create_user",status="200"} 1"#,
         r#"podero_bridge_circuit_open 0"#,

@@ -11,7 +11,7 @@ use podero_bridge::domain::alert::{self, Observation, Outages, Surroundings, Wat
 use podero_bridge::domain::event::{Details, Happening};
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::plan::Operation;
-use podero_bridge::domain::verdict::{Fate, Reason, illegible_notice};
+use podero_bridge::domain::verdict::{Fate, Reason, unreadable_notice};
 use podero_bridge::store::{
     Arrival, CallMade, Content, Error, InTheWay, Member, Observed, PublishOutcome, Receipt, Roster, Settings, Store,
     Target,
@@ -323,7 +323,7 @@ fn lost_pump(house: &House) -> Observed {
 fn message(house: &House, body: &str) -> Arrival {
     let id = EventId(house.clock.fresh_id());
     let reason = Reason::Untranslatable;
-    let notice = illegible_notice(id, "unknown", reason, house.clock.now());
+    let notice = unreadable_notice(id, reason, house.clock.now());
     let content = Content::Parked { reason, detail: "no".to_owned(), notice, may_be_known: true };
     let (digest, raw) =
         (Uuid::new_v5(&Uuid::NAMESPACE_OID, body.as_bytes()).to_string(), Bytes::copy_from_slice(body.as_bytes()));

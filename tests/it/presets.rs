@@ -8,8 +8,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use podero_bridge::config::{Config, Hmac, Secret, Secrets, SignedText, Strings, Verify};
 use podero_bridge::domain::Timestamp;
+use podero_bridge::domain::event::Transport;
 use podero_bridge::inbound::{Delivery, signature};
-use podero_bridge::metrics::Door;
 use serde_json::{Value, json};
 
 use crate::world::{Database, Settings, World, event, sign_up};
@@ -72,7 +72,7 @@ fn passes(demand: &Verify, request: &Request, body: &str, now: i64) -> bool {
         request.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
     let admitted = signature::admit(demand, &headers, at(now)).is_ok();
     let delivery = Delivery {
-        door: Door::Webhook,
+        transport: Transport::Http,
         source: "preset".into(),
         content_type: None,
         headers,
@@ -248,7 +248,7 @@ fn what_the_senders_own_libraries_sign_passes_and_nothing_else_does() {
         let other = preset(&sender, &format!("{}{}", &secret[..secret.len() - 4], "AAAA"));
         let is_let_in = |demand: &Verify, body: &str, seconds: i64| {
             let delivery = Delivery {
-                door: Door::Webhook,
+                transport: Transport::Http,
                 source: "preset".into(),
                 content_type: None,
                 headers: headers.clone(),

@@ -287,7 +287,7 @@ async fn hundreds_of_large_messages_are_worked_on_in_bounded_memory() {
     until("all are stored", async || {
         let text = http.get(format!("{}/metrics", bridge.operator)).send().await.ok()?.text().await.ok()?;
         let series =
-            "podero_bridge_events_received_total{door=\"amqp\",source=\"default\",type=\"customer.signed_up\"}";
+            "podero_bridge_events_received_total{source=\"default\",transport=\"amqp\",type=\"customer.signed_up\"}";
         let received = text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse::<u64>().ok());
         (received == Some(LARGE)).then_some(())
     })

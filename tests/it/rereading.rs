@@ -136,7 +136,7 @@ async fn a_message_becomes_its_event_by_the_mended_mapping_under_its_own_id_and_
     assert_eq!(house.store.parked(None).await.expect("the store is there").len(), 0);
     assert!(house.store.unpark(id(&parked), RetryRequest::Retry).await.expect("the store is there").is_none());
     let shown = mended.inbox.metrics.encode();
-    let received = "podero_bridge_events_received_total{door=\"amqp\",source=\"crm\",type=\"customer.churned\"} 1";
+    let received = "podero_bridge_events_received_total{source=\"crm\",transport=\"amqp\",type=\"customer.churned\"} 1";
     assert!(shown.contains(received), "{shown}");
 }
 

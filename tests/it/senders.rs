@@ -9,9 +9,9 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use podero_bridge::config::{Secret, Secrets, Verify};
 use podero_bridge::domain::Timestamp;
+use podero_bridge::domain::event::Transport;
 use podero_bridge::inbound::Delivery;
 use podero_bridge::inbound::signature;
-use podero_bridge::metrics::Door;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -116,7 +116,7 @@ fn deliveries_signed_by_the_published_library_pass_and_each_of_its_bad_ones_is_r
     assert!(signed.deliveries.iter().any(|one| !one.passes));
     for one in signed.deliveries {
         let delivery = Delivery {
-            door: Door::Webhook,
+            transport: Transport::Http,
             source: "default".into(),
             content_type: None,
             headers: one.headers,

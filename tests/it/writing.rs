@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use podero_bridge::clock::Clock;
-use podero_bridge::domain::verdict::{Reason, illegible_notice};
+use podero_bridge::domain::verdict::{Reason, unreadable_notice};
 use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::store::{Arrival, Content, Error, Settings, Store};
 use serde_json::Value;
@@ -378,7 +378,7 @@ async fn on_postgres_the_lock_of_one_row_is_not_the_trouble_of_the_whole_store()
 
 fn large(number: usize) -> Vec<Arrival> {
     let id = EventId(uuid::Uuid::from_u128(number as u128));
-    let notice = illegible_notice(id, "unknown", Reason::Refused, Timestamp::from_micros(0));
+    let notice = unreadable_notice(id, Reason::Refused, Timestamp::from_micros(0));
     vec![Arrival {
         id,
         origin: "/billing".to_owned(),

@@ -596,7 +596,7 @@ fn a_notice_is_the_same_for_the_same_cause_and_shows_ids_only() {
 #[test]
 fn what_never_became_an_event_is_told_by_its_own_id() {
     let id = EventId(uuid(77));
-    let notice = illegible_notice(id, "customer.exploded", Reason::Untranslatable, at(1_000));
+    let notice = unreadable_notice(id, Reason::Untranslatable, at(1_000));
     assert_eq!((notice.topic, notice.subject), (Topic::EventParked, id.to_string()));
     assert_eq!(notice.data["reason"], "untranslatable");
     assert!(notice.data["customer_id"].is_null());

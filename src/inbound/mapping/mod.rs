@@ -22,8 +22,8 @@ use super::signature::Verified;
 use super::wire;
 use crate::config::Source;
 use crate::domain::event::Event;
+use crate::domain::event::Transport;
 use crate::domain::{EventId, Timestamp};
-use crate::metrics::Door;
 use mapper::{Mapper, Trouble};
 pub use program::{Bounds, Fault, Program, Variables};
 
@@ -50,8 +50,8 @@ pub async fn try_out(
     message: Vec<u8>,
     received_at: Timestamp,
 ) -> Result<Vec<Tried>, Trouble> {
-    let (door, source) = (Door::Webhook, source.to_owned());
-    let delivery = Delivery { door, source, content_type: None, headers, body: message, received_at };
+    let (transport, source) = (Transport::Http, source.to_owned());
+    let delivery = Delivery { transport, source, content_type: None, headers, body: message, received_at };
     let verified = Verified::unproven(delivery);
     let message = Message::read(&verified);
     let (source, headers) = (&verified.delivery().source, visible(&verified.delivery().headers));

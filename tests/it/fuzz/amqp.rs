@@ -8,13 +8,13 @@ use lapin::message::Delivery as Message;
 use lapin::types::{AMQPValue, DecimalValue, FieldTable, ShortString};
 use podero_bridge::broker::Frame;
 use podero_bridge::config::{Config, Strings};
+use podero_bridge::domain::event::Transport;
 use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::inbound::cloudevents::STRUCTURED;
 use podero_bridge::inbound::explain::explain;
 use podero_bridge::inbound::mapping::mapper::Mapper;
 use podero_bridge::inbound::problem::Problem;
 use podero_bridge::inbound::{Delivery, Unread};
-use podero_bridge::metrics::Door;
 
 use super::door::{place_of, received_at};
 use super::mutator::Mutator;
@@ -187,7 +187,7 @@ fn deliver(sent: &Sent) -> Outcome {
     beside.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     beside.extend(properties.timestamp.map(|timestamp| ("timestamp".to_owned(), timestamp.to_string())));
     let delivery = Delivery {
-        door: Door::Amqp,
+        transport: Transport::Amqp,
         source: source.name.clone(),
         content_type,
         headers,

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use podero_bridge::config::Verify;
 use podero_bridge::domain::event::Event;
+use podero_bridge::domain::event::Transport;
 use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::inbound::cloudevents::{self, BATCH, Envelope, Read, STRUCTURED};
 use podero_bridge::inbound::problem::{Problem, ProblemKind};
 use podero_bridge::inbound::{Delivery, signature, wire};
-use podero_bridge::metrics::Door;
 use serde::Deserialize;
 
 use super::mutator::Mutator;
@@ -61,7 +61,7 @@ const HEADERS: [&str; 16] = [
 /// A delivery, before it is believed.
 #[derive(Clone, Debug)]
 pub struct Sent {
-    door: Door,
+    transport: Transport,
     content_type: Option<String>,
     headers: BTreeMap<String, String>,
     body: Bytes,
@@ -70,7 +70,7 @@ pub struct Sent {
 impl Sent {
     fn structured(content_type: &str, body: impl Into<Bytes>) -> Self {
         Self {
-            door: Door::Webhook,
+            transport: Transport::Http,
             content_type: Some(content_type.into()),
             headers: BTreeMap::new(),
             body: body.into(),
@@ -82,7 +82,7 @@ impl Input for Sent {
     fn mutated(&self, other: &Self, mutator: &mut Mutator) -> Self {
         let mut sent = self.clone();
         if mutator.once_in(16) {
-            sent.door = if mutator.once_in(2) { Door::Webhook } else { Door::Amqp };
+            sent.transport = if mutator.once_in(2) { Transport::Http } else { Transport::Amqp };
         }
         if mutator.once_in(8) {
             let own = sent.content_type.clone().unwrap_or_default();
@@ -130,7 +130,7 @@ fn corpus() -> Vec<Sent> {
     let mut corpus: Vec<Sent> = made
         .into_iter()
         .map(|made| Sent {
-            door: if made.door == "webhook" { Door::Webhook } else { Door::Amqp },
+            transport: if made.door == "webhook" { Transport::Http } else { Transport::Amqp },
             content_type: Some(made.content_type),
             headers: made.headers,
             body: made.body.into(),
@@ -190,7 +190,7 @@ pub fn translated(read: Result<Envelope, Problem>) -> Result<String, Problem> {
 
 fn deliver(sent: &Sent) -> Outcome {
     let delivery = Delivery {
-        door: sent.door,
+        transport: sent.transport,
         source: "default".into(),
         content_type: sent.content_type.clone(),
         headers: sent.headers.clone(),
@@ -213,7 +213,7 @@ fn deliver(sent: &Sent) -> Outcome {
     places.sort();
     places.dedup();
     places.truncate(2);
-    let place = format!("{:?} {forms:?} {name} {}", sent.door, places.join(", "));
+    let place = format!("{:?} {forms:?} {name} {}", sent.transport, places.join(", "));
     if is_accepted { Outcome::accepted(place) } else { Outcome::refused(place) }
 }
 

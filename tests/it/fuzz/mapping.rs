@@ -9,10 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use podero_bridge::clock::Clock;
 use podero_bridge::config::{Map, Source, Types, Verify};
+use podero_bridge::domain::event::Transport;
 use podero_bridge::inbound::mapping::mapper::{Mapper, Trouble};
 use podero_bridge::inbound::mapping::{self, Bounds, Fault, Program, Variables};
 use podero_bridge::inbound::{Delivery, signature};
-use podero_bridge::metrics::Door;
 use serde::de::IgnoredAny;
 
 use super::door::{place_of, received_at, translated};
@@ -110,7 +110,7 @@ fn map(message: &Message, programs: &[Program]) -> Outcome {
     // A program may give what only jq can read; its worker says so.
     let Ok(values) = read else { return Outcome::refused(format!("{number}: no JSON comes out")) };
     let delivery = Delivery {
-        door: Door::Webhook,
+        transport: Transport::Http,
         source: "billing".into(),
         content_type: None,
         headers: message.headers.clone(),

@@ -18,8 +18,8 @@ use podero_bridge::config::{
     Hmac, HmacAlgorithm, HmacEncoding, KeyEncoding, Secret, Secrets, SignedAt, SignedText, Verify,
 };
 use podero_bridge::domain::Timestamp;
+use podero_bridge::domain::event::Transport;
 use podero_bridge::inbound::{Delivery, signature};
-use podero_bridge::metrics::Door;
 use standardwebhooks::Webhook;
 
 use super::mutator::Mutator;
@@ -371,7 +371,7 @@ fn check(forged: &Forged, originals: &Originals) -> Outcome {
     let now = Timestamp::from_micros(NOW * 1_000_000);
     let demand = demand(forged);
     let delivery = Delivery {
-        door: Door::Webhook,
+        transport: Transport::Http,
         source: "default".into(),
         content_type: None,
         headers: forged.headers.clone(),

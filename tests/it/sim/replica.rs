@@ -14,12 +14,13 @@ use podero_bridge::broker::{Frame, Intake, Properties, Taken};
 use podero_bridge::clock::Clock;
 use podero_bridge::config::Verify;
 use podero_bridge::domain::alert::WatchPolicy;
+use podero_bridge::domain::event::Transport;
 use podero_bridge::domain::plan::Policy;
 use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::inbound::amqp::Frames;
 use podero_bridge::inbound::mapping::mapper::Mapper;
 use podero_bridge::inbound::{AllowedTypes, Answer, Answers, Backlog, Delivery, Inbox, TreeBudget, signature};
-use podero_bridge::metrics::{Door, Metrics};
+use podero_bridge::metrics::Metrics;
 use podero_bridge::outbound::{Publisher, ToBroker};
 use podero_bridge::store::{Receipt, RetryRequest, Settings, Store, Target};
 use podero_bridge::watch::Watcher;
@@ -252,7 +253,7 @@ fn stepping<S: 'static>(stage: S, step: impl AsyncFnOnce(S) + 'static) -> LocalB
 
 fn webhook(body: &str, now: Timestamp) -> Delivery {
     Delivery {
-        door: Door::Webhook,
+        transport: Transport::Http,
         source: "default".to_owned(),
         content_type: Some("application/cloudevents+json".to_owned()),
         headers: std::collections::BTreeMap::new(),
