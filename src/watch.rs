@@ -26,9 +26,8 @@ use crate::domain::alert::rhythm::{next_poll, retry_poll};
 use crate::domain::alert::{
     self, Looks, Observation, Outages, Resolution, Scope, Seen, SeenChange, Shrunk, Surroundings, WatchPolicy, outage,
 };
-use crate::domain::customer::UserFound;
+use crate::domain::call::{Answer, Call, Operation, RefusalKind, Reply, UserFound};
 use crate::domain::notice::Notice;
-use crate::domain::plan::{Answer, Call, Operation, RefusalKind, Reply};
 use crate::podero::{Drift, Partner, Urgency};
 use crate::pump::{self, Step};
 use crate::store::{DueUser, Member, Observed, Roster, Store};

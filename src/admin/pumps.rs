@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{Admin, away, problem};
 use crate::config::Language;
 use crate::domain::alert::Knowledge;
-use crate::domain::plan::{Answer, Call, Cue, Reconnection, RefusalKind, Reply};
+use crate::domain::call::{Answer, Call, Cue, Reconnection, RefusalKind, Reply};
 use crate::podero::{Client, Partner, Urgency};
 use crate::store::{PumpFilter, PumpView, ROWS_MAX};
 

@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::call::{Answer, BuildingFound, Call, Changes, PumpFound};
 use super::event::{BuildingKey, Details, Event, Field, FieldValue, Happening, Move, Record};
 use super::normal::{is_same_place, is_written_so};
-use super::plan::{Answer, Call};
 use super::{EventId, Stamp, Timestamp};
 
 /// The durable knowledge about one customer; kept in the customer's lane.
@@ -812,65 +812,6 @@ fn looks_like(written: &Record, record: &Record) -> bool {
         }
     })
 }
-
-/// A ZIP code and its country, as Podero writes them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Zip {
-    /// The country, if it is said.
-    pub country: Option<String>,
-    /// The code.
-    pub code: String,
-}
-
-impl Zip {
-    /// The region of all who share the country and the first `chars` of the code: `DE-10`. `None` for no characters.
-    pub fn region(&self, chars: u32) -> Option<String> {
-        let chars = usize::try_from(chars).unwrap_or(usize::MAX);
-        let start: String = self.code.chars().filter(|c| !c.is_whitespace()).take(chars).collect();
-        let country = self.country.as_ref().map(|country| format!("{country}-")).unwrap_or_default();
-        (!start.is_empty()).then(|| format!("{country}{start}"))
-    }
-}
-
-/// A user that Podero showed us.
-#[derive(Debug, Clone, PartialEq)]
-pub struct UserFound {
-    /// Podero's id.
-    pub id: Uuid,
-    /// Whether its role is `user`: nobody else is a customer.
-    pub is_customer: bool,
-    /// The partner's own key for it.
-    pub external_id: Option<String>,
-    /// How many heat pumps it has; `None` where the answer does not say (older shape).
-    pub heat_pumps: Option<u64>,
-    /// Where it lives, in a list of users; a single user's is in `written`.
-    pub zip: Option<Box<Zip>>,
-    /// The fields we write.
-    pub written: Record,
-}
-
-/// A building that Podero showed us.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BuildingFound {
-    /// Podero's id.
-    pub id: Uuid,
-    /// The fields we write.
-    pub written: Record,
-}
-
-/// What a plan needs to know of a heat pump.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PumpFound {
-    /// Podero's id.
-    pub id: Uuid,
-    /// The building it stands in.
-    pub building: Option<Uuid>,
-    /// Whether Podero optimises it now.
-    pub is_steered: bool,
-}
-
-/// Fields to write: `None` clears one.
-pub type Changes = BTreeMap<Field, Option<FieldValue>>;
 
 /// The changes after which `written` shows `wanted` and nothing in the `emptied` fields. Fields that we know nothing of
 /// stay untouched. A difference that no reader sees, such as the format of a country (Podero's pages use alpha-2, alpha-3 and

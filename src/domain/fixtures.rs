@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::call::OnboardingPolicy;
 use super::customer::Customer;
 use super::event::{BuildingKey, Details, Event, Field, Happening, Move, Record};
-use super::plan::{ChurnDelete, OldBuilding, OldHeatPumps, OnboardingPolicy, Policy};
+use super::plan::{ChurnDelete, OldBuilding, OldHeatPumps, Policy};
 use super::retry::RetrySchedule;
 use super::verdict::Moment;
 use super::{CustomerId, EventId, Stamp, Timestamp};

@@ -8,6 +8,7 @@
 
 pub mod alert;
 pub mod brake;
+pub mod call;
 pub mod country;
 pub mod customer;
 pub mod date;

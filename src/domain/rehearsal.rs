@@ -5,9 +5,9 @@
 use uuid::Uuid;
 
 use super::brake::Clearance;
-use super::customer::{BuildingFound, UserFound};
+use super::call::{Answer, BuildingFound, Call, Reply, UserFound};
 use super::notice::Topic;
-use super::plan::{Answer, Call, Next, Policy, Reply, Work, next};
+use super::plan::{Next, Policy, Work, next};
 use super::verdict::{Fate, Moment, Ruling, conclude, judge, rest};
 use super::{NAMESPACE, Timestamp};
 

@@ -19,13 +19,11 @@ use uuid::Uuid;
 
 use super::alert::{self, Resolution, SeenChange};
 use super::brake::{Brake, Tally};
+use super::call::{Answer, Call, Look, Refusal, RefusalKind, Repeat, Reply};
 use super::customer::{Customer, Listing, UserThere};
 use super::event::{BuildingKey, Event, Field, Happening, UNKNOWN};
 use super::notice::{Notice, Topic, notice_id};
-use super::plan::{
-    Answer, Call, ChurnDelete, Look, Next, OldHeatPumps, Policy, Refusal, RefusalKind, Repeat, Reply, Work,
-    page_language,
-};
+use super::plan::{ChurnDelete, Next, OldHeatPumps, Policy, Work, page_language};
 use super::{EventId, NAMESPACE, Timestamp, link};
 
 /// Podero's wish for a pause is honoured in full up to this; beyond it the answer is taken for a mistake.

@@ -13,7 +13,7 @@ use reqwest::header::{CONTENT_ENCODING, HeaderMap, RETRY_AFTER};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{UNCODED, wire};
-use crate::domain::plan::{Call, Reply};
+use crate::domain::call::{Call, Reply};
 use crate::tls;
 
 /// Limit of an answer that needs no room from the pool: nearly every answer about one customer is smaller. As many as

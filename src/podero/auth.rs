@@ -18,7 +18,7 @@ use super::answer::{Bound, Received, SMALL_BYTES_MAX, fetch};
 use super::{pruned, wire};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
-use crate::domain::plan::{Reply, TOKEN_SERVER_ERROR};
+use crate::domain::call::{Reply, TOKEN_SERVER_ERROR};
 use crate::domain::verdict::RETRY_AFTER_MAX;
 use crate::pump;
 

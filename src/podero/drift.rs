@@ -198,7 +198,7 @@ impl Found {
 mod tests {
     use super::super::answer::Coding;
     use super::*;
-    use crate::domain::plan::Call;
+    use crate::domain::call::Call;
     use serde_json::json;
 
     fn received(status: u16, body: &str) -> Received {

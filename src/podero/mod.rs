@@ -33,7 +33,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::domain::plan::{Answer, Call, Operation, Reply};
+use crate::domain::call::{Answer, Call, Operation, Reply};
 use crate::domain::standing::{Hold, Opening, Standing, Why};
 use crate::domain::{CustomerId, Timestamp};
 use answer::{Bound, Coding, Lost, POOL_BYTES, Pool, Received, coding_of, fetch};

@@ -4,15 +4,15 @@
 //! and as the name of a field. No text of it can be told to be harmless, so none is repeated: this file keeps
 //! the words that it knows, and counts the rest. Pure.
 //!
-//! Before: an answer that is no yes. After: [`super::wire`] makes a [`crate::domain::plan::Refusal`] of it.
+//! Before: an answer that is no yes. After: [`super::wire`] makes a [`crate::domain::call::Refusal`] of it.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use super::answer::Received;
+use crate::domain::call::Call;
 use crate::domain::event::{Field, FieldValue};
-use crate::domain::plan::Call;
 
 /// Limit of a refusal in bytes that is looked into: no validation of our small bodies says so much.
 pub(super) const REFUSAL_BYTES_MAX: usize = 64 * 1024;

@@ -39,7 +39,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::{Observe, Urgency};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
-use crate::domain::plan::Reply;
+use crate::domain::call::Reply;
 use crate::domain::retry::RetrySchedule;
 use crate::domain::standing::{Hold, Opening, Standing, Why};
 use crate::domain::verdict::RETRY_AFTER_MAX;
@@ -637,7 +637,7 @@ fn next_look(opening: &Opening, now: Timestamp) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::plan::Answer;
+    use crate::domain::call::Answer;
     use futures_util::FutureExt;
 
     const DONE: Reply = Reply::Done(Answer::Nothing);

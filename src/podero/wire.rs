@@ -19,7 +19,7 @@
 //! | 4xx otherwise | `Refused`: invalid |
 //! | 5xx otherwise, anything else | `Unknown` |
 //!
-//! Before: [`crate::domain::plan`] names the call. After: [`crate::domain::verdict`] judges the reply.
+//! Before: a [`crate::domain::call`]. After: [`crate::domain::verdict`] judges the reply.
 
 use std::collections::HashSet;
 use std::time::{Duration, UNIX_EPOCH};
@@ -35,10 +35,12 @@ use super::pruned::{self, Keep, Stopped};
 pub(super) use super::refusal::REFUSAL_BYTES_MAX;
 use super::refusal::{detail, speaks_of_duplicate};
 use crate::domain::alert::{ConnectionStatus, Observation};
-use crate::domain::customer::{BuildingFound, Changes, PumpFound, UserFound, Zip};
+use crate::domain::call::{
+    Answer, BuildingFound, Call, Changes, Cue, Hidden, PumpFound, Reconnection, Refusal, RefusalKind, Repeat, Reply,
+    UserFound, Zip,
+};
 use crate::domain::date::{self, Fault};
 use crate::domain::event::{Field, FieldValue, Record};
-use crate::domain::plan::{Answer, Call, Cue, Hidden, Reconnection, Refusal, RefusalKind, Repeat, Reply};
 use crate::domain::{Timestamp, link};
 
 const PREFIX: &str = "/api/partners/v2.0";

@@ -22,10 +22,11 @@ use super::roster;
 use super::writer::Write;
 use super::{Error, Store};
 use crate::domain::brake::Clearance;
+use crate::domain::call::Operation;
 use crate::domain::customer::Customer;
 use crate::domain::event::Event;
 use crate::domain::notice::Notice;
-use crate::domain::plan::{Operation, Work};
+use crate::domain::plan::Work;
 use crate::domain::verdict::{Fate, Reason, Verdict, unreadable_notice};
 use crate::domain::{EventId, Timestamp};
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use podero_bridge::domain::brake::{Brake, Clearance, Share, Tally};
+use podero_bridge::domain::call::Operation;
 use podero_bridge::domain::customer::Customer;
 use podero_bridge::domain::event::{Change, Details, Event, Field, Happening};
-use podero_bridge::domain::plan::Operation;
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::sandbox::{self, Sandbox};

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::EventId;
 use podero_bridge::domain::alert::{self, Observation, Outages, Surroundings, WatchPolicy};
+use podero_bridge::domain::call::Operation;
 use podero_bridge::domain::event::{Details, Happening};
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
-use podero_bridge::domain::plan::Operation;
 use podero_bridge::domain::verdict::{Fate, Reason, unreadable_notice};
 use podero_bridge::store::{
     Arrival, CallMade, Content, Error, InTheWay, Member, Observed, PublishOutcome, Receipt, Roster, Settings, Store,

@@ -7,9 +7,10 @@ use futures_util::FutureExt;
 use podero_bridge::apply::{Applier, Room};
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::alert::Severities;
+use podero_bridge::domain::call::{Answer, Reply};
 use podero_bridge::domain::event::{Event, Happening};
 use podero_bridge::domain::notice::Notice;
-use podero_bridge::domain::plan::{Answer, ChurnDelete, OldBuilding, OldHeatPumps, Policy, Reply};
+use podero_bridge::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps, Policy};
 use podero_bridge::domain::retry::RetrySchedule;
 use podero_bridge::domain::standing::Why;
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
@@ -332,7 +333,7 @@ async fn alone_on_sqlite_a_restart_neither_repeats_nor_forgets_what_was_told() {
     again.probe().await;
     let told = again.told().await;
     assert_eq!(told.iter().map(|notice| notice.topic.name()).collect::<Vec<_>>(), ["watch.restored"]);
-    let poll = podero_bridge::domain::plan::Call::ListUsers;
+    let poll = podero_bridge::domain::call::Call::ListUsers;
     assert!(matches!(again.replica.client.call(&poll, None, Urgency::Poll).await, Reply::Done(_)));
 }
 

@@ -10,10 +10,10 @@ use podero_bridge::domain::alert::outage::{Count, ScopeKind};
 use podero_bridge::domain::alert::{
     Looks, Observation, Outage, Outages, Resolution, Scope, Seen, SeenChange, Surroundings, WatchPolicy, diff, retire,
 };
+use podero_bridge::domain::call::Operation;
 use podero_bridge::domain::customer::{Listing, UserThere};
 use podero_bridge::domain::event::{BuildingKey, Change, Details, Event, Field, Happening, Move, Record};
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
-use podero_bridge::domain::plan::Operation;
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::store::{

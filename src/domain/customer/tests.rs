@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::CustomerId;
+use super::super::call::UserFound;
 use super::super::fixtures::*;
 use super::*;
 
@@ -680,9 +681,9 @@ fn calls() -> impl Strategy<Value = Call> {
             12 => Call::ObserveHeatPumps { user },
             13 => Call::FindReconnection { user, heat_pump: other_id },
             14 => {
-                let cue = crate::domain::plan::Cue {
+                let cue = crate::domain::call::Cue {
                     id: other_id,
-                    secret: crate::domain::plan::Hidden("s".to_owned()),
+                    secret: crate::domain::call::Hidden("s".to_owned()),
                     parameters: Vec::new(),
                 };
                 let url = "https://utility.example".to_owned();

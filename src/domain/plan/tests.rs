@@ -5,7 +5,11 @@ mod partner;
 
 use std::collections::BTreeMap;
 
-use super::super::event::{Change, Details, Move};
+use super::super::EventId;
+use super::super::call::{
+    Answer, BuildingFound, Changes, Operation, PumpFound, Refusal, RefusalKind, Reply, UserFound,
+};
+use super::super::event::{Change, Details, FieldValue, Move, Record};
 use super::super::fixtures::*;
 use super::super::notice::Topic;
 use super::super::verdict::{Fate, Moment, Reason, Ruling, Verdict, conclude, judge, rest};

@@ -1,10 +1,11 @@
 //! The table above the judgement, row by row; every refusal; and what the end of a claim writes down.
 
 use super::super::alert::{Observation, Outages, Seen, Surroundings, WatchPolicy, diff};
-use super::super::customer::{BuildingThere, Changes, Leaving, PumpFound, UserFound};
+use super::super::call::{Changes, Operation, PumpFound, TOKEN_SERVER_ERROR, UserFound};
+use super::super::customer::{BuildingThere, Leaving};
 use super::super::event::Record;
 use super::super::fixtures::*;
-use super::super::plan::{OldBuilding, Operation, TOKEN_SERVER_ERROR, next};
+use super::super::plan::{OldBuilding, next};
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);

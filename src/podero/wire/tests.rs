@@ -4,8 +4,8 @@
 
 use super::super::answer::Coding;
 use super::*;
+use crate::domain::call::OnboardingPolicy;
 use crate::domain::event::BuildingKey;
-use crate::domain::plan::OnboardingPolicy;
 use crate::domain::{CustomerId, EventId, Stamp};
 use proptest::prelude::*;
 

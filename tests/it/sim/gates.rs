@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use podero_bridge::broker::{Outgoing, Publish, Published};
 use podero_bridge::domain::Timestamp;
-use podero_bridge::domain::plan::{Call, Reply};
+use podero_bridge::domain::call::{Call, Reply};
 use podero_bridge::podero::{Partner, Urgency};
 use tokio::sync::oneshot;
 use uuid::Uuid;

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use podero_bridge::domain::alert::Observation;
-use podero_bridge::domain::customer::{BuildingFound, Changes, PumpFound, UserFound};
+use podero_bridge::domain::call::{
+    Answer, BuildingFound, Call, Changes, PumpFound, Refusal, RefusalKind, Reply, UserFound,
+};
 use podero_bridge::domain::event::{BuildingKey, Field, FieldValue, Record};
-use podero_bridge::domain::plan::{Answer, Call, Refusal, RefusalKind, Reply};
 use podero_bridge::domain::{Stamp, Timestamp};
 use podero_bridge::sandbox::Variants;
 use podero_bridge::sandbox::access::{Actor, Role};

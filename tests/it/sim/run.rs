@@ -13,9 +13,8 @@ use podero_bridge::broker::{Outgoing, Published, Taken};
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::alert::WatchPolicy;
 use podero_bridge::domain::brake::Brake;
-use podero_bridge::domain::plan::{
-    Call, ChurnDelete, OldBuilding, OldHeatPumps, OnboardingPolicy, Policy, Refusal, RefusalKind, Reply,
-};
+use podero_bridge::domain::call::{Call, OnboardingPolicy, Refusal, RefusalKind, Reply};
+use podero_bridge::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps, Policy};
 use podero_bridge::domain::retry::RetrySchedule;
 use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::podero::Urgency;

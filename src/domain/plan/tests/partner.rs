@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use super::super::super::alert::{Outages, Surroundings, WatchPolicy, diff};
+use super::super::super::alert::{Observation, Outages, Surroundings, WatchPolicy, diff};
+use super::super::super::event::{BuildingKey, Record};
+use super::super::super::{CustomerId, Stamp};
 use super::super::*;
+use super::{Answer, BuildingFound, Changes, PumpFound, Refusal, RefusalKind, Reply, UserFound};
 
 #[derive(Clone, Default)]
 pub(super) struct Podero {
