@@ -31,7 +31,9 @@ use crate::domain::brake::Brake;
 use crate::domain::event::EventKind;
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
+use crate::listener::{is_late, respond_untitled};
 use crate::metrics::{CONTENT_TYPE, Metrics, Outcome};
+use crate::problem::{Problem, ProblemKind};
 use crate::pump::Step;
 use crate::store::{
     self, BulkRetry, Gauges, NotTaken, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX, RetryRequest, Stepped,
@@ -123,28 +125,23 @@ pub fn configure(config: &mut ServiceConfig, admin: Arc<Admin>) {
 /// A path that takes one method.
 fn only(method: &'static str, path: &str, route: Route) -> Resource {
     web::resource(path).route(route).default_service(web::to(move || async move {
-        let mut refusal = problem(405, "method-not-allowed", &format!("use {method}"));
+        let mut refusal = problem(ProblemKind::MethodNotAllowed, &format!("use {method}"));
         refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static(method));
         refusal
     }))
 }
 
 fn malformed(error: impl std::fmt::Debug + std::fmt::Display + 'static, detail: &str) -> Error {
-    let answer = problem(400, "malformed", detail);
+    let answer = problem(ProblemKind::Malformed, detail);
     actix_web::error::InternalError::from_response(error, answer).into()
 }
 
-fn problem(status: u16, slug: &str, detail: &str) -> HttpResponse {
-    let details = http_api_problem::HttpApiProblem::try_new(status)
-        .unwrap_or_else(|_| http_api_problem::HttpApiProblem::empty())
-        .type_url(format!("urn:podero-bridge:problem:{slug}"))
-        .detail(detail);
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    HttpResponse::build(status).content_type("application/problem+json").body(details.json_bytes())
+fn problem(kind: ProblemKind, detail: &str) -> HttpResponse {
+    respond_untitled(&Problem::new(kind, detail))
 }
 
 async fn nothing_here() -> HttpResponse {
-    problem(404, "not-found", "see /openapi.json")
+    problem(ProblemKind::NotFound, "see /openapi.json")
 }
 
 /// The process runs. Says nothing about anything it needs.
@@ -209,7 +206,7 @@ async fn metrics(admin: web::Data<Admin>) -> HttpResponse {
 async fn event(admin: web::Data<Admin>, id: web::Path<String>) -> HttpResponse {
     match admin.store.event(&id).await {
         Ok(Some(event)) => HttpResponse::Ok().json(event),
-        Ok(None) => problem(404, "not-found", "no event has this id"),
+        Ok(None) => problem(ProblemKind::NotFound, "no event has this id"),
         Err(error) => away(&error),
     }
 }
@@ -217,7 +214,7 @@ async fn event(admin: web::Data<Admin>, id: web::Path<String>) -> HttpResponse {
 async fn customer(admin: web::Data<Admin>, id: web::Path<String>) -> HttpResponse {
     match admin.store.customer(&id).await {
         Ok(Some(customer)) => HttpResponse::Ok().json(customer),
-        Ok(None) => problem(404, "not-found", "nothing was ever heard of this customer"),
+        Ok(None) => problem(ProblemKind::NotFound, "nothing was ever heard of this customer"),
         Err(error) => away(&error),
     }
 }
@@ -235,7 +232,7 @@ async fn parked(admin: web::Data<Admin>, query: web::Query<ParkedQuery>) -> Http
     if let Some(reason) = &query.reason
         && Reason::from_name(reason).is_none()
     {
-        return problem(400, "malformed", &unknown_reason());
+        return problem(ProblemKind::Malformed, &unknown_reason());
     }
     let limit = query.limit.unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX);
     let page = admin.store.parked_page(query.reason.as_deref(), query.after.as_deref(), limit).await;
@@ -331,14 +328,12 @@ impl RetryOne {
 
 /// The answer to a body that did not come whole.
 fn not_whole(error: &Error) -> HttpResponse {
-    if let Some(PayloadError::Io(error)) = error.as_error::<PayloadError>()
-        && error.kind() == std::io::ErrorKind::TimedOut
-    {
-        return problem(408, "timeout", "send the whole body at once");
+    if error.as_error::<PayloadError>().is_some_and(is_late) {
+        return problem(ProblemKind::Timeout, "send the whole body at once");
     }
     match error.as_response_error().status_code() {
-        StatusCode::PAYLOAD_TOO_LARGE => problem(413, "too-large", "an order has a few dozen bytes"),
-        _ => problem(400, "malformed", "the body ended early"),
+        StatusCode::PAYLOAD_TOO_LARGE => problem(ProblemKind::TooLarge, "an order has a few dozen bytes"),
+        _ => problem(ProblemKind::Malformed, "the body ended early"),
     }
 }
 
@@ -349,7 +344,7 @@ async fn order_retry(admin: web::Data<Admin>, body: Result<web::Bytes, Error>) -
     };
     let (wanted, per_second) = match RetryOrder::read(&body) {
         Ok(order) => order,
-        Err(wrong) => return problem(400, "malformed", &wrong),
+        Err(wrong) => return problem(ProblemKind::Malformed, &wrong),
     };
     let ordered = match wanted {
         Wanted::Retry(reason) => admin.store.order_retry(reason, per_second).await,
@@ -367,7 +362,7 @@ async fn order_retry(admin: web::Data<Admin>, body: Result<web::Bytes, Error>) -
         }
         Ok(Ordered::Occupied(running)) => {
             let detail = format!("retry {} runs; wait for its end, or stop it", running.id);
-            problem(409, "retry-running", &detail)
+            problem(ProblemKind::RetryRunning, &detail)
         }
         Err(error) => away(&error),
     }
@@ -391,7 +386,7 @@ async fn stop_retry(admin: web::Data<Admin>, id: web::Path<String>) -> HttpRespo
 fn shown(retry: Result<Option<BulkRetry>, store::Error>) -> HttpResponse {
     match retry {
         Ok(Some(retry)) => HttpResponse::Ok().json(retry),
-        Ok(None) => problem(404, "not-found", "no retry has this id"),
+        Ok(None) => problem(ProblemKind::NotFound, "no retry has this id"),
         Err(error) => away(&error),
     }
 }
@@ -404,7 +399,7 @@ async fn retry(admin: web::Data<Admin>, id: web::Path<String>, body: Result<web:
     match RetryOne::read(&body) {
         Ok(RetryOne { approve: true }) => unpark(&admin, &id, RetryRequest::Approve).await,
         Ok(RetryOne { approve: false }) => unpark(&admin, &id, RetryRequest::Retry).await,
-        Err(wrong) => problem(400, "malformed", wrong),
+        Err(wrong) => problem(ProblemKind::Malformed, wrong),
     }
 }
 
@@ -413,7 +408,7 @@ async fn skip(admin: web::Data<Admin>, id: web::Path<String>) -> HttpResponse {
 }
 
 async fn unpark(admin: &Admin, id: &str, request: RetryRequest) -> HttpResponse {
-    let Ok(event) = Uuid::parse_str(id) else { return problem(404, "not-found", "no event has this id") };
+    let Ok(event) = Uuid::parse_str(id) else { return problem(ProblemKind::NotFound, "no event has this id") };
     let is_skip = request == RetryRequest::Skip;
     match admin.store.unpark(EventId(event), request.clone()).await {
         Ok(Some(type_name)) => {
@@ -426,10 +421,12 @@ async fn unpark(admin: &Admin, id: &str, request: RetryRequest) -> HttpResponse 
             HttpResponse::Ok().json(json!({ "id": id, "state": state }))
         }
         Ok(None) => match admin.store.why_not_taken(EventId(event), &request).await {
-            Ok(why @ NotTaken::Unknown) => problem(404, "not-found", &why.to_string()),
-            Ok(why @ (NotTaken::NotParked(_) | NotTaken::NotWhole)) => problem(409, "not-parked", &why.to_string()),
-            Ok(why @ NotTaken::InProgress) => problem(409, "in-progress", &why.to_string()),
-            Ok(why @ NotTaken::NotApprovable(_)) => problem(409, "not-approvable", &why.to_string()),
+            Ok(why @ NotTaken::Unknown) => problem(ProblemKind::NotFound, &why.to_string()),
+            Ok(why @ (NotTaken::NotParked(_) | NotTaken::NotWhole)) => {
+                problem(ProblemKind::NotParked, &why.to_string())
+            }
+            Ok(why @ NotTaken::InProgress) => problem(ProblemKind::InProgress, &why.to_string()),
+            Ok(why @ NotTaken::NotApprovable(_)) => problem(ProblemKind::NotApprovable, &why.to_string()),
             Err(error) => away(&error),
         },
         Err(error) => away(&error),
@@ -438,9 +435,7 @@ async fn unpark(admin: &Admin, id: &str, request: RetryRequest) -> HttpResponse 
 
 fn away(error: &store::Error) -> HttpResponse {
     tracing::warn!(%error, "the store did not answer the operator's door");
-    let mut response = problem(503, "unavailable", "the store does not answer; try again");
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-    response
+    problem(ProblemKind::Unavailable, "the store does not answer; try again")
 }
 
 /// Refreshes the gauges that count rows, and gives back what was counted. Called by a pump, so that a scrape never waits

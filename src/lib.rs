@@ -13,10 +13,12 @@ pub mod domain;
 pub mod clock;
 pub mod config;
 pub mod metrics;
+pub mod problem;
 pub mod telemetry;
 pub mod tls;
 // Tools.
 pub mod broker;
+pub mod listener;
 pub mod podero;
 pub mod pump;
 pub mod store;

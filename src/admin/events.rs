@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Admin, away, problem};
+use crate::problem::ProblemKind;
 use crate::store::{OpenCursor, OpenFilter, OpenState, ROWS_MAX};
 
 #[derive(Deserialize)]
@@ -24,11 +25,11 @@ pub(super) async fn open(admin: web::Data<Admin>, query: web::Query<OpenQuery>) 
     let name = query.state.as_deref().unwrap_or(OpenState::Pending.name());
     let Some(state) = OpenState::from_name(name) else {
         let known = OpenState::ALL.map(OpenState::name).join(", ");
-        return problem(400, "malformed", &format!("`state` is one of {known}"));
+        return problem(ProblemKind::Malformed, &format!("`state` is one of {known}"));
     };
     let after = query.after.as_deref().map(OpenCursor::parse);
     if after == Some(None) {
-        return problem(400, "malformed", "`after` is the `next` of the page before");
+        return problem(ProblemKind::Malformed, "`after` is the `next` of the page before");
     }
     let limit = query.limit.unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX);
     let filter = OpenFilter { state, customer: query.customer_id, after: after.flatten(), limit };

@@ -15,6 +15,7 @@ use actix_web::web;
 use subtle::ConstantTimeEq;
 
 use super::{Admin, problem};
+use crate::problem::ProblemKind;
 
 /// Challenge of a refusal (RFC 9110, §11.6.1). The realm differs from that of the webhooks: another secret is wanted.
 const CHALLENGE: &str = r#"Bearer realm="podero-bridge admin""#;
@@ -26,7 +27,7 @@ pub(super) async fn with_token<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let admin = request.app_data::<web::Data<Admin>>().cloned();
     if request.headers().get_all(header::AUTHORIZATION).count() > 1 {
-        let refusal = problem(400, "malformed", "the header `authorization` is there twice; send it once");
+        let refusal = problem(ProblemKind::Malformed, "the header `authorization` is there twice; send it once");
         return Ok(request.into_response(refusal).map_into_right_body());
     }
     let wanted = admin.as_ref().and_then(|admin| admin.token.as_ref());
@@ -40,7 +41,8 @@ pub(super) async fn with_token<B: MessageBody + 'static>(
     if is_known {
         return Ok(next.call(request).await?.map_into_left_body());
     }
-    let mut refusal = problem(401, "unauthorized", "this path wants the header `authorization: Bearer <admin.token>`");
+    let mut refusal =
+        problem(ProblemKind::Unauthorized, "this path wants the header `authorization: Bearer <admin.token>`");
     refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
     Ok(request.into_response(refusal).map_into_right_body())
 }
@@ -59,7 +61,7 @@ pub async fn not_by_a_page<B: MessageBody + 'static>(
         return Ok(next.call(request).await?.map_into_left_body());
     }
     let detail = "without admin.token this door answers to loopback addresses and `localhost`, and not to web pages";
-    Ok(request.into_response(problem(403, "forbidden", detail)).map_into_right_body())
+    Ok(request.into_response(problem(ProblemKind::Forbidden, detail)).map_into_right_body())
 }
 
 /// Whether a `Host` (with or without a port) is this machine by its own names.

@@ -18,6 +18,7 @@ use crate::config::Language;
 use crate::domain::alert::Knowledge;
 use crate::domain::call::{Answer, Call, Cue, Reconnection, RefusalKind, Reply};
 use crate::podero::{Client, Partner, Urgency};
+use crate::problem::ProblemKind;
 use crate::store::{PumpFilter, PumpView, ROWS_MAX};
 
 /// Whoever waits on the telephone waits no longer for Podero's answer than this.
@@ -64,7 +65,7 @@ pub(super) async fn heat_pumps(admin: web::Data<Admin>, query: web::Query<PumpsQ
         && !Knowledge::NAMES.contains(&state.as_str())
     {
         let known = Knowledge::NAMES.join(", ");
-        return problem(400, "malformed", &format!("`state` is one of {known}"));
+        return problem(ProblemKind::Malformed, &format!("`state` is one of {known}"));
     }
     let limit = query.limit.unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX);
     let filter = PumpFilter {
@@ -98,7 +99,7 @@ pub(super) struct AlertsQuery {
 pub(super) async fn alerts(admin: web::Data<Admin>, query: web::Query<AlertsQuery>) -> HttpResponse {
     if query.open == Some(false) {
         let detail = "resolved alerts are in the customers' timelines; ask with `open=true`";
-        return problem(400, "malformed", detail);
+        return problem(ProblemKind::Malformed, detail);
     }
     let limit = query.limit.unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX);
     let filter = PumpFilter { has_alert: true, after: query.into_inner().after, limit, ..PumpFilter::default() };
@@ -164,15 +165,15 @@ pub(super) async fn reconnect_link(
     };
     let wanted = match Wanted::read(&body) {
         Ok(wanted) => wanted,
-        Err(wrong) => return problem(400, "malformed", &wrong),
+        Err(wrong) => return problem(ProblemKind::Malformed, &wrong),
     };
     let pump = match admin.store.heat_pump(&id).await {
         Ok(Some(pump)) => pump,
-        Ok(None) => return problem(404, "not-found", "no heat pump that is watched has this id"),
+        Ok(None) => return problem(ProblemKind::NotFound, "no heat pump that is watched has this id"),
         Err(error) => return away(&error),
     };
     let ids = (Uuid::parse_str(&pump.podero_user_id), Uuid::parse_str(&pump.heat_pump_id));
-    let (Ok(user), Ok(heat_pump)) = ids else { return problem(404, "not-found", "its ids are none of Podero's") };
+    let (Ok(user), Ok(heat_pump)) = ids else { return problem(ProblemKind::NotFound, "its ids are none of Podero's") };
     let asked_at = admin.clock.now();
     let found = admin.ask(&Call::FindReconnection { user, heat_pump }).await;
     let Reply::Done(Answer::Reconnection(way)) = found else { return not_made(&found) };
@@ -183,7 +184,7 @@ pub(super) async fn reconnect_link(
             let Some(landing) = wanted.landing(admin.links.landing.as_ref()) else {
                 let detail = "Podero wants to know where the customer lands: send `success_url` and `cancel_url`, \
                               or configure them in [onboarding]";
-                return problem(422, "landing-required", detail);
+                return problem(ProblemKind::LandingRequired, detail);
             };
             let begun = admin.ask(&resolve(cue, landing)).await;
             let Reply::Done(Answer::Link { url }) = begun else { return not_made(&begun) };
@@ -209,16 +210,16 @@ fn made(pump: &PumpView, url: &str, expires_at: Option<String>) -> HttpResponse 
 }
 
 fn not_needed() -> HttpResponse {
-    problem(409, "no-reconnection", "Podero asks nothing of this heat pump's owner, and has no link for one")
+    problem(ProblemKind::NoReconnection, "Podero asks nothing of this heat pump's owner, and has no link for one")
 }
 
 fn not_made(reply: &Reply) -> HttpResponse {
     let is_gone = matches!(reply, Reply::Refused(refusal) if refusal.kind == RefusalKind::NotFound);
     if is_gone {
         // The action was done in the meantime, or the heat pump is gone: the next poll tells.
-        return problem(404, "not-found", "Podero does not know this heat pump, or its action is over");
+        return problem(ProblemKind::NotFound, "Podero does not know this heat pump, or its action is over");
     }
-    let mut response = problem(503, "unavailable", "Podero made no link; try again, and see /readyz");
+    let mut response = problem(ProblemKind::Unavailable, "Podero made no link; try again, and see /readyz");
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
     response
 }

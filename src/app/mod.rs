@@ -38,11 +38,12 @@ use crate::domain::standing::Why;
 use crate::domain::verdict;
 use crate::inbound::amqp::Frames;
 use crate::inbound::bodies::{self, Bodies};
-use crate::inbound::connections::{self, Bounds, Connections, ProvedPeers};
 use crate::inbound::http::{self, Webhooks};
 use crate::inbound::mapping::mapper::Mapper;
 use crate::inbound::refusals::Refusals;
 use crate::inbound::{AllowedTypes, Backlog, Inbox, TreeBudget, mapping};
+use crate::listener::connections::{self, Bounds, Connections, ProvedPeers};
+use crate::listener::note_request;
 use crate::metrics::{Listener, Metrics};
 use crate::outbound::{self, Publisher, ToBroker, ToWebhook};
 use crate::podero::{self, Client, Drift, Outlook};
@@ -1078,7 +1079,7 @@ fn open_door(
     let server = HttpServer::new(move || {
         let webhooks = webhooks.clone();
         ActixApp::new()
-            .wrap(from_fn(http::note_request))
+            .wrap(from_fn(note_request))
             .wrap(not_stored())
             .configure(move |config| http::configure(config, webhooks))
             .default_service(web::to(http::nothing_here))
@@ -1113,7 +1114,7 @@ fn open_operators_door(
         let operators = operators.clone();
         ActixApp::new()
             .wrap(from_fn(admin::not_by_a_page))
-            .wrap(from_fn(http::note_request))
+            .wrap(from_fn(note_request))
             .wrap(not_stored())
             .configure(move |config| admin::configure(config, operators))
     })

@@ -25,9 +25,9 @@ use crate::domain::{EventId, Timestamp, utf8};
 use crate::inbound::cloudevents::{BATCH, STRUCTURED};
 use crate::inbound::explain::{Explained, Proof, explain};
 use crate::inbound::mapping::mapper::{Mapper, Trouble};
-use crate::inbound::problem::Problem;
 use crate::inbound::{Delivery, Unread};
 use crate::podero;
+use crate::problem::Problem;
 
 /// What is to be explained.
 pub(super) struct Request {
@@ -158,7 +158,7 @@ fn why(refused: &Unread) -> Value {
 }
 
 fn shown_problem(problem: &Problem) -> Value {
-    json!({"type": problem.kind.slug(), "detail": problem.detail, "errors": problem.errors})
+    json!({"type": problem.kind.name(), "detail": problem.detail, "errors": problem.errors})
 }
 
 /// One event, what is known of its customer, and what would follow.

@@ -15,12 +15,12 @@ use futures_util::FutureExt;
 use serde_json::{Value, json};
 
 use super::poison::Ids;
-use super::problem::{FieldError, Problem, ProblemKind};
 use super::signature::Verified;
 use super::{Delivery, Held, Inbox, text};
 use crate::broker::{Frame, Intake, Taken};
 use crate::domain::event::Transport;
 use crate::domain::{Timestamp, date};
+use crate::problem::{FieldError, Problem, ProblemKind};
 
 /// Takes frames into the inbox.
 pub struct Frames {

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::connections::{GIVE_WAY_AFTER, ticks};
-use super::peers::Peer;
+use crate::listener::connections::{GIVE_WAY_AFTER, ticks};
+use crate::listener::peers::Peer;
 use crate::metrics::Metrics;
 
 /// Limit of all bodies in memory at once, unless two of the largest are more.
@@ -212,7 +212,7 @@ impl Bodies {
         Ok(Permit { bodies: self.clone(), bytes })
     }
 
-    /// A [`super::connections::TICK`] is over.
+    /// A [`crate::listener::connections::TICK`] is over.
     pub fn tick(&self) {
         self.roll().now += 1;
     }

@@ -21,11 +21,11 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::control::{self, CONTROLS};
-use super::problem::{FieldError, Problem, ProblemKind};
 use super::signature::Verified;
 use super::{Delivery, json, sha256};
 use crate::domain::event::Transport;
 use crate::domain::{ID_CHARS_MAX, Timestamp, date, is_printable_id};
+use crate::problem::{FieldError, Problem, ProblemKind};
 
 /// Media type of one event (CloudEvents JSON format 1.0.2, §3).
 pub const STRUCTURED: &str = "application/cloudevents+json";

@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 
 use super::mapping::mapper::Mapper;
-use super::problem::Problem;
 use super::signature::{self, Verified};
 use super::{AllowedTypes, Delivery, Held, Unread, amqp};
 use crate::config::{Source, Verify};
 use crate::domain::EventId;
 use crate::domain::event::Event;
 use crate::domain::event::Transport;
+use crate::problem::Problem;
 
 /// Whether the source's demand is met.
 #[derive(Debug, Clone, PartialEq)]

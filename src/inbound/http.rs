@@ -6,43 +6,27 @@
 //! Before: the sender. After: [`crate::inbound`].
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use actix_web::body::{EitherBody, MessageBody};
-use actix_web::dev::{Payload as AnyPayload, ServiceRequest, ServiceResponse};
-use actix_web::error::PayloadError;
+use actix_web::http::Method;
 use actix_web::http::header::{
-    ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE,
 };
-use actix_web::http::{ConnectionType, Method, StatusCode};
-use actix_web::middleware::Next;
 use actix_web::web::{self, Payload, ServiceConfig};
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, Resource, Route};
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
-use http_api_problem::HttpApiProblem;
+use actix_web::{HttpRequest, HttpResponse, Resource, Route};
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use super::bodies::{Bodies, IncomingBody, NoRoom, Permit, Sender};
-use super::connections::{Connection, Demand, ProvedPeers};
-use super::peers::{FORWARDED_FOR, Peer};
-use super::problem::{Problem, ProblemKind};
 use super::refusals::Refusals;
 use super::signature::Verified;
 use super::{Answer, Answers, Delivery, Inbox, cloudevents, signature, text};
 use crate::config::{DEFAULT_SOURCE, Source, Verify};
 use crate::domain::event::Transport;
+use crate::listener::connections::ProvedPeers;
+use crate::listener::{details, is_late, peer_of, respond};
+use crate::problem::{Problem, ProblemKind};
 use crate::store::{self, Receipt};
-
-/// Paths that answer without the store and the partner, so that a probe tells whether the process lives.
-const LIGHT_PATHS: [&str; 2] = ["/livez", "/metrics"];
-
-/// What a sender is asked to wait when the store is away: long enough for a restart, short enough to stay current.
-const RETRY_AFTER_SECONDS: u64 = 5;
-
-/// Media type of problem details (RFC 9457).
-pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// The door's own knowledge; shared by its workers.
 pub struct Webhooks {
@@ -71,6 +55,9 @@ impl Webhooks {
     fn refuse(&self, source: Option<&Source>, problem: &Problem) -> HttpResponse {
         self.refusals.note(source.map(|source| source.name.as_str()), problem);
         let mut response = respond(problem);
+        if problem.kind == ProblemKind::UnsupportedContentEncoding {
+            response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(text::ACCEPTED_CODINGS));
+        }
         if problem.kind == ProblemKind::Unauthorized
             && let Some(challenge) = source.and_then(|source| signature::challenge(&source.verify))
         {
@@ -78,77 +65,6 @@ impl Webhooks {
         }
         response
     }
-}
-
-/// Tells a connection when a request of it begins, is whole, and ends; see [`super::connections`]. It holds the body of any
-/// request to its time, and says whose request it is.
-pub async fn note_request<B: MessageBody + 'static>(
-    mut request: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    let Some(connection) = request.request().conn_data::<Arc<Connection>>().cloned() else {
-        return Ok(next.call(request).await?.map_into_left_body());
-    };
-    let payload = request.take_payload();
-    let owes_body = !matches!(payload, AnyPayload::None);
-    let begun = {
-        let forwarded: Vec<&[u8]> = request.headers().get_all(FORWARDED_FOR).map(HeaderValue::as_bytes).collect();
-        let demand = match owes_body {
-            true => Demand::Body,
-            false if LIGHT_PATHS.contains(&request.path()) => Demand::Light,
-            false => Demand::Work,
-        };
-        connection.begin(forwarded.into_iter(), demand)
-    };
-    let Some(peer) = begun else {
-        let problem = Problem::new(ProblemKind::Unavailable, "this address has as many requests under way as it may");
-        let (class, status, detail) = (connection.listener().as_str(), problem.kind.status(), &problem.detail);
-        // Every stranger who reaches the port can cause it.
-        tracing::info!(class, status, problem = problem.kind.slug(), %detail, "a request was refused");
-        return Ok(request.into_response(respond(&problem)).map_into_right_body());
-    };
-    request.extensions_mut().insert(peer);
-    if owes_body {
-        request.set_payload(AnyPayload::Stream { payload: Box::pin(timed(payload, connection.clone())) });
-    }
-    let answer = next.call(request).await;
-    connection.end();
-    let mut answer = answer?;
-    if connection.note_answer(peer, answer.status().is_client_error()) {
-        answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
-    }
-    Ok(answer.map_into_left_body())
-}
-
-/// A body that ends with [`std::io::ErrorKind::TimedOut`] when it takes longer than it may.
-fn timed(payload: AnyPayload, connection: Arc<Connection>) -> impl Stream<Item = Result<Bytes, PayloadError>> {
-    let began = tokio::time::Instant::now();
-    stream::unfold(Some((payload, 0)), move |coming| {
-        let connection = connection.clone();
-        async move {
-            let (mut payload, received) = coming?;
-            let until = began + connection.body_time(received);
-            match tokio::time::timeout_at(until, payload.next()).await {
-                Ok(Some(Ok(chunk))) => {
-                    let received = received + chunk.len();
-                    Some((Ok(chunk), Some((payload, received))))
-                }
-                Ok(Some(Err(error))) => Some((Err(error), None)),
-                Ok(None) => {
-                    connection.work();
-                    None
-                }
-                Err(_) => Some((Err(PayloadError::Io(std::io::ErrorKind::TimedOut.into())), None)),
-            }
-        }
-    })
-}
-
-/// The peer that a request comes from.
-fn peer_of(request: &HttpRequest) -> Peer {
-    let noted = request.extensions().get::<Peer>().copied();
-    // Where no connection is known all requests are of one peer.
-    noted.unwrap_or_else(|| Peer::of(request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip())))
 }
 
 /// Mounts the routes.
@@ -373,8 +289,7 @@ async fn read(
         };
         let Some(chunk) = chunk else { return incoming.whole().map_err(|NoRoom| no_room()) };
         let chunk = chunk.map_err(|error| {
-            let is_late = matches!(error, PayloadError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut);
-            let (kind, detail) = if is_late {
+            let (kind, detail) = if is_late(&error) {
                 (ProblemKind::Timeout, "send the whole body at once, and not slower than 32 KiB a second")
             } else {
                 (ProblemKind::Malformed, "the body ended early")
@@ -440,30 +355,4 @@ fn receipt_json(receipt: &Receipt) -> Value {
         Receipt::Duplicate { id, state } => json!({"id": id, "status": "duplicate", "state": state}),
         Receipt::Reused { id } => json!({"id": id, "status": "rejected"}),
     }
-}
-
-fn details(problem: &Problem) -> HttpApiProblem {
-    let mut details = HttpApiProblem::try_new(problem.kind.status())
-        .unwrap_or_else(|_| HttpApiProblem::empty())
-        .type_url(problem.type_uri())
-        .title(problem.kind.title())
-        .detail(problem.detail.clone());
-    if !problem.errors.is_empty() {
-        details.set_value("errors", &problem.errors);
-    }
-    details
-}
-
-/// A problem as an answer (RFC 9457).
-pub fn respond(problem: &Problem) -> HttpResponse {
-    let status = StatusCode::from_u16(problem.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = HttpResponse::build(status);
-    response.content_type(PROBLEM_JSON);
-    if problem.kind == ProblemKind::Unavailable {
-        response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS.to_string()));
-    }
-    if problem.kind == ProblemKind::UnsupportedContentEncoding {
-        response.insert_header((ACCEPT_ENCODING, text::ACCEPTED_CODINGS));
-    }
-    response.body(details(problem).json_bytes())
 }

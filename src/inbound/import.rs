@@ -17,13 +17,13 @@ use super::mapping::{
     self,
     mapper::{Mapper, Trouble, WORKERS_MAX},
 };
-use super::problem::{Problem, ProblemKind};
 use super::signature::Verified;
 use super::{AllowedTypes, Answer, Backlog, Delivery, Held, Inbox, Translated, TreeBudget, Unread, translate};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::event::Transport;
 use crate::metrics::Metrics;
+use crate::problem::{Problem, ProblemKind};
 use crate::store::{self, Receipt, Store};
 
 /// Events that are kept in one commit at most, but for those of the last lines: a mapping may make many of a line.

@@ -16,7 +16,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::problem::{Problem, ProblemKind};
+use crate::problem::{Problem, ProblemKind};
 
 /// Limit of the values in one JSON text: its texts, numbers, lists, objects and so on. A batch of a thousand events has some
 /// 30,000. At the limit the tree takes at most some 40 MiB.

@@ -17,8 +17,8 @@ use serde_json::{Map, Value};
 
 use super::cells;
 use super::import::too_large;
-use super::problem::{Problem, ProblemKind};
 use crate::domain::utf8::{self, BYTE_ORDER_MARK};
+use crate::problem::{Problem, ProblemKind};
 
 /// Of a line that is too long so much is kept, to be found again by.
 const CUT_BYTES: usize = 1 << 10;

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::problem::{Problem, ProblemKind};
 use super::sha256;
 use super::signature::Verified;
 use super::text::CONTENT_ENCODING;
@@ -22,6 +21,7 @@ use crate::clock::Clock;
 use crate::domain::EventId;
 use crate::domain::event::{Transport, UNKNOWN};
 use crate::domain::verdict::{Reason, unreadable_notice};
+use crate::problem::{Problem, ProblemKind};
 use crate::store::{Arrival, Content};
 
 /// A batch of a thousand bad items must not make a detail of a megabyte.

@@ -5,8 +5,8 @@
 //!
 //! Before: [`crate::inbound::http`]. After: [`crate::metrics`], and the log.
 
-use super::problem::Problem;
 use crate::metrics::Metrics;
+use crate::problem::Problem;
 
 /// Label of a refused webhook that names no configured source. No source can have this name.
 pub const UNKNOWN_SOURCE: &str = "_unknown";
@@ -39,7 +39,7 @@ impl Refusals {
     pub fn note(&self, source: Option<&str>, problem: &Problem) {
         let (name, status) = (source.unwrap_or(UNKNOWN_SOURCE), problem.kind.status());
         self.metrics.webhook_refused(name, status);
-        let (kind, pointers) = (problem.kind.slug(), pointers(problem));
+        let (kind, pointers) = (problem.kind.name(), pointers(problem));
         let detail = &problem.detail;
         match source {
             Some(_) => {
@@ -75,8 +75,8 @@ fn part(part: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::problem::{FieldError, ProblemKind};
     use super::*;
+    use crate::problem::{FieldError, ProblemKind};
 
     #[test]
     fn a_pointer_shows_names_of_fields_and_nothing_that_the_sender_chose() {

@@ -14,13 +14,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::poison::{self, Ids};
-use super::problem::{Problem, ProblemKind};
 use super::signature::Verified;
 use super::{Delivery, Held, Inbox, Translated, Unfit, kind_of};
 use crate::broker::Properties;
 use crate::domain::event::Transport;
 use crate::domain::verdict::Reason;
 use crate::metrics::Outcome;
+use crate::problem::{Problem, ProblemKind};
 use crate::store::{self, Arrival, ReadAgain, Receipt, UnreadMessage};
 
 /// Limit of messages that are looked for at once: each has as many bytes as a body may have.

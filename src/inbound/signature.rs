@@ -17,11 +17,11 @@ use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHO
 use subtle::ConstantTimeEq;
 
 use super::Delivery;
-use super::problem::{Problem, ProblemKind};
 use crate::config::{
     Hmac, HmacAlgorithm, HmacEncoding, Secret, SignedAt, TIMESTAMP, Verify, bytes_of_base64, bytes_of_hex,
 };
 use crate::domain::Timestamp;
+use crate::problem::{Problem, ProblemKind};
 
 /// Limit of how far a time of signing may be off, in either direction: a recorded request cannot be played back for
 /// longer. It is the one that Standard Webhooks asks for.

@@ -10,9 +10,9 @@ use std::io::Read;
 use encoding_rs::Encoding;
 use flate2::read::MultiGzDecoder;
 
-use super::problem::{Problem, ProblemKind};
 use super::signature::Verified;
 use crate::domain::utf8::{self, NotText};
+use crate::problem::{Problem, ProblemKind};
 
 /// The header, and RabbitMQ's property under its name, that says how a body is packed.
 pub(super) const CONTENT_ENCODING: &str = "content-encoding";

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::problem::{Problem, ProblemKind};
 use crate::config::{Source, Types};
 use crate::domain::event::EventKind;
+use crate::problem::{Problem, ProblemKind};
 
 /// The types that each source may send; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -55,7 +55,7 @@ mod tests {
             let checked = types.check(source, type_name);
             assert_eq!(checked.is_ok(), is_allowed, "{source} {type_name}");
             if let Err(problem) = checked {
-                assert_eq!((problem.kind.status(), problem.kind.slug()), (403, "type-not-allowed"));
+                assert_eq!((problem.kind.status(), problem.kind.name()), (403, "type-not-allowed"));
             }
         }
         for (pattern, of_customers, of_the_team) in [("customer.*", true, false), ("team.*", false, true)] {

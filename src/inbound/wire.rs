@@ -13,12 +13,12 @@ use serde_json::{Map, Value};
 
 use super::cloudevents::{Envelope, kind_of, start_of};
 use super::control::{self, BUILDING_KEY, CANCELLED, CONTROLS, EFFECTIVE_AT};
-use super::problem::{FieldError, Problem};
 use crate::domain::event::{
     BuildingKey, Change, Details, Event, EventKind, Field, FieldValue, Happening, Move, Record,
 };
 use crate::domain::text::{is_invisible, trim};
 use crate::domain::{CustomerId, EventId, ID_CHARS_MAX, Timestamp, date};
+use crate::problem::{FieldError, Problem};
 
 /// Podero shows no limit for names and e-mail addresses; RFC 5321 allows an address 254 octets.
 const PERSONAL_CHARS_MAX: usize = 254;

@@ -6,12 +6,12 @@ use serde_json::{Map, Value, json};
 
 use super::{
     SELF, challenge_answer, events, info, itself, json_answer, later_answer, list, object, one_of, problem,
-    problem_answer, text,
+    problem_answer, text, titled,
 };
 use crate::config::DEFAULT_SOURCE;
 use crate::domain::event::EventState;
 use crate::inbound::cloudevents::{BATCH, STRUCTURED};
-use crate::inbound::problem::ProblemKind;
+use crate::problem::ProblemKind;
 
 const DESCRIPTION: &str = "Where customer events arrive. 202 means: on disk. A repeat is safe at any time. \
     The media type says which of the three modes of CloudEvents 1.0 it is; a source with a mapping takes its sender's own \
@@ -73,8 +73,7 @@ fn receipt() -> Value {
 const REJECTED: [ProblemKind; 3] = [ProblemKind::InvalidEvent, ProblemKind::EventIdReused, ProblemKind::TypeNotAllowed];
 
 fn results() -> Value {
-    let rejected =
-        object(&[("status", json!({"const": "rejected"})), ("problem", problem(&REJECTED.map(ProblemKind::slug)))]);
+    let rejected = object(&[("status", json!({"const": "rejected"})), ("problem", problem(&REJECTED))]);
     let one = json!({"oneOf": [{"$ref": reference("Receipt")}, rejected]});
     let mut results = object(&[("results", list(one))]);
     results["description"] = json!("one per event, in order");
@@ -111,27 +110,26 @@ const CHALLENGES: &str =
 fn responses() -> Value {
     use ProblemKind as Kind;
     let taken = json!({"oneOf": [{"$ref": reference("Receipt")}, {"$ref": reference("Results")}]});
-    let one = |kind: Kind| problem_answer(kind.title(), &[kind.slug()]);
-    let unprocessable = [Kind::InvalidEvent, Kind::Unmappable, Kind::EventIdReused].map(Kind::slug);
+    let unprocessable = [Kind::InvalidEvent, Kind::Unmappable, Kind::EventIdReused];
     json!({
         "202": json_answer("It is on disk; or, of a batch, what became of each event. Without a body where the source is configured so", &taken),
-        "400": one(Kind::Malformed),
-        "401": challenge_answer(Kind::Unauthorized.title(), &[Kind::Unauthorized.slug()], CHALLENGES),
-        "403": one(Kind::TypeNotAllowed),
-        "404": problem_answer("Nothing here, or no such source", &[Kind::UnknownSource.slug(), Kind::NotFound.slug()]),
-        "405": one(Kind::MethodNotAllowed),
-        "408": one(Kind::Timeout),
-        "413": one(Kind::TooLarge),
+        "400": titled(Kind::Malformed),
+        "401": challenge_answer(Kind::Unauthorized.title(), &[Kind::Unauthorized], CHALLENGES),
+        "403": titled(Kind::TypeNotAllowed),
+        "404": problem_answer("Nothing here, or no such source", &[Kind::UnknownSource, Kind::NotFound]),
+        "405": titled(Kind::MethodNotAllowed),
+        "408": titled(Kind::Timeout),
+        "413": titled(Kind::TooLarge),
         "415": unread(),
         "422": problem_answer("It is understood, and cannot be taken", &unprocessable),
-        "503": later_answer(Kind::Unavailable.title(), &[Kind::Unavailable.slug()]),
+        "503": later_answer(Kind::Unavailable.title(), &[Kind::Unavailable]),
     })
 }
 
 /// 415 has two causes, and the header stands for one of them (RFC 9110, §12.5.3).
 fn unread() -> Value {
-    let slugs = [ProblemKind::UnsupportedMediaType, ProblemKind::UnsupportedContentEncoding].map(ProblemKind::slug);
-    let mut answer = problem_answer("Another media type, or packed otherwise than with gzip", &slugs);
+    let kinds = [ProblemKind::UnsupportedMediaType, ProblemKind::UnsupportedContentEncoding];
+    let mut answer = problem_answer("Another media type, or packed otherwise than with gzip", &kinds);
     answer["headers"] = json!({"Accept-Encoding": {
         "required": false, "schema": {"type": "string"}, "description": "codings that are read, where the body's is none of them",
     }});
@@ -146,7 +144,7 @@ fn handshake(parameters: &[Value], is_named: bool) -> Value {
         "description": "who asks",
     }));
     let header = |description: &str| json!({"schema": {"type": "string"}, "description": description});
-    let slugs = [ProblemKind::UnknownSource.slug(), ProblemKind::NotFound.slug()];
+    let kinds = [ProblemKind::UnknownSource, ProblemKind::NotFound];
     json!({
         "operationId": if is_named { "handshake" } else { "handshakeOfDefault" },
         "summary": "Ask whether events may be delivered here",
@@ -158,7 +156,22 @@ fn handshake(parameters: &[Value], is_named: bool) -> Value {
                 "WebHook-Allowed-Origin": header("who asked"),
                 "WebHook-Allowed-Rate": header("`*`: no limit but that of 503"),
             }},
-            "404": problem_answer("No such source", &slugs),
+            "404": problem_answer("No such source", &kinds),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::REFUSED_STATUSES;
+
+    #[test]
+    fn every_kind_has_a_status_that_is_counted() {
+        let document = document();
+        let statuses = document["paths"]["/v1/events"]["post"]["responses"].as_object().expect("answers").keys();
+        let refused: Vec<u16> =
+            statuses.filter_map(|status| status.parse().ok()).filter(|status| *status >= 400).collect();
+        assert_eq!(refused, REFUSED_STATUSES);
+    }
 }

@@ -16,6 +16,9 @@ mod operator;
 
 use serde_json::{Map, Value, json};
 
+use crate::listener::PROBLEM_JSON;
+use crate::problem::ProblemKind;
+
 /// The dialect of every schema here, and of OpenAPI 3.1.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -108,9 +111,9 @@ fn one_of(words: &[&str], description: &str) -> Value {
     json!({"type": "string", "enum": words, "description": description})
 }
 
-/// A problem as an answer (RFC 9457); `slugs` are those that it may have.
-fn problem(slugs: &[&str]) -> Value {
-    let types: Vec<String> = slugs.iter().map(|slug| format!("urn:podero-bridge:problem:{slug}")).collect();
+/// A problem as an answer (RFC 9457) of one of these kinds.
+fn problem(kinds: &[ProblemKind]) -> Value {
+    let types: Vec<String> = kinds.iter().map(|kind| kind.type_uri()).collect();
     let error = object(&[
         ("pointer", text("where, as an RFC 6901 JSON pointer into the event")),
         ("reason", text("what was found and what is allowed")),
@@ -128,24 +131,26 @@ fn problem(slugs: &[&str]) -> Value {
     })
 }
 
-/// Media type of problem details.
-const PROBLEM_JSON: &str = "application/problem+json";
+fn problem_answer(description: &str, kinds: &[ProblemKind]) -> Value {
+    json!({"description": description, "content": {PROBLEM_JSON: {"schema": problem(kinds)}}})
+}
 
-fn problem_answer(description: &str, slugs: &[&str]) -> Value {
-    json!({"description": description, "content": {PROBLEM_JSON: {"schema": problem(slugs)}}})
+/// An answer that has one kind of problem, described by the kind's title.
+fn titled(kind: ProblemKind) -> Value {
+    problem_answer(kind.title(), &[kind])
 }
 
 /// The same with `WWW-Authenticate`; `schemes` says which challenges there are.
-fn challenge_answer(description: &str, slugs: &[&str], schemes: &str) -> Value {
-    let mut answer = problem_answer(description, slugs);
+fn challenge_answer(description: &str, kinds: &[ProblemKind], schemes: &str) -> Value {
+    let mut answer = problem_answer(description, kinds);
     let schema = json!({"type": "string"});
     answer["headers"] = json!({"WWW-Authenticate": {"required": true, "schema": schema, "description": schemes}});
     answer
 }
 
 /// The same with `Retry-After`.
-fn later_answer(description: &str, slugs: &[&str]) -> Value {
-    let mut answer = problem_answer(description, slugs);
+fn later_answer(description: &str, kinds: &[ProblemKind]) -> Value {
+    let mut answer = problem_answer(description, kinds);
     let schema = json!({"type": "integer", "minimum": 1});
     answer["headers"] = json!({"Retry-After": {"required": true, "schema": schema, "description": "seconds"}});
     answer

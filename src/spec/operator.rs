@@ -6,13 +6,14 @@ use serde_json::{Value, json};
 
 use super::{
     SELF, challenge_answer, count, info, itself, json_answer, later_answer, list, moment, moment_or_null, object,
-    one_of, problem_answer, text, text_or_null, uuid,
+    one_of, problem_answer, text, text_or_null, titled, uuid,
 };
 use crate::config::Language;
 use crate::domain::alert::{Knowledge, Severity};
 use crate::domain::event::EventState;
 use crate::domain::notice::Topic;
 use crate::domain::verdict::Reason;
+use crate::problem::ProblemKind as Kind;
 use crate::store::{OpenState, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX, WaitsFor};
 
 const DESCRIPTION: &str = "Health, metrics, and what operators and support staff look up and decide. It belongs to the \
@@ -55,33 +56,29 @@ fn plain(description: &str) -> Value {
 /// A path that wants no token.
 fn open(operation: &str, summary: &str, responses: Value) -> Value {
     let mut responses = responses;
-    responses["403"] = forbidden();
+    responses["403"] = titled(Kind::Forbidden);
     json!({"get": {"operationId": operation, "summary": summary, "security": [], "responses": responses}})
 }
 
 fn open_document() -> Value {
     let mut path = itself();
-    path["get"]["responses"]["403"] = forbidden();
+    path["get"]["responses"]["403"] = titled(Kind::Forbidden);
     path
-}
-
-fn forbidden() -> Value {
-    problem_answer("No token is configured, and it came from a web page or under a foreign name", &["forbidden"])
 }
 
 fn refusals(statuses: &[u16]) -> Value {
     let mut responses = json!({
-        "400": problem_answer("The question makes no sense, or a header is there twice", &["malformed"]),
-        "401": challenge_answer("The token is missing or another", &["unauthorized"], "`Bearer`, with a realm"),
-        "403": forbidden(),
-        "503": later_answer("The store is away", &["unavailable"]),
+        "400": problem_answer("The question makes no sense, or a header is there twice", &[Kind::Malformed]),
+        "401": challenge_answer("The token is missing or another", &[Kind::Unauthorized], "`Bearer`, with a realm"),
+        "403": titled(Kind::Forbidden),
+        "503": later_answer("The store is away", &[Kind::Unavailable]),
     });
     for status in statuses {
         responses[status.to_string()] = match status {
-            408 => problem_answer("The body did not come in time", &["timeout"]),
-            404 => problem_answer("Nobody knows it", &["not-found"]),
-            409 => problem_answer("Not in the state for it", &["not-parked"]),
-            413 => problem_answer("More than an order has", &["too-large"]),
+            408 => problem_answer("The body did not come in time", &[Kind::Timeout]),
+            404 => problem_answer("Nobody knows it", &[Kind::NotFound]),
+            409 => problem_answer("Not in the state for it", &[Kind::NotParked]),
+            413 => problem_answer("More than an order has", &[Kind::TooLarge]),
             _ => unreachable!("no route answers {status}"),
         };
     }
@@ -272,7 +269,7 @@ fn retry_one() -> Value {
     let post = &mut path["post"];
     post["responses"]["409"] = problem_answer(
         "Nothing of it can be tried again, the bridge tries it at this moment, or it is parked for a reason that no approval overrides",
-        &["not-parked", "in-progress", "not-approvable"],
+        &[Kind::NotParked, Kind::InProgress, Kind::NotApprovable],
     );
     let wanted = json!({"type": "object", "additionalProperties": false, "properties": {"approve": approve()}});
     post["requestBody"] = json!({"required": false, "content": {"application/json": {"schema": wanted}}});
@@ -306,7 +303,7 @@ fn order() -> Value {
     let mut path =
         post("orderRetry", "Retry all that are parked now, of one reason or all", &[], &[408, 413], ("202", retry()));
     let post = &mut path["post"];
-    post["responses"]["409"] = problem_answer("Another one runs", &["retry-running"]);
+    post["responses"]["409"] = titled(Kind::RetryRunning);
     let of = |which: Value, name: &str| {
         json!({"type": "object", "required": [name], "additionalProperties": false,
                "properties": {name: which, "per_second": per_second}})
@@ -385,9 +382,9 @@ fn reconnect_link() -> Value {
     let summary = "Make a link under which a heat pump's owner reconnects it";
     let mut path = post("reconnectLink", summary, &[id("id")], &[404, 408, 413], ("200", link));
     let post = &mut path["post"];
-    post["responses"]["409"] = problem_answer("There is nothing to reconnect", &["no-reconnection"]);
-    post["responses"]["422"] = problem_answer("Nobody said where the customer lands", &["landing-required"]);
-    post["responses"]["503"] = later_answer("The store is away, or Podero made no link", &["unavailable"]);
+    post["responses"]["409"] = titled(Kind::NoReconnection);
+    post["responses"]["422"] = titled(Kind::LandingRequired);
+    post["responses"]["503"] = later_answer("The store is away, or Podero made no link", &[Kind::Unavailable]);
     let url = json!({"type": "string", "maxLength": 8000, "pattern": "^https?://"});
     let language = json!({"type": "string", "enum": Language::WORDS.iter().map(|(word, _)| word).collect::<Vec<_>>()});
     let wanted = json!({"type": "object", "additionalProperties": false,

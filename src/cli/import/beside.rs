@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::inbound::import::Rejection;
 use crate::inbound::lines::{Format, Line, Place};
-use crate::inbound::problem::Problem;
+use crate::problem::Problem;
 
 /// Of a file's beginning so much tells it from another.
 const START_BYTES: u64 = 64 << 10;
@@ -187,7 +187,7 @@ impl Beside {
 
 /// A line of the file of rejected ones. Several problems are of several events that a mapping made of the line.
 fn rejected(line: &Line, problems: &[Problem]) -> String {
-    let kind = problems.first().map(Problem::type_uri);
+    let kind = problems.first().map(|problem| problem.kind.type_uri());
     let detail: Vec<&str> = problems.iter().map(|problem| problem.detail.as_str()).collect();
     let errors: Vec<_> = problems.iter().flat_map(|problem| &problem.errors).collect();
     let problem = json!({ "type": kind, "detail": detail.join("; "), "errors": errors });

@@ -3,7 +3,7 @@
 //!
 //! Before: [`super`]. After: standard output.
 
-use crate::inbound::problem::Problem;
+use crate::problem::Problem;
 
 /// Limit of the kinds that are counted, so that a file in which each line is wrong in its own way takes no memory.
 const KINDS_MAX: usize = 64;
@@ -60,7 +60,7 @@ impl Reasons {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inbound::problem::ProblemKind;
+    use crate::problem::ProblemKind;
 
     #[test]
     fn the_commonest_reasons_are_told_first_and_the_rest_is_counted() {

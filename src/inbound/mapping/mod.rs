@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 
 use super::Delivery;
 use super::cloudevents::{self, Envelope, Item};
-use super::problem::{FieldError, Problem, ProblemKind};
 use super::sha256;
 use super::signature::Verified;
 use super::wire;
@@ -24,6 +23,7 @@ use crate::config::Source;
 use crate::domain::event::Event;
 use crate::domain::event::Transport;
 use crate::domain::{EventId, Timestamp};
+use crate::problem::{FieldError, Problem, ProblemKind};
 use mapper::{Mapper, Trouble};
 pub use program::{Bounds, Fault, Program, Variables};
 

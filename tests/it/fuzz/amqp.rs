@@ -13,8 +13,8 @@ use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::inbound::cloudevents::STRUCTURED;
 use podero_bridge::inbound::explain::explain;
 use podero_bridge::inbound::mapping::mapper::Mapper;
-use podero_bridge::inbound::problem::Problem;
 use podero_bridge::inbound::{Delivery, Unread};
+use podero_bridge::problem::Problem;
 
 use super::door::{place_of, received_at};
 use super::mutator::Mutator;

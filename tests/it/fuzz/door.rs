@@ -8,8 +8,8 @@ use podero_bridge::domain::event::Event;
 use podero_bridge::domain::event::Transport;
 use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::inbound::cloudevents::{self, BATCH, Envelope, Read, STRUCTURED};
-use podero_bridge::inbound::problem::{Problem, ProblemKind};
 use podero_bridge::inbound::{Delivery, signature, wire};
+use podero_bridge::problem::{Problem, ProblemKind};
 use serde::Deserialize;
 
 use super::mutator::Mutator;
@@ -171,7 +171,7 @@ pub fn place_of(problem: &Problem) -> String {
     assert!(problem.errors.is_empty() != (problem.kind == ProblemKind::InvalidEvent), "{}", problem.line());
     assert!(problem.errors.len() <= ERRORS_MAX && problem.line().len() <= LINE_BYTES_MAX, "{}", problem.line());
     let pointers: Vec<&str> = problem.errors.iter().map(|error| error.pointer.as_str()).collect();
-    format!("{} {}", problem.kind.slug(), pointers.join(" "))
+    format!("{} {}", problem.kind.name(), pointers.join(" "))
 }
 
 /// What becomes of an envelope. What is accepted can be stored, and is the same when it is read again.

@@ -4,7 +4,7 @@
 use std::io::{BufReader, Cursor};
 
 use podero_bridge::inbound::lines::{Bounds, Content, Format, Lines, Place};
-use podero_bridge::inbound::problem::Problem;
+use podero_bridge::problem::Problem;
 use serde_json::{Map, Value};
 
 use super::mutator::Mutator;

@@ -9,7 +9,7 @@
 //! gives way. So attackers cannot keep out a probe that shares their address. Where most places are taken, those
 //! that have owed for a while give way to all, and those of peers that have proved nothing first.
 //!
-//! Before: [`crate::app`] hands in each new connection. After: [`super::http`] says when a request begins and ends.
+//! Before: [`crate::app`] hands in each new connection. After: [`super::note_request`] says when a request begins and ends.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Shutdown, TcpStream};
@@ -47,7 +47,7 @@ const REFUSED_WEIGHT: u32 = 50;
 const HASTE_WINDOW: Duration = Duration::from_secs(1);
 
 /// A duration in ticks; at least one.
-pub(super) fn ticks(duration: Duration) -> u64 {
+pub fn ticks(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u64::MAX).max(1)
 }
 

@@ -1,0 +1,163 @@
+//! The problems that both HTTP listeners answer: a closed set of kinds, and one problem with its details.
+//!
+//! A problem never repeats what was sent: a value may be a name or an address. It says where the fault is (a JSON pointer,
+//! RFC 6901), what kind of value was found, and what is allowed.
+//!
+//! Before: [`crate::inbound`] finds problems in deliveries, [`crate::admin`] in requests. After: [`crate::listener`] answers
+//! them as RFC 9457 problem details; a parked delivery keeps its problem as its detail.
+
+use serde::Serialize;
+
+use crate::domain::names::names;
+
+/// One thing that is wrong with an event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// Where, as an RFC 6901 JSON pointer into the event.
+    pub pointer: String,
+    /// What was found and what is allowed.
+    pub reason: String,
+}
+
+names! {
+    /// The kinds of problems; the name is the last part of the problem's `type`.
+    pub enum ProblemKind {
+        /// The body cannot be parsed, or the question makes no sense.
+        Malformed = "malformed",
+        /// Parsable, but not a valid event.
+        InvalidEvent = "invalid-event",
+        /// JSON, but the source's mapping cannot translate it.
+        Unmappable = "unmappable",
+        /// A known id with another content.
+        EventIdReused = "event-id-reused",
+        /// No valid signature, credentials or token.
+        Unauthorized = "unauthorized",
+        /// A request to the admin API from a web page, or under a foreign name, while no token is configured.
+        Forbidden = "forbidden",
+        /// An event of a type that its source may not send.
+        TypeNotAllowed = "type-not-allowed",
+        /// No such source.
+        UnknownSource = "unknown-source",
+        /// No such path, or nothing has this id.
+        NotFound = "not-found",
+        /// The path exists, the method does not.
+        MethodNotAllowed = "method-not-allowed",
+        /// The body did not arrive in time.
+        Timeout = "timeout",
+        /// An event that is not parked, and so cannot be retried or skipped.
+        NotParked = "not-parked",
+        /// An event that the bridge is working on.
+        InProgress = "in-progress",
+        /// An event that was parked for a reason which no approval overrides.
+        NotApprovable = "not-approvable",
+        /// Another bulk retry runs.
+        RetryRunning = "retry-running",
+        /// A heat pump whose owner has nothing to reconnect.
+        NoReconnection = "no-reconnection",
+        /// More than the bridge takes at once.
+        TooLarge = "too-large",
+        /// Not a media type that this source takes.
+        UnsupportedMediaType = "unsupported-media-type",
+        /// A content coding that is not read.
+        UnsupportedContentEncoding = "unsupported-content-encoding",
+        /// A link for a customer, and neither the request nor the configuration says where the customer lands.
+        LandingRequired = "landing-required",
+        /// The store or Podero is away or busy; the same request succeeds later.
+        Unavailable = "unavailable",
+    }
+}
+
+impl ProblemKind {
+    /// The HTTP status.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Malformed => 400,
+            Self::Unauthorized => 401,
+            Self::Forbidden | Self::TypeNotAllowed => 403,
+            Self::UnknownSource | Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::Timeout => 408,
+            Self::NotParked | Self::InProgress | Self::NotApprovable | Self::RetryRunning | Self::NoReconnection => 409,
+            Self::TooLarge => 413,
+            Self::UnsupportedMediaType | Self::UnsupportedContentEncoding => 415,
+            Self::InvalidEvent | Self::Unmappable | Self::EventIdReused | Self::LandingRequired => 422,
+            Self::Unavailable => 503,
+        }
+    }
+
+    /// A short human text, the same for every problem of the kind.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Malformed => "The body cannot be parsed",
+            Self::InvalidEvent => "Not a valid event",
+            Self::Unmappable => "Not what the mapping of this source expects",
+            Self::EventIdReused => "The event id is known with another content",
+            Self::Unauthorized => "The signature or the credentials are not valid",
+            Self::Forbidden => "No token is configured, and it came from a web page or under a foreign name",
+            Self::TypeNotAllowed => "Not a type that this source may send",
+            Self::UnknownSource => "There is no such source",
+            Self::NotFound => "There is nothing here",
+            Self::MethodNotAllowed => "The method is not allowed here",
+            Self::Timeout => "The body did not arrive in time",
+            Self::NotParked => "Not in the state for it",
+            Self::InProgress => "The bridge tries it at this moment",
+            Self::NotApprovable => "It is parked for a reason that no approval overrides",
+            Self::RetryRunning => "Another one runs",
+            Self::NoReconnection => "There is nothing to reconnect",
+            Self::TooLarge => "More than is taken at once",
+            Self::UnsupportedMediaType => "Not a media type that is taken here",
+            Self::UnsupportedContentEncoding => "Packed in a way that is not read here",
+            Self::LandingRequired => "Nobody said where the customer lands",
+            Self::Unavailable => "Not now; try the same again later",
+        }
+    }
+
+    /// The stable `type` (RFC 9457).
+    pub fn type_uri(self) -> String {
+        format!("urn:podero-bridge:problem:{self}")
+    }
+}
+
+/// A problem with its particulars.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Which kind.
+    pub kind: ProblemKind,
+    /// What to know about this one.
+    pub detail: String,
+    /// What is wrong where; empty unless the kind is [`ProblemKind::InvalidEvent`].
+    pub errors: Vec<FieldError>,
+}
+
+impl Problem {
+    /// A problem without particulars by field.
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), errors: Vec::new() }
+    }
+
+    /// An event with something wrong in it.
+    pub fn invalid(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.len() {
+            1 => "one thing is wrong".to_owned(),
+            count => format!("{count} things are wrong"),
+        };
+        Self { kind: ProblemKind::InvalidEvent, detail, errors }
+    }
+
+    /// A known id with another content.
+    pub fn reused(known: &str) -> Self {
+        let detail = format!("event {known} has the same source and id and another content; send a new id");
+        Self::new(ProblemKind::EventIdReused, detail)
+    }
+
+    /// A body, or a message, above its bound.
+    pub fn too_large(bytes_max: usize) -> Self {
+        Self::new(ProblemKind::TooLarge, format!("a body has at most {bytes_max} bytes; send smaller batches"))
+    }
+
+    /// All of it in one line, for the operator.
+    pub fn line(&self) -> String {
+        let errors = self.errors.iter().map(|error| format!("{}: {}", error.pointer, error.reason));
+        std::iter::once(format!("{}: {}", self.kind, self.detail)).chain(errors).collect::<Vec<_>>().join("; ")
+    }
+}
