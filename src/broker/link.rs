@@ -40,7 +40,7 @@ const FRAME_BYTES_MAX: u32 = 32 * 1024;
 /// The library reads each frame as a whole, and gives up the connection over one that it cannot read. A sender's
 /// message that breaks it comes again with the next connection.
 const UNPARSABLE: &str = "; if it comes again at once, a message at the head of the queue has a routing key, a property or \
-    the name of a header that is not UTF-8: take it out of the queue (docs/OPERATIONS.md, RabbitMQ)";
+    the name of a header that is not UTF-8: take it out of the queue (docs/INSTALL.md, RabbitMQ)";
 
 /// The text form of a broker's URL: `host:port/vhost`, nothing of its credentials or parameters.
 pub fn shown(url: &str) -> String {

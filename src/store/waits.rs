@@ -18,7 +18,7 @@ use crate::domain::standing::{Hold, Standing};
 
 /// A state of an event that is not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "named as in the table of states in docs/OPERATIONS.md")]
+#[expect(missing_docs, reason = "named as under The admin API in docs/OPERATIONS.md")]
 pub enum OpenState {
     Pending,
     Waiting,

@@ -366,7 +366,8 @@ impl Writer {
             } else {
                 tracing::error!(
                     "the file at the store's path, or its log, is not the one that the bridge has open: it takes no more \
-                     events and finishes those that it has; put the file back, or stop the bridge and see docs/OPERATIONS.md"
+                     events and finishes those that it has; put the file back, or stop the bridge and see \
+                     docs/alerts/PoderoBridgeStoreNotWritable.md"
                 );
             }
         }

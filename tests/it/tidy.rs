@@ -200,22 +200,30 @@ fn nothing_is_left_to_be_done_in_a_comment() {
 }
 
 #[test]
-fn operations_knows_every_key_metric_reason_problem_and_topic() {
-    let operations = document("docs/OPERATIONS.md");
-    let mut names: Vec<String> = KEYS.iter().map(|key| key.name.to_owned()).collect();
-    names.extend(KEYS.iter().filter_map(|key| key.file_name()));
-    names.extend(metrics::NAMES.iter().map(|name| (*name).to_owned()));
-    names.extend(Reason::ALL.map(|reason| reason.name().to_owned()));
-    names.extend(ProblemKind::ALL.map(|kind| kind.name().to_owned()));
-    names.extend(Topic::ALL.map(|topic| topic.name().to_owned()));
-    for name in names {
-        let last = name.rsplit('.').next().unwrap_or(&name);
-        // In a table of one section a key may stand by its last part, a metric with its labels, and a problem by the end of its type.
-        let is_there =
-            [format!("`{name}`"), format!("`{name}{{"), format!("`.{last}`"), format!("`{last}`"), format!(":{name}`")]
-                .iter()
-                .any(|form| operations.contains(form.as_str()));
-        assert!(is_there, "docs/OPERATIONS.md does not speak of `{name}`");
+fn the_documents_know_every_key_metric_reason_problem_and_topic() {
+    let mut of_operations: Vec<String> = KEYS.iter().map(|key| key.name.to_owned()).collect();
+    of_operations.extend(KEYS.iter().filter_map(|key| key.file_name()));
+    of_operations.extend(metrics::NAMES.iter().map(|name| (*name).to_owned()));
+    of_operations.extend(Reason::ALL.map(|reason| reason.name().to_owned()));
+    let of_integration = Topic::ALL.map(|topic| topic.name().to_owned()).to_vec();
+    // Those of the webhook endpoint stand with its answers, those of the admin API with its paths.
+    let of_either = ProblemKind::ALL.map(|kind| kind.name().to_owned()).to_vec();
+    let [operations, integration] = ["docs/OPERATIONS.md", "docs/INTEGRATION.md"].map(document);
+    let either = format!("{operations}{integration}");
+    for (text, names) in [(operations, of_operations), (integration, of_integration), (either, of_either)] {
+        for name in names {
+            let last = name.rsplit('.').next().unwrap_or(&name);
+            // In a table of one section a key may stand by its last part, a metric with its labels, and a problem by the end of its type.
+            let forms = [
+                format!("`{name}`"),
+                format!("`{name}{{"),
+                format!("`.{last}`"),
+                format!("`{last}`"),
+                format!(":{name}`"),
+            ];
+            let is_there = forms.iter().any(|form| text.contains(form.as_str()));
+            assert!(is_there, "its document in docs/ does not speak of `{name}`");
+        }
     }
 }
 
@@ -235,7 +243,7 @@ fn anchors(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Name, severity and the anchor of the runbook of each alert.
+/// Name, severity and the path of the page of each alert.
 fn alerts(rules: &str) -> Vec<(String, String, String)> {
     let after = |rule: &str, word: &str| {
         let found = rule.split_once(word).map(|(_, rest)| rest.lines().next().unwrap_or_default().trim());
@@ -245,34 +253,37 @@ fn alerts(rules: &str) -> Vec<(String, String, String)> {
     rules
         .map(|rule| {
             let name = rule.lines().next().unwrap_or_default().trim().to_owned();
-            (name, after(rule, "severity: "), after(rule, "docs/RUNBOOKS.md#"))
+            (name, after(rule, "severity: "), after(rule, "runbook: \"{{ $externalLabels.runbooks }}"))
         })
         .collect()
 }
 
 #[test]
-fn every_alert_has_a_page_under_its_name_and_a_row_at_the_top() {
-    let runbooks = document("docs/RUNBOOKS.md");
-    let anchors = anchors(&runbooks);
+fn every_alert_has_a_page_of_its_name_and_a_row_in_the_table() {
+    let table = document("docs/alerts/README.md");
     let alerts = alerts(&document("deploy/prometheus/rules.yml"));
     assert!(alerts.len() >= 18, "all rules are read");
-    for (name, severity, anchor) in &alerts {
-        assert!(anchors.contains(anchor), "docs/RUNBOOKS.md has no page #{anchor}");
-        assert!(anchor.starts_with(&format!("{}-", name.to_lowercase())), "#{anchor} is not under the name {name}");
-        let row = format!("| [{name}](#{anchor}) | {severity} |");
-        assert!(runbooks.contains(&row), "the table at the top of docs/RUNBOOKS.md lacks {row}");
+    for (name, severity, path) in &alerts {
+        assert_eq!(*path, format!("docs/alerts/{name}.md"), "the annotation `runbook` of {name}");
+        let page = document(path);
+        assert!(page.starts_with(&format!("# {name}: ")), "{path} is not under the name of its alert");
+        let chapters: Vec<&str> = page.lines().filter(|line| line.starts_with("## ")).collect();
+        assert_eq!(chapters, ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation", "## Cured when"], "{path}");
+        let row = format!("| [{name}]({name}.md) | {severity} |");
+        assert!(table.contains(&row), "the table of docs/alerts/README.md lacks {row}");
     }
-    let paged: Vec<&str> = runbooks.lines().filter_map(|line| line.strip_prefix("### PoderoBridge")).collect();
-    for heading in paged {
-        let name = format!("PoderoBridge{}", heading.split(':').next().unwrap_or_default());
-        assert!(alerts.iter().any(|(alert, _, _)| *alert == name), "{name} has a page, and no rule");
+    for (path, _) in files("docs/alerts", &["md"]) {
+        let has_rule = path == "docs/alerts/README.md" || alerts.iter().any(|(_, _, page)| *page == path);
+        assert!(has_rule, "{path} has no rule");
     }
 }
 
 #[test]
-fn rules_and_runbooks_name_metrics_that_exist() {
-    for path in ["deploy/prometheus/rules.yml", "docs/RUNBOOKS.md"] {
-        for word in document(path).split(|c: char| !(c.is_alphanumeric() || c == '_')) {
+fn rules_and_their_pages_name_metrics_that_exist() {
+    let mut texts = files("docs/alerts", &["md"]);
+    texts.push(("deploy/prometheus/rules.yml".into(), document("deploy/prometheus/rules.yml")));
+    for (path, text) in texts {
+        for word in text.split(|c: char| !(c.is_alphanumeric() || c == '_')) {
             let base = ["_bucket", "_sum", "_count"].iter().fold(word, |word, end| word.trim_end_matches(end));
             let is_metric = base.strip_prefix("podero_bridge_").is_some_and(|rest| !rest.is_empty());
             assert!(!is_metric || metrics::NAMES.contains(&base), "{path} names {word}, which is no metric");
