@@ -21,7 +21,7 @@ use crate::domain::brake::Brake;
 use crate::domain::call::{Answer, Call, Reply};
 use crate::domain::notice::Notice;
 use crate::domain::plan::{Next, Policy, next};
-use crate::domain::verdict::{self, Fate, Moment, Ruling, Setback, Verdict};
+use crate::domain::verdict::{self, Decision, Fate, Moment, Setback, Verdict};
 use crate::metrics::{Metrics, Outcome};
 use crate::podero::{Partner, Urgency};
 use crate::pump::{self, Step};
@@ -58,7 +58,7 @@ pub struct Applier<P> {
     pub partner: P,
     /// What the operator chose.
     pub policy: Policy,
-    /// Time and dice.
+    /// Time and jitter.
     pub clock: Clock,
     /// Counters.
     pub metrics: Metrics,
@@ -233,7 +233,7 @@ impl<P: Partner> Applier<P> {
             }
         };
         let now = self.clock.now();
-        let verdict = Arc::new(verdict::conclude(&claim.work, fate, now, &self.policy));
+        let verdict = Arc::new(verdict::settle_with(&claim.work, fate, now, &self.policy));
         let calls: Arc<[CallMade]> = calls.into();
         let news = !verdict.notices.is_empty() || verdict.seen.iter().any(|change| !change.notices.is_empty());
         let settled = loop {
@@ -264,7 +264,7 @@ impl<P: Partner> Applier<P> {
             return Some(fate);
         }
         loop {
-            let moment = Moment { now: self.clock.now(), dice: self.clock.dice() };
+            let moment = Moment { now: self.clock.now(), jitter: self.clock.dice() };
             let step = next(&claim.work, &self.policy);
             let call = match step {
                 Next::Call(call) => call,
@@ -273,7 +273,7 @@ impl<P: Partner> Applier<P> {
                     ControlFlow::Break(fate) => return fate,
                 },
                 Next::Applied | Next::Superseded | Next::WaitsForSignUp => {
-                    return verdict::rest(&claim.work, &step, moment, &self.policy);
+                    return verdict::final_fate(&claim.work, &step, moment, &self.policy);
                 }
             };
             if calls.len() >= CALLS_MAX {
@@ -284,11 +284,11 @@ impl<P: Partner> Applier<P> {
                 return None;
             }
             let reply = self.call(claim, &call, calls).await;
-            let moment = Moment { now: self.clock.now(), dice: self.clock.dice() };
+            let moment = Moment { now: self.clock.now(), jitter: self.clock.dice() };
             match verdict::judge(&mut claim.work, &call, &reply, moment, &self.policy) {
-                Ruling::Settle(fate) => return Some(fate),
-                Ruling::Continue { save: false } => {}
-                Ruling::Continue { save: true } => {
+                Decision::Settle(fate) => return Some(fate),
+                Decision::Continue { save: false } => {}
+                Decision::Continue { save: true } => {
                     if !self.save(claim).await {
                         return None;
                     }

@@ -30,7 +30,7 @@ pub enum Step {
 const FAILURE_PAUSE: Duration = Duration::from_millis(500);
 
 /// When a pump looks by itself and what ends it.
-pub struct Rhythm {
+pub struct Schedule {
     /// For logs.
     pub name: &'static str,
     /// It looks at least this often; `None`: only when woken.
@@ -43,25 +43,25 @@ pub struct Rhythm {
 
 /// Runs `step` until shutdown. A step that panics is logged and counts as failed; what it had claimed comes back
 /// by its lease.
-pub async fn run<F, S>(mut rhythm: Rhythm, mut step: S)
+pub async fn run<F, S>(mut schedule: Schedule, mut step: S)
 where
     S: FnMut() -> F,
     F: Future<Output = Step>,
 {
-    while !*rhythm.shutdown.borrow() {
+    while !*schedule.shutdown.borrow() {
         // Registered before the table is looked at, so that no wake-up falls in between.
-        let wake = rhythm.wake.clone();
+        let wake = schedule.wake.clone();
         let notified = wake.notified();
         let taken = AssertUnwindSafe(step()).catch_unwind().await.unwrap_or_else(|_| {
-            tracing::error!(pump = rhythm.name, "a step panicked");
+            tracing::error!(pump = schedule.name, "a step panicked");
             Step::Failed
         });
         let pause = match taken {
             Step::Busy => continue,
-            Step::Idle => rhythm.every,
-            Step::IdleFor(pause) => Some(rhythm.every.map_or(pause, |every| every.min(pause))),
+            Step::Idle => schedule.every,
+            Step::IdleFor(pause) => Some(schedule.every.map_or(pause, |every| every.min(pause))),
             Step::Failed => {
-                rest(FAILURE_PAUSE, &mut rhythm.shutdown).await;
+                rest(FAILURE_PAUSE, &mut schedule.shutdown).await;
                 continue;
             }
         };
@@ -74,7 +74,7 @@ where
         tokio::select! {
             () = notified => {}
             () = timer => {}
-            () = ended(&mut rhythm.shutdown) => {}
+            () = ended(&mut schedule.shutdown) => {}
         }
     }
 }
@@ -110,17 +110,17 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    fn rhythm(every: Option<Duration>) -> (Rhythm, watch::Sender<bool>, Arc<Notify>) {
+    fn schedule(every: Option<Duration>) -> (Schedule, watch::Sender<bool>, Arc<Notify>) {
         let (end, shutdown) = watch::channel(false);
         let wake = Arc::new(Notify::new());
-        (Rhythm { name: "test", every, wake: wake.clone(), shutdown }, end, wake)
+        (Schedule { name: "test", every, wake: wake.clone(), shutdown }, end, wake)
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_steps_until_idle_then_waits_for_a_wake_up() {
-        let (rhythm, end, wake) = rhythm(None);
+        let (schedule, end, wake) = schedule(None);
         let steps = AtomicUsize::new(0);
-        let pump = run(rhythm, || async {
+        let pump = run(schedule, || async {
             match steps.fetch_add(1, Ordering::SeqCst) {
                 0 | 1 => Step::Busy,
                 2 => Step::Idle,
@@ -141,9 +141,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_wake_up_it_looks_by_its_timer() {
-        let (rhythm, end, _) = rhythm(Some(Duration::from_secs(1)));
+        let (schedule, end, _) = schedule(Some(Duration::from_secs(1)));
         let steps = AtomicUsize::new(0);
-        run(rhythm, || async {
+        run(schedule, || async {
             if steps.fetch_add(1, Ordering::SeqCst) == 3 {
                 end.send_replace(true);
             }

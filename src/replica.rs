@@ -2,7 +2,7 @@
 //! blind.
 //!
 //! Alone, on SQLite, it is the same with one replica. A store that is away changes nothing here: what this process has
-//! learnt of Podero still holds for itself. Decides nothing: merging is `domain::standing`'s, blindness `domain::alert`'s.
+//! learnt of Podero still holds for itself. Decides nothing: merging is `domain::partner_health`'s, blindness `domain::alert`'s.
 //!
 //! Before: [`crate::podero`] learns from replies. After: [`crate::store`], and [`crate::outbound`] for the news.
 
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::domain::alert::{self, Severities};
 use crate::metrics::Metrics;
-use crate::podero::{Client, Errand};
+use crate::podero::{Client, ProbePurpose};
 use crate::pump::{self, Step};
 use crate::store::{self, Shared, Store};
 
@@ -55,22 +55,22 @@ impl Replica {
             }
         };
         self.metrics.set_podero_pace(self.client.per_second().0);
-        self.metrics.set_podero_paused(self.client.standing().paused(self.clock.now()).is_some());
+        self.metrics.set_podero_paused(self.client.health().paused(self.clock.now()).is_some());
         taken
     }
 
     /// Probes Podero when it is time: for all, if no other replica is at it, or for a suspicion of its own.
     pub async fn probe_step(&self) -> Step {
-        match self.client.errand() {
+        match self.client.purpose() {
             None => return Step::Idle,
             // Without the duty and without the store: nobody else has met these failures, nor may another replica's
             // probe that hangs, or a store that does, keep them from being looked into. It is harmless, and as rare as
             // suspicions are. What it finds is told with the next sync, which an opening asks for at once.
-            Some(Errand::Suspicion) => {
+            Some(ProbePurpose::Suspicion) => {
                 self.client.probe().await;
                 return Step::Idle;
             }
-            Some(Errand::Return) => {}
+            Some(ProbePurpose::Return) => {}
         }
         match self.store.take_duty(PROBE, self.probe_time_max).await {
             Ok(true) => {}
@@ -88,11 +88,11 @@ impl Replica {
     }
 
     async fn sync(&self) -> Result<(), store::Error> {
-        let Shared { standing, replicas, told } = self.store.share(self.id, self.client.standing()).await?;
-        self.client.adopt(standing, replicas);
+        let Shared { health, replicas, told } = self.store.share(self.id, self.client.health()).await?;
+        self.client.adopt(health, replicas);
         let change = alert::look(
             told.blindness.as_ref(),
-            &self.client.standing(),
+            &self.client.health(),
             self.clock.now(),
             (self.interval, &self.severities),
         );

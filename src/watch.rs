@@ -22,9 +22,10 @@ use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::alert::missing::lists_to_remove;
 use crate::domain::alert::outage::ScopeKind;
-use crate::domain::alert::rhythm::{next_poll, retry_poll};
+use crate::domain::alert::poll_interval::{next_poll, retry_poll};
 use crate::domain::alert::{
-    self, Looks, Observation, Outages, Resolution, Scope, Seen, SeenChange, Shrunk, Surroundings, WatchPolicy, outage,
+    self, DiffContext, Looks, Observation, Outages, PumpChange, PumpRecord, Resolution, Scope, Shrunk, WatchPolicy,
+    outage,
 };
 use crate::domain::call::{Answer, Call, Operation, RefusalKind, Reply, UserFound};
 use crate::domain::notice::Notice;
@@ -78,13 +79,13 @@ enum Over {
     /// A look for due users.
     Look(Result<(Vec<DueUser>, Arc<Outages>), crate::store::Error>),
     /// A user's poll, with what is to be written down.
-    Poll(Option<Told>),
+    Poll(Option<PollResult>),
     /// That.
     Note,
 }
 
 /// What one poll told.
-enum Told {
+enum PollResult {
     /// A complete answer.
     All(Observed),
     /// Nothing: the user is asked again.
@@ -93,7 +94,7 @@ enum Told {
 
 /// What a look for due users found.
 #[derive(PartialEq, Eq)]
-enum Found {
+enum MoreDue {
     /// As many as were asked for: there may be more.
     Many,
     /// All that were due.
@@ -144,10 +145,10 @@ impl<P: Partner> Watcher<P> {
         let mut under_way: FuturesUnordered<BoxFuture<'_, Over>> = FuturesUnordered::new();
         let (mut polls, mut notes, mut asked_for) = (0, 0, 0);
         let (mut is_taking, mut has_polled) = (false, false);
-        let (mut found, mut is_time) = (Found::Many, true);
+        let (mut found, mut is_time) = (MoreDue::Many, true);
         loop {
             let room = if notes < NOTES_AT_ONCE { POLLS_AT_ONCE - polls } else { 0 };
-            let may_take = !is_taking && room > 0 && (is_time || (found == Found::Many && polls <= POLLS_LOW));
+            let may_take = !is_taking && room > 0 && (is_time || (found == MoreDue::Many && polls <= POLLS_LOW));
             if may_take && self.partner.paused_until().is_none() {
                 is_taking = true;
                 asked_for = room;
@@ -173,7 +174,7 @@ impl<P: Partner> Watcher<P> {
                         is_taking = false;
                         match taken {
                             Ok((due, outages)) => {
-                                found = if due.len() == asked_for { Found::Many } else { Found::All };
+                                found = if due.len() == asked_for { MoreDue::Many } else { MoreDue::All };
                                 polls += due.len();
                                 has_polled |= !due.is_empty();
                                 let poll = |user| self.poll(user, outages.clone()).map(Over::Poll).boxed();
@@ -181,7 +182,7 @@ impl<P: Partner> Watcher<P> {
                             }
                             Err(error) => {
                                 tracing::warn!(%error, "due polls could not be taken");
-                                found = Found::All;
+                                found = MoreDue::All;
                                 if polls == 0 {
                                     return Step::Failed;
                                 }
@@ -316,7 +317,7 @@ impl<P: Partner> Watcher<P> {
     }
 
     /// One user's poll: what is to be written down. Whatever happens in it stays in it.
-    async fn poll(&self, due: DueUser, outages: Arc<Outages>) -> Option<Told> {
+    async fn poll(&self, due: DueUser, outages: Arc<Outages>) -> Option<PollResult> {
         let user = due.user;
         match AssertUnwindSafe(self.try_poll(due, &outages)).catch_unwind().await {
             Ok(Ok(told)) => Some(told),
@@ -326,15 +327,15 @@ impl<P: Partner> Watcher<P> {
             }
             Err(_) => {
                 tracing::error!(podero.user = %user, "a poll panicked; the others go on");
-                Some(Told::Nothing(user))
+                Some(PollResult::Nothing(user))
             }
         }
     }
 
-    async fn try_poll(&self, mut due: DueUser, outages: &Outages) -> Result<Told, crate::store::Error> {
+    async fn try_poll(&self, mut due: DueUser, outages: &Outages) -> Result<PollResult, crate::store::Error> {
         // What an answer tells was so when it was asked for: one that came late must not make a heat pump look silent.
         let asked_at = self.clock.now();
-        let Some(observations) = self.observe(&due).await else { return Ok(Told::Nothing(due.user)) };
+        let Some(observations) = self.observe(&due).await else { return Ok(PollResult::Nothing(due.user)) };
         // One that is new here may be known as somebody else's.
         let shown = observations.iter().map(|shown| shown.heat_pump).filter(|id| !id.is_nil());
         let new: Vec<Uuid> = shown.filter(|id| remembered(&due, *id).is_none()).collect();
@@ -344,14 +345,14 @@ impl<P: Partner> Watcher<P> {
         let changes = self.changes(&due, &observations, outages, asked_at);
         let is_suspect = !due.is_leaving && changes.iter().any(|change| change.seen.is_suspect());
         let due_at = next_poll(due.user, is_suspect, self.clock.now(), self.clock.dice(), &self.policy);
-        Ok(Told::All(Observed { user: due.user, changes, due_at }))
+        Ok(PollResult::All(Observed { user: due.user, changes, due_at }))
     }
 
     /// Writes down what a poll told.
-    async fn note(&self, told: Told) {
+    async fn note(&self, told: PollResult) {
         let (user, noted) = match told {
-            Told::All(observed) => (observed.user, self.write(observed).await),
-            Told::Nothing(user) => (user, self.put_off(user).await),
+            PollResult::All(observed) => (observed.user, self.write(observed).await),
+            PollResult::Nothing(user) => (user, self.put_off(user).await),
         };
         if let Err(error) = noted {
             tracing::warn!(%error, podero.user = %user, "a poll could not be written down");
@@ -398,8 +399,8 @@ impl<P: Partner> Watcher<P> {
         observations: &[Observation],
         outages: &Outages,
         now: Timestamp,
-    ) -> Vec<SeenChange> {
-        let around = Surroundings {
+    ) -> Vec<PumpChange> {
+        let around = DiffContext {
             user: due.user,
             customer: due.customer.as_deref(),
             region: due.region.as_deref(),
@@ -411,7 +412,7 @@ impl<P: Partner> Watcher<P> {
         });
         // An entry that could not be read may be any of them.
         let is_complete = observations.iter().all(|shown| !shown.heat_pump.is_nil());
-        let is_missing = |seen: &&Seen| !observations.iter().any(|shown| shown.heat_pump == seen.heat_pump);
+        let is_missing = |seen: &&PumpRecord| !observations.iter().any(|shown| shown.heat_pump == seen.heat_pump);
         let missing = due.seen.iter().filter(|seen| is_complete && is_missing(seen) && !seen.is_retired);
         told.chain(missing.filter_map(|seen| alert::miss(seen, now, &self.policy))).collect()
     }
@@ -426,7 +427,7 @@ impl<P: Partner> Watcher<P> {
     }
 }
 
-fn remembered(due: &DueUser, heat_pump: Uuid) -> Option<&Seen> {
+fn remembered(due: &DueUser, heat_pump: Uuid) -> Option<&PumpRecord> {
     due.seen.iter().find(|seen| seen.heat_pump == heat_pump)
 }
 
@@ -434,7 +435,7 @@ fn remembered(due: &DueUser, heat_pump: Uuid) -> Option<&Seen> {
 /// the link for an alert that is still to come.
 fn wants_detail(listed: &Observation, due: &DueUser) -> bool {
     let is_plain = listed.is_authenticated == Some(false) || listed.is_deleted;
-    let is_untold = |seen: &Seen| seen.was_connected && seen.alert.is_none() && seen.outage.is_none();
+    let is_untold = |seen: &PumpRecord| seen.was_connected && seen.alert.is_none() && seen.outage.is_none();
     let may_be_news = !due.is_leaving && remembered(due, listed.heat_pump).is_some_and(is_untold);
     listed.wants_detail && !listed.heat_pump.is_nil() && (!is_plain || may_be_news)
 }

@@ -32,9 +32,9 @@ use crate::clock::Clock;
 use crate::config::{self, Account, Amqp, Config, Networks, Reloaded, Secret, Secrets, Source, Verify};
 use crate::domain::brake::Brake;
 use crate::domain::call::{OnboardingPolicy, Operation};
+use crate::domain::partner_health::CircuitCause;
 use crate::domain::plan::Policy;
 use crate::domain::retry::RetrySchedule;
-use crate::domain::standing::Why;
 use crate::domain::verdict;
 use crate::inbound::amqp::Frames;
 use crate::inbound::bodies::{self, Bodies};
@@ -47,7 +47,7 @@ use crate::listener::note_request;
 use crate::metrics::{Listener, Metrics};
 use crate::outbound::{self, Publisher, ToBroker, ToWebhook};
 use crate::podero::{self, Client, Drift, Outlook};
-use crate::pump::{self, Rhythm, Step};
+use crate::pump::{self, Schedule, Step};
 use crate::replica::Replica;
 use crate::sandbox::{self, Sandbox};
 use crate::spec;
@@ -873,8 +873,8 @@ async fn forget(store: &Store, retention: Duration) -> Step {
     }
 }
 
-fn rhythm(name: &'static str, every: Option<Duration>, wake: &Arc<Notify>, end: &watch::Sender<bool>) -> Rhythm {
-    Rhythm { name, every, wake: wake.clone(), shutdown: end.subscribe() }
+fn rhythm(name: &'static str, every: Option<Duration>, wake: &Arc<Notify>, end: &watch::Sender<bool>) -> Schedule {
+    Schedule { name, every, wake: wake.clone(), shutdown: end.subscribe() }
 }
 
 /// Broker and Podero, for `/readyz`.
@@ -929,8 +929,10 @@ impl Health for Vitals {
 fn standing_of(outlook: Outlook, has_token: bool) -> (bool, String) {
     match (outlook, has_token) {
         (Outlook::Paused { until }, _) => (false, format!("paused until {until}: Podero asks for it")),
-        (Outlook::Open { since, why: Why::Away }, _) => (false, format!("circuit open since {since}: Podero is away")),
-        (Outlook::Open { since, why: Why::Refused { status } }, _) => {
+        (Outlook::Open { since, why: CircuitCause::Away }, _) => {
+            (false, format!("circuit open since {since}: Podero is away"))
+        }
+        (Outlook::Open { since, why: CircuitCause::Refused { status } }, _) => {
             (false, format!("circuit open since {since}: Podero refuses the bridge (status {status})"))
         }
         (Outlook::Clear | Outlook::Slowed { .. }, false) => (false, "no token yet".to_owned()),

@@ -190,7 +190,7 @@ async fn told(
         .calls
         .iter()
         .map(|call| {
-            let shown = podero::show(call);
+            let shown = podero::preview(call);
             let key = call.idempotency_key(event.id).is_some();
             json!({"operation": call.operation().name(), "method": shown.method, "path": named(&shown.path),
                    "idempotency_key": key, "body": shown.body.map(|body| named_in(&body))})
@@ -204,8 +204,8 @@ fn outcome(event: &Event, rehearsal: &Rehearsal, now: Timestamp) -> String {
     let ahead = event.effective_at.filter(|at| *at > now);
     let when = ahead.map(|at| format!("on {at}, unless a later word replaces it: ")).unwrap_or_default();
     let what = match &rehearsal.fate {
-        Some(Fate::Applied { lost }) if lost.is_empty() => "applied".to_owned(),
-        Some(Fate::Applied { lost }) => format!("applied, but for what something newer says: {}", lost.join(", ")),
+        Some(Fate::Applied { stale }) if stale.is_empty() => "applied".to_owned(),
+        Some(Fate::Applied { stale }) => format!("applied, but for what something newer says: {}", stale.join(", ")),
         Some(Fate::Superseded) => "superseded: something newer says otherwise, or it says nothing".to_owned(),
         Some(Fate::Waiting { until }) => format!("waits for the customer's sign-up, until {until}"),
         Some(Fate::Parked { reason, detail }) => format!("parked: {} {detail}", reason.name()),

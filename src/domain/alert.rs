@@ -5,23 +5,23 @@
 //! |---|---|
 //! | [`mod@knowledge`] | what do the signals of one answer mean? |
 //! | [`missing`] | when does it count as gone? |
-//! | [`seen`] | is that news about this heat pump? hysteresis, flapping, resolve |
+//! | [`pump_record`] | is that news about this heat pump? hysteresis, flapping, resolve |
 //! | [`outage`] | did many go at once? |
-//! | [`sight`] | can we see at all? |
-//! | [`rhythm`] | when is it looked at next? |
+//! | [`visibility`] | can we see at all? |
+//! | [`poll_interval`] | when is it looked at next? |
 //!
 //! What could not be read never reaches these files; what was read but says nothing is [`Knowledge::Unknown`] and moves
 //! no counter. Every trigger has one resolve, because both ids derive from the occurrence.
 //!
-//! Before: [`crate::podero`] observes. After: the store keeps [`Seen`] and the notices in one transaction.
+//! Before: [`crate::podero`] observes. After: the store keeps [`PumpRecord`] and the notices in one transaction.
 
 pub mod knowledge;
 pub mod missing;
 pub mod outage;
-pub mod rhythm;
-pub mod seen;
+pub mod poll_interval;
+pub mod pump_record;
 pub mod severity;
-pub mod sight;
+pub mod visibility;
 
 use std::time::Duration;
 
@@ -34,9 +34,9 @@ pub use knowledge::{
 };
 pub use missing::Shrunk;
 pub use outage::{Looks, Outage, Outages, Scope};
-pub use seen::{OpenAlert, Seen, SeenChange, Surroundings, dedup_key, diff, miss, retire, retire_unseen};
+pub use pump_record::{DiffContext, OpenAlert, PumpChange, PumpRecord, dedup_key, diff, miss, retire, retire_unseen};
 pub use severity::{Season, Severities, Severity};
-pub use sight::{BLIND_DEDUP_KEY, BlindCause, Blindness, SightChange, look};
+pub use visibility::{BLIND_DEDUP_KEY, BlindCause, Blindness, VisibilityChange, look};
 
 use super::notice::{Notice, Topic, notice_id};
 use super::{NAMESPACE, Timestamp};

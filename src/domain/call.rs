@@ -420,10 +420,10 @@ pub struct UserFound {
     pub external_id: Option<String>,
     /// How many heat pumps it has; `None` where the answer does not say (older shape).
     pub heat_pumps: Option<u64>,
-    /// Where it lives, in a list of users; a single user's is in `written`.
+    /// Where it lives, in a list of users; a single user's is in `observed`.
     pub zip: Option<Box<Zip>>,
     /// The fields we write.
-    pub written: Record,
+    pub observed: Record,
 }
 
 /// A building that Podero showed us.
@@ -432,7 +432,7 @@ pub struct BuildingFound {
     /// Podero's id.
     pub id: Uuid,
     /// The fields we write.
-    pub written: Record,
+    pub observed: Record,
 }
 
 /// What a plan needs to know of a heat pump.

@@ -79,11 +79,11 @@ pub struct Address {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AtPodero {
     /// The customer's user.
-    pub user: UserThere,
+    pub user: ObservedUser,
     /// Whether `buildings` is all there is.
     pub listing: Listing,
     /// The building of each home.
-    pub buildings: BTreeMap<BuildingKey, BuildingThere>,
+    pub buildings: BTreeMap<BuildingKey, ObservedBuilding>,
     /// Homes the customer left, still to be freed, oldest first.
     pub leaving: Vec<Leaving>,
     /// Buildings of ours that stay at Podero although nobody's home is there: never adopted again.
@@ -119,7 +119,7 @@ impl AtPodero {
     fn take_spare(&mut self, key: &BuildingKey, home: &Home) -> Option<Spare> {
         let record = home.record(key);
         let made_for = |unlived: &Unlived| unlived.made_for == (key.clone(), home.since);
-        let looks_so = |unlived: &Unlived| looks_like(&unlived.written, &record);
+        let looks_so = |unlived: &Unlived| looks_like(&unlived.observed, &record);
         self.take_spare_that(made_for).or_else(|| self.take_spare_that(looks_so))
     }
 
@@ -138,7 +138,7 @@ impl AtPodero {
     }
 
     /// The building that stands for a home: one made for the home before the move is not it.
-    pub fn building_of(&self, key: &BuildingKey, home: &Home) -> Option<&BuildingThere> {
+    pub fn building_of(&self, key: &BuildingKey, home: &Home) -> Option<&ObservedBuilding> {
         self.buildings.get(key).filter(|there| there.since >= home.since)
     }
 }
@@ -146,20 +146,23 @@ impl AtPodero {
 /// What we know of the customer's user at Podero.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
-pub enum UserThere {
+pub enum ObservedUser {
     /// Not known: the next call is a look-up. Every doubt comes back to here.
     #[default]
-    Unlooked,
+    #[serde(rename = "unlooked")]
+    Unknown,
     /// Looked up, and not there.
     Absent,
     /// A create was refused as a duplicate right after a look-up found nobody: look once more.
-    Contested,
+    #[serde(rename = "contested")]
+    Conflict,
     /// There.
     Present {
         /// Podero's id.
         id: Uuid,
         /// What Podero holds in the fields we write, by its own last answer or our last successful write.
-        written: Record,
+        #[serde(rename = "written")]
+        observed: Record,
     },
 }
 
@@ -178,13 +181,14 @@ pub enum Listing {
 
 /// A building at Podero.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct BuildingThere {
+pub struct ObservedBuilding {
     /// Podero's id.
     pub id: Uuid,
     /// The [`Home::since`] for which it was made; see [`AtPodero::building_of`].
     pub since: Stamp,
     /// What Podero holds in the fields we write.
-    pub written: Record,
+    #[serde(rename = "written")]
+    pub observed: Record,
 }
 
 /// A home being freed.
@@ -213,7 +217,8 @@ pub struct Spare {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Unlived {
     /// What Podero holds in the fields we write; of one that was not seen, what it would.
-    pub written: Record,
+    #[serde(rename = "written")]
+    pub observed: Record,
     /// The home for which it was made, and its [`Home::since`].
     pub made_for: (BuildingKey, Stamp),
 }
@@ -233,9 +238,9 @@ pub struct Merged {
     /// The facts with the event's in them.
     pub facts: Facts,
     /// How many of the event's facts are the newest.
-    pub won: usize,
+    pub accepted: usize,
     /// Names of the event's facts that something newer had replaced already.
-    pub lost: Vec<String>,
+    pub stale: Vec<String>,
     /// The newer facts, each once: a name and an event, never a value.
     pub newer: Vec<String>,
 }
@@ -274,7 +279,7 @@ impl Facts {
                 }
                 merged.count("existence", newer.map(|by| set_at("the sign-up", by)));
             }
-            Happening::CalledOff(_) | Happening::PurgeDue { .. } => merged.won = 1,
+            Happening::CalledOff(_) | Happening::PurgeDue { .. } => merged.accepted = 1,
         }
         merged
     }
@@ -300,13 +305,13 @@ impl Facts {
         main.or_else(newest)
     }
 
-    /// What must be written so that Podero's user, which shows `written`, shows the [`Facts::profile`].
-    pub fn profile_changes(&self, written: &Record) -> Changes {
+    /// What must be written so that Podero's user, which shows `observed`, shows the [`Facts::profile`].
+    pub fn profile_changes(&self, observed: &Record) -> Changes {
         let emptied = || self.profile_home().into_iter().flat_map(Home::emptied);
-        if is_shown(self.profile_fields(), emptied(), written) {
+        if is_shown(self.profile_fields(), emptied(), observed) {
             Changes::new()
         } else {
-            changes(written, &self.profile(), emptied())
+            changes(observed, &self.profile(), emptied())
         }
     }
 
@@ -320,9 +325,9 @@ impl Merged {
     /// Counts a fact of the event's; `newer` names the one that had replaced it already.
     fn count(&mut self, name: &str, newer: Option<String>) {
         match newer {
-            None => self.won += 1,
+            None => self.accepted += 1,
             Some(newer) => {
-                self.lost.push(name.to_owned());
+                self.stale.push(name.to_owned());
                 if !self.newer.contains(&newer) {
                     self.newer.push(newer);
                 }
@@ -340,7 +345,7 @@ impl Merged {
         }
         if details.address.is_none() && details.building.is_none() {
             // An update may say nothing that we keep; that is no reason to call it stale.
-            self.won += usize::from(details.personal.is_empty());
+            self.accepted += usize::from(details.personal.is_empty());
             return;
         }
         let name = home_name(&details.building_key);
@@ -529,14 +534,14 @@ impl Home {
         attributes.chain(fields(self.address.as_ref().map(|address| &address.value)))
     }
 
-    /// What must be written so that Podero's building, which shows `written`, shows the [`Home::record`].
-    pub fn changes(&self, key: &BuildingKey, written: &Record) -> Changes {
+    /// What must be written so that Podero's building, which shows `observed`, shows the [`Home::record`].
+    pub fn changes(&self, key: &BuildingKey, observed: &Record) -> Changes {
         let is_named = self.attributes.contains_key(&Field::Name)
-            || written.get(&Field::Name).and_then(FieldValue::as_text) == Some(&self.default_name(key));
-        if is_named && is_shown(self.said(), self.emptied(), written) {
+            || observed.get(&Field::Name).and_then(FieldValue::as_text) == Some(&self.default_name(key));
+        if is_named && is_shown(self.said(), self.emptied(), observed) {
             Changes::new()
         } else {
-            changes(written, &self.record(key), self.emptied())
+            changes(observed, &self.record(key), self.emptied())
         }
     }
 
@@ -574,7 +579,7 @@ impl Customer {
     /// Prepares for a fresh claim. After an interrupted one (a crash, a lapsed lease) a create may have
     /// happened unseen, so everything that a look-up can tell is forgotten.
     pub fn begin(&mut self, was_interrupted: bool) {
-        let present = matches!(self.podero.user, UserThere::Present { .. });
+        let present = matches!(self.podero.user, ObservedUser::Present { .. });
         if was_interrupted || !present {
             self.doubt_user();
         }
@@ -587,7 +592,7 @@ impl Customer {
     /// The user may exist unseen, or be gone: look up before anything else.
     pub fn doubt_user(&mut self) {
         self.podero.departed = self.user_id().or(self.podero.departed);
-        self.podero.user = UserThere::Unlooked;
+        self.podero.user = ObservedUser::Unknown;
     }
 
     /// A building may exist unseen, or show something else than we know: read the list before one is made or changed.
@@ -597,7 +602,7 @@ impl Customer {
 
     /// Podero does not list buildings: what ours show is written anew as a whole, which changes nothing that was so.
     pub fn forget_written(&mut self) {
-        self.podero.buildings.values_mut().for_each(|there| there.written.clear());
+        self.podero.buildings.values_mut().for_each(|there| there.observed.clear());
     }
 
     /// A person has to look for a building that this event cannot see.
@@ -610,12 +615,12 @@ impl Customer {
 
     /// The event that may have made buildings unseen is put aside before it looked. What they would look like is kept,
     /// since the events after it want other homes, and would take a strange building for somebody else's.
-    pub fn remember_unseen(&mut self, wanted: &Facts) {
+    pub fn remember_unseen(&mut self, desired: &Facts) {
         if self.podero.listing != Listing::Doubtful {
             return;
         }
-        for (key, home) in &wanted.homes {
-            let unlived = Unlived { written: home.record(key), made_for: (key.clone(), home.since) };
+        for (key, home) in &desired.homes {
+            let unlived = Unlived { observed: home.record(key), made_for: (key.clone(), home.since) };
             if self.podero.building_of(key, home).is_none() && !self.podero.unseen.contains(&unlived) {
                 self.podero.unseen.push(unlived);
             }
@@ -627,50 +632,50 @@ impl Customer {
     /// Podero's id of the customer's user, if we know it.
     pub fn user_id(&self) -> Option<Uuid> {
         match &self.podero.user {
-            UserThere::Present { id, .. } => Some(*id),
-            UserThere::Unlooked | UserThere::Absent | UserThere::Contested => None,
+            ObservedUser::Present { id, .. } => Some(*id),
+            ObservedUser::Unknown | ObservedUser::Absent | ObservedUser::Conflict => None,
         }
     }
 
-    /// Writes down what a call that Podero carried out has made true. `wanted` are the facts the call
+    /// Writes down what a call that Podero carried out has made true. `desired` are the facts the call
     /// served: those that it realised become ours. Total: an answer of another shape than the call's
     /// changes nothing.
-    pub fn absorb(&mut self, wanted: &Facts, call: &Call, answer: &Answer) {
+    pub fn absorb(&mut self, desired: &Facts, call: &Call, answer: &Answer) {
         match (call, answer) {
             (Call::FindUser { .. }, Answer::User(None)) => self.forget_user(),
             (Call::FindUser { .. }, Answer::User(Some(found))) => {
                 if self.podero.listing == Listing::Complete {
                     self.podero.listing = Listing::Unread;
                 }
-                self.podero.user = UserThere::Present { id: found.id, written: found.written.clone() };
+                self.podero.user = ObservedUser::Present { id: found.id, observed: found.observed.clone() };
             }
             (Call::CreateUser { record, .. }, Answer::User(Some(made))) => {
                 self.forget_user();
-                self.podero.user = UserThere::Present { id: made.id, written: record.clone() };
+                self.podero.user = ObservedUser::Present { id: made.id, observed: record.clone() };
                 self.podero.listing = Listing::Complete;
-                self.realise_person(wanted);
+                self.realise_person(desired);
             }
             (Call::UpdateUser { changes, .. }, _) => {
-                if let UserThere::Present { written, .. } = &mut self.podero.user {
-                    apply_changes(written, changes);
+                if let ObservedUser::Present { observed, .. } = &mut self.podero.user {
+                    apply_changes(observed, changes);
                 }
-                self.realise_person(wanted);
+                self.realise_person(desired);
             }
             (Call::DeleteUser { user, .. }, _) if self.user_id().is_none_or(|known| known == *user) => {
                 self.forget_user();
                 self.podero.departed = Some(*user);
-                self.facts = wanted.clone();
+                self.facts = desired.clone();
             }
-            (Call::ListBuildings { .. }, Answer::Buildings(found)) => self.adopt_buildings(wanted, found),
+            (Call::ListBuildings { .. }, Answer::Buildings(found)) => self.adopt_buildings(desired, found),
             (Call::CreateBuilding { key, since, record, .. }, Answer::Building { id }) => {
-                self.settle_into(key, BuildingThere { id: *id, since: *since, written: record.clone() });
-                self.realise_home(wanted, key);
+                self.settle_into(key, ObservedBuilding { id: *id, since: *since, observed: record.clone() });
+                self.realise_home(desired, key);
             }
             (Call::UpdateBuilding { key, changes, .. }, _) => {
                 if let Some(there) = self.podero.buildings.get_mut(key) {
-                    apply_changes(&mut there.written, changes);
+                    apply_changes(&mut there.observed, changes);
                 }
-                self.realise_home(wanted, key);
+                self.realise_home(desired, key);
             }
             (Call::DeleteBuilding { building, .. }, _) => self.home_freed(*building, false),
             (Call::ListHeatPumps { .. }, Answer::HeatPumps(pumps)) => self.note_pumps(pumps),
@@ -703,12 +708,12 @@ impl Customer {
 
     /// A home for which a building of ours was made in which nobody ever lived, or that looks like one, moves in there
     /// instead of into another one.
-    pub fn take_spares(&mut self, wanted: &Facts) {
-        for (key, home) in &wanted.homes {
+    pub fn take_spares(&mut self, desired: &Facts) {
+        for (key, home) in &desired.homes {
             if self.podero.building_of(key, home).is_none()
                 && let Some(Spare { id, unlived }) = self.podero.take_spare(key, home)
             {
-                self.settle_into(key, BuildingThere { id, since: home.since, written: unlived.written });
+                self.settle_into(key, ObservedBuilding { id, since: home.since, observed: unlived.observed });
             }
         }
     }
@@ -728,55 +733,56 @@ impl Customer {
     /// The user is not there: nothing that hung on it is either.
     fn forget_user(&mut self) {
         let departed = self.podero.departed;
-        self.podero = AtPodero { user: UserThere::Absent, departed, ..AtPodero::default() };
+        self.podero = AtPodero { user: ObservedUser::Absent, departed, ..AtPodero::default() };
     }
 
-    fn realise_person(&mut self, wanted: &Facts) {
-        self.facts.signed_up = wanted.signed_up;
-        self.facts.churned = wanted.churned;
-        self.facts.personal = wanted.personal.clone();
+    fn realise_person(&mut self, desired: &Facts) {
+        self.facts.signed_up = desired.signed_up;
+        self.facts.churned = desired.churned;
+        self.facts.personal = desired.personal.clone();
     }
 
-    fn realise_home(&mut self, wanted: &Facts, key: &BuildingKey) {
-        if let Some(home) = wanted.homes.get(key) {
+    fn realise_home(&mut self, desired: &Facts, key: &BuildingKey) {
+        if let Some(home) = desired.homes.get(key) {
             self.facts.homes.insert(key.clone(), home.clone());
         }
     }
 
-    fn settle_into(&mut self, key: &BuildingKey, there: BuildingThere) {
+    fn settle_into(&mut self, key: &BuildingKey, there: ObservedBuilding) {
         if let Some(old) = self.podero.buildings.insert(key.clone(), there) {
             self.podero.leaving.push(Leaving { building: old.id, to_pause: None, spare: None });
         }
     }
 
     /// Takes as ours each listed building that looks like a wanted home which has none.
-    fn adopt_buildings(&mut self, wanted: &Facts, found: &[BuildingFound]) {
+    fn adopt_buildings(&mut self, desired: &Facts, found: &[BuildingFound]) {
         self.podero.listing = Listing::Complete;
         self.podero.asked.clear();
         let listed = |id: Uuid| found.iter().any(|building| building.id == id);
         self.podero.buildings.retain(|_, there| listed(there.id));
         for there in self.podero.buildings.values_mut() {
             if let Some(building) = found.iter().find(|building| building.id == there.id) {
-                there.written = building.written.clone();
+                there.observed = building.observed.clone();
             }
         }
         self.podero.leaving.retain(|leaving| listed(leaving.building));
         self.podero.spare.retain(|spare| listed(spare.id));
-        self.take_spares(wanted);
-        for (key, home) in &wanted.homes {
+        self.take_spares(desired);
+        for (key, home) in &desired.homes {
             if self.podero.building_of(key, home).is_some() {
                 continue;
             }
             let record = home.record(key);
             if let Some(building) = found.iter().find(|building| self.may_adopt(building, &record)) {
-                let there = BuildingThere { id: building.id, since: home.since, written: building.written.clone() };
+                let there =
+                    ObservedBuilding { id: building.id, since: home.since, observed: building.observed.clone() };
                 self.settle_into(key, there);
             }
         }
         for unseen in std::mem::take(&mut self.podero.unseen) {
             // Nobody's home any more, and ours to free.
-            if let Some(building) = found.iter().find(|building| self.may_adopt(building, &unseen.written)) {
-                let unlived = Unlived { written: building.written.clone(), ..unseen };
+            if let Some(building) = found.iter().find(|building| self.may_adopt(building, &unseen.observed)) {
+                let unlived = Unlived { observed: building.observed.clone(), ..unseen };
                 self.podero.leaving.push(Leaving { building: building.id, to_pause: None, spare: Some(unlived) });
             }
         }
@@ -788,7 +794,7 @@ impl Customer {
             || podero.leaving.iter().any(|leaving| leaving.building == building.id)
             || podero.spare.iter().any(|spare| spare.id == building.id)
             || podero.left.contains(&building.id);
-        !is_ours && looks_like(&building.written, record)
+        !is_ours && looks_like(&building.observed, record)
     }
 
     fn note_pumps(&mut self, pumps: &[PumpFound]) {
@@ -804,50 +810,51 @@ impl Customer {
 
 /// Whether what Podero shows is the building of this look, however it is spelt. One of Podero's pages shows a ZIP code as a
 /// number, without its leading zeros.
-fn looks_like(written: &Record, record: &Record) -> bool {
+fn looks_like(observed: &Record, record: &Record) -> bool {
     [Field::ZipCode, Field::Name, Field::StreetAndNumber].into_iter().all(|field| {
-        match (written.get(&field), record.get(&field)) {
-            (Some(shown), Some(wanted)) => is_same_place(field, shown, wanted),
-            (shown, wanted) => shown == wanted,
+        match (observed.get(&field), record.get(&field)) {
+            (Some(shown), Some(desired)) => is_same_place(field, shown, desired),
+            (shown, desired) => shown == desired,
         }
     })
 }
 
-/// The changes after which `written` shows `wanted` and nothing in the `emptied` fields. Fields that we know nothing of
+/// The changes after which `observed` shows `desired` and nothing in the `emptied` fields. Fields that we know nothing of
 /// stay untouched. A difference that no reader sees, such as the format of a country (Podero's pages use alpha-2, alpha-3 and
 /// names), is none; an address that changes takes its country along all the same.
-pub fn changes(written: &Record, wanted: &Record, emptied: impl Iterator<Item = Field>) -> Changes {
-    let shows =
-        |field: &Field, value: &FieldValue| written.get(field).is_some_and(|shown| is_written_so(*field, shown, value));
-    let differs = wanted.iter().filter(|(field, value)| !shows(field, value));
+pub fn changes(observed: &Record, desired: &Record, emptied: impl Iterator<Item = Field>) -> Changes {
+    let shows = |field: &Field, value: &FieldValue| {
+        observed.get(field).is_some_and(|shown| is_written_so(*field, shown, value))
+    };
+    let differs = desired.iter().filter(|(field, value)| !shows(field, value));
     let mut changes: Changes = differs.map(|(field, value)| (*field, Some(value.clone()))).collect();
-    changes.extend(emptied.filter(|field| written.contains_key(field)).map(|field| (field, None)));
+    changes.extend(emptied.filter(|field| observed.contains_key(field)).map(|field| (field, None)));
     let address_changes = Field::ADDRESS.iter().any(|field| changes.contains_key(field));
-    if let Some(country) = wanted.get(&Field::Country)
+    if let Some(country) = desired.get(&Field::Country)
         && address_changes
-        && written.get(&Field::Country) != Some(country)
+        && observed.get(&Field::Country) != Some(country)
     {
         changes.insert(Field::Country, Some(country.clone()));
     }
     changes
 }
 
-/// Whether `written` shows all that is wanted, and nothing in the `emptied` fields: then there is nothing to write, which is
+/// Whether `observed` shows all that is wanted, and nothing in the `emptied` fields: then there is nothing to write, which is
 /// known without a copy.
 fn is_shown<'a>(
-    mut wanted: impl Iterator<Item = (Field, &'a FieldValue)>,
+    mut desired: impl Iterator<Item = (Field, &'a FieldValue)>,
     mut emptied: impl Iterator<Item = Field>,
-    written: &Record,
+    observed: &Record,
 ) -> bool {
-    wanted.all(|(field, value)| written.get(&field).is_some_and(|shown| is_written_so(field, shown, value)))
-        && !emptied.any(|field| written.contains_key(&field))
+    desired.all(|(field, value)| observed.get(&field).is_some_and(|shown| is_written_so(field, shown, value)))
+        && !emptied.any(|field| observed.contains_key(&field))
 }
 
-fn apply_changes(written: &mut Record, changes: &Changes) {
+fn apply_changes(observed: &mut Record, changes: &Changes) {
     for (field, value) in changes {
         match value {
-            Some(value) => written.insert(*field, value.clone()),
-            None => written.remove(field),
+            Some(value) => observed.insert(*field, value.clone()),
+            None => observed.remove(field),
         };
     }
 }

@@ -104,7 +104,7 @@ pub(super) fn onboarding() -> OnboardingPolicy {
 
 /// A moment in which the dice show their middle.
 pub(super) fn moment(seconds: i64) -> Moment {
-    Moment { now: at(seconds), dice: 0.5 }
+    Moment { now: at(seconds), jitter: 0.5 }
 }
 
 /// The customer after these events, as if Podero had taken each of them.

@@ -11,10 +11,10 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::Timestamp;
-use super::alert::Seen;
+use super::alert::PumpRecord;
 use super::brake::{Brake, Clearance};
 use super::call::{Call, OnboardingPolicy};
-use super::customer::{Customer, Leaving, Listing, Merged, UserThere};
+use super::customer::{Customer, Leaving, Listing, Merged, ObservedUser};
 use super::event::{Event, Field, Happening};
 use super::retry::RetrySchedule;
 
@@ -117,7 +117,7 @@ pub struct Work {
     /// Of a churn: whether the brake let it through, or a person did.
     pub clearance: Clearance,
     /// What the watch knows of the customer's heat pumps: their alerts end with a move or a churn.
-    pub seen: Vec<Seen>,
+    pub seen: Vec<PumpRecord>,
 }
 
 impl Work {
@@ -160,7 +160,7 @@ pub fn next(work: &Work, policy: &Policy) -> Next {
     if let Happening::PurgeDue { user } = work.event.happening {
         return purge(work, user);
     }
-    if work.merged.won == 0 {
+    if work.merged.accepted == 0 {
         return Next::Superseded;
     }
     if matches!(work.event.happening, Happening::CalledOff(_)) {
@@ -168,48 +168,48 @@ pub fn next(work: &Work, policy: &Policy) -> Next {
     }
     match (work.merged.facts.is_active(), &work.event.happening) {
         (true, _) => provision(work, policy),
-        (false, Happening::Churned) => leave(work, policy),
+        (false, Happening::Churned) => offboard(work, policy),
         (false, _) => Next::WaitsForSignUp,
     }
 }
 
 /// Podero holds everything that is wanted, step by step.
 fn provision(work: &Work, policy: &Policy) -> Next {
-    let (customer, wanted) = (&work.customer, &work.merged.facts);
+    let (customer, desired) = (&work.customer, &work.merged.facts);
     let external_id = || work.event.customer.clone();
-    let (user, written) = match &customer.podero.user {
-        UserThere::Unlooked | UserThere::Contested => {
+    let (user, observed) = match &customer.podero.user {
+        ObservedUser::Unknown | ObservedUser::Conflict => {
             return Next::Call(Call::FindUser { external_id: external_id() });
         }
-        UserThere::Absent => {
-            return Next::Call(Call::CreateUser { external_id: external_id(), record: wanted.profile() });
+        ObservedUser::Absent => {
+            return Next::Call(Call::CreateUser { external_id: external_id(), record: desired.profile() });
         }
-        UserThere::Present { id, written } => (*id, written),
+        ObservedUser::Present { id, observed } => (*id, observed),
     };
-    if let Some(next) = house(work, user) {
+    if let Some(next) = ensure_building(work, user) {
         return next;
     }
-    let changes = wanted.profile_changes(written);
+    let changes = desired.profile_changes(observed);
     if !changes.is_empty() {
         return Next::Call(Call::UpdateUser { user, changes });
     }
-    if let Some(call) = customer.podero.leaving.iter().find_map(|leaving| free(leaving, user, policy)) {
+    if let Some(call) = customer.podero.leaving.iter().find_map(|leaving| release_building(leaving, user, policy)) {
         return Next::Call(call);
     }
-    match invite(work, user, policy) {
+    match ensure_onboarding(work, user, policy) {
         Some(call) => Next::Call(call),
         None => Next::Applied,
     }
 }
 
 /// Each wanted home has its building, and the building shows what it should.
-fn house(work: &Work, user: Uuid) -> Option<Next> {
-    let (podero, wanted) = (&work.customer.podero, &work.merged.facts);
+fn ensure_building(work: &Work, user: Uuid) -> Option<Next> {
+    let (podero, desired) = (&work.customer.podero, &work.merged.facts);
     // What Podero shows in a building that we know is in doubt as well as whether there is another.
-    if podero.listing == Listing::Doubtful && !wanted.homes.is_empty() {
+    if podero.listing == Listing::Doubtful && !desired.homes.is_empty() {
         return Some(Next::Call(Call::ListBuildings { user }));
     }
-    for (key, home) in &wanted.homes {
+    for (key, home) in &desired.homes {
         match podero.building_of(key, home) {
             None if podero.listing != Listing::Complete => return Some(Next::Call(Call::ListBuildings { user })),
             None => {
@@ -217,7 +217,7 @@ fn house(work: &Work, user: Uuid) -> Option<Next> {
                 return Some(Next::Call(Call::CreateBuilding { user, key, since, record }));
             }
             Some(there) => {
-                let changes = home.changes(key, &there.written);
+                let changes = home.changes(key, &there.observed);
                 if !changes.is_empty() {
                     let record = home.record(key);
                     let name = record.get(&Field::Name).cloned().unwrap_or_else(|| key.as_str().into());
@@ -231,7 +231,7 @@ fn house(work: &Work, user: Uuid) -> Option<Next> {
 }
 
 /// The next step of freeing a home that was left; `None` when the building stays and nothing in it is steered.
-fn free(leaving: &Leaving, user: Uuid, policy: &Policy) -> Option<Call> {
+fn release_building(leaving: &Leaving, user: Uuid, policy: &Policy) -> Option<Call> {
     let building = leaving.building;
     match (policy.old_heat_pumps, &leaving.to_pause) {
         (OldHeatPumps::Pause, None) => return Some(Call::ListHeatPumps { user }),
@@ -249,7 +249,7 @@ fn free(leaving: &Leaving, user: Uuid, policy: &Policy) -> Option<Call> {
 }
 
 /// An onboarding link for the home of a sign-up or a move, once per home.
-fn invite(work: &Work, user: Uuid, policy: &Policy) -> Option<Call> {
+fn ensure_onboarding(work: &Work, user: Uuid, policy: &Policy) -> Option<Call> {
     let onboarding = policy.onboarding.as_ref()?;
     let key = match &work.event.happening {
         Happening::SignedUp(details) => &details.building_key,
@@ -258,12 +258,12 @@ fn invite(work: &Work, user: Uuid, policy: &Policy) -> Option<Call> {
             return None;
         }
     };
-    let (podero, wanted) = (&work.customer.podero, &work.merged.facts);
-    let since = wanted.homes.get(key).map(|home| home.since).or(wanted.signed_up)?;
+    let (podero, desired) = (&work.customer.podero, &work.merged.facts);
+    let since = desired.homes.get(key).map(|home| home.since).or(desired.signed_up)?;
     if podero.onboarding.get(key).is_some_and(|made| made.since >= since) {
         return None;
     }
-    let spoken = wanted.personal_text(Field::Language).and_then(page_language);
+    let spoken = desired.personal_text(Field::Language).and_then(page_language);
     Some(Call::CreateOnboardingSession {
         user,
         key: key.clone(),
@@ -279,17 +279,17 @@ fn invite(work: &Work, user: Uuid, policy: &Policy) -> Option<Call> {
 ///
 /// The brake is asked once it is known that there is something to take away, and before anything is: a user at Podero, or
 /// a customer who is active by what we know. A churn of nobody is not counted.
-fn leave(work: &Work, policy: &Policy) -> Next {
+fn offboard(work: &Work, policy: &Policy) -> Next {
     let podero = &work.customer.podero;
     let must_ask = policy.brake.is_some() && work.clearance == Clearance::Unasked;
     let user = match &podero.user {
-        UserThere::Unlooked | UserThere::Contested => {
+        ObservedUser::Unknown | ObservedUser::Conflict => {
             return Next::Call(Call::FindUser { external_id: work.event.customer.clone() });
         }
-        UserThere::Absent if work.customer.facts.is_active() && must_ask => return Next::AskBrake,
-        UserThere::Absent => return Next::Applied,
-        UserThere::Present { .. } if must_ask => return Next::AskBrake,
-        UserThere::Present { id, .. } => *id,
+        ObservedUser::Absent if work.customer.facts.is_active() && must_ask => return Next::AskBrake,
+        ObservedUser::Absent => return Next::Applied,
+        ObservedUser::Present { .. } if must_ask => return Next::AskBrake,
+        ObservedUser::Present { id, .. } => *id,
     };
     match &podero.pausing {
         None => Next::Call(Call::ListHeatPumps { user }),
@@ -305,11 +305,11 @@ fn purge(work: &Work, user: Uuid) -> Next {
     if work.customer.facts.is_active() {
         match &work.customer.podero.user {
             // Not to be guessed: the deletion cannot be undone.
-            UserThere::Unlooked | UserThere::Contested => {
+            ObservedUser::Unknown | ObservedUser::Conflict => {
                 return Next::Call(Call::FindUser { external_id: work.event.customer.clone() });
             }
-            UserThere::Present { id, .. } if *id == user => return Next::Superseded,
-            UserThere::Present { .. } | UserThere::Absent => {}
+            ObservedUser::Present { id, .. } if *id == user => return Next::Superseded,
+            ObservedUser::Present { .. } | ObservedUser::Absent => {}
         }
     }
     Next::Call(Call::DeleteUser { user, soft: false })

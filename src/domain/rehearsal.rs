@@ -8,7 +8,7 @@ use super::brake::Clearance;
 use super::call::{Answer, BuildingFound, Call, Reply, UserFound};
 use super::notice::Topic;
 use super::plan::{Next, Policy, Work, next};
-use super::verdict::{Fate, Moment, Ruling, conclude, judge, rest};
+use super::verdict::{Decision, Fate, Moment, final_fate, judge, settle_with};
 use super::{NAMESPACE, Timestamp};
 
 /// A sign-up takes five calls, a move a few dozen where there are many heat pumps, and none are listed here.
@@ -28,7 +28,7 @@ pub struct Rehearsal {
 /// Plays an event through to its end. Podero holds what `work` knows, and nothing else; what it would make gets ids that
 /// [`placeholder`] names.
 pub fn rehearse(mut work: Work, now: Timestamp, policy: &Policy) -> Rehearsal {
-    let moment = Moment { now, dice: 0.0 };
+    let moment = Moment { now, jitter: 0.0 };
     let mut calls = Vec::new();
     let fate = loop {
         let step = next(&work, policy);
@@ -39,7 +39,7 @@ pub fn rehearse(mut work: Work, now: Timestamp, policy: &Policy) -> Rehearsal {
                 work.clearance = Clearance::Admitted;
                 continue;
             }
-            Next::Applied | Next::Superseded | Next::WaitsForSignUp => break rest(&work, &step, moment, policy),
+            Next::Applied | Next::Superseded | Next::WaitsForSignUp => break final_fate(&work, &step, moment, policy),
         };
         if calls.len() == CALLS_MAX {
             break None;
@@ -47,11 +47,11 @@ pub fn rehearse(mut work: Work, now: Timestamp, policy: &Policy) -> Rehearsal {
         let reply = Reply::Done(yes(&call, &work));
         let ruling = judge(&mut work, &call, &reply, moment, policy);
         calls.push(call);
-        if let Ruling::Settle(fate) = ruling {
+        if let Decision::Settle(fate) = ruling {
             break Some(fate);
         }
     };
-    let told = fate.clone().map(|fate| conclude(&work, fate, now, policy).notices).unwrap_or_default();
+    let told = fate.clone().map(|fate| settle_with(&work, fate, now, policy).notices).unwrap_or_default();
     Rehearsal { calls, fate, topics: told.iter().map(|notice| notice.topic).collect() }
 }
 
@@ -70,12 +70,12 @@ fn yes(call: &Call, work: &Work) -> Answer {
             external_id: Some(external_id.as_str().to_owned()),
             heat_pumps: None,
             zip: None,
-            written: record.clone(),
+            observed: record.clone(),
         })),
         Call::ListBuildings { .. } => {
             let known = work.customer.podero.buildings.values();
             Answer::Buildings(
-                known.map(|there| BuildingFound { id: there.id, written: there.written.clone() }).collect(),
+                known.map(|there| BuildingFound { id: there.id, observed: there.observed.clone() }).collect(),
             )
         }
         Call::CreateBuilding { .. } => Answer::Building { id: placeholder("building") },

@@ -24,9 +24,9 @@ pub struct RetrySchedule {
 
 impl RetrySchedule {
     /// The wait after `failures` failures in a row (1 or more): uniform in `[0, min(max, initial * 2^(failures-1)))`,
-    /// the place in that range given by `dice` in `[0, 1)`. Full jitter keeps a herd from retrying in step.
-    pub fn delay(&self, failures: u32, dice: f64) -> Duration {
-        self.ceiling(failures).mul_f64(dice.clamp(0.0, 1.0))
+    /// the place in that range given by `jitter` in `[0, 1)`. Full jitter keeps a herd from retrying in step.
+    pub fn delay(&self, failures: u32, jitter: f64) -> Duration {
+        self.ceiling(failures).mul_f64(jitter.clamp(0.0, 1.0))
     }
 
     /// The longest wait after `failures` failures in a row.
@@ -34,7 +34,7 @@ impl RetrySchedule {
         let mut schedule = ExponentialBackoff::<NoClock> {
             current_interval: self.initial,
             initial_interval: self.initial,
-            // No jitter of its own: chance enters by `dice` alone.
+            // No jitter of its own: chance enters by `jitter` alone.
             randomization_factor: 0.0,
             multiplier: 2.0,
             max_interval: self.max,
@@ -89,8 +89,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wait_is_never_longer_than_its_ceiling(failures in 0u32..200, dice in 0.0f64..1.0) {
-            prop_assert!(SCHEDULE.delay(failures, dice) <= SCHEDULE.ceiling(failures));
+        fn a_wait_is_never_longer_than_its_ceiling(failures in 0u32..200, jitter in 0.0f64..1.0) {
+            prop_assert!(SCHEDULE.delay(failures, jitter) <= SCHEDULE.ceiling(failures));
         }
 
         #[test]

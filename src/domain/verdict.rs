@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::alert::{self, Resolution, SeenChange};
+use super::alert::{self, PumpChange, Resolution};
 use super::brake::{Brake, Tally};
 use super::call::{Answer, Call, Look, Refusal, RefusalKind, Repeat, Reply};
-use super::customer::{Customer, Listing, UserThere};
+use super::customer::{Customer, Listing, ObservedUser};
 use super::event::{BuildingKey, Event, Field, Happening, UNKNOWN};
 use super::notice::{Notice, Topic, notice_id};
 use super::plan::{ChurnDelete, Next, OldHeatPumps, Policy, Work, page_language};
@@ -39,12 +39,12 @@ pub struct Moment {
     /// Now.
     pub now: Timestamp,
     /// A roll of the dice in `[0, 1)`.
-    pub dice: f64,
+    pub jitter: f64,
 }
 
 /// What happens to the claimed event next.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Ruling {
+pub enum Decision {
     /// Ask `next` again; `save` when the step just done must not be forgotten by a crash.
     Continue {
         /// Whether to write the customer down before going on.
@@ -60,7 +60,7 @@ pub enum Fate {
     /// Done; some of its facts may have lost against newer ones.
     Applied {
         /// Names of the facts that changed nothing any more.
-        lost: Vec<String>,
+        stale: Vec<String>,
     },
     /// Something newer had said otherwise already.
     Superseded,
@@ -222,7 +222,7 @@ pub struct Verdict {
     /// What to tell the outside.
     pub notices: Vec<Notice>,
     /// Heat pumps that are watched no more.
-    pub seen: Vec<SeenChange>,
+    pub seen: Vec<PumpChange>,
     /// An event of ours that follows later.
     pub follow_up: Option<Event>,
     /// Whether events that wait for the customer's sign-up are to be looked at again.
@@ -233,7 +233,7 @@ pub struct Verdict {
 }
 
 /// Rules on the reply to a call and lets the customer absorb it.
-pub fn judge(work: &mut Work, call: &Call, reply: &Reply, moment: Moment, policy: &Policy) -> Ruling {
+pub fn judge(work: &mut Work, call: &Call, reply: &Reply, moment: Moment, policy: &Policy) -> Decision {
     match reply {
         Reply::Done(answer) => done(work, call, answer),
         Reply::Refused(refusal) => refused(work, call, refusal),
@@ -241,17 +241,17 @@ pub fn judge(work: &mut Work, call: &Call, reply: &Reply, moment: Moment, policy
             // One customer whom Podero never serves must not ask for all the others' pauses. It never ages.
             work.failures = work.failures.saturating_add(1);
             let wish = after.unwrap_or_default().min(RETRY_AFTER_MAX);
-            let delay = policy.schedule.delay(work.failures, moment.dice).min(BUSY_DELAY_MAX).max(wish);
-            Ruling::Settle(Fate::Retry { at: moment.now.plus(delay), setback: Setback::Busy })
+            let delay = policy.schedule.delay(work.failures, moment.jitter).min(BUSY_DELAY_MAX).max(wish);
+            Decision::Settle(Fate::Retry { at: moment.now.plus(delay), setback: Setback::Busy })
         }
         Reply::Held { .. } => {
             // Less and less often: if it is this one customer that Podero forbids, its tries open the circuit for all.
             // It never ages towards giving up (`failing_since` stays), since the bridge may be what is refused.
             work.failures = work.failures.saturating_add(1);
-            let delay = policy.schedule.delay(work.failures, moment.dice);
-            Ruling::Settle(Fate::Retry { at: moment.now.plus(delay), setback: Setback::Held })
+            let delay = policy.schedule.delay(work.failures, moment.jitter);
+            Decision::Settle(Fate::Retry { at: moment.now.plus(delay), setback: Setback::Held })
         }
-        Reply::Unsent { why } => Ruling::Settle(fail(work, Setback::Unsent.of(reply), why, moment, policy)),
+        Reply::Unsent { why } => Decision::Settle(fail(work, Setback::Unsent.of(reply), why, moment, policy)),
         Reply::Unknown { why } => {
             doubt(&mut work.customer, call);
             let mut fate = fail(work, Setback::Unknown.of(reply), why, moment, policy);
@@ -264,7 +264,7 @@ pub fn judge(work: &mut Work, call: &Call, reply: &Reply, moment: Moment, policy
                     *at = (*at).max(quiet_until);
                 }
             }
-            Ruling::Settle(fate)
+            Decision::Settle(fate)
         }
     }
 }
@@ -312,18 +312,18 @@ pub fn fail(work: &mut Work, setback: Setback, why: &str, moment: Moment, policy
         let detail = format!("{} failures since {since}, the last one: {why}", work.failures);
         return Fate::Parked { reason: Reason::GaveUp, detail };
     }
-    let delay = policy.schedule.delay(work.failures, moment.dice);
+    let delay = policy.schedule.delay(work.failures, moment.jitter);
     Fate::Retry { at: moment.now.plus(delay), setback }
 }
 
-fn done(work: &mut Work, call: &Call, answer: &Answer) -> Ruling {
+fn done(work: &mut Work, call: &Call, answer: &Answer) -> Decision {
     if let (Call::FindUser { .. }, Answer::User(found)) = (call, answer) {
         match found {
             Some(found) if !found.is_customer => {
                 let detail = format!("user {} has another role than `user`", found.id);
                 return park(Reason::NotACustomer, detail);
             }
-            None if work.customer.podero.user == UserThere::Contested => {
+            None if work.customer.podero.user == ObservedUser::Conflict => {
                 let detail = "Podero has another user with this e-mail address, without this customer's id";
                 return park(Reason::EmailTaken, detail.to_owned());
             }
@@ -338,25 +338,25 @@ fn done(work: &mut Work, call: &Call, answer: &Answer) -> Ruling {
     }
     work.customer.absorb(&work.merged.facts, call, answer);
     if matches!((&work.event.happening, call), (Happening::PurgeDue { .. }, Call::DeleteUser { .. })) {
-        return Ruling::Settle(Fate::Applied { lost: Vec::new() });
+        return Decision::Settle(Fate::Applied { stale: Vec::new() });
     }
     // Which pumps stood in a home cannot be asked again once its building is gone, and their alerts must end with it.
     let tells_once = matches!(call, Call::ListHeatPumps { .. });
-    bury(work, call);
-    Ruling::Continue { save: tells_once || matches!(call.repeat(), Repeat::LookFirst(_)) }
+    write_tombstone(work, call);
+    Decision::Continue { save: tells_once || matches!(call.repeat(), Repeat::LookFirst(_)) }
 }
 
 /// The tombstone comes before the deletion: from the moment in which the user may be gone, an older event that comes
 /// late must not find an active customer and make the user anew, also if the churn itself is parked.
-fn bury(work: &mut Work, call: &Call) {
+fn write_tombstone(work: &mut Work, call: &Call) {
     if let (Happening::Churned, Call::ListHeatPumps { .. }) = (&work.event.happening, call) {
         work.customer.facts.churned = Some(work.event.stamp());
     }
 }
 
 /// Some refusals are as good as a yes, some send us back to look; the rest needs a person.
-fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Ruling {
-    let go_on = Ruling::Continue { save: false };
+fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Decision {
+    let go_on = Decision::Continue { save: false };
     let is_churn = matches!(work.event.happening, Happening::Churned);
     match (call, refusal.kind) {
         // What is to be gone is gone already.
@@ -375,7 +375,7 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Ruling {
         }
         // Ours, made by a create whose answer came late? One more look tells; a stranger's, if not.
         (Call::CreateUser { .. }, RefusalKind::Duplicate) => {
-            work.customer.podero.user = UserThere::Contested;
+            work.customer.podero.user = ObservedUser::Conflict;
             go_on
         }
         (Call::UpdateUser { .. }, RefusalKind::Duplicate) => park(Reason::EmailTaken, refused_detail(call, refusal)),
@@ -420,7 +420,7 @@ fn refused_detail(call: &Call, refusal: &Refusal) -> String {
 
 /// Podero does not list buildings. Where one may have been made unseen, none is made before a person has looked: the
 /// retry of an event that was parked for it says so.
-fn unlisted(work: &mut Work) -> Ruling {
+fn unlisted(work: &mut Work) -> Decision {
     let (event, customer) = (work.event.id, &mut work.customer);
     customer.forget_written();
     let podero = &mut customer.podero;
@@ -430,19 +430,19 @@ fn unlisted(work: &mut Work) -> Ruling {
     match (is_in_doubt, has_each_home) {
         (false, _) => {
             podero.listing = Listing::Complete;
-            Ruling::Continue { save: false }
+            Decision::Continue { save: false }
         }
         // The doubt stays, and is nothing to this event.
         (true, true) => {
             podero.listing = if is_open { Listing::Unread } else { Listing::Complete };
-            Ruling::Continue { save: false }
+            Decision::Continue { save: false }
         }
         (true, false) if podero.asked.contains(&event) => {
             podero.asked.clear();
             podero.unseen.clear();
             podero.listing = Listing::Complete;
             // The person's word is good for one create: a crash in it is a new doubt.
-            Ruling::Continue { save: true }
+            Decision::Continue { save: true }
         }
         (true, false) => {
             customer.ask(event);
@@ -453,15 +453,15 @@ fn unlisted(work: &mut Work) -> Ruling {
     }
 }
 
-fn park(reason: Reason, detail: String) -> Ruling {
-    Ruling::Settle(Fate::Parked { reason, detail })
+fn park(reason: Reason, detail: String) -> Decision {
+    Decision::Settle(Fate::Parked { reason, detail })
 }
 
 /// The fate that follows when there is no call left and nothing to ask; `None` while there is.
-pub fn rest(work: &Work, next: &Next, moment: Moment, policy: &Policy) -> Option<Fate> {
+pub fn final_fate(work: &Work, next: &Next, moment: Moment, policy: &Policy) -> Option<Fate> {
     match next {
         Next::Call(_) | Next::AskBrake => None,
-        Next::Applied => Some(Fate::Applied { lost: work.merged.lost.clone() }),
+        Next::Applied => Some(Fate::Applied { stale: work.merged.stale.clone() }),
         Next::Superseded => Some(Fate::Superseded),
         Next::WaitsForSignUp => {
             let until = work.tries_from.plus(policy.give_up_after);
@@ -481,7 +481,7 @@ pub fn braked(brake: &Brake, tally: Tally) -> Fate {
 }
 
 /// Turns the end of a claim into everything that must be written down about it.
-pub fn conclude(work: &Work, fate: Fate, now: Timestamp, policy: &Policy) -> Verdict {
+pub fn settle_with(work: &Work, fate: Fate, now: Timestamp, policy: &Policy) -> Verdict {
     // Not a copy of all, of which the facts would then be replaced.
     let is_applied = matches!(fate, Fate::Applied { .. });
     let facts = if is_applied { &work.merged.facts } else { &work.customer.facts };
@@ -557,7 +557,7 @@ fn foreign_language(work: &Work, customer: &Customer, policy: &Policy) -> Option
 }
 
 /// Alerts of heat pumps end when the customer leaves, or leaves their home.
-fn retire_pumps(work: &Work, customer: &mut Customer, now: Timestamp, policy: &Policy) -> Vec<SeenChange> {
+fn retire_pumps(work: &Work, customer: &mut Customer, now: Timestamp, policy: &Policy) -> Vec<PumpChange> {
     let retired = std::mem::take(&mut customer.podero.retired);
     if matches!(work.event.happening, Happening::Churned) {
         let watched = work.seen.iter().filter(|seen| !seen.is_retired);

@@ -34,14 +34,14 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::domain::call::{Answer, Call, Operation, Reply};
-use crate::domain::standing::{Hold, Opening, Standing, Why};
+use crate::domain::partner_health::{CircuitCause, Hold, Opening, PartnerHealth};
 use crate::domain::{CustomerId, Timestamp};
 use answer::{Bound, Coding, Lost, POOL_BYTES, Pool, Received, coding_of, fetch};
 use auth::{Token, Tokens};
 use body::Deadline;
 pub use drift::Drift;
 use drift::Found;
-pub use throttle::Errand;
+pub use throttle::ProbePurpose;
 use throttle::{Budget, Evidence, SLOT_WAIT_MAX, Throttle, Turnstile};
 use wire::{Outgoing, Part, Reading};
 
@@ -109,7 +109,7 @@ pub trait Partner: Send + Sync + 'static {
 
 /// A call as it would be sent, but for host and credentials.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Shown {
+pub struct CallPreview {
     /// The HTTP method.
     pub method: String,
     /// Path and query; the nil UUID stands for the organisation.
@@ -119,10 +119,10 @@ pub struct Shown {
 }
 
 /// How a call would be sent. Nothing is.
-pub fn show(call: &Call) -> Shown {
+pub fn preview(call: &Call) -> CallPreview {
     match wire::request(call, Uuid::nil(), None) {
-        Ok(Outgoing { method, path, body }) => Shown { method: method.to_string(), path, body },
-        Err(refusal) => Shown { method: "none".to_owned(), path: refusal.detail, body: None },
+        Ok(Outgoing { method, path, body }) => CallPreview { method: method.to_string(), path, body },
+        Err(refusal) => CallPreview { method: "none".to_owned(), path: refusal.detail, body: None },
     }
 }
 
@@ -169,7 +169,7 @@ pub struct Settings {
     pub org_id: Uuid,
     /// OAuth2 client credentials.
     pub client_id: String,
-    /// Shown to nobody.
+    /// CallPreview to nobody.
     pub client_secret: String,
     /// Deadline of one HTTP request, from connecting to the last byte of the answer.
     pub timeout: Duration,
@@ -284,7 +284,7 @@ pub enum Outlook {
         /// When it opened.
         since: Timestamp,
         /// What opened it.
-        why: Why,
+        why: CircuitCause,
     },
 }
 
@@ -379,12 +379,12 @@ impl Client {
     }
 
     /// What this process knows of Podero as a whole.
-    pub fn standing(&self) -> Standing {
-        self.0.throttle.standing()
+    pub fn health(&self) -> PartnerHealth {
+        self.0.throttle.health()
     }
 
     /// Learns what other replicas know, and how many live, this one among them: each uses its part of the budget.
-    pub fn adopt(&self, known: Standing, replicas: usize) {
+    pub fn adopt(&self, known: PartnerHealth, replicas: usize) {
         self.0.throttle.adopt(known, replicas);
     }
 
@@ -395,8 +395,8 @@ impl Client {
 
     /// How Podero stands to this process.
     pub fn outlook(&self) -> Outlook {
-        let (now, standing) = (self.0.clock.now(), self.standing());
-        match standing.hold(now) {
+        let (now, health) = (self.0.clock.now(), self.health());
+        match health.hold(now) {
             Some(Hold::Paused { until }) => Outlook::Paused { until },
             Some(Hold::Open(opening)) => Outlook::Open { since: opening.since, why: opening.why },
             None => match self.per_second() {
@@ -412,8 +412,8 @@ impl Client {
     }
 
     /// What [`Client::probe`] would find out; `None` when it would not ask.
-    pub fn errand(&self) -> Option<Errand> {
-        self.0.throttle.errand()
+    pub fn purpose(&self) -> Option<ProbePurpose> {
+        self.0.throttle.purpose()
     }
 
     /// Rung when calls fail so that a probe has to tell whose trouble it is; for one listener.
@@ -425,7 +425,8 @@ impl Client {
     /// longer. Beside the budget: it must not wait behind calls that hang. `false` when it was not time.
     pub async fn probe(&self) -> bool {
         let Some(probe) = self.0.throttle.probe() else { return false };
-        let is_organisation = matches!(probe.opening(), Some(Opening { why: Why::Refused { status: 404 | 410 }, .. }));
+        let is_organisation =
+            matches!(probe.opening(), Some(Opening { why: CircuitCause::Refused { status: 404 | 410 }, .. }));
         let reply = match CustomerId::accept(PROBE_ID) {
             // "Not there" is what a look-up of nobody hears anyway, so it takes another call to see that the
             // organisation is back.
@@ -523,7 +524,7 @@ impl Partner for Client {
     }
 
     fn back_since(&self) -> Option<Timestamp> {
-        self.standing().back_since()
+        self.health().back_since()
     }
 
     fn drifted(&self, operation: Operation, drift: Drift) {

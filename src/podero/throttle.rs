@@ -40,8 +40,8 @@ use super::{Observe, Urgency};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::call::Reply;
+use crate::domain::partner_health::{CircuitCause, Hold, Opening, PartnerHealth};
 use crate::domain::retry::RetrySchedule;
-use crate::domain::standing::{Hold, Opening, Standing, Why};
 use crate::domain::verdict::RETRY_AFTER_MAX;
 
 /// The longest wait for a slot. At the default budget of 50 requests a second this is a queue of 1,500: whoever
@@ -140,7 +140,7 @@ pub(super) enum Evidence {
 
 /// What a probe is to find out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Errand {
+pub enum ProbePurpose {
     /// Whether a row of failures is Podero's trouble or one customer's. Only the process that met them can ask.
     Suspicion,
     /// Whether Podero is back. All replicas wait for that, and one of them asks.
@@ -208,18 +208,18 @@ impl Throttle {
     }
 
     /// What a probe would find out now; `None` when it is not time for one.
-    pub(super) fn errand(&self) -> Option<Errand> {
+    pub(super) fn purpose(&self) -> Option<ProbePurpose> {
         let now = self.gate.clock.now();
-        self.gate.lock_at(now).errand(now)
+        self.gate.lock_at(now).purpose(now)
     }
 
     /// What this process knows of Podero as a whole.
-    pub(super) fn standing(&self) -> Standing {
-        self.gate.lock_at(self.gate.clock.now()).standing
+    pub(super) fn health(&self) -> PartnerHealth {
+        self.gate.lock_at(self.gate.clock.now()).health
     }
 
     /// Learns what is known, and how many replicas there are to share the budget with.
-    pub(super) fn adopt(&self, known: Standing, replicas: usize) {
+    pub(super) fn adopt(&self, known: PartnerHealth, replicas: usize) {
         self.gate.adopt(known, replicas);
     }
 
@@ -339,7 +339,7 @@ struct Paced {
 }
 
 struct State {
-    standing: Standing,
+    health: PartnerHealth,
     in_flight: usize,
     /// Those that live, this one among them.
     replicas: usize,
@@ -366,16 +366,16 @@ impl State {
         (self.failures_in_row, self.forbidden_in_row) = (0, 0);
     }
 
-    fn errand(&self, now: Timestamp) -> Option<Errand> {
+    fn purpose(&self, now: Timestamp) -> Option<ProbePurpose> {
         // A clock that was set back must not keep a suspicion waiting.
         let is_soon = |at: Timestamp| at <= now && now.since(at) < SUSPICION_EVERY;
-        let may_suspect = self.standing.hold(now).is_none() && !self.suspicion_probed_at.is_some_and(is_soon);
+        let may_suspect = self.health.hold(now).is_none() && !self.suspicion_probed_at.is_some_and(is_soon);
         if self.is_probing {
             None
         } else if may_suspect && self.is_suspicious() {
-            Some(Errand::Suspicion)
+            Some(ProbePurpose::Suspicion)
         } else {
-            self.standing.is_probe_due(now).then_some(Errand::Return)
+            self.health.is_probe_due(now).then_some(ProbePurpose::Return)
         }
     }
 }
@@ -383,18 +383,18 @@ impl State {
 /// The single call that may be made beside the budget. Ends without a word when its caller gave up.
 pub(super) struct Probe {
     gate: Arc<Gate>,
-    errand: Errand,
+    purpose: ProbePurpose,
 }
 
 impl Probe {
     /// How it went.
     pub(super) fn settle(self, reply: &Reply) {
-        self.gate.settle_probe(self.errand, reply);
+        self.gate.settle_probe(self.purpose, reply);
     }
 
     /// Why calls are held back, when it is the circuit.
     pub(super) fn opening(&self) -> Option<Opening> {
-        self.gate.lock().standing.opening()
+        self.gate.lock().health.opening()
     }
 }
 
@@ -407,7 +407,7 @@ impl Drop for Probe {
 impl Gate {
     fn new(budget: Budget, clock: Clock, watcher: Arc<dyn Observe>) -> Arc<Self> {
         let state = State {
-            standing: Standing::default(),
+            health: PartnerHealth::default(),
             in_flight: 0,
             replicas: 1,
             busy_in_row: 0,
@@ -426,17 +426,17 @@ impl Gate {
     /// Whether a call may be made; else what to answer instead.
     fn admit(&self) -> Result<(), Reply> {
         let now = self.clock.now();
-        match self.lock_at(now).standing.hold(now) {
+        match self.lock_at(now).health.hold(now) {
             None => Ok(()),
             Some(Hold::Paused { until }) => Err(Reply::Busy { after: Some(until.since(now)) }),
-            Some(Hold::Open(Opening { why: Why::Refused { status }, .. })) => Err(Reply::Held { status }),
+            Some(Hold::Open(Opening { why: CircuitCause::Refused { status }, .. })) => Err(Reply::Held { status }),
             Some(Hold::Open(opening)) => Err(Reply::Busy { after: Some(next_look(&opening, now).since(now)) }),
         }
     }
 
     fn paused_until(&self) -> Option<Timestamp> {
         let now = self.clock.now();
-        match self.lock_at(now).standing.hold(now)? {
+        match self.lock_at(now).health.hold(now)? {
             Hold::Paused { until } => Some(until),
             Hold::Open(opening) => Some(next_look(&opening, now)),
         }
@@ -456,7 +456,7 @@ impl Gate {
         let state = self.lock_at(now);
         let replicas = u32::try_from(state.replicas).unwrap_or(u32::MAX);
         let whole = (self.budget.per_second.get() / replicas).max(1);
-        (state.standing.pace().of(whole, now), whole)
+        (state.health.pace().of(whole, now), whole)
     }
 
     /// What tells when the next request may go, at the pace of now.
@@ -477,13 +477,13 @@ impl Gate {
     fn settle(&self, reply: &Reply, evidence: Evidence) {
         let now = self.clock.now();
         let mut state = self.lock_at(now);
-        let is_open = state.standing.opening().is_some();
+        let is_open = state.health.opening().is_some();
         let was_suspicious = state.is_suspicious();
         match reply {
             Reply::Done(_) | Reply::Refused(_) => {
                 state.forget_failures();
                 state.busy_in_row = 0;
-                state.standing.answered(now);
+                state.health.answered(now);
             }
             Reply::Busy { after } => {
                 state.failures_in_row = 0;
@@ -493,7 +493,7 @@ impl Gate {
             Reply::Held { status: 403 } if evidence == Evidence::OneCustomer => {
                 state.forbidden_in_row = state.forbidden_in_row.saturating_add(1);
             }
-            Reply::Held { status } => self.open(&mut state, now, Why::Refused { status: *status }),
+            Reply::Held { status } => self.open(&mut state, now, CircuitCause::Refused { status: *status }),
             Reply::Unsent { .. } | Reply::Unknown { .. } => {
                 state.failures_in_row = state.failures_in_row.saturating_add(1);
             }
@@ -507,18 +507,18 @@ impl Gate {
     fn begin_probe(gate: &Arc<Self>) -> Option<Probe> {
         let now = gate.clock.now();
         let mut state = gate.lock_at(now);
-        let errand = state.errand(now)?;
+        let purpose = state.purpose(now)?;
         state.is_probing = true;
-        if errand == Errand::Suspicion {
+        if purpose == ProbePurpose::Suspicion {
             state.suspicion_probed_at = Some(now);
         }
-        Some(Probe { gate: gate.clone(), errand })
+        Some(Probe { gate: gate.clone(), purpose })
     }
 
-    fn settle_probe(&self, errand: Errand, reply: &Reply) {
+    fn settle_probe(&self, purpose: ProbePurpose, reply: &Reply) {
         let now = self.clock.now();
         let mut state = self.lock_at(now);
-        if errand == Errand::Suspicion && !state.is_suspicious() {
+        if purpose == ProbePurpose::Suspicion && !state.is_suspicious() {
             drop(state);
             return self.settle(reply, Evidence::Podero);
         }
@@ -529,24 +529,24 @@ impl Gate {
                 self.slow(&mut state, now, *after);
                 self.close(&mut state, now);
             }
-            Reply::Held { status } => self.open(&mut state, now, Why::Refused { status: *status }),
-            Reply::Unsent { .. } | Reply::Unknown { .. } => self.open(&mut state, now, Why::Away),
+            Reply::Held { status } => self.open(&mut state, now, CircuitCause::Refused { status: *status }),
+            Reply::Unsent { .. } | Reply::Unknown { .. } => self.open(&mut state, now, CircuitCause::Away),
         }
     }
 
-    fn adopt(&self, known: Standing, replicas: usize) {
+    fn adopt(&self, known: PartnerHealth, replicas: usize) {
         let now = self.clock.now();
         let mut state = self.lock_at(now);
-        let was_open = state.standing.opening().is_some();
+        let was_open = state.health.opening().is_some();
         let is_first = !std::mem::replace(&mut state.has_adopted, true);
         // Merged, not replaced: something may have been learnt here meanwhile.
-        state.standing = state.standing.merge(known.plausible(now));
+        state.health = state.health.merge(known.plausible(now));
         state.replicas = replicas.max(1);
         if is_first && state.replicas == 1 {
             // Left behind by a process that ended: a start often follows the cure.
-            state.standing.ask_soon(now);
+            state.health.ask_soon(now);
         }
-        match (was_open, state.standing.opening()) {
+        match (was_open, state.health.opening()) {
             (false, Some(opening)) => {
                 state.forget_failures();
                 if is_first {
@@ -564,10 +564,10 @@ impl Gate {
         self.freed.notify_one();
     }
 
-    fn open(&self, state: &mut State, now: Timestamp, why: Why) {
-        let was_open = state.standing.opening().is_some();
+    fn open(&self, state: &mut State, now: Timestamp, why: CircuitCause) {
+        let was_open = state.health.opening().is_some();
         state.forget_failures();
-        state.standing.open(now, why);
+        state.health.open(now, why);
         if !was_open {
             tracing::warn!(?why, "circuit opened: Podero is asked nothing but probes");
             self.watcher.circuit(true);
@@ -576,9 +576,9 @@ impl Gate {
     }
 
     fn close(&self, state: &mut State, now: Timestamp) {
-        let was_open = state.standing.opening().is_some();
+        let was_open = state.health.opening().is_some();
         state.forget_failures();
-        state.standing.close(now);
+        state.health.close(now);
         if was_open {
             self.closed(state);
         }
@@ -593,8 +593,8 @@ impl Gate {
 
     /// Slows down, and holds the whole target when Podero says for how long, or says nothing else any more.
     fn slow(&self, state: &mut State, now: Timestamp, after: Option<Duration>) {
-        let is_paused = state.standing.paused(now).is_some();
-        state.standing.slow(now);
+        let is_paused = state.health.paused(now).is_some();
+        state.health.slow(now);
         let wish = match after {
             Some(wish) => wish,
             // Calls in flight when the pause began all say the same once more: that is one `Busy`, not many.
@@ -611,7 +611,7 @@ impl Gate {
             tracing::warn!(wish_s = wish.as_secs(), "Podero asks for a longer pause than is believable");
         }
         let until = now.plus(wish.min(RETRY_AFTER_MAX));
-        if state.standing.pause(now, until) {
+        if state.health.pause(now, until) {
             tracing::warn!(%until, "Podero asks for a pause");
             self.changed.notify_one();
         }
@@ -620,7 +620,7 @@ impl Gate {
     /// The state, with nothing in it that this clock knows to be impossible: it may have been set back.
     fn lock_at(&self, now: Timestamp) -> MutexGuard<'_, State> {
         let mut state = self.lock();
-        state.standing = state.standing.plausible(now);
+        state.health = state.health.plausible(now);
         state
     }
 
@@ -726,13 +726,13 @@ mod tests {
 
     #[test]
     fn only_a_probe_that_fails_opens_on_a_suspicion_and_it_says_why() {
-        let refused = |status| Some(Why::Refused { status });
+        let refused = |status| Some(CircuitCause::Refused { status });
         for (row, expected_of) in [(AWAY, FAILURES_MAX), (FORBIDDEN, FORBIDDEN_MAX)] {
             for (reply, why) in [
                 (DONE, None),
                 (busy_for(0), None),
-                (AWAY, Some(Why::Away)),
-                (Reply::Unknown { why: "server error" }, Some(Why::Away)),
+                (AWAY, Some(CircuitCause::Away)),
+                (Reply::Unknown { why: "server error" }, Some(CircuitCause::Away)),
                 (FORBIDDEN, refused(403)),
                 (Reply::Held { status: 401 }, refused(401)),
             ] {
@@ -745,9 +745,13 @@ mod tests {
                 }
                 assert_eq!(gate.admit(), Ok(()), "{row:?} {reply:?}");
                 probe.settle(&reply);
-                assert_eq!(gate.lock().standing.opening().map(|opening| opening.why), why, "{row:?} {reply:?}");
+                assert_eq!(gate.lock().health.opening().map(|opening| opening.why), why, "{row:?} {reply:?}");
                 clock.advance(Duration::from_secs(60));
-                assert_eq!(gate.lock().errand(clock.now()), why.map(|_| Errand::Return), "nothing is left of the row");
+                assert_eq!(
+                    gate.lock().purpose(clock.now()),
+                    why.map(|_| ProbePurpose::Return),
+                    "nothing is left of the row"
+                );
             }
         }
     }
@@ -783,7 +787,7 @@ mod tests {
     fn an_opening_that_overtakes_a_suspicion_is_told_by_its_own_probe() {
         let ((mine, _), (theirs, _)) = (gate(), gate());
         theirs.settle(&Reply::Held { status: 401 }, Evidence::Podero);
-        let known = theirs.lock().standing;
+        let known = theirs.lock().health;
         for reply in [DONE, AWAY, FORBIDDEN] {
             suspect(&mine, &AWAY);
             let probe = Gate::begin_probe(&mine);
@@ -791,7 +795,7 @@ mod tests {
             if let Some(probe) = probe {
                 probe.settle(&reply);
             }
-            assert_eq!(mine.lock().standing, known, "{reply:?}: it was asked before");
+            assert_eq!(mine.lock().health, known, "{reply:?}: it was asked before");
         }
     }
 
@@ -824,7 +828,7 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         drop(Gate::begin_probe(&gate).expect("probes"));
         Gate::begin_probe(&gate).expect("probes again").settle(&busy_for(7));
-        assert!(gate.lock().standing.opening().is_none(), "it answers");
+        assert!(gate.lock().health.opening().is_none(), "it answers");
         assert_eq!(gate.admit(), Err(busy_for(7)), "and says when to come again");
     }
 
@@ -891,7 +895,7 @@ mod tests {
         let ((mine, clock), (theirs, _)) = (gate(), gate());
         mine.settle(&Reply::Held { status: 401 }, Evidence::Podero);
         mine.settle(&busy_for(5), Evidence::Podero);
-        let known = mine.lock().standing;
+        let known = mine.lock().health;
         theirs.adopt(known, 2);
         mine.adopt(known, 2);
         assert_eq!((theirs.admit(), seconds(&theirs)), (Err(busy_for(5)), Some(5)));
@@ -902,8 +906,8 @@ mod tests {
         assert_eq!(theirs.per_second().1, 1, "never nothing");
         clock.advance(Duration::from_secs(5));
         Gate::begin_probe(&mine).expect("due").settle(&DONE);
-        theirs.adopt(mine.lock().standing, 1);
-        assert!(theirs.lock().standing.opening().is_none(), "closed for all");
+        theirs.adopt(mine.lock().health, 1);
+        assert!(theirs.lock().health.opening().is_none(), "closed for all");
         assert_eq!(std::iter::from_fn(|| Gate::take_place(&theirs)).collect::<Vec<_>>().len(), 4, "the other half");
     }
 }

@@ -149,13 +149,13 @@ impl Held for UserFound {
     fn bytes(&self) -> usize {
         let zip =
             self.zip.as_ref().map_or(0, |zip| size_of::<Zip>() + zip.code.capacity() + length_of(zip.country.as_ref()));
-        size_of::<Self>() + length_of(self.external_id.as_ref()) + zip + bytes_of(&self.written)
+        size_of::<Self>() + length_of(self.external_id.as_ref()) + zip + bytes_of(&self.observed)
     }
 }
 
 impl Held for BuildingFound {
     fn bytes(&self) -> usize {
-        size_of::<Self>() + bytes_of(&self.written)
+        size_of::<Self>() + bytes_of(&self.observed)
     }
 }
 
@@ -667,7 +667,7 @@ fn joined(mut answer: Answer, more: Answer) -> Answer {
     answer
 }
 
-fn user(item: &Map<String, Value>, written: Record) -> Option<UserFound> {
+fn user(item: &Map<String, Value>, observed: Record) -> Option<UserFound> {
     let field = |name: &str| item.get(name).and_then(label);
     Some(UserFound {
         id: id_of(item.get("id"))?,
@@ -678,12 +678,12 @@ fn user(item: &Map<String, Value>, written: Record) -> Option<UserFound> {
             let country = field("country").or_else(|| field("country_iso2"));
             Box::new(Zip { country, code })
         }),
-        written,
+        observed,
     })
 }
 
 fn building(item: &Map<String, Value>) -> Option<BuildingFound> {
-    Some(BuildingFound { id: id_of(item.get("id"))?, written: record_of(item, is_of_building) })
+    Some(BuildingFound { id: id_of(item.get("id"))?, observed: record_of(item, is_of_building) })
 }
 
 fn pump(item: &Map<String, Value>) -> Option<PumpFound> {

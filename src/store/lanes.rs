@@ -570,8 +570,8 @@ impl Settle {
     async fn settle_event(&self, connection: &mut Connection) -> Result<(), Fault> {
         let now = self.now.micros();
         let (state, due_at, reason, detail, settled_at) = match &self.verdict.fate {
-            Fate::Applied { lost } => {
-                let in_part = (!lost.is_empty()).then(|| format!("superseded in part: {}", lost.join(", ")));
+            Fate::Applied { stale } => {
+                let in_part = (!stale.is_empty()).then(|| format!("superseded in part: {}", stale.join(", ")));
                 let detail: Vec<String> = in_part.into_iter().chain(self.verdict.remark.clone()).collect();
                 ("applied", now, None, (!detail.is_empty()).then(|| detail.join("; ")), Some(now))
             }

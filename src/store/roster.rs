@@ -18,7 +18,7 @@ use super::taken::Taking;
 use super::writer::Write;
 use super::{Error, Store};
 use crate::domain::Timestamp;
-use crate::domain::alert::{self, Seen, SeenChange, Shrunk};
+use crate::domain::alert::{self, PumpChange, PumpRecord, Shrunk};
 use crate::domain::customer::Customer;
 use crate::domain::notice::Notice;
 
@@ -58,7 +58,7 @@ pub struct Roster {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Kept {
     /// Memories of heat pumps whose owner is watched no more, and that were not retired yet.
-    pub orphans: Vec<Seen>,
+    pub orphans: Vec<PumpRecord>,
     /// The list newly omits more users than is credible: nothing was concluded from it.
     pub doubted: Option<Shrunk>,
 }
@@ -75,7 +75,7 @@ pub struct DueUser {
     /// A move or a churn of the customer is under way or about to be, or the customer has left.
     pub is_leaving: bool,
     /// What is remembered of the user's pumps.
-    pub seen: Vec<Seen>,
+    pub seen: Vec<PumpRecord>,
 }
 
 /// What one complete poll of a user tells.
@@ -84,7 +84,7 @@ pub struct Observed {
     /// Podero's id of the user.
     pub user: Uuid,
     /// Pump by pump.
-    pub changes: Vec<SeenChange>,
+    pub changes: Vec<PumpChange>,
     /// The next poll.
     pub due_at: Timestamp,
 }
@@ -142,7 +142,7 @@ impl Store {
     }
 
     /// What is remembered of these heat pumps, whoever's they were, after all that was written before.
-    pub async fn remembered(&self, heat_pumps: &[Uuid]) -> Result<Vec<Seen>, Error> {
+    pub async fn remembered(&self, heat_pumps: &[Uuid]) -> Result<Vec<PumpRecord>, Error> {
         let found = self.write(Remembered { heat_pumps: heat_pumps.to_vec() }).await?;
         let now = self.0.clock.now();
         Ok(found.iter().filter_map(|seen| legible(seen)).map(|seen| seen.no_later_than(now)).collect())
@@ -160,7 +160,7 @@ impl Store {
     pub async fn observe(&self, observed: Observed) -> Result<(), Error> {
         let clock = &self.0.clock;
         let Observed { user, changes, due_at } = observed;
-        let place = |change: &SeenChange| change.notices.iter().map(|_| clock.fresh_id().to_string()).collect();
+        let place = |change: &PumpChange| change.notices.iter().map(|_| clock.fresh_id().to_string()).collect();
         let changes = changes.into_iter().map(|change| (place(&change), Ready::new(change))).collect();
         let targets = self.0.targets.clone();
         self.write(Observe { user, changes, due_at, targets, now: clock.now() }).await?;
@@ -170,7 +170,7 @@ impl Store {
 }
 
 /// One memory that this version cannot read must not keep the others from being polled; what is in it stays as it is.
-pub(super) fn legible(text: &str) -> Option<Seen> {
+pub(super) fn legible(text: &str) -> Option<PumpRecord> {
     serde_json::from_str(text)
         .inspect_err(|error| tracing::error!(%error, "what is remembered of a heat pump cannot be read"))
         .ok()
@@ -189,7 +189,7 @@ pub(super) async fn seen_of(connection: &mut Connection, customer: &str) -> Resu
 /// that poll saw as well.
 pub(super) async fn end(
     connection: &mut Connection,
-    ended: &SeenChange,
+    ended: &PumpChange,
     targets: &[Target],
     place: &str,
     now: Timestamp,
@@ -240,7 +240,7 @@ const NEW: &str = "INSERT INTO pumps (heat_pump, user_id, customer, knowledge, i
 
 /// A memory as it is written, made by whoever brings it: the writer has enough to do.
 struct Ready {
-    seen: Seen,
+    seen: PumpRecord,
     /// The version that it replaces.
     read: i64,
     text: String,
@@ -248,9 +248,9 @@ struct Ready {
 }
 
 impl Ready {
-    fn new(change: SeenChange) -> Self {
+    fn new(change: PumpChange) -> Self {
         let read = change.seen.version;
-        let seen = Seen { version: read + 1, ..change.seen };
+        let seen = PumpRecord { version: read + 1, ..change.seen };
         let text = serde_json::to_string(&seen).expect("a memory has only serialisable fields");
         Self { seen, read, text, notices: change.notices }
     }

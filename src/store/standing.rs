@@ -21,8 +21,8 @@ use super::writer::Write;
 use super::{Error, Store};
 use crate::clock::{Clock, Trusted};
 use crate::domain::Timestamp;
-use crate::domain::alert::{Blindness, SightChange};
-use crate::domain::standing::Standing;
+use crate::domain::alert::{Blindness, VisibilityChange};
+use crate::domain::partner_health::PartnerHealth;
 
 /// A replica that has not been seen for so long is dead, and its share of the budget falls to the others. Until then
 /// the budget is used less than it could be, never more: a replica that cannot write here cannot claim anything either.
@@ -44,7 +44,7 @@ const CLOCK: &str = "clock";
 #[derive(Debug, Clone)]
 pub struct Shared {
     /// How Podero stands.
-    pub standing: Standing,
+    pub health: PartnerHealth,
     /// How many replicas live, the one that asks among them.
     pub replicas: usize,
     /// The open alert.
@@ -61,7 +61,7 @@ pub struct Told {
 
 impl Store {
     /// Says that `replica` lives and what it knows of Podero; gives back what all know together.
-    pub async fn share(&self, replica: Uuid, known: Standing) -> Result<Shared, Error> {
+    pub async fn share(&self, replica: Uuid, known: PartnerHealth) -> Result<Shared, Error> {
         let now = self.0.clock.now();
         // A store in trouble is tried with each beat, so that its recovery is seen at once.
         let is_in_trouble = self.0.condition.look().trouble.is_some();
@@ -70,7 +70,7 @@ impl Store {
         let (trusted, dead) = (clock.trusted(), company.dead(clock.passed()));
         let shared = self.write(Share { replica, known, now, beaten_before, trusted, dead }).await?;
         let replicas = company.look(&shared.seen, &replica.to_string(), now, clock.passed());
-        Ok(Shared { standing: shared.standing, replicas, told: shared.told })
+        Ok(Shared { health: shared.standing, replicas, told: shared.told })
     }
 
     /// Says that `replica` ends: its share of the budget is free at once.
@@ -80,7 +80,7 @@ impl Store {
 
     /// Writes down what was told of blindness, and the notice with it; `false` when another replica was first, and then
     /// nothing is written.
-    pub async fn tell(&self, read: &Told, change: SightChange) -> Result<bool, Error> {
+    pub async fn tell(&self, read: &Told, change: VisibilityChange) -> Result<bool, Error> {
         let clock = &self.0.clock;
         let (place, targets) = (clock.fresh_id().to_string(), self.0.targets.clone());
         self.write(Tell { read: read.version, change, place, targets, now: clock.now() }).await
@@ -112,8 +112,8 @@ pub(super) async fn read<T: DeserializeOwned>(
 }
 
 /// How Podero stands by what all replicas know, as far as it can be true now.
-pub(super) async fn shared_standing(on: impl Executor, now: Timestamp) -> Result<Standing, Fault> {
-    let (known, _) = read::<Standing>(on, STANDING).await?;
+pub(super) async fn shared_standing(on: impl Executor, now: Timestamp) -> Result<PartnerHealth, Fault> {
+    let (known, _) = read::<PartnerHealth>(on, STANDING).await?;
     Ok(known.unwrap_or_default().plausible(now))
 }
 
@@ -207,7 +207,7 @@ fn text_of(value: &impl Serialize) -> String {
 
 struct Share {
     replica: Uuid,
-    known: Standing,
+    known: PartnerHealth,
     now: Timestamp,
     /// A beat is written when the last one is no younger.
     beaten_before: Timestamp,
@@ -218,7 +218,7 @@ struct Share {
 
 /// Content of the store after a heartbeat.
 struct Beaten {
-    standing: Standing,
+    standing: PartnerHealth,
     told: Told,
     /// The heartbeats of all replicas.
     seen: Vec<(String, i64)>,
@@ -257,7 +257,7 @@ impl Write for Share {
         }
         let rows = query("SELECT id, seen_at FROM replicas").fetch_all(&mut *connection).await?;
         let seen: Result<_, Fault> = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect();
-        let (known, version) = read::<Standing>(&mut *connection, STANDING).await?;
+        let (known, version) = read::<PartnerHealth>(&mut *connection, STANDING).await?;
         let standing =
             known.unwrap_or_default().plausible(self.now).merge(self.known.plausible(self.now)).looked(self.now);
         if known != Some(standing) {
@@ -285,7 +285,7 @@ impl Write for Leave {
 
 struct Tell {
     read: i64,
-    change: SightChange,
+    change: VisibilityChange,
     place: String,
     targets: Vec<Target>,
     now: Timestamp,

@@ -14,7 +14,7 @@ use super::standing::shared_standing;
 use super::timeline::{ROWS_MAX, moment};
 use super::{Error, Store};
 use crate::domain::Timestamp;
-use crate::domain::standing::{Hold, Standing};
+use crate::domain::partner_health::{Hold, PartnerHealth};
 
 /// A state of an event that is not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +166,7 @@ pub struct OpenPage {
 /// Circumstances on which the reason of waiting depends.
 struct Around {
     now: Timestamp,
-    standing: Standing,
+    standing: PartnerHealth,
     ceilings: Ceilings,
 }
 

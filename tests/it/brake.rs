@@ -73,7 +73,7 @@ impl House {
         let claim = claimed(&self.store).await;
         let known = Customer { facts: claim.work.merged.facts.clone(), podero: claim.work.customer.podero.clone() };
         let verdict =
-            Verdict { customer: known, ..Self::verdict(&claim, Fate::Applied { lost: Vec::new() }, Vec::new()) };
+            Verdict { customer: known, ..Self::verdict(&claim, Fate::Applied { stale: Vec::new() }, Vec::new()) };
         self.store.settle(&claim, verdict, Vec::new()).await.expect("the store is there");
     }
 

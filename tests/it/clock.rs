@@ -9,7 +9,7 @@ use podero_bridge::clock::Clock;
 use podero_bridge::config::TIMEOUT_MAX;
 use podero_bridge::domain::event::{Details, Event, Field, Happening};
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
-use podero_bridge::domain::standing::{Standing, Why};
+use podero_bridge::domain::partner_health::{CircuitCause, PartnerHealth};
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::store::{
@@ -107,7 +107,7 @@ impl House {
     }
 
     async fn beat(&self) -> usize {
-        let shared = self.store.share(Uuid::from_u128(1), Standing::default()).await.expect("the store is there");
+        let shared = self.store.share(Uuid::from_u128(1), PartnerHealth::default()).await.expect("the store is there");
         shared.replicas
     }
 
@@ -265,7 +265,7 @@ async fn notices_polls_and_duties_are_due(house: House) {
         data: json!({ "customer_id": "C-1" }),
     };
     let verdict = Verdict {
-        fate: Fate::Applied { lost: Vec::new() },
+        fate: Fate::Applied { stale: Vec::new() },
         customer: claim.work.customer.clone(),
         failures: 0,
         failing_since: None,
@@ -301,7 +301,7 @@ async fn notices_polls_and_duties_are_due(house: House) {
 }
 
 async fn a_replica_seen_then_is_no_company(house: House) {
-    let known = Standing::default();
+    let known = PartnerHealth::default();
     let replica = |number| Uuid::from_u128(number);
     house.store.share(replica(1), known).await.expect("the store is there");
     house.set_right();
@@ -315,16 +315,17 @@ async fn a_replica_seen_then_is_no_company(house: House) {
 }
 
 async fn an_open_circuit_is_due_for_a_probe_and_a_pause_lasts_as_asked(house: House) {
-    let mut known = Standing::default();
-    known.open(house.clock.now(), Why::Away);
+    let mut known = PartnerHealth::default();
+    known.open(house.clock.now(), CircuitCause::Away);
     known.pause(house.clock.now(), house.clock.now().plus(BACK_OFF));
     house.store.share(Uuid::from_u128(1), known).await.expect("the store is there");
     house.set_right();
-    let share = async || house.store.share(Uuid::from_u128(2), Standing::default()).await.expect("the store is there");
+    let share =
+        async || house.store.share(Uuid::from_u128(2), PartnerHealth::default()).await.expect("the store is there");
     let now = house.clock.now();
-    assert_eq!(share().await.standing.paused(now), Some(now.plus(BACK_OFF)));
+    assert_eq!(share().await.health.paused(now), Some(now.plus(BACK_OFF)));
     house.clock.advance(BACK_OFF);
-    let (now, known) = (house.clock.now(), share().await.standing);
+    let (now, known) = (house.clock.now(), share().await.health);
     assert_eq!(known.paused(now), None, "it does not begin again");
     assert!(known.opening().is_some_and(|opening| opening.since <= now));
     assert!(known.is_probe_due(now));
@@ -363,8 +364,8 @@ async fn a_list_says_who_waits_and_why(house: House) {
     let filter = OpenFilter { state: OpenState::Pending, customer: Some("C-2".to_owned()), after: None, limit: 10 };
     let of_one = house.store.open_events(filter).await.expect("the store is there").events;
     assert_eq!(of_one.iter().map(|row| row.waits_for).collect::<Vec<_>>(), ["in_progress"]);
-    let mut known = Standing::default();
-    known.open(house.clock.now(), Why::Away);
+    let mut known = PartnerHealth::default();
+    known.open(house.clock.now(), CircuitCause::Away);
     house.store.share(Uuid::from_u128(1), known).await.expect("the store is there");
     assert_eq!(house.listed(OpenState::Pending).await[0].waits_for, "podero");
     assert!(house.listed(OpenState::Parked).await.is_empty());
@@ -374,7 +375,7 @@ async fn a_jump_ahead_makes_no_announced_event_due_and_nothing_old(house: House)
     const RETENTION: Duration = Duration::from_mins(10);
     house.set_right();
     let settled = house.happened("C-1").await;
-    house.end_head(Fate::Applied { lost: Vec::new() }).await;
+    house.end_head(Fate::Applied { stale: Vec::new() }).await;
     let day = house.clock.now().plus(HOUR);
     let announced = house.announced("C-2", Some(day)).await;
     house.clock.jump_ahead(house.ahead);
@@ -420,7 +421,7 @@ async fn a_restart_while_the_clock_is_ahead_makes_no_announced_event_due_and_not
     const RETENTION: Duration = Duration::from_mins(45);
     house.set_right();
     let settled = house.happened("C-1").await;
-    house.end_head(Fate::Applied { lost: Vec::new() }).await;
+    house.end_head(Fate::Applied { stale: Vec::new() }).await;
     let announced = house.announced("C-2", Some(house.clock.now().plus(HOUR))).await;
     house.beat().await;
     house.clock.jump_ahead(house.ahead);
@@ -468,7 +469,7 @@ async fn a_purge_that_was_set_then_is_due_after_its_while_and_never_before_its_o
         let effective_at = Some(now.plus(WHILE));
         let follow_up = Some(Event { id, customer: customer_id, time: now, effective_at, happening });
         let verdict = Verdict {
-            fate: Fate::Applied { lost: Vec::new() },
+            fate: Fate::Applied { stale: Vec::new() },
             customer: claim.work.customer.clone(),
             failures: 0,
             failing_since: None,
@@ -518,7 +519,7 @@ async fn replicas_whose_clocks_differ_count_each_other() {
     let url = crate::servers::fresh_database();
     let (right, ahead) = (House::open(url.clone(), Duration::ZERO).await, House::open(url, 2 * HOUR).await);
     let counts = async |house: &House, number| {
-        let shared = house.store.share(Uuid::from_u128(number), Standing::default()).await;
+        let shared = house.store.share(Uuid::from_u128(number), PartnerHealth::default()).await;
         shared.expect("the store is there").replicas
     };
     for round in 0..5 {
@@ -548,8 +549,8 @@ async fn a_bridge_goes_on_where_one_with_a_clock_ahead_ended() {
     let house = House { url: url.clone(), writing: idle, store, clock: ahead.clone(), ahead: YEARS };
     let failed = house.happened("C-1").await;
     house.fail(Setback::Unknown).await;
-    let mut known = Standing::default();
-    known.open(ahead.now(), Why::Away);
+    let mut known = PartnerHealth::default();
+    known.open(ahead.now(), CircuitCause::Away);
     house.store.share(Uuid::from_u128(1), known).await.expect("the store is there");
     drop(house);
     writing.await.expect("the writer ends");

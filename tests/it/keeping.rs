@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::EventId;
-use podero_bridge::domain::alert::{self, Observation, Outages, Surroundings, WatchPolicy};
+use podero_bridge::domain::alert::{self, DiffContext, Observation, Outages, WatchPolicy};
 use podero_bridge::domain::call::Operation;
 use podero_bridge::domain::event::{Details, Happening};
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
@@ -155,7 +155,7 @@ async fn an_event_is_forgotten_with_its_calls_and_a_notice_once_it_is_out(house:
         took: Duration::ZERO,
         idempotency_key: None,
     };
-    let verdict = House::verdict(&claim, Fate::Applied { lost: Vec::new() }, notices.to_vec());
+    let verdict = House::verdict(&claim, Fate::Applied { stale: Vec::new() }, notices.to_vec());
     house.store.settle(&claim, verdict, vec![call]).await.expect("the store is there");
     let forget = async |days: u32| {
         house.clock.advance(days * DAY);
@@ -311,7 +311,7 @@ fn lost_pump(house: &House) -> Observed {
     let change = alert::diff(
         None,
         &lost,
-        &Surroundings::plain((user, Some("C-1")), &Outages::default()),
+        &DiffContext::plain((user, Some("C-1")), &Outages::default()),
         house.clock.now(),
         &policy,
     );

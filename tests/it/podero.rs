@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::call::{Answer, Call, Operation, RefusalKind, Reply};
 use podero_bridge::domain::event::{Field, Record};
-use podero_bridge::domain::standing::Why;
+use podero_bridge::domain::partner_health::CircuitCause;
 use podero_bridge::domain::{CustomerId, Timestamp};
 use podero_bridge::podero::{Client, Drift, Error, Observe, Outlook, Partner, STATUSES, Settings, Unfit, Urgency};
 use serde_json::{Value, json};
@@ -689,7 +689,7 @@ async fn the_circuit_opens_for_every_call_and_closes_on_probes_of_the_clients_ow
     assert!(!within(w.client.probe()).await, "one probe at a time");
     gate.add_permits(1);
     assert!(within(probe).await);
-    assert!(matches!(w.client.outlook(), Outlook::Open { why: Why::Away, .. }), "an answer without sense");
+    assert!(matches!(w.client.outlook(), Outlook::Open { why: CircuitCause::Away, .. }), "an answer without sense");
     w.clock.advance(Duration::from_secs(1));
     assert!(!within(w.client.probe()).await, "two seconds now");
     w.clock.advance(Duration::from_secs(1));
@@ -786,10 +786,10 @@ async fn no_probe_falls_into_a_pause_and_after_one_that_nobody_ended_it_shows_th
         w.clock.advance(Duration::from_secs(seconds));
         assert!(!within(w.client.probe()).await);
     }
-    assert!(!w.client.standing().is_clear(w.clock.now()), "nobody has seen it yet");
+    assert!(!w.client.health().is_clear(w.clock.now()), "nobody has seen it yet");
     w.clock.advance(Duration::from_secs(5));
     assert!(within(w.client.probe()).await);
-    assert!(w.client.standing().is_clear(w.clock.now()));
+    assert!(w.client.health().is_clear(w.clock.now()));
 }
 
 #[tokio::test]

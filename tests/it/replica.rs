@@ -10,12 +10,12 @@ use podero_bridge::domain::alert::Severities;
 use podero_bridge::domain::call::{Answer, Reply};
 use podero_bridge::domain::event::{Event, Happening};
 use podero_bridge::domain::notice::Notice;
+use podero_bridge::domain::partner_health::CircuitCause;
 use podero_bridge::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps, Policy};
 use podero_bridge::domain::retry::RetrySchedule;
-use podero_bridge::domain::standing::Why;
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::metrics::Metrics;
-use podero_bridge::podero::{Client, Errand, Outlook, Partner, Urgency};
+use podero_bridge::podero::{Client, Outlook, Partner, ProbePurpose, Urgency};
 use podero_bridge::pump::Step;
 use podero_bridge::replica::Replica;
 use podero_bridge::store::{Arrival, Content, PublishOutcome, REPLICA_LIFE, Settings, Store, Target};
@@ -73,11 +73,11 @@ impl One {
 
     /// So many failures in a row that they may be Podero's.
     async fn fail_until_suspicious(&self, mock: &Mock) {
-        while self.replica.client.errand().is_none() {
+        while self.replica.client.purpose().is_none() {
             mock.then(answer(500, ""));
             self.ask().await;
         }
-        assert_eq!(self.replica.client.errand(), Some(Errand::Suspicion));
+        assert_eq!(self.replica.client.purpose(), Some(ProbePurpose::Suspicion));
     }
 
     fn outlook(&self) -> Outlook {
@@ -153,7 +153,7 @@ async fn an_open_circuit_holds_both_and_one_probe_of_one_of_them_closes_it_for_b
     a.probe().await;
     a.sync().await;
     b.sync().await;
-    assert!(matches!(b.outlook(), Outlook::Open { why: Why::Away, .. }), "{:?}", b.outlook());
+    assert!(matches!(b.outlook(), Outlook::Open { why: CircuitCause::Away, .. }), "{:?}", b.outlook());
     assert_eq!(b.ask().await, busy_for(1));
     a.probe().await;
     assert_eq!(mock.seen().0.len(), 11, "it is not time");
@@ -165,7 +165,7 @@ async fn an_open_circuit_holds_both_and_one_probe_of_one_of_them_closes_it_for_b
     assert_eq!(mock.seen().0.len(), 12);
     a.sync().await;
     b.sync().await;
-    assert_eq!(a.replica.client.standing(), b.replica.client.standing());
+    assert_eq!(a.replica.client.health(), b.replica.client.health());
 
     clock.advance(Duration::from_secs(2));
     mock.then(answer(404, ""));
@@ -186,7 +186,7 @@ async fn a_suspicion_waits_neither_for_the_probe_of_another_replica_nor_for_the_
     a.fail_until_suspicious(&mock).await;
     mock.then(answer(404, ""));
     a.probe().await;
-    assert_eq!((a.outlook(), a.replica.client.errand()), (Outlook::Clear, None));
+    assert_eq!((a.outlook(), a.replica.client.purpose()), (Outlook::Clear, None));
 
     // Both meet the same outage, and each finds it: that is one opening.
     for one in [&a, &b] {
@@ -198,8 +198,8 @@ async fn a_suspicion_waits_neither_for_the_probe_of_another_replica_nor_for_the_
     a.sync().await;
     b.sync().await;
     a.sync().await;
-    assert_eq!(a.replica.client.standing(), b.replica.client.standing());
-    assert_eq!(a.replica.client.standing().opening().map(|opening| opening.openings), Some(1));
+    assert_eq!(a.replica.client.health(), b.replica.client.health());
+    assert_eq!(a.replica.client.health().opening().map(|opening| opening.openings), Some(1));
 
     clock.advance(a.replica.probe_time_max);
     mock.then(answer(404, ""));
@@ -213,7 +213,11 @@ async fn a_suspicion_waits_neither_for_the_probe_of_another_replica_nor_for_the_
     a.fail_until_suspicious(&mock).await;
     mock.then(answer(403, ""));
     a.probe().await;
-    assert!(matches!(a.outlook(), Outlook::Open { why: Why::Refused { status: 403 }, .. }), "{:?}", a.outlook());
+    assert!(
+        matches!(a.outlook(), Outlook::Open { why: CircuitCause::Refused { status: 403 }, .. }),
+        "{:?}",
+        a.outlook()
+    );
     tokio::task::spawn_blocking(move || drop(postgres)).await.expect("removed");
 }
 
@@ -398,7 +402,7 @@ async fn a_replica_claims_no_more_than_its_part_of_the_places_and_goes_on_when_o
     let arrivals = ["C-1", "C-2", "C-3"].map(|customer| churned(customer, &clock)).to_vec();
     alone.replica.store.accept(arrivals).await.expect("they are kept");
     // Eight share eight places.
-    alone.replica.client.adopt(alone.replica.client.standing(), 8);
+    alone.replica.client.adopt(alone.replica.client.health(), 8);
     let gate = Arc::new(Semaphore::new(0));
     mock.then(Act::Gated(gate.clone(), "{}".to_owned()));
     let mut first = Box::pin(applier.step());
@@ -417,7 +421,7 @@ async fn a_replica_claims_no_more_than_its_part_of_the_places_and_goes_on_when_o
     assert_eq!(mock.seen().0.len(), 1);
 
     // The other replicas end, and there is room for all.
-    alone.replica.client.adopt(alone.replica.client.standing(), 1);
+    alone.replica.client.adopt(alone.replica.client.health(), 1);
     let gate = Arc::new(Semaphore::new(0));
     mock.then(Act::Gated(gate.clone(), "{}".to_owned())).then(Act::Gated(gate.clone(), "{}".to_owned()));
     let both = async { tokio::join!(applier.step(), applier.step()) };

@@ -8,10 +8,11 @@ use futures_util::future::join_all;
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::alert::outage::{Count, ScopeKind};
 use podero_bridge::domain::alert::{
-    Looks, Observation, Outage, Outages, Resolution, Scope, Seen, SeenChange, Surroundings, WatchPolicy, diff, retire,
+    DiffContext, Looks, Observation, Outage, Outages, PumpChange, PumpRecord, Resolution, Scope, WatchPolicy, diff,
+    retire,
 };
 use podero_bridge::domain::call::Operation;
-use podero_bridge::domain::customer::{Listing, UserThere};
+use podero_bridge::domain::customer::{Listing, ObservedUser};
 use podero_bridge::domain::event::{BuildingKey, Change, Details, Event, Field, Happening, Move, Record};
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
@@ -223,7 +224,7 @@ fn signed_up() -> Happening {
 }
 
 fn applied() -> Fate {
-    Fate::Applied { lost: Vec::new() }
+    Fate::Applied { stale: Vec::new() }
 }
 
 fn parked() -> Fate {
@@ -506,7 +507,7 @@ async fn workers_never_share_a_lane(house: House) {
 /// Claims, learns that the user is there and all buildings are known, and writes that down.
 async fn claim_and_save(house: &House) -> Claim {
     let mut claim = house.head().await;
-    claim.work.customer.podero.user = UserThere::Present { id: Uuid::from_u128(1), written: BTreeMap::new() };
+    claim.work.customer.podero.user = ObservedUser::Present { id: Uuid::from_u128(1), observed: BTreeMap::new() };
     claim.work.customer.podero.listing = Listing::Complete;
     let saved = house.store.save(&mut claim, LEASE).await.expect("the store is there");
     assert_eq!(saved, Settled::Recorded);
@@ -521,7 +522,7 @@ async fn a_lapsed_lease_is_claimed_again_in_doubt_and_the_old_result_is_fenced(h
     let new = house.head().await;
     assert_eq!((new.work.event.id, new.fence), (id, old.fence + 1));
     let podero = &new.work.customer.podero;
-    assert_eq!((&podero.user, podero.listing), (&UserThere::Unlooked, Listing::Doubtful));
+    assert_eq!((&podero.user, podero.listing), (&ObservedUser::Unknown, Listing::Doubtful));
     let mut late = ending(&old, applied());
     late.notices.push(notice("customer/C-1", Topic::CustomerProvisioned, "late"));
     let settled = house.store.settle(&old, late, Vec::new()).await.expect("the store is there");
@@ -657,7 +658,7 @@ fn watch() -> WatchPolicy {
 }
 
 /// What a poll of user 1, customer C-1, tells about a pump that has lost its connection.
-fn lost(house: &House, pump: u128, before: Option<&Seen>) -> SeenChange {
+fn lost(house: &House, pump: u128, before: Option<&PumpRecord>) -> PumpChange {
     let observation = Observation {
         heat_pump: Uuid::from_u128(pump),
         is_authenticated: Some(false),
@@ -667,13 +668,13 @@ fn lost(house: &House, pump: u128, before: Option<&Seen>) -> SeenChange {
     diff(
         before,
         &observation,
-        &Surroundings::plain((Uuid::from_u128(1), Some("C-1")), &Outages::default()),
+        &DiffContext::plain((Uuid::from_u128(1), Some("C-1")), &Outages::default()),
         house.clock.now(),
         &watch(),
     )
 }
 
-async fn observe(house: &House, changes: Vec<SeenChange>) {
+async fn observe(house: &House, changes: Vec<PumpChange>) {
     let observed = Observed { user: Uuid::from_u128(1), changes, due_at: house.clock.now() };
     house.store.observe(observed).await.expect("the store is there");
 }
@@ -700,7 +701,7 @@ async fn a_settlement_is_one_transaction(house: House) {
         happening: Happening::PurgeDue { user: Uuid::from_u128(1) },
         ..claim.work.event.clone()
     };
-    let mut verdict = ending(&claim, Fate::Applied { lost: vec!["home/main".to_owned()] });
+    let mut verdict = ending(&claim, Fate::Applied { stale: vec!["home/main".to_owned()] });
     verdict.customer.podero.departed = Some(Uuid::from_u128(1));
     verdict.notices.push(notice("customer/C-1", Topic::CustomerOffboarded, "e1"));
     verdict.seen.push(retire(&claim.work.seen[0], Resolution::Churned, house.clock.now()));
@@ -892,7 +893,7 @@ async fn users_are_dropped_by_lists_in_a_row(house: House) {
         let heat_pump = Uuid::from_u128(user.as_u128() + 100);
         let shown = Observation { heat_pump, is_authenticated: Some(true), ..Observation::default() };
         let outages = Outages::default();
-        let around = Surroundings::plain((user, None), &outages);
+        let around = DiffContext::plain((user, None), &outages);
         let change = diff(None, &shown, &around, house.clock.now(), &watch());
         let observed = Observed { user, changes: vec![change], due_at: house.clock.now() };
         house.store.observe(observed).await.expect("the store is there");
@@ -990,7 +991,7 @@ async fn what_somebody_else_saw_first_stands(house: House) {
     let seen = house.store.due_users(1, POLL_LEASE).await.expect("the store is there").remove(0).seen.remove(0);
     // Two that read the same memory come to different ends: the first one's word stands, and is the only one told.
     let stale = notice("heat-pump/7", Topic::HeatPumpDisconnected, "stale");
-    let stale = SeenChange { notices: vec![stale], ..lost(&house, 7, Some(&seen)) };
+    let stale = PumpChange { notices: vec![stale], ..lost(&house, 7, Some(&seen)) };
     observe(&house, vec![retire(&seen, Resolution::Moved, house.clock.now())]).await;
     observe(&house, vec![stale, lost(&house, 8, None)]).await;
     let told: Vec<_> = house.due().await.iter().map(|notice| notice.data["resolution"].clone()).collect();
@@ -1005,7 +1006,7 @@ async fn what_somebody_else_saw_first_stands(house: House) {
 async fn fleets_are_counted_and_an_outage_is_written_once(house: House) {
     house.store.keep_roster(roster(&house, vec![member(&house, 1, Duration::ZERO)])).await.expect("the store is there");
     let (none, now) = (Outages::default(), house.clock.now());
-    let around = Surroundings { region: Some("DE-01"), ..Surroundings::plain((Uuid::from_u128(1), None), &none) };
+    let around = DiffContext { region: Some("DE-01"), ..DiffContext::plain((Uuid::from_u128(1), None), &none) };
     let shown = |pump: u128, is_up: bool, maker: &str| Observation {
         heat_pump: Uuid::from_u128(pump),
         manufacturer: Some(maker.to_owned()),
@@ -1014,7 +1015,7 @@ async fn fleets_are_counted_and_an_outage_is_written_once(house: House) {
         ..Observation::default()
     };
     // 1 and 2 of A went a minute apart; 3 is there; 4 was never seen connected; 5 is of B and went as well.
-    let mut seen: BTreeMap<u128, Seen> = BTreeMap::new();
+    let mut seen: BTreeMap<u128, PumpRecord> = BTreeMap::new();
     for (minute, ups) in
         [[true, true, true, false, true], [false, true, true, false, false], [false, false, true, false, false]]
             .iter()
@@ -1025,7 +1026,7 @@ async fn fleets_are_counted_and_an_outage_is_written_once(house: House) {
             let maker = if pump == 5 { "B" } else { "A" };
             let change = diff(seen.get(&pump), &shown(pump, *is_up, maker), &around, at, &WatchPolicy::DEFAULT);
             observe(&house, vec![change.clone()]).await;
-            seen.insert(pump, Seen { version: change.seen.version + 1, ..change.seen });
+            seen.insert(pump, PumpRecord { version: change.seen.version + 1, ..change.seen });
         }
     }
     let count = |scope: Scope, lost, watched| Count { scope, lost, confirmed: 0, watched };
@@ -1129,7 +1130,7 @@ async fn a_file_that_is_opened_again_holds_everything_and_releases_its_claims() 
     house.clock.advance(Duration::from_micros(1));
     let again = house.head().await;
     assert_eq!((again.work.event.id, again.fence), (claim.work.event.id, claim.fence + 1));
-    assert_eq!(again.work.customer.podero.user, UserThere::Unlooked, "whoever died may have made something");
+    assert_eq!(again.work.customer.podero.user, ObservedUser::Unknown, "whoever died may have made something");
 }
 
 #[tokio::test]

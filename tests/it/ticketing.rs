@@ -10,11 +10,11 @@ use std::time::Duration;
 use podero_bridge::domain::Timestamp;
 use podero_bridge::domain::alert::outage::{Count, Looks};
 use podero_bridge::domain::alert::{
-    BlindCause, Cause, Observation, Outages, Resolution, Scope, Seen, Severities, Severity, Surroundings, WatchPolicy,
-    diff, look, outage, retire,
+    BlindCause, Cause, DiffContext, Observation, Outages, PumpRecord, Resolution, Scope, Severities, Severity,
+    WatchPolicy, diff, look, outage, retire,
 };
 use podero_bridge::domain::notice::Notice;
-use podero_bridge::domain::standing::{Standing, Why};
+use podero_bridge::domain::partner_health::{CircuitCause, PartnerHealth};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -79,7 +79,7 @@ fn alerts() -> Vec<(Value, Value)> {
         ..WatchPolicy::DEFAULT
     };
     let customer = "C".repeat(128);
-    let around = Surroundings::plain((Uuid::from_u128(1), Some(&customer)), &none);
+    let around = DiffContext::plain((Uuid::from_u128(1), Some(&customer)), &none);
     let shown = |change: &dyn Fn(&mut Observation)| {
         let mut shown = Observation {
             heat_pump: Uuid::from_u128(2),
@@ -108,7 +108,7 @@ fn alerts() -> Vec<(Value, Value)> {
             alerts.push((published(trigger), published(resolve)));
         }
     }
-    let mut seen: Option<Seen> = None;
+    let mut seen: Option<PumpRecord> = None;
     for minute in 0..8 {
         let change = diff(
             seen.as_ref(),
@@ -142,13 +142,13 @@ fn fleet_alerts(long: &str) -> Vec<(Value, Value)> {
         let [trigger, resolve] = &told[..] else { panic!("it is told, and ends: {told:?}") };
         alerts.push((published(trigger), published(resolve)));
     }
-    let mut standing = Standing::default();
-    standing.open(at(0), Why::Refused { status: 403 });
-    standing.open(at(4), Why::Refused { status: 403 });
+    let mut health = PartnerHealth::default();
+    health.open(at(0), CircuitCause::Refused { status: 403 });
+    health.open(at(4), CircuitCause::Refused { status: 403 });
     let sight = (Duration::from_mins(10), &Severities::DEFAULT);
-    let blind = look(None, &standing, at(4), sight).expect("it is blind");
-    standing.close(at(5));
-    let sees = look(blind.blindness.as_ref(), &standing, at(5), sight).expect("it sees again");
+    let blind = look(None, &health, at(4), sight).expect("it is blind");
+    health.close(at(5));
+    let sees = look(blind.blindness.as_ref(), &health, at(5), sight).expect("it sees again");
     alerts.push((published(&blind.notice), published(&sees.notice)));
     alerts
 }

@@ -20,7 +20,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::knowledge::{Knowledge, Loss};
-use super::seen::Seen;
+use super::pump_record::PumpRecord;
 use super::severity::Severity;
 use super::{Cause, Occurrence, WatchPolicy, occurrence_notice, occurrence_of};
 use crate::domain::notice::{Notice, Topic};
@@ -116,7 +116,7 @@ impl Scope {
         format!("fleet/{}/{}", self.kind().name(), Uuid::new_v5(&NAMESPACE, self.name().as_bytes()))
     }
 
-    fn holds(&self, seen: &Seen) -> bool {
+    fn holds(&self, seen: &PumpRecord) -> bool {
         match self {
             Self::Manufacturer(name) => seen.manufacturer.as_ref() == Some(name),
             Self::Region(name) => seen.region.as_ref() == Some(name),
@@ -145,7 +145,7 @@ pub struct Outage {
     /// Whoever went from then on belongs to it once it was told; who went before has an alert of its own.
     pub members_from: Timestamp,
     /// What was told; `None`: it is suspected.
-    pub told: Option<Told>,
+    pub told: Option<AnnouncedState>,
     /// Since when most are back.
     pub calm_since: Option<Timestamp>,
     /// When it was judged last.
@@ -155,7 +155,7 @@ pub struct Outage {
 
 /// An outage that was told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Told {
+pub struct AnnouncedState {
     /// When.
     pub detected_at: Timestamp,
     /// How bad it was then.
@@ -202,13 +202,13 @@ pub struct Outages(pub Vec<Outage>);
 
 impl Outages {
     /// The one that speaks for a pump: an open one before a suspicion.
-    pub fn cover(&self, seen: &Seen) -> Option<&Outage> {
+    pub fn cover(&self, seen: &PumpRecord) -> Option<&Outage> {
         let mine = || self.0.iter().filter(|outage| outage.scope.holds(seen) && outage.speaks_for(seen));
         mine().find(|outage| outage.is_open()).or_else(|| mine().next())
     }
 
     /// Whether any is about a pump like this, whether or not it went with the others.
-    pub fn touch(&self, seen: &Seen) -> bool {
+    pub fn touch(&self, seen: &PumpRecord) -> bool {
         self.0.iter().any(|outage| outage.scope.holds(seen))
     }
 
@@ -236,7 +236,7 @@ impl Outage {
     }
 
     /// Whether it speaks for a pump that went when this one did; for one that nobody saw go it does not.
-    fn speaks_for(&self, seen: &Seen) -> bool {
+    fn speaks_for(&self, seen: &PumpRecord) -> bool {
         let from = match (self.is_open(), seen.knowledge) {
             (true, _) => self.members_from,
             // Data that stops for all at once grows too old pump by pump, as it had come.
@@ -301,7 +301,7 @@ impl Outage {
         self.calm_since = self.calm_since.map(|since| since.plus(gap).min(now));
     }
 
-    fn notice(&self, told: &Told, remaining: Option<u64>, now: Timestamp) -> Notice {
+    fn notice(&self, told: &AnnouncedState, remaining: Option<u64>, now: Timestamp) -> Notice {
         let key = self.scope.dedup_key();
         let cause = self.scope.cause();
         let occurrence = Occurrence {
@@ -409,7 +409,7 @@ pub fn judge(
             return (Some(outage).filter(|_| are_many), None);
         }
         let severity = policy.severities.of(outage.scope.cause(), now);
-        let told = Told { detected_at: now, severity, affected: count.lost, watched: count.watched };
+        let told = AnnouncedState { detected_at: now, severity, affected: count.lost, watched: count.watched };
         let notice = outage.notice(&told, None, now);
         outage.told = Some(told);
         return (Some(outage), Some(notice));

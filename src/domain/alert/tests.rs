@@ -13,8 +13,8 @@ fn watch() -> WatchPolicy {
 }
 
 /// Nothing is the matter around.
-fn around(outages: &Outages) -> Surroundings<'_> {
-    Surroundings { user: uuid(1), customer: Some("C-1"), region: None, is_leaving: false, outages }
+fn around(outages: &Outages) -> DiffContext<'_> {
+    DiffContext { user: uuid(1), customer: Some("C-1"), region: None, is_leaving: false, outages }
 }
 
 /// One poll's answer; letters make a history readable.
@@ -54,22 +54,22 @@ fn shown(letter: char, now: Timestamp) -> Observation {
 }
 
 /// Polls every ten minutes; gives what was told at which poll, and the memory.
-fn history(letters: &str) -> (Vec<(usize, Notice)>, Seen) {
+fn history(letters: &str) -> (Vec<(usize, Notice)>, PumpRecord) {
     polled(None, letters, 10 * MINUTE)
 }
 
-fn polled(seen: Option<Seen>, letters: &str, every: i64) -> (Vec<(usize, Notice)>, Seen) {
+fn polled(seen: Option<PumpRecord>, letters: &str, every: i64) -> (Vec<(usize, Notice)>, PumpRecord) {
     let outages = Outages::default();
     polled_in(&around(&outages), seen, letters, (0, every))
 }
 
 /// The answer `.` stands for: nobody looked.
 fn polled_in(
-    around: &Surroundings<'_>,
-    mut seen: Option<Seen>,
+    around: &DiffContext<'_>,
+    mut seen: Option<PumpRecord>,
     letters: &str,
     (first, every): (i64, i64),
-) -> (Vec<(usize, Notice)>, Seen) {
+) -> (Vec<(usize, Notice)>, PumpRecord) {
     let mut told = Vec::new();
     for (poll, letter) in letters.chars().enumerate().filter(|(_, letter)| *letter != '.') {
         let now = at(1_000_000 + first + i64::try_from(poll).expect("short") * every);
@@ -200,7 +200,7 @@ fn keys_and_summaries_fit_into_the_narrowest_ticketing_tool() {
         for resolution in Resolution::ALL {
             let severity = Severity::Error;
             let alert = json!({"occurrence": uuid(8), "cause": cause, "severity": severity, "since": at(1), "detected_at": at(2)});
-            let open = Seen { alert: serde_json::from_value(alert).expect("reads"), ..seen.clone() };
+            let open = PumpRecord { alert: serde_json::from_value(alert).expect("reads"), ..seen.clone() };
             let [notice] = &retire(&open, resolution, at(3)).notices[..] else { panic!("one resolve") };
             assert_eq!(notice.data["resolution"], resolution.name());
             summaries.push(notice.data["summary"].as_str().expect("a text").to_owned());
@@ -261,7 +261,7 @@ fn a_pump_keeps_what_an_answer_leaves_out() {
 #[test]
 fn with_another_owner_a_pump_is_watched_from_the_beginning_and_the_ones_alert_ends() {
     let outages = Outages::default();
-    let theirs = Surroundings { user: uuid(4), customer: Some("C-2"), ..around(&outages) };
+    let theirs = DiffContext { user: uuid(4), customer: Some("C-2"), ..around(&outages) };
     let (_, alerted) = history("clll");
     let (told, seen) = polled_in(&theirs, Some(alerted.clone()), "lll", (40 * MINUTE, 10 * MINUTE));
     assert_eq!(marks(&told), [(0, '-'), (2, '+')]);
@@ -272,7 +272,7 @@ fn with_another_owner_a_pump_is_watched_from_the_beginning_and_the_ones_alert_en
     let (told, seen) = polled_in(&theirs, Some(retired), "clll", (2_000 * MINUTE, 10 * MINUTE));
     assert_eq!((marks(&told), seen.is_retired), (vec![(3, '+')], false));
     // A home that was never said is not another one than the one that is.
-    let nowhere = Seen { building: None, ..history("c").1 };
+    let nowhere = PumpRecord { building: None, ..history("c").1 };
     let retired = retire(&nowhere, Resolution::Moved, at(2_000_000)).seen;
     assert!(polled_in(&around(&outages), Some(retired), "c", (2_000 * MINUTE, 10 * MINUTE)).1.is_retired);
 }
@@ -282,7 +282,7 @@ fn the_memory_of_a_pump_reads_back_from_its_stored_form() {
     for letters in ["c", "n", "clll", "cllld", "u", "clclclcl", "p"] {
         let seen = history(letters).1;
         let stored = serde_json::to_string(&seen).expect("serialises");
-        assert_eq!(serde_json::from_str::<Seen>(&stored).expect("reads"), seen, "{letters}");
+        assert_eq!(serde_json::from_str::<PumpRecord>(&stored).expect("reads"), seen, "{letters}");
     }
 }
 
@@ -351,8 +351,9 @@ fn a_window_without_a_look_makes_no_pump_stable_or_unstable() {
 #[test]
 fn a_pump_that_lists_do_not_name_is_gone_when_they_come_in_a_row() {
     let (_, seen) = history("cc");
-    let missed =
-        |seen: &Seen, minute: i64| miss(seen, at(1_000_000 + minute * MINUTE), &watch()).expect("it is newer").seen;
+    let missed = |seen: &PumpRecord, minute: i64| {
+        miss(seen, at(1_000_000 + minute * MINUTE), &watch()).expect("it is newer").seen
+    };
     let twice = missed(&missed(&seen, 20), 30);
     assert!(missed(&twice, 40).is_retired);
     let after_a_break = missed(&twice, 300);
@@ -388,7 +389,7 @@ fn a_pump_that_was_never_connected_is_told_after_days_once_and_its_first_connect
 #[test]
 fn whoever_is_moving_or_leaving_gets_no_alert_and_keeps_the_one_that_is_open() {
     let outages = Outages::default();
-    let leaving = Surroundings { is_leaving: true, ..around(&outages) };
+    let leaving = DiffContext { is_leaving: true, ..around(&outages) };
     let (told, seen) = polled_in(&leaving, None, "cllllclclclcll", (0, 10 * MINUTE));
     assert_eq!(marks(&told), []);
     // The move was called off, and it is still lost.
@@ -402,7 +403,7 @@ fn whoever_is_moving_or_leaving_gets_no_alert_and_keeps_the_one_that_is_open() {
 
 /// An outage of the maker of all pumps here.
 fn outage(since: Timestamp, is_open: bool) -> Outages {
-    let told = outage::Told { detected_at: since, severity: Severity::Error, affected: 50, watched: 100 };
+    let told = outage::AnnouncedState { detected_at: since, severity: Severity::Error, affected: 50, watched: 100 };
     Outages(vec![Outage {
         scope: Scope::Manufacturer("Maker".into()),
         occurrence: uuid(77),
@@ -475,7 +476,7 @@ fn an_outage_that_a_pump_did_not_go_with_hides_none_that_it_did() {
     let mut region = outage(at(1_000_000 + 20 * MINUTE), true).0.remove(0);
     region.scope = Scope::Region("DE-10".into());
     both.0.push(region);
-    let here = Surroundings { region: Some("DE-10"), ..around(&both) };
+    let here = DiffContext { region: Some("DE-10"), ..around(&both) };
     assert_eq!(marks(&polled_in(&here, None, "cllllll", (0, 10 * MINUTE)).0), []);
 }
 
@@ -496,7 +497,7 @@ fn an_outage_of_another_maker_or_a_region_elsewhere_is_not_this_pumps() {
     for (outages, here, expected) in
         [(&open, None, vec![(3, '+')]), (&region, Some("DE-99"), vec![(3, '+')]), (&region, Some("DE-10"), vec![])]
     {
-        let around = Surroundings { region: here, ..around(outages) };
+        let around = DiffContext { region: here, ..around(outages) };
         assert_eq!(marks(&polled_in(&around, None, "clll", (0, 10 * MINUTE)).0), expected, "{here:?}");
     }
 }
@@ -507,7 +508,7 @@ fn a_memory_from_before_the_watch_knew_more_can_be_read() {
         "model": null, "knowledge": {"disconnected": "device_offline"}, "was_connected": true, "bad_polls": 3,
         "bad_since": at(5), "good_polls": 0, "is_retired": false, "version": 4,
         "alert": {"occurrence": uuid(8), "cause": "device_offline", "since": at(5), "detected_at": at(9)}});
-    let seen: Seen = serde_json::from_value(old).expect("reads");
+    let seen: PumpRecord = serde_json::from_value(old).expect("reads");
     assert_eq!(seen.knowledge, Knowledge::Disconnected(Loss::DeviceOffline));
     let (told, _) = polled(Some(seen), "ccc", 10 * MINUTE);
     assert_eq!(marks(&told), [(1, '-')]);
@@ -528,7 +529,7 @@ proptest! {
                 2 => outages = outage(now, true),
                 _ => {}
             }
-            let leaving = Surroundings { is_leaving: change == 3, ..around(&outages) };
+            let leaving = DiffContext { is_leaving: change == 3, ..around(&outages) };
             let change = diff(seen.as_ref(), &shown(letter, now), &leaving, now, &watch());
             told.extend(change.notices);
             seen = Some(change.seen);
@@ -591,8 +592,8 @@ fn one_answer_that_does_not_name_a_pump_is_no_removal_and_as_many_as_make_a_loss
     assert_eq!(named.missing_polls, 0);
 }
 
-mod sight {
-    use super::super::super::standing::{Standing, Why};
+mod visibility {
+    use super::super::super::partner_health::{CircuitCause, PartnerHealth};
     use super::*;
 
     const INTERVAL: Duration = Duration::from_secs(600);
@@ -602,21 +603,21 @@ mod sight {
     }
 
     /// A circuit that opened at second 0 and whose probes have failed since, up to `now`.
-    fn open(why: Why, now: i64) -> Standing {
-        let mut standing = Standing::default();
-        standing.open(second(0), why);
+    fn open(why: CircuitCause, now: i64) -> PartnerHealth {
+        let mut health = PartnerHealth::default();
+        health.open(second(0), why);
         for at in 1..=now {
-            if standing.is_probe_due(second(at)) {
-                standing.open(second(at), why);
+            if health.is_probe_due(second(at)) {
+                health.open(second(at), why);
             }
         }
-        standing
+        health
     }
 
     #[test]
     fn blindness_is_told_when_it_has_lasted_and_a_refusal_after_a_minute() {
-        let away = Why::Away;
-        let refused = Why::Refused { status: 401 };
+        let away = CircuitCause::Away;
+        let refused = CircuitCause::Refused { status: 401 };
         for (why, patience, cause) in [(away, 600, "podero_away"), (refused, 60, "credentials_refused")] {
             for quiet in [0, 1, patience - 1] {
                 assert_eq!(
@@ -640,34 +641,34 @@ mod sight {
 
     #[test]
     fn pause_after_pause_is_one_blindness_and_one_that_ended_is_none() {
-        let mut standing = Standing::default();
+        let mut health = PartnerHealth::default();
         for minute in 0..10 {
-            standing.pause(second(minute * 60), second(minute * 60 + 59));
-            assert_eq!(look(None, &standing, second(minute * 60 + 58), (INTERVAL, &Severities::DEFAULT)), None);
+            health.pause(second(minute * 60), second(minute * 60 + 59));
+            assert_eq!(look(None, &health, second(minute * 60 + 58), (INTERVAL, &Severities::DEFAULT)), None);
         }
         assert_eq!(
-            look(None, &standing, second(600), (INTERVAL, &Severities::DEFAULT)),
+            look(None, &health, second(600), (INTERVAL, &Severities::DEFAULT)),
             None,
             "just now calls may be made"
         );
-        standing.pause(second(600), second(659));
-        let change = look(None, &standing, second(600), (INTERVAL, &Severities::DEFAULT)).expect("news");
+        health.pause(second(600), second(659));
+        let change = look(None, &health, second(600), (INTERVAL, &Severities::DEFAULT)).expect("news");
         assert_eq!(change.notice.data["cause"], "rate_limited");
     }
 
     #[test]
     fn it_is_told_once_and_its_end_once_of_the_same_occurrence() {
-        let mut standing = open(Why::Away, 600);
-        let trigger = look(None, &standing, second(600), (INTERVAL, &Severities::DEFAULT)).expect("news");
+        let mut health = open(CircuitCause::Away, 600);
+        let trigger = look(None, &health, second(600), (INTERVAL, &Severities::DEFAULT)).expect("news");
         let told = trigger.blindness.expect("an open alert");
-        assert_eq!(look(Some(&told), &standing, second(900), (INTERVAL, &Severities::DEFAULT)), None);
-        standing.close(second(900));
-        let resolve = look(Some(&told), &standing, second(900), (INTERVAL, &Severities::DEFAULT)).expect("news");
+        assert_eq!(look(Some(&told), &health, second(900), (INTERVAL, &Severities::DEFAULT)), None);
+        health.close(second(900));
+        let resolve = look(Some(&told), &health, second(900), (INTERVAL, &Severities::DEFAULT)).expect("news");
         assert_eq!((resolve.notice.topic, resolve.blindness), (Topic::WatchRestored, None));
         assert_eq!(resolve.notice.data["resolution"], "restored");
         assert_eq!(resolve.notice.data["occurrence_id"], trigger.notice.data["occurrence_id"]);
         assert_ne!(resolve.notice.id, trigger.notice.id);
-        assert_eq!(look(None, &standing, second(900), (INTERVAL, &Severities::DEFAULT)), None);
+        assert_eq!(look(None, &health, second(900), (INTERVAL, &Severities::DEFAULT)), None);
         for notice in [&trigger.notice, &resolve.notice] {
             let summary = notice.data["summary"].as_str().expect("text");
             assert!(summary.len() <= 130 && notice.data["dedup_key"].as_str().is_some_and(|key| key.len() <= 100));
@@ -676,10 +677,10 @@ mod sight {
 
     #[test]
     fn what_a_bridge_left_behind_that_was_down_for_an_hour_is_no_news_before_a_probe() {
-        let mut standing = open(Why::Away, 300);
-        assert_eq!(look(None, &standing, second(3_900), (INTERVAL, &Severities::DEFAULT)), None);
-        standing.open(second(3_901), Why::Away);
-        let change = look(None, &standing, second(3_901), (INTERVAL, &Severities::DEFAULT)).expect("it is so");
+        let mut health = open(CircuitCause::Away, 300);
+        assert_eq!(look(None, &health, second(3_900), (INTERVAL, &Severities::DEFAULT)), None);
+        health.open(second(3_901), CircuitCause::Away);
+        let change = look(None, &health, second(3_901), (INTERVAL, &Severities::DEFAULT)).expect("it is so");
         assert_eq!(change.notice.data["since"], json!(second(0)));
     }
 }

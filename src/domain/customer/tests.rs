@@ -43,7 +43,7 @@ fn the_newest_word_about_each_personal_field_wins() {
     assert_eq!(merged.facts.personal_text(Field::FirstName), Some("newest"));
     assert_eq!(merged.facts.personal_text(Field::LastName), Some("late"));
     assert_eq!(merged.facts.personal_text(Field::Email), Some("c1@example.com"));
-    assert_eq!((merged.won, merged.lost), (1, vec!["first_name".to_owned()]));
+    assert_eq!((merged.accepted, merged.stale), (1, vec!["first_name".to_owned()]));
     assert_eq!(merged.newer, [format!("a newer first_name (event {})", stamp(30).event)]);
 }
 
@@ -54,7 +54,7 @@ fn a_late_older_update_still_corrects_the_name_but_not_the_home_that_was_left() 
     let merged = facts.merge(&event(20, updated(late)));
     assert_eq!(merged.facts.personal_text(Field::FirstName), Some("corrected"));
     assert_eq!(merged.facts.homes, facts.homes);
-    assert_eq!((merged.won, merged.lost), (1, vec!["home/main".to_owned()]));
+    assert_eq!((merged.accepted, merged.stale), (1, vec!["home/main".to_owned()]));
     assert_eq!(merged.newer, [format!("the move into home/main at {} (event {})", at(30), stamp(30).event)]);
 }
 
@@ -103,7 +103,7 @@ fn a_churn_buries_everything_that_happened_before_it() {
     for buried in [signed_up("Old 1"), moved("New 2"), updated(personal(&PERSON)), Happening::Churned] {
         let merged = facts.merge(&event(20, buried.clone()));
         assert_eq!(merged.facts, facts, "{buried:?}");
-        assert_eq!((merged.won, merged.lost), (0, vec!["existence".to_owned()]), "{buried:?}");
+        assert_eq!((merged.accepted, merged.stale), (0, vec!["existence".to_owned()]), "{buried:?}");
         assert_eq!(merged.newer, [format!("the churn at {} (event {})", at(50), stamp(50).event)]);
     }
 }
@@ -113,7 +113,7 @@ fn a_churn_that_is_older_than_the_sign_up_changes_nothing() {
     let facts = merge_all(&[event(20, signed_up("Home 1"))]);
     let merged = facts.merge(&event(10, Happening::Churned));
     assert_eq!(merged.newer, [format!("the sign-up at {} (event {})", at(20), stamp(20).event)]);
-    assert_eq!((merged.facts, merged.won, merged.lost), (facts, 0, vec!["existence".to_owned()]));
+    assert_eq!((merged.facts, merged.accepted, merged.stale), (facts, 0, vec!["existence".to_owned()]));
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_move_to_the_same_address_in_another_spelling_is_no_move() {
         assert_eq!(shown.len(), 4, "and what was not said stays: {shown:?}");
         // The next word about it may be spelt as the first.
         let again = facts.merge(&event(30, moves_to(&told("Königstraße 5", "70173", "Stuttgart", "DE"))));
-        assert_eq!((home(&again.facts).since, again.won), (stamp(10), 1), "{address:?}");
+        assert_eq!((home(&again.facts).since, again.accepted), (stamp(10), 1), "{address:?}");
     }
     let flat = |flat| [&told("Königstraße 5", "70173", "Stuttgart", "DE")[..], &[(StreetAddInfo, flat)]].concat();
     for (before, after) in [("Top 3", Some("top 3")), ("Top 3", None)] {
@@ -279,7 +279,7 @@ fn an_address_of_an_older_version_reads_and_a_part_of_it_can_be_corrected() {
     let facts = in_stuttgart(&[], updated(Details::default()));
     let mut stored = serde_json::to_value(home(&facts)).expect("serialises");
     let fields: Vec<&String> = stored["address"].as_object().expect("an object").keys().collect();
-    assert_eq!(fields, ["stamp", "value"], "as it was ever written");
+    assert_eq!(fields, ["stamp", "value"], "as it was ever observed");
     let read: Home = serde_json::from_value(stored.clone()).expect("reads");
     assert_eq!(&read, home(&facts));
     let part = updated(Details { address: Some(record(&[(Field::ZipCode, "70174")])), ..Details::default() });
@@ -290,12 +290,12 @@ fn an_address_of_an_older_version_reads_and_a_part_of_it_can_be_corrected() {
 
 #[test]
 fn a_listed_building_is_adopted_however_it_is_spelt() {
-    let wanted = in_stuttgart(&[], updated(Details::default()));
+    let desired = in_stuttgart(&[], updated(Details::default()));
     let record_of = |street: &str, zip: FieldValue, name: &str| {
         Record::from([(Field::StreetAndNumber, street.into()), (Field::ZipCode, zip), (Field::Name, name.into())])
     };
     let name = "Königstraße 5, 70173 Stuttgart";
-    for (written, expected) in [
+    for (observed, expected) in [
         (record_of("Königstraße 5", "70173".into(), name), true),
         (record_of("Ko\u{308}nigstraße  5", "70 173".into(), "KÖNIGSTRASSE 5, 70173 STUTTGART"), true),
         (record_of("Königstraße 5", FieldValue::Number(70_173), name), true),
@@ -304,8 +304,8 @@ fn a_listed_building_is_adopted_however_it_is_spelt() {
         (record_of("Königstraße 5", "70173".into(), "Cottage"), false),
     ] {
         let (mut customer, _) = unread();
-        list(&mut customer, &wanted, &[BuildingFound { id: uuid(7), written: written.clone() }]);
-        assert_eq!(customer.podero.buildings.contains_key(&key("main")), expected, "{written:?}");
+        list(&mut customer, &desired, &[BuildingFound { id: uuid(7), observed: observed.clone() }]);
+        assert_eq!(customer.podero.buildings.contains_key(&key("main")), expected, "{observed:?}");
     }
 }
 
@@ -313,7 +313,7 @@ fn a_listed_building_is_adopted_however_it_is_spelt() {
 fn an_update_that_says_nothing_we_keep_is_not_stale() {
     let facts = merge_all(&[event(10, signed_up("Home 1"))]);
     let merged = facts.merge(&event(5, updated(Details::default())));
-    assert_eq!((merged.facts, merged.won, merged.lost), (facts, 1, Vec::new()));
+    assert_eq!((merged.facts, merged.accepted, merged.stale), (facts, 1, Vec::new()));
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn changes_are_what_must_be_written_and_nothing_more() {
     use Field::{Country, Email, LastName, Name, StreetAddInfo, StreetAndNumber};
     let set = |field: Field, text: &str| (field, Some(FieldValue::from(text)));
     let full = [(StreetAndNumber, "A 1"), (StreetAddInfo, "left"), (Country, "DE")];
-    for (name, written, wanted, expected) in [
+    for (name, observed, desired, expected) in [
         ("nothing to do", record(&full), record(&full), vec![]),
         ("nothing there", record(&[]), record(&[(Email, "a")]), vec![set(Email, "a")]),
         ("an unknown field stays", record(&[(LastName, "l"), (Email, "a")]), record(&[(Email, "a")]), vec![]),
@@ -383,7 +383,7 @@ fn changes_are_what_must_be_written_and_nothing_more() {
             vec![set(StreetAndNumber, "B 2"), set(Country, "DE")],
         ),
     ] {
-        check_changes(name, written, &wanted, expected);
+        check_changes(name, observed, &desired, expected);
     }
 }
 
@@ -392,7 +392,7 @@ fn a_difference_that_cannot_be_seen_is_not_written_and_a_correction_is() {
     use Field::{Country, StreetAndNumber, ZipCode};
     let set = |field: Field, text: &str| (field, Some(FieldValue::from(text)));
     let number = |number: i64| Record::from([(ZipCode, FieldValue::Number(number))]);
-    for (name, written, wanted, expected) in [
+    for (name, observed, desired, expected) in [
         (
             "another country in another format",
             record(&[(Country, "DE")]),
@@ -433,53 +433,53 @@ fn a_difference_that_cannot_be_seen_is_not_written_and_a_correction_is() {
             vec![set(ZipCode, "01067")],
         ),
     ] {
-        check_changes(name, written, &wanted, expected);
+        check_changes(name, observed, &desired, expected);
     }
 }
 
-fn check_changes(name: &str, written: Record, wanted: &Record, expected: Vec<(Field, Option<FieldValue>)>) {
-    let changes = changes(&written, wanted, std::iter::empty());
+fn check_changes(name: &str, observed: Record, desired: &Record, expected: Vec<(Field, Option<FieldValue>)>) {
+    let changes = changes(&observed, desired, std::iter::empty());
     assert_eq!(changes, expected.into_iter().collect(), "{name}");
-    let mut after = written;
+    let mut after = observed;
     apply_changes(&mut after, &changes);
-    let wanted = wanted.iter().map(|(field, value)| (*field, value));
-    assert!(is_shown(wanted, std::iter::empty(), &after), "nothing is left to write: {name}");
+    let desired = desired.iter().map(|(field, value)| (*field, value));
+    assert!(is_shown(desired, std::iter::empty(), &after), "nothing is left to write: {name}");
 }
 
 #[test]
 fn what_was_written_needs_no_change_any_more() {
-    let wanted = address("B 2");
-    let mut written = record(&[(Field::StreetAndNumber, "A 1"), (Field::StreetAddInfo, "left")]);
+    let desired = address("B 2");
+    let mut observed = record(&[(Field::StreetAndNumber, "A 1"), (Field::StreetAddInfo, "left")]);
     let emptied = || [Field::StreetAddInfo].into_iter();
-    let first = changes(&written, &wanted, emptied());
-    apply_changes(&mut written, &first);
-    assert_eq!((written.clone(), changes(&written, &wanted, emptied())), (wanted, Changes::new()));
+    let first = changes(&observed, &desired, emptied());
+    apply_changes(&mut observed, &first);
+    assert_eq!((observed.clone(), changes(&observed, &desired, emptied())), (desired, Changes::new()));
 }
 
 /// A customer whose user 1 is there and whose buildings are to be read, wanting one home.
 fn unread() -> (Customer, Facts) {
     let facts = merge_all(&[event(10, signed_up("Home 1"))]);
     let mut customer = Customer::default();
-    customer.podero.user = UserThere::Present { id: uuid(1), written: Record::new() };
+    customer.podero.user = ObservedUser::Present { id: uuid(1), observed: Record::new() };
     (customer, facts)
 }
 
-fn list(customer: &mut Customer, wanted: &Facts, found: &[BuildingFound]) {
-    customer.absorb(wanted, &Call::ListBuildings { user: uuid(1) }, &Answer::Buildings(found.to_vec()));
+fn list(customer: &mut Customer, desired: &Facts, found: &[BuildingFound]) {
+    customer.absorb(desired, &Call::ListBuildings { user: uuid(1) }, &Answer::Buildings(found.to_vec()));
     assert_eq!(customer.podero.listing, Listing::Complete);
 }
 
 #[test]
 fn a_listed_building_that_looks_like_a_wanted_home_is_adopted() {
     let looks = |street: &str, name: &str| {
-        let mut written = address(street);
-        written.insert(Field::Name, name.into());
-        BuildingFound { id: uuid(7), written }
+        let mut observed = address(street);
+        observed.insert(Field::Name, name.into());
+        BuildingFound { id: uuid(7), observed }
     };
     let named = "Home 1, 01067 Dresden";
     let foreign_zip = {
         let mut found = looks("Home 1", named);
-        found.written.insert(Field::ZipCode, "99999".into());
+        found.observed.insert(Field::ZipCode, "99999".into());
         found
     };
     let left = |customer: &mut Customer| customer.podero.left.push(uuid(7));
@@ -487,7 +487,7 @@ fn a_listed_building_that_looks_like_a_wanted_home_is_adopted() {
         customer.podero.leaving.push(Leaving { building: uuid(7), to_pause: None, spare: None });
     };
     let taken = |customer: &mut Customer| {
-        let there = BuildingThere { id: uuid(7), since: stamp(5), written: Record::new() };
+        let there = ObservedBuilding { id: uuid(7), since: stamp(5), observed: Record::new() };
         customer.podero.buildings.insert(key("main"), there);
     };
     let nothing = |_: &mut Customer| {};
@@ -501,9 +501,9 @@ fn a_listed_building_that_looks_like_a_wanted_home_is_adopted() {
         ("one that is being left", looks("Home 1", named), &leaving, false),
         ("the one that stands for the home before", looks("Home 1", named), &taken, false),
     ] {
-        let (mut customer, wanted) = unread();
+        let (mut customer, desired) = unread();
         before(&mut customer);
-        list(&mut customer, &wanted, std::slice::from_ref(&found));
+        list(&mut customer, &desired, std::slice::from_ref(&found));
         let adopted = customer.podero.buildings.get(&key("main")).filter(|there| there.since == stamp(10));
         assert_eq!(adopted.map(|there| there.id), expected.then(|| uuid(7)), "{name}");
     }
@@ -511,35 +511,35 @@ fn a_listed_building_that_looks_like_a_wanted_home_is_adopted() {
 
 #[test]
 fn a_building_that_is_listed_no_more_is_ours_no_more() {
-    let (mut customer, wanted) = unread();
-    let there = BuildingThere { id: uuid(7), since: stamp(10), written: Record::new() };
+    let (mut customer, desired) = unread();
+    let there = ObservedBuilding { id: uuid(7), since: stamp(10), observed: Record::new() };
     customer.podero.buildings.insert(key("main"), there);
     customer.podero.leaving.push(Leaving { building: uuid(8), to_pause: None, spare: None });
-    list(&mut customer, &wanted, &[]);
+    list(&mut customer, &desired, &[]);
     assert!(customer.podero.buildings.is_empty() && customer.podero.leaving.is_empty());
 }
 
 #[test]
 fn the_building_of_the_home_before_is_left_when_the_new_one_is_adopted() {
-    let (mut customer, wanted) = unread();
-    let old = BuildingThere { id: uuid(6), since: stamp(5), written: Record::new() };
+    let (mut customer, desired) = unread();
+    let old = ObservedBuilding { id: uuid(6), since: stamp(5), observed: Record::new() };
     customer.podero.buildings.insert(key("main"), old);
-    let mut written = address("Home 1");
-    written.insert(Field::Name, "Home 1, 01067 Dresden".into());
-    let found = [BuildingFound { id: uuid(6), written: Record::new() }, BuildingFound { id: uuid(7), written }];
-    list(&mut customer, &wanted, &found);
+    let mut observed = address("Home 1");
+    observed.insert(Field::Name, "Home 1, 01067 Dresden".into());
+    let found = [BuildingFound { id: uuid(6), observed: Record::new() }, BuildingFound { id: uuid(7), observed }];
+    list(&mut customer, &desired, &found);
     assert_eq!(customer.podero.buildings[&key("main")].id, uuid(7));
     assert_eq!(customer.podero.leaving, [Leaving { building: uuid(6), to_pause: None, spare: None }]);
 }
 
 #[test]
 fn a_fresh_claim_trusts_what_is_there_unless_the_last_one_was_interrupted() {
-    let present = UserThere::Present { id: uuid(1), written: Record::new() };
+    let present = ObservedUser::Present { id: uuid(1), observed: Record::new() };
     for (user, was_interrupted, expected_user, expected_listing) in [
         (present.clone(), false, present.clone(), Listing::Complete),
-        (present, true, UserThere::Unlooked, Listing::Doubtful),
-        (UserThere::Absent, false, UserThere::Unlooked, Listing::Complete),
-        (UserThere::Contested, false, UserThere::Unlooked, Listing::Complete),
+        (present, true, ObservedUser::Unknown, Listing::Doubtful),
+        (ObservedUser::Absent, false, ObservedUser::Unknown, Listing::Complete),
+        (ObservedUser::Conflict, false, ObservedUser::Unknown, Listing::Complete),
     ] {
         let mut customer = Customer::default();
         customer.podero.user = user;
@@ -553,11 +553,11 @@ fn a_fresh_claim_trusts_what_is_there_unless_the_last_one_was_interrupted() {
 
 #[test]
 fn a_deletion_that_was_cut_off_still_tells_whom_it_was_about() {
-    let (mut customer, wanted) = unread();
+    let (mut customer, desired) = unread();
     customer.begin(true);
     let look = Call::FindUser { external_id: CustomerId::accept("C-1").expect("a printable id") };
-    customer.absorb(&wanted, &look, &Answer::User(None));
-    assert_eq!((customer.podero.user, customer.podero.departed), (UserThere::Absent, Some(uuid(1))));
+    customer.absorb(&desired, &look, &Answer::User(None));
+    assert_eq!((customer.podero.user, customer.podero.departed), (ObservedUser::Absent, Some(uuid(1))));
 }
 
 /// What happens to an active customer after the sign-up; every address is one's own, since a move to where one
@@ -644,8 +644,8 @@ proptest! {
         let mut facts = Facts::default();
         for event in &arrived {
             let merged = facts.merge(event);
-            prop_assert!(merged.won + merged.lost.len() > 0);
-            prop_assert!(merged.won > 0 || said(&merged.facts) == said(&facts), "what is lost changes no fact");
+            prop_assert!(merged.accepted + merged.stale.len() > 0);
+            prop_assert!(merged.accepted > 0 || said(&merged.facts) == said(&facts), "what is lost changes no fact");
             facts = merged.facts;
         }
     }
@@ -704,17 +704,17 @@ fn answers() -> impl Strategy<Value = Answer> {
             external_id: None,
             heat_pumps: None,
             zip: None,
-            written: record(&PERSON),
+            observed: record(&PERSON),
         };
-        let mut written = address("Home 1");
-        written.insert(Field::Name, "Home 1, 01067 Dresden".into());
+        let mut observed = address("Home 1");
+        observed.insert(Field::Name, "Home 1, 01067 Dresden".into());
         match kind {
             0 => Answer::Nothing,
             1 => Answer::User(None),
             2 => Answer::User(Some(user)),
             3 => Answer::Users(vec![user]),
             4 => Answer::Building { id },
-            5 => Answer::Buildings(vec![BuildingFound { id, written }]),
+            5 => Answer::Buildings(vec![BuildingFound { id, observed }]),
             6 => Answer::HeatPumps(vec![PumpFound { id, building: Some(id), is_steered: flag }]),
             7 => Answer::Observations(Vec::new()),
             _ => Answer::Session { url: "https://connect.example".to_owned() },
@@ -749,11 +749,11 @@ proptest! {
     fn any_answer_is_absorbed_and_one_of_the_wrong_shape_changes_nothing(
         steps in proptest::collection::vec((calls(), answers()), 1..30),
     ) {
-        let wanted = merge_all(&[event(2, signed_up("Home 1"))]);
+        let desired = merge_all(&[event(2, signed_up("Home 1"))]);
         let mut customer = Customer::default();
         for (call, answer) in steps {
             let before = customer.clone();
-            customer.absorb(&wanted, &call, &answer);
+            customer.absorb(&desired, &call, &answer);
             prop_assert!(fits(&call, &answer) || customer == before, "{:?} {:?}", call, answer);
             let stored = serde_json::to_string(&customer).expect("serialises");
             prop_assert_eq!(&serde_json::from_str::<Customer>(&stored).expect("reads back"), &customer);
@@ -762,13 +762,13 @@ proptest! {
 
     #[test]
     fn buildings_never_belong_to_two_homes(steps in proptest::collection::vec((calls(), answers()), 1..30)) {
-        let wanted = merge_all(&[
+        let desired = merge_all(&[
             event(2, signed_up("Home 1")),
             event(3, updated(Details { building_key: key("second"), ..at_home("Home 1") })),
         ]);
         let mut customer = Customer::default();
         for (call, answer) in steps.iter().filter(|(call, _)| matches!(call, Call::ListBuildings { .. })) {
-            customer.absorb(&wanted, call, answer);
+            customer.absorb(&desired, call, answer);
             let mut ids: Vec<Uuid> = customer.podero.buildings.values().map(|there| there.id).collect();
             ids.extend(customer.podero.leaving.iter().map(|leaving| leaving.building));
             let count = ids.len();
@@ -781,27 +781,27 @@ proptest! {
 
 #[test]
 fn a_building_that_a_parked_event_may_have_made_unseen_is_freed_when_it_is_found() {
-    let wanted = merge_all(&[event(10, signed_up("Old 1"))]);
+    let desired = merge_all(&[event(10, signed_up("Old 1"))]);
     let mut customer = Customer::default();
     let user = Uuid::from_u128(7);
-    customer.podero.user = UserThere::Present { id: user, written: Record::new() };
-    customer.remember_unseen(&wanted);
+    customer.podero.user = ObservedUser::Present { id: user, observed: Record::new() };
+    customer.remember_unseen(&desired);
     assert_eq!(customer.podero.unseen, [], "nothing was in doubt");
     customer.doubt_buildings();
-    customer.remember_unseen(&wanted);
-    customer.remember_unseen(&wanted);
+    customer.remember_unseen(&desired);
+    customer.remember_unseen(&desired);
     assert_eq!(customer.podero.unseen.len(), 1, "and the same doubt is one");
 
-    let moved = wanted.merge(&event(20, moved("New 2"))).facts;
-    let left = BuildingFound { id: Uuid::from_u128(8), written: home(&wanted).record(&BuildingKey::default()) };
-    let stranger = BuildingFound { id: Uuid::from_u128(9), written: record(&[(Field::Name, "somebody else's")]) };
+    let moved = desired.merge(&event(20, moved("New 2"))).facts;
+    let left = BuildingFound { id: Uuid::from_u128(8), observed: home(&desired).record(&BuildingKey::default()) };
+    let stranger = BuildingFound { id: Uuid::from_u128(9), observed: record(&[(Field::Name, "somebody else's")]) };
     customer.absorb(&moved, &Call::ListBuildings { user }, &Answer::Buildings(vec![left.clone(), stranger]));
     let freed: Vec<Uuid> = customer.podero.leaving.iter().map(|leaving| leaving.building).collect();
     assert_eq!((freed, customer.podero.unseen.len()), (vec![left.id], 0));
 
     // Retried before the building is deleted, the event takes it back instead of making another.
     let mut retried = customer.clone();
-    retried.take_spares(&wanted);
+    retried.take_spares(&desired);
     assert_eq!((retried.podero.buildings[&BuildingKey::default()].id, retried.podero.leaving.len()), (left.id, 0));
     // Where old buildings stay it is nobody's, and the event takes it when it is retried after all.
     customer.home_freed(left.id, true);
@@ -809,13 +809,13 @@ fn a_building_that_a_parked_event_may_have_made_unseen_is_freed_when_it_is_found
     customer.take_spares(&moved);
     assert_eq!(customer.podero.spare.len(), 1, "it is not what the move wants");
     // Also when its address was corrected meanwhile: it was made for this home.
-    let corrected = wanted
+    let corrected = desired
         .merge(&event(30, updated(Details { address: Some(address("Corrected 3")), ..Details::default() })))
         .facts;
     let mut later = customer.clone();
     later.take_spares(&corrected);
     assert_eq!(later.podero.buildings[&BuildingKey::default()].id, left.id);
-    customer.take_spares(&wanted);
+    customer.take_spares(&desired);
     assert_eq!(customer.podero.buildings[&BuildingKey::default()].id, left.id);
 }
 
@@ -843,10 +843,10 @@ proptest! {
         let details = Details { personal, address, building: Some(building), ..Details::default() };
         let facts = merge_all(&[event(10, Happening::SignedUp(details))]);
         let (key, (personal, address, building)) = (BuildingKey::default(), others);
-        let written = nearly(&facts.profile(), personal.into_iter().chain(address.clone()).collect(), keep);
-        prop_assert_eq!(facts.profile_changes(&written), changes(&written, &facts.profile(), home(&facts).emptied()));
+        let observed = nearly(&facts.profile(), personal.into_iter().chain(address.clone()).collect(), keep);
+        prop_assert_eq!(facts.profile_changes(&observed), changes(&observed, &facts.profile(), home(&facts).emptied()));
         let record = home(&facts).record(&key);
-        let written = nearly(&record, address.into_iter().chain(building).collect(), keep);
-        prop_assert_eq!(home(&facts).changes(&key, &written), changes(&written, &record, home(&facts).emptied()));
+        let observed = nearly(&record, address.into_iter().chain(building).collect(), keep);
+        prop_assert_eq!(home(&facts).changes(&key, &observed), changes(&observed, &record, home(&facts).emptied()));
     }
 }

@@ -12,7 +12,7 @@ use super::super::call::{
 use super::super::event::{Change, Details, FieldValue, Move, Record};
 use super::super::fixtures::*;
 use super::super::notice::Topic;
-use super::super::verdict::{Fate, Moment, Reason, Ruling, Verdict, conclude, judge, rest};
+use super::super::verdict::{Decision, Fate, Moment, Reason, Verdict, final_fate, judge, settle_with};
 
 use super::*;
 use partner::Podero;
@@ -25,10 +25,10 @@ fn drive(work: &mut Work, policy: &Policy, moment: Moment, mut podero: impl FnMu
     for _ in 0..CALLS_MAX {
         let step = next(work, policy);
         let Next::Call(call) = step else {
-            return rest(work, &step, moment, policy).expect("without a call there is a fate");
+            return final_fate(work, &step, moment, policy).expect("without a call there is a fate");
         };
         let reply = podero(&call);
-        if let Ruling::Settle(fate) = judge(work, &call, &reply, moment, policy) {
+        if let Decision::Settle(fate) = judge(work, &call, &reply, moment, policy) {
             return fate;
         }
     }
@@ -41,7 +41,7 @@ struct World {
     podero: Podero,
     customer: Customer,
     /// What the watch remembers; it outlives what Podero deletes.
-    memory: BTreeMap<Uuid, Seen>,
+    memory: BTreeMap<Uuid, PumpRecord>,
     now: i64,
 }
 
@@ -68,7 +68,7 @@ impl World {
     }
 
     fn settle(&mut self, work: Work, fate: Fate) -> Verdict {
-        let verdict = conclude(&work, fate, at(self.now), &self.policy);
+        let verdict = settle_with(&work, fate, at(self.now), &self.policy);
         self.memory.extend(verdict.seen.iter().map(|change| (change.seen.heat_pump, change.seen.clone())));
         self.customer = verdict.customer.clone();
         verdict
@@ -84,7 +84,7 @@ impl World {
 }
 
 fn applied() -> Fate {
-    Fate::Applied { lost: Vec::new() }
+    Fate::Applied { stale: Vec::new() }
 }
 
 #[test]
@@ -264,12 +264,12 @@ fn an_address_of_a_building_written_in_place_keeps_the_buildings_name() {
     world.play(event(10, Happening::SignedUp(named)));
     let correction = Details { address: Some(address("Home 1a")), ..Details::default() };
     world.play(event(20, updated(correction)));
-    let written = world.podero.log.iter().find_map(|call| {
+    let observed = world.podero.log.iter().find_map(|call| {
         let Call::UpdateBuilding { name, changes, .. } = call else { return None };
         Some((name.clone(), changes.clone()))
     });
     let expected = (FieldValue::from("Cottage"), [(Field::StreetAndNumber, Some("Home 1a".into()))].into());
-    assert_eq!(written, Some(expected));
+    assert_eq!(observed, Some(expected));
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn a_churn_asks_the_brake_before_it_takes_anything_away_and_only_then() {
     world.play(event(10, signed_up("Home 1")));
     let mut work = world.claim(&churn, false);
     assert!(asks(&work, &world));
-    assert_eq!(rest(&work, &Next::AskBrake, moment(world.now), &world.policy), None, "it is no end");
+    assert_eq!(final_fate(&work, &Next::AskBrake, moment(world.now), &world.policy), None, "it is no end");
     for clearance in [Clearance::Admitted, Clearance::Approved] {
         work.clearance = clearance;
         assert!(matches!(next(&work, &world.policy), Next::Call(Call::ListHeatPumps { .. })), "{clearance:?}");
@@ -449,7 +449,7 @@ fn an_event_that_lost_in_part_is_applied_and_says_what_was_lost() {
     world.play(event(30, moved("New 2")));
     let late = Details { address: Some(address("Old 1a")), ..personal(&[(Field::FirstName, "corrected")]) };
     let verdict = world.play(event(20, updated(late)));
-    assert_eq!(verdict.fate, Fate::Applied { lost: vec!["home/main".to_owned()] });
+    assert_eq!(verdict.fate, Fate::Applied { stale: vec!["home/main".to_owned()] });
     let (users, buildings) = world.podero.records();
     assert_eq!(users[0][&Field::FirstName], "corrected".into());
     assert_eq!((buildings.len(), &buildings[0][&Field::StreetAndNumber]), (1, &"New 2".into()));
@@ -466,7 +466,7 @@ fn a_move_or_an_update_before_the_sign_up_waits_for_it_and_not_for_ever() {
         assert_eq!(verdict.customer.facts, Customer::default().facts, "a waiting event leaves no wish behind");
         for (elapsed, is_parked) in [(3 * 24 * 3_600 - 1, false), (3 * 24 * 3_600, true)] {
             let work = Work::new(event(20, early.clone()), tries_from, Customer::default());
-            let fate = rest(&work, &next(&work, &policy()), moment(world.now + elapsed), &policy());
+            let fate = final_fate(&work, &next(&work, &policy()), moment(world.now + elapsed), &policy());
             let parked = matches!(fate, Some(Fate::Parked { reason: Reason::NoSignUp, .. }));
             assert_eq!(parked, is_parked, "{elapsed}");
         }

@@ -1,8 +1,8 @@
 //! The table above the judgement, row by row; every refusal; and what the end of a claim writes down.
 
-use super::super::alert::{Observation, Outages, Seen, Surroundings, WatchPolicy, diff};
+use super::super::alert::{DiffContext, Observation, Outages, PumpRecord, WatchPolicy, diff};
 use super::super::call::{Changes, Operation, PumpFound, TOKEN_SERVER_ERROR, UserFound};
-use super::super::customer::{BuildingThere, Leaving};
+use super::super::customer::{Leaving, ObservedBuilding};
 use super::super::event::Record;
 use super::super::fixtures::*;
 use super::super::plan::{OldBuilding, next};
@@ -13,9 +13,9 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 /// An event of a customer whose user 1 and building 2 are there; five failures lie behind it.
 fn work(happening: Happening) -> Work {
     let mut customer = customer_with(&[event(10, signed_up("Home 1"))]);
-    customer.podero.user = UserThere::Present { id: uuid(1), written: Record::new() };
+    customer.podero.user = ObservedUser::Present { id: uuid(1), observed: Record::new() };
     customer.podero.listing = Listing::Complete;
-    let there = BuildingThere { id: uuid(2), since: stamp(10), written: Record::new() };
+    let there = ObservedBuilding { id: uuid(2), since: stamp(10), observed: Record::new() };
     customer.podero.buildings.insert(key("main"), there);
     let mut work = Work::new(event(20, happening), at(1_000), customer);
     (work.failures, work.failing_since) = (5, Some(at(900)));
@@ -60,15 +60,15 @@ fn session() -> Call {
     Call::CreateOnboardingSession { user, key: key("main"), since, building: None, language: "de".to_owned(), policy }
 }
 
-fn go_on(save: bool) -> Ruling {
-    Ruling::Continue { save }
+fn go_on(save: bool) -> Decision {
+    Decision::Continue { save }
 }
 
-fn retry_at(seconds: i64, setback: Setback) -> Ruling {
-    Ruling::Settle(Fate::Retry { at: at(seconds), setback })
+fn retry_at(seconds: i64, setback: Setback) -> Decision {
+    Decision::Settle(Fate::Retry { at: at(seconds), setback })
 }
 
-fn judged(work: &mut Work, call: &Call, reply: &Reply) -> Ruling {
+fn judged(work: &mut Work, call: &Call, reply: &Reply) -> Decision {
     judge(work, call, reply, moment(1_000), &policy())
 }
 
@@ -80,7 +80,7 @@ fn done_goes_on_and_saves_what_must_not_be_made_or_asked_twice_and_only_what_is_
         external_id: None,
         heat_pumps: None,
         zip: None,
-        written: Record::new(),
+        observed: Record::new(),
     };
     let pump = PumpFound { id: uuid(3), building: Some(uuid(6)), is_steered: true };
     for (call, answer, save) in [
@@ -116,7 +116,7 @@ fn what_is_not_there_is_looked_for_once_more_and_then_it_is_for_a_person() {
         assert_eq!(judged(&mut work, &call, &gone()), go_on(false), "{call:?}");
         let second = judged(&mut work, &call, &gone());
         assert!(
-            matches!(second, Ruling::Settle(Fate::Parked { reason: Reason::Refused, .. })),
+            matches!(second, Decision::Settle(Fate::Parked { reason: Reason::Refused, .. })),
             "{call:?} became {second:?}"
         );
     }
@@ -133,7 +133,7 @@ fn the_tombstone_stands_before_the_deletion_is_asked_for() {
         // no active customer; the churn itself goes on.
         let lost = Reply::Unknown { why: "no answer" };
         let delete = Call::DeleteUser { user: uuid(1), soft: true };
-        assert!(matches!(judged(&mut churn, &delete, &lost), Ruling::Settle(Fate::Retry { .. })));
+        assert!(matches!(judged(&mut churn, &delete, &lost), Decision::Settle(Fate::Retry { .. })));
         let late = Work::new(event(15, update()), at(1_000), churn.customer.clone());
         assert_eq!(next(&late, &policy()), Next::Superseded, "{reply:?}");
         let again = Work::new(churn.event.clone(), at(1_000), churn.customer.clone());
@@ -187,14 +187,14 @@ fn unsent_is_a_failure_that_leaves_no_doubt() {
 
 #[test]
 fn unknown_is_a_failure_and_sends_us_to_look_before_anything_is_made_or_believed_again() {
-    let present = UserThere::Present { id: uuid(1), written: Record::new() };
+    let present = ObservedUser::Present { id: uuid(1), observed: Record::new() };
     for (call, user, listing) in [
-        (create_user(), UserThere::Unlooked, Listing::Complete),
-        (create_building(), UserThere::Unlooked, Listing::Doubtful),
-        (update_user(), UserThere::Unlooked, Listing::Complete),
+        (create_user(), ObservedUser::Unknown, Listing::Complete),
+        (create_building(), ObservedUser::Unknown, Listing::Doubtful),
+        (update_user(), ObservedUser::Unknown, Listing::Complete),
         (update_building(), present.clone(), Listing::Doubtful),
         (delete_building(), present.clone(), Listing::Complete),
-        (Call::DeleteUser { user: uuid(1), soft: true }, UserThere::Unlooked, Listing::Complete),
+        (Call::DeleteUser { user: uuid(1), soft: true }, ObservedUser::Unknown, Listing::Complete),
         (Call::DeleteUser { user: uuid(9), soft: false }, present.clone(), Listing::Complete),
         (session(), present, Listing::Complete),
     ] {
@@ -227,7 +227,7 @@ fn nothing_overtakes_a_change_that_nobody_heard_of() {
     {
         let mut work = work(update());
         (work.failures, work.failing_since) = (0, None);
-        let at_once = Moment { now: at(1_000), dice: 0.0 };
+        let at_once = Moment { now: at(1_000), jitter: 0.0 };
         let ruling = judge(&mut work, &call, &Reply::Unknown { why: "no answer" }, at_once, &policy());
         assert_eq!(ruling, retry_at(1_000 + waits, Setback::Unknown), "{call:?}");
         // Nor does the event after it, if this one is parked, nor a retry by hand.
@@ -267,13 +267,13 @@ fn a_person_is_asked_where_podero_shows_a_user_that_is_not_the_customers() {
         external_id: None,
         heat_pumps: None,
         zip: None,
-        written: record(&PERSON),
+        observed: record(&PERSON),
     };
     for (name, user, found, expected) in [
-        ("staff under the customer's key", UserThere::Unlooked, Some(stranger(false)), Some(Reason::NotACustomer)),
-        ("nobody, and yet a duplicate", UserThere::Contested, None, Some(Reason::EmailTaken)),
-        ("nobody", UserThere::Unlooked, None, None),
-        ("the customer after all", UserThere::Contested, Some(stranger(true)), None),
+        ("staff under the customer's key", ObservedUser::Unknown, Some(stranger(false)), Some(Reason::NotACustomer)),
+        ("nobody, and yet a duplicate", ObservedUser::Conflict, None, Some(Reason::EmailTaken)),
+        ("nobody", ObservedUser::Unknown, None, None),
+        ("the customer after all", ObservedUser::Conflict, Some(stranger(true)), None),
     ] {
         let mut work = work(update());
         work.customer.podero.user = user;
@@ -281,7 +281,7 @@ fn a_person_is_asked_where_podero_shows_a_user_that_is_not_the_customers() {
         match expected {
             None => assert_eq!(ruling, go_on(false), "{name}"),
             Some(expected) => {
-                let Ruling::Settle(Fate::Parked { reason, detail }) = ruling else { panic!("{name}: {ruling:?}") };
+                let Decision::Settle(Fate::Parked { reason, detail }) = ruling else { panic!("{name}: {ruling:?}") };
                 assert_eq!(reason, expected, "{name}");
                 assert!(PERSON.iter().all(|(_, text)| !detail.contains(text)), "{name}: {detail}");
             }
@@ -299,9 +299,9 @@ enum Led {
 fn refuse(work: &mut Work, call: &Call, kind: RefusalKind) -> Led {
     let refusal = Refusal { kind, status: 422, detail: "said no".to_owned() };
     match judged(work, call, &Reply::Refused(refusal)) {
-        Ruling::Continue { save } => Led::OnAndSaved(save),
-        Ruling::Settle(Fate::Parked { reason, .. }) => Led::ToPark(reason),
-        Ruling::Settle(fate) => panic!("a refusal is final: {fate:?}"),
+        Decision::Continue { save } => Led::OnAndSaved(save),
+        Decision::Settle(Fate::Parked { reason, .. }) => Led::ToPark(reason),
+        Decision::Settle(fate) => panic!("a refusal is final: {fate:?}"),
     }
 }
 
@@ -362,10 +362,10 @@ fn what_a_refusal_taught_is_remembered() {
             &leaving,
             create_user(),
             Duplicate,
-            (|work| work.customer.podero.user == UserThere::Contested) as Check,
+            (|work| work.customer.podero.user == ObservedUser::Conflict) as Check,
         ),
         ("the user is gone", &leaving, update_user(), NotFound, |work| {
-            work.customer.podero.user == UserThere::Unlooked
+            work.customer.podero.user == ObservedUser::Unknown
         }),
         ("the building is gone", &leaving, update_building(), NotFound, |work| {
             work.customer.podero.buildings.is_empty()
@@ -385,7 +385,7 @@ fn what_a_refusal_taught_is_remembered() {
             work.customer.podero.pausing == Some(Vec::new())
         }),
         ("the churned user is gone", &churn, Call::DeleteUser { user: uuid(1), soft: true }, NotFound, |work| {
-            work.customer.podero.user == UserThere::Absent && work.customer.podero.departed == Some(uuid(1))
+            work.customer.podero.user == ObservedUser::Absent && work.customer.podero.departed == Some(uuid(1))
         }),
     ] {
         let mut work = start.clone();
@@ -433,7 +433,7 @@ fn a_doubt_that_a_parked_event_left_is_a_doubt_to_each_that_needs_a_new_building
     let mut given_up = work(moved("New 2"));
     given_up.customer.doubt_buildings();
     let unheard = Fate::Parked { reason: Reason::GaveUp, detail: String::new() };
-    let customer = conclude(&given_up, unheard, at(1_000), &policy()).customer;
+    let customer = settle_with(&given_up, unheard, at(1_000), &policy()).customer;
     let mut other = Work::new(event(30, update()), at(1_000), customer);
     assert_eq!(look(&mut other), Led::OnAndSaved(false));
     let mut retried = Work::new(given_up.event.clone(), at(1_000), other.customer.clone());
@@ -452,7 +452,7 @@ fn a_panic_is_a_doubt_as_after_a_crash() {
     let mut work = work(update());
     let fate = interrupted(&mut work, at(1_000), &policy());
     assert!(matches!(fate, Fate::Parked { reason: Reason::Panicked, .. }));
-    assert_eq!((&work.customer.podero.user, work.customer.podero.listing), (&UserThere::Unlooked, Listing::Doubtful));
+    assert_eq!((&work.customer.podero.user, work.customer.podero.listing), (&ObservedUser::Unknown, Listing::Doubtful));
     assert!(too_soon(&work, at(1_009), &policy()).is_some() && too_soon(&work, at(1_010), &policy()).is_none());
 }
 
@@ -469,22 +469,22 @@ fn what_a_known_building_shows_is_written_anew_where_it_cannot_be_read() {
     let list = Call::ListBuildings { user: uuid(1) };
     let mut work = work(update());
     let there = work.customer.podero.buildings.get_mut(&key("main")).expect("the fixture has one");
-    there.written = record(&[(crate::domain::event::Field::Name, "as far as we knew")]);
+    there.observed = record(&[(crate::domain::event::Field::Name, "as far as we knew")]);
     work.customer.podero.listing = Listing::Doubtful;
     assert_eq!(refuse(&mut work, &list, RefusalKind::Unsupported), Led::OnAndSaved(false));
-    assert_eq!(work.customer.podero.buildings[&key("main")].written, Record::new());
+    assert_eq!(work.customer.podero.buildings[&key("main")].observed, Record::new());
 }
 
 #[test]
 fn the_detail_of_a_parked_event_names_the_call_and_what_podero_said() {
     let refusal = Refusal { kind: RefusalKind::Invalid, status: 422, detail: "zip_code: too long".to_owned() };
     let ruling = judged(&mut work(update()), &create_building(), &Reply::Refused(refusal));
-    let Ruling::Settle(Fate::Parked { detail, .. }) = ruling else { panic!("{ruling:?}") };
+    let Decision::Settle(Fate::Parked { detail, .. }) = ruling else { panic!("{ruling:?}") };
     assert_eq!(detail, format!("{} answered 422: zip_code: too long", Operation::CreateBuilding.name()));
 }
 
 /// A remembered pump in a building, with an open alert.
-fn alerted(pump: u128, building: u128) -> Seen {
+fn alerted(pump: u128, building: u128) -> PumpRecord {
     let policy = WatchPolicy { disconnect_after: Duration::ZERO, disconnect_polls: 1, ..WatchPolicy::DEFAULT };
     let lost = Observation {
         heat_pump: uuid(pump),
@@ -493,7 +493,7 @@ fn alerted(pump: u128, building: u128) -> Seen {
         updated_at: Some(at(1)),
         ..Observation::default()
     };
-    let change = diff(None, &lost, &Surroundings::plain((uuid(1), Some("C-1")), &Outages::default()), at(500), &policy);
+    let change = diff(None, &lost, &DiffContext::plain((uuid(1), Some("C-1")), &Outages::default()), at(500), &policy);
     assert_eq!(change.notices.len(), 1);
     change.seen
 }
@@ -513,7 +513,7 @@ fn alerts_end_with_the_home_or_the_customer_that_they_belong_to() {
         if is_move {
             work.customer.podero.retired = [(uuid(3), uuid(2)), (uuid(8), uuid(2))].into();
         }
-        let verdict = conclude(&work, Fate::Applied { lost: Vec::new() }, at(1_000), &policy);
+        let verdict = settle_with(&work, Fate::Applied { stale: Vec::new() }, at(1_000), &policy);
         let told: Vec<(Uuid, &str)> = verdict
             .seen
             .iter()
@@ -533,7 +533,7 @@ fn alerts_end_with_the_home_or_the_customer_that_they_belong_to() {
 fn fates() -> [(Fate, &'static [Topic], bool); 5] {
     let parked = Fate::Parked { reason: Reason::Refused, detail: "said no".to_owned() };
     [
-        (Fate::Applied { lost: Vec::new() }, &[Topic::CustomerProvisioned], true),
+        (Fate::Applied { stale: Vec::new() }, &[Topic::CustomerProvisioned], true),
         (Fate::Superseded, &[], true),
         (Fate::Waiting { until: at(2_000) }, &[], false),
         (Fate::Retry { at: at(2_000), setback: Setback::Busy }, &[], false),
@@ -546,7 +546,7 @@ fn the_end_of_a_claim_tells_what_is_news_and_wakes_who_waits() {
     for (fate, topics, ends) in fates() {
         for (happening, about_existence) in [(signed_up("Home 1"), true), (update(), false)] {
             let work = work(happening);
-            let verdict = conclude(&work, fate.clone(), at(1_000), &policy());
+            let verdict = settle_with(&work, fate.clone(), at(1_000), &policy());
             assert_eq!(verdict.wakes_waiting, ends && about_existence, "{fate:?}");
             assert_eq!((verdict.failures, verdict.failing_since), (5, Some(at(900))), "{fate:?}");
             let told: Vec<Topic> = verdict.notices.iter().map(|notice| notice.topic).collect();
@@ -566,7 +566,7 @@ fn homes_still_to_be_freed_are_left_when_the_event_is_applied_and_kept_in_mind_w
         work.customer.podero.leaving.push(Leaving { building: uuid(6), to_pause: None, spare: None });
         work.customer.podero.pausing = Some(vec![uuid(3)]);
         let is_applied = matches!(fate, Fate::Applied { .. });
-        let podero = conclude(&work, fate, at(1_000), &policy()).customer.podero;
+        let podero = settle_with(&work, fate, at(1_000), &policy()).customer.podero;
         assert_eq!((podero.leaving.len(), podero.left.len()), if is_applied { (0, 1) } else { (1, 0) });
         assert_eq!(podero.pausing, None);
     }
@@ -576,9 +576,9 @@ fn homes_still_to_be_freed_are_left_when_the_event_is_applied_and_kept_in_mind_w
 fn a_notice_is_the_same_for_the_same_cause_and_shows_ids_only() {
     let parked = |reason| Fate::Parked { reason, detail: "c1@example.com is taken".to_owned() };
     for happening in [signed_up("Home 1"), moved("New 2"), Happening::Churned] {
-        for fate in [Fate::Applied { lost: Vec::new() }, parked(Reason::EmailTaken)] {
+        for fate in [Fate::Applied { stale: Vec::new() }, parked(Reason::EmailTaken)] {
             let conclude_at =
-                |seconds| conclude(&work(happening.clone()), fate.clone(), at(seconds), &policy()).notices.remove(0);
+                |seconds| settle_with(&work(happening.clone()), fate.clone(), at(seconds), &policy()).notices.remove(0);
             let notice = conclude_at(1_000);
             assert_eq!(notice, conclude_at(1_000));
             let is_parked = matches!(fate, Fate::Parked { .. });
@@ -606,14 +606,14 @@ fn what_never_became_an_event_is_told_by_its_own_id() {
 #[test]
 fn a_follow_up_is_the_same_event_on_every_repeat() {
     let policy = Policy { churn: ChurnDelete::SoftThenHard, ..policy() };
-    let conclude = |happening| {
+    let purge_of = |happening| {
         let mut work = work(happening);
         work.customer.podero.departed = Some(uuid(1));
-        conclude(&work, Fate::Applied { lost: Vec::new() }, at(1_000), &policy).follow_up
+        settle_with(&work, Fate::Applied { stale: Vec::new() }, at(1_000), &policy).follow_up
     };
-    let purge = conclude(Happening::Churned).expect("soft, then hard");
-    assert_eq!(conclude(Happening::Churned), Some(purge));
-    assert_eq!(conclude(update()), None);
+    let purge = purge_of(Happening::Churned).expect("soft, then hard");
+    assert_eq!(purge_of(Happening::Churned), Some(purge));
+    assert_eq!(purge_of(update()), None);
 }
 
 #[test]

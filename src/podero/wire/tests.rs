@@ -371,7 +371,7 @@ fn a_user_is_read_in_every_shape_that_the_pages_show() {
         "latitude": 1.5, "name": "not a user's field",
     }))
     .expect("found");
-    let written: Record = [
+    let observed: Record = [
         (Field::Email, "a@example.com".into()),
         (Field::ZipCode, FieldValue::Number(10_115)),
         (Field::Country, "DEU".into()),
@@ -385,7 +385,7 @@ fn a_user_is_read_in_every_shape_that_the_pages_show() {
             external_id: Some("C-1".to_owned()),
             heat_pumps: Some(2),
             zip: None,
-            written
+            observed
         }
     );
     let bare = found(json!({"id": USER})).expect("found");
@@ -420,7 +420,7 @@ fn a_building_keeps_its_odd_values() {
     let Reply::Done(Answer::Buildings(found)) = reply(&Call::ListBuildings { user: USER }, 200, body) else {
         panic!("not a list");
     };
-    let written: Record = [
+    let observed: Record = [
         (Field::Name, "N".into()),
         (Field::PropertySizeM2, FieldValue::Number(120)),
         (Field::PropertyAge, "1990-2000".into()),
@@ -430,7 +430,7 @@ fn a_building_keeps_its_odd_values() {
         (Field::Country, "AT".into()),
     ]
     .into();
-    assert_eq!(found, [BuildingFound { id: THING, written }]);
+    assert_eq!(found, [BuildingFound { id: THING, observed }]);
 }
 
 #[test]

@@ -92,7 +92,7 @@ impl Run {
         self.check_events(&events, &mut figures);
         self.check_notices(&events, &notices, &mut figures).await;
         self.check_podero(&mut figures).await;
-        self.conclude(&figures).await;
+        self.settle_with(&figures).await;
         figures
     }
 
@@ -186,7 +186,7 @@ impl Run {
         self.wrong.extend(found.others);
     }
 
-    async fn conclude(&mut self, figures: &Figures) {
+    async fn settle_with(&mut self, figures: &Figures) {
         let took = Clock::system().now().since(self.started);
         self.wrong.extend(self.house.terminate().await);
         self.wrong.extend(self.house.unasked_ends());

@@ -52,7 +52,7 @@ impl Partner for Podero {
                 external_id: None,
                 heat_pumps: Some(1),
                 zip: None,
-                written: Record::new(),
+                observed: Record::new(),
             };
             return Reply::Done(Answer::Users(listed.map(found).collect()));
         }

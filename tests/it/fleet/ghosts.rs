@@ -36,7 +36,7 @@ impl Partner for Podero {
                 external_id: None,
                 heat_pumps: Some(1),
                 zip: None,
-                written: Record::new(),
+                observed: Record::new(),
             };
             return Reply::Done(Answer::Users(self.users.iter().map(found).collect()));
         }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use podero_bridge::domain::Timestamp;
 use podero_bridge::domain::alert::outage::{self, Count, Outage, ScopeKind};
-use podero_bridge::domain::alert::rhythm::{next_poll, retry_poll};
+use podero_bridge::domain::alert::poll_interval::{next_poll, retry_poll};
 use podero_bridge::domain::alert::{
-    Knowledge, Looks, Outages, Resolution, Scope, Seen, Surroundings, diff, miss, retire,
+    DiffContext, Knowledge, Looks, Outages, PumpRecord, Resolution, Scope, diff, miss, retire,
 };
 use podero_bridge::domain::notice::Notice;
 use rand::rngs::StdRng;
@@ -23,7 +23,7 @@ const REQUESTS_A_MINUTE: usize = 50 * 60;
 pub struct Pure {
     /// Each user with the places of the pumps.
     users: Vec<(Uuid, Vec<usize>)>,
-    seen: Vec<Option<Seen>>,
+    seen: Vec<Option<PumpRecord>>,
     due: BinaryHeap<Reverse<(Timestamp, usize)>>,
     outages: Outages,
     looks: Looks,
@@ -66,10 +66,10 @@ impl Pure {
         for place in places {
             let pump = &world.pumps[*place];
             let region = World::region_name(pump.region);
-            let around = Surroundings {
+            let around = DiffContext {
                 region: Some(&region),
                 is_leaving: world.is_leaving(pump, minute),
-                ..Surroundings::plain((*id, None), &self.outages)
+                ..DiffContext::plain((*id, None), &self.outages)
             };
             let before = self.seen[*place].as_ref();
             let change = match (world.is_there(pump, minute), before) {

@@ -48,7 +48,7 @@ impl Partner for Podero {
                     external_id: None,
                     heat_pumps: u64::try_from(pumps.len()).ok(),
                     zip: Some(Box::new(zip.clone())),
-                    written: Record::new(),
+                    observed: Record::new(),
                 };
                 Reply::Done(Answer::Users(shown.users.iter().map(found).collect()))
             }

@@ -90,7 +90,7 @@ impl Podero {
             Call::ListBuildings { .. } if !self.lists_buildings => Err(model::Refusal::MethodNotAllowed),
             Call::ListBuildings { user } => {
                 let found = self.world.buildings(US, *user)?.into_iter();
-                let found = found.map(|there| BuildingFound { id: there.id, written: building_record(there) });
+                let found = found.map(|there| BuildingFound { id: there.id, observed: building_record(there) });
                 Ok(Answer::Buildings(found.collect()))
             }
             Call::CreateBuilding { user, record, .. } => {
@@ -238,7 +238,7 @@ fn shown(user: &User) -> UserFound {
         external_id: user.external_user_id.clone(),
         heat_pumps: Some(u64::from(user.num_heat_pumps)),
         zip: None,
-        written: user_record(user),
+        observed: user_record(user),
     }
 }
 

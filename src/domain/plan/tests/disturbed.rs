@@ -58,7 +58,7 @@ impl World {
         for _ in 0..CALLS_MAX {
             let step = next(work, &self.policy);
             let Next::Call(call) = step else {
-                let fate = rest(work, &step, moment(self.now), &self.policy);
+                let fate = final_fate(work, &step, moment(self.now), &self.policy);
                 return Ended::Settled(fate.expect("without a call there is a fate"));
             };
             let disturbance = around.next().unwrap_or(Calm);
@@ -73,9 +73,9 @@ impl World {
                 CrashAfter | CrashBefore => return Ended::Died,
             };
             match judge(work, &call, &reply, moment(self.now), &self.policy) {
-                Ruling::Settle(fate) => return Ended::Settled(fate),
-                Ruling::Continue { save: true } => self.customer = work.customer.clone(),
-                Ruling::Continue { save: false } => {}
+                Decision::Settle(fate) => return Ended::Settled(fate),
+                Decision::Continue { save: true } => self.customer = work.customer.clone(),
+                Decision::Continue { save: false } => {}
             }
         }
         panic!("no end after {CALLS_MAX} calls: {:?}", work.event);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use super::super::super::alert::{Observation, Outages, Surroundings, WatchPolicy, diff};
+use super::super::super::alert::{DiffContext, Observation, Outages, WatchPolicy, diff};
 use super::super::super::event::{BuildingKey, Record};
 use super::super::super::{CustomerId, Stamp};
 use super::super::*;
@@ -61,7 +61,7 @@ impl Podero {
             Call::DeleteUser { user, soft } => self.delete_user(*user, *soft),
             Call::ListBuildings { user } => {
                 let mine = self.buildings.iter().filter(|(_, building)| building.user == *user);
-                let found = mine.map(|(id, building)| BuildingFound { id: *id, written: building.record.clone() });
+                let found = mine.map(|(id, building)| BuildingFound { id: *id, observed: building.record.clone() });
                 Reply::Done(Answer::Buildings(found.collect()))
             }
             Call::CreateBuilding { user, key, since, record } => {
@@ -162,7 +162,7 @@ impl Podero {
     }
 
     /// What the watch would remember of each pump.
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(super) fn seen(&self) -> Vec<PumpRecord> {
         let day = std::time::Duration::from_secs(24 * 60 * 60);
         let watch = WatchPolicy { disconnect_after: day, stale_after: day, ..WatchPolicy::DEFAULT };
         let of = |(id, pump): (&Uuid, &Pump)| {
@@ -170,7 +170,7 @@ impl Podero {
             diff(
                 None,
                 &observation,
-                &Surroundings::plain((pump.user, None), &Outages::default()),
+                &DiffContext::plain((pump.user, None), &Outages::default()),
                 Timestamp::from_micros(0),
                 &watch,
             )
@@ -206,7 +206,7 @@ fn shown(id: Uuid, user: &User) -> UserFound {
         external_id: Some(user.external_id.as_str().to_owned()),
         heat_pumps: None,
         zip: None,
-        written: user.record.clone(),
+        observed: user.record.clone(),
     }
 }
 

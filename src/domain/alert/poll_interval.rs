@@ -22,28 +22,28 @@ const SUSPECT_PART_MAX: u32 = 10;
 /// A poll that failed is due again after this part of the interval: sooner than the next round, and yet no storm.
 const RETRY_PART: u32 = 4;
 
-/// The next poll of a user whose poll has just ended. `dice` is from 0 to 1.
-pub fn next_poll(user: Uuid, is_suspect: bool, now: Timestamp, dice: f64, policy: &WatchPolicy) -> Timestamp {
+/// The next poll of a user whose poll has just ended. `jitter` is from 0 to 1.
+pub fn next_poll(user: Uuid, is_suspect: bool, now: Timestamp, jitter: f64, policy: &WatchPolicy) -> Timestamp {
     let round = round(policy);
     let place = place(user, round);
     let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX).max(1);
     let rounds = (now.micros() - micros(place)).div_euclid(micros(round));
     let slot = Timestamp::from_micros(micros(place).saturating_add(micros(round).saturating_mul(rounds + 1)));
-    let regular = slot.plus(part(round / JITTER_PART, dice));
-    if is_suspect { regular.min(now.plus(suspect_after(policy, dice))) } else { regular }
+    let regular = slot.plus(part(round / JITTER_PART, jitter));
+    if is_suspect { regular.min(now.plus(suspect_after(policy, jitter))) } else { regular }
 }
 
 /// When a poll that gave nothing is tried again.
-pub fn retry_poll(now: Timestamp, dice: f64, policy: &WatchPolicy) -> Timestamp {
+pub fn retry_poll(now: Timestamp, jitter: f64, policy: &WatchPolicy) -> Timestamp {
     let pause = policy.interval / RETRY_PART;
-    now.plus(pause - part(pause / RETRY_PART, dice))
+    now.plus(pause - part(pause / RETRY_PART, jitter))
 }
 
 /// As many looks as a loss must be seen by fit into the time that it must last.
-fn suspect_after(policy: &WatchPolicy, dice: f64) -> Duration {
+fn suspect_after(policy: &WatchPolicy, jitter: f64) -> Duration {
     let wanted = policy.disconnect_after / policy.disconnect_polls.max(1);
     let pause = wanted.clamp(policy.interval / SUSPECT_PART_MAX, round(policy));
-    pause - part(pause / JITTER_PART, dice)
+    pause - part(pause / JITTER_PART, jitter)
 }
 
 fn round(policy: &WatchPolicy) -> Duration {
@@ -55,8 +55,8 @@ fn place(user: Uuid, round: Duration) -> Duration {
     Duration::from_micros(Uuid::new_v5(&NAMESPACE, user.as_bytes()).as_u64_pair().0 % micros)
 }
 
-fn part(of: Duration, dice: f64) -> Duration {
-    of.mul_f64(dice.clamp(0.0, 1.0))
+fn part(of: Duration, jitter: f64) -> Duration {
+    of.mul_f64(jitter.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
@@ -81,13 +81,13 @@ mod tests {
     proptest! {
         #[test]
         fn nobody_is_polled_later_than_the_promise_nor_for_ever(
-            user in any::<u128>(), start in 0..10_000_000i64, dice in proptest::collection::vec(0.0..1.0f64, 2..50),
+            user in any::<u128>(), start in 0..10_000_000i64, jitter in proptest::collection::vec(0.0..1.0f64, 2..50),
         ) {
             let user = Uuid::from_u128(user);
             let mut now = at(start);
             let mut polls = Vec::new();
-            for dice in &dice {
-                now = next_poll(user, false, now, *dice, &POLICY);
+            for jitter in &jitter {
+                now = next_poll(user, false, now, *jitter, &POLICY);
                 polls.push(now);
             }
             for pair in polls.windows(2) {
@@ -99,12 +99,12 @@ mod tests {
 
         #[test]
         fn a_suspect_is_seen_sooner_and_a_failed_poll_tried_again_within_a_quarter(
-            start in 0..10_000_000i64, dice in 0.0..1.0f64,
+            start in 0..10_000_000i64, jitter in 0.0..1.0f64,
         ) {
             let now = at(start);
-            let pause = next_poll(uuid(1), true, now, dice, &POLICY).since(now);
+            let pause = next_poll(uuid(1), true, now, jitter, &POLICY).since(now);
             prop_assert!(pause <= Duration::from_mins(5), "{pause:?}");
-            let pause = retry_poll(now, dice, &POLICY).since(now);
+            let pause = retry_poll(now, jitter, &POLICY).since(now);
             prop_assert!((Duration::from_secs(110)..=Duration::from_secs(150)).contains(&pause), "{pause:?}");
         }
     }

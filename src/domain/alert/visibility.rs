@@ -12,7 +12,7 @@ use super::severity::Severity;
 use super::{Cause, Occurrence, Severities, occurrence_notice, occurrence_of};
 use crate::domain::Timestamp;
 use crate::domain::notice::{Notice, Topic};
-use crate::domain::standing::{Hold, Standing, Why};
+use crate::domain::partner_health::{CircuitCause, Hold, PartnerHealth};
 
 /// Why the bridge cannot see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +88,7 @@ fn severity_of_old() -> Severity {
 
 /// What is written about the bridge's own sight: the new memory and, with it or not at all, its notice.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SightChange {
+pub struct VisibilityChange {
     /// The open alert afterwards.
     pub blindness: Option<Blindness>,
     /// The news.
@@ -101,33 +101,33 @@ pub struct SightChange {
 /// again when a call was answered. Says nothing about any heat pump.
 pub fn look(
     told: Option<&Blindness>,
-    standing: &Standing,
+    health: &PartnerHealth,
     now: Timestamp,
     (interval, severities): (Duration, &Severities),
-) -> Option<SightChange> {
+) -> Option<VisibilityChange> {
     if let Some(blindness) = told {
-        return standing.is_clear(now).then(|| {
+        return health.is_clear(now).then(|| {
             let data = blindness.occurrence().resolve("The bridge sees again: Podero answers", "restored");
-            SightChange { blindness: None, notice: blindness.notice(Topic::WatchRestored, now, data) }
+            VisibilityChange { blindness: None, notice: blindness.notice(Topic::WatchRestored, now, data) }
         });
     }
-    let cause = match standing.hold(now)? {
+    let cause = match health.hold(now)? {
         Hold::Paused { .. } => BlindCause::RateLimited,
         // Left behind by a bridge that ended: the next probe tells how it stands now.
         Hold::Open(opening) if now.since(opening.until) > EVIDENCE_MAX => return None,
         Hold::Open(opening) => match opening.why {
-            Why::Away => BlindCause::PoderoAway,
-            Why::Refused { .. } => BlindCause::CredentialsRefused,
+            CircuitCause::Away => BlindCause::PoderoAway,
+            CircuitCause::Refused { .. } => BlindCause::CredentialsRefused,
         },
     };
-    let since = standing.dark_since(now)?;
-    if standing.dark_for(now)? < cause.patience(interval) {
+    let since = health.dark_since(now)?;
+    if health.dark_for(now)? < cause.patience(interval) {
         return None;
     }
     let (occurrence, severity) = (occurrence_of("blind", since), severities.of(Cause::WatchBlind, now));
     let blindness = Blindness { occurrence, cause, severity, since, detected_at: now };
     let notice = blindness.notice(Topic::WatchBlind, now, blindness.occurrence().trigger(cause.summary()));
-    Some(SightChange { blindness: Some(blindness), notice })
+    Some(VisibilityChange { blindness: Some(blindness), notice })
 }
 
 impl Blindness {

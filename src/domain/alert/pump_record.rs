@@ -1,6 +1,6 @@
 //! Is what one answer tells of a heat pump news? Hysteresis, flapping, and one resolve for every trigger.
 //!
-//! Everything that is counted is in [`Seen`], which is durable: a restart forgets no count. But a count is a row of
+//! Everything that is counted is in [`PumpRecord`], which is durable: a restart forgets no count. But a count is a row of
 //! looks without a break; after a break (a restart that took long, a blindness) it begins anew, so no restart of ours
 //! makes an alert.
 //!
@@ -40,7 +40,7 @@ const BREAKS_WITHIN: Duration = Duration::from_hours(24);
 
 /// Everything the watch remembers of a heat pump; durable, so that a restart forgets no count.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct PumpRecord {
     /// Podero's id.
     pub heat_pump: Uuid,
     /// Podero's id of its owner.
@@ -135,9 +135,9 @@ pub struct OpenAlert {
 
 /// What the store writes about one heat pump: the new memory and, with it or not at all, its notices.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SeenChange {
+pub struct PumpChange {
     /// The memory afterwards; `version` is the one it replaces, 0 for a pump seen first.
-    pub seen: Seen,
+    pub seen: PumpRecord,
     /// The news, in order: at most the resolve of one alert and the trigger of the next.
     pub notices: Vec<Notice>,
     /// Why the pump is watched no more, if that is what changes. It holds for whatever was seen of it meanwhile.
@@ -146,7 +146,7 @@ pub struct SeenChange {
 
 /// What is known around a heat pump when it is looked at.
 #[derive(Debug, Clone, Copy)]
-pub struct Surroundings<'a> {
+pub struct DiffContext<'a> {
     /// Podero's id of its owner.
     pub user: Uuid,
     /// The utility's id of the owner, where Podero knows it.
@@ -159,7 +159,7 @@ pub struct Surroundings<'a> {
     pub outages: &'a Outages,
 }
 
-impl<'a> Surroundings<'a> {
+impl<'a> DiffContext<'a> {
     /// Of a pump whose owner stays, where regions are not watched.
     pub fn plain((user, customer): (Uuid, Option<&'a str>), outages: &'a Outages) -> Self {
         Self { user, customer, region: None, is_leaving: false, outages }
@@ -168,32 +168,32 @@ impl<'a> Surroundings<'a> {
 
 /// What is new about a pump and worth telling. `before` is `None` for a pump that was never seen.
 pub fn diff(
-    before: Option<&Seen>,
+    before: Option<&PumpRecord>,
     observation: &Observation,
-    around: &Surroundings<'_>,
+    around: &DiffContext<'_>,
     now: Timestamp,
     policy: &WatchPolicy,
-) -> SeenChange {
+) -> PumpChange {
     let owner = (around.user, around.customer);
     let Some(before) = before.filter(|before| before.user != around.user) else {
-        let seen = before.cloned().unwrap_or_else(|| Seen::first(observation.heat_pump, owner));
+        let seen = before.cloned().unwrap_or_else(|| PumpRecord::first(observation.heat_pump, owner));
         return look_at(seen, observation, around, now, policy);
     };
     // Another owner's: what was told of it ends with the one before, and nothing of what was counted holds.
     let ended = retire(before, Resolution::Moved, now).notices;
-    let fresh = Seen { version: before.version, ..Seen::first(observation.heat_pump, owner) };
+    let fresh = PumpRecord { version: before.version, ..PumpRecord::first(observation.heat_pump, owner) };
     let change = look_at(fresh, observation, around, now, policy);
-    SeenChange { notices: ended.into_iter().chain(change.notices).collect(), ..change }
+    PumpChange { notices: ended.into_iter().chain(change.notices).collect(), ..change }
 }
 
 /// What is new about a pump of this owner.
 fn look_at(
-    mut seen: Seen,
+    mut seen: PumpRecord,
     observation: &Observation,
-    around: &Surroundings<'_>,
+    around: &DiffContext<'_>,
     now: Timestamp,
     policy: &WatchPolicy,
-) -> SeenChange {
+) -> PumpChange {
     let owner = (around.user, around.customer);
     seen.customer = owner.1.map(str::to_owned);
     // A pump that turns up in another home than the one that was left is somebody's again; and one that was gone from
@@ -202,11 +202,11 @@ fn look_at(
         seen.building.is_some() && observation.building.is_some() && observation.building != seen.building;
     let is_back = seen.knowledge == Knowledge::Gone && !observation.is_deleted;
     if seen.is_retired && (is_elsewhere || is_back) {
-        seen = Seen { version: seen.version, ..Seen::first(observation.heat_pump, owner) };
+        seen = PumpRecord { version: seen.version, ..PumpRecord::first(observation.heat_pump, owner) };
     }
     seen.take_in(observation, around, now, policy);
     if seen.is_retired {
-        return SeenChange::silent(seen);
+        return PumpChange::silent(seen);
     }
     let looked = Looked { since: seen.watched_since.unwrap_or(now), state_at: seen.state_at };
     let told = knowledge(observation, looked, now, policy);
@@ -223,20 +223,20 @@ fn look_at(
                 // Whatever the status means, its data comes: it is not away with others.
                 (seen.fell_at, seen.outage) = (None, None);
             }
-            SeenChange::silent(seen)
+            PumpChange::silent(seen)
         }
     }
 }
 
 /// Ends the watch of a pump before it began: it was found in a home that was left, and no poll has seen it yet.
-pub fn retire_unseen((heat_pump, building): (Uuid, Uuid), owner: (Uuid, Option<&str>), now: Timestamp) -> SeenChange {
-    let seen = Seen { building: Some(building), ..Seen::first(heat_pump, owner) };
+pub fn retire_unseen((heat_pump, building): (Uuid, Uuid), owner: (Uuid, Option<&str>), now: Timestamp) -> PumpChange {
+    let seen = PumpRecord { building: Some(building), ..PumpRecord::first(heat_pump, owner) };
     retire(&seen, Resolution::Moved, now)
 }
 
 /// A complete list of its owner's heat pumps did not name the pump. One odd answer is no removal: as many in a row as make a
 /// loss are. `None`: a newer answer has named it since this one was asked for, so this one tells nothing.
-pub fn miss(seen: &Seen, asked_at: Timestamp, policy: &WatchPolicy) -> Option<SeenChange> {
+pub fn miss(seen: &PumpRecord, asked_at: Timestamp, policy: &WatchPolicy) -> Option<PumpChange> {
     if seen.named_at >= Some(asked_at) {
         return None;
     }
@@ -246,11 +246,11 @@ pub fn miss(seen: &Seen, asked_at: Timestamp, policy: &WatchPolicy) -> Option<Se
     if seen.missing_polls >= lists_to_remove(policy) {
         return Some(retire(&seen, Resolution::Removed, asked_at));
     }
-    Some(SeenChange::silent(seen))
+    Some(PumpChange::silent(seen))
 }
 
 /// Ends the watch of a pump; an open alert is resolved.
-pub fn retire(seen: &Seen, resolution: Resolution, now: Timestamp) -> SeenChange {
+pub fn retire(seen: &PumpRecord, resolution: Resolution, now: Timestamp) -> PumpChange {
     let mut seen = seen.clone();
     let notices = seen.resolve(resolution, now).into_iter().collect();
     seen.is_retired = true;
@@ -260,10 +260,10 @@ pub fn retire(seen: &Seen, resolution: Resolution, now: Timestamp) -> SeenChange
     seen.count_anew();
     seen.losses.clear();
     (seen.outage, seen.was_up, seen.fell_at, seen.calm_from) = (None, false, None, None);
-    SeenChange { seen, notices, ended: Some(resolution) }
+    PumpChange { seen, notices, ended: Some(resolution) }
 }
 
-fn see_up(mut seen: Seen, told: Knowledge, now: Timestamp, policy: &WatchPolicy) -> SeenChange {
+fn see_up(mut seen: PumpRecord, told: Knowledge, now: Timestamp, policy: &WatchPolicy) -> PumpChange {
     seen.knowledge = told;
     (seen.bad_polls, seen.bad_since, seen.outage) = (0, None, None);
     (seen.was_up, seen.fell_at) = (true, None);
@@ -288,35 +288,35 @@ fn see_up(mut seen: Seen, told: Knowledge, now: Timestamp, policy: &WatchPolicy)
         None => None,
     };
     let notices = resolution.and_then(|resolution| seen.resolve(resolution, now)).into_iter().collect();
-    SeenChange { seen, notices, ended: None }
+    PumpChange { seen, notices, ended: None }
 }
 
 /// Disconnected, and it was never anything else.
 fn see_unconnected(
-    mut seen: Seen,
+    mut seen: PumpRecord,
     observation: &Observation,
-    around: &Surroundings<'_>,
+    around: &DiffContext<'_>,
     now: Timestamp,
     policy: &WatchPolicy,
-) -> SeenChange {
+) -> PumpChange {
     seen.knowledge = Knowledge::NeverConnected;
     let since = seen.first_seen.unwrap_or(now);
     let is_late = now.since(since) >= policy.never_connected_after;
     let is_covered = around.outages.touch(&seen);
     if seen.alert.is_some() || !is_late || is_covered || around.is_leaving {
-        return SeenChange::silent(seen);
+        return PumpChange::silent(seen);
     }
     let notice = seen.open((Cause::NeverConnected, since), observation, now, policy);
-    SeenChange { seen, notices: vec![notice], ended: None }
+    PumpChange { seen, notices: vec![notice], ended: None }
 }
 
 fn see_lost(
-    mut seen: Seen,
+    mut seen: PumpRecord,
     (loss, observation): (Loss, &Observation),
-    around: &Surroundings<'_>,
+    around: &DiffContext<'_>,
     now: Timestamp,
     policy: &WatchPolicy,
-) -> SeenChange {
+) -> PumpChange {
     let came_back = seen.good_polls > 0;
     seen.knowledge = Knowledge::Disconnected(loss);
     (seen.good_polls, seen.good_since) = (0, None);
@@ -328,7 +328,7 @@ fn see_lost(
     if let Some(outage) = around.outages.cover(&seen) {
         if !outage.is_open() {
             // Either it becomes an outage, which speaks for this one too, or it passes, and then this one is judged.
-            return SeenChange::silent(seen);
+            return PumpChange::silent(seen);
         }
         seen.outage = Some(outage.occurrence);
         // What came before is told by now, or merged.
@@ -336,7 +336,7 @@ fn see_lost(
         let is_of_a_loss = |alert: &OpenAlert| Cause::OF_A_LOSS.contains(&alert.cause);
         let is_merged = seen.alert.as_ref().is_some_and(is_of_a_loss);
         let notice = if is_merged { seen.resolve(Resolution::MergedIntoOutage, now) } else { None };
-        return SeenChange { seen, notices: notice.into_iter().collect(), ended: None };
+        return PumpChange { seen, notices: notice.into_iter().collect(), ended: None };
     }
     if came_back && !around.is_leaving {
         seen.note_loss(now, policy);
@@ -348,7 +348,7 @@ fn see_lost(
     seen.judge_loss(loss, observation, around, now, policy)
 }
 
-impl Seen {
+impl PumpRecord {
     fn first(heat_pump: Uuid, owner: (Uuid, Option<&str>)) -> Self {
         Self {
             heat_pump,
@@ -425,7 +425,7 @@ impl Seen {
     }
 
     /// Takes in what every answer that names the pump tells, also one that says nothing of the connection.
-    fn take_in(&mut self, observation: &Observation, around: &Surroundings<'_>, now: Timestamp, policy: &WatchPolicy) {
+    fn take_in(&mut self, observation: &Observation, around: &DiffContext<'_>, now: Timestamp, policy: &WatchPolicy) {
         self.pass_time(now, policy);
         self.named_at = self.named_at.max(Some(now));
         // A moment in the future would pass for fresh until it comes, also one that was kept when that was not known.
@@ -484,10 +484,10 @@ impl Seen {
         mut self,
         loss: Loss,
         observation: &Observation,
-        around: &Surroundings<'_>,
+        around: &DiffContext<'_>,
         now: Timestamp,
         policy: &WatchPolicy,
-    ) -> SeenChange {
+    ) -> PumpChange {
         let since = self.bad_since.unwrap_or(now);
         let is_seen_often = self.bad_polls >= policy.disconnect_polls;
         let lasted = is_seen_often && now.since(since) >= policy.disconnect_after;
@@ -500,7 +500,7 @@ impl Seen {
                 notices.extend(self.resolve(Resolution::Lost, now));
                 self.losses.clear();
             }
-            Some(_) => return SeenChange::silent(self),
+            Some(_) => return PumpChange::silent(self),
             None => {}
         }
         let flaps = u32::try_from(self.losses.len()).unwrap_or(u32::MAX) >= policy.flap_losses;
@@ -511,7 +511,7 @@ impl Seen {
             (_, _) => None,
         };
         notices.extend(opened.map(|opened| self.open(opened, observation, now, policy)));
-        SeenChange { seen: self, notices, ended: None }
+        PumpChange { seen: self, notices, ended: None }
     }
 
     /// Opens an alert and says so.
@@ -597,8 +597,8 @@ impl OpenAlert {
     }
 }
 
-impl SeenChange {
-    fn silent(seen: Seen) -> Self {
+impl PumpChange {
+    fn silent(seen: PumpRecord) -> Self {
         Self { seen, notices: Vec::new(), ended: None }
     }
 }

@@ -1,6 +1,6 @@
 //! How Podero stands to the bridge as a whole: pauses, pace and circuit, as one value that replicas share.
 //!
-//! Every replica learns for itself and merges what the others learnt. [`Standing::merge`] is commutative, associative
+//! Every replica learns for itself and merges what the others learnt. [`PartnerHealth::merge`] is commutative, associative
 //! and idempotent, so that it does not matter who tells whom first or how often. A pause only ever grows; of two paces
 //! the one that is lower for longer holds; whether the circuit is open is counted in turns, and the later turn holds,
 //! so that one success closes it for all. This file never asks what time it is.
@@ -106,7 +106,7 @@ impl Pace {
 /// Why the circuit is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Why {
+pub enum CircuitCause {
     /// Podero does not answer, or not with sense.
     Away,
     /// Podero refuses the bridge itself: its credentials, its organisation, its address.
@@ -126,12 +126,12 @@ pub struct Opening {
     /// When the first of them was.
     pub since: Timestamp,
     /// What opened it last.
-    pub why: Why,
+    pub why: CircuitCause,
 }
 
 /// Whether calls go through at all. Its order is that of its turns; the rest makes the order total.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Sight {
+struct Visibility {
     /// Grows with each change. In the same turn an open circuit outranks a closed one: a probe puts that right.
     turn: u64,
     opening: Option<Opening>,
@@ -154,13 +154,14 @@ struct Vigil {
 
 /// All that is known of Podero as a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct PartnerHealth {
     paused_until: Option<Timestamp>,
     /// When Podero asked for that pause; not known of one from before this was kept.
     #[serde(default)]
     paused_at: Option<Timestamp>,
     pace: Pace,
-    sight: Sight,
+    #[serde(rename = "sight")]
+    visibility: Visibility,
     #[serde(default)]
     vigil: Option<Vigil>,
 }
@@ -177,7 +178,7 @@ pub enum Hold {
     Open(Opening),
 }
 
-impl Standing {
+impl PartnerHealth {
     /// What two replicas know together.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
@@ -187,7 +188,7 @@ impl Standing {
             paused_until,
             paused_at,
             pace: self.pace.merge(other.pace),
-            sight: self.sight.max(other.sight),
+            visibility: self.visibility.max(other.visibility),
             vigil: self.vigil.max(other.vigil),
         }
     }
@@ -226,12 +227,12 @@ impl Standing {
             (self.paused_until, self.paused_at) = (Some(now.plus(until.since(at))), Some(now));
         }
         self.paused_until = self.paused_until.filter(|until| can_be(until, RETRY_AFTER_MAX));
-        self.sight.dark_since = self.sight.dark_since.filter(|since| can_be(since, Duration::ZERO));
+        self.visibility.dark_since = self.visibility.dark_since.filter(|since| can_be(since, Duration::ZERO));
         self.vigil = self.vigil.filter(|vigil| can_be(&vigil.looked_at, Duration::ZERO));
-        self.sight.back_since = self.sight.back_since.filter(|since| can_be(since, Duration::ZERO));
+        self.visibility.back_since = self.visibility.back_since.filter(|since| can_be(since, Duration::ZERO));
         let is_ahead =
             |opening: &Opening| !can_be(&opening.until, PROBES.max) || !can_be(&opening.since, Duration::ZERO);
-        if let Some(opening) = self.sight.opening.as_mut().filter(|opening| is_ahead(opening)) {
+        if let Some(opening) = self.visibility.opening.as_mut().filter(|opening| is_ahead(opening)) {
             (opening.until, opening.since) = (now, opening.since.min(now));
         }
         if !can_be(&self.pace.rises_from, LOWERED_EVERY) {
@@ -244,7 +245,7 @@ impl Standing {
     pub fn hold(&self, now: Timestamp) -> Option<Hold> {
         match self.paused(now) {
             Some(until) => Some(Hold::Paused { until }),
-            None => self.sight.opening.map(Hold::Open),
+            None => self.visibility.opening.map(Hold::Open),
         }
     }
 
@@ -255,7 +256,7 @@ impl Standing {
 
     /// The circuit, while it is open.
     pub fn opening(&self) -> Option<Opening> {
-        self.sight.opening
+        self.visibility.opening
     }
 
     /// How fast Podero may be asked.
@@ -265,28 +266,28 @@ impl Standing {
 
     /// Since when nothing goes through, while something keeps it back; `None` while calls may be made.
     pub fn dark_since(&self, now: Timestamp) -> Option<Timestamp> {
-        self.hold(now).and(self.sight.dark_since)
+        self.hold(now).and(self.visibility.dark_since)
     }
 
     /// When the last outage ended; `None` when there was none, as far as is known.
     pub fn back_since(&self) -> Option<Timestamp> {
-        self.sight.back_since
+        self.visibility.back_since
     }
 
     /// Whether it is known that calls go through: nothing keeps them back, and since it last did, one was answered.
     pub fn is_clear(&self, now: Timestamp) -> bool {
-        self.hold(now).is_none() && self.sight.dark_since.is_none()
+        self.hold(now).is_none() && self.visibility.dark_since.is_none()
     }
 
     /// Whether it is time for a probe: the circuit has been open for long enough, or a pause is over and nobody has
     /// called since. Never within a pause.
     pub fn is_probe_due(&self, now: Timestamp) -> bool {
-        match (self.paused(now), self.sight.opening) {
+        match (self.paused(now), self.visibility.opening) {
             (Some(_), _) => false,
             (None, Some(opening)) => now >= opening.until,
             (None, None) => {
-                let quiet_since = self.paused_until.max(self.sight.dark_since);
-                self.sight.dark_since.is_some() && quiet_since.is_some_and(|at| now >= at.plus(SILENCE_MAX))
+                let quiet_since = self.paused_until.max(self.visibility.dark_since);
+                self.visibility.dark_since.is_some() && quiet_since.is_some_and(|at| now >= at.plus(SILENCE_MAX))
             }
         }
     }
@@ -298,54 +299,54 @@ impl Standing {
 
     /// Podero asked for a pause. A shorter one never shortens one that stands. `true` when it is news.
     pub fn pause(&mut self, now: Timestamp, until: Timestamp) -> bool {
-        if until <= now || self.paused_until.is_some_and(|standing| standing >= until) {
+        if until <= now || self.paused_until.is_some_and(|health| health >= until) {
             return false;
         }
         (self.paused_until, self.paused_at) = (Some(until), Some(now));
-        if self.sight.dark_since.is_none() {
-            self.turn(Sight { dark_since: Some(now), ..self.sight });
+        if self.visibility.dark_since.is_none() {
+            self.turn(Visibility { dark_since: Some(now), ..self.visibility });
         }
         true
     }
 
     /// Opens the circuit, longer each time it is open already (a probe failed).
-    pub fn open(&mut self, now: Timestamp, why: Why) {
-        let before = self.sight.opening;
+    pub fn open(&mut self, now: Timestamp, why: CircuitCause) {
+        let before = self.visibility.opening;
         let openings = before.map_or(0, |opening| opening.openings).saturating_add(1);
         let since = before.map_or(now, |opening| opening.since);
         let opening = Opening { openings, until: now.plus(PROBES.ceiling(openings)), since, why };
-        let dark_since = self.sight.dark_since.or(Some(now));
-        self.turn(Sight { opening: Some(opening), dark_since, ..self.sight });
+        let dark_since = self.visibility.dark_since.or(Some(now));
+        self.turn(Visibility { opening: Some(opening), dark_since, ..self.visibility });
     }
 
     /// A call was answered. Those that were on their way when everything was held say nothing about now.
     pub fn answered(&mut self, now: Timestamp) {
         if self.hold(now).is_none()
-            && let Some(dark_since) = self.sight.dark_since
+            && let Some(dark_since) = self.visibility.dark_since
         {
             let was_outage = now.since(dark_since) >= OUTAGE_MIN;
-            let back_since = if was_outage { Some(now) } else { self.sight.back_since };
-            self.turn(Sight { dark_since: None, back_since, ..self.sight });
+            let back_since = if was_outage { Some(now) } else { self.visibility.back_since };
+            self.turn(Visibility { dark_since: None, back_since, ..self.visibility });
         }
     }
 
     /// Makes a probe due now, if the circuit is open and no pause stands.
     pub fn ask_soon(&mut self, now: Timestamp) {
-        if let Some(opening) = &mut self.sight.opening {
+        if let Some(opening) = &mut self.visibility.opening {
             opening.until = opening.until.min(now);
         }
     }
 
     /// A probe was answered: the circuit closes.
     pub fn close(&mut self, now: Timestamp) {
-        if self.sight.opening.is_some() {
-            self.turn(Sight { opening: None, ..self.sight });
+        if self.visibility.opening.is_some() {
+            self.turn(Visibility { opening: None, ..self.visibility });
         }
         self.answered(now);
     }
 
-    fn turn(&mut self, sight: Sight) {
-        self.sight = Sight { turn: self.sight.turn.saturating_add(1), ..sight };
+    fn turn(&mut self, visibility: Visibility) {
+        self.visibility = Visibility { turn: self.visibility.turn.saturating_add(1), ..visibility };
     }
 }
 
@@ -388,18 +389,18 @@ mod tests {
 
     #[test]
     fn the_circuit_stays_open_longer_with_each_failed_probe_and_closes_for_all() {
-        let (mut mine, mut now) = (Standing::default(), at(0));
-        mine.open(now, Why::Away);
+        let (mut mine, mut now) = (PartnerHealth::default(), at(0));
+        mine.open(now, CircuitCause::Away);
         for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
             let opening = mine.opening().expect("open");
             assert_eq!(opening.until.since(now).as_secs(), expected);
             assert!(!mine.is_probe_due(now));
             now = opening.until;
             assert!(mine.is_probe_due(now));
-            mine.open(now, Why::Refused { status: 401 });
+            mine.open(now, CircuitCause::Refused { status: 401 });
         }
         assert_eq!(mine.opening().map(|opening| (opening.since, opening.openings)), Some((at(0), 9)));
-        let theirs = Standing::default().merge(mine);
+        let theirs = PartnerHealth::default().merge(mine);
         assert_eq!(theirs, mine, "one that knows nothing learns it");
         mine.close(now);
         assert!(theirs.merge(mine).is_clear(now), "and its end");
@@ -408,9 +409,9 @@ mod tests {
     #[test]
     fn a_replica_whose_clock_is_ahead_holds_nobody_up() {
         let hour = |hours: i64| at(hours * 3_600_000);
-        let mut ahead = Standing::default();
+        let mut ahead = PartnerHealth::default();
         ahead.pace.lower(hour(10));
-        ahead.open(hour(10), Why::Away);
+        ahead.open(hour(10), CircuitCause::Away);
         ahead.pause(hour(10), hour(10 + 24));
         let now = hour(0);
         let known = ahead.plausible(now);
@@ -424,82 +425,82 @@ mod tests {
 
     #[test]
     fn a_pause_grows_and_no_probe_falls_into_it() {
-        let mut standing = Standing::default();
-        assert!(standing.pause(at(0), at(60_000)));
-        assert!(!standing.pause(at(0), at(1_000)), "a shorter wish is no news");
-        standing.open(at(0), Why::Away);
-        assert_eq!(standing.hold(at(59_999)), Some(Hold::Paused { until: at(60_000) }));
-        assert!(!standing.is_probe_due(at(59_999)));
-        assert!(standing.is_probe_due(at(60_000)));
+        let mut health = PartnerHealth::default();
+        assert!(health.pause(at(0), at(60_000)));
+        assert!(!health.pause(at(0), at(1_000)), "a shorter wish is no news");
+        health.open(at(0), CircuitCause::Away);
+        assert_eq!(health.hold(at(59_999)), Some(Hold::Paused { until: at(60_000) }));
+        assert!(!health.is_probe_due(at(59_999)));
+        assert!(health.is_probe_due(at(60_000)));
     }
 
     #[test]
     fn it_is_dark_from_the_first_hold_until_a_call_is_answered() {
-        let mut standing = Standing::default();
-        standing.pause(at(1_000), at(2_000));
-        standing.answered(at(1_500));
-        assert_eq!(standing.dark_since(at(1_500)), Some(at(1_000)), "it was on its way before");
-        assert_eq!((standing.dark_since(at(2_000)), standing.is_clear(at(2_000))), (None, false));
-        standing.pause(at(2_001), at(9_000));
-        assert_eq!(standing.dark_since(at(2_001)), Some(at(1_000)), "pause after pause is one darkness");
-        assert!(!standing.is_probe_due(at(13_999)));
-        assert!(standing.is_probe_due(at(14_000)), "nobody has called since");
-        standing.answered(at(14_000));
-        assert!(standing.is_clear(at(14_000)) && !standing.is_probe_due(at(99_000)));
+        let mut health = PartnerHealth::default();
+        health.pause(at(1_000), at(2_000));
+        health.answered(at(1_500));
+        assert_eq!(health.dark_since(at(1_500)), Some(at(1_000)), "it was on its way before");
+        assert_eq!((health.dark_since(at(2_000)), health.is_clear(at(2_000))), (None, false));
+        health.pause(at(2_001), at(9_000));
+        assert_eq!(health.dark_since(at(2_001)), Some(at(1_000)), "pause after pause is one darkness");
+        assert!(!health.is_probe_due(at(13_999)));
+        assert!(health.is_probe_due(at(14_000)), "nobody has called since");
+        health.answered(at(14_000));
+        assert!(health.is_clear(at(14_000)) && !health.is_probe_due(at(99_000)));
     }
 
     #[test]
     fn a_long_darkness_is_an_outage_and_a_blink_is_none() {
-        let mut standing = Standing::default();
+        let mut health = PartnerHealth::default();
         for (opened, closed, expected) in
             [(0, 59_999, None), (60_000, 120_000, Some(120_000)), (130_000, 131_000, Some(120_000))]
         {
-            standing.open(at(opened), Why::Away);
-            standing.close(at(closed));
-            assert_eq!(standing.back_since(), expected.map(at), "{opened}");
+            health.open(at(opened), CircuitCause::Away);
+            health.close(at(closed));
+            assert_eq!(health.back_since(), expected.map(at), "{opened}");
         }
     }
 
     #[test]
     fn time_in_which_no_replica_looked_counts_for_no_darkness() {
-        let mut standing = Standing::default();
-        standing.open(at(0), Why::Away);
+        let mut health = PartnerHealth::default();
+        health.open(at(0), CircuitCause::Away);
         for second in 0..=100 {
-            standing = standing.looked(at(second * 1_000));
+            health = health.looked(at(second * 1_000));
         }
-        assert_eq!(standing.dark_for(at(100_000)), Some(Duration::from_secs(100)));
+        assert_eq!(health.dark_for(at(100_000)), Some(Duration::from_secs(100)));
         // No replica for an hour; then a replica that knows what was written down, and one that has slept.
         let back = 3_700_000;
-        let both = Standing::default().merge(standing).looked(at(back)).merge(standing);
+        let both = PartnerHealth::default().merge(health).looked(at(back)).merge(health);
         assert_eq!(both.dark_for(at(back)), Some(Duration::from_secs(100)));
         assert_eq!(both.dark_since(at(back)), Some(at(0)), "and it is dark since when it was");
         assert_eq!(both.looked(at(back + 5_000)).dark_for(at(back + 5_000)), Some(Duration::from_secs(105)));
         // The next darkness is another.
-        let mut standing = both;
-        standing.close(at(back + 6_000));
-        assert_eq!(standing.dark_for(at(back + 6_000)), None);
-        standing.open(at(back + 9_000), Why::Away);
-        let standing = standing.looked(at(back + 10_000));
-        assert_eq!(standing.dark_for(at(back + 10_000)), Some(Duration::from_secs(1)));
+        let mut health = both;
+        health.close(at(back + 6_000));
+        assert_eq!(health.dark_for(at(back + 6_000)), None);
+        health.open(at(back + 9_000), CircuitCause::Away);
+        let health = health.looked(at(back + 10_000));
+        assert_eq!(health.dark_for(at(back + 10_000)), Some(Duration::from_secs(1)));
     }
 
     /// Any standing that a life of some steps can lead to.
-    fn lives() -> impl Strategy<Value = Standing> {
+    fn lives() -> impl Strategy<Value = PartnerHealth> {
         prop::collection::vec((0i64..5_000, 0u8..7), 0..12).prop_map(|steps| {
-            let (mut standing, mut now) = (Standing::default(), 0);
+            let (mut health, mut now) = (PartnerHealth::default(), 0);
             for (pause, step) in steps {
                 now += pause;
                 match step {
-                    0 => standing.slow(at(now)),
-                    1 => drop(standing.pause(at(now), at(now + 3_000))),
-                    2 => standing.open(at(now), Why::Away),
-                    3 => standing.open(at(now), Why::Refused { status: 403 }),
-                    4 => standing.close(at(now)),
-                    5 => standing = standing.looked(at(now)),
-                    _ => standing.answered(at(now)),
+                    0 => health.slow(at(now)),
+                    1 => drop(health.pause(at(now), at(now + 3_000))),
+                    2 => health.open(at(now), CircuitCause::Away),
+                    3 => health.open(at(now), CircuitCause::Refused { status: 403 }),
+                    4 => health.close(at(now)),
+                    5 => health = health.looked(at(now)),
+                    _ => health.answered(at(now)),
                 }
             }
-            standing
+            health
         })
     }
 
@@ -515,7 +516,7 @@ mod tests {
         #[test]
         fn a_merged_pace_is_never_faster_than_either(a in lives(), b in lives(), second in 0i64..60) {
             let now = at(60_000 + second * 1_000);
-            let [one, other, both] = [a, b, a.merge(b)].map(|standing| standing.pace().of(1_000, now));
+            let [one, other, both] = [a, b, a.merge(b)].map(|health| health.pace().of(1_000, now));
             // A step of rounding, since each is counted in whole millionths.
             prop_assert!(both <= one.min(other) + 1, "{} {} {}", one, other, both);
         }
@@ -523,7 +524,7 @@ mod tests {
         #[test]
         fn it_reads_back_as_it_was_written(a in lives()) {
             let text = serde_json::to_string(&a).expect("writes");
-            prop_assert_eq!(serde_json::from_str::<Standing>(&text).expect("reads"), a);
+            prop_assert_eq!(serde_json::from_str::<PartnerHealth>(&text).expect("reads"), a);
         }
     }
 }
