@@ -196,10 +196,10 @@ async fn openapi(admin: web::Data<Admin>) -> HttpResponse {
 async fn metrics(admin: web::Data<Admin>) -> HttpResponse {
     let Lines { dropped, limited, blocked, .. } = telemetry::lines();
     admin.metrics.set_log_lines(dropped, limited);
-    admin.metrics.set_log_blocked(blocked.since);
+    admin.metrics.log_blocked.set(blocked.since.as_secs_f64());
     let writability = admin.store.writability();
-    admin.metrics.set_store_writable(writability.trouble.is_none());
-    admin.metrics.set_store_last_write_age(writability.last_write_age);
+    admin.metrics.store_writable.set(writability.trouble.is_none().into());
+    admin.metrics.store_last_write_age.set(writability.last_write_age.as_secs_f64());
     HttpResponse::Ok().content_type(CONTENT_TYPE).body(admin.metrics.encode())
 }
 
@@ -450,20 +450,20 @@ pub async fn refresh(
 ) -> Result<Gauges, store::Error> {
     let now = clock.now();
     let gauges = store.gauges(now.minus(interval)).await?;
-    let count = |count: i64| u64::try_from(count).unwrap_or(0);
-    metrics.set_events_pending(count(gauges.pending));
-    metrics.set_events_scheduled(count(gauges.scheduled));
-    metrics.set_events_parked(count(gauges.parked));
-    metrics.set_churns_braked(count(gauges.braked));
-    metrics.set_oldest_pending_age(gauges.oldest_pending.map(|oldest| now.since(oldest)).unwrap_or_default());
-    metrics.set_outbox_pending(count(gauges.outbox_pending));
-    metrics.set_alerts_open(count(gauges.alerts_open));
-    metrics.set_outages_open(count(gauges.outages_open));
-    metrics.set_poll_coverage(gauges.polled_in_time);
-    metrics.set_poll_staleness(gauges.stalest_poll.map(|stalest| now.since(stalest)).unwrap_or_default());
+    let age = |since: Option<Timestamp>| since.map(|since| now.since(since)).unwrap_or_default().as_secs_f64();
+    metrics.events_pending.set(real(gauges.pending));
+    metrics.events_scheduled.set(real(gauges.scheduled));
+    metrics.events_parked.set(real(gauges.parked));
+    metrics.churns_braked.set(real(gauges.braked));
+    metrics.oldest_pending_age.set(age(gauges.oldest_pending));
+    metrics.outbox_pending.set(real(gauges.outbox_pending));
+    metrics.alerts_open.set(real(gauges.alerts_open));
+    metrics.outages_open.set(real(gauges.outages_open));
+    metrics.poll_coverage.set(gauges.polled_in_time);
+    metrics.poll_staleness.set(age(gauges.stalest_poll));
     for name in Knowledge::NAMES {
         let found = gauges.heat_pumps.iter().find(|(state, _)| state == name);
-        metrics.set_heat_pumps(name, count(found.map_or(0, |(_, count)| *count)));
+        metrics.heat_pumps.with_label_values(&[name]).set(real(found.map_or(0, |(_, count)| *count)));
     }
     for (type_name, count) in store.take_replaced() {
         (0..count).for_each(|_| metrics.event_settled(EventKind::from_name(type_name), Outcome::Superseded));
@@ -477,8 +477,15 @@ pub async fn refresh(
 /// Refreshes the gauges of the churn brake, where there is one. Called by the same pump.
 pub async fn refresh_brake(store: &Store, metrics: &Metrics, brake: Brake) -> Result<(), store::Error> {
     let tally = store.brake_tally(brake).await?;
-    metrics.set_churn_brake(tally.admitted, brake.limit(tally.active));
+    let count = |count| real(i64::try_from(count).unwrap_or(i64::MAX));
+    metrics.churns_admitted.set(count(tally.admitted));
+    metrics.churns_admitted_limit.set(count(brake.limit(tally.active)));
     Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of rows are far below 2^53")]
+fn real(count: i64) -> f64 {
+    count as f64
 }
 
 /// One step of the running bulk retry, if there is one. Called by a pump.

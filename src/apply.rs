@@ -419,7 +419,7 @@ impl<P: Partner> Applier<P> {
             Fate::Waiting { .. } => ("waiting", None),
             Fate::Retry { setback, .. } => {
                 let operation = calls.last().map_or("none", |call| call.operation.name());
-                self.metrics.retried(operation, setback.name());
+                self.metrics.retries.with_label_values(&[operation, setback.name()]).inc();
                 (setback.name(), None)
             }
         };
@@ -428,7 +428,7 @@ impl<P: Partner> Applier<P> {
         }
         if outcome == Some(Outcome::Applied) {
             let effective = event.effective_at.map_or(claim.work.tries_from, |at| at.max(claim.work.tries_from));
-            self.metrics.event_took(self.clock.now().since(effective));
+            self.metrics.event_duration.observe(self.clock.now().since(effective).as_secs_f64());
         }
         let topics = verdict.notices.iter().map(|notice: &Notice| notice.topic.name()).collect::<Vec<_>>().join(",");
         tracing::info!(

@@ -110,13 +110,13 @@ impl<D: Deliver> Publisher<D> {
         let notice = &due.notice;
         let outcome = match self.deliver.deliver(notice, body(notice)).await {
             Delivered::Yes => {
-                self.metrics.notice_published(notice.topic);
+                self.metrics.notices_published.with_label_values(&[notice.topic.name()]).inc();
                 tracing::info!(notice.id = %notice.id, notice.type = notice.topic.name(), "a notice was published");
                 PublishOutcome::Published
             }
             Delivered::No(why) => {
                 if why == RETURNED {
-                    self.metrics.notice_returned();
+                    self.metrics.notices_returned.inc();
                 }
                 tracing::debug!(notice.id = %notice.id, why, "a notice was not confirmed");
                 let delay = SCHEDULE.delay(due.failures.saturating_add(1), self.clock.dice());

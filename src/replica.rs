@@ -54,8 +54,8 @@ impl Replica {
                 Step::Failed
             }
         };
-        self.metrics.set_podero_pace(self.client.per_second().0);
-        self.metrics.set_podero_paused(self.client.health().paused(self.clock.now()).is_some());
+        self.metrics.podero_pace.set(self.client.per_second().0.into());
+        self.metrics.podero_paused.set(self.client.health().paused(self.clock.now()).is_some().into());
         taken
     }
 

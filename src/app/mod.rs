@@ -612,12 +612,12 @@ impl Parts<'_> {
         let looks = rhythm("states", Some(GAUGES_EVERY), &Arc::default(), &ends.broker);
         tasks.spawn(Stage::Gauges, async move {
             pump::run(looks, || async {
-                metrics.set_clock_jump(clock.jump());
+                metrics.clock_jump.set(clock.jump().as_secs_f64());
                 if let Some(status) = broker.as_ref().map(Broker::status) {
-                    metrics.set_broker_connected(status.connected());
-                    metrics.set_broker_consuming(status.consuming());
+                    metrics.broker_connected.set(status.connected().into());
+                    metrics.broker_consuming.set(status.consuming().into());
                 }
-                metrics.set_backlog_full(backlog.is_full());
+                metrics.backlog_full.set(backlog.is_full().into());
                 Step::Idle
             })
             .await;
@@ -656,7 +656,7 @@ impl Counting {
         if self.backlog.is_full_of_illegible() && !was_full {
             tracing::warn!(parked = illegible, "messages that are no events stay in RabbitMQ from now on");
         }
-        self.metrics.set_backlog_full(self.backlog.is_full());
+        self.metrics.backlog_full.set(self.backlog.is_full().into());
         if let Some(brake) = self.brake
             && let Err(error) = admin::refresh_brake(&self.store, &self.metrics, brake).await
         {
@@ -745,7 +745,9 @@ fn mapper(config: &Config, worker: Option<PathBuf>) -> anyhow::Result<Mapper> {
 fn expect_series(config: &Config, metrics: &Metrics) {
     config.sources.iter().for_each(|source| metrics.expect_source(&source.name));
     for operation in Operation::ALL {
-        Drift::ALL.iter().for_each(|drift| metrics.expect_drift(operation.name(), drift.name()));
+        for drift in Drift::ALL {
+            metrics.contract_drift.with_label_values(&[operation.name(), drift.name()]);
+        }
     }
     if config.amqp.is_none() {
         metrics.without_broker();
@@ -945,15 +947,16 @@ fn standing_of(outlook: Outlook, has_token: bool) -> (bool, String) {
 
 impl podero::Observe for Metrics {
     fn request(&self, operation: Operation, status: &'static str, took: Duration) {
-        self.podero_called(operation.name(), status, took);
+        self.podero_requests.with_label_values(&[operation.name(), status]).inc();
+        self.podero_request_duration.with_label_values(&[operation.name()]).observe(took.as_secs_f64());
     }
 
     fn circuit(&self, is_open: bool) {
-        self.set_circuit_open(is_open);
+        self.circuit_open.set(is_open.into());
     }
 
     fn drift(&self, operation: Operation, drift: Drift) {
-        self.contract_drifted(operation.name(), drift.name());
+        self.contract_drift.with_label_values(&[operation.name(), drift.name()]).inc();
     }
 }
 

@@ -3,7 +3,7 @@
 //! Each name stands once, beside its value, and a `match` on the enumeration has an arm for each value, so that the compiler
 //! finds every place that a new value concerns.
 //!
-//! Before: nothing. After: [`crate::domain::event`] and [`crate::domain::notice`] declare their sets by it.
+//! Before: nothing. After: every file that declares a closed set.
 
 /// Declares enumerations whose values have public names: `ALL`, `name()`, `from_name()`, and `Display` and serde by name.
 macro_rules! names {

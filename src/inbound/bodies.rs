@@ -275,7 +275,8 @@ impl IncomingBody {
             let (displaced, grown) = self.bodies.roll().grow(self.id, more - self.taken);
             for coming in displaced {
                 coming.body.displace();
-                self.bodies.0.1.body_displaced(coming.sender.is_proved);
+                let is_proved = coming.sender.is_proved.to_string();
+                self.bodies.0.1.bodies_displaced.with_label_values(&[is_proved]).inc();
             }
             grown?;
             self.taken = more;

@@ -169,7 +169,7 @@ async fn receive(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name
                 return webhooks.refuse(Some(source), problem);
             }
             if !is_whole {
-                webhooks.inbox.metrics.webhook_accepted(&source.name);
+                webhooks.inbox.metrics.webhooks_accepted.with_label_values(&[&source.name]).inc();
             }
             if source.tells_receipt { accepted(&answers) } else { HttpResponse::Accepted().finish() }
         }

@@ -38,7 +38,7 @@ impl Refusals {
     /// Counts a refusal and tells it in the log. `source` is the name of a configured source; `None`: none was named.
     pub fn note(&self, source: Option<&str>, problem: &Problem) {
         let (name, status) = (source.unwrap_or(UNKNOWN_SOURCE), problem.kind.status());
-        self.metrics.webhook_refused(name, status);
+        self.metrics.webhooks_refused.with_label_values(&[name, &status.to_string()]).inc();
         let (kind, pointers) = (problem.kind.name(), pointers(problem));
         let detail = &problem.detail;
         match source {

@@ -340,8 +340,12 @@ impl Inner {
     fn cut(&self, sockets: Cut<TcpStream>) {
         for (end, socket) in sockets {
             let _ = socket.shutdown(Shutdown::Both);
-            self.metrics.connection_closed(self.listener, end);
+            self.count_closed(end);
         }
+    }
+
+    fn count_closed(&self, end: ConnectionEnd) {
+        self.metrics.connections_closed.with_label_values(&[self.listener.name(), end.name()]).inc();
     }
 
     /// The peer of a connection while no request of it is under way. A trusted proxy's own connections have no share.
@@ -406,7 +410,7 @@ impl Connection {
                 Some(peer)
             }
             Admission::Refused => {
-                self.inner.metrics.request_crowded(self.inner.listener);
+                self.inner.metrics.requests_crowded.with_label_values(&[self.inner.listener.name()]).inc();
                 None
             }
         }
@@ -461,7 +465,7 @@ impl Drop for Connection {
         let Some(id) = self.id else { return };
         let was_there = lock(&self.inner.roll).leave(id);
         if was_there && !self.has_begun.load(Ordering::Relaxed) {
-            self.inner.metrics.connection_closed(self.inner.listener, ConnectionEnd::NoRequest);
+            self.inner.count_closed(ConnectionEnd::NoRequest);
         }
     }
 }

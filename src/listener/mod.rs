@@ -58,7 +58,7 @@ pub async fn note_request<B: MessageBody + 'static>(
     };
     let Some(peer) = begun else {
         let problem = Problem::new(ProblemKind::Unavailable, "this address has as many requests under way as it may");
-        let (class, status, detail) = (connection.listener().as_str(), problem.kind.status(), &problem.detail);
+        let (class, status, detail) = (connection.listener().name(), problem.kind.status(), &problem.detail);
         // Every stranger who reaches the port can cause it.
         tracing::info!(class, status, problem = problem.kind.name(), %detail, "a request was refused");
         return Ok(request.into_response(respond(&problem)).map_into_right_body());
