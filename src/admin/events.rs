@@ -1,43 +1,45 @@
-//! Events that are not done: which of them wait, and why.
+//! Events that are not done and why they wait; one event, and one customer, with all that happened.
 //!
-//! Before: an operator who asks what a backlog is made of. After: [`crate::store`].
+//! Before: an operator who asks what a backlog is made of, or what became of an event. After: [`crate::store`].
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
-use serde_json::json;
 
-use super::{Admin, away, problem};
-use crate::problem::ProblemKind;
-use crate::store::{OpenCursor, OpenFilter, OpenState, ROWS_MAX};
+use super::error::{ApiError, ApiResult};
+use super::page::{Page, PageQuery};
+use super::state::Admin;
+use crate::store::{OpenCursor, OpenFilter, OpenState};
 
 #[derive(Deserialize)]
 pub(super) struct OpenQuery {
     state: Option<String>,
     customer_id: Option<String>,
-    after: Option<String>,
-    limit: Option<i64>,
 }
 
-/// A page of events that are not done, those first that wait for longest. `next`, if there is more, is the next page's
-/// `after`.
-pub(super) async fn open(admin: web::Data<Admin>, query: web::Query<OpenQuery>) -> HttpResponse {
-    let query = query.into_inner();
-    let name = query.state.as_deref().unwrap_or(OpenState::Pending.name());
-    let Some(state) = OpenState::from_name(name) else {
-        let known = OpenState::ALL.map(OpenState::name).join(", ");
-        return problem(ProblemKind::Malformed, &format!("`state` is one of {known}"));
-    };
-    let after = query.after.as_deref().map(OpenCursor::parse);
-    if after == Some(None) {
-        return problem(ProblemKind::Malformed, "`after` is the `next` of the page before");
-    }
-    let limit = query.limit.unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX);
-    let filter = OpenFilter { state, customer: query.customer_id, after: after.flatten(), limit };
-    match admin.store.open_events(filter).await {
-        Ok(page) => {
-            let next = page.next.map(|next| next.to_string());
-            HttpResponse::Ok().json(json!({ "events": page.events, "next": next }))
-        }
-        Err(error) => away(&error),
-    }
+/// A page of events that are not done, the longest waiting first.
+pub(super) async fn open(
+    admin: web::Data<Admin>,
+    query: web::Query<OpenQuery>,
+    page: web::Query<PageQuery>,
+) -> ApiResult {
+    let OpenQuery { state, customer_id: customer } = query.into_inner();
+    let name = state.as_deref().unwrap_or(OpenState::Pending.name());
+    let state = OpenState::from_name(name).ok_or_else(|| {
+        ApiError::malformed(format!("`state` is one of {}", OpenState::ALL.map(OpenState::name).join(", ")))
+    })?;
+    let unread = || ApiError::malformed("`after` is the `next` of the page before");
+    let after = page.after.as_deref().map(|after| OpenCursor::parse(after).ok_or_else(unread)).transpose()?;
+    let found = admin.store.open_events(OpenFilter { state, customer, after, limit: page.limit() }).await?;
+    let page = Page { rows: found.events, next: found.next.map(|next| next.to_string()) };
+    Ok(HttpResponse::Ok().json(page.named("events")))
+}
+
+pub(super) async fn event(admin: web::Data<Admin>, id: web::Path<String>) -> ApiResult {
+    let event = admin.store.event(&id).await?.ok_or_else(|| ApiError::not_found("no event has this id"))?;
+    Ok(HttpResponse::Ok().json(event))
+}
+
+pub(super) async fn customer(admin: web::Data<Admin>, id: web::Path<String>) -> ApiResult {
+    let unknown = || ApiError::not_found("nothing was ever heard of this customer");
+    Ok(HttpResponse::Ok().json(admin.store.customer(&id).await?.ok_or_else(unknown)?))
 }

@@ -1,33 +1,33 @@
-//! Whom the operator's door answers: who has the token, and, where there is none, nobody's web page.
+//! Access to the admin API: by the token, and, where none is configured, not for web pages.
 //!
-//! It decides by headers alone, before anything is looked up, and answers problem details.
+//! It decides by headers alone, before anything is looked up.
 //!
 //! Before: [`crate::app`] and the routes of [`crate::admin`] wrap it around. After: their handlers.
 
 use std::net::IpAddr;
 
-use actix_web::Error;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::web;
+use actix_web::{Error, ResponseError, web};
 use subtle::ConstantTimeEq;
 
-use super::{Admin, problem};
+use super::error::ApiError;
+use super::state::Admin;
 use crate::problem::ProblemKind;
 
-/// Challenge of a refusal (RFC 9110, §11.6.1). The realm differs from that of the webhooks: another secret is wanted.
+/// Challenge of a refusal (RFC 9110, §11.6.1). The realm differs from that of the webhook endpoint, which wants another secret.
 const CHALLENGE: &str = r#"Bearer realm="podero-bridge admin""#;
 
-/// Lets pass whoever has the token, or everybody where none is configured.
+/// Lets requests with the token pass, or all where none is configured.
 pub(super) async fn with_token<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let admin = request.app_data::<web::Data<Admin>>().cloned();
     if request.headers().get_all(header::AUTHORIZATION).count() > 1 {
-        let refusal = problem(ProblemKind::Malformed, "the header `authorization` is there twice; send it once");
+        let refusal = ApiError::malformed("the header `authorization` is there twice; send it once").error_response();
         return Ok(request.into_response(refusal).map_into_right_body());
     }
     let wanted = admin.as_ref().and_then(|admin| admin.token.as_ref());
@@ -41,15 +41,15 @@ pub(super) async fn with_token<B: MessageBody + 'static>(
     if is_known {
         return Ok(next.call(request).await?.map_into_left_body());
     }
-    let mut refusal =
-        problem(ProblemKind::Unauthorized, "this path wants the header `authorization: Bearer <admin.token>`");
+    let detail = "this path wants the header `authorization: Bearer <admin.token>`";
+    let mut refusal = ApiError::new(ProblemKind::Unauthorized, detail).error_response();
     refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
     Ok(request.into_response(refusal).map_into_right_body())
 }
 
-/// Without a token the door is on loopback and takes whoever runs on this machine, a browser among them: a page from
-/// anywhere may send requests to it, and read the answers once the page's own name resolves to loopback (DNS
-/// rebinding). Such requests name the page's host, or where they come from; an operator's tools do not.
+/// Refuses the requests of web pages where no token is configured. The admin API is on loopback then and answers every
+/// program on the machine, a browser among them: any web page may send requests to it, and read the answers once the page's
+/// own name resolves to loopback (DNS rebinding). Such requests name the page's host or origin; an operator's tools do not.
 pub async fn not_by_a_page<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -61,7 +61,7 @@ pub async fn not_by_a_page<B: MessageBody + 'static>(
         return Ok(next.call(request).await?.map_into_left_body());
     }
     let detail = "without admin.token this door answers to loopback addresses and `localhost`, and not to web pages";
-    Ok(request.into_response(problem(ProblemKind::Forbidden, detail)).map_into_right_body())
+    Ok(request.into_response(ApiError::new(ProblemKind::Forbidden, detail).error_response()).map_into_right_body())
 }
 
 /// Whether a `Host` (with or without a port) is this machine by its own names.

@@ -1,127 +1,95 @@
 //! Heat pumps for support staff: lists, open alerts, and a link for a customer who must reconnect one.
 //!
-//! A link is made at the moment when it is asked for and goes to whoever asked, nowhere else: what opens it is bound to
-//! its customer and dies within the hour.
+//! A link is made when it is asked for and is sent to the caller, nowhere else: the secret in it is bound to its customer and
+//! dies within the hour.
 //!
 //! Before: an operator, a ticketing tool. After: [`crate::store`], [`crate::podero`].
 
 use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpResponse, ResponseError, web};
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Admin, away, problem};
+use super::error::{ApiError, ApiResult, whole};
+use super::page::{Page, PageQuery};
+use super::state::{Admin, Landing};
 use crate::config::Language;
 use crate::domain::alert::Knowledge;
 use crate::domain::call::{Answer, Call, Cue, Reconnection, RefusalKind, Reply};
-use crate::podero::{Client, Partner, Urgency};
+use crate::podero::{Partner, Urgency};
 use crate::problem::ProblemKind;
-use crate::store::{PumpFilter, PumpView, ROWS_MAX};
+use crate::store::{PumpFilter, PumpView};
 
-/// Whoever waits on the telephone waits no longer for Podero's answer than this.
+/// Timeout for creating a reconnection link; an agent has the customer on the phone.
 const LINK_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// A cue's secret dies an hour after it was issued (`api-reference/cues/start-a-pending-action`).
+/// Life of a link: a cue's secret dies an hour after it was issued (`api-reference/cues/start-a-pending-action`).
 const CUE_LIFE: Duration = Duration::from_hours(1);
 
-/// Longest address of a landing page: Podero's limit for those of an onboarding.
+/// Limit of the address of a landing page in characters: Podero's limit for those of an onboarding.
 const URL_CHARS_MAX: usize = 8_000;
-
-/// Where a customer lands who has reconnected a heat pump, or given up.
-#[derive(Debug, Clone)]
-pub struct Landing {
-    /// `onboarding.success_url`.
-    pub success_url: String,
-    /// `onboarding.cancel_url`.
-    pub cancel_url: String,
-    /// `onboarding.language`.
-    pub language: Option<String>,
-}
-
-/// What makes links.
-pub struct Links {
-    /// Podero.
-    pub client: Client,
-    /// Where customers land unless the request says otherwise.
-    pub landing: Option<Landing>,
-}
 
 #[derive(Deserialize)]
 pub(super) struct PumpsQuery {
     state: Option<String>,
     manufacturer: Option<String>,
     region: Option<String>,
-    after: Option<String>,
-    limit: Option<i64>,
 }
 
-/// A page of heat pumps. `next`, if there is more, is the next page's `after`.
-pub(super) async fn heat_pumps(admin: web::Data<Admin>, query: web::Query<PumpsQuery>) -> HttpResponse {
-    let query = query.into_inner();
-    if let Some(state) = &query.state
-        && !Knowledge::NAMES.contains(&state.as_str())
-    {
-        let known = Knowledge::NAMES.join(", ");
-        return problem(ProblemKind::Malformed, &format!("`state` is one of {known}"));
+/// A page of heat pumps.
+pub(super) async fn heat_pumps(
+    admin: web::Data<Admin>,
+    query: web::Query<PumpsQuery>,
+    page: web::Query<PageQuery>,
+) -> ApiResult {
+    let PumpsQuery { state, manufacturer, region } = query.into_inner();
+    if state.as_ref().is_some_and(|state| !Knowledge::NAMES.contains(&state.as_str())) {
+        return Err(ApiError::malformed(format!("`state` is one of {}", Knowledge::NAMES.join(", "))));
     }
-    let limit = query.limit.unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX);
-    let filter = PumpFilter {
-        state: query.state,
-        manufacturer: query.manufacturer,
-        region: query.region,
-        after: query.after,
-        has_alert: false,
-        limit,
-    };
-    match admin.store.heat_pumps(filter).await {
-        Ok(pumps) => HttpResponse::Ok().json(json!({ "next": next(&pumps, limit), "heat_pumps": pumps })),
-        Err(error) => away(&error),
-    }
+    let filter = PumpFilter { state, manufacturer, region, ..PumpFilter::default() };
+    Ok(HttpResponse::Ok().json(page_of(&admin, filter, &page).await?.named("heat_pumps")))
 }
 
-/// Where the next page begins, if this one is full.
-fn next(pumps: &[PumpView], limit: i64) -> Option<String> {
-    let is_full = i64::try_from(pumps.len()).is_ok_and(|count| count == limit);
-    pumps.last().filter(|_| is_full).map(|last| last.heat_pump_id.clone())
+async fn page_of(admin: &Admin, filter: PumpFilter, page: &PageQuery) -> Result<Page<PumpView>, ApiError> {
+    let filter = PumpFilter { after: page.after.clone(), limit: page.limit(), ..filter };
+    let pumps = admin.store.heat_pumps(filter).await?;
+    Ok(Page::by_id(pumps, page.limit(), |pump| pump.heat_pump_id.clone()))
 }
 
 #[derive(Deserialize)]
 pub(super) struct AlertsQuery {
     open: Option<bool>,
-    after: Option<String>,
-    limit: Option<i64>,
 }
 
-/// A page of heat pumps with an open alert; with the first one the outages and the bridge's own blindness.
-pub(super) async fn alerts(admin: web::Data<Admin>, query: web::Query<AlertsQuery>) -> HttpResponse {
+/// A page of heat pumps with an open alert, and with each page the open alerts of outages and of the bridge's own blindness.
+pub(super) async fn alerts(
+    admin: web::Data<Admin>,
+    query: web::Query<AlertsQuery>,
+    page: web::Query<PageQuery>,
+) -> ApiResult {
     if query.open == Some(false) {
-        let detail = "resolved alerts are in the customers' timelines; ask with `open=true`";
-        return problem(ProblemKind::Malformed, detail);
+        return Err(ApiError::malformed("resolved alerts are in the customers' timelines; ask with `open=true`"));
     }
-    let limit = query.limit.unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX);
-    let filter = PumpFilter { has_alert: true, after: query.into_inner().after, limit, ..PumpFilter::default() };
-    let store = &admin.store;
-    match (store.heat_pumps(filter).await, store.open_outages().await, store.open_blindness().await) {
-        (Ok(pumps), Ok(outages), Ok(blindness)) => HttpResponse::Ok().json(json!({
-            "next": next(&pumps, limit), "alerts": pumps, "outages": outages, "watch": blindness,
-        })),
-        (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => away(&error),
-    }
+    let filter = PumpFilter { has_alert: true, ..PumpFilter::default() };
+    let mut answer = page_of(&admin, filter, &page).await?.named("alerts");
+    answer["outages"] = json!(admin.store.open_outages().await?);
+    answer["watch"] = json!(admin.store.open_blindness().await?);
+    Ok(HttpResponse::Ok().json(answer))
 }
 
-/// What a link is wanted for; all of it may be left out where `onboarding.*` says it.
+/// The body of a request for a link. All of it may be left out where `onboarding.*` says it.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct LinkRequest {
     success_url: Option<String>,
     cancel_url: Option<String>,
     language: Option<String>,
 }
 
-impl Wanted {
+impl LinkRequest {
     fn read(body: &[u8]) -> Result<Self, String> {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self::default());
@@ -144,11 +112,11 @@ impl Wanted {
         Ok(wanted)
     }
 
-    /// With what is configured in the place of what was left out.
-    fn landing(self, usual: Option<&Landing>) -> Option<Landing> {
-        let success_url = self.success_url.or_else(|| usual.map(|usual| usual.success_url.clone()))?;
-        let cancel_url = self.cancel_url.or_else(|| usual.map(|usual| usual.cancel_url.clone()))?;
-        let language = self.language.or_else(|| usual.and_then(|usual| usual.language.clone()));
+    /// The landing pages; the configured ones take the place of those that were left out.
+    fn landing(self, configured: Option<&Landing>) -> Option<Landing> {
+        let success_url = self.success_url.or_else(|| configured.map(|landing| landing.success_url.clone()))?;
+        let cancel_url = self.cancel_url.or_else(|| configured.map(|landing| landing.cancel_url.clone()))?;
+        let language = self.language.or_else(|| configured.and_then(|landing| landing.language.clone()));
         Some(Landing { success_url, cancel_url, language })
     }
 }
@@ -158,22 +126,13 @@ pub(super) async fn reconnect_link(
     admin: web::Data<Admin>,
     id: web::Path<String>,
     body: Result<web::Bytes, actix_web::Error>,
-) -> HttpResponse {
-    let body = match body {
-        Ok(body) => body,
-        Err(error) => return super::not_whole(&error),
-    };
-    let wanted = match Wanted::read(&body) {
-        Ok(wanted) => wanted,
-        Err(wrong) => return problem(ProblemKind::Malformed, &wrong),
-    };
-    let pump = match admin.store.heat_pump(&id).await {
-        Ok(Some(pump)) => pump,
-        Ok(None) => return problem(ProblemKind::NotFound, "no heat pump that is watched has this id"),
-        Err(error) => return away(&error),
-    };
-    let ids = (Uuid::parse_str(&pump.podero_user_id), Uuid::parse_str(&pump.heat_pump_id));
-    let (Ok(user), Ok(heat_pump)) = ids else { return problem(ProblemKind::NotFound, "its ids are none of Podero's") };
+) -> ApiResult {
+    let wanted = LinkRequest::read(&whole(body)?).map_err(ApiError::malformed)?;
+    let unknown = || ApiError::not_found("no heat pump that is watched has this id");
+    let pump = admin.store.heat_pump(&id).await?.ok_or_else(unknown)?;
+    let foreign = |_| ApiError::not_found("its ids are none of Podero's");
+    let user = Uuid::parse_str(&pump.podero_user_id).map_err(foreign)?;
+    let heat_pump = Uuid::parse_str(&pump.heat_pump_id).map_err(foreign)?;
     let asked_at = admin.clock.now();
     let found = admin.ask(&Call::FindReconnection { user, heat_pump }).await;
     let Reply::Done(Answer::Reconnection(way)) = found else { return not_made(&found) };
@@ -184,7 +143,7 @@ pub(super) async fn reconnect_link(
             let Some(landing) = wanted.landing(admin.links.landing.as_ref()) else {
                 let detail = "Podero wants to know where the customer lands: send `success_url` and `cancel_url`, \
                               or configure them in [onboarding]";
-                return problem(ProblemKind::LandingRequired, detail);
+                return Err(ApiError::new(ProblemKind::LandingRequired, detail));
             };
             let begun = admin.ask(&resolve(cue, landing)).await;
             let Reply::Done(Answer::Link { url }) = begun else { return not_made(&begun) };
@@ -205,21 +164,23 @@ fn resolve(cue: Cue, landing: Landing) -> Call {
     Call::ResolveCue { cue, success_url, cancel_url, language }
 }
 
-fn made(pump: &PumpView, url: &str, expires_at: Option<String>) -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "heat_pump_id": pump.heat_pump_id, "url": url, "expires_at": expires_at }))
+fn made(pump: &PumpView, url: &str, expires_at: Option<String>) -> ApiResult {
+    Ok(HttpResponse::Ok().json(json!({ "heat_pump_id": pump.heat_pump_id, "url": url, "expires_at": expires_at })))
 }
 
-fn not_needed() -> HttpResponse {
-    problem(ProblemKind::NoReconnection, "Podero asks nothing of this heat pump's owner, and has no link for one")
+fn not_needed() -> ApiResult {
+    let detail = "Podero asks nothing of this heat pump's owner, and has no link for one";
+    Err(ApiError::new(ProblemKind::NoReconnection, detail))
 }
 
-fn not_made(reply: &Reply) -> HttpResponse {
+fn not_made(reply: &Reply) -> ApiResult {
     let is_gone = matches!(reply, Reply::Refused(refusal) if refusal.kind == RefusalKind::NotFound);
     if is_gone {
         // The action was done in the meantime, or the heat pump is gone: the next poll tells.
-        return problem(ProblemKind::NotFound, "Podero does not know this heat pump, or its action is over");
+        return Err(ApiError::not_found("Podero does not know this heat pump, or its action is over"));
     }
-    let mut response = problem(ProblemKind::Unavailable, "Podero made no link; try again, and see /readyz");
+    let detail = "Podero made no link; try again, and see /readyz";
+    let mut response = ApiError::new(ProblemKind::Unavailable, detail).error_response();
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
-    response
+    Ok(response)
 }

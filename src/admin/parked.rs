@@ -1,0 +1,99 @@
+//! Parked events: listed, put back to work, given up.
+//!
+//! Before: an operator. After: [`crate::store`], which moves an event by compare-and-set.
+
+use actix_web::{Error, HttpResponse, web};
+use serde::Deserialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::error::{ApiError, ApiResult, whole};
+use super::page::{Page, PageQuery};
+use super::state::Admin;
+use crate::domain::EventId;
+use crate::domain::event::{EventKind, EventState};
+use crate::domain::verdict::Reason;
+use crate::metrics::Outcome;
+use crate::problem::ProblemKind;
+use crate::store::{NotTaken, RetryRequest};
+
+#[derive(Deserialize)]
+pub(super) struct ParkedQuery {
+    reason: Option<String>,
+}
+
+/// A page of parked events; with the first one the groups of all of them, whose count takes a while when they are many.
+pub(super) async fn list(
+    admin: web::Data<Admin>,
+    query: web::Query<ParkedQuery>,
+    page: web::Query<PageQuery>,
+) -> ApiResult {
+    let reason = query.reason.as_deref();
+    reason.map(reason_of).transpose().map_err(ApiError::malformed)?;
+    let rows = admin.store.parked_page(reason, page.after.as_deref(), page.limit()).await?;
+    let groups = match page.after {
+        None => Some(admin.store.parked_groups().await?),
+        Some(_) => None,
+    };
+    let mut answer = Page::by_id(rows, page.limit(), |event| event.id.clone()).named("parked");
+    answer["groups"] = json!(groups);
+    Ok(HttpResponse::Ok().json(answer))
+}
+
+/// The reason of this name; the error says which there are.
+pub(super) fn reason_of(name: &str) -> Result<Reason, String> {
+    Reason::from_name(name).ok_or_else(|| format!("`reason` is one of {}", Reason::ALL.map(Reason::name).join(", ")))
+}
+
+/// The body of a retry of one event.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetryOne {
+    #[serde(default)]
+    approve: bool,
+}
+
+impl RetryOne {
+    /// An empty body is a retry without an approval.
+    fn read(body: &[u8]) -> Result<Self, &'static str> {
+        match body.trim_ascii() {
+            b"" => Ok(Self::default()),
+            body => serde_json::from_slice(body).map_err(|_| "send nothing, or `{\"approve\": true}`"),
+        }
+    }
+}
+
+pub(super) async fn retry(
+    admin: web::Data<Admin>,
+    id: web::Path<String>,
+    body: Result<web::Bytes, Error>,
+) -> ApiResult {
+    let RetryOne { approve } = RetryOne::read(&whole(body)?).map_err(ApiError::malformed)?;
+    unpark(&admin, &id, if approve { RetryRequest::Approve } else { RetryRequest::Retry }).await
+}
+
+pub(super) async fn skip(admin: web::Data<Admin>, id: web::Path<String>) -> ApiResult {
+    unpark(&admin, &id, RetryRequest::Skip).await
+}
+
+async fn unpark(admin: &Admin, id: &str, request: RetryRequest) -> ApiResult {
+    let event = EventId(Uuid::parse_str(id).map_err(|_| ApiError::not_found("no event has this id"))?);
+    let is_skip = request == RetryRequest::Skip;
+    let Some(type_name) = admin.store.unpark(event, request.clone()).await? else {
+        let why = admin.store.why_not_taken(event, &request).await?;
+        let kind = match why {
+            NotTaken::Unknown => ProblemKind::NotFound,
+            NotTaken::NotParked(_) | NotTaken::NotWhole => ProblemKind::NotParked,
+            NotTaken::InProgress => ProblemKind::InProgress,
+            NotTaken::NotApprovable(_) => ProblemKind::NotApprovable,
+        };
+        return Err(ApiError::new(kind, why.to_string()));
+    };
+    if is_skip {
+        admin.metrics.event_settled(EventKind::from_name(&type_name), Outcome::Skipped);
+    } else {
+        admin.wake.notify_one();
+    }
+    let state = if is_skip { EventState::Skipped } else { EventState::Pending };
+    Ok(HttpResponse::Ok().json(json!({ "id": id, "state": state })))
+}

@@ -1,0 +1,71 @@
+//! The state that the handlers of the admin API share, and what it needs from the rest of the bridge.
+//!
+//! Before: [`crate::app`] makes it. After: the handlers in this folder.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::config::Secret;
+use crate::metrics::Metrics;
+use crate::podero::Client;
+use crate::store::Store;
+
+/// Readiness of the parts that the bridge needs, one line for each.
+pub trait Health: Send + Sync {
+    /// The parts other than the store, each with whether it is well and why not.
+    fn parts(&self) -> Vec<Part>;
+}
+
+/// One line of `/readyz`.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it is well.
+    pub is_ready: bool,
+    /// In a few words.
+    pub state: String,
+}
+
+/// The state of the admin API; shared by its workers.
+pub struct Admin {
+    /// The tables.
+    pub store: Store,
+    /// The instruments.
+    pub metrics: Metrics,
+    /// Broker and Podero.
+    pub health: Box<dyn Health>,
+    /// `admin.token`.
+    pub token: Option<Secret>,
+    /// Time.
+    pub clock: Clock,
+    /// Wakes the appliers when a parked event goes back to work.
+    pub wake: Arc<Notify>,
+    /// Wakes the step of bulk retries when one is ordered.
+    pub wake_retries: Arc<Notify>,
+    /// Makes links for customers who must reconnect.
+    pub links: Links,
+    /// OpenAPI of the admin API, as JSON.
+    pub openapi: String,
+}
+
+/// Landing pages of a customer who has reconnected a heat pump, or given up.
+#[derive(Debug, Clone)]
+pub struct Landing {
+    /// `onboarding.success_url`.
+    pub success_url: String,
+    /// `onboarding.cancel_url`.
+    pub cancel_url: String,
+    /// `onboarding.language`.
+    pub language: Option<String>,
+}
+
+/// Maker of links.
+pub struct Links {
+    /// Podero.
+    pub client: Client,
+    /// Where customers land unless the request says otherwise.
+    pub landing: Option<Landing>,
+}
