@@ -104,10 +104,8 @@ impl LinkRequest {
                 ));
             }
         }
-        let is_known = |language: &String| Language::WORDS.iter().any(|(word, _)| word == language);
-        if wanted.language.as_ref().is_some_and(|language| !is_known(language)) {
-            let known: Vec<&str> = Language::WORDS.iter().map(|(word, _)| *word).collect();
-            return Err(format!("`language` is one of {}", known.join(", ")));
+        if wanted.language.as_ref().is_some_and(|language| Language::from_name(language).is_none()) {
+            return Err(format!("`language` is one of {}", Language::names().join(", ")));
         }
         Ok(wanted)
     }

@@ -1158,8 +1158,8 @@ pub fn policy(config: &Config) -> Policy {
         doubt_pause: config.podero.timeout.max(config.retry.initial),
         give_up_after: config.retry.give_up_after,
         onboarding: config.onboarding.as_ref().map(|onboarding| OnboardingPolicy {
-            language: onboarding.language.as_str().to_owned(),
-            price_zone: onboarding.price_zone.as_str().to_owned(),
+            language: onboarding.language.name().to_owned(),
+            price_zone: onboarding.price_zone.name().to_owned(),
             success_url: onboarding.success_url.clone(),
             cancel_url: onboarding.cancel_url.clone(),
         }),
@@ -1176,7 +1176,7 @@ fn landing(config: &Config) -> Option<admin::Landing> {
     config.onboarding.as_ref().map(|onboarding| admin::Landing {
         success_url: onboarding.success_url.clone(),
         cancel_url: onboarding.cancel_url.clone(),
-        language: Some(onboarding.language.as_str().to_owned()),
+        language: Some(onboarding.language.name().to_owned()),
     })
 }
 

@@ -1,7 +1,7 @@
-//! Takes one key after the other from the file and the environment, and writes down what is wrong with each.
-//! Decides no key's bounds (the sections do) and never stops at a problem.
+//! Takes one key after the other from the file and the environment, and notes each problem. Never stops at a problem, and
+//! decides no bounds: the declaration of a key does.
 //!
-//! Order of precedence: environment, file, default of [`super::keys::KEYS`].
+//! Order of precedence: environment, file, default.
 //!
 //! Before: [`crate::config`]'s keys and rules. After: its sections.
 
@@ -10,23 +10,33 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::keys::{self, FILE_SUFFIX};
+use super::file;
+use super::key::{FILE_SUFFIX, Key, KeyInfo, Keys, place};
 use super::problems::Problem;
-use super::rules::{self, Rule, TOKEN_CHARS_MIN};
+use super::rules::{Rule, TOKEN_CHARS_MIN};
 use super::secret::{self, Secret, Secrets};
-use super::{ENVIRONMENT_PREFIX, Strings, file};
+
+/// Environment variables by name.
+pub type Strings = BTreeMap<String, String>;
+
+/// Begins the name of every environment variable that is meant for the bridge. Two underscores: a container platform makes
+/// variables such as `PODERO_BRIDGE_PORT` from a service's name, and those are not meant.
+pub const ENVIRONMENT_PREFIX: &str = "PODERO_BRIDGE__";
 
 /// Stands for a secret in a problem.
 const HIDDEN: &str = "a value that is not shown";
 
-/// What was given, key by key, and what was found wrong so far.
+/// The given values, key by key, and the problems so far.
 pub(super) struct Reader {
+    keys: &'static Keys,
+    /// The key by which sources are told apart.
+    source_name: Key<String>,
     /// By full place: `podero.timeout`, `source.LABEL.secrets`.
     given: BTreeMap<String, Given>,
-    /// From where relative paths in the file count: its own folder.
+    /// Folder of the file, from which its relative paths count.
     folder: PathBuf,
-    /// In the order of the file, then those of the environment alone. A label is the source's name, or
-    /// `#2` where the second has no usable one.
+    /// Sources in the order of the file, then those of the environment alone. A label is the source's name, or `#2` where the
+    /// second has no usable one.
     labels: Vec<String>,
     /// Files with secrets that every user of the machine may read or change.
     exposed: Vec<PathBuf>,
@@ -41,15 +51,15 @@ struct Given {
 }
 
 impl Given {
-    fn described(&self, is_secret: bool) -> String {
-        let shown = if is_secret { HIDDEN.to_owned() } else { shown(&self.value) };
+    fn described(&self, is_hidden: bool) -> String {
+        let shown = if is_hidden { HIDDEN.to_owned() } else { shown(&self.value) };
         match &self.variable {
             Some(variable) => format!("{shown} in {variable}"),
             None => shown,
         }
     }
 
-    /// As what it was found to be: a path, which is no secret.
+    /// The path that it was found to be, which is no secret.
     fn described_path(&self, path: &str) -> String {
         match &self.variable {
             Some(variable) => format!("{path:?} in {variable}"),
@@ -59,11 +69,11 @@ impl Given {
 }
 
 impl Reader {
-    /// Sorts the file, which lies in `folder`, and the environment by key; what is no key becomes a problem.
-    pub(super) fn new(file: Table, folder: &Path, environment: &Strings) -> Self {
+    /// Sorts the file, which lies in `folder`, by key; a name that no key has becomes a problem.
+    pub(super) fn new(keys: &'static Keys, source_name: Key<String>, file: Table, folder: &Path) -> Self {
         let folder = folder.to_owned();
         let (given, labels, exposed, problems) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut reader = Self { given, folder, labels, exposed, problems };
+        let mut reader = Self { keys, source_name, given, folder, labels, exposed, problems };
         for (section, value) in file {
             match (section.as_str(), value) {
                 ("source", value) => reader.take_sources(value),
@@ -71,16 +81,20 @@ impl Reader {
                 (_, value) => reader.refuse_section(&section, &value),
             }
         }
-        for (variable, text) in environment {
-            if let Some(name) = variable.strip_prefix(ENVIRONMENT_PREFIX) {
-                reader.take_variable(variable, name, text);
-            }
-        }
         reader
     }
 
+    /// Sorts the environment by key, over the file.
+    pub(super) fn take_environment(&mut self, environment: &Strings) {
+        for (variable, text) in environment {
+            if let Some(name) = variable.strip_prefix(ENVIRONMENT_PREFIX) {
+                self.take_variable(variable, name, text);
+            }
+        }
+    }
+
     fn take_section(&mut self, section: &str, table: Table) {
-        if table.is_empty() && !keys::is_section(section) {
+        if table.is_empty() && !self.keys.has_section(section) {
             self.refuse_unknown(section.to_owned(), section);
         }
         for (key, value) in table {
@@ -89,7 +103,7 @@ impl Reader {
     }
 
     fn take_value(&mut self, place: &str, value: Value) {
-        if keys::is_known(place) {
+        if self.keys.has(place) {
             self.given.insert(place.to_owned(), Given { value, variable: None });
         } else {
             self.refuse_unknown(place.to_owned(), place);
@@ -97,7 +111,7 @@ impl Reader {
     }
 
     fn refuse_section(&mut self, section: &str, value: &Value) {
-        if keys::is_section(section) {
+        if self.keys.has_section(section) {
             self.refuse(section, shown(value), format!("allowed: a table, [{section}]"));
         } else {
             self.refuse_unknown(section.to_owned(), section);
@@ -123,25 +137,25 @@ impl Reader {
     }
 
     fn take_source(&mut self, ordinal: String, table: Table) {
-        let rule = rules::source_name();
-        let name = table.get("name").and_then(Value::as_str).and_then(|name| (rule.accept)(name));
+        let rule = (self.source_name.rule)();
+        let name = table.get("name").and_then(Value::as_str).and_then(|name| rule.read(name).ok());
         let is_repeated = name.as_ref().is_some_and(|name| self.labels.contains(name));
         let label = name.filter(|_| !is_repeated).unwrap_or(ordinal);
         match table.get("name") {
             Some(name) if is_repeated => {
-                self.refuse(&place(&label, "name"), shown(name), "each source needs a name of its own");
+                self.refuse(place(&label, "name"), shown(name), "each source needs a name of its own");
             }
             Some(name) if label.starts_with('#') => {
-                self.refuse(&place(&label, "name"), shown(name), format!("allowed: {}", rule.allowed));
+                self.refuse(place(&label, "name"), shown(name), format!("allowed: {}", rule.allowed));
             }
             Some(_) => {}
-            None => self.refuse(&place(&label, "name"), "nothing", format!("allowed: {}", rule.allowed)),
+            None => self.refuse(place(&label, "name"), "nothing", format!("allowed: {}", rule.allowed)),
         }
         self.labels.push(label.clone());
         for (key, value) in table {
             match key.as_str() {
                 "name" => {}
-                key if keys::is_known(&place(&label, key)) => self.take_value(&place(&label, key), value),
+                key if self.keys.has(&place(&label, key)) => self.take_value(&place(&label, key), value),
                 key => self.refuse_unknown(place(&label, key), &format!("source.{key}")),
             }
         }
@@ -156,14 +170,14 @@ impl Reader {
             Some((label, key)) => place(label, key),
             None => lower.replacen("__", ".", 1),
         };
-        let is_name = |label: &str| (rules::source_name().accept)(label).is_some();
+        let is_name = |label: &str| (self.source_name.rule)().read(label).is_ok();
         let is_target = match &source {
             // The name is in the variable's own name already.
-            Some((label, key)) => *key != "name" && is_name(label) && keys::is_known(&target),
-            None => !target.starts_with("source.") && keys::is_known(&target),
+            Some((label, key)) => *key != "name" && is_name(label) && self.keys.has(&target),
+            None => !target.starts_with("source.") && self.keys.has(&target),
         };
         if !is_target || name != lower.to_ascii_uppercase() {
-            let hint = unknown_hint(keys::nearest(&target).map(|key| variable_of(&key)));
+            let hint = unknown_hint(self.keys.nearest(&target).map(|key| variable_of(&key)));
             return self.refuse(variable, "an unknown variable", hint);
         }
         if text.contains(char::REPLACEMENT_CHARACTER) {
@@ -181,7 +195,9 @@ impl Reader {
     /// Notes that every user of the machine may read or change the configuration file, if there is a secret in it.
     pub(super) fn note_exposed(&mut self, path: &Path) {
         let is_secret = |(place, given): (&String, &Given)| {
-            given.variable.is_none() && keys::find(place).is_some_and(|key| key.is_secret) && has_secret(&given.value)
+            given.variable.is_none()
+                && self.keys.find(place).is_some_and(KeyInfo::is_secret)
+                && has_secret(&given.value)
         };
         if self.given.iter().any(is_secret) {
             self.exposed.push(path.to_owned());
@@ -201,23 +217,24 @@ impl Reader {
         &self.labels
     }
 
-    /// Whether the file or the environment speaks about the key, itself or as a file.
-    pub(super) fn is_given(&self, place: &str) -> bool {
+    /// Whether the file or the environment gives the key, itself or as a file.
+    pub(super) fn is_given(&self, key: impl AsRef<str>) -> bool {
+        let place = key.as_ref();
         self.given.contains_key(place) || self.given.contains_key(&format!("{place}{FILE_SUFFIX}"))
     }
 
-    /// Whether nothing is wrong with these keys, so that comparing them makes sense.
-    pub(super) fn is_sound(&self, places: &[&str]) -> bool {
-        !self.problems.iter().any(|problem| places.contains(&problem.key.trim_end_matches(FILE_SUFFIX)))
+    /// Whether nothing is wrong with the key, so that comparing its value makes sense.
+    pub(super) fn is_sound(&self, key: impl AsRef<str>) -> bool {
+        !self.problems.iter().any(|problem| problem.key.trim_end_matches(FILE_SUFFIX) == key.as_ref())
     }
 
-    /// Writes down a problem.
-    pub(super) fn refuse(&mut self, key: &str, found: impl Into<String>, hint: impl Into<String>) {
-        self.problems.push(Problem { key: key.to_owned(), found: found.into(), hint: hint.into() });
+    /// Notes a problem.
+    pub(super) fn refuse(&mut self, key: impl AsRef<str>, found: impl Into<String>, hint: impl Into<String>) {
+        self.problems.push(Problem { key: key.as_ref().to_owned(), found: found.into(), hint: hint.into() });
     }
 
     fn refuse_unknown(&mut self, key: String, typed: &str) {
-        let hint = unknown_hint(keys::nearest(typed));
+        let hint = unknown_hint(self.keys.nearest(typed));
         self.problems.push(Problem { key, found: "an unknown key".to_owned(), hint });
     }
 
@@ -227,26 +244,24 @@ impl Reader {
     }
 
     /// The value, if it was given and is right.
-    pub(super) fn optional<T>(&mut self, place: &str, rule: &Rule<T>) -> Option<T> {
-        assert!(keys::find(place).is_some_and(|key| !key.is_secret), "{place} is a key and no secret");
-        let given = self.given.get(place)?;
+    pub(super) fn optional<T: 'static>(&mut self, key: &Key<T>) -> Option<T> {
+        let rule = (key.rule)();
+        assert!(!rule.form.is_secret(), "{} may be in a file", key.place);
+        let given = self.given.get(&*key.place)?;
         let text = match given.variable {
             Some(_) => given.value.as_str().map(str::to_owned),
             None => rule.form.text_of(&given.value),
         };
-        let accepted = text.as_deref().and_then(|text| (rule.accept)(text));
-        if accepted.is_none() {
-            let (found, hint) = (given.described(is_private(place)), rule.hint(text.as_deref().unwrap_or_default()));
-            self.refuse(place, found, hint);
-        }
-        accepted
+        let read = text.map_or_else(|| Err(rule.advice("")), |text| rule.read(&text));
+        let found = given.described(rule.is_hidden);
+        read.map_err(|advice| self.refuse(key, found, advice)).ok()
     }
 
     /// The path of a file that is to be read. A relative one in the configuration file counts from the folder of that
     /// file, one in the environment from the working directory.
-    pub(super) fn path(&mut self, place: &str) -> Option<PathBuf> {
-        let text = self.optional(place, &rules::filled())?;
-        self.given.get(place).map(|given| self.located(given, &text))
+    pub(super) fn path(&mut self, key: &Key<String>) -> Option<PathBuf> {
+        let text = self.optional(key)?;
+        self.given.get(&*key.place).map(|given| self.located(given, &text))
     }
 
     fn located(&self, given: &Given, path: &str) -> PathBuf {
@@ -257,49 +272,49 @@ impl Reader {
     }
 
     /// The value, or the default when it was not given (or is wrong, in which case the whole is refused later).
-    pub(super) fn value<T>(&mut self, place: &str, rule: &Rule<T>) -> T {
-        let given = self.optional(place, rule);
-        let fallback = || (rule.accept)(default_text(place)).expect("a test reads every default by its own rule");
-        given.unwrap_or_else(fallback)
+    pub(super) fn value<T: 'static>(&mut self, key: &Key<T>) -> T {
+        let given = self.optional(key);
+        given.unwrap_or_else(|| {
+            (key.rule)().read(key.default_text()).expect("a test reads every default by its own rule")
+        })
     }
 
     /// The value; that it is missing is a problem, for the reason `when`.
-    pub(super) fn required<T>(&mut self, place: &str, rule: &Rule<T>, when: &str) -> Option<T> {
-        if !self.is_given(place) {
-            self.refuse(place, "nothing", format!("required {when}; allowed: {}", rule.allowed));
+    pub(super) fn required<T: 'static>(&mut self, key: &Key<T>, when: &str) -> Option<T> {
+        if !self.is_given(key) {
+            self.refuse(key, "nothing", format!("required {when}; allowed: {}", (key.rule)().allowed));
         }
-        self.optional(place, rule)
+        self.optional(key)
     }
 
     /// The secret, given directly or as a file, if it is right.
-    pub(super) fn secret(&mut self, place: &str, rule: &Rule<String>) -> Option<Secret> {
-        let (texts, found_in) = self.secret_texts(place, false)?;
-        self.accepted(place, rule, texts, &found_in).pop()
+    pub(super) fn secret(&mut self, key: &Key<Secret>) -> Option<Secret> {
+        let found = self.secret_texts(&key.place, false)?;
+        self.accepted(key, &(key.rule)(), found).pop()
     }
 
     /// A secret that must be there, for the reason `when`.
-    pub(super) fn required_secret(&mut self, place: &str, rule: &Rule<String>, when: &str) -> Option<Secret> {
-        if !self.is_given(place) {
-            let hint = format!("required {when}; allowed: {}, or {place}{FILE_SUFFIX}", rule.allowed);
-            self.refuse(place, "nothing", hint);
+    pub(super) fn required_secret(&mut self, key: &Key<Secret>, when: &str) -> Option<Secret> {
+        if !self.is_given(key) {
+            let hint = format!("required {when}; allowed: {}, or {}{FILE_SUFFIX}", (key.rule)().allowed, key.place);
+            self.refuse(key, "nothing", hint);
         }
-        self.secret(place, rule)
+        self.secret(key)
     }
 
     /// Several secrets: a list or a single text; by comma in the environment; one per line in a file, which can be read
     /// again.
-    pub(super) fn secrets(&mut self, place: &str, rule: fn() -> Rule<String>) -> Secrets {
-        let Some((texts, found_in)) = self.secret_texts(place, true) else {
+    pub(super) fn secrets(&mut self, key: &Key<Secret>, rule: fn() -> Rule<Secret>) -> Secrets {
+        let Some(found) = self.secret_texts(&key.place, true) else {
             return Secrets::fixed(Vec::new());
         };
-        let file = self.file_of(place);
-        let allowed = rule();
-        if texts.is_empty() {
-            self.refuse(place, "an empty list", format!("allowed: {}", allowed.allowed));
+        if found.texts.is_empty() {
+            self.refuse(key, "an empty list", format!("allowed: {}", rule().allowed));
         }
-        let secrets = self.accepted(place, &allowed, texts, &found_in);
+        let file = self.file_of(&key.place);
+        let secrets = self.accepted(key, &rule(), found);
         match file {
-            Some(path) => Secrets::of_file(secrets, path, rule),
+            Some(path) => Secrets::of_file(secrets, path, Box::new(move |text| rule().read(text))),
             None => Secrets::fixed(secrets),
         }
     }
@@ -311,24 +326,23 @@ impl Reader {
         filed.value.as_str().filter(|_| !is_overridden).map(|path| self.located(filed, path))
     }
 
-    fn accepted(&mut self, place: &str, rule: &Rule<String>, texts: Vec<String>, found_in: &str) -> Vec<Secret> {
+    fn accepted(&mut self, key: &Key<Secret>, rule: &Rule<Secret>, found: Found) -> Vec<Secret> {
+        let Found { texts, place } = found;
         let count = texts.len();
         let mut secrets = Vec::with_capacity(count);
         for (index, text) in texts.into_iter().enumerate() {
-            match secret::accept(rule, &text) {
-                Ok(secret) => secrets.push(Secret::new(secret)),
+            match rule.read(&text) {
+                Ok(secret) => secrets.push(secret),
                 Err(hint) => {
                     let which = if count > 1 { format!(" as number {} of {count}", index + 1) } else { String::new() };
-                    self.refuse(place, format!("{HIDDEN}{which}{found_in}"), hint);
+                    self.refuse(key, format!("{HIDDEN}{which}{place}"), hint);
                 }
             }
         }
         secrets
     }
 
-    /// The texts of a secret and, as the end of a sentence, where they were found.
-    fn secret_texts(&mut self, place: &str, is_list: bool) -> Option<(Vec<String>, String)> {
-        assert!(keys::find(place).is_some_and(|key| key.is_secret), "{place} is a secret key");
+    fn secret_texts(&mut self, place: &str, is_list: bool) -> Option<Found> {
         let filed_place = format!("{place}{FILE_SUFFIX}");
         let (direct, filed) = (self.given.get(place).cloned(), self.given.get(&filed_place).cloned());
         match (direct, filed) {
@@ -347,7 +361,7 @@ impl Reader {
         }
     }
 
-    fn direct_texts(&mut self, place: &str, given: &Given, is_list: bool) -> Option<(Vec<String>, String)> {
+    fn direct_texts(&mut self, place: &str, given: &Given, is_list: bool) -> Option<Found> {
         let texts: Option<Vec<String>> = match (&given.value, &given.variable) {
             (Value::String(text), Some(_)) if is_list => {
                 Some(text.split(',').map(|part| part.trim().to_owned()).collect())
@@ -361,11 +375,11 @@ impl Reader {
             let hint = if is_list { "allowed: a text or a list of texts" } else { "allowed: a text" };
             self.refuse(place, given.described(true), hint);
         }
-        let found_in = given.variable.as_ref().map(|variable| format!(" in {variable}")).unwrap_or_default();
-        texts.map(|texts| (texts, found_in))
+        let place = given.variable.as_ref().map(|variable| format!(" in {variable}")).unwrap_or_default();
+        texts.map(|texts| Found { texts, place })
     }
 
-    fn filed_texts(&mut self, place: &str, given: &Given, is_list: bool) -> Option<(Vec<String>, String)> {
+    fn filed_texts(&mut self, place: &str, given: &Given, is_list: bool) -> Option<Found> {
         let Some(written) = given.value.as_str().filter(|path| !path.is_empty()) else {
             self.refuse(place, given.described(false), "allowed: the path of a file");
             return None;
@@ -396,8 +410,15 @@ impl Reader {
             self.refuse(place, given.described_path(written), "the file is empty");
             return None;
         }
-        Some((texts, format!(" in {}", path.display())))
+        Some(Found { texts, place: format!(" in {}", path.display()) })
     }
+}
+
+/// The texts of a secret.
+struct Found {
+    texts: Vec<String>,
+    /// Where they stand, as the end of a sentence.
+    place: String,
 }
 
 /// Why a file that a key names was not read.
@@ -419,21 +440,6 @@ fn has_secret(value: &Value) -> bool {
         Value::String(text) => !text.starts_with("sqlite:") && (!text.contains("://") || text.contains('@')),
         Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) | Value::Table(_) => false,
     }
-}
-
-/// Whether the key is no secret, but its value may have one in it by mistake: `client_id:client_secret` is one text elsewhere.
-fn is_private(place: &str) -> bool {
-    place == "podero.client_id"
-}
-
-/// The place of a key of one source.
-pub(super) fn place(label: &str, key: &str) -> String {
-    format!("source.{label}.{key}")
-}
-
-/// The default of a key that has one.
-pub(super) fn default_text(place: &str) -> &'static str {
-    keys::default_of(place)
 }
 
 fn variable_of(key: &str) -> String {

@@ -1,9 +1,9 @@
-//! What a value may be: one rule per kind of value, with the sentence that explains it. Knows no key.
+//! One rule per kind of value: which texts are allowed, and the sentence that says so. Knows no key.
 //!
-//! A rule takes text, since that is what the environment, a secret's file and a default all are; `Form`
-//! says which TOML types are written as that text in the file.
+//! A rule takes text, since the environment, a secret's file and a default are texts; `Form` says which TOML types the
+//! configuration file may use instead.
 //!
-//! Before: nothing. After: [`crate::config`]'s reader and sections.
+//! Before: nothing. After: [`crate::config`]'s keys, reader and sections.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -19,7 +19,8 @@ use url::{Host, Url};
 
 use super::codes::{bytes_of_base64, bytes_of_hex};
 use super::networks::Networks;
-use super::sources::{SignedText, Types};
+use super::secret::Secret;
+use super::verify::{SignedText, Types};
 use super::words::PriceZone;
 use crate::domain::alert::Season;
 use crate::domain::event::EventKind;
@@ -39,16 +40,23 @@ const ED25519_KEY_BYTES: usize = 32;
 /// Longest name of an AMQP exchange or queue, in bytes: the protocol's short string.
 pub const AMQP_NAME_BYTES_MAX: usize = 255;
 
+/// Longest of any waiting time: no rule of this bridge looks further than ten years.
+pub(super) const DURATION_MAX: Duration = Duration::from_secs(10 * 31_557_600);
+
 /// The TOML types in which a value may be written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Text,
     Whole,
     Number,
     Flag,
     TextOrWhole,
-    /// A list of texts, or one text; in the text of it separated by commas.
+    /// A list of texts, or one text with commas between the items.
     List,
+    /// A text that is never shown, given directly or as the path of a file.
+    Secret,
+    /// Several of those: a list or one text, or a file with one per line.
+    Secrets,
 }
 
 impl Form {
@@ -57,16 +65,31 @@ impl Form {
         let text = || value.as_str().map(str::to_owned);
         let whole = || value.as_integer().map(|number| number.to_string());
         match self {
-            Self::Text => text(),
+            Self::Text | Self::Secret => text(),
             Self::Whole => whole(),
             Self::Number => value.as_float().map(|number| number.to_string()).or_else(whole),
             Self::Flag => value.as_bool().map(|flag| flag.to_string()),
             Self::TextOrWhole => text().or_else(whole),
-            Self::List => text().or_else(|| {
+            Self::List | Self::Secrets => text().or_else(|| {
                 let items: Option<Vec<&str>> = value.as_array()?.iter().map(Value::as_str).collect();
                 items.map(|items| items.join(","))
             }),
         }
+    }
+
+    /// A text as TOML of this form.
+    pub(super) fn toml_of(self, text: &str) -> String {
+        let items = || text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        match self {
+            Self::Whole | Self::Number | Self::Flag => text.to_owned(),
+            Self::Text | Self::TextOrWhole | Self::Secret => format!("{text:?}"),
+            Self::List | Self::Secrets => format!("{:?}", items().collect::<Vec<_>>()),
+        }
+    }
+
+    /// Whether the value is never shown, and may be given as a file instead.
+    pub(super) fn is_secret(self) -> bool {
+        matches!(self, Self::Secret | Self::Secrets)
     }
 }
 
@@ -81,23 +104,66 @@ pub(super) struct Rule<T> {
     pub(super) form: Form,
     /// Completes "allowed: …".
     pub(super) allowed: String,
-    pub(super) accept: Accept<T>,
+    /// Whether a problem never shows the value. True for secrets, and where people write one by mistake.
+    pub(super) is_hidden: bool,
+    accept: Accept<T>,
     slip: Slip,
 }
 
-impl<T> Rule<T> {
+impl<T: 'static> Rule<T> {
     fn new(form: Form, allowed: impl Into<String>, accept: impl Fn(&str) -> Option<T> + 'static) -> Self {
-        Self { form, allowed: allowed.into(), accept: Box::new(accept), slip: |_| None }
+        let is_hidden = form.is_secret();
+        Self { form, allowed: allowed.into(), is_hidden, accept: Box::new(accept), slip: |_| None }
     }
 
     fn with_slip(self, slip: Slip) -> Self {
         Self { slip, ..self }
     }
 
+    fn map<U: 'static>(self, change: impl Fn(T) -> U + 'static) -> Rule<U> {
+        let Self { form, allowed, is_hidden, accept, slip } = self;
+        Rule { form, allowed, is_hidden, accept: Box::new(move |text| accept(text).map(&change)), slip }
+    }
+
+    /// The same rule, for a reader that does not need the value.
+    pub(super) fn untyped(self) -> Rule<()> {
+        self.map(drop)
+    }
+
+    /// The meaning of a text, or advice that shows nothing of it.
+    pub(super) fn read(&self, text: &str) -> Result<T, String> {
+        (self.accept)(text).ok_or_else(|| self.advice(text))
+    }
+
     /// Advice about a text that is not accepted. Shows nothing of it.
-    pub(super) fn hint(&self, text: &str) -> String {
+    pub(super) fn advice(&self, text: &str) -> String {
         (self.slip)(text).map_or_else(|| format!("allowed: {}", self.allowed), str::to_owned)
     }
+}
+
+/// A secret in one line. `accept` returns the form in which it is kept.
+fn secret(allowed: impl Into<String>, accept: impl Fn(&str) -> Option<String> + 'static) -> Rule<Secret> {
+    Rule::new(Form::Secret, allowed, move |text| {
+        let accepted = if flaw(text).is_none() { accept(text) } else { None };
+        accepted.map(Secret::new)
+    })
+    .with_slip(flaw)
+}
+
+/// Names an invisible character in a secret. A program or an editor put it there; the other side's secret does not have it.
+fn flaw(text: &str) -> Option<&'static str> {
+    text.chars().find_map(|c| match c {
+        '\n' | '\r' => Some("it has more than one line; allowed: one line of visible characters"),
+        '\0' => Some("it has a NUL character; allowed: one line of visible characters"),
+        '\u{feff}' => Some("it has a byte order mark; allowed: one line of visible characters"),
+        c if c.is_control() => Some("it has a control character; allowed: one line of visible characters"),
+        _ => None,
+    })
+}
+
+/// Several secrets, each of which `rule` allows.
+pub(super) fn several(rule: Rule<Secret>) -> Rule<Secret> {
+    Rule { form: Form::Secrets, ..rule }
 }
 
 pub(super) fn flag() -> Rule<bool> {
@@ -149,12 +215,12 @@ pub(super) fn size(least: u64, most: u64) -> Rule<usize> {
     })
 }
 
-/// One of a few words.
-pub(super) fn word<T: Copy + 'static>(words: &'static [(&'static str, T)]) -> Rule<T> {
-    let list = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
-    Rule::new(Form::Text, format!("one of {list}"), move |text| {
-        words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning)
-    })
+/// One of a closed set.
+pub(super) fn one_of<T: 'static, const N: usize>(
+    names: [&'static str; N],
+    from_name: fn(&str) -> Option<T>,
+) -> Rule<T> {
+    Rule::new(Form::Text, format!("one of {}", names.join(", ")), from_name)
 }
 
 /// The days on which homes are heated, or that there are none.
@@ -164,11 +230,9 @@ pub(super) fn season() -> Rule<Option<Season>> {
 }
 
 pub(super) fn price_zone() -> Rule<PriceZone> {
-    let plain = word(PriceZone::WORDS);
     // The partner's guides write DE where its schema allows DE_LU only.
-    let alias = |text: &str| (text == "DE").then_some(PriceZone::DeLu);
-    let allowed = format!("{}; DE is read as DE_LU", plain.allowed);
-    Rule::new(Form::Text, allowed, move |text| alias(text).or_else(|| (plain.accept)(text)))
+    let plain = one_of(PriceZone::names(), |text| PriceZone::from_name(if text == "DE" { "DE_LU" } else { text }));
+    Rule { allowed: format!("{}; DE is read as DE_LU", plain.allowed), ..plain }
 }
 
 pub(super) fn uuid() -> Rule<uuid::Uuid> {
@@ -177,78 +241,96 @@ pub(super) fn uuid() -> Rule<uuid::Uuid> {
 
 /// The user name of HTTP's Basic scheme, which ends at the first colon (RFC 7617).
 pub(super) fn client_id() -> Rule<String> {
-    Rule::new(Form::Text, "1 to 255 visible ASCII characters without a colon", |text| {
+    let rule = Rule::new(Form::Text, "1 to 255 visible ASCII characters without a colon", |text| {
         let fits = (1..=255).contains(&text.len()) && is_visible(text) && !text.contains(':');
         fits.then(|| text.to_owned())
-    })
+    });
+    // Elsewhere `client_id:client_secret` is one text.
+    Rule { is_hidden: true, ..rule }
 }
 
-pub(super) fn filled() -> Rule<String> {
+/// The path of a file.
+pub(super) fn path() -> Rule<String> {
     Rule::new(Form::Text, "a text that is not empty", |text| (!text.is_empty()).then(|| text.to_owned()))
 }
 
-pub(super) fn token() -> Rule<String> {
+/// A secret of another side, which alone knows how it looks.
+pub(super) fn any_secret() -> Rule<Secret> {
+    secret("a text that is not empty", |text| (!text.is_empty()).then(|| text.to_owned()))
+}
+
+pub(super) fn token() -> Rule<Secret> {
     let allowed = format!("a token of at least {TOKEN_CHARS_MIN} visible ASCII characters, without spaces");
-    Rule::new(Form::Text, allowed, |text| (text.len() >= TOKEN_CHARS_MIN && is_visible(text)).then(|| text.to_owned()))
+    secret(allowed, |text| (text.len() >= TOKEN_CHARS_MIN && is_visible(text)).then(|| text.to_owned()))
 }
 
 /// A key of the Standard Webhooks specification.
-pub(super) fn signing_key() -> Rule<String> {
+pub(super) fn signing_key() -> Rule<Secret> {
     let allowed = format!("whsec_ followed by base64 of at least {WEBHOOK_KEY_BYTES_MIN} bytes");
-    Rule::new(Form::Text, allowed, |text| {
-        let bytes = bytes_of_base64(text.strip_prefix("whsec_")?)?;
-        // The library that signs with it reads one form of Base64 alone, and has the last word.
-        let usual = format!("whsec_{}", BASE64.encode(&bytes));
-        let is_usable = bytes.len() >= WEBHOOK_KEY_BYTES_MIN && standardwebhooks::Webhook::new(&usual).is_ok();
-        is_usable.then_some(usual)
-    })
+    secret(allowed, usual_signing_key)
 }
 
-/// What proves a Standard Webhooks delivery: a key of ours, or the sender's public one.
-pub(super) fn verification_key() -> Rule<String> {
-    let symmetric = signing_key();
-    let allowed =
-        format!("{}, or whpk_ followed by base64 of the {ED25519_KEY_BYTES} bytes of a public key", symmetric.allowed);
-    Rule::new(Form::Text, allowed, move |text| {
-        let Some(coded) = text.strip_prefix("whpk_") else { return (symmetric.accept)(text) };
+/// The key in the one form of Base64 that the library reads, which signs with it and has the last word.
+fn usual_signing_key(text: &str) -> Option<String> {
+    let bytes = bytes_of_base64(text.strip_prefix("whsec_")?)?;
+    let usual = format!("whsec_{}", BASE64.encode(&bytes));
+    let is_usable = bytes.len() >= WEBHOOK_KEY_BYTES_MIN && standardwebhooks::Webhook::new(&usual).is_ok();
+    is_usable.then_some(usual)
+}
+
+/// A key that proves a Standard Webhooks delivery: a shared one, or the sender's public one.
+pub(super) fn verification_key() -> Rule<Secret> {
+    let allowed = format!(
+        "{}, or whpk_ followed by base64 of the {ED25519_KEY_BYTES} bytes of a public key",
+        signing_key().allowed
+    );
+    secret(allowed, |text| {
+        let Some(coded) = text.strip_prefix("whpk_") else { return usual_signing_key(text) };
         (bytes_of_base64(coded)?.len() == ED25519_KEY_BYTES).then(|| text.to_owned())
     })
 }
 
 /// The key of an HMAC that is the text itself. Senders let people choose it, so it may have blanks in it; not at its ends,
 /// where a file or a list would lose them.
-pub(super) fn hmac_key_text() -> Rule<String> {
+pub(super) fn hmac_key_text() -> Rule<Secret> {
     let allowed = format!("a text of at least {TOKEN_CHARS_MIN} characters, without blanks at its ends");
-    Rule::new(Form::Text, allowed, |text| {
+    secret(allowed, |text| {
         let is_plain = !text.chars().any(char::is_control) && text.trim() == text;
         (text.chars().count() >= TOKEN_CHARS_MIN && is_plain).then(|| text.to_owned())
     })
 }
 
 /// The key of an HMAC that is written in hexadecimal.
-pub(super) fn hmac_key_hex() -> Rule<String> {
+pub(super) fn hmac_key_hex() -> Rule<Secret> {
     let allowed = format!("hexadecimal digits of at least {HMAC_KEY_BYTES_MIN} bytes");
-    Rule::new(Form::Text, allowed, |text| {
-        bytes_of_hex(text).filter(|key| key.len() >= HMAC_KEY_BYTES_MIN).map(|_| text.to_owned())
-    })
+    secret(allowed, |text| bytes_of_hex(text).filter(|key| key.len() >= HMAC_KEY_BYTES_MIN).map(|_| text.to_owned()))
 }
 
 /// The key of an HMAC that is written in Base64.
-pub(super) fn hmac_key_base64() -> Rule<String> {
+pub(super) fn hmac_key_base64() -> Rule<Secret> {
     let allowed = format!("base64 of at least {HMAC_KEY_BYTES_MIN} bytes");
-    Rule::new(Form::Text, allowed, |text| {
-        bytes_of_base64(text).filter(|key| key.len() >= HMAC_KEY_BYTES_MIN).map(|_| text.to_owned())
-    })
+    secret(allowed, |text| bytes_of_base64(text).filter(|key| key.len() >= HMAC_KEY_BYTES_MIN).map(|_| text.to_owned()))
 }
 
-/// What `Authorization: Basic` proves (RFC 7617: a user has no colon).
-pub(super) fn credentials() -> Rule<String> {
+/// User and password of `Authorization: Basic` (RFC 7617: a user has no colon).
+pub(super) fn credentials() -> Rule<Secret> {
     let allowed = format!("user:password, with a password of at least {TOKEN_CHARS_MIN} characters");
-    Rule::new(Form::Text, allowed, |text| {
+    secret(allowed, |text| {
         let (user, password) = text.split_once(':')?;
         let is_plain = !text.chars().any(char::is_control);
         (!user.is_empty() && password.chars().count() >= TOKEN_CHARS_MIN && is_plain).then(|| text.to_owned())
     })
+}
+
+/// Any of the secrets that a source may have. Its `verify` decides which rule each must follow.
+pub(super) fn source_secret() -> Rule<Secret> {
+    let [signed, hmac, token, basic] =
+        [verification_key(), hmac_key_text(), token(), credentials()].map(|rule| rule.allowed);
+    let allowed = format!(
+        "with verify = standard-webhooks {signed}; with hmac {hmac}, or as hmac_key_encoding says at least \
+         {HMAC_KEY_BYTES_MIN} bytes; with bearer {token}; with basic {basic}"
+    );
+    Rule { allowed, ..any_secret() }
 }
 
 /// The name of a header, in lower case.
@@ -282,7 +364,7 @@ pub(super) fn amqp_name() -> Rule<String> {
 }
 
 /// Keys that bind a queue to a topic exchange: words between dots, of which `*` stands for one and `#` for any number. Where a word only
-/// contains one of the two, RabbitMQ would take it literally, and nobody means that.
+/// contains one of the two, RabbitMQ would take it literally, which no operator means.
 pub(super) fn amqp_bindings() -> Rule<Vec<String>> {
     let allowed = format!(
         "a list of binding keys of 1 to {AMQP_NAME_BYTES_MAX} bytes, such as [\"customer.#\", \"crm.*.changed\"]; \
@@ -300,15 +382,8 @@ pub(super) fn amqp_bindings() -> Rule<Vec<String>> {
 /// Types that a source may send: a family as `customer.*`, or a type of event that is known.
 pub(super) fn types() -> Rule<Types> {
     let allowed = format!("a list of customer.*, team.* and {}", EventKind::names().join(", "));
-    let list =
-        list(allowed, |pattern| matches!(pattern, "customer.*" | "team.*") || EventKind::from_name(pattern).is_some());
-    let accept = list.accept;
-    Rule {
-        form: list.form,
-        allowed: list.allowed,
-        accept: Box::new(move |text| accept(text).map(Types)),
-        slip: |_| None,
-    }
+    list(allowed, |pattern| matches!(pattern, "customer.*" | "team.*") || EventKind::from_name(pattern).is_some())
+        .map(Types)
 }
 
 /// At least one item, each in order.
@@ -319,18 +394,18 @@ fn list(allowed: String, is_item: impl Fn(&str) -> bool + 'static) -> Rule<Vec<S
     })
 }
 
-pub(super) fn amqp_url() -> Rule<String> {
-    Rule::new(Form::Text, "a URL that begins with amqp:// or amqps://", |text| {
+pub(super) fn amqp_url() -> Rule<Secret> {
+    secret("a URL that begins with amqp:// or amqps://", |text| {
         let url = Url::parse(text).ok()?;
         let is_broker = matches!(url.scheme(), "amqp" | "amqps") && url.has_host();
         // In a broker's URL an `@` stands before the host and nowhere else.
         let is_whole = url.fragment().is_none() && !cut(text).is_some_and(|cut| cut.rest.contains('@'));
         (is_broker && is_whole).then(|| text.to_owned())
     })
-    .with_slip(escape_credentials)
+    .with_slip(|text| flaw(text).or_else(|| escape_credentials(text)))
 }
 
-/// A URL in two: what stands before the first `/`, `?` or `#` behind the scheme, and the rest.
+/// A URL in two: the part between the scheme and the first `/`, `?` or `#`, and the rest.
 struct Cut<'a> {
     authority: &'a str,
     rest: &'a str,
@@ -351,10 +426,10 @@ fn escape_credentials(url: &str) -> Option<&'static str> {
 
 /// A SQLite file's path is read literally, so what would be an option of another program's URL is refused. A database in
 /// memory, which an empty path also means to SQLite, would lose what was accepted.
-pub(super) fn store_url() -> Rule<String> {
+pub(super) fn store_url() -> Rule<Secret> {
     let allowed = "sqlite:// and the path of a file (no `?`, not :memory:), or a URL that begins with postgres: or \
                    postgresql: and whose options PostgreSQL's clients know";
-    Rule::new(Form::Text, allowed, |text| {
+    secret(allowed, |text| {
         let is_usable = match text.strip_prefix("sqlite:") {
             Some(rest) => {
                 let path = rest.strip_prefix("//").unwrap_or(rest);
@@ -373,7 +448,7 @@ pub(super) fn store_url() -> Rule<String> {
         };
         is_usable.then(|| text.to_owned())
     })
-    .with_slip(escape_credentials)
+    .with_slip(|text| flaw(text).or_else(|| escape_credentials(text)))
 }
 
 /// Options of a URL that PostgreSQL's own clients know (libpq, "Parameter Key Words"), or the driver.
@@ -413,7 +488,7 @@ const STORE_OPTIONS: [&str; 33] = [
     "load_balance_hosts",
 ];
 
-/// Whether no option of a URL is misspelt: a `sslmdoe` that is passed over leaves the connection open to everybody on the way.
+/// Whether the driver knows every option of a URL: it ignores a misspelt `sslmdoe`, and the connection is not encrypted.
 fn has_known_options(url: &str) -> bool {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     url::form_urlencoded::parse(query.as_bytes())
@@ -430,7 +505,7 @@ pub(super) fn web_url() -> Rule<String> {
     .with_slip(escape_credentials)
 }
 
-/// A [`web_url`] that a program calls: what stands behind a `#` would never be sent.
+/// A [`web_url`] that a program calls: it would never send the part after a `#`.
 pub(super) fn called_url() -> Rule<String> {
     let web = web_url();
     let allowed = format!("{}, without a #", web.allowed);
@@ -439,16 +514,16 @@ pub(super) fn called_url() -> Rule<String> {
 }
 
 /// A forward proxy: scheme, host, port, and a user and password where it wants them.
-pub(super) fn proxy_url() -> Rule<String> {
+pub(super) fn proxy_url() -> Rule<Secret> {
     let allowed = "scheme, host and port of a proxy, such as http://proxy.utility.example:3128 or \
                    http://user:password@proxy.utility.example:3128";
-    Rule::new(Form::Text, allowed, |text| {
+    secret(allowed, |text| {
         let url = Url::parse(text).ok()?;
         let is_web = matches!(url.scheme(), "http" | "https") && url.has_host();
         let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
         (is_web && is_bare && is_visible(text)).then(|| text.to_owned())
     })
-    .with_slip(escape_credentials)
+    .with_slip(|text| flaw(text).or_else(|| escape_credentials(text)))
 }
 
 /// Scheme and host of an API whose paths are its own; the result has no slash at its end.
@@ -493,4 +568,9 @@ pub(super) fn source_name() -> Rule<String> {
 
 fn is_visible(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_graphic())
+}
+
+/// Whether only this machine can reach the address.
+pub fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }

@@ -1,13 +1,12 @@
 //! A text that must not be shown: it has no `Serialize`, and `Debug` and `Display` hide it.
 //!
-//! Before: nothing. After: [`crate::config`], and whoever authenticates with one.
+//! Before: nothing. After: [`crate::config`], and every client and listener that authenticates.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::file;
-use super::rules::Rule;
 
 /// A password, token, key, or a URL that contains one. Prints as `[redacted]`.
 ///
@@ -48,22 +47,25 @@ pub struct Secrets {
     file: Option<Arc<File>>,
 }
 
+/// Reads one secret, or says what is wrong with it and shows nothing of it.
+type Read = Box<dyn Fn(&str) -> Result<Secret, String> + Send + Sync>;
+
 struct File {
     path: PathBuf,
-    rule: fn() -> Rule<String>,
+    read: Read,
     /// Why it could not be used the last time, if it could not.
     refused: Mutex<Option<String>>,
 }
 
-/// What became of reading the file again.
+/// Outcome of reading the file again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reloaded {
-    /// It says what it said; or there is none.
+    /// The file has the known secrets, or there is no file.
     Same,
-    /// It says something else, which is what holds now.
+    /// The file has other secrets, which hold from now on.
     Changed,
-    /// It cannot be used, for this reason (which shows nothing of it); what held before still does. Told once, until
-    /// something else is the matter.
+    /// The file cannot be used, for this reason (which shows nothing of it); the known secrets still hold. Reported once,
+    /// until the reason is another.
     Refused(String),
 }
 
@@ -73,12 +75,12 @@ impl Secrets {
         Self { now: Arc::new(RwLock::new(secrets.into())), file: None }
     }
 
-    /// Secrets that were just read from a file, each as `rule` allows.
-    pub(super) fn of_file(secrets: Vec<Secret>, path: PathBuf, rule: fn() -> Rule<String>) -> Self {
-        Self { file: Some(Arc::new(File { path, rule, refused: Mutex::default() })), ..Self::fixed(secrets) }
+    /// Secrets that were just read from a file, each by `read`.
+    pub(super) fn of_file(secrets: Vec<Secret>, path: PathBuf, read: Read) -> Self {
+        Self { file: Some(Arc::new(File { path, read, refused: Mutex::default() })), ..Self::fixed(secrets) }
     }
 
-    /// Those that hold now.
+    /// The secrets that hold now.
     pub fn now(&self) -> Arc<[Secret]> {
         self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -108,31 +110,13 @@ impl File {
     fn read(&self) -> Result<Vec<Secret>, String> {
         let path = self.path.display();
         let content = file::read(&self.path).map_err(|error| format!("{path} cannot be read: {error}"))?;
-        let rule = (self.rule)();
         let lines: Vec<&str> = lines(&content.text).collect();
         let secrets = lines.iter().enumerate().map(|(index, line)| {
-            let secret = accept(&rule, line).map(Secret::new);
-            secret.map_err(|hint| format!("{path}: number {} of {}: {hint}", index + 1, lines.len()))
+            (self.read)(line).map_err(|advice| format!("{path}: number {} of {}: {advice}", index + 1, lines.len()))
         });
         let secrets: Vec<Secret> = secrets.collect::<Result<_, _>>()?;
         if secrets.is_empty() { Err(format!("{path} is empty")) } else { Ok(secrets) }
     }
-}
-
-/// The secret that a text is, or what is wrong with it; that shows nothing of it. A character that cannot be seen and would be
-/// a part of it is a slip of a program or an editor: the other side's secret does not have it.
-pub(super) fn accept(rule: &Rule<String>, text: &str) -> Result<String, String> {
-    let flaw = text.chars().find_map(|c| match c {
-        '\n' | '\r' => Some("more than one line"),
-        '\0' => Some("a NUL character"),
-        '\u{feff}' => Some("a byte order mark"),
-        c if c.is_control() => Some("a control character"),
-        _ => None,
-    });
-    if let Some(flaw) = flaw {
-        return Err(format!("it has {flaw}; allowed: one line of visible characters"));
-    }
-    (rule.accept)(text).ok_or_else(|| rule.hint(text))
 }
 
 /// One secret a line.

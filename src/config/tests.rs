@@ -2,9 +2,14 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use super::rules::Form;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
 use super::*;
-use crate::domain::alert::{Season, Severities};
+use crate::domain::alert::{Season, Severities, WatchPolicy};
+use crate::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps};
+
+mod documents;
 
 const EXAMPLE: &str = include_str!("../../deploy/config.example.toml");
 
@@ -324,7 +329,7 @@ fn secrets_follow_their_file_unless_it_is_unusable() {
     assert_eq!(secrets.reload(), Reloaded::Same);
     std::fs::write(&path, "fedcba9876543210\n0123456789abcdef\n").expect("written");
     assert_eq!(secrets.reload(), Reloaded::Changed);
-    assert_eq!(texts(&door), ["fedcba9876543210", "0123456789abcdef"], "whoever shares them sees it");
+    assert_eq!(texts(&door), ["fedcba9876543210", "0123456789abcdef"], "every clone sees it");
     std::fs::write(&path, "fedcba9876543210\nshort\n").expect("written");
     let Reloaded::Refused(why) = secrets.reload() else { panic!("one of them is too short") };
     assert!(why.contains("number 2 of 2: allowed: a token") && !why.contains("short\n"), "{why}");
@@ -560,7 +565,7 @@ fn settings_that_need_each_other_are_checked_together() {
     let text = "[onboarding]\nenabled = true\nlanguage = 'de'\nprice_zone = 'DE'\n\
                 success_url = 'https://x.example/a'\ncancel_url = 'https://x.example/b'";
     let onboarding = good(text, &[]).onboarding.expect("enabled");
-    assert_eq!((onboarding.language.as_str(), onboarding.price_zone.as_str()), ("de", "DE_LU"));
+    assert_eq!((onboarding.language.name(), onboarding.price_zone.name()), ("de", "DE_LU"));
 }
 
 /// The text below `[[source]]`, and its problems.
@@ -886,10 +891,13 @@ fn example_in_full() -> String {
 
 #[test]
 fn the_example_loads_as_it_is_and_in_full() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir_all(folder.path().join("mappings/crm")).expect("a folder");
+    std::fs::write(folder.path().join("mappings/crm/map.jq"), ".").expect("written");
+    let path = folder.path().join("config.toml");
     let load = |text: &str| {
-        let read = |reader: &mut reader::Reader| sections::read(reader, false);
-        let given = Given { text, folder: Path::new("deploy"), exposed: None };
-        read_text(&given, &Strings::new(), read).unwrap_or_else(|problems| panic!("{problems}"))
+        std::fs::write(&path, text).expect("written");
+        Config::load(Some(&path), &Strings::new(), false).unwrap_or_else(|problems| panic!("{problems}"))
     };
     load(EXAMPLE);
     let config = load(&example_in_full());
@@ -897,29 +905,19 @@ fn the_example_loads_as_it_is_and_in_full() {
 }
 
 #[test]
-fn the_example_names_every_key_with_its_default() {
+fn every_key_is_declared_with_what_its_own_rule_allows() {
     let full: toml::Table = example_in_full().parse().expect("TOML");
-    for key in KEYS {
-        let (section, name) = key.name.split_once('.').expect("section.key");
-        // Of the sources, some one has it.
-        let entries = full[section].as_array().map_or(std::slice::from_ref(&full[section]), Vec::as_slice);
-        let value = entries.iter().find_map(|entry| entry.get(name));
-        let value = value.unwrap_or_else(|| panic!("{} is missing", key.name));
-        if let Some(default) = key.default_text {
-            let written =
-                [Form::Text, Form::Number, Form::Flag, Form::List].iter().find_map(|form| form.text_of(value));
-            assert_eq!(written.as_deref(), Some(default), "{}", key.name);
-        }
-        if let Some(filed) = key.file_name() {
-            let line = format!("{} = \"/run/secrets/", filed.split_once('.').expect("section.key").1);
-            assert!(EXAMPLE.contains(&line), "{filed}");
-        }
-    }
-}
-
-#[test]
-fn keys_are_unique_and_in_tables() {
     let names: std::collections::BTreeSet<_> = KEYS.iter().map(|key| key.name).collect();
-    assert_eq!(names.len(), KEYS.len());
-    assert!(KEYS.iter().all(|key| key.name.split('.').count() == 2 && !key.about.is_empty()));
+    assert_eq!(names.len(), KEYS.iter().count());
+    for key in KEYS.iter() {
+        let rule = (key.rule)();
+        assert!(key.default_text.is_none_or(|text| rule.read(text).is_ok()), "the default of {}", key.name);
+        assert!(key.default_text.is_some() || key.example.or(key.given).is_some(), "an example of {}", key.name);
+        let (section, name) = key.name.split_once('.').expect("section.key");
+        let entries = full[section].as_array().map_or(std::slice::from_ref(&full[section]), Vec::as_slice);
+        let value = entries.iter().find_map(|entry| entry.get(name)).unwrap_or_else(|| panic!("{}", key.name));
+        let text = rule.form.text_of(value).unwrap_or_else(|| panic!("the form of {}", key.name));
+        assert!(key.default_text.is_none_or(|default| default == text), "{}", key.name);
+        assert!(key.help().ends_with(['.', '`']), "the help of {} is a sentence", key.name);
+    }
 }

@@ -1,42 +1,36 @@
-//! The closed vocabularies of configuration values. Never reads or judges anything.
+//! Closed sets of configuration values. Never reads or judges anything.
 //!
-//! Before: nothing. After: [`crate::config`] and the Podero client, which sends some of them.
+//! Before: [`crate::domain::names`]. After: [`crate::config`]'s rules, and the Podero client, which sends some of them.
 
-/// Declares an enum of words: each variant with the text that stands for it.
-macro_rules! words {
-    ($(#[$outer:meta])* $name:ident { $($variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[$outer])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $(#[doc = concat!("`", $text, "`")] $variant,)+ }
+use crate::domain::names::names;
 
-        impl $name {
-            /// Every value with its word.
-            pub const WORDS: &[(&str, Self)] = &[$(($text, Self::$variant)),+];
-
-            /// The word for it.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)+ }
-            }
-        }
-    };
-}
-
-words! {
+names! {
     /// A language that Podero's onboarding speaks.
-    Language { Sv = "sv", De = "de", En = "en", Hu = "hu", It = "it", Et = "et", Pl = "pl", Ro = "ro" }
-}
+    pub enum Language {
+        Sv = "sv", De = "de", En = "en", Hu = "hu", It = "it", Et = "et", Pl = "pl", Ro = "ro",
+    }
 
-words! {
     /// A price zone that Podero knows.
-    PriceZone {
+    pub enum PriceZone {
         At = "AT", AtHourly = "AT_HOURLY", Be = "BE", Ch = "CH", Ee = "EE", DeLu = "DE_LU", Hu = "HU",
         ItCnor = "IT_CNOR", ItCsud = "IT_CSUD", ItNord = "IT_NORD", ItPun = "IT_PUN", ItSard = "IT_SARD",
         ItSici = "IT_SICI", ItSud = "IT_SUD", Pt = "PT", Ro = "RO",
         Se1 = "SE_1", Se2 = "SE_2", Se3 = "SE_3", Se4 = "SE_4", Uk = "UK",
     }
-}
 
-words! {
     /// How log lines look.
-    LogFormat { Text = "text", Json = "json", Auto = "auto" }
+    pub enum LogFormat { Text = "text", Json = "json", Auto = "auto" }
+
+    /// How a source proves that a request is its own. [`super::verify::Verify`] has what each needs.
+    pub(super) enum VerifyBy {
+        StandardWebhooks = "standard-webhooks", Hmac = "hmac", Bearer = "bearer", Basic = "basic", None = "none",
+    }
+
+    /// Content of the answer to an accepted request.
+    pub(super) enum AnswerWith {
+        /// Its id and state.
+        Receipt = "receipt",
+        /// No body.
+        None = "none",
+    }
 }

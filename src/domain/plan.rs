@@ -16,6 +16,7 @@ use super::brake::{Brake, Clearance};
 use super::call::{Call, OnboardingPolicy};
 use super::customer::{Customer, Leaving, Listing, Merged, ObservedUser};
 use super::event::{Event, Field, Happening};
+use super::names::names;
 use super::retry::RetrySchedule;
 
 /// What the operator chose (contract §4); the same for every event.
@@ -67,33 +68,32 @@ pub fn page_language(tag: &str) -> Option<&'static str> {
     ONBOARDING_LANGUAGES.into_iter().find(|known| *known == language).or(long)
 }
 
-/// What happens to the heat pumps of a home that was left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OldHeatPumps {
-    /// Their optimisation is paused: nobody steers a home the customer has left.
-    Pause,
-    /// They stay as they are, and stay watched.
-    Keep,
-}
+names! {
+    /// What happens to the heat pumps of a home that was left.
+    pub enum OldHeatPumps {
+        /// Their optimisation is paused: nobody steers a home the customer has left.
+        Pause = "pause",
+        /// They stay as they are, and stay watched.
+        Keep = "keep",
+    }
 
-/// What happens to the building of a home that was left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OldBuilding {
-    /// It is deleted at Podero.
-    Delete,
-    /// It stays at Podero.
-    Keep,
-}
+    /// What happens to the building of a home that was left.
+    pub enum OldBuilding {
+        /// It is deleted at Podero.
+        Delete = "delete",
+        /// It stays at Podero.
+        Keep = "keep",
+    }
 
-/// How a churned customer's user is deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChurnDelete {
-    /// Access revoked, kept for audit (`soft_delete=true`).
-    Soft,
-    /// Gone for good at once.
-    Hard,
-    /// Soft now, hard after the retention.
-    SoftThenHard,
+    /// How a churned customer's user is deleted.
+    pub enum ChurnDelete {
+        /// Access revoked, kept for audit (`soft_delete=true`).
+        Soft = "soft",
+        /// Gone for good at once.
+        Hard = "hard",
+        /// Soft now, hard after the retention.
+        SoftThenHard = "soft-then-hard",
+    }
 }
 
 /// One claimed event with everything that is needed to decide about it.

@@ -389,7 +389,7 @@ fn reconnect_link() -> Value {
     post["responses"]["422"] = titled(Kind::LandingRequired);
     post["responses"]["503"] = later_answer("The store is away, or Podero made no link", &[Kind::Unavailable]);
     let url = json!({"type": "string", "maxLength": 8000, "pattern": "^https?://"});
-    let language = json!({"type": "string", "enum": Language::WORDS.iter().map(|(word, _)| word).collect::<Vec<_>>()});
+    let language = json!({"type": "string", "enum": Language::names()});
     let wanted = json!({"type": "object", "additionalProperties": false,
                         "properties": {"success_url": url, "cancel_url": url, "language": language}});
     post["requestBody"] = json!({"required": false, "content": {"application/json": {"schema": wanted}}});

@@ -1,0 +1,278 @@
+//! Reads the whole configuration, or the part that a command needs, from a file and the environment.
+//!
+//! All problems are reported at once. That is why the sections are not read by serde, which stops at the first error: the text
+//! becomes a plain TOML table, and a reader takes each key with its rule and notes each problem. Only a syntax error ends the
+//! reading early, since nothing after it can be trusted.
+//!
+//! Before: [`crate::config`]'s sections. After: [`crate::app`] and the commands.
+
+use std::path::{Path, PathBuf};
+
+use super::file;
+use super::key::Keys;
+use super::problems::{Problem, Problems};
+use super::reader::{ENVIRONMENT_PREFIX, Reader, Strings};
+use super::rules::is_loopback;
+use super::sections::admin::{self, Admin};
+use super::sections::amqp::{self, Amqp};
+use super::sections::churn::{self, Churn};
+use super::sections::http::{self, Http};
+use super::sections::log::{self, Log};
+use super::sections::moving::{self, Move};
+use super::sections::onboarding::{self, Onboarding};
+use super::sections::outbound::{self, Outbound};
+use super::sections::podero::{self, Podero};
+use super::sections::retry::{self, Retry};
+use super::sections::sandbox::{self, Sandbox};
+use super::sections::source::{self, Source};
+use super::sections::store::{self, Store};
+use super::sections::watch::{self, Watch};
+
+/// Every section with its keys, in the order of the documents.
+pub const KEYS: Keys = Keys {
+    sections: &[
+        http::HTTP,
+        admin::ADMIN,
+        store::STORE,
+        amqp::AMQP,
+        podero::PODERO,
+        retry::RETRY,
+        onboarding::ONBOARDING,
+        moving::MOVE,
+        churn::CHURN,
+        watch::WATCH,
+        watch::SEVERITY,
+        source::SOURCE,
+        source::SOURCE_BEARER,
+        source::SOURCE_HMAC,
+        source::SOURCE_PARTS,
+        sandbox::SANDBOX,
+        outbound::OUTBOUND,
+        log::LOG,
+    ],
+};
+
+/// The default of a key that has one, as the environment would give it. Panics for any other name: constants ask.
+pub fn default_of(name: &str) -> &'static str {
+    KEYS.find(name).and_then(|key| key.default_text).expect("only asked for keys that have a default")
+}
+
+/// All settings, complete and checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The webhook listener.
+    pub http: Http,
+    /// The admin listener.
+    pub admin: Admin,
+    /// The database.
+    pub store: Store,
+    /// RabbitMQ; `None`: AMQP is off.
+    pub amqp: Option<Amqp>,
+    /// The partner, and the limits of calls to it.
+    pub podero: Podero,
+    /// The schedule of retries.
+    pub retry: Retry,
+    /// Onboarding sessions after sign-up and move; `None`: none are made.
+    pub onboarding: Option<Onboarding>,
+    /// Section `[move]`: the home that a customer left.
+    pub moving: Move,
+    /// Customers who leave.
+    pub churn: Churn,
+    /// The watch over the connectivity of heat pumps.
+    pub watch: Watch,
+    /// Senders of events; names are unique.
+    pub sources: Vec<Source>,
+    /// The embedded Podero sandbox.
+    pub sandbox: Sandbox,
+    /// Outgoing events besides AMQP.
+    pub outbound: Outbound,
+    /// Log lines.
+    pub log: Log,
+    /// Files with secrets that every user of this machine may read or change.
+    pub exposed: Vec<PathBuf>,
+}
+
+/// The part of the configuration that an import needs.
+#[derive(Debug, Clone)]
+pub struct Import {
+    /// The database.
+    pub store: Store,
+    /// Limits: a line has at most as many bytes as a body, and becomes at most as many events as a batch has.
+    pub http: Http,
+    /// Senders of the events.
+    pub sources: Vec<Source>,
+}
+
+impl Config {
+    /// Reads and checks everything: the file (`None`: defaults and environment alone), the variables of `environment` that
+    /// begin with [`ENVIRONMENT_PREFIX`], and the files that hold secrets.
+    ///
+    /// With `sandbox` no account is required, and a source `default` that verifies nothing exists unless one is configured or
+    /// `http.listen` is not loopback.
+    ///
+    /// # Errors
+    ///
+    /// Every problem there is, each with its key.
+    pub fn load(path: Option<&Path>, environment: &Strings, sandbox: bool) -> Result<Self, Problems> {
+        read_file(path, environment, |r| all(r, sandbox))
+    }
+
+    /// As [`Config::load`], but of all sections only `[store]` is read and checked, and its erasure key only when `with_key`: a
+    /// command that looks into the store need not be able to read the bridge's other secrets. Syntax and names of keys must be
+    /// right everywhere.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of these.
+    pub fn load_store(path: Option<&Path>, environment: &Strings, with_key: bool) -> Result<Store, Problems> {
+        read_file(path, environment, |r| Some(store::read(r, with_key)))
+    }
+
+    /// As [`Config::load`], but only `[store]` with its key, `[http]` and the sources are read and checked.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of these.
+    pub fn load_import(path: Option<&Path>, environment: &Strings) -> Result<Import, Problems> {
+        read_file(path, environment, |r| {
+            let http = http::read(r);
+            let store = store::read(r, true);
+            let sources = source::read(r, &http, false);
+            Some(Import { store, http, sources })
+        })
+    }
+
+    /// As [`Config::load`], from the text of a file that lies in the working directory.
+    ///
+    /// # Errors
+    ///
+    /// Every problem there is, each with its key.
+    pub fn parse(text: &str, environment: &Strings, sandbox: bool) -> Result<Self, Problems> {
+        let given = Given { text, folder: Path::new(""), exposed: None };
+        read_text(&given, environment, |r| all(r, sandbox))
+    }
+}
+
+/// All sections. Every one is read before the first missing one ends it, so that all problems are found.
+fn all(r: &mut Reader, is_sandbox: bool) -> Option<Config> {
+    let http = http::read(r);
+    let admin = admin::read(r, &http);
+    let store = store::read(r, true);
+    let podero = podero::read(r, is_sandbox);
+    let retry = retry::read(r);
+    let onboarding = onboarding::read(r);
+    let moving = moving::read(r);
+    let churn = churn::read(r);
+    let watch = watch::read(r);
+    let sources = source::read(r, &http, is_sandbox);
+    let amqp = amqp::read(r, &sources);
+    refuse_deaf(r, &http, &sources);
+    let sandbox = sandbox::read(r);
+    let outbound = outbound::read(r);
+    let log = log::read(r);
+    let podero = podero?;
+    let exposed = r.exposed();
+    Some(Config {
+        http,
+        admin,
+        store,
+        amqp,
+        podero,
+        retry,
+        onboarding,
+        moving,
+        churn,
+        watch,
+        sources,
+        sandbox,
+        outbound,
+        log,
+        exposed,
+    })
+}
+
+/// A bridge on which nothing can arrive is a mistake, not a configuration.
+fn refuse_deaf(r: &mut Reader, http: &Http, sources: &[Source]) {
+    if sources.is_empty() && r.labels().is_empty() && !r.is_given(&amqp::URL) && r.is_sound("source") {
+        let door = if is_loopback(http.listen) { "" } else { " (--sandbox adds one on loopback only)" };
+        let hint = format!("nothing can arrive: configure a [[source]]{door} or amqp.url");
+        r.refuse("source", "none, and no amqp.url", hint);
+    }
+}
+
+/// Reads the text of a jq program, in the way of `source.map`.
+///
+/// # Errors
+///
+/// There is no such file, it is too large, or it is no text.
+pub fn read_map(path: &Path) -> std::io::Result<String> {
+    Ok(file::read(path)?.text)
+}
+
+/// Content of the file; without a file it is empty.
+fn content_of(path: Option<&Path>) -> Result<file::Content, Problems> {
+    let Some(path) = path else { return Ok(file::Content { text: String::new(), is_exposed: false }) };
+    file::read_config(path).map_err(|error| {
+        let key = path.display().to_string();
+        let hint = "name an existing file with --config".to_owned();
+        Problems::new(vec![Problem { key, found: format!("no readable file ({error})"), hint }])
+    })
+}
+
+/// The result of `take` over file and environment, if nothing is wrong.
+fn read_file<T>(
+    path: Option<&Path>,
+    environment: &Strings,
+    take: impl FnOnce(&mut Reader) -> Option<T>,
+) -> Result<T, Problems> {
+    let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
+    let content = content_of(path)?;
+    let exposed = path.filter(|_| content.is_exposed);
+    read_text(&Given { text: &content.text, folder, exposed }, environment, take)
+}
+
+/// The text of a file in `folder`; `exposed` is its path where every user of the machine may read or change it.
+struct Given<'a> {
+    text: &'a str,
+    folder: &'a Path,
+    exposed: Option<&'a Path>,
+}
+
+/// The result of `take` over the text of a file and the environment, if nothing is wrong.
+fn read_text<T>(
+    given: &Given<'_>,
+    environment: &Strings,
+    take: impl FnOnce(&mut Reader) -> Option<T>,
+) -> Result<T, Problems> {
+    let table = given.text.parse::<toml::Table>().map_err(|error| syntax_problem(given.text, &error))?;
+    let mut reader = Reader::new(&KEYS, source::NAME, table, given.folder);
+    reader.take_environment(environment);
+    if let Some(path) = given.exposed {
+        reader.note_exposed(path);
+    }
+    let taken = take(&mut reader);
+    let problems = reader.into_problems();
+    match taken {
+        Some(taken) if problems.is_empty() => Ok(taken),
+        Some(_) | None => Err(Problems::new(problems)),
+    }
+}
+
+/// Line and column instead of the library's own drawing, which quotes the line, and a line may hold a secret.
+fn syntax_problem(text: &str, error: &toml::de::Error) -> Problems {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let key = format!("line {line}, column {column}");
+    let hint = format!("this is not TOML: {}", error.message());
+    Problems::new(vec![Problem { key, found: "a syntax error".to_owned(), hint }])
+}
+
+/// The variables of this process that are meant for us. Text that is not UTF-8 is kept in a form that
+/// [`Config::load`] refuses.
+pub fn process_environment() -> Strings {
+    std::env::vars_os()
+        .map(|(name, text)| (name.to_string_lossy().into_owned(), text.to_string_lossy().into_owned()))
+        .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX))
+        .collect()
+}

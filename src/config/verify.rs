@@ -1,0 +1,180 @@
+//! How a source proves that a request is its own, as plain types. Never reads or judges a configuration.
+//!
+//! Before: [`crate::config::Secrets`]. After: [`crate::config`]'s rules, and [`crate::inbound`], which checks signatures.
+
+use super::codes::{bytes_of_base64, bytes_of_hex};
+use super::secret::{Secret, Secrets};
+use crate::domain::names::names;
+
+/// How a request is proven to come from its source.
+#[derive(Debug, Clone)]
+pub enum Verify {
+    /// Signed as Standard Webhooks describes.
+    StandardWebhooks {
+        /// `whsec_…` (symmetric, `v1`) and `whpk_…` (a public ed25519 key, `v1a`).
+        secrets: Secrets,
+    },
+    /// Signed in the sender's own way, with a symmetric key.
+    Hmac(Hmac),
+    /// `Authorization: Bearer …`, or the token alone in a header of its own.
+    Bearer {
+        /// The header with the token alone, in lower case; `None`: `Authorization`.
+        header: Option<String>,
+        /// Tokens of at least [`crate::config::TOKEN_CHARS_MIN`] characters.
+        secrets: Secrets,
+    },
+    /// `Authorization: Basic …`.
+    Basic {
+        /// `user:password` each.
+        secrets: Secrets,
+    },
+    /// Not at all: the listener is on loopback, or `insecure = true` was written out.
+    None,
+}
+
+impl Verify {
+    /// The secrets that it compares with; `None` where it compares nothing.
+    pub fn secrets(&self) -> Option<&Secrets> {
+        match self {
+            Self::StandardWebhooks { secrets } | Self::Bearer { secrets, .. } | Self::Basic { secrets } => {
+                Some(secrets)
+            }
+            Self::Hmac(hmac) => Some(&hmac.secrets),
+            Self::None => None,
+        }
+    }
+}
+
+/// A signature in a header: an HMAC over the body, or over a text that contains it.
+#[derive(Debug, Clone)]
+pub struct Hmac {
+    /// Keys, as [`Hmac::key_encoding`] says.
+    pub secrets: Secrets,
+    /// How a secret becomes a key.
+    pub key_encoding: KeyEncoding,
+    /// The header with the signature, in lower case.
+    pub header: String,
+    /// Where the header has several parts, `t=…,v1=…`: the name of those that are signatures. `None`: the header is one
+    /// signature.
+    pub signature_field: Option<String>,
+    /// The hash.
+    pub algorithm: HmacAlgorithm,
+    /// How the signature is written.
+    pub encoding: HmacEncoding,
+    /// Text before the signature, such as `sha256=`.
+    pub prefix: String,
+    /// Where the time of signing is. Required by the signed text when it contains `{timestamp}`.
+    pub signed_at: Option<SignedAt>,
+    /// The text that is signed.
+    pub text: SignedText,
+}
+
+impl Hmac {
+    /// The keys that hold now.
+    pub fn keys(&self) -> Vec<Vec<u8>> {
+        let key = |secret: &Secret| match self.key_encoding {
+            KeyEncoding::Text => Some(secret.expose().as_bytes().to_vec()),
+            KeyEncoding::Hex => bytes_of_hex(secret.expose()),
+            KeyEncoding::Base64 => bytes_of_base64(secret.expose()),
+        };
+        self.secrets.now().iter().filter_map(key).collect()
+    }
+}
+
+/// Where a delivery has the time of signing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignedAt {
+    /// In a header of its own, whose name is in lower case.
+    Header(String),
+    /// In the part of this name of the header with the signature.
+    Field(String),
+}
+
+names! {
+    /// How the text of a secret becomes the bytes of a key.
+    pub enum KeyEncoding {
+        /// Its bytes are the key.
+        Text = "text",
+        /// Hexadecimal digits, in either case.
+        Hex = "hex",
+        /// Base64, in either alphabet, with or without padding.
+        Base64 = "base64",
+    }
+
+    /// The hash of an HMAC.
+    pub enum HmacAlgorithm {
+        /// SHA-256.
+        Sha256 = "sha256",
+        /// SHA-512.
+        Sha512 = "sha512",
+        /// For old senders: broken as a hash, but not as an HMAC (compare RFC 6151 on MD5).
+        Sha1 = "sha1",
+    }
+
+    /// How the bytes of a signature become text.
+    pub enum HmacEncoding {
+        /// Two digits a byte, in either case.
+        Hex = "hex",
+        /// In either alphabet, with or without padding.
+        Base64 = "base64",
+    }
+}
+
+/// The text that is signed: the body, with a text before and after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedText {
+    /// Before the body; [`TIMESTAMP`] stands for the time of signing, letter for letter as it was sent.
+    pub before: String,
+    /// After the body; [`TIMESTAMP`] stands for the time of signing here too.
+    pub after: String,
+}
+
+/// Where a [`SignedText`] has the time of signing.
+pub const TIMESTAMP: &str = "{timestamp}";
+/// Where `source.hmac_text` has the body.
+const BODY: &str = "{body}";
+
+impl SignedText {
+    /// Reads `source.hmac_text`: it has the body once.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (before, after) = text.split_once(BODY)?;
+        (!after.contains(BODY)).then(|| Self { before: before.to_owned(), after: after.to_owned() })
+    }
+
+    /// Whether the time of signing is signed.
+    pub fn is_timed(&self) -> bool {
+        self.before.contains(TIMESTAMP) || self.after.contains(TIMESTAMP)
+    }
+}
+
+/// The source of `POST /v1/events`, and of deliveries on the queue unless `amqp.source` names another.
+pub const DEFAULT_SOURCE: &str = "default";
+
+/// Default of `source.types`.
+pub(super) const USUAL_TYPES: &str = "customer.*";
+
+/// The types of events that a source may send, as patterns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Types(pub(super) Vec<String>);
+
+impl Default for Types {
+    /// Those about customers; those about the team have to be written out.
+    fn default() -> Self {
+        Self(vec![USUAL_TYPES.to_owned()])
+    }
+}
+
+impl Types {
+    /// Whether a type is one of them.
+    pub fn allow(&self, type_name: &str) -> bool {
+        self.0.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(family) => type_name.starts_with(family),
+            None => type_name == pattern,
+        })
+    }
+
+    /// As they are written.
+    pub fn patterns(&self) -> &[String] {
+        &self.0
+    }
+}
