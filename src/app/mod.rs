@@ -647,14 +647,14 @@ impl Counting {
                 return false;
             }
         };
-        let was_full = self.backlog.is_full_of_illegible();
+        let was_full = self.backlog.is_full_of_unreadable();
         // An event that waits for its sign-up is no work, and must not shut the door to that sign-up.
         let (work, later) = (gauges.pending - gauges.waiting, gauges.scheduled + gauges.waiting);
-        let [work, later, illegible] =
-            [work, later, gauges.parked_illegible].map(|count| u64::try_from(count).unwrap_or(0));
-        self.backlog.set(work, later, illegible);
-        if self.backlog.is_full_of_illegible() && !was_full {
-            tracing::warn!(parked = illegible, "messages that are no events stay in RabbitMQ from now on");
+        let [work, later, unreadable] =
+            [work, later, gauges.parked_unreadable].map(|count| u64::try_from(count).unwrap_or(0));
+        self.backlog.set(work, later, unreadable);
+        if self.backlog.is_full_of_unreadable() && !was_full {
+            tracing::warn!(parked = unreadable, "messages that are no events stay in RabbitMQ from now on");
         }
         self.metrics.backlog_full.set(self.backlog.is_full().into());
         if let Some(brake) = self.brake

@@ -24,8 +24,8 @@ use crate::domain::verdict::Fate;
 use crate::domain::{EventId, Timestamp, utf8};
 use crate::inbound::cloudevents::{BATCH, STRUCTURED};
 use crate::inbound::explain::{Explained, Proof, explain};
-use crate::inbound::mapping::mapper::{Mapper, Trouble};
-use crate::inbound::{Delivery, Unread};
+use crate::inbound::mapping::mapper::{MapError, Mapper};
+use crate::inbound::{Delivery, MessageReader, Unreadable};
 use crate::podero;
 use crate::problem::Problem;
 
@@ -56,9 +56,10 @@ pub(super) async fn run(config: Config, request: Request) -> anyhow::Result<()> 
     let delivery = Delivery { transport, source: source.name.clone(), content_type, headers, body, received_at: now };
     let mapper = mapper(&config, source)?;
     let id = EventId(clock.fresh_id());
-    let bounds = (config.http.batch_max, config.http.body_max);
+    let (batch_max, body_bytes_max) = (config.http.batch_max, config.http.body_max);
+    let reader = MessageReader { mapper: &mapper, batch_max, body_bytes_max };
     let had_headers = !request.headers.is_empty();
-    let (proof, read) = explain((source, &mapper), (delivery, &from_queue), id, bounds).await;
+    let (proof, read) = explain(source, reader, delivery, &from_queue, id).await;
     let opened = open_if_there(&config.store).await?;
     let told = async {
         match &read {
@@ -147,13 +148,15 @@ fn verified(proof: &Proof, had_headers: bool) -> String {
     }
 }
 
-fn why(refused: &Unread) -> Value {
+fn why(refused: &Unreadable) -> Value {
     match refused {
-        Unread::Problem(problem) => shown_problem(problem),
+        Unreadable::Problem(problem) => shown_problem(problem),
         // The operator's own terminal may see what jq says, which may quote the message.
-        Unread::Trouble(Trouble::Failed(why)) => json!({"type": "unmappable", "detail": why}),
-        Unread::Trouble(Trouble::Unbounded(why)) => json!({"type": "mapping_failed", "detail": why}),
-        Unread::Trouble(Trouble::Away) => json!({"type": "unavailable", "detail": "no worker could be started"}),
+        Unreadable::Mapping(MapError::Failed(why)) => json!({"type": "unmappable", "detail": why}),
+        Unreadable::Mapping(MapError::Unbounded(why)) => json!({"type": "mapping_failed", "detail": why}),
+        Unreadable::Mapping(MapError::NoWorker) => {
+            json!({"type": "unavailable", "detail": "no worker could be started"})
+        }
     }
 }
 

@@ -122,7 +122,7 @@ pub(super) async fn skip_each(at: &config::Store, ids: &[Uuid], is_json: bool) -
 /// that waits for an approval, gives up all.
 pub(super) async fn skip_many(at: &config::Store, reason: Option<Reason>, is_json: bool) -> anyhow::Result<()> {
     let opened = open(at).await?;
-    let skipped = opened.store.skip_illegible(reason).await;
+    let skipped = opened.store.skip_unreadable(reason).await;
     opened.close().await;
     let skipped = skipped?;
     if is_json {

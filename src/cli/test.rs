@@ -13,8 +13,10 @@ use similar::{ChangeTag, TextDiff};
 
 use super::{say, table};
 use crate::config::{self, Source, Types, Verify};
+use crate::domain::event::Transport;
 use crate::domain::{Timestamp, utf8};
-use crate::inbound::mapping::mapper::{Mapper, Trouble};
+use crate::inbound::Delivery;
+use crate::inbound::mapping::mapper::{MapError, Mapper};
 use crate::inbound::mapping::{self, Tried};
 
 /// The name of the source; with it `/example` is the default of an event's `source`.
@@ -78,11 +80,13 @@ async fn example(mapper: &Mapper, dir: &Path, name: &str) -> anyhow::Result<Vec<
     let headers: BTreeMap<String, String> = read(&file("headers"))?.unwrap_or_default();
     let received_at = Timestamp::parse(RECEIVED_AT).expect("it is one");
     let amqp: Map<String, Value> = read(&file("amqp"))?.unwrap_or_default();
-    let tried = match mapping::try_out(mapper, SOURCE, (headers, amqp.into()), message, received_at).await {
+    let (transport, source) = (Transport::Http, SOURCE.to_owned());
+    let delivery = Delivery { transport, source, content_type: None, headers, body: message, received_at };
+    let tried = match mapping::try_out(mapper, delivery, amqp.into()).await {
         Ok(tried) => tried,
-        Err(Trouble::Failed(why)) => return Ok(vec![format!("map.jq ended with: {why}")]),
-        Err(Trouble::Unbounded(why)) => return Ok(vec![why.to_owned()]),
-        Err(Trouble::Away) => anyhow::bail!("no worker for mappings could be started"),
+        Err(MapError::Failed(why)) => return Ok(vec![format!("map.jq ended with: {why}")]),
+        Err(MapError::Unbounded(why)) => return Ok(vec![why.to_owned()]),
+        Err(MapError::NoWorker) => anyhow::bail!("no worker for mappings could be started"),
     };
     let mut faults = Vec::new();
     for (number, Tried { event, .. }) in tried.iter().enumerate() {

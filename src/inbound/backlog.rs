@@ -10,20 +10,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use crate::domain::event::EventState;
+
 /// Events that wait for the day they take effect, or for their sign-up. They are no work yet, so they do not count against
 /// `store.backlog_max`; but they are rows, and stay for long.
 pub const SCHEDULED_MAX: u64 = 1_000_000;
 
 /// Parked messages that never became events. A person looks at them, and nobody looks at more; a sender that sends
 /// nothing else must not fill the disk. What comes then stays in RabbitMQ.
-pub const ILLEGIBLE_MAX: u64 = 100_000;
+pub const UNREADABLE_MAX: u64 = 100_000;
 
 /// What was counted in the tables, or has been accepted since.
 #[derive(Debug, Default)]
 struct Counts {
     waiting: AtomicU64,
     scheduled: AtomicU64,
-    illegible: AtomicU64,
+    unreadable: AtomicU64,
 }
 
 /// How much is kept of what the doors take, and whom they wake when something of it is to be told. Clones share it.
@@ -52,8 +54,8 @@ impl Backlog {
     }
 
     /// Whether nothing more is parked that never becomes an event.
-    pub fn is_full_of_illegible(&self) -> bool {
-        load(&self.counts.illegible) >= ILLEGIBLE_MAX
+    pub fn is_full_of_unreadable(&self) -> bool {
+        load(&self.counts.unreadable) >= UNREADABLE_MAX
     }
 
     /// What is full, for an operator: a line each.
@@ -68,8 +70,8 @@ impl Backlog {
                 "full, {scheduled} events are scheduled or wait for a sign-up; the doors take none until some are due"
             ));
         }
-        if self.is_full_of_illegible() {
-            let parked = load(&self.counts.illegible);
+        if self.is_full_of_unreadable() {
+            let parked = load(&self.counts.unreadable);
             complaints.push(format!(
                 "{parked} messages that are no events are parked; more of them stay in RabbitMQ, and hold up what is behind \
                  them, until some are skipped"
@@ -80,25 +82,29 @@ impl Backlog {
 
     /// The tables were counted: events that are work now, events that are none yet, parked messages that never became
     /// events.
-    pub fn set(&self, waiting: u64, scheduled: u64, illegible: u64) {
+    pub fn set(&self, waiting: u64, scheduled: u64, unreadable: u64) {
         self.counts.waiting.store(waiting, Ordering::Relaxed);
         self.counts.scheduled.store(scheduled, Ordering::Relaxed);
-        self.counts.illegible.store(illegible, Ordering::Relaxed);
+        self.counts.unreadable.store(unreadable, Ordering::Relaxed);
     }
 
     /// An event was accepted, and is in this state.
-    pub(super) fn grow(&self, state: &str) {
+    pub(super) fn grow(&self, state: EventState) {
         match state {
-            "pending" => add(&self.counts.waiting),
-            "scheduled" => add(&self.counts.scheduled),
-            // It has its end.
-            _ => {}
+            EventState::Pending => add(&self.counts.waiting),
+            EventState::Scheduled => add(&self.counts.scheduled),
+            // No new event waits for its sign-up, and the others have their end.
+            EventState::Waiting
+            | EventState::Applied
+            | EventState::Superseded
+            | EventState::Parked
+            | EventState::Skipped => {}
         }
     }
 
     /// Something was parked that never became an event.
     pub(super) fn parked(&self) {
-        add(&self.counts.illegible);
+        add(&self.counts.unreadable);
         self.wake_outbound.notify_one();
     }
 }
@@ -117,12 +123,13 @@ mod tests {
 
     #[test]
     fn what_takes_effect_later_is_no_work_and_has_a_bound_of_its_own() {
+        use EventState::{Pending, Scheduled, Superseded};
         let backlog = Backlog::new(2);
-        for state in ["scheduled", "scheduled", "scheduled", "superseded", "pending"] {
+        for state in [Scheduled, Scheduled, Scheduled, Superseded, Pending] {
             backlog.grow(state);
         }
         assert!(!backlog.is_full(), "one waits");
-        backlog.grow("pending");
+        backlog.grow(Pending);
         assert!(backlog.is_full());
         backlog.set(0, SCHEDULED_MAX, 0);
         assert!(backlog.is_full());

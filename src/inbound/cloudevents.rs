@@ -21,8 +21,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::control::{self, CONTROLS};
+use super::delivery::{Delivery, sha256};
+use super::json;
 use super::signature::Verified;
-use super::{Delivery, json, sha256};
 use crate::domain::event::Transport;
 use crate::domain::{ID_CHARS_MAX, Timestamp, date, is_printable_id};
 use crate::problem::{FieldError, Problem, ProblemKind};
@@ -79,6 +80,11 @@ pub struct Item {
 }
 
 impl Item {
+    /// An event in the structured form, as its sender wrote it.
+    pub(super) fn structured(value: Value, raw: Bytes) -> Self {
+        Self { value, raw, beside: None, astray: Vec::new(), is_decoded: false }
+    }
+
     /// The event's type, as far as there is one.
     pub fn type_name(&self) -> Option<&str> {
         self.value.get("type").and_then(Value::as_str)
@@ -107,21 +113,31 @@ impl Item {
     }
 }
 
-/// What a delivery turned out to hold.
-pub enum Read<T = Envelope> {
-    /// One event, or what is wrong with it.
-    One(Result<T, Problem>),
-    /// Several, each for itself.
-    Batch(Vec<Result<T, Problem>>),
+/// The items of a delivery, each read or with its problem.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Items<T> {
+    /// Each item, in their order.
+    pub items: Vec<Result<T, Problem>>,
+    /// Whether they are a batch. Otherwise there is one.
+    pub is_batch: bool,
 }
 
-impl<T> Read<T> {
-    /// Each event, or what is wrong with it.
-    pub fn items(self) -> Vec<Result<T, Problem>> {
-        match self {
-            Self::One(item) => vec![item],
-            Self::Batch(items) => items,
-        }
+impl<T> Items<T> {
+    /// A delivery of one item.
+    pub fn one(item: Result<T, Problem>) -> Self {
+        Self { items: vec![item], is_batch: false }
+    }
+
+    /// A batch.
+    pub fn batch(items: Vec<Result<T, Problem>>) -> Self {
+        Self { items, is_batch: true }
+    }
+
+    /// Reads each item further; `read` gets its number, too.
+    pub fn read<U>(self, mut read: impl FnMut(usize, T) -> Result<U, Problem>) -> Items<U> {
+        let items = self.items.into_iter().enumerate();
+        let items = items.map(|(number, item)| item.and_then(|item| read(number, item))).collect();
+        Items { items, is_batch: self.is_batch }
     }
 }
 
@@ -185,32 +201,25 @@ fn essence_of_delivery(delivery: &Delivery) -> String {
     essence_of(delivery.content_type.as_deref().unwrap_or_default())
 }
 
-/// Reads a delivery. The outer error is about the delivery as a whole.
-pub fn read(verified: &Verified, batch_max: usize) -> Result<Read, Problem> {
-    let envelope = |item: Result<Item, Problem>| item.and_then(Item::envelope);
-    Ok(match find(verified, batch_max)? {
-        Read::One(item) => Read::One(envelope(item)),
-        Read::Batch(items) => Read::Batch(items.into_iter().map(envelope).collect()),
-    })
+/// Reads a delivery. An error is about the delivery as a whole.
+pub fn read(verified: &Verified, batch_max: usize) -> Result<Items<Envelope>, Problem> {
+    Ok(find(verified, batch_max)?.read(|_, item| item.envelope()))
 }
 
-/// Finds the events in a delivery. The outer error is about the delivery as a whole.
-pub fn find(verified: &Verified, batch_max: usize) -> Result<Read<Item>, Problem> {
+/// Finds the events in a delivery. An error is about the delivery as a whole.
+pub fn find(verified: &Verified, batch_max: usize) -> Result<Items<Item>, Problem> {
     let body = verified.body();
     let essence = unsaid(verified).map_or_else(|| essence_of_delivery(verified.delivery()), str::to_owned);
     match essence.as_str() {
-        STRUCTURED => {
-            let value = json::read(body)?;
-            Ok(Read::One(Ok(Item { value, raw: body.clone(), beside: None, astray: Vec::new(), is_decoded: false })))
-        }
-        BATCH => batch(body, batch_max).map(Read::Batch),
+        STRUCTURED => Ok(Items::one(Ok(Item::structured(json::read(body)?, body.clone())))),
+        BATCH => batch(body, batch_max).map(Items::batch),
         _ => {
             let attributes = attributes(verified.delivery());
             if attributes.is_empty() || essence.starts_with("application/cloudevents") {
                 let detail = format!("send CloudEvents as `{STRUCTURED}`, as `{BATCH}`, or with attributes in headers");
                 return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
             }
-            binary(verified, attributes, &essence).map(Read::One)
+            binary(verified, attributes, &essence)
         }
     }
 }
@@ -281,18 +290,14 @@ fn prefixes_of(transport: Transport) -> &'static [&'static str] {
     }
 }
 
-fn binary(
-    verified: &Verified,
-    attributes: Vec<Attribute<'_>>,
-    essence: &str,
-) -> Result<Result<Item, Problem>, Problem> {
+fn binary(verified: &Verified, attributes: Vec<Attribute<'_>>, essence: &str) -> Result<Items<Item>, Problem> {
     let (delivery, body) = (verified.delivery(), verified.body());
     let is_readable = essence.is_empty() || is_json(essence) || body.is_empty();
     if !is_readable {
         let detail = "the data of an event must be JSON, so `content-type` must be `application/json`";
         return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
     }
-    let kept = attributes.iter().filter(|attribute| !super::poison::may_be_secret(attribute.header));
+    let kept = attributes.iter().filter(|attribute| !super::held::may_be_secret(attribute.header));
     let headers: BTreeMap<&str, &str> = kept.map(|attribute| (attribute.header, attribute.value)).collect();
     let beside = json!({"content_type": delivery.content_type, "headers": headers}).to_string();
     let (mut event, mut errors) = (Map::new(), Vec::new());
@@ -314,13 +319,14 @@ fn binary(
     }
     if !errors.is_empty() {
         errors.truncate(WRONG_EXTENSIONS_TOLD_MAX);
-        return Ok(Err(Problem::invalid(errors)));
+        return Ok(Items::one(Err(Problem::invalid(errors))));
     }
     if !body.is_empty() {
         event.insert("data".to_owned(), json::read(body)?);
     }
     let astray = astray_headers(delivery);
-    Ok(Ok(Item { value: Value::Object(event), raw: body.clone(), beside: Some(beside), astray, is_decoded: false }))
+    let value = Value::Object(event);
+    Ok(Items::one(Ok(Item { beside: Some(beside), astray, ..Item::structured(value, body.clone()) })))
 }
 
 /// HTTP binding, §3.1.3.2: a value may be quoted, and characters that a header cannot have are percent-encoded UTF-8. What
@@ -368,13 +374,7 @@ fn batch(body: &Bytes, batch_max: usize) -> Result<Vec<Result<Item, Problem>>, P
     }
     let read = |item: &RawValue| {
         let bytes = item.get().as_bytes();
-        Ok(Item {
-            value: json::read(bytes)?,
-            raw: body.slice_ref(bytes),
-            beside: None,
-            astray: Vec::new(),
-            is_decoded: false,
-        })
+        Ok(Item::structured(json::read(bytes)?, body.slice_ref(bytes)))
     };
     Ok(items.into_iter().map(read).collect())
 }
@@ -589,11 +589,13 @@ mod tests {
         assert_eq!(problem.errors[0].pointer, expected);
     }
 
+    fn only(mut read: Items<Envelope>) -> Result<Envelope, Problem> {
+        assert!(!read.is_batch);
+        read.items.pop().expect("one item")
+    }
+
     fn one(body: &Value) -> Result<Envelope, Problem> {
-        match read(&delivery(STRUCTURED, &body.to_string()), 10)? {
-            Read::One(result) => result,
-            Read::Batch(_) => panic!("not a batch"),
-        }
+        only(read(&delivery(STRUCTURED, &body.to_string()), 10)?)
     }
 
     #[test]
@@ -624,10 +626,7 @@ mod tests {
             body: body.as_bytes().to_vec(),
             received_at: Timestamp::from_micros(0),
         });
-        match read(&verified, 10)? {
-            Read::One(result) => result,
-            Read::Batch(_) => panic!("not a batch"),
-        }
+        only(read(&verified, 10)?)
     }
 
     #[test]
@@ -808,10 +807,8 @@ mod tests {
     #[test]
     fn the_digest_ignores_white_space_and_key_order_and_nothing_else() {
         let text = |data: &str| format!(r#"{{"specversion":"1.0","id":"e1","source":"/b","type":"t","data":{data}}}"#);
-        let digest = |data: &str| match read(&delivery(STRUCTURED, &text(data)), 10) {
-            Ok(Read::One(Ok(envelope))) => envelope.digest(),
-            _ => panic!("valid"),
-        };
+        let read = |data: &str| only(read(&delivery(STRUCTURED, &text(data)), 10)?);
+        let digest = |data: &str| read(data).expect("valid").digest();
         assert_eq!(digest(r#"{"a":1,"b":2}"#), digest(r#"{ "b": 2, "a": 1 }"#));
         assert_ne!(digest(r#"{"a":1}"#), digest(r#"{"a":2}"#));
     }
@@ -835,12 +832,8 @@ mod tests {
     #[test]
     fn a_batch_judges_each_item_for_itself() {
         let good = json!({"specversion": "1.0", "id": "e1", "source": "/b", "type": "t"});
-        match read(&delivery("Application/CloudEvents-Batch+JSON; charset=utf-8", &json!([good, 7]).to_string()), 2) {
-            Ok(Read::Batch(items)) => {
-                assert!(items[0].is_ok());
-                assert!(items[1].is_err());
-            }
-            _ => panic!("a batch"),
-        }
+        let batch = delivery("Application/CloudEvents-Batch+JSON; charset=utf-8", &json!([good, 7]).to_string());
+        let read = read(&batch, 2).expect("a batch");
+        assert!(read.is_batch && read.items[0].is_ok() && read.items[1].is_err());
     }
 }

@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use super::mapping::mapper::Mapper;
+use super::delivery::Delivery;
+use super::held::HeldMessage;
+use super::reader::{MessageReader, Translator, Unreadable};
 use super::signature::{self, Verified};
-use super::{AllowedTypes, Delivery, Held, Unread, amqp};
+use super::types::AllowedTypes;
 use crate::config::{Source, Verify};
 use crate::domain::EventId;
 use crate::domain::event::Event;
@@ -33,17 +35,19 @@ pub struct Explained {
     pub event: Result<Event, Problem>,
 }
 
-/// Looks at the proof, and reads the message whether it is there or not. Of a message from the queue `from_queue` has what
-/// came with it, by the names of `$amqp`. The inner error is about the message as a whole.
+/// Looks at the proof, and reads the message whether it is there or not. `from_queue` are the properties of a message from the
+/// queue, by the names of `$amqp`. The inner error is about the message as a whole.
 pub async fn explain(
-    (source, mapper): (&Source, &Mapper),
-    (delivery, from_queue): (Delivery, &BTreeMap<String, String>),
+    source: &Source,
+    reader: MessageReader<'_>,
+    delivery: Delivery,
+    from_queue: &BTreeMap<String, String>,
     id: EventId,
-    (batch_max, body_bytes_max): (usize, usize),
-) -> (Proof, Result<Vec<Explained>, Unread>) {
+) -> (Proof, Result<Vec<Explained>, Unreadable>) {
     let now = delivery.received_at;
-    if delivery.body.len() > body_bytes_max {
-        return (Proof::NotDemanded, Err(Unread::Problem(Problem::too_large(body_bytes_max))));
+    if delivery.body.len() > reader.body_bytes_max {
+        let problem = Problem::too_large(reader.body_bytes_max);
+        return (Proof::NotDemanded, Err(Unreadable::Problem(problem)));
     }
     let is_from_queue = delivery.transport == Transport::Amqp;
     let (proof, verified) = match signature::verify(&source.verify, delivery.clone(), now) {
@@ -52,15 +56,16 @@ pub async fn explain(
         Ok(verified) => (Proof::Given, verified),
         Err(problem) => (Proof::Refused(problem), Verified::unproven(delivery)),
     };
-    let held = match amqp::named(Held::answered(verified), from_queue) {
+    let held = match HeldMessage::answered(verified).with(from_queue) {
         Ok(held) => held,
-        Err(problem) => return (proof, Err(Unread::Problem(problem))),
+        Err(problem) => return (proof, Err(Unreadable::Problem(problem))),
     };
     let types = AllowedTypes::of(std::slice::from_ref(source));
-    let read = super::read_plain((mapper, batch_max, body_bytes_max), &held).await.map(|read| {
-        let explained = read.items().into_iter().map(|envelope| Explained {
+    let translator = Translator { types: &types, held: &held, trusted: now };
+    let read = reader.read_packed(&held).await.map(|read| {
+        let explained = read.items.into_iter().map(|envelope| Explained {
             identity: envelope.as_ref().ok().map(|envelope| (envelope.source.clone(), envelope.id.clone())),
-            event: envelope.and_then(|mut envelope| super::event_of(&types, &held, &mut envelope, (id, now))),
+            event: envelope.and_then(|mut envelope| translator.event(&mut envelope, id)),
         });
         explained.collect()
     });

@@ -18,9 +18,11 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use super::bodies::{Bodies, IncomingBody, NoRoom, Permit, Sender};
+use super::delivery::Delivery;
+use super::inbox::{Answers, Inbox, unavailable};
 use super::refusals::Refusals;
 use super::signature::Verified;
-use super::{Answer, Answers, Delivery, Inbox, cloudevents, signature, text};
+use super::{cloudevents, signature, text};
 use crate::config::{DEFAULT_SOURCE, Source, Verify};
 use crate::domain::event::Transport;
 use crate::listener::connections::ProvedPeers;
@@ -153,45 +155,26 @@ async fn named(
 
 async fn receive(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name: &str) -> HttpResponse {
     let Some(source) = webhooks.source(name) else { return webhooks.refuse(None, &unknown_source()) };
-    match take(request, body, webhooks, source).await {
-        Ok(Answers::One(Answer::Rejected(problem))) | Err(problem) => webhooks.refuse(Some(source), &problem),
-        Ok(answers) => {
-            let (rejected, is_whole) = rejected(&answers);
-            let (told, untold) = match rejected.split_first() {
-                // Its sender reads no body, and would take 202 for the whole. A repeat of the others is safe.
-                Some((first, others)) if !source.tells_receipt => (Some(first), others),
-                Some(_) | None => (None, &*rejected),
-            };
-            for problem in untold {
-                webhooks.refusals.note(Some(&source.name), problem);
-            }
-            if let Some(problem) = told {
-                return webhooks.refuse(Some(source), problem);
-            }
-            if !is_whole {
-                webhooks.inbox.metrics.webhooks_accepted.with_label_values(&[&source.name]).inc();
-            }
-            if source.tells_receipt { accepted(&answers) } else { HttpResponse::Accepted().finish() }
-        }
-    }
-}
-
-/// The refused events of a delivery, and whether they are all of it.
-fn rejected(answers: &Answers) -> (Vec<&Problem>, bool) {
-    let answers = match answers {
-        Answers::One(answer) => std::slice::from_ref(answer),
-        Answers::Batch(answers) => answers,
+    let answers = match take(request, body, webhooks, source).await {
+        Ok(answers) => answers,
+        Err(problem) => return webhooks.refuse(Some(source), &problem),
     };
-    let rejected: Vec<&Problem> = answers.iter().filter_map(problem_of).collect();
-    let is_whole = !answers.is_empty() && rejected.len() == answers.len();
-    (rejected, is_whole)
-}
-
-fn problem_of(answer: &Answer) -> Option<&Problem> {
-    match answer {
-        Answer::Kept(_) => None,
-        Answer::Rejected(problem) => Some(problem),
+    let rejected: Vec<&Problem> = answers.items.iter().filter_map(|answer| answer.as_ref().err()).collect();
+    let (told, untold) = match rejected.split_first() {
+        // The sender of a batch that reads no body would take 202 for the whole. A repeat of the others is safe.
+        Some((first, others)) if !answers.is_batch || !source.tells_receipt => (Some(first), others),
+        Some(_) | None => (None, &*rejected),
+    };
+    for problem in untold {
+        webhooks.refusals.note(Some(&source.name), problem);
     }
+    if let Some(problem) = told {
+        return webhooks.refuse(Some(source), problem);
+    }
+    if answers.items.is_empty() || rejected.len() < answers.items.len() {
+        webhooks.inbox.metrics.webhooks_accepted.with_label_values(&[&source.name]).inc();
+    }
+    if source.tells_receipt { accepted(&answers) } else { HttpResponse::Accepted().finish() }
 }
 
 async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, source: &Source) -> Result<Answers, Problem> {
@@ -229,32 +212,18 @@ async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, source:
     if webhooks.inbox.backlog.is_full() {
         return Err(Problem::new(ProblemKind::Unavailable, "the backlog is full; accepted events are worked on first"));
     }
-    accept(webhooks.inbox.clone(), verified).await.unwrap_or_else(|error| {
-        let detail = match error {
-            store::Error::Full => "more is waiting to be written than may wait",
-            store::Error::Away(_)
-            | store::Error::Unreadable(_)
-            | store::Error::Taken
-            | store::Error::Damaged(_)
-            | store::Error::OtherKey
-            | store::Error::Unusable(_)
-            | store::Error::Missing(_)
-            | store::Error::Older { .. }
-            | store::Error::Newer { .. } => "the store is away",
-        };
-        Err(Problem::new(ProblemKind::Unavailable, detail))
-    })
+    accept(webhooks.inbox.clone(), verified).await
 }
 
 /// Accepts in a task of its own: a client that goes away does not take with it what the writer has in hand, nor the room that
 /// its body takes until the writer is done.
-async fn accept(inbox: Inbox, verified: Verified) -> Result<Result<Answers, Problem>, store::Error> {
+async fn accept(inbox: Inbox, verified: Verified) -> Result<Answers, Problem> {
     match tokio::spawn(async move { inbox.accept(verified).await }).await {
         Ok(accepted) => accepted,
         Err(ended) => match ended.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             // The worker is being stopped.
-            Err(_) => Err(store::Error::Full),
+            Err(_) => Err(unavailable(&store::Error::Full)),
         },
     }
 }
@@ -333,20 +302,15 @@ fn headers_of(request: &HttpRequest, proofs: &[&str], is_mapped: bool) -> Result
 }
 
 fn accepted(answers: &Answers) -> HttpResponse {
-    match answers {
-        Answers::One(Answer::Kept(receipt)) => HttpResponse::Accepted().json(receipt_json(receipt)),
-        Answers::One(Answer::Rejected(problem)) => respond(problem),
-        Answers::Batch(answers) => {
-            let results: Vec<Value> = answers
-                .iter()
-                .map(|answer| match answer {
-                    Answer::Kept(receipt) => receipt_json(receipt),
-                    Answer::Rejected(problem) => json!({"status": "rejected", "problem": details(problem)}),
-                })
-                .collect();
-            HttpResponse::Accepted().json(json!({ "results": results }))
-        }
-    }
+    let shown = |answer: &Result<Receipt, Problem>| match answer {
+        Ok(receipt) => receipt_json(receipt),
+        Err(problem) => json!({"status": "rejected", "problem": details(problem)}),
+    };
+    let mut results = answers.items.iter().map(shown);
+    HttpResponse::Accepted().json(match results.next() {
+        Some(only) if !answers.is_batch => only,
+        first => json!({ "results": first.into_iter().chain(results).collect::<Vec<_>>() }),
+    })
 }
 
 fn receipt_json(receipt: &Receipt) -> Value {

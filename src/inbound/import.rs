@@ -12,19 +12,23 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use serde::de::IgnoredAny;
 
-use super::cloudevents::STRUCTURED;
-use super::mapping::{
-    self,
-    mapper::{Mapper, Trouble, WORKERS_MAX},
-};
+use super::backlog::Backlog;
+use super::cloudevents::{Envelope, Items, STRUCTURED};
+use super::delivery::Delivery;
+use super::held::HeldMessage;
+use super::inbox::Inbox;
+use super::json::TreeBudget;
+use super::mapping;
+use super::mapping::mapper::{MapError, Mapper, WORKERS_MAX};
+use super::reader::{Translator, Unreadable};
 use super::signature::Verified;
-use super::{AllowedTypes, Answer, Backlog, Delivery, Held, Inbox, Translated, TreeBudget, Unread, translate};
+use super::types::AllowedTypes;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::event::Transport;
 use crate::metrics::Metrics;
 use crate::problem::{Problem, ProblemKind};
-use crate::store::{self, Receipt, Store};
+use crate::store::{self, Arrival, Receipt, Store};
 
 /// Events that are kept in one commit at most, but for those of the last lines: a mapping may make many of a line.
 const EVENTS_MAX: usize = 1_000;
@@ -83,12 +87,7 @@ pub enum Halt {
 impl Inbox {
     /// An inbox in a process of its own, which the running bridge finds the events of by looking into the store. It
     /// counts for nobody, and does not ask how much waits: the caller does.
-    pub fn for_import(
-        store: Store,
-        clock: Clock,
-        (mapper, types): (Mapper, AllowedTypes),
-        body_bytes_max: usize,
-    ) -> Self {
+    pub fn for_import(store: Store, clock: Clock, mapper: Mapper, types: AllowedTypes, body_bytes_max: usize) -> Self {
         Self {
             store,
             clock,
@@ -112,7 +111,7 @@ impl Inbox {
         let (mut kept, mut kept_bytes) = (Vec::new(), 0);
         // Nothing is under way in a worker while the store is waited for: its time would run out.
         for some in lines.chunks(WORKERS_MAX) {
-            let held: Vec<Held> = some.iter().map(|line| self.hold(source, line, received_at)).collect();
+            let held: Vec<HeldMessage> = some.iter().map(|line| self.hold(source, line, received_at)).collect();
             for (held, items) in held.iter().zip(join_all(held.iter().map(|held| self.read_line(held))).await) {
                 let items = match items {
                     Err(Refusal::NoWorker) => return Err(Halt::NoWorker),
@@ -122,13 +121,14 @@ impl Inbox {
                     }
                     Ok(items) => items,
                 };
-                read.push(Ok(items.len()));
-                for (number, item) in items.into_iter().enumerate() {
-                    let id = held.ids.of_item(number, &self.clock);
-                    let translated = translate(&self.types, held, item, (id, self.clock.steady_now()));
-                    kept_bytes += bytes(&translated);
-                    kept.push(translated);
-                }
+                read.push(Ok(items.items.len()));
+                let translator = Translator { types: &self.types, held, trusted: self.clock.steady_now() };
+                let read = items.read(|number, envelope| {
+                    let arrival = translator.arrival(envelope, held.ids.of_item(number, &self.clock))?;
+                    kept_bytes += arrival.raw.len();
+                    Ok(arrival)
+                });
+                kept.extend(read.items);
             }
             if kept.len() >= EVENTS_MAX || kept_bytes >= EVENT_BYTES_MAX {
                 answers.extend(self.keep_lines(source, std::mem::take(&mut kept)).await?);
@@ -144,36 +144,36 @@ impl Inbox {
         Ok(read.into_iter().map(of_line).collect())
     }
 
-    async fn keep_lines(&self, source: &str, items: Vec<Translated>) -> Result<Vec<Answer>, store::Error> {
-        self.keep(&delivery(source, STRUCTURED, Vec::new(), self.clock.now()), items).await
+    async fn keep_lines(
+        &self,
+        source: &str,
+        items: Vec<Result<Arrival, Problem>>,
+    ) -> Result<Vec<Result<Receipt, Problem>>, store::Error> {
+        let delivery = delivery(source, STRUCTURED, Vec::new(), self.clock.now());
+        Ok(self.keep(&delivery, Items::batch(items)).await?.items)
     }
 
     /// A line has no header that says what it is; where nothing is translated it can only be an event.
-    fn hold(&self, source: &str, line: &Bytes, received_at: Timestamp) -> Held {
+    fn hold(&self, source: &str, line: &Bytes, received_at: Timestamp) -> HeldMessage {
         let is_message = self.mapper.has(source) && !is_cloud_event(line);
         let content_type = if is_message { "application/json" } else { STRUCTURED };
-        Held::answered(Verified::by_operator(delivery(source, content_type, line.to_vec(), received_at)))
+        HeldMessage::answered(Verified::by_operator(delivery(source, content_type, line.to_vec(), received_at)))
     }
 
-    async fn read_line(&self, held: &Held) -> Result<Vec<Result<super::Envelope, Problem>>, Refusal> {
+    async fn read_line(&self, held: &HeldMessage) -> Result<Items<Envelope>, Refusal> {
         if held.verified.body().len() > self.body_bytes_max {
             return Err(Refusal::Rejected(too_large(self.body_bytes_max).into()));
         }
-        let bounds = (&self.mapper, self.batch_max, self.body_bytes_max);
-        let unread = match super::read_plain(bounds, held).await {
-            Ok(read) => return Ok(read.items()),
-            Err(unread) => unread,
-        };
-        Err(match unread {
-            Unread::Problem(problem) => Refusal::Rejected(problem.into()),
-            Unread::Trouble(Trouble::Failed(said)) => {
+        self.reader().read_packed(held).await.map_err(|unreadable| match unreadable {
+            Unreadable::Problem(problem) => Refusal::Rejected(problem.into()),
+            Unreadable::Mapping(MapError::Failed(said)) => {
                 let problems = vec![mapping::unmappable(&said)];
                 Refusal::Rejected(Rejection { problems, said: Some(said) })
             }
-            Unread::Trouble(Trouble::Unbounded(why)) => {
+            Unreadable::Mapping(MapError::Unbounded(why)) => {
                 Refusal::Rejected(Problem::new(ProblemKind::Unmappable, why).into())
             }
-            Unread::Trouble(Trouble::Away) => Refusal::NoWorker,
+            Unreadable::Mapping(MapError::NoWorker) => Refusal::NoWorker,
         })
     }
 }
@@ -207,20 +207,13 @@ fn is_cloud_event(line: &[u8]) -> bool {
     fields.is_ok_and(|fields| fields.contains_key("specversion"))
 }
 
-fn bytes(translated: &Translated) -> usize {
-    match translated {
-        Translated::Arrival(arrival) => arrival.raw.len(),
-        Translated::Problem(_) => 0,
-    }
-}
-
-fn summary(answers: impl Iterator<Item = Answer>) -> Imported {
+fn summary(answers: impl Iterator<Item = Result<Receipt, Problem>>) -> Imported {
     let (mut problems, mut imported) = (Vec::new(), Imported::Nothing);
     for answer in answers {
         match answer {
-            Answer::Rejected(problem) => problems.push(problem),
-            Answer::Kept(Receipt::Accepted { .. }) => imported = Imported::Accepted,
-            Answer::Kept(Receipt::Duplicate { .. } | Receipt::Reused { .. }) => {
+            Err(problem) => problems.push(problem),
+            Ok(Receipt::Accepted { .. }) => imported = Imported::Accepted,
+            Ok(Receipt::Duplicate { .. } | Receipt::Reused { .. }) => {
                 if imported == Imported::Nothing {
                     imported = Imported::Duplicate;
                 }

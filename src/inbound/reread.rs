@@ -13,20 +13,21 @@ use futures_util::FutureExt;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::poison::{self, Ids};
+use super::cloudevents::Items;
+use super::delivery::Delivery;
+use super::held::{HeldMessage, Ids, ParkCause};
+use super::inbox::{Inbox, Rejected, kind_of};
 use super::signature::Verified;
-use super::{Delivery, Held, Inbox, Translated, Unfit, kind_of};
 use crate::broker::Properties;
 use crate::domain::event::Transport;
-use crate::domain::verdict::Reason;
 use crate::metrics::Outcome;
-use crate::problem::{Problem, ProblemKind};
+use crate::problem::ProblemKind;
 use crate::store::{self, Arrival, ReadAgain, Receipt, UnreadMessage};
 
 /// Limit of messages that are looked for at once: each has as many bytes as a body may have.
 const AT_ONCE: i64 = 8;
 
-/// The envelope of a message as [`poison::arrival`] keeps it.
+/// The envelope of a message as [`HeldMessage::parked`] keeps it.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Beside {
@@ -43,13 +44,6 @@ struct Kept {
     exchange: Option<String>,
     #[serde(flatten)]
     properties: Properties,
-}
-
-/// The reading of a message.
-struct Judged {
-    arrivals: Vec<Arrival>,
-    problem: Option<(Reason, String)>,
-    is_single: bool,
 }
 
 impl Inbox {
@@ -69,13 +63,12 @@ impl Inbox {
 
     async fn reread_one(&self, message: &UnreadMessage) -> Result<bool, store::Error> {
         let held = held(message);
-        let judged = AssertUnwindSafe(self.judge_again(&held)).catch_unwind().await.unwrap_or_else(|_| {
+        let read = AssertUnwindSafe(self.judge_again(&held)).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(event.id = %message.id, "the bridge failed over a message that it read again; it is parked");
-            Some(Judged::problem(Reason::Panicked, "the bridge failed over it; see its log"))
+            Some(read_again(Items::batch(Vec::new()), Some(ParkCause::panicked())))
         });
-        let Some(Judged { arrivals, problem, is_single }) = judged else { return Ok(false) };
-        let kinds: Vec<_> = arrivals.iter().map(kind_of).collect();
-        let read = ReadAgain { arrivals, problem, is_single };
+        let Some(read) = read else { return Ok(false) };
+        let kinds: Vec<_> = read.arrivals.iter().map(kind_of).collect();
         let Some(reread) = self.store.settle_unread(message, read).await? else { return Ok(false) };
         for (receipt, kind) in reread.receipts.iter().zip(kinds) {
             self.count(held.verified.delivery(), kind, receipt);
@@ -90,38 +83,31 @@ impl Inbox {
     }
 
     /// `None`: not now.
-    async fn judge_again(&self, held: &Held) -> Option<Judged> {
-        let (translated, is_batch) = match self.judge(held).await {
-            Ok(judged) => judged,
-            Err(Unfit::Refused(problem)) if problem.kind == ProblemKind::Unavailable => return None,
-            Err(Unfit::Refused(problem)) => {
-                return Some(Judged::problem(poison::reason_of(std::slice::from_ref(&problem)), &problem.line()));
-            }
-            Err(Unfit::Unbounded(why)) => return Some(Judged::problem(Reason::MappingFailed, why)),
-        };
-        let (mut arrivals, mut problems) = (Vec::new(), Vec::new());
-        for item in translated {
-            match item {
-                Translated::Arrival(arrival) => arrivals.push(*arrival),
-                Translated::Problem(problem) => problems.push(problem),
-            }
+    async fn judge_again(&self, held: &HeldMessage) -> Option<ReadAgain> {
+        match self.judge(held).await {
+            Ok(items) => Some(read_again(items, None)),
+            Err(Rejected::Refused(problem)) if problem.kind == ProblemKind::Unavailable => None,
+            Err(rejected) => Some(read_again(Items::batch(Vec::new()), Some(rejected.into()))),
         }
-        let problem = (!problems.is_empty()).then(|| {
-            let lines: Vec<String> = problems.iter().map(Problem::line).collect();
-            (poison::reason_of(&problems), poison::detail(&lines.join("; ")))
-        });
-        Some(Judged { arrivals, problem, is_single: !is_batch })
     }
 }
 
-impl Judged {
-    fn problem(reason: Reason, detail: &str) -> Self {
-        Self { arrivals: Vec::new(), problem: Some((reason, poison::detail(detail))), is_single: false }
+/// The result of reading a message: its items, or why it has none.
+fn read_again(items: Items<Arrival>, cause: Option<ParkCause>) -> ReadAgain {
+    let is_single = !items.is_batch;
+    let (mut arrivals, mut problems) = (Vec::new(), Vec::new());
+    for item in items.items {
+        match item {
+            Ok(arrival) => arrivals.push(arrival),
+            Err(problem) => problems.push(problem),
+        }
     }
+    let cause = cause.or_else(|| (!problems.is_empty()).then(|| ParkCause::of(&problems)));
+    ReadAgain { arrivals, problem: cause.map(|ParkCause { reason, detail }| (reason, detail)), is_single }
 }
 
 /// A message as it was in hand when it came.
-fn held(message: &UnreadMessage) -> Held {
+fn held(message: &UnreadMessage) -> HeldMessage {
     // One that says nothing, or that another version wrote: it is read without what it does not say.
     let beside: Value = serde_json::from_str(&message.envelope).unwrap_or_default();
     let beside: Beside = serde_json::from_value(beside).unwrap_or_default();
@@ -134,7 +120,7 @@ fn held(message: &UnreadMessage) -> Held {
         body: message.body.clone(),
         received_at: message.received_at,
     };
-    Held {
+    HeldMessage {
         verified: if transport == Transport::Amqp {
             Verified::by_broker(delivery)
         } else {

@@ -16,7 +16,7 @@ use chrono::DateTime;
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP};
 use subtle::ConstantTimeEq;
 
-use super::Delivery;
+use super::delivery::{CONTENT_ENCODING, Delivery};
 use crate::config::{
     Hmac, HmacAlgorithm, HmacEncoding, Secret, SignedAt, TIMESTAMP, Verify, bytes_of_base64, bytes_of_hex,
 };
@@ -112,7 +112,7 @@ impl Verified {
     /// The same delivery with its body in another form (see [`super::text`]), which its coding no longer describes.
     pub(super) fn with_plain_body(&self, body: Vec<u8>) -> Self {
         let mut plain = Self { body: body.into(), ..self.clone() };
-        plain.delivery.headers.retain(|name, _| !name.eq_ignore_ascii_case(super::text::CONTENT_ENCODING));
+        plain.delivery.headers.retain(|name, _| !name.eq_ignore_ascii_case(CONTENT_ENCODING));
         plain
     }
 

@@ -10,12 +10,10 @@ use std::io::Read;
 use encoding_rs::Encoding;
 use flate2::read::MultiGzDecoder;
 
+use super::delivery::CONTENT_ENCODING;
 use super::signature::Verified;
 use crate::domain::utf8::{self, NotText};
 use crate::problem::{Problem, ProblemKind};
-
-/// The header, and RabbitMQ's property under its name, that says how a body is packed.
-pub(super) const CONTENT_ENCODING: &str = "content-encoding";
 
 /// Codings that are read, as a sender is told them (RFC 9110, §15.5.16).
 pub(super) const ACCEPTED_CODINGS: &str = "gzip, identity";
@@ -39,14 +37,15 @@ pub(super) fn plain(verified: &Verified, bytes_max: usize) -> Result<Option<Veri
     let delivery = verified.delivery();
     let named = delivery.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(CONTENT_ENCODING));
     let coding = named.map(|(_, value)| value.as_str());
-    let body = plain_body(verified.body(), (coding, delivery.content_type.as_deref()), bytes_max)?;
+    let body = plain_body(verified.body(), coding, delivery.content_type.as_deref(), bytes_max)?;
     Ok(body.map(|body| verified.with_plain_body(body)))
 }
 
 /// A body unpacked and in UTF-8, by what its headers say of it: content coding and media type. `None`: it is so already.
 pub fn plain_body(
     body: &[u8],
-    (coding, media_type): (Option<&str>, Option<&str>),
+    coding: Option<&str>,
+    media_type: Option<&str>,
     bytes_max: usize,
 ) -> Result<Option<Vec<u8>>, Problem> {
     let coding = coding.map_or(Ok(Coding::default()), Coding::read)?;
@@ -153,7 +152,7 @@ mod tests {
 
     /// The body as its reader gets it: text, or a problem.
     fn read(body: &[u8], coding: Option<&str>, media_type: Option<&str>) -> Result<String, ProblemKind> {
-        let plain = plain_body(body, (coding, media_type), MAX).map_err(|problem| problem.kind)?;
+        let plain = plain_body(body, coding, media_type, MAX).map_err(|problem| problem.kind)?;
         let bytes = plain.as_deref().unwrap_or(body);
         let text = utf8(bytes).map_err(|problem| problem.kind)?;
         Ok(String::from_utf8(text.to_vec()).expect("it was looked at"))
@@ -240,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_coding_or_the_form_and_no_value() {
-        let refused = |coding: &str| plain_body(b"{}", (Some(coding), None), MAX).expect_err("it is none").detail;
+        let refused = |coding: &str| plain_body(b"{}", Some(coding), None, MAX).expect_err("it is none").detail;
         assert!(refused("Brotli-2").contains("says brotli-2;"), "{}", refused("Brotli-2"));
         for secret in ["anna@example.com", &"x".repeat(NAME_CHARS_TOLD_MAX + 1)] {
             assert!(refused(secret).contains("says another;"), "{}", refused(secret));

@@ -94,11 +94,11 @@ impl Store {
             let was_any = !found.is_empty();
             let mut claims = Vec::with_capacity(found.len());
             for found in found {
-                let illegible = (found.lane.clone(), found.fence, found.id.clone());
+                let unreadable = (found.lane.clone(), found.fence, found.id.clone());
                 match found.into_claim(now, now.plus(lease)) {
                     Ok(claim) => claims.push(claim),
                     // Written by another version, or damaged: for a person, and out of its customer's way.
-                    Err(place) => self.park_illegible(illegible, &place, now).await?,
+                    Err(place) => self.park_unreadable(unreadable, &place, now).await?,
                 }
             }
             if !claims.is_empty() || !was_any {
@@ -107,7 +107,7 @@ impl Store {
         }
     }
 
-    async fn park_illegible(
+    async fn park_unreadable(
         &self,
         (lane, fence, id): (String, i64, String),
         place: &str,

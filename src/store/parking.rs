@@ -255,7 +255,7 @@ impl Store {
 
     /// Gives up whatever is parked now, of one reason or all, and never became an event. Of a reason that waits for an
     /// approval, everything: to refuse the approval is to skip. How many they were. Stopped in the middle, it has skipped some.
-    pub async fn skip_illegible(&self, reason: Option<Reason>) -> Result<u64, Error> {
+    pub async fn skip_unreadable(&self, reason: Option<Reason>) -> Result<u64, Error> {
         self.date_back_parked().await?;
         let (reason, now) = (reason.map(Reason::name), self.0.clock.now());
         let mut skipped = 0;

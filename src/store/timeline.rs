@@ -160,7 +160,7 @@ pub struct Gauges {
     pub waiting: i64,
     pub scheduled: i64,
     pub parked: i64,
-    pub parked_illegible: i64,
+    pub parked_unreadable: i64,
     /// Churns that the brake has parked.
     pub braked: i64,
     pub oldest_pending: Option<Timestamp>,
@@ -370,7 +370,7 @@ impl Store {
             }
         }
         gauges.parked = self.count("SELECT COUNT(*) FROM events WHERE state = 'parked'").await?;
-        gauges.parked_illegible =
+        gauges.parked_unreadable =
             self.count("SELECT COUNT(*) FROM events WHERE state = 'parked' AND lane IS NULL").await?;
         let braked = query("SELECT COUNT(*) FROM events WHERE state = 'parked' AND reason = $1");
         let braked = braked.bind(Reason::ChurnBrake.name()).fetch_one(pool).await?;

@@ -449,7 +449,7 @@ async fn parked_churns_are_skipped_all_at_once(house: House) {
         ids.push(house.asks_in_vain(&format!("C-{number}"), of(0)).await);
     }
     let other = house.ends("D-1", gave_up()).await;
-    let skip = |reason| house.store.skip_illegible(reason);
+    let skip = |reason| house.store.skip_unreadable(reason);
     assert_eq!(skip(Some(Reason::GaveUp)).await.expect("the store is there"), 0);
     assert_eq!(skip(None).await.expect("the store is there"), 0, "all that never became events");
     assert_eq!(skip(Some(Reason::ChurnBrake)).await.expect("the store is there"), 3);

@@ -13,7 +13,7 @@ use podero_bridge::domain::event::Happening;
 use podero_bridge::domain::verdict::{Fate, Reason};
 use podero_bridge::inbound::amqp::Frames;
 use podero_bridge::inbound::mapping::mapper::Mapper;
-use podero_bridge::inbound::{AllowedTypes, Backlog, ILLEGIBLE_MAX, Inbox, TreeBudget};
+use podero_bridge::inbound::{AllowedTypes, Backlog, Inbox, TreeBudget, UNREADABLE_MAX};
 use podero_bridge::metrics::Metrics;
 use podero_bridge::store::{Ordered, Stepped};
 use serde_json::json;
@@ -106,7 +106,7 @@ async fn one_that_is_offered_again_after_a_lost_answer_is_one(house: House) {
 
 async fn what_is_no_event_has_a_bound_beyond_which_it_stays_in_the_queue(house: House) {
     let frames = frames(&house);
-    frames.inbox.backlog.set(0, 0, ILLEGIBLE_MAX - 1);
+    frames.inbox.backlog.set(0, 0, UNREADABLE_MAX - 1);
     assert_eq!(frames.take(frame("1")).await, Taken::Stored);
     assert_eq!(frames.take(frame("2")).await, Taken::NotNow);
     let complaints = frames.inbox.backlog.complaints();
@@ -117,10 +117,10 @@ async fn what_is_no_event_has_a_bound_beyond_which_it_stays_in_the_queue(house: 
     // Skipped, they are counted no more. What may still be retried stays.
     let refused = Fate::Parked { reason: Reason::Refused, detail: "create_user 422".to_owned() };
     house.settle_head(refused).await;
-    assert_eq!(house.store.skip_illegible(Some(Reason::TooLarge)).await.expect("the store is there"), 0);
-    assert_eq!(house.store.skip_illegible(None).await.expect("the store is there"), 1);
+    assert_eq!(house.store.skip_unreadable(Some(Reason::TooLarge)).await.expect("the store is there"), 0);
+    assert_eq!(house.store.skip_unreadable(None).await.expect("the store is there"), 1);
     let gauges = house.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there");
-    assert_eq!((gauges.parked, gauges.parked_illegible), (1, 0));
+    assert_eq!((gauges.parked, gauges.parked_unreadable), (1, 0));
 }
 
 async fn a_retry_of_many_waits_while_the_backlog_is_more_than_half_full(house: House) {

@@ -69,13 +69,13 @@ enum Reply {
 
 /// What becomes of a message that was not translated.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub enum MapError {
     /// The program ended with this error, which may quote the message.
     Failed(String),
     /// The program did not end, took too much, or gave too much: nothing that the sender could mend.
     Unbounded(&'static str),
     /// No worker could be started; later one may.
-    Away,
+    NoWorker,
 }
 
 /// The mappings of all sources; cheap to clone.
@@ -146,10 +146,10 @@ impl Mapper {
     }
 
     /// Translates a message that is JSON.
-    pub async fn map(&self, source: &str, variables: Variables, body: &[u8]) -> Result<Vec<Value>, Trouble> {
+    pub async fn map(&self, source: &str, variables: Variables, body: &[u8]) -> Result<Vec<Value>, MapError> {
         let request = line(&Request { source: source.to_owned(), variables, bytes: body.len() });
         let Ok(Ok(_room)) = tokio::time::timeout(WAIT_TIME_MAX, self.0.room.acquire()).await else {
-            return Err(Trouble::Away);
+            return Err(MapError::NoWorker);
         };
         let idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let first = match idle {
@@ -159,28 +159,28 @@ impl Mapper {
         let reply = match first {
             Some(reply) => reply,
             // One that died may have been dead before it was asked; of a fresh one it was this message.
-            None => self.ask(self.start().await?, &request, body).await?.ok_or(Trouble::Unbounded(DIED))?,
+            None => self.ask(self.start().await?, &request, body).await?.ok_or(MapError::Unbounded(DIED))?,
         };
         match reply {
             Reply::Outputs(outputs) => {
                 let sizes = outputs.iter().map(|output| (Size::of(output.get().as_bytes()).values, output.get().len()));
                 let (values, bytes) = sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1));
                 if is_too_large(values, bytes) {
-                    return Err(Trouble::Unbounded(GAVE_TOO_MUCH));
+                    return Err(MapError::Unbounded(GAVE_TOO_MUCH));
                 }
                 let read = outputs.iter().map(|output| serde_json::from_str(output.get()));
-                read.collect::<Result<_, _>>().map_err(|_| Trouble::Failed("what came out is not JSON".to_owned()))
+                read.collect::<Result<_, _>>().map_err(|_| MapError::Failed("what came out is not JSON".to_owned()))
             }
-            Reply::Failed(why) => Err(Trouble::Failed(why)),
-            Reply::TooMuch => Err(Trouble::Unbounded(GAVE_TOO_MUCH)),
+            Reply::Failed(why) => Err(MapError::Failed(why)),
+            Reply::TooMuch => Err(MapError::Unbounded(GAVE_TOO_MUCH)),
         }
     }
 
     /// `None`: the worker has died. One that is not idle again afterwards is dropped, which kills it.
-    async fn ask(&self, mut worker: Worker, request: &str, body: &[u8]) -> Result<Option<Reply>, Trouble> {
+    async fn ask(&self, mut worker: Worker, request: &str, body: &[u8]) -> Result<Option<Reply>, MapError> {
         let asked = worker.ask(request, body, self.0.reply_bytes_max);
         let reply = tokio::time::timeout(TIME_MAX, asked).await;
-        let reply = reply.map_err(|_| Trouble::Unbounded("the mapping did not end in time"))?;
+        let reply = reply.map_err(|_| MapError::Unbounded("the mapping did not end in time"))?;
         let reply = reply.and_then(|reply| serde_json::from_str::<Reply>(&reply).ok());
         if reply.is_some() {
             self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
@@ -188,18 +188,18 @@ impl Mapper {
         Ok(reply)
     }
 
-    async fn start(&self) -> Result<Worker, Trouble> {
+    async fn start(&self) -> Result<Worker, MapError> {
         let mut worker = self.spawn()?;
         match tokio::time::timeout(START_TIME_MAX, worker.set_up(&self.0.setup)).await {
             Ok(Some(())) => Ok(worker),
             Ok(None) | Err(_) => {
                 tracing::warn!("a worker for mappings did not get ready");
-                Err(Trouble::Away)
+                Err(MapError::NoWorker)
             }
         }
     }
 
-    fn spawn(&self) -> Result<Worker, Trouble> {
+    fn spawn(&self) -> Result<Worker, MapError> {
         let mut command = Command::new(&self.0.binary);
         // In a group of its own: what a terminal tells the bridge to end is still translated.
         command.arg(COMMAND).env_clear().kill_on_drop(true).process_group(0);
@@ -213,7 +213,7 @@ impl Mapper {
         });
         started.map_err(|error| {
             tracing::warn!(%error, binary = %self.0.binary.display(), "a worker for mappings could not be started");
-            Trouble::Away
+            MapError::NoWorker
         })
     }
 }

@@ -14,17 +14,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::Delivery;
 use super::cloudevents::{self, Envelope, Item};
-use super::sha256;
+use super::delivery::{Delivery, sha256};
 use super::signature::Verified;
 use super::wire;
 use crate::config::Source;
+use crate::domain::EventId;
 use crate::domain::event::Event;
-use crate::domain::event::Transport;
-use crate::domain::{EventId, Timestamp};
 use crate::problem::{FieldError, Problem, ProblemKind};
-use mapper::{Mapper, Trouble};
+use mapper::{MapError, Mapper};
 pub use program::{Bounds, Fault, Program, Variables};
 
 /// Compiles the programs of all sources; what is wrong with them, with file, line and column.
@@ -42,24 +40,16 @@ pub struct Tried {
     pub event: Result<Event, Problem>,
 }
 
-/// Translates a message as the door of a webhook would, and keeps nothing.
-pub async fn try_out(
-    mapper: &Mapper,
-    source: &str,
-    (headers, amqp): (BTreeMap<String, String>, Value),
-    message: Vec<u8>,
-    received_at: Timestamp,
-) -> Result<Vec<Tried>, Trouble> {
-    let (transport, source) = (Transport::Http, source.to_owned());
-    let delivery = Delivery { transport, source, content_type: None, headers, body: message, received_at };
+/// Translates a message as the webhook endpoint would, and keeps nothing. `amqp` is the value of `$amqp`.
+pub async fn try_out(mapper: &Mapper, delivery: Delivery, amqp: Value) -> Result<Vec<Tried>, MapError> {
     let verified = Verified::unproven(delivery);
     let message = Message::read(&verified);
-    let (source, headers) = (&verified.delivery().source, visible(&verified.delivery().headers));
-    let variables = Variables { headers, received_at: received_at.to_string(), amqp };
+    let Delivery { source, headers, received_at, .. } = verified.delivery();
+    let variables = Variables { headers: visible(headers), received_at: received_at.to_string(), amqp };
     let outputs = mapper.map(source, variables, &message.body).await?;
     let events = envelopes(&message, source, outputs.clone());
     let event = |read: Result<Envelope, Problem>| {
-        read.and_then(|envelope| wire::event(&envelope, EventId(uuid::Uuid::nil()), received_at))
+        read.and_then(|envelope| wire::event(&envelope, EventId(uuid::Uuid::nil()), *received_at))
     };
     Ok(outputs.into_iter().zip(events).map(|(output, read)| Tried { output, event: event(read) }).collect())
 }
@@ -84,14 +74,14 @@ pub struct Message {
 impl Message {
     /// A message that is no CloudEvent. `message_id` is the sender's name of it; `apart` is what tells it from another one with
     /// the same bytes.
-    pub fn own(verified: &Verified, (message_id, apart): (Option<&str>, &[&str])) -> Self {
+    pub fn own(verified: &Verified, message_id: Option<&str>, apart: &[&str]) -> Self {
         let (delivery, body) = (verified.delivery(), verified.body());
         let digest = match apart {
             [] => sha256(body),
             // Texts of JSON, so two lists never look the same.
             apart => sha256(&[json!(apart).to_string().as_bytes(), body].concat()),
         };
-        let headers = super::poison::kept(&delivery.headers);
+        let headers = super::held::kept(&delivery.headers);
         let beside = json!({"content_type": delivery.content_type, "headers": headers, "message_id": message_id});
         Self {
             body: body.clone(),
@@ -127,14 +117,8 @@ impl Message {
     fn read(verified: &Verified) -> Self {
         let value = super::json::read(verified.body()).ok().filter(|value| value.get("specversion").is_some());
         match value {
-            Some(value) => Self::cloud_event(&Item {
-                value,
-                raw: verified.body().clone(),
-                beside: None,
-                astray: Vec::new(),
-                is_decoded: false,
-            }),
-            None => Self::own(verified, (verified.name(), &[])),
+            Some(value) => Self::cloud_event(&Item::structured(value, verified.body().clone())),
+            None => Self::own(verified, verified.name(), &[]),
         }
     }
 }
@@ -143,7 +127,7 @@ impl Message {
 pub fn envelopes(message: &Message, source: &str, outputs: Vec<Value>) -> Vec<Result<Envelope, Problem>> {
     let several = outputs.len() > 1;
     let mut known = BTreeSet::new();
-    let read = |(number, output): (usize, Value)| {
+    let mut read = |number: usize, output: Value| {
         // The message as a whole stands with its first event; the others have what was made of it.
         let raw = if number == 0 { message.raw.clone() } else { Bytes::from(output.to_string()) };
         let Value::Object(mut event) = output else {
@@ -175,12 +159,12 @@ pub fn envelopes(message: &Message, source: &str, outputs: Vec<Value>) -> Vec<Re
         // A repeat is the same message, also where its translation has changed meanwhile or has the time of arrival in it.
         Ok(Envelope { of_message: Some(message.digest.clone()), ..envelope })
     };
-    outputs.into_iter().enumerate().map(read).collect()
+    outputs.into_iter().enumerate().map(|(number, output)| read(number, output)).collect()
 }
 
 /// Headers that a program may see.
 pub(super) fn visible(headers: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let named = headers.iter().filter(|(name, _)| !super::poison::may_be_secret(name));
+    let named = headers.iter().filter(|(name, _)| !super::held::may_be_secret(name));
     named.map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect()
 }
 

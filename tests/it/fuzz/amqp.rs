@@ -13,7 +13,7 @@ use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::inbound::cloudevents::STRUCTURED;
 use podero_bridge::inbound::explain::explain;
 use podero_bridge::inbound::mapping::mapper::Mapper;
-use podero_bridge::inbound::{Delivery, Unread};
+use podero_bridge::inbound::{Delivery, MessageReader, Unreadable};
 use podero_bridge::problem::Problem;
 
 use super::door::{place_of, received_at};
@@ -196,12 +196,13 @@ fn deliver(sent: &Sent) -> Outcome {
     };
     let is_said_in_headers = delivery.headers.keys().any(|name| name.to_ascii_lowercase().ends_with("specversion"));
     let mapper = Mapper::none();
-    let explained = explain((source, &mapper), (delivery, &beside), EventId(uuid::Uuid::nil()), (100, 1 << 20));
+    let reader = MessageReader { mapper: &mapper, batch_max: 100, body_bytes_max: 1 << 20 };
+    let explained = explain(source, reader, delivery, &beside, EventId(uuid::Uuid::nil()));
     let (_, read) = explained.now_or_never().expect("without a mapping nobody is waited for");
     let explained = match read {
         Ok(explained) => explained,
-        Err(Unread::Problem(problem)) => return Outcome::refused(place_of(&problem)),
-        Err(Unread::Trouble(trouble)) => panic!("there is no mapping: {trouble:?}"),
+        Err(Unreadable::Problem(problem)) => return Outcome::refused(place_of(&problem)),
+        Err(Unreadable::Mapping(trouble)) => panic!("there is no mapping: {trouble:?}"),
     };
     let told: Vec<Result<String, Problem>> = explained
         .into_iter()

@@ -7,7 +7,7 @@ use podero_bridge::config::Verify;
 use podero_bridge::domain::event::Event;
 use podero_bridge::domain::event::Transport;
 use podero_bridge::domain::{EventId, Timestamp};
-use podero_bridge::inbound::cloudevents::{self, BATCH, Envelope, Read, STRUCTURED};
+use podero_bridge::inbound::cloudevents::{self, BATCH, Envelope, STRUCTURED};
 use podero_bridge::inbound::{Delivery, signature, wire};
 use podero_bridge::problem::{Problem, ProblemKind};
 use serde::Deserialize;
@@ -202,8 +202,7 @@ fn deliver(sent: &Sent) -> Outcome {
     let name = verified.name().is_some();
     let read = match cloudevents::read(&verified, BATCH_MAX) {
         Err(problem) => return Outcome::refused(format!("{forms:?} {name} {}", place_of(&problem))),
-        Ok(Read::One(item)) => vec![item],
-        Ok(Read::Batch(items)) => items,
+        Ok(read) => read.items,
     };
     assert!(read.len() <= BATCH_MAX);
     let told: Vec<Result<String, String>> =

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use podero_bridge::clock::Clock;
 use podero_bridge::config::{Map, Source, Types, Verify};
 use podero_bridge::domain::event::Transport;
-use podero_bridge::inbound::mapping::mapper::{Mapper, Trouble};
+use podero_bridge::inbound::mapping::mapper::{MapError, Mapper};
 use podero_bridge::inbound::mapping::{self, Bounds, Fault, Program, Variables};
 use podero_bridge::inbound::{Delivery, signature};
 use serde::de::IgnoredAny;
@@ -120,7 +120,7 @@ fn map(message: &Message, programs: &[Program]) -> Outcome {
     let verified = signature::verify(&Verify::None, delivery, received_at()).expect("nothing is asked for");
     let message_id = verified.name().map(str::to_owned);
     let (mut is_accepted, mut places) = (true, Vec::new());
-    let own = mapping::Message::own(&verified, (message_id.as_deref(), &[]));
+    let own = mapping::Message::own(&verified, message_id.as_deref(), &[]);
     for envelope in mapping::envelopes(&own, "billing", values) {
         let told = translated(envelope).map_err(|problem| place_of(&problem));
         is_accepted &= told.is_ok();
@@ -310,7 +310,7 @@ async fn run(code: &str) {
         let headers = BTreeMap::from([("x-kind".to_owned(), "opened".to_owned())]);
         let variables = Variables { headers, received_at: "2026-10-01T12:00:01Z".to_owned(), ..Variables::default() };
         let ended = mapper.map("wild", variables, message.as_bytes()).await;
-        assert_ne!(ended.err(), Some(Trouble::Away), "its worker does not start");
+        assert_ne!(ended.err(), Some(MapError::NoWorker), "its worker does not start");
         assert!(clock.now().since(began) <= Duration::from_millis(RUN_MILLIS_MAX));
         let next = mapper.map("tame", Variables::default(), b"[1]").await;
         assert_eq!(next, Ok(vec![serde_json::json!([1])]), "the next message of another source is none the worse");

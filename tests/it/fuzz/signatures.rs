@@ -290,7 +290,7 @@ fn unpadded(coded: &str) -> Option<String> {
     (coded.len() - bare.len() <= padding_max).then(|| bare.replace('-', "+").replace('_', "/"))
 }
 
-/// Whether it must pass, with the right secrets. `None`: a header is missing or illegible.
+/// Whether it must pass, with the right secrets. `None`: a header is missing or unreadable.
 fn must_pass(forged: &Forged, originals: &Originals) -> Option<bool> {
     let header = |name: &str| forged.headers.get(name).map(String::as_str);
     let original_of = |signed: Vec<u8>| originals.get(&(forged.kind, signed));

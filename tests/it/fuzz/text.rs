@@ -91,8 +91,7 @@ fn said(own: &Option<String>, known: &[&str], mutator: &mut Mutator) -> Option<S
 }
 
 fn read(sent: &Sent) -> Outcome {
-    let said = (sent.coding.as_deref(), sent.media_type.as_deref());
-    let plain = match plain_body(&sent.body, said, BYTES_MAX) {
+    let plain = match plain_body(&sent.body, sent.coding.as_deref(), sent.media_type.as_deref(), BYTES_MAX) {
         Ok(plain) => plain,
         Err(problem) => return Outcome::refused(place_of(&problem)),
     };

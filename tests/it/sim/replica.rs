@@ -19,9 +19,10 @@ use podero_bridge::domain::plan::Policy;
 use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::inbound::amqp::Frames;
 use podero_bridge::inbound::mapping::mapper::Mapper;
-use podero_bridge::inbound::{AllowedTypes, Answer, Answers, Backlog, Delivery, Inbox, TreeBudget, signature};
+use podero_bridge::inbound::{AllowedTypes, Backlog, Delivery, Inbox, TreeBudget, signature};
 use podero_bridge::metrics::Metrics;
 use podero_bridge::outbound::{Publisher, ToBroker};
+use podero_bridge::problem::ProblemKind;
 use podero_bridge::store::{Receipt, RetryRequest, Settings, Store, Target};
 use podero_bridge::watch::Watcher;
 
@@ -281,9 +282,11 @@ async fn is_kept(inbox: &Inbox, delivery: Delivery) -> bool {
     let now = delivery.received_at;
     let verified = signature::verify(&Verify::None, delivery, now).expect("nothing is demanded");
     match inbox.accept(verified).await {
-        Ok(Ok(Answers::One(Answer::Kept(Receipt::Accepted { .. } | Receipt::Duplicate { .. })))) => true,
-        Ok(Ok(answers)) => panic!("a good event was answered {answers:?}"),
-        Ok(Err(problem)) => panic!("a good event was refused: {problem:?}"),
-        Err(_) => false,
+        Ok(answers) => match &answers.items[..] {
+            [Ok(Receipt::Accepted { .. } | Receipt::Duplicate { .. })] => true,
+            _ => panic!("a good event was answered {answers:?}"),
+        },
+        Err(problem) if problem.kind == ProblemKind::Unavailable => false,
+        Err(problem) => panic!("a good event was refused: {problem:?}"),
     }
 }
