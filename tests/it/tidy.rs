@@ -291,6 +291,36 @@ fn rules_and_their_pages_name_metrics_that_exist() {
     }
 }
 
+/// Texts of the program's files, with a text that is continued on the next line in one piece.
+fn texts_of_the_program() -> String {
+    let joined = |text: &str| {
+        let mut pieces = text.split("\\\n");
+        let first = pieces.next().unwrap_or_default().to_owned();
+        pieces.fold(first, |whole, piece| whole + piece.trim_start())
+    };
+    files("src", &["rs"]).iter().map(|(_, text)| joined(text)).collect()
+}
+
+#[test]
+fn the_page_of_the_log_quotes_lines_that_the_program_writes() {
+    let operations = document("docs/OPERATIONS.md");
+    let chapter =
+        operations.split("## The log\n").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("the page");
+    let program = texts_of_the_program();
+    let mut count = 0;
+    for row in chapter.lines().filter(|line| line.starts_with("| `")) {
+        let quoted = row.split(" | ").next().unwrap_or_default().split('`').skip(1).step_by(2);
+        for piece in quoted.flat_map(|line| line.split('…')).map(str::trim).filter(|piece| !piece.is_empty()) {
+            assert!(
+                program.contains(piece),
+                "docs/OPERATIONS.md quotes a line of the log that is not written: {piece}"
+            );
+            count += 1;
+        }
+    }
+    assert!(count >= 30, "the table is read");
+}
+
 #[test]
 fn every_test_that_holds_an_attack_off_is_there() {
     let reliability = document("docs/RELIABILITY.md");
