@@ -23,7 +23,8 @@ pub struct KeyInfo {
     pub example: Option<&'static str>,
     /// The value that the example file gives to the key, as TOML.
     pub given: Option<&'static str>,
-    pub(super) help: &'static str,
+    /// Meaning of the value, in sentences. Code stands in backticks.
+    pub help: &'static str,
     pub(super) rule: fn() -> Rule<()>,
 }
 
@@ -31,21 +32,6 @@ impl KeyInfo {
     /// For a secret, the key that names a file holding it: `admin.token_file`.
     pub fn file_name(&self) -> Option<String> {
         self.is_secret().then(|| format!("{}{FILE_SUFFIX}", self.name))
-    }
-
-    /// Meaning of the value, in sentences. Code stands in backticks.
-    pub fn help(&self) -> &'static str {
-        self.help.trim()
-    }
-
-    /// The allowed values, as a problem names them.
-    pub fn allowed(&self) -> String {
-        (self.rule)().allowed
-    }
-
-    /// The default as TOML.
-    pub fn default_toml(&self) -> Option<String> {
-        self.default_text.map(|text| (self.rule)().form.toml_of(text))
     }
 
     /// Whether the value is never shown.
@@ -63,14 +49,8 @@ pub struct Section {
     pub opening: &'static str,
     /// Every key, in the order of the documents.
     pub keys: &'static [KeyInfo],
-    pub(super) about: &'static str,
-}
-
-impl Section {
     /// Purpose of the section, in sentences. Code stands in backticks.
-    pub fn about(&self) -> &'static str {
-        self.about.trim()
-    }
+    pub about: &'static str,
 }
 
 /// A key by which the reader takes a value.

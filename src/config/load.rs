@@ -13,20 +13,9 @@ use super::key::Keys;
 use super::problems::{Problem, Problems};
 use super::reader::{ENVIRONMENT_PREFIX, Reader, Strings};
 use super::rules::is_loopback;
-use super::sections::admin::{self, Admin};
-use super::sections::amqp::{self, Amqp};
-use super::sections::churn::{self, Churn};
-use super::sections::http::{self, Http};
-use super::sections::log::{self, Log};
-use super::sections::moving::{self, Move};
-use super::sections::onboarding::{self, Onboarding};
-use super::sections::outbound::{self, Outbound};
-use super::sections::podero::{self, Podero};
-use super::sections::retry::{self, Retry};
-use super::sections::sandbox::{self, Sandbox};
-use super::sections::source::{self, Source};
-use super::sections::store::{self, Store};
-use super::sections::watch::{self, Watch};
+use super::sections::{
+    admin, amqp, churn, http, log, moving, onboarding, outbound, podero, retry, sandbox, source, store, watch,
+};
 
 /// Every section with its keys, in the order of the documents.
 pub const KEYS: Keys = Keys {
@@ -61,33 +50,33 @@ pub fn default_of(name: &str) -> &'static str {
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The webhook listener.
-    pub http: Http,
+    pub http: http::Http,
     /// The admin listener.
-    pub admin: Admin,
+    pub admin: admin::Admin,
     /// The database.
-    pub store: Store,
+    pub store: store::Store,
     /// RabbitMQ; `None`: AMQP is off.
-    pub amqp: Option<Amqp>,
+    pub amqp: Option<amqp::Amqp>,
     /// The partner, and the limits of calls to it.
-    pub podero: Podero,
+    pub podero: podero::Podero,
     /// The schedule of retries.
-    pub retry: Retry,
+    pub retry: retry::Retry,
     /// Onboarding sessions after sign-up and move; `None`: none are made.
-    pub onboarding: Option<Onboarding>,
+    pub onboarding: Option<onboarding::Onboarding>,
     /// Section `[move]`: the home that a customer left.
-    pub moving: Move,
+    pub moving: moving::Move,
     /// Customers who leave.
-    pub churn: Churn,
+    pub churn: churn::Churn,
     /// The watch over the connectivity of heat pumps.
-    pub watch: Watch,
+    pub watch: watch::Watch,
     /// Senders of events; names are unique.
-    pub sources: Vec<Source>,
+    pub sources: Vec<source::Source>,
     /// The embedded Podero sandbox.
-    pub sandbox: Sandbox,
+    pub sandbox: sandbox::Sandbox,
     /// Outgoing events besides AMQP.
-    pub outbound: Outbound,
+    pub outbound: outbound::Outbound,
     /// Log lines.
-    pub log: Log,
+    pub log: log::Log,
     /// Files with secrets that every user of this machine may read or change.
     pub exposed: Vec<PathBuf>,
 }
@@ -96,11 +85,11 @@ pub struct Config {
 #[derive(Debug, Clone)]
 pub struct Import {
     /// The database.
-    pub store: Store,
+    pub store: store::Store,
     /// Limits: a line has at most as many bytes as a body, and becomes at most as many events as a batch has.
-    pub http: Http,
+    pub http: http::Http,
     /// Senders of the events.
-    pub sources: Vec<Source>,
+    pub sources: Vec<source::Source>,
 }
 
 impl Config {
@@ -124,7 +113,7 @@ impl Config {
     /// # Errors
     ///
     /// Every problem of these.
-    pub fn load_store(path: Option<&Path>, environment: &Strings, with_key: bool) -> Result<Store, Problems> {
+    pub fn load_store(path: Option<&Path>, environment: &Strings, with_key: bool) -> Result<store::Store, Problems> {
         read_file(path, environment, |r| Some(store::read(r, with_key)))
     }
 
@@ -159,40 +148,22 @@ fn all(r: &mut Reader, is_sandbox: bool) -> Option<Config> {
     let admin = admin::read(r, &http);
     let store = store::read(r, true);
     let podero = podero::read(r, is_sandbox);
-    let retry = retry::read(r);
-    let onboarding = onboarding::read(r);
-    let moving = moving::read(r);
-    let churn = churn::read(r);
-    let watch = watch::read(r);
+    let (retry, onboarding, moving) = (retry::read(r), onboarding::read(r), moving::read(r));
+    let (churn, watch) = (churn::read(r), watch::read(r));
     let sources = source::read(r, &http, is_sandbox);
     let amqp = amqp::read(r, &sources);
     refuse_deaf(r, &http, &sources);
-    let sandbox = sandbox::read(r);
-    let outbound = outbound::read(r);
-    let log = log::read(r);
-    let podero = podero?;
-    let exposed = r.exposed();
-    Some(Config {
-        http,
-        admin,
-        store,
-        amqp,
-        podero,
-        retry,
-        onboarding,
-        moving,
-        churn,
-        watch,
-        sources,
-        sandbox,
-        outbound,
-        log,
-        exposed,
-    })
+    let (sandbox, outbound, log) = (sandbox::read(r), outbound::read(r), log::read(r));
+    let (podero, exposed) = (podero?, r.exposed());
+    #[rustfmt::skip]
+    let config = Config {
+        http, admin, store, amqp, podero, retry, onboarding, moving, churn, watch, sources, sandbox, outbound, log, exposed,
+    };
+    Some(config)
 }
 
 /// A bridge on which nothing can arrive is a mistake, not a configuration.
-fn refuse_deaf(r: &mut Reader, http: &Http, sources: &[Source]) {
+fn refuse_deaf(r: &mut Reader, http: &http::Http, sources: &[source::Source]) {
     if sources.is_empty() && r.labels().is_empty() && !r.is_given(&amqp::URL) && r.is_sound("source") {
         let door = if is_loopback(http.listen) { "" } else { " (--sandbox adds one on loopback only)" };
         let hint = format!("nothing can arrive: configure a [[source]]{door} or amqp.url");

@@ -52,18 +52,13 @@ struct Given {
 
 impl Given {
     fn described(&self, is_hidden: bool) -> String {
-        let shown = if is_hidden { HIDDEN.to_owned() } else { shown(&self.value) };
+        self.found(if is_hidden { HIDDEN.to_owned() } else { shown(&self.value) })
+    }
+
+    fn found(&self, shown: String) -> String {
         match &self.variable {
             Some(variable) => format!("{shown} in {variable}"),
             None => shown,
-        }
-    }
-
-    /// The path that it was found to be, which is no secret.
-    fn described_path(&self, path: &str) -> String {
-        match &self.variable {
-            Some(variable) => format!("{path:?} in {variable}"),
-            None => format!("{path:?}"),
         }
     }
 }
@@ -123,15 +118,10 @@ impl Reader {
             return self.refuse("source", shown(&value), "allowed: one [[source]] table for each source");
         };
         for (index, entry) in entries.into_iter().enumerate() {
-            let ordinal = format!("#{}", index + 1);
-            match entry {
-                Value::Table(table) => self.take_source(ordinal, table),
-                Value::String(_)
-                | Value::Integer(_)
-                | Value::Float(_)
-                | Value::Boolean(_)
-                | Value::Datetime(_)
-                | Value::Array(_) => self.refuse("source", shown(&entry), "allowed: one [[source]] table each"),
+            if let Value::Table(table) = entry {
+                self.take_source(format!("#{}", index + 1), table);
+            } else {
+                self.refuse("source", shown(&entry), "allowed: one [[source]] table each");
             }
         }
     }
@@ -279,9 +269,9 @@ impl Reader {
         })
     }
 
-    /// The value; that it is missing is a problem, for the reason `when`.
-    pub(super) fn required<T: 'static>(&mut self, key: &Key<T>, when: &str) -> Option<T> {
-        if !self.is_given(key) {
+    /// The value. If there is a reason `when` to require it, a missing one is a problem.
+    pub(super) fn required<T: 'static>(&mut self, key: &Key<T>, when: Option<&str>) -> Option<T> {
+        if let Some(when) = when.filter(|_| !self.is_given(key)) {
             self.refuse(key, "nothing", format!("required {when}; allowed: {}", (key.rule)().allowed));
         }
         self.optional(key)
@@ -293,9 +283,9 @@ impl Reader {
         self.accepted(key, &(key.rule)(), found).pop()
     }
 
-    /// A secret that must be there, for the reason `when`.
-    pub(super) fn required_secret(&mut self, key: &Key<Secret>, when: &str) -> Option<Secret> {
-        if !self.is_given(key) {
+    /// The secret. If there is a reason `when` to require it, a missing one is a problem.
+    pub(super) fn required_secret(&mut self, key: &Key<Secret>, when: Option<&str>) -> Option<Secret> {
+        if let Some(when) = when.filter(|_| !self.is_given(key)) {
             let hint = format!("required {when}; allowed: {}, or {}{FILE_SUFFIX}", (key.rule)().allowed, key.place);
             self.refuse(key, "nothing", hint);
         }
@@ -311,7 +301,7 @@ impl Reader {
         if found.texts.is_empty() {
             self.refuse(key, "an empty list", format!("allowed: {}", rule().allowed));
         }
-        let file = self.file_of(&key.place);
+        let file = found.file.clone();
         let secrets = self.accepted(key, &rule(), found);
         match file {
             Some(path) => Secrets::of_file(secrets, path, Box::new(move |text| rule().read(text))),
@@ -319,15 +309,8 @@ impl Reader {
         }
     }
 
-    /// The file that holds a secret, unless it was given directly with more weight.
-    fn file_of(&self, place: &str) -> Option<PathBuf> {
-        let filed = self.given.get(&format!("{place}{FILE_SUFFIX}"))?;
-        let is_overridden = self.given.get(place).is_some_and(|direct| direct.variable.is_some());
-        filed.value.as_str().filter(|_| !is_overridden).map(|path| self.located(filed, path))
-    }
-
     fn accepted(&mut self, key: &Key<Secret>, rule: &Rule<Secret>, found: Found) -> Vec<Secret> {
-        let Found { texts, place } = found;
+        let Found { texts, place, file: _ } = found;
         let count = texts.len();
         let mut secrets = Vec::with_capacity(count);
         for (index, text) in texts.into_iter().enumerate() {
@@ -345,19 +328,16 @@ impl Reader {
     fn secret_texts(&mut self, place: &str, is_list: bool) -> Option<Found> {
         let filed_place = format!("{place}{FILE_SUFFIX}");
         let (direct, filed) = (self.given.get(place).cloned(), self.given.get(&filed_place).cloned());
-        match (direct, filed) {
-            (None, None) => None,
-            (Some(direct), None) => self.direct_texts(place, &direct, is_list),
-            (None, Some(filed)) => self.filed_texts(&filed_place, &filed, is_list),
-            // The environment overrides the file, also where the two use different forms.
-            (Some(direct), Some(filed)) => match (&direct.variable, &filed.variable) {
-                (Some(_), None) => self.direct_texts(place, &direct, is_list),
-                (None, Some(_)) => self.filed_texts(&filed_place, &filed, is_list),
-                (Some(_), Some(_)) | (None, None) => {
-                    self.refuse(place, format!("also {filed_place}"), "give one of the two");
-                    None
-                }
-            },
+        if let (Some(direct), Some(filed)) = (&direct, &filed)
+            && direct.variable.is_some() == filed.variable.is_some()
+        {
+            self.refuse(place, format!("also {filed_place}"), "give one of the two");
+            return None;
+        }
+        // The environment overrides the file, also where the two use different forms.
+        match filed.filter(|filed| direct.is_none() || filed.variable.is_some()) {
+            Some(filed) => self.filed_texts(&filed_place, &filed, is_list),
+            None => self.direct_texts(place, &direct?, is_list),
         }
     }
 
@@ -376,7 +356,7 @@ impl Reader {
             self.refuse(place, given.described(true), hint);
         }
         let place = given.variable.as_ref().map(|variable| format!(" in {variable}")).unwrap_or_default();
-        texts.map(|texts| Found { texts, place })
+        texts.map(|texts| Found { texts, place, file: None })
     }
 
     fn filed_texts(&mut self, place: &str, given: &Given, is_list: bool) -> Option<Found> {
@@ -385,19 +365,17 @@ impl Reader {
             return None;
         };
         let path = self.located(given, written);
-        let content = match file::read(&path) {
-            Ok(content) => content,
-            Err(error) if is_path(written, &path) => {
-                self.refuse(place, given.described_path(written), unread(&path, &error));
-                return None;
-            }
-            // It may be the secret itself.
-            Err(error) => {
+        let shown = given.found(format!("{written:?}"));
+        let content = file::read(&path).map_err(|error| {
+            if is_path(written, &path) {
+                self.refuse(place, &shown, unread(&path, &error));
+            } else {
+                // It may be the secret itself.
                 let hint = format!("no file of this path can be read: {error}; allowed: the path of a file");
                 self.refuse(place, given.described(true), hint);
-                return None;
             }
-        };
+        });
+        let content = content.ok()?;
         if content.is_exposed {
             self.exposed.push(path.clone());
         }
@@ -407,10 +385,10 @@ impl Reader {
             vec![content.text.trim_end_matches(['\r', '\n']).to_owned()]
         };
         if texts.iter().all(String::is_empty) {
-            self.refuse(place, given.described_path(written), "the file is empty");
+            self.refuse(place, shown, "the file is empty");
             return None;
         }
-        Some(Found { texts, place: format!(" in {}", path.display()) })
+        Some(Found { texts, place: format!(" in {}", path.display()), file: Some(path) })
     }
 }
 
@@ -419,6 +397,7 @@ struct Found {
     texts: Vec<String>,
     /// Where they stand, as the end of a sentence.
     place: String,
+    file: Option<PathBuf>,
 }
 
 /// Why a file that a key names was not read.

@@ -77,16 +77,6 @@ impl Form {
         }
     }
 
-    /// A text as TOML of this form.
-    pub(super) fn toml_of(self, text: &str) -> String {
-        let items = || text.split(',').map(str::trim).filter(|item| !item.is_empty());
-        match self {
-            Self::Whole | Self::Number | Self::Flag => text.to_owned(),
-            Self::Text | Self::TextOrWhole | Self::Secret => format!("{text:?}"),
-            Self::List | Self::Secrets => format!("{:?}", items().collect::<Vec<_>>()),
-        }
-    }
-
     /// Whether the value is never shown, and may be given as a file instead.
     pub(super) fn is_secret(self) -> bool {
         matches!(self, Self::Secret | Self::Secrets)
@@ -251,12 +241,16 @@ pub(super) fn client_id() -> Rule<String> {
 
 /// The path of a file.
 pub(super) fn path() -> Rule<String> {
-    Rule::new(Form::Text, "a text that is not empty", |text| (!text.is_empty()).then(|| text.to_owned()))
+    Rule::new(Form::Text, "a text that is not empty", filled)
 }
 
 /// A secret of another side, which alone knows how it looks.
 pub(super) fn any_secret() -> Rule<Secret> {
-    secret("a text that is not empty", |text| (!text.is_empty()).then(|| text.to_owned()))
+    secret("a text that is not empty", filled)
+}
+
+fn filled(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 pub(super) fn token() -> Rule<Secret> {
@@ -336,17 +330,20 @@ pub(super) fn source_secret() -> Rule<Secret> {
 /// The name of a header, in lower case.
 pub(super) fn header() -> Rule<String> {
     Rule::new(Form::Text, "the name of a header: letters, digits, - and _", |text| {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        ((1..=256).contains(&text.len()) && text.chars().all(is_plain)).then(|| text.to_ascii_lowercase())
+        is_name(text, 256).then(|| text.to_ascii_lowercase())
     })
 }
 
 /// The name of a part of a header such as `t=…,v1=…`.
 pub(super) fn header_field() -> Rule<String> {
     Rule::new(Form::Text, "a name of 1 to 64 letters, digits, - and _, such as v1", |text| {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        ((1..=64).contains(&text.len()) && text.chars().all(is_plain)).then(|| text.to_owned())
+        is_name(text, 64).then(|| text.to_owned())
     })
+}
+
+fn is_name(text: &str, chars_max: usize) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    (1..=chars_max).contains(&text.len()) && text.chars().all(is_plain)
 }
 
 pub(super) fn text() -> Rule<String> {
@@ -452,47 +449,16 @@ pub(super) fn store_url() -> Rule<Secret> {
 }
 
 /// Options of a URL that PostgreSQL's own clients know (libpq, "Parameter Key Words"), or the driver.
-const STORE_OPTIONS: [&str; 33] = [
-    "sslmode",
-    "ssl-mode",
-    "sslrootcert",
-    "ssl-root-cert",
-    "ssl-ca",
-    "sslcert",
-    "ssl-cert",
-    "sslkey",
-    "ssl-key",
-    "statement-cache-capacity",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "application_name",
-    "options",
-    "connect_timeout",
-    "target_session_attrs",
-    "channel_binding",
-    "client_encoding",
-    "fallback_application_name",
-    "keepalives",
-    "keepalives_idle",
-    "keepalives_interval",
-    "keepalives_count",
-    "tcp_user_timeout",
-    "gssencmode",
-    "require_auth",
-    "sslnegotiation",
-    "passfile",
-    "load_balance_hosts",
-];
+const STORE_OPTIONS: &str = "sslmode ssl-mode sslrootcert ssl-root-cert ssl-ca sslcert ssl-cert sslkey ssl-key statement-cache-capacity \
+    host hostaddr port dbname user password application_name options connect_timeout target_session_attrs \
+    channel_binding client_encoding fallback_application_name keepalives keepalives_idle keepalives_interval \
+    keepalives_count tcp_user_timeout gssencmode require_auth sslnegotiation passfile load_balance_hosts";
 
 /// Whether the driver knows every option of a URL: it ignores a misspelt `sslmdoe`, and the connection is not encrypted.
 fn has_known_options(url: &str) -> bool {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     url::form_urlencoded::parse(query.as_bytes())
-        .all(|(name, _)| STORE_OPTIONS.contains(&&*name) || name.starts_with("options["))
+        .all(|(name, _)| STORE_OPTIONS.split(' ').any(|known| known == name) || name.starts_with("options["))
 }
 
 /// An absolute address that a browser or a client can open.

@@ -918,6 +918,6 @@ fn every_key_is_declared_with_what_its_own_rule_allows() {
         let value = entries.iter().find_map(|entry| entry.get(name)).unwrap_or_else(|| panic!("{}", key.name));
         let text = rule.form.text_of(value).unwrap_or_else(|| panic!("the form of {}", key.name));
         assert!(key.default_text.is_none_or(|default| default == text), "{}", key.name);
-        assert!(key.help().ends_with(['.', '`']), "the help of {} is a sentence", key.name);
+        assert!(key.help.ends_with(['.', '`']), "the help of {} is a sentence", key.name);
     }
 }

@@ -36,11 +36,8 @@ pub struct Admin {
 
 pub(in crate::config) fn read(r: &mut Reader, http: &Http) -> Admin {
     let listen = r.value(&LISTEN);
-    let token = if is_loopback(listen) {
-        r.secret(&TOKEN)
-    } else {
-        r.required_secret(&TOKEN, "because admin.listen is not loopback")
-    };
+    let when = (!is_loopback(listen)).then_some("because admin.listen is not loopback");
+    let token = r.required_secret(&TOKEN, when);
     let is_comparable = r.is_sound(&http::LISTEN) && r.is_sound(&LISTEN);
     if is_comparable && listen == http.listen && listen.port() != 0 {
         let hint = "the operator's door needs an address of its own: this one is http.listen";

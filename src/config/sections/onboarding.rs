@@ -37,22 +37,13 @@ pub struct Onboarding {
 }
 
 pub(in crate::config) fn read(r: &mut Reader) -> Option<Onboarding> {
-    if r.value(&ENABLED) {
-        let when = "with onboarding.enabled";
-        let language = r.required(&LANGUAGE, when);
-        let price_zone = r.required(&PRICE_ZONE, when);
-        let success_url = r.required(&SUCCESS_URL, when);
-        let cancel_url = r.required(&CANCEL_URL, when);
-        return Some(Onboarding {
-            language: language?,
-            price_zone: price_zone?,
-            success_url: success_url?,
-            cancel_url: cancel_url?,
-        });
-    }
-    r.optional(&LANGUAGE);
-    r.optional(&PRICE_ZONE);
-    r.optional(&SUCCESS_URL);
-    r.optional(&CANCEL_URL);
-    None
+    let is_enabled = r.value(&ENABLED);
+    let when = is_enabled.then_some("with onboarding.enabled");
+    let language = r.required(&LANGUAGE, when);
+    let price_zone = r.required(&PRICE_ZONE, when);
+    let success_url = r.required(&SUCCESS_URL, when);
+    let cancel_url = r.required(&CANCEL_URL, when);
+    let onboarding =
+        Onboarding { language: language?, price_zone: price_zone?, success_url: success_url?, cancel_url: cancel_url? };
+    is_enabled.then_some(onboarding)
 }

@@ -41,11 +41,7 @@ pub struct Webhook {
 pub(in crate::config) fn read(r: &mut Reader) -> Outbound {
     let url = r.optional(&WEBHOOK_URL);
     let is_addressed = r.is_given(&WEBHOOK_URL);
-    let secret = if is_addressed {
-        r.required_secret(&WEBHOOK_SECRET, "with outbound.webhook_url")
-    } else {
-        r.secret(&WEBHOOK_SECRET)
-    };
+    let secret = r.required_secret(&WEBHOOK_SECRET, is_addressed.then_some("with outbound.webhook_url"));
     let proxy = r.secret(&PROXY);
     let (is_signed, is_forwarded) = (r.is_given(&WEBHOOK_SECRET), r.is_given(&PROXY));
     if (is_signed || is_forwarded) && !is_addressed {

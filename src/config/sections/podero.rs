@@ -75,28 +75,20 @@ pub enum Account {
 }
 
 pub(in crate::config) fn read(r: &mut Reader, is_sandbox: bool) -> Option<Podero> {
+    // One file serves both ways of starting, so an account is checked for the sandbox too, and left alone.
+    let when = (!is_sandbox).then_some("without --sandbox");
     let base_url = r.value(&BASE_URL);
-    let account = if is_sandbox {
-        // One file serves both ways of starting, so an account is checked here, and left alone.
-        r.optional(&ORG_ID);
-        r.optional(&CLIENT_ID);
-        r.secret(&CLIENT_SECRET);
-        Some(Account::Sandbox)
-    } else {
-        let when = "without --sandbox";
-        let org_id = r.required(&ORG_ID, when);
-        let client_id = r.required(&CLIENT_ID, when);
-        let client_secret = r.required_secret(&CLIENT_SECRET, when);
-        match (org_id, client_id, client_secret) {
-            (Some(org_id), Some(client_id), Some(client_secret)) => {
-                Some(Account::Podero { base_url, org_id, client_id, client_secret })
-            }
-            (_, _, _) => None,
-        }
-    };
+    let org_id = r.required(&ORG_ID, when);
+    let client_id = r.required(&CLIENT_ID, when);
+    let client_secret = r.required_secret(&CLIENT_SECRET, when);
     let proxy = r.secret(&PROXY);
     let timeout = r.value(&TIMEOUT);
     let max_in_flight = r.value(&MAX_IN_FLIGHT);
     let requests_per_second = r.value(&REQUESTS_PER_SECOND);
-    account.map(|account| Podero { account, proxy, timeout, max_in_flight, requests_per_second })
+    let account = if is_sandbox {
+        Account::Sandbox
+    } else {
+        Account::Podero { base_url, org_id: org_id?, client_id: client_id?, client_secret: client_secret? }
+    };
+    Some(Podero { account, proxy, timeout, max_in_flight, requests_per_second })
 }

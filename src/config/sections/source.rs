@@ -139,7 +139,7 @@ pub(in crate::config) fn read(r: &mut Reader, http: &Http, is_sandbox: bool) -> 
 }
 
 fn source(r: &mut Reader, label: &str, http: &Http) -> Option<Source> {
-    let by = r.required(&VERIFY.of(label), "for every source");
+    let by = r.required(&VERIFY.of(label), Some("for every source"));
     let insecure = r.value(&INSECURE.of(label));
     let hmac = hmac(r, label, by);
     let token_header = token_header(r, label, by);
@@ -206,7 +206,7 @@ fn hmac(r: &mut Reader, label: &str, by: Option<VerifyBy>) -> Option<Hmac> {
         }
         return None;
     }
-    let header = r.required(&HMAC_HEADER.of(label), "with verify = hmac");
+    let header = r.required(&HMAC_HEADER.of(label), Some("with verify = hmac"));
     let algorithm = r.value(&HMAC_ALGORITHM.of(label));
     let encoding = r.value(&HMAC_ENCODING.of(label));
     let prefix = r.value(&HMAC_PREFIX.of(label));

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::super::rules::Form;
 use super::super::{KEYS, KeyInfo, Section};
 
 const PREAMBLE: &str = r#"# podero-bridge: every setting there is. Made from the program: `UPDATE=1 cargo nextest run docs_has` writes this file.
@@ -34,11 +35,21 @@ fn comment(text: &str) -> String {
     lines.join("\n") + "\n"
 }
 
+/// The default as TOML.
+fn default_toml(key: &KeyInfo) -> Option<String> {
+    let items = |text: &str| format!("{:?}", text.split(',').filter(|item| !item.is_empty()).collect::<Vec<_>>());
+    key.default_text.map(|text| match (key.rule)().form {
+        Form::Whole | Form::Number | Form::Flag => text.to_owned(),
+        Form::Text | Form::TextOrWhole | Form::Secret => format!("{text:?}"),
+        Form::List | Form::Secrets => items(text),
+    })
+}
+
 fn setting(key: &KeyInfo) -> String {
     let (section, name) = key.name.split_once('.').expect("section.key");
-    let default = key.default_toml();
+    let default = default_toml(key);
     let no_default = if default.is_none() { " No default." } else { "" };
-    let mut text = comment(key.help()) + &comment(&format!("Allowed: {}.{no_default}", key.allowed()));
+    let mut text = comment(key.help) + &comment(&format!("Allowed: {}.{no_default}", (key.rule)().allowed));
     if key.file_name().is_some() {
         text += &format!("# Or: {name}_file = \"/run/secrets/{section}_{name}\"\n");
     }
@@ -56,7 +67,7 @@ fn example() -> String {
         let off = if section.opening.is_empty() { "" } else { "#" };
         let opening: String = section.opening.trim().lines().map(|line| format!("#{line}\n")).collect();
         let keys: String = section.keys.iter().map(setting).collect();
-        format!("\n{}{off}{}\n{opening}{keys}", comment(section.about()), table(section))
+        format!("\n{}{off}{}\n{opening}{keys}", comment(section.about), table(section))
     });
     PREAMBLE.to_owned() + &sections.collect::<String>()
 }
@@ -71,21 +82,21 @@ fn cell(text: &str) -> String {
 fn row(key: &KeyInfo) -> String {
     let names = [Some(key.name.to_owned()), key.file_name()].into_iter().flatten().map(|name| format!("`{name}`"));
     let default = match key.default_text {
-        Some("") => format!("`{}`", key.default_toml().expect("it has one")),
+        Some("") => format!("`{}`", default_toml(key).expect("it has one")),
         Some(text) => format!("`{text}`"),
         None => "none".to_owned(),
     };
-    let allowed = cell(&key.allowed());
+    let allowed = cell(&(key.rule)().allowed);
     format!(
         "| {} | {default} | {allowed} | {} |\n",
         names.collect::<Vec<_>>().join(", "),
-        key.help().replace('|', "\\|")
+        key.help.trim().replace('|', "\\|")
     )
 }
 
 fn table(name: &str) -> String {
     let sections: Vec<&Section> = KEYS.sections.iter().filter(|section| section.name == name).collect();
-    let about = sections.first().unwrap_or_else(|| panic!("there is no section {name}")).about();
+    let about = sections.first().unwrap_or_else(|| panic!("there is no section {name}")).about.trim();
     let rows: String = sections.iter().flat_map(|section| section.keys).map(row).collect();
     format!("{about}\n\n| key | default | allowed | meaning |\n|---|---|---|---|\n{rows}")
 }
