@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use mimalloc::MiMalloc;
 use podero_bridge::cli;
 
-/// An event is a few hundred small pieces of memory that live for a moment (docs/PERFORMANCE.md says what it gives).
+/// Faster for an event's few hundred short-lived allocations (docs/PERFORMANCE.md has the figures).
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    // A worker needs no runtime, whose threads would take of the memory that it may have.
+    // A worker has little memory and needs no runtime, whose threads would take some of it.
     if cli::is_worker() { cli::work() } else { cli::main() }
 }

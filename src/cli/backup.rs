@@ -4,38 +4,32 @@
 
 use std::path::Path;
 
-use super::say;
+use anyhow::anyhow;
+
+use super::error::CliError;
+use super::output::say;
 use super::signals::Signals;
 use crate::config;
 use crate::store::{BackupError, back_up, is_sqlite};
 
-/// Why there is no backup.
-pub(super) enum Failure {
-    /// The command does not fit the configuration, or names no file.
-    Usage(String),
-    /// It went wrong.
-    Failed(anyhow::Error),
-}
-
 /// Copies the store and says where to. A signal ends it, and leaves nothing behind.
-pub(super) async fn run(at: &config::Store, to: &Path) -> Result<(), Failure> {
+pub(super) async fn run(at: &config::Store, to: &Path) -> Result<(), CliError> {
     let url = at.url.expose();
     // Said without asking a server that may be away.
     if !is_sqlite(url) {
-        return Err(Failure::Usage(BackupError::NotAFile.to_string()));
+        return Err(CliError::Usage(BackupError::NotAFile.to_string()));
     }
-    let mut signals = Signals::new().map_err(Failure::Failed)?;
+    let mut signals = Signals::new()?;
     let copied = tokio::select! {
         copied = back_up(url, to) => copied,
-        () = signals.next() => return Err(Failure::Failed(anyhow::anyhow!("there is no backup: it was interrupted"))),
+        () = signals.next() => return Err(anyhow!("there is no backup: it was interrupted").into()),
     };
-    match copied {
-        Ok(()) => {}
-        Err(error @ (BackupError::NotAFile | BackupError::NoName(_))) => return Err(Failure::Usage(error.to_string())),
-        Err(error @ (BackupError::Exists(_) | BackupError::Failed(_) | BackupError::Store(_))) => {
-            return Err(Failure::Failed(anyhow::Error::new(error).context("there is no backup")));
+    copied.map_err(|error| match error {
+        BackupError::NotAFile | BackupError::NoName(_) => CliError::Usage(error.to_string()),
+        BackupError::Exists(_) | BackupError::Failed(_) | BackupError::Store(_) => {
+            anyhow::Error::new(error).context("there is no backup").into()
         }
-    }
+    })?;
     say(&format!("ok      {}", to.display()));
     Ok(())
 }

@@ -1,13 +1,13 @@
-//! `check`: is the configuration right, and does everything it names answer? A line each.
+//! `check`: tests the configuration and connects to everything that it names. Prints a line for each part.
 //!
-//! Changes nothing but the broker's topology, which `serve` would make too. A store that `serve` is still to make or to
-//! bring up to date is no fault.
+//! It changes nothing but the broker's topology, which `serve` would declare too. A store that `serve` has yet to create
+//! or to migrate is no fault.
 //!
 //! Before: [`crate::cli`]. After: the parts themselves.
 
 use std::sync::Mutex;
 
-use super::say;
+use super::output::say;
 use crate::app;
 use crate::broker::Broker;
 use crate::clock::Clock;
@@ -58,7 +58,7 @@ pub(super) async fn run(config: Config, offline: bool) -> anyhow::Result<()> {
 async fn podero(config: &Config, clock: Clock) -> Result<String, String> {
     let settings = app::podero_settings(config, None).map_err(|error| error.to_string())?;
     let (client, dispatcher) = Client::new(settings, clock, ()).map_err(|error| error.to_string())?;
-    // As the circuit's probe does, so that this is not well while the circuit would be open.
+    // The same steps as the circuit's probe: `check` is not content while the circuit would be open.
     let steps = Mutex::new(Vec::new());
     let checked = client.check(|Checked { step, outcome }| {
         let said = match outcome {

@@ -1,7 +1,7 @@
 //! `demo`: a whole story through the real bridge and an embedded sandbox, on a temporary SQLite file.
 //!
-//! It uses nothing but what an outsider has: the webhook door, the operator's door, and the sandbox's controls in
-//! the part of the customer and the manufacturer. It ends by itself, well under a minute, and fails if the story does.
+//! It uses the public interfaces only: the webhook endpoint, the admin API, and the sandbox's controls, by which it plays
+//! the customer and the manufacturer. It ends within a minute, and fails if the story does.
 //!
 //! Before: [`crate::cli`]. After: [`crate::app`], over HTTP.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
-use super::say;
+use super::output::say;
 use super::signals::Signals;
 use crate::app::{Bridge, Options};
 use crate::clock::Clock;
@@ -20,7 +20,7 @@ use crate::domain::event::EventKind;
 use crate::domain::notice::Topic;
 use crate::pump;
 
-/// The demonstration's settings: every port is free, and the watch is as fast as a reader.
+/// Configuration of the demonstration: free ports, and a watch that polls as fast as a person reads.
 const SETTINGS: &str = r#"
 [http]
 listen = "127.0.0.1:0"
@@ -44,8 +44,9 @@ reconnect_polls = 1
 heating_season = "none"
 "#;
 
-/// Any single step of the story takes a second or two; this is for a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Limit of a step of the story. A step takes a second or two; a busy machine needs longer.
+const STEP_TIME_MAX: Duration = Duration::from_secs(20);
+/// Interval between two looks at whether a step is done.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 const CUSTOMER: &str = "C-4711";
@@ -270,7 +271,7 @@ impl Story {
                 return Ok(found);
             }
             let waited = self.clock.now().since(started);
-            ensure!(waited < PATIENCE, "waited {} s in vain until {what}", waited.as_secs());
+            ensure!(waited < STEP_TIME_MAX, "waited {} s in vain until {what}", waited.as_secs());
             pump::sleep(LOOK_EVERY).await;
         }
     }

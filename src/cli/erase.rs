@@ -1,30 +1,26 @@
 //! `erase CUSTOMER_ID`: removes a customer's personal data from every table, leaving a tombstone.
 //!
-//! It says what is in the way and what to do about it, and never what was erased. Podero is not touched: a customer who
-//! is still one there is to be churned first.
+//! It prints what prevents the erasure and how to resolve it, and never the erased data. It does not touch Podero: a
+//! customer who is active there must be churned first.
 //!
 //! Before: [`crate::cli`]. After: [`crate::store`].
 
 use anyhow::bail;
 use serde_json::json;
 
+use super::arguments::EraseArguments;
 use super::open::open_with_key;
-use super::show::json as print_json;
-use super::{say, say_error};
+use super::output::{print_json, say, say_error};
 use crate::config;
-use crate::domain::{CustomerId, EventId};
+use crate::domain::EventId;
 use crate::store::InTheWay;
 
-/// Erases one customer, and what `also` says of them.
-pub(super) async fn run(
-    at: &config::Store,
-    customer: &CustomerId,
-    also: &[EventId],
-    (force, is_json): (bool, bool),
-) -> anyhow::Result<()> {
+/// Erases one customer, and the messages that mention them.
+pub(super) async fn run(at: &config::Store, erase: EraseArguments) -> anyhow::Result<()> {
+    let messages: Vec<_> = erase.messages.into_iter().map(EventId).collect();
     let opened = open_with_key(at).await?;
-    let result = opened.store.erase(customer.as_str(), also, force).await;
-    // The erasure stands by now, whatever becomes of the log.
+    let result = opened.store.erase(erase.customer_id.as_str(), &messages, erase.force).await;
+    // The erasure is committed; a failure from here on does not undo it.
     let scrubbed = if matches!(result, Ok(Ok(_))) { opened.store.scrub().await } else { Ok(true) };
     opened.close().await;
     let erased = match result? {
@@ -35,7 +31,7 @@ pub(super) async fn run(
     if let Err(error) = scrubbed {
         say_error(&format!("podero-bridge: the store's log (FILE-wal) could not be emptied: {error}"));
     }
-    if is_json {
+    if erase.at.json {
         return print_json(&json!({ "erased": erased, "is_log_clean": is_clean }));
     }
     say(&format!(

@@ -4,15 +4,28 @@
 
 use serde_json::json;
 
+use super::arguments::Events;
 use super::open::open;
-use super::show::{json as print_json, text};
-use super::{say, table};
+use super::output::{print_json, say};
+use super::show;
+use super::table::{self, or_dash};
 use crate::config;
 use crate::domain::Timestamp;
 use crate::store::{OpenEvent, OpenFilter};
 
-/// A page of events that are not done, those first that wait for longest.
-pub(super) async fn list(at: &config::Store, filter: OpenFilter, is_json: bool) -> anyhow::Result<()> {
+/// Runs a command about events.
+pub(super) async fn run(at: &config::Store, command: Events) -> anyhow::Result<()> {
+    match command {
+        Events::List { state, customer, after, limit, at: options } => {
+            let customer = customer.map(|customer| customer.as_str().to_owned());
+            list(at, OpenFilter { state, customer, after, limit }, options.json).await
+        }
+        Events::Show { id, at: options } => show::event(at, id, options.json).await,
+    }
+}
+
+/// Lists a page of events that are not done, the longest-waiting first.
+async fn list(at: &config::Store, filter: OpenFilter, is_json: bool) -> anyhow::Result<()> {
     let state = filter.state.name();
     let opened = open(at).await?;
     let page = opened.store.open_events(filter).await;
@@ -35,7 +48,7 @@ pub(super) async fn list(at: &config::Store, filter: OpenFilter, is_json: bool) 
 }
 
 fn row(event: OpenEvent) -> [String; 8] {
-    let customer = text(event.customer_id.as_ref());
+    let customer = or_dash(event.customer_id.as_ref());
     let why = match (event.behind, event.reason, event.operation) {
         (Some(behind), _, _) => behind,
         (None, Some(reason), Some(operation)) => format!("{reason}: {operation}"),

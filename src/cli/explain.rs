@@ -1,17 +1,19 @@
-//! `explain FILE|-`: message -> verified? -> events -> what the customer's state makes of it -> the calls with their bodies.
+//! `explain FILE|-`: message -> verified? -> events -> effect on the customer's state -> the calls with their bodies.
 //! Nothing is sent, and nothing is kept.
 //!
 //! Before: [`crate::cli`]. After: [`crate::inbound::explain`], [`crate::domain::rehearsal`].
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, ensure};
 use serde_json::{Map, Value, json};
 
+use super::arguments::ExplainArguments;
 use super::open::{Opened, open_if_there};
-use super::{say, table};
+use super::output::{print_json, say};
+use super::table;
 use crate::app;
 use crate::clock::Clock;
 use crate::config::{Config, Source};
@@ -29,19 +31,8 @@ use crate::inbound::{Delivery, MessageReader, Unreadable};
 use crate::podero;
 use crate::problem::Problem;
 
-/// What is to be explained.
-pub(super) struct Request {
-    pub(super) file: PathBuf,
-    pub(super) source: String,
-    /// `NAME: VALUE`.
-    pub(super) headers: Vec<String>,
-    /// `NAME=VALUE`. Any makes it a message from RabbitMQ.
-    pub(super) amqp: Vec<String>,
-    pub(super) is_json: bool,
-}
-
-/// Prints what would become of a message; fails when a door would not take it, or not all of it.
-pub(super) async fn run(config: Config, request: Request) -> anyhow::Result<()> {
+/// Prints what would become of a message; fails when the bridge would refuse all or a part of it.
+pub(super) async fn run(config: Config, request: ExplainArguments) -> anyhow::Result<()> {
     let source = config.sources.iter().find(|source| source.name == request.source);
     let source = source.with_context(|| format!("there is no [[source]] `{}` in the configuration", request.source))?;
     let clock = Clock::system();
@@ -61,19 +52,11 @@ pub(super) async fn run(config: Config, request: Request) -> anyhow::Result<()> 
     let had_headers = !request.headers.is_empty();
     let (proof, read) = explain(source, reader, delivery, &from_queue, id).await;
     let opened = open_if_there(&config.store).await?;
-    let told = async {
-        match &read {
-            Ok(explained) => {
-                let mut events = Vec::new();
-                for one in explained {
-                    events.push(told(one, (&config, source, opened.as_ref()), now).await?);
-                }
-                Ok::<_, anyhow::Error>(json!({ "events": events }))
-            }
-            Err(refused) => Ok(json!({ "refused": why(refused) })),
-        }
+    let setting = Setting { config: &config, source, opened: opened.as_ref(), now };
+    let told = match &read {
+        Ok(explained) => setting.events(explained).await,
+        Err(refused) => Ok(json!({ "refused": why(refused) })),
     };
-    let told = told.await;
     let has_store = opened.is_some();
     if let Some(opened) = opened {
         opened.close().await;
@@ -82,8 +65,8 @@ pub(super) async fn run(config: Config, request: Request) -> anyhow::Result<()> 
     told["source"] = json!(source.name);
     told["verified"] = json!(verified(&proof, had_headers));
     told["store"] = json!(if has_store { "as it is now" } else { "none: as if nothing were known" });
-    if request.is_json {
-        super::show::json(&told)?;
+    if request.json {
+        print_json(&told)?;
     } else {
         narrate(&told);
     }
@@ -109,7 +92,7 @@ fn from_queue(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     given.iter().map(split).collect()
 }
 
-/// One byte more than may be, so that too much shows.
+/// Reads one byte more than the limit, so that a message above the limit is noticed.
 fn message(file: &Path, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
     let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
     let mut body = Vec::new();
@@ -122,7 +105,7 @@ fn message(file: &Path, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// What its sender would call it.
+/// Guesses the content type that its sender would give.
 fn guess(body: &[u8], has_mapping: bool) -> Option<String> {
     let is_event = |value: &Value| value.get("specversion").is_some();
     let guessed = match serde_json::from_slice::<Value>(utf8::without_mark(body)) {
@@ -151,7 +134,7 @@ fn verified(proof: &Proof, had_headers: bool) -> String {
 fn why(refused: &Unreadable) -> Value {
     match refused {
         Unreadable::Problem(problem) => shown_problem(problem),
-        // The operator's own terminal may see what jq says, which may quote the message.
+        // The operator's own terminal may show the words of jq, which may quote the message.
         Unreadable::Mapping(MapError::Failed(why)) => json!({"type": "unmappable", "detail": why}),
         Unreadable::Mapping(MapError::Unbounded(why)) => json!({"type": "mapping_failed", "detail": why}),
         Unreadable::Mapping(MapError::NoWorker) => {
@@ -164,43 +147,58 @@ fn shown_problem(problem: &Problem) -> Value {
     json!({"type": problem.kind.name(), "detail": problem.detail, "errors": problem.errors})
 }
 
-/// One event, what is known of its customer, and what would follow.
-async fn told(
-    explained: &Explained,
-    (config, source, opened): (&Config, &Source, Option<&Opened>),
+/// State in which a message is explained.
+struct Setting<'a> {
+    config: &'a Config,
+    source: &'a Source,
+    /// `None`: there is no store, and nothing is known.
+    opened: Option<&'a Opened>,
     now: Timestamp,
-) -> anyhow::Result<Value> {
-    let event = match &explained.event {
-        Ok(event) => event,
-        Err(problem) => return Ok(json!({ "refused": shown_problem(problem) })),
-    };
-    let mut told = json!({"event": event, "type": event.happening.type_name()});
-    let (customer, pending) = match opened {
-        Some(opened) => opened.store.knowledge(event.customer.as_str()).await?,
-        None => (Customer::default(), 0),
-    };
-    if let (Some(opened), Some((origin, origin_id))) = (opened, &explained.identity)
-        && let Some((id, state)) = opened.store.told_before(&source.name, (origin, origin_id)).await?
-    {
-        told["known"] = json!({"id": id, "state": state});
+}
+
+impl Setting<'_> {
+    async fn events(&self, explained: &[Explained]) -> anyhow::Result<Value> {
+        let mut events = Vec::new();
+        for one in explained {
+            events.push(self.event(one).await?);
+        }
+        Ok(json!({ "events": events }))
     }
-    told["customer"] = json!({
-        "is_active": customer.facts.is_active(), "podero_user_id": customer.user_id(), "events_before_it": pending,
-    });
-    let rehearsal = rehearse(Work::new(event.clone(), now, customer), now, &app::policy(config));
-    told["outcome"] = json!(outcome(event, &rehearsal, now));
-    told["calls"] = rehearsal
-        .calls
-        .iter()
-        .map(|call| {
-            let shown = podero::preview(call);
-            let key = call.idempotency_key(event.id).is_some();
-            json!({"operation": call.operation().name(), "method": shown.method, "path": named(&shown.path),
-                   "idempotency_key": key, "body": shown.body.map(|body| named_in(&body))})
-        })
-        .collect();
-    told["tells"] = rehearsal.topics.iter().map(|topic| json!(topic.name())).collect();
-    Ok(told)
+
+    /// One event, what is known of its customer, and what would follow.
+    async fn event(&self, explained: &Explained) -> anyhow::Result<Value> {
+        let event = match &explained.event {
+            Ok(event) => event,
+            Err(problem) => return Ok(json!({ "refused": shown_problem(problem) })),
+        };
+        let mut told = json!({"event": event, "type": event.happening.type_name()});
+        let (customer, pending) = match self.opened {
+            Some(opened) => opened.store.knowledge(event.customer.as_str()).await?,
+            None => (Customer::default(), 0),
+        };
+        if let (Some(opened), Some((origin, origin_id))) = (self.opened, &explained.identity)
+            && let Some((id, state)) = opened.store.told_before(&self.source.name, (origin, origin_id)).await?
+        {
+            told["known"] = json!({"id": id, "state": state});
+        }
+        told["customer"] = json!({
+            "is_active": customer.facts.is_active(), "podero_user_id": customer.user_id(), "events_before_it": pending,
+        });
+        let rehearsal = rehearse(Work::new(event.clone(), self.now, customer), self.now, &app::policy(self.config));
+        told["outcome"] = json!(outcome(event, &rehearsal, self.now));
+        told["calls"] = rehearsal
+            .calls
+            .iter()
+            .map(|call| {
+                let shown = podero::preview(call);
+                let key = call.idempotency_key(event.id).is_some();
+                json!({"operation": call.operation().name(), "method": shown.method, "path": named(&shown.path),
+                       "idempotency_key": key, "body": shown.body.map(|body| named_in(&body))})
+            })
+            .collect();
+        told["tells"] = rehearsal.topics.iter().map(|topic| json!(topic.name())).collect();
+        Ok(told)
+    }
 }
 
 fn outcome(event: &Event, rehearsal: &Rehearsal, now: Timestamp) -> String {
@@ -218,7 +216,7 @@ fn outcome(event: &Event, rehearsal: &Rehearsal, now: Timestamp) -> String {
     format!("{when}{what}")
 }
 
-/// Ids that only Podero can give, and the organisation, by what they stand for.
+/// Replaces the ids that only Podero can give, and the id of the organisation, by placeholders.
 fn named(text: &str) -> String {
     let known =
         [(placeholder("user"), "<user>"), (placeholder("building"), "<building>"), (uuid::Uuid::nil(), "<org>")];

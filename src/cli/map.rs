@@ -1,5 +1,5 @@
-//! `map`, which is not for people: a worker that runs the sources' jq programs, one message after the other, until its
-//! input ends. What it may take is bounded here, where it can do no harm to the bridge.
+//! `map`, which is for the bridge, not for people: a worker that runs the jq programs of the sources, one message after
+//! the other, until its input ends. Its memory is bounded, so that a program cannot harm the bridge.
 //!
 //! Before: [`crate::inbound::mapping::mapper`] starts it. After: it answers on its standard output.
 
@@ -14,9 +14,9 @@ pub(super) fn run() -> anyhow::Result<()> {
     if !is_tighter {
         setrlimit(Resource::As, memory)?;
     }
-    // Where memory ends for everybody, this is what may go; where there is no such file, nothing is lost.
+    // If the machine runs out of memory, the kernel is to kill this process first. Other systems have no such file.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-    // A program that dies of its own depth must not leave its memory, which is a customer's message, on the disk.
+    // A program that overflows its stack must not write its memory, which holds a customer's message, to the disk.
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     Ok(work(std::io::stdin().lock(), std::io::stdout().lock())?)
 }

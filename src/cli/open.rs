@@ -1,7 +1,7 @@
-//! The store, opened for a command: beside a running bridge, or without one.
+//! The store, opened for a command: next to a running bridge, or without one.
 //!
-//! It works on nothing by itself, so it takes no lock; on SQLite the running bridge finds what a command changed by
-//! its timers. It never makes a store: a command that finds none says so.
+//! A command does no work of the bridge, so it takes no lock. On SQLite the running bridge notices a command's changes by
+//! its timers. A command never creates a store: if there is none, it says so.
 //!
 //! Before: the commands of [`crate::cli`]. After: [`crate::store`].
 
@@ -18,19 +18,19 @@ pub(super) struct Opened {
     writer: JoinHandle<()>,
 }
 
-/// Opens the store that the configuration names, to look and to move what is parked.
+/// Opens the store that the configuration names, to read it and to move parked events.
 pub(super) async fn open(at: &config::Store) -> anyhow::Result<Opened> {
     opened(at, Store::look(at.url.expose(), Clock::system()).await)
 }
 
-/// Opens it with the key of the tombstones, which an erasure makes and an arrival must not pass by.
+/// Opens it with the key of the tombstones, which an erasure writes and an arrival is compared with.
 pub(super) async fn open_with_key(at: &config::Store) -> anyhow::Result<Opened> {
     let settings = Settings { url: at.url.expose().to_owned(), targets: Vec::new(), works: false };
     let key = at.erasure_key.as_ref().map(Secret::expose);
     opened(at, Store::open_with(settings, key, Clock::system()).await)
 }
 
-/// Opens it to look; `None` where there is none yet.
+/// Opens it to read; `None`: there is none yet.
 pub(super) async fn open_if_there(at: &config::Store) -> anyhow::Result<Option<Opened>> {
     match Store::look(at.url.expose(), Clock::system()).await {
         Err(Error::Missing(_)) => Ok(None),
@@ -49,7 +49,7 @@ fn opened(at: &config::Store, opened: Result<(Store, Writer), Error>) -> anyhow:
 }
 
 impl Opened {
-    /// Returns when all that was written is on disk and every connection is closed.
+    /// Returns when all writes are on disk and every connection is closed.
     pub(super) async fn close(self) {
         self.store.close().await;
         let _ = self.writer.await;

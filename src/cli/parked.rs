@@ -1,7 +1,7 @@
-//! `parked …`: what needs a person, from the command line; the same acts as at the operator's door.
+//! `parked …`: events that need a person. The command line offers the same acts as the admin API.
 //!
-//! A retry of many is a row that a running bridge goes on with. This command drives it too, so that it also goes on
-//! without one; the row holds the pace, so both together are no faster than one.
+//! A bulk retry is a row that a running bridge works on. This command drives it too, so that it also makes progress
+//! without a bridge; the row holds the rate, so both together are no faster than one.
 //!
 //! Before: [`crate::cli`]. After: [`crate::store`].
 
@@ -12,62 +12,48 @@ use anyhow::{Context, anyhow, ensure};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::arguments::{Parked, RetryArguments, Which};
+use super::error::CliError;
 use super::open::open;
-use super::show::{json as print_json, text};
-use super::{say, table};
+use super::output::{print_json, say};
+use super::show;
+use super::table::{self, or_dash};
 use crate::config;
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 use crate::pump;
 use crate::store::{BulkRetry, Error, NotTaken, Ordered, ParkedGroup, ROWS_MAX, RetryRequest, Stepped, Store};
 
-/// Progress is looked at, and shown if it changed, this often.
+/// Interval between two looks at the progress, which is printed if it changed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// So often in a row the store may be away before the command gives up, each time after a wait of its own (5 s for a lock).
+/// Limit of failures in a row of a store that is away, each after a wait of its own (5 s for a lock).
 const FAILURES_MAX: u32 = 10;
 
-/// Why a command did not do it.
-pub(super) enum Failure {
-    /// The arguments do not fit what is parked, or something must be said with them.
-    Usage(String),
-    /// It went wrong.
-    Failed(anyhow::Error),
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Failed(error)
+/// Runs a command about parked events.
+pub(super) async fn run(at: &config::Store, command: Parked) -> Result<(), CliError> {
+    match command {
+        Parked::List { reason, after, at: options } => list(at, reason, after, options.json).await?,
+        Parked::Show { id, at: options } => show::event(at, id, options.json).await?,
+        Parked::Retry(retry) if retry.which.ids.is_empty() => retry_many(at, &retry).await?,
+        // The operator who names an event and approves it has looked at it: no question.
+        Parked::Retry(retry) => {
+            let request = if retry.approve { RetryRequest::Approve } else { RetryRequest::Retry };
+            each(at, &retry.which.ids, request, "pending", retry.at.json).await?;
+        }
+        Parked::Stop { id, at: options } => stop(at, id, options.json).await?,
+        Parked::Skip { which: Which { ids, reason, .. }, at: options } if ids.is_empty() => {
+            skip_many(at, reason, options.json).await?;
+        }
+        Parked::Skip { which, at: options } => {
+            each(at, &which.ids, RetryRequest::Skip, "skipped", options.json).await?;
+        }
     }
+    Ok(())
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-/// A person's word for what the brake has parked.
-#[derive(Clone, Copy)]
-pub(super) struct Approval {
-    /// It was given with the command: nobody is asked.
-    pub(super) is_confirmed: bool,
-}
-
-/// How a retry of many goes.
-pub(super) struct Pace {
-    pub(super) per_second: u32,
-    /// Leave it to the running bridge.
-    pub(super) detach: bool,
-}
-
-/// Groups, and a page of events.
-pub(super) async fn list(
-    at: &config::Store,
-    reason: Option<Reason>,
-    after: Option<Uuid>,
-    is_json: bool,
-) -> anyhow::Result<()> {
+/// Lists the groups, and a page of events.
+async fn list(at: &config::Store, reason: Option<Reason>, after: Option<Uuid>, is_json: bool) -> anyhow::Result<()> {
     let opened = open(at).await?;
     let after = after.map(|id| id.to_string());
     let page = opened.store.parked_page(reason.map(Reason::name), after.as_deref(), ROWS_MAX).await;
@@ -96,8 +82,8 @@ pub(super) async fn list(
     let rows: Vec<[String; 5]> = page
         .into_iter()
         .map(|event| {
-            let (customer, reason) = (text(event.customer_id.as_ref()), text(event.reason.as_ref()));
-            [event.id, customer, event.type_name, reason, text(event.detail.as_ref())]
+            let (customer, reason) = (or_dash(event.customer_id.as_ref()), or_dash(event.reason.as_ref()));
+            [event.id, customer, event.type_name, reason, or_dash(event.detail.as_ref())]
         })
         .collect();
     table::print(["event", "customer", "type", "reason", "detail"], &rows);
@@ -107,20 +93,9 @@ pub(super) async fn list(
     Ok(())
 }
 
-/// Puts single events back to work. A person who names an event and approves it has looked at it, and is not asked.
-pub(super) async fn retry_each(at: &config::Store, ids: &[Uuid], approve: bool, is_json: bool) -> anyhow::Result<()> {
-    let request = if approve { RetryRequest::Approve } else { RetryRequest::Retry };
-    each(at, ids, request, "pending", is_json).await
-}
-
-/// Gives single events up.
-pub(super) async fn skip_each(at: &config::Store, ids: &[Uuid], is_json: bool) -> anyhow::Result<()> {
-    each(at, ids, RetryRequest::Skip, "skipped", is_json).await
-}
-
-/// Gives up all that never became an event, of one reason or all: what else is parked may still be retried. Of a reason
-/// that waits for an approval, gives up all.
-pub(super) async fn skip_many(at: &config::Store, reason: Option<Reason>, is_json: bool) -> anyhow::Result<()> {
+/// Gives up messages that never became an event, of one reason or all; other parked events can still be retried. Of a
+/// reason that waits for an approval it gives up all events.
+async fn skip_many(at: &config::Store, reason: Option<Reason>, is_json: bool) -> anyhow::Result<()> {
     let opened = open(at).await?;
     let skipped = opened.store.skip_unreadable(reason).await;
     opened.close().await;
@@ -176,45 +151,32 @@ async fn each(
     Ok(())
 }
 
-/// Retries everything that is parked now, of one reason or all, and shows how far it is until it ends. Ctrl-C stops it.
-/// With an approval it shows first what it would release, and releases no more than that.
-pub(super) async fn retry_many(
-    at: &config::Store,
-    reason: Option<Reason>,
-    pace: Pace,
-    approval: Option<Approval>,
-    is_json: bool,
-) -> Result<(), Failure> {
-    let approval = match (approval, reason.filter(|reason| reason.is_approvable())) {
-        (None, _) => None,
-        (Some(approval), Some(reason)) => Some((approval, reason)),
-        (Some(_), None) => {
-            let names = Reason::APPROVABLE.map(Reason::name).join(", ");
-            return Err(Failure::Usage(format!("--approve overrides {names} alone: name it with --reason")));
-        }
-    };
-    let opened = open(at).await?;
-    let result = order_and_follow(&opened.store, (reason, approval), &pace, (at.backlog_max, is_json)).await;
-    opened.close().await;
-    let retry = result?;
-    if is_json {
-        print_json(&retry)?;
-    } else {
-        say(&progress(&retry));
+/// Retries everything that is parked now, of one reason or all, and prints the progress until its end. Ctrl-C stops it.
+/// With an approval it first prints the events that it would release, and releases no others.
+async fn retry_many(at: &config::Store, retry: &RetryArguments) -> Result<(), CliError> {
+    if retry.approve && !retry.which.reason.is_some_and(Reason::is_approvable) {
+        let names = Reason::APPROVABLE.map(Reason::name).join(", ");
+        return Err(CliError::Usage(format!("--approve overrides {names} alone: name it with --reason")));
     }
-    if retry.state == "stopped" {
-        return Err(Failure::Failed(anyhow!("the retry was stopped; what it had not come to stays parked")));
+    let opened = open(at).await?;
+    let result = order_and_follow(&opened.store, retry, at.backlog_max).await;
+    opened.close().await;
+    let ended = result?;
+    if retry.at.json {
+        print_json(&ended)?;
+    } else {
+        say(&progress(&ended));
+    }
+    if ended.state == "stopped" {
+        return Err(anyhow!("the retry was stopped; what it had not come to stays parked").into());
     }
     Ok(())
 }
 
-/// Orders it, once it is clear that there is something to retry, and that a person means what they approve.
-async fn order(
-    store: &Store,
-    (reason, approval): (Option<Reason>, Option<(Approval, Reason)>),
-    per_second: u32,
-    is_json: bool,
-) -> Result<(Ordered, i64), Failure> {
+/// Orders the retry, if there is something to retry and the operator confirms an approval. Returns also the number of
+/// parked events that can only be skipped.
+async fn order(store: &Store, retry: &RetryArguments) -> Result<(Ordered, i64), CliError> {
+    let (reason, per_second) = (retry.which.reason, retry.per_second);
     let groups = store.parked_groups().await?;
     let meant: Vec<&ParkedGroup> =
         groups.iter().filter(|group| reason.is_none_or(|reason| reason.name() == group.reason)).collect();
@@ -222,33 +184,33 @@ async fn order(
         meant.iter().fold((0, 0), |(parked, retryable), group| (parked + group.count, retryable + group.retryable));
     if parked > 0 && retryable == 0 {
         let why = "ever became an event, and of none all was kept: have them sent again, and skip these";
-        return Err(Failure::Failed(anyhow!("none of the {parked} {why}")));
+        return Err(anyhow!("none of the {parked} {why}").into());
     }
-    let Some((approval, reason)) = approval else {
+    let Some(reason) = reason.filter(|_| retry.approve) else {
         return Ok((store.order_retry(reason, per_second).await?, parked - retryable));
     };
-    // The person has not seen what is parked meanwhile, so that is not approved.
+    // The operator has not seen events that are parked from here on: they are not approved.
     let until = meant.iter().map(|group| group.newest_at).max().unwrap_or(Timestamp::from_micros(0));
     if retryable > 0 {
-        confirm(&meant, approval, is_json).await?;
+        confirm(&meant, retry).await?;
     }
     Ok((store.order_approval(reason, per_second, until).await?, parked - retryable))
 }
 
-/// Shows how many there are of each type, and asks unless the answer was given.
-async fn confirm(meant: &[&ParkedGroup], approval: Approval, is_json: bool) -> Result<(), Failure> {
+/// Prints the number of each type, and asks for a confirmation unless it was given.
+async fn confirm(meant: &[&ParkedGroup], retry: &RetryArguments) -> Result<(), CliError> {
     let events: i64 = meant.iter().map(|group| group.retryable).sum();
     let types: Vec<String> =
         meant.iter().flat_map(|group| &group.types).map(|(name, count)| format!("{name} {count}")).collect();
     let shown = format!("{events} events: {}", types.join(", "));
-    if approval.is_confirmed {
-        if !is_json {
+    if retry.yes {
+        if !retry.at.json {
             say(&shown);
         }
         return Ok(());
     }
-    if is_json || !std::io::stdin().is_terminal() {
-        return Err(Failure::Usage(format!("{shown}; to release them add --yes")));
+    if retry.at.json || !std::io::stdin().is_terminal() {
+        return Err(CliError::Usage(format!("{shown}; to release them add --yes")));
     }
     say(&shown);
     say("Release them? Each takes its customer away at Podero. Type yes:");
@@ -257,55 +219,48 @@ async fn confirm(meant: &[&ParkedGroup], approval: Approval, is_json: bool) -> R
         std::io::stdin().read_line(&mut answer).map(|_| answer)
     });
     let answer = answer.await.context("nobody could be asked")?.context("nobody could be asked")?;
-    if answer.trim() == "yes" {
-        return Ok(());
-    }
-    Err(Failure::Failed(anyhow!("nothing was released")))
+    if answer.trim() == "yes" { Ok(()) } else { Err(anyhow!("nothing was released").into()) }
 }
 
-async fn order_and_follow(
-    store: &Store,
-    what: (Option<Reason>, Option<(Approval, Reason)>),
-    pace: &Pace,
-    (backlog_max, is_json): (u64, bool),
-) -> Result<BulkRetry, Failure> {
-    let (ordered, not_whole) = order(store, what, pace.per_second, is_json).await?;
-    let retry = match ordered {
-        Ordered::Running(retry) => retry,
+async fn order_and_follow(store: &Store, retry: &RetryArguments, backlog_max: u64) -> Result<BulkRetry, CliError> {
+    let (ordered, not_whole) = order(store, retry).await?;
+    let running = match ordered {
+        Ordered::Running(running) => running,
         Ordered::Occupied(other) => {
             let (id, progress) = (&other.id, progress(&other));
             let why = format!("retry {id} runs ({progress}); wait for its end, or: parked stop {id}");
-            return Err(Failure::Failed(anyhow!(why)));
+            return Err(anyhow!(why).into());
         }
     };
+    let is_json = retry.at.json;
     if !is_json {
-        say(&format!("retry {}: {} events, {} per second", retry.id, retry.total, pace.per_second));
+        say(&format!("retry {}: {} events, {} per second", running.id, running.total, retry.per_second));
         if not_whole > 0 {
             say(&format!("{not_whole} more never became an event, and not all of it was kept: it can only be skipped"));
         }
     }
-    if pace.detach {
-        return Ok(retry);
+    if retry.detach {
+        return Ok(running);
     }
-    let ended = tokio::select! {
-        followed = follow(store, (&retry.id, backlog_max), is_json) => followed,
+    let id = &running.id;
+    Ok(tokio::select! {
+        followed = follow(store, id, backlog_max, is_json) => followed?,
         _ = tokio::signal::ctrl_c() => {
-            let stopped = store.stop_retry(&retry.id).await.with_context(|| goes_on(&retry.id))?;
-            stopped.context("the retry is gone")
+            let stopped = store.stop_retry(id).await.with_context(|| goes_on(id))?;
+            stopped.context("the retry is gone")?
         }
-    };
-    Ok(ended?)
+    })
 }
 
 fn goes_on(id: &str) -> String {
     format!("retry {id} goes on by itself while a bridge runs (to stop it: parked stop {id})")
 }
 
-/// Drives and shows it until it has ended. A store that is away for a moment is waited for.
-async fn follow(store: &Store, (id, backlog_max): (&str, u64), is_json: bool) -> anyhow::Result<BulkRetry> {
+/// Drives the retry and prints its progress until it has ended. Waits for a store that is away for a moment.
+async fn follow(store: &Store, id: &str, backlog_max: u64, is_json: bool) -> anyhow::Result<BulkRetry> {
     let (mut shown, mut failures) = (0, 0);
     loop {
-        let (stepped, retry) = match step(store, (id, backlog_max)).await {
+        let (stepped, retry) = match step(store, id, backlog_max).await {
             Ok((stepped, retry)) => {
                 failures = 0;
                 (stepped, retry.context("the retry is gone")?)
@@ -332,13 +287,13 @@ async fn follow(store: &Store, (id, backlog_max): (&str, u64), is_json: bool) ->
     }
 }
 
-async fn step(store: &Store, (id, backlog_max): (&str, u64)) -> Result<(Stepped, Option<BulkRetry>), Error> {
+async fn step(store: &Store, id: &str, backlog_max: u64) -> Result<(Stepped, Option<BulkRetry>), Error> {
     let stepped = store.retry_step(backlog_max).await?;
     Ok((stepped, store.bulk_retry(id).await?))
 }
 
 /// Stops a retry of many.
-pub(super) async fn stop(at: &config::Store, id: Uuid, is_json: bool) -> anyhow::Result<()> {
+async fn stop(at: &config::Store, id: Uuid, is_json: bool) -> anyhow::Result<()> {
     let opened = open(at).await?;
     let retry = opened.store.stop_retry(&id.to_string()).await;
     opened.close().await;

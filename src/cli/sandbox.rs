@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use anyhow::Context;
 
-use super::say;
+use super::output::say;
 use super::signals::Signals;
 use crate::clock::Clock;
 use crate::sandbox::{self, Sandbox, Settings};

@@ -5,7 +5,7 @@
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::say_apart;
+use super::output::say_apart;
 use super::signals::Signals;
 use crate::app::{Bridge, Limits, Options};
 use crate::config::{Config, Secret};
@@ -17,7 +17,7 @@ pub(super) async fn run(mut config: Config, sandbox: bool) -> anyhow::Result<()>
     telemetry::log_panics();
     let mut signals = Signals::new()?;
     if !config.exposed.is_empty() {
-        // One line: lines of a class are limited to one a second.
+        // One line for all paths: the log limits lines of a class to one a second.
         let paths: Vec<String> = config.exposed.iter().map(|path| path.display().to_string()).collect();
         let path = paths.join(", ");
         tracing::warn!(path, "every user of this machine can read or change a file of secrets; take those rights away");
@@ -42,8 +42,8 @@ pub(super) async fn run(mut config: Config, sandbox: bool) -> anyhow::Result<()>
     served
 }
 
-/// The sandbox forgets everything when it ends. A store that remembered more than Podero does would only confuse,
-/// so where none is configured it lives and ends with the sandbox.
+/// Uses a temporary store. The sandbox forgets everything at its end, and a store that remembers more than its Podero
+/// would only confuse, so a store that is not configured ends with the sandbox.
 fn scratch_store(config: &mut Config) -> anyhow::Result<tempfile::TempDir> {
     let folder = tempfile::Builder::new().prefix("podero-bridge-").tempdir().context("no temporary folder")?;
     let path = folder.path().join("podero-bridge.db");
@@ -52,12 +52,12 @@ fn scratch_store(config: &mut Config) -> anyhow::Result<tempfile::TempDir> {
     Ok(folder)
 }
 
-/// Descriptors for one connection of the door, and as many again for the rest of the house: without the latter the
-/// store and Podero could not be reached.
+/// File descriptors for each connection of the webhook listener; half of them are for the rest of the bridge, which could
+/// reach neither the store nor Podero without.
 const DESCRIPTORS_PER_CONNECTION: u64 = 4;
 
-/// Raises the soft limit of open files as far as it is of use and the hard one allows (shells and containers often start
-/// with 1024), and takes no more connections than it is enough for.
+/// Raises the soft limit of open files, within the hard one (shells and containers often start with 1024), and limits the
+/// connections to what it allows.
 fn limits() -> Limits {
     let limits = Limits::default();
     let connections_max = u64::try_from(limits.connections_max).unwrap_or(u64::MAX);

@@ -1,59 +1,53 @@
-//! `events show` and `customers show`: the timeline, with all that is known. The only commands that print personal data.
+//! `events show` and `customers show`: the timeline with every detail. Only these commands print personal data.
 //!
 //! Before: [`crate::cli`]. After: [`crate::store`].
 
 use anyhow::Context;
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::open::open;
-use super::{say, table};
+use super::output::{print_json, say};
+use super::table::{self, or_dash};
 use crate::config;
 use crate::domain::{CustomerId, Timestamp};
 use crate::store::{CustomerView, EventSummary, EventView, NoticeView, PumpView};
 
-/// One event with its calls and original bytes.
+/// Prints one event with its calls and original bytes.
 pub(super) async fn event(at: &config::Store, id: Uuid, is_json: bool) -> anyhow::Result<()> {
     let opened = open(at).await?;
     let event = opened.store.event(&id.to_string()).await;
     opened.close().await;
     let event = event?.with_context(|| format!("no event has the id {id}"))?;
     if is_json {
-        return json(&event);
+        return print_json(&event);
     }
     describe(&event);
     Ok(())
 }
 
-/// One customer with all that happened.
+/// Prints one customer with all that happened.
 pub(super) async fn customer(at: &config::Store, id: &CustomerId, is_json: bool) -> anyhow::Result<()> {
     let opened = open(at).await?;
     let customer = opened.store.customer(id.as_str()).await;
     opened.close().await;
     let customer = customer?.context("nothing was ever heard of this customer")?;
     if is_json {
-        return json(&customer);
+        return print_json(&customer);
     }
     narrate(&customer);
     Ok(())
 }
 
-/// Prints a value as JSON.
-pub(super) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
-    say(&serde_json::to_string_pretty(value)?);
-    Ok(())
-}
-
 fn describe(view: &EventView) {
     let event = &view.event;
-    let or_none = |moment: Option<Timestamp>| moment.map_or_else(|| "-".to_owned(), |moment| moment.to_string());
+    let or_none = |moment: Option<Timestamp>| or_dash(moment.map(|moment| moment.to_string()).as_ref());
     let lines = [
         ("id", event.id.clone()),
-        ("customer", text(event.customer_id.as_ref())),
+        ("customer", or_dash(event.customer_id.as_ref())),
         ("type", event.type_name.clone()),
         ("state", event.state.clone()),
-        ("reason", text(event.reason.as_ref())),
-        ("detail", text(event.detail.as_ref())),
+        ("reason", or_dash(event.reason.as_ref())),
+        ("detail", or_dash(event.detail.as_ref())),
         ("happened", event.time.to_string()),
         ("received", format!("{} by {} from source {}", event.received_at, event.door, event.source)),
         ("identity", format!("{} {}", event.origin, event.origin_id)),
@@ -97,7 +91,7 @@ fn narrate(customer: &CustomerView) {
 
 fn event_row(event: &EventSummary) -> [String; 5] {
     let type_name = event.type_name.clone();
-    [event.time.to_string(), event.id.clone(), type_name, event.state.clone(), text(event.reason.as_ref())]
+    [event.time.to_string(), event.id.clone(), type_name, event.state.clone(), or_dash(event.reason.as_ref())]
 }
 
 fn notice_row(notice: &NoticeView) -> [String; 5] {
@@ -107,11 +101,6 @@ fn notice_row(notice: &NoticeView) -> [String; 5] {
 
 fn pump_row(pump: &PumpView) -> [String; 5] {
     let alert = pump.alert.as_ref().map_or_else(|| "-".to_owned(), |alert| alert.since.to_string());
-    let building = text(pump.building_id.as_ref());
+    let building = or_dash(pump.building_id.as_ref());
     [pump.heat_pump_id.clone(), building, pump.state.clone(), pump.checked_at.to_string(), alert]
-}
-
-/// What is not there is shown as a dash.
-pub(super) fn text(value: Option<&String>) -> String {
-    value.map_or_else(|| "-".to_owned(), Clone::clone)
 }

@@ -1,8 +1,8 @@
-//! Signals, and the bound on a process's end, for the commands that have something to put away first.
+//! Signals, and the limit of a process's shutdown, for the commands that must clean up first.
 //!
-//! A thread of its own waits for signals, with a runtime of its own: where every thread of the bridge's runtime is stuck, a
-//! second signal still ends the process, and so does the time: an end takes at most [`END_TIME_MAX`], whatever hangs (a file
-//! system that does not answer, a library's own code at the exit).
+//! A thread of its own waits for signals, with a runtime of its own. If every thread of the bridge's runtime is stuck, a
+//! second signal still ends the process, and so does time: a shutdown takes at most [`END_TIME_MAX`], whatever hangs (a
+//! file system that does not answer, a library's own code at the exit).
 //!
 //! Before: [`crate::cli`]. After: `serve`, `backup`, `import`, `demo` and `sandbox`.
 
@@ -17,19 +17,22 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
-use super::{LAST_LINES_TIME_MAX, say_error};
+use super::output::say_error;
 use crate::app::{GRACE, STORE_GRACE};
 use crate::telemetry;
 
-/// Added to the time that draining and the store's end may take: threads of the runtime and the last lines of the log have a
-/// second each.
+/// Limit of the wait for the log's last lines: enough for a pipe that is read. A pipe that nobody reads never takes them.
+pub(super) const LAST_LINES_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Margin on top of the limits of draining and of closing the store: a second each for the runtime's threads and for the
+/// last lines of the log.
 const END_MARGIN: Duration = Duration::from_secs(2);
 
-/// Limit of an end, from the first signal or from where the command ends by itself. Nothing that keeps its own bounds meets it.
-/// Its own last lines take a second more; Kubernetes kills a second after that.
+/// Limit of a shutdown, from the first signal or from the moment at which the command ends by itself. A shutdown in which
+/// nothing hangs never reaches it. Its own last lines take a second more; Kubernetes kills a second after that.
 const END_TIME_MAX: Duration = Duration::from_secs(GRACE.as_secs() + STORE_GRACE.as_secs() + END_MARGIN.as_secs());
 
-/// Time after its signal at which Kubernetes kills, unless it is told otherwise (`terminationGracePeriodSeconds`).
+/// Default time between the signal of Kubernetes and its kill (`terminationGracePeriodSeconds`).
 const KUBERNETES_KILLS_AFTER: Duration = Duration::from_secs(30);
 
 const _: () = assert!(
@@ -37,24 +40,24 @@ const _: () = assert!(
     "an end that hangs is to say so before it is killed"
 );
 
-/// Limit of the process's own exit, which runs code of libraries; then the kernel ends it.
+/// Limit of the process's own exit, which runs code of libraries. After it the kernel ends the process.
 const EXIT_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Exit status of a process whose end took too long (`EX_SOFTWARE` of sysexits.h): something in it hung.
+/// Exit status of a process whose shutdown took too long (`EX_SOFTWARE` of sysexits.h): something in it hung.
 const STUCK: i32 = 70;
 
-/// Exit status of a process that a second signal ended, beyond the number of that signal, as shells count.
+/// Base of the exit status of a process that a second signal ended: the number of the signal is added, as shells do.
 const SIGNALLED: i32 = 128;
 
-/// Waits for what asks for the end. There is one in a process.
+/// Waits for the signals that ask for a shutdown. A process has one.
 pub(super) struct Signals {
     asked: watch::Receiver<bool>,
     begun: Arc<Notify>,
 }
 
 impl Signals {
-    /// From here on signals no longer end the process by themselves: SIGTERM, SIGINT and SIGQUIT ask for the end,
-    /// a second one of these ends it at once, and SIGHUP, SIGUSR1 and SIGUSR2 are passed over.
+    /// Catches signals from here on: SIGTERM, SIGINT and SIGQUIT ask for a shutdown, a second one of these ends the process
+    /// at once, and SIGHUP, SIGUSR1 and SIGUSR2 are ignored.
     pub(super) fn new() -> anyhow::Result<Self> {
         Self::with_bound(END_TIME_MAX)
     }
@@ -63,101 +66,112 @@ impl Signals {
         let (asks, asked) = watch::channel(false);
         let begun = Arc::new(Notify::new());
         let (ready, is_ready) = sync_channel(1);
-        let watched = begun.clone();
+        let watch = SignalThread { asks, begun: begun.clone(), end_time_max };
         let thread = std::thread::Builder::new().name("signals".to_owned());
-        thread.spawn(move || wait(&ready, (&asks, &watched), end_time_max))?;
+        thread.spawn(move || watch.run(&ready))?;
         is_ready.recv().context("the thread that waits for signals has ended")??;
         Ok(Self { asked, begun })
     }
 
-    /// Resolves once the end was asked for.
+    /// Resolves once a signal has asked for a shutdown.
     pub(super) async fn next(&mut self) {
         if self.asked.wait_for(|asked| *asked).await.is_err() {
-            // The thread never ends. Without it no signal can ask.
+            // The thread never ends. Without it no signal can arrive.
             std::future::pending().await
         }
     }
 
-    /// The command ends by itself: from here on the end has its bound, too.
+    /// Starts the limit of the shutdown, for a command that ends by itself.
     pub(super) fn begin_end(&self) {
         self.begun.notify_one();
     }
 }
 
-/// A command that is over, for whatever reason, has an end that is bounded.
+/// The shutdown of a command has a limit however the command ended.
 impl Drop for Signals {
     fn drop(&mut self) {
         self.begin_end();
     }
 }
 
-/// The thread: says whether it can catch signals, then waits for them until the process has ended.
-fn wait(
-    ready: &SyncSender<std::io::Result<()>>,
-    (asks, begun): (&watch::Sender<bool>, &Notify),
+/// State of the thread that waits for signals.
+struct SignalThread {
+    /// Asks the command for the end.
+    asks: watch::Sender<bool>,
+    /// Says that the command ends by itself.
+    begun: Arc<Notify>,
     end_time_max: Duration,
-) {
-    let runtime = match Builder::new_current_thread().enable_io().enable_time().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return drop(ready.send(Err(error))),
-    };
-    runtime.block_on(async {
-        match Caught::new() {
-            Ok(mut caught) => {
-                let _ = ready.send(Ok(()));
-                watch_end(&mut caught, (asks, begun), end_time_max).await;
+}
+
+impl SignalThread {
+    /// Reports whether it can catch signals, then waits for them until the process has ended.
+    fn run(&self, ready: &SyncSender<std::io::Result<()>>) {
+        let runtime = match Builder::new_current_thread().enable_io().enable_time().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        runtime.block_on(async {
+            match Caught::new() {
+                Ok(mut caught) => {
+                    let _ = ready.send(Ok(()));
+                    self.watch_end(&mut caught).await;
+                }
+                Err(error) => drop(ready.send(Err(error))),
             }
-            Err(error) => drop(ready.send(Err(error))),
+        });
+    }
+
+    /// Never returns: the process ends first, by itself or from here.
+    async fn watch_end(&self, caught: &mut Caught) {
+        let first = tokio::select! {
+            signal = caught.next() => Some(signal),
+            () = self.begun.notified() => None,
+        };
+        if let Some(signal) = first {
+            tracing::info!(signal = signal.name, "a signal asks for the end");
+            self.asks.send_replace(true);
         }
-    });
+        let at_once = async {
+            if first.is_none() {
+                // The shutdown is under way: the first signal asks for nothing new.
+                caught.next().await;
+            }
+            caught.next().await
+        };
+        match tokio::time::timeout(self.end_time_max, at_once).await {
+            Ok(signal) => {
+                tracing::warn!(signal = signal.name, "a second signal: ending at once");
+                end_now(SIGNALLED + signal.number)
+            }
+            Err(_) => {
+                tracing::error!(
+                    seconds = self.end_time_max.as_secs(),
+                    status = STUCK,
+                    "the end took too long: ending at once"
+                );
+                end_now(STUCK)
+            }
+        }
+    }
 }
 
-/// Never returns: the process ends before, by itself or from here.
-async fn watch_end(caught: &mut Caught, (asks, begun): (&watch::Sender<bool>, &Notify), end_time_max: Duration) {
-    let first = tokio::select! {
-        signal = caught.next() => Some(signal),
-        () = begun.notified() => None,
-    };
-    if let Some(signal) = first {
-        tracing::info!(signal = signal.name, "a signal asks for the end");
-        asks.send_replace(true);
-    }
-    let at_once = async {
-        if first.is_none() {
-            // The end is under way: the first signal asks for nothing new.
-            caught.next().await;
-        }
-        caught.next().await
-    };
-    match tokio::time::timeout(end_time_max, at_once).await {
-        Ok(signal) => {
-            tracing::warn!(signal = signal.name, "a second signal: ending at once");
-            end_now(SIGNALLED + signal.number)
-        }
-        Err(_) => {
-            tracing::error!(seconds = end_time_max.as_secs(), status = STUCK, "the end took too long: ending at once");
-            end_now(STUCK)
-        }
-    }
-}
-
-/// Ends the process. Nothing that runs in it is waited for: work under way is in the store, and is taken up at the next
-/// start.
+/// Ends the process without waiting for anything that runs in it: work in flight is in the store, and the next start
+/// resumes it.
 fn end_now(status: i32) -> ! {
     telemetry::flush(LAST_LINES_TIME_MAX);
-    // It runs code of libraries, which may wait for what hangs.
+    // An exit runs code of libraries, which may hang too.
     let exiting = std::thread::Builder::new().spawn(move || std::process::exit(status));
     if exiting.is_ok() {
         std::thread::sleep(EXIT_TIME_MAX);
     }
     loop {
-        // Nothing in a process can stop this one.
+        // No code in the process can prevent this signal.
         let _ = kill_process(getpid(), Sent::KILL);
         std::thread::sleep(EXIT_TIME_MAX);
     }
 }
 
-/// A signal that asks for the end.
+/// A signal that asks for a shutdown.
 #[derive(Clone, Copy)]
 struct Ending {
     name: &'static str,
@@ -171,7 +185,7 @@ struct Caught {
     hang_up: Signal,
     user_1: Signal,
     user_2: Signal,
-    /// A file would grow beyond the limit of this process: SIGXFSZ. The write fails as on a full disk, which is told there.
+    /// SIGXFSZ: a file would grow beyond the limit of this process. The write fails as on a full disk, and is reported as one.
     file_limit: Signal,
     telling: Option<JoinHandle<()>>,
 }
@@ -190,8 +204,8 @@ impl Caught {
         })
     }
 
-    /// The next one that asks for the end. The others would kill the process by their default, which is not meant by
-    /// an operator who sends one to reload a configuration or to reopen a log.
+    /// Waits for a signal that asks for a shutdown. The others would kill the process by default, against the intention of an
+    /// operator who sends one to reload a configuration or to reopen a log.
     async fn next(&mut self) -> Ending {
         loop {
             let passed_over = tokio::select! {
@@ -207,7 +221,7 @@ impl Caught {
         }
     }
 
-    /// In the log; a command without one has standard error, which must not hold this thread.
+    /// Reports an ignored signal in the log. A command without a log uses standard error, which must not block this thread.
     fn tell(&mut self, signal: &'static str) {
         tracing::warn!(signal, "a signal was passed over");
         let can_tell = self.telling.as_ref().is_none_or(JoinHandle::is_finished);

@@ -1,12 +1,12 @@
 //! Aligned columns and plain text for a terminal.
 //!
-//! What is shown came from outside: control characters, which could make a terminal do things, are written out.
+//! Cells hold text from outside, so control characters, which could steer a terminal, are escaped.
 //!
 //! Before: the commands of [`crate::cli`]. After: a person.
 
-use super::say;
+use super::output::say;
 
-/// Longest cell; the whole text is in `show`, or in JSON.
+/// Limit of a cell; `show` and JSON have the whole text.
 const CELL_CHARS_MAX: usize = 100;
 
 /// Prints rows in columns as wide as their widest cell, under a heading.
@@ -32,7 +32,12 @@ fn cell(text: &str) -> String {
     plain.chars().take(CELL_CHARS_MAX - 1).chain(['…']).collect()
 }
 
-/// Control characters but the line's end are written out.
+/// The value, or a dash.
+pub(super) fn or_dash(value: Option<&String>) -> String {
+    value.map_or_else(|| "-".to_owned(), Clone::clone)
+}
+
+/// Escapes control characters except the line's end.
 pub(super) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {

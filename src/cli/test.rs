@@ -11,7 +11,8 @@ use anyhow::Context;
 use serde_json::{Map, Value};
 use similar::{ChangeTag, TextDiff};
 
-use super::{say, table};
+use super::output::say;
+use super::table;
 use crate::config::{self, Source, Types, Verify};
 use crate::domain::event::Transport;
 use crate::domain::{Timestamp, utf8};
@@ -19,14 +20,14 @@ use crate::inbound::Delivery;
 use crate::inbound::mapping::mapper::{MapError, Mapper};
 use crate::inbound::mapping::{self, Tried};
 
-/// The name of the source; with it `/example` is the default of an event's `source`.
+/// Name of the source; with it `/example` is the default of an event's `source`.
 const SOURCE: &str = "example";
 
-/// When every example is received, so that `$received_at` is the same each time; later than anything in an example is
-/// likely to have happened.
+/// Time at which every example is received, so that `$received_at` is the same in each run. It is later than the events
+/// of most examples.
 const RECEIVED_AT: &str = "2030-01-01T00:00:00Z";
 
-/// The defaults of `http.batch_max` and `http.body_max`.
+/// Limits of an example: the defaults of `http.batch_max` and `http.body_max`.
 const OUTPUTS_MAX: usize = 1_000;
 const BODY_BYTES_MAX: usize = 1 << 20;
 
@@ -54,7 +55,7 @@ pub(super) async fn run(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// In the order of their names.
+/// Names of the examples, in alphabetical order.
 fn names(dir: &Path) -> anyhow::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir).with_context(|| format!("{}", dir.display()))? {
@@ -65,7 +66,7 @@ fn names(dir: &Path) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// What is wrong with an example.
+/// Runs an example; returns its faults.
 async fn example(mapper: &Mapper, dir: &Path, name: &str) -> anyhow::Result<Vec<String>> {
     let file = |kind: &str| dir.join(format!("{name}.{kind}.json"));
     let input = file("input");
@@ -103,7 +104,7 @@ async fn example(mapper: &Mapper, dir: &Path, name: &str) -> anyhow::Result<Vec<
     Ok(faults)
 }
 
-/// `None`: it is not there.
+/// `None`: there is no such file.
 fn read<T: serde::de::DeserializeOwned>(path: &PathBuf) -> anyhow::Result<Option<T>> {
     match std::fs::read(path) {
         Ok(bytes) => {

@@ -1,17 +1,18 @@
-//! `import FILE|-`: feeds a file of events through the inbox, as often as anybody likes.
+//! `import FILE|-`: feeds a file of events through the inbox. It can be repeated at will.
 //!
-//! Lines are committed in batches, and after each the place behind it is written down beside the file: whatever ends
-//! the command, the same command goes on from there, and what was committed and not written down is known again. It
-//! yields to the running bridge: in the lanes (`Store::accept_in_bulk`), in the backlog, and at the lock of a SQLite file.
+//! Lines are committed in batches, and after each batch the position behind it is saved in a file next to the imported
+//! one. However the command ends, the same command resumes from there; lines that were committed after the last save are
+//! duplicates. It yields to the running bridge: in the lanes (`Store::accept_in_bulk`), in the backlog, and at the lock of
+//! a SQLite file.
 //!
 //! Before: [`crate::cli`]. After: [`crate::inbound::import`].
 
-mod beside;
-mod meter;
+mod progress_bar;
+mod progress_file;
 mod reasons;
 
 use std::fs::File;
-use std::io::{BufReader, IsTerminal, Read};
+use std::io::{BufReader, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,9 +20,12 @@ use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::arguments::ImportArguments;
+use super::error::CliError;
 use super::open::{Opened, open_with_key};
+use super::output::{say, say_error};
 use super::signals::Signals;
-use super::{say, say_error};
+
 use crate::clock::Clock;
 use crate::config::{self, DEFAULT_SOURCE};
 use crate::domain::Timestamp;
@@ -31,84 +35,63 @@ use crate::inbound::mapping::mapper::Mapper;
 use crate::inbound::{AllowedTypes, Inbox, SCHEDULED_MAX};
 use crate::pump;
 use crate::store::{Dialect, Error, Store};
-use beside::{Beside, Counts, Found, Identity};
-use meter::Meter;
+use progress_bar::ProgressBar;
+use progress_file::{Counts, EarlierImport, FileIdentity, ProgressFile};
 use reasons::Reasons;
 
-/// Lines of one commit: more would make few flushes fewer, and hold the database for longer at a time.
+/// Limit of the lines of a commit. More would hardly save a flush, and hold the database for longer at a time.
 const BATCH_LINES_MAX: usize = 500;
 
-/// Their bytes. Three batches are in memory: one is being kept, one waits, one is being read.
+/// Limit of the bytes of a commit. Three batches are in memory: one is being committed, one waits, one is being read.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
-/// An import leaves a tenth of the backlog to those who cannot wait.
+/// Share of the backlog that an import may fill. It leaves a tenth to senders that cannot wait.
 const BACKLOG_SHARE: (u64, u64) = (9, 10);
 
-/// A batch is at most this part of the backlog, so that none of them goes far beyond the share.
+/// Number of batches that would fill the backlog, so that no batch goes far beyond the share.
 const BATCHES_PER_BACKLOG: u64 = 20;
 
-/// While there is no room: applying takes some tens of milliseconds an event.
+/// Interval between two looks at a full backlog. Applying takes some tens of milliseconds an event.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Others add to the backlog too, so it is counted again as often as this.
+/// Interval between two counts of the backlog, which others fill too.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 
-/// SQLite has one lock for all writers, and who waits for it looks again after up to 100 ms of its own: after each batch the
-/// lock is left alone for as long as the batch had it, and for no less than this.
+/// Minimum pause after a batch on SQLite, which has one lock for all writers. A waiting writer tries again after up to 100 ms,
+/// so the import leaves the lock alone for as long as the batch held it.
 const REST_MIN: Duration = Duration::from_millis(5);
-/// Nor for longer than this: a batch that took so long waited itself.
+/// Maximum pause after a batch: a batch that took longer waited for the lock itself.
 const REST_MAX: Duration = Duration::from_secs(1);
 
-/// So often in a row the store may be away before the command gives up, each time after a wait of its own (5 s for a lock).
+/// Limit of failures in a row of a store that is away, each after a wait of its own (5 s for a lock).
 const FAILURES_MAX: u32 = 10;
-/// Between two of them.
+/// Pause between two of them.
 const FAILURE_PAUSE: Duration = Duration::from_millis(500);
 
-/// Read at once.
+/// Size of the buffer of the file.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// What is to be imported.
-pub(super) struct Request {
-    pub(super) file: PathBuf,
-    pub(super) source: Option<String>,
-    pub(super) is_csv: Option<bool>,
-    pub(super) delimiter: Option<u8>,
-}
-
-/// Why it was not.
-pub(super) enum Failure {
-    /// What was asked for cannot be.
-    Usage(String),
-    /// It did not go, or not in full.
-    Failed(anyhow::Error),
-}
-
-impl<E: Into<anyhow::Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-/// Where lines come from.
+/// Origin of the lines.
 struct Origin {
     source: String,
     format: Format,
     bounds: Bounds,
-    /// `None`: what cannot be read again.
+    /// `None`: the input can be read only once.
     file: Option<File>,
     path: PathBuf,
 }
 
-/// How an import ended.
-enum Ended {
-    /// With the file.
-    Whole,
-    /// Somebody asked for it.
-    Stopped,
+/// End of an import, and the lines of this run.
+struct Outcome {
+    /// A signal ended it before the file did.
+    is_stopped: bool,
+    counts: Counts,
+    reasons: Reasons,
+    took: Duration,
 }
 
-/// Imports a file, and says what became of its lines.
-pub(super) async fn run(config: &config::Import, request: Request) -> Result<(), Failure> {
+/// Imports a file, and prints the counts of its lines.
+pub(super) async fn run(config: &config::Import, request: ImportArguments) -> Result<(), CliError> {
     let (name, mapper) = source(config, request.source.as_deref())?;
     let format = format(&request, mapper.has(&name), &name)?;
     let mut signals = Signals::new()?;
@@ -116,37 +99,39 @@ pub(super) async fn run(config: &config::Import, request: Request) -> Result<(),
     let bounds =
         Bounds { line_bytes: config.http.body_max, lines: lines.clamp(1, BATCH_LINES_MAX), bytes: BATCH_BYTES_MAX };
     let mut origin = Origin { file: open_file(&request.file)?, source: name, format, bounds, path: request.file };
-    let (mut beside, bytes_all) = origin.beside()?;
+    let mut progress_file = origin.progress_file()?;
     let opened = open_with_key(&config.store).await?;
-    let ended = import(&opened, (config, mapper), &mut origin, (&mut beside, bytes_all), &mut signals).await;
+    let outcome = import(&opened, config, mapper, &origin, &mut progress_file, &mut signals).await;
     opened.close().await;
-    let (ended, counts, reasons, took) = ended?;
+    let Outcome { is_stopped, counts, reasons, took } = outcome?;
     let Counts { accepted, duplicate, rejected, skipped } = counts;
     let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
     let took = humantime::format_duration(took);
     say(&format!("accepted {accepted}, duplicate {duplicate}, rejected {rejected}, skipped {skipped}; {took}"));
     reasons.lines().iter().for_each(|line| say(line));
-    let rejects = beside.rejects().display().to_string();
-    match ended {
-        Ended::Stopped if origin.file.is_some() => Err(anyhow!("stopped; run the same command again to go on").into()),
-        Ended::Stopped => Err(anyhow!("stopped; what comes again is known, so give it all again").into()),
-        Ended::Whole => {
-            beside.end()?;
-            if rejected == 0 {
-                return Ok(());
-            }
-            Err(anyhow!("{rejected} lines were rejected; they are in {rejects}, each with what is wrong").into())
-        }
+    if is_stopped {
+        let next = if origin.file.is_some() {
+            "run the same command again to go on"
+        } else {
+            "what comes again is known, so give it all again"
+        };
+        return Err(anyhow!("stopped; {next}").into());
     }
+    let rejects = progress_file.rejects().display().to_string();
+    progress_file.end()?;
+    if rejected > 0 {
+        return Err(anyhow!("{rejected} lines were rejected; they are in {rejects}, each with what is wrong").into());
+    }
+    Ok(())
 }
 
-/// The source's name, and what translates its messages. The default one needs no configuration, as with a queue: without
-/// a mapping it has CloudEvents.
-fn source(config: &config::Import, asked: Option<&str>) -> Result<(String, Mapper), Failure> {
+/// The source's name, and the mapper of its messages. The default source needs no configuration, as with a queue: without
+/// a mapping it sends CloudEvents.
+fn source(config: &config::Import, asked: Option<&str>) -> Result<(String, Mapper), CliError> {
     let name = asked.unwrap_or(DEFAULT_SOURCE);
     let Some(source) = config.sources.iter().find(|source| source.name == name) else {
         if asked.is_some() {
-            return Err(Failure::Usage(format!("--source {name}: no [[source]] has this name")));
+            return Err(CliError::Usage(format!("--source {name}: no [[source]] has this name")));
         }
         return Ok((name.to_owned(), Mapper::none()));
     };
@@ -155,24 +140,24 @@ fn source(config: &config::Import, asked: Option<&str>) -> Result<(String, Mappe
     Ok((name.to_owned(), Mapper::new(sources, binary, config.http.batch_max, config.http.body_max)))
 }
 
-fn format(request: &Request, has_map: bool, source: &str) -> Result<Format, Failure> {
+fn format(request: &ImportArguments, has_map: bool, source: &str) -> Result<Format, CliError> {
     let by_name = request.file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
     if !request.is_csv.unwrap_or(by_name) {
         if request.delimiter.is_some() {
-            return Err(Failure::Usage("--delimiter is for CSV; say --format csv".to_owned()));
+            return Err(CliError::Usage("--delimiter is for CSV; say --format csv".to_owned()));
         }
         return Ok(Format::Ndjson);
     }
     if !has_map {
-        return Err(Failure::Usage(format!(
+        return Err(CliError::Usage(format!(
             "a record of CSV is no event: give the source {source:?} a `map` that makes one of it (or --source)"
         )));
     }
     Ok(Format::Csv { delimiter: request.delimiter.unwrap_or(b',') })
 }
 
-/// `None`: standard input, or what is no file and can be read once only. Two imports of one file would get in each other's
-/// way.
+/// Opens and locks a file, since two imports of one file would disturb each other. `None`: standard input, or a pipe, which
+/// can be read only once.
 fn open_file(path: &Path) -> anyhow::Result<Option<File>> {
     let at = || path.display().to_string();
     if path == Path::new("-") || !path.metadata().with_context(at)?.is_file() {
@@ -187,26 +172,19 @@ fn open_file(path: &Path) -> anyhow::Result<Option<File>> {
 }
 
 impl Origin {
-    /// What stands beside it, and how many bytes it has.
-    fn beside(&mut self) -> anyhow::Result<(Beside, Option<u64>)> {
-        let Some(file) = &mut self.file else { return Ok((Beside::of_stream(), None)) };
-        let identity =
-            Identity::of(file, &self.source, self.format).with_context(|| self.path.display().to_string())?;
-        let bytes = identity.bytes();
-        Ok((Beside::of_file(&self.path, identity), Some(bytes)))
+    /// Its progress, and its rejected lines.
+    fn progress_file(&mut self) -> anyhow::Result<ProgressFile> {
+        let Some(file) = &mut self.file else { return Ok(ProgressFile::of_stream()) };
+        let identity = FileIdentity::of(file, &self.source, self.format);
+        Ok(ProgressFile::of_file(&self.path, identity.with_context(|| self.path.display().to_string())?))
     }
 
-    /// Reads in a thread of its own, which may wait for ever for a line.
-    fn read(&self, from: Option<Place>) -> anyhow::Result<(Place, mpsc::Receiver<std::io::Result<Batch>>)> {
+    /// Reads in a separate thread, which may wait for a line for ever.
+    fn read(&self, from: Option<Place>) -> anyhow::Result<(Place, Batches)> {
         let at = || self.path.display().to_string();
-        if self.file.is_none() {
-            let input: Box<dyn Read + Send> = if self.path == Path::new("-") {
-                Box::new(std::io::stdin())
-            } else {
-                Box::new(File::open(&self.path).with_context(at)?)
-            };
-            let lines = Lines::open(BufReader::with_capacity(BUFFER_BYTES, input), self.format, self.bounds);
-            return Ok(spawn(lines.with_context(at)?)?);
+        if self.path == Path::new("-") {
+            let input = BufReader::with_capacity(BUFFER_BYTES, std::io::stdin());
+            return Ok(spawn(Lines::open(input, self.format, self.bounds).with_context(at)?)?);
         }
         let file = BufReader::with_capacity(BUFFER_BYTES, File::open(&self.path).with_context(at)?);
         let mut lines = Lines::open(file, self.format, self.bounds).with_context(at)?;
@@ -217,16 +195,14 @@ impl Origin {
     }
 }
 
-fn spawn<R: std::io::BufRead + Send + 'static>(
-    mut lines: Lines<R>,
-) -> std::io::Result<(Place, mpsc::Receiver<std::io::Result<Batch>>)> {
+fn spawn<R: std::io::BufRead + Send + 'static>(mut lines: Lines<R>) -> std::io::Result<(Place, Batches)> {
     let began = lines.place();
     let (sender, receiver) = mpsc::channel(1);
     std::thread::Builder::new().name("import".to_owned()).spawn(move || {
         loop {
             let batch = lines.next_batch();
             let is_last = batch.as_ref().map_or(true, |batch| batch.lines.is_empty());
-            // The other end is gone when the import was stopped.
+            // The receiver is gone if a signal ended the import.
             if sender.blocking_send(batch).is_err() || is_last {
                 return;
             }
@@ -235,41 +211,46 @@ fn spawn<R: std::io::BufRead + Send + 'static>(
     Ok((began, receiver))
 }
 
+/// Batches as the thread reads them.
+type Batches = mpsc::Receiver<std::io::Result<Batch>>;
+
 /// One import under way.
 struct Import<'a> {
     inbox: Inbox,
     source: &'a str,
-    beside: &'a mut Beside,
+    progress_file: &'a mut ProgressFile,
     counts: Counts,
     reasons: Reasons,
-    meter: Meter,
-    room: Room,
+    progress_bar: ProgressBar,
+    headroom: Headroom,
     signals: &'a mut Signals,
-    /// SQLite has one for all writers.
+    /// SQLite has one lock for all writers.
     shares_lock: bool,
 }
 
 async fn import(
     opened: &Opened,
-    (config, mapper): (&config::Import, Mapper),
-    origin: &mut Origin,
-    (beside, bytes_all): (&mut Beside, Option<u64>),
+    config: &config::Import,
+    mapper: Mapper,
+    origin: &Origin,
+    progress_file: &mut ProgressFile,
     signals: &mut Signals,
-) -> Result<(Ended, Counts, Reasons, Duration), Failure> {
+) -> anyhow::Result<Outcome> {
     let clock = Clock::system();
-    let (from, counts) = match beside.begin()? {
-        Found::Progress(place, counts) => {
+    let (from, counts) = match progress_file.begin()? {
+        EarlierImport::Progress(place, counts) => {
             say_error(&format!("goes on at line {}", place.line));
             (Some(place), counts)
         }
-        Found::Another => {
+        EarlierImport::Another => {
             say_error(
                 "the import that was begun here was of another file, or for another source: this one begins anew",
             );
             (None, Counts::default())
         }
-        Found::Nothing => (None, Counts::default()),
+        EarlierImport::Nothing => (None, Counts::default()),
     };
+    let bytes_all = progress_file.bytes();
     if origin.file.is_none() {
         say_error(
             "what is no file cannot be gone back in: if this is stopped, give it all again, and what is known is a duplicate",
@@ -281,46 +262,47 @@ async fn import(
     let mut import = Import {
         inbox,
         source: &origin.source,
-        beside,
+        progress_file,
         counts,
         reasons: Reasons::default(),
-        meter: Meter::new(clock.clone(), began, bytes_all, std::io::stderr().is_terminal()),
-        room: Room::new(config.store.backlog_max),
+        progress_bar: ProgressBar::new(clock.clone(), began, bytes_all, std::io::stderr().is_terminal()),
+        headroom: Headroom::new(config.store.backlog_max),
         signals,
         shares_lock: opened.store.dialect() == Dialect::Sqlite,
     };
-    let ended = import.all(&mut batches).await;
-    let took = import.meter.end();
-    Ok((ended?, import.counts, import.reasons, took))
+    let is_stopped = import.all(&mut batches).await;
+    let took = import.progress_bar.end();
+    Ok(Outcome { is_stopped: is_stopped?, counts: import.counts, reasons: import.reasons, took })
 }
 
 impl Import<'_> {
-    async fn all(&mut self, batches: &mut mpsc::Receiver<std::io::Result<Batch>>) -> Result<Ended, Failure> {
+    /// Imports every batch. Returns whether a signal ended it before the file did.
+    async fn all(&mut self, batches: &mut Batches) -> anyhow::Result<bool> {
         loop {
             let batch = tokio::select! {
                 biased;
-                () = self.signals.next() => return Ok(Ended::Stopped),
+                () = self.signals.next() => return Ok(true),
                 batch = batches.recv() => batch,
             };
             let batch = batch.context("the file is read no further")?.context("the file cannot be read")?;
             if batch.lines.is_empty() {
-                return Ok(Ended::Whole);
+                return Ok(false);
             }
-            let Some(began) = self.wait_for_room().await? else { return Ok(Ended::Stopped) };
-            let Some(imported) = self.keep(&batch.lines).await? else { return Ok(Ended::Stopped) };
+            let Some(began) = self.wait_for_room().await? else { return Ok(true) };
+            let Some(imported) = self.keep(&batch.lines).await? else { return Ok(true) };
             self.note(&batch, imported)?;
-            self.meter.show(batch.end);
+            self.progress_bar.show(batch.end);
             if self.shares_lock {
                 let took = self.inbox.clock.now().since(began);
                 if self.rest(took.clamp(REST_MIN, REST_MAX)).await {
-                    return Ok(Ended::Stopped);
+                    return Ok(true);
                 }
             }
         }
     }
 
-    /// Returns when the batch is on disk; `None`: somebody asked for the end while the store was away.
-    async fn keep(&mut self, lines: &[Line]) -> Result<Option<Vec<Imported>>, Failure> {
+    /// Returns when the batch is on disk; `None`: a signal came while the store was away.
+    async fn keep(&mut self, lines: &[Line]) -> anyhow::Result<Option<Vec<Imported>>> {
         let body = |line: &Line| match &line.content {
             Content::Body(body) => Some(body.clone()),
             Content::Empty | Content::Unfit(_) => None,
@@ -336,13 +318,13 @@ impl Import<'_> {
                         return Ok(None);
                     }
                 }
-                Err(halt) => return Err(anyhow!(halt).context("run the same command again to go on").into()),
+                Err(halt) => return Err(anyhow!(halt).context("run the same command again to go on")),
             }
         }
     }
 
-    /// Counts a batch, keeps what is rejected, and writes down that all of it is done.
-    fn note(&mut self, batch: &Batch, imported: Vec<Imported>) -> Result<(), Failure> {
+    /// Counts a batch, writes its rejected lines, and saves the progress.
+    fn note(&mut self, batch: &Batch, imported: Vec<Imported>) -> anyhow::Result<()> {
         let mut imported = imported.into_iter();
         let mut accepted = 0;
         for line in &batch.lines {
@@ -359,27 +341,26 @@ impl Import<'_> {
             }
         }
         self.counts.accepted += accepted;
-        self.room.fill(accepted);
-        self.beside.save(batch.end, self.counts)?;
-        Ok(())
+        self.headroom.fill(accepted);
+        self.progress_file.save(batch.end, self.counts)
     }
 
     fn reject(&mut self, line: &Line, rejection: &Rejection) -> anyhow::Result<()> {
         self.counts.rejected += 1;
         self.reasons.add(line.number, &rejection.problems);
-        self.beside.reject(line, rejection)
+        self.progress_file.reject(line, rejection)
     }
 
-    /// Returns the moment when there is room; `None`: somebody asked for the end.
-    async fn wait_for_room(&mut self) -> Result<Option<Timestamp>, Failure> {
+    /// Returns the moment when there is room; `None`: a signal came first.
+    async fn wait_for_room(&mut self) -> anyhow::Result<Option<Timestamp>> {
         let (mut is_told, mut failures) = (false, 0);
         loop {
-            let pause = match self.room.is_there(&self.inbox.store, &self.inbox.clock).await {
+            let pause = match self.headroom.is_there(&self.inbox.store, &self.inbox.clock).await {
                 Ok(true) => return Ok(Some(self.inbox.clock.now())),
                 Ok(false) => {
                     if !is_told {
                         is_told = true;
-                        self.meter.note(&self.room.why());
+                        self.progress_bar.note(&self.headroom.why());
                     }
                     LOOK_EVERY
                 }
@@ -387,7 +368,7 @@ impl Import<'_> {
                     failures += 1;
                     FAILURE_PAUSE
                 }
-                Err(error) => return Err(anyhow!(error).context("run the same command again to go on").into()),
+                Err(error) => return Err(anyhow!(error).context("run the same command again to go on")),
             };
             if self.rest(pause).await {
                 return Ok(None);
@@ -395,7 +376,7 @@ impl Import<'_> {
         }
     }
 
-    /// Whether somebody asked for the end meanwhile.
+    /// Waits; returns whether a signal came meanwhile.
     async fn rest(&mut self, pause: Duration) -> bool {
         tokio::select! {
             () = self.signals.next() => true,
@@ -404,16 +385,16 @@ impl Import<'_> {
     }
 }
 
-/// How much room an import has in the backlog: counting it for each batch would cost more than the batch, so this is the
-/// last count and what was added since.
-struct Room {
+/// Room for an import in the backlog. Counting the backlog for each batch would cost more than the batch, so this is the
+/// last count plus the events added since.
+struct Headroom {
     work: u64,
     later: u64,
     backlog_max: u64,
     counted_at: Option<Timestamp>,
 }
 
-impl Room {
+impl Headroom {
     fn new(backlog_max: u64) -> Self {
         Self { work: 0, later: 0, backlog_max, counted_at: None }
     }
@@ -432,7 +413,7 @@ impl Room {
         self.work < share(self.backlog_max) && self.later < share(SCHEDULED_MAX)
     }
 
-    /// What was accepted may be either.
+    /// Adds accepted events, which may be due now or later.
     fn fill(&mut self, accepted: u64) {
         self.work += accepted;
         self.later += accepted;

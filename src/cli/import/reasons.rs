@@ -1,30 +1,30 @@
-//! Why lines were rejected, counted for the person who imports: what is wrong and where it was first, never a value, since
-//! a terminal is read over shoulders and kept in logs. The file of rejected lines has all of it.
+//! Reasons for which lines were rejected, counted for the summary: the problem and its first line, never a value, since
+//! bystanders and logs see a terminal. The file of rejected lines has every detail.
 //!
 //! Before: [`super`]. After: standard output.
 
 use crate::problem::Problem;
 
-/// Limit of the kinds that are counted, so that a file in which each line is wrong in its own way takes no memory.
+/// Limit of the kinds that are counted: each line of a file may be wrong in its own way.
 const KINDS_MAX: usize = 64;
 
-/// Limit of the kinds that are told: the commonest. More would hide the summary.
-const TOLD_MAX: usize = 8;
+/// Limit of the kinds that are printed, the most frequent first. More would hide the summary.
+const PRINTED_MAX: usize = 8;
 
-/// Limit of the characters of a kind: a line may have become many events, each with its problems.
+/// Limit of the characters of a kind: a mapping may make many events of a line, each with its problems.
 const CHARS_MAX: usize = 300;
 
-/// One way to be wrong.
-struct Kind {
+/// A problem, and the lines that have it.
+struct RejectionKind {
     what: String,
     lines: u64,
     first_line: u64,
 }
 
-/// Reasons for which lines of this run were rejected.
+/// Problems of the rejected lines of this run.
 #[derive(Default)]
 pub(super) struct Reasons {
-    kinds: Vec<Kind>,
+    kinds: Vec<RejectionKind>,
     /// Lines beyond [`KINDS_MAX`].
     others: u64,
 }
@@ -37,21 +37,21 @@ impl Reasons {
         if let Some(kind) = self.kinds.iter_mut().find(|kind| kind.what == what) {
             kind.lines += 1;
         } else if self.kinds.len() < KINDS_MAX {
-            self.kinds.push(Kind { what, lines: 1, first_line: line });
+            self.kinds.push(RejectionKind { what, lines: 1, first_line: line });
         } else {
             self.others += 1;
         }
     }
 
-    /// The commonest first, then in the order of the file.
+    /// The most frequent first, then in the order of the file.
     pub(super) fn lines(&self) -> Vec<String> {
-        let mut kinds: Vec<&Kind> = self.kinds.iter().collect();
+        let mut kinds: Vec<&RejectionKind> = self.kinds.iter().collect();
         kinds.sort_by_key(|kind| (std::cmp::Reverse(kind.lines), kind.first_line));
-        let told = kinds.iter().take(TOLD_MAX).map(|kind| match kind.lines {
+        let told = kinds.iter().take(PRINTED_MAX).map(|kind| match kind.lines {
             1 => format!("rejected line {}: {}", kind.first_line, kind.what),
             lines => format!("rejected {lines} lines, the first is {}: {}", kind.first_line, kind.what),
         });
-        let untold: u64 = kinds.iter().skip(TOLD_MAX).map(|kind| kind.lines).sum::<u64>() + self.others;
+        let untold: u64 = kinds.iter().skip(PRINTED_MAX).map(|kind| kind.lines).sum::<u64>() + self.others;
         let rest = (untold > 0).then(|| format!("rejected {untold} lines for other reasons"));
         told.chain(rest).collect()
     }
@@ -78,8 +78,8 @@ mod tests {
             reasons.add(line, &problem(&format!("{line} {}", "x".repeat(1_000))));
         }
         let lines = reasons.lines();
-        assert_eq!(lines.len(), TOLD_MAX + 1);
-        assert_eq!(lines[TOLD_MAX], format!("rejected {} lines for other reasons", 203 - 3 - (TOLD_MAX - 2)));
+        assert_eq!(lines.len(), PRINTED_MAX + 1);
+        assert_eq!(lines[PRINTED_MAX], format!("rejected {} lines for other reasons", 203 - 3 - (PRINTED_MAX - 2)));
         assert!(lines.iter().all(|line| line.len() < CHARS_MAX + 100));
     }
 }

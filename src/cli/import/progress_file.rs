@@ -1,7 +1,7 @@
-//! What an import leaves beside its file: how far it is, and the lines that were rejected.
+//! The two files that an import writes next to its own: its progress, and the rejected lines.
 //!
-//! Both hold what a customer's line holds, or where it is, so nobody but the owner reads them. Written after the commit of
-//! what they tell: a crash in between makes some lines duplicates, and loses none.
+//! Both tell of customers, so only the owner may read them. They are written after the commit of the lines: a crash in
+//! between makes some lines duplicates, and loses none.
 //!
 //! Before: [`super`]. After: the disk.
 
@@ -20,12 +20,12 @@ use crate::inbound::import::Rejection;
 use crate::inbound::lines::{Format, Line, Place};
 use crate::problem::Problem;
 
-/// Of a file's beginning so much tells it from another.
+/// Length of the beginning of a file that is compared.
 const START_BYTES: u64 = 64 << 10;
 
-/// Which file an import is of, and what its lines are taken for.
+/// Identity of an imported file, and how its lines are read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Identity {
+pub(super) struct FileIdentity {
     bytes: u64,
     modified_ns: i128,
     start_sha256: String,
@@ -33,7 +33,7 @@ pub(super) struct Identity {
     format: Format,
 }
 
-/// What became of lines.
+/// Counts of lines by their outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Counts {
     pub(super) accepted: u64,
@@ -42,36 +42,36 @@ pub(super) struct Counts {
     pub(super) skipped: u64,
 }
 
-/// How far an import is.
+/// Progress of an import, as it is saved.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Progress {
-    of: Identity,
+    of: FileIdentity,
     pub(super) place: Place,
     pub(super) counts: Counts,
     rejects_bytes: u64,
 }
 
 /// The two files.
-pub(super) struct Beside {
-    /// `None`: what is read cannot be read again.
-    progress: Option<(PathBuf, Identity)>,
+pub(super) struct ProgressFile {
+    /// `None`: the input can be read only once.
+    progress: Option<(PathBuf, FileIdentity)>,
     rejects: PathBuf,
-    /// Made when it is first needed.
+    /// Created with the first rejected line.
     open_rejects: Option<BufWriter<File>>,
     rejects_bytes: u64,
 }
 
-/// What is known from an import that did not end.
-pub(super) enum Found {
-    /// None was begun.
+/// An earlier import that did not end.
+pub(super) enum EarlierImport {
+    /// There is none.
     Nothing,
-    /// One of another file, or of this one when it was another, or for another source; or its rejected lines are gone.
+    /// An import of another file or source, of this file before it was changed, or one whose rejected lines are gone.
     Another,
-    /// One of this.
+    /// An import of this file for this source.
     Progress(Place, Counts),
 }
 
-impl Identity {
+impl FileIdentity {
     pub(super) fn of(file: &mut File, source: &str, format: Format) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let mut start = Vec::new();
@@ -85,37 +85,38 @@ impl Identity {
             format,
         })
     }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
 }
 
-impl Beside {
-    /// Beside a file that can be read again.
-    pub(super) fn of_file(path: &Path, identity: Identity) -> Self {
+impl ProgressFile {
+    /// Next to a file, which can be read again.
+    pub(super) fn of_file(path: &Path, identity: FileIdentity) -> Self {
         let progress = Some((named(path, ".import.json"), identity));
         Self { progress, rejects: named(path, ".rejected.ndjson"), open_rejects: None, rejects_bytes: 0 }
     }
 
-    /// In the current folder.
+    /// In the current folder, for an input that can be read only once.
     pub(super) fn of_stream() -> Self {
         let rejects = PathBuf::from("import.rejected.ndjson");
         Self { progress: None, rejects, open_rejects: None, rejects_bytes: 0 }
     }
 
-    /// Where the rejected lines are.
+    /// Length of the file; `None`: it is unknown.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        self.progress.as_ref().map(|(_, identity)| identity.bytes)
+    }
+
+    /// Path of the rejected lines.
     pub(super) fn rejects(&self) -> &Path {
         &self.rejects
     }
 
-    /// Takes up an import where it was left, or makes room for a new one.
-    pub(super) fn begin(&mut self) -> anyhow::Result<Found> {
+    /// Resumes an earlier import, or removes the traces of one that cannot be resumed.
+    pub(super) fn begin(&mut self) -> anyhow::Result<EarlierImport> {
         let found = self.find()?;
         if self.rejects_bytes == 0 {
             remove(&self.rejects).with_context(|| self.rejects.display().to_string())?;
         } else {
-            // What follows is of a batch whose end was not written down; its lines come again.
+            // The rest is of a batch whose end was not saved; its lines come again.
             let file = File::options().append(true).open(&self.rejects);
             let cut = file.and_then(|file| file.set_len(self.rejects_bytes).map(|()| file));
             let file = cut.with_context(|| self.rejects.display().to_string())?;
@@ -124,29 +125,29 @@ impl Beside {
         Ok(found)
     }
 
-    fn find(&mut self) -> anyhow::Result<Found> {
-        let Some((path, identity)) = &self.progress else { return Ok(Found::Nothing) };
+    fn find(&mut self) -> anyhow::Result<EarlierImport> {
+        let Some((path, identity)) = &self.progress else { return Ok(EarlierImport::Nothing) };
         let text = match std::fs::read(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(EarlierImport::Nothing),
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
-        // One that cannot be read is of another version, or of a machine that lost its power: nothing but time is lost.
+        // A file that cannot be read is of another version, or of a machine that lost its power. That costs only time.
         match serde_json::from_slice::<Progress>(&text) {
             Ok(progress) if progress.of == *identity && self.has_rejects(progress.rejects_bytes) => {
                 self.rejects_bytes = progress.rejects_bytes;
-                Ok(Found::Progress(progress.place, progress.counts))
+                Ok(EarlierImport::Progress(progress.place, progress.counts))
             }
-            Ok(_) | Err(_) => Ok(Found::Another),
+            Ok(_) | Err(_) => Ok(EarlierImport::Another),
         }
     }
 
-    /// Whether nobody has taken away what was rejected so far.
+    /// Whether the rejected lines of the earlier import are still there.
     fn has_rejects(&self, bytes: u64) -> bool {
         bytes == 0 || self.rejects.metadata().is_ok_and(|metadata| metadata.len() >= bytes)
     }
 
-    /// Keeps a line that is no event, with what is wrong. The caller ends the batch with [`Beside::save`].
+    /// Writes a rejected line with its problems. The caller ends the batch with [`ProgressFile::save`].
     pub(super) fn reject(&mut self, line: &Line, rejection: &Rejection) -> anyhow::Result<()> {
         let at = || self.rejects.display().to_string();
         let file = match &mut self.open_rejects {
@@ -162,7 +163,7 @@ impl Beside {
         Ok(())
     }
 
-    /// Everything before this place is done, and counted so.
+    /// Saves that every line before this position is done.
     pub(super) fn save(&mut self, place: Place, counts: Counts) -> anyhow::Result<()> {
         if let Some(file) = &mut self.open_rejects {
             file.flush().with_context(|| self.rejects.display().to_string())?;
@@ -178,14 +179,14 @@ impl Beside {
         written.with_context(|| path.display().to_string())
     }
 
-    /// All is done.
+    /// Removes the progress: all lines are done.
     pub(super) fn end(self) -> anyhow::Result<()> {
         let Some((path, _)) = &self.progress else { return Ok(()) };
         remove(path).with_context(|| path.display().to_string())
     }
 }
 
-/// A line of the file of rejected ones. Several problems are of several events that a mapping made of the line.
+/// A line of the file of rejected lines. It has several problems if a mapping made several events of the line.
 fn rejected(line: &Line, problems: &[Problem]) -> String {
     let kind = problems.first().map(|problem| problem.kind.type_uri());
     let detail: Vec<&str> = problems.iter().map(|problem| problem.detail.as_str()).collect();
@@ -202,7 +203,7 @@ fn named(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// A new file, of nobody else.
+/// Creates a file that only its owner may read.
 fn create(path: &Path) -> io::Result<File> {
     File::options().write(true).create_new(true).mode(0o600).open(path)
 }

@@ -1,38 +1,38 @@
-//! Shows how far an import is: a bar on a terminal, else a plain line now and then. Both say the same.
+//! Progress of an import on standard error: a bar on a terminal, otherwise a plain line now and then. Both show the same.
 //!
 //! Before: [`super`]. After: standard error.
 
 use std::time::Duration;
 
-use indicatif::{BinaryBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{BinaryBytes, HumanCount, HumanDuration, ProgressStyle};
 
-use crate::cli::say_error;
+use crate::cli::output::say_error;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::inbound::lines::Place;
 
-/// Where nobody watches, a line as often as this tells that it is alive, and fills no log.
+/// Interval of the plain lines: often enough to show that the import is alive, and too seldom to fill a log.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// A bar that moves.
+/// Interval of the bar.
 const BAR_EVERY: Duration = Duration::from_millis(100);
 
 /// Shows progress.
-pub(super) struct Meter {
-    bar: Option<ProgressBar>,
+pub(super) struct ProgressBar {
+    bar: Option<indicatif::ProgressBar>,
     clock: Clock,
     began_at: Timestamp,
     shown_at: Timestamp,
     began: Place,
-    /// `None`: nobody knows how much there is.
+    /// `None`: the length of the input is unknown.
     bytes_all: Option<u64>,
 }
 
-impl Meter {
-    /// Begins at this place; `is_terminal` is of standard error.
+impl ProgressBar {
+    /// Begins at this position; `is_terminal` is about standard error.
     pub(super) fn new(clock: Clock, began: Place, bytes_all: Option<u64>, is_terminal: bool) -> Self {
         let bar = is_terminal.then(|| {
-            let bar = bytes_all.map_or_else(ProgressBar::no_length, ProgressBar::new);
+            let bar = bytes_all.map_or_else(indicatif::ProgressBar::no_length, indicatif::ProgressBar::new);
             let template = if bytes_all.is_some() { "[{wide_bar}] {msg}" } else { "{spinner} {msg}" };
             ProgressStyle::with_template(template).map_or(bar.clone(), |style| bar.with_style(style))
         });
@@ -40,7 +40,7 @@ impl Meter {
         Self { bar, clock, began_at: now, shown_at: now, began, bytes_all }
     }
 
-    /// So far it is.
+    /// Shows the position, unless it was shown a moment ago.
     pub(super) fn show(&mut self, place: Place) {
         let now = self.clock.now();
         let every = if self.bar.is_some() { BAR_EVERY } else { LINE_EVERY };
@@ -58,7 +58,7 @@ impl Meter {
         }
     }
 
-    /// Something else to know, above the bar.
+    /// Prints a message above the bar.
     pub(super) fn note(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| say_error(text)),
@@ -66,7 +66,7 @@ impl Meter {
         }
     }
 
-    /// How long it took.
+    /// Removes the bar; returns the duration.
     pub(super) fn end(&self) -> Duration {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -75,7 +75,7 @@ impl Meter {
     }
 }
 
-/// Rate and remaining time are of this run alone: an earlier one may have been yesterday.
+/// Rate and remaining time of this run alone: an earlier run may have been yesterday.
 fn facts(began: Place, place: Place, bytes_all: Option<u64>, took: Duration) -> String {
     let (bytes, lines) = (place.offset - began.offset, place.line - began.line);
     let (seconds, all_lines) = (took.as_secs_f64().max(0.001), HumanCount(place.line - 1));
@@ -89,7 +89,7 @@ fn facts(began: Place, place: Place, bytes_all: Option<u64>, took: Duration) -> 
     format!("{percent} % of {}, {all_lines} lines, {rate} lines/s, {left} left", BinaryBytes(all))
 }
 
-/// Within what is worth showing.
+/// Rounds to a whole number.
 fn rounded(value: f64) -> u64 {
     // A cast of a float stops at the bounds of the type.
     value.round() as u64

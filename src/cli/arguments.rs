@@ -1,0 +1,325 @@
+//! Arguments: what each command takes, with the help that clap prints.
+//!
+//! Before: [`crate::cli`]. After: the commands, each of which gets its own.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use uuid::Uuid;
+
+use super::error::CliError;
+use crate::config::DEFAULT_SOURCE;
+use crate::domain::verdict::Reason;
+use crate::domain::{CustomerId, ID_CHARS_MAX};
+use crate::store::{OpenCursor, OpenState, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX};
+
+/// Runs between a utility's own systems and the Podero Partner API.
+#[derive(Debug, Parser)]
+#[command(name = "podero-bridge", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the bridge
+    Serve {
+        /// Configuration file (TOML); every key may also come from the environment
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Also run the embedded Podero sandbox and use it: no account is needed
+        #[arg(long)]
+        sandbox: bool,
+    },
+    /// Play a customer's story through the real bridge and an embedded sandbox, and print it
+    Demo,
+    /// Run the Podero sandbox alone
+    Sandbox {
+        /// Address on which it listens
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8085")]
+        listen: SocketAddr,
+        /// Seed of its ids, which makes them repeatable
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Validate the configuration and connect to everything that it names; prints a line for each part
+    Check {
+        /// Configuration file (TOML)
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Do not connect
+        #[arg(long)]
+        offline: bool,
+    },
+    /// List, show, retry or skip events that need a person
+    #[command(subcommand)]
+    Parked(Parked),
+    /// List events that are not done, with why they wait; or show one, with its calls and original bytes
+    #[command(subcommand)]
+    Events(Events),
+    /// Show one customer: state, events, outgoing events, heat pumps
+    #[command(subcommand)]
+    Customers(Customers),
+    /// Remove a customer's personal data from every table and leave a tombstone; Podero is not touched
+    Erase(EraseArguments),
+    /// Show the events of a message and the calls that it would cause, with their bodies. Nothing is sent or stored
+    Explain(ExplainArguments),
+    /// Try a mapping on its examples: DIR/map.jq gives DIR/NAME.expected.json for each DIR/NAME.input.json
+    Test {
+        /// Folder of the mapping and its examples
+        dir: PathBuf,
+    },
+    /// Import a file of events (NDJSON or CSV). The same command again resumes the import, or changes nothing
+    Import(ImportArguments),
+    /// Copy the SQLite file, consistent and checked, while the bridge runs
+    Backup {
+        /// File of the copy; an existing file is never overwritten
+        file: PathBuf,
+        /// Configuration file (TOML) of the bridge
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+/// Parked events that a command is about; without ids and reason all of them.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Which {
+    /// Ids of the events
+    #[arg(value_name = "ID")]
+    pub(super) ids: Vec<Uuid>,
+    /// All events that are parked now for this reason
+    #[arg(long, value_name = "R", value_parser = reason)]
+    pub(super) reason: Option<Reason>,
+    /// All events that are parked now
+    #[arg(long)]
+    all: bool,
+}
+
+/// Configuration that names the store, and the form of the output.
+#[derive(Debug, Args)]
+pub(super) struct StoreOptions {
+    /// Configuration file (TOML) of the bridge
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Parked {
+    /// List parked events, oldest first
+    List {
+        /// Only events of this reason
+        #[arg(long, value_name = "R", value_parser = reason)]
+        reason: Option<Reason>,
+        /// Only events that arrived after this one: the next page
+        #[arg(long, value_name = "ID")]
+        after: Option<Uuid>,
+        #[command(flatten)]
+        at: StoreOptions,
+    },
+    /// Show one event, with its original bytes
+    Show {
+        id: Uuid,
+        #[command(flatten)]
+        at: StoreOptions,
+    },
+    /// Put events back to work
+    Retry(RetryArguments),
+    /// Stop a bulk retry
+    Stop {
+        /// Id of the retry, as `parked retry` printed it
+        id: Uuid,
+        #[command(flatten)]
+        at: StoreOptions,
+    },
+    /// Give events up; they stay visible as skipped. --reason and --all skip messages that never became an event; --reason
+    /// churn_brake skips all of that reason
+    Skip {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        at: StoreOptions,
+    },
+}
+
+impl Parked {
+    /// Store that the command opens.
+    pub(super) fn at(&self) -> &StoreOptions {
+        match self {
+            Self::List { at, .. } | Self::Show { at, .. } | Self::Stop { at, .. } | Self::Skip { at, .. } => at,
+            Self::Retry(retry) => &retry.at,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Events {
+    /// List events that are not done, the longest-waiting first, with why and until when they wait
+    List {
+        /// State: `pending`, `waiting`, `scheduled` or `parked`
+        #[arg(long, value_name = "S", value_parser = open_state, default_value = "pending")]
+        state: OpenState,
+        /// Only events of this customer
+        #[arg(long, value_name = "ID", value_parser = customer)]
+        customer: Option<CustomerId>,
+        /// Start of the next page, as the page before printed it
+        #[arg(long, value_name = "PLACE", value_parser = open_cursor)]
+        after: Option<OpenCursor>,
+        /// Number of events on a page
+        #[arg(long, value_name = "N", default_value_t = ROWS_MAX, value_parser = clap::value_parser!(i64).range(1..=ROWS_MAX))]
+        limit: i64,
+        #[command(flatten)]
+        at: StoreOptions,
+    },
+    /// Show one event
+    Show {
+        id: Uuid,
+        #[command(flatten)]
+        at: StoreOptions,
+    },
+}
+
+impl Events {
+    /// Store that the command opens.
+    pub(super) fn at(&self) -> &StoreOptions {
+        match self {
+            Self::List { at, .. } | Self::Show { at, .. } => at,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Customers {
+    /// Show one customer
+    Show {
+        /// The utility's own id
+        #[arg(value_parser = customer)]
+        customer_id: CustomerId,
+        #[command(flatten)]
+        at: StoreOptions,
+    },
+}
+
+/// Command of this process's arguments.
+pub(super) fn read() -> Result<Command, CliError> {
+    Arguments::try_parse().map(|arguments| arguments.command).map_err(CliError::Arguments)
+}
+
+fn reason(text: &str) -> Result<Reason, String> {
+    Reason::from_name(text).ok_or_else(|| format!("one of {}", Reason::ALL.map(Reason::name).join(", ")))
+}
+
+fn open_state(text: &str) -> Result<OpenState, String> {
+    OpenState::from_name(text).ok_or_else(|| format!("one of {}", OpenState::ALL.map(OpenState::name).join(", ")))
+}
+
+fn open_cursor(text: &str) -> Result<OpenCursor, String> {
+    OpenCursor::parse(text).ok_or_else(|| "as the page before says: `there are more: --after …`".to_owned())
+}
+
+fn customer(text: &str) -> Result<CustomerId, String> {
+    CustomerId::accept(text).ok_or_else(|| format!("a customer's id has 1 to {ID_CHARS_MAX} printable characters"))
+}
+
+/// Whether `--format` is `csv`.
+fn is_csv(text: &str) -> Result<bool, String> {
+    match text {
+        "csv" => Ok(true),
+        "ndjson" => Ok(false),
+        _ => Err("ndjson or csv".to_owned()),
+    }
+}
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"tab" | b"\\t" => Ok(b'\t'),
+        [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\r' | b'\n') => Ok(*byte),
+        _ => Err("one character of ASCII, no quote, or `tab`".to_owned()),
+    }
+}
+
+/// Customer to erase, and messages that mention them.
+#[derive(Debug, Args)]
+pub(super) struct EraseArguments {
+    /// The utility's own id
+    #[arg(value_parser = customer)]
+    pub(super) customer_id: CustomerId,
+    /// Erase the customer even if active, or with events or outgoing events that are not done
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Also empty this message, which mentions the id; may be repeated
+    #[arg(long = "message", value_name = "EVENT_ID")]
+    pub(super) messages: Vec<Uuid>,
+    #[command(flatten)]
+    pub(super) at: StoreOptions,
+}
+
+/// Message to explain.
+#[derive(Debug, Args)]
+pub(super) struct ExplainArguments {
+    /// File of the message; `-`: standard input
+    pub(super) file: PathBuf,
+    /// Source by which the message would come
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_SOURCE)]
+    pub(super) source: String,
+    /// Header of the message, `NAME: VALUE`; may be repeated
+    #[arg(long = "header", value_name = "HEADER")]
+    pub(super) headers: Vec<String>,
+    /// Explain it as a message from RabbitMQ with these properties: routing_key=KEY, exchange=, type=, app_id=,
+    /// message_id=, correlation_id=, timestamp=SECONDS; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(super) amqp: Vec<String>,
+    /// Configuration file (TOML) of the bridge
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// File to import.
+#[derive(Debug, Args)]
+pub(super) struct ImportArguments {
+    /// File to import; `-`: standard input
+    pub(super) file: PathBuf,
+    /// Source of the events; its `map` translates lines that are no CloudEvents
+    #[arg(long, value_name = "NAME")]
+    pub(super) source: Option<String>,
+    /// Configuration file (TOML) of the bridge
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Format: `ndjson` or `csv`; by default the ending of the file's name
+    #[arg(long = "format", value_name = "FORMAT", value_parser = is_csv)]
+    pub(super) is_csv: Option<bool>,
+    /// Delimiter between the fields of CSV: one character, or `tab`
+    #[arg(long, value_name = "C", value_parser = delimiter)]
+    pub(super) delimiter: Option<u8>,
+}
+
+/// Parked events to retry, and how.
+#[derive(Debug, Args)]
+pub(super) struct RetryArguments {
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// Events per second, with --reason or --all
+    #[arg(long, value_name = "N", default_value_t = PER_SECOND_DEFAULT,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(PER_SECOND_MAX)), conflicts_with = "ids")]
+    pub(super) per_second: u32,
+    /// Do not wait for the end; the running bridge continues the retry. With --reason or --all
+    #[arg(long, conflicts_with = "ids")]
+    pub(super) detach: bool,
+    /// Approve churns that the brake has parked (`churn_brake`), so that they take effect. With --reason, prints their
+    /// number first, and asks
+    #[arg(long, conflicts_with = "all")]
+    pub(super) approve: bool,
+    /// Do not ask, with --approve and --reason
+    #[arg(long, requires = "approve", conflicts_with = "ids")]
+    pub(super) yes: bool,
+    #[command(flatten)]
+    pub(super) at: StoreOptions,
+}
