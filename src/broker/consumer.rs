@@ -265,8 +265,9 @@ fn text(value: &AMQPValue) -> Option<String> {
 mod tests {
     use super::*;
 
+    /// Messages are taken a few at a time while there is plenty in hand and else at once.
     #[tokio::test(start_paused = true)]
-    async fn messages_are_taken_a_few_at_a_time_while_there_is_plenty_in_hand_and_else_at_once() {
+    async fn messages_are_taken_a_few_at_a_time_only_while_saturated() {
         let mut pace = Pace::default();
         for _ in 0..10 * TAKEN_IN_A_ROW {
             pace.took(false);

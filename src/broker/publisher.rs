@@ -335,8 +335,9 @@ mod tests {
         judge(outcomes.into_iter().map(|(id, outcome)| (id.to_owned(), Ok(outcome))).collect(), carried)
     }
 
+    /// A return counts for the publish it names whichever confirm it came with.
     #[test]
-    fn a_return_counts_for_the_publish_it_names_whichever_confirm_it_came_with() {
+    fn a_return_counts_for_the_publish_it_names() {
         use Confirmation::{Ack, Nack};
         let mut carried = Vec::new();
         let swapped = vec![("a", Ack(None)), ("b", Ack(returned("a"))), ("c", Nack(None)), ("d", Ack(returned("d")))];

@@ -203,8 +203,9 @@ const BOUNDS: &[(&str, &str, &str, &str)] = &[
     ("onboarding", "language = 'sv'", "language = 'fr'", "onboarding.language: found \"fr\"; allowed: one of sv,"),
 ];
 
+/// Values outside their bounds are refused and those at the bounds are not.
 #[test]
-fn values_outside_their_bounds_are_refused_and_those_at_the_bounds_are_not() {
+fn values_outside_their_bounds_are_refused() {
     for (section, allowed, refused, problem) in BOUNDS {
         good(&format!("[{section}]\n{allowed}"), &[]);
         check(load("", &format!("[{section}]\n{refused}"), &[]), &[problem]);
@@ -728,8 +729,9 @@ fn signing_keys_are_read_in_every_form_of_base64_and_kept_in_one() {
     }
 }
 
+/// Relative paths in the file count from its folder and those of the environment do not.
 #[test]
-fn relative_paths_in_the_file_count_from_its_folder_and_those_of_the_environment_do_not() {
+fn relative_paths_in_the_file_count_from_its_folder() {
     let folder = tempfile::tempdir().expect("a folder");
     let inner = folder.path().join("etc");
     std::fs::create_dir_all(inner.join("keys")).expect("a folder");

@@ -201,8 +201,9 @@ mod tests {
         );
     }
 
+    /// A clearance is read as it was written and an unknown word clears nothing.
     #[test]
-    fn a_clearance_is_read_as_it_was_written_and_an_unknown_word_clears_nothing() {
+    fn a_clearance_is_read_as_it_was_written() {
         for clearance in [Clearance::Unasked, Clearance::Admitted, Clearance::Approved] {
             assert_eq!(Clearance::from_name(clearance.name()), clearance);
         }

@@ -387,8 +387,9 @@ mod tests {
         assert_eq!([1_000, 100, 50, 10, 1].map(|maximum| pace.of(maximum, now)), [20, 2, 1, 1, 1]);
     }
 
+    /// The circuit stays open longer with each failed probe and closes for all.
     #[test]
-    fn the_circuit_stays_open_longer_with_each_failed_probe_and_closes_for_all() {
+    fn each_failed_probe_keeps_the_circuit_open_longer() {
         let (mut mine, mut now) = (PartnerHealth::default(), at(0));
         mine.open(now, CircuitCause::Away);
         for expected in [1, 2, 4, 8, 16, 32, 60, 60] {

@@ -366,8 +366,9 @@ mod tests {
         lock(&body.body.state).is_displaced
     }
 
+    /// A peer without a proof keeps its share and no more while another needs it.
     #[test]
-    fn a_peer_without_a_proof_keeps_its_share_and_no_more_while_another_needs_it() {
+    fn a_peer_without_a_proof_keeps_its_share_and_no_more() {
         let bodies = bodies();
         let forged: Vec<_> = (0..34).map(|_| coming(&bodies, sender(1, "default", false), MIB)).collect();
         assert_eq!(forged.iter().filter(|body| body.is_ok()).count(), 16, "half of it is not for them");

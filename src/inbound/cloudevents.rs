@@ -577,8 +577,9 @@ mod tests {
         })
     }
 
+    /// A refusal has a bound however many and however long the wrong names are.
     #[test]
-    fn a_refusal_has_a_bound_however_many_and_however_long_the_wrong_names_are() {
+    fn a_refusal_has_a_bound_whatever_the_wrong_names() {
         let mut event = json!({"specversion": "1.0", "id": "e", "source": "/s", "type": "t"});
         for number in 0..1_000 {
             event[format!("{number:04}~/{}", "x".repeat(1_000))] = json!([]);
@@ -629,8 +630,9 @@ mod tests {
         only(read(&verified, 10)?)
     }
 
+    /// A binary event is the structured one by whichever prefix its transport knows.
     #[test]
-    fn a_binary_event_is_the_structured_one_by_whichever_prefix_its_transport_knows() {
+    fn a_binary_event_is_the_structured_one_by_any_known_prefix() {
         let structured = one(&json!({
             "specversion": "1.0", "id": "e1", "source": "/billing", "type": "customer.churned", "subject": "C-1",
             "time": "2026-10-01T12:00:00Z", "data": {"customer_id": "C-1"}, "sequence": "7",

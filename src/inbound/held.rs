@@ -351,8 +351,9 @@ mod tests {
         (arrival.origin_id, arrival.envelope.expect("it says what came beside the bytes"))
     }
 
+    /// The identity of an unreadable message is all that its sender said, and nothing that the broker or a secret says.
     #[test]
-    fn its_identity_is_all_that_its_sender_said_and_nothing_that_the_broker_or_a_secret_says() {
+    fn its_identity_is_all_that_its_sender_said() {
         let (plain, _) = parked(&held(&[("ce-id", "1")], None));
         for (other, is_same) in [
             (held(&[("ce-id", "2")], None), false),
@@ -393,8 +394,9 @@ mod tests {
         assert_eq!(envelope, expected);
     }
 
+    /// A timestamp is read in seconds or milliseconds and what cannot be meant is refused.
     #[test]
-    fn a_timestamp_is_read_in_seconds_or_milliseconds_and_what_cannot_be_meant_is_refused() {
+    fn a_timestamp_is_read_in_seconds_or_milliseconds() {
         for (timestamp, expected) in [
             (None, Ok(None)),
             (Some(0), Ok(None)),

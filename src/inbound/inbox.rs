@@ -248,8 +248,9 @@ mod tests {
     use super::*;
     use crate::broker::{Frame, Intake, Properties};
 
+    /// A message over which the bridge fails is parked with its bytes and ends nothing.
     #[tokio::test]
-    async fn a_message_over_which_the_bridge_fails_is_parked_with_its_bytes_and_ends_nothing() {
+    async fn a_message_over_which_the_bridge_fails_is_parked() {
         let folder = tempfile::tempdir().expect("a folder");
         let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
         let clock = Clock::system();

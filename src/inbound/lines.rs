@@ -750,8 +750,9 @@ mod tests {
         }
     }
 
+    /// A value that a spreadsheet has damaged is told, and text that it keeps as text stays text.
     #[test]
-    fn what_a_spreadsheet_has_damaged_is_told_and_what_it_keeps_as_text_is_that() {
+    fn a_value_that_a_spreadsheet_has_damaged_is_told() {
         let is = |what: &str| format!("malformed: field 2 is {what}");
         let failed = is("a spreadsheet's error, such as #N/A or #REF!");
         let narrow = is("number signs, which a spreadsheet shows in a column that is too narrow");

@@ -39,8 +39,9 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
+    /// A source sends what its types say and unknown types are no matter of permission.
     #[test]
-    fn a_source_sends_what_its_types_say_and_unknown_types_are_no_matter_of_permission() {
+    fn a_source_sends_what_its_types_allow() {
         let text = "[[source]]\nname = 'crm'\nverify = 'none'\ntypes = ['customer.signed_up', 'team.*']\n\
                     [[source]]\nname = 'billing'\nverify = 'none'";
         let config = Config::parse(text, &BTreeMap::new(), true).expect("it is right");

@@ -725,8 +725,9 @@ mod tests {
         }
     }
 
+    /// A near miss of a control field is refused where it could take something away.
     #[test]
-    fn a_near_miss_of_a_control_field_is_refused_where_it_could_take_something_away() {
+    fn a_near_miss_of_a_control_field_is_refused() {
         for name in ["canceled", "Cancelled", "isCancelled", "effectiveAt", "effective-date", "effective_ta"] {
             let data = json!({"customer_id": "C", name: true});
             assert_eq!(churn_errors(None, data.clone()), [format!("/data/{name}")], "{name}");

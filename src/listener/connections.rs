@@ -502,8 +502,9 @@ mod tests {
         (id, names(&cut))
     }
 
+    /// A peer with its share opens another at the expense of its own that has owed longest.
     #[test]
-    fn a_peer_with_its_share_opens_another_at_the_expense_of_its_own_that_has_owed_longest() {
+    fn a_peer_with_its_share_gives_up_its_own_oldest_debt() {
         let mut roll = Roll::new(BOUNDS);
         let (first, _) = enter(&mut roll, 1, "first");
         let (second, _) = enter(&mut roll, 1, "second");
@@ -549,8 +550,9 @@ mod tests {
         assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Work), Admission::Admitted(Vec::new()));
     }
 
+    /// Requests with bodies leave that part too and one whose body is owed gives way.
     #[test]
-    fn requests_with_bodies_leave_that_part_too_and_one_whose_body_is_owed_gives_way() {
+    fn a_request_whose_body_is_owed_gives_way() {
         let mut roll = Roll::new(Bounds { per_peer_max: 4, ..BOUNDS });
         let ids: Vec<u64> = ["a", "b", "c", "d"].into_iter().map(|name| enter(&mut roll, 1, name).0).collect();
         for id in &ids[..3] {
@@ -566,8 +568,9 @@ mod tests {
         assert_eq!(roll.begin(fifth, Some(peer(1)), Demand::Light), Admission::Admitted(Vec::new()));
     }
 
+    /// Where most places are taken, those that have owed for a while give way and the proved last.
     #[test]
-    fn where_most_places_are_taken_those_that_have_owed_for_a_while_give_way_and_the_proved_last() {
+    fn nearly_full_the_longest_debts_give_way_and_the_proved_last() {
         let is_proved = |whose: Peer| whose == peer(1);
         let mut roll = Roll::new(BOUNDS);
         let open = |roll: &mut Roll<_>, whose, name| {
@@ -602,8 +605,9 @@ mod tests {
         assert!(roll.by_peer.is_empty() && roll.entries.is_empty());
     }
 
+    /// A request of an address that has enough under way is refused and counted.
     #[test]
-    fn a_request_of_an_address_that_has_enough_under_way_is_refused_and_counted() {
+    fn an_address_with_enough_under_way_is_refused_and_counted() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let bounds = Bounds { connections_max: 32, per_peer_max: 8, ..BOUNDS };

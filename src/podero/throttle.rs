@@ -702,8 +702,9 @@ mod tests {
         assert!((burst..100).contains(&at_once.len()), "{}", at_once.len());
     }
 
+    /// Failures in a row raise a suspicion and an answer between them does not.
     #[test]
-    fn failures_in_a_row_raise_a_suspicion_and_an_answer_between_them_does_not() {
+    fn failures_in_a_row_raise_a_suspicion() {
         let (gate, _) = gate();
         for between in [DONE, busy_for(0)] {
             for _ in 1..FAILURES_MAX {
@@ -756,8 +757,9 @@ mod tests {
         }
     }
 
+    /// An answer withdraws a suspicion and its probe is then one call among others.
     #[test]
-    fn an_answer_withdraws_a_suspicion_and_its_probe_is_then_one_call_among_others() {
+    fn an_answer_withdraws_a_suspicion() {
         let (gate, _) = gate();
         suspect(&gate, &AWAY);
         let probe = Gate::begin_probe(&gate).expect("a suspicion");
@@ -799,8 +801,9 @@ mod tests {
         }
     }
 
+    /// Each failed probe doubles the wait up to a minute and only one probe goes.
     #[test]
-    fn each_failed_probe_doubles_the_wait_up_to_a_minute_and_only_one_probe_goes() {
+    fn each_failed_probe_doubles_the_wait_up_to_a_minute() {
         let (gate, clock) = gate();
         gate.settle(&Reply::Held { status: 401 }, Evidence::Podero);
         for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
@@ -821,8 +824,9 @@ mod tests {
         assert_eq!((gate.admit(), seconds(&gate)), (Ok(()), None));
     }
 
+    /// A probe that was given up leaves the next to probe and one that is slowed down closes.
     #[test]
-    fn a_probe_that_was_given_up_leaves_the_next_to_probe_and_one_that_is_slowed_down_closes() {
+    fn a_probe_that_was_given_up_leaves_the_next_call_to_probe() {
         let (gate, clock) = gate();
         gate.settle(&Reply::Held { status: 401 }, Evidence::Podero);
         clock.advance(Duration::from_secs(1));
@@ -871,8 +875,9 @@ mod tests {
         }
     }
 
+    /// Busy without a wish slows down and pauses only when nothing else is said.
     #[test]
-    fn busy_without_a_wish_slows_down_and_pauses_only_when_nothing_else_is_said() {
+    fn busy_without_a_retry_after_slows_down() {
         let (gate, clock) = gate();
         gate.settle(&BUSY, Evidence::Podero);
         gate.settle(&BUSY, Evidence::Podero);

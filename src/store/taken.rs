@@ -85,8 +85,9 @@ impl<K: Eq + Hash + Copy> Taking<K> {
 mod tests {
     use super::*;
 
+    /// A lease is nobody else's until it is given back or its time is over.
     #[test]
-    fn what_is_taken_is_nobody_elses_until_it_is_given_back_or_its_time_is_over() {
+    fn a_lease_lasts_until_it_is_given_back_or_expires() {
         let at = Timestamp::from_micros;
         let all = Arc::<Taken<u8>>::default();
         let (one, other) = (Taking::of(&all), Taking::of(&all));

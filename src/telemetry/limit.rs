@@ -344,8 +344,9 @@ mod tests {
         }
     }
 
+    /// Classes are bounded and forgotten and a clock that is set back keeps none quiet.
     #[test]
-    fn classes_are_bounded_and_forgotten_and_a_clock_that_is_set_back_keeps_none_quiet() {
+    fn classes_are_bounded_and_survive_a_clock_set_back() {
         shown(|limit, clock| {
             for source in 0..2 * CLASSES_MAX {
                 tracing::warn!(source, "refused");

@@ -208,8 +208,9 @@ mod tests {
     /// Long enough for a machine that is busy with other things.
     const PATIENCE: Duration = Duration::from_secs(20);
 
+    /// Lines that find no room are dropped and counted and told once there is room.
     #[test]
-    fn lines_that_find_no_room_are_dropped_and_counted_and_told_once_there_is_room() {
+    fn lines_that_find_no_room_are_dropped_and_counted() {
         let (mut reader, writer) = std::io::pipe().expect("a pipe");
         let (told, reports) = mpsc::channel();
         let outlet = Outlet::new(Clock::system());

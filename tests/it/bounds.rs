@@ -165,8 +165,9 @@ async fn a_slow_client_is_cut_off() {
     world.bridge.stop().await;
 }
 
+/// A body is not waited for where the headers tell that its sender is unknown.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_is_not_waited_for_where_the_headers_tell_that_its_sender_is_unknown() {
+async fn a_body_of_an_unknown_sender_is_not_waited_for() {
     let mut settings = settings();
     for (name, verify, secret) in
         [("token", "bearer", "a-token-that-is-long-enough"), ("signed", "standard-webhooks", SIGNING_KEY)]
@@ -282,10 +283,11 @@ async fn with_few_file_descriptors_connections_wait_and_the_process_lives() {
     assert_eq!(bridge.terminate(), Some(0));
 }
 
+/// Where there is no room for a longer log, it is moved and the door takes events again.
 /// The log is moved into the file at 64 MiB. Where there is no room for so much it is moved when there is none left, and begins
 /// anew; nobody has to make room.
 #[tokio::test(flavor = "multi_thread")]
-async fn where_there_is_no_room_for_a_longer_log_it_is_moved_and_the_door_takes_events_again() {
+async fn without_room_for_a_longer_log_it_is_moved() {
     const LIMIT_BYTES: u64 = 8 << 20;
     const EVENTS: usize = 700;
     let folder = tempfile::tempdir().expect("a folder");
@@ -312,8 +314,9 @@ async fn where_there_is_no_room_for_a_longer_log_it_is_moved_and_the_door_takes_
     assert_eq!(bridge.terminate(), Some(0));
 }
 
+/// A full backlog is told to webhooks and left in the queue until there is room.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_backlog_is_told_to_webhooks_and_left_in_the_queue_until_there_is_room() {
+async fn a_full_backlog_refuses_webhooks_and_leaves_the_queue() {
     let vhost = servers::fresh_vhost();
     let settings = Settings {
         toml: "[watch]\nenabled = false\n".into(),

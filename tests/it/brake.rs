@@ -13,7 +13,7 @@ use podero_bridge::store::{ACTIVE_AGE_MAX, Asked, CallMade, Claim, NotTaken, Ord
 use serde_json::{Value, json};
 use sqlx::Connection;
 
-use crate::parking::{House, on_both_databases};
+use crate::kit::{Fixture, StoreFixture, on_both_databases};
 use crate::running::{self, Environment, Running};
 use crate::servers;
 use crate::world::{self, Database, World, event, sign_up, until};
@@ -32,7 +32,7 @@ fn of(count: u64) -> Brake {
     Brake { count: Some(count), share: None, window: HOUR }
 }
 
-impl House {
+impl StoreFixture {
     /// A churn that is claimed.
     async fn leaves(&self, customer: &str) -> Claim {
         let arrival = self.arrival(customer, Happening::Churned);
@@ -121,14 +121,14 @@ on_both_databases! {
     parked_churns_are_skipped_all_at_once
 }
 
-async fn of_many_that_ask_at_once_as_many_are_admitted_as_may_be(house: House) {
-    let other = house.beside().await;
+async fn of_many_that_ask_at_once_as_many_are_admitted_as_may_be(fixture: StoreFixture) {
+    let other = fixture.beside().await;
     let mut claims = Vec::new();
     for number in 0..20 {
-        claims.push(house.leaves(&format!("C-{number}")).await);
+        claims.push(fixture.leaves(&format!("C-{number}")).await);
     }
     let asking = claims.iter_mut().enumerate().map(|(number, claim)| {
-        let store = if number % 2 == 0 { &house.store } else { &other };
+        let store = if number % 2 == 0 { &fixture.store } else { &other };
         ask(store, claim, of(7))
     });
     let answers = futures_util::future::join_all(asking).await;
@@ -138,193 +138,193 @@ async fn of_many_that_ask_at_once_as_many_are_admitted_as_may_be(house: House) {
     assert_eq!(closed, 1, "it closes once: {answers:?}");
     assert!(answers.iter().all(|asked| *asked == Asked::Cleared || refused(*asked).admitted == 7), "{answers:?}");
     let known = claims.iter().filter(|claim| claim.work.clearance == Clearance::Admitted).count();
-    assert_eq!((known, house.admitted(of(7)).await), (7, 7));
+    assert_eq!((known, fixture.admitted(of(7)).await), (7, 7));
 }
 
-async fn a_churn_counts_once_however_often_it_is_tried(house: House) {
-    let (mut claim, asked) = house.asks("C-1", of(1)).await;
+async fn a_churn_counts_once_however_often_it_is_tried(fixture: StoreFixture) {
+    let (mut claim, asked) = fixture.asks("C-1", of(1)).await;
     assert_eq!(asked, Asked::Cleared);
     let id = claim.work.event.id;
     // The answer was lost on the way.
-    assert_eq!(ask(&house.store, &mut claim, of(1)).await, Asked::Cleared);
+    assert_eq!(ask(&fixture.store, &mut claim, of(1)).await, Asked::Cleared);
     // Back-off, and a restart.
-    house.settle(&claim, Fate::Retry { at: house.clock.now(), setback: Setback::Unsent }).await;
-    let other = house.beside().await;
+    fixture.settle(&claim, Fate::Retry { at: fixture.clock.now(), setback: Setback::Unsent }).await;
+    let other = fixture.beside().await;
     let claim = claimed(&other).await;
     assert_eq!((claim.work.event.id, claim.work.clearance), (id, Clearance::Admitted));
     // A crash in the middle.
-    house.clock.advance(LEASE + SECOND);
+    fixture.clock.advance(LEASE + SECOND);
     let claim = claimed(&other).await;
     assert_eq!((claim.work.event.id, claim.work.clearance), (id, Clearance::Admitted), "also after the window");
-    house.settle(&claim, gave_up()).await;
-    house.store.unpark(id, RetryRequest::Retry).await.expect("the store is there").expect("it is parked");
+    fixture.settle(&claim, gave_up()).await;
+    fixture.store.unpark(id, RetryRequest::Retry).await.expect("the store is there").expect("it is parked");
     // Parked in between, it asks again; within a window it counts once.
-    let mut claim = claimed(&house.store).await;
+    let mut claim = claimed(&fixture.store).await;
     assert_eq!(claim.work.clearance, Clearance::Unasked);
-    assert_eq!(ask(&house.store, &mut claim, of(1)).await, Asked::Cleared, "of a new window");
-    house.settle(&claim, gave_up()).await;
-    house.store.unpark(id, RetryRequest::Retry).await.expect("the store is there").expect("it is parked");
-    let mut claim = claimed(&house.store).await;
-    assert_eq!(ask(&house.store, &mut claim, of(1)).await, Asked::Cleared, "the same window");
-    assert_eq!(house.admitted(of(1)).await, 1);
-    assert!(matches!(house.asks("C-2", of(1)).await.1, Asked::Refused { .. }));
+    assert_eq!(ask(&fixture.store, &mut claim, of(1)).await, Asked::Cleared, "of a new window");
+    fixture.settle(&claim, gave_up()).await;
+    fixture.store.unpark(id, RetryRequest::Retry).await.expect("the store is there").expect("it is parked");
+    let mut claim = claimed(&fixture.store).await;
+    assert_eq!(ask(&fixture.store, &mut claim, of(1)).await, Asked::Cleared, "the same window");
+    assert_eq!(fixture.admitted(of(1)).await, 1);
+    assert!(matches!(fixture.asks("C-2", of(1)).await.1, Asked::Refused { .. }));
 }
 
-async fn a_window_passes_and_admits_as_many_again(house: House) {
-    assert_eq!(house.asks("C-1", of(2)).await.1, Asked::Cleared);
-    house.clock.advance(30 * MINUTE);
-    assert_eq!(house.asks("C-2", of(2)).await.1, Asked::Cleared);
-    house.clock.advance(29 * MINUTE);
-    assert_eq!(refused(house.asks("C-3", of(2)).await.1).admitted, 2);
+async fn a_window_passes_and_admits_as_many_again(fixture: StoreFixture) {
+    assert_eq!(fixture.asks("C-1", of(2)).await.1, Asked::Cleared);
+    fixture.clock.advance(30 * MINUTE);
+    assert_eq!(fixture.asks("C-2", of(2)).await.1, Asked::Cleared);
+    fixture.clock.advance(29 * MINUTE);
+    assert_eq!(refused(fixture.asks("C-3", of(2)).await.1).admitted, 2);
     // The first one leaves the window; the second is in it for half an hour more.
-    house.clock.advance(2 * MINUTE);
-    assert_eq!(house.admitted(of(2)).await, 1);
-    assert_eq!(house.asks("C-4", of(2)).await.1, Asked::Cleared);
-    let (_, again) = house.asks("C-5", of(2)).await;
+    fixture.clock.advance(2 * MINUTE);
+    assert_eq!(fixture.admitted(of(2)).await, 1);
+    assert_eq!(fixture.asks("C-4", of(2)).await.1, Asked::Cleared);
+    let (_, again) = fixture.asks("C-5", of(2)).await;
     assert!(matches!(again, Asked::Refused { has_closed: true, .. }), "it closes again: {again:?}");
-    let (_, still) = house.asks("C-6", of(2)).await;
+    let (_, still) = fixture.asks("C-6", of(2)).await;
     assert!(matches!(still, Asked::Refused { has_closed: false, .. }), "{still:?}");
     // A larger limit of a new configuration counts from now on, a smaller one too.
-    assert_eq!(house.asks("C-7", of(3)).await.1, Asked::Cleared);
-    assert_eq!(refused(house.asks("C-8", of(1)).await.1).admitted, 3);
-    house.clock.advance(2 * HOUR);
-    assert_eq!(house.admitted(of(2)).await, 0);
+    assert_eq!(fixture.asks("C-7", of(3)).await.1, Asked::Cleared);
+    assert_eq!(refused(fixture.asks("C-8", of(1)).await.1).admitted, 3);
+    fixture.clock.advance(2 * HOUR);
+    assert_eq!(fixture.admitted(of(2)).await, 0);
     for number in 0..30 {
-        assert_eq!(house.asks(&format!("D-{number}"), of(30)).await.1, Asked::Cleared);
+        assert_eq!(fixture.asks(&format!("D-{number}"), of(30)).await.1, Asked::Cleared);
     }
-    let mut connection = connect(&house).await;
+    let mut connection = connect(&fixture).await;
     let (kept,): (i64,) =
         sqlx::query_as("SELECT COUNT(*) FROM admissions").fetch_one(&mut connection).await.expect("readable");
     assert_eq!(kept, 30, "what is out of the window is forgotten");
 }
 
-async fn a_clock_that_was_ahead_closes_the_brake_for_no_longer_than_a_window(house: House) {
+async fn a_clock_that_was_ahead_closes_the_brake_for_no_longer_than_a_window(fixture: StoreFixture) {
     let year = 365 * 24 * HOUR;
-    house.clock.advance(year);
-    assert_eq!(house.asks("C-1", of(1)).await.1, Asked::Cleared);
-    house.clock.set_back(year);
-    assert!(matches!(house.asks("C-2", of(1)).await.1, Asked::Refused { .. }), "a window from now");
-    house.clock.advance(HOUR + SECOND);
-    assert_eq!(house.asks("C-3", of(1)).await.1, Asked::Cleared);
+    fixture.clock.advance(year);
+    assert_eq!(fixture.asks("C-1", of(1)).await.1, Asked::Cleared);
+    fixture.clock.set_back(year);
+    assert!(matches!(fixture.asks("C-2", of(1)).await.1, Asked::Refused { .. }), "a window from now");
+    fixture.clock.advance(HOUR + SECOND);
+    assert_eq!(fixture.asks("C-3", of(1)).await.1, Asked::Cleared);
     // Replicas differ by seconds: the one behind counts what the one ahead admitted.
-    house.clock.set_back(5 * SECOND);
-    assert_eq!(refused(house.asks("C-4", of(1)).await.1).admitted, 1);
+    fixture.clock.set_back(5 * SECOND);
+    assert_eq!(refused(fixture.asks("C-4", of(1)).await.1).admitted, 1);
 }
 
-async fn an_approval_is_for_one_try_and_is_not_counted(house: House) {
-    let id = house.asks_in_vain("C-1", of(0)).await;
+async fn an_approval_is_for_one_try_and_is_not_counted(fixture: StoreFixture) {
+    let id = fixture.asks_in_vain("C-1", of(0)).await;
     // Without an approval it meets the brake again.
-    house.store.unpark(id, RetryRequest::Retry).await.expect("the store is there").expect("it is parked");
-    let mut claim = claimed(&house.store).await;
+    fixture.store.unpark(id, RetryRequest::Retry).await.expect("the store is there").expect("it is parked");
+    let mut claim = claimed(&fixture.store).await;
     assert_eq!(claim.work.clearance, Clearance::Unasked);
-    assert!(matches!(ask(&house.store, &mut claim, of(0)).await, Asked::Refused { .. }));
-    house.settle(&claim, braked()).await;
-    let type_name = house.store.unpark(id, RetryRequest::Approve).await.expect("the store is there");
+    assert!(matches!(ask(&fixture.store, &mut claim, of(0)).await, Asked::Refused { .. }));
+    fixture.settle(&claim, braked()).await;
+    let type_name = fixture.store.unpark(id, RetryRequest::Approve).await.expect("the store is there");
     assert_eq!(type_name.as_deref(), Some("customer.churned"));
     // It survives a restart and back-off, and is cleared without being counted.
-    let other = house.beside().await;
+    let other = fixture.beside().await;
     let mut claim = claimed(&other).await;
     assert_eq!(claim.work.clearance, Clearance::Approved);
     assert_eq!(ask(&other, &mut claim, of(0)).await, Asked::Cleared);
-    house.settle(&claim, Fate::Retry { at: house.clock.now(), setback: Setback::Unsent }).await;
+    fixture.settle(&claim, Fate::Retry { at: fixture.clock.now(), setback: Setback::Unsent }).await;
     let claim = claimed(&other).await;
-    assert_eq!((claim.work.clearance, house.admitted(of(0)).await), (Clearance::Approved, 0));
+    assert_eq!((claim.work.clearance, fixture.admitted(of(0)).await), (Clearance::Approved, 0));
     // Parked for another reason, the approval is used up; and it never overrides that reason.
-    house.settle(&claim, gave_up()).await;
+    fixture.settle(&claim, gave_up()).await;
     let approve = RetryRequest::Approve;
-    assert_eq!(house.store.unpark(id, approve.clone()).await.expect("the store is there"), None);
-    let why = house.store.why_not_taken(id, &approve).await.expect("the store is there");
+    assert_eq!(fixture.store.unpark(id, approve.clone()).await.expect("the store is there"), None);
+    let why = fixture.store.why_not_taken(id, &approve).await.expect("the store is there");
     assert_eq!(why, NotTaken::NotApprovable("gave_up".to_owned()));
-    assert_eq!(house.state(id).await, "parked");
-    house.store.unpark(id, RetryRequest::Retry).await.expect("the store is there").expect("it is parked");
-    let mut claim = claimed(&house.store).await;
+    assert_eq!(fixture.state(id).await, "parked");
+    fixture.store.unpark(id, RetryRequest::Retry).await.expect("the store is there").expect("it is parked");
+    let mut claim = claimed(&fixture.store).await;
     assert_eq!(claim.work.clearance, Clearance::Unasked);
-    assert!(matches!(ask(&house.store, &mut claim, of(0)).await, Asked::Refused { .. }));
+    assert!(matches!(ask(&fixture.store, &mut claim, of(0)).await, Asked::Refused { .. }));
 }
 
-async fn an_approval_of_many_releases_what_was_seen_and_survives_a_restart(house: House) {
+async fn an_approval_of_many_releases_what_was_seen_and_survives_a_restart(fixture: StoreFixture) {
     let mut seen = Vec::new();
     for number in 0..5 {
-        seen.push(house.asks_in_vain(&format!("C-{number}"), of(0)).await);
-        house.clock.advance(SECOND);
+        seen.push(fixture.asks_in_vain(&format!("C-{number}"), of(0)).await);
+        fixture.clock.advance(SECOND);
     }
-    let other_reason = house.ends("D-1", gave_up()).await;
-    let groups = house.store.parked_groups().await.expect("the store is there");
+    let other_reason = fixture.ends("D-1", gave_up()).await;
+    let groups = fixture.store.parked_groups().await.expect("the store is there");
     let group = groups.iter().find(|group| group.reason == "churn_brake").expect("they are listed");
     assert_eq!(group.types, [("customer.churned".to_owned(), 5)].into());
     let until = group.newest_at;
-    house.clock.advance(SECOND);
-    let unseen = house.asks_in_vain("C-9", of(0)).await;
-    let ordered = house.store.order_approval(Reason::ChurnBrake, 1, until).await.expect("the store is there");
+    fixture.clock.advance(SECOND);
+    let unseen = fixture.asks_in_vain("C-9", of(0)).await;
+    let ordered = fixture.store.order_approval(Reason::ChurnBrake, 1, until).await.expect("the store is there");
     let Ordered::Running(retry) = ordered else { panic!("{ordered:?}") };
     assert_eq!((retry.total, retry.approve), (5, true));
     assert_eq!(retry.types, [("customer.churned".to_owned(), 5)].into());
     // Another process goes on with it.
-    let other = house.beside().await;
+    let other = fixture.beside().await;
     for _ in 0..10 {
-        house.clock.advance(SECOND);
+        fixture.clock.advance(SECOND);
         let stepped = other.retry_step(u64::MAX).await.expect("the store is there");
         assert!(matches!(stepped, Stepped::Nothing | Stepped::Retried { .. }));
     }
     let ended = other.bulk_retry(&retry.id).await.expect("the store is there").expect("it is known");
     assert_eq!((ended.retried, ended.state.as_str(), ended.approve), (5, "done", true));
     for _ in &seen {
-        let claim = claimed(&house.store).await;
+        let claim = claimed(&fixture.store).await;
         assert!(seen.contains(&claim.work.event.id));
         assert_eq!(claim.work.clearance, Clearance::Approved);
     }
-    assert_eq!((house.state(unseen).await, house.state(other_reason).await), ("parked".into(), "parked".into()));
+    assert_eq!((fixture.state(unseen).await, fixture.state(other_reason).await), ("parked".into(), "parked".into()));
     // Without an approval the rest goes back uncleared.
-    let ordered = house.store.order_retry(Some(Reason::ChurnBrake), 1_000).await.expect("the store is there");
+    let ordered = fixture.store.order_retry(Some(Reason::ChurnBrake), 1_000).await.expect("the store is there");
     assert!(matches!(ordered, Ordered::Running(ref retry) if !retry.approve && retry.total == 1), "{ordered:?}");
     other.retry_step(u64::MAX).await.expect("the store is there");
-    assert_eq!(claimed(&house.store).await.work.clearance, Clearance::Unasked);
+    assert_eq!(claimed(&fixture.store).await.work.clearance, Clearance::Unasked);
 }
 
-async fn a_share_is_of_the_customers_who_are_active(house: House) {
+async fn a_share_is_of_the_customers_who_are_active(fixture: StoreFixture) {
     let brake = Brake { count: Some(1), share: Some(Share::of(0.5)), window: HOUR };
     for number in 0..6 {
-        house.joins(&format!("C-{number}")).await;
+        fixture.joins(&format!("C-{number}")).await;
     }
-    assert_eq!(house.store.active_customers().await.expect("the store is there"), 6);
-    house.clock.advance(SECOND);
-    house.becomes("C-0", Happening::Churned).await;
-    house.becomes("C-1", Happening::Churned).await;
-    house.clock.advance(SECOND);
-    house.joins("C-1").await;
-    let known = house.store.active_customers().await.expect("the store is there");
+    assert_eq!(fixture.store.active_customers().await.expect("the store is there"), 6);
+    fixture.clock.advance(SECOND);
+    fixture.becomes("C-0", Happening::Churned).await;
+    fixture.becomes("C-1", Happening::Churned).await;
+    fixture.clock.advance(SECOND);
+    fixture.joins("C-1").await;
+    let known = fixture.store.active_customers().await.expect("the store is there");
     assert_eq!(known, 6, "a number of a moment ago is believed");
-    house.clock.advance(ACTIVE_AGE_MAX);
-    let tally = house.store.brake_tally(brake).await.expect("the store is there");
+    fixture.clock.advance(ACTIVE_AGE_MAX);
+    let tally = fixture.store.brake_tally(brake).await.expect("the store is there");
     assert_eq!((tally.active, brake.limit(tally.active)), (Some(5), 2));
     for (customer, is_cleared) in [("C-1", true), ("C-2", true), ("C-3", false)] {
-        let mut claim = house.leaves(customer).await;
-        let asked = house.store.ask_brake(&mut claim, brake, tally.active).await.expect("the store is there");
+        let mut claim = fixture.leaves(customer).await;
+        let asked = fixture.store.ask_brake(&mut claim, brake, tally.active).await.expect("the store is there");
         assert_eq!(asked == Asked::Cleared, is_cleared, "{customer}: {asked:?}");
     }
     // Nobody knows how many there are: the count alone decides.
-    let mut claim = house.leaves("C-4").await;
-    let asked = ask(&house.store, &mut claim, Brake { count: Some(3), ..brake }).await;
+    let mut claim = fixture.leaves("C-4").await;
+    let asked = ask(&fixture.store, &mut claim, Brake { count: Some(3), ..brake }).await;
     assert_eq!(asked, Asked::Cleared);
 }
 
-async fn connect(house: &House) -> sqlx::AnyConnection {
+async fn connect(fixture: &StoreFixture) -> sqlx::AnyConnection {
     sqlx::any::install_default_drivers();
-    sqlx::AnyConnection::connect(&house.url).await.expect("the database is there")
+    sqlx::AnyConnection::connect(&fixture.url).await.expect("the database is there")
 }
 
-async fn a_store_of_the_version_before_knows_who_is_active(house: House) {
+async fn a_store_of_the_version_before_knows_who_is_active(fixture: StoreFixture) {
     for customer in ["active", "left", "returned", "named \"churned\":null"] {
-        house.joins(customer).await;
+        fixture.joins(customer).await;
     }
-    house.clock.advance(SECOND);
-    house.becomes("left", Happening::Churned).await;
-    house.becomes("returned", Happening::Churned).await;
-    house.clock.advance(SECOND);
-    house.joins("returned").await;
-    house.becomes("never one", Happening::Churned).await;
-    house.leaves("new").await;
-    let mut connection = connect(&house).await;
+    fixture.clock.advance(SECOND);
+    fixture.becomes("left", Happening::Churned).await;
+    fixture.becomes("returned", Happening::Churned).await;
+    fixture.clock.advance(SECOND);
+    fixture.joins("returned").await;
+    fixture.becomes("never one", Happening::Churned).await;
+    fixture.leaves("new").await;
+    let mut connection = connect(&fixture).await;
     let read = "SELECT lane, active FROM lanes ORDER BY lane";
     let before: Vec<(String, i64)> = sqlx::query_as(read).fetch_all(&mut connection).await.expect("readable");
     let active: Vec<&str> = before.iter().filter(|(_, active)| *active == 1).map(|(lane, _)| lane.as_str()).collect();
@@ -339,52 +339,52 @@ async fn a_store_of_the_version_before_knows_who_is_active(house: House) {
     assert_eq!(after, before);
 }
 
-async fn a_claim_that_is_not_the_newest_decides_nothing(house: House) {
-    let mut old = house.leaves("C-1").await;
-    house.clock.advance(LEASE + SECOND);
-    let mut new = claimed(&house.store).await;
+async fn a_claim_that_is_not_the_newest_decides_nothing(fixture: StoreFixture) {
+    let mut old = fixture.leaves("C-1").await;
+    fixture.clock.advance(LEASE + SECOND);
+    let mut new = claimed(&fixture.store).await;
     assert_eq!(new.work.event.id, old.work.event.id);
-    assert_eq!(ask(&house.store, &mut old, of(1)).await, Asked::Fenced);
-    assert_eq!((old.work.clearance, house.admitted(of(1)).await), (Clearance::Unasked, 0));
-    assert_eq!(ask(&house.store, &mut new, of(1)).await, Asked::Cleared);
+    assert_eq!(ask(&fixture.store, &mut old, of(1)).await, Asked::Fenced);
+    assert_eq!((old.work.clearance, fixture.admitted(of(1)).await), (Clearance::Unasked, 0));
+    assert_eq!(ask(&fixture.store, &mut new, of(1)).await, Asked::Cleared);
 }
 
 /// The cancellation of a churn, said `after` now.
-fn called_off(house: &House, customer: &str) -> podero_bridge::store::Arrival {
-    house.arrival(customer, Happening::CalledOff(Change::Existence))
+fn called_off(fixture: &StoreFixture, customer: &str) -> podero_bridge::store::Arrival {
+    fixture.arrival(customer, Happening::CalledOff(Change::Existence))
 }
 
-async fn a_churn_that_is_called_off_does_not_wait_for_an_approval(house: House) {
-    let too_early = called_off(&house, "C-1");
-    house.clock.advance(SECOND);
-    let (one, other) = (house.asks_in_vain("C-1", of(0)).await, house.asks_in_vain("C-2", of(0)).await);
+async fn a_churn_that_is_called_off_does_not_wait_for_an_approval(fixture: StoreFixture) {
+    let too_early = called_off(&fixture, "C-1");
+    fixture.clock.advance(SECOND);
+    let (one, other) = (fixture.asks_in_vain("C-1", of(0)).await, fixture.asks_in_vain("C-2", of(0)).await);
     // One that something was done for already: only it puts that right.
-    let arrival = house.arrival("C-3", Happening::Churned);
+    let arrival = fixture.arrival("C-3", Happening::Churned);
     let begun = arrival.id;
-    house.store.accept(vec![arrival]).await.expect("the store is there");
-    let claim = claimed(&house.store).await;
-    house
+    fixture.store.accept(vec![arrival]).await.expect("the store is there");
+    let claim = claimed(&fixture.store).await;
+    fixture
         .store
-        .settle(&claim, House::verdict(&claim, braked(), Vec::new()), calls(&house, Operation::ListHeatPumps))
+        .settle(&claim, StoreFixture::verdict(&claim, braked(), Vec::new()), calls(&fixture, Operation::ListHeatPumps))
         .await
         .expect("the store is there");
-    house.store.accept(vec![too_early]).await.expect("the store is there");
-    assert_eq!(house.state(one).await, "parked", "it was said before");
-    house.clock.advance(SECOND);
+    fixture.store.accept(vec![too_early]).await.expect("the store is there");
+    assert_eq!(fixture.state(one).await, "parked", "it was said before");
+    fixture.clock.advance(SECOND);
     for customer in ["C-1", "C-3"] {
-        house.store.accept(vec![called_off(&house, customer)]).await.expect("the store is there");
+        fixture.store.accept(vec![called_off(&fixture, customer)]).await.expect("the store is there");
     }
-    assert_eq!((house.state(one).await, house.state(other).await), ("superseded".into(), "parked".into()));
-    assert_eq!(house.state(begun).await, "parked");
-    let shown = house.store.event(&one.to_string()).await.expect("the store is there").expect("it is known");
+    assert_eq!((fixture.state(one).await, fixture.state(other).await), ("superseded".into(), "parked".into()));
+    assert_eq!(fixture.state(begun).await, "parked");
+    let shown = fixture.store.event(&one.to_string()).await.expect("the store is there").expect("it is known");
     assert_eq!(shown.event.reason.as_deref(), Some("replaced"));
-    assert_eq!(house.store.unpark(one, RetryRequest::Approve).await.expect("the store is there"), None);
+    assert_eq!(fixture.store.unpark(one, RetryRequest::Approve).await.expect("the store is there"), None);
 }
 
-fn calls(house: &House, operation: Operation) -> Vec<CallMade> {
+fn calls(fixture: &StoreFixture, operation: Operation) -> Vec<CallMade> {
     vec![CallMade {
-        id: house.clock.fresh_id(),
-        at: house.clock.now(),
+        id: fixture.clock.fresh_id(),
+        at: fixture.clock.now(),
         operation,
         outcome: "done".to_owned(),
         took: SECOND,
@@ -393,70 +393,70 @@ fn calls(house: &House, operation: Operation) -> Vec<CallMade> {
 }
 
 /// A churn of this day, said now.
-fn announced(house: &House, customer: &str, on: Timestamp) -> podero_bridge::store::Arrival {
-    let mut arrival = house.arrival(customer, Happening::Churned);
+fn announced(fixture: &StoreFixture, customer: &str, on: Timestamp) -> podero_bridge::store::Arrival {
+    let mut arrival = fixture.arrival(customer, Happening::Churned);
     let customer = CustomerId::accept(customer).expect("a printable id");
     arrival.content = podero_bridge::store::Content::Event(Event {
         id: arrival.id,
         customer,
-        time: house.clock.now(),
+        time: fixture.clock.now(),
         effective_at: Some(on),
         happening: Happening::Churned,
     });
     arrival
 }
 
-async fn what_was_called_off_is_not_done_when_it_is_retried(house: House) {
+async fn what_was_called_off_is_not_done_when_it_is_retried(fixture: StoreFixture) {
     // On its day the user was looked up, and the brake refused; a person retries it in the moment of the cancellation.
-    let arrival = announced(&house, "C-1", house.clock.now().plus(HOUR));
+    let arrival = announced(&fixture, "C-1", fixture.clock.now().plus(HOUR));
     let id = arrival.id;
-    house.store.accept(vec![arrival]).await.expect("the store is there");
-    house.clock.advance(HOUR + SECOND);
-    house.store.promote().await.expect("the store is there");
-    let claim = claimed(&house.store).await;
-    let verdict = House::verdict(&claim, braked(), Vec::new());
-    house.store.settle(&claim, verdict, calls(&house, Operation::FindUser)).await.expect("the store is there");
-    house.store.unpark(id, RetryRequest::Approve).await.expect("the store is there").expect("it is parked");
-    house.clock.advance(SECOND);
-    house.store.accept(vec![called_off(&house, "C-1")]).await.expect("the store is there");
-    assert!(house.store.claim(LEASE).await.expect("the store is there").is_none());
-    assert_eq!(house.state(id).await, "superseded");
+    fixture.store.accept(vec![arrival]).await.expect("the store is there");
+    fixture.clock.advance(HOUR + SECOND);
+    fixture.store.promote().await.expect("the store is there");
+    let claim = claimed(&fixture.store).await;
+    let verdict = StoreFixture::verdict(&claim, braked(), Vec::new());
+    fixture.store.settle(&claim, verdict, calls(&fixture, Operation::FindUser)).await.expect("the store is there");
+    fixture.store.unpark(id, RetryRequest::Approve).await.expect("the store is there").expect("it is parked");
+    fixture.clock.advance(SECOND);
+    fixture.store.accept(vec![called_off(&fixture, "C-1")]).await.expect("the store is there");
+    assert!(fixture.store.claim(LEASE).await.expect("the store is there").is_none());
+    assert_eq!(fixture.state(id).await, "superseded");
 }
 
-async fn a_churn_of_another_day_is_asked_about_on_its_day(house: House) {
-    let day = house.clock.now().plus(24 * HOUR);
-    let arrivals: Vec<_> = ["C-1", "C-2"].iter().map(|customer| announced(&house, customer, day)).collect();
-    house.store.accept(arrivals).await.expect("the store is there");
-    assert!(house.store.claim(LEASE).await.expect("the store is there").is_none());
+async fn a_churn_of_another_day_is_asked_about_on_its_day(fixture: StoreFixture) {
+    let day = fixture.clock.now().plus(24 * HOUR);
+    let arrivals: Vec<_> = ["C-1", "C-2"].iter().map(|customer| announced(&fixture, customer, day)).collect();
+    fixture.store.accept(arrivals).await.expect("the store is there");
+    assert!(fixture.store.claim(LEASE).await.expect("the store is there").is_none());
     // An announcement takes nobody's place today.
-    assert_eq!(house.asks("C-3", of(1)).await.1, Asked::Cleared);
-    house.clock.advance(24 * HOUR);
-    house.store.promote().await.expect("the store is there");
+    assert_eq!(fixture.asks("C-3", of(1)).await.1, Asked::Cleared);
+    fixture.clock.advance(24 * HOUR);
+    fixture.store.promote().await.expect("the store is there");
     let mut answers = Vec::new();
     for _ in 0..2 {
-        let mut claim = claimed(&house.store).await;
+        let mut claim = claimed(&fixture.store).await;
         while claim.work.event.customer.as_str() == "C-3" {
-            claim = claimed(&house.store).await;
+            claim = claimed(&fixture.store).await;
         }
-        answers.push(ask(&house.store, &mut claim, of(1)).await == Asked::Cleared);
+        answers.push(ask(&fixture.store, &mut claim, of(1)).await == Asked::Cleared);
     }
     assert_eq!(answers, [true, false]);
 }
 
-async fn parked_churns_are_skipped_all_at_once(house: House) {
+async fn parked_churns_are_skipped_all_at_once(fixture: StoreFixture) {
     let mut ids = Vec::new();
     for number in 0..3 {
-        ids.push(house.asks_in_vain(&format!("C-{number}"), of(0)).await);
+        ids.push(fixture.asks_in_vain(&format!("C-{number}"), of(0)).await);
     }
-    let other = house.ends("D-1", gave_up()).await;
-    let skip = |reason| house.store.skip_unreadable(reason);
+    let other = fixture.ends("D-1", gave_up()).await;
+    let skip = |reason| fixture.store.skip_unreadable(reason);
     assert_eq!(skip(Some(Reason::GaveUp)).await.expect("the store is there"), 0);
     assert_eq!(skip(None).await.expect("the store is there"), 0, "all that never became events");
     assert_eq!(skip(Some(Reason::ChurnBrake)).await.expect("the store is there"), 3);
     for id in ids {
-        assert_eq!(house.state(id).await, "skipped");
+        assert_eq!(fixture.state(id).await, "skipped");
     }
-    assert_eq!(house.state(other).await, "parked");
+    assert_eq!(fixture.state(other).await, "parked");
 }
 
 // --- the whole house -------------------------------------------------------------------------------------------------
@@ -728,20 +728,21 @@ async fn without_limits_there_is_no_brake_and_its_limit_is_no_metric() {
 
 // --- the command line ------------------------------------------------------------------------------------------------
 
-fn at(house: &House) -> Environment {
-    vec![("STORE__URL", house.url.clone())]
+fn at(fixture: &StoreFixture) -> Environment {
+    vec![("STORE__URL", fixture.url.clone())]
 }
 
+/// The command line shows what it would release and releases it when told to.
 #[tokio::test]
-async fn the_command_line_shows_what_it_would_release_and_releases_it_when_told_to() {
-    let house = House::on_sqlite().await;
+async fn the_command_shows_what_it_would_release_first() {
+    let fixture = StoreFixture::on_sqlite().await;
     let mut ids = Vec::new();
     for number in 0..4 {
-        ids.push(house.asks_in_vain(&format!("C-{number}"), of(0)).await);
+        ids.push(fixture.asks_in_vain(&format!("C-{number}"), of(0)).await);
     }
-    let gave_up = house.ends("D-1", gave_up()).await.to_string();
+    let gave_up = fixture.ends("D-1", gave_up()).await.to_string();
     let run = |arguments: &[&str]| {
-        let output = running::run(arguments, &at(&house));
+        let output = running::run(arguments, &at(&fixture));
         (output.status.code(), running::said(&output))
     };
     let of_brake = ["parked", "retry", "--reason", "churn_brake", "--approve"];
@@ -760,7 +761,7 @@ async fn the_command_line_shows_what_it_would_release_and_releases_it_when_told_
         assert_eq!(run(bad).0, Some(64), "{bad:?}");
     }
     for id in &ids {
-        assert_eq!(house.state(*id).await, "parked", "nothing was released");
+        assert_eq!(fixture.state(*id).await, "parked", "nothing was released");
     }
     let (status, listed) = run(&["parked", "list"]);
     assert!(status == Some(0) && listed.contains("customer.churned 4"), "{listed}");
@@ -774,9 +775,9 @@ async fn the_command_line_shows_what_it_would_release_and_releases_it_when_told_
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("2 events: customer.churned 2") && said.contains("2 of 2 retried"), "{said}");
     // The command has the machine's clock.
-    house.clock.advance(Duration::from_secs(100 * 365 * 86_400));
+    fixture.clock.advance(Duration::from_secs(100 * 365 * 86_400));
     for _ in 0..3 {
-        assert_eq!(claimed(&house.store).await.work.clearance, Clearance::Approved);
+        assert_eq!(claimed(&fixture.store).await.work.clearance, Clearance::Approved);
     }
     let (status, said) = run(&[&of_brake[..], &["--yes"]].concat());
     assert!(status == Some(0) && said.contains("0 of 0 retried"), "nothing is left: {said}");

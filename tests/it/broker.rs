@@ -497,8 +497,9 @@ async fn a_notice_nobody_subscribed_to_is_kept_in_the_unrouted_queue() {
     running.stop().await;
 }
 
+/// Without an alternate exchange, exactly the unroutable publishes are returned.
 #[tokio::test]
-async fn without_an_alternate_exchange_exactly_the_unroutable_publishes_are_returned() {
+async fn exactly_the_unroutable_publishes_are_returned() {
     let url = servers::fresh_vhost();
     let peer = Peer::connect(&url).await;
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
@@ -568,8 +569,9 @@ async fn send_until_routed(url: &str, id: &str) {
     until("an event reaches the queue", async || Peer::connect(url).await.reaches(id).await).await;
 }
 
+/// An exchange or binding that is deleted is declared again and the consumer goes on.
 #[tokio::test]
-async fn an_exchange_or_binding_that_is_deleted_is_declared_again_and_the_consumer_goes_on() {
+async fn a_deleted_exchange_or_binding_is_declared_again() {
     let url = servers::fresh_vhost();
     let inbox = Inbox::default();
     let running = Running::tended(settings(&url), &inbox).await;
@@ -656,8 +658,9 @@ async fn an_exchange_that_is_not_ours_to_declare_is_missed_once_it_was_there() {
     running.stop().await;
 }
 
+/// An exchange that is deleted under the publisher is declared again, and no notice is lost.
 #[tokio::test]
-async fn what_is_deleted_under_the_publisher_is_declared_again_and_no_notice_is_lost() {
+async fn a_deletion_under_the_publisher_loses_no_notice() {
     let url = servers::fresh_vhost();
     let running = Running::tended(settings(&url), &Inbox::default()).await;
     let broker = &running.broker;
@@ -702,8 +705,9 @@ async fn a_missing_queue_that_is_not_ours_to_declare_is_waited_for() {
     running.stop().await;
 }
 
+/// The queue is bound by the configured keys and a publisher can see what no key fits.
 #[tokio::test]
-async fn the_queue_is_bound_by_the_configured_keys_and_a_publisher_can_see_what_no_key_fits() {
+async fn the_queue_is_bound_by_the_configured_keys() {
     let url = servers::fresh_vhost();
     let inbox = Inbox::default();
     let bindings = vec!["customer.#".to_owned(), "crm.*.changed".to_owned()];

@@ -19,6 +19,7 @@ use podero_bridge::store::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::kit::{Fixture, TestDatabase, on_both_databases};
 use crate::world::{Settings as WorldSettings, World, sign_up, until};
 
 const START: i64 = 1_800_000_000;
@@ -27,29 +28,8 @@ const BACK_OFF: Duration = Duration::from_mins(15);
 const HOUR: Duration = Duration::from_hours(1);
 const YEARS: Duration = Duration::from_hours(3 * 365 * 24);
 
-/// One scenario, two tests.
-macro_rules! on_both_databases {
-    ($($scenario:ident)*) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $scenario() {
-                for ahead in [2 * super::HOUR, super::YEARS] {
-                    let folder = tempfile::tempdir().expect("a temporary folder");
-                    let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
-                    super::$scenario(super::House::open(url, ahead).await).await;
-                }
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $scenario() {
-                for ahead in [2 * super::HOUR, super::YEARS] {
-                    super::$scenario(super::House::open(crate::servers::fresh_database(), ahead).await).await;
-                }
-            })*
-        }
-    };
-}
+/// How far the clock is ahead: in each scenario by both.
+const AHEAD: [Duration; 2] = [Duration::from_hours(2), YEARS];
 
 on_both_databases! {
     an_event_in_back_off_is_due_and_one_that_arrived_then_as_well
@@ -63,33 +43,42 @@ on_both_databases! {
     a_list_says_who_waits_and_why
     a_jump_ahead_makes_no_announced_event_due_and_nothing_old
     a_tombstone_of_then_keeps_old_events_out_and_no_new_customer
-    a_restart_while_the_clock_is_ahead_makes_no_announced_event_due_and_nothing_old
+    a_restart_with_the_clock_ahead_makes_nothing_due_or_old
     a_jump_ahead_changes_nothing_for_an_event_of_now
-    a_purge_that_was_set_then_is_due_after_its_while_and_never_before_its_own_day
+    a_purge_is_never_due_before_its_own_day
     a_live_lease_of_a_replica_with_other_settings_is_not_taken
 }
 
 /// A store whose clock is ahead until it is set right.
-struct House {
+struct ClockFixture {
     url: String,
     writing: tokio::task::JoinHandle<()>,
     store: Store,
     clock: Clock,
     ahead: Duration,
+    _database: Option<TestDatabase>,
 }
 
-impl House {
-    async fn open(url: String, ahead: Duration) -> Self {
+impl Fixture for ClockFixture {
+    const RUNS: usize = AHEAD.len();
+
+    async fn open(database: TestDatabase, run: usize) -> Self {
+        Self::ahead(database.url.clone(), AHEAD[run], Some(database)).await
+    }
+}
+
+impl ClockFixture {
+    async fn ahead(url: String, ahead: Duration, database: Option<TestDatabase>) -> Self {
         let clock = Clock::manual(Timestamp::from_micros(START * 1_000_000).plus(ahead), 1);
-        Self::open_at(url, clock, ahead).await
+        Self::open_at(url, clock, ahead, database).await
     }
 
-    async fn open_at(url: String, clock: Clock, ahead: Duration) -> Self {
+    async fn open_at(url: String, clock: Clock, ahead: Duration, database: Option<TestDatabase>) -> Self {
         let settings = Settings { url: url.clone(), targets: vec![Target::Amqp], works: true };
         let (store, writer) = Store::open(settings, clock.clone()).await.expect("the store opens");
         let writing = tokio::spawn(writer.run());
         store.expect_waits(Ceilings { work: BACK_OFF, notice: BACK_OFF, poll: BACK_OFF, sign_up: HOUR });
-        Self { url, writing, store, clock, ahead }
+        Self { url, writing, store, clock, ahead, _database: database }
     }
 
     /// Another process, whose clock shows the same and knows nothing of this one's.
@@ -98,7 +87,7 @@ impl House {
         self.store.close().await;
         drop(self.store);
         self.writing.await.expect("the writer ends");
-        Self::open_at(self.url, clock, self.ahead).await
+        Self::open_at(self.url, clock, self.ahead, self._database).await
     }
 
     async fn state(&self, id: EventId) -> Option<String> {
@@ -185,77 +174,77 @@ impl House {
     }
 }
 
-async fn an_event_in_back_off_is_due_and_one_that_arrived_then_as_well(house: House) {
-    let failed = house.happened("C-1").await;
-    assert_eq!(house.fail(Setback::Unknown).await, failed);
-    let untouched = house.happened("C-2").await;
-    assert!(house.store.claims(1, Duration::ZERO).await.is_ok_and(|claims| claims.len() == 1), "it is due then");
-    house.set_right();
-    let claims = house.store.claims(10, LEASE).await.expect("the store is there");
+async fn an_event_in_back_off_is_due_and_one_that_arrived_then_as_well(fixture: ClockFixture) {
+    let failed = fixture.happened("C-1").await;
+    assert_eq!(fixture.fail(Setback::Unknown).await, failed);
+    let untouched = fixture.happened("C-2").await;
+    assert!(fixture.store.claims(1, Duration::ZERO).await.is_ok_and(|claims| claims.len() == 1), "it is due then");
+    fixture.set_right();
+    let claims = fixture.store.claims(10, LEASE).await.expect("the store is there");
     let mut found: Vec<EventId> = claims.iter().map(|claim| claim.work.event.id).collect();
     found.sort_by_key(|id| id.0);
     assert_eq!(found, [failed, untouched]);
     for claim in &claims {
-        assert!(claim.work.tries_from <= house.clock.now(), "its age counts from now");
-        assert!(claim.work.failing_since.is_none_or(|since| since <= house.clock.now()));
+        assert!(claim.work.tries_from <= fixture.clock.now(), "its age counts from now");
+        assert!(claim.work.failing_since.is_none_or(|since| since <= fixture.clock.now()));
     }
-    let gauges = house.store.gauges(house.clock.now()).await.expect("the store is there");
+    let gauges = fixture.store.gauges(fixture.clock.now()).await.expect("the store is there");
     assert_eq!(gauges.pending, 2);
-    house.store.promote().await.expect("the store is there");
-    house.clock.advance(HOUR);
-    let gauges = house.store.gauges(house.clock.now()).await.expect("the store is there");
-    let age = gauges.oldest_pending.map(|oldest| house.clock.now().since(oldest));
+    fixture.store.promote().await.expect("the store is there");
+    fixture.clock.advance(HOUR);
+    let gauges = fixture.store.gauges(fixture.clock.now()).await.expect("the store is there");
+    let age = gauges.oldest_pending.map(|oldest| fixture.clock.now().since(oldest));
     assert_eq!(age, Some(HOUR), "it is seen to wait");
 }
 
-async fn a_lease_taken_then_has_lapsed(house: House) {
-    house.happened("C-1").await;
-    let before = house.claim().await.expect("an event is due");
-    house.set_right();
-    let after = house.claim().await.expect("nobody works on it any more");
+async fn a_lease_taken_then_has_lapsed(fixture: ClockFixture) {
+    fixture.happened("C-1").await;
+    let before = fixture.claim().await.expect("an event is due");
+    fixture.set_right();
+    let after = fixture.claim().await.expect("nobody works on it any more");
     assert!(after.fence > before.fence);
-    assert!(house.claim().await.is_none(), "a lease of now holds");
+    assert!(fixture.claim().await.is_none(), "a lease of now holds");
 }
 
-async fn a_wait_for_a_sign_up_begins_again(house: House) {
-    house.happened("C-1").await;
-    house.end_head(Fate::Waiting { until: house.clock.now().plus(HOUR) }).await;
-    house.set_right();
-    assert_eq!(house.store.promote().await.expect("the store is there"), 1);
-    let claim = house.claim().await.expect("it is looked at again");
-    assert_eq!(claim.work.tries_from, house.clock.now());
+async fn a_wait_for_a_sign_up_begins_again(fixture: ClockFixture) {
+    fixture.happened("C-1").await;
+    fixture.end_head(Fate::Waiting { until: fixture.clock.now().plus(HOUR) }).await;
+    fixture.set_right();
+    assert_eq!(fixture.store.promote().await.expect("the store is there"), 1);
+    let claim = fixture.claim().await.expect("it is looked at again");
+    assert_eq!(claim.work.tries_from, fixture.clock.now());
 }
 
-async fn a_retry_by_hand_makes_an_event_due_now(house: House) {
-    house.set_right();
-    let event = house.happened("C-1").await;
-    house.fail(Setback::Unknown).await;
-    assert!(house.claim().await.is_none(), "its back-off holds it");
-    let retry = async || house.store.unpark(event, RetryRequest::Retry).await.expect("the store is there");
+async fn a_retry_by_hand_makes_an_event_due_now(fixture: ClockFixture) {
+    fixture.set_right();
+    let event = fixture.happened("C-1").await;
+    fixture.fail(Setback::Unknown).await;
+    assert!(fixture.claim().await.is_none(), "its back-off holds it");
+    let retry = async || fixture.store.unpark(event, RetryRequest::Retry).await.expect("the store is there");
     assert!(retry().await.is_some());
-    let claim = house.claim().await.expect("it is due now");
+    let claim = fixture.claim().await.expect("it is due now");
     assert_eq!(claim.work.failures, 1, "no failure is forgotten");
     assert!(retry().await.is_none(), "an applier is at work on it");
-    let why = house.store.why_not_taken(event, &RetryRequest::Retry).await.expect("the store is there");
+    let why = fixture.store.why_not_taken(event, &RetryRequest::Retry).await.expect("the store is there");
     assert_eq!(why.to_string(), "the bridge works on it at this moment; look again in a minute");
 }
 
-async fn what_was_parked_then_is_covered_by_a_retry_of_many(house: House) {
-    house.happened("C-1").await;
-    house.end_head(Fate::Parked { reason: Reason::Refused, detail: "said no".to_owned() }).await;
-    house.set_right();
-    let ordered = house.store.order_retry(Some(Reason::Refused), 10).await.expect("the store is there");
+async fn what_was_parked_then_is_covered_by_a_retry_of_many(fixture: ClockFixture) {
+    fixture.happened("C-1").await;
+    fixture.end_head(Fate::Parked { reason: Reason::Refused, detail: "said no".to_owned() }).await;
+    fixture.set_right();
+    let ordered = fixture.store.order_retry(Some(Reason::Refused), 10).await.expect("the store is there");
     assert!(matches!(ordered, Ordered::Running(retry) if retry.total == 1));
-    let stepped = house.store.retry_step(1_000).await.expect("the store is there");
+    let stepped = fixture.store.retry_step(1_000).await.expect("the store is there");
     assert!(matches!(stepped, Stepped::Retried { count: 1, .. }), "{stepped:?}");
-    assert!(house.claim().await.is_some());
+    assert!(fixture.claim().await.is_some());
 }
 
-async fn notices_polls_and_duties_are_due(house: House) {
-    let now = house.clock.now();
+async fn notices_polls_and_duties_are_due(fixture: ClockFixture) {
+    let now = fixture.clock.now();
     // A settlement that tells something.
-    house.happened("C-1").await;
-    let claim = house.claim().await.expect("an event is due");
+    fixture.happened("C-1").await;
+    let claim = fixture.claim().await.expect("an event is due");
     let notice = Notice {
         id: notice_id("a cause", Topic::EventParked),
         topic: Topic::EventParked,
@@ -275,71 +264,71 @@ async fn notices_polls_and_duties_are_due(house: House) {
         wakes_waiting: false,
         remark: None,
     };
-    house.store.settle(&claim, verdict, Vec::new()).await.expect("the store is there");
+    fixture.store.settle(&claim, verdict, Vec::new()).await.expect("the store is there");
     let failed = PublishOutcome::Failed { at: now.plus(BACK_OFF), why: "refused" };
-    house.store.mark(Target::Amqp, vec![(notice.id, failed)]).await.expect("the store is there");
+    fixture.store.mark(Target::Amqp, vec![(notice.id, failed)]).await.expect("the store is there");
     let member = Member { user: Uuid::from_u128(1), customer: None, region: None, first_due: now.plus(BACK_OFF) };
-    let roster = |house: &House, members: Vec<Member>| Roster {
+    let roster = |fixture: &ClockFixture, members: Vec<Member>| Roster {
         members,
-        asked_at: house.clock.now(),
+        asked_at: fixture.clock.now(),
         lists_to_remove: 2,
         break_after: HOUR,
     };
-    house.store.keep_roster(roster(&house, vec![member])).await.expect("the store is there");
-    assert!(house.store.take_duty("roster", BACK_OFF).await.expect("the store is there"));
-    house.set_right();
-    let due = house.store.due_notices(Target::Amqp, 10, LEASE).await.expect("the store is there");
+    fixture.store.keep_roster(roster(&fixture, vec![member])).await.expect("the store is there");
+    assert!(fixture.store.take_duty("roster", BACK_OFF).await.expect("the store is there"));
+    fixture.set_right();
+    let due = fixture.store.due_notices(Target::Amqp, 10, LEASE).await.expect("the store is there");
     assert_eq!(due.len(), 1, "a notice in back-off");
-    let due = house.store.due_users(10, LEASE).await.expect("the store is there");
+    let due = fixture.store.due_users(10, LEASE).await.expect("the store is there");
     assert_eq!(due.len(), 1, "a poll");
-    assert!(house.store.take_duty("roster", BACK_OFF).await.expect("the store is there"), "a duty");
-    assert!(!house.store.take_duty("roster", BACK_OFF).await.expect("the store is there"), "now it is put off");
-    house.store.keep_roster(roster(&house, Vec::new())).await.expect("the store is there");
-    house.clock.advance(HOUR);
-    let due = house.store.due_users(10, LEASE).await.expect("the store is there");
+    assert!(fixture.store.take_duty("roster", BACK_OFF).await.expect("the store is there"), "a duty");
+    assert!(!fixture.store.take_duty("roster", BACK_OFF).await.expect("the store is there"), "now it is put off");
+    fixture.store.keep_roster(roster(&fixture, Vec::new())).await.expect("the store is there");
+    fixture.clock.advance(HOUR);
+    let due = fixture.store.due_users(10, LEASE).await.expect("the store is there");
     assert!(due.is_empty(), "a user who is on no list any more is dropped");
 }
 
-async fn a_replica_seen_then_is_no_company(house: House) {
+async fn a_replica_seen_then_is_no_company(fixture: ClockFixture) {
     let known = PartnerHealth::default();
     let replica = |number| Uuid::from_u128(number);
-    house.store.share(replica(1), known).await.expect("the store is there");
-    house.set_right();
-    let shared = house.store.share(replica(2), known).await.expect("the store is there");
+    fixture.store.share(replica(1), known).await.expect("the store is there");
+    fixture.set_right();
+    let shared = fixture.store.share(replica(2), known).await.expect("the store is there");
     assert_eq!(shared.replicas, 2, "it may live, and its clock may be the one that is right");
-    house.clock.advance(REPLICA_LIFE);
-    let shared = house.store.share(replica(2), known).await.expect("the store is there");
+    fixture.clock.advance(REPLICA_LIFE);
+    let shared = fixture.store.share(replica(2), known).await.expect("the store is there");
     assert_eq!(shared.replicas, 1, "it said nothing for so long");
-    let shared = house.store.share(replica(1), known).await.expect("the store is there");
+    let shared = fixture.store.share(replica(1), known).await.expect("the store is there");
     assert_eq!(shared.replicas, 2, "it lives: it says so by a clock that is right");
 }
 
-async fn an_open_circuit_is_due_for_a_probe_and_a_pause_lasts_as_asked(house: House) {
+async fn an_open_circuit_is_due_for_a_probe_and_a_pause_lasts_as_asked(fixture: ClockFixture) {
     let mut known = PartnerHealth::default();
-    known.open(house.clock.now(), CircuitCause::Away);
-    known.pause(house.clock.now(), house.clock.now().plus(BACK_OFF));
-    house.store.share(Uuid::from_u128(1), known).await.expect("the store is there");
-    house.set_right();
+    known.open(fixture.clock.now(), CircuitCause::Away);
+    known.pause(fixture.clock.now(), fixture.clock.now().plus(BACK_OFF));
+    fixture.store.share(Uuid::from_u128(1), known).await.expect("the store is there");
+    fixture.set_right();
     let share =
-        async || house.store.share(Uuid::from_u128(2), PartnerHealth::default()).await.expect("the store is there");
-    let now = house.clock.now();
+        async || fixture.store.share(Uuid::from_u128(2), PartnerHealth::default()).await.expect("the store is there");
+    let now = fixture.clock.now();
     assert_eq!(share().await.health.paused(now), Some(now.plus(BACK_OFF)));
-    house.clock.advance(BACK_OFF);
-    let (now, known) = (house.clock.now(), share().await.health);
+    fixture.clock.advance(BACK_OFF);
+    let (now, known) = (fixture.clock.now(), share().await.health);
     assert_eq!(known.paused(now), None, "it does not begin again");
     assert!(known.opening().is_some_and(|opening| opening.since <= now));
     assert!(known.is_probe_due(now));
 }
 
-async fn a_list_says_who_waits_and_why(house: House) {
-    house.set_right();
-    let first = house.happened("C-1").await;
-    house.fail(Setback::Unknown).await;
-    house.clock.advance(Duration::from_secs(1));
-    let second = house.happened("C-1").await;
-    house.clock.advance(Duration::from_secs(1));
-    let third = house.happened("C-2").await;
-    let rows = house.listed(OpenState::Pending).await;
+async fn a_list_says_who_waits_and_why(fixture: ClockFixture) {
+    fixture.set_right();
+    let first = fixture.happened("C-1").await;
+    fixture.fail(Setback::Unknown).await;
+    fixture.clock.advance(Duration::from_secs(1));
+    let second = fixture.happened("C-1").await;
+    fixture.clock.advance(Duration::from_secs(1));
+    let third = fixture.happened("C-2").await;
+    let rows = fixture.listed(OpenState::Pending).await;
     let told: Vec<_> = rows.iter().map(|row| (row.id.clone(), row.waits_for, row.behind.clone())).collect();
     let id = |event: EventId| event.to_string();
     let expected =
@@ -351,7 +340,7 @@ async fn a_list_says_who_waits_and_why(house: House) {
     let (mut paged, mut after) = (Vec::new(), None);
     loop {
         let filter = OpenFilter { state: OpenState::Pending, customer: None, after, limit: 1 };
-        let page = house.store.open_events(filter).await.expect("the store is there");
+        let page = fixture.store.open_events(filter).await.expect("the store is there");
         paged.extend(page.events.into_iter().map(|event| event.id));
         after = page.next;
         if after.is_none() {
@@ -359,110 +348,112 @@ async fn a_list_says_who_waits_and_why(house: House) {
         }
     }
     assert_eq!(paged, [id(first), id(second), id(third)]);
-    let claim = house.claim().await.expect("the third is due");
+    let claim = fixture.claim().await.expect("the third is due");
     assert_eq!(claim.work.event.id, third);
     let filter = OpenFilter { state: OpenState::Pending, customer: Some("C-2".to_owned()), after: None, limit: 10 };
-    let of_one = house.store.open_events(filter).await.expect("the store is there").events;
+    let of_one = fixture.store.open_events(filter).await.expect("the store is there").events;
     assert_eq!(of_one.iter().map(|row| row.waits_for).collect::<Vec<_>>(), ["in_progress"]);
     let mut known = PartnerHealth::default();
-    known.open(house.clock.now(), CircuitCause::Away);
-    house.store.share(Uuid::from_u128(1), known).await.expect("the store is there");
-    assert_eq!(house.listed(OpenState::Pending).await[0].waits_for, "podero");
-    assert!(house.listed(OpenState::Parked).await.is_empty());
+    known.open(fixture.clock.now(), CircuitCause::Away);
+    fixture.store.share(Uuid::from_u128(1), known).await.expect("the store is there");
+    assert_eq!(fixture.listed(OpenState::Pending).await[0].waits_for, "podero");
+    assert!(fixture.listed(OpenState::Parked).await.is_empty());
 }
 
-async fn a_jump_ahead_makes_no_announced_event_due_and_nothing_old(house: House) {
+async fn a_jump_ahead_makes_no_announced_event_due_and_nothing_old(fixture: ClockFixture) {
     const RETENTION: Duration = Duration::from_mins(10);
-    house.set_right();
-    let settled = house.happened("C-1").await;
-    house.end_head(Fate::Applied { stale: Vec::new() }).await;
-    let day = house.clock.now().plus(HOUR);
-    let announced = house.announced("C-2", Some(day)).await;
-    house.clock.jump_ahead(house.ahead);
-    assert_eq!(house.clock.jump(), house.ahead);
-    let later = house.announced("C-3", Some(day)).await;
-    assert_eq!(house.store.promote().await.expect("the store is there"), 0);
-    house.store.forget(RETENTION).await.expect("the store is there");
+    fixture.set_right();
+    let settled = fixture.happened("C-1").await;
+    fixture.end_head(Fate::Applied { stale: Vec::new() }).await;
+    let day = fixture.clock.now().plus(HOUR);
+    let announced = fixture.announced("C-2", Some(day)).await;
+    fixture.clock.jump_ahead(fixture.ahead);
+    assert_eq!(fixture.clock.jump(), fixture.ahead);
+    let later = fixture.announced("C-3", Some(day)).await;
+    assert_eq!(fixture.store.promote().await.expect("the store is there"), 0);
+    fixture.store.forget(RETENTION).await.expect("the store is there");
     let state = async |id: EventId| {
-        let event = house.store.event(&id.to_string()).await.expect("the store is there");
+        let event = fixture.store.event(&id.to_string()).await.expect("the store is there");
         event.map(|view| view.event.state)
     };
     assert_eq!(state(settled).await.as_deref(), Some("applied"), "nothing is removed");
     assert_eq!(state(announced).await.as_deref(), Some("scheduled"));
     assert_eq!(state(later).await.as_deref(), Some("scheduled"), "nor one that arrives now");
-    house.clock.advance(HOUR);
-    assert_eq!(house.store.promote().await.expect("the store is there"), 2, "an hour has passed");
-    house.store.forget(RETENTION).await.expect("the store is there");
+    fixture.clock.advance(HOUR);
+    assert_eq!(fixture.store.promote().await.expect("the store is there"), 2, "an hour has passed");
+    fixture.store.forget(RETENTION).await.expect("the store is there");
     assert_eq!(state(settled).await, None, "and what was old is gone");
 }
 
-async fn a_tombstone_of_then_keeps_old_events_out_and_no_new_customer(house: House) {
+async fn a_tombstone_of_then_keeps_old_events_out_and_no_new_customer(fixture: ClockFixture) {
     let erase = async || {
-        let erased = house.store.erase("C-1", &[], true).await.expect("the store is there");
+        let erased = fixture.store.erase("C-1", &[], true).await.expect("the store is there");
         erased.expect("forced");
     };
     erase().await;
-    house.set_right();
-    let said = async |time: Timestamp| house.said("C-1", time, None).await.1;
-    let now = house.clock.now();
+    fixture.set_right();
+    let said = async |time: Timestamp| fixture.said("C-1", time, None).await.1;
+    let now = fixture.clock.now();
     assert_eq!(said(now.minus(25 * HOUR)).await, "superseded", "it was said of the customer who was erased");
     // A sender's clock may be ahead by two hours, and then the tombstone is meant so.
-    let is_meant_so = house.ahead == 2 * HOUR;
+    let is_meant_so = fixture.ahead == 2 * HOUR;
     assert_eq!(said(now).await, if is_meant_so { "superseded" } else { "pending" });
     erase().await;
     assert_eq!(said(now).await, "superseded", "until now the customer was erased again");
-    house.clock.advance(house.ahead.min(3 * HOUR));
+    fixture.clock.advance(fixture.ahead.min(3 * HOUR));
     assert_eq!(said(now).await, "superseded", "also later");
-    house.clock.advance(Duration::from_micros(1));
-    assert_eq!(said(house.clock.now()).await, "pending");
+    fixture.clock.advance(Duration::from_micros(1));
+    assert_eq!(said(fixture.clock.now()).await, "pending");
 }
 
-async fn a_restart_while_the_clock_is_ahead_makes_no_announced_event_due_and_nothing_old(house: House) {
+/// A restart while the clock is ahead makes no announced event due and nothing old.
+async fn a_restart_with_the_clock_ahead_makes_nothing_due_or_old(fixture: ClockFixture) {
     const RETENTION: Duration = Duration::from_mins(45);
-    house.set_right();
-    let settled = house.happened("C-1").await;
-    house.end_head(Fate::Applied { stale: Vec::new() }).await;
-    let announced = house.announced("C-2", Some(house.clock.now().plus(HOUR))).await;
-    house.beat().await;
-    house.clock.jump_ahead(house.ahead);
+    fixture.set_right();
+    let settled = fixture.happened("C-1").await;
+    fixture.end_head(Fate::Applied { stale: Vec::new() }).await;
+    let announced = fixture.announced("C-2", Some(fixture.clock.now().plus(HOUR))).await;
+    fixture.beat().await;
+    fixture.clock.jump_ahead(fixture.ahead);
     // Written by the wrong clock.
-    assert!(house.store.take_duty("roster", BACK_OFF).await.expect("the store is there"));
-    house.happened("C-3").await;
-    house.beat().await;
-    let mut house = house;
+    assert!(fixture.store.take_duty("roster", BACK_OFF).await.expect("the store is there"));
+    fixture.happened("C-3").await;
+    fixture.beat().await;
+    let mut fixture = fixture;
     for _ in 0..3 {
-        house = house.restart().await;
-        assert_eq!(house.clock.jump(), house.ahead, "the doubt goes on");
-        house.store.promote().await.expect("the store is there");
-        house.store.forget(RETENTION).await.expect("the store is there");
-        assert_eq!(house.state(settled).await.as_deref(), Some("applied"), "nothing is removed");
-        assert_eq!(house.state(announced).await.as_deref(), Some("scheduled"));
-        house.clock.advance(BACK_OFF);
-        house.beat().await;
+        fixture = fixture.restart().await;
+        assert_eq!(fixture.clock.jump(), fixture.ahead, "the doubt goes on");
+        fixture.store.promote().await.expect("the store is there");
+        fixture.store.forget(RETENTION).await.expect("the store is there");
+        assert_eq!(fixture.state(settled).await.as_deref(), Some("applied"), "nothing is removed");
+        assert_eq!(fixture.state(announced).await.as_deref(), Some("scheduled"));
+        fixture.clock.advance(BACK_OFF);
+        fixture.beat().await;
     }
-    house.clock.advance(HOUR - 3 * BACK_OFF);
-    house = house.restart().await;
-    assert_eq!(house.store.promote().await.expect("the store is there"), 1, "an hour has passed");
-    house.store.forget(RETENTION).await.expect("the store is there");
-    assert_eq!(house.state(settled).await, None, "and what was old is gone");
+    fixture.clock.advance(HOUR - 3 * BACK_OFF);
+    fixture = fixture.restart().await;
+    assert_eq!(fixture.store.promote().await.expect("the store is there"), 1, "an hour has passed");
+    fixture.store.forget(RETENTION).await.expect("the store is there");
+    assert_eq!(fixture.state(settled).await, None, "and what was old is gone");
 }
 
-async fn a_jump_ahead_changes_nothing_for_an_event_of_now(house: House) {
-    house.set_right();
+async fn a_jump_ahead_changes_nothing_for_an_event_of_now(fixture: ClockFixture) {
+    fixture.set_right();
     // A virtual machine that was paused: the clock is right.
-    house.clock.jump_ahead(house.ahead);
-    let now = house.clock.now();
-    let (event, _) = house.said("C-1", now, Some(now)).await;
-    let claim = house.claim().await.expect("it takes effect as it is told");
+    fixture.clock.jump_ahead(fixture.ahead);
+    let now = fixture.clock.now();
+    let (event, _) = fixture.said("C-1", now, Some(now)).await;
+    let claim = fixture.claim().await.expect("it takes effect as it is told");
     assert_eq!((claim.work.event.id, claim.work.tries_from), (event, now), "its age counts from its arrival");
 }
 
-async fn a_purge_that_was_set_then_is_due_after_its_while_and_never_before_its_own_day(house: House) {
+/// A purge that was set then is due after its while and never before its own day.
+async fn a_purge_is_never_due_before_its_own_day(fixture: ClockFixture) {
     const WHILE: Duration = Duration::from_hours(30 * 24);
-    let purge = async |house: &House, customer: &str| {
-        house.happened(customer).await;
-        let claim = house.claim().await.expect("a churn is due");
-        let now = house.clock.now();
+    let purge = async |fixture: &ClockFixture, customer: &str| {
+        fixture.happened(customer).await;
+        let claim = fixture.claim().await.expect("a churn is due");
+        let now = fixture.clock.now();
         let id = EventId(Uuid::new_v5(&Uuid::NAMESPACE_OID, customer.as_bytes()));
         let customer_id = CustomerId::accept(customer).expect("a printable id");
         let happening = Happening::PurgeDue { user: Uuid::from_u128(7) };
@@ -479,55 +470,56 @@ async fn a_purge_that_was_set_then_is_due_after_its_while_and_never_before_its_o
             wakes_waiting: false,
             remark: None,
         };
-        house.store.settle(&claim, verdict, Vec::new()).await.expect("the store is there");
+        fixture.store.settle(&claim, verdict, Vec::new()).await.expect("the store is there");
         id
     };
-    let due = async |house: &House| {
-        assert!(!house.store.date_purges().await.expect("the store is there"));
-        house.store.promote().await.expect("the store is there")
+    let due = async |fixture: &ClockFixture| {
+        assert!(!fixture.store.date_purges().await.expect("the store is there"));
+        fixture.store.promote().await.expect("the store is there")
     };
-    let ahead = purge(&house, "C-1").await;
-    house.set_right();
-    let right = purge(&house, "C-2").await;
-    assert_eq!(due(&house).await, 0);
+    let ahead = purge(&fixture, "C-1").await;
+    fixture.set_right();
+    let right = purge(&fixture, "C-2").await;
+    assert_eq!(due(&fixture).await, 0);
     // By a clock that is behind for a while, both seem to be of a clock ahead.
-    house.clock.set_back(100 * WHILE);
-    assert_eq!(due(&house).await, 0);
-    house.clock.jump_ahead(100 * WHILE);
-    assert_eq!(due(&house).await, 0);
-    house.clock.advance(WHILE - HOUR);
-    assert_eq!(due(&house).await, 0, "never early");
-    house.clock.advance(4 * HOUR);
-    due(&house).await;
-    assert_eq!(house.state(right).await.as_deref(), Some("pending"));
-    assert_eq!(house.state(ahead).await.as_deref(), Some("pending"), "not years late");
+    fixture.clock.set_back(100 * WHILE);
+    assert_eq!(due(&fixture).await, 0);
+    fixture.clock.jump_ahead(100 * WHILE);
+    assert_eq!(due(&fixture).await, 0);
+    fixture.clock.advance(WHILE - HOUR);
+    assert_eq!(due(&fixture).await, 0, "never early");
+    fixture.clock.advance(4 * HOUR);
+    due(&fixture).await;
+    assert_eq!(fixture.state(right).await.as_deref(), Some("pending"));
+    assert_eq!(fixture.state(ahead).await.as_deref(), Some("pending"), "not years late");
 }
 
-async fn a_live_lease_of_a_replica_with_other_settings_is_not_taken(house: House) {
-    house.set_right();
-    house.happened("C-1").await;
+async fn a_live_lease_of_a_replica_with_other_settings_is_not_taken(fixture: ClockFixture) {
+    fixture.set_right();
+    fixture.happened("C-1").await;
     // The longest: a wait for a slot, a call with another token, one more request.
     let lease = Duration::from_secs(30) + 5 * TIMEOUT_MAX + LEASE_MARGIN;
-    let claims = house.store.claims(1, lease).await.expect("the store is there");
+    let claims = fixture.store.claims(1, lease).await.expect("the store is there");
     assert_eq!(claims.len(), 1);
-    house.store.expect_waits(Ceilings { work: LEASE_MAX, notice: BACK_OFF, poll: BACK_OFF, sign_up: HOUR });
-    assert!(house.claim().await.is_none());
+    fixture.store.expect_waits(Ceilings { work: LEASE_MAX, notice: BACK_OFF, poll: BACK_OFF, sign_up: HOUR });
+    assert!(fixture.claim().await.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_whose_clocks_differ_count_each_other() {
     let url = crate::servers::fresh_database();
-    let (right, ahead) = (House::open(url.clone(), Duration::ZERO).await, House::open(url, 2 * HOUR).await);
-    let counts = async |house: &House, number| {
-        let shared = house.store.share(Uuid::from_u128(number), PartnerHealth::default()).await;
+    let right = ClockFixture::ahead(url.clone(), Duration::ZERO, None).await;
+    let ahead = ClockFixture::ahead(url, 2 * HOUR, None).await;
+    let counts = async |fixture: &ClockFixture, number| {
+        let shared = fixture.store.share(Uuid::from_u128(number), PartnerHealth::default()).await;
         shared.expect("the store is there").replicas
     };
     for round in 0..5 {
         let found = (counts(&right, 1).await, counts(&ahead, 2).await);
         // The first looks find no other, or one that was last seen long ago by the clock ahead.
         assert!(round < 2 || found == (2, 2), "{round}: {found:?}");
-        for house in [&right, &ahead] {
-            house.clock.advance(REPLICA_LIFE / 2);
+        for fixture in [&right, &ahead] {
+            fixture.clock.advance(REPLICA_LIFE / 2);
         }
     }
     right.clock.advance(REPLICA_LIFE);
@@ -546,13 +538,14 @@ async fn a_bridge_goes_on_where_one_with_a_clock_ahead_ended() {
     let (store, writer) = Store::open(settings, ahead.clone()).await.expect("the store opens");
     let writing = tokio::spawn(writer.run());
     let idle = tokio::spawn(async {});
-    let house = House { url: url.clone(), writing: idle, store, clock: ahead.clone(), ahead: YEARS };
-    let failed = house.happened("C-1").await;
-    house.fail(Setback::Unknown).await;
+    let fixture =
+        ClockFixture { url: url.clone(), writing: idle, store, clock: ahead.clone(), ahead: YEARS, _database: None };
+    let failed = fixture.happened("C-1").await;
+    fixture.fail(Setback::Unknown).await;
     let mut known = PartnerHealth::default();
     known.open(ahead.now(), CircuitCause::Away);
-    house.store.share(Uuid::from_u128(1), known).await.expect("the store is there");
-    drop(house);
+    fixture.store.share(Uuid::from_u128(1), known).await.expect("the store is there");
+    drop(fixture);
     writing.await.expect("the writer ends");
     let world = World::start_on(folder, url, WorldSettings::default()).await;
     let (status, _) = world.send(&sign_up("evt-1", "C-1", "2026-10-01T12:00:00Z")).await;

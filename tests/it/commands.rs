@@ -12,14 +12,14 @@ use podero_bridge::store::{Content, Settings, Store};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection};
 
 use crate::file::expect;
-use crate::parking::House;
+use crate::kit::{Fixture, StoreFixture};
 use crate::running::{self, Environment};
 use crate::world::until;
 
 const UNKNOWN: &str = "01a208c1-30eb-77e5-80f8-81194b0303c0";
 
-fn at(house: &House) -> Environment {
-    vec![("STORE__URL", house.url.clone())]
+fn at(fixture: &StoreFixture) -> Environment {
+    vec![("STORE__URL", fixture.url.clone())]
 }
 
 fn refused() -> Fate {
@@ -64,38 +64,41 @@ async fn a_command_on_the_store_needs_no_other_part_of_the_configuration() {
     expect(&run(&["parked", "list"]), 64, "amqp.ulr");
 }
 
+/// Output that cannot be written ends the command with 1, but for a closed pipe.
 #[tokio::test]
-async fn what_cannot_be_written_to_standard_output_ends_with_1_but_for_a_closed_pipe() {
-    let house = House::on_sqlite().await;
+async fn unwritten_output_ends_with_1_but_for_a_closed_pipe() {
+    let fixture = StoreFixture::on_sqlite().await;
     for arguments in [&["parked", "list", "--json"][..], &["parked", "list"]] {
         let full = std::fs::File::options().write(true).open("/dev/full").expect("a device");
-        let output = running::command(arguments, &at(&house)).stdout(full).output().expect("it runs");
+        let output = running::command(arguments, &at(&fixture)).stdout(full).output().expect("it runs");
         expect(&output, 1, "standard output");
-        let mut child = running::command(arguments, &at(&house)).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut child = running::command(arguments, &at(&fixture)).stdout(Stdio::piped()).spawn().expect("it starts");
         drop(child.stdout.take());
         assert_eq!(child.wait().expect("it ends").code(), Some(0), "nobody reads it any more");
     }
 }
 
+/// An id that nobody can have is bad usage and one that nobody has is said.
 #[tokio::test]
-async fn an_id_that_nobody_can_have_is_bad_usage_and_one_that_nobody_has_is_said() {
-    let house = House::on_sqlite().await;
-    let run = |arguments: &[&str]| running::run(arguments, &at(&house));
+async fn an_impossible_id_is_bad_usage_and_an_unknown_one_is_said() {
+    let fixture = StoreFixture::on_sqlite().await;
+    let run = |arguments: &[&str]| running::run(arguments, &at(&fixture));
     for arguments in [["erase", ""].as_slice(), &["customers", "show", ""], &["erase", "a\u{7}b"]] {
         expect(&run(arguments), 64, "printable characters");
     }
     for act in ["retry", "skip"] {
         expect(&run(&["parked", act, UNKNOWN]), 1, "unknown: no event has this id");
     }
-    let settled = house.ends("C-1", Fate::Superseded).await.to_string();
+    let settled = fixture.ends("C-1", Fate::Superseded).await.to_string();
     expect(&run(&["parked", "skip", &settled]), 1, "not-parked: it is not parked; its state is superseded");
 }
 
+/// A message that never became an event is not retried, and the command says what to do.
 #[tokio::test]
-async fn what_never_became_an_event_is_not_retried_and_the_command_says_what_to_do() {
-    let house = House::on_sqlite().await;
-    let run = |arguments: &[&str]| running::run(arguments, &at(&house));
-    let mut message = house.arrival("C-1", Happening::Churned);
+async fn a_message_that_never_became_an_event_is_not_retried() {
+    let fixture = StoreFixture::on_sqlite().await;
+    let run = |arguments: &[&str]| running::run(arguments, &at(&fixture));
+    let mut message = fixture.arrival("C-1", Happening::Churned);
     let notice = Notice {
         id: notice_id("message", Topic::EventParked),
         topic: Topic::EventParked,
@@ -107,14 +110,14 @@ async fn what_never_became_an_event_is_not_retried_and_the_command_says_what_to_
     let (reason, detail) = (Reason::Untranslatable, "no".to_owned());
     message.content = Content::Parked { reason, detail, notice, may_be_known: false };
     let id = message.id.to_string();
-    house.store.accept(vec![message]).await.expect("the store is there");
+    fixture.store.accept(vec![message]).await.expect("the store is there");
     for which in [&["--reason", "untranslatable"][..], &["--all"], &[&id]] {
         let output = run(&[&["parked", "retry"], which].concat());
         expect(&output, 1, "ever became an event");
         expect(&output, 1, "skip");
     }
-    assert!(house.store.bulk_retries().await.expect("the store is there").is_empty(), "nothing was ordered");
-    house.ends("C-2", refused()).await;
+    assert!(fixture.store.bulk_retries().await.expect("the store is there").is_empty(), "nothing was ordered");
+    fixture.ends("C-2", refused()).await;
     let output = run(&["parked", "retry", "--all"]);
     expect(&output, 0, "1 more never became an event");
     expect(&output, 0, "done: 1 of 1 retried");
@@ -123,40 +126,40 @@ async fn what_never_became_an_event_is_not_retried_and_the_command_says_what_to_
 
 #[tokio::test]
 async fn an_erasure_stands_also_when_the_log_beside_the_file_cannot_be_emptied() {
-    let house = House::on_sqlite().await;
+    let fixture = StoreFixture::on_sqlite().await;
     sqlx::any::install_default_drivers();
-    let mut connection = AnyConnection::connect(&house.url).await.expect("the file is there");
+    let mut connection = AnyConnection::connect(&fixture.url).await.expect("the file is there");
     // What is erased lies so far behind in the file that a limit keeps it from being written there, but not in the log.
     run_sql(&mut connection, "CREATE TABLE ballast (b BLOB); INSERT INTO ballast VALUES (zeroblob(4000000))").await;
-    let mut arrival = house.arrival("C-1", Happening::Churned);
+    let mut arrival = fixture.arrival("C-1", Happening::Churned);
     arrival.raw = vec![b'x'; 50_000].into();
-    house.store.accept(vec![arrival]).await.expect("the store is there");
-    house.settle_head(Fate::Superseded).await;
+    fixture.store.accept(vec![arrival]).await.expect("the store is there");
+    fixture.settle_head(Fate::Superseded).await;
     run_sql(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await;
     let mut shell = Command::new("sh");
     let script = "trap '' XFSZ; ulimit -f 2048; exec \"$0\" erase C-1 --json";
     shell.args(["-c", script, env!("CARGO_BIN_EXE_podero-bridge")]).env_clear();
-    let output = shell.env("PODERO_BRIDGE__STORE__URL", &house.url).output().expect("it runs");
+    let output = shell.env("PODERO_BRIDGE__STORE__URL", &fixture.url).output().expect("it runs");
     expect(&output, 0, "could not be emptied");
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!((&told["erased"]["events"], &told["is_log_clean"]), (&1.into(), &false.into()), "{told}");
-    let output = running::run(&["erase", "C-1", "--json"], &at(&house));
+    let output = running::run(&["erase", "C-1", "--json"], &at(&fixture));
     expect(&output, 0, "\"is_log_clean\": true");
 }
 
 #[tokio::test]
 async fn a_retry_of_many_goes_on_when_the_store_was_away_for_a_moment() {
-    let house = House::on_sqlite().await;
+    let fixture = StoreFixture::on_sqlite().await;
     for number in 0..4 {
-        house.ends(&format!("C-{number}"), refused()).await;
+        fixture.ends(&format!("C-{number}"), refused()).await;
     }
     let arguments = ["parked", "retry", "--all", "--per-second", "1"];
-    let child = running::command(&arguments, &at(&house)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = running::command(&arguments, &at(&fixture)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let child = child.expect("it starts");
-    let retried = async || Some(house.store.bulk_retries().await.expect("the store is there").first()?.retried);
+    let retried = async || Some(fixture.store.bulk_retries().await.expect("the store is there").first()?.retried);
     until("it has begun", async || retried().await.filter(|retried| *retried >= 1)).await;
     sqlx::any::install_default_drivers();
-    let mut other = AnyConnection::connect(&house.url).await.expect("the file is there");
+    let mut other = AnyConnection::connect(&fixture.url).await.expect("the file is there");
     run_sql(&mut other, "BEGIN IMMEDIATE").await;
     // Longer than anybody waits for the lock of another.
     pump::sleep(Duration::from_secs(7)).await;

@@ -122,8 +122,9 @@ async fn a_signed_webhook_and_a_token_are_let_in() {
     world.bridge.stop().await;
 }
 
+/// A repeat is a duplicate with the first one's state and a reused id is refused.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_is_a_duplicate_with_the_first_ones_state_and_a_reused_id_is_refused() {
+async fn a_repeat_is_a_duplicate_and_a_reused_id_is_refused() {
     let world = World::start(Database::Sqlite, sources()).await;
     let first = sign_up("e1", "C-1", TIME);
     let (status, accepted) = world.send(&first).await;
@@ -273,8 +274,9 @@ async fn every_401_has_a_challenge_that_a_client_can_answer() {
     world.bridge.stop().await;
 }
 
+/// Refused webhooks are counted by source and status and others as accepted.
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_webhooks_are_counted_by_source_and_status_and_others_as_accepted() {
+async fn refused_webhooks_are_counted_by_source_and_status() {
     let world = World::start(Database::Sqlite, sources()).await;
     let good = sign_up("e1", "C-1", TIME).to_string();
     let invalid = event("e2", "customer.signed_up", TIME, &json!({"customer_id": "C", "email": "no"}));
@@ -413,8 +415,9 @@ async fn a_strangers_e_mail_is_parked_retried_and_skipped_and_holds_nobody() {
     world.bridge.stop().await;
 }
 
+/// While the store is away the listener says 503, and afterwards it takes events again.
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_store_is_away_the_door_says_503_and_afterwards_takes_events_again() {
+async fn while_the_store_is_away_webhooks_get_503() {
     let postgres = tokio::task::spawn_blocking(servers::Postgres::start).await.expect("a database of our own");
     let world = World::start(Database::Postgres(postgres.url()), sources()).await;
     world.apply(&sign_up("e1", "C-1", TIME)).await;

@@ -7,7 +7,7 @@ use podero_bridge::store::{Arrival, Receipt, Settings, Store};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection};
 
-use crate::parking::{House, on_both_databases};
+use crate::kit::{Fixture, StoreFixture, on_both_databases};
 use crate::running;
 use crate::servers;
 use crate::world::{self, Database, World, sign_up};
@@ -15,8 +15,8 @@ use crate::world::{self, Database, World, sign_up};
 const TIME: &str = "2026-10-01T12:00:00Z";
 
 /// An event of this source, identity and content.
-fn arrival(house: &House, source: &str, origin_id: &str, digest: &str) -> Arrival {
-    let arrival = house.arrival("C-1", Happening::Churned);
+fn arrival(fixture: &StoreFixture, source: &str, origin_id: &str, digest: &str) -> Arrival {
+    let arrival = fixture.arrival("C-1", Happening::Churned);
     Arrival { source: source.to_owned(), origin_id: origin_id.to_owned(), digest: digest.to_owned(), ..arrival }
 }
 
@@ -46,9 +46,9 @@ on_both_databases! {
     an_erased_event_comes_to_nothing_whichever_source_had_it
 }
 
-async fn two_sources_have_events_of_the_same_identity_each_its_own(house: House) {
-    let crm = accepted(&accept(&house.store, arrival(&house, "crm", "e1", "d1")).await);
-    let billing = accepted(&accept(&house.store, arrival(&house, "billing", "e1", "d2")).await);
+async fn two_sources_have_events_of_the_same_identity_each_its_own(fixture: StoreFixture) {
+    let crm = accepted(&accept(&fixture.store, arrival(&fixture, "crm", "e1", "d1")).await);
+    let billing = accepted(&accept(&fixture.store, arrival(&fixture, "billing", "e1", "d2")).await);
     for (source, digest, id, is_same) in [
         ("crm", "d1", crm, true),
         ("crm", "d2", crm, false),
@@ -56,26 +56,26 @@ async fn two_sources_have_events_of_the_same_identity_each_its_own(house: House)
         ("billing", "d1", billing, false),
     ] {
         let id = id.to_string();
-        match accept(&house.store, arrival(&house, source, "e1", digest)).await {
+        match accept(&fixture.store, arrival(&fixture, source, "e1", digest)).await {
             Receipt::Duplicate { id: known, .. } => assert_eq!((known, true), (id, is_same), "{source} {digest}"),
             Receipt::Reused { id: known } => assert_eq!((known, false), (id, is_same), "{source} {digest}"),
             Receipt::Accepted { .. } => panic!("{source} {digest} is known"),
         }
     }
     for (source, expected) in [("crm", Some(crm)), ("billing", Some(billing)), ("shop", None)] {
-        let known = house.store.told_before(source, ("/billing", "e1")).await.expect("the store is there");
+        let known = fixture.store.told_before(source, ("/billing", "e1")).await.expect("the store is there");
         assert_eq!(known.map(|(id, _)| id), expected.map(|id| id.to_string()), "{source}");
     }
 }
 
-async fn an_erased_event_comes_to_nothing_whichever_source_had_it(house: House) {
+async fn an_erased_event_comes_to_nothing_whichever_source_had_it(fixture: StoreFixture) {
     for source in ["crm", "billing"] {
-        accepted(&accept(&house.store, arrival(&house, source, "e1", "d1")).await);
+        accepted(&accept(&fixture.store, arrival(&fixture, source, "e1", "d1")).await);
     }
-    house.store.erase("C-1", &[], true).await.expect("the store is there").expect("nothing is in the way");
+    fixture.store.erase("C-1", &[], true).await.expect("the store is there").expect("nothing is in the way");
     for source in ["crm", "billing"] {
         for is_first in [true, false] {
-            match accept(&house.store, arrival(&house, source, "e1", "d1")).await {
+            match accept(&fixture.store, arrival(&fixture, source, "e1", "d1")).await {
                 Receipt::Accepted { state, .. } => {
                     assert_eq!((state.as_str(), is_first), ("superseded", true), "{source}")
                 }
@@ -95,15 +95,15 @@ const BACK: [&str; 4] = [
 ];
 
 async fn a_repeat_after_the_upgrade_is_a_duplicate_by_whichever_source(url: String) {
-    let house = House::on_sqlite().await;
+    let fixture = StoreFixture::on_sqlite().await;
     let open = async || {
         let settings = Settings { url: url.clone(), targets: Vec::new(), works: true };
         let (store, writer) = Store::open(settings, Clock::system()).await.expect("it opens");
         (store, tokio::spawn(writer.run()))
     };
     let (store, writer) = open().await;
-    let first = accepted(&accept(&store, arrival(&house, "crm", "e1", "d1")).await);
-    let erased = Arrival { origin: "/erased".to_owned(), ..house.arrival("C-2", Happening::Churned) };
+    let first = accepted(&accept(&store, arrival(&fixture, "crm", "e1", "d1")).await);
+    let erased = Arrival { origin: "/erased".to_owned(), ..fixture.arrival("C-2", Happening::Churned) };
     accepted(&accept(&store, erased.clone()).await);
     store.erase("C-2", &[], true).await.expect("the store is there").expect("nothing is in the way");
     accepted(&accept(&store, erased.clone()).await);
@@ -113,18 +113,18 @@ async fn a_repeat_after_the_upgrade_is_a_duplicate_by_whichever_source(url: Stri
 
     let (store, writer) = open().await;
     for source in ["crm", "billing"] {
-        let repeated = accept(&store, arrival(&house, source, "e1", "d1")).await;
+        let repeated = accept(&store, arrival(&fixture, source, "e1", "d1")).await;
         assert!(
             matches!(&repeated, Receipt::Duplicate { id, .. } if *id == first.to_string()),
             "{source}: {repeated:?}"
         );
-        let other = accept(&store, arrival(&house, source, "e1", "d2")).await;
+        let other = accept(&store, arrival(&fixture, source, "e1", "d2")).await;
         assert!(matches!(&other, Receipt::Reused { id } if *id == first.to_string()), "{source}: {other:?}");
         // An event that was erased before, and came again before, is known too.
-        let late = Arrival { id: EventId(house.clock.fresh_id()), source: source.to_owned(), ..erased.clone() };
+        let late = Arrival { id: EventId(fixture.clock.fresh_id()), source: source.to_owned(), ..erased.clone() };
         let late = accept(&store, late).await;
         assert!(matches!(&late, Receipt::Duplicate { state, .. } if state == "superseded"), "{source}: {late:?}");
-        accepted(&accept(&store, arrival(&house, source, "e2", "d1")).await);
+        accepted(&accept(&store, arrival(&fixture, source, "e2", "d1")).await);
     }
     let events = store.customer("C-1").await.expect("the store is there").expect("it is known").events;
     assert_eq!(events.len(), 3, "none was left behind that was taken back: {events:?}");
@@ -144,8 +144,9 @@ async fn a_repeat_after_the_upgrade_is_a_duplicate_on_postgres() {
     a_repeat_after_the_upgrade_is_a_duplicate_by_whichever_source(servers::fresh_database()).await;
 }
 
+/// One sender does not use up the ids of another and sends only what it may.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_sender_does_not_use_up_the_ids_of_another_and_sends_only_what_it_may() {
+async fn senders_do_not_use_up_the_ids_of_each_other() {
     let toml = "[watch]\nenabled = false\n[[source]]\nname = \"default\"\nverify = \"none\"\n\
                 [[source]]\nname = \"crm\"\nverify = \"none\"\ntypes = [\"customer.signed_up\", \"team.*\"]\n";
     let settings = world::Settings { toml: toml.to_owned(), environment: Vec::new() };
@@ -185,13 +186,13 @@ async fn one_sender_does_not_use_up_the_ids_of_another_and_sends_only_what_it_ma
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_rejects_a_line_of_a_type_that_its_source_may_not_send() {
-    let house = House::on_sqlite().await;
+    let fixture = StoreFixture::on_sqlite().await;
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("events.ndjson");
     let churn = world::event("e2", "customer.churned", TIME, &json!({"customer_id": "C-1"}));
     std::fs::write(&file, format!("{}\n{churn}\n", sign_up("e1", "C-1", TIME))).expect("written");
     let environment = vec![
-        ("STORE__URL", house.url.clone()),
+        ("STORE__URL", fixture.url.clone()),
         ("SOURCE__CRM__VERIFY", "none".to_owned()),
         ("SOURCE__CRM__TYPES", "customer.signed_up".to_owned()),
     ];
@@ -200,6 +201,6 @@ async fn an_import_rejects_a_line_of_a_type_that_its_source_may_not_send() {
     let said = running::said(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("accepted 1, duplicate 0, rejected 1"), "{said}");
-    let events = house.store.customer("C-1").await.expect("the store is there").expect("it is known").events;
+    let events = fixture.store.customer("C-1").await.expect("the store is there").expect("it is known").events;
     assert_eq!(events.len(), 1);
 }

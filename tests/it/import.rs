@@ -137,8 +137,9 @@ fn sign_ups(prefix: &str, count: u64) -> String {
     })
 }
 
+/// Each line is accepted, known, rejected or passed over, and a second run changes nothing.
 #[tokio::test]
-async fn each_line_is_accepted_known_rejected_or_passed_over_and_a_second_run_changes_nothing() {
+async fn each_line_is_counted_and_a_second_run_changes_nothing() {
     let desk = Desk::new(&[("HTTP__BODY_MAX", "4KiB")]);
     let first = sign_up("e1", "C-1", TIME).to_string();
     let mut nobody = sign_up("e3", "C-3", TIME);
@@ -481,8 +482,9 @@ async fn a_table_is_read_as_a_spreadsheet_writes_it() {
     assert!(!running::said(&output).contains("accepted") && !desk.at("comma.csv.rejected.ndjson").exists());
 }
 
+/// The words of a program about a line are in its file, and no value is on the terminal.
 #[tokio::test]
-async fn what_a_program_said_of_a_line_is_in_its_file_and_no_value_is_on_the_terminal() {
+async fn a_rejected_lines_values_are_in_its_file_alone() {
     let desk = Desk::new(&[]);
     desk.put("map.jq", TABLE_MAP);
     let rows = [

@@ -21,7 +21,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
 use uuid::Uuid;
 
 use crate::bus::Bus;
-use crate::parking::House;
+use crate::kit::{StoreFixture, on_both_databases};
 use crate::running::{self, Running};
 use crate::servers;
 use crate::world::{self, Database, World, event, sign_up, until};
@@ -69,32 +69,14 @@ async fn rows_of(url: &str, table: &str) -> usize {
     dump(url).await.lines().filter(|line| line.starts_with(&format!("{table}: "))).count()
 }
 
-/// One scenario, two tests.
-macro_rules! on_both_databases {
-    ($($scenario:ident)*) => {
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $scenario() {
-                super::$scenario(super::House::on_sqlite().await).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test]
-            async fn $scenario() {
-                super::$scenario(super::House::on_postgres().await).await;
-            })*
-        }
-    };
-}
-
 on_both_databases! {
-    what_is_settled_and_old_is_forgotten_a_little_at_a_time_and_nothing_else
+    old_settled_rows_are_forgotten_a_little_at_a_time
     an_event_is_forgotten_with_its_calls_and_a_notice_once_it_is_out
-    an_erasure_waits_for_what_is_in_its_way_and_never_takes_a_claimed_customer
-    an_erased_customers_late_events_are_kept_without_content_and_a_later_sign_up_is_somebody_new
+    an_erasure_never_takes_a_claimed_customer
+    late_events_of_an_erased_customer_are_kept_without_content
     tombstones_are_known_under_their_own_key_only
     what_arrives_during_an_erasure_is_erased_or_kept_without_content
-    whom_nobody_knows_is_erased_by_force_only_and_whom_the_watch_knows_is_a_customer
+    an_unknown_customer_is_erased_by_force_only
     a_poll_that_was_under_way_brings_nobody_back_who_was_erased
     other_customers_messages_stay_and_a_message_that_was_emptied_stays_so
 }
@@ -103,113 +85,124 @@ fn parked() -> Fate {
     Fate::Parked { reason: Reason::Refused, detail: "create_user 422".to_owned() }
 }
 
-async fn what_is_settled_and_old_is_forgotten_a_little_at_a_time_and_nothing_else(house: House) {
+/// Settled rows that are old are forgotten a little at a time, and nothing else is.
+async fn old_settled_rows_are_forgotten_a_little_at_a_time(fixture: StoreFixture) {
     for number in 0..250 {
-        house.ends(&format!("C-{number}"), Fate::Superseded).await;
+        fixture.ends(&format!("C-{number}"), Fate::Superseded).await;
     }
-    let kept = [house.ends("P-1", parked()).await, {
-        let arrival = house.arrival("P-2", Happening::Churned);
+    let kept = [fixture.ends("P-1", parked()).await, {
+        let arrival = fixture.arrival("P-2", Happening::Churned);
         let id = arrival.id;
-        house.store.accept(vec![arrival]).await.expect("the store is there");
+        fixture.store.accept(vec![arrival]).await.expect("the store is there");
         id
     }];
-    house.clock.advance(91 * DAY);
-    let young = house.ends("Y-1", Fate::Superseded);
+    fixture.clock.advance(91 * DAY);
+    let young = fixture.ends("Y-1", Fate::Superseded);
     // The pending one of `P-2` is due first.
-    house
+    fixture
         .settle_head(Fate::Retry {
-            at: house.clock.now().plus(DAY),
+            at: fixture.clock.now().plus(DAY),
             setback: podero_bridge::domain::verdict::Setback::Busy,
         })
         .await;
     let young = young.await;
-    let forget = async || house.store.forget(90 * DAY).await.expect("the store is there");
-    assert_eq!(rows_of(&house.url, "events").await, 253);
+    let forget = async || fixture.store.forget(90 * DAY).await.expect("the store is there");
+    assert_eq!(rows_of(&fixture.url, "events").await, 253);
     assert!(forget().await, "there is more");
-    assert_eq!(rows_of(&house.url, "events").await, 53, "a chunk");
+    assert_eq!(rows_of(&fixture.url, "events").await, 53, "a chunk");
     assert!(!forget().await, "that was all");
-    assert_eq!(rows_of(&house.url, "events").await, 3);
+    assert_eq!(rows_of(&fixture.url, "events").await, 3);
     for (id, state) in [(kept[0], "parked"), (kept[1], "pending"), (young, "superseded")] {
-        assert_eq!(house.state(id).await, state);
+        assert_eq!(fixture.state(id).await, state);
     }
-    assert_eq!(rows_of(&house.url, "lanes").await, 253, "what is known of customers stays");
+    assert_eq!(rows_of(&fixture.url, "lanes").await, 253, "what is known of customers stays");
 }
 
-async fn an_event_is_forgotten_with_its_calls_and_a_notice_once_it_is_out(house: House) {
-    house.store.accept(vec![house.arrival("C-1", Happening::Churned)]).await.expect("the store is there");
-    let claim = house.store.claim(Duration::from_secs(60)).await.expect("the store is there").expect("due");
+async fn an_event_is_forgotten_with_its_calls_and_a_notice_once_it_is_out(fixture: StoreFixture) {
+    fixture.store.accept(vec![fixture.arrival("C-1", Happening::Churned)]).await.expect("the store is there");
+    let claim = fixture.store.claim(Duration::from_secs(60)).await.expect("the store is there").expect("due");
     let topic = Topic::CustomerOffboarded;
     let notices = ["one", "two"].map(|cause| Notice {
         id: notice_id(cause, topic),
         topic,
         line: cause.to_owned(),
         subject: "C-1".to_owned(),
-        time: house.clock.now(),
+        time: fixture.clock.now(),
         data: json!({}),
     });
     let call = CallMade {
-        id: house.clock.fresh_id(),
-        at: house.clock.now(),
+        id: fixture.clock.fresh_id(),
+        at: fixture.clock.now(),
         operation: Operation::FindUser,
         outcome: "not there".to_owned(),
         took: Duration::ZERO,
         idempotency_key: None,
     };
-    let verdict = House::verdict(&claim, Fate::Applied { stale: Vec::new() }, notices.to_vec());
-    house.store.settle(&claim, verdict, vec![call]).await.expect("the store is there");
+    let verdict = StoreFixture::verdict(&claim, Fate::Applied { stale: Vec::new() }, notices.to_vec());
+    fixture.store.settle(&claim, verdict, vec![call]).await.expect("the store is there");
     let forget = async |days: u32| {
-        house.clock.advance(days * DAY);
-        house.store.forget(90 * DAY).await.expect("the store is there");
-        (rows_of(&house.url, "events").await, rows_of(&house.url, "calls").await, rows_of(&house.url, "notices").await)
+        fixture.clock.advance(days * DAY);
+        fixture.store.forget(90 * DAY).await.expect("the store is there");
+        (
+            rows_of(&fixture.url, "events").await,
+            rows_of(&fixture.url, "calls").await,
+            rows_of(&fixture.url, "notices").await,
+        )
     };
     assert_eq!(forget(89).await, (1, 1, 2));
     // One goes out after all; its time counts from then. The other one never does, and stays.
-    house.store.mark(Target::Amqp, vec![(notices[0].id, PublishOutcome::Published)]).await.expect("the store is there");
+    fixture
+        .store
+        .mark(Target::Amqp, vec![(notices[0].id, PublishOutcome::Published)])
+        .await
+        .expect("the store is there");
     assert_eq!(forget(2).await, (0, 0, 2));
     assert_eq!(forget(89).await, (0, 0, 1));
     assert_eq!(forget(900).await, (0, 0, 1));
 }
 
-async fn an_erasure_waits_for_what_is_in_its_way_and_never_takes_a_claimed_customer(house: House) {
-    let erase = async |force| house.store.erase("C-1", &[], force).await.expect("the store is there");
-    house.ends("C-1", parked()).await;
-    house.ends("C-1", parked()).await;
+/// An erasure waits for what is in its way and never takes a claimed customer.
+async fn an_erasure_never_takes_a_claimed_customer(fixture: StoreFixture) {
+    let erase = async |force| fixture.store.erase("C-1", &[], force).await.expect("the store is there");
+    fixture.ends("C-1", parked()).await;
+    fixture.ends("C-1", parked()).await;
     let refused = erase(false).await.expect_err("it is in the way");
     assert_eq!(refused, InTheWay { unsettled: vec![("parked".to_owned(), 2)], ..InTheWay::default() });
     // Somebody works on it: not even by force.
-    house.store.accept(vec![house.arrival("C-1", Happening::Churned)]).await.expect("the store is there");
-    let claim = house.store.claim(Duration::from_secs(60)).await.expect("the store is there").expect("due");
+    fixture.store.accept(vec![fixture.arrival("C-1", Happening::Churned)]).await.expect("the store is there");
+    let claim = fixture.store.claim(Duration::from_secs(60)).await.expect("the store is there").expect("due");
     let refused = erase(true).await.expect_err("it is claimed");
     assert!(refused.is_claimed);
-    assert_eq!(rows_of(&house.url, "events").await, 3, "nothing was touched");
+    assert_eq!(rows_of(&fixture.url, "events").await, 3, "nothing was touched");
     // Its lease lapses, another one ends the work; then it may go.
-    house.clock.advance(Duration::from_secs(61));
-    house.settle_head(Fate::Superseded).await;
+    fixture.clock.advance(Duration::from_secs(61));
+    fixture.settle_head(Fate::Superseded).await;
     let erased = erase(true).await.expect("forced");
-    assert_eq!((erased.events, rows_of(&house.url, "events").await, rows_of(&house.url, "lanes").await), (3, 0, 0));
+    assert_eq!((erased.events, rows_of(&fixture.url, "events").await, rows_of(&fixture.url, "lanes").await), (3, 0, 0));
     // The first worker wakes up while a new customer of the same id is worked on: its fence is long past.
-    house.clock.advance(Duration::from_secs(1));
-    house.store.accept(vec![house.arrival("C-1", Happening::SignedUp(Details::default()))]).await.expect("there");
-    let newer = house.store.claim(Duration::from_secs(60)).await.expect("the store is there").expect("due");
+    fixture.clock.advance(Duration::from_secs(1));
+    fixture.store.accept(vec![fixture.arrival("C-1", Happening::SignedUp(Details::default()))]).await.expect("there");
+    let newer = fixture.store.claim(Duration::from_secs(60)).await.expect("the store is there").expect("due");
     assert_ne!(newer.fence, claim.fence);
     let mut old = claim;
-    let saved = house.store.save(&mut old, Duration::from_secs(60)).await.expect("the store is there");
+    let saved = fixture.store.save(&mut old, Duration::from_secs(60)).await.expect("the store is there");
     assert_eq!(saved, podero_bridge::store::Settled::Fenced);
 }
 
-async fn an_erased_customers_late_events_are_kept_without_content_and_a_later_sign_up_is_somebody_new(house: House) {
-    let first = house.arrival("C-1", Happening::Churned);
-    let late = house.arrival("C-1", Happening::SignedUp(Details::default()));
-    house.store.accept(vec![first.clone()]).await.expect("the store is there");
-    house.settle_head(Fate::Superseded).await;
-    house.clock.advance(DAY);
-    house.store.erase("C-1", &[], false).await.expect("the store is there").expect("nothing is in the way");
-    let accept = async |arrival| house.store.accept(vec![arrival]).await.expect("the store is there").remove(0);
+/// An erased customer's late events are kept without content and a later sign-up is somebody new.
+async fn late_events_of_an_erased_customer_are_kept_without_content(fixture: StoreFixture) {
+    let first = fixture.arrival("C-1", Happening::Churned);
+    let late = fixture.arrival("C-1", Happening::SignedUp(Details::default()));
+    fixture.store.accept(vec![first.clone()]).await.expect("the store is there");
+    fixture.settle_head(Fate::Superseded).await;
+    fixture.clock.advance(DAY);
+    fixture.store.erase("C-1", &[], false).await.expect("the store is there").expect("nothing is in the way");
+    let accept = async |arrival| fixture.store.accept(vec![arrival]).await.expect("the store is there").remove(0);
     for arrival in [first.clone(), late.clone()] {
         // A repeat comes with an id of ours of its own.
         let again = |arrival: &podero_bridge::store::Arrival| {
             let mut again = arrival.clone();
-            again.id = podero_bridge::domain::EventId(house.clock.fresh_id());
+            again.id = podero_bridge::domain::EventId(fixture.clock.fresh_id());
             again
         };
         let receipt = accept(again(&arrival)).await;
@@ -220,110 +213,111 @@ async fn an_erased_customers_late_events_are_kept_without_content_and_a_later_si
         other.digest = "d2".to_owned();
         assert!(matches!(accept(other).await, Receipt::Reused { .. }));
     }
-    assert!(house.store.claim(Duration::from_secs(60)).await.expect("the store is there").is_none(), "nothing to do");
-    let dump = dump(&house.url).await;
+    assert!(fixture.store.claim(Duration::from_secs(60)).await.expect("the store is there").is_none(), "nothing to do");
+    let dump = dump(&fixture.url).await;
     assert!(!dump.contains("C-1"), "{dump}");
     assert!(!dump.contains(&first.origin_id), "nor the sender's id of it: {dump}");
     assert_eq!(dump.lines().filter(|line| line.starts_with("tombstones: ")).count(), 1);
     // To the microsecond.
-    house.clock.advance(Duration::from_micros(1));
-    let receipt = accept(house.arrival("C-1", Happening::SignedUp(Details::default()))).await;
+    fixture.clock.advance(Duration::from_micros(1));
+    let receipt = accept(fixture.arrival("C-1", Happening::SignedUp(Details::default()))).await;
     assert!(matches!(&receipt, Receipt::Accepted { state, .. } if state == "pending"), "{receipt:?}");
-    let claim = house.store.claim(Duration::from_secs(60)).await.expect("the store is there").expect("due");
+    let claim = fixture.store.claim(Duration::from_secs(60)).await.expect("the store is there").expect("due");
     assert_eq!(claim.lane, "C-1");
 }
 
-async fn tombstones_are_known_under_their_own_key_only(house: House) {
+async fn tombstones_are_known_under_their_own_key_only(fixture: StoreFixture) {
     let open = async |key: Option<&str>| {
-        let settings = Settings { url: house.url.clone(), targets: vec![Target::Amqp], works: false };
-        Store::open_with(settings, key, house.clock.clone()).await.map(drop)
+        let settings = Settings { url: fixture.url.clone(), targets: vec![Target::Amqp], works: false };
+        Store::open_with(settings, key, fixture.clock.clone()).await.map(drop)
     };
     let other = open(Some("a-key-of-the-operator")).await.expect_err("a command with another key than the bridge's");
     assert!(matches!(other, Error::OtherKey), "{other}");
     open(None).await.expect("the bridge's own");
-    house.store.erase("C-1", &[], true).await.expect("the store is there").expect("nothing is known, but forced");
+    fixture.store.erase("C-1", &[], true).await.expect("the store is there").expect("nothing is known, but forced");
     let other = open(Some("a-key-of-the-operator")).await.expect_err("it would not know the tombstone");
     assert!(matches!(other, Error::OtherKey), "{other}");
     open(None).await.expect("the store's own key");
 }
 
-async fn what_arrives_during_an_erasure_is_erased_or_kept_without_content(house: House) {
-    let other = house.beside().await;
+async fn what_arrives_during_an_erasure_is_erased_or_kept_without_content(fixture: StoreFixture) {
+    let other = fixture.beside().await;
     for round in 0..10 {
         let customer = format!("C-{round}-X");
-        let arrivals: Vec<_> = (0..20).map(|_| house.arrival(&customer, Happening::Churned)).collect();
+        let arrivals: Vec<_> = (0..20).map(|_| fixture.arrival(&customer, Happening::Churned)).collect();
         let half = arrivals.len() / 2;
         let (before, after) = arrivals.split_at(half);
         let send = |arrivals: &[podero_bridge::store::Arrival]| {
             let sends = arrivals.iter().map(|arrival| other.accept(vec![arrival.clone()])).collect::<Vec<_>>();
             futures_util::future::join_all(sends)
         };
-        let erase = house.store.erase(&customer, &[], true);
+        let erase = fixture.store.erase(&customer, &[], true);
         let (first, erased, second) = tokio::join!(send(before), erase, send(after));
         erased.expect("the store is there").expect("forced");
         assert!(first.iter().chain(&second).all(Result::is_ok));
     }
-    let dump = dump(&house.url).await;
+    let dump = dump(&fixture.url).await;
     let left: Vec<&str> = dump.lines().filter(|line| line.contains("-X")).collect();
     assert!(left.is_empty(), "{left:?}");
-    assert!(house.store.claim(Duration::from_secs(60)).await.expect("the store is there").is_none());
+    assert!(fixture.store.claim(Duration::from_secs(60)).await.expect("the store is there").is_none());
 }
 
-async fn whom_nobody_knows_is_erased_by_force_only_and_whom_the_watch_knows_is_a_customer(house: House) {
-    let erase = async |force| house.store.erase("C-1", &[], force).await.expect("the store is there");
+/// A customer whom nobody knows is erased by force only, and one whom the watch knows is a customer.
+async fn an_unknown_customer_is_erased_by_force_only(fixture: StoreFixture) {
+    let erase = async |force| fixture.store.erase("C-1", &[], force).await.expect("the store is there");
     let refused = erase(false).await.expect_err("mistyped?");
     assert_eq!(refused, InTheWay { is_unknown: true, ..InTheWay::default() });
-    watch(&house, "C-1").await;
-    house.store.observe(lost_pump(&house)).await.expect("the store is there");
+    watch(&fixture, "C-1").await;
+    fixture.store.observe(lost_pump(&fixture)).await.expect("the store is there");
     let refused = erase(false).await.expect_err("still at Podero");
     assert_eq!(refused, InTheWay { is_active: true, open_alerts: 1, unpublished: 1, ..InTheWay::default() });
     assert_eq!(erase(true).await.expect("forced").heat_pumps, 1);
     erase(false).await.expect("again is fine");
 }
 
-async fn a_poll_that_was_under_way_brings_nobody_back_who_was_erased(house: House) {
-    watch(&house, "C-1").await;
-    let never_seen = lost_pump(&house);
-    house.store.observe(never_seen.clone()).await.expect("the store is there");
+async fn a_poll_that_was_under_way_brings_nobody_back_who_was_erased(fixture: StoreFixture) {
+    watch(&fixture, "C-1").await;
+    let never_seen = lost_pump(&fixture);
+    fixture.store.observe(never_seen.clone()).await.expect("the store is there");
     let mut seen = never_seen.clone();
     seen.changes[0].seen.version = 1;
-    house.store.erase("C-1", &[], true).await.expect("the store is there").expect("forced");
+    fixture.store.erase("C-1", &[], true).await.expect("the store is there").expect("forced");
     for late in [never_seen, seen] {
-        house.store.observe(late).await.expect("the store is there");
-        assert_eq!((rows_of(&house.url, "pumps").await, rows_of(&house.url, "notices").await), (0, 0));
+        fixture.store.observe(late).await.expect("the store is there");
+        assert_eq!((rows_of(&fixture.url, "pumps").await, rows_of(&fixture.url, "notices").await), (0, 0));
     }
 }
 
-async fn watch(house: &House, customer: &str) {
-    let (user, first_due) = (Uuid::from_u128(1), house.clock.now());
+async fn watch(fixture: &StoreFixture, customer: &str) {
+    let (user, first_due) = (Uuid::from_u128(1), fixture.clock.now());
     let members = vec![Member { user, customer: Some(customer.to_owned()), region: None, first_due }];
     let roster =
-        Roster { members, asked_at: house.clock.now(), lists_to_remove: 3, break_after: Duration::from_mins(20) };
-    house.store.keep_roster(roster).await.expect("the store is there");
+        Roster { members, asked_at: fixture.clock.now(), lists_to_remove: 3, break_after: Duration::from_mins(20) };
+    fixture.store.keep_roster(roster).await.expect("the store is there");
 }
 
 /// What a poll tells of a heat pump of C-1 that is lost.
-fn lost_pump(house: &House) -> Observed {
+fn lost_pump(fixture: &StoreFixture) -> Observed {
     let (user, heat_pump) = (Uuid::from_u128(1), Uuid::from_u128(2));
     let policy = WatchPolicy { disconnect_after: Duration::ZERO, disconnect_polls: 1, ..WatchPolicy::DEFAULT };
-    let updated_at = Some(house.clock.now());
+    let updated_at = Some(fixture.clock.now());
     let lost = Observation { heat_pump, is_authenticated: Some(false), updated_at, ..Observation::default() };
     let change = alert::diff(
         None,
         &lost,
         &DiffContext::plain((user, Some("C-1")), &Outages::default()),
-        house.clock.now(),
+        fixture.clock.now(),
         &policy,
     );
     assert!(!change.notices.is_empty(), "it is told as lost");
-    Observed { user, changes: vec![change], due_at: house.clock.now() }
+    Observed { user, changes: vec![change], due_at: fixture.clock.now() }
 }
 
 /// A message that never became an event, as the doors hand it on.
-fn message(house: &House, body: &str) -> Arrival {
-    let id = EventId(house.clock.fresh_id());
+fn message(fixture: &StoreFixture, body: &str) -> Arrival {
+    let id = EventId(fixture.clock.fresh_id());
     let reason = Reason::Untranslatable;
-    let notice = unreadable_notice(id, reason, house.clock.now());
+    let notice = unreadable_notice(id, reason, fixture.clock.now());
     let content = Content::Parked { reason, detail: "no".to_owned(), notice, may_be_known: true };
     let (digest, raw) =
         (Uuid::new_v5(&Uuid::NAMESPACE_OID, body.as_bytes()).to_string(), Bytes::copy_from_slice(body.as_bytes()));
@@ -334,44 +328,44 @@ fn message(house: &House, body: &str) -> Arrival {
         raw,
         content,
         envelope: Some("{}".to_owned()),
-        ..house.arrival("nobody", Happening::Churned)
+        ..fixture.arrival("nobody", Happening::Churned)
     }
 }
 
-async fn other_customers_messages_stay_and_a_message_that_was_emptied_stays_so(house: House) {
+async fn other_customers_messages_stay_and_a_message_that_was_emptied_stays_so(fixture: StoreFixture) {
     let bodies = [
         r#"{"data":{"customer_id":"C-1"},"mine":1}"#,
         r#"{"data":{"customer_id":"C-1-2"},"longer":1}"#,
         r#"[{"data":{"customer_id":"C-1"},"mine":2},{"data":{"customer_id":"C-900"}}]"#,
         r#"{"data":{"customer_id":"C-7"},"note":"was C-1 before"}"#,
     ];
-    let messages: Vec<Arrival> = bodies.iter().map(|body| message(&house, body)).collect();
-    house.store.accept(messages.clone()).await.expect("the store is there");
+    let messages: Vec<Arrival> = bodies.iter().map(|body| message(&fixture, body)).collect();
+    fixture.store.accept(messages.clone()).await.expect("the store is there");
     let erased =
-        house.store.erase("C-1", &[], false).await.expect("the store is there").expect("nothing is in the way");
+        fixture.store.erase("C-1", &[], false).await.expect("the store is there").expect("nothing is in the way");
     assert_eq!((erased.messages, &erased.mentions), (2, &vec![messages[3].id]));
     let states = async || {
         let mut states = Vec::new();
         for message in &messages {
-            states.push(house.state(message.id).await);
+            states.push(fixture.state(message.id).await);
         }
         states
     };
     assert_eq!(states().await, ["skipped", "parked", "parked", "parked"]);
-    let after = dump(&house.url).await.replace('\\', "");
+    let after = dump(&fixture.url).await.replace('\\', "");
     assert!(!after.contains("\"mine\""), "{after}");
     for kept in ["longer", r#"[{"data":{"customer_id":"C-900"}}]"#, "was C-1 before"] {
         assert!(after.contains(kept), "{kept} in {after}");
     }
     // The message comes again, twice, and the erasure as well; a person has looked at the last one.
     for _ in 0..2 {
-        let again = message(&house, bodies[0]);
-        let receipt = house.store.accept(vec![again]).await.expect("the store is there").remove(0);
+        let again = message(&fixture, bodies[0]);
+        let receipt = fixture.store.accept(vec![again]).await.expect("the store is there").remove(0);
         assert!(matches!(&receipt, Receipt::Duplicate { state, .. } if state == "skipped"), "{receipt:?}");
     }
     let also = [messages[3].id];
     let erased =
-        house.store.erase("C-1", &also, false).await.expect("the store is there").expect("nothing is in the way");
+        fixture.store.erase("C-1", &also, false).await.expect("the store is there").expect("nothing is in the way");
     assert_eq!((erased.messages, erased.mentions.len()), (1, 0));
     assert_eq!(states().await, ["skipped", "parked", "parked", "skipped"]);
 }
@@ -561,8 +555,9 @@ async fn erasure_leaves_nothing(folder: tempfile::TempDir, url: String) {
     world.bridge.stop().await;
 }
 
+/// After an erasure no table and no byte of the file speaks of the customer.
 #[tokio::test(flavor = "multi_thread")]
-async fn after_an_erasure_no_table_and_no_byte_of_the_file_speaks_of_the_customer() {
+async fn after_an_erasure_nothing_speaks_of_the_customer() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
     erasure_leaves_nothing(folder, url).await;
@@ -662,8 +657,9 @@ async fn the_command_erases_beside_a_running_bridge_and_says_what_is_in_the_way(
     );
 }
 
+/// A backup is made while the bridge works and is whole, private, and never over something.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_is_made_while_the_bridge_works_and_is_whole_private_and_never_over_something() {
+async fn a_backup_is_whole_private_and_never_overwrites() {
     let folder = tempfile::tempdir().expect("a folder");
     let environment = running::on_file(folder.path());
     let bridge = Running::start(folder.path(), &["--sandbox"], &environment);
@@ -880,8 +876,9 @@ fn wrong_deliveries() -> Vec<(&'static str, &'static str, String)> {
     ]
 }
 
+/// Nothing personal is in logs, metrics, errors and notices, whatever happens.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_personal_is_in_logs_metrics_errors_and_notices_whatever_happens() {
+async fn nothing_personal_is_in_logs_metrics_errors_and_notices() {
     let folder = tempfile::tempdir().expect("a folder");
     let vhost = servers::fresh_vhost();
     let environment = talkative(folder.path(), &vhost);

@@ -31,6 +31,8 @@ mod fleet;
 mod import;
 // Input that nobody would send, by the million.
 mod fuzz;
+// What tests of the store share.
+mod kit;
 // Keeping and forgetting.
 mod keeping;
 // The way out by signed webhook.

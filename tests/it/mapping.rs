@@ -26,8 +26,9 @@ async fn post(world: &World, body: &str) -> (u16, Value) {
     world.post(&world.door("/v1/events/billing"), "application/json", body.to_owned()).await
 }
 
+/// A billing system's own messages take effect and wrong ones are explained.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_billing_systems_own_messages_take_effect_and_wrong_ones_are_explained() {
+async fn messages_of_a_billing_systems_own_form_take_effect() {
     let world = World::start(Database::Sqlite, settings(&format!("{BILLING}/map.jq"))).await;
     let (status, answer) = post(&world, &example("opened")).await;
     assert_eq!((status, &answer["status"]), (202, &json!("accepted")), "{answer}");
@@ -94,8 +95,9 @@ async fn one_webhook_may_be_two_events_and_its_name_is_their_identity() {
     world.bridge.stop().await;
 }
 
+/// Messages from the queue are translated and those that cannot be are parked.
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_from_the_queue_are_translated_and_those_that_cannot_be_are_parked() {
+async fn messages_from_the_queue_are_translated_or_parked() {
     let vhost = servers::fresh_vhost();
     let mut settings = settings(&format!("{BILLING}/map.jq"));
     settings.environment.extend([("AMQP__URL", vhost.clone()), ("AMQP__SOURCE", "billing".into())]);
@@ -118,9 +120,10 @@ async fn messages_from_the_queue_are_translated_and_those_that_cannot_be_are_par
     world.bridge.stop().await;
 }
 
+/// Programs without end, depth or measure are stopped, and their messages parked.
 /// Each kind is stopped, its message is kept for a person, and the next message of the same source is none the worse.
 #[tokio::test(flavor = "multi_thread")]
-async fn programs_without_end_depth_or_measure_are_stopped_and_their_messages_parked() {
+async fn programs_without_end_are_stopped_and_their_messages_parked() {
     let folder = tempfile::tempdir().expect("a folder");
     let map = folder.path().join("map.jq");
     let code = r#"

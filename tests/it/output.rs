@@ -116,8 +116,9 @@ fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     (reader, writer)
 }
 
+/// A log that nobody reads stops no work and says afterwards what is missing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_nobody_reads_stops_no_work_and_says_afterwards_what_is_missing() {
+async fn a_log_that_nobody_reads_stops_no_work() {
     let folder = tempfile::tempdir().expect("a folder");
     let (reader, writer) = full_pipe();
     // As loud as it gets: more than may wait.
@@ -146,8 +147,9 @@ async fn a_log_that_nobody_reads_stops_no_work_and_says_afterwards_what_is_missi
     assert!(told.expect("a line says it once somebody reads") > 0);
 }
 
+/// A log that nobody reads is told while there is still room for its lines.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_nobody_reads_is_told_while_there_is_still_room_for_its_lines() {
+async fn a_blocked_log_is_told_while_there_is_room_for_its_lines() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut reader, writer) = full_pipe();
     let process = Process::serve(folder.path(), Vec::new(), writer);
@@ -358,8 +360,9 @@ async fn malformed_requests_make_a_line_a_second_and_the_rest_is_counted() {
     assert_eq!(process.metric("log_lines_limited_total").await, Some(left_out));
 }
 
+/// A pipe in the place of a file of secrets stops nothing and changes none.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pipe_in_the_place_of_a_file_of_secrets_stops_nothing_and_changes_none() {
+async fn a_pipe_in_the_place_of_secrets_stops_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let secrets = folder.path().join("secrets");
     std::fs::write(&secrets, "0123456789abcdef\n").expect("written");

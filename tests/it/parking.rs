@@ -3,17 +3,14 @@
 use std::time::Duration;
 
 use podero_bridge::clock::Clock;
-use podero_bridge::domain::event::{Details, Event, Field, Happening};
-use podero_bridge::domain::notice::Notice;
-use podero_bridge::domain::verdict::{Fate, Reason, Verdict};
-use podero_bridge::domain::{CustomerId, EventId, Timestamp};
+use podero_bridge::domain::event::Happening;
+use podero_bridge::domain::verdict::{Fate, Reason};
 use podero_bridge::metrics::Metrics;
-use podero_bridge::store::{
-    Arrival, BulkRetry, Claim, Content, Ordered, RetryRequest, Settings, Stepped, Store, Target,
-};
+use podero_bridge::store::{BulkRetry, Ordered, RetryRequest, Stepped, Store};
 use serde_json::{Value, json};
 
 use crate::bus::Bus;
+use crate::kit::{StoreFixture, on_both_databases};
 use crate::running::{self, Running};
 use crate::servers;
 use crate::world::{self, Database, World, event, sign_up, until};
@@ -22,100 +19,6 @@ const LEASE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 const TIME: &str = "2026-10-01T12:00:00Z";
 const JSON: &str = "application/json";
-
-/// A store with a clock that stands still.
-pub struct House {
-    pub store: Store,
-    pub clock: Clock,
-    pub url: String,
-    _folder: Option<tempfile::TempDir>,
-}
-
-impl House {
-    pub async fn on_sqlite() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
-        Self::open(url, Some(folder)).await
-    }
-
-    pub async fn on_postgres() -> Self {
-        Self::open(servers::fresh_database(), None).await
-    }
-
-    async fn open(url: String, folder: Option<tempfile::TempDir>) -> Self {
-        let clock = Clock::manual(Timestamp::parse(TIME).expect("a time"), 1);
-        let store = open(&url, &clock, true).await;
-        Self { store, clock, url, _folder: folder }
-    }
-
-    /// Another process on the same database, as a replica or a command has it.
-    pub async fn beside(&self) -> Store {
-        open(&self.url, &self.clock, false).await
-    }
-
-    pub fn arrival(&self, customer: &str, happening: Happening) -> Arrival {
-        let id = EventId(self.clock.fresh_id());
-        let customer = CustomerId::accept(customer).expect("a printable id");
-        let event = Event { id, customer, time: self.clock.now(), effective_at: None, happening };
-        Arrival {
-            id,
-            origin: "/billing".to_owned(),
-            origin_id: id.to_string(),
-            source: "default".to_owned(),
-            door: "webhook",
-            type_name: event.happening.type_name().to_owned(),
-            received_at: self.clock.now(),
-            digest: "d1".to_owned(),
-            raw: b"{}".as_slice().into(),
-            envelope: None,
-            content: Content::Event(event),
-        }
-    }
-
-    /// An event that ends so.
-    pub async fn ends(&self, customer: &str, fate: Fate) -> EventId {
-        let details = Details { personal: [(Field::FirstName, "x".into())].into(), ..Details::default() };
-        let arrival = self.arrival(customer, Happening::Updated(details));
-        let id = arrival.id;
-        self.store.accept(vec![arrival]).await.expect("the store is there");
-        self.settle_head(fate).await;
-        id
-    }
-
-    /// Settles whatever is due first.
-    pub async fn settle_head(&self, fate: Fate) {
-        let claim = self.store.claim(LEASE).await.expect("the store is there").expect("something is due");
-        let verdict = Self::verdict(&claim, fate, Vec::new());
-        self.store.settle(&claim, verdict, Vec::new()).await.expect("the store is there");
-    }
-
-    /// The customer stays as it is.
-    pub fn verdict(claim: &Claim, fate: Fate, notices: Vec<Notice>) -> Verdict {
-        Verdict {
-            fate,
-            customer: claim.work.customer.clone(),
-            failures: 0,
-            failing_since: None,
-            notices,
-            seen: Vec::new(),
-            follow_up: None,
-            wakes_waiting: false,
-            remark: None,
-        }
-    }
-
-    pub async fn state(&self, id: EventId) -> String {
-        let event = self.store.event(&id.to_string()).await.expect("the store is there");
-        event.expect("the event is known").event.state
-    }
-}
-
-async fn open(url: &str, clock: &Clock, works: bool) -> Store {
-    let settings = Settings { url: url.to_owned(), targets: vec![Target::Amqp], works };
-    let (store, writer) = Store::open(settings, clock.clone()).await.expect("the database is there");
-    tokio::spawn(writer.run());
-    store
-}
 
 fn refused() -> Fate {
     Fate::Parked { reason: Reason::Refused, detail: "create_user 422".to_owned() }
@@ -144,26 +47,6 @@ async fn progress(store: &Store, id: &str) -> (i64, String) {
     (retry.retried, retry.state)
 }
 
-/// One scenario, two tests.
-macro_rules! on_both_databases {
-    ($($scenario:ident)*) => {
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $scenario() {
-                super::$scenario(super::House::on_sqlite().await).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test]
-            async fn $scenario() {
-                super::$scenario(super::House::on_postgres().await).await;
-            })*
-        }
-    };
-}
-
-pub(crate) use on_both_databases;
-
 on_both_databases! {
     a_retry_of_many_keeps_its_pace_also_when_two_drive_it
     a_retry_of_many_covers_what_was_parked_before_it_and_each_event_once
@@ -173,111 +56,111 @@ on_both_databases! {
     an_event_that_cannot_be_read_is_parked_and_counted
 }
 
-async fn a_retry_of_many_keeps_its_pace_also_when_two_drive_it(house: House) {
+async fn a_retry_of_many_keeps_its_pace_also_when_two_drive_it(fixture: StoreFixture) {
     for number in 0..35 {
-        house.ends(&format!("C-{number}"), refused()).await;
+        fixture.ends(&format!("C-{number}"), refused()).await;
     }
-    let other = house.beside().await;
-    let retry = order(&house.store, Some(Reason::Refused), 10).await;
+    let other = fixture.beside().await;
+    let retry = order(&fixture.store, Some(Reason::Refused), 10).await;
     assert_eq!((retry.total, retry.retried, retry.state.as_str()), (35, 0, "running"));
-    assert_eq!((step(&house.store).await, step(&other).await, step(&house.store).await), (1, 0, 0), "the first");
+    assert_eq!((step(&fixture.store).await, step(&other).await, step(&fixture.store).await), (1, 0, 0), "the first");
     for _ in 0..10 {
-        house.clock.advance(Duration::from_millis(100));
-        assert_eq!((step(&other).await, step(&house.store).await), (1, 0), "one each tenth of a second, by whomever");
+        fixture.clock.advance(Duration::from_millis(100));
+        assert_eq!((step(&other).await, step(&fixture.store).await), (1, 0), "one each tenth of a second, by whomever");
     }
     // Nobody drove it for an hour: it goes on at its pace, and does not catch up.
-    house.clock.advance(Duration::from_secs(3_600));
-    let after_a_pause = step(&house.store).await;
+    fixture.clock.advance(Duration::from_secs(3_600));
+    let after_a_pause = step(&fixture.store).await;
     assert!((1..=11).contains(&after_a_pause), "{after_a_pause} at once");
-    house.clock.advance(SECOND);
+    fixture.clock.advance(SECOND);
     let mut left = 35 - 11 - after_a_pause;
     while left > 0 {
         let stepped = step(&other).await;
         assert!(stepped <= 10, "{stepped} in a second");
         left -= stepped;
-        house.clock.advance(SECOND);
+        fixture.clock.advance(SECOND);
     }
-    step(&house.store).await;
-    assert_eq!(progress(&house.store, &retry.id).await, (35, "done".to_owned()));
-    assert_eq!(step(&house.store).await, 0, "nothing runs any more");
+    step(&fixture.store).await;
+    assert_eq!(progress(&fixture.store, &retry.id).await, (35, "done".to_owned()));
+    assert_eq!(step(&fixture.store).await, 0, "nothing runs any more");
 }
 
-async fn a_retry_of_many_covers_what_was_parked_before_it_and_each_event_once(house: House) {
-    let first = house.ends("C-1", refused()).await;
-    let other_reason = house.ends("C-2", gave_up()).await;
-    house.clock.advance(SECOND);
-    let retry = order(&house.store, Some(Reason::Refused), 1_000).await;
-    house.clock.advance(SECOND);
-    let later = house.ends("C-3", refused()).await;
-    assert_eq!(step(&house.store).await, 1);
+async fn a_retry_of_many_covers_what_was_parked_before_it_and_each_event_once(fixture: StoreFixture) {
+    let first = fixture.ends("C-1", refused()).await;
+    let other_reason = fixture.ends("C-2", gave_up()).await;
+    fixture.clock.advance(SECOND);
+    let retry = order(&fixture.store, Some(Reason::Refused), 1_000).await;
+    fixture.clock.advance(SECOND);
+    let later = fixture.ends("C-3", refused()).await;
+    assert_eq!(step(&fixture.store).await, 1);
     // It is parked again by its retry, and stays so.
-    house.settle_head(refused()).await;
-    house.clock.advance(SECOND);
-    assert_eq!(step(&house.store).await, 0);
-    assert_eq!(progress(&house.store, &retry.id).await, (1, "done".to_owned()));
+    fixture.settle_head(refused()).await;
+    fixture.clock.advance(SECOND);
+    assert_eq!(step(&fixture.store).await, 0);
+    assert_eq!(progress(&fixture.store, &retry.id).await, (1, "done".to_owned()));
     for (id, state) in [(first, "parked"), (other_reason, "parked"), (later, "parked")] {
-        assert_eq!(house.state(id).await, state);
+        assert_eq!(fixture.state(id).await, state);
     }
     // All, whatever the reason; a message that never became an event is not counted and stays.
-    let retry = order(&house.store, None, 1_000).await;
+    let retry = order(&fixture.store, None, 1_000).await;
     assert_eq!(retry.total, 3);
-    while progress(&house.store, &retry.id).await.1 == "running" {
-        house.clock.advance(SECOND);
-        step(&house.store).await;
+    while progress(&fixture.store, &retry.id).await.1 == "running" {
+        fixture.clock.advance(SECOND);
+        step(&fixture.store).await;
     }
-    assert_eq!(progress(&house.store, &retry.id).await.0, 3);
+    assert_eq!(progress(&fixture.store, &retry.id).await.0, 3);
     for id in [first, other_reason, later] {
-        assert_eq!(house.state(id).await, "pending");
+        assert_eq!(fixture.state(id).await, "pending");
     }
 }
 
-async fn a_retry_of_many_can_be_stopped_and_only_one_runs(house: House) {
+async fn a_retry_of_many_can_be_stopped_and_only_one_runs(fixture: StoreFixture) {
     for number in 0..5 {
-        house.ends(&format!("C-{number}"), refused()).await;
+        fixture.ends(&format!("C-{number}"), refused()).await;
     }
-    let retry = order(&house.store, None, 1).await;
-    assert_eq!(step(&house.store).await, 1);
-    let second = house.store.order_retry(Some(Reason::GaveUp), 1).await.expect("the store is there");
+    let retry = order(&fixture.store, None, 1).await;
+    assert_eq!(step(&fixture.store).await, 1);
+    let second = fixture.store.order_retry(Some(Reason::GaveUp), 1).await.expect("the store is there");
     assert!(matches!(second, Ordered::Occupied(ref other) if other.id == retry.id), "{second:?}");
-    let stopped = house.beside().await.stop_retry(&retry.id).await.expect("the store is there").expect("known");
+    let stopped = fixture.beside().await.stop_retry(&retry.id).await.expect("the store is there").expect("known");
     assert_eq!((stopped.retried, stopped.state.as_str()), (1, "stopped"));
-    house.clock.advance(Duration::from_secs(60));
-    assert_eq!(step(&house.store).await, 0);
-    assert_eq!(house.store.parked(None).await.expect("the store is there").len(), 4);
-    let again = order(&house.store, None, 1).await;
+    fixture.clock.advance(Duration::from_secs(60));
+    assert_eq!(step(&fixture.store).await, 0);
+    assert_eq!(fixture.store.parked(None).await.expect("the store is there").len(), 4);
+    let again = order(&fixture.store, None, 1).await;
     assert_eq!(again.total, 4);
-    let listed = house.store.bulk_retries().await.expect("the store is there");
+    let listed = fixture.store.bulk_retries().await.expect("the store is there");
     let states: Vec<&str> = listed.iter().map(|retry| retry.state.as_str()).collect();
     assert_eq!(states, ["running", "stopped"], "newest first");
-    assert_eq!(house.store.stop_retry("nobody").await.expect("the store is there"), None);
+    assert_eq!(fixture.store.stop_retry("nobody").await.expect("the store is there"), None);
 }
 
-async fn a_retried_event_cannot_be_retried_twice(house: House) {
-    let id = house.ends("C-1", refused()).await;
-    let other = house.beside().await;
+async fn a_retried_event_cannot_be_retried_twice(fixture: StoreFixture) {
+    let id = fixture.ends("C-1", refused()).await;
+    let other = fixture.beside().await;
     let retries = tokio::join!(
-        house.store.unpark(id, RetryRequest::Retry),
+        fixture.store.unpark(id, RetryRequest::Retry),
         other.unpark(id, RetryRequest::Retry),
-        house.store.unpark(id, RetryRequest::Skip),
+        fixture.store.unpark(id, RetryRequest::Skip),
     );
     let done = [retries.0, retries.1, retries.2].map(|result| result.expect("the store is there").is_some());
     assert_eq!(done.iter().filter(|done| **done).count(), 1, "{done:?}");
-    let retry = order(&house.store, None, 10).await;
-    assert_eq!((retry.total, step(&house.store).await), (0, 0));
-    assert_eq!(progress(&house.store, &retry.id).await, (0, "done".to_owned()));
+    let retry = order(&fixture.store, None, 10).await;
+    assert_eq!((retry.total, step(&fixture.store).await), (0, 0));
+    assert_eq!(progress(&fixture.store, &retry.id).await, (0, "done".to_owned()));
 }
 
-async fn parked_events_are_paged_and_grouped(house: House) {
+async fn parked_events_are_paged_and_grouped(fixture: StoreFixture) {
     let mut refused_ones = Vec::new();
     for number in 0..5 {
-        refused_ones.push(house.ends(&format!("C-{number}"), refused()).await.to_string());
-        house.clock.advance(SECOND);
+        refused_ones.push(fixture.ends(&format!("C-{number}"), refused()).await.to_string());
+        fixture.clock.advance(SECOND);
     }
-    house.ends("C-9", gave_up()).await;
+    fixture.ends("C-9", gave_up()).await;
     let mut read = Vec::new();
     while let Some(last) = {
         let after = read.last().cloned();
-        let page = house.store.parked_page(Some("refused"), after.as_deref(), 2).await.expect("the store is there");
+        let page = fixture.store.parked_page(Some("refused"), after.as_deref(), 2).await.expect("the store is there");
         assert!(page.len() <= 2);
         read.extend(page.into_iter().map(|event| event.id));
         (read.last().cloned() != after).then_some(())
@@ -285,30 +168,30 @@ async fn parked_events_are_paged_and_grouped(house: House) {
         let () = last;
     }
     assert_eq!(read, refused_ones, "every one once, oldest first");
-    let groups = house.store.parked_groups().await.expect("the store is there");
+    let groups = fixture.store.parked_groups().await.expect("the store is there");
     let groups: Vec<_> =
         groups.iter().map(|g| (g.reason.as_str(), g.count, g.retryable, g.newest_at.since(g.oldest_at))).collect();
     assert_eq!(groups, [("gave_up", 1, 1, Duration::ZERO), ("refused", 5, 5, 4 * SECOND)]);
 }
 
-async fn an_event_that_cannot_be_read_is_parked_and_counted(house: House) {
+async fn an_event_that_cannot_be_read_is_parked_and_counted(fixture: StoreFixture) {
     use sqlx::Connection;
-    let arrival = house.arrival("C-1", Happening::Churned);
+    let arrival = fixture.arrival("C-1", Happening::Churned);
     let id = arrival.id;
-    house.store.accept(vec![arrival]).await.expect("the store is there");
+    fixture.store.accept(vec![arrival]).await.expect("the store is there");
     sqlx::any::install_default_drivers();
-    let mut connection = sqlx::AnyConnection::connect(&house.url).await.expect("the database is there");
+    let mut connection = sqlx::AnyConnection::connect(&fixture.url).await.expect("the database is there");
     sqlx::query("UPDATE events SET event = '{}'").execute(&mut connection).await.expect("written");
     connection.close().await.expect("closed");
-    assert!(house.store.claim(LEASE).await.expect("the store is there").is_none());
-    assert_eq!(house.state(id).await, "parked");
+    assert!(fixture.store.claim(LEASE).await.expect("the store is there").is_none());
+    assert_eq!(fixture.state(id).await, "parked");
     let metrics = Metrics::new();
-    podero_bridge::admin::refresh(&house.store, &metrics, &house.clock, Duration::from_mins(10))
+    podero_bridge::admin::refresh(&fixture.store, &metrics, &fixture.clock, Duration::from_mins(10))
         .await
         .expect("the store is there");
     let counted = "podero_bridge_events_settled_total{outcome=\"parked\",type=\"unknown\"} 1";
     assert!(metrics.encode().contains(counted), "{}", metrics.encode());
-    assert_eq!(house.store.take_unreadable(), 0, "once");
+    assert_eq!(fixture.store.take_unreadable(), 0, "once");
 }
 
 fn settings() -> world::Settings {
@@ -349,8 +232,9 @@ async fn kept_with_their_bytes(world: &World, poison: &[(&str, &str, Vec<u8>)]) 
     }
 }
 
+/// An unreadable message on the queue is parked with its bytes, is told, and blocks nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn poison_on_the_queue_is_parked_with_its_bytes_and_told_and_blocks_nothing() {
+async fn an_unreadable_message_is_parked_and_blocks_nothing() {
     let vhost = servers::fresh_vhost();
     let mut settings = settings();
     settings.environment = vec![
@@ -504,8 +388,9 @@ async fn send(http: &reqwest::Client, bridge: &Running, event: &Value) -> String
     answer["id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
 
+/// The command line sees and clears what is parked beside a running bridge and without one.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_command_line_sees_and_clears_what_is_parked_beside_a_running_bridge_and_without_one() {
+async fn commands_clear_parked_events_with_and_without_a_bridge() {
     let folder = tempfile::tempdir().expect("a folder");
     let environment = running::on_file(folder.path());
     let command = |arguments: &[&str]| running::run(arguments, &environment);
@@ -575,23 +460,23 @@ async fn without_a_bridge_the_command_line_drives_a_retry_and_ctrl_c_stops_it() 
     let environment = running::on_file(folder.path());
     let clock = Clock::system();
     let url = environment.iter().find(|(key, _)| *key == "STORE__URL").expect("a store").1.clone();
-    let house = House { store: open(&url, &clock, true).await, clock, url, _folder: None };
+    let fixture = StoreFixture::on(url, clock).await;
     for number in 0..30 {
-        house.ends(&format!("C-{number}"), refused()).await;
+        fixture.ends(&format!("C-{number}"), refused()).await;
     }
     let mut child = running::command(&["parked", "retry", "--all", "--per-second", "1"], &environment)
         .stdout(std::process::Stdio::piped())
         .spawn()
         .expect("it starts");
     until("it has retried some by itself", async || {
-        let retries = house.store.bulk_retries().await.expect("the store is there");
+        let retries = fixture.store.bulk_retries().await.expect("the store is there");
         retries.first().is_some_and(|retry| retry.retried >= 2).then_some(())
     })
     .await;
     let pid = child.id().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
     assert_eq!(child.wait().expect("it ends").code(), Some(1));
-    let retries = house.store.bulk_retries().await.expect("the store is there");
+    let retries = fixture.store.bulk_retries().await.expect("the store is there");
     assert_eq!(retries[0].state, "stopped");
     assert!(retries[0].retried < 30, "{retries:?}");
     // Detached, it is left to a bridge; without one it stays where it is, and can be stopped by its id.

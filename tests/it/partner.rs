@@ -189,8 +189,9 @@ async fn a_creation_of_a_building_that_goes_wrong_in_passing_makes_one() {
     strikes_each_call_of("create_building", also).await;
 }
 
+/// An event that Podero refuses is parked with its reason, and a retry by hand makes it good.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_podero_refuses_is_parked_with_its_reason_and_a_retry_by_hand_makes_it_good() {
+async fn a_refused_event_is_parked_and_a_retry_makes_it_good() {
     let world = world().await;
     let mut number = 0;
     for operation in ["find_user", "create_user", "create_building"] {
@@ -260,8 +261,9 @@ async fn a_pause_that_podero_asks_for_holds_events_and_polls_in_full() {
     }
 }
 
+/// A token that ends early costs nothing and one that cannot be had only time.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_ends_early_costs_nothing_and_one_that_cannot_be_had_only_time() {
+async fn a_token_that_ends_early_costs_nothing() {
     let world = world().await;
     world.revoke_tokens().await;
     let settled = world.apply(&sign_up("e-1", "C-1", TIME)).await;
@@ -387,8 +389,9 @@ async fn a_podero_that_is_away_is_waited_out_is_told_and_parks_nothing() {
     waits_out(house, "podero_away", async |_| front.open_again().await).await;
 }
 
+/// A connection that is refused or reset at any moment makes nothing twice.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_is_refused_or_reset_at_any_moment_makes_nothing_twice() {
+async fn a_connection_reset_at_any_moment_makes_nothing_twice() {
     let front = Front::open().await;
     let world = World::start_against(front.address, front.controls, settings()).await;
     world.ready().await;
@@ -423,8 +426,9 @@ async fn a_connection_that_is_refused_or_reset_at_any_moment_makes_nothing_twice
     world.bridge.stop().await;
 }
 
+/// A user deleted behind our back is made again, and one that is gone needs no deletion.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_deleted_behind_our_back_is_made_anew_and_one_that_is_gone_needs_no_deletion() {
+async fn a_user_deleted_behind_our_back_is_made_again() {
     let world = world().await;
     for (number, path) in [(1, "?soft_delete=true"), (2, "")] {
         let customer = format!("C-{number}");
@@ -463,8 +467,9 @@ async fn a_user_deleted_behind_our_back_is_made_anew_and_one_that_is_gone_needs_
     world.bridge.stop().await;
 }
 
+/// Without a list of buildings none is made twice and one in doubt waits for a person.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_list_of_buildings_none_is_made_twice_and_one_in_doubt_waits_for_a_person() {
+async fn without_a_list_of_buildings_none_is_made_twice() {
     let world = world().await;
     world.switch(&json!({"building_list_supported": false})).await;
     assert_eq!(world.apply(&sign_up("e-1", "C-1", TIME)).await["state"], "applied");

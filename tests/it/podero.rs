@@ -663,8 +663,9 @@ pub fn busy_for(seconds: u64) -> Reply {
     Reply::Busy { after: Some(Duration::from_secs(seconds)) }
 }
 
+/// The circuit opens for every call and closes on probes of the client's own.
 #[tokio::test]
-async fn the_circuit_opens_for_every_call_and_closes_on_probes_of_the_clients_own() {
+async fn the_circuit_closes_on_probes_of_the_clients_own() {
     let w = world(|_| {}).await;
     for _ in 0..10 {
         w.mock.then(answer(500, ""));
@@ -702,8 +703,9 @@ async fn the_circuit_opens_for_every_call_and_closes_on_probes_of_the_clients_ow
     assert!(seen[10..].iter().all(|seen| (seen.method.as_str(), &seen.path) == ("GET", &path)));
 }
 
+/// A customer whose calls fail for ever holds nobody while a probe is answered.
 #[tokio::test]
-async fn a_customer_whose_calls_fail_for_ever_holds_nobody_while_a_probe_is_answered() {
+async fn a_customer_whose_calls_fail_for_ever_holds_no_other() {
     for (status, row) in [(500, 10), (403, 3)] {
         let w = world(|_| {}).await;
         for _ in 0..3 {
@@ -729,8 +731,9 @@ async fn a_customer_whose_calls_fail_for_ever_holds_nobody_while_a_probe_is_answ
     }
 }
 
+/// A bridge that is refused holds everything and one customer that is holds nobody.
 #[tokio::test]
-async fn a_bridge_that_is_refused_holds_everything_and_one_customer_that_is_holds_nobody() {
+async fn a_refused_bridge_holds_everything_a_refused_customer_not() {
     let w = world(|_| {}).await;
     let forbidden = Reply::Held { status: 403 };
     for _ in 0..3 {
@@ -777,8 +780,9 @@ async fn an_organisation_that_was_not_there_is_what_the_probe_looks_for() {
     }
 }
 
+/// No probe falls into a pause and after one that nobody ended it shows the end.
 #[tokio::test]
-async fn no_probe_falls_into_a_pause_and_after_one_that_nobody_ended_it_shows_the_end() {
+async fn no_probe_falls_into_a_pause() {
     let w = world(|_| {}).await;
     w.mock.then(Act::Answer(429, vec![("retry-after", "600".to_owned())], String::new())).then(answer(404, ""));
     within(w.ask(&delete())).await;

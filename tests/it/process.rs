@@ -137,8 +137,9 @@ async fn a_first_webhook_on_a_fresh_machine() {
     assert!(log.contains("C-4711"), "and the customer's id is there");
 }
 
+/// A refused webhook leaves a line a second without its values and the rest is counted.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_webhook_leaves_a_line_a_second_without_its_values_and_the_rest_is_counted() {
+async fn refused_webhooks_leave_a_line_a_second_without_values() {
     let served = Served::start();
     let http = reqwest::Client::new();
     let send = async |path: &str, body: String| {

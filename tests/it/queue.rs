@@ -19,18 +19,18 @@ use podero_bridge::store::{Ordered, Stepped};
 use serde_json::json;
 
 use crate::bus::Bus;
-use crate::parking::{House, on_both_databases};
+use crate::kit::{Fixture, StoreFixture, on_both_databases};
 use crate::running::{self, Running};
 use crate::servers;
 use crate::world::{Database, Settings, World, event, sign_up, until};
 
 const INBOUND: &str = "podero-bridge.inbound";
 
-/// The queue's door on a house's store.
-fn frames(house: &House) -> Frames {
+/// The queue's door on a store.
+fn frames(fixture: &StoreFixture) -> Frames {
     let inbox = Inbox {
-        store: house.store.clone(),
-        clock: house.clock.clone(),
+        store: fixture.store.clone(),
+        clock: fixture.clock.clone(),
         wake: Arc::default(),
         metrics: Metrics::new(),
         batch_max: 100,
@@ -58,8 +58,8 @@ fn frame(ce_id: &str) -> Frame {
     }
 }
 
-async fn rows(house: &House) -> usize {
-    house.store.parked(None).await.expect("the store is there").len()
+async fn rows(fixture: &StoreFixture) -> usize {
+    fixture.store.parked(None).await.expect("the store is there").len()
 }
 
 on_both_databases! {
@@ -70,42 +70,42 @@ on_both_databases! {
     a_retry_of_many_waits_while_the_backlog_is_more_than_half_full
 }
 
-async fn redelivered_is_the_one_that_is_there_and_equal_ones_are_several(house: House) {
-    let frames = frames(&house);
+async fn redelivered_is_the_one_that_is_there_and_equal_ones_are_several(fixture: StoreFixture) {
+    let frames = frames(&fixture);
     for _ in 0..3 {
         assert_eq!(frames.take(frame("1")).await, Taken::Stored);
     }
-    assert_eq!(rows(&house).await, 3, "for all that is known they are three");
+    assert_eq!(rows(&fixture).await, 3, "for all that is known they are three");
     // Their acks were lost with a connection.
     for _ in 0..3 {
         assert_eq!(frames.take(Frame { redelivered: true, ..frame("1") }).await, Taken::Stored);
     }
-    assert_eq!(rows(&house).await, 3);
+    assert_eq!(rows(&fixture).await, 3);
     // Redelivered, and never seen here: somebody else had it in hand.
     assert_eq!(frames.take(Frame { redelivered: true, ..frame("2") }).await, Taken::Stored);
-    assert_eq!(rows(&house).await, 4);
+    assert_eq!(rows(&fixture).await, 4);
     // What a sender names is one, also when the sender repeats it; another name is another one.
     for name in ["m1", "m1", "m2"] {
         assert_eq!(frames.take(Frame { message_id: Some(name.to_owned()), ..frame("1") }).await, Taken::Stored);
     }
-    assert_eq!(rows(&house).await, 6);
+    assert_eq!(rows(&fixture).await, 6);
     let duplicates = "podero_bridge_events_settled_total{outcome=\"duplicate\",type=\"unknown\"} 4";
     let shown = frames.inbox.metrics.encode();
     assert!(shown.contains(duplicates), "{shown}");
 }
 
-async fn one_that_is_offered_again_after_a_lost_answer_is_one(house: House) {
-    let frames = frames(&house);
+async fn one_that_is_offered_again_after_a_lost_answer_is_one(fixture: StoreFixture) {
+    let frames = frames(&fixture);
     for held in [frames.hold(frame("1")), frames.hold(frame("1"))] {
         for _ in 0..2 {
             assert_eq!(frames.offer(&held).await, Taken::Stored);
         }
     }
-    assert_eq!(rows(&house).await, 2);
+    assert_eq!(rows(&fixture).await, 2);
 }
 
-async fn what_is_no_event_has_a_bound_beyond_which_it_stays_in_the_queue(house: House) {
-    let frames = frames(&house);
+async fn what_is_no_event_has_a_bound_beyond_which_it_stays_in_the_queue(fixture: StoreFixture) {
+    let frames = frames(&fixture);
     frames.inbox.backlog.set(0, 0, UNREADABLE_MAX - 1);
     assert_eq!(frames.take(frame("1")).await, Taken::Stored);
     assert_eq!(frames.take(frame("2")).await, Taken::NotNow);
@@ -116,22 +116,22 @@ async fn what_is_no_event_has_a_bound_beyond_which_it_stays_in_the_queue(house: 
     assert_eq!(frames.take(Frame { body: event, content_type: structured, ..frame("3") }).await, Taken::Stored);
     // Skipped, they are counted no more. What may still be retried stays.
     let refused = Fate::Parked { reason: Reason::Refused, detail: "create_user 422".to_owned() };
-    house.settle_head(refused).await;
-    assert_eq!(house.store.skip_unreadable(Some(Reason::TooLarge)).await.expect("the store is there"), 0);
-    assert_eq!(house.store.skip_unreadable(None).await.expect("the store is there"), 1);
-    let gauges = house.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there");
+    fixture.settle_head(refused).await;
+    assert_eq!(fixture.store.skip_unreadable(Some(Reason::TooLarge)).await.expect("the store is there"), 0);
+    assert_eq!(fixture.store.skip_unreadable(None).await.expect("the store is there"), 1);
+    let gauges = fixture.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there");
     assert_eq!((gauges.parked, gauges.parked_unreadable), (1, 0));
 }
 
-async fn a_retry_of_many_waits_while_the_backlog_is_more_than_half_full(house: House) {
+async fn a_retry_of_many_waits_while_the_backlog_is_more_than_half_full(fixture: StoreFixture) {
     let refused = Fate::Parked { reason: Reason::Refused, detail: "create_user 422".to_owned() };
-    house.ends("C-1", refused).await;
+    fixture.ends("C-1", refused).await;
     for customer in ["C-2", "C-3"] {
-        house.store.accept(vec![house.arrival(customer, Happening::Churned)]).await.expect("the store is there");
+        fixture.store.accept(vec![fixture.arrival(customer, Happening::Churned)]).await.expect("the store is there");
     }
-    let ordered = house.store.order_retry(None, 1_000).await.expect("the store is there");
+    let ordered = fixture.store.order_retry(None, 1_000).await.expect("the store is there");
     assert!(matches!(ordered, Ordered::Running(_)), "{ordered:?}");
-    let retried = async |backlog_max| match house.store.retry_step(backlog_max).await.expect("the store is there") {
+    let retried = async |backlog_max| match fixture.store.retry_step(backlog_max).await.expect("the store is there") {
         Stepped::Retried { count, .. } => count,
         Stepped::Nothing => panic!("one runs"),
     };
@@ -141,12 +141,12 @@ async fn a_retry_of_many_waits_while_the_backlog_is_more_than_half_full(house: H
 
 #[tokio::test]
 async fn the_command_skips_many_that_can_only_be_skipped() {
-    let house = House::on_sqlite().await;
-    let frames = frames(&house);
+    let fixture = StoreFixture::on_sqlite().await;
+    let frames = frames(&fixture);
     for number in 0..3 {
         frames.take(frame(&number.to_string())).await;
     }
-    let environment = vec![("STORE__URL", house.url.clone()), ("SOURCE__DEFAULT__VERIFY", "none".to_owned())];
+    let environment = vec![("STORE__URL", fixture.url.clone()), ("SOURCE__DEFAULT__VERIFY", "none".to_owned())];
     let skip = async |which: [&'static str; 2]| {
         let arguments = ["parked", "skip", "--json", which[0], which[1]];
         let arguments = arguments.map(str::to_owned).into_iter().filter(|argument| !argument.is_empty());
@@ -157,21 +157,22 @@ async fn the_command_skips_many_that_can_only_be_skipped() {
     assert!(skip(["--reason", "too_large"]).await.contains("\"skipped\": 0"));
     let all = skip(["--all", ""]).await;
     assert!(all.contains("\"skipped\": 3"), "{all}");
-    assert_eq!(rows(&house).await, 0);
+    assert_eq!(rows(&fixture).await, 0);
 }
 
-async fn an_erasure_empties_the_envelope_as_well(house: House) {
-    let (frames, subject) = (frames(&house), ("ce-subject".to_owned(), "C-1".to_owned()));
+async fn an_erasure_empties_the_envelope_as_well(fixture: StoreFixture) {
+    let (frames, subject) = (frames(&fixture), ("ce-subject".to_owned(), "C-1".to_owned()));
     frames.take(Frame { headers: BTreeMap::from([subject]), ..frame("1") }).await;
-    let id = house.store.parked(None).await.expect("the store is there").remove(0).id;
-    let envelope = async || house.store.event(&id).await.expect("the store is there").expect("it is known").envelope;
+    let id = fixture.store.parked(None).await.expect("the store is there").remove(0).id;
+    let envelope = async || fixture.store.event(&id).await.expect("the store is there").expect("it is known").envelope;
     assert_eq!(envelope().await.expect("it is kept")["headers"], json!({"ce-subject": "C-1"}));
-    house.store.erase("C-1", &[], false).await.expect("the store is there").expect("nothing is in the way");
+    fixture.store.erase("C-1", &[], false).await.expect("the store is there").expect("nothing is in the way");
     assert_eq!(envelope().await, None);
 }
 
+/// Events without a time keep the order in which they came however long they wait.
 #[tokio::test(flavor = "multi_thread")]
-async fn events_without_a_time_keep_the_order_in_which_they_came_however_long_they_wait() {
+async fn events_without_a_time_keep_the_order_of_their_arrival() {
     let vhost = servers::fresh_vhost();
     let environment = vec![("AMQP__URL", vhost.clone()), ("STORE__BACKLOG_MAX", "3".into())];
     let world = World::start(Database::Sqlite, Settings { environment, ..Settings::default() }).await;
@@ -209,8 +210,9 @@ async fn events_without_a_time_keep_the_order_in_which_they_came_however_long_th
     world.bridge.stop().await;
 }
 
+/// Three binary mode messages with equal bodies are three rows with their envelopes.
 #[tokio::test(flavor = "multi_thread")]
-async fn three_binary_mode_messages_with_equal_bodies_are_three_rows_with_their_envelopes() {
+async fn binary_mode_messages_with_equal_bodies_are_separate_rows() {
     let vhost = servers::fresh_vhost();
     let settings = Settings { environment: vec![("AMQP__URL", vhost.clone())], ..Settings::default() };
     let world = World::start(Database::Sqlite, settings).await;
@@ -390,8 +392,9 @@ async fn events_come_in_the_forms_in_which_clients_of_rabbitmq_send_them() {
     world.bridge.stop().await;
 }
 
+/// A mapping sees routing key and properties and the timestamp dates what has no time.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mapping_sees_routing_key_and_properties_and_the_timestamp_dates_what_has_no_time() {
+async fn a_mapping_sees_the_routing_key_and_the_properties() {
     let (world, bus, _folder) = mapped_world().await;
     let sent_at = |seconds: u64| BasicProperties::default().with_timestamp(seconds);
     let body = br#"{"nr": "C-1", "mail": "anna@example.com"}"#;

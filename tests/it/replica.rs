@@ -109,8 +109,9 @@ async fn two() -> (One, One, Mock, Clock) {
     (a, b, mock, clock)
 }
 
+/// Two replicas share the budget and the part of one that dies or leaves comes back.
 #[tokio::test]
-async fn two_replicas_share_the_budget_and_the_part_of_one_that_dies_or_leaves_comes_back() {
+async fn two_replicas_share_the_budget_and_a_lost_part_comes_back() {
     let (a, b, _mock, clock) = two().await;
     assert_eq!([&a, &b].map(|one| one.replica.client.per_second()), [(50, 50), (50, 50)]);
     // b is silent from now on.
@@ -144,8 +145,9 @@ async fn a_pause_and_a_slower_pace_that_one_replica_sees_hold_both() {
     assert_eq!(b.ask().await, Reply::Done(Answer::Nothing));
 }
 
+/// An open circuit holds both and one probe of one of them closes it for both.
 #[tokio::test]
-async fn an_open_circuit_holds_both_and_one_probe_of_one_of_them_closes_it_for_both() {
+async fn an_open_circuit_holds_both_and_one_probe_closes_it() {
     let (a, b, mock, clock) = two().await;
     a.fail_until_suspicious(&mock).await;
     assert_eq!(a.outlook(), Outlook::Clear);
@@ -175,8 +177,9 @@ async fn an_open_circuit_holds_both_and_one_probe_of_one_of_them_closes_it_for_b
     assert_eq!(a.ask().await, Reply::Done(Answer::Nothing));
 }
 
+/// A suspicion waits neither for the probe of another replica nor for the store.
 #[tokio::test]
-async fn a_suspicion_waits_neither_for_the_probe_of_another_replica_nor_for_the_store() {
+async fn a_suspicion_waits_for_no_other_replica_and_no_store() {
     let postgres = tokio::task::spawn_blocking(servers::Postgres::start).await.expect("a database of our own");
     let (mock, clock) = (Mock::start().await, clock());
     let a = One::start(&postgres.url(), &mock, &clock).await;
@@ -272,8 +275,9 @@ async fn blindness_is_told_once_by_two_replicas_and_so_is_its_end() {
     assert_eq!(a.outlook(), Outlook::Clear);
 }
 
+/// While the store is away a replica goes by what it knows and probes by itself.
 #[tokio::test]
-async fn while_the_store_is_away_a_replica_goes_by_what_it_knows_and_probes_by_itself() {
+async fn while_the_store_is_away_a_replica_probes_by_itself() {
     let postgres = tokio::task::spawn_blocking(servers::Postgres::start).await.expect("a database of our own");
     let (mock, clock) = (Mock::start().await, clock());
     let a = One::start(&postgres.url(), &mock, &clock).await;
@@ -392,8 +396,9 @@ fn churned(customer: &str, clock: &Clock) -> Arrival {
     }
 }
 
+/// A replica claims no more than its part of the places and goes on when one is free.
 #[tokio::test]
-async fn a_replica_claims_no_more_than_its_part_of_the_places_and_goes_on_when_one_is_free() {
+async fn a_replica_claims_no_more_than_its_part() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
     let (mock, clock) = (Mock::start().await, clock());

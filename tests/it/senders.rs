@@ -42,8 +42,9 @@ async fn post(world: &World, path: &str, headers: &[(&str, &str)], body: &str) -
     (status, answer.json().await.expect("JSON"))
 }
 
+/// Events made by the official SDK take effect in every mode of both doors.
 #[tokio::test(flavor = "multi_thread")]
-async fn events_made_by_the_official_sdk_take_effect_in_every_mode_of_both_doors() {
+async fn events_of_the_official_sdk_take_effect_in_every_mode() {
     let made: Vec<Made> = serde_json::from_str(include_str!("../senders/cloudevents.json")).expect("it was made");
     let vhost = servers::fresh_vhost();
     let settings = Settings {
@@ -95,8 +96,9 @@ async fn events_made_by_the_official_sdk_take_effect_in_every_mode_of_both_doors
     world.bridge.stop().await;
 }
 
+/// Deliveries signed by the published library pass and each of its bad ones is refused.
 #[test]
-fn deliveries_signed_by_the_published_library_pass_and_each_of_its_bad_ones_is_refused() {
+fn deliveries_signed_by_the_published_library_pass() {
     #[derive(Deserialize)]
     struct Signed {
         secret: String,
@@ -152,8 +154,9 @@ async fn a_sender_that_asks_before_it_delivers_is_told_that_it_may() {
     world.bridge.stop().await;
 }
 
+/// A signature of the sender's own kind and a password let in and others do not.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signature_of_the_senders_own_kind_and_a_password_let_in_and_others_do_not() {
+async fn a_senders_own_signature_or_password_lets_in() {
     let toml = r#"
 [watch]
 enabled = false

@@ -18,36 +18,18 @@ use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::store::{
-    Arrival, CallMade, Claim, Content, Error, Member, Observed, PublishOutcome, PumpFilter, PumpView, ROWS_MAX,
+    Arrival, CallMade, Claim, Content, Error, Kept, Member, Observed, PublishOutcome, PumpFilter, PumpView, ROWS_MAX,
     Receipt, RetryRequest, Roster, Settings, Settled, Store, Target,
 };
 use uuid::Uuid;
 
-use crate::servers;
+use crate::kit::{Fixture, TestDatabase, on_both_databases};
 
 const LEASE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// When the tests' clock starts.
 const START: i64 = 1_800_000_000;
-
-/// One scenario, two tests.
-macro_rules! on_both_databases {
-    ($($scenario:ident)*) => {
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $scenario() {
-                super::$scenario(super::House::on_sqlite().await).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test]
-            async fn $scenario() {
-                super::$scenario(super::House::on_postgres().await).await;
-            })*
-        }
-    };
-}
 
 on_both_databases! {
     an_arrival_is_kept_once_and_a_reused_id_not_at_all
@@ -83,28 +65,24 @@ on_both_databases! {
 }
 
 /// A database of one test, and a clock that stands still.
-struct House {
+struct LaneFixture {
     store: Store,
     clock: Clock,
     url: String,
-    _folder: Option<tempfile::TempDir>,
+    database: TestDatabase,
 }
 
-impl House {
-    async fn on_sqlite() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
-        Self::open(url, Some(folder)).await
-    }
-
-    async fn on_postgres() -> Self {
-        Self::open(servers::fresh_database(), None).await
-    }
-
-    async fn open(url: String, folder: Option<tempfile::TempDir>) -> Self {
+impl Fixture for LaneFixture {
+    async fn open(database: TestDatabase, _: usize) -> Self {
         let clock = Clock::manual(Timestamp::from_micros(START * 1_000_000), 1);
-        let store = open(&url, &[Target::Amqp], &clock).await;
-        Self { store, clock, url, _folder: folder }
+        let store = open(&database.url, &[Target::Amqp], &clock).await;
+        Self { store, clock, url: database.url.clone(), database }
+    }
+}
+
+impl LaneFixture {
+    async fn keep_roster(&self, members: Vec<Member>) -> Kept {
+        self.store.keep_roster(roster(self, members)).await.expect("the store is there")
     }
 
     /// The newest event of a customer.
@@ -257,31 +235,31 @@ fn notice(line: &str, topic: Topic, cause: &str) -> Notice {
     }
 }
 
-async fn an_arrival_is_kept_once_and_a_reused_id_not_at_all(house: House) {
-    let first = house.arrival("C-1", 0, updated());
-    let id = house.accept(first.clone()).await;
-    let again = Arrival { id: EventId(house.clock.fresh_id()), ..first.clone() };
+async fn an_arrival_is_kept_once_and_a_reused_id_not_at_all(fixture: LaneFixture) {
+    let first = fixture.arrival("C-1", 0, updated());
+    let id = fixture.accept(first.clone()).await;
+    let again = Arrival { id: EventId(fixture.clock.fresh_id()), ..first.clone() };
     let other = Arrival { digest: "d2".to_owned(), ..again.clone() };
     let receipt = async |arrival: &Arrival| {
-        house.store.accept(vec![arrival.clone()]).await.expect("the store is there").remove(0)
+        fixture.store.accept(vec![arrival.clone()]).await.expect("the store is there").remove(0)
     };
     let duplicate = |state: &str| Receipt::Duplicate { id: id.to_string(), state: state.to_owned() };
     assert_eq!(receipt(&again).await, duplicate("pending"));
     assert_eq!(receipt(&other).await, Receipt::Reused { id: id.to_string() });
-    assert_eq!(house.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").pending, 1);
-    assert_eq!(house.end_head(applied()).await, id);
+    assert_eq!(fixture.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").pending, 1);
+    assert_eq!(fixture.end_head(applied()).await, id);
     assert_eq!(receipt(&again).await, duplicate("applied"));
-    assert!(house.claim().await.is_none(), "a duplicate is no work");
+    assert!(fixture.claim().await.is_none(), "a duplicate is no work");
 }
 
-async fn a_batch_gets_a_receipt_for_each_in_order(house: House) {
-    let first = house.arrival("C-1", 0, updated());
-    let twin = Arrival { id: EventId(house.clock.fresh_id()), ..first.clone() };
+async fn a_batch_gets_a_receipt_for_each_in_order(fixture: LaneFixture) {
+    let first = fixture.arrival("C-1", 0, updated());
+    let twin = Arrival { id: EventId(fixture.clock.fresh_id()), ..first.clone() };
     let reused = Arrival { digest: "d2".to_owned(), ..twin.clone() };
-    let unreadable = house.unreadable(b"?");
-    let mut future = house.arrival("C-2", 0, Happening::Churned);
+    let unreadable = fixture.unreadable(b"?");
+    let mut future = fixture.arrival("C-2", 0, Happening::Churned);
     if let Content::Event(event) = &mut future.content {
-        event.effective_at = Some(house.after(DAY));
+        event.effective_at = Some(fixture.after(DAY));
     }
     let accepted = |arrival: &Arrival, state: &str| Receipt::Accepted { id: arrival.id, state: state.to_owned() };
     let expected = [
@@ -291,101 +269,101 @@ async fn a_batch_gets_a_receipt_for_each_in_order(house: House) {
         accepted(&unreadable, "parked"),
         accepted(&future, "scheduled"),
     ];
-    let receipts = house.store.accept(vec![first, twin, reused, unreadable, future]).await;
+    let receipts = fixture.store.accept(vec![first, twin, reused, unreadable, future]).await;
     assert_eq!(receipts.expect("the store is there"), expected);
 }
 
-async fn a_parked_arrival_is_a_row_a_notice_and_its_bytes(house: House) {
+async fn a_parked_arrival_is_a_row_a_notice_and_its_bytes(fixture: LaneFixture) {
     for (raw, text, encoding) in
         [(&b"{\"a\":1}"[..], "{\"a\":1}", "utf8"), (b"a\0b", "YQBi", "base64"), (b"\xff", "/w==", "base64")]
     {
-        let id = house.accept(house.unreadable(raw)).await;
-        let view = house.store.event(&id.to_string()).await.expect("the store is there").expect("it is known");
+        let id = fixture.accept(fixture.unreadable(raw)).await;
+        let view = fixture.store.event(&id.to_string()).await.expect("the store is there").expect("it is known");
         assert_eq!((view.raw.as_str(), view.raw_encoding.as_str()), (text, encoding));
         assert_eq!((view.event.state.as_str(), view.event.reason.as_deref()), ("parked", Some("untranslatable")));
         assert_eq!(view.event.customer_id, None);
-        let due = house.due().await;
+        let due = fixture.due().await;
         assert_eq!((due.len(), due[0].topic), (1, Topic::EventParked));
-        house.mark(&due[0], PublishOutcome::Published).await;
+        fixture.mark(&due[0], PublishOutcome::Published).await;
     }
-    assert_eq!(house.store.parked(Some("untranslatable")).await.expect("the store is there").len(), 3);
-    assert_eq!(house.store.parked(Some("refused")).await.expect("the store is there").len(), 0);
+    assert_eq!(fixture.store.parked(Some("untranslatable")).await.expect("the store is there").len(), 3);
+    assert_eq!(fixture.store.parked(Some("refused")).await.expect("the store is there").len(), 0);
     // Retried, it waits to be read again, with the bytes that came.
-    for parked in house.store.parked(None).await.expect("the store is there") {
+    for parked in fixture.store.parked(None).await.expect("the store is there") {
         let id = EventId(parked.id.parse().expect("an id"));
-        let unparked = house.store.unpark(id, RetryRequest::Retry).await.expect("the store is there");
+        let unparked = fixture.store.unpark(id, RetryRequest::Retry).await.expect("the store is there");
         assert_eq!(unparked, Some(parked.type_name));
     }
-    let unread = house.store.unread(9).await.expect("the store is there");
+    let unread = fixture.store.unread(9).await.expect("the store is there");
     let mut bodies: Vec<&[u8]> = unread.iter().map(|message| message.body.as_slice()).collect();
     bodies.sort_unstable();
     assert_eq!(bodies, [&b"a\0b"[..], b"{\"a\":1}", b"\xff"]);
-    assert!(house.claim().await.is_none());
+    assert!(fixture.claim().await.is_none());
 }
 
-async fn heads_are_claimed_in_the_order_in_which_things_happened(house: House) {
+async fn heads_are_claimed_in_the_order_in_which_things_happened(fixture: LaneFixture) {
     let mut arrived = Vec::new();
     for time in [30, 10, 20, 10] {
-        arrived.push(house.happened("C-1", time).await);
+        arrived.push(fixture.happened("C-1", time).await);
     }
     for expected in [1, 3, 2, 0] {
-        assert_eq!(house.end_head(applied()).await, arrived[expected]);
+        assert_eq!(fixture.end_head(applied()).await, arrived[expected]);
     }
-    assert!(house.claim().await.is_none());
+    assert!(fixture.claim().await.is_none());
 }
 
-async fn a_later_word_replaces_what_waits_for_its_day(house: House) {
+async fn a_later_word_replaces_what_waits_for_its_day(fixture: LaneFixture) {
     let key = |key: &str| BuildingKey::accept(key).expect("a key");
     let moved = |home: &str| {
         let address = [(Field::Town, "Wien".into())].into();
         Happening::Moved(Move { building_key: key(home), address, building: Record::new() })
     };
     let announced = |said: i64, happening: Happening| {
-        let mut arrival = house.arrival("C-1", said, happening);
+        let mut arrival = fixture.arrival("C-1", said, happening);
         if let Content::Event(event) = &mut arrival.content {
-            event.effective_at = Some(house.after(DAY));
+            event.effective_at = Some(fixture.after(DAY));
         }
         arrival
     };
     let called_off = |home: &str| Happening::CalledOff(Change::Home { key: key(home) });
     let state = async |id: EventId| {
-        let event = house.store.event(&id.to_string()).await.expect("the store is there").expect("it is known").event;
+        let event = fixture.store.event(&id.to_string()).await.expect("the store is there").expect("it is known").event;
         (event.state, event.detail.unwrap_or_default())
     };
     let scheduled = || ("scheduled".to_owned(), String::new());
     let replaced = |by: EventId| ("superseded".to_owned(), format!("replaced by event {by}"));
 
-    let first = house.accept(announced(10, moved("main"))).await;
-    let cabin = house.accept(announced(10, moved("cabin"))).await;
-    let leaving = house.accept(announced(10, Happening::Churned)).await;
+    let first = fixture.accept(announced(10, moved("main"))).await;
+    let cabin = fixture.accept(announced(10, moved("cabin"))).await;
+    let leaving = fixture.accept(announced(10, Happening::Churned)).await;
     // Another day.
-    let second = house.accept(announced(20, moved("main"))).await;
+    let second = fixture.accept(announced(20, moved("main"))).await;
     assert_eq!(state(first).await, replaced(second));
     // An older word that comes late is replaced already; the same word again is nobody's end.
-    let late = house.accept(announced(15, moved("main"))).await;
+    let late = fixture.accept(announced(15, moved("main"))).await;
     assert_eq!(state(late).await, replaced(second));
     // A correction is no word about it, another home neither.
-    house.accept(house.arrival("C-1", 30, updated())).await;
+    fixture.accept(fixture.arrival("C-1", 30, updated())).await;
     for id in [second, cabin, leaving] {
         assert_eq!(state(id).await, scheduled());
     }
-    let off = house.accept(house.arrival("C-1", 30, called_off("cabin"))).await;
+    let off = fixture.accept(fixture.arrival("C-1", 30, called_off("cabin"))).await;
     assert_eq!((state(cabin).await, state(off).await.0), (replaced(off), "applied".to_owned()));
-    let vain = house.accept(house.arrival("C-1", 31, called_off("cabin"))).await;
+    let vain = fixture.accept(fixture.arrival("C-1", 31, called_off("cabin"))).await;
     assert_eq!(state(vain).await.0, "superseded");
     // A word that was said before is none, whenever it comes.
-    house.accept(house.arrival("C-1", 5, called_off("main"))).await;
+    fixture.accept(fixture.arrival("C-1", 5, called_off("main"))).await;
     assert_eq!(state(second).await, scheduled());
     // One whose day has come and that was not begun is called off as well; one that is begun is finished.
-    house.clock.advance(2 * DAY);
-    house.store.promote().await.expect("the store is there");
-    let off = house.accept(house.arrival("C-1", 35, called_off("main"))).await;
+    fixture.clock.advance(2 * DAY);
+    fixture.store.promote().await.expect("the store is there");
+    let off = fixture.accept(fixture.arrival("C-1", 35, called_off("main"))).await;
     assert_eq!((state(second).await, state(off).await.0), (replaced(off), "applied".to_owned()));
     // Back for good.
-    let back = house.accept(house.arrival("C-1", 40, signed_up())).await;
+    let back = fixture.accept(fixture.arrival("C-1", 40, signed_up())).await;
     assert_eq!(state(leaving).await, replaced(back));
-    assert_eq!(house.store.take_replaced(), [("customer.moved", 3), ("customer.churned", 1)]);
-    assert_eq!(house.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").scheduled, 0);
+    assert_eq!(fixture.store.take_replaced(), [("customer.moved", 3), ("customer.churned", 1)]);
+    assert_eq!(fixture.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").scheduled, 0);
 }
 
 fn move_to(town: &str) -> Happening {
@@ -395,89 +373,89 @@ fn move_to(town: &str) -> Happening {
 }
 
 /// Parked in the middle it has left something behind, which only its retry puts right.
-async fn an_announced_event_that_was_begun_is_finished_whatever_is_said_later(house: House) {
-    let mut arrival = house.arrival("C-1", -100, move_to("Wien"));
+async fn an_announced_event_that_was_begun_is_finished_whatever_is_said_later(fixture: LaneFixture) {
+    let mut arrival = fixture.arrival("C-1", -100, move_to("Wien"));
     if let Content::Event(event) = &mut arrival.content {
         event.effective_at = Some(event.time.plus(Duration::from_secs(1)));
     }
-    let announced = house.accept(arrival).await;
-    let claim = house.head().await;
+    let announced = fixture.accept(arrival).await;
+    let claim = fixture.head().await;
     let call = CallMade {
-        id: house.clock.fresh_id(),
-        at: house.clock.now(),
+        id: fixture.clock.fresh_id(),
+        at: fixture.clock.now(),
         operation: Operation::UpdateUser,
         outcome: "done".to_owned(),
         took: Duration::from_millis(12),
         idempotency_key: None,
     };
-    house.store.settle(&claim, ending(&claim, parked()), vec![call]).await.expect("the store is there");
-    house.accept(house.arrival("C-1", -50, move_to("Graz"))).await;
-    house.end_head(applied()).await;
-    house.store.unpark(announced, RetryRequest::Retry).await.expect("the store is there");
-    house.accept(house.arrival("C-1", -40, move_to("Linz"))).await;
-    assert_eq!(house.state(announced).await, "pending");
-    assert_eq!(house.head().await.work.event.id, announced);
+    fixture.store.settle(&claim, ending(&claim, parked()), vec![call]).await.expect("the store is there");
+    fixture.accept(fixture.arrival("C-1", -50, move_to("Graz"))).await;
+    fixture.end_head(applied()).await;
+    fixture.store.unpark(announced, RetryRequest::Retry).await.expect("the store is there");
+    fixture.accept(fixture.arrival("C-1", -40, move_to("Linz"))).await;
+    assert_eq!(fixture.state(announced).await, "pending");
+    assert_eq!(fixture.head().await.work.event.id, announced);
 }
 
 /// Whichever of them came into our hands first is the older, also when it is kept last.
-async fn of_two_words_said_at_once_the_later_arrival_holds(house: House) {
+async fn of_two_words_said_at_once_the_later_arrival_holds(fixture: LaneFixture) {
     let announce = |town: &str| {
-        let mut arrival = house.arrival("C-1", 10, move_to(town));
+        let mut arrival = fixture.arrival("C-1", 10, move_to(town));
         if let Content::Event(event) = &mut arrival.content {
-            event.effective_at = Some(house.after(DAY));
+            event.effective_at = Some(fixture.after(DAY));
         }
         arrival
     };
     let (first, second) = (announce("Wien"), announce("Graz"));
     assert!(first.id < second.id);
-    let second = house.accept(second).await;
-    let first = house.accept(first).await;
-    assert_eq!((house.state(first).await, house.state(second).await), ("superseded".into(), "scheduled".into()));
+    let second = fixture.accept(second).await;
+    let first = fixture.accept(first).await;
+    assert_eq!((fixture.state(first).await, fixture.state(second).await), ("superseded".into(), "scheduled".into()));
 }
 
-async fn imported_work_is_claimed_when_nothing_else_is_due(house: House) {
+async fn imported_work_is_claimed_when_nothing_else_is_due(fixture: LaneFixture) {
     let import = async |customer: &str, time: i64| {
-        let arrival = house.arrival(customer, time, updated());
+        let arrival = fixture.arrival(customer, time, updated());
         let id = arrival.id;
-        house.store.accept_in_bulk(vec![arrival]).await.expect("the store is there");
+        fixture.store.accept_in_bulk(vec![arrival]).await.expect("the store is there");
         id
     };
     let imported = import("imported", 0).await;
     let first = import("both", 1).await;
     // Its lane had something due before.
-    let live = house.happened("live", 2).await;
+    let live = fixture.happened("live", 2).await;
     let behind = import("live", 3).await;
-    house.clock.advance(Duration::from_secs(1));
-    let second = house.happened("both", 4).await;
+    fixture.clock.advance(Duration::from_secs(1));
+    let second = fixture.happened("both", 4).await;
     // A live event takes with it what is before it in its lane.
     let mut ends = Vec::new();
     for _ in 0..4 {
-        ends.push(house.end_head(Fate::Superseded).await);
+        ends.push(fixture.end_head(Fate::Superseded).await);
     }
     assert_eq!(ends.iter().collect::<BTreeSet<_>>(), [&first, &live, &behind, &second].into());
     let place = |id: EventId| ends.iter().position(|end| *end == id);
     assert!(place(first) < place(second) && place(live) < place(behind), "a lane's own order stands");
     // A lane that is empty and idle yields again.
     let again = import("both", 5).await;
-    house.clock.advance(Duration::from_secs(1));
-    let later = house.happened("later", 6).await;
-    assert_eq!(house.end_head(Fate::Superseded).await, later);
-    assert_eq!(house.end_head(Fate::Superseded).await, imported);
-    assert_eq!(house.end_head(Fate::Superseded).await, again);
-    assert!(house.claim().await.is_none());
+    fixture.clock.advance(Duration::from_secs(1));
+    let later = fixture.happened("later", 6).await;
+    assert_eq!(fixture.end_head(Fate::Superseded).await, later);
+    assert_eq!(fixture.end_head(Fate::Superseded).await, imported);
+    assert_eq!(fixture.end_head(Fate::Superseded).await, again);
+    assert!(fixture.claim().await.is_none());
 }
 
-async fn workers_never_share_a_lane(house: House) {
+async fn workers_never_share_a_lane(fixture: LaneFixture) {
     const CUSTOMERS: i64 = 12;
     const EVENTS: i64 = 3;
     for time in 0..EVENTS {
         for customer in 0..CUSTOMERS {
-            house.happened(&format!("C-{customer}"), time).await;
+            fixture.happened(&format!("C-{customer}"), time).await;
         }
     }
     let busy = Arc::new(Mutex::new(BTreeSet::new()));
     let done = Arc::new(Mutex::new(BTreeMap::<String, Vec<Timestamp>>::new()));
-    let stores = [house.store.clone(), house.replica().await];
+    let stores = [fixture.store.clone(), fixture.replica().await];
     let work = async |store: &Store| {
         while let Some(claim) = store.claim(LEASE).await.expect("the store is there") {
             let lane = claim.lane.clone();
@@ -505,68 +483,68 @@ async fn workers_never_share_a_lane(house: House) {
 }
 
 /// Claims, learns that the user is there and all buildings are known, and writes that down.
-async fn claim_and_save(house: &House) -> Claim {
-    let mut claim = house.head().await;
+async fn claim_and_save(fixture: &LaneFixture) -> Claim {
+    let mut claim = fixture.head().await;
     claim.work.customer.podero.user = ObservedUser::Present { id: Uuid::from_u128(1), observed: BTreeMap::new() };
     claim.work.customer.podero.listing = Listing::Complete;
-    let saved = house.store.save(&mut claim, LEASE).await.expect("the store is there");
+    let saved = fixture.store.save(&mut claim, LEASE).await.expect("the store is there");
     assert_eq!(saved, Settled::Recorded);
     claim
 }
 
-async fn a_lapsed_lease_is_claimed_again_in_doubt_and_the_old_result_is_fenced(house: House) {
-    let id = house.happened("C-1", 0).await;
-    let mut old = claim_and_save(&house).await;
-    assert!(house.claim().await.is_none(), "the lane is taken");
-    house.clock.advance(LEASE);
-    let new = house.head().await;
+async fn a_lapsed_lease_is_claimed_again_in_doubt_and_the_old_result_is_fenced(fixture: LaneFixture) {
+    let id = fixture.happened("C-1", 0).await;
+    let mut old = claim_and_save(&fixture).await;
+    assert!(fixture.claim().await.is_none(), "the lane is taken");
+    fixture.clock.advance(LEASE);
+    let new = fixture.head().await;
     assert_eq!((new.work.event.id, new.fence), (id, old.fence + 1));
     let podero = &new.work.customer.podero;
     assert_eq!((&podero.user, podero.listing), (&ObservedUser::Unknown, Listing::Doubtful));
     let mut late = ending(&old, applied());
     late.notices.push(notice("customer/C-1", Topic::CustomerProvisioned, "late"));
-    let settled = house.store.settle(&old, late, Vec::new()).await.expect("the store is there");
+    let settled = fixture.store.settle(&old, late, Vec::new()).await.expect("the store is there");
     assert_eq!(settled, Settled::Fenced);
-    assert_eq!(house.store.save(&mut old, LEASE).await.expect("the store is there"), Settled::Fenced);
-    assert_eq!((house.state(id).await.as_str(), house.due().await.len()), ("pending", 0));
-    house.settle(&new, ending(&new, applied())).await;
-    assert_eq!(house.state(id).await, "applied");
+    assert_eq!(fixture.store.save(&mut old, LEASE).await.expect("the store is there"), Settled::Fenced);
+    assert_eq!((fixture.state(id).await.as_str(), fixture.due().await.len()), ("pending", 0));
+    fixture.settle(&new, ending(&new, applied())).await;
+    assert_eq!(fixture.state(id).await, "applied");
     // The next claim of the lane follows a result: nothing is in doubt any more.
-    house.happened("C-1", 1).await;
-    let mut next = claim_and_save(&house).await;
-    house.settle(&next, ending(&next, applied())).await;
-    house.happened("C-1", 2).await;
-    next = house.head().await;
+    fixture.happened("C-1", 1).await;
+    let mut next = claim_and_save(&fixture).await;
+    fixture.settle(&next, ending(&next, applied())).await;
+    fixture.happened("C-1", 2).await;
+    next = fixture.head().await;
     assert!(next.work.customer.user_id().is_some());
 }
 
-async fn a_save_keeps_the_customer_and_extends_the_lease(house: House) {
-    house.happened("C-1", 0).await;
-    let mut claim = claim_and_save(&house).await;
-    house.clock.advance(LEASE - Duration::from_secs(1));
-    assert_eq!(house.store.save(&mut claim, LEASE).await.expect("the store is there"), Settled::Recorded);
-    assert_eq!(claim.lease_until, house.after(LEASE));
-    house.clock.advance(Duration::from_secs(2));
-    assert!(house.claim().await.is_none(), "the first lease would have lapsed");
-    let view = house.store.customer("C-1").await.expect("the store is there").expect("it is known");
+async fn a_save_keeps_the_customer_and_extends_the_lease(fixture: LaneFixture) {
+    fixture.happened("C-1", 0).await;
+    let mut claim = claim_and_save(&fixture).await;
+    fixture.clock.advance(LEASE - Duration::from_secs(1));
+    assert_eq!(fixture.store.save(&mut claim, LEASE).await.expect("the store is there"), Settled::Recorded);
+    assert_eq!(claim.lease_until, fixture.after(LEASE));
+    fixture.clock.advance(Duration::from_secs(2));
+    assert!(fixture.claim().await.is_none(), "the first lease would have lapsed");
+    let view = fixture.store.customer("C-1").await.expect("the store is there").expect("it is known");
     assert_eq!(view.state["podero"]["user"]["is"], "present");
 }
 
-async fn a_retry_holds_its_lane_until_it_is_due_and_no_other_lane(house: House) {
-    let failing = house.happened("C-1", 0).await;
-    let claim = house.head().await;
-    let at = house.after(DAY);
+async fn a_retry_holds_its_lane_until_it_is_due_and_no_other_lane(fixture: LaneFixture) {
+    let failing = fixture.happened("C-1", 0).await;
+    let claim = fixture.head().await;
+    let at = fixture.after(DAY);
     let mut verdict = ending(&claim, Fate::Retry { at, setback: Setback::Unsent });
-    (verdict.failures, verdict.failing_since) = (3, Some(house.clock.now()));
-    house.settle(&claim, verdict).await;
+    (verdict.failures, verdict.failing_since) = (3, Some(fixture.clock.now()));
+    fixture.settle(&claim, verdict).await;
     // A newer event of the same customer must wait; another customer's must not, although it came second.
-    house.happened("C-1", 10).await;
-    house.clock.advance(Duration::from_secs(1));
-    let other = house.happened("C-2", 10).await;
-    assert_eq!(house.end_head(applied()).await, other);
-    assert!(house.claim().await.is_none());
-    house.clock.advance(DAY);
-    let again = house.head().await;
+    fixture.happened("C-1", 10).await;
+    fixture.clock.advance(Duration::from_secs(1));
+    let other = fixture.happened("C-2", 10).await;
+    assert_eq!(fixture.end_head(applied()).await, other);
+    assert!(fixture.claim().await.is_none());
+    fixture.clock.advance(DAY);
+    let again = fixture.head().await;
     assert_eq!((again.work.event.id, again.work.failures), (failing, 3));
     assert!(again.work.failing_since.is_some());
     let podero = &again.work.customer.podero;
@@ -574,83 +552,83 @@ async fn a_retry_holds_its_lane_until_it_is_due_and_no_other_lane(house: House) 
 }
 
 /// It may have made something at Podero that only it knows to look for.
-async fn what_was_begun_is_finished_before_something_older_that_came_later(house: House) {
-    let begun = house.happened("C-1", 10).await;
-    let claim = house.head().await;
-    let retry = Fate::Retry { at: house.after(DAY), setback: Setback::Unknown };
-    house.settle(&claim, ending(&claim, retry)).await;
-    let older = house.happened("C-1", 0).await;
-    house.clock.advance(Duration::from_secs(1));
-    assert!(house.claim().await.is_none(), "the older one waits for what was begun");
-    house.clock.advance(DAY);
+async fn what_was_begun_is_finished_before_something_older_that_came_later(fixture: LaneFixture) {
+    let begun = fixture.happened("C-1", 10).await;
+    let claim = fixture.head().await;
+    let retry = Fate::Retry { at: fixture.after(DAY), setback: Setback::Unknown };
+    fixture.settle(&claim, ending(&claim, retry)).await;
+    let older = fixture.happened("C-1", 0).await;
+    fixture.clock.advance(Duration::from_secs(1));
+    assert!(fixture.claim().await.is_none(), "the older one waits for what was begun");
+    fixture.clock.advance(DAY);
     // A crash in the middle changes nothing about it.
-    assert_eq!(house.head().await.work.event.id, begun);
-    house.clock.advance(LEASE + Duration::from_secs(1));
-    assert_eq!(house.end_head(applied()).await, begun);
-    assert_eq!(house.end_head(applied()).await, older);
-    assert!(house.claim().await.is_none());
+    assert_eq!(fixture.head().await.work.event.id, begun);
+    fixture.clock.advance(LEASE + Duration::from_secs(1));
+    assert_eq!(fixture.end_head(applied()).await, begun);
+    assert_eq!(fixture.end_head(applied()).await, older);
+    assert!(fixture.claim().await.is_none());
 }
 
-async fn a_future_event_does_not_hold_its_lane_and_comes_when_it_is_due(house: House) {
-    let mut future = house.arrival("C-1", 0, Happening::Churned);
+async fn a_future_event_does_not_hold_its_lane_and_comes_when_it_is_due(fixture: LaneFixture) {
+    let mut future = fixture.arrival("C-1", 0, Happening::Churned);
     if let Content::Event(event) = &mut future.content {
-        event.effective_at = Some(house.after(DAY));
+        event.effective_at = Some(fixture.after(DAY));
     }
-    let future = house.accept(future).await;
-    let present = house.happened("C-1", 10).await;
-    assert_eq!(house.end_head(applied()).await, present);
-    assert_eq!(house.store.promote().await.expect("the store is there"), 0);
-    assert!(house.claim().await.is_none());
-    let gauges = house.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there");
+    let future = fixture.accept(future).await;
+    let present = fixture.happened("C-1", 10).await;
+    assert_eq!(fixture.end_head(applied()).await, present);
+    assert_eq!(fixture.store.promote().await.expect("the store is there"), 0);
+    assert!(fixture.claim().await.is_none());
+    let gauges = fixture.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there");
     assert_eq!((gauges.scheduled, gauges.pending), (1, 0));
-    house.clock.advance(DAY);
-    assert_eq!(house.store.promote().await.expect("the store is there"), 1);
-    assert_eq!(house.end_head(applied()).await, future);
+    fixture.clock.advance(DAY);
+    assert_eq!(fixture.store.promote().await.expect("the store is there"), 1);
+    assert_eq!(fixture.end_head(applied()).await, future);
 }
 
-async fn waiting_events_are_released_by_the_sign_up_or_at_their_deadline(house: House) {
-    let early = house.happened("C-1", 20).await;
-    let lonely = house.happened("C-2", 20).await;
+async fn waiting_events_are_released_by_the_sign_up_or_at_their_deadline(fixture: LaneFixture) {
+    let early = fixture.happened("C-1", 20).await;
+    let lonely = fixture.happened("C-2", 20).await;
     for id in [early, lonely] {
-        assert_eq!(house.end_head(Fate::Waiting { until: house.after(DAY) }).await, id);
-        assert_eq!(house.state(id).await, "waiting");
+        assert_eq!(fixture.end_head(Fate::Waiting { until: fixture.after(DAY) }).await, id);
+        assert_eq!(fixture.state(id).await, "waiting");
     }
-    assert!(house.claim().await.is_none());
-    let sign_up = house.accept(house.arrival("C-1", 10, signed_up())).await;
-    let claim = house.head().await;
+    assert!(fixture.claim().await.is_none());
+    let sign_up = fixture.accept(fixture.arrival("C-1", 10, signed_up())).await;
+    let claim = fixture.head().await;
     assert_eq!(claim.work.event.id, sign_up);
-    house.settle(&claim, Verdict { wakes_waiting: true, ..ending(&claim, applied()) }).await;
-    assert_eq!(house.end_head(applied()).await, early);
-    assert_eq!(house.store.promote().await.expect("the store is there"), 0);
-    assert_eq!(house.state(lonely).await, "waiting", "another customer's sign-up releases nothing");
-    house.clock.advance(DAY);
-    assert_eq!(house.store.promote().await.expect("the store is there"), 1);
-    let claim = house.head().await;
+    fixture.settle(&claim, Verdict { wakes_waiting: true, ..ending(&claim, applied()) }).await;
+    assert_eq!(fixture.end_head(applied()).await, early);
+    assert_eq!(fixture.store.promote().await.expect("the store is there"), 0);
+    assert_eq!(fixture.state(lonely).await, "waiting", "another customer's sign-up releases nothing");
+    fixture.clock.advance(DAY);
+    assert_eq!(fixture.store.promote().await.expect("the store is there"), 1);
+    let claim = fixture.head().await;
     assert_eq!(claim.work.event.id, lonely);
-    assert_eq!(claim.work.tries_from, house.clock.now().minus(DAY), "waiting counts from the arrival");
+    assert_eq!(claim.work.tries_from, fixture.clock.now().minus(DAY), "waiting counts from the arrival");
 }
 
-async fn a_parked_event_does_not_hold_its_lane_and_leaves_parking_once(house: House) {
-    let trouble = house.happened("C-1", 0).await;
-    let next = house.happened("C-1", 10).await;
-    let unpark = async |id, request| house.store.unpark(id, request).await.expect("the store is there").is_some();
+async fn a_parked_event_does_not_hold_its_lane_and_leaves_parking_once(fixture: LaneFixture) {
+    let trouble = fixture.happened("C-1", 0).await;
+    let next = fixture.happened("C-1", 10).await;
+    let unpark = async |id, request| fixture.store.unpark(id, request).await.expect("the store is there").is_some();
     assert!(!unpark(trouble, RetryRequest::Retry).await, "it is not parked yet");
-    assert_eq!(house.end_head(parked()).await, trouble);
-    assert_eq!(house.end_head(parked()).await, next);
-    let listed = house.store.parked(None).await.expect("the store is there");
+    assert_eq!(fixture.end_head(parked()).await, trouble);
+    assert_eq!(fixture.end_head(parked()).await, next);
+    let listed = fixture.store.parked(None).await.expect("the store is there");
     assert_eq!(listed.len(), 2);
     assert_eq!(listed[0].detail.as_deref(), Some("said no"));
-    house.clock.advance(DAY);
+    fixture.clock.advance(DAY);
     let answers = join_all((0..4).map(|_| unpark(trouble, RetryRequest::Retry))).await;
     assert_eq!(answers.iter().filter(|answer| **answer).count(), 1);
     assert!(unpark(next, RetryRequest::Skip).await && !unpark(next, RetryRequest::Skip).await);
     assert!(!unpark(next, RetryRequest::Retry).await, "what was given up stays so");
-    let claim = house.head().await;
+    let claim = fixture.head().await;
     assert_eq!((claim.work.event.id, claim.work.failures), (trouble, 0));
-    assert_eq!(claim.work.tries_from, house.clock.now(), "a retry by hand counts anew");
-    house.settle(&claim, ending(&claim, applied())).await;
-    assert!(house.claim().await.is_none());
-    assert_eq!(house.state(next).await, "skipped");
+    assert_eq!(claim.work.tries_from, fixture.clock.now(), "a retry by hand counts anew");
+    fixture.settle(&claim, ending(&claim, applied())).await;
+    assert!(fixture.claim().await.is_none());
+    assert_eq!(fixture.state(next).await, "skipped");
 }
 
 fn watch() -> WatchPolicy {
@@ -658,38 +636,38 @@ fn watch() -> WatchPolicy {
 }
 
 /// What a poll of user 1, customer C-1, tells about a pump that has lost its connection.
-fn lost(house: &House, pump: u128, before: Option<&PumpRecord>) -> PumpChange {
+fn lost(fixture: &LaneFixture, pump: u128, before: Option<&PumpRecord>) -> PumpChange {
     let observation = Observation {
         heat_pump: Uuid::from_u128(pump),
         is_authenticated: Some(false),
-        updated_at: Some(house.clock.now()),
+        updated_at: Some(fixture.clock.now()),
         ..Observation::default()
     };
     diff(
         before,
         &observation,
         &DiffContext::plain((Uuid::from_u128(1), Some("C-1")), &Outages::default()),
-        house.clock.now(),
+        fixture.clock.now(),
         &watch(),
     )
 }
 
-async fn observe(house: &House, changes: Vec<PumpChange>) {
-    let observed = Observed { user: Uuid::from_u128(1), changes, due_at: house.clock.now() };
-    house.store.observe(observed).await.expect("the store is there");
+async fn observe(fixture: &LaneFixture, changes: Vec<PumpChange>) {
+    let observed = Observed { user: Uuid::from_u128(1), changes, due_at: fixture.clock.now() };
+    fixture.store.observe(observed).await.expect("the store is there");
 }
 
-async fn a_settlement_is_one_transaction(house: House) {
-    house.store.keep_roster(roster(&house, vec![member(&house, 1, Duration::ZERO)])).await.expect("the store is there");
-    observe(&house, vec![lost(&house, 7, None)]).await;
-    let triggered = house.due().await;
-    house.mark(&triggered[0], PublishOutcome::Published).await;
-    let id = house.accept(house.arrival("C-1", 0, Happening::Churned)).await;
-    let claim = house.head().await;
+async fn a_settlement_is_one_transaction(fixture: LaneFixture) {
+    fixture.keep_roster(vec![member(&fixture, 1, Duration::ZERO)]).await;
+    observe(&fixture, vec![lost(&fixture, 7, None)]).await;
+    let triggered = fixture.due().await;
+    fixture.mark(&triggered[0], PublishOutcome::Published).await;
+    let id = fixture.accept(fixture.arrival("C-1", 0, Happening::Churned)).await;
+    let claim = fixture.head().await;
     assert_eq!(claim.work.seen.len(), 1, "the customer's pumps come with the claim");
     let call = CallMade {
-        id: house.clock.fresh_id(),
-        at: house.clock.now(),
+        id: fixture.clock.fresh_id(),
+        at: fixture.clock.now(),
         operation: Operation::DeleteUser,
         outcome: "done".to_owned(),
         took: Duration::from_millis(12),
@@ -697,182 +675,182 @@ async fn a_settlement_is_one_transaction(house: House) {
     };
     let purge = Event {
         id: EventId(Uuid::from_u128(99)),
-        effective_at: Some(house.after(DAY)),
+        effective_at: Some(fixture.after(DAY)),
         happening: Happening::PurgeDue { user: Uuid::from_u128(1) },
         ..claim.work.event.clone()
     };
     let mut verdict = ending(&claim, Fate::Applied { stale: vec!["home/main".to_owned()] });
     verdict.customer.podero.departed = Some(Uuid::from_u128(1));
     verdict.notices.push(notice("customer/C-1", Topic::CustomerOffboarded, "e1"));
-    verdict.seen.push(retire(&claim.work.seen[0], Resolution::Churned, house.clock.now()));
+    verdict.seen.push(retire(&claim.work.seen[0], Resolution::Churned, fixture.clock.now()));
     verdict.follow_up = Some(purge.clone());
     // A follow-up under the id of another event breaks a key late in the settlement: nothing of it may stay.
     let mut broken = verdict.clone();
     broken.follow_up = Some(Event { id: claim.work.event.id, ..purge.clone() });
-    assert!(house.store.settle(&claim, broken, vec![call.clone()]).await.is_err());
-    let view = house.store.event(&id.to_string()).await.expect("the store is there").expect("it is known");
-    assert_eq!((view.event.state.as_str(), view.calls.len(), house.due().await.len()), ("pending", 0, 0));
-    assert_eq!(open_alerts(&house).await.len(), 1);
+    assert!(fixture.store.settle(&claim, broken, vec![call.clone()]).await.is_err());
+    let view = fixture.store.event(&id.to_string()).await.expect("the store is there").expect("it is known");
+    assert_eq!((view.event.state.as_str(), view.calls.len(), fixture.due().await.len()), ("pending", 0, 0));
+    assert_eq!(open_alerts(&fixture).await.len(), 1);
 
-    let settled = house.store.settle(&claim, verdict.clone(), vec![call.clone()]).await.expect("the store is there");
+    let settled = fixture.store.settle(&claim, verdict.clone(), vec![call.clone()]).await.expect("the store is there");
     assert_eq!(settled, Settled::Recorded);
     // Whoever did not hear the answer asks again, and changes nothing.
     verdict.fate = Fate::Superseded;
-    let again = house.store.settle(&claim, verdict, vec![call]).await.expect("the store is there");
+    let again = fixture.store.settle(&claim, verdict, vec![call]).await.expect("the store is there");
     assert_eq!(again, Settled::Fenced);
-    let view = house.store.event(&id.to_string()).await.expect("the store is there").expect("it is known");
+    let view = fixture.store.event(&id.to_string()).await.expect("the store is there").expect("it is known");
     assert_eq!(view.event.state, "applied");
     assert_eq!(view.event.detail.as_deref(), Some("superseded in part: home/main"));
     assert_eq!((view.calls[0].operation.as_str(), view.calls[0].took_ms), ("delete_user", 12));
-    let customer = house.store.customer("C-1").await.expect("the store is there").expect("it is known");
+    let customer = fixture.store.customer("C-1").await.expect("the store is there").expect("it is known");
     assert_eq!(customer.state["podero"]["departed"], Uuid::from_u128(1).to_string());
     assert!(customer.heat_pumps[0].is_retired);
-    assert!(open_alerts(&house).await.is_empty());
-    let topics: Vec<Topic> = house.due().await.iter().map(|notice| notice.topic).collect();
+    assert!(open_alerts(&fixture).await.is_empty());
+    let topics: Vec<Topic> = fixture.due().await.iter().map(|notice| notice.topic).collect();
     assert_eq!(topics, [Topic::CustomerOffboarded, Topic::HeatPumpReconnected]);
-    assert!(house.claim().await.is_none());
-    house.clock.advance(DAY);
-    assert_eq!(house.store.promote().await.expect("the store is there"), 1);
-    assert_eq!(house.head().await.work.event, purge);
+    assert!(fixture.claim().await.is_none());
+    fixture.clock.advance(DAY);
+    assert_eq!(fixture.store.promote().await.expect("the store is there"), 1);
+    assert_eq!(fixture.head().await.work.event, purge);
 }
 
 /// Settles an event whose only effect is these notices.
-async fn tell(house: &House, notices: Vec<Notice>) {
-    house.happened("C-1", 0).await;
-    let claim = house.head().await;
-    house.settle(&claim, Verdict { notices, ..ending(&claim, applied()) }).await;
+async fn tell(fixture: &LaneFixture, notices: Vec<Notice>) {
+    fixture.happened("C-1", 0).await;
+    let claim = fixture.head().await;
+    fixture.settle(&claim, Verdict { notices, ..ending(&claim, applied()) }).await;
 }
 
-async fn notices_of_a_line_go_out_one_by_one_and_those_of_other_lines_beside(house: House) {
+async fn notices_of_a_line_go_out_one_by_one_and_those_of_other_lines_beside(fixture: LaneFixture) {
     let [first, second] = ["a1", "a2"].map(|cause| notice("a", Topic::CustomerProvisioned, cause));
     let other = notice("b", Topic::CustomerProvisioned, "b1");
-    tell(&house, vec![first.clone(), second.clone(), other.clone()]).await;
-    assert_eq!(house.due().await, [first.clone(), other.clone()]);
-    assert_eq!(house.due().await, [], "they are somebody's for the time of the lease");
-    house.mark(&other, PublishOutcome::Published).await;
-    house.clock.advance(LEASE);
-    assert_eq!(house.due().await, std::slice::from_ref(&first), "the lease lapsed: again, under the same id");
-    house.mark(&first, PublishOutcome::Failed { at: house.after(DAY), why: "returned" }).await;
-    assert_eq!(house.due().await, [], "a notice in back-off holds its line");
-    house.clock.advance(DAY);
-    let due = house.store.due_notices(Target::Amqp, 10, LEASE).await.expect("the store is there");
+    tell(&fixture, vec![first.clone(), second.clone(), other.clone()]).await;
+    assert_eq!(fixture.due().await, [first.clone(), other.clone()]);
+    assert_eq!(fixture.due().await, [], "they are somebody's for the time of the lease");
+    fixture.mark(&other, PublishOutcome::Published).await;
+    fixture.clock.advance(LEASE);
+    assert_eq!(fixture.due().await, std::slice::from_ref(&first), "the lease lapsed: again, under the same id");
+    fixture.mark(&first, PublishOutcome::Failed { at: fixture.after(DAY), why: "returned" }).await;
+    assert_eq!(fixture.due().await, [], "a notice in back-off holds its line");
+    fixture.clock.advance(DAY);
+    let due = fixture.store.due_notices(Target::Amqp, 10, LEASE).await.expect("the store is there");
     assert_eq!((due.len(), due[0].failures, due[0].notice.id), (1, 1, first.id));
-    house.mark(&first, PublishOutcome::Published).await;
-    assert_eq!(house.due().await, std::slice::from_ref(&second));
-    house.mark(&second, PublishOutcome::Published).await;
+    fixture.mark(&first, PublishOutcome::Published).await;
+    assert_eq!(fixture.due().await, std::slice::from_ref(&second));
+    fixture.mark(&second, PublishOutcome::Published).await;
     // A failure that is reported after the confirmation changes nothing any more.
-    house.mark(&second, PublishOutcome::Failed { at: house.clock.now(), why: "late" }).await;
-    assert_eq!(house.due().await, []);
-    assert_eq!(house.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").outbox_pending, 0);
+    fixture.mark(&second, PublishOutcome::Failed { at: fixture.clock.now(), why: "late" }).await;
+    assert_eq!(fixture.due().await, []);
+    assert_eq!(fixture.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").outbox_pending, 0);
 }
 
-async fn a_notice_that_is_written_later_goes_out_later_whatever_the_clocks_say(house: House) {
+async fn a_notice_that_is_written_later_goes_out_later_whatever_the_clocks_say(fixture: LaneFixture) {
     let [first, second] = ["a1", "a2"].map(|cause| notice("a", Topic::CustomerProvisioned, cause));
-    tell(&house, vec![first.clone()]).await;
+    tell(&fixture, vec![first.clone()]).await;
     // As if another replica, whose clock is behind, wrote it.
-    house.clock.set_back(Duration::from_secs(60));
-    tell(&house, vec![second.clone()]).await;
-    house.clock.advance(Duration::from_secs(60));
-    assert_eq!(house.due().await, std::slice::from_ref(&first));
-    house.mark(&first, PublishOutcome::Published).await;
-    assert_eq!(house.due().await, std::slice::from_ref(&second));
+    fixture.clock.set_back(Duration::from_secs(60));
+    tell(&fixture, vec![second.clone()]).await;
+    fixture.clock.advance(Duration::from_secs(60));
+    assert_eq!(fixture.due().await, std::slice::from_ref(&first));
+    fixture.mark(&first, PublishOutcome::Published).await;
+    assert_eq!(fixture.due().await, std::slice::from_ref(&second));
 }
 
-async fn the_same_notice_twice_is_one_row(house: House) {
+async fn the_same_notice_twice_is_one_row(fixture: LaneFixture) {
     let news = notice("a", Topic::CustomerProvisioned, "a1");
-    tell(&house, vec![news.clone(), news.clone()]).await;
-    assert_eq!(house.due().await, std::slice::from_ref(&news));
-    house.mark(&news, PublishOutcome::Published).await;
-    tell(&house, vec![news]).await;
-    assert_eq!(house.due().await, [], "news that is out is not told again");
+    tell(&fixture, vec![news.clone(), news.clone()]).await;
+    assert_eq!(fixture.due().await, std::slice::from_ref(&news));
+    fixture.mark(&news, PublishOutcome::Published).await;
+    tell(&fixture, vec![news]).await;
+    assert_eq!(fixture.due().await, [], "news that is out is not told again");
 }
 
-async fn without_a_target_notices_are_kept(house: House) {
-    let House { store, clock, url, _folder } = house;
+async fn without_a_target_notices_are_kept(fixture: LaneFixture) {
+    let LaneFixture { store, clock, url, database } = fixture;
     drop(store);
     let store = open(&url, &[], &clock).await;
-    let house = House { store, clock, url, _folder };
-    tell(&house, vec![notice("a", Topic::CustomerProvisioned, "a1")]).await;
-    assert_eq!(house.due().await, []);
-    let customer = house.store.customer("C-1").await.expect("the store is there").expect("it is known");
+    let fixture = LaneFixture { store, clock, url, database };
+    tell(&fixture, vec![notice("a", Topic::CustomerProvisioned, "a1")]).await;
+    assert_eq!(fixture.due().await, []);
+    let customer = fixture.store.customer("C-1").await.expect("the store is there").expect("it is known");
     assert_eq!(customer.notices.iter().map(|notice| notice.state.as_str()).collect::<Vec<_>>(), ["kept"]);
-    assert_eq!(house.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").outbox_pending, 0);
+    assert_eq!(fixture.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").outbox_pending, 0);
 }
 
-async fn a_duty_is_taken_by_one(house: House) {
-    let stores = [house.store.clone(), house.replica().await];
+async fn a_duty_is_taken_by_one(fixture: LaneFixture) {
+    let stores = [fixture.store.clone(), fixture.replica().await];
     let take = async || {
         let takers = stores.iter().cycle().take(6).map(|store| store.take_duty("roster", DAY));
         let taken = join_all(takers).await;
         taken.into_iter().filter(|taken| *taken.as_ref().expect("the store is there")).count()
     };
     assert_eq!((take().await, take().await), (1, 0));
-    house.clock.advance(DAY);
+    fixture.clock.advance(DAY);
     assert_eq!((take().await, take().await), (1, 0));
-    house.store.put_duty_off("roster", house.after(LEASE)).await.expect("the store is there");
-    house.clock.advance(LEASE);
+    fixture.store.put_duty_off("roster", fixture.after(LEASE)).await.expect("the store is there");
+    fixture.clock.advance(LEASE);
     assert_eq!(take().await, 1, "it was put off to an earlier time");
 }
 
-fn member(house: &House, user: u128, first_due: Duration) -> Member {
+fn member(fixture: &LaneFixture, user: u128, first_due: Duration) -> Member {
     Member {
         user: Uuid::from_u128(user),
         customer: Some(format!("C-{user}")),
         region: None,
-        first_due: house.after(first_due),
+        first_due: fixture.after(first_due),
     }
 }
 
 /// A complete list of users, with the bounds of a watch by default.
-fn roster(house: &House, members: Vec<Member>) -> Roster {
-    Roster { members, asked_at: house.clock.now(), lists_to_remove: 3, break_after: Duration::from_mins(20) }
+fn roster(fixture: &LaneFixture, members: Vec<Member>) -> Roster {
+    Roster { members, asked_at: fixture.clock.now(), lists_to_remove: 3, break_after: Duration::from_mins(20) }
 }
 
 fn all_pumps() -> PumpFilter {
     PumpFilter { limit: ROWS_MAX, ..PumpFilter::default() }
 }
 
-async fn open_alerts(house: &House) -> Vec<PumpView> {
+async fn open_alerts(fixture: &LaneFixture) -> Vec<PumpView> {
     let filter = PumpFilter { has_alert: true, ..all_pumps() };
-    house.store.heat_pumps(filter).await.expect("the store is there")
+    fixture.store.heat_pumps(filter).await.expect("the store is there")
 }
 
 /// A poll that was begun and not written down is somebody else's after so long.
 const POLL_LEASE: Duration = Duration::from_secs(90);
 
-async fn users_due(house: &House, limit: usize) -> Vec<u128> {
-    let due = house.store.due_users(limit, POLL_LEASE).await.expect("the store is there");
+async fn users_due(fixture: &LaneFixture, limit: usize) -> Vec<u128> {
+    let due = fixture.store.due_users(limit, POLL_LEASE).await.expect("the store is there");
     let mut users: Vec<u128> = due.iter().map(|due| due.user.as_u128()).collect();
     users.sort_unstable();
     users
 }
 
-async fn the_roster_is_replaced_as_a_whole_and_names_orphans(house: House) {
-    let many = || (1..=600).map(|user| member(&house, user, Duration::ZERO)).collect::<Vec<_>>();
+async fn the_roster_is_replaced_as_a_whole_and_names_orphans(fixture: LaneFixture) {
+    let many = || (1..=600).map(|user| member(&fixture, user, Duration::ZERO)).collect::<Vec<_>>();
     let list = async |named: &[u128]| {
-        house.clock.advance(Duration::from_secs(600));
+        fixture.clock.advance(Duration::from_secs(600));
         let members = many().into_iter().filter(|member| named.contains(&member.user.as_u128())).collect();
-        let kept = house.store.keep_roster(roster(&house, members)).await.expect("the store is there");
+        let kept = fixture.keep_roster(members).await;
         let orphans = kept.orphans.iter().map(|seen| seen.heat_pump.as_u128()).collect::<Vec<_>>();
         (orphans, kept.doubted.map(|shrunk| (shrunk.missing, shrunk.watched)))
     };
     let all: Vec<u128> = (1..=600).collect();
     assert_eq!(list(&all).await, (vec![], None));
-    observe(&house, vec![lost(&house, 7, None)]).await;
+    observe(&fixture, vec![lost(&fixture, 7, None)]).await;
     // Many at once are doubted, and a second list with the same gap is believed. They are polled until enough in a row miss them.
     assert_eq!(list(&[2]).await, (vec![], Some((599, 600))));
     assert_eq!(list(&[2]).await, (vec![], None));
-    assert_eq!(users_due(&house, 1_000).await, [1, 2], "who has no heat pump is dropped");
+    assert_eq!(users_due(&fixture, 1_000).await, [1, 2], "who has no heat pump is dropped");
     assert_eq!(list(&[2]).await, (vec![], None));
     for _ in 0..2 {
         assert_eq!(list(&[2]).await, (vec![7], None), "an orphan is named until it is retired");
     }
-    let orphans = house.store.remembered(&[Uuid::from_u128(7)]).await.expect("the store is there");
-    observe(&house, vec![retire(&orphans[0], Resolution::Removed, house.clock.now())]).await;
+    let orphans = fixture.store.remembered(&[Uuid::from_u128(7)]).await.expect("the store is there");
+    observe(&fixture, vec![retire(&orphans[0], Resolution::Removed, fixture.clock.now())]).await;
     assert_eq!(list(&[]).await, (vec![], None));
 }
 
-async fn users_are_dropped_by_lists_in_a_row(house: House) {
+async fn users_are_dropped_by_lists_in_a_row(fixture: LaneFixture) {
     let all: Vec<u128> = (1..=80).collect();
     let half: Vec<u128> = (41..=80).collect();
     let quarter = |number: u128| (1..=80).filter(|user| user % 4 == number).collect::<Vec<u128>>();
@@ -880,9 +858,9 @@ async fn users_are_dropped_by_lists_in_a_row(house: House) {
     let none: Vec<u128> = Vec::new();
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     let list = async |named: &[u128], after: Duration| {
-        house.clock.advance(after);
-        let members = named.iter().map(|user| member(&house, *user, Duration::ZERO)).collect();
-        let kept = house.store.keep_roster(roster(&house, members)).await.expect("the store is there");
+        fixture.clock.advance(after);
+        let members = named.iter().map(|user| member(&fixture, *user, Duration::ZERO)).collect();
+        let kept = fixture.keep_roster(members).await;
         let mut orphans: Vec<u128> = kept.orphans.iter().map(|seen| seen.heat_pump.as_u128() - 100).collect();
         orphans.sort_unstable();
         (orphans, kept.doubted.is_some())
@@ -894,9 +872,9 @@ async fn users_are_dropped_by_lists_in_a_row(house: House) {
         let shown = Observation { heat_pump, is_authenticated: Some(true), ..Observation::default() };
         let outages = Outages::default();
         let around = DiffContext::plain((user, None), &outages);
-        let change = diff(None, &shown, &around, house.clock.now(), &watch());
-        let observed = Observed { user, changes: vec![change], due_at: house.clock.now() };
-        house.store.observe(observed).await.expect("the store is there");
+        let change = diff(None, &shown, &around, fixture.clock.now(), &watch());
+        let observed = Observed { user, changes: vec![change], due_at: fixture.clock.now() };
+        fixture.store.observe(observed).await.expect("the store is there");
     }
     // Short lists with complete ones between them drop no user.
     for _ in 0..5 {
@@ -927,85 +905,86 @@ async fn users_are_dropped_by_lists_in_a_row(house: House) {
     }
 }
 
-async fn polls_keep_their_rhythm(house: House) {
+async fn polls_keep_their_rhythm(fixture: LaneFixture) {
     let minute = Duration::from_secs(60);
-    let both = |house: &House| roster(house, vec![member(house, 1, minute), member(house, 2, minute * 2)]);
-    house.store.keep_roster(both(&house)).await.expect("the store is there");
+    let both =
+        |fixture: &LaneFixture| roster(fixture, vec![member(fixture, 1, minute), member(fixture, 2, minute * 2)]);
+    fixture.store.keep_roster(both(&fixture)).await.expect("the store is there");
     let polled =
-        Observed { user: Uuid::from_u128(1), changes: vec![lost(&house, 7, None)], due_at: house.after(minute) };
-    house.store.observe(polled).await.expect("the store is there");
-    assert_eq!(users_due(&house, 10).await, <[u128; 0]>::default());
-    house.clock.advance(minute * 2);
+        Observed { user: Uuid::from_u128(1), changes: vec![lost(&fixture, 7, None)], due_at: fixture.after(minute) };
+    fixture.store.observe(polled).await.expect("the store is there");
+    assert_eq!(users_due(&fixture, 10).await, <[u128; 0]>::default());
+    fixture.clock.advance(minute * 2);
     // The next roster does not change the rhythm of those that are known.
-    house.store.keep_roster(both(&house)).await.expect("the store is there");
-    let first = house.store.due_users(1, POLL_LEASE).await.expect("the store is there");
+    fixture.store.keep_roster(both(&fixture)).await.expect("the store is there");
+    let first = fixture.store.due_users(1, POLL_LEASE).await.expect("the store is there");
     assert_eq!((first[0].user.as_u128(), first[0].seen.len()), (1, 1), "the one that is due longest, with its pumps");
     assert_eq!(first[0].customer.as_deref(), Some("C-1"));
-    assert_eq!(users_due(&house, 10).await, [2]);
+    assert_eq!(users_due(&fixture, 10).await, [2]);
     // Both are under way. One is written down; the other's poller has died.
-    let polled = Observed { user: Uuid::from_u128(1), changes: Vec::new(), due_at: house.after(DAY) };
-    house.store.observe(polled).await.expect("the store is there");
-    assert_eq!(users_due(&house, 10).await, <[u128; 0]>::default());
-    house.clock.advance(POLL_LEASE);
-    assert_eq!(users_due(&house, 10).await, [2], "still due, as it was");
-    house.store.poll_again(Uuid::from_u128(2), house.after(minute)).await.expect("the store is there");
-    assert_eq!(users_due(&house, 10).await, <[u128; 0]>::default());
-    house.clock.advance(minute);
-    assert_eq!(users_due(&house, 10).await, [2]);
-    house.clock.advance(DAY - POLL_LEASE - minute);
-    assert_eq!(users_due(&house, 10).await, [1, 2]);
+    let polled = Observed { user: Uuid::from_u128(1), changes: Vec::new(), due_at: fixture.after(DAY) };
+    fixture.store.observe(polled).await.expect("the store is there");
+    assert_eq!(users_due(&fixture, 10).await, <[u128; 0]>::default());
+    fixture.clock.advance(POLL_LEASE);
+    assert_eq!(users_due(&fixture, 10).await, [2], "still due, as it was");
+    fixture.store.poll_again(Uuid::from_u128(2), fixture.after(minute)).await.expect("the store is there");
+    assert_eq!(users_due(&fixture, 10).await, <[u128; 0]>::default());
+    fixture.clock.advance(minute);
+    assert_eq!(users_due(&fixture, 10).await, [2]);
+    fixture.clock.advance(DAY - POLL_LEASE - minute);
+    assert_eq!(users_due(&fixture, 10).await, [1, 2]);
 }
 
-async fn a_poll_knows_who_is_moving_or_leaving(house: House) {
-    let users = (1..=7).map(|user| member(&house, user, Duration::ZERO)).collect();
-    house.store.keep_roster(roster(&house, users)).await.expect("the store is there");
+async fn a_poll_knows_who_is_moving_or_leaving(fixture: LaneFixture) {
+    let users = (1..=7).map(|user| member(&fixture, user, Duration::ZERO)).collect();
+    fixture.keep_roster(users).await;
     let coming = async |customer: &str, happening: Happening, hours: u64| {
-        let mut arrival = house.arrival(customer, 0, happening);
+        let mut arrival = fixture.arrival(customer, 0, happening);
         if let Content::Event(event) = &mut arrival.content {
-            event.effective_at = Some(house.after(Duration::from_hours(hours)));
+            event.effective_at = Some(fixture.after(Duration::from_hours(hours)));
         }
-        house.accept(arrival).await;
+        fixture.accept(arrival).await;
     };
     let moved = || move_to("Wien");
     coming("C-1", moved(), 20).await;
     coming("C-2", moved(), 30).await;
     coming("C-3", Happening::Churned, 20).await;
-    house.accept(house.arrival("C-4", 0, Happening::Churned)).await;
-    assert_eq!(house.end_head(parked()).await, house.last_of("C-4").await, "Podero would not let them go");
-    house.accept(house.arrival("C-5", 0, moved())).await;
-    assert_eq!(house.end_head(parked()).await, house.last_of("C-5").await, "a move that nobody can make sense of");
-    house.accept(house.arrival("C-6", 0, moved())).await;
-    house.accept(house.arrival("C-7", 0, updated())).await;
-    let due = house.store.due_users(10, POLL_LEASE).await.expect("the store is there");
+    fixture.accept(fixture.arrival("C-4", 0, Happening::Churned)).await;
+    assert_eq!(fixture.end_head(parked()).await, fixture.last_of("C-4").await, "Podero would not let them go");
+    fixture.accept(fixture.arrival("C-5", 0, moved())).await;
+    assert_eq!(fixture.end_head(parked()).await, fixture.last_of("C-5").await, "a move that nobody can make sense of");
+    fixture.accept(fixture.arrival("C-6", 0, moved())).await;
+    fixture.accept(fixture.arrival("C-7", 0, updated())).await;
+    let due = fixture.store.due_users(10, POLL_LEASE).await.expect("the store is there");
     let mut leaving: Vec<u128> = due.iter().filter(|due| due.is_leaving).map(|due| due.user.as_u128()).collect();
     leaving.sort_unstable();
     assert_eq!(leaving, [1, 3, 4, 6]);
 }
 
-async fn what_somebody_else_saw_first_stands(house: House) {
-    house.store.keep_roster(roster(&house, vec![member(&house, 1, Duration::ZERO)])).await.expect("the store is there");
-    observe(&house, vec![lost(&house, 7, None)]).await;
-    let due = house.due().await;
+async fn what_somebody_else_saw_first_stands(fixture: LaneFixture) {
+    fixture.keep_roster(vec![member(&fixture, 1, Duration::ZERO)]).await;
+    observe(&fixture, vec![lost(&fixture, 7, None)]).await;
+    let due = fixture.due().await;
     assert_eq!((due.len(), due[0].topic), (1, Topic::HeatPumpDisconnected));
-    house.mark(&due[0], PublishOutcome::Published).await;
-    let seen = house.store.due_users(1, POLL_LEASE).await.expect("the store is there").remove(0).seen.remove(0);
+    fixture.mark(&due[0], PublishOutcome::Published).await;
+    let seen = fixture.store.due_users(1, POLL_LEASE).await.expect("the store is there").remove(0).seen.remove(0);
     // Two that read the same memory come to different ends: the first one's word stands, and is the only one told.
     let stale = notice("heat-pump/7", Topic::HeatPumpDisconnected, "stale");
-    let stale = PumpChange { notices: vec![stale], ..lost(&house, 7, Some(&seen)) };
-    observe(&house, vec![retire(&seen, Resolution::Moved, house.clock.now())]).await;
-    observe(&house, vec![stale, lost(&house, 8, None)]).await;
-    let told: Vec<_> = house.due().await.iter().map(|notice| notice.data["resolution"].clone()).collect();
+    let stale = PumpChange { notices: vec![stale], ..lost(&fixture, 7, Some(&seen)) };
+    observe(&fixture, vec![retire(&seen, Resolution::Moved, fixture.clock.now())]).await;
+    observe(&fixture, vec![stale, lost(&fixture, 8, None)]).await;
+    let told: Vec<_> = fixture.due().await.iter().map(|notice| notice.data["resolution"].clone()).collect();
     assert_eq!(told, [serde_json::json!("moved"), serde_json::Value::Null], "pump 7 moved, and pump 8 is lost");
     // A pump that is new to both is the first one's as well.
-    observe(&house, vec![lost(&house, 8, None)]).await;
-    let views = house.store.heat_pumps(all_pumps()).await.expect("the store is there");
+    observe(&fixture, vec![lost(&fixture, 8, None)]).await;
+    let views = fixture.store.heat_pumps(all_pumps()).await.expect("the store is there");
     assert_eq!(views.len(), 1, "pump 7 is retired");
-    assert_eq!(open_alerts(&house).await.len(), 1);
+    assert_eq!(open_alerts(&fixture).await.len(), 1);
 }
 
-async fn fleets_are_counted_and_an_outage_is_written_once(house: House) {
-    house.store.keep_roster(roster(&house, vec![member(&house, 1, Duration::ZERO)])).await.expect("the store is there");
-    let (none, now) = (Outages::default(), house.clock.now());
+async fn fleets_are_counted_and_an_outage_is_written_once(fixture: LaneFixture) {
+    fixture.keep_roster(vec![member(&fixture, 1, Duration::ZERO)]).await;
+    let (none, now) = (Outages::default(), fixture.clock.now());
     let around = DiffContext { region: Some("DE-01"), ..DiffContext::plain((Uuid::from_u128(1), None), &none) };
     let shown = |pump: u128, is_up: bool, maker: &str| Observation {
         heat_pump: Uuid::from_u128(pump),
@@ -1025,14 +1004,14 @@ async fn fleets_are_counted_and_an_outage_is_written_once(house: House) {
         for (pump, is_up) in (1..).zip(ups) {
             let maker = if pump == 5 { "B" } else { "A" };
             let change = diff(seen.get(&pump), &shown(pump, *is_up, maker), &around, at, &WatchPolicy::DEFAULT);
-            observe(&house, vec![change.clone()]).await;
+            observe(&fixture, vec![change.clone()]).await;
             seen.insert(pump, PumpRecord { version: change.seen.version + 1, ..change.seen });
         }
     }
     let count = |scope: Scope, lost, watched| Count { scope, lost, confirmed: 0, watched };
     let maker = |name: &str| Scope::Manufacturer(name.to_owned());
     let counted = async |kind: ScopeKind, except: &[&Scope]| {
-        let mut counts = house.store.count_fleets(kind, now, except).await.expect("the store is there");
+        let mut counts = fixture.store.count_fleets(kind, now, except).await.expect("the store is there");
         counts.sort_by(|a, b| a.scope.cmp(&b.scope));
         counts
     };
@@ -1045,15 +1024,15 @@ async fn fleets_are_counted_and_an_outage_is_written_once(house: House) {
     assert_eq!(counted(ScopeKind::Manufacturer, &[&region]).await, []);
     let later = now.plus(Duration::from_secs(61));
     assert_eq!(
-        house.store.count_fleet(&maker("A"), (later, later), &[]).await.expect("the store is there"),
+        fixture.store.count_fleet(&maker("A"), (later, later), &[]).await.expect("the store is there"),
         count(maker("A"), 1, 4)
     );
     assert_eq!(
-        house.store.count_fleet(&maker("C"), (now, now), &[&region]).await.expect("the store is there"),
+        fixture.store.count_fleet(&maker("C"), (now, now), &[&region]).await.expect("the store is there"),
         count(maker("C"), 0, 0)
     );
     // What two read, one may write.
-    let read = house.store.outages().await.expect("the store is there");
+    let read = fixture.store.outages().await.expect("the store is there");
     let outage = Outage {
         scope: region,
         occurrence: Uuid::from_u128(9),
@@ -1069,92 +1048,93 @@ async fn fleets_are_counted_and_an_outage_is_written_once(house: House) {
     let notices = || vec![notice("fleet/x", Topic::FleetOutageStarted, "o1")];
     let judged = || (Outages(vec![outage.clone()]), Looks::default());
     let keep = async |store: &Store| store.keep_outages(&read, judged(), notices()).await;
-    assert!(keep(&house.store).await.expect("the store is there"));
-    assert!(!keep(&house.replica().await).await.expect("the store is there"));
-    assert_eq!(house.store.outages().await.expect("the store is there").outages.0, [outage]);
-    let open = house.store.open_outages().await.expect("the store is there");
-    assert_eq!((house.due().await.len(), open.len()), (1, 0), "a suspicion is shown to nobody");
+    assert!(keep(&fixture.store).await.expect("the store is there"));
+    assert!(!keep(&fixture.replica().await).await.expect("the store is there"));
+    assert_eq!(fixture.store.outages().await.expect("the store is there").outages.0, [outage]);
+    let open = fixture.store.open_outages().await.expect("the store is there");
+    assert_eq!((fixture.due().await.len(), open.len()), (1, 0), "a suspicion is shown to nobody");
 }
 
-async fn a_write_that_fails_does_not_fail_its_neighbours(house: House) {
-    let taken = house.happened("C-0", 0).await;
+async fn a_write_that_fails_does_not_fail_its_neighbours(fixture: LaneFixture) {
+    let taken = fixture.happened("C-0", 0).await;
     // Another identity under an id that is taken breaks the inbox's key.
-    let broken = Arrival { id: taken, ..house.arrival("C-1", 0, updated()) };
-    let mut batch = vec![vec![house.arrival("C-2", 0, updated())], vec![house.arrival("C-1", 1, updated()), broken]];
-    batch.push(vec![house.arrival("C-3", 0, updated())]);
+    let broken = Arrival { id: taken, ..fixture.arrival("C-1", 0, updated()) };
+    let mut batch =
+        vec![vec![fixture.arrival("C-2", 0, updated())], vec![fixture.arrival("C-1", 1, updated()), broken]];
+    batch.push(vec![fixture.arrival("C-3", 0, updated())]);
     // All are waiting before the writer runs: they are one group.
-    let results = join_all(batch.into_iter().map(|arrivals| house.store.accept(arrivals))).await;
+    let results = join_all(batch.into_iter().map(|arrivals| fixture.store.accept(arrivals))).await;
     assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
     let mut lanes = BTreeSet::new();
-    while let Some(claim) = house.claim().await {
+    while let Some(claim) = fixture.claim().await {
         lanes.insert(claim.lane);
     }
     let expected: BTreeSet<String> = ["C-0", "C-2", "C-3"].map(str::to_owned).into();
     assert_eq!(lanes, expected, "the batch with the broken one left nothing");
 }
 
-async fn five_hundred_arrivals_at_once_are_all_answered(house: House) {
+async fn five_hundred_arrivals_at_once_are_all_answered(fixture: LaneFixture) {
     let arrivals: Vec<Arrival> =
-        (0..500).map(|number| house.arrival(&format!("C-{}", number % 50), number, updated())).collect();
-    let results = join_all(arrivals.iter().map(|arrival| house.store.accept(vec![arrival.clone()]))).await;
+        (0..500).map(|number| fixture.arrival(&format!("C-{}", number % 50), number, updated())).collect();
+    let results = join_all(arrivals.iter().map(|arrival| fixture.store.accept(vec![arrival.clone()]))).await;
     for (result, arrival) in results.into_iter().zip(&arrivals) {
         let expected = Receipt::Accepted { id: arrival.id, state: "pending".to_owned() };
         assert_eq!(result.expect("the store is there"), [expected]);
     }
-    assert_eq!(house.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").pending, 500);
+    assert_eq!(fixture.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").pending, 500);
 }
 
 #[tokio::test]
 async fn a_file_that_is_opened_again_holds_everything_and_releases_its_claims() {
-    let house = House::on_sqlite().await;
-    let id = house.happened("C-1", 0).await;
-    tell(&house, vec![notice("a", Topic::CustomerProvisioned, "a1")]).await;
-    house.happened("C-1", 1).await;
-    let claim = claim_and_save(&house).await;
-    house.store.keep_roster(roster(&house, vec![member(&house, 1, Duration::ZERO)])).await.expect("the store is there");
-    assert_eq!(users_due(&house, 10).await, [1]);
-    assert_eq!(house.due().await.len(), 1);
-    assert_eq!((users_due(&house, 10).await.len(), house.due().await.len()), (0, 0), "both are under way");
-    let House { store, clock, url, _folder } = house;
+    let fixture = LaneFixture::on_sqlite().await;
+    let id = fixture.happened("C-1", 0).await;
+    tell(&fixture, vec![notice("a", Topic::CustomerProvisioned, "a1")]).await;
+    fixture.happened("C-1", 1).await;
+    let claim = claim_and_save(&fixture).await;
+    fixture.keep_roster(vec![member(&fixture, 1, Duration::ZERO)]).await;
+    assert_eq!(users_due(&fixture, 10).await, [1]);
+    assert_eq!(fixture.due().await.len(), 1);
+    assert_eq!((users_due(&fixture, 10).await.len(), fixture.due().await.len()), (0, 0), "both are under way");
+    let LaneFixture { store, clock, url, database } = fixture;
     drop(store);
     let store = open(&url, &[Target::Amqp], &clock).await;
-    let house = House { store, clock, url, _folder };
-    assert_eq!(house.state(id).await, "applied");
-    assert_eq!(house.due().await.len(), 1, "what was not marked goes out again, at once");
-    assert_eq!(users_due(&house, 10).await, [1], "a poll only reads: it is made again at once");
+    let fixture = LaneFixture { store, clock, url, database };
+    assert_eq!(fixture.state(id).await, "applied");
+    assert_eq!(fixture.due().await.len(), 1, "what was not marked goes out again, at once");
+    assert_eq!(users_due(&fixture, 10).await, [1], "a poll only reads: it is made again at once");
     // What whoever died had sent may still be under way.
     let pause = Duration::from_secs(10);
-    house.store.release_claims(pause).await.expect("the store is there");
-    house.clock.advance(pause.saturating_sub(Duration::from_micros(1)));
-    assert!(house.claim().await.is_none(), "too soon");
-    house.clock.advance(Duration::from_micros(1));
-    let again = house.head().await;
+    fixture.store.release_claims(pause).await.expect("the store is there");
+    fixture.clock.advance(pause.saturating_sub(Duration::from_micros(1)));
+    assert!(fixture.claim().await.is_none(), "too soon");
+    fixture.clock.advance(Duration::from_micros(1));
+    let again = fixture.head().await;
     assert_eq!((again.work.event.id, again.fence), (claim.work.event.id, claim.fence + 1));
     assert_eq!(again.work.customer.podero.user, ObservedUser::Unknown, "whoever died may have made something");
 }
 
 #[tokio::test]
 async fn a_file_has_one_worker_and_whoever_only_looks_releases_no_claim() {
-    let house = House::on_sqlite().await;
-    house.happened("C-1", 0).await;
-    let claim = house.head().await;
-    let settings = |works| Settings { url: house.url.clone(), targets: Vec::new(), works };
-    let second = Store::open(settings(true), house.clock.clone()).await.map(|_| ());
+    let fixture = LaneFixture::on_sqlite().await;
+    fixture.happened("C-1", 0).await;
+    let claim = fixture.head().await;
+    let settings = |works| Settings { url: fixture.url.clone(), targets: Vec::new(), works };
+    let second = Store::open(settings(true), fixture.clock.clone()).await.map(|_| ());
     assert!(matches!(second, Err(Error::Taken)), "{second:?}");
-    let (looker, writer) = Store::open(settings(false), house.clock.clone()).await.expect("looking is free");
+    let (looker, writer) = Store::open(settings(false), fixture.clock.clone()).await.expect("looking is free");
     tokio::spawn(writer.run());
     assert_eq!(looker.gauges(Timestamp::from_micros(0)).await.expect("the store is there").pending, 1);
     looker.release_claims(Duration::ZERO).await.expect("the store is there");
-    assert!(house.claim().await.is_none(), "the claim is still somebody's");
-    house.settle(&claim, ending(&claim, applied())).await;
+    assert!(fixture.claim().await.is_none(), "the claim is still somebody's");
+    fixture.settle(&claim, ending(&claim, applied())).await;
 }
 
 #[tokio::test]
 async fn nobody_but_its_owner_reads_the_file() {
     use std::os::unix::fs::PermissionsExt;
-    let house = House::on_sqlite().await;
-    house.happened("C-1", 0).await;
-    let folder = house._folder.as_ref().expect("a file has a folder").path();
+    let fixture = LaneFixture::on_sqlite().await;
+    fixture.happened("C-1", 0).await;
+    let folder = fixture.database.folder.as_ref().expect("a file has a folder").path();
     for entry in std::fs::read_dir(folder).expect("the folder is there") {
         let entry = entry.expect("the folder is ours");
         let mode = entry.metadata().expect("the file is there").permissions().mode();

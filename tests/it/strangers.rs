@@ -107,8 +107,9 @@ fn genuine(id: &str) -> Vec<u8> {
     post("/v1/events/signed", &signed(&body), &body)
 }
 
+/// Health and metrics answer while every connection of the same address owes a body.
 #[tokio::test(flavor = "multi_thread")]
-async fn health_and_metrics_answer_while_every_connection_of_the_same_address_owes_a_body() {
+async fn health_and_metrics_answer_while_connections_owe_bodies() {
     let world = world(settings(), Limits::default()).await;
     let admin = world.bridge.admin;
     let owing = async || {
@@ -209,8 +210,9 @@ async fn finish((mut stream, rest): (TcpStream, Vec<u8>)) -> Option<u16> {
     status(&read(&mut stream).await.expect("it is answered, or closed"))
 }
 
+/// Shares go by the address that a trusted proxy names and by nothing that a stranger says.
 #[tokio::test(flavor = "multi_thread")]
-async fn shares_go_by_the_address_that_a_trusted_proxy_names_and_by_nothing_that_a_stranger_says() {
+async fn shares_go_by_the_address_that_a_trusted_proxy_names() {
     let mut settings = settings();
     settings.environment.push(("HTTP__TRUSTED_PROXIES", format!("{SENDER}, 10.0.0.0/8")));
     let limits = Limits { connections_per_peer_max: Some(2), ..Limits::default() };

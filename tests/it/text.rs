@@ -172,8 +172,9 @@ async fn a_signature_covers_the_bytes_as_they_were_sent() {
     world.bridge.stop().await;
 }
 
+/// A message from the queue is unpacked or parked with the name of its coding.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_from_the_queue_is_unpacked_or_parked_with_the_name_of_its_coding() {
+async fn a_message_is_unpacked_or_parked_with_its_codings_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let vhost = servers::fresh_vhost();
     let environment =
@@ -316,8 +317,9 @@ fn examples_of_a_mapping_and_its_program_may_begin_with_a_mark() {
     }
 }
 
+/// Files of secrets, programs and settings may begin with a mark and are UTF-8.
 #[test]
-fn files_of_secrets_programs_and_settings_may_begin_with_a_mark_and_are_utf8() {
+fn files_may_begin_with_a_mark_and_are_utf8() {
     let folder = desk();
     let write = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);

@@ -157,8 +157,9 @@ fn chars(value: &Value) -> usize {
     value.as_str().unwrap_or_else(|| panic!("a text, and not {value}")).chars().count()
 }
 
+/// Every alert fits into the fields of every tool and its resolve finds its trigger.
 #[test]
-fn every_alert_fits_into_the_fields_of_every_tool_and_its_resolve_finds_its_trigger() {
+fn every_alert_fits_into_the_fields_of_every_tool() {
     let alerts = alerts();
     let causes: BTreeSet<&str> = alerts.iter().filter_map(|(trigger, _)| trigger["data"]["cause"].as_str()).collect();
     let missing =
@@ -387,8 +388,9 @@ reconnect_polls = 1
 outage_min = 1000
 "#;
 
+/// The consumer ends with the tickets of the pumps that are away after repeats and a kill.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_consumer_ends_with_the_tickets_of_the_pumps_that_are_away_after_repeats_and_a_kill() {
+async fn tickets_are_those_of_lost_pumps_after_repeats_and_a_kill() {
     let vhost = tokio::task::spawn_blocking(servers::fresh_vhost).await.expect("a vhost");
     let settings = Settings { toml: WATCH.into(), environment: vec![("AMQP__URL", vhost.clone())] };
     let world = World::start(Database::Sqlite, settings).await;

@@ -103,8 +103,9 @@ async fn many_bodies_of_many_values_at_once_share_one_memory() {
     assert_eq!(bridge.terminate(), Some(0));
 }
 
+/// Messages that would become too many values are parked in bounded memory.
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_that_would_become_too_many_values_are_parked_in_bounded_memory() {
+async fn messages_of_too_many_values_are_parked_in_bounded_memory() {
     const MESSAGES: usize = 24;
     let vhost = servers::fresh_vhost();
     let folder = tempfile::tempdir().expect("a folder");
@@ -152,8 +153,9 @@ async fn messages_that_would_become_too_many_values_are_parked_in_bounded_memory
     assert_eq!(bridge.terminate(), Some(0));
 }
 
+/// A line that would become too many values is rejected and explain says so.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_that_would_become_too_many_values_is_rejected_and_explain_says_so() {
+async fn a_line_of_too_many_values_is_rejected_and_explained() {
     let folder = tempfile::tempdir().expect("a folder");
     let environment = environment(folder.path());
     assert_eq!(Running::start(folder.path(), &["--sandbox"], &environment).terminate(), Some(0));

@@ -9,12 +9,12 @@ const TIME: &str = "2026-10-01T12:00:00Z";
 const TOKEN: &str = "0123456789abcdef";
 
 /// A bridge whose events stay in back-off, and what a command next to it needs.
-struct House {
+struct WaitingWorld {
     world: World,
     environment: Environment,
 }
 
-impl House {
+impl WaitingWorld {
     async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
@@ -73,15 +73,16 @@ impl House {
     }
 }
 
+/// An event that Podero answers 500 is listed and a retry by hand makes it due.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_podero_answers_500_is_listed_and_a_retry_by_hand_makes_it_due() {
-    let house = House::start().await;
-    house.world.fault(&json!({"operation": "*", "kind": "status", "status": 500})).await;
-    let id = house.take(&sign_up("evt-1", "C-1", TIME)).await;
-    house.first("retrying", 1).await;
+async fn an_event_that_gets_500_is_listed_and_a_retry_makes_it_due() {
+    let waiting = WaitingWorld::start().await;
+    waiting.world.fault(&json!({"operation": "*", "kind": "status", "status": 500})).await;
+    let id = waiting.take(&sign_up("evt-1", "C-1", TIME)).await;
+    waiting.first("retrying", 1).await;
     let update = json!({"customer_id": "C-1", "first_name": "Eva"});
-    let later = house.take(&event("evt-2", "customer.updated", "2026-10-02T12:00:00Z", &update)).await;
-    let listed = house.listed("&customer_id=C-1").await;
+    let later = waiting.take(&event("evt-2", "customer.updated", "2026-10-02T12:00:00Z", &update)).await;
+    let listed = waiting.listed("&customer_id=C-1").await;
     let [first, second] = &listed[..] else { panic!("{listed:?}") };
     for (field, expected) in [
         ("id", json!(id)),
@@ -98,65 +99,66 @@ async fn an_event_that_podero_answers_500_is_listed_and_a_retry_by_hand_makes_it
     assert!(moment("since") < moment("next_try"), "{first}");
     assert_eq!((&second["id"], &second["waits_for"]), (&json!(later), &json!("behind")), "{second}");
     assert_eq!((&second["behind"], &second["next_try"]), (&json!(id), &Value::Null), "{second}");
-    assert!(house.listed("&customer_id=C-2").await.is_empty());
+    assert!(waiting.listed("&customer_id=C-2").await.is_empty());
 
-    let (_, page) = house.get("/v1/events?limit=1").await;
+    let (_, page) = waiting.get("/v1/events?limit=1").await;
     assert_eq!((page["events"].as_array().map(Vec::len), &page["events"][0]["id"]), (Some(1), &json!(id)));
     let next = page["next"].as_str().expect("there is more");
-    let (_, page) = house.get(&format!("/v1/events?state=pending&limit=2&after={next}")).await;
+    let (_, page) = waiting.get(&format!("/v1/events?state=pending&limit=2&after={next}")).await;
     assert_eq!((page["events"].as_array().map(Vec::len), &page["events"][0]["id"]), (Some(1), &json!(later)));
     assert_eq!(page["next"], Value::Null);
     for query in ["state=parked", "state=scheduled", "state=waiting"] {
-        assert_eq!(house.get(&format!("/v1/events?{query}")).await.1["events"], json!([]), "{query}");
+        assert_eq!(waiting.get(&format!("/v1/events?{query}")).await.1["events"], json!([]), "{query}");
     }
     for query in ["state=lost", "after=yesterday", "limit=many"] {
-        let (status, problem) = house.get(&format!("/v1/events?{query}")).await;
+        let (status, problem) = waiting.get(&format!("/v1/events?{query}")).await;
         assert_eq!((status, &problem["type"]), (400, &json!("urn:podero-bridge:problem:malformed")), "{query}");
     }
-    let answer = house.world.http.get(house.world.operator("/v1/events")).send().await.expect("an answer");
+    let answer = waiting.world.http.get(waiting.world.operator("/v1/events")).send().await.expect("an answer");
     assert_eq!(answer.status().as_u16(), 401, "without the token");
 
-    let (status, said) = house.command(&["events", "list"]).await;
+    let (status, said) = waiting.command(&["events", "list"]).await;
     let why = format!("server_error: {}", first["operation"].as_str().expect("text"));
     let rows: Vec<&str> = said.lines().collect();
     assert!(status == Some(0) && rows.len() == 3, "{said}");
     assert!([&id, "C-1", "customer.signed_up", "retrying", &why].iter().all(|word| rows[1].contains(word)), "{said}");
     assert!([&*later, "behind", &id].iter().all(|word| rows[2].contains(word)), "{said}");
-    let (_, said) = house.command(&["events", "list", "--limit", "1", "--customer", "C-1"]).await;
+    let (_, said) = waiting.command(&["events", "list", "--limit", "1", "--customer", "C-1"]).await;
     assert!(said.contains("there are more: --after "), "{said}");
-    let (_, said) = house.command(&["events", "list", "--json"]).await;
+    let (_, said) = waiting.command(&["events", "list", "--json"]).await;
     let shown: Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(shown, json!({"events": listed, "next": null}));
-    assert_eq!(house.command(&["events", "list", "--state", "parked"]).await.1, "no event is parked\n");
+    assert_eq!(waiting.command(&["events", "list", "--state", "parked"]).await.1, "no event is parked\n");
 
-    assert_eq!(house.retry(&id).await, (200, json!({"id": id, "state": "pending"})));
-    house.first("retrying", 2).await;
-    assert_eq!(house.command(&["parked", "retry", &id]).await, (Some(0), format!("{id}  pending\n")));
-    house.first("retrying", 3).await;
-    house.world.no_faults().await;
-    assert_eq!(house.retry(&id).await.0, 200);
-    until("both are applied", async || house.listed("").await.is_empty().then_some(())).await;
-    assert_eq!(house.get(&format!("/v1/events/{later}")).await.1["state"], "applied");
-    house.world.bridge.stop().await;
+    assert_eq!(waiting.retry(&id).await, (200, json!({"id": id, "state": "pending"})));
+    waiting.first("retrying", 2).await;
+    assert_eq!(waiting.command(&["parked", "retry", &id]).await, (Some(0), format!("{id}  pending\n")));
+    waiting.first("retrying", 3).await;
+    waiting.world.no_faults().await;
+    assert_eq!(waiting.retry(&id).await.0, 200);
+    until("both are applied", async || waiting.listed("").await.is_empty().then_some(())).await;
+    assert_eq!(waiting.get(&format!("/v1/events/{later}")).await.1["state"], "applied");
+    waiting.world.bridge.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_is_being_tried_is_listed_so_and_not_retried_by_hand() {
-    let house = House::start().await;
-    house.world.ready().await;
+    let waiting = WaitingWorld::start().await;
+    waiting.world.ready().await;
     // Longer than the test takes; nothing waits for its end.
-    house.world.fault(&json!({"operation": "*", "kind": "slow", "latency_ms": 50_000})).await;
-    let id = house.take(&sign_up("evt-1", "C-1", TIME)).await;
-    let first = house.first("in_progress", 0).await;
+    waiting.world.fault(&json!({"operation": "*", "kind": "slow", "latency_ms": 50_000})).await;
+    let id = waiting.take(&sign_up("evt-1", "C-1", TIME)).await;
+    let first = waiting.first("in_progress", 0).await;
     assert_eq!((&first["id"], &first["next_try"]), (&json!(id), &Value::Null), "{first}");
-    let (status, problem) = house.retry(&id).await;
+    let (status, problem) = waiting.retry(&id).await;
     assert_eq!((status, &problem["type"]), (409, &json!("urn:podero-bridge:problem:in-progress")), "{problem}");
-    let (status, said) = house.command(&["parked", "retry", &id]).await;
+    let (status, said) = waiting.command(&["parked", "retry", &id]).await;
     assert!(status == Some(1) && said.contains(&format!("{id}  in-progress: ")), "{said}");
 }
 
+/// A start with an open circuit does not hear its former self as another replica.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_with_an_open_circuit_does_not_hear_its_former_self_as_another_replica() {
+async fn a_restarted_replica_does_not_hear_its_former_self() {
     let folder = tempfile::tempdir().expect("a folder");
     let environment = running::on_file(folder.path());
     let bridge = Running::start(folder.path(), &["--sandbox"], &environment);

@@ -95,8 +95,9 @@ impl Watched {
     }
 }
 
+/// A lasting loss is one alert and its end one resolve of the same occurrence.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lasting_loss_is_one_alert_and_its_end_one_resolve_of_the_same_occurrence() {
+async fn a_lasting_loss_is_one_alert_and_one_resolve() {
     let mut watched = watched().await;
     watched.authenticated(false).await;
     let trigger = watched.heard().await;

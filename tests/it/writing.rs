@@ -27,12 +27,12 @@ async fn run_sql(connection: &mut AnyConnection, sql: &str) {
 }
 
 /// A bridge and a client that looks at it.
-struct House {
+struct ProcessWorld {
     bridge: Running,
     http: reqwest::Client,
 }
 
-impl House {
+impl ProcessWorld {
     fn of(bridge: Running) -> Self {
         Self { bridge, http: reqwest::Client::new() }
     }
@@ -86,13 +86,13 @@ impl House {
 }
 
 /// A bridge that works on a database of its own; with the folder that it runs in, and the database's URL.
-async fn on_postgres() -> (tempfile::TempDir, String, House) {
+async fn on_postgres() -> (tempfile::TempDir, String, ProcessWorld) {
     let (folder, url) = (tempfile::tempdir().expect("a folder"), servers::fresh_database());
     let mut environment = running::on_file(folder.path());
     environment[0].1 = url.clone();
-    let house = House::start(folder.path(), &environment);
-    house.recovers(1).await;
-    (folder, url, house)
+    let world = ProcessWorld::start(folder.path(), &environment);
+    world.recovers(1).await;
+    (folder, url, world)
 }
 
 /// The name occurs in the file.
@@ -103,39 +103,40 @@ fn holds(path: &Path, word: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_readyz_tells_of_a_locked_table_and_of_a_read_only_database() {
-    let (_folder, url, house) = on_postgres().await;
+    let (_folder, url, world) = on_postgres().await;
 
     let mut other = connect(&url).await;
     run_sql(&mut other, "BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE;").await;
-    house.refuses(2, "locked by another session for ").await;
-    until("what cannot be counted is absent", async || house.metric("events_pending").await.is_none().then_some(()))
+    world.refuses(2, "locked by another session for ").await;
+    until("what cannot be counted is absent", async || world.metric("events_pending").await.is_none().then_some(()))
         .await;
     run_sql(&mut other, "ROLLBACK").await;
-    house.recovers(3).await;
+    world.recovers(3).await;
 
     let name = url.rsplit('/').next().expect("a name").to_owned();
     let end_sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() \
                         AND pid <> pg_backend_pid()";
     run_sql(&mut other, &format!("ALTER DATABASE {name} SET default_transaction_read_only = on; {end_sessions}")).await;
-    house.refuses(4, "read-only").await;
+    world.refuses(4, "read-only").await;
     // The bridge's sessions are left alone this time: it is to find out by itself.
     run_sql(&mut other, &format!("ALTER DATABASE {name} RESET default_transaction_read_only")).await;
-    house.recovers(5).await;
-    assert_eq!(house.bridge.terminate(), Some(0));
+    world.recovers(5).await;
+    assert_eq!(world.bridge.terminate(), Some(0));
 }
 
+/// On SQLite `/readyz` tells of a file that another process has locked and of damaged pages.
 #[tokio::test(flavor = "multi_thread")]
-async fn on_sqlite_readyz_tells_of_a_file_that_another_process_has_locked_and_of_damaged_pages() {
+async fn readyz_tells_of_a_locked_or_damaged_sqlite_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let environment = running::on_file(folder.path());
-    let house = House::start(folder.path(), &environment);
-    house.recovers(1).await;
+    let world = ProcessWorld::start(folder.path(), &environment);
+    world.recovers(1).await;
 
     let mut other = connect(&environment[0].1).await;
     run_sql(&mut other, "BEGIN IMMEDIATE").await;
-    house.refuses(2, "locked by another session for ").await;
+    world.refuses(2, "locked by another session for ").await;
     run_sql(&mut other, "ROLLBACK").await;
-    house.recovers(3).await;
+    world.recovers(3).await;
 
     run_sql(&mut other, "PRAGMA wal_checkpoint(TRUNCATE)").await;
     let path = folder.path().join("bridge.db");
@@ -144,13 +145,14 @@ async fn on_sqlite_readyz_tells_of_a_file_that_another_process_has_locked_and_of
     // In place: it is the same file.
     let file = std::fs::File::options().write(true).open(&path).expect("a file");
     std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).expect("written");
-    house.refuses(4, "damaged").await;
-    until("the whole file was checked", async || house.bridge.log().contains("stays damaged").then_some(())).await;
-    house.refuses(5, "damaged").await;
+    world.refuses(4, "damaged").await;
+    until("the whole file was checked", async || world.bridge.log().contains("stays damaged").then_some(())).await;
+    world.refuses(5, "damaged").await;
 }
 
+/// A start on a full disk waits for room and `/readyz` tells of one that is full later.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_on_a_full_disk_waits_for_room_and_readyz_tells_of_one_that_is_full_later() {
+async fn a_start_on_a_full_disk_waits_for_room() {
     let Some(mut words) = unshare() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let disk = folder.path().join("disk");
@@ -163,11 +165,11 @@ async fn a_start_on_a_full_disk_waits_for_room_and_readyz_tells_of_one_that_is_f
     words.extend(["bash".to_owned(), "-c".to_owned(), script]);
     let mut environment = running::on_file(folder.path());
     environment[0].1 = format!("sqlite://{}", disk.join("bridge.db").display());
-    let house = House::of(Running::start_through(folder.path(), &words, &environment));
-    assert!(house.bridge.log().contains("the store is not there yet"), "{}", house.bridge.log());
-    house.recovers(1).await;
+    let world = ProcessWorld::of(Running::start_through(folder.path(), &words, &environment));
+    assert!(world.bridge.log().contains("the store is not there yet"), "{}", world.bridge.log());
+    world.recovers(1).await;
 
-    let ballast = Path::new("/proc").join(house.bridge.pid().to_string()).join("root");
+    let ballast = Path::new("/proc").join(world.bridge.pid().to_string()).join("root");
     let ballast = ballast.join(disk.strip_prefix("/").expect("absolute")).join("ballast");
     let bytes = vec![0; 64 << 10];
     let mut number = 10;
@@ -176,16 +178,16 @@ async fn a_start_on_a_full_disk_waits_for_room_and_readyz_tells_of_one_that_is_f
         while std::io::Write::write_all(&mut file, &bytes).is_ok() {}
         number += 1;
         // The log may have room for some.
-        (house.send(number).await.0 == 503).then_some(())
+        (world.send(number).await.0 == 503).then_some(())
     })
     .await;
-    house.says("[-] store: no room on the disk").await;
-    assert_eq!(house.metric("store_writable").await, Some(0.0));
+    world.says("[-] store: no room on the disk").await;
+    assert_eq!(world.metric("store_writable").await, Some(0.0));
     // Some room is enough: most of the disk stays taken.
     let file = std::fs::File::options().write(true).open(&ballast).expect("it was there");
     let length = file.metadata().expect("a length").len();
     file.set_len(length.saturating_sub(4 << 20)).expect("it shrinks");
-    house.recovers(3).await;
+    world.recovers(3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,12 +196,12 @@ async fn every_stop_leaves_one_whole_file_and_no_log() {
     let environment = running::on_file(folder.path());
     let (path, copy) = (folder.path().join("bridge.db"), folder.path().join("copy.db"));
     for stop in 1..=12 {
-        let house = House::start(folder.path(), &environment);
+        let world = ProcessWorld::start(folder.path(), &environment);
         let events: Vec<Value> =
             (0..30).map(|number| sign_up(&format!("evt-{stop}-{number}"), &format!("C-{number}"), TIME)).collect();
         let batch = Value::from(events).to_string();
-        assert_eq!(house.post("application/cloudevents-batch+json", batch).await.0, 202);
-        assert_eq!(house.bridge.terminate(), Some(0));
+        assert_eq!(world.post("application/cloudevents-batch+json", batch).await.0, 202);
+        assert_eq!(world.bridge.terminate(), Some(0));
         assert!(!folder.path().join("bridge.db-wal").exists(), "stop {stop} leaves a log");
         std::fs::copy(&path, &copy).expect("copied");
         let mut copied = connect(&format!("sqlite://{}", copy.display())).await;
@@ -220,14 +222,15 @@ async fn every_stop_leaves_one_whole_file_and_no_log() {
     }
 }
 
+/// Rows that were erased next to a reader leave the log once the reader has gone.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_erased_next_to_a_reader_leaves_the_log_once_the_reader_has_gone() {
+async fn erased_rows_leave_the_log_once_the_reader_has_gone() {
     let folder = tempfile::tempdir().expect("a folder");
     let environment = running::on_file(folder.path());
     let (path, log) = (folder.path().join("bridge.db"), folder.path().join("bridge.db-wal"));
-    let house = House::start(folder.path(), &environment);
-    house.recovers(1).await;
-    until("it is applied", async || (house.metric("events_pending").await == Some(0.0)).then_some(())).await;
+    let world = ProcessWorld::start(folder.path(), &environment);
+    world.recovers(1).await;
+    until("it is applied", async || (world.metric("events_pending").await == Some(0.0)).then_some(())).await;
     assert!(holds(&log, "Hauptstra") || holds(&path, "Hauptstra"));
     let mut reader = connect(&environment[0].1).await;
     run_sql(&mut reader, "BEGIN; SELECT COUNT(*) FROM events;").await;
@@ -239,7 +242,7 @@ async fn what_was_erased_next_to_a_reader_leaves_the_log_once_the_reader_has_gon
     run_sql(&mut reader, "ROLLBACK").await;
     until("it is gone", async || (!holds(&log, "Hauptstra") && !holds(&path, "Hauptstra")).then_some(())).await;
     reader.close().await.expect("closed");
-    assert_eq!(house.bridge.terminate(), Some(0));
+    assert_eq!(world.bridge.terminate(), Some(0));
     assert!(!log.exists());
 }
 
@@ -247,13 +250,13 @@ async fn what_was_erased_next_to_a_reader_leaves_the_log_once_the_reader_has_gon
 async fn a_start_waits_for_a_sqlite_file_that_another_process_has_locked() {
     let folder = tempfile::tempdir().expect("a folder");
     let environment = running::on_file(folder.path());
-    let house = House::start(folder.path(), &environment);
-    house.recovers(1).await;
-    assert_eq!(house.bridge.terminate(), Some(0));
+    let world = ProcessWorld::start(folder.path(), &environment);
+    world.recovers(1).await;
+    assert_eq!(world.bridge.terminate(), Some(0));
     let mut other = connect(&environment[0].1).await;
     run_sql(&mut other, "BEGIN IMMEDIATE").await;
     let path = folder.path().to_owned();
-    let starting = tokio::task::spawn_blocking(move || House::start(&path, &environment));
+    let starting = tokio::task::spawn_blocking(move || ProcessWorld::start(&path, &environment));
     let log = folder.path().join("bridge.log");
     until("the log says that the start waits", async || {
         std::fs::read_to_string(&log).expect("a log").contains("the store is not there yet").then_some(())
@@ -261,29 +264,30 @@ async fn a_start_waits_for_a_sqlite_file_that_another_process_has_locked() {
     .await;
     assert!(!starting.is_finished());
     run_sql(&mut other, "ROLLBACK").await;
-    let house = starting.await.expect("it starts");
-    house.recovers(2).await;
-    assert_eq!(house.bridge.terminate(), Some(0));
+    let world = starting.await.expect("it starts");
+    world.recovers(2).await;
+    assert_eq!(world.bridge.terminate(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_of_the_file_that_is_removed_alone_is_noticed() {
     let folder = tempfile::tempdir().expect("a folder");
     let environment = running::on_file(folder.path());
-    let house = House::start(folder.path(), &environment);
-    house.recovers(1).await;
+    let world = ProcessWorld::start(folder.path(), &environment);
+    world.recovers(1).await;
     std::fs::remove_file(folder.path().join("bridge.db-wal")).expect("it was there");
-    assert_eq!(house.send(2).await, (503, true), "a crash would lose it");
-    house.refuses(3, "the file at its path is another one, or its log is").await;
-    assert_eq!(house.bridge.terminate(), Some(0));
+    assert_eq!(world.send(2).await, (503, true), "a crash would lose it");
+    world.refuses(3, "the file at its path is another one, or its log is").await;
+    assert_eq!(world.bridge.terminate(), Some(0));
 }
 
+/// One file has one bridge by whatever name and a removed file takes no events.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_file_has_one_bridge_by_whatever_name_and_a_removed_file_takes_no_events() {
+async fn one_file_has_one_bridge_by_whatever_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let environment = running::on_file(folder.path());
-    let house = House::start(folder.path(), &environment);
-    house.recovers(1).await;
+    let world = ProcessWorld::start(folder.path(), &environment);
+    world.recovers(1).await;
     let refused = |environment: &Environment| {
         let second = running::run(&["serve", "--sandbox"], environment);
         let said = running::said(&second);
@@ -295,22 +299,22 @@ async fn one_file_has_one_bridge_by_whatever_name_and_a_removed_file_takes_no_ev
     refused(&by_link);
     std::fs::remove_file(folder.path().join("bridge.db.lock")).expect("it was there");
     refused(&environment);
-    house.recovers(2).await;
+    world.recovers(2).await;
 
     for name in ["bridge.db", "bridge.db-wal", "bridge.db-shm", "bridge.db.lock"] {
         let _ = std::fs::remove_file(folder.path().join(name));
     }
-    assert_eq!(house.send(3).await, (503, true), "it would be in no file");
-    house.refuses(4, "the file at its path is another one").await;
-    assert_eq!(house.bridge.terminate(), Some(0));
+    assert_eq!(world.send(3).await, (503, true), "it would be in no file");
+    world.refuses(4, "the file at its path is another one").await;
+    assert_eq!(world.bridge.terminate(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn work_that_was_refused_is_not_kept() {
-    let (_folder, url, house) = on_postgres().await;
+    let (_folder, url, world) = on_postgres().await;
     let mut other = connect(&url).await;
     run_sql(&mut other, "BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE;").await;
-    let house = std::sync::Arc::new(house);
+    let world = std::sync::Arc::new(world);
     let batch = |sender: usize, round: usize| {
         let events = (0..900).map(|number| {
             let mut event = sign_up(&format!("e-{sender}-{round}-{number}"), &format!("C-{sender}-{number}"), TIME);
@@ -320,10 +324,10 @@ async fn work_that_was_refused_is_not_kept() {
         Value::from(events.collect::<Vec<_>>()).to_string()
     };
     let senders = (0..34).map(|sender| {
-        let (house, batches) = (house.clone(), [batch(sender, 0), batch(sender, 1)]);
+        let (world, batches) = (world.clone(), [batch(sender, 0), batch(sender, 1)]);
         tokio::spawn(async move {
             for batch in batches {
-                let (status, _) = house.post("application/cloudevents-batch+json", batch).await;
+                let (status, _) = world.post("application/cloudevents-batch+json", batch).await;
                 assert_eq!(status, 503);
             }
         })
@@ -331,19 +335,19 @@ async fn work_that_was_refused_is_not_kept() {
     for sender in senders.collect::<Vec<_>>() {
         sender.await.expect("it was answered");
     }
-    let peak = house.bridge.memory_peak() >> 20;
+    let peak = world.bridge.memory_peak() >> 20;
     assert!(peak < 350, "{peak} MiB");
     run_sql(&mut other, "ROLLBACK").await;
-    house.recovers(2).await;
+    world.recovers(2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_during_the_start_leaves_one_whole_file_and_no_log() {
     let folder = tempfile::tempdir().expect("a folder");
     let environment = running::on_file(folder.path());
-    let house = House::start(folder.path(), &environment);
-    house.recovers(1).await;
-    assert_eq!(house.bridge.terminate(), Some(0));
+    let world = ProcessWorld::start(folder.path(), &environment);
+    world.recovers(1).await;
+    assert_eq!(world.bridge.terminate(), Some(0));
     // The last write of a start does not go through, and is waited for.
     let mut other = connect(&environment[0].1).await;
     run_sql(
@@ -366,14 +370,14 @@ async fn a_signal_during_the_start_leaves_one_whole_file_and_no_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_the_lock_of_one_row_is_not_the_trouble_of_the_whole_store() {
-    let (_folder, url, house) = on_postgres().await;
+    let (_folder, url, world) = on_postgres().await;
     let mut other = connect(&url).await;
     run_sql(&mut other, "BEGIN; SELECT * FROM lanes FOR UPDATE;").await;
     let held = sign_up("evt-2", "C-1", TIME).to_string();
-    assert_eq!(house.post("application/cloudevents+json", held).await, (503, true));
-    house.recovers(3).await;
+    assert_eq!(world.post("application/cloudevents+json", held).await, (503, true));
+    world.recovers(3).await;
     run_sql(&mut other, "ROLLBACK").await;
-    assert!(!house.bridge.log().contains("the store takes writes again"), "it never took none");
+    assert!(!world.bridge.log().contains("the store takes writes again"), "it never took none");
 }
 
 fn large(number: usize) -> Vec<Arrival> {
@@ -394,8 +398,9 @@ fn large(number: usize) -> Vec<Arrival> {
     }]
 }
 
+/// Writes that wait are bounded by their bytes, and dropped when their sender has gone.
 #[tokio::test]
-async fn what_waits_for_the_writer_is_bounded_by_its_bytes_and_dropped_when_its_sender_has_gone() {
+async fn the_writers_queue_is_bounded_by_its_bytes() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
     let settings = Settings { url, targets: Vec::new(), works: true };

@@ -97,8 +97,9 @@ mod tests {
             }
         }
 
+        /// A suspect is seen sooner and a failed poll tried again within a quarter.
         #[test]
-        fn a_suspect_is_seen_sooner_and_a_failed_poll_tried_again_within_a_quarter(
+        fn a_suspect_is_polled_sooner_and_a_failed_poll_repeated_soon(
             start in 0..10_000_000i64, jitter in 0.0..1.0f64,
         ) {
             let now = at(start);

@@ -98,8 +98,9 @@ fn a_state_from_the_future_is_not_remembered_as_the_newest() {
     assert_eq!(seen.state_at, Some(at(1_000_000 + later)));
 }
 
+/// A loss is told once when it has lasted and its end once when it has too.
 #[test]
-fn a_loss_is_told_once_when_it_has_lasted_and_its_end_once_when_it_has_too() {
+fn a_lasting_loss_and_its_end_are_each_told_once() {
     for (name, letters, expected) in [
         ("always there", "cccccc", &[][..]),
         ("a short loss", "cllc", &[]),
@@ -146,8 +147,9 @@ fn a_loss_must_be_long_and_seen_often() {
     }
 }
 
+/// The cause is what was seen when the loss became an alert and does not change.
 #[test]
-fn the_cause_is_what_was_seen_when_the_loss_became_an_alert_and_does_not_change() {
+fn the_cause_of_an_alert_does_not_change() {
     for (letters, cause, severity) in [
         ("clll", "needs_reauthentication", "error"),
         ("ceee", "lifecycle_error", "error"),
@@ -237,8 +239,9 @@ fn a_retired_pump_that_turns_up_elsewhere_is_watched_from_the_beginning() {
     }
 }
 
+/// A pump that was missing from an answer is watched again when it is shown again.
 #[test]
-fn a_pump_that_was_missing_from_an_answer_is_watched_again_when_it_is_shown_again() {
+fn a_missing_pump_is_watched_again_when_it_is_shown() {
     let removed = retire(&history("cc").1, Resolution::Removed, at(2_000_000)).seen;
     let (told, seen) = polled(Some(removed), "clll", 10 * MINUTE);
     assert_eq!((marks(&told), seen.is_retired), (vec![(3, '+')], false));
@@ -258,8 +261,9 @@ fn a_pump_keeps_what_an_answer_leaves_out() {
     );
 }
 
+/// With another owner a pump is watched from the beginning and the other's alert ends.
 #[test]
-fn with_another_owner_a_pump_is_watched_from_the_beginning_and_the_ones_alert_ends() {
+fn a_new_owner_ends_the_alert_and_begins_the_watch() {
     let outages = Outages::default();
     let theirs = DiffContext { user: uuid(4), customer: Some("C-2"), ..around(&outages) };
     let (_, alerted) = history("clll");
@@ -370,8 +374,9 @@ fn losses_far_apart_are_no_flapping() {
     assert_eq!(marks(&history(&letters).0), [], "one every 140 minutes");
 }
 
+/// A pump that was never connected is told after days once and its first connection too.
 #[test]
-fn a_pump_that_was_never_connected_is_told_after_days_once_and_its_first_connection_too() {
+fn a_pump_that_was_never_connected_is_told_once_after_days() {
     let day = 24 * 60 / 10;
     let (told, seen) = history(&"n".repeat(7 * day + 3));
     assert_eq!(marks(&told), [(7 * day, '+')]);
@@ -386,8 +391,9 @@ fn a_pump_that_was_never_connected_is_told_after_days_once_and_its_first_connect
     assert_eq!(marks(&told), [(0, '-'), (2, '+')]);
 }
 
+/// Customers who are moving or leaving get no alert and keep the one that is open.
 #[test]
-fn whoever_is_moving_or_leaving_gets_no_alert_and_keeps_the_one_that_is_open() {
+fn a_customer_who_moves_or_leaves_gets_no_new_alert() {
     let outages = Outages::default();
     let leaving = DiffContext { is_leaving: true, ..around(&outages) };
     let (told, seen) = polled_in(&leaving, None, "cllllclclclcll", (0, 10 * MINUTE));
@@ -418,8 +424,9 @@ fn outage(since: Timestamp, is_open: bool) -> Outages {
     }])
 }
 
+/// A suspected outage holds its pumps' alerts back and an open one speaks for them.
 #[test]
-fn a_suspected_outage_holds_its_pumps_alerts_back_and_an_open_one_speaks_for_them() {
+fn an_outage_holds_the_alerts_of_its_pumps_back() {
     let (suspected, open, over) = (outage(at(1_000_900), false), outage(at(1_000_900), true), Outages::default());
     let (told, held) = polled_in(&around(&suspected), None, "clllll", (0, 10 * MINUTE));
     assert_eq!(marks(&told), []);
@@ -443,8 +450,9 @@ fn a_suspected_outage_holds_its_pumps_alerts_back_and_an_open_one_speaks_for_the
     assert_eq!((marks(&told), back.outage, back.losses.len()), (vec![], None, 0));
 }
 
+/// An alert of a pump that went with the others is merged and one from before is not.
 #[test]
-fn an_alert_of_a_pump_that_went_with_the_others_is_merged_and_one_from_before_is_not() {
+fn an_alert_that_came_with_an_outage_is_merged() {
     let (_, alerted) = history("clll");
     let open = outage(at(1_000_000 + 20 * MINUTE), true);
     let (told, seen) = polled_in(&around(&open), Some(alerted.clone()), "ll", (40 * MINUTE, 10 * MINUTE));
@@ -458,8 +466,9 @@ fn an_alert_of_a_pump_that_went_with_the_others_is_merged_and_one_from_before_is
     assert_eq!(marks(&told), [(2, '+')]);
 }
 
+/// An unstable pump that an outage took over is a new alert when it is told again.
 #[test]
-fn an_unstable_pump_that_an_outage_took_over_is_told_anew_when_it_is_told_again() {
+fn an_unstable_pump_after_an_outage_is_a_new_alert() {
     let (_, unstable) = history("clclclcl");
     let open = outage(at(1_000_000 + 60 * MINUTE), true);
     let (told, member) = polled_in(&around(&open), Some(unstable), "l", (80 * MINUTE, 10 * MINUTE));
@@ -568,8 +577,9 @@ proptest! {
     }
 }
 
+/// One answer that does not name a pump is no removal and as many as make a loss are.
 #[test]
-fn one_answer_that_does_not_name_a_pump_is_no_removal_and_as_many_as_make_a_loss_are() {
+fn as_many_answers_without_a_pump_as_make_a_loss_remove_it() {
     // An alert is open.
     let (_, mut seen) = history("clll");
     assert!(seen.alert.is_some());
@@ -675,8 +685,9 @@ mod visibility {
         }
     }
 
+    /// Observations of a bridge that was down for an hour are no news before a probe.
     #[test]
-    fn what_a_bridge_left_behind_that_was_down_for_an_hour_is_no_news_before_a_probe() {
+    fn after_an_hour_down_nothing_is_news_before_a_probe() {
         let mut health = open(CircuitCause::Away, 300);
         assert_eq!(look(None, &health, second(3_900), (INTERVAL, &Severities::DEFAULT)), None);
         health.open(second(3_901), CircuitCause::Away);

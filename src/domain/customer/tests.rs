@@ -47,8 +47,9 @@ fn the_newest_word_about_each_personal_field_wins() {
     assert_eq!(merged.newer, [format!("a newer first_name (event {})", stamp(30).event)]);
 }
 
+/// A late older update still corrects the name but not the home that was left.
 #[test]
-fn a_late_older_update_still_corrects_the_name_but_not_the_home_that_was_left() {
+fn a_late_update_corrects_the_name_but_not_the_home() {
     let facts = merge_all(&[event(10, signed_up("Old 1")), event(30, moved("New 2"))]);
     let late = Details { personal: record(&[(Field::FirstName, "corrected")]), ..at_home("Old 1a") };
     let merged = facts.merge(&event(20, updated(late)));
@@ -316,8 +317,9 @@ fn an_update_that_says_nothing_we_keep_is_not_stale() {
     assert_eq!((merged.facts, merged.accepted, merged.stale), (facts, 1, Vec::new()));
 }
 
+/// The profile shows the main home or else the newest and never the language.
 #[test]
-fn the_profile_shows_the_main_home_or_else_the_newest_and_never_the_language() {
+fn the_profile_shows_the_main_or_newest_home() {
     let at_key = |name: &str, street: &str| Details { building_key: key(name), ..at_home(street) };
     let sign_up = event(10, Happening::SignedUp(personal(&[PERSON[0], (Field::Language, "de")])));
     let elsewhere = [event(20, updated(at_key("b", "B 1"))), event(30, updated(at_key("a", "A 1")))];
@@ -779,8 +781,9 @@ proptest! {
     }
 }
 
+/// A building that a parked event may have made unseen is freed when it is found.
 #[test]
-fn a_building_that_a_parked_event_may_have_made_unseen_is_freed_when_it_is_found() {
+fn a_building_that_a_parked_event_made_is_freed_when_found() {
     let desired = merge_all(&[event(10, signed_up("Old 1"))]);
     let mut customer = Customer::default();
     let user = Uuid::from_u128(7);

@@ -193,8 +193,9 @@ fn a_move_of_one_home_leaves_the_customers_other_homes_alone() {
     assert_eq!(streets, ["Main 1", "Second 2"]);
 }
 
+/// A move gets an onboarding link for its new building and a correction gets none.
 #[test]
-fn a_move_gets_an_onboarding_link_for_its_new_building_and_a_correction_gets_none() {
+fn a_move_gets_an_onboarding_link_and_a_correction_none() {
     let mut world = World::new(Policy { onboarding: Some(onboarding()), ..policy() });
     world.play(event(10, signed_up("Old 1")));
     assert!(world.calls(event(20, moved("New 2"))).contains(&"create_onboarding_session"));
@@ -368,8 +369,9 @@ fn after_the_retention_the_user_is_deleted_for_good() {
     assert_eq!(world.play(purge).fate, applied(), "gone already is as good");
 }
 
+/// The retention of an old user does not touch the one the customer returned with.
 #[test]
-fn the_retention_of_an_old_user_does_not_touch_the_one_the_customer_returned_with() {
+fn retention_of_an_old_user_spares_the_new_one() {
     let (mut world, purge, user) = after_the_retention();
     world.play(event(30, signed_up("Home 1")));
     let back = world.customer.user_id().expect("signed up again");
@@ -488,8 +490,9 @@ fn news_is_told_of_every_effect_that_is_complete() {
     assert_eq!(told(&world.play(event(40, Happening::Churned))), [Topic::CustomerOffboarded]);
 }
 
+/// An idempotency key is the same on a repeat and another for every step and event.
 #[test]
-fn an_idempotency_key_is_the_same_on_a_repeat_and_another_for_every_step_and_event() {
+fn an_idempotency_key_is_of_one_step_of_one_event() {
     let user = uuid(1);
     let since = stamp(1);
     let create = |name: &str| Call::CreateBuilding { user, key: key(name), since, record: Record::new() };

@@ -72,8 +72,9 @@ fn judged(work: &mut Work, call: &Call, reply: &Reply) -> Decision {
     judge(work, call, reply, moment(1_000), &policy())
 }
 
+/// Done goes on, and saves what must not be made or asked twice; only something made ends the row of failures.
 #[test]
-fn done_goes_on_and_saves_what_must_not_be_made_or_asked_twice_and_only_what_is_made_ends_the_row_of_failures() {
+fn done_goes_on_and_saves_what_must_not_be_done_twice() {
     let user = |id| UserFound {
         id: uuid(id),
         is_customer: true,
@@ -162,8 +163,9 @@ fn busy_waits_for_the_longer_of_its_wish_and_the_back_off_and_never_ages() {
     }
 }
 
+/// Held parks nothing however long it lasts and is tried less and less often.
 #[test]
-fn held_parks_nothing_however_long_it_lasts_and_is_tried_less_and_less_often() {
+fn held_parks_nothing_and_is_tried_ever_less_often() {
     let mut work = work(update());
     work.failing_since = Some(at(-1_000_000));
     // The sixth failure waits for 16 s at these dice, the seventh for 32 s.
@@ -185,8 +187,9 @@ fn unsent_is_a_failure_that_leaves_no_doubt() {
     }
 }
 
+/// Unknown is a failure and sends us to look before anything is made or believed again.
 #[test]
-fn unknown_is_a_failure_and_sends_us_to_look_before_anything_is_made_or_believed_again() {
+fn unknown_is_a_failure_after_which_the_next_step_looks() {
     let present = ObservedUser::Present { id: uuid(1), observed: Record::new() };
     for (call, user, listing) in [
         (create_user(), ObservedUser::Unknown, Listing::Complete),
@@ -305,8 +308,9 @@ fn refuse(work: &mut Work, call: &Call, kind: RefusalKind) -> Led {
     }
 }
 
+/// A refusal goes on where no is as good as yes and parks where a person is needed.
 #[test]
-fn a_refusal_goes_on_where_no_is_as_good_as_yes_and_parks_where_a_person_is_needed() {
+fn a_refusal_parks_only_where_a_person_is_needed() {
     use RefusalKind::{Duplicate, Invalid, NotFound, Unsupported};
     const ALL: [RefusalKind; 4] = [NotFound, Unsupported, Duplicate, Invalid];
     let delete = Call::DeleteUser { user: uuid(1), soft: true };
@@ -425,8 +429,9 @@ fn a_building_in_doubt_that_cannot_be_listed_needs_a_person_once() {
     assert_eq!(look(&mut retried), in_doubt);
 }
 
+/// A doubt that a parked event left is a doubt to each that needs a new building.
 #[test]
-fn a_doubt_that_a_parked_event_left_is_a_doubt_to_each_that_needs_a_new_building() {
+fn a_doubt_is_one_to_each_event_that_needs_a_building() {
     let list = Call::ListBuildings { user: uuid(1) };
     let look = |work: &mut Work| refuse(work, &list, RefusalKind::Unsupported);
     // Its create was not heard of, and it was given up before it could look.
@@ -559,8 +564,9 @@ fn the_end_of_a_claim_tells_what_is_news_and_wakes_who_waits() {
     }
 }
 
+/// Homes still to be freed are left when the event is applied and kept in mind when not.
 #[test]
-fn homes_still_to_be_freed_are_left_when_the_event_is_applied_and_kept_in_mind_when_not() {
+fn homes_to_be_freed_are_kept_until_the_event_is_applied() {
     for (fate, _, _) in fates() {
         let mut work = work(moved("New 2"));
         work.customer.podero.leaving.push(Leaving { building: uuid(6), to_pause: None, spare: None });

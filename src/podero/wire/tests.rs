@@ -502,8 +502,9 @@ fn an_observation_reads_each_signal() {
     });
 }
 
+/// An entry of the watch's list that cannot be read stands there without an id.
 #[test]
-fn an_entry_of_the_watchs_list_that_cannot_be_read_stands_there_without_an_id() {
+fn an_unreadable_entry_of_the_list_has_no_id() {
     let odd = json!([{"id": THING}, {"id": null}, null, 7, {"id": "short"}]);
     let call = Call::ObserveHeatPumps { user: USER };
     let Reply::Done(Answer::Observations(seen)) = reply(&call, 200, &odd) else { panic!("a list") };

@@ -223,8 +223,9 @@ mod tests {
 
     use super::*;
 
+    /// The log is moved when it is long or when there is hardly room for what is in it.
     #[test]
-    fn the_log_is_moved_when_it_is_long_or_when_there_is_hardly_room_for_what_is_in_it() {
+    fn the_log_is_moved_when_it_is_long_or_room_is_short() {
         let mut log = LogMover::new(Place::at(PathBuf::from("/nowhere")));
         let mut asked = 0;
         let mut is_time = |pages, free_pages: Option<u64>| {

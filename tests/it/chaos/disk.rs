@@ -6,10 +6,10 @@ use std::process::Command;
 use std::sync::atomic::Ordering;
 
 use super::disturb::until_progress;
-use super::house::{House, Layout};
 use super::judge::Run;
 use super::ledger::{Ledger, copy_of};
 use super::load::Load;
+use super::world::{ChaosWorld, Layout};
 use super::{Plan, say};
 use crate::world::until;
 
@@ -108,25 +108,25 @@ async fn full_disk(way: Way, scenario: &'static str) {
         through: disk.through(),
         ..Layout::default()
     };
-    let house = House::open(&plan, layout).await;
-    house.trouble(&plan).await;
-    let pid = house.pid(0);
+    let world = ChaosWorld::open(&plan, layout).await;
+    world.trouble(&plan).await;
+    let pid = world.pid(0);
     let load = Load::new(&plan, false, 0.0);
     let mut dice = plan.dice(2);
     let scratch = tempfile::tempdir().expect("a folder");
     let ledger = {
         // The mount hides the file from SQLite (not from a plain copy), and a copy that belongs together needs a writer
         // that stands still.
-        let (house, file, scratch) =
-            (house.clone(), disk.seen_from_here(pid).join("bridge.db"), scratch.path().to_owned());
+        let (world, file, scratch) =
+            (world.clone(), disk.seen_from_here(pid).join("bridge.db"), scratch.path().to_owned());
         Ledger::of_copy(move || {
-            house.freeze(0, true);
+            world.freeze(0, true);
             let copy = copy_of(&file, &scratch);
-            house.freeze(0, false);
+            world.freeze(0, false);
             copy
         })
     };
-    let mut run = Run::begin(plan, house, load, ledger, None).await;
+    let mut run = Run::begin(plan, world, load, ledger, None).await;
     for moment in run.plan.moments() {
         // Early: the write-ahead log has room of its own for some hundred events, which must be used up first.
         until_progress(&run.load, moment / 2.0, &mut dice).await;
@@ -136,13 +136,13 @@ async fn full_disk(way: Way, scenario: &'static str) {
             // The log may have room for all that were under way: a little more at a time, until it has none.
             run.load.trickle();
             // A limit on files leaves room on the disk, and in the pages that are there.
-            let (status, lines) = run.house.look(0, "/readyz").await?;
+            let (status, lines) = run.world.look(0, "/readyz").await?;
             let is_told = way == Way::Limit || (status == 503 && lines.contains("[-] store: no room"));
             let is_refused = run.load.refused.load(Ordering::Relaxed) >= before + REFUSALS_MIN;
             (is_told && is_refused || run.load.is_sent()).then_some(())
         })
         .await;
-        let (alive, _) = run.house.look(0, "/livez").await.expect("it answers");
+        let (alive, _) = run.world.look(0, "/livez").await.expect("it answers");
         assert_eq!(alive, 200);
         disk.free(pid);
     }

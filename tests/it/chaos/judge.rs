@@ -10,9 +10,9 @@ use podero_bridge::clock::Clock;
 use podero_bridge::domain::Timestamp;
 use podero_bridge::pump;
 
-use super::house::House;
 use super::ledger::{EventRow, Ledger, NoticeRow};
 use super::load::Load;
+use super::world::ChaosWorld;
 use super::{Plan, say};
 use crate::bus::Ear;
 use crate::servers::environment;
@@ -25,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A run under way.
 pub struct Run {
     pub plan: Plan,
-    pub house: Arc<House>,
+    pub world: Arc<ChaosWorld>,
     pub load: Arc<Load>,
     pub ledger: Arc<Ledger>,
     pub ear: Option<Ear>,
@@ -50,17 +50,23 @@ pub struct Figures {
 
 impl Run {
     /// Opens fire. With `amqp` half of the events go that way, and the bus is listened to.
-    pub async fn begin(plan: Plan, house: Arc<House>, load: Arc<Load>, ledger: Ledger, amqp: Option<&str>) -> Self {
+    pub async fn begin(
+        plan: Plan,
+        world: Arc<ChaosWorld>,
+        load: Arc<Load>,
+        ledger: Ledger,
+        amqp: Option<&str>,
+    ) -> Self {
         let ear = match amqp {
             Some(url) => Some(Ear::open(url).await),
             None => None,
         };
         let ledger = Arc::new(ledger);
-        let senders = load.send(&house, amqp);
+        let senders = load.send(&world, amqp);
         let (followed, following) = (load.clone(), ledger.clone());
         let follower = tokio::spawn(async move { followed.follow(&following).await });
         let started = Clock::system().now();
-        Self { plan, house, load, ledger, ear, wrong: Vec::new(), started, struck: 0, senders, follower }
+        Self { plan, world, load, ledger, ear, wrong: Vec::new(), started, struck: 0, senders, follower }
     }
 
     /// Sends the rest, lets no fault strike any more, and lets everything come to rest. Again, it does nothing.
@@ -72,11 +78,11 @@ impl Run {
         self.load.finish();
         while self.senders.join_next().await.is_some() {}
         self.phase("everything is sent");
-        self.struck = self.house.struck().await;
+        self.struck = self.world.struck().await;
         if self.struck == 0 && self.plan.trouble > 0.0 {
             self.wrong.push("no fault struck: the run says nothing".to_owned());
         }
-        self.house.calm().await;
+        self.world.calm().await;
         self.phase("everything is up, no fault strikes");
         self.rest().await;
         self.phase("at rest");
@@ -177,7 +183,7 @@ impl Run {
     }
 
     async fn check_podero(&mut self, figures: &mut Figures) {
-        let found = differences(&self.house.get("/state").await, &self.load.ends);
+        let found = differences(&self.world.get("/state").await, &self.load.ends);
         figures.doubled_users = found.doubled_users.len();
         figures.doubled_buildings = found.doubled_buildings.len();
         figures.others = found.others.len();
@@ -188,9 +194,9 @@ impl Run {
 
     async fn settle_with(&mut self, figures: &Figures) {
         let took = Clock::system().now().since(self.started);
-        self.wrong.extend(self.house.terminate().await);
-        self.wrong.extend(self.house.unasked_ends());
-        let logs = self.house.logs();
+        self.wrong.extend(self.world.terminate().await);
+        self.wrong.extend(self.world.unasked_ends());
+        let logs = self.world.logs();
         self.wrong
             .extend(PERSONAL.iter().filter(|piece| logs.contains(*piece)).map(|piece| format!("the log says {piece}")));
         let panics = logs.lines().filter(|line| line.contains("panicked"));

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Row};
 
-use super::house::{House, Layout};
+use super::world::{ChaosWorld, Layout};
 use super::{Plan, note, say};
 use crate::servers::environment;
 use crate::world::until_within;
@@ -39,8 +39,8 @@ fn memory(pid: u32) -> (u64, u64) {
 }
 
 /// Polls that were written down after a moment, of how many users.
-async fn polled_since(house: &House, micros: i64) -> (i64, i64) {
-    let file = house.folder.path().join("bridge.db");
+async fn polled_since(world: &ChaosWorld, micros: i64) -> (i64, i64) {
+    let file = world.folder.path().join("bridge.db");
     let options = SqliteConnectOptions::new().filename(file).read_only(true);
     let mut connection = SqliteConnection::connect_with(&options).await.expect("the file is there");
     let query = "SELECT COALESCE(SUM(CASE WHEN polled_at >= $1 THEN 1 ELSE 0 END), 0), COUNT(*) FROM watched";
@@ -48,8 +48,9 @@ async fn polled_since(house: &House, micros: i64) -> (i64, i64) {
     (row.get(0), row.get(1))
 }
 
+/// A large fleet is watched within bounds and a restart in the middle of a round skips nobody.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_fleet_is_watched_within_bounds_and_a_restart_in_the_middle_of_a_round_skips_nobody() {
+async fn a_large_fleet_is_watched_within_bounds_across_a_restart() {
     let users = number("PODERO_BRIDGE_TEST_USERS", 200);
     let interval = Duration::from_secs(u64::try_from(number("PODERO_BRIDGE_TEST_INTERVAL", 10)).expect("small"));
     let plan = Plan::new("large-fleet", 0, users, 1);
@@ -60,36 +61,36 @@ async fn a_large_fleet_is_watched_within_bounds_and_a_restart_in_the_middle_of_a
         ("PODERO__TIMEOUT", "10s".to_owned()),
         ("LOG__LEVEL", "info".to_owned()),
     ];
-    let house = House::open(&plan, Layout { replicas: 1, keys, ..Layout::default() }).await;
+    let world = ChaosWorld::open(&plan, Layout { replicas: 1, keys, ..Layout::default() }).await;
     let clock = Clock::system();
-    let (idle, _) = memory(house.pid(0));
-    populate(&house, users).await;
+    let (idle, _) = memory(world.pid(0));
+    populate(&world, users).await;
     let all = users * PUMPS;
-    let seen = async || house.metric(0, "podero_bridge_heat_pumps{state=\"connected\"}").await;
+    let seen = async || world.metric(0, "podero_bridge_heat_pumps{state=\"connected\"}").await;
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
     let wanted = all as f64;
     until_within(PATIENCE, "every heat pump was seen", async || (seen().await >= wanted).then_some(())).await;
 
     // A whole round at its own pace.
-    let requests = async || house.metric(0, "podero_bridge_podero_requests_total").await;
+    let requests = async || world.metric(0, "podero_bridge_podero_requests_total").await;
     let (before, began) = (requests().await, clock.now());
     until_within(PATIENCE, "a round", async || (clock.now().since(began) >= interval).then_some(())).await;
     let per_pump = (requests().await - before) / wanted;
-    let coverage = house.metric(0, "podero_bridge_poll_coverage_ratio").await;
+    let coverage = world.metric(0, "podero_bridge_poll_coverage_ratio").await;
     assert!(coverage > 0.98, "{coverage} of the users were seen in time");
-    let (resident, peak) = memory(house.pid(0));
+    let (resident, peak) = memory(world.pid(0));
 
     // In the middle of the next one.
     until_within(PATIENCE, "half a round", async || (clock.now().since(began) >= interval * 3 / 2).then_some(())).await;
     let killed_at = clock.now();
-    house.kill(0);
-    house.start(0);
-    house.ready(0).await;
+    world.kill(0);
+    world.start(0);
+    world.ready(0).await;
     let down = clock.now().since(killed_at);
     let mut stalest = Duration::ZERO;
     let (polled, watched) = until_within(PATIENCE, "everybody was polled after the restart", async || {
-        stalest = stalest.max(Duration::from_secs_f64(house.metric(0, "podero_bridge_poll_staleness_seconds").await));
-        let (polled, watched) = polled_since(&house, killed_at.micros()).await;
+        stalest = stalest.max(Duration::from_secs_f64(world.metric(0, "podero_bridge_poll_staleness_seconds").await));
+        let (polled, watched) = polled_since(&world, killed_at.micros()).await;
         (polled == watched).then_some((polled, watched))
     })
     .await;
@@ -97,7 +98,7 @@ async fn a_large_fleet_is_watched_within_bounds_and_a_restart_in_the_middle_of_a
     assert_eq!((polled, watched), (i64::try_from(users).expect("small"), i64::try_from(users).expect("small")));
     assert!(stalest <= interval + down + LATE_MAX, "somebody was not seen for {stalest:?}, {down:?} of it down");
     assert!(took <= interval + down + LATE_MAX, "the round took {took:?}");
-    assert_eq!(house.metric(0, "podero_bridge_alerts_open").await, 0.0);
+    assert_eq!(world.metric(0, "podero_bridge_alerts_open").await, 0.0);
     say(&format!(
         "{all} heat pumps of {users} users: idle {idle} MiB, {resident} MiB resident, {peak} MiB at most; {per_pump:.2} \
          requests for each in {} s; down {} ms, the stalest {:.1} s",
@@ -107,23 +108,23 @@ async fn a_large_fleet_is_watched_within_bounds_and_a_restart_in_the_middle_of_a
     ));
     let (seed, seconds) = (plan.seed, took.as_secs());
     note(&format!("large-fleet {seed} 0 {users} 1 0 0 0 0 0 {seconds}"));
-    assert_eq!(house.terminate().await, Vec::<String>::new());
+    assert_eq!(world.terminate().await, Vec::<String>::new());
 }
 
 /// Users with heat pumps that are connected, made by Podero's own calls.
-async fn populate(house: &Arc<House>, users: usize) {
-    let token = house.token().await;
+async fn populate(world: &Arc<ChaosWorld>, users: usize) {
+    let token = world.token().await;
     let made = stream::iter(0..users).map(|number| {
-        let (house, token) = (house.clone(), token.clone());
+        let (world, token) = (world.clone(), token.clone());
         async move {
             let record = json!({"role": "user", "email": format!("c{number}@utility.example"),
                                 "external_user_id": format!("C-{number}"), "zip_code": "01067", "country": "DE"});
-            let user: Value = house.create_user(&token, &record).await;
+            let user: Value = world.create_user(&token, &record).await;
             for _ in 0..PUMPS {
-                house.connect_heat_pump(user["id"].as_str().expect("an id")).await;
+                world.connect_heat_pump(user["id"].as_str().expect("an id")).await;
             }
         }
     });
     made.buffer_unordered(16).collect::<Vec<()>>().await;
-    house.forget_requests().await;
+    world.forget_requests().await;
 }

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use podero_bridge::pump;
 
 use super::Plan;
-use super::house::House;
 use super::ledger::Ledger;
+use super::world::ChaosWorld;
 use crate::stories::{Expected, Stories, as_delivered};
 
 const SENDERS: usize = 8;
@@ -118,11 +118,11 @@ impl Load {
     }
 
     /// Sends until [`Load::finish`]; each sender is a task of its own.
-    pub fn send(self: &Arc<Self>, house: &Arc<House>, amqp: Option<&str>) -> tokio::task::JoinSet<()> {
+    pub fn send(self: &Arc<Self>, world: &Arc<ChaosWorld>, amqp: Option<&str>) -> tokio::task::JoinSet<()> {
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..SENDERS {
-            let (load, house) = (self.clone(), house.clone());
-            tasks.spawn(async move { load.webhooks(&house).await });
+            let (load, world) = (self.clone(), world.clone());
+            tasks.spawn(async move { load.webhooks(&world).await });
         }
         for _ in 0..amqp.map_or(0, |_| PUBLISHERS) {
             let (load, url) = (self.clone(), amqp.expect("counted above").to_owned());
@@ -205,22 +205,22 @@ impl Load {
         self.surge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
     }
 
-    async fn webhooks(&self, house: &House) {
+    async fn webhooks(&self, world: &ChaosWorld) {
         while let Some(parcel) = self.next(&self.parcels, Vec::len).await {
-            while !self.post(house, &parcel).await {
+            while !self.post(world, &parcel).await {
                 pump::sleep(PAUSE).await;
             }
         }
     }
 
     /// `false`: send it again.
-    async fn post(&self, house: &House, parcel: &[Value]) -> bool {
-        let Some(door) = house.next_door() else { return false };
+    async fn post(&self, world: &ChaosWorld, parcel: &[Value]) -> bool {
+        let Some(door) = world.next_door() else { return false };
         let (content_type, body) = match parcel {
             [one] => ("application/cloudevents+json", one.to_string()),
             many => ("application/cloudevents-batch+json", json!(many).to_string()),
         };
-        let request = house.http.post(door).header("content-type", content_type).body(body);
+        let request = world.http.post(door).header("content-type", content_type).body(body);
         let Ok(answer) = request.send().await else {
             self.unanswered.fetch_add(1, Ordering::Relaxed);
             return false;

@@ -9,10 +9,10 @@
 //!
 //! Sizes come from the environment, with small defaults; `tests/reliability` runs the full ones on a release build.
 
-// Moments of progress at which something is done to the house.
+// Moments of progress at which something is done to the world.
 mod disturb;
 // The processes.
-mod house;
+mod world;
 // Everything right? The comparison at the end of a run.
 mod judge;
 // What the store holds, read past the bridge.
@@ -38,8 +38,8 @@ use rand::{RngExt, SeedableRng};
 
 use podero_bridge::clock::Clock;
 
-pub use house::binary;
 pub use judge::note;
+pub use world::binary;
 
 use crate::servers::environment;
 

@@ -11,10 +11,10 @@ use podero_bridge::pump;
 
 use super::Plan;
 use super::disturb::until_progress;
-use super::house::{House, Layout};
 use super::judge::Run;
 use super::ledger::{Ledger, integrity};
 use super::load::Load;
+use super::world::{ChaosWorld, Layout};
 use crate::servers::{Broker, Postgres};
 
 /// How long a server stays away: from a quick restart to longer than a first back-off.
@@ -31,12 +31,12 @@ async fn a_broker_that_is_stopped_and_killed_under_load_loses_nothing() {
     let plan = Plan::new("broker", 1_000, 200, 2);
     let broker = Arc::new(spawn_blocking(Broker::start).await.expect("a broker"));
     let url = broker.url();
-    let house = House::open(&plan, Layout { replicas: 1, amqp: Some(url.clone()), ..Layout::default() }).await;
-    house.trouble(&plan).await;
-    let file = house.folder.path().join("bridge.db");
+    let world = ChaosWorld::open(&plan, Layout { replicas: 1, amqp: Some(url.clone()), ..Layout::default() }).await;
+    world.trouble(&plan).await;
+    let file = world.folder.path().join("bridge.db");
     let load = Load::new(&plan, true, 0.0);
     let mut dice = plan.dice(2);
-    let mut run = Run::begin(plan, house, load, Ledger::of_file(&file), Some(&url)).await;
+    let mut run = Run::begin(plan, world, load, Ledger::of_file(&file), Some(&url)).await;
     for (blow, moment) in run.plan.moments().into_iter().enumerate() {
         until_progress(&run.load, moment, &mut dice).await;
         at(&broker, if blow % 2 == 0 { Broker::kill } else { Broker::stop }).await;
@@ -46,9 +46,9 @@ async fn a_broker_that_is_stopped_and_killed_under_load_loses_nothing() {
     {
         // Frozen, so that file and log belong together.
         let _nobody_else_looks = run.ledger.looking.lock().await;
-        run.house.freeze(0, true);
-        let said = integrity(&file, run.house.folder.path()).await;
-        run.house.freeze(0, false);
+        run.world.freeze(0, true);
+        let said = integrity(&file, run.world.folder.path()).await;
+        run.world.freeze(0, false);
         if said != "ok" {
             run.wrong.push(said);
         }
@@ -62,11 +62,11 @@ async fn a_postgres_that_is_stopped_and_killed_under_load_loses_nothing() {
     let plan = Plan::new("database", 1_000, 200, 2);
     let postgres = Arc::new(spawn_blocking(Postgres::start).await.expect("a cluster"));
     let store = postgres.url();
-    let house = House::open(&plan, Layout { replicas: 2, store: Some(store.clone()), ..Layout::default() }).await;
-    house.trouble(&plan).await;
+    let world = ChaosWorld::open(&plan, Layout { replicas: 2, store: Some(store.clone()), ..Layout::default() }).await;
+    world.trouble(&plan).await;
     let load = Load::new(&plan, false, 0.0);
     let mut dice = plan.dice(2);
-    let run = Run::begin(plan, house, load, Ledger::of(&store), None).await;
+    let run = Run::begin(plan, world, load, Ledger::of(&store), None).await;
     for (blow, moment) in run.plan.moments().into_iter().enumerate() {
         until_progress(&run.load, moment, &mut dice).await;
         at(&postgres, if blow % 2 == 0 { Postgres::kill } else { Postgres::stop }).await;

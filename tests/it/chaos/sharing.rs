@@ -8,10 +8,10 @@ use tokio::task::spawn_blocking;
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::Timestamp;
 
-use super::house::{House, Layout};
 use super::judge::Run;
 use super::ledger::Ledger;
 use super::load::Load;
+use super::world::{ChaosWorld, Layout};
 use super::{Plan, say};
 use crate::servers;
 use crate::world::until_within;
@@ -24,8 +24,8 @@ const POLLS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Polls of each user, and the seconds between the first and the last of all.
-async fn polls(house: &House) -> (BTreeMap<String, usize>, f64) {
-    let requests = house.get("/requests").await;
+async fn polls(world: &ChaosWorld) -> (BTreeMap<String, usize>, f64) {
+    let requests = world.get("/requests").await;
     let mut by_user = BTreeMap::new();
     let mut times = Vec::new();
     for request in requests.as_array().expect("requests") {
@@ -48,22 +48,22 @@ async fn replicas_share_the_work_and_do_nothing_twice() {
     let vhost = spawn_blocking(servers::fresh_vhost).await.expect("a vhost");
     let keys = vec![("WATCH__ENABLED", "true".to_owned()), ("WATCH__INTERVAL", "2s".to_owned())];
     let layout = Layout { replicas, store: Some(store.clone()), amqp: Some(vhost.clone()), keys, ..Layout::default() };
-    let house = House::open(&plan, layout).await;
+    let world = ChaosWorld::open(&plan, layout).await;
     let load = Load::new(&plan, true, 0.0);
-    let mut run = Run::begin(plan, house.clone(), load, Ledger::of(&store), Some(&vhost)).await;
+    let mut run = Run::begin(plan, world.clone(), load, Ledger::of(&store), Some(&vhost)).await;
     run.arrive().await;
 
-    let state = house.get("/state").await;
+    let state = world.get("/state").await;
     let users = state["users"].as_array().expect("users").iter().filter(|user| user["deleted"] == false);
     let users: Vec<&str> = users.map(|user| user["id"].as_str().expect("an id")).collect();
     for user in &users {
-        house.connect_heat_pump(user).await;
+        world.connect_heat_pump(user).await;
     }
     // Counted from now on, when nothing else lists heat pumps.
-    house.forget_requests().await;
+    world.forget_requests().await;
     let began = Clock::system().now();
     let (polled, span) = until_within(PATIENCE, "every user was polled a few times", async || {
-        let (by_user, span) = polls(&house).await;
+        let (by_user, span) = polls(&world).await;
         let often = by_user.values().filter(|count| **count >= POLLS).count();
         (often >= users.len()).then_some((by_user, span))
     })
@@ -82,8 +82,8 @@ async fn replicas_share_the_work_and_do_nothing_twice() {
     let mut settled = Vec::new();
     let mut published = 0.0;
     for number in 0..replicas {
-        settled.push(house.metric(number, "podero_bridge_events_settled_total{outcome=\"applied\"").await);
-        published += house.metric(number, "podero_bridge_notices_published_total").await;
+        settled.push(world.metric(number, "podero_bridge_events_settled_total{outcome=\"applied\"").await);
+        published += world.metric(number, "podero_bridge_notices_published_total").await;
     }
     say(&format!("sharing: settled by each {settled:?}, published by all {published}"));
     assert!(settled.iter().all(|count| *count > 0.0), "one replica did nothing: {settled:?}");

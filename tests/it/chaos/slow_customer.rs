@@ -11,9 +11,9 @@ use serde_json::json;
 use podero_bridge::clock::Clock;
 use podero_bridge::pump;
 
-use super::house::{House, Layout};
 use super::judge::note;
 use super::ledger::{EventRow, Ledger};
+use super::world::{ChaosWorld, Layout};
 use super::{Plan, number, say};
 use crate::world::{event, sign_up, until};
 
@@ -28,34 +28,34 @@ const SUSPICIONS: u64 = 3;
 const QUIET_EFFECT_MAX: Duration = Duration::from_millis(900);
 
 struct Street {
-    house: std::sync::Arc<House>,
+    world: std::sync::Arc<ChaosWorld>,
     ledger: Ledger,
 }
 
 impl Street {
     async fn open(plan: &Plan, keys: Vec<(&'static str, String)>) -> Self {
-        let house = House::open(plan, Layout { replicas: 1, keys, ..Layout::default() }).await;
-        let ledger = Ledger::of_file(&house.folder.path().join("bridge.db"));
-        Self { house, ledger }
+        let world = ChaosWorld::open(plan, Layout { replicas: 1, keys, ..Layout::default() }).await;
+        let ledger = Ledger::of_file(&world.folder.path().join("bridge.db"));
+        Self { world, ledger }
     }
 
     async fn send(&self, event: &serde_json::Value) {
-        let door = self.house.doors(0).expect("it runs").webhooks;
-        let request = self.house.http.post(door).header("content-type", "application/cloudevents+json");
+        let door = self.world.doors(0).expect("it runs").webhooks;
+        let request = self.world.http.post(door).header("content-type", "application/cloudevents+json");
         let answer = request.body(event.to_string()).send().await.expect("an answer");
         assert_eq!(answer.status(), 202);
     }
 
     /// Sends all events of a customer whose calls fail, and waits until they have done so often enough.
     async fn let_fail(&self, customer: &str, failures: u64) {
-        self.house.fault(&json!({"operation": "*", "kind": "status", "status": 500, "contains": customer})).await;
+        self.world.fault(&json!({"operation": "*", "kind": "status", "status": 500, "contains": customer})).await;
         self.send(&sign_up(&format!("{customer}-1"), customer, "2026-10-01T12:00:00Z")).await;
         for step in 2..6 {
             let data = json!({"customer_id": customer, "first_name": "Berta"});
             let time = format!("2026-10-0{step}T12:00:00Z");
             self.send(&event(&format!("{customer}-{step}"), "customer.updated", &time, &data)).await;
         }
-        until("the customer's calls fail", async || (self.house.struck().await >= failures).then_some(())).await;
+        until("the customer's calls fail", async || (self.world.struck().await >= failures).then_some(())).await;
     }
 
     /// Nothing of these ids is pending any more.
@@ -82,9 +82,9 @@ impl Street {
         let rows = self.settled(&format!("C-{number}-")).await;
         assert_eq!(rows.len(), customers);
         if is_troubled {
-            let struck = self.house.struck().await;
+            let struck = self.world.struck().await;
             assert!(struck > FAILURES_BEFORE, "the customer went on failing: {struck}");
-            self.house.no_faults().await;
+            self.world.no_faults().await;
             self.settled(&bad).await;
         }
         median(rows.iter().map(|row| (row.settled_at.expect("settled") - row.received_at) as f64 / 1_000.0).collect())
@@ -127,7 +127,7 @@ async fn a_customer_whose_calls_always_fail_delays_no_other() {
     // A busy machine doubles a median of milliseconds without any customer's doing; the full run is strict.
     let ratio_max = number("RATIO_MAX").unwrap_or(3.0);
     assert!(ratio <= ratio_max, "with a failing customer the others take {ratio:.3} times as long");
-    assert_eq!(street.house.unasked_ends(), Vec::<String>::new());
+    assert_eq!(street.world.unasked_ends(), Vec::<String>::new());
 }
 
 /// The hardest hour is the quiet one: the failing calls are the only ones, and look like an outage of Podero.
@@ -138,7 +138,7 @@ async fn in_a_quiet_hour_a_failing_customer_does_not_shut_the_door_to_podero() {
     let street = Street::open(&plan, vec![("RETRY__MAX", "100ms".to_owned())]).await;
     let probes = async || {
         let found_nobody = r#"podero_bridge_podero_requests_total{operation="find_user",status="404"}"#;
-        street.house.metric(0, found_nobody).await
+        street.world.metric(0, found_nobody).await
     };
     street.let_fail("C-failing", 1).await;
     for number in 0..SUSPICIONS {
@@ -152,10 +152,10 @@ async fn in_a_quiet_hour_a_failing_customer_does_not_shut_the_door_to_podero() {
         say(&format!("quiet: {took} µs"));
         assert!(took < i64::try_from(QUIET_EFFECT_MAX.as_micros()).expect("small"), "it took {took} µs");
     }
-    let struck = street.house.struck().await;
+    let struck = street.world.struck().await;
     assert!(struck >= 10 * SUSPICIONS, "the customer went on failing: {struck}");
     // A turn is counted whenever the circuit opens or a pause begins, and never taken back.
     let standing = street.ledger.standing().await;
     assert_eq!(standing["sight"]["turn"], 0, "nothing ever held the target: {standing}");
-    assert_eq!(street.house.unasked_ends(), Vec::<String>::new());
+    assert_eq!(street.world.unasked_ends(), Vec::<String>::new());
 }

@@ -80,7 +80,7 @@ impl Partner for Podero {
     }
 }
 
-struct House {
+struct GapsWorld {
     watcher: Watcher<Podero>,
     podero: Podero,
     store: Store,
@@ -88,7 +88,7 @@ struct House {
     _folder: tempfile::TempDir,
 }
 
-impl House {
+impl GapsWorld {
     async fn open(url: Option<String>, users: u128, policy: WatchPolicy) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Clock::manual(World::moment(0), 1);
@@ -169,20 +169,20 @@ fn quick() -> WatchPolicy {
 
 /// A manufacturer goes; the bridge is killed `before` after that, and started again 48 seconds later.
 async fn a_kill_in_an_outage(url: Option<String>, before: Duration) {
-    let house = House::open(url, 200, quick()).await;
-    assert_eq!(topics(&house.run(MINUTE * 2, SECOND).await), [] as [&str; 0]);
-    house.set(|shown| shown.lost = (1..=160).collect());
-    assert_eq!(topics(&house.run(before, SECOND).await), [] as [&str; 0]);
+    let world = GapsWorld::open(url, 200, quick()).await;
+    assert_eq!(topics(&world.run(MINUTE * 2, SECOND).await), [] as [&str; 0]);
+    world.set(|shown| shown.lost = (1..=160).collect());
+    assert_eq!(topics(&world.run(before, SECOND).await), [] as [&str; 0]);
     // Nothing runs; a poll that was begun keeps its lease.
-    house.clock.advance(SECOND * 48);
-    let told = house.run(MINUTE * 3, SECOND).await;
+    world.clock.advance(SECOND * 48);
+    let told = world.run(MINUTE * 3, SECOND).await;
     assert_eq!(topics(&told), ["fleet.outage_started"], "killed after {before:?}");
     assert_eq!(told[0].1.data["affected"], 160);
     assert!((10..=80).contains(&told[0].0), "after {} s", told[0].0);
-    house.set(|shown| shown.lost.clear());
+    world.set(|shown| shown.lost.clear());
     // Its end does not come of time without a look, either.
-    house.clock.advance(MINUTE);
-    let told = house.run(MINUTE * 3, SECOND).await;
+    world.clock.advance(MINUTE);
+    let told = world.run(MINUTE * 3, SECOND).await;
     assert_eq!(topics(&told), ["fleet.outage_ended"]);
     assert!(told[0].0 >= 10, "after {} s", told[0].0);
 }
@@ -194,47 +194,48 @@ async fn fleet_gaps_a_kill_in_a_suspected_outage_tells_no_pump_alone() {
     }
 }
 
+/// A kill in a suspected outage tells no pump alone on PostgreSQL.
 #[tokio::test]
-async fn fleet_gaps_a_kill_in_a_suspected_outage_tells_no_pump_alone_on_postgres() {
+async fn fleet_gaps_a_kill_tells_no_pump_alone_on_postgres() {
     let url = tokio::task::spawn_blocking(servers::fresh_database).await.expect("a database");
     a_kill_in_an_outage(Some(url), SECOND * 16).await;
 }
 
 /// 40 users, of whom 1 is lost and told.
-async fn with_an_alert(url: Option<String>) -> House {
-    let house = House::open(url, 40, WatchPolicy::DEFAULT).await;
-    house.run(MINUTE * 30, MINUTE).await;
-    house.set(|shown| shown.lost.extend([1]));
-    assert_eq!(topics(&house.run(MINUTE * 60, MINUTE).await), ["heat_pump.disconnected"]);
-    house
+async fn with_an_alert(url: Option<String>) -> GapsWorld {
+    let world = GapsWorld::open(url, 40, WatchPolicy::DEFAULT).await;
+    world.run(MINUTE * 30, MINUTE).await;
+    world.set(|shown| shown.lost.extend([1]));
+    assert_eq!(topics(&world.run(MINUTE * 60, MINUTE).await), ["heat_pump.disconnected"]);
+    world
 }
 
 async fn short_lists_with_complete_ones_between(url: Option<String>) {
-    let house = with_an_alert(url).await;
+    let world = with_an_alert(url).await;
     let round = MINUTE * 10;
     for _ in 0..3 {
         // Half of all, or user 1 alone, or a failure.
-        house.set(|shown| shown.unlisted = (1..=20).collect());
-        assert_eq!(topics(&house.run(round, MINUTE).await), [] as [&str; 0]);
-        house.set(|shown| shown.unlisted.clear());
-        assert_eq!(topics(&house.run(round, MINUTE).await), [] as [&str; 0]);
-        house.set(|shown| (shown.unlisted, shown.is_failing) = ([1].into(), true));
-        assert_eq!(topics(&house.run(MINUTE * 3, MINUTE).await), [] as [&str; 0]);
-        house.set(|shown| shown.is_failing = false);
-        assert_eq!(topics(&house.run(round, MINUTE).await), [] as [&str; 0]);
-        house.set(|shown| shown.pumps = [(1, vec![])].into());
-        assert_eq!(topics(&house.run(MINUTE * 9, MINUTE).await), [] as [&str; 0]);
-        house.set(|shown| (shown.unlisted, shown.pumps) = (BTreeSet::new(), BTreeMap::new()));
-        assert_eq!(topics(&house.run(round * 2, MINUTE).await), [] as [&str; 0]);
+        world.set(|shown| shown.unlisted = (1..=20).collect());
+        assert_eq!(topics(&world.run(round, MINUTE).await), [] as [&str; 0]);
+        world.set(|shown| shown.unlisted.clear());
+        assert_eq!(topics(&world.run(round, MINUTE).await), [] as [&str; 0]);
+        world.set(|shown| (shown.unlisted, shown.is_failing) = ([1].into(), true));
+        assert_eq!(topics(&world.run(MINUTE * 3, MINUTE).await), [] as [&str; 0]);
+        world.set(|shown| shown.is_failing = false);
+        assert_eq!(topics(&world.run(round, MINUTE).await), [] as [&str; 0]);
+        world.set(|shown| shown.pumps = [(1, vec![])].into());
+        assert_eq!(topics(&world.run(MINUTE * 9, MINUTE).await), [] as [&str; 0]);
+        world.set(|shown| (shown.unlisted, shown.pumps) = (BTreeSet::new(), BTreeMap::new()));
+        assert_eq!(topics(&world.run(round * 2, MINUTE).await), [] as [&str; 0]);
     }
-    assert_eq!((house.pumps(true).await, house.pumps(false).await), (1, 40));
-    house.set(|shown| assert_eq!(shown.drifts, [(Operation::ListUsers, Drift::ShortList); 3]));
+    assert_eq!((world.pumps(true).await, world.pumps(false).await), (1, 40));
+    world.set(|shown| assert_eq!(shown.drifts, [(Operation::ListUsers, Drift::ShortList); 3]));
     // Gone for good: lists in a row.
-    house.set(|shown| (shown.unlisted, shown.pumps) = ([1].into(), [(1, vec![])].into()));
-    let told = house.run(round * 5, MINUTE).await;
+    world.set(|shown| (shown.unlisted, shown.pumps) = ([1].into(), [(1, vec![])].into()));
+    let told = world.run(round * 5, MINUTE).await;
     assert_eq!(topics(&told), ["heat_pump.reconnected"]);
     assert_eq!(told[0].1.data["resolution"], "removed");
-    assert_eq!(house.pumps(false).await, 39);
+    assert_eq!(world.pumps(false).await, 39);
 }
 
 #[tokio::test]
@@ -242,8 +243,9 @@ async fn fleet_gaps_lists_that_miss_one_are_counted_apart_and_in_a_row() {
     short_lists_with_complete_ones_between(None).await;
 }
 
+/// Lists that miss one are counted apart and in a row on PostgreSQL.
 #[tokio::test]
-async fn fleet_gaps_lists_that_miss_one_are_counted_apart_and_in_a_row_on_postgres() {
+async fn fleet_gaps_lists_that_miss_one_are_counted_on_postgres() {
     let url = tokio::task::spawn_blocking(servers::fresh_database).await.expect("a database");
     short_lists_with_complete_ones_between(Some(url)).await;
 }
@@ -251,62 +253,63 @@ async fn fleet_gaps_lists_that_miss_one_are_counted_apart_and_in_a_row_on_postgr
 #[tokio::test]
 async fn fleet_gaps_a_short_or_empty_list_stops_no_polls() {
     for unlisted in [1..=39, 1..=40, 10..=25] {
-        let house = with_an_alert(None).await;
-        house.set(|shown| shown.unlisted = unlisted.collect());
-        house.run(MINUTE * 11, MINUTE).await;
-        house.set(|shown| shown.asked.clear());
+        let world = with_an_alert(None).await;
+        world.set(|shown| shown.unlisted = unlisted.collect());
+        world.run(MINUTE * 11, MINUTE).await;
+        world.set(|shown| shown.asked.clear());
         // The loss of one whom the list lacks is told, in the usual time.
-        house.set(|shown| shown.lost.extend([20]));
-        let told = house.run(MINUTE * 11, MINUTE).await;
-        house.set(|shown| assert_eq!(shown.asked.len(), 40));
-        house.set(|shown| shown.unlisted.clear());
-        let more = house.run(MINUTE * 20, MINUTE).await;
+        world.set(|shown| shown.lost.extend([20]));
+        let told = world.run(MINUTE * 11, MINUTE).await;
+        world.set(|shown| assert_eq!(shown.asked.len(), 40));
+        world.set(|shown| shown.unlisted.clear());
+        let more = world.run(MINUTE * 20, MINUTE).await;
         assert_eq!([topics(&told), topics(&more)].concat(), ["heat_pump.disconnected"]);
-        assert_eq!((house.pumps(true).await, house.pumps(false).await), (2, 40));
+        assert_eq!((world.pumps(true).await, world.pumps(false).await), (2, 40));
     }
 }
 
 #[tokio::test]
 async fn fleet_gaps_many_who_are_really_gone_are_dropped_once_more_lists_say_so() {
-    let house = with_an_alert(None).await;
+    let world = with_an_alert(None).await;
     let gone = 1..=30;
-    house.set(|shown| {
+    world.set(|shown| {
         (shown.unlisted, shown.pumps) = (gone.clone().collect(), gone.map(|user| (user, vec![])).collect())
     });
-    let told = house.run(MINUTE * 60, MINUTE).await;
+    let told = world.run(MINUTE * 60, MINUTE).await;
     assert_eq!(topics(&told), ["heat_pump.reconnected"]);
-    assert_eq!(house.pumps(false).await, 10);
-    house.set(|shown| shown.asked.clear());
-    house.run(MINUTE * 10, MINUTE).await;
-    house.set(|shown| assert!(shown.asked.keys().all(|user| *user > 30), "{:?}", shown.asked));
+    assert_eq!(world.pumps(false).await, 10);
+    world.set(|shown| shown.asked.clear());
+    world.run(MINUTE * 10, MINUTE).await;
+    world.set(|shown| assert!(shown.asked.keys().all(|user| *user > 30), "{:?}", shown.asked));
 }
 
+/// A user's pumps that are not shown once are not gone whatever the count is.
 #[tokio::test]
-async fn fleet_gaps_a_users_pumps_that_are_not_shown_once_are_not_gone_whatever_the_count_is() {
+async fn fleet_gaps_pumps_that_are_not_shown_once_are_not_gone() {
     let policy = WatchPolicy { disconnect_polls: 1, ..WatchPolicy::DEFAULT };
-    let house = House::open(None, 1, policy).await;
-    house.set(|shown| shown.pumps = [(1, vec![7, 8, 9])].into());
-    house.run(MINUTE * 20, MINUTE).await;
-    assert_eq!(house.pumps(false).await, 3);
+    let world = GapsWorld::open(None, 1, policy).await;
+    world.set(|shown| shown.pumps = [(1, vec![7, 8, 9])].into());
+    world.run(MINUTE * 20, MINUTE).await;
+    assert_eq!(world.pumps(false).await, 3);
     // From the fourth break within a day on counts are kept.
     for _ in 0..2 {
-        let asked = |house: &House| house.podero.0.lock().expect("whole").asked.get(&1).copied();
-        let before = asked(&house);
-        house.set(|shown| shown.pumps = [(1, vec![])].into());
-        while asked(&house) == before {
-            house.run(MINUTE, MINUTE).await;
+        let asked = |world: &GapsWorld| world.podero.0.lock().expect("whole").asked.get(&1).copied();
+        let before = asked(&world);
+        world.set(|shown| shown.pumps = [(1, vec![])].into());
+        while asked(&world) == before {
+            world.run(MINUTE, MINUTE).await;
         }
-        house.set(|shown| shown.pumps = [(1, vec![7, 8, 9])].into());
-        assert_eq!(house.pumps(false).await, 3);
+        world.set(|shown| shown.pumps = [(1, vec![7, 8, 9])].into());
+        assert_eq!(world.pumps(false).await, 3);
         // A long time without a look: lists before it and lists after it are no row.
-        house.set(|shown| shown.pumps = [(1, vec![])].into());
-        house.clock.advance(MINUTE * 60);
-        let before = asked(&house);
-        while asked(&house) == before {
-            house.run(MINUTE, MINUTE).await;
+        world.set(|shown| shown.pumps = [(1, vec![])].into());
+        world.clock.advance(MINUTE * 60);
+        let before = asked(&world);
+        while asked(&world) == before {
+            world.run(MINUTE, MINUTE).await;
         }
-        assert_eq!(house.pumps(false).await, 3);
-        house.set(|shown| shown.pumps = [(1, vec![7, 8, 9])].into());
-        house.run(MINUTE * 20, MINUTE).await;
+        assert_eq!(world.pumps(false).await, 3);
+        world.set(|shown| shown.pumps = [(1, vec![7, 8, 9])].into());
+        world.run(MINUTE * 20, MINUTE).await;
     }
 }

@@ -53,14 +53,14 @@ impl Partner for Podero {
     }
 }
 
-struct House {
+struct GhostsWorld {
     watcher: Watcher<Podero>,
     store: Store,
     clock: Clock,
     _folder: tempfile::TempDir,
 }
 
-async fn house(podero: Podero) -> House {
+async fn world(podero: Podero) -> GhostsWorld {
     let folder = tempfile::tempdir().expect("a folder");
     let clock = Clock::manual(World::moment(0), 1);
     let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
@@ -77,10 +77,10 @@ async fn house(podero: Podero) -> House {
         clock: clock.clone(),
         wake_outbound: Arc::default(),
     };
-    House { watcher, store, clock, _folder: folder }
+    GhostsWorld { watcher, store, clock, _folder: folder }
 }
 
-impl House {
+impl GhostsWorld {
     async fn pumps(&self) -> usize {
         let all = PumpFilter { limit: ROWS_MAX, ..PumpFilter::default() };
         self.store.heat_pumps(all).await.expect("it answers").len()
@@ -104,45 +104,46 @@ async fn who_never_answers_and_who_panics_hold_nobody_else() {
         users,
         shown: Arc::new(Mutex::new(all)),
     };
-    let house = house(podero).await;
-    house.watcher.roster_step().await;
+    let world = world(podero).await;
+    world.watcher.roster_step().await;
     // All but half a round are due while the first ones hang.
-    house.clock.advance(Duration::from_secs(270));
+    world.clock.advance(Duration::from_secs(270));
     tokio::select! {
-        step = house.watcher.poll_step() => panic!("it still waits for the ghosts: {step:?}"),
+        step = world.watcher.poll_step() => panic!("it still waits for the ghosts: {step:?}"),
         () = async {
-            until("the first half was seen", async || (house.pumps().await > 40).then_some(())).await;
-            house.clock.advance(Duration::from_secs(300));
-            until("everybody else was seen", async || (house.pumps().await == 140).then_some(())).await;
+            until("the first half was seen", async || (world.pumps().await > 40).then_some(())).await;
+            world.clock.advance(Duration::from_secs(300));
+            until("everybody else was seen", async || (world.pumps().await == 140).then_some(())).await;
         } => {}
     }
 }
 
+/// A list with an entry that cannot be read says nothing about who is missing.
 #[tokio::test]
-async fn a_list_with_an_entry_that_cannot_be_read_says_nothing_about_who_is_missing() {
+async fn an_unreadable_list_says_nothing_about_missing_pumps() {
     let user = Uuid::from_u128(1);
     let (a, b) = (shown(2, World::moment(0)), shown(3, World::moment(0)));
     let lists = Arc::new(Mutex::new(BTreeMap::from([(user, vec![a.clone(), b])])));
     let podero = Podero { users: vec![user], hangs: BTreeSet::new(), panics: BTreeSet::new(), shown: lists.clone() };
-    let house = house(podero).await;
-    house.watcher.roster_step().await;
+    let world = world(podero).await;
+    world.watcher.roster_step().await;
     let poll = async || {
-        house.clock.advance(Duration::from_mins(10));
-        house.watcher.poll_step().await;
+        world.clock.advance(Duration::from_mins(10));
+        world.watcher.poll_step().await;
     };
     poll().await;
-    assert_eq!(house.pumps().await, 2);
+    assert_eq!(world.pumps().await, 2);
     // The second one may be the entry without an id.
     lists.lock().expect("whole").insert(user, vec![a.clone(), Observation::default()]);
     for _ in 0..5 {
         poll().await;
     }
-    assert_eq!(house.pumps().await, 2);
+    assert_eq!(world.pumps().await, 2);
     // It is not in complete ones.
     lists.lock().expect("whole").insert(user, vec![a]);
     for _ in 0..WatchPolicy::DEFAULT.disconnect_polls {
-        assert_eq!(house.pumps().await, 2);
+        assert_eq!(world.pumps().await, 2);
         poll().await;
     }
-    assert_eq!(house.pumps().await, 1);
+    assert_eq!(world.pumps().await, 1);
 }

@@ -29,7 +29,7 @@ use crate::servers::environment;
 /// Of the world's time between two rounds of the stages.
 const ROUND: Duration = Duration::from_secs(20);
 
-struct House {
+struct WeekWorld {
     http: reqwest::Client,
     base: String,
     clock: Clock,
@@ -41,7 +41,7 @@ struct House {
     _folder: tempfile::TempDir,
 }
 
-impl House {
+impl WeekWorld {
     async fn open(seed: u64) -> Self {
         let clock = Clock::manual(Timestamp::parse("2026-10-01T12:00:00Z").expect("valid"), seed);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -167,25 +167,26 @@ fn mood(dice: &mut StdRng) -> (&'static str, Vec<Value>) {
     }
 }
 
+/// A Podero that fails at random is told as blindness and nothing else.
 #[tokio::test]
-async fn fleet_week_a_podero_that_fails_at_random_is_told_as_blindness_and_nothing_else() {
+async fn fleet_week_random_failures_are_told_as_blindness_alone() {
     let seed = seed();
     let days: u32 =
         environment("PODERO_BRIDGE_TEST_WEEK_DAYS").map_or(1, |days| days.parse().expect("a number of days"));
     say(&format!("week: PODERO_BRIDGE_TEST_SEED={seed}, {days} days"));
     let mut dice = StdRng::seed_from_u64(seed);
-    let house = House::open(seed).await;
+    let world = WeekWorld::open(seed).await;
     for number in 0..12 {
-        house.populate(number).await;
+        world.populate(number).await;
     }
     let (mut blind, mut blind_times) = (None, 0);
     for hours in 0..days * 24 / 2 {
         let (name, rules) = mood(&mut dice);
         // It ends well: whatever was told must be taken back.
         let is_last = hours + 1 == days * 24 / 2;
-        house.faults(if is_last { &[] } else { &rules }).await;
+        world.faults(if is_last { &[] } else { &rules }).await;
         for _ in 0..2 * 3600 / ROUND.as_secs() {
-            for notice in house.round().await {
+            for notice in world.round().await {
                 let about = || format!("{name}, seed {seed}: {} {}", notice.topic.name(), notice.data);
                 let occurrence = notice.data["occurrence_id"].clone();
                 if notice.topic == Topic::WatchBlind {
@@ -199,7 +200,7 @@ async fn fleet_week_a_podero_that_fails_at_random_is_told_as_blindness_and_nothi
         }
     }
     assert_eq!(blind, None, "seed {seed}: it could see for two hours");
-    let pumps = house.store.gauges(house.clock.now().minus(WatchPolicy::DEFAULT.interval)).await.expect("it answers");
+    let pumps = world.store.gauges(world.clock.now().minus(WatchPolicy::DEFAULT.interval)).await.expect("it answers");
     assert_eq!(pumps.heat_pumps, [("connected".to_owned(), 12)], "seed {seed}");
     assert!(pumps.polled_in_time > 0.99, "seed {seed}: all were seen lately");
     say(&format!("  blind {blind_times} times, and nothing else was told"));

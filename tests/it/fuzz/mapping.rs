@@ -133,8 +133,9 @@ fn map(message: &Message, programs: &[Program]) -> Outcome {
     if is_accepted { Outcome::accepted(place) } else { Outcome::refused(place) }
 }
 
+/// Whatever message a program is given, it gives events or a fault.
 #[test]
-fn fuzz_helpers_whatever_message_a_program_is_given_it_gives_events_or_a_fault() {
+fn fuzz_helpers_every_message_gives_events_or_a_fault() {
     let examples = ["billing", "crm"].map(example);
     let examples_count = examples.len();
     let mut corpus = Vec::new();
@@ -255,8 +256,9 @@ const RUN_ONE_IN: u64 = 20;
 /// The worker's 2 s for a message, and its start, twice where it died; a machine may be busy.
 const RUN_MILLIS_MAX: u64 = 15_000;
 
+/// Whatever program a source has, its messages come to an end.
 #[test]
-fn fuzz_programs_whatever_program_a_source_has_its_messages_come_to_an_end() {
+fn fuzz_programs_every_program_comes_to_an_end() {
     let mut corpus: Vec<Code> = codes().into_iter().map(Code).collect();
     corpus.extend(
         [

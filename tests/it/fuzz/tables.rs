@@ -171,8 +171,9 @@ fn read(table: &Table) -> Outcome {
     if is_read { Outcome::accepted(place) } else { Outcome::refused(place) }
 }
 
+/// Whatever file is imported, each line is something and none is read twice.
 #[test]
-fn fuzz_tables_whatever_file_is_imported_each_line_is_something_and_none_is_read_twice() {
+fn fuzz_tables_each_line_of_any_file_is_read_once() {
     let csv = |delimiter| Format::Csv { delimiter };
     let header = "Kundennummer;EMail;Strasse;PLZ;Ort;Land;Beginn";
     let rows = "K1;k1@example.com;\"Weg 1\nHinterhaus\";01067;Dresden;Deutschland;01.10.2026\n";

@@ -114,8 +114,9 @@ fn read(sent: &Sent) -> Outcome {
     }
 }
 
+/// Whatever bytes are sent, they become text within a bound or are told.
 #[test]
-fn fuzz_text_whatever_bytes_are_sent_they_become_text_within_a_bound_or_are_told() {
+fn fuzz_text_any_bytes_become_bounded_text_or_are_refused() {
     let event = "{\"specversion\":\"1.0\",\"id\":\"e1\",\"data\":{\"customer_id\":\"Kü1\"}}";
     let json = Some("application/json".to_owned());
     let latin = Some("application/json; charset=iso-8859-1".to_owned());

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use syn::UseTree;
 use syn::visit::Visit;
-use syn::{Item, UseTree};
 
 use super::files;
 
@@ -80,10 +80,12 @@ impl Program {
         let text = without_tests(&texts[&file]);
         let parsed = syn::parse_file(&text).expect("the compiler has read it");
         let mut module = Module { file, ..Module::default() };
+        let tokens: TokenStream = text.parse().expect("the compiler has read it");
+        module.add_items(tokens.clone());
         module.visit_file(&parsed);
-        module.add_paths(text.parse().expect("the compiler has read it"));
+        module.add_paths(tokens);
         for child in &module.children {
-            let path = [path.as_slice(), &[child.clone()]].concat();
+            let path = [path.as_slice(), std::slice::from_ref(child)].concat();
             let stem = format!("src/{}", path.join("/"));
             let found =
                 [format!("{stem}.rs"), format!("{stem}/mod.rs")].into_iter().find(|name| texts.contains_key(name));
@@ -169,6 +171,25 @@ impl Program {
 }
 
 impl Module {
+    /// Adds what the file declares, itself or by a macro such as `names!`.
+    fn add_items(&mut self, tokens: TokenStream) {
+        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        for (at, token) in tokens.iter().enumerate() {
+            if let TokenTree::Group(group) = token
+                && (at > 0 && is(tokens.get(at - 1), '!') || at > 1 && is(tokens.get(at - 2), '!'))
+            {
+                self.add_items(group.stream());
+            }
+            let (TokenTree::Ident(word), Some(TokenTree::Ident(name))) = (token, tokens.get(at + 1)) else { continue };
+            match word.to_string().as_str() {
+                "const" | "enum" | "fn" | "static" | "struct" | "type" => drop(self.items.insert(name.to_string())),
+                "trait" => drop(self.traits.insert(name.to_string())),
+                "mod" if is(tokens.get(at + 2), ';') => drop(self.children.insert(name.to_string())),
+                _ => {}
+            }
+        }
+    }
+
     fn add_import(&mut self, tree: &UseTree, before: &[String]) {
         let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
         match tree {
@@ -218,40 +239,7 @@ impl Module {
 }
 
 impl<'ast> Visit<'ast> for Module {
-    fn visit_item(&mut self, item: &'ast Item) {
-        let name = match item {
-            Item::Const(item) => Some(&item.ident),
-            Item::Enum(item) => Some(&item.ident),
-            Item::Fn(item) => Some(&item.sig.ident),
-            Item::Static(item) => Some(&item.ident),
-            Item::Struct(item) => Some(&item.ident),
-            Item::Trait(item) => {
-                self.traits.insert(item.ident.to_string());
-                None
-            }
-            Item::Type(item) => Some(&item.ident),
-            Item::Macro(item) => item.ident.as_ref(),
-            Item::Mod(item) if item.content.is_none() => {
-                self.children.insert(item.ident.to_string());
-                None
-            }
-            _ => None,
-        };
-        self.items.extend(name.map(ToString::to_string));
-        if let Item::Macro(item) = item {
-            self.items.extend(declared(item.mac.tokens.clone()));
-        }
-        syn::visit::visit_item(self, item);
-    }
-
     fn visit_item_use(&mut self, import: &'ast syn::ItemUse) {
         self.add_import(&import.tree, &[]);
     }
-}
-
-/// Names of the types that the tokens of a macro declare, as `names!` does.
-fn declared(tokens: TokenStream) -> Vec<String> {
-    let tokens: Vec<String> = tokens.into_iter().map(|token| token.to_string()).collect();
-    let pairs = tokens.windows(2).filter(|pair| ["enum", "struct"].contains(&pair[0].as_str()));
-    pairs.map(|pair| pair[1].clone()).collect()
 }

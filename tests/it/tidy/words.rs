@@ -25,20 +25,29 @@ impl<'ast> Visit<'ast> for Found {
         syn::visit::visit_signature(self, signature);
     }
 
-    fn visit_item(&mut self, item: &'ast syn::Item) {
-        let declared = match item {
-            syn::Item::Enum(item) => Some((&item.vis, &item.ident)),
-            syn::Item::Struct(item) => Some((&item.vis, &item.ident)),
-            syn::Item::Trait(item) => Some((&item.vis, &item.ident)),
-            syn::Item::Type(item) => Some((&item.vis, &item.ident)),
-            _ => None,
-        };
-        if let Some((visibility, name)) = declared
-            && !matches!(visibility, syn::Visibility::Inherited)
-        {
+    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
+        self.add_type(&item.vis, &item.ident);
+    }
+
+    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
+        self.add_type(&item.vis, &item.ident);
+    }
+
+    fn visit_item_trait(&mut self, item: &'ast syn::ItemTrait) {
+        self.add_type(&item.vis, &item.ident);
+        syn::visit::visit_item_trait(self, item);
+    }
+
+    fn visit_item_type(&mut self, item: &'ast syn::ItemType) {
+        self.add_type(&item.vis, &item.ident);
+    }
+}
+
+impl Found {
+    fn add_type(&mut self, visibility: &syn::Visibility, name: &syn::Ident) {
+        if !matches!(visibility, syn::Visibility::Inherited) {
             self.public_types.push(name.to_string());
         }
-        syn::visit::visit_item(self, item);
     }
 }
 

@@ -81,8 +81,9 @@ fn what_polls_saw_before_nobody_looked_makes_and_ends_no_outage() {
     assert_eq!((told, calm.expect("open").calm_since), (None, Some(minute(40))));
 }
 
+/// Pauses that come again and again put an outage off and do not hold anybody for ever.
 #[test]
-fn pauses_that_come_again_and_again_put_an_outage_off_and_do_not_hold_anybody_for_ever() {
+fn pauses_put_an_outage_off_but_not_for_ever() {
     // Six minutes of looks, four of none.
     let (mut outage, mut told_at) = (None, None);
     for minute in (0..60).filter(|minute| minute % 10 < 6) {

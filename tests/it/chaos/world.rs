@@ -28,7 +28,7 @@ const START_TIME_MAX: Duration = Duration::from_secs(120);
 #[derive(Default)]
 pub struct Layout {
     pub replicas: usize,
-    /// `None`: a SQLite file in the house's own folder.
+    /// `None`: a SQLite file in the own folder of this world.
     pub store: Option<String>,
     pub amqp: Option<String>,
     /// More keys, as environment variables without their prefix.
@@ -58,7 +58,7 @@ struct Running {
 }
 
 /// The whole of it. Dropping it ends every process.
-pub struct House {
+pub struct ChaosWorld {
     pub folder: tempfile::TempDir,
     pub http: reqwest::Client,
     podero: Child,
@@ -70,10 +70,10 @@ pub struct House {
     ends_seen: Mutex<Vec<String>>,
 }
 
-impl House {
+impl ChaosWorld {
     /// Starts Podero and every replica, and waits until all of them are ready.
     pub async fn open(plan: &Plan, layout: Layout) -> Arc<Self> {
-        let folder = tempfile::Builder::new().prefix("podero-bridge-house.").tempdir().expect("a folder");
+        let folder = tempfile::Builder::new().prefix("podero-bridge-world.").tempdir().expect("a folder");
         let (podero, account) = tokio::task::block_in_place(|| start_podero(folder.path(), plan.seed));
         let value = |key: &str| account.iter().find(|(name, _)| name == key).expect("the sandbox says it").1.clone();
         let podero_url = value("podero.base_url");
@@ -107,7 +107,7 @@ impl House {
             })
             .collect();
         let http = reqwest::Client::builder().timeout(ANSWER_TIME_MAX).build().expect("a client");
-        let house = Arc::new(Self {
+        let world = Arc::new(Self {
             folder,
             http,
             podero,
@@ -118,18 +118,18 @@ impl House {
             turn: AtomicUsize::new(0),
             ends_seen: Mutex::default(),
         });
-        for number in 0..house.replicas() {
-            house.start(number);
-            house.ready(number).await;
+        for number in 0..world.replicas() {
+            world.start(number);
+            world.ready(number).await;
         }
-        house
+        world
     }
 
     pub fn replicas(&self) -> usize {
         self.replicas.len()
     }
 
-    /// Starts one; returns at once. See [`House::ready`].
+    /// Starts one; returns at once. See [`ChaosWorld::ready`].
     pub fn start(&self, number: usize) {
         let replica = &self.replicas[number];
         let log = File::options().create(true).append(true).open(&replica.log).expect("a log");
@@ -363,7 +363,7 @@ impl House {
     }
 }
 
-impl Drop for House {
+impl Drop for ChaosWorld {
     fn drop(&mut self) {
         for replica in &self.replicas {
             if let Ok(mut running) = replica.running.lock()

@@ -1,0 +1,27 @@
+//! What the tests of the store share: a database of one test, a store on it, and one scenario on both kinds of database.
+
+mod database;
+mod store;
+
+pub use database::{Fixture, TestDatabase, run};
+pub use store::StoreFixture;
+
+/// One scenario, two tests: the fixture that it takes is opened on SQLite and on PostgreSQL.
+macro_rules! on_both_databases {
+    ($($scenario:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $scenario() {
+                crate::kit::run(crate::kit::TestDatabase::sqlite, super::$scenario).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $scenario() {
+                crate::kit::run(crate::kit::TestDatabase::postgres, super::$scenario).await;
+            })*
+        }
+    };
+}
+
+pub(crate) use on_both_databases;
