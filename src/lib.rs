@@ -2,7 +2,7 @@
 //! order per customer ([`apply`]) by asking the pure core ([`domain`]) what to call and what the answer means, and
 //! calling Podero ([`podero`]); meanwhile the connectivity of every heat pump is polled ([`watch`]); what the outside
 //! should know is committed beside the effect and published ([`outbound`], [`broker`]). Operators look in through
-//! [`admin`]. Stages meet only in tables. [`app`] puts the parts together, [`cli`] starts them, and the
+//! [`admin`]; [`upkeep`] does what has to be done from time to time. Stages meet only in tables. [`app`] puts the parts together, [`cli`] starts them, and the
 //! [`sandbox`] stands beside: a Podero in memory.
 //!
 //! Before: `main`. After: read the modules in the order below; docs/ARCHITECTURE.md draws the picture.
@@ -28,6 +28,7 @@ pub mod apply;
 pub mod inbound;
 pub mod outbound;
 pub mod replica;
+pub mod upkeep;
 pub mod watch;
 // The composition, and what starts it.
 pub mod app;

@@ -8,7 +8,7 @@
 use std::sync::Mutex;
 
 use super::output::say;
-use crate::app;
+use crate::app::settings;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
@@ -45,7 +45,7 @@ pub(super) async fn run(config: Config, offline: bool) -> anyhow::Result<()> {
     line("store", store);
     match &config.amqp {
         Some(amqp) => {
-            let broker = Broker::new(app::broker_settings(amqp), clock.clone());
+            let broker = Broker::new(settings::broker(amqp), clock.clone());
             line("broker", broker.check().await.map_err(|error| error.to_string()));
         }
         None => say("-       broker: not configured"),
@@ -56,7 +56,7 @@ pub(super) async fn run(config: Config, offline: bool) -> anyhow::Result<()> {
 }
 
 async fn podero(config: &Config, clock: Clock) -> Result<String, String> {
-    let settings = app::podero_settings(config, None).map_err(|error| error.to_string())?;
+    let settings = settings::podero(config, None).map_err(|error| error.to_string())?;
     let (client, dispatcher) = Client::new(settings, clock, ()).map_err(|error| error.to_string())?;
     // The same steps as the circuit's probe: `check` is not content while the circuit would be open.
     let steps = Mutex::new(Vec::new());

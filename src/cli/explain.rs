@@ -14,7 +14,7 @@ use super::arguments::ExplainArguments;
 use super::open::{Opened, open_if_there};
 use super::output::{print_json, say};
 use super::table;
-use crate::app;
+use crate::app::settings;
 use crate::clock::Clock;
 use crate::config::{Config, Source};
 use crate::domain::customer::Customer;
@@ -184,7 +184,8 @@ impl Setting<'_> {
         told["customer"] = json!({
             "is_active": customer.facts.is_active(), "podero_user_id": customer.user_id(), "events_before_it": pending,
         });
-        let rehearsal = rehearse(Work::new(event.clone(), self.now, customer), self.now, &app::policy(self.config));
+        let rehearsal =
+            rehearse(Work::new(event.clone(), self.now, customer), self.now, &settings::policy(self.config));
         told["outcome"] = json!(outcome(event, &rehearsal, self.now));
         told["calls"] = rehearsal
             .calls

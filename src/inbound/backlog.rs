@@ -3,7 +3,7 @@
 //! Counting the tables for each request would cost more than the request, so this is the last count of them and what
 //! was accepted since: near enough for bounds that are there to spare the disk. It reads no table.
 //!
-//! Before: [`crate::app`] sets what was counted. After: the doors.
+//! Before: [`crate::upkeep`] counts the tables. After: the doors.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 use crate::domain::event::EventState;
+use crate::store::Gauges;
 
 /// Events that wait for the day they take effect, or for their sign-up. They are no work yet, so they do not count against
 /// `store.backlog_max`; but they are rows, and stay for long.
@@ -78,6 +79,19 @@ impl Backlog {
             ));
         }
         complaints
+    }
+
+    /// The tables were counted.
+    pub fn counted(&self, gauges: &Gauges) {
+        let was_full = self.is_full_of_unreadable();
+        // An event that waits for its sign-up is no work, and must not shut the door to that sign-up.
+        let (waiting, scheduled) = (gauges.pending - gauges.waiting, gauges.scheduled + gauges.waiting);
+        let counts = [waiting, scheduled, gauges.parked_unreadable];
+        let [waiting, scheduled, unreadable] = counts.map(|count| u64::try_from(count).unwrap_or(0));
+        self.set(waiting, scheduled, unreadable);
+        if self.is_full_of_unreadable() && !was_full {
+            tracing::warn!(parked = unreadable, "messages that are no events stay in RabbitMQ from now on");
+        }
     }
 
     /// The tables were counted: events that are work now, events that are none yet, parked messages that never became

@@ -22,6 +22,7 @@ use crate::broker::Properties;
 use crate::domain::event::Transport;
 use crate::metrics::Outcome;
 use crate::problem::ProblemKind;
+use crate::pump::Step;
 use crate::store::{self, Arrival, ReadAgain, Receipt, UnreadMessage};
 
 /// Limit of messages that are looked for at once: each has as many bytes as a body may have.
@@ -47,6 +48,18 @@ struct Kept {
 }
 
 impl Inbox {
+    /// Reads some of the messages that wait to be read again, by the same path as new ones.
+    pub async fn reread_step(&self) -> Step {
+        match self.reread().await {
+            Ok(true) => Step::Busy,
+            Ok(false) => Step::Idle,
+            Err(error) => {
+                tracing::warn!(%error, "parked messages could not be read again");
+                Step::Failed
+            }
+        }
+    }
+
     /// Reads some of the messages that wait to be read again; whether any came to an end. A message that cannot be read for
     /// now, since no worker for its mapping starts, waits. An error is one of the store; other messages have had their turn.
     pub async fn reread(&self) -> Result<bool, store::Error> {

@@ -360,6 +360,11 @@ impl Connections {
         Self(Arc::new(Inner { roll: Mutex::new(Roll::new(bounds)), listener, bounds, trusted, proved, metrics }))
     }
 
+    /// The listener that they belong to.
+    pub fn listener(&self) -> Listener {
+        self.0.listener
+    }
+
     /// A connection was opened from this address. `socket` is a second handle of it, by which it can be cut; without one the
     /// server's own timers must do.
     pub fn open(&self, address: IpAddr, socket: Option<TcpStream>) -> Connection {

@@ -1,5 +1,6 @@
 //! Parked work: what gets there, that it blocks nobody, and the ways out, for one event and for many.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use podero_bridge::clock::Clock;
@@ -7,6 +8,7 @@ use podero_bridge::domain::event::Happening;
 use podero_bridge::domain::verdict::{Fate, Reason};
 use podero_bridge::metrics::Metrics;
 use podero_bridge::store::{BulkRetry, Ordered, RetryRequest, Stepped, Store};
+use podero_bridge::upkeep::Counting;
 use serde_json::{Value, json};
 
 use crate::bus::Bus;
@@ -186,9 +188,16 @@ async fn an_event_that_cannot_be_read_is_parked_and_counted(fixture: StoreFixtur
     assert!(fixture.store.claim(LEASE).await.expect("the store is there").is_none());
     assert_eq!(fixture.state(id).await, "parked");
     let metrics = Metrics::new();
-    podero_bridge::admin::refresh(&fixture.store, &metrics, &fixture.clock, Duration::from_mins(10))
-        .await
-        .expect("the store is there");
+    let counting = Counting {
+        store: fixture.store.clone(),
+        metrics: metrics.clone(),
+        clock: fixture.clock.clone(),
+        interval: Duration::from_mins(10),
+        brake: None,
+        counted: Box::new(|_| {}),
+        last_took: Mutex::default(),
+    };
+    assert!(counting.count().await, "the store is there");
     let counted = "podero_bridge_events_settled_total{outcome=\"parked\",type=\"unknown\"} 1";
     assert!(metrics.encode().contains(counted), "{}", metrics.encode());
     assert_eq!(fixture.store.take_unreadable(), 0, "once");

@@ -57,7 +57,7 @@ fn module(path: &str) -> String {
 }
 
 /// What each module may import beside itself and `domain`.
-const MAY_IMPORT: [(&str, &[&str]); 24] = [
+const MAY_IMPORT: [(&str, &[&str]); 25] = [
     ("domain", &[]),
     ("clock", &[]),
     ("config", &[]),
@@ -72,18 +72,19 @@ const MAY_IMPORT: [(&str, &[&str]); 24] = [
     ("podero", &["clock", "pump", "tls"]),
     ("store", &["clock"]),
     // The queue's door is the broker's consumer.
-    ("inbound", &["clock", "config", "listener", "metrics", "problem", "store", "broker"]),
+    ("inbound", &["clock", "config", "listener", "metrics", "problem", "pump", "store", "broker"]),
     ("apply", &["clock", "metrics", "podero", "pump", "store"]),
     ("watch", &["clock", "podero", "pump", "store"]),
+    ("upkeep", &["clock", "config", "metrics", "pump", "store"]),
     ("replica", &["clock", "metrics", "podero", "pump", "store"]),
     ("outbound", &["broker", "clock", "metrics", "pump", "store", "tls"]),
-    ("admin", &["clock", "config", "listener", "metrics", "podero", "problem", "pump", "store", "telemetry"]),
+    ("admin", &["clock", "config", "listener", "metrics", "podero", "problem", "store", "telemetry"]),
     ("sandbox", &["clock", "pump"]),
     (
         "app",
         &[
             "admin", "apply", "broker", "clock", "config", "inbound", "listener", "metrics", "outbound", "podero",
-            "pump", "replica", "sandbox", "spec", "store", "watch",
+            "pump", "replica", "sandbox", "spec", "store", "upkeep", "watch",
         ],
     ),
     (

@@ -1,0 +1,107 @@
+//! The configuration in the words of the core and the tools.
+//!
+//! Nothing is decided here: a setting is named once in the configuration, and once where it acts.
+//!
+//! Before: [`crate::config`]. After: [`crate::domain`], [`crate::podero`], [`crate::broker`], [`crate::store`], [`crate::admin`].
+
+use std::time::Duration;
+
+use super::listeners::OpenSandbox;
+use crate::config::{Account, Amqp, Config};
+use crate::domain::call::OnboardingPolicy;
+use crate::domain::plan::Policy;
+use crate::domain::retry::RetrySchedule;
+use crate::domain::verdict;
+use crate::store::Target;
+use crate::{admin, apply, broker, outbound, podero, store};
+
+/// Receivers of what the bridge tells.
+pub(super) fn targets(config: &Config) -> Vec<Target> {
+    let amqp = config.amqp.as_ref().map(|_| Target::Amqp);
+    let webhook = config.outbound.webhook.as_ref().map(|_| Target::Webhook);
+    amqp.into_iter().chain(webhook).collect()
+}
+
+/// Limits of how far ahead due times can lie by the settings. The first poll of a new user is an interval away, as every
+/// other one.
+pub(super) fn ceilings(config: &Config, call_time_max: Duration) -> store::Ceilings {
+    store::Ceilings {
+        work: config.retry.max.max(verdict::BUSY_DELAY_MAX).max(policy(config).doubt_pause).max(apply::LEASE_MAX),
+        notice: outbound::WAIT_MAX,
+        poll: config.watch.policy.interval.max(call_time_max),
+        sign_up: config.retry.give_up_after,
+    }
+}
+
+/// The policy by which the core decides.
+pub fn policy(config: &Config) -> Policy {
+    Policy {
+        schedule: RetrySchedule { initial: config.retry.initial, max: config.retry.max },
+        doubt_pause: config.podero.timeout.max(config.retry.initial),
+        give_up_after: config.retry.give_up_after,
+        onboarding: config.onboarding.as_ref().map(|onboarding| OnboardingPolicy {
+            language: onboarding.language.name().to_owned(),
+            price_zone: onboarding.price_zone.name().to_owned(),
+            success_url: onboarding.success_url.clone(),
+            cancel_url: onboarding.cancel_url.clone(),
+        }),
+        old_heat_pumps: config.moving.old_heat_pumps,
+        old_building: config.moving.old_building,
+        churn: config.churn.delete,
+        retention: config.churn.retention,
+        brake: config.churn.brake,
+    }
+}
+
+/// The pages where customers land who reconnect a heat pump.
+pub(super) fn landing(config: &Config) -> Option<admin::Landing> {
+    config.onboarding.as_ref().map(|onboarding| admin::Landing {
+        success_url: onboarding.success_url.clone(),
+        cancel_url: onboarding.cancel_url.clone(),
+        language: Some(onboarding.language.name().to_owned()),
+    })
+}
+
+/// The settings of the Podero client: the account, or the sandbox's own.
+pub fn podero(config: &Config, sandbox: Option<&OpenSandbox>) -> anyhow::Result<podero::Settings> {
+    let (base_url, org_id, client_id, client_secret) = match (sandbox, &config.podero.account) {
+        (Some(OpenSandbox { sandbox, listener }), _) => {
+            let account = sandbox.account();
+            (
+                format!("http://{}", listener.address),
+                account.org_id,
+                account.client_id.clone(),
+                account.client_secret.clone(),
+            )
+        }
+        (None, Account::Podero { base_url, org_id, client_id, client_secret }) => {
+            (base_url.clone(), *org_id, client_id.clone(), client_secret.expose().to_owned())
+        }
+        (None, Account::Sandbox) => anyhow::bail!("there is no Podero account, and the sandbox does not run"),
+    };
+    // The sandbox is on this machine.
+    let proxy = config.podero.proxy.as_ref().filter(|_| sandbox.is_none());
+    Ok(podero::Settings {
+        base_url,
+        org_id,
+        client_id,
+        client_secret,
+        proxy: proxy.map(|proxy| proxy.expose().to_owned()),
+        timeout: config.podero.timeout,
+        max_in_flight: config.podero.max_in_flight,
+        requests_per_second: config.podero.requests_per_second,
+    })
+}
+
+/// The settings of the broker's connection.
+pub fn broker(amqp: &Amqp) -> broker::Settings {
+    broker::Settings {
+        urls: amqp.urls.iter().map(|url| url.expose().to_owned()).collect(),
+        inbound_exchange: amqp.inbound_exchange.clone(),
+        inbound_queue: amqp.inbound_queue.clone(),
+        bindings: amqp.bindings.clone(),
+        outbound_exchange: amqp.outbound_exchange.clone(),
+        declare: amqp.declare,
+        prefetch: amqp.prefetch,
+    }
+}

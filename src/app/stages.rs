@@ -1,0 +1,227 @@
+//! Makes every stage of the handles that all share.
+//!
+//! Before: [`super`] has opened the tools. After: [`super::tasks`] repeats the stages' steps.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::listeners::SlowClients;
+use super::settings;
+use super::tasks::LOOK_EVERY;
+use crate::admin::{Admin, Links};
+use crate::apply::{Applier, Room};
+use crate::broker::Broker;
+use crate::clock::Clock;
+use crate::config::{Config, Secret};
+use crate::domain::call::Operation;
+use crate::inbound::http::Webhooks;
+use crate::inbound::mapping::mapper::Mapper;
+use crate::inbound::refusals::Refusals;
+use crate::inbound::{AllowedTypes, Backlog, Inbox, TreeBudget};
+use crate::metrics::Metrics;
+use crate::outbound::{Deliver, Publisher, ToBroker, ToWebhook};
+use crate::podero::{Client, Drift, Observe};
+use crate::pump::Step;
+use crate::replica::Replica;
+use crate::spec;
+use crate::store::{Gauges, Store};
+use crate::upkeep::{Counting, Upkeep};
+use crate::watch::Watcher;
+
+/// The wake-ups by which one stage tells another that there is something to do. They carry nothing, and may be lost.
+#[derive(Clone, Default)]
+pub(super) struct Wakes {
+    /// Something is to be applied: the applier takes all that is due and has room.
+    pub(super) work: Arc<Notify>,
+    /// Something is to be published: every publisher looks.
+    pub(super) outbound: Arc<Notify>,
+    /// A bulk retry was ordered.
+    pub(super) retries: Arc<Notify>,
+    /// No wake-up but a sign: the applier has plenty in hand, and the queue may keep its messages for a moment.
+    pub(super) plenty: Arc<AtomicBool>,
+}
+
+/// The tools that all stages share. Clones are the same ones.
+#[derive(Clone)]
+pub(super) struct Handles {
+    pub(super) config: Arc<Config>,
+    pub(super) store: Store,
+    pub(super) client: Client,
+    pub(super) broker: Option<Broker>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
+    pub(super) backlog: Backlog,
+    pub(super) wakes: Wakes,
+    /// Names this process among the replicas; fresh at each start.
+    pub(super) replica: Uuid,
+    pub(super) call_time_max: Duration,
+    pub(super) probe_time_max: Duration,
+}
+
+/// Gauges that need no table.
+pub(super) struct States(pub(super) Handles);
+
+impl States {
+    pub(super) fn refresh(&self) -> Step {
+        let Handles { metrics, clock, broker, backlog, .. } = &self.0;
+        metrics.clock_jump.set(clock.jump().as_secs_f64());
+        if let Some(status) = broker.as_ref().map(Broker::status) {
+            metrics.broker_connected.set(status.connected().into());
+            metrics.broker_consuming.set(status.consuming().into());
+        }
+        metrics.backlog_full.set(backlog.is_full().into());
+        Step::Idle
+    }
+}
+
+impl Handles {
+    pub(super) fn upkeep(&self) -> Upkeep {
+        let Self { config, store, wakes, .. } = self.clone();
+        let (retention, backlog_max) = (config.store.retention, config.store.backlog_max);
+        Upkeep { store, wake: wakes.work, retention, backlog_max }
+    }
+
+    pub(super) fn applier(&self) -> Applier<Client> {
+        let Self { config, store, client, clock, metrics, wakes, call_time_max, .. } = self.clone();
+        Applier {
+            store,
+            partner: client,
+            policy: settings::policy(&config),
+            clock,
+            metrics,
+            wake: wakes.work,
+            wake_outbound: wakes.outbound,
+            call_time_max,
+            request_time_max: config.podero.timeout,
+            room: Room::telling(wakes.plenty),
+        }
+    }
+
+    pub(super) fn watcher(&self) -> Watcher<Client> {
+        let Self { config, store, client, clock, wakes, call_time_max, .. } = self.clone();
+        Watcher {
+            store,
+            partner: client,
+            policy: config.watch.policy,
+            region_chars: config.watch.region_chars,
+            lease: call_time_max,
+            look_every: Some(LOOK_EVERY),
+            clock,
+            wake_outbound: wakes.outbound,
+        }
+    }
+
+    pub(super) fn replica(&self) -> Replica {
+        let Self { config, store, client, clock, metrics, wakes, replica, probe_time_max, .. } = self.clone();
+        let policy = config.watch.policy;
+        Replica {
+            id: replica,
+            store,
+            client,
+            clock,
+            metrics,
+            interval: policy.interval,
+            severities: policy.severities,
+            probe_time_max,
+            wake_outbound: wakes.outbound,
+        }
+    }
+
+    pub(super) fn counting(&self) -> Counting {
+        let Self { config, store, clock, metrics, backlog, .. } = self.clone();
+        let backlog_full = metrics.backlog_full.clone();
+        let counted = move |gauges: &Gauges| {
+            backlog.counted(gauges);
+            backlog_full.set(backlog.is_full().into());
+        };
+        Counting {
+            store,
+            metrics,
+            clock,
+            interval: config.watch.policy.interval,
+            brake: config.churn.brake,
+            counted: Box::new(counted),
+            last_took: Mutex::default(),
+        }
+    }
+
+    /// The publisher to the broker, where one is configured.
+    pub(super) fn to_broker(&self) -> Option<Publisher<ToBroker<Broker>>> {
+        self.broker.clone().map(|broker| self.publisher(ToBroker(broker)))
+    }
+
+    /// The publisher to the webhook's receiver, where one is configured.
+    pub(super) fn to_webhook(&self) -> anyhow::Result<Option<Publisher<ToWebhook>>> {
+        let Some(webhook) = &self.config.outbound.webhook else { return Ok(None) };
+        let proxy = webhook.proxy.as_ref().map(Secret::expose);
+        let deliver = ToWebhook::new(webhook.url.clone(), webhook.secret.expose(), proxy, self.clock.clone())?;
+        Ok(Some(self.publisher(deliver)))
+    }
+
+    fn publisher<D: Deliver>(&self, deliver: D) -> Publisher<D> {
+        let Self { store, clock, metrics, .. } = self.clone();
+        Publisher { store, deliver, clock, metrics }
+    }
+
+    pub(super) fn inbox(&self, mapper: Mapper) -> Inbox {
+        let Self { config, store, clock, metrics, backlog, wakes, .. } = self.clone();
+        Inbox {
+            store,
+            clock,
+            wake: wakes.work,
+            metrics,
+            batch_max: config.http.batch_max,
+            body_bytes_max: config.http.body_max,
+            backlog,
+            trees: TreeBudget::default(),
+            mapper,
+            types: AllowedTypes::of(&config.sources),
+        }
+    }
+
+    pub(super) fn webhooks(&self, slow_clients: &SlowClients, inbox: Inbox) -> Webhooks {
+        Webhooks {
+            refusals: Refusals::new(self.metrics.clone()),
+            inbox,
+            sources: self.config.sources.clone(),
+            body_bytes_max: self.config.http.body_max,
+            bodies: slow_clients.bodies.clone(),
+            proved: slow_clients.proved.clone(),
+            openapi: spec::door().to_string(),
+        }
+    }
+
+    pub(super) fn admin(&self) -> Admin {
+        let Self { config, store, client, clock, metrics, wakes, .. } = self.clone();
+        Admin {
+            store,
+            metrics,
+            links: Links { client, landing: settings::landing(&config) },
+            health: Box::new(self.clone()),
+            token: config.admin.token.clone(),
+            clock,
+            wake: wakes.work,
+            wake_retries: wakes.retries,
+            openapi: spec::operator().to_string(),
+        }
+    }
+}
+
+impl Observe for Metrics {
+    fn request(&self, operation: Operation, status: &'static str, took: Duration) {
+        self.podero_requests.with_label_values(&[operation.name(), status]).inc();
+        self.podero_request_duration.with_label_values(&[operation.name()]).observe(took.as_secs_f64());
+    }
+
+    fn circuit(&self, is_open: bool) {
+        self.circuit_open.set(is_open.into());
+    }
+
+    fn drift(&self, operation: Operation, drift: Drift) {
+        self.contract_drift.with_label_values(&[operation.name(), drift.name()]).inc();
+    }
+}

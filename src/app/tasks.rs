@@ -1,0 +1,239 @@
+//! The background tasks, as a table: each is a step that is repeated, by a timer and when it is woken, until it is told to end.
+//!
+//! A stage that gets no row does not compile without a warning: nothing else calls the function that makes it.
+//!
+//! Before: [`super::stages`] makes the stages. After: [`crate::pump`] repeats their steps.
+
+use std::future::ready;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use super::listeners::SlowClients;
+use super::stages::{Handles, States};
+use crate::inbound::Inbox;
+use crate::listener::connections;
+use crate::pump::{self, Schedule, Step};
+use crate::upkeep::{self, SecretFiles};
+
+/// Polling interval of stages that are usually woken. Catches lost wake-ups, and work left by a crashed replica.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Tasks that publish to the broker: while one writes down what was confirmed, the other has its notices on their way. Notices
+/// with the same ordering key go out in order, whichever task takes them.
+const PUBLISHERS: usize = 2;
+
+/// Interval at which replicas share what they know of Podero. A pause or a change of the circuit is shared at once.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+/// Timeout of the first count, which comes before the listeners open: without it they would take events beyond
+/// `store.backlog_max`.
+const FIRST_COUNT_MAX: Duration = Duration::from_secs(20);
+
+/// Interval of the removal of what is old enough.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+
+/// Interval of the look for purges that a clock ahead has put off: it reads past all that is announced, and a purge is days away.
+const PURGES_EVERY: Duration = Duration::from_hours(1);
+
+/// Interval of reading files of secrets: shorter than an operator who changed one waits before trying it.
+const SECRETS_EVERY: Duration = Duration::from_secs(5);
+
+/// Interval at which an erasure that could not empty the log of a SQLite file is made up for.
+const SCRUB_EVERY: Duration = Duration::from_secs(5);
+
+/// The part of the bridge that a task belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Sandbox,
+    Writer,
+    Examination,
+    Dispatcher,
+    Consumer,
+    BrokerPublisher,
+    Work,
+    Replica,
+    Outbound,
+    Gauges,
+    WebhookListener,
+    AdminListener,
+}
+
+/// Everything that was spawned.
+#[derive(Default)]
+pub(super) struct Tasks {
+    set: JoinSet<Stage>,
+    running: Vec<Stage>,
+}
+
+impl Tasks {
+    pub(super) fn spawn(&mut self, stage: Stage, task: impl Future<Output = ()> + Send + 'static) {
+        self.running.push(stage);
+        self.set.spawn(async move {
+            task.await;
+            stage
+        });
+    }
+
+    /// The next task that ends; `None` for one that panicked, or when none is left.
+    pub(super) async fn next(&mut self) -> Option<Stage> {
+        let stage = self.set.join_next().await?.ok()?;
+        if let Some(at) = self.running.iter().position(|running| *running == stage) {
+            self.running.swap_remove(at);
+        }
+        Some(stage)
+    }
+
+    pub(super) async fn wait_for(&mut self, stage: Stage) {
+        while self.running.contains(&stage) && self.next().await.is_some() {}
+    }
+
+    pub(super) fn abort(&mut self) {
+        self.set.abort_all();
+    }
+}
+
+/// The ends of the stages, told in this order.
+pub(super) struct Ends {
+    pub(super) consumer: watch::Sender<bool>,
+    pub(super) work: watch::Sender<bool>,
+    pub(super) outbound: watch::Sender<bool>,
+    pub(super) last: watch::Sender<bool>,
+}
+
+impl Ends {
+    pub(super) fn new() -> Self {
+        let end = || watch::channel(false).0;
+        Self { consumer: end(), work: end(), outbound: end(), last: end() }
+    }
+
+    fn of(&self, stage: Stage) -> watch::Receiver<bool> {
+        let end = match stage {
+            Stage::Consumer => &self.consumer,
+            Stage::Work | Stage::Replica => &self.work,
+            Stage::Outbound => &self.outbound,
+            Stage::Dispatcher | Stage::BrokerPublisher | Stage::Gauges => &self.last,
+            // Those are ended by handles of their own.
+            Stage::Sandbox | Stage::Writer | Stage::Examination | Stage::WebhookListener | Stage::AdminListener => {
+                &self.last
+            }
+        };
+        end.subscribe()
+    }
+
+    /// Resolves when the stage is told to end.
+    pub(super) fn told(&self, stage: Stage) -> impl Future<Output = ()> + Send + 'static {
+        let mut end = self.of(stage);
+        async move { pump::ended(&mut end).await }
+    }
+}
+
+/// A row of the table.
+struct Task {
+    stage: Stage,
+    name: &'static str,
+    /// Its step is made at least this often.
+    period: Duration,
+    wake: Arc<Notify>,
+    step: Box<dyn Fn() -> BoxFuture<'static, Step> + Send>,
+}
+
+fn task<T: Send + Sync + 'static>(
+    stage: Stage,
+    name: &'static str,
+    period: Duration,
+    wake: &Arc<Notify>,
+    of: &Arc<T>,
+    step: for<'a> fn(&'a T) -> BoxFuture<'a, Step>,
+) -> Task {
+    let of = of.clone();
+    let step = move || {
+        let of = of.clone();
+        async move { step(&of).await }.boxed()
+    };
+    Task { stage, name, period, wake: wake.clone(), step: Box::new(step) }
+}
+
+impl Task {
+    /// Repeats the step until its stage is told to end.
+    fn run(self, ends: &Ends) -> impl Future<Output = ()> + Send + use<> {
+        let Self { stage, name, period, wake, step } = self;
+        pump::run(Schedule { name, every: Some(period), wake, shutdown: ends.of(stage) }, step)
+    }
+}
+
+/// Counts the tables, since the number of waiting events bounds what the listeners take, and spawns all tasks that repeat a
+/// step.
+pub(super) async fn start(
+    handles: &Handles,
+    inbox: &Inbox,
+    slow_clients: &SlowClients,
+    tasks: &mut Tasks,
+    ends: &Ends,
+) -> anyhow::Result<()> {
+    use Stage::{Gauges, Outbound, Replica, Work};
+    let applier = Arc::new((Arc::new(handles.applier()), Mutex::new(JoinSet::new())));
+    let (replica, upkeep, counting) =
+        (Arc::new(handles.replica()), Arc::new(handles.upkeep()), Arc::new(handles.counting()));
+    let (states, secrets) =
+        (Arc::new(States(handles.clone())), Arc::new(SecretFiles::new(handles.config.sources.clone())));
+    let (inbox, slow_clients, wakes) = (Arc::new(inbox.clone()), Arc::new(slow_clients.clone()), &handles.wakes);
+    let to_webhook = handles.to_webhook()?;
+    if !tokio::time::timeout(FIRST_COUNT_MAX, counting.count()).await.unwrap_or(false) {
+        tracing::warn!("the tables could not be counted before the listeners open; it is tried again");
+    }
+    let (changed, suspected, timer) = (replica.client.changed(), replica.client.suspected(), &Arc::default());
+    let forget_every = upkeep.retention.map_or(FORGET_EVERY, |retention| retention.min(FORGET_EVERY));
+    // Stage, name, period, wake-up, and the step of what.
+    let mut table = vec![
+        task(Work, "promote", LOOK_EVERY, timer, &upkeep, |it| it.promote().boxed()),
+        task(Work, "retry", LOOK_EVERY, &wakes.retries, &upkeep, |it| it.retry().boxed()),
+        task(Work, "reread", LOOK_EVERY, timer, &inbox, |it| it.reread_step().boxed()),
+        task(Work, "rotate", SECRETS_EVERY, timer, &secrets, |it| it.read().boxed()),
+        task(Work, "purges", PURGES_EVERY, timer, &upkeep, |it| it.date_purges().boxed()),
+        task(Work, "forget", forget_every, timer, &upkeep, |it| it.forget().boxed()),
+        task(Work, "scrub", SCRUB_EVERY, timer, &upkeep, |it| it.scrub().boxed()),
+        // Not waited for at the end: a probe may take longer than the grace, and what it finds is found again.
+        task(Replica, "share", SYNC_EVERY, &changed, &replica, |it| it.sync_step().boxed()),
+        task(Replica, "probe", LOOK_EVERY, &suspected, &replica, |it| it.probe_step().boxed()),
+        task(Gauges, "gauges", upkeep::GAUGES_REST_MAX, timer, &counting, |it| it.step().boxed()),
+        // Apart from the last: gauges that need no table must not wait for one.
+        task(Gauges, "states", upkeep::GAUGES_EVERY, timer, &states, |it| ready(it.refresh()).boxed()),
+        task(Gauges, "connections", connections::TICK, timer, &slow_clients, |it| ready(it.tick()).boxed()),
+    ];
+    if let Some(publisher) = handles.to_broker().map(Arc::new) {
+        let row = || task(Outbound, "publish", LOOK_EVERY, &wakes.outbound, &publisher, |it| it.step().boxed());
+        table.extend(std::iter::repeat_with(row).take(PUBLISHERS));
+    }
+    if let Some(publisher) = to_webhook.map(Arc::new) {
+        table.push(task(Outbound, "deliver", LOOK_EVERY, &wakes.outbound, &publisher, |it| it.step().boxed()));
+    }
+    if handles.config.watch.enabled {
+        let watcher = Arc::new(handles.watcher());
+        let every = LOOK_EVERY.min(watcher.policy.interval);
+        table.push(task(Work, "roster", every, timer, &watcher, |it| it.roster_step().boxed()));
+        table.push(task(Work, "fleets", every, timer, &watcher, |it| it.fleet_step().boxed()));
+        let polls = task(Work, "poll", every, timer, &watcher, |it| it.poll_step().boxed()).run(ends);
+        let end = ends.told(Work);
+        // A poll only reads, and is due until it is written down: the end does not wait for Podero's answers.
+        tasks.spawn(Work, async move {
+            tokio::select! { () = polls => {}, () = end => {} }
+        });
+    }
+    for row in table {
+        tasks.spawn(row.stage, row.run(ends));
+    }
+    let feeds = task(Work, "apply", LOOK_EVERY, &wakes.work, &applier, |(it, work)| it.clone().feed(work).boxed());
+    let feeds = feeds.run(ends);
+    tasks.spawn(Work, async move {
+        feeds.await;
+        let mut working = std::mem::take(&mut *applier.1.lock().expect("no code panics while it spawns"));
+        // Not `join_all`, which would panic over a task that did.
+        while working.join_next().await.is_some() {}
+    });
+    Ok(())
+}

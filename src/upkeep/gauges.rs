@@ -1,0 +1,120 @@
+//! Counts the tables for the gauges and for the bounds of the listeners, so that neither a scrape nor a request waits for it.
+//!
+//! Gauges that could not be counted are absent, since a number would be a guess.
+//!
+//! Before: [`crate::store`] counts. After: [`crate::metrics`], and the backlog, by [`Counting::counted`].
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::domain::Timestamp;
+use crate::domain::alert::Knowledge;
+use crate::domain::brake::Brake;
+use crate::domain::event::EventKind;
+use crate::metrics::{Metrics, Outcome};
+use crate::pump::Step;
+use crate::store::{Error, Gauges, Store};
+
+/// Interval of a count that takes no time.
+pub const GAUGES_EVERY: Duration = Duration::from_secs(2);
+
+/// Rest after a count, as a multiple of the time that the last two took at least: a backlog of a million must not be counted
+/// all the time. Of two, since one may have waited for a database that was away or locked, which is no cost of counting.
+const GAUGES_REST: u32 = 50;
+
+/// Limit of that rest.
+pub const GAUGES_REST_MAX: Duration = Duration::from_secs(60);
+
+/// Everything that counting needs.
+pub struct Counting {
+    /// The tables.
+    pub store: Store,
+    /// The gauges.
+    pub metrics: Metrics,
+    /// Time.
+    pub clock: Clock,
+    /// `watch.interval`: the promise that the coverage is measured against.
+    pub interval: Duration,
+    /// The churn brake, where there is one.
+    pub brake: Option<Brake>,
+    /// Takes what was counted, for the bounds of the listeners.
+    pub counted: Box<dyn Fn(&Gauges) + Send + Sync>,
+    /// Time that the last count took.
+    pub last_took: Mutex<Duration>,
+}
+
+impl Counting {
+    /// Counts, and rests for the longer the longer it took.
+    pub async fn step(&self) -> Step {
+        let began = Instant::now();
+        if !self.count().await {
+            return Step::Failed;
+        }
+        let took = began.elapsed();
+        let before = std::mem::replace(&mut *self.last_took.lock().expect("no code panics while it holds this"), took);
+        Step::IdleFor((took.min(before) * GAUGES_REST).clamp(GAUGES_EVERY, GAUGES_REST_MAX))
+    }
+
+    /// `false`: the tables could not be counted. The gauges are absent then, and the bounds stay as they were counted last,
+    /// with the events that were accepted since.
+    pub async fn count(&self) -> bool {
+        match self.refresh().await {
+            Ok(gauges) => (self.counted)(&gauges),
+            Err(error) => {
+                self.metrics.uncounted();
+                tracing::debug!(%error, "the tables could not be counted");
+                return false;
+            }
+        }
+        if let Some(brake) = self.brake
+            && let Err(error) = self.refresh_brake(brake).await
+        {
+            self.metrics.uncounted_brake();
+            tracing::debug!(%error, "the churns within the brake's window could not be counted");
+        }
+        true
+    }
+
+    async fn refresh(&self) -> Result<Gauges, Error> {
+        let (now, metrics) = (self.clock.now(), &self.metrics);
+        let gauges = self.store.gauges(now.minus(self.interval)).await?;
+        let age = |since: Option<Timestamp>| since.map(|since| now.since(since)).unwrap_or_default().as_secs_f64();
+        metrics.events_pending.set(real(gauges.pending));
+        metrics.events_scheduled.set(real(gauges.scheduled));
+        metrics.events_parked.set(real(gauges.parked));
+        metrics.churns_braked.set(real(gauges.braked));
+        metrics.oldest_pending_age.set(age(gauges.oldest_pending));
+        metrics.outbox_pending.set(real(gauges.outbox_pending));
+        metrics.alerts_open.set(real(gauges.alerts_open));
+        metrics.outages_open.set(real(gauges.outages_open));
+        metrics.poll_coverage.set(gauges.polled_in_time);
+        metrics.poll_staleness.set(age(gauges.stalest_poll));
+        for name in Knowledge::NAMES {
+            let found = gauges.heat_pumps.iter().find(|(state, _)| state == name);
+            metrics.heat_pumps.with_label_values(&[name]).set(real(found.map_or(0, |(_, count)| *count)));
+        }
+        for (type_name, count) in self.store.take_replaced() {
+            (0..count).for_each(|_| metrics.event_settled(EventKind::from_name(type_name), Outcome::Superseded));
+        }
+        for _ in 0..self.store.take_unreadable() {
+            metrics.event_settled(None, Outcome::Parked);
+        }
+        Ok(gauges)
+    }
+
+    async fn refresh_brake(&self, brake: Brake) -> Result<(), Error> {
+        let tally = self.store.brake_tally(brake).await?;
+        let count = |count| real(i64::try_from(count).unwrap_or(i64::MAX));
+        self.metrics.churns_admitted.set(count(tally.admitted));
+        self.metrics.churns_admitted_limit.set(count(brake.limit(tally.active)));
+        Ok(())
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of rows are far below 2^53")]
+fn real(count: i64) -> f64 {
+    count as f64
+}
