@@ -63,36 +63,36 @@ pub(super) async fn run() -> anyhow::Result<()> {
         Bridge::start(config, Options { sandbox: true, scratch: Some(folder), ..Options::default() }).await?;
     let story = Story {
         http: reqwest::Client::builder().no_proxy().build()?,
-        door: format!("http://{}", bridge.http),
-        operator: format!("http://{}", bridge.admin),
+        webhooks: format!("http://{}", bridge.http),
+        admin: format!("http://{}", bridge.admin),
         sandbox: format!("http://{}", bridge.sandbox.context("the sandbox runs")?),
         clock: Clock::system(),
     };
-    let mut told = Ok(());
-    let telling = async {
-        told = tokio::select! {
-            told = story.tell() => told,
+    let mut played = Ok(());
+    let playing = async {
+        played = tokio::select! {
+            played = story.play() => played,
             () = signals.next() => Err(anyhow::anyhow!("the demonstration was interrupted")),
         };
     };
-    let served = bridge.serve(telling).await;
+    let served = bridge.serve(playing).await;
     signals.begin_end();
     bridge.stop().await;
-    served.and(told)
+    served.and(played)
 }
 
 struct Story {
     http: reqwest::Client,
-    door: String,
-    operator: String,
+    webhooks: String,
+    admin: String,
     sandbox: String,
     clock: Clock,
 }
 
 impl Story {
-    async fn tell(&self) -> anyhow::Result<()> {
+    async fn play(&self) -> anyhow::Result<()> {
         say("podero-bridge runs with an embedded Podero sandbox and a temporary SQLite file.");
-        say(&format!("A utility's billing system sends webhooks to {}/v1/events.", self.door));
+        say(&format!("A utility's billing system sends webhooks to {}/v1/events.", self.webhooks));
         self.sign_up().await?;
         self.connect("2. The customer opens the link and connects the heat pump").await?;
         self.relocate().await?;
@@ -124,7 +124,7 @@ impl Story {
         let made = json!({"manufacturer": "Vaillant", "model": "aroTHERM plus"});
         self.post(&format!("{}/_sandbox/onboarding/{id}/complete", self.sandbox), &made).await?;
         let connected = self.wait_for("the watch sees the heat pump", async || {
-            let pumps = self.get(&format!("{}/v1/heat-pumps?state=connected", self.operator)).await?;
+            let pumps = self.get(&format!("{}/v1/heat-pumps?state=connected", self.admin)).await?;
             Ok(pumps["heat_pumps"].as_array().filter(|pumps| !pumps.is_empty()).cloned())
         });
         for pump in connected.await? {
@@ -189,7 +189,7 @@ impl Story {
         let users = state["users"].as_array().map(Vec::len).unwrap_or_default();
         ensure!(users == 1, "Podero has {users} users where one was made");
         say("   At Podero: one user, soft-deleted; its heat pumps are paused.");
-        let metrics = self.http.get(format!("{}/metrics", self.operator)).send().await?.text().await?;
+        let metrics = self.http.get(format!("{}/metrics", self.admin)).send().await?.text().await?;
         for line in metrics
             .lines()
             .filter(|line| line.starts_with("podero_bridge_events_settled_total") && !line.ends_with(" 0"))
@@ -212,7 +212,7 @@ impl Story {
     }
 
     async fn send(&self, event: &Value) -> anyhow::Result<Value> {
-        let request = self.http.post(format!("{}/v1/events", self.door));
+        let request = self.http.post(format!("{}/v1/events", self.webhooks));
         let answer =
             request.header("content-type", "application/cloudevents+json").body(event.to_string()).send().await?;
         let status = answer.status();
@@ -239,21 +239,21 @@ impl Story {
 
     async fn settled(&self, id: &str) -> anyhow::Result<Value> {
         self.wait_for("the event takes effect", async || {
-            let event = self.get(&format!("{}/v1/events/{id}", self.operator)).await?;
+            let event = self.get(&format!("{}/v1/events/{id}", self.admin)).await?;
             Ok((event["state"] != "pending").then_some(event))
         })
         .await
     }
 
     async fn connected_pump(&self) -> anyhow::Result<String> {
-        let pumps = self.get(&format!("{}/v1/heat-pumps?state=connected", self.operator)).await?;
+        let pumps = self.get(&format!("{}/v1/heat-pumps?state=connected", self.admin)).await?;
         pumps["heat_pumps"][0]["heat_pump_id"].as_str().map(str::to_owned).context("no heat pump is connected")
     }
 
     /// The newest notice of a type, once there is one.
     async fn notice(&self, type_name: &str) -> anyhow::Result<Value> {
         self.wait_for(type_name, async || {
-            let customer = self.get(&format!("{}/v1/customers/{CUSTOMER}", self.operator)).await?;
+            let customer = self.get(&format!("{}/v1/customers/{CUSTOMER}", self.admin)).await?;
             let notices = customer["notices"].as_array().cloned().unwrap_or_default();
             Ok(notices.into_iter().find(|notice| notice["type"] == type_name).map(|notice| notice["data"].clone()))
         })

@@ -53,7 +53,7 @@ pub(super) async fn run(config: Config, request: ExplainArguments) -> anyhow::Re
     let (proof, read) = explain(source, reader, delivery, &from_queue, id).await;
     let opened = open_if_there(&config.store).await?;
     let setting = Setting { config: &config, source, opened: opened.as_ref(), now };
-    let told = match &read {
+    let explanation = match &read {
         Ok(explained) => setting.events(explained).await,
         Err(refused) => Ok(json!({ "refused": why(refused) })),
     };
@@ -61,14 +61,14 @@ pub(super) async fn run(config: Config, request: ExplainArguments) -> anyhow::Re
     if let Some(opened) = opened {
         opened.close().await;
     }
-    let mut told = told?;
-    told["source"] = json!(source.name);
-    told["verified"] = json!(verified(&proof, had_headers));
-    told["store"] = json!(if has_store { "as it is now" } else { "none: as if nothing were known" });
+    let mut explanation = explanation?;
+    explanation["source"] = json!(source.name);
+    explanation["verified"] = json!(verified(&proof, had_headers));
+    explanation["store"] = json!(if has_store { "as it is now" } else { "none: as if nothing were known" });
     if request.json {
-        print_json(&told)?;
+        print_json(&explanation)?;
     } else {
-        narrate(&told);
+        narrate(&explanation);
     }
     let is_taken = !(matches!(proof, Proof::Refused(_)) && had_headers)
         && read.is_ok_and(|explained| explained.iter().all(|one| one.event.is_ok()));
@@ -171,7 +171,7 @@ impl Setting<'_> {
             Ok(event) => event,
             Err(problem) => return Ok(json!({ "refused": shown_problem(problem) })),
         };
-        let mut told = json!({"event": event, "type": event.happening.type_name()});
+        let mut explanation = json!({"event": event, "type": event.happening.type_name()});
         let (customer, pending) = match self.opened {
             Some(opened) => opened.store.knowledge(event.customer.as_str()).await?,
             None => (Customer::default(), 0),
@@ -179,15 +179,15 @@ impl Setting<'_> {
         if let (Some(opened), Some((origin, origin_id))) = (self.opened, &explained.identity)
             && let Some((id, state)) = opened.store.told_before(&self.source.name, (origin, origin_id)).await?
         {
-            told["known"] = json!({"id": id, "state": state});
+            explanation["known"] = json!({"id": id, "state": state});
         }
-        told["customer"] = json!({
+        explanation["customer"] = json!({
             "is_active": customer.facts.is_active(), "podero_user_id": customer.user_id(), "events_before_it": pending,
         });
         let rehearsal =
             rehearse(Work::new(event.clone(), self.now, customer), self.now, &settings::policy(self.config));
-        told["outcome"] = json!(outcome(event, &rehearsal, self.now));
-        told["calls"] = rehearsal
+        explanation["outcome"] = json!(outcome(event, &rehearsal, self.now));
+        explanation["calls"] = rehearsal
             .calls
             .iter()
             .map(|call| {
@@ -197,8 +197,8 @@ impl Setting<'_> {
                        "idempotency_key": key, "body": shown.body.map(|body| named_in(&body))})
             })
             .collect();
-        told["tells"] = rehearsal.topics.iter().map(|topic| json!(topic.name())).collect();
-        Ok(told)
+        explanation["tells"] = rehearsal.topics.iter().map(|topic| json!(topic.name())).collect();
+        Ok(explanation)
     }
 }
 
@@ -235,16 +235,16 @@ fn named_in(body: &Value) -> Value {
     }
 }
 
-fn narrate(told: &Value) {
+fn narrate(explanation: &Value) {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let line = |name: &str, value: &Value| say(&table::plain(&format!("{name:<9} {}", text(value))));
-    line("source", &told["source"]);
-    line("verified", &told["verified"]);
-    line("store", &told["store"]);
-    if let Some(refused) = told.get("refused") {
+    line("source", &explanation["source"]);
+    line("verified", &explanation["verified"]);
+    line("store", &explanation["store"]);
+    if let Some(refused) = explanation.get("refused") {
         narrate_refused(refused);
     }
-    for event in told["events"].as_array().into_iter().flatten() {
+    for event in explanation["events"].as_array().into_iter().flatten() {
         say("");
         if let Some(refused) = event.get("refused") {
             narrate_refused(refused);

@@ -155,7 +155,7 @@ fn spawn_grouping(mut write: impl FnMut(&[Write]) -> rusqlite::Result<()> + Send
             let group: Vec<Write> = std::iter::once(first).chain(receiver.try_iter().take(GROUP_MAX - 1)).collect();
             write(&group).expect("the disk takes it");
             for (_, done) in group {
-                // Whoever has gone does not wait for it.
+                // A client that has gone does not wait for it.
                 let _ = done.send(());
             }
         }

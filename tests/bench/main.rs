@@ -2,7 +2,7 @@
 //! the ratio of two programs on it does. `cargo bench` runs it; docs/PERFORMANCE.md says what each figure means.
 //!
 //! Every part is a process of its own: the bridge, the limits and the target (this program in other roles), RabbitMQ and
-//! PostgreSQL; the load is here. What is compared is measured in turn, several times, and the median counts.
+//! PostgreSQL; the load is here. Compared figures are measured in turn, several times, and the median counts.
 #![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures time, for a person")]
 
 mod bus;

@@ -40,7 +40,7 @@ pub(crate) async fn template(folder: &Path, target: &Control) -> anyhow::Result<
         load::send(&bridge.address, load::change(0, number)).await?;
     }
     bridge.terminate()?;
-    // What is copied is the file alone.
+    // Only the file is copied.
     Connection::open(&file)?.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
     Ok(file)
 }

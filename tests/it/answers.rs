@@ -393,7 +393,7 @@ async fn what_former_versions_kept_goes_with_the_upgrade(folder: &Path, store: S
 #[tokio::test(flavor = "multi_thread")]
 async fn what_former_versions_kept_goes_with_the_upgrade_on_sqlite() {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    let store = crate::kit::sqlite_url(folder.path());
     what_former_versions_kept_goes_with_the_upgrade(folder.path(), store).await;
 }
 

@@ -31,7 +31,7 @@ fn settings() -> Settings {
 
 async fn world(limits: Limits) -> World {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    let url = crate::kit::sqlite_url(folder.path());
     World::start_with(folder, url, settings(), Extra { limits, ..Extra::default() }).await
 }
 
@@ -194,7 +194,7 @@ async fn a_body_of_an_unknown_sender_is_not_waited_for() {
 async fn bodies_have_so_much_room_and_whoever_finds_none_is_told_to_come_again() {
     let world = world(Limits { bodies_bytes_max: 8 << 10, ..Limits::default() }).await;
     let door = world.bridge.http;
-    // What is announced takes no room; what has come does.
+    // Announced events take no room; due ones do.
     let mut announcing = TcpStream::connect(door).await.expect("the door is open");
     announcing.write_all(&post("content-length: 4000\r\n", "")).await.expect("written");
     still_serves(&world, "meanwhile").await;

@@ -532,7 +532,7 @@ async fn replicas_whose_clocks_differ_count_each_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bridge_goes_on_where_one_with_a_clock_ahead_ended() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    let url = crate::kit::sqlite_url(folder.path());
     let ahead = Clock::manual(Clock::system().now().plus(YEARS), 1);
     let settings = Settings { url: url.clone(), targets: vec![Target::Amqp], works: true };
     let (store, writer) = Store::open(settings, ahead.clone()).await.expect("the store opens");

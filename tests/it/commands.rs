@@ -33,7 +33,7 @@ async fn run_sql(connection: &mut AnyConnection, sql: &str) {
 #[tokio::test]
 async fn a_command_on_the_store_needs_no_other_part_of_the_configuration() {
     let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    let url = crate::kit::sqlite_url(folder.path());
     let settings = Settings { url: url.clone(), targets: Vec::new(), works: true };
     let key = "an-operators-erasure-key";
     drop(Store::open_with(settings, Some(key), Clock::system()).await.expect("it is made"));
@@ -59,7 +59,7 @@ async fn a_command_on_the_store_needs_no_other_part_of_the_configuration() {
     expect(&run(&["erase", "C-1"]), 1, "store.erasure_key");
     std::fs::write(&key_file, key).expect("written");
     expect(&run(&["erase", "C-1", "--force"]), 0, "erased");
-    // What is no key is a mistake everywhere.
+    // An unknown key is a mistake in every command.
     std::fs::write(&file, text + "ulr = \"x\"\n").expect("written");
     expect(&run(&["parked", "list"]), 64, "amqp.ulr");
 }
@@ -129,7 +129,7 @@ async fn an_erasure_stands_also_when_the_log_beside_the_file_cannot_be_emptied()
     let fixture = StoreFixture::on_sqlite().await;
     sqlx::any::install_default_drivers();
     let mut connection = AnyConnection::connect(&fixture.url).await.expect("the file is there");
-    // What is erased lies so far behind in the file that a limit keeps it from being written there, but not in the log.
+    // The erased rows lie so far behind in the file that a limit prevents writes there, but not to the log.
     run_sql(&mut connection, "CREATE TABLE ballast (b BLOB); INSERT INTO ballast VALUES (zeroblob(4000000))").await;
     let mut arrival = fixture.arrival("C-1", Happening::Churned);
     arrival.raw = vec![b'x'; 50_000].into();

@@ -135,7 +135,7 @@ async fn a_repeat_after_the_upgrade_is_a_duplicate_by_whichever_source(url: Stri
 #[tokio::test]
 async fn a_repeat_after_the_upgrade_is_a_duplicate_on_sqlite() {
     let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    let url = crate::kit::sqlite_url(folder.path());
     a_repeat_after_the_upgrade_is_a_duplicate_by_whichever_source(url).await;
 }
 

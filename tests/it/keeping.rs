@@ -370,7 +370,7 @@ async fn other_customers_messages_stay_and_a_message_that_was_emptied_stays_so(f
     assert_eq!(states().await, ["skipped", "parked", "parked", "skipped"]);
 }
 
-/// What is personal about the customer of the stories; the id is not, in a log, but it is in an erasure.
+/// Personal data of the customer of the stories. In an erasure that includes the id, in a log it does not.
 const PERSONAL: [&str; 12] = [
     "zenobia.q@example.com",
     "zq-new@example.com",
@@ -559,7 +559,7 @@ async fn erasure_leaves_nothing(folder: tempfile::TempDir, url: String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_an_erasure_nothing_speaks_of_the_customer() {
     let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    let url = crate::kit::sqlite_url(folder.path());
     erasure_leaves_nothing(folder, url).await;
 }
 

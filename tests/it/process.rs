@@ -212,7 +212,7 @@ fn check_says_that_a_port_does_not_speak_what_its_address_says() {
     let sealed = port_that_says(TLS_ALERT);
     let web = port_that_says(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
     let folder = tempfile::tempdir().expect("a folder");
-    let store = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    let store = crate::kit::sqlite_url(folder.path());
     for (url, expected) in [
         (format!("amqps://guest:p%23ss@localhost:{plain}/%2f"), "does not speak TLS"),
         (format!("amqp://guest:p%23ss@localhost:{sealed}/%2f"), "if it speaks TLS, write amqps://"),

@@ -305,7 +305,7 @@ async fn while_the_store_is_away_a_replica_probes_by_itself() {
 #[tokio::test]
 async fn alone_on_sqlite_a_restart_neither_repeats_nor_forgets_what_was_told() {
     let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    let url = crate::kit::sqlite_url(folder.path());
     let (mock, clock) = (Mock::start().await, clock());
     let alone = One::start(&url, &mock, &clock).await;
     mock.then(Act::Answer(429, vec![("retry-after", "3600".to_owned())], String::new()));
@@ -400,7 +400,7 @@ fn churned(customer: &str, clock: &Clock) -> Arrival {
 #[tokio::test]
 async fn a_replica_claims_no_more_than_its_part() {
     let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    let url = crate::kit::sqlite_url(folder.path());
     let (mock, clock) = (Mock::start().await, clock());
     let alone = One::start(&url, &mock, &clock).await;
     let applier = applier(&alone);
@@ -442,7 +442,7 @@ async fn a_replica_claims_no_more_than_its_part() {
 async fn an_outage_is_no_part_of_an_events_age_and_everything_else_is() {
     for has_outage in [true, false] {
         let folder = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+        let url = crate::kit::sqlite_url(folder.path());
         let (mock, clock) = (Mock::start().await, clock());
         let alone = One::start(&url, &mock, &clock).await;
         let applier = applier(&alone);

@@ -18,7 +18,7 @@ pub type Environment = Vec<(&'static str, String)>;
 /// The settings of a store in a folder, and free ports.
 pub fn on_file(folder: &Path) -> Environment {
     vec![
-        ("STORE__URL", format!("sqlite://{}", folder.join("bridge.db").display())),
+        ("STORE__URL", crate::kit::sqlite_url(folder)),
         ("HTTP__LISTEN", "127.0.0.1:0".into()),
         ("ADMIN__LISTEN", "127.0.0.1:0".into()),
         ("SANDBOX__LISTEN", "127.0.0.1:0".into()),

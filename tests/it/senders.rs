@@ -190,7 +190,7 @@ secrets = ["shop:a-password-that-is-long"]
         assert_eq!(status, expected, "{path} {header}: {answer}");
         assert!(status == 202 || answer["type"] == "urn:podero-bridge:problem:unauthorized", "{answer}");
     }
-    // What is signed is the body. Whoever has recorded it may write other headers, and so another event.
+    // The signature covers the body alone: an attacker who recorded it could write other headers, and so another event.
     let recorded = [
         ("content-type", "application/json"),
         ("x-hub-signature-256", &*good),

@@ -694,7 +694,7 @@ async fn a_settlement_is_one_transaction(fixture: LaneFixture) {
 
     let settled = fixture.store.settle(&claim, verdict.clone(), vec![call.clone()]).await.expect("the store is there");
     assert_eq!(settled, Settled::Recorded);
-    // Whoever did not hear the answer asks again, and changes nothing.
+    // A caller that missed the answer asks again, and changes nothing.
     verdict.fate = Fate::Superseded;
     let again = fixture.store.settle(&claim, verdict, vec![call]).await.expect("the store is there");
     assert_eq!(again, Settled::Fenced);

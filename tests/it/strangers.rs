@@ -48,7 +48,7 @@ fn settings() -> Settings {
 
 async fn world(settings: Settings, limits: Limits) -> World {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    let url = crate::kit::sqlite_url(folder.path());
     World::start_with(folder, url, settings, Extra { limits, ..Extra::default() }).await
 }
 

@@ -17,7 +17,7 @@ struct WaitingWorld {
 impl WaitingWorld {
     async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+        let url = crate::kit::sqlite_url(folder.path());
         let environment = ["RETRY__INITIAL", "RETRY__MAX"].map(|key| (key, "10m".to_owned()));
         let mut settings = Settings { toml: String::new(), environment: environment.into() };
         settings.environment.push(("ADMIN__TOKEN", TOKEN.to_owned()));

@@ -82,7 +82,7 @@ impl World {
     pub async fn start(database: Database, settings: Settings) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let url = match database {
-            Database::Sqlite => format!("sqlite://{}", folder.path().join("bridge.db").display()),
+            Database::Sqlite => crate::kit::sqlite_url(folder.path()),
             Database::Postgres(url) => url,
         };
         Self::start_on(folder, url, settings).await
@@ -91,7 +91,7 @@ impl World {
     /// Against a Podero that does not run inside the bridge: `front` is its way there, `controls` the sandbox behind it.
     pub async fn start_against(front: SocketAddr, controls: SocketAddr, mut settings: Settings) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+        let url = crate::kit::sqlite_url(folder.path());
         settings.of_account(front);
         Self::start_with(folder, url, settings, Extra { controls: Some(controls), ..Extra::default() }).await
     }

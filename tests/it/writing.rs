@@ -164,7 +164,7 @@ async fn a_start_on_a_full_disk_waits_for_room() {
     );
     words.extend(["bash".to_owned(), "-c".to_owned(), script]);
     let mut environment = running::on_file(folder.path());
-    environment[0].1 = format!("sqlite://{}", disk.join("bridge.db").display());
+    environment[0].1 = crate::kit::sqlite_url(&disk);
     let world = ProcessWorld::of(Running::start_through(folder.path(), &words, &environment));
     assert!(world.bridge.log().contains("the store is not there yet"), "{}", world.bridge.log());
     world.recovers(1).await;
@@ -402,7 +402,7 @@ fn large(number: usize) -> Vec<Arrival> {
 #[tokio::test]
 async fn the_writers_queue_is_bounded_by_its_bytes() {
     let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    let url = crate::kit::sqlite_url(folder.path());
     let settings = Settings { url, targets: Vec::new(), works: true };
     let (store, writer) = Store::open(settings, Clock::system()).await.expect("it is made");
     // Nothing is written yet: the writer does not run.

@@ -85,7 +85,7 @@ impl Track {
         let before = cpu(&self.bridges)?;
         self.bridges.iter().try_for_each(|bridge| bridge.freeze(false))?;
         let seen = self.target.wait_for(events).await?;
-        // What is settled after its call belongs to the work.
+        // An event that is settled after its call belongs to the work.
         tokio::time::sleep(Duration::from_millis(300)).await;
         Ok((seen.per_second(), per_thousand(cpu(&self.bridges)? - before, events)))
     }

@@ -104,7 +104,7 @@ async fn full_disk(way: Way, scenario: &'static str) {
     let disk = Disk { way, folder: folder.path().to_owned() };
     let layout = Layout {
         replicas: 1,
-        store: Some(format!("sqlite://{}", folder.path().join("bridge.db").display())),
+        store: Some(crate::kit::sqlite_url(folder.path())),
         through: disk.through(),
         ..Layout::default()
     };

@@ -11,7 +11,7 @@ pub struct Ledger {
     url: String,
     /// Makes the copy that is looked at, where the original is out of reach.
     renew: Option<Box<dyn Fn() -> PathBuf + Send + Sync>>,
-    /// Held while it looks. Whoever kills a process takes it, so that the killed one is the last that had the SQLite
+    /// Held while it looks. The test takes it before it kills a process, so that the killed one is the last that had the SQLite
     /// file open, as in real life.
     pub looking: tokio::sync::Mutex<()>,
 }

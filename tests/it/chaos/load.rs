@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const CONFIRM_TIME_MAX: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What is to be sent and what came of it.
+/// Events to send, and their outcome.
 pub struct Load {
     pub ends: BTreeMap<String, Expected>,
     /// Every event's id.

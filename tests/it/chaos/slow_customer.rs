@@ -1,7 +1,7 @@
 //! One customer whose calls always fail delays no other.
 //!
 //! Rounds with and without such a customer take turns in one run on one bridge, so that both meet the same machine;
-//! their medians are compared. What is measured is what the store says: from the moment an event arrived to the moment
+//! their medians are compared. The times are those of the store: from the moment an event arrived to the moment
 //! its effect was complete.
 
 use std::time::Duration;

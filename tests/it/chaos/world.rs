@@ -77,7 +77,7 @@ impl ChaosWorld {
         let (podero, account) = tokio::task::block_in_place(|| start_podero(folder.path(), plan.seed));
         let value = |key: &str| account.iter().find(|(name, _)| name == key).expect("the sandbox says it").1.clone();
         let podero_url = value("podero.base_url");
-        let store = layout.store.unwrap_or_else(|| format!("sqlite://{}", folder.path().join("bridge.db").display()));
+        let store = layout.store.unwrap_or_else(|| crate::kit::sqlite_url(folder.path()));
         let mut settings: Vec<(String, String)> = [
             ("HTTP__LISTEN", "127.0.0.1:0".to_owned()),
             ("ADMIN__LISTEN", "127.0.0.1:0".to_owned()),

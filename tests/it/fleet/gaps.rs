@@ -92,7 +92,7 @@ impl GapsWorld {
     async fn open(url: Option<String>, users: u128, policy: WatchPolicy) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Clock::manual(World::moment(0), 1);
-        let url = url.unwrap_or_else(|| format!("sqlite://{}", folder.path().join("bridge.db").display()));
+        let url = url.unwrap_or_else(|| crate::kit::sqlite_url(folder.path()));
         let settings = Settings { url, targets: vec![Target::Amqp], works: true };
         let (store, writer) = Store::open(settings, clock.clone()).await.expect("the store opens");
         tokio::spawn(writer.run());

@@ -63,7 +63,7 @@ struct GhostsWorld {
 async fn world(podero: Podero) -> GhostsWorld {
     let folder = tempfile::tempdir().expect("a folder");
     let clock = Clock::manual(World::moment(0), 1);
-    let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+    let url = crate::kit::sqlite_url(folder.path());
     let settings = Settings { url, targets: vec![Target::Amqp], works: true };
     let (store, writer) = Store::open(settings, clock.clone()).await.expect("the store opens");
     tokio::spawn(writer.run());

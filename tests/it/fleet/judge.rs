@@ -275,7 +275,7 @@ impl Judge {
         region || self.maker_alert.contains_key(&pump.maker)
     }
 
-    /// Whoever could be seen to be lost for long enough has an alert, or somebody else's speaks for it.
+    /// A pump that could be seen to be lost for long enough has an alert, or another alert covers it.
     pub fn look(&mut self, world: &World, minute: Minute) -> Check {
         if world.weather(minute) != Weather::Fine {
             self.seen_since.fill(None);
@@ -353,7 +353,7 @@ impl Judge {
         Ok(())
     }
 
-    /// Whoever was lost again and again, and could be seen to be, has an alert.
+    /// A pump that could be seen to be lost again and again has an alert.
     fn look_for_flaps(&mut self, world: &World, minute: Minute, (place, counts): (usize, bool)) -> Check {
         let is_lost = world.is_lost(&world.pumps[place], minute);
         let (losses, since) = &mut self.losses[place];

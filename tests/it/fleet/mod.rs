@@ -19,7 +19,7 @@ use crate::servers::environment;
 use judge::Judge;
 use world::{Minute, Scale, World};
 
-/// What is held against the truth.
+/// Findings that are compared with the truth.
 trait Bridge {
     /// Lives through a minute of the world, and gives what it tells.
     async fn live(&mut self, world: &World, minute: Minute) -> Vec<Notice>;

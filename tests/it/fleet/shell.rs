@@ -78,7 +78,7 @@ impl Shell {
     pub async fn open(seed: u64) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Clock::manual(World::moment(0), seed);
-        let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+        let url = crate::kit::sqlite_url(folder.path());
         let settings = Settings { url, targets: vec![Target::Amqp], works: true };
         let (store, writer) = Store::open(settings, clock.clone()).await.expect("the store opens");
         tokio::spawn(writer.run());

@@ -68,7 +68,7 @@ impl WeekWorld {
             stopped.await.ok();
         }));
         let folder = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite://{}", folder.path().join("bridge.db").display());
+        let url = crate::kit::sqlite_url(folder.path());
         let settings = store::Settings { url, targets: vec![Target::Amqp], works: true };
         let (store, writer) = Store::open(settings, clock.clone()).await.expect("the store opens");
         tokio::spawn(writer.run());

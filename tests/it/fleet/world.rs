@@ -55,7 +55,7 @@ impl Episode {
     }
 }
 
-/// What is the matter with a heat pump.
+/// Fault of a heat pump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The authentication lapsed.

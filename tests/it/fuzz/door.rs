@@ -174,7 +174,7 @@ pub fn place_of(problem: &Problem) -> String {
     format!("{} {}", problem.kind.name(), pointers.join(" "))
 }
 
-/// What becomes of an envelope. What is accepted can be stored, and is the same when it is read again.
+/// Outcome of an envelope. An accepted one can be stored, and is the same when it is read again.
 pub fn translated(read: Result<Envelope, Problem>) -> Result<String, Problem> {
     let envelope = read?;
     assert_eq!(envelope.digest().len(), 64);

@@ -1,8 +1,15 @@
 //! A database of one test, and how a scenario runs on it.
 
+use std::path::Path;
+
 use tempfile::TempDir;
 
 use crate::servers;
+
+/// URL of the file `bridge.db` in a folder.
+pub fn sqlite_url(folder: &Path) -> String {
+    format!("sqlite://{}", folder.join("bridge.db").display())
+}
 
 /// A new, empty database.
 pub struct TestDatabase {
@@ -15,7 +22,7 @@ impl TestDatabase {
     /// A file that goes with the value.
     pub fn sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self { url: format!("sqlite://{}", folder.path().join("bridge.db").display()), folder: Some(folder) }
+        Self { url: sqlite_url(folder.path()), folder: Some(folder) }
     }
 
     /// One on the shared server.

@@ -3,7 +3,7 @@
 mod database;
 mod store;
 
-pub use database::{Fixture, TestDatabase, run};
+pub use database::{Fixture, TestDatabase, run, sqlite_url};
 pub use store::StoreFixture;
 
 /// One scenario, two tests: the fixture that it takes is opened on SQLite and on PostgreSQL.

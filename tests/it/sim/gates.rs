@@ -18,7 +18,7 @@ thread_local! {
     static ASKER: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Whoever is polled next is this one.
+/// The next user to be polled.
 pub(super) fn asking_as(actor: u64) {
     ASKER.set(actor);
 }

@@ -38,7 +38,7 @@ pub(super) struct EventRow {
 pub(super) struct Sent {
     pub(super) id: String,
     pub(super) state: String,
-    /// What is of one line goes out in order.
+    /// Notices of one order key go out in order.
     pub(super) line: String,
 }
 
@@ -184,7 +184,7 @@ impl Observer {
         Some((row.get(0), row.get(1)))
     }
 
-    /// When the next thing becomes due after `now` that does not come round for ever. What is due already and was not
+    /// When the next work becomes due after `now` that does not come round for ever. Work that is due already and was not
     /// done waits behind something else. Polls count while an alert is open.
     pub(super) async fn next_due(&mut self, now: Timestamp) -> Option<Timestamp> {
         let row = sqlx::query(

@@ -166,7 +166,7 @@ fn podero_shows(run: &Run, customer: &str, end: &End) -> Check {
     buildings.sort_by_key(|(id, _)| run.undeletable.contains(id));
     let count = buildings.len();
     let mut homes = end.homes();
-    // Whoever is content with more takes what the others leave.
+    // A customer that is content with more takes the rest.
     homes.sort_by_key(|(home, may_be_of_old_size)| (*may_be_of_old_size, std::cmp::Reverse(home.len())));
     for (home, may_be_of_old_size) in &homes {
         let stale = |building: &Record| {
@@ -182,7 +182,7 @@ fn podero_shows(run: &Run, customer: &str, end: &End) -> Check {
             None => return Err(format!("{customer} has no building that shows {home:?}: {buildings:?}")),
         }
     }
-    // What is left is nobody's home: what Podero refused to delete.
+    // The rest is nobody's home: Podero refused to delete it.
     buildings.retain(|(id, _)| !run.undeletable.contains(id));
     if run.deletes_buildings() && !buildings.is_empty() {
         return Err(format!("{customer} has {count} buildings for {} homes: {buildings:?}", homes.len()));

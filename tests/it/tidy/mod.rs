@@ -117,7 +117,7 @@ fn imports_point_down() {
         let (_, allowed) = MAY_IMPORT
             .iter()
             .find(|(name, _)| *name == module)
-            .unwrap_or_else(|| panic!("{path}: which layer is `{module}` in? Say so in tests/it/tidy.rs"));
+            .unwrap_or_else(|| panic!("{path}: which layer is `{module}` in? Say so in tests/it/tidy/mod.rs"));
         for imported in code(&text).split("crate::").skip(1) {
             let imported: String = imported.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             let is_fine = imported == module || imported == "domain" || allowed.contains(&imported.as_str());
@@ -194,6 +194,18 @@ fn every_file_says_what_it_is_for_and_where_one_goes_next() {
         let has_breadcrumb = text.contains("//! Before: ") && text.contains("After: ");
         assert!(has_breadcrumb || is_part_of_tests || path == "src/main.rs", "{path} has no Before and After");
     }
+}
+
+#[test]
+fn a_folder_of_modules_has_a_mod_rs() {
+    let paths: Vec<String> = files("src", &["rs"]).into_iter().map(|(path, _)| path).collect();
+    let is_test = |path: &str| path.ends_with("/tests.rs") || path.contains("/tests/");
+    let is_split = |path: &&String| {
+        let folder = path.replace(".rs", "/");
+        !is_test(path) && paths.iter().any(|other| other.starts_with(&folder) && !is_test(other))
+    };
+    let found = paths.iter().filter(is_split).map(|path| (path.clone(), "its folder holds more of it".to_owned()));
+    today::expect("module_style.txt", &found.collect(), "Move the file into its folder, as mod.rs");
 }
 
 #[test]

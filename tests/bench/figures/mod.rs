@@ -1,4 +1,4 @@
-//! What is measured, one room for each part of the bridge.
+//! Measurements, one room for each part of the bridge.
 
 pub(crate) mod alerts;
 pub(crate) mod apply;
