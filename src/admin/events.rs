@@ -4,10 +4,12 @@
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::error::{ApiError, ApiResult};
 use super::page::{Page, PageQuery};
 use super::state::Admin;
+use crate::domain::EventId;
 use crate::store::{OpenCursor, OpenFilter, OpenState};
 
 #[derive(Deserialize)]
@@ -35,7 +37,9 @@ pub(super) async fn open(
 }
 
 pub(super) async fn event(admin: web::Data<Admin>, id: web::Path<String>) -> ApiResult {
-    let event = admin.store.event(&id).await?.ok_or_else(|| ApiError::not_found("no event has this id"))?;
+    let unknown = || ApiError::not_found("no event has this id");
+    let id = EventId(Uuid::parse_str(&id).map_err(|_| unknown())?);
+    let event = admin.store.event(id).await?.ok_or_else(unknown)?;
     Ok(HttpResponse::Ok().json(event))
 }
 

@@ -11,7 +11,7 @@ use super::error::{ApiError, ApiResult, whole};
 use super::page::{Page, PageQuery};
 use super::state::Admin;
 use crate::domain::EventId;
-use crate::domain::event::{EventKind, EventState};
+use crate::domain::event::EventState;
 use crate::domain::verdict::Reason;
 use crate::metrics::Outcome;
 use crate::problem::ProblemKind;
@@ -35,7 +35,7 @@ pub(super) async fn list(
         None => Some(admin.store.parked_groups().await?),
         Some(_) => None,
     };
-    let mut answer = Page::by_id(rows, page.limit(), |event| event.id.clone()).named("parked");
+    let mut answer = Page::by_id(rows, page.limit(), |event| event.id.to_string()).named("parked");
     answer["groups"] = json!(groups);
     Ok(HttpResponse::Ok().json(answer))
 }
@@ -79,18 +79,18 @@ pub(super) async fn skip(admin: web::Data<Admin>, id: web::Path<String>) -> ApiR
 async fn unpark(admin: &Admin, id: &str, request: RetryRequest) -> ApiResult {
     let event = EventId(Uuid::parse_str(id).map_err(|_| ApiError::not_found("no event has this id"))?);
     let is_skip = request == RetryRequest::Skip;
-    let Some(type_name) = admin.store.unpark(event, request.clone()).await? else {
-        let why = admin.store.why_not_taken(event, &request).await?;
-        let kind = match why {
+    let Some(kind) = admin.store.unpark(event, request).await? else {
+        let why = admin.store.why_not_taken(event, request).await?;
+        let problem = match why {
             NotTaken::Unknown => ProblemKind::NotFound,
             NotTaken::NotParked(_) | NotTaken::NotWhole => ProblemKind::NotParked,
             NotTaken::InProgress => ProblemKind::InProgress,
             NotTaken::NotApprovable(_) => ProblemKind::NotApprovable,
         };
-        return Err(ApiError::new(kind, why.to_string()));
+        return Err(ApiError::new(problem, why.to_string()));
     };
     if is_skip {
-        admin.metrics.event_settled(EventKind::from_name(&type_name), Outcome::Skipped);
+        admin.metrics.event_settled(kind.sent(), Outcome::Skipped);
     } else {
         admin.wake.notify_one();
     }

@@ -13,6 +13,7 @@ use super::open::open_with_key;
 use super::output::{print_json, say, say_error};
 use crate::config;
 use crate::domain::EventId;
+use crate::domain::event::EventState;
 use crate::store::InTheWay;
 
 /// Erases one customer, and the messages that mention them.
@@ -79,12 +80,16 @@ fn what_to_do(found: &InTheWay) -> String {
         );
     }
     for (state, count) in &found.unsettled {
-        let advice = match state.as_str() {
-            "parked" => "retry or skip them (`parked list`). With --force they are gone",
-            "scheduled" => {
+        let advice = match state {
+            EventState::Parked => "retry or skip them (`parked list`). With --force they are gone",
+            EventState::Scheduled => {
                 "they take effect later, such as the final deletion after churn.retention. With --force it never happens"
             }
-            _ => "wait for their end. With --force they are gone without effect",
+            EventState::Pending
+            | EventState::Waiting
+            | EventState::Applied
+            | EventState::Superseded
+            | EventState::Skipped => "wait for their end. With --force they are gone without effect",
         };
         lines.push(format!("- {count} {state} events: {advice}"));
     }

@@ -50,12 +50,13 @@ async fn list(at: &config::Store, filter: OpenFilter, is_json: bool) -> anyhow::
 fn row(event: OpenEvent) -> [String; 8] {
     let customer = or_dash(event.customer_id.as_ref());
     let why = match (event.behind, event.reason, event.operation) {
-        (Some(behind), _, _) => behind,
+        (Some(behind), _, _) => behind.to_string(),
         (None, Some(reason), Some(operation)) => format!("{reason}: {operation}"),
         (None, Some(reason), None) => reason,
         (None, None, _) => "-".to_owned(),
     };
     let next_try = event.next_try.map_or_else(|| "-".to_owned(), |at: Timestamp| at.to_string());
     let (since, failures) = (event.since.to_string(), event.failures.to_string());
-    [event.id, customer, event.type_name, since, failures, event.waits_for.to_owned(), why, next_try]
+    let (id, kind, waits_for) = (event.id.to_string(), event.kind.to_string(), event.waits_for.to_string());
+    [id, customer, kind, since, failures, waits_for, why, next_try]
 }

@@ -22,7 +22,9 @@ use crate::config;
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 use crate::pump;
-use crate::store::{BulkRetry, Error, NotTaken, Ordered, ParkedGroup, ROWS_MAX, RetryRequest, Stepped, Store};
+use crate::store::{
+    BulkRetry, Error, NotTaken, Ordered, ParkedGroup, ROWS_MAX, RetryRequest, RetryState, Stepped, Store,
+};
 
 /// Interval between two looks at the progress, which is printed if it changed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -61,7 +63,7 @@ async fn list(at: &config::Store, reason: Option<Reason>, after: Option<Uuid>, i
     opened.close().await;
     let (page, groups) = (page?, groups?);
     let is_full = i64::try_from(page.len()).is_ok_and(|count| count == ROWS_MAX);
-    let next = page.last().filter(|_| is_full).map(|last| last.id.clone());
+    let next = page.last().filter(|_| is_full).map(|last| last.id);
     if is_json {
         return print_json(&json!({ "groups": groups, "parked": page, "next": next }));
     }
@@ -83,7 +85,7 @@ async fn list(at: &config::Store, reason: Option<Reason>, after: Option<Uuid>, i
         .into_iter()
         .map(|event| {
             let (customer, reason) = (or_dash(event.customer_id.as_ref()), or_dash(event.reason.as_ref()));
-            [event.id, customer, event.type_name, reason, or_dash(event.detail.as_ref())]
+            [event.id.to_string(), customer, event.kind.to_string(), reason, or_dash(event.detail.as_ref())]
         })
         .collect();
     table::print(["event", "customer", "type", "reason", "detail"], &rows);
@@ -119,9 +121,9 @@ async fn each(
     let mut results = Vec::with_capacity(ids.len());
     for id in ids {
         let id = EventId(*id);
-        let result = match opened.store.unpark(id, request.clone()).await {
+        let result = match opened.store.unpark(id, request).await {
             Ok(Some(_)) => Ok(None),
-            Ok(None) => opened.store.why_not_taken(id, &request).await.map(Some),
+            Ok(None) => opened.store.why_not_taken(id, request).await.map(Some),
             Err(error) => Err(error),
         };
         results.push((id, result));
@@ -167,7 +169,7 @@ async fn retry_many(at: &config::Store, retry: &RetryArguments) -> Result<(), Cl
     } else {
         say(&progress(&ended));
     }
-    if ended.state == "stopped" {
+    if ended.state == RetryState::Stopped {
         return Err(anyhow!("the retry was stopped; what it had not come to stays parked").into());
     }
     Ok(())
@@ -175,7 +177,7 @@ async fn retry_many(at: &config::Store, retry: &RetryArguments) -> Result<(), Cl
 
 /// Orders the retry, if there is something to retry and the operator confirms an approval. Returns also the number of
 /// parked events that can only be skipped.
-async fn order(store: &Store, retry: &RetryArguments) -> Result<(Ordered, i64), CliError> {
+async fn order(store: &Store, retry: &RetryArguments) -> Result<(Ordered, u64), CliError> {
     let (reason, per_second) = (retry.which.reason, retry.per_second);
     let groups = store.parked_groups().await?;
     let meant: Vec<&ParkedGroup> =
@@ -199,7 +201,7 @@ async fn order(store: &Store, retry: &RetryArguments) -> Result<(Ordered, i64), 
 
 /// Prints the number of each type, and asks for a confirmation unless it was given.
 async fn confirm(meant: &[&ParkedGroup], retry: &RetryArguments) -> Result<(), CliError> {
-    let events: i64 = meant.iter().map(|group| group.retryable).sum();
+    let events: u64 = meant.iter().map(|group| group.retryable).sum();
     let types: Vec<String> =
         meant.iter().flat_map(|group| &group.types).map(|(name, count)| format!("{name} {count}")).collect();
     let shown = format!("{events} events: {}", types.join(", "));

@@ -9,13 +9,13 @@ use super::open::open;
 use super::output::{print_json, say};
 use super::table::{self, or_dash};
 use crate::config;
-use crate::domain::{CustomerId, Timestamp};
+use crate::domain::{CustomerId, EventId, Timestamp};
 use crate::store::{CustomerView, EventSummary, EventView, NoticeView, PumpView};
 
 /// Prints one event with its calls and original bytes.
 pub(super) async fn event(at: &config::Store, id: Uuid, is_json: bool) -> anyhow::Result<()> {
     let opened = open(at).await?;
-    let event = opened.store.event(&id.to_string()).await;
+    let event = opened.store.event(EventId(id)).await;
     opened.close().await;
     let event = event?.with_context(|| format!("no event has the id {id}"))?;
     if is_json {
@@ -42,10 +42,10 @@ fn describe(view: &EventView) {
     let event = &view.event;
     let or_none = |moment: Option<Timestamp>| or_dash(moment.map(|moment| moment.to_string()).as_ref());
     let lines = [
-        ("id", event.id.clone()),
+        ("id", event.id.to_string()),
         ("customer", or_dash(event.customer_id.as_ref())),
-        ("type", event.type_name.clone()),
-        ("state", event.state.clone()),
+        ("type", event.kind.to_string()),
+        ("state", event.state.to_string()),
         ("reason", or_dash(event.reason.as_ref())),
         ("detail", or_dash(event.detail.as_ref())),
         ("happened", event.time.to_string()),
@@ -90,13 +90,13 @@ fn narrate(customer: &CustomerView) {
 }
 
 fn event_row(event: &EventSummary) -> [String; 5] {
-    let type_name = event.type_name.clone();
-    [event.time.to_string(), event.id.clone(), type_name, event.state.clone(), or_dash(event.reason.as_ref())]
+    let (id, kind, state) = (event.id.to_string(), event.kind.to_string(), event.state.to_string());
+    [event.time.to_string(), id, kind, state, or_dash(event.reason.as_ref())]
 }
 
 fn notice_row(notice: &NoticeView) -> [String; 5] {
     let (topic, target) = (notice.topic.clone(), notice.target.clone());
-    [notice.created_at.to_string(), notice.id.clone(), topic, target, notice.state.clone()]
+    [notice.created_at.to_string(), notice.id.to_string(), topic, target, notice.state.to_string()]
 }
 
 fn pump_row(pump: &PumpView) -> [String; 5] {

@@ -86,8 +86,7 @@ impl Backlog {
         let was_full = self.is_full_of_unreadable();
         // An event that waits for its sign-up is no work, and must not shut the door to that sign-up.
         let (waiting, scheduled) = (gauges.pending - gauges.waiting, gauges.scheduled + gauges.waiting);
-        let counts = [waiting, scheduled, gauges.parked_unreadable];
-        let [waiting, scheduled, unreadable] = counts.map(|count| u64::try_from(count).unwrap_or(0));
+        let unreadable = gauges.parked_unreadable;
         self.set(waiting, scheduled, unreadable);
         if self.is_full_of_unreadable() && !was_full {
             tracing::warn!(parked = unreadable, "messages that are no events stay in RabbitMQ from now on");

@@ -17,7 +17,7 @@ use super::delivery::{CONTENT_ENCODING, sha256};
 use super::signature::Verified;
 use crate::broker::Properties;
 use crate::clock::Clock;
-use crate::domain::event::{Transport, UNKNOWN};
+use crate::domain::event::Transport;
 use crate::domain::verdict::{Reason, unreadable_notice};
 use crate::domain::{EventId, Timestamp, date};
 use crate::problem::{FieldError, Problem, ProblemKind};
@@ -156,7 +156,6 @@ impl HeldMessage {
             origin_id: digest.clone(),
             source: delivery.source.clone(),
             door: delivery.transport.name(),
-            type_name: UNKNOWN.to_owned(),
             received_at: now,
             digest,
             raw,

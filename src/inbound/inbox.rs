@@ -198,7 +198,7 @@ impl Inbox {
             let receipt = receipts.next().expect(A_RECEIPT_EACH);
             self.count(delivery, kind, &receipt);
             match receipt {
-                Receipt::Reused { id } => Err(Problem::reused(&id)),
+                Receipt::Reused { id } => Err(Problem::reused(&id.to_string())),
                 receipt @ (Receipt::Accepted { .. } | Receipt::Duplicate { .. }) => Ok(receipt),
             }
         }))
@@ -208,12 +208,16 @@ impl Inbox {
         match receipt {
             Receipt::Accepted { state, .. } => {
                 self.metrics.event_received(&delivery.source, kind, delivery.transport);
-                match EventState::from_name(state) {
+                match state {
                     // It called something off.
-                    Some(EventState::Applied) => self.metrics.event_settled(kind, Outcome::Applied),
-                    Some(EventState::Superseded) => self.metrics.event_settled(kind, Outcome::Superseded),
-                    state => {
-                        state.into_iter().for_each(|state| self.backlog.grow(state));
+                    EventState::Applied => self.metrics.event_settled(kind, Outcome::Applied),
+                    EventState::Superseded => self.metrics.event_settled(kind, Outcome::Superseded),
+                    EventState::Pending
+                    | EventState::Scheduled
+                    | EventState::Waiting
+                    | EventState::Parked
+                    | EventState::Skipped => {
+                        self.backlog.grow(*state);
                         self.wake.notify_one();
                     }
                 }
@@ -283,7 +287,7 @@ mod tests {
         });
         inbox.or_park_as_panicked(&held, async { panic!("over this one") }).await.expect("it is parked");
         let parked = store.parked(Some("panicked")).await.expect("the store is there").remove(0);
-        let view = store.event(&parked.id).await.expect("the store is there").expect("it is known");
+        let view = store.event(parked.id).await.expect("the store is there").expect("it is known");
         assert_eq!(view.raw, "poison");
     }
 }

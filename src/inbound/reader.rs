@@ -159,7 +159,6 @@ impl Translator<'_> {
             origin_id: envelope.id,
             source: delivery.source.clone(),
             door: delivery.transport.name(),
-            type_name: event.happening.type_name().to_owned(),
             received_at: delivery.received_at,
             digest,
             raw: envelope.raw,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempPath;
 
 use super::Error;
-use super::db::{Aim, Db, Dialect, query};
+use super::db::{Aim, Db, Dialect, Row, query};
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +83,7 @@ async fn copy_into(db: &Db, copy: &Path) -> Result<(), Error> {
 async fn check(copy: &Path) -> Result<(), Error> {
     let db = Db::new(&format!("sqlite://{}", copy.display()), Aim::Look)?;
     let found = db.connect_plain().await?.rows_apart(query("PRAGMA integrity_check(1)")).await?;
-    match found.first().map(|row| row.try_get::<String>(0)).transpose()? {
+    match found.into_iter().next().map(Row::read::<String>).transpose()? {
         Some(found) if found == "ok" => Ok(()),
         found => Err(Error::Damaged(found.unwrap_or_default())),
     }

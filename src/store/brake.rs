@@ -14,9 +14,9 @@ use super::lanes::Claim;
 use super::writer::Write;
 use super::{Error, Store};
 use crate::clock::Clock;
-use crate::domain::Timestamp;
 use crate::domain::brake::{Brake, CLOCK_TOLERANCE, Clearance, Tally};
 use crate::domain::verdict::Reason;
+use crate::domain::{EventId, Timestamp};
 
 /// Age up to which the number of active customers is believed without counting again. A count reads an index entry of each
 /// customer, and a share that is five minutes old is as good as a new one.
@@ -67,8 +67,7 @@ impl Store {
         if let Some(known) = self.0.active.known(now) {
             return Ok(known);
         }
-        let row = query("SELECT COUNT(*) FROM lanes WHERE active = 1").fetch_one(&self.0.readers).await?;
-        let count = u64::try_from(row.try_get::<i64>(0)?).unwrap_or(0);
+        let count = query("SELECT COUNT(*) FROM lanes WHERE active = 1").fetch_one(&self.0.readers).await?;
         *self.0.active.lock() = Some((now, count));
         Ok(count)
     }
@@ -77,7 +76,7 @@ impl Store {
     /// claim; asking again for the same event, within the window, admits it again and counts nothing more.
     pub async fn ask_brake(&self, claim: &mut Claim, brake: Brake, active: Option<u64>) -> Result<Asked, Error> {
         let ask = Ask {
-            event: claim.work.event.id.to_string(),
+            event: claim.work.event.id,
             lane: claim.lane.clone(),
             fence: claim.fence,
             brake,
@@ -98,7 +97,7 @@ impl Store {
             None => None,
         };
         let newest = query("SELECT newest FROM brakes WHERE name = $1").bind(NAME);
-        let newest = newest.fetch_optional(&self.0.readers).await?.map(|row| row.try_get(0)).transpose()?.unwrap_or(0);
+        let newest = newest.fetch_optional(&self.0.readers).await?.unwrap_or(0);
         let since = self.0.clock.now().minus(brake.window);
         Ok(Tally { admitted: admitted_since(&self.0.readers, since, newest).await?, active })
     }
@@ -109,13 +108,12 @@ async fn admitted_since(on: impl Executor, since: Timestamp, newest: i64) -> Res
     let first = query(
         "SELECT number FROM admissions WHERE brake = $1 AND admitted_at > $2 ORDER BY admitted_at, number LIMIT 1",
     );
-    let first = first.bind(NAME).bind(since.micros()).fetch_optional(on).await?;
-    let first: Option<i64> = first.map(|row| row.try_get(0)).transpose()?;
+    let first: Option<i64> = first.with((NAME, since)).fetch_optional(on).await?;
     Ok(first.map_or(0, |first| u64::try_from(newest - first + 1).unwrap_or(0)))
 }
 
 struct Ask {
-    event: String,
+    event: EventId,
     lane: String,
     fence: i64,
     brake: Brake,
@@ -137,7 +135,7 @@ impl Write for Ask {
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Asked, Fault> {
         let ours = query("SELECT 1 FROM lanes WHERE lane = $1 AND fence = $2 AND claimed = 1");
-        if ours.bind(&self.lane).bind(self.fence).fetch_optional(&mut *connection).await?.is_none() {
+        if !ours.with((&self.lane, self.fence)).finds(&mut *connection).await? {
             return Ok(Asked::Fenced);
         }
         // Asked for once the row is ours: a writer may have waited for long, and a moment that is past would be a window that
@@ -155,7 +153,7 @@ impl Write for Ask {
             return Ok(Asked::Cleared);
         }
         if !held.is_closed {
-            let close = query("UPDATE brakes SET closed_at = $2 WHERE name = $1").bind(NAME).bind(held.now.micros());
+            let close = query("UPDATE brakes SET closed_at = $2 WHERE name = $1").with((NAME, held.now));
             close.execute(connection).await?;
         }
         Ok(Asked::Refused { tally, has_closed: !held.is_closed })
@@ -169,18 +167,14 @@ impl Ask {
             "INSERT INTO brakes (name, newest, admitted_at) VALUES ($1, 0, 0) \
              ON CONFLICT (name) DO UPDATE SET newest = brakes.newest RETURNING newest, admitted_at, closed_at",
         );
-        let row = row.bind(NAME).fetch_one(&mut *connection).await?;
+        let (newest, admitted_at, closed_at): (_, _, Option<Timestamp>) =
+            row.bind(NAME).fetch_one(&mut *connection).await?;
         let now = self.clock.now();
-        let mut held = Held {
-            now,
-            newest: row.try_get(0)?,
-            admitted_at: Timestamp::from_micros(row.try_get(1)?),
-            is_closed: row.try_get::<Option<i64>>(2)?.is_some(),
-        };
+        let mut held = Held { now, newest, admitted_at, is_closed: closed_at.is_some() };
         if held.admitted_at > now.plus(CLOCK_TOLERANCE) {
             // The clock was far ahead, and was set back: what is in the future would be in the window for as long.
             let ahead = query("UPDATE admissions SET admitted_at = $2 WHERE brake = $1 AND admitted_at > $2");
-            ahead.bind(NAME).bind(now.micros()).execute(connection).await?;
+            ahead.with((NAME, now)).execute(connection).await?;
             held.admitted_at = now;
         }
         Ok(held)
@@ -189,12 +183,12 @@ impl Ask {
     /// Whether the event was cleared before: its answer was lost, or it was admitted within the window, parked for another
     /// reason and retried. It counts once.
     async fn is_cleared(&self, connection: &mut Connection, since: Timestamp) -> Result<bool, Fault> {
-        let known = query("SELECT 1 FROM events WHERE id = $1 AND clearance IS NOT NULL").bind(&self.event);
-        if known.fetch_optional(&mut *connection).await?.is_some() {
+        let known = query("SELECT 1 FROM events WHERE id = $1 AND clearance IS NOT NULL").bind(self.event);
+        if known.finds(&mut *connection).await? {
             return Ok(true);
         }
         let counted = query("SELECT 1 FROM admissions WHERE event_id = $1 AND admitted_at > $2");
-        let counted = counted.bind(&self.event).bind(since.micros()).fetch_optional(&mut *connection).await?.is_some();
+        let counted = counted.with((self.event, since)).finds(&mut *connection).await?;
         if counted {
             self.clear(connection).await?;
         }
@@ -202,20 +196,15 @@ impl Ask {
     }
 
     async fn admit(&self, connection: &mut Connection, held: &Held) -> Result<(), Fault> {
-        let (number, at) = (held.newest + 1, held.now.max(held.admitted_at).micros());
+        let (number, at) = (held.newest + 1, held.now.max(held.admitted_at));
         // One of a window that is over.
-        query("DELETE FROM admissions WHERE event_id = $1").bind(&self.event).execute(&mut *connection).await?;
+        query("DELETE FROM admissions WHERE event_id = $1").bind(self.event).execute(&mut *connection).await?;
         query("INSERT INTO admissions (brake, number, event_id, admitted_at) VALUES ($1, $2, $3, $4)")
-            .bind(NAME)
-            .bind(number)
-            .bind(&self.event)
-            .bind(at)
+            .with((NAME, number, self.event, at))
             .execute(&mut *connection)
             .await?;
         query("UPDATE brakes SET newest = $2, admitted_at = $3, closed_at = NULL WHERE name = $1")
-            .bind(NAME)
-            .bind(number)
-            .bind(at)
+            .with((NAME, number, at))
             .execute(&mut *connection)
             .await?;
         self.clear(connection).await
@@ -223,8 +212,7 @@ impl Ask {
 
     async fn clear(&self, connection: &mut Connection) -> Result<(), Fault> {
         query("UPDATE events SET clearance = $2 WHERE id = $1")
-            .bind(&self.event)
-            .bind(Clearance::Admitted.name())
+            .with((self.event, Clearance::Admitted.name()))
             .execute(connection)
             .await?;
         Ok(())
@@ -235,9 +223,7 @@ impl Ask {
             "DELETE FROM admissions WHERE brake = $1 AND number IN (SELECT number FROM admissions \
              WHERE brake = $1 AND admitted_at <= $2 ORDER BY admitted_at, number LIMIT $3)",
         )
-        .bind(NAME)
-        .bind(since.micros())
-        .bind(FORGOTTEN_AT_ONCE)
+        .with((NAME, since, FORGOTTEN_AT_ONCE))
         .execute(connection)
         .await?;
         Ok(())

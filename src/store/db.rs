@@ -10,6 +10,7 @@ mod log;
 mod postgres;
 mod query;
 mod sqlite;
+mod values;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _, PgConnection, PgPool};
 
 pub(super) use log::LogMover;
-pub(super) use query::{Executor, Query, Row, ours, query};
+pub(super) use query::{Cell, Cells, Executor, FromCell, FromRow, Query, Row, ours, query, row};
 
 use super::condition::{Condition, Trouble};
 use super::place::{self, FileLock, Place, WHAT_TO_DO, sqlite_path};

@@ -19,12 +19,12 @@ use super::writer::Write;
 use super::{Error, Store};
 use crate::clock::Clock;
 use crate::domain::customer::Customer;
-use crate::domain::event::Event;
+use crate::domain::event::{Event, EventState};
 use crate::domain::{EventId, Timestamp};
 
 /// Rows looked through at once for what never became an event and speaks of the customer: each may be as large as a
 /// message can be.
-const LOOK_MAX: i64 = 20;
+const LOOK_MAX: usize = 20;
 
 /// `origin` of the rows of events that came after their customer was erased; `origin_id` is a keyed hash of both.
 pub(super) const ERASED: &str = "erased";
@@ -52,7 +52,7 @@ impl Key {
         if known.as_ref() == Some(&mark) {
             return Ok(key);
         }
-        let tombstones: i64 = query("SELECT COUNT(*) FROM tombstones").fetch_one(&mut *connection).await?.try_get(0)?;
+        let tombstones: i64 = query("SELECT COUNT(*) FROM tombstones").fetch_one(&mut *connection).await?;
         if known.is_some() && (tombstones > 0 || !works) {
             return Err(Error::OtherKey);
         }
@@ -90,8 +90,7 @@ impl Key {
 }
 
 async fn value(connection: &mut Connection, name: &'static str) -> Result<Option<String>, Fault> {
-    let row = query("SELECT value FROM erasure_keys WHERE name = $1").bind(name).fetch_optional(connection).await?;
-    row.map(|row| row.try_get(0)).transpose()
+    query("SELECT value FROM erasure_keys WHERE name = $1").bind(name).fetch_optional(connection).await
 }
 
 /// The key that is kept in the store; made once, by whichever replica is first.
@@ -128,7 +127,7 @@ pub struct InTheWay {
     /// Signed up and not churned: still at Podero.
     pub is_active: bool,
     /// Events without an end, by state.
-    pub unsettled: Vec<(String, i64)>,
+    pub unsettled: Vec<(EventState, i64)>,
     /// Outgoing events that are not out.
     pub unpublished: i64,
     /// Alerts that nobody would hear the end of.
@@ -158,7 +157,7 @@ impl Store {
         force: bool,
     ) -> Result<Result<Erased, InTheWay>, Error> {
         let mut messages = self.messages_of(customer).await?;
-        messages.also = also.iter().map(EventId::to_string).collect();
+        messages.also = also.to_vec();
         messages.mentions.retain(|id| !messages.also.contains(id));
         let (key, now) = (self.0.key.clone(), self.0.clock.now());
         self.write(Erase { customer: customer.to_owned(), force, messages, key, now }).await
@@ -170,29 +169,27 @@ impl Store {
         let mut found = Messages::default();
         let mut after = String::new();
         loop {
-            let rows = query(
+            let rows: Vec<(EventId, String, String, Option<String>)> = query(
                 "SELECT id, raw, raw_encoding, envelope FROM events WHERE lane IS NULL AND id > $1 AND raw <> '' \
                  ORDER BY id LIMIT $2",
             )
-            .bind(&after)
-            .bind(LOOK_MAX)
+            .with((&after, LOOK_MAX))
             .fetch_all(&self.0.readers)
             .await?;
-            for row in &rows {
-                let (id, raw, encoding): (String, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-                let envelope: Option<String> = row.try_get(3)?;
+            let is_last = rows.len() < LOOK_MAX;
+            for (id, raw, encoding, envelope) in rows {
+                after = id.to_string();
                 match says((&raw, &encoding), envelope.as_deref(), customer) {
                     Says::Nothing => {}
-                    Says::Mentions => found.mentions.push(id.clone()),
-                    Says::OnlyOf => found.emptied.push(id.clone()),
+                    Says::Mentions => found.mentions.push(id),
+                    Says::OnlyOf => found.emptied.push(id),
                     Says::AlsoOf { rest, is_mentioned } => {
-                        found.cut.push(Cut { id: id.clone(), raw, rest });
-                        found.mentions.extend(is_mentioned.then(|| id.clone()));
+                        found.cut.push(Cut { id, raw, rest });
+                        found.mentions.extend(is_mentioned.then_some(id));
                     }
                 }
-                after = id;
             }
-            if i64::try_from(rows.len()).unwrap_or(0) < LOOK_MAX {
+            if is_last {
                 return Ok(found);
             }
         }
@@ -202,16 +199,16 @@ impl Store {
 /// Messages by what is done to them.
 #[derive(Default)]
 struct Messages {
-    emptied: Vec<String>,
+    emptied: Vec<EventId>,
     cut: Vec<Cut>,
-    mentions: Vec<String>,
+    mentions: Vec<EventId>,
     /// Those that somebody named.
-    also: Vec<String>,
+    also: Vec<EventId>,
 }
 
 /// A batch of which a part goes.
 struct Cut {
-    id: String,
+    id: EventId,
     raw: String,
     rest: String,
 }
@@ -245,7 +242,7 @@ impl Write for Erase {
         let lane = query("DELETE FROM lanes WHERE lane = $1 AND claimed = 0").bind(&self.customer);
         lane.execute(&mut *connection).await?;
         let left = query("SELECT lane FROM lanes WHERE lane = $1").bind(&self.customer);
-        if left.fetch_optional(&mut *connection).await?.is_some() {
+        if left.finds(&mut *connection).await? {
             return Ok(Err(InTheWay { is_claimed: true, ..found }));
         }
         query("DELETE FROM calls WHERE event_id IN (SELECT id FROM events WHERE lane = $1)")
@@ -257,14 +254,13 @@ impl Write for Erase {
         let heat_pumps = self.delete(connection, "DELETE FROM pumps WHERE customer = $1").await?;
         self.delete(connection, "DELETE FROM watched WHERE customer = $1").await?;
         let messages = self.empty_messages(connection).await? + self.cut_messages(connection).await?;
-        let mentions = self.messages.mentions.iter().filter_map(|id| id.parse().ok().map(EventId)).collect();
+        let mentions = self.messages.mentions.clone();
         query(
             "INSERT INTO tombstones (customer, erased_at) VALUES ($1, $2) ON CONFLICT (customer) DO UPDATE \
              SET erased_at = CASE WHEN tombstones.erased_at > $2 AND tombstones.erased_at <= $3 \
              THEN tombstones.erased_at ELSE $2 END",
         )
-        .bind(self.key.customer(&self.customer))
-        .bind(erased_at.micros())
+        .with((self.key.customer(&self.customer), erased_at))
         // One beyond it is of a clock that was ahead: an erasure by one that is right mends it.
         .bind(moments::tombstone_ceiling(self.now))
         .execute(&mut *connection)
@@ -278,16 +274,17 @@ impl Erase {
     async fn in_the_way(&self, connection: &mut Connection) -> Result<InTheWay, Fault> {
         let mut found = InTheWay { is_unknown: !self.is_known(connection).await?, ..InTheWay::default() };
         for id in &self.messages.also {
-            let message = query("SELECT id FROM events WHERE id = $1 AND lane IS NULL").bind(id);
-            if message.fetch_optional(&mut *connection).await?.is_none() {
-                found.no_messages.push(EventId(id.parse().unwrap_or_default()));
+            let message = query("SELECT id FROM events WHERE id = $1 AND lane IS NULL").bind(*id);
+            if !message.finds(&mut *connection).await? {
+                found.no_messages.push(*id);
             }
         }
         let lane = query("SELECT customer, claimed FROM lanes WHERE lane = $1").bind(&self.customer);
-        if let Some(row) = lane.fetch_optional(&mut *connection).await? {
-            let customer = serde_json::from_str::<Customer>(&row.try_get::<String>(0)?).unwrap_or_default();
+        let lane: Option<(String, bool)> = lane.fetch_optional(&mut *connection).await?;
+        if let Some((customer, is_claimed)) = lane {
+            let customer = serde_json::from_str::<Customer>(&customer).unwrap_or_default();
             found.is_active = customer.facts.is_active();
-            found.is_claimed = row.try_get::<i64>(1)? == 1;
+            found.is_claimed = is_claimed;
         } else {
             // At Podero before the bridge, or past it: the watch came across the user.
             found.is_active = self.count(connection, "SELECT COUNT(*) FROM watched WHERE customer = $1").await? > 0;
@@ -296,9 +293,7 @@ impl Erase {
             "SELECT state, COUNT(*) FROM events WHERE lane = $1 \
              AND state IN ('pending', 'waiting', 'scheduled', 'parked') GROUP BY state ORDER BY state",
         );
-        for row in unsettled.bind(&self.customer).fetch_all(&mut *connection).await? {
-            found.unsettled.push((row.try_get(0)?, row.try_get(1)?));
-        }
+        found.unsettled = unsettled.bind(&self.customer).fetch_all(&mut *connection).await?;
         let unpublished = "SELECT COUNT(*) FROM notices WHERE customer = $1 AND state = 'pending'";
         found.unpublished = self.count(connection, unpublished).await?;
         let open_alerts = "SELECT COUNT(*) FROM pumps WHERE customer = $1 AND has_alert = 1";
@@ -315,22 +310,21 @@ impl Erase {
                     + (SELECT COUNT(*) FROM notices WHERE customer = $1) + (SELECT COUNT(*) FROM pumps WHERE customer = $1) \
                     + (SELECT COUNT(*) FROM watched WHERE customer = $1)";
         let tombstones = query("SELECT COUNT(*) FROM tombstones WHERE customer = $1");
-        let tombstones = tombstones.bind(self.key.customer(&self.customer)).fetch_one(&mut *connection).await?;
-        Ok(self.count(connection, rows).await? + tombstones.try_get::<i64>(0)? > 0)
+        let tombstones: i64 = tombstones.bind(self.key.customer(&self.customer)).fetch_one(&mut *connection).await?;
+        Ok(self.count(connection, rows).await? + tombstones > 0)
     }
 
     async fn count(&self, connection: &mut Connection, sql: &'static str) -> Result<i64, Fault> {
-        query(sql).bind(&self.customer).fetch_one(connection).await?.try_get(0)
+        query(sql).bind(&self.customer).fetch_one(connection).await
     }
 
     /// Now, or the newest event that is there if its sender's clock is ahead: none of them is to count as a later one.
     /// When it happened, not when it takes effect.
     async fn until(&self, connection: &mut Connection) -> Result<Timestamp, Fault> {
         let ahead = query("SELECT event FROM events WHERE lane = $1 AND time > $2 AND door <> 'internal'");
-        let rows = ahead.bind(&self.customer).bind(self.now.micros()).fetch_all(connection).await?;
+        let texts: Vec<Option<String>> = ahead.with((&self.customer, self.now)).fetch_all(connection).await?;
         let mut until = self.now;
-        for row in &rows {
-            let text: Option<String> = row.try_get(0)?;
+        for text in texts {
             let event = text.and_then(|text| serde_json::from_str::<Event>(&text).ok());
             until = until.max(event.map_or(self.now, |event| event.time));
         }
@@ -347,7 +341,7 @@ impl Erase {
         for Cut { id, raw, rest } in &self.messages.cut {
             let update =
                 query("UPDATE events SET raw = $2, raw_encoding = 'utf8' WHERE id = $1 AND lane IS NULL AND raw = $3");
-            let update = update.bind(id).bind(rest).bind(raw);
+            let update = update.with((*id, rest, raw));
             if update.execute(&mut *connection).await? == 0 {
                 // Another erasure cut it since it was read: what is left now is to be looked at anew.
                 return Err(Fault::Missing);
@@ -362,9 +356,8 @@ impl Erase {
         let mut emptied = 0;
         for id in self.messages.emptied.iter().chain(&self.messages.also) {
             let row = query("SELECT origin, origin_id, digest FROM events WHERE id = $1 AND lane IS NULL");
-            let Some(row) = row.bind(id).fetch_optional(&mut *connection).await? else { continue };
-            let (origin, origin_id, digest): (String, String, String) =
-                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let row: Option<(String, String, String)> = row.bind(*id).fetch_optional(&mut *connection).await?;
+            let Some((origin, origin_id, digest)) = row else { continue };
             if origin == ERASED {
                 continue;
             }
@@ -373,11 +366,7 @@ impl Erase {
                  state = CASE WHEN state = 'parked' OR state = 'pending' THEN 'skipped' ELSE state END, settled_at = $5 \
                  WHERE id = $1",
             )
-            .bind(id)
-            .bind(ERASED)
-            .bind(self.key.identity(&origin, &origin_id))
-            .bind(self.key.digest(&digest))
-            .bind(self.now.micros())
+            .with((*id, ERASED, self.key.identity(&origin, &origin_id), self.key.digest(&digest), self.now))
             .execute(&mut *connection)
             .await?;
             emptied += updated;

@@ -8,13 +8,15 @@
 use bytes::Bytes;
 
 use super::announcements;
+use super::closed_sets::{RowKind, Target};
 use super::db::{Connection, Db, Fault, query};
 use super::erasure::{ERASED, Key};
+use super::lanes::{Urgency, ready_lane};
 use super::moments;
-use super::outbox::{self, Target};
+use super::outbox;
 use super::writer::Write;
 use super::{Error, Store};
-use crate::domain::event::Event;
+use crate::domain::event::{Event, EventState};
 use crate::domain::notice::Notice;
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
@@ -32,8 +34,6 @@ pub struct Arrival {
     pub source: String,
     /// The door it came by, for the timeline.
     pub door: &'static str,
-    /// The type as the sender wrote it.
-    pub type_name: String,
     /// When it arrived.
     pub received_at: Timestamp,
     /// Digest of its content.
@@ -64,6 +64,15 @@ pub enum Content {
     },
 }
 
+impl Content {
+    fn kind(&self) -> RowKind {
+        match self {
+            Self::Event(event) => RowKind::of(&event.happening),
+            Self::Parked { .. } => RowKind::Unreadable,
+        }
+    }
+}
+
 /// The answer to an arrival. Whatever it says is committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Receipt {
@@ -71,40 +80,21 @@ pub enum Receipt {
     Accepted {
         /// Our id for it.
         id: EventId,
-        /// `pending`, `scheduled` or `parked`; `superseded` if its customer was erased since it happened.
-        state: String,
+        /// Pending, scheduled or parked; superseded if its customer was erased since it happened.
+        state: EventState,
     },
     /// It was ours already; nothing changed.
     Duplicate {
         /// Our id for the first one.
-        id: String,
+        id: EventId,
         /// What has become of the first one.
-        state: String,
+        state: EventState,
     },
     /// Its identity is known, with another content. Nothing was kept.
     Reused {
         /// Our id for the first one.
-        id: String,
+        id: EventId,
     },
-}
-
-/// Whether somebody waits for the effect of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Urgency {
-    /// It comes as it happens.
-    Live,
-    /// It is one of many that were imported, and yields.
-    Bulk,
-}
-
-impl Urgency {
-    /// As `lanes.bulk` has it.
-    pub(super) fn bulk(self) -> i64 {
-        match self {
-            Self::Live => 0,
-            Self::Bulk => 1,
-        }
-    }
 }
 
 /// Of a row whose texts are empty, about.
@@ -123,7 +113,6 @@ type Moments = (Timestamp, Timestamp, Timestamp);
 /// An arrival as it is written, made by whoever brings it: the writer has enough to do.
 pub(super) struct Ready {
     arrival: Arrival,
-    id: String,
     columns: Columns,
     /// By which its customer's tombstone would be known; empty where there is no customer.
     tombstone: String,
@@ -144,7 +133,7 @@ impl Ready {
             Content::Parked { .. } => String::new(),
         };
         let columns = Columns::of(&arrival, now, day);
-        Self { id: arrival.id.to_string(), arrival, columns, tombstone, place, now, day, written_at }
+        Self { arrival, columns, tombstone, place, now, day, written_at }
     }
 
     /// Of its texts: the original bytes, which are held twice, and what was read in them.
@@ -176,30 +165,14 @@ impl Store {
         };
         let rows = arrivals.into_iter().map(ready).collect();
         let (receipts, replaced) = self.write(Accept { rows, urgency, targets, key }).await?;
-        replaced.iter().for_each(|type_name| self.0.replaced.note(type_name));
+        replaced.into_iter().for_each(|kind| self.0.replaced.note(kind));
         Ok(receipts)
-    }
-
-    /// How many events are work that is not done, and how many will be work later: they wait for their day, or for
-    /// their sign-up. Reads an index, which takes a moment with a million of them.
-    pub async fn backlog(&self) -> Result<(u64, u64), Error> {
-        let rows = query(
-            "SELECT state, COUNT(*) FROM events WHERE (state = 'pending' OR state = 'waiting' OR state = 'scheduled') GROUP BY state",
-        )
-        .fetch_all(&self.0.readers)
-        .await?;
-        let (mut work, mut later) = (0, 0);
-        for row in rows {
-            let count = u64::try_from(row.try_get::<i64>(1)?).unwrap_or(0);
-            *(if row.try_get::<String>(0)? == "pending" { &mut work } else { &mut later }) += count;
-        }
-        Ok((work, later))
     }
 }
 
 impl Write for Accept {
-    /// The receipts, and the types of the announced events that were replaced.
-    type Output = (Vec<Receipt>, Vec<String>);
+    /// The receipts, and the kinds of the announced events that were replaced.
+    type Output = (Vec<Receipt>, Vec<RowKind>);
     const ONLY_IF_AWAITED: bool = true;
     const IS_ARRIVAL: bool = true;
 
@@ -229,7 +202,7 @@ impl Accept {
         &self,
         connection: &mut Connection,
         row: &Ready,
-        replaced: &mut Vec<String>,
+        replaced: &mut Vec<RowKind>,
     ) -> Result<Receipt, Fault> {
         let arrival = &row.arrival;
         // A message that was emptied names no customer any more whose tombstone would keep it away.
@@ -247,14 +220,14 @@ impl Accept {
             }
         }
         if let Content::Event(event) = &arrival.content {
-            let (types, ended) = announcements::settle(connection, event, row.now).await?;
-            replaced.extend(types);
+            let (kinds, ended) = announcements::settle(connection, event, row.now).await?;
+            replaced.extend(kinds);
             if let Some(state) = ended {
-                return Ok(Receipt::Accepted { id: arrival.id, state: state.to_owned() });
+                return Ok(Receipt::Accepted { id: arrival.id, state });
             }
         }
         match &arrival.content {
-            Content::Event(event) if row.columns.state == "pending" => {
+            Content::Event(event) if row.columns.state == EventState::Pending => {
                 ready_lane(connection, event.customer.as_str(), self.urgency, row.now).await?;
             }
             Content::Event(_) => {}
@@ -262,7 +235,7 @@ impl Accept {
                 outbox::insert(connection, notice, None, &self.targets, &row.place, row.now).await?;
             }
         }
-        Ok(Receipt::Accepted { id: arrival.id, state: row.columns.state.to_owned() })
+        Ok(Receipt::Accepted { id: arrival.id, state: row.columns.state })
     }
 
     /// Why an arrival was not inserted: its identity is known, or its customer was erased after it happened.
@@ -278,7 +251,7 @@ impl Accept {
             return Ok(receipt);
         }
         if bury(connection, arrival, &identity, &digest).await? {
-            return Ok(Receipt::Accepted { id: arrival.id, state: "superseded".to_owned() });
+            return Ok(Receipt::Accepted { id: arrival.id, state: EventState::Superseded });
         }
         let known = known(connection, left, &digest).await?;
         // Neither there nor new: it was removed in between, and the sender is to send it again.
@@ -300,8 +273,7 @@ impl Accept {
 /// meant both. `None`: it is the one that is there.
 fn twin(arrival: &Arrival, known: &Receipt) -> Option<Arrival> {
     let Receipt::Duplicate { id, .. } = known else { return None };
-    let is_another =
-        matches!(arrival.content, Content::Parked { may_be_known: false, .. }) && *id != arrival.id.to_string();
+    let is_another = matches!(arrival.content, Content::Parked { may_be_known: false, .. }) && *id != arrival.id;
     is_another.then(|| Arrival { origin_id: format!("{}/{}", arrival.origin_id, arrival.id), ..arrival.clone() })
 }
 
@@ -314,15 +286,7 @@ async fn bury(connection: &mut Connection, arrival: &Arrival, identity: &str, di
          'superseded', 0, 'of a customer who was erased after it happened', $9, '', 'utf8', $8, $4) \
          ON CONFLICT (origin, origin_id, scope) DO NOTHING",
     )
-    .bind(arrival.id.to_string())
-    .bind(ERASED)
-    .bind(identity)
-    .bind(&arrival.source)
-    .bind(arrival.door)
-    .bind(&arrival.type_name)
-    .bind(time.micros())
-    .bind(arrival.received_at.micros())
-    .bind(digest)
+    .with((arrival.id, ERASED, identity, &arrival.source, arrival.door, arrival.content.kind(), time, arrival.received_at, digest))
     .execute(connection)
     .await?;
     Ok(inserted == 1)
@@ -334,10 +298,10 @@ struct Columns {
     time: Timestamp,
     happened: Timestamp,
     due_at: Timestamp,
-    state: &'static str,
+    state: EventState,
     change: Option<String>,
     event: Option<String>,
-    reason: Option<&'static str>,
+    reason: Option<Reason>,
     detail: Option<String>,
     envelope: Option<String>,
     raw: String,
@@ -352,7 +316,7 @@ impl Columns {
             time: arrival.received_at,
             happened: arrival.received_at,
             due_at: now,
-            state: "parked",
+            state: EventState::Parked,
             change: None,
             event: None,
             reason: None,
@@ -373,13 +337,13 @@ impl Columns {
                     happened: event.time,
                     change: event.change(),
                     due_at: later.unwrap_or(now),
-                    state: if later.is_some() { "scheduled" } else { "pending" },
+                    state: if later.is_some() { EventState::Scheduled } else { EventState::Pending },
                     event: Some(serde_json::to_string(event).expect("an event has only serialisable fields")),
                     ..bare
                 }
             }
             Content::Parked { reason, detail, .. } => {
-                Self { reason: Some(reason.name()), detail: Some(detail.clone()), ..bare }
+                Self { reason: Some(*reason), detail: Some(detail.clone()), ..bare }
             }
         }
     }
@@ -390,7 +354,7 @@ impl Ready {
     /// says that its customer was erased after it happened.
     async fn insert(&self, connection: &mut Connection) -> Result<bool, Fault> {
         let (arrival, columns) = (&self.arrival, &self.columns);
-        let settled_at = columns.reason.map(|_| arrival.received_at.micros());
+        let settled_at = columns.reason.map(|_| arrival.received_at);
         // Not `INSERT … SELECT`: SQLite would keep a copy of each page that it touches, to undo the statement alone.
         let inserted = query(
             "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
@@ -398,27 +362,8 @@ impl Ready {
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, 0, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $5) \
              ON CONFLICT (origin, origin_id, scope) DO NOTHING",
         )
-        .bind(&self.id)
-        .bind(&columns.lane)
-        .bind(&arrival.origin)
-        .bind(&arrival.origin_id)
-        .bind(&arrival.source)
-        .bind(arrival.door)
-        .bind(&arrival.type_name)
-        .bind(columns.time.micros())
-        .bind(arrival.received_at.micros())
-        .bind(columns.due_at.micros())
-        .bind(columns.state)
-        .bind(columns.reason)
-        .bind(&columns.detail)
-        .bind(&arrival.digest)
-        .bind(&columns.event)
-        .bind(&columns.raw)
-        .bind(columns.raw_encoding)
-        .bind(settled_at)
-        .bind(&columns.envelope)
-        .bind(&columns.change)
-        .bind(columns.change.as_ref().map(|_| columns.happened.micros()))
+        .with((arrival.id, &columns.lane, &arrival.origin, &arrival.origin_id, &arrival.source, arrival.door, arrival.content.kind(), columns.time, arrival.received_at, columns.due_at, columns.state, columns.reason))
+        .with((&columns.detail, &arrival.digest, &columns.event, &columns.raw, columns.raw_encoding, settled_at, &columns.envelope, &columns.change, columns.change.as_ref().map(|_| columns.happened.micros())))
         .execute(&mut *connection)
         .await?;
         Ok(inserted == 1 && !self.is_taken_back(connection).await?)
@@ -432,15 +377,17 @@ impl Ready {
             "SELECT 1 FROM tombstones WHERE customer = $1 AND erased_at >= $2 AND (erased_at <= $5 OR $2 <= $6) \
              UNION ALL SELECT 1 FROM events WHERE origin = $3 AND origin_id = $4 AND scope = ''",
         )
-        .bind(&self.tombstone)
-        .bind(self.columns.happened.micros())
-        .bind(&self.arrival.origin)
-        .bind(&self.arrival.origin_id)
-        .bind(moments::tombstone_ceiling(self.written_at))
-        .bind(moments::doubted_tombstone(self.written_at));
-        let is_taken_back = obstacle.fetch_optional(&mut *connection).await?.is_some();
+        .with((
+            &self.tombstone,
+            self.columns.happened,
+            &self.arrival.origin,
+            &self.arrival.origin_id,
+            moments::tombstone_ceiling(self.written_at),
+            moments::doubted_tombstone(self.written_at),
+        ));
+        let is_taken_back = obstacle.finds(&mut *connection).await?;
         if is_taken_back {
-            query("DELETE FROM events WHERE id = $1").bind(&self.id).execute(connection).await?;
+            query("DELETE FROM events WHERE id = $1").bind(self.arrival.id).execute(connection).await?;
         }
         Ok(is_taken_back)
     }
@@ -453,49 +400,16 @@ async fn known(
     (source, origin, origin_id): (&str, &str, &str),
     digest: &str,
 ) -> Result<Option<Receipt>, Fault> {
-    let row = query(
+    let known: Option<(EventId, EventState, String)> = query(
         "SELECT id, state, digest FROM events WHERE origin = $1 AND origin_id = $2 AND COALESCE(NULLIF(scope, ''), $3) = $3",
     )
-    .bind(origin)
-    .bind(origin_id)
-    .bind(source)
+    .with((origin, origin_id, source))
     .fetch_optional(connection)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    let id: String = row.try_get(0)?;
-    let is_same = row.try_get::<String>(2)? == digest;
-    Ok(Some(if is_same { Receipt::Duplicate { id, state: row.try_get(1)? } } else { Receipt::Reused { id } }))
-}
-
-/// Makes a lane claimable now, unless somebody works on it: then its settling looks for the next head. A new lane's
-/// fence begins at the moment, so that none repeats that a lane of the same name had before its customer was erased.
-///
-/// What is live makes the lane live, with all that is in it: one customer's events keep their order. What is imported
-/// makes a lane yield only where nothing else is due in it. What would change nothing is not written: most arrivals of a
-/// backlog find their lane ready.
-pub(super) async fn ready_lane(
-    connection: &mut Connection,
-    lane: &str,
-    urgency: Urgency,
-    now: Timestamp,
-) -> Result<(), Fault> {
-    query(
-        "INSERT INTO lanes (lane, customer, fence, claimed, interrupted, ready_at, bulk) \
-         VALUES ($1, '', $2, 0, 0, $2, $3) ON CONFLICT (lane) DO UPDATE SET ready_at = CASE \
-         WHEN lanes.claimed = 1 THEN lanes.ready_at \
-         WHEN lanes.ready_at IS NOT NULL AND lanes.ready_at < $2 THEN lanes.ready_at \
-         ELSE $2 END, bulk = CASE \
-         WHEN $3 = 0 THEN 0 \
-         WHEN lanes.ready_at IS NULL AND lanes.claimed = 0 THEN 1 \
-         ELSE lanes.bulk END \
-         WHERE (lanes.claimed = 0 AND (lanes.ready_at IS NULL OR lanes.ready_at > $2)) OR ($3 = 0 AND lanes.bulk = 1)",
-    )
-    .bind(lane)
-    .bind(now.micros())
-    .bind(urgency.bulk())
-    .execute(connection)
-    .await?;
-    Ok(())
+    Ok(known.map(|(id, state, known)| match known == digest {
+        true => Receipt::Duplicate { id, state },
+        false => Receipt::Reused { id },
+    }))
 }
 
 /// Bytes as text where they are text. PostgreSQL's TEXT takes no NUL, so that goes as base64 too.

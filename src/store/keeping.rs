@@ -11,7 +11,7 @@ use super::condition::SERVER_DAMAGE_AGE_MAX;
 use super::db::{Connection, Db, Dialect, Fault, ours, query};
 use super::writer::Write;
 use super::{Error, Store};
-use crate::domain::Timestamp;
+use crate::domain::{EventId, Timestamp};
 
 /// A SQLite file up to here is checked before anything is done with it, which takes some tenths of a second. A larger one
 /// would hold the start up, so it is checked beside the work.
@@ -30,7 +30,7 @@ const SCRUB_WAIT_MAX_AT_WORK: Duration = Duration::from_millis(200);
 const OWED_SCRUB: &str = "log_holds_erased";
 
 /// Rows of a kind that one transaction forgets: small enough that doors and appliers do not wait long behind it.
-const FORGOTTEN_AT_ONCE: i64 = 200;
+const FORGOTTEN_AT_ONCE: usize = 200;
 
 impl Store {
     /// Removes some of what was settled longer than `retention` ago: events (applied, superseded, skipped) with their
@@ -103,9 +103,8 @@ impl Store {
 
     /// The version of the row that says so.
     async fn owed_scrub(&self) -> Result<Option<i64>, Error> {
-        let row = query("SELECT version FROM shared WHERE name = $1").bind(OWED_SCRUB);
-        let row = row.fetch_optional(&self.0.readers).await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?)
+        let version = query("SELECT version FROM shared WHERE name = $1").bind(OWED_SCRUB);
+        Ok(version.fetch_optional(&self.0.readers).await?)
     }
 
     async fn scrub_within(&self, owed: Option<i64>, wait_max: Duration) -> Result<bool, Error> {
@@ -124,7 +123,7 @@ pub(super) async fn check_file(connection: Connection) -> Result<(), Error> {
 
 async fn check_all(connection: Connection, how: &'static str) -> Result<(), Error> {
     let found = connection.rows_apart(query(how)).await.map_err(of_file)?;
-    let found: String = found.first().ok_or(Fault::Missing)?.try_get(0)?;
+    let found: String = found.into_iter().next().ok_or(Fault::Missing)?.read()?;
     if found == "ok" { Ok(()) } else { Err(Error::Damaged(found.lines().collect::<Vec<_>>().join(" "))) }
 }
 
@@ -169,7 +168,7 @@ impl Write for Scrubbed {
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
         // Of another version: another erasure has come since.
-        let done = query("DELETE FROM shared WHERE name = $1 AND version = $2").bind(OWED_SCRUB).bind(self.version);
+        let done = query("DELETE FROM shared WHERE name = $1 AND version = $2").with((OWED_SCRUB, self.version));
         done.execute(connection).await?;
         Ok(())
     }
@@ -183,7 +182,7 @@ impl Write for Forget {
     type Output = bool;
 
     fn weight(&self) -> usize {
-        2 * usize::try_from(FORGOTTEN_AT_ONCE).unwrap_or(usize::MAX)
+        2 * FORGOTTEN_AT_ONCE
     }
 
     async fn run(&self, db: &Db, connection: &mut Connection) -> Result<bool, Fault> {
@@ -192,11 +191,10 @@ impl Write for Forget {
              AND settled_at < $1 ORDER BY settled_at LIMIT $2{}) RETURNING id",
             db.skip_locked()
         ));
-        let events = query(events).bind(self.before.micros()).bind(FORGOTTEN_AT_ONCE);
-        let events = events.fetch_all(&mut *connection).await?;
-        for row in &events {
-            let id: String = row.try_get(0)?;
-            query("DELETE FROM calls WHERE event_id = $1").bind(id).execute(&mut *connection).await?;
+        let events = query(events).with((self.before, FORGOTTEN_AT_ONCE));
+        let events: Vec<EventId> = events.fetch_all(&mut *connection).await?;
+        for id in &events {
+            query("DELETE FROM calls WHERE event_id = $1").bind(*id).execute(&mut *connection).await?;
         }
         let notices = ours(format!(
             "DELETE FROM notices WHERE (id, target) IN (SELECT id, target FROM notices \
@@ -204,13 +202,12 @@ impl Write for Forget {
              ORDER BY created_at LIMIT $2{})",
             db.skip_locked()
         ));
-        let notices = query(notices).bind(self.before.micros()).bind(FORGOTTEN_AT_ONCE);
+        let notices = query(notices).with((self.before, FORGOTTEN_AT_ONCE));
         let notices = notices.execute(&mut *connection).await?;
         query("DELETE FROM bulk_retries WHERE state <> 'running' AND ended_at < $1")
-            .bind(self.before.micros())
+            .bind(self.before)
             .execute(connection)
             .await?;
-        let full = usize::try_from(FORGOTTEN_AT_ONCE).unwrap_or(usize::MAX);
-        Ok(events.len() == full || usize::try_from(notices).unwrap_or(0) == full)
+        Ok(events.len() == FORGOTTEN_AT_ONCE || usize::try_from(notices).unwrap_or(0) == FORGOTTEN_AT_ONCE)
     }
 }

@@ -14,30 +14,66 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::announcements;
-use super::db::{Connection, Db, Fault, Row, ours, query};
-use super::inbox::{Urgency, ready_lane};
+use super::closed_sets::{RowKind, Target};
+use super::db::{Connection, Db, Fault, ours, query, row};
 use super::moments::{Ceilings, Reach, work_ceiling};
-use super::outbox::{self, Target};
+use super::outbox;
 use super::roster;
 use super::writer::Write;
 use super::{Error, Store};
 use crate::domain::brake::Clearance;
 use crate::domain::call::Operation;
 use crate::domain::customer::Customer;
-use crate::domain::event::Event;
+use crate::domain::event::{Event, EventState};
 use crate::domain::notice::Notice;
 use crate::domain::plan::Work;
 use crate::domain::verdict::{Fate, Reason, Verdict, unreadable_notice};
 use crate::domain::{EventId, Timestamp};
 
 /// Events that become due in one go; the rest follow at the next step.
-const PROMOTED_MAX: i64 = 500;
+const PROMOTED_MAX: usize = 500;
 
 /// Lanes that one write may find held by a head in back-off before it gives up until the next step.
 const LOOKS_MAX: usize = 256;
 
 /// Why an event that was claimed is superseded: something newer says otherwise, and `detail` names it.
 const NEWER: &str = "newer";
+
+/// Whether somebody waits for the effect of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// It comes as it happens.
+    Live,
+    /// It is one of many that were imported, and yields.
+    Bulk,
+}
+
+impl Urgency {
+    /// As `lanes.bulk` has it.
+    pub(super) fn bulk(self) -> i64 {
+        match self {
+            Self::Live => 0,
+            Self::Bulk => 1,
+        }
+    }
+}
+
+row! {
+    /// Who has a lane.
+    pub(super) struct LaneHold {
+        pub(super) is_claimed: bool = "claimed",
+        pub(super) begun: Option<EventId> = "begun",
+        pub(super) lease_until: Option<Timestamp> = "ready_at",
+    }
+}
+
+impl LaneHold {
+    /// Whether an applier works on this event. A lease that has lapsed, or lies beyond its ceiling, does not count.
+    pub(super) fn is_at_work_on(&self, id: EventId, now: Timestamp, ceilings: Ceilings) -> bool {
+        let is_leased = self.lease_until.is_some_and(|until| !until.has_come(now, ceilings.work));
+        self.is_claimed && self.begun == Some(id) && is_leased
+    }
+}
 
 /// The right to work on one customer's next event.
 #[derive(Debug)]
@@ -94,11 +130,10 @@ impl Store {
             let was_any = !found.is_empty();
             let mut claims = Vec::with_capacity(found.len());
             for found in found {
-                let unreadable = (found.lane.clone(), found.fence, found.id.clone());
                 match found.into_claim(now, now.plus(lease)) {
                     Ok(claim) => claims.push(claim),
                     // Written by another version, or damaged: for a person, and out of its customer's way.
-                    Err(place) => self.park_unreadable(unreadable, &place, now).await?,
+                    Err(unreadable) => self.park_unreadable(unreadable, now).await?,
                 }
             }
             if !claims.is_empty() || !was_any {
@@ -107,28 +142,12 @@ impl Store {
         }
     }
 
-    async fn park_unreadable(
-        &self,
-        (lane, fence, id): (String, i64, String),
-        place: &str,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        tracing::error!(event.id = id, place, "an event cannot be read by this version; it is parked");
-        let event = EventId(id.parse().unwrap_or_default());
-        let notice = unreadable_notice(event, Reason::Unreadable, now);
-        let place_in_line = self.0.clock.fresh_id().to_string();
-        let targets = self.0.targets.clone();
-        self.write(ParkIllegible {
-            lane,
-            fence,
-            id,
-            detail: place.to_owned(),
-            notice,
-            place: place_in_line,
-            targets,
-            now,
-        })
-        .await?;
+    async fn park_unreadable(&self, event: Unreadable, now: Timestamp) -> Result<(), Error> {
+        let place = &event.detail;
+        tracing::error!(event.id = %event.id, place, "an event cannot be read by this version; it is parked");
+        let notice = unreadable_notice(event.id, Reason::Unreadable, now);
+        let (seq, targets) = (self.0.clock.fresh_id().to_string(), self.0.targets.clone());
+        self.write(ParkUnreadable { event, notice, seq, targets, now }).await?;
         self.0.unreadable.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -194,7 +213,7 @@ impl Write for ReleaseAll {
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
         query("UPDATE lanes SET ready_at = $1 WHERE claimed = 1 AND ready_at > $1")
-            .bind(self.at.micros())
+            .bind(self.at)
             .execute(connection)
             .await?;
         Ok(())
@@ -208,23 +227,55 @@ struct TakeClaims {
     ceilings: Ceilings,
 }
 
-struct Found {
-    id: String,
+row! {
+    /// A lane that looks due.
+    struct DueLane {
+        lane: String = "lane",
+        fence: i64 = "fence",
+        is_interrupted: bool = "interrupted",
+        customer: String = "customer",
+        begun: Option<EventId> = "begun",
+        is_claimed: bool = "claimed",
+    }
+}
+
+row! {
+    /// The event at the head of a lane.
+    struct HeadRow {
+        event: String = "event",
+        tries_from: Timestamp = "tries_from",
+        failures: u32 = "failures",
+        failing_since: Option<Timestamp> = "failing_since",
+        due_at: Timestamp = "due_at",
+        id: EventId = "id",
+        time: Timestamp = "time",
+        change: Option<String> = "change",
+        said_at: Option<Timestamp> = "said_at",
+        clearance: Option<String> = "clearance",
+    }
+}
+
+/// A lane that was claimed, with its head.
+struct ClaimedLane {
     lane: String,
     fence: i64,
     was_interrupted: bool,
     customer: String,
-    event: String,
-    tries_from: i64,
-    failures: i64,
-    failing_since: Option<i64>,
-    clearance: Option<String>,
+    head: HeadRow,
+    /// What is remembered of the customer's heat pumps.
     seen: Vec<String>,
+}
+
+/// What a claim leaves in a lane.
+struct Hold {
+    is_claimed: bool,
+    ready_at: Option<Timestamp>,
+    begun: Option<EventId>,
 }
 
 impl Write for TakeClaims {
     const ONLY_IF_AWAITED: bool = true;
-    type Output = Vec<Found>;
+    type Output = Vec<ClaimedLane>;
 
     fn weight(&self) -> usize {
         self.limit
@@ -255,44 +306,38 @@ impl Write for TakeClaims {
 impl TakeClaims {
     /// Up to `limit` lanes, those first that have been due for longest, and such with nothing but imported work only where
     /// no other is due.
-    async fn due(&self, limit: usize, db: &Db, connection: &mut Connection) -> Result<Vec<Row>, Fault> {
+    async fn due(&self, limit: usize, db: &Db, connection: &mut Connection) -> Result<Vec<DueLane>, Fault> {
         let mut lanes = Vec::new();
         for urgency in [Urgency::Live, Urgency::Bulk] {
             for reach in Reach::BOTH {
-                if lanes.len() < limit {
-                    let wanted = (urgency, limit - lanes.len());
-                    lanes.extend(self.due_of(reach, wanted, self.ceilings.work, (db, &mut *connection)).await?);
+                if lanes.len() == limit {
+                    return Ok(lanes);
                 }
+                let look = DueLook { urgency, reach, limit: limit - lanes.len(), ceiling: self.ceilings.work };
+                let mut due = self.due_of(look, db, connection).await?;
+                // A pause is looked for only where something lies so far ahead.
+                if reach == Reach::Beyond && !due.is_empty() {
+                    let ceiling = work_ceiling(connection, self.now, self.ceilings).await?;
+                    if ceiling > self.ceilings.work {
+                        due = self.due_of(DueLook { ceiling, ..look }, db, connection).await?;
+                    }
+                }
+                lanes.extend(due);
             }
         }
         Ok(lanes)
     }
 
-    async fn due_of(
-        &self,
-        reach: Reach,
-        (urgency, limit): (Urgency, usize),
-        ceiling: Duration,
-        (db, connection): (&Db, &mut Connection),
-    ) -> Result<Vec<Row>, Fault> {
+    async fn due_of(&self, look: DueLook, db: &Db, connection: &mut Connection) -> Result<Vec<DueLane>, Fault> {
         // The kind is written out, so that the index serves the look at it and its order.
         let due = ours(format!(
-            "SELECT lane, fence, interrupted, customer, begun, claimed FROM lanes \
-             WHERE bulk = {} AND ready_at {compares} $1 ORDER BY ready_at LIMIT $2{}",
-            urgency.bulk(),
+            "SELECT {columns} FROM lanes WHERE bulk = {} AND ready_at {compares} $1 ORDER BY ready_at LIMIT $2{}",
+            look.urgency.bulk(),
             db.skip_locked(),
-            compares = reach.compares(),
+            columns = DueLane::COLUMNS,
+            compares = look.reach.compares(),
         ));
-        let due = query(due).bind(reach.bound(self.now, ceiling));
-        let due = due.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(&mut *connection).await?;
-        // A pause is looked for only where something lies so far ahead.
-        if matches!(reach, Reach::Beyond) && !due.is_empty() && ceiling == self.ceilings.work {
-            let ceiling = work_ceiling(connection, self.now, self.ceilings).await?;
-            if ceiling > self.ceilings.work {
-                return Box::pin(self.due_of(reach, (urgency, limit), ceiling, (db, connection))).await;
-            }
-        }
-        Ok(due)
+        query(due).with((look.reach.bound(self.now, look.ceiling), look.limit)).fetch_all(connection).await
     }
 
     /// Whether the time of a customer's next event has come.
@@ -304,160 +349,164 @@ impl TakeClaims {
     }
 
     /// What is to be done in a lane that was found; `None` passes it over, since a newer arrival makes a lane look due
-    /// although its head is in back-off and holds it. Either way whoever had it before is fenced.
-    async fn head(&self, connection: &mut Connection, lane: Row) -> Result<Option<Found>, Fault> {
-        let begun: Option<String> = lane.try_get(4)?;
-        let was_interrupted = lane.try_get::<i64>(2)? == 1 || lane.try_get::<i64>(5)? == 1;
-        let (fence, customer): (i64, String) = (lane.try_get::<i64>(1)? + 1, lane.try_get(3)?);
-        let lane: String = lane.try_get(0)?;
-        let head = head_of(connection, &lane, begun.as_deref()).await?;
-        let due = head.as_ref().map(|row| row.try_get::<i64>(4)).transpose()?;
+    /// although its head is in back-off and holds it. Either way an earlier claim is fenced.
+    async fn head(&self, connection: &mut Connection, found: DueLane) -> Result<Option<ClaimedLane>, Fault> {
+        let DueLane { lane, fence, is_interrupted, customer, begun, is_claimed } = found;
+        let head = head_of(connection, &lane, begun).await?;
+        let due = head.as_ref().map(|head| head.due_at);
         let is_due = match due {
-            Some(due) => self.has_come(connection, Timestamp::from_micros(due)).await?,
+            Some(due) => self.has_come(connection, due).await?,
             None => false,
         };
-        if let Some(row) = head.as_ref().filter(|_| is_due)
-            && self.was_replaced(connection, (&lane, begun.as_deref()), row).await?
-        {
-            self.hold(connection, &lane, (false, None, begun.as_deref())).await?;
+        let Some(head) = head.filter(|_| is_due) else {
+            self.hold(connection, &lane, Hold { is_claimed: false, ready_at: due, begun }).await?;
+            return Ok(None);
+        };
+        // What was begun may have made something that only it knows of, and is finished.
+        if begun != Some(head.id) && self.was_replaced(connection, &lane, &head).await? {
+            self.hold(connection, &lane, Hold { is_claimed: false, ready_at: None, begun }).await?;
             ready_for_head(connection, &lane).await?;
             return Ok(None);
         }
-        let Some(head) = head.filter(|_| is_due) else {
-            self.hold(connection, &lane, (false, due, begun.as_deref())).await?;
-            return Ok(None);
-        };
-        let id: String = head.try_get(5)?;
-        self.hold(connection, &lane, (true, Some(self.until.micros()), Some(&id))).await?;
+        let hold = Hold { is_claimed: true, ready_at: Some(self.until), begun: Some(head.id) };
+        self.hold(connection, &lane, hold).await?;
         let seen = roster::seen_of(connection, &lane).await?;
-        Ok(Some(Found {
-            fence,
-            was_interrupted,
-            customer,
-            id,
-            event: head.try_get(0)?,
-            tries_from: head.try_get(1)?,
-            failures: head.try_get(2)?,
-            failing_since: head.try_get(3)?,
-            clearance: head.try_get(9)?,
-            seen,
-            lane,
-        }))
+        let was_interrupted = is_interrupted || is_claimed;
+        Ok(Some(ClaimedLane { lane, fence: fence + 1, was_interrupted, customer, head, seen }))
     }
 
-    async fn hold(
-        &self,
-        connection: &mut Connection,
-        lane: &str,
-        (is_claimed, ready_at, begun): (bool, Option<i64>, Option<&str>),
-    ) -> Result<(), Fault> {
+    async fn hold(&self, connection: &mut Connection, lane: &str, hold: Hold) -> Result<(), Fault> {
         query(
             "UPDATE lanes SET fence = fence + 1, interrupted = CASE WHEN claimed = 1 THEN 1 ELSE interrupted END, \
              claimed = $2, ready_at = $3, begun = $4 WHERE lane = $1",
         )
-        .bind(lane)
-        .bind(i64::from(is_claimed))
-        .bind(ready_at)
-        .bind(begun)
+        .with((lane, hold.is_claimed, hold.ready_at, hold.begun))
         .execute(connection)
         .await?;
         Ok(())
     }
+
+    async fn was_replaced(&self, connection: &mut Connection, lane: &str, head: &HeadRow) -> Result<bool, Fault> {
+        let (id, time, change, said_at) = (head.id, head.time, head.change.as_deref(), head.said_at);
+        announcements::is_replaced(connection, &announcements::Head { lane, id, time, change, said_at }, self.now).await
+    }
 }
 
-impl TakeClaims {
-    /// What was begun may have made something that only it knows of, and is finished.
-    async fn was_replaced(
-        &self,
-        connection: &mut Connection,
-        (lane, begun): (&str, Option<&str>),
-        head: &Row,
-    ) -> Result<bool, Fault> {
-        let id: String = head.try_get(5)?;
-        let change: Option<String> = head.try_get(7)?;
-        let (time, said_at) = (head.try_get(6)?, head.try_get(8)?);
-        let head = announcements::Head { lane, id: &id, time, change: change.as_deref(), said_at };
-        Ok(begun != Some(id.as_str()) && announcements::is_replaced(connection, &head, self.now).await?)
-    }
+/// Which lanes are looked for.
+#[derive(Clone, Copy)]
+struct DueLook {
+    urgency: Urgency,
+    reach: Reach,
+    limit: usize,
+    ceiling: Duration,
 }
 
 /// The event to be worked on next: the one that was begun, else the first by time and arrival. What was begun is
 /// finished before something older that came later: it may have made something at Podero that only it knows to look for.
-async fn head_of(connection: &mut Connection, lane: &str, begun: Option<&str>) -> Result<Option<Row>, Fault> {
+async fn head_of(connection: &mut Connection, lane: &str, begun: Option<EventId>) -> Result<Option<HeadRow>, Fault> {
     if let Some(begun) = begun {
-        let row = query(
-            "SELECT event, tries_from, failures, failing_since, due_at, id, time, change, said_at, clearance FROM events \
-             WHERE id = $1 AND state = 'pending'",
-        )
-        .bind(begun)
-        .fetch_optional(&mut *connection)
-        .await?;
-        if row.is_some() {
-            return Ok(row);
+        let head = ours(format!("SELECT {} FROM events WHERE id = $1 AND state = 'pending'", HeadRow::COLUMNS));
+        let head = query(head).bind(begun).fetch_optional(&mut *connection).await?;
+        if head.is_some() {
+            return Ok(head);
         }
     }
-    query(
-        "SELECT event, tries_from, failures, failing_since, due_at, id, time, change, said_at, clearance FROM events \
-         WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1",
-    )
-    .bind(lane)
-    .fetch_optional(connection)
-    .await
+    let head = ours(format!(
+        "SELECT {} FROM events WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1",
+        HeadRow::COLUMNS
+    ));
+    query(head).bind(lane).fetch_optional(connection).await
 }
 
-impl Found {
+impl ClaimedLane {
     /// The error says where it cannot be read, and not what stands there.
-    fn into_claim(self, now: Timestamp, lease_until: Timestamp) -> Result<Claim, String> {
-        let unreadable = |error: serde_json::Error| format!("stored form, column {}", error.column());
-        let event: Event = serde_json::from_str(&self.event).map_err(unreadable)?;
-        let mut customer: Customer = match self.customer.as_str() {
-            "" => Customer::default(),
-            text => serde_json::from_str(text).map_err(unreadable)?,
+    fn into_claim(self, now: Timestamp, lease_until: Timestamp) -> Result<Claim, Unreadable> {
+        let Self { lane, fence, head, .. } = self;
+        let read = || -> Result<(Event, Customer), serde_json::Error> {
+            let customer = match self.customer.as_str() {
+                "" => Customer::default(),
+                text => serde_json::from_str(text)?,
+            };
+            Ok((serde_json::from_str(&head.event)?, customer))
+        };
+        let (event, mut customer) = match read() {
+            Ok(read) => read,
+            Err(error) => {
+                let detail = format!("stored form, column {}", error.column());
+                return Err(Unreadable { lane, fence, id: head.id, detail });
+            }
         };
         customer.begin(self.was_interrupted);
-        let past = |micros| Timestamp::from_micros(micros).no_later_than(now);
-        let mut work = Work::new(event, past(self.tries_from), customer);
-        work.failures = u32::try_from(self.failures).unwrap_or(u32::MAX);
-        work.failing_since = self.failing_since.map(past);
-        work.clearance = Clearance::from_name(self.clearance.as_deref());
+        let mut work = Work::new(event, head.tries_from.no_later_than(now), customer);
+        work.failures = head.failures;
+        work.failing_since = head.failing_since.map(|since| since.no_later_than(now));
+        work.clearance = Clearance::from_name(head.clearance.as_deref());
         work.seen = self.seen.iter().filter_map(|text| roster::legible(text)).collect();
-        Ok(Claim { work, lane: self.lane, fence: self.fence, lease_until })
+        Ok(Claim { work, lane, fence, lease_until })
     }
 }
 
-struct ParkIllegible {
+/// A claimed event that this version cannot read.
+struct Unreadable {
     lane: String,
     fence: i64,
-    id: String,
+    id: EventId,
     detail: String,
+}
+
+struct ParkUnreadable {
+    event: Unreadable,
     notice: Notice,
-    place: String,
+    seq: String,
     targets: Vec<Target>,
     now: Timestamp,
 }
 
-impl Write for ParkIllegible {
+impl Write for ParkUnreadable {
     type Output = ();
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
-        let released = query("UPDATE lanes SET claimed = 0 WHERE lane = $1 AND fence = $2")
-            .bind(&self.lane)
-            .bind(self.fence)
-            .execute(&mut *connection)
-            .await?;
-        if released == 0 {
+        let Unreadable { lane, fence, id, detail } = &self.event;
+        let release = query("UPDATE lanes SET claimed = 0 WHERE lane = $1 AND fence = $2").with((lane, *fence));
+        if release.execute(&mut *connection).await? == 0 {
             return Ok(());
         }
         query("UPDATE events SET state = 'parked', reason = $2, detail = $3, settled_at = $4, clearance = NULL WHERE id = $1")
-            .bind(&self.id)
-            .bind(Reason::Unreadable.name())
-            .bind(&self.detail)
-            .bind(self.now.micros())
+            .with((*id, Reason::Unreadable, detail, self.now))
             .execute(&mut *connection)
             .await?;
-        outbox::insert(connection, &self.notice, Some(&self.lane), &self.targets, &self.place, self.now).await?;
-        ready_for_head(connection, &self.lane).await
+        outbox::insert(connection, &self.notice, Some(lane), &self.targets, &self.seq, self.now).await?;
+        ready_for_head(connection, lane).await
     }
+}
+
+/// Makes a lane claimable now, unless somebody works on it: then its settling looks for the next head. A new lane's
+/// fence begins at the moment, so that none repeats that a lane of the same name had before its customer was erased.
+///
+/// What is live makes the lane live, with all that is in it: one customer's events keep their order. What is imported
+/// makes a lane yield only where nothing else is due in it. What would change nothing is not written: most arrivals of a
+/// backlog find their lane ready.
+pub(super) async fn ready_lane(
+    connection: &mut Connection,
+    lane: &str,
+    urgency: Urgency,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    query(
+        "INSERT INTO lanes (lane, customer, fence, claimed, interrupted, ready_at, bulk) \
+         VALUES ($1, '', $2, 0, 0, $2, $3) ON CONFLICT (lane) DO UPDATE SET ready_at = CASE \
+         WHEN lanes.claimed = 1 THEN lanes.ready_at \
+         WHEN lanes.ready_at IS NOT NULL AND lanes.ready_at < $2 THEN lanes.ready_at \
+         ELSE $2 END, bulk = CASE \
+         WHEN $3 = 0 THEN 0 \
+         WHEN lanes.ready_at IS NULL AND lanes.claimed = 0 THEN 1 \
+         ELSE lanes.bulk END \
+         WHERE (lanes.claimed = 0 AND (lanes.ready_at IS NULL OR lanes.ready_at > $2)) OR ($3 = 0 AND lanes.bulk = 1)",
+    )
+    .with((lane, now, urgency.bulk()))
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// A lane may be claimed again when its head is due; with no head, when something arrives.
@@ -487,11 +536,7 @@ impl Write for Save {
         let saved = query(
             "UPDATE lanes SET customer = $3, active = $5, ready_at = $4 WHERE lane = $1 AND fence = $2 AND claimed = 1",
         )
-        .bind(&self.lane)
-        .bind(self.fence)
-        .bind(&self.customer.text)
-        .bind(self.until.micros())
-        .bind(self.customer.active)
+        .with((&self.lane, self.fence, &self.customer.text, self.until, self.customer.is_active))
         .execute(connection)
         .await?;
         Ok(if saved == 1 { Settled::Recorded } else { Settled::Fenced })
@@ -516,7 +561,7 @@ impl Write for Settle {
     async fn run(&self, db: &Db, connection: &mut Connection) -> Result<Settled, Fault> {
         let ours =
             ours(format!("SELECT 1 FROM lanes WHERE lane = $1 AND fence = $2 AND claimed = 1{}", db.for_update()));
-        let is_newest = query(ours).bind(&self.lane).bind(self.fence).fetch_optional(&mut *connection).await?.is_some();
+        let is_newest = query(ours).with((&self.lane, self.fence)).finds(&mut *connection).await?;
         if !is_newest {
             return Ok(Settled::Fenced);
         }
@@ -558,47 +603,47 @@ impl Settle {
              (SELECT due_at FROM events WHERE id = lanes.begun AND state = 'pending'), \
              (SELECT due_at FROM events WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1)) WHERE lane = $1",
         )
-        .bind(&self.lane)
-        .bind(&self.customer.text)
-        .bind(i64::from(is_over))
-        .bind(self.customer.active)
+        .with((&self.lane, &self.customer.text, is_over, self.customer.is_active))
         .execute(connection)
         .await?;
         Ok(())
     }
 
     async fn settle_event(&self, connection: &mut Connection) -> Result<(), Fault> {
-        let now = self.now.micros();
+        let now = self.now;
         let (state, due_at, reason, detail, settled_at) = match &self.verdict.fate {
             Fate::Applied { stale } => {
                 let in_part = (!stale.is_empty()).then(|| format!("superseded in part: {}", stale.join(", ")));
                 let detail: Vec<String> = in_part.into_iter().chain(self.verdict.remark.clone()).collect();
-                ("applied", now, None, (!detail.is_empty()).then(|| detail.join("; ")), Some(now))
+                (EventState::Applied, now, None, (!detail.is_empty()).then(|| detail.join("; ")), Some(now))
             }
-            Fate::Superseded => ("superseded", now, Some(NEWER), self.verdict.remark.clone(), Some(now)),
-            Fate::Waiting { until } => ("waiting", until.micros(), Some("no_sign_up"), None, None),
-            Fate::Retry { at, setback } => ("pending", at.micros(), Some(setback.name()), None, None),
-            Fate::Parked { reason, detail } => ("parked", now, Some(reason.name()), Some(detail.clone()), Some(now)),
+            Fate::Superseded => (EventState::Superseded, now, Some(NEWER), self.verdict.remark.clone(), Some(now)),
+            Fate::Waiting { until } => (EventState::Waiting, *until, Some("no_sign_up"), None, None),
+            Fate::Retry { at, setback } => (EventState::Pending, *at, Some(setback.name()), None, None),
+            Fate::Parked { reason, detail } => {
+                (EventState::Parked, now, Some(reason.name()), Some(detail.clone()), Some(now))
+            }
         };
         // An approval is for this try: parked for whatever reason, it asks again.
-        let keeps_clearance = i64::from(state != "parked");
+        let keeps_clearance = state != EventState::Parked;
         query(
             "UPDATE events SET state = $2, due_at = $3, failures = $4, failing_since = $5, reason = $6, \
              detail = $7, settled_at = $8, clearance = CASE WHEN $9 = 1 THEN clearance ELSE NULL END, \
              tries_from = CASE WHEN tries_from > $10 THEN $11 ELSE tries_from END WHERE id = $1",
         )
-        .bind(self.event.to_string())
-        .bind(state)
-        .bind(due_at)
-        .bind(i64::from(self.verdict.failures))
-        .bind(self.verdict.failing_since.map(Timestamp::micros))
-        .bind(reason)
-        .bind(detail)
-        .bind(settled_at)
-        .bind(keeps_clearance)
+        .with((
+            self.event,
+            state,
+            due_at,
+            self.verdict.failures,
+            self.verdict.failing_since,
+            reason,
+            detail,
+            settled_at,
+            keeps_clearance,
+        ))
         // Arrived while the clock was ahead: its age counts from now on.
-        .bind(Timestamp::latest(self.now, Duration::ZERO).micros())
-        .bind(now)
+        .with((Timestamp::latest(self.now, Duration::ZERO), now))
         .execute(connection)
         .await?;
         Ok(())
@@ -606,8 +651,7 @@ impl Settle {
 
     async fn wake_waiting(&self, connection: &mut Connection) -> Result<(), Fault> {
         let woken = query("UPDATE events SET state = 'pending', due_at = $2 WHERE lane = $1 AND state = 'waiting'")
-            .bind(&self.lane)
-            .bind(self.now.micros())
+            .with((&self.lane, self.now))
             .execute(&mut *connection)
             .await?;
         if woken > 0 {
@@ -624,13 +668,15 @@ impl Settle {
                 "INSERT INTO calls (id, event_id, at, operation, outcome, took_ms, idempotency_key) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7)",
             )
-            .bind(call.id.to_string())
-            .bind(self.event.to_string())
-            .bind(call.at.micros())
-            .bind(call.operation.name())
-            .bind(&call.outcome)
-            .bind(i64::try_from(call.took.as_millis()).unwrap_or(i64::MAX))
-            .bind(call.idempotency_key.map(|key| key.to_string()))
+            .with((
+                call.id,
+                self.event,
+                call.at,
+                call.operation.name(),
+                &call.outcome,
+                i64::try_from(call.took.as_millis()).unwrap_or(i64::MAX),
+                call.idempotency_key,
+            ))
             .execute(&mut *connection)
             .await?;
         }
@@ -640,19 +686,14 @@ impl Settle {
     /// An event of ours: it has no sender, so its own id is its identity.
     async fn follow_up(&self, connection: &mut Connection, event: &Event) -> Result<(), Fault> {
         let text = serde_json::to_string(event).expect("an event has only serialisable fields");
-        let due_at = event.stamp().time.micros();
+        let due_at = event.stamp().time;
         query(
             "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
              failures, digest, event, raw, raw_encoding, scope) \
              VALUES ($1, $2, 'podero-bridge', $1, 'podero-bridge', 'internal', $3, $4, $5, $4, $4, 'scheduled', 0, '', \
              $6, '', 'utf8', 'podero-bridge') ON CONFLICT (origin, origin_id, scope) DO NOTHING",
         )
-        .bind(event.id.to_string())
-        .bind(&self.lane)
-        .bind(event.happening.type_name())
-        .bind(due_at)
-        .bind(self.now.micros())
-        .bind(text)
+        .with((event.id, &self.lane, RowKind::of(&event.happening), due_at, self.now, text))
         .execute(connection)
         .await?;
         Ok(())
@@ -670,7 +711,7 @@ impl Write for Promote {
     type Output = usize;
 
     fn weight(&self) -> usize {
-        usize::try_from(PROMOTED_MAX).unwrap_or(usize::MAX)
+        PROMOTED_MAX
     }
 
     async fn run(&self, db: &Db, connection: &mut Connection) -> Result<usize, Fault> {
@@ -681,9 +722,9 @@ impl Write for Promote {
             db.skip_locked()
         ));
         // A purge that was dated back waits for its own day all the same, if the clock that set it turns out to be right.
-        let latest = Timestamp::latest(self.now, Duration::ZERO).micros();
-        let promote = query(promote).bind(self.day.micros()).bind(PROMOTED_MAX).bind(latest);
-        let mut rows = promote.fetch_all(&mut *connection).await?;
+        let latest = Timestamp::latest(self.now, Duration::ZERO);
+        let promote = query(promote).with((self.day, PROMOTED_MAX, latest));
+        let mut lanes: Vec<String> = promote.fetch_all(&mut *connection).await?;
         // A day on which an event takes effect is its sender's; the end of a wait is ours, and cannot lie so far ahead. The
         // wait begins again, by a clock that is right.
         let waits_too_long = ours(format!(
@@ -693,14 +734,13 @@ impl Write for Promote {
             db.skip_locked()
         ));
         let latest = Reach::Beyond.bound(self.now, self.ceilings.sign_up);
-        let again = query(waits_too_long).bind(latest).bind(PROMOTED_MAX).bind(self.now.micros());
-        rows.extend(again.fetch_all(&mut *connection).await?);
+        let again = query(waits_too_long).with((latest, PROMOTED_MAX, self.now));
+        lanes.extend(again.fetch_all::<String>(&mut *connection).await?);
         self.date_back(db, connection).await?;
-        for row in &rows {
-            let lane: String = row.try_get(0)?;
-            ready_lane(connection, &lane, Urgency::Live, self.now).await?;
+        for lane in &lanes {
+            ready_lane(connection, lane, Urgency::Live, self.now).await?;
         }
-        Ok(rows.len())
+        Ok(lanes.len())
     }
 }
 
@@ -714,7 +754,7 @@ impl Promote {
             db.skip_locked()
         ));
         let latest = Timestamp::latest(self.now, Duration::ZERO);
-        let date_back = query(date_back).bind(latest.micros()).bind(PROMOTED_MAX).bind(self.now.micros());
+        let date_back = query(date_back).with((latest, PROMOTED_MAX, self.now));
         date_back.execute(connection).await?;
         Ok(())
     }
@@ -723,13 +763,13 @@ impl Promote {
 /// A customer as a lane keeps it.
 struct Stored {
     text: String,
-    /// 1 while they are a customer: the brake counts those.
-    active: i64,
+    /// Whether they are a customer: the brake counts those.
+    is_active: bool,
 }
 
 impl Stored {
     fn of(customer: &Customer) -> Self {
         let text = serde_json::to_string(customer).expect("a customer has only serialisable fields");
-        Self { text, active: i64::from(customer.facts.is_active()) }
+        Self { text, is_active: customer.facts.is_active() }
     }
 }

@@ -11,9 +11,12 @@
 mod announcements;
 mod backup;
 mod brake;
+mod closed_sets;
 mod condition;
 mod db;
+mod duties;
 mod erasure;
+mod gauges;
 mod inbox;
 mod keeping;
 mod lanes;
@@ -46,29 +49,33 @@ use announcements::Replaced;
 pub use backup::{BackupError, back_up};
 use brake::ActiveCount;
 pub use brake::{ACTIVE_AGE_MAX, Asked};
+pub use closed_sets::{NoticeState, OpenState, RetryState, RowKind, Target};
 use condition::Condition;
 pub use condition::{Trouble, Writability};
 pub use db::Dialect;
 use db::{Aim, Connection, Db, Fault, Readers, query};
 pub use erasure::{Erased, InTheWay};
+pub use gauges::{BacklogCounts, Gauges};
 pub use inbox::{Arrival, Content, Receipt};
 pub use lanes::{CallMade, Claim, Settled};
 pub use moments::Ceilings;
 use moments::KnownCeilings;
 pub use outages::KnownOutages;
-pub use outbox::{DueNotice, PublishOutcome, Target};
-pub use parking::{BulkRetry, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedGroup, RetryRequest, Stepped};
+pub use outbox::{DueNotice, PublishOutcome};
+pub use parking::{
+    BulkRetry, KindCounts, NotTaken, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedGroup, RetryRequest, Stepped,
+};
 use place::FileLock;
 pub use place::is_sqlite;
 pub use roster::{DueUser, Kept, Member, Observed, Roster};
 pub use standing::{REPLICA_LIFE, Shared, Told};
 use taken::{Taken, Taking};
 pub use timeline::{
-    AlertView, CallView, CustomerView, EventSummary, EventView, Gauges, NotTaken, NoticeView, OutageView, PumpFilter,
+    AlertView, CallView, CustomerView, EventSummary, EventView, NoticeData, NoticeView, OutageView, PumpFilter,
     PumpView, ROWS_MAX,
 };
 pub use unread::{ReadAgain, Reread, UnreadMessage};
-pub use waits::{OpenCursor, OpenEvent, OpenFilter, OpenPage, OpenState, WaitsFor};
+pub use waits::{OpenCursor, OpenEvent, OpenFilter, OpenPage, WaitsFor};
 pub use writer::Writer;
 use writer::{Pending, QUEUE_BYTES_MAX, QUEUE_MAX, Write};
 

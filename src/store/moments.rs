@@ -25,13 +25,13 @@ const TOMBSTONE_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const NEW_CUSTOMER_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The latest moment that a tombstone can be dated: one beyond it was written by a clock that was ahead.
-pub(super) fn tombstone_ceiling(now: Timestamp) -> i64 {
-    Timestamp::latest(now, TOMBSTONE_AHEAD_MAX).micros()
+pub(super) fn tombstone_ceiling(now: Timestamp) -> Timestamp {
+    Timestamp::latest(now, TOMBSTONE_AHEAD_MAX)
 }
 
 /// Where a tombstone lies beyond its ceiling, it refuses what happened until this moment.
-pub(super) fn doubted_tombstone(now: Timestamp) -> i64 {
-    now.minus(NEW_CUSTOMER_WITHIN).micros()
+pub(super) fn doubted_tombstone(now: Timestamp) -> Timestamp {
+    now.minus(NEW_CUSTOMER_WITHIN)
 }
 
 /// How far ahead due times can lie, by kind.
@@ -86,7 +86,7 @@ impl Store {
 }
 
 /// The two places in which due rows are found, by an index on the due time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
     /// Their time has come.
     Come,
@@ -105,10 +105,10 @@ impl Reach {
         }
     }
 
-    pub(super) fn bound(self, now: Timestamp, ceiling: Duration) -> i64 {
+    pub(super) fn bound(self, now: Timestamp, ceiling: Duration) -> Timestamp {
         match self {
-            Self::Come => now.micros(),
-            Self::Beyond => Timestamp::latest(now, ceiling).micros(),
+            Self::Come => now,
+            Self::Beyond => Timestamp::latest(now, ceiling),
         }
     }
 }

@@ -5,8 +5,9 @@
 //!
 //! Before: [`crate::watch`] asks. After: the outbox, and the next polls.
 
-use super::db::{Connection, Db, Executor, Fault, Row, listed, ours, query};
-use super::outbox::{self, Target};
+use super::closed_sets::Target;
+use super::db::{Connection, Db, Executor, Fault, listed, ours, query};
+use super::outbox;
 use super::standing::{read, set};
 use super::writer::Write;
 use super::{Error, Store};
@@ -65,10 +66,9 @@ impl Store {
         // Nothing is suspected that could be confirmed, and the index alone tells the rest.
         let sql = COUNTS.replace("{confirmed}", "CAST(0 AS BIGINT)");
         let sql = sql.replace("{column}", column).replace("{conditions}", &conditions);
-        let query = query(ours(sql)).bind(lost_from.micros());
-        let query = except.iter().fold(query, |query, scope| query.bind(scope.name().to_owned()));
-        let rows = query.fetch_all(&self.0.readers).await?;
-        rows.iter().map(|row| Ok(count_of(kind.scope(row.try_get(0)?), row)?)).collect()
+        let query = query(ours(sql)).bind(lost_from).with_each(except.iter().map(|scope| scope.name()));
+        let counts: Vec<Counted> = query.fetch_all(&self.0.readers).await?;
+        Ok(counts.into_iter().map(|counted| count_of(kind.scope(counted.0.clone()), counted)).collect())
     }
 
     /// The same of one scope alone, and how many of those lost were seen disconnected after `suspected_at`; nothing is
@@ -83,12 +83,12 @@ impl Store {
         let conditions = format!("{column} = $2{}", left_out(except, 4));
         let sql = COUNTS.replace("{confirmed}", CONFIRMED);
         let sql = sql.replace("{column}", column).replace("{conditions}", &conditions);
-        let query = query(ours(sql)).bind(lost_from.micros()).bind(scope.name().to_owned());
-        let query = query.bind(suspected_at.micros());
-        let query = except.iter().fold(query, |query, scope| query.bind(scope.name().to_owned()));
-        let row = query.fetch_optional(&self.0.readers).await?;
+        let query = query(ours(sql)).with((lost_from, scope.name().to_owned()));
+        let query = query.bind(suspected_at);
+        let query = query.with_each(except.iter().map(|scope| scope.name()));
+        let counted: Option<Counted> = query.fetch_optional(&self.0.readers).await?;
         let nothing = Count { scope: scope.clone(), lost: 0, confirmed: 0, watched: 0 };
-        Ok(row.map(|row| count_of(scope.clone(), &row)).transpose()?.unwrap_or(nothing))
+        Ok(counted.map_or(nothing, |counted| count_of(scope.clone(), counted)))
     }
 }
 
@@ -109,10 +109,11 @@ fn left_out(except: &[&Scope], first: usize) -> String {
     format!(" AND ({column} IS NULL OR {column} NOT IN {})", listed(first, except.len()))
 }
 
-fn count_of(scope: Scope, row: &Row) -> Result<Count, Fault> {
-    let [lost, watched, confirmed] = [row.try_get::<i64>(1)?, row.try_get::<i64>(2)?, row.try_get::<i64>(3)?];
-    let [lost, watched, confirmed] = [lost, watched, confirmed].map(|count| u64::try_from(count).unwrap_or(0));
-    Ok(Count { scope, lost, confirmed, watched })
+/// A row of [`COUNTS`]: the scope's name, and how many are lost, watched and confirmed.
+type Counted = (String, u64, u64, u64);
+
+fn count_of(scope: Scope, (_, lost, watched, confirmed): Counted) -> Count {
+    Count { scope, lost, confirmed, watched }
 }
 
 /// The outages that were told, for whoever looks.

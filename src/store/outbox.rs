@@ -8,34 +8,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::db::{Connection, Db, Fault, Row, ours, query};
+use super::closed_sets::{NoticeState, Target};
+use super::db::{Connection, Db, Fault, ours, query, row};
 use super::moments::Reach;
 use super::taken::Taking;
 use super::writer::Write;
 use super::{Error, Store};
 use crate::domain::Timestamp;
 use crate::domain::notice::Notice;
-
-/// Where notices go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// The outbound exchange.
-    Amqp,
-    /// The signed webhook.
-    Webhook,
-}
-
-impl Target {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Amqp => "amqp",
-            Self::Webhook => "webhook",
-        }
-    }
-}
-
-/// Rows of a target that does not exist: kept and shown, published by nobody.
-const NO_TARGET: &str = "none";
 
 /// A notice to be published now.
 #[derive(Debug, Clone)]
@@ -73,9 +53,9 @@ impl Store {
         let take = Take { target, now, until: now.plus(lease), limit, ceiling, taking: taking.clone() };
         let rows = self.write_taking(take, taking).await?;
         let (mut due, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
-        for Taken { id, body, failures } in rows {
+        for TakenNotice { id, body, failures, .. } in rows {
             match serde_json::from_str(&body) {
-                Ok(notice) => due.push(DueNotice { notice, failures: u32::try_from(failures).unwrap_or(u32::MAX) }),
+                Ok(notice) => due.push(DueNotice { notice, failures }),
                 Err(error) => {
                     tracing::error!(notice.id = %id, column = error.column(), "an outgoing event cannot be read by this version");
                     let (at, why) = (now.plus(UNREADABLE_PAUSE), "unreadable by this version");
@@ -110,25 +90,14 @@ pub(super) async fn insert(
     now: Timestamp,
 ) -> Result<(), Fault> {
     let body = serde_json::to_string(notice).expect("a notice has only serialisable fields");
-    let names: Vec<&str> = match targets {
-        [] => vec![NO_TARGET],
-        targets => targets.iter().map(|target| target.name()).collect(),
-    };
-    for name in names {
+    let state = if targets.is_empty() { NoticeState::Kept } else { NoticeState::Pending };
+    for name in Target::names_of(targets) {
         let place = after_its_line(connection, (name, &notice.line), place).await?;
         query(
             "INSERT INTO notices (id, target, place, topic, line, customer, body, created_at, due_at, failures, \
              state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, $9) ON CONFLICT (id, target) DO NOTHING",
         )
-        .bind(notice.id.to_string())
-        .bind(name)
-        .bind(place)
-        .bind(notice.topic.name())
-        .bind(&notice.line)
-        .bind(customer.map(str::to_owned))
-        .bind(&body)
-        .bind(now.micros())
-        .bind(if name == NO_TARGET { "kept" } else { "pending" })
+        .with((notice.id, name, place, notice.topic.name(), &notice.line, customer, &body, now, state))
         .execute(&mut *connection)
         .await?;
     }
@@ -142,17 +111,20 @@ async fn after_its_line(
     place: &str,
 ) -> Result<String, Fault> {
     let last = "SELECT MAX(place) FROM notices WHERE target = $1 AND line = $2 AND state = 'pending'";
-    let last = query(last).bind(target).bind(line).fetch_one(connection).await?;
-    let last: Option<String> = last.try_get(0)?;
+    let last: Option<String> = query(last).with((target, line)).fetch_one(connection).await?;
     let last = last.filter(|last| last.as_str() >= place).and_then(|last| last.parse::<uuid::Uuid>().ok());
     let next = last.map(|last| uuid::Uuid::from_u128(last.as_u128().saturating_add(1)).to_string());
     Ok(next.unwrap_or_else(|| place.to_owned()))
 }
 
-struct Taken {
-    id: uuid::Uuid,
-    body: String,
-    failures: i64,
+row! {
+    /// A notice that was taken to be published.
+    struct TakenNotice {
+        seq: String = "place",
+        id: uuid::Uuid = "id",
+        body: String = "body",
+        failures: u32 = "failures",
+    }
 }
 
 struct Take {
@@ -166,7 +138,7 @@ struct Take {
 
 impl Write for Take {
     const ONLY_IF_AWAITED: bool = true;
-    type Output = Vec<Taken>;
+    type Output = Vec<TakenNotice>;
 
     async fn run(&self, db: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
         match &self.taking {
@@ -181,7 +153,7 @@ impl Take {
         &self,
         taking: &Taking<(Target, uuid::Uuid)>,
         connection: &mut Connection,
-    ) -> Result<Vec<Taken>, Fault> {
+    ) -> Result<Vec<TakenNotice>, Fault> {
         let looked_at = self.limit + taking.begin(self.now);
         let mut taken = Vec::with_capacity(self.limit);
         for reach in Reach::BOTH {
@@ -189,16 +161,16 @@ impl Take {
                 break;
             }
             let due = ours(format!(
-                "SELECT place, id, body, failures FROM notices AS mine WHERE target = $1 AND state = 'pending' AND due_at {compares} $2 \
+                "SELECT {columns} FROM notices AS mine WHERE target = $1 AND state = 'pending' AND due_at {compares} $2 \
                  AND NOT EXISTS (SELECT 1 FROM notices AS older WHERE older.target = $1 AND older.state = 'pending' \
                  AND older.line = mine.line AND older.place < mine.place) ORDER BY due_at LIMIT $3",
+                columns = TakenNotice::COLUMNS,
                 compares = reach.compares(),
             ));
-            let due = query(due).bind(self.target.name()).bind(reach.bound(self.now, self.ceiling));
-            let due = due.bind(i64::try_from(looked_at).unwrap_or(i64::MAX));
-            for row in &due.fetch_all(&mut *connection).await? {
-                let notice = placed(row)?;
-                if taken.len() < self.limit && taking.take((self.target, notice.1.id), self.until) {
+            let due = query(due).with((self.target, reach.bound(self.now, self.ceiling)));
+            let due = due.bind(looked_at);
+            for notice in due.fetch_all::<TakenNotice>(&mut *connection).await? {
+                if taken.len() < self.limit && taking.take((self.target, notice.id), self.until) {
                     taken.push(notice);
                 }
             }
@@ -206,7 +178,7 @@ impl Take {
         Ok(in_order(taken))
     }
 
-    async fn in_rows(&self, db: &Db, connection: &mut Connection) -> Result<Vec<Taken>, Fault> {
+    async fn in_rows(&self, db: &Db, connection: &mut Connection) -> Result<Vec<TakenNotice>, Fault> {
         let mut taken = Vec::new();
         for reach in Reach::BOTH {
             if taken.len() == self.limit {
@@ -217,32 +189,26 @@ impl Take {
                  SELECT id FROM notices AS mine WHERE target = $2 AND state = 'pending' AND due_at {compares} $3 \
                  AND NOT EXISTS (SELECT 1 FROM notices AS older WHERE older.target = $2 AND older.state = 'pending' \
                  AND older.line = mine.line AND older.place < mine.place) \
-                 ORDER BY due_at LIMIT $4{}) RETURNING place, id, body, failures",
+                 ORDER BY due_at LIMIT $4{}) RETURNING {columns}",
                 db.skip_locked(),
+                columns = TakenNotice::COLUMNS,
                 compares = reach.compares(),
             ));
-            let take = query(take)
-                .bind(self.until.micros())
-                .bind(self.target.name())
-                .bind(reach.bound(self.now, self.ceiling))
-                .bind(i64::try_from(self.limit - taken.len()).unwrap_or(i64::MAX));
-            for row in &take.fetch_all(&mut *connection).await? {
-                taken.push(placed(row)?);
-            }
+            let take = query(take).with((
+                self.until,
+                self.target,
+                reach.bound(self.now, self.ceiling),
+                self.limit - taken.len(),
+            ));
+            taken.extend(take.fetch_all::<TakenNotice>(&mut *connection).await?);
         }
         Ok(in_order(taken))
     }
 }
 
-/// A notice with its place.
-fn placed(row: &Row) -> Result<(String, Taken), Fault> {
-    let id = row.try_get::<String>(1)?.parse().unwrap_or_default();
-    Ok((row.try_get(0)?, Taken { id, body: row.try_get(2)?, failures: row.try_get(3)? }))
-}
-
-fn in_order(mut taken: Vec<(String, Taken)>) -> Vec<Taken> {
-    taken.sort_by(|(one, _), (other, _)| one.cmp(other));
-    taken.into_iter().map(|(_, taken)| taken).collect()
+fn in_order(mut taken: Vec<TakenNotice>) -> Vec<TakenNotice> {
+    taken.sort_by(|one, other| one.seq.cmp(&other.seq));
+    taken
 }
 
 struct Mark {
@@ -257,20 +223,14 @@ impl Write for Mark {
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
         for (id, outcome) in &self.outcomes {
             let (state, due_at, failed, why, published_at) = match outcome {
-                PublishOutcome::Published => ("published", self.now, 0, "confirmed", Some(self.now.micros())),
-                PublishOutcome::Failed { at, why } => ("pending", *at, 1, *why, None),
+                PublishOutcome::Published => (NoticeState::Published, self.now, false, "confirmed", Some(self.now)),
+                PublishOutcome::Failed { at, why } => (NoticeState::Pending, *at, true, *why, None),
             };
             query(
                 "UPDATE notices SET state = $3, due_at = $4, failures = failures + $5, outcome = $6, \
                  published_at = $7 WHERE id = $1 AND target = $2 AND state = 'pending'",
             )
-            .bind(id.to_string())
-            .bind(self.target.name())
-            .bind(state)
-            .bind(due_at.micros())
-            .bind(i64::from(failed))
-            .bind(why)
-            .bind(published_at)
+            .with((*id, self.target, state, due_at, failed, why, published_at))
             .execute(&mut *connection)
             .await?;
         }

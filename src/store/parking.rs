@@ -13,18 +13,20 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::db::{Connection, Db, Fault, Row, ours, query};
-use super::inbox::{Urgency, ready_lane};
+use super::closed_sets::{RetryState, RowKind};
+use super::db::{Cell, Connection, Db, Fault, FromCell, ours, query, row};
+use super::lanes::{LaneHold, Urgency, ready_lane};
 use super::moments::Ceilings;
-use super::timeline::{EventSummary, ROWS_MAX, SUMMARY, moment, moment_or_none, summary_of};
+use super::timeline::{EventSummary, ROWS_MAX};
 use super::writer::Write;
 use super::{Error, Store};
 use crate::domain::brake::Clearance;
+use crate::domain::event::EventState;
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 
 /// Events of a bulk retry in one transaction: small enough that doors and appliers do not wait long behind them.
-const STEP_MAX: i64 = 200;
+const STEP_MAX: usize = 200;
 
 /// A bulk retry that could not be stepped for longer than this (a restart) does not catch up: the pace is there to
 /// spare Podero, and a burst would not.
@@ -40,7 +42,7 @@ pub const PER_SECOND_MAX: u32 = 1_000;
 pub const PER_SECOND_DEFAULT: u32 = 10;
 
 /// What is to become of a parked event.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryRequest {
     /// Put it back into its lane; what never became an event is read again.
     Retry,
@@ -59,11 +61,11 @@ const RETRYABLE: &str = "(event IS NOT NULL OR (envelope IS NOT NULL AND envelop
 #[expect(missing_docs, reason = "named for what they hold")]
 pub struct ParkedGroup {
     pub reason: String,
-    pub count: i64,
+    pub count: u64,
     /// Of these, those that are events, or of whose messages all was kept; the others can only be skipped.
-    pub retryable: i64,
-    /// How many of each type the events are.
-    pub types: BTreeMap<String, i64>,
+    pub retryable: u64,
+    /// How many of each kind the events are. A message that did not become an event is of no kind.
+    pub types: BTreeMap<String, u64>,
     pub oldest_at: Timestamp,
     pub newest_at: Timestamp,
 }
@@ -71,29 +73,65 @@ pub struct ParkedGroup {
 /// An order is given again when the retry that was in its way has ended meanwhile: a small one takes milliseconds.
 const ORDERS_MAX: usize = 5;
 
-/// A bulk retry and how far it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "the columns of `bulk_retries`, described in the migration")]
-pub struct BulkRetry {
-    pub id: String,
-    pub reason: Option<String>,
-    pub per_second: i64,
-    pub ordered_at: Timestamp,
-    /// Whether it approves.
-    pub approve: bool,
-    pub total: i64,
-    /// How many of each type `total` has.
-    pub types: BTreeMap<String, i64>,
-    pub retried: i64,
-    pub state: String,
-    pub ended_at: Option<Timestamp>,
+row! {
+    /// A bulk retry and how far it is.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+    #[expect(missing_docs, reason = "the columns of `bulk_retries`, described in the migration")]
+    pub struct BulkRetry {
+        pub id: String = "id",
+        pub reason: Option<String> = "reason",
+        pub per_second: u32 = "per_second",
+        pub ordered_at: Timestamp = "ordered_at",
+        /// Whether it approves.
+        pub approve: bool = "approve",
+        pub total: u64 = "total",
+        /// How many of each kind `total` has.
+        pub types: KindCounts = "types",
+        pub retried: u64 = "retried",
+        pub state: RetryState = "state",
+        pub ended_at: Option<Timestamp> = "ended_at",
+    }
+}
+
+/// How many events of each kind there are; empty where a version before this one did not write it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct KindCounts(pub BTreeMap<String, u64>);
+
+impl FromCell for KindCounts {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        let text = Option::<String>::from_cell(cell)?;
+        Some(Self(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()))
+    }
 }
 
 impl BulkRetry {
     /// Whether it has more to do.
     pub fn is_running(&self) -> bool {
-        self.state == "running"
+        self.state == RetryState::Running
     }
+}
+
+/// Why an event was not taken out of parking.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// Nobody knows it.
+    #[error("no event has this id")]
+    Unknown,
+    /// It is in another state.
+    #[error("it is not parked; its state is {0}")]
+    NotParked(EventState),
+    /// A retry of what is tried just now would be another one at the same time.
+    #[error("the bridge works on it at this moment; look again in a minute")]
+    InProgress,
+    /// A message of which not all is there cannot be read again.
+    #[error(
+        "it never became an event, and not all of it was kept, so it cannot be read again: have it sent again, and skip this one"
+    )]
+    NotWhole,
+    /// An approval was asked for, and its reason is none that an approval overrides.
+    #[error("it is parked as {0}, which no approval overrides: retry it without one")]
+    NotApprovable(String),
 }
 
 /// What came of ordering a bulk retry.
@@ -113,7 +151,7 @@ pub enum Stepped {
     /// So many events went back into their lanes; the next is due after the pause.
     Retried {
         /// How many.
-        count: i64,
+        count: usize,
         /// Until the next step has something to do.
         pause: Duration,
     },
@@ -134,14 +172,18 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<EventSummary>, Error> {
         let of_reason = if reason.is_some() { "reason = $1" } else { "$1 = ''" };
-        let sql = ours(format!("{SUMMARY} WHERE state = 'parked' AND {of_reason} AND id > $2 ORDER BY id LIMIT $3"));
-        let rows = query(sql)
-            .bind(reason.unwrap_or_default().to_owned())
-            .bind(after.unwrap_or_default().to_owned())
-            .bind(limit.clamp(1, ROWS_MAX))
-            .fetch_all(&self.0.readers)
-            .await?;
-        rows.iter().map(summary_of).collect()
+        let page = ours(format!(
+            "SELECT {} FROM events WHERE state = 'parked' AND {of_reason} AND id > $2 ORDER BY id LIMIT $3",
+            EventSummary::COLUMNS
+        ));
+        let page = query(page)
+            .with((
+                reason.unwrap_or_default().to_owned(),
+                after.unwrap_or_default().to_owned(),
+                limit.clamp(1, ROWS_MAX),
+            ))
+            .fetch_all(&self.0.readers);
+        Ok(page.await?)
     }
 
     /// Parked events by reason: how many, and since when.
@@ -155,8 +197,7 @@ impl Store {
         .fetch_all(&self.0.readers)
         .await?;
         let mut groups: Vec<ParkedGroup> = Vec::new();
-        for row in &rows {
-            let part = part_of(row)?;
+        for part in rows.into_iter().map(ParkedGroup::of) {
             match groups.last_mut().filter(|group| group.reason == part.reason) {
                 Some(group) => group.add(part),
                 None => groups.push(part),
@@ -165,10 +206,35 @@ impl Store {
         Ok(groups)
     }
 
-    /// Takes a parked event out of parking; its type. A retry also makes an event due now that waits for its next try or its
+    /// Takes a parked event out of parking; its kind. A retry also makes an event due now that waits for its next try or its
     /// sign-up, unless an applier is at work on it. `None`: it does neither, and nothing changed.
-    pub async fn unpark(&self, id: EventId, request: RetryRequest) -> Result<Option<String>, Error> {
+    pub async fn unpark(&self, id: EventId, request: RetryRequest) -> Result<Option<RowKind>, Error> {
         self.write(Unpark { id, request, now: self.0.clock.now(), ceilings: self.0.ceilings.get() }).await
+    }
+
+    /// Why [`Store::unpark`] has just changed nothing.
+    pub async fn why_not_taken(&self, id: EventId, request: RetryRequest) -> Result<NotTaken, Error> {
+        let row = query("SELECT state, reason, COUNT(event) FROM events WHERE id = $1 GROUP BY state, reason");
+        let row = row.bind(id).fetch_optional(&self.0.readers).await?;
+        let Some((state, reason, events)): Option<(EventState, Option<String>, u64)> = row else {
+            return Ok(NotTaken::Unknown);
+        };
+        Ok(match (state, request) {
+            (EventState::Parked, RetryRequest::Approve) => NotTaken::NotApprovable(reason.unwrap_or_default()),
+            (EventState::Parked, RetryRequest::Retry | RetryRequest::Skip) if events == 0 => NotTaken::NotWhole,
+            (EventState::Pending, RetryRequest::Retry) if self.is_at_work_on(id).await? => NotTaken::InProgress,
+            (state, _) => NotTaken::NotParked(state),
+        })
+    }
+
+    async fn is_at_work_on(&self, id: EventId) -> Result<bool, Error> {
+        let lane = ours(format!(
+            "SELECT {} FROM lanes WHERE lane = (SELECT lane FROM events WHERE events.id = $1)",
+            LaneHold::COLUMNS
+        ));
+        let lane: Option<LaneHold> = query(lane).bind(id).fetch_optional(&self.0.readers).await?;
+        let (now, ceilings) = (self.0.clock.now(), self.0.ceilings.get());
+        Ok(lane.is_some_and(|lane| lane.is_at_work_on(id, now, ceilings)))
     }
 
     /// Moves what was parked in the future, by a clock that was ahead, to now: retries of many cover what was parked before
@@ -177,8 +243,7 @@ impl Store {
         let now = self.0.clock.now();
         let latest = Timestamp::latest(now, Duration::ZERO);
         let ahead = query("SELECT COUNT(*) FROM events WHERE state = 'parked' AND settled_at > $1");
-        let ahead = ahead.bind(latest.micros()).fetch_one(&self.0.readers).await?;
-        if ahead.try_get::<i64>(0)? == 0 {
+        if ahead.bind(latest).fetch_one::<u64>(&self.0.readers).await? == 0 {
             return Ok(());
         }
         while self.write(DateBack { now, latest }).await? {}
@@ -230,11 +295,10 @@ impl Store {
             "SELECT type, COUNT(*) FROM events WHERE state = 'parked' AND {of_reason} AND {RETRYABLE} AND settled_at <= $2 \
              GROUP BY type"
         ));
-        let count = query(count).bind(reason.unwrap_or_default()).bind(until.micros());
-        let rows = count.fetch_all(&self.0.readers).await?;
-        let types = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, Fault>>()?;
+        let types = query(count).with((reason.unwrap_or_default(), until)).fetch_all(&self.0.readers).await?;
+        let types = types.into_iter().collect();
         let id = self.0.clock.fresh_id().to_string();
-        let per_second = i64::from(per_second.clamp(1, PER_SECOND_MAX));
+        let per_second = per_second.clamp(1, PER_SECOND_MAX);
         if self.write(Order { id: id.clone(), reason, per_second, approve, types, until }).await? {
             let ordered = self.bulk_retry(&id).await?;
             return ordered
@@ -249,8 +313,7 @@ impl Store {
             "SELECT 1 FROM events WHERE (state = 'pending' OR state = 'waiting' OR state = 'scheduled') AND state = 'pending' \
              LIMIT 1 OFFSET $1",
         );
-        let above = above.bind(i64::try_from(bound).unwrap_or(i64::MAX)).fetch_optional(&self.0.readers).await?;
-        Ok(above.is_some())
+        Ok(above.bind(bound).finds(&self.0.readers).await?)
     }
 
     /// Gives up whatever is parked now, of one reason or all, and never became an event. Of a reason that waits for an
@@ -270,16 +333,14 @@ impl Store {
 
     /// Bulk retries, newest first.
     pub async fn bulk_retries(&self) -> Result<Vec<BulkRetry>, Error> {
-        let sql = ours(format!("{BULK_RETRY} ORDER BY id DESC LIMIT $1"));
-        let rows = query(sql).bind(ROWS_MAX).fetch_all(&self.0.readers).await?;
-        rows.iter().map(bulk_retry_of).collect()
+        let newest = ours(format!("SELECT {} FROM bulk_retries ORDER BY id DESC LIMIT $1", BulkRetry::COLUMNS));
+        Ok(query(newest).bind(ROWS_MAX).fetch_all(&self.0.readers).await?)
     }
 
     /// One bulk retry.
     pub async fn bulk_retry(&self, id: &str) -> Result<Option<BulkRetry>, Error> {
-        let sql = ours(format!("{BULK_RETRY} WHERE id = $1"));
-        let row = query(sql).bind(id).fetch_optional(&self.0.readers).await?;
-        row.as_ref().map(bulk_retry_of).transpose()
+        let one = ours(format!("SELECT {} FROM bulk_retries WHERE id = $1", BulkRetry::COLUMNS));
+        Ok(query(one).bind(id).fetch_optional(&self.0.readers).await?)
     }
 
     /// Stops a bulk retry; what it has retried stays retried. One that has ended stays as it ended. `None`: there is
@@ -294,7 +355,7 @@ impl Store {
     pub async fn retry_step(&self, backlog_max: u64) -> Result<Stepped, Error> {
         // Most of the time none runs, and the writer need not be bothered.
         let running = query("SELECT COUNT(*) FROM bulk_retries WHERE state = 'running'");
-        if running.fetch_one(&self.0.readers).await?.try_get::<i64>(0)? == 0 {
+        if running.fetch_one::<u64>(&self.0.readers).await? == 0 {
             return Ok(Stepped::Nothing);
         }
         if self.has_pending_above(backlog_max / 2).await? {
@@ -304,22 +365,15 @@ impl Store {
     }
 }
 
-const BULK_RETRY: &str = "SELECT id, reason, per_second, ordered_at, total, retried, state, ended_at, approve, types \
-                          FROM bulk_retries";
-
-fn part_of(row: &Row) -> Result<ParkedGroup, Error> {
-    let (retryable, type_name): (i64, String) = (row.try_get(2)?, row.try_get(5)?);
-    Ok(ParkedGroup {
-        reason: row.try_get::<Option<String>>(0)?.unwrap_or_default(),
-        count: row.try_get(1)?,
-        retryable,
-        types: if retryable == 0 { BTreeMap::new() } else { BTreeMap::from([(type_name, retryable)]) },
-        oldest_at: moment(row, 3)?,
-        newest_at: moment(row, 4)?,
-    })
-}
+/// Reason, how many, how many retryable, oldest, newest, kind.
+type GroupRow = (Option<String>, u64, u64, Timestamp, Timestamp, String);
 
 impl ParkedGroup {
+    fn of((reason, count, retryable, oldest_at, newest_at, kind): GroupRow) -> Self {
+        let types = (retryable > 0).then_some((kind, retryable)).into_iter().collect();
+        Self { reason: reason.unwrap_or_default(), count, retryable, types, oldest_at, newest_at }
+    }
+
     /// Takes in those of another type.
     fn add(&mut self, part: Self) {
         self.count += part.count;
@@ -330,22 +384,6 @@ impl ParkedGroup {
     }
 }
 
-fn bulk_retry_of(row: &Row) -> Result<BulkRetry, Error> {
-    Ok(BulkRetry {
-        id: row.try_get(0)?,
-        reason: row.try_get(1)?,
-        per_second: row.try_get(2)?,
-        ordered_at: moment(row, 3)?,
-        approve: row.try_get::<i64>(8)? == 1,
-        total: row.try_get(4)?,
-        // One that was ordered by a version before this has none.
-        types: row.try_get::<Option<String>>(9)?.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
-        retried: row.try_get(5)?,
-        state: row.try_get(6)?,
-        ended_at: moment_or_none(row, 7)?,
-    })
-}
-
 struct Unpark {
     id: EventId,
     request: RetryRequest,
@@ -354,45 +392,42 @@ struct Unpark {
 }
 
 impl Write for Unpark {
-    type Output = Option<String>;
+    type Output = Option<RowKind>;
 
     async fn run(&self, db: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
         match self.request {
             RetryRequest::Retry => {
-                let parked = retry(connection, &self.id.to_string(), false, self.now).await?;
+                let parked = retry(connection, self.id, false, self.now).await?;
                 if parked.is_some() { Ok(parked) } else { self.hurry(db, connection).await }
             }
-            RetryRequest::Approve => retry(connection, &self.id.to_string(), true, self.now).await,
+            RetryRequest::Approve => retry(connection, self.id, true, self.now).await,
             RetryRequest::Skip => {
-                let row = query(
+                let skip = query(
                     "UPDATE events SET state = 'skipped', settled_at = $2 WHERE id = $1 AND state = 'parked' \
                      RETURNING type",
-                )
-                .bind(self.id.to_string())
-                .bind(self.now.micros())
-                .fetch_optional(connection)
-                .await?;
-                row.map(|row| row.try_get(0)).transpose()
+                );
+                skip.with((self.id, self.now)).fetch_optional(connection).await
             }
         }
     }
 }
 
 impl Unpark {
-    /// Makes an event due now that waits for its next try or its sign-up; its type. `None`: it does not wait, or an applier is
+    /// Makes an event due now that waits for its next try or its sign-up; its kind. `None`: it does not wait, or an applier is
     /// at work on it.
-    async fn hurry(&self, db: &Db, connection: &mut Connection) -> Result<Option<String>, Fault> {
-        let id = self.id.to_string();
+    async fn hurry(&self, db: &Db, connection: &mut Connection) -> Result<Option<RowKind>, Fault> {
         let lane = query("SELECT lane FROM events WHERE id = $1 AND (state = 'pending' OR state = 'waiting')");
-        let Some(lane) = lane.bind(&id).fetch_optional(&mut *connection).await? else { return Ok(None) };
-        let lane: Option<String> = lane.try_get(0)?;
+        let lane: Option<Option<String>> = lane.bind(self.id).fetch_optional(&mut *connection).await?;
+        let Some(lane) = lane else { return Ok(None) };
         if let Some(lane) = &lane {
             // Held until the end of the transaction, so that no claim of it begins or ends meanwhile.
-            let held = ours(format!("SELECT claimed, begun, ready_at FROM lanes WHERE lane = $1{}", db.for_update()));
-            let held = query(held).bind(lane).fetch_optional(&mut *connection).await?;
-            if let Some(held) = &held
-                && is_at_work((held, 0), &id, self.now, self.ceilings)?
-            {
+            let hold = ours(format!(
+                "SELECT {columns} FROM lanes WHERE lane = $1{}",
+                db.for_update(),
+                columns = LaneHold::COLUMNS,
+            ));
+            let hold: Option<LaneHold> = query(hold).bind(lane).fetch_optional(&mut *connection).await?;
+            if hold.is_some_and(|hold| hold.is_at_work_on(self.id, self.now, self.ceilings)) {
                 return Ok(None);
             }
         }
@@ -400,28 +435,12 @@ impl Unpark {
             "UPDATE events SET state = 'pending', due_at = $2 WHERE id = $1 \
              AND ((state = 'pending' AND due_at > $2) OR state = 'waiting') RETURNING type",
         );
-        let due = due.bind(&id).bind(self.now.micros()).fetch_optional(&mut *connection).await?;
-        let Some(due) = due else { return Ok(None) };
-        if let Some(lane) = &lane {
+        let due = due.with((self.id, self.now)).fetch_optional(&mut *connection).await?;
+        if let (Some(_), Some(lane)) = (&due, &lane) {
             ready_lane(connection, lane, Urgency::Live, self.now).await?;
         }
-        Ok(Some(due.try_get(0)?))
+        Ok(due)
     }
-}
-
-/// Whether an applier has this event, by the columns `claimed`, `begun` and `ready_at` of its lane, the first of them given: a
-/// lease that has lapsed, or lies beyond its ceiling, does not count.
-pub(super) fn is_at_work(
-    (lane, first): (&Row, usize),
-    id: &str,
-    now: Timestamp,
-    ceilings: Ceilings,
-) -> Result<bool, Fault> {
-    let (claimed, begun): (i64, Option<String>) = (lane.try_get(first)?, lane.try_get(first + 1)?);
-    let lease_until = moment_or_none(lane, first + 2)?;
-    Ok(claimed == 1
-        && begun.as_deref() == Some(id)
-        && lease_until.is_some_and(|until| !until.has_come(now, ceilings.work)))
 }
 
 struct DateBack {
@@ -433,7 +452,7 @@ impl Write for DateBack {
     type Output = bool;
 
     fn weight(&self) -> usize {
-        usize::try_from(STEP_MAX).unwrap_or(1)
+        STEP_MAX
     }
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<bool, Fault> {
@@ -441,20 +460,25 @@ impl Write for DateBack {
             "UPDATE events SET settled_at = $1 WHERE id IN \
              (SELECT id FROM events WHERE state = 'parked' AND settled_at > $2 ORDER BY id LIMIT $3)",
         );
-        let date_back = date_back.bind(self.now.micros()).bind(self.latest.micros()).bind(STEP_MAX);
+        let date_back = date_back.with((self.now, self.latest, STEP_MAX));
         Ok(date_back.execute(connection).await? > 0)
     }
 }
 
-/// Puts one parked event back into its lane; its type, or `None` if it is not parked. With `approve` it is also `None` for a
+/// Puts one parked event back into its lane; its kind, or `None` if it is not parked. With `approve` it is also `None` for a
 /// reason that no approval overrides.
-async fn retry(connection: &mut Connection, id: &str, approve: bool, now: Timestamp) -> Result<Option<String>, Fault> {
+async fn retry(
+    connection: &mut Connection,
+    id: EventId,
+    approve: bool,
+    now: Timestamp,
+) -> Result<Option<RowKind>, Fault> {
     if !approve {
         return put_back(connection, id, None, now).await;
     }
     for reason in Reason::APPROVABLE {
-        if let Some(type_name) = put_back(connection, id, Some(reason), now).await? {
-            return Ok(Some(type_name));
+        if let Some(kind) = put_back(connection, id, Some(reason), now).await? {
+            return Ok(Some(kind));
         }
     }
     Ok(None)
@@ -464,26 +488,23 @@ async fn retry(connection: &mut Connection, id: &str, approve: bool, now: Timest
 /// is approved. A message that never became an event has no lane, and waits to be read again.
 async fn put_back(
     connection: &mut Connection,
-    id: &str,
+    id: EventId,
     approved: Option<Reason>,
     now: Timestamp,
-) -> Result<Option<String>, Fault> {
-    let row = query(ours(format!(
+) -> Result<Option<RowKind>, Fault> {
+    let row: Option<(Option<String>, RowKind)> = query(ours(format!(
         "UPDATE events SET state = 'pending', due_at = $2, tries_from = $2, failures = 0, failing_since = NULL, \
          reason = NULL, detail = NULL, settled_at = NULL, clearance = $3 \
          WHERE id = $1 AND state = 'parked' AND ($4 = '' OR reason = $4) AND {RETRYABLE} RETURNING lane, type"
     )))
-    .bind(id)
-    .bind(now.micros())
-    .bind(approved.and_then(|_| Clearance::Approved.name()))
-    .bind(approved.map_or("", Reason::name))
+    .with((id, now, approved.and_then(|_| Clearance::Approved.name()), approved.map_or("", Reason::name)))
     .fetch_optional(&mut *connection)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    if let Some(lane) = row.try_get::<Option<String>>(0)? {
+    let Some((lane, kind)) = row else { return Ok(None) };
+    if let Some(lane) = lane {
         ready_lane(connection, &lane, Urgency::Live, now).await?;
     }
-    Ok(Some(row.try_get(1)?))
+    Ok(Some(kind))
 }
 
 struct SkipSome {
@@ -495,7 +516,7 @@ impl Write for SkipSome {
     type Output = u64;
 
     fn weight(&self) -> usize {
-        usize::try_from(STEP_MAX).unwrap_or(1)
+        STEP_MAX
     }
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<u64, Fault> {
@@ -506,7 +527,7 @@ impl Write for SkipSome {
              (SELECT id FROM events WHERE state = 'parked' AND (lane IS NULL OR reason = $4) AND {of_reason} AND settled_at <= $2 \
              ORDER BY id LIMIT $3)"
         ));
-        let skip = query(skip).bind(self.reason.unwrap_or_default()).bind(self.now.micros()).bind(STEP_MAX);
+        let skip = query(skip).with((self.reason.unwrap_or_default(), self.now, STEP_MAX));
         let skip = skip.bind(refused.map_or("", Reason::name));
         skip.execute(connection).await
     }
@@ -515,9 +536,9 @@ impl Write for SkipSome {
 struct Order {
     id: String,
     reason: Option<&'static str>,
-    per_second: i64,
+    per_second: u32,
     approve: bool,
-    types: BTreeMap<String, i64>,
+    types: BTreeMap<String, u64>,
     until: Timestamp,
 }
 
@@ -529,13 +550,7 @@ impl Write for Order {
             "INSERT INTO bulk_retries (id, reason, per_second, ordered_at, total, retried, place, due_at, state, approve, types) \
              VALUES ($1, $2, $3, $4, $5, 0, '', $4, 'running', $6, $7) ON CONFLICT DO NOTHING",
         )
-        .bind(&self.id)
-        .bind(self.reason)
-        .bind(self.per_second)
-        .bind(self.until.micros())
-        .bind(self.types.values().sum::<i64>())
-        .bind(i64::from(self.approve))
-        .bind(serde_json::to_string(&self.types).expect("names and numbers are serialisable"))
+        .with((&self.id, self.reason, self.per_second, self.until, self.types.values().sum::<u64>(), self.approve, serde_json::to_string(&self.types).expect("names and numbers are serialisable")))
         .execute(connection)
         .await?;
         Ok(ordered == 1)
@@ -552,8 +567,7 @@ impl Write for Stop {
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
         query("UPDATE bulk_retries SET state = 'stopped', ended_at = $2 WHERE id = $1 AND state = 'running'")
-            .bind(&self.id)
-            .bind(self.now.micros())
+            .with((&self.id, self.now))
             .execute(connection)
             .await?;
         Ok(())
@@ -564,55 +578,59 @@ struct StepOn {
     now: Timestamp,
 }
 
-/// The row of the running bulk retry, held until the transaction ends.
-struct Running {
-    id: String,
-    reason: Option<String>,
-    per_second: i64,
-    ordered_at: i64,
-    place: String,
-    due_at: i64,
-    approve: bool,
+row! {
+    /// The row of the running bulk retry, held until the transaction ends.
+    struct Running {
+        id: String = "id",
+        reason: Option<String> = "reason",
+        per_second: i64 = "per_second",
+        ordered_at: Timestamp = "ordered_at",
+        /// The event that it came to last.
+        cursor: String = "place",
+        due_at: Timestamp = "due_at",
+        approve: bool = "approve",
+    }
 }
 
 impl Write for StepOn {
     type Output = Stepped;
 
     fn weight(&self) -> usize {
-        usize::try_from(STEP_MAX).unwrap_or(1)
+        STEP_MAX
     }
 
     async fn run(&self, db: &Db, connection: &mut Connection) -> Result<Stepped, Fault> {
         let Some(running) = self.take(db, connection).await? else { return Ok(Stepped::Nothing) };
         let now = self.now.micros();
         let interval = 1_000_000 / running.per_second.max(1);
-        let catch_up = i64::try_from(CATCH_UP_MAX.as_micros()).unwrap_or(i64::MAX);
         // It is put off by one interval at most; further ahead it was put off by a clock that was ahead.
-        let due = Timestamp::from_micros(running.due_at);
-        let latest = Duration::from_micros(u64::try_from(interval).unwrap_or(0));
-        let due = if due.has_come(self.now, latest) { due.min(self.now) } else { due };
-        let due_from = due.micros().max(now - catch_up);
+        let due = running.due_at;
+        let due = if due.has_come(self.now, micros(interval)) { due.min(self.now) } else { due };
+        let due_from = due.max(self.now.minus(CATCH_UP_MAX)).micros();
         if due_from > now {
             return Ok(Stepped::Retried { count: 0, pause: micros(due_from - now) });
         }
-        let wanted = ((now - due_from) / interval + 1).min(STEP_MAX);
+        let passed = usize::try_from((now - due_from) / interval).unwrap_or(STEP_MAX);
+        let wanted = passed.saturating_add(1).min(STEP_MAX);
         let ids = candidates(connection, &running, wanted).await?;
         let mut count = 0;
         for id in &ids {
-            count += i64::from(retry(connection, id, running.approve, self.now).await?.is_some());
+            count += usize::from(retry(connection, *id, running.approve, self.now).await?.is_some());
         }
-        let is_over = i64::try_from(ids.len()).unwrap_or(i64::MAX) < wanted;
-        let due_at = due_from + interval * wanted;
+        let is_over = ids.len() < wanted;
+        let due_at = due_from + interval * i64::try_from(wanted).unwrap_or(i64::MAX);
         query(
             "UPDATE bulk_retries SET retried = retried + $2, place = $3, due_at = $4, state = $5, ended_at = $6 \
              WHERE id = $1",
         )
-        .bind(running.id)
-        .bind(count)
-        .bind(ids.last().cloned().unwrap_or(running.place))
-        .bind(due_at)
-        .bind(if is_over { "done" } else { "running" })
-        .bind(is_over.then_some(now))
+        .with((
+            running.id,
+            count,
+            ids.last().map_or(running.cursor, EventId::to_string),
+            due_at,
+            if is_over { RetryState::Done } else { RetryState::Running },
+            is_over.then_some(now),
+        ))
         .execute(connection)
         .await?;
         Ok(Stepped::Retried { count, pause: micros(due_at - now) })
@@ -622,41 +640,26 @@ impl Write for StepOn {
 impl StepOn {
     async fn take(&self, db: &Db, connection: &mut Connection) -> Result<Option<Running>, Fault> {
         let take = ours(format!(
-            "SELECT id, reason, per_second, ordered_at, place, due_at, approve FROM bulk_retries WHERE state = 'running'{}",
-            db.skip_locked()
+            "SELECT {columns} FROM bulk_retries WHERE state = 'running'{}",
+            db.skip_locked(),
+            columns = Running::COLUMNS,
         ));
-        let row = query(take).fetch_optional(connection).await?;
-        row.map(|row| {
-            Ok(Running {
-                id: row.try_get(0)?,
-                reason: row.try_get(1)?,
-                per_second: row.try_get(2)?,
-                ordered_at: row.try_get(3)?,
-                place: row.try_get(4)?,
-                due_at: row.try_get(5)?,
-                approve: row.try_get::<i64>(6)? == 1,
-            })
-        })
-        .transpose()
+        query(take).fetch_optional(connection).await
     }
 }
 
 /// The next events in the order of arrival. The place is what keeps it from a loop also when the replicas' clocks
 /// differ: an event that it has passed is behind it for good.
-async fn candidates(connection: &mut Connection, running: &Running, wanted: i64) -> Result<Vec<String>, Fault> {
+async fn candidates(connection: &mut Connection, running: &Running, wanted: usize) -> Result<Vec<EventId>, Fault> {
     let of_reason = if running.reason.is_some() { "reason = $1" } else { "$1 = ''" };
     let sql = ours(format!(
         "SELECT id FROM events WHERE state = 'parked' AND {of_reason} AND id > $2 AND {RETRYABLE} \
          AND settled_at <= $3 ORDER BY id LIMIT $4"
     ));
-    let rows = query(sql)
-        .bind(running.reason.clone().unwrap_or_default())
-        .bind(&running.place)
-        .bind(running.ordered_at)
-        .bind(wanted)
+    query(sql)
+        .with((running.reason.clone().unwrap_or_default(), &running.cursor, running.ordered_at, wanted))
         .fetch_all(connection)
-        .await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+        .await
 }
 
 fn micros(micros: i64) -> Duration {

@@ -12,36 +12,35 @@ use super::Store;
 use super::db::{Db, Fault, query};
 use super::writer::Write;
 use super::{Error, db::Connection};
-use crate::domain::Timestamp;
+use crate::domain::{EventId, Timestamp};
 
 /// Purges that one step looks at; the rest follow with the next.
-const AT_ONCE: i64 = 200;
+const AT_ONCE: usize = 200;
 
 impl Store {
     /// Dates some purges back that a clock ahead has put off; `true`: there may be more.
     pub async fn date_purges(&self) -> Result<bool, Error> {
         let now = self.0.clock.now();
-        let latest = Timestamp::latest(now, Duration::ZERO).micros();
+        let latest = Timestamp::latest(now, Duration::ZERO);
         // Not by the writer: it reads past all that is announced. A purge that is not due before its own day is none of these.
         let wrong = query(
             "SELECT id FROM events WHERE state IN ('scheduled', 'waiting') AND state = 'scheduled' AND door = 'internal' \
              AND ((received_at > $1 AND due_at = time) \
              OR (received_at <= $1 AND due_at < time)) LIMIT $2",
         );
-        let rows = wrong.bind(latest).bind(AT_ONCE).fetch_all(&self.0.readers).await?;
-        let ids: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-        let may_be_more = i64::try_from(ids.len()).is_ok_and(|count| count == AT_ONCE);
+        let ids: Vec<EventId> = wrong.with((latest, AT_ONCE)).fetch_all(&self.0.readers).await?;
+        let may_be_more = ids.len() == AT_ONCE;
         if !ids.is_empty() {
-            self.write(DatePurges { ids, now: now.micros(), latest }).await?;
+            self.write(DatePurges { ids, now, latest }).await?;
         }
         Ok(may_be_more)
     }
 }
 
 struct DatePurges {
-    ids: Vec<String>,
-    now: i64,
-    latest: i64,
+    ids: Vec<EventId>,
+    now: Timestamp,
+    latest: Timestamp,
 }
 
 impl Write for DatePurges {
@@ -53,9 +52,7 @@ impl Write for DatePurges {
                 "UPDATE events SET due_at = CASE WHEN received_at > $2 THEN $3 + (time - received_at) ELSE time END \
                  WHERE id = $1 AND state = 'scheduled'",
             )
-            .bind(id)
-            .bind(self.latest)
-            .bind(self.now)
+            .with((*id, self.latest, self.now))
             .execute(&mut *connection)
             .await?;
         }

@@ -11,15 +11,17 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::db::{Connection, Db, Fault, Row, listed, ours, query};
+use super::closed_sets::Target;
+use super::db::{Connection, Db, Fault, listed, ours, query, row};
 use super::moments::Reach;
-use super::outbox::{self, Target};
+use super::outbox;
 use super::taken::Taking;
 use super::writer::Write;
 use super::{Error, Store};
 use crate::domain::Timestamp;
 use crate::domain::alert::{self, PumpChange, PumpRecord, Shrunk};
 use crate::domain::customer::Customer;
+use crate::domain::event::{EventKind, EventState};
 use crate::domain::notice::Notice;
 
 /// Roster rows in one transaction: small enough that doors and appliers do not wait long behind them.
@@ -90,17 +92,6 @@ pub struct Observed {
 }
 
 impl Store {
-    /// Takes a recurring duty if it is due, for all replicas: one gets `true`, and it is due again after `every`.
-    pub async fn take_duty(&self, name: &'static str, every: Duration) -> Result<bool, Error> {
-        let now = self.0.clock.now();
-        self.write(TakeDuty { name, now, next: now.plus(every) }).await
-    }
-
-    /// Sets when a duty is due again.
-    pub async fn put_duty_off(&self, name: &'static str, at: Timestamp) -> Result<(), Error> {
-        self.write(PutOff { name, at }).await
-    }
-
     /// Takes in a complete list of users. Users whom lists in a row do not name are watched no more; until then they are
     /// polled. Gives back what is remembered of the heat pumps of those who are not watched; they are given back again with
     /// the next list until they are retired.
@@ -114,16 +105,14 @@ impl Store {
             lists_to_remove: roster.lists_to_remove,
         };
         let doubted = self.write(miss).await?;
-        let rows = query(
+        let orphans: Vec<String> = query(
             "SELECT seen FROM pumps WHERE is_retired = 0 \
              AND NOT EXISTS (SELECT 1 FROM watched WHERE watched.user_id = pumps.user_id)",
         )
         .fetch_all(&self.0.readers)
         .await?;
         let now = self.0.clock.now();
-        let orphans = rows.iter().filter_map(|row| row.try_get::<String>(0).map(|seen| legible(&seen)).transpose());
-        let orphans = orphans.map(|seen| Ok(seen?.no_later_than(now))).collect::<Result<_, Error>>()?;
-        Ok(Kept { orphans, doubted })
+        Ok(Kept { orphans: seen_by(now, &orphans), doubted })
     }
 
     /// Takes up to `limit` users whose poll is due; nobody else gets them for `lease`. They stay due until the poll is
@@ -134,18 +123,13 @@ impl Store {
         let ceiling = self.0.ceilings.get().poll;
         let take = TakeDue { now, until: now.plus(lease), limit, ceiling, taking: taking.clone() };
         let due = self.write_taking(take, taking).await?;
-        let read = |(user, seen): (DueUser, Vec<String>)| {
-            let seen = seen.iter().filter_map(|text| legible(text)).map(|seen| seen.no_later_than(now)).collect();
-            DueUser { seen, ..user }
-        };
-        Ok(due.into_iter().map(read).collect())
+        Ok(due.into_iter().map(|(user, seen)| DueUser { seen: seen_by(now, &seen), ..user }).collect())
     }
 
     /// What is remembered of these heat pumps, whoever's they were, after all that was written before.
     pub async fn remembered(&self, heat_pumps: &[Uuid]) -> Result<Vec<PumpRecord>, Error> {
         let found = self.write(Remembered { heat_pumps: heat_pumps.to_vec() }).await?;
-        let now = self.0.clock.now();
-        Ok(found.iter().filter_map(|seen| legible(seen)).map(|seen| seen.no_later_than(now)).collect())
+        Ok(seen_by(self.0.clock.now(), &found))
     }
 
     /// A poll that gave nothing is due again at `at`: nothing is concluded from it.
@@ -176,13 +160,14 @@ pub(super) fn legible(text: &str) -> Option<PumpRecord> {
         .ok()
 }
 
+/// Memories as far as they can be true now.
+fn seen_by(now: Timestamp, texts: &[String]) -> Vec<PumpRecord> {
+    texts.iter().filter_map(|text| legible(text)).map(|seen| seen.no_later_than(now)).collect()
+}
+
 /// What is remembered of a customer's pumps that are still watched.
 pub(super) async fn seen_of(connection: &mut Connection, customer: &str) -> Result<Vec<String>, Fault> {
-    let rows = query("SELECT seen FROM pumps WHERE customer = $1 AND is_retired = 0")
-        .bind(customer)
-        .fetch_all(connection)
-        .await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+    query("SELECT seen FROM pumps WHERE customer = $1 AND is_retired = 0").bind(customer).fetch_all(connection).await
 }
 
 /// Ends the watch of a pump as `change` says, also when a poll wrote it since it was read: the end holds for what
@@ -199,11 +184,10 @@ pub(super) async fn end(
     if change(connection, &Ready::new(ended.clone()), targets, (places, now), IfNew::Keep).await? {
         return Ok(());
     }
-    let row = query("SELECT seen FROM pumps WHERE heat_pump = $1")
+    let text: Option<String> = query("SELECT seen FROM pumps WHERE heat_pump = $1")
         .bind(ended.seen.heat_pump.to_string())
         .fetch_optional(&mut *connection)
         .await?;
-    let text: Option<String> = row.map(|row| row.try_get(0)).transpose()?;
     let newer = text.and_then(|text| legible(&text)).filter(|seen| !seen.is_retired);
     if let (Some(newer), Some(resolution)) = (newer, ended.ended) {
         let ended = Ready::new(alert::retire(&newer, resolution, now));
@@ -266,18 +250,20 @@ async fn change(
 ) -> Result<bool, Fault> {
     let fill = |statement: &'static str| {
         query(statement)
-            .bind(seen.heat_pump.to_string())
-            .bind(seen.user.to_string())
-            .bind(&seen.customer)
-            .bind(seen.knowledge.name())
-            .bind(i64::from(seen.is_retired))
-            .bind(i64::from(seen.alert.is_some()))
-            .bind(text)
-            .bind(seen.version)
-            .bind(now.micros())
-            .bind(&seen.manufacturer)
-            .bind(&seen.region)
-            .bind(seen.fell_at.map(Timestamp::micros))
+            .with((
+                seen.heat_pump,
+                seen.user,
+                &seen.customer,
+                seen.knowledge.name(),
+                seen.is_retired,
+                seen.alert.is_some(),
+                text,
+                seen.version,
+                now,
+                &seen.manufacturer,
+                &seen.region,
+                seen.fell_at,
+            ))
             .bind(*read)
     };
     let mut written = 0;
@@ -287,7 +273,7 @@ async fn change(
         }
     }
     if written == 0 {
-        written = fill(NEW).bind(i64::from(if_new == IfNew::Keep)).execute(&mut *connection).await?;
+        written = fill(NEW).bind(if_new == IfNew::Keep).execute(&mut *connection).await?;
     }
     let is_written = written == 1;
     let notices = notices.iter().zip(places).filter(|_| is_written);
@@ -295,50 +281,6 @@ async fn change(
         outbox::insert(connection, notice, seen.customer.as_deref(), targets, place, now).await?;
     }
     Ok(is_written)
-}
-
-struct TakeDuty {
-    name: &'static str,
-    now: Timestamp,
-    next: Timestamp,
-}
-
-impl Write for TakeDuty {
-    const ONLY_IF_AWAITED: bool = true;
-    type Output = bool;
-
-    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<bool, Fault> {
-        let taken = query(
-            "INSERT INTO duties (name, due_at) VALUES ($1, $2) \
-             ON CONFLICT (name) DO UPDATE SET due_at = $2 WHERE duties.due_at <= $3 OR duties.due_at > $4",
-        )
-        .bind(self.name)
-        .bind(self.next.micros())
-        .bind(self.now.micros())
-        // No duty is put off for longer than from one turn to the next.
-        .bind(Timestamp::latest(self.next, Duration::ZERO).micros())
-        .execute(connection)
-        .await?;
-        Ok(taken == 1)
-    }
-}
-
-struct PutOff {
-    name: &'static str,
-    at: Timestamp,
-}
-
-impl Write for PutOff {
-    type Output = ();
-
-    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
-        query("UPDATE duties SET due_at = $2 WHERE name = $1")
-            .bind(self.name)
-            .bind(self.at.micros())
-            .execute(connection)
-            .await?;
-        Ok(())
-    }
 }
 
 struct KeepMembers {
@@ -360,11 +302,7 @@ impl Write for KeepMembers {
                  ON CONFLICT (user_id) DO UPDATE SET customer = $2, roster = $4, region = $5, missed_lists = 0, \
                  missed_at = NULL",
             )
-            .bind(member.user.to_string())
-            .bind(&member.customer)
-            .bind(member.first_due.micros())
-            .bind(self.roster.micros())
-            .bind(&member.region)
+            .with((member.user, &member.customer, member.first_due, self.roster, &member.region))
             .execute(&mut *connection)
             .await?;
         }
@@ -384,26 +322,21 @@ impl Write for MissOthers {
     type Output = Option<Shrunk>;
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Option<Shrunk>, Fault> {
-        let (asked_at, break_from) = (self.asked_at.micros(), self.break_from.micros());
+        let (asked_at, break_from) = (self.asked_at, self.break_from);
         // A list in the future was kept while the clock was ahead.
-        let latest = Timestamp::latest(self.asked_at, Duration::ZERO).micros();
+        let latest = Timestamp::latest(self.asked_at, Duration::ZERO);
         let shrunk = query(
             "SELECT COALESCE(SUM(CASE WHEN (roster < $1 OR roster > $3) AND (missed_at IS NULL OR missed_at < $2) THEN 1 ELSE 0 END), 0), \
              COUNT(*) FROM watched",
         );
-        let row = shrunk.bind(asked_at).bind(break_from).bind(latest).fetch_one(&mut *connection).await?;
-        let [missing, watched] = [row.try_get::<i64>(0)?, row.try_get::<i64>(1)?];
-        let [missing, watched] = [missing, watched].map(|count| u64::try_from(count).unwrap_or(0));
+        let (missing, watched) = shrunk.with((asked_at, break_from, latest)).fetch_one(&mut *connection).await?;
         let shrunk = Shrunk { missing, watched };
         let is_doubted = shrunk.is_doubted();
         query(
             "UPDATE watched SET missed_lists = CASE WHEN missed_at >= $2 THEN missed_lists ELSE 0 END + $3, \
              missed_at = $1 WHERE roster < $1 OR roster > $4",
         )
-        .bind(asked_at)
-        .bind(break_from)
-        .bind(i64::from(!is_doubted))
-        .bind(latest)
+        .with((asked_at, break_from, !is_doubted, latest))
         .execute(&mut *connection)
         .await?;
         if is_doubted {
@@ -414,9 +347,7 @@ impl Write for MissOthers {
             "DELETE FROM watched WHERE (roster < $1 OR roster > $3) AND (missed_lists >= $2 OR NOT EXISTS \
              (SELECT 1 FROM pumps WHERE pumps.user_id = watched.user_id AND pumps.is_retired = 0))",
         )
-        .bind(asked_at)
-        .bind(i64::from(self.lists_to_remove))
-        .bind(latest)
+        .with((asked_at, self.lists_to_remove, latest))
         .execute(connection)
         .await?;
         Ok(None)
@@ -463,12 +394,13 @@ impl TakeDue {
                 break;
             }
             let look = ours(format!(
-                "SELECT user_id, customer, region FROM watched WHERE due_at {compares} $1 ORDER BY due_at LIMIT $2",
+                "SELECT {columns} FROM watched WHERE due_at {compares} $1 ORDER BY due_at LIMIT $2",
+                columns = WatchedRow::COLUMNS,
                 compares = reach.compares(),
             ));
-            let look = query(look).bind(reach.bound(self.now, self.ceiling)).bind(count(looked_at));
-            for row in &look.fetch_all(&mut *connection).await? {
-                let user = due_user(row)?;
+            let look = query(look).with((reach.bound(self.now, self.ceiling), looked_at));
+            for row in look.fetch_all::<WatchedRow>(&mut *connection).await? {
+                let user = DueUser::from(row);
                 if due.len() < self.limit && taking.take(user.user, self.until) {
                     due.push(user);
                 }
@@ -489,43 +421,45 @@ impl TakeDue {
                 "UPDATE watched SET taken_until = $1 \
                  WHERE user_id IN (SELECT user_id FROM watched WHERE due_at {compares} $2 \
                  AND (taken_until <= $4 OR taken_until > $5) \
-                 ORDER BY due_at LIMIT $3{}) RETURNING user_id, customer, region",
+                 ORDER BY due_at LIMIT $3{}) RETURNING {columns}",
                 db.skip_locked(),
+                columns = WatchedRow::COLUMNS,
                 compares = reach.compares(),
             ));
-            let take = query(take)
-                .bind(self.until.micros())
-                .bind(reach.bound(self.now, self.ceiling))
-                .bind(count(self.limit - due.len()))
-                .bind(self.now.micros())
-                .bind(lease_ends_by.micros());
-            for row in &take.fetch_all(&mut *connection).await? {
-                due.push(due_user(row)?);
-            }
+            let take = query(take).with((
+                self.until,
+                reach.bound(self.now, self.ceiling),
+                self.limit - due.len(),
+                self.now,
+                lease_ends_by,
+            ));
+            due.extend(take.fetch_all::<WatchedRow>(&mut *connection).await?.into_iter().map(DueUser::from));
         }
         Ok(due)
     }
 }
 
-fn count(rows: usize) -> i64 {
-    i64::try_from(rows).unwrap_or(i64::MAX)
+row! {
+    /// A watched user whose poll is due.
+    struct WatchedRow {
+        user: Uuid = "user_id",
+        customer: Option<String> = "customer",
+        region: Option<String> = "region",
+    }
 }
 
-fn due_user(row: &Row) -> Result<DueUser, Fault> {
-    let user: String = row.try_get(0)?;
-    let user = Uuid::parse_str(&user).map_err(|_| Fault::Unreadable { column: 0 })?;
-    let (customer, region) = (row.try_get(1)?, row.try_get(2)?);
-    Ok(DueUser { user, customer, region, is_leaving: false, seen: Vec::new() })
+impl From<WatchedRow> for DueUser {
+    fn from(WatchedRow { user, customer, region }: WatchedRow) -> Self {
+        Self { user, customer, region, is_leaving: false, seen: Vec::new() }
+    }
 }
 
 async fn read_seen_of(connection: &mut Connection, due: &[DueUser]) -> Result<HashMap<Uuid, Vec<String>>, Fault> {
     let sql = ours(format!("SELECT user_id, seen FROM pumps WHERE user_id IN {}", listed(1, due.len())));
-    let query = due.iter().fold(query(sql), |query, user| query.bind(user.user.to_string()));
+    let query = query(sql).with_each(due.iter().map(|user| user.user));
     let mut seen = HashMap::<Uuid, Vec<String>>::with_capacity(due.len());
-    for row in query.fetch_all(connection).await? {
-        let user: String = row.try_get(0)?;
-        let user = Uuid::parse_str(&user).map_err(|_| Fault::Unreadable { column: 0 })?;
-        seen.entry(user).or_default().push(row.try_get(1)?);
+    for (user, text) in query.fetch_all(connection).await? {
+        seen.entry(user).or_default().push(text);
     }
     Ok(seen)
 }
@@ -538,17 +472,16 @@ async fn read_leaving_of(connection: &mut Connection, due: &mut [DueUser], now: 
     }
     let sql = ours(format!(
         "SELECT lane, state, MAX(time) FROM events WHERE lane IN {} AND (\
-         (type IN ('customer.moved', 'customer.churned') AND \
-          (state = 'pending' OR (state = 'scheduled' AND due_at <= $1))) \
-         OR (type = 'customer.churned' AND state = 'parked')) GROUP BY lane, state",
-        listed(2, customers.len())
+         (type IN ('{moved}', '{churned}') AND (state = 'pending' OR (state = 'scheduled' AND due_at <= $1))) \
+         OR (type = '{churned}' AND state = 'parked')) GROUP BY lane, state",
+        listed(2, customers.len()),
+        moved = EventKind::Moved,
+        churned = EventKind::Churned,
     ));
-    let query = query(sql).bind(now.plus(LEAVING_WINDOW).micros());
-    let query = customers.iter().fold(query, |query, customer| query.bind(customer));
-    for row in query.fetch_all(&mut *connection).await? {
-        let (leaving, state): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        let churned_at = Timestamp::from_micros(row.try_get(2)?);
-        if state == "parked" && has_come_back(connection, &leaving, churned_at).await? {
+    let leaving = query(sql).bind(now.plus(LEAVING_WINDOW)).with_each(&customers);
+    let leaving: Vec<(String, EventState, Timestamp)> = leaving.fetch_all(&mut *connection).await?;
+    for (leaving, state, churned_at) in leaving {
+        if state == EventState::Parked && has_come_back(connection, &leaving, churned_at).await? {
             continue;
         }
         due.iter_mut().filter(|due| due.customer.as_ref() == Some(&leaving)).for_each(|due| due.is_leaving = true);
@@ -559,7 +492,7 @@ async fn read_leaving_of(connection: &mut Connection, due: &mut [DueUser], now: 
 /// Who signed up again since is one of ours; the sign-up itself may be forgotten by now, and what is known of them is not.
 async fn has_come_back(connection: &mut Connection, customer: &str, churned_at: Timestamp) -> Result<bool, Fault> {
     let known = query("SELECT customer FROM lanes WHERE lane = $1").bind(customer);
-    let known: Option<String> = known.fetch_optional(connection).await?.map(|row| row.try_get(0)).transpose()?;
+    let known: Option<String> = known.fetch_optional(connection).await?;
     let known = known.and_then(|text| serde_json::from_str::<Customer>(&text).ok());
     let signed_up = known.and_then(|customer| customer.facts.signed_up);
     Ok(signed_up.is_some_and(|signed_up| signed_up.time > churned_at))
@@ -575,9 +508,7 @@ impl Write for Remembered {
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
         let sql = ours(format!("SELECT seen FROM pumps WHERE heat_pump IN {}", listed(1, self.heat_pumps.len())));
-        let query = self.heat_pumps.iter().fold(query(sql), |query, id| query.bind(id.to_string()));
-        let rows = query.fetch_all(connection).await?;
-        rows.iter().map(|row| row.try_get(0)).collect()
+        query(sql).with_each(self.heat_pumps.iter().copied()).fetch_all(connection).await
     }
 }
 
@@ -591,8 +522,7 @@ impl Write for PollAgain {
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
         query("UPDATE watched SET due_at = $2, taken_until = 0 WHERE user_id = $1")
-            .bind(self.user.to_string())
-            .bind(self.at.micros())
+            .with((self.user, self.at))
             .execute(connection)
             .await?;
         Ok(())
@@ -617,9 +547,7 @@ impl Write for Observe {
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
         query("UPDATE watched SET polled_at = $2, due_at = $3, taken_until = 0 WHERE user_id = $1")
-            .bind(self.user.to_string())
-            .bind(self.now.micros())
-            .bind(self.due_at.micros())
+            .with((self.user, self.now, self.due_at))
             .execute(&mut *connection)
             .await?;
         for (places, seen) in &self.changes {

@@ -50,12 +50,10 @@ fn newest<'a>(versions: impl Iterator<Item = &'a i64>) -> i64 {
 /// The versions that the store has; none: it has no schema yet.
 async fn applied(db: &Db, connection: &mut Connection) -> Result<Vec<i64>, Error> {
     let applied = async {
-        let count = query(db.has_schema()).fetch_one(&mut *connection).await?.try_get::<i64>(0)?;
-        if count == 0 {
+        if query(db.has_schema()).fetch_one::<i64>(&mut *connection).await? == 0 {
             return Ok(Vec::new());
         }
-        let rows = query("SELECT version FROM _sqlx_migrations").fetch_all(connection).await?;
-        rows.iter().map(|row| row.try_get(0)).collect()
+        query("SELECT version FROM _sqlx_migrations").fetch_all(connection).await
     };
     applied.await.map_err(|error| db.refusal(error))
 }

@@ -15,8 +15,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use super::closed_sets::Target;
 use super::db::{Connection, Db, Executor, Fault, ours, query};
-use super::outbox::{self, Target};
+use super::outbox;
 use super::writer::Write;
 use super::{Error, Store};
 use crate::clock::{Clock, Trusted};
@@ -106,9 +107,8 @@ pub(super) async fn read<T: DeserializeOwned>(
     name: &'static str,
 ) -> Result<(Option<T>, i64), Fault> {
     let row = query("SELECT value, version FROM shared WHERE name = $1").bind(name).fetch_optional(on).await?;
-    let Some(row) = row else { return Ok((None, 0)) };
-    let text: String = row.try_get(0)?;
-    Ok((serde_json::from_str(&text).ok(), row.try_get(1)?))
+    let Some((text, version)): Option<(String, i64)> = row else { return Ok((None, 0)) };
+    Ok((serde_json::from_str(&text).ok(), version))
 }
 
 /// How Podero stands by what all replicas know, as far as it can be true now.
@@ -128,10 +128,7 @@ pub(super) async fn set(
         "INSERT INTO shared (name, value, version) VALUES ($1, $2, $3) \
          ON CONFLICT (name) DO UPDATE SET value = $2, version = $3 WHERE shared.version = $4",
     )
-    .bind(name)
-    .bind(text_of(value))
-    .bind(read + 1)
-    .bind(read)
+    .with((name, text_of(value), read + 1, read))
     .execute(connection)
     .await?;
     Ok(written == 1)
@@ -183,8 +180,7 @@ pub(super) async fn resume_clock(connection: &mut Connection, clock: &Clock, wor
     }
     if works {
         query("INSERT INTO shared (name, value, version) VALUES ($1, $2, 1) ON CONFLICT (name) DO NOTHING")
-            .bind(CLOCK)
-            .bind(text_of(&clock.trusted()))
+            .with((CLOCK, text_of(&clock.trusted())))
             .execute(connection)
             .await?;
     }
@@ -197,7 +193,7 @@ async fn keep_clock(db: &Db, connection: &mut Connection, trusted: &Trusted) -> 
         "UPDATE shared SET value = $2, version = version + 1 WHERE name IN (SELECT name FROM shared WHERE name = $1{})",
         db.skip_locked()
     ));
-    query(keep).bind(CLOCK).bind(text_of(trusted)).execute(connection).await?;
+    query(keep).with((CLOCK, text_of(trusted))).execute(connection).await?;
     Ok(())
 }
 
@@ -240,9 +236,7 @@ impl Write for Share {
             "INSERT INTO replicas (id, seen_at) VALUES ($1, $2) \
              ON CONFLICT (id) DO UPDATE SET seen_at = $2 WHERE replicas.seen_at <= $3 OR replicas.seen_at > $2",
         )
-        .bind(self.replica.to_string())
-        .bind(self.now.micros())
-        .bind(self.beaten_before.micros())
+        .with((self.replica, self.now, self.beaten_before))
         .execute(&mut *connection)
         .await?;
         if beats > 0 {
@@ -252,11 +246,10 @@ impl Write for Share {
             }
         }
         for (id, seen_at) in &self.dead {
-            let remove = query("DELETE FROM replicas WHERE id = $1 AND seen_at = $2").bind(id).bind(*seen_at);
+            let remove = query("DELETE FROM replicas WHERE id = $1 AND seen_at = $2").with((id, *seen_at));
             remove.execute(&mut *connection).await?;
         }
-        let rows = query("SELECT id, seen_at FROM replicas").fetch_all(&mut *connection).await?;
-        let seen: Result<_, Fault> = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect();
+        let seen = query("SELECT id, seen_at FROM replicas").fetch_all(&mut *connection).await?;
         let (known, version) = read::<PartnerHealth>(&mut *connection, STANDING).await?;
         let standing =
             known.unwrap_or_default().plausible(self.now).merge(self.known.plausible(self.now)).looked(self.now);
@@ -266,7 +259,7 @@ impl Write for Share {
         }
         let (blindness, version) = read::<Option<Blindness>>(connection, BLINDNESS).await?;
         let told = Told { blindness: blindness.flatten(), version };
-        Ok(Beaten { standing, told, seen: seen?, has_beaten: beats > 0 })
+        Ok(Beaten { standing, told, seen, has_beaten: beats > 0 })
     }
 }
 
@@ -278,7 +271,7 @@ impl Write for Leave {
     type Output = ();
 
     async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
-        query("DELETE FROM replicas WHERE id = $1").bind(self.replica.to_string()).execute(connection).await?;
+        query("DELETE FROM replicas WHERE id = $1").bind(self.replica).execute(connection).await?;
         Ok(())
     }
 }

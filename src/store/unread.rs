@@ -8,12 +8,15 @@
 //!
 //! Before: [`super::parking`] and [`crate::inbound`]. After: [`super::lanes`].
 
-use super::db::{Connection, Db, Fault, Row, query};
+use super::closed_sets::RowKind;
+use super::db::{Connection, Db, Fault, ours, query, row};
 use super::erasure::Key;
-use super::inbox::{Accept, Arrival, Ready, Receipt, Urgency};
+use super::inbox::{Accept, Arrival, Ready, Receipt};
+use super::lanes::Urgency;
 use super::outbox;
 use super::writer::Write;
 use super::{Error, Store};
+use crate::domain::event::EventState;
 use crate::domain::verdict::{Reason, unreadable_notice};
 use crate::domain::{EventId, Timestamp};
 
@@ -62,14 +65,12 @@ pub struct Reread {
 impl Store {
     /// Messages that wait to be read again, at most `limit`, those that came first before others.
     pub async fn unread(&self, limit: i64) -> Result<Vec<UnreadMessage>, Error> {
-        let rows = query(
-            "SELECT id, source, door, received_at, raw, raw_encoding, envelope FROM events \
-             WHERE lane IS NULL AND state = 'pending' ORDER BY time, id LIMIT $1",
-        )
-        .bind(limit)
-        .fetch_all(&self.0.readers)
-        .await?;
-        Ok(rows.iter().map(message_of).collect::<Result<_, _>>()?)
+        let rows = query(ours(format!(
+            "SELECT {} FROM events WHERE lane IS NULL AND state = 'pending' ORDER BY time, id LIMIT $1",
+            UnreadRow::COLUMNS
+        )));
+        let rows: Vec<UnreadRow> = rows.bind(limit).fetch_all(&self.0.readers).await?;
+        Ok(rows.into_iter().map(UnreadRow::into_message).collect::<Result<_, _>>()?)
     }
 
     /// Ends a message that was read again. `None`: it is not as it was read any more, and nothing changed. After `Ok` it is on
@@ -92,30 +93,36 @@ impl Store {
             now,
         };
         let Some((reread, replaced)) = self.write(settle).await? else { return Ok(None) };
-        replaced.iter().for_each(|type_name| self.0.replaced.note(type_name));
+        replaced.into_iter().for_each(|kind| self.0.replaced.note(kind));
         Ok(Some(reread))
     }
 }
 
-fn message_of(row: &Row) -> Result<UnreadMessage, Fault> {
-    use base64::Engine;
-    let (id, raw, encoding): (String, String, String) = (row.try_get(0)?, row.try_get(4)?, row.try_get(5)?);
-    let body = match encoding.as_str() {
-        "base64" => {
-            let decoded = base64::engine::general_purpose::STANDARD.decode(&raw);
-            decoded.map_err(|_| Fault::Unreadable { column: 4 })?
-        }
-        _ => raw.clone().into_bytes(),
-    };
-    Ok(UnreadMessage {
-        id: EventId(id.parse().map_err(|_| Fault::Unreadable { column: 0 })?),
-        source: row.try_get(1)?,
-        door: row.try_get(2)?,
-        received_at: Timestamp::from_micros(row.try_get(3)?),
-        body,
-        envelope: row.try_get::<Option<String>>(6)?.unwrap_or_default(),
-        raw,
-    })
+row! {
+    struct UnreadRow {
+        id: EventId = "id",
+        source: String = "source",
+        door: String = "door",
+        received_at: Timestamp = "received_at",
+        raw: String = "raw",
+        encoding: String = "raw_encoding",
+        envelope: Option<String> = "envelope",
+    }
+}
+
+impl UnreadRow {
+    fn into_message(self) -> Result<UnreadMessage, Fault> {
+        use base64::Engine;
+        let Self { id, source, door, received_at, raw, encoding, envelope } = self;
+        let body = match encoding.as_str() {
+            "base64" => {
+                let decoded = base64::engine::general_purpose::STANDARD.decode(&raw);
+                decoded.map_err(|_| Fault::Unreadable { column: 4 })?
+            }
+            _ => raw.clone().into_bytes(),
+        };
+        Ok(UnreadMessage { id, source, door, received_at, body, envelope: envelope.unwrap_or_default(), raw })
+    }
 }
 
 struct SettleUnread {
@@ -132,8 +139,8 @@ struct SettleUnread {
 }
 
 impl Write for SettleUnread {
-    /// How it ended, and the types of the announced events that were replaced.
-    type Output = Option<(Reread, Vec<String>)>;
+    /// How it ended, and the kinds of the announced events that were replaced.
+    type Output = Option<(Reread, Vec<RowKind>)>;
 
     fn weight(&self) -> usize {
         self.accept.rows.len().max(1)
@@ -143,7 +150,7 @@ impl Write for SettleUnread {
         // The row is ours from here on: the state says so to another replica, the bytes that nothing was cut out of them.
         let taken =
             query("UPDATE events SET id = $2 WHERE id = $1 AND state = 'pending' AND event IS NULL AND raw = $3");
-        let taken = taken.bind(self.id.to_string()).bind(&self.aside).bind(&self.raw);
+        let taken = taken.with((self.id, &self.aside, &self.raw));
         if taken.execute(&mut *connection).await? == 0 {
             return Ok(None);
         }
@@ -157,9 +164,9 @@ impl Write for SettleUnread {
             (None, [Receipt::Accepted { .. }]) if self.is_single => {
                 query("DELETE FROM events WHERE id = $1").bind(&self.aside).execute(connection).await?;
             }
-            (None, receipts) => self.end(connection, ("superseded", None, &ended(receipts))).await?,
+            (None, receipts) => self.end(connection, (EventState::Superseded, None, &ended(receipts))).await?,
             (Some((reason, detail)), _) => {
-                self.end(connection, ("parked", Some(reason), &detail)).await?;
+                self.end(connection, (EventState::Parked, Some(reason), &detail)).await?;
                 let notice = unreadable_notice(self.id, reason, self.now);
                 outbox::insert(connection, &notice, None, &self.accept.targets, &self.place, self.now).await?;
             }
@@ -172,10 +179,10 @@ impl SettleUnread {
     /// Why it is parked again: what was wrong with it, or that another event has the identity of one of its own.
     fn problem_with(&self, receipts: &[Receipt]) -> Option<(Reason, String)> {
         let reused = receipts.iter().filter_map(|receipt| match receipt {
-            Receipt::Reused { id } => Some(id.as_str()),
+            Receipt::Reused { id } => Some(id.to_string()),
             Receipt::Accepted { .. } | Receipt::Duplicate { .. } => None,
         });
-        let reused: Vec<&str> = reused.take(NAMED_MAX).collect();
+        let reused: Vec<String> = reused.take(NAMED_MAX).collect();
         let told =
             || format!("event-id-reused: the same source and id, and another content, has event {}", reused.join(", "));
         match (&self.problem, reused.is_empty()) {
@@ -190,15 +197,10 @@ impl SettleUnread {
     async fn end(
         &self,
         connection: &mut Connection,
-        (state, reason, detail): (&str, Option<Reason>, &str),
+        (state, reason, detail): (EventState, Option<Reason>, &str),
     ) -> Result<(), Fault> {
         query("UPDATE events SET id = $2, state = $3, reason = $4, detail = $5, settled_at = $6 WHERE id = $1")
-            .bind(&self.aside)
-            .bind(self.id.to_string())
-            .bind(state)
-            .bind(reason.map(Reason::name))
-            .bind(detail)
-            .bind(self.now.micros())
+            .with((&self.aside, self.id, state, reason, detail, self.now))
             .execute(connection)
             .await?;
         Ok(())
@@ -210,13 +212,13 @@ fn ended(receipts: &[Receipt]) -> String {
     let (mut made, mut known) = (Vec::new(), Vec::new());
     for receipt in receipts {
         match receipt {
-            Receipt::Accepted { id, .. } => made.push(id.to_string()),
-            Receipt::Duplicate { id, .. } | Receipt::Reused { id } => known.push(id.clone()),
+            Receipt::Accepted { id, .. } => made.push(*id),
+            Receipt::Duplicate { id, .. } | Receipt::Reused { id } => known.push(*id),
         }
     }
-    let named = |ids: &[String]| {
+    let named = |ids: &[EventId]| {
         let more = ids.len().saturating_sub(NAMED_MAX);
-        let named = ids.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+        let named = ids.iter().take(NAMED_MAX).map(EventId::to_string).collect::<Vec<_>>().join(", ");
         if more > 0 { format!("{named} and {more} more") } else { named }
     };
     match (made.is_empty(), known.is_empty()) {

@@ -7,91 +7,37 @@
 
 use serde::Serialize;
 
-use super::db::{Row, listed, ours, query};
+use super::closed_sets::{OpenState, RowKind};
+use super::db::{listed, ours, query, row};
+use super::lanes::LaneHold;
 use super::moments::Ceilings;
-use super::parking::is_at_work;
 use super::standing::shared_standing;
-use super::timeline::{ROWS_MAX, moment};
+use super::timeline::ROWS_MAX;
 use super::{Error, Store};
-use crate::domain::Timestamp;
+use crate::domain::event::EventState;
+use crate::domain::names::names;
 use crate::domain::partner_health::{Hold, PartnerHealth};
+use crate::domain::{EventId, Timestamp};
 
-/// A state of an event that is not done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "named as under The admin API in docs/OPERATIONS.md")]
-pub enum OpenState {
-    Pending,
-    Waiting,
-    Scheduled,
-    Parked,
-}
-
-impl OpenState {
-    /// Every one.
-    pub const ALL: [Self; 4] = [Self::Pending, Self::Waiting, Self::Scheduled, Self::Parked];
-
-    /// The public name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Waiting => "waiting",
-            Self::Scheduled => "scheduled",
-            Self::Parked => "parked",
-        }
-    }
-
-    /// The state of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.name() == name)
-    }
-}
-
-/// Why an event waits: a closed set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WaitsFor {
-    /// Its next try: the last one failed.
-    Retrying,
-    /// Another event of its customer, which comes first.
-    Behind,
-    /// Its customer's sign-up.
-    SignUp,
-    /// The day on which it takes effect.
-    DueLater,
-    /// The end of the try that is under way.
-    InProgress,
-    /// Podero: the circuit is open, or Podero asked for a pause.
-    Podero,
-    /// Its turn: it is due, and the request budget or the appliers are busy with others.
-    Budget,
-    /// A person.
-    Person,
-}
-
-impl WaitsFor {
-    /// Every one.
-    pub const ALL: [Self; 8] = [
-        Self::Retrying,
-        Self::Behind,
-        Self::SignUp,
-        Self::DueLater,
-        Self::InProgress,
-        Self::Podero,
-        Self::Budget,
-        Self::Person,
-    ];
-
-    /// The public name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Retrying => "retrying",
-            Self::Behind => "behind",
-            Self::SignUp => "waiting_for_sign_up",
-            Self::DueLater => "due_later",
-            Self::InProgress => "in_progress",
-            Self::Podero => "podero",
-            Self::Budget => "budget",
-            Self::Person => "person",
-        }
+names! {
+    /// Why an event waits.
+    pub enum WaitsFor {
+        /// Its next try: the last one failed.
+        Retrying = "retrying",
+        /// Another event of its customer, which comes first.
+        Behind = "behind",
+        /// Its customer's sign-up.
+        SignUp = "waiting_for_sign_up",
+        /// The day on which it takes effect.
+        DueLater = "due_later",
+        /// The end of the try that is under way.
+        InProgress = "in_progress",
+        /// Podero: the circuit is open, or Podero asked for a pause.
+        Podero = "podero",
+        /// Its turn: it is due, and the request budget or the appliers are busy with others.
+        Budget = "budget",
+        /// A person.
+        Person = "person",
     }
 }
 
@@ -99,20 +45,20 @@ impl WaitsFor {
 #[derive(Debug, Clone, Serialize)]
 #[expect(missing_docs, reason = "named for what they hold")]
 pub struct OpenEvent {
-    pub id: String,
+    pub id: EventId,
     #[serde(rename = "type")]
-    pub type_name: String,
+    pub kind: RowKind,
     pub customer_id: Option<String>,
     pub source: String,
-    pub state: String,
+    pub state: EventState,
     pub received_at: Timestamp,
     /// Since when it waits; of a scheduled event, its day.
     pub since: Timestamp,
     /// Failures in a row.
-    pub failures: i64,
-    pub waits_for: &'static str,
+    pub failures: u32,
+    pub waits_for: WaitsFor,
     /// The event that comes first.
-    pub behind: Option<String>,
+    pub behind: Option<EventId>,
     /// Why the last try failed, or why it is parked.
     pub reason: Option<String>,
     /// The call to Podero that was made last.
@@ -163,6 +109,28 @@ pub struct OpenPage {
     pub next: Option<OpenCursor>,
 }
 
+row! {
+    /// The columns of an open event, of its lane, and of what comes before it.
+    struct OpenRow {
+        id: EventId = "e.id",
+        kind: RowKind = "e.type",
+        lane: Option<String> = "e.lane",
+        source: String = "e.source",
+        state: EventState = "e.state",
+        received_at: Timestamp = "e.received_at",
+        since: Timestamp = "e.tries_from",
+        due_at: Timestamp = "e.due_at",
+        failures: u32 = "e.failures",
+        reason: Option<String> = "e.reason",
+        first: Option<EventId> = "(SELECT h.id FROM events AS h WHERE h.lane = e.lane AND h.state = 'pending' ORDER BY h.time, h.id LIMIT 1)",
+        begun: Option<EventId> = "(SELECT b.id FROM events AS b WHERE b.id = l.begun AND b.state = 'pending')",
+        operation: Option<String> = "(SELECT operation FROM calls WHERE event_id = e.id ORDER BY calls.id DESC LIMIT 1)",
+        lane_claimed: Option<bool> = "l.claimed",
+        lane_begun: Option<EventId> = "l.begun",
+        lane_ready_at: Option<Timestamp> = "l.ready_at",
+    }
+}
+
 /// Circumstances on which the reason of waiting depends.
 struct Around {
     now: Timestamp,
@@ -184,21 +152,16 @@ impl Store {
         let standing = shared_standing(&self.0.readers, now).await?;
         let around = Around { now, standing, ceilings: self.0.ceilings.get() };
         let details = ours(format!(
-            "SELECT e.id, e.type, e.lane, e.source, e.state, e.received_at, e.tries_from, e.due_at, e.failures, e.reason, \
-             (SELECT h.id FROM events AS h WHERE h.lane = e.lane AND h.state = 'pending' ORDER BY h.time, h.id LIMIT 1), \
-             (SELECT b.id FROM events AS b WHERE b.id = l.begun AND b.state = 'pending'), \
-             (SELECT operation FROM calls WHERE event_id = e.id ORDER BY calls.id DESC LIMIT 1), \
-             l.claimed, l.begun, l.ready_at \
-             FROM events AS e LEFT JOIN lanes AS l ON l.lane = e.lane WHERE e.id IN {}",
-            listed(1, page.len())
+            "SELECT {columns} FROM events AS e LEFT JOIN lanes AS l ON l.lane = e.lane WHERE e.id IN {}",
+            listed(1, page.len()),
+            columns = OpenRow::COLUMNS,
         ));
-        let details = page.iter().fold(query(details), |details, cursor| details.bind(cursor.id.clone()));
-        let rows = details.fetch_all(&self.0.readers).await?;
-        let mut events: Vec<OpenEvent> = rows.iter().map(|row| around.event_of(row)).collect::<Result<_, _>>()?;
+        let details = query(details).with_each(page.iter().map(|cursor| &cursor.id));
+        let rows: Vec<OpenRow> = details.fetch_all(&self.0.readers).await?;
+        let mut events: Vec<OpenEvent> = rows.into_iter().map(|row| around.event_of(row)).collect();
         // It may have ended since its page was read.
-        events.retain(|event| event.state == filter.state.name());
-        let place = |event: &OpenEvent| page.iter().position(|cursor| cursor.id == event.id);
-        events.sort_by_cached_key(place);
+        events.retain(|event| event.state == filter.state.into());
+        events.sort_by_cached_key(|event| page.iter().position(|cursor| cursor.id == event.id.to_string()));
         Ok(OpenPage { events, next })
     }
 
@@ -209,10 +172,7 @@ impl Store {
                 "SELECT id, tries_from FROM events WHERE lane = $1 AND state = $2 AND tries_from >= $3 \
                  AND (tries_from > $3 OR id > $4) ORDER BY tries_from, id LIMIT $5",
             )
-            .bind(customer.clone())
-            .bind(state.name())
-            .bind(after.since)
-            .bind(after.id),
+            .with((customer, state.name(), after.since, after.id)),
             (None, OpenState::Parked) => {
                 query("SELECT id, tries_from FROM events WHERE state = 'parked' AND id > $1 ORDER BY id LIMIT $2").bind(after.id)
             }
@@ -220,57 +180,54 @@ impl Store {
                 "SELECT id, tries_from FROM events WHERE (state = 'pending' OR state = 'waiting' OR state = 'scheduled') \
                  AND state = $1 AND tries_from >= $2 AND (tries_from > $2 OR id > $3) ORDER BY tries_from, id LIMIT $4",
             )
-            .bind(state.name())
-            .bind(after.since)
-            .bind(after.id),
+            .with((state.name(), after.since, after.id)),
         };
-        let rows = page.bind(limit).fetch_all(&self.0.readers).await?;
-        rows.iter().map(|row| Ok(OpenCursor { id: row.try_get(0)?, since: row.try_get(1)? })).collect()
+        let rows: Vec<(String, i64)> = page.bind(limit).fetch_all(&self.0.readers).await?;
+        Ok(rows.into_iter().map(|(id, since)| OpenCursor { since, id }).collect())
     }
 }
 
 impl Around {
-    fn event_of(&self, row: &Row) -> Result<OpenEvent, Error> {
-        let (id, state): (String, String) = (row.try_get(0)?, row.try_get(4)?);
-        let first: Option<String> = row.try_get(10)?;
-        let head = row.try_get::<Option<String>>(11)?.or(first);
-        let (reason, due_at): (Option<String>, _) = (row.try_get(9)?, moment(row, 7)?);
-        let is_at_work = match row.try_get::<Option<i64>>(13)? {
-            Some(_) => is_at_work((row, 13), &id, self.now, self.ceilings)?,
-            None => false,
+    fn event_of(&self, row: OpenRow) -> OpenEvent {
+        let OpenRow { id, state, due_at, .. } = row;
+        let hold = LaneHold {
+            is_claimed: row.lane_claimed.unwrap_or(false),
+            begun: row.lane_begun,
+            lease_until: row.lane_ready_at,
         };
-        let behind = head.filter(|head| *head != id && state == OpenState::Pending.name());
+        let is_at_work = hold.is_at_work_on(id, self.now, self.ceilings);
+        let behind = row.begun.or(row.first).filter(|head| *head != id && state == EventState::Pending);
         let is_later = !due_at.has_come(self.now, self.ceilings.work.max(self.pause()));
-        let waits_for = match OpenState::from_name(&state) {
-            Some(OpenState::Waiting) => WaitsFor::SignUp,
-            Some(OpenState::Scheduled) => WaitsFor::DueLater,
-            Some(OpenState::Pending) if is_at_work => WaitsFor::InProgress,
-            Some(OpenState::Pending) if behind.is_some() => WaitsFor::Behind,
-            Some(OpenState::Pending) if self.standing.hold(self.now).is_some() => WaitsFor::Podero,
-            Some(OpenState::Pending) if is_later => WaitsFor::Retrying,
-            Some(OpenState::Pending) => WaitsFor::Budget,
-            Some(OpenState::Parked) | None => WaitsFor::Person,
+        let waits_for = match state {
+            EventState::Waiting => WaitsFor::SignUp,
+            EventState::Scheduled => WaitsFor::DueLater,
+            EventState::Pending if is_at_work => WaitsFor::InProgress,
+            EventState::Pending if behind.is_some() => WaitsFor::Behind,
+            EventState::Pending if self.standing.hold(self.now).is_some() => WaitsFor::Podero,
+            EventState::Pending if is_later => WaitsFor::Retrying,
+            EventState::Pending => WaitsFor::Budget,
+            EventState::Parked | EventState::Applied | EventState::Superseded | EventState::Skipped => WaitsFor::Person,
         };
         let next_try = match waits_for {
             WaitsFor::SignUp | WaitsFor::DueLater => Some(due_at),
             WaitsFor::Retrying | WaitsFor::Podero => Some(due_at).filter(|_| is_later),
             WaitsFor::Behind | WaitsFor::InProgress | WaitsFor::Budget | WaitsFor::Person => None,
         };
-        Ok(OpenEvent {
+        OpenEvent {
             id,
-            type_name: row.try_get(1)?,
-            customer_id: row.try_get(2)?,
-            source: row.try_get(3)?,
+            kind: row.kind,
+            customer_id: row.lane,
+            source: row.source,
             state,
-            received_at: moment(row, 5)?,
-            since: moment(row, 6)?,
-            failures: row.try_get(8)?,
-            waits_for: waits_for.name(),
+            received_at: row.received_at,
+            since: row.since,
+            failures: row.failures,
+            waits_for,
             behind,
-            reason,
-            operation: row.try_get(12)?,
+            reason: row.reason,
+            operation: row.operation,
             next_try,
-        })
+        }
     }
 
     /// Rest of the pause that Podero asked for.

@@ -13,7 +13,6 @@ use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::alert::Knowledge;
 use crate::domain::brake::Brake;
-use crate::domain::event::EventKind;
 use crate::metrics::{Metrics, Outcome};
 use crate::pump::Step;
 use crate::store::{Error, Gauges, Store};
@@ -96,8 +95,8 @@ impl Counting {
             let found = gauges.heat_pumps.iter().find(|(state, _)| state == name);
             metrics.heat_pumps.with_label_values(&[name]).set(real(found.map_or(0, |(_, count)| *count)));
         }
-        for (type_name, count) in self.store.take_replaced() {
-            (0..count).for_each(|_| metrics.event_settled(EventKind::from_name(type_name), Outcome::Superseded));
+        for (kind, count) in self.store.take_replaced() {
+            (0..count).for_each(|_| metrics.event_settled(Some(kind), Outcome::Superseded));
         }
         for _ in 0..self.store.take_unreadable() {
             metrics.event_settled(None, Outcome::Parked);
@@ -107,14 +106,13 @@ impl Counting {
 
     async fn refresh_brake(&self, brake: Brake) -> Result<(), Error> {
         let tally = self.store.brake_tally(brake).await?;
-        let count = |count| real(i64::try_from(count).unwrap_or(i64::MAX));
-        self.metrics.churns_admitted.set(count(tally.admitted));
-        self.metrics.churns_admitted_limit.set(count(brake.limit(tally.active)));
+        self.metrics.churns_admitted.set(real(tally.admitted));
+        self.metrics.churns_admitted_limit.set(real(brake.limit(tally.active)));
         Ok(())
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of rows are far below 2^53")]
-fn real(count: i64) -> f64 {
+fn real(count: u64) -> f64 {
     count as f64
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 use podero_bridge::domain::brake::{Brake, Clearance, Share, Tally};
 use podero_bridge::domain::call::Operation;
 use podero_bridge::domain::customer::Customer;
-use podero_bridge::domain::event::{Change, Details, Event, Field, Happening};
+use podero_bridge::domain::event::{Change, Details, Event, EventKind, Field, Happening};
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::sandbox::{self, Sandbox};
-use podero_bridge::store::{ACTIVE_AGE_MAX, Asked, CallMade, Claim, NotTaken, Ordered, RetryRequest, Stepped, Store};
+use podero_bridge::store::{
+    ACTIVE_AGE_MAX, Asked, CallMade, Claim, NotTaken, Ordered, RetryRequest, RetryState, RowKind, Stepped, Store,
+};
 use serde_json::{Value, json};
 use sqlx::Connection;
 
@@ -219,8 +221,8 @@ async fn an_approval_is_for_one_try_and_is_not_counted(fixture: StoreFixture) {
     assert_eq!(claim.work.clearance, Clearance::Unasked);
     assert!(matches!(ask(&fixture.store, &mut claim, of(0)).await, Asked::Refused { .. }));
     fixture.settle(&claim, braked()).await;
-    let type_name = fixture.store.unpark(id, RetryRequest::Approve).await.expect("the store is there");
-    assert_eq!(type_name.as_deref(), Some("customer.churned"));
+    let kind = fixture.store.unpark(id, RetryRequest::Approve).await.expect("the store is there");
+    assert_eq!(kind, Some(RowKind::Sent(EventKind::Churned)));
     // It survives a restart and back-off, and is cleared without being counted.
     let other = fixture.beside().await;
     let mut claim = claimed(&other).await;
@@ -232,8 +234,8 @@ async fn an_approval_is_for_one_try_and_is_not_counted(fixture: StoreFixture) {
     // Parked for another reason, the approval is used up; and it never overrides that reason.
     fixture.settle(&claim, gave_up()).await;
     let approve = RetryRequest::Approve;
-    assert_eq!(fixture.store.unpark(id, approve.clone()).await.expect("the store is there"), None);
-    let why = fixture.store.why_not_taken(id, &approve).await.expect("the store is there");
+    assert_eq!(fixture.store.unpark(id, approve).await.expect("the store is there"), None);
+    let why = fixture.store.why_not_taken(id, approve).await.expect("the store is there");
     assert_eq!(why, NotTaken::NotApprovable("gave_up".to_owned()));
     assert_eq!(fixture.state(id).await, "parked");
     fixture.store.unpark(id, RetryRequest::Retry).await.expect("the store is there").expect("it is parked");
@@ -258,7 +260,7 @@ async fn an_approval_of_many_releases_what_was_seen_and_survives_a_restart(fixtu
     let ordered = fixture.store.order_approval(Reason::ChurnBrake, 1, until).await.expect("the store is there");
     let Ordered::Running(retry) = ordered else { panic!("{ordered:?}") };
     assert_eq!((retry.total, retry.approve), (5, true));
-    assert_eq!(retry.types, [("customer.churned".to_owned(), 5)].into());
+    assert_eq!(retry.types.0, [("customer.churned".to_owned(), 5)].into());
     // Another process goes on with it.
     let other = fixture.beside().await;
     for _ in 0..10 {
@@ -267,7 +269,7 @@ async fn an_approval_of_many_releases_what_was_seen_and_survives_a_restart(fixtu
         assert!(matches!(stepped, Stepped::Nothing | Stepped::Retried { .. }));
     }
     let ended = other.bulk_retry(&retry.id).await.expect("the store is there").expect("it is known");
-    assert_eq!((ended.retried, ended.state.as_str(), ended.approve), (5, "done", true));
+    assert_eq!((ended.retried, ended.state, ended.approve), (5, RetryState::Done, true));
     for _ in &seen {
         let claim = claimed(&fixture.store).await;
         assert!(seen.contains(&claim.work.event.id));
@@ -376,7 +378,7 @@ async fn a_churn_that_is_called_off_does_not_wait_for_an_approval(fixture: Store
     }
     assert_eq!((fixture.state(one).await, fixture.state(other).await), ("superseded".into(), "parked".into()));
     assert_eq!(fixture.state(begun).await, "parked");
-    let shown = fixture.store.event(&one.to_string()).await.expect("the store is there").expect("it is known");
+    let shown = fixture.store.event(one).await.expect("the store is there").expect("it is known");
     assert_eq!(shown.event.reason.as_deref(), Some("replaced"));
     assert_eq!(fixture.store.unpark(one, RetryRequest::Approve).await.expect("the store is there"), None);
 }

@@ -14,7 +14,7 @@ use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::store::{
     Arrival, Ceilings, Claim, Content, Member, OpenEvent, OpenFilter, OpenState, Ordered, PublishOutcome, REPLICA_LIFE,
-    Receipt, RetryRequest, Roster, Settings, Stepped, Store, Target,
+    Receipt, RetryRequest, Roster, Settings, Stepped, Store, Target, WaitsFor,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -91,8 +91,8 @@ impl ClockFixture {
     }
 
     async fn state(&self, id: EventId) -> Option<String> {
-        let event = self.store.event(&id.to_string()).await.expect("the store is there");
-        event.map(|view| view.event.state)
+        let event = self.store.event(id).await.expect("the store is there");
+        event.map(|view| view.event.state.to_string())
     }
 
     async fn beat(&self) -> usize {
@@ -125,7 +125,6 @@ impl ClockFixture {
             origin_id: id.to_string(),
             source: "default".to_owned(),
             door: "webhook",
-            type_name: happening.type_name().to_owned(),
             received_at: self.clock.now(),
             digest: "d1".to_owned(),
             raw: b"{}".as_slice().into(),
@@ -225,7 +224,7 @@ async fn a_retry_by_hand_makes_an_event_due_now(fixture: ClockFixture) {
     let claim = fixture.claim().await.expect("it is due now");
     assert_eq!(claim.work.failures, 1, "no failure is forgotten");
     assert!(retry().await.is_none(), "an applier is at work on it");
-    let why = fixture.store.why_not_taken(event, &RetryRequest::Retry).await.expect("the store is there");
+    let why = fixture.store.why_not_taken(event, RetryRequest::Retry).await.expect("the store is there");
     assert_eq!(why.to_string(), "the bridge works on it at this moment; look again in a minute");
 }
 
@@ -329,10 +328,8 @@ async fn a_list_says_who_waits_and_why(fixture: ClockFixture) {
     fixture.clock.advance(Duration::from_secs(1));
     let third = fixture.happened("C-2").await;
     let rows = fixture.listed(OpenState::Pending).await;
-    let told: Vec<_> = rows.iter().map(|row| (row.id.clone(), row.waits_for, row.behind.clone())).collect();
-    let id = |event: EventId| event.to_string();
-    let expected =
-        [(id(first), "retrying", None), (id(second), "behind", Some(id(first))), (id(third), "budget", None)];
+    let told: Vec<_> = rows.iter().map(|row| (row.id, row.waits_for.name(), row.behind)).collect();
+    let expected = [(first, "retrying", None), (second, "behind", Some(first)), (third, "budget", None)];
     assert_eq!(told, expected);
     assert_eq!(rows[0].reason.as_deref(), Some("unknown"));
     assert!(rows[0].next_try.is_some() && rows[1].next_try.is_none() && rows[2].next_try.is_none());
@@ -347,16 +344,16 @@ async fn a_list_says_who_waits_and_why(fixture: ClockFixture) {
             break;
         }
     }
-    assert_eq!(paged, [id(first), id(second), id(third)]);
+    assert_eq!(paged, [first, second, third]);
     let claim = fixture.claim().await.expect("the third is due");
     assert_eq!(claim.work.event.id, third);
     let filter = OpenFilter { state: OpenState::Pending, customer: Some("C-2".to_owned()), after: None, limit: 10 };
     let of_one = fixture.store.open_events(filter).await.expect("the store is there").events;
-    assert_eq!(of_one.iter().map(|row| row.waits_for).collect::<Vec<_>>(), ["in_progress"]);
+    assert_eq!(of_one.iter().map(|row| row.waits_for).collect::<Vec<_>>(), [WaitsFor::InProgress]);
     let mut known = PartnerHealth::default();
     known.open(fixture.clock.now(), CircuitCause::Away);
     fixture.store.share(Uuid::from_u128(1), known).await.expect("the store is there");
-    assert_eq!(fixture.listed(OpenState::Pending).await[0].waits_for, "podero");
+    assert_eq!(fixture.listed(OpenState::Pending).await[0].waits_for, WaitsFor::Podero);
     assert!(fixture.listed(OpenState::Parked).await.is_empty());
 }
 
@@ -373,8 +370,8 @@ async fn a_jump_ahead_makes_no_announced_event_due_and_nothing_old(fixture: Cloc
     assert_eq!(fixture.store.promote().await.expect("the store is there"), 0);
     fixture.store.forget(RETENTION).await.expect("the store is there");
     let state = async |id: EventId| {
-        let event = fixture.store.event(&id.to_string()).await.expect("the store is there");
-        event.map(|view| view.event.state)
+        let event = fixture.store.event(id).await.expect("the store is there");
+        event.map(|view| view.event.state.to_string())
     };
     assert_eq!(state(settled).await.as_deref(), Some("applied"), "nothing is removed");
     assert_eq!(state(announced).await.as_deref(), Some("scheduled"));

@@ -9,7 +9,7 @@ use podero_bridge::clock::Clock;
 use podero_bridge::domain::EventId;
 use podero_bridge::domain::alert::{self, DiffContext, Observation, Outages, WatchPolicy};
 use podero_bridge::domain::call::Operation;
-use podero_bridge::domain::event::{Details, Happening};
+use podero_bridge::domain::event::{Details, EventState, Happening};
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::verdict::{Fate, Reason, unreadable_notice};
 use podero_bridge::store::{
@@ -167,7 +167,7 @@ async fn an_erasure_never_takes_a_claimed_customer(fixture: StoreFixture) {
     fixture.ends("C-1", parked()).await;
     fixture.ends("C-1", parked()).await;
     let refused = erase(false).await.expect_err("it is in the way");
-    assert_eq!(refused, InTheWay { unsettled: vec![("parked".to_owned(), 2)], ..InTheWay::default() });
+    assert_eq!(refused, InTheWay { unsettled: vec![(EventState::Parked, 2)], ..InTheWay::default() });
     // Somebody works on it: not even by force.
     fixture.store.accept(vec![fixture.arrival("C-1", Happening::Churned)]).await.expect("the store is there");
     let claim = fixture.store.claim(Duration::from_secs(60)).await.expect("the store is there").expect("due");
@@ -206,9 +206,9 @@ async fn late_events_of_an_erased_customer_are_kept_without_content(fixture: Sto
             again
         };
         let receipt = accept(again(&arrival)).await;
-        assert!(matches!(&receipt, Receipt::Accepted { state, .. } if state == "superseded"), "{receipt:?}");
+        assert!(matches!(&receipt, Receipt::Accepted { state: EventState::Superseded, .. }), "{receipt:?}");
         let receipt = accept(again(&arrival)).await;
-        assert!(matches!(&receipt, Receipt::Duplicate { state, .. } if state == "superseded"), "{receipt:?}");
+        assert!(matches!(&receipt, Receipt::Duplicate { state: EventState::Superseded, .. }), "{receipt:?}");
         let mut other = again(&arrival);
         other.digest = "d2".to_owned();
         assert!(matches!(accept(other).await, Receipt::Reused { .. }));
@@ -221,7 +221,7 @@ async fn late_events_of_an_erased_customer_are_kept_without_content(fixture: Sto
     // To the microsecond.
     fixture.clock.advance(Duration::from_micros(1));
     let receipt = accept(fixture.arrival("C-1", Happening::SignedUp(Details::default()))).await;
-    assert!(matches!(&receipt, Receipt::Accepted { state, .. } if state == "pending"), "{receipt:?}");
+    assert!(matches!(&receipt, Receipt::Accepted { state: EventState::Pending, .. }), "{receipt:?}");
     let claim = fixture.store.claim(Duration::from_secs(60)).await.expect("the store is there").expect("due");
     assert_eq!(claim.lane, "C-1");
 }
@@ -361,7 +361,7 @@ async fn other_customers_messages_stay_and_a_message_that_was_emptied_stays_so(f
     for _ in 0..2 {
         let again = message(&fixture, bodies[0]);
         let receipt = fixture.store.accept(vec![again]).await.expect("the store is there").remove(0);
-        assert!(matches!(&receipt, Receipt::Duplicate { state, .. } if state == "skipped"), "{receipt:?}");
+        assert!(matches!(&receipt, Receipt::Duplicate { state: EventState::Skipped, .. }), "{receipt:?}");
     }
     let also = [messages[3].id];
     let erased =

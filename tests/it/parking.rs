@@ -7,7 +7,7 @@ use podero_bridge::clock::Clock;
 use podero_bridge::domain::event::Happening;
 use podero_bridge::domain::verdict::{Fate, Reason};
 use podero_bridge::metrics::Metrics;
-use podero_bridge::store::{BulkRetry, Ordered, RetryRequest, Stepped, Store};
+use podero_bridge::store::{BulkRetry, Ordered, RetryRequest, RetryState, Stepped, Store};
 use podero_bridge::upkeep::Counting;
 use serde_json::{Value, json};
 
@@ -37,16 +37,16 @@ async fn order(store: &Store, reason: Option<Reason>, per_second: u32) -> BulkRe
     }
 }
 
-async fn step(store: &Store) -> i64 {
+async fn step(store: &Store) -> usize {
     match store.retry_step(u64::MAX).await.expect("the store is there") {
         Stepped::Nothing => 0,
         Stepped::Retried { count, .. } => count,
     }
 }
 
-async fn progress(store: &Store, id: &str) -> (i64, String) {
+async fn progress(store: &Store, id: &str) -> (u64, String) {
     let retry = store.bulk_retry(id).await.expect("the store is there").expect("it is known");
-    (retry.retried, retry.state)
+    (retry.retried, retry.state.to_string())
 }
 
 on_both_databases! {
@@ -64,7 +64,7 @@ async fn a_retry_of_many_keeps_its_pace_also_when_two_drive_it(fixture: StoreFix
     }
     let other = fixture.beside().await;
     let retry = order(&fixture.store, Some(Reason::Refused), 10).await;
-    assert_eq!((retry.total, retry.retried, retry.state.as_str()), (35, 0, "running"));
+    assert_eq!((retry.total, retry.retried, retry.state), (35, 0, RetryState::Running));
     assert_eq!((step(&fixture.store).await, step(&other).await, step(&fixture.store).await), (1, 0, 0), "the first");
     for _ in 0..10 {
         fixture.clock.advance(Duration::from_millis(100));
@@ -125,15 +125,15 @@ async fn a_retry_of_many_can_be_stopped_and_only_one_runs(fixture: StoreFixture)
     let second = fixture.store.order_retry(Some(Reason::GaveUp), 1).await.expect("the store is there");
     assert!(matches!(second, Ordered::Occupied(ref other) if other.id == retry.id), "{second:?}");
     let stopped = fixture.beside().await.stop_retry(&retry.id).await.expect("the store is there").expect("known");
-    assert_eq!((stopped.retried, stopped.state.as_str()), (1, "stopped"));
+    assert_eq!((stopped.retried, stopped.state), (1, RetryState::Stopped));
     fixture.clock.advance(Duration::from_secs(60));
     assert_eq!(step(&fixture.store).await, 0);
     assert_eq!(fixture.store.parked(None).await.expect("the store is there").len(), 4);
     let again = order(&fixture.store, None, 1).await;
     assert_eq!(again.total, 4);
     let listed = fixture.store.bulk_retries().await.expect("the store is there");
-    let states: Vec<&str> = listed.iter().map(|retry| retry.state.as_str()).collect();
-    assert_eq!(states, ["running", "stopped"], "newest first");
+    let states: Vec<_> = listed.iter().map(|retry| retry.state).collect();
+    assert_eq!(states, [RetryState::Running, RetryState::Stopped], "newest first");
     assert_eq!(fixture.store.stop_retry("nobody").await.expect("the store is there"), None);
 }
 
@@ -164,7 +164,7 @@ async fn parked_events_are_paged_and_grouped(fixture: StoreFixture) {
         let after = read.last().cloned();
         let page = fixture.store.parked_page(Some("refused"), after.as_deref(), 2).await.expect("the store is there");
         assert!(page.len() <= 2);
-        read.extend(page.into_iter().map(|event| event.id));
+        read.extend(page.into_iter().map(|event| event.id.to_string()));
         (read.last().cloned() != after).then_some(())
     } {
         let () = last;
@@ -486,7 +486,7 @@ async fn without_a_bridge_the_command_line_drives_a_retry_and_ctrl_c_stops_it() 
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
     assert_eq!(child.wait().expect("it ends").code(), Some(1));
     let retries = fixture.store.bulk_retries().await.expect("the store is there");
-    assert_eq!(retries[0].state, "stopped");
+    assert_eq!(retries[0].state, RetryState::Stopped);
     assert!(retries[0].retried < 30, "{retries:?}");
     // Detached, it is left to a bridge; without one it stays where it is, and can be stopped by its id.
     let output = running::run(&["parked", "retry", "--all", "--detach", "--json"], &environment);

@@ -2,7 +2,7 @@
 //! every row. Statements are read from the store's own files, so that none is forgotten; plans are made without statistics, as in
 //! the bridge, and are the same on every machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use podero_bridge::clock::Clock;
 use podero_bridge::store::{Settings, Store};
@@ -13,7 +13,6 @@ use crate::tidy::{code, files};
 
 /// What reads a whole table or index, and why it may: the beginning of the statement, and the table.
 const MAY_SCAN: &[(&str, &str, &str)] = &[
-    ("SELECT id, lane, source,", "events", "the beginning of others, which go on with a condition"),
     ("SELECT COALESCE(SUM(CASE WHEN (roster", "watched", "once an interval, after a list of all users"),
     ("UPDATE watched SET missed_lists", "watched", "the same"),
     ("DELETE FROM watched WHERE (roster", "watched", "the same"),
@@ -69,6 +68,7 @@ const MAY_MAKE_TABLES: &[(&str, &str)] = &[
     ),
     ("UPDATE events SET tries_from = $3 WHERE id IN", "the same"),
     ("SELECT id, tries_from FROM events", "an operator's page"),
+    ("SELECT id, lane, source, origin", "the same"),
 ];
 
 /// A statement with the place it is from.
@@ -77,11 +77,43 @@ struct Statement {
     text: String,
 }
 
+/// The columns that each `row!` declares, by its name.
+fn columns_by_row(files: &[(String, String)]) -> BTreeMap<String, String> {
+    let rows = files.iter().flat_map(|(_, text)| text.split("row! {").skip(1));
+    let with_name = rows.filter_map(|row| {
+        let (name, fields) = row.split_once("struct ")?.1.split_once(" {")?;
+        let end = fields.find("\n    }").unwrap_or(fields.len());
+        let mut columns = Vec::new();
+        let mut rest = &fields[..end];
+        while let Some((_, column)) = rest.split_once("= \"") {
+            let (column, after) = literal(column);
+            // The texts of attributes stand in brackets.
+            if after.starts_with(',') {
+                columns.push(column);
+            }
+            rest = after;
+        }
+        Some((name.to_owned(), columns.join(", ")))
+    });
+    with_name.collect()
+}
+
+/// With the columns of the row that is named next, where the statement selects those of a row.
+fn with_columns(text: &str, after: &str, columns: &BTreeMap<String, String>) -> String {
+    let named = after.split("::COLUMNS").next().and_then(|before| before.rsplit([' ', '(']).next());
+    let Some(named) = named.and_then(|name| columns.get(name.trim())) else { return text.to_owned() };
+    if text.contains("{columns}") {
+        return text.replace("{columns}", named);
+    }
+    text.replace("SELECT {}", &format!("SELECT {named}"))
+}
+
 /// Every text in the store's files that begins as a statement does.
 fn statements() -> Vec<Statement> {
     let mut found = Vec::new();
-    for (file, text) in files("src/store", &["rs"]) {
-        let text = code(&text);
+    let files: Vec<_> = files("src/store", &["rs"]).into_iter().map(|(file, text)| (file, code(&text))).collect();
+    let columns = columns_by_row(&files);
+    for (file, text) in &files {
         let mut rest = text.as_str();
         while let Some(start) = rest.find('"') {
             let (literal, after) = literal(&rest[start + 1..]);
@@ -89,6 +121,7 @@ fn statements() -> Vec<Statement> {
             let is_one = ["SELECT ", "UPDATE ", "DELETE ", "INSERT "].iter().any(|verb| literal.starts_with(verb));
             // PostgreSQL's own tables.
             if is_one && !literal.contains("pg_class") {
+                let literal = with_columns(&literal, after, &columns);
                 found.push(Statement { file: file.clone(), text: filled(&literal) });
             }
         }

@@ -8,7 +8,7 @@ use podero_bridge::apply::{Applier, Room};
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::alert::Severities;
 use podero_bridge::domain::call::{Answer, Reply};
-use podero_bridge::domain::event::{Event, Happening};
+use podero_bridge::domain::event::{Event, EventState, Happening};
 use podero_bridge::domain::notice::Notice;
 use podero_bridge::domain::partner_health::CircuitCause;
 use podero_bridge::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps, Policy};
@@ -387,7 +387,6 @@ fn churned(customer: &str, clock: &Clock) -> Arrival {
         origin_id: format!("e-{customer}"),
         source: "default".to_owned(),
         door: "webhook",
-        type_name: "customer.churned".to_owned(),
         received_at: clock.now(),
         digest: "d".to_owned(),
         raw: b"{}".as_slice().into(),
@@ -467,8 +466,8 @@ async fn an_outage_is_no_part_of_an_events_age_and_everything_else_is() {
         // The next failure comes after more hours than an event may fail.
         mock.then(answer(500, ""));
         assert_eq!(within(applier.step()).await, Step::Busy);
-        let view = alone.replica.store.event(&id.to_string()).await.expect("the store answers").expect("it is there");
+        let view = alone.replica.store.event(id).await.expect("the store answers").expect("it is there");
         let state = view.event.state;
-        assert_eq!(state, if has_outage { "pending" } else { "parked" });
+        assert_eq!(state, if has_outage { EventState::Pending } else { EventState::Parked });
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use podero_bridge::broker::{Frame, Intake, Properties, Taken};
 use podero_bridge::config::{Config, Strings};
+use podero_bridge::domain::event::{EventKind, EventState};
 use podero_bridge::domain::verdict::Reason;
 use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::inbound::amqp::Frames;
@@ -13,7 +14,8 @@ use podero_bridge::inbound::mapping::mapper::Mapper;
 use podero_bridge::inbound::{AllowedTypes, Backlog, Inbox, TreeBudget};
 use podero_bridge::metrics::Metrics;
 use podero_bridge::store::{
-    EventSummary, EventView, NotTaken, Ordered, ReadAgain, RetryRequest, Stepped, Store, UnreadMessage,
+    EventSummary, EventView, NotTaken, Ordered, ReadAgain, RetryRequest, RetryState, RowKind, Stepped, Store,
+    UnreadMessage,
 };
 use serde_json::{Value, json};
 
@@ -77,15 +79,15 @@ async fn parks(fixture: &StoreFixture, frame: Frame) -> EventSummary {
 }
 
 fn id(summary: &EventSummary) -> EventId {
-    EventId(summary.id.parse().expect("an id"))
+    summary.id
 }
 
 async fn retry(fixture: &StoreFixture, parked: &EventSummary) {
     let retried = fixture.store.unpark(id(parked), RetryRequest::Retry).await.expect("the store is there");
-    assert_eq!(retried.as_deref(), Some("unknown"));
+    assert_eq!(retried, Some(RowKind::Unreadable));
 }
 
-async fn event(fixture: &StoreFixture, id: &str) -> EventView {
+async fn event(fixture: &StoreFixture, id: EventId) -> EventView {
     fixture.store.event(id).await.expect("the store is there").expect("it is known")
 }
 
@@ -121,13 +123,13 @@ async fn a_mended_mapping_makes_the_event_under_its_own_id(fixture: StoreFixture
     let mended = frames(&fixture.store, &fixture, MENDED, "customer.*");
     assert_eq!(rereads(&mended).await, 0, "nobody asked for it");
     retry(&fixture, &parked).await;
-    assert_eq!(event(&fixture, &parked.id).await.event.state, "pending");
+    assert_eq!(event(&fixture, parked.id).await.event.state, EventState::Pending);
     assert_eq!(rereads(&mended).await, 1);
-    let became = event(&fixture, &parked.id).await;
-    let EventSummary { customer_id, type_name, state, time, received_at, reason, detail, .. } = became.event;
+    let became = event(&fixture, parked.id).await;
+    let EventSummary { customer_id, kind, state, time, received_at, reason, detail, .. } = became.event;
     assert_eq!(
-        (customer_id.as_deref(), type_name.as_str(), state.as_str()),
-        (Some("C-1"), "customer.churned", "pending")
+        (customer_id.as_deref(), kind, state),
+        (Some("C-1"), RowKind::Sent(EventKind::Churned), EventState::Pending)
     );
     assert_eq!(time, Timestamp::parse("2026-09-21T14:13:20Z").expect("a moment"), "when it was sent");
     assert_eq!((received_at, reason, detail), (came_at, None, None));
@@ -153,11 +155,12 @@ async fn the_same_message_twice_is_one_event_also_when_two_read_it_at_once(fixtu
     let ended = tokio::join!(rereads(&both[0]), rereads(&both[1]));
     assert!(ended.0 + ended.1 >= 1, "{ended:?}");
     assert_eq!(of_customer(&fixture, "C-1").await, 1);
-    let states = [event(&fixture, &first.id).await.event, event(&fixture, &second.id).await.event];
-    let duplicate = states.iter().find(|event| event.state == "superseded").expect("one of them is the other");
+    let states = [event(&fixture, first.id).await.event, event(&fixture, second.id).await.event];
+    let duplicate =
+        states.iter().find(|event| event.state == EventState::Superseded).expect("one of them is the other");
     let detail = duplicate.detail.as_deref().unwrap_or_default();
-    let became = states.iter().find(|event| event.state == "pending").expect("one of them became it");
-    assert!(detail.contains(&became.id), "{detail}");
+    let became = states.iter().find(|event| event.state == EventState::Pending).expect("one of them became it");
+    assert!(detail.contains(&became.id.to_string()), "{detail}");
     // Sent once more, it is known.
     assert_eq!(both[0].take(frame(r#"{"nr": "C-1"}"#)).await, Taken::Stored);
     assert_eq!(of_customer(&fixture, "C-1").await, 1);
@@ -169,19 +172,19 @@ async fn what_is_still_no_event_stays_parked_with_what_is_wrong_now(fixture: Sto
     fixture.clock.advance(Duration::from_secs(1));
     retry(&fixture, &parked).await;
     assert_eq!(rereads(&frames(&fixture.store, &fixture, MENDED, "customer.*")).await, 1);
-    let again = event(&fixture, &parked.id).await.event;
-    assert_eq!((again.state.as_str(), again.reason.as_deref()), ("parked", Some("untranslatable")));
+    let again = event(&fixture, parked.id).await.event;
+    assert_eq!((again.state, again.reason.as_deref()), (EventState::Parked, Some("untranslatable")));
     let detail = again.detail.unwrap_or_default();
     assert!(detail.contains("/data/customer_id") && !detail.contains("unmappable"), "{detail}");
     assert_eq!(fixture.store.outbox_pending().await.expect("the store is there"), told + 1, "it is told again");
     // A program without an end.
     retry(&fixture, &parked).await;
     assert_eq!(rereads(&frames(&fixture.store, &fixture, "def f: f; f", "customer.*")).await, 1);
-    assert_eq!(event(&fixture, &parked.id).await.event.reason.as_deref(), Some("mapping_failed"));
+    assert_eq!(event(&fixture, parked.id).await.event.reason.as_deref(), Some("mapping_failed"));
     // None of our business, says the next.
     retry(&fixture, &parked).await;
     assert_eq!(rereads(&frames(&fixture.store, &fixture, "empty", "customer.*")).await, 1);
-    assert_eq!(event(&fixture, &parked.id).await.event.state, "superseded");
+    assert_eq!(event(&fixture, parked.id).await.event.state, EventState::Superseded);
 }
 
 async fn a_batch_whose_items_were_partly_taken_gives_the_rest(fixture: StoreFixture) {
@@ -197,9 +200,9 @@ async fn a_batch_whose_items_were_partly_taken_gives_the_rest(fixture: StoreFixt
     retry(&fixture, &parked).await;
     assert_eq!(rereads(&frames(&fixture.store, &fixture, MENDED, "customer.*")).await, 1);
     assert_eq!((of_customer(&fixture, "C-1").await, of_customer(&fixture, "C-2").await), (1, 1));
-    let ended = event(&fixture, &parked.id).await.event;
+    let ended = event(&fixture, parked.id).await.event;
     let detail = ended.detail.unwrap_or_default();
-    assert_eq!(ended.state, "superseded");
+    assert_eq!(ended.state, EventState::Superseded);
     assert!(detail.contains("it became event") && detail.contains("here already"), "{detail}");
 }
 
@@ -208,7 +211,7 @@ async fn what_was_cut_cannot_be_read_again_and_a_retry_of_many_knows(fixture: St
     let cut = parks(&fixture, large).await;
     assert_eq!(cut.reason.as_deref(), Some("too_large"));
     assert_eq!(fixture.store.unpark(id(&cut), RetryRequest::Retry).await.expect("the store is there"), None);
-    let why = fixture.store.why_not_taken(id(&cut), &RetryRequest::Retry).await.expect("the store is there");
+    let why = fixture.store.why_not_taken(id(&cut), RetryRequest::Retry).await.expect("the store is there");
     assert!(why == NotTaken::NotWhole && why.to_string().contains("not all of it was kept"), "{why}");
     for number in 2..5 {
         // A header by the name of the key that says it was cut is no such key.
@@ -231,7 +234,7 @@ async fn what_was_cut_cannot_be_read_again_and_a_retry_of_many_knows(fixture: St
         step().await;
     }
     let ended = fixture.store.bulk_retry(&ordered.id).await.expect("the store is there").expect("it is known");
-    assert_eq!((ended.retried, ended.state.as_str()), (3, "done"));
+    assert_eq!((ended.retried, ended.state), (3, RetryState::Done));
     let mended = frames(&fixture.store, &fixture, MENDED, "customer.*");
     assert!(rereads(&mended).await >= 1);
     for number in 2..5 {
@@ -244,7 +247,7 @@ async fn what_is_erased_while_it_waits_or_is_read_comes_to_nothing(fixture: Stor
     let waits = parks(&fixture, frame(body)).await;
     retry(&fixture, &waits).await;
     fixture.store.erase("C-1", &[], true).await.expect("the store is there").expect("nothing is in the way");
-    assert_eq!(event(&fixture, &waits.id).await.event.state, "skipped");
+    assert_eq!(event(&fixture, waits.id).await.event.state, EventState::Skipped);
     let mended = frames(&fixture.store, &fixture, MENDED, "customer.*");
     assert_eq!(rereads(&mended).await, 0);
 

@@ -13,13 +13,15 @@ use podero_bridge::domain::alert::{
 };
 use podero_bridge::domain::call::Operation;
 use podero_bridge::domain::customer::{Listing, ObservedUser};
-use podero_bridge::domain::event::{BuildingKey, Change, Details, Event, Field, Happening, Move, Record};
+use podero_bridge::domain::event::{
+    BuildingKey, Change, Details, Event, EventKind, EventState, Field, Happening, Move, Record,
+};
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::store::{
-    Arrival, CallMade, Claim, Content, Error, Kept, Member, Observed, PublishOutcome, PumpFilter, PumpView, ROWS_MAX,
-    Receipt, RetryRequest, Roster, Settings, Settled, Store, Target,
+    Arrival, CallMade, Claim, Content, Error, Kept, Member, NoticeState, Observed, PublishOutcome, PumpFilter,
+    PumpView, ROWS_MAX, Receipt, RetryRequest, Roster, Settings, Settled, Store, Target,
 };
 use uuid::Uuid;
 
@@ -88,7 +90,7 @@ impl LaneFixture {
     /// The newest event of a customer.
     async fn last_of(&self, customer: &str) -> EventId {
         let view = self.store.customer(customer).await.expect("the store is there").expect("it is known");
-        EventId(view.events[0].id.parse().expect("an id"))
+        view.events[0].id
     }
 
     /// A second process on PostgreSQL; on SQLite, which one process has for itself, the same one.
@@ -115,7 +117,6 @@ impl LaneFixture {
             origin_id: id.to_string(),
             source: "default".to_owned(),
             door: "webhook",
-            type_name: event.happening.type_name().to_owned(),
             received_at: self.clock.now(),
             digest: "d1".to_owned(),
             raw: b"{}".as_slice().into(),
@@ -168,8 +169,8 @@ impl LaneFixture {
     }
 
     async fn state(&self, id: EventId) -> String {
-        let event = self.store.event(&id.to_string()).await.expect("the store is there");
-        event.expect("the event is known").event.state
+        let event = self.store.event(id).await.expect("the store is there");
+        event.expect("the event is known").event.state.to_string()
     }
 
     async fn due(&self) -> Vec<Notice> {
@@ -243,12 +244,12 @@ async fn an_arrival_is_kept_once_and_a_reused_id_not_at_all(fixture: LaneFixture
     let receipt = async |arrival: &Arrival| {
         fixture.store.accept(vec![arrival.clone()]).await.expect("the store is there").remove(0)
     };
-    let duplicate = |state: &str| Receipt::Duplicate { id: id.to_string(), state: state.to_owned() };
-    assert_eq!(receipt(&again).await, duplicate("pending"));
-    assert_eq!(receipt(&other).await, Receipt::Reused { id: id.to_string() });
+    let duplicate = |state| Receipt::Duplicate { id, state };
+    assert_eq!(receipt(&again).await, duplicate(EventState::Pending));
+    assert_eq!(receipt(&other).await, Receipt::Reused { id });
     assert_eq!(fixture.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").pending, 1);
     assert_eq!(fixture.end_head(applied()).await, id);
-    assert_eq!(receipt(&again).await, duplicate("applied"));
+    assert_eq!(receipt(&again).await, duplicate(EventState::Applied));
     assert!(fixture.claim().await.is_none(), "a duplicate is no work");
 }
 
@@ -261,13 +262,13 @@ async fn a_batch_gets_a_receipt_for_each_in_order(fixture: LaneFixture) {
     if let Content::Event(event) = &mut future.content {
         event.effective_at = Some(fixture.after(DAY));
     }
-    let accepted = |arrival: &Arrival, state: &str| Receipt::Accepted { id: arrival.id, state: state.to_owned() };
+    let accepted = |arrival: &Arrival, state| Receipt::Accepted { id: arrival.id, state };
     let expected = [
-        accepted(&first, "pending"),
-        Receipt::Duplicate { id: first.id.to_string(), state: "pending".to_owned() },
-        Receipt::Reused { id: first.id.to_string() },
-        accepted(&unreadable, "parked"),
-        accepted(&future, "scheduled"),
+        accepted(&first, EventState::Pending),
+        Receipt::Duplicate { id: first.id, state: EventState::Pending },
+        Receipt::Reused { id: first.id },
+        accepted(&unreadable, EventState::Parked),
+        accepted(&future, EventState::Scheduled),
     ];
     let receipts = fixture.store.accept(vec![first, twin, reused, unreadable, future]).await;
     assert_eq!(receipts.expect("the store is there"), expected);
@@ -278,9 +279,9 @@ async fn a_parked_arrival_is_a_row_a_notice_and_its_bytes(fixture: LaneFixture) 
         [(&b"{\"a\":1}"[..], "{\"a\":1}", "utf8"), (b"a\0b", "YQBi", "base64"), (b"\xff", "/w==", "base64")]
     {
         let id = fixture.accept(fixture.unreadable(raw)).await;
-        let view = fixture.store.event(&id.to_string()).await.expect("the store is there").expect("it is known");
+        let view = fixture.store.event(id).await.expect("the store is there").expect("it is known");
         assert_eq!((view.raw.as_str(), view.raw_encoding.as_str()), (text, encoding));
-        assert_eq!((view.event.state.as_str(), view.event.reason.as_deref()), ("parked", Some("untranslatable")));
+        assert_eq!((view.event.state, view.event.reason.as_deref()), (EventState::Parked, Some("untranslatable")));
         assert_eq!(view.event.customer_id, None);
         let due = fixture.due().await;
         assert_eq!((due.len(), due[0].topic), (1, Topic::EventParked));
@@ -290,9 +291,9 @@ async fn a_parked_arrival_is_a_row_a_notice_and_its_bytes(fixture: LaneFixture) 
     assert_eq!(fixture.store.parked(Some("refused")).await.expect("the store is there").len(), 0);
     // Retried, it waits to be read again, with the bytes that came.
     for parked in fixture.store.parked(None).await.expect("the store is there") {
-        let id = EventId(parked.id.parse().expect("an id"));
+        let id = parked.id;
         let unparked = fixture.store.unpark(id, RetryRequest::Retry).await.expect("the store is there");
-        assert_eq!(unparked, Some(parked.type_name));
+        assert_eq!(unparked, Some(parked.kind));
     }
     let unread = fixture.store.unread(9).await.expect("the store is there");
     let mut bodies: Vec<&[u8]> = unread.iter().map(|message| message.body.as_slice()).collect();
@@ -327,8 +328,8 @@ async fn a_later_word_replaces_what_waits_for_its_day(fixture: LaneFixture) {
     };
     let called_off = |home: &str| Happening::CalledOff(Change::Home { key: key(home) });
     let state = async |id: EventId| {
-        let event = fixture.store.event(&id.to_string()).await.expect("the store is there").expect("it is known").event;
-        (event.state, event.detail.unwrap_or_default())
+        let event = fixture.store.event(id).await.expect("the store is there").expect("it is known").event;
+        (event.state.to_string(), event.detail.unwrap_or_default())
     };
     let scheduled = || ("scheduled".to_owned(), String::new());
     let replaced = |by: EventId| ("superseded".to_owned(), format!("replaced by event {by}"));
@@ -362,7 +363,8 @@ async fn a_later_word_replaces_what_waits_for_its_day(fixture: LaneFixture) {
     // Back for good.
     let back = fixture.accept(fixture.arrival("C-1", 40, signed_up())).await;
     assert_eq!(state(leaving).await, replaced(back));
-    assert_eq!(fixture.store.take_replaced(), [("customer.moved", 3), ("customer.churned", 1)]);
+    let counted = fixture.store.take_replaced().into_iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>();
+    assert_eq!(counted, [(EventKind::Moved, 3), (EventKind::Churned, 1)]);
     assert_eq!(fixture.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").scheduled, 0);
 }
 
@@ -688,8 +690,8 @@ async fn a_settlement_is_one_transaction(fixture: LaneFixture) {
     let mut broken = verdict.clone();
     broken.follow_up = Some(Event { id: claim.work.event.id, ..purge.clone() });
     assert!(fixture.store.settle(&claim, broken, vec![call.clone()]).await.is_err());
-    let view = fixture.store.event(&id.to_string()).await.expect("the store is there").expect("it is known");
-    assert_eq!((view.event.state.as_str(), view.calls.len(), fixture.due().await.len()), ("pending", 0, 0));
+    let view = fixture.store.event(id).await.expect("the store is there").expect("it is known");
+    assert_eq!((view.event.state, view.calls.len(), fixture.due().await.len()), (EventState::Pending, 0, 0));
     assert_eq!(open_alerts(&fixture).await.len(), 1);
 
     let settled = fixture.store.settle(&claim, verdict.clone(), vec![call.clone()]).await.expect("the store is there");
@@ -698,8 +700,8 @@ async fn a_settlement_is_one_transaction(fixture: LaneFixture) {
     verdict.fate = Fate::Superseded;
     let again = fixture.store.settle(&claim, verdict, vec![call]).await.expect("the store is there");
     assert_eq!(again, Settled::Fenced);
-    let view = fixture.store.event(&id.to_string()).await.expect("the store is there").expect("it is known");
-    assert_eq!(view.event.state, "applied");
+    let view = fixture.store.event(id).await.expect("the store is there").expect("it is known");
+    assert_eq!(view.event.state, EventState::Applied);
     assert_eq!(view.event.detail.as_deref(), Some("superseded in part: home/main"));
     assert_eq!((view.calls[0].operation.as_str(), view.calls[0].took_ms), ("delete_user", 12));
     let customer = fixture.store.customer("C-1").await.expect("the store is there").expect("it is known");
@@ -773,7 +775,7 @@ async fn without_a_target_notices_are_kept(fixture: LaneFixture) {
     tell(&fixture, vec![notice("a", Topic::CustomerProvisioned, "a1")]).await;
     assert_eq!(fixture.due().await, []);
     let customer = fixture.store.customer("C-1").await.expect("the store is there").expect("it is known");
-    assert_eq!(customer.notices.iter().map(|notice| notice.state.as_str()).collect::<Vec<_>>(), ["kept"]);
+    assert_eq!(customer.notices.iter().map(|notice| notice.state).collect::<Vec<_>>(), [NoticeState::Kept]);
     assert_eq!(fixture.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").outbox_pending, 0);
 }
 
@@ -1078,7 +1080,7 @@ async fn five_hundred_arrivals_at_once_are_all_answered(fixture: LaneFixture) {
         (0..500).map(|number| fixture.arrival(&format!("C-{}", number % 50), number, updated())).collect();
     let results = join_all(arrivals.iter().map(|arrival| fixture.store.accept(vec![arrival.clone()]))).await;
     for (result, arrival) in results.into_iter().zip(&arrivals) {
-        let expected = Receipt::Accepted { id: arrival.id, state: "pending".to_owned() };
+        let expected = Receipt::Accepted { id: arrival.id, state: EventState::Pending };
         assert_eq!(result.expect("the store is there"), [expected]);
     }
     assert_eq!(fixture.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there").pending, 500);

@@ -389,7 +389,6 @@ fn large(number: usize) -> Vec<Arrival> {
         origin_id: format!("evt-{number}"),
         source: "default".to_owned(),
         door: "webhook",
-        type_name: "unknown".to_owned(),
         received_at: Timestamp::from_micros(0),
         digest: number.to_string(),
         raw: vec![b'x'; 1 << 20].into(),

@@ -34,7 +34,7 @@ use crate::inbound::lines::{Batch, Bounds, Content, Format, Line, Lines, Place};
 use crate::inbound::mapping::mapper::Mapper;
 use crate::inbound::{AllowedTypes, Inbox, SCHEDULED_MAX};
 use crate::pump;
-use crate::store::{Dialect, Error, Store};
+use crate::store::{BacklogCounts, Dialect, Error, Store};
 use progress_bar::ProgressBar;
 use progress_file::{Counts, EarlierImport, FileIdentity, ProgressFile};
 use reasons::Reasons;
@@ -403,7 +403,8 @@ impl Headroom {
         let now = clock.now();
         let is_fresh = self.counted_at.is_some_and(|at| now.since(at) < COUNT_EVERY);
         if !is_fresh || !self.has_room() {
-            (self.work, self.later) = store.backlog().await?;
+            let BacklogCounts { work, later } = store.backlog().await?;
+            (self.work, self.later) = (work, later);
             self.counted_at = Some(now);
         }
         Ok(self.has_room())

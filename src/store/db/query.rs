@@ -1,6 +1,7 @@
 //! One statement with its values, and the rows that come of it: the same words for both databases.
 //!
-//! Placeholders are `$1`, `$2` …, columns are TEXT and BIGINT, so two kinds of values are all there is.
+//! Placeholders are `$1`, `$2` …, columns are TEXT and BIGINT, so two kinds of values are all there is; `values.rs` says which
+//! types stand for them. Columns are read in their order: into tuples, or into a [`row!`] that declares them once.
 //!
 //! Before: the files of [`crate::store`]. After: [`super::sqlite`] and [`super::postgres`].
 
@@ -23,59 +24,11 @@ pub(in crate::store) fn ours(text: String) -> Sql {
     Sql(Cow::Owned(text))
 }
 
-/// What a placeholder stands for. A missing value has a type too, which PostgreSQL asks for.
+/// The value of a placeholder. A missing value has a type too, which PostgreSQL asks for.
 #[derive(Debug, Clone)]
 pub(in crate::store) enum Argument<'a> {
     Integer(Option<i64>),
     Text(Option<Cow<'a, str>>),
-}
-
-impl From<i64> for Argument<'_> {
-    fn from(value: i64) -> Self {
-        Self::Integer(Some(value))
-    }
-}
-
-impl From<Option<i64>> for Argument<'_> {
-    fn from(value: Option<i64>) -> Self {
-        Self::Integer(value)
-    }
-}
-
-impl<'a> From<&'a str> for Argument<'a> {
-    fn from(value: &'a str) -> Self {
-        Self::Text(Some(Cow::Borrowed(value)))
-    }
-}
-
-impl From<String> for Argument<'_> {
-    fn from(value: String) -> Self {
-        Self::Text(Some(Cow::Owned(value)))
-    }
-}
-
-impl<'a> From<&'a String> for Argument<'a> {
-    fn from(value: &'a String) -> Self {
-        Self::from(value.as_str())
-    }
-}
-
-impl<'a> From<Option<&'a str>> for Argument<'a> {
-    fn from(value: Option<&'a str>) -> Self {
-        Self::Text(value.map(Cow::Borrowed))
-    }
-}
-
-impl<'a> From<&'a Option<String>> for Argument<'a> {
-    fn from(value: &'a Option<String>) -> Self {
-        Self::from(value.as_deref())
-    }
-}
-
-impl From<Option<String>> for Argument<'_> {
-    fn from(value: Option<String>) -> Self {
-        Self::Text(value.map(Cow::Owned))
-    }
 }
 
 impl Argument<'_> {
@@ -85,6 +38,35 @@ impl Argument<'_> {
             Self::Text(value) => Argument::Text(value.map(|text| Cow::Owned(text.into_owned()))),
         }
     }
+}
+
+/// A type that a placeholder takes.
+pub(in crate::store) trait ToArgument<'a> {
+    /// Stands for a missing value of this type.
+    const NULL: Argument<'static>;
+
+    fn argument(self) -> Argument<'a>;
+}
+
+impl<'a, T: ToArgument<'a>> ToArgument<'a> for Option<T> {
+    const NULL: Argument<'static> = T::NULL;
+
+    fn argument(self) -> Argument<'a> {
+        self.map_or(T::NULL, T::argument)
+    }
+}
+
+impl<'a> ToArgument<'a> for &'a Option<String> {
+    const NULL: Argument<'static> = Argument::Text(None);
+
+    fn argument(self) -> Argument<'a> {
+        self.as_deref().argument()
+    }
+}
+
+/// Values of placeholders in a row.
+pub(in crate::store) trait Values<'a> {
+    fn push_to(self, arguments: &mut Vec<Argument<'a>>);
 }
 
 /// A statement that has not run yet.
@@ -98,7 +80,7 @@ pub(in crate::store) fn query<'a>(sql: impl Into<Sql>) -> Query<'a> {
     Query { sql: sql.into(), arguments: Vec::with_capacity(8) }
 }
 
-/// Whatever statements run on.
+/// A place where statements run.
 pub(in crate::store) trait Executor: Send {
     /// All rows that it gives.
     fn rows(self, query: Query<'_>) -> impl Future<Output = Result<Vec<Row>, Fault>> + Send;
@@ -108,8 +90,20 @@ pub(in crate::store) trait Executor: Send {
 
 impl<'a> Query<'a> {
     /// The next placeholder's value.
-    pub(in crate::store) fn bind(mut self, value: impl Into<Argument<'a>>) -> Self {
-        self.arguments.push(value.into());
+    pub(in crate::store) fn bind(mut self, value: impl ToArgument<'a>) -> Self {
+        self.arguments.push(value.argument());
+        self
+    }
+
+    /// The values of the next placeholders.
+    pub(in crate::store) fn with(mut self, values: impl Values<'a>) -> Self {
+        values.push_to(&mut self.arguments);
+        self
+    }
+
+    /// The values of as many placeholders as there are.
+    pub(in crate::store) fn with_each<T: ToArgument<'a>>(mut self, values: impl IntoIterator<Item = T>) -> Self {
+        self.arguments.extend(values.into_iter().map(T::argument));
         self
     }
 
@@ -119,18 +113,23 @@ impl<'a> Query<'a> {
     }
 
     /// All rows.
-    pub(in crate::store) async fn fetch_all(self, on: impl Executor) -> Result<Vec<Row>, Fault> {
-        on.rows(self).await
+    pub(in crate::store) async fn fetch_all<T: FromRow>(self, on: impl Executor) -> Result<Vec<T>, Fault> {
+        on.rows(self).await?.into_iter().map(Row::read).collect()
     }
 
     /// The first row, if there is one. What the statement changes it changes whole.
-    pub(in crate::store) async fn fetch_optional(self, on: impl Executor) -> Result<Option<Row>, Fault> {
-        Ok(on.rows(self).await?.into_iter().next())
+    pub(in crate::store) async fn fetch_optional<T: FromRow>(self, on: impl Executor) -> Result<Option<T>, Fault> {
+        on.rows(self).await?.into_iter().next().map(Row::read).transpose()
     }
 
     /// The first row, which is there.
-    pub(in crate::store) async fn fetch_one(self, on: impl Executor) -> Result<Row, Fault> {
+    pub(in crate::store) async fn fetch_one<T: FromRow>(self, on: impl Executor) -> Result<T, Fault> {
         self.fetch_optional(on).await?.ok_or(Fault::Missing)
+    }
+
+    /// Whether it gives a row.
+    pub(in crate::store) async fn finds(self, on: impl Executor) -> Result<bool, Fault> {
+        Ok(!on.rows(self).await?.is_empty())
     }
 
     pub(super) fn into_owned(self) -> Query<'static> {
@@ -151,40 +150,96 @@ pub(in crate::store) enum Cell {
 pub(in crate::store) struct Row(pub(super) Vec<Cell>);
 
 impl Row {
-    /// The value of a column; [`Fault::Unreadable`] when it is of another kind, or there is no such column.
-    pub(in crate::store) fn try_get<T: OfCell>(&self, column: usize) -> Result<T, Fault> {
-        self.0.get(column).and_then(T::of).ok_or(Fault::Unreadable { column })
+    /// The row as a value; [`Fault::Unreadable`] when a column is of another kind, or is not there.
+    pub(in crate::store) fn read<T: FromRow>(self) -> Result<T, Fault> {
+        T::from_row(&mut Cells { column: 0, cells: self.0.into_iter() })
     }
 }
 
-/// What a column may be read as.
-pub(in crate::store) trait OfCell: Sized {
-    fn of(cell: &Cell) -> Option<Self>;
+/// What of a row is not read yet.
+pub(in crate::store) struct Cells {
+    column: usize,
+    cells: std::vec::IntoIter<Cell>,
 }
 
-impl OfCell for i64 {
-    fn of(cell: &Cell) -> Option<Self> {
-        match cell {
-            Cell::Integer(value) => Some(*value),
-            Cell::Null | Cell::Text(_) => None,
-        }
+/// A type that the next columns of a row are read as.
+pub(in crate::store) trait FromRow: Sized {
+    fn from_row(cells: &mut Cells) -> Result<Self, Fault>;
+}
+
+/// A type that one column is read as; `None`: the column holds something else.
+pub(in crate::store) trait FromCell: Sized {
+    fn from_cell(cell: Cell) -> Option<Self>;
+}
+
+impl<T: FromCell> FromRow for T {
+    fn from_row(cells: &mut Cells) -> Result<Self, Fault> {
+        let column = cells.column;
+        cells.column += 1;
+        cells.cells.next().and_then(T::from_cell).ok_or(Fault::Unreadable { column })
     }
 }
 
-impl OfCell for String {
-    fn of(cell: &Cell) -> Option<Self> {
-        match cell {
-            Cell::Text(value) => Some(value.clone()),
-            Cell::Null | Cell::Integer(_) => None,
-        }
-    }
-}
-
-impl<T: OfCell> OfCell for Option<T> {
-    fn of(cell: &Cell) -> Option<Self> {
+impl<T: FromCell> FromCell for Option<T> {
+    fn from_cell(cell: Cell) -> Option<Self> {
         match cell {
             Cell::Null => Some(None),
-            Cell::Integer(_) | Cell::Text(_) => T::of(cell).map(Some),
+            Cell::Integer(_) | Cell::Text(_) => T::from_cell(cell).map(Some),
         }
     }
 }
+
+/// Tuples are bound, and read, value by value.
+macro_rules! tuples {
+    ($(($($name:ident)+))+) => { $(
+        impl<'a, $($name: ToArgument<'a>),+> Values<'a> for ($($name,)+) {
+            fn push_to(self, arguments: &mut Vec<Argument<'a>>) {
+                #[expect(non_snake_case, reason = "named as their types")]
+                let ($($name,)+) = self;
+                arguments.extend([$($name.argument()),+]);
+            }
+        }
+
+        impl<$($name: FromRow),+> FromRow for ($($name,)+) {
+            fn from_row(cells: &mut Cells) -> Result<Self, Fault> {
+                Ok(($($name::from_row(cells)?,)+))
+            }
+        }
+    )+ };
+}
+
+tuples! {
+    (A B) (A B C) (A B C D) (A B C D E) (A B C D E F) (A B C D E F G) (A B C D E F G H) (A B C D E F G H I)
+    (A B C D E F G H I J) (A B C D E F G H I J K) (A B C D E F G H I J K L)
+}
+
+/// Declares a kind of row: a structure whose fields are columns, in `COLUMNS` for a statement that selects them.
+macro_rules! row {
+    (
+        $(#[$outer:meta])*
+        $vis:vis struct $name:ident {
+            $(#[$first_meta:meta])* $first_vis:vis $first:ident: $first_type:ty = $first_column:literal
+            $(, $(#[$meta:meta])* $field_vis:vis $field:ident: $type:ty = $column:literal)* $(,)?
+        }
+    ) => {
+        $(#[$outer])*
+        $vis struct $name {
+            $(#[$first_meta])* $first_vis $first: $first_type,
+            $($(#[$meta])* $field_vis $field: $type,)*
+        }
+
+        impl $name {
+            /// The columns of its fields, in their order.
+            pub(in crate::store) const COLUMNS: &'static str = concat!($first_column $(, ", ", $column)*);
+        }
+
+        impl $crate::store::db::FromRow for $name {
+            fn from_row(cells: &mut $crate::store::db::Cells) -> Result<Self, $crate::store::db::Fault> {
+                use $crate::store::db::FromRow as Read;
+                Ok(Self { $first: Read::from_row(cells)?, $($field: Read::from_row(cells)?),* })
+            }
+        }
+    };
+}
+
+pub(in crate::store) use row;

@@ -51,7 +51,6 @@ impl StoreFixture {
             origin_id: id.to_string(),
             source: "default".to_owned(),
             door: "webhook",
-            type_name: event.happening.type_name().to_owned(),
             received_at: self.clock.now(),
             digest: "d1".to_owned(),
             raw: b"{}".as_slice().into(),
@@ -93,8 +92,8 @@ impl StoreFixture {
     }
 
     pub async fn state(&self, id: EventId) -> String {
-        let event = self.store.event(&id.to_string()).await.expect("the store is there");
-        event.expect("the event is known").event.state
+        let event = self.store.event(id).await.expect("the store is there");
+        event.expect("the event is known").event.state.to_string()
     }
 }
 

@@ -1,0 +1,127 @@
+//! The closed sets that stand in columns, beside those of the domain.
+//!
+//! Before: [`crate::domain`]. After: every statement that writes or reads one.
+
+use serde::{Serialize, Serializer};
+
+use crate::domain::event::{EventKind, EventState, Happening, PURGE_DUE, UNKNOWN};
+use crate::domain::names::names;
+
+/// What a row of the inbox is, as its public type says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RowKind {
+    /// An event that a sender sent.
+    Sent(EventKind),
+    /// The bridge's own: the removal of a soft-deleted user is due.
+    PurgeDue,
+    /// A message that did not become an event.
+    Unreadable,
+}
+
+impl RowKind {
+    /// The kind of a row that holds this.
+    pub fn of(happening: &Happening) -> Self {
+        happening.kind().map_or(Self::PurgeDue, Self::Sent)
+    }
+
+    /// The kind that a sender gave it, if it is a sender's event.
+    pub fn sent(self) -> Option<EventKind> {
+        match self {
+            Self::Sent(kind) => Some(kind),
+            Self::PurgeDue | Self::Unreadable => None,
+        }
+    }
+
+    /// The public name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sent(kind) => kind.name(),
+            Self::PurgeDue => PURGE_DUE,
+            Self::Unreadable => UNKNOWN,
+        }
+    }
+
+    /// The kind of this public name; a name that is none belongs to something unreadable.
+    pub fn from_name(name: &str) -> Self {
+        match EventKind::from_name(name) {
+            Some(kind) => Self::Sent(kind),
+            None if name == PURGE_DUE => Self::PurgeDue,
+            None => Self::Unreadable,
+        }
+    }
+}
+
+impl std::fmt::Display for RowKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl Serialize for RowKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+names! {
+    /// The states of events that are not done.
+    pub enum OpenState {
+        /// Due now or after a back-off.
+        Pending = "pending",
+        /// A move or an update whose sign-up has not come yet.
+        Waiting = "waiting",
+        /// Takes effect on its day.
+        Scheduled = "scheduled",
+        /// A person is needed.
+        Parked = "parked",
+    }
+
+    /// Where an outgoing event stands.
+    pub enum NoticeState {
+        /// Not confirmed yet.
+        Pending = "pending",
+        /// Confirmed.
+        Published = "published",
+        /// No target is configured.
+        Kept = "kept",
+    }
+
+    /// Where a bulk retry stands.
+    pub enum RetryState {
+        /// It has more to do.
+        Running = "running",
+        /// It has come to its end.
+        Done = "done",
+        /// An operator stopped it.
+        Stopped = "stopped",
+    }
+
+    /// Where outgoing events go.
+    pub enum Target {
+        /// The outbound exchange.
+        Amqp = "amqp",
+        /// The signed webhook.
+        Webhook = "webhook",
+    }
+}
+
+impl From<OpenState> for EventState {
+    fn from(state: OpenState) -> Self {
+        match state {
+            OpenState::Pending => Self::Pending,
+            OpenState::Waiting => Self::Waiting,
+            OpenState::Scheduled => Self::Scheduled,
+            OpenState::Parked => Self::Parked,
+        }
+    }
+}
+
+impl Target {
+    /// The targets, as the column of outgoing events names them. Without a target they are kept under a name of none.
+    pub(super) fn names_of(targets: &[Self]) -> Vec<&'static str> {
+        match targets {
+            [] => vec!["none"],
+            targets => targets.iter().map(|target| target.name()).collect(),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Recurring duties: what one replica does for all, when it is due.
+//!
+//! Before: [`crate::replica`], [`crate::watch`] and [`crate::app`] take one. After: its row says when it is due again.
+
+use std::time::Duration;
+
+use super::db::{Connection, Db, Fault, query};
+use super::writer::Write;
+use super::{Error, Store};
+use crate::domain::Timestamp;
+
+impl Store {
+    /// Takes a recurring duty if it is due, for all replicas: one gets `true`, and it is due again after `every`.
+    pub async fn take_duty(&self, name: &'static str, every: Duration) -> Result<bool, Error> {
+        let now = self.0.clock.now();
+        self.write(TakeDuty { name, now, next: now.plus(every) }).await
+    }
+
+    /// Sets when a duty is due again.
+    pub async fn put_duty_off(&self, name: &'static str, at: Timestamp) -> Result<(), Error> {
+        self.write(PutOff { name, at }).await
+    }
+}
+
+struct TakeDuty {
+    name: &'static str,
+    now: Timestamp,
+    next: Timestamp,
+}
+
+impl Write for TakeDuty {
+    const ONLY_IF_AWAITED: bool = true;
+    type Output = bool;
+
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<bool, Fault> {
+        let taken = query(
+            "INSERT INTO duties (name, due_at) VALUES ($1, $2) \
+             ON CONFLICT (name) DO UPDATE SET due_at = $2 WHERE duties.due_at <= $3 OR duties.due_at > $4",
+        )
+        .with((self.name, self.next, self.now))
+        // No duty is put off for longer than from one turn to the next.
+        .bind(Timestamp::latest(self.next, Duration::ZERO))
+        .execute(connection)
+        .await?;
+        Ok(taken == 1)
+    }
+}
+
+struct PutOff {
+    name: &'static str,
+    at: Timestamp,
+}
+
+impl Write for PutOff {
+    type Output = ();
+
+    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
+        query("UPDATE duties SET due_at = $2 WHERE name = $1").with((self.name, self.at)).execute(connection).await?;
+        Ok(())
+    }
+}

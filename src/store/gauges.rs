@@ -1,0 +1,122 @@
+//! The numbers of it all, counted from the tables.
+//!
+//! Reads only, beside the writer. Each is a count over a partial index of what is not yet settled.
+//!
+//! Before: the tables. After: [`crate::metrics`].
+
+use super::closed_sets::Target;
+use super::db::query;
+use super::{Error, Store};
+use crate::domain::Timestamp;
+use crate::domain::event::EventState;
+use crate::domain::verdict::Reason;
+
+/// The numbers of the tables at one moment.
+#[derive(Debug, Clone, Default)]
+#[expect(missing_docs, reason = "named as the metrics of contract §7")]
+pub struct Gauges {
+    /// With those that wait for their sign-up.
+    pub pending: u64,
+    /// Of them, those that wait for their sign-up.
+    pub waiting: u64,
+    pub scheduled: u64,
+    pub parked: u64,
+    pub parked_unreadable: u64,
+    /// Churns that the brake has parked.
+    pub braked: u64,
+    pub oldest_pending: Option<Timestamp>,
+    pub outbox_pending: u64,
+    /// With those of outages and of the bridge's own blindness.
+    pub alerts_open: u64,
+    pub outages_open: u64,
+    /// Share of the watched users whose knowledge is no older than promised.
+    pub polled_in_time: f64,
+    pub heat_pumps: Vec<(String, u64)>,
+    pub stalest_poll: Option<Timestamp>,
+}
+
+/// Unsettled events, counted for the bounds of what is taken in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BacklogCounts {
+    /// Work that is not done.
+    pub work: u64,
+    /// Work on a later day, or after a sign-up.
+    pub later: u64,
+}
+
+impl Store {
+    /// Counts the unsettled events. Reads an index, which takes a moment with a million of them.
+    pub async fn backlog(&self) -> Result<BacklogCounts, Error> {
+        let unsettled = query(
+            "SELECT state, COUNT(*) FROM events WHERE (state = 'pending' OR state = 'waiting' OR state = 'scheduled') GROUP BY state",
+        );
+        let mut counts = BacklogCounts::default();
+        for (state, count) in unsettled.fetch_all::<(EventState, u64)>(&self.0.readers).await? {
+            *(if state == EventState::Pending { &mut counts.work } else { &mut counts.later }) += count;
+        }
+        Ok(counts)
+    }
+
+    /// The numbers now. A user who was polled after `polled_since` was polled in time.
+    pub async fn gauges(&self, polled_since: Timestamp) -> Result<Gauges, Error> {
+        let readers = &self.0.readers;
+        let mut gauges = Gauges::default();
+        let unsettled = query(
+            "SELECT state, COUNT(*), MIN(tries_from) FROM events \
+             WHERE (state = 'pending' OR state = 'waiting' OR state = 'scheduled') GROUP BY state",
+        );
+        for (state, count, oldest) in unsettled.fetch_all::<(EventState, u64, Timestamp)>(readers).await? {
+            if state == EventState::Scheduled {
+                gauges.scheduled = count;
+                continue;
+            }
+            if state == EventState::Waiting {
+                gauges.waiting = count;
+            }
+            gauges.pending += count;
+            gauges.oldest_pending = Some(gauges.oldest_pending.map_or(oldest, |known| known.min(oldest)));
+        }
+        gauges.parked = self.count("SELECT COUNT(*) FROM events WHERE state = 'parked'").await?;
+        gauges.parked_unreadable =
+            self.count("SELECT COUNT(*) FROM events WHERE state = 'parked' AND lane IS NULL").await?;
+        let braked = query("SELECT COUNT(*) FROM events WHERE state = 'parked' AND reason = $1");
+        gauges.braked = braked.bind(Reason::ChurnBrake).fetch_one(readers).await?;
+        gauges.outbox_pending = self.outbox_pending().await?;
+        gauges.outages_open = u64::try_from(self.open_outages().await?.len()).unwrap_or(u64::MAX);
+        gauges.alerts_open = self.count("SELECT COUNT(*) FROM pumps WHERE has_alert = 1").await?
+            + gauges.outages_open
+            + u64::from(self.open_blindness().await?.is_some());
+        let pumps = query("SELECT knowledge, COUNT(*) FROM pumps WHERE is_retired = 0 GROUP BY knowledge");
+        gauges.heat_pumps = pumps.fetch_all(readers).await?;
+        let polls = query(
+            "SELECT MIN(COALESCE(polled_at, since)), COUNT(*), \
+             COALESCE(SUM(CASE WHEN COALESCE(polled_at, since) > $1 THEN 1 ELSE 0 END), 0) FROM watched",
+        );
+        let (stalest, all, in_time) = polls.bind(polled_since).fetch_one(readers).await?;
+        gauges.stalest_poll = stalest;
+        gauges.polled_in_time = share(in_time, all);
+        Ok(gauges)
+    }
+
+    /// Notices that are not out yet. Rows of a target that is no longer configured wait for its return and do not count.
+    pub async fn outbox_pending(&self) -> Result<u64, Error> {
+        let pending = query("SELECT target, COUNT(*) FROM notices WHERE state = 'pending' GROUP BY target");
+        let pending: Vec<(String, u64)> = pending.fetch_all(&self.0.readers).await?;
+        let is_known = |name: &str| Target::from_name(name).is_some_and(|target| self.0.targets.contains(&target));
+        Ok(pending.iter().filter(|(name, _)| is_known(name)).map(|(_, count)| count).sum())
+    }
+
+    async fn count(&self, statement: &'static str) -> Result<u64, Error> {
+        Ok(query(statement).fetch_one(&self.0.readers).await?)
+    }
+}
+
+/// Where there are no users, all are polled in time.
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        return 1.0;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "nobody watches 2^53 users")]
+    let share = part as f64 / whole as f64;
+    share
+}
