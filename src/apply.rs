@@ -246,7 +246,7 @@ impl<P: Partner> Applier<P> {
             Ok(Settled::Recorded) => {
                 self.report(&claim, &verdict, &calls);
                 if news {
-                    pump::ring_all(&self.wake_outbound);
+                    pump::wake_all(&self.wake_outbound);
                 }
                 Step::Busy
             }
@@ -264,7 +264,7 @@ impl<P: Partner> Applier<P> {
             return Some(fate);
         }
         loop {
-            let moment = Moment { now: self.clock.now(), jitter: self.clock.dice() };
+            let moment = Moment { now: self.clock.now(), jitter: self.clock.jitter() };
             let step = next(&claim.work, &self.policy);
             let call = match step {
                 Next::Call(call) => call,
@@ -284,7 +284,7 @@ impl<P: Partner> Applier<P> {
                 return None;
             }
             let reply = self.call(claim, &call, calls).await;
-            let moment = Moment { now: self.clock.now(), jitter: self.clock.dice() };
+            let moment = Moment { now: self.clock.now(), jitter: self.clock.jitter() };
             match verdict::judge(&mut claim.work, &call, &reply, moment, &self.policy) {
                 Decision::Settle(fate) => return Some(fate),
                 Decision::Continue { save: false } => {}

@@ -1,8 +1,7 @@
-//! The only file that asks what time it is or rolls dice.
+//! The only file that asks for the time or draws a random number.
 //!
-//! Everything else takes a [`Timestamp`], a `dice` value or an id as an argument, or holds a [`Clock`],
-//! so that a test (and the seeded simulation) can own time and chance. It never sleeps: sleeping is
-//! [`crate::pump`]'s alone.
+//! All other code takes a [`Timestamp`], a `jitter` value or an id as an argument, or holds a [`Clock`],
+//! so that a test (and the seeded simulation) can own time and chance. It never sleeps: only [`crate::pump`] does.
 //!
 //! Before: nothing. After: everything.
 
@@ -18,16 +17,16 @@ use uuid::Uuid;
 
 use crate::domain::Timestamp;
 
-/// Limit of what the wall clock may gain on the time that passed, before it is doubted: corrections by NTP are far below it, and
-/// nothing that waits for its day minds five minutes.
+/// Limit of the wall clock's gain on the time that passed. Beyond it the clock is doubted: corrections by NTP are far below it,
+/// and five minutes do not matter to an event that waits for its day.
 pub const JUMP_MAX: Duration = Duration::from_mins(5);
 
-/// Limit of a doubt. A clock that was set forward rightly (it was behind before, or a virtual machine was paused) is believed
-/// after it. Only time counts in which a bridge runs, so that no restart ends a doubt.
+/// Limit of a doubt. After it the clock is believed, since it may have been set forward rightly (it was behind, or a virtual
+/// machine was paused). Only time in which a bridge runs counts, so that no restart ends a doubt.
 pub const DOUBT_MAX: Duration = Duration::from_hours(24);
 
-/// Limit of the time between the last heartbeat in the store and a start, before the wall clock is doubted: no bridge that is
-/// used stands still for so long.
+/// Limit of the time between the last heartbeat in the store and a start. Beyond it the wall clock is doubted: no bridge in use
+/// stands still for 30 days.
 pub const STANDSTILL_MAX: Duration = Duration::from_hours(30 * 24);
 
 /// Source of time, chance and fresh ids. Cheap to clone; clones share their state.
@@ -43,23 +42,23 @@ struct Manual {
     now: Timestamp,
     /// The latest moment of an id: ids keep their order when the clock is set back, as the system's do.
     latest: Timestamp,
-    dice: StdRng,
+    random: StdRng,
     ids_made: u64,
     /// The time that passed, which no jump changes.
     passed: Duration,
     trust: Trust,
 }
 
-/// Time that the wall clock should show, by the time that passed since it was believed last.
+/// The moment at which the wall clock was last believed. From it and the time that passed follows what the clock should show.
 #[derive(Debug, Clone, Copy)]
 struct Trust {
-    /// Time that it showed then.
+    /// Reading of the wall clock at that moment.
     wall: Timestamp,
-    /// The time that had passed since the start then.
+    /// Time from the start to that moment.
     passed: Duration,
-    /// The time that had passed when it was first found ahead.
+    /// Time from the start until the clock was first found ahead.
     doubted_at: Option<Duration>,
-    /// How long it was doubted before the start.
+    /// Time for which the clock was doubted before the start.
     doubted_before: Duration,
 }
 
@@ -70,7 +69,7 @@ pub struct Trusted {
     pub time: Timestamp,
     /// Reading of the wall clock at that moment.
     pub wall: Timestamp,
-    /// How long the wall clock had been doubted, while bridges ran; `None` while it was believed.
+    /// Time for which the wall clock had been doubted, while bridges ran; `None` while it was believed.
     pub doubted_for: Option<Duration>,
 }
 
@@ -101,7 +100,7 @@ impl Trust {
         Trusted { time: now.minus(jump), wall: now, doubted_for }
     }
 
-    /// Goes on where `saved` ended. How long no bridge ran is known by the wall clock alone.
+    /// Goes on where `saved` ended. Only the wall clock tells for how long no bridge ran.
     fn resume(&mut self, saved: Trusted, now: Timestamp, passed: Duration) {
         let stood_still = now.since(saved.wall);
         let is_same_doubt = now >= saved.wall && stood_still <= STANDSTILL_MAX;
@@ -109,7 +108,7 @@ impl Trust {
         if let Some(doubted_before) = doubted {
             *self = Self { passed, doubted_before, ..Self::of(saved.time.plus(stood_still)) };
         } else if now.since(saved.time) > STANDSTILL_MAX + passed {
-            // Time in this process without a heartbeat is no standstill.
+            // A time in this process without a heartbeat is no standstill.
             *self = Self { passed, ..Self::of(saved.time) };
         }
     }
@@ -132,11 +131,11 @@ impl Clock {
         Self(Arc::new(Source::System(Mutex::new(uuid::ContextV7::new()), Mutex::new(trust), since_boot())))
     }
 
-    /// A clock that stands still until [`Clock::advance`] is called; dice and ids repeat with `seed`.
+    /// A clock that stands still until [`Clock::advance`] is called; jitter and ids repeat with `seed`.
     pub fn manual(now: Timestamp, seed: u64) -> Self {
-        let dice = StdRng::seed_from_u64(seed);
+        let random = StdRng::seed_from_u64(seed);
         let (passed, trust) = (Duration::ZERO, Trust::of(now));
-        let manual = Manual { now, latest: now, dice, ids_made: 0, passed, trust };
+        let manual = Manual { now, latest: now, random, ids_made: 0, passed, trust };
         Self(Arc::new(Source::Manual(Box::new(Mutex::new(manual)))))
     }
 
@@ -176,8 +175,8 @@ impl Clock {
         }
     }
 
-    /// Now, without a jump ahead: for what cannot be undone and waits for its day. A mistake of the machine's clock must not
-    /// remove a customer weeks too early.
+    /// Now, without a jump ahead. For acts that cannot be undone and wait for their day: a mistake of the machine's clock must
+    /// not remove a customer weeks too early.
     pub fn steady_now(&self) -> Timestamp {
         self.now().minus(self.jump())
     }
@@ -187,27 +186,27 @@ impl Clock {
         self.with_trust(Trust::saved)
     }
 
-    /// Takes over the trust that the last heartbeat in the store had: a doubt goes on, and one begins if that is longer ago
-    /// than a bridge stands still.
+    /// Takes over the trust of the last heartbeat in the store. Its doubt goes on; a doubt begins if the heartbeat is older than
+    /// [`STANDSTILL_MAX`].
     pub fn resume(&self, saved: Trusted) {
         self.with_trust(|trust, now, passed| trust.resume(saved, now, passed));
     }
 
-    /// A value in `[0, 1)`, uniformly distributed.
-    #[expect(clippy::disallowed_methods, reason = "this file is the one place that may roll")]
-    pub fn dice(&self) -> f64 {
+    /// A random value in `[0, 1)`, uniformly distributed.
+    #[expect(clippy::disallowed_methods, reason = "this file is the one place that may draw random numbers")]
+    pub fn jitter(&self) -> f64 {
         match &*self.0 {
             Source::System(..) => rand::random::<f64>(),
-            Source::Manual(manual) => lock(manual).dice.random::<f64>(),
+            Source::Manual(manual) => lock(manual).random.random::<f64>(),
         }
     }
 
-    /// Bytes that nobody can guess, for a key.
-    #[expect(clippy::disallowed_methods, reason = "this file is the one place that may roll")]
+    /// Random bytes for a key, which cannot be guessed.
+    #[expect(clippy::disallowed_methods, reason = "this file is the one place that may draw random numbers")]
     pub fn fresh_secret(&self) -> [u8; 32] {
         match &*self.0 {
             Source::System(..) => rand::random(),
-            Source::Manual(manual) => lock(manual).dice.random(),
+            Source::Manual(manual) => lock(manual).random.random(),
         }
     }
 
@@ -234,7 +233,7 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock forward; the system's clock cannot be moved and asserts.
+    /// Moves a manual clock forward. Panics for the system's clock, which cannot be moved.
     pub fn advance(&self, by: std::time::Duration) {
         match &*self.0 {
             Source::System(..) => panic!("only a manual clock can be moved"),
@@ -246,8 +245,7 @@ impl Clock {
         }
     }
 
-    /// Sets a manual clock forward, as a mistake of the machine's time does, while no time passes; the system's cannot be moved
-    /// and asserts.
+    /// Sets a manual clock forward while no time passes, as a mistake of the machine's time does. Panics for the system's clock.
     pub fn jump_ahead(&self, by: Duration) {
         match &*self.0 {
             Source::System(..) => panic!("only a manual clock can be moved"),
@@ -258,7 +256,7 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock backward, as a correction of the machine's time does; the system's cannot be moved and asserts.
+    /// Moves a manual clock backward, as a correction of the machine's time does. Panics for the system's clock.
     pub fn set_back(&self, by: std::time::Duration) {
         match &*self.0 {
             Source::System(..) => panic!("only a manual clock can be moved"),
@@ -276,7 +274,7 @@ fn system_time() -> Timestamp {
     Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// Not `Instant`, which stands still while the machine sleeps.
+/// Time since the machine booted. Not `Instant`, which stands still while the machine sleeps.
 fn since_boot() -> Duration {
     let passed = clock_gettime(ClockId::Boottime);
     Duration::try_from(passed).unwrap_or_default()
@@ -301,7 +299,7 @@ mod tests {
     #[test]
     fn a_manual_clock_repeats_with_its_seed_and_moves_only_when_told() {
         let (a, b) = (Clock::manual(Timestamp::from_micros(5), 1), Clock::manual(Timestamp::from_micros(5), 1));
-        assert_eq!((a.dice(), a.fresh_id()), (b.dice(), b.fresh_id()));
+        assert_eq!((a.jitter(), a.fresh_id()), (b.jitter(), b.fresh_id()));
         assert_eq!(a.now(), Timestamp::from_micros(5));
         a.advance(Duration::from_secs(2));
         assert_eq!(a.now(), Timestamp::from_micros(2_000_005));

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::domain::notice::Notice;
 use crate::domain::retry::RetrySchedule;
 use crate::metrics::Metrics;
-use crate::pump::Step;
+use crate::pump::{Step, failed};
 use crate::store::{DueNotice, PublishOutcome, Store, Target};
 use crate::tls;
 
@@ -40,7 +40,7 @@ const LEASE: Duration = Duration::from_secs(60);
 /// Standard Webhooks advises 15 to 30 s for a receiver to answer.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Back-off of a notice nobody takes.
+/// Back-off of a notice that its receiver does not take. Not the retry policy of events.
 const SCHEDULE: RetrySchedule = RetrySchedule { initial: Duration::from_secs(1), max: Duration::from_secs(5 * 60) };
 
 /// Ceiling of a notice's due time: the longest back-off, and longer than a lease.
@@ -76,7 +76,7 @@ pub struct Publisher<D> {
     pub store: Store,
     /// The way out.
     pub deliver: D,
-    /// Time and dice.
+    /// Time and jitter.
     pub clock: Clock,
     /// Counters.
     pub metrics: Metrics,
@@ -91,16 +91,12 @@ impl<D: Deliver> Publisher<D> {
         let due = match self.store.due_notices(D::TARGET, D::AT_ONCE, LEASE).await {
             Ok(due) if due.is_empty() => return Step::Idle,
             Ok(due) => due,
-            Err(error) => {
-                tracing::warn!(%error, "due notices could not be claimed");
-                return Step::Failed;
-            }
+            Err(error) => return failed!(error, "due notices could not be claimed"),
         };
         let outcomes = join_all(due.iter().map(|notice| self.publish(notice))).await;
         let any_told = outcomes.iter().any(|(_, outcome)| *outcome == PublishOutcome::Published);
         if let Err(error) = self.store.mark(D::TARGET, outcomes).await {
-            tracing::warn!(%error, "published notices could not be marked; they will be sent again");
-            return Step::Failed;
+            return failed!(error, "published notices could not be marked; they will be sent again");
         }
         // Nothing went out: the next look can wait for the timer.
         if any_told { Step::Busy } else { Step::Idle }
@@ -119,7 +115,7 @@ impl<D: Deliver> Publisher<D> {
                     self.metrics.notices_returned.inc();
                 }
                 tracing::debug!(notice.id = %notice.id, why, "a notice was not confirmed");
-                let delay = SCHEDULE.delay(due.failures.saturating_add(1), self.clock.dice());
+                let delay = SCHEDULE.delay(due.failures.saturating_add(1), self.clock.jitter());
                 PublishOutcome::Failed { at: self.clock.now().plus(delay), why }
             }
         };

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::{Notify, watch};
 
-/// What a step says of itself.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// There may be more: step again at once.
@@ -22,22 +22,32 @@ pub enum Step {
     Idle,
     /// Nothing to do before this much time has passed (or the pump's timer, or a wake-up).
     IdleFor(Duration),
-    /// It did not work: wait a moment, however often it is woken.
+    /// The step failed: wait a moment, however often it is woken.
     Failed,
 }
 
-/// After a failure: long enough not to spin, short enough to recover at once when the cause is gone.
+/// The result of a step that failed, after a line in the log that says at what.
+macro_rules! failed {
+    ($error:expr, $what:literal) => {{
+        tracing::warn!(error = %$error, $what);
+        $crate::pump::Step::Failed
+    }};
+}
+
+pub(crate) use failed;
+
+/// Pause after a failure: long enough not to spin, short enough to recover at once when the cause is gone.
 const FAILURE_PAUSE: Duration = Duration::from_millis(500);
 
-/// When a pump looks by itself and what ends it.
+/// The times at which a step is made, and the end.
 pub struct Schedule {
     /// For logs.
     pub name: &'static str,
-    /// It looks at least this often; `None`: only when woken.
+    /// Interval of the timer; `None`: the step is made only when woken.
     pub every: Option<Duration>,
-    /// Wakes it.
+    /// Wakes the loop before its timer.
     pub wake: Arc<Notify>,
-    /// Ends it between two steps once it holds `true`.
+    /// Ends the loop between two steps once it holds `true`.
     pub shutdown: watch::Receiver<bool>,
 }
 
@@ -79,10 +89,10 @@ where
     }
 }
 
-/// Wakes every pump that waits at this bell, and one that is about to.
-pub fn ring_all(bell: &Notify) {
-    bell.notify_waiters();
-    bell.notify_one();
+/// Wakes every loop that waits for this wake-up, and one that is about to.
+pub fn wake_all(wake: &Notify) {
+    wake.notify_waiters();
+    wake.notify_one();
 }
 
 /// Waits, but not past shutdown.
@@ -95,11 +105,11 @@ pub async fn rest(pause: Duration, shutdown: &mut watch::Receiver<bool>) {
 
 /// Resolves at shutdown.
 pub async fn ended(shutdown: &mut watch::Receiver<bool>) {
-    // A sender that is gone means the same as one that said so.
+    // A sender that is gone means the same as one that sent `true`.
     let _ = shutdown.wait_for(|ended| *ended).await;
 }
 
-/// The one place of this house that sleeps.
+/// Sleeps. All other code sleeps by this function.
 #[expect(clippy::disallowed_methods, reason = "this file is the one place that may sleep")]
 pub async fn sleep(pause: Duration) {
     tokio::time::sleep(pause).await;

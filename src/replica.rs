@@ -1,8 +1,8 @@
-//! What one replica does for all: shares how Podero stands, takes its turn at probing, and tells when the bridge is
+//! The work of one replica for all of them: it shares Podero's health, takes its turn at probing, and tells when the bridge is
 //! blind.
 //!
-//! Alone, on SQLite, it is the same with one replica. A store that is away changes nothing here: what this process has
-//! learnt of Podero still holds for itself. Decides nothing: merging is `domain::partner_health`'s, blindness `domain::alert`'s.
+//! On SQLite there is one replica, and it does the same. A store that is away changes nothing here: the health that this process
+//! has learnt still holds for itself. Decides nothing: merging is `domain::partner_health`'s, blindness `domain::alert`'s.
 //!
 //! Before: [`crate::podero`] learns from replies. After: [`crate::store`], and [`crate::outbound`] for the news.
 
@@ -34,13 +34,13 @@ pub struct Replica {
     pub clock: Clock,
     /// Gauges of pace and pause.
     pub metrics: Metrics,
-    /// `watch.interval`: what was not seen for so long is not known any more.
+    /// `watch.interval`: after this time without an answer the bridge is blind.
     pub interval: Duration,
-    /// How bad blindness is.
+    /// Severity of blindness, among others.
     pub severities: Severities,
-    /// The longest a probe can take: if its replica dies over it, another takes the duty after that.
+    /// Longest time of a probe: if its replica dies meanwhile, another takes the duty after that.
     pub probe_time_max: Duration,
-    /// Rung when there is something to publish.
+    /// Woken when there is something to publish.
     pub wake_outbound: Arc<Notify>,
 }
 
@@ -63,9 +63,9 @@ impl Replica {
     pub async fn probe_step(&self) -> Step {
         match self.client.purpose() {
             None => return Step::Idle,
-            // Without the duty and without the store: nobody else has met these failures, nor may another replica's
-            // probe that hangs, or a store that does, keep them from being looked into. It is harmless, and as rare as
-            // suspicions are. What it finds is told with the next sync, which an opening asks for at once.
+            // Without the duty and without the store: no other replica has met these failures, and neither another replica's
+            // probe that hangs nor a store that does may delay the look into them. The probe is harmless, and as rare as
+            // suspicions are. The next sync shares its result, and an opening asks for that sync at once.
             Some(ProbePurpose::Suspicion) => {
                 self.client.probe().await;
                 return Step::Idle;
@@ -78,7 +78,7 @@ impl Replica {
             Err(error) => tracing::debug!(%error, "the probe could not be claimed; it is made all the same"),
         }
         self.client.probe().await;
-        // First the news, then the duty: nobody is to probe again on the strength of what was known before.
+        // First the news, then the duty: no replica is to probe again on the strength of what was known before.
         let shared = self.sync().await;
         let freed = self.store.put_duty_off(PROBE, self.clock.now()).await;
         match shared.and(freed) {
@@ -100,7 +100,7 @@ impl Replica {
         let topic = change.notice.topic.name();
         if self.store.tell(&told, change).await? {
             tracing::warn!(topic, "whether the bridge can see has changed");
-            pump::ring_all(&self.wake_outbound);
+            pump::wake_all(&self.wake_outbound);
         }
         Ok(())
     }

@@ -31,11 +31,12 @@ use self::outlet::{Blocked, Outlet};
 use crate::clock::Clock;
 use crate::config::{Log, LogFormat};
 
-/// Libraries that log what was sent or configured: lapin prints returned notices with their bytes, sqlx an option of `store.url`
-/// that it does not know, with its value. Our own events tell of both.
+/// Libraries that are silenced, since they log what was sent or configured: lapin prints returned notices with their bytes, sqlx
+/// an option of `store.url` that it does not know, with its value. Our own events tell of both.
 const SILENCED: [&str; 2] = ["lapin", "sqlx_postgres::options"];
 
-/// Its workers' coming and going is of no use to an operator, who may ask for it by naming it in `log.level`.
+/// Directive that leaves out the start and end of each HTTP worker, which is of no use to an operator. `log.level` may name the
+/// library, and then this is not added.
 const CHATTY: &str = "actix_server=warn,";
 
 /// The log of this process, once it is set up.
@@ -49,13 +50,13 @@ struct Set {
 /// Lines that are not in the log, since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Lines {
-    /// Those for which there was no room, or that could not be written.
+    /// Lines that found no room, or that could not be written.
     pub dropped: u64,
-    /// Those that repeated others of the same second.
+    /// Lines that repeated others of the same second.
     pub limited: u64,
-    /// Whether there are dropped ones that no line has told of: standard error takes fewer than come.
+    /// Whether lines were dropped that no line has told of: standard error takes fewer lines than come.
     pub is_short: bool,
-    /// Those that wait for standard error.
+    /// Lines that wait for standard error.
     pub blocked: Blocked,
 }
 
@@ -118,8 +119,8 @@ fn filter(log: &Log) -> EnvFilter {
     })
 }
 
-/// Instead of the library's own hook, which prints to standard error and waits for it. The message of a panic may quote a value
-/// (a text that is cut in the middle of a character is quoted whole): a message that was put together is left out.
+/// Logs a panic. The library's own hook prints to standard error and waits for it. The message of a panic may quote a value
+/// (a text that is cut in the middle of a character is quoted whole), so that only a constant one is shown.
 fn note_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("unnamed");
@@ -138,14 +139,14 @@ pub fn is_set() -> bool {
     LOG.get().is_some()
 }
 
-/// Puts a line of the command itself behind those of the log, so that it waits for nothing; whether there is a log.
+/// Puts a line of the command itself behind the log's lines, so that the command does not wait. Returns whether there is a log.
 pub fn tell(line: &str) -> bool {
     let Some(set) = LOG.get() else { return false };
     set.outlet.push(format!("{line}\n").as_bytes());
     true
 }
 
-/// Waits until every line is written, at most this long: the end of a process does not wait for a log that takes nothing.
+/// Waits until every line is written, for at most `within`: the end of a process does not wait for a blocked log.
 pub fn flush(within: Duration) {
     let Some(set) = LOG.get() else { return };
     set.limit.report(true);

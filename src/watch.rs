@@ -228,7 +228,7 @@ impl<P: Partner> Watcher<P> {
         let topics: Vec<&str> = notices.iter().map(|notice| notice.topic.name()).collect();
         if self.store.keep_outages(&known, (outages, looks), notices).await? && !topics.is_empty() {
             tracing::warn!(?topics, "many heat pumps went, or came back, at once");
-            pump::ring_all(&self.wake_outbound);
+            pump::wake_all(&self.wake_outbound);
         }
         Ok(())
     }
@@ -274,7 +274,7 @@ impl<P: Partner> Watcher<P> {
             user: user.id,
             customer: user.external_id,
             region: user.zip.and_then(|zip| zip.region(self.region_chars)),
-            first_due: next_poll(user.id, false, now, self.clock.dice(), &self.policy),
+            first_due: next_poll(user.id, false, now, self.clock.jitter(), &self.policy),
         })
     }
 
@@ -344,7 +344,7 @@ impl<P: Partner> Watcher<P> {
         }
         let changes = self.changes(&due, &observations, outages, asked_at);
         let is_suspect = !due.is_leaving && changes.iter().any(|change| change.seen.is_suspect());
-        let due_at = next_poll(due.user, is_suspect, self.clock.now(), self.clock.dice(), &self.policy);
+        let due_at = next_poll(due.user, is_suspect, self.clock.now(), self.clock.jitter(), &self.policy);
         Ok(PollResult::All(Observed { user: due.user, changes, due_at }))
     }
 
@@ -360,7 +360,7 @@ impl<P: Partner> Watcher<P> {
     }
 
     async fn put_off(&self, user: Uuid) -> Result<(), crate::store::Error> {
-        self.store.poll_again(user, retry_poll(self.clock.now(), self.clock.dice(), &self.policy)).await
+        self.store.poll_again(user, retry_poll(self.clock.now(), self.clock.jitter(), &self.policy)).await
     }
 
     /// `None`: nothing is known. A user who is not there has no heat pumps.
@@ -421,7 +421,7 @@ impl<P: Partner> Watcher<P> {
         let news = observed.changes.iter().any(|change| !change.notices.is_empty());
         self.store.observe(observed).await?;
         if news {
-            pump::ring_all(&self.wake_outbound);
+            pump::wake_all(&self.wake_outbound);
         }
         Ok(())
     }

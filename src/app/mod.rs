@@ -142,7 +142,7 @@ impl Bridge {
         tasks.spawn(Stage::Dispatcher, dispatcher.run(ends.told(Stage::Dispatcher)));
 
         let broker = config.amqp.as_ref().map(|amqp| Broker::new(settings::broker(amqp), clock.clone()));
-        let backlog = Backlog::new(config.store.backlog_max).ringing(wakes.outbound.clone());
+        let backlog = Backlog::new(config.store.backlog_max).waking(wakes.outbound.clone());
         let replica = clock.fresh_id();
         let handles = Handles {
             config,
@@ -280,6 +280,9 @@ fn warn_of_open_sources(config: &Config) {
         return;
     }
     for source in config.sources.iter().filter(|source| matches!(source.verify, Verify::None)) {
-        tracing::warn!(source = source.name, "verify = \"none\": whoever reaches the door can send for it");
+        tracing::warn!(
+            source = source.name,
+            "verify = \"none\": every client that reaches the listener can send for it"
+        );
     }
 }

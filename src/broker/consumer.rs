@@ -30,8 +30,8 @@ use crate::domain::Timestamp;
 use crate::domain::retry::RetrySchedule;
 use crate::pump;
 
-/// An away store is asked again soon, and by up to a whole prefetch of deliveries: the ceiling keeps that to some
-/// hundred attempts a second, the jitter keeps them apart.
+/// Back-off of the offers of a message to a store that is away; not the retry policy of events. A whole prefetch of deliveries
+/// may be offered: the ceiling keeps that to some hundred attempts a second, the jitter keeps them apart.
 const TAKE_AGAIN: RetrySchedule = RetrySchedule { initial: Duration::from_millis(100), max: Duration::from_secs(5) };
 /// Bytes of messages that are offered at once: while one is read and written it takes several times its size, and a whole
 /// prefetch of large ones would take several times a whole prefetch. One that is larger than this goes alone. 16 MiB are
@@ -183,7 +183,7 @@ impl<'a, I: Intake> Hands<'a, I> {
                     Taken::Stored => return channel.basic_ack(tag, BasicAckOptions::default()).await,
                     Taken::NotNow => refusals += 1,
                 }
-                let wait = TAKE_AGAIN.delay(refusals, clock.dice());
+                let wait = TAKE_AGAIN.delay(refusals, clock.jitter());
                 tokio::select! {
                     () = stop.asked() => return Ok(()),
                     () = pump::sleep(wait) => {}

@@ -20,8 +20,8 @@ use super::{Error, Inner, Leg};
 use crate::domain::retry::RetrySchedule;
 use crate::pump;
 
-/// The first wait is short because most losses are a broker that restarts; half a minute keeps a long outage cheap and
-/// is still well within an operator's patience once the broker is back.
+/// Back-off of the connections to the broker; not the retry policy of events. The first wait is short because most losses are a
+/// broker that restarts; half a minute keeps a long outage cheap, and is soon enough once the broker is back.
 const RECONNECT: RetrySchedule = RetrySchedule { initial: Duration::from_millis(500), max: Duration::from_secs(30) };
 /// A connection that lived this long was sound: the back-off begins anew. Less would let one that breaks at the first
 /// publish be made twice a second.
@@ -125,7 +125,7 @@ where
         failures = failures.saturating_add(1);
         // A round over all URLs is one failure: the second of three nodes is not to blame for the first.
         let rounds = failures.div_ceil(u32::try_from(urls.len()).unwrap_or(u32::MAX));
-        let wait = RECONNECT.delay(rounds, inner.clock.dice());
+        let wait = RECONNECT.delay(rounds, inner.clock.jitter());
         tokio::select! {
             () = stop.asked() => break,
             () = pump::sleep(wait) => {}

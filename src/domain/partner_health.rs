@@ -15,8 +15,8 @@ use super::Timestamp;
 use super::retry::RetrySchedule;
 use super::verdict::RETRY_AFTER_MAX;
 
-/// How long the circuit stays open before a probe: at once is pointless, a minute is as long as anyone should
-/// wait for the news that Podero is back.
+/// Delays of the probes while the circuit is open; not the retry policy of events. A probe at once is pointless, and a minute is
+/// as late as the bridge should learn that Podero is back.
 const PROBES: RetrySchedule = RetrySchedule { initial: Duration::from_secs(1), max: Duration::from_secs(60) };
 
 /// After a pause, calls of the bridge's own accord show whether Podero answers again. If none went through for so long,

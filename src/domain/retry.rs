@@ -1,7 +1,13 @@
 //! When to try again: exponential back-off with full jitter, as a value.
 //!
+//! The retry policy of events is the operator's (`retry.initial`, `retry.max`), and [`super::verdict`] applies it. Five other
+//! schedules have the same shape and are constants next to what they pace: the probes of an open circuit
+//! ([`super::partner_health`]), the pauses of a Podero that says "slow down" ([`crate::podero`]), the connections to the
+//! broker and the offers of a message to a store that is away ([`crate::broker`]), and notices that their receiver does not
+//! take ([`crate::outbound`]).
+//!
 //! The only file that names the `backoff` crate (docs/adr/0009): it supplies the schedule of ceilings,
-//! never a loop, a sleep, a clock or a die. Time and chance are arguments.
+//! never a loop, a sleep, a clock or a random number. Time and chance are arguments.
 //!
 //! Before: [`crate::config`] sets the bounds. After: [`crate::domain::verdict`], [`crate::broker`].
 

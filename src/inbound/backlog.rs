@@ -43,10 +43,10 @@ impl Backlog {
         Self { counts: Arc::default(), max, wake_outbound: Arc::default() }
     }
 
-    /// Rings `bell` when something was parked, so that its notice goes out at once.
+    /// Wakes the publishers when something was parked, so that its notice goes out at once.
     #[must_use]
-    pub fn ringing(self, bell: Arc<Notify>) -> Self {
-        Self { wake_outbound: bell, ..self }
+    pub fn waking(self, wake_outbound: Arc<Notify>) -> Self {
+        Self { wake_outbound, ..self }
     }
 
     /// Whether the doors take nothing until some of it is done.

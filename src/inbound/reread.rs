@@ -22,7 +22,7 @@ use crate::broker::Properties;
 use crate::domain::event::Transport;
 use crate::metrics::Outcome;
 use crate::problem::ProblemKind;
-use crate::pump::Step;
+use crate::pump::{Step, failed};
 use crate::store::{self, Arrival, ReadAgain, Receipt, UnreadMessage};
 
 /// Limit of messages that are looked for at once: each has as many bytes as a body may have.
@@ -53,10 +53,7 @@ impl Inbox {
         match self.reread().await {
             Ok(true) => Step::Busy,
             Ok(false) => Step::Idle,
-            Err(error) => {
-                tracing::warn!(%error, "parked messages could not be read again");
-                Step::Failed
-            }
+            Err(error) => failed!(error, "parked messages could not be read again"),
         }
     }
 

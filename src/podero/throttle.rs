@@ -76,7 +76,7 @@ const SUSPICION_EVERY: Duration = Duration::from_secs(1);
 /// A "slow down" without a wish lowers the pace; so many in a row show that it is no matter of pace.
 const BUSY_IN_ROW_MAX: u32 = 3;
 
-/// How long those pause the target; doubles while the answer stays the same.
+/// Pauses of the target after [`BUSY_IN_ROW_MAX`]; not the retry policy of events. They double while the answer stays the same.
 const BUSY_PAUSES: RetrySchedule = RetrySchedule { initial: Duration::from_secs(1), max: Duration::from_secs(60) };
 
 /// While a probe is under way the circuit is open for this much longer: look again then.

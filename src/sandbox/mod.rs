@@ -145,7 +145,7 @@ impl std::fmt::Debug for Sandbox {
 impl Sandbox {
     /// An empty organisation. Time, and chance where no seed is set, come from `clock`.
     pub fn new(settings: Settings, clock: Clock) -> Self {
-        let drawn = || clock.fresh_id().as_u64_pair().1 ^ clock.dice().to_bits();
+        let drawn = || clock.fresh_id().as_u64_pair().1 ^ clock.jitter().to_bits();
         let seed = settings.seed.unwrap_or_else(drawn);
         let state = State {
             world: World::new(settings.account.org_id, settings.variants, seed),

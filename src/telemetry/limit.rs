@@ -1,12 +1,12 @@
-//! One line a second of each class: whatever repeats, because something is away or a stranger makes it, does not fill the log.
+//! One line a second of each class: a line that repeats, because a server is away or a stranger causes it, does not fill the log.
 //!
-//! Limited are warnings and errors, foreign crates' lines from INFO up, and lines with a field `class`. A class is the place
-//! in the code that logs together with the values of [`CLASS_FIELDS`]. The first line is shown at once. Those that are left
+//! Warnings and errors are limited, foreign crates' lines from INFO up, and lines with a field `class`. A class is the place
+//! in the code that logs together with the values of [`CLASS_FIELDS`]. Its first line is shown at once. The lines that are left
 //! out are counted, and a line says how many they were (`repeated`) as soon as the class is quiet, or after
 //! [`TOLD_WITHIN`].
 //!
-//! **Never limited** are lines about a single event or notice: those with `event.id` or `notice.id` and without `error`. Such
-//! a line may be the only trace of what happened to the one it names (it was parked, it cannot be read). With an `error` it
+//! **Lines about a single event or notice are never limited**: those with `event.id` or `notice.id` and without `error`. Such
+//! a line may be the only trace of what happened to that event (it was parked, it cannot be read). With an `error` it
 //! is about a failure that many share and that will be tried again (the store is away), and one line a second tells it.
 //!
 //! Before: [`crate::telemetry`]. After: the log.
@@ -25,7 +25,7 @@ use tracing_subscriber::layer::Context;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 
-/// Interval in which a class has one line.
+/// Interval in which one line of a class is shown.
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Time without a line after which a class is quiet: the number of lines left out is told.
@@ -34,8 +34,8 @@ const QUIET: Duration = Duration::from_secs(2);
 /// Longest time until it is told that lines were left out, where the class does not become quiet.
 const TOLD_WITHIN: Duration = Duration::from_secs(60);
 
-/// Limit of the classes that are remembered. The program logs in some hundred places, most of them with one class; a place
-/// that would make more than there is room for shares one.
+/// Limit of the classes that are remembered. The program logs in some hundred places, most of them with one class. Beyond the
+/// limit all further classes of a place share one.
 const CLASSES_MAX: usize = 1_024;
 
 /// Limit of a text that is remembered of a class, in characters.
@@ -52,7 +52,7 @@ const SINGLE_FIELDS: [&str; 2] = ["event.id", "notice.id"];
 /// The field of a line that tells of others, which is limited by [`TOLD_WITHIN`] already.
 const REPEATED: &str = "repeated";
 
-/// Our own lines' targets begin with it.
+/// Beginning of the targets of our own lines.
 const OURS: &str = "podero_bridge";
 
 /// Decides which lines are shown.
@@ -69,12 +69,12 @@ struct Class {
     level: Level,
     target: &'static str,
     message: String,
-    /// When it was last shown.
+    /// Moment of the last line that was shown.
     shown: Timestamp,
-    /// When it last came.
+    /// Moment of the last line.
     came: Timestamp,
     left_out: u64,
-    /// When the first of those that are left out and untold came.
+    /// Moment of the first line that was left out and is untold.
     since: Timestamp,
 }
 
@@ -167,7 +167,7 @@ impl Limit {
     }
 }
 
-/// A reference, since the set-up keeps another.
+/// For a reference, since the set-up keeps another.
 impl<S: Subscriber> Layer<S> for &'static Limit {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
@@ -192,7 +192,7 @@ fn is_limited(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= Level::WARN || has_class || (is_foreign && *metadata.level() <= Level::INFO)
 }
 
-/// `source=billing problem=unauthorized`.
+/// Values of the class fields, as in `source=billing problem=unauthorized`.
 #[derive(Default)]
 struct Values(String);
 

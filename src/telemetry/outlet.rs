@@ -1,4 +1,4 @@
-//! Standard error behind a buffer, so that nothing that logs ever waits for what reads the log.
+//! Standard error behind a buffer, so that no thread that logs ever waits for the reader of the log.
 //!
 //! A full pipe, a stopped terminal or a slow disk holds the one thread that writes, and no other. Lines that find no room
 //! are counted and dropped; once there is room again, one line says how many they were.
@@ -13,15 +13,15 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 
-/// Limit of the bytes that wait to be written, together with those being written: some ten thousand lines, which is half a
-/// minute of a busy bridge, and little next to the rest of its memory.
+/// Limit of the bytes that wait or are being written: some ten thousand lines, which is half a minute of a busy bridge, and
+/// little next to the rest of its memory.
 pub(super) const BUFFER_BYTES_MAX: usize = 4 << 20;
 
 /// Limit of the memory that a buffer keeps once it is empty. A usual second's lines fit; a flood's need not stay.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 
-/// Limit of one write. A pipe takes all of a write before the write ends, so that a slow reader of a large one would look like
-/// none.
+/// Limit of one write. A write to a pipe ends once the pipe took all of it, so that during a large write a slow reader would
+/// look like no reader.
 const WRITE_BYTES_MAX: usize = 16 << 10;
 
 /// Interval at which the writing thread looks by itself for something to report.
@@ -37,7 +37,7 @@ pub(super) struct Outlet(Arc<Shared>);
 struct Shared {
     clock: Clock,
     state: Mutex<State>,
-    /// Told when lines come, and when some were written.
+    /// Notified when lines come, and when some were written.
     changed: Condvar,
 }
 
@@ -48,19 +48,19 @@ struct State {
     /// Bytes and lines that the thread is writing.
     bytes_in_hand: usize,
     lines_in_hand: u64,
-    /// When standard error last took something, or lines began to wait; `None`: none wait.
+    /// Moment since which standard error takes nothing: its last write, or the first line that waits; `None`: none wait.
     blocked_since: Option<Duration>,
     dropped: u64,
-    /// Of `dropped`, those that no line has told of.
+    /// Dropped lines that no line has told of.
     untold: u64,
 }
 
 /// Lines that wait for standard error.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Blocked {
-    /// How long nothing was taken; zero where no line waits.
+    /// Time since standard error last took a line; zero where no line waits.
     pub since: Duration,
-    /// How many wait.
+    /// Number of lines that wait.
     pub lines: u64,
 }
 
@@ -88,7 +88,7 @@ impl Outlet {
         }
     }
 
-    /// Waits for lines, at most [`LOOK_EVERY`], and takes all there are; how many.
+    /// Waits for lines, at most [`LOOK_EVERY`], and takes all there are. Returns their number.
     fn take(&self, chunk: &mut Vec<u8>) -> u64 {
         let state = self.lock();
         let waited = self.0.changed.wait_timeout_while(state, LOOK_EVERY, |state| state.waiting.is_empty());
@@ -121,7 +121,7 @@ impl Outlet {
         Ok(())
     }
 
-    /// Notes what became of `lines`; the number of dropped ones that are to be told of now.
+    /// Notes whether `lines` were written. Returns the number of dropped lines that are to be told of now.
     fn note(&self, is_written: bool, lines: u64) -> u64 {
         let mut state = self.lock();
         state.bytes_in_hand = 0;
@@ -152,7 +152,7 @@ impl Outlet {
         self.0.changed.notify_all();
     }
 
-    /// Waits until everything is written, at most this long; whether it is.
+    /// Waits until all lines are written, for at most `within`. Returns whether they are.
     pub(super) fn flush(&self, within: Duration) -> bool {
         let is_busy = |state: &mut State| state.bytes_in_hand > 0 || !state.waiting.is_empty();
         let waited = self.0.changed.wait_timeout_while(self.lock(), within, is_busy);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::pump::Step;
+use crate::pump::{Step, failed};
 use crate::store::{Error, Stepped, Store};
 
 pub use gauges::{Counting, GAUGES_EVERY, GAUGES_REST_MAX};
@@ -44,10 +44,7 @@ impl Upkeep {
                 self.wake.notify_one();
                 Step::Busy
             }
-            Err(error) => {
-                tracing::warn!(%error, "events that are due could not be taken up");
-                Step::Failed
-            }
+            Err(error) => failed!(error, "events that are due could not be taken up"),
         }
     }
 
@@ -61,10 +58,7 @@ impl Upkeep {
                 }
                 if pause.is_zero() { Step::Busy } else { Step::IdleFor(pause) }
             }
-            Err(error) => {
-                tracing::warn!(%error, "parked events could not be retried");
-                Step::Failed
-            }
+            Err(error) => failed!(error, "parked events could not be retried"),
         }
     }
 
@@ -73,10 +67,7 @@ impl Upkeep {
         match self.store.date_purges().await {
             Ok(true) => Step::IdleFor(FORGET_PAUSE),
             Ok(false) => Step::Idle,
-            Err(error) => {
-                tracing::warn!(%error, "purges that a clock ahead has put off could not be looked for");
-                Step::Failed
-            }
+            Err(error) => failed!(error, "purges that a clock ahead has put off could not be looked for"),
         }
     }
 
@@ -86,10 +77,7 @@ impl Upkeep {
         match self.store.forget(retention).await {
             Ok(true) => Step::IdleFor(FORGET_PAUSE),
             Ok(false) => Step::Idle,
-            Err(error) => {
-                tracing::warn!(%error, "what is old enough could not be removed");
-                Step::Failed
-            }
+            Err(error) => failed!(error, "what is old enough could not be removed"),
         }
     }
 

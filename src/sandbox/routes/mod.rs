@@ -110,7 +110,7 @@ async fn exchange(sandbox: &Sandbox, asked: Asked, request: &HttpRequest, body: 
     };
     let mentions =
         |text: &str| request.path().contains(text) || body.windows(text.len()).any(|part| part == text.as_bytes());
-    let strike = sandbox.lock().faults.strike(operation, mentions, || sandbox.0.clock.dice());
+    let strike = sandbox.lock().faults.strike(operation, mentions, || sandbox.0.clock.jitter());
     let acts_late = strike.filter(|strike| strike.kind == Kind::Slow);
     if let Some(strike) = acts_late {
         wait(strike.delay).await;

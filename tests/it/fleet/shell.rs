@@ -36,7 +36,7 @@ impl Partner for Podero {
     async fn call(&self, call: &Call, _: Option<Uuid>, _: Urgency) -> Reply {
         let mut shown = self.0.lock().expect("whole");
         shown.requests += 1;
-        let fails = shown.weather == Weather::Flaky && shown.clock.dice() < 0.25;
+        let fails = shown.weather == Weather::Flaky && shown.clock.jitter() < 0.25;
         match (shown.weather, call) {
             (Weather::Away, _) => Reply::Unsent { why: "away" },
             (Weather::Limited, _) => Reply::Busy { after: Some(Duration::from_secs(60)) },
