@@ -18,12 +18,12 @@ use tokio::task::JoinSet;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::brake::Brake;
-use crate::domain::call::{Answer, Call, Reply};
+use crate::domain::call::{Call, Done, Reply};
 use crate::domain::notice::Notice;
 use crate::domain::plan::{Next, Policy, next};
 use crate::domain::verdict::{self, Decision, Fate, Moment, Setback, Verdict};
 use crate::metrics::{Metrics, Outcome};
-use crate::podero::{Partner, Urgency};
+use crate::podero::Partner;
 use crate::pump::{self, Step};
 use crate::store::{self, Asked, CallMade, Claim, Settled, Store};
 
@@ -193,7 +193,7 @@ impl<P: Partner> Applier<P> {
         if let Some(until) = self.partner.paused_until() {
             return Err(Step::IdleFor(until.since(self.clock.now()).min(CIRCUIT_LOOK)));
         }
-        let places = self.partner.places();
+        let places = self.partner.concurrency();
         let Some(inside) = self.room.enter(claims_for(places), wanted, &self.wake) else { return Err(Step::Idle) };
         let claims = self.store.claims(inside.len(), self.lease()).await.map_err(|error| {
             tracing::warn!(%error, "no event could be claimed");
@@ -285,7 +285,7 @@ impl<P: Partner> Applier<P> {
             }
             let reply = self.call(claim, &call, calls).await;
             let moment = Moment { now: self.clock.now(), jitter: self.clock.jitter() };
-            match verdict::judge(&mut claim.work, &call, &reply, moment, &self.policy) {
+            match verdict::judge(&mut claim.work, &call, reply, moment, &self.policy) {
                 Decision::Settle(fate) => return Some(fate),
                 Decision::Continue { save: false } => {}
                 Decision::Continue { save: true } => {
@@ -391,7 +391,7 @@ impl<P: Partner> Applier<P> {
         let event = &claim.work.event;
         let idempotency_key = call.idempotency_key(event.id);
         let at = self.clock.now();
-        let reply = self.partner.call(call, idempotency_key, Urgency::Event { until: self.leaves_until(claim) }).await;
+        let reply = self.partner.call(call, idempotency_key, self.leaves_until(claim)).await;
         let made = CallMade {
             id: self.clock.fresh_id(),
             at,
@@ -447,7 +447,7 @@ impl<P: Partner> Applier<P> {
 /// A reply in a few words for the timeline; never the answer itself.
 fn outcome_of(reply: &Reply) -> String {
     match reply {
-        Reply::Done(Answer::User(None)) => "not there".to_owned(),
+        Reply::Done(Done::UserLookedUp(None)) => "not there".to_owned(),
         Reply::Done(_) => "done".to_owned(),
         Reply::Refused(refusal) => format!("refused {}", refusal.status),
         Reply::Busy { .. } => "busy".to_owned(),

@@ -27,9 +27,9 @@ use crate::domain::alert::{
     self, DiffContext, Looks, Observation, Outages, PumpChange, PumpRecord, Resolution, Scope, Shrunk, WatchPolicy,
     outage,
 };
-use crate::domain::call::{Answer, Call, Operation, RefusalKind, Reply, UserFound};
+use crate::domain::call::{Operation, RefusalKind, Reply, UserFound};
 use crate::domain::notice::Notice;
-use crate::podero::{Drift, Partner, Urgency};
+use crate::podero::{Drift, Partner};
 use crate::pump::{self, Step};
 use crate::store::{DueUser, Member, Observed, Roster, Store};
 
@@ -116,8 +116,7 @@ impl<P: Partner> Watcher<P> {
             }
         }
         let asked_at = self.clock.now();
-        let reply = self.partner.call(&Call::ListUsers, None, Urgency::Poll).await;
-        let Reply::Done(Answer::Users(users)) = reply else {
+        let Reply::Done(users) = self.partner.list_users().await else {
             tracing::debug!("the list of users could not be read; nothing is concluded from that");
             let pause = (self.policy.interval / ROSTER_RETRY_PART).min(ROSTER_RETRY_MAX);
             return match self.store.put_duty_off(ROSTER, self.clock.now().plus(pause)).await {
@@ -365,25 +364,19 @@ impl<P: Partner> Watcher<P> {
 
     /// `None`: nothing is known. A user who is not there has no heat pumps.
     async fn observe(&self, due: &DueUser) -> Option<Vec<Observation>> {
-        let user = due.user;
-        let reply = self.partner.call(&Call::ObserveHeatPumps { user }, None, Urgency::Poll).await;
-        let mut observations = match reply {
-            Reply::Done(Answer::Observations(observations)) => observations,
+        let mut observations = match self.partner.observe_heat_pumps(due.user).await {
+            Reply::Done(observations) => observations,
             Reply::Refused(refusal) if refusal.kind == RefusalKind::NotFound => Vec::new(),
-            Reply::Done(_)
-            | Reply::Refused(_)
+            Reply::Refused(_)
             | Reply::Busy { .. }
             | Reply::Held { .. }
             | Reply::Unsent { .. }
             | Reply::Unknown { .. } => return None,
         };
         for observation in observations.iter_mut().filter(|observation| wants_detail(observation, due)) {
-            let call = Call::ObserveHeatPump { user, heat_pump: observation.heat_pump };
-            let reply = self.partner.call(&call, None, Urgency::Poll).await;
-            *observation = match reply {
-                Reply::Done(Answer::Observations(mut detail)) if !detail.is_empty() => detail.swap_remove(0),
-                Reply::Done(_)
-                | Reply::Refused(_)
+            *observation = match self.partner.observe_heat_pump(due.user, observation.heat_pump).await {
+                Reply::Done(detail) => detail,
+                Reply::Refused(_)
                 | Reply::Busy { .. }
                 | Reply::Held { .. }
                 | Reply::Unsent { .. }

@@ -18,8 +18,7 @@ use super::page::{Page, PageQuery};
 use super::state::{Admin, Landing};
 use crate::config::Language;
 use crate::domain::alert::Knowledge;
-use crate::domain::call::{Answer, Call, Cue, Reconnection, RefusalKind, Reply};
-use crate::podero::{Partner, Urgency};
+use crate::domain::call::{Cue, Reconnection, RefusalKind, Reply, ResolveCue};
 use crate::problem::ProblemKind;
 use crate::store::{PumpFilter, PumpView};
 
@@ -132,8 +131,9 @@ pub(super) async fn reconnect_link(
     let user = Uuid::parse_str(&pump.podero_user_id).map_err(foreign)?;
     let heat_pump = Uuid::parse_str(&pump.heat_pump_id).map_err(foreign)?;
     let asked_at = admin.clock.now();
-    let found = admin.ask(&Call::FindReconnection { user, heat_pump }).await;
-    let Reply::Done(Answer::Reconnection(way)) = found else { return not_made(&found) };
+    let until = asked_at.plus(LINK_TIME_MAX);
+    let found = admin.links.client.find_reconnection(user, heat_pump, until).await;
+    let Reply::Done(way) = found else { return not_made(&found) };
     match way {
         None => not_needed(),
         Some(Reconnection::Page(url)) => made(&pump, &url, None),
@@ -143,23 +143,17 @@ pub(super) async fn reconnect_link(
                               or configure them in [onboarding]";
                 return Err(ApiError::new(ProblemKind::LandingRequired, detail));
             };
-            let begun = admin.ask(&resolve(cue, landing)).await;
-            let Reply::Done(Answer::Link { url }) = begun else { return not_made(&begun) };
+            let until = admin.clock.now().plus(LINK_TIME_MAX);
+            let begun = admin.links.client.resolve_cue(&resolve(cue, landing), until).await;
+            let Reply::Done(url) = begun else { return not_made(&begun) };
             made(&pump, &url, Some(asked_at.plus(CUE_LIFE).to_string()))
         }
     }
 }
 
-impl Admin {
-    async fn ask(&self, call: &Call) -> Reply {
-        let until = self.clock.now().plus(LINK_TIME_MAX);
-        self.links.client.call(call, None, Urgency::Event { until }).await
-    }
-}
-
-fn resolve(cue: Cue, landing: Landing) -> Call {
+fn resolve(cue: Cue, landing: Landing) -> ResolveCue {
     let Landing { success_url, cancel_url, language } = landing;
-    Call::ResolveCue { cue, success_url, cancel_url, language }
+    ResolveCue { cue, success_url, cancel_url, language }
 }
 
 fn made(pump: &PumpView, url: &str, expires_at: Option<String>) -> ApiResult {
@@ -171,7 +165,7 @@ fn not_needed() -> ApiResult {
     Err(ApiError::new(ProblemKind::NoReconnection, detail))
 }
 
-fn not_made(reply: &Reply) -> ApiResult {
+fn not_made<A>(reply: &Reply<A>) -> ApiResult {
     let is_gone = matches!(reply, Reply::Refused(refusal) if refusal.kind == RefusalKind::NotFound);
     if is_gone {
         // The action was done in the meantime, or the heat pump is gone: the next poll tells.

@@ -3,18 +3,20 @@
 //! [`crate::domain::plan`] decides which call is next and [`crate::domain::verdict`] what a reply means; this file only says
 //! what can be asked and answered, and how each call is made safe to repeat (docs/adr/0004).
 //!
-//! Before: [`crate::domain::event`], [`crate::domain::alert`]. After: [`crate::podero`] makes a call, and its reply.
+//! Before: [`crate::domain::event`]. After: [`crate::podero`] makes a call, and its reply.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::alert::Observation;
 use super::event::{BuildingKey, Field, FieldValue, Record};
+use super::names::names;
 use super::{CustomerId, EventId, NAMESPACE, Stamp};
 
-/// One call to Podero, in the core's words. Together with its [`Repeat`] it says how it is made safe to repeat.
+/// One call to Podero for an event. Together with its [`Repeat`] it says how it is made safe to repeat. The watch and the
+/// support staff ask by methods of their own ([`crate::podero::Partner`]).
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the fields are the ids and bodies that the call's name asks for")]
 pub enum Call {
@@ -47,22 +49,12 @@ pub enum Call {
         language: String,
         policy: OnboardingPolicy,
     },
-    /// Read all users of the organisation (the watch).
-    ListUsers,
-    /// Read the connectivity of a user's heat pumps (the watch).
-    ObserveHeatPumps { user: Uuid },
-    /// Read one heat pump in detail, for its `actions` (the watch).
-    ObserveHeatPump { user: Uuid, heat_pump: Uuid },
-    /// Read one heat pump in detail, for the way in which its owner can reconnect it (support).
-    FindReconnection { user: Uuid, heat_pump: Uuid },
-    /// Begin to resolve a pending action: where to send the owner now (support).
-    ResolveCue { cue: Cue, success_url: String, cancel_url: String, language: Option<String> },
 }
 
 /// How the owner of a heat pump can reconnect it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reconnection {
-    /// A pending action that must be begun first ([`Call::ResolveCue`]).
+    /// A pending action that must be begun first ([`ResolveCue`]).
     Cue(Cue),
     /// A page that may be sent to the owner as it is.
     Page(String),
@@ -79,6 +71,19 @@ pub struct Cue {
     pub parameters: Vec<String>,
 }
 
+/// Begins to resolve a pending action: Podero says where to send the owner now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResolveCue {
+    /// The action.
+    pub cue: Cue,
+    /// Where the owner lands afterwards.
+    pub success_url: String,
+    /// Where the owner lands after giving up.
+    pub cancel_url: String,
+    /// Language of the page; `None`: Podero's choice.
+    pub language: Option<String>,
+}
+
 /// A text that is not shown: it opens something.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hidden(pub String);
@@ -89,63 +94,23 @@ impl std::fmt::Debug for Hidden {
     }
 }
 
-/// The kind of a call: a closed set, so that it may label metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "each is the call of the same name")]
-pub enum Operation {
-    FindUser,
-    CreateUser,
-    UpdateUser,
-    DeleteUser,
-    ListBuildings,
-    CreateBuilding,
-    UpdateBuilding,
-    DeleteBuilding,
-    ListHeatPumps,
-    UpdateHeatPump,
-    CreateOnboardingSession,
-    ListUsers,
-    GetHeatPump,
-    ResolveCue,
-}
-
-impl Operation {
-    /// Every operation, for metrics that start at zero.
-    pub const ALL: [Self; 14] = [
-        Self::FindUser,
-        Self::CreateUser,
-        Self::UpdateUser,
-        Self::DeleteUser,
-        Self::ListBuildings,
-        Self::CreateBuilding,
-        Self::UpdateBuilding,
-        Self::DeleteBuilding,
-        Self::ListHeatPumps,
-        Self::UpdateHeatPump,
-        Self::CreateOnboardingSession,
-        Self::ListUsers,
-        Self::GetHeatPump,
-        Self::ResolveCue,
-    ];
-
-    /// The name in metrics, logs and timelines; the sandbox's fault rules use the same.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::FindUser => "find_user",
-            Self::CreateUser => "create_user",
-            Self::UpdateUser => "update_user",
-            Self::DeleteUser => "delete_user",
-            Self::ListBuildings => "list_buildings",
-            Self::CreateBuilding => "create_building",
-            Self::UpdateBuilding => "update_building",
-            Self::DeleteBuilding => "delete_building",
-            Self::ListHeatPumps => "list_heat_pumps",
-            Self::UpdateHeatPump => "update_heat_pump",
-            Self::CreateOnboardingSession => "create_onboarding_session",
-            Self::ListUsers => "list_users",
-            Self::GetHeatPump => "get_heat_pump",
-            Self::ResolveCue => "resolve_cue",
-        }
+names! {
+    /// The kind of a call: the name in metrics, logs and timelines, and in the sandbox's fault rules.
+    pub enum Operation {
+        FindUser = "find_user",
+        CreateUser = "create_user",
+        UpdateUser = "update_user",
+        DeleteUser = "delete_user",
+        ListBuildings = "list_buildings",
+        CreateBuilding = "create_building",
+        UpdateBuilding = "update_building",
+        DeleteBuilding = "delete_building",
+        ListHeatPumps = "list_heat_pumps",
+        UpdateHeatPump = "update_heat_pump",
+        CreateOnboardingSession = "create_onboarding_session",
+        ListUsers = "list_users",
+        GetHeatPump = "get_heat_pump",
+        ResolveCue = "resolve_cue",
     }
 }
 
@@ -179,25 +144,16 @@ impl Call {
             Self::CreateBuilding { .. } => Operation::CreateBuilding,
             Self::UpdateBuilding { .. } => Operation::UpdateBuilding,
             Self::DeleteBuilding { .. } => Operation::DeleteBuilding,
-            Self::ListHeatPumps { .. } | Self::ObserveHeatPumps { .. } => Operation::ListHeatPumps,
+            Self::ListHeatPumps { .. } => Operation::ListHeatPumps,
             Self::PauseHeatPump { .. } => Operation::UpdateHeatPump,
             Self::CreateOnboardingSession { .. } => Operation::CreateOnboardingSession,
-            Self::ListUsers => Operation::ListUsers,
-            Self::ObserveHeatPump { .. } | Self::FindReconnection { .. } => Operation::GetHeatPump,
-            Self::ResolveCue { .. } => Operation::ResolveCue,
         }
     }
 
     /// Whether it changes nothing at Podero.
     pub fn reads(&self) -> bool {
         match self {
-            Self::FindUser { .. }
-            | Self::ListBuildings { .. }
-            | Self::ListHeatPumps { .. }
-            | Self::ListUsers
-            | Self::ObserveHeatPumps { .. }
-            | Self::ObserveHeatPump { .. }
-            | Self::FindReconnection { .. } => true,
+            Self::FindUser { .. } | Self::ListBuildings { .. } | Self::ListHeatPumps { .. } => true,
             Self::CreateUser { .. }
             | Self::UpdateUser { .. }
             | Self::DeleteUser { .. }
@@ -205,8 +161,7 @@ impl Call {
             | Self::UpdateBuilding { .. }
             | Self::DeleteBuilding { .. }
             | Self::PauseHeatPump { .. }
-            | Self::CreateOnboardingSession { .. }
-            | Self::ResolveCue { .. } => false,
+            | Self::CreateOnboardingSession { .. } => false,
         }
     }
 
@@ -224,13 +179,7 @@ impl Call {
             | Self::UpdateBuilding { .. }
             | Self::DeleteBuilding { .. }
             | Self::ListHeatPumps { .. }
-            | Self::PauseHeatPump { .. }
-            | Self::ListUsers
-            | Self::ObserveHeatPumps { .. }
-            | Self::ObserveHeatPump { .. }
-            | Self::FindReconnection { .. }
-            // It stays pending until its owner has done it: a second link is as good as the first.
-            | Self::ResolveCue { .. } => Repeat::Harmless,
+            | Self::PauseHeatPump { .. } => Repeat::Harmless,
         }
     }
 
@@ -246,24 +195,36 @@ impl Call {
             Self::DeleteBuilding { building, .. } => format!("building/{building}/delete"),
             Self::PauseHeatPump { heat_pump, .. } => format!("heat-pump/{heat_pump}/pause"),
             Self::CreateOnboardingSession { key, .. } => format!("onboarding/{}", key.as_str()),
-            Self::FindUser { .. }
-            | Self::ListBuildings { .. }
-            | Self::ListHeatPumps { .. }
-            | Self::ListUsers
-            | Self::ObserveHeatPumps { .. }
-            | Self::ObserveHeatPump { .. }
-            | Self::FindReconnection { .. }
-            | Self::ResolveCue { .. } => return None,
+            Self::FindUser { .. } | Self::ListBuildings { .. } | Self::ListHeatPumps { .. } => return None,
         };
         Some(Uuid::new_v5(&NAMESPACE, format!("step/{event}/{step}").as_bytes()))
     }
+
+    /// The meaning of a yes that need not say anything; `None` for a call whose answer has to tell something.
+    pub fn done(&self) -> Option<Done> {
+        match self {
+            Self::UpdateUser { changes, .. } => Some(Done::UserUpdated { changes: changes.clone() }),
+            Self::DeleteUser { user, .. } => Some(Done::UserDeleted { user: *user }),
+            Self::UpdateBuilding { key, changes, .. } => {
+                Some(Done::BuildingUpdated { key: key.clone(), changes: changes.clone() })
+            }
+            Self::DeleteBuilding { building, .. } => Some(Done::BuildingDeleted { building: *building }),
+            Self::PauseHeatPump { heat_pump, .. } => Some(Done::HeatPumpPaused { heat_pump: *heat_pump }),
+            Self::FindUser { .. }
+            | Self::CreateUser { .. }
+            | Self::ListBuildings { .. }
+            | Self::CreateBuilding { .. }
+            | Self::ListHeatPumps { .. }
+            | Self::CreateOnboardingSession { .. } => None,
+        }
+    }
 }
 
-/// What Podero answered, in the core's words: facts, not errors.
+/// What Podero answered, in the core's words: facts, not errors. `A` is the answer of the call that was made.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Reply {
+pub enum Reply<A = Done> {
     /// It did it.
-    Done(Answer),
+    Done(A),
     /// It never will.
     Refused(Refusal),
     /// It is well and asks for a slower pace (429, 503 with `Retry-After`).
@@ -300,7 +261,7 @@ const SERVER_ERRORS: [(u16, &str); 5] = [
     (0, "server error"),
 ];
 
-impl Reply {
+impl<A> Reply<A> {
     /// The reply to a call that was answered with a status of 5xx.
     pub fn server_error(status: u16) -> Self {
         let known = SERVER_ERRORS.into_iter().find(|(known, _)| [status, 0].contains(known));
@@ -315,41 +276,69 @@ impl Reply {
             Self::Done(_) | Self::Refused(_) | Self::Busy { .. } | Self::Held { .. } => false,
         }
     }
+
+    /// The same reply without its answer.
+    pub fn bare(&self) -> Reply<()> {
+        match self {
+            Self::Done(_) => Reply::Done(()),
+            Self::Refused(refusal) => Reply::Refused(refusal.clone()),
+            Self::Busy { after } => Reply::Busy { after: *after },
+            Self::Held { status } => Reply::Held { status: *status },
+            Self::Unsent { why } => Reply::Unsent { why },
+            Self::Unknown { why } => Reply::Unknown { why },
+        }
+    }
+
+    /// The same reply with another answer.
+    pub fn map<B>(self, answer: impl FnOnce(A) -> B) -> Reply<B> {
+        match self {
+            Self::Done(done) => Reply::Done(answer(done)),
+            Self::Refused(refusal) => Reply::Refused(refusal),
+            Self::Busy { after } => Reply::Busy { after },
+            Self::Held { status } => Reply::Held { status },
+            Self::Unsent { why } => Reply::Unsent { why },
+            Self::Unknown { why } => Reply::Unknown { why },
+        }
+    }
 }
 
-/// What a successful call gave.
+/// The reply to a call that was not made: it has no answer.
+pub type Instead = Reply<Infallible>;
+
+impl Instead {
+    /// The reply to any call.
+    pub fn of_call<A>(self) -> Reply<A> {
+        self.map(|never| match never {})
+    }
+}
+
+/// A [`Call`] that Podero carried out: its answer, together with what the call made true. An answer that belongs to another
+/// call cannot be written.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
-    /// Nothing to keep.
-    Nothing,
-    /// A user, or that there is none.
-    User(Option<UserFound>),
-    /// All users.
-    Users(Vec<UserFound>),
-    /// The id of a building that was made.
-    Building {
-        /// Podero's id.
-        id: Uuid,
-    },
-    /// All buildings of a user.
-    Buildings(Vec<BuildingFound>),
-    /// All heat pumps of a user, for pausing.
-    HeatPumps(Vec<PumpFound>),
-    /// Connectivity of heat pumps, for the watch. An entry that could not be read stands there with the nil id: what
-    /// is not named may be hidden behind it.
-    Observations(Vec<Observation>),
-    /// How the owner of a heat pump can reconnect it, if there is a way.
-    Reconnection(Option<Reconnection>),
-    /// Where to send the owner of a heat pump.
-    Link {
-        /// For one customer, and for now.
-        url: String,
-    },
-    /// The link of an onboarding session.
-    Session {
-        /// Where the customer connects the heat pump.
-        url: String,
-    },
+#[expect(missing_docs, reason = "the fields are those of the call, and the ids and addresses that Podero gave")]
+pub enum Done {
+    /// The customer's user, or that there is none.
+    UserLookedUp(Option<UserFound>),
+    /// The user is made, and shows the record.
+    UserCreated { user: Uuid, record: Record },
+    /// The user shows the changes.
+    UserUpdated { changes: Changes },
+    /// The user is gone.
+    UserDeleted { user: Uuid },
+    /// All buildings of the user.
+    BuildingsListed(Vec<BuildingFound>),
+    /// The building of a home is made, and shows the record.
+    BuildingCreated { building: Uuid, key: BuildingKey, since: Stamp, record: Record },
+    /// The building of a home shows the changes.
+    BuildingUpdated { key: BuildingKey, changes: Changes },
+    /// The building is gone.
+    BuildingDeleted { building: Uuid },
+    /// All heat pumps of the user, to pause some.
+    HeatPumpsListed(Vec<PumpFound>),
+    /// The heat pump is not optimised any more.
+    HeatPumpPaused { heat_pump: Uuid },
+    /// A link for a home, under which the customer connects a heat pump.
+    SessionCreated { key: BuildingKey, since: Stamp, url: String },
 }
 
 /// Why Podero will not do a call.

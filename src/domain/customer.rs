@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::call::{Answer, BuildingFound, Call, Changes, PumpFound};
+use super::call::{BuildingFound, Changes, Done, PumpFound};
 use super::event::{BuildingKey, Details, Event, Field, FieldValue, Happening, Move, Record};
 use super::normal::{is_same_place, is_written_so};
 use super::{EventId, Stamp, Timestamp};
@@ -638,52 +638,52 @@ impl Customer {
     }
 
     /// Writes down what a call that Podero carried out has made true. `desired` are the facts the call
-    /// served: those that it realised become ours. Total: an answer of another shape than the call's
-    /// changes nothing.
-    pub fn absorb(&mut self, desired: &Facts, call: &Call, answer: &Answer) {
-        match (call, answer) {
-            (Call::FindUser { .. }, Answer::User(None)) => self.forget_user(),
-            (Call::FindUser { .. }, Answer::User(Some(found))) => {
+    /// served: those that it realised become ours.
+    pub fn absorb(&mut self, desired: &Facts, done: Done) {
+        match done {
+            Done::UserLookedUp(None) => self.forget_user(),
+            Done::UserLookedUp(Some(found)) => {
                 if self.podero.listing == Listing::Complete {
                     self.podero.listing = Listing::Unread;
                 }
-                self.podero.user = ObservedUser::Present { id: found.id, observed: found.observed.clone() };
+                self.podero.user = ObservedUser::Present { id: found.id, observed: found.observed };
             }
-            (Call::CreateUser { record, .. }, Answer::User(Some(made))) => {
+            Done::UserCreated { user, record } => {
                 self.forget_user();
-                self.podero.user = ObservedUser::Present { id: made.id, observed: record.clone() };
+                self.podero.user = ObservedUser::Present { id: user, observed: record };
                 self.podero.listing = Listing::Complete;
                 self.realise_person(desired);
             }
-            (Call::UpdateUser { changes, .. }, _) => {
+            Done::UserUpdated { changes } => {
                 if let ObservedUser::Present { observed, .. } = &mut self.podero.user {
                     apply_changes(observed, changes);
                 }
                 self.realise_person(desired);
             }
-            (Call::DeleteUser { user, .. }, _) if self.user_id().is_none_or(|known| known == *user) => {
+            Done::UserDeleted { user } if self.user_id().is_none_or(|known| known == user) => {
                 self.forget_user();
-                self.podero.departed = Some(*user);
+                self.podero.departed = Some(user);
                 self.facts = desired.clone();
             }
-            (Call::ListBuildings { .. }, Answer::Buildings(found)) => self.adopt_buildings(desired, found),
-            (Call::CreateBuilding { key, since, record, .. }, Answer::Building { id }) => {
-                self.settle_into(key, ObservedBuilding { id: *id, since: *since, observed: record.clone() });
-                self.realise_home(desired, key);
+            // A user under which the customer lives no longer: the one of now stays as it is.
+            Done::UserDeleted { .. } => {}
+            Done::BuildingsListed(found) => self.adopt_buildings(desired, &found),
+            Done::BuildingCreated { building, key, since, record } => {
+                self.settle_into(&key, ObservedBuilding { id: building, since, observed: record });
+                self.realise_home(desired, &key);
             }
-            (Call::UpdateBuilding { key, changes, .. }, _) => {
-                if let Some(there) = self.podero.buildings.get_mut(key) {
+            Done::BuildingUpdated { key, changes } => {
+                if let Some(there) = self.podero.buildings.get_mut(&key) {
                     apply_changes(&mut there.observed, changes);
                 }
-                self.realise_home(desired, key);
+                self.realise_home(desired, &key);
             }
-            (Call::DeleteBuilding { building, .. }, _) => self.home_freed(*building, false),
-            (Call::ListHeatPumps { .. }, Answer::HeatPumps(pumps)) => self.note_pumps(pumps),
-            (Call::PauseHeatPump { heat_pump, .. }, _) => self.pump_paused(*heat_pump),
-            (Call::CreateOnboardingSession { key, since, .. }, Answer::Session { url }) => {
-                self.podero.onboarding.insert(key.clone(), Onboarding { since: *since, url: url.clone() });
+            Done::BuildingDeleted { building } => self.home_freed(building, false),
+            Done::HeatPumpsListed(pumps) => self.note_pumps(&pumps),
+            Done::HeatPumpPaused { heat_pump } => self.pump_paused(heat_pump),
+            Done::SessionCreated { key, since, url } => {
+                self.podero.onboarding.insert(key, Onboarding { since, url });
             }
-            _ => {}
         }
     }
 
@@ -850,11 +850,11 @@ fn is_shown<'a>(
         && !emptied.any(|field| observed.contains_key(&field))
 }
 
-fn apply_changes(observed: &mut Record, changes: &Changes) {
+fn apply_changes(observed: &mut Record, changes: Changes) {
     for (field, value) in changes {
         match value {
-            Some(value) => observed.insert(*field, value.clone()),
-            None => observed.remove(field),
+            Some(value) => observed.insert(field, value),
+            None => observed.remove(&field),
         };
     }
 }

@@ -5,7 +5,7 @@
 use uuid::Uuid;
 
 use super::brake::Clearance;
-use super::call::{Answer, BuildingFound, Call, Reply, UserFound};
+use super::call::{BuildingFound, Call, Done, Reply};
 use super::notice::Topic;
 use super::plan::{Next, Policy, Work, next};
 use super::verdict::{Decision, Fate, Moment, final_fate, judge, settle_with};
@@ -44,8 +44,8 @@ pub fn rehearse(mut work: Work, now: Timestamp, policy: &Policy) -> Rehearsal {
         if calls.len() == CALLS_MAX {
             break None;
         }
-        let reply = Reply::Done(yes(&call, &work));
-        let ruling = judge(&mut work, &call, &reply, moment, policy);
+        let Some(done) = yes(&call, &work) else { break None };
+        let ruling = judge(&mut work, &call, Reply::Done(done), moment, policy);
         calls.push(call);
         if let Decision::Settle(fate) = ruling {
             break Some(fate);
@@ -60,38 +60,32 @@ pub fn placeholder(what: &str) -> Uuid {
     Uuid::new_v5(&NAMESPACE, format!("rehearsal/{what}").as_bytes())
 }
 
-/// What a Podero answers that says yes.
-fn yes(call: &Call, work: &Work) -> Answer {
-    match call {
-        Call::FindUser { .. } => Answer::User(None),
-        Call::CreateUser { external_id, record } => Answer::User(Some(UserFound {
-            id: placeholder("user"),
-            is_customer: true,
-            external_id: Some(external_id.as_str().to_owned()),
-            heat_pumps: None,
-            zip: None,
-            observed: record.clone(),
-        })),
+/// The answer of a Podero that says yes.
+fn yes(call: &Call, work: &Work) -> Option<Done> {
+    Some(match call {
+        Call::FindUser { .. } => Done::UserLookedUp(None),
+        Call::CreateUser { record, .. } => Done::UserCreated { user: placeholder("user"), record: record.clone() },
         Call::ListBuildings { .. } => {
             let known = work.customer.podero.buildings.values();
-            Answer::Buildings(
-                known.map(|there| BuildingFound { id: there.id, observed: there.observed.clone() }).collect(),
-            )
+            let found = known.map(|there| BuildingFound { id: there.id, observed: there.observed.clone() });
+            Done::BuildingsListed(found.collect())
         }
-        Call::CreateBuilding { .. } => Answer::Building { id: placeholder("building") },
-        Call::ListHeatPumps { .. } => Answer::HeatPumps(Vec::new()),
-        Call::CreateOnboardingSession { .. } => Answer::Session { url: "https://podero.example/connect".to_owned() },
+        Call::CreateBuilding { key, since, record, .. } => Done::BuildingCreated {
+            building: placeholder("building"),
+            key: key.clone(),
+            since: *since,
+            record: record.clone(),
+        },
+        Call::ListHeatPumps { .. } => Done::HeatPumpsListed(Vec::new()),
+        Call::CreateOnboardingSession { key, since, .. } => {
+            Done::SessionCreated { key: key.clone(), since: *since, url: "https://podero.example/connect".to_owned() }
+        }
         Call::UpdateUser { .. }
         | Call::DeleteUser { .. }
         | Call::UpdateBuilding { .. }
         | Call::DeleteBuilding { .. }
-        | Call::PauseHeatPump { .. }
-        | Call::ListUsers
-        | Call::ObserveHeatPumps { .. }
-        | Call::ObserveHeatPump { .. }
-        | Call::FindReconnection { .. }
-        | Call::ResolveCue { .. } => Answer::Nothing,
-    }
+        | Call::PauseHeatPump { .. } => return call.done(),
+    })
 }
 
 #[cfg(test)]

@@ -13,15 +13,15 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::alert::{self, PumpChange, Resolution};
 use super::brake::{Brake, Tally};
-use super::call::{Answer, Call, Look, Refusal, RefusalKind, Repeat, Reply};
+use super::call::{Call, Done, Look, Refusal, RefusalKind, Repeat, Reply};
 use super::customer::{Customer, Listing, ObservedUser};
 use super::event::{BuildingKey, Event, Field, Happening, UNKNOWN};
+use super::names::names;
 use super::notice::{Notice, Topic, notice_id};
 use super::plan::{ChurnDelete, Next, OldHeatPumps, Policy, Work, page_language};
 use super::{EventId, NAMESPACE, Timestamp, link};
@@ -85,126 +85,58 @@ pub enum Fate {
     },
 }
 
-/// Why a retry is needed: a closed set, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is the reply of the same name")]
-pub enum Setback {
-    Busy,
-    Held,
-    Unsent,
-    Unknown,
-    /// `Unsent` or `Unknown`, because Podero answered with a status of 5xx.
-    ServerError,
-    TooManyCalls,
-}
-
-impl Setback {
-    /// Every setback, for metrics that start at zero.
-    pub const ALL: [Self; 6] =
-        [Self::Busy, Self::Held, Self::Unsent, Self::Unknown, Self::ServerError, Self::TooManyCalls];
-
-    /// This one, or that Podero failed where the reply says so.
-    fn of(self, reply: &Reply) -> Self {
-        if reply.is_server_error() { Self::ServerError } else { self }
+names! {
+    /// Why a retry is needed: each is the reply of the same name, but for the last two.
+    pub enum Setback {
+        Busy = "busy",
+        Held = "held",
+        Unsent = "unsent",
+        Unknown = "unknown",
+        /// `Unsent` or `Unknown`, because Podero answered with a status of 5xx.
+        ServerError = "server_error",
+        TooManyCalls = "too_many_calls",
     }
 
-    /// The name in metrics and timelines.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Busy => "busy",
-            Self::Held => "held",
-            Self::Unsent => "unsent",
-            Self::Unknown => "unknown",
-            Self::ServerError => "server_error",
-            Self::TooManyCalls => "too_many_calls",
-        }
+    /// Why a person is needed.
+    pub enum Reason {
+        /// The e-mail address belongs to a user at Podero who is not this customer.
+        EmailTaken = "email_taken",
+        /// Podero's user of this customer is not a customer: staff, an admin, a guest.
+        NotACustomer = "not_a_customer",
+        /// Podero will not do it.
+        Refused = "refused",
+        /// A building may have been made unseen, and Podero does not list buildings.
+        BuildingInDoubt = "building_in_doubt",
+        /// No sign-up came in time.
+        NoSignUp = "no_sign_up",
+        /// It failed for longer than `retry.give_up_after`.
+        GaveUp = "gave_up",
+        /// More customers would leave within `churn.brake_window` than may without an approval.
+        ChurnBrake = "churn_brake",
+        /// Not an event that the bridge understands.
+        Untranslatable = "untranslatable",
+        /// A message with more bytes, or a batch with more events, than are taken at once.
+        TooLarge = "too_large",
+        /// A known id arrived with another content.
+        EventIdReused = "event_id_reused",
+        /// The mapping of its source did not end over it, or took too much.
+        MappingFailed = "mapping_failed",
+        /// Its source may not send events of this type.
+        TypeNotAllowed = "type_not_allowed",
+        /// The bridge itself failed over it.
+        Panicked = "panicked",
+        /// What the store holds of it cannot be read by this version.
+        Unreadable = "unreadable",
     }
-}
-
-/// Why a person is needed: a closed set, for grouping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// The e-mail address belongs to a user at Podero who is not this customer.
-    EmailTaken,
-    /// Podero's user of this customer is not a customer: staff, an admin, a guest.
-    NotACustomer,
-    /// Podero will not do it.
-    Refused,
-    /// A building may have been made unseen, and Podero does not list buildings.
-    BuildingInDoubt,
-    /// No sign-up came in time.
-    NoSignUp,
-    /// It failed for longer than `retry.give_up_after`.
-    GaveUp,
-    /// More customers would leave within `churn.brake_window` than may without an approval.
-    ChurnBrake,
-    /// Not an event that the bridge understands.
-    Untranslatable,
-    /// A message with more bytes, or a batch with more events, than are taken at once.
-    TooLarge,
-    /// A known id arrived with another content.
-    EventIdReused,
-    /// The mapping of its source did not end over it, or took too much.
-    MappingFailed,
-    /// Its source may not send events of this type.
-    TypeNotAllowed,
-    /// The bridge itself failed over it.
-    Panicked,
-    /// What the store holds of it cannot be read by this version.
-    Unreadable,
 }
 
 impl Reason {
-    /// Every reason.
-    pub const ALL: [Self; 14] = [
-        Self::EmailTaken,
-        Self::NotACustomer,
-        Self::Refused,
-        Self::BuildingInDoubt,
-        Self::NoSignUp,
-        Self::GaveUp,
-        Self::ChurnBrake,
-        Self::Untranslatable,
-        Self::TooLarge,
-        Self::EventIdReused,
-        Self::MappingFailed,
-        Self::TypeNotAllowed,
-        Self::Panicked,
-        Self::Unreadable,
-    ];
-
     /// The reasons that a person's approval overrides: nothing is wrong with the event, but there are too many like it.
     pub const APPROVABLE: [Self; 1] = [Self::ChurnBrake];
 
     /// Whether an approval overrides it.
     pub fn is_approvable(self) -> bool {
         Self::APPROVABLE.contains(&self)
-    }
-
-    /// The reason of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.name() == name)
-    }
-
-    /// The public name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::EmailTaken => "email_taken",
-            Self::NotACustomer => "not_a_customer",
-            Self::Refused => "refused",
-            Self::BuildingInDoubt => "building_in_doubt",
-            Self::NoSignUp => "no_sign_up",
-            Self::GaveUp => "gave_up",
-            Self::ChurnBrake => "churn_brake",
-            Self::Untranslatable => "untranslatable",
-            Self::TooLarge => "too_large",
-            Self::EventIdReused => "event_id_reused",
-            Self::MappingFailed => "mapping_failed",
-            Self::TypeNotAllowed => "type_not_allowed",
-            Self::Panicked => "panicked",
-            Self::Unreadable => "unreadable",
-        }
     }
 }
 
@@ -233,10 +165,12 @@ pub struct Verdict {
 }
 
 /// Rules on the reply to a call and lets the customer absorb it.
-pub fn judge(work: &mut Work, call: &Call, reply: &Reply, moment: Moment, policy: &Policy) -> Decision {
+pub fn judge(work: &mut Work, call: &Call, reply: Reply, moment: Moment, policy: &Policy) -> Decision {
+    let is_server_error = reply.is_server_error();
+    let setback = |otherwise| if is_server_error { Setback::ServerError } else { otherwise };
     match reply {
         Reply::Done(answer) => done(work, call, answer),
-        Reply::Refused(refusal) => refused(work, call, refusal),
+        Reply::Refused(refusal) => refused(work, call, &refusal),
         Reply::Busy { after } => {
             // One customer whom Podero never serves must not ask for all the others' pauses. It never ages.
             work.failures = work.failures.saturating_add(1);
@@ -251,10 +185,10 @@ pub fn judge(work: &mut Work, call: &Call, reply: &Reply, moment: Moment, policy
             let delay = policy.schedule.delay(work.failures, moment.jitter);
             Decision::Settle(Fate::Retry { at: moment.now.plus(delay), setback: Setback::Held })
         }
-        Reply::Unsent { why } => Decision::Settle(fail(work, Setback::Unsent.of(reply), why, moment, policy)),
+        Reply::Unsent { why } => Decision::Settle(fail(work, setback(Setback::Unsent), why, moment, policy)),
         Reply::Unknown { why } => {
             doubt(&mut work.customer, call);
-            let mut fate = fail(work, Setback::Unknown.of(reply), why, moment, policy);
+            let mut fate = fail(work, setback(Setback::Unknown), why, moment, policy);
             if call.idempotency_key(work.event.id).is_some() {
                 // Full jitter may be no wait at all. A look-up that overtakes a create would find nothing yet, and a
                 // change that is overtaken would be written over what came after it.
@@ -316,42 +250,50 @@ pub fn fail(work: &mut Work, setback: Setback, why: &str, moment: Moment, policy
     Fate::Retry { at: moment.now.plus(delay), setback }
 }
 
-fn done(work: &mut Work, call: &Call, answer: &Answer) -> Decision {
-    if let (Call::FindUser { .. }, Answer::User(found)) = (call, answer) {
-        match found {
-            Some(found) if !found.is_customer => {
-                let detail = format!("user {} has another role than `user`", found.id);
-                return park(Reason::NotACustomer, detail);
-            }
-            None if work.customer.podero.user == ObservedUser::Conflict => {
-                let detail = "Podero has another user with this e-mail address, without this customer's id";
-                return park(Reason::EmailTaken, detail.to_owned());
-            }
-            Some(_) | None => {}
+fn done(work: &mut Work, call: &Call, done: Done) -> Decision {
+    match &done {
+        Done::UserLookedUp(Some(found)) if !found.is_customer => {
+            return park(Reason::NotACustomer, format!("user {} has another role than `user`", found.id));
         }
+        Done::UserLookedUp(None) if work.customer.podero.user == ObservedUser::Conflict => {
+            let detail = "Podero has another user with this e-mail address, without this customer's id";
+            return park(Reason::EmailTaken, detail.to_owned());
+        }
+        Done::UserLookedUp(_)
+        | Done::UserCreated { .. }
+        | Done::UserUpdated { .. }
+        | Done::UserDeleted { .. }
+        | Done::BuildingsListed(_)
+        | Done::BuildingCreated { .. }
+        | Done::BuildingUpdated { .. }
+        | Done::BuildingDeleted { .. }
+        | Done::HeatPumpsListed(_)
+        | Done::HeatPumpPaused { .. }
+        | Done::SessionCreated { .. } => {}
     }
     // Only what was made is progress for good. Look-ups and harmless repeats work before every try, and what always
     // fails after them would never age.
-    if matches!(call.repeat(), Repeat::LookFirst(_)) {
+    let is_made = matches!(call.repeat(), Repeat::LookFirst(_));
+    if is_made {
         work.failures = 0;
         work.failing_since = None;
     }
-    work.customer.absorb(&work.merged.facts, call, answer);
+    work.customer.absorb(&work.merged.facts, done);
     if matches!((&work.event.happening, call), (Happening::PurgeDue { .. }, Call::DeleteUser { .. })) {
         return Decision::Settle(Fate::Applied { stale: Vec::new() });
     }
     // Which pumps stood in a home cannot be asked again once its building is gone, and their alerts must end with it.
     let tells_once = matches!(call, Call::ListHeatPumps { .. });
-    write_tombstone(work, call);
-    Decision::Continue { save: tells_once || matches!(call.repeat(), Repeat::LookFirst(_)) }
+    if tells_once && work.event.happening == Happening::Churned {
+        write_tombstone(work);
+    }
+    Decision::Continue { save: tells_once || is_made }
 }
 
 /// The tombstone comes before the deletion: from the moment in which the user may be gone, an older event that comes
-/// late must not find an active customer and make the user anew, also if the churn itself is parked.
-fn write_tombstone(work: &mut Work, call: &Call) {
-    if let (Happening::Churned, Call::ListHeatPumps { .. }) = (&work.event.happening, call) {
-        work.customer.facts.churned = Some(work.event.stamp());
-    }
+/// late must not find an active customer and make the user again, also if the churn itself is parked.
+fn write_tombstone(work: &mut Work) {
+    work.customer.facts.churned = Some(work.event.stamp());
 }
 
 /// Some refusals are as good as a yes, some send us back to look; the rest needs a person.
@@ -360,8 +302,9 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Decision {
     let is_churn = matches!(work.event.happening, Happening::Churned);
     match (call, refusal.kind) {
         // What is to be gone is gone already.
-        (Call::DeleteUser { .. }, RefusalKind::NotFound) | (Call::DeleteBuilding { .. }, RefusalKind::NotFound) => {
-            done(work, call, &Answer::Nothing)
+        (Call::DeleteUser { user, .. }, RefusalKind::NotFound) => done(work, call, Done::UserDeleted { user: *user }),
+        (Call::DeleteBuilding { building, .. }, RefusalKind::NotFound) => {
+            done(work, call, Done::BuildingDeleted { building: *building })
         }
         // A churn goes through even if a pump is there and cannot be paused: the deletion matters more.
         (Call::PauseHeatPump { heat_pump, .. }, kind) if is_churn || kind == RefusalKind::NotFound => {
@@ -402,7 +345,7 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Decision {
         (Call::ListHeatPumps { .. }, RefusalKind::NotFound | RefusalKind::Unsupported | RefusalKind::Invalid)
             if is_churn =>
         {
-            done(work, call, &Answer::HeatPumps(Vec::new()))
+            done(work, call, Done::HeatPumpsListed(Vec::new()))
         }
         (Call::ListBuildings { .. }, RefusalKind::NotFound | RefusalKind::Unsupported) => unlisted(work),
         (_, RefusalKind::NotFound | RefusalKind::Unsupported | RefusalKind::Duplicate | RefusalKind::Invalid) => {

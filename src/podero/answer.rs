@@ -12,9 +12,20 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap, RETRY_AFTER};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{UNCODED, wire};
-use crate::domain::call::{Call, Reply};
+use crate::domain::call::Reply;
 use crate::tls;
+
+/// Limit of the list of all users: one of 50,000 is about 30 MB.
+pub(super) const USERS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Limit of every other answer, which is about one user.
+pub(super) const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Limit of a refusal in bytes that is looked into: no validation of our small bodies says so much.
+pub(super) const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+
+/// The coding that is asked for: without a word about it a server may choose any (RFC 9110 §12.5.3), and gateways choose gzip.
+pub(super) const UNCODED: &str = "identity";
 
 /// Limit of an answer that needs no room from the pool: nearly every answer about one customer is smaller. As many as
 /// calls may be in flight exist at once.
@@ -185,11 +196,12 @@ impl Lost {
         }
     }
 
-    pub(super) fn reply(self, call: &Call) -> Reply {
+    /// The reply to a call that changes nothing (`reads`), or that may.
+    pub(super) fn reply<A>(self, reads: bool) -> Reply<A> {
         let why = self.text();
         match self {
             // A reading call is repeated as it is; there is nothing to doubt.
-            Self::NoRoom if call.reads() => Reply::Busy { after: None },
+            Self::NoRoom if reads => Reply::Busy { after: None },
             Self::NoRoom => Reply::Unknown { why },
             Self::Connect | Self::PlainPort | Self::Unwritable => Reply::Unsent { why },
             Self::Timeout | Self::Cut | Self::TooLarge => Reply::Unknown { why },
@@ -260,7 +272,7 @@ async fn whole(
 async fn beginning(answer: &mut reqwest::Response) -> Result<Vec<u8>, Lost> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| Lost::of(&error))? {
-        let left = wire::REFUSAL_BYTES_MAX.saturating_sub(body.len());
+        let left = REFUSAL_BYTES_MAX.saturating_sub(body.len());
         body.extend(chunk.iter().take(left));
         if chunk.len() > left {
             break;
@@ -304,6 +316,6 @@ mod tests {
         let second = pool.room(1).await.expect("a page is left");
         drop((first, second));
         assert!(pool.room(4 * PAGE_BYTES).await.is_some());
-        assert!(Pool::new(POOL_BYTES).room(super::super::USERS_BYTES_MAX).await.is_some(), "the largest list fits");
+        assert!(Pool::new(POOL_BYTES).room(USERS_BYTES_MAX).await.is_some(), "the largest list fits");
     }
 }

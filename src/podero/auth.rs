@@ -18,7 +18,7 @@ use super::answer::{Bound, Received, SMALL_BYTES_MAX, fetch};
 use super::{pruned, wire};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
-use crate::domain::call::{Reply, TOKEN_SERVER_ERROR};
+use crate::domain::call::{Instead, Reply, TOKEN_SERVER_ERROR};
 use crate::domain::verdict::RETRY_AFTER_MAX;
 use crate::pump;
 
@@ -84,7 +84,7 @@ struct Held {
     /// Refreshes that ended, however they ended.
     refreshes: u64,
     /// What the last refresh brought instead of a token.
-    failure: Option<Reply>,
+    failure: Option<Instead>,
     /// No early renewal before this.
     renew_not_before: Option<Timestamp>,
     /// The endpoint asked for a pause, then: no call asks for a token before its end.
@@ -136,7 +136,7 @@ impl Tokens {
 
     /// A token, other than the `rejected` one. The error is the reply of the call that cannot be made:
     /// `Held`, `Busy` or `Unsent`, since nothing of it was sent.
-    pub(super) async fn token(&self, rejected: Option<u64>) -> Result<Token, Reply> {
+    pub(super) async fn token(&self, rejected: Option<u64>) -> Result<Token, Instead> {
         let (usable, refreshes) = {
             let held = self.lock();
             (held.usable(self.clock.now(), rejected), held.refreshes)
@@ -195,7 +195,7 @@ impl Tokens {
     }
 
     /// One refresh; the caller holds `refreshing`.
-    async fn refresh(&self) -> Result<Token, Reply> {
+    async fn refresh(&self) -> Result<Token, Instead> {
         let asked_at = self.clock.now();
         let request = self
             .http
@@ -248,7 +248,7 @@ impl Tokens {
 
 /// What the token endpoint's answer means for the calls that wait for it. Nothing of them was sent, so an
 /// endpoint in trouble is `Unsent`; one that says no, or is not there (wrong address), holds the bridge.
-fn read(received: &Received, now: Timestamp) -> Result<(HeaderValue, Duration), Reply> {
+fn read(received: &Received, now: Timestamp) -> Result<(HeaderValue, Duration), Instead> {
     let after = received.retry_after.as_deref().and_then(|text| wire::retry_after(text, now));
     match received.status {
         200 if received.coding.is_some() => {
@@ -283,7 +283,7 @@ fn parse(body: &[u8]) -> Option<(HeaderValue, Duration)> {
 mod tests {
     use super::*;
 
-    fn check(status: u16, retry_after: Option<&str>, body: &str, expect: Result<(&str, u64), Reply>) {
+    fn check(status: u16, retry_after: Option<&str>, body: &str, expect: Result<(&str, u64), Instead>) {
         let retry_after = retry_after.map(str::to_owned);
         let received = Received { retry_after, ..Received::of(status, body.as_bytes()) };
         let read = read(&received, Timestamp::from_micros(0));

@@ -9,9 +9,10 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::answer::Received;
-use super::wire::{self, Told};
+use super::moments::{self, ReadMoment};
 use crate::domain::Timestamp;
 use crate::domain::alert::is_ahead;
+use crate::domain::names::names;
 
 /// Statuses that some page shows, or that the framework behind the API gives by itself; and all from 500 on.
 const STATUSES: [u16; 12] = [200, 201, 204, 400, 401, 403, 404, 405, 409, 413, 422, 429];
@@ -23,68 +24,53 @@ const CONNECTION_STATUSES: [&str; 4] = ["ok", "warning", "error", "unknown"];
 /// Pages on cues; more are announced there.
 const ACTION_CODES: [&str; 1] = ["reauthenticate"];
 
-macro_rules! drifts {
-    ($($(#[doc = $about:literal])+ $variant:ident = $name:literal,)+) => {
-        /// A way in which an answer differs from the pages.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Drift { $($(#[doc = $about])+ $variant,)+ }
-
-        impl Drift {
-            /// Every way.
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-
-            /// Its public name, a label value.
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)+ }
-            }
-        }
-    };
-}
-
-drifts! {
-    /// A status that no page shows.
-    NewStatus = "new_status",
-    /// No JSON, no list where one is shown, no object where one is.
-    UnexpectedShape = "unexpected_shape",
-    /// A field that the bridge reads has another type.
-    WrongType = "wrong_type",
-    /// Something without an id that is a UUID.
-    MissingId = "missing_id",
-    /// A user without a role.
-    MissingRole = "missing_role",
-    /// A heat pump that does not say whether it is connected.
-    MissingIsAuthenticated = "missing_is_authenticated",
-    /// An onboarding session without its link.
-    MissingLink = "missing_link",
-    /// A role that no page shows.
-    UnknownRole = "unknown_role",
-    /// A `lifecycle_state` that no page shows.
-    UnknownLifecycleState = "unknown_lifecycle_state",
-    /// A `connection_status` that no page shows.
-    UnknownConnectionStatus = "unknown_connection_status",
-    /// An action that no page shows.
-    UnknownActionCode = "unknown_action_code",
-    /// A heat pump's state is from the future.
-    ClockAhead = "clock_ahead",
-    /// A moment that cannot be meant, or is written in no form that can be read.
-    ImplausibleTime = "implausible_time",
-    /// An answer in a content coding, although none was asked for.
-    CodedAnswer = "coded_answer",
-    /// A complete list of users that lacks many whom the one before named; the watch compares them.
-    ShortList = "short_list",
-    /// An address that must not go out, such as one with control characters.
-    UnusableLink = "unusable_link",
+names! {
+    /// A way in which an answer differs from the pages, by its label value.
+    pub enum Drift {
+        /// A status that no page shows.
+        NewStatus = "new_status",
+        /// No JSON, no list where one is shown, no object where one is.
+        UnexpectedShape = "unexpected_shape",
+        /// A field that the bridge reads has another type.
+        WrongType = "wrong_type",
+        /// Something without an id that is a UUID.
+        MissingId = "missing_id",
+        /// A user without a role.
+        MissingRole = "missing_role",
+        /// A heat pump that does not say whether it is connected.
+        MissingIsAuthenticated = "missing_is_authenticated",
+        /// An onboarding session without its link.
+        MissingLink = "missing_link",
+        /// A role that no page shows.
+        UnknownRole = "unknown_role",
+        /// A `lifecycle_state` that no page shows.
+        UnknownLifecycleState = "unknown_lifecycle_state",
+        /// A `connection_status` that no page shows.
+        UnknownConnectionStatus = "unknown_connection_status",
+        /// An action that no page shows.
+        UnknownActionCode = "unknown_action_code",
+        /// A heat pump's state is from the future.
+        ClockAhead = "clock_ahead",
+        /// A moment that cannot be meant, or is written in no form that can be read.
+        ImplausibleTime = "implausible_time",
+        /// An answer in a content coding, although none was asked for.
+        CodedAnswer = "coded_answer",
+        /// A complete list of users that lacks many whom the one before named; the watch compares them.
+        ShortList = "short_list",
+        /// An address that must not go out, such as one with control characters.
+        UnusableLink = "unusable_link",
+    }
 }
 
 /// What is found in one answer, each once.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct DriftNotes {
     drifts: Vec<Drift>,
     /// When the answer came.
     now: Option<Timestamp>,
 }
 
-impl Found {
+impl DriftNotes {
     /// Of an answer that came just now. Its body is told entry by entry, as it is read.
     pub(super) fn of(received: &Received, now: Timestamp) -> Self {
         let mut found = Self { now: Some(now), ..Self::default() };
@@ -118,11 +104,11 @@ impl Found {
 
     /// A moment in the past, or none.
     fn past(&mut self, value: Option<&Value>) {
-        match value.map_or(Told::Never, wire::told) {
-            Told::Never => {}
-            Told::Implausible => self.note(Drift::ImplausibleTime),
-            Told::At(at) if self.now.is_some_and(|now| is_ahead(at, now)) => self.note(Drift::ClockAhead),
-            Told::At(_) => {}
+        match value.map_or(ReadMoment::Never, moments::told) {
+            ReadMoment::Never => {}
+            ReadMoment::Implausible => self.note(Drift::ImplausibleTime),
+            ReadMoment::At(at) if self.now.is_some_and(|now| is_ahead(at, now)) => self.note(Drift::ClockAhead),
+            ReadMoment::At(_) => {}
         }
     }
 
@@ -197,18 +183,19 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::super::answer::Coding;
+    use super::super::calls::{ListUsers, ObserveHeatPumps};
+    use super::super::wire::{self, Request};
     use super::*;
-    use crate::domain::call::Call;
     use serde_json::json;
 
     fn received(status: u16, body: &str) -> Received {
         Received::of(status, body.as_bytes())
     }
 
-    fn of(call: &Call, received: &Received, now: Timestamp) -> Vec<Drift> {
-        let mut found = Found::of(received, now);
-        let _ = wire::read(call, received, &mut None, now, &mut found);
-        found.drifts().to_vec()
+    fn of<R: Request>(request: &R, received: &Received, now: Timestamp) -> Vec<Drift> {
+        let mut notes = DriftNotes::of(received, now);
+        drop(wire::read(request, received, &mut R::Pages::default(), now, &mut notes));
+        notes.drifts().to_vec()
     }
 
     fn now() -> Timestamp {
@@ -217,7 +204,7 @@ mod tests {
 
     #[test]
     fn answers_and_what_is_odd_about_them() {
-        let user = || Call::ObserveHeatPumps { user: Uuid::nil() };
+        let watched = ObserveHeatPumps { user: Uuid::nil() };
         let id = Uuid::nil();
         let pump = |more: Value| {
             let mut pump = json!({"id": id, "is_authenticated": true, "lifecycle_state": "authenticated",
@@ -256,12 +243,12 @@ mod tests {
             (200, list(json!({"deleted_at": "1970-01-01T00:00:00Z"})), vec![Drift::ImplausibleTime]),
             (200, list(json!({"deleted_at": true})), vec![]),
         ] {
-            assert_eq!(of(&user(), &received(status, &body), now()), expected, "{status} {body}");
+            assert_eq!(of(&watched, &received(status, &body), now()), expected, "{status} {body}");
         }
         let coded = Received { coding: Some(Coding::Gzip), ..received(200, "\u{1f}") };
-        assert_eq!(of(&user(), &coded, now()), [Drift::CodedAnswer]);
+        assert_eq!(of(&watched, &coded, now()), [Drift::CodedAnswer]);
         let unknown = json!([{"id": id, "role": "landlord"}, {"id": id, "role": "user"}, {"id": id}]);
         let unknown = received(200, &unknown.to_string());
-        assert_eq!(of(&Call::ListUsers, &unknown, now()), [Drift::UnknownRole, Drift::MissingRole]);
+        assert_eq!(of(&ListUsers, &unknown, now()), [Drift::UnknownRole, Drift::MissingRole]);
     }
 }

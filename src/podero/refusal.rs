@@ -10,12 +10,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::answer::Received;
-use crate::domain::call::Call;
+use super::answer::{REFUSAL_BYTES_MAX, Received};
 use crate::domain::event::{Field, FieldValue};
-
-/// Limit of a refusal in bytes that is looked into: no validation of our small bodies says so much.
-pub(super) const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
 /// Limit of the codes, and of the fields, that are named: a line of a ticket.
 const NAMED_MAX: usize = 8;
@@ -254,12 +250,12 @@ fn body_of(body: &[u8]) -> Option<Value> {
     if body.len() > REFUSAL_BYTES_MAX { None } else { serde_json::from_slice(body).ok() }
 }
 
-/// Whether a refusal says that something is there already. No page shows the words, so a few are tried.
-pub(super) fn speaks_of_duplicate(call: &Call, body: &[u8]) -> bool {
+/// Whether a refusal of a write with these values says that something is there already. No page shows the words, so a few are tried.
+pub(super) fn speaks_of_duplicate(values: &[&FieldValue], body: &[u8]) -> bool {
     let Some(body) = body_of(body) else { return false };
     let mut texts = Vec::new();
     collect_texts(&body, &mut texts);
-    let sent = sent(call);
+    let sent = sent(values);
     texts.into_iter().any(|text| {
         let text = without(text, &sent).to_lowercase();
         let words = ["already", "exists", "unique", "taken", "duplicate", "in use"];
@@ -277,27 +273,7 @@ fn collect_texts<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
 }
 
 /// Every value about the customer that the call's body carries, and the words in them, longest first.
-fn sent(call: &Call) -> Vec<String> {
-    let mut values: Vec<&FieldValue> = match call {
-        Call::CreateUser { record, .. } | Call::CreateBuilding { record, .. } => record.values().collect(),
-        Call::UpdateUser { changes, .. } => changes.values().flatten().collect(),
-        Call::UpdateBuilding { changes, .. } => changes.values().flatten().collect(),
-        Call::FindUser { .. }
-        | Call::DeleteUser { .. }
-        | Call::ListBuildings { .. }
-        | Call::DeleteBuilding { .. }
-        | Call::ListHeatPumps { .. }
-        | Call::PauseHeatPump { .. }
-        | Call::CreateOnboardingSession { .. }
-        | Call::ListUsers
-        | Call::ObserveHeatPumps { .. }
-        | Call::ObserveHeatPump { .. }
-        | Call::FindReconnection { .. }
-        | Call::ResolveCue { .. } => Vec::new(),
-    };
-    if let Call::UpdateBuilding { name, .. } = call {
-        values.push(name);
-    }
+fn sent(values: &[&FieldValue]) -> Vec<String> {
     let mut sent = BTreeSet::new();
     for value in values {
         let text = match value {

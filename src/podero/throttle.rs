@@ -36,10 +36,10 @@ use std::time::Duration;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::{Observe, Urgency};
+use super::Observe;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
-use crate::domain::call::Reply;
+use crate::domain::call::{Instead, Reply};
 use crate::domain::partner_health::{CircuitCause, Hold, Opening, PartnerHealth};
 use crate::domain::retry::RetrySchedule;
 use crate::domain::verdict::RETRY_AFTER_MAX;
@@ -82,7 +82,19 @@ const BUSY_PAUSES: RetrySchedule = RetrySchedule { initial: Duration::from_secs(
 /// While a probe is under way the circuit is open for this much longer: look again then.
 const PROBE_GLANCE: Duration = Duration::from_secs(1);
 
-/// What may be asked of Podero, by all replicas together. Both bounds are at least 1 (checked by the settings).
+/// The purpose of a call: events go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// For an event that holds its customer's lane.
+    Event {
+        /// A call that has not left the bridge by then never does: the claim's lease would not cover its end.
+        until: Timestamp,
+    },
+    /// For the watch, which comes round again.
+    Poll,
+}
+
+/// The budget of requests, of all replicas together. Both bounds are at least 1 (checked by the settings).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Budget {
     /// Requests at one time.
@@ -107,7 +119,7 @@ pub(super) struct Turnstile {
 }
 
 struct Waiter {
-    give: oneshot::Sender<Result<Place, Reply>>,
+    give: oneshot::Sender<Result<Place, Instead>>,
 }
 
 /// One of the requests that may be in flight; dropping it gives the place free.
@@ -165,7 +177,7 @@ impl Throttle {
     /// A slot, or what to answer instead of making the call: `Busy` in a pause, while Podero is away, and when no
     /// place came free within [`SLOT_WAIT_MAX`]; `Held` while the bridge is refused. Only a bridge that shuts down
     /// answers `Unsent`: nothing else here is the event's failure.
-    pub(super) async fn slot(&self, urgency: Urgency) -> Result<Slot, Reply> {
+    pub(super) async fn slot(&self, urgency: Urgency) -> Result<Slot, Instead> {
         self.gate.admit()?;
         if let Some(place) = self.at_once() {
             return Ok(Slot { place });
@@ -234,8 +246,8 @@ impl Throttle {
     }
 
     /// Requests that may be in flight from this process.
-    pub(super) fn places(&self) -> usize {
-        self.gate.lock().places(self.gate.budget)
+    pub(super) fn concurrency(&self) -> usize {
+        self.gate.lock().concurrency(self.gate.budget)
     }
 
     /// Requests per second that this process may make now, and when nothing slows it down.
@@ -246,7 +258,7 @@ impl Throttle {
 
 impl Slot {
     /// Gives the slot back and lets the target's standing learn from the reply.
-    pub(super) fn settle(self, reply: &Reply, evidence: Evidence) {
+    pub(super) fn settle(self, reply: &Reply<()>, evidence: Evidence) {
         match evidence {
             Evidence::Nothing => {}
             Evidence::Podero | Evidence::OneCustomer => self.place.gate.settle(reply, evidence),
@@ -354,7 +366,7 @@ struct State {
 }
 
 impl State {
-    fn places(&self, budget: Budget) -> usize {
+    fn concurrency(&self, budget: Budget) -> usize {
         (budget.max_in_flight / self.replicas).max(1)
     }
 
@@ -388,7 +400,7 @@ pub(super) struct Probe {
 
 impl Probe {
     /// How it went.
-    pub(super) fn settle(self, reply: &Reply) {
+    pub(super) fn settle(self, reply: &Reply<()>) {
         self.gate.settle_probe(self.purpose, reply);
     }
 
@@ -424,7 +436,7 @@ impl Gate {
     }
 
     /// Whether a call may be made; else what to answer instead.
-    fn admit(&self) -> Result<(), Reply> {
+    fn admit(&self) -> Result<(), Instead> {
         let now = self.clock.now();
         match self.lock_at(now).health.hold(now) {
             None => Ok(()),
@@ -444,7 +456,7 @@ impl Gate {
 
     fn take_place(gate: &Arc<Self>) -> Option<Place> {
         let mut state = gate.lock();
-        if state.in_flight >= state.places(gate.budget) {
+        if state.in_flight >= state.concurrency(gate.budget) {
             return None;
         }
         state.in_flight += 1;
@@ -474,7 +486,7 @@ impl Gate {
         pace.limiter.clone()
     }
 
-    fn settle(&self, reply: &Reply, evidence: Evidence) {
+    fn settle(&self, reply: &Reply<()>, evidence: Evidence) {
         let now = self.clock.now();
         let mut state = self.lock_at(now);
         let is_open = state.health.opening().is_some();
@@ -515,7 +527,7 @@ impl Gate {
         Some(Probe { gate: gate.clone(), purpose })
     }
 
-    fn settle_probe(&self, purpose: ProbePurpose, reply: &Reply) {
+    fn settle_probe(&self, purpose: ProbePurpose, reply: &Reply<()>) {
         let now = self.clock.now();
         let mut state = self.lock_at(now);
         if purpose == ProbePurpose::Suspicion && !state.is_suspicious() {
@@ -637,18 +649,21 @@ fn next_look(opening: &Opening, now: Timestamp) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::call::Answer;
     use futures_util::FutureExt;
 
-    const DONE: Reply = Reply::Done(Answer::Nothing);
-    const AWAY: Reply = Reply::Unsent { why: "connect" };
-    const BUSY: Reply = Reply::Busy { after: None };
-    const FORBIDDEN: Reply = Reply::Held { status: 403 };
+    const DONE: Reply<()> = Reply::Done(());
+    const AWAY: Reply<()> = Reply::Unsent { why: "connect" };
+    const BUSY: Reply<()> = Reply::Busy { after: None };
+    const FORBIDDEN: Reply<()> = Reply::Held { status: 403 };
 
     fn gate() -> (Arc<Gate>, Clock) {
         let clock = Clock::manual(Timestamp::from_micros(0), 1);
         let budget = Budget { max_in_flight: 8, per_second: NonZeroU32::new(100).expect("not 0") };
         (Gate::new(budget, clock.clone(), Arc::new(())), clock)
+    }
+
+    fn admitted(gate: &Gate) -> Result<(), Reply<()>> {
+        gate.admit().map_err(Reply::of_call)
     }
 
     fn seconds(gate: &Gate) -> Option<u64> {
@@ -661,13 +676,13 @@ mod tests {
     }
 
     /// One customer's calls fail until it looks like Podero's trouble.
-    fn suspect(gate: &Gate, reply: &Reply) {
+    fn suspect(gate: &Gate, reply: &Reply<()>) {
         for _ in 0..FAILURES_MAX {
             gate.settle(reply, Evidence::OneCustomer);
         }
     }
 
-    fn busy_for(seconds: u64) -> Reply {
+    fn busy_for(seconds: u64) -> Reply<()> {
         Reply::Busy { after: Some(Duration::from_secs(seconds)) }
     }
 
@@ -719,9 +734,9 @@ mod tests {
         gate.settle(&AWAY, Evidence::Podero);
         assert!(is_rung(&gate), "it waits for no timer");
         let probe = Gate::begin_probe(&gate).expect("a suspicion");
-        assert_eq!(gate.admit(), Ok(()), "and no more than that");
+        assert_eq!(admitted(&gate), Ok(()), "and no more than that");
         probe.settle(&AWAY);
-        assert_eq!(gate.admit(), Err(busy_for(1)), "no failure of the event that asks");
+        assert_eq!(admitted(&gate), Err(busy_for(1)), "no failure of the event that asks");
         assert_eq!(seconds(&gate), Some(1));
     }
 
@@ -744,7 +759,7 @@ mod tests {
                 for _ in 0..3 * expected_of {
                     gate.settle(&row, Evidence::OneCustomer);
                 }
-                assert_eq!(gate.admit(), Ok(()), "{row:?} {reply:?}");
+                assert_eq!(admitted(&gate), Ok(()), "{row:?} {reply:?}");
                 probe.settle(&reply);
                 assert_eq!(gate.lock().health.opening().map(|opening| opening.why), why, "{row:?} {reply:?}");
                 clock.advance(Duration::from_secs(60));
@@ -765,7 +780,7 @@ mod tests {
         let probe = Gate::begin_probe(&gate).expect("a suspicion");
         gate.settle(&DONE, Evidence::OneCustomer);
         probe.settle(&AWAY);
-        assert_eq!((gate.admit(), gate.lock().failures_in_row), (Ok(()), 1));
+        assert_eq!((admitted(&gate), gate.lock().failures_in_row), (Ok(()), 1));
     }
 
     #[test]
@@ -782,7 +797,7 @@ mod tests {
         assert!(Gate::begin_probe(&gate).is_none(), "it wants to be left alone");
         clock.advance(Duration::from_secs(2));
         Gate::begin_probe(&gate).expect("given up, it stands; and so it does after a pause").settle(&FORBIDDEN);
-        assert_eq!(gate.admit(), Err(FORBIDDEN));
+        assert_eq!(admitted(&gate), Err(FORBIDDEN));
     }
 
     #[test]
@@ -812,7 +827,7 @@ mod tests {
             clock.advance(Duration::from_secs(expected));
             let probe = Gate::begin_probe(&gate).expect("it is time");
             assert!(Gate::begin_probe(&gate).is_none(), "one at a time");
-            assert_eq!(gate.admit(), Err(Reply::Held { status: 401 }), "and nobody else");
+            assert_eq!(admitted(&gate), Err(Reply::Held { status: 401 }), "and nobody else");
             assert_eq!(seconds(&gate), Some(1));
             // What was in flight is old news, good or bad.
             gate.settle(&AWAY, Evidence::Podero);
@@ -821,7 +836,7 @@ mod tests {
         }
         clock.advance(Duration::from_secs(60));
         Gate::begin_probe(&gate).expect("it is time").settle(&DONE);
-        assert_eq!((gate.admit(), seconds(&gate)), (Ok(()), None));
+        assert_eq!((admitted(&gate), seconds(&gate)), (Ok(()), None));
     }
 
     /// A probe that was given up leaves the next to probe and one that is slowed down closes.
@@ -833,7 +848,7 @@ mod tests {
         drop(Gate::begin_probe(&gate).expect("probes"));
         Gate::begin_probe(&gate).expect("probes again").settle(&busy_for(7));
         assert!(gate.lock().health.opening().is_none(), "it answers");
-        assert_eq!(gate.admit(), Err(busy_for(7)), "and says when to come again");
+        assert_eq!(admitted(&gate), Err(busy_for(7)), "and says when to come again");
     }
 
     #[test]
@@ -842,17 +857,17 @@ mod tests {
         for _ in 0..10 {
             gate.settle(&FORBIDDEN, Evidence::OneCustomer);
             gate.settle(&FORBIDDEN, Evidence::OneCustomer);
-            assert_eq!(gate.admit(), Ok(()));
+            assert_eq!(admitted(&gate), Ok(()));
             gate.settle(&DONE, Evidence::Podero);
         }
         suspect(&gate, &FORBIDDEN);
-        assert_eq!(gate.admit(), Ok(()));
+        assert_eq!(admitted(&gate), Ok(()));
         Gate::begin_probe(&gate).expect("a suspicion").settle(&FORBIDDEN);
-        assert_eq!(gate.admit(), Err(FORBIDDEN));
+        assert_eq!(admitted(&gate), Err(FORBIDDEN));
         for reply in [FORBIDDEN, Reply::Held { status: 401 }, Reply::Held { status: 302 }] {
             let (gate, _) = super::tests::gate();
             gate.settle(&reply, Evidence::Podero);
-            assert_eq!(gate.admit(), Err(reply));
+            assert_eq!(admitted(&gate), Err(reply));
         }
     }
 
@@ -864,14 +879,14 @@ mod tests {
             gate.settle(&busy_for(wish), Evidence::Podero);
             assert_eq!(seconds(&gate), expected, "{wish}");
             let Some(expected) = expected else { continue };
-            assert_eq!(gate.admit(), Err(busy_for(expected)));
+            assert_eq!(admitted(&gate), Err(busy_for(expected)));
             // A call that was in flight and went well does not cut the pause short, nor does a smaller wish.
             gate.settle(&DONE, Evidence::Podero);
             gate.settle(&busy_for(1), Evidence::Podero);
             assert_eq!(seconds(&gate), Some(expected));
             assert!(Gate::begin_probe(&gate).is_none(), "no probe either");
             clock.advance(Duration::from_secs(expected));
-            assert_eq!(gate.admit(), Ok(()));
+            assert_eq!(admitted(&gate), Ok(()));
         }
     }
 
@@ -903,7 +918,7 @@ mod tests {
         let known = mine.lock().health;
         theirs.adopt(known, 2);
         mine.adopt(known, 2);
-        assert_eq!((theirs.admit(), seconds(&theirs)), (Err(busy_for(5)), Some(5)));
+        assert_eq!((admitted(&theirs), seconds(&theirs)), (Err(busy_for(5)), Some(5)));
         assert_eq!(theirs.per_second(), (35, 50));
         let places: Vec<Place> = std::iter::from_fn(|| Gate::take_place(&theirs)).collect();
         assert_eq!(places.len(), 4);

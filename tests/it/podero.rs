@@ -9,11 +9,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use podero_bridge::clock::Clock;
-use podero_bridge::domain::call::{Answer, Call, Operation, RefusalKind, Reply};
+use podero_bridge::domain::call::{Call, Done, Operation, RefusalKind, Reply, UserFound};
 use podero_bridge::domain::event::{Field, Record};
 use podero_bridge::domain::partner_health::CircuitCause;
 use podero_bridge::domain::{CustomerId, Timestamp};
-use podero_bridge::podero::{Client, Drift, Error, Observe, Outlook, Partner, STATUSES, Settings, Unfit, Urgency};
+use podero_bridge::podero::{Client, Drift, Error, Observe, Outlook, Partner, STATUSES, Settings, Unfit};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -277,7 +277,7 @@ impl Ledger {
 }
 
 /// An urgent call of a claim that never ends.
-pub const EVENT: Urgency = Urgency::Event { until: Timestamp::from_micros(i64::MAX) };
+pub const EVENT: Timestamp = Timestamp::from_micros(i64::MAX);
 
 async fn world(change: impl FnOnce(&mut Settings)) -> World {
     let mock = Mock::start().await;
@@ -302,8 +302,8 @@ impl World {
         self.client.call(call, None, EVENT).await
     }
 
-    async fn poll(&self) -> Reply {
-        self.client.call(&Call::ListUsers, None, Urgency::Poll).await
+    async fn poll(&self) -> Reply<Vec<UserFound>> {
+        self.client.list_users().await
     }
 }
 
@@ -318,6 +318,11 @@ pub fn create() -> Call {
 
 pub fn delete() -> Call {
     Call::DeleteUser { user: USER, soft: true }
+}
+
+/// The meaning of a yes to [`delete`].
+pub fn deleted() -> Done {
+    Done::UserDeleted { user: USER }
 }
 
 fn unsent(why: &'static str) -> Reply {
@@ -340,7 +345,7 @@ async fn a_create_is_sent_with_token_key_and_allow_listed_body() {
     w.mock.then(answer(201, json!({"id": USER, "role": "user"})));
     let key = Uuid::from_u128(42);
     let reply = within(w.client.call(&create(), Some(key), EVENT)).await;
-    assert!(matches!(&reply, Reply::Done(Answer::User(Some(made))) if made.id == USER), "{reply:?}");
+    assert!(matches!(&reply, Reply::Done(Done::UserCreated { user: USER, .. })), "{reply:?}");
 
     let token = &w.mock.token_requests()[0];
     assert_eq!((token.method.as_str(), token.path.as_str()), ("POST", TOKEN_PATH));
@@ -366,8 +371,8 @@ async fn a_create_is_sent_with_token_key_and_allow_listed_body() {
 async fn a_soft_deletion_says_so_and_a_look_up_carries_neither_key_nor_body() {
     let w = world(|_| {}).await;
     w.mock.then(answer(204, "")).then(answer(404, r#"{"detail": "Not Found"}"#));
-    assert_eq!(within(w.ask(&delete())).await, Reply::Done(Answer::Nothing));
-    assert_eq!(within(w.ask(&find("a/b c"))).await, Reply::Done(Answer::User(None)));
+    assert_eq!(within(w.ask(&delete())).await, Reply::Done(deleted()));
+    assert_eq!(within(w.ask(&find("a/b c"))).await, Reply::Done(Done::UserLookedUp(None)));
     let (seen, _) = w.mock.seen();
     let users = format!("/api/partners/v2.0/org/{ORG}/users");
     assert_eq!((seen[0].method.as_str(), &seen[0].path), ("DELETE", &format!("{users}/{USER}?soft_delete=true")));
@@ -435,10 +440,7 @@ async fn a_chunked_answer_is_read_whole() {
         format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{}{}0\r\n\r\n", chunk(&first), chunk(second));
     w.mock.then(Act::Raw(text));
     let reply = within(w.poll()).await;
-    assert!(
-        matches!(&reply, Reply::Done(Answer::Users(found)) if found.len() == 1 && found[0].is_customer),
-        "{reply:?}"
-    );
+    assert!(matches!(&reply, Reply::Done(found) if found.len() == 1 && found[0].is_customer), "{reply:?}");
 }
 
 #[tokio::test]
@@ -461,7 +463,7 @@ async fn every_request_asks_for_no_coding_and_an_answer_in_one_says_so() {
     let made = json!({"id": USER, "role": "user", "external_user_id": "C-1"});
     w.mock.then(answer(201, format!("\u{feff}{made}")));
     let reply = within(w.ask(&create())).await;
-    assert!(matches!(&reply, Reply::Done(Answer::User(Some(_)))), "a byte order mark is passed over: {reply:?}");
+    assert!(matches!(&reply, Reply::Done(Done::UserLookedUp(Some(_)))), "a byte order mark is passed over: {reply:?}");
     assert_eq!(w.client.unreadable(), None);
     // A gateway's page that cannot be read is no word of the API either.
     w.mock.then(Act::Answer(404, vec![("content-encoding", "br".to_owned())], "packed".to_owned()));
@@ -490,7 +492,7 @@ async fn a_list_in_pages_is_read_to_its_end() {
     };
     w.mock.then(page(&[1, 2])).then(page(&[3]));
     let reply = within(w.poll()).await;
-    assert!(matches!(&reply, Reply::Done(Answer::Users(found)) if found.len() == 3), "{reply:?}");
+    assert!(matches!(&reply, Reply::Done(found) if found.len() == 3), "{reply:?}");
     let queries: Vec<Option<String>> =
         w.mock.seen().0.iter().map(|seen| seen.path.split_once('?').map(|(_, query)| query.to_owned())).collect();
     assert_eq!(queries, [None, Some("limit=200&offset=2".to_owned())]);
@@ -502,7 +504,7 @@ async fn what_no_page_shows_is_told_by_call_and_kind() {
     let someone = |role: &str| json!({"id": USER, "role": role, "external_user_id": "C-1"}).to_string();
     w.mock.then(answer(200, someone("user"))).then(answer(200, someone("landlord"))).then(answer(418, "<html>"));
     let replies = [within(w.ask(&find("C-1"))).await, within(w.ask(&find("C-1"))).await];
-    assert!(replies.iter().all(|reply| matches!(reply, Reply::Done(Answer::User(Some(_))))), "{replies:?}");
+    assert!(replies.iter().all(|reply| matches!(reply, Reply::Done(Done::UserLookedUp(Some(_))))), "{replies:?}");
     within(w.ask(&delete())).await;
     let told = w.ledger.1.lock().expect("whole").clone();
     assert_eq!(told, [(Operation::FindUser, Drift::UnknownRole), (Operation::DeleteUser, Drift::NewStatus)]);
@@ -528,7 +530,7 @@ async fn fifty_calls_at_once_ask_for_one_token() {
     ));
     let calls = (0..50).map(|_| w.ask(&delete));
     let replies = within(join_all(calls)).await;
-    assert!(replies.iter().all(|reply| *reply == Reply::Done(Answer::Nothing)), "{replies:?}");
+    assert!(replies.iter().all(|reply| *reply == Reply::Done(deleted())), "{replies:?}");
     let (calls, tokens) = w.mock.seen();
     assert_eq!((calls.len(), tokens), (50, 1));
     assert!(w.client.has_token());
@@ -551,7 +553,7 @@ async fn a_rejected_token_is_replaced_once_and_the_call_repeated_once() {
     w.mock.then(answer(401, "")).then(answer(204, ""));
     let key = Uuid::from_u128(7);
     let reply = within(w.client.call(&delete(), Some(key), EVENT)).await;
-    assert_eq!(reply, Reply::Done(Answer::Nothing));
+    assert_eq!(reply, Reply::Done(deleted()));
     let (seen, tokens) = w.mock.seen();
     let tokens_used: Vec<_> = seen.iter().filter_map(|seen| seen.header("authorization")).collect();
     assert_eq!((tokens_used, tokens), (vec!["Bearer token-1", "Bearer token-2"], 2));
@@ -623,7 +625,7 @@ async fn a_pause_that_the_token_endpoint_asks_for_is_kept_by_all_who_want_one() 
     }
     assert_eq!(w.mock.token_requests().len(), 1);
     w.clock.advance(Duration::from_secs(58));
-    assert_eq!(within(w.ask(&delete())).await, Reply::Done(Answer::Nothing));
+    assert_eq!(within(w.ask(&delete())).await, Reply::Done(deleted()));
     assert_eq!(w.mock.token_requests().len(), 2);
 }
 
@@ -638,12 +640,12 @@ async fn a_pause_is_honoured_by_everyone_for_as_long_as_podero_says() {
         assert_eq!(w.client.paused_until(), Some(w.clock.now().plus(Duration::from_secs(60))));
         w.clock.advance(Duration::from_secs(59));
         let second = Reply::Busy { after: Some(Duration::from_secs(1)) };
-        assert_eq!(within(w.poll()).await, second);
-        assert_eq!(within(w.ask(&delete())).await, second);
+        assert_eq!(within(w.poll()).await.bare(), second);
+        assert_eq!(within(w.ask(&delete())).await.bare(), second);
         assert_eq!(w.mock.seen().0.len(), 1, "nobody asked in the pause");
         w.clock.advance(Duration::from_secs(1));
         assert_eq!(w.client.paused_until(), None);
-        assert_eq!(within(w.ask(&delete())).await, Reply::Done(Answer::Nothing));
+        assert_eq!(within(w.ask(&delete())).await, Reply::Done(deleted()));
         assert!(w.ledger.circuit_changes().is_empty());
     }
 }
@@ -659,7 +661,7 @@ async fn who_waits_when_a_pause_begins_is_told_at_once() {
     assert_eq!(w.mock.seen().0.len(), 1);
 }
 
-pub fn busy_for(seconds: u64) -> Reply {
+pub fn busy_for<A>(seconds: u64) -> Reply<A> {
     Reply::Busy { after: Some(Duration::from_secs(seconds)) }
 }
 
@@ -721,8 +723,8 @@ async fn a_customer_whose_calls_fail_for_ever_holds_no_other() {
                 tokio::select! { _ = &mut probe => panic!("answered"), () = came => {} }
             })
             .await;
-            assert_ne!(within(w.ask(&delete())).await, Reply::Done(Answer::Nothing), "one more failure");
-            assert_eq!(within(w.ask(&delete())).await, Reply::Done(Answer::Nothing), "and another customer's call");
+            assert_ne!(within(w.ask(&delete())).await, Reply::Done(deleted()), "one more failure");
+            assert_eq!(within(w.ask(&delete())).await, Reply::Done(deleted()), "and another customer's call");
             gate.add_permits(1);
             assert!(within(probe).await);
             w.clock.advance(Duration::from_secs(1));
@@ -742,7 +744,7 @@ async fn a_refused_bridge_holds_everything_a_refused_customer_not() {
     for _ in 0..3 {
         assert_eq!(within(w.ask(&find("C-1"))).await, forbidden);
         assert_eq!(within(w.ask(&find("C-1"))).await, forbidden);
-        assert_eq!(within(w.ask(&delete())).await, Reply::Done(Answer::Nothing));
+        assert_eq!(within(w.ask(&delete())).await, Reply::Done(deleted()));
     }
     for _ in 0..3 {
         w.mock.then(answer(403, ""));
@@ -834,13 +836,13 @@ async fn a_full_budget_is_no_failure_of_the_event_that_waited() {
     assert_eq!(reply, Reply::Busy { after: None });
     tokio::time::resume();
     gate.add_permits(1);
-    assert_eq!(within(first).await, Reply::Done(Answer::Nothing));
+    assert_eq!(within(first).await, Reply::Done(deleted()));
 }
 
 #[tokio::test]
 async fn a_call_whose_claim_has_ended_is_not_sent_and_says_nothing_about_podero() {
     let w = world(|_| {}).await;
-    let over = Urgency::Event { until: w.clock.now() };
+    let over = w.clock.now();
     for _ in 0..20 {
         let reply = within(w.client.call(&create(), None, over)).await;
         assert_eq!(reply, unsent("the claim's time was over"));
@@ -859,8 +861,7 @@ async fn events_overtake_polls_that_came_before_them() {
         async move { client.call(&delete, None, EVENT).await }
     });
     within(w.mock.until_calls(1)).await;
-    let list = Call::ListUsers;
-    let mut polls: Vec<_> = (0..3).map(|_| Box::pin(w.client.call(&list, None, Urgency::Poll))).collect();
+    let mut polls: Vec<_> = (0..3).map(|_| Box::pin(w.client.list_users())).collect();
     let mut events: Vec<_> = (0..3).map(|_| Box::pin(w.ask(&delete))).collect();
     // Each takes its place in the queue when it is first polled: the polls first.
     assert!(polls.iter_mut().all(|poll| poll.now_or_never().is_none()));
@@ -874,8 +875,8 @@ async fn events_overtake_polls_that_came_before_them() {
 #[tokio::test]
 async fn polls_keep_a_share_under_a_long_row_of_events() {
     let w = world(|settings| settings.max_in_flight = 1).await;
-    let (list, delete) = (Call::ListUsers, delete());
-    let mut poll = Box::pin(w.client.call(&list, None, Urgency::Poll));
+    let delete = delete();
+    let mut poll = Box::pin(w.client.list_users());
     let events: Vec<_> = (0..60).map(|_| w.ask(&delete)).collect();
     let mut events = Box::pin(join_all(events));
     assert!((&mut events).now_or_never().is_none());
@@ -893,10 +894,10 @@ async fn the_budget_is_never_exceeded() {
         settings.requests_per_second = 20;
     })
     .await;
-    let (list, delete) = (Call::ListUsers, delete());
+    let delete = delete();
     within(w.ask(&delete)).await;
     let events = join_all((0..8).map(|_| w.ask(&delete)));
-    let polls = join_all((0..8).map(|_| w.client.call(&list, None, Urgency::Poll)));
+    let polls = join_all((0..8).map(|_| w.client.list_users()));
     within(async { tokio::join!(events, polls) }).await;
     let (seen, _) = w.mock.seen();
     // 17 requests at 20 a second: 16 gaps of 50 ms, whatever the machine does in between.
@@ -917,7 +918,7 @@ async fn a_call_that_is_dropped_gives_its_place_back() {
     })
     .await;
     drop(dropped);
-    assert_eq!(within(w.ask(&delete)).await, Reply::Done(Answer::Nothing));
+    assert_eq!(within(w.ask(&delete)).await, Reply::Done(deleted()));
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use podero_bridge::apply::{Applier, Room};
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::alert::Severities;
-use podero_bridge::domain::call::{Answer, Reply};
+use podero_bridge::domain::call::Reply;
 use podero_bridge::domain::event::{Event, EventState, Happening};
 use podero_bridge::domain::notice::Notice;
 use podero_bridge::domain::partner_health::CircuitCause;
@@ -15,7 +15,7 @@ use podero_bridge::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps, Policy
 use podero_bridge::domain::retry::RetrySchedule;
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::metrics::Metrics;
-use podero_bridge::podero::{Client, Outlook, Partner, ProbePurpose, Urgency};
+use podero_bridge::podero::{Client, Outlook, Partner, ProbePurpose};
 use podero_bridge::pump::Step;
 use podero_bridge::replica::Replica;
 use podero_bridge::store::{Arrival, Content, PublishOutcome, REPLICA_LIFE, Settings, Store, Target};
@@ -142,7 +142,7 @@ async fn a_pause_and_a_slower_pace_that_one_replica_sees_hold_both() {
     assert_eq!(mock.seen().0.len(), 1, "b asked nothing");
     assert_eq!(b.replica.client.per_second(), (35, 50));
     clock.advance(Duration::from_secs(60));
-    assert_eq!(b.ask().await, Reply::Done(Answer::Nothing));
+    assert_eq!(b.ask().await, Reply::Done(crate::podero::deleted()));
 }
 
 /// An open circuit holds both and one probe of one of them closes it for both.
@@ -174,7 +174,7 @@ async fn an_open_circuit_holds_both_and_one_probe_closes_it() {
     b.probe().await;
     a.sync().await;
     assert_eq!([a.outlook(), b.outlook()], [Outlook::Clear, Outlook::Clear]);
-    assert_eq!(a.ask().await, Reply::Done(Answer::Nothing));
+    assert_eq!(a.ask().await, Reply::Done(crate::podero::deleted()));
 }
 
 /// A suspicion waits neither for the probe of another replica nor for the store.
@@ -298,7 +298,7 @@ async fn while_the_store_is_away_a_replica_probes_by_itself() {
     clock.advance(Duration::from_secs(1));
     mock.then(answer(404, ""));
     assert_eq!(within(b.replica.probe_step()).await, Step::Failed, "it cannot tell the others");
-    assert_eq!(b.ask().await, Reply::Done(Answer::Nothing));
+    assert_eq!(b.ask().await, Reply::Done(crate::podero::deleted()));
     tokio::task::spawn_blocking(move || drop(postgres)).await.expect("removed");
 }
 
@@ -341,8 +341,7 @@ async fn alone_on_sqlite_a_restart_neither_repeats_nor_forgets_what_was_told() {
     again.probe().await;
     let told = again.told().await;
     assert_eq!(told.iter().map(|notice| notice.topic.name()).collect::<Vec<_>>(), ["watch.restored"]);
-    let poll = podero_bridge::domain::call::Call::ListUsers;
-    assert!(matches!(again.replica.client.call(&poll, None, Urgency::Poll).await, Reply::Done(_)));
+    assert!(matches!(again.replica.client.list_users().await, Reply::Done(_)));
 }
 
 /// Works on the events of `one`'s store with `one`'s client.

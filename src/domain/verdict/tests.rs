@@ -69,7 +69,7 @@ fn retry_at(seconds: i64, setback: Setback) -> Decision {
 }
 
 fn judged(work: &mut Work, call: &Call, reply: &Reply) -> Decision {
-    judge(work, call, reply, moment(1_000), &policy())
+    judge(work, call, reply.clone(), moment(1_000), &policy())
 }
 
 /// Done goes on, and saves what must not be made or asked twice; only something made ends the row of failures.
@@ -84,20 +84,25 @@ fn done_goes_on_and_saves_what_must_not_be_done_twice() {
         observed: Record::new(),
     };
     let pump = PumpFound { id: uuid(3), building: Some(uuid(6)), is_steered: true };
-    for (call, answer, save) in [
-        (find(), Answer::User(Some(user(1))), false),
-        (create_user(), Answer::User(Some(user(1))), true),
-        (create_building(), Answer::Building { id: uuid(7) }, true),
-        (update_user(), Answer::Nothing, false),
-        (update_building(), Answer::Nothing, false),
-        (Call::ListBuildings { user: uuid(1) }, Answer::Buildings(Vec::new()), false),
-        (Call::ListHeatPumps { user: uuid(1) }, Answer::HeatPumps(vec![pump]), true),
-        (session(), Answer::Session { url: "https://connect.example".to_owned() }, false),
+    let (main, since, url) = (key("main"), stamp(20), "https://connect.example".to_owned());
+    for (call, done, save) in [
+        (find(), Done::UserLookedUp(Some(user(1))), false),
+        (create_user(), Done::UserCreated { user: uuid(1), record: record(&PERSON) }, true),
+        (
+            create_building(),
+            Done::BuildingCreated { building: uuid(7), key: main.clone(), since, record: Record::new() },
+            true,
+        ),
+        (update_user(), Done::UserUpdated { changes: Changes::new() }, false),
+        (update_building(), Done::BuildingUpdated { key: main.clone(), changes: Changes::new() }, false),
+        (Call::ListBuildings { user: uuid(1) }, Done::BuildingsListed(Vec::new()), false),
+        (Call::ListHeatPumps { user: uuid(1) }, Done::HeatPumpsListed(vec![pump]), true),
+        (session(), Done::SessionCreated { key: main, since, url }, false),
     ] {
         let mut work = work(update());
         let mut expected = work.customer.clone();
-        expected.absorb(&work.merged.facts, &call, &answer);
-        assert_eq!(judged(&mut work, &call, &Reply::Done(answer)), go_on(save), "{call:?}");
+        expected.absorb(&work.merged.facts, done.clone());
+        assert_eq!(judged(&mut work, &call, &Reply::Done(done)), go_on(save), "{call:?}");
         // What works before every try must not keep what always fails after it young for ever.
         let is_made = matches!(call, Call::CreateUser { .. } | Call::CreateBuilding { .. });
         let failures = if is_made { (0, None) } else { (5, Some(at(900))) };
@@ -127,7 +132,7 @@ fn what_is_not_there_is_looked_for_once_more_and_then_it_is_for_a_person() {
 fn the_tombstone_stands_before_the_deletion_is_asked_for() {
     let list = Call::ListHeatPumps { user: uuid(1) };
     let refused = |kind| Reply::Refused(Refusal { kind, status: 400, detail: String::new() });
-    for reply in [Reply::Done(Answer::HeatPumps(Vec::new())), refused(RefusalKind::Unsupported)] {
+    for reply in [Reply::Done(Done::HeatPumpsListed(Vec::new())), refused(RefusalKind::Unsupported)] {
         let mut churn = work(Happening::Churned);
         assert_eq!(judged(&mut churn, &list, &reply), go_on(true), "{reply:?}");
         // The deletion is asked for, and its answer lost. What happened before the churn and comes only now finds
@@ -231,7 +236,7 @@ fn nothing_overtakes_a_change_that_nobody_heard_of() {
         let mut work = work(update());
         (work.failures, work.failing_since) = (0, None);
         let at_once = Moment { now: at(1_000), jitter: 0.0 };
-        let ruling = judge(&mut work, &call, &Reply::Unknown { why: "no answer" }, at_once, &policy());
+        let ruling = judge(&mut work, &call, Reply::Unknown { why: "no answer" }, at_once, &policy());
         assert_eq!(ruling, retry_at(1_000 + waits, Setback::Unknown), "{call:?}");
         // Nor does the event after it, if this one is parked, nor a retry by hand.
         let other = Work::new(event(30, update()), at(1_000), work.customer.clone());
@@ -280,7 +285,7 @@ fn a_person_is_asked_where_podero_shows_a_user_that_is_not_the_customers() {
     ] {
         let mut work = work(update());
         work.customer.podero.user = user;
-        let ruling = judged(&mut work, &find(), &Reply::Done(Answer::User(found)));
+        let ruling = judged(&mut work, &find(), &Reply::Done(Done::UserLookedUp(found)));
         match expected {
             None => assert_eq!(ruling, go_on(false), "{name}"),
             Some(expected) => {

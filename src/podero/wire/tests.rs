@@ -3,11 +3,18 @@
 //! Before: [`super`]. After: nothing.
 
 use super::super::answer::Coding;
+use super::super::calls::{GetHeatPump, ListUsers, ObserveHeatPumps};
+use super::super::fields::*;
+use super::super::moments::*;
 use super::*;
-use crate::domain::call::OnboardingPolicy;
-use crate::domain::event::BuildingKey;
-use crate::domain::{CustomerId, EventId, Stamp};
+use crate::domain::alert::{ConnectionStatus, Observation};
+use crate::domain::call::{
+    BuildingFound, Call, Changes, Cue, Done, Hidden, OnboardingPolicy, PumpFound, Reconnection, ResolveCue, UserFound,
+};
+use crate::domain::event::{BuildingKey, Field, Record};
+use crate::domain::{CustomerId, EventId, Stamp, date, link};
 use proptest::prelude::*;
+use serde_json::json;
 
 const ORG: Uuid = Uuid::from_u128(0xA);
 const USER: Uuid = Uuid::from_u128(0xB);
@@ -73,9 +80,61 @@ fn session(building: Option<Uuid>) -> Call {
     }
 }
 
-fn calls() -> Vec<Call> {
+/// Any call: an event's, or one of the watch's.
+#[derive(Debug, Clone)]
+enum Any {
+    Event(Box<Call>),
+    ListUsers,
+    ObserveHeatPumps,
+    ObserveHeatPump,
+}
+
+impl Any {
+    fn request(&self) -> RequestParts {
+        match self {
+            Self::Event(call) => Request::request(&**call, ORG),
+            Self::ListUsers => ListUsers.request(ORG),
+            Self::ObserveHeatPumps => watched().request(ORG),
+            Self::ObserveHeatPump => GetHeatPump::observe(USER, THING).request(ORG),
+        }
+        .expect("has an address")
+    }
+
+    fn read(&self, received: &Received, notes: &mut DriftNotes) -> Reading<()> {
+        fn read_one<R: Request>(request: &R, received: &Received, notes: &mut DriftNotes) -> Reading<()> {
+            read(request, received, &mut R::Pages::default(), NOW, notes).map(drop)
+        }
+        match self {
+            Self::Event(call) => read_one(&**call, received, notes),
+            Self::ListUsers => read_one(&ListUsers, received, notes),
+            Self::ObserveHeatPumps => read_one(&watched(), received, notes),
+            Self::ObserveHeatPump => read_one(&GetHeatPump::observe(USER, THING), received, notes),
+        }
+    }
+
+    fn reply(&self, status: u16, body: impl ToString) -> Reply<()> {
+        whole(self.read(&received(status, None, body), &mut DriftNotes::default()))
+    }
+}
+
+fn of_event(call: Call) -> Any {
+    Any::Event(Box::new(call))
+}
+
+fn watched() -> ObserveHeatPumps {
+    ObserveHeatPumps { user: USER }
+}
+
+fn whole<A: std::fmt::Debug>(reading: Reading<A>) -> Reply<A> {
+    match reading {
+        Reading::Whole(reply) => reply,
+        Reading::Part(entries) => panic!("a part: {entries}"),
+    }
+}
+
+fn calls() -> Vec<Any> {
     let (user, building, heat_pump, key) = (USER, THING, THING, BuildingKey::default());
-    vec![
+    let events = vec![
         find(),
         create(),
         Call::UpdateUser { user, changes: [(Field::FirstName, Some("Given".into())), (Field::Town, None)].into() },
@@ -88,10 +147,9 @@ fn calls() -> Vec<Call> {
         Call::ListHeatPumps { user },
         Call::PauseHeatPump { user, heat_pump },
         session(Some(THING)),
-        Call::ListUsers,
-        Call::ObserveHeatPumps { user },
-        Call::ObserveHeatPump { user, heat_pump },
-    ]
+    ];
+    let events = events.into_iter().map(of_event);
+    events.chain([Any::ListUsers, Any::ObserveHeatPumps, Any::ObserveHeatPump]).collect()
 }
 
 #[test]
@@ -133,7 +191,7 @@ fn every_call_has_its_method_path_and_body() {
     ];
     assert_eq!(calls().len(), expected.len());
     for (call, (method, path, body)) in calls().iter().zip(expected) {
-        let outgoing = request(call, ORG, None).expect("has an address");
+        let outgoing = call.request();
         let path = path.replace("{user}", &USER.to_string());
         let path = path.replace("{thing}", &THING.to_string());
         let path = match path.as_str() {
@@ -147,7 +205,7 @@ fn every_call_has_its_method_path_and_body() {
 
 #[test]
 fn a_session_without_a_building_does_not_speak_of_one() {
-    let body = request(&session(None), ORG, None).expect("has an address").body;
+    let body = Request::request(&session(None), ORG).expect("has an address").body;
     assert_eq!(body.expect("a body").get("building_id"), None);
 }
 
@@ -158,7 +216,7 @@ fn a_buildings_name_is_always_written_and_never_cleared() {
         ([(Field::Name, Some("New".into()))].into(), json!({"name": "New"})),
         ([(Field::Name, None)].into(), json!({"name": "Old"})),
     ] {
-        let outgoing = request(&rename(changes), ORG, None).expect("has an address");
+        let outgoing = Request::request(&rename(changes), ORG).expect("has an address");
         assert_eq!(outgoing.body, Some(expect));
     }
 }
@@ -174,7 +232,7 @@ fn an_external_id_stays_one_segment_whatever_it_holds() {
         ("..", None),
     ] {
         let call = Call::FindUser { external_id: customer(id) };
-        let path = request(&call, ORG, None).ok().map(|outgoing| outgoing.path);
+        let path = Request::request(&call, ORG).ok().map(|outgoing| outgoing.path);
         let expect = expect.map(|segment| format!("/api/partners/v2.0/org/{ORG}/users/by-ext-id/{segment}"));
         assert_eq!(path, expect, "{id}");
     }
@@ -184,18 +242,15 @@ fn received(status: u16, retry_after: Option<&str>, body: impl ToString) -> Rece
     Received { retry_after: retry_after.map(str::to_owned), ..Received::of(status, body.to_string().as_bytes()) }
 }
 
-fn read(call: &Call, received: &Received, so_far: &mut Option<Part>, now: Timestamp) -> Reading {
-    super::read(call, received, so_far, now, &mut Found::default())
+fn reply<R: Request>(call: &R, status: u16, body: impl ToString) -> Reply<R::Answer>
+where
+    R::Answer: std::fmt::Debug,
+{
+    let received = received(status, None, body);
+    whole(read(call, &received, &mut R::Pages::default(), NOW, &mut DriftNotes::default()))
 }
 
-fn reply(call: &Call, status: u16, body: impl ToString) -> Reply {
-    match read(call, &received(status, None, body), &mut None, NOW) {
-        Reading::Whole(reply) => reply,
-        Reading::Part(part) => panic!("a part: {part:?}"),
-    }
-}
-
-fn why(reply: &Reply) -> &'static str {
+fn why<A>(reply: &Reply<A>) -> &'static str {
     match reply {
         Reply::Unknown { why } => why,
         Reply::Done(_) => "done",
@@ -213,24 +268,24 @@ fn why(reply: &Reply) -> &'static str {
 
 #[test]
 fn each_status_means_what_the_table_says() {
-    let delete = Call::DeleteUser { user: USER, soft: true };
-    let pause = Call::PauseHeatPump { user: USER, heat_pump: THING };
-    let list = Call::ListUsers;
+    let delete = of_event(Call::DeleteUser { user: USER, soft: true });
+    let pause = of_event(Call::PauseHeatPump { user: USER, heat_pump: THING });
+    let (find, create, list) = (of_event(find()), of_event(create()), Any::ListUsers);
     for (call, status, expect) in [
         (&delete, 200, "done"),
         (&delete, 204, "done"),
         (&delete, 202, "unexpected status"),
-        (&create(), 204, "unexpected status"),
-        (&find(), 201, "unexpected status"),
-        (&find(), 302, "held"),
-        (&create(), 302, "redirect"),
+        (&create, 204, "unexpected status"),
+        (&find, 201, "unexpected status"),
+        (&find, 302, "held"),
+        (&create, 302, "redirect"),
         (&delete, 301, "held"),
-        (&find(), 401, "held"),
-        (&find(), 403, "held"),
-        (&find(), 404, "done"),
-        (&find(), 410, "done"),
+        (&find, 401, "held"),
+        (&find, 403, "held"),
+        (&find, 404, "done"),
+        (&find, 410, "done"),
         (&list, 404, "held"),
-        (&create(), 404, "held"),
+        (&create, 404, "held"),
         (&delete, 404, "not found"),
         (&delete, 410, "not found"),
         (&pause, 405, "unsupported"),
@@ -238,18 +293,18 @@ fn each_status_means_what_the_table_says() {
         (&pause, 408, "busy"),
         (&pause, 425, "busy"),
         (&pause, 429, "busy"),
-        (&create(), 409, "duplicate"),
+        (&create, 409, "duplicate"),
         (&pause, 409, "invalid"),
-        (&create(), 400, "invalid"),
-        (&create(), 422, "invalid"),
-        (&create(), 418, "invalid"),
-        (&find(), 500, "server error (500)"),
-        (&create(), 502, "server error (502)"),
-        (&create(), 503, "server error (503)"),
-        (&create(), 599, "server error"),
-        (&create(), 999, "unexpected status"),
+        (&create, 400, "invalid"),
+        (&create, 422, "invalid"),
+        (&create, 418, "invalid"),
+        (&find, 500, "server error (500)"),
+        (&create, 502, "server error (502)"),
+        (&create, 503, "server error (503)"),
+        (&create, 599, "server error"),
+        (&create, 999, "unexpected status"),
     ] {
-        assert_eq!(why(&reply(call, status, "")), expect, "{call:?} {status}");
+        assert_eq!(why(&call.reply(status, "")), expect, "{call:?} {status}");
     }
 }
 
@@ -257,7 +312,7 @@ fn each_status_means_what_the_table_says() {
 fn a_gateways_page_is_no_word_of_the_api() {
     for call in calls() {
         for status in [404, 410] {
-            let reply = reply(&call, status, " <!doctype html><title>Not Found</title>");
+            let reply = call.reply(status, " <!doctype html><title>Not Found</title>");
             assert_eq!(why(&reply), "a page instead of an answer", "{call:?}");
         }
     }
@@ -272,27 +327,28 @@ fn a_success_that_does_not_say_what_was_asked_is_unknown() {
             ("not json", "answer makes no sense: not JSON"),
             (" \n", "answer makes no sense: empty"),
         ] {
-            assert_eq!(why(&reply(&call, 200, body)), expected, "{call:?} {body}");
+            assert_eq!(why(&call.reply(200, body)), expected, "{call:?} {body}");
         }
         let latin = Received::of(200, b"{\"id\": \"\xfc\"}");
-        let Reading::Whole(reply) = read(&call, &latin, &mut None, NOW) else { panic!("{call:?}") };
+        let reply = whole(call.read(&latin, &mut DriftNotes::default()));
         assert_eq!(why(&reply), "answer makes no sense: not UTF-8", "{call:?}");
     }
     let id = json!({"id": OTHER});
+    let delete = Call::DeleteUser { user: USER, soft: true };
     for (call, body, expect) in [
-        (create(), json!({}), "answer without id"),
-        (create(), json!({"id": "7"}), "answer without id"),
-        (create(), json!([]), "answer makes no sense: another shape"),
-        (find(), json!(null), "answer makes no sense: another shape"),
-        (find(), json!({"id": USER, "external_user_id": "c-1"}), "answer about something else"),
-        (session(None), json!({"id": USER}), "answer without link"),
-        (session(None), json!({"authentication_url": "javascript:x"}), "answer without link"),
-        (Call::DeleteUser { user: USER, soft: true }, id.clone(), "answer about something else"),
-        (Call::ObserveHeatPump { user: USER, heat_pump: THING }, id, "answer about something else"),
-        (Call::ListUsers, json!({}), "answer makes no sense: another shape"),
-        (Call::ListUsers, json!({"items": []}), "list without total"),
+        (of_event(create()), json!({}), "answer without id"),
+        (of_event(create()), json!({"id": "7"}), "answer without id"),
+        (of_event(create()), json!([]), "answer makes no sense: another shape"),
+        (of_event(find()), json!(null), "answer makes no sense: another shape"),
+        (of_event(find()), json!({"id": USER, "external_user_id": "c-1"}), "answer about something else"),
+        (of_event(session(None)), json!({"id": USER}), "answer without link"),
+        (of_event(session(None)), json!({"authentication_url": "javascript:x"}), "answer without link"),
+        (of_event(delete), id.clone(), "answer about something else"),
+        (Any::ObserveHeatPump, id, "answer about something else"),
+        (Any::ListUsers, json!({}), "answer makes no sense: another shape"),
+        (Any::ListUsers, json!({"items": []}), "list without total"),
     ] {
-        assert_eq!(why(&reply(&call, 200, &body)), expect, "{call:?} {body}");
+        assert_eq!(why(&call.reply(200, &body)), expect, "{call:?} {body}");
     }
 }
 
@@ -301,22 +357,18 @@ fn an_answer_in_a_coding_says_so_and_is_no_word_about_anything() {
     let coded = |status: u16, body: &[u8]| Received { coding: Some(Coding::Gzip), ..Received::of(status, body) };
     for call in calls() {
         for status in [200, 404, 410] {
-            let Reading::Whole(reply) = read(&call, &coded(status, b"\x1f\x8b\x08"), &mut None, NOW) else {
-                panic!("{call:?}")
-            };
+            let reply = whole(call.read(&coded(status, b"\x1f\x8b\x08"), &mut DriftNotes::default()));
             assert!(why(&reply).starts_with("the answer is coded as gzip"), "{call:?} {status}: {reply:?}");
         }
         for (status, expected) in [(401, Reply::Held { status: 401 }), (429, Reply::Busy { after: None })] {
-            let reading = read(&call, &coded(status, b"\x1f\x8b\x08"), &mut None, NOW);
+            let reading = call.read(&coded(status, b"\x1f\x8b\x08"), &mut DriftNotes::default());
             assert_eq!(reading, Reading::Whole(expected), "{call:?} {status}");
         }
     }
     // It may say that there is such a user already.
-    let Reading::Whole(reply) = read(&create(), &coded(422, b"\x1f"), &mut None, NOW) else { panic!("a reply") };
-    assert!(matches!(reply, Reply::Unknown { .. }));
-    let Reading::Whole(Reply::Refused(refusal)) = read(&rename([].into()), &coded(422, b"\x1f"), &mut None, NOW) else {
-        panic!("refused")
-    };
+    let read = |call| whole(of_event(call).read(&coded(422, b"\x1f"), &mut DriftNotes::default()));
+    assert!(matches!(read(create()), Reply::Unknown { .. }));
+    let Reply::Refused(refusal) = read(rename([].into())) else { panic!("refused") };
     assert!(refusal.detail.contains("gzip"));
 }
 
@@ -324,20 +376,20 @@ fn an_answer_in_a_coding_says_so_and_is_no_word_about_anything() {
 fn a_moment_that_cannot_be_meant_is_not_known() {
     let noon = Timestamp::parse("2026-10-01T12:00:00Z").expect("valid");
     for (value, expected) in [
-        (json!(null), Told::Never),
-        (json!(""), Told::Never),
-        (json!("0001-01-01T00:00:00Z"), Told::Never),
-        (json!("1970-01-01T00:00:00Z"), Told::Implausible),
-        (json!("1999-12-31T23:59:59Z"), Told::Implausible),
-        (json!("2000-01-01T00:00:00Z"), Told::Implausible),
-        (json!("2026-10-01T12:00:00"), Told::At(noon)),
-        (json!("2026-10-01T14:00:00+02:00"), Told::At(noon)),
+        (json!(null), ReadMoment::Never),
+        (json!(""), ReadMoment::Never),
+        (json!("0001-01-01T00:00:00Z"), ReadMoment::Never),
+        (json!("1970-01-01T00:00:00Z"), ReadMoment::Implausible),
+        (json!("1999-12-31T23:59:59Z"), ReadMoment::Implausible),
+        (json!("2000-01-01T00:00:00Z"), ReadMoment::Implausible),
+        (json!("2026-10-01T12:00:00"), ReadMoment::At(noon)),
+        (json!("2026-10-01T14:00:00+02:00"), ReadMoment::At(noon)),
         // It is the future that tells nothing, see the watch.
-        (json!("2100-01-01T00:00:00Z"), Told::At(Timestamp::parse("2100-01-01T00:00:00Z").expect("valid"))),
-        (json!("9999-12-31T23:59:59Z"), Told::At(date::LATEST)),
-        (json!("2026-10-01"), Told::At(Timestamp::parse("2026-10-01T00:00:00Z").expect("valid"))),
-        (json!("soon"), Told::Implausible),
-        (json!(1_790_856_000), Told::Implausible),
+        (json!("2100-01-01T00:00:00Z"), ReadMoment::At(Timestamp::parse("2100-01-01T00:00:00Z").expect("valid"))),
+        (json!("9999-12-31T23:59:59Z"), ReadMoment::At(date::LATEST)),
+        (json!("2026-10-01"), ReadMoment::At(Timestamp::parse("2026-10-01T00:00:00Z").expect("valid"))),
+        (json!("soon"), ReadMoment::Implausible),
+        (json!(1_790_856_000), ReadMoment::Implausible),
     ] {
         assert_eq!(told(&value), expected, "{value}");
     }
@@ -360,7 +412,7 @@ fn a_moment_that_cannot_be_meant_is_not_known() {
 #[test]
 fn a_user_is_read_in_every_shape_that_the_pages_show() {
     let found = |body: Value| {
-        let Reply::Done(Answer::User(found)) = reply(&find(), 200, &body) else {
+        let Reply::Done(Done::UserLookedUp(found)) = reply(&find(), 200, &body) else {
             panic!("no user: {body}");
         };
         found
@@ -399,16 +451,16 @@ fn a_user_is_read_in_every_shape_that_the_pages_show() {
 #[test]
 fn lists_pass_over_what_is_no_entry() {
     let odd = json!([{"id": THING}, {"id": null}, {}, null, 7, "x", {"id": "short"}, [], {"id": OTHER}]);
-    for (call, expect) in [
-        (Call::ListUsers, 2),
-        (Call::ListBuildings { user: USER }, 2),
-        (Call::ListHeatPumps { user: USER }, 2),
-        (Call::ObserveHeatPumps { user: USER }, 2),
-    ] {
-        let Reply::Done(answer) = reply(&call, 200, &odd) else { panic!("{call:?}") };
-        assert_eq!(ids(&answer).len(), expect, "{call:?}");
-        assert_eq!(ids(&answer), [THING, OTHER]);
-    }
+    let Reply::Done(Done::BuildingsListed(found)) = reply(&Call::ListBuildings { user: USER }, 200, &odd) else {
+        panic!("a list")
+    };
+    assert_eq!(found.iter().map(|found| found.id).collect::<Vec<_>>(), [THING, OTHER]);
+    let Reply::Done(Done::HeatPumpsListed(found)) = reply(&Call::ListHeatPumps { user: USER }, 200, &odd) else {
+        panic!("a list")
+    };
+    assert_eq!(found.iter().map(|found| found.id).collect::<Vec<_>>(), [THING, OTHER]);
+    let Reply::Done(users) = reply(&ListUsers, 200, &odd) else { panic!("a list") };
+    assert_eq!(users.iter().map(|user| user.id).collect::<Vec<_>>(), [THING, OTHER]);
 }
 
 #[test]
@@ -417,7 +469,7 @@ fn a_building_keeps_its_odd_values() {
         "id": THING, "name": "N", "property_size_m2": 120.0, "property_age": "1990-2000", "num_occupants": "3",
         "photovoltaic": false, "zip_code": "01067", "country": null, "country_iso2": "AT", "space_heating": null,
     }]);
-    let Reply::Done(Answer::Buildings(found)) = reply(&Call::ListBuildings { user: USER }, 200, body) else {
+    let Reply::Done(Done::BuildingsListed(found)) = reply(&Call::ListBuildings { user: USER }, 200, body) else {
         panic!("not a list");
     };
     let observed: Record = [
@@ -460,7 +512,7 @@ fn check_observation(more: Value, change: impl FnOnce(&mut Observation)) {
     item.extend(more.as_object().expect("an object").clone());
     let mut expect = silent();
     change(&mut expect);
-    assert_eq!(observation(&item, &mut Found::default()), Some(expect), "{more}");
+    assert_eq!(observation(&item, &mut DriftNotes::default()), Some(expect), "{more}");
 }
 
 #[test]
@@ -506,15 +558,14 @@ fn an_observation_reads_each_signal() {
 #[test]
 fn an_unreadable_entry_of_the_list_has_no_id() {
     let odd = json!([{"id": THING}, {"id": null}, null, 7, {"id": "short"}]);
-    let call = Call::ObserveHeatPumps { user: USER };
-    let Reply::Done(Answer::Observations(seen)) = reply(&call, 200, &odd) else { panic!("a list") };
+    let Reply::Done(seen) = reply(&watched(), 200, &odd) else { panic!("a list") };
     let ids: Vec<bool> = seen.iter().map(|seen| seen.heat_pump.is_nil()).collect();
     assert_eq!(ids, [false, true, true, true, true]);
 }
 
 #[test]
 fn the_way_to_reconnect_is_the_cue_of_an_action_or_else_the_older_address() {
-    let call = Call::FindReconnection { user: USER, heat_pump: THING };
+    let call = GetHeatPump::reconnection(USER, THING);
     let cue = |parameters: &[&str]| {
         let parameters = parameters.iter().map(|name| (*name).to_owned()).collect();
         Some(Reconnection::Cue(Cue { id: OTHER, secret: Hidden("s+1".to_owned()), parameters }))
@@ -541,7 +592,7 @@ fn the_way_to_reconnect_is_the_cue_of_an_action_or_else_the_older_address() {
     ] {
         let mut item = json!({"id": THING});
         item.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-        assert_eq!(reply(&call, 200, &item), Reply::Done(Answer::Reconnection(expected)), "{more}");
+        assert_eq!(reply(&call, 200, &item), Reply::Done(expected), "{more}");
     }
     assert!(!format!("{:?}", cue(&[])).contains("s+1"), "what opens it is not shown");
 }
@@ -554,12 +605,12 @@ fn a_cue_is_begun_with_the_names_that_it_asks_for() {
     ] {
         let cue = Cue { id: THING, secret: Hidden("a/b+c".to_owned()), parameters };
         let (success_url, cancel_url) = ("https://u.example/1".to_owned(), "https://u.example/2".to_owned());
-        let call = Call::ResolveCue { cue, success_url, cancel_url, language: Some("de".to_owned()) };
-        let sent = request(&call, ORG, None).expect("it can be sent");
-        assert_eq!(sent.path, format!("{PREFIX}/cues/{THING}/resolve?cue_id={THING}&secret=a%2Fb%2Bc"));
+        let call = ResolveCue { cue, success_url, cancel_url, language: Some("de".to_owned()) };
+        let sent = Request::request(&call, ORG).expect("it can be sent");
+        assert_eq!(sent.path, format!("/api/partners/v2.0/cues/{THING}/resolve?cue_id={THING}&secret=a%2Fb%2Bc"));
         let wanted = json!({names[0]: "https://u.example/1", names[1]: "https://u.example/2", "language": "de"});
         assert_eq!(sent.body, Some(wanted));
-        let link = || Reply::Done(Answer::Link { url: "https://connect.example/1".to_owned() });
+        let link = || Reply::Done("https://connect.example/1".to_owned());
         assert_eq!(reply(&call, 200, json!({"redirect_url": "https://connect.example/1"})), link());
         for wrong in [json!({}), json!({"redirect_url": null}), json!({"redirect_url": "javascript:x"})] {
             assert!(matches!(reply(&call, 200, &wrong), Reply::Unknown { .. }), "{wrong}");
@@ -587,24 +638,23 @@ fn what_needs_the_customer_is_told_by_the_actions_or_asked_for_in_detail() {
 
 #[test]
 fn the_detail_has_nothing_more_to_ask_for() {
-    let call = Call::ObserveHeatPump { user: USER, heat_pump: THING };
-    let Reply::Done(Answer::Observations(seen)) = reply(&call, 200, json!({"id": THING, "action_needed": true})) else {
+    let call = GetHeatPump::observe(USER, THING);
+    let Reply::Done(seen) = reply(&call, 200, json!({"id": THING, "action_needed": true})) else {
         panic!("not an observation");
     };
-    assert!(!seen[0].wants_detail);
+    assert!(!seen.wants_detail);
 }
 
 /// Feeds pages one after the other; the path of each further request, and how it ends.
 fn pages(bodies: &[Value]) -> (Vec<String>, &'static str, usize) {
-    let (call, mut so_far, mut paths) = (Call::ListUsers, None, Vec::new());
+    let (mut pages, mut paths) = (None, Vec::new());
     for body in bodies {
-        match read(&call, &received(200, None, body), &mut so_far, NOW) {
-            Reading::Whole(Reply::Done(answer)) => return (paths, "done", ids(&answer).len()),
+        match read(&ListUsers, &received(200, None, body), &mut pages, NOW, &mut DriftNotes::default()) {
+            Reading::Whole(Reply::Done(users)) => return (paths, "done", users.len()),
             Reading::Whole(reply) => return (paths, why(&reply), 0),
-            Reading::Part(part) => {
-                let path = request(&call, ORG, Some(&part)).expect("has an address").path;
+            Reading::Part(entries) => {
+                let path = ListUsers.request(ORG).expect("has an address").page_from(entries).path;
                 paths.push(path.split_once('?').expect("has a query").1.to_owned());
-                so_far = Some(part);
             }
         }
     }
@@ -655,11 +705,10 @@ fn retry_after_is_seconds_or_a_date_and_never_negative() {
     ] {
         assert_eq!(retry_after(text, NOW).map(|wait| wait.as_secs()), expect, "{text}");
     }
-    let reading = read(&find(), &received(503, Some("9"), ""), &mut None, NOW);
-    let after = Some(Duration::from_secs(9));
-    assert_eq!(reading, Reading::Whole(Reply::Busy { after }));
-    let reading = read(&find(), &received(503, Some("soon"), ""), &mut None, NOW);
-    assert_eq!(reading, unknown("server error (503)"));
+    let read =
+        |retry_after| whole(of_event(find()).read(&received(503, Some(retry_after), ""), &mut DriftNotes::default()));
+    assert_eq!(read("9"), Reply::Busy { after: Some(Duration::from_secs(9)) });
+    assert_eq!(why(&read("soon")), "server error (503)");
 }
 
 #[test]
@@ -698,7 +747,7 @@ fn a_refusal_names_our_fields_and_known_codes_and_counts_the_rest() {
     check(&format!(r#"{{"detail": {input}}}"#), "email; an unknown field; missing, value_error; an unknown code");
     check(r#"{"zip_code": ["This field is for Jane."], "Jane": 1, "Doe": 2}"#, "zip_code; 2 unknown fields");
     check(r#"{"code": "email_taken", "message": "Jane has it"}"#, "email_taken");
-    check(&format!(r#"{{"email": "{}"}}"#, "x".repeat(REFUSAL_BYTES_MAX)), "");
+    check(&format!(r#"{{"email": "{}"}}"#, "x".repeat(super::super::answer::REFUSAL_BYTES_MAX)), "");
 }
 
 #[test]
@@ -706,15 +755,14 @@ fn a_link_that_must_not_go_out_is_left_out_and_told() {
     let long = format!("https://a.example/{}", "x".repeat(link::CHARS_MAX));
     for bad in ["https://a.example/\r\nBcc: x", "javascript:x", "https://u:p@a.example/", &long] {
         let body = json!([{"id": THING, "is_authenticated": false, "authorization_url": bad}]);
-        let mut found = Found::default();
-        let call = Call::ObserveHeatPumps { user: USER };
-        let reading = super::read(&call, &received(200, None, body), &mut None, NOW, &mut found);
-        let Reading::Whole(Reply::Done(Answer::Observations(seen))) = reading else { panic!("{bad:?}") };
+        let mut notes = DriftNotes::default();
+        let reading = read(&watched(), &received(200, None, body), &mut None, NOW, &mut notes);
+        let Reading::Whole(Reply::Done(seen)) = reading else { panic!("{bad:?}") };
         assert_eq!((seen[0].reconnect_url.as_deref(), seen[0].is_authenticated), (None, Some(false)), "{bad:?}");
-        assert_eq!(found.drifts(), [Drift::UnusableLink], "{bad:?}");
-        let call = Call::FindReconnection { user: USER, heat_pump: THING };
+        assert_eq!(notes.drifts(), [Drift::UnusableLink], "{bad:?}");
+        let call = GetHeatPump::reconnection(USER, THING);
         let page = json!({"id": THING, "authorization_url": bad});
-        assert_eq!(reply(&call, 200, page), Reply::Done(Answer::Reconnection(None)), "{bad:?}");
+        assert_eq!(reply(&call, 200, page), Reply::Done(None), "{bad:?}");
         assert_eq!(why(&reply(&session(None), 200, json!({"authentication_url": bad}))), "answer without link");
     }
 }
@@ -722,7 +770,8 @@ fn a_link_that_must_not_go_out_is_left_out_and_told() {
 #[test]
 fn a_list_is_unknown_once_it_holds_more_than_makes_sense() {
     let list = |item: &str, count: usize| format!("[{}]", vec![item; count].join(","));
-    let watched = Call::ObserveHeatPumps { user: USER };
+    let buildings = of_event(Call::ListBuildings { user: USER });
+    let (watched, users) = (Any::ObserveHeatPumps, Any::ListUsers);
     let pump = format!(r#"{{"id": "{THING}", "x": [0, 0, 0]}}"#);
     let wordy = format!(r#"{{"id": "{THING}", "authorization_url": "https://a.example/{}"}}"#, "x".repeat(2_000));
     for (call, body, expect) in [
@@ -732,12 +781,12 @@ fn a_list_is_unknown_once_it_holds_more_than_makes_sense() {
         (&watched, list(&pump, 1_000), "done"),
         (&watched, list(&pump, 1_001), "list of too many entries"),
         (&watched, list(&wordy, 999), "list of too large entries"),
-        (&Call::ListBuildings { user: USER }, list("[]", 1_001), "list of too many entries that cannot be used"),
-        (&Call::ListUsers, list("0", 1_001), "list of too many entries that cannot be used"),
-        (&Call::ListUsers, list("0", 3), "list of which no entry can be used"),
-        (&Call::ListUsers, list(&pump, 1_001), "done"),
+        (&buildings, list("[]", 1_001), "list of too many entries that cannot be used"),
+        (&users, list("0", 1_001), "list of too many entries that cannot be used"),
+        (&users, list("0", 3), "list of which no entry can be used"),
+        (&users, list(&pump, 1_001), "done"),
     ] {
-        assert_eq!(why(&reply(call, 200, body)), expect, "{call:?}");
+        assert_eq!(why(&call.reply(200, body)), expect, "{call:?}");
     }
 }
 
@@ -751,21 +800,26 @@ proptest! {
     ) {
         let call = &calls()[index];
         let received = Received { retry_after, ..Received::of(status, &body) };
-        let reading = read(call, &received, &mut None, NOW);
-        let made = matches!(reading, Reading::Whole(Reply::Done(Answer::Building { .. } | Answer::Session { .. })));
+        let made = match call {
+            Any::Event(call) => matches!(
+                read(&**call, &received, &mut Default::default(), NOW, &mut DriftNotes::default()),
+                Reading::Whole(Reply::Done(Done::BuildingCreated { .. } | Done::SessionCreated { .. }))
+            ),
+            Any::ListUsers | Any::ObserveHeatPumps | Any::ObserveHeatPump => false,
+        };
         prop_assert!(!made);
     }
 
     #[test]
     fn reading_never_panics_on_json_of_any_shape(index in 0usize..15, status in 200u16..500, body in shape()) {
-        drop(read(&calls()[index], &received(status, None, body), &mut None, NOW));
+        drop(calls()[index].read(&received(status, None, body), &mut DriftNotes::default()));
     }
 
     #[test]
     fn no_text_of_podero_shows_in_a_reply_that_is_no_yes(index in 0usize..15, status in 300u16..600, body in marked()) {
-        let mut found = Found::default();
-        let reading = super::read(&calls()[index], &received(status, None, &body), &mut None, NOW, &mut found);
-        let told = format!("{reading:?} {:?}", found.drifts());
+        let mut notes = DriftNotes::default();
+        let reading = calls()[index].read(&received(status, None, &body), &mut notes);
+        let told = format!("{reading:?} {:?}", notes.drifts());
         prop_assert!(!told.to_lowercase().contains(MARK), "{told}");
     }
 }

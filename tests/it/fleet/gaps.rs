@@ -8,10 +8,10 @@ use std::time::Duration;
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::Timestamp;
 use podero_bridge::domain::alert::{Observation, WatchPolicy};
-use podero_bridge::domain::call::{Answer, Call, Operation, Reply, UserFound};
+use podero_bridge::domain::call::{Call, Operation, Reply, UserFound};
 use podero_bridge::domain::event::Record;
 use podero_bridge::domain::notice::Notice;
-use podero_bridge::podero::{Drift, Partner, Urgency};
+use podero_bridge::podero::{Drift, Partner};
 use podero_bridge::pump::Step;
 use podero_bridge::store::{PublishOutcome, PumpFilter, ROWS_MAX, Settings, Store, Target};
 use podero_bridge::watch::Watcher;
@@ -39,24 +39,32 @@ struct Shown {
 }
 
 impl Partner for Podero {
-    async fn call(&self, call: &Call, _: Option<Uuid>, _: Urgency) -> Reply {
+    async fn call(&self, call: &Call, _: Option<Uuid>, _: Timestamp) -> Reply {
+        panic!("the watch asks for {call:?}")
+    }
+
+    async fn list_users(&self) -> Reply<Vec<UserFound>> {
+        let shown = self.0.lock().expect("whole");
+        if shown.is_failing {
+            return Reply::Unknown { why: "it fails" };
+        }
+        let listed = (1..=shown.users).filter(|user| !shown.unlisted.contains(user));
+        let found = |user| UserFound {
+            id: Uuid::from_u128(user),
+            is_customer: true,
+            external_id: None,
+            heat_pumps: Some(1),
+            zip: None,
+            observed: Record::new(),
+        };
+        Reply::Done(listed.map(found).collect())
+    }
+
+    async fn observe_heat_pumps(&self, user: Uuid) -> Reply<Vec<Observation>> {
         let mut shown = self.0.lock().expect("whole");
         if shown.is_failing {
             return Reply::Unknown { why: "it fails" };
         }
-        if matches!(call, Call::ListUsers) {
-            let listed = (1..=shown.users).filter(|user| !shown.unlisted.contains(user));
-            let found = |user| UserFound {
-                id: Uuid::from_u128(user),
-                is_customer: true,
-                external_id: None,
-                heat_pumps: Some(1),
-                zip: None,
-                observed: Record::new(),
-            };
-            return Reply::Done(Answer::Users(listed.map(found).collect()));
-        }
-        let Call::ObserveHeatPumps { user } = call else { panic!("the watch asks for {call:?}") };
         let user = user.as_u128();
         *shown.asked.entry(user).or_default() += 1;
         let pumps = shown.pumps.get(&user).cloned().unwrap_or_else(|| vec![user + 1_000]);
@@ -68,7 +76,11 @@ impl Partner for Podero {
             updated_at: shown.now,
             ..Observation::default()
         };
-        Reply::Done(Answer::Observations(pumps.into_iter().map(observation).collect()))
+        Reply::Done(pumps.into_iter().map(observation).collect())
+    }
+
+    async fn observe_heat_pump(&self, _: Uuid, heat_pump: Uuid) -> Reply<Observation> {
+        panic!("the watch asks for {heat_pump} in detail")
     }
 
     fn paused_until(&self) -> Option<Timestamp> {

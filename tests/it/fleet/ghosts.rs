@@ -7,9 +7,9 @@ use std::time::Duration;
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::Timestamp;
 use podero_bridge::domain::alert::{Observation, WatchPolicy};
-use podero_bridge::domain::call::{Answer, Call, Reply, UserFound};
+use podero_bridge::domain::call::{Call, Reply, UserFound};
 use podero_bridge::domain::event::Record;
-use podero_bridge::podero::{Partner, Urgency};
+use podero_bridge::podero::Partner;
 use podero_bridge::store::{PumpFilter, ROWS_MAX, Settings, Store, Target};
 use podero_bridge::watch::Watcher;
 use uuid::Uuid;
@@ -28,24 +28,32 @@ struct Podero {
 }
 
 impl Partner for Podero {
-    async fn call(&self, call: &Call, _: Option<Uuid>, _: Urgency) -> Reply {
-        if matches!(call, Call::ListUsers) {
-            let found = |id: &Uuid| UserFound {
-                id: *id,
-                is_customer: true,
-                external_id: None,
-                heat_pumps: Some(1),
-                zip: None,
-                observed: Record::new(),
-            };
-            return Reply::Done(Answer::Users(self.users.iter().map(found).collect()));
-        }
-        let Call::ObserveHeatPumps { user } = call else { panic!("the watch asks for {call:?}") };
-        assert!(!self.panics.contains(user), "this one is planted");
-        if self.hangs.contains(user) {
+    async fn call(&self, call: &Call, _: Option<Uuid>, _: Timestamp) -> Reply {
+        panic!("the watch asks for {call:?}")
+    }
+
+    async fn list_users(&self) -> Reply<Vec<UserFound>> {
+        let found = |id: &Uuid| UserFound {
+            id: *id,
+            is_customer: true,
+            external_id: None,
+            heat_pumps: Some(1),
+            zip: None,
+            observed: Record::new(),
+        };
+        Reply::Done(self.users.iter().map(found).collect())
+    }
+
+    async fn observe_heat_pumps(&self, user: Uuid) -> Reply<Vec<Observation>> {
+        assert!(!self.panics.contains(&user), "this one is planted");
+        if self.hangs.contains(&user) {
             std::future::pending::<()>().await;
         }
-        Reply::Done(Answer::Observations(self.shown.lock().expect("whole")[user].clone()))
+        Reply::Done(self.shown.lock().expect("whole")[&user].clone())
+    }
+
+    async fn observe_heat_pump(&self, _: Uuid, heat_pump: Uuid) -> Reply<Observation> {
+        panic!("the watch asks for {heat_pump} in detail")
     }
 
     fn paused_until(&self) -> Option<Timestamp> {

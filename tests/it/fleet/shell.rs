@@ -8,10 +8,10 @@ use std::time::Duration;
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::Timestamp;
 use podero_bridge::domain::alert::Observation;
-use podero_bridge::domain::call::{Answer, Call, Reply, UserFound, Zip};
+use podero_bridge::domain::call::{Call, Reply, UserFound, Zip};
 use podero_bridge::domain::event::Record;
 use podero_bridge::domain::notice::Notice;
-use podero_bridge::podero::{Partner, Urgency};
+use podero_bridge::podero::Partner;
 use podero_bridge::pump::Step;
 use podero_bridge::store::{PublishOutcome, Settings, Store, Target};
 use podero_bridge::watch::Watcher;
@@ -32,32 +32,46 @@ struct Shown {
     requests: u64,
 }
 
-impl Partner for Podero {
-    async fn call(&self, call: &Call, _: Option<Uuid>, _: Urgency) -> Reply {
+impl Podero {
+    /// The answer, unless the weather has another one.
+    fn answer<A>(&self, answer: impl FnOnce(&Shown) -> A) -> Reply<A> {
         let mut shown = self.0.lock().expect("whole");
         shown.requests += 1;
         let fails = shown.weather == Weather::Flaky && shown.clock.jitter() < 0.25;
-        match (shown.weather, call) {
-            (Weather::Away, _) => Reply::Unsent { why: "away" },
-            (Weather::Limited, _) => Reply::Busy { after: Some(Duration::from_secs(60)) },
+        match shown.weather {
+            Weather::Away => Reply::Unsent { why: "away" },
+            Weather::Limited => Reply::Busy { after: Some(Duration::from_secs(60)) },
             _ if fails => Reply::Unknown { why: "flaky" },
-            (_, Call::ListUsers) => {
-                let found = |(id, (pumps, zip)): (&Uuid, &(Vec<Observation>, Zip))| UserFound {
-                    id: *id,
-                    is_customer: true,
-                    external_id: None,
-                    heat_pumps: u64::try_from(pumps.len()).ok(),
-                    zip: Some(Box::new(zip.clone())),
-                    observed: Record::new(),
-                };
-                Reply::Done(Answer::Users(shown.users.iter().map(found).collect()))
-            }
-            (_, Call::ObserveHeatPumps { user }) => {
-                let pumps = shown.users.get(user).map(|(pumps, _)| pumps.clone());
-                Reply::Done(Answer::Observations(pumps.unwrap_or_default()))
-            }
-            (_, other) => panic!("the watch asks for {other:?}"),
+            Weather::Fine | Weather::Flaky | Weather::Down => Reply::Done(answer(&shown)),
         }
+    }
+}
+
+impl Partner for Podero {
+    async fn call(&self, call: &Call, _: Option<Uuid>, _: Timestamp) -> Reply {
+        panic!("the watch asks for {call:?}")
+    }
+
+    async fn list_users(&self) -> Reply<Vec<UserFound>> {
+        self.answer(|shown| {
+            let found = |(id, (pumps, zip)): (&Uuid, &(Vec<Observation>, Zip))| UserFound {
+                id: *id,
+                is_customer: true,
+                external_id: None,
+                heat_pumps: u64::try_from(pumps.len()).ok(),
+                zip: Some(Box::new(zip.clone())),
+                observed: Record::new(),
+            };
+            shown.users.iter().map(found).collect()
+        })
+    }
+
+    async fn observe_heat_pumps(&self, user: Uuid) -> Reply<Vec<Observation>> {
+        self.answer(|shown| shown.users.get(&user).map(|(pumps, _)| pumps.clone()).unwrap_or_default())
+    }
+
+    async fn observe_heat_pump(&self, _: Uuid, heat_pump: Uuid) -> Reply<Observation> {
+        panic!("the watch asks for {heat_pump} in detail")
     }
 
     fn paused_until(&self) -> Option<Timestamp> {

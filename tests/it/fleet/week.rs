@@ -7,12 +7,12 @@ use std::time::Duration;
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::Timestamp;
 use podero_bridge::domain::alert::{Severities, WatchPolicy};
-use podero_bridge::domain::call::{Answer, Call, Reply};
+use podero_bridge::domain::call::{Call, Done, Reply};
 use podero_bridge::domain::event::{Field, Record};
 use podero_bridge::domain::notice::{Notice, Topic};
 use podero_bridge::domain::{CustomerId, EventId};
 use podero_bridge::metrics::Metrics;
-use podero_bridge::podero::{Client, Partner, Settings, Urgency};
+use podero_bridge::podero::{Client, Partner, Settings};
 use podero_bridge::replica::Replica;
 use podero_bridge::sandbox::{self, Sandbox};
 use podero_bridge::store::{self, PublishOutcome, Store, Target};
@@ -105,10 +105,10 @@ impl WeekWorld {
         let until = self.clock.now().plus(Duration::from_secs(60));
         let call = Call::CreateUser { external_id, record };
         let key = call.idempotency_key(EventId(Uuid::from_u128(number.into())));
-        let Reply::Done(Answer::User(Some(user))) = self.client.call(&call, key, Urgency::Event { until }).await else {
+        let Reply::Done(Done::UserCreated { user, .. }) = self.client.call(&call, key, until).await else {
             panic!("a user is made");
         };
-        let url = format!("{}/_sandbox/users/{}/heat-pumps", self.base, user.id);
+        let url = format!("{}/_sandbox/users/{user}/heat-pumps", self.base);
         let made = self.http.post(url).json(&json!({"manufacturer": "Nordwind"})).send().await.expect("an answer");
         assert_eq!(made.status(), 201);
     }

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use podero_bridge::broker::{Outgoing, Publish, Published};
 use podero_bridge::domain::Timestamp;
-use podero_bridge::domain::call::{Call, Reply};
-use podero_bridge::podero::{Partner, Urgency};
+use podero_bridge::domain::alert::Observation;
+use podero_bridge::domain::call::{Call, Done, Reply, UserFound};
+use podero_bridge::podero::Partner;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -23,10 +24,26 @@ pub(super) fn asking_as(actor: u64) {
     ASKER.set(actor);
 }
 
+/// Any call: an event's, or the watch's.
+#[derive(Debug, Clone)]
+pub(super) enum Asked {
+    Event(Call),
+    ListUsers,
+    ObserveHeatPumps { user: Uuid },
+}
+
+/// The answer to any call.
+#[derive(Debug, Clone)]
+pub(super) enum Answer {
+    Event(Done),
+    Users(Vec<UserFound>),
+    HeatPumps(Vec<Observation>),
+}
+
 /// What an actor wants of the world outside.
 pub(super) enum Wish {
     /// A call to Podero.
-    Call { call: Call, key: Option<Uuid>, urgency: Urgency, reply: oneshot::Sender<Reply> },
+    Call { call: Asked, key: Option<Uuid>, until: Option<Timestamp>, reply: oneshot::Sender<Reply<Answer>> },
     /// A publish to the broker.
     Publish { outgoing: Outgoing, outcome: oneshot::Sender<Published> },
 }
@@ -55,11 +72,39 @@ impl Gates {
     }
 }
 
-impl Partner for Gates {
-    async fn call(&self, call: &Call, key: Option<Uuid>, urgency: Urgency) -> Reply {
+impl Gates {
+    async fn told<A>(
+        &self,
+        call: Asked,
+        key: Option<Uuid>,
+        until: Option<Timestamp>,
+        of: impl FnOnce(Answer) -> Option<A>,
+    ) -> Reply<A> {
         let (reply, answer) = oneshot::channel();
-        self.ask(Wish::Call { call: call.clone(), key, urgency, reply });
-        answer.await.unwrap_or(Reply::Unknown { why: "the connection is gone" })
+        self.ask(Wish::Call { call, key, until, reply });
+        let told = answer.await.unwrap_or(Reply::Unknown { why: "the connection is gone" });
+        told.map(|told| of(told).expect("the answer to this call"))
+    }
+}
+
+impl Partner for Gates {
+    async fn call(&self, call: &Call, key: Option<Uuid>, until: Timestamp) -> Reply {
+        let of = |told| if let Answer::Event(done) = told { Some(done) } else { None };
+        self.told(Asked::Event(call.clone()), key, Some(until), of).await
+    }
+
+    async fn list_users(&self) -> Reply<Vec<UserFound>> {
+        let of = |told| if let Answer::Users(users) = told { Some(users) } else { None };
+        self.told(Asked::ListUsers, None, None, of).await
+    }
+
+    async fn observe_heat_pumps(&self, user: Uuid) -> Reply<Vec<Observation>> {
+        let of = |told| if let Answer::HeatPumps(pumps) = told { Some(pumps) } else { None };
+        self.told(Asked::ObserveHeatPumps { user }, None, None, of).await
+    }
+
+    async fn observe_heat_pump(&self, _: Uuid, heat_pump: Uuid) -> Reply<Observation> {
+        panic!("the list has all of {heat_pump}")
     }
 
     fn paused_until(&self) -> Option<Timestamp> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use podero_bridge::domain::alert::Observation;
 use podero_bridge::domain::call::{
-    Answer, BuildingFound, Call, Changes, PumpFound, Refusal, RefusalKind, Reply, UserFound,
+    BuildingFound, Call, Changes, Done, PumpFound, Refusal, RefusalKind, Reply, UserFound,
 };
 use podero_bridge::domain::event::{BuildingKey, Field, FieldValue, Record};
 use podero_bridge::domain::{Stamp, Timestamp};
@@ -15,6 +15,8 @@ use podero_bridge::sandbox::model::{
 };
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
+
+use super::gates::{Answer, Asked};
 
 const US: Actor = Actor::Client;
 
@@ -46,16 +48,21 @@ impl Podero {
     }
 
     /// Does what the call says; the error is a broken promise of the bridge's, not Podero's no.
-    pub(super) fn act(&mut self, call: &Call, now: Timestamp) -> Result<Reply, String> {
-        if let Call::CreateUser { external_id, .. } = call {
+    pub(super) fn act(&mut self, call: &Asked, now: Timestamp) -> Result<Reply<Answer>, String> {
+        if let Asked::Event(Call::CreateUser { external_id, .. }) = call {
             let there = self.living(external_id.as_str()).next().map(|user| user.id);
             if let Some(there) = there {
                 return Err(format!("a second user of {external_id} is asked for beside {there}"));
             }
         }
-        let acted = self.perform(call, now);
-        if let (Call::CreateBuilding { user, key, since, record }, Ok(Answer::Building { id })) = (call, &acted)
-            && let Some(first) = self.made_for.insert((*user, key.clone(), *since), *id)
+        let acted = match call {
+            Asked::Event(call) => self.perform(call, now).map(Answer::Event),
+            Asked::ListUsers => self.list_users(),
+            Asked::ObserveHeatPumps { user } => self.observe(*user, now),
+        };
+        if let (Asked::Event(Call::CreateBuilding { user, .. }), Ok(Answer::Event(made))) = (call, &acted)
+            && let Done::BuildingCreated { building, key, since, record } = made
+            && let Some(first) = self.made_for.insert((*user, key.clone(), *since), *building)
             && self.world.building(US, *user, first).is_ok()
         {
             let street = record.get(&Field::StreetAndNumber).and_then(FieldValue::as_text).unwrap_or_default();
@@ -63,16 +70,28 @@ impl Podero {
         }
         Ok(match acted {
             Ok(answer) => Reply::Done(answer),
-            Err(model::Refusal::NotFound) if matches!(call, Call::FindUser { .. }) => Reply::Done(Answer::User(None)),
+            Err(model::Refusal::NotFound) if matches!(call, Asked::Event(Call::FindUser { .. })) => {
+                Reply::Done(Answer::Event(Done::UserLookedUp(None)))
+            }
             Err(refusal) => Reply::Refused(refused(&refusal)?),
         })
     }
 
-    fn perform(&mut self, call: &Call, now: Timestamp) -> Acted {
+    fn list_users(&self) -> Acted {
+        Ok(Answer::Users(self.world.users(US, false)?.into_iter().map(shown).collect()))
+    }
+
+    fn observe(&self, user: Uuid, now: Timestamp) -> Acted {
+        let pumps = self.world.heat_pumps(US, user, false)?.into_iter();
+        Ok(Answer::HeatPumps(pumps.map(|pump| self.observation(pump, now)).collect()))
+    }
+
+    fn perform(&mut self, call: &Call, now: Timestamp) -> Result<Done, model::Refusal> {
         let variants = self.world.variants;
+        let done = || call.done().expect("a call whose yes need not say anything");
         match call {
             Call::FindUser { external_id } => {
-                self.world.find_user(US, external_id.as_str(), false).map(|user| Answer::User(Some(shown(user))))
+                self.world.find_user(US, external_id.as_str(), false).map(|user| Done::UserLookedUp(Some(shown(user))))
             }
             Call::CreateUser { external_id, record } => {
                 let mut body = body_of(record);
@@ -80,31 +99,32 @@ impl Podero {
                 body.insert("external_user_id".into(), json!(external_id.as_str()));
                 let wanted = CreateUser::read(&Value::Object(body), &variants)?;
                 let user = self.world.create_user(US, wanted, now)?;
-                Ok(Answer::User(Some(shown(&user))))
+                Ok(Done::UserCreated { user: user.id, record: record.clone() })
             }
             Call::UpdateUser { user, changes } => {
                 let wanted = UpdateUser::read(&Value::Object(changed(changes)), &variants)?;
-                self.world.update_user(US, *user, wanted, now).map(|_| Answer::Nothing)
+                self.world.update_user(US, *user, wanted, now).map(|_| done())
             }
-            Call::DeleteUser { user, soft } => self.world.delete_user(US, *user, *soft).map(|()| Answer::Nothing),
+            Call::DeleteUser { user, soft } => self.world.delete_user(US, *user, *soft).map(|()| done()),
             Call::ListBuildings { .. } if !self.lists_buildings => Err(model::Refusal::MethodNotAllowed),
             Call::ListBuildings { user } => {
                 let found = self.world.buildings(US, *user)?.into_iter();
                 let found = found.map(|there| BuildingFound { id: there.id, observed: building_record(there) });
-                Ok(Answer::Buildings(found.collect()))
+                Ok(Done::BuildingsListed(found.collect()))
             }
-            Call::CreateBuilding { user, record, .. } => {
+            Call::CreateBuilding { user, key, since, record } => {
                 let wanted = BuildingFields::read_new(&Value::Object(body_of(record)), &variants)?;
-                self.world.create_building(US, *user, wanted).map(|there| Answer::Building { id: there.id })
+                let building = self.world.create_building(US, *user, wanted)?.id;
+                Ok(Done::BuildingCreated { building, key: key.clone(), since: *since, record: record.clone() })
             }
             Call::UpdateBuilding { user, building, name, changes, .. } => {
                 let mut body = changed(changes);
                 body.entry("name").or_insert_with(|| json!(name));
                 let wanted = BuildingFields::read_changes(&Value::Object(body), &variants)?;
-                self.world.update_building(US, *user, *building, wanted).map(|_| Answer::Nothing)
+                self.world.update_building(US, *user, *building, wanted).map(|_| done())
             }
             Call::DeleteBuilding { user, building } => {
-                self.world.delete_building(US, *user, *building).map(|()| Answer::Nothing)
+                self.world.delete_building(US, *user, *building).map(|()| done())
             }
             Call::ListHeatPumps { user } => {
                 let pumps = self.world.heat_pumps(US, *user, false)?.into_iter();
@@ -113,28 +133,18 @@ impl Podero {
                     building: pump.building(),
                     is_steered: pump.field("is_smart_optimization_active") == Some(&json!(true)),
                 };
-                Ok(Answer::HeatPumps(pumps.map(found).collect()))
+                Ok(Done::HeatPumpsListed(pumps.map(found).collect()))
             }
             Call::PauseHeatPump { user, heat_pump } => {
                 let wanted = HeatPumpFields::read_changes(&json!({"is_smart_optimization_active": false}))?;
-                self.world.update_heat_pump(US, (*user, *heat_pump), wanted, now).map(|_| Answer::Nothing)
+                self.world.update_heat_pump(US, (*user, *heat_pump), wanted, now).map(|_| done())
             }
             Call::CreateOnboardingSession { .. } => self.invite(call, now),
-            Call::ListUsers => Ok(Answer::Users(self.world.users(US, false)?.into_iter().map(shown).collect())),
-            Call::ObserveHeatPumps { user } => {
-                let pumps = self.world.heat_pumps(US, *user, false)?.into_iter();
-                Ok(Answer::Observations(pumps.map(|pump| self.observation(pump, now)).collect()))
-            }
-            Call::FindReconnection { .. } | Call::ResolveCue { .. } => panic!("nobody asks for a link here"),
-            Call::ObserveHeatPump { user, heat_pump } => {
-                let pump = self.world.heat_pump(US, *user, *heat_pump, false)?;
-                Ok(Answer::Observations(vec![self.observation(pump, now)]))
-            }
         }
     }
 
-    fn invite(&mut self, call: &Call, now: Timestamp) -> Acted {
-        let Call::CreateOnboardingSession { user, building, language, policy, .. } = call else {
+    fn invite(&mut self, call: &Call, now: Timestamp) -> Result<Done, model::Refusal> {
+        let Call::CreateOnboardingSession { user, key, since, building, language, policy } = call else {
             panic!("asked for nothing else");
         };
         let mut body = json!({
@@ -146,7 +156,7 @@ impl Podero {
         }
         let session = self.world.create_session(US, CreateSession::read(&body)?, now)?;
         let url = json!(session)["authentication_url"].as_str().unwrap_or_default().to_owned();
-        Ok(Answer::Session { url })
+        Ok(Done::SessionCreated { key: key.clone(), since: *since, url })
     }
 
     fn observation(&self, pump: &HeatPump, now: Timestamp) -> Observation {

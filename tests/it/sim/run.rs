@@ -17,14 +17,13 @@ use podero_bridge::domain::call::{Call, OnboardingPolicy, Refusal, RefusalKind, 
 use podero_bridge::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps, Policy};
 use podero_bridge::domain::retry::RetrySchedule;
 use podero_bridge::domain::{EventId, Timestamp};
-use podero_bridge::podero::Urgency;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::gates::{Gates, Question, Wish};
+use super::gates::{Answer, Asked, Gates, Question, Wish};
 use super::lives::{Told, life};
 use super::observer::Observer;
 use super::podero::Podero;
@@ -164,14 +163,14 @@ enum Due {
 struct OnTheWire {
     asker: u64,
     arrives: Timestamp,
-    call: Call,
+    call: Asked,
 }
 
 /// An answer that is under way for longer than anybody expected.
 struct LateAnswer {
     asker: u64,
-    reply: oneshot::Sender<Reply>,
-    answer: Reply,
+    reply: oneshot::Sender<Reply<Answer>>,
+    answer: Reply<Answer>,
 }
 
 pub(super) struct Run {
@@ -456,7 +455,8 @@ impl Run {
     }
 
     /// Whatever takes a customer away on behalf of a churn has a clearance, and is on disk.
-    async fn is_cleared(&mut self, call: &Call, key: Option<Uuid>) -> Check {
+    async fn is_cleared(&mut self, call: &Asked, key: Option<Uuid>) -> Check {
+        let Asked::Event(call) = call else { return Ok(()) };
         let takes_away = matches!(call, Call::DeleteUser { .. } | Call::PauseHeatPump { .. });
         if self.brake.is_none() || !takes_away {
             return Ok(());
@@ -494,9 +494,9 @@ impl Run {
     async fn answer(&mut self, question: Question) -> Check {
         let asker = question.asker;
         match question.wish {
-            Wish::Call { call, key, urgency, reply } => {
+            Wish::Call { call, key, until, reply } => {
                 let now = self.clock.now();
-                if matches!(urgency, Urgency::Event { until } if now >= until) {
+                if until.is_some_and(|until| now >= until) {
                     self.strike("too late to send");
                     let _ = reply.send(Reply::Unsent { why: "the claim's time was over" });
                 } else {
@@ -535,7 +535,7 @@ impl Run {
         pick(&weights, &mut self.dice).checked_sub(1).map(|place| self.weather.faults[place].0)
     }
 
-    fn call(&mut self, asker: u64, call: &Call, reply: oneshot::Sender<Reply>, fault: Option<Fault>) -> Check {
+    fn call(&mut self, asker: u64, call: &Asked, reply: oneshot::Sender<Reply<Answer>>, fault: Option<Fault>) -> Check {
         let acts = matches!(fault, None | Some(Fault::ActedUnheard | Fault::Late | Fault::Garbage));
         let answer = if acts { Some(self.podero.act(call, self.clock.now())?) } else { None };
         self.moves += 1;
@@ -571,7 +571,7 @@ impl Run {
             }
             (Some(Fault::Held), _) => Reply::Held { status: 403 },
             (Some(Fault::Refused), _) => {
-                if let Call::DeleteBuilding { building, .. } = call {
+                if let Asked::Event(Call::DeleteBuilding { building, .. }) = call {
                     self.undeletable.insert(*building);
                 }
                 Reply::Refused(Refusal { kind: RefusalKind::Invalid, status: 400, detail: "no".to_owned() })
@@ -584,7 +584,7 @@ impl Run {
     }
 
     /// Podero acts within the time of a request after the one who asked gave it up, or was to give it up.
-    fn put_on_the_wire(&mut self, asker: u64, call: Call, within: Duration) {
+    fn put_on_the_wire(&mut self, asker: u64, call: Asked, within: Duration) {
         let takes = Duration::from_micros(self.dice.random_range(0..within.as_micros() as u64));
         let arrives = self.clock.now().plus(takes);
         self.on_the_wire.push(OnTheWire { asker, arrives, call });
@@ -791,7 +791,7 @@ impl Run {
             {
                 self.keep_published(outgoing)?;
             }
-            if let Wish::Call { call, urgency: Urgency::Event { until }, .. } = &question.wish
+            if let Wish::Call { call, until: Some(until), .. } = &question.wish
                 && self.clock.now() < *until
                 && self.dice.random_range(0..2) == 0
             {

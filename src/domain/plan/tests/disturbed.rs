@@ -72,7 +72,7 @@ impl World {
                 Unsent => Reply::Unsent { why: "no connection" },
                 CrashAfter | CrashBefore => return Ended::Died,
             };
-            match judge(work, &call, &reply, moment(self.now), &self.policy) {
+            match judge(work, &call, reply, moment(self.now), &self.policy) {
                 Decision::Settle(fate) => return Ended::Settled(fate),
                 Decision::Continue { save: true } => self.customer = work.customer.clone(),
                 Decision::Continue { save: false } => {}

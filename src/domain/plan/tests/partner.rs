@@ -8,7 +8,7 @@ use super::super::super::alert::{DiffContext, Observation, Outages, WatchPolicy,
 use super::super::super::event::{BuildingKey, Record};
 use super::super::super::{CustomerId, Stamp};
 use super::super::*;
-use super::{Answer, BuildingFound, Changes, PumpFound, Refusal, RefusalKind, Reply, UserFound};
+use super::{BuildingFound, Changes, Done, PumpFound, Refusal, RefusalKind, Reply, UserFound};
 
 #[derive(Clone, Default)]
 pub(super) struct Podero {
@@ -50,19 +50,19 @@ impl Podero {
             Call::FindUser { external_id } => {
                 let mut found = self.users.iter().filter(|(_, user)| !user.is_deleted);
                 let found = found.find(|(_, user)| user.external_id == *external_id);
-                Reply::Done(Answer::User(found.map(|(id, user)| shown(*id, user))))
+                Reply::Done(Done::UserLookedUp(found.map(|(id, user)| shown(*id, user))))
             }
             Call::CreateUser { external_id, record } => self.create_user(external_id, record),
             Call::UpdateUser { user, changes } => {
                 let Some(user) = self.living(*user) else { return refused(RefusalKind::NotFound) };
                 write(&mut user.record, changes);
-                Reply::Done(Answer::Nothing)
+                done(call)
             }
             Call::DeleteUser { user, soft } => self.delete_user(*user, *soft),
             Call::ListBuildings { user } => {
                 let mine = self.buildings.iter().filter(|(_, building)| building.user == *user);
                 let found = mine.map(|(id, building)| BuildingFound { id: *id, observed: building.record.clone() });
-                Reply::Done(Answer::Buildings(found.collect()))
+                Reply::Done(Done::BuildingsListed(found.collect()))
             }
             Call::CreateBuilding { user, key, since, record } => {
                 if self.living(*user).is_none() {
@@ -73,16 +73,17 @@ impl Podero {
                 self.buildings.insert(id, Building { user: *user, record: record.clone() });
                 let pump = self.fresh();
                 self.pumps.insert(pump, Pump { user: *user, building: id, is_steered: true });
-                Reply::Done(Answer::Building { id })
+                let (key, since, record) = (key.clone(), *since, record.clone());
+                Reply::Done(Done::BuildingCreated { building: id, key, since, record })
             }
             Call::UpdateBuilding { building, name, changes, .. } => {
                 let Some(building) = self.buildings.get_mut(building) else { return refused(RefusalKind::NotFound) };
                 building.record.insert(Field::Name, name.clone());
                 write(&mut building.record, changes);
-                Reply::Done(Answer::Nothing)
+                done(call)
             }
             Call::DeleteBuilding { building, .. } => match self.buildings.remove(building) {
-                Some(_) => Reply::Done(Answer::Nothing),
+                Some(_) => done(call),
                 None => refused(RefusalKind::NotFound),
             },
             Call::ListHeatPumps { user } => {
@@ -92,22 +93,16 @@ impl Podero {
                     building: self.buildings.contains_key(&pump.building).then_some(pump.building),
                     is_steered: pump.is_steered,
                 });
-                Reply::Done(Answer::HeatPumps(found.collect()))
+                Reply::Done(Done::HeatPumpsListed(found.collect()))
             }
             Call::PauseHeatPump { heat_pump, .. } => {
                 let Some(pump) = self.pumps.get_mut(heat_pump) else { return refused(RefusalKind::NotFound) };
                 pump.is_steered = false;
-                Reply::Done(Answer::Nothing)
+                done(call)
             }
-            Call::CreateOnboardingSession { .. } => {
-                Reply::Done(Answer::Session { url: format!("https://connect.example/{}", self.fresh()) })
-            }
-            Call::ListUsers
-            | Call::ObserveHeatPumps { .. }
-            | Call::ObserveHeatPump { .. }
-            | Call::FindReconnection { .. }
-            | Call::ResolveCue { .. } => {
-                panic!("the watch's call in a plan: {call:?}")
+            Call::CreateOnboardingSession { key, since, .. } => {
+                let url = format!("https://connect.example/{}", self.fresh());
+                Reply::Done(Done::SessionCreated { key: key.clone(), since: *since, url })
             }
         }
     }
@@ -121,9 +116,8 @@ impl Podero {
         }
         let id = self.fresh();
         let user = User { external_id: external_id.clone(), record: record.clone(), is_deleted: false };
-        let found = shown(id, &user);
         self.users.insert(id, user);
-        Reply::Done(Answer::User(Some(found)))
+        Reply::Done(Done::UserCreated { user: id, record: record.clone() })
     }
 
     fn delete_user(&mut self, id: Uuid, soft: bool) -> Reply {
@@ -136,7 +130,7 @@ impl Podero {
             self.buildings.retain(|_, building| building.user != id);
             self.pumps.retain(|_, pump| pump.user != id);
         }
-        Reply::Done(Answer::Nothing)
+        Reply::Done(Done::UserDeleted { user: id })
     }
 
     fn living(&mut self, id: Uuid) -> Option<&mut User> {
@@ -197,6 +191,11 @@ impl Podero {
         end.sort();
         end
     }
+}
+
+/// A yes that says nothing.
+fn done(call: &Call) -> Reply {
+    Reply::Done(call.done().expect("it need not say anything"))
 }
 
 fn shown(id: Uuid, user: &User) -> UserFound {

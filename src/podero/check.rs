@@ -1,0 +1,130 @@
+//! Asks Podero whether the settings are right, outside of the budget and without changing anything there.
+//!
+//! Before: [`super::client`]. After: an operator reads what was found.
+
+use super::answer::{Coding, Lost, coding_of};
+use super::auth::Token;
+use super::calls::ListUsers;
+use super::client::{Client, Inner, PROBE_ID};
+use super::wire::Request;
+use crate::domain::CustomerId;
+use crate::domain::call::{Call, Reply};
+
+/// A problem that [`Client::check`] found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// Podero gives no token for these credentials.
+    #[error("Podero refuses the client credentials (status {status})")]
+    Credentials {
+        /// The status that said so.
+        status: u16,
+    },
+    /// The token is good, the organisation is not.
+    #[error("Podero does not open the organisation to these credentials (status {status})")]
+    Organisation {
+        /// The status that said so.
+        status: u16,
+    },
+    /// Podero was reached and fails.
+    #[error("Podero was reached and fails (status {status}): the trouble is at Podero, not on the way to it")]
+    Failing {
+        /// The status that said so.
+        status: u16,
+    },
+    /// Podero says something that no page shows.
+    #[error("Podero answers with an unexpected status ({status})")]
+    Status {
+        /// This one.
+        status: u16,
+    },
+    /// Nothing can be said now.
+    #[error("Podero does not answer as it should: {why}")]
+    Away {
+        /// What went wrong.
+        why: &'static str,
+    },
+}
+
+/// A step of [`Client::check`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// `token`, `organisation` or `find_user`.
+    pub step: &'static str,
+    /// The status of a good answer, or what is wrong.
+    pub outcome: Result<u16, Unfit>,
+}
+
+fn of_organisation(status: Status) -> Result<u16, Unfit> {
+    match status.code {
+        200 => status.coding.map_or(Ok(200), |coding| Err(Unfit::Away { why: coding.why() })),
+        status @ (400..=404 | 410) => Err(Unfit::Organisation { status }),
+        status => Err(not_well(status)),
+    }
+}
+
+fn of_probe(status: u16) -> Result<u16, Unfit> {
+    match status {
+        200 | 404 | 410 => Ok(status),
+        401 | 403 => Err(Unfit::Organisation { status }),
+        _ => Err(not_well(status)),
+    }
+}
+
+/// A status that says nothing about credentials or organisation.
+fn not_well(status: u16) -> Unfit {
+    match status {
+        300..=399 => Unfit::Away { why: "it redirects; check podero.base_url" },
+        429 => Unfit::Away { why: "it asks for a pause" },
+        500..=599 => Unfit::Failing { status },
+        _ => Unfit::Status { status },
+    }
+}
+
+impl Client {
+    /// Gets a token, asks for the organisation's users without reading them, and looks up the id that the circuit's probe
+    /// asks for. Works outside of the budget and without the [`Dispatcher`], changes nothing at Podero. Each step follows only
+    /// when the one before it went well; `told` hears of each.
+    pub async fn check(&self, mut told: impl FnMut(Checked)) -> Result<(), Unfit> {
+        let inner = &*self.0;
+        let mut tell = |step, outcome: Result<u16, Unfit>| {
+            told(Checked { step, outcome: outcome.clone() });
+            outcome
+        };
+        let token = inner.tokens.token(None).await.map_err(|reply| match reply {
+            Reply::Held { status } => Unfit::Credentials { status },
+            Reply::Unsent { why } | Reply::Unknown { why } => Unfit::Away { why },
+            Reply::Busy { .. } => Unfit::Away { why: "it asks for a pause" },
+            Reply::Refused(_) => Unfit::Away { why: "the token endpoint makes no sense" },
+        });
+        let token = match token {
+            Ok(token) => token,
+            Err(unfit) => return tell("token", Err(unfit)).map(drop),
+        };
+        tell("token", Ok(200))?;
+        tell("organisation", inner.status_of(&ListUsers, &token).await.and_then(of_organisation))?;
+        let Some(external_id) = CustomerId::accept(PROBE_ID) else { return Ok(()) };
+        let probe = Call::FindUser { external_id };
+        // No user has this id: a healthy Podero says 404.
+        let asked = inner.status_of(&probe, &token).await.and_then(|status| of_probe(status.code));
+        tell("find_user", asked).map(drop)
+    }
+}
+
+impl Inner {
+    /// The status of the answer to a call, whose body is not read.
+    async fn status_of<R: Request>(&self, request: &R, token: &Token) -> Result<Status, Unfit> {
+        let Ok(parts) = request.request(self.settings.org_id) else {
+            return Err(Unfit::Away { why: "the call has no address" });
+        };
+        match self.build(&parts, token, None, None).send().await {
+            Ok(answer) => Ok(Status { code: answer.status().as_u16(), coding: coding_of(answer.headers(), &[]) }),
+            Err(error) => Err(Unfit::Away { why: Lost::of(&error).text() }),
+        }
+    }
+}
+
+/// A status, and the coding of the body that came with it.
+struct Status {
+    code: u16,
+    coding: Option<Coding>,
+}
