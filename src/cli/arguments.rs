@@ -147,16 +147,6 @@ pub(super) enum Parked {
     },
 }
 
-impl Parked {
-    /// Store that the command opens.
-    pub(super) fn at(&self) -> &StoreOptions {
-        match self {
-            Self::List { at, .. } | Self::Show { at, .. } | Self::Stop { at, .. } | Self::Skip { at, .. } => at,
-            Self::Retry(retry) => &retry.at,
-        }
-    }
-}
-
 #[derive(Debug, Subcommand)]
 pub(super) enum Events {
     /// List events that are not done, the longest-waiting first, with why and until when they wait
@@ -182,15 +172,6 @@ pub(super) enum Events {
         #[command(flatten)]
         at: StoreOptions,
     },
-}
-
-impl Events {
-    /// Store that the command opens.
-    pub(super) fn at(&self) -> &StoreOptions {
-        match self {
-            Self::List { at, .. } | Self::Show { at, .. } => at,
-        }
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -310,7 +291,7 @@ pub(super) struct RetryArguments {
     #[arg(long, value_name = "N", default_value_t = PER_SECOND_DEFAULT,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(PER_SECOND_MAX)), conflicts_with = "ids")]
     pub(super) per_second: u32,
-    /// Do not wait for the end; the running bridge continues the retry. With --reason or --all
+    /// Do not wait for the end, with --reason or --all; the running bridge continues the retry
     #[arg(long, conflicts_with = "ids")]
     pub(super) detach: bool,
     /// Approve churns that the brake has parked (`churn_brake`), so that they take effect. With --reason, prints their

@@ -7,13 +7,14 @@ use std::path::Path;
 use anyhow::anyhow;
 
 use super::error::CliError;
+use super::open::load_store;
 use super::output::say;
 use super::signals::Signals;
-use crate::config;
 use crate::store::{BackupError, back_up, is_sqlite};
 
 /// Copies the store and says where to. A signal ends it, and leaves nothing behind.
-pub(super) async fn run(at: &config::Store, to: &Path) -> Result<(), CliError> {
+pub(super) async fn run(config: Option<&Path>, to: &Path) -> Result<(), CliError> {
+    let at = load_store(config, false)?;
     let url = at.url.expose();
     // Said without asking a server that may be away.
     if !is_sqlite(url) {

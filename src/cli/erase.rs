@@ -5,35 +5,35 @@
 //!
 //! Before: [`crate::cli`]. After: [`crate::store`].
 
-use anyhow::bail;
+use anyhow::anyhow;
 use serde_json::json;
 
 use super::arguments::EraseArguments;
-use super::open::open_with_key;
+use super::error::CliError;
+use super::open::{load_store, open_with_key};
 use super::output::{print_json, say, say_error};
-use crate::config;
 use crate::domain::EventId;
 use crate::domain::event::EventState;
 use crate::store::InTheWay;
 
 /// Erases one customer, and the messages that mention them.
-pub(super) async fn run(at: &config::Store, erase: EraseArguments) -> anyhow::Result<()> {
+pub(super) async fn run(erase: EraseArguments) -> Result<(), CliError> {
+    let opened = open_with_key(&load_store(erase.at.config.as_deref(), true)?).await?;
     let messages: Vec<_> = erase.messages.into_iter().map(EventId).collect();
-    let opened = open_with_key(at).await?;
     let result = opened.store.erase(erase.customer_id.as_str(), &messages, erase.force).await;
     // The erasure is committed; a failure from here on does not undo it.
     let scrubbed = if matches!(result, Ok(Ok(_))) { opened.store.scrub().await } else { Ok(true) };
     opened.close().await;
     let erased = match result? {
         Ok(erased) => erased,
-        Err(found) => bail!("nothing was erased:\n{}", what_to_do(&found)),
+        Err(found) => return Err(anyhow!("nothing was erased:\n{}", what_to_do(&found)).into()),
     };
     let is_clean = matches!(scrubbed, Ok(true));
     if let Err(error) = scrubbed {
         say_error(&format!("podero-bridge: the store's log (FILE-wal) could not be emptied: {error}"));
     }
     if erase.at.json {
-        return print_json(&json!({ "erased": erased, "is_log_clean": is_clean }));
+        return Ok(print_json(&json!({ "erased": erased, "is_log_clean": is_clean }))?);
     }
     say(&format!(
         "erased: {} events, {} messages, {} outgoing events, {} heat pumps; a tombstone stays",

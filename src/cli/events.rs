@@ -4,36 +4,36 @@
 
 use serde_json::json;
 
-use super::arguments::Events;
+use super::arguments::{Events, StoreOptions};
+use super::error::CliError;
 use super::open::open;
 use super::output::{print_json, say};
 use super::show;
 use super::table::{self, or_dash};
-use crate::config;
 use crate::domain::Timestamp;
 use crate::store::{OpenEvent, OpenFilter};
 
 /// Runs a command about events.
-pub(super) async fn run(at: &config::Store, command: Events) -> anyhow::Result<()> {
+pub(super) async fn run(command: Events) -> Result<(), CliError> {
     match command {
-        Events::List { state, customer, after, limit, at: options } => {
+        Events::List { state, customer, after, limit, at } => {
             let customer = customer.map(|customer| customer.as_str().to_owned());
-            list(at, OpenFilter { state, customer, after, limit }, options.json).await
+            list(&at, OpenFilter { state, customer, after, limit }).await
         }
-        Events::Show { id, at: options } => show::event(at, id, options.json).await,
+        Events::Show { id, at } => show::event(&at, id).await,
     }
 }
 
 /// Lists a page of events that are not done, the longest-waiting first.
-async fn list(at: &config::Store, filter: OpenFilter, is_json: bool) -> anyhow::Result<()> {
+async fn list(at: &StoreOptions, filter: OpenFilter) -> Result<(), CliError> {
     let state = filter.state.name();
     let opened = open(at).await?;
     let page = opened.store.open_events(filter).await;
     opened.close().await;
     let page = page?;
     let next = page.next.map(|next| next.to_string());
-    if is_json {
-        return print_json(&json!({ "events": page.events, "next": next }));
+    if at.json {
+        return Ok(print_json(&json!({ "events": page.events, "next": next }))?);
     }
     if page.events.is_empty() {
         say(&format!("no event is {state}"));

@@ -36,8 +36,10 @@ pub(super) async fn run(config: Config, request: ExplainArguments) -> anyhow::Re
     let source = config.sources.iter().find(|source| source.name == request.source);
     let source = source.with_context(|| format!("there is no [[source]] `{}` in the configuration", request.source))?;
     let clock = Clock::system();
-    let headers = headers(&request.headers)?;
-    let from_queue = from_queue(&request.amqp)?;
+    let headers = pairs(&request.headers, ':', "a header is written `NAME: VALUE`")?;
+    let headers: BTreeMap<_, _> =
+        headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
+    let from_queue = pairs(&request.amqp, '=', "--amqp is written NAME=VALUE")?;
     let body = message(&request.file, config.http.body_max)?;
     let has_mapping = source.map.is_some();
     let transport = if from_queue.is_empty() { Transport::Http } else { Transport::Amqp };
@@ -76,17 +78,10 @@ pub(super) async fn run(config: Config, request: ExplainArguments) -> anyhow::Re
     Ok(())
 }
 
-fn headers(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
-    let split = |header: &String| {
-        let (name, value) = header.split_once(':').context("a header is written `NAME: VALUE`")?;
-        Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
-    };
-    given.iter().map(split).collect()
-}
-
-fn from_queue(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+/// Splits each at the first separator; `form` is how they are written.
+fn pairs(given: &[String], separator: char, form: &'static str) -> anyhow::Result<BTreeMap<String, String>> {
     let split = |pair: &String| {
-        let (name, value) = pair.split_once('=').context("--amqp is written NAME=VALUE")?;
+        let (name, value) = pair.split_once(separator).context(form)?;
         Ok((name.trim().to_owned(), value.to_owned()))
     };
     given.iter().map(split).collect()

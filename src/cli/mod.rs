@@ -79,30 +79,17 @@ async fn run() -> Result<(), CliError> {
         Command::Demo => demo::run().await?,
         Command::Sandbox { listen, seed } => sandbox::run(listen, seed).await?,
         Command::Check { config, offline } => check::run(load(config.as_deref(), false)?, offline).await?,
-        Command::Parked(command) => {
-            let store = load_store(command.at().config.as_deref(), false)?;
-            parked::run(&store, command).await?;
-        }
-        Command::Events(command) => {
-            let store = load_store(command.at().config.as_deref(), false)?;
-            events::run(&store, command).await?;
-        }
-        Command::Customers(Customers::Show { customer_id, at }) => {
-            show::customer(&load_store(at.config.as_deref(), false)?, &customer_id, at.json).await?;
-        }
-        Command::Erase(erase) => erase::run(&load_store(erase.at.config.as_deref(), true)?, erase).await?,
+        Command::Parked(command) => parked::run(command).await?,
+        Command::Events(command) => events::run(command).await?,
+        Command::Customers(Customers::Show { customer_id, at }) => show::customer(&at, &customer_id).await?,
+        Command::Erase(erase) => erase::run(erase).await?,
         // As with --sandbox: no account is needed, since nothing is sent.
         Command::Explain(explain) => explain::run(load(explain.config.as_deref(), true)?, explain).await?,
         Command::Test { dir } => test::run(&dir).await?,
         Command::Import(import) => import::run(&load_import(import.config.as_deref())?, import).await?,
-        Command::Backup { file, config } => backup::run(&load_store(config.as_deref(), false)?, &file).await?,
+        Command::Backup { file, config } => backup::run(config.as_deref(), &file).await?,
     }
     Ok(output::check_written()?)
-}
-
-/// For a command that only opens the store: the rest of the configuration may have problems.
-fn load_store(path: Option<&Path>, with_key: bool) -> Result<config::Store, CliError> {
-    Config::load_store(path, &process_environment(), with_key).map_err(CliError::configuration)
 }
 
 fn load_import(path: Option<&Path>) -> Result<config::Import, CliError> {

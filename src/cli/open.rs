@@ -5,11 +5,15 @@
 //!
 //! Before: the commands of [`crate::cli`]. After: [`crate::store`].
 
+use std::path::Path;
+
 use anyhow::{Context, bail};
 use tokio::task::JoinHandle;
 
+use super::arguments::StoreOptions;
+use super::error::CliError;
 use crate::clock::Clock;
-use crate::config::{self, Secret};
+use crate::config::{self, Config, Secret, process_environment};
 use crate::store::{Error, Settings, Store, Writer};
 
 /// A store and the task that writes for it.
@@ -18,8 +22,18 @@ pub(super) struct Opened {
     writer: JoinHandle<()>,
 }
 
+/// Reads the section of the store. The rest of the configuration may have problems.
+pub(super) fn load_store(path: Option<&Path>, with_key: bool) -> Result<config::Store, CliError> {
+    Config::load_store(path, &process_environment(), with_key).map_err(CliError::configuration)
+}
+
 /// Opens the store that the configuration names, to read it and to move parked events.
-pub(super) async fn open(at: &config::Store) -> anyhow::Result<Opened> {
+pub(super) async fn open(options: &StoreOptions) -> Result<Opened, CliError> {
+    Ok(open_configured(&load_store(options.config.as_deref(), false)?).await?)
+}
+
+/// Opens the store of a configuration that was read before.
+pub(super) async fn open_configured(at: &config::Store) -> anyhow::Result<Opened> {
     opened(at, Store::look(at.url.expose(), Clock::system()).await)
 }
 

@@ -8,17 +8,16 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::arguments::{Parked, RetryArguments, Which};
+use super::arguments::{Parked, RetryArguments, StoreOptions};
 use super::error::CliError;
-use super::open::open;
+use super::open::{load_store, open, open_configured};
 use super::output::{print_json, say};
 use super::show;
 use super::table::{self, or_dash};
-use crate::config;
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 use crate::pump;
@@ -33,29 +32,24 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const FAILURES_MAX: u32 = 10;
 
 /// Runs a command about parked events.
-pub(super) async fn run(at: &config::Store, command: Parked) -> Result<(), CliError> {
+pub(super) async fn run(command: Parked) -> Result<(), CliError> {
     match command {
-        Parked::List { reason, after, at: options } => list(at, reason, after, options.json).await?,
-        Parked::Show { id, at: options } => show::event(at, id, options.json).await?,
-        Parked::Retry(retry) if retry.which.ids.is_empty() => retry_many(at, &retry).await?,
+        Parked::List { reason, after, at } => list(&at, reason, after).await,
+        Parked::Show { id, at } => show::event(&at, id).await,
+        Parked::Retry(retry) if retry.which.ids.is_empty() => retry_many(&retry).await,
         // The operator who names an event and approves it has looked at it: no question.
         Parked::Retry(retry) => {
             let request = if retry.approve { RetryRequest::Approve } else { RetryRequest::Retry };
-            each(at, &retry.which.ids, request, "pending", retry.at.json).await?;
+            each(&retry.at, &retry.which.ids, request, "pending").await
         }
-        Parked::Stop { id, at: options } => stop(at, id, options.json).await?,
-        Parked::Skip { which: Which { ids, reason, .. }, at: options } if ids.is_empty() => {
-            skip_many(at, reason, options.json).await?;
-        }
-        Parked::Skip { which, at: options } => {
-            each(at, &which.ids, RetryRequest::Skip, "skipped", options.json).await?;
-        }
+        Parked::Stop { id, at } => stop(&at, id).await,
+        Parked::Skip { which, at } if which.ids.is_empty() => skip_many(&at, which.reason).await,
+        Parked::Skip { which, at } => each(&at, &which.ids, RetryRequest::Skip, "skipped").await,
     }
-    Ok(())
 }
 
 /// Lists the groups, and a page of events.
-async fn list(at: &config::Store, reason: Option<Reason>, after: Option<Uuid>, is_json: bool) -> anyhow::Result<()> {
+async fn list(at: &StoreOptions, reason: Option<Reason>, after: Option<Uuid>) -> Result<(), CliError> {
     let opened = open(at).await?;
     let after = after.map(|id| id.to_string());
     let page = opened.store.parked_page(reason.map(Reason::name), after.as_deref(), ROWS_MAX).await;
@@ -64,8 +58,8 @@ async fn list(at: &config::Store, reason: Option<Reason>, after: Option<Uuid>, i
     let (page, groups) = (page?, groups?);
     let is_full = i64::try_from(page.len()).is_ok_and(|count| count == ROWS_MAX);
     let next = page.last().filter(|_| is_full).map(|last| last.id);
-    if is_json {
-        return print_json(&json!({ "groups": groups, "parked": page, "next": next }));
+    if at.json {
+        return Ok(print_json(&json!({ "groups": groups, "parked": page, "next": next }))?);
     }
     if groups.is_empty() {
         say("nothing is parked");
@@ -97,26 +91,20 @@ async fn list(at: &config::Store, reason: Option<Reason>, after: Option<Uuid>, i
 
 /// Gives up messages that never became an event, of one reason or all; other parked events can still be retried. Of a
 /// reason that waits for an approval it gives up all events.
-async fn skip_many(at: &config::Store, reason: Option<Reason>, is_json: bool) -> anyhow::Result<()> {
+async fn skip_many(at: &StoreOptions, reason: Option<Reason>) -> Result<(), CliError> {
     let opened = open(at).await?;
     let skipped = opened.store.skip_unreadable(reason).await;
     opened.close().await;
     let skipped = skipped?;
-    if is_json {
-        return print_json(&json!({ "skipped": skipped }));
+    if at.json {
+        return Ok(print_json(&json!({ "skipped": skipped }))?);
     }
     let refused = reason.is_some_and(Reason::is_approvable);
     say(&format!("{skipped} skipped{}", if refused { "" } else { " that never became events" }));
     Ok(())
 }
 
-async fn each(
-    at: &config::Store,
-    ids: &[Uuid],
-    request: RetryRequest,
-    state: &str,
-    is_json: bool,
-) -> anyhow::Result<()> {
+async fn each(at: &StoreOptions, ids: &[Uuid], request: RetryRequest, state: &str) -> Result<(), CliError> {
     let opened = open(at).await?;
     let mut results = Vec::with_capacity(ids.len());
     for id in ids {
@@ -141,26 +129,26 @@ async fn each(
             Err(error) => ("failed", Some(error.to_string())),
         };
         failed += usize::from(why.is_some());
-        if !is_json {
+        if !at.json {
             say(&why.as_ref().map_or_else(|| format!("{id}  {word}"), |why| format!("{id}  {word}: {why}")));
         }
         shown.push(json!({ "id": id, "state": word, "why": why }));
     }
-    if is_json {
+    if at.json {
         print_json(&json!({ "results": shown }))?;
     }
-    ensure!(failed == 0, "{failed} of {} were not changed", ids.len());
-    Ok(())
+    if failed == 0 { Ok(()) } else { Err(anyhow!("{failed} of {} were not changed", ids.len()).into()) }
 }
 
 /// Retries everything that is parked now, of one reason or all, and prints the progress until its end. Ctrl-C stops it.
 /// With an approval it first prints the events that it would release, and releases no others.
-async fn retry_many(at: &config::Store, retry: &RetryArguments) -> Result<(), CliError> {
+async fn retry_many(retry: &RetryArguments) -> Result<(), CliError> {
+    let at = load_store(retry.at.config.as_deref(), false)?;
     if retry.approve && !retry.which.reason.is_some_and(Reason::is_approvable) {
         let names = Reason::APPROVABLE.map(Reason::name).join(", ");
         return Err(CliError::Usage(format!("--approve overrides {names} alone: name it with --reason")));
     }
-    let opened = open(at).await?;
+    let opened = open_configured(&at).await?;
     let result = order_and_follow(&opened.store, retry, at.backlog_max).await;
     opened.close().await;
     let ended = result?;
@@ -295,13 +283,13 @@ async fn step(store: &Store, id: &str, backlog_max: u64) -> Result<(Stepped, Opt
 }
 
 /// Stops a retry of many.
-async fn stop(at: &config::Store, id: Uuid, is_json: bool) -> anyhow::Result<()> {
+async fn stop(at: &StoreOptions, id: Uuid) -> Result<(), CliError> {
     let opened = open(at).await?;
     let retry = opened.store.stop_retry(&id.to_string()).await;
     opened.close().await;
     let retry = retry?.with_context(|| format!("no retry has the id {id}"))?;
-    if is_json {
-        return print_json(&retry);
+    if at.json {
+        return Ok(print_json(&retry)?);
     }
     say(&progress(&retry));
     Ok(())

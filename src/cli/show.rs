@@ -5,34 +5,35 @@
 use anyhow::Context;
 use uuid::Uuid;
 
+use super::arguments::StoreOptions;
+use super::error::CliError;
 use super::open::open;
 use super::output::{print_json, say};
 use super::table::{self, or_dash};
-use crate::config;
 use crate::domain::{CustomerId, EventId, Timestamp};
 use crate::store::{CustomerView, EventSummary, EventView, NoticeView, PumpView};
 
 /// Prints one event with its calls and original bytes.
-pub(super) async fn event(at: &config::Store, id: Uuid, is_json: bool) -> anyhow::Result<()> {
+pub(super) async fn event(at: &StoreOptions, id: Uuid) -> Result<(), CliError> {
     let opened = open(at).await?;
     let event = opened.store.event(EventId(id)).await;
     opened.close().await;
     let event = event?.with_context(|| format!("no event has the id {id}"))?;
-    if is_json {
-        return print_json(&event);
+    if at.json {
+        return Ok(print_json(&event)?);
     }
     describe(&event);
     Ok(())
 }
 
 /// Prints one customer with all that happened.
-pub(super) async fn customer(at: &config::Store, id: &CustomerId, is_json: bool) -> anyhow::Result<()> {
+pub(super) async fn customer(at: &StoreOptions, id: &CustomerId) -> Result<(), CliError> {
     let opened = open(at).await?;
     let customer = opened.store.customer(id.as_str()).await;
     opened.close().await;
     let customer = customer?.context("nothing was ever heard of this customer")?;
-    if is_json {
-        return print_json(&customer);
+    if at.json {
+        return Ok(print_json(&customer)?);
     }
     narrate(&customer);
     Ok(())

@@ -21,5 +21,5 @@ pub(super) fn expect(list: &str, found: &BTreeMap<String, String>, advice: &str)
     let gone = known.keys().filter(|entry| !found.contains_key(**entry));
     let gone: String = gone.map(|entry| format!("  {entry}\n")).collect();
     assert!(new.is_empty(), "{advice}.\nNew, beyond tests/it/tidy/today/{list}:\n{new}\nNo longer there:\n{gone}");
-    assert!(gone.is_empty(), "Mended. Take these lines out of tests/it/tidy/today/{list}:\n{gone}");
+    assert!(gone.is_empty(), "Mended. Take these lines out of tests/it/tidy/today/{list} (UPDATE=1 does it):\n{gone}");
 }

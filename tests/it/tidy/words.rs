@@ -16,7 +16,8 @@ struct Found {
 impl<'ast> Visit<'ast> for Found {
     fn visit_signature(&mut self, signature: &'ast syn::Signature) {
         let is_tuple = |input: &syn::FnArg| match input {
-            syn::FnArg::Typed(typed) => matches!(*typed.pat, syn::Pat::Tuple(_)),
+            // A tuple that a foreign crate hands over has a type with a name.
+            syn::FnArg::Typed(typed) => matches!((&*typed.pat, &*typed.ty), (syn::Pat::Tuple(_), syn::Type::Tuple(_))),
             syn::FnArg::Receiver(_) => false,
         };
         if signature.inputs.iter().any(is_tuple) {
