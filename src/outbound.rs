@@ -1,8 +1,8 @@
-//! Stage 4: tells the outside. The oldest pending notice of each line -> publish -> mark. The only publisher.
+//! Stage 4: tells the outside. The oldest pending notice of each ordering key -> publish -> mark. The only publisher.
 //!
 //! A notice counts as told when its target confirmed it: RabbitMQ by a publisher confirm, a webhook by a 2xx. A
 //! crash in between tells it again under the same id. What cannot be delivered is tried again with back-off for
-//! as long as it takes, and shown; it holds back its own line only.
+//! as long as it takes, and shown; it holds back only the notices with its own ordering key.
 //!
 //! Before: the outbox, by [`crate::store`]. After: [`crate::broker`], or the webhook's receiver.
 
@@ -12,7 +12,7 @@ use cloudevents::{EventBuilder, EventBuilderV10};
 use futures_util::future::join_all;
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 
-use crate::broker::{Outgoing, Publish, Published};
+use crate::broker::{OutgoingNotice, Publish, Published};
 use crate::clock::Clock;
 use crate::domain::notice::Notice;
 use crate::domain::retry::RetrySchedule;
@@ -154,7 +154,7 @@ impl<B: Publish> Deliver for ToBroker<B> {
     }
 
     async fn deliver(&self, notice: &Notice, body: Vec<u8>) -> Delivered {
-        let outgoing = Outgoing {
+        let outgoing = OutgoingNotice {
             id: notice.id.to_string(),
             routing_key: notice.topic.name().to_owned(),
             content_type: CONTENT_TYPE,
@@ -240,7 +240,7 @@ mod tests {
         let notice = Notice {
             id: uuid::Uuid::from_u128(7),
             topic: Topic::CustomerProvisioned,
-            line: "customer/C-1".into(),
+            order_key: "customer/C-1".into(),
             subject: "C-1".into(),
             time: Timestamp::parse("2026-10-01T12:00:00Z").expect("valid"),
             data: json!({"customer_id": "C-1"}),

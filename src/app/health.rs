@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::stages::Handles;
 use crate::admin::{Health, Part};
-use crate::broker::Leg;
+use crate::broker::LinkState;
 use crate::domain::partner_health::CircuitCause;
 use crate::podero::Outlook;
 
@@ -15,12 +15,12 @@ impl Health for Handles {
         let mut parts = Vec::new();
         if let Some(broker) = &self.broker {
             let status = broker.status();
-            let part = |name, leg: &Leg| Part {
+            let part = |name, state: &LinkState| Part {
                 name,
-                is_ready: *leg == Leg::Connected,
-                state: match leg {
-                    Leg::Connected => "ok".to_owned(),
-                    Leg::Disconnected { why } => why.clone(),
+                is_ready: *state == LinkState::Connected,
+                state: match state {
+                    LinkState::Connected => "ok".to_owned(),
+                    LinkState::Disconnected { why } => why.clone(),
                 },
             };
             parts.push(part("broker", &status.publisher));

@@ -23,7 +23,7 @@ use super::tasks::{Stage, Tasks};
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::{Config, Networks};
-use crate::inbound::bodies::{self, Bodies};
+use crate::inbound::bodies::{self, BodyBudget};
 use crate::listener::connections::{self, Bounds, Connections, ProvedPeers};
 use crate::listener::note_request;
 use crate::metrics::{Listener, Metrics};
@@ -102,7 +102,7 @@ impl Default for Limits {
 pub(super) struct SlowClients {
     pub(super) http: Connections,
     pub(super) admin: Connections,
-    pub(super) bodies: Bodies,
+    pub(super) bodies: BodyBudget,
     pub(super) proved: ProvedPeers,
 }
 
@@ -131,7 +131,7 @@ impl SlowClients {
         Self {
             http: connections(Listener::Http, http, &config.http.trusted_proxies),
             admin: connections(Listener::Admin, admin, &config.admin.trusted_proxies),
-            bodies: Bodies::new(limits.bodies_bytes_max, config.http.body_max, metrics.clone()),
+            bodies: BodyBudget::new(limits.bodies_bytes_max, config.http.body_max, metrics.clone()),
             proved,
         }
     }

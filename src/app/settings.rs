@@ -94,8 +94,8 @@ pub fn podero(config: &Config, sandbox: Option<&OpenSandbox>) -> anyhow::Result<
 }
 
 /// The settings of the broker's connection.
-pub fn broker(amqp: &Amqp) -> broker::Settings {
-    broker::Settings {
+pub fn broker(amqp: &Amqp) -> broker::BrokerSettings {
+    broker::BrokerSettings {
         urls: amqp.urls.iter().map(|url| url.expose().to_owned()).collect(),
         inbound_exchange: amqp.inbound_exchange.clone(),
         inbound_queue: amqp.inbound_queue.clone(),

@@ -23,8 +23,8 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use super::link::{self, Link};
-use super::supervisor::{self, Ended, Role, Stop};
-use super::{Error, Frame, Inner, Intake, Properties, Taken, tending, topology};
+use super::supervisor::{self, Ended, LinkRole, Stop};
+use super::{BrokerError, Frame, Inner, Intake, IntakeResult, Properties, tending, topology};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::retry::RetrySchedule;
@@ -61,16 +61,16 @@ pub(super) async fn serve<I: Intake>(inner: &Inner, intake: &I, link: Link, mut 
         Ok(opened) => opened,
         Err(ended) => return ended,
     };
-    supervisor::up(inner, Role::Consumer, &link);
+    supervisor::up(inner, LinkRole::Consumer, &link);
     let prefetch = usize::from(prefetch(inner));
     let room = Semaphore::new(OFFERED_BYTES_MAX / KIB);
     let hands = Hands { clock: &inner.clock, intake, channel: &channel, room: &room };
     let mut takes = FuturesUnordered::new();
     let mut steps = 0_u32;
     let mut pace = Pace::default();
-    let lost = |why: &str| Error { why: format!("{}: {why}", link.address()) };
+    let lost = |why: &str| BrokerError { why: format!("{}: {why}", link.address()) };
     let no_hint = Notify::new();
-    let mut tending = Box::pin(tending::tend(inner, Role::Consumer, &link, &no_hint));
+    let mut tending = Box::pin(tending::tend(inner, LinkRole::Consumer, &link, &no_hint));
     loop {
         steps = steps.wrapping_add(1);
         if steps.is_multiple_of(STEPS_IN_A_ROW) {
@@ -142,7 +142,7 @@ fn prefetch(inner: &Inner) -> u16 {
     inner.settings.prefetch.max(1)
 }
 
-async fn open(inner: &Inner, link: &Link) -> Result<(Channel, Consumer), Error> {
+async fn open(inner: &Inner, link: &Link) -> Result<(Channel, Consumer), BrokerError> {
     topology::lay_inbound(link, &inner.settings).await?;
     let queue = topology::name(&inner.settings.inbound_queue)?;
     let channel = link.channel().await?;
@@ -180,8 +180,8 @@ impl<'a, I: Intake> Hands<'a, I> {
                     intake.offer(&held).await
                 };
                 match taken {
-                    Taken::Stored => return channel.basic_ack(tag, BasicAckOptions::default()).await,
-                    Taken::NotNow => refusals += 1,
+                    IntakeResult::Stored => return channel.basic_ack(tag, BasicAckOptions::default()).await,
+                    IntakeResult::NotNow => refusals += 1,
                 }
                 let wait = TAKE_AGAIN.delay(refusals, clock.jitter());
                 tokio::select! {

@@ -22,7 +22,7 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use tokio::time::timeout;
 
-use super::Error;
+use super::BrokerError;
 use crate::tls;
 
 /// From the first packet to an open connection. A healthy broker needs milliseconds; name look-up, TLS and a proxy may
@@ -52,8 +52,8 @@ fn address(uri: &AMQPUri) -> String {
 }
 
 /// An unusable URL is answered in general words: the parser's own would repeat it, password and all.
-fn parse(url: &str) -> Result<AMQPUri, Error> {
-    let wrong = |why: &str| Error { why: format!("amqp.url: {why}") };
+fn parse(url: &str) -> Result<AMQPUri, BrokerError> {
+    let wrong = |why: &str| BrokerError { why: format!("amqp.url: {why}") };
     let after_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
     let authority_ends = after_scheme.find(['/', '?', '#']).unwrap_or(after_scheme.len());
     if after_scheme[authority_ends..].contains('@') {
@@ -78,10 +78,10 @@ pub(super) struct Link {
 }
 
 /// Opens a connection that the broker lists under `name`. Dropping the future leaves nothing behind.
-pub(super) async fn connect(url: &str, name: &str) -> Result<Link, Error> {
+pub(super) async fn connect(url: &str, name: &str) -> Result<Link, BrokerError> {
     let uri = parse(url)?;
     let (address, scheme) = (address(&uri), uri.scheme.clone());
-    let failed = |why: String| Error { why: format!("{address}: {why}") };
+    let failed = |why: String| BrokerError { why: format!("{address}: {why}") };
     let cutter = Cutter::default();
     let socket = Arc::clone(&cutter.0);
     let runtime = lapin::runtime::default_runtime().map_err(|error| failed(error.to_string()))?;
@@ -134,7 +134,7 @@ impl Link {
     }
 
     /// Opens a channel.
-    pub(super) async fn channel(&self) -> Result<Channel, Error> {
+    pub(super) async fn channel(&self) -> Result<Channel, BrokerError> {
         self.connection.create_channel().await.map_err(|error| self.lost(&error))
     }
 
@@ -144,9 +144,9 @@ impl Link {
     }
 
     /// Puts the address before lapin's words, and says what to do about what lapin cannot read.
-    pub(super) fn lost(&self, error: &lapin::Error) -> Error {
+    pub(super) fn lost(&self, error: &lapin::Error) -> BrokerError {
         let advice = if matches!(error.kind(), ErrorKind::ParsingError(_)) { UNPARSABLE } else { "" };
-        Error { why: format!("{}: {error}{advice}", self.address) }
+        BrokerError { why: format!("{}: {error}{advice}", self.address) }
     }
 
     /// Says good-bye, within a bound.

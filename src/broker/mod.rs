@@ -6,7 +6,7 @@
 //! included). lapin's own recovery is off: a connection that breaks is dropped, and connection, topology, channel,
 //! consumer and publisher are made anew with back-off, for as long as it takes.
 //!
-//! In: a delivery is acked after [`Intake::offer`] said [`Taken::Stored`], never before; one that could not be stored
+//! In: a delivery is acked after [`Intake::offer`] said [`IntakeResult::Stored`], never before; one that could not be stored
 //! stays un-acked and is offered again. Out: [`Publish::publish`] says [`Published::Confirmed`] only for a persistent,
 //! mandatory publish that the broker has confirmed and not returned.
 //!
@@ -37,11 +37,11 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Clock;
 
 pub use link::shown;
-use supervisor::{Role, Stop};
+use supervisor::{LinkRole, Stop};
 
 /// What the configuration says about the broker.
 #[derive(Clone)]
-pub struct Settings {
+pub struct BrokerSettings {
     /// `amqp://` or `amqps://`, tried in turn; at least one. They carry passwords: see [`shown`].
     pub urls: Vec<String>,
     /// Topic exchange that upstream systems publish to; declared and bound only when `declare` is set.
@@ -59,10 +59,10 @@ pub struct Settings {
     pub prefetch: u16,
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for BrokerSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let urls: Vec<String> = self.urls.iter().map(|url| shown(url)).collect();
-        f.debug_struct("Settings")
+        f.debug_struct("BrokerSettings")
             .field("urls", &urls)
             .field("inbound_exchange", &self.inbound_exchange)
             .field("inbound_queue", &self.inbound_queue)
@@ -80,39 +80,39 @@ impl fmt::Debug for Settings {
 pub struct Broker(Arc<Inner>);
 
 struct Inner {
-    settings: Settings,
+    settings: BrokerSettings,
     clock: Clock,
     /// Interval between two checks of exchanges, queues and bindings.
     tend_every: Duration,
     status: Mutex<Status>,
     /// Open while there is a connection that takes publishes.
-    door: Mutex<Option<publisher::Door>>,
+    handle: Mutex<Option<publisher::PublishHandle>>,
 }
 
 /// How the two connections stand, for readiness and metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// The connection that notices go out on.
-    pub publisher: Leg,
+    pub publisher: LinkState,
     /// The connection that events come in on.
-    pub consumer: Leg,
+    pub consumer: LinkState,
 }
 
 impl Status {
     /// Whether a publish has a chance now.
     pub fn connected(&self) -> bool {
-        self.publisher == Leg::Connected
+        self.publisher == LinkState::Connected
     }
 
     /// Whether the inbound queue is being consumed now.
     pub fn consuming(&self) -> bool {
-        self.consumer == Leg::Connected
+        self.consumer == LinkState::Connected
     }
 }
 
 /// One of the two connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Leg {
+pub enum LinkState {
     /// Set up and serving.
     Connected,
     /// Not serving, or something of the topology is wrong that would keep events or notices away; tried again by itself.
@@ -125,7 +125,7 @@ pub enum Leg {
 /// Why the broker cannot be used as configured; the caller shows it to the operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
-pub struct Error {
+pub struct BrokerError {
     /// Names the address and the object, and what to do about it; no credentials.
     pub why: String,
 }
@@ -173,7 +173,7 @@ pub struct Properties {
 
 /// What became of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum IntakeResult {
     /// A row is committed: the delivery is acked.
     Stored,
     /// The store is away: the delivery stays un-acked and is offered again, with back-off.
@@ -193,12 +193,12 @@ pub trait Intake: Send + Sync + 'static {
         false
     }
 
-    /// Makes one delivery durable. Called for up to [`Settings::prefetch`] deliveries at once, first in the order of
+    /// Makes one delivery durable. Called for up to [`BrokerSettings::prefetch`] deliveries at once, first in the order of
     /// arrival. May be dropped at any await point (shutdown, a lost connection); the delivery then comes again.
-    fn offer(&self, held: &Self::Held) -> impl Future<Output = Taken> + Send;
+    fn offer(&self, held: &Self::Held) -> impl Future<Output = IntakeResult> + Send;
 
     /// Holds a delivery and offers it once.
-    fn take(&self, frame: Frame) -> impl Future<Output = Taken> + Send {
+    fn take(&self, frame: Frame) -> impl Future<Output = IntakeResult> + Send {
         async {
             let held = self.hold(frame);
             self.offer(&held).await
@@ -208,7 +208,7 @@ pub trait Intake: Send + Sync + 'static {
 
 /// One notice as it goes onto the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outgoing {
+pub struct OutgoingNotice {
     /// Becomes `message_id`: the same on every repetition.
     pub id: String,
     /// The notice's topic.
@@ -241,23 +241,23 @@ pub trait Publish: Send + Sync {
 
     /// Publishes once, and answers within a bounded time. Repeating is the caller's decision. Dropping the future does
     /// not take the publish back.
-    fn publish(&self, outgoing: &Outgoing) -> impl Future<Output = Published> + Send;
+    fn publish(&self, notice: &OutgoingNotice) -> impl Future<Output = Published> + Send;
 }
 
 impl Broker {
     /// A disconnected broker; nothing happens before [`Broker::run`]. A configuration without a URL has no broker, so
     /// an empty list asserts.
-    pub fn new(settings: Settings, clock: Clock) -> Self {
+    pub fn new(settings: BrokerSettings, clock: Clock) -> Self {
         Self::tended(settings, clock, tending::EVERY)
     }
 
     /// The same, with another interval between two checks of exchanges, queues and bindings.
-    pub fn tended(settings: Settings, clock: Clock, tend_every: Duration) -> Self {
+    pub fn tended(settings: BrokerSettings, clock: Clock, tend_every: Duration) -> Self {
         assert!(!settings.urls.is_empty(), "without amqp.url there is no broker to make");
-        let down = || Leg::Disconnected { why: "not connected yet".to_owned() };
+        let down = || LinkState::Disconnected { why: "not connected yet".to_owned() };
         let status = Status { publisher: down(), consumer: down() };
-        let (status, door) = (Mutex::new(status), Mutex::new(None));
-        Self(Arc::new(Inner { settings, clock, tend_every, status, door }))
+        let (status, handle) = (Mutex::new(status), Mutex::new(None));
+        Self(Arc::new(Inner { settings, clock, tend_every, status, handle }))
     }
 
     /// Keeps both connections up until `shutdown`, then ends both in good order: takes and confirms in flight are
@@ -293,12 +293,12 @@ impl Broker {
     }
 
     async fn publish_until(&self, stop: Stop) {
-        supervisor::keep(&self.0, Role::Publisher, stop, |link, stop| publisher::serve(&self.0, link, stop)).await;
+        supervisor::keep(&self.0, LinkRole::Publisher, stop, |link, stop| publisher::serve(&self.0, link, stop)).await;
     }
 
     async fn consume_until<I: Intake>(&self, intake: I, stop: Stop) {
         let intake = &intake;
-        supervisor::keep(&self.0, Role::Consumer, stop, |link, stop| consumer::serve(&self.0, intake, link, stop))
+        supervisor::keep(&self.0, LinkRole::Consumer, stop, |link, stop| consumer::serve(&self.0, intake, link, stop))
             .await;
     }
 
@@ -309,7 +309,7 @@ impl Broker {
 
     /// Connects once, declares or verifies the whole topology and disconnects: a line for the operator, or what is
     /// wrong. Needs no [`Broker::run`].
-    pub async fn check(&self) -> Result<String, Error> {
+    pub async fn check(&self) -> Result<String, BrokerError> {
         let settings = &self.0.settings;
         let mut failures = Vec::new();
         for url in &settings.urls {
@@ -329,20 +329,20 @@ impl Broker {
             link.close().await;
             return laid.map(|()| line);
         }
-        Err(Error { why: failures.join("; ") })
+        Err(BrokerError { why: failures.join("; ") })
     }
 }
 
 impl Publish for Broker {
     fn is_open(&self) -> bool {
-        self.0.door().is_some()
+        self.0.handle().is_some()
     }
 
-    async fn publish(&self, outgoing: &Outgoing) -> Published {
-        // The guard is gone before the await: the door is cloned.
-        let door = self.0.door().clone();
-        match door {
-            Some(door) => door.publish(outgoing).await,
+    async fn publish(&self, notice: &OutgoingNotice) -> Published {
+        // The guard is gone before the await: the handle is cloned.
+        let handle = self.0.handle().clone();
+        match handle {
+            Some(handle) => handle.publish(notice).await,
             None => Published::Lost,
         }
     }
@@ -353,14 +353,14 @@ impl Inner {
         self.status.lock().expect("no code panics while it holds the status")
     }
 
-    fn door(&self) -> MutexGuard<'_, Option<publisher::Door>> {
-        self.door.lock().expect("no code panics while it holds the door")
+    fn handle(&self) -> MutexGuard<'_, Option<publisher::PublishHandle>> {
+        self.handle.lock().expect("no code panics while it holds the handle")
     }
 
-    fn note(&self, role: Role, leg: Leg) {
+    fn note(&self, role: LinkRole, state: LinkState) {
         match role {
-            Role::Publisher => self.status().publisher = leg,
-            Role::Consumer => self.status().consumer = leg,
+            LinkRole::Publisher => self.status().publisher = state,
+            LinkRole::Consumer => self.status().consumer = state,
         }
     }
 }
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn settings_show_no_password() {
-        let settings = Settings {
+        let settings = BrokerSettings {
             urls: vec!["amqp://bridge:hunter2@rabbit:5672/prod".to_owned()],
             inbound_exchange: "in".to_owned(),
             inbound_queue: "queue".to_owned(),

@@ -5,7 +5,7 @@
 //! confirmed and its neighbour returned. Believing that would lose a notice. So the returned message's own `message_id`
 //! decides, and nothing is answered before every confirm that lapin completed earlier has been looked at.
 //!
-//! While the broker blocks publishers (`connection.blocked`, short of memory or disk) the door is shut: publishes are
+//! While the broker blocks publishers (`connection.blocked`, short of memory or disk) the handle is shut: publishes are
 //! [`Published::Lost`] at once instead of piling up in lapin's memory, and the connection is kept until unblocked.
 //!
 //! It must never answer [`Published::Confirmed`] for less than an ack without a return, nor repeat a publish itself.
@@ -27,8 +27,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::link::{self, Link};
-use super::supervisor::{self, Ended, Role, Stop};
-use super::{Error, Inner, Leg, Outgoing, Published, tending, topology};
+use super::supervisor::{self, Ended, LinkRole, Stop};
+use super::{BrokerError, Inner, LinkState, OutgoingNotice, Published, tending, topology};
 
 /// From handing a notice in to its confirm. A quorum queue confirms in milliseconds, a loaded cluster in a second or
 /// two; past this the connection is taken for dead and made anew.
@@ -45,21 +45,21 @@ const PERSISTENT: u8 = 2;
 
 /// The way in, for as long as one connection takes publishes.
 #[derive(Clone)]
-pub(super) struct Door {
+pub(super) struct PublishHandle {
     requests: mpsc::Sender<Request>,
     /// Rung by whoever waited too long.
     overdue: Arc<Notify>,
 }
 
 struct Request {
-    outgoing: Outgoing,
+    notice: OutgoingNotice,
     answer: oneshot::Sender<Published>,
 }
 
-impl Door {
-    pub(super) async fn publish(&self, outgoing: &Outgoing) -> Published {
+impl PublishHandle {
+    pub(super) async fn publish(&self, notice: &OutgoingNotice) -> Published {
         let (answer, published) = oneshot::channel();
-        let request = Request { outgoing: outgoing.clone(), answer };
+        let request = Request { notice: notice.clone(), answer };
         let asked = async {
             // Either end is gone exactly when the connection is.
             self.requests.send(request).await.ok()?;
@@ -84,33 +84,33 @@ pub(super) async fn serve(inner: &Inner, link: Link, mut stop: Stop) -> Ended {
     };
     let (requests, waiting) = mpsc::channel(WAITING_MAX);
     let hint = Arc::new(Notify::new());
-    let door = Door { requests, overdue: Arc::new(Notify::new()) };
+    let handle = PublishHandle { requests, overdue: Arc::new(Notify::new()) };
     let mut relay = Relay {
         inner,
         link: &link,
         channel,
         events,
-        door: door.clone(),
+        handle: handle.clone(),
         waiting,
         flights: FuturesUnordered::new(),
         returned: Vec::new(),
         blocked: false,
         hint: Arc::clone(&hint),
     };
-    *inner.door() = Some(door);
-    supervisor::up(inner, Role::Publisher, &link);
+    *inner.handle() = Some(handle);
+    supervisor::up(inner, LinkRole::Publisher, &link);
     let ended = tokio::select! {
         error = relay.carry() => error.map_or(Ended::Stopped, Ended::Lost),
-        never = tending::tend(inner, Role::Publisher, &link, &hint) => match never {},
+        never = tending::tend(inner, LinkRole::Publisher, &link, &hint) => match never {},
         () = stop.asked() => {
-            *inner.door() = None;
+            *inner.handle() = None;
             relay.waiting.close();
             // What is not confirmed within the grace is dropped below, which answers `Lost`.
             let _ = timeout(GRACE, relay.carry()).await;
             Ended::Stopped
         }
     };
-    *inner.door() = None;
+    *inner.handle() = None;
     drop(relay);
     if let Ended::Stopped = ended {
         link.close().await;
@@ -118,7 +118,7 @@ pub(super) async fn serve(inner: &Inner, link: Link, mut stop: Stop) -> Ended {
     ended
 }
 
-async fn open(inner: &Inner, link: &Link) -> Result<Channel, Error> {
+async fn open(inner: &Inner, link: &Link) -> Result<Channel, BrokerError> {
     topology::lay_outbound(link, &inner.settings).await?;
     let channel = link.channel().await?;
     let confirming = channel.confirm_select(ConfirmSelectOptions::default()).await;
@@ -131,7 +131,7 @@ struct Relay<'a> {
     link: &'a Link,
     channel: Channel,
     events: BoxStream<'static, Event>,
-    door: Door,
+    handle: PublishHandle,
     waiting: mpsc::Receiver<Request>,
     flights: FuturesUnordered<BoxFuture<'static, Landed>>,
     /// Ids of returned messages whose own confirm has not been seen yet.
@@ -151,7 +151,7 @@ struct Landed {
 impl Relay<'_> {
     /// Serves until the connection is lost, or, once `waiting` is closed, until nothing is left to do (`None`).
     /// May be dropped and called again: its state is in `self`.
-    async fn carry(&mut self) -> Option<Error> {
+    async fn carry(&mut self) -> Option<BrokerError> {
         let mut open = true;
         while open || !self.flights.is_empty() {
             tokio::select! {
@@ -171,7 +171,7 @@ impl Relay<'_> {
                         None => open = false,
                     }
                 }
-                () = self.door.overdue.notified() => {
+                () = self.handle.overdue.notified() => {
                     if !self.blocked {
                         return Some(self.lost(&format!("no confirm within {} s", CONFIRM_WITHIN.as_secs())));
                     }
@@ -181,24 +181,24 @@ impl Relay<'_> {
         None
     }
 
-    fn lost(&self, why: &str) -> Error {
-        Error { why: format!("{}: {why}", self.link.address()) }
+    fn lost(&self, why: &str) -> BrokerError {
+        BrokerError { why: format!("{}: {why}", self.link.address()) }
     }
 
-    fn heed(&mut self, event: Option<Event>) -> Option<Error> {
+    fn heed(&mut self, event: Option<Event>) -> Option<BrokerError> {
         match event {
             Some(Event::ConnectionBlocked(reason)) => {
                 self.blocked = true;
-                *self.inner.door() = None;
+                *self.inner.handle() = None;
                 let why = self.lost(&format!("the broker blocks publishers: {reason}"));
-                tracing::warn!(broker.role = Role::Publisher.name(), reason = %why, "publishing is blocked");
-                self.inner.note(Role::Publisher, Leg::Disconnected { why: why.why });
+                tracing::warn!(broker.role = LinkRole::Publisher.name(), reason = %why, "publishing is blocked");
+                self.inner.note(LinkRole::Publisher, LinkState::Disconnected { why: why.why });
                 None
             }
             Some(Event::ConnectionUnblocked) => {
                 self.blocked = false;
-                *self.inner.door() = Some(self.door.clone());
-                supervisor::up(self.inner, Role::Publisher, self.link);
+                *self.inner.handle() = Some(self.handle.clone());
+                supervisor::up(self.inner, LinkRole::Publisher, self.link);
                 // The topology may be wrong: a check says so.
                 self.hint.notify_one();
                 None
@@ -212,7 +212,7 @@ impl Relay<'_> {
     }
 
     fn launch(&self, request: Request) {
-        let Request { outgoing, answer } = request;
+        let Request { notice, answer } = request;
         if answer.is_closed() {
             // The caller gave up while it waited; sending it now would only be a duplicate.
             return;
@@ -220,14 +220,14 @@ impl Relay<'_> {
         let channel = self.channel.clone();
         let exchange = topology::name(&self.inner.settings.outbound_exchange);
         self.flights.push(Box::pin(async move {
-            let id = outgoing.id.clone();
-            let outcome = send(&channel, exchange, outgoing).await;
+            let id = notice.id.clone();
+            let outcome = send(&channel, exchange, notice).await;
             Landed { id, answer, outcome }
         }));
     }
 
     /// Answers `first` and all that landed with it; returns an error if the channel is gone.
-    fn settle(&mut self, first: Landed) -> Option<Error> {
+    fn settle(&mut self, first: Landed) -> Option<BrokerError> {
         let landed = self.landed_with(first);
         let error = landed.iter().find_map(|landed| landed.outcome.as_ref().err()).map(|error| self.link.lost(error));
         let (answers, outcomes): (Vec<_>, Vec<_>) =
@@ -300,10 +300,10 @@ impl Wake for Woken {
 
 async fn send(
     channel: &Channel,
-    exchange: Result<ShortString, Error>,
-    outgoing: Outgoing,
+    exchange: Result<ShortString, BrokerError>,
+    notice: OutgoingNotice,
 ) -> lapin::Result<Confirmation> {
-    let names = (exchange, topology::name(&outgoing.routing_key), topology::name(&outgoing.id));
+    let names = (exchange, topology::name(&notice.routing_key), topology::name(&notice.id));
     let (Ok(exchange), Ok(routing_key), Ok(id)) = names else {
         // The exchange was declared by this name, keys are our topics and ids are UUIDs. Should it happen all the same:
         // the broker could never take it, which is what a nack means.
@@ -312,9 +312,9 @@ async fn send(
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let properties = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
-        .with_content_type(outgoing.content_type.into())
+        .with_content_type(notice.content_type.into())
         .with_message_id(id);
-    let sent = channel.basic_publish(exchange, routing_key, options, &outgoing.body, properties);
+    let sent = channel.basic_publish(exchange, routing_key, options, &notice.body, properties);
     sent.await?.await
 }
 

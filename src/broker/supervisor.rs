@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::link::{self, Link};
-use super::{Error, Inner, Leg};
+use super::{BrokerError, Inner, LinkState};
 use crate::domain::retry::RetrySchedule;
 use crate::pump;
 
@@ -31,12 +31,12 @@ pub(super) const SET_UP_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum LinkRole {
     Publisher,
     Consumer,
 }
 
-impl Role {
+impl LinkRole {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Publisher => "publisher",
@@ -58,7 +58,7 @@ pub(super) enum Ended {
     /// As asked.
     Stopped,
     /// Not as asked; again after a while.
-    Lost(Error),
+    Lost(BrokerError),
 }
 
 /// The wish to end, shared by all that serve.
@@ -88,13 +88,13 @@ impl Stop {
 }
 
 /// Keeps one connection for `role` until `stop`; `serve` sets it up, uses it, and says how it ended.
-pub(super) async fn keep<S, F>(inner: &Inner, role: Role, mut stop: Stop, serve: S)
+pub(super) async fn keep<S, F>(inner: &Inner, role: LinkRole, mut stop: Stop, serve: S)
 where
     S: Fn(Link, Stop) -> F,
     F: Future<Output = Ended>,
 {
     let urls = &inner.settings.urls;
-    let mut told: Vec<Option<Error>> = vec![None; urls.len()];
+    let mut told: Vec<Option<BrokerError>> = vec![None; urls.len()];
     let mut failures: u32 = 0;
     for at in (0..urls.len()).cycle() {
         let began = inner.clock.now();
@@ -131,37 +131,38 @@ where
             () = pump::sleep(wait) => {}
         }
     }
-    let stopped = Error { why: "stopped".to_owned() };
+    let stopped = BrokerError { why: "stopped".to_owned() };
     down(inner, role, &stopped);
 }
 
 /// Marks `role` as serving.
-pub(super) fn up(inner: &Inner, role: Role, link: &Link) {
-    inner.note(role, Leg::Connected);
+pub(super) fn up(inner: &Inner, role: LinkRole, link: &Link) {
+    inner.note(role, LinkState::Connected);
     tracing::info!(broker.role = role.name(), broker.address = link.address(), "connected to the broker");
 }
 
 /// Marks `role` as not serving; says whether it was until now.
-pub(super) fn down(inner: &Inner, role: Role, error: &Error) -> bool {
+pub(super) fn down(inner: &Inner, role: LinkRole, error: &BrokerError) -> bool {
     let before = inner.status().clone();
-    inner.note(role, Leg::Disconnected { why: error.why.clone() });
+    inner.note(role, LinkState::Disconnected { why: error.why.clone() });
     match role {
-        Role::Publisher => before.connected(),
-        Role::Consumer => before.consuming(),
+        LinkRole::Publisher => before.connected(),
+        LinkRole::Consumer => before.consuming(),
     }
 }
 
 /// Setting up, bounded.
-pub(super) async fn set_up<T>(steps: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let late =
-        |_| Error { why: format!("the broker did not answer within {} s while being set up", SET_UP_WITHIN.as_secs()) };
+pub(super) async fn set_up<T>(steps: impl Future<Output = Result<T, BrokerError>>) -> Result<T, BrokerError> {
+    let late = |_| BrokerError {
+        why: format!("the broker did not answer within {} s while being set up", SET_UP_WITHIN.as_secs()),
+    };
     timeout(SET_UP_WITHIN, steps).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
 }
 
 /// Setting up, bounded and ended by `stop`.
 pub(super) async fn set_up_unless<T>(
     stop: &mut Stop,
-    steps: impl Future<Output = Result<T, Error>>,
+    steps: impl Future<Output = Result<T, BrokerError>>,
 ) -> Result<T, Ended> {
     tokio::select! {
         () = stop.asked() => Err(Ended::Stopped),

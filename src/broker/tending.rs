@@ -17,9 +17,9 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::link::Link;
-use super::supervisor::{self, Role, SET_UP_WITHIN};
+use super::supervisor::{self, LinkRole, SET_UP_WITHIN};
 use super::topology::{self, Witness};
-use super::{Error, Inner, Leg};
+use super::{BrokerError, Inner, LinkState};
 use crate::pump;
 
 /// Interval between two checks of the topology. An exchange that is deleted is back within it; a check is a dozen small
@@ -30,10 +30,10 @@ const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// Checks the topology of `role` again and again; sooner when `hint` says that something may be missing. Never ends: it is
 /// dropped with the connection.
-pub(super) async fn tend(inner: &Inner, role: Role, link: &Link, hint: &Notify) -> Infallible {
+pub(super) async fn tend(inner: &Inner, role: LinkRole, link: &Link, hint: &Notify) -> Infallible {
     let every = inner.tend_every;
     let mut witness = Witness::default();
-    let mut told: Option<Error> = None;
+    let mut told: Option<BrokerError> = None;
     loop {
         let Ok(checked) = timeout(SET_UP_WITHIN, check(inner, role, link, &mut witness)).await else { continue };
         match checked {
@@ -46,7 +46,7 @@ pub(super) async fn tend(inner: &Inner, role: Role, link: &Link, hint: &Notify) 
                     tracing::warn!(broker.role = role.name(), reason = %error, "something is wrong at the broker");
                 }
                 // Each time: the broker may have unblocked the publisher since, which shows it as connected.
-                inner.note(role, Leg::Disconnected { why: error.why.clone() });
+                inner.note(role, LinkState::Disconnected { why: error.why.clone() });
                 told = Some(error);
             }
         }
@@ -59,17 +59,17 @@ pub(super) async fn tend(inner: &Inner, role: Role, link: &Link, hint: &Notify) 
     }
 }
 
-async fn check(inner: &Inner, role: Role, link: &Link, witness: &mut Witness) -> Result<(), Error> {
+async fn check(inner: &Inner, role: LinkRole, link: &Link, witness: &mut Witness) -> Result<(), BrokerError> {
     match role {
-        Role::Consumer => topology::tend_inbound(link, &inner.settings, witness).await,
-        Role::Publisher => topology::tend_outbound(link, &inner.settings).await,
+        LinkRole::Consumer => topology::tend_inbound(link, &inner.settings, witness).await,
+        LinkRole::Publisher => topology::tend_outbound(link, &inner.settings).await,
     }
 }
 
 /// A publisher that the broker blocks says so itself.
-fn is_serving(inner: &Inner, role: Role) -> bool {
+fn is_serving(inner: &Inner, role: LinkRole) -> bool {
     match role {
-        Role::Consumer => true,
-        Role::Publisher => inner.door().is_some(),
+        LinkRole::Consumer => true,
+        LinkRole::Publisher => inner.handle().is_some(),
     }
 }

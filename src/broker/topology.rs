@@ -18,8 +18,8 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ErrorKind, ExchangeKind};
 
 use super::link::Link;
-use super::supervisor::Role;
-use super::{Error, Settings};
+use super::supervisor::LinkRole;
+use super::{BrokerError, BrokerSettings};
 
 /// Some days of a large utility's notices, at most a few hundred MB on disk; the oldest goes first, since the newest is
 /// what a late subscriber wants.
@@ -37,8 +37,8 @@ fn unrouted(outbound_exchange: &str) -> (String, String) {
 }
 
 /// One line for `check`.
-pub(super) fn summary(link: &Link, settings: &Settings) -> String {
-    let Settings { inbound_exchange, inbound_queue, outbound_exchange, .. } = settings;
+pub(super) fn summary(link: &Link, settings: &BrokerSettings) -> String {
+    let BrokerSettings { inbound_exchange, inbound_queue, outbound_exchange, .. } = settings;
     let address = link.address();
     if settings.declare {
         let bindings = settings.bindings.join(", ");
@@ -53,7 +53,7 @@ pub(super) fn summary(link: &Link, settings: &Settings) -> String {
 }
 
 /// What the consumer needs.
-pub(super) async fn lay_inbound(link: &Link, settings: &Settings) -> Result<(), Error> {
+pub(super) async fn lay_inbound(link: &Link, settings: &BrokerSettings) -> Result<(), BrokerError> {
     let plan = Plan::begin(link, settings).await?;
     let queue = name(&settings.inbound_queue)?;
     if settings.declare {
@@ -70,7 +70,7 @@ pub(super) async fn lay_inbound(link: &Link, settings: &Settings) -> Result<(), 
 }
 
 /// What the publisher needs.
-pub(super) async fn lay_outbound(link: &Link, settings: &Settings) -> Result<(), Error> {
+pub(super) async fn lay_outbound(link: &Link, settings: &BrokerSettings) -> Result<(), BrokerError> {
     let plan = Plan::begin(link, settings).await?;
     let exchange = name(&settings.outbound_exchange)?;
     if settings.declare {
@@ -100,11 +100,15 @@ pub(super) struct Witness {
 }
 
 /// Makes sure that what the consumer needs is still there.
-pub(super) async fn tend_inbound(link: &Link, settings: &Settings, witness: &mut Witness) -> Result<(), Error> {
+pub(super) async fn tend_inbound(
+    link: &Link,
+    settings: &BrokerSettings,
+    witness: &mut Witness,
+) -> Result<(), BrokerError> {
     let exchange = name(&settings.inbound_exchange)?;
     let is_there = Plan::begin(link, settings).await?.has_exchange(&exchange).await?;
     if settings.declare && !is_there {
-        say_gone(Role::Consumer, "exchange", &exchange);
+        say_gone(LinkRole::Consumer, "exchange", &exchange);
     }
     lay_inbound(link, settings).await?;
     if settings.declare || is_there {
@@ -119,27 +123,27 @@ pub(super) async fn tend_inbound(link: &Link, settings: &Settings, witness: &mut
          bindings, or set amqp.declare = true",
         link.address()
     );
-    Err(Error { why })
+    Err(BrokerError { why })
 }
 
 /// Makes sure that what the publisher needs is still there.
-pub(super) async fn tend_outbound(link: &Link, settings: &Settings) -> Result<(), Error> {
+pub(super) async fn tend_outbound(link: &Link, settings: &BrokerSettings) -> Result<(), BrokerError> {
     if settings.declare {
         let (unrouted_exchange, unrouted_queue) = unrouted(&settings.outbound_exchange);
         for exchange in [name(&settings.outbound_exchange)?, name(&unrouted_exchange)?] {
             if !Plan::begin(link, settings).await?.has_exchange(&exchange).await? {
-                say_gone(Role::Publisher, "exchange", &exchange);
+                say_gone(LinkRole::Publisher, "exchange", &exchange);
             }
         }
         let queue = name(&unrouted_queue)?;
         if !Plan::begin(link, settings).await?.has_queue(&queue).await? {
-            say_gone(Role::Publisher, "queue", &queue);
+            say_gone(LinkRole::Publisher, "queue", &queue);
         }
     }
     lay_outbound(link, settings).await
 }
 
-fn say_gone(role: Role, kind: &'static str, object: &ShortString) {
+fn say_gone(role: LinkRole, kind: &'static str, object: &ShortString) {
     tracing::warn!(broker.role = role.name(), kind, name = %object, "gone at the broker, and declared again");
 }
 
@@ -151,8 +155,9 @@ fn quorum() -> FieldTable {
 }
 
 /// AMQP names have at most 255 bytes; lapin asserts on longer ones.
-pub(super) fn name(text: &str) -> Result<ShortString, Error> {
-    ShortString::try_new(text).map_err(|_| Error { why: format!("the name `{text}` is longer than AMQP's 255 bytes") })
+pub(super) fn name(text: &str) -> Result<ShortString, BrokerError> {
+    ShortString::try_new(text)
+        .map_err(|_| BrokerError { why: format!("the name `{text}` is longer than AMQP's 255 bytes") })
 }
 
 /// A channel of its own for declarations: the first error closes it.
@@ -163,29 +168,29 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    async fn begin(link: &'a Link, settings: &Settings) -> Result<Self, Error> {
+    async fn begin(link: &'a Link, settings: &BrokerSettings) -> Result<Self, BrokerError> {
         Ok(Self { link, channel: link.channel().await?, declare: settings.declare })
     }
 
-    async fn end(self) -> Result<(), Error> {
+    async fn end(self) -> Result<(), BrokerError> {
         let closed = self.channel.close(200, "OK".into()).await;
         closed.map_err(|error| self.link.lost(&error))
     }
 
-    async fn topic_exchange(&self, exchange: &ShortString, arguments: FieldTable) -> Result<(), Error> {
+    async fn topic_exchange(&self, exchange: &ShortString, arguments: FieldTable) -> Result<(), BrokerError> {
         self.exchange(exchange, ExchangeKind::Topic, false, arguments).await
     }
 
-    async fn fanout_exchange(&self, exchange: &ShortString) -> Result<(), Error> {
+    async fn fanout_exchange(&self, exchange: &ShortString) -> Result<(), BrokerError> {
         self.exchange(exchange, ExchangeKind::Fanout, false, FieldTable::default()).await
     }
 
-    async fn find_exchange(&self, exchange: &ShortString) -> Result<(), Error> {
+    async fn find_exchange(&self, exchange: &ShortString) -> Result<(), BrokerError> {
         self.exchange(exchange, ExchangeKind::Topic, true, FieldTable::default()).await
     }
 
     /// Whether there is such an exchange. The channel of a plan that says no is closed.
-    async fn has_exchange(self, exchange: &ShortString) -> Result<bool, Error> {
+    async fn has_exchange(self, exchange: &ShortString) -> Result<bool, BrokerError> {
         let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
         let kind = ExchangeKind::Topic;
         let found = self.channel.exchange_declare(exchange.clone(), kind, options, FieldTable::default()).await;
@@ -193,13 +198,13 @@ impl<'a> Plan<'a> {
     }
 
     /// Whether there is such a queue.
-    async fn has_queue(self, queue: &ShortString) -> Result<bool, Error> {
+    async fn has_queue(self, queue: &ShortString) -> Result<bool, BrokerError> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let found = self.channel.queue_declare(queue.clone(), options, FieldTable::default()).await;
         self.found(&format!("queue `{queue}`"), found.map(drop)).await
     }
 
-    async fn found(self, object: &str, found: lapin::Result<()>) -> Result<bool, Error> {
+    async fn found(self, object: &str, found: lapin::Result<()>) -> Result<bool, BrokerError> {
         match found {
             Ok(()) => self.end().await.map(|()| true),
             Err(error) if is_not_found(&error) => Ok(false),
@@ -213,37 +218,37 @@ impl<'a> Plan<'a> {
         kind: ExchangeKind,
         passive: bool,
         arguments: FieldTable,
-    ) -> Result<(), Error> {
+    ) -> Result<(), BrokerError> {
         let options = ExchangeDeclareOptions { passive, durable: true, ..ExchangeDeclareOptions::default() };
         let declared = self.channel.exchange_declare(exchange.clone(), kind, options, arguments).await;
         declared.map_err(|error| self.explain(&format!("exchange `{exchange}`"), &error))
     }
 
-    async fn queue(&self, queue: &ShortString, arguments: FieldTable) -> Result<(), Error> {
+    async fn queue(&self, queue: &ShortString, arguments: FieldTable) -> Result<(), BrokerError> {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let declared = self.channel.queue_declare(queue.clone(), options, arguments).await;
         declared.map(drop).map_err(|error| self.explain(&format!("queue `{queue}`"), &error))
     }
 
-    async fn find_queue(&self, queue: &ShortString) -> Result<(), Error> {
+    async fn find_queue(&self, queue: &ShortString) -> Result<(), BrokerError> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let found = self.channel.queue_declare(queue.clone(), options, FieldTable::default()).await;
         found.map(drop).map_err(|error| self.explain(&format!("queue `{queue}`"), &error))
     }
 
-    async fn bind(&self, queue: &ShortString, exchange: &ShortString, key: &ShortString) -> Result<(), Error> {
+    async fn bind(&self, queue: &ShortString, exchange: &ShortString, key: &ShortString) -> Result<(), BrokerError> {
         let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
         let bound = self.channel.queue_bind(queue.clone(), exchange.clone(), key.clone(), options, arguments).await;
         bound.map_err(|error| self.explain(&format!("binding of queue `{queue}` to exchange `{exchange}`"), &error))
     }
 
     /// Says which object, what is wrong with it and what to do; the broker's own words last.
-    fn explain(&self, object: &str, error: &lapin::Error) -> Error {
+    fn explain(&self, object: &str, error: &lapin::Error) -> BrokerError {
         let ErrorKind::ProtocolError(refusal) = error.kind() else {
             return self.link.lost(error);
         };
         let advice = advice(refusal.get_id(), self.declare);
-        Error { why: format!("{}: {object} {advice} ({error})", self.link.address()) }
+        BrokerError { why: format!("{}: {object} {advice} ({error})", self.link.address()) }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::domain::rehearsal::{Rehearsal, placeholder, rehearse};
 use crate::domain::verdict::Fate;
 use crate::domain::{EventId, Timestamp, utf8};
 use crate::inbound::cloudevents::{BATCH, STRUCTURED};
-use crate::inbound::explain::{Explained, Proof, explain};
+use crate::inbound::explain::{Explained, ProofCheck, explain};
 use crate::inbound::mapping::mapper::{MapError, Mapper};
 use crate::inbound::{Delivery, MessageReader, Unreadable};
 use crate::podero;
@@ -72,7 +72,7 @@ pub(super) async fn run(config: Config, request: ExplainArguments) -> anyhow::Re
     } else {
         narrate(&explanation);
     }
-    let is_taken = !(matches!(proof, Proof::Refused(_)) && had_headers)
+    let is_taken = !(matches!(proof, ProofCheck::Refused(_)) && had_headers)
         && read.is_ok_and(|explained| explained.iter().all(|one| one.event.is_ok()));
     ensure!(is_taken, "the door would not take it, or not all of it");
     Ok(())
@@ -117,12 +117,12 @@ fn mapper(config: &Config, source: &Source) -> anyhow::Result<Mapper> {
     Ok(Mapper::new(std::slice::from_ref(source), binary, config.http.batch_max, config.http.body_max))
 }
 
-fn verified(proof: &Proof, had_headers: bool) -> String {
+fn verified(proof: &ProofCheck, had_headers: bool) -> String {
     match proof {
-        Proof::NotDemanded => "nothing is demanded".to_owned(),
-        Proof::Given => "yes".to_owned(),
-        Proof::Refused(_) if !had_headers => "not looked at: no --header was given".to_owned(),
-        Proof::Refused(problem) => format!("no: {}", problem.line()),
+        ProofCheck::NotDemanded => "nothing is demanded".to_owned(),
+        ProofCheck::Given => "yes".to_owned(),
+        ProofCheck::Refused(_) if !had_headers => "not looked at: no --header was given".to_owned(),
+        ProofCheck::Refused(problem) => format!("no: {}", problem.line()),
     }
 }
 

@@ -276,15 +276,15 @@ impl Occurrence<'_> {
     }
 }
 
-/// A notice about an occurrence; `line` keeps trigger and resolve in order.
+/// A notice about an occurrence; `order_key` keeps trigger and resolve in order.
 fn occurrence_notice(
     occurrence: Uuid,
     topic: Topic,
-    (line, subject): (String, String),
+    (order_key, subject): (String, String),
     now: Timestamp,
     data: Value,
 ) -> Notice {
-    Notice { id: notice_id(&occurrence.to_string(), topic), topic, line, subject, time: now, data }
+    Notice { id: notice_id(&occurrence.to_string(), topic), topic, order_key, subject, time: now, data }
 }
 
 /// Names one occurrence: the same trouble of the same thing since the same moment is the same occurrence.

@@ -47,8 +47,8 @@ pub struct Notice {
     pub id: Uuid,
     /// What kind of news.
     pub topic: Topic,
-    /// Notices of one line are published in the order in which they were written: one line per customer or pump.
-    pub line: String,
+    /// Ordering key: notices with the same one, of a customer or a pump, are published in the order in which they were written.
+    pub order_key: String,
     /// What it is about (CloudEvents `subject`): a customer id or a heat pump id.
     pub subject: String,
     /// When it became true.

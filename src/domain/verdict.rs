@@ -554,7 +554,7 @@ fn outcome(work: &Work, customer: &Customer, now: Timestamp) -> Option<Notice> {
     Some(Notice {
         id: notice_id(&work.event.id.to_string(), topic),
         topic,
-        line: format!("customer/{id}"),
+        order_key: format!("customer/{id}"),
         subject: id.to_owned(),
         time: now,
         data,
@@ -577,7 +577,7 @@ fn parked(id: EventId, customer: Option<&str>, type_name: &str, reason: Reason, 
         // Each parking is news, also of the same event after a retry: the moment is part of the cause.
         id: notice_id(&format!("{id}/{}", now.micros()), Topic::EventParked),
         topic: Topic::EventParked,
-        line: customer.map_or_else(|| format!("event/{id}"), |customer| format!("customer/{customer}")),
+        order_key: customer.map_or_else(|| format!("event/{id}"), |customer| format!("customer/{customer}")),
         subject: customer.map_or_else(|| id.to_string(), str::to_owned),
         time: now,
         data: json!({

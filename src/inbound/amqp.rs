@@ -17,7 +17,7 @@ use super::held::{HeldMessage, Ids};
 use super::inbox::Inbox;
 use super::signature::Verified;
 use super::text;
-use crate::broker::{Frame, Intake, Taken};
+use crate::broker::{Frame, Intake, IntakeResult};
 use crate::domain::event::Transport;
 
 /// Takes frames into the inbox.
@@ -64,17 +64,17 @@ impl Intake for Frames {
         self.plenty.load(Ordering::Relaxed)
     }
 
-    async fn offer(&self, held: &HeldMessage) -> Taken {
+    async fn offer(&self, held: &HeldMessage) -> IntakeResult {
         // Whoever fails even over parking it must not take the process along: the broker keeps it.
         let Ok(taken) = AssertUnwindSafe(self.inbox.accept_or_park(held)).catch_unwind().await else {
             tracing::error!("the bridge failed over parking a message from the queue; it stays there");
-            return Taken::NotNow;
+            return IntakeResult::NotNow;
         };
         match taken {
-            Ok(()) => Taken::Stored,
+            Ok(()) => IntakeResult::Stored,
             Err(error) => {
                 tracing::debug!(%error, "a frame waits: the store did not take it");
-                Taken::NotNow
+                IntakeResult::NotNow
             }
         }
     }

@@ -67,12 +67,12 @@ struct Coming {
     sender: Sender,
     bytes: usize,
     since: u64,
-    body: Arc<Held>,
+    body: Arc<BodyBytes>,
 }
 
 /// There is no room now.
 #[derive(Debug, PartialEq, Eq)]
-pub struct NoRoom;
+pub struct BudgetExceeded;
 
 impl Roll {
     fn new(bytes_max: usize, body_bytes_max: usize) -> Self {
@@ -94,10 +94,10 @@ impl Roll {
     }
 
     /// Takes `more` room for a body. Those that gave way to it come back, also where that was not enough.
-    fn grow(&mut self, id: u64, more: usize) -> (Vec<Coming>, Result<(), NoRoom>) {
+    fn grow(&mut self, id: u64, more: usize) -> (Vec<Coming>, Result<(), BudgetExceeded>) {
         let mut displaced = Vec::new();
         loop {
-            let Some(asking) = self.coming.get(&id) else { return (displaced, Err(NoRoom)) };
+            let Some(asking) = self.coming.get(&id) else { return (displaced, Err(BudgetExceeded)) };
             let is_proved = asking.sender.is_proved;
             let has_room_of_its_kind = is_proved || self.coming_unproved + more <= self.unproved_max;
             if has_room_of_its_kind && self.working + self.coming_all + more <= self.bytes_max {
@@ -106,7 +106,7 @@ impl Roll {
             let is_hopeless = self.working + asking.bytes + more > self.bytes_max;
             let victim = self.gives_way_to(id, asking, more).filter(|_| !is_hopeless);
             let Some(victim) = victim.and_then(|victim| self.remove(victim)) else {
-                return (displaced, Err(NoRoom));
+                return (displaced, Err(BudgetExceeded));
             };
             displaced.push(victim);
         }
@@ -174,13 +174,13 @@ impl Roll {
 
 /// Room for bodies. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Bodies(Arc<(Mutex<Roll>, Metrics)>);
+pub struct BodyBudget(Arc<(Mutex<Roll>, Metrics)>);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Bodies {
+impl BodyBudget {
     /// Of `bytes_max` bytes for all bodies together; each has at most `body_bytes_max`.
     pub fn new(bytes_max: usize, body_bytes_max: usize, metrics: Metrics) -> Self {
         Self(Arc::new((Mutex::new(Roll::new(bytes_max, body_bytes_max)), metrics)))
@@ -192,7 +192,7 @@ impl Bodies {
 
     /// A body begins to come, of which `announced` bytes are announced.
     pub fn begin(&self, sender: Sender, announced: usize) -> IncomingBody {
-        let body = Arc::<Held>::default();
+        let body = Arc::<BodyBytes>::default();
         let mut roll = self.roll();
         roll.next += 1;
         let (id, since) = (roll.next, roll.now);
@@ -202,14 +202,14 @@ impl Bodies {
     }
 
     /// Room for the plain form of a body that is worked on.
-    pub fn take(&self, bytes: usize) -> Result<Permit, NoRoom> {
+    pub fn take(&self, bytes: usize) -> Result<BodyPermit, BudgetExceeded> {
         let bytes = paged(bytes);
         let mut roll = self.roll();
         if roll.working + roll.coming_all + bytes > roll.bytes_max {
-            return Err(NoRoom);
+            return Err(BudgetExceeded);
         }
         roll.working += bytes;
-        Ok(Permit { bodies: self.clone(), bytes })
+        Ok(BodyPermit { bodies: self.clone(), bytes })
     }
 
     /// A [`crate::listener::connections::TICK`] is over.
@@ -224,7 +224,7 @@ fn paged(bytes: usize) -> usize {
 
 /// The bytes of a body that is coming, where they can be taken away.
 #[derive(Debug, Default)]
-struct Held {
+struct BodyBytes {
     state: Mutex<State>,
     displaced: Notify,
 }
@@ -235,7 +235,7 @@ struct State {
     is_displaced: bool,
 }
 
-impl Held {
+impl BodyBytes {
     /// Frees the bytes at once, whatever its reader is doing.
     fn displace(&self) {
         let mut state = lock(&self.state);
@@ -248,9 +248,9 @@ impl Held {
 /// A body that is coming, and the room that it takes until it is dropped.
 #[derive(Debug)]
 pub struct IncomingBody {
-    bodies: Bodies,
+    bodies: BodyBudget,
     id: u64,
-    body: Arc<Held>,
+    body: Arc<BodyBytes>,
     taken: usize,
     announced: usize,
 }
@@ -267,7 +267,7 @@ impl IncomingBody {
     }
 
     /// Adds what has come.
-    pub fn add(&mut self, chunk: &[u8]) -> Result<(), NoRoom> {
+    pub fn add(&mut self, chunk: &[u8]) -> Result<(), BudgetExceeded> {
         let wanted = self.received() + chunk.len();
         if wanted > self.taken {
             // Doubled, so that a large body is not moved with each chunk.
@@ -283,7 +283,7 @@ impl IncomingBody {
         }
         let mut state = lock(&self.body.state);
         if state.is_displaced {
-            return Err(NoRoom);
+            return Err(BudgetExceeded);
         }
         let room = self.taken.saturating_sub(state.bytes.len());
         state.bytes.reserve_exact(room);
@@ -292,12 +292,12 @@ impl IncomingBody {
     }
 
     /// It is whole: its bytes, and the room that they take from now on.
-    pub fn whole(self) -> Result<(Vec<u8>, Permit), NoRoom> {
+    pub fn whole(self) -> Result<(Vec<u8>, BodyPermit), BudgetExceeded> {
         let mut roll = self.bodies.roll();
-        let coming = roll.remove(self.id).ok_or(NoRoom)?;
+        let coming = roll.remove(self.id).ok_or(BudgetExceeded)?;
         roll.working += coming.bytes;
         drop(roll);
-        let permit = Permit { bodies: self.bodies.clone(), bytes: coming.bytes };
+        let permit = BodyPermit { bodies: self.bodies.clone(), bytes: coming.bytes };
         Ok((std::mem::take(&mut lock(&self.body.state).bytes), permit))
     }
 }
@@ -310,19 +310,19 @@ impl Drop for IncomingBody {
 
 /// Room that is given back when it is dropped.
 #[derive(Debug)]
-pub struct Permit {
-    bodies: Bodies,
+pub struct BodyPermit {
+    bodies: BodyBudget,
     bytes: usize,
 }
 
-impl Permit {
+impl BodyPermit {
     /// The same bytes, whose room is given back with the last that is made of them.
     pub fn with(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Charged { bytes, _permit: self })
     }
 }
 
-impl Drop for Permit {
+impl Drop for BodyPermit {
     fn drop(&mut self) {
         self.bodies.roll().working -= self.bytes;
     }
@@ -331,7 +331,7 @@ impl Drop for Permit {
 /// Bytes that take room.
 struct Charged {
     bytes: Bytes,
-    _permit: Permit,
+    _permit: BodyPermit,
 }
 
 impl AsRef<[u8]> for Charged {
@@ -346,8 +346,8 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    fn bodies() -> Bodies {
-        Bodies::new(32 * MIB, MIB, Metrics::new())
+    fn bodies() -> BodyBudget {
+        BodyBudget::new(32 * MIB, MIB, Metrics::new())
     }
 
     fn sender(number: u32, source: &str, is_proved: bool) -> Sender {
@@ -356,7 +356,7 @@ mod tests {
     }
 
     /// A body of which so much has come.
-    fn coming(bodies: &Bodies, sender: Sender, bytes: usize) -> Result<IncomingBody, NoRoom> {
+    fn coming(bodies: &BodyBudget, sender: Sender, bytes: usize) -> Result<IncomingBody, BudgetExceeded> {
         let mut body = bodies.begin(sender, bytes);
         body.add(&vec![0; bytes])?;
         Ok(body)
@@ -385,7 +385,11 @@ mod tests {
         let proved: Vec<_> = (0..32).map(|_| coming(&bodies, sender(7, "default", true), MIB)).collect();
         assert!(proved.iter().all(Result::is_ok));
         assert!(forged.iter().flatten().all(is_displaced));
-        assert_eq!(coming(&bodies, sender(7, "default", true), MIB).err(), Some(NoRoom), "and there is an end of it");
+        assert_eq!(
+            coming(&bodies, sender(7, "default", true), MIB).err(),
+            Some(BudgetExceeded),
+            "and there is an end of it"
+        );
         drop(proved);
         assert!(coming(&bodies, sender(1, "default", false), MIB).is_ok());
     }
@@ -395,12 +399,12 @@ mod tests {
         let bodies = bodies();
         let slow: Vec<_> = (0..16).map(|number| coming(&bodies, sender(number, "default", false), MIB)).collect();
         assert!(slow.iter().all(Result::is_ok));
-        assert_eq!(coming(&bodies, sender(99, "default", false), MIB).err(), Some(NoRoom), "all are new");
+        assert_eq!(coming(&bodies, sender(99, "default", false), MIB).err(), Some(BudgetExceeded), "all are new");
         (0..=ticks(GIVE_WAY_AFTER)).for_each(|_| bodies.tick());
         let quick = coming(&bodies, sender(99, "default", false), MIB).expect("room");
         assert!(is_displaced(slow[0].as_ref().expect("it was there")) && !is_displaced(&quick));
         let mut displaced = slow.into_iter().next().expect("sixteen").expect("it was there");
-        assert_eq!(displaced.add(b"more"), Err(NoRoom));
+        assert_eq!(displaced.add(b"more"), Err(BudgetExceeded));
         assert!(displaced.whole().is_err());
     }
 
@@ -415,7 +419,7 @@ mod tests {
 
     #[test]
     fn room_comes_back_when_the_last_of_the_bytes_is_gone() {
-        let bodies = Bodies::new(0, MIB, Metrics::new());
+        let bodies = BodyBudget::new(0, MIB, Metrics::new());
         let (bytes, permit) = coming(&bodies, sender(1, "a", true), MIB).expect("room").whole().expect("it is whole");
         let bytes = permit.with(bytes.into());
         let part = bytes.slice(10..20);

@@ -17,7 +17,7 @@ use crate::problem::Problem;
 
 /// Whether the source's demand is met.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Proof {
+pub enum ProofCheck {
     /// It demands nothing.
     NotDemanded,
     /// It is.
@@ -43,18 +43,18 @@ pub async fn explain(
     delivery: Delivery,
     from_queue: &BTreeMap<String, String>,
     id: EventId,
-) -> (Proof, Result<Vec<Explained>, Unreadable>) {
+) -> (ProofCheck, Result<Vec<Explained>, Unreadable>) {
     let now = delivery.received_at;
     if delivery.body.len() > reader.body_bytes_max {
         let problem = Problem::too_large(reader.body_bytes_max);
-        return (Proof::NotDemanded, Err(Unreadable::Problem(problem)));
+        return (ProofCheck::NotDemanded, Err(Unreadable::Problem(problem)));
     }
     let is_from_queue = delivery.transport == Transport::Amqp;
     let (proof, verified) = match signature::verify(&source.verify, delivery.clone(), now) {
-        _ if is_from_queue => (Proof::NotDemanded, Verified::by_broker(delivery)),
-        Ok(verified) if matches!(source.verify, Verify::None) => (Proof::NotDemanded, verified),
-        Ok(verified) => (Proof::Given, verified),
-        Err(problem) => (Proof::Refused(problem), Verified::unproven(delivery)),
+        _ if is_from_queue => (ProofCheck::NotDemanded, Verified::by_broker(delivery)),
+        Ok(verified) if matches!(source.verify, Verify::None) => (ProofCheck::NotDemanded, verified),
+        Ok(verified) => (ProofCheck::Given, verified),
+        Err(problem) => (ProofCheck::Refused(problem), Verified::unproven(delivery)),
     };
     let held = match HeldMessage::answered(verified).with(from_queue) {
         Ok(held) => held,

@@ -17,7 +17,7 @@ use actix_web::{HttpRequest, HttpResponse, Resource, Route};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
-use super::bodies::{Bodies, IncomingBody, NoRoom, Permit, Sender};
+use super::bodies::{BodyBudget, BodyPermit, BudgetExceeded, IncomingBody, Sender};
 use super::delivery::Delivery;
 use super::inbox::{Answers, Inbox, unavailable};
 use super::refusals::Refusals;
@@ -39,7 +39,7 @@ pub struct Webhooks {
     /// `http.body_max`, bytes.
     pub body_bytes_max: usize,
     /// Room for bodies.
-    pub bodies: Bodies,
+    pub bodies: BodyBudget,
     /// Peers that delivered something with a valid proof.
     pub proved: ProvedPeers,
     /// Counts and tells what is refused.
@@ -232,7 +232,7 @@ async fn accept(inbox: Inbox, verified: Verified) -> Result<Answers, Problem> {
 /// workers is without room meanwhile.
 fn plain(verified: Verified, webhooks: &Webhooks) -> Result<Verified, Problem> {
     let Some(plain) = text::plain(&verified, webhooks.body_bytes_max)? else { return Ok(verified) };
-    let permit = webhooks.bodies.take(plain.body().len()).map_err(|NoRoom| no_room())?;
+    let permit = webhooks.bodies.take(plain.body().len()).map_err(|BudgetExceeded| no_room())?;
     Ok(plain.with_body(|bytes| permit.with(bytes)))
 }
 
@@ -249,14 +249,14 @@ async fn read(
     mut payload: Payload,
     mut incoming: IncomingBody,
     bytes_max: usize,
-) -> Result<(Vec<u8>, Permit), Problem> {
+) -> Result<(Vec<u8>, BodyPermit), Problem> {
     loop {
         let chunk = tokio::select! {
             biased;
             () = incoming.displaced() => return Err(no_room()),
             chunk = payload.next() => chunk,
         };
-        let Some(chunk) = chunk else { return incoming.whole().map_err(|NoRoom| no_room()) };
+        let Some(chunk) = chunk else { return incoming.whole().map_err(|BudgetExceeded| no_room()) };
         let chunk = chunk.map_err(|error| {
             let (kind, detail) = if is_late(&error) {
                 (ProblemKind::Timeout, "send the whole body at once, and not slower than 32 KiB a second")
@@ -268,7 +268,7 @@ async fn read(
         if incoming.received() + chunk.len() > bytes_max {
             return Err(Problem::too_large(bytes_max));
         }
-        incoming.add(&chunk).map_err(|NoRoom| no_room())?;
+        incoming.add(&chunk).map_err(|BudgetExceeded| no_room())?;
     }
 }
 

@@ -1,7 +1,7 @@
 //! A file of events, line by line: NDJSON, or CSV whose records become JSON objects.
 //!
 //! Whatever stands in the file, it ends nothing and takes no more memory than a line may have: what is too long is passed
-//! over, and what is no text, or does not fit its header, is told as a problem of its line. A place between two lines
+//! over, and what is no text, or does not fit its header, is told as a problem of its line. A position between two lines
 //! can be returned to. A table is read as Excel writes it, with its empty rows and columns; a cell that a spreadsheet has
 //! damaged, and a quote that stands where none may, are problems of their line.
 //!
@@ -44,7 +44,7 @@ pub enum Format {
 
 /// Between two lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct Position {
     /// Bytes before it.
     pub offset: u64,
     /// Number of the line after it, from 1.
@@ -59,32 +59,32 @@ pub struct Line {
     /// As it stands in the file; cut if it is too long.
     pub text: Bytes,
     /// What it is.
-    pub content: Content,
+    pub content: LineContent,
 }
 
 /// What a line is.
 #[derive(Debug)]
-pub enum Content {
+pub enum LineContent {
     /// An event, or something to be translated into events: JSON, if the line is what it should be.
     Body(Bytes),
     /// Nothing.
     Empty,
     /// Neither.
-    Unfit(Problem),
+    Unreadable(Problem),
 }
 
 /// Some lines that follow each other.
 #[derive(Debug)]
-pub struct Batch {
+pub struct LineBatch {
     /// In their order; none: the file ends here.
     pub lines: Vec<Line>,
-    /// The place behind them.
-    pub end: Place,
+    /// The position behind them.
+    pub end: Position,
 }
 
 /// How much is read at once.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct LineBounds {
     /// Of one line; `http.body_max`.
     pub line_bytes: usize,
     /// Of a batch, lines.
@@ -94,12 +94,12 @@ pub struct Bounds {
 }
 
 /// Reads a file.
-pub struct Lines<R> {
+pub struct LineReader<R> {
     file: R,
     /// Bytes that were read as the beginning of a mark, and are none.
     held: &'static [u8],
-    place: Place,
-    bounds: Bounds,
+    position: Position,
+    bounds: LineBounds,
     table: Option<Table>,
 }
 
@@ -116,7 +116,7 @@ const STEP_BYTES: usize = 4 << 10;
 
 /// What was read up to the end of a line or a record.
 #[derive(Default)]
-struct Taken {
+struct LineRead {
     /// All of it, or its beginning.
     raw: Vec<u8>,
     bytes: usize,
@@ -130,10 +130,10 @@ struct Taken {
     is_last: bool,
 }
 
-impl<R: BufRead> Lines<R> {
+impl<R: BufRead> LineReader<R> {
     /// Begins at the beginning of a file, behind the header of a table.
-    pub fn open(file: R, format: Format, bounds: Bounds) -> io::Result<Self> {
-        let mut lines = Self { file, held: &[], place: Place { offset: 0, line: 1 }, bounds, table: None };
+    pub fn open(file: R, format: Format, bounds: LineBounds) -> io::Result<Self> {
+        let mut lines = Self { file, held: &[], position: Position { offset: 0, line: 1 }, bounds, table: None };
         if let Some(form) = utf8::other_form(lines.file.fill_buf()?) {
             return Err(io::Error::other(format!("the file is {form}")));
         }
@@ -153,27 +153,27 @@ impl<R: BufRead> Lines<R> {
     }
 
     /// Where the next line begins.
-    pub fn place(&self) -> Place {
-        self.place
+    pub fn position(&self) -> Position {
+        self.position
     }
 
     /// The next lines.
-    pub fn next_batch(&mut self) -> io::Result<Batch> {
+    pub fn next_batch(&mut self) -> io::Result<LineBatch> {
         let mut lines = Vec::new();
         let mut bytes = 0;
         while lines.len() < self.bounds.lines && bytes < self.bounds.bytes {
             let Some(line) = self.next_line()? else { break };
             bytes += line.text.len();
-            if let Content::Body(body) = &line.content {
+            if let LineContent::Body(body) = &line.content {
                 bytes += body.len();
             }
             lines.push(line);
         }
-        Ok(Batch { lines, end: self.place })
+        Ok(LineBatch { lines, end: self.position })
     }
 
     fn next_line(&mut self) -> io::Result<Option<Line>> {
-        let number = self.place.line;
+        let number = self.position.line;
         let Some(mut table) = self.table.take() else {
             return Ok(self.take_line()?.map(|taken| self.line(number, taken)));
         };
@@ -184,30 +184,30 @@ impl<R: BufRead> Lines<R> {
 
     fn next_record(&mut self, table: &mut Table, number: u64) -> io::Result<Option<Line>> {
         if self.skip_end_of_line()? {
-            return Ok(Some(Line { number, text: Bytes::new(), content: Content::Empty }));
+            return Ok(Some(Line { number, text: Bytes::new(), content: LineContent::Empty }));
         }
         let taken = self.take_record(&mut table.parser)?;
         Ok(taken.map(|taken| {
             let content = match table.object(&taken, self.bounds.line_bytes) {
-                Ok(Some(object)) => Content::Body(object),
-                Ok(None) => Content::Empty,
-                Err(problem) => Content::Unfit(problem),
+                Ok(Some(object)) => LineContent::Body(object),
+                Ok(None) => LineContent::Empty,
+                Err(problem) => LineContent::Unreadable(problem),
             };
             Line { number, text: Bytes::from(taken.raw), content }
         }))
     }
 
-    fn line(&self, number: u64, taken: Taken) -> Line {
+    fn line(&self, number: u64, taken: LineRead) -> Line {
         let text = Bytes::from(taken.raw);
         let content = if taken.bytes > self.bounds.line_bytes {
-            Content::Unfit(too_large(self.bounds.line_bytes))
+            LineContent::Unreadable(too_large(self.bounds.line_bytes))
         } else {
             // A mark may stand before any line: files are put together.
             match utf8::text(&text) {
-                Err(form) => Content::Unfit(Problem::new(ProblemKind::Malformed, form.to_string())),
+                Err(form) => LineContent::Unreadable(Problem::new(ProblemKind::Malformed, form.to_string())),
                 Ok(body) => {
                     let body = body.as_bytes().trim_ascii();
-                    if body.is_empty() { Content::Empty } else { Content::Body(text.slice_ref(body)) }
+                    if body.is_empty() { LineContent::Empty } else { LineContent::Body(text.slice_ref(body)) }
                 }
             }
         };
@@ -215,8 +215,8 @@ impl<R: BufRead> Lines<R> {
     }
 
     /// Up to a line feed, which is passed over.
-    fn take_line(&mut self) -> io::Result<Option<Taken>> {
-        let mut taken = Taken::default();
+    fn take_line(&mut self) -> io::Result<Option<LineRead>> {
+        let mut taken = LineRead::default();
         let bytes_max = self.bounds.line_bytes;
         loop {
             let buffer = self.fill_buf()?;
@@ -237,7 +237,7 @@ impl<R: BufRead> Lines<R> {
     }
 
     /// The first record that is not blank; an empty one at the end of the file.
-    fn take_row(&mut self, parser: &mut Reader) -> io::Result<Taken> {
+    fn take_row(&mut self, parser: &mut Reader) -> io::Result<LineRead> {
         loop {
             self.skip_marks()?;
             while self.skip_end_of_line()? {
@@ -246,14 +246,14 @@ impl<R: BufRead> Lines<R> {
             match self.take_record(parser)? {
                 Some(taken) if taken.is_blank() => {}
                 Some(taken) => return Ok(taken),
-                None => return Ok(Taken::default()),
+                None => return Ok(LineRead::default()),
             }
         }
     }
 
     /// Up to the end of a record, as the parser sees it, and of its line.
-    fn take_record(&mut self, parser: &mut Reader) -> io::Result<Option<Taken>> {
-        let mut taken = Taken::default();
+    fn take_record(&mut self, parser: &mut Reader) -> io::Result<Option<LineRead>> {
+        let mut taken = LineRead::default();
         let bytes_max = self.bounds.line_bytes;
         loop {
             let buffer = self.fill_buf()?;
@@ -282,7 +282,7 @@ impl<R: BufRead> Lines<R> {
             }
         }
         if taken.last == Some(b'\r') && !self.skip_feed()? {
-            self.place.line += 1;
+            self.position.line += 1;
         }
         Ok(Some(taken))
     }
@@ -294,7 +294,7 @@ impl<R: BufRead> Lines<R> {
             Some(b'\r') => {
                 self.pass(1, 0);
                 if !self.skip_feed()? {
-                    self.place.line += 1;
+                    self.position.line += 1;
                 }
                 Ok(true)
             }
@@ -318,7 +318,7 @@ impl<R: BufRead> Lines<R> {
             self.file.consume(1);
             matched += 1;
             if matched == BYTE_ORDER_MARK.len() {
-                self.place.offset += BYTE_ORDER_MARK.len() as u64;
+                self.position.offset += BYTE_ORDER_MARK.len() as u64;
                 matched = 0;
             }
         }
@@ -337,22 +337,22 @@ impl<R: BufRead> Lines<R> {
         } else {
             self.held = &self.held[bytes..];
         }
-        self.place.offset += u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.place.line += newlines;
+        self.position.offset += u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.position.line += newlines;
     }
 }
 
-impl<R: BufRead + Seek> Lines<R> {
-    /// Goes on from a place in the same file.
-    pub fn go_to(&mut self, place: Place) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(place.offset))?;
+impl<R: BufRead + Seek> LineReader<R> {
+    /// Goes on from a position in the same file.
+    pub fn go_to(&mut self, position: Position) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(position.offset))?;
         self.held = &[];
-        self.place = place;
+        self.position = position;
         Ok(())
     }
 }
 
-impl Taken {
+impl LineRead {
     /// Keeps of it what may be needed.
     fn keep(&mut self, bytes: &[u8], bytes_max: usize) {
         self.bytes = self.bytes.saturating_add(bytes.len());
@@ -386,7 +386,7 @@ impl Taken {
 
 impl Table {
     /// A record as JSON: each field is a text, so that a ZIP code keeps its zeros. `None`: all of its cells are empty.
-    fn object(&self, taken: &Taken, bytes_max: usize) -> Result<Option<Bytes>, Problem> {
+    fn object(&self, taken: &LineRead, bytes_max: usize) -> Result<Option<Bytes>, Problem> {
         let malformed = |detail: String| Err(Problem::new(ProblemKind::Malformed, detail));
         if taken.bytes > bytes_max {
             let Problem { kind, detail, .. } = too_large(bytes_max);
@@ -488,7 +488,7 @@ fn has_stray_quote(raw: &[u8], delimiter: u8) -> bool {
     false
 }
 
-/// The place behind the quote that closes what begins here; the end where none does.
+/// The position behind the quote that closes what begins here; the end where none does.
 fn behind_quotes(raw: &[u8], mut at: usize) -> usize {
     while at < raw.len() {
         match (raw[at], raw.get(at + 1)) {
@@ -521,7 +521,7 @@ fn separator(raw: &[u8]) -> Option<Option<u8>> {
 const SEPARATOR: &[u8] = b"sep=";
 
 /// The names of a table's fields, or what is wrong with them.
-fn header(taken: &Taken, delimiter: u8, bytes_max: usize) -> Result<Vec<Option<String>>, String> {
+fn header(taken: &LineRead, delimiter: u8, bytes_max: usize) -> Result<Vec<Option<String>>, String> {
     if taken.bytes > bytes_max || taken.fields_count > FIELDS_MAX {
         return Err(format!("the header has more than {bytes_max} bytes (http.body_max), or {FIELDS_MAX} fields"));
     }
@@ -567,40 +567,40 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { line_bytes: 40, lines: 1, bytes: 1 << 20 };
+    const BOUNDS: LineBounds = LineBounds { line_bytes: 40, lines: 1, bytes: 1 << 20 };
     const CSV: Format = Format::Csv { delimiter: b';' };
 
-    fn open(text: &[u8], format: Format) -> Lines<BufReader> {
+    fn open(text: &[u8], format: Format) -> LineReader<BufReader> {
         // A small buffer, so that every line spans several.
-        Lines::open(BufReader::with_capacity(3, Cursor::new(text.to_vec())), format, BOUNDS).expect("a header")
+        LineReader::open(BufReader::with_capacity(3, Cursor::new(text.to_vec())), format, BOUNDS).expect("a header")
     }
 
     type BufReader = std::io::BufReader<Cursor<Vec<u8>>>;
 
-    /// Number of the line and what it is, for each, and the place behind it.
-    fn rest(lines: &mut Lines<BufReader>) -> Vec<(u64, String, Place)> {
+    /// Number of the line and what it is, for each, and the position behind it.
+    fn rest(lines: &mut LineReader<BufReader>) -> Vec<(u64, String, Position)> {
         let mut found = Vec::new();
         loop {
-            let Batch { lines: mut some, end } = lines.next_batch().expect("memory can be read");
+            let LineBatch { lines: mut some, end } = lines.next_batch().expect("memory can be read");
             let Some(line) = some.pop() else { return found };
             let content = match line.content {
-                Content::Body(body) => String::from_utf8_lossy(&body).into_owned(),
-                Content::Empty => "empty".to_owned(),
-                Content::Unfit(problem) => problem.line(),
+                LineContent::Body(body) => String::from_utf8_lossy(&body).into_owned(),
+                LineContent::Empty => "empty".to_owned(),
+                LineContent::Unreadable(problem) => problem.line(),
             };
             found.push((line.number, content, end));
         }
     }
 
-    /// What a file holds, from its beginning and from each place in it.
+    /// What a file holds, from its beginning and from each position in it.
     fn check(text: &[u8], format: Format, expected: &[(u64, &str)]) {
         let all = rest(&mut open(text, format));
         let seen: Vec<(u64, &str)> = all.iter().map(|(number, content, _)| (*number, content.as_str())).collect();
         assert_eq!(seen, expected, "{:?}", String::from_utf8_lossy(text));
-        for (index, (.., place)) in all.iter().enumerate() {
+        for (index, (.., position)) in all.iter().enumerate() {
             let mut again = open(text, format);
-            again.go_to(*place).expect("it is there");
-            assert_eq!(rest(&mut again), all[index + 1..], "from {place:?}");
+            again.go_to(*position).expect("it is there");
+            assert_eq!(rest(&mut again), all[index + 1..], "from {position:?}");
         }
     }
 
@@ -669,7 +669,8 @@ mod tests {
             (b"\x1f\x8b\x08\0", "gzip"),
             (b"PK\x03\x04\x14\0", "workbook"),
         ] {
-            let error = Lines::open(Cursor::new(text.to_vec()), CSV, BOUNDS).err().expect("it is refused").to_string();
+            let error =
+                LineReader::open(Cursor::new(text.to_vec()), CSV, BOUNDS).err().expect("it is refused").to_string();
             assert!(error.contains(word), "{error}");
         }
         // A name with another delimiter in it is quoted.
@@ -686,7 +687,7 @@ mod tests {
             (b"PK\x03\x04\x14\0", "workbook"),
         ] {
             for format in [CSV, Format::Ndjson] {
-                let opened = Lines::open(Cursor::new(text.to_vec()), format, BOUNDS);
+                let opened = LineReader::open(Cursor::new(text.to_vec()), format, BOUNDS);
                 let error = opened.err().expect("it is refused").to_string();
                 assert!(error.starts_with("the file is") && error.contains(word), "{error}");
             }

@@ -13,7 +13,7 @@ use sha2::Sha256;
 
 use super::db::{Connection, Db, Fault, query};
 use super::keeping;
-use super::mentions::{Says, says};
+use super::mentions::{Mention, mention_of};
 use super::moments;
 use super::writer::Write;
 use super::{Error, Store};
@@ -179,11 +179,11 @@ impl Store {
             let is_last = rows.len() < LOOK_MAX;
             for (id, raw, encoding, envelope) in rows {
                 after = id.to_string();
-                match says((&raw, &encoding), envelope.as_deref(), customer) {
-                    Says::Nothing => {}
-                    Says::Mentions => found.mentions.push(id),
-                    Says::OnlyOf => found.emptied.push(id),
-                    Says::AlsoOf { rest, is_mentioned } => {
+                match mention_of((&raw, &encoding), envelope.as_deref(), customer) {
+                    Mention::Nothing => {}
+                    Mention::Mentions => found.mentions.push(id),
+                    Mention::OnlyOf => found.emptied.push(id),
+                    Mention::AlsoOf { rest, is_mentioned } => {
                         found.cut.push(Cut { id, raw, rest });
                         found.mentions.extend(is_mentioned.then_some(id));
                     }

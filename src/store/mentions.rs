@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 /// What a message says of a customer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Says {
+pub(super) enum Mention {
     /// Nothing.
     Nothing,
     /// The id occurs, and not where an event names its customer.
@@ -27,7 +27,7 @@ pub(super) enum Says {
 }
 
 /// Reads a message as it is kept: its bytes and their encoding, and what came beside them.
-pub(super) fn says((raw, encoding): (&str, &str), envelope: Option<&str>, customer: &str) -> Says {
+pub(super) fn mention_of((raw, encoding): (&str, &str), envelope: Option<&str>, customer: &str) -> Mention {
     use base64::Engine;
     let decoded;
     let text = if encoding == "base64" {
@@ -39,7 +39,7 @@ pub(super) fn says((raw, encoding): (&str, &str), envelope: Option<&str>, custom
     };
     let beside = envelope.map(read).unwrap_or_default();
     if is_addressed(&beside, customer) {
-        return Says::OnlyOf;
+        return Mention::OnlyOf;
     }
     if let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(text) {
         let is_other = |item: &&&RawValue| !names(&read(item.get()), customer);
@@ -47,19 +47,19 @@ pub(super) fn says((raw, encoding): (&str, &str), envelope: Option<&str>, custom
         if others.len() < items.len() {
             let rest = format!("[{}]", others.join(","));
             let is_mentioned = occurs_in(&read(&rest), customer) || occurs_beside(&beside, customer);
-            return if others.is_empty() { Says::OnlyOf } else { Says::AlsoOf { rest, is_mentioned } };
+            return if others.is_empty() { Mention::OnlyOf } else { Mention::AlsoOf { rest, is_mentioned } };
         }
     }
     let value = read(text);
     if names(&value, customer) {
-        Says::OnlyOf
+        Mention::OnlyOf
     } else if occurs_in(&value, customer)
         || occurs_beside(&beside, customer)
         || (value.is_null() && is_word_of(text, customer))
     {
-        Says::Mentions
+        Mention::Mentions
     } else {
-        Says::Nothing
+        Mention::Nothing
     }
 }
 
@@ -122,31 +122,34 @@ mod tests {
     #[test]
     fn a_message_is_a_customers_where_it_names_its_customer_and_nowhere_else() {
         for (raw, customer, expected) in [
-            (r#"{"data":{"customer_id":"C-1"}}"#, "C-1", Says::OnlyOf),
-            (r#"{"customer_id":4711}"#, "4711", Says::OnlyOf),
-            (r#"{"subject":"C-1"}"#, "C-1", Says::OnlyOf),
-            (r#"{"customer_id":"\u0043-1"}"#, "C-1", Says::OnlyOf),
-            (r#"[{"subject":"C-1"},{"data":{"customer_id":"C-1"}}]"#, "C-1", Says::OnlyOf),
-            (r#"{"data":{"customer_id":"C-12"}}"#, "C-1", Says::Nothing),
-            (r#"{"data":{"customer_id":"C-1-2"}}"#, "C-1", Says::Nothing),
-            (r#"{"data":{"customer_id":"7"}}"#, "data", Says::Mentions),
-            (r#"{"data":{"customer_id":"777","street":"Hauptstrasse 12"}}"#, "12", Says::Mentions),
-            (r#"{"note":"moved: C-1, see mail"}"#, "C-1", Says::Mentions),
-            (r#"[{"C-1":{}}]"#, "C-1", Says::Mentions),
-            ("<customer>C-1</customer>", "C-1", Says::Mentions),
-            ("<customer>XC-1</customer>", "C-1", Says::Nothing),
+            (r#"{"data":{"customer_id":"C-1"}}"#, "C-1", Mention::OnlyOf),
+            (r#"{"customer_id":4711}"#, "4711", Mention::OnlyOf),
+            (r#"{"subject":"C-1"}"#, "C-1", Mention::OnlyOf),
+            (r#"{"customer_id":"\u0043-1"}"#, "C-1", Mention::OnlyOf),
+            (r#"[{"subject":"C-1"},{"data":{"customer_id":"C-1"}}]"#, "C-1", Mention::OnlyOf),
+            (r#"{"data":{"customer_id":"C-12"}}"#, "C-1", Mention::Nothing),
+            (r#"{"data":{"customer_id":"C-1-2"}}"#, "C-1", Mention::Nothing),
+            (r#"{"data":{"customer_id":"7"}}"#, "data", Mention::Mentions),
+            (r#"{"data":{"customer_id":"777","street":"Hauptstrasse 12"}}"#, "12", Mention::Mentions),
+            (r#"{"note":"moved: C-1, see mail"}"#, "C-1", Mention::Mentions),
+            (r#"[{"C-1":{}}]"#, "C-1", Mention::Mentions),
+            ("<customer>C-1</customer>", "C-1", Mention::Mentions),
+            ("<customer>XC-1</customer>", "C-1", Mention::Nothing),
         ] {
-            assert_eq!(says((raw, "utf8"), None, customer), expected, "{raw} of {customer}");
+            assert_eq!(mention_of((raw, "utf8"), None, customer), expected, "{raw} of {customer}");
         }
-        assert_eq!(says(("QwAtMSBDLTEgeA==", "base64"), None, "C-1"), Says::Mentions);
+        assert_eq!(mention_of(("QwAtMSBDLTEgeA==", "base64"), None, "C-1"), Mention::Mentions);
         let envelope = Some(r#"{"headers":{"ce-subject":"C-1"}}"#);
-        assert_eq!(says(("{}", "utf8"), envelope, "C-1"), Says::OnlyOf);
-        assert_eq!(says(("{}", "utf8"), envelope, "C-12"), Says::Nothing);
+        assert_eq!(mention_of(("{}", "utf8"), envelope, "C-1"), Mention::OnlyOf);
+        assert_eq!(mention_of(("{}", "utf8"), envelope, "C-12"), Mention::Nothing);
         let beside = r#"{"headers":{"customer":"C-1"},"message_id":"m C-2 1","routing_key":"customer.moved.C-3"}"#;
-        for (customer, expected) in
-            [("C-1", Says::Mentions), ("C-2", Says::Mentions), ("C-3", Says::Mentions), ("C-4", Says::Nothing)]
-        {
-            assert_eq!(says(("<x/>", "utf8"), Some(beside), customer), expected, "{customer}");
+        for (customer, expected) in [
+            ("C-1", Mention::Mentions),
+            ("C-2", Mention::Mentions),
+            ("C-3", Mention::Mentions),
+            ("C-4", Mention::Nothing),
+        ] {
+            assert_eq!(mention_of(("<x/>", "utf8"), Some(beside), customer), expected, "{customer}");
         }
     }
 
@@ -154,9 +157,9 @@ mod tests {
     fn of_a_batch_only_the_customers_own_events_are_cut_out() {
         let batch = r#"[{"data":{"customer_id":"C-900"},"x":1.0}, {"data": {"customer_id": "C-1"}},{"subject":"C-2"}]"#;
         let rest = r#"[{"data":{"customer_id":"C-900"},"x":1.0},{"subject":"C-2"}]"#.to_owned();
-        assert_eq!(says((batch, "utf8"), None, "C-1"), Says::AlsoOf { rest, is_mentioned: false });
+        assert_eq!(mention_of((batch, "utf8"), None, "C-1"), Mention::AlsoOf { rest, is_mentioned: false });
         let mentioned = r#"[{"customer_id":"C-1"},{"customer_id":"C-9","note":"was C-1"}]"#;
-        assert!(matches!(says((mentioned, "utf8"), None, "C-1"), Says::AlsoOf { is_mentioned: true, .. }));
-        assert_eq!(says((batch, "utf8"), None, "C-3"), Says::Nothing);
+        assert!(matches!(mention_of((mentioned, "utf8"), None, "C-1"), Mention::AlsoOf { is_mentioned: true, .. }));
+        assert_eq!(mention_of((batch, "utf8"), None, "C-3"), Mention::Nothing);
     }
 }

@@ -92,12 +92,12 @@ pub(super) async fn insert(
     let body = serde_json::to_string(notice).expect("a notice has only serialisable fields");
     let state = if targets.is_empty() { NoticeState::Kept } else { NoticeState::Pending };
     for name in Target::names_of(targets) {
-        let place = after_its_line(connection, (name, &notice.line), place).await?;
+        let place = after_its_line(connection, (name, &notice.order_key), place).await?;
         query(
             "INSERT INTO notices (id, target, place, topic, line, customer, body, created_at, due_at, failures, \
              state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, $9) ON CONFLICT (id, target) DO NOTHING",
         )
-        .with((notice.id, name, place, notice.topic.name(), &notice.line, customer, &body, now, state))
+        .with((notice.id, name, place, notice.topic.name(), &notice.order_key, customer, &body, now, state))
         .execute(&mut *connection)
         .await?;
     }

@@ -117,7 +117,7 @@ pub(crate) fn notice(number: u64) -> Notice {
     Notice {
         id: crate::target::id(4, number).parse().expect("an id"),
         topic: Topic::HeatPumpDisconnected,
-        line: format!("heat_pump/{number}"),
+        order_key: format!("heat_pump/{number}"),
         subject: format!("C-{number}"),
         time: Timestamp::parse("2026-10-01T12:00:00Z").expect("a time"),
         data,
@@ -145,7 +145,7 @@ pub(crate) fn add_notices(file: &Path, numbers: std::ops::Range<u64>) -> anyhow:
             (
                 notice.id.to_string(),
                 notice.topic.name(),
-                &notice.line,
+                &notice.order_key,
                 serde_json::to_string(&notice)?,
                 notice.time.micros(),
             ),

@@ -16,7 +16,9 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
-use podero_bridge::broker::{Broker, Frame, Intake, Leg, Outgoing, Properties, Publish, Published, Settings, Taken};
+use podero_bridge::broker::{
+    Broker, BrokerSettings, Frame, Intake, IntakeResult, LinkState, OutgoingNotice, Properties, Publish, Published,
+};
 use podero_bridge::clock::Clock;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -45,8 +47,8 @@ async fn until(what: &str, mut met: impl AsyncFnMut() -> bool) {
     assert!(waited.await.is_ok(), "not within {PATIENCE:?}: {what}");
 }
 
-fn settings(url: &str) -> Settings {
-    Settings {
+fn settings(url: &str) -> BrokerSettings {
+    BrokerSettings {
         urls: vec![url.to_owned()],
         inbound_exchange: "customer.lifecycle".to_owned(),
         inbound_queue: INBOUND.to_owned(),
@@ -57,8 +59,8 @@ fn settings(url: &str) -> Settings {
     }
 }
 
-fn outgoing(id: &str, routing_key: &str) -> Outgoing {
-    Outgoing {
+fn outgoing(id: &str, routing_key: &str) -> OutgoingNotice {
+    OutgoingNotice {
         id: id.to_owned(),
         routing_key: routing_key.to_owned(),
         content_type: "application/cloudevents+json",
@@ -89,17 +91,17 @@ impl Intake for Inbox {
         frame
     }
 
-    async fn offer(&self, frame: &Frame) -> Taken {
+    async fn offer(&self, frame: &Frame) -> IntakeResult {
         let _in_hand = InHand::count(&self.0);
         *self.0.offered.lock().expect("nobody panicked over it").entry(id_of(frame)).or_default() += 1;
         while self.0.held.load(Ordering::SeqCst) {
             tick().await;
         }
         if self.0.away.load(Ordering::SeqCst) {
-            return Taken::NotNow;
+            return IntakeResult::NotNow;
         }
         self.0.stored.lock().expect("nobody panicked over it").push(frame.clone());
-        Taken::Stored
+        IntakeResult::Stored
     }
 }
 
@@ -150,12 +152,12 @@ struct Running {
 }
 
 impl Running {
-    fn start(settings: Settings, inbox: &Inbox) -> Self {
+    fn start(settings: BrokerSettings, inbox: &Inbox) -> Self {
         Self::run(Broker::new(settings, Clock::system()), inbox)
     }
 
     /// Started, with a check of the topology so often that a test need not wait, and both directions serve.
-    async fn tended(settings: Settings, inbox: &Inbox) -> Self {
+    async fn tended(settings: BrokerSettings, inbox: &Inbox) -> Self {
         let running = Self::run(Broker::tended(settings, Clock::system(), Duration::from_millis(200)), inbox);
         running.serves().await;
         running
@@ -174,7 +176,7 @@ impl Running {
     }
 
     /// Started, and both directions serve.
-    async fn up(settings: Settings, inbox: &Inbox) -> Self {
+    async fn up(settings: BrokerSettings, inbox: &Inbox) -> Self {
         let running = Self::start(settings, inbox);
         running.serves().await;
         running
@@ -190,8 +192,8 @@ impl Running {
 
     fn why_not_consuming(&self) -> String {
         match self.broker.status().consumer {
-            Leg::Connected => String::new(),
-            Leg::Disconnected { why } => why,
+            LinkState::Connected => String::new(),
+            LinkState::Disconnected { why } => why,
         }
     }
 
@@ -453,7 +455,7 @@ async fn never_more_deliveries_are_in_hand_than_the_prefetch_says() {
     let url = servers::fresh_vhost();
     let inbox = Inbox::default();
     inbox.0.held.store(true, Ordering::SeqCst);
-    let five = Settings { prefetch: 5, ..settings(&url) };
+    let five = BrokerSettings { prefetch: 5, ..settings(&url) };
     let running = Running::up(five, &inbox).await;
     let peer = Peer::connect(&url).await;
     for at in 0..50 {
@@ -508,7 +510,7 @@ async fn exactly_the_unroutable_publishes_are_returned() {
     declared.await.expect("guest may declare");
     peer.declare(INBOUND, "quorum").await;
     peer.subscribe("tickets", "heat_pump.*").await;
-    let theirs = Settings { declare: false, ..settings(&url) };
+    let theirs = BrokerSettings { declare: false, ..settings(&url) };
     let running = Running::up(theirs, &Inbox::default()).await;
     // Interleaved and all at once: the broker acks in groups, and no return may be taken for a neighbour's.
     let broker = &running.broker;
@@ -636,7 +638,7 @@ async fn an_exchange_that_is_not_ours_to_declare_is_missed_once_it_was_there() {
     let url = servers::fresh_vhost();
     let peer = Peer::connect(&url).await;
     peer.declare(INBOUND, "quorum").await;
-    let theirs = Settings { declare: false, outbound_exchange: "amq.topic".to_owned(), ..settings(&url) };
+    let theirs = BrokerSettings { declare: false, outbound_exchange: "amq.topic".to_owned(), ..settings(&url) };
     let running = Running::tended(theirs, &Inbox::default()).await;
     peer.declare_exchange("customer.lifecycle", ExchangeKind::Topic).await;
     // The bridge must have seen it before it can miss it.
@@ -692,7 +694,7 @@ async fn a_deletion_under_the_publisher_loses_no_notice() {
 #[tokio::test]
 async fn a_missing_queue_that_is_not_ours_to_declare_is_waited_for() {
     let url = servers::fresh_vhost();
-    let theirs = Settings { declare: false, outbound_exchange: "amq.topic".to_owned(), ..settings(&url) };
+    let theirs = BrokerSettings { declare: false, outbound_exchange: "amq.topic".to_owned(), ..settings(&url) };
     let running = Running::start(theirs.clone(), &Inbox::default());
     until("it says which queue", async || {
         running.why_not_consuming().contains("queue `podero-bridge.inbound` does not exist")
@@ -711,7 +713,7 @@ async fn the_queue_is_bound_by_the_configured_keys() {
     let url = servers::fresh_vhost();
     let inbox = Inbox::default();
     let bindings = vec!["customer.#".to_owned(), "crm.*.changed".to_owned()];
-    let settings = Settings { bindings, ..settings(&url) };
+    let settings = BrokerSettings { bindings, ..settings(&url) };
     let line = Broker::new(settings.clone(), Clock::system()).check().await.expect("the broker answers");
     assert!(line.contains("customer.#, crm.*.changed") && line.contains("customer.lifecycle"), "{line}");
     let running = Running::up(settings, &inbox).await;
@@ -738,7 +740,7 @@ async fn the_queue_is_bound_by_the_configured_keys() {
 async fn check_tries_the_urls_in_turn_and_tells_no_password() {
     let url = servers::fresh_vhost();
     let check = async |urls: &[&str]| {
-        let settings = Settings { urls: urls.iter().map(|url| (*url).to_owned()).collect(), ..settings(&url) };
+        let settings = BrokerSettings { urls: urls.iter().map(|url| (*url).to_owned()).collect(), ..settings(&url) };
         Broker::new(settings, Clock::system()).check().await
     };
     let nobody = "amqp://bridge:hunter2@127.0.0.1:1/prod";
@@ -811,7 +813,10 @@ async fn a_broker_short_of_memory_refuses_publishes_at_once_and_still_delivers()
     // The broker blocks a connection when it publishes, and says so then: this one is not confirmed in time.
     assert_eq!(running.broker.publish(&outgoing("n1", "event.parked")).await, Published::Lost);
     let status = running.broker.status();
-    assert!(matches!(&status.publisher, Leg::Disconnected { why } if why.contains("blocks publishers")), "{status:?}");
+    assert!(
+        matches!(&status.publisher, LinkState::Disconnected { why } if why.contains("blocks publishers")),
+        "{status:?}"
+    );
     assert_eq!(running.broker.publish(&outgoing("n2", "event.parked")).await, Published::Lost);
     // The other connection is not blocked: events come in, and their acks go out.
     assert!(status.consuming());

@@ -247,7 +247,7 @@ async fn notices_polls_and_duties_are_due(fixture: ClockFixture) {
     let notice = Notice {
         id: notice_id("a cause", Topic::EventParked),
         topic: Topic::EventParked,
-        line: "C-1".to_owned(),
+        order_key: "C-1".to_owned(),
         subject: "C-1".to_owned(),
         time: now,
         data: json!({ "customer_id": "C-1" }),

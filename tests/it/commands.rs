@@ -102,7 +102,7 @@ async fn a_message_that_never_became_an_event_is_not_retried() {
     let notice = Notice {
         id: notice_id("message", Topic::EventParked),
         topic: Topic::EventParked,
-        line: "C-1".to_owned(),
+        order_key: "C-1".to_owned(),
         subject: message.id.to_string(),
         time: message.received_at,
         data: serde_json::Value::Null,

@@ -125,7 +125,7 @@ async fn an_event_is_forgotten_with_its_calls_and_a_notice_once_it_is_out(fixtur
     let notices = ["one", "two"].map(|cause| Notice {
         id: notice_id(cause, topic),
         topic,
-        line: cause.to_owned(),
+        order_key: cause.to_owned(),
         subject: "C-1".to_owned(),
         time: fixture.clock.now(),
         data: json!({}),

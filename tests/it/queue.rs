@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
-use podero_bridge::broker::{Frame, Intake, Properties, Taken};
+use podero_bridge::broker::{Frame, Intake, IntakeResult, Properties};
 use podero_bridge::domain::Timestamp;
 use podero_bridge::domain::event::Happening;
 use podero_bridge::domain::verdict::{Fate, Reason};
@@ -73,20 +73,20 @@ on_both_databases! {
 async fn redelivered_is_the_one_that_is_there_and_equal_ones_are_several(fixture: StoreFixture) {
     let frames = frames(&fixture);
     for _ in 0..3 {
-        assert_eq!(frames.take(frame("1")).await, Taken::Stored);
+        assert_eq!(frames.take(frame("1")).await, IntakeResult::Stored);
     }
     assert_eq!(rows(&fixture).await, 3, "for all that is known they are three");
     // Their acks were lost with a connection.
     for _ in 0..3 {
-        assert_eq!(frames.take(Frame { redelivered: true, ..frame("1") }).await, Taken::Stored);
+        assert_eq!(frames.take(Frame { redelivered: true, ..frame("1") }).await, IntakeResult::Stored);
     }
     assert_eq!(rows(&fixture).await, 3);
     // Redelivered, and never seen here: somebody else had it in hand.
-    assert_eq!(frames.take(Frame { redelivered: true, ..frame("2") }).await, Taken::Stored);
+    assert_eq!(frames.take(Frame { redelivered: true, ..frame("2") }).await, IntakeResult::Stored);
     assert_eq!(rows(&fixture).await, 4);
     // What a sender names is one, also when the sender repeats it; another name is another one.
     for name in ["m1", "m1", "m2"] {
-        assert_eq!(frames.take(Frame { message_id: Some(name.to_owned()), ..frame("1") }).await, Taken::Stored);
+        assert_eq!(frames.take(Frame { message_id: Some(name.to_owned()), ..frame("1") }).await, IntakeResult::Stored);
     }
     assert_eq!(rows(&fixture).await, 6);
     let duplicates = "podero_bridge_events_settled_total{outcome=\"duplicate\",type=\"unknown\"} 4";
@@ -98,7 +98,7 @@ async fn one_that_is_offered_again_after_a_lost_answer_is_one(fixture: StoreFixt
     let frames = frames(&fixture);
     for held in [frames.hold(frame("1")), frames.hold(frame("1"))] {
         for _ in 0..2 {
-            assert_eq!(frames.offer(&held).await, Taken::Stored);
+            assert_eq!(frames.offer(&held).await, IntakeResult::Stored);
         }
     }
     assert_eq!(rows(&fixture).await, 2);
@@ -107,13 +107,13 @@ async fn one_that_is_offered_again_after_a_lost_answer_is_one(fixture: StoreFixt
 async fn what_is_no_event_has_a_bound_beyond_which_it_stays_in_the_queue(fixture: StoreFixture) {
     let frames = frames(&fixture);
     frames.inbox.backlog.set(0, 0, UNREADABLE_MAX - 1);
-    assert_eq!(frames.take(frame("1")).await, Taken::Stored);
-    assert_eq!(frames.take(frame("2")).await, Taken::NotNow);
+    assert_eq!(frames.take(frame("1")).await, IntakeResult::Stored);
+    assert_eq!(frames.take(frame("2")).await, IntakeResult::NotNow);
     let complaints = frames.inbox.backlog.complaints();
     assert!(complaints.len() == 1 && complaints[0].contains("stay in RabbitMQ"), "{complaints:?}");
     let event = sign_up("e1", "C-1", "2026-10-01T12:00:00Z").to_string().into_bytes();
     let structured = Some("application/cloudevents+json".to_owned());
-    assert_eq!(frames.take(Frame { body: event, content_type: structured, ..frame("3") }).await, Taken::Stored);
+    assert_eq!(frames.take(Frame { body: event, content_type: structured, ..frame("3") }).await, IntakeResult::Stored);
     // Skipped, they are counted no more. What may still be retried stays.
     let refused = Fate::Parked { reason: Reason::Refused, detail: "create_user 422".to_owned() };
     fixture.settle_head(refused).await;

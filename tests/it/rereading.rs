@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use podero_bridge::broker::{Frame, Intake, Properties, Taken};
+use podero_bridge::broker::{Frame, Intake, IntakeResult, Properties};
 use podero_bridge::config::{Config, Strings};
 use podero_bridge::domain::event::{EventKind, EventState};
 use podero_bridge::domain::verdict::Reason;
@@ -74,7 +74,7 @@ fn frame(body: &str) -> Frame {
 /// Parks a message that the broken program cannot read.
 async fn parks(fixture: &StoreFixture, frame: Frame) -> EventSummary {
     let frames = frames(&fixture.store, fixture, BROKEN, "customer.*");
-    assert_eq!(frames.take(frame).await, Taken::Stored);
+    assert_eq!(frames.take(frame).await, IntakeResult::Stored);
     fixture.store.parked(None).await.expect("the store is there").pop().expect("it is parked")
 }
 
@@ -162,7 +162,7 @@ async fn the_same_message_twice_is_one_event_also_when_two_read_it_at_once(fixtu
     let became = states.iter().find(|event| event.state == EventState::Pending).expect("one of them became it");
     assert!(detail.contains(&became.id.to_string()), "{detail}");
     // Sent once more, it is known.
-    assert_eq!(both[0].take(frame(r#"{"nr": "C-1"}"#)).await, Taken::Stored);
+    assert_eq!(both[0].take(frame(r#"{"nr": "C-1"}"#)).await, IntakeResult::Stored);
     assert_eq!(of_customer(&fixture, "C-1").await, 1);
 }
 
@@ -194,7 +194,7 @@ async fn a_batch_whose_items_were_partly_taken_gives_the_rest(fixture: StoreFixt
         Value::Array(vec![sign_up("e1", "C-1", "2026-09-01T12:00:00Z"), other]).to_string()
     };
     let strict = frames(&fixture.store, &fixture, MENDED, "customer.signed_up");
-    assert_eq!(strict.take(frame(&batch("customer.updated"))).await, Taken::Stored);
+    assert_eq!(strict.take(frame(&batch("customer.updated"))).await, IntakeResult::Stored);
     let parked = fixture.store.parked(None).await.expect("the store is there").remove(0);
     assert_eq!((of_customer(&fixture, "C-1").await, of_customer(&fixture, "C-2").await), (1, 0));
     retry(&fixture, &parked).await;
@@ -263,13 +263,13 @@ async fn what_is_erased_while_it_waits_or_is_read_comes_to_nothing(fixture: Stor
 
 async fn a_type_that_its_source_may_not_send_is_parked_and_taken_once_it_may(fixture: StoreFixture) {
     let strict = frames(&fixture.store, &fixture, MENDED, "customer.signed_up");
-    assert_eq!(strict.take(frame(r#"{"nr": "C-1"}"#)).await, Taken::Stored);
+    assert_eq!(strict.take(frame(r#"{"nr": "C-1"}"#)).await, IntakeResult::Stored);
     let parked = fixture.store.parked(Some("type_not_allowed")).await.expect("the store is there").remove(0);
     let detail = parked.detail.clone().unwrap_or_default();
     assert!(detail.contains("type-not-allowed") && detail.contains("source.types"), "{detail}");
     // A CloudEvent of its own does not get round it.
     let event = sign_up("e1", "C-1", "2026-09-01T12:00:00Z").to_string().replace("signed_up", "updated");
-    assert_eq!(strict.take(frame(&event)).await, Taken::Stored);
+    assert_eq!(strict.take(frame(&event)).await, IntakeResult::Stored);
     assert_eq!(fixture.store.parked(Some("type_not_allowed")).await.expect("the store is there").len(), 2);
     retry(&fixture, &parked).await;
     assert_eq!(rereads(&frames(&fixture.store, &fixture, MENDED, "customer.*")).await, 1);

@@ -229,7 +229,7 @@ fn notice(line: &str, topic: Topic, cause: &str) -> Notice {
     Notice {
         id: notice_id(cause, topic),
         topic,
-        line: line.to_owned(),
+        order_key: line.to_owned(),
         subject: "C-1".to_owned(),
         time: Timestamp::from_micros(START * 1_000_000),
         data: serde_json::json!({ "customer_id": "C-1" }),

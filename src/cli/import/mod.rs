@@ -1,6 +1,6 @@
 //! `import FILE|-`: feeds a file of events through the inbox. It can be repeated at will.
 //!
-//! Lines are committed in batches, and after each batch the position behind it is saved in a file next to the imported
+//! LineReader are committed in batches, and after each batch the position behind it is saved in a file next to the imported
 //! one. However the command ends, the same command resumes from there; lines that were committed after the last save are
 //! duplicates. It yields to the running bridge: in the lanes (`Store::accept_in_bulk`), in the backlog, and at the lock of
 //! a SQLite file.
@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::config::{self, DEFAULT_SOURCE};
 use crate::domain::Timestamp;
 use crate::inbound::import::{Halt, Imported, Rejection};
-use crate::inbound::lines::{Batch, Bounds, Content, Format, Line, Lines, Place};
+use crate::inbound::lines::{Format, Line, LineBatch, LineBounds, LineContent, LineReader, Position};
 use crate::inbound::mapping::mapper::Mapper;
 use crate::inbound::{AllowedTypes, Inbox, SCHEDULED_MAX};
 use crate::pump;
@@ -75,7 +75,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 struct Origin {
     source: String,
     format: Format,
-    bounds: Bounds,
+    bounds: LineBounds,
     /// `None`: the input can be read only once.
     file: Option<File>,
     path: PathBuf,
@@ -97,7 +97,7 @@ pub(super) async fn run(config: &config::Import, request: ImportArguments) -> Re
     let mut signals = Signals::new()?;
     let lines = usize::try_from(config.store.backlog_max / BATCHES_PER_BACKLOG).unwrap_or(BATCH_LINES_MAX);
     let bounds =
-        Bounds { line_bytes: config.http.body_max, lines: lines.clamp(1, BATCH_LINES_MAX), bytes: BATCH_BYTES_MAX };
+        LineBounds { line_bytes: config.http.body_max, lines: lines.clamp(1, BATCH_LINES_MAX), bytes: BATCH_BYTES_MAX };
     let mut origin = Origin { file: open_file(&request.file)?, source: name, format, bounds, path: request.file };
     let mut progress_file = origin.progress_file()?;
     let opened = open_with_key(&config.store).await?;
@@ -180,14 +180,14 @@ impl Origin {
     }
 
     /// Reads in a separate thread, which may wait for a line for ever.
-    fn read(&self, from: Option<Place>) -> anyhow::Result<(Place, Batches)> {
+    fn read(&self, from: Option<Position>) -> anyhow::Result<(Position, Batches)> {
         let at = || self.path.display().to_string();
         if self.path == Path::new("-") {
             let input = BufReader::with_capacity(BUFFER_BYTES, std::io::stdin());
-            return Ok(spawn(Lines::open(input, self.format, self.bounds).with_context(at)?)?);
+            return Ok(spawn(LineReader::open(input, self.format, self.bounds).with_context(at)?)?);
         }
         let file = BufReader::with_capacity(BUFFER_BYTES, File::open(&self.path).with_context(at)?);
-        let mut lines = Lines::open(file, self.format, self.bounds).with_context(at)?;
+        let mut lines = LineReader::open(file, self.format, self.bounds).with_context(at)?;
         if let Some(place) = from {
             lines.go_to(place).with_context(at)?;
         }
@@ -195,8 +195,8 @@ impl Origin {
     }
 }
 
-fn spawn<R: std::io::BufRead + Send + 'static>(mut lines: Lines<R>) -> std::io::Result<(Place, Batches)> {
-    let began = lines.place();
+fn spawn<R: std::io::BufRead + Send + 'static>(mut lines: LineReader<R>) -> std::io::Result<(Position, Batches)> {
+    let began = lines.position();
     let (sender, receiver) = mpsc::channel(1);
     std::thread::Builder::new().name("import".to_owned()).spawn(move || {
         loop {
@@ -212,7 +212,7 @@ fn spawn<R: std::io::BufRead + Send + 'static>(mut lines: Lines<R>) -> std::io::
 }
 
 /// Batches as the thread reads them.
-type Batches = mpsc::Receiver<std::io::Result<Batch>>;
+type Batches = mpsc::Receiver<std::io::Result<LineBatch>>;
 
 /// One import under way.
 struct Import<'a> {
@@ -304,8 +304,8 @@ impl Import<'_> {
     /// Returns when the batch is on disk; `None`: a signal came while the store was away.
     async fn keep(&mut self, lines: &[Line]) -> anyhow::Result<Option<Vec<Imported>>> {
         let body = |line: &Line| match &line.content {
-            Content::Body(body) => Some(body.clone()),
-            Content::Empty | Content::Unfit(_) => None,
+            LineContent::Body(body) => Some(body.clone()),
+            LineContent::Empty | LineContent::Unreadable(_) => None,
         };
         let bodies: Vec<Bytes> = lines.iter().filter_map(body).collect();
         let mut failures = 0;
@@ -324,14 +324,14 @@ impl Import<'_> {
     }
 
     /// Counts a batch, writes its rejected lines, and saves the progress.
-    fn note(&mut self, batch: &Batch, imported: Vec<Imported>) -> anyhow::Result<()> {
+    fn note(&mut self, batch: &LineBatch, imported: Vec<Imported>) -> anyhow::Result<()> {
         let mut imported = imported.into_iter();
         let mut accepted = 0;
         for line in &batch.lines {
             let imported = match &line.content {
-                Content::Empty => Imported::Nothing,
-                Content::Unfit(problem) => Imported::Rejected(problem.clone().into()),
-                Content::Body(_) => imported.next().context("an answer for each line")?,
+                LineContent::Empty => Imported::Nothing,
+                LineContent::Unreadable(problem) => Imported::Rejected(problem.clone().into()),
+                LineContent::Body(_) => imported.next().context("an answer for each line")?,
             };
             match imported {
                 Imported::Accepted => accepted += 1,

@@ -9,7 +9,7 @@ use indicatif::{BinaryBytes, HumanCount, HumanDuration, ProgressStyle};
 use crate::cli::output::say_error;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
-use crate::inbound::lines::Place;
+use crate::inbound::lines::Position;
 
 /// Interval of the plain lines: often enough to show that the import is alive, and too seldom to fill a log.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -23,14 +23,14 @@ pub(super) struct ProgressBar {
     clock: Clock,
     began_at: Timestamp,
     shown_at: Timestamp,
-    began: Place,
+    began: Position,
     /// `None`: the length of the input is unknown.
     bytes_all: Option<u64>,
 }
 
 impl ProgressBar {
     /// Begins at this position; `is_terminal` is about standard error.
-    pub(super) fn new(clock: Clock, began: Place, bytes_all: Option<u64>, is_terminal: bool) -> Self {
+    pub(super) fn new(clock: Clock, began: Position, bytes_all: Option<u64>, is_terminal: bool) -> Self {
         let bar = is_terminal.then(|| {
             let bar = bytes_all.map_or_else(indicatif::ProgressBar::no_length, indicatif::ProgressBar::new);
             let template = if bytes_all.is_some() { "[{wide_bar}] {msg}" } else { "{spinner} {msg}" };
@@ -41,7 +41,7 @@ impl ProgressBar {
     }
 
     /// Shows the position, unless it was shown a moment ago.
-    pub(super) fn show(&mut self, place: Place) {
+    pub(super) fn show(&mut self, place: Position) {
         let now = self.clock.now();
         let every = if self.bar.is_some() { BAR_EVERY } else { LINE_EVERY };
         if now.since(self.shown_at) < every {
@@ -76,7 +76,7 @@ impl ProgressBar {
 }
 
 /// Rate and remaining time of this run alone: an earlier run may have been yesterday.
-fn facts(began: Place, place: Place, bytes_all: Option<u64>, took: Duration) -> String {
+fn facts(began: Position, place: Position, bytes_all: Option<u64>, took: Duration) -> String {
     let (bytes, lines) = (place.offset - began.offset, place.line - began.line);
     let (seconds, all_lines) = (took.as_secs_f64().max(0.001), HumanCount(place.line - 1));
     let rate = HumanCount(rounded(lines as f64 / seconds));
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn rate_and_remaining_time_are_of_this_run() {
-        let (began, place) = (Place { offset: 1_000, line: 11 }, Place { offset: 3_000, line: 31 });
+        let (began, place) = (Position { offset: 1_000, line: 11 }, Position { offset: 3_000, line: 31 });
         let ten = Duration::from_secs(10);
         assert_eq!(facts(began, place, Some(12_000), ten), "25 % of 11.72 KiB, 30 lines, 2 lines/s, 45 seconds left");
         assert_eq!(facts(began, place, None, ten), "2.93 KiB, 30 lines, 2 lines/s");

@@ -17,7 +17,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::inbound::import::Rejection;
-use crate::inbound::lines::{Format, Line, Place};
+use crate::inbound::lines::{Format, Line, Position};
 use crate::problem::Problem;
 
 /// Length of the beginning of a file that is compared.
@@ -46,7 +46,7 @@ pub(super) struct Counts {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Progress {
     of: FileIdentity,
-    pub(super) place: Place,
+    pub(super) place: Position,
     pub(super) counts: Counts,
     rejects_bytes: u64,
 }
@@ -68,7 +68,7 @@ pub(super) enum EarlierImport {
     /// An import of another file or source, of this file before it was changed, or one whose rejected lines are gone.
     Another,
     /// An import of this file for this source.
-    Progress(Place, Counts),
+    Progress(Position, Counts),
 }
 
 impl FileIdentity {
@@ -164,7 +164,7 @@ impl ProgressFile {
     }
 
     /// Saves that every line before this position is done.
-    pub(super) fn save(&mut self, place: Place, counts: Counts) -> anyhow::Result<()> {
+    pub(super) fn save(&mut self, place: Position, counts: Counts) -> anyhow::Result<()> {
         if let Some(file) = &mut self.open_rejects {
             file.flush().with_context(|| self.rejects.display().to_string())?;
         }

@@ -174,7 +174,10 @@ fn a_resolve_names_what_its_trigger_named() {
         assert!(!trigger.data[field].is_null(), "{field}");
         assert_eq!(trigger.data[field], resolve.data[field], "{field}");
     }
-    assert_eq!((trigger.line.as_str(), trigger.line.len()), (resolve.line.as_str(), "heat-pump/".len() + 36));
+    assert_eq!(
+        (trigger.order_key.as_str(), trigger.order_key.len()),
+        (resolve.order_key.as_str(), "heat-pump/".len() + 36)
+    );
     assert_ne!(trigger.id, resolve.id);
     assert_eq!(trigger.data["since"], at(1_000_000 + 10 * MINUTE).to_string());
     assert_eq!(trigger.data["detected_at"], at(1_000_000 + 30 * MINUTE).to_string());

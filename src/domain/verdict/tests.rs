@@ -595,7 +595,7 @@ fn a_notice_is_the_same_for_the_same_cause_and_shows_ids_only() {
             let is_parked = matches!(fate, Fate::Parked { .. });
             // Each parking is news of its own, an effect is news once.
             assert_eq!(conclude_at(1_001).id != notice.id, is_parked);
-            assert_eq!((notice.subject.as_str(), notice.line.as_str()), ("C-1", "customer/C-1"));
+            assert_eq!((notice.subject.as_str(), notice.order_key.as_str()), ("C-1", "customer/C-1"));
             assert_eq!(notice.data["customer_id"], "C-1");
             let text = serde_json::to_string(&notice).expect("serialises");
             for secret in ["c1@example.com", "Firstname", "Home 1", "New 2", "Dresden", "01067"] {

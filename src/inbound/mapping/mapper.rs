@@ -21,7 +21,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
 
-use super::program::{AMQP, Bounds, Fault, Program, Variables};
+use super::program::{AMQP, OutputBounds, Program, ProgramFault, Variables};
 use crate::config::Source;
 use crate::inbound::json::{Size, is_too_large};
 
@@ -249,7 +249,7 @@ pub fn work(mut requests: impl BufRead, mut replies: impl Write) -> std::io::Res
     let mut first = String::new();
     requests.read_line(&mut first)?;
     let setup: Setup = serde_json::from_str(&first)?;
-    let bounds = Bounds { outputs: setup.outputs_max, bytes: setup.bytes_max };
+    let bounds = OutputBounds { outputs: setup.outputs_max, bytes: setup.bytes_max };
     let compile = |(source, path, code): &(String, String, String)| {
         let program = Program::compile(path, code).map_err(|errors| std::io::Error::other(errors.join("; ")))?;
         Ok((source.clone(), program))
@@ -272,8 +272,8 @@ pub fn work(mut requests: impl BufRead, mut replies: impl Write) -> std::io::Res
                 .map(RawValue::from_string)
                 .collect::<Result<_, _>>()
                 .map_or_else(|_| Reply::Failed("what came out is not JSON".to_owned()), Reply::Outputs),
-            Err(Fault::Failed(why)) => Reply::Failed(why),
-            Err(Fault::TooMuch) => Reply::TooMuch,
+            Err(ProgramFault::Failed(why)) => Reply::Failed(why),
+            Err(ProgramFault::TooMuch) => Reply::TooMuch,
         };
         replies.write_all(line(&reply).as_bytes())?;
         replies.flush()?;

@@ -23,7 +23,7 @@ use crate::domain::EventId;
 use crate::domain::event::Event;
 use crate::problem::{FieldError, Problem, ProblemKind};
 use mapper::{MapError, Mapper};
-pub use program::{Bounds, Fault, Program, Variables};
+pub use program::{OutputBounds, Program, ProgramFault, Variables};
 
 /// Compiles the programs of all sources; what is wrong with them, with file, line and column.
 pub fn check(sources: &[Source]) -> Vec<String> {

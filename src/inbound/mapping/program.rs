@@ -54,7 +54,7 @@ pub struct Program {
 
 /// Why a message has no outputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
+pub enum ProgramFault {
     /// The program ended with an error. In jq's words, which may quote the message: for the author's eyes only.
     Failed(String),
     /// More came out than may.
@@ -63,7 +63,7 @@ pub enum Fault {
 
 /// What may come out of one message.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct OutputBounds {
     /// Events.
     pub outputs: usize,
     /// Bytes of them all.
@@ -91,32 +91,34 @@ impl Program {
         &self,
         message: &[u8],
         Variables { headers, received_at, amqp }: &Variables,
-        bounds: Bounds,
-    ) -> Result<Vec<String>, Fault> {
+        bounds: OutputBounds,
+    ) -> Result<Vec<String>, ProgramFault> {
         if is_too_deep(message) {
-            return Err(Fault::Failed(format!("the message nests deeper than {DEPTH_MAX} lists and objects")));
+            return Err(ProgramFault::Failed(format!("the message nests deeper than {DEPTH_MAX} lists and objects")));
         }
         // The parser would let bytes that are no UTF-8 pass, and two ids could become one.
-        let message = utf8::text(message).map_err(|form| Fault::Failed(format!("the message is {form}")))?.as_bytes();
-        let input = read::parse_single(message).map_err(|error| Fault::Failed(error.to_string()))?;
+        let message =
+            utf8::text(message).map_err(|form| ProgramFault::Failed(format!("the message is {form}")))?.as_bytes();
+        let input = read::parse_single(message).map_err(|error| ProgramFault::Failed(error.to_string()))?;
         let headers = headers.iter().map(|(name, value)| (Val::from(name.clone()), Val::from(value.clone())));
         let amqp = if amqp.is_null() { "{}".to_owned() } else { amqp.to_string() };
-        let amqp = read::parse_single(amqp.as_bytes()).map_err(|error| Fault::Failed(error.to_string()))?;
+        let amqp = read::parse_single(amqp.as_bytes()).map_err(|error| ProgramFault::Failed(error.to_string()))?;
         let variables = Vars::new([Val::obj(headers.collect()), Val::from(received_at.to_owned()), amqp]);
         let context = Ctx::<Data>::new(&self.filter.lut, variables);
         let (mut outputs, mut left) = (Vec::new(), bounds.bytes);
         for output in self.filter.id.run((context, input)) {
             let output = output.map_err(|thrown| match thrown.get_err() {
-                Ok(error) => Fault::Failed(words(error)),
-                Err(_) => Fault::Failed("`halt` and `break` end more than one message".to_owned()),
+                Ok(error) => ProgramFault::Failed(words(error)),
+                Err(_) => ProgramFault::Failed("`halt` and `break` end more than one message".to_owned()),
             })?;
             if outputs.len() == bounds.outputs {
-                return Err(Fault::TooMuch);
+                return Err(ProgramFault::TooMuch);
             }
             let mut text = Vec::new();
             write::write(&mut text, &write::Pp::default(), 0, &output).expect("memory is written to");
-            left = left.checked_sub(text.len()).ok_or(Fault::TooMuch)?;
-            let text = String::from_utf8(text).map_err(|_| Fault::Failed("what came out is not UTF-8".to_owned()))?;
+            left = left.checked_sub(text.len()).ok_or(ProgramFault::TooMuch)?;
+            let text =
+                String::from_utf8(text).map_err(|_| ProgramFault::Failed("what came out is not UTF-8".to_owned()))?;
             outputs.push(text);
         }
         Ok(outputs)
@@ -346,9 +348,9 @@ fn read_date(input: &Val, read: impl Fn(&str) -> Result<String, date::Fault>) ->
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { outputs: 10, bytes: 10_000 };
+    const BOUNDS: OutputBounds = OutputBounds { outputs: 10, bytes: 10_000 };
 
-    fn run_on(code: &str, message: &str) -> Result<Vec<String>, Fault> {
+    fn run_on(code: &str, message: &str) -> Result<Vec<String>, ProgramFault> {
         let program = Program::compile("map.jq", code).unwrap_or_else(|errors| panic!("{errors:?}"));
         let variables = Variables {
             headers: BTreeMap::from([("x-kind".to_owned(), "opened".to_owned())]),
@@ -368,7 +370,7 @@ mod tests {
     /// Each program ends with an error over its message.
     fn fails(table: &[(&str, &str)]) {
         for (code, message) in table {
-            assert!(matches!(run_on(code, message), Err(Fault::Failed(_))), "{message} | {code}");
+            assert!(matches!(run_on(code, message), Err(ProgramFault::Failed(_))), "{message} | {code}");
         }
     }
 
@@ -494,7 +496,7 @@ mod tests {
         let run = |message: &[u8]| program.run(message, &Variables::default(), BOUNDS);
         assert_eq!(run(b"\xef\xbb\xbf\"a\""), Ok(vec![r#""a""#.to_owned()]));
         for message in [&b"\"K\xfc1\""[..], b"\xff\xfe\"\0a\0\"\0", b"\x1f\x8b\x08"] {
-            assert!(matches!(run(message), Err(Fault::Failed(why)) if why.contains("not UTF-8")), "{message:?}");
+            assert!(matches!(run(message), Err(ProgramFault::Failed(why)) if why.contains("not UTF-8")), "{message:?}");
         }
     }
 
@@ -520,7 +522,7 @@ mod tests {
             ("text", r##""#N/A""##, true),
             (r#"date_time("Europe/Jane")"#, "1", true),
         ] {
-            let Err(Fault::Failed(why)) = run_on(code, message) else { panic!("{code} did not fail") };
+            let Err(ProgramFault::Failed(why)) = run_on(code, message) else { panic!("{code} did not fail") };
             assert_eq!((is_a_helpers(&why), why.contains("Jane")), (is_own, !is_own), "{code}: {why}");
         }
     }
@@ -530,7 +532,7 @@ mod tests {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert_eq!(run_on("1", &nested(DEPTH_MAX)), Ok(vec!["1".to_owned()]));
         for depth in [DEPTH_MAX + 1, 500_000] {
-            assert!(matches!(run_on("1", &nested(depth)), Err(Fault::Failed(_))), "{depth}");
+            assert!(matches!(run_on("1", &nested(depth)), Err(ProgramFault::Failed(_))), "{depth}");
         }
         let brackets_in_a_text = format!("[\"\\\"{}\"]", "[".repeat(500));
         assert_eq!(run_on("length", &brackets_in_a_text), Ok(vec!["1".to_owned()]));
@@ -540,8 +542,8 @@ mod tests {
     fn none_one_or_many_come_out_and_not_more_than_may() {
         assert_eq!(run_on("empty", "1"), Ok(vec![]));
         assert_eq!(run_on(".[]", "[1,2]"), Ok(vec!["1".to_owned(), "2".to_owned()]));
-        assert_eq!(run_on("range(11)", "1"), Err(Fault::TooMuch));
-        assert_eq!(run_on("[range(10000)]", "1"), Err(Fault::TooMuch));
+        assert_eq!(run_on("range(11)", "1"), Err(ProgramFault::TooMuch));
+        assert_eq!(run_on("[range(10000)]", "1"), Err(ProgramFault::TooMuch));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use podero_bridge::clock::Clock;
 use podero_bridge::config::{Map, Source, Types, Verify};
 use podero_bridge::domain::event::Transport;
 use podero_bridge::inbound::mapping::mapper::{MapError, Mapper};
-use podero_bridge::inbound::mapping::{self, Bounds, Fault, Program, Variables};
+use podero_bridge::inbound::mapping::{self, OutputBounds, Program, ProgramFault, Variables};
 use podero_bridge::inbound::{Delivery, signature};
 use serde::de::IgnoredAny;
 
@@ -19,7 +19,7 @@ use super::door::{place_of, received_at, translated};
 use super::mutator::Mutator;
 use super::{Input, MILLIS_MAX, Outcome, Target, WORKER_STACK_BYTES};
 
-const BOUNDS: Bounds = Bounds { outputs: 100, bytes: 2 << 20 };
+const BOUNDS: OutputBounds = OutputBounds { outputs: 100, bytes: 2 << 20 };
 /// The interpreter is no parser of megabytes: a message as large as the door's bound may take its worker the two seconds
 /// that it has.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -97,8 +97,8 @@ fn map(message: &Message, programs: &[Program]) -> Outcome {
     };
     let outputs = match programs[number].run(&message.body, &variables, BOUNDS) {
         Ok(outputs) => outputs,
-        Err(Fault::TooMuch) => return Outcome::refused(format!("{number}: too much")),
-        Err(Fault::Failed(why)) => {
+        Err(ProgramFault::TooMuch) => return Outcome::refused(format!("{number}: too much")),
+        Err(ProgramFault::Failed(why)) => {
             // Up to where it quotes the message.
             let place: String =
                 why.chars().take_while(|letter| letter.is_alphabetic() || "_: ".contains(*letter)).collect();

@@ -3,7 +3,7 @@
 
 use std::io::{BufReader, Cursor};
 
-use podero_bridge::inbound::lines::{Bounds, Content, Format, Lines, Place};
+use podero_bridge::inbound::lines::{Format, LineBounds, LineContent, LineReader, Position};
 use podero_bridge::problem::Problem;
 use serde_json::{Map, Value};
 
@@ -89,15 +89,15 @@ impl Input for Table {
     }
 }
 
-type Reader<'a> = Lines<BufReader<Cursor<&'a [u8]>>>;
+type Reader<'a> = LineReader<BufReader<Cursor<&'a [u8]>>>;
 
 fn open(table: &Table) -> std::io::Result<Reader<'_>> {
     let file = BufReader::with_capacity(table.step, Cursor::new(&table.bytes[..]));
-    Lines::open(file, table.format, Bounds { line_bytes: LINE_BYTES_MAX, lines: 3, bytes: 4 << 10 })
+    LineReader::open(file, table.format, LineBounds { line_bytes: LINE_BYTES_MAX, lines: 3, bytes: 4 << 10 })
 }
 
 /// Each line: its number, what it is, and the place behind its batch.
-fn rest(lines: &mut Reader<'_>, bytes: usize) -> Vec<(u64, String, Place)> {
+fn rest(lines: &mut Reader<'_>, bytes: usize) -> Vec<(u64, String, Position)> {
     let mut found = Vec::new();
     loop {
         let batch = lines.next_batch().expect("memory can be read");
@@ -111,14 +111,14 @@ fn rest(lines: &mut Reader<'_>, bytes: usize) -> Vec<(u64, String, Place)> {
     }
 }
 
-fn what(content: &Content) -> String {
+fn what(content: &LineContent) -> String {
     match content {
-        Content::Empty => "empty".to_owned(),
-        Content::Body(body) => {
+        LineContent::Empty => "empty".to_owned(),
+        LineContent::Body(body) => {
             assert!(body.len() <= 8 * LINE_BYTES_MAX + FIELDS_BYTES_MAX, "{} bytes", body.len());
             format!("body {}", std::str::from_utf8(body).expect("a body is text"))
         }
-        Content::Unfit(problem) => told(problem),
+        LineContent::Unreadable(problem) => told(problem),
     }
 }
 
@@ -137,9 +137,9 @@ fn read(table: &Table) -> Outcome {
         // By its beginning: the delimiter that is proposed is a part of it.
         Err(error) => return Outcome::refused(error.to_string().chars().take(40).collect::<String>()),
     };
-    let begin = lines.place();
+    let begin = lines.position();
     let all = rest(&mut lines, table.bytes.len());
-    assert!(lines.place().offset <= table.bytes.len() as u64);
+    assert!(lines.position().offset <= table.bytes.len() as u64);
     assert!(all.is_sorted_by_key(|(number, ..)| *number), "lines have the order of the file");
     for (_, content, _) in &all {
         if let (Format::Csv { .. }, Some(body)) = (table.format, content.strip_prefix("body ")) {

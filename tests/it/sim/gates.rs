@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use podero_bridge::broker::{Outgoing, Publish, Published};
+use podero_bridge::broker::{OutgoingNotice, Publish, Published};
 use podero_bridge::domain::Timestamp;
 use podero_bridge::domain::alert::Observation;
 use podero_bridge::domain::call::{Call, Done, Reply, UserFound};
@@ -45,7 +45,7 @@ pub(super) enum Wish {
     /// A call to Podero.
     Call { call: Asked, key: Option<Uuid>, until: Option<Timestamp>, reply: oneshot::Sender<Reply<Answer>> },
     /// A publish to the broker.
-    Publish { outgoing: Outgoing, outcome: oneshot::Sender<Published> },
+    Publish { outgoing: OutgoingNotice, outcome: oneshot::Sender<Published> },
 }
 
 /// A wish that waits.
@@ -113,7 +113,7 @@ impl Partner for Gates {
 }
 
 impl Publish for Gates {
-    async fn publish(&self, outgoing: &Outgoing) -> Published {
+    async fn publish(&self, outgoing: &OutgoingNotice) -> Published {
         crate::specs::assert_documented(&outgoing.body);
         let (outcome, answer) = oneshot::channel();
         self.ask(Wish::Publish { outgoing: outgoing.clone(), outcome });

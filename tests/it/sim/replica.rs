@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use podero_bridge::apply::{Applier, Room};
-use podero_bridge::broker::{Frame, Intake, Properties, Taken};
+use podero_bridge::broker::{Frame, Intake, IntakeResult, Properties};
 use podero_bridge::clock::Clock;
 use podero_bridge::config::Verify;
 use podero_bridge::domain::alert::WatchPolicy;
@@ -57,7 +57,7 @@ pub(super) enum Done {
     Stepped,
     /// The sender's answer: whether it means that the event is ours.
     Answered(bool),
-    Taken(Taken),
+    IntakeResult(IntakeResult),
 }
 
 /// One step of one stage, under way.
@@ -188,7 +188,7 @@ impl Replica {
             }
             Kind::Frame(_) => {
                 let (frames, frame) = (self.frames.clone(), frame(body));
-                Box::pin(async move { Done::Taken(frames.take(frame).await) })
+                Box::pin(async move { Done::IntakeResult(frames.take(frame).await) })
             }
             Kind::Apply => stepping(self.applier.clone(), async |stage| {
                 stage.step().await;

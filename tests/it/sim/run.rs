@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::task::Poll;
 use std::time::Duration;
 
-use podero_bridge::broker::{Outgoing, Published, Taken};
+use podero_bridge::broker::{IntakeResult, OutgoingNotice, Published};
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::alert::WatchPolicy;
 use podero_bridge::domain::brake::Brake;
@@ -391,7 +391,8 @@ impl Run {
         let actor = self.actors.remove(place);
         self.note(format!("{}: {} ended {done:?}", actor.replica, actor.id));
         match (actor.kind, done) {
-            (Kind::Webhook(number), Done::Answered(true)) | (Kind::Frame(number), Done::Taken(Taken::Stored)) => {
+            (Kind::Webhook(number), Done::Answered(true))
+            | (Kind::Frame(number), Done::IntakeResult(IntakeResult::Stored)) => {
                 self.accepted.insert(self.told[self.sent[number].event].id.clone());
             }
             (Kind::Webhook(number) | Kind::Frame(number), _) => self.to_send.push_back(number),
@@ -605,7 +606,7 @@ impl Run {
         Ok(())
     }
 
-    async fn publish(&mut self, outgoing: &Outgoing) -> Result<Published, String> {
+    async fn publish(&mut self, outgoing: &OutgoingNotice) -> Result<Published, String> {
         if !self.observer.has_notice(&outgoing.id).await {
             return Err(format!("{} is published and is no row", outgoing.id));
         }
@@ -627,7 +628,7 @@ impl Run {
         Ok(outcome)
     }
 
-    fn keep_published(&mut self, outgoing: &Outgoing) -> Check {
+    fn keep_published(&mut self, outgoing: &OutgoingNotice) -> Check {
         match self.published.insert(outgoing.id.clone(), outgoing.body.clone()) {
             None => {
                 self.first_published.push(outgoing.id.clone());

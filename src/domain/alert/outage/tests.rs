@@ -133,8 +133,8 @@ fn trigger_and_resolve_carry_counts_and_where_the_list_is() {
         assert_eq!(started.data[field], ended.data[field], "{field}");
     }
     assert_eq!(
-        (started.line.as_str(), started.data["dedup_key"].as_str()),
-        (ended.line.as_str(), Some(ended.line.as_str()))
+        (started.order_key.as_str(), started.data["dedup_key"].as_str()),
+        (ended.order_key.as_str(), Some(ended.order_key.as_str()))
     );
     assert_ne!(started.id, ended.id);
 }
