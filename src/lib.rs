@@ -1,11 +1,13 @@
-//! The walk: an event arrives ([`inbound`]), is verified, translated and committed ([`store`]); it is applied in
-//! order per customer ([`apply`]) by asking the pure core ([`domain`]) what to call and what the answer means, and
-//! calling Podero ([`podero`]); meanwhile the connectivity of every heat pump is polled ([`watch`]); what the outside
-//! should know is committed beside the effect and published ([`outbound`], [`broker`]). Operators look in through
-//! [`admin`]; [`upkeep`] does what has to be done from time to time. Stages meet only in tables. [`app`] puts the parts together, [`cli`] starts them, and the
-//! [`sandbox`] stands beside: a Podero in memory.
+//! The walk: an event arrives ([`inbound`], which verifies its signature and bounds its body), is translated and committed
+//! ([`store`]). It is applied in order per customer ([`apply`]): the pure core ([`domain`]) decides which call comes next, the
+//! meaning of an answer, the delay of a retry and the text of an alert; [`podero`] makes the call. Meanwhile the
+//! connectivity of every heat pump is polled ([`watch`]). Outgoing events are committed together with the effect, and
+//! published after it ([`outbound`], [`broker`]). Operators look in through [`admin`]; [`upkeep`] does the periodic work.
+//! Stages meet only in tables: all SQL is in [`store`]. [`app`] puts the parts together, [`cli`] starts them. The
+//! [`sandbox`] is a Podero in memory.
 //!
-//! Before: `main`. After: read the modules in the order below; docs/ARCHITECTURE.md draws the picture.
+//! Before: `main`. After: read the modules in the order below; docs/ARCHITECTURE.md draws the picture, and its section 5 says
+//! in which file each thing lives.
 
 // The core: decisions as values.
 pub mod domain;
@@ -33,6 +35,6 @@ pub mod watch;
 // The composition, and what starts it.
 pub mod app;
 pub mod cli;
-// Beside the house.
+// Outside of the bridge: a partner to try against, and its documents for machines.
 pub mod sandbox;
 pub mod spec;
