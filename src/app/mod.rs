@@ -27,6 +27,7 @@ use actix_web::web::{self, ServiceConfig};
 use anyhow::Context;
 use uuid::Uuid;
 
+use crate::admin;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{self, Config, Verify};
@@ -36,8 +37,8 @@ use crate::inbound::mapping::mapper::Mapper;
 use crate::inbound::{Backlog, Inbox, http, mapping};
 use crate::metrics::Metrics;
 use crate::podero::{Client, Drift};
+use crate::pump;
 use crate::store::Store;
-use crate::{admin, pump};
 use listeners::{OpenSandbox, SlowClients};
 use stages::{Handles, Wakes};
 use tasks::{Ends, Stage, Tasks};

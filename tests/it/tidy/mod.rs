@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use podero_bridge::config::KEYS;
+use podero_bridge::domain::alert::Cause;
+use podero_bridge::domain::event::EventKind;
 use podero_bridge::domain::notice::Topic;
 use podero_bridge::domain::verdict::Reason;
 use podero_bridge::metrics;
@@ -226,7 +228,9 @@ fn the_documents_know_every_key_metric_reason_problem_and_topic() {
     of_operations.extend(KEYS.iter().filter_map(|key| key.file_name()));
     of_operations.extend(metrics::NAMES.iter().map(|name| (*name).to_owned()));
     of_operations.extend(Reason::ALL.map(|reason| reason.name().to_owned()));
-    let of_integration = Topic::ALL.map(|topic| topic.name().to_owned()).to_vec();
+    let mut of_integration = Topic::ALL.map(|topic| topic.name().to_owned()).to_vec();
+    of_integration.extend(EventKind::ALL.map(|kind| kind.name().to_owned()));
+    of_integration.extend(Cause::ALL.map(|cause| cause.name().to_owned()));
     // Those of the webhook endpoint stand with its answers, those of the admin API with its paths.
     let of_either = ProblemKind::ALL.map(|kind| kind.name().to_owned()).to_vec();
     let [operations, integration] = ["docs/OPERATIONS.md", "docs/INTEGRATION.md"].map(document);
