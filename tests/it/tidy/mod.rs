@@ -114,15 +114,14 @@ const MAY_IMPORT: [(&str, &[&str]); 25] = [
 
 #[test]
 fn imports_point_down() {
-    for (path, text) in files("src", &["rs"]) {
-        let module = module(&path);
+    for (path, imported) in source::Program::read().rooms() {
+        let module = module(path);
         let (_, allowed) = MAY_IMPORT
             .iter()
             .find(|(name, _)| *name == module)
             .unwrap_or_else(|| panic!("{path}: which layer is `{module}` in? Say so in tests/it/tidy/mod.rs"));
-        for imported in code(&text).split("crate::").skip(1) {
-            let imported: String = imported.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            let is_fine = imported == module || imported == "domain" || allowed.contains(&imported.as_str());
+        for imported in imported {
+            let is_fine = imported == module || imported == "domain" || allowed.contains(&imported);
             assert!(is_fine, "{path} imports crate::{imported}: imports point down, siblings meet in tables only");
         }
     }

@@ -94,6 +94,15 @@ impl Program {
         self.0.insert(path, module);
     }
 
+    /// For each file the rooms that it names.
+    pub(super) fn rooms(&self) -> impl Iterator<Item = (&str, BTreeSet<&str>)> {
+        self.0.values().map(|module| {
+            let named = module.paths.iter().chain(module.imports.values()).chain(&module.globs);
+            let rooms = named.filter(|path| path[0] == "crate").filter_map(|path| path.get(1));
+            (module.file.as_str(), rooms.map(String::as_str).collect())
+        })
+    }
+
     /// For each file the other files whose names it uses, with one of the names. Declaring a child, or passing its name on by
     /// `use`, uses nothing.
     pub(super) fn imports(&self) -> BTreeMap<&str, BTreeMap<&str, String>> {
