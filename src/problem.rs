@@ -6,16 +6,17 @@
 //! Before: [`crate::inbound`] finds problems in deliveries, [`crate::admin`] in requests. After: [`crate::listener`] answers
 //! them as RFC 9457 problem details; a parked delivery keeps its problem as its detail.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::domain::names::names;
 
 /// One thing that is wrong with an event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FieldError {
     /// Where, as an RFC 6901 JSON pointer into the event.
     pub pointer: String,
-    /// What was found and what is allowed.
+    /// The kind of value that was found, and what is allowed.
     pub reason: String,
 }
 
@@ -107,7 +108,7 @@ impl ProblemKind {
             Self::TooLarge => "More than is taken at once",
             Self::UnsupportedMediaType => "Not a media type that is taken here",
             Self::UnsupportedContentEncoding => "Packed in a way that is not read here",
-            Self::LandingRequired => "Nobody said where the customer lands",
+            Self::LandingRequired => "Neither the request nor the configuration says where the customer lands",
             Self::Unavailable => "Not now; try the same again later",
         }
     }
@@ -123,9 +124,9 @@ impl ProblemKind {
 pub struct Problem {
     /// Which kind.
     pub kind: ProblemKind,
-    /// What to know about this one.
+    /// The particulars of this one.
     pub detail: String,
-    /// What is wrong where; empty unless the kind is [`ProblemKind::InvalidEvent`].
+    /// The faults by field; empty unless the kind is [`ProblemKind::InvalidEvent`].
     pub errors: Vec<FieldError>,
 }
 

@@ -3,6 +3,7 @@
 //! Before: an operator who asks what a backlog is made of, or what became of an event. After: [`crate::store`].
 
 use actix_web::{HttpResponse, web};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -12,9 +13,13 @@ use super::state::Admin;
 use crate::domain::EventId;
 use crate::store::{OpenCursor, OpenFilter, OpenState};
 
-#[derive(Deserialize)]
-pub(super) struct OpenQuery {
+/// The query of the list of events that are not done.
+#[derive(Deserialize, JsonSchema)]
+pub struct OpenQuery {
+    /// Only those.
+    #[schemars(extend("enum" = OpenState::ALL.map(OpenState::name), "default" = OpenState::Pending.name()))]
     state: Option<String>,
+    /// Only this customer's.
     customer_id: Option<String>,
 }
 

@@ -26,7 +26,11 @@ use actix_web::{HttpResponse, Resource, ResponseError, Route};
 use crate::problem::ProblemKind;
 use error::ApiError;
 
+pub use events::OpenQuery;
 pub use guard::not_by_a_page;
+pub use page::PageQuery;
+pub use parked::{ParkedQuery, RetryOne};
+pub use pumps::{AlertsQuery, LinkRequest, PumpsQuery, ReconnectLink};
 pub use state::{Admin, Health, Landing, Links, Part};
 
 /// Limit of a request's body in bytes: two addresses of landing pages, each character written as an escape, and some more.

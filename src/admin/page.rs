@@ -2,15 +2,19 @@
 //!
 //! Before: the queries of [`crate::admin`]'s lists. After: [`crate::store`] reads the rows of a page.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::store::ROWS_MAX;
 
 /// The part of a list's query that says which page is wanted.
-#[derive(Deserialize)]
-pub(super) struct PageQuery {
+#[derive(Deserialize, JsonSchema)]
+pub struct PageQuery {
+    /// The next page: `next` of the one before.
     pub(super) after: Option<String>,
+    /// Entries of a page.
+    #[schemars(range(min = 1, max = ROWS_MAX), extend("default" = ROWS_MAX))]
     limit: Option<i64>,
 }
 

@@ -3,6 +3,7 @@
 //! Before: an operator. After: [`crate::store`], which moves an event by compare-and-set.
 
 use actix_web::{Error, HttpResponse, web};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -17,8 +18,11 @@ use crate::metrics::Outcome;
 use crate::problem::ProblemKind;
 use crate::store::{NotTaken, RetryRequest};
 
-#[derive(Deserialize)]
-pub(super) struct ParkedQuery {
+/// The query of the list of parked events.
+#[derive(Deserialize, JsonSchema)]
+pub struct ParkedQuery {
+    /// Only those.
+    #[schemars(extend("enum" = Reason::ALL.map(Reason::name)))]
     reason: Option<String>,
 }
 
@@ -46,9 +50,10 @@ pub(super) fn reason_of(name: &str) -> Result<Reason, String> {
 }
 
 /// The body of a retry of one event.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RetryOne {
+pub struct RetryOne {
+    /// Overrides the reason for which it is parked, and no other.
     #[serde(default)]
     approve: bool,
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError, web};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -17,6 +18,7 @@ use super::error::{ApiError, ApiResult, whole};
 use super::page::{Page, PageQuery};
 use super::state::{Admin, Landing};
 use crate::config::Language;
+use crate::domain::Timestamp;
 use crate::domain::alert::Knowledge;
 use crate::domain::call::{Cue, Reconnection, RefusalKind, Reply, ResolveCue};
 use crate::problem::ProblemKind;
@@ -31,10 +33,15 @@ const CUE_LIFE: Duration = Duration::from_hours(1);
 /// Limit of the address of a landing page in characters: Podero's limit for those of an onboarding.
 const URL_CHARS_MAX: usize = 8_000;
 
-#[derive(Deserialize)]
-pub(super) struct PumpsQuery {
+/// The query of the list of heat pumps.
+#[derive(Deserialize, JsonSchema)]
+pub struct PumpsQuery {
+    /// Only those.
+    #[schemars(extend("enum" = Knowledge::NAMES))]
     state: Option<String>,
+    /// Only its.
     manufacturer: Option<String>,
+    /// Only those of it.
     region: Option<String>,
 }
 
@@ -58,8 +65,10 @@ async fn page_of(admin: &Admin, filter: PumpFilter, page: &PageQuery) -> Result<
     Ok(Page::by_id(pumps, page.limit(), |pump| pump.heat_pump_id.clone()))
 }
 
-#[derive(Deserialize)]
-pub(super) struct AlertsQuery {
+/// The query of the list of open alerts.
+#[derive(Deserialize, JsonSchema)]
+pub struct AlertsQuery {
+    /// Only `true`: resolved ones are in the customers' timelines.
     open: Option<bool>,
 }
 
@@ -80,11 +89,14 @@ pub(super) async fn alerts(
 }
 
 /// The body of a request for a link. All of it may be left out where `onboarding.*` says it.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct LinkRequest {
+pub struct LinkRequest {
+    #[schemars(length(max = URL_CHARS_MAX), regex(pattern = "^https?://"))]
     success_url: Option<String>,
+    #[schemars(length(max = URL_CHARS_MAX), regex(pattern = "^https?://"))]
     cancel_url: Option<String>,
+    #[schemars(extend("enum" = Language::names()))]
     language: Option<String>,
 }
 
@@ -136,7 +148,7 @@ pub(super) async fn reconnect_link(
     let Reply::Done(way) = found else { return not_made(&found) };
     match way {
         None => not_needed(),
-        Some(Reconnection::Page(url)) => made(&pump, &url, None),
+        Some(Reconnection::Page(url)) => made(pump, url, None),
         Some(Reconnection::Cue(cue)) => {
             let Some(landing) = wanted.landing(admin.links.landing.as_ref()) else {
                 let detail = "Podero wants to know where the customer lands: send `success_url` and `cancel_url`, \
@@ -146,7 +158,7 @@ pub(super) async fn reconnect_link(
             let until = admin.clock.now().plus(LINK_TIME_MAX);
             let begun = admin.links.client.resolve_cue(&resolve(cue, landing), until).await;
             let Reply::Done(url) = begun else { return not_made(&begun) };
-            made(&pump, &url, Some(asked_at.plus(CUE_LIFE).to_string()))
+            made(pump, url, Some(asked_at.plus(CUE_LIFE)))
         }
     }
 }
@@ -156,8 +168,20 @@ fn resolve(cue: Cue, landing: Landing) -> ResolveCue {
     ResolveCue { cue, success_url, cancel_url, language }
 }
 
-fn made(pump: &PumpView, url: &str, expires_at: Option<String>) -> ApiResult {
-    Ok(HttpResponse::Ok().json(json!({ "heat_pump_id": pump.heat_pump_id, "url": url, "expires_at": expires_at })))
+/// A link for a customer who must reconnect a heat pump.
+#[derive(Serialize, JsonSchema)]
+pub struct ReconnectLink {
+    /// The secret in it expires then.
+    expires_at: Option<Timestamp>,
+    /// Podero's.
+    #[schemars(with = "Uuid")]
+    heat_pump_id: String,
+    /// For this heat pump's owner alone.
+    url: String,
+}
+
+fn made(pump: PumpView, url: String, expires_at: Option<Timestamp>) -> ApiResult {
+    Ok(HttpResponse::Ok().json(ReconnectLink { expires_at, heat_pump_id: pump.heat_pump_id, url }))
 }
 
 fn not_needed() -> ApiResult {

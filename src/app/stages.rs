@@ -191,7 +191,7 @@ impl Handles {
             body_bytes_max: self.config.http.body_max,
             bodies: slow_clients.bodies.clone(),
             proved: slow_clients.proved.clone(),
-            openapi: spec::door().to_string(),
+            openapi: spec::webhook().to_string(),
         }
     }
 
@@ -206,7 +206,7 @@ impl Handles {
             clock,
             wake: wakes.work,
             wake_retries: wakes.retries,
-            openapi: spec::operator().to_string(),
+            openapi: spec::admin().to_string(),
         }
     }
 }

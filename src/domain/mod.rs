@@ -28,6 +28,7 @@ mod timestamp;
 pub mod utf8;
 pub mod verdict;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -71,7 +72,7 @@ pub fn is_printable_id(text: &str) -> bool {
 }
 
 /// Our own id of an accepted event (UUIDv7: sorts by arrival).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct EventId(pub Uuid);
 

@@ -5,7 +5,7 @@
 //!
 //! Before: nothing. After: every file that declares a closed set.
 
-/// Declares enumerations whose values have public names: `ALL`, `name()`, `from_name()`, and `Display` and serde by name.
+/// Declares enumerations whose values have public names: `ALL`, `name()`, `from_name()`, and `Display`, serde and a schema by name.
 macro_rules! names {
     ($(
         $(#[$outer:meta])*
@@ -44,6 +44,16 @@ macro_rules! names {
         impl ::serde::Serialize for $set {
             fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(self.name())
+            }
+        }
+
+        impl ::schemars::JsonSchema for $set {
+            fn schema_name() -> ::std::borrow::Cow<'static, str> {
+                stringify!($set).into()
+            }
+
+            fn json_schema(_: &mut ::schemars::SchemaGenerator) -> ::schemars::Schema {
+                ::schemars::json_schema!({"type": "string", "enum": [$($name),+]})
             }
         }
 

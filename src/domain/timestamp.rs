@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Margin: how far the clocks of two replicas may be apart, and how far a stored moment may be ahead of the clock that reads
@@ -13,8 +14,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
 
 /// Microseconds since the Unix epoch, UTC. Text form is RFC 3339 with `Z`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(i64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+#[schemars(transparent, extend("format" = "date-time"))]
+pub struct Timestamp(#[schemars(with = "String")] i64);
 
 impl Timestamp {
     /// From microseconds since the Unix epoch.

@@ -4,7 +4,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{events, info, notices};
+use super::answers::info;
+use super::{events, notices};
 use crate::config::default_of;
 use crate::inbound::cloudevents::STRUCTURED;
 
@@ -17,15 +18,20 @@ pub(super) fn document() -> Value {
     let mut channels = Map::new();
     let mut operations = Map::new();
     let mut messages = Map::new();
+    let taking =
+        format!("Taken from the quorum queue {queue}; acknowledged once it is on disk, parked if it is no event");
+    let taken = json!({"ack": true, "bindingVersion": "0.3.0"});
     for (name, schema) in events::schemas() {
         messages.insert(name.to_owned(), message(name, &schema));
         channels.insert(format!("in.{name}"), channel(name, inbound, "where it is published"));
-        operations.insert(format!("take.{name}"), operation("receive", &format!("in.{name}"), name, &taking(queue)));
+        operations.insert(format!("take.{name}"), operation("receive", &format!("in.{name}"), name, &taking, &taken));
     }
+    let telling = "At least once, with a stable id, which is the property message_id as well; persistent, mandatory";
+    let told = json!({"deliveryMode": 2, "mandatory": true, "bindingVersion": "0.3.0"});
     for (name, schema) in notices::schemas() {
         messages.insert(name.to_owned(), message(name, &schema));
         channels.insert(format!("out.{name}"), channel(name, outbound, "bind a queue of your own with this key"));
-        operations.insert(format!("tell.{name}"), operation("send", &format!("out.{name}"), name, &telling()));
+        operations.insert(format!("tell.{name}"), operation("send", &format!("out.{name}"), name, telling, &told));
     }
     json!({
         "asyncapi": "3.0.0",
@@ -53,7 +59,7 @@ fn message(name: &str, schema: &Value) -> Value {
     json!({"name": name, "title": name, "contentType": STRUCTURED, "payload": schema})
 }
 
-fn operation(action: &str, channel: &str, name: &str, (summary, binding): &(String, Value)) -> Value {
+fn operation(action: &str, channel: &str, name: &str, summary: &str, binding: &Value) -> Value {
     json!({
         "action": action,
         "channel": {"$ref": format!("#/channels/{channel}")},
@@ -61,16 +67,4 @@ fn operation(action: &str, channel: &str, name: &str, (summary, binding): &(Stri
         "summary": summary,
         "bindings": {"amqp": binding},
     })
-}
-
-fn taking(queue: &str) -> (String, Value) {
-    let summary =
-        format!("Taken from the quorum queue {queue}; acknowledged once it is on disk, parked if it is no event");
-    (summary, json!({"ack": true, "bindingVersion": "0.3.0"}))
-}
-
-fn telling() -> (String, Value) {
-    let summary =
-        "At least once, with a stable id, which is the property message_id as well; persistent, mandatory".to_owned();
-    (summary, json!({"deliveryMode": 2, "mandatory": true, "bindingVersion": "0.3.0"}))
 }

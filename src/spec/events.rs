@@ -1,35 +1,30 @@
 //! JSON Schemas of the events that come in.
 //!
-//! A schema is somewhat narrower than the door: spaces around a text, an empty text for none and another case of a value are
-//! taken as well. Whatever satisfies the schema is taken; what needs two fields or the time of day (`subject` against
-//! `customer_id`, a `time` in the future) no schema can say, and stands in the descriptions.
+//! A schema is somewhat narrower than the reader of events, which also takes spaces around a text, an empty text for none, and
+//! another case of a value. The reader takes every event that satisfies its schema. No schema can state a rule on two fields or
+//! on the time of day (`subject` against `customer_id`, a `time` in the future): the descriptions do.
 //!
 //! Before: [`crate::inbound::wire`], which has the limits. After: [`crate::spec`].
 
 use serde_json::{Map, Value, json};
 
-use super::object;
+use super::schemas::{object, or_null};
 use crate::domain::ID_CHARS_MAX;
 use crate::domain::event::{EventKind, Field};
 use crate::inbound::cloudevents::ATTRIBUTE_CHARS_MAX;
 use crate::inbound::wire::{NOTHING, OCCUPANT_TYPES, PROPERTY_TYPES, WHOLE_MAX, chars_max};
 
-/// Letters of European languages and their signs, without blanks: the doors take every visible character of Unicode, which no
+/// Letters of European languages and their signs, without blanks: the reader takes every visible character of Unicode, which no
 /// pattern can list.
 const VISIBLE: &str = r"!-~\u00a1-\u00ac\u00ae-\u034e\u0350-\u0377\u0400-\u052f\u1e00-\u1eff\u2010-\u2027\u2030-\u205e";
-/// The same without what stands around an e-mail address, or between two.
+/// Characters of an e-mail address: [`VISIBLE`] without the signs that stand around an address, or between two.
 const IN_EMAIL: &str = r"!-'*+\-./0-9=?A-Z\\^-~\u00a1-\u00ac\u00ae-\u034e\u0350-\u0377\u0400-\u052f\u1e00-\u1eff\u2010-\u2027\u2030-\u205e";
-/// A year from 2001 on: what is before 2000-01-02 cannot be meant.
+/// A year from 2001 on: an earlier date than 2000-01-02 is a mistake.
 const YEAR: &str = "^2[01](0[1-9]|[1-9][0-9])-";
-
-/// A text in one line.
-fn plain() -> String {
-    format!("^[ {VISIBLE}]*$")
-}
 
 /// A media type of JSON.
 const JSON_TYPE: &str = r"^(application|text)/(json|[A-Za-z0-9.-]+\+json)$";
-/// Something that is no space.
+/// A character that is no space.
 const FILLED: &str = r"\S";
 
 /// The schema of each type of event, in the order of the contract.
@@ -51,10 +46,14 @@ fn event(kind: EventKind) -> Value {
     if is_all_in_subject {
         data["type"] = json!(["object", "null"]);
     }
+    let mut source = line(ATTRIBUTE_CHARS_MAX);
+    source["minLength"] = json!(1);
+    source["format"] = json!("uri-reference");
+    source["description"] = json!("who made the event");
     let mut event = object(&[
         ("specversion", json!({"const": "1.0"})),
         ("id", id("unique within `source`; a repeat has the same")),
-        ("source", attribute("who made the event")),
+        ("source", source),
         ("type", json!({"const": type_name})),
     ]);
     event["title"] = json!(type_name);
@@ -70,7 +69,7 @@ fn event(kind: EventKind) -> Value {
     event["additionalProperties"] = json!({"type": ["string", "integer", "boolean", "null"], "description": extension});
     event["not"] = json!({"required": ["data", "data_base64"]});
     if matches!(kind, EventKind::Moved | EventKind::Churned) {
-        // They belong into `data`; beside it they are refused, since passing them over could take something away.
+        // They belong into `data`; next to it they are refused, since ignoring them could take something away.
         for name in ["cancelled", "effective_at", "effectiveat"] {
             event["properties"][name] = json!(false);
         }
@@ -89,7 +88,7 @@ fn id(description: &str) -> Value {
            "description": description})
 }
 
-/// The words for nothing, in either case of each letter: the dialect of JSON Schema has no sign for that.
+/// The words for nothing, in either case of each letter: the dialect of JSON Schema has no flag for that.
 fn nothing() -> String {
     let either = |letter: char| match letter {
         letter if letter.is_ascii_alphabetic() => format!("[{}{letter}]", letter.to_ascii_uppercase()),
@@ -99,28 +98,20 @@ fn nothing() -> String {
     format!("^({})$", words.join("|"))
 }
 
-fn attribute(description: &str) -> Value {
-    let chars_max = ATTRIBUTE_CHARS_MAX;
-    json!({"type": "string", "minLength": 1, "maxLength": chars_max, "pattern": plain(), "format": "uri-reference",
-           "description": description})
-}
-
-fn optional_id(description: &str) -> Value {
-    let mut schema = id(description);
-    schema["type"] = json!(["string", "null"]);
-    schema
-}
-
 fn text(field: Field) -> Value {
-    json!({"type": ["string", "null"], "maxLength": chars_max(field), "pattern": plain()})
+    or_null(line(chars_max(field)))
+}
+
+/// A text in one line.
+fn line(chars_max: usize) -> Value {
+    json!({"type": "string", "maxLength": chars_max, "pattern": format!("^[ {VISIBLE}]*$")})
 }
 
 fn details(is_sign_up: bool) -> Value {
     let mut properties: Map<String, Value> =
         Field::PERSONAL.iter().map(|field| (field.name().to_owned(), text(*field))).collect();
-    let email_type = if is_sign_up { json!("string") } else { json!(["string", "null"]) };
-    let pattern = format!("^[{IN_EMAIL}]+@[{IN_EMAIL}]+$");
-    let email = json!({"type": email_type, "maxLength": chars_max(Field::Email), "pattern": pattern});
+    let mut email = if is_sign_up { line(chars_max(Field::Email)) } else { text(Field::Email) };
+    email["pattern"] = json!(format!("^[{IN_EMAIL}]+@[{IN_EMAIL}]+$"));
     properties.insert(Field::Email.name().to_owned(), email);
     properties.insert("address".to_owned(), address(true));
     home(&mut properties);
@@ -165,11 +156,11 @@ fn cancelled(description: &str) -> Value {
 
 fn home(properties: &mut Map<String, Value>) {
     let which = "which of the customer's homes; `main` unless there are several";
-    properties.insert("building_key".to_owned(), optional_id(which));
+    properties.insert("building_key".to_owned(), or_null(id(which)));
     properties.insert("building".to_owned(), building());
 }
 
-/// Of a move: the whole address, not a part of it.
+/// The address of a move: the whole of it, not a part.
 fn new_address() -> Value {
     let mut schema = address(false);
     let zip_or_town = json!({"anyOf": [says(Field::ZipCode), says(Field::Town)]});
@@ -178,7 +169,7 @@ fn new_address() -> Value {
     schema
 }
 
-/// A part of an address that is there and not empty.
+/// An address that has this part, and not empty.
 fn says(field: Field) -> Value {
     let filled = json!({"type": "string", "pattern": FILLED});
     json!({"required": [field.name()], "properties": {field.name(): filled}})
@@ -201,7 +192,7 @@ fn address(is_optional: bool) -> Value {
 fn building() -> Value {
     let mut properties: Map<String, Value> =
         Field::BUILDING.iter().map(|field| (field.name().to_owned(), attribute_of_building(*field))).collect();
-    properties.insert("key".to_owned(), optional_id("the same as `building_key`"));
+    properties.insert("key".to_owned(), or_null(id("the same as `building_key`")));
     json!({"type": ["object", "null"], "properties": properties})
 }
 

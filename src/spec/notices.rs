@@ -4,15 +4,15 @@
 
 use serde_json::{Value, json};
 
-use super::{count, moment, object, one_of, text, text_or_null, uuid, uuid_or_null};
+use super::schemas::{count, moment, object, one_of, or_null, text, text_or_null, uuid, with};
 use crate::domain::alert::{BLIND_DEDUP_KEY, BlindCause, Cause, Resolution, Severity};
 use crate::domain::notice::Topic;
 use crate::domain::verdict::Reason;
 use crate::outbound::SOURCE;
 
-/// Where a ticket's key ends (ServiceNow's limit is the narrowest).
+/// Limit of a ticket's key in characters (ServiceNow's limit is the narrowest).
 const DEDUP_KEY_CHARS_MAX: usize = 100;
-/// And its title (Opsgenie's).
+/// Limit of a ticket's title in characters (Opsgenie's).
 const SUMMARY_CHARS_MAX: usize = 130;
 
 /// The schema of each topic.
@@ -43,8 +43,8 @@ fn notice(topic: Topic) -> Value {
             let description = "Most of them are back; what is still away is judged afresh.";
             (description, "the outage's key", fleet(false))
         }
-        Topic::WatchBlind => ("The bridge cannot see: nothing is known of any heat pump.", "`watch`", sight(true)),
-        Topic::WatchRestored => ("It can see again.", "`watch`", sight(false)),
+        Topic::WatchBlind => ("The bridge cannot see: nothing is known of any heat pump.", "`watch`", visibility(true)),
+        Topic::WatchRestored => ("It can see again.", "`watch`", visibility(false)),
     };
     let mut notice = object(&[
         ("specversion", json!({"const": "1.0"})),
@@ -65,9 +65,9 @@ fn home() -> Value {
     object(&[
         ("customer_id", text("the utility's own id")),
         ("event_id", uuid("the bridge's id of the event that caused it")),
-        ("podero_user_id", uuid_or_null("Podero's id of the user")),
+        ("podero_user_id", or_null(uuid("Podero's id of the user"))),
         ("building_key", text("which of the customer's homes")),
-        ("building_id", uuid_or_null("Podero's id of the building; null where no home is known")),
+        ("building_id", or_null(uuid("Podero's id of the building; null where no home is known"))),
         ("onboarding_url", text_or_null("where the customer connects the heat pump, if a link was made")),
     ])
 }
@@ -76,7 +76,7 @@ fn gone() -> Value {
     object(&[
         ("customer_id", text("the utility's own id")),
         ("event_id", uuid("the bridge's id of the event that caused it")),
-        ("podero_user_id", uuid_or_null("Podero's id of the user that was deleted; null if there was none")),
+        ("podero_user_id", or_null(uuid("Podero's id of the user that was deleted; null if there was none"))),
     ])
 }
 
@@ -90,70 +90,73 @@ fn parked() -> Value {
     ])
 }
 
-/// What all alerts have in common. A trigger has no resolution yet, a resolve no link any more.
-fn alert(is_trigger: bool, causes: &[&str], resolutions: &[&str]) -> Vec<(&'static str, Value)> {
-    let resolution = if is_trigger { json!({"type": "null"}) } else { one_of(resolutions, "why it is over") };
-    vec![
+/// The data of an alert: the fields that all have, null but for those that it is `about`. A trigger has no resolution yet.
+fn alert<const N: usize>(is_trigger: bool, causes: &[&str], resolutions: &[&str], about: [(&str, Value); N]) -> Value {
+    let null = || json!({"type": "null"});
+    let resolution = if is_trigger { null() } else { one_of(resolutions, "why it is over") };
+    let mut data = object(&[
         ("action", json!({"const": if is_trigger { "trigger" } else { "resolve" }})),
         ("severity", one_of(&Severity::ALL.map(Severity::name), "how urgent it was when it was triggered")),
         ("cause", one_of(causes, "what is the matter")),
-        ("summary", json!({"type": "string", "maxLength": SUMMARY_CHARS_MAX, "description": "a ticket's title"})),
+        ("summary", limited(SUMMARY_CHARS_MAX, "a ticket's title")),
         ("occurrence_id", uuid("names this one occurrence; its trigger and its resolve share it")),
         ("since", moment("when it was first seen")),
         ("detected_at", moment("when it became an alert")),
         ("resolution", resolution),
-    ]
+        ("customer_id", null()),
+        ("podero_user_id", null()),
+        ("building_id", null()),
+        ("heat_pump_id", null()),
+        ("manufacturer", null()),
+        ("model", null()),
+        ("reconnect_url", null()),
+    ]);
+    for (name, schema) in about {
+        data = with(data, name, schema);
+    }
+    data
 }
 
-/// Of a trigger the causes that it may have; a resolve may have any.
+fn limited(chars_max: usize, description: &str) -> Value {
+    json!({"type": "string", "maxLength": chars_max, "description": description})
+}
+
+/// The data of a heat pump's alert. A trigger has one of the causes `triggers`; a resolve may have any.
 fn pump(triggers: Option<&[Cause]>) -> Value {
-    let key = "stable per heat pump and cause";
     let any = [&Cause::OF_A_LOSS[..], &[Cause::NeverConnected]].concat();
     let causes: Vec<&str> = triggers.unwrap_or(&any).iter().map(|cause| cause.name()).collect();
-    let mut fields = alert(triggers.is_some(), &causes, &Resolution::ALL.map(Resolution::name));
-    fields.extend([
-        ("dedup_key", json!({"type": "string", "maxLength": DEDUP_KEY_CHARS_MAX, "description": key})),
+    let about = [
+        ("dedup_key", limited(DEDUP_KEY_CHARS_MAX, "stable per heat pump and cause")),
         ("customer_id", text_or_null("the utility's own id, where Podero knows it")),
         ("podero_user_id", uuid("Podero's id of the owner")),
-        ("building_id", uuid_or_null("Podero's id of the building")),
+        ("building_id", or_null(uuid("Podero's id of the building"))),
         ("heat_pump_id", uuid("Podero's id")),
         ("manufacturer", text_or_null("as Podero writes it")),
         ("model", text_or_null("as Podero writes it")),
         ("reconnect_url", text_or_null("a link for the customer, if Podero gives one")),
-    ]);
-    object(&fields)
+    ];
+    alert(triggers.is_some(), &causes, &Resolution::ALL.map(Resolution::name), about)
 }
 
 fn fleet(is_trigger: bool) -> Value {
-    let nothing = json!({"type": "null"});
-    let causes = Cause::OF_A_FLEET.map(Cause::name);
-    let mut fields = alert(is_trigger, &causes, &[Resolution::Reconnected.name()]);
-    let key = "stable per manufacturer or region";
     let scope = object(&[
         ("kind", one_of(&["manufacturer", "region"], "what they have in common")),
         ("name", text("which one: a manufacturer as Podero writes it, or country and beginning of the ZIP code")),
     ]);
-    let remaining = if is_trigger { nothing.clone() } else { count("heat pumps that are still away") };
-    fields.extend([
-        ("dedup_key", json!({"type": "string", "maxLength": DEDUP_KEY_CHARS_MAX, "description": key})),
+    let remaining = if is_trigger { json!({"type": "null"}) } else { count("heat pumps that are still away") };
+    let about = [
+        ("dedup_key", limited(DEDUP_KEY_CHARS_MAX, "stable per manufacturer or region")),
         ("scope", scope),
         ("affected", count("heat pumps that were away at once, at most")),
         ("watched", count("heat pumps of the scope that something is known of")),
         ("remaining", remaining),
-        ("heat_pumps", text("where the operator's door lists them")),
+        ("heat_pumps", text("where the admin API lists them")),
         ("manufacturer", text_or_null("of an outage of a manufacturer")),
-    ]);
-    let none_of = ["customer_id", "podero_user_id", "building_id", "heat_pump_id", "model", "reconnect_url"];
-    fields.extend(none_of.map(|name| (name, nothing.clone())));
-    object(&fields)
+    ];
+    alert(is_trigger, &Cause::OF_A_FLEET.map(Cause::name), &[Resolution::Reconnected.name()], about)
 }
 
-fn sight(is_trigger: bool) -> Value {
-    let nothing = json!({"type": "null"});
-    let mut fields = alert(is_trigger, &BlindCause::ALL.map(BlindCause::name), &["restored"]);
-    fields.push(("dedup_key", json!({"const": BLIND_DEDUP_KEY})));
-    let none_of =
-        ["customer_id", "podero_user_id", "building_id", "heat_pump_id", "manufacturer", "model", "reconnect_url"];
-    fields.extend(none_of.map(|name| (name, nothing.clone())));
-    object(&fields)
+fn visibility(is_trigger: bool) -> Value {
+    let about = [("dedup_key", json!({"const": BLIND_DEDUP_KEY}))];
+    alert(is_trigger, &BlindCause::ALL.map(BlindCause::name), &["restored"], about)
 }

@@ -11,7 +11,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::closed_sets::{RetryState, RowKind};
 use super::db::{Cell, Connection, Db, Fault, FromCell, ours, query, row};
@@ -57,16 +59,19 @@ pub enum RetryRequest {
 const RETRYABLE: &str = "(event IS NOT NULL OR (envelope IS NOT NULL AND envelope NOT LIKE '{\"body_bytes\":%'))";
 
 /// Parked events of one reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "named for what they hold")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ParkedGroup {
+    /// Why.
     pub reason: String,
+    /// How many.
     pub count: u64,
-    /// Of these, those that are events, or of whose messages all was kept; the others can only be skipped.
+    /// Of these, those that are events, or whose message was kept whole; the others can only be skipped.
     pub retryable: u64,
-    /// How many of each kind the events are. A message that did not become an event is of no kind.
+    /// How many of each type the events are.
     pub types: BTreeMap<String, u64>,
+    /// When the oldest was parked.
     pub oldest_at: Timestamp,
+    /// And the newest.
     pub newest_at: Timestamp,
 }
 
@@ -75,20 +80,29 @@ const ORDERS_MAX: usize = 5;
 
 row! {
     /// A bulk retry and how far it is.
-    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-    #[expect(missing_docs, reason = "the columns of `bulk_retries`, described in the migration")]
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
     pub struct BulkRetry {
+        /// Of the retry.
+        #[schemars(with = "Uuid")]
         pub id: String = "id",
+        /// Which events; null: all.
         pub reason: Option<String> = "reason",
+        /// Its pace.
         pub per_second: u32 = "per_second",
+        /// When; of an approval, the moment until which its events were parked.
         pub ordered_at: Timestamp = "ordered_at",
-        /// Whether it approves.
+        /// Whether it overrides what parked them.
         pub approve: bool = "approve",
+        /// Parked events that it covers.
         pub total: u64 = "total",
-        /// How many of each kind `total` has.
+        /// How many of each type they are.
+        #[schemars(with = "BTreeMap<String, u64>")]
         pub types: KindCounts = "types",
+        /// Of these so far.
         pub retried: u64 = "retried",
+        /// How it stands.
         pub state: RetryState = "state",
+        /// When it ended.
         pub ended_at: Option<Timestamp> = "ended_at",
     }
 }

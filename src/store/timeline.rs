@@ -5,16 +5,18 @@
 //!
 //! Before: the tables. After: [`crate::admin`], [`crate::metrics`].
 
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::closed_sets::{NoticeState, RowKind};
 use super::db::{Cell, FromCell, ours, query, row};
 use super::{Error, Store, outages, roster, standing};
-use crate::domain::alert::{BLIND_DEDUP_KEY, Outage, dedup_key};
+use crate::domain::alert::{BLIND_DEDUP_KEY, Knowledge, Outage, Severity, dedup_key};
 use crate::domain::customer::Customer;
 use crate::domain::event::EventState;
+use crate::domain::notice::Topic;
 use crate::domain::{EventId, Timestamp};
 
 /// Rows of one list at most: an operator reads a page, a tool narrows its question.
@@ -22,55 +24,85 @@ pub const ROWS_MAX: i64 = 1_000;
 
 row! {
     /// An event in a list.
-    #[derive(Debug, Clone, Serialize)]
-    #[expect(missing_docs, reason = "the columns of the inbox, described in the migration")]
+    #[derive(Debug, Clone, Serialize, JsonSchema)]
     pub struct EventSummary {
+        /// The bridge's own.
         pub id: EventId = "id",
+        /// The utility's own.
         pub customer_id: Option<String> = "lane",
+        /// The configured source it came by.
         pub source: String = "source",
+        /// Its identity, first half: CloudEvents `source`.
         pub origin: String = "origin",
+        /// Second half: CloudEvents `id`.
         pub origin_id: String = "origin_id",
+        /// `webhook`, `amqp`, `import` or `internal`.
         pub door: String = "door",
+        /// As its sender wrote it.
         #[serde(rename = "type")]
+        #[schemars(with = "String")]
         pub kind: RowKind = "type",
+        /// Its place in the customer's order: when it happened, or takes effect.
         pub time: Timestamp = "time",
+        /// When it arrived.
         pub received_at: Timestamp = "received_at",
+        /// See The admin API in docs/OPERATIONS.md.
         pub state: EventState = "state",
+        /// When it is worked on next.
         pub due_at: Timestamp = "due_at",
+        /// In a row.
         pub failures: u32 = "failures",
+        /// Why it is parked, tried again, or superseded.
         pub reason: Option<String> = "reason",
+        /// More about it, without personal data.
         pub detail: Option<String> = "detail",
+        /// When it reached its end.
         pub settled_at: Option<Timestamp> = "settled_at",
     }
 }
 
 row! {
     /// One call made to Podero.
-    #[derive(Debug, Clone, Serialize)]
-    #[expect(missing_docs, reason = "the columns of `calls`, described in the migration")]
+    #[derive(Debug, Clone, Serialize, JsonSchema)]
     pub struct CallView {
+        /// When it was made.
         pub at: Timestamp = "at",
+        /// Its name.
         pub operation: String = "operation",
+        /// Podero's answer, in a few words.
         pub outcome: String = "outcome",
+        /// Milliseconds.
         pub took_ms: i64 = "took_ms",
+        /// The same on every repeat.
         pub idempotency_key: Option<String> = "idempotency_key",
     }
 }
 
 row! {
     /// One outgoing event.
-    #[derive(Debug, Clone, Serialize)]
-    #[expect(missing_docs, reason = "the columns of `notices`, described in the migration")]
+    #[derive(Debug, Clone, Serialize, JsonSchema)]
     pub struct NoticeView {
+        /// The same each time it is sent.
         pub id: Uuid = "id",
+        /// Its type.
         #[serde(rename = "type")]
+        #[schemars(with = "Topic")]
         pub topic: String = "topic",
+        /// `amqp` or `webhook`.
         pub target: String = "target",
+        /// `pending` or `published`.
+        #[schemars(with = "String")]
         pub state: NoticeState = "state",
+        /// When it was made.
         pub created_at: Timestamp = "created_at",
+        /// In a row.
         pub failures: u32 = "failures",
+        /// Why it is not out yet.
         pub outcome: Option<String> = "outcome",
+        /// When its receiver confirmed it.
         pub published_at: Option<Timestamp> = "published_at",
+        /// Its data.
+        #[schemars(with = "Map<String, Value>")]
         pub data: NoticeData = "body",
     }
 }
@@ -88,71 +120,117 @@ impl FromCell for NoticeData {
 }
 
 /// An event with all that came of it.
-#[derive(Debug, Clone, Serialize)]
-#[expect(missing_docs, reason = "named for what they hold")]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct EventView {
+    /// The event.
     #[serde(flatten)]
     pub event: EventSummary,
+    /// Calls to Podero that were made for it.
     pub calls: Vec<CallView>,
-    /// Of what never became an event: what came beside its bytes.
+    /// Properties and headers that came with its bytes.
+    #[schemars(with = "Option<Map<String, Value>>")]
     pub envelope: Option<Value>,
+    /// Its bytes.
     pub raw: String,
+    /// Of `raw`.
+    #[schemars(extend("enum" = ["utf8", "base64"]))]
     pub raw_encoding: String,
 }
 
 /// A customer with all that happened.
-#[derive(Debug, Clone, Serialize)]
-#[expect(missing_docs, reason = "named for what they hold")]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct CustomerView {
+    /// The utility's own.
     pub customer_id: String,
+    /// The facts that are known; their form may change.
+    #[schemars(with = "Option<Map<String, Value>>")]
     pub state: Value,
+    /// Events, the latest first.
     pub events: Vec<EventSummary>,
+    /// Outgoing events, the latest first.
     pub notices: Vec<NoticeView>,
+    /// Heat pumps, by id.
     pub heat_pumps: Vec<PumpView>,
 }
 
 /// What is remembered of a heat pump.
-#[derive(Debug, Clone, Serialize)]
-#[expect(missing_docs, reason = "named for what they hold")]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct PumpView {
+    /// Podero's.
+    #[schemars(with = "Uuid")]
     pub heat_pump_id: String,
+    /// Podero's id of the owner.
+    #[schemars(with = "Uuid")]
     pub podero_user_id: String,
+    /// The utility's own id.
     pub customer_id: Option<String>,
+    /// Podero's.
     pub building_id: Option<String>,
+    /// As Podero writes it.
     pub manufacturer: Option<String>,
+    /// As Podero writes it.
     pub model: Option<String>,
+    /// Country and beginning of the ZIP code, if regions are watched.
     pub region: Option<String>,
+    /// The state that is believed.
+    #[schemars(extend("enum" = Knowledge::NAMES))]
     pub state: String,
+    /// Why it is disconnected, or why nothing can be said.
     pub reason: Option<String>,
+    /// Watched no more.
     pub is_retired: bool,
+    /// The outage that it is lost in.
     pub outage_id: Option<String>,
+    /// Since when it is seen disconnected.
     pub bad_since: Option<Timestamp>,
+    /// When it was looked at last.
     pub checked_at: Timestamp,
+    /// The open alert.
     pub alert: Option<AlertView>,
 }
 
 /// An open alert.
-#[derive(Debug, Clone, Serialize)]
-#[expect(missing_docs, reason = "named for what they hold")]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct AlertView {
+    /// A ticket's key.
     pub dedup_key: String,
+    /// Names this one occurrence.
+    #[schemars(with = "Uuid")]
     pub occurrence_id: String,
+    /// Its cause.
     pub cause: String,
+    /// How urgent it was when it was triggered.
+    #[schemars(extend("enum" = Severity::ALL.map(Severity::name)))]
     pub severity: String,
+    /// When it was first seen.
     pub since: Timestamp,
+    /// When it became an alert.
     pub detected_at: Timestamp,
 }
 
 /// An open outage.
-#[derive(Debug, Clone, Serialize)]
-#[expect(missing_docs, reason = "named for what they hold")]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct OutageView {
+    /// The alert.
     #[serde(flatten)]
     pub alert: AlertView,
-    pub scope: Value,
+    /// The heat pumps that it is about.
+    pub scope: ScopeView,
+    /// Heat pumps that were away at once, at most.
     pub affected: u64,
+    /// Heat pumps of the scope that something is known of.
     pub watched: u64,
+    /// Where they are listed.
     pub heat_pumps: String,
+}
+
+/// The heat pumps that an outage is about.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct ScopeView {
+    /// `manufacturer` or `region`.
+    pub kind: &'static str,
+    /// Which one.
+    pub name: String,
 }
 
 /// Which heat pumps a list has.
@@ -327,7 +405,7 @@ fn outage_of(outage: &Outage) -> Option<OutageView> {
             since: outage.since,
             detected_at: told.detected_at,
         },
-        scope: json!({ "kind": outage.scope.kind().name(), "name": outage.scope.name() }),
+        scope: ScopeView { kind: outage.scope.kind().name(), name: outage.scope.name().to_owned() },
         affected: told.affected,
         watched: told.watched,
         heat_pumps: outage.list(),

@@ -5,6 +5,7 @@
 //!
 //! Before: [`crate::store::lanes`] and [`crate::store::parking`] write the rows. After: [`crate::admin`] and [`crate::cli`] show them.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::closed_sets::{OpenState, RowKind};
@@ -42,28 +43,37 @@ names! {
 }
 
 /// An event that is not done, in a list.
-#[derive(Debug, Clone, Serialize)]
-#[expect(missing_docs, reason = "named for what they hold")]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct OpenEvent {
+    /// The bridge's own.
     pub id: EventId,
+    /// As its sender wrote it.
     #[serde(rename = "type")]
+    #[schemars(with = "String")]
     pub kind: RowKind,
+    /// The utility's own.
     pub customer_id: Option<String>,
+    /// The configured source it came by.
     pub source: String,
+    /// As asked for.
+    #[schemars(with = "OpenState")]
     pub state: EventState,
+    /// When it arrived.
     pub received_at: Timestamp,
-    /// Since when it waits; of a scheduled event, its day.
+    /// Since when it waits; of a scheduled event, the day on which it takes effect.
     pub since: Timestamp,
-    /// Failures in a row.
+    /// In a row.
     pub failures: u32,
+    /// Why it waits; see The admin API in docs/OPERATIONS.md.
     pub waits_for: WaitsFor,
-    /// The event that comes first.
+    /// The customer's event that comes first.
+    #[schemars(with = "Option<String>")]
     pub behind: Option<EventId>,
     /// Why the last try failed, or why it is parked.
     pub reason: Option<String>,
     /// The call to Podero that was made last.
     pub operation: Option<String>,
-    /// Not before this; `None`: as soon as what it waits for is over.
+    /// Not before this; null: when what it waits for is over.
     pub next_try: Option<Timestamp>,
 }
 

@@ -1,6 +1,6 @@
-//! The documents for machines: that `docs/` has them as they are, and that both doors and the bus do what they say.
+//! The documents for machines: that `docs/` has copies of them, and that both HTTP listeners and the bus behave as they say.
 //!
-//! `UPDATE=1` writes the copies in `docs/` anew. Requests and events are generated, from a seed that is printed first.
+//! `UPDATE=1` writes the copies in `docs/` again. Requests and events are generated, from a seed that is printed first.
 //! `tests/specs` does the same with tools that others wrote.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -375,7 +375,7 @@ async fn both_doors_answer_as_their_documents_say_whatever_they_are_asked() {
     let world = World::start(Database::Sqlite, settings).await;
     let (_, answer) = world.send(&sign_up("known", "C-1", "2026-10-01T12:00:00Z")).await;
     let known = [answer["id"].as_str().expect("an id").to_owned(), "C-1".to_owned()];
-    let doors = [(world.door(""), spec::door()), (world.operator(""), spec::operator())];
+    let doors = [(world.door(""), spec::webhook()), (world.operator(""), spec::admin())];
     for (base, document) in doors {
         let served = world.get(&format!("{base}/openapi.json")).await;
         assert_eq!(served, document, "it is served as it is documented");
@@ -403,7 +403,7 @@ fn every_path_of_the_admin_api_is_documented() {
             Some(format!("{} {scope}{path}", method.to_lowercase()))
         })
         .collect();
-    let document = spec::operator();
+    let document = spec::admin();
     let documented: BTreeSet<String> =
         operations(&document).iter().map(|operation| format!("{} {}", operation.method, operation.path)).collect();
     assert_eq!(mounted, documented);

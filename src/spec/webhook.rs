@@ -1,13 +1,14 @@
-//! OpenAPI 3.1 of the public door.
+//! OpenAPI 3.1 of the webhook endpoint.
 //!
 //! Before: [`crate::inbound::http`], which answers so. After: [`crate::spec`].
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    SELF, challenge_answer, events, info, itself, json_answer, later_answer, list, object, one_of, problem,
-    problem_answer, text, titled,
+use super::answers::{
+    SELF, challenge_answer, info, itself, json_answer, later_answer, problem, problem_answer, titled, with_header,
 };
+use super::events;
+use super::schemas::{list, object, one_of, text};
 use crate::config::DEFAULT_SOURCE;
 use crate::domain::event::EventState;
 use crate::inbound::cloudevents::{BATCH, STRUCTURED};
@@ -22,19 +23,15 @@ pub(super) fn document() -> Value {
         "openapi": "3.1.0",
         "info": info("podero-bridge: events in", DESCRIPTION),
         "paths": {
-            "/v1/events": source(&[]),
-            "/v1/events/{source}": source(&[json!({
-                "name": "source", "in": "path", "required": true, "schema": {"type": "string"},
-                "example": DEFAULT_SOURCE,
-                "description": "the name of a `[[source]]` of the configuration",
-            })]),
+            "/v1/events": endpoint(false),
+            "/v1/events/{source}": endpoint(true),
             SELF: itself(),
         },
         "components": {"schemas": schemas(), "securitySchemes": schemes()},
     })
 }
 
-/// What a source demands is in the configuration: one of these, or nothing.
+/// The proofs that a source may demand; the configuration says which, if any.
 fn schemes() -> Value {
     let header = |name: &str, description: &str| json!({"type": "apiKey", "in": "header", "name": name, "description": description});
     json!({
@@ -48,60 +45,64 @@ fn schemes() -> Value {
 fn schemas() -> Map<String, Value> {
     let mut schemas: Map<String, Value> =
         events::schemas().into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect();
-    let names: Vec<String> = schemas.keys().map(|name| reference(name)).collect();
-    let any: Vec<Value> = names.iter().map(|name| json!({"$ref": name})).collect();
+    let any: Vec<Value> = schemas.keys().map(|name| reference(name)).collect();
     schemas.insert("Event".to_owned(), json!({"oneOf": any}));
     schemas.insert("Receipt".to_owned(), receipt());
     schemas.insert("Results".to_owned(), results());
     schemas
 }
 
-fn reference(name: &str) -> String {
-    format!("#/components/schemas/{name}")
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
 fn receipt() -> Value {
     let state = "what has become of it; of a duplicate, of the first one";
     object(&[
-        ("id", text("the bridge's own id of the event, for the operator's door")),
+        ("id", text("the bridge's own id of the event, for the admin API")),
         ("status", one_of(&["accepted", "duplicate"], "whether it was new")),
         ("state", one_of(&EventState::names(), state)),
     ])
 }
 
-/// Why one event of a batch is rejected.
+/// Problems for which one event of a batch is rejected.
 const REJECTED: [ProblemKind; 3] = [ProblemKind::InvalidEvent, ProblemKind::EventIdReused, ProblemKind::TypeNotAllowed];
 
 fn results() -> Value {
     let rejected = object(&[("status", json!({"const": "rejected"})), ("problem", problem(&REJECTED))]);
-    let one = json!({"oneOf": [{"$ref": reference("Receipt")}, rejected]});
+    let one = json!({"oneOf": [reference("Receipt"), rejected]});
     let mut results = object(&[("results", list(one))]);
     results["description"] = json!("one per event, in order");
     results
 }
 
-fn source(parameters: &[Value]) -> Value {
-    let is_named = !parameters.is_empty();
-    let mut post = json!({
+fn parameter(place: &str, name: &str, description: &str) -> Value {
+    let is_required = place == "path";
+    json!({"name": name, "in": place, "required": is_required, "schema": {"type": "string"}, "description": description})
+}
+
+/// The endpoint of the source that the path names, or of the default one.
+fn endpoint(is_named: bool) -> Value {
+    let mut source = parameter("path", "source", "the name of a `[[source]]` of the configuration");
+    source["example"] = json!(DEFAULT_SOURCE);
+    let source: Vec<Value> = is_named.then_some(source).into_iter().collect();
+    let id = |name| parameter("header", name, "names a message that is translated, where its translation does not");
+    let parameters = [&source[..], &["idempotency-key", "webhook-id"].map(id)].concat();
+    let post = json!({
         "operationId": if is_named { "sendEvents" } else { "sendEventsToDefault" },
         "summary": "Send one event, a batch, or a message for the source's mapping",
         "parameters": parameters,
         "security": [{}, {"standardWebhooks": []}, {"hmac": []}, {"bearer": []}, {"basic": []}],
         "requestBody": {"required": true, "content": {
-            STRUCTURED: {"schema": {"$ref": reference("Event")}},
-            BATCH: {"schema": list(json!({"$ref": reference("Event")}))},
+            STRUCTURED: {"schema": reference("Event")},
+            BATCH: {"schema": list(reference("Event"))},
             "application/json": {"schema": {
                 "description": "the data of an event whose attributes are in headers `ce-…`, or what the source's mapping takes",
             }},
         }},
         "responses": responses(),
     });
-    let headers = ["idempotency-key", "webhook-id"].map(|name| {
-        json!({"name": name, "in": "header", "required": false, "schema": {"type": "string"},
-               "description": "names a message that is translated, where its translation does not"})
-    });
-    post["parameters"].as_array_mut().into_iter().for_each(|all| all.extend(headers.clone()));
-    json!({"post": post, "options": handshake(parameters, is_named)})
+    json!({"post": post, "options": handshake(source, is_named)})
 }
 
 const CHALLENGES: &str =
@@ -109,10 +110,10 @@ const CHALLENGES: &str =
 
 fn responses() -> Value {
     use ProblemKind as Kind;
-    let taken = json!({"oneOf": [{"$ref": reference("Receipt")}, {"$ref": reference("Results")}]});
+    let taken = json!({"oneOf": [reference("Receipt"), reference("Results")]});
     let unprocessable = [Kind::InvalidEvent, Kind::Unmappable, Kind::EventIdReused];
     json!({
-        "202": json_answer("It is on disk; or, of a batch, what became of each event. Without a body where the source is configured so", &taken),
+        "202": json_answer("It is on disk; or, of a batch, what became of each event. Without a body where the source is configured so", taken),
         "400": titled(Kind::Malformed),
         "401": challenge_answer(Kind::Unauthorized.title(), &[Kind::Unauthorized], CHALLENGES),
         "403": titled(Kind::TypeNotAllowed),
@@ -129,20 +130,19 @@ fn responses() -> Value {
 /// 415 has two causes, and the header stands for one of them (RFC 9110, §12.5.3).
 fn unread() -> Value {
     let kinds = [ProblemKind::UnsupportedMediaType, ProblemKind::UnsupportedContentEncoding];
-    let mut answer = problem_answer("Another media type, or packed otherwise than with gzip", &kinds);
-    answer["headers"] = json!({"Accept-Encoding": {
+    let header = json!({
         "required": false, "schema": {"type": "string"}, "description": "codings that are read, where the body's is none of them",
-    }});
-    answer
+    });
+    with_header(
+        problem_answer("Another media type, or packed otherwise than with gzip", &kinds),
+        "Accept-Encoding",
+        header,
+    )
 }
 
 /// CloudEvents' "HTTP 1.1 Web Hooks for Event Delivery" 1.0.2, §4.
-fn handshake(parameters: &[Value], is_named: bool) -> Value {
-    let mut parameters = parameters.to_vec();
-    parameters.push(json!({
-        "name": "WebHook-Request-Origin", "in": "header", "required": false, "schema": {"type": "string"},
-        "description": "who asks",
-    }));
+fn handshake(mut parameters: Vec<Value>, is_named: bool) -> Value {
+    parameters.push(parameter("header", "WebHook-Request-Origin", "who asks"));
     let header = |description: &str| json!({"schema": {"type": "string"}, "description": description});
     let kinds = [ProblemKind::UnknownSource, ProblemKind::NotFound];
     json!({

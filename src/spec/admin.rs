@@ -1,0 +1,203 @@
+//! OpenAPI 3.1 of the admin API.
+//!
+//! The schemas of queries, bodies and answers are derived from the types that are read and written.
+//!
+//! Before: [`crate::admin`], which answers so. After: [`crate::spec`].
+
+use schemars::JsonSchema;
+use serde_json::{Map, Value, json};
+
+use super::answers::{SELF, challenge_answer, info, itself, json_answer, later_answer, problem_answer, titled};
+use super::schemas::{list, object, one_of, request, schema, text, text_or_null, with};
+use crate::admin::{AlertsQuery, LinkRequest, OpenQuery, PageQuery, ParkedQuery, PumpsQuery, ReconnectLink, RetryOne};
+use crate::domain::event::EventState;
+use crate::domain::verdict::Reason;
+use crate::problem::ProblemKind as Kind;
+use crate::store::{
+    AlertView, BulkRetry, CustomerView, EventSummary, EventView, OpenEvent, OutageView, PER_SECOND_DEFAULT,
+    PER_SECOND_MAX, ParkedGroup, PumpView,
+};
+
+const DESCRIPTION: &str = "Health, metrics, and what operators and support staff look up and decide. It belongs to the \
+    monitoring network; with `admin.token` everything under /v1 wants that token.";
+
+pub(super) fn document() -> Value {
+    let mut itself = itself();
+    itself["get"]["responses"]["403"] = titled(Kind::Forbidden);
+    let mut paths = json!({
+        "/livez": probe("livez", "The process runs", &[("200", "It does")]),
+        "/readyz": probe("readyz", "A line for each part", &[
+            ("200", "All are well"), ("503", "One is not; its line begins with `[-]`"),
+        ]),
+        "/metrics": probe("metrics", "For Prometheus", &[("200", "Text format 0.0.4")]),
+        SELF: itself,
+    });
+    paths.as_object_mut().into_iter().for_each(|all| all.extend(operations()));
+    json!({
+        "openapi": "3.1.0",
+        "info": info("podero-bridge: the operator's door", DESCRIPTION),
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+    })
+}
+
+fn operations() -> Vec<(String, Value)> {
+    let op = Operation::new;
+    let retries = object(&[("retries", list(schema::<BulkRetry>()))]);
+    let no_retry = "Nothing of it can be tried again, the bridge tries it at this moment, or it is parked for a reason that no \
+        approval overrides";
+    let no_link = later_answer("The store is away, or Podero made no link", &[Kind::Unavailable]);
+    let retry = op("retryParked", "Put one back to work, or try one that is pending now").one().takes::<RetryOne>();
+    let retry = retry.refuses(no_retry, &[Kind::NotParked, Kind::InProgress, Kind::NotApprovable]);
+    let skip = op("skipParked", "Give one up").one().refuses_one(Kind::NotParked);
+    let link = op("reconnectLink", "Make a link under which a heat pump's owner reconnects it").one();
+    let link = link.takes::<LinkRequest>().refuses_one(Kind::NoReconnection).refuses_one(Kind::LandingRequired);
+    let events = op("openEvents", "Events that are not done, those first that wait for longest").query::<OpenQuery>();
+    let pumps = op("heatPumps", "Watched heat pumps, by id").query::<PumpsQuery>();
+    let paths = [
+        ("events", events.page(page::<OpenEvent>("events"))),
+        ("events/{id}", op("event", "An event, its calls, its bytes").one().get(schema::<EventView>())),
+        ("customers/{id}", op("customer", "A customer and all that happened").one().get(schema::<CustomerView>())),
+        ("parked", op("parked", "What needs a person, oldest first").query::<ParkedQuery>().page(parked())),
+        ("parked/{id}/retry", retry.post("200", moved_on())),
+        ("parked/{id}/skip", skip.post("200", moved_on())),
+        ("parked/retry", order()),
+        ("parked/retries", op("retries", "Retries of many, newest first").get(retries)),
+        ("parked/retries/{id}", op("retry", "A retry of many").one().get(schema::<BulkRetry>())),
+        ("parked/retries/{id}/stop", op("stopRetry", "Stop a retry of many").one().post("200", schema::<BulkRetry>())),
+        ("heat-pumps", pumps.page(page::<PumpView>("heat_pumps"))),
+        ("heat-pumps/{id}/reconnect-link", link.answers("503", no_link).post("200", schema::<ReconnectLink>())),
+        ("alerts", op("alerts", "Open alerts, by heat pump").query::<AlertsQuery>().page(alerts())),
+    ];
+    paths.map(|(path, item)| (format!("/v1/{path}"), item)).into()
+}
+
+/// A path that wants no token and answers plain text.
+fn probe(id: &str, summary: &str, answers: &[(&str, &str)]) -> Value {
+    let plain =
+        |description| json!({"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}});
+    let mut responses: Map<String, Value> =
+        answers.iter().map(|(status, description)| ((*status).to_owned(), plain(description))).collect();
+    responses.insert("403".to_owned(), titled(Kind::Forbidden));
+    json!({"get": {"operationId": id, "summary": summary, "security": [], "responses": responses}})
+}
+
+/// An operation under `/v1`, with the answers that all of them have.
+struct Operation(Map<String, Value>);
+
+impl Operation {
+    fn new(id: &str, summary: &str) -> Self {
+        let operation = json!({"operationId": id, "summary": summary, "parameters": [], "responses": {
+            "400": problem_answer("The question makes no sense, or a header is there twice", &[Kind::Malformed]),
+            "401": challenge_answer("The token is missing or another", &[Kind::Unauthorized], "`Bearer`, with a realm"),
+            "403": titled(Kind::Forbidden),
+            "503": later_answer("The store is away", &[Kind::Unavailable]),
+        }});
+        Self(operation.as_object().cloned().unwrap_or_default())
+    }
+
+    fn parameter(mut self, parameter: Value) -> Self {
+        self.0["parameters"].as_array_mut().into_iter().for_each(|all| all.push(parameter.clone()));
+        self
+    }
+
+    /// Its path names one thing by its id.
+    fn one(self) -> Self {
+        self.parameter(json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string"}}))
+            .refuses("Nothing has this id", &[Kind::NotFound])
+    }
+
+    fn query<T: JsonSchema>(mut self) -> Self {
+        let query = request::<T>();
+        for (name, schema) in query["properties"].as_object().into_iter().flatten() {
+            let mut schema = schema.clone();
+            let about = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+            let parameter =
+                json!({"name": name, "in": "query", "required": false, "description": about, "schema": schema});
+            self = self.parameter(parameter);
+        }
+        self
+    }
+
+    /// It may have a body that is read into this type.
+    fn takes<T: JsonSchema>(self) -> Self {
+        self.body(false, request::<T>())
+    }
+
+    fn body(mut self, is_required: bool, schema: Value) -> Self {
+        let content = json!({"application/json": {"schema": schema}});
+        self.0.insert("requestBody".to_owned(), json!({"required": is_required, "content": content}));
+        self.refuses("The body did not come in time", &[Kind::Timeout])
+            .refuses("More than an order has", &[Kind::TooLarge])
+    }
+
+    fn refuses_one(self, kind: Kind) -> Self {
+        self.refuses(kind.title(), &[kind])
+    }
+
+    /// The kinds have one status.
+    fn refuses(self, description: &str, kinds: &[Kind]) -> Self {
+        let status = kinds.first().map(|kind| kind.status().to_string()).unwrap_or_default();
+        self.answers(&status, problem_answer(description, kinds))
+    }
+
+    fn answers(mut self, status: &str, answer: Value) -> Self {
+        self.0["responses"][status] = answer;
+        self
+    }
+
+    fn get(self, answer: Value) -> Value {
+        json!({"get": self.answers("200", json_answer("As it is now", answer)).0})
+    }
+
+    /// A list, a page at a time.
+    fn page(self, page: Value) -> Value {
+        self.query::<PageQuery>().get(page)
+    }
+
+    fn post(self, status: &str, answer: Value) -> Value {
+        json!({"post": self.answers(status, json_answer("Done", answer)).0})
+    }
+}
+
+/// A page of a list of this name.
+fn page<T: JsonSchema>(name: &str) -> Value {
+    object(&[(name, list(schema::<T>())), ("next", text_or_null("the next page's `after`"))])
+}
+
+fn parked() -> Value {
+    let mut groups = schema::<Option<Vec<ParkedGroup>>>();
+    groups["description"] = json!("of all; with the first page only");
+    with(page::<EventSummary>("parked"), "groups", groups)
+}
+
+fn alerts() -> Value {
+    let alerts = with(page::<PumpView>("alerts"), "outages", list(schema::<OutageView>()));
+    with(alerts, "watch", schema::<Option<AlertView>>())
+}
+
+fn moved_on() -> Value {
+    let states = [EventState::Pending, EventState::Skipped].map(EventState::name);
+    object(&[("id", text("of the event")), ("state", one_of(&states, "its state now"))])
+}
+
+/// The order of a bulk retry: of one reason or of all, or an approval.
+fn order() -> Value {
+    let approve = request::<RetryOne>()["properties"]["approve"]["description"].take();
+    let until = "approve only what was parked until then, such as a group's `newest_at`; without it, until now";
+    let of = |name: &str, which: Value| {
+        let per_second = json!({"type": ["integer", "null"], "minimum": 1, "maximum": PER_SECOND_MAX, "default": PER_SECOND_DEFAULT});
+        json!({"type": "object", "required": [name], "additionalProperties": false,
+               "properties": {name: which, "per_second": per_second}})
+    };
+    let reason = |reasons: &[&str]| of("reason", json!({"type": "string", "enum": reasons}));
+    let approvable = reason(&Reason::APPROVABLE.map(Reason::name));
+    let mut approval = with(approvable, "approve", json!({"const": true, "description": approve}));
+    approval["properties"]["until"] = json!({"type": "string", "format": "date-time", "description": until});
+    let ways = [reason(&Reason::ALL.map(Reason::name)), of("all", json!({"const": true})), approval];
+    Operation::new("orderRetry", "Retry all that are parked now, of one reason or all")
+        .body(true, json!({ "oneOf": ways }))
+        .refuses_one(Kind::RetryRunning)
+        .post("202", schema::<BulkRetry>())
+}
