@@ -5,8 +5,7 @@
 //!
 //! Before: nothing. After: everything.
 
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -155,10 +154,7 @@ impl Clock {
 
     fn with_trust<T>(&self, what: impl FnOnce(&mut Trust, Timestamp, Duration) -> T) -> T {
         match &*self.0 {
-            Source::System(_, trust, _) => {
-                let mut trust = trust.lock().expect("no code panics while it holds the clock");
-                what(&mut trust, system_time(), self.passed())
-            }
+            Source::System(_, trust, _) => what(&mut lock(trust), system_time(), self.passed()),
             Source::Manual(manual) => {
                 let mut manual = lock(manual);
                 let (now, passed) = (manual.now, manual.passed);
@@ -217,8 +213,7 @@ impl Clock {
                 let micros = self.now().micros();
                 let seconds = u64::try_from(micros.div_euclid(1_000_000)).unwrap_or(0);
                 let nanos = u32::try_from(micros.rem_euclid(1_000_000) * 1_000).unwrap_or(0);
-                let context = context.lock().expect("no code panics while it holds the counter");
-                Uuid::new_v7(uuid::Timestamp::from_unix(&*context, seconds, nanos))
+                Uuid::new_v7(uuid::Timestamp::from_unix(&*lock(context), seconds, nanos))
             }
             Source::Manual(manual) => {
                 let mut manual = lock(manual);
@@ -234,36 +229,28 @@ impl Clock {
     }
 
     /// Moves a manual clock forward. Panics for the system's clock, which cannot be moved.
-    pub fn advance(&self, by: std::time::Duration) {
-        match &*self.0 {
-            Source::System(..) => panic!("only a manual clock can be moved"),
-            Source::Manual(manual) => {
-                let mut manual = lock(manual);
-                manual.now = manual.now.plus(by);
-                manual.passed += by;
-            }
-        }
+    pub fn advance(&self, by: Duration) {
+        let mut manual = self.movable();
+        manual.now = manual.now.plus(by);
+        manual.passed += by;
     }
 
     /// Sets a manual clock forward while no time passes, as a mistake of the machine's time does. Panics for the system's clock.
     pub fn jump_ahead(&self, by: Duration) {
-        match &*self.0 {
-            Source::System(..) => panic!("only a manual clock can be moved"),
-            Source::Manual(manual) => {
-                let mut manual = lock(manual);
-                manual.now = manual.now.plus(by);
-            }
-        }
+        let mut manual = self.movable();
+        manual.now = manual.now.plus(by);
     }
 
     /// Moves a manual clock backward, as a correction of the machine's time does. Panics for the system's clock.
-    pub fn set_back(&self, by: std::time::Duration) {
+    pub fn set_back(&self, by: Duration) {
+        let mut manual = self.movable();
+        manual.now = manual.now.minus(by);
+    }
+
+    fn movable(&self) -> MutexGuard<'_, Manual> {
         match &*self.0 {
             Source::System(..) => panic!("only a manual clock can be moved"),
-            Source::Manual(manual) => {
-                let mut manual = lock(manual);
-                manual.now = manual.now.minus(by);
-            }
+            Source::Manual(manual) => lock(manual),
         }
     }
 }
@@ -280,8 +267,8 @@ fn since_boot() -> Duration {
     Duration::try_from(passed).unwrap_or_default()
 }
 
-fn lock(manual: &Mutex<Manual>) -> std::sync::MutexGuard<'_, Manual> {
-    manual.lock().expect("no code panics while it holds the clock")
+fn lock<T>(of_clock: &Mutex<T>) -> MutexGuard<'_, T> {
+    of_clock.lock().expect("no code panics while it holds the clock")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! domain's own), so that the number of series is bounded: the one open label, `source`, takes names from the configuration
 //! only. It never decides anything and never asks for the time: ages and durations are handed in.
 //!
-//! Before: nothing. After: every stage, and the operator's door, which shows [`Metrics::encode`].
+//! Before: nothing. After: every stage, and the admin API, which shows [`Metrics::encode`].
 
 use std::sync::{Mutex, PoisonError};
 
@@ -97,7 +97,7 @@ instruments! {
     event_duration: Histogram = histogram(EVENT_SECONDS) as "podero_bridge_event_duration_seconds";
     /// Events that are accepted, due, not settled and not parked.
     events_pending: Gauge = real() as "podero_bridge_events_pending";
-    /// 1 while the doors take no events because as many wait as may (`store.backlog_max`), else 0.
+    /// 1 while webhooks and messages are not taken because as many events wait as may (`store.backlog_max`), else 0.
     backlog_full: IntGauge = gauge() as "podero_bridge_backlog_full";
     /// Accepted events whose time of effect is in the future.
     events_scheduled: Gauge = real() as "podero_bridge_events_scheduled";
@@ -206,7 +206,7 @@ impl Metrics {
         self.expect_refusals(source);
     }
 
-    /// Makes the series of refused webhooks start at 0, for a configured source or the word for all others.
+    /// Makes the series of refused webhooks start at 0, for a configured source or the name that stands for all others.
     pub fn expect_refusals(&self, source: &str) {
         for status in REFUSED_STATUSES {
             self.webhooks_refused.with_label_values(&[source, &status.to_string()]);

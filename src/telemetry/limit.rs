@@ -101,23 +101,18 @@ impl Limit {
     /// Logs how many lines were left out of each class for which it is time; of all classes at the end.
     pub(super) fn report(&self, is_end: bool) {
         for Repeated { level, target, message, class, count } in self.due(self.clock.now(), is_end) {
-            if level <= Level::WARN {
-                tracing::warn!(
-                    repeated = count,
-                    line = message,
-                    of = target,
-                    like = class,
-                    "lines like this were left out"
-                );
-            } else {
-                tracing::info!(
-                    repeated = count,
-                    line = message,
-                    of = target,
-                    like = class,
-                    "lines like this were left out"
-                );
+            macro_rules! tell {
+                ($level:ident) => {
+                    tracing::$level!(
+                        repeated = count,
+                        line = message,
+                        of = target,
+                        like = class,
+                        "lines like this were left out"
+                    )
+                };
             }
+            if level <= Level::WARN { tell!(warn) } else { tell!(info) }
         }
     }
 
