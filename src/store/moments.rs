@@ -3,7 +3,7 @@
 //! A clock that was ahead leaves due times in the future. A statement that reads a due time holds it against the ceiling of
 //! its kind: beyond it, it has come. Due times are not rewritten for that, so a clock that is wrong in the other direction
 //! destroys nothing.
-//! `docs/ARCHITECTURE.md`, section 10, lists the moments and their ceilings.
+//! `docs/LIMITS.md` lists the moments and their ceilings.
 //!
 //! Before: [`crate::app`] knows the settings. After: every statement of the store that looks for what is due.
 
