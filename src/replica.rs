@@ -88,17 +88,17 @@ impl Replica {
     }
 
     async fn sync(&self) -> Result<(), store::Error> {
-        let Shared { health, replicas, told } = self.store.share(self.id, self.client.health()).await?;
+        let Shared { health, replicas, announced } = self.store.share(self.id, self.client.health()).await?;
         self.client.adopt(health, replicas);
         let change = alert::look(
-            told.blindness.as_ref(),
+            announced.blindness.as_ref(),
             &self.client.health(),
             self.clock.now(),
             (self.interval, &self.severities),
         );
         let Some(change) = change else { return Ok(()) };
         let topic = change.notice.topic.name();
-        if self.store.tell(&told, change).await? {
+        if self.store.announce(&announced, change).await? {
             tracing::warn!(topic, "whether the bridge can see has changed");
             pump::wake_all(&self.wake_outbound);
         }

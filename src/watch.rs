@@ -225,7 +225,7 @@ impl<P: Partner> Watcher<P> {
             self.judge_kind(kind, &looks, &mut outages, &mut notices).await?;
         }
         let topics: Vec<&str> = notices.iter().map(|notice| notice.topic.name()).collect();
-        if self.store.keep_outages(&known, (outages, looks), notices).await? && !topics.is_empty() {
+        if self.store.keep_outages(&known, outages, looks, notices).await? && !topics.is_empty() {
             tracing::warn!(?topics, "many heat pumps went, or came back, at once");
             pump::wake_all(&self.wake_outbound);
         }
@@ -256,7 +256,7 @@ impl<P: Partner> Watcher<P> {
             // What was told ends by its own members alone, whoever else speaks for some of them.
             let others = if outage.is_open() { &[][..] } else { &others };
             let lost_from = outage::lost_from(Some(outage), looks, now, &self.policy);
-            counts.push(self.store.count_fleet(&outage.scope, (lost_from, outage.since), others).await?);
+            counts.push(self.store.count_fleet(&outage.scope, lost_from, outage.since, others).await?);
         }
         for count in &counts {
             let (outage, notice) = outage::judge(outages.of(&count.scope), count, looks, now, &self.policy);

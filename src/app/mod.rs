@@ -137,7 +137,7 @@ impl Bridge {
         // The process that held the claims died with requests under way, which Podero may still be carrying out.
         let release_after = settings.timeout * 2 + RESTART_MARGIN;
         store.expect_waits(settings::ceilings(&config, call_time_max));
-        let released = opening::wait_for(|| store.release_claims(release_after)).await;
+        let released = opening::wait_for(async || Ok(store.release_claims(release_after).await?)).await;
         released.context("the store cannot be written to")?;
         let (client, dispatcher) = Client::new(settings, clock.clone(), metrics.clone())?;
         tasks.spawn(Stage::Dispatcher, dispatcher.run(ends.told(Stage::Dispatcher)));

@@ -10,7 +10,7 @@ use super::settings;
 use super::tasks::{Stage, Tasks};
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
-use crate::store::{Error, Settings, Store};
+use crate::store::{Error, OpenError, Settings, Store};
 use crate::{pump, upkeep};
 
 /// Limit of the time for which a start waits for its store: a PostgreSQL that does not answer, a SQLite file that another
@@ -28,7 +28,7 @@ const STORE_WAIT_TELL_EVERY: Duration = Duration::from_secs(30);
 pub const STORE_GRACE: Duration = Duration::from_secs(4);
 
 /// Opens the store, and starts its writer and the check of its file.
-pub(super) async fn open(config: &Config, clock: &Clock, tasks: &mut Tasks) -> Result<Store, Error> {
+pub(super) async fn open(config: &Config, clock: &Clock, tasks: &mut Tasks) -> Result<Store, OpenError> {
     let url = config.store.url.expose().to_owned();
     let settings = Settings { url, targets: settings::targets(config), works: true };
     let key = config.store.erasure_key.as_ref().map(Secret::expose);
@@ -40,12 +40,12 @@ pub(super) async fn open(config: &Config, clock: &Clock, tasks: &mut Tasks) -> R
 
 /// Tries until it is done, for [`STORE_WAIT_MAX`]: a server may be started together with the bridge, a file be locked or a disk
 /// have no room. A fault that an operator must mend first is not tried again.
-pub(super) async fn wait_for<T>(mut attempt: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+pub(super) async fn wait_for<T>(mut attempt: impl AsyncFnMut() -> Result<T, OpenError>) -> Result<T, OpenError> {
     let started = Instant::now();
     let mut told: Option<(String, Instant)> = None;
     loop {
         match attempt().await {
-            Err(Error::Away(why)) if started.elapsed() < STORE_WAIT_MAX => {
+            Err(OpenError::Failed(Error::Away(why))) if started.elapsed() < STORE_WAIT_MAX => {
                 let is_told =
                     told.as_ref().is_some_and(|(told, at)| *told == why && at.elapsed() < STORE_WAIT_TELL_EVERY);
                 if !is_told {

@@ -13,7 +13,7 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
 use crate::podero::{Checked, Client};
-use crate::store::{Error, Settings, Store};
+use crate::store::{OpenError, Settings, Store};
 
 /// Prints `ok` or `failed` for each part; fails when one failed.
 pub(super) async fn run(config: Config, offline: bool) -> anyhow::Result<()> {
@@ -38,8 +38,8 @@ pub(super) async fn run(config: Config, offline: bool) -> anyhow::Result<()> {
     let opened = Store::open_with(settings, key, clock.clone()).await;
     let store = match opened {
         Ok((store, _)) => Ok(format!("{:?}", store.dialect())),
-        Err(Error::Missing(path)) => Ok(format!("Sqlite; `serve` will make {path}")),
-        Err(error @ Error::Older { .. }) => Ok(error.to_string()),
+        Err(OpenError::Missing(path)) => Ok(format!("Sqlite; `serve` will make {path}")),
+        Err(error @ OpenError::Older { .. }) => Ok(error.to_string()),
         Err(error) => Err(error.to_string()),
     };
     line("store", store);

@@ -27,9 +27,9 @@ pub(super) async fn run(command: Events) -> Result<(), CliError> {
 /// Lists a page of events that are not done, the longest-waiting first.
 async fn list(at: &StoreOptions, filter: OpenFilter) -> Result<(), CliError> {
     let state = filter.state.name();
-    let opened = open(at).await?;
-    let page = opened.store.open_events(filter).await;
-    opened.close().await;
+    let view = open(at).await?;
+    let page = view.open_events(filter).await;
+    view.close().await;
     let page = page?;
     let next = page.next.map(|next| next.to_string());
     if at.json {

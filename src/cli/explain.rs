@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Map, Value, json};
 
 use super::arguments::ExplainArguments;
-use super::open::{Opened, open_if_there};
+use super::open::open_if_there;
 use super::output::{print_json, say};
 use super::table;
 use crate::app::settings;
@@ -30,6 +30,7 @@ use crate::inbound::mapping::mapper::{MapError, Mapper};
 use crate::inbound::{Delivery, MessageReader, Unreadable};
 use crate::podero;
 use crate::problem::Problem;
+use crate::store::StoreView;
 
 /// Prints what would become of a message; fails when the bridge would refuse all or a part of it.
 pub(super) async fn run(config: Config, request: ExplainArguments) -> anyhow::Result<()> {
@@ -147,7 +148,7 @@ struct Setting<'a> {
     config: &'a Config,
     source: &'a Source,
     /// `None`: there is no store, and nothing is known.
-    opened: Option<&'a Opened>,
+    opened: Option<&'a StoreView>,
     now: Timestamp,
 }
 
@@ -168,11 +169,11 @@ impl Setting<'_> {
         };
         let mut explanation = json!({"event": event, "type": event.happening.type_name()});
         let (customer, pending) = match self.opened {
-            Some(opened) => opened.store.knowledge(event.customer.as_str()).await?,
+            Some(opened) => opened.knowledge(event.customer.as_str()).await?,
             None => (Customer::default(), 0),
         };
         if let (Some(opened), Some((origin, origin_id))) = (self.opened, &explained.identity)
-            && let Some((id, state)) = opened.store.told_before(&self.source.name, (origin, origin_id)).await?
+            && let Some((id, state)) = opened.told_before(&self.source.name, origin, origin_id).await?
         {
             explanation["known"] = json!({"id": id, "state": state});
         }

@@ -14,11 +14,12 @@ use super::arguments::StoreOptions;
 use super::error::CliError;
 use crate::clock::Clock;
 use crate::config::{self, Config, Secret, process_environment};
-use crate::store::{Error, Settings, Store, Writer};
+use crate::store::{Desk, OpenError, Settings, Store, StoreView, Writer};
 
 /// A store and the task that writes for it.
-pub(super) struct Opened {
-    pub(super) store: Store,
+pub(super) struct Opened<S> {
+    pub(super) store: S,
+    desk: Desk,
     writer: JoinHandle<()>,
 }
 
@@ -27,45 +28,56 @@ pub(super) fn load_store(path: Option<&Path>, with_key: bool) -> Result<config::
     Config::load_store(path, &process_environment(), with_key).map_err(CliError::configuration)
 }
 
-/// Opens the store that the configuration names, to read it and to move parked events.
-pub(super) async fn open(options: &StoreOptions) -> Result<Opened, CliError> {
+/// Opens the store that the configuration names, to read it.
+pub(super) async fn open(options: &StoreOptions) -> Result<StoreView, CliError> {
+    let at = load_store(options.config.as_deref(), false)?;
+    Ok(there(&at, StoreView::open(at.url.expose(), Clock::system()).await)?)
+}
+
+/// Opens it to move parked events.
+pub(super) async fn open_desk(options: &StoreOptions) -> Result<Opened<Desk>, CliError> {
     Ok(open_configured(&load_store(options.config.as_deref(), false)?).await?)
 }
 
-/// Opens the store of a configuration that was read before.
-pub(super) async fn open_configured(at: &config::Store) -> anyhow::Result<Opened> {
-    opened(at, Store::look(at.url.expose(), Clock::system()).await)
+/// Opens the store of a configuration that was read before, to move parked events.
+pub(super) async fn open_configured(at: &config::Store) -> anyhow::Result<Opened<Desk>> {
+    let (desk, writer) = there(at, Desk::open(at.url.expose(), Clock::system()).await)?;
+    Ok(Opened::of(desk.clone(), desk, writer))
 }
 
 /// Opens it with the key of the tombstones, which an erasure writes and an arrival is compared with.
-pub(super) async fn open_with_key(at: &config::Store) -> anyhow::Result<Opened> {
+pub(super) async fn open_with_key(at: &config::Store) -> anyhow::Result<Opened<Store>> {
     let settings = Settings { url: at.url.expose().to_owned(), targets: Vec::new(), works: false };
     let key = at.erasure_key.as_ref().map(Secret::expose);
-    opened(at, Store::open_with(settings, key, Clock::system()).await)
+    let (store, writer) = there(at, Store::open_with(settings, key, Clock::system()).await)?;
+    Ok(Opened::of(Desk::clone(&store), store, writer))
 }
 
 /// Opens it to read; `None`: there is none yet.
-pub(super) async fn open_if_there(at: &config::Store) -> anyhow::Result<Option<Opened>> {
-    match Store::look(at.url.expose(), Clock::system()).await {
-        Err(Error::Missing(_)) => Ok(None),
-        other => opened(at, other).map(Some),
+pub(super) async fn open_if_there(at: &config::Store) -> anyhow::Result<Option<StoreView>> {
+    match StoreView::open(at.url.expose(), Clock::system()).await {
+        Err(OpenError::Missing(_)) => Ok(None),
+        other => there(at, other).map(Some),
     }
 }
 
-fn opened(at: &config::Store, opened: Result<(Store, Writer), Error>) -> anyhow::Result<Opened> {
-    if let Err(missing @ Error::Missing(_)) = &opened
+fn there<T>(at: &config::Store, opened: Result<T, OpenError>) -> anyhow::Result<T> {
+    if let Err(missing @ OpenError::Missing(_)) = &opened
         && at.is_default
     {
         bail!("{missing} (the default; name the bridge's file with --config)");
     }
-    let (store, writer) = opened.context("the store cannot be opened")?;
-    Ok(Opened { store, writer: tokio::spawn(writer.run()) })
+    opened.context("the store cannot be opened")
 }
 
-impl Opened {
+impl<S> Opened<S> {
+    fn of(desk: Desk, store: S, writer: Writer) -> Self {
+        Self { store, desk, writer: tokio::spawn(writer.run()) }
+    }
+
     /// Returns when all writes are on disk and every connection is closed.
     pub(super) async fn close(self) {
-        self.store.close().await;
+        self.desk.close().await;
         let _ = self.writer.await;
     }
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::arguments::{Parked, RetryArguments, StoreOptions};
 use super::error::CliError;
-use super::open::{load_store, open, open_configured};
+use super::open::{load_store, open, open_configured, open_desk};
 use super::output::{print_json, say};
 use super::show;
 use super::table::{self, or_dash};
@@ -22,7 +22,7 @@ use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 use crate::pump;
 use crate::store::{
-    BulkRetry, Error, NotTaken, Ordered, ParkedGroup, ROWS_MAX, RetryRequest, RetryState, Stepped, Store,
+    BulkRetry, Desk, Error, NotTaken, Ordered, ParkedGroup, ROWS_MAX, RetryRequest, RetryState, Stepped,
 };
 
 /// Interval between two looks at the progress, which is printed if it changed.
@@ -50,11 +50,11 @@ pub(super) async fn run(command: Parked) -> Result<(), CliError> {
 
 /// Lists the groups, and a page of events.
 async fn list(at: &StoreOptions, reason: Option<Reason>, after: Option<Uuid>) -> Result<(), CliError> {
-    let opened = open(at).await?;
+    let view = open(at).await?;
     let after = after.map(|id| id.to_string());
-    let page = opened.store.parked_page(reason.map(Reason::name), after.as_deref(), ROWS_MAX).await;
-    let groups = opened.store.parked_groups().await;
-    opened.close().await;
+    let page = view.parked_page(reason.map(Reason::name), after.as_deref(), ROWS_MAX).await;
+    let groups = view.parked_groups().await;
+    view.close().await;
     let (page, groups) = (page?, groups?);
     let is_full = i64::try_from(page.len()).is_ok_and(|count| count == ROWS_MAX);
     let next = page.last().filter(|_| is_full).map(|last| last.id);
@@ -92,7 +92,7 @@ async fn list(at: &StoreOptions, reason: Option<Reason>, after: Option<Uuid>) ->
 /// Gives up messages that never became an event, of one reason or all; other parked events can still be retried. Of a
 /// reason that waits for an approval it gives up all events.
 async fn skip_many(at: &StoreOptions, reason: Option<Reason>) -> Result<(), CliError> {
-    let opened = open(at).await?;
+    let opened = open_desk(at).await?;
     let skipped = opened.store.skip_unreadable(reason).await;
     opened.close().await;
     let skipped = skipped?;
@@ -105,7 +105,7 @@ async fn skip_many(at: &StoreOptions, reason: Option<Reason>) -> Result<(), CliE
 }
 
 async fn each(at: &StoreOptions, ids: &[Uuid], request: RetryRequest, state: &str) -> Result<(), CliError> {
-    let opened = open(at).await?;
+    let opened = open_desk(at).await?;
     let mut results = Vec::with_capacity(ids.len());
     for id in ids {
         let id = EventId(*id);
@@ -165,7 +165,7 @@ async fn retry_many(retry: &RetryArguments) -> Result<(), CliError> {
 
 /// Orders the retry, if there is something to retry and the operator confirms an approval. Returns also the number of
 /// parked events that can only be skipped.
-async fn order(store: &Store, retry: &RetryArguments) -> Result<(Ordered, u64), CliError> {
+async fn order(store: &Desk, retry: &RetryArguments) -> Result<(Ordered, u64), CliError> {
     let (reason, per_second) = (retry.which.reason, retry.per_second);
     let groups = store.parked_groups().await?;
     let meant: Vec<&ParkedGroup> =
@@ -212,7 +212,7 @@ async fn confirm(meant: &[&ParkedGroup], retry: &RetryArguments) -> Result<(), C
     if answer.trim() == "yes" { Ok(()) } else { Err(anyhow!("nothing was released").into()) }
 }
 
-async fn order_and_follow(store: &Store, retry: &RetryArguments, backlog_max: u64) -> Result<BulkRetry, CliError> {
+async fn order_and_follow(store: &Desk, retry: &RetryArguments, backlog_max: u64) -> Result<BulkRetry, CliError> {
     let (ordered, not_whole) = order(store, retry).await?;
     let running = match ordered {
         Ordered::Running(running) => running,
@@ -247,7 +247,7 @@ fn goes_on(id: &str) -> String {
 }
 
 /// Drives the retry and prints its progress until it has ended. Waits for a store that is away for a moment.
-async fn follow(store: &Store, id: &str, backlog_max: u64, is_json: bool) -> anyhow::Result<BulkRetry> {
+async fn follow(store: &Desk, id: &str, backlog_max: u64, is_json: bool) -> anyhow::Result<BulkRetry> {
     let (mut shown, mut failures) = (0, 0);
     loop {
         let (stepped, retry) = match step(store, id, backlog_max).await {
@@ -277,14 +277,14 @@ async fn follow(store: &Store, id: &str, backlog_max: u64, is_json: bool) -> any
     }
 }
 
-async fn step(store: &Store, id: &str, backlog_max: u64) -> Result<(Stepped, Option<BulkRetry>), Error> {
+async fn step(store: &Desk, id: &str, backlog_max: u64) -> Result<(Stepped, Option<BulkRetry>), Error> {
     let stepped = store.retry_step(backlog_max).await?;
     Ok((stepped, store.bulk_retry(id).await?))
 }
 
 /// Stops a retry of many.
 async fn stop(at: &StoreOptions, id: Uuid) -> Result<(), CliError> {
-    let opened = open(at).await?;
+    let opened = open_desk(at).await?;
     let retry = opened.store.stop_retry(&id.to_string()).await;
     opened.close().await;
     let retry = retry?.with_context(|| format!("no retry has the id {id}"))?;

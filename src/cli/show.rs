@@ -15,9 +15,9 @@ use crate::store::{CustomerView, EventSummary, EventView, NoticeView, PumpView};
 
 /// Prints one event with its calls and original bytes.
 pub(super) async fn event(at: &StoreOptions, id: Uuid) -> Result<(), CliError> {
-    let opened = open(at).await?;
-    let event = opened.store.event(EventId(id)).await;
-    opened.close().await;
+    let view = open(at).await?;
+    let event = view.event(EventId(id)).await;
+    view.close().await;
     let event = event?.with_context(|| format!("no event has the id {id}"))?;
     if at.json {
         return Ok(print_json(&event)?);
@@ -28,9 +28,9 @@ pub(super) async fn event(at: &StoreOptions, id: Uuid) -> Result<(), CliError> {
 
 /// Prints one customer with all that happened.
 pub(super) async fn customer(at: &StoreOptions, id: &CustomerId) -> Result<(), CliError> {
-    let opened = open(at).await?;
-    let customer = opened.store.customer(id.as_str()).await;
-    opened.close().await;
+    let view = open(at).await?;
+    let customer = view.customer(id.as_str()).await;
+    view.close().await;
     let customer = customer?.context("nothing was ever heard of this customer")?;
     if at.json {
         return Ok(print_json(&customer)?);

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempPath;
 
-use super::Error;
 use super::db::{Aim, Db, Dialect, Row, query};
+use super::error::{Error, OpenError};
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum BackupError {
     Failed(String),
     /// The store cannot be read.
     #[error(transparent)]
-    Store(#[from] Error),
+    Store(#[from] OpenError),
 }
 
 /// Copies the store of a URL, consistent and checked; readable by its owner only. After `Ok` it is on disk; after an
@@ -73,19 +73,19 @@ pub async fn back_up(url: &str, to: &Path) -> Result<(), BackupError> {
     File::open(&folder).and_then(|folder| folder.sync_all()).map_err(not_on_disk)
 }
 
-async fn copy_into(db: &Db, copy: &Path) -> Result<(), Error> {
+async fn copy_into(db: &Db, copy: &Path) -> Result<(), OpenError> {
     let connection = db.connect_plain().await.map_err(|error| db.refusal(error))?;
     // An absolute path, which SQLite does not take for a URI.
     let copied = connection.rows_apart(query("VACUUM INTO $1").bind(copy.display().to_string())).await;
     copied.map(|_| ()).map_err(|error| db.refusal(error))
 }
 
-async fn check(copy: &Path) -> Result<(), Error> {
+async fn check(copy: &Path) -> Result<(), OpenError> {
     let db = Db::new(&format!("sqlite://{}", copy.display()), Aim::Look)?;
     let found = db.connect_plain().await?.rows_apart(query("PRAGMA integrity_check(1)")).await?;
     match found.into_iter().next().map(Row::read::<String>).transpose()? {
         Some(found) if found == "ok" => Ok(()),
-        found => Err(Error::Damaged(found.unwrap_or_default())),
+        found => Err(Error::Damaged(found.unwrap_or_default()).into()),
     }
 }
 

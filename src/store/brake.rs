@@ -1,4 +1,4 @@
-//! The brake on mass churn, as rows: who was admitted within the window, and what is counted against.
+//! The brake on mass churn, as rows: admissions within the window, and the number they are counted against.
 //!
 //! The core decides ([`Brake::admits`]); here its numbers are read and its answer is written in one transaction, under the
 //! lock of one row, so that replicas which ask in the same moment are answered one after the other. Counting costs two
@@ -6,21 +6,15 @@
 //!
 //! Before: [`crate::apply`] asks. After: [`crate::store::parking`], the way out for what was refused.
 
-use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
-
-use super::db::{Connection, Db, Executor, Fault, query};
-use super::lanes::Claim;
-use super::writer::Write;
-use super::{Error, Store};
+use super::claims::Claim;
+use super::db::{Executor, Fault, query};
+use super::error::Error;
+use super::handle::Store;
+use super::transaction::{Transaction, Write};
 use crate::clock::Clock;
 use crate::domain::brake::{Brake, CLOCK_TOLERANCE, Clearance, Tally};
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
-
-/// Age up to which the number of active customers is believed without counting again. A count reads an index entry of each
-/// customer, and a share that is five minutes old is as good as a new one.
-pub const ACTIVE_AGE_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Admissions out of the window that one decision removes: more than it adds, so the table shrinks to its window.
 const FORGOTTEN_AT_ONCE: i64 = 8;
@@ -44,31 +38,15 @@ pub enum Asked {
     Fenced,
 }
 
-/// The number of active customers, and when it was counted.
-#[derive(Debug, Default)]
-pub(super) struct ActiveCount(Mutex<Option<(Timestamp, u64)>>);
-
-impl ActiveCount {
-    fn lock(&self) -> MutexGuard<'_, Option<(Timestamp, u64)>> {
-        self.0.lock().expect("no code panics while it looks at a number")
-    }
-
-    /// A clock that was set back makes no number young for ever.
-    fn known(&self, now: Timestamp) -> Option<u64> {
-        let (at, count) = (*self.lock())?;
-        (at <= now && now.since(at) < ACTIVE_AGE_MAX).then_some(count)
-    }
-}
-
 impl Store {
-    /// Customers who are active, by a count that is at most [`ACTIVE_AGE_MAX`] old.
+    /// Customers who are active, by a count that is at most [`crate::store::ACTIVE_AGE_MAX`] old.
     pub async fn active_customers(&self) -> Result<u64, Error> {
-        let now = self.0.clock.now();
-        if let Some(known) = self.0.active.known(now) {
+        let now = self.clock.now();
+        if let Some(known) = self.inner.active.known(now) {
             return Ok(known);
         }
-        let count = query("SELECT COUNT(*) FROM lanes WHERE active = 1").fetch_one(&self.0.readers).await?;
-        *self.0.active.lock() = Some((now, count));
+        let count = query("SELECT COUNT(*) FROM lanes WHERE active = 1").fetch_one(&self.readers).await?;
+        self.inner.active.note(now, count);
         Ok(count)
     }
 
@@ -81,7 +59,7 @@ impl Store {
             fence: claim.fence,
             brake,
             active,
-            clock: self.0.clock.clone(),
+            clock: self.clock.clone(),
         };
         let asked = self.write(ask).await?;
         if asked == Asked::Cleared {
@@ -97,9 +75,9 @@ impl Store {
             None => None,
         };
         let newest = query("SELECT newest FROM brakes WHERE name = $1").bind(NAME);
-        let newest = newest.fetch_optional(&self.0.readers).await?.unwrap_or(0);
-        let since = self.0.clock.now().minus(brake.window);
-        Ok(Tally { admitted: admitted_since(&self.0.readers, since, newest).await?, active })
+        let newest = newest.fetch_optional(&self.readers).await?.unwrap_or(0);
+        let since = self.clock.now().minus(brake.window);
+        Ok(Tally { admitted: admitted_since(&self.readers, since, newest).await?, active })
     }
 }
 
@@ -122,7 +100,7 @@ struct Ask {
 }
 
 /// The brake's row, held until the transaction ends.
-struct Held {
+struct HeldBrake {
     /// When it was taken hold of.
     now: Timestamp,
     newest: i64,
@@ -133,28 +111,28 @@ struct Held {
 impl Write for Ask {
     type Output = Asked;
 
-    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Asked, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Asked, Fault> {
         let ours = query("SELECT 1 FROM lanes WHERE lane = $1 AND fence = $2 AND claimed = 1");
-        if !ours.with((&self.lane, self.fence)).finds(&mut *connection).await? {
+        if !ours.with((&self.lane, self.fence)).finds(&mut *tx).await? {
             return Ok(Asked::Fenced);
         }
         // Asked for once the row is ours: a writer may have waited for long, and a moment that is past would be a window that
         // is past.
-        let held = self.hold(connection).await?;
+        let held = self.hold(tx).await?;
         let since = held.now.minus(self.brake.window);
-        if self.is_cleared(connection, since).await? {
+        if self.is_cleared(tx, since).await? {
             return Ok(Asked::Cleared);
         }
-        let admitted = admitted_since(&mut *connection, since, held.newest).await?;
+        let admitted = admitted_since(&mut *tx, since, held.newest).await?;
         let tally = Tally { admitted, active: self.active };
         if self.brake.admits(tally) {
-            self.admit(connection, &held).await?;
-            self.forget(connection, since).await?;
+            self.admit(tx, &held).await?;
+            self.forget(tx, since).await?;
             return Ok(Asked::Cleared);
         }
         if !held.is_closed {
             let close = query("UPDATE brakes SET closed_at = $2 WHERE name = $1").with((NAME, held.now));
-            close.execute(connection).await?;
+            close.execute(tx).await?;
         }
         Ok(Asked::Refused { tally, has_closed: !held.is_closed })
     }
@@ -162,19 +140,18 @@ impl Write for Ask {
 
 impl Ask {
     /// Waits for the replica that decides at the moment, and keeps the others waiting.
-    async fn hold(&self, connection: &mut Connection) -> Result<Held, Fault> {
+    async fn hold(&self, tx: &mut Transaction<'_>) -> Result<HeldBrake, Fault> {
         let row = query(
             "INSERT INTO brakes (name, newest, admitted_at) VALUES ($1, 0, 0) \
              ON CONFLICT (name) DO UPDATE SET newest = brakes.newest RETURNING newest, admitted_at, closed_at",
         );
-        let (newest, admitted_at, closed_at): (_, _, Option<Timestamp>) =
-            row.bind(NAME).fetch_one(&mut *connection).await?;
+        let (newest, admitted_at, closed_at): (_, _, Option<Timestamp>) = row.bind(NAME).fetch_one(&mut *tx).await?;
         let now = self.clock.now();
-        let mut held = Held { now, newest, admitted_at, is_closed: closed_at.is_some() };
+        let mut held = HeldBrake { now, newest, admitted_at, is_closed: closed_at.is_some() };
         if held.admitted_at > now.plus(CLOCK_TOLERANCE) {
-            // The clock was far ahead, and was set back: what is in the future would be in the window for as long.
+            // The clock was far ahead, and was set back: an admission in the future would be in the window for as long.
             let ahead = query("UPDATE admissions SET admitted_at = $2 WHERE brake = $1 AND admitted_at > $2");
-            ahead.with((NAME, now)).execute(connection).await?;
+            ahead.with((NAME, now)).execute(tx).await?;
             held.admitted_at = now;
         }
         Ok(held)
@@ -182,50 +159,46 @@ impl Ask {
 
     /// Whether the event was cleared before: its answer was lost, or it was admitted within the window, parked for another
     /// reason and retried. It counts once.
-    async fn is_cleared(&self, connection: &mut Connection, since: Timestamp) -> Result<bool, Fault> {
+    async fn is_cleared(&self, tx: &mut Transaction<'_>, since: Timestamp) -> Result<bool, Fault> {
         let known = query("SELECT 1 FROM events WHERE id = $1 AND clearance IS NOT NULL").bind(self.event);
-        if known.finds(&mut *connection).await? {
+        if known.finds(&mut *tx).await? {
             return Ok(true);
         }
         let counted = query("SELECT 1 FROM admissions WHERE event_id = $1 AND admitted_at > $2");
-        let counted = counted.with((self.event, since)).finds(&mut *connection).await?;
+        let counted = counted.with((self.event, since)).finds(&mut *tx).await?;
         if counted {
-            self.clear(connection).await?;
+            self.clear(tx).await?;
         }
         Ok(counted)
     }
 
-    async fn admit(&self, connection: &mut Connection, held: &Held) -> Result<(), Fault> {
+    async fn admit(&self, tx: &mut Transaction<'_>, held: &HeldBrake) -> Result<(), Fault> {
         let (number, at) = (held.newest + 1, held.now.max(held.admitted_at));
         // One of a window that is over.
-        query("DELETE FROM admissions WHERE event_id = $1").bind(self.event).execute(&mut *connection).await?;
+        query("DELETE FROM admissions WHERE event_id = $1").bind(self.event).execute(&mut *tx).await?;
         query("INSERT INTO admissions (brake, number, event_id, admitted_at) VALUES ($1, $2, $3, $4)")
             .with((NAME, number, self.event, at))
-            .execute(&mut *connection)
+            .execute(&mut *tx)
             .await?;
         query("UPDATE brakes SET newest = $2, admitted_at = $3, closed_at = NULL WHERE name = $1")
             .with((NAME, number, at))
-            .execute(&mut *connection)
+            .execute(&mut *tx)
             .await?;
-        self.clear(connection).await
+        self.clear(tx).await
     }
 
-    async fn clear(&self, connection: &mut Connection) -> Result<(), Fault> {
+    async fn clear(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
         query("UPDATE events SET clearance = $2 WHERE id = $1")
             .with((self.event, Clearance::Admitted.name()))
-            .execute(connection)
+            .execute(tx)
             .await?;
         Ok(())
     }
 
-    async fn forget(&self, connection: &mut Connection, since: Timestamp) -> Result<(), Fault> {
-        query(
-            "DELETE FROM admissions WHERE brake = $1 AND number IN (SELECT number FROM admissions \
-             WHERE brake = $1 AND admitted_at <= $2 ORDER BY admitted_at, number LIMIT $3)",
-        )
-        .with((NAME, since, FORGOTTEN_AT_ONCE))
-        .execute(connection)
-        .await?;
+    async fn forget(&self, tx: &mut Transaction<'_>, since: Timestamp) -> Result<(), Fault> {
+        let sql = "DELETE FROM admissions WHERE brake = $1 AND number IN (SELECT number FROM admissions \
+             WHERE brake = $1 AND admitted_at <= $2 ORDER BY admitted_at, number LIMIT $3)";
+        query(sql).with((NAME, since, FORGOTTEN_AT_ONCE)).execute(tx).await?;
         Ok(())
     }
 }

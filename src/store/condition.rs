@@ -121,7 +121,7 @@ impl std::fmt::Display for Writability {
     }
 }
 
-/// The state, shared by the writer, the readers and all who ask.
+/// The state, shared by the writer, the readers and the callers.
 #[derive(Debug)]
 pub(super) struct Condition {
     state: Mutex<State>,

@@ -4,21 +4,23 @@
 
 use std::time::Duration;
 
-use super::db::{Connection, Db, Fault, query};
-use super::writer::Write;
-use super::{Error, Store};
+use super::db::{Fault, query};
+use super::error::Error;
+use super::handle::Store;
+use super::transaction::{Transaction, Write};
 use crate::domain::Timestamp;
 
 impl Store {
     /// Takes a recurring duty if it is due, for all replicas: one gets `true`, and it is due again after `every`.
     pub async fn take_duty(&self, name: &'static str, every: Duration) -> Result<bool, Error> {
-        let now = self.0.clock.now();
+        let now = self.clock.now();
         self.write(TakeDuty { name, now, next: now.plus(every) }).await
     }
 
     /// Sets when a duty is due again.
     pub async fn put_duty_off(&self, name: &'static str, at: Timestamp) -> Result<(), Error> {
-        self.write(PutOff { name, at }).await
+        self.change(query("UPDATE duties SET due_at = $2 WHERE name = $1").with((name, at))).await?;
+        Ok(())
     }
 }
 
@@ -32,7 +34,7 @@ impl Write for TakeDuty {
     const ONLY_IF_AWAITED: bool = true;
     type Output = bool;
 
-    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<bool, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
         let taken = query(
             "INSERT INTO duties (name, due_at) VALUES ($1, $2) \
              ON CONFLICT (name) DO UPDATE SET due_at = $2 WHERE duties.due_at <= $3 OR duties.due_at > $4",
@@ -40,22 +42,8 @@ impl Write for TakeDuty {
         .with((self.name, self.next, self.now))
         // No duty is put off for longer than from one turn to the next.
         .bind(Timestamp::latest(self.next, Duration::ZERO))
-        .execute(connection)
+        .execute(tx)
         .await?;
         Ok(taken == 1)
-    }
-}
-
-struct PutOff {
-    name: &'static str,
-    at: Timestamp,
-}
-
-impl Write for PutOff {
-    type Output = ();
-
-    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
-        query("UPDATE duties SET due_at = $2 WHERE name = $1").with((self.name, self.at)).execute(connection).await?;
-        Ok(())
     }
 }

@@ -5,8 +5,10 @@
 //! Before: the tables. After: [`crate::metrics`].
 
 use super::closed_sets::Target;
-use super::db::query;
-use super::{Error, Store};
+use super::db::{ours, query};
+use super::error::Error;
+use super::event_rows::UNSETTLED;
+use super::handle::StoreView;
 use crate::domain::Timestamp;
 use crate::domain::event::EventState;
 use crate::domain::verdict::Reason;
@@ -44,14 +46,12 @@ pub struct BacklogCounts {
     pub later: u64,
 }
 
-impl Store {
+impl StoreView {
     /// Counts the unsettled events. Reads an index, which takes a moment with a million of them.
     pub async fn backlog(&self) -> Result<BacklogCounts, Error> {
-        let unsettled = query(
-            "SELECT state, COUNT(*) FROM events WHERE (state = 'pending' OR state = 'waiting' OR state = 'scheduled') GROUP BY state",
-        );
+        let unsettled = query(ours(format!("SELECT state, COUNT(*) FROM events WHERE {UNSETTLED} GROUP BY state")));
         let mut counts = BacklogCounts::default();
-        for (state, count) in unsettled.fetch_all::<(EventState, u64)>(&self.0.readers).await? {
+        for (state, count) in unsettled.fetch_all::<(EventState, u64)>(&self.readers).await? {
             *(if state == EventState::Pending { &mut counts.work } else { &mut counts.later }) += count;
         }
         Ok(counts)
@@ -59,12 +59,12 @@ impl Store {
 
     /// The numbers now. A user who was polled after `polled_since` was polled in time.
     pub async fn gauges(&self, polled_since: Timestamp) -> Result<Gauges, Error> {
-        let readers = &self.0.readers;
+        let readers = &self.readers;
         let mut gauges = Gauges::default();
-        let unsettled = query(
+        let unsettled = query(ours(format!(
             "SELECT state, COUNT(*), MIN(tries_from) FROM events \
-             WHERE (state = 'pending' OR state = 'waiting' OR state = 'scheduled') GROUP BY state",
-        );
+             WHERE {UNSETTLED} GROUP BY state"
+        )));
         for (state, count, oldest) in unsettled.fetch_all::<(EventState, u64, Timestamp)>(readers).await? {
             if state == EventState::Scheduled {
                 gauges.scheduled = count;
@@ -101,13 +101,13 @@ impl Store {
     /// Notices that are not out yet. Rows of a target that is no longer configured wait for its return and do not count.
     pub async fn outbox_pending(&self) -> Result<u64, Error> {
         let pending = query("SELECT target, COUNT(*) FROM notices WHERE state = 'pending' GROUP BY target");
-        let pending: Vec<(String, u64)> = pending.fetch_all(&self.0.readers).await?;
-        let is_known = |name: &str| Target::from_name(name).is_some_and(|target| self.0.targets.contains(&target));
+        let pending: Vec<(String, u64)> = pending.fetch_all(&self.readers).await?;
+        let is_known = |name: &str| Target::from_name(name).is_some_and(|target| self.targets.contains(&target));
         Ok(pending.iter().filter(|(name, _)| is_known(name)).map(|(_, count)| count).sum())
     }
 
     async fn count(&self, statement: &'static str) -> Result<u64, Error> {
-        Ok(query(statement).fetch_one(&self.0.readers).await?)
+        Ok(query(statement).fetch_one(&self.readers).await?)
     }
 }
 

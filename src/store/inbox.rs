@@ -8,14 +8,16 @@
 use bytes::Bytes;
 
 use super::announcements;
-use super::closed_sets::{RowKind, Target};
-use super::db::{Connection, Db, Fault, query};
-use super::erasure::{ERASED, Key};
+use super::closed_sets::RowKind;
+use super::db::{Fault, query};
+use super::error::Error;
+use super::event_rows::NewEvent;
+use super::handle::Store;
 use super::lanes::{Urgency, ready_lane};
 use super::moments;
-use super::outbox;
-use super::writer::Write;
-use super::{Error, Store};
+use super::outbox::{self, NewNotice};
+use super::tombstones::{ERASED, Key};
+use super::transaction::{Transaction, Write};
 use crate::domain::event::{Event, EventState};
 use crate::domain::notice::Notice;
 use crate::domain::verdict::Reason;
@@ -71,6 +73,22 @@ impl Content {
             Self::Parked { .. } => RowKind::Unreadable,
         }
     }
+
+    fn lane(&self) -> Option<&str> {
+        self.event().map(|event| event.customer.as_str())
+    }
+
+    /// Its time in the order of its lane.
+    fn time(&self) -> Option<Timestamp> {
+        self.event().map(|event| event.stamp().time)
+    }
+
+    fn event(&self) -> Option<&Event> {
+        match self {
+            Self::Event(event) => Some(event),
+            Self::Parked { .. } => None,
+        }
+    }
 }
 
 /// The answer to an arrival. Whatever it says is committed.
@@ -101,44 +119,45 @@ pub enum Receipt {
 const ROW_BYTES: usize = 1_024;
 
 pub(super) struct Accept {
-    pub(super) rows: Vec<Ready>,
+    pub(super) rows: Vec<ReadyArrival>,
     pub(super) urgency: Urgency,
-    pub(super) targets: Vec<Target>,
     pub(super) key: Key,
 }
 
-/// From when on an arrival is work, now for what waits for its day, and now.
-type Moments = (Timestamp, Timestamp, Timestamp);
-
-/// An arrival as it is written, made by whoever brings it: the writer has enough to do.
-pub(super) struct Ready {
-    arrival: Arrival,
-    columns: Columns,
-    /// By which its customer's tombstone would be known; empty where there is no customer.
-    tombstone: String,
-    /// Of its notice, if it has one.
-    place: String,
+/// The moments by which an arrival is judged.
+#[derive(Clone, Copy)]
+pub(super) struct Moments {
     /// From when on it is work: when it arrived, or was read again.
-    now: Timestamp,
-    day: Timestamp,
-    /// When it is written, by which a tombstone is judged: a message may have arrived long before.
-    written_at: Timestamp,
+    pub(super) work_from: Timestamp,
+    /// Now, for an event that waits for its day.
+    pub(super) day: Timestamp,
+    /// Now, by which a tombstone is judged: a message may have arrived long before.
+    pub(super) written_at: Timestamp,
 }
 
-impl Ready {
-    /// `day` is now for what waits for its day.
-    pub(super) fn new(arrival: Arrival, place: String, key: &Key, (now, day, written_at): Moments) -> Self {
+/// A row ready to insert. The caller makes it, to keep work off the single writer thread.
+pub(super) struct ReadyArrival {
+    arrival: Arrival,
+    columns: Columns,
+    /// The name that its customer's tombstone would have; empty where there is no customer.
+    tombstone: String,
+    /// Of its notice, if it has one.
+    seq: String,
+    moments: Moments,
+}
+
+impl ReadyArrival {
+    pub(super) fn new(arrival: Arrival, seq: String, key: &Key, moments: Moments) -> Self {
         let tombstone = match &arrival.content {
             Content::Event(event) => key.customer(event.customer.as_str()),
             Content::Parked { .. } => String::new(),
         };
-        let columns = Columns::of(&arrival, now, day);
-        Self { arrival, columns, tombstone, place, now, day, written_at }
+        Self { columns: Columns::of(&arrival, moments), arrival, tombstone, seq, moments }
     }
 
     /// Of its texts: the original bytes, which are held twice, and what was read in them.
     fn bytes(&self) -> usize {
-        let read = [&self.columns.event, &self.columns.envelope, &self.arrival.envelope, &self.columns.detail];
+        let read = [&self.columns.event, &self.arrival.envelope, &self.columns.detail];
         let read: usize = read.into_iter().flatten().map(String::len).sum();
         ROW_BYTES + self.arrival.raw.len() + self.columns.raw.len() + 2 * read
     }
@@ -156,16 +175,15 @@ impl Store {
     }
 
     async fn accept_as(&self, arrivals: Vec<Arrival>, urgency: Urgency) -> Result<Vec<Receipt>, Error> {
-        let (targets, key) = (self.0.targets.clone(), self.0.key.clone());
-        let place = || self.0.clock.fresh_id().to_string();
-        let (day, written_at) = (self.0.clock.steady_now(), self.0.clock.now());
+        let key = self.inner.key.clone();
+        let (day, written_at) = (self.clock.steady_now(), self.clock.now());
         let ready = |arrival: Arrival| {
-            let now = arrival.received_at;
-            Ready::new(arrival, place(), &key, (now, day, written_at))
+            let moments = Moments { work_from: arrival.received_at, day, written_at };
+            ReadyArrival::new(arrival, self.clock.fresh_id().to_string(), &key, moments)
         };
         let rows = arrivals.into_iter().map(ready).collect();
-        let (receipts, replaced) = self.write(Accept { rows, urgency, targets, key }).await?;
-        replaced.into_iter().for_each(|kind| self.0.replaced.note(kind));
+        let (receipts, replaced) = self.write(Accept { rows, urgency, key }).await?;
+        self.inner.uncounted.note_replaced(&replaced);
         Ok(receipts)
     }
 }
@@ -181,17 +199,17 @@ impl Write for Accept {
     }
 
     fn bytes(&self) -> usize {
-        self.rows.iter().map(Ready::bytes).sum()
+        self.rows.iter().map(ReadyArrival::bytes).sum()
     }
 
-    fn proves_writing(&self, (receipts, _): &Self::Output) -> bool {
-        receipts.iter().any(|receipt| matches!(receipt, Receipt::Accepted { .. }))
+    fn proves_writing(&self, output: &Self::Output) -> bool {
+        output.0.iter().any(|receipt| matches!(receipt, Receipt::Accepted { .. }))
     }
 
-    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, Fault> {
         let (mut receipts, mut replaced) = (Vec::with_capacity(self.rows.len()), Vec::new());
         for row in &self.rows {
-            receipts.push(self.accept(connection, row, &mut replaced).await?);
+            receipts.push(self.accept(tx, row, &mut replaced).await?);
         }
         Ok((receipts, replaced))
     }
@@ -200,27 +218,27 @@ impl Write for Accept {
 impl Accept {
     pub(super) async fn accept(
         &self,
-        connection: &mut Connection,
-        row: &Ready,
+        tx: &mut Transaction<'_>,
+        row: &ReadyArrival,
         replaced: &mut Vec<RowKind>,
     ) -> Result<Receipt, Fault> {
         let arrival = &row.arrival;
         // A message that was emptied names no customer any more whose tombstone would keep it away.
         if matches!(arrival.content, Content::Parked { .. })
-            && let Some(emptied) = self.known_erased(connection, arrival).await?
+            && let Some(emptied) = self.known_erased(tx, arrival).await?
         {
             return Ok(emptied);
         }
-        if !row.insert(connection).await? {
-            let receipt = self.not_new(connection, arrival).await?;
+        if !row.insert(tx).await? {
+            let receipt = self.not_new(tx, arrival).await?;
             let Some(twin) = twin(arrival, &receipt) else { return Ok(receipt) };
-            let twin = Ready::new(twin, row.place.clone(), &self.key, (row.now, row.day, row.written_at));
-            if !twin.insert(connection).await? {
-                return self.not_new(connection, &twin.arrival).await;
+            let twin = ReadyArrival::new(twin, row.seq.clone(), &self.key, row.moments);
+            if !twin.insert(tx).await? {
+                return self.not_new(tx, &twin.arrival).await;
             }
         }
         if let Content::Event(event) = &arrival.content {
-            let (kinds, ended) = announcements::settle(connection, event, row.now).await?;
+            let (kinds, ended) = announcements::settle(tx, event, row.moments.work_from).await?;
             replaced.extend(kinds);
             if let Some(state) = ended {
                 return Ok(Receipt::Accepted { id: arrival.id, state });
@@ -228,44 +246,92 @@ impl Accept {
         }
         match &arrival.content {
             Content::Event(event) if row.columns.state == EventState::Pending => {
-                ready_lane(connection, event.customer.as_str(), self.urgency, row.now).await?;
+                ready_lane(tx, event.customer.as_str(), self.urgency, row.moments.work_from).await?;
             }
             Content::Event(_) => {}
             Content::Parked { notice, .. } => {
-                outbox::insert(connection, notice, None, &self.targets, &row.place, row.now).await?;
+                outbox::insert(tx, NewNotice { notice, customer: None, seq: &row.seq }, row.moments.work_from).await?;
             }
         }
         Ok(Receipt::Accepted { id: arrival.id, state: row.columns.state })
     }
 
     /// Why an arrival was not inserted: its identity is known, or its customer was erased after it happened.
-    async fn not_new(&self, connection: &mut Connection, arrival: &Arrival) -> Result<Receipt, Fault> {
-        let identity = (&*arrival.source, &*arrival.origin, &*arrival.origin_id);
-        if let Some(receipt) = known(connection, identity, &arrival.digest).await? {
+    async fn not_new(&self, tx: &mut Transaction<'_>, arrival: &Arrival) -> Result<Receipt, Fault> {
+        let Arrival { source, origin, origin_id, digest, .. } = arrival;
+        if let Some(receipt) = (Identity { source, origin, origin_id, digest }).known(tx).await? {
             return Ok(receipt);
         }
-        let (identity, digest) = self.left_of(arrival);
-        let left = (&*arrival.source, ERASED, &*identity);
+        let left = self.left_of(arrival);
         // Before the insert, which meets no row from before identities had a source.
-        if let Some(receipt) = known(connection, left, &digest).await? {
+        if let Some(receipt) = left.identity(source).known(tx).await? {
             return Ok(receipt);
         }
-        if bury(connection, arrival, &identity, &digest).await? {
+        if left.insert(tx, arrival).await? {
             return Ok(Receipt::Accepted { id: arrival.id, state: EventState::Superseded });
         }
-        let known = known(connection, left, &digest).await?;
         // Neither there nor new: it was removed in between, and the sender is to send it again.
-        known.ok_or_else(|| Fault::Missing)
+        left.identity(source).known(tx).await?.ok_or(Fault::Missing)
     }
 
-    async fn known_erased(&self, connection: &mut Connection, arrival: &Arrival) -> Result<Option<Receipt>, Fault> {
-        let (identity, digest) = self.left_of(arrival);
-        known(connection, (&arrival.source, ERASED, &identity), &digest).await
+    async fn known_erased(&self, tx: &mut Transaction<'_>, arrival: &Arrival) -> Result<Option<Receipt>, Fault> {
+        self.left_of(arrival).identity(&arrival.source).known(tx).await
     }
 
-    /// What an erasure leaves of an arrival's identity and digest.
-    fn left_of(&self, arrival: &Arrival) -> (String, String) {
-        (self.key.identity(&arrival.origin, &arrival.origin_id), self.key.digest(&arrival.digest))
+    fn left_of(&self, arrival: &Arrival) -> LeftOver {
+        let origin_id = self.key.identity(&arrival.origin, &arrival.origin_id);
+        LeftOver { origin_id, digest: self.key.digest(&arrival.digest) }
+    }
+}
+
+/// What identifies an arrival, and what tells whether two of one identity are the same.
+struct Identity<'a> {
+    source: &'a str,
+    origin: &'a str,
+    origin_id: &'a str,
+    digest: &'a str,
+}
+
+impl Identity<'_> {
+    /// The receipt of an arrival whose identity has a row. A row with no scope is from before identities had a source, and counts
+    /// for each. Not by OR, of which SQLite makes a list, and of the list a table in memory.
+    async fn known(&self, tx: &mut Transaction<'_>) -> Result<Option<Receipt>, Fault> {
+        let sql = "SELECT id, state, digest FROM events WHERE origin = $1 AND origin_id = $2 AND COALESCE(NULLIF(scope, ''), $3) = $3";
+        let known: Option<(EventId, EventState, String)> =
+            query(sql).with((self.origin, self.origin_id, self.source)).fetch_optional(tx).await?;
+        Ok(known.map(|(id, state, digest)| match digest == self.digest {
+            true => Receipt::Duplicate { id, state },
+            false => Receipt::Reused { id },
+        }))
+    }
+}
+
+/// What an erasure leaves of an arrival's identity and digest.
+struct LeftOver {
+    origin_id: String,
+    digest: String,
+}
+
+impl LeftOver {
+    fn identity<'a>(&'a self, source: &'a str) -> Identity<'a> {
+        Identity { source, origin: ERASED, origin_id: &self.origin_id, digest: &self.digest }
+    }
+
+    /// Keeps an event of an erased customer: that it came, and not what it said. `false`: it was kept so before.
+    async fn insert(&self, tx: &mut Transaction<'_>, arrival: &Arrival) -> Result<bool, Fault> {
+        let (kind, received_at) = (arrival.content.kind(), arrival.received_at);
+        let new = NewEvent {
+            origin: ERASED,
+            origin_id: &self.origin_id,
+            source: &arrival.source,
+            door: arrival.door,
+            time: arrival.content.time().unwrap_or(received_at),
+            detail: Some("of a customer who was erased after it happened"),
+            digest: &self.digest,
+            settled_at: Some(received_at),
+            ..NewEvent::bare(arrival.id, kind, EventState::Superseded, received_at)
+        };
+        new.insert(tx).await
     }
 }
 
@@ -277,25 +343,8 @@ fn twin(arrival: &Arrival, known: &Receipt) -> Option<Arrival> {
     is_another.then(|| Arrival { origin_id: format!("{}/{}", arrival.origin_id, arrival.id), ..arrival.clone() })
 }
 
-/// Keeps an event of an erased customer: that it came, and not what it said. `false`: it was kept so before.
-async fn bury(connection: &mut Connection, arrival: &Arrival, identity: &str, digest: &str) -> Result<bool, Fault> {
-    let time = Columns::of(arrival, arrival.received_at, arrival.received_at).time;
-    let inserted = query(
-        "INSERT INTO events (id, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
-         failures, detail, digest, raw, raw_encoding, settled_at, scope) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $8, \
-         'superseded', 0, 'of a customer who was erased after it happened', $9, '', 'utf8', $8, $4) \
-         ON CONFLICT (origin, origin_id, scope) DO NOTHING",
-    )
-    .with((arrival.id, ERASED, identity, &arrival.source, arrival.door, arrival.content.kind(), time, arrival.received_at, digest))
-    .execute(connection)
-    .await?;
-    Ok(inserted == 1)
-}
-
 /// The columns of an arrival that depend on what it turned out to be.
 struct Columns {
-    lane: Option<String>,
-    time: Timestamp,
     happened: Timestamp,
     due_at: Timestamp,
     state: EventState,
@@ -303,17 +352,15 @@ struct Columns {
     event: Option<String>,
     reason: Option<Reason>,
     detail: Option<String>,
-    envelope: Option<String>,
     raw: String,
     raw_encoding: &'static str,
 }
 
 impl Columns {
-    fn of(arrival: &Arrival, now: Timestamp, day: Timestamp) -> Self {
+    fn of(arrival: &Arrival, moments: Moments) -> Self {
         let (raw, raw_encoding) = keep_bytes(&arrival.raw);
+        let now = moments.work_from;
         let bare = Self {
-            lane: None,
-            time: arrival.received_at,
             happened: arrival.received_at,
             due_at: now,
             state: EventState::Parked,
@@ -321,7 +368,6 @@ impl Columns {
             event: None,
             reason: None,
             detail: None,
-            envelope: arrival.envelope.clone(),
             raw,
             raw_encoding,
         };
@@ -329,11 +375,9 @@ impl Columns {
             Content::Event(event) => {
                 // By a clock that jumped ahead, an announced event would seem to take effect already. One that is told as it
                 // takes effect waits for nothing.
-                let is_later = |at: &Timestamp| *at > now || (*at > day && event.is_announced());
+                let is_later = |at: &Timestamp| *at > now || (*at > moments.day && event.is_announced());
                 let later = event.effective_at.filter(is_later);
                 Self {
-                    lane: Some(event.customer.as_str().to_owned()),
-                    time: event.stamp().time,
                     happened: event.time,
                     change: event.change(),
                     due_at: later.unwrap_or(now),
@@ -349,30 +393,41 @@ impl Columns {
     }
 }
 
-impl Ready {
+impl ReadyArrival {
     /// `false` when the identity is known to its source, or to a row from before identities had a source; or a tombstone
     /// says that its customer was erased after it happened.
-    async fn insert(&self, connection: &mut Connection) -> Result<bool, Fault> {
+    async fn insert(&self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
         let (arrival, columns) = (&self.arrival, &self.columns);
-        let settled_at = columns.reason.map(|_| arrival.received_at);
-        // Not `INSERT … SELECT`: SQLite would keep a copy of each page that it touches, to undo the statement alone.
-        let inserted = query(
-            "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
-             failures, reason, detail, digest, event, raw, raw_encoding, settled_at, envelope, change, said_at, scope) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, 0, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $5) \
-             ON CONFLICT (origin, origin_id, scope) DO NOTHING",
-        )
-        .with((arrival.id, &columns.lane, &arrival.origin, &arrival.origin_id, &arrival.source, arrival.door, arrival.content.kind(), columns.time, arrival.received_at, columns.due_at, columns.state, columns.reason))
-        .with((&columns.detail, &arrival.digest, &columns.event, &columns.raw, columns.raw_encoding, settled_at, &columns.envelope, &columns.change, columns.change.as_ref().map(|_| columns.happened.micros())))
-        .execute(&mut *connection)
-        .await?;
-        Ok(inserted == 1 && !self.is_taken_back(connection).await?)
+        let new = NewEvent {
+            id: arrival.id,
+            lane: arrival.content.lane(),
+            origin: &arrival.origin,
+            origin_id: &arrival.origin_id,
+            source: &arrival.source,
+            door: arrival.door,
+            kind: arrival.content.kind(),
+            time: arrival.content.time().unwrap_or(arrival.received_at),
+            received_at: arrival.received_at,
+            due_at: columns.due_at,
+            state: columns.state,
+            reason: columns.reason,
+            detail: columns.detail.as_deref(),
+            digest: &arrival.digest,
+            event: columns.event.as_deref(),
+            raw: &columns.raw,
+            raw_encoding: columns.raw_encoding,
+            settled_at: columns.reason.map(|_| arrival.received_at),
+            envelope: arrival.envelope.as_deref(),
+            change: columns.change.as_deref(),
+            said_at: columns.change.as_ref().map(|_| columns.happened),
+        };
+        Ok(new.insert(&mut *tx).await? && !self.is_taken_back(tx).await?)
     }
 
     /// Asked once the row is there, and takes it back: an erasure lets no row in until it has ended, so the tombstone shows
     /// afterwards. The same look finds a row of the same identity from before identities had a source (scope ''); no row of
     /// that kind is ever added, so it cannot come in between.
-    async fn is_taken_back(&self, connection: &mut Connection) -> Result<bool, Fault> {
+    async fn is_taken_back(&self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
         let obstacle = query(
             "SELECT 1 FROM tombstones WHERE customer = $1 AND erased_at >= $2 AND (erased_at <= $5 OR $2 <= $6) \
              UNION ALL SELECT 1 FROM events WHERE origin = $3 AND origin_id = $4 AND scope = ''",
@@ -382,34 +437,15 @@ impl Ready {
             self.columns.happened,
             &self.arrival.origin,
             &self.arrival.origin_id,
-            moments::tombstone_ceiling(self.written_at),
-            moments::doubted_tombstone(self.written_at),
+            moments::tombstone_ceiling(self.moments.written_at),
+            moments::doubted_tombstone(self.moments.written_at),
         ));
-        let is_taken_back = obstacle.finds(&mut *connection).await?;
+        let is_taken_back = obstacle.finds(&mut *tx).await?;
         if is_taken_back {
-            query("DELETE FROM events WHERE id = $1").bind(self.arrival.id).execute(connection).await?;
+            query("DELETE FROM events WHERE id = $1").bind(self.arrival.id).execute(tx).await?;
         }
         Ok(is_taken_back)
     }
-}
-
-/// A row with no scope is from before identities had a source, and counts for each. Not by OR, of which SQLite makes a list, and
-/// of the list a table in memory.
-async fn known(
-    connection: &mut Connection,
-    (source, origin, origin_id): (&str, &str, &str),
-    digest: &str,
-) -> Result<Option<Receipt>, Fault> {
-    let known: Option<(EventId, EventState, String)> = query(
-        "SELECT id, state, digest FROM events WHERE origin = $1 AND origin_id = $2 AND COALESCE(NULLIF(scope, ''), $3) = $3",
-    )
-    .with((origin, origin_id, source))
-    .fetch_optional(connection)
-    .await?;
-    Ok(known.map(|(id, state, known)| match known == digest {
-        true => Receipt::Duplicate { id, state },
-        false => Receipt::Reused { id },
-    }))
 }
 
 /// Bytes as text where they are text. PostgreSQL's TEXT takes no NUL, so that goes as base64 too.

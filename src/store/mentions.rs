@@ -8,7 +8,7 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// What a message says of a customer.
+/// How a message speaks of a customer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Mention {
     /// Nothing.
@@ -26,9 +26,19 @@ pub(super) enum Mention {
     },
 }
 
-/// Reads a message as it is kept: its bytes and their encoding, and what came beside them.
-pub(super) fn mention_of((raw, encoding): (&str, &str), envelope: Option<&str>, customer: &str) -> Mention {
+/// A message as it is kept.
+#[derive(Clone, Copy)]
+pub(super) struct KeptMessage<'a> {
+    pub(super) raw: &'a str,
+    pub(super) encoding: &'a str,
+    /// Headers and properties that came with it.
+    pub(super) envelope: Option<&'a str>,
+}
+
+/// Reads a message: its bytes, and what came beside them.
+pub(super) fn mention_in(message: KeptMessage<'_>, customer: &str) -> Mention {
     use base64::Engine;
+    let KeptMessage { raw, encoding, envelope } = message;
     let decoded;
     let text = if encoding == "base64" {
         let bytes = base64::engine::general_purpose::STANDARD.decode(raw).unwrap_or_default();
@@ -119,6 +129,10 @@ fn is_word_of(text: &str, customer: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn utf8<'a>(raw: &'a str, envelope: Option<&'a str>) -> KeptMessage<'a> {
+        KeptMessage { raw, encoding: "utf8", envelope }
+    }
+
     #[test]
     fn a_message_is_a_customers_where_it_names_its_customer_and_nowhere_else() {
         for (raw, customer, expected) in [
@@ -136,12 +150,13 @@ mod tests {
             ("<customer>C-1</customer>", "C-1", Mention::Mentions),
             ("<customer>XC-1</customer>", "C-1", Mention::Nothing),
         ] {
-            assert_eq!(mention_of((raw, "utf8"), None, customer), expected, "{raw} of {customer}");
+            assert_eq!(mention_in(utf8(raw, None), customer), expected, "{raw} of {customer}");
         }
-        assert_eq!(mention_of(("QwAtMSBDLTEgeA==", "base64"), None, "C-1"), Mention::Mentions);
+        let base64 = KeptMessage { encoding: "base64", ..utf8("QwAtMSBDLTEgeA==", None) };
+        assert_eq!(mention_in(base64, "C-1"), Mention::Mentions);
         let envelope = Some(r#"{"headers":{"ce-subject":"C-1"}}"#);
-        assert_eq!(mention_of(("{}", "utf8"), envelope, "C-1"), Mention::OnlyOf);
-        assert_eq!(mention_of(("{}", "utf8"), envelope, "C-12"), Mention::Nothing);
+        assert_eq!(mention_in(utf8("{}", envelope), "C-1"), Mention::OnlyOf);
+        assert_eq!(mention_in(utf8("{}", envelope), "C-12"), Mention::Nothing);
         let beside = r#"{"headers":{"customer":"C-1"},"message_id":"m C-2 1","routing_key":"customer.moved.C-3"}"#;
         for (customer, expected) in [
             ("C-1", Mention::Mentions),
@@ -149,7 +164,7 @@ mod tests {
             ("C-3", Mention::Mentions),
             ("C-4", Mention::Nothing),
         ] {
-            assert_eq!(mention_of(("<x/>", "utf8"), Some(beside), customer), expected, "{customer}");
+            assert_eq!(mention_in(utf8("<x/>", Some(beside)), customer), expected, "{customer}");
         }
     }
 
@@ -157,9 +172,9 @@ mod tests {
     fn of_a_batch_only_the_customers_own_events_are_cut_out() {
         let batch = r#"[{"data":{"customer_id":"C-900"},"x":1.0}, {"data": {"customer_id": "C-1"}},{"subject":"C-2"}]"#;
         let rest = r#"[{"data":{"customer_id":"C-900"},"x":1.0},{"subject":"C-2"}]"#.to_owned();
-        assert_eq!(mention_of((batch, "utf8"), None, "C-1"), Mention::AlsoOf { rest, is_mentioned: false });
+        assert_eq!(mention_in(utf8(batch, None), "C-1"), Mention::AlsoOf { rest, is_mentioned: false });
         let mentioned = r#"[{"customer_id":"C-1"},{"customer_id":"C-9","note":"was C-1"}]"#;
-        assert!(matches!(mention_of((mentioned, "utf8"), None, "C-1"), Mention::AlsoOf { is_mentioned: true, .. }));
-        assert_eq!(mention_of((batch, "utf8"), None, "C-3"), Mention::Nothing);
+        assert!(matches!(mention_in(utf8(mentioned, None), "C-1"), Mention::AlsoOf { is_mentioned: true, .. }));
+        assert_eq!(mention_in(utf8(batch, None), "C-3"), Mention::Nothing);
     }
 }

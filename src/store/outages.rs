@@ -1,16 +1,16 @@
 //! Fleets: how many of a manufacturer's or a region's heat pumps are lost, and which outages are known.
 //!
 //! The counts are made from the columns that every poll writes; the core judges them; what it made of them is one row,
-//! written only by whoever read the version before, with its notices or not at all.
+//! written only by a replica that has read the version before, with its notices or not at all.
 //!
 //! Before: [`crate::watch`] asks. After: the outbox, and the next polls.
 
-use super::closed_sets::Target;
-use super::db::{Connection, Db, Executor, Fault, listed, ours, query};
-use super::outbox;
-use super::standing::{read, set};
-use super::writer::Write;
-use super::{Error, Store};
+use super::db::{Executor, Fault, listed, ours, query};
+use super::error::Error;
+use super::handle::Store;
+use super::outbox::{self, NewNotice};
+use super::shared_state::{read, set};
+use super::transaction::{Transaction, Write};
 use crate::domain::Timestamp;
 use crate::domain::alert::outage::{Count, ScopeKind};
 use crate::domain::alert::{Looks, Outages, Scope};
@@ -31,9 +31,9 @@ pub struct KnownOutages {
 }
 
 impl Store {
-    /// What is known of outages, after all that was written before.
+    /// The known outages, after all that was written before.
     pub async fn outages(&self) -> Result<KnownOutages, Error> {
-        self.write(Known { now: self.0.clock.now() }).await
+        self.write(Known { now: self.clock.now() }).await
     }
 
     /// Writes down that fleets were judged, what has become of the outages, and what is to be told of it; `false` when
@@ -41,14 +41,14 @@ impl Store {
     pub async fn keep_outages(
         &self,
         known: &KnownOutages,
-        (outages, looks): (Outages, Looks),
+        outages: Outages,
+        looks: Looks,
         notices: Vec<Notice>,
     ) -> Result<bool, Error> {
-        let clock = &self.0.clock;
-        let places = notices.iter().map(|_| clock.fresh_id().to_string()).collect();
-        let targets = self.0.targets.clone();
+        let clock = &self.clock;
+        let seqs = notices.iter().map(|_| clock.fresh_id().to_string()).collect();
         let outages = (outages != known.outages).then_some(outages);
-        self.write(Keep { read: known.version, outages, looks, notices, places, targets, now: clock.now() }).await
+        self.write(Keep { read: known.version, outages, looks, notices, seqs, now: clock.now() }).await
     }
 
     /// Of each manufacturer, or each region: how many heat pumps went at or after `lost_from` and are still away, of how
@@ -67,7 +67,7 @@ impl Store {
         let sql = COUNTS.replace("{confirmed}", "CAST(0 AS BIGINT)");
         let sql = sql.replace("{column}", column).replace("{conditions}", &conditions);
         let query = query(ours(sql)).bind(lost_from).with_each(except.iter().map(|scope| scope.name()));
-        let counts: Vec<Counted> = query.fetch_all(&self.0.readers).await?;
+        let counts: Vec<Counted> = query.fetch_all(&self.readers).await?;
         Ok(counts.into_iter().map(|counted| count_of(kind.scope(counted.0.clone()), counted)).collect())
     }
 
@@ -76,23 +76,23 @@ impl Store {
     pub async fn count_fleet(
         &self,
         scope: &Scope,
-        (lost_from, suspected_at): (Timestamp, Timestamp),
+        lost_from: Timestamp,
+        suspected_at: Timestamp,
         except: &[&Scope],
     ) -> Result<Count, Error> {
         let column = scope.kind().name();
         let conditions = format!("{column} = $2{}", left_out(except, 4));
         let sql = COUNTS.replace("{confirmed}", CONFIRMED);
         let sql = sql.replace("{column}", column).replace("{conditions}", &conditions);
-        let query = query(ours(sql)).with((lost_from, scope.name().to_owned()));
-        let query = query.bind(suspected_at);
+        let query = query(ours(sql)).with((lost_from, scope.name(), suspected_at));
         let query = query.with_each(except.iter().map(|scope| scope.name()));
-        let counted: Option<Counted> = query.fetch_optional(&self.0.readers).await?;
+        let counted: Option<Counted> = query.fetch_optional(&self.readers).await?;
         let nothing = Count { scope: scope.clone(), lost: 0, confirmed: 0, watched: 0 };
         Ok(counted.map_or(nothing, |counted| count_of(scope.clone(), counted)))
     }
 }
 
-/// What is counted, by a column that is named as the kind of the scope.
+/// Counts of heat pumps, by a column that is named as the kind of the scope.
 /// What went has `lost_at` until it is seen up again.
 const COUNTS: &str = "SELECT {column}, SUM(CASE WHEN lost_at >= $1 THEN 1 ELSE 0 END), \
                       SUM(CASE WHEN knowledge <> 'never_connected' THEN 1 ELSE 0 END), {confirmed} \
@@ -112,11 +112,12 @@ fn left_out(except: &[&Scope], first: usize) -> String {
 /// A row of [`COUNTS`]: the scope's name, and how many are lost, watched and confirmed.
 type Counted = (String, u64, u64, u64);
 
-fn count_of(scope: Scope, (_, lost, watched, confirmed): Counted) -> Count {
+fn count_of(scope: Scope, counted: Counted) -> Count {
+    let (_, lost, watched, confirmed) = counted;
     Count { scope, lost, confirmed, watched }
 }
 
-/// The outages that were told, for whoever looks.
+/// The outages that were announced.
 pub(super) async fn open_outages(on: impl Executor) -> Result<Outages, Fault> {
     let (outages, _) = read::<Outages>(on, OUTAGES).await?;
     let mut outages = outages.unwrap_or_default();
@@ -132,10 +133,10 @@ impl Write for Known {
     const ONLY_IF_AWAITED: bool = true;
     type Output = KnownOutages;
 
-    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<KnownOutages, Fault> {
-        let (outages, version) = read::<Outages>(&mut *connection, OUTAGES).await?;
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<KnownOutages, Fault> {
+        let (outages, version) = read::<Outages>(&mut *tx, OUTAGES).await?;
         let outages = outages.unwrap_or_default().0.into_iter().map(|outage| outage.no_later_than(self.now)).collect();
-        let (looks, _) = read::<Looks>(connection, LOOKS).await?;
+        let (looks, _) = read::<Looks>(tx, LOOKS).await?;
         let looks = looks.unwrap_or_default().no_later_than(self.now);
         Ok(KnownOutages { outages: Outages(outages), looks, version })
     }
@@ -147,25 +148,24 @@ struct Keep {
     outages: Option<Outages>,
     looks: Looks,
     notices: Vec<Notice>,
-    places: Vec<String>,
-    targets: Vec<Target>,
+    seqs: Vec<String>,
     now: Timestamp,
 }
 
 impl Write for Keep {
     type Output = bool;
 
-    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<bool, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
         if let Some(outages) = &self.outages
-            && !set(connection, OUTAGES, outages, self.read).await?
+            && !set(&mut *tx, OUTAGES, outages, self.read).await?
         {
             return Ok(false);
         }
         // One replica has the duty, so this row has one writer.
-        let (_, version) = read::<Looks>(&mut *connection, LOOKS).await?;
-        set(connection, LOOKS, &self.looks, version).await?;
-        for (notice, place) in self.notices.iter().zip(&self.places) {
-            outbox::insert(connection, notice, None, &self.targets, place, self.now).await?;
+        let (_, version) = read::<Looks>(&mut *tx, LOOKS).await?;
+        set(&mut *tx, LOOKS, &self.looks, version).await?;
+        for (notice, seq) in self.notices.iter().zip(&self.seqs) {
+            outbox::insert(tx, NewNotice { notice, customer: None, seq }, self.now).await?;
         }
         Ok(true)
     }

@@ -8,12 +8,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::closed_sets::{NoticeState, Target};
-use super::db::{Connection, Db, Fault, ours, query, row};
+use super::db::{Fault, ours, query, row};
+use super::error::Error;
+use super::handle::Store;
+use super::leases::LeaseGuard;
 use super::moments::Reach;
-use super::taken::Taking;
-use super::writer::Write;
-use super::{Error, Store};
+use super::transaction::{Transaction, Write};
 use crate::domain::Timestamp;
 use crate::domain::notice::Notice;
 
@@ -45,13 +48,13 @@ pub enum PublishOutcome {
 
 impl Store {
     /// Takes up to `limit` due notices for `target`, of each line the oldest, first those that have been due for longest, and
-    /// hides them for `lease`. One that this version cannot read holds up nobody but its own line.
+    /// hides them for `lease`. One that this version cannot read holds up its own line only.
     pub async fn due_notices(&self, target: Target, limit: usize, lease: Duration) -> Result<Vec<DueNotice>, Error> {
-        let now = self.0.clock.now();
-        let taking = self.taking(&self.0.notices);
-        let ceiling = self.0.ceilings.get().notice;
-        let take = Take { target, now, until: now.plus(lease), limit, ceiling, taking: taking.clone() };
-        let rows = self.write_taking(take, taking).await?;
+        let now = self.clock.now();
+        let guard = self.lease_guard(&self.inner.notices);
+        let ceiling = self.ceilings.get().notice;
+        let take = Take { target, now, until: now.plus(lease), limit, ceiling, guard: guard.clone() };
+        let rows = self.write_leasing(take, guard).await?;
         let (mut due, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
         for TakenNotice { id, body, failures, .. } in rows {
             match serde_json::from_str(&body) {
@@ -70,58 +73,55 @@ impl Store {
     }
 
     /// Writes down what came of attempts. Only after `Ok` a notice counts as published.
-    pub async fn mark(&self, target: Target, outcomes: Vec<(uuid::Uuid, PublishOutcome)>) -> Result<(), Error> {
+    pub async fn mark(&self, target: Target, outcomes: Vec<(Uuid, PublishOutcome)>) -> Result<(), Error> {
         let done: Vec<_> = outcomes.iter().map(|(id, _)| (target, *id)).collect();
-        self.write(Mark { target, outcomes, now: self.0.clock.now() }).await?;
-        self.0.notices.give_back(&done);
+        self.write(Mark { target, outcomes, now: self.clock.now() }).await?;
+        self.inner.notices.give_back(&done);
         Ok(())
     }
 }
 
+/// An outgoing event ready to be written.
+pub(super) struct NewNotice<'a> {
+    pub(super) notice: &'a Notice,
+    pub(super) customer: Option<&'a str>,
+    /// Its place in the order of its line, unless another one there is later.
+    pub(super) seq: &'a str,
+}
+
 /// Writes a notice for every target. The same id again changes nothing. It goes out after everything of its line that is
 /// committed and still waits, also where the writer of that was ahead of this one's clock: an alert's end must not
-/// overtake its beginning, which another replica may have written after this one had taken its `place`.
-pub(super) async fn insert(
-    connection: &mut Connection,
-    notice: &Notice,
-    customer: Option<&str>,
-    targets: &[Target],
-    place: &str,
-    now: Timestamp,
-) -> Result<(), Fault> {
+/// overtake its beginning, which another replica may have written after this one had drawn its `seq`.
+pub(super) async fn insert(tx: &mut Transaction<'_>, new: NewNotice<'_>, now: Timestamp) -> Result<(), Fault> {
+    let NewNotice { notice, customer, seq } = new;
     let body = serde_json::to_string(notice).expect("a notice has only serialisable fields");
-    let state = if targets.is_empty() { NoticeState::Kept } else { NoticeState::Pending };
-    for name in Target::names_of(targets) {
-        let place = after_its_line(connection, (name, &notice.order_key), place).await?;
-        query(
-            "INSERT INTO notices (id, target, place, topic, line, customer, body, created_at, due_at, failures, \
-             state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, $9) ON CONFLICT (id, target) DO NOTHING",
-        )
-        .with((notice.id, name, place, notice.topic.name(), &notice.order_key, customer, &body, now, state))
-        .execute(&mut *connection)
-        .await?;
+    let state = if tx.targets.is_empty() { NoticeState::Kept } else { NoticeState::Pending };
+    for name in Target::names_of(tx.targets) {
+        let seq = seq_after_line(tx, name, &notice.order_key, seq).await?;
+        let sql = "INSERT INTO notices (id, target, place, topic, line, customer, body, created_at, due_at, failures, \
+             state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, $9) ON CONFLICT (id, target) DO NOTHING";
+        query(sql)
+            .with((notice.id, name, seq, notice.topic.name(), &notice.order_key, customer, &body, now, state))
+            .execute(&mut *tx)
+            .await?;
     }
     Ok(())
 }
 
-/// `place`, or the next one after the last of the line that waits.
-async fn after_its_line(
-    connection: &mut Connection,
-    (target, line): (&str, &str),
-    place: &str,
-) -> Result<String, Fault> {
-    let last = "SELECT MAX(place) FROM notices WHERE target = $1 AND line = $2 AND state = 'pending'";
-    let last: Option<String> = query(last).with((target, line)).fetch_one(connection).await?;
-    let last = last.filter(|last| last.as_str() >= place).and_then(|last| last.parse::<uuid::Uuid>().ok());
-    let next = last.map(|last| uuid::Uuid::from_u128(last.as_u128().saturating_add(1)).to_string());
-    Ok(next.unwrap_or_else(|| place.to_owned()))
+/// `seq`, or the next one after the last of the line that waits.
+async fn seq_after_line(tx: &mut Transaction<'_>, target: &str, line: &str, seq: &str) -> Result<String, Fault> {
+    let last = query("SELECT MAX(place) FROM notices WHERE target = $1 AND line = $2 AND state = 'pending'");
+    let last: Option<String> = last.with((target, line)).fetch_one(tx).await?;
+    let last = last.filter(|last| last.as_str() >= seq).and_then(|last| last.parse::<Uuid>().ok());
+    let next = last.map(|last| Uuid::from_u128(last.as_u128().saturating_add(1)).to_string());
+    Ok(next.unwrap_or_else(|| seq.to_owned()))
 }
 
 row! {
     /// A notice that was taken to be published.
     struct TakenNotice {
         seq: String = "place",
-        id: uuid::Uuid = "id",
+        id: Uuid = "id",
         body: String = "body",
         failures: u32 = "failures",
     }
@@ -133,17 +133,17 @@ struct Take {
     until: Timestamp,
     limit: usize,
     ceiling: Duration,
-    taking: Option<Arc<Taking<(Target, uuid::Uuid)>>>,
+    guard: Option<Arc<LeaseGuard<(Target, Uuid)>>>,
 }
 
 impl Write for Take {
     const ONLY_IF_AWAITED: bool = true;
     type Output = Vec<TakenNotice>;
 
-    async fn run(&self, db: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
-        match &self.taking {
-            Some(taking) => self.in_memory(taking, connection).await,
-            None => self.in_rows(db, connection).await,
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, Fault> {
+        match &self.guard {
+            Some(guard) => self.in_memory(guard, tx).await,
+            None => self.in_rows(tx).await,
         }
     }
 }
@@ -151,10 +151,10 @@ impl Write for Take {
 impl Take {
     async fn in_memory(
         &self,
-        taking: &Taking<(Target, uuid::Uuid)>,
-        connection: &mut Connection,
+        guard: &LeaseGuard<(Target, Uuid)>,
+        tx: &mut Transaction<'_>,
     ) -> Result<Vec<TakenNotice>, Fault> {
-        let looked_at = self.limit + taking.begin(self.now);
+        let looked_at = self.limit + guard.begin(self.now);
         let mut taken = Vec::with_capacity(self.limit);
         for reach in Reach::BOTH {
             if taken.len() == self.limit {
@@ -169,8 +169,8 @@ impl Take {
             ));
             let due = query(due).with((self.target, reach.bound(self.now, self.ceiling)));
             let due = due.bind(looked_at);
-            for notice in due.fetch_all::<TakenNotice>(&mut *connection).await? {
-                if taken.len() < self.limit && taking.take((self.target, notice.id), self.until) {
+            for notice in due.fetch_all::<TakenNotice>(&mut *tx).await? {
+                if taken.len() < self.limit && guard.take((self.target, notice.id), self.until) {
                     taken.push(notice);
                 }
             }
@@ -178,7 +178,7 @@ impl Take {
         Ok(in_order(taken))
     }
 
-    async fn in_rows(&self, db: &Db, connection: &mut Connection) -> Result<Vec<TakenNotice>, Fault> {
+    async fn in_rows(&self, tx: &mut Transaction<'_>) -> Result<Vec<TakenNotice>, Fault> {
         let mut taken = Vec::new();
         for reach in Reach::BOTH {
             if taken.len() == self.limit {
@@ -190,7 +190,7 @@ impl Take {
                  AND NOT EXISTS (SELECT 1 FROM notices AS older WHERE older.target = $2 AND older.state = 'pending' \
                  AND older.line = mine.line AND older.place < mine.place) \
                  ORDER BY due_at LIMIT $4{}) RETURNING {columns}",
-                db.skip_locked(),
+                tx.db.skip_locked(),
                 columns = TakenNotice::COLUMNS,
                 compares = reach.compares(),
             ));
@@ -200,7 +200,7 @@ impl Take {
                 reach.bound(self.now, self.ceiling),
                 self.limit - taken.len(),
             ));
-            taken.extend(take.fetch_all::<TakenNotice>(&mut *connection).await?);
+            taken.extend(take.fetch_all::<TakenNotice>(&mut *tx).await?);
         }
         Ok(in_order(taken))
     }
@@ -213,26 +213,22 @@ fn in_order(mut taken: Vec<TakenNotice>) -> Vec<TakenNotice> {
 
 struct Mark {
     target: Target,
-    outcomes: Vec<(uuid::Uuid, PublishOutcome)>,
+    outcomes: Vec<(Uuid, PublishOutcome)>,
     now: Timestamp,
 }
 
 impl Write for Mark {
     type Output = ();
 
-    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
         for (id, outcome) in &self.outcomes {
             let (state, due_at, failed, why, published_at) = match outcome {
                 PublishOutcome::Published => (NoticeState::Published, self.now, false, "confirmed", Some(self.now)),
                 PublishOutcome::Failed { at, why } => (NoticeState::Pending, *at, true, *why, None),
             };
-            query(
-                "UPDATE notices SET state = $3, due_at = $4, failures = failures + $5, outcome = $6, \
-                 published_at = $7 WHERE id = $1 AND target = $2 AND state = 'pending'",
-            )
-            .with((*id, self.target, state, due_at, failed, why, published_at))
-            .execute(&mut *connection)
-            .await?;
+            let sql = "UPDATE notices SET state = $3, due_at = $4, failures = failures + $5, outcome = $6, \
+                 published_at = $7 WHERE id = $1 AND target = $2 AND state = 'pending'";
+            query(sql).with((*id, self.target, state, due_at, failed, why, published_at)).execute(&mut *tx).await?;
         }
         Ok(())
     }

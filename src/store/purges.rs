@@ -8,10 +8,10 @@
 
 use std::time::Duration;
 
-use super::Store;
-use super::db::{Db, Fault, query};
-use super::writer::Write;
-use super::{Error, db::Connection};
+use super::db::{Fault, query};
+use super::error::Error;
+use super::handle::Store;
+use super::transaction::{Transaction, Write};
 use crate::domain::{EventId, Timestamp};
 
 /// Purges that one step looks at; the rest follow with the next.
@@ -20,7 +20,7 @@ const AT_ONCE: usize = 200;
 impl Store {
     /// Dates some purges back that a clock ahead has put off; `true`: there may be more.
     pub async fn date_purges(&self) -> Result<bool, Error> {
-        let now = self.0.clock.now();
+        let now = self.clock.now();
         let latest = Timestamp::latest(now, Duration::ZERO);
         // Not by the writer: it reads past all that is announced. A purge that is not due before its own day is none of these.
         let wrong = query(
@@ -28,7 +28,7 @@ impl Store {
              AND ((received_at > $1 AND due_at = time) \
              OR (received_at <= $1 AND due_at < time)) LIMIT $2",
         );
-        let ids: Vec<EventId> = wrong.with((latest, AT_ONCE)).fetch_all(&self.0.readers).await?;
+        let ids: Vec<EventId> = wrong.with((latest, AT_ONCE)).fetch_all(&self.readers).await?;
         let may_be_more = ids.len() == AT_ONCE;
         if !ids.is_empty() {
             self.write(DatePurges { ids, now, latest }).await?;
@@ -46,15 +46,11 @@ struct DatePurges {
 impl Write for DatePurges {
     type Output = ();
 
-    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<(), Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
         for id in &self.ids {
-            query(
-                "UPDATE events SET due_at = CASE WHEN received_at > $2 THEN $3 + (time - received_at) ELSE time END \
-                 WHERE id = $1 AND state = 'scheduled'",
-            )
-            .with((*id, self.latest, self.now))
-            .execute(&mut *connection)
-            .await?;
+            let sql = "UPDATE events SET due_at = CASE WHEN received_at > $2 THEN $3 + (time - received_at) ELSE time END \
+                 WHERE id = $1 AND state = 'scheduled'";
+            query(sql).with((*id, self.latest, self.now)).execute(&mut *tx).await?;
         }
         Ok(())
     }

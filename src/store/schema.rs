@@ -1,42 +1,42 @@
 //! Which schema a store is of, and how it becomes this program's.
 //!
-//! Whoever works on the events brings the schema up to date; whoever only looks compares, and leaves it as it is: a
+//! A process that works on the events brings the schema up to date; a command compares, and leaves it as it is: a
 //! command of a new version must not upgrade the store of a bridge of the old one, nor of a backup.
 //!
 //! Before: the store's `db`. After: [`crate::store::Store::open`].
 
-use super::Error;
 use super::db::{Connection, Db, NotMigrated, query};
+use super::error::OpenError;
 
 /// The schema, numbered, forward only.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/store/migrations");
 
 /// Brings the schema up to date. A store of a newer version is left alone.
-pub(super) async fn upgrade(db: &Db, connection: &mut Connection) -> Result<(), Error> {
+pub(super) async fn upgrade(db: &Db, connection: &mut Connection) -> Result<(), OpenError> {
     refuse_newer(&applied(db, connection).await?)?;
     db.prepare_migration(connection).await.map_err(|error| db.refusal(error))?;
     connection.migrate(&MIGRATIONS).await.map_err(|error| match error {
         NotMigrated::Fault(fault) => db.refusal(fault),
-        NotMigrated::Schema(error) => Error::Unusable(format!("its schema cannot be brought up to date: {error}")),
+        NotMigrated::Schema(error) => OpenError::Unusable(format!("its schema cannot be brought up to date: {error}")),
     })?;
     db.prepare(connection).await.map_err(|error| db.refusal(error))
 }
 
 /// Whether the store is of this program's schema.
-pub(super) async fn compare(db: &Db, connection: &mut Connection) -> Result<(), Error> {
+pub(super) async fn compare(db: &Db, connection: &mut Connection) -> Result<(), OpenError> {
     let applied = applied(db, connection).await?;
     refuse_newer(&applied)?;
     if MIGRATIONS.iter().all(|migration| applied.contains(&migration.version)) {
         return Ok(());
     }
-    Err(Error::Older { found: newest(applied.iter()), known: known() })
+    Err(OpenError::Older { found: newest(applied.iter()), known: known() })
 }
 
-fn refuse_newer(applied: &[i64]) -> Result<(), Error> {
+fn refuse_newer(applied: &[i64]) -> Result<(), OpenError> {
     if applied.iter().all(|version| MIGRATIONS.version_exists(*version)) {
         return Ok(());
     }
-    Err(Error::Newer { found: newest(applied.iter()), known: known() })
+    Err(OpenError::Newer { found: newest(applied.iter()), known: known() })
 }
 
 fn known() -> i64 {
@@ -48,7 +48,7 @@ fn newest<'a>(versions: impl Iterator<Item = &'a i64>) -> i64 {
 }
 
 /// The versions that the store has; none: it has no schema yet.
-async fn applied(db: &Db, connection: &mut Connection) -> Result<Vec<i64>, Error> {
+async fn applied(db: &Db, connection: &mut Connection) -> Result<Vec<i64>, OpenError> {
     let applied = async {
         if query(db.has_schema()).fetch_one::<i64>(&mut *connection).await? == 0 {
             return Ok(Vec::new());

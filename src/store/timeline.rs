@@ -1,7 +1,7 @@
-//! What an operator may see: events, customers, parked work, heat pumps, alerts, and the numbers of it all.
+//! The operator's views: events, customers, heat pumps and alerts.
 //!
 //! Reads only, beside the writer, bounded in rows. Lists carry ids and states. Personal data is in two views, which
-//! only the operator's door asks for: the original bytes in [`Store::event`], and what is known in [`Store::customer`].
+//! only the admin API asks for: the original bytes in [`StoreView::event`], and the state in [`StoreView::customer`].
 //!
 //! Before: the tables. After: [`crate::admin`], [`crate::metrics`].
 
@@ -12,7 +12,9 @@ use uuid::Uuid;
 
 use super::closed_sets::{NoticeState, RowKind};
 use super::db::{Cell, FromCell, ours, query, row};
-use super::{Error, Store, outages, roster, standing};
+use super::error::Error;
+use super::handle::StoreView;
+use super::{outages, pumps, standing};
 use crate::domain::alert::{BLIND_DEDUP_KEY, Knowledge, Outage, Severity, dedup_key};
 use crate::domain::customer::Customer;
 use crate::domain::event::EventState;
@@ -153,7 +155,7 @@ pub struct CustomerView {
     pub heat_pumps: Vec<PumpView>,
 }
 
-/// What is remembered of a heat pump.
+/// The record of a heat pump.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct PumpView {
     /// Podero's.
@@ -247,10 +249,10 @@ pub struct PumpFilter {
     pub limit: i64,
 }
 
-impl Store {
+impl StoreView {
     /// One event with its calls and original bytes.
     pub async fn event(&self, id: EventId) -> Result<Option<EventView>, Error> {
-        let readers = &self.0.readers;
+        let readers = &self.readers;
         let event =
             ours(format!("SELECT {}, raw, raw_encoding, envelope FROM events WHERE id = $1", EventSummary::COLUMNS));
         let event = query(event).bind(id).fetch_optional(readers).await?;
@@ -262,39 +264,40 @@ impl Store {
         Ok(Some(EventView { event, calls, envelope, raw, raw_encoding }))
     }
 
-    /// What is known of a customer, and how many events of theirs are worked on before one that came now.
+    /// The state of a customer, and how many events of theirs are worked on before one that came now.
     pub async fn knowledge(&self, customer: &str) -> Result<(Customer, u64), Error> {
         let known = match self.lane_text(customer).await?.unwrap_or_default().as_str() {
             "" => Customer::default(),
             text => serde_json::from_str(text).map_err(|error| Error::Unreadable(error.to_string()))?,
         };
         let pending = query("SELECT COUNT(*) FROM events WHERE lane = $1 AND state = 'pending'");
-        Ok((known, pending.bind(customer).fetch_one(&self.0.readers).await?))
+        Ok((known, pending.bind(customer).fetch_one(&self.readers).await?))
     }
 
     /// The stored form of a customer, `None` if there is no lane.
     async fn lane_text(&self, customer: &str) -> Result<Option<String>, Error> {
         let lane = query("SELECT customer FROM lanes WHERE lane = $1").bind(customer);
-        Ok(lane.fetch_optional(&self.0.readers).await?)
+        Ok(lane.fetch_optional(&self.readers).await?)
     }
 
     /// The event of this identity within a source, if there is one: its id and state.
     pub async fn told_before(
         &self,
         source: &str,
-        (origin, origin_id): (&str, &str),
+        origin: &str,
+        origin_id: &str,
     ) -> Result<Option<(EventId, EventState)>, Error> {
         let known = query(
             "SELECT id, state FROM events WHERE origin = $1 AND origin_id = $2 AND COALESCE(NULLIF(scope, ''), $3) = $3",
         );
-        Ok(known.with((origin, origin_id, source)).fetch_optional(&self.0.readers).await?)
+        Ok(known.with((origin, origin_id, source)).fetch_optional(&self.readers).await?)
     }
 
     /// One customer with events, notices and heat pumps, newest first; `None` if nothing was ever heard of it.
     pub async fn customer(&self, customer: &str) -> Result<Option<CustomerView>, Error> {
         let events =
             ours(format!("SELECT {} FROM events WHERE lane = $1 ORDER BY id DESC LIMIT $2", EventSummary::COLUMNS));
-        let events: Vec<_> = query(events).with((customer, ROWS_MAX)).fetch_all(&self.0.readers).await?;
+        let events: Vec<_> = query(events).with((customer, ROWS_MAX)).fetch_all(&self.readers).await?;
         let heat_pumps = self.pumps("customer = $1", vec![customer.to_owned()], ROWS_MAX).await?;
         let lane = self.lane_text(customer).await?;
         if events.is_empty() && heat_pumps.is_empty() && lane.is_none() {
@@ -305,7 +308,7 @@ impl Store {
             "SELECT {} FROM notices WHERE customer = $1 ORDER BY place DESC LIMIT $2",
             NoticeView::COLUMNS
         ));
-        let notices = query(notices).with((customer, ROWS_MAX)).fetch_all(&self.0.readers).await?;
+        let notices = query(notices).with((customer, ROWS_MAX)).fetch_all(&self.readers).await?;
         Ok(Some(CustomerView { customer_id: customer.to_owned(), state, events, notices, heat_pumps }))
     }
 
@@ -339,13 +342,13 @@ impl Store {
 
     /// The open alerts of outages.
     pub async fn open_outages(&self) -> Result<Vec<OutageView>, Error> {
-        let outages = outages::open_outages(&self.0.readers).await?;
+        let outages = outages::open_outages(&self.readers).await?;
         Ok(outages.0.iter().filter_map(outage_of).collect())
     }
 
     /// The open alert that the bridge cannot see.
     pub async fn open_blindness(&self) -> Result<Option<AlertView>, Error> {
-        let blindness = standing::open_blindness(&self.0.readers).await?;
+        let blindness = standing::open_blindness(&self.readers).await?;
         Ok(blindness.map(|blindness| AlertView {
             dedup_key: BLIND_DEDUP_KEY.to_owned(),
             occurrence_id: blindness.occurrence.to_string(),
@@ -361,14 +364,15 @@ impl Store {
             "SELECT seen, checked_at FROM pumps WHERE {condition} ORDER BY heat_pump LIMIT ${}",
             arguments.len() + 1
         ));
-        let rows = query(sql).with_each(arguments).bind(limit).fetch_all(&self.0.readers).await?;
-        Ok(rows.into_iter().filter_map(pump_of).collect())
+        let rows: Vec<(String, Timestamp)> =
+            query(sql).with_each(arguments).bind(limit).fetch_all(&self.readers).await?;
+        Ok(rows.iter().filter_map(|(seen, checked_at)| pump_of(seen, *checked_at)).collect())
     }
 }
 
 /// `None`: this version cannot read it, which is logged; the others are shown.
-fn pump_of((seen, checked_at): (String, Timestamp)) -> Option<PumpView> {
-    let seen = roster::legible(&seen)?;
+fn pump_of(seen: &str, checked_at: Timestamp) -> Option<PumpView> {
+    let seen = pumps::legible(seen)?;
     Some(PumpView {
         heat_pump_id: seen.heat_pump.to_string(),
         podero_user_id: seen.user.to_string(),

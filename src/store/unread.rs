@@ -9,13 +9,13 @@
 //! Before: [`super::parking`] and [`crate::inbound`]. After: [`super::lanes`].
 
 use super::closed_sets::RowKind;
-use super::db::{Connection, Db, Fault, ours, query, row};
-use super::erasure::Key;
-use super::inbox::{Accept, Arrival, Ready, Receipt};
+use super::db::{Fault, ours, query, row};
+use super::error::Error;
+use super::handle::Store;
+use super::inbox::{Accept, Arrival, Moments, ReadyArrival, Receipt};
 use super::lanes::Urgency;
-use super::outbox;
-use super::writer::Write;
-use super::{Error, Store};
+use super::outbox::{self, NewNotice};
+use super::transaction::{Transaction, Write};
 use crate::domain::event::EventState;
 use crate::domain::verdict::{Reason, unreadable_notice};
 use crate::domain::{EventId, Timestamp};
@@ -69,31 +69,31 @@ impl Store {
             "SELECT {} FROM events WHERE lane IS NULL AND state = 'pending' ORDER BY time, id LIMIT $1",
             UnreadRow::COLUMNS
         )));
-        let rows: Vec<UnreadRow> = rows.bind(limit).fetch_all(&self.0.readers).await?;
+        let rows: Vec<UnreadRow> = rows.bind(limit).fetch_all(&self.readers).await?;
         Ok(rows.into_iter().map(UnreadRow::into_message).collect::<Result<_, _>>()?)
     }
 
     /// Ends a message that was read again. `None`: it is not as it was read any more, and nothing changed. After `Ok` it is on
     /// disk.
     pub async fn settle_unread(&self, message: &UnreadMessage, read: ReadAgain) -> Result<Option<Reread>, Error> {
-        let now = self.0.clock.now();
-        let (targets, key): (_, Key) = (self.0.targets.clone(), self.0.key.clone());
-        let place = || self.0.clock.fresh_id().to_string();
-        let day = self.0.clock.steady_now();
-        let rows =
-            read.arrivals.into_iter().map(|arrival| Ready::new(arrival, place(), &key, (now, day, now))).collect();
+        let now = self.clock.now();
+        let key = self.inner.key.clone();
+        let seq = || self.clock.fresh_id().to_string();
+        let moments = Moments { work_from: now, day: self.clock.steady_now(), written_at: now };
+        let ready = |arrival| ReadyArrival::new(arrival, seq(), &key, moments);
+        let rows = read.arrivals.into_iter().map(ready).collect();
         let settle = SettleUnread {
             id: message.id,
             raw: message.raw.clone(),
-            accept: Accept { rows, urgency: Urgency::Live, targets, key },
+            accept: Accept { rows, urgency: Urgency::Live, key },
             problem: read.problem,
             is_single: read.is_single,
-            aside: place(),
-            place: place(),
+            aside: seq(),
+            seq: seq(),
             now,
         };
         let Some((reread, replaced)) = self.write(settle).await? else { return Ok(None) };
-        replaced.into_iter().for_each(|kind| self.0.replaced.note(kind));
+        self.inner.uncounted.note_replaced(&replaced);
         Ok(Some(reread))
     }
 }
@@ -134,7 +134,7 @@ struct SettleUnread {
     /// The id that the message has while its event has the message's.
     aside: String,
     /// Of the notice, if it is parked again.
-    place: String,
+    seq: String,
     now: Timestamp,
 }
 
@@ -146,29 +146,29 @@ impl Write for SettleUnread {
         self.accept.rows.len().max(1)
     }
 
-    async fn run(&self, _: &Db, connection: &mut Connection) -> Result<Self::Output, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, Fault> {
         // The row is ours from here on: the state says so to another replica, the bytes that nothing was cut out of them.
         let taken =
             query("UPDATE events SET id = $2 WHERE id = $1 AND state = 'pending' AND event IS NULL AND raw = $3");
         let taken = taken.with((self.id, &self.aside, &self.raw));
-        if taken.execute(&mut *connection).await? == 0 {
+        if taken.execute(&mut *tx).await? == 0 {
             return Ok(None);
         }
         let (mut receipts, mut replaced) = (Vec::with_capacity(self.accept.rows.len()), Vec::new());
         for row in &self.accept.rows {
-            receipts.push(self.accept.accept(connection, row, &mut replaced).await?);
+            receipts.push(self.accept.accept(tx, row, &mut replaced).await?);
         }
         let problem = self.problem_with(&receipts);
         let is_parked = problem.is_some();
         match (problem, receipts.as_slice()) {
             (None, [Receipt::Accepted { .. }]) if self.is_single => {
-                query("DELETE FROM events WHERE id = $1").bind(&self.aside).execute(connection).await?;
+                query("DELETE FROM events WHERE id = $1").bind(&self.aside).execute(tx).await?;
             }
-            (None, receipts) => self.end(connection, (EventState::Superseded, None, &ended(receipts))).await?,
+            (None, receipts) => self.end(tx, EventState::Superseded, None, &ended(receipts)).await?,
             (Some((reason, detail)), _) => {
-                self.end(connection, (EventState::Parked, Some(reason), &detail)).await?;
+                self.end(tx, EventState::Parked, Some(reason), &detail).await?;
                 let notice = unreadable_notice(self.id, reason, self.now);
-                outbox::insert(connection, &notice, None, &self.accept.targets, &self.place, self.now).await?;
+                outbox::insert(tx, NewNotice { notice: &notice, customer: None, seq: &self.seq }, self.now).await?;
             }
         }
         Ok(Some((Reread { receipts, is_parked }, replaced)))
@@ -196,12 +196,14 @@ impl SettleUnread {
     /// The message has its id again, and its end.
     async fn end(
         &self,
-        connection: &mut Connection,
-        (state, reason, detail): (EventState, Option<Reason>, &str),
+        tx: &mut Transaction<'_>,
+        state: EventState,
+        reason: Option<Reason>,
+        detail: &str,
     ) -> Result<(), Fault> {
         query("UPDATE events SET id = $2, state = $3, reason = $4, detail = $5, settled_at = $6 WHERE id = $1")
             .with((&self.aside, self.id, state, reason, detail, self.now))
-            .execute(connection)
+            .execute(tx)
             .await?;
         Ok(())
     }

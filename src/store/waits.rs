@@ -8,13 +8,15 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::ceilings::Ceilings;
 use super::closed_sets::{OpenState, RowKind};
 use super::db::{listed, ours, query, row};
+use super::error::Error;
+use super::event_rows::UNSETTLED;
+use super::handle::StoreView;
 use super::lanes::LaneHold;
-use super::moments::Ceilings;
-use super::standing::shared_standing;
+use super::shared_state::shared_standing;
 use super::timeline::ROWS_MAX;
-use super::{Error, Store};
 use crate::domain::event::EventState;
 use crate::domain::names::names;
 use crate::domain::partner_health::{Hold, PartnerHealth};
@@ -148,7 +150,7 @@ struct Around {
     ceilings: Ceilings,
 }
 
-impl Store {
+impl StoreView {
     /// A page of events that are not done, those first that wait for longest; of parked ones, by arrival.
     pub async fn open_events(&self, filter: OpenFilter) -> Result<OpenPage, Error> {
         let limit = filter.limit.clamp(1, ROWS_MAX);
@@ -158,16 +160,16 @@ impl Store {
         if page.is_empty() {
             return Ok(OpenPage { events: Vec::new(), next });
         }
-        let now = self.0.clock.now();
-        let standing = shared_standing(&self.0.readers, now).await?;
-        let around = Around { now, standing, ceilings: self.0.ceilings.get() };
+        let now = self.clock.now();
+        let standing = shared_standing(&self.readers, now).await?;
+        let around = Around { now, standing, ceilings: self.ceilings.get() };
         let details = ours(format!(
             "SELECT {columns} FROM events AS e LEFT JOIN lanes AS l ON l.lane = e.lane WHERE e.id IN {}",
             listed(1, page.len()),
             columns = OpenRow::COLUMNS,
         ));
         let details = query(details).with_each(page.iter().map(|cursor| &cursor.id));
-        let rows: Vec<OpenRow> = details.fetch_all(&self.0.readers).await?;
+        let rows: Vec<OpenRow> = details.fetch_all(&self.readers).await?;
         let mut events: Vec<OpenEvent> = rows.into_iter().map(|row| around.event_of(row)).collect();
         // It may have ended since its page was read.
         events.retain(|event| event.state == filter.state.into());
@@ -184,15 +186,16 @@ impl Store {
             )
             .with((customer, state.name(), after.since, after.id)),
             (None, OpenState::Parked) => {
-                query("SELECT id, tries_from FROM events WHERE state = 'parked' AND id > $1 ORDER BY id LIMIT $2").bind(after.id)
+                query("SELECT id, tries_from FROM events WHERE state = 'parked' AND id > $1 ORDER BY id LIMIT $2")
+                    .bind(after.id)
             }
-            (None, state @ (OpenState::Pending | OpenState::Waiting | OpenState::Scheduled)) => query(
-                "SELECT id, tries_from FROM events WHERE (state = 'pending' OR state = 'waiting' OR state = 'scheduled') \
-                 AND state = $1 AND tries_from >= $2 AND (tries_from > $2 OR id > $3) ORDER BY tries_from, id LIMIT $4",
-            )
+            (None, state @ (OpenState::Pending | OpenState::Waiting | OpenState::Scheduled)) => query(ours(format!(
+                "SELECT id, tries_from FROM events WHERE {UNSETTLED} AND state = $1 AND tries_from >= $2 \
+                 AND (tries_from > $2 OR id > $3) ORDER BY tries_from, id LIMIT $4",
+            )))
             .with((state.name(), after.since, after.id)),
         };
-        let rows: Vec<(String, i64)> = page.bind(limit).fetch_all(&self.0.readers).await?;
+        let rows: Vec<(String, i64)> = page.bind(limit).fetch_all(&self.readers).await?;
         Ok(rows.into_iter().map(|(id, since)| OpenCursor { since, id }).collect())
     }
 }

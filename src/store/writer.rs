@@ -1,6 +1,6 @@
 //! Group commit: every write of a moment in one transaction, each answered for itself.
 //!
-//! A disk flush is the dearest thing here, so whoever writes hands a [`Write`] to the one writer, which
+//! A disk flush is the dearest thing here, so every caller hands a [`Write`] to the one writer, which
 //! takes all that are waiting, runs them in one transaction and commits once. More load makes larger
 //! groups, not longer waits. A write that fails does not fail its neighbours: the group is rolled back and
 //! each is run alone. Nothing is answered before the commit.
@@ -8,29 +8,30 @@
 //! Before: the other files of [`crate::store`]. After: the disk.
 
 use std::iter::Peekable;
-use std::pin::Pin;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
-use super::Error;
+use super::closed_sets::Target;
 use super::condition::{Proof, Trouble};
 use super::db::{Connection, Db, Dialect, Fault, LogMover, query};
-use super::place::FileLock;
+use super::db_file::FileLock;
+use super::error::Error;
+use super::transaction::{Transaction, Write};
 
 /// Writes in one transaction: beyond this a flush is no longer what costs (measured: field of 64 to 256).
 const GROUP_MAX: usize = 256;
 
-/// Rows of them together, about: a group of nothing but batches of a thousand would hold the database, and everybody
-/// who waits, for as long as it takes. One write with more than this goes alone.
+/// Rows of them together, about: a group of nothing but batches of a thousand would hold the database, and every caller
+/// that waits, for as long as it takes. One write with more than this goes alone.
 const GROUP_ROWS_MAX: usize = 1_024;
 
 /// A transaction that takes longer waits for something that will not come: a server behind a cut line.
 const TRANSACTION_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// Nothing is undone slowly; a line that is cut is.
+/// Timeout of a rollback. A rollback is fast unless the connection is dead.
 const ROLLBACK_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Two replicas that meet in the same lanes give way in turn; more often than this it is something else.
@@ -48,58 +49,15 @@ pub(super) const QUEUE_BYTES_MAX: usize = 48 << 20;
 /// of them takes seconds. After these the rest fails as well.
 const LATE_ALONE_MAX: usize = 2;
 
-/// One change that is made whole or not at all.
-pub(super) trait Write: Send + Sync + 'static {
-    /// What its caller learns once it is on disk.
-    type Output: Send + 'static;
-
-    /// Whether it is pointless once its caller has gone: a claim of something, or an arrival whose sender was
-    /// told to come again.
-    const ONLY_IF_AWAITED: bool = false;
-
-    /// Whether it takes something new into the store on the strength of which the sender forgets it. It is refused at once
-    /// while the store is known to take no writes.
-    const IS_ARRIVAL: bool = false;
-
-    /// Whether its failure alone says something about the whole store: it meets what every other write meets, and nothing else.
-    const IS_BEAT: bool = false;
-
-    /// Rows that it writes, about.
-    fn weight(&self) -> usize {
-        1
-    }
-
-    /// Bytes of the texts that it holds, about.
-    fn bytes(&self) -> usize {
-        0
-    }
-
-    /// Whether its success proves that the store takes arrivals: it has changed rows, and has met every lock on the tables.
-    fn proves_writing(&self, _: &Self::Output) -> bool {
-        false
-    }
-
-    /// Makes the change. May be run again after a rollback, so it holds no state of its own.
-    fn run<'a>(
-        &'a self,
-        db: &'a Db,
-        connection: &'a mut Connection,
-    ) -> impl Future<Output = Result<Self::Output, Fault>> + Send + 'a;
-}
-
 /// A write on its way: the change and the caller that waits for it.
 pub(super) struct Pending {
-    write: Box<dyn Erased>,
+    write: Box<dyn AnyWrite>,
     /// Its share of [`QUEUE_BYTES_MAX`], free again once it is answered or dropped.
     _bytes: Option<OwnedSemaphorePermit>,
 }
 
-trait Erased: Send {
-    fn run<'a>(
-        &'a mut self,
-        db: &'a Db,
-        connection: &'a mut Connection,
-    ) -> Pin<Box<dyn Future<Output = Result<(), Fault>> + Send + 'a>>;
+trait AnyWrite: Send {
+    fn run<'a>(&'a mut self, tx: &'a mut Transaction<'_>) -> BoxFuture<'a, Result<(), Fault>>;
     fn answer(self: Box<Self>, result: Result<(), Error>);
     fn is_pointless(&self) -> bool;
     fn is_arrival(&self) -> bool;
@@ -114,10 +72,10 @@ struct Waiting<W: Write> {
     reply: oneshot::Sender<Result<W::Output, Error>>,
 }
 
-impl<W: Write> Erased for Waiting<W> {
-    fn run<'a>(&'a mut self, db: &'a Db, connection: &'a mut Connection) -> BoxFuture<'a, Result<(), Fault>> {
+impl<W: Write> AnyWrite for Waiting<W> {
+    fn run<'a>(&'a mut self, tx: &'a mut Transaction<'_>) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
-            self.output = Some(self.write.run(db, connection).await?);
+            self.output = Some(self.write.run(tx).await?);
             Ok(())
         })
     }
@@ -125,7 +83,7 @@ impl<W: Write> Erased for Waiting<W> {
     fn answer(self: Box<Self>, result: Result<(), Error>) {
         let Self { output, reply, .. } = *self;
         let answer = result.map(|()| output.expect("a write that succeeded has left its output"));
-        // Whoever no longer waits has gone away; the change stands all the same.
+        // A caller that no longer waits has gone away; the change stands all the same.
         let _ = reply.send(answer);
     }
 
@@ -169,9 +127,11 @@ impl Pending {
     }
 }
 
-/// The one that writes. Spawned by `app`; ends when every [`super::Store`] is gone, or one of them was closed.
+/// The one that writes. Spawned by `app`; ends when every [`crate::store::Store`] is gone, or one of them was closed.
 pub struct Writer {
     pub(super) db: Db,
+    /// Where outgoing events go.
+    pub(super) targets: Arc<[Target]>,
     pub(super) connection: Option<Connection>,
     pub(super) log: Option<LogMover>,
     /// Whether there was room for all that the last group tried.
@@ -203,7 +163,7 @@ impl Writer {
         let _ = ended.await;
     }
 
-    /// Writes until nobody can ask for more.
+    /// Writes until every handle is gone or the store is closed.
     pub async fn run(mut self) {
         let mut taken = Vec::with_capacity(GROUP_MAX);
         while self.next(&mut taken).await {
@@ -252,7 +212,7 @@ impl Writer {
         self.queue.recv_many(taken, GROUP_MAX).await > 0
     }
 
-    /// One group: together if it goes, else each alone. Without a connection nobody's turn comes.
+    /// One group: together if it goes, else each alone. Without a connection all fail.
     async fn write(&mut self, group: &mut Vec<Pending>) {
         if self.is_left_alone() {
             // Every further write may spoil more of it.
@@ -423,30 +383,32 @@ impl Writer {
         let mut conflicts = 0;
         loop {
             match self.once(group).await {
-                Err(Failure::Conflict) if conflicts < CONFLICTS_MAX => conflicts += 1,
+                Err(FailedTransaction::Conflict) if conflicts < CONFLICTS_MAX => conflicts += 1,
                 Ok(()) => {
                     let is_proof = proof_in(group);
                     self.note_success(is_proof).await;
                     return Ok(());
                 }
-                Err(Failure::Conflict) => {
+                Err(FailedTransaction::Conflict) => {
                     let error = Error::Away("other replicas were in the way too often".to_owned());
                     tracing::warn!(%error, writes = group.len(), "a transaction on the store failed");
                     return Err((error, None));
                 }
-                Err(Failure::Fault(fault)) => {
+                Err(FailedTransaction::Fault(fault)) => {
                     return Err(self.told(fault, group.len(), "a transaction on the store failed"));
                 }
             }
         }
     }
 
-    async fn once(&mut self, group: &mut [Pending]) -> Result<(), Failure> {
-        self.connect().await.map_err(Failure::Fault)?;
-        let Some(mut connection) = self.connection.take() else { return Err(Failure::Conflict) };
-        let done = tokio::time::timeout(TRANSACTION_TIME_MAX, transaction(&self.db, &mut connection, group)).await;
+    async fn once(&mut self, group: &mut [Pending]) -> Result<(), FailedTransaction> {
+        self.connect().await.map_err(FailedTransaction::Fault)?;
+        let Some(mut connection) = self.connection.take() else { return Err(FailedTransaction::Conflict) };
+        let done =
+            tokio::time::timeout(TRANSACTION_TIME_MAX, transaction(&self.db, &self.targets, &mut connection, group))
+                .await;
         // A connection that was given up in the middle, or cannot even roll back, is not used again.
-        let Ok(result) = done else { return Err(Failure::Fault(Fault::TooLate)) };
+        let Ok(result) = done else { return Err(FailedTransaction::Fault(Fault::TooLate)) };
         let lacked_room = result.as_ref().is_err_and(Fault::is_for_want_of_room);
         self.had_room &= !lacked_room;
         let is_whole = result.is_ok() || (lacked_room && connection.has_rolled_back());
@@ -456,7 +418,9 @@ impl Writer {
         if !is_stale && (is_whole || roll_back(&mut connection).await) {
             self.connection = Some(connection);
         }
-        result.map_err(|fault| if fault.is_conflict() { Failure::Conflict } else { Failure::Fault(fault) })
+        result.map_err(
+            |fault| if fault.is_conflict() { FailedTransaction::Conflict } else { FailedTransaction::Fault(fault) },
+        )
     }
 }
 
@@ -488,17 +452,22 @@ async fn roll_back(connection: &mut Connection) -> bool {
 }
 
 /// Why a transaction did not go through.
-enum Failure {
+enum FailedTransaction {
     /// Another replica held what this one needed, and this one was chosen to give way: the same again may go.
     Conflict,
     /// Anything else.
     Fault(Fault),
 }
 
-async fn transaction(db: &Db, connection: &mut Connection, group: &mut [Pending]) -> Result<(), Fault> {
+async fn transaction(
+    db: &Db,
+    targets: &[Target],
+    connection: &mut Connection,
+    group: &mut [Pending],
+) -> Result<(), Fault> {
     query(db.begin()).execute(&mut *connection).await?;
     for pending in group {
-        pending.write.run(db, connection).await?;
+        pending.write.run(&mut Transaction { db, targets, connection: &mut *connection }).await?;
     }
     query("COMMIT").execute(connection).await?;
     Ok(())
@@ -518,7 +487,7 @@ mod tests {
             self.0
         }
 
-        async fn run(&self, _: &Db, _: &mut Connection) -> Result<(), Fault> {
+        async fn run(&self, _: &mut Transaction<'_>) -> Result<(), Fault> {
             Ok(())
         }
     }
@@ -528,7 +497,7 @@ mod tests {
         let weights = [1, GROUP_ROWS_MAX - 1, 1, 10 * GROUP_ROWS_MAX, 2, 3];
         let (writes, mut answers): (Vec<_>, Vec<_>) =
             weights.into_iter().map(|rows| Pending::new(Rows(rows), None)).unzip();
-        // Nobody waits for the last one any more.
+        // The caller of the last one has gone away.
         answers.pop();
         let mut rest = writes.into_iter().peekable();
         let mut groups = Vec::new();

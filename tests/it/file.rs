@@ -8,7 +8,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use podero_bridge::clock::Clock;
-use podero_bridge::store::{Error, Settings, Store};
+use podero_bridge::store::{Error, OpenError, Settings, Store};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
 
 use crate::running::{self, Environment, Running};
@@ -16,7 +16,7 @@ use crate::servers;
 use crate::world::until;
 
 /// Opens a store; `works` as a bridge does, else as a command.
-async fn open(url: &str, works: bool) -> Result<Store, Error> {
+async fn open(url: &str, works: bool) -> Result<Store, OpenError> {
     let settings = Settings { url: url.to_owned(), targets: Vec::new(), works };
     let (store, writer) = Store::open(settings, Clock::system()).await?;
     tokio::spawn(writer.run());
@@ -159,7 +159,7 @@ async fn the_path_of_the_store_is_read_literally_and_what_is_made_is_private() {
     ] {
         let url = format!("sqlite://{}/{name}", folder.path().display());
         let store = open(&url, true).await.unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert!(matches!(open(&url, true).await, Err(Error::Taken)), "{name} has a lock");
+        assert!(matches!(open(&url, true).await, Err(OpenError::InUse)), "{name} has a lock");
         assert!(open(&url, false).await.is_ok(), "{name} is found by a command");
         for made in [file.to_owned(), format!("{file}-wal"), format!("{file}.lock")] {
             assert_eq!(mode(&inside(&made)), 0o600, "{made}");
@@ -191,7 +191,7 @@ async fn a_file_has_one_lock_however_it_is_named() {
     assert_eq!(mode(&folder.path().join("real.db")), 0o600);
     for name in ["real.db", "./real.db", "link.db", "again/real.db", "again/again/link.db"] {
         let second = open(&url(name), true).await.map(|_| ());
-        assert!(matches!(second, Err(Error::Taken)), "{name}: {second:?}");
+        assert!(matches!(second, Err(OpenError::InUse)), "{name}: {second:?}");
     }
     assert!(!folder.path().join("link.db.lock").exists());
     drop(store);
@@ -247,14 +247,14 @@ async fn on_postgres_a_command_makes_no_schema_and_a_bridge_refuses_a_newer_one(
     let url = servers::fresh_database();
     for _ in 0..2 {
         let found = open(&url, false).await.map(|_| ());
-        assert!(matches!(found, Err(Error::Older { found: 0, .. })), "{found:?}");
+        assert!(matches!(found, Err(OpenError::Older { found: 0, .. })), "{found:?}");
     }
     drop(open(&url, true).await.expect("a bridge makes it"));
     drop(open(&url, false).await.expect("and a command uses it"));
     run_sql(&url, "UPDATE _sqlx_migrations SET version = 99 WHERE version = 1").await;
     for works in [true, false] {
         let found = open(&url, works).await.map(|_| ());
-        assert!(matches!(found, Err(Error::Newer { found: 99, .. })), "{found:?}");
+        assert!(matches!(found, Err(OpenError::Newer { found: 99, .. })), "{found:?}");
     }
 }
 
@@ -273,10 +273,10 @@ async fn on_postgres_a_server_that_starts_or_is_full_is_waited_for() {
     let mut full = url::Url::parse(&postgres.url()).expect("a URL");
     full.set_username("late").expect("it has a host");
     let found = open(full.as_str(), true).await.map(|_| ());
-    assert!(matches!(found, Err(Error::Away(_))), "{found:?}");
+    assert!(matches!(found, Err(OpenError::Failed(Error::Away(_)))), "{found:?}");
     full.set_username("nobody").expect("it has a host");
     let found = open(full.as_str(), true).await.map(|_| ());
-    assert!(matches!(found, Err(Error::Unusable(_))), "{found:?}");
+    assert!(matches!(found, Err(OpenError::Unusable(_))), "{found:?}");
 
     let folder = tempfile::tempdir().expect("a folder");
     let mut environment = running::on_file(folder.path());

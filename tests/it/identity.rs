@@ -62,7 +62,7 @@ async fn two_sources_have_events_of_the_same_identity_each_its_own(fixture: Stor
         }
     }
     for (source, expected) in [("crm", Some(crm)), ("billing", Some(billing)), ("shop", None)] {
-        let known = fixture.store.told_before(source, ("/billing", "e1")).await.expect("the store is there");
+        let known = fixture.store.told_before(source, "/billing", "e1").await.expect("the store is there");
         assert_eq!(known.map(|(id, _)| id), expected, "{source}");
     }
 }

@@ -13,8 +13,8 @@ use podero_bridge::domain::event::{Details, EventState, Happening};
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::verdict::{Fate, Reason, unreadable_notice};
 use podero_bridge::store::{
-    Arrival, CallMade, Content, Error, InTheWay, Member, Observed, PublishOutcome, Receipt, Roster, Settings, Store,
-    Target,
+    Arrival, CallMade, Content, InTheWay, Member, Observed, OpenError, PublishOutcome, Receipt, Roster, Settings,
+    Store, Target,
 };
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
@@ -232,11 +232,11 @@ async fn tombstones_are_known_under_their_own_key_only(fixture: StoreFixture) {
         Store::open_with(settings, key, fixture.clock.clone()).await.map(drop)
     };
     let other = open(Some("a-key-of-the-operator")).await.expect_err("a command with another key than the bridge's");
-    assert!(matches!(other, Error::OtherKey), "{other}");
+    assert!(matches!(other, OpenError::OtherKey), "{other}");
     open(None).await.expect("the bridge's own");
     fixture.store.erase("C-1", &[], true).await.expect("the store is there").expect("nothing is known, but forced");
     let other = open(Some("a-key-of-the-operator")).await.expect_err("it would not know the tombstone");
-    assert!(matches!(other, Error::OtherKey), "{other}");
+    assert!(matches!(other, OpenError::OtherKey), "{other}");
     open(None).await.expect("the store's own key");
 }
 

@@ -151,6 +151,7 @@ fn literal(text: &str) -> (String, &str) {
 fn filled(text: &str) -> String {
     let by = [
         ("IN {}", "IN ($9)"),
+        ("{UNSETTLED}", "(state = 'pending' OR state = 'waiting' OR state = 'scheduled')"),
         ("${}", "$9"),
         ("bulk = {}", "bulk = 0"),
         ("{compares}", "<="),

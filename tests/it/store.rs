@@ -20,7 +20,7 @@ use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::store::{
-    Arrival, CallMade, Claim, Content, Error, Kept, Member, NoticeState, Observed, PublishOutcome, PumpFilter,
+    Arrival, CallMade, Claim, Content, Kept, Member, NoticeState, Observed, OpenError, PublishOutcome, PumpFilter,
     PumpView, ROWS_MAX, Receipt, RetryRequest, Roster, Settings, Settled, Store, Target,
 };
 use uuid::Uuid;
@@ -1026,11 +1026,11 @@ async fn fleets_are_counted_and_an_outage_is_written_once(fixture: LaneFixture) 
     assert_eq!(counted(ScopeKind::Manufacturer, &[&region]).await, []);
     let later = now.plus(Duration::from_secs(61));
     assert_eq!(
-        fixture.store.count_fleet(&maker("A"), (later, later), &[]).await.expect("the store is there"),
+        fixture.store.count_fleet(&maker("A"), later, later, &[]).await.expect("the store is there"),
         count(maker("A"), 1, 4)
     );
     assert_eq!(
-        fixture.store.count_fleet(&maker("C"), (now, now), &[&region]).await.expect("the store is there"),
+        fixture.store.count_fleet(&maker("C"), now, now, &[&region]).await.expect("the store is there"),
         count(maker("C"), 0, 0)
     );
     // What two read, one may write.
@@ -1048,8 +1048,8 @@ async fn fleets_are_counted_and_an_outage_is_written_once(fixture: LaneFixture) 
         judged_at: Some(now),
     };
     let notices = || vec![notice("fleet/x", Topic::FleetOutageStarted, "o1")];
-    let judged = || (Outages(vec![outage.clone()]), Looks::default());
-    let keep = async |store: &Store| store.keep_outages(&read, judged(), notices()).await;
+    let judged = || Outages(vec![outage.clone()]);
+    let keep = async |store: &Store| store.keep_outages(&read, judged(), Looks::default(), notices()).await;
     assert!(keep(&fixture.store).await.expect("the store is there"));
     assert!(!keep(&fixture.replica().await).await.expect("the store is there"));
     assert_eq!(fixture.store.outages().await.expect("the store is there").outages.0, [outage]);
@@ -1122,7 +1122,7 @@ async fn a_file_has_one_worker_and_whoever_only_looks_releases_no_claim() {
     let claim = fixture.head().await;
     let settings = |works| Settings { url: fixture.url.clone(), targets: Vec::new(), works };
     let second = Store::open(settings(true), fixture.clock.clone()).await.map(|_| ());
-    assert!(matches!(second, Err(Error::Taken)), "{second:?}");
+    assert!(matches!(second, Err(OpenError::InUse)), "{second:?}");
     let (looker, writer) = Store::open(settings(false), fixture.clock.clone()).await.expect("looking is free");
     tokio::spawn(writer.run());
     assert_eq!(looker.gauges(Timestamp::from_micros(0)).await.expect("the store is there").pending, 1);

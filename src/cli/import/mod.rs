@@ -229,7 +229,7 @@ struct Import<'a> {
 }
 
 async fn import(
-    opened: &Opened,
+    opened: &Opened<Store>,
     config: &config::Import,
     mapper: Mapper,
     origin: &Origin,

@@ -1,11 +1,11 @@
 //! SQLite's write-ahead log is moved into its file beside the work.
 //!
 //! A commit appends to the log, which is one flush of few pages. Moving thousands of pages from there to their places all over
-//! the file takes some tenths of a second, and whoever commits just then would wait for it. So a thread of its own moves and
+//! the file takes some tenths of a second, and a caller that commits just then would wait for it. So a thread of its own moves and
 //! flushes, until little is left; that the writer moves between two groups, and then the whole log is in the file and begins
 //! anew.
 //!
-//! While somebody reads for long (a backup, the check of a large file) the log cannot begin anew, and grows.
+//! While another process reads for long (a backup, the check of a large file) the log cannot begin anew, and grows.
 //!
 //! Before: [`crate::store::writer`] has committed. After: the file.
 
@@ -22,7 +22,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 
 use super::sqlite;
-use crate::store::place::{self, Place};
+use crate::store::db_file::{DbFile, free_bytes};
 
 /// Pages (of 4 KiB) in the log at which it is moved: a page that is written again and again goes into the file once. With a
 /// quarter of it a fifth fewer events are taken in. It is that much of the disk, and after a crash so much is read again.
@@ -41,7 +41,7 @@ const END_PAGES_MAX: u64 = 250;
 /// Moves of what was written during the one before. Where the disk is slower than the writer, none of them is the last.
 const MOVES_MAX: u32 = 4;
 
-/// So many pages more after a move that did not reach the end, because somebody was reading.
+/// So many pages more after a move that did not reach the end, because a reader was in the way.
 const AGAIN_AFTER_PAGES: u64 = 1_000;
 
 /// What a thread says while it is at work.
@@ -54,7 +54,7 @@ thread_local! {
 
 /// The writer's side.
 pub(in crate::store) struct LogMover {
-    place: Place,
+    file: DbFile,
     thread: Option<Thread>,
     /// Moves that were ordered since the log was last at its end; 0: none.
     moves: u32,
@@ -73,7 +73,7 @@ struct Thread {
     moved: Arc<AtomicU64>,
 }
 
-/// Has the pages in the log counted at each commit, which are then moved by nobody but a [`LogMover`].
+/// Has the pages in the log counted at each commit, which then only a [`LogMover`] moves.
 pub(super) fn count_pages(connection: &rusqlite::Connection) {
     connection.wal_hook(Some(|_, pages| {
         LOGGED.set(u64::try_from(pages).unwrap_or(0));
@@ -82,15 +82,15 @@ pub(super) fn count_pages(connection: &rusqlite::Connection) {
 }
 
 impl LogMover {
-    pub(super) fn new(place: Place) -> Self {
-        Self { place, thread: None, moves: 0, next_at: MOVED_AT_PAGES, looked_at: 0, failures: 0 }
+    pub(super) fn new(file: DbFile) -> Self {
+        Self { file, thread: None, moves: 0, next_at: MOVED_AT_PAGES, looked_at: 0, failures: 0 }
     }
 
     /// To be called between two transactions: orders a move when it is time for one, and makes an end of one that is done.
     pub(super) fn look(&mut self, connection: &rusqlite::Connection) {
         let pages = LOGGED.get();
         if self.moves == 0 {
-            if !self.is_time(pages, place::free_bytes) {
+            if !self.is_time(pages, free_bytes) {
                 return;
             }
         } else {
@@ -121,7 +121,7 @@ impl LogMover {
             return false;
         }
         self.looked_at = pages;
-        free_bytes(self.place.path()).is_some_and(|free| free < pages * PAGE)
+        free_bytes(self.file.path()).is_some_and(|free| free < pages * PAGE)
     }
 
     /// To be called after a transaction: whether there was room for it. Where there was none for a longer log, the log is moved
@@ -144,7 +144,7 @@ impl LogMover {
     /// `false`: there is no thread that could, and the writer does it all.
     fn order(&mut self) -> bool {
         if self.thread.is_none() {
-            self.thread = Thread::start(self.place.clone());
+            self.thread = Thread::start(self.file.clone());
         }
         let Some(thread) = &self.thread else { return false };
         thread.moved.store(AT_WORK, Ordering::Release);
@@ -154,12 +154,12 @@ impl LogMover {
 }
 
 impl Thread {
-    fn start(place: Place) -> Option<Self> {
+    fn start(file: DbFile) -> Option<Self> {
         let (orders, told) = sync_channel(1);
         let moved = Arc::new(AtomicU64::new(0));
         let says = moved.clone();
         let thread = std::thread::Builder::new().name("log".to_owned());
-        let handle = thread.spawn(move || work(&place, &told, &says)).ok()?;
+        let handle = thread.spawn(move || work(&file, &told, &says)).ok()?;
         Some(Self { orders: Some(orders), handle: Some(handle), moved })
     }
 }
@@ -176,12 +176,12 @@ impl Drop for Thread {
 }
 
 /// Ends with the writer.
-fn work(place: &Place, told: &Receiver<()>, says: &AtomicU64) {
-    // SQLite flushes the file only when nobody has committed meanwhile, and would leave that to the writer. Never closed, since
-    // whoever closes a file lets go of all locks that his process has on it (fcntl, POSIX), SQLite's among them.
-    let file = File::open(place.path()).map(ManuallyDrop::new);
+fn work(db_file: &DbFile, told: &Receiver<()>, says: &AtomicU64) {
+    // SQLite flushes the file only when nothing was committed meanwhile, and would leave that to the writer. Never closed, since
+    // closing a file releases all locks that the process has on it (fcntl, POSIX), SQLite's among them.
+    let file = File::open(db_file.path()).map(ManuallyDrop::new);
     while told.recv().is_ok() {
-        let moved = sqlite::open_at(place, true).and_then(|connection| {
+        let moved = sqlite::open_at(db_file, true).and_then(|connection| {
             sqlite::prepare(&connection)?;
             move_log(&connection)
         });
@@ -197,7 +197,7 @@ fn work(place: &Place, told: &Receiver<()>, says: &AtomicU64) {
     }
 }
 
-/// Moves as much of the log as nobody reads from, and waits for nobody: pages of it that are in the file.
+/// Moves as much of the log as no reader needs, without waiting; gives back the pages of it that are in the file.
 fn move_log(connection: &rusqlite::Connection) -> rusqlite::Result<u64> {
     let moved = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(2))?;
     Ok(u64::try_from(moved).unwrap_or(0))
@@ -226,7 +226,7 @@ mod tests {
     /// The log is moved when it is long or when there is hardly room for what is in it.
     #[test]
     fn the_log_is_moved_when_it_is_long_or_room_is_short() {
-        let mut log = LogMover::new(Place::at(PathBuf::from("/nowhere")));
+        let mut log = LogMover::new(DbFile::at(PathBuf::from("/nowhere")));
         let mut asked = 0;
         let mut is_time = |pages, free_pages: Option<u64>| {
             log.is_time(pages, |_| {
@@ -257,10 +257,11 @@ mod tests {
         let path = folder.path().join("some.db");
         let connection = rusqlite::Connection::open(&path).expect("a file");
         sqlite::prepare_writer(&connection).expect("as the bridge has it");
+        count_pages(&connection);
         connection.execute_batch("CREATE TABLE some (bytes BLOB)").expect("a table");
         let in_the_file = || std::fs::metadata(&path).expect("a file").len();
         let add = || connection.execute_batch("INSERT INTO some VALUES (randomblob(100000))").expect("a row");
-        let mut log = LogMover::new(Place::at(path.clone()));
+        let mut log = LogMover::new(DbFile::at(path.clone()));
         let mut moved_after = |had_room| {
             add();
             let before = in_the_file();

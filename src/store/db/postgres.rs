@@ -5,7 +5,7 @@
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{AssertSqlSafe, Column, Executor, PgExecutor, Postgres, Row as _, TypeInfo, ValueRef};
 
-use super::Fault;
+use super::fault::Fault;
 use super::query::{Argument, Cell, Query, Row};
 
 pub(super) async fn rows(on: impl PgExecutor<'_>, query: Query<'_>) -> Result<Vec<Row>, Fault> {
@@ -21,29 +21,6 @@ pub(super) async fn changes(on: impl PgExecutor<'_>, query: Query<'_>) -> Result
 pub(super) async fn batch(on: impl Executor<'_, Database = Postgres>, sql: String) -> Result<(), Fault> {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(on).await?;
     Ok(())
-}
-
-/// An error in words that quote nothing: the server's own repeat values, such as the name of a database or of a role, and the
-/// content of a row. Of an error of the server the SQLSTATE is kept (PostgreSQL, appendix A).
-pub(super) fn words(error: &sqlx::Error) -> String {
-    let Some(refusal) = error.as_database_error() else { return error.to_string() };
-    let code = refusal.code().unwrap_or_default();
-    let meaning = match &*code {
-        "28P01" => "the password or the user is wrong",
-        "28000" => "the user may not connect; see pg_hba.conf",
-        "3D000" => "the database does not exist",
-        "42501" => "the user lacks a right",
-        "25006" => "it is read-only",
-        "53100" => "no room on its disk",
-        "53200" => "it has no memory left",
-        "53300" => "it has no connection left",
-        "55P03" => "locked by another session",
-        "57014" => "the statement took too long",
-        "57P01" | "57P02" | "57P03" => "it starts or stops",
-        "XX001" | "XX002" => "damaged",
-        _ => "its log has the message",
-    };
-    format!("PostgreSQL answers SQLSTATE {code}: {meaning}")
 }
 
 fn statement(query: Query<'_>) -> sqlx::query::Query<'_, Postgres, PgArguments> {

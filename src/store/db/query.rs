@@ -7,10 +7,11 @@
 
 use std::borrow::Cow;
 
-use super::Fault;
+use super::fault::Fault;
 
 /// The text of a statement: a constant of this program, or put together from such by [`ours`]. Nothing that came from outside
 /// is ever in it.
+#[derive(Clone)]
 pub(in crate::store) struct Sql(pub(super) Cow<'static, str>);
 
 impl From<&'static str> for Sql {
@@ -70,6 +71,7 @@ pub(in crate::store) trait Values<'a> {
 }
 
 /// A statement that has not run yet.
+#[derive(Clone)]
 pub(in crate::store) struct Query<'a> {
     pub(super) sql: Sql,
     pub(super) arguments: Vec<Argument<'a>>,

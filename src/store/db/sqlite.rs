@@ -12,10 +12,15 @@ use rusqlite::{CachedStatement, InterruptHandle, OpenFlags, OptionalExtension, T
 use sqlx::migrate::{MigrateError, Migrator};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::log;
+use super::fault::{Fault, MOVED, NotMigrated};
 use super::query::{Argument, Cell, Query, Row};
-use super::{Fault, NotMigrated, READER_WAIT_MAX, READERS_MAX};
-use crate::store::place::Place;
+use crate::store::db_file::DbFile;
+
+/// Readers: timelines, gauges. Few, because each PostgreSQL connection costs the server memory.
+pub(super) const READERS_MAX: usize = 4;
+
+/// A reader that finds no free connection for this long reports the store as away.
+pub(super) const READER_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Statements that a connection keeps prepared: more than the writer has.
 const STATEMENTS_KEPT: usize = 256;
@@ -23,17 +28,14 @@ const STATEMENTS_KEPT: usize = 256;
 /// Waiting for another process's lock on the file; the CLI's writes are short.
 const BUSY_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// SQLite's own code (`SQLITE_READONLY_DBMOVED`) for a file that was removed or replaced while it was open.
-pub(super) const MOVED: i32 = 1_032;
-
 /// One connection to the file that was locked: where another one has its path by now, that one is left alone.
-pub(super) fn open_at(place: &Place, may_write: bool) -> rusqlite::Result<rusqlite::Connection> {
+pub(super) fn open_at(file: &DbFile, may_write: bool) -> rusqlite::Result<rusqlite::Connection> {
     let moved = || Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(MOVED), None));
-    if !place.is_the_locked() {
+    if !file.is_the_locked() {
         return moved();
     }
-    let connection = open(place.path(), may_write)?;
-    if place.is_the_locked() { Ok(connection) } else { moved() }
+    let connection = open(file.path(), may_write)?;
+    if file.is_the_locked() { Ok(connection) } else { moved() }
 }
 
 /// One connection.
@@ -48,17 +50,16 @@ fn open(path: &Path, may_write: bool) -> rusqlite::Result<rusqlite::Connection> 
 
 /// Makes of it a connection on which a commit means: on disk.
 pub(super) fn prepare(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
-    // `secure_delete`: what is deleted is overwritten, since it was somebody's address.
+    // `secure_delete`: deleted rows are overwritten, since they held addresses.
     connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;")
 }
 
-/// Of whoever writes: customers come in any order, so a group of commits touches pages all over the file.
+/// Page cache of the writer: customers come in any order, so a group of commits touches pages all over the file.
 const WRITER_CACHE_KIB: u32 = 16 << 10;
 
 /// [`prepare`], for a connection that writes much.
 pub(super) fn prepare_writer(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
     prepare(connection)?;
-    log::count_pages(connection);
     connection.execute_batch(&format!("PRAGMA cache_size = -{WRITER_CACHE_KIB};"))
 }
 
@@ -67,7 +68,7 @@ const APPLIED: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (version BIGI
     installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT NULL, checksum BLOB NOT NULL, \
     execution_time BIGINT NOT NULL)";
 
-/// Applies what is not applied yet, in order, each in a transaction of its own that says so.
+/// Applies the missing migrations, in order, each in a transaction of its own that says so.
 pub(super) fn migrate(connection: &mut rusqlite::Connection, migrations: &Migrator) -> Result<(), NotMigrated> {
     connection.execute_batch(APPLIED)?;
     for migration in migrations.iter() {
@@ -94,12 +95,6 @@ pub(super) fn migrate(connection: &mut rusqlite::Connection, migrations: &Migrat
     Ok(())
 }
 
-impl From<rusqlite::Error> for NotMigrated {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Fault(error.into())
-    }
-}
-
 pub(super) fn rows(connection: &rusqlite::Connection, query: &Query<'_>) -> Result<Vec<Row>, Fault> {
     let mut statement = bound(connection, query)?;
     let columns = statement.column_count();
@@ -123,15 +118,15 @@ pub(super) fn changes(connection: &rusqlite::Connection, query: &Query<'_>) -> R
     Ok(u64::try_from(statement.raw_execute()?).unwrap_or(u64::MAX))
 }
 
-/// One statement that takes long, on a thread of its own, and the connection's end. Who stops waiting for it stops it.
+/// One statement that takes long, on a thread of its own, and the connection's end. A caller that stops waiting for it stops it.
 pub(super) async fn rows_apart(connection: rusqlite::Connection, query: Query<'static>) -> Result<Vec<Row>, Fault> {
-    let _stop = Stop(connection.get_interrupt_handle());
+    let _interrupt = Interrupt(connection.get_interrupt_handle());
     let (give, take) = oneshot::channel();
     let thread = std::thread::Builder::new().name("long-read".to_owned());
     let work = move || {
         let found = rows(&connection, &query);
         drop(connection);
-        // Whoever no longer waits has gone away.
+        // A caller that no longer waits has gone away.
         let _ = give.send(found);
     };
     thread.spawn(work).map_err(|_| Fault::Ended)?;
@@ -139,9 +134,9 @@ pub(super) async fn rows_apart(connection: rusqlite::Connection, query: Query<'s
 }
 
 /// Stops whatever a connection does when it is dropped; harmless to one that has ended.
-struct Stop(InterruptHandle);
+struct Interrupt(InterruptHandle);
 
-impl Drop for Stop {
+impl Drop for Interrupt {
     fn drop(&mut self) {
         self.0.interrupt();
     }
@@ -150,13 +145,13 @@ impl Drop for Stop {
 /// `$2` is a name to SQLite, and the places of names are in the order in which they first occur.
 fn bound<'c>(connection: &'c rusqlite::Connection, query: &Query<'_>) -> rusqlite::Result<CachedStatement<'c>> {
     let mut statement = connection.prepare_cached(&query.sql.0)?;
-    for place in 1..=statement.parameter_count() {
-        let name = statement.parameter_name(place).unwrap_or_default();
-        let number = name.get(1..).and_then(|digits| digits.parse::<usize>().ok()).unwrap_or(place);
+    for position in 1..=statement.parameter_count() {
+        let name = statement.parameter_name(position).unwrap_or_default();
+        let number = name.get(1..).and_then(|digits| digits.parse::<usize>().ok()).unwrap_or(position);
         let Some(argument) = query.arguments.get(number - 1) else {
             return Err(rusqlite::Error::InvalidParameterName(name.to_owned()));
         };
-        statement.raw_bind_parameter(place, argument)?;
+        statement.raw_bind_parameter(position, argument)?;
     }
     Ok(statement)
 }
@@ -206,7 +201,7 @@ impl Readers {
     ) -> Result<T, Fault> {
         let free = tokio::time::timeout(READER_WAIT_MAX, self.0.free.clone().acquire_owned()).await;
         // Closed when the store is.
-        let place = free.map_err(|_| Fault::TooLate)?.map_err(|_| Fault::Ended)?;
+        let permit = free.map_err(|_| Fault::TooLate)?.map_err(|_| Fault::Ended)?;
         let pool = self.0.clone();
         let reading = tokio::task::spawn_blocking(move || {
             let idle = pool.idle().pop();
@@ -218,7 +213,7 @@ impl Readers {
                 }
                 result
             });
-            drop(place);
+            drop(permit);
             result
         });
         reading.await.unwrap_or(Err(Fault::Ended))

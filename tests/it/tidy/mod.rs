@@ -151,7 +151,7 @@ const ROOMS: [(&str, &[&str]); 30] = [
             "src/cli/signals.rs",
             "src/clock.rs",
             "src/config/file.rs",
-            "src/store/place.rs",
+            "src/store/db_file.rs",
         ],
     ),
     ("mimalloc", &["src/main.rs"]),

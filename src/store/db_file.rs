@@ -15,23 +15,23 @@ use std::sync::{Arc, Mutex, OnceLock};
 use rustix::fs::{Access, StatVfsMountFlags};
 use url::Url;
 
-use super::Error;
+use super::error::{Error, OpenError};
 
 /// Said with every refusal of the file system.
 pub(super) const WHAT_TO_DO: &str = "the user who runs this must be able to read and write the file and its folder";
 
 /// A SQLite file that is there.
 #[derive(Debug, Clone)]
-pub(super) struct Place(PathBuf, Arc<OnceLock<FileId>>);
+pub(super) struct DbFile(PathBuf, Arc<OnceLock<FileId>>);
 
-impl Place {
-    /// Finds the file; makes it, and its folder, when it is not there. Both hold personal data: nobody but their owner
-    /// reads what is made here, and what is there keeps its rights.
-    pub(super) fn make(path: &str) -> Result<Self, Error> {
+impl DbFile {
+    /// Finds the file; makes it, and its folder, when it is not there. Both hold personal data: only their owner can
+    /// read a new file, and a file that is there keeps its rights.
+    pub(super) fn make(path: &str) -> Result<Self, OpenError> {
         let path = Path::new(path);
         let unusable = |error: std::io::Error| unusable(path, &error);
         if let Some(decoded) = decoded_before(path) {
-            return Err(Error::Unusable(format!(
+            return Err(OpenError::Unusable(format!(
                 "{}: the path is read as it is written, and versions before this one decoded it: they left the store in {}; \
                  name that, or move it",
                 path.display(),
@@ -50,24 +50,24 @@ impl Place {
     }
 
     /// Finds the file, to read and write it.
-    pub(super) fn find(path: &str) -> Result<Self, Error> {
+    pub(super) fn find(path: &str) -> Result<Self, OpenError> {
         Self::find_at(Path::new(path), Access::READ_OK | Access::WRITE_OK)
     }
 
     /// Finds the file, to read it only.
-    pub(super) fn look(path: &str) -> Result<Self, Error> {
+    pub(super) fn look(path: &str) -> Result<Self, OpenError> {
         Self::find_at(Path::new(path), Access::READ_OK)
     }
 
-    fn find_at(path: &Path, access: Access) -> Result<Self, Error> {
+    fn find_at(path: &Path, access: Access) -> Result<Self, OpenError> {
         let resolved = match std::fs::canonicalize(path) {
             Ok(resolved) => resolved,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(Error::Missing(path.display().to_string()));
+                return Err(OpenError::Missing(path.display().to_string()));
             }
             Err(error) => return Err(unusable(path, &error)),
         };
-        let refuse = |why: &str| Err(Error::Unusable(format!("{}: {why}", path.display())));
+        let refuse = |why: &str| Err(OpenError::Unusable(format!("{}: {why}", path.display())));
         if !resolved.is_file() {
             return refuse("this is no file; name one, which may lie in a folder");
         }
@@ -124,18 +124,18 @@ impl Place {
     /// Two locks say so. One is on `FILE.lock`, where other versions look for it too. The other is on the file itself, so
     /// that it holds through every name of the file (a hard link) and whatever becomes of `FILE.lock`. It is `flock`, which
     /// SQLite's own locks (`fcntl`) do not meet on a local file system. To be called before SQLite opens the file.
-    pub(super) fn lock(&self) -> Result<FileLock, Error> {
+    pub(super) fn lock(&self) -> Result<FileLock, OpenError> {
         let file = File::options().read(true).write(true).open(&self.0).map_err(|error| unusable(&self.0, &error))?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::Taken),
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse),
             // A file system without such locks still has the other one.
             Err(TryLockError::Error(error)) => tracing::debug!(%error, "the store's file itself cannot be locked"),
         }
         let found = file.metadata().map_err(|error| unusable(&self.0, &error))?;
         let _ = self.1.set(FileId::of(&found));
         let mut lock = FileLock {
-            place: self.clone(),
+            db_file: self.clone(),
             file: Some(file),
             id: FileId::of(&found),
             log: Mutex::default(),
@@ -145,13 +145,13 @@ impl Place {
         Ok(lock)
     }
 
-    fn lock_beside(&self) -> Result<File, Error> {
+    fn lock_beside(&self) -> Result<File, OpenError> {
         let path = self.beside(".lock");
         let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = file.map_err(|error| unusable(&path, &error))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(Error::Taken),
+            Err(TryLockError::WouldBlock) => Err(OpenError::InUse),
             Err(TryLockError::Error(error)) => Err(unusable(&path, &error)),
         }
     }
@@ -183,7 +183,7 @@ type LogIds = (FileId, FileId);
 
 /// The right to work on a SQLite file.
 pub(super) struct FileLock {
-    place: Place,
+    db_file: DbFile,
     /// Open for as long as the process lives: see [`FileLock::close`].
     file: Option<File>,
     id: FileId,
@@ -197,11 +197,11 @@ impl FileLock {
     /// Whether the names still lead to what this process has open: the file, its log and `FILE.lock`. Costs three looks at
     /// names. A `FILE.lock` that was removed is made and locked again; one that another bridge has is a loss.
     pub(super) fn holds(&self) -> bool {
-        if FileId::at(self.place.path()) != Some(self.id) {
+        if FileId::at(self.db_file.path()) != Some(self.id) {
             return false;
         }
         // Another process that makes a new index of the log overwrites what is in the log.
-        let id = |suffix| FileId::at(&self.place.beside(suffix));
+        let id = |suffix| FileId::at(&self.db_file.beside(suffix));
         let at = id("-wal").zip(id("-shm"));
         let mut log = self.log.lock().expect("no code panics while it holds this");
         if log.is_some() && *log != at {
@@ -227,16 +227,16 @@ impl FileLock {
         let Some(lock) = &self.lock_file else { return true };
         let mut lock = lock.lock().expect("no code panics while it holds this");
         let held = lock.metadata().ok().map(|found| FileId::of(&found));
-        if held.is_some() && held == FileId::at(&self.place.beside(".lock")) {
+        if held.is_some() && held == FileId::at(&self.db_file.beside(".lock")) {
             return true;
         }
-        match self.place.lock_beside() {
+        match self.db_file.lock_beside() {
             Ok(file) => {
                 tracing::warn!("the lock file next to the store (FILE.lock) was removed; it is there again");
                 *lock = file;
                 true
             }
-            Err(Error::Taken) => false,
+            Err(OpenError::InUse) => false,
             // The lock on the file itself still holds.
             Err(_) => true,
         }
@@ -253,13 +253,13 @@ impl Drop for FileLock {
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for DbFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.display().fmt(f)
     }
 }
 
-/// What is left of the disk that a file is on, bytes; `None` where that is not told.
+/// Free bytes of the disk that a file is on; `None` where the system does not say.
 pub(super) fn free_bytes(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(path).ok()?;
     disk.f_bavail.checked_mul(disk.f_frsize)
@@ -270,12 +270,12 @@ pub(super) fn is_read_only(path: &Path) -> bool {
     rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
-fn unusable(path: &Path, error: &std::io::Error) -> Error {
+fn unusable(path: &Path, error: &std::io::Error) -> OpenError {
     // Room is made by others, and is worth waiting for.
     if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
-        return Error::Away(format!("{}: {error}", path.display()));
+        return Error::Away(format!("{}: {error}", path.display())).into();
     }
-    Error::Unusable(format!("{}: {error}; {WHAT_TO_DO}", path.display()))
+    OpenError::Unusable(format!("{}: {error}; {WHAT_TO_DO}", path.display()))
 }
 
 /// The path in a SQLite URL, as it stands there; `None` for another database.

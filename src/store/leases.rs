@@ -1,10 +1,10 @@
-//! What this process has under way and need not remember: polls, and notices on their way out.
+//! Leases in memory: polls, and outgoing events that are being published.
 //!
-//! Whoever has a SQLite file for itself keeps this in memory: a crash forgets it, and then it is due again, which is what is
-//! wanted. A row for each would be written and flushed only to be written again a moment later. Replicas on PostgreSQL must
-//! know of each other, and keep it in rows.
+//! With SQLite there is one process, so its leases live in memory. After a crash they are gone and the work is due again, as
+//! intended. A row for each would be written and flushed only to be written again a moment later. Replicas on PostgreSQL must
+//! know of each other, and keep their leases in rows.
 //!
-//! Before: [`crate::store::roster`] and [`crate::store::outbox`] take. After: they give back what is done.
+//! Before: [`crate::store::polls`] and [`crate::store::outbox`] lease. After: they give back what is done.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -12,18 +12,18 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::domain::Timestamp;
 
-/// What is taken, and until when nobody else takes it.
+/// Leased keys, each with the end of its lease.
 #[derive(Debug)]
-pub(super) struct Taken<K>(Mutex<HashMap<K, Timestamp>>);
+pub(super) struct InMemoryLeases<K>(Mutex<HashMap<K, Timestamp>>);
 
-impl<K> Default for Taken<K> {
+impl<K> Default for InMemoryLeases<K> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<K: Eq + Hash> Taken<K> {
-    /// What is done, and on disk: due again when its row says so.
+impl<K: Eq + Hash> InMemoryLeases<K> {
+    /// Ends leases whose work is done and on disk: it is due again when its row says so.
     pub(super) fn give_back<'a>(&self, keys: impl IntoIterator<Item = &'a K>)
     where
         K: 'a,
@@ -39,25 +39,25 @@ impl<K: Eq + Hash> Taken<K> {
     }
 }
 
-/// One write that takes. The writer may run it again after a rollback: then it takes anew what it had. One that fails in the
-/// end is to be undone.
+/// The leases of one write. The writer may run it again after a rollback: then it leases again what it had. A write that fails
+/// in the end is to be undone.
 #[derive(Debug)]
-pub(super) struct Taking<K> {
-    all: Arc<Taken<K>>,
+pub(super) struct LeaseGuard<K> {
+    all: Arc<InMemoryLeases<K>>,
     mine: Mutex<Vec<K>>,
 }
 
-impl<K: Eq + Hash + Copy> Taking<K> {
-    pub(super) fn of(all: &Arc<Taken<K>>) -> Arc<Self> {
+impl<K: Eq + Hash + Copy> LeaseGuard<K> {
+    pub(super) fn of(all: &Arc<InMemoryLeases<K>>) -> Arc<Self> {
         Arc::new(Self { all: all.clone(), mine: Mutex::default() })
     }
 
-    /// Gives back all that it took: the write did not go through.
+    /// Gives back all leases of a write that did not go through.
     pub(super) fn undo(&self) {
         self.all.give_back(self.mine().drain(..).as_slice());
     }
 
-    /// How many are taken by others: whoever looks for ten looks at so many more.
+    /// How many keys others have: a caller that looks for ten looks at as many more.
     pub(super) fn begin(&self, now: Timestamp) -> usize {
         self.undo();
         let mut all = self.all.lock();
@@ -65,7 +65,7 @@ impl<K: Eq + Hash + Copy> Taking<K> {
         all.len()
     }
 
-    /// `false`: somebody else has it.
+    /// `false`: another write has it.
     pub(super) fn take(&self, key: K, until: Timestamp) -> bool {
         let mut all = self.all.lock();
         let is_free = !all.contains_key(&key);
@@ -85,12 +85,12 @@ impl<K: Eq + Hash + Copy> Taking<K> {
 mod tests {
     use super::*;
 
-    /// A lease is nobody else's until it is given back or its time is over.
+    /// A lease is of one write until it is given back or its time is over.
     #[test]
     fn a_lease_lasts_until_it_is_given_back_or_expires() {
         let at = Timestamp::from_micros;
-        let all = Arc::<Taken<u8>>::default();
-        let (one, other) = (Taking::of(&all), Taking::of(&all));
+        let all = Arc::<InMemoryLeases<u8>>::default();
+        let (one, other) = (LeaseGuard::of(&all), LeaseGuard::of(&all));
         assert_eq!(one.begin(at(0)), 0);
         assert!(one.take(1, at(10)) && one.take(2, at(10)) && !one.take(2, at(10)));
         assert_eq!(other.begin(at(0)), 2);
@@ -98,12 +98,12 @@ mod tests {
         // A rollback: it takes the same again, and not the other's.
         assert_eq!(one.begin(at(0)), 1);
         assert!(one.take(1, at(10)) && one.take(2, at(10)) && !one.take(3, at(10)));
-        let failed = Taking::of(&all);
+        let failed = LeaseGuard::of(&all);
         assert!(failed.take(4, at(20)));
         failed.undo();
         assert!(other.take(4, at(20)), "what failed has taken nothing");
         all.give_back(&[1, 4]);
-        let third = Taking::of(&all);
+        let third = LeaseGuard::of(&all);
         assert_eq!(third.begin(at(10)), 1, "2 has lapsed");
         assert!(third.take(1, at(30)) && third.take(2, at(30)) && !third.take(3, at(30)));
     }

@@ -6,6 +6,7 @@
 //!
 //! Before: [`crate::config`]. After: [`crate::store::writer`] and the readers.
 
+mod fault;
 mod log;
 mod postgres;
 mod query;
@@ -19,14 +20,17 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _, PgConnection, PgPool};
 
+pub(super) use fault::{Fault, NotMigrated};
 pub(super) use log::LogMover;
 pub(super) use query::{Cell, Cells, Executor, FromCell, FromRow, Query, Row, ours, query, row};
 
-use super::condition::{Condition, Trouble};
-use super::place::{self, FileLock, Place, WHAT_TO_DO, sqlite_path};
-use super::{Error, keeping};
+use sqlite::{READER_WAIT_MAX, READERS_MAX};
 
-/// A replica that was frozen in a transaction holds its lanes' rows; nobody waits for it longer than this.
+use super::condition::{Condition, Trouble};
+use super::db_file::{self, DbFile, FileLock, WHAT_TO_DO, sqlite_path};
+use super::error::{Error, OpenError};
+
+/// Limit of the wait for a row's lock: a replica that was frozen in a transaction holds its lanes' rows.
 const LOCK_TIMEOUT_MS: u32 = 5_000;
 
 /// Below the writer's own bound, so that PostgreSQL gives up first: a client that just goes away leaves a backend
@@ -35,12 +39,6 @@ const STATEMENT_TIMEOUT_MS: u32 = 15_000;
 
 /// A server that has not let us in by then is away.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// Readers: timelines, gauges. Few, because each PostgreSQL connection costs the server memory.
-const READERS_MAX: usize = 4;
-
-/// A reader that finds no free connection for this long reports the store as away.
-const READER_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Message about a URL that cannot be read. Shows nothing of it.
 const NO_URL: &str = "store.url is no usable URL of PostgreSQL, which has the form \
@@ -86,7 +84,7 @@ pub(super) struct Db {
 
 #[derive(Clone)]
 enum Address {
-    File { place: Place, may_write: bool },
+    File { file: DbFile, may_write: bool },
     Server(Box<PgConnectOptions>),
 }
 
@@ -96,140 +94,17 @@ pub(super) enum Connection {
     Postgres(PgConnection),
 }
 
-/// Connections for reading, next to the writer's.
+/// Connections for reading, next to the writer's; cheap to clone.
+#[derive(Clone)]
 pub(super) struct Readers {
     source: ReadSource,
     condition: Arc<Condition>,
 }
 
+#[derive(Clone)]
 enum ReadSource {
     Sqlite(sqlite::Readers),
     Postgres(PgPool),
-}
-
-/// Why a statement did not run, or what it gave makes no sense.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
-    /// SQLite's own word.
-    #[error(transparent)]
-    Sqlite(#[from] rusqlite::Error),
-    /// PostgreSQL's, or the connection's.
-    #[error("{}", postgres::words(.0))]
-    Postgres(#[from] sqlx::Error),
-    /// Nothing came within the time.
-    #[error("it did not answer in time")]
-    TooLate,
-    /// The process is about to end.
-    #[error("the bridge is ending")]
-    Ended,
-    /// A row that should be there is not.
-    #[error("no rows returned by a query that expected to return at least one row")]
-    Missing,
-    /// Another version wrote it, or it is damaged.
-    #[error("column {column} is not what this version writes there")]
-    Unreadable { column: usize },
-}
-
-/// Why the schema is not this program's.
-pub(super) enum NotMigrated {
-    /// A statement did not run.
-    Fault(Fault),
-    /// What is there does not fit to what is known.
-    Schema(MigrateError),
-}
-
-impl Fault {
-    /// SQLite's code, without what its extended forms add.
-    pub(super) fn sqlite_code(&self) -> Option<i32> {
-        match self {
-            Self::Sqlite(error) => error.sqlite_error().map(|error| error.extended_code & 0xff),
-            Self::Postgres(_) | Self::TooLate | Self::Ended | Self::Missing | Self::Unreadable { .. } => None,
-        }
-    }
-
-    /// Whether SQLite found no room for what it had to write: `SQLITE_FULL`; under a quota `SQLITE_IOERR_WRITE`, or
-    /// `SQLITE_IOERR_SHMSIZE`.
-    pub(super) fn is_for_want_of_room(&self) -> bool {
-        let Self::Sqlite(error) = self else { return false };
-        error.sqlite_error().is_some_and(|error| matches!(error.extended_code, 13 | 778 | 4_874))
-    }
-
-    /// The trouble of the whole store that it stands for, if it stands for one.
-    pub(super) fn trouble(&self) -> Option<Trouble> {
-        match self {
-            Self::Sqlite(error) => sqlite_trouble(error.sqlite_error()?.extended_code),
-            Self::Postgres(error) => match self.sql_state() {
-                Some(code) => server_trouble(&code),
-                None => connection_trouble(error),
-            },
-            Self::TooLate => Some(Trouble::Silent),
-            Self::Ended | Self::Missing | Self::Unreadable { .. } => None,
-        }
-    }
-
-    /// PostgreSQL's SQLSTATE.
-    fn sql_state(&self) -> Option<String> {
-        match self {
-            Self::Postgres(error) => Some(error.as_database_error()?.code()?.into_owned()),
-            Self::Sqlite(_) | Self::TooLate | Self::Ended | Self::Missing | Self::Unreadable { .. } => None,
-        }
-    }
-
-    /// PostgreSQL: `serialization_failure` and `deadlock_detected` (SQLSTATE class 40).
-    pub(super) fn is_conflict(&self) -> bool {
-        self.sql_state().is_some_and(|code| code == "40001" || code == "40P01")
-    }
-
-    /// Whether PostgreSQL may let us in a little later, without anybody doing anything: it cannot be reached, starts or
-    /// stops (57P01 to 57P03), has no connection to spare (53300), or the connection broke (08).
-    fn is_away(&self) -> bool {
-        match self.sql_state() {
-            Some(code) => code.starts_with("08") || matches!(&*code, "57P01" | "57P02" | "57P03" | "53300"),
-            None => matches!(self, Self::TooLate | Self::Postgres(sqlx::Error::Io(_))),
-        }
-    }
-}
-
-/// By SQLite's extended code: see <https://sqlite.org/rescode.html>.
-fn sqlite_trouble(code: i32) -> Option<Trouble> {
-    match (code, code & 0xff) {
-        // `SQLITE_IOERR_WRITE` and `SQLITE_IOERR_SHMSIZE`, under a quota.
-        (778 | 4_874, _) | (_, 13) => Some(Trouble::NoRoom),
-        (sqlite::MOVED, _) => Some(Trouble::Replaced),
-        // `SQLITE_PERM`, `SQLITE_READONLY`, `SQLITE_CANTOPEN`.
-        (_, 3 | 8 | 14) => Some(Trouble::ReadOnly),
-        // `SQLITE_BUSY`, `SQLITE_LOCKED`, `SQLITE_PROTOCOL`.
-        (_, 5 | 6 | 15) => Some(Trouble::Locked),
-        // `SQLITE_CORRUPT`, `SQLITE_NOTADB`.
-        (_, 11 | 26) => Some(Trouble::Damaged),
-        // `SQLITE_IOERR`.
-        (_, 10) => Some(Trouble::DiskFails),
-        (_, _) => None,
-    }
-}
-
-/// By PostgreSQL's SQLSTATE.
-fn server_trouble(code: &str) -> Option<Trouble> {
-    match code {
-        "53100" => Some(Trouble::NoRoom),
-        "25006" => Some(Trouble::ReadOnly),
-        "55P03" => Some(Trouble::Locked),
-        "XX001" | "XX002" => Some(Trouble::Damaged),
-        "58030" => Some(Trouble::DiskFails),
-        // A statement, or a whole transaction, that took too long; a server that starts, stops or has no room for us.
-        "57014" | "25P03" | "57P01" | "57P02" | "57P03" | "53200" | "53300" => Some(Trouble::Silent),
-        "42501" | "42P01" | "3D000" => Some(Trouble::AccessDenied),
-        _ if code.starts_with("28") => Some(Trouble::AccessDenied),
-        _ if code.starts_with("08") => Some(Trouble::Silent),
-        _ => None,
-    }
-}
-
-/// By the way in which a conversation with PostgreSQL ended.
-fn connection_trouble(error: &sqlx::Error) -> Option<Trouble> {
-    let sqlx::Error::Io(error) = error else { return None };
-    let is_refused = matches!(error.kind(), std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound);
-    Some(if is_refused { Trouble::ConnectionRefused } else { Trouble::Silent })
 }
 
 impl Executor for &mut Connection {
@@ -308,7 +183,7 @@ impl Connection {
         }
     }
 
-    /// Applies what is not applied yet, in order, each whole or not at all.
+    /// Applies the missing migrations, in order, each whole or not at all.
     pub(super) async fn migrate(&mut self, migrations: &Migrator) -> Result<(), NotMigrated> {
         match self {
             Self::Sqlite(connection) => sqlite::migrate(connection, migrations),
@@ -373,27 +248,27 @@ impl Connection {
 
 impl Db {
     /// Understands `sqlite://path` and `postgres://…`.
-    pub(super) fn new(url: &str, aim: Aim) -> Result<Self, Error> {
+    pub(super) fn new(url: &str, aim: Aim) -> Result<Self, OpenError> {
         let Some(path) = sqlite_path(url) else {
             // The library's own words repeat values of the URL, among them what stands in the place of a wrong option.
-            let options = url.parse::<PgConnectOptions>().map_err(|_| Error::Unusable(NO_URL.to_owned()))?;
+            let options = url.parse::<PgConnectOptions>().map_err(|_| OpenError::Unusable(NO_URL.to_owned()))?;
             let address = Address::Server(Box::new(options.disable_statement_logging()));
             return Ok(Self { dialect: Dialect::Postgres, address, condition: Arc::default() });
         };
-        let (place, may_write) = match aim {
-            Aim::Work => (Place::make(path)?, true),
-            Aim::Use => (Place::find(path)?, true),
-            Aim::Look => (Place::look(path)?, false),
+        let (file, may_write) = match aim {
+            Aim::Work => (DbFile::make(path)?, true),
+            Aim::Use => (DbFile::find(path)?, true),
+            Aim::Look => (DbFile::look(path)?, false),
         };
-        let address = Address::File { place, may_write };
+        let address = Address::File { file, may_write };
         Ok(Self { dialect: Dialect::Sqlite, address, condition: Arc::default() })
     }
 
     /// The right to work on a SQLite file, held until it is dropped or the process dies; `None` on PostgreSQL, where
     /// many may.
-    pub(super) fn lock(&self) -> Result<Option<FileLock>, Error> {
+    pub(super) fn lock(&self) -> Result<Option<FileLock>, OpenError> {
         match &self.address {
-            Address::File { place, .. } => place.lock().map(Some),
+            Address::File { file, .. } => file.lock().map(Some),
             Address::Server(_) => Ok(None),
         }
     }
@@ -401,7 +276,7 @@ impl Db {
     /// A more exact word for a failed write: a file system that was made read-only answers as a full one does.
     pub(super) fn refined(&self, trouble: Trouble) -> Trouble {
         match (&self.address, trouble) {
-            (Address::File { place, .. }, Trouble::NoRoom) if place::is_read_only(place.path()) => Trouble::ReadOnly,
+            (Address::File { file, .. }, Trouble::NoRoom) if db_file::is_read_only(file.path()) => Trouble::ReadOnly,
             (Address::File { .. } | Address::Server(_), trouble) => trouble,
         }
     }
@@ -411,7 +286,7 @@ impl Db {
     /// fails for another reason.
     pub(super) async fn has_room(&self, connection: &mut Connection) -> bool {
         match &self.address {
-            Address::File { place, .. } => place.has_room(PROBE_BYTES),
+            Address::File { file, .. } => file.has_room(PROBE_BYTES),
             Address::Server(_) => {
                 let tried = connection.batch(PROBE_OF_SERVER).await;
                 !tried.is_err_and(|fault| fault.trouble() == Some(Trouble::NoRoom))
@@ -422,25 +297,25 @@ impl Db {
     /// The size of a SQLite file; `None` on PostgreSQL.
     pub(super) fn file_bytes(&self) -> Option<u64> {
         match &self.address {
-            Address::File { place, .. } => Some(place.bytes()),
+            Address::File { file, .. } => Some(file.bytes()),
             Address::Server(_) => None,
         }
     }
 
-    /// Why the database could not be opened: whether it is worth waiting for, or somebody must do something.
-    pub(super) fn refusal(&self, fault: Fault) -> Error {
+    /// Why the database could not be opened: whether it is worth waiting for, or an operator must do something.
+    pub(super) fn refusal(&self, fault: Fault) -> OpenError {
         match &self.address {
-            Address::File { place, .. } if is_refused_by_files(&fault) => {
-                Error::Unusable(format!("{place}: {fault}; {WHAT_TO_DO}"))
+            Address::File { file, .. } if fault.is_refused_by_files() => {
+                OpenError::Unusable(format!("{file}: {fault}; {WHAT_TO_DO}"))
             }
-            Address::File { .. } => match (fault.trouble(), keeping::of_file(fault)) {
+            Address::File { .. } => match (fault.trouble(), of_file(fault)) {
                 // It passes without anything done to the file: a lock is let go, room is made.
-                (Some(Trouble::Locked | Trouble::NoRoom), error) => error,
-                (_, Error::Away(why)) => Error::Unusable(why),
-                (_, error) => error,
+                (Some(Trouble::Locked | Trouble::NoRoom), error) => error.into(),
+                (_, Error::Away(why)) => OpenError::Unusable(why),
+                (_, error) => error.into(),
             },
             Address::Server(_) if fault.is_away() => fault.into(),
-            Address::Server(_) => Error::Unusable(fault.to_string()),
+            Address::Server(_) => OpenError::Unusable(fault.to_string()),
         }
     }
 
@@ -455,7 +330,7 @@ impl Db {
     /// A connection that leaves the file as it is: no log beside it.
     pub(super) async fn connect_plain(&self) -> Result<Connection, Fault> {
         match &self.address {
-            Address::File { place, may_write } => Ok(Connection::Sqlite(sqlite::open_at(place, *may_write)?)),
+            Address::File { file, may_write } => Ok(Connection::Sqlite(sqlite::open_at(file, *may_write)?)),
             Address::Server(options) => {
                 let connecting = options.connect();
                 let connected = tokio::time::timeout(CONNECT_TIME_MAX, connecting).await;
@@ -467,7 +342,10 @@ impl Db {
     /// Makes of it a connection on which a commit means: on disk.
     pub(super) async fn prepare(&self, connection: &mut Connection) -> Result<(), Fault> {
         match connection {
-            Connection::Sqlite(connection) => Ok(sqlite::prepare_writer(connection)?),
+            Connection::Sqlite(connection) => {
+                log::count_pages(connection);
+                Ok(sqlite::prepare_writer(connection)?)
+            }
             Connection::Postgres(connection) => Ok(prepare_server(connection).await?),
         }
     }
@@ -504,7 +382,7 @@ impl Db {
     /// What moves the log of a SQLite file into it.
     pub(super) fn log_mover(&self) -> Option<LogMover> {
         match &self.address {
-            Address::File { place, .. } => Some(LogMover::new(place.clone())),
+            Address::File { file, .. } => Some(LogMover::new(file.clone())),
             Address::Server(_) => None,
         }
     }
@@ -512,10 +390,10 @@ impl Db {
     /// On SQLite: moves the log into the file and empties it. `false`: a reader was in the way.
     pub(super) async fn scrub(&self, wait_max: Duration) -> Result<bool, Fault> {
         match &self.address {
-            Address::File { place, .. } => {
-                let place = place.clone();
+            Address::File { file, .. } => {
+                let file = file.clone();
                 let scrubbing = tokio::task::spawn_blocking(move || {
-                    let connection = sqlite::open_at(&place, true)?;
+                    let connection = sqlite::open_at(&file, true)?;
                     log::empty(&connection, wait_max)
                 });
                 Ok(scrubbing.await.map_err(|_| Fault::Ended)??)
@@ -527,10 +405,10 @@ impl Db {
     /// Connections for reading; opened when first needed.
     pub(super) fn readers(&self) -> Readers {
         let source = match &self.address {
-            Address::File { place, may_write } => {
-                let (place, may_write) = (place.clone(), *may_write);
+            Address::File { file, may_write } => {
+                let (file, may_write) = (file.clone(), *may_write);
                 ReadSource::Sqlite(sqlite::Readers::new(move || {
-                    let connection = sqlite::open_at(&place, may_write)?;
+                    let connection = sqlite::open_at(&file, may_write)?;
                     sqlite::prepare(&connection)?;
                     Ok(connection)
                 }))
@@ -566,7 +444,7 @@ impl Db {
         }
     }
 
-    /// Ends a `SELECT` of a row that is about to be changed, so that nobody changes it in between.
+    /// Ends a `SELECT` of a row that is about to be changed, so that no other transaction changes it in between.
     pub(super) fn for_update(&self) -> &'static str {
         match self.dialect {
             Dialect::Sqlite => "",
@@ -583,10 +461,32 @@ impl Db {
     }
 }
 
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unreadable { .. } => Self::Unreadable(fault.to_string()),
+            Fault::Sqlite(_) | Fault::Postgres(_) | Fault::TooLate | Fault::Ended | Fault::Missing => {
+                Self::Away(fault.to_string())
+            }
+        }
+    }
+}
+
+impl From<Fault> for OpenError {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault.into())
+    }
+}
+
+/// An error of a SQLite file, which may be damaged.
+pub(super) fn of_file(fault: Fault) -> Error {
+    if fault.is_of_damaged_file() { Error::Damaged(fault.to_string()) } else { fault.into() }
+}
+
 /// `($3, $4, $5)`: as many placeholders, from `first` on.
 pub(super) fn listed(first: usize, count: usize) -> String {
-    let places: Vec<String> = (first..first + count).map(|place| format!("${place}")).collect();
-    format!("({})", places.join(", "))
+    let numbers: Vec<String> = (first..first + count).map(|number| format!("${number}")).collect();
+    format!("({})", numbers.join(", "))
 }
 
 async fn prepare_server(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
@@ -596,9 +496,4 @@ async fn prepare_server(connection: &mut PgConnection) -> Result<(), sqlx::Error
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(settings)).execute(connection).await?;
     Ok(())
-}
-
-/// `SQLITE_PERM`, `SQLITE_READONLY`, `SQLITE_CANTOPEN`, also in their extended forms.
-fn is_refused_by_files(fault: &Fault) -> bool {
-    fault.sqlite_code().is_some_and(|code| matches!(code, 3 | 8 | 14))
 }

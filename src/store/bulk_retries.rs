@@ -1,0 +1,305 @@
+//! Retries of many parked events at a pace.
+//!
+//! A bulk retry is a row, so it survives a restart and its pace is one, however many replicas step it. It goes through the
+//! parked events once, in the order of arrival, and covers none that was parked after it was ordered: what is parked again stays
+//! parked.
+//!
+//! Before: [`crate::admin`] and [`crate::cli`] order. After: [`crate::store::claims`], where the events are claimed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::closed_sets::RetryState;
+use super::db::{Cell, Fault, FromCell, ours, query, row};
+use super::error::Error;
+use super::event_rows::UNSETTLED;
+use super::handle::{Desk, StoreView};
+use super::parking::{RETRYABLE, STEP_MAX, of_reason, retry};
+use super::timeline::ROWS_MAX;
+use super::transaction::{Transaction, Write};
+use crate::domain::verdict::Reason;
+use crate::domain::{EventId, Timestamp};
+
+/// A bulk retry that could not be stepped for longer than this (a restart) does not catch up: the pace is there to
+/// spare Podero, and a burst would not.
+const CATCH_UP_MAX: Duration = Duration::from_secs(1);
+
+/// How soon a bulk retry that waits for room in the backlog looks again.
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
+
+/// Fastest pace of a bulk retry, events per second.
+pub const PER_SECOND_MAX: u32 = 1_000;
+
+/// Pace of a bulk retry unless another is asked for: a fifth of the default budget, so that new events go first.
+pub const PER_SECOND_DEFAULT: u32 = 10;
+
+/// An order is given again when the retry that was in its way has ended meanwhile: a small one takes milliseconds.
+const ORDERS_MAX: usize = 5;
+
+row! {
+    /// A bulk retry and how far it is.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+    pub struct BulkRetry {
+        /// Of the retry.
+        #[schemars(with = "Uuid")]
+        pub id: String = "id",
+        /// Which events; null: all.
+        pub reason: Option<String> = "reason",
+        /// Its pace.
+        pub per_second: u32 = "per_second",
+        /// When; of an approval, the moment until which its events were parked.
+        pub ordered_at: Timestamp = "ordered_at",
+        /// Whether it overrides what parked them.
+        pub approve: bool = "approve",
+        /// Parked events that it covers.
+        pub total: u64 = "total",
+        /// How many of each type they are.
+        #[schemars(with = "BTreeMap<String, u64>")]
+        pub types: KindCounts = "types",
+        /// Of these so far.
+        pub retried: u64 = "retried",
+        /// How it stands.
+        pub state: RetryState = "state",
+        /// When it ended.
+        pub ended_at: Option<Timestamp> = "ended_at",
+    }
+}
+
+/// How many events of each kind there are; empty where a version before this one did not write it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct KindCounts(pub BTreeMap<String, u64>);
+
+impl FromCell for KindCounts {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        let text = Option::<String>::from_cell(cell)?;
+        Some(Self(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()))
+    }
+}
+
+impl BulkRetry {
+    /// Whether it has more to do.
+    pub fn is_running(&self) -> bool {
+        self.state == RetryState::Running
+    }
+}
+
+/// What came of ordering a bulk retry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ordered {
+    /// It runs.
+    Running(BulkRetry),
+    /// Another one runs; two would double the pace.
+    Occupied(BulkRetry),
+}
+
+/// What one step of the running bulk retry did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stepped {
+    /// None runs.
+    Nothing,
+    /// So many events went back into their lanes; the next is due after the pause.
+    Retried {
+        /// How many.
+        count: usize,
+        /// Until the next step has something to do.
+        pause: Duration,
+    },
+}
+
+impl StoreView {
+    /// Bulk retries, newest first.
+    pub async fn bulk_retries(&self) -> Result<Vec<BulkRetry>, Error> {
+        let newest = ours(format!("SELECT {} FROM bulk_retries ORDER BY id DESC LIMIT $1", BulkRetry::COLUMNS));
+        Ok(query(newest).bind(ROWS_MAX).fetch_all(&self.readers).await?)
+    }
+
+    /// One bulk retry.
+    pub async fn bulk_retry(&self, id: &str) -> Result<Option<BulkRetry>, Error> {
+        let one = ours(format!("SELECT {} FROM bulk_retries WHERE id = $1", BulkRetry::COLUMNS));
+        Ok(query(one).bind(id).fetch_optional(&self.readers).await?)
+    }
+}
+
+impl Desk {
+    /// Orders a retry of everything that is parked now and can be retried, of one reason or all, at a pace of
+    /// `per_second` events. After `Running` it goes on by itself, also after a restart, as [`Desk::retry_step`] is
+    /// called.
+    pub async fn order_retry(&self, reason: Option<Reason>, per_second: u32) -> Result<Ordered, Error> {
+        self.order(RetryOrder { reason, per_second, approve: false, until: self.clock.now() }).await
+    }
+
+    /// As [`Desk::order_retry`], and approves each event of this reason that was parked until `until`: no more than what
+    /// a person has seen. An approval of what no approval overrides is none.
+    pub async fn order_approval(&self, reason: Reason, per_second: u32, until: Timestamp) -> Result<Ordered, Error> {
+        let until = until.min(self.clock.now());
+        let approve = reason.is_approvable();
+        self.order(RetryOrder { reason: Some(reason), per_second, approve, until }).await
+    }
+
+    async fn order(&self, mut order: RetryOrder) -> Result<Ordered, Error> {
+        self.date_back_parked().await?;
+        // Events that were parked before, and dated back, are covered. An approval is of those that were seen, under other dates.
+        if !order.approve {
+            order.until = self.clock.now();
+        }
+        for _ in 0..ORDERS_MAX {
+            if let Some(ordered) = self.order_once(order).await? {
+                return Ok(ordered);
+            }
+        }
+        Err(Error::Away("other retries begin and end all the time".to_owned()))
+    }
+
+    /// `None`: another one was in the way, and has ended since.
+    async fn order_once(&self, order: RetryOrder) -> Result<Option<Ordered>, Error> {
+        // Beside the writer: counting a million rows must not hold everybody's commits.
+        let count = ours(format!(
+            "SELECT type, COUNT(*) FROM events WHERE state = 'parked' AND {of_reason} AND {RETRYABLE} AND settled_at <= $2 \
+             GROUP BY type",
+            of_reason = of_reason(order.reason.is_some()),
+        ));
+        let count = query(count).with((order.reason.map_or("", Reason::name), order.until));
+        let kinds: Vec<(String, u64)> = count.fetch_all(&self.readers).await?;
+        let id = self.clock.fresh_id().to_string();
+        let total: u64 = kinds.iter().map(|(_, count)| count).sum();
+        let kinds: BTreeMap<String, u64> = kinds.into_iter().collect();
+        let kinds = serde_json::to_string(&kinds).expect("names and numbers are serialisable");
+        let RetryOrder { reason, per_second, approve, until } = order;
+        let sql = "INSERT INTO bulk_retries (id, reason, per_second, ordered_at, total, retried, place, due_at, state, approve, types) \
+             VALUES ($1, $2, $3, $4, $5, 0, '', $4, 'running', $6, $7) ON CONFLICT DO NOTHING";
+        let order =
+            query(sql).with((id.clone(), reason, per_second.clamp(1, PER_SECOND_MAX), until, total, approve, kinds));
+        if self.change(order).await? == 1 {
+            let running = self.bulk_retry(&id).await?.map(Ordered::Running);
+            return running.map(Some).ok_or_else(|| Error::Away("what was written is not there".to_owned()));
+        }
+        Ok(self.bulk_retries().await?.into_iter().find(BulkRetry::is_running).map(Ordered::Occupied))
+    }
+    async fn has_pending_above(&self, bound: u64) -> Result<bool, Error> {
+        let above =
+            query(ours(format!("SELECT 1 FROM events WHERE {UNSETTLED} AND state = 'pending' LIMIT 1 OFFSET $1")));
+        Ok(above.bind(bound).finds(&self.readers).await?)
+    }
+    /// Stops a bulk retry; what it has retried stays retried. One that has ended stays as it ended. `None`: there is
+    /// no such one.
+    pub async fn stop_retry(&self, id: &str) -> Result<Option<BulkRetry>, Error> {
+        let stop =
+            query("UPDATE bulk_retries SET state = 'stopped', ended_at = $2 WHERE id = $1 AND state = 'running'");
+        self.change(stop.with((id.to_owned(), self.clock.now()))).await?;
+        self.bulk_retry(id).await
+    }
+    /// Retries what is due of the running bulk retry, for all replicas: the replica that steps moves the one row on. It waits
+    /// while more than half of `backlog_max` events are pending: the other half is for new ones.
+    pub async fn retry_step(&self, backlog_max: u64) -> Result<Stepped, Error> {
+        // Most of the time none runs, and the writer need not be bothered.
+        let running = query("SELECT COUNT(*) FROM bulk_retries WHERE state = 'running'");
+        if running.fetch_one::<u64>(&self.readers).await? == 0 {
+            return Ok(Stepped::Nothing);
+        }
+        if self.has_pending_above(backlog_max / 2).await? {
+            return Ok(Stepped::Retried { count: 0, pause: ROOM_PAUSE });
+        }
+        self.write(StepOn { now: self.clock.now() }).await
+    }
+}
+/// The events that are to be retried, and how fast.
+#[derive(Clone, Copy)]
+struct RetryOrder {
+    reason: Option<Reason>,
+    per_second: u32,
+    approve: bool,
+    /// Nothing that was parked later.
+    until: Timestamp,
+}
+struct StepOn {
+    now: Timestamp,
+}
+row! {
+/// The row of the running bulk retry, held until the transaction ends.
+struct Running {
+id: String = "id",
+reason: Option<String> = "reason",
+per_second: i64 = "per_second",
+ordered_at: Timestamp = "ordered_at",
+/// The event that it came to last.
+cursor: String = "place",
+due_at: Timestamp = "due_at",
+approve: bool = "approve",
+}
+}
+impl Write for StepOn {
+    type Output = Stepped;
+    fn weight(&self) -> usize {
+        STEP_MAX
+    }
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Stepped, Fault> {
+        let Some(running) = self.take(tx).await? else { return Ok(Stepped::Nothing) };
+        let now = self.now.micros();
+        let interval = 1_000_000 / running.per_second.max(1);
+        // It is put off by one interval at most; further ahead it was put off by a clock that was ahead.
+        let due = running.due_at;
+        let due = if due.has_come(self.now, micros(interval)) { due.min(self.now) } else { due };
+        let due_from = due.max(self.now.minus(CATCH_UP_MAX)).micros();
+        if due_from > now {
+            return Ok(Stepped::Retried { count: 0, pause: micros(due_from - now) });
+        }
+        let passed = usize::try_from((now - due_from) / interval).unwrap_or(STEP_MAX);
+        let wanted = passed.saturating_add(1).min(STEP_MAX);
+        let ids = candidates(tx, &running, wanted).await?;
+        let mut count = 0;
+        for id in &ids {
+            count += usize::from(retry(tx, *id, running.approve, self.now).await?.is_some());
+        }
+        let is_over = ids.len() < wanted;
+        let due_at = due_from + interval * i64::try_from(wanted).unwrap_or(i64::MAX);
+        query(
+            "UPDATE bulk_retries SET retried = retried + $2, place = $3, due_at = $4, state = $5, ended_at = $6 \
+        WHERE id = $1",
+        )
+        .with((
+            running.id,
+            count,
+            ids.last().map_or(running.cursor, EventId::to_string),
+            due_at,
+            if is_over { RetryState::Done } else { RetryState::Running },
+            is_over.then_some(now),
+        ))
+        .execute(tx)
+        .await?;
+        Ok(Stepped::Retried { count, pause: micros(due_at - now) })
+    }
+}
+
+impl StepOn {
+    async fn take(&self, tx: &mut Transaction<'_>) -> Result<Option<Running>, Fault> {
+        let take = ours(format!(
+            "SELECT {columns} FROM bulk_retries WHERE state = 'running'{}",
+            tx.db.skip_locked(),
+            columns = Running::COLUMNS,
+        ));
+        query(take).fetch_optional(tx).await
+    }
+}
+
+/// The next events in the order of arrival. The place is what keeps it from a loop also when the replicas' clocks
+/// differ: an event that it has passed is behind it for good.
+async fn candidates(tx: &mut Transaction<'_>, running: &Running, wanted: usize) -> Result<Vec<EventId>, Fault> {
+    let of_reason = of_reason(running.reason.is_some());
+    let sql = ours(format!(
+        "SELECT id FROM events WHERE state = 'parked' AND {of_reason} AND id > $2 AND {RETRYABLE} \
+         AND settled_at <= $3 ORDER BY id LIMIT $4"
+    ));
+    query(sql)
+        .with((running.reason.clone().unwrap_or_default(), &running.cursor, running.ordered_at, wanted))
+        .fetch_all(tx)
+        .await
+}
+
+fn micros(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}

@@ -1,0 +1,373 @@
+//! Claims: the leased right to work on the head of a lane, in the order of what happened.
+//!
+//! A claim is a lease with a fence. Its holder may call Podero without any transaction open; the result is recorded only if no
+//! newer claim exists (the fence), so a worker that slept through its lease changes nothing. A claim that ends without a result
+//! marks the lane interrupted: the next one looks before it makes anything.
+//!
+//! Before: [`crate::store::lanes`]. After: [`crate::apply`], and [`crate::store::settlement`].
+
+use std::time::Duration;
+
+use super::announcements::Announced;
+use super::ceilings::Ceilings;
+use super::db::{Fault, ours, query, row};
+use super::error::Error;
+use super::handle::Store;
+use super::lanes::{StoredCustomer, Urgency, ready_for_head};
+use super::moments::{Reach, work_ceiling};
+use super::outbox::{self, NewNotice};
+use super::transaction::{Transaction, Write};
+use super::{announcements, pumps};
+use crate::domain::brake::Clearance;
+use crate::domain::customer::Customer;
+use crate::domain::event::Event;
+use crate::domain::notice::Notice;
+use crate::domain::plan::Work;
+use crate::domain::verdict::{Reason, unreadable_notice};
+use crate::domain::{EventId, Timestamp};
+
+/// Lanes that one write may find held by a head in back-off before it gives up until the next step.
+const LOOKS_MAX: usize = 256;
+
+/// The right to work on one customer's next event.
+#[derive(Debug)]
+pub struct Claim {
+    /// The event and everything needed to decide about it.
+    pub work: Work,
+    /// Whose lane it is.
+    pub lane: String,
+    /// A result is recorded only under the newest fence.
+    pub fence: i64,
+    /// Until then no other claim of the lane begins.
+    pub lease_until: Timestamp,
+}
+
+/// What became of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It is on disk.
+    Recorded,
+    /// A newer claim exists; the result was dropped, and nothing changed.
+    Fenced,
+}
+
+impl Store {
+    /// Claims the head of one due lane for `lease`; `None` when nothing is due. Two claims never overlap on a
+    /// lane while the lease lasts. A crash afterwards costs the rest of the lease.
+    pub async fn claim(&self, lease: Duration) -> Result<Option<Claim>, Error> {
+        Ok(self.claims(1, lease).await?.pop())
+    }
+
+    /// [`Store::claim`] of up to `limit` lanes, in one write; none when nothing is due.
+    pub async fn claims(&self, limit: usize, lease: Duration) -> Result<Vec<Claim>, Error> {
+        let now = self.clock.now();
+        loop {
+            let found =
+                self.write(TakeClaims { now, until: now.plus(lease), limit, ceilings: self.ceilings.get() }).await?;
+            let was_any = !found.is_empty();
+            let mut claims = Vec::with_capacity(found.len());
+            for found in found {
+                match found.into_claim(now, now.plus(lease)) {
+                    Ok(claim) => claims.push(claim),
+                    // Written by another version, or damaged: for a person, and out of its customer's way.
+                    Err(unreadable) => self.park_unreadable(unreadable, now).await?,
+                }
+            }
+            if !claims.is_empty() || !was_any {
+                return Ok(claims);
+            }
+        }
+    }
+
+    async fn park_unreadable(&self, event: Unreadable, now: Timestamp) -> Result<(), Error> {
+        let place = &event.detail;
+        tracing::error!(event.id = %event.id, place, "an event cannot be read by this version; it is parked");
+        let notice = unreadable_notice(event.id, Reason::Unreadable, now);
+        let seq = self.clock.fresh_id().to_string();
+        self.write(ParkUnreadable { event, notice, seq, now }).await?;
+        self.inner.uncounted.note_unreadable();
+        Ok(())
+    }
+
+    /// Writes the customer down in the middle of a claim and extends its lease. After `Recorded` a crash finds
+    /// the customer as it is now.
+    pub async fn save(&self, claim: &mut Claim, lease: Duration) -> Result<Settled, Error> {
+        let until = self.clock.now().plus(lease);
+        let StoredCustomer { text, is_active } = StoredCustomer::of(&claim.work.customer);
+        let save = query(
+            "UPDATE lanes SET customer = $3, active = $5, ready_at = $4 WHERE lane = $1 AND fence = $2 AND claimed = 1",
+        );
+        let saved = self.change(save.with((claim.lane.clone(), claim.fence, text, until, is_active))).await?;
+        claim.lease_until = until;
+        Ok(if saved == 1 { Settled::Recorded } else { Settled::Fenced })
+    }
+
+    /// To be called once at the start, before anything is claimed. A process that works on a SQLite file has it for itself, so the
+    /// claims in it belong to a process that died: they end after `pause` instead of with their leases. On PostgreSQL they
+    /// may be another replica's, and nothing changes.
+    pub async fn release_claims(&self, pause: Duration) -> Result<(), Error> {
+        if self.inner.lock.is_none() {
+            return Ok(());
+        }
+        let release = query("UPDATE lanes SET ready_at = $1 WHERE claimed = 1 AND ready_at > $1");
+        self.change(release.bind(self.clock.now().plus(pause))).await?;
+        Ok(())
+    }
+}
+
+struct TakeClaims {
+    now: Timestamp,
+    until: Timestamp,
+    limit: usize,
+    ceilings: Ceilings,
+}
+
+row! {
+    /// A lane that looks due.
+    struct DueLane {
+        lane: String = "lane",
+        fence: i64 = "fence",
+        is_interrupted: bool = "interrupted",
+        customer: String = "customer",
+        begun: Option<EventId> = "begun",
+        is_claimed: bool = "claimed",
+    }
+}
+
+row! {
+    /// The event at the head of a lane.
+    struct HeadRow {
+        event: String = "event",
+        tries_from: Timestamp = "tries_from",
+        failures: u32 = "failures",
+        failing_since: Option<Timestamp> = "failing_since",
+        due_at: Timestamp = "due_at",
+        id: EventId = "id",
+        time: Timestamp = "time",
+        change: Option<String> = "change",
+        said_at: Option<Timestamp> = "said_at",
+        clearance: Option<String> = "clearance",
+    }
+}
+
+/// A lane that was claimed, with its head.
+struct ClaimedLane {
+    lane: String,
+    fence: i64,
+    was_interrupted: bool,
+    customer: String,
+    head: HeadRow,
+    /// The records of the customer's heat pumps.
+    seen: Vec<String>,
+}
+
+/// What a claim leaves in a lane.
+struct Hold {
+    is_claimed: bool,
+    ready_at: Option<Timestamp>,
+    begun: Option<EventId>,
+}
+
+impl Write for TakeClaims {
+    const ONLY_IF_AWAITED: bool = true;
+    type Output = Vec<ClaimedLane>;
+
+    fn weight(&self) -> usize {
+        self.limit
+    }
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, Fault> {
+        let mut all = Vec::with_capacity(self.limit);
+        let mut passed_over = 0;
+        while all.len() < self.limit && passed_over < LOOKS_MAX {
+            let (wanted, passed_over_before) = (self.limit - all.len(), passed_over);
+            let lanes = self.due(wanted, tx).await?;
+            let is_last = lanes.len() < wanted;
+            for lane in lanes {
+                match self.head(tx, lane).await? {
+                    Some(found) => all.push(found),
+                    None => passed_over += 1,
+                }
+            }
+            // One that was passed over may be due again by its next head.
+            if is_last && passed_over == passed_over_before {
+                break;
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl TakeClaims {
+    /// Up to `limit` lanes, those first that have been due for longest, and such with nothing but imported work only where
+    /// no other is due.
+    async fn due(&self, limit: usize, tx: &mut Transaction<'_>) -> Result<Vec<DueLane>, Fault> {
+        let mut lanes = Vec::new();
+        for urgency in [Urgency::Live, Urgency::Bulk] {
+            for reach in Reach::BOTH {
+                if lanes.len() == limit {
+                    return Ok(lanes);
+                }
+                let look = DueLook { urgency, reach, limit: limit - lanes.len(), ceiling: self.ceilings.work };
+                let mut due = self.due_of(look, tx).await?;
+                // A pause is looked for only where something lies so far ahead.
+                if reach == Reach::Beyond && !due.is_empty() {
+                    let ceiling = work_ceiling(&mut *tx, self.now, self.ceilings).await?;
+                    if ceiling > self.ceilings.work {
+                        due = self.due_of(DueLook { ceiling, ..look }, tx).await?;
+                    }
+                }
+                lanes.extend(due);
+            }
+        }
+        Ok(lanes)
+    }
+
+    async fn due_of(&self, look: DueLook, tx: &mut Transaction<'_>) -> Result<Vec<DueLane>, Fault> {
+        // The kind is written out, so that the index serves the look at it and its order.
+        let due = ours(format!(
+            "SELECT {columns} FROM lanes WHERE bulk = {} AND ready_at {compares} $1 ORDER BY ready_at LIMIT $2{}",
+            look.urgency.bulk(),
+            tx.db.skip_locked(),
+            columns = DueLane::COLUMNS,
+            compares = look.reach.compares(),
+        ));
+        query(due).with((look.reach.bound(self.now, look.ceiling), look.limit)).fetch_all(tx).await
+    }
+
+    /// Whether the time of a customer's next event has come.
+    async fn has_come(&self, tx: &mut Transaction<'_>, due: Timestamp) -> Result<bool, Fault> {
+        if due <= self.now || !due.has_come(self.now, self.ceilings.work) {
+            return Ok(due <= self.now);
+        }
+        Ok(due.has_come(self.now, work_ceiling(&mut *tx, self.now, self.ceilings).await?))
+    }
+
+    /// The work in a lane that was found; `None` passes it over, since a newer arrival makes a lane look due
+    /// although its head is in back-off and holds it. Either way an earlier claim is fenced.
+    async fn head(&self, tx: &mut Transaction<'_>, found: DueLane) -> Result<Option<ClaimedLane>, Fault> {
+        let DueLane { lane, fence, is_interrupted, customer, begun, is_claimed } = found;
+        let head = head_of(tx, &lane, begun).await?;
+        let due = head.as_ref().map(|head| head.due_at);
+        let is_due = match due {
+            Some(due) => self.has_come(tx, due).await?,
+            None => false,
+        };
+        let Some(head) = head.filter(|_| is_due) else {
+            self.hold(tx, &lane, Hold { is_claimed: false, ready_at: due, begun }).await?;
+            return Ok(None);
+        };
+        // What was begun may have made something that only it knows of, and is finished.
+        if begun != Some(head.id) && self.was_replaced(tx, &lane, &head).await? {
+            self.hold(tx, &lane, Hold { is_claimed: false, ready_at: None, begun }).await?;
+            ready_for_head(tx, &lane).await?;
+            return Ok(None);
+        }
+        let hold = Hold { is_claimed: true, ready_at: Some(self.until), begun: Some(head.id) };
+        self.hold(tx, &lane, hold).await?;
+        let seen = pumps::seen_of(tx, &lane).await?;
+        let was_interrupted = is_interrupted || is_claimed;
+        Ok(Some(ClaimedLane { lane, fence: fence + 1, was_interrupted, customer, head, seen }))
+    }
+
+    async fn hold(&self, tx: &mut Transaction<'_>, lane: &str, hold: Hold) -> Result<(), Fault> {
+        let sql = "UPDATE lanes SET fence = fence + 1, interrupted = CASE WHEN claimed = 1 THEN 1 ELSE interrupted END, \
+             claimed = $2, ready_at = $3, begun = $4 WHERE lane = $1";
+        query(sql).with((lane, hold.is_claimed, hold.ready_at, hold.begun)).execute(tx).await?;
+        Ok(())
+    }
+
+    async fn was_replaced(&self, tx: &mut Transaction<'_>, lane: &str, head: &HeadRow) -> Result<bool, Fault> {
+        let said_at = head.said_at.filter(|said_at| *said_at < head.time);
+        let (Some(change), Some(said_at)) = (head.change.as_deref(), said_at) else { return Ok(false) };
+        announcements::is_replaced(tx, &Announced { lane, change, id: head.id, said_at }, self.now).await
+    }
+}
+
+/// Which lanes are looked for.
+#[derive(Clone, Copy)]
+struct DueLook {
+    urgency: Urgency,
+    reach: Reach,
+    limit: usize,
+    ceiling: Duration,
+}
+
+/// The event to be worked on next: the one that was begun, else the first by time and arrival. What was begun is
+/// finished before something older that came later: it may have made something at Podero that only it knows to look for.
+async fn head_of(tx: &mut Transaction<'_>, lane: &str, begun: Option<EventId>) -> Result<Option<HeadRow>, Fault> {
+    if let Some(begun) = begun {
+        let head = ours(format!("SELECT {} FROM events WHERE id = $1 AND state = 'pending'", HeadRow::COLUMNS));
+        let head = query(head).bind(begun).fetch_optional(&mut *tx).await?;
+        if head.is_some() {
+            return Ok(head);
+        }
+    }
+    let head = ours(format!(
+        "SELECT {} FROM events WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1",
+        HeadRow::COLUMNS
+    ));
+    query(head).bind(lane).fetch_optional(tx).await
+}
+
+impl ClaimedLane {
+    /// The error says where it cannot be read, and not what stands there.
+    fn into_claim(self, now: Timestamp, lease_until: Timestamp) -> Result<Claim, Unreadable> {
+        let Self { lane, fence, head, .. } = self;
+        let read = || -> Result<(Event, Customer), serde_json::Error> {
+            let customer = match self.customer.as_str() {
+                "" => Customer::default(),
+                text => serde_json::from_str(text)?,
+            };
+            Ok((serde_json::from_str(&head.event)?, customer))
+        };
+        let (event, mut customer) = match read() {
+            Ok(read) => read,
+            Err(error) => {
+                let detail = format!("stored form, column {}", error.column());
+                return Err(Unreadable { lane, fence, id: head.id, detail });
+            }
+        };
+        customer.begin(self.was_interrupted);
+        let mut work = Work::new(event, head.tries_from.no_later_than(now), customer);
+        work.failures = head.failures;
+        work.failing_since = head.failing_since.map(|since| since.no_later_than(now));
+        work.clearance = Clearance::from_name(head.clearance.as_deref());
+        work.seen = self.seen.iter().filter_map(|text| pumps::legible(text)).collect();
+        Ok(Claim { work, lane, fence, lease_until })
+    }
+}
+
+/// A claimed event that this version cannot read.
+struct Unreadable {
+    lane: String,
+    fence: i64,
+    id: EventId,
+    detail: String,
+}
+
+struct ParkUnreadable {
+    event: Unreadable,
+    notice: Notice,
+    seq: String,
+    now: Timestamp,
+}
+
+impl Write for ParkUnreadable {
+    type Output = ();
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
+        let Unreadable { lane, fence, id, detail } = &self.event;
+        let release = query("UPDATE lanes SET claimed = 0 WHERE lane = $1 AND fence = $2").with((lane, *fence));
+        if release.execute(&mut *tx).await? == 0 {
+            return Ok(());
+        }
+        query("UPDATE events SET state = 'parked', reason = $2, detail = $3, settled_at = $4, clearance = NULL WHERE id = $1")
+            .with((*id, Reason::Unreadable, detail, self.now))
+            .execute(&mut *tx)
+            .await?;
+        let new = NewNotice { notice: &self.notice, customer: Some(lane), seq: &self.seq };
+        outbox::insert(tx, new, self.now).await?;
+        ready_for_head(tx, lane).await
+    }
+}

@@ -1,0 +1,174 @@
+//! Why a statement did not run, by the codes of each database.
+//!
+//! Before: [`super::sqlite`] and [`super::postgres`]. After: [`crate::store::condition`], and the errors of the store.
+
+use sqlx::migrate::MigrateError;
+
+use crate::store::condition::Trouble;
+
+/// SQLite's own code (`SQLITE_READONLY_DBMOVED`) for a file that was removed or replaced while it was open.
+pub(super) const MOVED: i32 = 1_032;
+
+/// Why a statement did not run, or what it gave makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::store) enum Fault {
+    /// SQLite's own word.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    /// PostgreSQL's, or the connection's.
+    #[error("{}", words(.0))]
+    Postgres(#[from] sqlx::Error),
+    /// Nothing came within the time.
+    #[error("it did not answer in time")]
+    TooLate,
+    /// The process is about to end.
+    #[error("the bridge is ending")]
+    Ended,
+    /// A row that should be there is not.
+    #[error("no rows returned by a query that expected to return at least one row")]
+    Missing,
+    /// Another version wrote it, or it is damaged.
+    #[error("column {column} is not what this version writes there")]
+    Unreadable { column: usize },
+}
+
+/// Why the schema is not this program's.
+pub(in crate::store) enum NotMigrated {
+    /// A statement did not run.
+    Fault(Fault),
+    /// The schema is not one that this program knows.
+    Schema(MigrateError),
+}
+
+impl Fault {
+    /// SQLite's code, without what its extended forms add.
+    pub(in crate::store) fn sqlite_code(&self) -> Option<i32> {
+        match self {
+            Self::Sqlite(error) => error.sqlite_error().map(|error| error.extended_code & 0xff),
+            Self::Postgres(_) | Self::TooLate | Self::Ended | Self::Missing | Self::Unreadable { .. } => None,
+        }
+    }
+
+    /// Whether SQLite found no room for what it had to write: `SQLITE_FULL`; under a quota `SQLITE_IOERR_WRITE`, or
+    /// `SQLITE_IOERR_SHMSIZE`.
+    pub(in crate::store) fn is_for_want_of_room(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        error.sqlite_error().is_some_and(|error| matches!(error.extended_code, 13 | 778 | 4_874))
+    }
+
+    /// The trouble of the whole store that it stands for, if it stands for one.
+    pub(in crate::store) fn trouble(&self) -> Option<Trouble> {
+        match self {
+            Self::Sqlite(error) => sqlite_trouble(error.sqlite_error()?.extended_code),
+            Self::Postgres(error) => match self.sql_state() {
+                Some(code) => server_trouble(&code),
+                None => connection_trouble(error),
+            },
+            Self::TooLate => Some(Trouble::Silent),
+            Self::Ended | Self::Missing | Self::Unreadable { .. } => None,
+        }
+    }
+
+    /// PostgreSQL's SQLSTATE.
+    fn sql_state(&self) -> Option<String> {
+        match self {
+            Self::Postgres(error) => Some(error.as_database_error()?.code()?.into_owned()),
+            Self::Sqlite(_) | Self::TooLate | Self::Ended | Self::Missing | Self::Unreadable { .. } => None,
+        }
+    }
+
+    /// PostgreSQL: `serialization_failure` and `deadlock_detected` (SQLSTATE class 40).
+    pub(in crate::store) fn is_conflict(&self) -> bool {
+        self.sql_state().is_some_and(|code| code == "40001" || code == "40P01")
+    }
+
+    /// Whether PostgreSQL may let us in a little later, without anybody doing anything: it cannot be reached, starts or
+    /// stops (57P01 to 57P03), has no connection to spare (53300), or the connection broke (08).
+    pub(super) fn is_away(&self) -> bool {
+        match self.sql_state() {
+            Some(code) => code.starts_with("08") || matches!(&*code, "57P01" | "57P02" | "57P03" | "53300"),
+            None => matches!(self, Self::TooLate | Self::Postgres(sqlx::Error::Io(_))),
+        }
+    }
+
+    /// `SQLITE_PERM`, `SQLITE_READONLY`, `SQLITE_CANTOPEN`, also in their extended forms.
+    pub(super) fn is_refused_by_files(&self) -> bool {
+        self.sqlite_code().is_some_and(|code| matches!(code, 3 | 8 | 14))
+    }
+
+    /// `SQLITE_CORRUPT`, `SQLITE_NOTADB`.
+    pub(super) fn is_of_damaged_file(&self) -> bool {
+        self.sqlite_code().is_some_and(|code| matches!(code, 11 | 26))
+    }
+}
+
+/// By SQLite's extended code: see <https://sqlite.org/rescode.html>.
+fn sqlite_trouble(code: i32) -> Option<Trouble> {
+    match (code, code & 0xff) {
+        // `SQLITE_IOERR_WRITE` and `SQLITE_IOERR_SHMSIZE`, under a quota.
+        (778 | 4_874, _) | (_, 13) => Some(Trouble::NoRoom),
+        (MOVED, _) => Some(Trouble::Replaced),
+        // `SQLITE_PERM`, `SQLITE_READONLY`, `SQLITE_CANTOPEN`.
+        (_, 3 | 8 | 14) => Some(Trouble::ReadOnly),
+        // `SQLITE_BUSY`, `SQLITE_LOCKED`, `SQLITE_PROTOCOL`.
+        (_, 5 | 6 | 15) => Some(Trouble::Locked),
+        // `SQLITE_CORRUPT`, `SQLITE_NOTADB`.
+        (_, 11 | 26) => Some(Trouble::Damaged),
+        // `SQLITE_IOERR`.
+        (_, 10) => Some(Trouble::DiskFails),
+        (_, _) => None,
+    }
+}
+
+/// By PostgreSQL's SQLSTATE.
+fn server_trouble(code: &str) -> Option<Trouble> {
+    match code {
+        "53100" => Some(Trouble::NoRoom),
+        "25006" => Some(Trouble::ReadOnly),
+        "55P03" => Some(Trouble::Locked),
+        "XX001" | "XX002" => Some(Trouble::Damaged),
+        "58030" => Some(Trouble::DiskFails),
+        // A statement, or a whole transaction, that took too long; a server that starts, stops or has no room for us.
+        "57014" | "25P03" | "57P01" | "57P02" | "57P03" | "53200" | "53300" => Some(Trouble::Silent),
+        "42501" | "42P01" | "3D000" => Some(Trouble::AccessDenied),
+        _ if code.starts_with("28") => Some(Trouble::AccessDenied),
+        _ if code.starts_with("08") => Some(Trouble::Silent),
+        _ => None,
+    }
+}
+
+/// By the way in which a conversation with PostgreSQL ended.
+fn connection_trouble(error: &sqlx::Error) -> Option<Trouble> {
+    let sqlx::Error::Io(error) = error else { return None };
+    let is_refused = matches!(error.kind(), std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound);
+    Some(if is_refused { Trouble::ConnectionRefused } else { Trouble::Silent })
+}
+
+impl From<rusqlite::Error> for NotMigrated {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+/// An error in words that quote nothing: the server's own repeat values, such as the name of a database or of a role, and the
+/// content of a row. Of an error of the server the SQLSTATE is kept (PostgreSQL, appendix A).
+fn words(error: &sqlx::Error) -> String {
+    let Some(refusal) = error.as_database_error() else { return error.to_string() };
+    let code = refusal.code().unwrap_or_default();
+    let meaning = match &*code {
+        "28P01" => "the password or the user is wrong",
+        "28000" => "the user may not connect; see pg_hba.conf",
+        "3D000" => "the database does not exist",
+        "42501" => "the user lacks a right",
+        "25006" => "it is read-only",
+        "53100" => "no room on its disk",
+        "53200" => "it has no memory left",
+        "53300" => "it has no connection left",
+        "55P03" => "locked by another session",
+        "57014" => "the statement took too long",
+        "57P01" | "57P02" | "57P03" => "it starts or stops",
+        "XX001" | "XX002" => "damaged",
+        _ => "its log has the message",
+    };
+    format!("PostgreSQL answers SQLSTATE {code}: {meaning}")
+}

@@ -1,0 +1,178 @@
+//! How a store is opened: what is looked at before it is touched, and in which order.
+//!
+//! Before: [`crate::app`] and [`crate::cli`]. After: [`crate::store::handle`].
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::ceilings::KnownCeilings;
+use super::closed_sets::Target;
+use super::condition::Condition;
+use super::db::{Aim, Connection, Db, Dialect};
+use super::db_file::FileLock;
+use super::error::OpenError;
+use super::handle::{Desk, Store, StoreParts, StoreView};
+use super::memory::{ActiveCount, Company, Uncounted};
+use super::tombstones::Key;
+use super::writer::{QUEUE_BYTES_MAX, QUEUE_MAX, Writer};
+use super::{integrity, schema, standing};
+use crate::clock::Clock;
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `store.url`.
+    pub url: String,
+    /// Where notices go: each gets a row per target. Empty: they are kept and shown.
+    pub targets: Vec<Target>,
+    /// Whether this process works on the events. A SQLite file has one such process at a time; others may look.
+    pub works: bool,
+}
+
+impl StoreView {
+    /// Opens what is there for a command that only reads.
+    pub async fn open(url: &str, clock: Clock) -> Result<Self, OpenError> {
+        let settings = Settings { url: url.to_owned(), targets: Vec::new(), works: false };
+        let opened = Opened::new(&settings, &clock).await?;
+        let view = opened.view(&settings, clock);
+        let _ = opened.connection.close().await;
+        Ok(view)
+    }
+}
+
+impl Desk {
+    /// Opens what is there for a command that moves what is parked, and gives back the [`Writer`] that the caller must run.
+    pub async fn open(url: &str, clock: Clock) -> Result<(Self, Writer), OpenError> {
+        let settings = Settings { url: url.to_owned(), targets: Vec::new(), works: false };
+        let opened = Opened::new(&settings, &clock).await?;
+        Ok(opened.into_desk(&settings, clock))
+    }
+}
+
+impl Store {
+    /// Opens the database and gives back a handle and the [`Writer`] that the caller must run. A process that works on it makes
+    /// it and brings its schema up to date, and has a SQLite file for itself: a second one gets [`OpenError::InUse`]. A process
+    /// that only looks gets [`OpenError::Missing`], [`OpenError::Older`] or [`OpenError::Newer`] instead.
+    pub async fn open(settings: Settings, clock: Clock) -> Result<(Self, Writer), OpenError> {
+        Self::open_with(settings, None, clock).await
+    }
+
+    /// [`Store::open`], with the key that hashes the ids of erased customers (`store.erasure_key`); `None`: the
+    /// store's own.
+    pub async fn open_with(
+        settings: Settings,
+        erasure_key: Option<&str>,
+        clock: Clock,
+    ) -> Result<(Self, Writer), OpenError> {
+        let mut opened = Opened::new(&settings, &clock).await?;
+        let key = match Key::open(&mut opened.connection, erasure_key, settings.works, &clock).await {
+            Ok(key) => key,
+            Err(error) => return Err(opened.give_up(error)),
+        };
+        let inner = Arc::new(StoreParts {
+            key,
+            db: opened.db.clone(),
+            lock: opened.lock.clone(),
+            is_unexamined: settings.works && opened.is_examined_later,
+            polls: Arc::default(),
+            notices: Arc::default(),
+            uncounted: Uncounted::default(),
+            active: ActiveCount::default(),
+            company: Company::default(),
+        });
+        let (desk, writer) = opened.into_desk(&settings, clock);
+        Ok((Self { desk, inner }, writer))
+    }
+}
+
+/// A database that is ready for this process.
+struct Opened {
+    db: Db,
+    connection: Connection,
+    lock: Option<Arc<FileLock>>,
+    is_examined_later: bool,
+}
+
+impl Opened {
+    async fn new(settings: &Settings, clock: &Clock) -> Result<Self, OpenError> {
+        let db = Db::new(&settings.url, if settings.works { Aim::Work } else { Aim::Use })?;
+        let lock = if settings.works { db.lock()?.map(Arc::new) } else { None };
+        let is_examined_later = integrity::is_large(&db);
+        match connect(&db, settings.works, lock.is_some(), clock).await {
+            Ok(connection) => Ok(Self { db, connection, lock, is_examined_later }),
+            Err(error) => {
+                unlock(lock);
+                Err(error)
+            }
+        }
+    }
+
+    /// Closes everything, in the order that keeps SQLite's own locks.
+    fn give_up(self, error: OpenError) -> OpenError {
+        let Self { db, connection, lock, .. } = self;
+        drop((db, connection));
+        unlock(lock);
+        error
+    }
+
+    fn view(&self, settings: &Settings, clock: Clock) -> StoreView {
+        StoreView {
+            readers: self.db.readers(),
+            dialect: self.db.dialect,
+            clock,
+            targets: settings.targets.as_slice().into(),
+            ceilings: Arc::new(KnownCeilings::default()),
+        }
+    }
+
+    fn into_desk(self, settings: &Settings, clock: Clock) -> (Desk, Writer) {
+        let view = self.view(settings, clock);
+        let (queue, receiver) = mpsc::channel(QUEUE_MAX);
+        let (closing, closed) = watch::channel(false);
+        let condition: Arc<Condition> = self.db.condition.clone();
+        let writer = Writer {
+            log: self.db.log_mover(),
+            db: self.db,
+            targets: view.targets.clone(),
+            connection: Some(self.connection),
+            had_room: true,
+            has_file: true,
+            queue: receiver,
+            closing: closed,
+            lock: self.lock.as_ref().map(Arc::downgrade),
+        };
+        let bytes = Arc::new(Semaphore::new(QUEUE_BYTES_MAX));
+        let desk = Desk { view, queue, bytes, closing: Arc::new(closing), condition, works: settings.works };
+        (desk, writer)
+    }
+}
+
+/// A connection to a store of this program's schema. A store of another program is not touched, so it is looked at before the
+/// connection is prepared to write.
+async fn connect(db: &Db, works: bool, has_lock: bool, clock: &Clock) -> Result<Connection, OpenError> {
+    let mut connection = db.connect_plain().await.map_err(|error| db.refusal(error))?;
+    if !works {
+        schema::compare(db, &mut connection).await?;
+    }
+    db.prepare(&mut connection).await.map_err(|error| db.refusal(error))?;
+    if works {
+        if db.dialect == Dialect::Sqlite && !integrity::is_large(db) {
+            let connection = db.connect().await.map_err(|error| db.refusal(error))?;
+            integrity::check_file(connection).await?;
+        }
+        schema::upgrade(db, &mut connection).await?;
+    }
+    if has_lock {
+        standing::forget_all(&mut connection).await.map_err(|error| db.refusal(error))?;
+    }
+    standing::resume_clock(&mut connection, clock, works).await?;
+    Ok(connection)
+}
+
+/// Gives the right to work on a SQLite file back, once nothing of this process has it open.
+fn unlock(lock: Option<Arc<FileLock>>) {
+    if let Some(lock) = lock.and_then(Arc::into_inner) {
+        lock.close();
+    }
+}

@@ -1,0 +1,86 @@
+//! Events whose day has come, or whose wait is over, become work.
+//!
+//! Before: [`crate::store::inbox`] and [`crate::store::settlement`] schedule them. After: [`crate::store::claims`].
+
+use std::time::Duration;
+
+use super::ceilings::Ceilings;
+use super::db::{Fault, ours, query};
+use super::error::Error;
+use super::event_rows::UNSETTLED;
+use super::handle::Store;
+use super::lanes::{Urgency, ready_lane};
+use super::moments::Reach;
+use super::transaction::{Transaction, Write};
+use crate::domain::Timestamp;
+
+/// Events that become due in one go; the rest follow at the next step.
+const PROMOTED_MAX: usize = 500;
+
+impl Store {
+    /// Makes events whose day has come, or whose wait is over, claimable. Returns how many.
+    pub async fn promote(&self) -> Result<usize, Error> {
+        let clock = &self.clock;
+        self.write(Promote { now: clock.now(), day: clock.steady_now(), ceilings: self.ceilings.get() }).await
+    }
+}
+
+struct Promote {
+    now: Timestamp,
+    /// Now, for what takes effect on its day: a churn that comes too early takes its customer away.
+    day: Timestamp,
+    ceilings: Ceilings,
+}
+
+impl Write for Promote {
+    type Output = usize;
+
+    fn weight(&self) -> usize {
+        PROMOTED_MAX
+    }
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<usize, Fault> {
+        let promote = ours(format!(
+            "UPDATE events SET state = 'pending' WHERE id IN (SELECT id FROM events \
+             WHERE state IN ('scheduled', 'waiting') AND due_at <= $1 \
+             AND (door <> 'internal' OR time <= $1 OR received_at > $3) ORDER BY due_at LIMIT $2{}) RETURNING lane",
+            tx.db.skip_locked()
+        ));
+        // A purge that was dated back waits for its own day all the same, if the clock that set it turns out to be right.
+        let latest = Timestamp::latest(self.now, Duration::ZERO);
+        let promote = query(promote).with((self.day, PROMOTED_MAX, latest));
+        let mut lanes: Vec<String> = promote.fetch_all(&mut *tx).await?;
+        // A day on which an event takes effect is its sender's; the end of a wait is ours, and cannot lie so far ahead. The
+        // wait begins again, by a clock that is right.
+        let waits_too_long = ours(format!(
+            "UPDATE events SET state = 'pending', due_at = $3, tries_from = $3 WHERE id IN (SELECT id FROM events \
+             WHERE state = 'waiting' AND state IN ('scheduled', 'waiting') AND due_at > $1 ORDER BY due_at LIMIT $2{}) \
+             RETURNING lane",
+            tx.db.skip_locked()
+        ));
+        let latest = Reach::Beyond.bound(self.now, self.ceilings.sign_up);
+        let again = query(waits_too_long).with((latest, PROMOTED_MAX, self.now));
+        lanes.extend(again.fetch_all::<String>(&mut *tx).await?);
+        self.date_back(tx).await?;
+        for lane in &lanes {
+            ready_lane(tx, lane, Urgency::Live, self.now).await?;
+        }
+        Ok(lanes.len())
+    }
+}
+
+impl Promote {
+    /// Arrivals in the future, of a clock that was ahead, have waited since now as far as is known: their age would be none.
+    async fn date_back(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
+        let date_back = ours(format!(
+            "UPDATE events SET tries_from = $3 WHERE id IN (SELECT id FROM events \
+             WHERE {UNSETTLED} AND state = 'pending' AND tries_from > $1 \
+             ORDER BY tries_from LIMIT $2{})",
+            tx.db.skip_locked()
+        ));
+        let latest = Timestamp::latest(self.now, Duration::ZERO);
+        let date_back = query(date_back).with((latest, PROMOTED_MAX, self.now));
+        date_back.execute(tx).await?;
+        Ok(())
+    }
+}

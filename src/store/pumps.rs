@@ -1,0 +1,149 @@
+//! Records of heat pumps, a row for each.
+//!
+//! A row has a version, and is written only by a caller that has read the version before, together with the alert about it.
+//!
+//! Before: [`crate::store::polls`] and [`crate::store::settlement`]. After: the outbox.
+
+use uuid::Uuid;
+
+use super::db::{Fault, listed, ours, query};
+use super::error::Error;
+use super::handle::Store;
+use super::outbox::{self, NewNotice};
+use super::transaction::{Transaction, Write};
+use crate::domain::Timestamp;
+use crate::domain::alert::{self, PumpChange, PumpRecord};
+use crate::domain::notice::Notice;
+
+impl Store {
+    /// The records of these heat pumps, whichever user they belonged to, after all that was written before.
+    pub async fn remembered(&self, heat_pumps: &[Uuid]) -> Result<Vec<PumpRecord>, Error> {
+        let found = self.write(Remembered { heat_pumps: heat_pumps.to_vec() }).await?;
+        Ok(seen_by(self.clock.now(), &found))
+    }
+}
+
+/// One memory that this version cannot read must not keep the others from being polled; it stays as it is.
+pub(super) fn legible(text: &str) -> Option<PumpRecord> {
+    serde_json::from_str(text)
+        .inspect_err(|error| tracing::error!(%error, "what is remembered of a heat pump cannot be read"))
+        .ok()
+}
+
+/// Memories as far as they can be true now.
+pub(super) fn seen_by(now: Timestamp, texts: &[String]) -> Vec<PumpRecord> {
+    texts.iter().filter_map(|text| legible(text)).map(|seen| seen.no_later_than(now)).collect()
+}
+
+/// The records of a customer's pumps that are still watched.
+pub(super) async fn seen_of(tx: &mut Transaction<'_>, customer: &str) -> Result<Vec<String>, Fault> {
+    query("SELECT seen FROM pumps WHERE customer = $1 AND is_retired = 0").bind(customer).fetch_all(tx).await
+}
+
+/// Ends the watch of a pump as `change` says, also when a poll wrote it since it was read: the end holds for what
+/// that poll saw as well.
+pub(super) async fn end(tx: &mut Transaction<'_>, ended: &PumpChange, seq: &str, now: Timestamp) -> Result<(), Fault> {
+    if change(tx, &ReadyPump::new(ended.clone(), vec![seq.to_owned()]), now, IfNew::Keep).await? {
+        return Ok(());
+    }
+    let text: Option<String> = query("SELECT seen FROM pumps WHERE heat_pump = $1")
+        .bind(ended.seen.heat_pump.to_string())
+        .fetch_optional(&mut *tx)
+        .await?;
+    let newer = text.and_then(|text| legible(&text)).filter(|seen| !seen.is_retired);
+    if let (Some(newer), Some(resolution)) = (newer, ended.ended) {
+        let ended = ReadyPump::new(alert::retire(&newer, resolution, now), vec![seq.to_owned()]);
+        change(tx, &ended, now, IfNew::Keep).await?;
+    }
+    Ok(())
+}
+
+/// What to do with a pump that is not remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IfNew {
+    /// Remember it.
+    Keep,
+    /// Remember it if its owner is still watched: a customer who was erased while a poll was under way does not come back.
+    KeepIfWatched,
+}
+
+/// Writes a known pump that has not changed since it was read, and of which nothing has changed that is looked
+/// for by an index: nearly always. SQLite writes each index anew whose column is set, also to what it is.
+const QUIET: &str = "UPDATE pumps SET seen = $7, version = $8, checked_at = $9 WHERE heat_pump = $1 AND version = $13 AND user_id = $2 \
+    AND customer IS NOT DISTINCT FROM CAST($3 AS TEXT) AND knowledge = $4 AND is_retired = $5 AND has_alert = $6 \
+    AND manufacturer IS NOT DISTINCT FROM CAST($10 AS TEXT) AND region IS NOT DISTINCT FROM CAST($11 AS TEXT) \
+    AND lost_at IS NOT DISTINCT FROM CAST($12 AS BIGINT)";
+
+/// Writes a known pump that has not changed since it was read.
+const KNOWN: &str = "UPDATE pumps SET user_id = $2, customer = $3, knowledge = $4, is_retired = $5, has_alert = $6, seen = $7, \
+    version = $8, checked_at = $9, manufacturer = $10, region = $11, lost_at = $12 WHERE heat_pump = $1 AND version = $13";
+
+/// Writes a pump that is not remembered, if it is to be.
+const NEW: &str = "INSERT INTO pumps (heat_pump, user_id, customer, knowledge, is_retired, has_alert, seen, version, checked_at, \
+    manufacturer, region, lost_at) \
+    SELECT $1, $2, CAST($3 AS TEXT), $4, $5, $6, $7, $8, $9, CAST($10 AS TEXT), CAST($11 AS TEXT), CAST($12 AS BIGINT) \
+    WHERE $14 = 1 OR ($13 = 0 AND EXISTS (SELECT 1 FROM watched WHERE user_id = $2)) ON CONFLICT (heat_pump) DO NOTHING";
+
+/// A memory ready to be written. The caller makes it, to keep work off the single writer thread.
+pub(super) struct ReadyPump {
+    seen: PumpRecord,
+    /// The version that it replaces.
+    read: i64,
+    text: String,
+    notices: Vec<Notice>,
+    /// Of each notice its place in the order.
+    seqs: Vec<String>,
+}
+
+impl ReadyPump {
+    pub(super) fn new(change: PumpChange, seqs: Vec<String>) -> Self {
+        let read = change.seen.version;
+        let seen = PumpRecord { version: read + 1, ..change.seen };
+        let text = serde_json::to_string(&seen).expect("a memory has only serialisable fields");
+        Self { seen, read, text, notices: change.notices, seqs }
+    }
+}
+
+/// Writes one pump, and its notices with it, unless another write changed or removed it since it was read: then `false`.
+pub(super) async fn change(
+    tx: &mut Transaction<'_>,
+    ReadyPump { seen, read, text, notices, seqs }: &ReadyPump,
+    now: Timestamp,
+    if_new: IfNew,
+) -> Result<bool, Fault> {
+    let has_alert = seen.alert.is_some();
+    let fill = |statement: &'static str| {
+        query(statement)
+            .with((seen.heat_pump, seen.user, &seen.customer, seen.knowledge.name(), seen.is_retired, has_alert, text))
+            .with((seen.version, now, &seen.manufacturer, &seen.region, seen.fell_at, *read))
+    };
+    let mut written = 0;
+    for statement in [QUIET, KNOWN] {
+        if written == 0 && *read > 0 {
+            written = fill(statement).execute(&mut *tx).await?;
+        }
+    }
+    if written == 0 {
+        written = fill(NEW).bind(if_new == IfNew::Keep).execute(&mut *tx).await?;
+    }
+    if written == 1 {
+        for (notice, seq) in notices.iter().zip(seqs) {
+            outbox::insert(tx, NewNotice { notice, customer: seen.customer.as_deref(), seq }, now).await?;
+        }
+    }
+    Ok(written == 1)
+}
+
+struct Remembered {
+    heat_pumps: Vec<Uuid>,
+}
+
+impl Write for Remembered {
+    const ONLY_IF_AWAITED: bool = true;
+    type Output = Vec<String>;
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, Fault> {
+        let sql = ours(format!("SELECT seen FROM pumps WHERE heat_pump IN {}", listed(1, self.heat_pumps.len())));
+        query(sql).with_each(self.heat_pumps.iter().copied()).fetch_all(tx).await
+    }
+}

@@ -1,0 +1,66 @@
+//! How long rows are kept.
+//!
+//! Retention removes old settled rows, a little at a time through the writer, so that other writes do not wait behind it.
+//! Events without an end (pending, waiting, scheduled, parked) and the state of a customer stay however old they are.
+//!
+//! Before: [`crate::app`]. After: the disk.
+
+use std::time::Duration;
+
+use super::db::{Fault, ours, query};
+use super::error::Error;
+use super::handle::Store;
+use super::transaction::{Transaction, Write};
+use crate::domain::{EventId, Timestamp};
+
+/// Rows of a kind that one transaction forgets: small enough that listeners and appliers do not wait long behind it.
+const FORGOTTEN_AT_ONCE: usize = 200;
+
+impl Store {
+    /// Removes some of what was settled longer than `retention` ago: events (applied, superseded, skipped) with their
+    /// calls, outgoing events that are out or had nowhere to go, ended retries of many. `true`: there may be more. A clock that
+    /// jumped ahead makes nothing old.
+    pub async fn forget(&self, retention: Duration) -> Result<bool, Error> {
+        let now = self.clock.steady_now().micros();
+        let before = now.saturating_sub(i64::try_from(retention.as_micros()).unwrap_or(i64::MAX));
+        self.write(Forget { before: Timestamp::from_micros(before) }).await
+    }
+}
+
+struct Forget {
+    before: Timestamp,
+}
+
+impl Write for Forget {
+    type Output = bool;
+
+    fn weight(&self) -> usize {
+        2 * FORGOTTEN_AT_ONCE
+    }
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
+        let events = ours(format!(
+            "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE (state = 'applied' OR state = 'superseded' OR state = 'skipped') \
+             AND settled_at < $1 ORDER BY settled_at LIMIT $2{}) RETURNING id",
+            tx.db.skip_locked()
+        ));
+        let events = query(events).with((self.before, FORGOTTEN_AT_ONCE));
+        let events: Vec<EventId> = events.fetch_all(&mut *tx).await?;
+        for id in &events {
+            query("DELETE FROM calls WHERE event_id = $1").bind(*id).execute(&mut *tx).await?;
+        }
+        let notices = ours(format!(
+            "DELETE FROM notices WHERE (id, target) IN (SELECT id, target FROM notices \
+             WHERE state IN ('published', 'kept') AND created_at < $1 AND COALESCE(published_at, created_at) < $1 \
+             ORDER BY created_at LIMIT $2{})",
+            tx.db.skip_locked()
+        ));
+        let notices = query(notices).with((self.before, FORGOTTEN_AT_ONCE));
+        let notices = notices.execute(&mut *tx).await?;
+        query("DELETE FROM bulk_retries WHERE state <> 'running' AND ended_at < $1")
+            .bind(self.before)
+            .execute(tx)
+            .await?;
+        Ok(events.len() == FORGOTTEN_AT_ONCE || usize::try_from(notices).unwrap_or(0) == FORGOTTEN_AT_ONCE)
+    }
+}
