@@ -17,7 +17,7 @@ use crate::store::{OpenCursor, OpenFilter, OpenState};
 #[derive(Deserialize, JsonSchema)]
 pub struct OpenQuery {
     /// Only those.
-    #[schemars(extend("enum" = OpenState::ALL.map(OpenState::name), "default" = OpenState::Pending.name()))]
+    #[schemars(extend("enum" = OpenState::names(), "default" = OpenState::Pending.name()))]
     state: Option<String>,
     /// Only this customer's.
     customer_id: Option<String>,
@@ -31,9 +31,8 @@ pub(super) async fn open(
 ) -> ApiResult {
     let OpenQuery { state, customer_id: customer } = query.into_inner();
     let name = state.as_deref().unwrap_or(OpenState::Pending.name());
-    let state = OpenState::from_name(name).ok_or_else(|| {
-        ApiError::malformed(format!("`state` is one of {}", OpenState::ALL.map(OpenState::name).join(", ")))
-    })?;
+    let state = OpenState::from_name(name)
+        .ok_or_else(|| ApiError::malformed(format!("`state` is one of {}", OpenState::names().join(", "))))?;
     let unread = || ApiError::malformed("`after` is the `next` of the page before");
     let after = page.after.as_deref().map(|after| OpenCursor::parse(after).ok_or_else(unread)).transpose()?;
     let found = admin.store.open_events(OpenFilter { state, customer, after, limit: page.limit() }).await?;

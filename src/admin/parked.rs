@@ -22,7 +22,7 @@ use crate::store::{NotTaken, RetryRequest};
 #[derive(Deserialize, JsonSchema)]
 pub struct ParkedQuery {
     /// Only those.
-    #[schemars(extend("enum" = Reason::ALL.map(Reason::name)))]
+    #[schemars(extend("enum" = Reason::names()))]
     reason: Option<String>,
 }
 
@@ -46,7 +46,7 @@ pub(super) async fn list(
 
 /// The reason of this name; the error says which there are.
 pub(super) fn reason_of(name: &str) -> Result<Reason, String> {
-    Reason::from_name(name).ok_or_else(|| format!("`reason` is one of {}", Reason::ALL.map(Reason::name).join(", ")))
+    Reason::from_name(name).ok_or_else(|| format!("`reason` is one of {}", Reason::names().join(", ")))
 }
 
 /// The body of a retry of one event.

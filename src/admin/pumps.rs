@@ -72,7 +72,7 @@ pub struct AlertsQuery {
     open: Option<bool>,
 }
 
-/// A page of heat pumps with an open alert, and with each page the open alerts of outages and of the bridge's own blindness.
+/// A page of heat pumps with an open alert. Each page has the open outages and the bridge's own blindness as well.
 pub(super) async fn alerts(
     admin: web::Data<Admin>,
     query: web::Query<AlertsQuery>,

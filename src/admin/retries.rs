@@ -27,7 +27,7 @@ struct RetryOrder {
     until: Option<String>,
 }
 
-/// The act that a bulk retry does.
+/// The act that is ordered.
 enum Act {
     /// Try again: of this reason, or all.
     Retry(Option<Reason>),

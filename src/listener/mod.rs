@@ -36,8 +36,8 @@ const RETRY_AFTER_SECONDS: u64 = 5;
 /// Media type of problem details (RFC 9457).
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// Tells a connection when a request of it begins, is whole, and ends; see [`connections`]. It holds the body of any
-/// request to its time, and says whose request it is.
+/// Middleware that tells a connection when a request on it begins, is whole, and ends (see [`connections`]), bounds the time of
+/// the request's body, and notes which peer sent it.
 pub async fn note_request<B: MessageBody + 'static>(
     mut request: ServiceRequest,
     next: Next<B>,
@@ -59,7 +59,7 @@ pub async fn note_request<B: MessageBody + 'static>(
     let Some(peer) = begun else {
         let problem = Problem::new(ProblemKind::Unavailable, "this address has as many requests under way as it may");
         let (class, status, detail) = (connection.listener().name(), problem.kind.status(), &problem.detail);
-        // Every stranger who reaches the port can cause it.
+        // Every client that reaches the port can cause it.
         tracing::info!(class, status, problem = problem.kind.name(), %detail, "a request was refused");
         return Ok(request.into_response(respond(&problem)).map_into_right_body());
     };

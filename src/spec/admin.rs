@@ -195,7 +195,7 @@ fn order() -> Value {
     let approvable = reason(&Reason::APPROVABLE.map(Reason::name));
     let mut approval = with(approvable, "approve", json!({"const": true, "description": approve}));
     approval["properties"]["until"] = json!({"type": "string", "format": "date-time", "description": until});
-    let ways = [reason(&Reason::ALL.map(Reason::name)), of("all", json!({"const": true})), approval];
+    let ways = [reason(&Reason::names()), of("all", json!({"const": true})), approval];
     Operation::new("orderRetry", "Retry all that are parked now, of one reason or all")
         .body(true, json!({ "oneOf": ways }))
         .refuses_one(Kind::RetryRunning)

@@ -8,8 +8,8 @@ use super::schemas::{list, schema};
 use crate::listener::PROBLEM_JSON;
 use crate::problem::{FieldError, ProblemKind};
 
-/// RFC 6838 media type of OpenAPI and AsyncAPI documents as they are served.
-pub const MEDIA_TYPE: &str = "application/json";
+/// Media type of answers that are no problems.
+const MEDIA_TYPE: &str = "application/json";
 
 /// The version that the documents describe.
 const VERSION: &str = env!("CARGO_PKG_VERSION");

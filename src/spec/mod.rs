@@ -18,8 +18,6 @@ mod webhook;
 
 use serde_json::{Value, json};
 
-pub use answers::MEDIA_TYPE;
-
 /// The dialect of every schema here, and of OpenAPI 3.1.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 

@@ -85,7 +85,7 @@ fn parked() -> Value {
         ("event_id", uuid("the bridge's id of it; for `podero-bridge parked show`")),
         ("customer_id", text_or_null("the utility's own id; null for what never became an event")),
         ("type", text("the event's type; `unknown` for what never became one")),
-        ("reason", one_of(&Reason::ALL.map(Reason::name), "see Parked events in docs/OPERATIONS.md")),
+        ("reason", one_of(&Reason::names(), "see Parked events in docs/OPERATIONS.md")),
         ("parked_at", moment("when")),
     ])
 }
