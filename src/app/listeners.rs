@@ -200,7 +200,7 @@ pub struct OpenSandbox {
 impl OpenSandbox {
     pub(super) fn open(config: &Config, clock: &Clock, tasks: &mut Tasks) -> anyhow::Result<Self> {
         let (listener, address) = listen(config.sandbox.listen, "sandbox.listen")?;
-        let settings = sandbox::Settings { seed: config.sandbox.seed, ..sandbox::Settings::default() };
+        let settings = sandbox::SandboxSettings { seed: config.sandbox.seed, ..sandbox::SandboxSettings::default() };
         let sandbox = Sandbox::new(settings, clock.clone());
         let running = sandbox::server(sandbox.clone(), listener)?;
         let server = running.handle();

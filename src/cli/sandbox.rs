@@ -9,14 +9,14 @@ use anyhow::Context;
 use super::output::say;
 use super::signals::Signals;
 use crate::clock::Clock;
-use crate::sandbox::{self, Sandbox, Settings};
+use crate::sandbox::{self, Sandbox, SandboxSettings};
 
 /// Runs until a signal asks for the end.
 pub(super) async fn run(listen: SocketAddr, seed: Option<u64>) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let listener = TcpListener::bind(listen).with_context(|| format!("{listen} cannot be bound"))?;
     let address = listener.local_addr()?;
-    let sandbox = Sandbox::new(Settings { seed, ..Settings::default() }, Clock::system());
+    let sandbox = Sandbox::new(SandboxSettings { seed, ..SandboxSettings::default() }, Clock::system());
     let account = sandbox.account().clone();
     let server = sandbox::server(sandbox, listener)?;
     let handle = server.handle();

@@ -1,7 +1,7 @@
 //! Faults on order: rules that make chosen calls late, refused, cut or garbled.
 //!
 //! None of this is documented behaviour of Podero; it is what networks do. It must never act by itself: it only
-//! says what is to happen to a call.
+//! names the effect on a call.
 //!
 //! Before: `routes` asks it once per call. After: nothing.
 
@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::operation::Operation;
+use super::endpoint::Endpoint;
+use crate::domain::names::names;
 
 /// Most rules at once: enough for one per operation and kind, small enough to be read at every call.
 pub const RULES_MAX: usize = 200;
@@ -19,9 +20,9 @@ pub const LATENCY_MS_MAX: u64 = 600_000;
 /// Which calls a rule concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Scope {
+pub enum FaultScope {
     /// This one; the token endpoint only under its own name.
-    One(Operation),
+    One(Endpoint),
     /// `"*"`: every call of the API, without the token endpoint.
     Every(Star),
 }
@@ -34,59 +35,43 @@ pub enum Star {
     Star,
 }
 
-/// What happens to the call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// Acts at once, answers late: whoever gives up waiting does not undo it.
-    Latency,
-    /// Acts late, and then answers: also when whoever asked has given up, or died, meanwhile.
-    Slow,
-    /// Does not act; answers a status.
-    Status,
-    /// Does not act; the connection is cut without an answer.
-    DropBefore,
-    /// Acts; the connection is cut without an answer.
-    DropAfter,
-    /// Acts; answers 200 with a page of HTML.
-    Garbage,
-    /// Acts; answers 200 with the first half of the JSON, as if it were whole.
-    Half,
-    /// Acts; the connection is cut in the middle of the answer's body.
-    Cut,
-}
-
-impl Kind {
-    /// Its name in the request log.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Latency => "latency",
-            Self::Slow => "slow",
-            Self::Status => "status",
-            Self::DropBefore => "drop_before",
-            Self::DropAfter => "drop_after",
-            Self::Garbage => "garbage",
-            Self::Half => "half",
-            Self::Cut => "cut",
-        }
+names! {
+    /// Effect on the call.
+    pub enum FaultKind {
+        /// Acts at once, answers late: a client that gives up waiting does not undo it.
+        Latency = "latency",
+        /// Acts late, and then answers: also when the client has given up, or died, meanwhile.
+        Slow = "slow",
+        /// Does not act; answers a status.
+        Status = "status",
+        /// Does not act; the connection is cut without an answer.
+        DropBefore = "drop_before",
+        /// Acts; the connection is cut without an answer.
+        DropAfter = "drop_after",
+        /// Acts; answers 200 with a page of HTML.
+        Garbage = "garbage",
+        /// Acts; answers 200 with the first half of the JSON, as if it were whole.
+        Half = "half",
+        /// Acts; the connection is cut in the middle of the answer's body.
+        Cut = "cut",
     }
 }
 
 /// A rule as it is ordered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rule {
+pub struct FaultRule {
     /// The calls concerned.
-    pub operation: Scope,
+    pub operation: FaultScope,
     /// Only calls whose path or body contains this text: one customer's id, for instance. Without it, all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contains: Option<String>,
-    /// What happens to them.
-    pub kind: Kind,
-    /// The status of [`Kind::Status`]: 300 to 599.
+    /// Effect on them.
+    pub kind: FaultKind,
+    /// The status of [`FaultKind::Status`]: 300 to 599.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// Delay of the answer, or of the act; required for [`Kind::Latency`] and [`Kind::Slow`], possible with every other.
+    /// Delay of the answer, or of the act; required for [`FaultKind::Latency`] and [`FaultKind::Slow`], possible with every other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<u64>,
     /// How often it still strikes; without it, until the rules are deleted.
@@ -95,7 +80,7 @@ pub struct Rule {
     /// How likely it strikes a call, 0 to 1; without it, always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
-    /// `Retry-After` of [`Kind::Status`], in seconds.
+    /// `Retry-After` of [`FaultKind::Status`], in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
     /// Writes it as an HTTP date instead (RFC 9110 §10.2.3): the end of the second in which that time is over.
@@ -103,12 +88,12 @@ pub struct Rule {
     pub retry_after_date: bool,
 }
 
-impl Rule {
+impl FaultRule {
     /// Why the rule makes no sense, if it does not.
     pub fn objection(&self) -> Option<&'static str> {
-        if self.kind == Kind::Status && !self.status.is_some_and(|status| (300..=599).contains(&status)) {
+        if self.kind == FaultKind::Status && !self.status.is_some_and(|status| (300..=599).contains(&status)) {
             Some("kind status requires a status from 300 to 599")
-        } else if matches!(self.kind, Kind::Latency | Kind::Slow) && self.latency_ms.is_none() {
+        } else if matches!(self.kind, FaultKind::Latency | FaultKind::Slow) && self.latency_ms.is_none() {
             Some("kinds latency and slow require latency_ms")
         } else if self.latency_ms.is_some_and(|ms| ms > LATENCY_MS_MAX) {
             Some("latency_ms is at most 600000")
@@ -123,10 +108,10 @@ impl Rule {
         }
     }
 
-    fn concerns(&self, operation: Option<Operation>, mentions: &impl Fn(&str) -> bool) -> bool {
+    fn concerns(&self, operation: Option<Endpoint>, mentions: &impl Fn(&str) -> bool) -> bool {
         let is_in_scope = match self.operation {
-            Scope::One(one) => operation == Some(one),
-            Scope::Every(Star::Star) => operation != Some(Operation::Token),
+            FaultScope::One(one) => operation == Some(one),
+            FaultScope::Every(Star::Star) => operation != Some(Endpoint::Token),
         };
         is_in_scope && self.contains.as_deref().is_none_or(mentions)
     }
@@ -134,24 +119,24 @@ impl Rule {
 
 /// A rule in force.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Ordered {
+pub struct OrderedFault {
     /// Its number, counted from 1.
     pub id: u64,
     /// How often it has struck.
     pub struck: u64,
     /// The rule, `times` counting down.
     #[serde(flatten)]
-    pub rule: Rule,
+    pub rule: FaultRule,
 }
 
-/// What strikes one call.
+/// A fault that strikes one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Strike {
-    /// What happens.
-    pub kind: Kind,
-    /// The answer's status, for [`Kind::Status`].
+    /// Effect on the call.
+    pub kind: FaultKind,
+    /// The answer's status, for [`FaultKind::Status`].
     pub status: u16,
-    /// The answer's `Retry-After`, for [`Kind::Status`].
+    /// The answer's `Retry-After`, for [`FaultKind::Status`].
     pub retry_after: Option<u64>,
     /// Whether it is written as a date.
     pub retry_after_date: bool,
@@ -162,13 +147,13 @@ pub struct Strike {
 /// The rules in force, oldest first.
 #[derive(Debug, Default)]
 pub struct Faults {
-    rules: Vec<Ordered>,
+    rules: Vec<OrderedFault>,
     ordered: u64,
 }
 
 impl Faults {
     /// Puts a rule in force behind the others; refuses one that makes no sense or that finds no room.
-    pub fn order(&mut self, rule: Rule) -> Result<&Ordered, &'static str> {
+    pub fn order(&mut self, rule: FaultRule) -> Result<&OrderedFault, &'static str> {
         if let Some(objection) = rule.objection() {
             return Err(objection);
         }
@@ -176,12 +161,12 @@ impl Faults {
             return Err("too many rules");
         }
         self.ordered += 1;
-        self.rules.push(Ordered { id: self.ordered, struck: 0, rule });
+        self.rules.push(OrderedFault { id: self.ordered, struck: 0, rule });
         Ok(self.rules.last().expect("one was pushed above"))
     }
 
     /// The rules in force.
-    pub fn rules(&self) -> &[Ordered] {
+    pub fn rules(&self) -> &[OrderedFault] {
         &self.rules
     }
 
@@ -190,15 +175,15 @@ impl Faults {
         self.rules.clear();
     }
 
-    /// What strikes a call: the oldest rule that concerns it and is drawn. `mentions` says whether the call's path or
+    /// The fault that strikes a call: of the oldest rule that concerns it and is drawn. `mentions` says whether the call's path or
     /// body contains a text, `dice` gives values in `[0, 1)`.
     pub fn strike(
         &mut self,
-        operation: Option<Operation>,
+        operation: Option<Endpoint>,
         mentions: impl Fn(&str) -> bool,
         mut dice: impl FnMut() -> f64,
     ) -> Option<Strike> {
-        let at = self.rules.iter().position(|Ordered { rule, .. }| {
+        let at = self.rules.iter().position(|OrderedFault { rule, .. }| {
             rule.concerns(operation, &mentions) && rule.probability.is_none_or(|probability| dice() < probability)
         })?;
         self.rules[at].struck += 1;
@@ -237,27 +222,27 @@ mod tests {
     #[test]
     fn a_rule_strikes_its_operation_as_often_as_ordered() {
         let mut faults = faults(&[json!({"operation": "create_user", "kind": "status", "status": 503, "times": 2})]);
-        assert_eq!(faults.strike(Some(Operation::GetUser), |_| false, || 0.0), None);
+        assert_eq!(faults.strike(Some(Endpoint::GetUser), |_| false, || 0.0), None);
         for _ in 0..2 {
-            let strike = faults.strike(Some(Operation::CreateUser), |_| false, || 0.0).expect("it strikes");
-            assert_eq!((strike.kind, strike.status), (Kind::Status, 503));
+            let strike = faults.strike(Some(Endpoint::CreateUser), |_| false, || 0.0).expect("it strikes");
+            assert_eq!((strike.kind, strike.status), (FaultKind::Status, 503));
         }
-        assert_eq!(faults.strike(Some(Operation::CreateUser), |_| false, || 0.0), None);
+        assert_eq!(faults.strike(Some(Endpoint::CreateUser), |_| false, || 0.0), None);
         assert_eq!(faults.rules(), []);
     }
 
     #[test]
     fn a_star_spares_the_token_endpoint_and_a_probability_is_drawn() {
         let mut faults = faults(&[json!({"operation": "*", "kind": "drop_after", "probability": 0.5})]);
-        assert_eq!(faults.strike(Some(Operation::Token), |_| false, || 0.0), None);
+        assert_eq!(faults.strike(Some(Endpoint::Token), |_| false, || 0.0), None);
         assert!(faults.strike(None, |_| false, || 0.49).is_some());
-        assert_eq!(faults.strike(Some(Operation::ListUsers), |_| false, || 0.5), None);
+        assert_eq!(faults.strike(Some(Endpoint::ListUsers), |_| false, || 0.5), None);
     }
 
     #[test]
     fn a_rule_for_one_customer_spares_the_others_and_counts_its_strikes() {
         let mut faults = faults(&[json!({"operation": "*", "kind": "status", "status": 500, "contains": "C-1/"})]);
-        let mut call = |path: &str| faults.strike(Some(Operation::FindUser), |text| path.contains(text), || 0.0);
+        let mut call = |path: &str| faults.strike(Some(Endpoint::FindUser), |text| path.contains(text), || 0.0);
         assert_eq!(call("/users/by-ext-id/C-11"), None);
         assert!(call("/users/C-1/buildings").is_some() && call("/users/C-1/buildings").is_some());
         assert_eq!(faults.rules()[0].struck, 2);
@@ -274,10 +259,10 @@ mod tests {
             json!({"operation": "*", "kind": "garbage", "times": 0}),
             json!({"operation": "*", "kind": "garbage", "contains": ""}),
         ] {
-            let parsed: Rule = serde_json::from_value(rule.clone()).expect("parsable");
+            let parsed: FaultRule = serde_json::from_value(rule.clone()).expect("parsable");
             assert!(Faults::default().order(parsed).is_err(), "{rule}");
         }
         let unknown = json!({"operation": "list_cars", "kind": "garbage"});
-        assert!(serde_json::from_value::<Rule>(unknown).is_err());
+        assert!(serde_json::from_value::<FaultRule>(unknown).is_err());
     }
 }

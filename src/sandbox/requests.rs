@@ -1,4 +1,4 @@
-//! The log of what was asked of the sandbox, for tests and people to read.
+//! The log of requests to the sandbox, for tests and people to read.
 //!
 //! It must never hold a body, a query or a token.
 //!
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use serde::Serialize;
 
-use super::operation::Operation;
+use super::endpoint::Endpoint;
 use crate::domain::Timestamp;
 
 /// Most requests remembered: a long test run is covered, memory stays at a few megabytes.
@@ -16,9 +16,9 @@ pub const REQUESTS_MAX: usize = 10_000;
 
 /// One request to the API or the token endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Request {
-    /// What was asked; none for a path that the sandbox does not have.
-    pub operation: Option<Operation>,
+pub struct LoggedRequest {
+    /// The endpoint; none for a path that the sandbox does not have.
+    pub operation: Option<Endpoint>,
     /// HTTP method.
     pub method: String,
     /// Path without the query.
@@ -35,11 +35,11 @@ pub struct Request {
 
 /// The newest requests, oldest first.
 #[derive(Debug, Default)]
-pub struct RequestLog(VecDeque<Request>);
+pub struct RequestLog(VecDeque<LoggedRequest>);
 
 impl RequestLog {
     /// Adds one; beyond [`REQUESTS_MAX`] the oldest goes.
-    pub fn add(&mut self, request: Request) {
+    pub fn add(&mut self, request: LoggedRequest) {
         if self.0.len() >= REQUESTS_MAX {
             self.0.pop_front();
         }
@@ -47,7 +47,7 @@ impl RequestLog {
     }
 
     /// All that are remembered.
-    pub fn all(&self) -> &VecDeque<Request> {
+    pub fn all(&self) -> &VecDeque<LoggedRequest> {
         &self.0
     }
 

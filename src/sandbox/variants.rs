@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::names::names;
+
 /// The switches; `PATCH /_sandbox/variants` sets any of them while the sandbox runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -39,7 +41,7 @@ pub struct Variants {
     pub soft_delete_ignored: bool,
     /// Status of a refused duplicate: 422, 409 or 400; not documented.
     pub duplicate_status: u16,
-    /// A soft-deleted user keeps his e-mail address occupied; not documented.
+    /// A soft-deleted user keeps their e-mail address occupied; not documented.
     pub soft_deleted_holds_email: bool,
     /// A second user with the same `external_user_id` is refused; not documented.
     pub external_user_id_unique: bool,
@@ -49,23 +51,11 @@ pub struct Variants {
     pub auth_session_supported: bool,
 }
 
-/// Name of the country field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CountryField {
-    /// `country`.
-    Country,
-    /// `country_iso2`.
-    CountryIso2,
-}
-
-impl CountryField {
-    /// The field's name on the wire.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Country => "country",
-            Self::CountryIso2 => "country_iso2",
-        }
+names! {
+    /// Name of the country field.
+    pub enum CountryField {
+        Country = "country",
+        CountryIso2 = "country_iso2",
     }
 }
 

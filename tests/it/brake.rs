@@ -467,7 +467,7 @@ async fn parked_churns_are_skipped_all_at_once(fixture: StoreFixture) {
 fn podero() -> std::net::SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
-    let settings = sandbox::Settings { seed: Some(1), ..sandbox::Settings::default() };
+    let settings = sandbox::SandboxSettings { seed: Some(1), ..sandbox::SandboxSettings::default() };
     let sandbox = Sandbox::new(settings, podero_bridge::clock::Clock::system());
     tokio::spawn(sandbox::server(sandbox, listener).expect("listens"));
     address
@@ -609,7 +609,7 @@ async fn send_all(http: &reqwest::Client, bridge: &Running, events: &[Value]) {
 async fn a_kill_in_the_middle_admits_no_more() {
     let podero = podero();
     let folder = tempfile::tempdir().expect("a folder");
-    let account = sandbox::Account::default();
+    let account = sandbox::SandboxAccount::default();
     let mut environment = running::on_file(folder.path());
     environment.extend([
         ("PODERO__BASE_URL", format!("http://{podero}")),

@@ -190,7 +190,7 @@ async fn an_existing_user_of_ours_is_adopted_and_staff_is_never_touched() {
     let settings = Settings { toml: "[watch]\nenabled = false\n".into(), ..Settings::default() };
     let world = World::start(Database::Sqlite, settings).await;
     // Made by hand in Podero's portal, long before the bridge.
-    let account = podero_bridge::sandbox::Account::default();
+    let account = podero_bridge::sandbox::SandboxAccount::default();
     let base = world.sandbox("").replace("/_sandbox", "");
     let token: Value = world
         .http

@@ -94,7 +94,7 @@ impl World {
 
     /// A call in the name of the organisation, past the bridge.
     async fn by_hand(&self, method: reqwest::Method, path: &str) -> u16 {
-        let account = sandbox::Account::default();
+        let account = sandbox::SandboxAccount::default();
         let base = self.sandbox("").replace("/_sandbox", "");
         let grant = self.http.post(format!("{base}/oauth2/token/"));
         let grant = grant.basic_auth(&account.client_id, Some(&account.client_secret));
@@ -528,7 +528,7 @@ impl Front {
     async fn open() -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let controls = listener.local_addr().expect("bound");
-        let settings = sandbox::Settings { seed: Some(1), ..sandbox::Settings::default() };
+        let settings = sandbox::SandboxSettings { seed: Some(1), ..sandbox::SandboxSettings::default() };
         let sandbox = Sandbox::new(settings, Clock::system());
         tokio::spawn(sandbox::server(sandbox, listener).expect("listens"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::Timestamp;
-use podero_bridge::sandbox::{Sandbox, Settings, server};
+use podero_bridge::sandbox::{Sandbox, SandboxSettings, server};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -27,10 +27,10 @@ impl Drop for SandboxWorld {
 }
 
 async fn world() -> SandboxWorld {
-    world_with(Settings { seed: Some(7), ..Settings::default() }).await
+    world_with(SandboxSettings { seed: Some(7), ..SandboxSettings::default() }).await
 }
 
-async fn world_with(settings: Settings) -> SandboxWorld {
+async fn world_with(settings: SandboxSettings) -> SandboxWorld {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let base = format!("http://{}", listener.local_addr().expect("bound"));
     let clock = Clock::manual(Timestamp::parse("2026-10-01T12:00:00Z").expect("valid"), 7);
@@ -645,7 +645,7 @@ async fn ids_repeat_with_a_seed() {
     let (a, b) = (world().await, world().await);
     b.fresh_token().await;
     assert_eq!(a.user("ann@example.org").await, b.user("ann@example.org").await);
-    let other = world_with(Settings { seed: Some(8), ..Settings::default() }).await;
+    let other = world_with(SandboxSettings { seed: Some(8), ..SandboxSettings::default() }).await;
     assert_ne!(a.user("bob@example.org").await, other.user("bob@example.org").await);
 }
 

@@ -58,7 +58,7 @@ pub struct Settings {
 impl Settings {
     /// The sandbox's account, at this address, and a source like that of `--sandbox`.
     fn of_account(&mut self, podero: SocketAddr) {
-        let account = podero_bridge::sandbox::Account::default();
+        let account = podero_bridge::sandbox::SandboxAccount::default();
         self.environment.extend([
             ("PODERO__BASE_URL", format!("http://{podero}")),
             ("PODERO__ORG_ID", account.org_id.to_string()),

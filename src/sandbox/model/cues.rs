@@ -1,81 +1,29 @@
-//! Cues: what waits for the customer, from the lapse of an authentication to its restoration.
+//! Acts on cues, from the lapse of an authentication to its restoration.
 //!
-//! Facts: `api-reference/cues/*`. It must never keep a secret: one is signed when a pump is shown, and says itself
-//! when it dies.
+//! Facts: `api-reference/cues/*`. It must never open a cue by the secret of another.
 //!
-//! Before: [`crate::sandbox::routes`]. After: [`crate::sandbox::model::HeatPump`].
+//! Before: [`crate::sandbox::routes`]. After: [`crate::sandbox::access`].
 
-use std::time::Duration;
-
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{CUES_MAX, CUES_PER_USER_MAX, Fields, HeatPump, Refusal, View, World};
+use super::cue::{CueReport, INFORMATION, PendingCue};
+use super::fields::id_of;
+use super::heat_pump::HeatPump;
+use super::world::{CUES_MAX, CUES_PER_USER_MAX, View, World};
 use crate::domain::Timestamp;
 use crate::sandbox::access::{Act, Actor};
-
-/// How long a secret serves after it was shown (`api-reference/cues/start-a-pending-action`).
-pub const CUE_SECRET_LIFETIME: Duration = Duration::from_hours(1);
+use crate::sandbox::api_error::{ApiError, ApiResult};
 
 // RFC 2606: never resolves.
 const CONNECT_URL: &str = "https://connect.podero.invalid";
 const REAUTHENTICATE: &str = "reauthenticate";
-const INFORMATION: &str = "information";
-
-/// A pending cue; one that is done is gone, so that it answers 404.
-///
-/// | state | resolve | report success | report fail | read (information) |
-/// |---|---|---|---|---|
-/// | pending | redirect, stays pending | done | stays pending | done |
-/// | done | 404 | 404 | 404 | 404 |
-#[derive(Debug)]
-pub(super) struct Cue {
-    pub(super) user_id: Uuid,
-    heat_pump_id: Uuid,
-    action_id: Uuid,
-    code: String,
-    // Signs this cue's secrets; never leaves.
-    key: String,
-}
-
-/// What became of an action: body of POST `/cues/{cue_id}/state`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CueReport {
-    /// The customer did it.
-    Success,
-    /// He did not; the action stays.
-    Fail,
-}
-
-impl CueReport {
-    /// Reads and validates the body; `payload`, `location`, `client_info` are taken and not kept.
-    pub fn read(body: &Value) -> Result<Self, Refusal> {
-        let mut fields = Fields::of(body)?;
-        let state = fields.one_of("state", &["success", "fail"]);
-        let state = fields.required("state", state);
-        fields.finish()?;
-        Ok(if state.as_deref() == Some("success") { Self::Success } else { Self::Fail })
-    }
-}
-
-/// Validates the body of POST `/cues/{cue_id}/resolve`: `successUrl` and `cancelUrl` are required, in this spelling.
-pub fn read_redirect_request(body: &Value) -> Result<(), Refusal> {
-    let mut fields = Fields::of(body)?;
-    for name in ["successUrl", "cancelUrl"] {
-        let url = fields.text(name, None);
-        fields.required(name, url);
-    }
-    fields.finish()
-}
 
 impl World {
     /// Control: the realistic lapse of an authentication: the pump is locked out and the customer must act.
-    pub fn lapse_heat_pump(&mut self, id: Uuid, now: Timestamp) -> Result<&HeatPump, Refusal> {
+    pub fn lapse_heat_pump(&mut self, id: Uuid, now: Timestamp) -> ApiResult<&HeatPump> {
         self.raise_action(id, REAUTHENTICATE, now)?;
-        let heat_pump = self.heat_pumps.get_mut(id).ok_or(Refusal::NotFound)?;
+        let heat_pump = self.heat_pumps.get_mut(id).ok_or(ApiError::NotFound)?;
         heat_pump.set("is_authenticated", json!(false));
         heat_pump.set("action_needed", json!(true));
         heat_pump.set("authorization_url", json!(format!("{CONNECT_URL}/authorize?heat_pump_id={id}")));
@@ -84,13 +32,13 @@ impl World {
     }
 
     /// Control: adds an action of any code to a heat pump. `information` is a notice and needs no act.
-    pub fn raise_action(&mut self, id: Uuid, code: &str, now: Timestamp) -> Result<&HeatPump, Refusal> {
+    pub fn raise_action(&mut self, id: Uuid, code: &str, now: Timestamp) -> ApiResult<&HeatPump> {
         let (cue_id, action_id, key) = (self.fresh_id(), self.fresh_id(), self.fresh_token());
-        let heat_pump = self.heat_pumps.get_mut(id).ok_or(Refusal::NotFound)?;
+        let heat_pump = self.heat_pumps.get_mut(id).ok_or(ApiError::NotFound)?;
         let user_id = heat_pump.user_id;
         let home = self.homes.entry(user_id).or_default();
         if home.cues.len() >= CUES_PER_USER_MAX || self.cues.len() >= CUES_MAX {
-            return Err(Refusal::Full("pending cues"));
+            return Err(ApiError::Full("pending cues"));
         }
         home.cues.push(cue_id);
         // The cue's id is completed to a link when the pump is shown, for only then the secret's hour begins.
@@ -99,12 +47,12 @@ impl World {
             heat_pump.set("action_needed", json!(true));
         }
         heat_pump.settle(now);
-        self.cues.put(cue_id, Cue { user_id, heat_pump_id: id, action_id, code: code.to_owned(), key });
+        self.cues.put(cue_id, PendingCue { user_id, heat_pump_id: id, action_id, code: code.to_owned(), key });
         self.any_heat_pump(id)
     }
 
     /// Begins to resolve: where to send the customer. Answers to a wrong or dead secret (403) are undocumented.
-    pub fn resolve_cue(&self, actor: Actor, id: Uuid, secret: &str, now: Timestamp) -> Result<String, Refusal> {
+    pub fn resolve_cue(&self, actor: Actor, id: Uuid, secret: &str, now: Timestamp) -> ApiResult<String> {
         let cue = self.pending_cue(id, secret, now)?;
         self.permit_home(actor, cue.user_id, Act::ChangeHome)?;
         Ok(format!("{CONNECT_URL}/cues/{id}"))
@@ -112,7 +60,7 @@ impl World {
 
     /// Ends an action, or leaves it as it was. Success takes the action away, `action_needed` with the last one, and
     /// (inferred) restores the authentication. The page shows the call without a token, so there is no actor.
-    pub fn report_cue(&mut self, id: Uuid, secret: &str, report: CueReport, now: Timestamp) -> Result<Uuid, Refusal> {
+    pub fn report_cue(&mut self, id: Uuid, secret: &str, report: CueReport, now: Timestamp) -> ApiResult<Uuid> {
         let action_id = self.pending_cue(id, secret, now)?.action_id;
         match report {
             CueReport::Success => self.finish_cue(id, now),
@@ -122,10 +70,10 @@ impl World {
     }
 
     /// Marks a notice as read; 404 for anything but a notice.
-    pub fn read_cue(&mut self, id: Uuid, secret: &str, now: Timestamp) -> Result<Uuid, Refusal> {
+    pub fn read_cue(&mut self, id: Uuid, secret: &str, now: Timestamp) -> ApiResult<Uuid> {
         let cue = self.pending_cue(id, secret, now)?;
         if cue.code != INFORMATION {
-            return Err(Refusal::NotFound);
+            return Err(ApiError::NotFound);
         }
         let action_id = cue.action_id;
         self.finish_cue(id, now);
@@ -134,7 +82,7 @@ impl World {
 
     /// Completes the link of an action that a cue stands behind; others stay as they were set.
     pub(super) fn sign_action(&self, action: &mut Value, view: View<'_>) {
-        let cue_id = action.get("resolution_link").and_then(Value::as_str).and_then(|id| Uuid::try_parse(id).ok());
+        let cue_id = action.get("resolution_link").and_then(id_of);
         let Some((cue_id, cue)) = cue_id.and_then(|id| self.cues.get(id).map(|cue| (id, cue))) else {
             return;
         };
@@ -152,9 +100,9 @@ impl World {
         }
     }
 
-    fn pending_cue(&self, id: Uuid, secret: &str, now: Timestamp) -> Result<&Cue, Refusal> {
-        let cue = self.cues.get(id).ok_or(Refusal::NotFound)?;
-        if cue.opens(id, secret, now) { Ok(cue) } else { Err(Refusal::Forbidden) }
+    fn pending_cue(&self, id: Uuid, secret: &str, now: Timestamp) -> ApiResult<&PendingCue> {
+        let cue = self.cues.get(id).ok_or(ApiError::NotFound)?;
+        if cue.opens(id, secret, now) { Ok(cue) } else { Err(ApiError::Forbidden) }
     }
 
     fn finish_cue(&mut self, id: Uuid, now: Timestamp) {
@@ -175,30 +123,5 @@ impl World {
             heat_pump.set("lifecycle_error", Value::Null);
         }
         heat_pump.settle(now);
-    }
-}
-
-impl Cue {
-    /// A secret that says when it was made and for whom, so that nothing has to be kept.
-    fn sign(&self, id: Uuid, made_at: Timestamp) -> String {
-        let mut secret = made_at.micros().to_be_bytes().to_vec();
-        secret.extend(self.seal(id, made_at));
-        URL_SAFE_NO_PAD.encode(secret)
-    }
-
-    fn opens(&self, id: Uuid, secret: &str, now: Timestamp) -> bool {
-        let Ok(bytes) = URL_SAFE_NO_PAD.decode(secret) else { return false };
-        let Some((made_at, seal)) = bytes.split_first_chunk::<8>() else { return false };
-        let made_at = Timestamp::from_micros(i64::from_be_bytes(*made_at));
-        seal == self.seal(id, made_at) && now.since(made_at) < CUE_SECRET_LIFETIME
-    }
-
-    fn seal(&self, id: Uuid, made_at: Timestamp) -> Vec<u8> {
-        let mut hash = Sha256::new();
-        hash.update(self.key.as_bytes());
-        hash.update(id.as_bytes());
-        hash.update(self.user_id.as_bytes());
-        hash.update(made_at.micros().to_be_bytes());
-        hash.finalize().to_vec()
     }
 }

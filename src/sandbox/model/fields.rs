@@ -1,206 +1,241 @@
-//! Reads a JSON object field by field and collects every problem, as pydantic does.
+//! Fields of users, buildings and heat pumps: each is declared once, in a table, and read and shown by that.
 //!
-//! Unknown fields are ignored, as Django Ninja ignores them. It must never stop at the first problem.
+//! A JSON object is read field by field, and every problem is collected, as pydantic does. Unknown fields are ignored, as
+//! Django Ninja ignores them. It must never stop at the first problem.
 //!
-//! Before: the other files of [`crate::sandbox::model`], [`crate::sandbox::routes`]. After: nothing.
+//! Before: the other files of [`crate::sandbox::model`], [`crate::sandbox::routes`]. After: [`crate::sandbox::Variants`].
 
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+use serde::ser::SerializeMap;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::refusal::{Problem, Refusal};
 use crate::domain::Timestamp;
+use crate::sandbox::access::UserRole;
+use crate::sandbox::api_error::{ApiError, ApiResult, FieldProblem};
+use crate::sandbox::variants::Variants;
 
-/// What a partial body says about one field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Change<T> {
-    /// Absent: stays as it is.
-    #[default]
-    Keep,
-    /// `null`: cleared (whether Podero clears is undocumented; pydantic's partial bodies do).
-    Clear,
-    /// A value.
-    Set(T),
+/// Values of fields by name. A field that is not there is null.
+pub type Row = BTreeMap<&'static str, Value>;
+
+/// Type of a field in requests and answers. A number is a limit of characters.
+#[derive(Debug, Clone, Copy)]
+pub enum FieldKind {
+    /// True or false.
+    Flag,
+    /// A whole number.
+    Integer,
+    /// A number.
+    Number,
+    /// A text.
+    Text(Option<usize>),
+    /// One of the texts that a page lists.
+    OneOf(&'static [&'static str]),
+    /// An e-mail address.
+    Email(usize),
+    /// The name of a role.
+    Role,
+    /// A UUID.
+    Id,
+    /// A date and time.
+    Moment,
+    /// An object.
+    Object,
+    /// A text; under a variant a whole number as well, as some pages say.
+    ZipCode(usize),
+    /// A text whose name is a variant.
+    Country,
+    /// Shown, and ignored in requests.
+    ReadOnly,
 }
 
-impl<T> Change<T> {
-    /// Puts the change into effect.
-    pub fn apply(self, slot: &mut Option<T>) {
-        match self {
-            Self::Keep => {}
-            Self::Clear => *slot = None,
-            Self::Set(value) => *slot = Some(value),
-        }
+/// pydantic's name of a problem, and its sentence.
+type Flaw = (&'static str, String);
+
+impl FieldKind {
+    fn name_in_json(self, name: &'static str, variants: &Variants) -> &'static str {
+        if matches!(self, Self::Country) { variants.country_field.name() } else { name }
     }
 
-    /// The value that is set, if one is.
-    pub fn value(&self) -> Option<&T> {
+    /// The value as it is kept.
+    fn read(self, value: &Value) -> Result<Value, Flaw> {
+        let text = || value.as_str().ok_or_else(|| ("string_type", "Input should be a valid string".to_owned()));
+        let valid = |read: Option<Value>, kind: &'static str, what: &str| {
+            read.ok_or_else(|| (kind, format!("Input should be a valid {what}")))
+        };
         match self {
-            Self::Keep | Self::Clear => None,
-            Self::Set(value) => Some(value),
+            Self::Flag => valid(value.as_bool().map(Value::from), "bool_type", "boolean"),
+            Self::Integer => valid(value.as_i64().map(Value::from), "int_type", "integer"),
+            Self::Number => valid(value.as_f64().map(Value::from), "float_type", "number"),
+            Self::Id => valid(id_of(value).map(|id| json!(id)), "uuid_parsing", "UUID"),
+            Self::Moment => {
+                let moment = value.as_str().and_then(Timestamp::parse);
+                valid(moment.map(|moment| json!(moment)), "datetime_from_date_parsing", "datetime")
+            }
+            Self::Object => valid(value.as_object().map(|_| value.clone()), "dict_type", "dictionary"),
+            Self::OneOf(allowed) => one_of(text()?, allowed),
+            Self::Role => one_of(text()?, &UserRole::names()),
+            Self::Text(Some(max)) if text()?.chars().count() > max => {
+                Err(("string_too_long", format!("String should have at most {max} characters")))
+            }
+            Self::Email(max) => {
+                let text = Self::Text(Some(max)).read(value)?;
+                let is_address = text.as_str().is_some_and(is_address);
+                is_address
+                    .then_some(text)
+                    .ok_or_else(|| ("value_error", "value is not a valid email address".to_owned()))
+            }
+            Self::ZipCode(max) => match value.as_u64() {
+                Some(number) => Ok(number.to_string().into()),
+                None => Self::Text(Some(max)).read(value),
+            },
+            Self::Text(_) | Self::Country | Self::ReadOnly => Ok(text()?.into()),
         }
     }
+}
 
-    /// Whether it changes nothing.
-    pub fn is_keep(&self) -> bool {
-        matches!(self, Self::Keep)
-    }
+fn one_of(text: &str, allowed: &[&str]) -> Result<Value, Flaw> {
+    let flaw = || ("enum", format!("Input should be one of: {}", allowed.join(", ")));
+    allowed.contains(&text).then(|| text.into()).ok_or_else(flaw)
+}
 
-    fn map<U>(self, f: impl FnOnce(T) -> U) -> Change<U> {
-        match self {
-            Self::Keep => Change::Keep,
-            Self::Clear => Change::Clear,
-            Self::Set(value) => Change::Set(f(value)),
+fn is_address(text: &str) -> bool {
+    let is_whole = |(local, host): (&str, &str)| !local.is_empty() && host.contains('.') && !host.contains('@');
+    text.split_once('@').is_some_and(is_whole) && !text.contains(char::is_whitespace)
+}
+
+/// The UUID that a value is.
+pub fn id_of(value: &Value) -> Option<Uuid> {
+    value.as_str().and_then(|text| Uuid::try_parse(text).ok())
+}
+
+/// The text of a field that is required; empty after a problem was noted.
+pub fn text_of(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Fields in the order in which they are read and shown.
+pub(super) type Table = [(&'static str, FieldKind)];
+
+/// Something of the model as answers show it.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a, T> {
+    /// The thing itself.
+    pub thing: &'a T,
+    /// Choose among the contradicting shapes.
+    pub variants: &'a Variants,
+    /// Whether `/_sandbox/state` shows it, which tells more than Podero does.
+    pub is_whole: bool,
+}
+
+/// Writes the fields of a table into an answer.
+pub(super) fn write_row<M: SerializeMap>(
+    map: &mut M,
+    table: &Table,
+    row: &Row,
+    variants: &Variants,
+) -> Result<(), M::Error> {
+    for (name, kind) in table {
+        let value = row.get(name).unwrap_or(&Value::Null);
+        let name = kind.name_in_json(name, variants);
+        // Of a number leading zeros are lost, as they would be.
+        let is_number = matches!(kind, FieldKind::ZipCode(_)) && variants.zip_code_as_integer;
+        match value.as_str().filter(|_| is_number).and_then(|text| text.parse::<u64>().ok()) {
+            Some(number) => map.serialize_entry(name, &number)?,
+            None => map.serialize_entry(name, value)?,
         }
     }
+    Ok(())
 }
 
 /// A reader of one JSON object.
 #[derive(Debug)]
 pub struct Fields<'a> {
     object: &'a Map<String, Value>,
-    problems: Vec<Problem>,
+    problems: Vec<FieldProblem>,
 }
 
 impl<'a> Fields<'a> {
     /// Begins to read; refuses what is not an object.
-    pub fn of(body: &'a Value) -> Result<Self, Refusal> {
+    pub fn of(body: &'a Value) -> ApiResult<Self> {
         let object = body.as_object().ok_or_else(|| {
-            Refusal::invalid("model_attributes_type", &["body", "payload"], "Input should be a valid dictionary")
+            ApiError::invalid("model_attributes_type", &["body", "payload"], "Input should be a valid dictionary")
         })?;
         Ok(Self { object, problems: Vec::new() })
     }
 
     /// Ends reading: every problem that was met, or none.
-    pub fn finish(self) -> Result<(), Refusal> {
-        if self.problems.is_empty() { Ok(()) } else { Err(Refusal::Invalid(self.problems)) }
+    pub fn finish(self) -> ApiResult<()> {
+        if self.problems.is_empty() { Ok(()) } else { Err(ApiError::Invalid(self.problems)) }
     }
 
     /// Notes a problem of a field.
     pub fn object_to(&mut self, name: &str, kind: &'static str, msg: impl Into<String>) {
         let loc = ["body", "payload", name].map(str::to_owned).to_vec();
-        self.problems.push(Problem { kind, loc, msg: msg.into() });
+        self.problems.push(FieldProblem { kind, loc, msg: msg.into() });
     }
 
-    /// Requires a field to be there and not null; the problem is noted, reading goes on with `None`.
-    pub fn required<T>(&mut self, name: &str, change: Change<T>) -> Option<T> {
-        match change {
-            Change::Set(value) => Some(value),
-            // Either absent or null, or wrong, which is noted already.
-            Change::Keep if self.object.contains_key(name) => None,
-            Change::Keep => {
-                self.object_to(name, "missing", "Field required");
-                None
-            }
-            Change::Clear => {
-                self.object_to(name, "string_type", "Input should not be null");
-                None
-            }
+    /// The field as it is kept; null clears it (whether Podero clears is undocumented; pydantic's partial bodies do). `None`:
+    /// it is left out, or a problem was noted.
+    pub fn value(&mut self, name: &str, kind: FieldKind) -> Option<Value> {
+        let value = self.object.get(name)?;
+        if value.is_null() {
+            return Some(Value::Null);
         }
+        kind.read(value).map_err(|(kind, msg)| self.object_to(name, kind, msg)).ok()
     }
 
-    /// A text of at most `chars_max` characters.
-    pub fn text(&mut self, name: &str, chars_max: Option<usize>) -> Change<String> {
-        let change = self.typed(name, "string_type", "Input should be a valid string", Value::as_str);
-        match (change.value(), chars_max) {
-            (Some(text), Some(max)) if text.chars().count() > max => {
-                self.object_to(name, "string_too_long", format!("String should have at most {max} characters"));
-                Change::Keep
-            }
-            _ => change.map(str::to_owned),
+    /// The field if the body has it; null is a problem.
+    pub fn not_null(&mut self, name: &str, kind: FieldKind) -> Option<Value> {
+        let value = self.value(name, kind)?;
+        if value.is_null() {
+            self.object_to(name, "string_type", "Input should not be null");
+            return None;
         }
+        Some(value)
     }
 
-    /// A text, or a whole number where the pages say so (`zip_code`).
-    pub fn text_or_integer(&mut self, name: &str, chars_max: Option<usize>) -> Change<String> {
-        match self.object.get(name).and_then(Value::as_u64) {
-            Some(number) => Change::Set(number.to_string()),
-            None => self.text(name, chars_max),
+    /// The field; that it is left out or null is a problem. After a problem it is null.
+    pub fn required(&mut self, name: &str, kind: FieldKind) -> Value {
+        if !self.object.contains_key(name) {
+            self.object_to(name, "missing", "Field required");
         }
+        self.not_null(name, kind).unwrap_or_default()
     }
 
-    /// One of the texts that a page lists.
-    pub fn one_of(&mut self, name: &str, allowed: &[&str]) -> Change<String> {
-        let change = self.text(name, None);
-        match change.value() {
-            Some(text) if !allowed.contains(&text.as_str()) => {
-                let msg = format!("Input should be one of: {}", allowed.join(", "));
-                self.object_to(name, "enum", msg);
-                Change::Keep
-            }
-            Some(_) | None => change,
+    /// The fields of a table that the body has.
+    pub(super) fn row(&mut self, table: &Table, variants: &Variants) -> Row {
+        let mut row = Row::new();
+        for (name, kind) in table.iter().filter(|(_, kind)| !matches!(kind, FieldKind::ReadOnly)) {
+            let read_as = if let FieldKind::ZipCode(max) = *kind
+                && !variants.zip_code_as_integer
+            {
+                FieldKind::Text(Some(max))
+            } else {
+                *kind
+            };
+            let read = self.value(kind.name_in_json(name, variants), read_as);
+            row.extend(read.map(|value| (*name, value)));
         }
-    }
-
-    /// A whole number.
-    pub fn integer(&mut self, name: &str) -> Change<i64> {
-        self.typed(name, "int_type", "Input should be a valid integer", Value::as_i64)
-    }
-
-    /// A number.
-    pub fn number(&mut self, name: &str) -> Change<f64> {
-        self.typed(name, "float_type", "Input should be a valid number", Value::as_f64)
-    }
-
-    /// True or false.
-    pub fn flag(&mut self, name: &str) -> Change<bool> {
-        self.typed(name, "bool_type", "Input should be a valid boolean", Value::as_bool)
-    }
-
-    /// A UUID.
-    pub fn id(&mut self, name: &str) -> Change<Uuid> {
-        let read = |value: &Value| value.as_str().and_then(|text| Uuid::try_parse(text).ok());
-        self.typed(name, "uuid_parsing", "Input should be a valid UUID", read)
-    }
-
-    /// A date and time.
-    pub fn moment(&mut self, name: &str) -> Change<Timestamp> {
-        let read = |value: &Value| value.as_str().and_then(Timestamp::parse);
-        self.typed(name, "datetime_from_date_parsing", "Input should be a valid datetime", read)
-    }
-
-    /// An object.
-    pub fn object(&mut self, name: &str) -> Change<&'a Map<String, Value>> {
-        self.typed(name, "dict_type", "Input should be a valid dictionary", Value::as_object)
-    }
-
-    fn typed<T>(
-        &mut self,
-        name: &str,
-        kind: &'static str,
-        msg: &str,
-        read: impl FnOnce(&'a Value) -> Option<T>,
-    ) -> Change<T> {
-        match self.object.get(name) {
-            None => Change::Keep,
-            Some(value) if value.is_null() => Change::Clear,
-            Some(value) => match read(value) {
-                Some(value) => Change::Set(value),
-                None => {
-                    self.object_to(name, kind, msg);
-                    Change::Keep
-                }
-            },
-        }
+        row
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn every_problem_of_a_body_is_told_at_once() {
         let body = json!({"a": 7, "b": "xyz", "c": "nope", "d": null});
         let mut fields = Fields::of(&body).expect("an object");
-        let a = fields.text("a", None);
-        assert_eq!(fields.required("a", a), None);
-        assert_eq!(fields.text("b", Some(2)), Change::Keep);
-        assert_eq!(fields.one_of("c", &["yes"]), Change::Keep);
-        assert_eq!(fields.integer("d"), Change::Clear);
-        let e = fields.id("e");
-        assert_eq!(fields.required("e", e), None);
-        let Err(Refusal::Invalid(problems)) = fields.finish() else { panic!("it has problems") };
+        assert_eq!(fields.required("a", FieldKind::Text(None)), Value::Null);
+        assert_eq!(fields.value("b", FieldKind::Text(Some(2))), None);
+        assert_eq!(fields.value("c", FieldKind::OneOf(&["yes"])), None);
+        assert_eq!(fields.value("d", FieldKind::Integer), Some(Value::Null));
+        assert_eq!(fields.required("e", FieldKind::Id), Value::Null);
+        let Err(ApiError::Invalid(problems)) = fields.finish() else { panic!("it has problems") };
         let kinds: Vec<_> = problems.iter().map(|problem| problem.kind).collect();
         assert_eq!(kinds, ["string_type", "string_too_long", "enum", "missing"]);
         assert_eq!(problems[0].loc, ["body", "payload", "a"]);

@@ -1,250 +1,32 @@
-//! What Podero knows, as a pure state machine: users, buildings, heat pumps, onboarding sessions, cues, mail.
+//! Podero's knowledge as a pure state machine: users, buildings, heat pumps, onboarding sessions, cues, mail.
 //!
 //! Time and the actor are arguments, ids come from a seeded generator, so that a simulation can drive a [`World`]
-//! without HTTP. It must never sleep, ask for the time, or know what a socket is.
+//! without HTTP. It must never sleep, ask for the time, or know what a socket is. A file in the singular (`user`) says what a
+//! thing is; the one in the plural (`users`) has the acts of the world on it.
 //!
 //! Before: `routes`. After: [`crate::sandbox::access`], [`crate::sandbox::Variants`].
 
+mod building;
 mod buildings;
+mod cue;
 mod cues;
 mod fields;
+mod heat_pump;
 mod heat_pumps;
 mod onboarding;
-mod refusal;
-mod shelf;
+mod ordered_map;
+mod session;
+mod user;
 mod users;
+mod world;
 
-use std::collections::{HashMap, VecDeque};
-
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
-use uuid::Uuid;
-
-use super::access::{Act, Actor, Role, Standing, Target, permit};
-use super::variants::Variants;
-use crate::domain::Timestamp;
-use cues::Cue;
-use shelf::Shelf;
-
-pub use buildings::{Building, BuildingFields, BuildingView};
-pub use cues::{CUE_SECRET_LIFETIME, CueReport, read_redirect_request};
-pub use fields::{Change, Fields};
-pub use heat_pumps::{HeatPump, HeatPumpFields, REFRESH_STEP};
-pub use onboarding::{CreateSession, Session};
-pub use refusal::{Problem, Refusal};
-pub use users::{CreateUser, Mail, UpdateUser, User, UserFields, UserView};
-
-/// Most users, the deleted included: four times the largest fleet that we test with, under a gigabyte.
-pub const USERS_MAX: usize = 200_000;
-/// Most buildings of one user: a landlord's, and a bound on what a client that repeats itself can fill.
-pub const BUILDINGS_PER_USER_MAX: usize = 1_000;
-/// Most heat pumps of one user, the deleted included; the same reason.
-pub const HEAT_PUMPS_PER_USER_MAX: usize = 1_000;
-/// Most onboarding sessions of one user; the same reason.
-pub const SESSIONS_PER_USER_MAX: usize = 1_000;
-/// Most onboarding sessions: every user may hold one and have made another.
-pub const SESSIONS_MAX: usize = 2 * USERS_MAX;
-/// Most pending cues of one user: one for every heat pump that he may have.
-pub const CUES_PER_USER_MAX: usize = HEAT_PUMPS_PER_USER_MAX;
-/// Most pending cues: a lapse of one heat pump of every user fits.
-pub const CUES_MAX: usize = USERS_MAX;
-/// Most mails kept in the mailbox: invitations are for staff, of whom there are few; the oldest goes first.
-pub const MAILBOX_MAX: usize = 10_000;
-
-/// How an answer is to be written: the switches, the moment, and where the sandbox is reached.
-#[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
-    /// The switches in force.
-    pub variants: Variants,
-    /// The moment of the answer: freshness and secrets depend on it.
-    pub now: Timestamp,
-    /// Scheme and host that the caller used, without a slash at the end: links into the API begin with it.
-    pub base_url: &'a str,
-}
-
-/// One organisation's world.
-#[derive(Debug)]
-pub struct World {
-    /// The only organisation there is.
-    pub org_id: Uuid,
-    /// The switches; may be changed at any moment.
-    pub variants: Variants,
-    ids: StdRng,
-    // Apart from the ids, so that those do not depend on how many tokens were asked for.
-    secrets: StdRng,
-    users: Shelf<User>,
-    // Lower-cased e-mail address and partner's key -> users, the soft-deleted included.
-    by_email: HashMap<String, Vec<Uuid>>,
-    by_external_id: HashMap<String, Vec<Uuid>>,
-    homes: HashMap<Uuid, Home>,
-    buildings: Shelf<Building>,
-    heat_pumps: Shelf<HeatPump>,
-    sessions: Shelf<Session>,
-    cues: Shelf<Cue>,
-    mailbox: VecDeque<Mail>,
-}
-
-/// What belongs to one user, so that no answer about him scans everybody's.
-#[derive(Debug, Default)]
-struct Home {
-    buildings: Vec<Uuid>,
-    heat_pumps: Vec<Uuid>,
-    sessions: Vec<Uuid>,
-    cues: Vec<Uuid>,
-}
-
-impl World {
-    /// An empty organisation whose ids repeat with `seed`.
-    pub fn new(org_id: Uuid, variants: Variants, seed: u64) -> Self {
-        Self {
-            org_id,
-            variants,
-            ids: StdRng::seed_from_u64(seed),
-            secrets: StdRng::seed_from_u64(!seed),
-            users: Shelf::default(),
-            by_email: HashMap::new(),
-            by_external_id: HashMap::new(),
-            homes: HashMap::new(),
-            buildings: Shelf::default(),
-            heat_pumps: Shelf::default(),
-            sessions: Shelf::default(),
-            cues: Shelf::default(),
-            mailbox: VecDeque::new(),
-        }
-    }
-
-    /// The next id of the seeded sequence, in the form of a UUIDv4.
-    pub fn fresh_id(&mut self) -> Uuid {
-        uuid::Builder::from_random_bytes(self.ids.random::<[u8; 16]>()).into_uuid()
-    }
-
-    /// An opaque token of 32 hexadecimal digits, from a seeded sequence of its own.
-    pub fn fresh_token(&mut self) -> String {
-        format!("{:032x}", self.secrets.random::<u128>())
-    }
-
-    /// The role that an actor has now; [`Refusal::Unauthorized`] once his user is deleted, softly or not.
-    pub fn standing(&self, actor: Actor) -> Result<Standing, Refusal> {
-        match actor {
-            Actor::Client => Ok(Standing { role: Role::Admin, user_id: None }),
-            Actor::User(id) => {
-                let user = self.users.get(id).filter(|user| !user.deleted).ok_or(Refusal::Unauthorized)?;
-                Ok(Standing { role: user.role, user_id: Some(id) })
-            }
-        }
-    }
-
-    /// The user if he is not deleted.
-    fn live_user(&self, id: Uuid) -> Result<&User, Refusal> {
-        self.users.get(id).filter(|user| !user.deleted).ok_or(Refusal::NotFound)
-    }
-
-    /// Allows an act on what belongs to a user who is not deleted.
-    fn permit_home(&self, actor: Actor, user_id: Uuid, act: fn(Target) -> Act) -> Result<(), Refusal> {
-        let who = self.standing(actor)?;
-        let user = self.live_user(user_id).map(User::target);
-        // Who may see nobody else learns nothing about who exists.
-        let target = match user {
-            Ok(target) => target,
-            Err(refusal) => return permit(who, Act::ListUsers).and(Err(refusal)),
-        };
-        permit(who, act(target))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Map, json};
-
-    const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
-
-    fn world() -> World {
-        World::new(Uuid::from_u128(1), Variants::default(), 7)
-    }
-
-    fn wanted(email: &str) -> CreateUser {
-        CreateUser { email: email.to_owned(), role: Role::User, fields: UserFields::default() }
-    }
-
-    #[test]
-    fn the_count_of_heat_pumps_follows_every_change() {
-        let mut world = world();
-        let user = world.create_user(Actor::Client, wanted("ann@example.org"), NOW).expect("made").id;
-        let count = |world: &World| world.user(Actor::Client, user, false).expect("there").num_heat_pumps;
-        let first = world.connect_heat_pump(user, Map::new(), NOW).expect("made").id;
-        let second = world.connect_heat_pump(user, Map::new(), NOW).expect("made").id;
-        assert_eq!(count(&world), 2);
-        world.delete_heat_pump(Actor::Client, user, first, NOW).expect("deleted");
-        assert_eq!(count(&world), 1);
-        for (deleted_at, expected) in [(json!("2026-01-01T00:00:00Z"), 0), (json!(null), 1)] {
-            let patch = Map::from_iter([("deleted_at".to_owned(), deleted_at)]);
-            world.patch_heat_pump(second, patch, NOW).expect("patched");
-            assert_eq!(count(&world), expected);
-        }
-    }
-
-    #[test]
-    fn deleting_a_user_for_good_leaves_nothing_of_him() {
-        let mut world = world();
-        let user = world.create_user(Actor::Client, wanted("ann@example.org"), NOW).expect("made").id;
-        let name = BuildingFields { name: Some("home".to_owned()), ..BuildingFields::default() };
-        world.create_building(Actor::Client, user, name).expect("made");
-        let heat_pump = world.connect_heat_pump(user, Map::new(), NOW).expect("made").id;
-        world.lapse_heat_pump(heat_pump, NOW).expect("lapsed");
-        world.delete_user(Actor::Client, user, false).expect("deleted");
-        assert_eq!((world.users.len(), world.buildings.len(), world.heat_pumps.len(), world.cues.len()), (0, 0, 0, 0));
-        assert!(world.by_email.is_empty() && world.homes.is_empty());
-    }
-
-    #[test]
-    fn of_several_users_with_one_key_the_oldest_who_is_not_deleted_is_found() {
-        let mut world = world();
-        let make = |world: &mut World, email: &str| {
-            let mut wanted = wanted(email);
-            wanted.fields.external_user_id = Change::Set("C-1".to_owned());
-            world.create_user(Actor::Client, wanted, NOW).expect("made").id
-        };
-        let (first, second) = (make(&mut world, "a@example.org"), make(&mut world, "b@example.org"));
-        let found = |world: &World, deleted| world.find_user(Actor::Client, "C-1", deleted).map(|user| user.id);
-        assert_eq!(found(&world, false), Ok(first));
-        world.delete_user(Actor::Client, first, true).expect("deleted");
-        assert_eq!(found(&world, true), Ok(second));
-        world.delete_user(Actor::Client, second, true).expect("deleted");
-        assert_eq!((found(&world, false), found(&world, true)), (Err(Refusal::NotFound), Ok(second)));
-    }
-
-    #[test]
-    fn who_may_see_nobody_does_not_learn_who_exists() {
-        let mut world = world();
-        let me = world.create_user(Actor::Client, wanted("ann@example.org"), NOW).expect("made").id;
-        let unknown = Uuid::from_u128(9);
-        assert_eq!(world.user(Actor::User(me), unknown, false).map(drop), Err(Refusal::Forbidden));
-        assert_eq!(world.buildings(Actor::User(me), unknown).map(drop), Err(Refusal::Forbidden));
-        assert_eq!(world.user(Actor::Client, unknown, false).map(drop), Err(Refusal::NotFound));
-    }
-
-    #[test]
-    fn a_secret_opens_its_own_cue_alone() {
-        let mut world = world();
-        let user = world.create_user(Actor::Client, wanted("ann@example.org"), NOW).expect("made").id;
-        let heat_pump = world.connect_heat_pump(user, Map::new(), NOW).expect("made").id;
-        world.lapse_heat_pump(heat_pump, NOW).expect("lapsed");
-        world.lapse_heat_pump(heat_pump, NOW).expect("lapsed");
-        let view = View { variants: world.variants, now: NOW, base_url: "http://sandbox" };
-        let shown = world.heat_pump_json(world.any_heat_pump(heat_pump).expect("there"), true, view);
-        let part = |action: usize, name: &str| {
-            let url = shown["actions"][action]["resolution_link"]["url"].as_str().expect("a link");
-            let (_, value) = url.split_once(&format!("{name}=")).expect("it is there");
-            value.split('&').next().unwrap_or_default().to_owned()
-        };
-        let cue = Uuid::try_parse(&part(0, "cue_id")).expect("an id");
-        assert!(world.resolve_cue(Actor::Client, cue, &part(0, "secret"), NOW).is_ok());
-        for secret in [part(1, "secret").as_str(), "", "AAAA"] {
-            assert_eq!(world.resolve_cue(Actor::Client, cue, secret, NOW), Err(Refusal::Forbidden));
-        }
-        world.report_cue(cue, &part(0, "secret"), CueReport::Success, NOW).expect("reported");
-        let heat_pump = world.any_heat_pump(heat_pump).expect("there");
-        assert_eq!(heat_pump.field("action_needed"), Some(&json!(true)), "the second action is still there");
-    }
-}
+pub use building::{Building, BuildingFields};
+pub use cue::{CUE_SECRET_LIFETIME, CueReport, read_redirect_request};
+pub use fields::{FieldKind, Fields, Row, Shown, id_of, text_of};
+pub use heat_pump::{HeatPump, HeatPumpFields, REFRESH_STEP};
+pub use session::{CreateSession, Session};
+pub use user::{CreateUser, Mail, UpdateUser, User};
+pub use world::{
+    BUILDINGS_PER_USER_MAX, CUES_MAX, CUES_PER_USER_MAX, HEAT_PUMPS_PER_USER_MAX, MAILBOX_MAX, SESSIONS_MAX,
+    SESSIONS_PER_USER_MAX, USERS_MAX, View, World,
+};

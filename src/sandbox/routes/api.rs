@@ -8,238 +8,242 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::answer::Answer;
-use super::call::Call;
+use super::call::ApiCall;
 use crate::sandbox::access::Actor;
+use crate::sandbox::answer::SandboxAnswer;
+use crate::sandbox::api_error::{ApiError, ApiResult};
+use crate::sandbox::embedded::State;
+use crate::sandbox::endpoint::Endpoint;
 use crate::sandbox::model::{
-    Building, BuildingFields, BuildingView, CreateSession, CreateUser, CueReport, HeatPumpFields, Refusal, UpdateUser,
-    User, UserView, World, read_redirect_request,
+    BuildingFields, CreateSession, CreateUser, CueReport, HeatPumpFields, Shown, UpdateUser, World,
+    read_redirect_request,
 };
-use crate::sandbox::{Operation, State};
 
-type Outcome = Result<Answer, Refusal>;
+type Outcome = ApiResult<SandboxAnswer>;
 
 // The only pagination that any page shows (`api-reference/electric-vehicle-sessions/*`).
 const PAGE_ITEMS: usize = 50;
 const PAGE_ITEMS_MAX: usize = 200;
 
 /// Answers one operation. The token, then the organisation, then everything else is looked at.
-pub(super) fn act(state: &mut State, operation: Operation, call: &Call<'_>) -> Outcome {
-    use Operation as Op;
+pub(super) fn act(state: &mut State, operation: Endpoint, call: &ApiCall<'_>) -> Outcome {
     let world = &mut state.world;
-    let actor = call.credentials("bearer").ok_or(Refusal::Unauthorized);
+    let actor = call.credentials("bearer").ok_or(ApiError::Unauthorized);
     let actor = actor.and_then(|token| state.tokens.actor(token, call.now));
     match operation {
-        Op::ListUsers => list_users(world, in_org(world, actor, call)?, call),
-        Op::CreateUser => create_user(world, in_org(world, actor, call)?, call),
-        Op::GetUser => get_user(world, in_org(world, actor, call)?, call),
-        Op::FindUser => find_user(world, in_org(world, actor, call)?, call),
-        Op::UpdateUser => update_user(world, in_org(world, actor, call)?, call),
-        Op::DeleteUser => delete_user(world, in_org(world, actor, call)?, call),
-        Op::ListBuildings => list_buildings(world, in_org(world, actor, call)?, call),
-        Op::CreateBuilding => create_building(world, in_org(world, actor, call)?, call),
-        Op::GetBuilding => get_building(world, in_org(world, actor, call)?, call),
-        Op::UpdateBuilding => update_building(world, in_org(world, actor, call)?, call),
-        Op::DeleteBuilding => delete_building(world, in_org(world, actor, call)?, call),
-        Op::ListHeatPumps => list_heat_pumps(world, in_org(world, actor, call)?, call),
-        Op::CreateHeatPump => create_heat_pump(world, in_org(world, actor, call)?, call),
-        Op::GetHeatPump => get_heat_pump(world, in_org(world, actor, call)?, call),
-        Op::UpdateHeatPump => update_heat_pump(world, in_org(world, actor, call)?, call),
-        Op::DeleteHeatPump => delete_heat_pump(world, in_org(world, actor, call)?, call),
-        Op::AuthSession => auth_session(world, in_org(world, actor, call)?, call),
-        Op::CreateOnboardingSession => create_session(world, known(world, actor)?, call),
-        Op::GetOnboardingSession => get_session(world, known(world, actor)?, call),
-        Op::ResolveCue => resolve_cue(world, known(world, actor)?, call),
+        Endpoint::ListUsers => list_users(world, in_org(world, actor, call)?, call),
+        Endpoint::CreateUser => create_user(world, in_org(world, actor, call)?, call),
+        Endpoint::GetUser => get_user(world, in_org(world, actor, call)?, call),
+        Endpoint::FindUser => find_user(world, in_org(world, actor, call)?, call),
+        Endpoint::UpdateUser => update_user(world, in_org(world, actor, call)?, call),
+        Endpoint::DeleteUser => delete_user(world, in_org(world, actor, call)?, call),
+        Endpoint::ListBuildings => list_buildings(world, in_org(world, actor, call)?, call),
+        Endpoint::CreateBuilding => create_building(world, in_org(world, actor, call)?, call),
+        Endpoint::GetBuilding => get_building(world, in_org(world, actor, call)?, call),
+        Endpoint::UpdateBuilding => update_building(world, in_org(world, actor, call)?, call),
+        Endpoint::DeleteBuilding => delete_building(world, in_org(world, actor, call)?, call),
+        Endpoint::ListHeatPumps => list_heat_pumps(world, in_org(world, actor, call)?, call),
+        Endpoint::CreateHeatPump => create_heat_pump(world, in_org(world, actor, call)?, call),
+        Endpoint::GetHeatPump => get_heat_pump(world, in_org(world, actor, call)?, call),
+        Endpoint::UpdateHeatPump => update_heat_pump(world, in_org(world, actor, call)?, call),
+        Endpoint::DeleteHeatPump => delete_heat_pump(world, in_org(world, actor, call)?, call),
+        Endpoint::AuthSession => auth_session(world, in_org(world, actor, call)?, call),
+        Endpoint::CreateOnboardingSession => create_session(world, known(world, actor)?, call),
+        Endpoint::GetOnboardingSession => get_session(world, known(world, actor)?, call),
+        Endpoint::ResolveCue => resolve_cue(world, known(world, actor)?, call),
         // The page shows these without an Authorization header.
-        Op::ReportCue => report_cue(world, call),
-        Op::ReadCue => read_cue(world, call),
-        Op::Token => Err(Refusal::NotFound),
+        Endpoint::ReportCue => report_cue(world, call),
+        Endpoint::ReadCue => read_cue(world, call),
+        Endpoint::Token => Err(ApiError::NotFound),
     }
 }
 
-fn known(world: &World, actor: Result<Actor, Refusal>) -> Result<Actor, Refusal> {
+fn known(world: &World, actor: ApiResult<Actor>) -> ApiResult<Actor> {
     let actor = actor?;
     world.standing(actor).map(|_| actor)
 }
 
-fn in_org(world: &World, actor: Result<Actor, Refusal>, call: &Call<'_>) -> Result<Actor, Refusal> {
+fn in_org(world: &World, actor: ApiResult<Actor>, call: &ApiCall<'_>) -> ApiResult<Actor> {
     let actor = known(world, actor)?;
-    if call.path_id("org_id")? == world.org_id { Ok(actor) } else { Err(Refusal::NotFound) }
+    if call.path_id("org_id")? == world.org_id { Ok(actor) } else { Err(ApiError::NotFound) }
 }
 
 /// A bare array, or as switched `{total, items}` with one page of it.
-fn list<T: Serialize>(world: &World, call: &Call<'_>, items: Vec<T>) -> Outcome {
+fn list<T: Serialize>(world: &World, call: &ApiCall<'_>, items: Vec<T>) -> Outcome {
     if !world.variants.list_envelope {
-        return Ok(Answer::ok(&items));
+        return Ok(SandboxAnswer::ok(&items));
     }
     let limit = call.query_number("limit", PAGE_ITEMS, PAGE_ITEMS_MAX)?;
     let offset = call.query_number("offset", 0, usize::MAX)?;
     let total = items.len();
     let items: Vec<T> = items.into_iter().skip(offset).take(limit).collect();
-    Ok(Answer::ok(&json!({"total": total, "items": items})))
+    Ok(SandboxAnswer::ok(&json!({"total": total, "items": items})))
 }
 
-fn user_answer(world: &World, status: u16, user: &User) -> Answer {
-    Answer::json(status, &UserView { user, variants: &world.variants, with_deleted: false })
+fn answer<T>(world: &World, status: u16, thing: &T) -> SandboxAnswer
+where
+    for<'a> Shown<'a, T>: Serialize,
+{
+    SandboxAnswer::json(status, &Shown { thing, variants: &world.variants, is_whole: false })
 }
 
-fn list_users(world: &World, actor: Actor, call: &Call<'_>) -> Outcome {
-    let users = world.users(actor, call.query_flag("include_deleted")?)?;
-    let shown = users.into_iter().map(|user| UserView { user, variants: &world.variants, with_deleted: false });
-    list(world, call, shown.collect())
+fn list_of<T>(world: &World, call: &ApiCall<'_>, things: Vec<&T>) -> Outcome
+where
+    for<'a> Shown<'a, T>: Serialize,
+{
+    let variants = &world.variants;
+    list(world, call, things.into_iter().map(|thing| Shown { thing, variants, is_whole: false }).collect())
 }
 
-fn create_user(world: &mut World, actor: Actor, call: &Call<'_>) -> Outcome {
+fn list_users(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+    list_of(world, call, world.users(actor, call.query_flag("include_deleted")?)?)
+}
+
+fn create_user(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     let wanted = CreateUser::read(&call.json()?, &world.variants)?;
     let user = world.create_user(actor, wanted, call.now)?;
-    Ok(user_answer(world, world.variants.created_status, &user))
+    Ok(answer(world, world.variants.created_status, &user))
 }
 
-fn get_user(world: &World, actor: Actor, call: &Call<'_>) -> Outcome {
+fn get_user(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     let include_deleted = call.query_flag("include_deleted")?;
-    Ok(user_answer(world, 200, world.user(actor, call.path_id("user_id")?, include_deleted)?))
+    Ok(answer(world, 200, world.user(actor, call.path_id("user_id")?, include_deleted)?))
 }
 
-fn find_user(world: &World, actor: Actor, call: &Call<'_>) -> Outcome {
+fn find_user(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     let include_deleted = call.query_flag("include_deleted")?;
-    Ok(user_answer(world, 200, world.find_user(actor, &call.external_id()?, include_deleted)?))
+    Ok(answer(world, 200, world.find_user(actor, &call.external_id()?, include_deleted)?))
 }
 
-fn update_user(world: &mut World, actor: Actor, call: &Call<'_>) -> Outcome {
+fn update_user(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     let id = call.path_id("user_id")?;
     let wanted = UpdateUser::read(&call.json()?, &world.variants)?;
     let user = world.update_user(actor, id, wanted, call.now)?;
-    Ok(user_answer(world, 200, &user))
+    Ok(answer(world, 200, &user))
 }
 
-fn delete_user(world: &mut World, actor: Actor, call: &Call<'_>) -> Outcome {
+fn delete_user(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     world.delete_user(actor, call.path_id("user_id")?, call.query_flag("soft_delete")?)?;
-    Ok(Answer::no_content())
+    Ok(SandboxAnswer::no_content())
 }
 
-fn list_buildings(world: &World, actor: Actor, call: &Call<'_>) -> Outcome {
-    let buildings = world.buildings(actor, call.path_id("user_id")?)?;
-    let variants = &world.variants;
-    let shown = buildings.into_iter().map(|building| BuildingView { building, variants, with_user: false });
-    list(world, call, shown.collect())
+fn list_buildings(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+    list_of(world, call, world.buildings(actor, call.path_id("user_id")?)?)
 }
 
-fn building_answer(world: &World, status: u16, building: &Building) -> Answer {
-    Answer::json(status, &BuildingView { building, variants: &world.variants, with_user: false })
-}
-
-fn create_building(world: &mut World, actor: Actor, call: &Call<'_>) -> Outcome {
+fn create_building(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     let user_id = call.path_id("user_id")?;
     let wanted = BuildingFields::read_new(&call.json()?, &world.variants)?;
     let building = world.create_building(actor, user_id, wanted)?.clone();
-    Ok(building_answer(world, world.variants.created_status, &building))
+    Ok(answer(world, world.variants.created_status, &building))
 }
 
-fn building_ids(call: &Call<'_>) -> Result<(Uuid, Uuid), Refusal> {
+fn building_ids(call: &ApiCall<'_>) -> ApiResult<(Uuid, Uuid)> {
     Ok((call.path_id("user_id")?, call.path_id("building_id")?))
 }
 
-fn get_building(world: &World, actor: Actor, call: &Call<'_>) -> Outcome {
+fn get_building(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     let (user_id, id) = building_ids(call)?;
-    Ok(building_answer(world, 200, world.building(actor, user_id, id)?))
+    Ok(answer(world, 200, world.building(actor, user_id, id)?))
 }
 
-fn update_building(world: &mut World, actor: Actor, call: &Call<'_>) -> Outcome {
+fn update_building(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     let (user_id, id) = building_ids(call)?;
     let wanted = BuildingFields::read_changes(&call.json()?, &world.variants)?;
     let building = world.update_building(actor, user_id, id, wanted)?.clone();
-    Ok(building_answer(world, 200, &building))
+    Ok(answer(world, 200, &building))
 }
 
-fn delete_building(world: &mut World, actor: Actor, call: &Call<'_>) -> Outcome {
+fn delete_building(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     let (user_id, id) = building_ids(call)?;
     world.delete_building(actor, user_id, id)?;
-    Ok(Answer::no_content())
+    Ok(SandboxAnswer::no_content())
 }
 
-fn heat_pump_ids(call: &Call<'_>) -> Result<(Uuid, Uuid), Refusal> {
+fn heat_pump_ids(call: &ApiCall<'_>) -> ApiResult<(Uuid, Uuid)> {
     Ok((call.path_id("user_id")?, call.path_id("heat_pump_id")?))
 }
 
-fn heat_pump_answer(world: &World, status: u16, id: Uuid, call: &Call<'_>) -> Outcome {
+/// A heat pump with its actions.
+pub(super) fn heat_pump_answer(world: &World, status: u16, id: Uuid, call: &ApiCall<'_>) -> Outcome {
     let heat_pump = world.any_heat_pump(id)?;
-    Ok(Answer::json(status, &world.heat_pump_json(heat_pump, true, call.view(world.variants))))
+    Ok(SandboxAnswer::json(status, &world.heat_pump_json(heat_pump, true, call.view(world.variants))))
 }
 
-fn list_heat_pumps(world: &World, actor: Actor, call: &Call<'_>) -> Outcome {
+fn list_heat_pumps(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     let heat_pumps = world.heat_pumps(actor, call.path_id("user_id")?, call.query_flag("include_deleted")?)?;
     let (view, with_actions) = (call.view(world.variants), world.variants.actions_in_list);
     let shown = heat_pumps.into_iter().map(|heat_pump| world.heat_pump_json(heat_pump, with_actions, view));
     list(world, call, shown.collect())
 }
 
-fn create_heat_pump(world: &mut World, actor: Actor, call: &Call<'_>) -> Outcome {
+fn create_heat_pump(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     let user_id = call.path_id("user_id")?;
     let wanted = HeatPumpFields::read_new(&call.json_or_empty()?)?;
     let id = world.create_heat_pump(actor, user_id, wanted, call.now)?.id;
     heat_pump_answer(world, world.variants.created_status, id, call)
 }
 
-fn get_heat_pump(world: &World, actor: Actor, call: &Call<'_>) -> Outcome {
+fn get_heat_pump(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     let (user_id, id) = heat_pump_ids(call)?;
     world.heat_pump(actor, user_id, id, call.query_flag("include_deleted")?)?;
     heat_pump_answer(world, 200, id, call)
 }
 
-fn update_heat_pump(world: &mut World, actor: Actor, call: &Call<'_>) -> Outcome {
+fn update_heat_pump(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     let (user_id, id) = heat_pump_ids(call)?;
     let wanted = HeatPumpFields::read_changes(&call.json()?)?;
-    world.update_heat_pump(actor, (user_id, id), wanted, call.now)?;
+    world.update_heat_pump(actor, user_id, id, wanted, call.now)?;
     heat_pump_answer(world, 200, id, call)
 }
 
-fn delete_heat_pump(world: &mut World, actor: Actor, call: &Call<'_>) -> Outcome {
+fn delete_heat_pump(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     let (user_id, id) = heat_pump_ids(call)?;
     world.delete_heat_pump(actor, user_id, id, call.now)?;
-    Ok(Answer::no_content())
+    Ok(SandboxAnswer::no_content())
 }
 
 /// Undocumented for heat pumps; the answer is that of the other device types.
-fn auth_session(world: &mut World, actor: Actor, call: &Call<'_>) -> Outcome {
+fn auth_session(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     let (user_id, id) = heat_pump_ids(call)?;
     if !world.variants.auth_session_supported {
-        return Err(Refusal::NotFound);
+        return Err(ApiError::NotFound);
     }
     let (url, session_id) = world.open_auth_session(actor, user_id, id)?;
-    Ok(Answer::ok(&json!({"authentication_url": url, "device_id": id, "session_id": session_id})))
+    Ok(SandboxAnswer::ok(&json!({"authentication_url": url, "device_id": id, "session_id": session_id})))
 }
 
-fn create_session(world: &mut World, actor: Actor, call: &Call<'_>) -> Outcome {
+fn create_session(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     let wanted = CreateSession::read(&call.json()?)?;
-    Ok(Answer::ok(world.create_session(actor, wanted, call.now)?))
+    Ok(SandboxAnswer::ok(world.create_session(actor, wanted, call.now)?))
 }
 
-fn get_session(world: &World, actor: Actor, call: &Call<'_>) -> Outcome {
-    Ok(Answer::ok(world.session(actor, call.path_id("session_id")?)?))
+fn get_session(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+    Ok(SandboxAnswer::ok(world.session(actor, call.path_id("session_id")?)?))
 }
 
-fn secret(call: &Call<'_>) -> Result<String, Refusal> {
-    call.query("secret").ok_or_else(|| Refusal::invalid("missing", &["query", "secret"], "Field required"))
+fn secret(call: &ApiCall<'_>) -> ApiResult<String> {
+    call.query("secret").ok_or_else(|| ApiError::invalid("missing", &["query", "secret"], "Field required"))
 }
 
-fn resolve_cue(world: &World, actor: Actor, call: &Call<'_>) -> Outcome {
+fn resolve_cue(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     let (id, secret) = (call.path_id("cue_id")?, secret(call)?);
     read_redirect_request(&call.json()?)?;
     let url = world.resolve_cue(actor, id, &secret, call.now)?;
-    Ok(Answer::ok(&json!({"redirect_url": url})))
+    Ok(SandboxAnswer::ok(&json!({"redirect_url": url})))
 }
 
-fn report_cue(world: &mut World, call: &Call<'_>) -> Outcome {
+fn report_cue(world: &mut World, call: &ApiCall<'_>) -> Outcome {
     let (id, secret) = (call.path_id("cue_id")?, secret(call)?);
     let report = CueReport::read(&call.json()?)?;
     Ok(action(world.report_cue(id, &secret, report, call.now)?))
 }
 
-fn read_cue(world: &mut World, call: &Call<'_>) -> Outcome {
+fn read_cue(world: &mut World, call: &ApiCall<'_>) -> Outcome {
     let (id, secret) = (call.path_id("cue_id")?, secret(call)?);
     Ok(action(world.read_cue(id, &secret, call.now)?))
 }
 
-fn action(id: Uuid) -> Answer {
-    Answer::ok(&Value::from_iter([("action_id", id.to_string())]))
+fn action(id: Uuid) -> SandboxAnswer {
+    SandboxAnswer::ok(&Value::from_iter([("action_id", id.to_string())]))
 }

@@ -13,10 +13,11 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::domain::Timestamp;
-use crate::sandbox::model::{Refusal, View};
+use crate::sandbox::api_error::{ApiError, ApiResult};
+use crate::sandbox::model::View;
 use crate::sandbox::variants::Variants;
 
-pub(super) struct Call<'a> {
+pub(super) struct ApiCall<'a> {
     request: &'a HttpRequest,
     body: &'a [u8],
     base_url: String,
@@ -30,7 +31,7 @@ struct ExternalId {
     external_id: String,
 }
 
-impl<'a> Call<'a> {
+impl<'a> ApiCall<'a> {
     pub(super) fn new(request: &'a HttpRequest, body: &'a [u8], now: Timestamp) -> Self {
         let connection = request.connection_info();
         let base_url = format!("{}://{}", connection.scheme(), connection.host());
@@ -51,18 +52,18 @@ impl<'a> Call<'a> {
         given.eq_ignore_ascii_case(scheme).then(|| credentials.trim())
     }
 
-    pub(super) fn path_id(&self, name: &str) -> Result<Uuid, Refusal> {
+    pub(super) fn path_id(&self, name: &str) -> ApiResult<Uuid> {
         let id = self.request.match_info().get(name).and_then(|text| Uuid::try_parse(text).ok());
-        id.ok_or_else(|| Refusal::invalid("uuid_parsing", &["path", name], "Input should be a valid UUID"))
+        id.ok_or_else(|| ApiError::invalid("uuid_parsing", &["path", name], "Input should be a valid UUID"))
     }
 
     pub(super) fn path_text(&self, name: &str) -> &str {
         self.request.match_info().get(name).unwrap_or_default()
     }
 
-    pub(super) fn external_id(&self) -> Result<String, Refusal> {
+    pub(super) fn external_id(&self) -> ApiResult<String> {
         let read = self.request.match_info().load::<ExternalId>();
-        read.map(|path| path.external_id).map_err(|_| Refusal::NotFound)
+        read.map(|path| path.external_id).map_err(|_| ApiError::NotFound)
     }
 
     pub(super) fn query(&self, name: &str) -> Option<String> {
@@ -71,22 +72,22 @@ impl<'a> Call<'a> {
     }
 
     /// A boolean of the query, in the spellings that pydantic knows; false when absent.
-    pub(super) fn query_flag(&self, name: &str) -> Result<bool, Refusal> {
+    pub(super) fn query_flag(&self, name: &str) -> ApiResult<bool> {
         let Some(text) = self.query(name) else { return Ok(false) };
         match text.to_lowercase().as_str() {
             "true" | "1" | "yes" | "y" | "on" | "t" => Ok(true),
             "false" | "0" | "no" | "n" | "off" | "f" => Ok(false),
-            _ => Err(Refusal::invalid("bool_parsing", &["query", name], "Input should be a valid boolean")),
+            _ => Err(ApiError::invalid("bool_parsing", &["query", name], "Input should be a valid boolean")),
         }
     }
 
     /// A whole number of the query within bounds.
-    pub(super) fn query_number(&self, name: &str, default: usize, max: usize) -> Result<usize, Refusal> {
+    pub(super) fn query_number(&self, name: &str, default: usize, max: usize) -> ApiResult<usize> {
         match self.query(name).map(|text| text.parse()) {
             None => Ok(default),
             Some(Ok(number)) if number <= max => Ok(number),
             Some(Ok(_) | Err(_)) => {
-                Err(Refusal::invalid("int_parsing", &["query", name], "Input should be a valid integer within bounds"))
+                Err(ApiError::invalid("int_parsing", &["query", name], "Input should be a valid integer within bounds"))
             }
         }
     }
@@ -95,12 +96,12 @@ impl<'a> Call<'a> {
         self.body
     }
 
-    pub(super) fn json(&self) -> Result<Value, Refusal> {
-        serde_json::from_slice(self.body).map_err(|_| Refusal::Unreadable)
+    pub(super) fn json(&self) -> ApiResult<Value> {
+        serde_json::from_slice(self.body).map_err(|_| ApiError::Unreadable)
     }
 
     /// The body where none is needed: nothing at all counts as an empty object.
-    pub(super) fn json_or_empty(&self) -> Result<Value, Refusal> {
+    pub(super) fn json_or_empty(&self) -> ApiResult<Value> {
         if self.body.is_empty() { Ok(Value::Object(Map::new())) } else { self.json() }
     }
 

@@ -4,76 +4,108 @@
 //!
 //! Before: [`crate::sandbox`]. After: [`crate::sandbox::model`], [`crate::sandbox::faults`].
 
-mod answer;
 mod api;
 mod call;
 mod control;
 mod token;
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use actix_web::http::Method;
 use actix_web::web::{self, Bytes, PayloadConfig, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, Resource, Route, rt};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Resource, Route, rt};
 
-use super::faults::{Kind, Strike};
-use super::model::Refusal;
-use super::requests::Request;
-use super::{BODY_BYTES_MAX, Operation, Sandbox, State};
+use super::answer::{self, RetryAfter, SandboxAnswer};
+use super::api_error::ApiError;
+use super::embedded::{BODY_BYTES_MAX, Sandbox, State};
+use super::endpoint::Endpoint;
+use super::faults::{FaultKind, Strike};
+use super::requests::LoggedRequest;
 use crate::domain::Timestamp;
 use crate::pump;
-use answer::RetryAfter;
-use call::Call;
+use call::ApiCall;
 
-pub(super) use answer::Answer;
+/// Time for which a stopping server waits for answers that a latency fault holds back.
+const SHUTDOWN_SECONDS: u64 = 1;
 
-/// What a path and method stand for.
+impl Sandbox {
+    /// Mounts `/oauth2/token/`, `/api/partners/v2.0` and `/_sandbox`.
+    pub fn configure(&self, cfg: &mut ServiceConfig) {
+        mount(self, cfg);
+    }
+}
+
+/// A server of this sandbox alone, on a socket that is bound already. Await it to run it; signals are the caller's.
+pub fn server(sandbox: Sandbox, listener: TcpListener) -> std::io::Result<actix_web::dev::Server> {
+    let server = HttpServer::new(move || App::new().configure(|cfg| sandbox.configure(cfg)))
+        .workers(1)
+        .disable_signals()
+        .shutdown_timeout(SHUTDOWN_SECONDS)
+        .listen(listener)?;
+    Ok(server.run())
+}
+
+/// The meaning of a path and method.
 #[derive(Clone, Copy)]
 enum Asked {
-    Known(Operation),
+    Known(Endpoint),
     NoSuchPath,
     NoSuchMethod,
 }
 
 /// The documented paths below the API's prefix, and what each method does there.
-fn api_paths() -> [(&'static str, Vec<(Method, Operation)>); 12] {
-    use Operation as Op;
+fn api_paths() -> [(&'static str, Vec<(Method, Endpoint)>); 12] {
     let (get, post, put, delete) = (|| Method::GET, || Method::POST, || Method::PUT, || Method::DELETE);
     [
-        ("/org/{org_id}/users", vec![(get(), Op::ListUsers), (post(), Op::CreateUser)]),
-        ("/org/{org_id}/users/by-ext-id/{external_id}", vec![(get(), Op::FindUser)]),
+        ("/org/{org_id}/users", vec![(get(), Endpoint::ListUsers), (post(), Endpoint::CreateUser)]),
+        ("/org/{org_id}/users/by-ext-id/{external_id}", vec![(get(), Endpoint::FindUser)]),
         (
             "/org/{org_id}/users/{user_id}",
-            vec![(get(), Op::GetUser), (put(), Op::UpdateUser), (delete(), Op::DeleteUser)],
+            vec![(get(), Endpoint::GetUser), (put(), Endpoint::UpdateUser), (delete(), Endpoint::DeleteUser)],
         ),
-        ("/org/{org_id}/users/{user_id}/buildings", vec![(get(), Op::ListBuildings), (post(), Op::CreateBuilding)]),
+        (
+            "/org/{org_id}/users/{user_id}/buildings",
+            vec![(get(), Endpoint::ListBuildings), (post(), Endpoint::CreateBuilding)],
+        ),
         (
             "/org/{org_id}/users/{user_id}/buildings/{building_id}",
-            vec![(get(), Op::GetBuilding), (put(), Op::UpdateBuilding), (delete(), Op::DeleteBuilding)],
+            vec![
+                (get(), Endpoint::GetBuilding),
+                (put(), Endpoint::UpdateBuilding),
+                (delete(), Endpoint::DeleteBuilding),
+            ],
         ),
-        ("/org/{org_id}/users/{user_id}/heat-pumps", vec![(get(), Op::ListHeatPumps), (post(), Op::CreateHeatPump)]),
+        (
+            "/org/{org_id}/users/{user_id}/heat-pumps",
+            vec![(get(), Endpoint::ListHeatPumps), (post(), Endpoint::CreateHeatPump)],
+        ),
         (
             "/org/{org_id}/users/{user_id}/heat-pumps/{heat_pump_id}",
-            vec![(get(), Op::GetHeatPump), (put(), Op::UpdateHeatPump), (delete(), Op::DeleteHeatPump)],
+            vec![
+                (get(), Endpoint::GetHeatPump),
+                (put(), Endpoint::UpdateHeatPump),
+                (delete(), Endpoint::DeleteHeatPump),
+            ],
         ),
-        ("/org/{org_id}/users/{user_id}/heat-pumps/{heat_pump_id}/auth_session", vec![(post(), Op::AuthSession)]),
-        ("/device-onboarding", vec![(post(), Op::CreateOnboardingSession)]),
-        ("/device-onboarding/{session_id}", vec![(get(), Op::GetOnboardingSession)]),
-        ("/cues/{cue_id}/resolve", vec![(post(), Op::ResolveCue)]),
-        ("/cues/{cue_id}/state", vec![(post(), Op::ReportCue)]),
+        ("/org/{org_id}/users/{user_id}/heat-pumps/{heat_pump_id}/auth_session", vec![(post(), Endpoint::AuthSession)]),
+        ("/device-onboarding", vec![(post(), Endpoint::CreateOnboardingSession)]),
+        ("/device-onboarding/{session_id}", vec![(get(), Endpoint::GetOnboardingSession)]),
+        ("/cues/{cue_id}/resolve", vec![(post(), Endpoint::ResolveCue)]),
+        ("/cues/{cue_id}/state", vec![(post(), Endpoint::ReportCue)]),
     ]
 }
 
-pub(super) fn mount(sandbox: &Sandbox, cfg: &mut ServiceConfig) {
+fn mount(sandbox: &Sandbox, cfg: &mut ServiceConfig) {
     let token = web::resource(["/oauth2/token/", "/oauth2/token"])
         .app_data(PayloadConfig::new(BODY_BYTES_MAX))
-        .route(asked(sandbox, web::post(), Asked::Known(Operation::Token)))
+        .route(asked(sandbox, web::post(), Asked::Known(Endpoint::Token)))
         .default_service(asked(sandbox, web::route(), Asked::NoSuchMethod));
     let mut api = web::scope("/api/partners/v2.0").app_data(PayloadConfig::new(BODY_BYTES_MAX));
     for (path, operations) in api_paths() {
         api = api.service(resource(sandbox, path, operations));
     }
-    let read_cue = vec![(Method::POST, Operation::ReadCue)];
+    let read_cue = vec![(Method::POST, Endpoint::ReadCue)];
     let api = api.service(resource(sandbox, "/cues/{cue_id}/information/resolve", read_cue)).default_service(asked(
         sandbox,
         web::route(),
@@ -82,7 +114,7 @@ pub(super) fn mount(sandbox: &Sandbox, cfg: &mut ServiceConfig) {
     cfg.service(token).service(api).service(control::scope(sandbox));
 }
 
-fn resource(sandbox: &Sandbox, path: &str, operations: Vec<(Method, Operation)>) -> Resource {
+fn resource(sandbox: &Sandbox, path: &str, operations: Vec<(Method, Endpoint)>) -> Resource {
     let mut resource = web::resource(path);
     for (method, operation) in operations {
         resource = resource.route(asked(sandbox, web::method(method), Asked::Known(operation)));
@@ -94,7 +126,7 @@ fn asked(sandbox: &Sandbox, route: Route, asked: Asked) -> Route {
     let sandbox = sandbox.clone();
     route.to(move |request: HttpRequest, body: Bytes| {
         let sandbox = sandbox.clone();
-        // Podero does not stop because nobody listens any more.
+        // Podero finishes a call whose client has gone.
         async move {
             let exchange = rt::spawn(async move { exchange(&sandbox, asked, &request, &body).await });
             exchange.await.unwrap_or_else(|_| HttpResponse::InternalServerError().finish())
@@ -110,22 +142,28 @@ async fn exchange(sandbox: &Sandbox, asked: Asked, request: &HttpRequest, body: 
     };
     let mentions =
         |text: &str| request.path().contains(text) || body.windows(text.len()).any(|part| part == text.as_bytes());
-    let strike = sandbox.lock().faults.strike(operation, mentions, || sandbox.0.clock.jitter());
-    let acts_late = strike.filter(|strike| strike.kind == Kind::Slow);
+    let strike = sandbox.lock().faults.strike(operation, mentions, || sandbox.clock().jitter());
+    let acts_late = strike.filter(|strike| strike.kind == FaultKind::Slow);
     if let Some(strike) = acts_late {
         wait(strike.delay).await;
     }
-    let call = Call::new(request, body, sandbox.0.clock.now());
+    let call = ApiCall::new(request, body, sandbox.clock().now());
     let answer = {
         let mut state = sandbox.lock();
         let answer = match strike.map(|strike| strike.kind) {
-            Some(Kind::Status | Kind::DropBefore) => None,
-            None | Some(Kind::Latency | Kind::Slow | Kind::DropAfter | Kind::Garbage | Kind::Half | Kind::Cut) => {
-                Some(perform(sandbox, &mut state, asked, &call))
-            }
+            Some(FaultKind::Status | FaultKind::DropBefore) => None,
+            None
+            | Some(
+                FaultKind::Latency
+                | FaultKind::Slow
+                | FaultKind::DropAfter
+                | FaultKind::Garbage
+                | FaultKind::Half
+                | FaultKind::Cut,
+            ) => Some(perform(sandbox, &mut state, asked, &call)),
         };
         let status = status_on_the_wire(strike, answer.as_ref());
-        state.requests.add(Request {
+        state.requests.add(LoggedRequest {
             operation,
             method: request.method().to_string(),
             path: request.path().to_owned(),
@@ -140,46 +178,46 @@ async fn exchange(sandbox: &Sandbox, asked: Asked, request: &HttpRequest, body: 
         wait(strike.delay).await;
     }
     match (strike, answer) {
-        (Some(Strike { kind: Kind::DropBefore | Kind::DropAfter, .. }), _) => answer::cut(),
-        (Some(Strike { kind: Kind::Garbage, .. }), _) => answer::garbage(),
-        (Some(Strike { kind: Kind::Half, .. }), Some(answer)) => answer.half(),
-        (Some(Strike { kind: Kind::Cut, .. }), Some(answer)) => answer.cut_short(),
-        (Some(strike), None) => answer::refused(strike.status, retry_after(&strike, sandbox.0.clock.now())),
+        (Some(Strike { kind: FaultKind::DropBefore | FaultKind::DropAfter, .. }), _) => answer::cut(),
+        (Some(Strike { kind: FaultKind::Garbage, .. }), _) => answer::garbage(),
+        (Some(Strike { kind: FaultKind::Half, .. }), Some(answer)) => answer.half(),
+        (Some(Strike { kind: FaultKind::Cut, .. }), Some(answer)) => answer.cut_short(),
+        (Some(strike), None) => answer::refused(strike.status, retry_after(&strike, sandbox.clock().now())),
         (_, Some(answer)) => answer.into_response(),
         (None, None) => unreachable!("only a strike keeps the model from answering"),
     }
 }
 
-fn status_on_the_wire(strike: Option<Strike>, answer: Option<&Answer>) -> Option<u16> {
+fn status_on_the_wire(strike: Option<Strike>, answer: Option<&SandboxAnswer>) -> Option<u16> {
     match strike.map(|strike| (strike.kind, strike.status)) {
-        Some((Kind::DropBefore | Kind::DropAfter, _)) => None,
-        Some((Kind::Garbage | Kind::Half, _)) => Some(200),
-        Some((Kind::Status, status)) => Some(status),
-        Some((Kind::Latency | Kind::Slow | Kind::Cut, _)) | None => answer.map(|answer| answer.status),
+        Some((FaultKind::DropBefore | FaultKind::DropAfter, _)) => None,
+        Some((FaultKind::Garbage | FaultKind::Half, _)) => Some(200),
+        Some((FaultKind::Status, status)) => Some(status),
+        Some((FaultKind::Latency | FaultKind::Slow | FaultKind::Cut, _)) | None => answer.map(|answer| answer.status),
     }
 }
 
 /// `Retry-After` of a strike that has one.
 fn retry_after(strike: &Strike, now: Timestamp) -> Option<RetryAfter> {
     let seconds = strike.retry_after?;
-    // A date has whole seconds; rounded up, nobody comes too early.
+    // A date has whole seconds; rounded up, no client comes too early.
     let at = now.plus(Duration::from_secs(seconds)).plus(Duration::from_micros(999_999));
     Some(if strike.retry_after_date { RetryAfter::At(at) } else { RetryAfter::Seconds(seconds) })
 }
 
-/// An ordered latency is real time on purpose: it is there to outlast a client's patience.
+/// An ordered latency is real time on purpose: it is there to outlast a client's timeout.
 async fn wait(delay: Duration) {
     if !delay.is_zero() {
         pump::sleep(delay).await;
     }
 }
 
-fn perform(sandbox: &Sandbox, state: &mut State, asked: Asked, call: &Call<'_>) -> Answer {
+fn perform(sandbox: &Sandbox, state: &mut State, asked: Asked, call: &ApiCall<'_>) -> SandboxAnswer {
     let operation = match asked {
-        Asked::Known(Operation::Token) => return token::issue(sandbox, state, call),
+        Asked::Known(Endpoint::Token) => return token::issue(sandbox, state, call),
         Asked::Known(operation) => operation,
-        Asked::NoSuchPath => return Answer::refusal(&Refusal::NotFound),
-        Asked::NoSuchMethod => return Answer::refusal(&Refusal::MethodNotAllowed),
+        Asked::NoSuchPath => return SandboxAnswer::refusal(&ApiError::NotFound),
+        Asked::NoSuchMethod => return SandboxAnswer::refusal(&ApiError::MethodNotAllowed),
     };
     let key = call
         .header("idempotency-key")
@@ -195,6 +233,6 @@ fn perform(sandbox: &Sandbox, state: &mut State, asked: Asked, call: &Call<'_>) 
             }
             answer
         }
-        Err(refusal) => Answer::refusal(&refusal),
+        Err(refusal) => SandboxAnswer::refusal(&refusal),
     }
 }

@@ -11,28 +11,28 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::answer::Answer;
-use super::call::Call;
+use super::call::ApiCall;
 use crate::sandbox::access::Actor;
-use crate::sandbox::{Sandbox, State};
+use crate::sandbox::answer::SandboxAnswer;
+use crate::sandbox::embedded::{Sandbox, State};
 
-pub(super) fn issue(sandbox: &Sandbox, state: &mut State, call: &Call<'_>) -> Answer {
+pub(super) fn issue(sandbox: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> SandboxAnswer {
     if grant_type(call).as_deref() != Some("client_credentials") {
-        return Answer::json(400, &json!({"error": "unsupported_grant_type"}));
+        return SandboxAnswer::json(400, &json!({"error": "unsupported_grant_type"}));
     }
     let account = sandbox.account();
     let expected = format!("{}:{}", account.client_id, account.client_secret);
     let given = call.credentials("basic").and_then(|text| STANDARD.decode(text).ok());
     if given.as_deref() != Some(expected.as_bytes()) {
-        return Answer::json(401, &json!({"error": "invalid_client"}));
+        return SandboxAnswer::json(401, &json!({"error": "invalid_client"}));
     }
-    Answer::ok(&grant(sandbox, state, Actor::Client, call))
+    SandboxAnswer::ok(&grant(sandbox, state, Actor::Client, call))
 }
 
 /// A token for an actor, in the form in which the endpoint answers.
-pub(super) fn grant(sandbox: &Sandbox, state: &mut State, actor: Actor, call: &Call<'_>) -> Value {
+pub(super) fn grant(sandbox: &Sandbox, state: &mut State, actor: Actor, call: &ApiCall<'_>) -> Value {
     let text = state.world.fresh_token();
-    let lifetime = sandbox.0.token_lifetime;
+    let lifetime = sandbox.token_lifetime();
     state.tokens.issue(text.clone(), actor, call.now, lifetime);
     json!({
         "access_token": text,
@@ -43,7 +43,7 @@ pub(super) fn grant(sandbox: &Sandbox, state: &mut State, actor: Actor, call: &C
 }
 
 /// JSON is documented; RFC 6749 would have form encoding; whichever the body is.
-fn grant_type(call: &Call<'_>) -> Option<String> {
+fn grant_type(call: &ApiCall<'_>) -> Option<String> {
     if let Ok(body) = call.json() {
         return body.get("grant_type").and_then(Value::as_str).map(str::to_owned);
     }

@@ -46,8 +46,10 @@ impl WeekWorld {
         let clock = Clock::manual(Timestamp::parse("2026-10-01T12:00:00Z").expect("valid"), seed);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("bound"));
-        let sandbox =
-            Sandbox::new(sandbox::Settings { seed: Some(seed), ..sandbox::Settings::default() }, clock.clone());
+        let sandbox = Sandbox::new(
+            sandbox::SandboxSettings { seed: Some(seed), ..sandbox::SandboxSettings::default() },
+            clock.clone(),
+        );
         let account = sandbox.account();
         let settings = Settings {
             base_url: base.clone(),

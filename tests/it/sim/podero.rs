@@ -8,11 +8,11 @@ use podero_bridge::domain::call::{
 };
 use podero_bridge::domain::event::{BuildingKey, Field, FieldValue, Record};
 use podero_bridge::domain::{Stamp, Timestamp};
-use podero_bridge::sandbox::Variants;
-use podero_bridge::sandbox::access::{Actor, Role};
+use podero_bridge::sandbox::access::{Actor, UserRole};
 use podero_bridge::sandbox::model::{
-    self, Building, BuildingFields, CreateSession, CreateUser, HeatPump, HeatPumpFields, UpdateUser, User, View, World,
+    Building, BuildingFields, CreateSession, CreateUser, HeatPump, HeatPumpFields, UpdateUser, User, View, World,
 };
+use podero_bridge::sandbox::{ApiError, Variants};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -33,7 +33,7 @@ pub(super) struct Podero {
     pub(super) lapsed: BTreeSet<Uuid>,
 }
 
-type Acted = Result<Answer, model::Refusal>;
+type Acted = Result<Answer, ApiError>;
 
 impl Podero {
     pub(super) fn new(seed: u64) -> Self {
@@ -70,7 +70,7 @@ impl Podero {
         }
         Ok(match acted {
             Ok(answer) => Reply::Done(answer),
-            Err(model::Refusal::NotFound) if matches!(call, Asked::Event(Call::FindUser { .. })) => {
+            Err(ApiError::NotFound) if matches!(call, Asked::Event(Call::FindUser { .. })) => {
                 Reply::Done(Answer::Event(Done::UserLookedUp(None)))
             }
             Err(refusal) => Reply::Refused(refused(&refusal)?),
@@ -86,7 +86,7 @@ impl Podero {
         Ok(Answer::HeatPumps(pumps.map(|pump| self.observation(pump, now)).collect()))
     }
 
-    fn perform(&mut self, call: &Call, now: Timestamp) -> Result<Done, model::Refusal> {
+    fn perform(&mut self, call: &Call, now: Timestamp) -> Result<Done, ApiError> {
         let variants = self.world.variants;
         let done = || call.done().expect("a call whose yes need not say anything");
         match call {
@@ -106,7 +106,7 @@ impl Podero {
                 self.world.update_user(US, *user, wanted, now).map(|_| done())
             }
             Call::DeleteUser { user, soft } => self.world.delete_user(US, *user, *soft).map(|()| done()),
-            Call::ListBuildings { .. } if !self.lists_buildings => Err(model::Refusal::MethodNotAllowed),
+            Call::ListBuildings { .. } if !self.lists_buildings => Err(ApiError::MethodNotAllowed),
             Call::ListBuildings { user } => {
                 let found = self.world.buildings(US, *user)?.into_iter();
                 let found = found.map(|there| BuildingFound { id: there.id, observed: building_record(there) });
@@ -137,13 +137,13 @@ impl Podero {
             }
             Call::PauseHeatPump { user, heat_pump } => {
                 let wanted = HeatPumpFields::read_changes(&json!({"is_smart_optimization_active": false}))?;
-                self.world.update_heat_pump(US, (*user, *heat_pump), wanted, now).map(|_| done())
+                self.world.update_heat_pump(US, *user, *heat_pump, wanted, now).map(|_| done())
             }
             Call::CreateOnboardingSession { .. } => self.invite(call, now),
         }
     }
 
-    fn invite(&mut self, call: &Call, now: Timestamp) -> Result<Done, model::Refusal> {
+    fn invite(&mut self, call: &Call, now: Timestamp) -> Result<Done, ApiError> {
         let Call::CreateOnboardingSession { user, key, since, building, language, policy } = call else {
             panic!("asked for nothing else");
         };
@@ -174,7 +174,7 @@ impl Podero {
 
     /// The users of a customer that are not deleted.
     pub(super) fn living(&self, customer: &str) -> impl Iterator<Item = &User> {
-        let is_his = move |user: &&User| !user.deleted && user.external_user_id.as_deref() == Some(customer);
+        let is_his = move |user: &&User| !user.deleted && user.external_id() == Some(customer);
         self.world.all_users().filter(is_his)
     }
 
@@ -199,7 +199,7 @@ impl Podero {
     /// A customer connects a heat pump in the newest home.
     pub(super) fn connect(&mut self, user: Uuid, now: Timestamp) {
         let made = self.world.connect_heat_pump(user, Map::new(), now);
-        assert!(made.is_ok() || matches!(made, Err(model::Refusal::NotFound)), "{made:?}");
+        assert!(made.is_ok() || matches!(made, Err(ApiError::NotFound)), "{made:?}");
     }
 
     /// Whether the heat pump is there, and its owner as well.
@@ -218,17 +218,17 @@ impl Podero {
 }
 
 /// What the bridge's bodies never deserve is told as a broken promise.
-fn refused(refusal: &model::Refusal) -> Result<Refusal, String> {
+fn refused(refusal: &ApiError) -> Result<Refusal, String> {
     let kind = match refusal {
-        model::Refusal::NotFound => RefusalKind::NotFound,
-        model::Refusal::MethodNotAllowed => RefusalKind::Unsupported,
-        model::Refusal::Duplicate { .. } => RefusalKind::Duplicate,
-        model::Refusal::Unreadable
-        | model::Refusal::Unauthorized
-        | model::Refusal::Forbidden
-        | model::Refusal::Untimely(_)
-        | model::Refusal::Invalid(_)
-        | model::Refusal::Full(_) => return Err(format!("Podero is asked for what it must refuse: {refusal:?}")),
+        ApiError::NotFound => RefusalKind::NotFound,
+        ApiError::MethodNotAllowed => RefusalKind::Unsupported,
+        ApiError::Duplicate { .. } => RefusalKind::Duplicate,
+        ApiError::Unreadable
+        | ApiError::Unauthorized
+        | ApiError::Forbidden
+        | ApiError::Untimely(_)
+        | ApiError::Invalid(_)
+        | ApiError::Full(_) => return Err(format!("Podero is asked for what it must refuse: {refusal:?}")),
     };
     Ok(Refusal { kind, status: refusal.status(), detail: refusal.to_string() })
 }
@@ -244,8 +244,8 @@ fn changed(changes: &Changes) -> Map<String, Value> {
 fn shown(user: &User) -> UserFound {
     UserFound {
         id: user.id,
-        is_customer: user.role == Role::User,
-        external_id: user.external_user_id.clone(),
+        is_customer: user.role == UserRole::User,
+        external_id: user.external_id().map(str::to_owned),
         heat_pumps: Some(u64::from(user.num_heat_pumps)),
         zip: None,
         observed: user_record(user),
@@ -255,36 +255,36 @@ fn shown(user: &User) -> UserFound {
 /// What Podero's user shows in the fields that the bridge writes.
 pub(super) fn user_record(user: &User) -> Record {
     let fields = [
-        (Field::FirstName, &user.first_name),
-        (Field::LastName, &user.last_name),
-        (Field::StreetAndNumber, &user.street_and_number),
-        (Field::StreetAddInfo, &user.street_add_info),
-        (Field::ZipCode, &user.zip_code),
-        (Field::Town, &user.town),
-        (Field::Country, &user.country),
+        Field::FirstName,
+        Field::LastName,
+        Field::StreetAndNumber,
+        Field::StreetAddInfo,
+        Field::ZipCode,
+        Field::Town,
+        Field::Country,
     ];
-    let mut record = texts(&fields);
+    let mut record = texts(&fields, |name| user.text(name));
     record.insert(Field::Email, FieldValue::from(user.email.clone()));
     record
 }
 
 fn building_record(building: &Building) -> Record {
     let fields = [
-        (Field::PropertyType, &building.property_type),
-        (Field::StreetAndNumber, &building.street_and_number),
-        (Field::StreetAddInfo, &building.street_add_info),
-        (Field::ZipCode, &building.zip_code),
-        (Field::Town, &building.town),
-        (Field::Country, &building.country),
+        Field::PropertyType,
+        Field::StreetAndNumber,
+        Field::StreetAddInfo,
+        Field::ZipCode,
+        Field::Town,
+        Field::Country,
     ];
-    let mut record = texts(&fields);
+    let mut record = texts(&fields, |name| building.field(name).as_str());
     record.insert(Field::Name, FieldValue::from(building.name.clone()));
-    if let Some(size) = building.property_size_m2 {
+    if let Some(size) = building.field(Field::PropertySizeM2.name()).as_i64() {
         record.insert(Field::PropertySizeM2, FieldValue::Number(size));
     }
     record
 }
 
-fn texts(fields: &[(Field, &Option<String>)]) -> Record {
-    fields.iter().filter_map(|(field, text)| Some((*field, FieldValue::from((*text).clone()?)))).collect()
+fn texts<'a>(fields: &[Field], shown: impl Fn(&str) -> Option<&'a str>) -> Record {
+    fields.iter().filter_map(|field| Some((*field, FieldValue::from(shown(field.name())?.to_owned())))).collect()
 }

@@ -194,7 +194,7 @@ fn podero_shows(run: &Run, customer: &str, end: &End) -> Check {
 fn made_again(run: &Run) -> Check {
     for (user, key, street) in &run.podero.made_again {
         let customer = run.podero.world.all_users().find(|known| known.id == *user);
-        let customer = customer.and_then(|known| known.external_user_id.as_deref());
+        let customer = customer.and_then(|known| known.external_id());
         let is_twin = |told: &&Told| {
             Some(told.customer.as_str()) == customer
                 && told.home().is_some_and(|(other, its)| other != key && its == street)

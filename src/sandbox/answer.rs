@@ -1,6 +1,6 @@
-//! What goes back over HTTP: an answer of the model, or what a fault makes of it.
+//! An answer over HTTP: the model's own, or the one that a fault makes of it.
 //!
-//! It must never look at what an answer says.
+//! It must never look at the content of an answer.
 //!
 //! Before: [`crate::sandbox::routes`]. After: nothing.
 
@@ -15,17 +15,17 @@ use actix_web::web::Bytes;
 use serde::Serialize;
 use serde_json::json;
 
+use super::api_error::ApiError;
 use crate::domain::Timestamp;
-use crate::sandbox::model::Refusal;
 
 /// A status and a JSON body, or none.
 #[derive(Debug, Clone)]
-pub(in crate::sandbox) struct Answer {
+pub(super) struct SandboxAnswer {
     pub(super) status: u16,
     body: Option<Bytes>,
 }
 
-impl Answer {
+impl SandboxAnswer {
     pub(super) fn json(status: u16, body: &impl Serialize) -> Self {
         let body = serde_json::to_vec(body).expect("maps with text keys are always JSON");
         Self { status, body: Some(Bytes::from(body)) }
@@ -39,7 +39,7 @@ impl Answer {
         Self { status: 204, body: None }
     }
 
-    pub(super) fn refusal(refusal: &Refusal) -> Self {
+    pub(super) fn refusal(refusal: &ApiError) -> Self {
         Self::json(refusal.status(), &refusal.body())
     }
 
@@ -51,7 +51,7 @@ impl Answer {
         }
     }
 
-    /// 200 with the first half of what would have been said; of nothing, nothing.
+    /// 200 with the first half of the body; of no body, nothing.
     pub(super) fn half(self) -> HttpResponse {
         let body = self.body.unwrap_or_default();
         HttpResponse::Ok().content_type("application/json").body(body.slice(..body.len() / 2))
@@ -67,7 +67,7 @@ impl Answer {
     }
 }
 
-/// When to come again, in either form that HTTP has for it.
+/// A time to wait, in either form that HTTP has for it.
 pub(super) enum RetryAfter {
     Seconds(u64),
     At(Timestamp),
@@ -88,7 +88,7 @@ pub(super) fn refused(status: u16, retry_after: Option<RetryAfter>) -> HttpRespo
     response.json(json!({"detail": code(status).canonical_reason().unwrap_or("Refused")}))
 }
 
-/// What a proxy in front of an API says when it is confused.
+/// The page of a confused proxy in front of an API.
 pub(super) fn garbage() -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/html; charset=utf-8")

@@ -1,4 +1,4 @@
-//! The closed list of what can be asked of Podero: one name per documented call.
+//! The closed list of Podero's endpoints: one name per documented call.
 //!
 //! Fault rules and the request log speak in these names. It must never name a control route: those are
 //! ours, not Podero's.
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// One call of the Partner API (or of its token endpoint).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Operation {
+pub enum Endpoint {
     /// GET `/org/{org_id}/users`.
     ListUsers,
     /// POST `/org/{org_id}/users`.
@@ -59,8 +59,8 @@ pub enum Operation {
     Token,
 }
 
-impl Operation {
-    /// Whether it makes a new user, building, heat pump or session: what an idempotency key would protect.
+impl Endpoint {
+    /// Whether it makes a new user, building, heat pump or session, so that an idempotency key would protect it.
     pub fn creates(self) -> bool {
         matches!(self, Self::CreateUser | Self::CreateBuilding | Self::CreateHeatPump | Self::CreateOnboardingSession)
     }

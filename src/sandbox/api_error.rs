@@ -1,4 +1,4 @@
-//! Why the model says no, and how Django Ninja would put it.
+//! Refusals of the model, in the form of Django Ninja.
 //!
 //! Podero documents no general error body; its operation ids have the form that Django Ninja makes, so its
 //! defaults are used: `{"detail": "..."}`, and 422 with a list for validation. All of it is undocumented. It must
@@ -9,9 +9,12 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+/// Result of a call to the sandbox.
+pub type ApiResult<T> = Result<T, ApiError>;
+
 /// A refused request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum ApiError {
     /// The body is not JSON: 400.
     #[error("the body is not JSON")]
     Unreadable,
@@ -35,12 +38,12 @@ pub enum Refusal {
     Duplicate {
         /// As switched: [`crate::sandbox::variants::Variants::duplicate_status`].
         status: u16,
-        /// What is taken.
+        /// The taken value.
         detail: &'static str,
     },
     /// Not a valid request, with every problem at once: 422.
     #[error("invalid")]
-    Invalid(Vec<Problem>),
+    Invalid(Vec<FieldProblem>),
     /// A bound of the sandbox is reached: 507.
     #[error("the sandbox is full: {0}")]
     Full(&'static str),
@@ -48,7 +51,7 @@ pub enum Refusal {
 
 /// One problem of an invalid request, in Django Ninja's form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
+pub struct FieldProblem {
     /// pydantic's name of the kind of problem.
     #[serde(rename = "type")]
     pub kind: &'static str,
@@ -58,11 +61,11 @@ pub struct Problem {
     pub msg: String,
 }
 
-impl Refusal {
+impl ApiError {
     /// A refusal for one problem.
     pub fn invalid(kind: &'static str, loc: &[&str], msg: &str) -> Self {
         let loc = loc.iter().map(|part| (*part).to_owned()).collect();
-        Self::Invalid(vec![Problem { kind, loc, msg: msg.to_owned() }])
+        Self::Invalid(vec![FieldProblem { kind, loc, msg: msg.to_owned() }])
     }
 
     /// The HTTP status.

@@ -1,0 +1,84 @@
+//! A device-onboarding session: fields and request body.
+//!
+//! Facts: `api-reference/device-onboarding-sessions/*`. It must never know another session.
+//!
+//! Before: [`crate::sandbox::model::World`]. After: nothing.
+
+use chrono::NaiveDate;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::fields::{FieldKind, Fields, id_of, text_of};
+use super::heat_pump::PRICE_ZONES;
+use crate::sandbox::api_error::ApiResult;
+
+const RETURN_URL_CHARS_MAX: usize = 8_000;
+const LANGUAGES: [&str; 8] = ["sv", "de", "en", "hu", "it", "et", "pl", "ro"];
+
+/// A session as Podero keeps it, and shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Session {
+    /// Podero's id of it.
+    pub id: Uuid,
+    /// The user whose device is to be onboarded.
+    pub user: Uuid,
+    /// Where the customer goes.
+    pub authentication_url: String,
+    /// Where they come back to.
+    pub success_url: String,
+    /// Where they come back to when they give up.
+    pub cancel_url: String,
+    /// The last day on which it can be used: the day after it was made (UTC; the zone is not documented).
+    pub expiration_date: NaiveDate,
+    /// The device that came of it.
+    pub object_id: Option<Uuid>,
+    /// Empty; never described.
+    pub external_metadata: Map<String, Value>,
+    #[serde(skip)]
+    pub(super) building_id: Option<Uuid>,
+    #[serde(skip)]
+    pub(super) price_zone_default: String,
+    #[serde(skip)]
+    pub(super) is_smart_optimization_active_default: Option<bool>,
+}
+
+/// Body of POST `/device-onboarding`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateSession {
+    /// The user of the device.
+    pub user_id: Uuid,
+    /// One of the price zones.
+    pub price_zone_default: String,
+    /// At most 8000 characters.
+    pub success_url: String,
+    /// At most 8000 characters.
+    pub cancel_url: String,
+    /// Whether the device is optimised from the start.
+    pub is_smart_optimization_active_default: Option<bool>,
+    /// Where the device will stand.
+    pub building_id: Option<Uuid>,
+}
+
+impl CreateSession {
+    /// Reads and validates the body.
+    pub fn read(body: &Value) -> ApiResult<Self> {
+        let mut fields = Fields::of(body)?;
+        let user_id = fields.required("user_id", FieldKind::Id);
+        fields.required("language", FieldKind::OneOf(&LANGUAGES));
+        let price_zone_default = text_of(&fields.required("price_zone_default", FieldKind::OneOf(&PRICE_ZONES)));
+        let success_url = text_of(&fields.required("success_url", FieldKind::Text(Some(RETURN_URL_CHARS_MAX))));
+        let cancel_url = text_of(&fields.required("cancel_url", FieldKind::Text(Some(RETURN_URL_CHARS_MAX))));
+        let optimize = fields.value("is_smart_optimization_active_default", FieldKind::Flag);
+        let building_id = fields.value("building_id", FieldKind::Id);
+        fields.finish()?;
+        Ok(Self {
+            user_id: id_of(&user_id).unwrap_or_default(),
+            price_zone_default,
+            success_url,
+            cancel_url,
+            is_smart_optimization_active_default: optimize.and_then(|flag| flag.as_bool()),
+            building_id: building_id.as_ref().and_then(id_of),
+        })
+    }
+}

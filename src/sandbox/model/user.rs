@@ -1,0 +1,195 @@
+//! A user of the organisation: fields, request bodies, and the mail that inviting them sends.
+//!
+//! Facts: `api-reference/users/*`, `partner-api/reference/users`. It must never know another user.
+//!
+//! Before: [`crate::sandbox::model::World`]. After: [`crate::sandbox::access`].
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::fields::{FieldKind, Fields, Row, Shown, text_of, write_row};
+use crate::domain::Timestamp;
+use crate::sandbox::access::{Subject, UserRole};
+use crate::sandbox::api_error::ApiResult;
+use crate::sandbox::variants::Variants;
+
+/// Longest e-mail address (RFC 5321 §4.5.3.1.3, without the angle brackets); Podero names no limit.
+const EMAIL_CHARS_MAX: usize = 254;
+
+/// Fields beside role and e-mail address (`partner-api/reference/users`).
+const FIELDS: [(&str, FieldKind); 11] = [
+    // The partner's own key; uniqueness is not documented.
+    ("external_user_id", FieldKind::Text(None)),
+    ("first_name", FieldKind::Text(None)),
+    ("last_name", FieldKind::Text(None)),
+    // Meaning not described: here, whether they ever finished an onboarding session.
+    ("is_onboarded", FieldKind::ReadOnly),
+    ("street_and_number", FieldKind::Text(None)),
+    ("street_add_info", FieldKind::Text(None)),
+    ("zip_code", FieldKind::ZipCode(usize::MAX)),
+    ("town", FieldKind::Text(None)),
+    ("country", FieldKind::Country),
+    ("latitude", FieldKind::Number),
+    ("longitude", FieldKind::Number),
+];
+
+/// Fields that move a user.
+const LOCATION: [&str; 7] =
+    ["street_and_number", "street_add_info", "zip_code", "town", "country", "latitude", "longitude"];
+
+/// A user as Podero keeps them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct User {
+    /// Podero's id of them.
+    pub id: Uuid,
+    /// Their organisation; never changes.
+    pub organization_id: Uuid,
+    /// Decides on their rights.
+    pub role: UserRole,
+    /// Unique in the organisation, letter case aside.
+    pub email: String,
+    /// When they last logged in.
+    pub last_login: Option<Timestamp>,
+    /// When they accepted their invitation.
+    pub joined_at: Option<Timestamp>,
+    /// When their address last changed (older shape; system-managed).
+    pub location_last_updated: Option<Timestamp>,
+    /// Their heat pumps that are not deleted.
+    pub num_heat_pumps: u32,
+    /// Softly deleted; no answer of Podero tells.
+    pub deleted: bool,
+    pub(super) row: Row,
+}
+
+impl User {
+    /// A new user without any of the fields that they may have or not.
+    pub(super) fn new(id: Uuid, organization_id: Uuid, role: UserRole, email: String) -> Self {
+        Self {
+            id,
+            organization_id,
+            role,
+            email,
+            last_login: None,
+            joined_at: None,
+            location_last_updated: None,
+            num_heat_pumps: 0,
+            deleted: false,
+            row: Row::from([("is_onboarded", Value::Bool(false))]),
+        }
+    }
+
+    /// The user as the object of an act.
+    pub fn subject(&self) -> Subject {
+        Subject { user_id: self.id, role: self.role }
+    }
+
+    /// The text of a field, such as `town`. The names of `country` and `zip_code` are these under every variant.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.row.get(name).and_then(Value::as_str)
+    }
+
+    /// The partner's own key.
+    pub fn external_id(&self) -> Option<&str> {
+        self.text("external_user_id")
+    }
+
+    pub(super) fn change(&mut self, fields: Row, now: Timestamp) {
+        if fields.keys().any(|name| LOCATION.contains(name)) {
+            self.location_last_updated = Some(now);
+        }
+        self.row.extend(fields);
+    }
+}
+
+/// Body of POST `/org/{org_id}/users` (`partner-api/getting-started/create-user`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateUser {
+    /// Required.
+    pub email: String,
+    /// Required.
+    pub role: UserRole,
+    /// The rest.
+    pub fields: Row,
+}
+
+impl CreateUser {
+    /// Reads and validates the body.
+    pub fn read(body: &Value, variants: &Variants) -> ApiResult<Self> {
+        let mut fields = Fields::of(body)?;
+        let email = text_of(&fields.required("email", FieldKind::Email(EMAIL_CHARS_MAX)));
+        let role = role_of(&fields.required("role", FieldKind::Role));
+        let rest = fields.row(&FIELDS, variants);
+        fields.finish()?;
+        Ok(Self { email, role: role.expect("without a role there was a problem"), fields: rest })
+    }
+}
+
+fn role_of(value: &Value) -> Option<UserRole> {
+    value.as_str().and_then(UserRole::from_name)
+}
+
+/// Body of PUT `/org/{org_id}/users/{user_id}`: partial (`partner-api/getting-started/add-building`).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct UpdateUser {
+    /// The e-mail address, if it is to change.
+    pub email: Option<String>,
+    /// The role, if it is named; naming the present one is no change.
+    pub role: Option<UserRole>,
+    /// The rest.
+    pub fields: Row,
+}
+
+impl UpdateUser {
+    /// Reads and validates the body.
+    pub fn read(body: &Value, variants: &Variants) -> ApiResult<Self> {
+        let mut fields = Fields::of(body)?;
+        let email = fields.not_null("email", FieldKind::Email(EMAIL_CHARS_MAX)).as_ref().map(text_of);
+        let role = fields.not_null("role", FieldKind::Role).as_ref().and_then(role_of);
+        let rest = fields.row(&FIELDS, variants);
+        fields.finish()?;
+        Ok(Self { email, role, fields: rest })
+    }
+}
+
+/// An e-mail that Podero would have sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mail {
+    /// The address.
+    pub to: String,
+    /// Always `invitation`.
+    pub kind: &'static str,
+    /// The invited user.
+    pub user_id: Uuid,
+    /// Accepts the invitation, once.
+    pub accept_token: String,
+    /// When it was sent.
+    pub at: Timestamp,
+}
+
+impl Serialize for Shown<'_, User> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let user = self.thing;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &user.id)?;
+        map.serialize_entry("role", &user.role)?;
+        map.serialize_entry("email", &user.email)?;
+        if self.variants.older_user_shape {
+            map.serialize_entry("location_last_updated", &user.location_last_updated)?;
+        } else {
+            map.serialize_entry("organization_id", &user.organization_id)?;
+            map.serialize_entry("num_heat_pumps", &user.num_heat_pumps)?;
+            for name in ["num_inverters", "num_electric_vehicles", "num_wallboxes"] {
+                map.serialize_entry(name, &0)?;
+            }
+        }
+        write_row(&mut map, &FIELDS, &user.row, self.variants)?;
+        map.serialize_entry("last_login", &user.last_login)?;
+        map.serialize_entry("joined_at", &user.joined_at)?;
+        if self.is_whole {
+            map.serialize_entry("deleted", &user.deleted)?;
+        }
+        map.end()
+    }
+}
