@@ -4,7 +4,7 @@
 //! calls it for ever. First run, wake-up and recovery after a crash are one path: look in the table. A wake-up
 //! carries nothing and may be lost; the timer finds what it missed.
 //!
-//! Before: [`crate::app`] starts one pump per stage. After: the stages' `step`.
+//! Before: [`crate::app`] starts one task loop for each row of its table. After: the stages' steps.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use tokio::sync::{Notify, watch};
 pub enum Step {
     /// There may be more: step again at once.
     Busy,
-    /// Nothing to do before a wake-up or the pump's own timer.
+    /// Nothing to do before a wake-up or the loop's own timer.
     Idle,
-    /// Nothing to do before this much time has passed (or the pump's timer, or a wake-up).
+    /// Nothing to do before this much time has passed (or the loop's timer, or a wake-up).
     IdleFor(Duration),
     /// The step failed: wait a moment, however often it is woken.
     Failed,
@@ -130,7 +130,7 @@ mod tests {
     async fn it_steps_until_idle_then_waits_for_a_wake_up() {
         let (schedule, end, wake) = schedule(None);
         let steps = AtomicUsize::new(0);
-        let pump = run(schedule, || async {
+        let task_loop = run(schedule, || async {
             match steps.fetch_add(1, Ordering::SeqCst) {
                 0 | 1 => Step::Busy,
                 2 => Step::Idle,
@@ -145,8 +145,8 @@ mod tests {
             tokio::task::yield_now().await;
             wake.notify_one();
         };
-        tokio::join!(pump, waker);
-        assert_eq!(steps.load(Ordering::SeqCst), 5, "the panic did not end the pump");
+        tokio::join!(task_loop, waker);
+        assert_eq!(steps.load(Ordering::SeqCst), 5, "the panic did not end the loop");
     }
 
     #[tokio::test(start_paused = true)]

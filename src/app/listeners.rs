@@ -19,7 +19,7 @@ use actix_web::{App, HttpServer};
 use anyhow::Context;
 use futures_util::FutureExt;
 
-use super::tasks::{Stage, Tasks};
+use super::running::{Stage, Tasks};
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::{Config, Networks};

@@ -1,8 +1,8 @@
 //! The composition root: the only room that knows every part. Opens, spawns the background tasks, drains.
 //!
-//! `stages.rs` makes the stages, `tasks.rs` is the table of what repeats their steps, `listeners.rs` opens the HTTP
-//! listeners, `opening.rs` the store; `settings.rs` puts the configuration into the words of the tools, `health.rs` the state of
-//! the tools into those of an operator.
+//! `stages.rs` makes the stages, `tasks.rs` is the table of the tasks that repeat their steps, `running.rs` tells them to end;
+//! `listeners.rs` opens the HTTP listeners, `opening.rs` the store; `settings.rs` puts the configuration into the words of the
+//! tools, `health.rs` the state of the tools into those of an operator.
 //!
 //! The end comes in the order of the walk: the webhook listener closes, nothing new is claimed, calls in flight finish, the
 //! outbox empties, the broker's connection goes last; each within its bound. A task that ends before it was told to ends the
@@ -13,6 +13,7 @@
 mod health;
 mod listeners;
 mod opening;
+mod running;
 pub mod settings;
 mod stages;
 mod tasks;
@@ -40,8 +41,8 @@ use crate::podero::{Client, Drift};
 use crate::pump;
 use crate::store::Store;
 use listeners::{OpenSandbox, SlowClients};
+use running::{Ends, Stage, Tasks};
 use stages::{Handles, Wakes};
-use tasks::{Ends, Stage, Tasks};
 
 pub use listeners::Limits;
 pub use opening::STORE_GRACE;

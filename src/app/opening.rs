@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::running::{Stage, Tasks};
 use super::settings;
-use super::tasks::{Stage, Tasks};
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
 use crate::store::{Error, OpenError, Settings, Store};

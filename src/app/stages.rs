@@ -11,7 +11,6 @@ use uuid::Uuid;
 
 use super::listeners::SlowClients;
 use super::settings;
-use super::tasks::LOOK_EVERY;
 use crate::admin::{Admin, Links};
 use crate::apply::{Applier, Room};
 use crate::broker::Broker;
@@ -31,6 +30,9 @@ use crate::spec;
 use crate::store::{Gauges, Store};
 use crate::upkeep::{Counting, Upkeep};
 use crate::watch::Watcher;
+
+/// Polling interval of stages that are usually woken. Catches lost wake-ups, and work left by a crashed replica.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The wake-ups by which one stage tells another that there is something to do. They carry nothing, and may be lost.
 #[derive(Clone, Default)]

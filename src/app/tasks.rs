@@ -10,18 +10,16 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::listeners::SlowClients;
-use super::stages::{Handles, States};
+use super::running::{Ends, Stage, Tasks};
+use super::stages::{Handles, LOOK_EVERY, States};
 use crate::inbound::Inbox;
 use crate::listener::connections;
 use crate::pump::{self, Schedule, Step};
 use crate::upkeep::{self, SecretFiles};
-
-/// Polling interval of stages that are usually woken. Catches lost wake-ups, and work left by a crashed replica.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Tasks that publish to the broker: while one writes down what was confirmed, the other has its notices on their way. Notices
 /// with the same ordering key go out in order, whichever task takes them.
@@ -45,92 +43,6 @@ const SECRETS_EVERY: Duration = Duration::from_secs(5);
 
 /// Interval at which an erasure that could not empty the log of a SQLite file is made up for.
 const SCRUB_EVERY: Duration = Duration::from_secs(5);
-
-/// The part of the bridge that a task belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    Sandbox,
-    Writer,
-    Examination,
-    Dispatcher,
-    Consumer,
-    BrokerPublisher,
-    Work,
-    Replica,
-    Outbound,
-    Gauges,
-    WebhookListener,
-    AdminListener,
-}
-
-/// Everything that was spawned.
-#[derive(Default)]
-pub(super) struct Tasks {
-    set: JoinSet<Stage>,
-    running: Vec<Stage>,
-}
-
-impl Tasks {
-    pub(super) fn spawn(&mut self, stage: Stage, task: impl Future<Output = ()> + Send + 'static) {
-        self.running.push(stage);
-        self.set.spawn(async move {
-            task.await;
-            stage
-        });
-    }
-
-    /// The next task that ends; `None` for one that panicked, or when none is left.
-    pub(super) async fn next(&mut self) -> Option<Stage> {
-        let stage = self.set.join_next().await?.ok()?;
-        if let Some(at) = self.running.iter().position(|running| *running == stage) {
-            self.running.swap_remove(at);
-        }
-        Some(stage)
-    }
-
-    pub(super) async fn wait_for(&mut self, stage: Stage) {
-        while self.running.contains(&stage) && self.next().await.is_some() {}
-    }
-
-    pub(super) fn abort(&mut self) {
-        self.set.abort_all();
-    }
-}
-
-/// The ends of the stages, told in this order.
-pub(super) struct Ends {
-    pub(super) consumer: watch::Sender<bool>,
-    pub(super) work: watch::Sender<bool>,
-    pub(super) outbound: watch::Sender<bool>,
-    pub(super) last: watch::Sender<bool>,
-}
-
-impl Ends {
-    pub(super) fn new() -> Self {
-        let end = || watch::channel(false).0;
-        Self { consumer: end(), work: end(), outbound: end(), last: end() }
-    }
-
-    fn of(&self, stage: Stage) -> watch::Receiver<bool> {
-        let end = match stage {
-            Stage::Consumer => &self.consumer,
-            Stage::Work | Stage::Replica => &self.work,
-            Stage::Outbound => &self.outbound,
-            Stage::Dispatcher | Stage::BrokerPublisher | Stage::Gauges => &self.last,
-            // Those are ended by handles of their own.
-            Stage::Sandbox | Stage::Writer | Stage::Examination | Stage::WebhookListener | Stage::AdminListener => {
-                &self.last
-            }
-        };
-        end.subscribe()
-    }
-
-    /// Resolves when the stage is told to end.
-    pub(super) fn told(&self, stage: Stage) -> impl Future<Output = ()> + Send + 'static {
-        let mut end = self.of(stage);
-        async move { pump::ended(&mut end).await }
-    }
-}
 
 /// A row of the table.
 struct Task {

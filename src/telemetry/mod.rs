@@ -183,7 +183,7 @@ mod tests {
         let log = String::from_utf8_lossy(&output.stderr);
         let lines: Vec<&str> = log.lines().filter(|line| line.contains("a thread panicked")).collect();
         assert_eq!(lines.len(), 2, "{log}");
-        assert!(lines[0].contains(r#""says":"a constant""#) && lines[0].contains("src/telemetry.rs:"), "{log}");
+        assert!(lines[0].contains(r#""says":"a constant""#) && lines[0].contains("src/telemetry/mod.rs:"), "{log}");
         assert!(lines[1].contains("may quote a value") && !log.contains("Anna"), "{log}");
     }
 
