@@ -47,7 +47,7 @@ async fn kill_9_under_load_loses_nothing_and_makes_nothing_twice() {
 
 /// Replicas that are killed under load lose nothing and make nothing twice.
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_replicas_lose_nothing_and_make_nothing_twice() {
+async fn replicas_that_are_killed_lose_nothing_and_make_nothing_twice() {
     let plan = Plan::new("replicas", 1_000, 200, 2);
     let replicas = if plan.events > 5_000 { 3 } else { 2 };
     let store = spawn_blocking(servers::fresh_database).await.expect("a database");

@@ -379,6 +379,23 @@ fn every_test_that_holds_an_attack_off_is_there() {
 }
 
 #[test]
+fn every_run_of_the_scripts_has_a_test() {
+    let mut tests = Vec::new();
+    for (path, text) in files("tests/it", &["rs"]) {
+        let module =
+            path.trim_start_matches("tests/it/").trim_end_matches(".rs").trim_end_matches("/mod").replace('/', "::");
+        let names = text.split("fn ").skip(1).filter_map(|rest| rest.split('(').next());
+        tests.extend(names.map(|name| format!("{module}::{name}")));
+    }
+    let script = document("tests/reliability");
+    let wanted: Vec<&str> = script.lines().filter_map(|line| line.trim().strip_prefix("tests ")).collect();
+    assert!(wanted.len() >= 10, "the runs are read");
+    for name in wanted {
+        assert!(tests.iter().any(|test| test.contains(name)), "tests/reliability runs {name}, which is no test");
+    }
+}
+
+#[test]
 fn every_link_in_the_documents_leads_somewhere() {
     let mut documents = files("docs", &["md"]);
     documents.push(("README.md".into(), document("README.md")));
