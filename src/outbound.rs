@@ -1,7 +1,7 @@
-//! Stage 4: tells the outside. The oldest pending notice of each ordering key -> publish -> mark. The only publisher.
+//! Stage 4: publishes notices. The oldest pending notice of each ordering key -> publish -> mark. The only publisher.
 //!
 //! A notice counts as told when its target confirmed it: RabbitMQ by a publisher confirm, a webhook by a 2xx. A
-//! crash in between tells it again under the same id. What cannot be delivered is tried again with back-off for
+//! crash in between tells it again under the same id. A notice that cannot be delivered is tried again with back-off for
 //! as long as it takes, and shown; it holds back only the notices with its own ordering key.
 //!
 //! Before: the outbox, by [`crate::store`]. After: [`crate::broker`], or the webhook's receiver.
@@ -27,17 +27,17 @@ pub const SOURCE: &str = "podero-bridge";
 /// Media type of what is sent.
 const CONTENT_TYPE: &str = "application/cloudevents+json";
 
-/// Notices under way at once to the broker, of each publisher: enough to keep one busy that confirms.
+/// Limit of the notices under way at once to the broker, of each publisher: enough to keep one busy that confirms.
 const TO_BROKER_AT_ONCE: usize = 256;
 
-/// To the webhook's receiver, each a request.
+/// Limit of the notices under way at once to the webhook's receiver, each a request.
 const TO_WEBHOOK_AT_ONCE: usize = 128;
 
-/// A taken notice that was never marked is taken again after this, longer than any attempt takes; where this process alone
-/// works on the store, after a crash at once.
+/// Lease of a notice that was claimed, longer than any attempt takes. One that was never marked is claimed again after it; where
+/// this process alone works on the store, after a crash at once.
 const LEASE: Duration = Duration::from_secs(60);
 
-/// Standard Webhooks advises 15 to 30 s for a receiver to answer.
+/// Timeout of a webhook's receiver. Standard Webhooks advises 15 to 30 s.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Back-off of a notice that its receiver does not take. Not the retry policy of events.
@@ -46,7 +46,7 @@ const SCHEDULE: RetrySchedule = RetrySchedule { initial: Duration::from_secs(1),
 /// Ceiling of a notice's due time: the longest back-off, and longer than a lease.
 pub const WAIT_MAX: Duration = SCHEDULE.max;
 
-/// Where notices of one target go.
+/// Delivers notices to one target.
 pub trait Deliver: Send + Sync {
     /// The target.
     const TARGET: Target;
@@ -61,7 +61,7 @@ pub trait Deliver: Send + Sync {
     fn deliver(&self, notice: &Notice, body: Vec<u8>) -> impl Future<Output = Delivered> + Send;
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivered {
     /// Confirmed.
@@ -72,7 +72,7 @@ pub enum Delivered {
 
 /// The publisher of one target.
 pub struct Publisher<D> {
-    /// The tables.
+    /// Holds the outbox.
     pub store: Store,
     /// The way out.
     pub deliver: D,
@@ -183,7 +183,7 @@ impl ToWebhook {
     pub fn new(url: String, secret: &str, proxy: Option<&str>, clock: Clock) -> anyhow::Result<Self> {
         let client = reqwest::Client::builder()
             .timeout(WEBHOOK_TIMEOUT)
-            // A redirect would carry the signed body to somewhere nobody configured.
+            // A redirect would carry the signed body to an address that is not configured.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("podero-bridge/", env!("CARGO_PKG_VERSION")))
             // A proxy that the environment names is not for the bridge.

@@ -33,25 +33,25 @@ use crate::pump;
 /// Back-off of the offers of a message to a store that is away; not the retry policy of events. A whole prefetch of deliveries
 /// may be offered: the ceiling keeps that to some hundred attempts a second, the jitter keeps them apart.
 const TAKE_AGAIN: RetrySchedule = RetrySchedule { initial: Duration::from_millis(100), max: Duration::from_secs(5) };
-/// Bytes of messages that are offered at once: while one is read and written it takes several times its size, and a whole
+/// Limit of the bytes of messages that are offered at once: while one is read and written it takes several times its size, and a whole
 /// prefetch of large ones would take several times a whole prefetch. One that is larger than this goes alone. 16 MiB are
 /// a whole prefetch of usual events, and sixteen of the largest that are taken by default (`http.body_max`).
 const OFFERED_BYTES_MAX: usize = 16 << 20;
-/// The budget is counted in these, since a semaphore's permits are.
+/// Unit of the budget: a semaphore counts its permits in 32 bits.
 const KIB: usize = 1 << 10;
-/// After so many steps everybody else on this thread has a turn: a whole prefetch that has come at once is some milliseconds of
-/// reading, for which answers from Podero would wait.
+/// Steps after which the other tasks on this thread have a turn: a whole prefetch that has come at once takes some milliseconds
+/// to read, for which answers from Podero would wait.
 const STEPS_IN_A_ROW: u32 = 8;
 /// While there is plenty in hand, a few messages at a time are taken, with a rest between them: some two thousand a second,
-/// forty times what Podero's usual budget lets through, and the machine is free for those that are in hand. What waits is as
-/// safe with the broker.
+/// forty times what Podero's usual budget lets through, and the machine is free for those that are in hand. The rest is as safe
+/// with the broker.
 const TAKEN_IN_A_ROW: u32 = 8;
-/// The rest.
+/// Pause between those few messages.
 const REST: Duration = Duration::from_millis(4);
-/// How long the end waits for takes in flight. A commit takes milliseconds; what is not stored by then stays with the
+/// Timeout at the end for takes in flight. A commit takes milliseconds; a message that is not stored by then stays with the
 /// broker.
 const GRACE: Duration = Duration::from_secs(5);
-/// Cancelling is one round trip.
+/// Timeout of cancelling the consumer, which is one round trip.
 const CANCEL_WITHIN: Duration = Duration::from_secs(2);
 
 /// Sets up the consuming side of `link` and serves until it is lost or `stop`.
@@ -102,7 +102,7 @@ pub(super) async fn serve<I: Intake>(inner: &Inner, intake: &I, link: Link, mut 
         // Takes go on meanwhile; a cancel that fails means a connection that is gone anyway.
         let _ = tokio::join!(timeout(CANCEL_WITHIN, cancelled), async { while takes.next().await.is_some() {} });
     };
-    // What is not stored within the grace is dropped un-acked.
+    // A message that is not stored within the grace is dropped un-acked.
     let _ = timeout(GRACE, finish).await;
     drop((takes, tending));
     link.close().await;
@@ -155,7 +155,7 @@ async fn open(inner: &Inner, link: &Link) -> Result<(Channel, Consumer), BrokerE
     Ok((channel, deliveries))
 }
 
-/// What a delivery is taken with.
+/// The means by which a delivery is taken.
 struct Hands<'a, I> {
     clock: &'a Clock,
     intake: &'a I,
@@ -229,7 +229,7 @@ fn texts(headers: &FieldTable) -> BTreeMap<String, String> {
     shown.collect()
 }
 
-/// Stands for a value that has no text.
+/// Text of a value that has none.
 const UNREADABLE: &str = "\u{fffd}";
 
 /// Whether a value without a text says something all the same.

@@ -25,19 +25,19 @@ use tokio::time::timeout;
 use super::BrokerError;
 use crate::tls;
 
-/// From the first packet to an open connection. A healthy broker needs milliseconds; name look-up, TLS and a proxy may
+/// Timeout from the first packet to an open connection. A healthy broker needs milliseconds; name look-up, TLS and a proxy may
 /// each add a second or two.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// The orderly good-bye; after that the socket is cut, which costs nothing but a line in the broker's log.
+/// Timeout of the orderly close; after that the socket is cut, which costs nothing but a line in the broker's log.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
-/// A dead peer is noticed after two of these. Short enough that an operator sees a cut network within a minute, long
+/// Heartbeat interval; a dead peer is noticed after two of them. Short enough that an operator sees a cut network within a minute, long
 /// enough not to break on a broker that pauses for some seconds; RabbitMQ advises 5 to 20 s.
 const HEARTBEAT_SECS: u16 = 20;
-/// lapin keeps two buffers of 32 frames for each connection: 2 MiB with this bound, 8 MiB with RabbitMQ's own of
+/// Limit of a frame. lapin keeps two buffers of 32 frames for each connection: 2 MiB with this bound, 8 MiB with RabbitMQ's own of
 /// 128 KiB. Larger bodies travel in several frames.
 const FRAME_BYTES_MAX: u32 = 32 * 1024;
 
-/// The library reads each frame as a whole, and gives up the connection over one that it cannot read. A sender's
+/// Advice on a frame that cannot be read. The library reads each frame as a whole, and gives up the connection over such a one. A sender's
 /// message that breaks it comes again with the next connection.
 const UNPARSABLE: &str = "; if it comes again at once, a message at the head of the queue has a routing key, a property or \
     the name of a header that is not UTF-8: take it out of the queue (docs/INSTALL.md, RabbitMQ)";
@@ -138,7 +138,7 @@ impl Link {
         self.connection.create_channel().await.map_err(|error| self.lost(&error))
     }
 
-    /// What the broker says about the connection as a whole, from now on.
+    /// The broker's events of the connection as a whole, from now on.
     pub(super) fn events(&self) -> BoxStream<'static, Event> {
         self.connection.events_listener().boxed()
     }
@@ -149,7 +149,7 @@ impl Link {
         BrokerError { why: format!("{}: {error}{advice}", self.address) }
     }
 
-    /// Says good-bye, within a bound.
+    /// Closes the connection in order, within a bound.
     pub(super) async fn close(self) {
         // However it ends, the socket is cut next.
         let _ = timeout(CLOSE_WITHIN, self.connection.close(200, "OK".into())).await;

@@ -2,9 +2,9 @@
 //!
 //! Two connections, one for each direction, each kept by a supervisor of its own ([`Broker::run`] polls both). So
 //! notices still go out while the inbound queue is missing or declared with other arguments, and events still come in
-//! while the broker, short of memory or disk, blocks whoever publishes (it blocks the whole connection, acks
+//! while the broker, short of memory or disk, blocks publishers (it blocks the whole connection, acks
 //! included). lapin's own recovery is off: a connection that breaks is dropped, and connection, topology, channel,
-//! consumer and publisher are made anew with back-off, for as long as it takes.
+//! consumer and publisher are made again with back-off, for as long as it takes.
 //!
 //! In: a delivery is acked after [`Intake::offer`] said [`IntakeResult::Stored`], never before; one that could not be stored
 //! stays un-acked and is offered again. Out: [`Publish::publish`] says [`Published::Confirmed`] only for a persistent,
@@ -17,7 +17,7 @@
 //! It must never spawn (lapin runs its own input and output), decide what a delivery means, drop or reject one, or
 //! show a URL with its credentials.
 //!
-//! Before: [`crate::domain::retry`], [`crate::clock`]. After: the doors and the outbox's publisher, by [`Intake`] and
+//! Before: [`crate::domain::retry`], [`crate::clock`]. After: [`crate::inbound`] and [`crate::outbound`], by [`Intake`] and
 //! [`Publish`].
 
 mod consumer;
@@ -39,7 +39,7 @@ use crate::clock::Clock;
 pub use link::shown;
 use supervisor::{LinkRole, Stop};
 
-/// What the configuration says about the broker.
+/// The broker's configuration.
 #[derive(Clone)]
 pub struct BrokerSettings {
     /// `amqp://` or `amqps://`, tried in turn; at least one. They carry passwords: see [`shown`].
@@ -89,7 +89,7 @@ struct Inner {
     handle: Mutex<Option<publisher::PublishHandle>>,
 }
 
-/// How the two connections stand, for readiness and metrics.
+/// State of the two connections, for readiness and metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// The connection that notices go out on.
@@ -171,7 +171,7 @@ pub struct Properties {
     pub timestamp: Option<u64>,
 }
 
-/// What became of a delivery.
+/// The result of offering a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IntakeResult {
     /// A row is committed: the delivery is acked.
@@ -188,7 +188,7 @@ pub trait Intake: Send + Sync + 'static {
     /// Takes a delivery into our hands. Called in the order of arrival.
     fn hold(&self, frame: Frame) -> Self::Held;
 
-    /// Whether so much is in hand already that those who work on it would rather have the machine than more of it.
+    /// Whether the appliers have so much in hand that they need the machine rather than more events.
     fn has_plenty(&self) -> bool {
         false
     }
@@ -219,7 +219,7 @@ pub struct OutgoingNotice {
     pub body: Vec<u8>,
 }
 
-/// What became of one publish.
+/// The result of one publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
     /// The broker has it on every queue it was routed to, and there was at least one.
@@ -261,7 +261,7 @@ impl Broker {
     }
 
     /// Keeps both connections up until `shutdown`, then ends both in good order: takes and confirms in flight are
-    /// waited for, within bounds. Ends for no other reason. To publish the last notices after the doors are shut, poll
+    /// waited for, within bounds. Ends for no other reason. To publish the last notices after the listeners are closed, poll
     /// [`Broker::run_consumer`] and [`Broker::run_publisher`] instead, each with a shutdown of its own.
     pub async fn run<I: Intake>(&self, intake: I, shutdown: impl Future<Output = ()>) {
         let (ask, stop) = Stop::pair();

@@ -1,7 +1,7 @@
 //! Publishes on one confirm-mode channel, many at once, and finds out what became of each.
 //!
 //! A confirm belongs to its publish by number, and lapin keeps that right. A *return* does not: lapin attaches it to
-//! whichever confirm it completes next, and RabbitMQ acks in groups, so that the publish nobody was bound for can look
+//! whichever confirm it completes next, and RabbitMQ acks in groups, so that the publish without a bound queue can look
 //! confirmed and its neighbour returned. Believing that would lose a notice. So the returned message's own `message_id`
 //! decides, and nothing is answered before every confirm that lapin completed earlier has been looked at.
 //!
@@ -30,15 +30,15 @@ use super::link::{self, Link};
 use super::supervisor::{self, Ended, LinkRole, Stop};
 use super::{BrokerError, Inner, LinkState, OutgoingNotice, Published, tending, topology};
 
-/// From handing a notice in to its confirm. A quorum queue confirms in milliseconds, a loaded cluster in a second or
-/// two; past this the connection is taken for dead and made anew.
+/// Timeout from handing a notice in to its confirm. A quorum queue confirms in milliseconds, a loaded cluster in a second or
+/// two; past this the connection is taken for dead and made again.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
-/// Publishes that wait for their confirm; at a round trip of 1 ms far more than the broker can write. Bounds what lapin
+/// Limit of the publishes that wait for their confirm; at a round trip of 1 ms far more than the broker can write. Bounds what lapin
 /// buffers.
 const IN_FLIGHT_MAX: usize = 512;
-/// Publishes handed in and not yet sent; more wait in their callers.
+/// Limit of the publishes that are handed in and not yet sent; more wait in their callers.
 const WAITING_MAX: usize = 64;
-/// How long the end waits for confirms in flight: what is not confirmed by then stays a row and is sent again.
+/// Timeout at the end for confirms in flight: a notice that is not confirmed by then stays a row and is sent again.
 const GRACE: Duration = Duration::from_secs(5);
 /// AMQP's number for "on disk before it is confirmed".
 const PERSISTENT: u8 = 2;
@@ -47,7 +47,7 @@ const PERSISTENT: u8 = 2;
 #[derive(Clone)]
 pub(super) struct PublishHandle {
     requests: mpsc::Sender<Request>,
-    /// Rung by whoever waited too long.
+    /// Notified by a caller that waited too long.
     overdue: Arc<Notify>,
 }
 
@@ -105,7 +105,7 @@ pub(super) async fn serve(inner: &Inner, link: Link, mut stop: Stop) -> Ended {
         () = stop.asked() => {
             *inner.handle() = None;
             relay.waiting.close();
-            // What is not confirmed within the grace is dropped below, which answers `Lost`.
+            // A publish that is not confirmed within the grace is dropped below, which answers `Lost`.
             let _ = timeout(GRACE, relay.carry()).await;
             Ended::Stopped
         }
@@ -137,7 +137,7 @@ struct Relay<'a> {
     /// Ids of returned messages whose own confirm has not been seen yet.
     returned: Vec<String>,
     blocked: bool,
-    /// Rung when a notice came back although there is a place for those without a subscriber: that place is gone.
+    /// Notified when a notice came back although there is a place for those without a subscriber: that place is gone.
     hint: Arc<Notify>,
 }
 
@@ -263,7 +263,7 @@ impl Relay<'_> {
     }
 }
 
-/// What became of publishes that landed together, in their order. `returned` carries over the ids of returns that came
+/// The results of publishes that landed together, in their order. `returned` carries over the ids of returns that came
 /// with the confirm of another publish than their own.
 fn judge(outcomes: Vec<(String, lapin::Result<Confirmation>)>, returned: &mut Vec<String>) -> Vec<Published> {
     let mut judged = Vec::with_capacity(outcomes.len());

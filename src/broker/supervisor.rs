@@ -23,13 +23,13 @@ use crate::pump;
 /// Back-off of the connections to the broker; not the retry policy of events. The first wait is short because most losses are a
 /// broker that restarts; half a minute keeps a long outage cheap, and is soon enough once the broker is back.
 const RECONNECT: RetrySchedule = RetrySchedule { initial: Duration::from_millis(500), max: Duration::from_secs(30) };
-/// A connection that lived this long was sound: the back-off begins anew. Less would let one that breaks at the first
-/// publish be made twice a second.
+/// Age from which a connection counts as sound, and the back-off begins again at its first wait. With less, one that breaks at
+/// the first publish would be made twice a second.
 const SOUND_AFTER: Duration = Duration::from_secs(10);
-/// Declaring, verifying, opening channels. A cluster that elects a leader for a new quorum queue takes some seconds.
+/// Timeout of declaring, verifying and opening channels. A cluster that elects a leader for a new quorum queue takes some seconds.
 pub(super) const SET_UP_WITHIN: Duration = Duration::from_secs(30);
 
-/// What a connection is for.
+/// The direction that a connection serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LinkRole {
     Publisher,
@@ -82,7 +82,7 @@ impl Stop {
 
     /// Resolves once the end is asked for, at once if it was before.
     pub(super) async fn asked(&mut self) {
-        // An error means that nobody is left to ask: the same as being asked.
+        // An error means that the asking side is gone: the same as being asked.
         let _ = self.0.wait_for(|stop| *stop).await;
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! upstream -> [inbound exchange, topic] --the configured keys--> (inbound queue, quorum) -> us
-//! us -> [outbound exchange, topic] --routing key--> (whoever subscribed)
-//!              \--nobody: alternate exchange--> [<outbound>.unrouted, fanout] -> (unrouted queue, quorum, bounded)
+//! us -> [outbound exchange, topic] --routing key--> (subscribers)
+//!              \--no subscriber: alternate exchange--> [<outbound>.unrouted, fanout] -> (unrouted queue, quorum, bounded)
 //! ```
 //!
 //! With `declare = false` only the inbound queue and the outbound exchange are looked for, and the inbound exchange is missed
@@ -21,11 +21,11 @@ use super::link::Link;
 use super::supervisor::LinkRole;
 use super::{BrokerError, BrokerSettings};
 
-/// Some days of a large utility's notices, at most a few hundred MB on disk; the oldest goes first, since the newest is
+/// Limit of the queue of notices without a subscriber: some days of a large utility's notices, at most a few hundred MB on disk; the oldest goes first, since the newest is
 /// what a late subscriber wants.
 const UNROUTED_NOTICES_MAX: i64 = 100_000;
 
-/// Where notices go that nobody subscribed to. The contract names both for the default exchange; any other exchange
+/// Exchange and queue of the notices without a subscriber. The contract names both for the default exchange; any other exchange
 /// gives its own name to both, so that two bridges on one broker do not mix theirs.
 fn unrouted(outbound_exchange: &str) -> (String, String) {
     let exchange = format!("{outbound_exchange}.unrouted");
@@ -36,7 +36,7 @@ fn unrouted(outbound_exchange: &str) -> (String, String) {
     (exchange, queue)
 }
 
-/// One line for `check`.
+/// The line that `check` prints.
 pub(super) fn summary(link: &Link, settings: &BrokerSettings) -> String {
     let BrokerSettings { inbound_exchange, inbound_queue, outbound_exchange, .. } = settings;
     let address = link.address();
@@ -52,7 +52,7 @@ pub(super) fn summary(link: &Link, settings: &BrokerSettings) -> String {
     )
 }
 
-/// What the consumer needs.
+/// Declares or verifies the objects that the consumer needs.
 pub(super) async fn lay_inbound(link: &Link, settings: &BrokerSettings) -> Result<(), BrokerError> {
     let plan = Plan::begin(link, settings).await?;
     let queue = name(&settings.inbound_queue)?;
@@ -69,7 +69,7 @@ pub(super) async fn lay_inbound(link: &Link, settings: &BrokerSettings) -> Resul
     plan.end().await
 }
 
-/// What the publisher needs.
+/// Declares or verifies the objects that the publisher needs.
 pub(super) async fn lay_outbound(link: &Link, settings: &BrokerSettings) -> Result<(), BrokerError> {
     let plan = Plan::begin(link, settings).await?;
     let exchange = name(&settings.outbound_exchange)?;

@@ -1,7 +1,7 @@
-//! The queue's door: a frame from RabbitMQ becomes a delivery, and is acknowledged once it is on disk.
+//! Messages from RabbitMQ: each frame becomes a delivery, and is acknowledged once it is on disk.
 //!
-//! The sender behind a queue cannot be told what is wrong, so what is no event is parked with its bytes and
-//! acknowledged: a poisoned frame blocks nobody. While the store is away nothing is acknowledged and nothing is
+//! The sender behind a queue cannot be told what is wrong, so an unreadable message is parked with its bytes and
+//! acknowledged: it does not block those behind it. While the store is away nothing is acknowledged and nothing is
 //! thrown back; the frames wait here, bounded by the prefetch.
 //!
 //! Before: [`crate::broker`]. After: [`crate::inbound`].
@@ -22,7 +22,7 @@ use crate::domain::event::Transport;
 
 /// Takes frames into the inbox.
 pub struct Frames {
-    /// The path behind the door.
+    /// Accepts or parks the messages.
     pub inbox: Inbox,
     /// `amqp.source`.
     pub source: String,
@@ -52,7 +52,7 @@ impl Intake for Frames {
             body: frame.body,
             received_at: clock.now(),
         });
-        // Whatever becomes of it, a person reads its text, and an erasure finds a customer in it. Bytes that cannot be
+        // Also where it is parked: an operator reads its text, and an erasure finds a customer in it. Bytes that cannot be
         // unpacked stay as they came, and their reader says why.
         let plain = text::plain(&verified, self.inbox.body_bytes_max).ok().flatten();
         let verified = plain.unwrap_or(verified);
@@ -65,7 +65,7 @@ impl Intake for Frames {
     }
 
     async fn offer(&self, held: &HeldMessage) -> IntakeResult {
-        // Whoever fails even over parking it must not take the process along: the broker keeps it.
+        // A failure even over parking it must not end the process: the broker keeps it.
         let Ok(taken) = AssertUnwindSafe(self.inbox.accept_or_park(held)).catch_unwind().await else {
             tracing::error!("the bridge failed over parking a message from the queue; it stays there");
             return IntakeResult::NotNow;

@@ -1,9 +1,9 @@
-//! How much the bridge keeps, and how much it may: what the doors ask before they take more.
+//! Counts of the events that the bridge keeps, and their limits, which the transports ask before they take more.
 //!
 //! Counting the tables for each request would cost more than the request, so this is the last count of them and what
 //! was accepted since: near enough for bounds that are there to spare the disk. It reads no table.
 //!
-//! Before: [`crate::upkeep`] counts the tables. After: the doors.
+//! Before: [`crate::upkeep`] counts the tables. After: [`super::inbox`], [`super::http`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,15 +13,15 @@ use tokio::sync::Notify;
 use crate::domain::event::EventState;
 use crate::store::Gauges;
 
-/// Events that wait for the day they take effect, or for their sign-up. They are no work yet, so they do not count against
-/// `store.backlog_max`; but they are rows, and stay for long.
+/// Limit of the events that wait for the day they take effect, or for their sign-up. They are no work yet, so they do not
+/// count against `store.backlog_max`; but they are rows, and stay for long.
 pub const SCHEDULED_MAX: u64 = 1_000_000;
 
-/// Parked messages that never became events. A person looks at them, and nobody looks at more; a sender that sends
-/// nothing else must not fill the disk. What comes then stays in RabbitMQ.
+/// Limit of the parked messages that are unreadable. An operator looks at them, and at no more; a sender that sends nothing
+/// else must not fill the disk. At the limit more of them stay in RabbitMQ.
 pub const UNREADABLE_MAX: u64 = 100_000;
 
-/// What was counted in the tables, or has been accepted since.
+/// Rows that were counted in the tables, or have been accepted since.
 #[derive(Debug, Default)]
 struct Counts {
     waiting: AtomicU64,
@@ -29,7 +29,7 @@ struct Counts {
     unreadable: AtomicU64,
 }
 
-/// How much is kept of what the doors take, and whom they wake when something of it is to be told. Clones share it.
+/// Counts of accepted work, with their limits, and the publishers to wake when a message is parked. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Backlog {
     counts: Arc<Counts>,
@@ -49,7 +49,7 @@ impl Backlog {
         Self { wake_outbound, ..self }
     }
 
-    /// Whether the doors take nothing until some of it is done.
+    /// Whether the transports take nothing until some of it is done.
     pub fn is_full(&self) -> bool {
         load(&self.counts.waiting) >= self.max || load(&self.counts.scheduled) >= SCHEDULED_MAX
     }
@@ -59,7 +59,7 @@ impl Backlog {
         load(&self.counts.unreadable) >= UNREADABLE_MAX
     }
 
-    /// What is full, for an operator: a line each.
+    /// The limits that are reached, for an operator: a line each.
     pub fn complaints(&self) -> Vec<String> {
         let (waiting, scheduled) = (load(&self.counts.waiting), load(&self.counts.scheduled));
         let mut complaints = Vec::new();
@@ -84,7 +84,7 @@ impl Backlog {
     /// The tables were counted.
     pub fn counted(&self, gauges: &Gauges) {
         let was_full = self.is_full_of_unreadable();
-        // An event that waits for its sign-up is no work, and must not shut the door to that sign-up.
+        // An event that waits for its sign-up is no work, and must not keep that sign-up out.
         let (waiting, scheduled) = (gauges.pending - gauges.waiting, gauges.scheduled + gauges.waiting);
         let unreadable = gauges.parked_unreadable;
         self.set(waiting, scheduled, unreadable);

@@ -29,7 +29,7 @@ impl Damage {
 /// Errors of Excel and LibreOffice that end neither in `!` nor in `?`, in the languages of Podero's countries.
 const ERRORS: [&str; 9] = ["#N/A", "#NV", "#N/D", "#N/B", "#I/T", "#HIÁNYZIK", "#SAKNAS", "#PUUDUB", "#GETTING_DATA"];
 
-/// A column that is too narrow shows at least so many number signs.
+/// Fewest number signs that a spreadsheet shows in a column that is too narrow.
 const SIGNS_MIN: usize = 3;
 
 /// The text without what is around it; `None`: nothing is left.

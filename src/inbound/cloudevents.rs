@@ -142,7 +142,7 @@ impl<T> Items<T> {
 }
 
 impl Envelope {
-    /// What the event says, apart from its identity: the same event by another transport or with other white space
+    /// Digest of what the event says, apart from its identity: the same event by another transport or with other white space
     /// has the same digest, and a reused id shows. Of a translated one: what its message said.
     pub fn digest(&self) -> String {
         if let Some(digest) = &self.of_message {
@@ -162,7 +162,7 @@ pub fn is_one(verified: &Verified) -> bool {
     is_enclosed(delivery) || has_version() || unsaid(verified).is_some()
 }
 
-/// Whether it has attributes beside its body.
+/// Whether a delivery has an event's attributes in its headers.
 pub fn is_binary(delivery: &Delivery) -> bool {
     !is_enclosed(delivery) && !attributes(delivery).is_empty()
 }
@@ -265,7 +265,7 @@ fn astray_headers(delivery: &Delivery) -> Astray {
     names.filter(|name| !is_name(name) || name == "data").filter_map(|name| astray(&name)).collect()
 }
 
-/// A name beside `data` that means a control field or data.
+/// A name next to `data` that means a control field or data.
 fn astray(name: &str) -> Option<(String, &'static str)> {
     let known = [&CONTROLS[..], &DATA].concat();
     let is_one = || known.iter().copied().find(|known| *known == name);
@@ -277,7 +277,7 @@ fn astray(name: &str) -> Option<(String, &'static str)> {
 /// Names of an event's data.
 const DATA: [&str; 2] = ["data", "data_base64"];
 
-/// Names under which senders put data beside `data`, or say where it is (the extension `dataref`).
+/// Names under which senders put data next to `data`, or say where it is (the extension `dataref`).
 const ELSEWHERE: [&str; 3] = ["body", "dataref", "payload"];
 
 /// Names that stand astray, each with the field that it means.
@@ -329,8 +329,8 @@ fn binary(verified: &Verified, attributes: Vec<Attribute<'_>>, essence: &str) ->
     Ok(Items::one(Ok(Item { beside: Some(beside), astray, ..Item::structured(value, body.clone()) })))
 }
 
-/// HTTP binding, §3.1.3.2: a value may be quoted, and characters that a header cannot have are percent-encoded UTF-8. What
-/// is no such thing is refused, since two values that cannot be read would look the same.
+/// HTTP binding, §3.1.3.2: a value may be quoted, and characters that a header cannot have are percent-encoded UTF-8.
+/// Another value is refused, since two values that cannot be read would look the same.
 fn from_header(value: &str) -> Result<String, &'static str> {
     let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let plain = quoted.map(|inner| {
@@ -537,20 +537,21 @@ pub(super) fn start_of(name: &str) -> String {
     format!("{start}{rest}")
 }
 
-/// The specification asks for names of at most 20 letters; what is longer is known by its beginning.
+/// Limit of the part of a name that is shown. The specification asks for names of at most 20 letters; a longer one is known by
+/// its beginning.
 const NAME_CHARS_TOLD_MAX: usize = 64;
 
-/// Whoever has so many wrong has one mistake in all of them.
+/// Limit of wrong attributes in one refusal: a sender with more has made one mistake in all of them.
 const WRONG_EXTENSIONS_TOLD_MAX: usize = 16;
 
-/// What is no extension attribute.
+/// Attributes that are no extensions.
 const OURS: [&str; 9] =
     ["specversion", "id", "source", "type", "subject", "time", "datacontenttype", "data", "data_base64"];
 
-/// The store keeps `source` in an index; a URI longer than this names nobody.
+/// Limit of `source` and `type`. The store keeps `source` in an index; no sender needs a longer URI.
 pub const ATTRIBUTE_CHARS_MAX: usize = 512;
 
-/// What kind of JSON value it is, for people.
+/// The kind of a JSON value, in a sender's words.
 pub(super) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

@@ -1,4 +1,4 @@
-//! What a door would make of a message, for a person who asks. Nothing is kept.
+//! Reads a message as the bridge would on its arrival, for an operator who asks. Nothing is kept.
 //!
 //! Before: [`crate::cli`]. After: [`crate::domain::rehearsal`].
 
@@ -26,7 +26,7 @@ pub enum ProofCheck {
     Refused(Problem),
 }
 
-/// What one event of a message would be.
+/// One event of a message.
 #[derive(Debug)]
 pub struct Explained {
     /// The sender's identity of it: CloudEvents `source` and `id`.

@@ -155,7 +155,7 @@ impl HeldMessage {
             origin: format!("untranslatable/{}", delivery.source),
             origin_id: digest.clone(),
             source: delivery.source.clone(),
-            door: delivery.transport.name(),
+            transport: delivery.transport,
             received_at: now,
             digest,
             raw,
@@ -178,7 +178,7 @@ pub(super) struct ParkCause {
 }
 
 impl ParkCause {
-    /// A detail is cut to a length that a person reads.
+    /// A detail is cut to a length that an operator reads.
     pub(super) fn new(reason: Reason, detail: &str) -> Self {
         Self { reason, detail: detail.chars().take(DETAIL_CHARS_MAX).collect() }
     }

@@ -1,6 +1,6 @@
-//! The webhook door: `POST /v1/events` and `POST /v1/events/{source}`.
+//! The webhook endpoint: `POST /v1/events` and `POST /v1/events/{source}`.
 //!
-//! The only public door, and the only place where the door's problems become HTTP. Everything has a bound: the
+//! The only public listener. Everything has a bound: the
 //! body, the time it may take, the items of a batch, the connections. It answers 202 only for what the store has.
 //!
 //! Before: the sender. After: [`crate::inbound`].
@@ -30,9 +30,9 @@ use crate::listener::{details, is_late, peer_of, respond};
 use crate::problem::{Problem, ProblemKind};
 use crate::store::{self, Receipt};
 
-/// The door's own knowledge; shared by its workers.
+/// State of the webhook endpoint; its workers share it.
 pub struct Webhooks {
-    /// The path behind the door.
+    /// Accepts deliveries.
     pub inbox: Inbox,
     /// `[[source]]`.
     pub sources: Vec<Source>,
@@ -44,7 +44,7 @@ pub struct Webhooks {
     pub proved: ProvedPeers,
     /// Counts and tells what is refused.
     pub refusals: Refusals,
-    /// OpenAPI of this door, as JSON.
+    /// OpenAPI of this listener, as JSON.
     pub openapi: String,
 }
 
@@ -90,7 +90,7 @@ async fn openapi(webhooks: web::Data<Webhooks>) -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(webhooks.openapi.clone())
 }
 
-/// What every path answers that is not mounted.
+/// The answer of every path that is not mounted.
 pub async fn nothing_here(webhooks: web::Data<Webhooks>) -> HttpResponse {
     let detail = "events go to `POST /v1/events` or `POST /v1/events/{source}`";
     webhooks.refuse(None, &Problem::new(ProblemKind::NotFound, detail))
@@ -240,7 +240,7 @@ fn no_room() -> Problem {
     Problem::new(ProblemKind::Unavailable, "more is being sent at once than there is room for")
 }
 
-/// What the sender says; it may lie, so the bytes are counted as well.
+/// The length that the sender announces. It may be wrong, so the bytes are counted as well.
 fn content_length(request: &HttpRequest) -> Option<usize> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -1,7 +1,7 @@
-//! The door of an import: lines of a file go the way of a webhook's body, many in one commit.
+//! Accepts an import: lines of a file go the way of a webhook's body, many in one commit.
 //!
-//! A line is a CloudEvent, or a message of its source that the source's mapping translates into none, one or many. What
-//! is no event is told, and kept nowhere: whoever imports has the file.
+//! A line is a CloudEvent, or a message of its source that the source's mapping translates into none, one or many. An
+//! unreadable line is reported, and kept nowhere: the operator has the file.
 //!
 //! Before: [`super::lines`] reads the file. After: [`super::wire`], and the store.
 
@@ -30,12 +30,12 @@ use crate::metrics::Metrics;
 use crate::problem::{Problem, ProblemKind};
 use crate::store::{self, Arrival, Receipt, Store};
 
-/// Events that are kept in one commit at most, but for those of the last lines: a mapping may make many of a line.
+/// Limit of the events in one commit, but for those of the last lines: a mapping may make many of a line.
 const EVENTS_MAX: usize = 1_000;
-/// Their bytes.
+/// Limit of the bytes of the events in one commit.
 const EVENT_BYTES_MAX: usize = 8 << 20;
 
-/// What became of a line.
+/// The result of importing a line.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Imported {
     /// Something of it is new.
@@ -44,7 +44,7 @@ pub enum Imported {
     Duplicate,
     /// The mapping made nothing of it.
     Nothing,
-    /// It is no event, or something that was made of it is none. What else was made of it is kept.
+    /// It is no event, or something that was made of it is none. Its other events are kept.
     Rejected(Rejection),
 }
 
@@ -53,7 +53,7 @@ pub enum Imported {
 pub struct Rejection {
     /// The problems, without a value; of several events that were made of a line, each.
     pub problems: Vec<Problem>,
-    /// The error with which the mapping's program ended. It may quote the line, so it is for a person who has the file.
+    /// The error with which the mapping's program ended. It may quote the line, so it is for the operator who has the file.
     pub said: Option<String>,
 }
 
@@ -64,7 +64,7 @@ impl From<Problem> for Rejection {
 }
 
 impl Rejection {
-    /// The problems, for the person who has the file: with all that the program said.
+    /// The problems, for the operator who has the file: with all that the program said.
     pub fn in_full(&self) -> Vec<Problem> {
         match &self.said {
             Some(said) => vec![mapping::ended_with(said)],
@@ -73,10 +73,10 @@ impl Rejection {
     }
 }
 
-/// Why lines were not taken; the same lines may be offered again.
+/// Why lines were not imported; the same lines may be offered again.
 #[derive(Debug, thiserror::Error)]
 pub enum Halt {
-    /// The store did not take them.
+    /// The store did not accept them.
     #[error(transparent)]
     Store(#[from] store::Error),
     /// They cannot be translated here and now.
@@ -86,7 +86,7 @@ pub enum Halt {
 
 impl Inbox {
     /// An inbox in a process of its own, which the running bridge finds the events of by looking into the store. It
-    /// counts for nobody, and does not ask how much waits: the caller does.
+    /// has metrics that nothing reads, and does not ask how much waits: the caller does.
     pub fn for_import(store: Store, clock: Clock, mapper: Mapper, types: AllowedTypes, body_bytes_max: usize) -> Self {
         Self {
             store,

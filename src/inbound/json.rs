@@ -28,7 +28,7 @@ const BYTES_OF_A_VALUE: usize = 16;
 /// Limit of the memory of all trees that are held at once, bytes as [`Size`] estimates them. A larger tree goes alone. One
 /// usual event takes some 10 KiB, a batch of a thousand 10 MiB.
 const TREES_BYTES_MAX: usize = 64 << 20;
-/// The budget is counted in these, since a semaphore's permits are.
+/// Unit of the budget: a semaphore counts its permits in 32 bits.
 const KIB: usize = 1 << 10;
 /// Timeout of the wait for a part of the budget, as long as one for a worker of mappings. After it a webhook is answered 503.
 const BUDGET_WAIT_MAX: Duration = Duration::from_secs(20);
@@ -101,7 +101,7 @@ fn text_bytes(rest: &mut std::slice::Iter<'_, u8>) -> usize {
     before - rest.len()
 }
 
-/// Whether there are more values than are read of texts of so many bytes.
+/// Whether there are more values than are read of a text of `text_bytes` bytes.
 pub(super) fn is_too_large(values: usize, text_bytes: usize) -> bool {
     values > values_max(text_bytes)
 }
@@ -147,7 +147,7 @@ impl TreeBudget {
     }
 }
 
-/// Reads one value. What is wrong is told by its place: the parser's own words could quote the text.
+/// Reads one value. An error names a place: the parser's own words could quote the text.
 pub(super) fn read(text: &[u8]) -> Result<Value, Problem> {
     check_size(text)?;
     serde_json::from_slice::<Unique>(super::text::utf8(text)?).map(|unique| unique.0).map_err(|error| {

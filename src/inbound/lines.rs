@@ -20,10 +20,10 @@ use super::import::too_large;
 use crate::domain::utf8::{self, BYTE_ORDER_MARK};
 use crate::problem::{Problem, ProblemKind};
 
-/// Of a line that is too long so much is kept, to be found again by.
+/// Bytes that are kept of a line that is too long, by which it can be found again.
 const CUT_BYTES: usize = 1 << 10;
 
-/// Fields of a record, and of a header: beyond this it is no table of customers.
+/// Limit of the fields of a record, and of a header: a file with more is no table of customers.
 const FIELDS_MAX: usize = 4_096;
 
 /// Delimiters that a table may have instead of the one that was named.
@@ -58,11 +58,11 @@ pub struct Line {
     pub number: u64,
     /// As it stands in the file; cut if it is too long.
     pub text: Bytes,
-    /// What it is.
+    /// Its content.
     pub content: LineContent,
 }
 
-/// What a line is.
+/// The content of a line.
 #[derive(Debug)]
 pub enum LineContent {
     /// An event, or something to be translated into events: JSON, if the line is what it should be.
@@ -103,7 +103,7 @@ pub struct LineReader<R> {
     table: Option<Table>,
 }
 
-/// What is known of a CSV file.
+/// A CSV file's parser, delimiter and header.
 struct Table {
     parser: Reader,
     delimiter: u8,
@@ -111,10 +111,10 @@ struct Table {
     header: Vec<Option<String>>,
 }
 
-/// What the parser gets at once: room for as much is made for each record, so no more than a large record has.
+/// Bytes that the parser gets at once. Room for as many is made for each record, so it is no more than a large record has.
 const STEP_BYTES: usize = 4 << 10;
 
-/// What was read up to the end of a line or a record.
+/// A line or a record, as it was read.
 #[derive(Default)]
 struct LineRead {
     /// All of it, or its beginning.
@@ -454,7 +454,7 @@ fn is_blank(text: &str) -> bool {
     text.and_then(|text| cells::kept_as_text(text).map_or(Some(text), cells::trimmed)).is_none()
 }
 
-/// Whether a quote stands beside a field's text instead of around it: the parser would leave it out, or in, and change the
+/// Whether a quote stands next to a field's text instead of around it: the parser would leave it out, or in, and change the
 /// text. A quote in the middle of a field that is not quoted is a part of the text, such as `5" pipe`.
 fn has_stray_quote(raw: &[u8], delimiter: u8) -> bool {
     let is_end = |at: usize| raw.get(at).is_none_or(|byte| matches!(byte, b'\r' | b'\n') || *byte == delimiter);
@@ -517,7 +517,7 @@ fn separator(raw: &[u8]) -> Option<Option<u8>> {
     (is_delimiter && named.iter().all(|byte| byte == first)).then_some(Some(*first))
 }
 
-/// How such a line begins.
+/// Beginning of a line that names the delimiter.
 const SEPARATOR: &[u8] = b"sep=";
 
 /// The names of a table's fields, or what is wrong with them.
@@ -592,7 +592,7 @@ mod tests {
         }
     }
 
-    /// What a file holds, from its beginning and from each position in it.
+    /// The lines of a file, from its beginning and from each position in it.
     fn check(text: &[u8], format: Format, expected: &[(u64, &str)]) {
         let all = rest(&mut open(text, format));
         let seen: Vec<(u64, &str)> = all.iter().map(|(number, content, _)| (*number, content.as_str())).collect();

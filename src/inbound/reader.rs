@@ -158,7 +158,7 @@ impl Translator<'_> {
             origin: envelope.source,
             origin_id: envelope.id,
             source: delivery.source.clone(),
-            door: delivery.transport.name(),
+            transport: delivery.transport,
             received_at: delivery.received_at,
             digest,
             raw: envelope.raw,

@@ -116,7 +116,7 @@ fn read_again(items: Items<Arrival>, cause: Option<ParkCause>) -> ReadAgain {
     ReadAgain { arrivals, problem: cause.map(|ParkCause { reason, detail }| (reason, detail)), is_single }
 }
 
-/// A message as it was in hand when it came.
+/// The message as it was held when it came.
 fn held(message: &UnreadMessage) -> HeldMessage {
     // One that says nothing, or that another version wrote: it is read without what it does not say.
     let beside: Value = serde_json::from_str(&message.envelope).unwrap_or_default();

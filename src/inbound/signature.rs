@@ -1,4 +1,4 @@
-//! Is a delivery from whom it says it is? Bytes, headers, secrets and the time in; `Verified` out.
+//! Checks that a delivery comes from the sender it names. Bytes, headers, secrets and the time in; `Verified` out.
 //!
 //! Pure. [`Verified`] has no other way to come into being, so nothing past this file can forget to ask.
 //! Comparisons take the same time wherever they differ.
@@ -55,14 +55,14 @@ pub struct Verified {
     proof: Proof,
 }
 
-/// What its sender proved.
+/// The part of a delivery that its sender proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proof {
-    /// That he is who he is: all of it is his.
+    /// All of it: the sender itself is proven.
     Sender,
-    /// That the body is his, and the header of this name.
+    /// The body, and the header of this name.
     BodyAndId(&'static str),
-    /// That the body is his.
+    /// The body.
     Body,
 }
 
@@ -72,13 +72,13 @@ impl Verified {
         Self { delivery, body, proof }
     }
 
-    /// Whether a signature was checked, which most headers are no part of: whoever has recorded a request may have written
-    /// them anew.
+    /// Whether a signature was checked, which does not cover most headers: an attacker who has recorded a request may have
+    /// changed them.
     pub fn is_signed_in_part(&self) -> bool {
         self.proof != Proof::Sender
     }
 
-    /// How the sender of a webhook names the delivery, if he does and it is proven that he does: the IETF draft "The
+    /// The sender's name for the delivery, if there is one and it is proven: the IETF draft "The
     /// Idempotency-Key HTTP Header Field", or Standard Webhooks.
     pub fn name(&self) -> Option<&str> {
         let signed;
@@ -93,7 +93,7 @@ impl Verified {
         names.iter().find_map(|name| self.delivery.headers.get(*name)).map(String::as_str)
     }
 
-    /// What was delivered, but for its bytes.
+    /// The delivery without its bytes.
     pub fn delivery(&self) -> &Delivery {
         &self.delivery
     }
@@ -116,12 +116,12 @@ impl Verified {
         plain
     }
 
-    /// A message that somebody tries out at a terminal; nothing is done about it.
+    /// A message that an operator tries out at a terminal; it has no effect.
     pub(super) fn unproven(delivery: Delivery) -> Self {
         Self::new(delivery, Proof::Sender)
     }
 
-    /// A line of a file that the operator imports: whoever may do that may write into the store.
+    /// A line of a file that the operator imports, who may write into the store anyway.
     pub(super) fn by_operator(delivery: Delivery) -> Self {
         Self::new(delivery, Proof::Sender)
     }
@@ -132,10 +132,10 @@ impl Verified {
     }
 }
 
-/// What a delivery's headers are: names in lower case.
+/// Headers of a delivery, names in lower case.
 type Headers = BTreeMap<String, String>;
 
-/// What a refused sender is told.
+/// The reason that a refused sender is told.
 type Refusal = Cow<'static, str>;
 
 fn missing(header: &str) -> Refusal {
@@ -172,7 +172,7 @@ pub fn is_proved_by_headers(demand: &Verify) -> bool {
 }
 
 /// Checks what can be told before the body is there: a token or a password; of a signature, that there is one and that it
-/// is not too old. Who passes by a signature's look may still be anybody.
+/// is not too old. A signature's presence proves nothing yet.
 pub fn admit(demand: &Verify, headers: &Headers, now: Timestamp) -> Result<(), Problem> {
     let is_admitted = match demand {
         Verify::None => Ok(()),
@@ -299,7 +299,7 @@ fn number(text: &str) -> Option<Timestamp> {
     Some(Timestamp::from_micros(whole.checked_mul(micros)?.checked_add(millionths * micros / 1_000_000)?))
 }
 
-/// How the three headers of Standard Webhooks are called.
+/// Names of the three headers of Standard Webhooks.
 #[derive(Debug, PartialEq, Eq)]
 struct Names {
     id: &'static str,
@@ -322,7 +322,7 @@ impl Names {
     }
 }
 
-/// What the headers of a Standard Webhooks delivery say.
+/// The headers of a Standard Webhooks delivery.
 struct Stamped<'a> {
     names: &'static Names,
     id: &'a str,
@@ -385,7 +385,7 @@ fn is_tag(algorithm: Algorithm, key: &[u8], text: [&[u8]; 3], given: &[Vec<u8>])
     given.iter().fold(false, |found, given| found | same(tag.as_ref(), given))
 }
 
-/// What the headers of a delivery with a generic HMAC say.
+/// The headers of a delivery with a generic HMAC.
 struct Tagged<'a> {
     signatures: Vec<Vec<u8>>,
     /// As it was sent, which is what is signed.

@@ -1,6 +1,6 @@
 //! Bytes as they were sent become JSON text, the same at every entrance: unpacked (gzip), in UTF-8, without a byte order mark.
 //!
-//! Pure, and run after the proof, which covers the bytes as they were sent. What comes out has the bound of what came in, so
+//! Pure, and run after the proof, which covers the bytes as they were sent. The plain text has the bound of a body, so
 //! a small body cannot become a large one. Bytes that are no UTF-8 and of which nothing is said are refused, never guessed.
 //!
 //! Before: [`super::signature`]. After: [`super::cloudevents`], [`super::mapping`].
@@ -105,7 +105,7 @@ fn charset(media_type: &str) -> Option<&'static Encoding> {
     Encoding::for_label(label.as_bytes()).and_then(|charset| told(charset, label))
 }
 
-/// A charset that can be believed: each byte is a character. What is said to be ASCII and is not is in doubt.
+/// A charset that can be believed: each byte is a character. Bytes that are said to be ASCII and are not are in doubt.
 fn told(charset: &'static Encoding, label: &str) -> Option<&'static Encoding> {
     (charset.is_single_byte() && !label.to_ascii_lowercase().contains("ascii")).then_some(charset)
 }

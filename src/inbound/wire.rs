@@ -1,7 +1,7 @@
 //! Upstream's words: from a CloudEvent to an [`Event`]. Nothing past this file knows them.
 //!
 //! Pure. Everything that is wrong is named at once, each with its JSON pointer, what was found and what is
-//! allowed; the values themselves are not repeated. Fields that nobody here knows are passed over: a sender may
+//! allowed; the values themselves are not repeated. Fields that the bridge does not know are passed over: a sender may
 //! add some any day.
 //!
 //! Before: [`crate::inbound::cloudevents`]. After: [`crate::store`] keeps the event.
@@ -20,22 +20,22 @@ use crate::domain::text::{is_invisible, trim};
 use crate::domain::{CustomerId, EventId, ID_CHARS_MAX, Timestamp, date};
 use crate::problem::{FieldError, Problem};
 
-/// Podero shows no limit for names and e-mail addresses; RFC 5321 allows an address 254 octets.
+/// Limit of names and e-mail addresses. Podero shows none; RFC 5321 allows an address 254 octets.
 const PERSONAL_CHARS_MAX: usize = 254;
-/// Podero: street, addition, town and name of a building have at most 100 characters.
+/// Podero's limit of street, addition, town and a building's name.
 const TEXT_CHARS_MAX: usize = 100;
-/// Podero: a building's `zip_code` has at most 20 characters.
+/// Podero's limit of a building's `zip_code`.
 const ZIP_CHARS_MAX: usize = 20;
-/// Podero: heating and other building texts have at most 50 characters.
+/// Podero's limit of heating and other texts of a building.
 const KIND_CHARS_MAX: usize = 50;
-/// Podero counts in 32 bits.
+/// Limit of a whole number: Podero counts in 32 bits.
 pub const WHOLE_MAX: i64 = i32::MAX as i64;
 
-/// A sender's clock may be wrong, and a date may stand for the end of its day. What happened later than this would
-/// win over everything true until then.
+/// Limit of how far ahead of its arrival an event may say that it happened: a sender's clock may be wrong, and a date may stand
+/// for the end of its day. A later time would win over everything true until then.
 const TIME_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A date in the far future is a typing error, and its event would wait for ever.
+/// Limit of how far ahead an event may be announced. A date in the far future is a typing error, and its event would wait for ever.
 const EFFECTIVE_AHEAD_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
 /// The most characters of a field that is text.
@@ -68,7 +68,7 @@ const CUSTOMER_ID: &str = "customer_id";
 const FIELDS: [&str; 8] =
     [CUSTOMER_ID, "address", "building", "email", "first_name", "last_name", "language", "reason"];
 
-/// Limit of near misses in one refusal: a sender that has so many wrong has one mistake in all of them.
+/// Limit of near misses in one refusal: a sender with more has made one mistake in all of them.
 const NEAR_MISSES_TOLD_MAX: usize = 16;
 
 /// When something happened of which is known only when it came. `trusted` is now without a jump of the clock: what is stamped

@@ -18,7 +18,7 @@ use super::moments;
 use super::outbox::{self, NewNotice};
 use super::tombstones::{ERASED, Key};
 use super::transaction::{Transaction, Write};
-use crate::domain::event::{Event, EventState};
+use crate::domain::event::{Event, EventState, Transport};
 use crate::domain::notice::Notice;
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
@@ -34,8 +34,8 @@ pub struct Arrival {
     pub origin_id: String,
     /// The configured source it came by: two sources may have events of the same identity.
     pub source: String,
-    /// The door it came by, for the timeline.
-    pub door: &'static str,
+    /// How it came in, for the timeline.
+    pub transport: Transport,
     /// When it arrived.
     pub received_at: Timestamp,
     /// Digest of its content.
@@ -324,7 +324,7 @@ impl LeftOver {
             origin: ERASED,
             origin_id: &self.origin_id,
             source: &arrival.source,
-            door: arrival.door,
+            door: arrival.transport.name(),
             time: arrival.content.time().unwrap_or(received_at),
             detail: Some("of a customer who was erased after it happened"),
             digest: &self.digest,
@@ -404,7 +404,7 @@ impl ReadyArrival {
             origin: &arrival.origin,
             origin_id: &arrival.origin_id,
             source: &arrival.source,
-            door: arrival.door,
+            door: arrival.transport.name(),
             kind: arrival.content.kind(),
             time: arrival.content.time().unwrap_or(arrival.received_at),
             received_at: arrival.received_at,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use podero_bridge::apply::{LEASE_MARGIN, LEASE_MAX};
 use podero_bridge::clock::Clock;
 use podero_bridge::config::TIMEOUT_MAX;
-use podero_bridge::domain::event::{Details, Event, Field, Happening};
+use podero_bridge::domain::event::{Details, Event, Field, Happening, Transport};
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::partner_health::{CircuitCause, PartnerHealth};
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
@@ -124,7 +124,7 @@ impl ClockFixture {
             origin: "/billing".to_owned(),
             origin_id: id.to_string(),
             source: "default".to_owned(),
-            door: "webhook",
+            transport: Transport::Http,
             received_at: self.clock.now(),
             digest: "d1".to_owned(),
             raw: b"{}".as_slice().into(),

@@ -8,7 +8,7 @@ use podero_bridge::apply::{Applier, Room};
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::alert::Severities;
 use podero_bridge::domain::call::Reply;
-use podero_bridge::domain::event::{Event, EventState, Happening};
+use podero_bridge::domain::event::{Event, EventState, Happening, Transport};
 use podero_bridge::domain::notice::Notice;
 use podero_bridge::domain::partner_health::CircuitCause;
 use podero_bridge::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps, Policy};
@@ -385,7 +385,7 @@ fn churned(customer: &str, clock: &Clock) -> Arrival {
         origin: "/billing".to_owned(),
         origin_id: format!("e-{customer}"),
         source: "default".to_owned(),
-        door: "webhook",
+        transport: Transport::Http,
         received_at: clock.now(),
         digest: "d".to_owned(),
         raw: b"{}".as_slice().into(),

@@ -14,7 +14,7 @@ use podero_bridge::domain::alert::{
 use podero_bridge::domain::call::Operation;
 use podero_bridge::domain::customer::{Listing, ObservedUser};
 use podero_bridge::domain::event::{
-    BuildingKey, Change, Details, Event, EventKind, EventState, Field, Happening, Move, Record,
+    BuildingKey, Change, Details, Event, EventKind, EventState, Field, Happening, Move, Record, Transport,
 };
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
@@ -116,7 +116,7 @@ impl LaneFixture {
             origin: "/billing".to_owned(),
             origin_id: id.to_string(),
             source: "default".to_owned(),
-            door: "webhook",
+            transport: Transport::Http,
             received_at: self.clock.now(),
             digest: "d1".to_owned(),
             raw: b"{}".as_slice().into(),

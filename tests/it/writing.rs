@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use podero_bridge::clock::Clock;
+use podero_bridge::domain::event::Transport;
 use podero_bridge::domain::verdict::{Reason, unreadable_notice};
 use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::store::{Arrival, Content, Error, Settings, Store};
@@ -388,7 +389,7 @@ fn large(number: usize) -> Vec<Arrival> {
         origin: "/billing".to_owned(),
         origin_id: format!("evt-{number}"),
         source: "default".to_owned(),
-        door: "webhook",
+        transport: Transport::Http,
         received_at: Timestamp::from_micros(0),
         digest: number.to_string(),
         raw: vec![b'x'; 1 << 20].into(),

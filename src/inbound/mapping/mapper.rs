@@ -25,19 +25,19 @@ use super::program::{AMQP, OutputBounds, Program, ProgramFault, Variables};
 use crate::config::Source;
 use crate::inbound::json::{Size, is_too_large};
 
-/// A mapping of a message takes well under a millisecond; what takes this long does not end.
+/// Timeout of a mapping of one message, which takes well under a millisecond; one that takes this long does not end.
 pub const TIME_MAX: Duration = Duration::from_secs(2);
-/// A worker starts, compiles its programs, and says so.
+/// Timeout of a worker's start, in which it compiles its programs.
 const START_TIME_MAX: Duration = Duration::from_secs(10);
-/// A message waits this long for a worker; after that its sender is asked to come again.
+/// Timeout of a message's wait for a worker; after that its sender is asked to come again.
 const WAIT_TIME_MAX: Duration = Duration::from_secs(20);
-/// Workers at once: a program is short, and the bridge has other things to do on the machine's cores.
+/// Limit of workers at once: a program is short, and the bridge has other things to do on the machine's cores.
 pub const WORKERS_MAX: usize = 4;
-/// Events of one message say in other words what it said: more than this many times its largest size is no translation.
+/// Limit of the size of one message's events, as a multiple of the largest message: they say in other words what it said.
 const GROWTH_MAX: usize = 2;
-/// Memory of a worker, bytes of address space: the workers together take less than what the service may have.
+/// Limit of a worker's memory, bytes of address space: the workers together take less than what the service may have.
 pub const MEMORY_BYTES_MAX: u64 = 256 << 20;
-/// What a worker says when it is ready.
+/// A worker's line when it is ready.
 const READY: &str = "ready\n";
 
 /// The command of the binary that makes it a worker.
@@ -67,7 +67,7 @@ enum Reply {
     TooMuch,
 }
 
-/// What becomes of a message that was not translated.
+/// Why a message was not translated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MapError {
     /// The program ended with this error, which may quote the message.
@@ -244,7 +244,7 @@ impl Worker {
     }
 }
 
-/// What a worker does until its requests end.
+/// Runs a worker until its requests end.
 pub fn work(mut requests: impl BufRead, mut replies: impl Write) -> std::io::Result<()> {
     let mut first = String::new();
     requests.read_line(&mut first)?;

@@ -31,12 +31,12 @@ pub fn check(sources: &[Source]) -> Vec<String> {
     maps.filter_map(|map| Program::compile(&map.path, &map.code).err()).flatten().collect()
 }
 
-/// What came of a message that was tried out.
+/// One event of a message that was tried out.
 #[derive(Debug)]
 pub struct Tried {
-    /// What the program gave.
+    /// The program's output.
     pub output: Value,
-    /// What a door would make of it.
+    /// The event that the bridge would make of it.
     pub event: Result<Event, Problem>,
 }
 
@@ -61,7 +61,7 @@ pub struct Message {
     pub body: Bytes,
     /// The bytes as they came, which are kept.
     raw: Bytes,
-    /// Headers and properties that came beside them, as JSON.
+    /// Headers and properties that came with them, as JSON.
     beside: Option<String>,
     /// Its identity, of which those of its events are made.
     identity: String,
@@ -168,14 +168,14 @@ pub(super) fn visible(headers: &BTreeMap<String, String>) -> BTreeMap<String, St
     named.map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect()
 }
 
-/// Why a message that was not translated was not, for its sender. A helper names the kind of value that it could not read;
+/// The problem of a message that was not translated, for its sender. A helper names the kind of value that it could not read;
 /// the program's other words may quote the message, so they are not repeated, and `podero-bridge test` shows it.
 pub(super) fn unmappable(why: &str) -> Problem {
     let words = if program::is_a_helpers(why) { why } else { "" };
     ended_with(words)
 }
 
-/// The same for a person who has the message: with all that the program said.
+/// The problem of a message that was not translated, for an operator who has the message: with all that the program said.
 pub(super) fn ended_with(words: &str) -> Problem {
     let colon = if words.is_empty() { "" } else { ": " };
     Problem::new(

@@ -29,7 +29,7 @@ const VARIABLES: [&str; 3] = ["$headers", "$received_at", AMQP];
 /// The one that has routing key and properties.
 pub(super) const AMQP: &str = "$amqp";
 
-/// Everything that a program sees beside the message.
+/// Everything that a program sees next to the message.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Variables {
     /// Headers, names in lower case.
@@ -41,7 +41,7 @@ pub struct Variables {
     pub amqp: Value,
 }
 
-/// How deep a message may nest. The interpreter goes down by recursion, and has no bound of its own; this is the one of the
+/// Limit of the depth of a message. The interpreter goes down by recursion, and has no bound of its own; this is the one of the
 /// parser for CloudEvents (serde_json).
 const DEPTH_MAX: usize = 128;
 
@@ -61,7 +61,7 @@ pub enum ProgramFault {
     TooMuch,
 }
 
-/// What may come out of one message.
+/// Limits of the output for one message.
 #[derive(Debug, Clone, Copy)]
 pub struct OutputBounds {
     /// Events.
@@ -190,7 +190,7 @@ fn place(file: &File<&str, &str>, part: &str) -> String {
     format!("{}:{line}:{column}", file.path)
 }
 
-/// Names of the helpers that say themselves what is wrong: which kind of value, and never the value.
+/// Names of the helpers whose errors name the kind of value that is wrong, and never the value.
 const OWN: [&str; 4] = ["text", "zip_code", "country_code", "date_time"];
 
 /// Whether an error of a program is in a helper's own words, and so quotes no message. A program may begin its own words as a
@@ -208,7 +208,7 @@ pub fn is_a_helpers(why: &str) -> bool {
     OWN.iter().any(is_of) || [NO_ZONE, UNKNOWN_COUNTRY].contains(&why)
 }
 
-/// Words of the helpers beside their readers' words.
+/// Errors of the helpers themselves, in addition to those of their readers.
 const WORDS: [&str; 8] = [
     "a text that is not UTF-8",
     "a number that is not finite",
@@ -311,7 +311,7 @@ fn number_text(number: &str) -> Option<String> {
     }
 }
 
-/// Up to here a number with an exponent has all its digits (2^53).
+/// Limit below which a number with an exponent has all its digits (2^53).
 const WHOLE_END: f64 = 9_007_199_254_740_992.0;
 
 /// `date_time(zone)`.
@@ -475,7 +475,7 @@ mod tests {
             ("$amqp.routing_key / \".\" | last", "null", r#""ended""#),
             ("$amqp.app_id", "null", "null"),
             ("$amqp.timestamp", "null", "7"),
-            // What a number says is not changed on the way.
+            // The value of a number is not changed on the way.
             (".", "1234567890123456789012.50", "1234567890123456789012.50"),
         ]);
         fails(&[

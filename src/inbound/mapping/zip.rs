@@ -8,10 +8,10 @@
 use crate::domain::text::is_blank;
 use crate::inbound::cells::is_digits;
 
-/// Podero takes a ZIP code of at most twenty characters; no country's has more digits than this.
+/// Limit of the digits of a ZIP code: no country's has more. (Podero takes at most twenty characters.)
 pub(super) const DIGITS_MAX: usize = 10;
 
-/// A number of so few digits is no ZIP code that has lost its zeros: it would have lost nearly all of it.
+/// Fewest digits of a number that is filled up: a ZIP code that became a shorter one would have lost nearly all of it.
 const DIGITS_MIN: usize = 2;
 
 const FRACTION: &str = "a number with a fraction is no ZIP code";
@@ -20,7 +20,7 @@ const ZEROS: &str = "zeros alone are no ZIP code";
 const FORMULA: &str = "a formula is no ZIP code";
 const ONE_DIGIT: &str = "one digit is no ZIP code";
 
-/// Everything that [`read`] says.
+/// All errors of [`read`].
 pub(super) const WORDS: [&str; 5] = [FRACTION, NEGATIVE, ZEROS, ONE_DIGIT, FORMULA];
 
 /// The ZIP code in a text that is not blank. Digits alone are filled up with zeros in front to as many as `digits`; a code with

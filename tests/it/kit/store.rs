@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use podero_bridge::clock::Clock;
-use podero_bridge::domain::event::{Details, Event, Field, Happening};
+use podero_bridge::domain::event::{Details, Event, Field, Happening, Transport};
 use podero_bridge::domain::notice::Notice;
 use podero_bridge::domain::verdict::{Fate, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
@@ -50,7 +50,7 @@ impl StoreFixture {
             origin: "/billing".to_owned(),
             origin_id: id.to_string(),
             source: "default".to_owned(),
-            door: "webhook",
+            transport: Transport::Http,
             received_at: self.clock.now(),
             digest: "d1".to_owned(),
             raw: b"{}".as_slice().into(),
