@@ -9,12 +9,11 @@
 use std::time::Duration;
 
 use super::announcements::Announced;
-use super::ceilings::Ceilings;
 use super::db::{Fault, ours, query, row};
 use super::error::Error;
 use super::handle::Store;
 use super::lanes::{StoredCustomer, Urgency, ready_for_head};
-use super::moments::{Reach, work_ceiling};
+use super::moments::{Ceilings, Reach, work_ceiling};
 use super::outbox::{self, NewNotice};
 use super::transaction::{Transaction, Write};
 use super::{announcements, pumps};

@@ -13,7 +13,6 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use super::ceilings::{Ceilings, KnownCeilings};
 use super::closed_sets::Target;
 use super::condition::{Condition, Trouble, Writability};
 use super::db::{Db, Dialect, Fault, Query, Readers, query};
@@ -21,6 +20,7 @@ use super::db_file::FileLock;
 use super::error::Error;
 use super::leases::{InMemoryLeases, LeaseGuard};
 use super::memory::{ActiveCount, Company, Uncounted};
+use super::moments::{Ceilings, KnownCeilings};
 use super::tombstones::Key;
 use super::transaction::{Statement, Write};
 use super::writer::{Pending, QUEUE_BYTES_MAX};

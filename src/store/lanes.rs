@@ -2,8 +2,8 @@
 //!
 //! Before: [`crate::store::inbox`] and [`crate::store::parking`] make a lane claimable. After: [`crate::store::claims`].
 
-use super::ceilings::Ceilings;
 use super::db::{Fault, query, row};
+use super::moments::Ceilings;
 use super::transaction::Transaction;
 use crate::domain::customer::Customer;
 use crate::domain::{EventId, Timestamp};

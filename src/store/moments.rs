@@ -7,12 +7,13 @@
 //!
 //! Before: [`crate::app`] knows the settings. After: every statement of the store that looks for due rows.
 
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::ceilings::Ceilings;
 use super::db::{Executor, Fault};
 use super::shared_state::shared_standing;
 use crate::domain::Timestamp;
+use crate::domain::verdict::RETRY_AFTER_MAX;
 
 /// How far ahead of now a tombstone can be dated: as far as the time of an event that was there may have been.
 const TOMBSTONE_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -30,6 +31,54 @@ pub(super) fn tombstone_ceiling(now: Timestamp) -> Timestamp {
 /// Where a tombstone lies beyond its ceiling, it refuses what happened until this moment.
 pub(super) fn doubted_tombstone(now: Timestamp) -> Timestamp {
     now.minus(NEW_CUSTOMER_WITHIN)
+}
+
+/// How far ahead due times can lie, by kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ceilings {
+    /// Of a customer's next event: the longest back-off or lease. A pause that stands counts as well.
+    pub work: Duration,
+    /// Of a notice: the longest back-off or lease of a publisher.
+    pub notice: Duration,
+    /// Of a poll: the watch's interval.
+    pub poll: Duration,
+    /// Of an event that waits for its sign-up.
+    pub sign_up: Duration,
+}
+
+impl Ceilings {
+    /// Ceilings of a process that does not know the settings: nothing waits longer than a pause of Podero's may be, and a
+    /// sign-up is waited for until its own day.
+    const UNKNOWN: Self = Self {
+        work: RETRY_AFTER_MAX,
+        notice: RETRY_AFTER_MAX,
+        poll: RETRY_AFTER_MAX,
+        sign_up: Duration::from_secs(365 * 24 * 60 * 60),
+    };
+}
+
+/// The ceilings in force.
+#[derive(Debug)]
+pub(super) struct KnownCeilings(Mutex<Ceilings>);
+
+impl Default for KnownCeilings {
+    fn default() -> Self {
+        Self(Mutex::new(Ceilings::UNKNOWN))
+    }
+}
+
+impl KnownCeilings {
+    fn lock(&self) -> MutexGuard<'_, Ceilings> {
+        self.0.lock().expect("no code panics while it holds the ceilings")
+    }
+
+    pub(super) fn get(&self) -> Ceilings {
+        *self.lock()
+    }
+
+    pub(super) fn set(&self, ceilings: Ceilings) {
+        *self.lock() = ceilings;
+    }
 }
 
 /// The two places in which due rows are found, by an index on the due time.

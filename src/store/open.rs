@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::ceilings::KnownCeilings;
 use super::closed_sets::Target;
 use super::condition::Condition;
 use super::db::{Aim, Connection, Db, Dialect};
@@ -14,6 +13,7 @@ use super::db_file::FileLock;
 use super::error::OpenError;
 use super::handle::{Desk, Store, StoreParts, StoreView};
 use super::memory::{ActiveCount, Company, Uncounted};
+use super::moments::KnownCeilings;
 use super::tombstones::Key;
 use super::writer::{QUEUE_BYTES_MAX, QUEUE_MAX, Writer};
 use super::{integrity, schema, standing};

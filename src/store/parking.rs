@@ -11,12 +11,12 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::ceilings::Ceilings;
 use super::closed_sets::RowKind;
 use super::db::{Fault, ours, query};
 use super::error::Error;
 use super::handle::{Desk, StoreView};
 use super::lanes::{LaneHold, Urgency, ready_lane};
+use super::moments::Ceilings;
 use super::timeline::{EventSummary, ROWS_MAX};
 use super::transaction::{Transaction, Write};
 use crate::domain::brake::Clearance;

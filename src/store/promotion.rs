@@ -1,18 +1,21 @@
 //! Events whose day has come, or whose wait is over, become work.
 //!
+//! A purge is the bridge's own announced event: it removes a user for good, a while after the churn. Its day lies as far after
+//! its arrival as it did when it was made, so an arrival in the future shows that the clock was ahead. Then the while begins now.
+//! Its own day stays in `time` and comes back should the clock that judged so have been behind: never early.
+//!
 //! Before: [`crate::store::inbox`] and [`crate::store::settlement`] schedule them. After: [`crate::store::claims`].
 
 use std::time::Duration;
 
-use super::ceilings::Ceilings;
 use super::db::{Fault, ours, query};
 use super::error::Error;
 use super::event_rows::UNSETTLED;
 use super::handle::Store;
 use super::lanes::{Urgency, ready_lane};
-use super::moments::Reach;
+use super::moments::{Ceilings, Reach};
 use super::transaction::{Transaction, Write};
-use crate::domain::Timestamp;
+use crate::domain::{EventId, Timestamp};
 
 /// Events that become due in one go; the rest follow at the next step.
 const PROMOTED_MAX: usize = 500;
@@ -81,6 +84,48 @@ impl Promote {
         let latest = Timestamp::latest(self.now, Duration::ZERO);
         let date_back = query(date_back).with((latest, PROMOTED_MAX, self.now));
         date_back.execute(tx).await?;
+        Ok(())
+    }
+}
+
+/// Purges that one step looks at; the rest follow with the next.
+const PURGES_AT_ONCE: usize = 200;
+
+impl Store {
+    /// Dates some purges back that a clock ahead has put off; `true`: there may be more.
+    pub async fn date_purges(&self) -> Result<bool, Error> {
+        let now = self.clock.now();
+        let latest = Timestamp::latest(now, Duration::ZERO);
+        // Not by the writer: it reads past all that is announced. A purge that is not due before its own day is none of these.
+        let wrong = query(
+            "SELECT id FROM events WHERE state IN ('scheduled', 'waiting') AND state = 'scheduled' AND door = 'internal' \
+             AND ((received_at > $1 AND due_at = time) \
+             OR (received_at <= $1 AND due_at < time)) LIMIT $2",
+        );
+        let ids: Vec<EventId> = wrong.with((latest, PURGES_AT_ONCE)).fetch_all(&self.readers).await?;
+        let may_be_more = ids.len() == PURGES_AT_ONCE;
+        if !ids.is_empty() {
+            self.write(DatePurges { ids, now, latest }).await?;
+        }
+        Ok(may_be_more)
+    }
+}
+
+struct DatePurges {
+    ids: Vec<EventId>,
+    now: Timestamp,
+    latest: Timestamp,
+}
+
+impl Write for DatePurges {
+    type Output = ();
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
+        for id in &self.ids {
+            let sql = "UPDATE events SET due_at = CASE WHEN received_at > $2 THEN $3 + (time - received_at) ELSE time END \
+                 WHERE id = $1 AND state = 'scheduled'";
+            query(sql).with((*id, self.latest, self.now)).execute(&mut *tx).await?;
+        }
         Ok(())
     }
 }

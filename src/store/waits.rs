@@ -8,13 +8,13 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::ceilings::Ceilings;
 use super::closed_sets::{OpenState, RowKind};
 use super::db::{listed, ours, query, row};
 use super::error::Error;
 use super::event_rows::UNSETTLED;
 use super::handle::StoreView;
 use super::lanes::LaneHold;
+use super::moments::Ceilings;
 use super::shared_state::shared_standing;
 use super::timeline::ROWS_MAX;
 use crate::domain::event::EventState;
