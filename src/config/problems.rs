@@ -1,6 +1,6 @@
-//! What is wrong with a configuration, all of it at once. Never shows the value of a secret.
+//! The problems of a configuration, all at once. Never shows the value of a secret.
 //!
-//! Before: nothing. After: [`crate::config`], and whoever prints the reasons for exit status 64.
+//! Before: nothing. After: [`crate::config`], and the commands, which print them before exit status 64.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ use std::fmt;
 pub struct Problem {
     /// The key (`podero.timeout`), the environment variable, or the file that is meant.
     pub key: String,
-    /// What stands there now; for a secret only that it is wrong, never the value.
+    /// The present value; of a secret only that it is wrong.
     pub found: String,
-    /// What is allowed, or what to do.
+    /// The allowed values, or the way to mend it.
     pub hint: String,
 }
 

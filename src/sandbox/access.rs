@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::api_error::{ApiError, ApiResult};
+use super::error::{SandboxError, SandboxResult};
 use crate::domain::Timestamp;
 use crate::domain::names::names;
 
@@ -86,7 +86,7 @@ pub struct Subject {
     pub role: UserRole,
 }
 
-/// Allows the act, or refuses with [`ApiError::Forbidden`].
+/// Allows the act, or refuses with [`SandboxError::Forbidden`].
 ///
 /// | | admin | staff | user | guest |
 /// |---|---|---|---|---|
@@ -96,7 +96,7 @@ pub struct Subject {
 /// | change user, home | yes | of role `user` | themself | no |
 /// | change a role | yes | no | no | no |
 /// | delete user | yes | of role `user` | no | no |
-pub fn permit(who: Standing, act: Act) -> ApiResult<()> {
+pub fn permit(who: Standing, act: Act) -> SandboxResult<()> {
     let own = |target: Subject| Some(target.user_id) == who.user_id;
     let allowed = match who.role {
         UserRole::Admin => true,
@@ -116,7 +116,7 @@ pub fn permit(who: Standing, act: Act) -> ApiResult<()> {
         },
         UserRole::Guest => false,
     };
-    if allowed { Ok(()) } else { Err(ApiError::Forbidden) }
+    if allowed { Ok(()) } else { Err(SandboxError::Forbidden) }
 }
 
 /// The access tokens that were issued and have not been forgotten.
@@ -144,11 +144,11 @@ impl AccessTokens {
         self.in_order.clear();
     }
 
-    /// The actor of this token; unknown and expired ones are [`ApiError::Unauthorized`].
-    pub fn actor(&self, text: &str, now: Timestamp) -> ApiResult<Actor> {
+    /// The actor of this token; unknown and expired ones are [`SandboxError::Unauthorized`].
+    pub fn actor(&self, text: &str, now: Timestamp) -> SandboxResult<Actor> {
         match self.by_text.get(text) {
             Some((actor, expires)) if now < *expires => Ok(*actor),
-            Some(_) | None => Err(ApiError::Unauthorized),
+            Some(_) | None => Err(SandboxError::Unauthorized),
         }
     }
 }
@@ -196,11 +196,11 @@ mod tests {
         let hour = Duration::from_secs(3_600);
         tokens.issue("first".to_owned(), Actor::Client, now, hour);
         assert_eq!(tokens.actor("first", now), Ok(Actor::Client));
-        assert_eq!(tokens.actor("first", now.plus(hour)), Err(ApiError::Unauthorized));
+        assert_eq!(tokens.actor("first", now.plus(hour)), Err(SandboxError::Unauthorized));
         for i in 0..TOKENS_MAX {
             tokens.issue(i.to_string(), Actor::Client, now, hour);
         }
-        assert_eq!(tokens.actor("first", now), Err(ApiError::Unauthorized));
+        assert_eq!(tokens.actor("first", now), Err(SandboxError::Unauthorized));
         assert_eq!(tokens.actor("0", now), Ok(Actor::Client));
     }
 }

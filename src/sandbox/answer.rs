@@ -15,7 +15,7 @@ use actix_web::web::Bytes;
 use serde::Serialize;
 use serde_json::json;
 
-use super::api_error::ApiError;
+use super::error::SandboxError;
 use crate::domain::Timestamp;
 
 /// A status and a JSON body, or none.
@@ -39,7 +39,7 @@ impl SandboxAnswer {
         Self { status: 204, body: None }
     }
 
-    pub(super) fn refusal(refusal: &ApiError) -> Self {
+    pub(super) fn refusal(refusal: &SandboxError) -> Self {
         Self::json(refusal.status(), &refusal.body())
     }
 

@@ -17,7 +17,7 @@ pub const RULES_MAX: usize = 200;
 /// Longest delay: beyond any client's patience, yet a forgotten rule ends.
 pub const LATENCY_MS_MAX: u64 = 600_000;
 
-/// Which calls a rule concerns.
+/// Calls that a rule concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum FaultScope {

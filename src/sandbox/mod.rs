@@ -8,17 +8,17 @@
 
 pub mod access;
 mod answer;
-mod api_error;
 mod embedded;
 mod endpoint;
+mod error;
 pub mod faults;
 pub mod model;
 pub mod requests;
 mod routes;
 mod variants;
 
-pub use api_error::{ApiError, ApiResult, FieldProblem};
 pub use embedded::{BODY_BYTES_MAX, REPLIES_MAX, Sandbox, SandboxAccount, SandboxSettings, TOKEN_LIFETIME};
 pub use endpoint::Endpoint;
+pub use error::{FieldProblem, SandboxError, SandboxResult};
 pub use routes::server;
 pub use variants::{CountryField, Variants};

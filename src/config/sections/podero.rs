@@ -43,7 +43,7 @@ section! {
 /// Section `[podero]`.
 #[derive(Debug, Clone)]
 pub struct Podero {
-    /// Whose Podero is called.
+    /// The account that is used.
     pub account: Account,
     /// URL of a forward proxy for all calls. Not for the embedded sandbox.
     pub proxy: Option<Secret>,
@@ -55,7 +55,7 @@ pub struct Podero {
     pub requests_per_second: u32,
 }
 
-/// Whose Podero is called.
+/// The account at Podero.
 #[derive(Debug, Clone)]
 pub enum Account {
     /// The embedded sandbox, whose address and credentials the program knows that starts it. An account in the configuration

@@ -105,7 +105,7 @@ fn severity_key(cause: Cause) -> Key<Severity> {
 pub struct Watch {
     /// Whether heat pumps are watched at all.
     pub enabled: bool,
-    /// When the watch reports something, and how bad it is; section `[severity]` and `watch.heating_season` are in it.
+    /// Thresholds and severities of the watch; section `[severity]` and `watch.heating_season` are in it.
     pub policy: WatchPolicy,
     /// Characters of a ZIP code that make a region; 0: regions are not watched.
     pub region_chars: u32,

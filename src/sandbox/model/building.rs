@@ -9,8 +9,8 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::fields::{FieldKind, Fields, Row, Shown, text_of, write_row};
-use crate::sandbox::api_error::ApiResult;
+use super::fields::{FieldKind, FieldValues, Fields, Shown, text_of, write_row};
+use crate::sandbox::error::SandboxResult;
 use crate::sandbox::variants::Variants;
 
 const NAME_CHARS_MAX: usize = 100;
@@ -50,12 +50,12 @@ pub struct Building {
     pub user_id: Uuid,
     /// Required, at most 100 characters.
     pub name: String,
-    row: Row,
+    row: FieldValues,
 }
 
 impl Building {
     pub(super) fn new(id: Uuid, user_id: Uuid) -> Self {
-        Self { id, user_id, name: String::new(), row: Row::from([("photovoltaic", Value::Bool(false))]) }
+        Self { id, user_id, name: String::new(), row: FieldValues::from([("photovoltaic", Value::Bool(false))]) }
     }
 
     /// A field, such as `town`. The names of `country` and `zip_code` are these under every variant.
@@ -77,21 +77,21 @@ pub struct BuildingFields {
     /// Required to create; to change, by the schema.
     pub name: Option<String>,
     /// The rest.
-    pub fields: Row,
+    pub fields: FieldValues,
 }
 
 impl BuildingFields {
     /// Reads the body of POST: `name` required.
-    pub fn read_new(body: &Value, variants: &Variants) -> ApiResult<Self> {
+    pub fn read_new(body: &Value, variants: &Variants) -> SandboxResult<Self> {
         Self::read(body, variants, true)
     }
 
     /// Reads the body of PUT: `name` required as switched.
-    pub fn read_changes(body: &Value, variants: &Variants) -> ApiResult<Self> {
+    pub fn read_changes(body: &Value, variants: &Variants) -> SandboxResult<Self> {
         Self::read(body, variants, variants.building_put_requires_name)
     }
 
-    fn read(body: &Value, variants: &Variants, name_required: bool) -> ApiResult<Self> {
+    fn read(body: &Value, variants: &Variants, name_required: bool) -> SandboxResult<Self> {
         let mut fields = Fields::of(body)?;
         let kind = FieldKind::Text(Some(NAME_CHARS_MAX));
         let name = if name_required { Some(fields.required("name", kind)) } else { fields.not_null("name", kind) };

@@ -10,26 +10,26 @@ use uuid::Uuid;
 use super::building::{Building, BuildingFields};
 use super::world::{BUILDINGS_PER_USER_MAX, World};
 use crate::sandbox::access::{Act, Actor};
-use crate::sandbox::api_error::{ApiError, ApiResult};
+use crate::sandbox::error::{SandboxError, SandboxResult};
 
 impl World {
     /// The user's buildings, oldest first. Undocumented, and refused when switched off.
-    pub fn buildings(&self, actor: Actor, user_id: Uuid) -> ApiResult<Vec<&Building>> {
+    pub fn buildings(&self, actor: Actor, user_id: Uuid) -> SandboxResult<Vec<&Building>> {
         self.permit_home(actor, user_id, Act::ReadHome)?;
         if !self.variants.building_list_supported {
-            return Err(ApiError::MethodNotAllowed);
+            return Err(SandboxError::MethodNotAllowed);
         }
         let ids = self.homes.get(&user_id).map_or(&[][..], |home| &home.buildings);
         Ok(ids.iter().filter_map(|id| self.buildings.get(*id)).collect())
     }
 
     /// Makes a building; a repeat makes another one.
-    pub fn create_building(&mut self, actor: Actor, user_id: Uuid, wanted: BuildingFields) -> ApiResult<&Building> {
+    pub fn create_building(&mut self, actor: Actor, user_id: Uuid, wanted: BuildingFields) -> SandboxResult<&Building> {
         self.permit_home(actor, user_id, Act::ChangeHome)?;
         let id = self.fresh_id();
         let home = self.homes.entry(user_id).or_default();
         if home.buildings.len() >= BUILDINGS_PER_USER_MAX {
-            return Err(ApiError::Full("buildings of this user"));
+            return Err(SandboxError::Full("buildings of this user"));
         }
         home.buildings.push(id);
         let mut building = Building::new(id, user_id);
@@ -38,9 +38,9 @@ impl World {
     }
 
     /// A building of this user.
-    pub fn building(&self, actor: Actor, user_id: Uuid, id: Uuid) -> ApiResult<&Building> {
+    pub fn building(&self, actor: Actor, user_id: Uuid, id: Uuid) -> SandboxResult<&Building> {
         self.permit_home(actor, user_id, Act::ReadHome)?;
-        self.buildings.get(id).filter(|building| building.user_id == user_id).ok_or(ApiError::NotFound)
+        self.buildings.get(id).filter(|building| building.user_id == user_id).ok_or(SandboxError::NotFound)
     }
 
     /// Changes the named fields; all others stay (whether they do is not documented for buildings).
@@ -50,22 +50,22 @@ impl World {
         user_id: Uuid,
         id: Uuid,
         wanted: BuildingFields,
-    ) -> ApiResult<&Building> {
+    ) -> SandboxResult<&Building> {
         self.permit_home(actor, user_id, Act::ChangeHome)?;
         let found = self.buildings.get_mut(id).filter(|building| building.user_id == user_id);
-        let building = found.ok_or(ApiError::NotFound)?;
+        let building = found.ok_or(SandboxError::NotFound)?;
         building.change(wanted);
         Ok(building)
     }
 
     /// Deletes a building for good; its heat pumps stay, without one. Undocumented, and refused when switched off.
-    pub fn delete_building(&mut self, actor: Actor, user_id: Uuid, id: Uuid) -> ApiResult<()> {
+    pub fn delete_building(&mut self, actor: Actor, user_id: Uuid, id: Uuid) -> SandboxResult<()> {
         self.permit_home(actor, user_id, Act::ChangeHome)?;
         if !self.variants.building_delete_supported {
-            return Err(ApiError::MethodNotAllowed);
+            return Err(SandboxError::MethodNotAllowed);
         }
         if !self.owns_building(user_id, id) {
-            return Err(ApiError::NotFound);
+            return Err(SandboxError::NotFound);
         }
         self.buildings.take(id);
         let home = self.homes.entry(user_id).or_default();

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::fields::{FieldKind, Fields};
 use crate::domain::Timestamp;
-use crate::sandbox::api_error::ApiResult;
+use crate::sandbox::error::SandboxResult;
 
 /// How long a secret serves after it was shown (`api-reference/cues/start-a-pending-action`).
 pub const CUE_SECRET_LIFETIME: Duration = Duration::from_hours(1);
@@ -50,7 +50,7 @@ pub enum CueReport {
 
 impl CueReport {
     /// Reads and validates the body; `payload`, `location`, `client_info` are taken and not kept.
-    pub fn read(body: &Value) -> ApiResult<Self> {
+    pub fn read(body: &Value) -> SandboxResult<Self> {
         let mut fields = Fields::of(body)?;
         let state = fields.required("state", FieldKind::OneOf(&["success", "fail"]));
         fields.finish()?;
@@ -59,7 +59,7 @@ impl CueReport {
 }
 
 /// Validates the body of POST `/cues/{cue_id}/resolve`: `successUrl` and `cancelUrl` are required, in this spelling.
-pub fn read_redirect_request(body: &Value) -> ApiResult<()> {
+pub fn read_redirect_request(body: &Value) -> SandboxResult<()> {
     let mut fields = Fields::of(body)?;
     for name in ["successUrl", "cancelUrl"] {
         fields.required(name, FieldKind::Text(None));

@@ -13,7 +13,7 @@ use super::heat_pump::HeatPump;
 use super::world::{CUES_MAX, CUES_PER_USER_MAX, View, World};
 use crate::domain::Timestamp;
 use crate::sandbox::access::{Act, Actor};
-use crate::sandbox::api_error::{ApiError, ApiResult};
+use crate::sandbox::error::{SandboxError, SandboxResult};
 
 // RFC 2606: never resolves.
 const CONNECT_URL: &str = "https://connect.podero.invalid";
@@ -21,9 +21,9 @@ const REAUTHENTICATE: &str = "reauthenticate";
 
 impl World {
     /// Control: the realistic lapse of an authentication: the pump is locked out and the customer must act.
-    pub fn lapse_heat_pump(&mut self, id: Uuid, now: Timestamp) -> ApiResult<&HeatPump> {
+    pub fn lapse_heat_pump(&mut self, id: Uuid, now: Timestamp) -> SandboxResult<&HeatPump> {
         self.raise_action(id, REAUTHENTICATE, now)?;
-        let heat_pump = self.heat_pumps.get_mut(id).ok_or(ApiError::NotFound)?;
+        let heat_pump = self.heat_pumps.get_mut(id).ok_or(SandboxError::NotFound)?;
         heat_pump.set("is_authenticated", json!(false));
         heat_pump.set("action_needed", json!(true));
         heat_pump.set("authorization_url", json!(format!("{CONNECT_URL}/authorize?heat_pump_id={id}")));
@@ -32,13 +32,13 @@ impl World {
     }
 
     /// Control: adds an action of any code to a heat pump. `information` is a notice and needs no act.
-    pub fn raise_action(&mut self, id: Uuid, code: &str, now: Timestamp) -> ApiResult<&HeatPump> {
+    pub fn raise_action(&mut self, id: Uuid, code: &str, now: Timestamp) -> SandboxResult<&HeatPump> {
         let (cue_id, action_id, key) = (self.fresh_id(), self.fresh_id(), self.fresh_token());
-        let heat_pump = self.heat_pumps.get_mut(id).ok_or(ApiError::NotFound)?;
+        let heat_pump = self.heat_pumps.get_mut(id).ok_or(SandboxError::NotFound)?;
         let user_id = heat_pump.user_id;
         let home = self.homes.entry(user_id).or_default();
         if home.cues.len() >= CUES_PER_USER_MAX || self.cues.len() >= CUES_MAX {
-            return Err(ApiError::Full("pending cues"));
+            return Err(SandboxError::Full("pending cues"));
         }
         home.cues.push(cue_id);
         // The cue's id is completed to a link when the pump is shown, for only then the secret's hour begins.
@@ -52,7 +52,7 @@ impl World {
     }
 
     /// Begins to resolve: where to send the customer. Answers to a wrong or dead secret (403) are undocumented.
-    pub fn resolve_cue(&self, actor: Actor, id: Uuid, secret: &str, now: Timestamp) -> ApiResult<String> {
+    pub fn resolve_cue(&self, actor: Actor, id: Uuid, secret: &str, now: Timestamp) -> SandboxResult<String> {
         let cue = self.pending_cue(id, secret, now)?;
         self.permit_home(actor, cue.user_id, Act::ChangeHome)?;
         Ok(format!("{CONNECT_URL}/cues/{id}"))
@@ -60,7 +60,7 @@ impl World {
 
     /// Ends an action, or leaves it as it was. Success takes the action away, `action_needed` with the last one, and
     /// (inferred) restores the authentication. The page shows the call without a token, so there is no actor.
-    pub fn report_cue(&mut self, id: Uuid, secret: &str, report: CueReport, now: Timestamp) -> ApiResult<Uuid> {
+    pub fn report_cue(&mut self, id: Uuid, secret: &str, report: CueReport, now: Timestamp) -> SandboxResult<Uuid> {
         let action_id = self.pending_cue(id, secret, now)?.action_id;
         match report {
             CueReport::Success => self.finish_cue(id, now),
@@ -70,10 +70,10 @@ impl World {
     }
 
     /// Marks a notice as read; 404 for anything but a notice.
-    pub fn read_cue(&mut self, id: Uuid, secret: &str, now: Timestamp) -> ApiResult<Uuid> {
+    pub fn read_cue(&mut self, id: Uuid, secret: &str, now: Timestamp) -> SandboxResult<Uuid> {
         let cue = self.pending_cue(id, secret, now)?;
         if cue.code != INFORMATION {
-            return Err(ApiError::NotFound);
+            return Err(SandboxError::NotFound);
         }
         let action_id = cue.action_id;
         self.finish_cue(id, now);
@@ -100,9 +100,9 @@ impl World {
         }
     }
 
-    fn pending_cue(&self, id: Uuid, secret: &str, now: Timestamp) -> ApiResult<&PendingCue> {
-        let cue = self.cues.get(id).ok_or(ApiError::NotFound)?;
-        if cue.opens(id, secret, now) { Ok(cue) } else { Err(ApiError::Forbidden) }
+    fn pending_cue(&self, id: Uuid, secret: &str, now: Timestamp) -> SandboxResult<&PendingCue> {
+        let cue = self.cues.get(id).ok_or(SandboxError::NotFound)?;
+        if cue.opens(id, secret, now) { Ok(cue) } else { Err(SandboxError::Forbidden) }
     }
 
     fn finish_cue(&mut self, id: Uuid, now: Timestamp) {

@@ -13,11 +13,11 @@ use uuid::Uuid;
 
 use crate::domain::Timestamp;
 use crate::sandbox::access::UserRole;
-use crate::sandbox::api_error::{ApiError, ApiResult, FieldProblem};
+use crate::sandbox::error::{FieldProblem, SandboxError, SandboxResult};
 use crate::sandbox::variants::Variants;
 
 /// Values of fields by name. A field that is not there is null.
-pub type Row = BTreeMap<&'static str, Value>;
+pub type FieldValues = BTreeMap<&'static str, Value>;
 
 /// Type of a field in requests and answers. A number is a limit of characters.
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +133,7 @@ pub struct Shown<'a, T> {
 pub(super) fn write_row<M: SerializeMap>(
     map: &mut M,
     table: &Table,
-    row: &Row,
+    row: &FieldValues,
     variants: &Variants,
 ) -> Result<(), M::Error> {
     for (name, kind) in table {
@@ -158,16 +158,16 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Begins to read; refuses what is not an object.
-    pub fn of(body: &'a Value) -> ApiResult<Self> {
+    pub fn of(body: &'a Value) -> SandboxResult<Self> {
         let object = body.as_object().ok_or_else(|| {
-            ApiError::invalid("model_attributes_type", &["body", "payload"], "Input should be a valid dictionary")
+            SandboxError::invalid("model_attributes_type", &["body", "payload"], "Input should be a valid dictionary")
         })?;
         Ok(Self { object, problems: Vec::new() })
     }
 
     /// Ends reading: every problem that was met, or none.
-    pub fn finish(self) -> ApiResult<()> {
-        if self.problems.is_empty() { Ok(()) } else { Err(ApiError::Invalid(self.problems)) }
+    pub fn finish(self) -> SandboxResult<()> {
+        if self.problems.is_empty() { Ok(()) } else { Err(SandboxError::Invalid(self.problems)) }
     }
 
     /// Notes a problem of a field.
@@ -205,8 +205,8 @@ impl<'a> Fields<'a> {
     }
 
     /// The fields of a table that the body has.
-    pub(super) fn row(&mut self, table: &Table, variants: &Variants) -> Row {
-        let mut row = Row::new();
+    pub(super) fn row(&mut self, table: &Table, variants: &Variants) -> FieldValues {
+        let mut row = FieldValues::new();
         for (name, kind) in table.iter().filter(|(_, kind)| !matches!(kind, FieldKind::ReadOnly)) {
             let read_as = if let FieldKind::ZipCode(max) = *kind
                 && !variants.zip_code_as_integer
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(fields.value("c", FieldKind::OneOf(&["yes"])), None);
         assert_eq!(fields.value("d", FieldKind::Integer), Some(Value::Null));
         assert_eq!(fields.required("e", FieldKind::Id), Value::Null);
-        let Err(ApiError::Invalid(problems)) = fields.finish() else { panic!("it has problems") };
+        let Err(SandboxError::Invalid(problems)) = fields.finish() else { panic!("it has problems") };
         let kinds: Vec<_> = problems.iter().map(|problem| problem.kind).collect();
         assert_eq!(kinds, ["string_type", "string_too_long", "enum", "missing"]);
         assert_eq!(problems[0].loc, ["body", "payload", "a"]);

@@ -11,9 +11,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::fields::{FieldKind, Fields, Row, id_of};
+use super::fields::{FieldKind, FieldValues, Fields, id_of};
 use crate::domain::Timestamp;
-use crate::sandbox::api_error::ApiResult;
+use crate::sandbox::error::SandboxResult;
 use crate::sandbox::variants::Variants;
 
 /// How often a healthy pump's manufacturer refreshes (`partner-api/reference/heat-pumps/state`: every 5 to 15 min).
@@ -35,7 +35,7 @@ pub(super) const PRICE_ZONES: [&str; 21] = [
 pub struct HeatPump {
     /// Podero's id of it.
     pub id: Uuid,
-    /// Whose it is.
+    /// Its user.
     pub user_id: Uuid,
     /// When it was made.
     pub created_at: Timestamp,
@@ -208,20 +208,20 @@ const WRITABLE_BY_PUT: [(&str, FieldKind); 3] = [
 
 /// Body of POST and PUT: the documented writable fields; every other is ignored.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct HeatPumpFields(Row);
+pub struct HeatPumpFields(FieldValues);
 
 impl HeatPumpFields {
     /// Reads the body of POST; nothing is required (`notion:User-Journeys`).
-    pub fn read_new(body: &Value) -> ApiResult<Self> {
+    pub fn read_new(body: &Value) -> SandboxResult<Self> {
         Self::read(body, &[])
     }
 
     /// Reads the body of PUT: partial (`partner-api/user-journeys/end-user/setting-preferences`).
-    pub fn read_changes(body: &Value) -> ApiResult<Self> {
+    pub fn read_changes(body: &Value) -> SandboxResult<Self> {
         Self::read(body, &WRITABLE_BY_PUT)
     }
 
-    fn read(body: &Value, more: &[(&'static str, FieldKind)]) -> ApiResult<Self> {
+    fn read(body: &Value, more: &[(&'static str, FieldKind)]) -> SandboxResult<Self> {
         let mut fields = Fields::of(body)?;
         // No field of a heat pump has variants.
         let mut row = fields.row(&WRITABLE, &Variants::default());

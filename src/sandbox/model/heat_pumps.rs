@@ -11,11 +11,11 @@ use super::heat_pump::{HeatPump, HeatPumpFields, merge_value};
 use super::world::{HEAT_PUMPS_PER_USER_MAX, View, World};
 use crate::domain::Timestamp;
 use crate::sandbox::access::{Act, Actor};
-use crate::sandbox::api_error::{ApiError, ApiResult};
+use crate::sandbox::error::{SandboxError, SandboxResult};
 
 impl World {
     /// The user's heat pumps that are not deleted, oldest first.
-    pub fn heat_pumps(&self, actor: Actor, user_id: Uuid, include_deleted: bool) -> ApiResult<Vec<&HeatPump>> {
+    pub fn heat_pumps(&self, actor: Actor, user_id: Uuid, include_deleted: bool) -> SandboxResult<Vec<&HeatPump>> {
         self.permit_home(actor, user_id, Act::ReadHome)?;
         let include_deleted = include_deleted && !self.variants.include_deleted_ignored;
         let ids = self.homes.get(&user_id).map_or(&[][..], |home| &home.heat_pumps);
@@ -30,18 +30,18 @@ impl World {
         user_id: Uuid,
         wanted: HeatPumpFields,
         now: Timestamp,
-    ) -> ApiResult<&HeatPump> {
+    ) -> SandboxResult<&HeatPump> {
         self.permit_home(actor, user_id, Act::ChangeHome)?;
         self.refuse_foreign_building(user_id, wanted.building())?;
         self.put_heat_pump(user_id, wanted.patch(), now)
     }
 
     /// A heat pump of this user; a deleted one only with `include_deleted` (name of the parameter inferred).
-    pub fn heat_pump(&self, actor: Actor, user_id: Uuid, id: Uuid, include_deleted: bool) -> ApiResult<&HeatPump> {
+    pub fn heat_pump(&self, actor: Actor, user_id: Uuid, id: Uuid, include_deleted: bool) -> SandboxResult<&HeatPump> {
         self.permit_home(actor, user_id, Act::ReadHome)?;
         let include_deleted = include_deleted && !self.variants.include_deleted_ignored;
         let found = self.heat_pumps.get(id).filter(|heat_pump| heat_pump.user_id == user_id);
-        found.filter(|heat_pump| include_deleted || !heat_pump.is_deleted()).ok_or(ApiError::NotFound)
+        found.filter(|heat_pump| include_deleted || !heat_pump.is_deleted()).ok_or(SandboxError::NotFound)
     }
 
     /// Changes the named fields; all others stay.
@@ -52,7 +52,7 @@ impl World {
         id: Uuid,
         wanted: HeatPumpFields,
         now: Timestamp,
-    ) -> ApiResult<&HeatPump> {
+    ) -> SandboxResult<&HeatPump> {
         self.permit_home(actor, user_id, Act::ChangeHome)?;
         self.heat_pump(actor, user_id, id, false)?;
         self.refuse_foreign_building(user_id, wanted.building())?;
@@ -60,7 +60,7 @@ impl World {
     }
 
     /// Marks a heat pump as deleted. Undocumented.
-    pub fn delete_heat_pump(&mut self, actor: Actor, user_id: Uuid, id: Uuid, now: Timestamp) -> ApiResult<()> {
+    pub fn delete_heat_pump(&mut self, actor: Actor, user_id: Uuid, id: Uuid, now: Timestamp) -> SandboxResult<()> {
         self.permit_home(actor, user_id, Act::ChangeHome)?;
         self.heat_pump(actor, user_id, id, false)?;
         self.patch_heat_pump(id, Map::from_iter([("deleted_at".to_owned(), json!(now))]), now)?;
@@ -74,7 +74,7 @@ impl World {
         user_id: Uuid,
         mut wanted: Map<String, Value>,
         now: Timestamp,
-    ) -> ApiResult<&HeatPump> {
+    ) -> SandboxResult<&HeatPump> {
         self.live_user(user_id)?;
         let newest = self.homes.get(&user_id).and_then(|home| home.buildings.last()).copied();
         let building = wanted.remove("building_id").unwrap_or_else(|| json!(newest));
@@ -96,12 +96,12 @@ impl World {
     }
 
     /// Control: sets any response field. `current_state_last_updated_at` is frozen by a value and set free by `"auto"`.
-    pub fn patch_heat_pump(&mut self, id: Uuid, patch: Map<String, Value>, now: Timestamp) -> ApiResult<&HeatPump> {
-        let heat_pump = self.heat_pumps.get_mut(id).ok_or(ApiError::NotFound)?;
+    pub fn patch_heat_pump(&mut self, id: Uuid, patch: Map<String, Value>, now: Timestamp) -> SandboxResult<&HeatPump> {
+        let heat_pump = self.heat_pumps.get_mut(id).ok_or(SandboxError::NotFound)?;
         heat_pump.merge(patch, now);
         let user_id = heat_pump.user_id;
         self.recount_heat_pumps(user_id);
-        self.heat_pumps.get(id).ok_or(ApiError::NotFound)
+        self.heat_pumps.get(id).ok_or(SandboxError::NotFound)
     }
 
     /// Every heat pump, the deleted included.
@@ -110,8 +110,8 @@ impl World {
     }
 
     /// A heat pump by its id alone: control and cues know no user.
-    pub fn any_heat_pump(&self, id: Uuid) -> ApiResult<&HeatPump> {
-        self.heat_pumps.get(id).ok_or(ApiError::NotFound)
+    pub fn any_heat_pump(&self, id: Uuid) -> SandboxResult<&HeatPump> {
+        self.heat_pumps.get(id).ok_or(SandboxError::NotFound)
     }
 
     /// A heat pump as answers show it; `actions` are part of the detail answer (and of the list when switched).
@@ -141,20 +141,20 @@ impl World {
         })
     }
 
-    fn put_heat_pump(&mut self, user_id: Uuid, patch: Map<String, Value>, now: Timestamp) -> ApiResult<&HeatPump> {
+    fn put_heat_pump(&mut self, user_id: Uuid, patch: Map<String, Value>, now: Timestamp) -> SandboxResult<&HeatPump> {
         let id = self.fresh_id();
         let home = self.homes.entry(user_id).or_default();
         if home.heat_pumps.len() >= HEAT_PUMPS_PER_USER_MAX {
-            return Err(ApiError::Full("heat pumps of this user"));
+            return Err(SandboxError::Full("heat pumps of this user"));
         }
         home.heat_pumps.push(id);
         self.heat_pumps.put(id, HeatPump::new(id, user_id, now));
         self.patch_heat_pump(id, patch, now)
     }
 
-    pub(super) fn refuse_foreign_building(&self, user_id: Uuid, building: Option<Uuid>) -> ApiResult<()> {
+    pub(super) fn refuse_foreign_building(&self, user_id: Uuid, building: Option<Uuid>) -> SandboxResult<()> {
         let is_foreign = building.is_some_and(|id| !self.owns_building(user_id, id));
-        if is_foreign { Err(ApiError::NotFound) } else { Ok(()) }
+        if is_foreign { Err(SandboxError::NotFound) } else { Ok(()) }
     }
 
     fn recount_heat_pumps(&mut self, user_id: Uuid) {

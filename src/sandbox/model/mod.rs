@@ -22,7 +22,7 @@ mod world;
 
 pub use building::{Building, BuildingFields};
 pub use cue::{CUE_SECRET_LIFETIME, CueReport, read_redirect_request};
-pub use fields::{FieldKind, Fields, Row, Shown, id_of, text_of};
+pub use fields::{FieldKind, FieldValues, Fields, Shown, id_of, text_of};
 pub use heat_pump::{HeatPump, HeatPumpFields, REFRESH_STEP};
 pub use session::{CreateSession, Session};
 pub use user::{CreateUser, Mail, UpdateUser, User};

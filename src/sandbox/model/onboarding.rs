@@ -15,20 +15,20 @@ use super::session::{CreateSession, Session};
 use super::world::{SESSIONS_MAX, SESSIONS_PER_USER_MAX, World};
 use crate::domain::Timestamp;
 use crate::sandbox::access::{Act, Actor};
-use crate::sandbox::api_error::{ApiError, ApiResult};
+use crate::sandbox::error::{SandboxError, SandboxResult};
 
 // RFC 2606: never resolves. Podero's own is https://connect.podero.com.
 const CONNECT_URL: &str = "https://connect.podero.invalid";
 
 impl World {
     /// Makes a session; a repeat makes another one.
-    pub fn create_session(&mut self, actor: Actor, wanted: CreateSession, now: Timestamp) -> ApiResult<&Session> {
+    pub fn create_session(&mut self, actor: Actor, wanted: CreateSession, now: Timestamp) -> SandboxResult<&Session> {
         self.permit_home(actor, wanted.user_id, Act::ChangeHome)?;
         self.refuse_foreign_building(wanted.user_id, wanted.building_id)?;
         let id = self.fresh_id();
         let home = self.homes.entry(wanted.user_id).or_default();
         if home.sessions.len() >= SESSIONS_PER_USER_MAX || self.sessions.len() >= SESSIONS_MAX {
-            return Err(ApiError::Full("onboarding sessions"));
+            return Err(SandboxError::Full("onboarding sessions"));
         }
         home.sessions.push(id);
         let session = Session {
@@ -48,9 +48,9 @@ impl World {
     }
 
     /// A session by id, expired or not (what an expired one answers is not documented).
-    pub fn session(&self, actor: Actor, id: Uuid) -> ApiResult<&Session> {
+    pub fn session(&self, actor: Actor, id: Uuid) -> SandboxResult<&Session> {
         self.standing(actor)?;
-        let session = self.sessions.get(id).ok_or(ApiError::NotFound)?;
+        let session = self.sessions.get(id).ok_or(SandboxError::NotFound)?;
         self.permit_home(actor, session.user, Act::ReadHome)?;
         Ok(session)
     }
@@ -61,13 +61,13 @@ impl World {
         id: Uuid,
         mut wanted: Map<String, Value>,
         now: Timestamp,
-    ) -> ApiResult<&HeatPump> {
-        let session = self.sessions.get(id).ok_or(ApiError::NotFound)?;
+    ) -> SandboxResult<&HeatPump> {
+        let session = self.sessions.get(id).ok_or(SandboxError::NotFound)?;
         if session.object_id.is_some() {
-            return Err(ApiError::Untimely("This session was completed already."));
+            return Err(SandboxError::Untimely("This session was completed already."));
         }
         if now.to_chrono().date_naive() > session.expiration_date {
-            return Err(ApiError::Untimely("This session has expired."));
+            return Err(SandboxError::Untimely("This session has expired."));
         }
         let user_id = session.user;
         let defaults = [
@@ -89,7 +89,7 @@ impl World {
     }
 
     /// A link to reauthenticate this heat pump, and the id of its session. Undocumented for heat pumps.
-    pub fn open_auth_session(&mut self, actor: Actor, user_id: Uuid, id: Uuid) -> ApiResult<(String, Uuid)> {
+    pub fn open_auth_session(&mut self, actor: Actor, user_id: Uuid, id: Uuid) -> SandboxResult<(String, Uuid)> {
         self.permit_home(actor, user_id, Act::ChangeHome)?;
         self.heat_pump(actor, user_id, id, false)?;
         let session_id = self.fresh_id();

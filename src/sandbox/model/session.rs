@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::fields::{FieldKind, Fields, id_of, text_of};
 use super::heat_pump::PRICE_ZONES;
-use crate::sandbox::api_error::ApiResult;
+use crate::sandbox::error::SandboxResult;
 
 const RETURN_URL_CHARS_MAX: usize = 8_000;
 const LANGUAGES: [&str; 8] = ["sv", "de", "en", "hu", "it", "et", "pl", "ro"];
@@ -25,9 +25,9 @@ pub struct Session {
     pub user: Uuid,
     /// Where the customer goes.
     pub authentication_url: String,
-    /// Where they come back to.
+    /// Page after success.
     pub success_url: String,
-    /// Where they come back to when they give up.
+    /// Page after giving up.
     pub cancel_url: String,
     /// The last day on which it can be used: the day after it was made (UTC; the zone is not documented).
     pub expiration_date: NaiveDate,
@@ -62,7 +62,7 @@ pub struct CreateSession {
 
 impl CreateSession {
     /// Reads and validates the body.
-    pub fn read(body: &Value) -> ApiResult<Self> {
+    pub fn read(body: &Value) -> SandboxResult<Self> {
         let mut fields = Fields::of(body)?;
         let user_id = fields.required("user_id", FieldKind::Id);
         fields.required("language", FieldKind::OneOf(&LANGUAGES));

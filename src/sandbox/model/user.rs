@@ -9,10 +9,10 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::fields::{FieldKind, Fields, Row, Shown, text_of, write_row};
+use super::fields::{FieldKind, FieldValues, Fields, Shown, text_of, write_row};
 use crate::domain::Timestamp;
 use crate::sandbox::access::{Subject, UserRole};
-use crate::sandbox::api_error::ApiResult;
+use crate::sandbox::error::SandboxResult;
 use crate::sandbox::variants::Variants;
 
 /// Longest e-mail address (RFC 5321 §4.5.3.1.3, without the angle brackets); Podero names no limit.
@@ -60,7 +60,7 @@ pub struct User {
     pub num_heat_pumps: u32,
     /// Softly deleted; no answer of Podero tells.
     pub deleted: bool,
-    pub(super) row: Row,
+    pub(super) row: FieldValues,
 }
 
 impl User {
@@ -76,7 +76,7 @@ impl User {
             location_last_updated: None,
             num_heat_pumps: 0,
             deleted: false,
-            row: Row::from([("is_onboarded", Value::Bool(false))]),
+            row: FieldValues::from([("is_onboarded", Value::Bool(false))]),
         }
     }
 
@@ -95,7 +95,7 @@ impl User {
         self.text("external_user_id")
     }
 
-    pub(super) fn change(&mut self, fields: Row, now: Timestamp) {
+    pub(super) fn change(&mut self, fields: FieldValues, now: Timestamp) {
         if fields.keys().any(|name| LOCATION.contains(name)) {
             self.location_last_updated = Some(now);
         }
@@ -111,12 +111,12 @@ pub struct CreateUser {
     /// Required.
     pub role: UserRole,
     /// The rest.
-    pub fields: Row,
+    pub fields: FieldValues,
 }
 
 impl CreateUser {
     /// Reads and validates the body.
-    pub fn read(body: &Value, variants: &Variants) -> ApiResult<Self> {
+    pub fn read(body: &Value, variants: &Variants) -> SandboxResult<Self> {
         let mut fields = Fields::of(body)?;
         let email = text_of(&fields.required("email", FieldKind::Email(EMAIL_CHARS_MAX)));
         let role = role_of(&fields.required("role", FieldKind::Role));
@@ -138,12 +138,12 @@ pub struct UpdateUser {
     /// The role, if it is named; naming the present one is no change.
     pub role: Option<UserRole>,
     /// The rest.
-    pub fields: Row,
+    pub fields: FieldValues,
 }
 
 impl UpdateUser {
     /// Reads and validates the body.
-    pub fn read(body: &Value, variants: &Variants) -> ApiResult<Self> {
+    pub fn read(body: &Value, variants: &Variants) -> SandboxResult<Self> {
         let mut fields = Fields::of(body)?;
         let email = fields.not_null("email", FieldKind::Email(EMAIL_CHARS_MAX)).as_ref().map(text_of);
         let role = fields.not_null("role", FieldKind::Role).as_ref().and_then(role_of);

@@ -10,27 +10,27 @@ use std::collections::HashMap;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::fields::Row;
+use super::fields::FieldValues;
 use super::user::{CreateUser, Mail, UpdateUser, User};
 use super::world::{MAILBOX_MAX, USERS_MAX, World};
 use crate::domain::Timestamp;
 use crate::sandbox::access::{Act, Actor, permit};
-use crate::sandbox::api_error::{ApiError, ApiResult};
+use crate::sandbox::error::{SandboxError, SandboxResult};
 
 impl World {
     /// All users in the order of their creation.
-    pub fn users(&self, actor: Actor, include_deleted: bool) -> ApiResult<Vec<&User>> {
+    pub fn users(&self, actor: Actor, include_deleted: bool) -> SandboxResult<Vec<&User>> {
         permit(self.standing(actor)?, Act::ListUsers)?;
         let include_deleted = include_deleted && !self.variants.include_deleted_ignored;
         Ok(self.users.iter().filter(|user| include_deleted || !user.deleted).collect())
     }
 
     /// Makes a user; staff and admins are sent an invitation. Refused creations change nothing.
-    pub fn create_user(&mut self, actor: Actor, wanted: CreateUser, now: Timestamp) -> ApiResult<User> {
+    pub fn create_user(&mut self, actor: Actor, wanted: CreateUser, now: Timestamp) -> SandboxResult<User> {
         permit(self.standing(actor)?, Act::CreateUser(wanted.role))?;
         self.refuse_taken(None, Some(&wanted.email), external_id(&wanted.fields))?;
         if self.users.len() >= USERS_MAX {
-            return Err(ApiError::Full("users"));
+            return Err(SandboxError::Full("users"));
         }
         let id = self.fresh_id();
         let mut user = User::new(id, self.org_id, wanted.role, wanted.email);
@@ -44,18 +44,18 @@ impl World {
     }
 
     /// A user by id. `include_deleted` on this path is undocumented.
-    pub fn user(&self, actor: Actor, id: Uuid, include_deleted: bool) -> ApiResult<&User> {
+    pub fn user(&self, actor: Actor, id: Uuid, include_deleted: bool) -> SandboxResult<&User> {
         let who = self.standing(actor)?;
         let include_deleted = include_deleted && !self.variants.include_deleted_ignored;
         match self.users.get(id).filter(|user| include_deleted || !user.deleted) {
             Some(user) => permit(who, Act::ReadUser(user.subject())).map(|()| user),
-            None => permit(who, Act::ListUsers).and(Err(ApiError::NotFound)),
+            None => permit(who, Act::ListUsers).and(Err(SandboxError::NotFound)),
         }
     }
 
     /// A user by the partner's key. Where several have it (undocumented): the oldest that is not deleted, else the
     /// newest.
-    pub fn find_user(&self, actor: Actor, external_id: &str, include_deleted: bool) -> ApiResult<&User> {
+    pub fn find_user(&self, actor: Actor, external_id: &str, include_deleted: bool) -> SandboxResult<&User> {
         let who = self.standing(actor)?;
         let include_deleted = include_deleted && !self.variants.include_deleted_ignored;
         let known = self.by_external_id.get(external_id).map_or(&[][..], Vec::as_slice);
@@ -66,15 +66,15 @@ impl World {
         };
         match found {
             Some(user) => permit(who, Act::ReadUser(user.subject())).map(|()| user),
-            None => permit(who, Act::ListUsers).and(Err(ApiError::NotFound)),
+            None => permit(who, Act::ListUsers).and(Err(SandboxError::NotFound)),
         }
     }
 
     /// Changes the named fields; all others stay.
-    pub fn update_user(&mut self, actor: Actor, id: Uuid, wanted: UpdateUser, now: Timestamp) -> ApiResult<User> {
+    pub fn update_user(&mut self, actor: Actor, id: Uuid, wanted: UpdateUser, now: Timestamp) -> SandboxResult<User> {
         let who = self.standing(actor)?;
         let Ok(old) = self.live_user(id).cloned() else {
-            return permit(who, Act::ListUsers).and(Err(ApiError::NotFound));
+            return permit(who, Act::ListUsers).and(Err(SandboxError::NotFound));
         };
         permit(who, Act::ChangeUser(old.subject()))?;
         if wanted.role.is_some_and(|role| role != old.role) {
@@ -98,11 +98,11 @@ impl World {
     ///
     /// Softly: invisible without `include_deleted`, their tokens die, their data stays. That a softly deleted user can
     /// still be deleted for good is undocumented.
-    pub fn delete_user(&mut self, actor: Actor, id: Uuid, soft: bool) -> ApiResult<()> {
+    pub fn delete_user(&mut self, actor: Actor, id: Uuid, soft: bool) -> SandboxResult<()> {
         let who = self.standing(actor)?;
         let soft = soft && !self.variants.soft_delete_ignored;
         let Some(user) = self.users.get(id).filter(|user| !(soft && user.deleted)) else {
-            return permit(who, Act::ListUsers).and(Err(ApiError::NotFound));
+            return permit(who, Act::ListUsers).and(Err(SandboxError::NotFound));
         };
         permit(who, Act::DeleteUser(user.subject()))?;
         if soft {
@@ -134,11 +134,11 @@ impl World {
     }
 
     /// Accepts an invitation: the person has joined and is logged in. A token serves once.
-    pub fn accept_invitation(&mut self, accept_token: &str, now: Timestamp) -> ApiResult<&User> {
-        let mail = self.mailbox.iter().find(|mail| mail.accept_token == accept_token).ok_or(ApiError::NotFound)?;
-        let user = self.users.get_mut(mail.user_id).filter(|user| !user.deleted).ok_or(ApiError::NotFound)?;
+    pub fn accept_invitation(&mut self, accept_token: &str, now: Timestamp) -> SandboxResult<&User> {
+        let mail = self.mailbox.iter().find(|mail| mail.accept_token == accept_token).ok_or(SandboxError::NotFound)?;
+        let user = self.users.get_mut(mail.user_id).filter(|user| !user.deleted).ok_or(SandboxError::NotFound)?;
         if user.joined_at.is_some() {
-            return Err(ApiError::Untimely("This invitation was accepted already."));
+            return Err(SandboxError::Untimely("This invitation was accepted already."));
         }
         user.joined_at = Some(now);
         user.last_login = Some(now);
@@ -159,7 +159,7 @@ impl World {
         self.mailbox.push_back(mail);
     }
 
-    fn refuse_taken(&self, of: Option<Uuid>, email: Option<&str>, external_id: Option<&str>) -> ApiResult<()> {
+    fn refuse_taken(&self, of: Option<Uuid>, email: Option<&str>, external_id: Option<&str>) -> SandboxResult<()> {
         let status = self.variants.duplicate_status;
         let other = |ids: Option<&Vec<Uuid>>, deleted_count: bool| {
             let mut ids = ids.into_iter().flatten().filter(|id| Some(**id) != of);
@@ -167,11 +167,14 @@ impl World {
         };
         let taken = email.and_then(|email| self.by_email.get(&email.to_lowercase()));
         if other(taken, self.variants.soft_deleted_holds_email) {
-            return Err(ApiError::Duplicate { status, detail: "A user with this email already exists." });
+            return Err(SandboxError::Duplicate { status, detail: "A user with this email already exists." });
         }
         let taken = external_id.and_then(|id| self.by_external_id.get(id));
         if self.variants.external_user_id_unique && other(taken, false) {
-            return Err(ApiError::Duplicate { status, detail: "A user with this external_user_id already exists." });
+            return Err(SandboxError::Duplicate {
+                status,
+                detail: "A user with this external_user_id already exists.",
+            });
         }
         Ok(())
     }
@@ -192,7 +195,7 @@ impl World {
 }
 
 /// The partner's key that a body gives.
-fn external_id(fields: &Row) -> Option<&str> {
+fn external_id(fields: &FieldValues) -> Option<&str> {
     fields.get("external_user_id").and_then(Value::as_str)
 }
 

@@ -18,7 +18,7 @@ use super::session::Session;
 use super::user::{Mail, User};
 use crate::domain::Timestamp;
 use crate::sandbox::access::{Act, Actor, Standing, Subject, UserRole, permit};
-use crate::sandbox::api_error::{ApiError, ApiResult};
+use crate::sandbox::error::{SandboxError, SandboxResult};
 use crate::sandbox::variants::Variants;
 
 /// Most users, the deleted included: four times the largest fleet that we test with, under a gigabyte.
@@ -38,7 +38,7 @@ pub const CUES_MAX: usize = USERS_MAX;
 /// Most mails kept in the mailbox: invitations are for staff, of whom there are few; the oldest goes first.
 pub const MAILBOX_MAX: usize = 10_000;
 
-/// How an answer is to be written: the switches, the moment, and where the sandbox is reached.
+/// Context of an answer: the switches, the moment, and the address of the sandbox.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     /// The switches in force.
@@ -63,7 +63,7 @@ pub struct World {
     // Lower-cased e-mail address and partner's key -> users, the soft-deleted included.
     pub(super) by_email: HashMap<String, Vec<Uuid>>,
     pub(super) by_external_id: HashMap<String, Vec<Uuid>>,
-    pub(super) homes: HashMap<Uuid, Home>,
+    pub(super) homes: HashMap<Uuid, Belongings>,
     pub(super) buildings: OrderedMap<Building>,
     pub(super) heat_pumps: OrderedMap<HeatPump>,
     pub(super) sessions: OrderedMap<Session>,
@@ -73,7 +73,7 @@ pub struct World {
 
 /// Belongings of one user, so that no answer about them scans everybody's.
 #[derive(Debug, Default)]
-pub(super) struct Home {
+pub(super) struct Belongings {
     pub(super) buildings: Vec<Uuid>,
     pub(super) heat_pumps: Vec<Uuid>,
     pub(super) sessions: Vec<Uuid>,
@@ -110,24 +110,24 @@ impl World {
         format!("{:032x}", self.secrets.random::<u128>())
     }
 
-    /// The role that an actor has now; [`ApiError::Unauthorized`] once their user is deleted, softly or not.
-    pub fn standing(&self, actor: Actor) -> ApiResult<Standing> {
+    /// The role that an actor has now; [`SandboxError::Unauthorized`] once their user is deleted, softly or not.
+    pub fn standing(&self, actor: Actor) -> SandboxResult<Standing> {
         match actor {
             Actor::Client => Ok(Standing { role: UserRole::Admin, user_id: None }),
             Actor::User(id) => {
-                let user = self.users.get(id).filter(|user| !user.deleted).ok_or(ApiError::Unauthorized)?;
+                let user = self.users.get(id).filter(|user| !user.deleted).ok_or(SandboxError::Unauthorized)?;
                 Ok(Standing { role: user.role, user_id: Some(id) })
             }
         }
     }
 
     /// The user if they are not deleted.
-    pub(super) fn live_user(&self, id: Uuid) -> ApiResult<&User> {
-        self.users.get(id).filter(|user| !user.deleted).ok_or(ApiError::NotFound)
+    pub(super) fn live_user(&self, id: Uuid) -> SandboxResult<&User> {
+        self.users.get(id).filter(|user| !user.deleted).ok_or(SandboxError::NotFound)
     }
 
     /// Allows an act on the belongings of a user who is not deleted.
-    pub(super) fn permit_home(&self, actor: Actor, user_id: Uuid, act: fn(Subject) -> Act) -> ApiResult<()> {
+    pub(super) fn permit_home(&self, actor: Actor, user_id: Uuid, act: fn(Subject) -> Act) -> SandboxResult<()> {
         let who = self.standing(actor)?;
         let user = self.live_user(user_id).map(User::subject);
         // An actor who may see nobody else learns nothing about who exists.
@@ -141,7 +141,7 @@ impl World {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{BuildingFields, CreateUser, CueReport, Row};
+    use super::super::{BuildingFields, CreateUser, CueReport, FieldValues};
     use super::*;
     use serde_json::{Map, json};
 
@@ -152,7 +152,7 @@ mod tests {
     }
 
     fn wanted(email: &str) -> CreateUser {
-        CreateUser { email: email.to_owned(), role: UserRole::User, fields: Row::new() }
+        CreateUser { email: email.to_owned(), role: UserRole::User, fields: FieldValues::new() }
     }
 
     #[test]
@@ -199,7 +199,7 @@ mod tests {
         world.delete_user(Actor::Client, first, true).expect("deleted");
         assert_eq!(found(&world, true), Ok(second));
         world.delete_user(Actor::Client, second, true).expect("deleted");
-        assert_eq!((found(&world, false), found(&world, true)), (Err(ApiError::NotFound), Ok(second)));
+        assert_eq!((found(&world, false), found(&world, true)), (Err(SandboxError::NotFound), Ok(second)));
     }
 
     #[test]
@@ -207,9 +207,9 @@ mod tests {
         let mut world = world();
         let me = world.create_user(Actor::Client, wanted("ann@example.org"), NOW).expect("made").id;
         let unknown = Uuid::from_u128(9);
-        assert_eq!(world.user(Actor::User(me), unknown, false).map(drop), Err(ApiError::Forbidden));
-        assert_eq!(world.buildings(Actor::User(me), unknown).map(drop), Err(ApiError::Forbidden));
-        assert_eq!(world.user(Actor::Client, unknown, false).map(drop), Err(ApiError::NotFound));
+        assert_eq!(world.user(Actor::User(me), unknown, false).map(drop), Err(SandboxError::Forbidden));
+        assert_eq!(world.buildings(Actor::User(me), unknown).map(drop), Err(SandboxError::Forbidden));
+        assert_eq!(world.user(Actor::Client, unknown, false).map(drop), Err(SandboxError::NotFound));
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
         let cue = Uuid::try_parse(&part(0, "cue_id")).expect("an id");
         assert!(world.resolve_cue(Actor::Client, cue, &part(0, "secret"), NOW).is_ok());
         for secret in [part(1, "secret").as_str(), "", "AAAA"] {
-            assert_eq!(world.resolve_cue(Actor::Client, cue, secret, NOW), Err(ApiError::Forbidden));
+            assert_eq!(world.resolve_cue(Actor::Client, cue, secret, NOW), Err(SandboxError::Forbidden));
         }
         world.report_cue(cue, &part(0, "secret"), CueReport::Success, NOW).expect("reported");
         let heat_pump = world.any_heat_pump(heat_pump).expect("there");

@@ -11,15 +11,15 @@ use uuid::Uuid;
 use super::call::ApiCall;
 use crate::sandbox::access::Actor;
 use crate::sandbox::answer::SandboxAnswer;
-use crate::sandbox::api_error::{ApiError, ApiResult};
 use crate::sandbox::embedded::State;
 use crate::sandbox::endpoint::Endpoint;
+use crate::sandbox::error::{SandboxError, SandboxResult};
 use crate::sandbox::model::{
     BuildingFields, CreateSession, CreateUser, CueReport, HeatPumpFields, Shown, UpdateUser, World,
     read_redirect_request,
 };
 
-type Outcome = ApiResult<SandboxAnswer>;
+type Outcome = SandboxResult<SandboxAnswer>;
 
 // The only pagination that any page shows (`api-reference/electric-vehicle-sessions/*`).
 const PAGE_ITEMS: usize = 50;
@@ -28,7 +28,7 @@ const PAGE_ITEMS_MAX: usize = 200;
 /// Answers one operation. The token, then the organisation, then everything else is looked at.
 pub(super) fn act(state: &mut State, operation: Endpoint, call: &ApiCall<'_>) -> Outcome {
     let world = &mut state.world;
-    let actor = call.credentials("bearer").ok_or(ApiError::Unauthorized);
+    let actor = call.credentials("bearer").ok_or(SandboxError::Unauthorized);
     let actor = actor.and_then(|token| state.tokens.actor(token, call.now));
     match operation {
         Endpoint::ListUsers => list_users(world, in_org(world, actor, call)?, call),
@@ -54,18 +54,18 @@ pub(super) fn act(state: &mut State, operation: Endpoint, call: &ApiCall<'_>) ->
         // The page shows these without an Authorization header.
         Endpoint::ReportCue => report_cue(world, call),
         Endpoint::ReadCue => read_cue(world, call),
-        Endpoint::Token => Err(ApiError::NotFound),
+        Endpoint::Token => Err(SandboxError::NotFound),
     }
 }
 
-fn known(world: &World, actor: ApiResult<Actor>) -> ApiResult<Actor> {
+fn known(world: &World, actor: SandboxResult<Actor>) -> SandboxResult<Actor> {
     let actor = actor?;
     world.standing(actor).map(|_| actor)
 }
 
-fn in_org(world: &World, actor: ApiResult<Actor>, call: &ApiCall<'_>) -> ApiResult<Actor> {
+fn in_org(world: &World, actor: SandboxResult<Actor>, call: &ApiCall<'_>) -> SandboxResult<Actor> {
     let actor = known(world, actor)?;
-    if call.path_id("org_id")? == world.org_id { Ok(actor) } else { Err(ApiError::NotFound) }
+    if call.path_id("org_id")? == world.org_id { Ok(actor) } else { Err(SandboxError::NotFound) }
 }
 
 /// A bare array, or as switched `{total, items}` with one page of it.
@@ -138,7 +138,7 @@ fn create_building(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outco
     Ok(answer(world, world.variants.created_status, &building))
 }
 
-fn building_ids(call: &ApiCall<'_>) -> ApiResult<(Uuid, Uuid)> {
+fn building_ids(call: &ApiCall<'_>) -> SandboxResult<(Uuid, Uuid)> {
     Ok((call.path_id("user_id")?, call.path_id("building_id")?))
 }
 
@@ -160,7 +160,7 @@ fn delete_building(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outco
     Ok(SandboxAnswer::no_content())
 }
 
-fn heat_pump_ids(call: &ApiCall<'_>) -> ApiResult<(Uuid, Uuid)> {
+fn heat_pump_ids(call: &ApiCall<'_>) -> SandboxResult<(Uuid, Uuid)> {
     Ok((call.path_id("user_id")?, call.path_id("heat_pump_id")?))
 }
 
@@ -207,7 +207,7 @@ fn delete_heat_pump(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outc
 fn auth_session(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     let (user_id, id) = heat_pump_ids(call)?;
     if !world.variants.auth_session_supported {
-        return Err(ApiError::NotFound);
+        return Err(SandboxError::NotFound);
     }
     let (url, session_id) = world.open_auth_session(actor, user_id, id)?;
     Ok(SandboxAnswer::ok(&json!({"authentication_url": url, "device_id": id, "session_id": session_id})))
@@ -222,8 +222,8 @@ fn get_session(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
     Ok(SandboxAnswer::ok(world.session(actor, call.path_id("session_id")?)?))
 }
 
-fn secret(call: &ApiCall<'_>) -> ApiResult<String> {
-    call.query("secret").ok_or_else(|| ApiError::invalid("missing", &["query", "secret"], "Field required"))
+fn secret(call: &ApiCall<'_>) -> SandboxResult<String> {
+    call.query("secret").ok_or_else(|| SandboxError::invalid("missing", &["query", "secret"], "Field required"))
 }
 
 fn resolve_cue(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {

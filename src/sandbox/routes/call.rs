@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::domain::Timestamp;
-use crate::sandbox::api_error::{ApiError, ApiResult};
+use crate::sandbox::error::{SandboxError, SandboxResult};
 use crate::sandbox::model::View;
 use crate::sandbox::variants::Variants;
 
@@ -52,18 +52,18 @@ impl<'a> ApiCall<'a> {
         given.eq_ignore_ascii_case(scheme).then(|| credentials.trim())
     }
 
-    pub(super) fn path_id(&self, name: &str) -> ApiResult<Uuid> {
+    pub(super) fn path_id(&self, name: &str) -> SandboxResult<Uuid> {
         let id = self.request.match_info().get(name).and_then(|text| Uuid::try_parse(text).ok());
-        id.ok_or_else(|| ApiError::invalid("uuid_parsing", &["path", name], "Input should be a valid UUID"))
+        id.ok_or_else(|| SandboxError::invalid("uuid_parsing", &["path", name], "Input should be a valid UUID"))
     }
 
     pub(super) fn path_text(&self, name: &str) -> &str {
         self.request.match_info().get(name).unwrap_or_default()
     }
 
-    pub(super) fn external_id(&self) -> ApiResult<String> {
+    pub(super) fn external_id(&self) -> SandboxResult<String> {
         let read = self.request.match_info().load::<ExternalId>();
-        read.map(|path| path.external_id).map_err(|_| ApiError::NotFound)
+        read.map(|path| path.external_id).map_err(|_| SandboxError::NotFound)
     }
 
     pub(super) fn query(&self, name: &str) -> Option<String> {
@@ -72,23 +72,25 @@ impl<'a> ApiCall<'a> {
     }
 
     /// A boolean of the query, in the spellings that pydantic knows; false when absent.
-    pub(super) fn query_flag(&self, name: &str) -> ApiResult<bool> {
+    pub(super) fn query_flag(&self, name: &str) -> SandboxResult<bool> {
         let Some(text) = self.query(name) else { return Ok(false) };
         match text.to_lowercase().as_str() {
             "true" | "1" | "yes" | "y" | "on" | "t" => Ok(true),
             "false" | "0" | "no" | "n" | "off" | "f" => Ok(false),
-            _ => Err(ApiError::invalid("bool_parsing", &["query", name], "Input should be a valid boolean")),
+            _ => Err(SandboxError::invalid("bool_parsing", &["query", name], "Input should be a valid boolean")),
         }
     }
 
     /// A whole number of the query within bounds.
-    pub(super) fn query_number(&self, name: &str, default: usize, max: usize) -> ApiResult<usize> {
+    pub(super) fn query_number(&self, name: &str, default: usize, max: usize) -> SandboxResult<usize> {
         match self.query(name).map(|text| text.parse()) {
             None => Ok(default),
             Some(Ok(number)) if number <= max => Ok(number),
-            Some(Ok(_) | Err(_)) => {
-                Err(ApiError::invalid("int_parsing", &["query", name], "Input should be a valid integer within bounds"))
-            }
+            Some(Ok(_) | Err(_)) => Err(SandboxError::invalid(
+                "int_parsing",
+                &["query", name],
+                "Input should be a valid integer within bounds",
+            )),
         }
     }
 
@@ -96,12 +98,12 @@ impl<'a> ApiCall<'a> {
         self.body
     }
 
-    pub(super) fn json(&self) -> ApiResult<Value> {
-        serde_json::from_slice(self.body).map_err(|_| ApiError::Unreadable)
+    pub(super) fn json(&self) -> SandboxResult<Value> {
+        serde_json::from_slice(self.body).map_err(|_| SandboxError::Unreadable)
     }
 
     /// The body where none is needed: nothing at all counts as an empty object.
-    pub(super) fn json_or_empty(&self) -> ApiResult<Value> {
+    pub(super) fn json_or_empty(&self) -> SandboxResult<Value> {
         if self.body.is_empty() { Ok(Value::Object(Map::new())) } else { self.json() }
     }
 

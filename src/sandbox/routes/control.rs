@@ -13,13 +13,13 @@ use super::call::ApiCall;
 use super::token;
 use crate::sandbox::access::Actor;
 use crate::sandbox::answer::SandboxAnswer;
-use crate::sandbox::api_error::{ApiError, ApiResult};
 use crate::sandbox::embedded::{BODY_BYTES_MAX, Sandbox, State};
+use crate::sandbox::error::{SandboxError, SandboxResult};
 use crate::sandbox::faults::FaultRule;
 use crate::sandbox::model::{FieldKind, Fields, Session, Shown, id_of, text_of};
 use crate::sandbox::variants::Variants;
 
-type Outcome = ApiResult<SandboxAnswer>;
+type Outcome = SandboxResult<SandboxAnswer>;
 type ControlAct = fn(&Sandbox, &mut State, &ApiCall<'_>) -> Outcome;
 
 // As any sign-up form has it; Podero names no rule.
@@ -53,7 +53,7 @@ pub(super) fn scope(sandbox: &Sandbox) -> Scope {
         .route("/heat-pumps/{heat_pump_id}/lapse", on(web::post(), lapse_heat_pump))
         .route("/heat-pumps/{heat_pump_id}/actions", on(web::post(), raise_action))
         .route("/onboarding/{session_id}/complete", on(web::post(), complete_session))
-        .default_service(on(web::route(), |_, _, _| Err(ApiError::NotFound)))
+        .default_service(on(web::route(), |_, _, _| Err(SandboxError::NotFound)))
 }
 
 fn show_state(_: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outcome {
@@ -87,7 +87,7 @@ fn order_fault(_: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outcome {
     let ordered = state.faults.order(rule);
     ordered
         .map(|rule| SandboxAnswer::json(201, rule))
-        .map_err(|objection| ApiError::invalid("value_error", &["body"], objection))
+        .map_err(|objection| SandboxError::invalid("value_error", &["body"], objection))
 }
 
 fn clear_faults(_: &Sandbox, state: &mut State, _: &ApiCall<'_>) -> Outcome {
@@ -107,7 +107,7 @@ fn switch_variants(_: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outcom
     let variants: Variants = serde_json::from_value(switched).map_err(|error| unfit(&error))?;
     if !variants.are_valid() {
         let msg = "created_status is 200 or 201, duplicate_status 400, 409 or 422";
-        return Err(ApiError::invalid("value_error", &["body"], msg));
+        return Err(SandboxError::invalid("value_error", &["body"], msg));
     }
     state.world.variants = variants;
     Ok(SandboxAnswer::ok(&variants))
@@ -118,8 +118,8 @@ fn issue_token(sandbox: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outc
     let mut fields = Fields::of(&body)?;
     let user_id = fields.required("user_id", FieldKind::Id);
     fields.finish()?;
-    let actor = Actor::User(id_of(&user_id).ok_or(ApiError::NotFound)?);
-    state.world.standing(actor).map_err(|_| ApiError::NotFound)?;
+    let actor = Actor::User(id_of(&user_id).ok_or(SandboxError::NotFound)?);
+    state.world.standing(actor).map_err(|_| SandboxError::NotFound)?;
     Ok(SandboxAnswer::json(201, &token::grant(sandbox, state, actor, call)))
 }
 
@@ -179,19 +179,19 @@ fn complete_session(_: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outco
     heat_pump_answer(&state.world, 201, id, call)
 }
 
-fn object(value: Value) -> ApiResult<Map<String, Value>> {
+fn object(value: Value) -> SandboxResult<Map<String, Value>> {
     serde_json::from_value(value).map_err(|error| unfit(&error))
 }
 
 /// Response fields to set: any but `id`, by which the pump is found.
-fn free_fields(value: Value) -> ApiResult<Map<String, Value>> {
+fn free_fields(value: Value) -> SandboxResult<Map<String, Value>> {
     let fields = object(value)?;
     if fields.contains_key("id") {
-        return Err(ApiError::invalid("value_error", &["body", "id"], "id cannot be set"));
+        return Err(SandboxError::invalid("value_error", &["body", "id"], "id cannot be set"));
     }
     Ok(fields)
 }
 
-fn unfit(error: &serde_json::Error) -> ApiError {
-    ApiError::invalid("value_error", &["body"], &error.to_string())
+fn unfit(error: &serde_json::Error) -> SandboxError {
+    SandboxError::invalid("value_error", &["body"], &error.to_string())
 }

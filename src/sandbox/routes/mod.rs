@@ -17,9 +17,9 @@ use actix_web::web::{self, Bytes, PayloadConfig, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Resource, Route, rt};
 
 use super::answer::{self, RetryAfter, SandboxAnswer};
-use super::api_error::ApiError;
 use super::embedded::{BODY_BYTES_MAX, Sandbox, State};
 use super::endpoint::Endpoint;
+use super::error::SandboxError;
 use super::faults::{FaultKind, Strike};
 use super::requests::LoggedRequest;
 use crate::domain::Timestamp;
@@ -216,8 +216,8 @@ fn perform(sandbox: &Sandbox, state: &mut State, asked: Asked, call: &ApiCall<'_
     let operation = match asked {
         Asked::Known(Endpoint::Token) => return token::issue(sandbox, state, call),
         Asked::Known(operation) => operation,
-        Asked::NoSuchPath => return SandboxAnswer::refusal(&ApiError::NotFound),
-        Asked::NoSuchMethod => return SandboxAnswer::refusal(&ApiError::MethodNotAllowed),
+        Asked::NoSuchPath => return SandboxAnswer::refusal(&SandboxError::NotFound),
+        Asked::NoSuchMethod => return SandboxAnswer::refusal(&SandboxError::MethodNotAllowed),
     };
     let key = call
         .header("idempotency-key")

@@ -12,7 +12,7 @@ use podero_bridge::sandbox::access::{Actor, UserRole};
 use podero_bridge::sandbox::model::{
     Building, BuildingFields, CreateSession, CreateUser, HeatPump, HeatPumpFields, UpdateUser, User, View, World,
 };
-use podero_bridge::sandbox::{ApiError, Variants};
+use podero_bridge::sandbox::{SandboxError, Variants};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -33,7 +33,7 @@ pub(super) struct Podero {
     pub(super) lapsed: BTreeSet<Uuid>,
 }
 
-type Acted = Result<Answer, ApiError>;
+type Acted = Result<Answer, SandboxError>;
 
 impl Podero {
     pub(super) fn new(seed: u64) -> Self {
@@ -70,7 +70,7 @@ impl Podero {
         }
         Ok(match acted {
             Ok(answer) => Reply::Done(answer),
-            Err(ApiError::NotFound) if matches!(call, Asked::Event(Call::FindUser { .. })) => {
+            Err(SandboxError::NotFound) if matches!(call, Asked::Event(Call::FindUser { .. })) => {
                 Reply::Done(Answer::Event(Done::UserLookedUp(None)))
             }
             Err(refusal) => Reply::Refused(refused(&refusal)?),
@@ -86,7 +86,7 @@ impl Podero {
         Ok(Answer::HeatPumps(pumps.map(|pump| self.observation(pump, now)).collect()))
     }
 
-    fn perform(&mut self, call: &Call, now: Timestamp) -> Result<Done, ApiError> {
+    fn perform(&mut self, call: &Call, now: Timestamp) -> Result<Done, SandboxError> {
         let variants = self.world.variants;
         let done = || call.done().expect("a call whose yes need not say anything");
         match call {
@@ -106,7 +106,7 @@ impl Podero {
                 self.world.update_user(US, *user, wanted, now).map(|_| done())
             }
             Call::DeleteUser { user, soft } => self.world.delete_user(US, *user, *soft).map(|()| done()),
-            Call::ListBuildings { .. } if !self.lists_buildings => Err(ApiError::MethodNotAllowed),
+            Call::ListBuildings { .. } if !self.lists_buildings => Err(SandboxError::MethodNotAllowed),
             Call::ListBuildings { user } => {
                 let found = self.world.buildings(US, *user)?.into_iter();
                 let found = found.map(|there| BuildingFound { id: there.id, observed: building_record(there) });
@@ -143,7 +143,7 @@ impl Podero {
         }
     }
 
-    fn invite(&mut self, call: &Call, now: Timestamp) -> Result<Done, ApiError> {
+    fn invite(&mut self, call: &Call, now: Timestamp) -> Result<Done, SandboxError> {
         let Call::CreateOnboardingSession { user, key, since, building, language, policy } = call else {
             panic!("asked for nothing else");
         };
@@ -199,7 +199,7 @@ impl Podero {
     /// A customer connects a heat pump in the newest home.
     pub(super) fn connect(&mut self, user: Uuid, now: Timestamp) {
         let made = self.world.connect_heat_pump(user, Map::new(), now);
-        assert!(made.is_ok() || matches!(made, Err(ApiError::NotFound)), "{made:?}");
+        assert!(made.is_ok() || matches!(made, Err(SandboxError::NotFound)), "{made:?}");
     }
 
     /// Whether the heat pump is there, and its owner as well.
@@ -218,17 +218,17 @@ impl Podero {
 }
 
 /// What the bridge's bodies never deserve is told as a broken promise.
-fn refused(refusal: &ApiError) -> Result<Refusal, String> {
+fn refused(refusal: &SandboxError) -> Result<Refusal, String> {
     let kind = match refusal {
-        ApiError::NotFound => RefusalKind::NotFound,
-        ApiError::MethodNotAllowed => RefusalKind::Unsupported,
-        ApiError::Duplicate { .. } => RefusalKind::Duplicate,
-        ApiError::Unreadable
-        | ApiError::Unauthorized
-        | ApiError::Forbidden
-        | ApiError::Untimely(_)
-        | ApiError::Invalid(_)
-        | ApiError::Full(_) => return Err(format!("Podero is asked for what it must refuse: {refusal:?}")),
+        SandboxError::NotFound => RefusalKind::NotFound,
+        SandboxError::MethodNotAllowed => RefusalKind::Unsupported,
+        SandboxError::Duplicate { .. } => RefusalKind::Duplicate,
+        SandboxError::Unreadable
+        | SandboxError::Unauthorized
+        | SandboxError::Forbidden
+        | SandboxError::Untimely(_)
+        | SandboxError::Invalid(_)
+        | SandboxError::Full(_) => return Err(format!("Podero is asked for what it must refuse: {refusal:?}")),
     };
     Ok(Refusal { kind, status: refusal.status(), detail: refusal.to_string() })
 }

@@ -10,11 +10,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 /// Result of a call to the sandbox.
-pub type ApiResult<T> = Result<T, ApiError>;
+pub type SandboxResult<T> = Result<T, SandboxError>;
 
 /// A refused request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ApiError {
+pub enum SandboxError {
     /// The body is not JSON: 400.
     #[error("the body is not JSON")]
     Unreadable,
@@ -61,7 +61,7 @@ pub struct FieldProblem {
     pub msg: String,
 }
 
-impl ApiError {
+impl SandboxError {
     /// A refusal for one problem.
     pub fn invalid(kind: &'static str, loc: &[&str], msg: &str) -> Self {
         let loc = loc.iter().map(|part| (*part).to_owned()).collect();
