@@ -7,8 +7,7 @@
 
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -23,6 +22,7 @@ use crate::domain::notice::Notice;
 use crate::domain::plan::{Next, Policy, next};
 use crate::domain::verdict::{self, Decision, Fate, Moment, Setback, Verdict};
 use crate::metrics::{Metrics, Outcome};
+use crate::permits::{Permit, Permits};
 use crate::podero::Partner;
 use crate::pump::{self, Step};
 use crate::store::{self, Asked, CallMade, Claim, Settled, Store};
@@ -47,9 +47,6 @@ const STORE_PAUSE: Duration = Duration::from_millis(500);
 /// When the circuit is open there is nothing to do but to look again.
 const CIRCUIT_LOOK: Duration = Duration::from_secs(1);
 
-/// A place comes free with every answer and is taken again a moment later: that is no reason to hurry.
-const PLENTY_DIVISOR: usize = 8;
-
 /// Everything the stage needs; shared by all who work.
 pub struct Applier<P> {
     /// The tables.
@@ -71,8 +68,9 @@ pub struct Applier<P> {
     /// Of that, the last request alone, from its first byte to its reply (`podero.timeout`). What nobody heard of may be
     /// under way for as long again.
     pub request_time_max: Duration,
-    /// Those at work.
-    pub room: Room,
+    /// Permits of claims that are worked on: `claims_for` the calls that may be under way from here. A claim that only waits
+    /// for its turn at Podero keeps its lane from a replica that is free. A claim that only has to be settled needs none.
+    pub permits: Permits,
 }
 
 /// Claims for so many places at Podero: nearly each has one that is there and one that waits for its turn, so that a place
@@ -81,137 +79,75 @@ const fn claims_for(places: usize) -> usize {
     places.saturating_mul(2).saturating_sub(1)
 }
 
-/// Workers with a claim that is not at its end: no more than `claims_for` the calls that may be under way from here. A
-/// claim that only waits for its turn at Podero keeps its lane from a replica that is free. Whoever has only to settle is
-/// outside.
-#[derive(Debug, Default, Clone)]
-pub struct Room(Arc<Mutex<Crowd>>);
-
-#[derive(Debug, Default)]
-struct Crowd {
-    inside: usize,
-    /// Raised when there is no place left, until one in [`PLENTY_DIVISOR`] is free: whoever brings more may take their time.
-    has_plenty: Arc<AtomicBool>,
-    /// Fewer than so many take it down.
-    plenty: usize,
-    /// Somebody was woken and found no place: whoever leaves next passes the wake-up on.
-    was_full: bool,
+/// A claim and the permit to work on it.
+struct Claimed {
+    claim: Claim,
+    permit: Permit,
 }
-
-/// One of those at work; dropping it leaves.
-struct Inside {
-    room: Room,
-    wake: Arc<Notify>,
-}
-
-impl Room {
-    /// An empty room that raises a sign while it has plenty to do.
-    pub fn telling(has_plenty: Arc<AtomicBool>) -> Self {
-        Self(Arc::new(Mutex::new(Crowd { has_plenty, ..Crowd::default() })))
-    }
-
-    /// Places for so many that `wanted` are free; one at least, or `None`: then whoever leaves next rings.
-    fn enter(&self, places: usize, wanted: usize, wake: &Arc<Notify>) -> Option<Vec<Inside>> {
-        let mut crowd = self.lock();
-        let free = places.saturating_sub(crowd.inside).min(wanted);
-        if free == 0 {
-            crowd.was_full = true;
-            return None;
-        }
-        crowd.inside += free;
-        Some((0..free).map(|_| Inside { room: self.clone(), wake: wake.clone() }).collect())
-    }
-
-    /// To be called once it is known who stays: what was only reserved is no work.
-    fn tell(&self, places: usize) {
-        let mut crowd = self.lock();
-        crowd.plenty = places - places / PLENTY_DIVISOR;
-        if crowd.inside >= places {
-            crowd.has_plenty.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Crowd> {
-        self.0.lock().expect("no code panics while it counts")
-    }
-}
-
-impl Drop for Inside {
-    fn drop(&mut self) {
-        let mut crowd = self.room.lock();
-        crowd.inside -= 1;
-        if crowd.inside < crowd.plenty {
-            crowd.has_plenty.store(false, Ordering::Relaxed);
-        }
-        if std::mem::take(&mut crowd.was_full) {
-            self.wake.notify_one();
-        }
-    }
-}
-
-/// Claims with their places, or what to do instead.
-type Taken = Result<Vec<(Claim, Inside)>, Step>;
 
 impl<P: Partner> Applier<P> {
     /// Works on one due event, from claim to settlement.
     pub async fn step(&self) -> Step {
-        match self.take(1).await {
-            Ok(mut taken) => {
+        match self.claim(1).await {
+            ControlFlow::Continue(mut claimed) => {
                 self.wake.notify_one();
-                let (claim, inside) = taken.remove(0);
-                self.work(claim, inside).await
+                self.work(claimed.remove(0)).await
             }
-            Err(step) => step,
+            ControlFlow::Break(step) => step,
         }
     }
 
     /// Takes what is due, as much as there are places for, and works on each in a task of `tasks`: one commit claims for
     /// many, and nobody asks in vain. Dropping `tasks` ends them where they are, as a crash would.
     pub async fn feed(self: Arc<Self>, tasks: &Mutex<JoinSet<()>>) -> Step {
-        match self.take(CLAIMS_AT_ONCE).await {
-            Ok(taken) => {
+        match self.claim(CLAIMS_AT_ONCE).await {
+            ControlFlow::Continue(claimed) => {
                 let mut tasks = tasks.lock().expect("no code panics while it spawns");
                 while let Some(ended) = tasks.try_join_next() {
                     if ended.is_err() {
                         tracing::error!("the bridge panicked while it settled an event, which comes back by its lease");
                     }
                 }
-                for (claim, inside) in taken {
+                for claimed in claimed {
                     let applier = self.clone();
                     tasks.spawn(async move {
-                        applier.work(claim, inside).await;
+                        applier.work(claimed).await;
                     });
                 }
                 Step::Busy
             }
-            Err(step) => step,
+            ControlFlow::Break(step) => step,
         }
     }
 
-    /// Claims up to `wanted` due events, no more than there are places for; at least one.
-    async fn take(&self, wanted: usize) -> Taken {
+    /// Claims up to `wanted` due events, no more than there are permits for, and at least one; else the step to take instead.
+    async fn claim(&self, wanted: usize) -> ControlFlow<Step, Vec<Claimed>> {
         if let Some(until) = self.partner.paused_until() {
-            return Err(Step::IdleFor(until.since(self.clock.now()).min(CIRCUIT_LOOK)));
+            return ControlFlow::Break(Step::IdleFor(until.since(self.clock.now()).min(CIRCUIT_LOOK)));
         }
-        let places = self.partner.concurrency();
-        let Some(inside) = self.room.enter(claims_for(places), wanted, &self.wake) else { return Err(Step::Idle) };
-        let claims = self.store.claims(inside.len(), self.lease()).await.map_err(|error| {
-            tracing::warn!(%error, "no event could be claimed");
-            Step::Failed
-        })?;
-        if claims.is_empty() {
-            return Err(Step::Idle);
+        self.permits.set_limit(claims_for(self.partner.concurrency()));
+        let permits = self.permits.acquire_up_to(wanted);
+        if permits.is_empty() {
+            return ControlFlow::Break(Step::Idle);
         }
-        let aged = claims.into_iter().map(|mut claim| {
+        let claims = match self.store.claims(permits.len(), self.lease()).await {
+            Ok(claims) if claims.is_empty() => return ControlFlow::Break(Step::Idle),
+            Ok(claims) => claims,
+            Err(error) => {
+                tracing::warn!(%error, "no event could be claimed");
+                return ControlFlow::Break(Step::Failed);
+            }
+        };
+        let claimed = claims.into_iter().zip(permits).map(|(mut claim, permit)| {
             // An outage in which nobody could call is no part of an event's age: else the first failure after a
             // long one would park what has failed twice.
             let failing_since = &mut claim.work.failing_since;
             *failing_since = failing_since.map(|since| self.partner.back_since().map_or(since, |at| at.max(since)));
-            claim
+            Claimed { claim, permit }
         });
-        let taken = aged.zip(inside).collect();
-        self.room.tell(claims_for(places));
-        Ok(taken)
+        let claimed = claimed.collect();
+        self.permits.note_saturation();
+        ControlFlow::Continue(claimed)
     }
 
     /// A claim outlives any call of its own: it is extended before a call that it might not.
@@ -219,10 +155,11 @@ impl<P: Partner> Applier<P> {
         self.call_time_max + self.request_time_max + LEASE_MARGIN
     }
 
-    async fn work(&self, mut claim: Claim, inside: Inside) -> Step {
+    async fn work(&self, claimed: Claimed) -> Step {
+        let Claimed { mut claim, permit } = claimed;
         let mut calls = Vec::new();
         let fate = AssertUnwindSafe(self.drive(&mut claim, &mut calls)).catch_unwind().await;
-        drop(inside);
+        drop(permit);
         let fate = match fate {
             Ok(Some(fate)) => fate,
             // A newer claim exists: whatever was found out is theirs to find out.
@@ -357,7 +294,7 @@ impl<P: Partner> Applier<P> {
         claim.lease_until.minus(self.request_time_max * 2 + LEASE_MARGIN / 2)
     }
 
-    /// The store did not answer: waits a moment, and says whether the claim lasts for another attempt. Whoever gave up
+    /// The store did not answer: waits a moment, and says whether the claim lasts for another attempt. To give up
     /// sooner would leave the customer waiting for the rest of the lease. A write that was answered with an error and
     /// stands all the same is fenced when it is repeated.
     async fn may_ask_again(&self, until: Timestamp) -> bool {
@@ -454,39 +391,5 @@ fn outcome_of(reply: &Reply) -> String {
         Reply::Held { status } => format!("held {status}"),
         Reply::Unsent { why } => format!("unsent: {why}"),
         Reply::Unknown { why } => format!("unknown: {why}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_room_raises_its_sign_and_takes_it_down_once_an_eighth_is_free() {
-        let (sign, wake) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
-        let room = Room::telling(sign.clone());
-        let enter = |places, wanted| {
-            let inside = room.enter(places, wanted, &wake).expect("there is a place");
-            room.tell(places);
-            inside
-        };
-        drop(room.enter(16, 64, &wake));
-        assert!(!sign.load(Ordering::Relaxed), "what is only reserved is no work");
-        let mut inside = enter(16, 15);
-        assert!(!sign.load(Ordering::Relaxed), "there is a place left");
-        inside.extend(enter(16, 64));
-        assert_eq!(inside.len(), 16);
-        assert!(sign.load(Ordering::Relaxed));
-        assert!(room.enter(16, 1, &wake).is_none(), "nobody more comes in");
-        inside.truncate(14);
-        assert!(sign.load(Ordering::Relaxed), "two places come free and are taken again all the time");
-        inside.truncate(13);
-        assert!(!sign.load(Ordering::Relaxed));
-        // A single place is an eighth, and all of it.
-        inside.clear();
-        let only = enter(1, 64);
-        assert!(sign.load(Ordering::Relaxed));
-        drop(only);
-        assert!(!sign.load(Ordering::Relaxed));
     }
 }

@@ -246,7 +246,7 @@ impl Bridge {
 /// the publisher last of all.
 fn spawn_broker(handles: &Handles, inbox: &Inbox, tasks: &mut Tasks, ends: &Ends) {
     let (Some(broker), Some(amqp)) = (&handles.broker, &handles.config.amqp) else { return };
-    let frames = Frames { inbox: inbox.clone(), source: amqp.source.clone(), plenty: handles.wakes.plenty.clone() };
+    let frames = Frames { inbox: inbox.clone(), source: amqp.source.clone(), appliers: handles.wakes.appliers.clone() };
     let (consumer, end) = (broker.clone(), ends.told(Stage::Consumer));
     tasks.spawn(Stage::Consumer, async move { consumer.run_consumer(frames, end).await });
     let (publisher, end) = (broker.clone(), ends.told(Stage::BrokerPublisher));

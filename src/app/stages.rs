@@ -2,7 +2,6 @@
 //!
 //! Before: [`super`] has opened the tools. After: [`super::tasks`] repeats the stages' steps.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use uuid::Uuid;
 use super::listeners::SlowClients;
 use super::settings;
 use crate::admin::{Admin, Links};
-use crate::apply::{Applier, Room};
+use crate::apply::Applier;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
@@ -23,6 +22,7 @@ use crate::inbound::refusals::Refusals;
 use crate::inbound::{AllowedTypes, Backlog, Inbox, TreeBudget};
 use crate::metrics::Metrics;
 use crate::outbound::{Deliver, Publisher, ToBroker, ToWebhook};
+use crate::permits::Permits;
 use crate::podero::{Client, Drift, Observe};
 use crate::pump::Step;
 use crate::replica::Replica;
@@ -35,7 +35,7 @@ use crate::watch::Watcher;
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The wake-ups by which one stage tells another that there is something to do. They carry nothing, and may be lost.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Wakes {
     /// Something is to be applied: the applier takes all that is due and has room.
     pub(super) work: Arc<Notify>,
@@ -43,8 +43,16 @@ pub(super) struct Wakes {
     pub(super) outbound: Arc<Notify>,
     /// A bulk retry was ordered.
     pub(super) retries: Arc<Notify>,
-    /// No wake-up but a sign: the applier has plenty in hand, and the queue may keep its messages for a moment.
-    pub(super) plenty: Arc<AtomicBool>,
+    /// No wake-up but the permits of the applier, which tell the consumer of the queue when they are saturated.
+    pub(super) appliers: Permits,
+}
+
+impl Default for Wakes {
+    fn default() -> Self {
+        let work = Arc::<Notify>::default();
+        let appliers = Permits::waking(work.clone());
+        Self { work, outbound: Arc::default(), retries: Arc::default(), appliers }
+    }
 }
 
 /// The tools that all stages share. Clones are the same ones.
@@ -99,7 +107,7 @@ impl Handles {
             wake_outbound: wakes.outbound,
             call_time_max,
             request_time_max: config.podero.timeout,
-            room: Room::telling(wakes.plenty),
+            permits: wakes.appliers,
         }
     }
 

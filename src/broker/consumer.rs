@@ -42,7 +42,7 @@ const KIB: usize = 1 << 10;
 /// Steps after which the other tasks on this thread have a turn: a whole prefetch that has come at once takes some milliseconds
 /// to read, for which answers from Podero would wait.
 const STEPS_IN_A_ROW: u32 = 8;
-/// While there is plenty in hand, a few messages at a time are taken, with a rest between them: some two thousand a second,
+/// While the applier is saturated, a few messages at a time are taken, with a rest between them: some two thousand a second,
 /// forty times what Podero's usual budget lets through, and the machine is free for those that are in hand. The rest is as safe
 /// with the broker.
 const TAKEN_IN_A_ROW: u32 = 8;
@@ -87,7 +87,7 @@ pub(super) async fn serve<I: Intake>(inner: &Inner, intake: &I, link: Link, mut 
             delivery = deliveries.next(), if takes.len() < prefetch && !pace.rests() => match delivery {
                 Some(Ok(delivery)) => {
                     takes.push(hands.take(delivery, stop.clone()));
-                    pace.took(intake.has_plenty());
+                    pace.took(intake.is_saturated());
                 }
                 Some(Err(error)) => return Ended::Lost(link.lost(&error)),
                 None => return Ended::Lost(lost("the broker cancelled the consumer: was the queue deleted?")),
@@ -117,8 +117,8 @@ struct Pace {
 }
 
 impl Pace {
-    fn took(&mut self, has_plenty: bool) {
-        self.taken = if has_plenty { self.taken + 1 } else { 0 };
+    fn took(&mut self, is_saturated: bool) {
+        self.taken = if is_saturated { self.taken + 1 } else { 0 };
         if self.taken >= TAKEN_IN_A_ROW {
             self.taken = 0;
             self.rest = Some(Box::pin(pump::sleep(REST)));
@@ -265,7 +265,7 @@ fn text(value: &AMQPValue) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// Messages are taken a few at a time while there is plenty in hand and else at once.
+    /// Messages are taken a few at a time while the applier is saturated and else at once.
     #[tokio::test(start_paused = true)]
     async fn messages_are_taken_a_few_at_a_time_only_while_saturated() {
         let mut pace = Pace::default();

@@ -188,8 +188,8 @@ pub trait Intake: Send + Sync + 'static {
     /// Takes a delivery into our hands. Called in the order of arrival.
     fn hold(&self, frame: Frame) -> Self::Held;
 
-    /// Whether the appliers have so much in hand that they need the machine rather than more events.
-    fn has_plenty(&self) -> bool {
+    /// Whether the appliers are saturated: they need the machine rather than more events.
+    fn is_saturated(&self) -> bool {
         false
     }
 

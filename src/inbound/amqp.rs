@@ -7,8 +7,6 @@
 //! Before: [`crate::broker`]. After: [`crate::inbound`].
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::FutureExt;
 
@@ -19,6 +17,7 @@ use super::signature::Verified;
 use super::text;
 use crate::broker::{Frame, Intake, IntakeResult};
 use crate::domain::event::Transport;
+use crate::permits::Permits;
 
 /// Takes frames into the inbox.
 pub struct Frames {
@@ -26,8 +25,8 @@ pub struct Frames {
     pub inbox: Inbox,
     /// `amqp.source`.
     pub source: String,
-    /// Whether those who work on events have plenty in hand.
-    pub plenty: Arc<AtomicBool>,
+    /// The permits of the applier: while they are saturated the broker keeps its messages for a moment.
+    pub appliers: Permits,
 }
 
 impl Intake for Frames {
@@ -60,8 +59,8 @@ impl Intake for Frames {
         HeldMessage { verified, ids, message_id, exchange, routing_key, properties, is_redelivered: frame.redelivered }
     }
 
-    fn has_plenty(&self) -> bool {
-        self.plenty.load(Ordering::Relaxed)
+    fn is_saturated(&self) -> bool {
+        self.appliers.is_saturated()
     }
 
     async fn offer(&self, held: &HeldMessage) -> IntakeResult {

@@ -273,7 +273,8 @@ mod tests {
             mapper: Mapper::none(),
             types: AllowedTypes::default(),
         };
-        let frames = Frames { inbox: inbox.clone(), source: "default".to_owned(), plenty: Arc::default() };
+        let frames =
+            Frames { inbox: inbox.clone(), source: "default".to_owned(), appliers: crate::permits::Permits::default() };
         let held = frames.hold(Frame {
             body: b"poison".to_vec(),
             content_type: None,

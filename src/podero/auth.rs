@@ -175,7 +175,7 @@ impl Tokens {
         }
     }
 
-    /// What is left of the pause that the endpoint asked for.
+    /// The rest of the pause that the endpoint asked for.
     fn pause(&self) -> Option<Duration> {
         let now = self.clock.now();
         let (asked_at, until) = self.lock().paused?;

@@ -12,11 +12,11 @@ use super::fields::{
     body_of, building, changed, id_of, is_of_building, is_of_user, is_of_user_line, json_of, observation, pump,
     reconnection, record_of, user, wanted_link,
 };
+use super::gate::Evidence;
 use super::moments::is_set;
-use super::throttle::Evidence;
 use super::wire::{
-    ANOTHER_WHY, Bounds, Entry, Keep, ListItem, OF_USERS, Part, Reading, Request, RequestParts, WITHOUT_ID_WHY, list,
-    one, segment, yes,
+    ANOTHER_WHY, Entry, Keep, ListBounds, ListItem, ListPart, OF_USERS, PartnerCall, Reading, RequestParts,
+    WITHOUT_ID_WHY, list, one, segment, yes,
 };
 use crate::domain::alert::Observation;
 use crate::domain::call::{
@@ -29,11 +29,11 @@ const PREFIX: &str = "/api/partners/v2.0";
 /// Pages of the two lists that an event asks for.
 #[derive(Default)]
 pub(super) struct EventPages {
-    buildings: Option<Part<BuildingFound>>,
-    heat_pumps: Option<Part<PumpFound>>,
+    buildings: Option<ListPart<BuildingFound>>,
+    heat_pumps: Option<ListPart<PumpFound>>,
 }
 
-impl Request for Call {
+impl PartnerCall for Call {
     type Answer = Done;
     type Pages = EventPages;
 
@@ -196,9 +196,9 @@ fn user_of<A>(item: &Map<String, Value>, notes: &mut DriftNotes) -> Result<UserF
 #[derive(Debug)]
 pub(super) struct ListUsers;
 
-impl Request for ListUsers {
+impl PartnerCall for ListUsers {
     type Answer = Vec<UserFound>;
-    type Pages = Option<Part<UserFound>>;
+    type Pages = Option<ListPart<UserFound>>;
     const BYTES_MAX: usize = USERS_BYTES_MAX;
     const EVIDENCE: Evidence = Evidence::Podero;
 
@@ -226,9 +226,9 @@ pub(super) struct ObserveHeatPumps {
     pub(super) user: Uuid,
 }
 
-impl Request for ObserveHeatPumps {
+impl PartnerCall for ObserveHeatPumps {
     type Answer = Vec<Observation>;
-    type Pages = Option<Part<Observation>>;
+    type Pages = Option<ListPart<Observation>>;
 
     fn operation(&self) -> Operation {
         Operation::ListHeatPumps
@@ -267,7 +267,7 @@ impl GetHeatPump<Option<Reconnection>> {
     }
 }
 
-impl<A: std::fmt::Debug + Send> Request for GetHeatPump<A> {
+impl<A: std::fmt::Debug + Send> PartnerCall for GetHeatPump<A> {
     type Answer = A;
     type Pages = ();
 
@@ -279,7 +279,7 @@ impl<A: std::fmt::Debug + Send> Request for GetHeatPump<A> {
         Ok(RequestParts::new(Method::GET, format!("{}/{}/heat-pumps/{}", users(org), self.user, self.heat_pump)))
     }
 
-    fn read(&self, body: &[u8], (): &mut (), notes: &mut DriftNotes) -> Reading<A> {
+    fn read(&self, body: &[u8], _: &mut (), notes: &mut DriftNotes) -> Reading<A> {
         Reading::Whole(one(body, notes, |item, notes| {
             notes.pump_of(item);
             if id_of(item.get("id")).ok_or(Reply::Unknown { why: WITHOUT_ID_WHY })? != self.heat_pump {
@@ -291,7 +291,7 @@ impl<A: std::fmt::Debug + Send> Request for GetHeatPump<A> {
 }
 
 /// It stays pending until its owner has done it: a second link is as good as the first, so a repeat is harmless.
-impl Request for ResolveCue {
+impl PartnerCall for ResolveCue {
     type Answer = String;
     type Pages = ();
 
@@ -320,7 +320,7 @@ impl Request for ResolveCue {
         Ok(RequestParts::new(Method::POST, path).with(body))
     }
 
-    fn read(&self, body: &[u8], (): &mut (), notes: &mut DriftNotes) -> Reading<String> {
+    fn read(&self, body: &[u8], _: &mut (), notes: &mut DriftNotes) -> Reading<String> {
         Reading::Whole(one(body, notes, |item, notes| wanted_link(item, "redirect_url", notes)))
     }
 }
@@ -339,7 +339,7 @@ fn bytes_of(record: &Record) -> usize {
 }
 
 impl ListItem for UserFound {
-    const BOUNDS: Bounds = OF_USERS;
+    const BOUNDS: ListBounds = OF_USERS;
     const ONE_MUST_DO: bool = true;
     const KEEP: Keep = is_of_user_line;
 

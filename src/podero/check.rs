@@ -6,7 +6,7 @@ use super::answer::{Coding, Lost, coding_of};
 use super::auth::Token;
 use super::calls::ListUsers;
 use super::client::{Client, Inner, PROBE_ID};
-use super::wire::Request;
+use super::wire::PartnerCall;
 use crate::domain::CustomerId;
 use crate::domain::call::{Call, Reply};
 
@@ -112,7 +112,7 @@ impl Client {
 
 impl Inner {
     /// The status of the answer to a call, whose body is not read.
-    async fn status_of<R: Request>(&self, request: &R, token: &Token) -> Result<Status, Unfit> {
+    async fn status_of<R: PartnerCall>(&self, request: &R, token: &Token) -> Result<Status, Unfit> {
         let Ok(parts) = request.request(self.settings.org_id) else {
             return Err(Unfit::Away { why: "the call has no address" });
         };

@@ -1,6 +1,6 @@
 //! The partner over HTTP: sends each call through the budget, and reads its answer.
 //!
-//! Before: the stages ask by [`super::Partner`]. After: [`super::wire`] reads the answers, [`super::throttle`] learns from them.
+//! Before: the stages ask by [`super::Partner`]. After: [`super::wire`] reads the answers, [`super::gate`] learns from them.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -16,9 +16,10 @@ use super::auth::{Token, Tokens};
 use super::body::Deadline;
 use super::calls::{GetHeatPump, ListUsers, ObserveHeatPumps};
 use super::drift::{Drift, DriftNotes};
+use super::gate::{Budget, Evidence, ProbePurpose};
 use super::settings::{Error, Settings, base_of, credentials};
-use super::throttle::{self, Budget, Evidence, ProbePurpose, Throttle, Turnstile, Urgency};
-use super::wire::{self, Reading, Request, RequestParts};
+use super::turnstile::{Throttle, Turnstile, Urgency, turnstile};
+use super::wire::{self, PartnerCall, Reading, RequestParts};
 use super::{Observe, Partner};
 use crate::clock::Clock;
 use crate::domain::alert::Observation;
@@ -57,7 +58,7 @@ pub struct CallPreview {
 
 /// How a call would be sent. Nothing is.
 pub fn preview(call: &Call) -> CallPreview {
-    match Request::request(call, Uuid::nil()) {
+    match PartnerCall::request(call, Uuid::nil()) {
         Ok(RequestParts { method, path, body }) => CallPreview { method: method.to_string(), path, body },
         Err(refusal) => CallPreview { method: "none".to_owned(), path: refusal.detail, body: None },
     }
@@ -171,7 +172,7 @@ impl Client {
         let watcher: Arc<dyn Observe> = Arc::new(watcher);
         let tokens = Arc::new(Tokens::new(http.clone(), &base_url, credentials, clock.clone()));
         let budget = Budget { max_in_flight: settings.max_in_flight, per_second };
-        let (throttle, turnstile) = throttle::throttle(budget, clock.clone(), watcher.clone());
+        let (throttle, turnstile) = turnstile(budget, clock.clone(), watcher.clone());
         let dispatcher = Dispatcher { turnstile, tokens: tokens.clone() };
         let (pool, unreadable) = (Pool::new(POOL_BYTES), Mutex::default());
         let inner = Inner { http, settings, base_url, clock, tokens, throttle, pool, watcher, unreadable };
@@ -315,7 +316,7 @@ struct Exchange<A> {
 
 impl Inner {
     /// One urgent call. A list in many pages must not outlive the claim that asked for it.
-    async fn ask_in_time<R: Request>(
+    async fn ask_in_time<R: PartnerCall>(
         &self,
         request: &R,
         idempotency_key: Option<Uuid>,
@@ -327,7 +328,12 @@ impl Inner {
     }
 
     /// One call: one request, or as many as a list has pages. Each takes a slot of the budget.
-    async fn ask<R: Request>(&self, request: &R, idempotency_key: Option<Uuid>, urgency: Urgency) -> Reply<R::Answer> {
+    async fn ask<R: PartnerCall>(
+        &self,
+        request: &R,
+        idempotency_key: Option<Uuid>,
+        urgency: Urgency,
+    ) -> Reply<R::Answer> {
         let first = match request.request(self.settings.org_id) {
             Ok(parts) => parts,
             Err(refusal) => return Reply::Refused(refusal),
@@ -356,7 +362,7 @@ impl Inner {
 
     /// One call next to the budget, of which only the outcome counts.
     async fn look_up(&self, call: &Call) -> Reply<()> {
-        let parts = match Request::request(call, self.settings.org_id) {
+        let parts = match PartnerCall::request(call, self.settings.org_id) {
             Ok(parts) => parts,
             Err(refusal) => return Reply::Refused(refusal),
         };
@@ -386,7 +392,7 @@ impl Inner {
     }
 
     /// One request with a good token; once more with a fresh one after a 401, which says that nothing was done.
-    async fn exchange<R: Request>(
+    async fn exchange<R: PartnerCall>(
         &self,
         request: &R,
         parts: &RequestParts,
@@ -452,7 +458,7 @@ impl Inner {
     }
 
     /// One request and its answer.
-    async fn attempt<R: Request>(
+    async fn attempt<R: PartnerCall>(
         &self,
         request: &R,
         http: reqwest::RequestBuilder,

@@ -62,7 +62,7 @@ names! {
     }
 }
 
-/// What is found in one answer, each once.
+/// The differences of one answer, each once.
 #[derive(Debug, Default)]
 pub(super) struct DriftNotes {
     drifts: Vec<Drift>,
@@ -184,7 +184,7 @@ impl DriftNotes {
 mod tests {
     use super::super::answer::Coding;
     use super::super::calls::{ListUsers, ObserveHeatPumps};
-    use super::super::wire::{self, Request};
+    use super::super::wire::{self, PartnerCall};
     use super::*;
     use serde_json::json;
 
@@ -192,7 +192,7 @@ mod tests {
         Received::of(status, body.as_bytes())
     }
 
-    fn of<R: Request>(request: &R, received: &Received, now: Timestamp) -> Vec<Drift> {
+    fn of<R: PartnerCall>(request: &R, received: &Received, now: Timestamp) -> Vec<Drift> {
         let mut notes = DriftNotes::of(received, now);
         drop(wire::read(request, received, &mut R::Pages::default(), now, &mut notes));
         notes.drifts().to_vec()

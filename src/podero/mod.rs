@@ -17,11 +17,12 @@ mod check;
 mod client;
 mod drift;
 mod fields;
+mod gate;
 mod moments;
 mod pruned;
 mod refusal;
 mod settings;
-mod throttle;
+mod turnstile;
 mod wire;
 
 use std::time::Duration;
@@ -34,8 +35,8 @@ use crate::domain::call::{Call, Operation, Reply, UserFound};
 pub use check::{Checked, Unfit};
 pub use client::{CallPreview, Client, Dispatcher, Outlook, STATUSES, preview};
 pub use drift::Drift;
+pub use gate::ProbePurpose;
 pub use settings::{Error, Settings};
-pub use throttle::ProbePurpose;
 
 /// Podero, as the stages see it. No call fails but by its reply, and none panics. A call that is dropped before its reply
 /// is ready may have happened all the same.

@@ -11,7 +11,7 @@ use reqwest::Url;
 use reqwest::header::HeaderValue;
 use uuid::Uuid;
 
-use super::throttle::SLOT_WAIT_MAX;
+use super::turnstile::SLOT_WAIT_MAX;
 
 /// What the operator chose (contract §4, `podero.*`).
 #[derive(Clone)]

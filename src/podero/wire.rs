@@ -1,9 +1,9 @@
 //! An answer of Podero's becomes a [`Reply`], by its status and by what the call asks for. Pure functions over values.
 //!
-//! What is written is built from an allow-list of our own fields; nothing that Podero showed us is ever sent
-//! back (it could delete a device). What is read may be of any shape that Podero's pages show, and an answer
-//! that makes no sense is `Unknown`, never a fact. A list that is not known to be whole is no list. What is
-//! kept of a refusal holds no personal data ([`super::refusal`]). A list is read entry by entry into small records within
+//! Every body is built from an allow-list of our own fields; nothing that Podero showed us is ever sent
+//! back (it could delete a device). An answer may have any shape that Podero's pages show, and one
+//! that makes no sense is `Unknown`, never a fact. A list that is not known to be whole is no list. The
+//! record of a refusal holds no personal data ([`super::refusal`]). A list is read entry by entry into small records within
 //! bounds. This file never sends, waits or logs.
 //!
 //! | status | means |
@@ -34,10 +34,10 @@ use uuid::Uuid;
 use super::answer::{ANSWER_BYTES_MAX, Received};
 use super::drift::{Drift, DriftNotes};
 use super::fields::{count, id_of, is_read};
+use super::gate::Evidence;
 pub(super) use super::pruned::Keep;
 use super::pruned::{self, Stopped};
 use super::refusal::{detail, speaks_of_duplicate};
-use super::throttle::Evidence;
 use crate::domain::Timestamp;
 use crate::domain::call::{Operation, Refusal, RefusalKind, Repeat, Reply};
 use crate::domain::event::FieldValue;
@@ -46,12 +46,12 @@ use crate::domain::event::FieldValue;
 /// page of the API shows.
 const PAGE_ENTRIES: usize = 200;
 
-/// Bounds of the list of all users: four times the largest fleet that is planned for. Its records are smaller than the
+/// ListBounds of the list of all users: four times the largest fleet that is planned for. Its records are smaller than the
 /// list itself.
-pub(super) const OF_USERS: Bounds = Bounds { records: 200_000, unusable: 1_000, bytes: 48 * 1024 * 1024 };
+pub(super) const OF_USERS: ListBounds = ListBounds { records: 200_000, unusable: 1_000, bytes: 48 * 1024 * 1024 };
 
-/// Bounds of a list about one user: no user has a hundred heat pumps or homes, and 64 such lists are read at once.
-const OF_ONE_USER: Bounds = Bounds { records: 1_000, unusable: 1_000, bytes: 1024 * 1024 };
+/// ListBounds of a list about one user: no user has a hundred heat pumps or homes, and 64 such lists are read at once.
+const OF_ONE_USER: ListBounds = ListBounds { records: 1_000, unusable: 1_000, bytes: 1024 * 1024 };
 
 /// Characters that stand for themselves in a segment of a path (RFC 3986 §2.3), in addition to letters and digits.
 const OF_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -61,7 +61,7 @@ pub(super) const WITHOUT_ID_WHY: &str = "answer without id";
 pub(super) const ANOTHER_WHY: &str = "answer about something else";
 
 /// A call in Podero's words: its request, and how an answer that says yes is read.
-pub(super) trait Request: fmt::Debug + Sync {
+pub(super) trait PartnerCall: fmt::Debug + Sync {
     /// What a yes tells.
     type Answer: Send;
     /// The pages of a list that were read so far.
@@ -149,18 +149,18 @@ impl<A> Reading<A> {
 }
 
 /// The first pages of a list.
-pub(super) struct Part<T> {
+pub(super) struct ListPart<T> {
     records: Vec<T>,
     /// Entries read so far, those without an id among them.
     entries: usize,
     total: usize,
-    /// Bounds that are left for the next pages.
-    left: Bounds,
+    /// ListBounds that are left for the next pages.
+    left: ListBounds,
 }
 
-/// Bounds that are left for a list: an answer of some megabytes must not become many more.
+/// ListBounds that are left for a list: an answer of some megabytes must not become many more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bounds {
+pub(super) struct ListBounds {
     /// Records that are kept.
     records: usize,
     /// Entries that cannot be used.
@@ -169,7 +169,7 @@ pub(super) struct Bounds {
     bytes: usize,
 }
 
-impl Bounds {
+impl ListBounds {
     fn take(&mut self, bytes: usize, is_usable: bool) -> Result<(), &'static str> {
         let spend = |left: &mut usize, amount: usize, why: &'static str| -> Result<(), &'static str> {
             *left = left.checked_sub(amount).ok_or(why)?;
@@ -188,8 +188,8 @@ impl Bounds {
 
 /// Something of which a list holds many.
 pub(super) trait ListItem: Sized {
-    /// Bounds of a whole list.
-    const BOUNDS: Bounds = OF_ONE_USER;
+    /// ListBounds of a whole list.
+    const BOUNDS: ListBounds = OF_ONE_USER;
     /// Whether a list of which no entry can be used is none: an empty one would end what is known of all.
     const ONE_MUST_DO: bool = false;
     /// The fields that are read.
@@ -219,7 +219,7 @@ pub(super) fn segment(text: &str) -> Result<String, Refusal> {
 }
 
 /// Reads an answer to a call.
-pub(super) fn read<R: Request>(
+pub(super) fn read<R: PartnerCall>(
     request: &R,
     received: &Received,
     pages: &mut R::Pages,
@@ -237,7 +237,7 @@ pub(super) fn read<R: Request>(
 
 /// Whether the body alone tells the meaning of an answer: a yes; a "not there", which may be a gateway's page; a no to a user,
 /// which may be a duplicate.
-fn is_told_by_body<R: Request>(request: &R, status: u16) -> bool {
+fn is_told_by_body<R: PartnerCall>(request: &R, status: u16) -> bool {
     let writes_user = request.values_of_user().is_some();
     request.is_success(status) || matches!(status, 404 | 410) || (writes_user && matches!(status, 400 | 422))
 }
@@ -305,7 +305,11 @@ impl<T> Entry<T> {
 
 /// Reads a bare array, or a page of `{total, items}`, entry by entry. A list is whole when the array is bare or the pages hold
 /// `total`.
-pub(super) fn list<T: ListItem>(body: &[u8], pages: &mut Option<Part<T>>, notes: &mut DriftNotes) -> Reading<Vec<T>> {
+pub(super) fn list<T: ListItem>(
+    body: &[u8],
+    pages: &mut Option<ListPart<T>>,
+    notes: &mut DriftNotes,
+) -> Reading<Vec<T>> {
     let mut left = pages.as_ref().map_or(T::BOUNDS, |part| part.left);
     let (mut records, unusable) = (Vec::new(), left.unusable);
     let read = pruned::list(body, T::KEEP, &mut |item| {
@@ -329,15 +333,15 @@ pub(super) fn list<T: ListItem>(body: &[u8], pages: &mut Option<Part<T>>, notes:
         Some(None) => return unknown("list without total"),
         total => total.flatten(),
     };
-    gather(pages, Part { records, entries: listed.entries, total: 0, left }, total)
+    gather(pages, ListPart { records, entries: listed.entries, total: 0, left }, total)
 }
 
 /// Joins a page to what is known of the list already. Anything that could hide an entry makes the list unknown:
 /// a list that is read short would make the watch think that heat pumps are gone.
-fn gather<T: ListItem>(pages: &mut Option<Part<T>>, page: Part<T>, total: Option<usize>) -> Reading<Vec<T>> {
+fn gather<T: ListItem>(pages: &mut Option<ListPart<T>>, page: ListPart<T>, total: Option<usize>) -> Reading<Vec<T>> {
     let part = match (pages.take(), total) {
         (None, None) => return Reading::Whole(Reply::Done(page.records)),
-        (None, Some(total)) => Part { total, ..page },
+        (None, Some(total)) => ListPart { total, ..page },
         (Some(_), None) => return unknown("list changed its shape"),
         (Some(part), Some(total)) if part.total != total => return unknown("list changed while it was read"),
         (Some(mut part), Some(total)) => {
@@ -347,7 +351,7 @@ fn gather<T: ListItem>(pages: &mut Option<Part<T>>, page: Part<T>, total: Option
                 return unknown("list does not go on");
             }
             part.records.extend(page.records);
-            Part { records: part.records, entries: part.entries + page.entries, total, left: page.left }
+            ListPart { records: part.records, entries: part.entries + page.entries, total, left: page.left }
         }
     };
     match part.entries {
@@ -365,7 +369,7 @@ fn unknown<A>(why: &'static str) -> Reading<A> {
 }
 
 /// Any status but a yes.
-fn failure<R: Request>(request: &R, received: &Received, now: Timestamp) -> Reply<R::Answer> {
+fn failure<R: PartnerCall>(request: &R, received: &Received, now: Timestamp) -> Reply<R::Answer> {
     let status = received.status;
     let after = received.retry_after.as_deref().and_then(|text| retry_after(text, now));
     let refused = |kind| Reply::Refused(Refusal { kind, status, detail: detail(received) });

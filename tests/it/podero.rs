@@ -463,7 +463,7 @@ async fn every_request_asks_for_no_coding_and_an_answer_in_one_says_so() {
     let made = json!({"id": USER, "role": "user", "external_user_id": "C-1"});
     w.mock.then(answer(201, format!("\u{feff}{made}")));
     let reply = within(w.ask(&create())).await;
-    assert!(matches!(&reply, Reply::Done(Done::UserLookedUp(Some(_)))), "a byte order mark is passed over: {reply:?}");
+    assert!(matches!(&reply, Reply::Done(Done::UserCreated { .. })), "a byte order mark is passed over: {reply:?}");
     assert_eq!(w.client.unreadable(), None);
     // A gateway's page that cannot be read is no word of the API either.
     w.mock.then(Act::Answer(404, vec![("content-encoding", "br".to_owned())], "packed".to_owned()));

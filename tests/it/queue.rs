@@ -15,6 +15,7 @@ use podero_bridge::inbound::amqp::Frames;
 use podero_bridge::inbound::mapping::mapper::Mapper;
 use podero_bridge::inbound::{AllowedTypes, Backlog, Inbox, TreeBudget, UNREADABLE_MAX};
 use podero_bridge::metrics::Metrics;
+use podero_bridge::permits::Permits;
 use podero_bridge::store::{Ordered, Stepped};
 use serde_json::json;
 
@@ -40,7 +41,7 @@ fn frames(fixture: &StoreFixture) -> Frames {
         mapper: Mapper::none(),
         types: AllowedTypes::default(),
     };
-    Frames { inbox, source: "default".to_owned(), plenty: Arc::default() }
+    Frames { inbox, source: "default".to_owned(), appliers: Permits::default() }
 }
 
 /// A CloudEvent in binary mode that lacks its type.

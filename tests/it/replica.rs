@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use podero_bridge::apply::{Applier, Room};
+use podero_bridge::apply::Applier;
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::alert::Severities;
 use podero_bridge::domain::call::Reply;
@@ -15,6 +15,7 @@ use podero_bridge::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps, Policy
 use podero_bridge::domain::retry::RetrySchedule;
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::metrics::Metrics;
+use podero_bridge::permits::Permits;
 use podero_bridge::podero::{Client, Outlook, Partner, ProbePurpose};
 use podero_bridge::pump::Step;
 use podero_bridge::replica::Replica;
@@ -366,7 +367,7 @@ fn applier(one: &One) -> Applier<Client> {
         wake_outbound: Arc::default(),
         call_time_max: Duration::from_secs(60),
         request_time_max: Duration::from_secs(10),
-        room: Room::default(),
+        permits: Permits::default(),
     }
 }
 

@@ -13,6 +13,7 @@ use podero_bridge::inbound::amqp::Frames;
 use podero_bridge::inbound::mapping::mapper::Mapper;
 use podero_bridge::inbound::{AllowedTypes, Backlog, Inbox, TreeBudget};
 use podero_bridge::metrics::Metrics;
+use podero_bridge::permits::Permits;
 use podero_bridge::store::{
     EventSummary, EventView, NotTaken, Ordered, ReadAgain, RetryRequest, RetryState, RowKind, Stepped, Store,
     UnreadMessage,
@@ -54,7 +55,7 @@ fn frames(store: &Store, fixture: &StoreFixture, map: &str, types: &str) -> Fram
         mapper: Mapper::new(&config.sources, binary, 10, BODY_BYTES_MAX),
         types: AllowedTypes::of(&config.sources),
     };
-    Frames { inbox, source: "crm".to_owned(), plenty: Arc::default() }
+    Frames { inbox, source: "crm".to_owned(), appliers: Permits::default() }
 }
 
 fn frame(body: &str) -> Frame {

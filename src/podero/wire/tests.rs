@@ -92,7 +92,7 @@ enum Any {
 impl Any {
     fn request(&self) -> RequestParts {
         match self {
-            Self::Event(call) => Request::request(&**call, ORG),
+            Self::Event(call) => PartnerCall::request(&**call, ORG),
             Self::ListUsers => ListUsers.request(ORG),
             Self::ObserveHeatPumps => watched().request(ORG),
             Self::ObserveHeatPump => GetHeatPump::observe(USER, THING).request(ORG),
@@ -101,7 +101,7 @@ impl Any {
     }
 
     fn read(&self, received: &Received, notes: &mut DriftNotes) -> Reading<()> {
-        fn read_one<R: Request>(request: &R, received: &Received, notes: &mut DriftNotes) -> Reading<()> {
+        fn read_one<R: PartnerCall>(request: &R, received: &Received, notes: &mut DriftNotes) -> Reading<()> {
             read(request, received, &mut R::Pages::default(), NOW, notes).map(drop)
         }
         match self {
@@ -205,7 +205,7 @@ fn every_call_has_its_method_path_and_body() {
 
 #[test]
 fn a_session_without_a_building_does_not_speak_of_one() {
-    let body = Request::request(&session(None), ORG).expect("has an address").body;
+    let body = PartnerCall::request(&session(None), ORG).expect("has an address").body;
     assert_eq!(body.expect("a body").get("building_id"), None);
 }
 
@@ -216,7 +216,7 @@ fn a_buildings_name_is_always_written_and_never_cleared() {
         ([(Field::Name, Some("New".into()))].into(), json!({"name": "New"})),
         ([(Field::Name, None)].into(), json!({"name": "Old"})),
     ] {
-        let outgoing = Request::request(&rename(changes), ORG).expect("has an address");
+        let outgoing = PartnerCall::request(&rename(changes), ORG).expect("has an address");
         assert_eq!(outgoing.body, Some(expect));
     }
 }
@@ -232,7 +232,7 @@ fn an_external_id_stays_one_segment_whatever_it_holds() {
         ("..", None),
     ] {
         let call = Call::FindUser { external_id: customer(id) };
-        let path = Request::request(&call, ORG).ok().map(|outgoing| outgoing.path);
+        let path = PartnerCall::request(&call, ORG).ok().map(|outgoing| outgoing.path);
         let expect = expect.map(|segment| format!("/api/partners/v2.0/org/{ORG}/users/by-ext-id/{segment}"));
         assert_eq!(path, expect, "{id}");
     }
@@ -242,7 +242,7 @@ fn received(status: u16, retry_after: Option<&str>, body: impl ToString) -> Rece
     Received { retry_after: retry_after.map(str::to_owned), ..Received::of(status, body.to_string().as_bytes()) }
 }
 
-fn reply<R: Request>(call: &R, status: u16, body: impl ToString) -> Reply<R::Answer>
+fn reply<R: PartnerCall>(call: &R, status: u16, body: impl ToString) -> Reply<R::Answer>
 where
     R::Answer: std::fmt::Debug,
 {
@@ -606,7 +606,7 @@ fn a_cue_is_begun_with_the_names_that_it_asks_for() {
         let cue = Cue { id: THING, secret: Hidden("a/b+c".to_owned()), parameters };
         let (success_url, cancel_url) = ("https://u.example/1".to_owned(), "https://u.example/2".to_owned());
         let call = ResolveCue { cue, success_url, cancel_url, language: Some("de".to_owned()) };
-        let sent = Request::request(&call, ORG).expect("it can be sent");
+        let sent = PartnerCall::request(&call, ORG).expect("it can be sent");
         assert_eq!(sent.path, format!("/api/partners/v2.0/cues/{THING}/resolve?cue_id={THING}&secret=a%2Fb%2Bc"));
         let wanted = json!({names[0]: "https://u.example/1", names[1]: "https://u.example/2", "language": "de"});
         assert_eq!(sent.body, Some(wanted));

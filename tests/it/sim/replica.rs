@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
-use podero_bridge::apply::{Applier, Room};
+use podero_bridge::apply::Applier;
 use podero_bridge::broker::{Frame, Intake, IntakeResult, Properties};
 use podero_bridge::clock::Clock;
 use podero_bridge::config::Verify;
@@ -22,6 +22,7 @@ use podero_bridge::inbound::mapping::mapper::Mapper;
 use podero_bridge::inbound::{AllowedTypes, Backlog, Delivery, Inbox, TreeBudget, signature};
 use podero_bridge::metrics::Metrics;
 use podero_bridge::outbound::{Publisher, ToBroker};
+use podero_bridge::permits::Permits;
 use podero_bridge::problem::ProblemKind;
 use podero_bridge::store::{Receipt, RetryRequest, Settings, Store, Target};
 use podero_bridge::watch::Watcher;
@@ -151,11 +152,11 @@ impl Replica {
                 policy: rules.policy.clone(),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
-                wake,
+                wake: wake.clone(),
                 wake_outbound: Arc::clone(&wake_outbound),
                 call_time_max: CALL_TIME_MAX,
                 request_time_max: REQUEST_TIME_MAX,
-                room: Room::default(),
+                permits: Permits::waking(wake.clone()),
             }),
             watcher: Arc::new(Watcher {
                 store: store.clone(),
@@ -173,7 +174,7 @@ impl Replica {
                 clock: clock.clone(),
                 metrics,
             }),
-            frames: Arc::new(Frames { inbox, source: "default".to_owned(), plenty: Arc::default() }),
+            frames: Arc::new(Frames { inbox, source: "default".to_owned(), appliers: Permits::default() }),
             store,
             is_frozen: false,
         }

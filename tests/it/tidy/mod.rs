@@ -59,7 +59,7 @@ fn module(path: &str) -> String {
 }
 
 /// What each module may import beside itself and `domain`.
-const MAY_IMPORT: [(&str, &[&str]); 25] = [
+const MAY_IMPORT: [(&str, &[&str]); 26] = [
     ("domain", &[]),
     ("clock", &[]),
     ("config", &[]),
@@ -67,15 +67,16 @@ const MAY_IMPORT: [(&str, &[&str]); 25] = [
     // Set up from its section of the configuration, before anything else.
     ("telemetry", &["clock", "config"]),
     ("tls", &[]),
+    ("permits", &[]),
     ("problem", &[]),
     ("pump", &[]),
     ("broker", &["clock", "pump", "tls"]),
     ("listener", &["config", "metrics", "problem"]),
-    ("podero", &["clock", "pump", "tls"]),
+    ("podero", &["clock", "permits", "pump", "tls"]),
     ("store", &["clock"]),
     // The queue's door is the broker's consumer.
-    ("inbound", &["clock", "config", "listener", "metrics", "problem", "pump", "store", "broker"]),
-    ("apply", &["clock", "metrics", "podero", "pump", "store"]),
+    ("inbound", &["clock", "config", "listener", "metrics", "permits", "problem", "pump", "store", "broker"]),
+    ("apply", &["clock", "metrics", "permits", "podero", "pump", "store"]),
     ("watch", &["clock", "podero", "pump", "store"]),
     ("upkeep", &["clock", "config", "metrics", "pump", "store"]),
     ("replica", &["clock", "metrics", "podero", "pump", "store"]),
@@ -85,8 +86,8 @@ const MAY_IMPORT: [(&str, &[&str]); 25] = [
     (
         "app",
         &[
-            "admin", "apply", "broker", "clock", "config", "inbound", "listener", "metrics", "outbound", "podero",
-            "pump", "replica", "sandbox", "spec", "store", "upkeep", "watch",
+            "admin", "apply", "broker", "clock", "config", "inbound", "listener", "metrics", "outbound", "permits",
+            "podero", "pump", "replica", "sandbox", "spec", "store", "upkeep", "watch",
         ],
     ),
     (
@@ -136,7 +137,7 @@ const ROOMS: [(&str, &[&str]); 30] = [
     ("sqlx", &["src/store/"]),
     ("prometheus", &["src/metrics.rs"]),
     ("backoff", &["src/domain/retry.rs"]),
-    ("governor", &["src/podero/throttle.rs"]),
+    ("governor", &["src/podero/gate.rs"]),
     ("http_body", &["src/podero/body.rs"]),
     ("bytes", &["src/podero/body.rs", "src/inbound/", "src/listener/mod.rs", "src/store/inbox.rs", "src/cli/import/"]),
     ("cloudevents", &["src/inbound/", "src/outbound.rs"]),

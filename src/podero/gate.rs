@@ -1,10 +1,8 @@
-//! One budget for everything that is asked of Podero: calls in flight, requests per second, pauses, the circuit.
+//! The gate to Podero: its pace, its pauses, and the circuit, which a [`Probe`] closes and opens.
 //!
-//! Events go first; polls take what is left, and a small fixed share so that the watch never goes blind under
-//! a long import. A pause that Podero asks for, and an open circuit, hold the whole target: whoever asks then is
-//! told so at once, nobody waits for hours, and nothing counts against the event that wanted to be sent. Whether Podero
-//! is there is asked by a [`Probe`], a call of the bridge's own: it closes an open circuit, and it alone opens one on
-//! failures that may be a single customer's. This file never sleeps, never sends and never repeats a call.
+//! A pause that Podero asks for, and an open circuit, hold the whole target. Whether Podero is there is asked by a [`Probe`],
+//! a call by the bridge itself: it closes an open circuit, and it alone opens one on failures that may be a single
+//! customer's. This file never sleeps, never sends and never repeats a call.
 //!
 //! | reply | pace and pause | circuit |
 //! |---|---|---|
@@ -27,14 +25,14 @@
 //!
 //! The budget is shared by all replicas: each uses its part, and what one learns of Podero the others adopt.
 //!
-//! Before: [`crate::podero`] asks for a [`Slot`] per request. After: the slot is settled with the reply.
+//! Before: [`super::turnstile`] asks for admission. After: it is settled with each reply.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::Notify;
 
 use super::Observe;
 use crate::clock::Clock;
@@ -43,20 +41,11 @@ use crate::domain::call::{Instead, Reply};
 use crate::domain::partner_health::{CircuitCause, Hold, Opening, PartnerHealth};
 use crate::domain::retry::RetrySchedule;
 use crate::domain::verdict::RETRY_AFTER_MAX;
-
-/// The longest wait for a slot. At the default budget of 50 requests a second this is a queue of 1,500: whoever
-/// waits behind more than that does better to give the claim back than to let its lease run out.
-pub(super) const SLOT_WAIT_MAX: Duration = Duration::from_secs(30);
-
-/// Waiters per urgency; a few times what [`SLOT_WAIT_MAX`] can serve at the default budget.
-const WAITERS_MAX: usize = 4_096;
-
-/// After so many events in a row one waiting poll gets its turn: 6 % of the budget keeps the watch seeing.
-const EVENTS_IN_ROW_MAX: u32 = 16;
+use crate::permits::Permits;
 
 /// Requests may bunch up to this share of a second's budget (1/20: 50 ms), so that timers of a millisecond's
 /// resolution can still use up a large budget, while any second sees at most 5 % more than it.
-const BURST_DIVISOR: u32 = 20;
+pub(super) const BURST_DIVISOR: u32 = 20;
 
 /// A change of pace smaller than one in so many is not worth a new limiter.
 const PACE_STEP_DIVISOR: u32 = 20;
@@ -82,18 +71,6 @@ const BUSY_PAUSES: RetrySchedule = RetrySchedule { initial: Duration::from_secs(
 /// While a probe is under way the circuit is open for this much longer: look again then.
 const PROBE_GLANCE: Duration = Duration::from_secs(1);
 
-/// The purpose of a call: events go first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Urgency {
-    /// For an event that holds its customer's lane.
-    Event {
-        /// A call that has not left the bridge by then never does: the claim's lease would not cover its end.
-        until: Timestamp,
-    },
-    /// For the watch, which comes round again.
-    Poll,
-}
-
 /// The budget of requests, of all replicas together. Both bounds are at least 1 (checked by the settings).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Budget {
@@ -101,42 +78,6 @@ pub(super) struct Budget {
     pub(super) max_in_flight: usize,
     /// Requests per second.
     pub(super) per_second: NonZeroU32,
-}
-
-/// The caller's side of the budget.
-pub(super) struct Throttle {
-    gate: Arc<Gate>,
-    events: mpsc::Sender<Waiter>,
-    polls: mpsc::Sender<Waiter>,
-}
-
-/// The dispatcher's side: hands slots to whoever goes first.
-pub(super) struct Turnstile {
-    gate: Arc<Gate>,
-    events: mpsc::Receiver<Waiter>,
-    polls: mpsc::Receiver<Waiter>,
-    events_in_row: u32,
-}
-
-struct Waiter {
-    give: oneshot::Sender<Result<Place, Instead>>,
-}
-
-/// One of the requests that may be in flight; dropping it gives the place free.
-struct Place {
-    gate: Arc<Gate>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.gate.lock().in_flight -= 1;
-        self.gate.freed.notify_one();
-    }
-}
-
-/// The right to make one request. Dropping it gives the place free; [`Slot::settle`] also tells how it went.
-pub(super) struct Slot {
-    place: Place,
 }
 
 /// What a reply speaks about.
@@ -159,189 +100,22 @@ pub enum ProbePurpose {
     Return,
 }
 
-/// Makes both sides of one budget.
-pub(super) fn throttle(budget: Budget, clock: Clock, watcher: Arc<dyn Observe>) -> (Throttle, Turnstile) {
-    let gate = Gate::new(budget, clock, watcher);
-    let (events, events_out) = mpsc::channel(WAITERS_MAX);
-    let (polls, polls_out) = mpsc::channel(WAITERS_MAX);
-    let turnstile = Turnstile { gate: gate.clone(), events: events_out, polls: polls_out, events_in_row: 0 };
-    (Throttle { gate, events, polls }, turnstile)
-}
-
 fn limiter(per_second: NonZeroU32) -> DefaultDirectRateLimiter {
     let burst = NonZeroU32::new(per_second.get() / BURST_DIVISOR).unwrap_or(NonZeroU32::MIN);
     RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst))
 }
 
-impl Throttle {
-    /// A slot, or what to answer instead of making the call: `Busy` in a pause, while Podero is away, and when no
-    /// place came free within [`SLOT_WAIT_MAX`]; `Held` while the bridge is refused. Only a bridge that shuts down
-    /// answers `Unsent`: nothing else here is the event's failure.
-    pub(super) async fn slot(&self, urgency: Urgency) -> Result<Slot, Instead> {
-        self.gate.admit()?;
-        if let Some(place) = self.at_once() {
-            return Ok(Slot { place });
-        }
-        let (give, take) = oneshot::channel();
-        let queue = match urgency {
-            Urgency::Event { .. } => &self.events,
-            Urgency::Poll => &self.polls,
-        };
-        match queue.try_send(Waiter { give }) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(Reply::Busy { after: None }),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Reply::Unsent { why: "shutting down" }),
-        }
-        match tokio::time::timeout(SLOT_WAIT_MAX, take).await {
-            Ok(Ok(Ok(place))) => Ok(Slot { place }),
-            Ok(Ok(Err(instead))) => Err(instead),
-            Ok(Err(_)) => Err(Reply::Unsent { why: "shutting down" }),
-            Err(_) => Err(Reply::Busy { after: None }),
-        }
-    }
-
-    /// Where nobody waits, nobody is overtaken: whoever comes goes, without a word to the dispatcher.
-    fn at_once(&self) -> Option<Place> {
-        let waits = |queue: &mpsc::Sender<Waiter>| queue.is_closed() || queue.capacity() < queue.max_capacity();
-        if waits(&self.events) || waits(&self.polls) {
-            return None;
-        }
-        Gate::take_place(&self.gate).filter(|_| self.gate.limiter().check().is_ok())
-    }
-
-    /// Until when the whole target is held; `None` when it is open.
-    pub(super) fn paused_until(&self) -> Option<Timestamp> {
-        self.gate.paused_until()
-    }
-
-    /// The right to probe, if it is time for one and nobody else in this process is at it.
-    pub(super) fn probe(&self) -> Option<Probe> {
-        Gate::begin_probe(&self.gate)
-    }
-
-    /// What a probe would find out now; `None` when it is not time for one.
-    pub(super) fn purpose(&self) -> Option<ProbePurpose> {
-        let now = self.gate.clock.now();
-        self.gate.lock_at(now).purpose(now)
-    }
-
-    /// What this process knows of Podero as a whole.
-    pub(super) fn health(&self) -> PartnerHealth {
-        self.gate.lock_at(self.gate.clock.now()).health
-    }
-
-    /// Learns what is known, and how many replicas there are to share the budget with.
-    pub(super) fn adopt(&self, known: PartnerHealth, replicas: usize) {
-        self.gate.adopt(known, replicas);
-    }
-
-    /// Rung when a pause or the circuit changed here.
-    pub(super) fn changed(&self) -> Arc<Notify> {
-        self.gate.changed.clone()
-    }
-
-    /// Rung when a suspicion was raised here: it is time for a probe.
-    pub(super) fn suspected(&self) -> Arc<Notify> {
-        self.gate.suspected.clone()
-    }
-
-    /// Requests that may be in flight from this process.
-    pub(super) fn concurrency(&self) -> usize {
-        self.gate.lock().concurrency(self.gate.budget)
-    }
-
-    /// Requests per second that this process may make now, and when nothing slows it down.
-    pub(super) fn per_second(&self) -> (u32, u32) {
-        self.gate.per_second()
-    }
-}
-
-impl Slot {
-    /// Gives the slot back and lets the target's standing learn from the reply.
-    pub(super) fn settle(self, reply: &Reply<()>, evidence: Evidence) {
-        match evidence {
-            Evidence::Nothing => {}
-            Evidence::Podero | Evidence::OneCustomer => self.place.gate.settle(reply, evidence),
-        }
-    }
-}
-
-impl Turnstile {
-    /// Hands out slots until every [`Throttle`] is gone. Place and rate are taken first and the waiter chosen
-    /// last, so that an event which came this moment still overtakes every poll.
-    pub(super) async fn run(mut self) {
-        loop {
-            let place = self.place().await;
-            self.gate.limiter().until_ready().await;
-            if !self.hand_over(place).await {
-                return;
-            }
-        }
-    }
-
-    async fn place(&self) -> Place {
-        loop {
-            // A place that comes free between the look and the wait leaves its ring behind.
-            if let Some(place) = Gate::take_place(&self.gate) {
-                return place;
-            }
-            self.gate.freed.notified().await;
-        }
-    }
-
-    /// Gives the place to the first waiter who is still there and may go. `false`: nobody can come any more.
-    async fn hand_over(&mut self, mut place: Place) -> bool {
-        while let Some(waiter) = self.next().await {
-            let offer = match self.gate.admit() {
-                Ok(()) if waiter.give.is_closed() => continue,
-                Ok(()) => Ok(place),
-                Err(instead) => {
-                    // Gone or told: either way the place is still ours.
-                    drop(waiter.give.send(Err(instead)));
-                    continue;
-                }
-            };
-            match waiter.give.send(offer) {
-                Err(Ok(back)) => place = back,
-                Ok(()) | Err(Err(_)) => return true,
-            }
-        }
-        false
-    }
-
-    async fn next(&mut self) -> Option<Waiter> {
-        if self.events_in_row >= EVENTS_IN_ROW_MAX {
-            self.events_in_row = 0;
-            if let Ok(poll) = self.polls.try_recv() {
-                return Some(poll);
-            }
-        }
-        tokio::select! {
-            biased;
-            Some(event) = self.events.recv() => {
-                self.events_in_row += 1;
-                Some(event)
-            }
-            Some(poll) = self.polls.recv() => {
-                self.events_in_row = 0;
-                Some(poll)
-            }
-            else => None,
-        }
-    }
-}
-
-/// What is known of the target as a whole, and who is on the way to it.
-struct Gate {
-    clock: Clock,
+/// The knowledge of the target as a whole, and the permits of the requests in flight.
+pub(super) struct Gate {
+    pub(super) clock: Clock,
     watcher: Arc<dyn Observe>,
     budget: Budget,
     state: Mutex<State>,
     pace: Mutex<Paced>,
-    /// A place came free, or there are more of them.
-    freed: Notify,
-    changed: Arc<Notify>,
-    suspected: Arc<Notify>,
+    /// Requests in flight.
+    pub(super) permits: Permits,
+    pub(super) changed: Arc<Notify>,
+    pub(super) suspected: Arc<Notify>,
 }
 
 /// Lets requests go at a pace.
@@ -350,9 +124,8 @@ struct Paced {
     limiter: Arc<DefaultDirectRateLimiter>,
 }
 
-struct State {
-    health: PartnerHealth,
-    in_flight: usize,
+pub(super) struct State {
+    pub(super) health: PartnerHealth,
     /// Those that live, this one among them.
     replicas: usize,
     busy_in_row: u32,
@@ -366,10 +139,6 @@ struct State {
 }
 
 impl State {
-    fn concurrency(&self, budget: Budget) -> usize {
-        (budget.max_in_flight / self.replicas).max(1)
-    }
-
     fn is_suspicious(&self) -> bool {
         self.failures_in_row >= FAILURES_MAX || self.forbidden_in_row >= FORBIDDEN_MAX
     }
@@ -378,7 +147,7 @@ impl State {
         (self.failures_in_row, self.forbidden_in_row) = (0, 0);
     }
 
-    fn purpose(&self, now: Timestamp) -> Option<ProbePurpose> {
+    pub(super) fn purpose(&self, now: Timestamp) -> Option<ProbePurpose> {
         // A clock that was set back must not keep a suspicion waiting.
         let is_soon = |at: Timestamp| at <= now && now.since(at) < SUSPICION_EVERY;
         let may_suspect = self.health.hold(now).is_none() && !self.suspicion_probed_at.is_some_and(is_soon);
@@ -417,10 +186,9 @@ impl Drop for Probe {
 }
 
 impl Gate {
-    fn new(budget: Budget, clock: Clock, watcher: Arc<dyn Observe>) -> Arc<Self> {
+    pub(super) fn new(budget: Budget, clock: Clock, watcher: Arc<dyn Observe>) -> Arc<Self> {
         let state = State {
             health: PartnerHealth::default(),
-            in_flight: 0,
             replicas: 1,
             busy_in_row: 0,
             failures_in_row: 0,
@@ -429,14 +197,15 @@ impl Gate {
             has_adopted: false,
             suspicion_probed_at: None,
         };
-        let (freed, changed, suspected) = (Notify::new(), Arc::default(), Arc::default());
+        let (changed, suspected) = (Arc::default(), Arc::default());
+        let permits = Permits::new(budget.max_in_flight);
         let pace = Paced { per_second: budget.per_second, limiter: Arc::new(limiter(budget.per_second)) };
         let (state, pace) = (Mutex::new(state), Mutex::new(pace));
-        Arc::new(Self { clock, watcher, budget, state, pace, freed, changed, suspected })
+        Arc::new(Self { clock, watcher, budget, state, pace, permits, changed, suspected })
     }
 
     /// Whether a call may be made; else what to answer instead.
-    fn admit(&self) -> Result<(), Instead> {
+    pub(super) fn admit(&self) -> Result<(), Instead> {
         let now = self.clock.now();
         match self.lock_at(now).health.hold(now) {
             None => Ok(()),
@@ -446,7 +215,7 @@ impl Gate {
         }
     }
 
-    fn paused_until(&self) -> Option<Timestamp> {
+    pub(super) fn paused_until(&self) -> Option<Timestamp> {
         let now = self.clock.now();
         match self.lock_at(now).health.hold(now)? {
             Hold::Paused { until } => Some(until),
@@ -454,16 +223,7 @@ impl Gate {
         }
     }
 
-    fn take_place(gate: &Arc<Self>) -> Option<Place> {
-        let mut state = gate.lock();
-        if state.in_flight >= state.concurrency(gate.budget) {
-            return None;
-        }
-        state.in_flight += 1;
-        Some(Place { gate: gate.clone() })
-    }
-
-    fn per_second(&self) -> (u32, u32) {
+    pub(super) fn per_second(&self) -> (u32, u32) {
         let now = self.clock.now();
         let state = self.lock_at(now);
         let replicas = u32::try_from(state.replicas).unwrap_or(u32::MAX);
@@ -472,7 +232,7 @@ impl Gate {
     }
 
     /// What tells when the next request may go, at the pace of now.
-    fn limiter(&self) -> Arc<DefaultDirectRateLimiter> {
+    pub(super) fn limiter(&self) -> Arc<DefaultDirectRateLimiter> {
         let (wanted, whole) = self.per_second();
         let mut pace = self.pace.lock().expect("no code panics while it sets the pace");
         let paced = pace.per_second.get();
@@ -486,7 +246,7 @@ impl Gate {
         pace.limiter.clone()
     }
 
-    fn settle(&self, reply: &Reply<()>, evidence: Evidence) {
+    pub(super) fn settle(&self, reply: &Reply<()>, evidence: Evidence) {
         let now = self.clock.now();
         let mut state = self.lock_at(now);
         let is_open = state.health.opening().is_some();
@@ -516,7 +276,7 @@ impl Gate {
         }
     }
 
-    fn begin_probe(gate: &Arc<Self>) -> Option<Probe> {
+    pub(super) fn begin_probe(gate: &Arc<Self>) -> Option<Probe> {
         let now = gate.clock.now();
         let mut state = gate.lock_at(now);
         let purpose = state.purpose(now)?;
@@ -546,7 +306,7 @@ impl Gate {
         }
     }
 
-    fn adopt(&self, known: PartnerHealth, replicas: usize) {
+    pub(super) fn adopt(&self, known: PartnerHealth, replicas: usize) {
         let now = self.clock.now();
         let mut state = self.lock_at(now);
         let was_open = state.health.opening().is_some();
@@ -572,8 +332,7 @@ impl Gate {
             (true, None) => self.closed(&mut state),
             (true, Some(_)) | (false, None) => {}
         }
-        drop(state);
-        self.freed.notify_one();
+        self.permits.set_limit((self.budget.max_in_flight / state.replicas).max(1));
     }
 
     fn open(&self, state: &mut State, now: Timestamp, why: CircuitCause) {
@@ -630,7 +389,7 @@ impl Gate {
     }
 
     /// The state, with nothing in it that this clock knows to be impossible: it may have been set back.
-    fn lock_at(&self, now: Timestamp) -> MutexGuard<'_, State> {
+    pub(super) fn lock_at(&self, now: Timestamp) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         state.health = state.health.plausible(now);
         state
@@ -684,37 +443,6 @@ mod tests {
 
     fn busy_for(seconds: u64) -> Reply<()> {
         Reply::Busy { after: Some(Duration::from_secs(seconds)) }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_comes_first_goes_at_once_and_nobody_overtakes_who_waits() {
-        let clock = Clock::manual(Timestamp::from_micros(0), 1);
-        let budget = Budget { max_in_flight: 3, per_second: NonZeroU32::new(10_000).expect("not 0") };
-        let (throttle, turnstile) = throttle(budget, clock, Arc::new(()));
-        let slot = || Box::pin(throttle.slot(Urgency::Poll));
-        // The dispatcher has not run yet.
-        let mut places: Vec<Slot> = (0..3).filter_map(|_| slot().now_or_never()?.ok()).collect();
-        assert_eq!(places.len(), 3);
-        let mut waits = slot();
-        assert!((&mut waits).now_or_never().is_none(), "no place is free");
-        drop(places.pop());
-        assert!(slot().now_or_never().is_none(), "one is, and somebody else's");
-        let dispatcher = tokio::spawn(turnstile.run());
-        let first = waits.await.expect("its turn");
-        drop(first);
-        drop(throttle);
-        dispatcher.await.expect("it ends with the throttle");
-    }
-
-    #[tokio::test]
-    async fn who_goes_at_once_keeps_to_the_pace() {
-        let clock = Clock::manual(Timestamp::from_micros(0), 1);
-        let per_second = NonZeroU32::new(u32::from(u8::MAX)).expect("not 0");
-        let (throttle, _turnstile) = throttle(Budget { max_in_flight: 100, per_second }, clock, Arc::new(()));
-        let at_once = (0..100).filter_map(|_| throttle.slot(Urgency::Poll).now_or_never()?.ok()).collect::<Vec<_>>();
-        let burst = usize::try_from(per_second.get() / BURST_DIVISOR).expect("small");
-        // The machine's own clock goes on meanwhile.
-        assert!((burst..100).contains(&at_once.len()), "{}", at_once.len());
     }
 
     /// Failures in a row raise a suspicion and an answer between them does not.
@@ -920,14 +648,14 @@ mod tests {
         mine.adopt(known, 2);
         assert_eq!((admitted(&theirs), seconds(&theirs)), (Err(busy_for(5)), Some(5)));
         assert_eq!(theirs.per_second(), (35, 50));
-        let places: Vec<Place> = std::iter::from_fn(|| Gate::take_place(&theirs)).collect();
-        assert_eq!(places.len(), 4);
+        let permits = theirs.permits.acquire_up_to(8);
+        assert_eq!(permits.len(), 4);
         theirs.adopt(known, 100);
         assert_eq!(theirs.per_second().1, 1, "never nothing");
         clock.advance(Duration::from_secs(5));
         Gate::begin_probe(&mine).expect("due").settle(&DONE);
         theirs.adopt(mine.lock().health, 1);
         assert!(theirs.lock().health.opening().is_none(), "closed for all");
-        assert_eq!(std::iter::from_fn(|| Gate::take_place(&theirs)).collect::<Vec<_>>().len(), 4, "the other half");
+        assert_eq!(theirs.permits.acquire_up_to(8).len(), 4, "the other half");
     }
 }

@@ -1,0 +1,179 @@
+//! Permits for what may be under way at once, a semaphore whose limit may move while permits are out.
+//!
+//! A permit that is dropped comes back. More of them may be out than a limit that was lowered allows; then none is given until
+//! enough have come back. [`Permits::is_saturated`] tells a stage that brings work to let the ones at work have the machine.
+//! This file knows nothing of what the permits are for.
+//!
+//! Before: nothing. After: [`crate::apply`], the budget of [`crate::podero`].
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::Notify;
+
+/// Hysteresis: a freed permit is usually taken again at once, so saturation ends only when an eighth of them are free.
+const LOW_WATER_DIVISOR: usize = 8;
+
+/// A number of permits. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Permits(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    count: Mutex<Count>,
+    is_saturated: AtomicBool,
+    /// Told when a permit comes back after one was refused.
+    freed: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    in_use: usize,
+    limit: usize,
+    /// Fewer in use than this end the saturation.
+    low_water: usize,
+    was_refused: bool,
+}
+
+/// One of them; it comes back when it is dropped.
+#[derive(Debug)]
+pub struct Permit(Arc<Shared>);
+
+impl Permits {
+    /// No permits yet. `freed` is told when one comes free after one was refused.
+    pub fn waking(freed: Arc<Notify>) -> Self {
+        Self(Arc::new(Shared { freed, ..Shared::default() }))
+    }
+
+    /// This number of permits.
+    pub fn new(limit: usize) -> Self {
+        let permits = Self::default();
+        permits.set_limit(limit);
+        permits
+    }
+
+    /// Moves the limit.
+    pub fn set_limit(&self, limit: usize) {
+        let mut count = self.0.count();
+        let is_raised = limit > count.limit;
+        count.limit = limit;
+        count.low_water = limit - limit / LOW_WATER_DIVISOR;
+        if is_raised && std::mem::take(&mut count.was_refused) {
+            self.0.freed.notify_one();
+        }
+    }
+
+    /// The number of permits that may be out.
+    pub fn limit(&self) -> usize {
+        self.0.count().limit
+    }
+
+    /// As many permits as are free, at most `wanted`. None at all is a refusal.
+    pub fn acquire_up_to(&self, wanted: usize) -> Vec<Permit> {
+        let mut count = self.0.count();
+        let free = count.limit.saturating_sub(count.in_use).min(wanted);
+        count.was_refused |= free == 0;
+        count.in_use += free;
+        (0..free).map(|_| Permit(self.0.clone())).collect()
+    }
+
+    /// A permit, if one is free.
+    pub fn try_acquire(&self) -> Option<Permit> {
+        self.acquire_up_to(1).pop()
+    }
+
+    /// A permit, once one is free; for one that waits.
+    pub async fn acquire(&self) -> Permit {
+        loop {
+            // One that comes free between the look and the wait leaves its notice behind.
+            if let Some(permit) = self.try_acquire() {
+                return permit;
+            }
+            self.0.freed.notified().await;
+        }
+    }
+
+    /// Marks the saturation. To be called once it is known which permits stay out: a permit that was only reserved is no work.
+    pub fn note_saturation(&self) {
+        let count = self.0.count();
+        if count.in_use >= count.limit {
+            self.0.is_saturated.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether all were out when that was noted, and hardly any has come back since.
+    pub fn is_saturated(&self) -> bool {
+        self.0.is_saturated.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    fn count(&self) -> MutexGuard<'_, Count> {
+        self.count.lock().expect("no code panics while it counts")
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut count = self.0.count();
+        count.in_use -= 1;
+        if count.in_use < count.low_water {
+            self.0.is_saturated.store(false, Ordering::Relaxed);
+        }
+        if count.in_use < count.limit && std::mem::take(&mut count.was_refused) {
+            self.0.freed.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn saturation_begins_when_all_are_out_and_ends_once_an_eighth_is_free() {
+        let permits = Permits::new(16);
+        let acquire = |wanted| {
+            let acquired = permits.acquire_up_to(wanted);
+            permits.note_saturation();
+            acquired
+        };
+        drop(permits.acquire_up_to(64));
+        assert!(!permits.is_saturated(), "a permit that is only reserved is no work");
+        let mut out = acquire(15);
+        assert!(!permits.is_saturated(), "one is left");
+        out.extend(acquire(64));
+        assert_eq!(out.len(), 16);
+        assert!(permits.is_saturated());
+        assert!(permits.try_acquire().is_none());
+        out.truncate(14);
+        assert!(permits.is_saturated(), "two come back and are taken again all the time");
+        out.truncate(13);
+        assert!(!permits.is_saturated());
+        // A single permit is an eighth, and all of them.
+        out.clear();
+        permits.set_limit(1);
+        let only = acquire(64);
+        assert!(permits.is_saturated());
+        drop(only);
+        assert!(!permits.is_saturated());
+    }
+
+    #[test]
+    fn a_lowered_limit_waits_for_permits_and_a_raised_one_is_told() {
+        let permits = Permits::new(4);
+        let mut out = permits.acquire_up_to(4);
+        permits.set_limit(2);
+        assert!(permits.acquire().now_or_never().is_none());
+        out.truncate(2);
+        assert!(permits.try_acquire().is_none(), "as many are out as may be");
+        out.truncate(1);
+        assert!(permits.acquire().now_or_never().is_some());
+        permits.set_limit(0);
+        let mut waits = Box::pin(permits.acquire());
+        assert!((&mut waits).now_or_never().is_none());
+        permits.set_limit(3);
+        assert!(waits.now_or_never().is_some(), "the raise is told");
+    }
+}
