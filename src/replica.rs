@@ -94,7 +94,8 @@ impl Replica {
             announced.blindness.as_ref(),
             &self.client.health(),
             self.clock.now(),
-            (self.interval, &self.severities),
+            self.interval,
+            &self.severities,
         );
         let Some(change) = change else { return Ok(()) };
         let topic = change.notice.topic.name();

@@ -74,7 +74,7 @@ pub struct Watcher<P> {
     pub wake_outbound: Arc<Notify>,
 }
 
-/// What is over, of all that is under way.
+/// The work that is over, of all that is under way.
 enum Over {
     /// A look for due users.
     Look(Result<(Vec<DueUser>, Arc<Outages>), crate::store::Error>),
@@ -198,7 +198,7 @@ impl<P: Partner> Watcher<P> {
     /// Judges every manufacturer and region, if it is time.
     pub async fn fleet_step(&self) -> Step {
         if let Some(until) = self.partner.paused_until() {
-            // What is not seen now is no reason to end an outage, nor to suspect one.
+            // Blindness is no reason to end an outage, nor to suspect one.
             return Step::IdleFor(until.since(self.clock.now()));
         }
         let judged = match self.store.take_duty(FLEETS, outage::look_every(&self.policy)).await {

@@ -25,7 +25,6 @@ pub mod visibility;
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -33,69 +32,66 @@ pub use knowledge::{
     CLOCK_AHEAD_MAX, ConnectionStatus, Doubt, Knowledge, Looked, Loss, Observation, is_ahead, knowledge,
 };
 pub use missing::Shrunk;
-pub use outage::{Looks, Outage, Outages, Scope};
+pub use outage::{FleetMember, Looks, Outage, Outages, Scope};
 pub use pump_record::{DiffContext, OpenAlert, PumpChange, PumpRecord, dedup_key, diff, miss, retire, retire_unseen};
 pub use severity::{Season, Severities, Severity};
 pub use visibility::{BLIND_DEDUP_KEY, BlindCause, Blindness, VisibilityChange, look};
 
+use super::names::names;
 use super::notice::{Notice, Topic, notice_id};
 use super::{NAMESPACE, Timestamp};
 
-/// Why there is an alert.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// The customer must reconnect the heat pump at the manufacturer.
-    NeedsReauthentication,
-    /// Podero reports an error in the device's life cycle.
-    LifecycleError,
-    /// The manufacturer's state has been too old for too long.
-    DeviceOffline,
-    /// It was lost again and again: one alert for all of that.
-    Unstable,
-    /// It was never connected, days after it was made.
-    NeverConnected,
-    /// Many of one manufacturer went at once.
-    MakerOutage,
-    /// Many of one region went at once.
-    RegionOutage,
-    /// The bridge cannot see; what keeps it from seeing is a [`BlindCause`].
-    WatchBlind,
+names! {
+    /// Why there is an alert.
+    pub enum Cause {
+        /// The customer must reconnect the heat pump at the manufacturer.
+        NeedsReauthentication = "needs_reauthentication",
+        /// Podero reports an error in the device's life cycle.
+        LifecycleError = "lifecycle_error",
+        /// The manufacturer's state has been too old for too long.
+        DeviceOffline = "device_offline",
+        /// It was lost again and again: one alert for all of that.
+        Unstable = "unstable",
+        /// It was never connected, days after it was made.
+        NeverConnected = "never_connected",
+        /// Many of one manufacturer went at once.
+        MakerOutage = "maker_outage",
+        /// Many of one region went at once.
+        RegionOutage = "region_outage",
+        /// The bridge cannot see; the reason is a [`BlindCause`].
+        WatchBlind = "watch_blind",
+    }
+
+    /// Why the alert of a heat pump was resolved.
+    pub enum Resolution {
+        /// The pump is connected again.
+        Reconnected = "reconnected",
+        /// It was connected for the first time.
+        Connected = "connected",
+        /// Its optimisation was paused: its silence is no loss any more.
+        Paused = "paused",
+        /// It has not been lost for a whole `watch.flap_window`.
+        Stable = "stable",
+        /// It stopped coming back: an alert of its own follows.
+        Lost = "lost",
+        /// Many went at once: the fleet's alert stands for it.
+        MergedIntoOutage = "merged_into_outage",
+        /// Its owner is no customer any more.
+        Churned = "churned",
+        /// Its owner left the home.
+        Moved = "moved",
+        /// It, or its owner, is gone from Podero.
+        Removed = "removed",
+    }
 }
 
 impl Cause {
-    /// Every cause.
-    pub const ALL: [Self; 8] = [
-        Self::NeedsReauthentication,
-        Self::LifecycleError,
-        Self::DeviceOffline,
-        Self::Unstable,
-        Self::NeverConnected,
-        Self::MakerOutage,
-        Self::RegionOutage,
-        Self::WatchBlind,
-    ];
-
     /// Those of one heat pump's loss.
     pub const OF_A_LOSS: [Self; 4] =
         [Self::NeedsReauthentication, Self::LifecycleError, Self::DeviceOffline, Self::Unstable];
 
     /// Those of a fleet's.
     pub const OF_A_FLEET: [Self; 2] = [Self::MakerOutage, Self::RegionOutage];
-
-    /// The fixed public name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NeedsReauthentication => "needs_reauthentication",
-            Self::LifecycleError => "lifecycle_error",
-            Self::DeviceOffline => "device_offline",
-            Self::Unstable => "unstable",
-            Self::NeverConnected => "never_connected",
-            Self::MakerOutage => "maker_outage",
-            Self::RegionOutage => "region_outage",
-            Self::WatchBlind => "watch_blind",
-        }
-    }
 
     /// At most 130 characters, also behind "Resolved (…): ".
     pub fn summary(self) -> &'static str {
@@ -118,59 +114,6 @@ impl From<Loss> for Cause {
             Loss::NeedsReauthentication => Self::NeedsReauthentication,
             Loss::LifecycleError => Self::LifecycleError,
             Loss::DeviceOffline => Self::DeviceOffline,
-        }
-    }
-}
-
-/// Why the alert of a heat pump was resolved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resolution {
-    /// The pump is connected again.
-    Reconnected,
-    /// It was connected for the first time.
-    Connected,
-    /// Its optimisation was paused: its silence is no loss any more.
-    Paused,
-    /// It has not been lost for a whole `watch.flap_window`.
-    Stable,
-    /// It stopped coming back: an alert of its own follows.
-    Lost,
-    /// Many went at once: the fleet's alert stands for it.
-    MergedIntoOutage,
-    /// Its owner is no customer any more.
-    Churned,
-    /// Its owner left the home.
-    Moved,
-    /// It, or its owner, is gone from Podero.
-    Removed,
-}
-
-impl Resolution {
-    /// Every resolution.
-    pub const ALL: [Self; 9] = [
-        Self::Reconnected,
-        Self::Connected,
-        Self::Paused,
-        Self::Stable,
-        Self::Lost,
-        Self::MergedIntoOutage,
-        Self::Churned,
-        Self::Moved,
-        Self::Removed,
-    ];
-
-    /// The public name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Reconnected => "reconnected",
-            Self::Connected => "connected",
-            Self::Paused => "paused",
-            Self::Stable => "stable",
-            Self::Lost => "lost",
-            Self::MergedIntoOutage => "merged_into_outage",
-            Self::Churned => "churned",
-            Self::Moved => "moved",
-            Self::Removed => "removed",
         }
     }
 }
@@ -280,7 +223,8 @@ impl Occurrence<'_> {
 fn occurrence_notice(
     occurrence: Uuid,
     topic: Topic,
-    (order_key, subject): (String, String),
+    order_key: String,
+    subject: String,
     now: Timestamp,
     data: Value,
 ) -> Notice {

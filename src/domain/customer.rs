@@ -35,7 +35,7 @@ pub struct Fact<T> {
     pub stamp: Stamp,
 }
 
-/// What is true of a customer upstream. Merging is commutative but for ties, for a return after a churn, and for
+/// The facts about a customer upstream. Merging is commutative but for ties, for a return after a churn, and for
 /// a move to where the customer lives already.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
@@ -609,7 +609,7 @@ impl Customer {
     pub fn ask(&mut self, event: EventId) {
         let asked = &mut self.podero.asked;
         asked.push(event);
-        // Whoever is forgotten is asked for again.
+        // An event that is forgotten is asked for again.
         asked.drain(..asked.len().saturating_sub(UNSEEN_MAX));
     }
 

@@ -67,7 +67,7 @@ pub(super) fn signed_up(street: &str) -> Happening {
     Happening::SignedUp(Details { address: Some(address(street)), ..personal(&PERSON) })
 }
 
-/// Who signs up in these tests; no notice may ever show a word of it.
+/// The person who signs up in these tests; no notice may ever show a word of it.
 pub(super) const PERSON: [(Field, &str); 2] = [(Field::Email, "c1@example.com"), (Field::FirstName, "Firstname")];
 
 pub(super) fn moved(street: &str) -> Happening {

@@ -29,7 +29,7 @@ impl Timestamp {
         self.0
     }
 
-    /// Parses RFC 3339 (`2026-10-01T12:00:00Z`, any offset); `None` for anything else. What is read can be written: an
+    /// Parses RFC 3339 (`2026-10-01T12:00:00Z`, any offset); `None` for anything else. A moment that is read can be written: an
     /// offset may lead out of the years that have four digits, and what is stored then could not be read again.
     pub fn parse(text: &str) -> Option<Self> {
         let moment = DateTime::parse_from_rfc3339(text).ok()?.to_utc();

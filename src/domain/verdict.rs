@@ -301,7 +301,7 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Decision {
     let go_on = Decision::Continue { save: false };
     let is_churn = matches!(work.event.happening, Happening::Churned);
     match (call, refusal.kind) {
-        // What is to be gone is gone already.
+        // The thing that is to be gone is gone already.
         (Call::DeleteUser { user, .. }, RefusalKind::NotFound) => done(work, call, Done::UserDeleted { user: *user }),
         (Call::DeleteBuilding { building, .. }, RefusalKind::NotFound) => {
             done(work, call, Done::BuildingDeleted { building: *building })
@@ -509,11 +509,11 @@ fn retire_pumps(work: &Work, customer: &mut Customer, now: Timestamp, policy: &P
     if policy.old_heat_pumps == OldHeatPumps::Keep {
         return Vec::new();
     }
-    let owner = (customer.user_id().unwrap_or_default(), Some(work.event.customer.as_str()));
+    let (user, id) = (customer.user_id().unwrap_or_default(), Some(work.event.customer.as_str()));
     let change = |(heat_pump, building): (Uuid, Uuid)| match work.seen.iter().find(|seen| seen.heat_pump == heat_pump) {
         Some(seen) if seen.is_retired => None,
         Some(seen) => Some(alert::retire(seen, Resolution::Moved, now)),
-        None => Some(alert::retire_unseen((heat_pump, building), owner, now)),
+        None => Some(alert::retire_unseen(heat_pump, building, user, id, now)),
     };
     retired.into_iter().filter_map(change).collect()
 }

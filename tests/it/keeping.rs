@@ -305,7 +305,7 @@ fn lost_pump(fixture: &StoreFixture) -> Observed {
     let change = alert::diff(
         None,
         &lost,
-        &DiffContext::plain((user, Some("C-1")), &Outages::default()),
+        &DiffContext::plain(user, Some("C-1"), &Outages::default()),
         fixture.clock.now(),
         &policy,
     );

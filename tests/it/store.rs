@@ -648,7 +648,7 @@ fn lost(fixture: &LaneFixture, pump: u128, before: Option<&PumpRecord>) -> PumpC
     diff(
         before,
         &observation,
-        &DiffContext::plain((Uuid::from_u128(1), Some("C-1")), &Outages::default()),
+        &DiffContext::plain(Uuid::from_u128(1), Some("C-1"), &Outages::default()),
         fixture.clock.now(),
         &watch(),
     )
@@ -873,7 +873,7 @@ async fn users_are_dropped_by_lists_in_a_row(fixture: LaneFixture) {
         let heat_pump = Uuid::from_u128(user.as_u128() + 100);
         let shown = Observation { heat_pump, is_authenticated: Some(true), ..Observation::default() };
         let outages = Outages::default();
-        let around = DiffContext::plain((user, None), &outages);
+        let around = DiffContext::plain(user, None, &outages);
         let change = diff(None, &shown, &around, fixture.clock.now(), &watch());
         let observed = Observed { user, changes: vec![change], due_at: fixture.clock.now() };
         fixture.store.observe(observed).await.expect("the store is there");
@@ -987,7 +987,7 @@ async fn what_somebody_else_saw_first_stands(fixture: LaneFixture) {
 async fn fleets_are_counted_and_an_outage_is_written_once(fixture: LaneFixture) {
     fixture.keep_roster(vec![member(&fixture, 1, Duration::ZERO)]).await;
     let (none, now) = (Outages::default(), fixture.clock.now());
-    let around = DiffContext { region: Some("DE-01"), ..DiffContext::plain((Uuid::from_u128(1), None), &none) };
+    let around = DiffContext { region: Some("DE-01"), ..DiffContext::plain(Uuid::from_u128(1), None, &none) };
     let shown = |pump: u128, is_up: bool, maker: &str| Observation {
         heat_pump: Uuid::from_u128(pump),
         manufacturer: Some(maker.to_owned()),

@@ -79,7 +79,7 @@ fn alerts() -> Vec<(Value, Value)> {
         ..WatchPolicy::DEFAULT
     };
     let customer = "C".repeat(128);
-    let around = DiffContext::plain((Uuid::from_u128(1), Some(&customer)), &none);
+    let around = DiffContext::plain(Uuid::from_u128(1), Some(&customer), &none);
     let shown = |change: &dyn Fn(&mut Observation)| {
         let mut shown = Observation {
             heat_pump: Uuid::from_u128(2),
@@ -145,10 +145,10 @@ fn fleet_alerts(long: &str) -> Vec<(Value, Value)> {
     let mut health = PartnerHealth::default();
     health.open(at(0), CircuitCause::Refused { status: 403 });
     health.open(at(4), CircuitCause::Refused { status: 403 });
-    let sight = (Duration::from_mins(10), &Severities::DEFAULT);
-    let blind = look(None, &health, at(4), sight).expect("it is blind");
+    let interval = Duration::from_mins(10);
+    let blind = look(None, &health, at(4), interval, &Severities::DEFAULT).expect("it is blind");
     health.close(at(5));
-    let sees = look(blind.blindness.as_ref(), &health, at(5), sight).expect("it sees again");
+    let sees = look(blind.blindness.as_ref(), &health, at(5), interval, &Severities::DEFAULT).expect("it sees again");
     alerts.push((published(&blind.notice), published(&sees.notice)));
     alerts
 }

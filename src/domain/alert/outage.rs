@@ -20,13 +20,12 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::knowledge::{Knowledge, Loss};
-use super::pump_record::PumpRecord;
 use super::severity::Severity;
 use super::{Cause, Occurrence, WatchPolicy, occurrence_notice, occurrence_of};
 use crate::domain::notice::{Notice, Topic};
 use crate::domain::{NAMESPACE, Timestamp};
 
-/// Whoever is not back two hours after most came back does not stay away for the same reason: gateways and clouds are
+/// Longest end of an outage. A heat pump that is not back two hours after most came back stays away for another reason: gateways and clouds are
 /// up within the hour, and Podero refreshes every 5 to 15 minutes.
 const TAIL_MAX: Duration = Duration::from_hours(2);
 
@@ -116,12 +115,25 @@ impl Scope {
         format!("fleet/{}/{}", self.kind().name(), Uuid::new_v5(&NAMESPACE, self.name().as_bytes()))
     }
 
-    fn holds(&self, seen: &PumpRecord) -> bool {
+    fn holds(&self, member: &FleetMember<'_>) -> bool {
         match self {
-            Self::Manufacturer(name) => seen.manufacturer.as_ref() == Some(name),
-            Self::Region(name) => seen.region.as_ref() == Some(name),
+            Self::Manufacturer(name) => member.manufacturer == Some(name),
+            Self::Region(name) => member.region == Some(name),
         }
     }
+}
+
+/// A heat pump, as far as an outage concerns it.
+#[derive(Debug, Clone, Copy)]
+pub struct FleetMember<'a> {
+    /// Its manufacturer.
+    pub manufacturer: Option<&'a str>,
+    /// Its region.
+    pub region: Option<&'a str>,
+    /// The meaning of its last observation.
+    pub knowledge: Knowledge,
+    /// When it was seen to go.
+    pub fell_at: Option<Timestamp>,
 }
 
 /// Many that went at once: suspected, or told.
@@ -139,10 +151,10 @@ pub struct Outage {
     /// Gaps by which that is later: at most three.
     #[serde(default)]
     pub gaps: usize,
-    /// Whoever went at once with the others went from then on, if all of them did at once: polls take an interval to see
+    /// Heat pumps that went at once with the others went from then on, if all of them did at once: polls take an interval to see
     /// that. Nobody else is kept waiting by a suspicion.
     pub held_from: Timestamp,
-    /// Whoever went from then on belongs to it once it was told; who went before has an alert of its own.
+    /// Heat pumps that went from then on belong to it once it was told; each that went before has an alert of its own.
     pub members_from: Timestamp,
     /// What was told; `None`: it is suspected.
     pub told: Option<AnnouncedState>,
@@ -202,14 +214,14 @@ pub struct Outages(pub Vec<Outage>);
 
 impl Outages {
     /// The one that speaks for a pump: an open one before a suspicion.
-    pub fn cover(&self, seen: &PumpRecord) -> Option<&Outage> {
-        let mine = || self.0.iter().filter(|outage| outage.scope.holds(seen) && outage.speaks_for(seen));
+    pub fn cover(&self, member: &FleetMember<'_>) -> Option<&Outage> {
+        let mine = || self.0.iter().filter(|outage| outage.scope.holds(member) && outage.speaks_for(member));
         mine().find(|outage| outage.is_open()).or_else(|| mine().next())
     }
 
     /// Whether any is about a pump like this, whether or not it went with the others.
-    pub fn touch(&self, seen: &PumpRecord) -> bool {
-        self.0.iter().any(|outage| outage.scope.holds(seen))
+    pub fn touch(&self, member: &FleetMember<'_>) -> bool {
+        self.0.iter().any(|outage| outage.scope.holds(member))
     }
 
     /// The one of a scope.
@@ -236,14 +248,14 @@ impl Outage {
     }
 
     /// Whether it speaks for a pump that went when this one did; for one that nobody saw go it does not.
-    fn speaks_for(&self, seen: &PumpRecord) -> bool {
-        let from = match (self.is_open(), seen.knowledge) {
+    fn speaks_for(&self, member: &FleetMember<'_>) -> bool {
+        let from = match (self.is_open(), member.knowledge) {
             (true, _) => self.members_from,
             // Data that stops for all at once grows too old pump by pump, as it had come.
             (false, Knowledge::Disconnected(Loss::DeviceOffline)) => self.held_from.minus(REFRESH_MAX),
             (false, _) => self.held_from,
         };
-        seen.fell_at.is_some_and(|at| at >= from)
+        member.fell_at.is_some_and(|at| at >= from)
     }
 
     /// Where the operator's door lists its pumps.
@@ -324,7 +336,7 @@ impl Outage {
         data["watched"] = json!(told.watched);
         data["remaining"] = json!(remaining);
         data["heat_pumps"] = json!(self.list());
-        occurrence_notice(self.occurrence, topic, (key.clone(), key), now, data)
+        occurrence_notice(self.occurrence, topic, key.clone(), key, now, data)
     }
 }
 
@@ -421,7 +433,7 @@ pub fn judge(
         return (Some(outage), None);
     }
     let calm_for = now.since(*outage.calm_since.get_or_insert(now));
-    // Who comes back a little later than the others must not become an alert of its own.
+    // A pump that comes back a little later than the others must not become an alert of its own.
     let are_few = count.lost < u64::from(policy.outage_min);
     if calm_for < if are_few { policy.reconnect_after } else { TAIL_MAX } {
         return (Some(outage), None);

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::knowledge::{Doubt, Knowledge, Looked, Loss, Observation, is_ahead, knowledge};
 use super::missing::lists_to_remove;
-use super::outage::Outages;
+use super::outage::{FleetMember, Outages};
 use super::severity::{Severities, Severity};
 use super::{Cause, Occurrence, Resolution, WatchPolicy, occurrence_notice, occurrence_of};
 use crate::domain::Timestamp;
@@ -144,7 +144,7 @@ pub struct PumpChange {
     pub ended: Option<Resolution>,
 }
 
-/// What is known around a heat pump when it is looked at.
+/// The knowledge around a heat pump when it is looked at.
 #[derive(Debug, Clone, Copy)]
 pub struct DiffContext<'a> {
     /// Podero's id of its owner.
@@ -161,12 +161,12 @@ pub struct DiffContext<'a> {
 
 impl<'a> DiffContext<'a> {
     /// Of a pump whose owner stays, where regions are not watched.
-    pub fn plain((user, customer): (Uuid, Option<&'a str>), outages: &'a Outages) -> Self {
+    pub fn plain(user: Uuid, customer: Option<&'a str>, outages: &'a Outages) -> Self {
         Self { user, customer, region: None, is_leaving: false, outages }
     }
 }
 
-/// What is new about a pump and worth telling. `before` is `None` for a pump that was never seen.
+/// The news about a pump that is worth telling. `before` is `None` for a pump that was never seen.
 pub fn diff(
     before: Option<&PumpRecord>,
     observation: &Observation,
@@ -174,19 +174,19 @@ pub fn diff(
     now: Timestamp,
     policy: &WatchPolicy,
 ) -> PumpChange {
-    let owner = (around.user, around.customer);
+    let first = || PumpRecord::first(observation.heat_pump, around.user, around.customer);
     let Some(before) = before.filter(|before| before.user != around.user) else {
-        let seen = before.cloned().unwrap_or_else(|| PumpRecord::first(observation.heat_pump, owner));
+        let seen = before.cloned().unwrap_or_else(first);
         return look_at(seen, observation, around, now, policy);
     };
     // Another owner's: what was told of it ends with the one before, and nothing of what was counted holds.
     let ended = retire(before, Resolution::Moved, now).notices;
-    let fresh = PumpRecord { version: before.version, ..PumpRecord::first(observation.heat_pump, owner) };
+    let fresh = PumpRecord { version: before.version, ..first() };
     let change = look_at(fresh, observation, around, now, policy);
     PumpChange { notices: ended.into_iter().chain(change.notices).collect(), ..change }
 }
 
-/// What is new about a pump of this owner.
+/// The news about a pump of this owner.
 fn look_at(
     mut seen: PumpRecord,
     observation: &Observation,
@@ -194,15 +194,15 @@ fn look_at(
     now: Timestamp,
     policy: &WatchPolicy,
 ) -> PumpChange {
-    let owner = (around.user, around.customer);
-    seen.customer = owner.1.map(str::to_owned);
+    seen.customer = around.customer.map(str::to_owned);
     // A pump that turns up in another home than the one that was left is somebody's again; and one that was gone from
     // an answer or two, and is shown again, was never gone.
     let is_elsewhere =
         seen.building.is_some() && observation.building.is_some() && observation.building != seen.building;
     let is_back = seen.knowledge == Knowledge::Gone && !observation.is_deleted;
     if seen.is_retired && (is_elsewhere || is_back) {
-        seen = PumpRecord { version: seen.version, ..PumpRecord::first(observation.heat_pump, owner) };
+        let first = PumpRecord::first(observation.heat_pump, around.user, around.customer);
+        seen = PumpRecord { version: seen.version, ..first };
     }
     seen.take_in(observation, around, now, policy);
     if seen.is_retired {
@@ -215,7 +215,7 @@ fn look_at(
     match told {
         Knowledge::Connected | Knowledge::Paused => see_up(seen, told, now, policy),
         Knowledge::Disconnected(_) if !seen.was_connected => see_unconnected(seen, observation, around, now, policy),
-        Knowledge::Disconnected(loss) => see_lost(seen, (loss, observation), around, now, policy),
+        Knowledge::Disconnected(loss) => see_lost(seen, loss, observation, around, now, policy),
         Knowledge::Gone => retire(&seen, Resolution::Removed, now),
         Knowledge::NeverConnected | Knowledge::Unknown(_) => {
             seen.knowledge = told;
@@ -229,8 +229,14 @@ fn look_at(
 }
 
 /// Ends the watch of a pump before it began: it was found in a home that was left, and no poll has seen it yet.
-pub fn retire_unseen((heat_pump, building): (Uuid, Uuid), owner: (Uuid, Option<&str>), now: Timestamp) -> PumpChange {
-    let seen = PumpRecord { building: Some(building), ..PumpRecord::first(heat_pump, owner) };
+pub fn retire_unseen(
+    heat_pump: Uuid,
+    building: Uuid,
+    user: Uuid,
+    customer: Option<&str>,
+    now: Timestamp,
+) -> PumpChange {
+    let seen = PumpRecord { building: Some(building), ..PumpRecord::first(heat_pump, user, customer) };
     retire(&seen, Resolution::Moved, now)
 }
 
@@ -302,17 +308,18 @@ fn see_unconnected(
     seen.knowledge = Knowledge::NeverConnected;
     let since = seen.first_seen.unwrap_or(now);
     let is_late = now.since(since) >= policy.never_connected_after;
-    let is_covered = around.outages.touch(&seen);
+    let is_covered = around.outages.touch(&seen.fleet_member());
     if seen.alert.is_some() || !is_late || is_covered || around.is_leaving {
         return PumpChange::silent(seen);
     }
-    let notice = seen.open((Cause::NeverConnected, since), observation, now, policy);
+    let notice = seen.open(Cause::NeverConnected, since, observation, now, policy);
     PumpChange { seen, notices: vec![notice], ended: None }
 }
 
 fn see_lost(
     mut seen: PumpRecord,
-    (loss, observation): (Loss, &Observation),
+    loss: Loss,
+    observation: &Observation,
     around: &DiffContext<'_>,
     now: Timestamp,
     policy: &WatchPolicy,
@@ -325,7 +332,7 @@ fn see_lost(
     if std::mem::take(&mut seen.was_up) {
         seen.fell_at = Some(now);
     }
-    if let Some(outage) = around.outages.cover(&seen) {
+    if let Some(outage) = around.outages.cover(&seen.fleet_member()) {
         if !outage.is_open() {
             // Either it becomes an outage, which speaks for this one too, or it passes, and then this one is judged.
             return PumpChange::silent(seen);
@@ -349,11 +356,21 @@ fn see_lost(
 }
 
 impl PumpRecord {
-    fn first(heat_pump: Uuid, owner: (Uuid, Option<&str>)) -> Self {
+    /// The record as an outage needs it.
+    fn fleet_member(&self) -> FleetMember<'_> {
+        FleetMember {
+            manufacturer: self.manufacturer.as_deref(),
+            region: self.region.as_deref(),
+            knowledge: self.knowledge,
+            fell_at: self.fell_at,
+        }
+    }
+
+    fn first(heat_pump: Uuid, user: Uuid, customer: Option<&str>) -> Self {
         Self {
             heat_pump,
-            user: owner.0,
-            customer: owner.1.map(str::to_owned),
+            user,
+            customer: customer.map(str::to_owned),
             building: None,
             manufacturer: None,
             model: None,
@@ -510,14 +527,15 @@ impl PumpRecord {
             (_, _) if lasted => Some((Cause::from(loss), since)),
             (_, _) => None,
         };
-        notices.extend(opened.map(|opened| self.open(opened, observation, now, policy)));
+        notices.extend(opened.map(|(cause, since)| self.open(cause, since, observation, now, policy)));
         PumpChange { seen: self, notices, ended: None }
     }
 
     /// Opens an alert and says so.
     fn open(
         &mut self,
-        (cause, since): (Cause, Timestamp),
+        cause: Cause,
+        since: Timestamp,
         observation: &Observation,
         now: Timestamp,
         policy: &WatchPolicy,
@@ -574,8 +592,8 @@ impl PumpRecord {
     }
 
     fn notice(&self, alert: &OpenAlert, topic: Topic, now: Timestamp, data: Value) -> Notice {
-        let about = (format!("heat-pump/{}", self.heat_pump), self.heat_pump.to_string());
-        occurrence_notice(alert.occurrence, topic, about, now, data)
+        let order_key = format!("heat-pump/{}", self.heat_pump);
+        occurrence_notice(alert.occurrence, topic, order_key, self.heat_pump.to_string(), now, data)
     }
 }
 

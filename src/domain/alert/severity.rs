@@ -77,32 +77,32 @@ impl Season {
     }
 }
 
+/// The severity of an alert where `watch.severity` does not say otherwise.
+const fn usual(cause: Cause) -> Severity {
+    match cause {
+        Cause::NeedsReauthentication | Cause::LifecycleError | Cause::MakerOutage | Cause::RegionOutage => {
+            Severity::Error
+        }
+        // Often passes by itself: a router, a power cut, the manufacturer's cloud.
+        Cause::DeviceOffline | Cause::Unstable => Severity::Warning,
+        Cause::NeverConnected => Severity::Info,
+        // Nothing else of the bridge's work can be done either.
+        Cause::WatchBlind => Severity::Critical,
+    }
+}
+
 /// `watch.severity`, and when it is raised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Severities {
-    /// By cause, in the order of [`Cause::ALL`].
-    usual: [Severity; Cause::ALL.len()],
+    /// Other than usual, by cause, in the order of [`Cause::ALL`].
+    others: [Option<Severity>; Cause::ALL.len()],
     /// `watch.heating_season`.
     season: Option<Season>,
 }
 
 impl Severities {
     /// The defaults, without a season.
-    pub const DEFAULT: Self = Self {
-        usual: [
-            Severity::Error,
-            Severity::Error,
-            // Often passes by itself: a router, a power cut, the manufacturer's cloud.
-            Severity::Warning,
-            Severity::Warning,
-            Severity::Info,
-            Severity::Error,
-            Severity::Error,
-            // Nothing else of the bridge's work can be done either.
-            Severity::Critical,
-        ],
-        season: None,
-    };
+    pub const DEFAULT: Self = Self { others: [None; Cause::ALL.len()], season: None };
 
     /// Raised in this season.
     #[must_use]
@@ -114,13 +114,13 @@ impl Severities {
     /// With another severity for one cause.
     #[must_use]
     pub fn with(mut self, cause: Cause, severity: Severity) -> Self {
-        self.usual[place(cause)] = severity;
+        self.others[place(cause)] = Some(severity);
         self
     }
 
-    /// What an alert that is opened now has. A pump that never ran, and our own sight, are no worse in winter.
+    /// The severity of an alert that is opened now. A pump that never ran, and our own visibility, are no worse in winter.
     pub fn of(&self, cause: Cause, now: Timestamp) -> Severity {
-        let usual = self.usual[place(cause)];
+        let usual = self.others[place(cause)].unwrap_or(usual(cause));
         let is_raised = match cause {
             Cause::NeverConnected | Cause::WatchBlind => false,
             Cause::NeedsReauthentication

@@ -433,7 +433,7 @@ fn an_outage_holds_the_alerts_of_its_pumps_back() {
     let (suspected, open, over) = (outage(at(1_000_900), false), outage(at(1_000_900), true), Outages::default());
     let (told, held) = polled_in(&around(&suspected), None, "clllll", (0, 10 * MINUTE));
     assert_eq!(marks(&told), []);
-    // Who went long before the others is told when it is time.
+    // A pump that went long before the others is told when it is time.
     let later = outage(at(1_000_000 + 25 * MINUTE), false);
     let (told, _) = polled_in(&around(&later), None, "cllll", (0, 10 * MINUTE));
     assert_eq!(marks(&told), [(3, '+')]);
@@ -634,13 +634,13 @@ mod visibility {
         for (why, patience, cause) in [(away, 600, "podero_away"), (refused, 60, "credentials_refused")] {
             for quiet in [0, 1, patience - 1] {
                 assert_eq!(
-                    look(None, &open(why, quiet), second(quiet), (INTERVAL, &Severities::DEFAULT)),
+                    look(None, &open(why, quiet), second(quiet), INTERVAL, &Severities::DEFAULT),
                     None,
                     "{quiet}"
                 );
             }
             let change =
-                look(None, &open(why, patience), second(patience), (INTERVAL, &Severities::DEFAULT)).expect("news");
+                look(None, &open(why, patience), second(patience), INTERVAL, &Severities::DEFAULT).expect("news");
             assert_eq!(change.notice.topic, Topic::WatchBlind);
             let expected = json!({"action": "trigger", "dedup_key": "watch/blind", "severity": "critical",
                 "cause": cause, "since": second(0), "detected_at": second(patience), "heat_pump_id": null});
@@ -649,7 +649,7 @@ mod visibility {
             }
         }
         // An interval shorter than a minute is the bound for both.
-        assert!(look(None, &open(refused, 5), second(5), (Duration::from_secs(5), &Severities::DEFAULT)).is_some());
+        assert!(look(None, &open(refused, 5), second(5), Duration::from_secs(5), &Severities::DEFAULT).is_some());
     }
 
     #[test]
@@ -657,31 +657,31 @@ mod visibility {
         let mut health = PartnerHealth::default();
         for minute in 0..10 {
             health.pause(second(minute * 60), second(minute * 60 + 59));
-            assert_eq!(look(None, &health, second(minute * 60 + 58), (INTERVAL, &Severities::DEFAULT)), None);
+            assert_eq!(look(None, &health, second(minute * 60 + 58), INTERVAL, &Severities::DEFAULT), None);
         }
         assert_eq!(
-            look(None, &health, second(600), (INTERVAL, &Severities::DEFAULT)),
+            look(None, &health, second(600), INTERVAL, &Severities::DEFAULT),
             None,
             "just now calls may be made"
         );
         health.pause(second(600), second(659));
-        let change = look(None, &health, second(600), (INTERVAL, &Severities::DEFAULT)).expect("news");
+        let change = look(None, &health, second(600), INTERVAL, &Severities::DEFAULT).expect("news");
         assert_eq!(change.notice.data["cause"], "rate_limited");
     }
 
     #[test]
     fn it_is_told_once_and_its_end_once_of_the_same_occurrence() {
         let mut health = open(CircuitCause::Away, 600);
-        let trigger = look(None, &health, second(600), (INTERVAL, &Severities::DEFAULT)).expect("news");
+        let trigger = look(None, &health, second(600), INTERVAL, &Severities::DEFAULT).expect("news");
         let told = trigger.blindness.expect("an open alert");
-        assert_eq!(look(Some(&told), &health, second(900), (INTERVAL, &Severities::DEFAULT)), None);
+        assert_eq!(look(Some(&told), &health, second(900), INTERVAL, &Severities::DEFAULT), None);
         health.close(second(900));
-        let resolve = look(Some(&told), &health, second(900), (INTERVAL, &Severities::DEFAULT)).expect("news");
+        let resolve = look(Some(&told), &health, second(900), INTERVAL, &Severities::DEFAULT).expect("news");
         assert_eq!((resolve.notice.topic, resolve.blindness), (Topic::WatchRestored, None));
         assert_eq!(resolve.notice.data["resolution"], "restored");
         assert_eq!(resolve.notice.data["occurrence_id"], trigger.notice.data["occurrence_id"]);
         assert_ne!(resolve.notice.id, trigger.notice.id);
-        assert_eq!(look(None, &health, second(900), (INTERVAL, &Severities::DEFAULT)), None);
+        assert_eq!(look(None, &health, second(900), INTERVAL, &Severities::DEFAULT), None);
         for notice in [&trigger.notice, &resolve.notice] {
             let summary = notice.data["summary"].as_str().expect("text");
             assert!(summary.len() <= 130 && notice.data["dedup_key"].as_str().is_some_and(|key| key.len() <= 100));
@@ -692,9 +692,9 @@ mod visibility {
     #[test]
     fn after_an_hour_down_nothing_is_news_before_a_probe() {
         let mut health = open(CircuitCause::Away, 300);
-        assert_eq!(look(None, &health, second(3_900), (INTERVAL, &Severities::DEFAULT)), None);
+        assert_eq!(look(None, &health, second(3_900), INTERVAL, &Severities::DEFAULT), None);
         health.open(second(3_901), CircuitCause::Away);
-        let change = look(None, &health, second(3_901), (INTERVAL, &Severities::DEFAULT)).expect("it is so");
+        let change = look(None, &health, second(3_901), INTERVAL, &Severities::DEFAULT).expect("it is so");
         assert_eq!(change.notice.data["since"], json!(second(0)));
     }
 }

@@ -11,34 +11,23 @@ use uuid::Uuid;
 use super::severity::Severity;
 use super::{Cause, Occurrence, Severities, occurrence_notice, occurrence_of};
 use crate::domain::Timestamp;
+use crate::domain::names::names;
 use crate::domain::notice::{Notice, Topic};
 use crate::domain::partner_health::{CircuitCause, Hold, PartnerHealth};
 
-/// Why the bridge cannot see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BlindCause {
-    /// Podero refuses the bridge: its credentials, its organisation, its address.
-    CredentialsRefused,
-    /// Podero does not answer, or not with sense.
-    PoderoAway,
-    /// Podero asks for a pause, and again.
-    RateLimited,
+names! {
+    /// Why the bridge cannot see.
+    pub enum BlindCause {
+        /// Podero refuses the bridge: its credentials, its organisation, its address.
+        CredentialsRefused = "credentials_refused",
+        /// Podero does not answer, or not with sense.
+        PoderoAway = "podero_away",
+        /// Podero asks for a pause, and again.
+        RateLimited = "rate_limited",
+    }
 }
 
 impl BlindCause {
-    /// Every cause.
-    pub const ALL: [Self; 3] = [Self::CredentialsRefused, Self::PoderoAway, Self::RateLimited];
-
-    /// The fixed public name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::CredentialsRefused => "credentials_refused",
-            Self::PoderoAway => "podero_away",
-            Self::RateLimited => "rate_limited",
-        }
-    }
-
     fn summary(self) -> &'static str {
         match self {
             Self::CredentialsRefused => "The bridge cannot see: Podero refuses its credentials or its organisation",
@@ -47,7 +36,7 @@ impl BlindCause {
         }
     }
 
-    /// How long it must last. What is older than the interval is not known any more; but no waiting mends a refusal.
+    /// How long it must last. Knowledge older than the interval is none; but no waiting mends a refusal.
     fn patience(self, interval: Duration) -> Duration {
         match self {
             Self::CredentialsRefused => interval.min(REFUSED_PATIENCE_MAX),
@@ -86,7 +75,7 @@ fn severity_of_old() -> Severity {
     Severity::Critical
 }
 
-/// What is written about the bridge's own sight: the new memory and, with it or not at all, its notice.
+/// The row about the bridge's own visibility: the new memory and, with it or not at all, its notice.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VisibilityChange {
     /// The open alert afterwards.
@@ -103,7 +92,8 @@ pub fn look(
     told: Option<&Blindness>,
     health: &PartnerHealth,
     now: Timestamp,
-    (interval, severities): (Duration, &Severities),
+    interval: Duration,
+    severities: &Severities,
 ) -> Option<VisibilityChange> {
     if let Some(blindness) = told {
         return health.is_clear(now).then(|| {
@@ -144,6 +134,6 @@ impl Blindness {
 
     fn notice(&self, topic: Topic, now: Timestamp, data: Value) -> Notice {
         let name = || "watch".to_owned();
-        occurrence_notice(self.occurrence, topic, (name(), name()), now, data)
+        occurrence_notice(self.occurrence, topic, name(), name(), now, data)
     }
 }

@@ -503,7 +503,7 @@ fn alerted(pump: u128, building: u128) -> PumpRecord {
         updated_at: Some(at(1)),
         ..Observation::default()
     };
-    let change = diff(None, &lost, &DiffContext::plain((uuid(1), Some("C-1")), &Outages::default()), at(500), &policy);
+    let change = diff(None, &lost, &DiffContext::plain(uuid(1), Some("C-1"), &Outages::default()), at(500), &policy);
     assert_eq!(change.notices.len(), 1);
     change.seen
 }

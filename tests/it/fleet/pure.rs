@@ -69,7 +69,7 @@ impl Pure {
             let around = DiffContext {
                 region: Some(&region),
                 is_leaving: world.is_leaving(pump, minute),
-                ..DiffContext::plain((*id, None), &self.outages)
+                ..DiffContext::plain(*id, None, &self.outages)
             };
             let before = self.seen[*place].as_ref();
             let change = match (world.is_there(pump, minute), before) {

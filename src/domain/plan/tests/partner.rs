@@ -164,7 +164,7 @@ impl Podero {
             diff(
                 None,
                 &observation,
-                &DiffContext::plain((pump.user, None), &Outages::default()),
+                &DiffContext::plain(pump.user, None, &Outages::default()),
                 Timestamp::from_micros(0),
                 &watch,
             )
