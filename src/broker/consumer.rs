@@ -22,9 +22,12 @@ use lapin::{Channel, Consumer};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
+use super::delivery::{Frame, Intake, IntakeResult, Properties};
+use super::error::BrokerError;
 use super::link::{self, Link};
-use super::supervisor::{self, Ended, LinkRole, Stop};
-use super::{BrokerError, Frame, Inner, Intake, IntakeResult, Properties, tending, topology};
+use super::state::{Inner, LinkRole};
+use super::supervisor::{self, Ended, Stop};
+use super::{tending, topology};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::retry::RetrySchedule;

@@ -22,7 +22,7 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use tokio::time::timeout;
 
-use super::BrokerError;
+use super::error::BrokerError;
 use crate::tls;
 
 /// Timeout from the first packet to an open connection. A healthy broker needs milliseconds; name look-up, TLS and a proxy may

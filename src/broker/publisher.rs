@@ -26,13 +26,14 @@ use lapin::{BasicProperties, Channel, Confirmation, Event};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::error::BrokerError;
+use super::handle::{CONFIRM_WITHIN, PublishHandle, Request};
 use super::link::{self, Link};
-use super::supervisor::{self, Ended, LinkRole, Stop};
-use super::{BrokerError, Inner, LinkState, OutgoingNotice, Published, tending, topology};
+use super::outgoing::{OutgoingNotice, Published};
+use super::state::{Inner, LinkRole, LinkState};
+use super::supervisor::{self, Ended, Stop};
+use super::{tending, topology};
 
-/// Timeout from handing a notice in to its confirm. A quorum queue confirms in milliseconds, a loaded cluster in a second or
-/// two; past this the connection is taken for dead and made again.
-const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 /// Limit of the publishes that wait for their confirm; at a round trip of 1 ms far more than the broker can write. Bounds what lapin
 /// buffers.
 const IN_FLIGHT_MAX: usize = 512;
@@ -42,38 +43,6 @@ const WAITING_MAX: usize = 64;
 const GRACE: Duration = Duration::from_secs(5);
 /// AMQP's number for "on disk before it is confirmed".
 const PERSISTENT: u8 = 2;
-
-/// The way in, for as long as one connection takes publishes.
-#[derive(Clone)]
-pub(super) struct PublishHandle {
-    requests: mpsc::Sender<Request>,
-    /// Notified by a caller that waited too long.
-    overdue: Arc<Notify>,
-}
-
-struct Request {
-    notice: OutgoingNotice,
-    answer: oneshot::Sender<Published>,
-}
-
-impl PublishHandle {
-    pub(super) async fn publish(&self, notice: &OutgoingNotice) -> Published {
-        let (answer, published) = oneshot::channel();
-        let request = Request { notice: notice.clone(), answer };
-        let asked = async {
-            // Either end is gone exactly when the connection is.
-            self.requests.send(request).await.ok()?;
-            published.await.ok()
-        };
-        match timeout(CONFIRM_WITHIN, asked).await {
-            Ok(published) => published.unwrap_or(Published::Lost),
-            Err(_) => {
-                self.overdue.notify_one();
-                Published::Lost
-            }
-        }
-    }
-}
 
 /// Sets up the publishing side of `link` and serves until it is lost or `stop`.
 pub(super) async fn serve(inner: &Inner, link: Link, mut stop: Stop) -> Ended {

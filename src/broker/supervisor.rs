@@ -15,8 +15,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::error::BrokerError;
 use super::link::{self, Link};
-use super::{BrokerError, Inner, LinkState};
+use super::state::{Inner, LinkRole, LinkState};
 use crate::domain::retry::RetrySchedule;
 use crate::pump;
 
@@ -28,30 +29,6 @@ const RECONNECT: RetrySchedule = RetrySchedule { initial: Duration::from_millis(
 const SOUND_AFTER: Duration = Duration::from_secs(10);
 /// Timeout of declaring, verifying and opening channels. A cluster that elects a leader for a new quorum queue takes some seconds.
 pub(super) const SET_UP_WITHIN: Duration = Duration::from_secs(30);
-
-/// The direction that a connection serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LinkRole {
-    Publisher,
-    Consumer,
-}
-
-impl LinkRole {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Publisher => "publisher",
-            Self::Consumer => "consumer",
-        }
-    }
-
-    /// As the broker lists it.
-    fn connection_name(self) -> &'static str {
-        match self {
-            Self::Publisher => "podero-bridge publisher",
-            Self::Consumer => "podero-bridge consumer",
-        }
-    }
-}
 
 /// How serving came to its end.
 pub(super) enum Ended {

@@ -16,10 +16,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::error::BrokerError;
 use super::link::Link;
-use super::supervisor::{self, LinkRole, SET_UP_WITHIN};
+use super::state::{Inner, LinkRole, LinkState};
+use super::supervisor::{self, SET_UP_WITHIN};
 use super::topology::{self, Witness};
-use super::{BrokerError, Inner, LinkState};
 use crate::pump;
 
 /// Interval between two checks of the topology. An exchange that is deleted is back within it; a check is a dozen small

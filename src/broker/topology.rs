@@ -17,9 +17,10 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ErrorKind, ExchangeKind};
 
+use super::error::BrokerError;
 use super::link::Link;
-use super::supervisor::LinkRole;
-use super::{BrokerError, BrokerSettings};
+use super::settings::BrokerSettings;
+use super::state::LinkRole;
 
 /// Limit of the queue of notices without a subscriber: some days of a large utility's notices, at most a few hundred MB on disk; the oldest goes first, since the newest is
 /// what a late subscriber wants.

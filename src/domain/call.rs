@@ -249,6 +249,9 @@ pub enum Reply<A = Done> {
     },
 }
 
+/// Podero's wish for a pause is honoured in full up to this; beyond it the answer is taken for a mistake.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A server error of the token endpoint: the call itself was not sent.
 pub const TOKEN_SERVER_ERROR: &str = "server error at the token endpoint";
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
+use super::call::RETRY_AFTER_MAX;
 use super::retry::RetrySchedule;
-use super::verdict::RETRY_AFTER_MAX;
 
 /// Delays of the probes while the circuit is open; not the retry policy of events. A probe at once is pointless, and a minute is
 /// as late as the bridge should learn that Podero is back.

@@ -18,16 +18,13 @@ use uuid::Uuid;
 
 use super::alert::{self, PumpChange, Resolution};
 use super::brake::{Brake, Tally};
-use super::call::{Call, Done, Look, Refusal, RefusalKind, Repeat, Reply};
+use super::call::{Call, Done, Look, RETRY_AFTER_MAX, Refusal, RefusalKind, Repeat, Reply};
 use super::customer::{Customer, Listing, ObservedUser};
 use super::event::{BuildingKey, Event, Field, Happening, UNKNOWN};
 use super::names::names;
 use super::notice::{Notice, Topic, notice_id};
 use super::plan::{ChurnDelete, Next, OldHeatPumps, Policy, Work, page_language};
 use super::{EventId, NAMESPACE, Timestamp, link};
-
-/// Podero's wish for a pause is honoured in full up to this; beyond it the answer is taken for a mistake.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Without a wish of Podero's, who is told to slow down is asked again after so long at most: the pace of all recovers
 /// within seconds.

@@ -18,8 +18,8 @@ use super::answer::{Bound, Received, SMALL_BYTES_MAX, fetch};
 use super::{pruned, wire};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
+use crate::domain::call::RETRY_AFTER_MAX;
 use crate::domain::call::{Instead, Reply, TOKEN_SERVER_ERROR};
-use crate::domain::verdict::RETRY_AFTER_MAX;
 use crate::pump;
 
 /// Outside the API's prefix, with the slash at its end (API page "get access token").

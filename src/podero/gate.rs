@@ -37,10 +37,10 @@ use tokio::sync::Notify;
 use super::Observe;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
+use crate::domain::call::RETRY_AFTER_MAX;
 use crate::domain::call::{Instead, Reply};
 use crate::domain::partner_health::{CircuitCause, Hold, Opening, PartnerHealth};
 use crate::domain::retry::RetrySchedule;
-use crate::domain::verdict::RETRY_AFTER_MAX;
 use crate::permits::Permits;
 
 /// Requests may bunch up to this share of a second's budget (1/20: 50 ms), so that timers of a millisecond's

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::db::{Executor, Fault};
 use super::shared_state::shared_standing;
 use crate::domain::Timestamp;
-use crate::domain::verdict::RETRY_AFTER_MAX;
+use crate::domain::call::RETRY_AFTER_MAX;
 
 /// How far ahead of now a tombstone can be dated: as far as the time of an event that was there may have been.
 const TOMBSTONE_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::WatchPolicy;
+use super::cause::Cause;
+use super::policy::WatchPolicy;
 use crate::domain::Timestamp;
 
 /// Limit of how far a partner's clock may be ahead of ours. Clocks that are kept by NTP differ by less than a second and an
@@ -92,7 +93,7 @@ impl Knowledge {
     /// Why, for the states that have a reason.
     pub fn reason(self) -> Option<&'static str> {
         match self {
-            Self::Disconnected(loss) => Some(super::Cause::from(loss).name()),
+            Self::Disconnected(loss) => Some(Cause::from(loss).name()),
             Self::Unknown(doubt) => Some(doubt.name()),
             Self::Connected | Self::Paused | Self::NeverConnected | Self::Gone => None,
         }
@@ -240,6 +241,16 @@ fn freshness(updated_at: Option<Timestamp>, looked: Looked, now: Timestamp, poli
         (None, Some(_)) => Freshness::Hidden,
         (Some(_), _) if now.since(looked.since) < policy.warm_up => Freshness::Unproven,
         (Some(_), _) => Freshness::Stale,
+    }
+}
+
+impl From<Loss> for Cause {
+    fn from(loss: Loss) -> Self {
+        match loss {
+            Loss::NeedsReauthentication => Self::NeedsReauthentication,
+            Loss::LifecycleError => Self::LifecycleError,
+            Loss::DeviceOffline => Self::DeviceOffline,
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! Before: the store counts whom a list does not name. After: the store, [`super::seen`].
 
-use super::WatchPolicy;
+use super::policy::WatchPolicy;
 
 /// Limit below which no missing list counts as removal, whatever `watch.disconnect_polls` is: one odd answer must not end the
 /// watch of a heat pump.

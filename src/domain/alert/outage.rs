@@ -19,9 +19,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::cause::Cause;
 use super::knowledge::{Knowledge, Loss};
+use super::occurrence::{Occurrence, occurrence_notice, occurrence_of};
+use super::policy::WatchPolicy;
 use super::severity::Severity;
-use super::{Cause, Occurrence, WatchPolicy, occurrence_notice, occurrence_of};
+
 use crate::domain::notice::{Notice, Topic};
 use crate::domain::{NAMESPACE, Timestamp};
 

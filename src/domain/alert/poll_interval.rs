@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::WatchPolicy;
+use super::policy::WatchPolicy;
 use crate::domain::{NAMESPACE, Timestamp};
 
 /// A round takes nine tenths of the interval;

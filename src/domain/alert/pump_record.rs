@@ -21,11 +21,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::cause::{Cause, Resolution};
 use super::knowledge::{Doubt, Knowledge, Looked, Loss, Observation, is_ahead, knowledge};
 use super::missing::lists_to_remove;
+use super::occurrence::{Occurrence, occurrence_notice, occurrence_of};
 use super::outage::{FleetMember, Outages};
+use super::policy::WatchPolicy;
 use super::severity::{Severities, Severity};
-use super::{Cause, Occurrence, Resolution, WatchPolicy, occurrence_notice, occurrence_of};
+
 use crate::domain::Timestamp;
 use crate::domain::link;
 use crate::domain::notice::{Notice, Topic};

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Cause;
+use super::cause::Cause;
 use crate::domain::Timestamp;
 use chrono::Datelike;
 

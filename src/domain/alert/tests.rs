@@ -2,8 +2,15 @@
 
 use proptest::prelude::*;
 
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
 use super::super::fixtures::*;
 use super::*;
+use crate::domain::Timestamp;
+use crate::domain::notice::{Notice, Topic};
 
 const MINUTE: i64 = 60;
 

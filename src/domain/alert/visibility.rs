@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::cause::Cause;
+use super::occurrence::{Occurrence, occurrence_notice, occurrence_of};
+use super::severity::Severities;
 use super::severity::Severity;
-use super::{Cause, Occurrence, Severities, occurrence_notice, occurrence_of};
+
 use crate::domain::Timestamp;
 use crate::domain::names::names;
 use crate::domain::notice::{Notice, Topic};
