@@ -347,6 +347,7 @@ async fn alone_on_sqlite_a_restart_neither_repeats_nor_forgets_what_was_told() {
 
 /// Works on the events of `one`'s store with `one`'s client.
 fn applier(one: &One) -> Applier<Client> {
+    let wake: Arc<Notify> = Arc::default();
     Applier {
         store: one.replica.store.clone(),
         partner: one.replica.client.clone(),
@@ -363,11 +364,11 @@ fn applier(one: &One) -> Applier<Client> {
         },
         clock: one.replica.clock.clone(),
         metrics: Metrics::new(),
-        wake: Arc::default(),
+        wake: wake.clone(),
         wake_outbound: Arc::default(),
         call_time_max: Duration::from_secs(60),
         request_time_max: Duration::from_secs(10),
-        permits: Permits::default(),
+        permits: Permits::waking(wake),
     }
 }
 

@@ -273,7 +273,8 @@ impl Mutator {
                     0 => drop(items.remove(place)),
                     1 => {
                         let item = items[place].clone();
-                        let times = self.count().min(2_000);
+                        // All of it together has no more bytes than are kept in the end.
+                        let times = self.count().min(2_000).min(BYTES_MAX / item.to_string().len());
                         items.extend(std::iter::repeat_n(item, times));
                     }
                     _ => self.change(&mut items[place], other),
