@@ -1,8 +1,8 @@
-//! What was announced ahead and is announced anew: the latest word about a change is the one that holds.
+//! Events that were announced ahead and are announced again: the latest event about a change holds.
 //!
-//! An announced event that was not begun is replaced by one that was said later about the same change ([`Event::change`]);
-//! and one that comes after its own replacement is so from the start. Two that two replicas accept in the same moment do
-//! not see each other, so it is asked once more when an announced event is claimed. What was begun is finished.
+//! An announced event that was not begun is replaced by a later one about the same change ([`Event::change`]); and one that
+//! arrives after its own replacement is superseded at once. Two events that two replicas accept at the same moment do not see
+//! each other, so the claim of an announced event checks again. Work that was begun is finished.
 //!
 //! Before: [`crate::store::inbox`]. After: the customer's timeline.
 
@@ -13,11 +13,11 @@ use crate::domain::event::{Event, EventState, Happening};
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 
-/// Why an announced event is superseded.
+/// Reason for which an announced event is superseded.
 pub const REPLACED: &str = "replaced";
 
-/// Settles what an event that has just been inserted means for the announcements around it. The kinds of the events that
-/// were replaced, and the event's own state if it has ended by that.
+/// Settles the effect of an event that has just been inserted on the announcements around it. Returns the kinds of the replaced
+/// events, and the event's own state if the event has ended.
 pub(super) async fn settle(
     tx: &mut Transaction<'_>,
     event: &Event,
@@ -55,12 +55,12 @@ pub(super) async fn settle(
     Ok((replaced, Some(state)))
 }
 
-/// Whether anything was ever announced ahead for a customer. Most have nothing, and are done with by one look.
+/// `true` if any event was ever announced ahead for a customer. Most customers have none, and need only this look-up.
 async fn has_announcements(tx: &mut Transaction<'_>, lane: &str) -> Result<bool, Fault> {
     query("SELECT 1 FROM events WHERE lane = $1 AND time > said_at LIMIT 1").bind(lane).finds(tx).await
 }
 
-/// An event that was announced, with what tells which of two about one change is newer.
+/// An event that was announced, with the facts that tell which of two about one change is newer.
 pub(super) struct Announced<'a> {
     pub(super) lane: &'a str,
     pub(super) change: &'a str,
@@ -69,8 +69,8 @@ pub(super) struct Announced<'a> {
 }
 
 impl Announced<'_> {
-    /// The newest event about the change that was sent later; of two that were sent in the same moment the later arrival is
-    /// the newer.
+    /// The newest event about the change that was sent later; of two that were sent at the same moment, the later arrival is the
+    /// newer.
     async fn newest(&self, tx: &mut Transaction<'_>) -> Result<Option<EventId>, Fault> {
         let sql = "SELECT id FROM events WHERE lane = $1 AND change = $2 AND (said_at > $3 OR (said_at = $3 AND id > $4)) \
              ORDER BY said_at DESC, id DESC LIMIT 1";
@@ -78,7 +78,7 @@ impl Announced<'_> {
     }
 }
 
-/// Whether a head that is about to be begun was replaced: then it has ended by that.
+/// Ends a head that is about to be begun if a newer event replaces it. Returns `true` if it has ended.
 pub(super) async fn is_replaced(tx: &mut Transaction<'_>, head: &Announced<'_>, now: Timestamp) -> Result<bool, Fault> {
     let Some(newer) = head.newest(&mut *tx).await? else { return Ok(false) };
     if was_begun(tx, head.id).await? {
@@ -88,14 +88,14 @@ pub(super) async fn is_replaced(tx: &mut Transaction<'_>, head: &Announced<'_>, 
     Ok(true)
 }
 
-/// Whether anything was begun for an event: one that was parked in the middle and is retried has left something behind that
-/// only it puts right. Looking a user up makes nothing, and changes nothing of what is known.
+/// `true` if work was begun for an event. An event that was parked in the middle and is retried has left something behind that
+/// only it puts right. Looking a user up does not count: it makes nothing and changes no known fact.
 async fn was_begun(tx: &mut Transaction<'_>, id: EventId) -> Result<bool, Fault> {
     let call = query("SELECT 1 FROM calls WHERE event_id = $1 AND operation <> 'find_user' LIMIT 1");
     call.bind(id).finds(tx).await
 }
 
-/// The types of what was said before and is not begun.
+/// Supersedes the earlier events that are not begun. Returns their types.
 async fn replace(tx: &mut Transaction<'_>, event: &Event, change: &str, now: Timestamp) -> Result<Vec<RowKind>, Fault> {
     let replace = query(
         "UPDATE events SET state = 'superseded', reason = $1, detail = $2, settled_at = $3, due_at = $3 \
@@ -110,8 +110,8 @@ async fn replace(tx: &mut Transaction<'_>, event: &Event, change: &str, now: Tim
         .await
 }
 
-/// The types of what was said before, waits for an approval, and is called off now: announced or not, it has taken nothing
-/// away yet, and an operator must not approve it by mistake.
+/// Supersedes the earlier events that wait for an approval and are called off now. Returns their types. Announced or not, they
+/// have taken nothing away yet, and an operator must not approve one by mistake.
 async fn release(tx: &mut Transaction<'_>, event: &Event, change: &str, now: Timestamp) -> Result<Vec<RowKind>, Fault> {
     let release = query(
         "UPDATE events SET state = 'superseded', reason = $1, detail = $2, settled_at = $3, due_at = $3 \
@@ -135,12 +135,12 @@ async fn release(tx: &mut Transaction<'_>, event: &Event, change: &str, now: Tim
         .await
 }
 
-/// The timeline's words for an event that was replaced.
+/// The text in the timeline for an event that was replaced.
 fn replaced_by(id: EventId) -> String {
     format!("replaced by event {id}")
 }
 
-/// Ends an event without a claim; with a detail, it is because of an announcement.
+/// Ends an event without a claim. With a detail, an announcement ended it.
 async fn end(
     tx: &mut Transaction<'_>,
     id: EventId,

@@ -1,10 +1,10 @@
-//! The brake on mass churn, as rows: admissions within the window, and the number they are counted against.
+//! The rows of the brake on mass churn: admissions within the window, and the number that they are compared with.
 //!
-//! The core decides ([`Brake::admits`]); here its numbers are read and its answer is written in one transaction, under the
-//! lock of one row, so that replicas which ask in the same moment are answered one after the other. Counting costs two
-//! look-ups, whatever is in the window.
+//! The core decides ([`Brake::admits`]). This file reads its numbers and writes its answer in one transaction, under the lock of
+//! one row, so that replicas that ask at the same moment are answered one after the other. Counting costs two look-ups, however
+//! full the window is.
 //!
-//! Before: [`crate::apply`] asks. After: [`crate::store::parking`], the way out for what was refused.
+//! Before: [`crate::apply`] asks. After: [`crate::store::parking`], the way out for refused churns.
 
 use super::claims::Claim;
 use super::db::{Executor, Fault, query};
@@ -16,22 +16,22 @@ use crate::domain::brake::{Brake, CLOCK_TOLERANCE, Clearance, Tally};
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 
-/// Admissions out of the window that one decision removes: more than it adds, so the table shrinks to its window.
+/// Limit of the admissions outside the window that one decision removes: more than it adds, so the table shrinks to its window.
 const FORGOTTEN_AT_ONCE: i64 = 8;
 
-/// The brake's row. The name is that of the reason, so that another brake would be another row.
+/// The key of the brake's row: the name of the reason, so that another brake would be another row.
 const NAME: &str = Reason::ChurnBrake.name();
 
 /// The brake's answer about a claimed churn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    /// It is cleared, and that is on disk.
+    /// The churn is cleared, and that is on disk.
     Cleared,
-    /// It is one too many. Nothing was changed but that the brake is closed.
+    /// The churn is one too many. Nothing changed except that the brake is closed.
     Refused {
-        /// The numbers by which it was decided.
+        /// The numbers behind the decision.
         tally: Tally,
-        /// Whether it is the first one since something was admitted.
+        /// `true` for the first refusal since the last admission.
         has_closed: bool,
     },
     /// A newer claim exists; nothing was decided.
@@ -39,7 +39,7 @@ pub enum Asked {
 }
 
 impl Store {
-    /// Customers who are active, by a count that is at most [`crate::store::ACTIVE_AGE_MAX`] old.
+    /// The number of active customers, by a count that is at most [`crate::store::ACTIVE_AGE_MAX`] old.
     pub async fn active_customers(&self) -> Result<u64, Error> {
         let now = self.clock.now();
         if let Some(known) = self.inner.active.known(now) {
@@ -50,8 +50,8 @@ impl Store {
         Ok(count)
     }
 
-    /// Asks whether a claimed churn may take its customer away. After `Cleared` it is known of the event, also to the next
-    /// claim; asking again for the same event, within the window, admits it again and counts nothing more.
+    /// Asks if a claimed churn may take its customer away. `Cleared` is stored with the event, also for the next claim; asking
+    /// again for the same event within the window admits it again and counts nothing more.
     pub async fn ask_brake(&self, claim: &mut Claim, brake: Brake, active: Option<u64>) -> Result<Asked, Error> {
         let ask = Ask {
             event: claim.work.event.id,
@@ -68,7 +68,7 @@ impl Store {
         Ok(asked)
     }
 
-    /// The numbers of the brake now, for the gauges.
+    /// The current numbers of the brake, for the gauges.
     pub async fn brake_tally(&self, brake: Brake) -> Result<Tally, Error> {
         let active = match brake.share {
             Some(_) => Some(self.active_customers().await?),
@@ -81,7 +81,7 @@ impl Store {
     }
 }
 
-/// How many were admitted after a moment, if the one admitted last has the number `newest`.
+/// The number of admissions after a moment, if the latest admission has the number `newest`.
 async fn admitted_since(on: impl Executor, since: Timestamp, newest: i64) -> Result<u64, Fault> {
     let first = query(
         "SELECT number FROM admissions WHERE brake = $1 AND admitted_at > $2 ORDER BY admitted_at, number LIMIT 1",
@@ -101,7 +101,7 @@ struct Ask {
 
 /// The brake's row, held until the transaction ends.
 struct HeldBrake {
-    /// When it was taken hold of.
+    /// The time at which the row was locked.
     now: Timestamp,
     newest: i64,
     admitted_at: Timestamp,
@@ -116,8 +116,8 @@ impl Write for Ask {
         if !ours.with((&self.lane, self.fence)).finds(&mut *tx).await? {
             return Ok(Asked::Fenced);
         }
-        // Asked for once the row is ours: a writer may have waited for long, and a moment that is past would be a window that
-        // is past.
+        // Read the clock after the row is locked: a writer may have waited for long, and an earlier time would give an outdated
+        // window.
         let held = self.hold(tx).await?;
         let since = held.now.minus(self.brake.window);
         if self.is_cleared(tx, since).await? {
@@ -139,7 +139,7 @@ impl Write for Ask {
 }
 
 impl Ask {
-    /// Waits for the replica that decides at the moment, and keeps the others waiting.
+    /// Waits for the replica that is deciding now, and makes the other replicas wait.
     async fn hold(&self, tx: &mut Transaction<'_>) -> Result<HeldBrake, Fault> {
         let row = query(
             "INSERT INTO brakes (name, newest, admitted_at) VALUES ($1, 0, 0) \
@@ -149,7 +149,7 @@ impl Ask {
         let now = self.clock.now();
         let mut held = HeldBrake { now, newest, admitted_at, is_closed: closed_at.is_some() };
         if held.admitted_at > now.plus(CLOCK_TOLERANCE) {
-            // The clock was far ahead, and was set back: an admission in the future would be in the window for as long.
+            // The clock was far ahead and was set back: an admission in the future would stay in the window for that time.
             let ahead = query("UPDATE admissions SET admitted_at = $2 WHERE brake = $1 AND admitted_at > $2");
             ahead.with((NAME, now)).execute(tx).await?;
             held.admitted_at = now;
@@ -157,7 +157,7 @@ impl Ask {
         Ok(held)
     }
 
-    /// Whether the event was cleared before: its answer was lost, or it was admitted within the window, parked for another
+    /// `true` if the event was cleared before: its answer was lost, or it was admitted within the window, parked for another
     /// reason and retried. It counts once.
     async fn is_cleared(&self, tx: &mut Transaction<'_>, since: Timestamp) -> Result<bool, Fault> {
         let known = query("SELECT 1 FROM events WHERE id = $1 AND clearance IS NOT NULL").bind(self.event);
@@ -174,7 +174,7 @@ impl Ask {
 
     async fn admit(&self, tx: &mut Transaction<'_>, held: &HeldBrake) -> Result<(), Fault> {
         let (number, at) = (held.newest + 1, held.now.max(held.admitted_at));
-        // One of a window that is over.
+        // An admission from a window that is over.
         query("DELETE FROM admissions WHERE event_id = $1").bind(self.event).execute(&mut *tx).await?;
         query("INSERT INTO admissions (brake, number, event_id, admitted_at) VALUES ($1, $2, $3, $4)")
             .with((NAME, number, self.event, at))

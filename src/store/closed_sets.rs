@@ -1,4 +1,4 @@
-//! The closed sets that stand in columns, beside those of the domain.
+//! The closed sets that are stored in columns, in addition to those of the domain.
 //!
 //! Before: [`crate::domain`]. After: every statement that writes or reads one.
 
@@ -7,24 +7,24 @@ use serde::{Serialize, Serializer};
 use crate::domain::event::{EventKind, EventState, Happening, PURGE_DUE, UNKNOWN};
 use crate::domain::names::names;
 
-/// What a row of the inbox is, as its public type says.
+/// The kind of a row of the inbox, as its public type says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RowKind {
     /// An event that a sender sent.
     Sent(EventKind),
-    /// The bridge's own: the removal of a soft-deleted user is due.
+    /// An event of the bridge's own: the removal of a soft-deleted user is due.
     PurgeDue,
     /// A message that did not become an event.
     Unreadable,
 }
 
 impl RowKind {
-    /// The kind of a row that holds this.
+    /// The kind of a row with this event.
     pub fn of(happening: &Happening) -> Self {
         happening.kind().map_or(Self::PurgeDue, Self::Sent)
     }
 
-    /// The kind that a sender gave it, if it is a sender's event.
+    /// The kind that the sender gave it, if it is a sender's event.
     pub fn sent(self) -> Option<EventKind> {
         match self {
             Self::Sent(kind) => Some(kind),
@@ -41,7 +41,7 @@ impl RowKind {
         }
     }
 
-    /// The kind of this public name; a name that is none belongs to something unreadable.
+    /// The kind with this public name; any other name belongs to an unreadable message.
     pub fn from_name(name: &str) -> Self {
         match EventKind::from_name(name) {
             Some(kind) => Self::Sent(kind),
@@ -117,7 +117,8 @@ impl From<OpenState> for EventState {
 }
 
 impl Target {
-    /// The targets, as the column of outgoing events names them. Without a target they are kept under a name of none.
+    /// The targets, as the column of outgoing events names them. Without a target, outgoing events are kept under a name that
+    /// stands for none.
     pub(super) fn names_of(targets: &[Self]) -> Vec<&'static str> {
         match targets {
             [] => vec!["none"],

@@ -1,12 +1,12 @@
-//! Whether the store takes writes, as its own writer finds out: its last success, what went wrong since, and since when it
-//! waits.
+//! The condition of the store, as its own writer finds it: if it takes writes, the last success, the trouble since, and since
+//! when the writer waits.
 //!
-//! A read proves nothing: a full disk, a read-only database and a locked table still answer reads. So the state comes from
-//! real transactions. A replica's heartbeat and every arrival prove that writing works; a failure that concerns the whole
-//! store counts until the next proof. The reasons are a closed list in words of our own: a database's text may carry
-//! values. It reads and writes no table.
+//! A read proves nothing: a full disk, a read-only database and a locked table still answer reads. So the state comes from real
+//! transactions. A replica's heartbeat and every arrival prove that writing works; a failure that concerns the whole store counts
+//! until the next proof. The reasons are a closed list in our own words: a database's text may carry values. This file reads and
+//! writes no table.
 //!
-//! Before: [`crate::store::writer`] and the readers say what they met. After: `/readyz`, the metrics, and the arrivals that
+//! Before: [`crate::store::writer`] and the readers report what they met. After: `/readyz`, the metrics, and the arrivals that
 //! are refused at once.
 
 use std::sync::{Mutex, MutexGuard};
@@ -15,30 +15,30 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Limit of the time that one attempt to write may take before the store counts as one that does not answer. Above what a
-/// large erasure or a slow disk needs, and as long as a lock is waited for.
+/// Timeout of one attempt to write, after which the store counts as one that does not answer. Above the needs of a large erasure
+/// or a slow disk, and as long as the wait for a lock.
 const STALL_MAX: Duration = Duration::from_secs(5);
 
-/// Limit of the age of the last proof. The heartbeat proves itself every three seconds; without one for this long the writer
-/// itself hangs.
+/// Limit of the age of the last proof. The heartbeat proves that writing works every three seconds; without one for this long the
+/// writer itself hangs.
 const PROOF_AGE_MAX: Duration = Duration::from_secs(20);
 
-/// Interval of the arrivals that are let through to a store in trouble, so that one of them can find it well again where no
+/// Interval of the arrivals that are let through to a store in trouble, so that one of them can find it well again when no
 /// heartbeat does.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 
-/// Limit of the time for which an arrival that was denied its rights outweighs heartbeats that went through: where no sender
-/// comes any more, because the bridge is not ready, no arrival can prove the contrary.
+/// Limit of the time for which an arrival that was denied its rights outweighs heartbeats that went through: while the bridge is
+/// not ready, no sender comes, so no arrival can prove the contrary.
 const DENIED_AGE_MAX: Duration = Duration::from_secs(180);
 
-/// Limit of the time for which damage that a server has reported counts after the last statement that met it. A table that is
-/// repaired, or a failover, shows in nothing else than that.
+/// Limit of the time for which damage that a server has reported counts after the last statement that met it. Nothing else shows
+/// that a table was repaired, or that a failover took place.
 pub(super) const SERVER_DAMAGE_AGE_MAX: Duration = Duration::from_secs(300);
 
 /// Interval at which the same trouble is logged again.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
-/// Reason for which the whole store takes no writes.
+/// The reason why the whole store takes no writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     /// The disk is full, or a quota is used up.
@@ -51,18 +51,18 @@ pub enum Trouble {
     Damaged,
     /// The SQLite file, or its log, is not the one that this process has open.
     Replaced,
-    /// Nothing listens where the database should be.
+    /// No server listens at the database's address.
     ConnectionRefused,
-    /// It does not answer in time, or the connection broke.
+    /// The database does not answer in time, or the connection broke.
     Silent,
-    /// The database does not let the bridge in, or not to its tables.
+    /// The database does not let the bridge in, or denies it its tables.
     AccessDenied,
     /// The disk reports errors.
     DiskFails,
 }
 
 impl Trouble {
-    /// The closed list of words for it.
+    /// The name of the trouble, from a closed list.
     pub const fn words(self) -> &'static str {
         match self {
             Self::NoRoom => "no room on the disk",
@@ -77,7 +77,7 @@ impl Trouble {
         }
     }
 
-    /// Whether it holds for every write of a group, so that trying each alone would only take longer.
+    /// `true` if the trouble holds for every write of a group, so that trying each alone would only take longer.
     pub(super) fn is_for_all(self) -> bool {
         match self {
             // A smaller transaction may have room, a lock may be on one row, one statement may be slow, one table withheld.
@@ -87,25 +87,25 @@ impl Trouble {
     }
 }
 
-/// A fact that a transaction has proven by going through.
+/// A fact that a committed transaction has proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// That a row can be changed in its place.
+    /// Proof that a row can be changed in place.
     Change,
-    /// That an arrival can be kept.
+    /// Proof that an arrival can be stored.
     Arrival,
-    /// That there is room for some of the largest arrivals.
+    /// Proof that there is room for some of the largest arrivals.
     Room,
 }
 
 /// State of writing at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Writability {
-    /// Why it does not take writes; `None`: it does.
+    /// The reason why the store takes no writes; `None`: it takes them.
     pub trouble: Option<Trouble>,
-    /// For how long.
+    /// The time for which that has lasted.
     pub lasting: Duration,
-    /// How long ago a write was last proven.
+    /// The time since a write was last proven.
     pub last_write_age: Duration,
 }
 
@@ -133,18 +133,18 @@ struct State {
     proven_at: Instant,
     /// The trouble that was met since then, and when it began.
     trouble: Option<(Trouble, Instant)>,
-    /// When an arrival was last denied its rights.
+    /// The time at which an arrival was last denied its rights.
     denied_at: Option<Instant>,
-    /// When damage was last met.
+    /// The time at which damage was last met.
     damage_met_at: Instant,
-    /// Seen by any statement; stays until a check finds nothing.
+    /// The time at which any statement first met damage; stays until a check finds nothing.
     damaged_since: Option<Instant>,
     replaced_since: Option<Instant>,
-    /// Begin of the attempt that the writer is at.
+    /// The beginning of the writer's current attempt.
     working_since: Option<Instant>,
-    /// When an arrival was last tried.
+    /// The time at which an arrival was last tried.
     tried_at: Instant,
-    /// When trouble was last logged, and which.
+    /// The trouble that was last logged, and when.
     told: Option<(Trouble, Instant)>,
 }
 
@@ -174,7 +174,7 @@ impl Condition {
         self.lock().working_since.get_or_insert_with(Instant::now);
     }
 
-    /// The attempt is over, however it ended. The bridge's own writes are no attempt of an arrival.
+    /// The attempt is over, with or without success. The bridge's own writes are no attempt of an arrival.
     pub(super) fn ends(&self, had_arrival: bool) {
         let mut state = self.lock();
         state.working_since = None;
@@ -199,7 +199,7 @@ impl Condition {
         }
     }
 
-    /// Whether room is to be proven before the store takes writes again.
+    /// `true` if room is to be proven before the store takes writes again.
     pub(super) fn lacks_room(&self) -> bool {
         self.lock().trouble.is_some_and(|(trouble, _)| trouble == Trouble::NoRoom)
     }
@@ -217,7 +217,7 @@ impl Condition {
         }
     }
 
-    /// A statement, a read or a write, has met a page that is not what was written.
+    /// A statement, a read or a write, has met a damaged page.
     pub(super) fn damage_seen(&self) {
         let mut state = self.lock();
         state.damage_met_at = Instant::now();
@@ -232,12 +232,12 @@ impl Condition {
         }
     }
 
-    /// How long ago a statement last met damage.
+    /// The time since a statement last met damage.
     pub(super) fn damage_age(&self) -> Duration {
         self.lock().damage_met_at.elapsed()
     }
 
-    /// A check of the whole file has found nothing, or a server has reported nothing more for long.
+    /// A check of the whole file has found nothing, or a server has not reported damage for long.
     pub(super) fn found_whole(&self) {
         self.lock().damaged_since = None;
     }
@@ -246,12 +246,12 @@ impl Condition {
         self.lock().damaged_since.is_some()
     }
 
-    /// Resolves when damage was seen; once for each time.
+    /// Resolves when damage was met; once for each time.
     pub(super) async fn until_damage_is_seen(&self) {
         self.damage.notified().await;
     }
 
-    /// Whether the file at its path is another one than this process has open. `true` when that is news.
+    /// Records if the file at its path is another one than this process has open. Returns `true` if that is news.
     pub(super) fn set_replaced(&self, is_replaced: bool) -> bool {
         let mut state = self.lock();
         let was_replaced = state.replaced_since.is_some();
@@ -259,7 +259,7 @@ impl Condition {
         is_replaced != was_replaced
     }
 
-    /// Whether this failure is to be logged as a warning: the first, of another kind, or after a while.
+    /// `true` if this failure is to be logged as a warning: the first, of another kind, or after a while.
     pub(super) fn is_to_be_told(&self, trouble: Trouble) -> bool {
         let mut state = self.lock();
         let is_told = state.told.is_some_and(|(told, at)| told == trouble && at.elapsed() < TELL_EVERY);
@@ -273,8 +273,8 @@ impl Condition {
         self.lock().look()
     }
 
-    /// Why an arrival is refused without trying: the store is known to be in trouble and is being tried, or an arrival was
-    /// tried a moment ago. One that is not refused in trouble is the next that is tried.
+    /// The reason for which a new arrival is refused without trying: the store is known to be in trouble and is being tried, or
+    /// an arrival was tried a moment ago. If the store is in trouble, an arrival that is not refused is the next one to be tried.
     pub(super) fn refuses_new_arrival(&self) -> Option<Trouble> {
         let mut state = self.lock();
         let refused = state.refuses_arrivals();
@@ -284,7 +284,7 @@ impl Condition {
         refused
     }
 
-    /// The same of one that waits already.
+    /// The reason for which an arrival that waits already is refused.
     pub(super) fn refuses_waiting_arrival(&self) -> Option<Trouble> {
         self.lock().refuses_arrivals()
     }
@@ -295,7 +295,7 @@ impl Condition {
 }
 
 impl State {
-    /// Whether the trouble goes on although this is proven.
+    /// `true` if the trouble goes on despite this proof.
     fn outlasts(&self, proof: Proof) -> bool {
         let is_recent = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < DENIED_AGE_MAX);
         match (self.trouble.map(|(trouble, _)| trouble), proof) {

@@ -1,7 +1,7 @@
-//! Whether a SQLite file is what was written.
+//! Checks that a SQLite file holds what was written to it.
 //!
-//! A small file is checked before anything is done with it, a larger one beside the work; and again when a statement meets
-//! damage. Nothing is repaired.
+//! A small file is checked before any work begins, a larger one during the work; and again when a statement meets damage. The
+//! bridge repairs nothing.
 //!
 //! Before: [`crate::store::open`] and [`crate::app`]. After: [`crate::store::condition`].
 
@@ -12,23 +12,23 @@ use super::db::{Connection, Db, Dialect, Fault, of_file, query};
 use super::error::Error;
 use super::handle::Store;
 
-/// A SQLite file up to here is checked before anything is done with it, which takes some tenths of a second. A larger one
-/// would hold the start up, so it is checked beside the work.
+/// Limit of the size of a SQLite file that is checked before any work begins, which takes some tenths of a second. A larger file
+/// would delay the start, so it is checked during the work.
 const CHECKED_FIRST_BYTES_MAX: u64 = 64 << 20;
 
-/// Interval of the checks of a damaged file, where one could not be made: the file is locked, or no descriptor is free.
+/// Interval between checks of a damaged file while a check cannot run: the file is locked, or no descriptor is free.
 const CHECK_AGAIN_EVERY: Duration = Duration::from_secs(5);
 
 impl Store {
-    /// Checks a SQLite file that was too large to be checked when it was opened; `Ok` at once for any other store. An error
-    /// is [`Error::Damaged`], or the file could not be read. Dropping the future ends the check.
+    /// Checks a SQLite file that was too large to be checked when it was opened; `Ok` at once for any other store. An error is
+    /// [`Error::Damaged`], or the file could not be read. Dropping the future ends the check.
     pub async fn examine(&self) -> Result<(), Error> {
         if self.inner.is_unexamined { check_file(self.inner.db.connect().await?).await } else { Ok(()) }
     }
 
-    /// Waits until a statement meets damage, and then checks all of a SQLite file. When nothing is found the store is well
-    /// again; an error is [`Error::Damaged`]. A server's damage is its operator's to check: it is over when no statement has
-    /// met it for long.
+    /// Waits until a statement meets damage, and then checks the whole SQLite file. When the check finds nothing, the store is
+    /// well again; an error is [`Error::Damaged`]. The operator of a server checks it for damage: the trouble is over when no
+    /// statement has met damage for long.
     pub async fn examine_when_damage_is_seen(&self) -> Result<(), Error> {
         self.condition.until_damage_is_seen().await;
         match self.dialect {
@@ -65,7 +65,7 @@ impl Store {
     }
 }
 
-/// Whether a SQLite file is what was written. Never repairs: a damaged file is evidence, and a backup is better.
+/// Checks that a SQLite file holds what was written to it. Never repairs: a damaged file is evidence, and a backup is better.
 pub(super) async fn check_file(connection: Connection) -> Result<(), Error> {
     check_all(connection, "PRAGMA quick_check(1)").await
 }
@@ -76,7 +76,7 @@ async fn check_all(connection: Connection, how: &'static str) -> Result<(), Erro
     if found == "ok" { Ok(()) } else { Err(Error::Damaged(found.lines().collect::<Vec<_>>().join(" "))) }
 }
 
-/// Whether the check of this store is to be made beside the work.
+/// `true` if this store is to be checked during the work.
 pub(super) fn is_large(db: &Db) -> bool {
     db.file_bytes().is_some_and(|bytes| bytes > CHECKED_FIRST_BYTES_MAX)
 }

@@ -1,41 +1,41 @@
-//! What bytes that never became an event say of a customer. Pure.
+//! Mentions of a customer in bytes that never became an event. Pure.
 //!
-//! Only what is surely the customer's is erased by itself. A number that is one customer's id is another one's house
-//! number: what merely occurs somewhere is for a person to look at.
+//! Only data that is certainly the customer's is erased without a person. A number that is one customer's id is another one's
+//! house number: a person looks at ids that merely occur somewhere.
 //!
 //! Before: [`crate::store::erasure`]. After: nothing.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// How a message speaks of a customer.
+/// The way in which a message mentions a customer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Mention {
-    /// Nothing.
+    /// No mention.
     Nothing,
-    /// The id occurs, and not where an event names its customer.
+    /// The id occurs, but not in a field in which an event names its customer.
     Mentions,
-    /// It is about the customer alone.
+    /// The message is about the customer alone.
     OnlyOf,
-    /// It is a batch; without the customer's events it is this.
+    /// The message is a batch; the fields hold what is left without the customer's events.
     AlsoOf {
         /// The other events, as they were.
         rest: String,
-        /// Whether the id occurs in them all the same.
+        /// `true` if the id still occurs in the other events.
         is_mentioned: bool,
     },
 }
 
-/// A message as it is kept.
+/// A message as the store keeps it.
 #[derive(Clone, Copy)]
 pub(super) struct KeptMessage<'a> {
     pub(super) raw: &'a str,
     pub(super) encoding: &'a str,
-    /// Headers and properties that came with it.
+    /// The headers and properties that came with it.
     pub(super) envelope: Option<&'a str>,
 }
 
-/// Reads a message: its bytes, and what came beside them.
+/// Reads a message: its bytes, and the headers that came with them.
 pub(super) fn mention_in(message: KeptMessage<'_>, customer: &str) -> Mention {
     use base64::Engine;
     let KeptMessage { raw, encoding, envelope } = message;
@@ -73,12 +73,13 @@ pub(super) fn mention_in(message: KeptMessage<'_>, customer: &str) -> Mention {
     }
 }
 
-/// `Null` for what is no JSON.
+/// `Null` for bytes that are not JSON.
 fn read(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-/// Where an event names its customer: the `subject`, or `customer_id` in its data, which in binary mode is the whole body.
+/// The fields in which an event names its customer: the `subject`, or `customer_id` in its data, which in binary mode is the
+/// whole body.
 fn names(item: &Value, customer: &str) -> bool {
     let places = [item.get("subject"), item.pointer("/data/customer_id"), item.get("customer_id")];
     places.into_iter().flatten().any(|value| match value {
@@ -95,7 +96,7 @@ fn is_addressed(envelope: &Value, customer: &str) -> bool {
     headers.into_iter().flatten().any(|(name, value)| is_subject(name) && value.as_str() == Some(customer))
 }
 
-/// In another header, in the message's id, or as a part of the routing key.
+/// Looks in the other headers, the message's id, and the parts of the routing key.
 fn occurs_beside(envelope: &Value, customer: &str) -> bool {
     let properties = envelope.get("properties").unwrap_or(&Value::Null);
     if occurs_in(properties, customer) {
@@ -117,7 +118,7 @@ fn occurs_in(value: &Value, customer: &str) -> bool {
     }
 }
 
-/// `C-1` is no word of `C-12`, nor of `C-1-2`: ids are made of such signs.
+/// `C-1` is not a word in `C-12`, nor in `C-1-2`: ids are made of such signs.
 fn is_word_of(text: &str, customer: &str) -> bool {
     let is_inside = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || "-_./:@".contains(c));
     text.match_indices(customer).any(|(at, found)| {

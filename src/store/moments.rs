@@ -1,8 +1,8 @@
-//! Stored due times, held against their ceilings.
+//! Stored due times, compared with their ceilings.
 //!
-//! A clock that was ahead leaves due times in the future. A statement that reads a due time holds it against the ceiling of
-//! its kind: beyond it, it has come. Due times are not rewritten for that, so a clock that is wrong in the other direction
-//! destroys nothing.
+//! A clock that was ahead leaves due times in the future. A statement that reads a due time compares it with the ceiling of its
+//! kind: a due time beyond the ceiling counts as past. The stored due times stay unchanged, so a clock that is wrong in the other
+//! direction destroys nothing.
 //! `docs/LIMITS.md` lists the moments and their ceilings.
 //!
 //! Before: [`crate::app`] knows the settings. After: every statement of the store that looks for due rows.
@@ -15,40 +15,39 @@ use super::shared_state::shared_standing;
 use crate::domain::Timestamp;
 use crate::domain::call::RETRY_AFTER_MAX;
 
-/// How far ahead of now a tombstone can be dated: as far as the time of an event that was there may have been.
+/// Limit of how far ahead of now a tombstone can be dated: as far as the time of an accepted event may have been.
 const TOMBSTONE_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long ago an event of an erased customer may have happened to be of a new one, where the tombstone is dated beyond its
-/// ceiling and does not tell: longer than most senders try to deliver. A repeated event of the erased customer is nearly
-/// always older.
+/// Limit of the age of an event that still counts as one of a new customer, where the tombstone is dated beyond its ceiling and
+/// does not tell. Longer than most senders try to deliver. A repeated event of the erased customer is nearly always older.
 const NEW_CUSTOMER_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The latest moment that a tombstone can be dated: one beyond it was written by a clock that was ahead.
+/// The latest moment that a tombstone can be dated. A clock that was ahead wrote any later date.
 pub(super) fn tombstone_ceiling(now: Timestamp) -> Timestamp {
     Timestamp::latest(now, TOMBSTONE_AHEAD_MAX)
 }
 
-/// Where a tombstone lies beyond its ceiling, it refuses what happened until this moment.
+/// The moment until which a tombstone beyond its ceiling refuses events.
 pub(super) fn doubted_tombstone(now: Timestamp) -> Timestamp {
     now.minus(NEW_CUSTOMER_WITHIN)
 }
 
-/// How far ahead due times can lie, by kind.
+/// The limits of how far ahead due times can lie, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ceilings {
-    /// Of a customer's next event: the longest back-off or lease. A pause that stands counts as well.
+    /// Limit for a customer's next event: the longest back-off or lease. A pause in force counts as well.
     pub work: Duration,
-    /// Of a notice: the longest back-off or lease of a publisher.
+    /// Limit for a notice: the longest back-off or lease of a publisher.
     pub notice: Duration,
-    /// Of a poll: the watch's interval.
+    /// Limit for a poll: the watch's interval.
     pub poll: Duration,
-    /// Of an event that waits for its sign-up.
+    /// Limit for an event that waits for its sign-up.
     pub sign_up: Duration,
 }
 
 impl Ceilings {
-    /// Ceilings of a process that does not know the settings: nothing waits longer than a pause of Podero's may be, and a
-    /// sign-up is waited for until its own day.
+    /// The ceilings of a process that does not know the settings: no event waits longer than the longest pause of Podero's, and
+    /// an event that waits for its sign-up waits until its own day.
     const UNKNOWN: Self = Self {
         work: RETRY_AFTER_MAX,
         notice: RETRY_AFTER_MAX,
@@ -81,19 +80,20 @@ impl KnownCeilings {
     }
 }
 
-/// The two places in which due rows are found, by an index on the due time.
+/// The two ranges in which due rows are found, by an index on the due time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// Their time has come.
+    /// Rows whose time has come.
     Come,
-    /// Their time lies beyond its ceiling. Looked at where too few have come; there is none unless a clock was ahead.
+    /// Rows whose due time lies beyond its ceiling. They are searched when too few rows have come due; there are none unless a
+    /// clock was ahead.
     Beyond,
 }
 
 impl Reach {
     pub(super) const BOTH: [Self; 2] = [Self::Come, Self::Beyond];
 
-    /// How a column of due times compares with [`Reach::bound`].
+    /// The comparison of a column of due times with [`Reach::bound`].
     pub(super) const fn compares(self) -> &'static str {
         match self {
             Self::Come => "<=",
@@ -109,7 +109,7 @@ impl Reach {
     }
 }
 
-/// The ceiling of a customer's next event now: while Podero has asked for a pause, its end.
+/// The current ceiling of a customer's next event: while Podero has asked for a pause, its end.
 pub(super) async fn work_ceiling(on: impl Executor, now: Timestamp, ceilings: Ceilings) -> Result<Duration, Fault> {
     let standing = shared_standing(on, now).await?;
     let pause = standing.paused(now).map_or(Duration::ZERO, |until| until.since(now));

@@ -1,4 +1,4 @@
-//! How a store is opened: what is looked at before it is touched, and in which order.
+//! Opening a store: the checks that come before any write, in their order.
 //!
 //! Before: [`crate::app`] and [`crate::cli`]. After: [`crate::store::handle`].
 
@@ -19,19 +19,19 @@ use super::writer::{QUEUE_BYTES_MAX, QUEUE_MAX, Writer};
 use super::{integrity, schema, standing};
 use crate::clock::Clock;
 
-/// How a store is opened.
+/// The way to open a store.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// `store.url`.
     pub url: String,
-    /// Where notices go: each gets a row per target. Empty: they are kept and shown.
+    /// The targets of notices: each notice gets a row per target. Empty: notices are kept and shown.
     pub targets: Vec<Target>,
-    /// Whether this process works on the events. A SQLite file has one such process at a time; others may look.
+    /// `true` for a process that works on the events. A SQLite file has one such process at a time; other processes may read.
     pub works: bool,
 }
 
 impl StoreView {
-    /// Opens what is there for a command that only reads.
+    /// Opens an existing store for a command that only reads.
     pub async fn open(url: &str, clock: Clock) -> Result<Self, OpenError> {
         let settings = Settings { url: url.to_owned(), targets: Vec::new(), works: false };
         let opened = Opened::new(&settings, &clock).await?;
@@ -42,7 +42,7 @@ impl StoreView {
 }
 
 impl Desk {
-    /// Opens what is there for a command that moves what is parked, and gives back the [`Writer`] that the caller must run.
+    /// Opens an existing store for a command that moves parked events, and returns the [`Writer`] that the caller must run.
     pub async fn open(url: &str, clock: Clock) -> Result<(Self, Writer), OpenError> {
         let settings = Settings { url: url.to_owned(), targets: Vec::new(), works: false };
         let opened = Opened::new(&settings, &clock).await?;
@@ -51,15 +51,16 @@ impl Desk {
 }
 
 impl Store {
-    /// Opens the database and gives back a handle and the [`Writer`] that the caller must run. A process that works on it makes
-    /// it and brings its schema up to date, and has a SQLite file for itself: a second one gets [`OpenError::InUse`]. A process
-    /// that only looks gets [`OpenError::Missing`], [`OpenError::Older`] or [`OpenError::Newer`] instead.
+    /// Opens the database and returns a handle and the [`Writer`] that the caller must run. A process that works on the events
+    /// makes the database, brings its schema up to date, and has a SQLite file for itself: a second one gets
+    /// [`OpenError::InUse`]. A process that only reads gets [`OpenError::Missing`], [`OpenError::Older`] or [`OpenError::Newer`]
+    /// instead.
     pub async fn open(settings: Settings, clock: Clock) -> Result<(Self, Writer), OpenError> {
         Self::open_with(settings, None, clock).await
     }
 
-    /// [`Store::open`], with the key that hashes the ids of erased customers (`store.erasure_key`); `None`: the
-    /// store's own.
+    /// As [`Store::open`], with the key that hashes the ids of erased customers (`store.erasure_key`); `None`: the store's own
+    /// key.
     pub async fn open_with(
         settings: Settings,
         erasure_key: Option<&str>,
@@ -148,8 +149,8 @@ impl Opened {
     }
 }
 
-/// A connection to a store of this program's schema. A store of another program is not touched, so it is looked at before the
-/// connection is prepared to write.
+/// A connection to a store of this program's schema. The schema is checked before the connection is prepared to write, so that a
+/// store of another program stays untouched.
 async fn connect(db: &Db, works: bool, has_lock: bool, clock: &Clock) -> Result<Connection, OpenError> {
     let mut connection = db.connect_plain().await.map_err(|error| db.refusal(error))?;
     if !works {
@@ -170,7 +171,7 @@ async fn connect(db: &Db, works: bool, has_lock: bool, clock: &Clock) -> Result<
     Ok(connection)
 }
 
-/// Gives the right to work on a SQLite file back, once nothing of this process has it open.
+/// Gives back the right to work on a SQLite file, once this process no longer has the file open.
 fn unlock(lock: Option<Arc<FileLock>>) {
     if let Some(lock) = lock.and_then(Arc::into_inner) {
         lock.close();

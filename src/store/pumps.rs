@@ -16,21 +16,21 @@ use crate::domain::alert::{self, PumpChange, PumpRecord};
 use crate::domain::notice::Notice;
 
 impl Store {
-    /// The records of these heat pumps, whichever user they belonged to, after all that was written before.
+    /// The records of these heat pumps, whichever user they belonged to, after all earlier writes.
     pub async fn remembered(&self, heat_pumps: &[Uuid]) -> Result<Vec<PumpRecord>, Error> {
         let found = self.write(Remembered { heat_pumps: heat_pumps.to_vec() }).await?;
         Ok(seen_by(self.clock.now(), &found))
     }
 }
 
-/// One memory that this version cannot read must not keep the others from being polled; it stays as it is.
+/// Skips records that this version cannot read and leaves them in place, so that the other pumps are still polled.
 pub(super) fn legible(text: &str) -> Option<PumpRecord> {
     serde_json::from_str(text)
         .inspect_err(|error| tracing::error!(%error, "what is remembered of a heat pump cannot be read"))
         .ok()
 }
 
-/// Memories as far as they can be true now.
+/// Records, corrected to values that can be true now.
 pub(super) fn seen_by(now: Timestamp, texts: &[String]) -> Vec<PumpRecord> {
     texts.iter().filter_map(|text| legible(text)).map(|seen| seen.no_later_than(now)).collect()
 }
@@ -40,8 +40,8 @@ pub(super) async fn seen_of(tx: &mut Transaction<'_>, customer: &str) -> Result<
     query("SELECT seen FROM pumps WHERE customer = $1 AND is_retired = 0").bind(customer).fetch_all(tx).await
 }
 
-/// Ends the watch of a pump as `change` says, also when a poll wrote it since it was read: the end holds for what
-/// that poll saw as well.
+/// Ends the watch of a pump as `change` says, even if a poll has written the pump since it was read: the end also covers the
+/// result of that poll.
 pub(super) async fn end(tx: &mut Transaction<'_>, ended: &PumpChange, seq: &str, now: Timestamp) -> Result<(), Fault> {
     if change(tx, &ReadyPump::new(ended.clone(), vec![seq.to_owned()]), now, IfNew::Keep).await? {
         return Ok(());
@@ -58,17 +58,17 @@ pub(super) async fn end(tx: &mut Transaction<'_>, ended: &PumpChange, seq: &str,
     Ok(())
 }
 
-/// What to do with a pump that is not remembered.
+/// The action for a pump without a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IfNew {
-    /// Remember it.
+    /// Store a record.
     Keep,
-    /// Remember it if its owner is still watched: a customer who was erased while a poll was under way does not come back.
+    /// Store a record if its owner is still watched: a customer who was erased during a poll does not come back.
     KeepIfWatched,
 }
 
-/// Writes a known pump that has not changed since it was read, and of which nothing has changed that is looked
-/// for by an index: nearly always. SQLite writes each index anew whose column is set, also to what it is.
+/// Writes a known pump that has not changed since it was read and whose indexed columns stay as they are: nearly always. SQLite
+/// rewrites each index whose column is set, even to the same value.
 const QUIET: &str = "UPDATE pumps SET seen = $7, version = $8, checked_at = $9 WHERE heat_pump = $1 AND version = $13 AND user_id = $2 \
     AND customer IS NOT DISTINCT FROM CAST($3 AS TEXT) AND knowledge = $4 AND is_retired = $5 AND has_alert = $6 \
     AND manufacturer IS NOT DISTINCT FROM CAST($10 AS TEXT) AND region IS NOT DISTINCT FROM CAST($11 AS TEXT) \
@@ -78,20 +78,20 @@ const QUIET: &str = "UPDATE pumps SET seen = $7, version = $8, checked_at = $9 W
 const KNOWN: &str = "UPDATE pumps SET user_id = $2, customer = $3, knowledge = $4, is_retired = $5, has_alert = $6, seen = $7, \
     version = $8, checked_at = $9, manufacturer = $10, region = $11, lost_at = $12 WHERE heat_pump = $1 AND version = $13";
 
-/// Writes a pump that is not remembered, if it is to be.
+/// Writes a pump that has no record, if one is to be stored.
 const NEW: &str = "INSERT INTO pumps (heat_pump, user_id, customer, knowledge, is_retired, has_alert, seen, version, checked_at, \
     manufacturer, region, lost_at) \
     SELECT $1, $2, CAST($3 AS TEXT), $4, $5, $6, $7, $8, $9, CAST($10 AS TEXT), CAST($11 AS TEXT), CAST($12 AS BIGINT) \
     WHERE $14 = 1 OR ($13 = 0 AND EXISTS (SELECT 1 FROM watched WHERE user_id = $2)) ON CONFLICT (heat_pump) DO NOTHING";
 
-/// A memory ready to be written. The caller makes it, to keep work off the single writer thread.
+/// A record ready to be written. The caller makes it, to keep work off the single writer thread.
 pub(super) struct ReadyPump {
     seen: PumpRecord,
     /// The version that it replaces.
     read: i64,
     text: String,
     notices: Vec<Notice>,
-    /// Of each notice its place in the order.
+    /// The `seq` of each notice.
     seqs: Vec<String>,
 }
 
@@ -104,7 +104,7 @@ impl ReadyPump {
     }
 }
 
-/// Writes one pump, and its notices with it, unless another write changed or removed it since it was read: then `false`.
+/// Writes one pump with its notices. Returns `false` if another write changed or removed the pump since it was read.
 pub(super) async fn change(
     tx: &mut Transaction<'_>,
     ReadyPump { seen, read, text, notices, seqs }: &ReadyPump,

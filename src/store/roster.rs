@@ -14,48 +14,48 @@ use super::transaction::{Transaction, Write};
 use crate::domain::Timestamp;
 use crate::domain::alert::{PumpRecord, Shrunk};
 
-/// Roster rows in one transaction: small enough that listeners and appliers do not wait long behind them.
+/// Limit of the roster rows in one transaction: small enough that listeners and appliers do not wait long behind it.
 const CHUNK: usize = 500;
 
 /// A user whose heat pumps are to be watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Podero's id.
+    /// The user's id at Podero.
     pub user: Uuid,
-    /// The utility's id, where Podero knows it.
+    /// The utility's id, if Podero knows it.
     pub customer: Option<String>,
-    /// Where the user lives, if regions are watched.
+    /// The user's region, if regions are watched.
     pub region: Option<String>,
-    /// First poll, if the user is new; a known one keeps its own rhythm.
+    /// The time of the first poll of a new user; a known user keeps their own schedule.
     pub first_due: Timestamp,
 }
 
-/// One complete list of users, and how far it is believed.
+/// One complete list of users, and the limits of its credibility.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roster {
-    /// Those whose heat pumps are watched.
+    /// The users whose heat pumps are watched.
     pub members: Vec<Member>,
-    /// When it was asked for.
+    /// The time at which the list was requested.
     pub asked_at: Timestamp,
-    /// Number of lists in a row that do not name a user, after which they are watched no more.
+    /// Number of lists in a row that do not name a user, after which the user is no longer watched.
     pub lists_to_remove: u32,
-    /// Lists that are further apart are no row.
+    /// Limit of the time between two lists in a row. Lists that are further apart do not count as a row.
     pub break_after: Duration,
 }
 
 /// Changes that a list of users has made.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Kept {
-    /// Memories of heat pumps whose owner is watched no more, and that were not retired yet.
+    /// The records of heat pumps whose owner is no longer watched and that are not retired yet.
     pub orphans: Vec<PumpRecord>,
-    /// The list newly omits more users than is credible: nothing was concluded from it.
+    /// `true` if the list newly omits more users than is credible: nothing was concluded from it.
     pub doubted: Option<Shrunk>,
 }
 
 impl Store {
-    /// Takes in a complete list of users. Users whom lists in a row do not name are watched no more; until then they are
-    /// polled. Gives back the records of the heat pumps of users who are not watched; they are given back again with
-    /// the next list until they are retired.
+    /// Takes in a complete list of users. Users who are missing from enough lists in a row are no longer watched; until then they
+    /// are polled. Returns the records of the heat pumps of users who are not watched; each next list returns them again until
+    /// they are retired.
     pub async fn keep_roster(&self, roster: Roster) -> Result<Kept, Error> {
         for chunk in roster.members.chunks(CHUNK) {
             self.write(KeepMembers { members: chunk.to_vec(), roster: roster.asked_at }).await?;
@@ -100,10 +100,10 @@ impl Write for KeepMembers {
     }
 }
 
-/// Counts the list for whom it does not name, and drops those of whom enough in a row do not.
+/// Counts the list for the users whom it does not name, and drops those whom enough lists in a row do not name.
 struct MissOthers {
     asked_at: Timestamp,
-    /// A list that was asked for earlier is no part of the row.
+    /// A list that was requested earlier does not count in the row.
     break_from: Timestamp,
     lists_to_remove: u32,
 }
@@ -113,7 +113,7 @@ impl Write for MissOthers {
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Option<Shrunk>, Fault> {
         let (asked_at, break_from) = (self.asked_at, self.break_from);
-        // A list in the future was kept while the clock was ahead.
+        // A list dated in the future was stored while the clock was ahead.
         let latest = Timestamp::latest(self.asked_at, Duration::ZERO);
         let shrunk = query(
             "SELECT COALESCE(SUM(CASE WHEN (roster < $1 OR roster > $3) AND (missed_at IS NULL OR missed_at < $2) THEN 1 ELSE 0 END), 0), \
@@ -128,7 +128,7 @@ impl Write for MissOthers {
         if is_doubted {
             return Ok(Some(shrunk));
         }
-        // A user without a heat pump that is watched loses nothing: a churn has retired them, say.
+        // A user without a watched heat pump loses nothing: a churn has retired their pumps, say.
         let sql = "DELETE FROM watched WHERE (roster < $1 OR roster > $3) AND (missed_lists >= $2 OR NOT EXISTS \
              (SELECT 1 FROM pumps WHERE pumps.user_id = watched.user_id AND pumps.is_retired = 0))";
         query(sql).with((asked_at, self.lists_to_remove, latest)).execute(tx).await?;
