@@ -1,7 +1,7 @@
 //! A copy of the SQLite file, while a bridge works on it or not.
 //!
-//! The store is only read, whatever schema it is of and whatever its key. The copy grows in a private folder beside its
-//! name and gets the name when it is whole and on disk, so that under that name there is a backup or nothing.
+//! The backup only reads the store, whatever its schema and its key. The copy grows in a private folder next to its final path
+//! and gets its name when it is whole and on disk, so that under that name there is a backup or nothing.
 //!
 //! Before: [`crate::cli`]. After: the disk.
 
@@ -14,16 +14,16 @@ use tempfile::TempPath;
 use super::db::{Aim, Db, Dialect, Row, query};
 use super::error::{Error, OpenError};
 
-/// Why there is no backup.
+/// The reason why there is no backup.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// A copy of a database server is its own tools' work.
+    /// The store is on a database server, whose own tools make the copy.
     #[error("this is PostgreSQL; back it up with its own tools, for instance: pg_dump")]
     NotAFile,
     /// No file can have this name, or SQLite cannot write it.
     #[error("{0}: a backup's name is that of a file, in UTF-8")]
     NoName(String),
-    /// Nothing is overwritten.
+    /// A file with this name exists; nothing is overwritten.
     #[error("{0}: there is something already")]
     Exists(String),
     /// The copy cannot be made or read.
@@ -34,7 +34,7 @@ pub enum BackupError {
     Store(#[from] OpenError),
 }
 
-/// Copies the store of a URL, consistent and checked; readable by its owner only. After `Ok` it is on disk; after an
+/// Copies the store of a URL: consistent, checked, and readable by its owner only. After `Ok` the copy is on disk; after an
 /// error, or when the future is dropped, there is none.
 pub async fn back_up(url: &str, to: &Path) -> Result<(), BackupError> {
     let db = Db::new(url, Aim::Look)?;
@@ -59,7 +59,7 @@ pub async fn back_up(url: &str, to: &Path) -> Result<(), BackupError> {
     let workshop = tempfile::Builder::new().prefix(".podero-bridge-backup-").tempdir_in(&folder);
     let workshop = workshop.map_err(|error| failed("cannot be made", &error))?;
     let copy = workshop.path().join("copy.db");
-    // Made here for its rights; SQLite takes an empty file.
+    // Created here to set its permissions; SQLite accepts an empty file.
     let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy);
     made.map_err(|error| failed("cannot be made", &error))?;
     copy_into(&db, &copy).await.map_err(|error| failed("cannot be copied", &error))?;
@@ -75,7 +75,7 @@ pub async fn back_up(url: &str, to: &Path) -> Result<(), BackupError> {
 
 async fn copy_into(db: &Db, copy: &Path) -> Result<(), OpenError> {
     let connection = db.connect_plain().await.map_err(|error| db.refusal(error))?;
-    // An absolute path, which SQLite does not take for a URI.
+    // An absolute path, so that SQLite does not read it as a URI.
     let copied = connection.rows_apart(query("VACUUM INTO $1").bind(copy.display().to_string())).await;
     copied.map(|_| ()).map_err(|error| db.refusal(error))
 }
@@ -89,7 +89,7 @@ async fn check(copy: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Moves it to its name, never over something that came there meanwhile.
+/// Moves the copy to its name, never over a file that appeared there meanwhile.
 fn put(copy: PathBuf, target: &Path) -> std::io::Result<()> {
     Ok(TempPath::try_from_path(copy)?.persist_noclobber(target)?)
 }

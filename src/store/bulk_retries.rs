@@ -1,7 +1,7 @@
 //! Retries of many parked events at a pace.
 //!
-//! A bulk retry is a row, so it survives a restart and its pace is one, however many replicas step it. It goes through the
-//! parked events once, in the order of arrival, and covers none that was parked after it was ordered: what is parked again stays
+//! A bulk retry is a row, so it survives a restart and has one pace, however many replicas step it. It goes through the parked
+//! events once, in the order of arrival, and covers none that was parked after the order: an event that is parked again stays
 //! parked.
 //!
 //! Before: [`crate::admin`] and [`crate::cli`] order. After: [`crate::store::claims`], where the events are claimed.
@@ -24,20 +24,20 @@ use super::transaction::{Transaction, Write};
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 
-/// A bulk retry that could not be stepped for longer than this (a restart) does not catch up: the pace is there to
-/// spare Podero, and a burst would not.
+/// Limit of the time that a bulk retry catches up after a gap in its steps (a restart): the pace is there to spare Podero, and a
+/// burst would not.
 const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 
-/// How soon a bulk retry that waits for room in the backlog looks again.
+/// Interval at which a bulk retry that waits for room in the backlog looks again.
 const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
-/// Fastest pace of a bulk retry, events per second.
+/// Limit of the pace of a bulk retry, events per second.
 pub const PER_SECOND_MAX: u32 = 1_000;
 
-/// Pace of a bulk retry unless another is asked for: a fifth of the default budget, so that new events go first.
+/// Default pace of a bulk retry, events per second: a fifth of the default budget, so that new events go first.
 pub const PER_SECOND_DEFAULT: u32 = 10;
 
-/// An order is given again when the retry that was in its way has ended meanwhile: a small one takes milliseconds.
+/// Limit of the attempts to give an order while the retry in its way ends in the meantime: a small one takes milliseconds.
 const ORDERS_MAX: usize = 5;
 
 row! {
@@ -69,7 +69,7 @@ row! {
     }
 }
 
-/// How many events of each kind there are; empty where a version before this one did not write it.
+/// The number of events of each kind; empty if an earlier version, which did not count them, wrote the row.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct KindCounts(pub BTreeMap<String, u64>);
@@ -82,31 +82,31 @@ impl FromCell for KindCounts {
 }
 
 impl BulkRetry {
-    /// Whether it has more to do.
+    /// `true` while it has more to do.
     pub fn is_running(&self) -> bool {
         self.state == RetryState::Running
     }
 }
 
-/// What came of ordering a bulk retry.
+/// The result of ordering a bulk retry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ordered {
-    /// It runs.
+    /// The ordered retry runs.
     Running(BulkRetry),
-    /// Another one runs; two would double the pace.
+    /// Another retry runs; two would double the pace.
     Occupied(BulkRetry),
 }
 
-/// What one step of the running bulk retry did.
+/// The result of one step of the running bulk retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stepped {
-    /// None runs.
+    /// No bulk retry runs.
     Nothing,
-    /// So many events went back into their lanes; the next is due after the pause.
+    /// `count` events went back into their lanes; the next is due after the pause.
     Retried {
-        /// How many.
+        /// The number of events.
         count: usize,
-        /// Until the next step has something to do.
+        /// The time until the next step has something to do.
         pause: Duration,
     },
 }
@@ -126,15 +126,14 @@ impl StoreView {
 }
 
 impl Desk {
-    /// Orders a retry of everything that is parked now and can be retried, of one reason or all, at a pace of
-    /// `per_second` events. After `Running` it goes on by itself, also after a restart, as [`Desk::retry_step`] is
-    /// called.
+    /// Orders a retry of everything that is parked now and can be retried, of one reason or all, at a pace of `per_second`
+    /// events. After `Running` it goes on by itself, also after a restart, as long as [`Desk::retry_step`] is called.
     pub async fn order_retry(&self, reason: Option<Reason>, per_second: u32) -> Result<Ordered, Error> {
         self.order(RetryOrder { reason, per_second, approve: false, until: self.clock.now() }).await
     }
 
-    /// As [`Desk::order_retry`], and approves each event of this reason that was parked until `until`: no more than what
-    /// a person has seen. An approval of what no approval overrides is none.
+    /// As [`Desk::order_retry`], and approves each event of this reason that was parked until `until`: only those that a person
+    /// has seen. If no approval overrides the reason, this is a plain retry.
     pub async fn order_approval(&self, reason: Reason, per_second: u32, until: Timestamp) -> Result<Ordered, Error> {
         let until = until.min(self.clock.now());
         let approve = reason.is_approvable();
@@ -143,7 +142,8 @@ impl Desk {
 
     async fn order(&self, mut order: RetryOrder) -> Result<Ordered, Error> {
         self.date_back_parked().await?;
-        // Events that were parked before, and dated back, are covered. An approval is of those that were seen, under other dates.
+        // Covers events that were parked before and dated back. An approval covers only the events that a person saw, under their
+        // old dates.
         if !order.approve {
             order.until = self.clock.now();
         }
@@ -155,9 +155,9 @@ impl Desk {
         Err(Error::Away("other retries begin and end all the time".to_owned()))
     }
 
-    /// `None`: another one was in the way, and has ended since.
+    /// `None`: another retry was in the way, and has ended since.
     async fn order_once(&self, order: RetryOrder) -> Result<Option<Ordered>, Error> {
-        // Beside the writer: counting a million rows must not hold everybody's commits.
+        // Counts outside the writer: counting a million rows must not hold up all commits.
         let count = ours(format!(
             "SELECT type, COUNT(*) FROM events WHERE state = 'parked' AND {of_reason} AND {RETRYABLE} AND settled_at <= $2 \
              GROUP BY type",
@@ -185,18 +185,18 @@ impl Desk {
             query(ours(format!("SELECT 1 FROM events WHERE {UNSETTLED} AND state = 'pending' LIMIT 1 OFFSET $1")));
         Ok(above.bind(bound).finds(&self.readers).await?)
     }
-    /// Stops a bulk retry; what it has retried stays retried. One that has ended stays as it ended. `None`: there is
-    /// no such one.
+    /// Stops a bulk retry; the events that it has retried stay retried. A retry that has ended keeps its state. `None`: no retry
+    /// has this id.
     pub async fn stop_retry(&self, id: &str) -> Result<Option<BulkRetry>, Error> {
         let stop =
             query("UPDATE bulk_retries SET state = 'stopped', ended_at = $2 WHERE id = $1 AND state = 'running'");
         self.change(stop.with((id.to_owned(), self.clock.now()))).await?;
         self.bulk_retry(id).await
     }
-    /// Retries what is due of the running bulk retry, for all replicas: the replica that steps moves the one row on. It waits
+    /// Retries the due events of the running bulk retry, for all replicas: the replica that steps advances the one row. It waits
     /// while more than half of `backlog_max` events are pending: the other half is for new ones.
     pub async fn retry_step(&self, backlog_max: u64) -> Result<Stepped, Error> {
-        // Most of the time none runs, and the writer need not be bothered.
+        // Most of the time no retry runs, and the writer has nothing to do.
         let running = query("SELECT COUNT(*) FROM bulk_retries WHERE state = 'running'");
         if running.fetch_one::<u64>(&self.readers).await? == 0 {
             return Ok(Stepped::Nothing);
@@ -207,13 +207,13 @@ impl Desk {
         self.write(StepOn { now: self.clock.now() }).await
     }
 }
-/// The events that are to be retried, and how fast.
+/// An order: the events to be retried, and the pace.
 #[derive(Clone, Copy)]
 struct RetryOrder {
     reason: Option<Reason>,
     per_second: u32,
     approve: bool,
-    /// Nothing that was parked later.
+    /// The limit of the time of parking: later ones are left out.
     until: Timestamp,
 }
 struct StepOn {
@@ -226,7 +226,7 @@ id: String = "id",
 reason: Option<String> = "reason",
 per_second: i64 = "per_second",
 ordered_at: Timestamp = "ordered_at",
-/// The event that it came to last.
+/// The last event that the retry has passed.
 cursor: String = "place",
 due_at: Timestamp = "due_at",
 approve: bool = "approve",
@@ -241,7 +241,7 @@ impl Write for StepOn {
         let Some(running) = self.take(tx).await? else { return Ok(Stepped::Nothing) };
         let now = self.now.micros();
         let interval = 1_000_000 / running.per_second.max(1);
-        // It is put off by one interval at most; further ahead it was put off by a clock that was ahead.
+        // A step is put off by one interval at most; a clock that was ahead has put off one that lies further ahead.
         let due = running.due_at;
         let due = if due.has_come(self.now, micros(interval)) { due.min(self.now) } else { due };
         let due_from = due.max(self.now.minus(CATCH_UP_MAX)).micros();
@@ -286,8 +286,8 @@ impl StepOn {
     }
 }
 
-/// The next events in the order of arrival. The place is what keeps it from a loop also when the replicas' clocks
-/// differ: an event that it has passed is behind it for good.
+/// The next events in the order of arrival. The cursor prevents a loop even when the replicas' clocks differ: an event that it
+/// has passed is behind it for good.
 async fn candidates(tx: &mut Transaction<'_>, running: &Running, wanted: usize) -> Result<Vec<EventId>, Fault> {
     let of_reason = of_reason(running.reason.is_some());
     let sql = ours(format!(

@@ -1,8 +1,8 @@
-//! Claims: the leased right to work on the head of a lane, in the order of what happened.
+//! Claims: the leased right to work on the head of a lane, in the order of the events' times.
 //!
 //! A claim is a lease with a fence. Its holder may call Podero without any transaction open; the result is recorded only if no
 //! newer claim exists (the fence), so a worker that slept through its lease changes nothing. A claim that ends without a result
-//! marks the lane interrupted: the next one looks before it makes anything.
+//! marks the lane interrupted: the next claim looks before it makes anything.
 //!
 //! Before: [`crate::store::lanes`]. After: [`crate::apply`], and [`crate::store::settlement`].
 
@@ -25,7 +25,7 @@ use crate::domain::plan::Work;
 use crate::domain::verdict::{Reason, unreadable_notice};
 use crate::domain::{EventId, Timestamp};
 
-/// Lanes that one write may find held by a head in back-off before it gives up until the next step.
+/// Limit of the lanes that one write finds held by a head in back-off before it gives up until the next step.
 const LOOKS_MAX: usize = 256;
 
 /// The right to work on one customer's next event.
@@ -33,18 +33,18 @@ const LOOKS_MAX: usize = 256;
 pub struct Claim {
     /// The event and everything needed to decide about it.
     pub work: Work,
-    /// Whose lane it is.
+    /// The customer's lane.
     pub lane: String,
-    /// A result is recorded only under the newest fence.
+    /// The fence: a result is recorded only under the newest one.
     pub fence: i64,
-    /// Until then no other claim of the lane begins.
+    /// The end of the lease: until then no other claim of the lane begins.
     pub lease_until: Timestamp,
 }
 
-/// What became of a result.
+/// The outcome of recording a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
-    /// It is on disk.
+    /// The result is on disk.
     Recorded,
     /// A newer claim exists; the result was dropped, and nothing changed.
     Fenced,
@@ -57,7 +57,7 @@ impl Store {
         Ok(self.claims(1, lease).await?.pop())
     }
 
-    /// [`Store::claim`] of up to `limit` lanes, in one write; none when nothing is due.
+    /// As [`Store::claim`], for up to `limit` lanes in one write; empty when nothing is due.
     pub async fn claims(&self, limit: usize, lease: Duration) -> Result<Vec<Claim>, Error> {
         let now = self.clock.now();
         loop {
@@ -68,7 +68,7 @@ impl Store {
             for found in found {
                 match found.into_claim(now, now.plus(lease)) {
                     Ok(claim) => claims.push(claim),
-                    // Written by another version, or damaged: for a person, and out of its customer's way.
+                    // Another version wrote it, or it is damaged: a person must look at it, and it must not block its customer.
                     Err(unreadable) => self.park_unreadable(unreadable, now).await?,
                 }
             }
@@ -88,8 +88,8 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the customer down in the middle of a claim and extends its lease. After `Recorded` a crash finds
-    /// the customer as it is now.
+    /// Stores the customer in the middle of a claim and extends its lease. After `Recorded`, a crash leaves the customer as it is
+    /// now.
     pub async fn save(&self, claim: &mut Claim, lease: Duration) -> Result<Settled, Error> {
         let until = self.clock.now().plus(lease);
         let StoredCustomer { text, is_active } = StoredCustomer::of(&claim.work.customer);
@@ -101,9 +101,9 @@ impl Store {
         Ok(if saved == 1 { Settled::Recorded } else { Settled::Fenced })
     }
 
-    /// To be called once at the start, before anything is claimed. A process that works on a SQLite file has it for itself, so the
-    /// claims in it belong to a process that died: they end after `pause` instead of with their leases. On PostgreSQL they
-    /// may be another replica's, and nothing changes.
+    /// Ends the claims of a process that died; call it once at the start, before anything is claimed. A process that works on a
+    /// SQLite file has it for itself, so all claims in it belong to a dead process: they end after `pause` instead of with their
+    /// leases. On PostgreSQL they may be another replica's, and nothing changes.
     pub async fn release_claims(&self, pause: Duration) -> Result<(), Error> {
         if self.inner.lock.is_none() {
             return Ok(());
@@ -160,7 +160,7 @@ struct ClaimedLane {
     seen: Vec<String>,
 }
 
-/// What a claim leaves in a lane.
+/// The state of a lane after a claim.
 struct Hold {
     is_claimed: bool,
     ready_at: Option<Timestamp>,
@@ -188,7 +188,7 @@ impl Write for TakeClaims {
                     None => passed_over += 1,
                 }
             }
-            // One that was passed over may be due again by its next head.
+            // A lane that was passed over may be due again by its next head.
             if is_last && passed_over == passed_over_before {
                 break;
             }
@@ -198,8 +198,8 @@ impl Write for TakeClaims {
 }
 
 impl TakeClaims {
-    /// Up to `limit` lanes, those first that have been due for longest, and such with nothing but imported work only where
-    /// no other is due.
+    /// Up to `limit` lanes, those first that have been due for longest. Lanes with only imported work come only if no other is
+    /// due.
     async fn due(&self, limit: usize, tx: &mut Transaction<'_>) -> Result<Vec<DueLane>, Fault> {
         let mut lanes = Vec::new();
         for urgency in [Urgency::Live, Urgency::Bulk] {
@@ -209,7 +209,7 @@ impl TakeClaims {
                 }
                 let look = DueLook { urgency, reach, limit: limit - lanes.len(), ceiling: self.ceilings.work };
                 let mut due = self.due_of(look, tx).await?;
-                // A pause is looked for only where something lies so far ahead.
+                // Looks for a pause only if a lane lies this far ahead.
                 if reach == Reach::Beyond && !due.is_empty() {
                     let ceiling = work_ceiling(&mut *tx, self.now, self.ceilings).await?;
                     if ceiling > self.ceilings.work {
@@ -223,7 +223,7 @@ impl TakeClaims {
     }
 
     async fn due_of(&self, look: DueLook, tx: &mut Transaction<'_>) -> Result<Vec<DueLane>, Fault> {
-        // The kind is written out, so that the index serves the look at it and its order.
+        // The literal kind lets the index serve both the search and its order.
         let due = ours(format!(
             "SELECT {columns} FROM lanes WHERE bulk = {} AND ready_at {compares} $1 ORDER BY ready_at LIMIT $2{}",
             look.urgency.bulk(),
@@ -234,7 +234,7 @@ impl TakeClaims {
         query(due).with((look.reach.bound(self.now, look.ceiling), look.limit)).fetch_all(tx).await
     }
 
-    /// Whether the time of a customer's next event has come.
+    /// `true` if the time of a customer's next event has come.
     async fn has_come(&self, tx: &mut Transaction<'_>, due: Timestamp) -> Result<bool, Fault> {
         if due <= self.now || !due.has_come(self.now, self.ceilings.work) {
             return Ok(due <= self.now);
@@ -242,8 +242,8 @@ impl TakeClaims {
         Ok(due.has_come(self.now, work_ceiling(&mut *tx, self.now, self.ceilings).await?))
     }
 
-    /// The work in a lane that was found; `None` passes it over, since a newer arrival makes a lane look due
-    /// although its head is in back-off and holds it. Either way an earlier claim is fenced.
+    /// The work in a lane that was found. `None` passes it over: a newer arrival makes a lane look due although its head is in
+    /// back-off and holds it. Either way an earlier claim is fenced.
     async fn head(&self, tx: &mut Transaction<'_>, found: DueLane) -> Result<Option<ClaimedLane>, Fault> {
         let DueLane { lane, fence, is_interrupted, customer, begun, is_claimed } = found;
         let head = head_of(tx, &lane, begun).await?;
@@ -256,7 +256,7 @@ impl TakeClaims {
             self.hold(tx, &lane, Hold { is_claimed: false, ready_at: due, begun }).await?;
             return Ok(None);
         };
-        // What was begun may have made something that only it knows of, and is finished.
+        // An event that was begun may have made something that only it knows of, so it is finished.
         if begun != Some(head.id) && self.was_replaced(tx, &lane, &head).await? {
             self.hold(tx, &lane, Hold { is_claimed: false, ready_at: None, begun }).await?;
             ready_for_head(tx, &lane).await?;
@@ -283,7 +283,7 @@ impl TakeClaims {
     }
 }
 
-/// Which lanes are looked for.
+/// The lanes to look for.
 #[derive(Clone, Copy)]
 struct DueLook {
     urgency: Urgency,
@@ -292,8 +292,8 @@ struct DueLook {
     ceiling: Duration,
 }
 
-/// The event to be worked on next: the one that was begun, else the first by time and arrival. What was begun is
-/// finished before something older that came later: it may have made something at Podero that only it knows to look for.
+/// The event to be worked on next: the one that was begun, else the first by time and arrival. A begun event is finished before
+/// an older one that arrived later: it may have made something at Podero that only it knows to look for.
 async fn head_of(tx: &mut Transaction<'_>, lane: &str, begun: Option<EventId>) -> Result<Option<HeadRow>, Fault> {
     if let Some(begun) = begun {
         let head = ours(format!("SELECT {} FROM events WHERE id = $1 AND state = 'pending'", HeadRow::COLUMNS));
@@ -310,7 +310,7 @@ async fn head_of(tx: &mut Transaction<'_>, lane: &str, begun: Option<EventId>) -
 }
 
 impl ClaimedLane {
-    /// The error says where it cannot be read, and not what stands there.
+    /// The error names the position that cannot be read, and quotes nothing.
     fn into_claim(self, now: Timestamp, lease_until: Timestamp) -> Result<Claim, Unreadable> {
         let Self { lane, fence, head, .. } = self;
         let read = || -> Result<(Event, Customer), serde_json::Error> {

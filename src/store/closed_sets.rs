@@ -76,7 +76,7 @@ names! {
         Parked = "parked",
     }
 
-    /// Where an outgoing event stands.
+    /// The state of an outgoing event.
     pub enum NoticeState {
         /// Not confirmed yet.
         Pending = "pending",
@@ -86,7 +86,7 @@ names! {
         Kept = "kept",
     }
 
-    /// Where a bulk retry stands.
+    /// The state of a bulk retry.
     pub enum RetryState {
         /// It has more to do.
         Running = "running",
@@ -96,7 +96,7 @@ names! {
         Stopped = "stopped",
     }
 
-    /// Where outgoing events go.
+    /// The target of outgoing events.
     pub enum Target {
         /// The outbound exchange.
         Amqp = "amqp",

@@ -1,7 +1,7 @@
-//! Where a SQLite file is: one absolute path for the data, the lock beside it and the URL it is opened by.
+//! The place of a SQLite file: one absolute path for the data, the lock next to it and the URL that opens it.
 //!
-//! `store.url` is read literally: `%`, `..`, blanks and colons are parts of names. It is resolved once, and symlinks
-//! with it, so that two ways to write one file are one path, and one lock.
+//! `store.url` is read literally: `%`, `..`, blanks and colons are parts of names. It is resolved once, together with its
+//! symlinks, so that two spellings of one file are one path, and one lock.
 //!
 //! Before: [`crate::config`]. After: the store's `db`.
 
@@ -17,16 +17,16 @@ use url::Url;
 
 use super::error::{Error, OpenError};
 
-/// Said with every refusal of the file system.
+/// The advice in every refusal of the file system.
 pub(super) const WHAT_TO_DO: &str = "the user who runs this must be able to read and write the file and its folder";
 
-/// A SQLite file that is there.
+/// An existing SQLite file.
 #[derive(Debug, Clone)]
 pub(super) struct DbFile(PathBuf, Arc<OnceLock<FileId>>);
 
 impl DbFile {
-    /// Finds the file; makes it, and its folder, when it is not there. Both hold personal data: only their owner can
-    /// read a new file, and a file that is there keeps its rights.
+    /// Finds the file; makes it, and its folder, if it is missing. Both hold personal data: only their owner can read a new file,
+    /// and an existing file keeps its permissions.
     pub(super) fn make(path: &str) -> Result<Self, OpenError> {
         let path = Path::new(path);
         let unusable = |error: std::io::Error| unusable(path, &error);
@@ -42,7 +42,7 @@ impl DbFile {
             if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
                 DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unusable)?;
             }
-            // Not `create_new`: a symlink may lead to a file that is not there yet.
+            // Not `create_new`: a symlink may lead to a missing file.
             let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
             file.map_err(unusable)?;
         }
@@ -74,7 +74,7 @@ impl DbFile {
         if resolved.to_str().is_none() {
             return refuse("its folder's name is not UTF-8, which SQLite needs");
         }
-        // Asked beforehand and by name, since SQLite opens what it may not write to, and says no more than a code.
+        // Checked beforehand and by name: SQLite opens a file that it may not write to, and reports only a code.
         rustix::fs::access(&resolved, access).map_err(|error| unusable(path, &error.into()))?;
         if let Some(folder) = resolved.parent().filter(|_| access.contains(Access::WRITE_OK)) {
             let access = Access::WRITE_OK | Access::EXEC_OK;
@@ -89,18 +89,18 @@ impl DbFile {
         Self(path, Arc::default())
     }
 
-    /// Absolute, and without symlinks.
+    /// The path, absolute and without symlinks.
     pub(super) fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Whether the file at the path is the one that was locked; `true` where none was.
+    /// `true` if the file at the path is the one that was locked, or if none was locked.
     pub(super) fn is_the_locked(&self) -> bool {
         self.1.get().is_none_or(|id| FileId::at(&self.0) == Some(*id))
     }
 
-    /// Whether so many bytes find room next to the file and beyond the end of the larger of it and its log, so that a limit of
-    /// a file's size counts as well. The file that is written for that has no name. `true` where that cannot be tried.
+    /// `true` if `bytes` fit on the disk and beyond the end of the larger of the file and its log, so that a limit of a file's
+    /// size counts as well. The test file has no name. Also `true` if the test cannot be made.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         let Some(folder) = self.0.parent() else { return true };
         let length = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
@@ -114,16 +114,16 @@ impl DbFile {
         !written.is_err_and(|error| lacks_room(error.kind()))
     }
 
-    /// How large the file is. Not the log beside it, which is as large after a crash of a small store as of a large one.
+    /// The size of the file. The log does not count: it is as large after a crash of a small store as of a large one.
     pub(super) fn bytes(&self) -> u64 {
         std::fs::metadata(&self.0).map_or(0, |found| found.len())
     }
 
     /// Takes the right to work on the file, for one process at a time.
     ///
-    /// Two locks say so. One is on `FILE.lock`, where other versions look for it too. The other is on the file itself, so
-    /// that it holds through every name of the file (a hard link) and whatever becomes of `FILE.lock`. It is `flock`, which
-    /// SQLite's own locks (`fcntl`) do not meet on a local file system. To be called before SQLite opens the file.
+    /// There are two locks. One is on `FILE.lock`, where other versions look for it too. The other is on the file itself, so that
+    /// it holds through every name of the file (a hard link) and whatever happens to `FILE.lock`. It is `flock`, which SQLite's
+    /// own locks (`fcntl`) do not meet on a local file system. Call this before SQLite opens the file.
     pub(super) fn lock(&self) -> Result<FileLock, OpenError> {
         let file = File::options().read(true).write(true).open(&self.0).map_err(|error| unusable(&self.0, &error))?;
         match file.try_lock() {
@@ -163,7 +163,7 @@ impl DbFile {
     }
 }
 
-/// Device and inode: which file it is, whatever its name.
+/// Device and inode: the identity of a file, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileId(u64, u64);
 
@@ -184,23 +184,23 @@ type LogIds = (FileId, FileId);
 /// The right to work on a SQLite file.
 pub(super) struct FileLock {
     db_file: DbFile,
-    /// Open for as long as the process lives: see [`FileLock::close`].
+    /// The locked file, open for as long as the process lives: see [`FileLock::close`].
     file: Option<File>,
     id: FileId,
-    /// `FILE-wal` and `FILE-shm`, which are there while SQLite has the file open; once it was seen.
+    /// `FILE-wal` and `FILE-shm`, which exist while SQLite has the file open; `None` until first seen.
     log: Mutex<Option<LogIds>>,
-    /// `FILE.lock`; set as soon as it is held.
+    /// `FILE.lock`; set as soon as it is locked.
     lock_file: Option<Mutex<File>>,
 }
 
 impl FileLock {
-    /// Whether the names still lead to what this process has open: the file, its log and `FILE.lock`. Costs three looks at
-    /// names. A `FILE.lock` that was removed is made and locked again; one that another bridge has is a loss.
+    /// `true` if the names still lead to the files that this process has open: the file, its log and `FILE.lock`. Costs three
+    /// look-ups of names. A removed `FILE.lock` is made and locked again; one that another bridge has locked is a loss.
     pub(super) fn holds(&self) -> bool {
         if FileId::at(self.db_file.path()) != Some(self.id) {
             return false;
         }
-        // Another process that makes a new index of the log overwrites what is in the log.
+        // Another process that makes a new index of the log overwrites the content of the log.
         let id = |suffix| FileId::at(&self.db_file.beside(suffix));
         let at = id("-wal").zip(id("-shm"));
         let mut log = self.log.lock().expect("no code panics while it holds this");
@@ -212,13 +212,13 @@ impl FileLock {
         self.holds_lock_file()
     }
 
-    /// Gives it back where SQLite has no connection to the file in this process: closing any descriptor of a file takes all
-    /// `fcntl` locks of the process away, SQLite's among them.
+    /// Gives the lock back. SQLite must have no connection to the file in this process: closing any descriptor of a file releases
+    /// all `fcntl` locks of the process, SQLite's among them.
     pub(super) fn close(mut self) {
         self.file = None;
     }
 
-    /// The log is about to be another one, rightly.
+    /// Expects the log to be replaced by another one.
     pub(super) fn forget_log(&self) {
         *self.log.lock().expect("no code panics while it holds this") = None;
     }
@@ -259,37 +259,38 @@ impl std::fmt::Display for DbFile {
     }
 }
 
-/// Free bytes of the disk that a file is on; `None` where the system does not say.
+/// Free bytes of the disk that holds a file; `None` if the system does not say.
 pub(super) fn free_bytes(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(path).ok()?;
     disk.f_bavail.checked_mul(disk.f_frsize)
 }
 
-/// Whether the file system that a file is on takes no writes at present.
+/// `true` if the file system that holds a file takes no writes at present.
 pub(super) fn is_read_only(path: &Path) -> bool {
     rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> OpenError {
-    // Room is made by others, and is worth waiting for.
+    // Other processes or people make room, so waiting is worthwhile.
     if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
         return Error::Away(format!("{}: {error}", path.display())).into();
     }
     OpenError::Unusable(format!("{}: {error}; {WHAT_TO_DO}", path.display()))
 }
 
-/// The path in a SQLite URL, as it stands there; `None` for another database.
+/// The path in a SQLite URL, taken literally; `None` for another database.
 pub(super) fn sqlite_path(url: &str) -> Option<&str> {
     let rest = url.strip_prefix("sqlite:")?;
     Some(rest.strip_prefix("//").unwrap_or(rest))
 }
 
-/// Whether the database is a file.
+/// `true` if the database is a file.
 pub fn is_sqlite(url: &str) -> bool {
     sqlite_path(url).is_some()
 }
 
-/// Where a version that took the path for a part of a URL has put the store, if there is nothing where it belongs.
+/// The path at which an earlier version, which decoded the path as a part of a URL, has put the store, if the proper path holds
+/// nothing.
 fn decoded_before(path: &Path) -> Option<PathBuf> {
     let is_empty = std::fs::metadata(path).map_or(true, |found| found.len() == 0);
     let text = path.to_str().filter(|text| is_empty && text.contains('%'))?;

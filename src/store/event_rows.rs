@@ -1,4 +1,4 @@
-//! Rows of the inbox: how one is written, and which states they can have.
+//! Rows of the inbox: their inserts, and their possible states.
 //!
 //! Before: [`crate::store::inbox`] and [`crate::store::settlement`]. After: the table `events`.
 
@@ -9,10 +9,10 @@ use crate::domain::event::EventState;
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 
-/// The condition of the partial index of events without an end, but for parked ones.
+/// The condition of the partial index of events without an end, except parked ones.
 pub(super) const UNSETTLED: &str = "(state = 'pending' OR state = 'waiting' OR state = 'scheduled')";
 
-/// A row of the inbox that is not there yet.
+/// A row to be inserted into the inbox.
 pub(super) struct NewEvent<'a> {
     pub(super) id: EventId,
     pub(super) lane: Option<&'a str>,
@@ -38,7 +38,7 @@ pub(super) struct NewEvent<'a> {
 }
 
 impl NewEvent<'_> {
-    /// A row that came, and is due, at one moment, without a sender and without content.
+    /// A row that arrived and is due at the same moment, without a sender and without content.
     pub(super) fn bare(id: EventId, kind: RowKind, state: EventState, at: Timestamp) -> Self {
         Self {
             id,
@@ -65,7 +65,7 @@ impl NewEvent<'_> {
         }
     }
 
-    /// `false`: the identity is known to its source.
+    /// Returns `false` if the source already knows the identity.
     pub(super) async fn insert(self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
         // Not `INSERT … SELECT`: SQLite would keep a copy of each page that it touches, to undo the statement alone.
         let insert = query(

@@ -1,7 +1,7 @@
-//! Fleets: how many of a manufacturer's or a region's heat pumps are lost, and which outages are known.
+//! Fleets: the number of a manufacturer's or a region's heat pumps that are lost, and the known outages.
 //!
-//! The counts are made from the columns that every poll writes; the core judges them; what it made of them is one row,
-//! written only by a replica that has read the version before, with its notices or not at all.
+//! The counts are made from the columns that every poll writes; the core judges them; its result is one row, which only a replica
+//! that has read the version before can write, with its notices or not at all.
 //!
 //! Before: [`crate::watch`] asks. After: the outbox, and the next polls.
 
@@ -20,24 +20,24 @@ use crate::domain::notice::Notice;
 const OUTAGES: &str = "outages";
 const LOOKS: &str = "looks";
 
-/// Outages that are suspected or open, as they were read.
+/// The suspected and open outages, as the store read them.
 #[derive(Debug, Clone, Default)]
 pub struct KnownOutages {
     /// All of them.
     pub outages: Outages,
-    /// When fleets were judged, and when not.
+    /// The times at which fleets were judged, and at which not.
     pub looks: Looks,
     version: i64,
 }
 
 impl Store {
-    /// The known outages, after all that was written before.
+    /// The known outages, after all earlier writes.
     pub async fn outages(&self) -> Result<KnownOutages, Error> {
         self.write(Known { now: self.clock.now() }).await
     }
 
-    /// Writes down that fleets were judged, what has become of the outages, and what is to be told of it; `false` when
-    /// another replica was first, and then nothing is written.
+    /// Stores that fleets were judged, the new state of the outages, and their notices. Returns `false` when another replica was
+    /// first, and then nothing is written.
     pub async fn keep_outages(
         &self,
         known: &KnownOutages,
@@ -51,9 +51,8 @@ impl Store {
         self.write(Keep { read: known.version, outages, looks, notices, seqs, now: clock.now() }).await
     }
 
-    /// Of each manufacturer, or each region: how many heat pumps went at or after `lost_from` and are still away, of how
-    /// many that something is known of. Those of `except`, scopes of the other kind, are left out: another outage speaks
-    /// for them.
+    /// Counts, for each manufacturer or each region, the heat pumps that went at or after `lost_from` and are still away, and
+    /// those of which something is known. Leaves out those of `except`, scopes of the other kind: another outage speaks for them.
     pub async fn count_fleets(
         &self,
         kind: ScopeKind,
@@ -61,9 +60,9 @@ impl Store {
         except: &[&Scope],
     ) -> Result<Vec<Count>, Error> {
         let column = kind.name();
-        // The first condition is what the partial index of regions asks for.
+        // The partial index of regions needs the first condition.
         let conditions = format!("{column} IS NOT NULL{}", left_out(except, 2));
-        // Nothing is suspected that could be confirmed, and the index alone tells the rest.
+        // No outage is suspected yet, so there is nothing to confirm, and the index alone answers the rest.
         let sql = COUNTS.replace("{confirmed}", "CAST(0 AS BIGINT)");
         let sql = sql.replace("{column}", column).replace("{conditions}", &conditions);
         let query = query(ours(sql)).bind(lost_from).with_each(except.iter().map(|scope| scope.name()));
@@ -71,8 +70,8 @@ impl Store {
         Ok(counts.into_iter().map(|counted| count_of(kind.scope(counted.0.clone()), counted)).collect())
     }
 
-    /// The same of one scope alone, and how many of those lost were seen disconnected after `suspected_at`; nothing is
-    /// known of one that has no heat pumps.
+    /// As [`Store::count_fleets`] for one scope, and counts those of the lost pumps that were seen disconnected after
+    /// `suspected_at`. All counts are zero for a scope without heat pumps.
     pub async fn count_fleet(
         &self,
         scope: &Scope,
@@ -92,24 +91,23 @@ impl Store {
     }
 }
 
-/// Counts of heat pumps, by a column that is named as the kind of the scope.
-/// What went has `lost_at` until it is seen up again.
+/// Counts of heat pumps, by a column with the name of the scope's kind. A lost pump has `lost_at` until it is seen up again.
 const COUNTS: &str = "SELECT {column}, SUM(CASE WHEN lost_at >= $1 THEN 1 ELSE 0 END), \
                       SUM(CASE WHEN knowledge <> 'never_connected' THEN 1 ELSE 0 END), {confirmed} \
                       FROM pumps WHERE is_retired = 0 AND {conditions} GROUP BY {column}";
 
-/// What has been seen disconnected since an outage was suspected.
+/// The number of lost pumps that were seen disconnected since an outage was suspected.
 const CONFIRMED: &str =
     "SUM(CASE WHEN lost_at >= $1 AND checked_at > $3 AND knowledge = 'disconnected' THEN 1 ELSE 0 END)";
 
-/// The condition that leaves scopes out; their names are bound from the placeholder `first` on.
+/// The condition that excludes scopes; their names are bound from the placeholder `first` on.
 fn left_out(except: &[&Scope], first: usize) -> String {
     let Some(scope) = except.first() else { return String::new() };
     let column = scope.kind().name();
     format!(" AND ({column} IS NULL OR {column} NOT IN {})", listed(first, except.len()))
 }
 
-/// A row of [`COUNTS`]: the scope's name, and how many are lost, watched and confirmed.
+/// A row of [`COUNTS`]: the scope's name, and the numbers of lost, watched and confirmed pumps.
 type Counted = (String, u64, u64, u64);
 
 fn count_of(scope: Scope, counted: Counted) -> Count {
@@ -144,7 +142,7 @@ impl Write for Known {
 
 struct Keep {
     read: i64,
-    /// `None`: nothing has become of them.
+    /// The new outages; `None`: unchanged.
     outages: Option<Outages>,
     looks: Looks,
     notices: Vec<Notice>,

@@ -1,7 +1,7 @@
-//! The outbox: every message out is a row first, written with the effect it tells of.
+//! The outbox: every outgoing message is first a row, written together with the change that it reports.
 //!
-//! One row per notice and target. The id is the notice's own, so the same news written twice is one row, and
-//! a crash after publishing but before marking sends it again under the same id (at least once, stable id).
+//! One row per notice and target. The id is the notice's own, so the same news written twice is one row, and a crash after
+//! publishing but before marking sends it again under the same id (at least once, stable id).
 //!
 //! Before: [`crate::store::lanes`] and [`crate::store::roster`] write. After: [`crate::outbound`] publishes.
 
@@ -23,32 +23,32 @@ use crate::domain::notice::Notice;
 /// A notice to be published now.
 #[derive(Debug, Clone)]
 pub struct DueNotice {
-    /// What to tell.
+    /// The notice.
     pub notice: Notice,
-    /// How often it failed.
+    /// The number of failed attempts.
     pub failures: u32,
 }
 
-/// What this version cannot read is looked at again after so long: another one may have taken over.
+/// Delay before a notice that this version cannot read is looked at again: another version may have taken over.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(300);
 
-/// What came of one attempt to publish.
+/// The result of one attempt to publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishOutcome {
-    /// Confirmed: done.
+    /// The target confirmed it.
     Published,
-    /// Not confirmed: again, not before `at`.
+    /// The target did not confirm it: the next attempt is not before `at`.
     Failed {
         /// The next attempt.
         at: Timestamp,
-        /// Why, for the operator.
+        /// The reason, for the operator.
         why: &'static str,
     },
 }
 
 impl Store {
-    /// Takes up to `limit` due notices for `target`, of each line the oldest, first those that have been due for longest, and
-    /// hides them for `lease`. One that this version cannot read holds up its own line only.
+    /// Takes up to `limit` due notices for `target`, the oldest of each order key, first those that have been due for longest,
+    /// and hides them for `lease`. A notice that this version cannot read holds up only its own order key.
     pub async fn due_notices(&self, target: Target, limit: usize, lease: Duration) -> Result<Vec<DueNotice>, Error> {
         let now = self.clock.now();
         let guard = self.lease_guard(&self.inner.notices);
@@ -72,7 +72,7 @@ impl Store {
         Ok(due)
     }
 
-    /// Writes down what came of attempts. Only after `Ok` a notice counts as published.
+    /// Stores the results of attempts. A notice counts as published only after `Ok`.
     pub async fn mark(&self, target: Target, outcomes: Vec<(Uuid, PublishOutcome)>) -> Result<(), Error> {
         let done: Vec<_> = outcomes.iter().map(|(id, _)| (target, *id)).collect();
         self.write(Mark { target, outcomes, now: self.clock.now() }).await?;
@@ -85,13 +85,13 @@ impl Store {
 pub(super) struct NewNotice<'a> {
     pub(super) notice: &'a Notice,
     pub(super) customer: Option<&'a str>,
-    /// Its place in the order of its line, unless another one there is later.
+    /// The position in the order of its order key, unless a later one exists there.
     pub(super) seq: &'a str,
 }
 
-/// Writes a notice for every target. The same id again changes nothing. It goes out after everything of its line that is
-/// committed and still waits, also where the writer of that was ahead of this one's clock: an alert's end must not
-/// overtake its beginning, which another replica may have written after this one had drawn its `seq`.
+/// Writes a notice for every target. The same id again changes nothing. It goes out after all committed notices of its order key
+/// that still wait, even if their writer's clock was ahead of this one's: an alert's end must not overtake its beginning, which
+/// another replica may have written after this one had drawn its `seq`.
 pub(super) async fn insert(tx: &mut Transaction<'_>, new: NewNotice<'_>, now: Timestamp) -> Result<(), Fault> {
     let NewNotice { notice, customer, seq } = new;
     let body = serde_json::to_string(notice).expect("a notice has only serialisable fields");
@@ -108,7 +108,7 @@ pub(super) async fn insert(tx: &mut Transaction<'_>, new: NewNotice<'_>, now: Ti
     Ok(())
 }
 
-/// `seq`, or the next one after the last of the line that waits.
+/// `seq`, or the next one after the last waiting notice of the order key.
 async fn seq_after_line(tx: &mut Transaction<'_>, target: &str, line: &str, seq: &str) -> Result<String, Fault> {
     let last = query("SELECT MAX(place) FROM notices WHERE target = $1 AND line = $2 AND state = 'pending'");
     let last: Option<String> = last.with((target, line)).fetch_one(tx).await?;

@@ -1,7 +1,7 @@
 //! Parked events: groups, pages, and the way out for one event.
 //!
-//! An event leaves parking by compare-and-set, so that it is not retried twice. A retry of one that waits for its next try
-//! makes it due now. A message that never became an event has no lane to go back to: its retry leaves it to be read again.
+//! An event leaves parking by compare-and-set, so that it is not retried twice. A retry of an event that waits for its next try
+//! makes it due now. A message that never became an event has no lane to go back to: its retry makes it due to be read again.
 //!
 //! Before: [`crate::admin`] and [`crate::cli`] order. After: [`crate::store::claims`], where the events are claimed.
 
@@ -30,16 +30,17 @@ pub(super) const STEP_MAX: usize = 200;
 /// The way out of parking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryRequest {
-    /// Put it back into its lane; what never became an event is read again.
+    /// Put it back into its lane; a message that never became an event is read again.
     Retry,
-    /// Put it back into its lane, and past what an approval overrides ([`Reason::is_approvable`]); nothing else is taken.
+    /// Put it back into its lane, and past the check that an approval overrides ([`Reason::is_approvable`]); no other reason is
+    /// accepted.
     Approve,
     /// Give it up.
     Skip,
 }
 
-/// The rows of which a retry makes something: events, and messages that were kept whole with what came beside them. A message
-/// that was cut says so in the first key of its envelope, whose keys are sorted.
+/// The rows that a retry can turn into work: events, and messages that were kept whole with their headers. A message that was cut
+/// says so in the first key of its envelope, whose keys are sorted.
 pub(super) const RETRYABLE: &str =
     "(event IS NOT NULL OR (envelope IS NOT NULL AND envelope NOT LIKE '{\"body_bytes\":%'))";
 
@@ -60,29 +61,29 @@ pub struct ParkedGroup {
     pub newest_at: Timestamp,
 }
 
-/// Why an event was not taken out of parking.
+/// The reason why an event was not taken out of parking.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotTaken {
-    /// There is no such event.
+    /// No event has this id.
     #[error("no event has this id")]
     Unknown,
-    /// It is in another state.
+    /// The event is in another state.
     #[error("it is not parked; its state is {0}")]
     NotParked(EventState),
-    /// An applier works on it, so a retry would be a second try at the same time.
+    /// An applier works on the event, so a retry would be a second try at the same time.
     #[error("the bridge works on it at this moment; look again in a minute")]
     InProgress,
-    /// A message of which not all is there cannot be read again.
+    /// The message was not kept whole, so it cannot be read again.
     #[error(
         "it never became an event, and not all of it was kept, so it cannot be read again: have it sent again, and skip this one"
     )]
     NotWhole,
-    /// An approval was asked for, and its reason is none that an approval overrides.
+    /// An approval was requested, and no approval overrides the event's reason.
     #[error("it is parked as {0}, which no approval overrides: retry it without one")]
     NotApprovable(String),
 }
 
-/// The condition on the reason, which is the placeholder `$1`: of one, or none.
+/// The condition on the reason, which is the placeholder `$1`: one reason, or any.
 pub(super) fn of_reason(has_reason: bool) -> &'static str {
     if has_reason { "reason = $1" } else { "$1 = ''" }
 }
@@ -110,9 +111,9 @@ impl StoreView {
         Ok(page.fetch_all(&self.readers).await?)
     }
 
-    /// Parked events by reason: how many, and since when.
+    /// Parked events by reason: their number, and the time of the oldest and the newest.
     pub async fn parked_groups(&self) -> Result<Vec<ParkedGroup>, Error> {
-        // Of what never became an event the type is unknown.
+        // The type is unknown for messages that never became an event.
         let rows = query(ours(format!(
             "SELECT reason, COUNT(*), COUNT(CASE WHEN {RETRYABLE} THEN 1 END), MIN(settled_at), MAX(settled_at), \
              CASE WHEN event IS NULL THEN '' ELSE type END AS of_type FROM events \
@@ -130,7 +131,7 @@ impl StoreView {
         Ok(groups)
     }
 
-    /// Why [`Desk::unpark`] has just changed nothing.
+    /// The reason why [`Desk::unpark`] has just changed nothing.
     pub async fn why_not_taken(&self, id: EventId, request: RetryRequest) -> Result<NotTaken, Error> {
         let row = query("SELECT state, reason, COUNT(event) FROM events WHERE id = $1 GROUP BY state, reason");
         let row = row.bind(id).fetch_optional(&self.readers).await?;
@@ -157,14 +158,14 @@ impl StoreView {
 }
 
 impl Desk {
-    /// Takes a parked event out of parking; its kind. A retry also makes an event due now that waits for its next try or its
-    /// sign-up, unless an applier is at work on it. `None`: it does neither, and nothing changed.
+    /// Takes a parked event out of parking, and returns its kind. A retry also makes an event due now that waits for its next try
+    /// or its sign-up, unless an applier works on it. `None`: neither applied, and nothing changed.
     pub async fn unpark(&self, id: EventId, request: RetryRequest) -> Result<Option<RowKind>, Error> {
         self.write(Unpark { id, request, now: self.clock.now(), ceilings: self.ceilings.get() }).await
     }
 
-    /// Moves what was parked in the future, by a clock that was ahead, to now: retries of many cover what was parked before
-    /// they were ordered.
+    /// Dates back to now the events that a clock that was ahead parked in the future: bulk retries cover the events that were
+    /// parked before their order.
     pub(super) async fn date_back_parked(&self) -> Result<(), Error> {
         let now = self.clock.now();
         let latest = Timestamp::latest(now, Duration::ZERO);
@@ -176,8 +177,8 @@ impl Desk {
         Ok(())
     }
 
-    /// Gives up whatever is parked now, of one reason or all, and never became an event. Of a reason that waits for an
-    /// approval, everything: to refuse the approval is to skip. How many they were. Stopped in the middle, it has skipped some.
+    /// Skips all parked messages that never became an event, of one reason or all. For a reason that waits for an approval, skips
+    /// everything: to refuse the approval is to skip. Returns their number. If stopped in the middle, it has skipped some.
     pub async fn skip_unreadable(&self, reason: Option<Reason>) -> Result<u64, Error> {
         self.date_back_parked().await?;
         let now = self.clock.now();
@@ -192,7 +193,7 @@ impl Desk {
     }
 }
 
-/// Reason, how many, how many retryable, oldest, newest, kind.
+/// A row of a group: reason, count, retryable count, oldest, newest, kind.
 type GroupRow = (Option<String>, u64, u64, Timestamp, Timestamp, String);
 
 impl ParkedGroup {
@@ -202,7 +203,7 @@ impl ParkedGroup {
         Self { reason: reason.unwrap_or_default(), count, retryable, types, oldest_at, newest_at }
     }
 
-    /// Takes in those of another type.
+    /// Adds the events of another type.
     fn add(&mut self, part: Self) {
         self.count += part.count;
         self.retryable += part.retryable;
@@ -241,14 +242,14 @@ impl Write for Unpark {
 }
 
 impl Unpark {
-    /// Makes an event due now that waits for its next try or its sign-up; its kind. `None`: it does not wait, or an applier is
-    /// at work on it.
+    /// Makes an event due now that waits for its next try or its sign-up, and returns its kind. `None`: the event does not wait,
+    /// or an applier works on it.
     async fn hurry(&self, tx: &mut Transaction<'_>) -> Result<Option<RowKind>, Fault> {
         let lane = query("SELECT lane FROM events WHERE id = $1 AND (state = 'pending' OR state = 'waiting')");
         let lane: Option<Option<String>> = lane.bind(self.id).fetch_optional(&mut *tx).await?;
         let Some(lane) = lane else { return Ok(None) };
         if let Some(lane) = &lane {
-            // Held until the end of the transaction, so that no claim of it begins or ends meanwhile.
+            // Locked until the end of the transaction, so that no claim of the lane begins or ends meanwhile.
             let hold = ours(format!(
                 "SELECT {columns} FROM lanes WHERE lane = $1{}",
                 tx.db.for_update(),
@@ -293,8 +294,8 @@ impl Write for DateBack {
     }
 }
 
-/// Puts one parked event back into its lane; its kind, or `None` if it is not parked. With `approve` it is also `None` for a
-/// reason that no approval overrides.
+/// Puts one parked event back into its lane. Returns its kind, or `None` if it is not parked. With `approve` it also returns
+/// `None` for a reason that no approval overrides.
 pub(super) async fn retry(
     tx: &mut Transaction<'_>,
     id: EventId,
@@ -312,8 +313,8 @@ pub(super) async fn retry(
     Ok(None)
 }
 
-/// Puts one parked event back into its lane, approved if it is parked for the reason that
-/// is approved. A message that never became an event has no lane, and waits to be read again.
+/// Puts one parked event back into its lane, approved if it is parked for the approved reason. A message that never became an
+/// event has no lane, and waits to be read again.
 async fn put_back(
     tx: &mut Transaction<'_>,
     id: EventId,

@@ -1,8 +1,8 @@
-//! Events whose day has come, or whose wait is over, become work.
+//! Events whose day has come, or whose wait is over, become claimable.
 //!
-//! A purge is the bridge's own announced event: it removes a user for good, a while after the churn. Its day lies as far after
-//! its arrival as it did when it was made, so an arrival in the future shows that the clock was ahead. Then the while begins now.
-//! Its own day stays in `time` and comes back should the clock that judged so have been behind: never early.
+//! A purge is the bridge's own announced event: it removes a user for good, a while after the churn. The store keeps the distance
+//! between its arrival and its day, so an arrival in the future shows that the clock was ahead. Then the while begins now. Its
+//! own day stays in `time` and comes back if the clock that judged so turns out to have been behind: never early.
 //!
 //! Before: [`crate::store::inbox`] and [`crate::store::settlement`] schedule them. After: [`crate::store::claims`].
 
@@ -17,7 +17,7 @@ use super::moments::{Ceilings, Reach};
 use super::transaction::{Transaction, Write};
 use crate::domain::{EventId, Timestamp};
 
-/// Events that become due in one go; the rest follow at the next step.
+/// Limit of the events that become due in one step; the rest follow at the next step.
 const PROMOTED_MAX: usize = 500;
 
 impl Store {
@@ -30,7 +30,7 @@ impl Store {
 
 struct Promote {
     now: Timestamp,
-    /// Now, for what takes effect on its day: a churn that comes too early takes its customer away.
+    /// The present for events that take effect on their day: a churn that comes too early takes its customer away.
     day: Timestamp,
     ceilings: Ceilings,
 }
@@ -49,12 +49,12 @@ impl Write for Promote {
              AND (door <> 'internal' OR time <= $1 OR received_at > $3) ORDER BY due_at LIMIT $2{}) RETURNING lane",
             tx.db.skip_locked()
         ));
-        // A purge that was dated back waits for its own day all the same, if the clock that set it turns out to be right.
+        // A purge that was dated back still waits for its own day, if the clock that set it turns out to be right.
         let latest = Timestamp::latest(self.now, Duration::ZERO);
         let promote = query(promote).with((self.day, PROMOTED_MAX, latest));
         let mut lanes: Vec<String> = promote.fetch_all(&mut *tx).await?;
-        // A day on which an event takes effect is its sender's; the end of a wait is ours, and cannot lie so far ahead. The
-        // wait begins again, by a clock that is right.
+        // The sender sets the day on which an event takes effect; the bridge sets the end of a wait, which cannot lie this far
+        // ahead. The wait begins again, by a clock that is right.
         let waits_too_long = ours(format!(
             "UPDATE events SET state = 'pending', due_at = $3, tries_from = $3 WHERE id IN (SELECT id FROM events \
              WHERE state = 'waiting' AND state IN ('scheduled', 'waiting') AND due_at > $1 ORDER BY due_at LIMIT $2{}) \
@@ -73,7 +73,8 @@ impl Write for Promote {
 }
 
 impl Promote {
-    /// Arrivals in the future, of a clock that was ahead, have waited since now as far as is known: their age would be none.
+    /// Dates arrivals in the future, from a clock that was ahead, back to now, the best known begin of their wait: otherwise they
+    /// would have no age.
     async fn date_back(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
         let date_back = ours(format!(
             "UPDATE events SET tries_from = $3 WHERE id IN (SELECT id FROM events \
@@ -88,15 +89,15 @@ impl Promote {
     }
 }
 
-/// Purges that one step looks at; the rest follow with the next.
+/// Limit of the purges that one step looks at; the rest follow with the next.
 const PURGES_AT_ONCE: usize = 200;
 
 impl Store {
-    /// Dates some purges back that a clock ahead has put off; `true`: there may be more.
+    /// Dates back some purges that a clock ahead has put off; `true`: there may be more.
     pub async fn date_purges(&self) -> Result<bool, Error> {
         let now = self.clock.now();
         let latest = Timestamp::latest(now, Duration::ZERO);
-        // Not by the writer: it reads past all that is announced. A purge that is not due before its own day is none of these.
+        // Outside the writer: this reads past all announced events. It skips purges that are not due before their own day.
         let wrong = query(
             "SELECT id FROM events WHERE state IN ('scheduled', 'waiting') AND state = 'scheduled' AND door = 'internal' \
              AND ((received_at > $1 AND due_at = time) \

@@ -1,7 +1,7 @@
 //! The operator's views: events, customers, heat pumps and alerts.
 //!
-//! Reads only, beside the writer, bounded in rows. Lists carry ids and states. Personal data is in two views, which
-//! only the admin API asks for: the original bytes in [`StoreView::event`], and the state in [`StoreView::customer`].
+//! Reads only, outside the writer, bounded in rows. Lists carry ids and states. Personal data is in two views, which only the
+//! admin API requests: the original bytes in [`StoreView::event`], and the state in [`StoreView::customer`].
 //!
 //! Before: the tables. After: [`crate::admin`], [`crate::metrics`].
 
@@ -21,7 +21,7 @@ use crate::domain::event::EventState;
 use crate::domain::notice::Topic;
 use crate::domain::{EventId, Timestamp};
 
-/// Rows of one list at most: an operator reads a page, a tool narrows its question.
+/// Limit of the rows of one list: an operator reads a page, a tool narrows its question.
 pub const ROWS_MAX: i64 = 1_000;
 
 row! {
@@ -235,7 +235,7 @@ pub struct ScopeView {
     pub name: String,
 }
 
-/// Which heat pumps a list has.
+/// The selection of heat pumps in a list.
 #[derive(Debug, Clone, Default)]
 #[expect(missing_docs, reason = "named for what they narrow")]
 pub struct PumpFilter {
@@ -243,9 +243,9 @@ pub struct PumpFilter {
     pub manufacturer: Option<String>,
     pub region: Option<String>,
     pub has_alert: bool,
-    /// Only those whose ids come later.
+    /// The id after which the page begins.
     pub after: Option<String>,
-    /// At most [`ROWS_MAX`].
+    /// The limit of rows, at most [`ROWS_MAX`].
     pub limit: i64,
 }
 
@@ -264,7 +264,7 @@ impl StoreView {
         Ok(Some(EventView { event, calls, envelope, raw, raw_encoding }))
     }
 
-    /// The state of a customer, and how many events of theirs are worked on before one that came now.
+    /// The state of a customer, and the number of their events that go before one that arrives now.
     pub async fn knowledge(&self, customer: &str) -> Result<(Customer, u64), Error> {
         let known = match self.lane_text(customer).await?.unwrap_or_default().as_str() {
             "" => Customer::default(),
@@ -293,7 +293,7 @@ impl StoreView {
         Ok(known.with((origin, origin_id, source)).fetch_optional(&self.readers).await?)
     }
 
-    /// One customer with events, notices and heat pumps, newest first; `None` if nothing was ever heard of it.
+    /// One customer with events, notices and heat pumps, newest first; `None` if the store has never heard of them.
     pub async fn customer(&self, customer: &str) -> Result<Option<CustomerView>, Error> {
         let events =
             ours(format!("SELECT {} FROM events WHERE lane = $1 ORDER BY id DESC LIMIT $2", EventSummary::COLUMNS));
@@ -346,7 +346,7 @@ impl StoreView {
         Ok(outages.0.iter().filter_map(outage_of).collect())
     }
 
-    /// The open alert that the bridge cannot see.
+    /// The open alert that the bridge has lost its visibility.
     pub async fn open_blindness(&self) -> Result<Option<AlertView>, Error> {
         let blindness = standing::open_blindness(&self.readers).await?;
         Ok(blindness.map(|blindness| AlertView {

@@ -1,4 +1,4 @@
-//! The key by which erased customers are known again: tombstones hold keyed hashes, and no ids.
+//! The key that recognises erased customers: tombstones hold keyed hashes, and no ids.
 //!
 //! Before: [`crate::store::open`] finds the key, or makes it. After: [`crate::store::inbox`] and [`crate::store::erasure`] hash with it.
 
@@ -11,17 +11,17 @@ use super::db::{Connection, Fault, query};
 use super::error::{Error, OpenError};
 use crate::clock::Clock;
 
-/// `origin` of the rows of events that came after their customer was erased; `origin_id` is a keyed hash of both.
+/// The `origin` of the rows of events that came after their customer was erased; `origin_id` is a keyed hash of both.
 pub(super) const ERASED: &str = "erased";
 
-/// What hashes an erased customer's id.
+/// The key that hashes an erased customer's id.
 #[derive(Clone)]
 pub(super) struct Key(Arc<[u8]>);
 
 impl Key {
-    /// The configured key, else the one that this store made for itself. A key other than the one of the tombstones
-    /// that are there would not know them, and erased customers would come back: that is refused. So is a command
-    /// (`works` is false) with another key than the bridge's, which would not know what it erased.
+    /// Returns the configured key, else the one that this store made for itself. Refuses a key that is not the one of the
+    /// existing tombstones: it would not recognise them, and erased customers would come back. Also refuses a command (`works` is
+    /// false) with another key than the bridge's, which would not recognise the customers that it erased.
     pub(super) async fn open(
         connection: &mut Connection,
         configured: Option<&str>,
@@ -48,17 +48,17 @@ impl Key {
         Ok(key)
     }
 
-    /// The tombstone's name of a customer.
+    /// The name of a customer's tombstone.
     pub(super) fn customer(&self, id: &str) -> String {
         self.hash(&["customer", id])
     }
 
-    /// What stays of an event's identity.
+    /// The hash that remains of an event's identity.
     pub(super) fn identity(&self, origin: &str, origin_id: &str) -> String {
         self.hash(&["event", origin, origin_id])
     }
 
-    /// What stays of an event's digest: without the key, the digest of few possible contents could be guessed.
+    /// The hash that remains of an event's digest: without the key, the digest of few possible contents could be guessed.
     pub(super) fn digest(&self, digest: &str) -> String {
         self.hash(&["digest", digest])
     }
@@ -66,7 +66,7 @@ impl Key {
     fn hash(&self, parts: &[&str]) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
         for part in parts {
-            // Lengths before texts: two lists never look the same.
+            // Each length comes before its text, so two different lists never look the same.
             mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             mac.update(part.as_bytes());
         }
@@ -78,7 +78,7 @@ async fn value(connection: &mut Connection, name: &'static str) -> Result<Option
     query("SELECT value FROM erasure_keys WHERE name = $1").bind(name).fetch_optional(connection).await
 }
 
-/// The key that is kept in the store; made once, by whichever replica is first.
+/// The key that is stored in the store; the first replica makes it once.
 async fn of_store(connection: &mut Connection, clock: &Clock) -> Result<String, Error> {
     if let Some(key) = value(connection, "key").await? {
         return Ok(key);

@@ -1,7 +1,7 @@
-//! Events that are not done, each with why it waits and when it is tried next.
+//! Events that are not done, each with the reason why it waits and the time of its next try.
 //!
-//! Reads only, a page at a time by an index: a page of the oldest costs the same whatever the backlog. Nothing of an event's
-//! content is read.
+//! Reads only, a page at a time by an index: a page of the oldest costs the same whatever the backlog. No content of an event is
+//! read.
 //!
 //! Before: [`crate::store::lanes`] and [`crate::store::parking`] write the rows. After: [`crate::admin`] and [`crate::cli`] show them.
 
@@ -23,7 +23,7 @@ use crate::domain::partner_health::{Hold, PartnerHealth};
 use crate::domain::{EventId, Timestamp};
 
 names! {
-    /// Why an event waits.
+    /// The reason why an event waits.
     pub enum WaitsFor {
         /// Its next try: the last one failed.
         Retrying = "retrying",
@@ -79,19 +79,19 @@ pub struct OpenEvent {
     pub next_try: Option<Timestamp>,
 }
 
-/// Which events a list has.
+/// The selection of events in a list.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "named for what they narrow")]
 pub struct OpenFilter {
     pub state: OpenState,
     pub customer: Option<String>,
-    /// Those after the one at which the page before ended.
+    /// The end of the previous page.
     pub after: Option<OpenCursor>,
-    /// At most [`ROWS_MAX`].
+    /// The limit of rows, at most [`ROWS_MAX`].
     pub limit: i64,
 }
 
-/// Where a page of open events ended.
+/// The position at which a page of open events ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenCursor {
     since: i64,
@@ -99,7 +99,7 @@ pub struct OpenCursor {
 }
 
 impl OpenCursor {
-    /// Reads what its `Display` writes.
+    /// Parses the output of its `Display`.
     pub fn parse(text: &str) -> Option<Self> {
         let (since, id) = text.split_once('.')?;
         Some(Self { since: since.parse().ok()?, id: id.to_owned() })
@@ -117,12 +117,12 @@ impl std::fmt::Display for OpenCursor {
 #[expect(missing_docs, reason = "named for what they hold")]
 pub struct OpenPage {
     pub events: Vec<OpenEvent>,
-    /// Where the next page begins; `None`: there is none.
+    /// The beginning of the next page; `None`: there is none.
     pub next: Option<OpenCursor>,
 }
 
 row! {
-    /// The columns of an open event, of its lane, and of what comes before it.
+    /// The columns of an open event, of its lane, and of the event that comes before it.
     struct OpenRow {
         id: EventId = "e.id",
         kind: RowKind = "e.type",
@@ -151,7 +151,7 @@ struct Around {
 }
 
 impl StoreView {
-    /// A page of events that are not done, those first that wait for longest; of parked ones, by arrival.
+    /// A page of events that are not done, those first that wait for longest; parked ones by arrival.
     pub async fn open_events(&self, filter: OpenFilter) -> Result<OpenPage, Error> {
         let limit = filter.limit.clamp(1, ROWS_MAX);
         let page = self.page_of(&filter, limit).await?;
@@ -171,7 +171,7 @@ impl StoreView {
         let details = query(details).with_each(page.iter().map(|cursor| &cursor.id));
         let rows: Vec<OpenRow> = details.fetch_all(&self.readers).await?;
         let mut events: Vec<OpenEvent> = rows.into_iter().map(|row| around.event_of(row)).collect();
-        // It may have ended since its page was read.
+        // The event may have ended since its page was read.
         events.retain(|event| event.state == filter.state.into());
         events.sort_by_cached_key(|event| page.iter().position(|cursor| cursor.id == event.id.to_string()));
         Ok(OpenPage { events, next })
@@ -243,7 +243,7 @@ impl Around {
         }
     }
 
-    /// Rest of the pause that Podero asked for.
+    /// The rest of the pause that Podero asked for.
     fn pause(&self) -> std::time::Duration {
         match self.standing.hold(self.now) {
             Some(Hold::Paused { until }) => until.since(self.now),
