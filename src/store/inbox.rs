@@ -1,7 +1,6 @@
 //! The inbox: an event is inserted unless its identity is known. The dedupe row is the work item itself.
 //!
-//! A crash before the commit leaves nothing, and the sender, who got no answer, sends again. After the
-//! commit the event is ours.
+//! A crash before the commit leaves nothing, and the sender, who got no answer, sends again. After the commit the event is ours.
 //!
 //! Before: [`crate::inbound`]. After: [`crate::store::lanes`].
 
@@ -23,45 +22,45 @@ use crate::domain::notice::Notice;
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 
-/// Something that arrived, ready to be kept.
+/// An arrival that is ready to be stored.
 #[derive(Debug, Clone)]
 pub struct Arrival {
-    /// Our id for it.
+    /// The bridge's id of the arrival.
     pub id: EventId,
-    /// The sender's identity of it within its source, first half (CloudEvents `source`).
+    /// The first half of the sender's identity of it within its source (CloudEvents `source`).
     pub origin: String,
-    /// Second half (CloudEvents `id`).
+    /// The second half (CloudEvents `id`).
     pub origin_id: String,
-    /// The configured source it came by: two sources may have events of the same identity.
+    /// The configured source that it came from: two sources may have events of the same identity.
     pub source: String,
-    /// How it came in, for the timeline.
+    /// The transport that it came by, for the timeline.
     pub transport: Transport,
-    /// When it arrived.
+    /// The time of its arrival.
     pub received_at: Timestamp,
-    /// Digest of its content.
+    /// The digest of its content.
     pub digest: String,
     /// The original bytes.
     pub raw: Bytes,
-    /// What came beside them and says something, as JSON: headers that carry an event's attributes, say.
+    /// The meaningful headers that came with the bytes, as JSON: those that carry an event's attributes, say.
     pub envelope: Option<String>,
-    /// What it is.
+    /// Its content.
     pub content: Content,
 }
 
-/// What an arrival turned out to be.
+/// The content of an arrival, once it is read.
 #[derive(Debug, Clone)]
 pub enum Content {
     /// An event to be applied.
     Event(Event),
-    /// Something that a person must look at; told by the notice.
+    /// A message that a person must look at; the notice announces it.
     Parked {
         /// The class of trouble.
         reason: Reason,
-        /// More about it, free of personal data.
+        /// Details, free of personal data.
         detail: String,
-        /// The news of it.
+        /// The notice that announces it.
         notice: Notice,
-        /// Whether it may be here already: then an equal one is this one. Otherwise equal ones are several.
+        /// `true` if an equal message is the same one, which may be here already. Otherwise equal messages are several.
         may_be_known: bool,
     },
 }
@@ -78,7 +77,7 @@ impl Content {
         self.event().map(|event| event.customer.as_str())
     }
 
-    /// Its time in the order of its lane.
+    /// The event's time in the order of its lane.
     fn time(&self) -> Option<Timestamp> {
         self.event().map(|event| event.stamp().time)
     }
@@ -91,31 +90,31 @@ impl Content {
     }
 }
 
-/// The answer to an arrival. Whatever it says is committed.
+/// The answer to an arrival. Its content is committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Receipt {
-    /// It is ours now.
+    /// The arrival is ours now.
     Accepted {
-        /// Our id for it.
+        /// The bridge's id of it.
         id: EventId,
         /// Pending, scheduled or parked; superseded if its customer was erased since it happened.
         state: EventState,
     },
-    /// It was ours already; nothing changed.
+    /// The arrival was ours already; nothing changed.
     Duplicate {
-        /// Our id for the first one.
+        /// The bridge's id of the first one.
         id: EventId,
-        /// What has become of the first one.
+        /// The state of the first one.
         state: EventState,
     },
-    /// Its identity is known, with another content. Nothing was kept.
+    /// The identity is known, with another content. Nothing was stored.
     Reused {
-        /// Our id for the first one.
+        /// The bridge's id of the first one.
         id: EventId,
     },
 }
 
-/// Of a row whose texts are empty, about.
+/// The approximate bytes of a row whose texts are empty.
 const ROW_BYTES: usize = 1_024;
 
 pub(super) struct Accept {
@@ -124,14 +123,14 @@ pub(super) struct Accept {
     pub(super) key: Key,
 }
 
-/// The moments by which an arrival is judged.
+/// The times by which an arrival is judged.
 #[derive(Clone, Copy)]
 pub(super) struct Moments {
-    /// From when on it is work: when it arrived, or was read again.
+    /// The time from which on it is work: its arrival, or when it was read again.
     pub(super) work_from: Timestamp,
-    /// Now, for an event that waits for its day.
+    /// The present, for an event that waits for its day.
     pub(super) day: Timestamp,
-    /// Now, by which a tombstone is judged: a message may have arrived long before.
+    /// The present, by which a tombstone is judged: a message may have arrived long before.
     pub(super) written_at: Timestamp,
 }
 
@@ -139,9 +138,9 @@ pub(super) struct Moments {
 pub(super) struct ReadyArrival {
     arrival: Arrival,
     columns: Columns,
-    /// The name that its customer's tombstone would have; empty where there is no customer.
+    /// The name that its customer's tombstone would have; empty if there is no customer.
     tombstone: String,
-    /// Of its notice, if it has one.
+    /// The `seq` of its notice, if it has one.
     seq: String,
     moments: Moments,
 }
@@ -155,7 +154,7 @@ impl ReadyArrival {
         Self { columns: Columns::of(&arrival, moments), arrival, tombstone, seq, moments }
     }
 
-    /// Of its texts: the original bytes, which are held twice, and what was read in them.
+    /// The bytes of its texts: the original bytes, which are held twice, and the texts read from them.
     fn bytes(&self) -> usize {
         let read = [&self.columns.event, &self.arrival.envelope, &self.columns.detail];
         let read: usize = read.into_iter().flatten().map(String::len).sum();
@@ -164,12 +163,12 @@ impl ReadyArrival {
 }
 
 impl Store {
-    /// Keeps arrivals, all in one transaction; a receipt for each, in order. After `Ok` they are on disk.
+    /// Stores arrivals, all in one transaction; a receipt for each, in order. After `Ok` they are on disk.
     pub async fn accept(&self, arrivals: Vec<Arrival>) -> Result<Vec<Receipt>, Error> {
         self.accept_as(arrivals, Urgency::Live).await
     }
 
-    /// As [`Store::accept`], of imported events: they are worked on when nothing else is due.
+    /// As [`Store::accept`], for imported events: they are worked on when nothing else is due.
     pub async fn accept_in_bulk(&self, arrivals: Vec<Arrival>) -> Result<Vec<Receipt>, Error> {
         self.accept_as(arrivals, Urgency::Bulk).await
     }
@@ -223,7 +222,7 @@ impl Accept {
         replaced: &mut Vec<RowKind>,
     ) -> Result<Receipt, Fault> {
         let arrival = &row.arrival;
-        // A message that was emptied names no customer any more whose tombstone would keep it away.
+        // A message that an erasure emptied no longer names a customer whose tombstone would keep it away.
         if matches!(arrival.content, Content::Parked { .. })
             && let Some(emptied) = self.known_erased(tx, arrival).await?
         {
@@ -256,21 +255,21 @@ impl Accept {
         Ok(Receipt::Accepted { id: arrival.id, state: row.columns.state })
     }
 
-    /// Why an arrival was not inserted: its identity is known, or its customer was erased after it happened.
+    /// The reason why an arrival was not inserted: its identity is known, or its customer was erased after it happened.
     async fn not_new(&self, tx: &mut Transaction<'_>, arrival: &Arrival) -> Result<Receipt, Fault> {
         let Arrival { source, origin, origin_id, digest, .. } = arrival;
         if let Some(receipt) = (Identity { source, origin, origin_id, digest }).known(tx).await? {
             return Ok(receipt);
         }
         let left = self.left_of(arrival);
-        // Before the insert, which meets no row from before identities had a source.
+        // Checked before the insert, which does not see rows from before identities had a source.
         if let Some(receipt) = left.identity(source).known(tx).await? {
             return Ok(receipt);
         }
         if left.insert(tx, arrival).await? {
             return Ok(Receipt::Accepted { id: arrival.id, state: EventState::Superseded });
         }
-        // Neither there nor new: it was removed in between, and the sender is to send it again.
+        // Neither known nor new: it was removed in between, and the sender must send it again.
         left.identity(source).known(tx).await?.ok_or(Fault::Missing)
     }
 
@@ -284,7 +283,7 @@ impl Accept {
     }
 }
 
-/// What identifies an arrival, and what tells whether two of one identity are the same.
+/// The identity of an arrival, and the digest that tells if two of one identity are the same.
 struct Identity<'a> {
     source: &'a str,
     origin: &'a str,
@@ -294,7 +293,7 @@ struct Identity<'a> {
 
 impl Identity<'_> {
     /// The receipt of an arrival whose identity has a row. A row with no scope is from before identities had a source, and counts
-    /// for each. Not by OR, of which SQLite makes a list, and of the list a table in memory.
+    /// for each source. The statement avoids OR: SQLite would make a list of it, and of the list a table in memory.
     async fn known(&self, tx: &mut Transaction<'_>) -> Result<Option<Receipt>, Fault> {
         let sql = "SELECT id, state, digest FROM events WHERE origin = $1 AND origin_id = $2 AND COALESCE(NULLIF(scope, ''), $3) = $3";
         let known: Option<(EventId, EventState, String)> =
@@ -306,7 +305,7 @@ impl Identity<'_> {
     }
 }
 
-/// What an erasure leaves of an arrival's identity and digest.
+/// The remains of an arrival's identity and digest after an erasure.
 struct LeftOver {
     origin_id: String,
     digest: String,
@@ -317,7 +316,7 @@ impl LeftOver {
         Identity { source, origin: ERASED, origin_id: &self.origin_id, digest: &self.digest }
     }
 
-    /// Keeps an event of an erased customer: that it came, and not what it said. `false`: it was kept so before.
+    /// Records that an event of an erased customer came, but not its content. Returns `false` if that was recorded before.
     async fn insert(&self, tx: &mut Transaction<'_>, arrival: &Arrival) -> Result<bool, Fault> {
         let (kind, received_at) = (arrival.content.kind(), arrival.received_at);
         let new = NewEvent {
@@ -335,15 +334,15 @@ impl LeftOver {
     }
 }
 
-/// The second of two equal ones that never became events, under an identity of its own: for all that is known its sender
-/// meant both. `None`: it is the one that is there.
+/// The second of two equal messages that never became events, under an identity of its own: as far as is known, its sender meant
+/// both. `None`: it is the one that is there.
 fn twin(arrival: &Arrival, known: &Receipt) -> Option<Arrival> {
     let Receipt::Duplicate { id, .. } = known else { return None };
     let is_another = matches!(arrival.content, Content::Parked { may_be_known: false, .. }) && *id != arrival.id;
     is_another.then(|| Arrival { origin_id: format!("{}/{}", arrival.origin_id, arrival.id), ..arrival.clone() })
 }
 
-/// The columns of an arrival that depend on what it turned out to be.
+/// The columns of an arrival that depend on its content.
 struct Columns {
     happened: Timestamp,
     due_at: Timestamp,
@@ -373,8 +372,8 @@ impl Columns {
         };
         match &arrival.content {
             Content::Event(event) => {
-                // By a clock that jumped ahead, an announced event would seem to take effect already. One that is told as it
-                // takes effect waits for nothing.
+                // By a clock that jumped ahead, an announced event would seem to take effect already. An event that is sent as it
+                // takes effect does not wait.
                 let is_later = |at: &Timestamp| *at > now || (*at > moments.day && event.is_announced());
                 let later = event.effective_at.filter(is_later);
                 Self {
@@ -394,8 +393,8 @@ impl Columns {
 }
 
 impl ReadyArrival {
-    /// `false` when the identity is known to its source, or to a row from before identities had a source; or a tombstone
-    /// says that its customer was erased after it happened.
+    /// Inserts the row. Returns `false` if the identity is known to its source, or to a row from before identities had a source,
+    /// or if a tombstone says that its customer was erased after the event happened.
     async fn insert(&self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
         let (arrival, columns) = (&self.arrival, &self.columns);
         let new = NewEvent {
@@ -424,9 +423,9 @@ impl ReadyArrival {
         Ok(new.insert(&mut *tx).await? && !self.is_taken_back(tx).await?)
     }
 
-    /// Asked once the row is there, and takes it back: an erasure lets no row in until it has ended, so the tombstone shows
-    /// afterwards. The same look finds a row of the same identity from before identities had a source (scope ''); no row of
-    /// that kind is ever added, so it cannot come in between.
+    /// Checks for obstacles once the row is there, and removes it if it finds one. An erasure lets no row in until it has ended,
+    /// so its tombstone is visible by then. The same query finds a row of the same identity from before identities had a source
+    /// (scope ''); no row of that kind is ever added, so it cannot come in between.
     async fn is_taken_back(&self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
         let obstacle = query(
             "SELECT 1 FROM tombstones WHERE customer = $1 AND erased_at >= $2 AND (erased_at <= $5 OR $2 <= $6) \
@@ -448,7 +447,7 @@ impl ReadyArrival {
     }
 }
 
-/// Bytes as text where they are text. PostgreSQL's TEXT takes no NUL, so that goes as base64 too.
+/// Bytes as text if they are text. PostgreSQL's TEXT takes no NUL, so bytes with one become base64 too.
 fn keep_bytes(raw: &[u8]) -> (String, &'static str) {
     use base64::Engine;
     match std::str::from_utf8(raw) {

@@ -8,17 +8,17 @@ use super::transaction::Transaction;
 use crate::domain::customer::Customer;
 use crate::domain::{EventId, Timestamp};
 
-/// Whether a person waits for the effect of an event.
+/// The urgency of an event: `Live` if a person may wait for its effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Urgency {
-    /// It comes as it happens.
+    /// The event came as it happened.
     Live,
-    /// It is one of many that were imported, and yields.
+    /// The event is one of many that were imported, and yields.
     Bulk,
 }
 
 impl Urgency {
-    /// As `lanes.bulk` has it.
+    /// The value in the column `lanes.bulk`.
     pub(super) fn bulk(self) -> i64 {
         match self {
             Self::Live => 0,
@@ -37,19 +37,20 @@ row! {
 }
 
 impl LaneHold {
-    /// Whether an applier works on this event. A lease that has lapsed, or lies beyond its ceiling, does not count.
+    /// `true` if an applier works on this event. A lease that has lapsed, or lies beyond its ceiling, does not count.
     pub(super) fn is_at_work_on(&self, id: EventId, now: Timestamp, ceilings: Ceilings) -> bool {
         let is_leased = self.lease_until.is_some_and(|until| !until.has_come(now, ceilings.work));
         self.is_claimed && self.begun == Some(id) && is_leased
     }
 }
 
-/// Makes a lane claimable now, unless an applier works on it: then its settling looks for the next head. A new lane's
-/// fence begins at the moment, so that none repeats that a lane of the same name had before its customer was erased.
+/// Makes a lane claimable now, unless an applier works on it: then the settling of its claim looks for the next head. A new
+/// lane's fence begins at the present time, so that it repeats no fence of a lane of the same name from before its customer was
+/// erased.
 ///
-/// A live event makes the lane live, with all that is in it: one customer's events keep their order. An imported event
-/// makes a lane yield only where nothing else is due in it. What would change nothing is not written: most arrivals of a
-/// backlog find their lane ready.
+/// A live event makes the lane live, with all that is in it: one customer's events keep their order. An imported event makes a
+/// lane yield only if nothing else is due in it. Nothing is written if nothing would change: most arrivals of a backlog find
+/// their lane ready.
 pub(super) async fn ready_lane(
     tx: &mut Transaction<'_>,
     lane: &str,
@@ -69,7 +70,7 @@ pub(super) async fn ready_lane(
     Ok(())
 }
 
-/// A lane may be claimed again when its head is due; with no head, when something arrives.
+/// Makes a lane due with its head; without a head, it waits for an arrival.
 pub(super) async fn ready_for_head(tx: &mut Transaction<'_>, lane: &str) -> Result<(), Fault> {
     let sql = "UPDATE lanes SET ready_at = COALESCE(\
          (SELECT due_at FROM events WHERE id = lanes.begun AND state = 'pending'), \
@@ -78,10 +79,10 @@ pub(super) async fn ready_for_head(tx: &mut Transaction<'_>, lane: &str) -> Resu
     Ok(())
 }
 
-/// A customer as a lane keeps it.
+/// The stored form of a customer in a lane.
 pub(super) struct StoredCustomer {
     pub(super) text: String,
-    /// Whether they are a customer: the brake counts those.
+    /// `true` if they are an active customer: the brake counts those.
     pub(super) is_active: bool,
 }
 

@@ -23,7 +23,7 @@ impl<K> Default for InMemoryLeases<K> {
 }
 
 impl<K: Eq + Hash> InMemoryLeases<K> {
-    /// Ends leases whose work is done and on disk: it is due again when its row says so.
+    /// Ends leases whose work is done and on disk: each is due again when its row says so.
     pub(super) fn give_back<'a>(&self, keys: impl IntoIterator<Item = &'a K>)
     where
         K: 'a,
@@ -39,8 +39,8 @@ impl<K: Eq + Hash> InMemoryLeases<K> {
     }
 }
 
-/// The leases of one write. The writer may run it again after a rollback: then it leases again what it had. A write that fails
-/// in the end is to be undone.
+/// The leases of one write. The writer may run it again after a rollback: then it leases the same keys again. The leases of a
+/// write that finally fails must be undone.
 #[derive(Debug)]
 pub(super) struct LeaseGuard<K> {
     all: Arc<InMemoryLeases<K>>,
@@ -52,12 +52,12 @@ impl<K: Eq + Hash + Copy> LeaseGuard<K> {
         Arc::new(Self { all: all.clone(), mine: Mutex::default() })
     }
 
-    /// Gives back all leases of a write that did not go through.
+    /// Gives back all leases of a write that failed.
     pub(super) fn undo(&self) {
         self.all.give_back(self.mine().drain(..).as_slice());
     }
 
-    /// How many keys others have: a caller that looks for ten looks at as many more.
+    /// Returns the number of keys that other writes hold: a caller that looks for ten looks at that many more.
     pub(super) fn begin(&self, now: Timestamp) -> usize {
         self.undo();
         let mut all = self.all.lock();
@@ -65,7 +65,7 @@ impl<K: Eq + Hash + Copy> LeaseGuard<K> {
         all.len()
     }
 
-    /// `false`: another write has it.
+    /// Leases a key. Returns `false` if another write holds it.
     pub(super) fn take(&self, key: K, until: Timestamp) -> bool {
         let mut all = self.all.lock();
         let is_free = !all.contains_key(&key);
@@ -85,7 +85,7 @@ impl<K: Eq + Hash + Copy> LeaseGuard<K> {
 mod tests {
     use super::*;
 
-    /// A lease is of one write until it is given back or its time is over.
+    /// A lease belongs to one write until it is given back or expires.
     #[test]
     fn a_lease_lasts_until_it_is_given_back_or_expires() {
         let at = Timestamp::from_micros;
@@ -95,7 +95,7 @@ mod tests {
         assert!(one.take(1, at(10)) && one.take(2, at(10)) && !one.take(2, at(10)));
         assert_eq!(other.begin(at(0)), 2);
         assert!(!other.take(1, at(20)) && other.take(3, at(20)));
-        // A rollback: it takes the same again, and not the other's.
+        // A rollback: the write leases the same keys again, and not those of the other write.
         assert_eq!(one.begin(at(0)), 1);
         assert!(one.take(1, at(10)) && one.take(2, at(10)) && !one.take(3, at(10)));
         let failed = LeaseGuard::of(&all);

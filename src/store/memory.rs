@@ -1,4 +1,4 @@
-//! What the handles of one process remember together and no table has.
+//! The shared memory of the handles of one process, which no table has.
 //!
 //! Before: [`crate::store::handle`] holds it. After: the files that note something, and the gauges that count it.
 
@@ -11,23 +11,24 @@ use super::closed_sets::RowKind;
 use crate::domain::Timestamp;
 use crate::domain::event::EventKind;
 
-/// Life of a replica after its last heartbeat: then it counts as dead, and its share of the budget falls to the others. Until
-/// then the budget is used less than it could be, never more: a replica that cannot write here cannot claim anything either.
+/// Limit of the time after its last heartbeat for which a replica counts as alive; then its share of the budget falls to the
+/// others. Until then the budget is used less than it could be, never more: a replica that cannot write here cannot claim
+/// anything either.
 pub const REPLICA_LIFE: Duration = Duration::from_secs(10);
 
-/// Time for which rows of the dead are kept, for a person who looks into the table after a crash.
+/// Limit of the time for which rows of dead replicas are kept, for a person who looks into the table after a crash.
 const DEAD_KEPT: Duration = Duration::from_secs(60 * 60);
 
-/// Age up to which the number of active customers is believed without counting again. A count reads an index entry of each
+/// Limit of the age of the number of active customers before they are counted again. A count reads an index entry of each
 /// customer, and a share that is five minutes old is as good as a new one.
 pub const ACTIVE_AGE_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// Ends of events that the gauges have not counted yet, since the store itself ended them.
+/// Ends of events that the gauges have not counted yet, since the store itself ended the events.
 #[derive(Debug, Default)]
 pub(super) struct Uncounted {
-    /// Events that were parked because they could not be read.
+    /// The number of events that were parked because they could not be read.
     unreadable: AtomicU64,
-    /// Announced events that were replaced, by kind.
+    /// The number of announced events that were replaced, by kind.
     replaced: [AtomicU64; EventKind::ALL.len()],
 }
 
@@ -56,7 +57,7 @@ impl Uncounted {
 pub(super) struct ActiveCount(Mutex<Option<(Timestamp, u64)>>);
 
 impl ActiveCount {
-    /// A clock that was set back makes no number young for ever.
+    /// The known number, if it is young enough. A clock that was set back keeps no number young for ever.
     pub(super) fn known(&self, now: Timestamp) -> Option<u64> {
         let (at, count) = (*self.0.lock().expect("no code panics while it looks at a number"))?;
         (at <= now && now.since(at) < ACTIVE_AGE_MAX).then_some(count)
@@ -70,27 +71,27 @@ impl ActiveCount {
 /// A replica's row: its id, and its last heartbeat.
 pub(super) type Beat = (String, Timestamp);
 
-/// The replicas whose heartbeats this process has seen. Their clocks may differ, so it judges by the time that passed for itself
-/// since their rows changed.
+/// The replicas whose heartbeats this process has seen. Their clocks may differ, so it judges by its own elapsed time since their
+/// rows changed.
 #[derive(Debug, Default)]
 pub(super) struct Company(Mutex<BTreeMap<String, Sighting>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Sighting {
     seen_at: Timestamp,
-    /// By the time that passed; further each time that its row has changed.
+    /// The end of its life by this process's elapsed time; each change of its row extends it.
     lives_until: Duration,
 }
 
 impl Company {
-    /// Takes in all rows, and counts the replicas that live, `own` among them.
+    /// Takes in all rows, and counts the living replicas, `own` among them.
     pub(super) fn look(&self, rows: &[Beat], own: &str, now: Timestamp, passed: Duration) -> usize {
         let mut known = self.0.lock().expect("no code panics while it holds the replicas");
         let sighting = |(id, seen_at): &Beat| {
             let lives_for = match known.get(id) {
                 Some(before) if before.seen_at == *seen_at => return (id.clone(), *before),
                 Some(_) => REPLICA_LIFE,
-                // Seen for the first time; one in the future has a chance to change.
+                // First seen now; a row dated in the future has a chance to change.
                 None => REPLICA_LIFE.saturating_sub(now.since(*seen_at)),
             };
             (id.clone(), Sighting { seen_at: *seen_at, lives_until: passed + lives_for })
@@ -101,7 +102,7 @@ impl Company {
         others + 1
     }
 
-    /// The rows of those who have been dead for long.
+    /// The rows of replicas that have been dead for long.
     pub(super) fn dead(&self, passed: Duration) -> Vec<Beat> {
         let known = self.0.lock().expect("no code panics while it holds the replicas");
         let dead = known.iter().filter(|(_, sighting)| passed >= sighting.lives_until + DEAD_KEPT);

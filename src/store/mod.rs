@@ -1,9 +1,8 @@
-//! What survives: inbox, lanes, outbox and the watch's memory, on SQLite or PostgreSQL.
+//! The durable state: inbox, lanes, outbox and the watch's memory, on SQLite or PostgreSQL.
 //!
-//! The store decides nothing. Retry times, parking and alerts are values that the core computed; here they
-//! become durable. Every write goes through one [`Writer`] (group commit); reads go beside it. A call
-//! that returned `Ok` is on disk; one whose future was dropped or that failed with [`Error::Away`] may or may
-//! not be, and is safe to repeat.
+//! The store decides nothing. The core computes retry times, parking and alerts as values; the store makes them durable. Every
+//! write goes through one [`Writer`] (group commit); reads bypass it. A call that returned `Ok` is on disk; one whose future was
+//! dropped or that failed with [`Error::Away`] may or may not be, and is safe to repeat.
 //!
 //! Before: [`crate::inbound`] accepts. After: [`crate::apply`], [`crate::watch`], [`crate::replica`] and [`crate::outbound`] meet here, in
 //! tables.

@@ -1,7 +1,7 @@
-//! Polls of heat pumps: which users are due, and what a poll told.
+//! Polls of heat pumps: the users that are due, and the results of polls.
 //!
-//! Due times are rows, so a restart in the middle of a sweep forgets nothing. What a poll told and the alerts about it are
-//! written in one transaction or not at all.
+//! Due times are rows, so a restart in the middle of a sweep forgets nothing. The result of a poll and its alerts are written in
+//! one transaction or not at all.
 //!
 //! Before: [`crate::store::roster`] names the users. After: [`crate::watch`] polls them.
 
@@ -23,38 +23,39 @@ use crate::domain::alert::{PumpChange, PumpRecord};
 use crate::domain::customer::Customer;
 use crate::domain::event::{EventKind, EventState};
 
-/// Before a move or a churn takes effect, things are unplugged, and a ticket for that is not wanted: from a day before on.
+/// Interval before a move or a churn takes effect in which no ticket is wanted: customers unplug their devices from a day before
+/// on.
 const LEAVING_WINDOW: Duration = Duration::from_hours(24);
 
 /// A user whose poll is due.
 #[derive(Debug, Clone)]
 pub struct DueUser {
-    /// Podero's id.
+    /// The user's id at Podero.
     pub user: Uuid,
-    /// The utility's id, where Podero knows it.
+    /// The utility's id, if Podero knows it.
     pub customer: Option<String>,
-    /// Where the user lives, if regions are watched.
+    /// The user's region, if regions are watched.
     pub region: Option<String>,
-    /// A move or a churn of the customer is under way or about to be, or the customer has left.
+    /// `true` if a move or a churn of the customer is under way or about to be, or the customer has left.
     pub is_leaving: bool,
     /// The records of the user's pumps.
     pub seen: Vec<PumpRecord>,
 }
 
-/// What one complete poll of a user tells.
+/// The result of one complete poll of a user.
 #[derive(Debug, Clone)]
 pub struct Observed {
-    /// Podero's id of the user.
+    /// The user's id at Podero.
     pub user: Uuid,
-    /// Pump by pump.
+    /// The changes, pump by pump.
     pub changes: Vec<PumpChange>,
-    /// The next poll.
+    /// The time of the next poll.
     pub due_at: Timestamp,
 }
 
 impl Store {
-    /// Takes up to `limit` users whose poll is due; no other caller gets them for `lease`. They stay due until the poll is
-    /// written down, so a crash in the middle costs no more than the lease.
+    /// Takes up to `limit` users whose poll is due; no other caller gets them for `lease`. They stay due until the result is
+    /// stored, so a crash in the middle costs no more than the lease.
     pub async fn due_users(&self, limit: usize, lease: Duration) -> Result<Vec<DueUser>, Error> {
         let now = self.clock.now();
         let guard = self.lease_guard(&self.inner.polls);
@@ -64,7 +65,7 @@ impl Store {
         Ok(due.into_iter().map(|(user, seen)| DueUser { seen: seen_by(now, &seen), ..user }).collect())
     }
 
-    /// A poll that gave nothing is due again at `at`: nothing is concluded from it.
+    /// Makes users whose poll gave nothing due again at `at`: nothing is concluded from it.
     pub async fn poll_again(&self, user: Uuid, at: Timestamp) -> Result<(), Error> {
         let again = query("UPDATE watched SET due_at = $2, taken_until = 0 WHERE user_id = $1").with((user, at));
         self.change(again).await?;
@@ -72,8 +73,8 @@ impl Store {
         Ok(())
     }
 
-    /// Writes down what a complete poll told, with its notices. A pump that another write changed in the meantime
-    /// keeps that, and its notice is not sent.
+    /// Stores the result of a complete poll, with its notices. A pump that another write changed in the meantime keeps that
+    /// change, and its notice is not sent.
     pub async fn observe(&self, observed: Observed) -> Result<(), Error> {
         let clock = &self.clock;
         let Observed { user, changes, due_at } = observed;
@@ -98,7 +99,7 @@ struct TakeDue {
 
 impl Write for TakeDue {
     const ONLY_IF_AWAITED: bool = true;
-    /// Each with the records of its pumps, as they are stored.
+    /// The users, each with the stored records of their pumps.
     type Output = Vec<(DueUser, Vec<String>)>;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, Fault> {
@@ -198,7 +199,7 @@ async fn read_seen_of(tx: &mut Transaction<'_>, due: &[DueUser]) -> Result<HashM
     Ok(seen)
 }
 
-/// Marks the users that are moving or leaving (or have left, and Podero did not let them go: that churn is parked).
+/// Marks the users that are moving or leaving, or have left although Podero did not let them go (their churn is parked).
 async fn read_leaving_of(tx: &mut Transaction<'_>, due: &mut [DueUser], now: Timestamp) -> Result<(), Fault> {
     let customers: Vec<String> = due.iter().filter_map(|user| user.customer.clone()).collect();
     if customers.is_empty() {
@@ -223,7 +224,7 @@ async fn read_leaving_of(tx: &mut Transaction<'_>, due: &mut [DueUser], now: Tim
     Ok(())
 }
 
-/// Whether the customer signed up again since: the sign-up itself may be removed by now, the customer's state is not.
+/// `true` if the customer has signed up again since. The sign-up itself may be removed by now, but not the customer's state.
 async fn has_come_back(tx: &mut Transaction<'_>, customer: &str, churned_at: Timestamp) -> Result<bool, Fault> {
     let known = query("SELECT customer FROM lanes WHERE lane = $1").bind(customer);
     let known: Option<String> = known.fetch_optional(tx).await?;

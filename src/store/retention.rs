@@ -1,4 +1,4 @@
-//! How long rows are kept.
+//! The retention of rows.
 //!
 //! Retention removes old settled rows, a little at a time through the writer, so that other writes do not wait behind it.
 //! Events without an end (pending, waiting, scheduled, parked) and the state of a customer stay however old they are.
@@ -13,13 +13,13 @@ use super::handle::Store;
 use super::transaction::{Transaction, Write};
 use crate::domain::{EventId, Timestamp};
 
-/// Rows of a kind that one transaction forgets: small enough that listeners and appliers do not wait long behind it.
+/// Limit of the rows of a kind that one transaction removes: small enough that listeners and appliers do not wait long behind it.
 const FORGOTTEN_AT_ONCE: usize = 200;
 
 impl Store {
-    /// Removes some of what was settled longer than `retention` ago: events (applied, superseded, skipped) with their
-    /// calls, outgoing events that are out or had nowhere to go, ended retries of many. `true`: there may be more. A clock that
-    /// jumped ahead makes nothing old.
+    /// Removes some of the rows that were settled longer than `retention` ago: events (applied, superseded, skipped) with their
+    /// calls, outgoing events that are out or had no target, ended bulk retries. `true`: there may be more. A clock that jumped
+    /// ahead makes nothing old.
     pub async fn forget(&self, retention: Duration) -> Result<bool, Error> {
         let now = self.clock.steady_now().micros();
         let before = now.saturating_sub(i64::try_from(retention.as_micros()).unwrap_or(i64::MAX));

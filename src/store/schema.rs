@@ -1,7 +1,7 @@
-//! Which schema a store is of, and how it becomes this program's.
+//! The schema version of a store, and its migration to this program's.
 //!
-//! A process that works on the events brings the schema up to date; a command compares, and leaves it as it is: a
-//! command of a new version must not upgrade the store of a bridge of the old one, nor of a backup.
+//! A process that works on the events brings the schema up to date. A command compares, and leaves it as it is: a command of a
+//! new version must not upgrade the store of a bridge of the old one, nor of a backup.
 //!
 //! Before: the store's `db`. After: [`crate::store::Store::open`].
 
@@ -22,7 +22,7 @@ pub(super) async fn upgrade(db: &Db, connection: &mut Connection) -> Result<(), 
     db.prepare(connection).await.map_err(|error| db.refusal(error))
 }
 
-/// Whether the store is of this program's schema.
+/// Checks that the store has this program's schema.
 pub(super) async fn compare(db: &Db, connection: &mut Connection) -> Result<(), OpenError> {
     let applied = applied(db, connection).await?;
     refuse_newer(&applied)?;
@@ -47,7 +47,7 @@ fn newest<'a>(versions: impl Iterator<Item = &'a i64>) -> i64 {
     versions.copied().max().unwrap_or(0)
 }
 
-/// The versions that the store has; none: it has no schema yet.
+/// The versions that the store has; empty if it has no schema yet.
 async fn applied(db: &Db, connection: &mut Connection) -> Result<Vec<i64>, OpenError> {
     let applied = async {
         if query(db.has_schema()).fetch_one::<i64>(&mut *connection).await? == 0 {

@@ -1,6 +1,6 @@
-//! SQLite's log is emptied after an erasure, so that what was deleted is in neither the file nor its log.
+//! Empties SQLite's log after an erasure, so that deleted data is in neither the file nor its log.
 //!
-//! Before: [`crate::store::erasure`] owes it. After: the disk.
+//! Before: [`crate::store::erasure`] requests it. After: the disk.
 
 use std::time::Duration;
 
@@ -9,24 +9,24 @@ use super::error::Error;
 use super::handle::Store;
 use super::transaction::Transaction;
 
-/// Limit of the time for which readers are waited for after an erasure. The bridge's own writes wait as well.
+/// Timeout of the wait for readers after an erasure. The bridge's own writes wait as well.
 const SCRUB_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// Limit of the same while the bridge works, which tries again and again.
+/// Timeout of the wait for readers while the bridge works, which tries again and again.
 const SCRUB_WAIT_MAX_AT_WORK: Duration = Duration::from_millis(200);
 
-/// The row that says that the log still holds what was erased.
+/// The key of the row that says that the log still holds erased data.
 const OWED_SCRUB: &str = "log_holds_erased";
 
 impl Store {
-    /// On SQLite: moves what is in the log next to the file into it and empties the log, so that what was deleted is in
-    /// neither. `false`: a reader was in the way; the bridge that works on the file tries again until it is done.
+    /// On SQLite: moves the log into the file next to it and empties the log, so that deleted data is in neither. `false`: a
+    /// reader was in the way; the bridge that works on the file tries again until it is done.
     pub async fn scrub(&self) -> Result<bool, Error> {
         let owed = self.owed_scrub().await?;
         self.scrub_within(owed, SCRUB_WAIT_MAX).await
     }
 
-    /// [`Store::scrub`] if an erasure still wants it; the writer waits for a moment only. `None`: none does.
+    /// Runs [`Store::scrub`] if an erasure still needs it; the writer waits only briefly. `None`: no erasure does.
     pub async fn scrub_if_owed(&self) -> Result<Option<bool>, Error> {
         match self.owed_scrub().await? {
             None => Ok(None),
@@ -34,7 +34,7 @@ impl Store {
         }
     }
 
-    /// The version of the row that says so.
+    /// The version of the row that requests a scrub.
     async fn owed_scrub(&self) -> Result<Option<i64>, Error> {
         let version = query("SELECT version FROM shared WHERE name = $1").bind(OWED_SCRUB);
         Ok(version.fetch_optional(&self.readers).await?)
@@ -43,7 +43,7 @@ impl Store {
     async fn scrub_within(&self, owed: Option<i64>, wait_max: Duration) -> Result<bool, Error> {
         let is_clean = self.inner.db.scrub(wait_max).await?;
         if let (true, Some(version)) = (is_clean, owed) {
-            // Of another version: another erasure has come since.
+            // If the version differs, another erasure has come since.
             let done = query("DELETE FROM shared WHERE name = $1 AND version = $2").with((OWED_SCRUB, version));
             self.change(done).await?;
         }
@@ -51,7 +51,7 @@ impl Store {
     }
 }
 
-/// Says that the log is to be emptied; in the transaction of the erasure, since its process may be gone before it is done.
+/// Requests that the log be emptied. Part of the erasure's transaction, since its process may end before the log is empty.
 pub(super) async fn owe(tx: &mut Transaction<'_>) -> Result<(), Fault> {
     match tx.db.dialect {
         Dialect::Postgres => {}

@@ -1,7 +1,7 @@
-//! Heartbeats of replicas, and what they share: how Podero stands, and whether it was announced that the bridge is blind.
+//! Heartbeats of replicas, and the state that they share: Podero's health, and if the bridge's blindness was announced.
 //!
-//! Values are merged and judged by the core; here they become shared rows. On SQLite there is one replica, and all
-//! this is its memory over a restart.
+//! The core merges and judges the values; here they become shared rows. On SQLite there is one replica, and these rows are its
+//! memory over a restart.
 //!
 //! Before: [`crate::replica`]. After: the outbox, for the news of blindness.
 
@@ -21,26 +21,26 @@ use crate::domain::Timestamp;
 use crate::domain::alert::{Blindness, VisibilityChange};
 use crate::domain::partner_health::PartnerHealth;
 
-/// How often a replica is written down as living: three chances before it counts as dead.
+/// Interval of a replica's heartbeats in the store: three chances before it counts as dead.
 const BEAT_EVERY: Duration = Duration::from_secs(3);
 
 const BLINDNESS: &str = "blindness";
 
-/// The trust in the clock of the replica that wrote it last.
+/// The key of the trust in the clock of the replica that wrote it last.
 const CLOCK: &str = "clock";
 
-/// What all replicas know.
+/// The shared knowledge of all replicas.
 #[derive(Debug, Clone)]
 pub struct Shared {
-    /// How Podero stands.
+    /// Podero's health.
     pub health: PartnerHealth,
-    /// How many replicas live, the one that asks among them.
+    /// The number of living replicas, including the caller.
     pub replicas: usize,
-    /// The open alert.
+    /// The announced blindness.
     pub announced: KnownBlindness,
 }
 
-/// Whether blindness was announced and its end was not yet.
+/// The blindness whose beginning was announced and whose end was not.
 #[derive(Debug, Clone)]
 pub struct KnownBlindness {
     /// The open alert.
@@ -49,10 +49,10 @@ pub struct KnownBlindness {
 }
 
 impl Store {
-    /// Says that `replica` lives and what it knows of Podero; gives back what all know together.
+    /// Records that `replica` lives, and its knowledge of Podero; returns the shared knowledge of all.
     pub async fn share(&self, replica: Uuid, known: PartnerHealth) -> Result<Shared, Error> {
         let now = self.clock.now();
-        // A store in trouble is tried with each beat, so that its recovery is seen at once.
+        // Every beat tries a store in trouble, so that its recovery is seen at once.
         let is_in_trouble = self.condition.look().trouble.is_some();
         let beaten_before = if is_in_trouble { now } else { now.minus(BEAT_EVERY) };
         let (clock, company) = (&self.clock, &self.inner.company);
@@ -62,13 +62,13 @@ impl Store {
         Ok(Shared { health: shared.standing, replicas, announced: shared.announced })
     }
 
-    /// Says that `replica` ends: its share of the budget is free at once.
+    /// Records that `replica` ends: its share of the budget is free at once.
     pub async fn leave(&self, replica: Uuid) -> Result<(), Error> {
         self.change(query("DELETE FROM replicas WHERE id = $1").bind(replica)).await?;
         Ok(())
     }
 
-    /// Writes down what was told of blindness, and the notice with it; `false` when another replica was first, and then
+    /// Stores the announcement about blindness together with its notice. Returns `false` when another replica was first, and then
     /// nothing is written.
     pub async fn announce(&self, read: &KnownBlindness, change: VisibilityChange) -> Result<bool, Error> {
         let seq = self.clock.fresh_id().to_string();
@@ -76,19 +76,19 @@ impl Store {
     }
 }
 
-/// The open alert that the bridge cannot see.
+/// The open alert that the bridge has lost its visibility.
 pub(super) async fn open_blindness(on: impl Executor) -> Result<Option<Blindness>, Fault> {
     let (blindness, _) = read::<Option<Blindness>>(on, BLINDNESS).await?;
     Ok(blindness.flatten())
 }
 
-/// Forgets all replicas: a SQLite file has one process, and this is it.
+/// Forgets all replicas: a SQLite file has one process, and it is this one.
 pub(super) async fn forget_all(connection: &mut Connection) -> Result<(), Fault> {
     query("DELETE FROM replicas").execute(connection).await?;
     Ok(())
 }
 
-/// Lets the clock go on with the trust of the last heartbeat. The row is made at a start, so that heartbeats only change it.
+/// Continues the clock with the trust of the last heartbeat. The row is made at a start, so that heartbeats only change it.
 pub(super) async fn resume_clock(connection: &mut Connection, clock: &Clock, works: bool) -> Result<(), Fault> {
     if let (Some(saved), _) = read::<Trusted>(&mut *connection, CLOCK).await? {
         clock.resume(saved);
@@ -102,7 +102,7 @@ pub(super) async fn resume_clock(connection: &mut Connection, clock: &Clock, wor
     Ok(())
 }
 
-/// Passes over a row that another replica writes at this moment: a heartbeat waits for no other.
+/// Stores the clock's trust. Skips a row that another replica is writing: a heartbeat waits for no other.
 async fn keep_clock(tx: &mut Transaction<'_>, trusted: &Trusted) -> Result<(), Fault> {
     let keep = ours(format!(
         "UPDATE shared SET value = $2, version = version + 1 WHERE name IN (SELECT name FROM shared WHERE name = $1{})",
@@ -116,20 +116,20 @@ struct Share {
     replica: Uuid,
     known: PartnerHealth,
     now: Timestamp,
-    /// A beat is written when the last one is no younger.
+    /// The time limit of the last beat: an older one is renewed.
     beaten_before: Timestamp,
     trusted: Trusted,
     /// Rows to remove, unless they have changed.
     dead: Vec<Beat>,
 }
 
-/// Content of the store after a heartbeat.
+/// The content of the store after a heartbeat.
 struct Beaten {
     standing: PartnerHealth,
     announced: KnownBlindness,
     /// The heartbeats of all replicas.
     seen: Vec<Beat>,
-    /// Whether a beat was written, too.
+    /// `true` if a beat was written, too.
     has_beaten: bool,
 }
 
@@ -142,7 +142,7 @@ impl Write for Share {
     }
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, Fault> {
-        // One in the future is from before the clock was set back.
+        // A beat in the future is from before the clock was set back.
         let sql = "INSERT INTO replicas (id, seen_at) VALUES ($1, $2) \
              ON CONFLICT (id) DO UPDATE SET seen_at = $2 WHERE replicas.seen_at <= $3 OR replicas.seen_at > $2";
         let beats = query(sql).with((self.replica, self.now, self.beaten_before)).execute(&mut *tx).await?;
@@ -161,7 +161,7 @@ impl Write for Share {
         let standing =
             known.unwrap_or_default().plausible(self.now).merge(self.known.plausible(self.now)).looked(self.now);
         if known != Some(standing) {
-            // Lost to another replica, it is merged again with the next beat.
+            // If another replica wins, the next beat merges it again.
             set(&mut *tx, STANDING, &standing, version).await?;
         }
         let (blindness, version) = read::<Option<Blindness>>(tx, BLINDNESS).await?;

@@ -1,10 +1,10 @@
-//! Messages that never became events and are read again: after a mistake in a mapping was mended, say.
+//! Messages that never became events and are read again: after a mapping was corrected, say.
 //!
-//! A retry makes the row of such a message pending, with no lane and no event; [`crate::inbound`] reads it as on its arrival,
-//! and one transaction ends it. A message that is one event becomes it, under the id that it had. A batch ends superseded by
-//! its events. One that is still no event stays parked, with what is wrong now. The transaction asks first whether the row
-//! is as it was read, and each event has its sender's identity, so that two replicas, a crash or an erasure in between leave
-//! no event twice.
+//! A retry makes the row of such a message pending, with no lane and no event; [`crate::inbound`] reads it as on its arrival, and
+//! one transaction ends it. A message that is one event becomes that event, under the id that it had. A batch ends superseded by
+//! its events. A message that is still no event stays parked, with its present problem. The transaction first checks that the row
+//! is unchanged since it was read, and each event has its sender's identity, so that two replicas, a crash or an erasure in
+//! between leave no event twice.
 //!
 //! Before: [`super::parking`] and [`crate::inbound`]. After: [`super::lanes`].
 
@@ -20,50 +20,50 @@ use crate::domain::event::EventState;
 use crate::domain::verdict::{Reason, unreadable_notice};
 use crate::domain::{EventId, Timestamp};
 
-/// Limit of events that the end of a batch names: a detail is for a person to read.
+/// Limit of the events that the end of a batch names: a person reads the detail.
 const NAMED_MAX: usize = 10;
 
 /// A message that waits to be read again.
 #[derive(Debug, Clone)]
 pub struct UnreadMessage {
-    /// Our id for it.
+    /// The bridge's id of the message.
     pub id: EventId,
-    /// The configured source it came by.
+    /// The configured source that it came from.
     pub source: String,
-    /// The door it came by.
+    /// The transport that it came by.
     pub door: String,
-    /// When it arrived.
+    /// The time of its arrival.
     pub received_at: Timestamp,
     /// Its bytes.
     pub body: Vec<u8>,
-    /// Headers and properties that came with them, as JSON.
+    /// The headers and properties that came with them, as JSON.
     pub envelope: String,
-    /// Its bytes as the row has them.
+    /// Its bytes in the encoding of the row.
     raw: String,
 }
 
-/// The result of reading it.
+/// The result of reading a message again.
 #[derive(Debug, Clone)]
 pub struct ReadAgain {
     /// The events that were made of it.
     pub arrivals: Vec<Arrival>,
-    /// Why it, or a part of it, is still no event, free of personal data.
+    /// The reason why it, or a part of it, is still no event, free of personal data.
     pub problem: Option<(Reason, String)>,
-    /// Whether it is one event, and so becomes it.
+    /// `true` if the message is one event, and so becomes it.
     pub is_single: bool,
 }
 
-/// How a message ended.
+/// The end of a message that was read again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reread {
     /// The receipt of each event that was made of it, in order.
     pub receipts: Vec<Receipt>,
-    /// Whether it is parked again.
+    /// `true` if the message is parked again.
     pub is_parked: bool,
 }
 
 impl Store {
-    /// Messages that wait to be read again, at most `limit`, those that came first before others.
+    /// Messages that wait to be read again, at most `limit`, in the order of arrival.
     pub async fn unread(&self, limit: i64) -> Result<Vec<UnreadMessage>, Error> {
         let rows = query(ours(format!(
             "SELECT {} FROM events WHERE lane IS NULL AND state = 'pending' ORDER BY time, id LIMIT $1",
@@ -73,8 +73,8 @@ impl Store {
         Ok(rows.into_iter().map(UnreadRow::into_message).collect::<Result<_, _>>()?)
     }
 
-    /// Ends a message that was read again. `None`: it is not as it was read any more, and nothing changed. After `Ok` it is on
-    /// disk.
+    /// Ends a message that was read again. `None`: the row has changed since it was read, so nothing happened. After `Ok` the end
+    /// is on disk.
     pub async fn settle_unread(&self, message: &UnreadMessage, read: ReadAgain) -> Result<Option<Reread>, Error> {
         let now = self.clock.now();
         let key = self.inner.key.clone();
@@ -131,15 +131,15 @@ struct SettleUnread {
     accept: Accept,
     problem: Option<(Reason, String)>,
     is_single: bool,
-    /// The id that the message has while its event has the message's.
+    /// The temporary id of the message while its event holds the message's id.
     aside: String,
-    /// Of the notice, if it is parked again.
+    /// The `seq` of the notice, if the message is parked again.
     seq: String,
     now: Timestamp,
 }
 
 impl Write for SettleUnread {
-    /// How it ended, and the kinds of the announced events that were replaced.
+    /// The end of the message, and the kinds of the announced events that were replaced.
     type Output = Option<(Reread, Vec<RowKind>)>;
 
     fn weight(&self) -> usize {
@@ -147,7 +147,7 @@ impl Write for SettleUnread {
     }
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, Fault> {
-        // The row is ours from here on: the state says so to another replica, the bytes that nothing was cut out of them.
+        // The row is ours from here on: the state tells another replica, and the equal bytes prove that no part was cut out.
         let taken =
             query("UPDATE events SET id = $2 WHERE id = $1 AND state = 'pending' AND event IS NULL AND raw = $3");
         let taken = taken.with((self.id, &self.aside, &self.raw));
@@ -176,7 +176,7 @@ impl Write for SettleUnread {
 }
 
 impl SettleUnread {
-    /// Why it is parked again: what was wrong with it, or that another event has the identity of one of its own.
+    /// The reason why it is parked again: its own problem, or another event that has the identity of one of its events.
     fn problem_with(&self, receipts: &[Receipt]) -> Option<(Reason, String)> {
         let reused = receipts.iter().filter_map(|receipt| match receipt {
             Receipt::Reused { id } => Some(id.to_string()),
@@ -193,7 +193,7 @@ impl SettleUnread {
         }
     }
 
-    /// The message has its id again, and its end.
+    /// Gives the message its id back, and its end.
     async fn end(
         &self,
         tx: &mut Transaction<'_>,

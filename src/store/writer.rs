@@ -1,9 +1,8 @@
-//! Group commit: every write of a moment in one transaction, each answered for itself.
+//! Group commit: all waiting writes go into one transaction, and each gets its own answer.
 //!
-//! A disk flush is the dearest thing here, so every caller hands a [`Write`] to the one writer, which
-//! takes all that are waiting, runs them in one transaction and commits once. More load makes larger
-//! groups, not longer waits. A write that fails does not fail its neighbours: the group is rolled back and
-//! each is run alone. Nothing is answered before the commit.
+//! A disk flush is the most expensive step here, so every caller hands a [`Write`] to the one writer, which takes all that are
+//! waiting, runs them in one transaction and commits once. More load makes larger groups, not longer waits. A write that fails
+//! does not fail its neighbours: the group is rolled back and each write runs alone. The writer answers only after the commit.
 //!
 //! Before: the other files of [`crate::store`]. After: the disk.
 
@@ -21,38 +20,39 @@ use super::db_file::FileLock;
 use super::error::Error;
 use super::transaction::{Transaction, Write};
 
-/// Writes in one transaction: beyond this a flush is no longer what costs (measured: field of 64 to 256).
+/// Limit of the writes in one transaction: beyond this the flush is no longer the main cost (measured: field of 64 to 256).
 const GROUP_MAX: usize = 256;
 
-/// Rows of them together, about: a group of nothing but batches of a thousand would hold the database, and every caller
-/// that waits, for as long as it takes. One write with more than this goes alone.
+/// Limit of the approximate rows in one transaction: a group of batches of a thousand would hold up the database, and every
+/// waiting caller, until it ends. A single write with more rows goes alone.
 const GROUP_ROWS_MAX: usize = 1_024;
 
-/// A transaction that takes longer waits for something that will not come: a server behind a cut line.
+/// Timeout of a transaction. A longer one waits for an answer that will not come: a server behind a cut connection.
 const TRANSACTION_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Timeout of a rollback. A rollback is fast unless the connection is dead.
 const ROLLBACK_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Two replicas that meet in the same lanes give way in turn; more often than this it is something else.
+/// Limit of the conflicts in a row: two replicas that meet in the same lanes give way in turn, so more conflicts than this have
+/// another cause.
 const CONFLICTS_MAX: u32 = 5;
 
-/// Writes that wait for the writer; a door that finds no room answers 503.
+/// Limit of the writes that wait for the writer; a listener that finds no room answers 503.
 pub(super) const QUEUE_MAX: usize = 8_192;
 
-/// Limit of the bytes of texts in all writes that wait for the writer or that it is at. A few dozen of the largest batches;
-/// they take two to three times as much of memory. A write that finds no room for its bytes is answered as one that
-/// finds no place in the queue.
+/// Limit of the bytes of texts in all writes that wait for the writer or that it works on. A few dozen of the largest batches;
+/// they take two to three times as much memory. A write without room for its bytes gets the same answer as one without a place in
+/// the queue.
 pub(super) const QUEUE_BYTES_MAX: usize = 48 << 20;
 
-/// Limit of the writes of a failed group that may fail for a lock, or for want of an answer, when each is tried alone: each
-/// of them takes seconds. After these the rest fails as well.
+/// Limit of the writes of a failed group that may fail for a lock, or for want of an answer, when each is tried alone: each of
+/// them takes seconds. After these the rest fails as well.
 const LATE_ALONE_MAX: usize = 2;
 
 /// A write on its way: the change and the caller that waits for it.
 pub(super) struct Pending {
     write: Box<dyn AnyWrite>,
-    /// Its share of [`QUEUE_BYTES_MAX`], free again once it is answered or dropped.
+    /// The write's share of [`QUEUE_BYTES_MAX`], free again once the write is answered or dropped.
     _bytes: Option<OwnedSemaphorePermit>,
 }
 
@@ -83,7 +83,7 @@ impl<W: Write> AnyWrite for Waiting<W> {
     fn answer(self: Box<Self>, result: Result<(), Error>) {
         let Self { output, reply, .. } = *self;
         let answer = result.map(|()| output.expect("a write that succeeded has left its output"));
-        // A caller that no longer waits has gone away; the change stands all the same.
+        // A caller that no longer waits has gone away; the change is kept all the same.
         let _ = reply.send(answer);
     }
 
@@ -109,7 +109,7 @@ impl<W: Write> AnyWrite for Waiting<W> {
 }
 
 impl Pending {
-    /// The caller has gone: running this would only claim work that no one does, or keep what no one relies on.
+    /// `true` if the caller has gone: running this would only claim work that no one does, or keep data that no one relies on.
     fn is_pointless(&self) -> bool {
         self.write.is_pointless()
     }
@@ -127,27 +127,27 @@ impl Pending {
     }
 }
 
-/// The one that writes. Spawned by `app`; ends when every [`crate::store::Store`] is gone, or one of them was closed.
+/// The task that writes. Spawned by `app`; ends when every [`crate::store::Store`] is gone, or one of them was closed.
 pub struct Writer {
     pub(super) db: Db,
-    /// Where outgoing events go.
+    /// The targets of outgoing events.
     pub(super) targets: Arc<[Target]>,
     pub(super) connection: Option<Connection>,
     pub(super) log: Option<LogMover>,
-    /// Whether there was room for all that the last group tried.
+    /// `true` if there was room for all that the last group tried.
     pub(super) had_room: bool,
-    /// Whether the last transaction is in the file that the next start will find.
+    /// `true` if the last transaction is in the file that the next start will find.
     pub(super) has_file: bool,
     pub(super) queue: mpsc::Receiver<Pending>,
-    /// `true`, or a sender that is gone: waiting writes are done, and then the writer ends.
+    /// The signal to end, by `true` or by a sender that is gone: the writer does the waiting writes and ends.
     pub(super) closing: watch::Receiver<bool>,
     /// The right to work on a SQLite file, which the store's handles hold.
     pub(super) lock: Option<Weak<FileLock>>,
 }
 
 impl Writer {
-    /// [`Writer::run`], on a thread of its own where the database works in this process: a flush of the disk must not keep a
-    /// thread of the runtime from everybody else.
+    /// As [`Writer::run`], on a thread of its own if the database works in this process: a flush of the disk must not block a
+    /// thread of the runtime.
     pub async fn run_apart(self) {
         if !self.connection.as_ref().is_some_and(Connection::is_in_process) {
             return self.run().await;
@@ -159,7 +159,7 @@ impl Writer {
             drop(end);
         });
         thread.expect("a thread can be started");
-        // Nothing is ever sent: it resolves when the thread ends, however it ends.
+        // No value is ever sent: this resolves when the thread ends for any reason.
         let _ = ended.await;
     }
 
@@ -196,12 +196,12 @@ impl Writer {
         }
     }
 
-    /// Whether a SQLite file is damaged: it and its log are evidence, and each may hold what the other has lost.
+    /// `true` if a SQLite file is damaged: it and its log are evidence, and each may hold data that the other has lost.
     fn is_left_alone(&self) -> bool {
         self.db.dialect == Dialect::Sqlite && self.db.condition.is_damaged()
     }
 
-    /// Waits for the next writes; `false`: there are no more.
+    /// Waits for the next writes. Returns `false` if there are no more.
     async fn next(&mut self, taken: &mut Vec<Pending>) -> bool {
         tokio::select! {
             count = self.queue.recv_many(taken, GROUP_MAX) => return count > 0,
@@ -212,10 +212,10 @@ impl Writer {
         self.queue.recv_many(taken, GROUP_MAX).await > 0
     }
 
-    /// One group: together if it goes, else each alone. Without a connection all fail.
+    /// Writes one group: together if possible, else each write alone. Without a connection all fail.
     async fn write(&mut self, group: &mut Vec<Pending>) {
         if self.is_left_alone() {
-            // Every further write may spoil more of it.
+            // Every further write may spoil more of the file.
             let error = Error::Damaged("a page is not what was written".to_owned());
             return group.drain(..).for_each(|pending| pending.answer(Err(error.clone())));
         }
@@ -244,7 +244,8 @@ impl Writer {
         self.each_alone(group).await;
     }
 
-    /// Each write of a group that failed. A failure of one says nothing about the whole store where an arrival went through.
+    /// Runs each write of a failed group alone. If an arrival went through, the failure of one write says nothing about the whole
+    /// store.
     async fn each_alone(&mut self, group: &mut Vec<Pending>) {
         let mut late = None;
         let mut late_count = 0;
@@ -280,7 +281,7 @@ impl Writer {
         }
     }
 
-    /// Notes what the failure of a write says about the whole store, if it says anything.
+    /// Records the meaning of a write's failure for the whole store, if it has one.
     fn count(&self, trouble: Trouble, pending: &Pending) {
         if trouble.is_for_all() || pending.write.is_beat() {
             self.db.condition.failed(trouble, pending.write.is_arrival());
@@ -289,8 +290,8 @@ impl Writer {
         }
     }
 
-    /// The same of a write that is one of many kinds: on a server a lock may be on its row, and rights may lack for its table,
-    /// without any arrival that is refused for it. The next heartbeat meets what concerns all.
+    /// As `count`, for a write that is one of many kinds: on a server its row may be locked, or rights may lack for its table,
+    /// and yet no arrival is refused for it. The next heartbeat meets any trouble that concerns all.
     fn count_one(&self, trouble: Trouble, is_arrival: bool) {
         let is_of_its_own = match trouble {
             Trouble::Locked => self.db.dialect == Dialect::Postgres,
@@ -308,16 +309,16 @@ impl Writer {
         }
     }
 
-    /// An arrival is ours when it is on disk, in the file that the next start will find.
+    /// Answers a write. An arrival is ours when it is on disk, in the file that the next start will find.
     fn answer(&self, pending: Pending, result: Result<(), Error>) {
         let is_lost = result.is_ok() && pending.write.is_arrival() && !self.has_file;
         let lost = || Err(Error::Away(Trouble::Replaced.words().to_owned()));
         pending.answer(if is_lost { lost() } else { result });
     }
 
-    /// Whether what was written is in the file at its path; looked at after each transaction.
+    /// `true` if the written data is in the file at its path; checked after each transaction.
     fn look_at_file(&self) -> bool {
-        // Without handles no caller is left that could be told.
+        // Without handles no caller is left to answer.
         let Some(lock) = self.lock.as_ref().and_then(Weak::upgrade) else { return true };
         let holds = lock.holds();
         if self.db.condition.set_replaced(!holds) {
@@ -343,7 +344,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Logs a failure, the same trouble not every time; gives back what it says about the store.
+    /// Logs a failure, but not the same trouble every time; returns its meaning for the store.
     fn told(&self, fault: Fault, writes: usize, what: &'static str) -> (Error, Option<Trouble>) {
         let trouble = fault.trouble().map(|trouble| self.db.refined(trouble));
         let error = Error::from(fault);
@@ -356,19 +357,19 @@ impl Writer {
         (error, trouble)
     }
 
-    /// A group is on disk: says so where that proves something. `is_proof`: whether an arrival is among what does.
+    /// Records that a group is on disk, if that proves something. `is_proof`: `true` if an arrival is part of the proof.
     async fn note_success(&mut self, is_proof: Option<bool>) {
         self.has_file = self.look_at_file();
         let Some(is_arrival) = is_proof else { return };
         let lacks_room = self.db.condition.lacks_room();
         let has_room = lacks_room && self.has_room().await;
-        // A server finds a place for some rows on pages that it has.
+        // A server finds room for some rows on existing pages.
         let counts = is_arrival && (!lacks_room || self.db.dialect == Dialect::Sqlite);
         let small = if counts { Proof::Arrival } else { Proof::Change };
         self.db.condition.proven(if has_room { Proof::Room } else { small });
     }
 
-    /// Whether there is room for some of the largest arrivals, by trying.
+    /// Tries if there is room for some of the largest arrivals.
     async fn has_room(&mut self) -> bool {
         let Some(mut connection) = self.connection.take() else { return false };
         let found = tokio::time::timeout(TRANSACTION_TIME_MAX, self.db.has_room(&mut connection)).await;
@@ -378,7 +379,7 @@ impl Writer {
         found.unwrap_or(false)
     }
 
-    /// Runs a group in one transaction; again when another replica was in the way.
+    /// Runs a group in one transaction, and again if another replica was in the way.
     async fn together(&mut self, group: &mut [Pending]) -> Result<(), (Error, Option<Trouble>)> {
         let mut conflicts = 0;
         loop {
@@ -412,7 +413,7 @@ impl Writer {
         let lacked_room = result.as_ref().is_err_and(Fault::is_for_want_of_room);
         self.had_room &= !lacked_room;
         let is_whole = result.is_ok() || (lacked_room && connection.has_rolled_back());
-        // A session of a server keeps what it was set to when it began.
+        // A session of a server keeps the settings from its beginning.
         let is_stale = self.db.dialect == Dialect::Postgres
             && result.as_ref().is_err_and(|fault| fault.trouble() == Some(Trouble::ReadOnly));
         if !is_stale && (is_whole || roll_back(&mut connection).await) {
@@ -424,7 +425,7 @@ impl Writer {
     }
 }
 
-/// The next writes that fit into one transaction, in their order, without those that are pointless by now.
+/// The next writes that fit into one transaction, in their order, without those that have become pointless.
 fn next_group(rest: &mut Peekable<impl Iterator<Item = Pending>>) -> Vec<Pending> {
     let mut group = Vec::new();
     let mut rows = 0;
@@ -438,24 +439,24 @@ fn next_group(rest: &mut Peekable<impl Iterator<Item = Pending>>) -> Vec<Pending
     group
 }
 
-/// Whether an arrival is among the writes of a group that prove something; `None`: none does.
+/// `true` if an arrival is among the writes of a group that prove something; `None`: no write proves anything.
 fn proof_in(group: &[Pending]) -> Option<bool> {
     let mut proofs = group.iter().filter(|pending| pending.write.proves_writing()).peekable();
     proofs.peek()?;
     Some(proofs.any(|pending| pending.write.is_arrival()))
 }
 
-/// `false`: the connection is of no more use.
+/// Rolls back. Returns `false` if the connection is of no more use.
 async fn roll_back(connection: &mut Connection) -> bool {
     let rolled_back = tokio::time::timeout(ROLLBACK_TIME_MAX, query("ROLLBACK").execute(connection)).await;
     matches!(rolled_back, Ok(Ok(_)))
 }
 
-/// Why a transaction did not go through.
+/// The reason why a transaction failed.
 enum FailedTransaction {
-    /// Another replica held what this one needed, and this one was chosen to give way: the same again may go.
+    /// Another replica held a lock that this one needed, and this one was chosen to give way: a second try may succeed.
     Conflict,
-    /// Anything else.
+    /// Any other failure.
     Fault(Fault),
 }
 
