@@ -1,6 +1,6 @@
-//! Recurring duties: what one replica does for all, when it is due.
+//! Recurring duties: work that one replica does for all, when it is due.
 //!
-//! Before: [`crate::replica`], [`crate::watch`] and [`crate::app`] take one. After: its row says when it is due again.
+//! Before: [`crate::replica`], [`crate::watch`] and [`crate::app`] take one. After: its row holds its next due time.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ impl Store {
         self.write(TakeDuty { name, now, next: now.plus(every) }).await
     }
 
-    /// Sets when a duty is due again.
+    /// Sets the time at which a duty is due again.
     pub async fn put_duty_off(&self, name: &'static str, at: Timestamp) -> Result<(), Error> {
         self.change(query("UPDATE duties SET due_at = $2 WHERE name = $1").with((name, at))).await?;
         Ok(())
@@ -40,7 +40,7 @@ impl Write for TakeDuty {
              ON CONFLICT (name) DO UPDATE SET due_at = $2 WHERE duties.due_at <= $3 OR duties.due_at > $4",
         )
         .with((self.name, self.next, self.now))
-        // No duty is put off for longer than from one turn to the next.
+        // No duty is put off for longer than one interval.
         .bind(Timestamp::latest(self.next, Duration::ZERO))
         .execute(tx)
         .await?;

@@ -1,10 +1,10 @@
-//! Erasing a customer: everything goes but a tombstone, a keyed hash of the id and a moment.
+//! Erasing a customer: all their data goes except a tombstone, a keyed hash of the id and a time.
 //!
-//! One transaction, which refuses while anybody works on the customer. Afterwards an event that happened until then
-//! and comes again, or late, is answered and kept as a row without content, so nothing personal comes back and no erased
-//! customer is made again; one that happened later is of a new customer (docs/adr/0012). It never touches Podero.
+//! The erasure is one transaction, which refuses while an applier works on the customer. Afterwards an event that happened until
+//! then and comes again, or late, is answered and kept as a row without content, so no personal data comes back and no erased
+//! customer is made again; a later event belongs to a new customer (docs/adr/0012). The erasure never touches Podero.
 //!
-//! Before: [`crate::cli`]. After: [`crate::store::inbox`], which asks for the tombstone with each insert.
+//! Before: [`crate::cli`]. After: [`crate::store::inbox`], which looks for the tombstone with each insert.
 
 use super::db::{Fault, query};
 use super::error::Error;
@@ -18,41 +18,41 @@ use crate::domain::customer::Customer;
 use crate::domain::event::{Event, EventState};
 use crate::domain::{EventId, Timestamp};
 
-/// Rows looked through at once for what never became an event and speaks of the customer: each may be as large as a
+/// Limit of the rows read at once in the search for unreadable messages that mention the customer: each may be as large as a
 /// message can be.
 const LOOK_MAX: usize = 20;
 
-/// What was erased.
+/// The result of an erasure.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[expect(missing_docs, reason = "named for what they hold")]
 pub struct Erased {
     pub erased_at: Timestamp,
     pub events: u64,
-    /// Messages that never became an event and were about the customer: emptied, and skipped where they were parked; of
-    /// a batch, only the customer's own events were cut out.
+    /// The number of messages that never became an event and were about the customer: emptied, and skipped if they were parked;
+    /// from a batch, only the customer's own events were cut out.
     pub messages: u64,
-    /// Messages, by our id, in which the customer's id occurs as a word: left as they are, for a person to look at.
+    /// Messages, by the bridge's id, in which the customer's id occurs as a word: left as they are, for a person to look at.
     pub mentions: Vec<EventId>,
     pub notices: u64,
     pub heat_pumps: u64,
 }
 
-/// Why a customer is not erased.
+/// The reasons why a customer is not erased.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InTheWay {
-    /// Signed up and not churned: still at Podero.
+    /// `true` if the customer signed up and has not churned: they are still at Podero.
     pub is_active: bool,
-    /// Events without an end, by state.
+    /// The number of events without an end, by state.
     pub unsettled: Vec<(EventState, i64)>,
-    /// Outgoing events that are not out.
+    /// The number of outgoing events that are not out.
     pub unpublished: i64,
-    /// Alerts whose end would not be announced.
+    /// The number of alerts whose end would not be announced.
     pub open_alerts: i64,
-    /// Messages that were named and are none.
+    /// The ids that the operator named as messages and that are none.
     pub no_messages: Vec<EventId>,
-    /// No table and no tombstone knows the id: mistyped, or erased under another one.
+    /// `true` if no table and no tombstone knows the id: mistyped, or erased under another key.
     pub is_unknown: bool,
-    /// An applier works on the customer, or died over it: the one thing that cannot be forced.
+    /// `true` if an applier works on the customer, or died over it: the only obstacle that cannot be forced.
     pub is_claimed: bool,
 }
 
@@ -63,9 +63,9 @@ impl InTheWay {
 }
 
 impl Store {
-    /// Removes everything of a customer from every table and leaves a tombstone. Refused while something is in the
-    /// way; with `force` only by a claim. `also` are messages that an operator looked at: emptied as well. After `Ok(Ok(_))`
-    /// it is gone from the tables; see [`Store::scrub`].
+    /// Removes all data of a customer from every table and leaves a tombstone. Refuses while an obstacle exists; with `force`
+    /// only for a claim. `also` are messages that an operator looked at: emptied as well. After `Ok(Ok(_))` the data is gone from
+    /// the tables; see [`Store::scrub`].
     pub async fn erase(
         &self,
         customer: &str,
@@ -79,7 +79,7 @@ impl Store {
         self.write(Erase { customer: customer.to_owned(), force, messages, key, now }).await
     }
 
-    /// Messages that never became an event and speak of the customer. Looked for beside the writer, page by page: their
+    /// Finds the messages that never became an event and mention the customer. Reads outside the writer, page by page: their
     /// bytes belong to no lane.
     async fn messages_of(&self, customer: &str) -> Result<Messages, Error> {
         let mut found = Messages::default();
@@ -110,17 +110,17 @@ impl Store {
     }
 }
 
-/// Messages by what is done to them.
+/// Messages, by their treatment.
 #[derive(Default)]
 struct Messages {
     emptied: Vec<EventId>,
     cut: Vec<Cut>,
     mentions: Vec<EventId>,
-    /// Those that an operator named.
+    /// The messages that an operator named.
     also: Vec<EventId>,
 }
 
-/// A batch of which a part goes.
+/// A batch from which a part is cut.
 struct Cut {
     id: EventId,
     raw: String,
@@ -138,7 +138,7 @@ struct Erase {
 impl Write for Erase {
     type Output = Result<Erased, InTheWay>;
 
-    /// The number of one customer's rows is not known before: it goes alone.
+    /// The number of a customer's rows is unknown beforehand, so the erasure goes alone.
     fn weight(&self) -> usize {
         usize::MAX
     }
@@ -152,7 +152,7 @@ impl Write for Erase {
             return Ok(Err(found));
         }
         let erased_at = self.until(tx).await?;
-        // A claim that began since keeps its lane.
+        // A claim that has begun since keeps its lane.
         let lane = query("DELETE FROM lanes WHERE lane = $1 AND claimed = 0").bind(&self.customer);
         lane.execute(&mut *tx).await?;
         let left = query("SELECT lane FROM lanes WHERE lane = $1").bind(&self.customer);
@@ -175,7 +175,7 @@ impl Write for Erase {
              THEN tombstones.erased_at ELSE $2 END",
         )
         .with((self.key.customer(&self.customer), erased_at))
-        // One beyond it is of a clock that was ahead: an erasure by one that is right mends it.
+        // A clock that was ahead wrote a tombstone beyond the ceiling: an erasure by a correct clock replaces it.
         .bind(moments::tombstone_ceiling(self.now))
         .execute(&mut *tx)
         .await?;
@@ -200,7 +200,7 @@ impl Erase {
             found.is_active = customer.facts.is_active();
             found.is_claimed = is_claimed;
         } else {
-            // At Podero before the bridge, or past it: the watch came across the user.
+            // The user was at Podero before the bridge, or signed up past it: the watch found them.
             found.is_active = self.count(tx, "SELECT COUNT(*) FROM watched WHERE customer = $1").await? > 0;
         }
         let unsettled = query(
@@ -215,7 +215,7 @@ impl Erase {
         Ok(found)
     }
 
-    /// Whether there is anything to erase, or was.
+    /// `true` if there is anything to erase, or was.
     async fn is_known(&self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
         if !self.messages.emptied.is_empty() || !self.messages.cut.is_empty() {
             return Ok(true);
@@ -232,8 +232,8 @@ impl Erase {
         query(sql).bind(&self.customer).fetch_one(tx).await
     }
 
-    /// Now, or the newest event that is there if its sender's clock is ahead: none of them is to count as a later one.
-    /// When it happened, not when it takes effect.
+    /// The present, or the time of the newest event if its sender's clock is ahead: none of the events may count as a later one.
+    /// Takes the time at which an event happened, not the day on which it takes effect.
     async fn until(&self, tx: &mut Transaction<'_>) -> Result<Timestamp, Fault> {
         let ahead = query("SELECT event FROM events WHERE lane = $1 AND time > $2 AND door <> 'internal'");
         let texts: Vec<Option<String>> = ahead.with((&self.customer, self.now)).fetch_all(tx).await?;
@@ -249,7 +249,7 @@ impl Erase {
         query(statement).bind(&self.customer).execute(tx).await
     }
 
-    /// The rest of a batch waits for a person as before.
+    /// Cuts the customer's events out of batches. The rest of a batch waits for a person as before.
     async fn cut_messages(&self, tx: &mut Transaction<'_>) -> Result<u64, Fault> {
         let mut cut = 0;
         for Cut { id, raw, rest } in &self.messages.cut {
@@ -257,7 +257,7 @@ impl Erase {
                 query("UPDATE events SET raw = $2, raw_encoding = 'utf8' WHERE id = $1 AND lane IS NULL AND raw = $3");
             let update = update.with((*id, rest, raw));
             if update.execute(&mut *tx).await? == 0 {
-                // Another erasure cut it since it was read: the rest is to be looked at again.
+                // Another erasure has cut the message since it was read: the rest must be checked again.
                 return Err(Fault::Missing);
             }
             cut += 1;
@@ -265,7 +265,7 @@ impl Erase {
         Ok(cut)
     }
 
-    /// The row stays, so that the same message does not come back; what it said does not.
+    /// Empties messages. The row stays, so that the same message does not come back, but its content goes.
     async fn empty_messages(&self, tx: &mut Transaction<'_>) -> Result<u64, Fault> {
         let mut emptied = 0;
         for id in self.messages.emptied.iter().chain(&self.messages.also) {

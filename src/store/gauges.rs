@@ -1,6 +1,6 @@
-//! The numbers of it all, counted from the tables.
+//! The gauges, counted from the tables.
 //!
-//! Reads only, beside the writer. Each is a count over a partial index of what is not yet settled.
+//! Reads only, outside the writer. Each gauge is a count over a partial index of unsettled rows.
 //!
 //! Before: the tables. After: [`crate::metrics`].
 
@@ -13,41 +13,41 @@ use crate::domain::Timestamp;
 use crate::domain::event::EventState;
 use crate::domain::verdict::Reason;
 
-/// The numbers of the tables at one moment.
+/// The gauges of the tables at one moment.
 #[derive(Debug, Clone, Default)]
 #[expect(missing_docs, reason = "named as the metrics of contract §7")]
 pub struct Gauges {
-    /// With those that wait for their sign-up.
+    /// The number of pending events, with those that wait for their sign-up.
     pub pending: u64,
-    /// Of them, those that wait for their sign-up.
+    /// The number of these that wait for their sign-up.
     pub waiting: u64,
     pub scheduled: u64,
     pub parked: u64,
     pub parked_unreadable: u64,
-    /// Churns that the brake has parked.
+    /// The number of churns that the brake has parked.
     pub braked: u64,
     pub oldest_pending: Option<Timestamp>,
     pub outbox_pending: u64,
-    /// With those of outages and of the bridge's own blindness.
+    /// The number of open alerts, with those of outages and of the bridge's own blindness.
     pub alerts_open: u64,
     pub outages_open: u64,
-    /// Share of the watched users whose knowledge is no older than promised.
+    /// The share of the watched users whose last poll is no older than promised.
     pub polled_in_time: f64,
     pub heat_pumps: Vec<(String, u64)>,
     pub stalest_poll: Option<Timestamp>,
 }
 
-/// Unsettled events, counted for the bounds of what is taken in.
+/// Unsettled events, counted for the limits of the intake.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BacklogCounts {
-    /// Work that is not done.
+    /// The number of events that are due as work.
     pub work: u64,
-    /// Work on a later day, or after a sign-up.
+    /// The number of events that become work on a later day, or after a sign-up.
     pub later: u64,
 }
 
 impl StoreView {
-    /// Counts the unsettled events. Reads an index, which takes a moment with a million of them.
+    /// Counts the unsettled events from an index, which takes a moment with a million of them.
     pub async fn backlog(&self) -> Result<BacklogCounts, Error> {
         let unsettled = query(ours(format!("SELECT state, COUNT(*) FROM events WHERE {UNSETTLED} GROUP BY state")));
         let mut counts = BacklogCounts::default();
@@ -57,7 +57,7 @@ impl StoreView {
         Ok(counts)
     }
 
-    /// The numbers now. A user who was polled after `polled_since` was polled in time.
+    /// Reads the gauges. A user who was polled after `polled_since` was polled in time.
     pub async fn gauges(&self, polled_since: Timestamp) -> Result<Gauges, Error> {
         let readers = &self.readers;
         let mut gauges = Gauges::default();
@@ -98,7 +98,8 @@ impl StoreView {
         Ok(gauges)
     }
 
-    /// Notices that are not out yet. Rows of a target that is no longer configured wait for its return and do not count.
+    /// Counts the notices that are not out yet. Rows of a target that is no longer configured wait for its return and do not
+    /// count.
     pub async fn outbox_pending(&self) -> Result<u64, Error> {
         let pending = query("SELECT target, COUNT(*) FROM notices WHERE state = 'pending' GROUP BY target");
         let pending: Vec<(String, u64)> = pending.fetch_all(&self.readers).await?;
@@ -111,7 +112,7 @@ impl StoreView {
     }
 }
 
-/// Where there are no users, all are polled in time.
+/// Without users, all are polled in time.
 fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 {
         return 1.0;

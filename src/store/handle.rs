@@ -1,9 +1,9 @@
-//! The handles to an open store, by what they may do: read, move what is parked, or everything.
+//! The handles to an open store, by their rights: read, move parked events, or everything.
 //!
-//! Each is made of the one before and does what that does. A [`StoreView`] has no method that writes. A [`Desk`] has no key for the
-//! tombstones of erased customers, so it neither accepts nor erases.
+//! Each handle contains the one before and does all that it does. A [`StoreView`] has no method that writes. A [`Desk`] has no
+//! key for the tombstones of erased customers, so it neither accepts nor erases.
 //!
-//! Before: [`crate::store::open`] makes them. After: the other files of [`crate::store`] say what each can do.
+//! Before: [`crate::store::open`] makes them. After: the other files of [`crate::store`] add their methods.
 
 use std::hash::Hash;
 use std::ops::Deref;
@@ -27,7 +27,7 @@ use super::writer::{Pending, QUEUE_BYTES_MAX};
 use crate::clock::Clock;
 use crate::domain::event::EventKind;
 
-/// Timeout of a write. A sender has a deadline of its own, so after this it is told that the store is away.
+/// Timeout of a write. A sender has a deadline of its own; after this it gets the answer that the store is away.
 const WRITE_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Timeout of the reads under way when the store is closed.
@@ -36,7 +36,7 @@ const READS_END_MAX: Duration = Duration::from_secs(2);
 /// Timeout of the read behind `/readyz`, whose callers have deadlines of a few seconds.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// Interval at which a waiting arrival checks whether the store has come into trouble meanwhile.
+/// Interval at which a waiting arrival checks if the store has come into trouble meanwhile.
 const WRITE_LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A store that only reads; cheap to clone.
@@ -45,40 +45,40 @@ pub struct StoreView {
     pub(super) readers: Readers,
     pub(super) dialect: Dialect,
     pub(super) clock: Clock,
-    /// Where outgoing events go.
+    /// The targets of outgoing events.
     pub(super) targets: Arc<[Target]>,
-    /// How far ahead due times can lie.
+    /// The limits of how far ahead due times can lie.
     pub(super) ceilings: Arc<KnownCeilings>,
 }
 
-/// A store in which a person moves what is parked; cheap to clone.
+/// A store in which a person moves parked events; cheap to clone.
 #[derive(Clone)]
 pub struct Desk {
     pub(super) view: StoreView,
     pub(super) queue: mpsc::Sender<Pending>,
-    /// Permits for the bytes of what waits in the queue.
+    /// Permits for the bytes of the writes in the queue.
     pub(super) bytes: Arc<Semaphore>,
     pub(super) closing: Arc<watch::Sender<bool>>,
     pub(super) condition: Arc<Condition>,
-    /// Whether this process works on the events.
+    /// `true` if this process works on the events.
     pub(super) works: bool,
 }
 
-/// A store that accepts, and can do everything; cheap to clone.
+/// A store that accepts events, and can do everything; cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     pub(super) desk: Desk,
     pub(super) inner: Arc<StoreParts>,
 }
 
-/// What the handles of a [`Store`] share beside the tables.
+/// The parts that the handles of a [`Store`] share in addition to the tables.
 pub(super) struct StoreParts {
     pub(super) key: Key,
-    /// Where it is, for what opens a connection of its own.
+    /// The database, for code that opens a connection of its own.
     pub(super) db: Db,
-    /// Held for as long as this process works on a SQLite file.
+    /// The lock, held for as long as this process works on a SQLite file.
     pub(super) lock: Option<Arc<FileLock>>,
-    /// Whether a SQLite file is to be checked beside the work.
+    /// `true` if a SQLite file is to be checked during the work.
     pub(super) is_unexamined: bool,
     pub(super) polls: Arc<InMemoryLeases<Uuid>>,
     pub(super) notices: Arc<InMemoryLeases<(Target, Uuid)>>,
@@ -110,39 +110,39 @@ impl std::fmt::Debug for Store {
 }
 
 impl StoreView {
-    /// Which database it is.
+    /// The kind of database.
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
 
-    /// Says how far ahead due times can lie by the settings. To be called before anything is claimed.
+    /// Sets the limits, from the settings, of how far ahead due times can lie. Call it before any claim.
     pub fn expect_waits(&self, ceilings: Ceilings) {
         self.ceilings.set(ceilings);
     }
 
-    /// Whether the database answers: a read, since a full disk still reads.
+    /// Checks that the database answers: a read, since a full disk still reads.
     pub async fn check(&self) -> Result<(), Error> {
         let read = query("SELECT 1").execute(&self.readers);
         tokio::time::timeout(CHECK_TIME_MAX, read).await.unwrap_or(Err(Fault::TooLate))?;
         Ok(())
     }
 
-    /// Ends all reading: the reads under way are waited for, and no other begins.
+    /// Ends all reading: waits for the reads under way, and lets no other begin.
     pub async fn close(&self) {
-        // A read that hangs must not keep the process from its end.
+        // A read that hangs must not keep the process from ending.
         let _ = tokio::time::timeout(READS_END_MAX, self.readers.close()).await;
     }
 }
 
 impl Desk {
-    /// Ends all work on the store: no read or write begins any more, reads under way are waited for, and the writer
-    /// writes what waits, empties the log of a SQLite file and ends. Await the writer for that.
+    /// Ends all work on the store: no read or write begins any more. Waits for the reads under way; the writer writes the waiting
+    /// writes, empties the log of a SQLite file and ends. Await the writer for that.
     pub async fn close(&self) {
         self.view.close().await;
         self.closing.send_replace(true);
     }
 
-    /// Whether it takes writes, as its own writer has found out.
+    /// The store's readiness for writes, as its own writer has found it.
     pub fn writability(&self) -> Writability {
         self.condition.look()
     }
@@ -152,7 +152,7 @@ impl Desk {
         if W::IS_ARRIVAL {
             self.refuse(self.condition.refuses_new_arrival())?;
         }
-        // One that is larger than the whole goes when it is alone.
+        // A write that is larger than the limit goes when it is alone.
         let bytes = match u32::try_from(write.bytes().min(QUEUE_BYTES_MAX)).unwrap_or(u32::MAX) {
             0 => None,
             bytes => Some(self.bytes.clone().try_acquire_many_owned(bytes).map_err(|_| Error::Full)?),
@@ -169,18 +169,18 @@ impl Desk {
                 answer.await.unwrap_or_else(|_| Err(writer_has_ended()))
             }
         };
-        // It may still be written; a repeat is safe.
+        // The write may still take place; a repeat is safe.
         let late = |_| Err(Error::Away("it did not answer in time".to_owned()));
         tokio::time::timeout(WRITE_WAIT_MAX, waiting).await.unwrap_or_else(late)
     }
 
-    /// A write of one statement; how many rows it changed.
+    /// Runs a write of one statement. Returns the number of rows that it changed.
     pub(super) async fn change(&self, statement: Query<'static>) -> Result<u64, Error> {
         self.write(Statement(statement)).await
     }
 
-    /// A sender is told at once, and not after its own deadline, that the store takes nothing. A command waits: it has no
-    /// heartbeat that finds the store well again.
+    /// Refuses an arrival at once, instead of after its sender's own deadline, while the store takes no writes. A command waits:
+    /// it has no heartbeat that finds the store well again.
     fn refuse(&self, refused: Option<Trouble>) -> Result<(), Error> {
         match refused.filter(|_| self.works) {
             Some(trouble) => Err(Error::Away(trouble.words().to_owned())),
@@ -204,17 +204,17 @@ fn writer_has_ended() -> Error {
 }
 
 impl Store {
-    /// Events that this process has parked as unreadable since it was last asked. No other place counts them.
+    /// The number of events that this process has parked as unreadable since the last call. No other place counts them.
     pub fn take_unreadable(&self) -> u64 {
         self.inner.uncounted.take_unreadable()
     }
 
-    /// Announced events that this process has found replaced since it was last asked, by kind.
+    /// The number of announced events that this process has found replaced since the last call, by kind.
     pub fn take_replaced(&self) -> [(EventKind, u64); EventKind::ALL.len()] {
         self.inner.uncounted.take_replaced()
     }
 
-    /// A guard for leases in memory; `None` where other processes may claim as well, so that a lease is a row.
+    /// A guard for leases in memory; `None` if other processes may claim as well, so that a lease is a row.
     pub(super) fn lease_guard<K: Eq + Hash + Copy>(
         &self,
         leases: &Arc<InMemoryLeases<K>>,
@@ -222,7 +222,7 @@ impl Store {
         self.inner.lock.is_some().then(|| LeaseGuard::of(leases))
     }
 
-    /// A write that leases: its leases are given back when it did not go through.
+    /// Runs a write that leases; if it fails, gives its leases back.
     pub(super) async fn write_leasing<W: Write, K: Eq + Hash + Copy>(
         &self,
         write: W,

@@ -1,4 +1,4 @@
-//! The end of a claim: everything that came of it, in one transaction or not at all.
+//! The end of a claim: all its results, in one transaction or not at all.
 //!
 //! Before: [`crate::apply`] has the verdict. After: the outbox, and the next claim.
 
@@ -22,32 +22,32 @@ use crate::domain::event::{Event, EventState};
 use crate::domain::verdict::{Fate, Verdict};
 use crate::domain::{EventId, Timestamp};
 
-/// Why an event that was claimed is superseded: something newer says otherwise, and `detail` names it.
+/// Reason for which a claimed event is superseded: a newer event contradicts it, and `detail` names that event.
 const NEWER: &str = "newer";
 
-/// Source and origin of the bridge's own events.
+/// The source and origin of the bridge's own events.
 const OURS: &str = "podero-bridge";
 
 /// One call that was made, for the timeline.
 #[derive(Debug, Clone)]
 pub struct CallMade {
-    /// Sorts by time.
+    /// The id, which sorts by time.
     pub id: Uuid,
-    /// When.
+    /// The time of the call.
     pub at: Timestamp,
-    /// Which.
+    /// The operation.
     pub operation: Operation,
-    /// What Podero answered, free of personal data.
+    /// Podero's answer, free of personal data.
     pub outcome: String,
-    /// How long it took.
+    /// The duration of the call.
     pub took: Duration,
-    /// The key that went with it.
+    /// The idempotency key that was sent with it.
     pub idempotency_key: Option<Uuid>,
 }
 
 impl Store {
-    /// Ends a claim: event, customer, calls, notices and alerts, in one transaction, or nothing at all. A claim that is
-    /// ended already is fenced, so that a write whose answer was lost may be repeated.
+    /// Ends a claim: event, customer, calls, notices and alerts, in one transaction or not at all. A claim that has already ended
+    /// is fenced, so a write whose answer was lost may be repeated.
     pub async fn settle(
         &self,
         claim: &Claim,
@@ -114,11 +114,11 @@ impl Write for Settle {
 }
 
 impl Settle {
-    /// The customer as it is now, and the lane free again, as by [`ready_for_head`]: in one write, since the row is as large
-    /// as the customer.
+    /// Stores the customer and frees the lane, as [`ready_for_head`] does: in one write, since the row is as large as the
+    /// customer.
     async fn release(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
-        // An event that has ended for good is never claimed again, so no look-up comes first. A churn that the brake refused was not
-        // begun, and a later word may replace it when it is retried.
+        // An event that has ended for good is never claimed again, so no look-up comes first. A churn that the brake refused was
+        // not begun, and a later event may replace it when it is retried.
         let is_over = match &self.verdict.fate {
             Fate::Applied { .. } | Fate::Superseded => true,
             Fate::Parked { reason, .. } => reason.is_approvable(),
@@ -147,7 +147,7 @@ impl Settle {
                 (EventState::Parked, now, Some(reason.name()), Some(detail.clone()), Some(now))
             }
         };
-        // An approval is for this try: parked for whatever reason, it asks again.
+        // An approval is for this try: if the event is parked for any reason, it needs a new approval.
         let keeps_clearance = state != EventState::Parked;
         query(
             "UPDATE events SET state = $2, due_at = $3, failures = $4, failing_since = $5, reason = $6, \
@@ -165,7 +165,7 @@ impl Settle {
             settled_at,
             keeps_clearance,
         ))
-        // Arrived while the clock was ahead: its age counts from now on.
+        // An event that arrived while the clock was ahead: its age counts from now on.
         .with((Timestamp::latest(self.now, Duration::ZERO), now))
         .execute(tx)
         .await?;
@@ -205,7 +205,7 @@ impl Settle {
         Ok(())
     }
 
-    /// An event of ours: it has no sender, so its own id is its identity.
+    /// Inserts an event of the bridge's own: it has no sender, so its own id is its identity.
     async fn follow_up(&self, tx: &mut Transaction<'_>, event: &Event) -> Result<(), Fault> {
         let (id, time) = (event.id.to_string(), event.stamp().time);
         let text = serde_json::to_string(event).expect("an event has only serialisable fields");

@@ -11,11 +11,11 @@ use super::db::{Executor, Fault, query};
 use crate::domain::Timestamp;
 use crate::domain::partner_health::PartnerHealth;
 
-/// How Podero stands.
+/// The key of Podero's health.
 pub(super) const STANDING: &str = "standing";
 
-/// The value of that name and its version; nothing, for one that is not there or that this version cannot read: shared values
-/// are learnt again within seconds.
+/// The value of this name and its version. Returns no value if it is missing or this version cannot read it: shared values are
+/// learnt again within seconds.
 pub(super) async fn read<T: DeserializeOwned>(
     on: impl Executor,
     name: &'static str,
@@ -25,7 +25,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     Ok((serde_json::from_str(&text).ok(), version))
 }
 
-/// `false`: another replica has written since.
+/// Writes the value. Returns `false` if another replica has written since.
 pub(super) async fn set(
     on: impl Executor,
     name: &'static str,
@@ -39,7 +39,7 @@ pub(super) async fn set(
     Ok(written.with((name, text_of(value), read + 1, read)).execute(on).await? == 1)
 }
 
-/// How Podero stands by what all replicas know, as far as it can be true now.
+/// Podero's health by the knowledge of all replicas, corrected to values that can be true now.
 pub(super) async fn shared_standing(on: impl Executor, now: Timestamp) -> Result<PartnerHealth, Fault> {
     let (known, _) = read::<PartnerHealth>(on, STANDING).await?;
     Ok(known.unwrap_or_default().plausible(now))

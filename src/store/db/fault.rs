@@ -1,4 +1,4 @@
-//! Why a statement did not run, by the codes of each database.
+//! The reasons why a statement did not run, by the codes of each database.
 //!
 //! Before: [`super::sqlite`] and [`super::postgres`]. After: [`crate::store::condition`], and the errors of the store.
 
@@ -9,39 +9,39 @@ use crate::store::condition::Trouble;
 /// SQLite's own code (`SQLITE_READONLY_DBMOVED`) for a file that was removed or replaced while it was open.
 pub(super) const MOVED: i32 = 1_032;
 
-/// Why a statement did not run, or what it gave makes no sense.
+/// The reason why a statement did not run, or why its result makes no sense.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::store) enum Fault {
-    /// SQLite's own word.
+    /// SQLite's own error.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
-    /// PostgreSQL's, or the connection's.
+    /// An error of PostgreSQL, or of the connection.
     #[error("{}", words(.0))]
     Postgres(#[from] sqlx::Error),
-    /// Nothing came within the time.
+    /// The answer did not come in time.
     #[error("it did not answer in time")]
     TooLate,
     /// The process is about to end.
     #[error("the bridge is ending")]
     Ended,
-    /// A row that should be there is not.
+    /// An expected row is missing.
     #[error("no rows returned by a query that expected to return at least one row")]
     Missing,
-    /// Another version wrote it, or it is damaged.
+    /// Another version wrote the row, or it is damaged.
     #[error("column {column} is not what this version writes there")]
     Unreadable { column: usize },
 }
 
-/// Why the schema is not this program's.
+/// The reason why the schema is not this program's.
 pub(in crate::store) enum NotMigrated {
     /// A statement did not run.
     Fault(Fault),
-    /// The schema is not one that this program knows.
+    /// This program does not know the schema.
     Schema(MigrateError),
 }
 
 impl Fault {
-    /// SQLite's code, without what its extended forms add.
+    /// SQLite's primary code, without the extension.
     pub(in crate::store) fn sqlite_code(&self) -> Option<i32> {
         match self {
             Self::Sqlite(error) => error.sqlite_error().map(|error| error.extended_code & 0xff),
@@ -49,14 +49,13 @@ impl Fault {
         }
     }
 
-    /// Whether SQLite found no room for what it had to write: `SQLITE_FULL`; under a quota `SQLITE_IOERR_WRITE`, or
-    /// `SQLITE_IOERR_SHMSIZE`.
+    /// `true` if SQLite found no room for a write: `SQLITE_FULL`; under a quota `SQLITE_IOERR_WRITE`, or `SQLITE_IOERR_SHMSIZE`.
     pub(in crate::store) fn is_for_want_of_room(&self) -> bool {
         let Self::Sqlite(error) = self else { return false };
         error.sqlite_error().is_some_and(|error| matches!(error.extended_code, 13 | 778 | 4_874))
     }
 
-    /// The trouble of the whole store that it stands for, if it stands for one.
+    /// The trouble of the whole store that the fault stands for, if any.
     pub(in crate::store) fn trouble(&self) -> Option<Trouble> {
         match self {
             Self::Sqlite(error) => sqlite_trouble(error.sqlite_error()?.extended_code),
@@ -77,13 +76,13 @@ impl Fault {
         }
     }
 
-    /// PostgreSQL: `serialization_failure` and `deadlock_detected` (SQLSTATE class 40).
+    /// `true` for PostgreSQL's `serialization_failure` and `deadlock_detected` (SQLSTATE class 40).
     pub(in crate::store) fn is_conflict(&self) -> bool {
         self.sql_state().is_some_and(|code| code == "40001" || code == "40P01")
     }
 
-    /// Whether PostgreSQL may let us in a little later, without anybody doing anything: it cannot be reached, starts or
-    /// stops (57P01 to 57P03), has no connection to spare (53300), or the connection broke (08).
+    /// `true` if PostgreSQL may let us in a little later by itself: it cannot be reached, starts or stops (57P01 to 57P03), has
+    /// no connection to spare (53300), or the connection broke (08).
     pub(super) fn is_away(&self) -> bool {
         match self.sql_state() {
             Some(code) => code.starts_with("08") || matches!(&*code, "57P01" | "57P02" | "57P03" | "53300"),
@@ -91,18 +90,18 @@ impl Fault {
         }
     }
 
-    /// `SQLITE_PERM`, `SQLITE_READONLY`, `SQLITE_CANTOPEN`, also in their extended forms.
+    /// `true` for `SQLITE_PERM`, `SQLITE_READONLY`, `SQLITE_CANTOPEN`, also in their extended forms.
     pub(super) fn is_refused_by_files(&self) -> bool {
         self.sqlite_code().is_some_and(|code| matches!(code, 3 | 8 | 14))
     }
 
-    /// `SQLITE_CORRUPT`, `SQLITE_NOTADB`.
+    /// `true` for `SQLITE_CORRUPT`, `SQLITE_NOTADB`.
     pub(super) fn is_of_damaged_file(&self) -> bool {
         self.sqlite_code().is_some_and(|code| matches!(code, 11 | 26))
     }
 }
 
-/// By SQLite's extended code: see <https://sqlite.org/rescode.html>.
+/// The trouble for SQLite's extended code: see <https://sqlite.org/rescode.html>.
 fn sqlite_trouble(code: i32) -> Option<Trouble> {
     match (code, code & 0xff) {
         // `SQLITE_IOERR_WRITE` and `SQLITE_IOERR_SHMSIZE`, under a quota.
@@ -120,7 +119,7 @@ fn sqlite_trouble(code: i32) -> Option<Trouble> {
     }
 }
 
-/// By PostgreSQL's SQLSTATE.
+/// The trouble for PostgreSQL's SQLSTATE.
 fn server_trouble(code: &str) -> Option<Trouble> {
     match code {
         "53100" => Some(Trouble::NoRoom),
@@ -137,7 +136,7 @@ fn server_trouble(code: &str) -> Option<Trouble> {
     }
 }
 
-/// By the way in which a conversation with PostgreSQL ended.
+/// The trouble for the way in which the connection to PostgreSQL ended.
 fn connection_trouble(error: &sqlx::Error) -> Option<Trouble> {
     let sqlx::Error::Io(error) = error else { return None };
     let is_refused = matches!(error.kind(), std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound);
@@ -150,8 +149,8 @@ impl From<rusqlite::Error> for NotMigrated {
     }
 }
 
-/// An error in words that quote nothing: the server's own repeat values, such as the name of a database or of a role, and the
-/// content of a row. Of an error of the server the SQLSTATE is kept (PostgreSQL, appendix A).
+/// An error in words that quote nothing: the server's own words repeat values, such as the name of a database or of a role, and
+/// the content of a row. For an error of the server, the SQLSTATE is kept (PostgreSQL, appendix A).
 fn words(error: &sqlx::Error) -> String {
     let Some(refusal) = error.as_database_error() else { return error.to_string() };
     let code = refusal.code().unwrap_or_default();

@@ -1,11 +1,11 @@
-//! SQLite's write-ahead log is moved into its file beside the work.
+//! Moves SQLite's write-ahead log into its file, apart from the writer.
 //!
 //! A commit appends to the log, which is one flush of few pages. Moving thousands of pages from there to their places all over
-//! the file takes some tenths of a second, and a caller that commits just then would wait for it. So a thread of its own moves and
-//! flushes, until little is left; that the writer moves between two groups, and then the whole log is in the file and begins
-//! anew.
+//! the file takes some tenths of a second, and a caller that commits at that time would wait for it. So a separate thread moves
+//! and flushes until little is left; the writer moves the rest between two groups, and then the whole log is in the file and
+//! begins again.
 //!
-//! While another process reads for long (a backup, the check of a large file) the log cannot begin anew, and grows.
+//! While another process reads for long (a backup, the check of a large file) the log cannot begin again, and grows.
 //!
 //! Before: [`crate::store::writer`] has committed. After: the file.
 
@@ -24,27 +24,29 @@ use rusqlite::config::DbConfig;
 use super::sqlite;
 use crate::store::db_file::{DbFile, free_bytes};
 
-/// Pages (of 4 KiB) in the log at which it is moved: a page that is written again and again goes into the file once. With a
-/// quarter of it a fifth fewer events are taken in. It is that much of the disk, and after a crash so much is read again.
+/// Limit of the pages (of 4 KiB) in the log at which it is moved: a page that is written again and again goes into the file once.
+/// With a quarter of it, a fifth fewer events are taken in. The log takes that much of the disk, and after a crash that much is
+/// read again.
 const MOVED_AT_PAGES: u64 = 16_000;
 
-/// It never takes more of the disk than is left beside it, since so much may have to be moved into the file: looked at after so
-/// many pages more.
+/// Interval, in pages of growth, at which the free disk is checked: the log never takes more of the disk than is left free, since
+/// all of it may have to be moved into the file.
 const LOOK_EVERY_PAGES: u64 = 1_000;
 
-/// Bytes of a page.
+/// The bytes of a page.
 const PAGE: u64 = 4_096;
 
-/// What the writer moves by itself at the end: some milliseconds.
+/// Limit of the pages that the writer moves by itself at the end: some milliseconds.
 const END_PAGES_MAX: u64 = 250;
 
-/// Moves of what was written during the one before. Where the disk is slower than the writer, none of them is the last.
+/// Limit of the moves in a row, each of the pages written during the one before. If the disk is slower than the writer, none of
+/// them is the last.
 const MOVES_MAX: u32 = 4;
 
-/// So many pages more after a move that did not reach the end, because a reader was in the way.
+/// Delay, in pages of growth, after a move that did not reach the end because a reader was in the way.
 const AGAIN_AFTER_PAGES: u64 = 1_000;
 
-/// What a thread says while it is at work.
+/// The value of `moved` while the thread is at work.
 const AT_WORK: u64 = u64::MAX;
 
 thread_local! {
@@ -56,24 +58,24 @@ thread_local! {
 pub(in crate::store) struct LogMover {
     file: DbFile,
     thread: Option<Thread>,
-    /// Moves that were ordered since the log was last at its end; 0: none.
+    /// The number of moves ordered since the log was last at its end; 0: none.
     moves: u32,
     next_at: u64,
-    /// Pages in the log when it was last looked whether there is room to move them.
+    /// The number of pages in the log at the last check for room to move them.
     looked_at: u64,
-    /// Times in a row in which there was no room for a transaction.
+    /// The number of transactions in a row that found no room.
     failures: u64,
 }
 
 struct Thread {
-    /// `None` once it is to end.
+    /// The channel of orders; `None` once the thread is to end.
     orders: Option<SyncSender<()>>,
     handle: Option<JoinHandle<()>>,
-    /// Pages of the log that are in the file, or [`AT_WORK`].
+    /// The number of pages of the log that are in the file, or [`AT_WORK`].
     moved: Arc<AtomicU64>,
 }
 
-/// Has the pages in the log counted at each commit, which then only a [`LogMover`] moves.
+/// Counts the pages in the log at each commit; from then on only a [`LogMover`] moves them.
 pub(super) fn count_pages(connection: &rusqlite::Connection) {
     connection.wal_hook(Some(|_, pages| {
         LOGGED.set(u64::try_from(pages).unwrap_or(0));
@@ -86,7 +88,7 @@ impl LogMover {
         Self { file, thread: None, moves: 0, next_at: MOVED_AT_PAGES, looked_at: 0, failures: 0 }
     }
 
-    /// To be called between two transactions: orders a move when it is time for one, and makes an end of one that is done.
+    /// Orders a move when it is time for one, and completes one that is done. Call it between two transactions.
     pub(super) fn look(&mut self, connection: &rusqlite::Connection) {
         let pages = LOGGED.get();
         if self.moves == 0 {
@@ -112,7 +114,7 @@ impl LogMover {
         if pages < MOVED_AT_PAGES {
             self.next_at = MOVED_AT_PAGES;
         }
-        // It has begun anew.
+        // The log has begun again.
         self.looked_at = if pages < self.looked_at { 0 } else { self.looked_at };
         if pages >= self.next_at {
             return true;
@@ -124,9 +126,9 @@ impl LogMover {
         free_bytes(self.file.path()).is_some_and(|free| free < pages * PAGE)
     }
 
-    /// To be called after a transaction: whether there was room for it. Where there was none for a longer log, the log is moved
-    /// into the file, and may begin anew in the room that it has. That may fail for the same reason and costs more than the
-    /// transaction, so it is tried after the first, second, fourth, eighth … time in a row.
+    /// Notes if there was room for the last transaction. Call it after each transaction. If there was no room for a longer log,
+    /// the log is moved into the file, and may begin again in its present room. That may fail for the same reason and costs more
+    /// than the transaction, so it is tried after the first, second, fourth, eighth … failure in a row.
     pub(super) fn note(&mut self, had_room: bool, connection: &rusqlite::Connection) {
         self.failures = if had_room { 0 } else { self.failures.saturating_add(1) };
         let is_at_work = self.thread.as_ref().is_some_and(|thread| thread.moved.load(Ordering::Acquire) == AT_WORK);
@@ -136,19 +138,19 @@ impl LogMover {
     }
 
     fn make_an_end(&mut self, connection: &rusqlite::Connection, pages: u64) {
-        // What goes wrong here goes wrong for the next commit as well, and is told there.
+        // An error here also meets the next commit, which reports it.
         let _ = move_log(connection);
         (self.moves, self.next_at) = (0, pages.saturating_add(AGAIN_AFTER_PAGES));
     }
 
-    /// `false`: there is no thread that could, and the writer does it all.
+    /// Orders a move. Returns `false` if no thread can do it, and the writer does it all.
     fn order(&mut self) -> bool {
         if self.thread.is_none() {
             self.thread = Thread::start(self.file.clone());
         }
         let Some(thread) = &self.thread else { return false };
         thread.moved.store(AT_WORK, Ordering::Release);
-        // It has done what it was told before, so there is room.
+        // The thread has done its previous order, so there is room.
         thread.orders.as_ref().is_some_and(|orders| orders.try_send(()).is_ok())
     }
 }
@@ -165,20 +167,20 @@ impl Thread {
 }
 
 impl Drop for Thread {
-    /// Returns when its connection is closed.
+    /// Returns when the thread's connection is closed.
     fn drop(&mut self) {
         self.orders = None;
         if let Some(handle) = self.handle.take() {
-            // One that panicked has ended as well.
+            // A thread that panicked has ended as well.
             let _ = handle.join();
         }
     }
 }
 
-/// Ends with the writer.
+/// The thread's work, which ends with the writer.
 fn work(db_file: &DbFile, told: &Receiver<()>, says: &AtomicU64) {
-    // SQLite flushes the file only when nothing was committed meanwhile, and would leave that to the writer. Never closed, since
-    // closing a file releases all locks that the process has on it (fcntl, POSIX), SQLite's among them.
+    // SQLite flushes the file only if nothing was committed meanwhile, and would leave that to the writer. The file is never
+    // closed: closing a file releases all locks that the process has on it (fcntl, POSIX), SQLite's among them.
     let file = File::open(db_file.path()).map(ManuallyDrop::new);
     while told.recv().is_ok() {
         let moved = sqlite::open_at(db_file, true).and_then(|connection| {
@@ -186,7 +188,7 @@ fn work(db_file: &DbFile, told: &Receiver<()>, says: &AtomicU64) {
             move_log(&connection)
         });
         if let Ok(file) = &file {
-            // Without it the writer's own flush has more to do; that one tells what is wrong.
+            // If this fails, the writer's own flush has more to do; it reports the problem.
             let _ = file.sync_data();
         }
         let moved = moved.unwrap_or_else(|error| {
@@ -197,20 +199,20 @@ fn work(db_file: &DbFile, told: &Receiver<()>, says: &AtomicU64) {
     }
 }
 
-/// Moves as much of the log as no reader needs, without waiting; gives back the pages of it that are in the file.
+/// Moves the part of the log that no reader needs, without waiting; returns the number of its pages that are in the file.
 fn move_log(connection: &rusqlite::Connection) -> rusqlite::Result<u64> {
     let moved = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(2))?;
     Ok(u64::try_from(moved).unwrap_or(0))
 }
 
-/// Moves all of the log into the file and cuts the log to nothing, so that a copy of the file alone is whole and what was
-/// deleted is in neither. `false`: a reader was in the way for this long. No write runs meanwhile.
+/// Moves the whole log into the file and truncates the log, so that a copy of the file alone is whole and deleted data is in
+/// neither. `false`: a reader was in the way for `wait_max`. No write runs meanwhile.
 pub(super) fn empty(connection: &rusqlite::Connection, wait_max: Duration) -> rusqlite::Result<bool> {
     connection.busy_timeout(wait_max)?;
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? == 0))
 }
 
-/// The end of this connection moves nothing, and leaves the log where it is.
+/// Makes the end of this connection move nothing, and leave the log as it is.
 pub(super) fn leave(connection: &rusqlite::Connection) {
     if let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
         tracing::warn!(%error, "the log of a damaged file is moved into it at the end");
@@ -223,7 +225,7 @@ mod tests {
 
     use super::*;
 
-    /// The log is moved when it is long or when there is hardly room for what is in it.
+    /// The log is moved when it is long or when there is hardly room for its content.
     #[test]
     fn the_log_is_moved_when_it_is_long_or_room_is_short() {
         let mut log = LogMover::new(DbFile::at(PathBuf::from("/nowhere")));
@@ -241,7 +243,7 @@ mod tests {
             (2_000, Some(1_999), true),
             (2_500, Some(0), false),
             (3_000, None, false),
-            // It has begun anew.
+            // The log has begun again.
             (10, Some(0), false),
             (1_000, Some(999), true),
             (MOVED_AT_PAGES, None, true),

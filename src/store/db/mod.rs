@@ -1,8 +1,8 @@
-//! The seam between SQLite and PostgreSQL: the only files that know which of the two it is.
+//! The seam between SQLite and PostgreSQL: only these files know which of the two it is.
 //!
-//! Every other file of the store writes one SQL text for both (docs/adr/0003). What differs is here: how a connection is
-//! opened and prepared, how a statement runs ([`sqlite`], in this process; [`postgres`], over a connection), how a writing
-//! transaction begins, and the clauses by which replicas wait for each other's locks or pass them.
+//! Every other file of the store writes one SQL text for both (docs/adr/0003). The differences are here: opening and preparing a
+//! connection, running a statement ([`sqlite`], in this process; [`postgres`], over a connection), beginning a writing
+//! transaction, and the clauses by which replicas wait for each other's locks or skip them.
 //!
 //! Before: [`crate::config`]. After: [`crate::store::writer`] and the readers.
 
@@ -30,30 +30,30 @@ use super::condition::{Condition, Trouble};
 use super::db_file::{self, DbFile, FileLock, WHAT_TO_DO, sqlite_path};
 use super::error::{Error, OpenError};
 
-/// Limit of the wait for a row's lock: a replica that was frozen in a transaction holds its lanes' rows.
+/// Timeout of the wait for a row's lock: a replica that was frozen in a transaction holds its lanes' rows.
 const LOCK_TIMEOUT_MS: u32 = 5_000;
 
-/// Below the writer's own bound, so that PostgreSQL gives up first: a client that just goes away leaves a backend
-/// behind that waits on, with all its locks. The same bound ends a transaction whose replica is frozen or cut off.
+/// Timeout of a statement, below the writer's own, so that PostgreSQL gives up first: a client that just goes away leaves behind
+/// a backend that keeps waiting, with all its locks. It also ends a transaction whose replica is frozen or cut off.
 const STATEMENT_TIMEOUT_MS: u32 = 15_000;
 
-/// A server that has not let us in by then is away.
+/// Timeout of connecting, after which a server counts as away.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Message about a URL that cannot be read. Shows nothing of it.
+/// Message about a URL that cannot be read. Shows no part of it.
 const NO_URL: &str = "store.url is no usable URL of PostgreSQL, which has the form \
                       postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full; an option of it may be misspelt";
-/// Limit of the time in which, at the end, readers in other processes are waited for.
+/// Timeout of the wait, at the end, for readers in other processes.
 const END_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// Size of the attempt that ends "no room": that of a large arrival. Small writes find room in pages that are there.
+/// Size of the attempt that ends "no room": that of a large arrival. Small writes find room in existing pages.
 const PROBE_BYTES: usize = 1 << 20;
 
-/// The same on a server: about as many bytes, in rows too small to be compressed. Not logged, so that it is cheap.
+/// The same attempt on a server: about as many bytes, in rows too small to be compressed. Unlogged, so that it is cheap.
 const PROBE_OF_SERVER: &str = "BEGIN; CREATE UNLOGGED TABLE podero_bridge_room (filler TEXT NOT NULL); \
     INSERT INTO podero_bridge_room SELECT repeat(md5(number::text), 50) FROM generate_series(1, 640) AS number";
 
-/// Which database it is.
+/// The kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// Embedded; one process.
@@ -62,23 +62,23 @@ pub enum Dialect {
     Postgres,
 }
 
-/// What a SQLite file is opened for.
+/// The purpose of opening a SQLite file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Aim {
-    /// To work on it: it is made when it is not there.
+    /// To work on it: a missing file is made.
     Work,
-    /// To read and write what is there.
+    /// To read and write an existing file.
     Use,
-    /// To read what is there.
+    /// To read an existing file.
     Look,
 }
 
-/// Where the database is and how to reach it.
+/// The address of the database and the way to reach it.
 #[derive(Clone)]
 pub(super) struct Db {
     pub(super) dialect: Dialect,
     address: Address,
-    /// Whether it takes writes, as all that run on it find out.
+    /// The condition for writes, as found by all that run on the database.
     pub(super) condition: Arc<Condition>,
 }
 
@@ -88,13 +88,13 @@ enum Address {
     Server(Box<PgConnectOptions>),
 }
 
-/// What statements run on, one at a time.
+/// A connection, on which statements run one at a time.
 pub(super) enum Connection {
     Sqlite(rusqlite::Connection),
     Postgres(PgConnection),
 }
 
-/// Connections for reading, next to the writer's; cheap to clone.
+/// Connections for reading, in addition to the writer's; cheap to clone.
 #[derive(Clone)]
 pub(super) struct Readers {
     source: ReadSource,
@@ -148,7 +148,7 @@ impl Executor for &Readers {
 }
 
 impl Readers {
-    /// A read cannot tell that writing works, but it can meet damage.
+    /// Notes damage in the result of a read, which cannot tell that writing works.
     fn noted<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
         if result.as_ref().is_err_and(|fault| fault.trouble() == Some(Trouble::Damaged)) {
             self.condition.damage_seen();
@@ -156,7 +156,7 @@ impl Readers {
         result
     }
 
-    /// Ends all reading: the reads under way are waited for, no other begins, and every connection is closed.
+    /// Ends all reading: waits for the reads under way, lets no other begin, and closes every connection.
     pub(super) async fn close(&self) {
         match &self.source {
             ReadSource::Sqlite(readers) => readers.close().await,
@@ -166,7 +166,7 @@ impl Readers {
 }
 
 impl Connection {
-    /// Several statements without values.
+    /// Runs several statements without values.
     pub(super) async fn batch(&mut self, sql: impl Into<String>) -> Result<(), Fault> {
         match self {
             Self::Sqlite(connection) => Ok(connection.execute_batch(&sql.into())?),
@@ -174,8 +174,7 @@ impl Connection {
         }
     }
 
-    /// One statement that takes long, and the connection's end. It holds no thread of the runtime, and is stopped when the
-    /// future is dropped.
+    /// Runs one slow statement, and closes the connection. It holds no thread of the runtime, and dropping the future stops it.
     pub(super) async fn rows_apart(self, query: Query<'static>) -> Result<Vec<Row>, Fault> {
         match self {
             Self::Sqlite(connection) => sqlite::rows_apart(connection, query).await,
@@ -197,7 +196,7 @@ impl Connection {
         }
     }
 
-    /// Between two transactions: sees to what commits leave behind. `had_room`: the last one did not fail for want of it.
+    /// Maintains the log between two transactions. `had_room`: the last one did not fail for lack of room.
     pub(super) fn tidy(&self, had_room: bool, log: &mut Option<LogMover>) {
         if let (Self::Sqlite(connection), Some(log)) = (self, log) {
             log.note(had_room, connection);
@@ -205,8 +204,7 @@ impl Connection {
         }
     }
 
-    /// The last thing before the end of the process that works on a SQLite file: all that is in the log goes into the
-    /// file, and the log is emptied.
+    /// Moves the whole log into the file and empties the log, as the last step of a process that works on a SQLite file.
     pub(super) fn empty_log_at_the_end(&self) {
         let Self::Sqlite(connection) = self else { return };
         match log::empty(connection, END_WAIT_MAX) {
@@ -220,24 +218,24 @@ impl Connection {
         }
     }
 
-    /// The end of a connection leaves a SQLite file's log as it is.
+    /// Makes the end of a connection leave a SQLite file's log as it is.
     pub(super) fn leave_log(&self) {
         if let Self::Sqlite(connection) = self {
             log::leave(connection);
         }
     }
 
-    /// Whether no transaction is open any more: SQLite rolls one back by itself when a commit fails for want of room.
+    /// `true` if no transaction is open any more: SQLite rolls one back by itself when a commit fails for lack of room.
     pub(super) fn has_rolled_back(&self) -> bool {
         matches!(self, Self::Sqlite(connection) if connection.is_autocommit())
     }
 
-    /// Whether what runs here holds the thread until it is done.
+    /// `true` if a statement holds its thread until it is done.
     pub(super) fn is_in_process(&self) -> bool {
         matches!(self, Self::Sqlite(_))
     }
 
-    /// Ends it in good order.
+    /// Closes the connection in good order.
     pub(super) async fn close(self) -> Result<(), Fault> {
         match self {
             Self::Sqlite(connection) => connection.close().map_err(|(_, error)| error.into()),
@@ -247,10 +245,10 @@ impl Connection {
 }
 
 impl Db {
-    /// Understands `sqlite://path` and `postgres://…`.
+    /// Parses `sqlite://path` and `postgres://…`.
     pub(super) fn new(url: &str, aim: Aim) -> Result<Self, OpenError> {
         let Some(path) = sqlite_path(url) else {
-            // The library's own words repeat values of the URL, among them what stands in the place of a wrong option.
+            // The library's own words repeat values of the URL, among them the text in the place of a wrong option.
             let options = url.parse::<PgConnectOptions>().map_err(|_| OpenError::Unusable(NO_URL.to_owned()))?;
             let address = Address::Server(Box::new(options.disable_statement_logging()));
             return Ok(Self { dialect: Dialect::Postgres, address, condition: Arc::default() });
@@ -264,8 +262,8 @@ impl Db {
         Ok(Self { dialect: Dialect::Sqlite, address, condition: Arc::default() })
     }
 
-    /// The right to work on a SQLite file, held until it is dropped or the process dies; `None` on PostgreSQL, where
-    /// many may.
+    /// Takes the right to work on a SQLite file, held until it is dropped or the process dies; `None` on PostgreSQL, where many
+    /// processes may work.
     pub(super) fn lock(&self) -> Result<Option<FileLock>, OpenError> {
         match &self.address {
             Address::File { file, .. } => file.lock().map(Some),
@@ -273,7 +271,7 @@ impl Db {
         }
     }
 
-    /// A more exact word for a failed write: a file system that was made read-only answers as a full one does.
+    /// A more exact trouble for a failed write: a file system that was made read-only answers as a full one does.
     pub(super) fn refined(&self, trouble: Trouble) -> Trouble {
         match (&self.address, trouble) {
             (Address::File { file, .. }, Trouble::NoRoom) if db_file::is_read_only(file.path()) => Trouble::ReadOnly,
@@ -281,9 +279,9 @@ impl Db {
         }
     }
 
-    /// Whether there is so much room that "no room" is over, by trying. On a server this begins a transaction, which is to be
-    /// rolled back: a table of its own needs room whatever its neighbours have left, and leaves nothing behind. `true` where it
-    /// fails for another reason.
+    /// Tries if there is enough room to end "no room". On a server this begins a transaction, which the caller must roll back: a
+    /// table of its own needs room whatever its neighbours have left, and leaves nothing behind. Also `true` if the attempt fails
+    /// for another reason.
     pub(super) async fn has_room(&self, connection: &mut Connection) -> bool {
         match &self.address {
             Address::File { file, .. } => file.has_room(PROBE_BYTES),
@@ -302,14 +300,14 @@ impl Db {
         }
     }
 
-    /// Why the database could not be opened: whether it is worth waiting for, or an operator must do something.
+    /// The error for a database that could not be opened: if waiting is worthwhile, or an operator must act.
     pub(super) fn refusal(&self, fault: Fault) -> OpenError {
         match &self.address {
             Address::File { file, .. } if fault.is_refused_by_files() => {
                 OpenError::Unusable(format!("{file}: {fault}; {WHAT_TO_DO}"))
             }
             Address::File { .. } => match (fault.trouble(), of_file(fault)) {
-                // It passes without anything done to the file: a lock is let go, room is made.
+                // This passes while the file stays as it is: a lock is released, room is made.
                 (Some(Trouble::Locked | Trouble::NoRoom), error) => error.into(),
                 (_, Error::Away(why)) => OpenError::Unusable(why),
                 (_, error) => error.into(),
@@ -319,7 +317,7 @@ impl Db {
         }
     }
 
-    /// A connection on which a commit means: on disk.
+    /// Opens a connection on which a commit is on disk.
     pub(super) async fn connect(&self) -> Result<Connection, Fault> {
         let mut connection = self.connect_plain().await?;
         let preparing = self.prepare(&mut connection);
@@ -327,7 +325,7 @@ impl Db {
         Ok(connection)
     }
 
-    /// A connection that leaves the file as it is: no log beside it.
+    /// Opens a connection that leaves the file as it is: no log next to it.
     pub(super) async fn connect_plain(&self) -> Result<Connection, Fault> {
         match &self.address {
             Address::File { file, may_write } => Ok(Connection::Sqlite(sqlite::open_at(file, *may_write)?)),
@@ -339,7 +337,7 @@ impl Db {
         }
     }
 
-    /// Makes of it a connection on which a commit means: on disk.
+    /// Sets a connection up so that a commit is on disk.
     pub(super) async fn prepare(&self, connection: &mut Connection) -> Result<(), Fault> {
         match connection {
             Connection::Sqlite(connection) => {
@@ -350,7 +348,8 @@ impl Db {
         }
     }
 
-    /// A migration takes as long as it takes, also to get its locks: given up in the middle it would only begin anew.
+    /// Removes the timeouts for a migration, and for the wait for its locks: if given up in the middle, it would only begin
+    /// again.
     pub(super) async fn prepare_migration(&self, connection: &mut Connection) -> Result<(), Fault> {
         match self.dialect {
             Dialect::Sqlite => {}
@@ -363,7 +362,7 @@ impl Db {
         Ok(())
     }
 
-    /// Counts the tables that tell the schema: one, or none yet.
+    /// Counts the tables that show the schema: one, or none yet.
     pub(super) fn has_schema(&self) -> &'static str {
         match self.dialect {
             Dialect::Sqlite => "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",
@@ -371,7 +370,7 @@ impl Db {
         }
     }
 
-    /// Keeps everybody else from writing events until the transaction ends; on SQLite its beginning does.
+    /// Keeps all others from writing events until the transaction ends; on SQLite its beginning does.
     pub(super) fn hold_events(&self) -> Option<&'static str> {
         match self.dialect {
             Dialect::Sqlite => None,
@@ -379,7 +378,7 @@ impl Db {
         }
     }
 
-    /// What moves the log of a SQLite file into it.
+    /// The mover of a SQLite file's log.
     pub(super) fn log_mover(&self) -> Option<LogMover> {
         match &self.address {
             Address::File { file, .. } => Some(LogMover::new(file.clone())),
@@ -424,7 +423,7 @@ impl Db {
         Readers { source, condition: self.condition.clone() }
     }
 
-    /// Proves that the tables take rows: on PostgreSQL a lock on one of them is met here as by an arrival. On SQLite the
+    /// Proves that the tables take rows: on PostgreSQL this meets a lock on one of them as an arrival does. On SQLite the
     /// transaction has the whole file.
     pub(super) fn try_tables(&self) -> Option<&'static str> {
         match self.dialect {
@@ -435,8 +434,8 @@ impl Db {
         }
     }
 
-    /// How a writing transaction begins. SQLite takes the write lock at once: an upgrade in the middle would
-    /// fail with `BUSY_SNAPSHOT` instead of waiting.
+    /// The beginning of a writing transaction. SQLite takes the write lock at once: an upgrade in the middle would fail with
+    /// `BUSY_SNAPSHOT` instead of waiting.
     pub(super) fn begin(&self) -> &'static str {
         match self.dialect {
             Dialect::Sqlite => "BEGIN IMMEDIATE",
@@ -483,7 +482,7 @@ pub(super) fn of_file(fault: Fault) -> Error {
     if fault.is_of_damaged_file() { Error::Damaged(fault.to_string()) } else { fault.into() }
 }
 
-/// `($3, $4, $5)`: as many placeholders, from `first` on.
+/// A list of `count` placeholders from `first` on: `($3, $4, $5)`.
 pub(super) fn listed(first: usize, count: usize) -> String {
     let numbers: Vec<String> = (first..first + count).map(|number| format!("${number}")).collect();
     format!("({})", numbers.join(", "))

@@ -17,7 +17,7 @@ pub(super) async fn changes(on: impl PgExecutor<'_>, query: Query<'_>) -> Result
     Ok(statement(query).execute(on).await?.rows_affected())
 }
 
-/// Several statements without values.
+/// Runs several statements without values.
 pub(super) async fn batch(on: impl Executor<'_, Database = Postgres>, sql: String) -> Result<(), Fault> {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(on).await?;
     Ok(())

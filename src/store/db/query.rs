@@ -1,7 +1,7 @@
-//! One statement with its values, and the rows that come of it: the same words for both databases.
+//! One statement with its values, and the rows that it returns: the same words for both databases.
 //!
-//! Placeholders are `$1`, `$2` …, columns are TEXT and BIGINT, so two kinds of values are all there is; `values.rs` says which
-//! types stand for them. Columns are read in their order: into tuples, or into a [`row!`] that declares them once.
+//! Placeholders are `$1`, `$2` …, columns are TEXT and BIGINT, so there are only two kinds of values; `values.rs` maps types to
+//! them. Columns are read in their order: into tuples, or into a [`row!`] that declares them once.
 //!
 //! Before: the files of [`crate::store`]. After: [`super::sqlite`] and [`super::postgres`].
 
@@ -9,8 +9,7 @@ use std::borrow::Cow;
 
 use super::fault::Fault;
 
-/// The text of a statement: a constant of this program, or put together from such by [`ours`]. Nothing that came from outside
-/// is ever in it.
+/// The text of a statement: a constant of this program, or put together from constants by [`ours`]. Outside input is never in it.
 #[derive(Clone)]
 pub(in crate::store) struct Sql(pub(super) Cow<'static, str>);
 
@@ -25,7 +24,7 @@ pub(in crate::store) fn ours(text: String) -> Sql {
     Sql(Cow::Owned(text))
 }
 
-/// The value of a placeholder. A missing value has a type too, which PostgreSQL asks for.
+/// The value of a placeholder. A missing value has a type too, which PostgreSQL needs.
 #[derive(Debug, Clone)]
 pub(in crate::store) enum Argument<'a> {
     Integer(Option<i64>),
@@ -43,7 +42,7 @@ impl Argument<'_> {
 
 /// A type that a placeholder takes.
 pub(in crate::store) trait ToArgument<'a> {
-    /// Stands for a missing value of this type.
+    /// The missing value of this type.
     const NULL: Argument<'static>;
 
     fn argument(self) -> Argument<'a>;
@@ -65,7 +64,7 @@ impl<'a> ToArgument<'a> for &'a Option<String> {
     }
 }
 
-/// Values of placeholders in a row.
+/// Values of consecutive placeholders.
 pub(in crate::store) trait Values<'a> {
     fn push_to(self, arguments: &mut Vec<Argument<'a>>);
 }
@@ -77,59 +76,59 @@ pub(in crate::store) struct Query<'a> {
     pub(super) arguments: Vec<Argument<'a>>,
 }
 
-/// The statement of this text; its placeholders are bound in their order.
+/// A statement with this text; its placeholders are bound in their order.
 pub(in crate::store) fn query<'a>(sql: impl Into<Sql>) -> Query<'a> {
     Query { sql: sql.into(), arguments: Vec::with_capacity(8) }
 }
 
 /// A place where statements run.
 pub(in crate::store) trait Executor: Send {
-    /// All rows that it gives.
+    /// Runs a statement and returns all its rows.
     fn rows(self, query: Query<'_>) -> impl Future<Output = Result<Vec<Row>, Fault>> + Send;
-    /// How many rows it changed.
+    /// Runs a statement and returns the number of rows that it changed.
     fn changes(self, query: Query<'_>) -> impl Future<Output = Result<u64, Fault>> + Send;
 }
 
 impl<'a> Query<'a> {
-    /// The next placeholder's value.
+    /// Binds the value of the next placeholder.
     pub(in crate::store) fn bind(mut self, value: impl ToArgument<'a>) -> Self {
         self.arguments.push(value.argument());
         self
     }
 
-    /// The values of the next placeholders.
+    /// Binds the values of the next placeholders.
     pub(in crate::store) fn with(mut self, values: impl Values<'a>) -> Self {
         values.push_to(&mut self.arguments);
         self
     }
 
-    /// The values of as many placeholders as there are.
+    /// Binds one placeholder to each value.
     pub(in crate::store) fn with_each<T: ToArgument<'a>>(mut self, values: impl IntoIterator<Item = T>) -> Self {
         self.arguments.extend(values.into_iter().map(T::argument));
         self
     }
 
-    /// Runs it, and says how many rows it changed.
+    /// Runs it, and returns the number of rows that it changed.
     pub(in crate::store) async fn execute(self, on: impl Executor) -> Result<u64, Fault> {
         on.changes(self).await
     }
 
-    /// All rows.
+    /// Runs it, and returns all rows.
     pub(in crate::store) async fn fetch_all<T: FromRow>(self, on: impl Executor) -> Result<Vec<T>, Fault> {
         on.rows(self).await?.into_iter().map(Row::read).collect()
     }
 
-    /// The first row, if there is one. What the statement changes it changes whole.
+    /// The first row, if there is one. A statement that changes rows makes all its changes.
     pub(in crate::store) async fn fetch_optional<T: FromRow>(self, on: impl Executor) -> Result<Option<T>, Fault> {
         on.rows(self).await?.into_iter().next().map(Row::read).transpose()
     }
 
-    /// The first row, which is there.
+    /// The first row, which must exist.
     pub(in crate::store) async fn fetch_one<T: FromRow>(self, on: impl Executor) -> Result<T, Fault> {
         self.fetch_optional(on).await?.ok_or(Fault::Missing)
     }
 
-    /// Whether it gives a row.
+    /// `true` if it returns a row.
     pub(in crate::store) async fn finds(self, on: impl Executor) -> Result<bool, Fault> {
         Ok(!on.rows(self).await?.is_empty())
     }
@@ -152,13 +151,13 @@ pub(in crate::store) enum Cell {
 pub(in crate::store) struct Row(pub(super) Vec<Cell>);
 
 impl Row {
-    /// The row as a value; [`Fault::Unreadable`] when a column is of another kind, or is not there.
+    /// The row as a value; [`Fault::Unreadable`] if a column is of another kind, or missing.
     pub(in crate::store) fn read<T: FromRow>(self) -> Result<T, Fault> {
         T::from_row(&mut Cells { column: 0, cells: self.0.into_iter() })
     }
 }
 
-/// What of a row is not read yet.
+/// The cells of a row that are not read yet.
 pub(in crate::store) struct Cells {
     column: usize,
     cells: std::vec::IntoIter<Cell>,

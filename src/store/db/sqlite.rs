@@ -1,4 +1,4 @@
-//! SQLite, in this process: a call and not a conversation. What runs here runs on the thread that asks, so the writer has a
+//! SQLite, in this process: each statement is a call, without a network. It runs on the caller's thread, so the writer has a
 //! thread of its own, and reads go to threads that may block.
 //!
 //! Before: [`mod@super::query`]. After: the file.
@@ -16,19 +16,19 @@ use super::fault::{Fault, MOVED, NotMigrated};
 use super::query::{Argument, Cell, Query, Row};
 use crate::store::db_file::DbFile;
 
-/// Readers: timelines, gauges. Few, because each PostgreSQL connection costs the server memory.
+/// Limit of the connections for reading: timelines, gauges. Few, because each PostgreSQL connection costs the server memory.
 pub(super) const READERS_MAX: usize = 4;
 
-/// A reader that finds no free connection for this long reports the store as away.
+/// Timeout of a reader's wait for a free connection, after which it reports the store as away.
 pub(super) const READER_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Statements that a connection keeps prepared: more than the writer has.
+/// Limit of the statements that a connection keeps prepared: more than the writer has.
 const STATEMENTS_KEPT: usize = 256;
 
-/// Waiting for another process's lock on the file; the CLI's writes are short.
+/// Timeout of the wait for another process's lock on the file; the CLI's writes are short.
 const BUSY_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// One connection to the file that was locked: where another one has its path by now, that one is left alone.
+/// Opens a connection to the locked file. If another file has its path by now, that one is left alone.
 pub(super) fn open_at(file: &DbFile, may_write: bool) -> rusqlite::Result<rusqlite::Connection> {
     let moved = || Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(MOVED), None));
     if !file.is_the_locked() {
@@ -38,9 +38,9 @@ pub(super) fn open_at(file: &DbFile, may_write: bool) -> rusqlite::Result<rusqli
     if file.is_the_locked() { Ok(connection) } else { moved() }
 }
 
-/// One connection.
+/// Opens one connection.
 fn open(path: &Path, may_write: bool) -> rusqlite::Result<rusqlite::Connection> {
-    // The path is absolute, and no URL. Never made here: what SQLite makes, others may read.
+    // The path is absolute, and not a URL. SQLite never creates the file here: others might read a file that it creates.
     let access = if may_write { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
     let connection = rusqlite::Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
@@ -48,27 +48,27 @@ fn open(path: &Path, may_write: bool) -> rusqlite::Result<rusqlite::Connection> 
     Ok(connection)
 }
 
-/// Makes of it a connection on which a commit means: on disk.
+/// Sets a connection up so that a commit is on disk.
 pub(super) fn prepare(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
     // `secure_delete`: deleted rows are overwritten, since they held addresses.
     connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;")
 }
 
-/// Page cache of the writer: customers come in any order, so a group of commits touches pages all over the file.
+/// Size of the writer's page cache: customers come in any order, so a group of commits touches pages all over the file.
 const WRITER_CACHE_KIB: u32 = 16 << 10;
 
-/// [`prepare`], for a connection that writes much.
+/// As [`prepare`], for a connection that writes much.
 pub(super) fn prepare_writer(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
     prepare(connection)?;
     connection.execute_batch(&format!("PRAGMA cache_size = -{WRITER_CACHE_KIB};"))
 }
 
-/// The table of what was applied, as sqlx makes it on PostgreSQL.
+/// The table of applied migrations, as sqlx makes it on PostgreSQL.
 const APPLIED: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL, \
     installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT NULL, checksum BLOB NOT NULL, \
     execution_time BIGINT NOT NULL)";
 
-/// Applies the missing migrations, in order, each in a transaction of its own that says so.
+/// Applies the missing migrations, in order, each in a transaction of its own that records it.
 pub(super) fn migrate(connection: &mut rusqlite::Connection, migrations: &Migrator) -> Result<(), NotMigrated> {
     connection.execute_batch(APPLIED)?;
     for migration in migrations.iter() {
@@ -118,7 +118,7 @@ pub(super) fn changes(connection: &rusqlite::Connection, query: &Query<'_>) -> R
     Ok(u64::try_from(statement.raw_execute()?).unwrap_or(u64::MAX))
 }
 
-/// One statement that takes long, on a thread of its own, and the connection's end. A caller that stops waiting for it stops it.
+/// Runs one slow statement on a thread of its own, and closes the connection. A caller that stops waiting for it stops it.
 pub(super) async fn rows_apart(connection: rusqlite::Connection, query: Query<'static>) -> Result<Vec<Row>, Fault> {
     let _interrupt = Interrupt(connection.get_interrupt_handle());
     let (give, take) = oneshot::channel();
@@ -133,7 +133,7 @@ pub(super) async fn rows_apart(connection: rusqlite::Connection, query: Query<'s
     take.await.unwrap_or(Err(Fault::Ended))
 }
 
-/// Stops whatever a connection does when it is dropped; harmless to one that has ended.
+/// Stops the current statement of a connection when it is dropped; harmless if the statement has ended.
 struct Interrupt(InterruptHandle);
 
 impl Drop for Interrupt {
@@ -142,7 +142,7 @@ impl Drop for Interrupt {
     }
 }
 
-/// `$2` is a name to SQLite, and the places of names are in the order in which they first occur.
+/// Binds the values. `$2` is a name to SQLite, which numbers names in the order of their first occurrence.
 fn bound<'c>(connection: &'c rusqlite::Connection, query: &Query<'_>) -> rusqlite::Result<CachedStatement<'c>> {
     let mut statement = connection.prepare_cached(&query.sql.0)?;
     for position in 1..=statement.parameter_count() {
@@ -200,14 +200,14 @@ impl Readers {
         read: impl FnOnce(&rusqlite::Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let free = tokio::time::timeout(READER_WAIT_MAX, self.0.free.clone().acquire_owned()).await;
-        // Closed when the store is.
+        // The semaphore is closed together with the store.
         let permit = free.map_err(|_| Fault::TooLate)?.map_err(|_| Fault::Ended)?;
         let pool = self.0.clone();
         let reading = tokio::task::spawn_blocking(move || {
             let idle = pool.idle().pop();
             let result = idle.map_or_else(|| (pool.open)(), Ok).map_err(Fault::from).and_then(|connection| {
                 let result = read(&connection);
-                // One that failed may be of no more use, and is closed.
+                // A connection whose read failed may be of no more use, and is closed.
                 if result.is_ok() && !pool.free.is_closed() {
                     pool.idle().push(connection);
                 }
@@ -219,10 +219,10 @@ impl Readers {
         reading.await.unwrap_or(Err(Fault::Ended))
     }
 
-    /// No read begins any more; those under way are waited for, and every connection is closed.
+    /// Lets no read begin any more, waits for those under way, and closes every connection.
     pub(super) async fn close(&self) {
         let all = u32::try_from(READERS_MAX).unwrap_or(u32::MAX);
-        // It fails only where it was closed before.
+        // This fails only if it was closed before.
         let last = tokio::time::timeout(READER_WAIT_MAX, self.0.free.acquire_many(all)).await;
         self.0.free.close();
         drop(last);

@@ -1,6 +1,6 @@
-//! Which types stand in columns: how each is written, and read back.
+//! The types that are stored in columns: their written form, and the way back.
 //!
-//! A count that does not fit its type is the nearest one that does. A name that is none of a closed set is not readable.
+//! A count that does not fit its type becomes the nearest one that does. A name outside its closed set is not readable.
 //!
 //! Before: the files of [`crate::store`]. After: [`mod@super::query`].
 
