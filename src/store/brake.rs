@@ -50,8 +50,8 @@ impl Store {
         Ok(count)
     }
 
-    /// Asks if a claimed churn may take its customer away. `Cleared` is stored with the event, also for the next claim; asking
-    /// again for the same event within the window admits it again and counts nothing more.
+    /// Asks whether a claimed churn may take its customer away. `Cleared` is stored with the event, also for the next claim;
+    /// asking again for the same event within the window admits it again and counts nothing more.
     pub async fn ask_brake(&self, claim: &mut Claim, brake: Brake, active: Option<u64>) -> Result<Asked, Error> {
         let ask = Ask {
             event: claim.work.event.id,

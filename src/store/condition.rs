@@ -1,5 +1,5 @@
-//! The condition of the store, as its own writer finds it: if it takes writes, the last success, the trouble since, and since
-//! when the writer waits.
+//! The condition of the store, as its own writer finds it: whether it takes writes, the last success, the trouble since, and
+//! since when the writer waits.
 //!
 //! A read proves nothing: a full disk, a read-only database and a locked table still answer reads. So the state comes from real
 //! transactions. A replica's heartbeat and every arrival prove that writing works; a failure that concerns the whole store counts
@@ -251,7 +251,7 @@ impl Condition {
         self.damage.notified().await;
     }
 
-    /// Records if the file at its path is another one than this process has open. Returns `true` if that is news.
+    /// Records whether the file at its path is another one than this process has open. Returns `true` if that is news.
     pub(super) fn set_replaced(&self, is_replaced: bool) -> bool {
         let mut state = self.lock();
         let was_replaced = state.replaced_since.is_some();

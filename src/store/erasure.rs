@@ -50,7 +50,7 @@ pub struct InTheWay {
     pub open_alerts: i64,
     /// The ids that the operator named as messages and that are none.
     pub no_messages: Vec<EventId>,
-    /// `true` if no table and no tombstone knows the id: mistyped, or erased under another key.
+    /// `true` if no table and no tombstone knows the id: mistyped, or erased under another id.
     pub is_unknown: bool,
     /// `true` if an applier works on the customer, or died over it: the only obstacle that cannot be forced.
     pub is_claimed: bool,

@@ -36,7 +36,7 @@ const READS_END_MAX: Duration = Duration::from_secs(2);
 /// Timeout of the read behind `/readyz`, whose callers have deadlines of a few seconds.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// Interval at which a waiting arrival checks if the store has come into trouble meanwhile.
+/// Interval at which a waiting arrival checks whether the store has come into trouble meanwhile.
 const WRITE_LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A store that only reads; cheap to clone.

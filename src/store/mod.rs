@@ -4,8 +4,8 @@
 //! write goes through one [`Writer`] (group commit); reads bypass it. A call that returned `Ok` is on disk; one whose future was
 //! dropped or that failed with [`Error::Away`] may or may not be, and is safe to repeat.
 //!
-//! Before: [`crate::inbound`] accepts. After: [`crate::apply`], [`crate::watch`], [`crate::replica`] and [`crate::outbound`] meet here, in
-//! tables.
+//! Before: [`crate::inbound`] accepts. After: [`crate::apply`], [`crate::watch`], [`crate::replica`] and [`crate::outbound`] meet
+//! here, in tables.
 
 mod announcements;
 mod backup;

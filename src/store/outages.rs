@@ -25,7 +25,7 @@ const LOOKS: &str = "looks";
 pub struct KnownOutages {
     /// All of them.
     pub outages: Outages,
-    /// The times at which fleets were judged, and at which not.
+    /// The times at which fleets were judged, and at which they were not.
     pub looks: Looks,
     version: i64,
 }

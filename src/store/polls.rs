@@ -65,7 +65,7 @@ impl Store {
         Ok(due.into_iter().map(|(user, seen)| DueUser { seen: seen_by(now, &seen), ..user }).collect())
     }
 
-    /// Makes users whose poll gave nothing due again at `at`: nothing is concluded from it.
+    /// Makes a user whose poll gave nothing due again at `at`: nothing is concluded from it.
     pub async fn poll_again(&self, user: Uuid, at: Timestamp) -> Result<(), Error> {
         let again = query("UPDATE watched SET due_at = $2, taken_until = 0 WHERE user_id = $1").with((user, at));
         self.change(again).await?;

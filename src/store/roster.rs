@@ -48,7 +48,7 @@ pub struct Roster {
 pub struct Kept {
     /// The records of heat pumps whose owner is no longer watched and that are not retired yet.
     pub orphans: Vec<PumpRecord>,
-    /// `true` if the list newly omits more users than is credible: nothing was concluded from it.
+    /// The shrinkage, if the list newly omits more users than is credible: nothing was concluded from it.
     pub doubted: Option<Shrunk>,
 }
 

@@ -1,4 +1,4 @@
-//! Heartbeats of replicas, and the state that they share: Podero's health, and if the bridge's blindness was announced.
+//! Heartbeats of replicas, and the state that they share: Podero's health, and the announced blindness of the bridge.
 //!
 //! The core merges and judges the values; here they become shared rows. On SQLite there is one replica, and these rows are its
 //! memory over a restart.

@@ -1,6 +1,7 @@
 //! The key that recognises erased customers: tombstones hold keyed hashes, and no ids.
 //!
-//! Before: [`crate::store::open`] finds the key, or makes it. After: [`crate::store::inbox`] and [`crate::store::erasure`] hash with it.
+//! Before: [`crate::store::open`] finds the key, or makes it. After: [`crate::store::inbox`] and [`crate::store::erasure`] hash
+//! with it.
 
 use std::sync::Arc;
 

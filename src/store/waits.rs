@@ -3,7 +3,8 @@
 //! Reads only, a page at a time by an index: a page of the oldest costs the same whatever the backlog. No content of an event is
 //! read.
 //!
-//! Before: [`crate::store::lanes`] and [`crate::store::parking`] write the rows. After: [`crate::admin`] and [`crate::cli`] show them.
+//! Before: [`crate::store::lanes`] and [`crate::store::parking`] write the rows. After: [`crate::admin`] and [`crate::cli`] show
+//! them.
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -369,7 +369,7 @@ impl Writer {
         self.db.condition.proven(if has_room { Proof::Room } else { small });
     }
 
-    /// Tries if there is room for some of the largest arrivals.
+    /// Checks by an attempt whether there is room for some of the largest arrivals.
     async fn has_room(&mut self) -> bool {
         let Some(mut connection) = self.connection.take() else { return false };
         let found = tokio::time::timeout(TRANSACTION_TIME_MAX, self.db.has_room(&mut connection)).await;

@@ -126,9 +126,9 @@ impl LogMover {
         free_bytes(self.file.path()).is_some_and(|free| free < pages * PAGE)
     }
 
-    /// Notes if there was room for the last transaction. Call it after each transaction. If there was no room for a longer log,
-    /// the log is moved into the file, and may begin again in its present room. That may fail for the same reason and costs more
-    /// than the transaction, so it is tried after the first, second, fourth, eighth … failure in a row.
+    /// Notes whether there was room for the last transaction. Call it after each transaction. If there was no room for a longer
+    /// log, the log is moved into the file, and may begin again in its present room. That may fail for the same reason and costs
+    /// more than the transaction, so it is tried after the first, second, fourth, eighth … failure in a row.
     pub(super) fn note(&mut self, had_room: bool, connection: &rusqlite::Connection) {
         self.failures = if had_room { 0 } else { self.failures.saturating_add(1) };
         let is_at_work = self.thread.as_ref().is_some_and(|thread| thread.moved.load(Ordering::Acquire) == AT_WORK);

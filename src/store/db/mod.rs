@@ -279,9 +279,9 @@ impl Db {
         }
     }
 
-    /// Tries if there is enough room to end "no room". On a server this begins a transaction, which the caller must roll back: a
-    /// table of its own needs room whatever its neighbours have left, and leaves nothing behind. Also `true` if the attempt fails
-    /// for another reason.
+    /// Checks by an attempt whether there is enough room to end "no room". On a server this begins a transaction, which the
+    /// caller must roll back: a table of its own needs room whatever its neighbours have left, and leaves nothing behind. Also
+    /// `true` if the attempt fails for another reason.
     pub(super) async fn has_room(&self, connection: &mut Connection) -> bool {
         match &self.address {
             Address::File { file, .. } => file.has_room(PROBE_BYTES),
