@@ -1,11 +1,11 @@
 //! The causes of alerts with their texts, and the ways in which the alert of a heat pump ends.
 //!
-//! Before: [`crate::domain::names`]. After: [`super::severity`] says how bad each is.
+//! Before: [`crate::domain::names`]. After: [`super::severity`] gives each its severity.
 
 use crate::domain::names::names;
 
 names! {
-    /// Why there is an alert.
+    /// The cause of an alert.
     pub enum Cause {
         /// The customer must reconnect the heat pump at the manufacturer.
         NeedsReauthentication = "needs_reauthentication",
@@ -13,47 +13,47 @@ names! {
         LifecycleError = "lifecycle_error",
         /// The manufacturer's state has been too old for too long.
         DeviceOffline = "device_offline",
-        /// It was lost again and again: one alert for all of that.
+        /// The heat pump was lost several times: one alert for all of the losses.
         Unstable = "unstable",
-        /// It was never connected, days after it was made.
+        /// The heat pump was never connected, days after it was made.
         NeverConnected = "never_connected",
-        /// Many of one manufacturer went at once.
+        /// Many heat pumps of one manufacturer went at once.
         MakerOutage = "maker_outage",
-        /// Many of one region went at once.
+        /// Many heat pumps of one region went at once.
         RegionOutage = "region_outage",
         /// The bridge cannot see; the reason is a [`super::BlindCause`].
         WatchBlind = "watch_blind",
     }
 
-    /// Why the alert of a heat pump was resolved.
+    /// The reason for which the alert of a heat pump was resolved.
     pub enum Resolution {
         /// The pump is connected again.
         Reconnected = "reconnected",
-        /// It was connected for the first time.
+        /// The pump was connected for the first time.
         Connected = "connected",
-        /// Its optimisation was paused: its silence is no loss any more.
+        /// Its optimisation was paused: its silence is no longer a loss.
         Paused = "paused",
-        /// It has not been lost for a whole `watch.flap_window`.
+        /// The pump has not been lost for a whole `watch.flap_window`.
         Stable = "stable",
-        /// It stopped coming back: an alert of its own follows.
+        /// The pump stopped coming back: an alert of its own follows.
         Lost = "lost",
-        /// Many went at once: the fleet's alert stands for it.
+        /// Many pumps went at once: the fleet's alert replaces this one.
         MergedIntoOutage = "merged_into_outage",
-        /// Its owner is no customer any more.
+        /// Its owner is no longer a customer.
         Churned = "churned",
         /// Its owner left the home.
         Moved = "moved",
-        /// It, or its owner, is gone from Podero.
+        /// The pump, or its owner, is gone from Podero.
         Removed = "removed",
     }
 }
 
 impl Cause {
-    /// Those of one heat pump's loss.
+    /// The causes of one heat pump's loss.
     pub const OF_A_LOSS: [Self; 4] =
         [Self::NeedsReauthentication, Self::LifecycleError, Self::DeviceOffline, Self::Unstable];
 
-    /// Those of a fleet's.
+    /// The causes of a fleet's outage.
     pub const OF_A_FLEET: [Self; 2] = [Self::MakerOutage, Self::RegionOutage];
 
     /// At most 130 characters, also behind "Resolved (…): ".

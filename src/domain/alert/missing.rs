@@ -1,24 +1,24 @@
-//! When does something that a list does not name count as gone? Never after one list.
+//! When is a user or heat pump that a list does not name gone? Never after one list.
 //!
-//! A list of users and a user's list of heat pumps are counted apart, each in a row: a list that names it ends the row, and
-//! so does a break. A list of users that newly omits many at once is doubted, and a second one has to confirm it.
+//! A list of users and a user's list of heat pumps are counted separately, each in a row. A list that names the user or pump ends
+//! the row, and so does a break. If a list of users newly omits many at once, a second one has to confirm it.
 //!
-//! Before: the store counts whom a list does not name. After: the store, [`super::seen`].
+//! Before: the store counts the users that a list does not name. After: the store, [`super::pump_record`].
 
 use super::policy::WatchPolicy;
 
-/// Limit below which no missing list counts as removal, whatever `watch.disconnect_polls` is: one odd answer must not end the
+/// Limit below which missing lists never count as removal, whatever `watch.disconnect_polls` is: one odd answer must not end the
 /// watch of a heat pump.
 const LISTS_MIN: u32 = 2;
 
-/// Limit of users that may be missing newly from one list without doubt: in one interval a small utility may well lose some.
+/// Limit of users that one list may newly omit without doubt: a small utility may well lose some in one interval.
 const NEWLY_MISSING_MAX: u64 = 10;
 
-/// Share of the watched users, one in this many, that may be missing newly from one list without doubt. No utility loses a
-/// fifth of its customers within an interval; a list that lost a page, or half of its lines, shows that much.
+/// Divisor: one list may newly omit this part of the watched users without doubt. No utility loses a fifth of its customers
+/// within an interval; a list that lost a page, or half of its lines, shows that much.
 const NEWLY_MISSING_PART: u64 = 5;
 
-/// How many lists in a row must not name a heat pump, or a user, before it counts as removed.
+/// The number of lists in a row that must omit a heat pump, or a user, before it counts as removed.
 pub fn lists_to_remove(policy: &WatchPolicy) -> u32 {
     policy.disconnect_polls.max(LISTS_MIN)
 }
@@ -26,15 +26,15 @@ pub fn lists_to_remove(policy: &WatchPolicy) -> u32 {
 /// A list of users that names far fewer than the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shrunk {
-    /// Users whom it does not name, and the list before did.
+    /// Users that it omits and the list before named.
     pub missing: u64,
     /// Users who are watched.
     pub watched: u64,
 }
 
 impl Shrunk {
-    /// Whether more are newly missing than is credible: then nothing is concluded from the list. The next list finds the
-    /// same users missing again, not newly, and is believed.
+    /// Whether it newly omits more users than is credible: then nothing is concluded from the list. The next list omits the
+    /// same users, but not newly, and is believed.
     pub fn is_doubted(self) -> bool {
         self.missing > NEWLY_MISSING_MAX && self.missing.saturating_mul(NEWLY_MISSING_PART) >= self.watched
     }

@@ -1,5 +1,5 @@
-//! What is worth an alert: the words that pumps, fleets and our own blindness share. The questions are asked in the
-//! files below this one, each a pure function over what was seen so far.
+//! The alerts: the types that pumps, fleets and the bridge's own visibility share. Each file below this one answers one question,
+//! as a pure function over what was observed so far.
 //!
 //! | file | asks |
 //! |---|---|
@@ -10,8 +10,8 @@
 //! | [`visibility`] | can we see at all? |
 //! | [`poll_interval`] | when is it looked at next? |
 //!
-//! What could not be read never reaches these files; what was read but says nothing is [`Knowledge::Unknown`] and moves
-//! no counter. Every trigger has one resolve, because both ids derive from the occurrence.
+//! An answer that could not be read never reaches these files; one that was read but says nothing is [`Knowledge::Unknown`] and
+//! moves no counter. Every trigger has one resolve, because both ids derive from the occurrence.
 //!
 //! Before: [`crate::podero`] observes. After: the store keeps [`PumpRecord`] and the notices in one transaction.
 

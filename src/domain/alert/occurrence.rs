@@ -21,7 +21,7 @@ pub(super) struct Occurrence<'a> {
 }
 
 impl Occurrence<'_> {
-    /// The fields that all alerts have; what is about a heat pump is filled in by whoever knows one.
+    /// The fields that all alerts have; the caller adds those about a heat pump.
     pub(super) fn trigger(self, summary: &str) -> Value {
         self.told("trigger", summary, Value::Null)
     }
@@ -64,7 +64,7 @@ pub(super) fn occurrence_notice(
     Notice { id: notice_id(&occurrence.to_string(), topic), topic, order_key, subject, time: now, data }
 }
 
-/// Names one occurrence: the same trouble of the same thing since the same moment is the same occurrence.
+/// The id of one occurrence: the same trouble of the same thing since the same moment has the same id.
 pub(super) fn occurrence_of(thing: &str, since: Timestamp) -> Uuid {
     Uuid::new_v5(&NAMESPACE, format!("{thing}/{}", since.micros()).as_bytes())
 }

@@ -1,4 +1,4 @@
-//! Did many go at once? One alert for a manufacturer's cloud or a region's grid, instead of thousands.
+//! Did many heat pumps go at once? One alert for a manufacturer's cloud or a region's grid, instead of thousands.
 //!
 //! ```text
 //!              a share went at once        and it lasted              most are back, and it lasted
@@ -7,8 +7,8 @@
 //!      └───────────── it passed ──────────┘
 //! ```
 //!
-//! From the suspicion on, no pump that went with the others opens an alert of its own; when it is open, theirs are merged
-//! into it; when it is over, those that did not come back are judged afresh.
+//! From the suspicion on, a pump that went with the others opens no alert of its own. When the outage opens, their alerts are
+//! merged into it. When it ends, the pumps that did not come back are judged again.
 //!
 //! Before: the store counts what the polls saw. After: the store, [`crate::outbound`], and the next polls.
 
@@ -35,24 +35,24 @@ const TAIL_MAX: Duration = Duration::from_hours(2);
 /// Podero's values are refreshed every 5 to 15 minutes, depending on the manufacturer (`…/heat-pumps/state`).
 const REFRESH_MAX: Duration = Duration::from_mins(15);
 
-/// Fleets are judged this many times an interval, but
+/// Number of looks at the fleets in an interval, within the two bounds below.
 const LOOKS: u32 = 10;
-/// no more often than this: each is a count over all pumps,
+/// Shortest interval between two looks: each is a count over all pumps.
 const LOOK_EVERY_MIN: Duration = Duration::from_secs(1);
-/// and no less often: an outage must be suspected before its first pump would be told.
+/// Longest interval between two looks: an outage must be suspected before the alert of its first pump would be published.
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(60);
 
-/// After so many looks that were not made, what polls saw before says nothing about now.
+/// Limit of missed looks in a row. Beyond it, the polls from before say nothing about now.
 const LOOKS_MISSED_MAX: u32 = 3;
 
-/// Limit of gaps between looks that do not count. Where more come, they are how things are: a suspicion must end, and what
-/// went hours ago did not go with what goes now.
+/// Limit of gaps between looks that do not count. Further gaps are normal operation: a suspicion must end, and pumps that went
+/// hours ago did not go with those that go now.
 const GAPS_USUAL: usize = 3;
 
-/// The route of the operator's door that lists the pumps of an outage.
+/// The route of the admin API that lists the pumps of an outage.
 const LIST: &str = "/v1/heat-pumps?state=disconnected";
 
-/// What went together.
+/// The pumps that went together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
@@ -62,7 +62,7 @@ pub enum Scope {
     Region(String),
 }
 
-/// What pumps of a scope have in common.
+/// The property that the pumps of a scope have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScopeKind {
     /// The manufacturer.
@@ -90,7 +90,7 @@ impl ScopeKind {
 }
 
 impl Scope {
-    /// What its pumps have in common.
+    /// The property that its pumps have in common.
     pub fn kind(&self) -> ScopeKind {
         match self {
             Self::Manufacturer(_) => ScopeKind::Manufacturer,
@@ -98,7 +98,7 @@ impl Scope {
         }
     }
 
-    /// Which one.
+    /// The name of the manufacturer or region.
     pub fn name(&self) -> &str {
         match self {
             Self::Manufacturer(name) | Self::Region(name) => name,
@@ -126,7 +126,7 @@ impl Scope {
     }
 }
 
-/// A heat pump, as far as an outage concerns it.
+/// A heat pump, reduced to the facts that an outage needs.
 #[derive(Debug, Clone, Copy)]
 pub struct FleetMember<'a> {
     /// Its manufacturer.
@@ -135,60 +135,60 @@ pub struct FleetMember<'a> {
     pub region: Option<&'a str>,
     /// The meaning of its last observation.
     pub knowledge: Knowledge,
-    /// When it was seen to go.
+    /// When a poll saw it go.
     pub fell_at: Option<Timestamp>,
 }
 
-/// Many that went at once: suspected, or told.
+/// Many pumps that went at once: a suspicion, or a published outage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outage {
-    /// What went.
+    /// The pumps that went.
     pub scope: Scope,
     /// Names this one outage; trigger and resolve share it.
     pub occurrence: Uuid,
-    /// When so many were lost that it was suspected; later by as long as nobody looked before it was told.
+    /// When so many were lost that the outage was suspected; until it is published, time without a look moves this later.
     pub since: Timestamp,
-    /// When it was suspected; later by the first gaps between looks since. It keeps alerts waiting until a while after.
+    /// When it was suspected, moved later by the first gaps between looks. It keeps alerts waiting until a while after.
     #[serde(default)]
     pub began: Option<Timestamp>,
-    /// Gaps by which that is later: at most three.
+    /// The number of gaps by which `began` is later: at most three.
     #[serde(default)]
     pub gaps: usize,
-    /// Heat pumps that went at once with the others went from then on, if all of them did at once: polls take an interval to see
-    /// that. Nobody else is kept waiting by a suspicion.
+    /// Pumps that went from then on went with the others, if all of them went at once: polls take an interval to see that. A
+    /// suspicion delays the alerts of no other pumps.
     pub held_from: Timestamp,
-    /// Heat pumps that went from then on belong to it once it was told; each that went before has an alert of its own.
+    /// Pumps that went from then on belong to the outage once it is published; each that went before has an alert of its own.
     pub members_from: Timestamp,
-    /// What was told; `None`: it is suspected.
+    /// The published state; `None`: the outage is only suspected.
     pub told: Option<AnnouncedState>,
-    /// Since when most are back.
+    /// The moment since which most are back.
     pub calm_since: Option<Timestamp>,
-    /// When it was judged last.
+    /// The moment of the last judgement.
     #[serde(default)]
     pub judged_at: Option<Timestamp>,
 }
 
-/// An outage that was told.
+/// The published state of an outage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AnnouncedState {
-    /// When.
+    /// When it was published.
     pub detected_at: Timestamp,
-    /// How bad it was then.
+    /// The severity at that time.
     pub severity: Severity,
     /// The most that were lost at once.
     pub affected: u64,
-    /// Heat pumps of the scope that something is known of.
+    /// Heat pumps of the scope that were ever connected.
     pub watched: u64,
 }
 
-/// How many of a scope are away.
+/// The number of pumps of a scope that are away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Count {
-    /// Of what.
+    /// The scope that was counted.
     pub scope: Scope,
-    /// Went since the moment that was asked for, and was not seen up since: also if nothing can be said of it now.
+    /// Pumps that went since the given moment and were not seen up since, even if their state is unknown now.
     pub lost: u64,
-    /// Of those lost, the ones that a poll has seen disconnected since the outage was suspected; 0 where none is.
+    /// Of those lost, the ones that a poll has seen disconnected since the outage was suspected; 0 without an outage.
     pub confirmed: u64,
     /// All but those that were never connected.
     pub watched: u64,
@@ -204,7 +204,7 @@ impl Count {
         share
     }
 
-    /// Whether a part of them is enough for an outage.
+    /// Whether this part of them is enough for an outage.
     fn are_many(&self, part: u64, policy: &WatchPolicy) -> bool {
         part >= u64::from(policy.outage_min) && self.share(part) >= policy.outage_share
     }
@@ -216,28 +216,28 @@ impl Count {
 pub struct Outages(pub Vec<Outage>);
 
 impl Outages {
-    /// The one that speaks for a pump: an open one before a suspicion.
+    /// The outage that speaks for a pump: an open one before a suspicion.
     pub fn cover(&self, member: &FleetMember<'_>) -> Option<&Outage> {
         let mine = || self.0.iter().filter(|outage| outage.scope.holds(member) && outage.speaks_for(member));
         mine().find(|outage| outage.is_open()).or_else(|| mine().next())
     }
 
-    /// Whether any is about a pump like this, whether or not it went with the others.
+    /// Whether any outage is about a pump like this, whether or not it went with the others.
     pub fn touch(&self, member: &FleetMember<'_>) -> bool {
         self.0.iter().any(|outage| outage.scope.holds(member))
     }
 
-    /// The one of a scope.
+    /// The outage of a scope.
     pub fn of(&self, scope: &Scope) -> Option<&Outage> {
         self.0.iter().find(|outage| outage.scope == *scope)
     }
 
-    /// Those of one kind.
+    /// The outages of one kind of scope.
     pub fn of_kind(&self, kind: ScopeKind) -> impl Iterator<Item = &Outage> {
         self.0.iter().filter(move |outage| outage.scope.kind() == kind)
     }
 
-    /// Replaces what is known of a scope.
+    /// Replaces the outage of a scope.
     pub fn set(&mut self, scope: &Scope, outage: Option<Outage>) {
         self.0.retain(|known| known.scope != *scope);
         self.0.extend(outage);
@@ -245,23 +245,23 @@ impl Outages {
 }
 
 impl Outage {
-    /// Whether it was told.
+    /// Whether it was published.
     pub fn is_open(&self) -> bool {
         self.told.is_some()
     }
 
-    /// Whether it speaks for a pump that went when this one did; for one that nobody saw go it does not.
+    /// Whether it speaks for a pump that went when this one did; never for a pump that no poll saw go.
     fn speaks_for(&self, member: &FleetMember<'_>) -> bool {
         let from = match (self.is_open(), member.knowledge) {
             (true, _) => self.members_from,
-            // Data that stops for all at once grows too old pump by pump, as it had come.
+            // Data that stops for all pumps at once becomes stale pump by pump, in the order in which it had come.
             (false, Knowledge::Disconnected(Loss::DeviceOffline)) => self.held_from.minus(REFRESH_MAX),
             (false, _) => self.held_from,
         };
         member.fell_at.is_some_and(|at| at >= from)
     }
 
-    /// Where the operator's door lists its pumps.
+    /// The address in the admin API that lists its pumps.
     pub fn list(&self) -> String {
         let name = utf8_percent_encode(self.scope.name(), NON_ALPHANUMERIC);
         format!("{LIST}&{}={name}", self.scope.kind().name())
@@ -270,7 +270,7 @@ impl Outage {
     fn suspected(scope: &Scope, looks: &Looks, now: Timestamp, policy: &WatchPolicy) -> Self {
         let occurrence = occurrence_of(&scope.dedup_key(), now);
         let members_from = lost_from(None, looks, now, policy);
-        // And a tenth, for the moment between two looks at the whole.
+        // Plus a tenth, for the moment between two looks at the fleets.
         let held_from = looks.back(now, policy.interval + policy.interval / 10);
         Self {
             scope: scope.clone(),
@@ -286,8 +286,8 @@ impl Outage {
         }
     }
 
-    /// The same outage with no moment in the future: a clock that was ahead may have written it, and it would be suspected for as
-    /// long.
+    /// The same outage with no moment in the future. A clock that was ahead may have written one, and it would prolong the
+    /// suspicion.
     #[must_use]
     pub fn no_later_than(self, now: Timestamp) -> Self {
         Self {
@@ -301,7 +301,7 @@ impl Outage {
         }
     }
 
-    /// Time in which nobody looked counts neither for it nor for its end.
+    /// Leaves out time without a look: it counts neither for the outage nor for its end.
     fn pass_over(&mut self, now: Timestamp, policy: &WatchPolicy) {
         let gap = gap_since(self.judged_at, now, policy);
         self.judged_at = Some(now);
@@ -343,7 +343,7 @@ impl Outage {
     }
 }
 
-/// When fleets were judged, and when not: durable, so that a restart knows for how long no replica looked.
+/// When fleets were judged, and when not: durable, so that a restarted replica knows for how long no replica looked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Looks {
     last: Option<Timestamp>,
@@ -352,7 +352,7 @@ pub struct Looks {
 }
 
 impl Looks {
-    /// Fleets are judged now.
+    /// Records that the fleets are judged now.
     pub fn look(&mut self, now: Timestamp, policy: &WatchPolicy) {
         if let (Some(last), Some(_)) = (self.last, gap_since(self.last, now, policy)) {
             self.gaps.push((last, now));
@@ -361,7 +361,7 @@ impl Looks {
         self.last = self.last.max(Some(now));
     }
 
-    /// The same with no moment in the future, which a clock that was ahead may have written.
+    /// The same looks with no moment in the future, which a clock that was ahead may have written.
     #[must_use]
     pub fn no_later_than(mut self, now: Timestamp) -> Self {
         self.last = self.last.map(|at| at.no_later_than(now));
@@ -369,7 +369,7 @@ impl Looks {
         self
     }
 
-    /// The moment since which the bridge has looked for as long as `window`: earlier by the gaps in between.
+    /// The moment since which the bridge has looked for all of `window`: earlier by the gaps in between.
     fn back(&self, now: Timestamp, window: Duration) -> Timestamp {
         let newest_first = self.gaps.iter().rev();
         newest_first.fold(
@@ -381,23 +381,23 @@ impl Looks {
     }
 }
 
-/// Time without a look, if that is longer than looks are usually apart.
+/// The time since the last look, if it is longer than looks are usually apart.
 fn gap_since(last: Option<Timestamp>, now: Timestamp, policy: &WatchPolicy) -> Option<Duration> {
     last.map(|last| now.since(last)).filter(|gap| *gap > look_every(policy) * LOOKS_MISSED_MAX)
 }
 
-/// From when on a loss counts towards an outage: for one that is known its own moment, else as long ago as the first
-/// of many may have been seen and not yet told.
+/// The moment from which a loss counts towards an outage. A known outage has its own; otherwise the earliest at which the first
+/// of many may have been seen lost without an alert yet.
 pub fn lost_from(known: Option<&Outage>, looks: &Looks, now: Timestamp, policy: &WatchPolicy) -> Timestamp {
     known.map_or_else(|| looks.back(now, policy.interval + policy.disconnect_after), |outage| outage.members_from)
 }
 
-/// How often fleets are judged.
+/// The interval at which fleets are judged.
 pub fn look_every(policy: &WatchPolicy) -> Duration {
     (policy.interval / LOOKS).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX)
 }
 
-/// What has become of an outage, and whether that is worth telling. `count` counts what was lost since [`lost_from`].
+/// Judges an outage again and gives its new state, with a notice if there is news. `count` counts the losses since [`lost_from`].
 pub fn judge(
     before: Option<&Outage>,
     count: &Count,
@@ -412,13 +412,14 @@ pub fn judge(
     let mut outage = before.clone();
     outage.pass_over(now, policy);
     let Some(told) = &mut outage.told else {
-        // They had begun to go before they were so many, and the first of them must not wait longer than if it were alone;
-        // but each must have been looked at again.
+        // The first pump went before the outage was suspected, and its alert must not wait longer than if it were alone; but
+        // every
+        // pump must have been looked at again.
         let patience = (policy.disconnect_after * 2 / 3).max(policy.interval);
         let lasted = now.since(outage.since) >= patience && count.are_many(count.confirmed, policy);
         if !are_many || !lasted {
             if outage.began.is_none_or(|began| now.since(began) > policy.disconnect_after + policy.interval) {
-                // It has been waited for long enough: nobody else's alert waits for it, whatever comes of it.
+                // The suspicion has lasted long enough: from here on it delays no other alert, whatever comes of it.
                 outage.held_from = now;
             }
             return (Some(outage).filter(|_| are_many), None);
@@ -430,7 +431,7 @@ pub fn judge(
         return (Some(outage), Some(notice));
     };
     told.affected = told.affected.max(count.lost);
-    // Half the share that makes one, or it would come and go with every pump.
+    // Half the share that makes an outage, or it would come and go with every pump.
     if count.share(count.lost) >= policy.outage_share / 2.0 {
         outage.calm_since = None;
         return (Some(outage), None);

@@ -9,32 +9,31 @@ use super::severity::Severities;
 /// The keys `watch.*` (docs/OPERATIONS.md).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WatchPolicy {
-    /// How old the knowledge of a pump may get.
+    /// Longest age of the knowledge of a pump.
     pub interval: Duration,
-    /// A loss must last at least this long…
+    /// Time that a loss must last.
     pub disconnect_after: Duration,
-    /// …and be seen by this many polls in a row.
+    /// Number of polls in a row that must see a loss.
     pub disconnect_polls: u32,
-    /// A return must last at least this long…
+    /// Time that a return must last.
     pub reconnect_after: Duration,
-    /// …and be seen by this many polls in a row.
+    /// Number of polls in a row that must see a return.
     pub reconnect_polls: u32,
-    /// State older than this is no state. Podero refreshes every 5 to 15 minutes.
+    /// Age beyond which a pump's state is stale. Podero refreshes every 5 to 15 minutes.
     pub stale_after: Duration,
-    /// Old state is forgiven for this long after a pump was not watched: the manufacturer's state must have had the
-    /// time to come.
+    /// Time after a break in which stale state is forgiven: the manufacturer's state must have had the time to come.
     pub warm_up: Duration,
-    /// A pump that was not connected for so long after it was seen first is a notice of its own.
+    /// Time after which a pump that was seen but never connected is a notice of its own.
     pub never_connected_after: Duration,
-    /// As many losses…
+    /// Number of losses within `flap_window` that make one alert that the pump is unstable.
     pub flap_losses: u32,
-    /// …within this time are one alert that the pump is unstable.
+    /// Time within which `flap_losses` are counted.
     pub flap_window: Duration,
-    /// This share of a manufacturer's (or region's) pumps…
+    /// Share of a manufacturer's (or region's) pumps that must go at once for an outage.
     pub outage_share: f64,
-    /// …and at least so many that go at once are one outage.
+    /// Number of pumps that must go at once for an outage.
     pub outage_min: u32,
-    /// How bad each cause is.
+    /// Severity of each cause.
     pub severities: Severities,
 }
 
@@ -56,9 +55,10 @@ impl WatchPolicy {
         severities: Severities::DEFAULT,
     };
 
-    /// A longer time between two looks at a pump is a break: what was counted before it says nothing about after it.
-    /// Two intervals, since polls are spread and one may fail, or twice the `usual` time where the budget is too small
-    /// for the interval; no less than a minute, which is a slow answer and no blindness.
+    /// The longest time between two looks at a pump that is no break; counts from before a break say nothing about after it. Two
+    /// intervals, since polls are spread and one may fail, or twice the `usual` time where the budget is too small for the
+    /// interval;
+    /// at least a minute, which is a slow answer and no blindness.
     pub fn break_after(&self, usual: Duration) -> Duration {
         (self.interval.max(usual) * 2).max(Duration::from_mins(1))
     }

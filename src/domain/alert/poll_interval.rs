@@ -1,8 +1,8 @@
-//! When is a user's next poll? Spread and jittered, never later than the promise, sooner where something is the matter.
+//! When is a user's next poll? Spread and jittered, never later than promised, sooner for a suspect.
 //!
-//! Each user has a place of their own in the round, the same after every restart; ids are random, so the places are
-//! even. A round is shorter than `watch.interval` by as much as the jitter and a queue may take, so that the knowledge
-//! of a healthy pump is never older than the interval.
+//! Each user has a fixed place in the round, the same after every restart; ids are random, so the places are even. A round is
+//! shorter than `watch.interval` by the time that jitter and a queue may take, so that the knowledge of a healthy pump is never
+//! older than the interval.
 //!
 //! Before: a poll ended. After: the store keeps the due time.
 
@@ -13,13 +13,13 @@ use uuid::Uuid;
 use super::policy::WatchPolicy;
 use crate::domain::{NAMESPACE, Timestamp};
 
-/// A round takes nine tenths of the interval;
+/// Length of a round, in tenths of the interval.
 const ROUND_TENTHS: u32 = 9;
-/// and a poll is up to a twentieth of a round late, so that nobody's polls keep time with Podero's own rounds.
+/// Divisor: the jitter delays a poll by up to this part of a round, so that no user's polls keep time with Podero's own rounds.
 const JITTER_PART: u32 = 20;
-/// However soon a suspect should be seen again, it is asked for no more often than this part of the interval.
+/// Divisor: the shortest delay of a suspect's poll is this part of the interval, however soon it should be seen again.
 const SUSPECT_PART_MAX: u32 = 10;
-/// A poll that failed is due again after this part of the interval: sooner than the next round, and yet no storm.
+/// Divisor: the delay after a failed poll is this part of the interval. Sooner than the next round, and yet no storm.
 const RETRY_PART: u32 = 4;
 
 /// The next poll of a user whose poll has just ended. `jitter` is from 0 to 1.
@@ -33,13 +33,13 @@ pub fn next_poll(user: Uuid, is_suspect: bool, now: Timestamp, jitter: f64, poli
     if is_suspect { regular.min(now.plus(suspect_after(policy, jitter))) } else { regular }
 }
 
-/// When a poll that gave nothing is tried again.
+/// When a poll without a result is tried again.
 pub fn retry_poll(now: Timestamp, jitter: f64, policy: &WatchPolicy) -> Timestamp {
     let pause = policy.interval / RETRY_PART;
     now.plus(pause - part(pause / RETRY_PART, jitter))
 }
 
-/// As many looks as a loss must be seen by fit into the time that it must last.
+/// The delay of a suspect's poll: the polls that must see a loss fit into the time that it must last.
 fn suspect_after(policy: &WatchPolicy, jitter: f64) -> Duration {
     let wanted = policy.disconnect_after / policy.disconnect_polls.max(1);
     let pause = wanted.clamp(policy.interval / SUSPECT_PART_MAX, round(policy));
@@ -114,7 +114,7 @@ mod tests {
     fn a_suspect_is_asked_for_no_more_often_than_the_bound() {
         let eager = WatchPolicy { disconnect_after: Duration::ZERO, ..POLICY };
         let now = at(0);
-        // Its own place may come sooner; whoever has just been at it waits for the bound.
+        // The user's own place may come sooner; a user that has just been polled waits for the bound.
         let user = (0..100).map(Uuid::from_u128).find(|user| place(*user, round(&POLICY)) > Duration::from_mins(2));
         let due = next_poll(user.expect("one of them"), true, now, 0.0, &eager).since(now);
         assert_eq!(due, Duration::from_mins(1));

@@ -1,4 +1,4 @@
-//! How bad an alert is: a table by cause, one step worse while homes are heated.
+//! The severity of an alert: a table by cause, one step worse in the heating season.
 //!
 //! Before: `watch.severity` and `watch.heating_season`. After: every alert.
 
@@ -8,7 +8,7 @@ use super::cause::Cause;
 use crate::domain::Timestamp;
 use chrono::Datelike;
 
-/// From worth knowing to wake somebody up. The words are PagerDuty's.
+/// The severity of an alert, in PagerDuty's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
@@ -16,9 +16,9 @@ pub enum Severity {
     Info,
     /// May pass by itself.
     Warning,
-    /// Somebody must act.
+    /// An operator must act.
     Error,
-    /// Somebody must act now.
+    /// An operator must act now.
     Critical,
 }
 
@@ -46,8 +46,8 @@ impl Severity {
     }
 }
 
-/// The days of a year on which homes are heated, both ends included; from a later day to an earlier one it goes over
-/// New Year.
+/// The days of a year on which homes are heated, both ends included. If the first day is later than the last, the season goes
+/// over New Year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Season {
     from: (u32, u32),
@@ -69,7 +69,7 @@ impl Season {
         Some(Self { from: day(from)?, to: day(to)? })
     }
 
-    /// Whether it is that time of the year, by the day in UTC.
+    /// Whether the day in UTC lies within the season.
     pub fn is_on(self, now: Timestamp) -> bool {
         let date = now.to_chrono();
         let day = (date.month(), date.day());
@@ -86,15 +86,15 @@ const fn usual(cause: Cause) -> Severity {
         // Often passes by itself: a router, a power cut, the manufacturer's cloud.
         Cause::DeviceOffline | Cause::Unstable => Severity::Warning,
         Cause::NeverConnected => Severity::Info,
-        // Nothing else of the bridge's work can be done either.
+        // A blind bridge can do none of its other work either.
         Cause::WatchBlind => Severity::Critical,
     }
 }
 
-/// `watch.severity`, and when it is raised.
+/// `watch.severity`, and the season in which severities are raised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Severities {
-    /// Other than usual, by cause, in the order of [`Cause::ALL`].
+    /// Configured severities by cause, in the order of [`Cause::ALL`].
     others: [Option<Severity>; Cause::ALL.len()],
     /// `watch.heating_season`.
     season: Option<Season>,
@@ -104,21 +104,21 @@ impl Severities {
     /// The defaults, without a season.
     pub const DEFAULT: Self = Self { others: [None; Cause::ALL.len()], season: None };
 
-    /// Raised in this season.
+    /// The same severities, raised in this season.
     #[must_use]
     pub fn in_season(mut self, season: Option<Season>) -> Self {
         self.season = season;
         self
     }
 
-    /// With another severity for one cause.
+    /// The same severities, with another one for one cause.
     #[must_use]
     pub fn with(mut self, cause: Cause, severity: Severity) -> Self {
         self.others[place(cause)] = Some(severity);
         self
     }
 
-    /// The severity of an alert that is opened now. A pump that never ran, and our own visibility, are no worse in winter.
+    /// The severity of an alert that opens now. A pump that never ran, and the bridge's own visibility, are no worse in winter.
     pub fn of(&self, cause: Cause, now: Timestamp) -> Severity {
         let usual = self.others[place(cause)].unwrap_or(usual(cause));
         let is_raised = match cause {

@@ -1,6 +1,6 @@
-//! Can the bridge see at all? Blindness is an alert of its own, and says nothing about any heat pump.
+//! Can the bridge see at all? A blind bridge is an alert of its own, and says nothing about any heat pump.
 //!
-//! Before: [`crate::replica`] knows how Podero stands. After: the store, [`crate::outbound`].
+//! Before: [`crate::replica`] knows the health of Podero. After: the store, [`crate::outbound`].
 
 use std::time::Duration;
 
@@ -23,9 +23,9 @@ names! {
     pub enum BlindCause {
         /// Podero refuses the bridge: its credentials, its organisation, its address.
         CredentialsRefused = "credentials_refused",
-        /// Podero does not answer, or not with sense.
+        /// Podero does not answer, or its answers make no sense.
         PoderoAway = "podero_away",
-        /// Podero asks for a pause, and again.
+        /// Podero asks for one pause after another.
         RateLimited = "rate_limited",
     }
 }
@@ -39,7 +39,7 @@ impl BlindCause {
         }
     }
 
-    /// How long it must last. Knowledge older than the interval is none; but no waiting mends a refusal.
+    /// The time that the cause must last. Knowledge older than the interval is worthless; but waiting does not mend a refusal.
     fn patience(self, interval: Duration) -> Duration {
         match self {
             Self::CredentialsRefused => interval.min(REFUSED_PATIENCE_MAX),
@@ -48,13 +48,14 @@ impl BlindCause {
     }
 }
 
-/// A refusal that a deployment causes for a moment (a secret that is being rotated) is over by then.
+/// Limit of the wait for a refusal. A deployment may cause one for a moment (a secret that is being rotated).
 const REFUSED_PATIENCE_MAX: Duration = Duration::from_secs(60);
 
-/// A circuit whose probe has been due for so long says nothing about now. A probe takes at most four deadlines.
+/// Limit of the time by which a circuit's probe may be overdue. After that, the circuit says nothing about now. A probe takes at
+/// most four deadlines.
 const EVIDENCE_MAX: Duration = Duration::from_secs(4 * 60);
 
-/// The ticket's key of blindness.
+/// The deduplication key of this alert, for ticketing tools.
 pub const BLIND_DEDUP_KEY: &str = "watch/blind";
 
 /// The alert that the bridge cannot see, from its trigger to its resolve.
@@ -62,35 +63,35 @@ pub const BLIND_DEDUP_KEY: &str = "watch/blind";
 pub struct Blindness {
     /// Names this one blindness; trigger and resolve share it.
     pub occurrence: Uuid,
-    /// Why, when it was told.
+    /// The cause when it was published.
     pub cause: BlindCause,
-    /// How bad it was then.
+    /// The severity at that time.
     #[serde(default = "severity_of_old")]
     pub severity: Severity,
-    /// When it began.
+    /// The moment at which it began.
     pub since: Timestamp,
-    /// When it became an alert.
+    /// The moment at which it became an alert.
     pub detected_at: Timestamp,
 }
 
-/// Of a blindness from before severities were kept.
+/// The severity of a blindness that was stored before severities were.
 fn severity_of_old() -> Severity {
     Severity::Critical
 }
 
-/// The row about the bridge's own visibility: the new memory and, with it or not at all, its notice.
+/// The row about the bridge's own visibility: the new state and its notice, written both or not at all.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VisibilityChange {
     /// The open alert afterwards.
     pub blindness: Option<Blindness>,
-    /// The news.
+    /// The notice.
     pub notice: Notice,
 }
 
-/// Whether it is news that the bridge cannot see, or that it can again. `told` is the alert that is open.
+/// Decides whether the bridge has just become blind, or can see again. `told` is the open alert.
 ///
-/// It is blind when nothing has gone through for `watch.interval`, in which a replica looked, and still something keeps every call back; it sees
-/// again when a call was answered. Says nothing about any heat pump.
+/// The bridge is blind when no call has gone through for `watch.interval` in which a replica looked, and something still holds
+/// every call back. It sees again when a call is answered. Says nothing about any heat pump.
 pub fn look(
     told: Option<&Blindness>,
     health: &PartnerHealth,
@@ -106,7 +107,7 @@ pub fn look(
     }
     let cause = match health.hold(now)? {
         Hold::Paused { .. } => BlindCause::RateLimited,
-        // Left behind by a bridge that ended: the next probe tells how it stands now.
+        // Left by a process that ended: the next probe shows the present state.
         Hold::Open(opening) if now.since(opening.until) > EVIDENCE_MAX => return None,
         Hold::Open(opening) => match opening.why {
             CircuitCause::Away => BlindCause::PoderoAway,
