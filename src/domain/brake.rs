@@ -1,10 +1,10 @@
-//! The brake on mass churn: how many customers may be removed within a window before a person is asked.
+//! The brake on mass churn: the number of customers that may be removed within a window before a person must approve.
 //!
-//! Pure numbers: [`Brake::limit`] says how many, [`Brake::admits`] whether one more. A store counts under one lock and asks
-//! here, so that several replicas together admit no more than one would. What was admitted stands; each further one is
-//! parked and waits for an approval.
+//! Pure numbers: [`Brake::limit`] gives the limit, [`Brake::admits`] says whether one more may go. A store counts under one lock
+//! and asks here, so that several replicas together admit no more than one would. An admitted churn stays admitted; each further
+//! one is parked and waits for an approval.
 //!
-//! Before: [`crate::domain::plan`] says when to ask. After: [`crate::store`] counts and makes the answer durable.
+//! Before: [`crate::domain::plan`] decides when to ask. After: [`crate::store`] counts and makes the answer durable.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,15 +12,15 @@ use std::time::Duration;
 /// A whole, in millionths.
 const WHOLE: u64 = 1_000_000;
 
-/// Tolerance for a moment written down by another replica or before the clock was set back: up to here it is believed.
+/// Tolerance for a moment that another replica wrote down, or this one before its clock was set back: up to here it is believed.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
 /// The operator's choice (`churn.brake_*`). With neither of the two limits there is no brake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Brake {
-    /// At most this many.
+    /// Limit as a number of customers.
     pub count: Option<u64>,
-    /// At most this share of the active customers.
+    /// Limit as a share of the active customers.
     pub share: Option<Share>,
     /// The time in which they are counted.
     pub window: Duration,
@@ -54,15 +54,15 @@ impl fmt::Display for Share {
     }
 }
 
-/// How a churn stands with the brake.
+/// The state of a churn's clearance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Clearance {
-    /// It was not asked for, or was refused: it is asked for before anything is taken away.
+    /// The brake was not asked, or refused: it is asked before anything is taken away.
     #[default]
     Unasked,
-    /// It was admitted, and is counted. It stands until the churn has ended or is parked.
+    /// The brake admitted it and counts it. Holds until the churn has ended or is parked.
     Admitted,
-    /// A person approved it. It is not counted, and stands until the churn has ended or is parked.
+    /// A person approved it. The brake does not count it. Holds until the churn has ended or is parked.
     Approved,
 }
 
@@ -76,7 +76,7 @@ impl Clearance {
         }
     }
 
-    /// Reads the stored form. A word that this version does not know clears nothing.
+    /// Reads the stored form. A name that this version does not know clears nothing.
     pub fn from_name(name: Option<&str>) -> Self {
         [Self::Admitted, Self::Approved].into_iter().find(|known| known.name() == name).unwrap_or_default()
     }
@@ -85,9 +85,9 @@ impl Clearance {
 /// The numbers of one decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tally {
-    /// Admitted within the window, approved ones left out.
+    /// Churns admitted within the window, without the approved ones.
     pub admitted: u64,
-    /// Customers who are active now; `None` where it is not known.
+    /// Customers who are active now; `None` if unknown.
     pub active: Option<u64>,
 }
 
@@ -99,12 +99,12 @@ impl Brake {
         self.count.unwrap_or(0).max(of_share)
     }
 
-    /// Whether one more is admitted.
+    /// Whether one more churn is admitted.
     pub fn admits(&self, tally: Tally) -> bool {
         tally.admitted < self.limit(tally.active)
     }
 
-    /// Why the next one is not: for the timeline and the log.
+    /// The reason for which the next one is not: for the timeline and the log.
     pub fn refusal(&self, tally: Tally) -> String {
         let count = self.count.map(|count| format!("churn.brake_count {count}"));
         let share = self.share.map(|share| match tally.active {
@@ -155,19 +155,19 @@ mod tests {
             (Some(50), Some(0.02), Some(2_549), 50),
             (Some(50), Some(0.02), Some(2_550), 51),
             (Some(50), Some(0.02), Some(100_000), 2_000),
-            // One alone counts alone.
+            // A limit without the other decides by itself.
             (Some(50), None, Some(1_000_000), 50),
             (None, Some(0.02), Some(1_000), 20),
-            // A part of a customer is none: 21 of 1,025 are more than 2 %.
+            // A part of a customer does not count: 21 of 1,025 are more than 2 %.
             (None, Some(0.02), Some(1_025), 20),
             (None, Some(0.07), Some(100), 7),
             (None, Some(0.29), Some(100), 29),
             (None, Some(0.02), Some(10), 0),
             (None, Some(1.0), Some(10), 10),
-            // Nothing is known of the number of customers.
+            // The number of customers is unknown.
             (Some(50), Some(0.02), None, 50),
             (None, Some(0.02), None, 0),
-            // Each one asks a person.
+            // Each churn asks a person.
             (Some(0), None, Some(10), 0),
             (Some(0), Some(0.5), Some(10), 5),
             (None, Some(1.0), Some(u64::MAX), u64::MAX),

@@ -1,8 +1,7 @@
 //! The pure core and its vocabulary: no async, no I/O, no clock, no randomness, no foreign words.
 //!
-//! Upstream's words end in [`crate::inbound`], the partner's in [`crate::podero`]; here live only the
-//! nouns of this product. Every decision of the bridge is a function in this module that can be called
-//! in a test with plain values.
+//! Upstream's terms end in [`crate::inbound`], the partner's in [`crate::podero`]; this module has only the nouns of this
+//! product. Every decision of the bridge is a function in this module that a test can call with plain values.
 //!
 //! Before: nothing. After: every other module.
 

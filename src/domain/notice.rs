@@ -1,4 +1,4 @@
-//! Something the bridge has to tell the outside: the body and identity of an outgoing event.
+//! News for the outside: the body and identity of an outgoing event.
 //!
 //! A notice carries ids only, never a name or an e-mail address (contract, promise P10), and its id is
 //! derived from its cause, so that a repeat of the cause makes the same notice.
@@ -29,13 +29,13 @@ names! {
         HeatPumpNeverConnected = "heat_pump.never_connected",
         /// An alert of a heat pump was resolved.
         HeatPumpReconnected = "heat_pump.reconnected",
-        /// Many heat pumps went at once.
+        /// Many heat pumps of one manufacturer or region went at once.
         FleetOutageStarted = "fleet.outage_started",
-        /// Most of them are back.
+        /// Most of an outage's heat pumps are back.
         FleetOutageEnded = "fleet.outage_ended",
         /// The bridge cannot see: Podero is away, slows it down to nothing, or refuses it.
         WatchBlind = "watch.blind",
-        /// It can see again.
+        /// The bridge can see again.
         WatchRestored = "watch.restored",
     }
 }
@@ -45,19 +45,19 @@ names! {
 pub struct Notice {
     /// Stable across every re-publishing; derived from the cause.
     pub id: Uuid,
-    /// What kind of news.
+    /// The kind of news.
     pub topic: Topic,
-    /// Ordering key: notices with the same one, of a customer or a pump, are published in the order in which they were written.
+    /// Ordering key: notices of the same key, a customer or a pump, are published in the order in which they were written.
     pub order_key: String,
-    /// What it is about (CloudEvents `subject`): a customer id or a heat pump id.
+    /// The thing it is about (CloudEvents `subject`): a customer id or a heat pump id.
     pub subject: String,
-    /// When it became true.
+    /// The moment at which it became true.
     pub time: Timestamp,
     /// The `data` of the outgoing event.
     pub data: Value,
 }
 
-/// The id of a notice: the same cause and the same words give the same id.
+/// The id of a notice: the same cause and topic give the same id.
 pub fn notice_id(cause: &str, topic: Topic) -> Uuid {
     Uuid::new_v5(&NAMESPACE, format!("notice/{cause}/{}", topic.name()).as_bytes())
 }

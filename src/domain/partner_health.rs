@@ -1,9 +1,9 @@
-//! How Podero stands to the bridge as a whole: pauses, pace and circuit, as one value that replicas share.
+//! The health of Podero as a whole: pauses, pace and circuit, as one value that replicas share.
 //!
 //! Every replica learns for itself and merges what the others learnt. [`PartnerHealth::merge`] is commutative, associative
-//! and idempotent, so that it does not matter who tells whom first or how often. A pause only ever grows; of two paces
-//! the one that is lower for longer holds; whether the circuit is open is counted in turns, and the later turn holds,
-//! so that one success closes it for all. This file never asks what time it is.
+//! and idempotent, so the order and number of exchanges do not matter. A pause only ever grows; of two paces the one that is
+//! lower for longer holds; the circuit's state is counted in turns, and the later turn holds, so that one success closes it for
+//! all. This file never asks what time it is.
 //!
 //! Before: [`crate::podero`] learns from replies. After: [`crate::replica`] shares it; [`super::alert`] judges it.
 
@@ -15,44 +15,45 @@ use super::Timestamp;
 use super::call::RETRY_AFTER_MAX;
 use super::retry::RetrySchedule;
 
-/// Delays of the probes while the circuit is open; not the retry policy of events. A probe at once is pointless, and a minute is
-/// as late as the bridge should learn that Podero is back.
+/// Delays of the probes while the circuit is open; not the retry policy of events. An immediate probe is pointless, and a minute
+/// is as late as the bridge should learn that Podero is back.
 const PROBES: RetrySchedule = RetrySchedule { initial: Duration::from_secs(1), max: Duration::from_secs(60) };
 
-/// After a pause, calls of the bridge's own accord show whether Podero answers again. If none went through for so long,
-/// there were none, and a probe has to show it.
+/// Delay of a probe after a pause. Normally the bridge's own calls show by then that Podero answers again; if none has gone
+/// through, there were none, and a probe has to show it.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
-/// A darkness of so long is an outage, and no part of an event's own failures. A shorter one is: an event's age would
-/// never grow beside a Podero that blinks now and then.
+/// Length from which a darkness is an outage and does not count towards an event's own retry age. A shorter one counts: otherwise
+/// an event's age would never grow with a Podero that fails for a moment now and then.
 const OUTAGE_MIN: Duration = Duration::from_secs(60);
 
-/// Limit of the time between two looks at a darkness: replicas look every second, and a store that is slow delays a look by some.
-/// A longer time went without a look, and it does not count towards blindness.
+/// Limit of the time between two looks at a darkness: replicas look every second, and a slow store delays a look a little. A
+/// longer time went without a look, and does not count towards blindness.
 const LOOKS_APART_MAX: Duration = Duration::from_secs(30);
 
 /// Interval at which a look at a darkness is written down.
 const LOOK_NOTED_EVERY: Duration = Duration::from_secs(2);
 
-/// A share of one: a pace is counted in millionths, so that it is a whole number wherever it is kept.
+/// A whole, in millionths: a pace is a whole number wherever it is kept.
 const WHOLE: u32 = 1_000_000;
 
-/// Each "slow down" takes 30 % of what is left (TCP takes half; an API's limit is a number, not a full queue)…
+/// Percentage of the pace that a "slow down" leaves: it takes 30 % (TCP takes half; an API's limit is a number, not a full
+/// queue).
 const LOWERED_TO_PERCENT: u64 = 70;
 
-/// …but one "slow down" is said by every call that was in flight: those of one second count once.
+/// Interval in which a "slow down" counts once: every call in flight receives the same one.
 const LOWERED_EVERY: Duration = Duration::from_secs(1);
 
-/// Every second without a "slow down" gives back 5 % of the maximum: full pace again within 20 s.
+/// Rise of the pace for each second without a "slow down": 5 % of the maximum, so full pace again within 20 s.
 const RISE_PER_SECOND: u32 = WHOLE / 20;
 
-/// A pace that stopped would never learn that it may rise: at least 2 % of the maximum, and one request a second.
+/// Lower bound of the pace: 2 % of the maximum, and one request a second. A pace that stopped would never learn that it may rise.
 const SHARE_MIN: u32 = WHOLE / 50;
 
-/// How fast Podero may be asked: falls by a factor, rises by a sum (AIMD), a pure function of time in between.
+/// The pace at which Podero may be asked: falls by a factor, rises by a sum (AIMD), a pure function of time in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
-    /// Of the maximum, in millionths, until `rises_from`.
+    /// The share of the maximum, in millionths, until `rises_from`.
     share: u32,
     rises_from: Timestamp,
     lowered_at: Option<Timestamp>,
@@ -66,13 +67,13 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Of `maximum` requests a second, how many may be made now; at least one.
+    /// The requests a second that may be made now, out of `maximum`; at least one.
     pub fn of(&self, maximum: u32, now: Timestamp) -> u32 {
         let allowed = u64::from(maximum) * u64::from(self.share_at(now)) / u64::from(WHOLE);
         u32::try_from(allowed).unwrap_or(maximum).max(1)
     }
 
-    /// Podero asked for a slower pace.
+    /// Lowers the pace: Podero asked for a slower one.
     pub fn lower(&mut self, now: Timestamp) {
         let share = self.share_at(now);
         let was_lowered = self.lowered_at.is_some_and(|at| now.since(at) < LOWERED_EVERY);
@@ -91,7 +92,7 @@ impl Pace {
         self.share.saturating_add(u32::try_from(risen).unwrap_or(WHOLE)).min(WHOLE)
     }
 
-    /// When the whole budget is allowed again. All paces rise alike, so the one that is back last is the lower one.
+    /// The time at which the whole budget is allowed again. All paces rise alike, so the one that is back last is the lower one.
     fn whole_from(&self) -> Timestamp {
         let missing = u64::from(WHOLE.saturating_sub(self.share)) * 1_000_000 / u64::from(RISE_PER_SECOND);
         self.rises_from.plus(Duration::from_micros(missing))
@@ -103,11 +104,11 @@ impl Pace {
     }
 }
 
-/// Why the circuit is open.
+/// The cause for which the circuit is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CircuitCause {
-    /// Podero does not answer, or not with sense.
+    /// Podero does not answer, or its answers make no sense.
     Away,
     /// Podero refuses the bridge itself: its credentials, its organisation, its address.
     Refused {
@@ -121,42 +122,42 @@ pub enum CircuitCause {
 pub struct Opening {
     /// Openings in a row: each probe that fails adds one.
     pub openings: u32,
-    /// No probe before this.
+    /// The earliest time of the next probe.
     pub until: Timestamp,
-    /// When the first of them was.
+    /// The time of the first opening.
     pub since: Timestamp,
-    /// What opened it last.
+    /// The cause of the last opening.
     pub why: CircuitCause,
 }
 
-/// Whether calls go through at all. Its order is that of its turns; the rest makes the order total.
+/// Whether calls go through at all. The order is that of the turns; the other fields make the order total.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Visibility {
     /// Grows with each change. In the same turn an open circuit outranks a closed one: a probe puts that right.
     turn: u64,
     opening: Option<Opening>,
-    /// Nothing was answered since then, as far as is known; the time of the pause or the opening that began it.
+    /// The time since which no call was answered, as far as is known: that of the pause or the opening that began it.
     dark_since: Option<Timestamp>,
-    /// When the last outage ended.
+    /// The time at which the last outage ended.
     back_since: Option<Timestamp>,
 }
 
-/// For how long a darkness was looked at. Its order is that of its times, the darkness first.
+/// The time for which a darkness was looked at. The order is that of the times, the darkness first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Vigil {
-    /// The darkness that it is about, by its beginning.
+    /// The darkness that this is about, by its beginning.
     dark_since: Timestamp,
-    /// Its beginning, later by the time without a look.
+    /// The beginning of the darkness, moved later by the time without a look.
     from: Timestamp,
-    /// The last look.
+    /// The time of the last look.
     looked_at: Timestamp,
 }
 
-/// All that is known of Podero as a whole.
+/// The bridge's knowledge of Podero as a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartnerHealth {
     paused_until: Option<Timestamp>,
-    /// When Podero asked for that pause; not known of one from before this was kept.
+    /// The time at which Podero asked for that pause; unknown for a pause from before this was stored.
     #[serde(default)]
     paused_at: Option<Timestamp>,
     pace: Pace,
@@ -166,20 +167,20 @@ pub struct PartnerHealth {
     vigil: Option<Vigil>,
 }
 
-/// What keeps every call back.
+/// The condition that holds every call back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// Podero asked for it.
+    /// Podero asked for a pause.
     Paused {
         /// Its end.
         until: Timestamp,
     },
-    /// Until a probe succeeds.
+    /// The circuit is open until a probe succeeds.
     Open(Opening),
 }
 
 impl PartnerHealth {
-    /// What two replicas know together.
+    /// The combined knowledge of two replicas.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
         let pause = |of: &Self| (of.paused_until, of.paused_at);
@@ -193,7 +194,7 @@ impl PartnerHealth {
         }
     }
 
-    /// A replica looks now. Time in which no replica did counts for no darkness.
+    /// Records that a replica looks now. Time without a look of any replica counts for no darkness.
     #[must_use]
     pub fn looked(mut self, now: Timestamp) -> Self {
         let Some(dark_since) = self.dark_since(now) else { return self };
@@ -210,16 +211,18 @@ impl PartnerHealth {
         self
     }
 
-    /// For how long nothing has gone through while a replica looked.
+    /// The time for which no call has gone through while a replica looked.
     pub fn dark_for(&self, now: Timestamp) -> Option<Duration> {
         let dark_since = self.dark_since(now)?;
         let vigil = self.vigil.filter(|vigil| vigil.dark_since == dark_since);
         Some(now.since(vigil.map_or(dark_since, |vigil| vigil.from)))
     }
 
-    /// The part of this that can be true now: a replica whose clock is ahead may have written it, or this process before its
-    /// clock was set back. A pause lasts as long as Podero asked for, from now. An opening counts, and is due for a probe,
-    /// so that it ends as soon as Podero answers.
+    /// The part of this that can be true now. A replica whose clock is ahead may have written it, or this process before its
+    /// clock
+    /// was set back. A pause lasts as long as Podero asked for, from now. An opening counts, and is due for a probe, so that it
+    /// ends
+    /// as soon as Podero answers.
     #[must_use]
     pub fn plausible(mut self, now: Timestamp) -> Self {
         let can_be = |at: &Timestamp, ahead: Duration| *at <= Timestamp::latest(now, ahead);
@@ -241,7 +244,7 @@ impl PartnerHealth {
         self
     }
 
-    /// What keeps calls back now. A pause that Podero asked for comes first: it is the longer word.
+    /// The condition that holds calls back now. A pause that Podero asked for comes first: it lasts longer.
     pub fn hold(&self, now: Timestamp) -> Option<Hold> {
         match self.paused(now) {
             Some(until) => Some(Hold::Paused { until }),
@@ -259,28 +262,28 @@ impl PartnerHealth {
         self.visibility.opening
     }
 
-    /// How fast Podero may be asked.
+    /// The pace at which Podero may be asked.
     pub fn pace(&self) -> Pace {
         self.pace
     }
 
-    /// Since when nothing goes through, while something keeps it back; `None` while calls may be made.
+    /// The time since which no call goes through, while something holds calls back; `None` while calls may be made.
     pub fn dark_since(&self, now: Timestamp) -> Option<Timestamp> {
         self.hold(now).and(self.visibility.dark_since)
     }
 
-    /// When the last outage ended; `None` when there was none, as far as is known.
+    /// The time at which the last outage ended; `None` if none is known.
     pub fn back_since(&self) -> Option<Timestamp> {
         self.visibility.back_since
     }
 
-    /// Whether it is known that calls go through: nothing keeps them back, and since it last did, one was answered.
+    /// Whether calls are known to go through: nothing holds them back, and one was answered since something last did.
     pub fn is_clear(&self, now: Timestamp) -> bool {
         self.hold(now).is_none() && self.visibility.dark_since.is_none()
     }
 
-    /// Whether it is time for a probe: the circuit has been open for long enough, or a pause is over and nobody has
-    /// called since. Never within a pause.
+    /// Whether a probe is due: the circuit has been open for long enough, or a pause is over and no call was made since. Never
+    /// within a pause.
     pub fn is_probe_due(&self, now: Timestamp) -> bool {
         match (self.paused(now), self.visibility.opening) {
             (Some(_), _) => false,
@@ -292,12 +295,12 @@ impl PartnerHealth {
         }
     }
 
-    /// Podero asked for a slower pace.
+    /// Lowers the pace: Podero asked for a slower one.
     pub fn slow(&mut self, now: Timestamp) {
         self.pace.lower(now);
     }
 
-    /// Podero asked for a pause. A shorter one never shortens one that stands. `true` when it is news.
+    /// Begins a pause that Podero asked for. A shorter one never shortens the present one. `true` if it is news.
     pub fn pause(&mut self, now: Timestamp, until: Timestamp) -> bool {
         if until <= now || self.paused_until.is_some_and(|health| health >= until) {
             return false;
@@ -309,7 +312,7 @@ impl PartnerHealth {
         true
     }
 
-    /// Opens the circuit, longer each time it is open already (a probe failed).
+    /// Opens the circuit, for longer if it is open already (a probe failed).
     pub fn open(&mut self, now: Timestamp, why: CircuitCause) {
         let before = self.visibility.opening;
         let openings = before.map_or(0, |opening| opening.openings).saturating_add(1);
@@ -319,7 +322,7 @@ impl PartnerHealth {
         self.turn(Visibility { opening: Some(opening), dark_since, ..self.visibility });
     }
 
-    /// A call was answered. Those that were on their way when everything was held say nothing about now.
+    /// Records an answered call. Calls that were under way when all were held say nothing about now.
     pub fn answered(&mut self, now: Timestamp) {
         if self.hold(now).is_none()
             && let Some(dark_since) = self.visibility.dark_since
@@ -330,14 +333,14 @@ impl PartnerHealth {
         }
     }
 
-    /// Makes a probe due now, if the circuit is open and no pause stands.
+    /// Makes a probe due now, if the circuit is open and there is no pause.
     pub fn ask_soon(&mut self, now: Timestamp) {
         if let Some(opening) = &mut self.visibility.opening {
             opening.until = opening.until.min(now);
         }
     }
 
-    /// A probe was answered: the circuit closes.
+    /// Closes the circuit: a probe was answered.
     pub fn close(&mut self, now: Timestamp) {
         if self.visibility.opening.is_some() {
             self.turn(Visibility { opening: None, ..self.visibility });
@@ -470,7 +473,7 @@ mod tests {
             health = health.looked(at(second * 1_000));
         }
         assert_eq!(health.dark_for(at(100_000)), Some(Duration::from_secs(100)));
-        // No replica for an hour; then a replica that knows what was written down, and one that has slept.
+        // No replica for an hour; then a replica that reads the stored state, and one that has slept.
         let back = 3_700_000;
         let both = PartnerHealth::default().merge(health).looked(at(back)).merge(health);
         assert_eq!(both.dark_for(at(back)), Some(Duration::from_secs(100)));
@@ -485,7 +488,7 @@ mod tests {
         assert_eq!(health.dark_for(at(back + 10_000)), Some(Duration::from_secs(1)));
     }
 
-    /// Any standing that a life of some steps can lead to.
+    /// Any health that a few steps can lead to.
     fn lives() -> impl Strategy<Value = PartnerHealth> {
         prop::collection::vec((0i64..5_000, 0u8..7), 0..12).prop_map(|steps| {
             let (mut health, mut now) = (PartnerHealth::default(), 0);

@@ -1,6 +1,6 @@
 //! What do the signals of one answer about one heat pump mean? One table, one match.
 //!
-//! Before: [`crate::podero`] reads the answer. After: [`super::seen`] asks whether it is news.
+//! Before: [`crate::podero`] reads the answer. After: [`super::pump_record`] decides whether it is news.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use super::cause::Cause;
 use super::policy::WatchPolicy;
 use crate::domain::Timestamp;
 
-/// Limit of how far a partner's clock may be ahead of ours. Clocks that are kept by NTP differ by less than a second and an
-/// answer is on its way for seconds; a clock that runs in another time zone differs by at least fifteen minutes.
+/// Limit of the time that a partner's clock may be ahead of ours. Clocks kept by NTP differ by less than a second, and an
+/// answer travels for seconds; a clock in another time zone differs by at least fifteen minutes.
 pub const CLOCK_AHEAD_MAX: Duration = Duration::from_mins(5);
 
-/// What one answer of Podero says about one heat pump; everything may be missing.
+/// The facts that one answer of Podero gives about one heat pump; each may be missing.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Observation {
     /// Podero's id.
@@ -26,11 +26,11 @@ pub struct Observation {
     pub manufacturer: Option<String>,
     /// `device_model.model`.
     pub model: Option<String>,
-    /// `is_authenticated`: the manufacturer's connection stands.
+    /// `is_authenticated`: the connection at the manufacturer is valid.
     pub is_authenticated: Option<bool>,
     /// An action `reauthenticate` is open.
     pub wants_reauthentication: bool,
-    /// The list said that something is the matter, but only the detail says what.
+    /// The list said that something is the matter, but only the detail names it.
     pub wants_detail: bool,
     /// `connection_status`, whose values no page explains.
     pub connection: Option<ConnectionStatus>,
@@ -46,7 +46,7 @@ pub struct Observation {
     pub reconnect_url: Option<String>,
 }
 
-/// The words of `connection_status`; another word counts as none.
+/// The values of `connection_status`; another value counts as none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "Podero's words; no page explains them")]
 pub enum ConnectionStatus {
@@ -56,7 +56,7 @@ pub enum ConnectionStatus {
     Unknown,
 }
 
-/// What an observation tells.
+/// The meaning of an observation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Knowledge {
@@ -64,11 +64,11 @@ pub enum Knowledge {
     Connected,
     /// It is connected, and its optimisation was paused on purpose: how old its state is does not matter.
     Paused,
-    /// It is not connected, and why.
+    /// The pump is not connected, for this reason.
     Disconnected(Loss),
     /// It was never connected: an onboarding that is not finished is no loss.
     NeverConnected,
-    /// Nothing can be said, and why.
+    /// Nothing can be said, for this reason.
     Unknown(Doubt),
     /// Deleted at Podero.
     Gone,
@@ -90,7 +90,7 @@ impl Knowledge {
     /// Every state's name, for gauges that start at zero.
     pub const NAMES: [&'static str; 6] = ["connected", "paused", "disconnected", "never_connected", "unknown", "gone"];
 
-    /// Why, for the states that have a reason.
+    /// The reason, for the states that have one.
     pub fn reason(self) -> Option<&'static str> {
         match self {
             Self::Disconnected(loss) => Some(Cause::from(loss).name()),
@@ -99,7 +99,7 @@ impl Knowledge {
         }
     }
 
-    /// Whether the manufacturer's connection stands.
+    /// Whether the connection at the manufacturer is valid.
     pub fn is_up(self) -> bool {
         match self {
             Self::Connected | Self::Paused => true,
@@ -108,7 +108,7 @@ impl Knowledge {
     }
 }
 
-/// Why a heat pump is disconnected.
+/// The reason for which a heat pump is disconnected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {
@@ -120,7 +120,7 @@ pub enum Loss {
     DeviceOffline,
 }
 
-/// Why nothing can be said about a heat pump.
+/// The reason for which nothing can be said about a heat pump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Doubt {
@@ -128,13 +128,13 @@ pub enum Doubt {
     NotSaid,
     /// Authenticated, and no state has ever come.
     NoStateYet,
-    /// Its state is old, but until now nobody looked.
+    /// Its state is old, but the bridge has not looked for long enough.
     WarmingUp,
-    /// Podero calls the connection bad, and yet fresh state comes over it.
+    /// Podero calls the connection bad, but fresh state comes over it.
     Contradictory,
-    /// It is not watched any more, or not yet.
+    /// The pump is no longer watched, or not yet.
     NotWatched,
-    /// Its state is from the future, so nothing tells how old it is.
+    /// Its state is from the future, so its age is unknown.
     ClockAhead,
 }
 
@@ -156,33 +156,33 @@ impl Doubt {
     }
 }
 
-/// What earlier looks at a heat pump left.
+/// The results of earlier looks at a heat pump.
 #[derive(Debug, Clone, Copy)]
 pub struct Looked {
-    /// Since when it has been looked at without a break.
+    /// The moment since which it has been looked at without a break.
     pub since: Timestamp,
-    /// The newest state that was ever shown, this one included.
+    /// The newest state that was ever shown, including this one.
     pub state_at: Option<Timestamp>,
 }
 
-/// How old a pump's state is, in the terms that matter.
+/// The age of a pump's state, in classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Freshness {
-    /// Never any.
+    /// No state was ever shown.
     Never,
     /// Younger than `stale_after`.
     Fresh,
     /// Older, and there was time to see a new one.
     Stale,
-    /// Older, but nobody looked for long enough to say that none came.
+    /// Older, but the bridge has not looked for long enough to say that no new one came.
     Unproven,
-    /// Not shown any more, and the last that was is older.
+    /// Not shown any more, and the last one shown is older.
     Hidden,
     /// From the future.
     Ahead,
 }
 
-/// What the signals mean together (Podero API, connectivity; the strongest documented signal first).
+/// Gives the meaning of all signals together (Podero API, connectivity; the strongest documented signal first).
 ///
 /// | deleted | authenticated | re-authenticate action | life cycle error | paused | `connection_status` | state | → |
 /// |---|---|---|---|---|---|---|---|
@@ -201,8 +201,8 @@ enum Freshness {
 /// | | yes | | | | ok, warning, unknown, none | fresh | connected |
 ///
 /// A lapse of the authentication counts in a pause as well: when the pause ends, nothing could be steered. No page
-/// explains `connection_status`, so it never makes a loss by itself: an `error` over which fresh state comes is a
-/// contradiction, and without state it is what `unknown` is.
+/// explains `connection_status`, so it never makes a loss by itself: an `error` with fresh state is a contradiction, and an
+/// `error` without state means the same as `unknown`.
 pub fn knowledge(observation: &Observation, looked: Looked, now: Timestamp, policy: &WatchPolicy) -> Knowledge {
     use ConnectionStatus as Status;
     let state = freshness(observation.updated_at, looked, now, policy);
@@ -263,7 +263,7 @@ mod tests {
 
     const MICRO: Duration = Duration::from_micros(1);
 
-    /// Watched for long: connected, and its state is fresh.
+    /// A pump that has been watched for long, is connected, and has fresh state.
     fn fine() -> Observation {
         Observation { is_authenticated: Some(true), updated_at: Some(now()), ..Observation::default() }
     }

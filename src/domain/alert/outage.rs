@@ -28,11 +28,11 @@ use super::severity::Severity;
 use crate::domain::notice::{Notice, Topic};
 use crate::domain::{NAMESPACE, Timestamp};
 
-/// Longest end of an outage. A heat pump that is not back two hours after most came back stays away for another reason: gateways and clouds are
-/// up within the hour, and Podero refreshes every 5 to 15 minutes.
+/// Longest end of an outage. A heat pump that is not back two hours after most came back stays away for another reason: gateways
+/// and clouds are up within the hour, and Podero refreshes every 5 to 15 minutes.
 const TAIL_MAX: Duration = Duration::from_hours(2);
 
-/// Podero's values are refreshed every 5 to 15 minutes, depending on the manufacturer (`…/heat-pumps/state`).
+/// Longest interval at which Podero refreshes its values: 5 to 15 minutes, depending on the manufacturer (`…/heat-pumps/state`).
 const REFRESH_MAX: Duration = Duration::from_mins(15);
 
 /// Number of looks at the fleets in an interval, within the two bounds below.

@@ -1,8 +1,7 @@
-//! Is what one answer tells of a heat pump news? Hysteresis, flapping, and one resolve for every trigger.
+//! Is one answer about a heat pump news? Hysteresis, flapping, and one resolve for every trigger.
 //!
-//! Everything that is counted is in [`PumpRecord`], which is durable: a restart forgets no count. But a count is a row of
-//! looks without a break; after a break (a restart that took long, a blindness) it begins anew, so no restart of ours
-//! makes an alert.
+//! [`PumpRecord`] holds every count and is durable: a restart forgets none. But a count is a row of looks without a break; after
+//! a break (a long restart, a blindness) it begins again, so no restart of the bridge makes an alert.
 //!
 //! ```text
 //!                  lost, and it lasted                       a whole window lost
@@ -33,22 +32,22 @@ use crate::domain::Timestamp;
 use crate::domain::link;
 use crate::domain::notice::{Notice, Topic};
 
-/// How many looks are remembered, to know which time between two is usual.
+/// Limit of looks that are remembered, to know the usual time between two.
 const GAPS_MAX: usize = 8;
 
-/// As many breaks…
+/// Limit of breaks within `BREAKS_WITHIN`: at the limit, breaks are normal operation.
 const BREAKS_USUAL: usize = 3;
-/// …within this time are how things are.
+/// Time within which breaks are counted.
 const BREAKS_WITHIN: Duration = Duration::from_hours(24);
 
-/// Everything the watch remembers of a heat pump; durable, so that a restart forgets no count.
+/// The watch's memory of a heat pump; durable, so that a restart forgets no count.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PumpRecord {
     /// Podero's id.
     pub heat_pump: Uuid,
     /// Podero's id of its owner.
     pub user: Uuid,
-    /// The utility's id of the owner, where Podero knows it.
+    /// The utility's id of the owner, if Podero knows it.
     pub customer: Option<String>,
     /// The building it stands in.
     pub building: Option<Uuid>,
@@ -56,67 +55,69 @@ pub struct PumpRecord {
     pub manufacturer: Option<String>,
     /// Model, as Podero writes it.
     pub model: Option<String>,
-    /// Where it stands: the beginning of its owner's ZIP code, if regions are watched.
+    /// Its region: the beginning of its owner's ZIP code, if regions are watched.
     #[serde(default)]
     pub region: Option<String>,
-    /// What the last observation told.
+    /// The meaning of the last observation.
     pub knowledge: Knowledge,
     /// Whether it was ever connected.
     pub was_connected: bool,
-    /// When it was seen first.
+    /// The moment at which it was seen first.
     #[serde(default)]
     pub first_seen: Option<Timestamp>,
-    /// Since when it has been looked at without a break.
+    /// The moment since which it has been looked at without a break.
     #[serde(default)]
     pub watched_since: Option<Timestamp>,
     /// Polls in a row that saw it disconnected.
     pub bad_polls: u32,
-    /// When the first of them was.
+    /// The time of the first of them.
     pub bad_since: Option<Timestamp>,
-    /// Polls in a row, without a break, whose answer did not name it. Lists of users are counted apart, by user.
+    /// Polls in a row, without a break, whose answer did not name it. Lists of users are counted separately, by user.
     #[serde(default)]
     pub missing_polls: u32,
-    /// When the newest answer that named it was asked for.
+    /// The time at which the newest answer that named it was requested.
     #[serde(default)]
     pub named_at: Option<Timestamp>,
-    /// When the newest complete list of its owner's heat pumps was asked for, whether or not that named it.
+    /// The time at which the newest complete list of its owner's heat pumps was requested, whether or not the list named it.
     #[serde(default)]
     pub looked_at: Option<Timestamp>,
     /// Seconds between the latest looks, newest last: at most eight.
     #[serde(default)]
     pub gaps: Vec<u32>,
-    /// When looks began again after a break, within the last day: at most three.
+    /// The times at which looks began again after a break, within the last day: at most three.
     #[serde(default)]
     pub breaks: Vec<Timestamp>,
-    /// The newest state that was ever shown of it.
+    /// The newest state that was ever shown.
     #[serde(default)]
     pub state_at: Option<Timestamp>,
     /// Polls in a row that saw it connected.
     pub good_polls: u32,
-    /// When the first of them was.
+    /// The time of the first of them.
     #[serde(default)]
     pub good_since: Option<Timestamp>,
-    /// Whether it was connected when that was last known.
+    /// Whether it was connected when this was last known.
     #[serde(default)]
     pub was_up: bool,
-    /// When it went, if it was seen to: it was up and then it was not. What was never seen up did not go with others.
+    /// The moment at which it went, if a poll saw it up before. A pump that no poll saw up did not go with others.
     #[serde(default)]
     pub fell_at: Option<Timestamp>,
-    /// When it was lost lately, oldest first: at most `flap_losses`, none older than `flap_window`.
+    /// The times of recent losses, oldest first: at most `flap_losses`, none older than `flap_window`.
     #[serde(default)]
     pub losses: Vec<Timestamp>,
-    /// When it was lost last, later by the breaks since. It is stable once a whole window after that is seen without a loss.
+    /// The time of the last loss, moved later by the breaks since. The pump is stable after a whole window of looks without a
+    /// loss.
     #[serde(default)]
     pub calm_from: Option<Timestamp>,
-    /// The outage that it is lost in.
+    /// The outage that includes its loss.
     #[serde(default)]
     pub outage: Option<Uuid>,
     /// The open alert.
     pub alert: Option<OpenAlert>,
-    /// Watched no more: its home was left, its owner churned, or it is gone. It comes back if Podero shows it
-    /// elsewhere, or shows it at all after it was gone.
+    /// Whether the watch has ended: its home was left, its owner churned, or it is gone. The watch begins again if Podero shows
+    /// the
+    /// pump elsewhere, or shows it at all after it was gone.
     pub is_retired: bool,
-    /// How often it was written; guards against two writers.
+    /// The number of writes; guards against two writers.
     pub version: i64,
 }
 
@@ -125,25 +126,25 @@ pub struct PumpRecord {
 pub struct OpenAlert {
     /// Names this one loss; trigger and resolve share it.
     pub occurrence: Uuid,
-    /// Why.
+    /// The cause.
     pub cause: Cause,
-    /// How bad it was when it was triggered; not known of one from before severities were configured.
+    /// The severity when it was triggered; unknown for an alert from before severities were configured.
     #[serde(default)]
     severity: Option<Severity>,
-    /// When the loss was first seen.
+    /// The time at which the loss was first seen.
     pub since: Timestamp,
-    /// When it became an alert.
+    /// The time at which it became an alert.
     pub detected_at: Timestamp,
 }
 
-/// What the store writes about one heat pump: the new memory and, with it or not at all, its notices.
+/// The store's write about one heat pump: the new memory and its notices, all or none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PumpChange {
     /// The memory afterwards; `version` is the one it replaces, 0 for a pump seen first.
     pub seen: PumpRecord,
-    /// The news, in order: at most the resolve of one alert and the trigger of the next.
+    /// The notices, in order: at most the resolve of one alert and the trigger of the next.
     pub notices: Vec<Notice>,
-    /// Why the pump is watched no more, if that is what changes. It holds for whatever was seen of it meanwhile.
+    /// The reason for which the watch ends, if it ends. It also applies to observations made meanwhile.
     pub ended: Option<Resolution>,
 }
 
@@ -152,24 +153,24 @@ pub struct PumpChange {
 pub struct DiffContext<'a> {
     /// Podero's id of its owner.
     pub user: Uuid,
-    /// The utility's id of the owner, where Podero knows it.
+    /// The utility's id of the owner, if Podero knows it.
     pub customer: Option<&'a str>,
     /// The region its owner lives in, if regions are watched.
     pub region: Option<&'a str>,
-    /// The owner is moving or leaving, or has left: whatever is unplugged now, nobody wants a ticket for it.
+    /// Whether the owner is moving or leaving, or has left: no operator wants a ticket for a pump that is unplugged now.
     pub is_leaving: bool,
-    /// Where many went at once.
+    /// The outages that are suspected or open.
     pub outages: &'a Outages,
 }
 
 impl<'a> DiffContext<'a> {
-    /// Of a pump whose owner stays, where regions are not watched.
+    /// The context of a pump whose owner stays, without regions.
     pub fn plain(user: Uuid, customer: Option<&'a str>, outages: &'a Outages) -> Self {
         Self { user, customer, region: None, is_leaving: false, outages }
     }
 }
 
-/// The news about a pump that is worth telling. `before` is `None` for a pump that was never seen.
+/// Gives the news about a pump that is worth a notice. `before` is `None` for a pump that was never seen.
 pub fn diff(
     before: Option<&PumpRecord>,
     observation: &Observation,
@@ -182,14 +183,14 @@ pub fn diff(
         let seen = before.cloned().unwrap_or_else(first);
         return look_at(seen, observation, around, now, policy);
     };
-    // Another owner's: what was told of it ends with the one before, and nothing of what was counted holds.
+    // Another owner: the open alert ends with the owner before, and no count holds.
     let ended = retire(before, Resolution::Moved, now).notices;
     let fresh = PumpRecord { version: before.version, ..first() };
     let change = look_at(fresh, observation, around, now, policy);
     PumpChange { notices: ended.into_iter().chain(change.notices).collect(), ..change }
 }
 
-/// The news about a pump of this owner.
+/// The news about a pump of the same owner.
 fn look_at(
     mut seen: PumpRecord,
     observation: &Observation,
@@ -198,8 +199,9 @@ fn look_at(
     policy: &WatchPolicy,
 ) -> PumpChange {
     seen.customer = around.customer.map(str::to_owned);
-    // A pump that turns up in another home than the one that was left is somebody's again; and one that was gone from
-    // an answer or two, and is shown again, was never gone.
+    // A pump that turns up in another home than the one that was left has an owner again. A pump that an answer or two omitted,
+    // and
+    // that is shown again, was never gone.
     let is_elsewhere =
         seen.building.is_some() && observation.building.is_some() && observation.building != seen.building;
     let is_back = seen.knowledge == Knowledge::Gone && !observation.is_deleted;
@@ -213,7 +215,7 @@ fn look_at(
     }
     let looked = Looked { since: seen.watched_since.unwrap_or(now), state_at: seen.state_at };
     let told = knowledge(observation, looked, now, policy);
-    // State that once arrived is proof of a connection, also from before this bridge was installed.
+    // State that arrived once proves a connection, also from before this bridge was installed.
     seen.was_connected |= told.is_up() || observation.updated_at.is_some();
     match told {
         Knowledge::Connected | Knowledge::Paused => see_up(seen, told, now, policy),
@@ -223,7 +225,7 @@ fn look_at(
         Knowledge::NeverConnected | Knowledge::Unknown(_) => {
             seen.knowledge = told;
             if told == Knowledge::Unknown(Doubt::Contradictory) {
-                // Whatever the status means, its data comes: it is not away with others.
+                // Whatever the status means, data comes: the pump is not away with the others.
                 (seen.fell_at, seen.outage) = (None, None);
             }
             PumpChange::silent(seen)
@@ -243,8 +245,8 @@ pub fn retire_unseen(
     retire(&seen, Resolution::Moved, now)
 }
 
-/// A complete list of its owner's heat pumps did not name the pump. One odd answer is no removal: as many in a row as make a
-/// loss are. `None`: a newer answer has named it since this one was asked for, so this one tells nothing.
+/// Counts a complete list of the owner's heat pumps that omits the pump. One odd answer is no removal: removal takes the same
+/// number in a row as a loss. `None`: a newer answer has named the pump since this one was requested, so this one says nothing.
 pub fn miss(seen: &PumpRecord, asked_at: Timestamp, policy: &WatchPolicy) -> Option<PumpChange> {
     if seen.named_at >= Some(asked_at) {
         return None;
@@ -263,7 +265,7 @@ pub fn retire(seen: &PumpRecord, resolution: Resolution, now: Timestamp) -> Pump
     let mut seen = seen.clone();
     let notices = seen.resolve(resolution, now).into_iter().collect();
     seen.is_retired = true;
-    // It may be there still, but it is nobody's that we watch for.
+    // The pump may still be there, but none of our customers owns it.
     let is_gone = resolution == Resolution::Removed;
     seen.knowledge = if is_gone { Knowledge::Gone } else { Knowledge::Unknown(Doubt::NotWatched) };
     seen.count_anew();
@@ -300,7 +302,7 @@ fn see_up(mut seen: PumpRecord, told: Knowledge, now: Timestamp, policy: &WatchP
     PumpChange { seen, notices, ended: None }
 }
 
-/// Disconnected, and it was never anything else.
+/// Judges a disconnected pump that was never connected.
 fn see_unconnected(
     mut seen: PumpRecord,
     observation: &Observation,
@@ -337,11 +339,11 @@ fn see_lost(
     }
     if let Some(outage) = around.outages.cover(&seen.fleet_member()) {
         if !outage.is_open() {
-            // Either it becomes an outage, which speaks for this one too, or it passes, and then this one is judged.
+            // Either the suspicion becomes an outage, which includes this pump, or it passes, and then this pump is judged.
             return PumpChange::silent(seen);
         }
         seen.outage = Some(outage.occurrence);
-        // What came before is told by now, or merged.
+        // The losses before are already published or merged.
         seen.losses.clear();
         let is_of_a_loss = |alert: &OpenAlert| Cause::OF_A_LOSS.contains(&alert.cause);
         let is_merged = seen.alert.as_ref().is_some_and(is_of_a_loss);
@@ -352,7 +354,7 @@ fn see_lost(
         seen.note_loss(now, policy);
     }
     if seen.outage.take().is_some() {
-        // The outage is over, and this one did not come back with the others: it is judged afresh.
+        // The outage is over, and this pump did not come back with the others: it is judged again.
         (seen.bad_polls, seen.bad_since) = (1, Some(now));
     }
     seen.judge_loss(loss, observation, around, now, policy)
@@ -403,8 +405,9 @@ impl PumpRecord {
         }
     }
 
-    /// The same memory with no moment in the future: a clock that was ahead may have written it, and a loss would never have
-    /// lasted.
+    /// The same memory with no moment in the future: a clock that was ahead may have written one, and then no loss would ever
+    /// last
+    /// long enough.
     #[must_use]
     pub fn no_later_than(mut self, now: Timestamp) -> Self {
         let counted = [
@@ -424,14 +427,14 @@ impl PumpRecord {
         self
     }
 
-    /// Whether more should be known of it soon: it is lost and not told, or back and not told.
+    /// Whether the next poll should come soon: the pump is lost, or back, and no notice says so yet.
     pub fn is_suspect(&self) -> bool {
         let is_lost = self.bad_polls > 0 && self.alert.is_none() && self.outage.is_none();
         let is_back = self.good_polls > 0 && self.alert.as_ref().is_some_and(|alert| alert.cause != Cause::Unstable);
         !self.is_retired && (is_lost || is_back)
     }
 
-    /// Time has passed since the last look, whatever this one shows. After a break all counts begin again.
+    /// Counts the time since the last look, whatever this look shows. After a break all counts begin again.
     fn pass_time(&mut self, now: Timestamp, policy: &WatchPolicy) {
         let gap = self.looked_at.max(self.named_at).map(|last| now.since(last));
         if gap.is_none_or(|gap| gap > policy.break_after(self.usual_gap())) {
@@ -444,11 +447,11 @@ impl PumpRecord {
         self.looked_at = self.looked_at.max(Some(now));
     }
 
-    /// Takes in what every answer that names the pump tells, also one that says nothing of the connection.
+    /// Takes in the facts of every answer that names the pump, also of one that says nothing about the connection.
     fn take_in(&mut self, observation: &Observation, around: &DiffContext<'_>, now: Timestamp, policy: &WatchPolicy) {
         self.pass_time(now, policy);
         self.named_at = self.named_at.max(Some(now));
-        // A moment in the future would pass for fresh until it comes, also one that was kept when that was not known.
+        // A moment in the future would count as fresh until it comes; an older version may also have stored one.
         let is_past = |at: &Timestamp| !is_ahead(*at, now);
         self.state_at = self.state_at.filter(is_past).max(observation.updated_at.filter(is_past));
         self.first_seen.get_or_insert(now);
@@ -467,15 +470,16 @@ impl PumpRecord {
         }
     }
 
-    /// Where the budget of requests is too small all gaps are long, and none is a break: the middle one.
+    /// The median gap. With too small a budget of requests all gaps are long, and none is a break.
     fn usual_gap(&self) -> Duration {
         let mut gaps = self.gaps.clone();
         gaps.sort_unstable();
         gaps.get(gaps.len() / 2).map_or(Duration::ZERO, |seconds| Duration::from_secs((*seconds).into()))
     }
 
-    /// State must have had the time to come; and counts begin anew, unless breaks come again and again: then what every look
-    /// sees is so, or a pump that is lost would never be told.
+    /// Handles a break: state must have had the time to come, and counts begin again. If breaks are frequent, counts go on, or
+    /// the
+    /// alert of a lost pump would never be published.
     fn pass_break(&mut self, gap: Duration, now: Timestamp) {
         self.watched_since = Some(now);
         self.breaks.retain(|at| now.since(*at) < BREAKS_WITHIN);
@@ -499,7 +503,7 @@ impl PumpRecord {
         self.losses.drain(..more);
     }
 
-    /// Whether a loss that no outage speaks for is told, and how.
+    /// Decides whether a loss that no outage includes becomes an alert, and of which cause.
     fn judge_loss(
         mut self,
         loss: Loss,
@@ -514,7 +518,7 @@ impl PumpRecord {
         let is_for_good = is_seen_often && now.since(since) >= policy.flap_window;
         let mut notices = Vec::new();
         match self.alert.as_ref().map(|alert| alert.cause) {
-            // It was connected between two polls.
+            // The pump was connected between two polls.
             Some(Cause::NeverConnected) => notices.extend(self.resolve(Resolution::Connected, now)),
             Some(Cause::Unstable) if is_for_good => {
                 notices.extend(self.resolve(Resolution::Lost, now));
@@ -534,7 +538,7 @@ impl PumpRecord {
         PumpChange { seen: self, notices, ended: None }
     }
 
-    /// Opens an alert and says so.
+    /// Opens an alert and publishes it.
     fn open(
         &mut self,
         cause: Cause,
@@ -553,7 +557,7 @@ impl PumpRecord {
             | Cause::WatchBlind => format!("occurrence/{}", self.heat_pump),
         };
         let severity = policy.severities.of(cause, now);
-        // The same loss may be told again (after an outage that took it over): that is another occurrence.
+        // The same loss may be published again (after an outage that took it over): that is another occurrence.
         let occurrence = occurrence_of(&format!("{thing}/{}", since.micros()), now);
         let alert = OpenAlert { occurrence, cause, severity: Some(severity), since, detected_at: now };
         let key = dedup_key(self.heat_pump, cause);
@@ -575,7 +579,7 @@ impl PumpRecord {
         notice
     }
 
-    /// Ends the open alert, if there is one, and says so.
+    /// Ends the open alert, if there is one, and publishes that.
     fn resolve(&mut self, resolution: Resolution, now: Timestamp) -> Option<Notice> {
         let alert = self.alert.take()?;
         let key = dedup_key(self.heat_pump, alert.cause);
@@ -583,7 +587,7 @@ impl PumpRecord {
         Some(self.notice(&alert, Topic::HeatPumpReconnected, now, data))
     }
 
-    /// Fills in what an alert says of a heat pump: ids only (promise P10).
+    /// Fills in an alert's fields about a heat pump: ids only (promise P10).
     fn about(&self, mut data: Value) -> Value {
         data["customer_id"] = json!(self.customer);
         data["podero_user_id"] = json!(self.user);
@@ -601,7 +605,7 @@ impl PumpRecord {
 }
 
 impl OpenAlert {
-    /// How bad it was when it was triggered.
+    /// The severity when it was triggered.
     pub fn severity(&self) -> Severity {
         self.severity.unwrap_or_else(|| Severities::DEFAULT.of(self.cause, self.detected_at))
     }
