@@ -1,7 +1,7 @@
-//! Calls to Podero and what comes of them, in the core's words: calls, answers, refusals, and what they find.
+//! Calls to Podero and their results, in the core's terms: calls, answers, refusals, and the things they find.
 //!
-//! [`crate::domain::plan`] decides which call is next and [`crate::domain::verdict`] what a reply means; this file only says
-//! what can be asked and answered, and how each call is made safe to repeat (docs/adr/0004).
+//! [`crate::domain::plan`] decides which call is next and [`crate::domain::verdict`] judges the reply; this file only defines the
+//! possible calls and answers, and how each call is made safe to repeat (docs/adr/0004).
 //!
 //! Before: [`crate::domain::event`]. After: [`crate::podero`] makes a call, and its reply.
 
@@ -15,8 +15,8 @@ use super::event::{BuildingKey, Field, FieldValue, Record};
 use super::names::names;
 use super::{CustomerId, EventId, NAMESPACE, Stamp};
 
-/// One call to Podero for an event. Together with its [`Repeat`] it says how it is made safe to repeat. The watch and the
-/// support staff ask by methods of their own ([`crate::podero::Partner`]).
+/// One call to Podero for an event. Its [`Repeat`] says how it is made safe to repeat. The watch and the support staff use
+/// methods of their own ([`crate::podero::Partner`]).
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the fields are the ids and bodies that the call's name asks for")]
 pub enum Call {
@@ -51,7 +51,7 @@ pub enum Call {
     },
 }
 
-/// How the owner of a heat pump can reconnect it.
+/// The way in which the owner of a heat pump can reconnect it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reconnection {
     /// A pending action that must be begun first ([`ResolveCue`]).
@@ -67,24 +67,24 @@ pub struct Cue {
     pub id: Uuid,
     /// Bound to its owner; dies an hour after it was issued (`api-reference/cues/start-a-pending-action`).
     pub secret: Hidden,
-    /// What the pages call `required_parameters`: the names under which the two addresses are sent.
+    /// The page's `required_parameters`: the names under which the two addresses are sent.
     pub parameters: Vec<String>,
 }
 
-/// Begins to resolve a pending action: Podero says where to send the owner now.
+/// The call that begins to resolve a pending action: Podero answers with the page for the owner.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResolveCue {
     /// The action.
     pub cue: Cue,
-    /// Where the owner lands afterwards.
+    /// The address of the owner's return.
     pub success_url: String,
-    /// Where the owner lands after giving up.
+    /// The address of the owner's return after giving up.
     pub cancel_url: String,
     /// Language of the page; `None`: Podero's choice.
     pub language: Option<String>,
 }
 
-/// A text that is not shown: it opens something.
+/// A secret text, never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hidden(pub String);
 
@@ -114,7 +114,7 @@ names! {
     }
 }
 
-/// How a repeat of a call is made safe.
+/// The way in which a repeat of a call is made safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {
     /// Doing it again changes nothing more.
@@ -123,7 +123,7 @@ pub enum Repeat {
     LookFirst(Look),
 }
 
-/// Which look-up settles a doubt.
+/// The look-up that settles a doubt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
     /// By external id.
@@ -165,7 +165,7 @@ impl Call {
         }
     }
 
-    /// How a repeat is made safe (docs/adr/0004).
+    /// The way in which a repeat is made safe (docs/adr/0004).
     pub fn repeat(&self) -> Repeat {
         match self {
             Self::CreateUser { .. } => Repeat::LookFirst(Look::User),
@@ -200,7 +200,7 @@ impl Call {
         Some(Uuid::new_v5(&NAMESPACE, format!("step/{event}/{step}").as_bytes()))
     }
 
-    /// The meaning of a yes that need not say anything; `None` for a call whose answer has to tell something.
+    /// The meaning of a bare yes; `None` for a call whose answer must have content.
     pub fn done(&self) -> Option<Done> {
         match self {
             Self::UpdateUser { changes, .. } => Some(Done::UserUpdated { changes: changes.clone() }),
@@ -220,16 +220,16 @@ impl Call {
     }
 }
 
-/// What Podero answered, in the core's words: facts, not errors. `A` is the answer of the call that was made.
+/// Podero's answer in the core's terms: facts, not errors. `A` is the answer of the call that was made.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply<A = Done> {
-    /// It did it.
+    /// Podero did it.
     Done(A),
-    /// It never will.
+    /// Podero never will.
     Refused(Refusal),
-    /// It is well and asks for a slower pace (429, 503 with `Retry-After`).
+    /// Podero is healthy and asks for a slower pace (429, 503 with `Retry-After`).
     Busy {
-        /// How long it asked us to wait.
+        /// The wait that it asked for.
         after: Option<Duration>,
     },
     /// The bridge itself is refused: wrong credentials, foreign organisation.
@@ -237,25 +237,25 @@ pub enum Reply<A = Done> {
         /// The HTTP status that said so.
         status: u16,
     },
-    /// Surely not received.
+    /// Podero surely did not receive it.
     Unsent {
-        /// What went wrong, for the timeline.
+        /// The cause, for the timeline.
         why: &'static str,
     },
-    /// May have happened: no answer, half an answer, an answer that makes no sense.
+    /// It may have happened: no answer, half an answer, or one that makes no sense.
     Unknown {
-        /// What went wrong, for the timeline.
+        /// The cause, for the timeline.
         why: &'static str,
     },
 }
 
-/// Podero's wish for a pause is honoured in full up to this; beyond it the answer is taken for a mistake.
+/// Limit of a pause that Podero may ask for: honoured in full up to here; beyond it the answer is taken for a mistake.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A server error of the token endpoint: the call itself was not sent.
 pub const TOKEN_SERVER_ERROR: &str = "server error at the token endpoint";
 
-/// Server errors by their status, each in the words of a timeline.
+/// Server errors by their status, each in the timeline's words.
 const SERVER_ERRORS: [(u16, &str); 5] = [
     (500, "server error (500)"),
     (502, "server error (502)"),
@@ -271,7 +271,7 @@ impl<A> Reply<A> {
         Self::Unknown { why: known.map_or("server error", |(_, why)| why) }
     }
 
-    /// Whether Podero answered, with a status of 5xx: the trouble is at Podero, not on the way.
+    /// Whether Podero answered with a status of 5xx: the trouble is at Podero, not on the way.
     pub fn is_server_error(&self) -> bool {
         match self {
             Self::Unknown { why } => SERVER_ERRORS.iter().any(|(_, known)| known == why),
@@ -315,12 +315,12 @@ impl Instead {
     }
 }
 
-/// A [`Call`] that Podero carried out: its answer, together with what the call made true. An answer that belongs to another
-/// call cannot be written.
+/// The answer to a [`Call`] that Podero carried out, with the facts that the call made true. The type excludes an answer that
+/// belongs to another call.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the fields are those of the call, and the ids and addresses that Podero gave")]
 pub enum Done {
-    /// The customer's user, or that there is none.
+    /// The customer's user, or the fact that there is none.
     UserLookedUp(Option<UserFound>),
     /// The user is made, and shows the record.
     UserCreated { user: Uuid, record: Record },
@@ -338,61 +338,61 @@ pub enum Done {
     BuildingDeleted { building: Uuid },
     /// All heat pumps of the user, to pause some.
     HeatPumpsListed(Vec<PumpFound>),
-    /// The heat pump is not optimised any more.
+    /// The heat pump is no longer optimised.
     HeatPumpPaused { heat_pump: Uuid },
     /// A link for a home, under which the customer connects a heat pump.
     SessionCreated { key: BuildingKey, since: Stamp, url: String },
 }
 
-/// Why Podero will not do a call.
+/// The refusal of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
-    /// What kind of no.
+    /// The kind of refusal.
     pub kind: RefusalKind,
     /// The HTTP status.
     pub status: u16,
-    /// More about it in our own words, names of our own fields and codes of a closed list; often nothing. No text of
-    /// Podero's.
+    /// More about it in our own words, names of our own fields and codes of a closed list; often nothing. No text of Podero's.
     pub detail: String,
 }
 
 /// Kinds of refusals that call for different steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalKind {
-    /// What the call is about is not there (404, 410).
+    /// The thing that the call is about does not exist (404, 410).
     NotFound,
     /// Podero has no such call (405, 501).
     Unsupported,
     /// The e-mail address or the key is taken.
     Duplicate,
-    /// Anything else that will not get better by itself.
+    /// Any other refusal that will not get better by itself.
     Invalid,
 }
 
-/// What an onboarding session needs beside the customer.
+/// The settings of an onboarding session, apart from the customer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OnboardingPolicy {
-    /// Language where the customer's own is not known or not spoken by Podero's pages.
+    /// Language if the customer's own is unknown or not one of Podero's pages.
     pub language: String,
     /// Podero's price zone for new devices.
     pub price_zone: String,
-    /// Where the customer lands after connecting.
+    /// The address of the customer's return after connecting.
     pub success_url: String,
-    /// Where the customer lands after giving up.
+    /// The address of the customer's return after giving up.
     pub cancel_url: String,
 }
 
 /// A ZIP code and its country, as Podero writes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Zip {
-    /// The country, if it is said.
+    /// The country, if it is given.
     pub country: Option<String>,
     /// The code.
     pub code: String,
 }
 
 impl Zip {
-    /// The region of all who share the country and the first `chars` of the code: `DE-10`. `None` for no characters.
+    /// The region of all customers with the same country and the same first `chars` of the code: `DE-10`. `None` for no
+    /// characters.
     pub fn region(&self, chars: u32) -> Option<String> {
         let chars = usize::try_from(chars).unwrap_or(usize::MAX);
         let start: String = self.code.chars().filter(|c| !c.is_whitespace()).take(chars).collect();
@@ -406,13 +406,13 @@ impl Zip {
 pub struct UserFound {
     /// Podero's id.
     pub id: Uuid,
-    /// Whether its role is `user`: nobody else is a customer.
+    /// Whether its role is `user`: only such a user is a customer.
     pub is_customer: bool,
     /// The partner's own key for it.
     pub external_id: Option<String>,
-    /// How many heat pumps it has; `None` where the answer does not say (older shape).
+    /// The number of its heat pumps; `None` if the answer does not say (older shape).
     pub heat_pumps: Option<u64>,
-    /// Where it lives, in a list of users; a single user's is in `observed`.
+    /// Its ZIP code, in a list of users; a single user's is in `observed`.
     pub zip: Option<Box<Zip>>,
     /// The fields we write.
     pub observed: Record,
@@ -427,7 +427,7 @@ pub struct BuildingFound {
     pub observed: Record,
 }
 
-/// What a plan needs to know of a heat pump.
+/// The facts about a heat pump that a plan needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PumpFound {
     /// Podero's id.

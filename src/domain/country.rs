@@ -1,12 +1,13 @@
-//! Which country a text means: a code of two or three letters, a vehicle plate, or a name in one of the languages that
-//! senders use; and how many digits its ZIP codes have.
+//! The country that a text means: a code of two or three letters, a vehicle plate, or a name in one of the languages that senders
+//! use; and the number of digits in its ZIP codes.
 //!
-//! Before: nothing. After: [`crate::inbound`]'s helpers, and whatever compares addresses.
+//! Before: nothing. After: [`crate::inbound`]'s helpers, and every comparison of addresses.
 
 use celes::Country;
 use unicode_normalization::UnicodeNormalization;
 
-/// Names that the countries in which Podero works have for themselves and their neighbours; English names come with the library.
+/// Names of the countries in which Podero works and of their neighbours, in their own languages; English names come with the
+/// library.
 const LOCAL_NAMES: [(&str, &[&str]); 32] = [
     (
         "DE",
@@ -259,7 +260,7 @@ const LOCAL_NAMES: [(&str, &[&str]); 32] = [
     ("TR", &["türkei", "türkiye", "turchia"]),
 ];
 
-/// Letters of vehicle plates that are no codes of ISO 3166-1. Those of other countries are one of its codes and mean the
+/// Letters of vehicle plates that are no codes of ISO 3166-1. The letters of other countries are one of its codes and mean the
 /// same (CH, PL, EST), or are left out because they could be taken for another country's.
 const PLATES: [(&str, &str); 14] = [
     ("a", "AT"),
@@ -278,7 +279,7 @@ const PLATES: [(&str, &str); 14] = [
     ("slo", "SI"),
 ];
 
-/// Digits of a ZIP code that is a number, where a country's are all as long: as many as it is filled up to.
+/// Number of digits of ZIP codes that are numbers of one length in a country: shorter ones are padded to it.
 const ZIP_DIGITS: [(usize, &[&str]); 3] = [
     (4, &["AT", "BE", "BG", "CH", "CY", "DK", "HU", "LI", "LU", "NO", "SI"]),
     (5, &["DE", "EE", "ES", "FI", "FR", "GR", "HR", "IT", "LT", "PL", "SE", "CZ", "SK", "TR", "UA", "RS"]),
@@ -303,7 +304,7 @@ pub fn code(text: &str) -> Option<&'static str> {
     found.ok().map(|country| country.alpha2)
 }
 
-/// How many digits a country's ZIP codes have; `None` where they have letters, or not all as many.
+/// The number of digits in a country's ZIP codes; `None` if they have letters or differ in length.
 pub fn zip_digits(code: &str) -> Option<usize> {
     ZIP_DIGITS.iter().find(|(_, codes)| codes.contains(&code)).map(|(digits, _)| *digits)
 }

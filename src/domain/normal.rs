@@ -1,11 +1,11 @@
 //! The normal forms of texts that people and systems write in more than one way: addresses, ZIP codes, countries, e-mail
 //! addresses.
 //!
-//! Two strengths, made by one function each. [`is_written_so`] passes over differences that a reader cannot see: the Unicode form,
-//! the kind and number of blanks, invisible characters, the format of a country; it decides whether Podero has to be written to.
-//! [`is_same_place`] passes over spelling as well: case, `ß` and umlauts written out, `Str.`, a ZIP code without its zeros
-//! or with its country in front; it decides whether a home is the same one, where a wrong "no" would tear it down. Neither
-//! ever joins two house numbers: a blank between two digits stays. Ids are no matter of this file: they are compared exactly.
+//! One function for each of two strengths. [`is_written_so`] ignores differences that a reader cannot see: the Unicode form, the
+//! kind and number of blanks, invisible characters, the format of a country; it decides whether Podero needs a write.
+//! [`is_same_place`] ignores spelling as well: case, `ß` and umlauts written out, `Str.`, a ZIP code without its zeros or with
+//! its country in front; it decides whether a home is the same one, and a wrong "no" would tear the home down. Neither ever joins
+//! two house numbers: a blank between two digits stays. This file does not concern ids: they are compared exactly.
 //!
 //! Before: [`crate::domain::event`]. After: [`crate::domain::customer`].
 
@@ -18,8 +18,8 @@ use super::country;
 use super::event::{Field, FieldValue};
 use super::text::{half_width, is_blank};
 
-/// Limit of a text that is compared by its form; a longer one is compared letter by letter. Forty times what Podero's longest
-/// field holds, so only an answer that is not Podero's is so long.
+/// Limit of a text that is compared by its form; a longer one is compared letter by letter. Forty times the length of Podero's
+/// longest field: only an answer that is not Podero's has a longer text.
 pub const TEXT_BYTES_MAX: usize = 4 << 10;
 
 fn is_long(value: &FieldValue) -> bool {
@@ -51,7 +51,7 @@ pub fn is_same_place(field: Field, one: &FieldValue, other: &FieldValue) -> bool
     match (line(one), line(other)) {
         (Some(one), Some(other)) => {
             let (one, other) = (place(field, &one), place(field, &other));
-            // A town is compared beside its ZIP code, so its accents may be left away: Malmö, Malmo.
+            // A town is compared together with its ZIP code, so its accents may be missing: Malmö, Malmo.
             one == other || (field == Field::Town && without_accents(&one) == without_accents(&other))
         }
         (None, _) | (_, None) => false,
@@ -130,10 +130,10 @@ fn visible(text: &str) -> String {
     composed.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Limit of a text that is looked up as a country: no country's name is longer, and to look for one takes time.
+/// Limit of a text that is looked up as a country: no country's name is longer, and a look-up takes time.
 const COUNTRY_BYTES_MAX: usize = 128;
 
-/// Its code, from any format that is known; else the text in one case. Podero's pages show codes of two and three letters
+/// The country's code, from any known format; otherwise the text in one case. Podero's pages show codes of two and three letters
 /// and names.
 fn country(text: &str) -> String {
     let folded = folded(text);
@@ -143,8 +143,8 @@ fn country(text: &str) -> String {
     country::code(text).or_else(|| country::code(&folded)).map_or(folded, str::to_lowercase)
 }
 
-/// The host has no case (RFC 5321 §2.4). The part before the `@` may have one, and no page says whether Podero tells
-/// two cases apart: a correction of the case must reach it.
+/// The host is case-insensitive (RFC 5321 §2.4). The part before the `@` may not be, and no page says whether Podero
+/// distinguishes case: a correction of the case must reach it.
 fn email(text: &str) -> String {
     match text.rsplit_once('@') {
         Some((local, host)) => format!("{local}@{}", host.to_lowercase()),
@@ -179,7 +179,7 @@ fn without_blanks(text: &str) -> String {
     text.chars().filter(|letter| *letter != ' ').nfc().collect()
 }
 
-/// Digits of a ZIP code behind a country's mark at least: `SW1` is no code of a country SW.
+/// Minimum of a ZIP code's digits behind a country's mark: `SW1` is no code of a country SW.
 const MARKED_DIGITS_MIN: usize = 3;
 
 /// The mark of a country on a letter: a plate or a code.
@@ -191,7 +191,7 @@ fn without_zeros(code: &str) -> &str {
     code.trim_start_matches('0')
 }
 
-/// A line of an address as one would say it: `Königstraße 5 a`, `KOENIGSTR. 5A` and `Königstrasse 5a,` are one.
+/// A line of an address as people say it: `Königstraße 5 a`, `KOENIGSTR. 5A` and `Königstrasse 5a,` are the same.
 fn spoken(text: &str) -> String {
     let text = parted(&text.replace([',', ';', '(', ')'], " "));
     let text = text.trim_end_matches(|letter: char| letter == '.' || letter.is_whitespace());
@@ -212,7 +212,7 @@ fn spoken(text: &str) -> String {
 /// stands for letters.
 fn parted(text: &str) -> String {
     let letters: Vec<char> = text.chars().collect();
-    // Between them blanks, dots and accents count for nothing, since the words are joined afterwards.
+    // Blanks, dots and accents between them count for nothing, since the words are joined afterwards.
     let is_nothing = |letter: &&char| letter.is_whitespace() || **letter == '.' || is_combining_mark(**letter);
     let nearest = |found: Option<&char>| found.copied().unwrap_or(' ');
     let is_of_street = |end: usize| {

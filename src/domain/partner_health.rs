@@ -219,10 +219,8 @@ impl PartnerHealth {
     }
 
     /// The part of this that can be true now. A replica whose clock is ahead may have written it, or this process before its
-    /// clock
-    /// was set back. A pause lasts as long as Podero asked for, from now. An opening counts, and is due for a probe, so that it
-    /// ends
-    /// as soon as Podero answers.
+    /// clock was set back. A pause lasts as long as Podero asked for, from now. An opening counts, and is due for a probe, so
+    /// that it ends as soon as Podero answers.
     #[must_use]
     pub fn plausible(mut self, now: Timestamp) -> Self {
         let can_be = |at: &Timestamp, ahead: Duration| *at <= Timestamp::latest(now, ahead);

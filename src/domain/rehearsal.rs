@@ -1,4 +1,4 @@
-//! What would be called for an event, if Podero said yes to everything. The same decisions as in earnest; nothing is sent.
+//! The calls for an event, if Podero said yes to everything. The same decisions as in earnest; nothing is sent.
 //!
 //! Before: [`crate::domain::plan`] and [`crate::domain::verdict`] decide. After: a person reads it.
 
@@ -11,22 +11,22 @@ use super::plan::{Next, Policy, Work, next};
 use super::verdict::{Decision, Fate, Moment, final_fate, judge, settle_with};
 use super::{NAMESPACE, Timestamp};
 
-/// A sign-up takes five calls, a move a few dozen where there are many heat pumps, and none are listed here.
+/// Limit of calls. A sign-up takes five, a move a few dozen if there are many heat pumps, and none are listed here.
 const CALLS_MAX: usize = 50;
 
-/// What came of it.
+/// The result of a rehearsal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rehearsal {
     /// The calls, in order.
     pub calls: Vec<Call>,
-    /// Where it ends; `None`: nowhere within the bound.
+    /// The end of the event; `None`: it does not end within the limit.
     pub fate: Option<Fate>,
-    /// What would be told to the outside.
+    /// The topics of the notices that would be published.
     pub topics: Vec<Topic>,
 }
 
-/// Plays an event through to its end. Podero holds what `work` knows, and nothing else; what it would make gets ids that
-/// [`placeholder`] names.
+/// Plays an event through to its end. Podero holds the things that `work` knows, and nothing else; new things get ids from
+/// [`placeholder`].
 pub fn rehearse(mut work: Work, now: Timestamp, policy: &Policy) -> Rehearsal {
     let moment = Moment { now, jitter: 0.0 };
     let mut calls = Vec::new();
@@ -34,7 +34,7 @@ pub fn rehearse(mut work: Work, now: Timestamp, policy: &Policy) -> Rehearsal {
         let step = next(&work, policy);
         let call = match step {
             Next::Call(call) => call,
-            // How many others leave at the same time is no matter of one message.
+            // The number of customers who leave at the same time does not concern a single message.
             Next::AskBrake => {
                 work.clearance = Clearance::Admitted;
                 continue;
@@ -55,7 +55,7 @@ pub fn rehearse(mut work: Work, now: Timestamp, policy: &Policy) -> Rehearsal {
     Rehearsal { calls, fate, topics: told.iter().map(|notice| notice.topic).collect() }
 }
 
-/// An id that stands for one that Podero would give.
+/// An id that stands for one of Podero's.
 pub fn placeholder(what: &str) -> Uuid {
     Uuid::new_v5(&NAMESPACE, format!("rehearsal/{what}").as_bytes())
 }

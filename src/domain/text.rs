@@ -1,8 +1,8 @@
-//! Characters that a text from outside may not have in it, and the one form in which ids are kept.
+//! Characters that a text from outside must not have, and the one form in which ids are kept.
 //!
-//! Programs that copy from pages and tables bring along characters that are not seen: a byte order mark, a zero-width
-//! space, a no-break space. An id with one is another id to every computer, and an e-mail address with one reaches no
-//! mailbox, so they are taken away at the ends and refused within.
+//! Programs that copy from pages and tables also copy invisible characters: a byte order mark, a zero-width space, a no-break
+//! space. An id with one is another id to every computer, and an e-mail address with one reaches no mailbox, so they are removed
+//! at the ends and refused within.
 //!
 //! Before: nothing. After: [`crate::domain`]'s ids, and [`crate::inbound`].
 
@@ -10,8 +10,8 @@ use unicode_general_category::{GeneralCategory, get_general_category};
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 /// Whether a character leaves no mark on paper and is no blank: controls, format characters (zero-width and soft hyphens,
-/// directions, byte order marks), separators of lines, fillers, what stands for an unreadable character (U+FFFD), and code
-/// points that mean nothing.
+/// directions, byte order marks), line separators, fillers, the replacement for an unreadable character (U+FFFD), and code points
+/// that mean nothing.
 pub fn is_invisible(letter: char) -> bool {
     if letter.is_ascii() {
         return letter.is_ascii_control();
@@ -44,7 +44,7 @@ pub fn is_invisible(letter: char) -> bool {
         )
 }
 
-/// A blank of any kind, or an invisible character; not U+FFFD, which stands for something that was lost.
+/// A blank of any kind, or an invisible character; not U+FFFD, which stands for a lost character.
 pub fn is_blank(letter: char) -> bool {
     letter.is_whitespace() || (is_invisible(letter) && letter != '\u{fffd}')
 }

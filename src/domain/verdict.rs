@@ -1,4 +1,4 @@
-//! What a reply means for an event: the whole of the bridge's judgement, as values.
+//! The meaning of a reply for an event: all of the bridge's judgement, as values.
 //!
 //! | reply | means | fate | counts as a failure |
 //! |---|---|---|---|
@@ -26,20 +26,19 @@ use super::notice::{Notice, Topic, notice_id};
 use super::plan::{ChurnDelete, Next, OldHeatPumps, Policy, Work, page_language};
 use super::{EventId, NAMESPACE, Timestamp, link};
 
-/// Without a wish of Podero's, who is told to slow down is asked again after so long at most: the pace of all recovers
-/// within seconds.
+/// Longest delay after a "slow down" in which Podero names no time: the pace of all calls recovers within seconds.
 pub const BUSY_DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// The present, as an argument.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
-    /// Now.
+    /// The present moment.
     pub now: Timestamp,
-    /// A roll of the dice in `[0, 1)`.
+    /// A random number in `[0, 1)`.
     pub jitter: f64,
 }
 
-/// What happens to the claimed event next.
+/// The next thing that happens to the claimed event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
     /// Ask `next` again; `save` when the step just done must not be forgotten by a crash.
@@ -51,26 +50,26 @@ pub enum Decision {
     Settle(Fate),
 }
 
-/// How a claim ends.
+/// The way in which a claim ends.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fate {
-    /// Done; some of its facts may have lost against newer ones.
+    /// Done; newer facts may have replaced some of its own.
     Applied {
-        /// Names of the facts that changed nothing any more.
+        /// Names of its facts that a newer one had replaced.
         stale: Vec<String>,
     },
-    /// Something newer had said otherwise already.
+    /// A newer event had already said otherwise.
     Superseded,
-    /// Before its sign-up: tried again when one arrives, or at `until`.
+    /// It came before its sign-up: tried again when a sign-up arrives, or at `until`.
     Waiting {
         /// When waiting ends.
         until: Timestamp,
     },
     /// Tried again; holds its lane.
     Retry {
-        /// Not before this.
+        /// The earliest time of the next try.
         at: Timestamp,
-        /// What stood in the way, for the timeline.
+        /// The cause of the retry, for the timeline.
         setback: Setback,
     },
     /// A person is needed; does not hold its lane.
@@ -83,7 +82,7 @@ pub enum Fate {
 }
 
 names! {
-    /// Why a retry is needed: each is the reply of the same name, but for the last two.
+    /// The cause of a retry: each is the reply of the same name, except for the last two.
     pub enum Setback {
         Busy = "busy",
         Held = "held",
@@ -94,7 +93,7 @@ names! {
         TooManyCalls = "too_many_calls",
     }
 
-    /// Why a person is needed.
+    /// The reason for which a person is needed.
     pub enum Reason {
         /// The e-mail address belongs to a user at Podero who is not this customer.
         EmailTaken = "email_taken",
@@ -110,25 +109,25 @@ names! {
         GaveUp = "gave_up",
         /// More customers would leave within `churn.brake_window` than may without an approval.
         ChurnBrake = "churn_brake",
-        /// Not an event that the bridge understands.
+        /// The bridge does not understand it as an event.
         Untranslatable = "untranslatable",
-        /// A message with more bytes, or a batch with more events, than are taken at once.
+        /// A message with more bytes, or a batch with more events, than the bridge takes at once.
         TooLarge = "too_large",
         /// A known id arrived with another content.
         EventIdReused = "event_id_reused",
-        /// The mapping of its source did not end over it, or took too much.
+        /// The mapping of its source did not end for it, or took too much.
         MappingFailed = "mapping_failed",
         /// Its source may not send events of this type.
         TypeNotAllowed = "type_not_allowed",
-        /// The bridge itself failed over it.
+        /// The bridge itself failed on it.
         Panicked = "panicked",
-        /// What the store holds of it cannot be read by this version.
+        /// This version cannot read its stored form.
         Unreadable = "unreadable",
     }
 }
 
 impl Reason {
-    /// The reasons that a person's approval overrides: nothing is wrong with the event, but there are too many like it.
+    /// The reasons that a person's approval overrides: the event is right, but there are too many like it.
     pub const APPROVABLE: [Self; 1] = [Self::ChurnBrake];
 
     /// Whether an approval overrides it.
@@ -137,31 +136,31 @@ impl Reason {
     }
 }
 
-/// Everything that ending a claim makes durable, in one transaction.
+/// The results of a claim that become durable, in one transaction.
 #[derive(Debug, Clone)]
 pub struct Verdict {
-    /// How it ends.
+    /// The way in which the claim ends.
     pub fate: Fate,
     /// The customer afterwards.
     pub customer: Customer,
     /// Failures in a row that count against the event.
     pub failures: u32,
-    /// When they began.
+    /// The time at which they began.
     pub failing_since: Option<Timestamp>,
-    /// What to tell the outside.
+    /// The notices for the outside.
     pub notices: Vec<Notice>,
-    /// Heat pumps that are watched no more.
+    /// Heat pumps that are no longer watched.
     pub seen: Vec<PumpChange>,
-    /// An event of ours that follows later.
+    /// An event of the bridge's own that follows later.
     pub follow_up: Option<Event>,
     /// Whether events that wait for the customer's sign-up are to be looked at again.
     pub wakes_waiting: bool,
-    /// For the timeline of an event that ended: the newer facts that replaced its own, and where the bridge did otherwise than
-    /// the event said. Names of facts and ids of events, never a value.
+    /// For the timeline of an event that ended: the newer facts that replaced its own, and the points in which the bridge
+    /// deviated from the event. Names of facts and ids of events, never a value.
     pub remark: Option<String>,
 }
 
-/// Rules on the reply to a call and lets the customer absorb it.
+/// Judges the reply to a call and lets the customer absorb it.
 pub fn judge(work: &mut Work, call: &Call, reply: Reply, moment: Moment, policy: &Policy) -> Decision {
     let is_server_error = reply.is_server_error();
     let setback = |otherwise| if is_server_error { Setback::ServerError } else { otherwise };
@@ -169,15 +168,15 @@ pub fn judge(work: &mut Work, call: &Call, reply: Reply, moment: Moment, policy:
         Reply::Done(answer) => done(work, call, answer),
         Reply::Refused(refusal) => refused(work, call, &refusal),
         Reply::Busy { after } => {
-            // One customer whom Podero never serves must not ask for all the others' pauses. It never ages.
+            // One customer that Podero never serves must not pause the calls of all others. It never ages.
             work.failures = work.failures.saturating_add(1);
             let wish = after.unwrap_or_default().min(RETRY_AFTER_MAX);
             let delay = policy.schedule.delay(work.failures, moment.jitter).min(BUSY_DELAY_MAX).max(wish);
             Decision::Settle(Fate::Retry { at: moment.now.plus(delay), setback: Setback::Busy })
         }
         Reply::Held { .. } => {
-            // Less and less often: if it is this one customer that Podero forbids, its tries open the circuit for all.
-            // It never ages towards giving up (`failing_since` stays), since the bridge may be what is refused.
+            // Less and less often: if Podero forbids only this customer, its tries open the circuit for all. It never ages
+            // towards giving up (`failing_since` stays), since Podero may refuse the bridge itself.
             work.failures = work.failures.saturating_add(1);
             let delay = policy.schedule.delay(work.failures, moment.jitter);
             Decision::Settle(Fate::Retry { at: moment.now.plus(delay), setback: Setback::Held })
@@ -187,8 +186,8 @@ pub fn judge(work: &mut Work, call: &Call, reply: Reply, moment: Moment, policy:
             doubt(&mut work.customer, call);
             let mut fate = fail(work, setback(Setback::Unknown), why, moment, policy);
             if call.idempotency_key(work.event.id).is_some() {
-                // Full jitter may be no wait at all. A look-up that overtakes a create would find nothing yet, and a
-                // change that is overtaken would be written over what came after it.
+                // Full jitter may be no wait at all. A look-up that overtakes a create would find nothing yet, and an overtaken
+                // change would be written over the one that came after it.
                 let quiet_until = moment.now.plus(policy.doubt_pause);
                 work.customer.podero.quiet_until = Some(quiet_until);
                 if let Fate::Retry { at, .. } = &mut fate {
@@ -200,23 +199,23 @@ pub fn judge(work: &mut Work, call: &Call, reply: Reply, moment: Moment, policy:
     }
 }
 
-/// The fate of a claim that comes while something of which nobody heard may be under way for its customer: by hand, or
-/// for the event after one that was parked. A time that no pause can have set (the clock was set back) counts for nothing.
+/// The fate of a claim that comes while an unheard call may be under way for its customer: a retry by hand, or the event after
+/// one that was parked. A time that no pause can have set (the clock was set back) counts for nothing.
 pub fn too_soon(work: &Work, now: Timestamp, policy: &Policy) -> Option<Fate> {
     let plausible = now.plus(policy.doubt_pause.saturating_mul(2));
     let until = work.customer.podero.quiet_until.filter(|until| *until > now && *until <= plausible)?;
     Some(Fate::Retry { at: until, setback: Setback::Unknown })
 }
 
-/// The bridge failed over the event in the middle of whatever it was doing: as after a crash.
+/// Ends a claim during which the bridge failed: the same as after a crash.
 pub fn interrupted(work: &mut Work, now: Timestamp, policy: &Policy) -> Fate {
     work.customer.begin(true);
     work.customer.podero.quiet_until = Some(now.plus(policy.doubt_pause));
     Fate::Parked { reason: Reason::Panicked, detail: "the bridge failed over it; see its log".to_owned() }
 }
 
-/// What a call of which nobody knows whether it happened leaves in doubt. A change is harmless to repeat, but the next
-/// event may want another one, or none: it must not trust what was known before.
+/// Marks as doubtful everything that a call with an unknown result may have changed. A change is harmless to repeat, but the next
+/// event may want another one, or none: it must not trust the knowledge from before.
 fn doubt(customer: &mut Customer, call: &Call) {
     match (call.repeat(), call) {
         (Repeat::LookFirst(Look::User), _) | (Repeat::Harmless, Call::UpdateUser { .. }) => customer.doubt_user(),
@@ -225,7 +224,7 @@ fn doubt(customer: &mut Customer, call: &Call) {
             customer.doubt_buildings();
         }
         (Repeat::Harmless, Call::UpdateBuilding { .. }) => customer.doubt_buildings(),
-        // The customer may be back before anybody looks.
+        // The customer may be back before the bridge looks.
         (Repeat::Harmless, Call::DeleteUser { user, .. }) if customer.user_id() == Some(*user) => customer.doubt_user(),
         // A home may want to move in there: is it still there?
         (Repeat::Harmless, Call::DeleteBuilding { building, .. }) if customer.podero.is_spare(*building) => {
@@ -268,8 +267,8 @@ fn done(work: &mut Work, call: &Call, done: Done) -> Decision {
         | Done::HeatPumpPaused { .. }
         | Done::SessionCreated { .. } => {}
     }
-    // Only what was made is progress for good. Look-ups and harmless repeats work before every try, and what always
-    // fails after them would never age.
+    // Only a create is lasting progress. Look-ups and harmless repeats succeed before every try, and an event that always fails
+    // after them would never age.
     let is_made = matches!(call.repeat(), Repeat::LookFirst(_));
     if is_made {
         work.failures = 0;
@@ -279,7 +278,7 @@ fn done(work: &mut Work, call: &Call, done: Done) -> Decision {
     if matches!((&work.event.happening, call), (Happening::PurgeDue { .. }, Call::DeleteUser { .. })) {
         return Decision::Settle(Fate::Applied { stale: Vec::new() });
     }
-    // Which pumps stood in a home cannot be asked again once its building is gone, and their alerts must end with it.
+    // Once a home's building is gone, Podero no longer says which pumps were in it, and their alerts must end with it.
     let tells_once = matches!(call, Call::ListHeatPumps { .. });
     if tells_once && work.event.happening == Happening::Churned {
         write_tombstone(work);
@@ -287,23 +286,23 @@ fn done(work: &mut Work, call: &Call, done: Done) -> Decision {
     Decision::Continue { save: tells_once || is_made }
 }
 
-/// The tombstone comes before the deletion: from the moment in which the user may be gone, an older event that comes
-/// late must not find an active customer and make the user again, also if the churn itself is parked.
+/// The tombstone is written before the deletion: from the moment in which the user may be gone, an older event that comes late
+/// must not find an active customer and make the user again, even if the churn itself is parked.
 fn write_tombstone(work: &mut Work) {
     work.customer.facts.churned = Some(work.event.stamp());
 }
 
-/// Some refusals are as good as a yes, some send us back to look; the rest needs a person.
+/// Some refusals are as good as a yes, some make the bridge look again; the rest needs a person.
 fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Decision {
     let go_on = Decision::Continue { save: false };
     let is_churn = matches!(work.event.happening, Happening::Churned);
     match (call, refusal.kind) {
-        // The thing that is to be gone is gone already.
+        // The thing to be deleted is already gone.
         (Call::DeleteUser { user, .. }, RefusalKind::NotFound) => done(work, call, Done::UserDeleted { user: *user }),
         (Call::DeleteBuilding { building, .. }, RefusalKind::NotFound) => {
             done(work, call, Done::BuildingDeleted { building: *building })
         }
-        // A churn goes through even if a pump is there and cannot be paused: the deletion matters more.
+        // A churn goes through even if a pump exists and cannot be paused: the deletion matters more.
         (Call::PauseHeatPump { heat_pump, .. }, kind) if is_churn || kind == RefusalKind::NotFound => {
             work.customer.pump_paused(*heat_pump);
             go_on
@@ -313,13 +312,13 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Decision {
             work.customer.home_freed(*building, true);
             go_on
         }
-        // Ours, made by a create whose answer came late? One more look tells; a stranger's, if not.
+        // Did a create of ours make it, with a late answer? One more look shows it; if not, it belongs to a stranger.
         (Call::CreateUser { .. }, RefusalKind::Duplicate) => {
             work.customer.podero.user = ObservedUser::Conflict;
             go_on
         }
         (Call::UpdateUser { .. }, RefusalKind::Duplicate) => park(Reason::EmailTaken, refused_detail(call, refusal)),
-        // Deleted behind our back: look, and make it anew.
+        // Deleted without the bridge: look, and make it again.
         (Call::UpdateBuilding { key, .. }, RefusalKind::NotFound) if !work.has_looked_again => {
             work.has_looked_again = true;
             work.customer.podero.buildings.remove(key);
@@ -338,7 +337,7 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Decision {
             work.customer.doubt_user();
             go_on
         }
-        // The user is there and its heat pumps cannot be listed: as good as none, since the deletion matters more.
+        // The user exists and its heat pumps cannot be listed: treated as none, since the deletion matters more.
         (Call::ListHeatPumps { .. }, RefusalKind::NotFound | RefusalKind::Unsupported | RefusalKind::Invalid)
             if is_churn =>
         {
@@ -351,15 +350,15 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Decision {
     }
 }
 
-/// The call, the status, and what may be kept of the answer.
+/// The call, the status, and the storable part of the answer.
 fn refused_detail(call: &Call, refusal: &Refusal) -> String {
     let Refusal { status, detail, .. } = refusal;
     let answered = format!("{} answered {status}", call.operation().name());
     if detail.is_empty() { answered } else { format!("{answered}: {detail}") }
 }
 
-/// Podero does not list buildings. Where one may have been made unseen, none is made before a person has looked: the
-/// retry of an event that was parked for it says so.
+/// Podero does not list buildings. If one may have been made unseen, none is made before a person has looked; a retry of the
+/// event that was parked for it means that they have.
 fn unlisted(work: &mut Work) -> Decision {
     let (event, customer) = (work.event.id, &mut work.customer);
     customer.forget_written();
@@ -372,7 +371,7 @@ fn unlisted(work: &mut Work) -> Decision {
             podero.listing = Listing::Complete;
             Decision::Continue { save: false }
         }
-        // The doubt stays, and is nothing to this event.
+        // The doubt stays, but does not concern this event.
         (true, true) => {
             podero.listing = if is_open { Listing::Unread } else { Listing::Complete };
             Decision::Continue { save: false }
@@ -381,7 +380,7 @@ fn unlisted(work: &mut Work) -> Decision {
             podero.asked.clear();
             podero.unseen.clear();
             podero.listing = Listing::Complete;
-            // The person's word is good for one create: a crash in it is a new doubt.
+            // The person's approval covers one create: a crash in it is a new doubt.
             Decision::Continue { save: true }
         }
         (true, false) => {
@@ -422,7 +421,7 @@ pub fn braked(brake: &Brake, tally: Tally) -> Fate {
 
 /// Turns the end of a claim into everything that must be written down about it.
 pub fn settle_with(work: &Work, fate: Fate, now: Timestamp, policy: &Policy) -> Verdict {
-    // Not a copy of all, of which the facts would then be replaced.
+    // Avoids a copy of the whole customer, whose facts would then be replaced.
     let is_applied = matches!(fate, Fate::Applied { .. });
     let facts = if is_applied { &work.merged.facts } else { &work.customer.facts };
     let mut customer = Customer { facts: facts.clone(), podero: work.customer.podero.clone() };
@@ -460,7 +459,7 @@ pub fn settle_with(work: &Work, fate: Fate, now: Timestamp, policy: &Policy) -> 
     }
 }
 
-/// The timeline's words about an event that was not carried out as it stands.
+/// The timeline's remark about an event that was not carried out as it stands.
 fn remark(work: &Work, fate: &Fate, customer: &Customer, policy: &Policy) -> Option<String> {
     let newer = || (!work.merged.newer.is_empty()).then(|| work.merged.newer.join(", "));
     match fate {
@@ -479,7 +478,7 @@ fn remark(work: &Work, fate: &Fate, customer: &Customer, policy: &Policy) -> Opt
     }
 }
 
-/// The customer's language is none of Podero's pages: their link is in another one.
+/// None of Podero's pages has the customer's language: their link is in another one.
 fn foreign_language(work: &Work, customer: &Customer, policy: &Policy) -> Option<String> {
     let language = &policy.onboarding.as_ref()?.language;
     let key = match &work.event.happening {
@@ -496,7 +495,7 @@ fn foreign_language(work: &Work, customer: &Customer, policy: &Policy) -> Option
     (is_invited && is_foreign).then(remark)
 }
 
-/// Alerts of heat pumps end when the customer leaves, or leaves their home.
+/// Ends the alerts of heat pumps when the customer leaves, or leaves their home.
 fn retire_pumps(work: &Work, customer: &mut Customer, now: Timestamp, policy: &Policy) -> Vec<PumpChange> {
     let retired = std::mem::take(&mut customer.podero.retired);
     if matches!(work.event.happening, Happening::Churned) {
@@ -527,7 +526,7 @@ fn purge_event(work: &Work, customer: &Customer, now: Timestamp, policy: &Policy
     })
 }
 
-/// The news of a completed effect; an update is none.
+/// The notice of a completed effect; an update has none.
 fn outcome(work: &Work, customer: &Customer, now: Timestamp) -> Option<Notice> {
     let (topic, key) = match &work.event.happening {
         Happening::SignedUp(details) => (Topic::CustomerProvisioned, &details.building_key),
@@ -558,20 +557,20 @@ fn outcome(work: &Work, customer: &Customer, now: Timestamp) -> Option<Notice> {
     })
 }
 
-/// The news that a person is needed: ids and the reason, never the payload.
+/// The notice that a person is needed: ids and the reason, never the payload.
 pub fn parked_notice(event: &Event, reason: Reason, now: Timestamp) -> Notice {
     let customer = event.customer.as_str();
     parked(event.id, Some(customer), event.happening.type_name(), reason, now)
 }
 
-/// The notice that a message which could not be read as an event needs a person.
+/// The notice that an unreadable message needs a person.
 pub fn unreadable_notice(id: EventId, reason: Reason, now: Timestamp) -> Notice {
     parked(id, None, UNKNOWN, reason, now)
 }
 
 fn parked(id: EventId, customer: Option<&str>, type_name: &str, reason: Reason, now: Timestamp) -> Notice {
     Notice {
-        // Each parking is news, also of the same event after a retry: the moment is part of the cause.
+        // Each parking is a notice of its own, also of the same event after a retry: the moment is part of the cause.
         id: notice_id(&format!("{id}/{}", now.micros()), Topic::EventParked),
         topic: Topic::EventParked,
         order_key: customer.map_or_else(|| format!("event/{id}"), |customer| format!("customer/{customer}")),

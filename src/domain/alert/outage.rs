@@ -413,8 +413,7 @@ pub fn judge(
     outage.pass_over(now, policy);
     let Some(told) = &mut outage.told else {
         // The first pump went before the outage was suspected, and its alert must not wait longer than if it were alone; but
-        // every
-        // pump must have been looked at again.
+        // every pump must have been looked at again.
         let patience = (policy.disconnect_after * 2 / 3).max(policy.interval);
         let lasted = now.since(outage.since) >= patience && count.are_many(count.confirmed, policy);
         if !are_many || !lasted {

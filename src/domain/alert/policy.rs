@@ -57,8 +57,7 @@ impl WatchPolicy {
 
     /// The longest time between two looks at a pump that is no break; counts from before a break say nothing about after it. Two
     /// intervals, since polls are spread and one may fail, or twice the `usual` time where the budget is too small for the
-    /// interval;
-    /// at least a minute, which is a slow answer and no blindness.
+    /// interval; at least a minute, which is a slow answer and no blindness.
     pub fn break_after(&self, usual: Duration) -> Duration {
         (self.interval.max(usual) * 2).max(Duration::from_mins(1))
     }

@@ -114,8 +114,7 @@ pub struct PumpRecord {
     /// The open alert.
     pub alert: Option<OpenAlert>,
     /// Whether the watch has ended: its home was left, its owner churned, or it is gone. The watch begins again if Podero shows
-    /// the
-    /// pump elsewhere, or shows it at all after it was gone.
+    /// the pump elsewhere, or shows it at all after it was gone.
     pub is_retired: bool,
     /// The number of writes; guards against two writers.
     pub version: i64,
@@ -200,8 +199,7 @@ fn look_at(
 ) -> PumpChange {
     seen.customer = around.customer.map(str::to_owned);
     // A pump that turns up in another home than the one that was left has an owner again. A pump that an answer or two omitted,
-    // and
-    // that is shown again, was never gone.
+    // and that is shown again, was never gone.
     let is_elsewhere =
         seen.building.is_some() && observation.building.is_some() && observation.building != seen.building;
     let is_back = seen.knowledge == Knowledge::Gone && !observation.is_deleted;
@@ -406,8 +404,7 @@ impl PumpRecord {
     }
 
     /// The same memory with no moment in the future: a clock that was ahead may have written one, and then no loss would ever
-    /// last
-    /// long enough.
+    /// last long enough.
     #[must_use]
     pub fn no_later_than(mut self, now: Timestamp) -> Self {
         let counted = [
@@ -478,8 +475,7 @@ impl PumpRecord {
     }
 
     /// Handles a break: state must have had the time to come, and counts begin again. If breaks are frequent, counts go on, or
-    /// the
-    /// alert of a lost pump would never be published.
+    /// the alert of a lost pump would never be published.
     fn pass_break(&mut self, gap: Duration, now: Timestamp) {
         self.watched_since = Some(now);
         self.breaks.retain(|at| now.since(*at) < BREAKS_WITHIN);
