@@ -1,4 +1,4 @@
-//! Reads a date and time in the forms that senders use, and refuses one that cannot be meant.
+//! Reads a date and time in the forms that senders use, and refuses one that no sender can mean.
 //!
 //! A date decides when a customer is deleted, so a doubt is an error and never a guess: a year has four digits, a number has
 //! one of the lengths below, day and month cannot be taken for each other, and the moment lies between [`EARLIEST`] and
@@ -17,7 +17,7 @@ use super::Timestamp;
 use super::text::trim;
 
 /// Lower bound of every moment, exclusive: 2000-01-02. Earlier ones stand for "not set" (year 1, 1899-12-30, 1900-01-01,
-/// 1970-01-01, 1980-01-01; 2000-01-01 is where clocks without a battery begin), and the day more is for time zones.
+/// 1970-01-01, 1980-01-01; 2000-01-01 is the start of clocks without a battery), and the extra day is for time zones.
 pub const EARLIEST: Timestamp = Timestamp::from_micros(946_771_200_000_000);
 
 /// Upper bound of every moment, exclusive: 2200-01-01. Later ones stand for "open end" (2999-12-31, 9999-12-31).
@@ -26,10 +26,11 @@ pub const LATEST: Timestamp = Timestamp::from_micros(7_258_118_400_000_000);
 /// Limit of a date's characters. The longest form, a browser's with the zone's name, has about 60.
 const CHARS_MAX: usize = 80;
 
-/// Limit of the digits below which a number is no count of seconds since 1970. Below 10^8 (March 1973) lie the serial numbers of spreadsheets.
+/// Minimum of digits of a count of seconds since 1970. Numbers below 10^8 (March 1973) include the serial numbers of
+/// spreadsheets.
 const SECONDS_DIGITS_MIN: usize = 9;
 
-/// Why a text is no date that can be meant. Its words name the shape, never the text.
+/// The fault of a text that is no possible date. The message names the shape, never the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each says itself in words below")]
 pub enum Fault {
@@ -62,7 +63,7 @@ impl Fault {
         Self::Unknown,
     ];
 
-    /// The fault of the shape, in words.
+    /// The name of the fault's shape.
     pub fn words(self) -> &'static str {
         match self {
             Self::TwoDigitYear => "a year of two digits; a year has four",
@@ -89,7 +90,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A moment that can be meant: between [`EARLIEST`] and [`LATEST`].
+/// Accepts a moment that a sender can mean: between [`EARLIEST`] and [`LATEST`].
 pub fn meant(moment: Timestamp) -> Result<Timestamp, Fault> {
     if moment <= EARLIEST {
         Err(Fault::TooEarly)
@@ -100,8 +101,8 @@ pub fn meant(moment: Timestamp) -> Result<Timestamp, Fault> {
     }
 }
 
-/// Reads a date and time that says its own offset: RFC 3339, ISO 8601, RFC 2822 and their relatives. A number is none:
-/// the standards that these fields follow know only texts.
+/// Reads a date and time that says its own offset: RFC 3339, ISO 8601, RFC 2822 and their relatives. Refuses a number: the
+/// standards that these fields follow know only texts.
 pub fn read_exact(text: &str) -> Result<Timestamp, Fault> {
     let text = trim(text);
     if let Some(moment) = Timestamp::parse(text) {
@@ -114,8 +115,8 @@ pub fn read_exact(text: &str) -> Result<Timestamp, Fault> {
     }
 }
 
-/// Reads a date and time in any known form; one without an offset, or a date alone (midnight), on the clocks of `zone`. An
-/// hour that these clocks repeat is its first, one that they skip is the one after. The result is RFC 3339.
+/// Reads a date and time in any known form; one without an offset, or a date alone (midnight), on the clocks of `zone`. An hour
+/// that these clocks repeat means its first occurrence, one that they skip the hour after. The result is RFC 3339.
 pub fn read(text: &str, zone: &TimeZone) -> Result<String, Fault> {
     let text = trim(text);
     // First, as in `read_exact`: two libraries differ over leap seconds.
@@ -149,7 +150,7 @@ pub fn read_as(text: &str, form: &str, zone: &TimeZone) -> Result<String, Fault>
     Read::Local(local, zone).rfc_3339()
 }
 
-/// From this number on a count since 1970 is one of milliseconds: as seconds it would be in the year 5138.
+/// Smallest count since 1970 that is one of milliseconds: as seconds it would be in the year 5138.
 const MILLIS_FROM: u64 = 100_000_000_000;
 
 /// Reads a number of seconds since 1970, or of milliseconds, by its size.
@@ -166,11 +167,11 @@ enum Read {
 }
 
 impl Read {
-    /// The moment, if it can be meant.
+    /// The moment, if a sender can mean it.
     fn moment(&self) -> Result<Timestamp, Fault> {
         let moment = match self {
             Self::Moment(moment) => *moment,
-            // The calendar ends where offsets lead out of it, long after what can be meant.
+            // The calendar ends where offsets lead out of it, long after any possible moment.
             Self::Local(local, _) if local.year() > 2200 => return Err(Fault::TooLate),
             Self::Local(local, _) if local.year() < 1999 => return Err(Fault::TooEarly),
             Self::Local(local, zone) => {
@@ -199,10 +200,10 @@ enum Number {
     Digits(DateTime),
 }
 
-/// A number, also one within `/Date(…)/` (OData, where it is milliseconds whatever its length). `None`: it is none.
+/// Reads a number, also one within `/Date(…)/` (OData: milliseconds, whatever its length). `None`: the text is no number.
 fn number(text: &str) -> Option<Result<Number, Fault>> {
     if let Some(inner) = text.strip_prefix("/Date(").and_then(|rest| rest.strip_suffix(")/")) {
-        // The offset behind it is for people; the number is UTC.
+        // The offset behind the number is for people; the number is UTC.
         let sign = inner.get(1..).and_then(|rest| rest.find(['+', '-'])).map_or(inner.len(), |at| at + 1);
         let digits = inner.get(..sign).unwrap_or(inner);
         let millis = digits.parse().ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
@@ -247,14 +248,14 @@ fn number_of(whole: &str, fraction: Option<&str>) -> Result<Number, Fault> {
         8 if whole.starts_with('0') => Err(Fault::SmallNumber),
         8 if plain => digits("%Y%m%d", whole),
         14 => digits("%Y%m%d%H%M%S%.f", &fraction.map_or_else(|| whole.to_owned(), |rest| format!("{whole}.{rest}"))),
-        // A number of milliseconds of this length is of before September 2001.
+        // A number of milliseconds of this length lies before September 2001.
         12 if plain && ("2000".."2200").contains(&&whole[..4]) => digits("%Y%m%d%H%M", whole),
         17 if plain && ("2000".."2200").contains(&&whole[..4]) => {
             digits("%Y%m%d%H%M%S.%f", &format!("{}.{}", &whole[..14], &whole[14..]))
         }
         length if length < SECONDS_DIGITS_MIN => Err(Fault::SmallNumber),
         9 if whole.starts_with('0') => Err(Fault::SmallNumber),
-        // They are of before September 2001, when no system that sends events had its customers on this service.
+        // Such a number lies before September 2001, when no system that sends events had its customers on this service.
         9 | 12 => Err(Fault::TooEarly),
         10 => since(1),
         13 => since(1_000),
@@ -270,7 +271,7 @@ fn fraction_nanos(fraction: Option<&str>, per_second: i64) -> i128 {
     digits.parse().unwrap_or(0_i128) / i128::from(per_second)
 }
 
-/// Dates with the year's place certain; `%b` is read as a full name too.
+/// Dates in which the place of the year is certain; `%b` also reads a full name.
 const DATES: [&str; 15] = [
     "%Y-%m-%d",
     "%Y/%m/%d",
@@ -288,13 +289,13 @@ const DATES: [&str; 15] = [
     "%a %b %d %Y",
     "%a %d %b %Y",
 ];
-/// Dates of which only the numbers tell what is the day.
+/// Dates in which only the numbers show the day.
 const DAY_FIRST: [&str; 2] = ["%d/%m/%Y", "%d-%m-%Y"];
 const MONTH_FIRST: [&str; 2] = ["%m/%d/%Y", "%m-%d-%Y"];
-/// Times after a date, as it is left by [`written`].
+/// Times after a date, as [`written`] leaves them.
 const TIMES: [&str; 7] = ["", " %H:%M", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p", " %H%M%S", " %H%M"];
 
-/// Zones that are written as letters and mean one offset wherever they are used.
+/// Zones that are written as letters and mean the same offset everywhere.
 const LETTERS: [(&str, i8); 14] = [
     ("utc", 0),
     ("gmt", 0),
@@ -312,7 +313,7 @@ const LETTERS: [(&str, i8); 14] = [
     ("ut", 0),
 ];
 
-/// A date that is no number. `zone`: whose clocks it is on when it does not say so; `None`: then it is refused.
+/// Reads a date that is no number. `zone`: the clocks for a date that names no offset; `None`: such a date is refused.
 fn written(text: &str, zone: Option<&TimeZone>) -> Result<Read, Fault> {
     if text.chars().count() > CHARS_MAX {
         return Err(Fault::Unknown);
@@ -321,11 +322,11 @@ fn written(text: &str, zone: Option<&TimeZone>) -> Result<Read, Fault> {
     let text = text.as_str();
     let has_long_year = has_long_year(text)?;
     if has_long_year && let Ok(moment) = text.parse::<jiff::Timestamp>() {
-        // The library takes offsets that no clock has.
+        // The library accepts offsets that no clock has.
         let written = text.split_once('[').map_or(text, |(written, _)| written);
         return split_offset(&plain(written)).1.map(|_| Read::Moment(moment)).ok_or(Fault::NoSuchMoment);
     }
-    // A browser writes the zone's name behind it, Java its identifier.
+    // A browser writes the zone's name after the date, Java its identifier.
     let text = text.split_once(" (").filter(|(_, name)| name.ends_with(')')).map_or(text, |(rest, _)| rest);
     let text = plain(text);
     let (local, offset) = split_offset(&text);
@@ -337,7 +338,7 @@ fn written(text: &str, zone: Option<&TimeZone>) -> Result<Read, Fault> {
     }
 }
 
-/// Java and Unix write the year last, behind the time and its zone: `Thu Dec 31 00:00:00 CET 2026`.
+/// Java and Unix write the year last, after the time and its zone: `Thu Dec 31 00:00:00 CET 2026`.
 fn year_first(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     match *words.as_slice() {
@@ -376,7 +377,7 @@ fn has_long_year(text: &str) -> Result<bool, Fault> {
 
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 
-/// One blank where a form has several, a comma or the `T` of ISO 8601; a point before fractions of a second.
+/// Normalises blanks: one where a form has several, a comma or the `T` of ISO 8601; a point before fractions of a second.
 fn plain(text: &str) -> String {
     let letters: Vec<char> = text.chars().collect();
     let mut plain = String::with_capacity(text.len());

@@ -1,7 +1,7 @@
-//! What upstream says happened to one customer, in this product's own words.
+//! The events that upstream reports about one customer, in this product's own terms.
 //!
-//! Source-neutral: nothing here knows CloudEvents, a queue or a sender's field names. The serialised
-//! form is what the inbox keeps, so fields are only ever added, and readers tolerate missing ones.
+//! Source-neutral: this file knows no CloudEvents, no queue and no sender's field names. The inbox keeps the serialised form, so
+//! fields are only ever added, and readers tolerate missing ones.
 //!
 //! Before: [`crate::inbound`] makes it. After: [`crate::domain::customer`] absorbs it.
 
@@ -16,37 +16,37 @@ use uuid::Uuid;
 use super::names::names;
 use super::{CustomerId, EventId, Stamp, Timestamp};
 
-/// One happening in the life of one customer.
+/// One event in the life of one customer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// Our own id; sorts by arrival.
+    /// The bridge's own id; sorts by arrival.
     pub id: EventId,
-    /// Whom it happened to. Events of one customer share a lane.
+    /// The customer that it concerns. Events of one customer share a lane.
     pub customer: CustomerId,
-    /// When it happened, by the sender's clock.
+    /// The time at which it happened, by the sender's clock.
     pub time: Timestamp,
-    /// When it takes effect, if the sender announced it ahead.
+    /// The time at which it takes effect, if the sender announced it in advance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective_at: Option<Timestamp>,
-    /// What happened.
+    /// The content of the event.
     pub happening: Happening,
 }
 
 impl Event {
-    /// The event's place in its customer's order. An event announced ahead counts from the day it takes
-    /// effect: a correction made in between is about the home the customer still lives in.
+    /// The event's position in its customer's order. An event announced in advance counts from the day on which it takes effect:
+    /// a correction made in between is about the home in which the customer still lives.
     pub fn stamp(&self) -> Stamp {
         Stamp { time: self.effective_at.map_or(self.time, |at| at.max(self.time)), event: self.id }
     }
 
-    /// Whether it was said ahead of the day on which it takes effect.
+    /// Whether it was sent before the day on which it takes effect.
     pub fn is_announced(&self) -> bool {
         self.effective_at.is_some_and(|at| at > self.time)
     }
 
-    /// What it changes, as a name: of two events about the same change the one that was said later replaces the other while
-    /// that waits for its day. A customer's existence is one change (sign-up, churn), the move into each home another.
-    /// `None`: a correction replaces nothing.
+    /// The name of the change: of two events about the same change, the later one replaces the other while that waits for its
+    /// day. A customer's existence is one change (sign-up, churn), the move into each home another. `None`: a correction replaces
+    /// nothing.
     pub fn change(&self) -> Option<String> {
         match &self.happening {
             Happening::SignedUp(_) | Happening::Churned | Happening::CalledOff(Change::Existence) => {
@@ -60,7 +60,7 @@ impl Event {
     }
 }
 
-/// What happened.
+/// The content of an event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Happening {
@@ -72,9 +72,9 @@ pub enum Happening {
     Updated(Details),
     /// The customer left.
     Churned,
-    /// What was announced is off: the churn, or the move into a home. It waits for nothing and calls nothing.
+    /// An announced churn, or an announced move into a home, is cancelled. Waits for nothing and makes no calls.
     CalledOff(Change),
-    /// Ours, not upstream's: the retention after a soft deletion has passed.
+    /// The bridge's own event: the retention after a soft deletion has passed.
     PurgeDue {
         /// The soft-deleted user to be removed for good.
         user: Uuid,
@@ -82,7 +82,7 @@ pub enum Happening {
 }
 
 impl Happening {
-    /// The kind of event by which a sender said it; `None`: it is ours, no sender can say it.
+    /// The kind under which a sender sends it; `None`: it is the bridge's own, and no sender can send it.
     pub fn kind(&self) -> Option<EventKind> {
         match self {
             Self::SignedUp(_) => Some(EventKind::SignedUp),
@@ -112,7 +112,7 @@ names! {
         Churned = "customer.churned",
     }
 
-    /// Where an accepted event stands.
+    /// The state of an accepted event.
     pub enum EventState {
         /// Due now or after a back-off, at the head of its lane or behind another.
         Pending = "pending",
@@ -120,7 +120,7 @@ names! {
         Scheduled = "scheduled",
         /// A move or an update whose sign-up has not come yet.
         Waiting = "waiting",
-        /// Podero holds what it says.
+        /// Podero holds its content.
         Applied = "applied",
         /// A newer event says otherwise.
         Superseded = "superseded",
@@ -130,7 +130,7 @@ names! {
         Skipped = "skipped",
     }
 
-    /// How an event came in; the name is the one that is stored and shown as its `door`.
+    /// The transport by which an event arrived; its name is the one that is stored and shown as its `door`.
     pub enum Transport {
         /// A webhook.
         Http = "webhook",
@@ -154,35 +154,35 @@ impl Transport {
 /// The type that stands for a message which could not be read as an event.
 pub const UNKNOWN: &str = "unknown";
 
-/// The type of our own event, the removal of a soft-deleted user when its retention is over. No sender can name it.
+/// The type of the bridge's own event, the removal of a soft-deleted user after its retention. No sender can name it.
 pub const PURGE_DUE: &str = "customer.purge_due";
 
-/// A change that is announced ahead.
+/// A change that is announced in advance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Change {
-    /// That the customer leaves.
+    /// The customer leaves.
     Existence,
     /// The move into a home.
     Home {
-        /// Which of the customer's homes.
+        /// The home, among the customer's homes.
         key: BuildingKey,
     },
 }
 
-/// What a sign-up or an update may say; what is `None` was not said and stays as it is.
+/// The content of a sign-up or an update; a field that is `None` was not sent and stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Details {
     /// [`Field::PERSONAL`] fields, each a fact of its own.
     #[serde(default)]
     pub personal: Record,
-    /// The home that `address` and `building` speak of.
+    /// The home that `address` and `building` are about.
     #[serde(default)]
     pub building_key: BuildingKey,
     /// [`Field::ADDRESS`] fields, each a fact of its own: parts that are not named stay as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Record>,
-    /// [`Field::BUILDING`] fields. `Some`, even when empty, means that the sender spoke of a building: one is wanted.
+    /// [`Field::BUILDING`] fields. `Some`, even if empty, means that the sender mentioned a building: one is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub building: Option<Record>,
 }
@@ -190,7 +190,7 @@ pub struct Details {
 /// A move into another home.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Move {
-    /// Which of the customer's homes changes.
+    /// The home that changes, among the customer's homes.
     #[serde(default)]
     pub building_key: BuildingKey,
     /// [`Field::ADDRESS`] fields of the new home.
@@ -216,7 +216,7 @@ impl BuildingKey {
         &self.0
     }
 
-    /// Whether it is the one that is meant where none is said.
+    /// Whether it is the key that stands for a missing one.
     pub fn is_main(&self) -> bool {
         self.0 == MAIN
     }
@@ -263,14 +263,14 @@ pub enum Field {
 }
 
 impl Field {
-    /// What belongs to the person. `Language` is ours alone: Podero wants it per onboarding session.
+    /// Fields of the person. `Language` is the bridge's alone: Podero wants it per onboarding session.
     pub const PERSONAL: [Self; 4] = [Self::Email, Self::FirstName, Self::LastName, Self::Language];
 
-    /// What makes an address. Every part is text, a ZIP code too ("01067").
+    /// Parts of an address. Every part is text, a ZIP code too ("01067").
     pub const ADDRESS: [Self; 5] =
         [Self::StreetAndNumber, Self::StreetAddInfo, Self::ZipCode, Self::Town, Self::Country];
 
-    /// What describes a building apart from its address.
+    /// Fields that describe a building apart from its address.
     pub const BUILDING: [Self; 9] = [
         Self::Name,
         Self::PropertyType,
@@ -315,8 +315,8 @@ pub enum FieldValue {
     Flag(bool),
     /// A whole number.
     Number(i64),
-    /// A text. Shared, since what is wanted, what is known and what Podero shows are the same text most of the time, and
-    /// are copied and compared for each event.
+    /// A text. Shared, since the wanted, the known and Podero's text are the same most of the time, and are copied and compared
+    /// for each event.
     Text(Arc<str>),
 }
 
@@ -340,8 +340,8 @@ impl Serialize for FieldValue {
     }
 }
 
-/// By hand, since the derived one tries each form in turn and makes an error for every one that does not fit: a customer has a
-/// dozen of them, and is read for each event.
+/// Written by hand: the derived one tries each form in turn and makes an error for every one that does not fit. A customer has a
+/// dozen of these values, and is read for each event.
 impl<'de> Deserialize<'de> for FieldValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Bare;

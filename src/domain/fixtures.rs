@@ -1,6 +1,6 @@
 //! The small values that the tests of the core build on. Compiled for tests only.
 //!
-//! Before: [`crate::domain::event`]. After: the tests of the files beside this one.
+//! Before: [`crate::domain::event`]. After: the tests of the files next to this one.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::{CustomerId, EventId, Stamp, Timestamp};
 
 pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// So many seconds into the time of the tests.
+/// The moment at this second of the tests' time.
 pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_micros(seconds * 1_000_000)
 }
@@ -67,7 +67,7 @@ pub(super) fn signed_up(street: &str) -> Happening {
     Happening::SignedUp(Details { address: Some(address(street)), ..personal(&PERSON) })
 }
 
-/// The person who signs up in these tests; no notice may ever show a word of it.
+/// The person who signs up in these tests; no notice may ever contain any of it.
 pub(super) const PERSON: [(Field, &str); 2] = [(Field::Email, "c1@example.com"), (Field::FirstName, "Firstname")];
 
 pub(super) fn moved(street: &str) -> Happening {
@@ -102,12 +102,12 @@ pub(super) fn onboarding() -> OnboardingPolicy {
     }
 }
 
-/// A moment in which the dice show their middle.
+/// A moment with a jitter of one half.
 pub(super) fn moment(seconds: i64) -> Moment {
     Moment { now: at(seconds), jitter: 0.5 }
 }
 
-/// The customer after these events, as if Podero had taken each of them.
+/// The customer after these events, as if Podero had accepted each of them.
 pub(super) fn customer_with(events: &[Event]) -> Customer {
     let mut customer = Customer::default();
     for event in events {

@@ -13,7 +13,7 @@ use super::text;
 /// makes the same id. Itself the UUIDv5 of `podero-bridge` in the DNS namespace.
 pub const NAMESPACE: Uuid = Uuid::from_u128(0x2672_9f5d_ea59_5d1b_a7d0_5d46_c4cc_ba58);
 
-/// The longest id that is accepted from outside: Podero's own id fields show no limit, our index keys do.
+/// Limit of an id from outside, in characters: Podero's own id fields show no limit, our index keys do.
 pub const ID_CHARS_MAX: usize = 128;
 
 /// The utility's own name for a customer; Podero calls it `external_user_id`. 1 to 128 printable characters.
@@ -39,8 +39,8 @@ impl std::fmt::Display for CustomerId {
     }
 }
 
-/// Whether a text may serve as the id of an event: 1 to [`ID_CHARS_MAX`] characters, none of them invisible. It is kept as it
-/// is: CloudEvents 1.0 compares ids character by character.
+/// Whether a text may be the id of an event: 1 to [`ID_CHARS_MAX`] characters, none of them invisible. It is stored unchanged:
+/// CloudEvents 1.0 compares ids character by character.
 pub fn is_printable_id(text: &str) -> bool {
     let count = text.chars().count();
     (1..=ID_CHARS_MAX).contains(&count) && !text.chars().any(text::is_invisible)

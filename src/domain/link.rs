@@ -1,4 +1,4 @@
-//! Which addresses of Podero's may go out: in alerts, as onboarding links, and to support staff. Opens nothing.
+//! Which of Podero's addresses may go out in alerts, as onboarding links, and to support staff? Opens nothing.
 //!
 //! Such an address is put into mails, tickets and terminals, and people click on it. So it must be a URL (RFC 3986) that
 //! a browser opens at a host, and hold nothing that another program could take for more than an address.
@@ -11,13 +11,13 @@ use url::Url;
 /// about a hundred.
 pub const CHARS_MAX: usize = 2_048;
 
-/// Printable, but no part of a URL, and the beginning or end of one in HTML, Markdown and shells.
+/// Characters that are printable, but no part of a URL, and begin or end one in HTML, Markdown and shells.
 const NO_PART_OF_A_URL: [char; 5] = ['"', '<', '>', '\\', '`'];
 
 /// Whether the address may go out as it is: `http` or `https`, a host, no user and password, at most [`CHARS_MAX`]
 /// characters, all of them visible ASCII.
 pub fn may_go_out(address: &str) -> bool {
-    // The parser drops tabs and line ends, and trims blanks: they are looked for first.
+    // The parser drops tabs and line ends, and trims blanks: this check comes first.
     let is_visible = |c: char| c.is_ascii_graphic() && !NO_PART_OF_A_URL.contains(&c);
     let is_plain = address.len() <= CHARS_MAX && address.chars().all(is_visible);
     let is_web = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();

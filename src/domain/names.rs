@@ -1,6 +1,6 @@
-//! How a closed set is declared: an enumeration whose values have public names.
+//! The declaration of a closed set: an enumeration whose values have public names.
 //!
-//! Each name stands once, beside its value, and a `match` on the enumeration has an arm for each value, so that the compiler
+//! Each name stands once, next to its value, and a `match` on the enumeration has an arm for each value, so that the compiler
 //! finds every place that a new value concerns.
 //!
 //! Before: nothing. After: every file that declares a closed set.
@@ -24,12 +24,12 @@ macro_rules! names {
                 match self { $(Self::$value => $name,)+ }
             }
 
-            /// The value of this name, letter by letter.
+            /// The value of exactly this name.
             $vis fn from_name(name: &str) -> Option<Self> {
                 match name { $($name => Some(Self::$value),)+ _ => None }
             }
 
-            /// The names of all, for a message that says what is allowed.
+            /// The names of all values, for a message that lists them.
             $vis fn names() -> [&'static str; Self::ALL.len()] {
                 Self::ALL.map(Self::name)
             }

@@ -1,8 +1,8 @@
-//! What to do next for one event of one customer: `next(&Work) -> Next`.
+//! The next step for one event of one customer: `next(&Work) -> Next`.
 //!
-//! There is no log of steps to replay. `next` compares the facts that are wanted with what Podero holds
-//! and names one call; it is asked again after every reply. First run, retry and recovery after a crash
-//! are one path, and where anything is in doubt the next call is a look-up.
+//! There is no log of steps to replay. `next` compares the desired facts with the ones that Podero holds and names one call; it
+//! is asked again after every reply. First run, retry and recovery after a crash are one path, and if anything is in doubt the
+//! next call is a look-up.
 //!
 //! Before: [`crate::domain::customer`]. After: [`crate::domain::verdict`] judges the reply.
 
@@ -19,13 +19,13 @@ use super::event::{Event, Field, Happening};
 use super::names::names;
 use super::retry::RetrySchedule;
 
-/// What the operator chose (contract §4); the same for every event.
+/// The operator's choices (contract §4); the same for every event.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// `retry.*`.
     pub schedule: RetrySchedule,
-    /// `podero.timeout`, at least `retry.initial`: a change that nobody heard of may be under way for so long; nothing is
-    /// looked up or changed before.
+    /// `podero.timeout`, at least `retry.initial`: the time for which a change without an answer may still be under way. Nothing
+    /// is looked up or changed before it is over.
     pub doubt_pause: Duration,
     /// `retry.give_up_after`: an event that fails, or waits for its sign-up, longer than this is parked.
     pub give_up_after: Duration,
@@ -39,7 +39,7 @@ pub struct Policy {
     pub churn: ChurnDelete,
     /// `churn.retention`: from a soft deletion to the hard one.
     pub retention: Duration,
-    /// `churn.brake_*`; `None`: as many customers may leave at once as are told to.
+    /// `churn.brake_*`; `None`: no limit to the customers who may leave at once.
     pub brake: Option<Brake>,
 }
 
@@ -60,8 +60,8 @@ const THREE_LETTERS: [(&str, &str); 10] = [
     ("rum", "ro"),
 ];
 
-/// The language of Podero's pages that a customer's language tag means: `de-AT`, `de_CH.UTF-8`, `DE` and `deu` are `de`.
-/// Script and region (BCP 47) make no difference to a page. `None`: Podero's pages do not speak it.
+/// The language of Podero's pages that a customer's language tag means: `de-AT`, `de_CH.UTF-8`, `DE` and `deu` are `de`. Script
+/// and region (BCP 47) make no difference to a page. `None`: Podero's pages do not have it.
 pub fn page_language(tag: &str) -> Option<&'static str> {
     let language = tag.trim().split(['-', '_', '.', '@', ' ']).next().unwrap_or_default().to_ascii_lowercase();
     let long = THREE_LETTERS.iter().find(|(code, _)| *code == language).map(|(_, short)| *short);
@@ -69,15 +69,15 @@ pub fn page_language(tag: &str) -> Option<&'static str> {
 }
 
 names! {
-    /// What happens to the heat pumps of a home that was left.
+    /// The treatment of the heat pumps of a home that was left.
     pub enum OldHeatPumps {
-        /// Their optimisation is paused: nobody steers a home the customer has left.
+        /// Their optimisation is paused: Podero must not steer a home that the customer has left.
         Pause = "pause",
         /// They stay as they are, and stay watched.
         Keep = "keep",
     }
 
-    /// What happens to the building of a home that was left.
+    /// The treatment of the building of a home that was left.
     pub enum OldBuilding {
         /// It is deleted at Podero.
         Delete = "delete",
@@ -85,7 +85,7 @@ names! {
         Keep = "keep",
     }
 
-    /// How a churned customer's user is deleted.
+    /// The way in which a churned customer's user is deleted.
     pub enum ChurnDelete {
         /// Access revoked, kept for audit (`soft_delete=true`).
         Soft = "soft",
@@ -101,22 +101,22 @@ names! {
 pub struct Work {
     /// The event at the head of the lane.
     pub event: Event,
-    /// When it was accepted, or last retried by hand: waiting for a sign-up counts from here.
+    /// The time at which it was accepted, or last retried by hand: waiting for a sign-up counts from here.
     pub tries_from: Timestamp,
     /// Failures in a row that count against it.
     pub failures: u32,
-    /// When the present row of failures began.
+    /// The time at which the present row of failures began.
     pub failing_since: Option<Timestamp>,
     /// The customer as of now.
     pub customer: Customer,
     /// The customer's facts with the event's merged in.
     pub merged: Merged,
-    /// Whether something that should be there was not, and was looked for again, in this claim. Once is enough: a
-    /// Podero that shows a user and then knows nothing of it is for a person.
+    /// Whether a missing thing was already looked for again in this claim. Once is enough: a Podero that shows a user and then
+    /// knows nothing about it is a case for a person.
     pub has_looked_again: bool,
-    /// Of a churn: whether the brake let it through, or a person did.
+    /// For a churn: whether the brake or a person cleared it.
     pub clearance: Clearance,
-    /// What the watch knows of the customer's heat pumps: their alerts end with a move or a churn.
+    /// The watch's memory of the customer's heat pumps: their alerts end with a move or a churn.
     pub seen: Vec<PumpRecord>,
 }
 
@@ -147,15 +147,15 @@ pub enum Next {
     Call(Call),
     /// Ask the brake on mass churn for a clearance, then ask again; without one the event is parked.
     AskBrake,
-    /// Everything the event wanted is so.
+    /// Podero holds everything that the event wanted.
     Applied,
-    /// Something newer had said otherwise already; nothing to do.
+    /// A newer event had already said otherwise; nothing to do.
     Superseded,
-    /// The customer is not one yet: wait for the sign-up.
+    /// The customer has not signed up yet: wait for the sign-up.
     WaitsForSignUp,
 }
 
-/// The next step towards what the event wants.
+/// The next step towards the event's facts.
 pub fn next(work: &Work, policy: &Policy) -> Next {
     if let Happening::PurgeDue { user } = work.event.happening {
         return purge(work, user);
@@ -173,7 +173,7 @@ pub fn next(work: &Work, policy: &Policy) -> Next {
     }
 }
 
-/// Podero holds everything that is wanted, step by step.
+/// Brings Podero to hold all desired facts, step by step.
 fn provision(work: &Work, policy: &Policy) -> Next {
     let (customer, desired) = (&work.customer, &work.merged.facts);
     let external_id = || work.event.customer.clone();
@@ -202,10 +202,10 @@ fn provision(work: &Work, policy: &Policy) -> Next {
     }
 }
 
-/// Each wanted home has its building, and the building shows what it should.
+/// Gives each desired home its building, and makes the building show the home's record.
 fn ensure_building(work: &Work, user: Uuid) -> Option<Next> {
     let (podero, desired) = (&work.customer.podero, &work.merged.facts);
-    // What Podero shows in a building that we know is in doubt as well as whether there is another.
+    // Two things are in doubt: the fields of the buildings that we know, and whether there is another.
     if podero.listing == Listing::Doubtful && !desired.homes.is_empty() {
         return Some(Next::Call(Call::ListBuildings { user }));
     }
@@ -230,7 +230,7 @@ fn ensure_building(work: &Work, user: Uuid) -> Option<Next> {
     None
 }
 
-/// The next step of freeing a home that was left; `None` when the building stays and nothing in it is steered.
+/// The next step of freeing a home that was left; `None` if the building stays and Podero steers no pump in it.
 fn release_building(leaving: &Leaving, user: Uuid, policy: &Policy) -> Option<Call> {
     let building = leaving.building;
     match (policy.old_heat_pumps, &leaving.to_pause) {
@@ -274,11 +274,11 @@ fn ensure_onboarding(work: &Work, user: Uuid, policy: &Policy) -> Option<Call> {
     })
 }
 
-/// The customer is gone from Podero: nothing steers the heat pumps any more, then the user is deleted.
-/// (No page says whether a deletion stops the steering, so it is stopped before.)
+/// Removes the customer from Podero: first every heat pump is paused, then the user is deleted. (No page says whether a deletion
+/// stops the steering, so it is stopped before.)
 ///
-/// The brake is asked once it is known that there is something to take away, and before anything is: a user at Podero, or
-/// a customer who is active by what we know. A churn of nobody is not counted.
+/// The brake is asked once there is known to be something to take away, and before anything is: a user at Podero, or a customer
+/// who is active by our facts. A churn of an unknown customer is not counted.
 fn offboard(work: &Work, policy: &Policy) -> Next {
     let podero = &work.customer.podero;
     let must_ask = policy.brake.is_some() && work.clearance == Clearance::Unasked;
@@ -300,11 +300,11 @@ fn offboard(work: &Work, policy: &Policy) -> Next {
     }
 }
 
-/// The retention after a soft deletion has passed. A user that the customer lives under again is not touched.
+/// Deletes the user for good after the retention of a soft deletion. A user under which the customer lives again is not touched.
 fn purge(work: &Work, user: Uuid) -> Next {
     if work.customer.facts.is_active() {
         match &work.customer.podero.user {
-            // Not to be guessed: the deletion cannot be undone.
+            // No guess is allowed: the deletion cannot be undone.
             ObservedUser::Unknown | ObservedUser::Conflict => {
                 return Next::Call(Call::FindUser { external_id: work.event.customer.clone() });
             }

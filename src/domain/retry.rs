@@ -1,10 +1,10 @@
 //! When to try again: exponential back-off with full jitter, as a value.
 //!
 //! The retry policy of events is the operator's (`retry.initial`, `retry.max`), and [`super::verdict`] applies it. Five other
-//! schedules have the same shape and are constants next to what they pace: the probes of an open circuit
-//! ([`super::partner_health`]), the pauses of a Podero that says "slow down" ([`crate::podero`]), the connections to the
-//! broker and the offers of a message to a store that is away ([`crate::broker`]), and notices that their receiver does not
-//! take ([`crate::outbound`]).
+//! schedules have the same shape and are constants next to their users: the probes of an open circuit
+//! ([`super::partner_health`]), the pauses of a Podero that says "slow down" ([`crate::podero`]), the connections to the broker
+//! and the offers of a message to a store that is away ([`crate::broker`]), and notices that their receiver does not take
+//! ([`crate::outbound`]).
 //!
 //! The only file that names the `backoff` crate (docs/adr/0009): it supplies the schedule of ceilings,
 //! never a loop, a sleep, a clock or a random number. Time and chance are arguments.
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use backoff::backoff::Backoff;
 use backoff::exponential::ExponentialBackoff;
 
-/// Doubling more often than this cannot matter: 2^40 of the smallest step exceeds any ceiling we accept.
+/// Limit of doublings: 2^40 of the smallest step exceeds any ceiling that the bridge accepts.
 const DOUBLINGS_MAX: u32 = 40;
 
 /// Bounds of one back-off schedule.

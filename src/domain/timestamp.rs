@@ -9,8 +9,8 @@ use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Margin: how far the clocks of two replicas may be apart, and how far a stored moment may be ahead of the clock that reads
-/// it. A moment further ahead was written by a clock that was wrong, and holds nothing up.
+/// Margin between the clocks of two replicas, and between a stored moment and the clock that reads it. A moment further ahead was
+/// written by a clock that was wrong, and delays nothing.
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
 
 /// Microseconds since the Unix epoch, UTC. Text form is RFC 3339 with `Z`.
@@ -29,8 +29,8 @@ impl Timestamp {
         self.0
     }
 
-    /// Parses RFC 3339 (`2026-10-01T12:00:00Z`, any offset); `None` for anything else. A moment that is read can be written: an
-    /// offset may lead out of the years that have four digits, and what is stored then could not be read again.
+    /// Parses RFC 3339 (`2026-10-01T12:00:00Z`, any offset); `None` for anything else. Every moment that it reads can be written:
+    /// an offset may lead out of the years with four digits, and the stored form could not be read again.
     pub fn parse(text: &str) -> Option<Self> {
         let moment = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
         (0..=9_999).contains(&moment.year()).then(|| Self(moment.timestamp_micros()))
@@ -53,25 +53,25 @@ impl Timestamp {
         Self(self.0.saturating_sub(micros_of(by)))
     }
 
-    /// The latest moment that anything stored can mean, if it lies at most `ceiling` ahead when it is written.
+    /// The latest moment that a stored one can mean, if it lies at most `ceiling` ahead when it is written.
     #[must_use]
     pub fn latest(now: Self, ceiling: Duration) -> Self {
         now.plus(ceiling.saturating_add(CLOCKS_APART_MAX))
     }
 
-    /// Whether a stored due time has come. One that lies further ahead than `ceiling` was written by a clock that was ahead
-    /// and was set back since: it has come as well.
+    /// Whether a stored due time has come. One that lies further ahead than `ceiling` was written by a clock that was ahead and
+    /// was set back since: it has come as well.
     pub fn has_come(self, now: Self, ceiling: Duration) -> bool {
         self <= now || self > Self::latest(now, ceiling)
     }
 
-    /// A stored moment of the past, as far as it can be one: a clock that was ahead may have written it.
+    /// A stored moment of the past, limited to now: a clock that was ahead may have written it.
     #[must_use]
     pub fn no_later_than(self, now: Self) -> Self {
         if self > Self::latest(now, Duration::ZERO) { now } else { self }
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// The time from `earlier` to this; zero if this is not after it.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }

@@ -1,4 +1,4 @@
-//! Bytes that should be text: a byte order mark is passed over, and other bytes are named by what they seem to be.
+//! Bytes that should be text: a byte order mark is skipped, and other bytes are named by their apparent format.
 //!
 //! Pure. It never replaces a byte that is not UTF-8: two ids that differ in such a byte would become one.
 //!
@@ -7,7 +7,7 @@
 /// Byte order mark, which programs of Microsoft write in front of UTF-8.
 pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Why bytes are no text, and what to do about it. Says nothing of their content.
+/// The apparent format of bytes that are no text, and the remedy. Says nothing about their content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotText {
     /// They begin as gzip does.
@@ -25,7 +25,7 @@ pub enum NotText {
     /// They begin with the mark of UTF-32 or with a part of its first character.
     #[error("UTF-32, not UTF-8: send or save it as UTF-8")]
     Utf32,
-    /// Anything else, such as ISO 8859-1.
+    /// Any other bytes, such as ISO 8859-1.
     #[error("not UTF-8 (from byte {at} on)")]
     Other {
         /// The first byte that does not fit, from 1.
@@ -50,8 +50,8 @@ pub fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
 }
 
-/// The format that bytes seem to have by their beginning, where that is not UTF-8. No text that is sent here begins with NUL or has one
-/// as its second character, so half a character of UTF-16 shows without a mark too.
+/// The apparent format of bytes, by their beginning, if it is not UTF-8. No text that is sent here begins with NUL or has one as
+/// its second character, so half a character of UTF-16 shows without a mark too.
 pub fn other_form(bytes: &[u8]) -> Option<NotText> {
     match bytes {
         [0x1f, 0x8b, ..] => Some(NotText::Gzip),
