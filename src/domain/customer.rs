@@ -1,9 +1,8 @@
-//! What we know of one customer: the facts that upstream told us, and what Podero holds of them.
+//! The bridge's knowledge of one customer: the facts that upstream sent, and the records that Podero holds.
 //!
-//! [`Facts`] merge by "newest wins, per fact", so the order of arrival does not matter; the order in
-//! which things happened does. [`Customer::absorb`] writes out every legal transition of what Podero
-//! holds; nothing else changes it. A fact becomes ours only once Podero took it: a refused event leaves
-//! no wish behind that the customer's next event would stumble over.
+//! [`Facts`] merge by "newest wins, per fact", so the order of arrival does not matter; the order in which things happened does.
+//! [`Customer::absorb`] writes out every legal transition of the records that Podero holds; nothing else changes them. A fact
+//! becomes ours only once Podero took it: a refused event leaves no wish behind that would block the customer's next event.
 //!
 //! Before: [`crate::domain::event`]. After: [`crate::domain::plan`] compares the two halves.
 
@@ -20,9 +19,9 @@ use super::{EventId, Stamp, Timestamp};
 /// The durable knowledge about one customer; kept in the customer's lane.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Customer {
-    /// What upstream told us and Podero took.
+    /// The facts that upstream sent and Podero took.
     pub facts: Facts,
-    /// What Podero holds, as far as we know.
+    /// The records that Podero holds, as far as we know.
     pub podero: AtPodero,
 }
 
@@ -31,12 +30,12 @@ pub struct Customer {
 pub struct Fact<T> {
     /// The value.
     pub value: T,
-    /// Where its event stands in the customer's order; a newer one replaces it.
+    /// The position of its event in the customer's order; a newer one replaces it.
     pub stamp: Stamp,
 }
 
-/// The facts about a customer upstream. Merging is commutative but for ties, for a return after a churn, and for
-/// a move to where the customer lives already.
+/// The facts about a customer upstream. Merging is commutative except for ties, for a return after a churn, and for a move to the
+/// address where the customer already lives.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// The newest sign-up.
@@ -54,7 +53,7 @@ pub struct Facts {
 pub struct Home {
     /// The move into it, else the oldest event that speaks of it. A building made before it is another home's.
     pub since: Stamp,
-    /// Whether `since` is a move: then everything older speaks of the home before.
+    /// Whether `since` is a move: then everything older is about the home before.
     #[serde(default)]
     pub is_moved_into: bool,
     /// Its address.
@@ -63,59 +62,59 @@ pub struct Home {
     pub attributes: BTreeMap<Field, Fact<FieldValue>>,
 }
 
-/// A home's address. Each part is a fact of its own: an update that names one changes that one.
+/// A home's address. Each part is a fact of its own: an update that names one part changes only that part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Address {
-    /// The parts that are there, of [`Field::ADDRESS`].
+    /// The present parts, of [`Field::ADDRESS`].
     pub value: Record,
-    /// When a part was said last.
+    /// The stamp of the newest part.
     pub stamp: Stamp,
-    /// Stamps of the parts that were said before that. A part that is here and has no value was emptied.
+    /// Stamps of the older parts. A part that is here and has no value was emptied.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     earlier: BTreeMap<Field, Stamp>,
 }
 
-/// What Podero holds of a customer, as far as we know.
+/// The records that Podero holds of a customer, as far as we know.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AtPodero {
     /// The customer's user.
     pub user: ObservedUser,
-    /// Whether `buildings` is all there is.
+    /// Whether `buildings` is complete.
     pub listing: Listing,
     /// The building of each home.
     pub buildings: BTreeMap<BuildingKey, ObservedBuilding>,
-    /// Homes the customer left, still to be freed, oldest first.
+    /// Homes that the customer left and that are still to be freed, oldest first.
     pub leaving: Vec<Leaving>,
-    /// Buildings of ours that stay at Podero although nobody's home is there: never adopted again.
+    /// Buildings of ours that stay at Podero although they are no one's home: never adopted again.
     pub left: Vec<Uuid>,
-    /// Buildings of ours that nobody ever lived in and that stay at Podero: the home for which one was made takes it, or
-    /// one that looks like it.
+    /// Buildings of ours in which no customer ever lived and that stay at Podero: the home for which one was made takes it, or a
+    /// home that looks like it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spare: Vec<Spare>,
-    /// Buildings that may have been made unseen by an event that was parked before it could look: the next list tells.
+    /// Buildings that may have been made unseen by an event that was parked before it could look: the next list shows them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<Unlived>,
-    /// Events for which a person was asked whether a building was made unseen, since Podero does not list buildings. Not
-    /// empty: there is such a doubt.
+    /// Events for which a person was asked whether a building was made unseen, since Podero does not list buildings. If it is not
+    /// empty, there is such a doubt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub asked: Vec<EventId>,
-    /// A change of which nobody heard may be under way until then: nothing is asked about the customer before.
+    /// The time until which a change without an answer may be under way: no call about the customer is made before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet_until: Option<Timestamp>,
-    /// Heat pumps of homes that were left, each with the building it stood in: their alerts are to be resolved, they
-    /// are watched no more.
+    /// Heat pumps of homes that were left, each with its former building: their alerts are to be resolved, and they are no longer
+    /// watched.
     pub retired: BTreeMap<Uuid, Uuid>,
-    /// The user that was deleted last, or, while it is in doubt whether there is one, the last that we knew.
+    /// The user that was deleted last, or, while its existence is in doubt, the last one that we knew.
     pub departed: Option<Uuid>,
-    /// Heat pumps to be paused before the user is deleted; `None`: not asked yet.
+    /// Heat pumps to be paused before the user is deleted; `None`: not listed yet.
     pub pausing: Option<Vec<Uuid>>,
     /// The onboarding session made for each home.
     pub onboarding: BTreeMap<BuildingKey, Onboarding>,
 }
 
 impl AtPodero {
-    /// A building of ours in which nobody ever lived, also if it was to be deleted: the one that was made for this home,
-    /// whatever its address has become since, or else one that looks like it.
+    /// Takes a building of ours in which no customer ever lived, even if it was to be deleted: the one that was made for this
+    /// home, whatever its address has become since, or otherwise one that looks like it.
     fn take_spare(&mut self, key: &BuildingKey, home: &Home) -> Option<Spare> {
         let record = home.record(key);
         let made_for = |unlived: &Unlived| unlived.made_for == (key.clone(), home.since);
@@ -132,47 +131,47 @@ impl AtPodero {
         spare.map(|unlived| Spare { id: building, unlived })
     }
 
-    /// Whether nobody ever lived in the building.
+    /// Whether no customer ever lived in the building.
     pub fn is_spare(&self, building: Uuid) -> bool {
         self.leaving.iter().any(|leaving| leaving.building == building && leaving.spare.is_some())
     }
 
-    /// The building that stands for a home: one made for the home before the move is not it.
+    /// The building that stands for a home; a building made for the home before the move does not.
     pub fn building_of(&self, key: &BuildingKey, home: &Home) -> Option<&ObservedBuilding> {
         self.buildings.get(key).filter(|there| there.since >= home.since)
     }
 }
 
-/// What we know of the customer's user at Podero.
+/// Our knowledge of the customer's user at Podero.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum ObservedUser {
-    /// Not known: the next call is a look-up. Every doubt comes back to here.
+    /// Unknown: the next call is a look-up. Every doubt leads back to here.
     #[default]
     #[serde(rename = "unlooked")]
     Unknown,
-    /// Looked up, and not there.
+    /// A look-up found no user.
     Absent,
-    /// A create was refused as a duplicate right after a look-up found nobody: look once more.
+    /// A create was refused as a duplicate right after a look-up found no user: look once more.
     #[serde(rename = "contested")]
     Conflict,
-    /// There.
+    /// The user exists.
     Present {
         /// Podero's id.
         id: Uuid,
-        /// What Podero holds in the fields we write, by its own last answer or our last successful write.
+        /// The values that Podero holds in the fields we write, by its own last answer or our last successful write.
         #[serde(rename = "written")]
         observed: Record,
     },
 }
 
-/// Whether the buildings we know are all that Podero has for the user.
+/// Whether the buildings that we know are all that Podero has for the user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Listing {
     /// We made the user or read its list.
     Complete,
-    /// The user was there before us: read the list before a building is made.
+    /// The user existed before: read the list before a building is made.
     #[default]
     Unread,
     /// A create or a change may have happened unseen: without a list no building may be made.
@@ -186,7 +185,7 @@ pub struct ObservedBuilding {
     pub id: Uuid,
     /// The [`Home::since`] for which it was made; see [`AtPodero::building_of`].
     pub since: Stamp,
-    /// What Podero holds in the fields we write.
+    /// The values that Podero holds in the fields we write.
     #[serde(rename = "written")]
     pub observed: Record,
 }
@@ -196,27 +195,27 @@ pub struct ObservedBuilding {
 pub struct Leaving {
     /// The old building.
     pub building: Uuid,
-    /// Heat pumps in it whose optimisation is still to be paused; `None`: not asked yet.
+    /// Heat pumps in it that are still to be paused; `None`: not listed yet.
     pub to_pause: Option<Vec<Uuid>>,
-    /// What it is, where nobody ever lived there: an event that was parked made it unseen. If it stays at Podero, the
-    /// event takes it when it is retried.
+    /// Set if no customer ever lived there: an event that was parked made it unseen. If it stays at Podero, the event takes it
+    /// when it is retried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spare: Option<Unlived>,
 }
 
-/// A building of ours that is nobody's home.
+/// A building of ours that is no one's home.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spare {
     /// Podero's id.
     pub id: Uuid,
-    /// What it is.
+    /// The record of the building and the home for which it was made.
     pub unlived: Unlived,
 }
 
-/// A building of ours, seen or not, in which nobody ever lived.
+/// A building of ours, seen or not, in which no customer ever lived.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Unlived {
-    /// What Podero holds in the fields we write; of one that was not seen, what it would.
+    /// The values that Podero holds in the fields we write; for an unseen building, those that it would hold.
     #[serde(rename = "written")]
     pub observed: Record,
     /// The home for which it was made, and its [`Home::since`].
@@ -228,25 +227,25 @@ pub struct Unlived {
 pub struct Onboarding {
     /// The [`Home::since`] (or sign-up) for which it was made; one for the home before the move does not count.
     pub since: Stamp,
-    /// Where the customer connects the heat pump; lives until the end of the following day.
+    /// The page on which the customer connects the heat pump; lives until the end of the following day.
     pub url: String,
 }
 
-/// What became of the facts that an event carries.
+/// The result of merging an event's facts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Merged {
-    /// The facts with the event's in them.
+    /// The facts after the merge.
     pub facts: Facts,
-    /// How many of the event's facts are the newest.
+    /// The number of the event's facts that are the newest.
     pub accepted: usize,
-    /// Names of the event's facts that something newer had replaced already.
+    /// Names of the event's facts that a newer fact had already replaced.
     pub stale: Vec<String>,
     /// The newer facts, each once: a name and an event, never a value.
     pub newer: Vec<String>,
 }
 
 impl Facts {
-    /// Whether the customer is one now: signed up, and not churned since.
+    /// Whether the customer is active: signed up, and not churned since.
     pub fn is_active(&self) -> bool {
         self.signed_up > self.churned
     }
@@ -255,7 +254,7 @@ impl Facts {
     pub fn merge(&self, event: &Event) -> Merged {
         let stamp = event.stamp();
         let mut merged = Merged { facts: self.clone(), ..Merged::default() };
-        // What was announced before the churn is off, also if its day comes after it.
+        // A churn cancels everything that was announced before it, even for a day after it.
         let said = Stamp { time: event.time, event: event.id };
         let buried_from =
             if event.is_announced() && !matches!(event.happening, Happening::Churned) { said } else { stamp };
@@ -305,7 +304,7 @@ impl Facts {
         main.or_else(newest)
     }
 
-    /// What must be written so that Podero's user, which shows `observed`, shows the [`Facts::profile`].
+    /// The fields that must be written so that Podero's user, which shows `observed`, shows the [`Facts::profile`].
     pub fn profile_changes(&self, observed: &Record) -> Changes {
         let emptied = || self.profile_home().into_iter().flat_map(Home::emptied);
         if is_shown(self.profile_fields(), emptied(), observed) {
@@ -322,7 +321,7 @@ impl Facts {
 }
 
 impl Merged {
-    /// Counts a fact of the event's; `newer` names the one that had replaced it already.
+    /// Counts a fact of the event's; `newer` names the fact that had already replaced it.
     fn count(&mut self, name: &str, newer: Option<String>) {
         match newer {
             None => self.accepted += 1,
@@ -344,7 +343,7 @@ impl Merged {
             self.count(field.name(), newer);
         }
         if details.address.is_none() && details.building.is_none() {
-            // An update may say nothing that we keep; that is no reason to call it stale.
+            // An update may contain nothing that we keep; that does not make it stale.
             self.accepted += usize::from(details.personal.is_empty());
             return;
         }
@@ -365,8 +364,8 @@ impl Merged {
         let home = self.facts.homes.entry(moved.building_key.clone()).or_insert_with(|| Home::new(stamp));
         let newer = home.moved_into_after(&name, stamp);
         if newer.is_none() {
-            // A move to where the customer lives already (told twice under two ids, or spelt another way) must not tear
-            // down the home: it corrects it.
+            // A move to the address where the customer already lives (sent twice under two ids, or spelt differently) must not
+            // tear down the home: it corrects it.
             if !home.address.as_ref().is_some_and(|known| known.is_home(&moved.address, stamp)) {
                 (home.since, home.is_moved_into) = (stamp, true);
                 home.attributes.retain(|_, fact| fact.stamp >= stamp);
@@ -394,17 +393,17 @@ fn set_by(name: &str, by: Stamp) -> String {
 }
 
 impl Address {
-    /// An address of which nothing was said yet.
+    /// An address without parts.
     fn unsaid(stamp: Stamp) -> Self {
         Self { value: Record::new(), stamp, earlier: BTreeMap::new() }
     }
 
-    /// Street, ZIP code and town together are an address as a whole: an addition that does not come with them is none.
+    /// Street, ZIP code and town together are a whole address: without an addition among them, it has none.
     fn is_whole(said: &Record) -> bool {
         [Field::StreetAndNumber, Field::ZipCode, Field::Town].iter().all(|field| said.contains_key(field))
     }
 
-    /// When a part was said, or emptied by a whole address without it.
+    /// The time at which a part was set, or emptied by a whole address without it.
     fn said_at(&self, field: Field) -> Option<Stamp> {
         let is_latest = |field: &Field| self.value.contains_key(field) && !self.earlier.contains_key(field);
         let is_emptied = field == Field::StreetAddInfo
@@ -423,7 +422,7 @@ impl Address {
         self.earlier = stamps;
     }
 
-    /// Takes each part that nothing newer was said about; whether there was one.
+    /// Takes each part that no newer fact has set, and returns whether there was one.
     fn take(&mut self, said: &Record, stamp: Stamp) -> bool {
         let mut stamps = self.stamps();
         let mut any = false;
@@ -443,7 +442,7 @@ impl Address {
         any
     }
 
-    /// The parts that were said from a moment on.
+    /// The parts that were set from a moment on.
     fn said_since(mut self, since: Stamp) -> Option<Self> {
         let mut stamps = self.stamps();
         stamps.retain(|_, stamp| *stamp >= since);
@@ -453,9 +452,8 @@ impl Address {
         is_any.then_some(self)
     }
 
-    /// Whether a customer who moves to an address lives there already. In doubt they do, since a home that is torn down for
-    /// nothing loses its heat pump: a part that one of the two leaves out does not contradict, nor one that was corrected
-    /// later.
+    /// Whether a customer who moves to an address already lives there. In doubt they do, since a home that is torn down without
+    /// reason loses its heat pump: a part that one of the two leaves out does not contradict, nor one that was corrected later.
     fn is_home(&self, moved: &Record, stamp: Stamp) -> bool {
         if self.value == *moved {
             return true;
@@ -479,12 +477,12 @@ impl Home {
         Self { since, is_moved_into: false, address: None, attributes: BTreeMap::new() }
     }
 
-    /// The move into this home, if an event is older and so speaks of the home before.
+    /// Names the move into this home, if the event is older and so is about the home before.
     fn moved_into_after(&self, name: &str, stamp: Stamp) -> Option<String> {
         (self.is_moved_into && self.since > stamp).then(|| set_at(&format!("the move into {name}"), self.since))
     }
 
-    /// The newest fact of the home, for an event that came too late to say anything.
+    /// Names the newest fact of the home, for an event that came too late to change anything.
     fn newest(&self, name: &str, stamp: Stamp) -> String {
         let address = self.address.iter().map(|address| (format!("address of {name}"), address.stamp));
         let attributes =
@@ -499,8 +497,8 @@ impl Home {
         self.address.get_or_insert_with(|| Address::unsaid(stamp)).take(said, stamp)
     }
 
-    /// Parts of an address that Podero must not show: those that a move left behind, and an addition that a whole address
-    /// does not have. Parts that upstream never named stay as they are there.
+    /// Parts of an address that Podero must not show: those that a move left behind, and an addition that a whole address does
+    /// not have. Parts that upstream never named stay as they are at Podero.
     fn emptied(&self) -> impl Iterator<Item = Field> {
         let address = self.address.as_ref();
         let is_emptied = move |field: &Field| {
@@ -534,7 +532,7 @@ impl Home {
         attributes.chain(fields(self.address.as_ref().map(|address| &address.value)))
     }
 
-    /// What must be written so that Podero's building, which shows `observed`, shows the [`Home::record`].
+    /// The fields that must be written so that Podero's building, which shows `observed`, shows the [`Home::record`].
     pub fn changes(&self, key: &BuildingKey, observed: &Record) -> Changes {
         let is_named = self.attributes.contains_key(&Field::Name)
             || observed.get(&Field::Name).and_then(FieldValue::as_text) == Some(&self.default_name(key));
@@ -545,7 +543,7 @@ impl Home {
         }
     }
 
-    /// "Street 1, 01067 Town", from whatever parts there are; the key where there is no address.
+    /// "Street 1, 01067 Town", from the parts that exist; the key if there is no address.
     fn default_name(&self, key: &BuildingKey) -> String {
         let address = self.address.as_ref().map(|address| &address.value);
         let text = |field| address.and_then(|address| address.get(&field)?.as_text()).unwrap_or_default();
@@ -561,10 +559,10 @@ fn fields(record: Option<&Record>) -> impl Iterator<Item = (Field, &FieldValue)>
     record.into_iter().flatten().map(|(field, value)| (*field, value))
 }
 
-/// Parked events of one customer that each may have made a building unseen: more than a handful is a person's case.
+/// Limit of one customer's parked events that may each have made a building unseen: more than a handful is a case for a person.
 const UNSEEN_MAX: usize = 32;
 
-/// Podero: a building's name is at most 100 characters.
+/// Limit of a building's name at Podero, in characters.
 pub const BUILDING_NAME_CHARS_MAX: usize = 100;
 
 fn set_if_newer(facts: &mut BTreeMap<Field, Fact<FieldValue>>, field: Field, value: &FieldValue, stamp: Stamp) -> bool {
@@ -576,8 +574,8 @@ fn set_if_newer(facts: &mut BTreeMap<Field, Fact<FieldValue>>, field: Field, val
 }
 
 impl Customer {
-    /// Prepares for a fresh claim. After an interrupted one (a crash, a lapsed lease) a create may have
-    /// happened unseen, so everything that a look-up can tell is forgotten.
+    /// Prepares for a new claim. After an interrupted one (a crash, a lapsed lease) a create may have happened unseen, so the
+    /// bridge forgets everything that a look-up can show.
     pub fn begin(&mut self, was_interrupted: bool) {
         let present = matches!(self.podero.user, ObservedUser::Present { .. });
         if was_interrupted || !present {
@@ -595,12 +593,12 @@ impl Customer {
         self.podero.user = ObservedUser::Unknown;
     }
 
-    /// A building may exist unseen, or show something else than we know: read the list before one is made or changed.
+    /// A building may exist unseen, or show other values than we know: read the list before one is made or changed.
     pub fn doubt_buildings(&mut self) {
         self.podero.listing = Listing::Doubtful;
     }
 
-    /// Podero does not list buildings: what ours show is written anew as a whole, which changes nothing that was so.
+    /// Podero does not list buildings: our buildings are written again as a whole, which changes no correct value.
     pub fn forget_written(&mut self) {
         self.podero.buildings.values_mut().for_each(|there| there.observed.clear());
     }
@@ -609,12 +607,12 @@ impl Customer {
     pub fn ask(&mut self, event: EventId) {
         let asked = &mut self.podero.asked;
         asked.push(event);
-        // An event that is forgotten is asked for again.
+        // If an event is forgotten, a person is asked for it again.
         asked.drain(..asked.len().saturating_sub(UNSEEN_MAX));
     }
 
-    /// The event that may have made buildings unseen is put aside before it looked. What they would look like is kept,
-    /// since the events after it want other homes, and would take a strange building for somebody else's.
+    /// Keeps the buildings that an event may have made unseen, if the event is put aside before it looked. The events after it
+    /// want other homes, and would take a strange building for another customer's.
     pub fn remember_unseen(&mut self, desired: &Facts) {
         if self.podero.listing != Listing::Doubtful {
             return;
@@ -629,7 +627,7 @@ impl Customer {
         self.podero.unseen.drain(..excess);
     }
 
-    /// Podero's id of the customer's user, if we know it.
+    /// Podero's id of the customer's user, if known.
     pub fn user_id(&self) -> Option<Uuid> {
         match &self.podero.user {
             ObservedUser::Present { id, .. } => Some(*id),
@@ -637,8 +635,8 @@ impl Customer {
         }
     }
 
-    /// Writes down what a call that Podero carried out has made true. `desired` are the facts the call
-    /// served: those that it realised become ours.
+    /// Records the facts that a call made true at Podero. `desired` are the facts that the call served: those that it realised
+    /// become ours.
     pub fn absorb(&mut self, desired: &Facts, done: Done) {
         match done {
             Done::UserLookedUp(None) => self.forget_user(),
@@ -665,7 +663,7 @@ impl Customer {
                 self.podero.departed = Some(user);
                 self.facts = desired.clone();
             }
-            // A user under which the customer lives no longer: the one of now stays as it is.
+            // A user under which the customer no longer lives: the present one stays as it is.
             Done::UserDeleted { .. } => {}
             Done::BuildingsListed(found) => self.adopt_buildings(desired, &found),
             Done::BuildingCreated { building, key, since, record } => {
@@ -687,7 +685,7 @@ impl Customer {
         }
     }
 
-    /// The old building is no longer anybody's home; `stays` when it remains at Podero.
+    /// The old building is no longer a home; `stays` if it remains at Podero.
     pub fn home_freed(&mut self, building: Uuid, stays: bool) {
         let (freed, others) = self.podero.leaving.drain(..).partition(|leaving| leaving.building == building);
         self.podero.leaving = others;
@@ -706,8 +704,8 @@ impl Customer {
         }
     }
 
-    /// A home for which a building of ours was made in which nobody ever lived, or that looks like one, moves in there
-    /// instead of into another one.
+    /// Gives a building of ours in which no customer ever lived to the home for which it was made, or to one that looks like it,
+    /// instead of making another.
     pub fn take_spares(&mut self, desired: &Facts) {
         for (key, home) in &desired.homes {
             if self.podero.building_of(key, home).is_none()
@@ -718,7 +716,7 @@ impl Customer {
         }
     }
 
-    /// The pump is paused, or gone: nothing steers it any more.
+    /// The pump is paused, or gone: Podero no longer steers it.
     pub fn pump_paused(&mut self, heat_pump: Uuid) {
         if let Some(pumps) = &mut self.podero.pausing {
             pumps.retain(|pump| *pump != heat_pump);
@@ -730,7 +728,7 @@ impl Customer {
         }
     }
 
-    /// The user is not there: nothing that hung on it is either.
+    /// The user does not exist: nothing that depended on it does either.
     fn forget_user(&mut self) {
         let departed = self.podero.departed;
         self.podero = AtPodero { user: ObservedUser::Absent, departed, ..AtPodero::default() };
@@ -754,7 +752,7 @@ impl Customer {
         }
     }
 
-    /// Takes as ours each listed building that looks like a wanted home which has none.
+    /// Adopts each listed building that looks like a desired home without one.
     fn adopt_buildings(&mut self, desired: &Facts, found: &[BuildingFound]) {
         self.podero.listing = Listing::Complete;
         self.podero.asked.clear();
@@ -780,7 +778,7 @@ impl Customer {
             }
         }
         for unseen in std::mem::take(&mut self.podero.unseen) {
-            // Nobody's home any more, and ours to free.
+            // The building is no longer a home, and ours to free.
             if let Some(building) = found.iter().find(|building| self.may_adopt(building, &unseen.observed)) {
                 let unlived = Unlived { observed: building.observed.clone(), ..unseen };
                 self.podero.leaving.push(Leaving { building: building.id, to_pause: None, spare: Some(unlived) });
@@ -808,8 +806,8 @@ impl Customer {
     }
 }
 
-/// Whether what Podero shows is the building of this look, however it is spelt. One of Podero's pages shows a ZIP code as a
-/// number, without its leading zeros.
+/// Whether Podero's record is the building of this record, in any spelling. One of Podero's pages shows a ZIP code as a number,
+/// without its leading zeros.
 fn looks_like(observed: &Record, record: &Record) -> bool {
     [Field::ZipCode, Field::Name, Field::StreetAndNumber].into_iter().all(|field| {
         match (observed.get(&field), record.get(&field)) {
@@ -819,9 +817,9 @@ fn looks_like(observed: &Record, record: &Record) -> bool {
     })
 }
 
-/// The changes after which `observed` shows `desired` and nothing in the `emptied` fields. Fields that we know nothing of
-/// stay untouched. A difference that no reader sees, such as the format of a country (Podero's pages use alpha-2, alpha-3 and
-/// names), is none; an address that changes takes its country along all the same.
+/// The changes after which `observed` shows `desired` and nothing in the `emptied` fields. Fields that the facts do not name stay
+/// untouched. A difference that no reader sees, such as the format of a country (Podero's pages use alpha-2, alpha-3 and names),
+/// is none; but an address that changes always takes its country along.
 pub fn changes(observed: &Record, desired: &Record, emptied: impl Iterator<Item = Field>) -> Changes {
     let shows = |field: &Field, value: &FieldValue| {
         observed.get(field).is_some_and(|shown| is_written_so(*field, shown, value))
@@ -839,8 +837,8 @@ pub fn changes(observed: &Record, desired: &Record, emptied: impl Iterator<Item 
     changes
 }
 
-/// Whether `observed` shows all that is wanted, and nothing in the `emptied` fields: then there is nothing to write, which is
-/// known without a copy.
+/// Whether `observed` shows all desired values, and nothing in the `emptied` fields. Then there is nothing to write, and no copy
+/// was needed to know that.
 fn is_shown<'a>(
     mut desired: impl Iterator<Item = (Field, &'a FieldValue)>,
     mut emptied: impl Iterator<Item = Field>,

@@ -65,7 +65,7 @@ impl Timestamp {
         self <= now || self > Self::latest(now, ceiling)
     }
 
-    /// A stored moment of the past, limited to now: a clock that was ahead may have written it.
+    /// A stored moment of the past, or now for one further ahead than clocks differ: a clock that was ahead wrote it.
     #[must_use]
     pub fn no_later_than(self, now: Self) -> Self {
         if self > Self::latest(now, Duration::ZERO) { now } else { self }

@@ -1,4 +1,4 @@
-//! A loss is told once, when it has lasted; its end is told once; what is not known is no loss.
+//! A loss is published once, when it has lasted; its end is published once; an unknown state is no loss.
 
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ fn watch() -> WatchPolicy {
     WatchPolicy::DEFAULT
 }
 
-/// Nothing is the matter around.
+/// A context without outages of its own, whose owner stays.
 fn around(outages: &Outages) -> DiffContext<'_> {
     DiffContext { user: uuid(1), customer: Some("C-1"), region: None, is_leaving: false, outages }
 }
@@ -60,7 +60,7 @@ fn shown(letter: char, now: Timestamp) -> Observation {
     }
 }
 
-/// Polls every ten minutes; gives what was told at which poll, and the memory.
+/// Polls every ten minutes; gives each notice with its poll, and the memory.
 fn history(letters: &str) -> (Vec<(usize, Notice)>, PumpRecord) {
     polled(None, letters, 10 * MINUTE)
 }
@@ -70,7 +70,7 @@ fn polled(seen: Option<PumpRecord>, letters: &str, every: i64) -> (Vec<(usize, N
     polled_in(&around(&outages), seen, letters, (0, every))
 }
 
-/// The answer `.` stands for: nobody looked.
+/// The answer `.` means that no poll looked.
 fn polled_in(
     around: &DiffContext<'_>,
     mut seen: Option<PumpRecord>,
@@ -97,7 +97,7 @@ fn marks(told: &[(usize, Notice)]) -> Vec<(usize, char)> {
 fn a_state_from_the_future_is_not_remembered_as_the_newest() {
     let (_, mut seen) = history("cff");
     assert_eq!((seen.knowledge, seen.state_at), (Knowledge::Unknown(Doubt::ClockAhead), Some(at(1_000_000))));
-    // Kept by a version that took it for fresh.
+    // Stored by a version that took it for fresh.
     seen.state_at = Some(at(9_000_000_000));
     let outages = Outages::default();
     let later = 30 * MINUTE;
@@ -105,7 +105,7 @@ fn a_state_from_the_future_is_not_remembered_as_the_newest() {
     assert_eq!(seen.state_at, Some(at(1_000_000 + later)));
 }
 
-/// A loss is told once when it has lasted and its end once when it has too.
+/// A loss is published once when it has lasted and its end once when it has too.
 #[test]
 fn a_lasting_loss_and_its_end_are_each_told_once() {
     for (name, letters, expected) in [
@@ -154,7 +154,7 @@ fn a_loss_must_be_long_and_seen_often() {
     }
 }
 
-/// The cause is what was seen when the loss became an alert and does not change.
+/// The cause is the one seen when the loss became an alert and does not change.
 #[test]
 fn the_cause_of_an_alert_does_not_change() {
     for (letters, cause, severity) in [
@@ -285,7 +285,7 @@ fn a_new_owner_ends_the_alert_and_begins_the_watch() {
     let retired = retire(&alerted, Resolution::Churned, at(2_000_000)).seen;
     let (told, seen) = polled_in(&theirs, Some(retired), "clll", (2_000 * MINUTE, 10 * MINUTE));
     assert_eq!((marks(&told), seen.is_retired), (vec![(3, '+')], false));
-    // A home that was never said is not another one than the one that is.
+    // An unknown home is not another one than a known one.
     let nowhere = PumpRecord { building: None, ..history("c").1 };
     let retired = retire(&nowhere, Resolution::Moved, at(2_000_000)).seen;
     assert!(polled_in(&around(&outages), Some(retired), "c", (2_000 * MINUTE, 10 * MINUTE)).1.is_retired);
@@ -318,7 +318,7 @@ fn what_was_counted_before_a_break_says_nothing_about_after_it() {
 
 #[test]
 fn a_pump_that_is_lost_again_and_again_is_one_alert_until_it_is_stable() {
-    // Lost four times within six hours; each loss alone is too short to be told.
+    // Lost four times within six hours; each loss alone is too short for an alert.
     let (told, seen) = history("clclclcl");
     assert_eq!(marks(&told), [(7, '+')]);
     assert_eq!((&told[0].1.data["cause"], &told[0].1.data["severity"]), (&json!("unstable"), &json!("warning")));
@@ -384,7 +384,7 @@ fn losses_far_apart_are_no_flapping() {
     assert_eq!(marks(&history(&letters).0), [], "one every 140 minutes");
 }
 
-/// A pump that was never connected is told after days once and its first connection too.
+/// A pump that was never connected is published after days once and its first connection too.
 #[test]
 fn a_pump_that_was_never_connected_is_told_once_after_days() {
     let day = 24 * 60 / 10;
@@ -408,7 +408,7 @@ fn a_customer_who_moves_or_leaves_gets_no_new_alert() {
     let leaving = DiffContext { is_leaving: true, ..around(&outages) };
     let (told, seen) = polled_in(&leaving, None, "cllllclclclcll", (0, 10 * MINUTE));
     assert_eq!(marks(&told), []);
-    // The move was called off, and it is still lost.
+    // The move was cancelled, and the pump is still lost.
     let (told, _) = polled_in(&around(&outages), Some(seen), "ll", (140 * MINUTE, 10 * MINUTE));
     assert_eq!(marks(&told), [(0, '+')]);
     let (_, open) = history("clll");
@@ -440,22 +440,22 @@ fn an_outage_holds_the_alerts_of_its_pumps_back() {
     let (suspected, open, over) = (outage(at(1_000_900), false), outage(at(1_000_900), true), Outages::default());
     let (told, held) = polled_in(&around(&suspected), None, "clllll", (0, 10 * MINUTE));
     assert_eq!(marks(&told), []);
-    // A pump that went long before the others is told when it is time.
+    // A pump that went long before the others becomes an alert at its own time.
     let later = outage(at(1_000_000 + 25 * MINUTE), false);
     let (told, _) = polled_in(&around(&later), None, "cllll", (0, 10 * MINUTE));
     assert_eq!(marks(&told), [(3, '+')]);
-    // It passes: the pump is judged for itself, at once.
+    // The suspicion passes: the pump is judged by itself, at once.
     let (told, _) = polled_in(&around(&over), Some(held.clone()), "l", (60 * MINUTE, 10 * MINUTE));
     assert_eq!(marks(&told), [(0, '+')]);
-    // It opens: nothing more is told of the pump.
+    // The outage opens: the pump has no further notice.
     let (told, member) = polled_in(&around(&open), Some(held), "lllll", (60 * MINUTE, 10 * MINUTE));
     assert_eq!((marks(&told), member.outage), (vec![], Some(uuid(77))));
     assert!(!member.is_suspect(), "it is not asked for more often than others");
-    // It is over: who is still away is judged afresh,
+    // The outage ends: a pump that is still away is judged again,
     let (told, _) = polled_in(&around(&over), Some(member.clone()), "lll", (110 * MINUTE, 10 * MINUTE));
     assert_eq!(marks(&told), [(2, '+')]);
     assert_eq!(told[0].1.data["since"], at(1_000_000 + 110 * MINUTE).to_string());
-    // and who came back is fine.
+    // and a pump that came back is fine.
     let (told, back) = polled_in(&around(&open), Some(member), "cc", (110 * MINUTE, 10 * MINUTE));
     assert_eq!((marks(&told), back.outage, back.losses.len()), (vec![], None, 0));
 }
@@ -471,12 +471,12 @@ fn an_alert_that_came_with_an_outage_is_merged() {
     let later = outage(at(1_000_000 + 60 * MINUTE), true);
     let (told, seen) = polled_in(&around(&later), Some(alerted), "llll", (40 * MINUTE, 10 * MINUTE));
     assert_eq!((marks(&told), seen.alert.is_some()), (vec![], true));
-    // Nobody has seen this one connected: it did not go with the others.
+    // No poll has seen this one connected: it did not go with the others.
     let (told, _) = polled_in(&around(&later), None, "lll", (40 * MINUTE, 10 * MINUTE));
     assert_eq!(marks(&told), [(2, '+')]);
 }
 
-/// An unstable pump that an outage took over is a new alert when it is told again.
+/// An unstable pump that an outage took over is a new alert when it is published again.
 #[test]
 fn an_unstable_pump_after_an_outage_is_a_new_alert() {
     let (_, unstable) = history("clclclcl");
@@ -501,7 +501,7 @@ fn an_outage_that_a_pump_did_not_go_with_hides_none_that_it_did() {
 
 #[test]
 fn pauses_that_come_again_and_again_are_no_breaks_for_ever() {
-    // Ten minutes of looks, then twenty-five of none.
+    // Ten minutes of looks, then twenty-five without any.
     let letters = format!("c{}", "ll....".repeat(12));
     let (told, _) = polled_in(&around(&Outages::default()), None, &letters, (0, 5 * MINUTE));
     assert_eq!(marks(&told).len(), 1, "a loss is told all the same");
@@ -587,7 +587,7 @@ proptest! {
     }
 }
 
-/// One answer that does not name a pump is no removal and as many as make a loss are.
+/// One answer that omits a pump is no removal; as many as make a loss are.
 #[test]
 fn as_many_answers_without_a_pump_as_make_a_loss_remove_it() {
     // An alert is open.
@@ -603,9 +603,9 @@ fn as_many_answers_without_a_pump_as_make_a_loss_remove_it() {
         seen = change.seen;
     }
     assert_eq!(told, 1);
-    // Named again in between, the count begins anew.
+    // Named again in between, the count begins again.
     let (_, seen) = history("c");
-    // An answer that was asked for before it was named, and came late, is no answer.
+    // An answer that was requested before the pump was named, and came late, is no answer.
     assert_eq!(miss(&seen, at(1_000_000), &watch()), None);
     let missed = miss(&seen, later, &watch()).expect("it was named before").seen;
     let (_, named) = polled(Some(missed), "c", 10 * MINUTE);

@@ -1,4 +1,4 @@
-//! Facts merge whatever the order of arrival; what Podero holds changes only by what Podero answered.
+//! Facts merge in any order of arrival; the records that Podero holds change only by Podero's answers.
 
 use proptest::prelude::*;
 
@@ -137,7 +137,7 @@ fn a_move_to_the_address_where_one_lives_is_no_move() {
     assert_eq!(street(&older.facts), Some("Home 1"), "the move confirmed the address at its own time");
 }
 
-/// A home in 70173 Stuttgart with a building attribute, then what is said of it.
+/// A home in 70173 Stuttgart with a building attribute, then an event about it.
 fn in_stuttgart(more: &[(Field, &str)], then: Happening) -> Facts {
     let stuttgart = [
         (Field::StreetAndNumber, "Königstraße 5"),
@@ -187,7 +187,7 @@ fn a_move_to_the_same_address_in_another_spelling_is_no_move() {
         let shown = parts(&facts);
         assert!(address.iter().all(|part| shown.contains(part)), "it is corrected: {address:?} {shown:?}");
         assert_eq!(shown.len(), 4, "and what was not said stays: {shown:?}");
-        // The next word about it may be spelt as the first.
+        // The next event about it may be spelt like the first.
         let again = facts.merge(&event(30, moves_to(&told("Königstraße 5", "70173", "Stuttgart", "DE"))));
         assert_eq!((home(&again.facts).since, again.accepted), (stamp(10), 1), "{address:?}");
     }
@@ -217,7 +217,7 @@ fn a_move_next_door_is_a_move() {
             vec![(StreetAddInfo, "Top 3/4")],
             [&told("Königstraße 5", "70173", "Stuttgart", "DE")[..], &[(StreetAddInfo, "Top 3/5")]].concat(),
         ),
-        // No town to tell that the two countries are one and the same place.
+        // No town shows that the two countries are the same place.
         (vec![(Town, "")], vec![(StreetAndNumber, "Königstraße 5"), (ZipCode, "70173"), (Country, "AT")]),
     ] {
         let facts = in_stuttgart(&before, moves_to(&address));
@@ -560,8 +560,8 @@ fn a_deletion_that_was_cut_off_still_tells_whom_it_was_about() {
     assert_eq!((customer.podero.user, customer.podero.departed), (ObservedUser::Absent, Some(uuid(1))));
 }
 
-/// What happens to an active customer after the sign-up; every address is one's own, since a move to where one
-/// lives is no move, whichever of the two words about that address comes first.
+/// An event of an active customer after the sign-up; every address is different, since a move to the customer's own address is no
+/// move, whichever of the two events about that address comes first.
 fn happening(time: i64) -> impl Strategy<Value = Happening> {
     let field = prop_oneof![Just(Field::Email), Just(Field::FirstName), Just(Field::LastName)];
     let about = prop_oneof![Just(Field::PropertyType), Just(Field::SpaceHeating)];
@@ -594,7 +594,7 @@ fn happening(time: i64) -> impl Strategy<Value = Happening> {
     })
 }
 
-/// A sign-up and what followed, in the order in which it happened.
+/// A sign-up and the events after it, in the order in which they happened.
 fn lives() -> impl Strategy<Value = Vec<Event>> {
     (happening(10), happening(20), happening(30), happening(40), happening(50), any::<bool>()).prop_map(
         |(a, b, c, d, e, has_home)| {
@@ -606,7 +606,7 @@ fn lives() -> impl Strategy<Value = Vec<Event>> {
     )
 }
 
-/// A life and the same in the order of arrival; the sign-up arrives first, since the others wait for it.
+/// A life, and the same in the order of arrival; the sign-up arrives first, since the others wait for it.
 fn arrivals() -> impl Strategy<Value = (Vec<Event>, Vec<Event>)> {
     lives().prop_flat_map(|life| {
         let (first, rest) = (life[0].clone(), life[1..].to_vec());
@@ -616,7 +616,7 @@ fn arrivals() -> impl Strategy<Value = (Vec<Event>, Vec<Event>)> {
     })
 }
 
-/// The facts without [`Home::since`], which an event may date back although it has nothing new to say.
+/// The facts without [`Home::since`], which an event may date back although it adds nothing.
 fn said(facts: &Facts) -> Facts {
     let mut facts = facts.clone();
     for home in facts.homes.values_mut() {
@@ -741,12 +741,12 @@ fn a_building_that_a_parked_event_made_is_freed_when_found() {
     let mut retried = customer.clone();
     retried.take_spares(&desired);
     assert_eq!((retried.podero.buildings[&BuildingKey::default()].id, retried.podero.leaving.len()), (left.id, 0));
-    // Where old buildings stay it is nobody's, and the event takes it when it is retried after all.
+    // If old buildings stay, it is no one's home, and the event takes it when it is retried after all.
     customer.home_freed(left.id, true);
     assert!(customer.podero.left.is_empty());
     customer.take_spares(&moved);
     assert_eq!(customer.podero.spare.len(), 1, "it is not what the move wants");
-    // Also when its address was corrected meanwhile: it was made for this home.
+    // Even if its address was corrected meanwhile: it was made for this home.
     let corrected = desired
         .merge(&event(30, updated(Details { address: Some(address("Corrected 3")), ..Details::default() })))
         .facts;
@@ -763,7 +763,7 @@ fn any_of(fields: &'static [Field]) -> impl Strategy<Value = Record> {
     prop::collection::btree_map(prop::sample::select(fields), value.prop_map(FieldValue::from), 0..=fields.len())
 }
 
-/// What a person or a home shows already, or nearly.
+/// The values that a person or a home already shows, or nearly.
 fn nearly(shown: &Record, other: Record, keep: bool) -> Record {
     if keep { shown.clone().into_iter().chain(other).collect() } else { other }
 }

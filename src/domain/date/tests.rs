@@ -1,4 +1,4 @@
-//! Which forms are read, and as what; which are refused, and why.
+//! The forms that are read, with their meanings; the forms that are refused, with their faults.
 
 use jiff::tz::TimeZone;
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! Plans played against a Podero that is a few maps: which calls, in which order, and what is true in the end.
+//! Plans played against a Podero that is a few maps: the calls, their order, and the final state.
 
 mod disturbed;
 mod partner;
@@ -33,12 +33,12 @@ fn drive(work: &mut Work, policy: &Policy, moment: Moment, mut podero: impl FnMu
     panic!("no end after {CALLS_MAX} calls: {:?}", work.event);
 }
 
-/// A customer, Podero, and what is decided about their events.
+/// A customer, Podero, and the operator's policy.
 struct World {
     policy: Policy,
     podero: Podero,
     customer: Customer,
-    /// What the watch remembers; it outlives what Podero deletes.
+    /// The watch's memory; it outlives the things that Podero deletes.
     memory: BTreeMap<Uuid, PumpRecord>,
     now: i64,
 }
@@ -72,7 +72,7 @@ impl World {
         verdict
     }
 
-    /// Plays one event and names the calls it took.
+    /// Plays one event and names the calls that it took.
     fn calls(&mut self, event: Event) -> Vec<&'static str> {
         self.podero.log.clear();
         let verdict = self.play(event);
@@ -303,7 +303,7 @@ fn a_churn_asks_the_brake_before_it_takes_anything_away_and_only_then() {
     let braked = || World::new(Policy { brake, ..policy() });
     let churn = event(20, Happening::Churned);
     let asks = |work: &Work, world: &World| next(work, &world.policy) == Next::AskBrake;
-    // Of a customer we know: before the first call.
+    // For a customer whom we know: before the first call.
     let mut world = braked();
     world.play(event(10, signed_up("Home 1")));
     let mut work = world.claim(&churn, false);
@@ -313,13 +313,13 @@ fn a_churn_asks_the_brake_before_it_takes_anything_away_and_only_then() {
         work.clearance = clearance;
         assert!(matches!(next(&work, &world.policy), Next::Call(Call::ListHeatPumps { .. })), "{clearance:?}");
     }
-    // After a crash the user is looked up first; what was cleared is not asked for again.
+    // After a crash the user is looked up first; a clearance is not asked for again.
     let mut work = world.claim(&churn, true);
     assert!(matches!(next(&work, &world.policy), Next::Call(Call::FindUser { .. })));
     work.clearance = Clearance::Admitted;
     let fate = drive(&mut work, &world.policy, moment(world.now), |call| world.podero.answer(call));
     assert_eq!(fate, applied());
-    // A customer who left already, nobody at all, one who came back since, and a churn that is called off: nobody asks.
+    // A customer who left already, an unknown one, one who came back since, and a cancelled churn: the brake is not asked.
     world.settle(work, fate);
     for event in [event(30, Happening::Churned), event(40, Happening::CalledOff(Change::Existence))] {
         assert!(!asks(&world.claim(&event, false), &world));
@@ -329,7 +329,7 @@ fn a_churn_asks_the_brake_before_it_takes_anything_away_and_only_then() {
     assert_eq!(next(&world.claim(&event(45, Happening::Churned), false), &world.policy), Next::Superseded);
     let mut world = braked();
     assert_eq!(world.play(churn.clone()).fate, applied(), "of nobody");
-    // Whom Podero alone knows, and whom we alone know: both have something to lose.
+    // A customer whom only Podero knows, and one whom only we know: both have something to lose.
     let mut world = braked();
     world.play(event(10, signed_up("Home 1")));
     let facts = std::mem::take(&mut world.customer.facts);
@@ -383,11 +383,11 @@ fn retention_of_an_old_user_spares_the_new_one() {
 fn a_purge_spares_a_customer_who_came_back_under_the_same_user() {
     for was_interrupted in [false, true] {
         let (mut world, purge, user) = after_the_retention();
-        // Somebody at Podero brought the old user back to life.
+        // A person at Podero restored the old user.
         world.podero.users.get_mut(&user).expect("soft-deleted").is_deleted = false;
         world.play(event(30, signed_up("Home 1")));
         assert_eq!(world.customer.user_id(), Some(user));
-        // Nothing is known for sure after an interruption: the user must be looked for before it is spared.
+        // After an interruption nothing is certain: the user must be looked for before it is spared.
         world.customer.begin(was_interrupted);
         let verdict = world.play(purge);
         assert_eq!(verdict.fate, Fate::Superseded, "interrupted: {was_interrupted}");

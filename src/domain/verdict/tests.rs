@@ -1,4 +1,4 @@
-//! The table above the judgement, row by row; every refusal; and what the end of a claim writes down.
+//! The table of the judgement, row by row; every refusal; and the records that the end of a claim writes.
 
 use super::super::alert::{DiffContext, Observation, Outages, PumpRecord, WatchPolicy, diff};
 use super::super::call::{Changes, Operation, PumpFound, TOKEN_SERVER_ERROR, UserFound};
@@ -10,7 +10,7 @@ use super::*;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// An event of a customer whose user 1 and building 2 are there; five failures lie behind it.
+/// An event of a customer whose user 1 and building 2 exist; it has failed five times.
 fn work(happening: Happening) -> Work {
     let mut customer = customer_with(&[event(10, signed_up("Home 1"))]);
     customer.podero.user = ObservedUser::Present { id: uuid(1), observed: Record::new() };
@@ -72,7 +72,7 @@ fn judged(work: &mut Work, call: &Call, reply: &Reply) -> Decision {
     judge(work, call, reply.clone(), moment(1_000), &policy())
 }
 
-/// Done goes on, and saves what must not be made or asked twice; only something made ends the row of failures.
+/// Done goes on, and saves results that must not be made or asked for twice; only a create ends the row of failures.
 #[test]
 fn done_goes_on_and_saves_what_must_not_be_done_twice() {
     let user = |id| UserFound {
@@ -103,7 +103,7 @@ fn done_goes_on_and_saves_what_must_not_be_done_twice() {
         let mut expected = work.customer.clone();
         expected.absorb(&work.merged.facts, done.clone());
         assert_eq!(judged(&mut work, &call, &Reply::Done(done)), go_on(save), "{call:?}");
-        // What works before every try must not keep what always fails after it young for ever.
+        // A step that succeeds before every try must not keep an event that always fails young for ever.
         let is_made = matches!(call, Call::CreateUser { .. } | Call::CreateBuilding { .. });
         let failures = if is_made { (0, None) } else { (5, Some(at(900))) };
         assert_eq!((work.failures, work.failing_since), failures, "{call:?}");
@@ -135,8 +135,8 @@ fn the_tombstone_stands_before_the_deletion_is_asked_for() {
     for reply in [Reply::Done(Done::HeatPumpsListed(Vec::new())), refused(RefusalKind::Unsupported)] {
         let mut churn = work(Happening::Churned);
         assert_eq!(judged(&mut churn, &list, &reply), go_on(true), "{reply:?}");
-        // The deletion is asked for, and its answer lost. What happened before the churn and comes only now finds
-        // no active customer; the churn itself goes on.
+        // The deletion is requested, and its answer lost. An event from before the churn that comes only now finds no active
+        // customer; the churn itself goes on.
         let lost = Reply::Unknown { why: "no answer" };
         let delete = Call::DeleteUser { user: uuid(1), soft: true };
         assert!(matches!(judged(&mut churn, &delete, &lost), Decision::Settle(Fate::Retry { .. })));
@@ -149,7 +149,7 @@ fn the_tombstone_stands_before_the_deletion_is_asked_for() {
 
 #[test]
 fn busy_waits_for_the_longer_of_its_wish_and_the_back_off_and_never_ages() {
-    // With the dice at a half, six failures wait for 16 s.
+    // With a jitter of one half, six failures wait for 16 s.
     for (after, at_seconds) in [
         (None, 1_016),
         (Some(Duration::from_secs(2)), 1_016),
@@ -173,7 +173,7 @@ fn busy_waits_for_the_longer_of_its_wish_and_the_back_off_and_never_ages() {
 fn held_parks_nothing_and_is_tried_ever_less_often() {
     let mut work = work(update());
     work.failing_since = Some(at(-1_000_000));
-    // The sixth failure waits for 16 s at these dice, the seventh for 32 s.
+    // The sixth failure waits for 16 s at this jitter, the seventh for 32 s.
     for (failures, at_seconds) in [(6, 1_016), (7, 1_032)] {
         let ruling = judged(&mut work, &create_user(), &Reply::Held { status: 403 });
         assert_eq!(ruling, retry_at(at_seconds, Setback::Held));
@@ -192,7 +192,7 @@ fn unsent_is_a_failure_that_leaves_no_doubt() {
     }
 }
 
-/// Unknown is a failure and sends us to look before anything is made or believed again.
+/// Unknown is a failure and makes the bridge look before it makes or believes anything again.
 #[test]
 fn unknown_is_a_failure_after_which_the_next_step_looks() {
     let present = ObservedUser::Present { id: uuid(1), observed: Record::new() };
@@ -238,7 +238,7 @@ fn nothing_overtakes_a_change_that_nobody_heard_of() {
         let at_once = Moment { now: at(1_000), jitter: 0.0 };
         let ruling = judge(&mut work, &call, Reply::Unknown { why: "no answer" }, at_once, &policy());
         assert_eq!(ruling, retry_at(1_000 + waits, Setback::Unknown), "{call:?}");
-        // Nor does the event after it, if this one is parked, nor a retry by hand.
+        // The event after it does not either, if this one is parked, nor a retry by hand.
         let other = Work::new(event(30, update()), at(1_000), work.customer.clone());
         let until = at(1_000 + waits);
         let quiet = (waits > 0).then_some(Fate::Retry { at: until, setback: Setback::Unknown });
@@ -297,7 +297,7 @@ fn a_person_is_asked_where_podero_shows_a_user_that_is_not_the_customers() {
     }
 }
 
-/// What a refusal leads to.
+/// The result of a refusal.
 #[derive(Debug, PartialEq)]
 enum Led {
     OnAndSaved(bool),
@@ -423,7 +423,7 @@ fn a_building_in_doubt_that_cannot_be_listed_needs_a_person_once() {
     let mut other = Work::new(event(30, update()), at(1_000), first.customer.clone());
     assert_eq!(look(&mut other), Led::OnAndSaved(false));
     assert_eq!(other.customer.podero.listing, Listing::Unread);
-    // One that needs a new one is for a person as well: nobody has looked for its sake.
+    // An event that needs a new one is for a person as well: no person has looked for it.
     let mut later = Work::new(event(40, moved("Newer 3")), at(1_000), other.customer.clone());
     assert_eq!(look(&mut later), in_doubt);
     // A person has looked: the retry makes its building, and a crash in that is a new doubt.
@@ -434,12 +434,12 @@ fn a_building_in_doubt_that_cannot_be_listed_needs_a_person_once() {
     assert_eq!(look(&mut retried), in_doubt);
 }
 
-/// A doubt that a parked event left is a doubt to each that needs a new building.
+/// A doubt that a parked event left concerns each event that needs a new building.
 #[test]
 fn a_doubt_is_one_to_each_event_that_needs_a_building() {
     let list = Call::ListBuildings { user: uuid(1) };
     let look = |work: &mut Work| refuse(work, &list, RefusalKind::Unsupported);
-    // Its create was not heard of, and it was given up before it could look.
+    // Its create got no answer, and it was given up before it could look.
     let mut given_up = work(moved("New 2"));
     given_up.customer.doubt_buildings();
     let unheard = Fate::Parked { reason: Reason::GaveUp, detail: String::new() };
@@ -593,7 +593,7 @@ fn a_notice_is_the_same_for_the_same_cause_and_shows_ids_only() {
             let notice = conclude_at(1_000);
             assert_eq!(notice, conclude_at(1_000));
             let is_parked = matches!(fate, Fate::Parked { .. });
-            // Each parking is news of its own, an effect is news once.
+            // Each parking is a notice of its own, an effect is published once.
             assert_eq!(conclude_at(1_001).id != notice.id, is_parked);
             assert_eq!((notice.subject.as_str(), notice.order_key.as_str()), ("C-1", "customer/C-1"));
             assert_eq!(notice.data["customer_id"], "C-1");

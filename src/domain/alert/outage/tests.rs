@@ -1,4 +1,4 @@
-//! Many at once are one outage, told once, and its end once; few, or many one after the other, are none.
+//! Many at once are one outage, published once, and its end once; few, or many one after the other, are none.
 
 use super::super::super::fixtures::at;
 use super::*;
@@ -13,7 +13,7 @@ fn count(lost: u64, watched: u64) -> Count {
     Count { scope: maker(), lost, confirmed: lost, watched }
 }
 
-/// Judges one count a minute; gives what was told at which, and what is left.
+/// Judges one count a minute; gives each notice with its minute, and the outage that is left.
 fn minutes(counts: &[(u64, u64, usize)]) -> (Vec<(usize, Notice)>, Option<Outage>) {
     let (mut told, mut outage) = (Vec::new(), None);
     let each = counts.iter().flat_map(|(lost, watched, minutes)| std::iter::repeat_n((*lost, *watched), *minutes));
@@ -81,7 +81,7 @@ fn what_polls_saw_before_nobody_looked_makes_and_ends_no_outage() {
     assert_eq!((told, calm.expect("open").calm_since), (None, Some(minute(40))));
 }
 
-/// Pauses that come again and again put an outage off and do not hold anybody for ever.
+/// Pauses that recur put an outage off, but do not hold alerts for ever.
 #[test]
 fn pauses_put_an_outage_off_but_not_for_ever() {
     // Six minutes of looks, four of none.
@@ -93,7 +93,7 @@ fn pauses_put_an_outage_off_but_not_for_ever() {
         outage = after;
     }
     assert_eq!(told_at, Some(15), "after ten minutes in which somebody looked");
-    // Nobody sees them again: what is not confirmed is not told, and holds nobody back for long.
+    // No poll sees them again: an unconfirmed loss is not published, and does not delay alerts for long.
     let unseen = Count { confirmed: 0, ..count(50, 100) };
     let mut outage = None;
     for minute in 0..60 {

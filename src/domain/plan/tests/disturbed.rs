@@ -4,14 +4,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What may happen around one call.
+/// A disturbance around one call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Disturbance {
     /// Nothing.
     Calm,
     /// Podero acted, and its answer was lost.
     ActedUnheard,
-    /// Nobody knows whether it arrived; it did not.
+    /// The call did not arrive, but the bridge cannot know.
     Lost,
     /// Surely not received.
     Unsent,
@@ -34,8 +34,8 @@ enum Ended {
 }
 
 impl World {
-    /// Plays one event to its end, whatever happens around each call, as lanes and appliers do: what was saved
-    /// survives a crash, and the claim after one knows that there was one.
+    /// Plays one event to its end, whatever happens around each call, as lanes and appliers do: saved state survives a crash, and
+    /// the claim after one knows of it.
     fn play_through(&mut self, event: &Event, around: &mut impl Iterator<Item = Disturbance>) -> Verdict {
         let mut was_interrupted = false;
         for _ in 0..100 {
@@ -140,7 +140,7 @@ fn one_disturbance_of_any_kind_at_any_call_changes_nothing_in_the_end() {
     }
 }
 
-/// What may happen to a customer, in any order: what makes no sense waits or is superseded.
+/// Events that may happen to a customer, in any order: an event that makes no sense waits or is superseded.
 fn happenings() -> impl Strategy<Value = Happening> {
     let street = (1..6u8).prop_map(|number| format!("Street {number}"));
     let street_again = street.clone();

@@ -43,7 +43,7 @@ struct Pump {
 }
 
 impl Podero {
-    /// Does what the call says and answers.
+    /// Does the call and answers.
     pub(super) fn answer(&mut self, call: &Call) -> Reply {
         self.log.push(call.clone());
         match call {
@@ -155,7 +155,7 @@ impl Podero {
         self.pumps.values().filter(|pump| pump.building == building && pump.is_steered).count()
     }
 
-    /// What the watch would remember of each pump.
+    /// The watch's memory of each pump.
     pub(super) fn seen(&self) -> Vec<PumpRecord> {
         let day = std::time::Duration::from_secs(24 * 60 * 60);
         let watch = WatchPolicy { disconnect_after: day, stale_after: day, ..WatchPolicy::DEFAULT };
@@ -173,7 +173,7 @@ impl Podero {
         self.pumps.iter().map(of).collect()
     }
 
-    /// What the living users and their buildings show.
+    /// The records that the living users and their buildings show.
     pub(super) fn records(&self) -> (Vec<Record>, Vec<Record>) {
         let living = |id: &Uuid| self.users.get(id).is_some_and(|user| !user.is_deleted);
         let users = self.users.values().filter(|user| !user.is_deleted).map(|user| user.record.clone());
@@ -181,8 +181,8 @@ impl Podero {
         (users.collect(), buildings.map(|building| building.record.clone()).collect())
     }
 
-    /// Everything that counts in the end, without the ids: users (deleted ones too), buildings, and pumps by whether
-    /// they are steered.
+    /// Everything that matters in the end, without the ids: users (deleted ones too), buildings, and pumps by whether they are
+    /// steered.
     pub(super) fn end(&self) -> Vec<String> {
         let users = self.users.values().map(|user| format!("user {} {:?}", user.is_deleted, user.record));
         let buildings = self.buildings.values().map(|building| format!("building {:?}", building.record));
@@ -193,7 +193,7 @@ impl Podero {
     }
 }
 
-/// A yes that says nothing.
+/// A bare yes.
 fn done(call: &Call) -> Reply {
     Reply::Done(call.done().expect("it need not say anything"))
 }
