@@ -99,7 +99,7 @@ impl Brake {
         self.count.unwrap_or(0).max(of_share)
     }
 
-    /// Whether one more churn is admitted.
+    /// True if one more churn is admitted.
     pub fn admits(&self, tally: Tally) -> bool {
         tally.admitted < self.limit(tally.active)
     }

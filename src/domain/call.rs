@@ -150,7 +150,7 @@ impl Call {
         }
     }
 
-    /// Whether it changes nothing at Podero.
+    /// True if it changes nothing at Podero.
     pub fn reads(&self) -> bool {
         match self {
             Self::FindUser { .. } | Self::ListBuildings { .. } | Self::ListHeatPumps { .. } => true,
@@ -271,7 +271,7 @@ impl<A> Reply<A> {
         Self::Unknown { why: known.map_or("server error", |(_, why)| why) }
     }
 
-    /// Whether Podero answered with a status of 5xx: the trouble is at Podero, not on the way.
+    /// True if Podero answered with a status of 5xx: the trouble is at Podero, not on the way.
     pub fn is_server_error(&self) -> bool {
         match self {
             Self::Unknown { why } => SERVER_ERRORS.iter().any(|(_, known)| known == why),
@@ -406,7 +406,7 @@ impl Zip {
 pub struct UserFound {
     /// Podero's id.
     pub id: Uuid,
-    /// Whether its role is `user`: only such a user is a customer.
+    /// True if its role is `user`: only such a user is a customer.
     pub is_customer: bool,
     /// The partner's own key for it.
     pub external_id: Option<String>,
@@ -434,7 +434,7 @@ pub struct PumpFound {
     pub id: Uuid,
     /// The building it stands in.
     pub building: Option<Uuid>,
-    /// Whether Podero optimises it now.
+    /// True if Podero optimises it now.
     pub is_steered: bool,
 }
 

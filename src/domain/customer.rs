@@ -53,7 +53,7 @@ pub struct Facts {
 pub struct Home {
     /// The move into it, else the oldest event that speaks of it. A building made before it is another home's.
     pub since: Stamp,
-    /// Whether `since` is a move: then everything older is about the home before.
+    /// True if `since` is a move: then everything older is about the home before.
     #[serde(default)]
     pub is_moved_into: bool,
     /// Its address.
@@ -79,7 +79,7 @@ pub struct Address {
 pub struct AtPodero {
     /// The customer's user.
     pub user: ObservedUser,
-    /// Whether `buildings` is complete.
+    /// The completeness of `buildings`.
     pub listing: Listing,
     /// The building of each home.
     pub buildings: BTreeMap<BuildingKey, ObservedBuilding>,
@@ -131,7 +131,7 @@ impl AtPodero {
         spare.map(|unlived| Spare { id: building, unlived })
     }
 
-    /// Whether no customer ever lived in the building.
+    /// True if no customer ever lived in the building.
     pub fn is_spare(&self, building: Uuid) -> bool {
         self.leaving.iter().any(|leaving| leaving.building == building && leaving.spare.is_some())
     }
@@ -165,7 +165,7 @@ pub enum ObservedUser {
     },
 }
 
-/// Whether the buildings that we know are all that Podero has for the user.
+/// The completeness of our list of the user's buildings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Listing {
@@ -245,7 +245,7 @@ pub struct Merged {
 }
 
 impl Facts {
-    /// Whether the customer is active: signed up, and not churned since.
+    /// True if the customer is active: signed up, and not churned since.
     pub fn is_active(&self) -> bool {
         self.signed_up > self.churned
     }
@@ -452,7 +452,7 @@ impl Address {
         is_any.then_some(self)
     }
 
-    /// Whether a customer who moves to an address already lives there. In doubt they do, since a home that is torn down without
+    /// True if a customer who moves to an address already lives there. In doubt they do, since a home that is torn down without
     /// reason loses its heat pump: a part that one of the two leaves out does not contradict, nor one that was corrected later.
     fn is_home(&self, moved: &Record, stamp: Stamp) -> bool {
         if self.value == *moved {
@@ -806,7 +806,7 @@ impl Customer {
     }
 }
 
-/// Whether Podero's record is the building of this record, in any spelling. One of Podero's pages shows a ZIP code as a number,
+/// True if Podero's record is the building of this record, in any spelling. One of Podero's pages shows a ZIP code as a number,
 /// without its leading zeros.
 fn looks_like(observed: &Record, record: &Record) -> bool {
     [Field::ZipCode, Field::Name, Field::StreetAndNumber].into_iter().all(|field| {
@@ -837,7 +837,7 @@ pub fn changes(observed: &Record, desired: &Record, emptied: impl Iterator<Item 
     changes
 }
 
-/// Whether `observed` shows all desired values, and nothing in the `emptied` fields. Then there is nothing to write, and no copy
+/// True if `observed` shows all desired values, and nothing in the `emptied` fields. Then there is nothing to write, and no copy
 /// was needed to know that.
 fn is_shown<'a>(
     mut desired: impl Iterator<Item = (Field, &'a FieldValue)>,

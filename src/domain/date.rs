@@ -354,7 +354,7 @@ fn is_year(text: &str) -> bool {
     text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether the year, which is one of the first three numbers, has its four digits, or all of the date's eight. `Err`: the three
+/// True if the year, which is one of the first three numbers, has its four digits, or all of the date's eight. `Err`: the three
 /// have at most two digits each.
 fn has_long_year(text: &str) -> Result<bool, Fault> {
     let numbers: Vec<usize> = text

@@ -39,7 +39,7 @@ impl Event {
         Stamp { time: self.effective_at.map_or(self.time, |at| at.max(self.time)), event: self.id }
     }
 
-    /// Whether it was sent before the day on which it takes effect.
+    /// True if it was sent before the day on which it takes effect.
     pub fn is_announced(&self) -> bool {
         self.effective_at.is_some_and(|at| at > self.time)
     }
@@ -216,7 +216,7 @@ impl BuildingKey {
         &self.0
     }
 
-    /// Whether it is the key that stands for a missing one.
+    /// True if it is the key that stands for a missing one.
     pub fn is_main(&self) -> bool {
         self.0 == MAIN
     }

@@ -39,7 +39,7 @@ impl std::fmt::Display for CustomerId {
     }
 }
 
-/// Whether a text may be the id of an event: 1 to [`ID_CHARS_MAX`] characters, none of them invisible. It is stored unchanged:
+/// True if a text may be the id of an event: 1 to [`ID_CHARS_MAX`] characters, none of them invisible. It is stored unchanged:
 /// CloudEvents 1.0 compares ids character by character.
 pub fn is_printable_id(text: &str) -> bool {
     let count = text.chars().count();

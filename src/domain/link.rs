@@ -14,8 +14,8 @@ pub const CHARS_MAX: usize = 2_048;
 /// Characters that are printable, but no part of a URL, and begin or end one in HTML, Markdown and shells.
 const NO_PART_OF_A_URL: [char; 5] = ['"', '<', '>', '\\', '`'];
 
-/// Whether the address may go out as it is: `http` or `https`, a host, no user and password, at most [`CHARS_MAX`]
-/// characters, all of them visible ASCII.
+/// True if the address may go out as it is: `http` or `https`, a host, no user and password, at most [`CHARS_MAX`] characters,
+/// all of them visible ASCII.
 pub fn may_go_out(address: &str) -> bool {
     // The parser drops tabs and line ends, and trims blanks: this check comes first.
     let is_visible = |c: char| c.is_ascii_graphic() && !NO_PART_OF_A_URL.contains(&c);

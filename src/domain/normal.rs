@@ -26,8 +26,8 @@ fn is_long(value: &FieldValue) -> bool {
     value.as_text().is_some_and(|text| text.len() > TEXT_BYTES_MAX)
 }
 
-/// Whether a field that shows one value needs no write to show the other. A number is the text of its digits, and a ZIP
-/// code that is shown as a number has lost its leading zeros on the way.
+/// True if a field that shows one value needs no write to show the other. A number is the text of its digits, and a ZIP code that
+/// is shown as a number has lost its leading zeros on the way.
 pub fn is_written_so(field: Field, shown: &FieldValue, wanted: &FieldValue) -> bool {
     if shown == wanted || is_long(shown) || is_long(wanted) {
         return shown == wanted;
@@ -43,7 +43,7 @@ pub fn is_written_so(field: Field, shown: &FieldValue, wanted: &FieldValue) -> b
     }
 }
 
-/// Whether two values of one part of an address, or the names of two buildings, mean the same place.
+/// True if two values of one part of an address, or the names of two buildings, mean the same place.
 pub fn is_same_place(field: Field, one: &FieldValue, other: &FieldValue) -> bool {
     if one == other || is_long(one) || is_long(other) {
         return one == other;

@@ -130,7 +130,8 @@ pub struct Opening {
     pub why: CircuitCause,
 }
 
-/// Whether calls go through at all. The order is that of the turns; the other fields make the order total.
+/// The visibility of Podero: whether calls go through at all. The order is that of the turns; the other fields make the order
+/// total.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Visibility {
     /// Grows with each change. In the same turn an open circuit outranks a closed one: a probe puts that right.
@@ -275,12 +276,12 @@ impl PartnerHealth {
         self.visibility.back_since
     }
 
-    /// Whether calls are known to go through: nothing holds them back, and one was answered since something last did.
+    /// True if calls are known to go through: nothing holds them back, and one was answered since something last did.
     pub fn is_clear(&self, now: Timestamp) -> bool {
         self.hold(now).is_none() && self.visibility.dark_since.is_none()
     }
 
-    /// Whether a probe is due: the circuit has been open for long enough, or a pause is over and no call was made since. Never
+    /// True if a probe is due: the circuit has been open for long enough, or a pause is over and no call was made since. Never
     /// within a pause.
     pub fn is_probe_due(&self, now: Timestamp) -> bool {
         match (self.paused(now), self.visibility.opening) {

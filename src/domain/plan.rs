@@ -111,7 +111,7 @@ pub struct Work {
     pub customer: Customer,
     /// The customer's facts with the event's merged in.
     pub merged: Merged,
-    /// Whether a missing thing was already looked for again in this claim. Once is enough: a Podero that shows a user and then
+    /// True if a missing thing was already looked for again in this claim. Once is enough: a Podero that shows a user and then
     /// knows nothing about it is a case for a person.
     pub has_looked_again: bool,
     /// For a churn: whether the brake or a person cleared it.

@@ -9,7 +9,7 @@
 use unicode_general_category::{GeneralCategory, get_general_category};
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
-/// Whether a character leaves no mark on paper and is no blank: controls, format characters (zero-width and soft hyphens,
+/// True if a character leaves no mark on paper and is no blank: controls, format characters (zero-width and soft hyphens,
 /// directions, byte order marks), line separators, fillers, the replacement for an unreadable character (U+FFFD), and code points
 /// that mean nothing.
 pub fn is_invisible(letter: char) -> bool {

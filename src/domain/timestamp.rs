@@ -59,7 +59,7 @@ impl Timestamp {
         now.plus(ceiling.saturating_add(CLOCKS_APART_MAX))
     }
 
-    /// Whether a stored due time has come. One that lies further ahead than `ceiling` was written by a clock that was ahead and
+    /// True if a stored due time has come. One that lies further ahead than `ceiling` was written by a clock that was ahead and
     /// was set back since: it has come as well.
     pub fn has_come(self, now: Self, ceiling: Duration) -> bool {
         self <= now || self > Self::latest(now, ceiling)

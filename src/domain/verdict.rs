@@ -43,7 +43,7 @@ pub struct Moment {
 pub enum Decision {
     /// Ask `next` again; `save` when the step just done must not be forgotten by a crash.
     Continue {
-        /// Whether to write the customer down before going on.
+        /// True if the customer must be written before going on.
         save: bool,
     },
     /// The claim ends.
@@ -130,7 +130,7 @@ impl Reason {
     /// The reasons that a person's approval overrides: the event is right, but there are too many like it.
     pub const APPROVABLE: [Self; 1] = [Self::ChurnBrake];
 
-    /// Whether an approval overrides it.
+    /// True if an approval overrides it.
     pub fn is_approvable(self) -> bool {
         Self::APPROVABLE.contains(&self)
     }
@@ -153,7 +153,7 @@ pub struct Verdict {
     pub seen: Vec<PumpChange>,
     /// An event of the bridge's own that follows later.
     pub follow_up: Option<Event>,
-    /// Whether events that wait for the customer's sign-up are to be looked at again.
+    /// True if events that wait for the customer's sign-up must be looked at again.
     pub wakes_waiting: bool,
     /// For the timeline of an event that ended: the newer facts that replaced its own, and the points in which the bridge
     /// deviated from the event. Names of facts and ids of events, never a value.

@@ -1,4 +1,4 @@
-//! What do the signals of one answer about one heat pump mean? One table, one match.
+//! The meaning of the signals of one answer about one heat pump. One table, one match.
 //!
 //! Before: [`crate::podero`] reads the answer. After: [`super::pump_record`] decides whether it is news.
 
@@ -99,7 +99,7 @@ impl Knowledge {
         }
     }
 
-    /// Whether the connection at the manufacturer is valid.
+    /// True if the connection at the manufacturer is valid.
     pub fn is_up(self) -> bool {
         match self {
             Self::Connected | Self::Paused => true,
@@ -227,7 +227,7 @@ pub fn knowledge(observation: &Observation, looked: Looked, now: Timestamp, poli
     }
 }
 
-/// Whether a moment that the partner names is later than its clock can be.
+/// True if a moment that the partner names is later than its clock can be.
 pub fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
     at > now.plus(CLOCK_AHEAD_MAX)
 }

@@ -33,8 +33,8 @@ pub struct Shrunk {
 }
 
 impl Shrunk {
-    /// Whether it newly omits more users than is credible: then nothing is concluded from the list. The next list omits the
-    /// same users, but not newly, and is believed.
+    /// True if it newly omits more users than is credible: then nothing is concluded from the list. The next list omits the same
+    /// users, but not newly, and is believed.
     pub fn is_doubted(self) -> bool {
         self.missing > NEWLY_MISSING_MAX && self.missing.saturating_mul(NEWLY_MISSING_PART) >= self.watched
     }

@@ -204,7 +204,7 @@ impl Count {
         share
     }
 
-    /// Whether this part of them is enough for an outage.
+    /// True if this part of them is enough for an outage.
     fn are_many(&self, part: u64, policy: &WatchPolicy) -> bool {
         part >= u64::from(policy.outage_min) && self.share(part) >= policy.outage_share
     }
@@ -222,7 +222,7 @@ impl Outages {
         mine().find(|outage| outage.is_open()).or_else(|| mine().next())
     }
 
-    /// Whether any outage is about a pump like this, whether or not it went with the others.
+    /// True if any outage is about a pump like this, whether or not it went with the others.
     pub fn touch(&self, member: &FleetMember<'_>) -> bool {
         self.0.iter().any(|outage| outage.scope.holds(member))
     }
@@ -245,12 +245,12 @@ impl Outages {
 }
 
 impl Outage {
-    /// Whether it was published.
+    /// True if it was published.
     pub fn is_open(&self) -> bool {
         self.told.is_some()
     }
 
-    /// Whether it speaks for a pump that went when this one did; never for a pump that no poll saw go.
+    /// True if it speaks for a pump that went when this one did; never for a pump that no poll saw go.
     fn speaks_for(&self, member: &FleetMember<'_>) -> bool {
         let from = match (self.is_open(), member.knowledge) {
             (true, _) => self.members_from,

@@ -60,7 +60,7 @@ pub struct PumpRecord {
     pub region: Option<String>,
     /// The meaning of the last observation.
     pub knowledge: Knowledge,
-    /// Whether it was ever connected.
+    /// True if it was ever connected.
     pub was_connected: bool,
     /// The moment at which it was seen first.
     #[serde(default)]
@@ -95,7 +95,7 @@ pub struct PumpRecord {
     /// The time of the first of them.
     #[serde(default)]
     pub good_since: Option<Timestamp>,
-    /// Whether it was connected when this was last known.
+    /// True if it was connected when this was last known.
     #[serde(default)]
     pub was_up: bool,
     /// The moment at which it went, if a poll saw it up before. A pump that no poll saw up did not go with others.
@@ -113,7 +113,7 @@ pub struct PumpRecord {
     pub outage: Option<Uuid>,
     /// The open alert.
     pub alert: Option<OpenAlert>,
-    /// Whether the watch has ended: its home was left, its owner churned, or it is gone. The watch begins again if Podero shows
+    /// True if the watch has ended: its home was left, its owner churned, or it is gone. The watch begins again if Podero shows
     /// the pump elsewhere, or shows it at all after it was gone.
     pub is_retired: bool,
     /// The number of writes; guards against two writers.
@@ -156,7 +156,7 @@ pub struct DiffContext<'a> {
     pub customer: Option<&'a str>,
     /// The region its owner lives in, if regions are watched.
     pub region: Option<&'a str>,
-    /// Whether the owner is moving or leaving, or has left: no operator wants a ticket for a pump that is unplugged now.
+    /// True if the owner is moving or leaving, or has left: no operator wants a ticket for a pump that is unplugged now.
     pub is_leaving: bool,
     /// The outages that are suspected or open.
     pub outages: &'a Outages,
@@ -424,7 +424,7 @@ impl PumpRecord {
         self
     }
 
-    /// Whether the next poll should come soon: the pump is lost, or back, and no notice says so yet.
+    /// True if the next poll should come soon: the pump is lost, or back, and no notice says so yet.
     pub fn is_suspect(&self) -> bool {
         let is_lost = self.bad_polls > 0 && self.alert.is_none() && self.outage.is_none();
         let is_back = self.good_polls > 0 && self.alert.as_ref().is_some_and(|alert| alert.cause != Cause::Unstable);

@@ -69,7 +69,7 @@ impl Season {
         Some(Self { from: day(from)?, to: day(to)? })
     }
 
-    /// Whether the day in UTC lies within the season.
+    /// True if the day in UTC lies within the season.
     pub fn is_on(self, now: Timestamp) -> bool {
         let date = now.to_chrono();
         let day = (date.month(), date.day());

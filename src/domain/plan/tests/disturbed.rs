@@ -27,7 +27,7 @@ use Disturbance::{ActedUnheard, Busy, Calm, CrashAfter, CrashBefore, Lost, Unsen
 
 const ALL: [Disturbance; 7] = [Calm, ActedUnheard, Lost, Unsent, Busy, CrashAfter, CrashBefore];
 
-/// How one claim ended.
+/// The end of one claim.
 enum Ended {
     Settled(Fate),
     Died,
