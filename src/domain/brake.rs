@@ -31,7 +31,7 @@ pub struct Brake {
 pub struct Share(u64);
 
 impl Share {
-    /// Of a number from 0 to 1, to the nearest millionth; one above 0 stays above 0.
+    /// The share for a number from 0 to 1, to the nearest millionth; one above 0 stays above 0.
     pub fn of(part: f64) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "a million is exact")]
         let whole = WHOLE as f64;
@@ -201,7 +201,7 @@ mod tests {
         );
     }
 
-    /// A clearance is read as it was written and an unknown word clears nothing.
+    /// A clearance is read as it was written and an unknown name clears nothing.
     #[test]
     fn a_clearance_is_read_as_it_was_written() {
         for clearance in [Clearance::Unasked, Clearance::Admitted, Clearance::Approved] {

@@ -76,15 +76,15 @@ pub struct Cue {
 pub struct ResolveCue {
     /// The action.
     pub cue: Cue,
-    /// The address of the owner's return.
+    /// The page to which the owner returns.
     pub success_url: String,
-    /// The address of the owner's return after giving up.
+    /// The page to which the owner returns after giving up.
     pub cancel_url: String,
     /// Language of the page; `None`: Podero's choice.
     pub language: Option<String>,
 }
 
-/// A secret text, never shown.
+/// A text that opens something, and so is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hidden(pub String);
 
@@ -371,13 +371,13 @@ pub enum RefusalKind {
 /// The settings of an onboarding session, apart from the customer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OnboardingPolicy {
-    /// Language if the customer's own is unknown or not one of Podero's pages.
+    /// Language if the customer's own is unknown or Podero's pages do not have it.
     pub language: String,
     /// Podero's price zone for new devices.
     pub price_zone: String,
-    /// The address of the customer's return after connecting.
+    /// The page to which the customer returns after connecting.
     pub success_url: String,
-    /// The address of the customer's return after giving up.
+    /// The page to which the customer returns after giving up.
     pub cancel_url: String,
 }
 

@@ -104,7 +104,7 @@ pub struct AtPodero {
     /// Heat pumps of homes that were left, each with its former building: their alerts are to be resolved, and they are no longer
     /// watched.
     pub retired: BTreeMap<Uuid, Uuid>,
-    /// The user that was deleted last, or, while its existence is in doubt, the last one that we knew.
+    /// The user that was deleted last, or, while it is in doubt whether there is a user, the last one that we knew.
     pub departed: Option<Uuid>,
     /// Heat pumps to be paused before the user is deleted; `None`: not listed yet.
     pub pausing: Option<Vec<Uuid>>,
@@ -171,7 +171,7 @@ pub enum ObservedUser {
 pub enum Listing {
     /// We made the user or read its list.
     Complete,
-    /// The user existed before: read the list before a building is made.
+    /// The user existed before us: read the list before a building is made.
     #[default]
     Unread,
     /// A create or a change may have happened unseen: without a list no building may be made.

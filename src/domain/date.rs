@@ -3,7 +3,7 @@
 //! A date decides when a customer is deleted, so a doubt is an error and never a guess: a year has four digits, a number has
 //! one of the lengths below, day and month cannot be taken for each other, and the moment lies between [`EARLIEST`] and
 //! [`LATEST`]. This is the one reader for every date that comes in: attributes and fields of events, the mappings'
-//! `date_time`, and what Podero answers. The forms are listed for senders in `docs/SENDERS.md`.
+//! `date_time`, and Podero's answers. The forms are listed for senders in `docs/SENDERS.md`.
 //!
 //! Before: nothing. After: [`crate::inbound`], [`crate::podero`].
 

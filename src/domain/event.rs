@@ -206,7 +206,7 @@ pub struct Move {
 pub struct BuildingKey(String);
 
 impl BuildingKey {
-    /// Accepts what an id may be; `None` otherwise.
+    /// Accepts a valid id; `None` otherwise.
     pub fn accept(text: &str) -> Option<Self> {
         super::text::id(text, super::ID_CHARS_MAX).map(Self)
     }

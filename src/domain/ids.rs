@@ -62,7 +62,7 @@ impl std::fmt::Display for EventId {
 /// The derived order *is* the contract's rule ("order is by `time`, then arrival").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Stamp {
-    /// When it happened (for a future-dated event: when it takes effect).
+    /// The time at which it happened (for a future-dated event: at which it takes effect).
     pub time: Timestamp,
     /// Arrival order; also names the event that set a fact.
     pub event: EventId,

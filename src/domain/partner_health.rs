@@ -195,7 +195,7 @@ impl PartnerHealth {
         }
     }
 
-    /// Records that a replica looks now. Time without a look of any replica counts for no darkness.
+    /// Records that a replica looks now. Time in which no replica looks counts for no darkness.
     #[must_use]
     pub fn looked(mut self, now: Timestamp) -> Self {
         let Some(dark_since) = self.dark_since(now) else { return self };

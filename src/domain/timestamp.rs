@@ -19,7 +19,7 @@ const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
 pub struct Timestamp(#[schemars(with = "String")] i64);
 
 impl Timestamp {
-    /// From microseconds since the Unix epoch.
+    /// The moment at these microseconds since the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }

@@ -3,7 +3,7 @@
 //! | reply | means | fate | counts as a failure |
 //! |---|---|---|---|
 //! | `Done` | Podero did it | ask `next` again | what was made resets, nothing else does |
-//! | `Refused` | it never will | parked and told, unless the no is as good as a yes (gone, adopted) | - |
+//! | `Refused` | it never will | parked and published, unless the no is as good as a yes (gone, adopted) | - |
 //! | `Busy` | healthy, asks for a slower pace | retry at max(its wish, back-off) | lengthens the wait, never parks |
 //! | `Held` | the bridge itself is refused | retry with back-off; the circuit holds everything, nothing is parked | lengthens the wait, never parks |
 //! | `Unsent` | surely not received | retry with back-off, parked after `retry.give_up_after` | yes |
@@ -62,7 +62,7 @@ pub enum Fate {
     Superseded,
     /// It came before its sign-up: tried again when a sign-up arrives, or at `until`.
     Waiting {
-        /// When waiting ends.
+        /// The end of the wait.
         until: Timestamp,
     },
     /// Tried again; holds its lane.
@@ -307,7 +307,7 @@ fn refused(work: &mut Work, call: &Call, refusal: &Refusal) -> Decision {
             work.customer.pump_paused(*heat_pump);
             go_on
         }
-        // The home is freed even where Podero keeps its building (no page describes the deletion).
+        // The home is freed even if Podero keeps its building (no page describes the deletion).
         (Call::DeleteBuilding { building, .. }, _) => {
             work.customer.home_freed(*building, true);
             go_on

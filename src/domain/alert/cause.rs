@@ -56,7 +56,7 @@ impl Cause {
     /// The causes of a fleet's outage.
     pub const OF_A_FLEET: [Self; 2] = [Self::MakerOutage, Self::RegionOutage];
 
-    /// At most 130 characters, also behind "Resolved (…): ".
+    /// The text of an alert: at most 130 characters, also behind "Resolved (…): ".
     pub fn summary(self) -> &'static str {
         match self {
             Self::NeedsReauthentication => "Heat pump disconnected: the customer must reconnect it at the manufacturer",

@@ -62,7 +62,7 @@ pub enum ConnectionStatus {
 pub enum Knowledge {
     /// It is connected and its state is fresh.
     Connected,
-    /// It is connected, and its optimisation was paused on purpose: how old its state is does not matter.
+    /// It is connected, and its optimisation was paused on purpose: the age of its state does not matter.
     Paused,
     /// The pump is not connected, for this reason.
     Disconnected(Loss),
@@ -178,7 +178,7 @@ enum Freshness {
     Unproven,
     /// Not shown any more, and the last one shown is older.
     Hidden,
-    /// From the future.
+    /// The state is from the future.
     Ahead,
 }
 

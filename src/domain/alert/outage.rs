@@ -135,7 +135,7 @@ pub struct FleetMember<'a> {
     pub region: Option<&'a str>,
     /// The meaning of its last observation.
     pub knowledge: Knowledge,
-    /// When a poll saw it go.
+    /// The time at which a poll saw it go.
     pub fell_at: Option<Timestamp>,
 }
 
@@ -146,9 +146,9 @@ pub struct Outage {
     pub scope: Scope,
     /// Names this one outage; trigger and resolve share it.
     pub occurrence: Uuid,
-    /// When so many were lost that the outage was suspected; until it is published, time without a look moves this later.
+    /// The time at which enough were lost to suspect it. Until it is published, time without a look moves this later.
     pub since: Timestamp,
-    /// When it was suspected, moved later by the first gaps between looks. It keeps alerts waiting until a while after.
+    /// The time of the suspicion, moved later by the first gaps between looks. It keeps alerts waiting until a while after.
     #[serde(default)]
     pub began: Option<Timestamp>,
     /// The number of gaps by which `began` is later: at most three.
@@ -171,7 +171,7 @@ pub struct Outage {
 /// The published state of an outage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AnnouncedState {
-    /// When it was published.
+    /// The time at which it was published.
     pub detected_at: Timestamp,
     /// The severity at that time.
     pub severity: Severity,
@@ -188,7 +188,7 @@ pub struct Count {
     pub scope: Scope,
     /// Pumps that went since the given moment and were not seen up since, even if their state is unknown now.
     pub lost: u64,
-    /// Of those lost, the ones that a poll has seen disconnected since the outage was suspected; 0 without an outage.
+    /// The lost ones that a poll has seen disconnected since the outage was suspected; 0 without an outage.
     pub confirmed: u64,
     /// All but those that were never connected.
     pub watched: u64,
@@ -343,7 +343,7 @@ impl Outage {
     }
 }
 
-/// When fleets were judged, and when not: durable, so that a restarted replica knows for how long no replica looked.
+/// The times at which fleets were judged, and the gaps: durable, so that a restarted replica knows for how long no replica looked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Looks {
     last: Option<Timestamp>,

@@ -33,7 +33,7 @@ pub fn next_poll(user: Uuid, is_suspect: bool, now: Timestamp, jitter: f64, poli
     if is_suspect { regular.min(now.plus(suspect_after(policy, jitter))) } else { regular }
 }
 
-/// When a poll without a result is tried again.
+/// The next try of a poll without a result.
 pub fn retry_poll(now: Timestamp, jitter: f64, policy: &WatchPolicy) -> Timestamp {
     let pause = policy.interval / RETRY_PART;
     now.plus(pause - part(pause / RETRY_PART, jitter))

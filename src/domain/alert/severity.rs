@@ -23,7 +23,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// From the mildest to the worst.
+    /// Every severity, from the mildest to the worst.
     pub const ALL: [Self; 4] = [Self::Info, Self::Warning, Self::Error, Self::Critical];
 
     /// The public name.
@@ -77,7 +77,7 @@ impl Season {
     }
 }
 
-/// The severity of an alert where `watch.severity` does not say otherwise.
+/// The severity of an alert unless `watch.severity` names another.
 const fn usual(cause: Cause) -> Severity {
     match cause {
         Cause::NeedsReauthentication | Cause::LifecycleError | Cause::MakerOutage | Cause::RegionOutage => {

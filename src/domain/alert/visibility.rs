@@ -19,7 +19,7 @@ use crate::domain::notice::{Notice, Topic};
 use crate::domain::partner_health::{CircuitCause, Hold, PartnerHealth};
 
 names! {
-    /// Why the bridge cannot see.
+    /// The cause for which the bridge cannot see.
     pub enum BlindCause {
         /// Podero refuses the bridge: its credentials, its organisation, its address.
         CredentialsRefused = "credentials_refused",
