@@ -63,7 +63,7 @@ impl Fault {
         Self::Unknown,
     ];
 
-    /// The name of the fault's shape.
+    /// The fault, described by the shape of the text.
     pub fn words(self) -> &'static str {
         match self {
             Self::TwoDigitYear => "a year of two digits; a year has four",

@@ -177,7 +177,7 @@ pub struct AnnouncedState {
     pub severity: Severity,
     /// The most that were lost at once.
     pub affected: u64,
-    /// Heat pumps of the scope that were ever connected.
+    /// Heat pumps of the scope, without those that were never connected.
     pub watched: u64,
 }
 
@@ -190,7 +190,7 @@ pub struct Count {
     pub lost: u64,
     /// The lost ones that a poll has seen disconnected since the outage was suspected; 0 without an outage.
     pub confirmed: u64,
-    /// All but those that were never connected.
+    /// Heat pumps of the scope, without those that were never connected.
     pub watched: u64,
 }
 
@@ -343,7 +343,7 @@ impl Outage {
     }
 }
 
-/// The times at which fleets were judged, and the gaps: durable, so that a restarted replica knows for how long no replica looked.
+/// The times at which fleets were judged, and the gaps: durable, so that a restart knows for how long no replica looked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Looks {
     last: Option<Timestamp>,
