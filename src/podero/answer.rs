@@ -1,8 +1,8 @@
 //! Reads one answer off the wire, within its bound and within the memory that all answers share.
 //!
-//! A small answer needs no leave. A larger one first takes the room for its whole bound out of [`Pool`], so that calls
-//! which wait for room never hold some of it, and gives it back when the answer has been read into records. An answer
-//! that is no yes is kept only as far as it is looked into. This file never looks at what an answer says.
+//! A small answer takes no room from [`Pool`]. A larger one first takes room for its whole bound, so that calls which wait for
+//! room never hold some of it; it gives the room back once it has been read into records. Of an answer that is no yes only the
+//! part that is looked into is kept. This file never looks at what an answer says.
 //!
 //! Before: [`crate::podero`] builds the request. After: [`super::wire`] reads the answer.
 
@@ -24,11 +24,11 @@ pub(super) const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Limit of a refusal in bytes that is looked into: no validation of our small bodies says so much.
 pub(super) const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
-/// The coding that is asked for: without a word about it a server may choose any (RFC 9110 §12.5.3), and gateways choose gzip.
+/// Coding that is asked for. A server that is asked for none may choose any (RFC 9110 §12.5.3), and gateways choose gzip.
 pub(super) const UNCODED: &str = "identity";
 
-/// Limit of an answer that needs no room from the pool: nearly every answer about one customer is smaller. As many as
-/// calls may be in flight exist at once.
+/// Limit of an answer that needs no room from the pool: nearly every answer about one customer is smaller. There are at most as
+/// many at once as calls may be in flight.
 pub(super) const SMALL_BYTES_MAX: usize = 64 * 1024;
 
 /// Limit of all larger answers in memory together: the largest list of users, and four of the largest others. It bounds
@@ -38,7 +38,7 @@ pub(super) const POOL_BYTES: usize = 80 * 1024 * 1024;
 /// Unit in which room is counted.
 const PAGE_BYTES: usize = 64 * 1024;
 
-/// Timeout of the wait for room: shorter than the default deadline of a call, so that a busy pool is told from a Podero
+/// Timeout of the wait for room: shorter than the default deadline of a call, so that a busy pool is not taken for a Podero
 /// that does not answer.
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -54,7 +54,7 @@ impl Pool {
         Self(Arc::new(Semaphore::new(bytes / PAGE_BYTES)))
     }
 
-    /// Room for this number of bytes, in the order in which it is asked for; `None` when it does not come free in time.
+    /// Takes room for this number of bytes, in the order of asking; `None` when none comes free in time.
     async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let pages = u32::try_from(bytes.div_ceil(PAGE_BYTES)).ok()?;
         let room = tokio::time::timeout(ROOM_WAIT_MAX, self.0.clone().acquire_many_owned(pages)).await;
@@ -65,9 +65,9 @@ impl Pool {
 /// Bounds within which an answer is read.
 #[derive(Clone, Copy)]
 pub(super) struct Bound<'a> {
-    /// Of an answer that says yes.
+    /// Limit of the body of a yes.
     pub(super) bytes_max: usize,
-    /// Where the room for a larger one comes from; `None`: no answer is larger than [`SMALL_BYTES_MAX`].
+    /// The pool that gives room for a larger answer; `None`: no answer is larger than [`SMALL_BYTES_MAX`].
     pub(super) pool: Option<&'a Pool>,
 }
 
@@ -75,10 +75,10 @@ pub(super) struct Bound<'a> {
 pub(super) struct Received {
     pub(super) status: u16,
     pub(super) retry_after: Option<String>,
-    /// In which its body is, although none was asked for.
+    /// The coding of its body, although none was asked for.
     pub(super) coding: Option<Coding>,
     pub(super) body: Vec<u8>,
-    /// Of the pool, until the answer has been read.
+    /// Room in the pool, held until the answer has been read.
     pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
@@ -140,14 +140,14 @@ pub(super) fn coding_of(headers: &HeaderMap, body: &[u8]) -> Option<Coding> {
 /// Some servers put a byte order mark in front of a text; RFC 8259 §8.1 allows a reader to pass over it.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// No whole answer.
+/// The reasons why there is no whole answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lost {
-    /// No connection came about: surely nothing was sent.
+    /// No connection came about: nothing was sent.
     Connect,
-    /// TLS was spoken to a port that does not: surely nothing was sent.
+    /// TLS was spoken to a port that does not speak it: nothing was sent.
     PlainPort,
-    /// It could not even be written down.
+    /// The request could not even be built.
     Unwritable,
     /// The deadline passed after sending began.
     Timeout,
@@ -155,13 +155,13 @@ pub(super) enum Lost {
     Cut,
     /// The answer is larger than any that makes sense.
     TooLarge,
-    /// Other answers took all the memory that there is for answers.
+    /// Other answers took all the memory for answers.
     NoRoom,
 }
 
 impl Lost {
     pub(super) fn of(error: &reqwest::Error) -> Self {
-        // A time-out while connecting is both; that nothing was sent is what counts.
+        // A time-out while connecting is both; it counts that nothing was sent.
         if error.is_connect() {
             if tls::is_plain_port(error) { Self::PlainPort } else { Self::Connect }
         } else if error.is_builder() {
@@ -200,7 +200,7 @@ impl Lost {
     pub(super) fn reply<A>(self, reads: bool) -> Reply<A> {
         let why = self.text();
         match self {
-            // A reading call is repeated as it is; there is nothing to doubt.
+            // A reading call is repeated as it is; there is no doubt to clear.
             Self::NoRoom if reads => Reply::Busy { after: None },
             Self::NoRoom => Reply::Unknown { why },
             Self::Connect | Self::PlainPort | Self::Unwritable => Reply::Unsent { why },
@@ -208,7 +208,7 @@ impl Lost {
         }
     }
 
-    /// The same when it was the token that was asked for: the call itself was surely not sent.
+    /// The reason when the request for a token was lost: the call itself was not sent.
     pub(super) fn while_authenticating(self) -> &'static str {
         match self {
             Self::Connect => "no connection for a token",
@@ -230,12 +230,12 @@ pub(super) async fn fetch(request: reqwest::RequestBuilder, bound: Bound<'_>) ->
     } else {
         (beginning(&mut answer).await?, None)
     };
-    // Nothing is in no coding.
+    // An empty body has no coding.
     let coding = if body.is_empty() { None } else { coding_of(answer.headers(), &body) };
     Ok(Received { status, retry_after, coding, body, _room: room })
 }
 
-/// All of a body that says yes, with the room that it takes.
+/// Reads the whole body of a yes, with the room that it takes.
 async fn whole(
     answer: &mut reqwest::Response,
     bound: Bound<'_>,
@@ -250,7 +250,7 @@ async fn whole(
         let chunk = match answer.chunk().await {
             Ok(Some(chunk)) => chunk,
             Ok(None) => return Ok((body, room)),
-            // It was the bridge that did not read on.
+            // The bridge itself did not read on.
             Err(error) if has_waited && error.is_timeout() => return Err(Lost::NoRoom),
             Err(error) => return Err(Lost::of(&error)),
         };
@@ -261,14 +261,14 @@ async fn whole(
             let Some(pool) = bound.pool else { return Err(Lost::TooLarge) };
             has_waited = pool.0.available_permits() < told.div_ceil(PAGE_BYTES);
             room = Some(pool.room(told).await.ok_or(Lost::NoRoom)?);
-            // Once and for all of it: a body that grows is copied, and twice there while it is.
+            // Reserved once for the whole body: a body that grows is copied, and is there twice meanwhile.
             body.reserve_exact(told.saturating_sub(body.len()));
         }
         body.extend_from_slice(&chunk);
     }
 }
 
-/// The beginning of a body that is no yes: as much as is looked into. The rest is never read.
+/// Reads the beginning of a body that is no yes: the part that is looked into. The rest is never read.
 async fn beginning(answer: &mut reqwest::Response) -> Result<Vec<u8>, Lost> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| Lost::of(&error))? {

@@ -1,9 +1,9 @@
 //! The bridge's own credentials: one client-credentials token, shared by all calls.
 //!
-//! One refresh is in flight at a time, and those who waited share its outcome, good or bad: an outage of the
-//! token endpoint costs one deadline, not one per caller. While a token still holds, an early renewal that fails
-//! harms nobody. A pause that the endpoint asks for is kept by all who want a token. This file never logs, shows or
-//! stores a secret or a token.
+//! One refresh is in flight at a time, and all callers that waited share its outcome, good or bad: an outage of the token
+//! endpoint costs one deadline, not one per caller. While a token still holds, an early renewal that fails does no harm. All
+//! callers that want a token keep a pause that the endpoint asks for. This file never logs, shows or stores a secret or a
+//! token.
 //!
 //! Before: [`crate::podero`] needs a token. After: it goes into the `Authorization` header, nowhere else.
 
@@ -22,23 +22,23 @@ use crate::domain::call::RETRY_AFTER_MAX;
 use crate::domain::call::{Instead, Reply, TOKEN_SERVER_ERROR};
 use crate::pump;
 
-/// Outside the API's prefix, with the slash at its end (API page "get access token").
+/// Path outside the API's prefix, with the slash at its end (API page "get access token").
 const PATH: &str = "/oauth2/token/";
 
-/// Renewed so long before its end, or a tenth of its life if that is shorter. Podero's tokens live 10 h; five
-/// minutes outlast any call that starts with the old one.
+/// Limit of the time before a token's end at which it is renewed; a tenth of its life if that is shorter. Podero's tokens live
+/// 10 h; five minutes outlast any call that starts with the old one.
 const RENEWAL_LEAD_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// Life of a token whose answer does not say (RFC 6749 only recommends `expires_in`).
+/// Lifetime of a token whose answer does not say it (RFC 6749 only recommends `expires_in`).
 const LIFETIME_DEFAULT: Duration = Duration::from_secs(10 * 60);
 
-/// After an early renewal that failed, the old token serves for so long before the next attempt.
+/// Delay after an early renewal that failed; the old token serves meanwhile.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 
-/// How often [`Tokens::keep`] looks whether the token is due; far below [`RENEWAL_LEAD_MAX`].
+/// Interval at which [`Tokens::keep`] looks whether the token is due; far below [`RENEWAL_LEAD_MAX`].
 const KEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// A token as it is held now.
+/// The token that is held now.
 #[derive(Clone)]
 pub(super) struct Token {
     header: HeaderValue,
@@ -56,7 +56,7 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    /// The value of the `Authorization` header; marked sensitive.
+    /// The value of the `Authorization` header, marked sensitive.
     pub(super) fn header(&self) -> HeaderValue {
         self.header.clone()
     }
@@ -71,7 +71,7 @@ impl Token {
 pub(super) struct Tokens {
     http: reqwest::Client,
     url: String,
-    /// `Basic …`, made once; marked sensitive.
+    /// `Basic …`, made once, marked sensitive.
     credentials: HeaderValue,
     clock: Clock,
     held: Mutex<Held>,
@@ -81,26 +81,26 @@ pub(super) struct Tokens {
 #[derive(Default)]
 struct Held {
     token: Option<Token>,
-    /// Refreshes that ended, however they ended.
+    /// The number of refreshes that ended, well or not.
     refreshes: u64,
-    /// What the last refresh brought instead of a token.
+    /// The reply in place of a token, if the last refresh brought none.
     failure: Option<Instead>,
-    /// No early renewal before this.
+    /// The earliest time of an early renewal.
     renew_not_before: Option<Timestamp>,
-    /// The endpoint asked for a pause, then: no call asks for a token before its end.
+    /// The pause that the endpoint asked for, with its start and end: no call asks for a token before its end.
     paused: Option<(Timestamp, Timestamp)>,
 }
 
 enum Usable {
     Fresh(Token),
-    /// Still good, but it is time for the next one.
+    /// A token that is still good, although it is time for the next one.
     Due(Token),
     None,
 }
 
 impl Held {
     fn usable(&self, now: Timestamp, rejected: Option<u64>) -> Usable {
-        // A token that was asked for in the future has no age that is known: the clock was set back.
+        // The clock was set back if a token was asked for in the future: its age is unknown.
         let is_past = |at: Timestamp| at == at.no_later_than(now);
         let token = self.token.as_ref().filter(|token| Some(token.serial) != rejected && now < token.expires_at);
         let token = token.filter(|token| is_past(token.asked_at));
@@ -129,7 +129,7 @@ impl Tokens {
         }
     }
 
-    /// Whether a token that has not expired is at hand.
+    /// `true` when a token that has not expired is at hand.
     pub(super) fn is_ready(&self) -> bool {
         !matches!(self.lock().usable(self.clock.now(), None), Usable::None)
     }
@@ -167,7 +167,7 @@ impl Tokens {
         }
     }
 
-    /// Why the last refresh brought no token, where an answer came.
+    /// The reason why the last refresh brought no token, if an answer came.
     pub(super) fn trouble(&self) -> Option<&'static str> {
         match self.lock().failure {
             Some(Reply::Unsent { why } | Reply::Unknown { why }) => Some(why),
@@ -182,7 +182,7 @@ impl Tokens {
         (until > now && asked_at == asked_at.no_later_than(now)).then(|| until.since(now))
     }
 
-    /// Keeps a token at hand also while nobody calls, so that readiness tells the truth. Never ends.
+    /// Keeps a token at hand also while no call is made, so that readiness tells the truth. Never ends.
     pub(super) async fn keep(&self) {
         loop {
             let wait = match self.token(None).await {
@@ -215,7 +215,7 @@ impl Tokens {
         match read {
             Ok((header, lifetime)) => {
                 let lead = RENEWAL_LEAD_MAX.min(lifetime / 10);
-                // From when it was asked for: its life began before the answer came.
+                // Counted from the request: the token's life began before the answer came.
                 let token = Token {
                     header,
                     serial: held.refreshes,
@@ -246,8 +246,8 @@ impl Tokens {
     }
 }
 
-/// What the token endpoint's answer means for the calls that wait for it. Nothing of them was sent, so an
-/// endpoint in trouble is `Unsent`; one that says no, or is not there (wrong address), holds the bridge.
+/// Reads the token endpoint's answer for the calls that wait for it. Nothing of them was sent, so an endpoint in trouble is
+/// `Unsent`; one that says no, or is not there (wrong address), holds the bridge.
 fn read(received: &Received, now: Timestamp) -> Result<(HeaderValue, Duration), Instead> {
     let after = received.retry_after.as_deref().and_then(|text| wire::retry_after(text, now));
     match received.status {
@@ -274,7 +274,7 @@ fn parse(body: &[u8]) -> Option<(HeaderValue, Duration)> {
         Some(text) => text.parse().ok(),
         None => value.as_u64(),
     });
-    // A life of nothing would be asked for anew before each call; a second is the shortest that makes sense.
+    // A life of zero would make each call ask for a token again; a second is the shortest that makes sense.
     let lifetime = seconds.map_or(LIFETIME_DEFAULT, |seconds: u64| Duration::from_secs(seconds.max(1)));
     Some((header, lifetime))
 }

@@ -1,9 +1,9 @@
 //! A request's body that is not written once its claim's time is over.
 //!
-//! The time is looked at before a call is made; but a process may be stopped between that look and the writing (SIGSTOP,
-//! a machine that is frozen or moved) and go on when another replica has the claim, has looked, and is about to make
-//! the same thing. So the time is looked at once more when the connection asks for the bytes, which is in the same
-//! breath as their writing. Without its body a server cannot carry a create out. This file never sends anything.
+//! The client checks the time before a call; but a process may be stopped between that check and the write (SIGSTOP, a machine
+//! that is frozen or moved). It may go on when another replica has the claim, has looked, and is about to make the same thing.
+//! So the time is checked once more when the connection asks for the bytes, immediately before it writes them. Without its body
+//! a server cannot carry a create out. This file never sends anything.
 //!
 //! Before: [`crate::podero`] builds the request. After: the connection.
 
@@ -18,7 +18,7 @@ use http_body::{Body, Frame, SizeHint};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 
-/// Until when one call may leave; it knows whether it kept a body back.
+/// The time until which one call may leave; it knows whether it kept a body back.
 pub(super) struct Deadline {
     until: Timestamp,
     clock: Clock,
@@ -34,12 +34,12 @@ impl Deadline {
         self.clock.now() >= self.until
     }
 
-    /// Whether a guarded body was kept back: then its request surely was not carried out.
+    /// `true` when a guarded body was kept back: its request was not carried out.
     pub(super) fn struck(&self) -> bool {
         self.has_struck.load(Ordering::Acquire)
     }
 
-    /// A body that is written whole and in time, or not at all. Its length is known beforehand.
+    /// A body that is written whole and in time, or not at all. Its length is known in advance.
     pub(super) fn guard(&self, text: String) -> reqwest::Body {
         let deadline = Self { until: self.until, clock: self.clock.clone(), has_struck: self.has_struck.clone() };
         reqwest::Body::wrap(Guarded { deadline, left: Some(Bytes::from(text)) })
@@ -51,7 +51,7 @@ struct Guarded {
     left: Option<Bytes>,
 }
 
-/// The claim's time was over.
+/// The error of a body that is kept back.
 #[derive(Debug, thiserror::Error)]
 #[error("the claim's time was over")]
 struct Over;
@@ -85,7 +85,8 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    /// What a server that answers at once has received of a guarded request, and whether the client had an answer.
+    /// Posts a guarded request to a server that answers at once: the text that it received, and whether the client had an
+    /// answer.
     async fn post(deadline: &Deadline) -> (String, bool) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}/", listener.local_addr().expect("bound"));
@@ -117,7 +118,7 @@ mod tests {
     async fn once_the_time_is_over_no_byte_of_it_is_written() {
         let clock = Clock::manual(Timestamp::from_micros(0), 1);
         let deadline = Deadline::new(Timestamp::from_micros(1_000_000), clock.clone());
-        // As if the process had been stopped after its last look at the time.
+        // Stands for a process that was stopped after its last look at the time.
         clock.advance(Duration::from_secs(1));
         let (received, is_answered) = post(&deadline).await;
         assert!(!is_answered && deadline.struck());

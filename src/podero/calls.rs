@@ -1,4 +1,4 @@
-//! Every call in Podero's words: its request, and how a yes to it is read. Pure.
+//! Every call in Podero's terms: its request, and the reading of a yes to it. Pure.
 //!
 //! Before: a [`crate::domain::call`]. After: [`super::wire`] reads the answer's status and lists.
 
@@ -26,7 +26,7 @@ use crate::domain::event::{Field, FieldValue, Record};
 
 const PREFIX: &str = "/api/partners/v2.0";
 
-/// Pages of the two lists that an event asks for.
+/// The pages of the two lists that an event asks for.
 #[derive(Default)]
 pub(super) struct EventPages {
     buildings: Option<ListPart<BuildingFound>>,
@@ -76,7 +76,7 @@ impl PartnerCall for Call {
             }
             Self::UpdateBuilding { user, building, name, changes, .. } => {
                 let mut body = changed(changes, is_of_building);
-                // Podero's schema requires the name in every write; one that is to be cleared stays.
+                // Podero's schema requires the name in every write; a name that is to be cleared stays.
                 if body.get("name").is_none_or(Value::is_null) {
                     body.insert("name".to_owned(), json_of(Field::Name, name));
                 }
@@ -128,7 +128,7 @@ impl PartnerCall for Call {
             Self::FindUser { external_id } => one(body, notes, |item, notes| {
                 let user = user_of(item, notes)?;
                 if user.external_id.as_deref().is_some_and(|key| key != external_id.as_str()) {
-                    // A server that matches loosely must not lend us another customer's user.
+                    // A server that matches loosely must not give this customer another one's user.
                     return Err(Reply::Unknown { why: ANOTHER_WHY });
                 }
                 Ok(Done::UserLookedUp(Some(user).filter(|_| !item.get("deleted_at").is_some_and(is_set))))
@@ -219,8 +219,8 @@ impl PartnerCall for ListUsers {
     }
 }
 
-/// Reads the connectivity of a user's heat pumps. An entry that could not be read stands in the answer with the nil id: a heat
-/// pump that is not named may be hidden behind it.
+/// Reads the connectivity of a user's heat pumps. An entry that could not be read stands in the answer with the nil id: it may
+/// be any heat pump that the answer does not name.
 #[derive(Debug)]
 pub(super) struct ObserveHeatPumps {
     pub(super) user: Uuid,
@@ -243,7 +243,7 @@ impl PartnerCall for ObserveHeatPumps {
     }
 }
 
-/// Reads one heat pump in detail, as `A`: for the watch an [`Observation`], for support the way in which its owner can reconnect it.
+/// Reads one heat pump in detail, as `A`: for the watch an [`Observation`], for support how its owner can reconnect it.
 #[derive(Debug)]
 pub(super) struct GetHeatPump<A> {
     pub(super) user: Uuid,
@@ -254,7 +254,7 @@ pub(super) struct GetHeatPump<A> {
 impl GetHeatPump<Observation> {
     pub(super) fn observe(user: Uuid, heat_pump: Uuid) -> Self {
         let detail = |item: &Map<String, Value>, notes: &mut DriftNotes| {
-            // This is the detail: there is nothing more to ask for.
+            // This is the detail: no further call shows more.
             Some(Observation { wants_detail: false, ..observation(item, notes)? })
         };
         Self { user, heat_pump, detail }
@@ -290,7 +290,8 @@ impl<A: std::fmt::Debug + Send> PartnerCall for GetHeatPump<A> {
     }
 }
 
-/// It stays pending until its owner has done it: a second link is as good as the first, so a repeat is harmless.
+/// Begins to resolve an action. It stays pending until its owner has done it: a second link is as good as the first, so a
+/// repeat is harmless.
 impl PartnerCall for ResolveCue {
     type Answer = String;
     type Pages = ();
@@ -303,7 +304,7 @@ impl PartnerCall for ResolveCue {
         false
     }
 
-    /// Its page writes `successUrl` where all others write `success_url`; what the action itself asks for goes before that.
+    /// Its page writes `successUrl`, all others write `success_url`; the name that the action itself asks for takes precedence.
     fn request(&self, _: Uuid) -> Result<RequestParts, Refusal> {
         let Self { cue, success_url, cancel_url, language } = self;
         let secret = segment(&cue.secret.0)?;

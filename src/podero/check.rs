@@ -1,6 +1,6 @@
 //! Asks Podero whether the settings are right, outside of the budget and without changing anything there.
 //!
-//! Before: [`super::client`]. After: an operator reads what was found.
+//! Before: [`super::client`]. After: an operator reads the result.
 
 use super::answer::{Coding, Lost, coding_of};
 use super::auth::Token;
@@ -10,37 +10,37 @@ use super::wire::PartnerCall;
 use crate::domain::CustomerId;
 use crate::domain::call::{Call, Reply};
 
-/// A problem that [`Client::check`] found.
+/// The problems that [`Client::check`] finds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     /// Podero gives no token for these credentials.
     #[error("Podero refuses the client credentials (status {status})")]
     Credentials {
-        /// The status that said so.
+        /// The status of the refusal.
         status: u16,
     },
-    /// The token is good, the organisation is not.
+    /// The token is good, but the organisation is not.
     #[error("Podero does not open the organisation to these credentials (status {status})")]
     Organisation {
-        /// The status that said so.
+        /// The status of the refusal.
         status: u16,
     },
     /// Podero was reached and fails.
     #[error("Podero was reached and fails (status {status}): the trouble is at Podero, not on the way to it")]
     Failing {
-        /// The status that said so.
+        /// The status of the failure.
         status: u16,
     },
-    /// Podero says something that no page shows.
+    /// Podero answers with a status that no page shows.
     #[error("Podero answers with an unexpected status ({status})")]
     Status {
-        /// This one.
+        /// The unexpected status.
         status: u16,
     },
-    /// Nothing can be said now.
+    /// Podero gives no usable answer now.
     #[error("Podero does not answer as it should: {why}")]
     Away {
-        /// What went wrong.
+        /// The reason.
         why: &'static str,
     },
 }
@@ -70,7 +70,7 @@ fn of_probe(status: u16) -> Result<u16, Unfit> {
     }
 }
 
-/// A status that says nothing about credentials or organisation.
+/// The problem for a status that says nothing about credentials or organisation.
 fn not_well(status: u16) -> Unfit {
     match status {
         300..=399 => Unfit::Away { why: "it redirects; check podero.base_url" },
@@ -81,9 +81,9 @@ fn not_well(status: u16) -> Unfit {
 }
 
 impl Client {
-    /// Gets a token, asks for the organisation's users without reading them, and looks up the id that the circuit's probe
-    /// asks for. Works outside of the budget and without the [`Dispatcher`], changes nothing at Podero. Each step follows only
-    /// when the one before it went well; `told` hears of each.
+    /// Gets a token, asks for the organisation's users without reading them, and looks up the id that the circuit's probe asks
+    /// for. Works outside of the budget and without the [`Dispatcher`]; changes nothing at Podero. Each step follows only when
+    /// the one before it went well; `told` receives each result.
     pub async fn check(&self, mut told: impl FnMut(Checked)) -> Result<(), Unfit> {
         let inner = &*self.0;
         let mut tell = |step, outcome: Result<u16, Unfit>| {

@@ -1,4 +1,4 @@
-//! The partner over HTTP: sends each call through the budget, and reads its answer.
+//! The partner over HTTP: sends each call through the budget and reads its answer.
 //!
 //! Before: the stages ask by [`super::Partner`]. After: [`super::wire`] reads the answers, [`super::gate`] learns from them.
 
@@ -27,22 +27,22 @@ use crate::domain::call::{Call, Operation, Reconnection, Reply, ResolveCue, User
 use crate::domain::partner_health::{CircuitCause, Hold, Opening, PartnerHealth};
 use crate::domain::{CustomerId, Timestamp};
 
-/// The longest time for a connection to come about. Shorter than the whole deadline, so that a host which does
-/// not answer at all is `Unsent`, not `Unknown`.
+/// Timeout of connecting. Shorter than the whole deadline, so that a host which does not answer at all is `Unsent`, not
+/// `Unknown`.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 
-/// Idle connections are given up before a server's own keep-alive limit (60 s and more where known) closes them
-/// under a request that is being written, which would leave that call in doubt.
+/// Timeout of an idle connection. The bridge closes it before a server's own keep-alive limit (60 s and more where known) can
+/// close it under a request that is being written, which would leave that call in doubt.
 const IDLE_MAX: Duration = Duration::from_secs(20);
 
-/// Pages of one list: 512 of 200 entries are twice the largest fleet that is planned for.
+/// Limit of the pages of one list: 512 of 200 entries are twice the largest fleet that is planned for.
 const PAGES_MAX: usize = 512;
 
 /// Time for which an answer that could not be read is shown to operators: a single one passes by itself, and a gateway that
 /// packs answers does it again within that.
 const UNREADABLE_SHOWN: Duration = Duration::from_mins(15);
 
-/// What a probe looks up: an id that no customer has, since it would have to be signed up with it.
+/// Id that a probe looks up. No customer has it, since a customer would have to be signed up with it.
 pub(super) const PROBE_ID: &str = "podero-bridge-probe";
 
 /// A call as it would be sent, but for host and credentials.
@@ -56,7 +56,7 @@ pub struct CallPreview {
     pub body: Option<serde_json::Value>,
 }
 
-/// How a call would be sent. Nothing is.
+/// Shows how a call would be sent, and sends nothing.
 pub fn preview(call: &Call) -> CallPreview {
     match PartnerCall::request(call, Uuid::nil()) {
         Ok(RequestParts { method, path, body }) => CallPreview { method: method.to_string(), path, body },
@@ -81,28 +81,28 @@ fn status_text(status: u16) -> &'static str {
     })
 }
 
-/// How Podero stands to this process, in few words for an operator.
+/// Podero's state as this process sees it, short enough for an operator's line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outlook {
     /// Calls go at full pace.
     Clear,
-    /// Calls go, more slowly than the budget would allow: Podero asked for it.
+    /// Calls go more slowly than the budget allows: Podero asked for it.
     Slowed {
         /// Requests per second now.
         per_second: u32,
-        /// And otherwise.
+        /// Requests per second at full pace.
         of: u32,
     },
     /// Podero asked for a pause.
     Paused {
-        /// Its end.
+        /// The end of the pause.
         until: Timestamp,
     },
     /// The circuit is open.
     Open {
         /// When it opened.
         since: Timestamp,
-        /// What opened it.
+        /// The cause of the opening.
         why: CircuitCause,
     },
 }
@@ -114,15 +114,15 @@ pub struct Client(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     http: reqwest::Client,
     pub(super) settings: Settings,
-    /// Without a slash at its end.
+    /// The address without a slash at its end.
     base_url: String,
     clock: Clock,
     pub(super) tokens: Arc<Tokens>,
     throttle: Throttle,
-    /// The memory of all answers that are being read.
+    /// The memory that all answers share while they are read.
     pool: Pool,
     watcher: Arc<dyn Observe>,
-    /// Calls whose last answer could not be read, when it came, and why.
+    /// The calls whose last answer could not be read, with its time and the reason.
     unreadable: Mutex<BTreeMap<Operation, (Timestamp, &'static str)>>,
 }
 
@@ -133,8 +133,8 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Runs until `shutdown`, or until every [`Client`] is gone. Calls that still wait then are `Unsent`, so stop
-    /// the stages first.
+    /// Runs until `shutdown`, or until every [`Client`] is gone. Calls that still wait then are `Unsent`, so stop the stages
+    /// first.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         tokio::select! {
             () = shutdown => {}
@@ -162,7 +162,7 @@ impl Client {
             .timeout(settings.timeout)
             .pool_idle_timeout(IDLE_MAX)
             .pool_max_idle_per_host(settings.max_in_flight)
-            // A proxy that the environment names is not for the bridge: its credentials would go there.
+            // A proxy that the environment names is not meant for the bridge: its credentials would go there.
             .no_proxy();
         let http = match &settings.proxy {
             Some(proxy) => http.proxy(reqwest::Proxy::all(proxy).map_err(|_| Error::Proxy)?),
@@ -179,17 +179,17 @@ impl Client {
         Ok((Self(Arc::new(inner)), dispatcher))
     }
 
-    /// Whether a token that has not expired is at hand; the [`Dispatcher`] sees to it.
+    /// `true` when a token that has not expired is at hand; the [`Dispatcher`] keeps it so.
     pub fn has_token(&self) -> bool {
         self.0.tokens.is_ready()
     }
 
-    /// Why the last try brought no token, if it brought an answer that cannot be used.
+    /// The reason why the last refresh brought no token, if it brought an answer that cannot be used.
     pub fn token_trouble(&self) -> Option<&'static str> {
         self.0.tokens.trouble()
     }
 
-    /// A call whose last answer could not be read, and why, if that was lately.
+    /// A call whose last answer, a short time ago, could not be read, and the reason.
     pub fn unreadable(&self) -> Option<(Operation, &'static str)> {
         let now = self.0.clock.now();
         let unreadable = self.0.unreadable();
@@ -197,22 +197,22 @@ impl Client {
         lately.map(|(operation, (_, why))| (*operation, *why))
     }
 
-    /// What this process knows of Podero as a whole.
+    /// The health of Podero, as this process knows it.
     pub fn health(&self) -> PartnerHealth {
         self.0.throttle.health()
     }
 
-    /// Learns what other replicas know, and how many live, this one among them: each uses its part of the budget.
+    /// Learns what other replicas know, and the number of live replicas, this one among them: each uses its part of the budget.
     pub fn adopt(&self, known: PartnerHealth, replicas: usize) {
         self.0.throttle.adopt(known, replicas);
     }
 
-    /// Rung when a pause or the circuit changed by what this process learnt; for one listener.
+    /// Woken when this process learnt of a change of a pause or the circuit; for one listener.
     pub fn changed(&self) -> Arc<Notify> {
         self.0.throttle.changed()
     }
 
-    /// How Podero stands to this process.
+    /// Podero's state for an operator.
     pub fn outlook(&self) -> Outlook {
         let (now, health) = (self.0.clock.now(), self.health());
         match health.hold(now) {
@@ -225,30 +225,30 @@ impl Client {
         }
     }
 
-    /// Requests per second that this process may make now, and when nothing slows it down.
+    /// Requests per second that this process may make now, and at full pace.
     pub fn per_second(&self) -> (u32, u32) {
         self.0.throttle.per_second()
     }
 
-    /// What [`Client::probe`] would find out; `None` when it would not ask.
+    /// The purpose of a probe now; `None` when [`Client::probe`] would send none.
     pub fn purpose(&self) -> Option<ProbePurpose> {
         self.0.throttle.purpose()
     }
 
-    /// Rung when calls fail so that a probe has to tell whose trouble it is; for one listener.
+    /// Woken when calls fail so that a probe has to find out whether the trouble is Podero's; for one listener.
     pub fn suspected(&self) -> Arc<Notify> {
         self.0.throttle.suspected()
     }
 
-    /// Asks Podero something harmless, if it is time to; the answer opens the circuit, closes it or keeps it open for
-    /// longer. Beside the budget: it must not wait behind calls that hang. `false` when it was not time.
+    /// Asks Podero something harmless, if a probe is due; the answer opens the circuit, closes it or keeps it open for longer.
+    /// Outside the budget: a probe must not wait behind calls that hang. `false` when none was due.
     pub async fn probe(&self) -> bool {
         let Some(probe) = self.0.throttle.probe() else { return false };
         let is_organisation =
             matches!(probe.opening(), Some(Opening { why: CircuitCause::Refused { status: 404 | 410 }, .. }));
         let reply = match CustomerId::accept(PROBE_ID) {
-            // "Not there" is what a look-up of nobody hears anyway, so it takes another call to see that the
-            // organisation is back.
+            // A look-up of an unknown id is answered "not there" in any case, so another call has to show that the organisation
+            // is back.
             _ if is_organisation => self.0.look_at_organisation().await,
             Some(external_id) => self.0.look_up(&Call::FindUser { external_id }).await,
             None => return false,
@@ -258,7 +258,7 @@ impl Client {
         true
     }
 
-    /// Looks for the way in which the owner of a heat pump can reconnect it, for support.
+    /// Looks up how the owner of a heat pump can reconnect it, for support.
     pub async fn find_reconnection(
         &self,
         user: Uuid,
@@ -308,14 +308,14 @@ impl Partner for Client {
     }
 }
 
-/// One request and what is known of its making, whatever it reads.
+/// One request and what is known of its making, whatever the call.
 struct Exchange<A> {
     reading: Reading<A>,
     evidence: Evidence,
 }
 
 impl Inner {
-    /// One urgent call. A list in many pages must not outlive the claim that asked for it.
+    /// Makes one urgent call. A list in many pages must not outlive the claim that asked for it.
     async fn ask_in_time<R: PartnerCall>(
         &self,
         request: &R,
@@ -327,7 +327,7 @@ impl Inner {
         reply.unwrap_or(Reply::Unknown { why: "took too long" })
     }
 
-    /// One call: one request, or as many as a list has pages. Each takes a slot of the budget.
+    /// Makes one call: one request, or one for each page of a list. Each takes a slot of the budget.
     async fn ask<R: PartnerCall>(
         &self,
         request: &R,
@@ -360,7 +360,7 @@ impl Inner {
         Reply::Unknown { why: "list without end" }
     }
 
-    /// One call next to the budget, of which only the outcome counts.
+    /// Makes one call outside the budget, of which only the outcome counts.
     async fn look_up(&self, call: &Call) -> Reply<()> {
         let parts = match PartnerCall::request(call, self.settings.org_id) {
             Ok(parts) => parts,
@@ -372,7 +372,7 @@ impl Inner {
         }
     }
 
-    /// Whether the organisation is there: the list of its users, of which only the status is read.
+    /// Asks for the organisation's list of users, of which only the status is read.
     async fn look_at_organisation(&self) -> Reply<()> {
         let token = match self.tokens.token(None).await {
             Ok(token) => token,
@@ -391,7 +391,7 @@ impl Inner {
         }
     }
 
-    /// One request with a good token; once more with a fresh one after a 401, which says that nothing was done.
+    /// Makes one request with a good token, and once more with a fresh one after a 401, which says that nothing was done.
     async fn exchange<R: PartnerCall>(
         &self,
         request: &R,
@@ -404,7 +404,7 @@ impl Inner {
             Urgency::Event { until } => Some(Deadline::new(until, self.clock.clone())),
             Urgency::Poll => None,
         };
-        // A newer claim may exist by then and have looked already: what leaves after that look makes doubles.
+        // By then a newer claim may exist and have looked already: a request that leaves after that look makes doubles.
         let late = || {
             let reading = Reading::Whole(Reply::Unsent { why: "the claim's time was over" });
             Exchange { reading, evidence: Evidence::Nothing }
@@ -457,7 +457,7 @@ impl Inner {
         }
     }
 
-    /// One request and its answer.
+    /// Sends one request and reads its answer.
     async fn attempt<R: PartnerCall>(
         &self,
         request: &R,
@@ -491,12 +491,12 @@ impl Inner {
             );
             self.watcher.drift(operation, drift);
         }
-        // It was the bridge that had no memory for the answer.
+        // The bridge itself had no memory for the answer.
         let is_ours = matches!(received, Err(Lost::NoRoom));
         Exchange { reading, evidence: if is_ours { Evidence::Nothing } else { R::EVIDENCE } }
     }
 
-    /// Remembers why answers to a call cannot be read, and says so once.
+    /// Remembers why answers to a call cannot be read, and logs it once.
     fn note_unreadable<A>(
         &self,
         operation: Operation,
@@ -513,7 +513,7 @@ impl Inner {
                     tracing::warn!(operation = operation.name(), why, "an answer of Podero cannot be read");
                 }
             }
-            // No answer, or one that need not be read.
+            // There is no answer, or none that must be read.
             Reading::Whole(
                 Reply::Unknown { .. }
                 | Reply::Refused(_)

@@ -1,7 +1,7 @@
-//! Where Podero's answers leave what its pages show: an operator is to see a change of the contract before it hurts.
+//! Differences between Podero's answers and its pages: an operator is to see a change of the contract before it hurts.
 //!
-//! The bridge stays as tolerant as [`super::wire`] is, which shows each entry as it reads it; this file only tells, by
-//! names from a closed set, once per answer. Pure. It says nothing of any value.
+//! The bridge stays as tolerant as [`super::wire`] is, which shows each entry as it reads it; this file only reports, by names
+//! from a closed set, once per answer. Pure. It says nothing of any value.
 //!
 //! Before: an answer as it came. After: the metrics.
 
@@ -14,14 +14,14 @@ use crate::domain::Timestamp;
 use crate::domain::alert::is_ahead;
 use crate::domain::names::names;
 
-/// Statuses that some page shows, or that the framework behind the API gives by itself; and all from 500 on.
+/// Statuses that a page shows, or that the framework behind the API gives by itself. All from 500 on are known, too.
 const STATUSES: [u16; 12] = [200, 201, 204, 400, 401, 403, 404, 405, 409, 413, 422, 429];
-/// Pages on users: `guest` stands in schemas only.
+/// Roles of users on the pages: `guest` stands in schemas only.
 const ROLES: [&str; 4] = ["admin", "staff", "user", "guest"];
-/// Pages on heat pumps: the only two that are shown.
+/// States of heat pumps on the pages: the only two that are shown.
 const LIFECYCLE_STATES: [&str; 2] = ["authenticated", "error"];
 const CONNECTION_STATUSES: [&str; 4] = ["ok", "warning", "error", "unknown"];
-/// Pages on cues; more are announced there.
+/// Codes of actions on the pages; more are announced there.
 const ACTION_CODES: [&str; 1] = ["reauthenticate"];
 
 names! {
@@ -66,17 +66,17 @@ names! {
 #[derive(Debug, Default)]
 pub(super) struct DriftNotes {
     drifts: Vec<Drift>,
-    /// When the answer came.
+    /// The time at which the answer came.
     now: Option<Timestamp>,
 }
 
 impl DriftNotes {
-    /// Of an answer that came just now. Its body is told entry by entry, as it is read.
+    /// The notes on an answer that came just now. The reader of its body notes entry by entry.
     pub(super) fn of(received: &Received, now: Timestamp) -> Self {
         let mut found = Self { now: Some(now), ..Self::default() };
         let status = received.status;
         if received.coding.is_some() {
-            // Whatever its status: nothing in it can be read.
+            // Noted for any status: nothing in the answer can be read.
             found.note(Drift::CodedAnswer);
         } else if !STATUSES.contains(&status) && status < 500 {
             found.note(Drift::NewStatus);
@@ -84,7 +84,7 @@ impl DriftNotes {
         found
     }
 
-    /// How the answer differs.
+    /// The differences that were noted.
     pub(super) fn drifts(&self) -> &[Drift] {
         &self.drifts
     }
@@ -95,14 +95,14 @@ impl DriftNotes {
         }
     }
 
-    /// A body that is no JSON, or another kind of value than the pages show. None at all is no drift.
+    /// Notes a body that is no JSON, or another kind of value than the pages show. An empty body is no drift.
     pub(super) fn unreadable(&mut self, body: &[u8]) {
         if !body.is_empty() {
             self.note(Drift::UnexpectedShape);
         }
     }
 
-    /// A moment in the past, or none.
+    /// Notes a moment that is not in the past; a missing one is no drift.
     fn past(&mut self, value: Option<&Value>) {
         match value.map_or(ReadMoment::Never, moments::told) {
             ReadMoment::Never => {}
@@ -112,7 +112,7 @@ impl DriftNotes {
         }
     }
 
-    /// A text of a closed set; none is no drift.
+    /// Notes a text outside of a closed set; a missing one is no drift.
     fn word(&mut self, value: Option<&Value>, known: &[&str], unknown: Drift) {
         match value {
             None | Some(Value::Null) => {}
@@ -131,29 +131,29 @@ impl DriftNotes {
         }
     }
 
-    /// An entry of the list of users.
+    /// Looks at an entry of the list of users.
     pub(super) fn user(&mut self, entry: &Value) {
         self.one(entry, Self::user_of);
     }
 
-    /// An entry of a list of buildings.
+    /// Looks at an entry of a list of buildings.
     pub(super) fn home(&mut self, entry: &Value) {
         self.one(entry, Self::id);
     }
 
-    /// An entry of a list of heat pumps.
+    /// Looks at an entry of a list of heat pumps.
     pub(super) fn pump(&mut self, entry: &Value) {
         self.one(entry, Self::pump_of);
     }
 
-    /// Something that has an id.
+    /// Looks at the id of an object.
     pub(super) fn id(&mut self, item: &Map<String, Value>) {
         if item.get("id").and_then(Value::as_str).is_none_or(|id| Uuid::parse_str(id).is_err()) {
             self.note(Drift::MissingId);
         }
     }
 
-    /// A user.
+    /// Looks at a user.
     pub(super) fn user_of(&mut self, item: &Map<String, Value>) {
         self.id(item);
         if item.get("role").is_none_or(Value::is_null) {
@@ -162,7 +162,7 @@ impl DriftNotes {
         self.word(item.get("role"), &ROLES, Drift::UnknownRole);
     }
 
-    /// A heat pump.
+    /// Looks at a heat pump.
     pub(super) fn pump_of(&mut self, item: &Map<String, Value>) {
         self.id(item);
         match item.get("is_authenticated") {

@@ -15,8 +15,8 @@ use crate::domain::call::{BuildingFound, Changes, Cue, Hidden, PumpFound, Reconn
 use crate::domain::event::{Field, FieldValue, Record};
 use crate::domain::{CustomerId, link};
 
-/// The longest label that is kept: names of manufacturers, models and countries stand in indices. Podero's own text fields
-/// have 100 characters.
+/// Limit of a label: names of manufacturers, models and countries stand in indices. Podero's own text fields have 100
+/// characters.
 const LABEL_CHARS_MAX: usize = 100;
 
 pub(super) fn is_of_user(field: Field) -> bool {
@@ -27,7 +27,7 @@ pub(super) fn is_of_building(field: Field) -> bool {
     Field::BUILDING.contains(&field) || Field::ADDRESS.contains(&field)
 }
 
-/// Fields that Podero counts or switches; every other one is text.
+/// `true` for text; Podero counts or switches the other fields.
 fn is_text(field: Field) -> bool {
     !matches!(field, Field::PropertySizeM2 | Field::PropertyAge | Field::NumOccupants | Field::Photovoltaic)
 }
@@ -57,7 +57,7 @@ pub(super) fn changed(changes: &Changes, is_allowed: fn(Field) -> bool) -> Map<S
         .collect()
 }
 
-/// The fields of a user in the list of all that are read; no other is kept.
+/// The fields that are read of a user in the list of all; no other is kept.
 pub(super) fn is_of_user_line(name: &str) -> bool {
     matches!(
         name,
@@ -65,7 +65,7 @@ pub(super) fn is_of_user_line(name: &str) -> bool {
     )
 }
 
-/// Every field that is read of any answer about one thing.
+/// The fields that are read of any answer about one thing.
 pub(super) fn is_read(name: &str) -> bool {
     let is_own = |fields: &[Field]| fields.iter().any(|field| field.name() == name);
     matches!(
@@ -157,7 +157,7 @@ fn connection_status(word: &str) -> Option<ConnectionStatus> {
     }
 }
 
-/// The newer way first: a cue of an action `reauthenticate`; else `authorization_url`. Either may be missing.
+/// Tries the newer way first, a cue of an action `reauthenticate`; else `authorization_url`. Either may be missing.
 pub(super) fn reconnection(item: &Map<String, Value>, notes: &mut DriftNotes) -> Option<Reconnection> {
     let actions = item.get("actions").and_then(Value::as_array);
     let cue = actions.into_iter().flatten().filter(|action| is_reauthentication(action)).find_map(cue);
@@ -165,12 +165,12 @@ pub(super) fn reconnection(item: &Map<String, Value>, notes: &mut DriftNotes) ->
     cue.map(Reconnection::Cue).or_else(page)
 }
 
-/// `resolution_link` is an object with `url` and `required_parameters`, or the address alone: the pages show both. Of
-/// the address only the cue's id and its secret are taken: where to send them is ours to know.
+/// `resolution_link` is an object with `url` and `required_parameters`, or the address alone: the pages show both. Of the
+/// address only the cue's id and its secret are taken: the bridge knows where to send them.
 fn cue(action: &Value) -> Option<Cue> {
     let told = action.get("resolution_link")?;
     let address = told.as_str().or_else(|| told.get("url")?.as_str())?;
-    // Of a longer one only the beginning is here, and the secret may be cut.
+    // A longer one is here only in its beginning, and the secret may be cut.
     let url = Url::parse(address).ok().filter(|_| address.len() < pruned::TEXT_BYTES_MAX)?;
     let asked = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
     let in_path = || url.path_segments()?.skip_while(|part| *part != "cues").nth(1).map(str::to_owned);
@@ -207,10 +207,10 @@ pub(super) fn record_of(item: &Map<String, Value>, is_allowed: fn(Field) -> bool
         .collect()
 }
 
-/// A field's value in whatever type it came; nothing and an empty text are the same nothing.
+/// A field's value in whatever type it came; a missing value and an empty text are the same.
 fn value_of(field: Field, value: &Value) -> Option<FieldValue> {
     if let (Field::ZipCode, Some(number)) = (field, value.as_i64()) {
-        // One page shows it so. It stays a number, which tells that its leading zeros may be gone.
+        // One page shows a number. It stays one, which shows that its leading zeros may be gone.
         return Some(FieldValue::Number(number));
     }
     if is_text(field) {
@@ -236,12 +236,12 @@ fn whole(number: &serde_json::Number) -> Option<i64> {
     })
 }
 
-/// Whether it can be one of our customers' ids; anything else is nobody's that we know.
+/// `true` for a text that can be one of our customers' ids; no customer is known by another.
 fn is_key(id: &str) -> bool {
     CustomerId::accept(id).is_some()
 }
 
-/// A short text that things are grouped by: no control characters, and no longer than Podero's own fields.
+/// A short text by which things are grouped: no control characters, and no longer than Podero's own fields.
 fn label(value: &Value) -> Option<String> {
     let text: String = text_of(value)?.chars().filter(|c| !c.is_control()).take(LABEL_CHARS_MAX).collect();
     (!text.is_empty()).then_some(text)
@@ -268,7 +268,7 @@ pub(super) fn id_of(value: Option<&Value>) -> Option<Uuid> {
     value.and_then(Value::as_str).and_then(|text| Uuid::parse_str(text).ok())
 }
 
-/// An address that may go out ([`link::may_go_out`]); one that may not is told to operators, and left out.
+/// An address that may go out ([`link::may_go_out`]); one that may not is noted for operators and left out.
 fn link(value: Option<&Value>, notes: &mut DriftNotes) -> Option<String> {
     let address = value.and_then(Value::as_str).filter(|address| !address.is_empty())?;
     if !link::may_go_out(address) {
@@ -278,7 +278,7 @@ fn link(value: Option<&Value>, notes: &mut DriftNotes) -> Option<String> {
     Some(address.to_owned())
 }
 
-/// The address that an answer is all about.
+/// The address that an answer is only about.
 pub(super) fn wanted_link<A>(
     item: &Map<String, Value>,
     name: &str,
