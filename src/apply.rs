@@ -1,7 +1,7 @@
 //! Stage 2, per customer and in order: claim -> next -> call -> judge -> settle. One screen of control flow.
 //!
-//! It decides nothing: what to call is `domain::plan`'s, what a reply means `domain::verdict`'s. No transaction is
-//! open while Podero is called. What it must never do is act on a claim whose lease is about to lapse.
+//! It decides nothing: `domain::plan` says which call comes next, `domain::verdict` what a reply means. No transaction is open
+//! while Podero is called. It must never act on a claim whose lease is about to lapse.
 //!
 //! Before: the inbox, by [`crate::store`]. After: the outbox, by [`crate::outbound`].
 
@@ -27,54 +27,54 @@ use crate::podero::Partner;
 use crate::pump::{self, Step};
 use crate::store::{self, Asked, CallMade, Claim, Settled, Store};
 
-/// Calls for one event in one claim. A sign-up takes five, a move of a home with many pumps a few dozen; more
-/// than this is a disagreement with Podero that going on will not end.
+/// Limit of calls for one event in one claim. A sign-up takes five, a move of a home with many pumps a few dozen; more than
+/// this is a disagreement with Podero that going on will not end.
 const CALLS_MAX: usize = 200;
 
-/// Of a lease, for what is not the call: commits that wait their turn, a clock that differs between replicas.
+/// Part of a lease for everything but the call: commits that wait their turn, clocks that differ between replicas.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(20);
 
 /// Limit of a lease under any settings that are allowed: one that lies further ahead was taken by a clock that was wrong.
 /// Another replica may have other settings, and its leases are not to be judged by those of this one.
 pub const LEASE_MAX: Duration = Duration::from_mins(10);
 
-/// Events that one commit claims: as many as wait is best, and a group commit has room for others.
+/// Limit of the events that one commit claims: as many as wait is best, and a group commit has room for others.
 const CLAIMS_AT_ONCE: usize = 64;
 
-/// A store that is away is asked again after so long.
+/// Delay before a store that is away is asked again.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 
-/// When the circuit is open there is nothing to do but to look again.
+/// Limit of the wait while the circuit is open, before the next look at it.
 const CIRCUIT_LOOK: Duration = Duration::from_secs(1);
 
-/// Everything the stage needs; shared by all who work.
+/// Everything the stage needs; shared by all its workers.
 pub struct Applier<P> {
     /// The tables.
     pub store: Store,
     /// Podero.
     pub partner: P,
-    /// What the operator chose.
+    /// The operator's settings.
     pub policy: Policy,
     /// Time and jitter.
     pub clock: Clock,
     /// Counters.
     pub metrics: Metrics,
-    /// Rung when there may be more to take: one wake-up may stand for many events.
+    /// Woken when there may be more to take: one wake-up may stand for many events.
     pub wake: Arc<Notify>,
-    /// Rung when there is something to publish.
+    /// Woken when there is something to publish.
     pub wake_outbound: Arc<Notify>,
-    /// The longest that one call can take, from asking for its turn to its reply.
+    /// The longest time of one call, from asking for its turn to its reply.
     pub call_time_max: Duration,
-    /// Of that, the last request alone, from its first byte to its reply (`podero.timeout`). What nobody heard of may be
-    /// under way for as long again.
+    /// The part of that for the last request alone, from its first byte to its reply (`podero.timeout`). A request without a
+    /// reply may be under way for as long again.
     pub request_time_max: Duration,
     /// Permits of claims that are worked on: `claims_for` the calls that may be under way from here. A claim that only waits
     /// for its turn at Podero keeps its lane from a replica that is free. A claim that only has to be settled needs none.
     pub permits: Permits,
 }
 
-/// Claims for so many places at Podero: nearly each has one that is there and one that waits for its turn, so that a place
-/// that comes free is taken at once, and not after a commit. A single place has but one.
+/// The number of claims for this many calls at once: nearly two for each, one at Podero and one that waits for its turn, so
+/// that a slot that comes free is taken at once, and not after a commit. For a single slot it is one.
 const fn claims_for(places: usize) -> usize {
     places.saturating_mul(2).saturating_sub(1)
 }
@@ -97,8 +97,8 @@ impl<P: Partner> Applier<P> {
         }
     }
 
-    /// Takes what is due, as much as there are places for, and works on each in a task of `tasks`: one commit claims for
-    /// many, and nobody asks in vain. Dropping `tasks` ends them where they are, as a crash would.
+    /// Claims what is due, as much as there are permits for, and works on each in a task of `tasks`: one commit claims for
+    /// many, and no task asks in vain. Dropping `tasks` ends them where they are, as a crash would.
     pub async fn feed(self: Arc<Self>, tasks: &Mutex<JoinSet<()>>) -> Step {
         match self.claim(CLAIMS_AT_ONCE).await {
             ControlFlow::Continue(claimed) => {
@@ -139,8 +139,8 @@ impl<P: Partner> Applier<P> {
             }
         };
         let claimed = claims.into_iter().zip(permits).map(|(mut claim, permit)| {
-            // An outage in which nobody could call is no part of an event's age: else the first failure after a
-            // long one would park what has failed twice.
+            // An outage in which no replica could call is no part of an event's age: else the first failure after a long one
+            // would park an event that has failed twice.
             let failing_since = &mut claim.work.failing_since;
             *failing_since = failing_since.map(|since| self.partner.back_since().map_or(since, |at| at.max(since)));
             Claimed { claim, permit }
@@ -162,7 +162,7 @@ impl<P: Partner> Applier<P> {
         drop(permit);
         let fate = match fate {
             Ok(Some(fate)) => fate,
-            // A newer claim exists: whatever was found out is theirs to find out.
+            // A newer claim exists: its worker finds out again what this one has found.
             Ok(None) => return Step::Busy,
             Err(_) => {
                 tracing::error!(event.id = %claim.work.event.id, "the bridge panicked over an event; it is parked");
@@ -234,7 +234,7 @@ impl<P: Partner> Applier<P> {
         }
     }
 
-    /// Whether a churn may take its customer away now; else its fate, or `None` as [`Applier::drive`] says it.
+    /// Asks whether a churn may take its customer away now; else its fate, or `None` as [`Applier::drive`] says it.
     async fn ask_brake(&self, claim: &mut Claim) -> ControlFlow<Option<Fate>> {
         let Some(brake) = self.policy.brake else { return ControlFlow::Continue(()) };
         let asked = loop {
@@ -265,7 +265,8 @@ impl<P: Partner> Applier<P> {
         }
     }
 
-    /// Where customers cannot be counted the count decides alone; where there is no count, nobody can decide yet.
+    /// Asks the store. If customers cannot be counted, `churn.brake_count` decides alone; if that is not set, nothing can be
+    /// decided yet.
     async fn asked_brake(&self, claim: &mut Claim, brake: Brake) -> Result<Asked, store::Error> {
         let active = match brake.share.map(|_| self.store.active_customers()) {
             None => None,
@@ -280,7 +281,7 @@ impl<P: Partner> Applier<P> {
         self.store.ask_brake(claim, brake, active).await
     }
 
-    /// The lease must outlive the call; it is extended when it would not. A store that took longer for that than the
+    /// `true` if the lease outlives the call; it is extended when it would not. A store that took longer for that than the
     /// margin leaves the event to the next claim.
     async fn may_call(&self, claim: &mut Claim) -> bool {
         let needed = self.call_time_max + self.request_time_max + LEASE_MARGIN / 2;
@@ -288,15 +289,15 @@ impl<P: Partner> Applier<P> {
         lasts(claim) || (self.save(claim).await && lasts(claim))
     }
 
-    /// No request leaves after this: its answer, or its end at its deadline and the time after it in which Podero may act
-    /// all the same, falls within the lease.
+    /// The last moment at which a request may leave: its answer, or its end at its deadline and the time after it in which
+    /// Podero may still act, falls within the lease.
     fn leaves_until(&self, claim: &Claim) -> Timestamp {
         claim.lease_until.minus(self.request_time_max * 2 + LEASE_MARGIN / 2)
     }
 
-    /// The store did not answer: waits a moment, and says whether the claim lasts for another attempt. To give up
-    /// sooner would leave the customer waiting for the rest of the lease. A write that was answered with an error and
-    /// stands all the same is fenced when it is repeated.
+    /// Waits a moment after the store did not answer, and says whether the claim lasts for another attempt. To give up sooner
+    /// would leave the customer waiting for the rest of the lease. A write that was answered with an error and took effect all
+    /// the same is fenced when it is repeated.
     async fn may_ask_again(&self, until: Timestamp) -> bool {
         let is_time = self.clock.now().plus(STORE_PAUSE) < until;
         if is_time {
@@ -305,7 +306,7 @@ impl<P: Partner> Applier<P> {
         is_time
     }
 
-    /// `false`: go no further. Either a newer claim exists, or the store is away, and then the lapsed lease
+    /// Saves the progress. `false`: go no further. Either a newer claim exists, or the store is away, and then the lapsed lease
     /// brings the event back with everything in doubt.
     async fn save(&self, claim: &mut Claim) -> bool {
         let saved = loop {

@@ -1,8 +1,8 @@
 //! The gate to Podero: its pace, its pauses, and the circuit, which a [`Probe`] closes and opens.
 //!
-//! A pause that Podero asks for, and an open circuit, hold the whole target. Whether Podero is there is asked by a [`Probe`],
-//! a call by the bridge itself: it closes an open circuit, and it alone opens one on failures that may be a single
-//! customer's. This file never sleeps, never sends and never repeats a call.
+//! A pause that Podero asks for, and an open circuit, hold the whole target. A [`Probe`], a call by the bridge itself, asks
+//! whether Podero is there: it closes an open circuit, and it alone opens one on failures that may be a single customer's. This
+//! file never sleeps, never sends and never repeats a call.
 //!
 //! | reply | pace and pause | circuit |
 //! |---|---|---|
@@ -11,19 +11,19 @@
 //! | `Held` | - | opens at once; a 403 about one customer raises a suspicion after [`FORBIDDEN_MAX`] in a row |
 //! | `Unsent`, `Unknown` | - | raises a suspicion after [`FAILURES_MAX`] in a row |
 //!
-//! In a quiet hour the only calls may be those of one customer, and fail for its own reasons. So a row is a suspicion
-//! and no more: it rings for a probe, at most one in [`SUSPICION_EVERY`], and the circuit stays as it is meanwhile. An
-//! answer to any call withdraws it; a failure more adds nothing.
+//! In a quiet hour the only calls may be those of one customer, and fail for its own reasons. So a row is only a suspicion: it
+//! asks for a probe, at most one in [`SUSPICION_EVERY`], and the circuit stays as it is meanwhile. An answer to any call
+//! withdraws it; a further failure adds nothing.
 //!
 //! | probe's reply | circuit closed, suspicion stands | circuit open, or a pause has passed |
 //! |---|---|---|
 //! | `Done`, `Refused`, `Busy` | stays closed; forgets the rows | closes |
 //! | `Held`, `Unsent`, `Unknown` | opens | stays open for longer; opens |
 //!
-//! While it is open a reply changes nothing but pace and pause: what was in flight is old news. The reply to a probe of
-//! a suspicion that stands no more, or that an opening overtook, is one reply among others.
+//! While the circuit is open a reply changes nothing but pace and pause: calls in flight are old news. The reply to a probe of
+//! a suspicion that has been withdrawn, or that an opening overtook, counts like any other reply.
 //!
-//! The budget is shared by all replicas: each uses its part, and what one learns of Podero the others adopt.
+//! The budget is shared by all replicas: each uses its part, and all adopt what one learns of Podero.
 //!
 //! Before: [`super::turnstile`] asks for admission. After: it is settled with each reply.
 
@@ -43,60 +43,60 @@ use crate::domain::partner_health::{CircuitCause, Hold, Opening, PartnerHealth};
 use crate::domain::retry::RetrySchedule;
 use crate::permits::Permits;
 
-/// Requests may bunch up to this share of a second's budget (1/20: 50 ms), so that timers of a millisecond's
-/// resolution can still use up a large budget, while any second sees at most 5 % more than it.
+/// Divisor of a second's budget that gives the largest burst (1/20: 50 ms). Timers of a millisecond's resolution can still use
+/// up a large budget, while any second sees at most 5 % more than it.
 pub(super) const BURST_DIVISOR: u32 = 20;
 
-/// A change of pace smaller than one in so many is not worth a new limiter.
+/// Divisor of the pace that gives the smallest change worth a new limiter.
 const PACE_STEP_DIVISOR: u32 = 20;
 
-/// So many failures in a row, of whatever calls, may be Podero's trouble and not one customer's.
+/// Limit of failures in a row, of any calls: at the limit they may be Podero's trouble and not one customer's.
 pub(super) const FAILURES_MAX: u32 = 10;
 
-/// So many 403 in a row, without one answer between them, may be the bridge's trouble. They may be about the customer
-/// alone (a role, a lock), and one customer's trouble must not hold the others; but a bridge that lost its rights gets
-/// nothing else, and three calls and a probe later knows it.
+/// Limit of 403 in a row, without an answer between them: at the limit they may be the bridge's trouble. They may be about the
+/// customer alone (a role, a lock), and one customer's trouble must not hold the others; but a bridge that lost its rights gets
+/// nothing else, and knows it after three calls and a probe.
 const FORBIDDEN_MAX: u32 = 3;
 
-/// A customer whose calls go on failing raises one suspicion after the other: this bounds what they cost Podero, and is
-/// as long as the shortest opening, so that an outage is not found later than it was.
+/// Interval between two probes of suspicions. A customer whose calls go on failing raises one suspicion after the other: this
+/// bounds what they cost Podero. It is as long as the shortest opening, so that an outage is not found later than before.
 const SUSPICION_EVERY: Duration = Duration::from_secs(1);
 
-/// A "slow down" without a wish lowers the pace; so many in a row show that it is no matter of pace.
+/// Limit of "slow down" without a wish in a row. One lowers the pace; at the limit a lower pace does not help.
 const BUSY_IN_ROW_MAX: u32 = 3;
 
 /// Pauses of the target after [`BUSY_IN_ROW_MAX`]; not the retry policy of events. They double while the answer stays the same.
 const BUSY_PAUSES: RetrySchedule = RetrySchedule { initial: Duration::from_secs(1), max: Duration::from_secs(60) };
 
-/// While a probe is under way the circuit is open for this much longer: look again then.
+/// Delay of the next look while a probe is under way: the circuit is open for this much longer.
 const PROBE_GLANCE: Duration = Duration::from_secs(1);
 
 /// The budget of requests, of all replicas together. Both bounds are at least 1 (checked by the settings).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Budget {
-    /// Requests at one time.
+    /// Requests in flight at once.
     pub(super) max_in_flight: usize,
     /// Requests per second.
     pub(super) per_second: NonZeroU32,
 }
 
-/// What a reply speaks about.
+/// The subject that a reply is evidence about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Evidence {
     /// Podero and the bridge.
     Podero,
     /// Maybe one customer alone.
     OneCustomer,
-    /// Nothing: it was the bridge that did not send.
+    /// Nothing: the bridge itself did not send.
     Nothing,
 }
 
-/// What a probe is to find out.
+/// The purpose of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbePurpose {
-    /// Whether a row of failures is Podero's trouble or one customer's. Only the process that met them can ask.
+    /// Tells whether a row of failures is Podero's trouble or one customer's. Only the process that met them can ask.
     Suspicion,
-    /// Whether Podero is back. All replicas wait for that, and one of them asks.
+    /// Tells whether Podero is back. All replicas wait for that, and one of them asks.
     Return,
 }
 
@@ -126,15 +126,15 @@ struct Paced {
 
 pub(super) struct State {
     pub(super) health: PartnerHealth,
-    /// Those that live, this one among them.
+    /// The number of live replicas, this one among them.
     replicas: usize,
     busy_in_row: u32,
     failures_in_row: u32,
     forbidden_in_row: u32,
     is_probing: bool,
-    /// Whether the store's knowledge was adopted since the start.
+    /// `true` once the store's knowledge was adopted since the start.
     has_adopted: bool,
-    /// When a suspicion was last looked into.
+    /// The time of the last probe of a suspicion.
     suspicion_probed_at: Option<Timestamp>,
 }
 
@@ -161,19 +161,19 @@ impl State {
     }
 }
 
-/// The single call that may be made beside the budget. Ends without a word when its caller gave up.
+/// The single call that may be made outside the budget. If its caller gives up, it ends without a result.
 pub(super) struct Probe {
     gate: Arc<Gate>,
     purpose: ProbePurpose,
 }
 
 impl Probe {
-    /// How it went.
+    /// Learns from the reply to the probe.
     pub(super) fn settle(self, reply: &Reply<()>) {
         self.gate.settle_probe(self.purpose, reply);
     }
 
-    /// Why calls are held back, when it is the circuit.
+    /// The opening of the circuit, if that is why calls are held back.
     pub(super) fn opening(&self) -> Option<Opening> {
         self.gate.lock().health.opening()
     }
@@ -204,7 +204,7 @@ impl Gate {
         Arc::new(Self { clock, watcher, budget, state, pace, permits, changed, suspected })
     }
 
-    /// Whether a call may be made; else what to answer instead.
+    /// `Ok` if a call may be made; else the reply in place of it.
     pub(super) fn admit(&self) -> Result<(), Instead> {
         let now = self.clock.now();
         match self.lock_at(now).health.hold(now) {
@@ -231,7 +231,7 @@ impl Gate {
         (state.health.pace().of(whole, now), whole)
     }
 
-    /// What tells when the next request may go, at the pace of now.
+    /// The limiter that says when the next request may go, at the pace of now.
     pub(super) fn limiter(&self) -> Arc<DefaultDirectRateLimiter> {
         let (wanted, whole) = self.per_second();
         let mut pace = self.pace.lock().expect("no code panics while it sets the pace");
@@ -296,7 +296,7 @@ impl Gate {
         }
         match reply {
             Reply::Done(_) | Reply::Refused(_) => self.close(&mut state, now),
-            // It answers, and the pause it may ask for comes first.
+            // Podero answers, and the pause it may ask for comes first.
             Reply::Busy { after } => {
                 self.slow(&mut state, now, *after);
                 self.close(&mut state, now);
@@ -311,11 +311,11 @@ impl Gate {
         let mut state = self.lock_at(now);
         let was_open = state.health.opening().is_some();
         let is_first = !std::mem::replace(&mut state.has_adopted, true);
-        // Merged, not replaced: something may have been learnt here meanwhile.
+        // Merged, not replaced: this process may have learnt more meanwhile.
         state.health = state.health.merge(known.plausible(now));
         state.replicas = replicas.max(1);
         if is_first && state.replicas == 1 {
-            // Left behind by a process that ended: a start often follows the cure.
+            // A process that ended left this opening behind: a start often follows the cure.
             state.health.ask_soon(now);
         }
         match (was_open, state.health.opening()) {
@@ -362,13 +362,13 @@ impl Gate {
         self.watcher.circuit(false);
     }
 
-    /// Slows down, and holds the whole target when Podero says for how long, or says nothing else any more.
+    /// Slows down, and holds the whole target when Podero names a pause, or answers nothing but "slow down" any more.
     fn slow(&self, state: &mut State, now: Timestamp, after: Option<Duration>) {
         let is_paused = state.health.paused(now).is_some();
         state.health.slow(now);
         let wish = match after {
             Some(wish) => wish,
-            // Calls in flight when the pause began all say the same once more: that is one `Busy`, not many.
+            // Calls in flight when the pause began all repeat the same answer: that is one `Busy`, not many.
             None if is_paused => return,
             None => {
                 state.busy_in_row = state.busy_in_row.saturating_add(1);
@@ -388,7 +388,7 @@ impl Gate {
         }
     }
 
-    /// The state, with nothing in it that this clock knows to be impossible: it may have been set back.
+    /// The state without anything that this clock knows to be impossible: the clock may have been set back.
     pub(super) fn lock_at(&self, now: Timestamp) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         state.health = state.health.plausible(now);
@@ -400,7 +400,7 @@ impl Gate {
     }
 }
 
-/// When to look again at a circuit that is open: when its probe is due, or a little later when that is over.
+/// The time of the next look at an open circuit: when its probe is due, or a little later when that is past.
 fn next_look(opening: &Opening, now: Timestamp) -> Timestamp {
     if opening.until > now { opening.until } else { now.plus(PROBE_GLANCE) }
 }
@@ -483,7 +483,7 @@ mod tests {
                 let (gate, clock) = gate();
                 suspect(&gate, &row);
                 let probe = Gate::begin_probe(&gate).expect("a suspicion");
-                // Whatever else fails meanwhile has the same cause.
+                // Other failures meanwhile have the same cause.
                 for _ in 0..3 * expected_of {
                     gate.settle(&row, Evidence::OneCustomer);
                 }
@@ -557,7 +557,7 @@ mod tests {
             assert!(Gate::begin_probe(&gate).is_none(), "one at a time");
             assert_eq!(admitted(&gate), Err(Reply::Held { status: 401 }), "and nobody else");
             assert_eq!(seconds(&gate), Some(1));
-            // What was in flight is old news, good or bad.
+            // Calls that were in flight are old news, good or bad.
             gate.settle(&AWAY, Evidence::Podero);
             gate.settle(&DONE, Evidence::Podero);
             probe.settle(&Reply::Held { status: 401 });

@@ -1,10 +1,10 @@
 //! The partner: one call over HTTP becomes one [`Reply`], always, within a bound.
 //!
-//! Everything that is asked of Podero goes through one budget; every way in which asking can go wrong is a
-//! reply, not an error. The line that matters most runs between `Unsent` (surely not received) and `Unknown`
-//! (may have happened): whatever is not sure is `Unknown`. This room never repeats a call by itself (but for
-//! one that was refused for its token, which surely was not carried out), decides nothing about events, and
-//! writes no body, token, name or address into a log. A create whose claim has ended is not written to the wire.
+//! Every request to Podero goes through one budget; every way in which a request can go wrong is a reply, not an error. The
+//! line that matters most runs between `Unsent` (surely not received) and `Unknown` (may have happened): a doubtful case is
+//! `Unknown`. This room never repeats a call by itself (but for one that was refused for its token, which surely was not
+//! carried out), decides nothing about events, and writes no body, token, name or address into a log. A create whose claim has
+//! ended is not written to the wire.
 //!
 //! Before: [`crate::domain::plan`] names the call; [`crate::apply`] and [`crate::watch`] make it.
 //! After: [`crate::domain::verdict`] judges the reply.
@@ -49,7 +49,7 @@ pub trait Partner: Send + Sync + 'static {
     fn list_users(&self) -> impl Future<Output = Reply<Vec<UserFound>>> + Send;
 
     /// Reads the connectivity of a user's heat pumps, for the watch. An entry that could not be read stands there with the nil
-    /// id: a heat pump that is not named may be hidden behind it.
+    /// id: it may be any heat pump that the answer does not name.
     fn observe_heat_pumps(&self, user: Uuid) -> impl Future<Output = Reply<Vec<Observation>>> + Send;
 
     /// Reads one heat pump in detail, for its `actions`.
@@ -58,12 +58,12 @@ pub trait Partner: Send + Sync + 'static {
     /// `Some(until)`: Podero asked for a pause, or the circuit is open; claim no event before then.
     fn paused_until(&self) -> Option<Timestamp>;
 
-    /// Calls that may be under way at once from this process; more claims than twice that are only in others' way.
+    /// Calls that may be under way at once from this process; more than twice as many claims only block other replicas.
     fn concurrency(&self) -> usize {
         usize::MAX
     }
 
-    /// When the last outage ended: what failed before it has not failed ever since.
+    /// The end of the last outage: an event that failed before it has not been failing ever since.
     fn back_since(&self) -> Option<Timestamp> {
         None
     }

@@ -1,4 +1,4 @@
-//! Moments as Podero tells them. Pure.
+//! Moments as Podero writes them. Pure.
 //!
 //! Before: a value of an answer. After: [`super::fields`], [`super::drift`].
 
@@ -7,18 +7,18 @@ use serde_json::Value;
 use crate::domain::Timestamp;
 use crate::domain::date::{self, Fault};
 
-/// A moment as an answer tells it.
+/// A moment as an answer writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadMoment {
-    /// Nothing, or that it never was: the year 1 is Podero's way to say so.
+    /// No moment, or one that never was: the year 1 is Podero's way to say so.
     Never,
-    /// A moment that cannot be meant, or nothing that can be read as one.
+    /// A moment that cannot be meant, or a value that cannot be read as one.
     Implausible,
-    /// This one; it may lie in the future.
+    /// A moment, which may lie in the future.
     At(Timestamp),
 }
 
-/// A moment with `Z`, an offset or neither (UTC).
+/// Reads a moment with `Z`, an offset or neither (UTC).
 pub(super) fn told(value: &Value) -> ReadMoment {
     let text = match value {
         Value::Null => return ReadMoment::Never,
@@ -28,13 +28,13 @@ pub(super) fn told(value: &Value) -> ReadMoment {
     };
     match read_moment(text) {
         Ok(at) => ReadMoment::At(at),
-        // It says no more of freshness than any other moment ahead.
+        // It says no more about freshness than any other moment ahead.
         Err(Fault::TooLate) => ReadMoment::At(date::LATEST),
         Err(_) => ReadMoment::Implausible,
     }
 }
 
-/// A date alone is its midnight in UTC.
+/// Reads a moment; a date alone is its midnight in UTC.
 fn read_moment(text: &str) -> Result<Timestamp, Fault> {
     match date::read_exact(text) {
         Err(Fault::NoOffset) => date::read_exact(&format!("{text}Z")),
@@ -51,7 +51,7 @@ pub(super) fn moment(value: &Value) -> Option<Timestamp> {
     }
 }
 
-/// Whether a mark such as `deleted_at` is there: anything but nothing, "never", "no", and a moment that cannot be meant.
+/// `true` if a mark such as `deleted_at` is set: any value but nothing, "never", "no", and a moment that cannot be meant.
 pub(super) fn is_set(value: &Value) -> bool {
     match value {
         Value::Null => false,

@@ -1,8 +1,8 @@
 //! Reads JSON without keeping more of it than the bridge reads: an answer of some megabytes must not become gigabytes.
 //!
-//! A list is read entry by entry; no more than one entry is held. Of an entry only the fields that are asked for are
-//! kept, at most [`VALUES_MAX`] values in it, and the beginning of a long text. Everything else is passed over without
-//! being stored. Pure; it knows no field and no call.
+//! A list is read entry by entry; no more than one entry is held. Of an entry only the fields that are asked for are kept, at
+//! most [`VALUES_MAX`] values in it, and the beginning of a long text. All other values are passed over without being stored.
+//! Pure; it knows no field and no call.
 //!
 //! Before: an answer's bytes. After: [`super::wire`] makes a record of each entry.
 
@@ -13,38 +13,38 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Limit of the values that are kept of one entry, those within others among them: an entry has a few dozen.
+/// Limit of the values that are kept of one entry, nested ones included: an entry has a few dozen.
 const VALUES_MAX: u32 = 1_000;
 
-/// Levels of nesting that are kept, the entry itself among them: `actions`, one of them, its link, its parameters and a
-/// name.
+/// Limit of the levels of nesting that are kept, the entry itself included: `actions`, one of them, its link, its parameters
+/// and a name.
 const LEVELS_MAX: u32 = 6;
 
-/// Limit of a text in bytes; of a longer one the beginning is kept, which is too long for whatever it is read as.
+/// Limit of a text in bytes; of a longer one the beginning is kept, which is too long for any field.
 pub(super) const TEXT_BYTES_MAX: usize = 8 * 1024;
 
-/// Whether a field of this name is read.
+/// The test that picks the fields to read by their names.
 pub(super) type Keep = fn(&str) -> bool;
 
-/// Why a list could not be read.
+/// The reasons why a list could not be read.
 #[derive(Debug)]
 pub(super) enum Stopped {
     /// It is no JSON, or no list.
     Json(serde_json::Error),
-    /// Its reader had enough of it.
+    /// The list's reader stopped, for this reason.
     Enough(&'static str),
 }
 
 /// The part of a list that is not its entries.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
-    /// Entries of whatever kind.
+    /// The number of entries of any kind.
     pub(super) entries: usize,
-    /// Of an envelope: the whole number of entries, as it says it. `None`: the list is bare.
+    /// The whole number of entries, as an envelope says it. `None`: the list is bare.
     pub(super) total: Option<Value>,
 }
 
-/// A whole answer that is one thing.
+/// Reads a whole answer that is one thing.
 pub(super) fn one(body: &[u8], keep: Keep) -> Result<Value, serde_json::Error> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = Pruned { keep, left: &Cell::new(VALUES_MAX), level: 0 }.deserialize(&mut json)?;
@@ -88,7 +88,7 @@ impl Entries<'_> {
     }
 }
 
-/// The array itself.
+/// The visitor of the array itself.
 struct Items<'a, 'b>(&'b mut Entries<'a>);
 
 impl<'de> DeserializeSeed<'de> for Items<'_, '_> {
@@ -143,7 +143,7 @@ impl<'de> Visitor<'de> for ListVisitor<'_> {
     }
 }
 
-/// The name of a field, if it is kept.
+/// The reader of a field's name, if that is kept.
 struct Name(Keep);
 
 impl<'de> DeserializeSeed<'de> for Name {
@@ -166,11 +166,11 @@ impl Visitor<'_> for Name {
     }
 }
 
-/// Any value, of which no more is kept than the bounds say.
+/// The reader of any value, of which no more is kept than the bounds say.
 #[derive(Clone, Copy)]
 struct Pruned<'a> {
     keep: Keep,
-    /// Values that may still be kept of this entry.
+    /// The number of values that may still be kept of this entry.
     left: &'a Cell<u32>,
     level: u32,
 }

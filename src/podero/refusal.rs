@@ -1,8 +1,8 @@
-//! Keeps of a refusal names of our own fields, codes of a closed list, and our own words. Nothing else.
+//! Keeps three things of a refusal: names of our own fields, codes of a closed list, and our own values. Nothing else.
 //!
-//! Podero may say anything in a refusal: names, addresses and telephone numbers, also of other people, in any spelling
-//! and as the name of a field. No text of it can be told to be harmless, so none is repeated: this file keeps
-//! the words that it knows, and counts the rest. Pure.
+//! Podero may say anything in a refusal: names, addresses and telephone numbers, also of other people, in any spelling and as
+//! the name of a field. No text of it is known to be harmless, so none is repeated: this file keeps the words that it knows,
+//! and counts the rest. Pure.
 //!
 //! Before: an answer that is no yes. After: [`super::wire`] makes a [`crate::domain::call::Refusal`] of it.
 
@@ -16,8 +16,8 @@ use crate::domain::event::{Field, FieldValue};
 /// Limit of the codes, and of the fields, that are named: a line of a ticket.
 const NAMED_MAX: usize = 8;
 
-/// Sent values at least this long are hidden wherever they occur, shorter ones only as whole words: hiding every "DE"
-/// would leave nothing to read.
+/// Fewest characters of a sent value that is hidden wherever it occurs. Shorter ones are hidden only as whole words: hiding
+/// every "DE" would leave nothing to read.
 const HIDDEN_ANYWHERE_CHARS_MIN: usize = 4;
 
 /// Names under which a code stands: of Django Ninja's validation, of Django REST framework, of OAuth2 and of the boost
@@ -136,7 +136,7 @@ const CODES: &[&str] = &[
     "invalid_token",
     "unauthorized_client",
     "unsupported_grant_type",
-    // A duplicate, in the words that are usual.
+    // Usual codes for a duplicate.
     "already_exists",
     "conflict",
     "duplicate",
@@ -152,7 +152,7 @@ struct Said {
     unknown_codes: BTreeSet<String>,
 }
 
-/// A field by this name that the bridge sends.
+/// The field of this name, if the bridge sends one.
 fn own_field(name: &str) -> Option<&'static str> {
     let fields = Field::PERSONAL.iter().chain(&Field::ADDRESS).chain(&Field::BUILDING);
     let field = fields.map(|field| field.name()).find(|known| *known == name);
@@ -198,7 +198,7 @@ impl Said {
                 names.for_each(|name| self.field(name));
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
-                // Input that is told back is no problem of its own.
+                // Input that Podero repeats is no problem of its own.
                 if matches!(name, "input" | "ctx") {
                     return;
                 }
@@ -250,7 +250,8 @@ fn body_of(body: &[u8]) -> Option<Value> {
     if body.len() > REFUSAL_BYTES_MAX { None } else { serde_json::from_slice(body).ok() }
 }
 
-/// Whether a refusal of a write with these values says that something is there already. No page shows the words, so a few are tried.
+/// `true` if a refusal of a write with these values says that something is there already. No page shows the texts, so a few are
+/// tried.
 pub(super) fn speaks_of_duplicate(values: &[&FieldValue], body: &[u8]) -> bool {
     let Some(body) = body_of(body) else { return false };
     let mut texts = Vec::new();
@@ -290,11 +291,11 @@ fn sent(values: &[&FieldValue]) -> Vec<String> {
     sent
 }
 
-/// A text without e-mail addresses and without all that was sent: our own values are no word of Podero's.
+/// A text without e-mail addresses and without all that was sent: our own values are no statement of Podero's.
 fn without(text: &str, sent: &[String]) -> String {
     let without_addresses: Vec<&str> =
         text.split_whitespace().map(|word| if word.contains('@') { "…" } else { word }).collect();
-    // Whole values first: once the words of one are hidden, the value itself can no longer be found.
+    // Whole values first: once the words of one are hidden, the value itself is no longer found.
     sent.iter().fold(without_addresses.join(" "), |text, secret| hide(&text, secret))
 }
 

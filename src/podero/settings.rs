@@ -1,4 +1,4 @@
-//! The settings of the client, and what is wrong with them.
+//! The settings of the client, and the errors in them.
 //!
 //! Before: the configuration. After: [`super::client`].
 
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::turnstile::SLOT_WAIT_MAX;
 
-/// What the operator chose (contract §4, `podero.*`).
+/// The operator's settings (contract §4, `podero.*`).
 #[derive(Clone)]
 pub struct Settings {
     /// Scheme and host; the paths are the API's own.
@@ -22,26 +22,26 @@ pub struct Settings {
     pub org_id: Uuid,
     /// OAuth2 client credentials.
     pub client_id: String,
-    /// CallPreview to nobody.
+    /// The secret of the credentials, never shown.
     pub client_secret: String,
     /// Deadline of one HTTP request, from connecting to the last byte of the answer.
     pub timeout: Duration,
     /// A forward proxy for all calls; its URL may hold a password, and is never shown.
     pub proxy: Option<String>,
-    /// Requests at one time, of all replicas together.
+    /// Requests in flight at once, of all replicas together.
     pub max_in_flight: usize,
     /// Requests per second, of all replicas together.
     pub requests_per_second: u32,
 }
 
 impl Settings {
-    /// The longest a probe can take: a token and the request, and both once more when the first token was rejected.
+    /// The longest time of a probe: a token and the request, and both once more when the first token was rejected.
     pub fn probe_time_max(&self) -> Duration {
         self.timeout.saturating_mul(4)
     }
 
-    /// The longest an urgent call can take: the wait for a slot, then a token and the request, and both once
-    /// more when the first token was rejected. A claim's lease must outlive it.
+    /// The longest time of an urgent call: the wait for a slot, then a token and the request, and both once more when the first
+    /// token was rejected. A claim's lease must outlive it.
     pub fn call_time_max(&self) -> Duration {
         SLOT_WAIT_MAX.saturating_add(self.timeout.saturating_mul(4))
     }
@@ -60,13 +60,13 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Why no client can be made of the settings: the operator must change them.
+/// The reasons why no client can be made of the settings: the operator must change them.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is unusable.
     #[error("podero.base_url is not an address of the form https://host[:port]")]
     BaseUrl,
-    /// Nothing could ever be sent.
+    /// No request could ever be sent.
     #[error("podero.{0} must be at least 1")]
     NoBudget(&'static str),
     /// The proxy is unusable. Its URL is not shown.
@@ -75,12 +75,12 @@ pub enum Error {
     /// The credentials cannot be written into a header.
     #[error("podero.client_id and podero.client_secret must not be empty, and the id holds no colon")]
     Credentials,
-    /// TLS or the like.
+    /// The HTTP client, such as its TLS, cannot be set up.
     #[error("the HTTP client cannot be set up")]
     Http(#[source] reqwest::Error),
 }
 
-/// Scheme, host and port alone, without a slash at the end.
+/// Reduces an address to scheme, host and port, without a slash at the end.
 pub(super) fn base_of(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;
     let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
@@ -89,7 +89,7 @@ pub(super) fn base_of(text: &str) -> Option<String> {
     (is_bare && is_anonymous && is_http).then(|| url.as_str().trim_end_matches('/').to_owned())
 }
 
-/// `Basic …` of RFC 7617: an id with a colon would be read as another id.
+/// The header `Basic …` of RFC 7617: an id with a colon would be read as another id.
 pub(super) fn credentials(settings: &Settings) -> Option<HeaderValue> {
     let (id, secret) = (&settings.client_id, &settings.client_secret);
     if id.is_empty() || secret.is_empty() || id.contains(':') {

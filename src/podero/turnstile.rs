@@ -1,8 +1,8 @@
 //! The turnstile before the gate: hands the right to make one request to one caller after the other.
 //!
-//! Events go first; polls take what is left, and a small fixed share so that the watch never goes blind under
-//! a long import. While the target is held, every caller is told so at once: no caller waits for hours, and nothing counts
-//! against the event that wanted to be sent.
+//! Events go first; polls take what is left, and a small fixed share so that the watch never goes blind under a long import.
+//! While the target is held, every caller is answered so at once: no caller waits for hours, and nothing counts against its
+//! event.
 //!
 //! Before: [`super::client`] asks for a [`Slot`] per request. After: the slot is settled with the reply.
 
@@ -19,14 +19,14 @@ use crate::domain::call::{Instead, Reply};
 use crate::domain::partner_health::PartnerHealth;
 use crate::permits::Permit;
 
-/// The longest wait for a slot. At the default budget of 50 requests a second this is a queue of 1,500: whoever
-/// waits behind more than that does better to give the claim back than to let its lease run out.
+/// Timeout of the wait for a slot. At the default budget of 50 requests a second this is a queue of 1,500: a caller behind more
+/// than that does better to give the claim back than to let its lease run out.
 pub(super) const SLOT_WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// Waiters per urgency; a few times what [`SLOT_WAIT_MAX`] can serve at the default budget.
+/// Limit of the waiters per urgency: a few times what [`SLOT_WAIT_MAX`] can serve at the default budget.
 const WAITERS_MAX: usize = 4_096;
 
-/// After so many events in a row one waiting poll gets its turn: 6 % of the budget keeps the watch seeing.
+/// Limit of events in a row before one waiting poll gets its turn: 6 % of the budget keeps the watch seeing.
 const EVENTS_IN_ROW_MAX: u32 = 16;
 
 /// The purpose of a call: events go first.
@@ -34,7 +34,7 @@ const EVENTS_IN_ROW_MAX: u32 = 16;
 pub(super) enum Urgency {
     /// For an event that holds its customer's lane.
     Event {
-        /// A call that has not left the bridge by then never does: the claim's lease would not cover its end.
+        /// The last moment at which the call may leave the bridge: the claim's lease would not cover a later one's end.
         until: Timestamp,
     },
     /// For the watch, which comes round again.
@@ -48,7 +48,7 @@ pub(super) struct Throttle {
     polls: mpsc::Sender<Waiter>,
 }
 
-/// The dispatcher's side: hands slots to whoever goes first.
+/// The dispatcher's side: hands a slot to the caller that goes first.
 pub(super) struct Turnstile {
     gate: Arc<Gate>,
     events: mpsc::Receiver<Waiter>,
@@ -60,7 +60,7 @@ struct Waiter {
     give: oneshot::Sender<Result<Permit, Instead>>,
 }
 
-/// The right to make one request. Dropping it gives it back; [`Slot::settle`] also tells how it went.
+/// The right to make one request. Dropping it gives it back; [`Slot::settle`] also reports the reply.
 pub(super) struct Slot {
     gate: Arc<Gate>,
     _permit: Permit,
@@ -76,9 +76,9 @@ pub(super) fn turnstile(budget: Budget, clock: Clock, watcher: Arc<dyn Observe>)
 }
 
 impl Throttle {
-    /// A slot, or what to answer instead of making the call: `Busy` in a pause, while Podero is away, and when no
-    /// place came free within [`SLOT_WAIT_MAX`]; `Held` while the bridge is refused. Only a bridge that shuts down
-    /// answers `Unsent`: nothing else here is the event's failure.
+    /// A slot, or the reply in place of the call: `Busy` in a pause, while Podero is away, and when no place came free within
+    /// [`SLOT_WAIT_MAX`]; `Held` while the bridge is refused. Only a bridge that shuts down answers `Unsent`: nothing else here
+    /// is the event's failure.
     pub(super) async fn slot(&self, urgency: Urgency) -> Result<Slot, Instead> {
         self.gate.admit()?;
         let slot = |permit| Slot { gate: self.gate.clone(), _permit: permit };
@@ -112,38 +112,38 @@ impl Throttle {
         self.gate.permits.try_acquire().filter(|_| self.gate.limiter().check().is_ok())
     }
 
-    /// Until when the whole target is held; `None` when it is open.
+    /// The end of the time for which the whole target is held; `None` when it is open.
     pub(super) fn paused_until(&self) -> Option<Timestamp> {
         self.gate.paused_until()
     }
 
-    /// The right to probe, if it is time for one and nobody else in this process is at it.
+    /// The right to probe, if a probe is due and no other task of this process has it.
     pub(super) fn probe(&self) -> Option<Probe> {
         Gate::begin_probe(&self.gate)
     }
 
-    /// What a probe would find out now; `None` when it is not time for one.
+    /// The purpose of a probe now; `None` when none is due.
     pub(super) fn purpose(&self) -> Option<ProbePurpose> {
         let now = self.gate.clock.now();
         self.gate.lock_at(now).purpose(now)
     }
 
-    /// What this process knows of Podero as a whole.
+    /// The health of Podero, as this process knows it.
     pub(super) fn health(&self) -> PartnerHealth {
         self.gate.lock_at(self.gate.clock.now()).health
     }
 
-    /// Learns what is known, and how many replicas there are to share the budget with.
+    /// Learns what other replicas know, and how many of them share the budget.
     pub(super) fn adopt(&self, known: PartnerHealth, replicas: usize) {
         self.gate.adopt(known, replicas);
     }
 
-    /// Rung when a pause or the circuit changed here.
+    /// Woken when a pause or the circuit changed here.
     pub(super) fn changed(&self) -> Arc<Notify> {
         self.gate.changed.clone()
     }
 
-    /// Rung when a suspicion was raised here: it is time for a probe.
+    /// Woken when a suspicion was raised here: a probe is due.
     pub(super) fn suspected(&self) -> Arc<Notify> {
         self.gate.suspected.clone()
     }
@@ -153,14 +153,14 @@ impl Throttle {
         self.gate.permits.limit()
     }
 
-    /// Requests per second that this process may make now, and when nothing slows it down.
+    /// Requests per second that this process may make now, and at full pace.
     pub(super) fn per_second(&self) -> (u32, u32) {
         self.gate.per_second()
     }
 }
 
 impl Slot {
-    /// Gives the slot back and lets the target's standing learn from the reply.
+    /// Gives the slot back and lets the target's health learn from the reply.
     pub(super) fn settle(self, reply: &Reply<()>, evidence: Evidence) {
         match evidence {
             Evidence::Nothing => {}
@@ -170,8 +170,8 @@ impl Slot {
 }
 
 impl Turnstile {
-    /// Hands out slots until every [`Throttle`] is gone. Place and rate are taken first and the waiter chosen
-    /// last, so that an event which came this moment still overtakes every poll.
+    /// Hands out slots until every [`Throttle`] is gone. Permit and rate are taken first and the waiter is chosen last, so that
+    /// an event which came this moment still overtakes every poll.
     pub(super) async fn run(mut self) {
         loop {
             let permit = self.gate.permits.acquire().await;
@@ -182,14 +182,14 @@ impl Turnstile {
         }
     }
 
-    /// Gives the permit to the first waiter that is still there and may go. `false`: nobody can come any more.
+    /// Gives the permit to the first waiter that is still there and may go. `false`: no further waiter can come.
     async fn hand_over(&mut self, mut permit: Permit) -> bool {
         while let Some(waiter) = self.next().await {
             let offer = match self.gate.admit() {
                 Ok(()) if waiter.give.is_closed() => continue,
                 Ok(()) => Ok(permit),
                 Err(instead) => {
-                    // Gone or told: either way the permit is still ours.
+                    // The permit is still ours, whether the waiter has gone or was answered.
                     drop(waiter.give.send(Err(instead)));
                     continue;
                 }

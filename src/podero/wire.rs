@@ -1,10 +1,9 @@
 //! An answer of Podero's becomes a [`Reply`], by its status and by what the call asks for. Pure functions over values.
 //!
-//! Every body is built from an allow-list of our own fields; nothing that Podero showed us is ever sent
-//! back (it could delete a device). An answer may have any shape that Podero's pages show, and one
-//! that makes no sense is `Unknown`, never a fact. A list that is not known to be whole is no list. The
-//! record of a refusal holds no personal data ([`super::refusal`]). A list is read entry by entry into small records within
-//! bounds. This file never sends, waits or logs.
+//! Every body is built from an allow-list of our own fields; nothing that Podero showed us is ever sent back (it could delete a
+//! device). An answer may have any shape that Podero's pages show, and one that makes no sense is `Unknown`, never a fact. A
+//! list that is not known to be whole is no list. The record of a refusal holds no personal data ([`super::refusal`]). A list
+//! is read entry by entry into small records within bounds. This file never sends, waits or logs.
 //!
 //! | status | means |
 //! |---|---|
@@ -42,15 +41,14 @@ use crate::domain::Timestamp;
 use crate::domain::call::{Operation, Refusal, RefusalKind, Repeat, Reply};
 use crate::domain::event::FieldValue;
 
-/// How many more entries are asked for when a list turns out to be cut into pages: the largest `limit` that any
-/// page of the API shows.
+/// Entries of a further page, when a list turns out to be cut into pages: the largest `limit` that any page of the API shows.
 const PAGE_ENTRIES: usize = 200;
 
-/// ListBounds of the list of all users: four times the largest fleet that is planned for. Its records are smaller than the
-/// list itself.
+/// Bounds of the list of all users: four times the largest fleet that is planned for. Its records are smaller than the list
+/// itself.
 pub(super) const OF_USERS: ListBounds = ListBounds { records: 200_000, unusable: 1_000, bytes: 48 * 1024 * 1024 };
 
-/// ListBounds of a list about one user: no user has a hundred heat pumps or homes, and 64 such lists are read at once.
+/// Bounds of a list about one user: no user has a hundred heat pumps or homes, and 64 such lists are read at once.
 const OF_ONE_USER: ListBounds = ListBounds { records: 1_000, unusable: 1_000, bytes: 1024 * 1024 };
 
 /// Characters that stand for themselves in a segment of a path (RFC 3986 §2.3), in addition to letters and digits.
@@ -60,24 +58,24 @@ const ANOTHER_SHAPE_WHY: &str = "answer makes no sense: another shape";
 pub(super) const WITHOUT_ID_WHY: &str = "answer without id";
 pub(super) const ANOTHER_WHY: &str = "answer about something else";
 
-/// A call in Podero's words: its request, and how an answer that says yes is read.
+/// A call in Podero's terms: its request, and the reading of an answer that says yes.
 pub(super) trait PartnerCall: fmt::Debug + Sync {
-    /// What a yes tells.
+    /// The content of a yes.
     type Answer: Send;
     /// The pages of a list that were read so far.
     type Pages: Default + Send;
     /// Limit of a yes in bytes.
     const BYTES_MAX: usize = ANSWER_BYTES_MAX;
-    /// Whose trouble a failure may be.
+    /// The subject that a failure is evidence about.
     const EVIDENCE: Evidence = Evidence::OneCustomer;
 
     /// The kind of call.
     fn operation(&self) -> Operation;
 
-    /// The request. The error is final: no address can name it.
+    /// The request. The error is final: no address can name the thing.
     fn request(&self, org: Uuid) -> Result<RequestParts, Refusal>;
 
-    /// Reads a yes. Differences from Podero's pages are noted.
+    /// Reads a yes, and notes differences from Podero's pages.
     fn read(&self, body: &[u8], pages: &mut Self::Pages, notes: &mut DriftNotes) -> Reading<Self::Answer>;
 
     /// The statuses with which Podero may say yes.
@@ -85,28 +83,28 @@ pub(super) trait PartnerCall: fmt::Debug + Sync {
         status == 200
     }
 
-    /// Whether it changes nothing at Podero.
+    /// `true` if the call changes nothing at Podero.
     fn reads(&self) -> bool {
         true
     }
 
-    /// How a repeat is made safe.
+    /// The way in which a repeat is made safe.
     fn repeat(&self) -> Repeat {
         Repeat::Harmless
     }
 
-    /// The reply to "not there", where that is no refusal.
+    /// The reply to "not there", if that is no refusal.
     fn absent(&self, _status: u16) -> Option<Reply<Self::Answer>> {
         None
     }
 
-    /// The values that it writes about a user; `None`: it writes no user.
+    /// The values that the call writes about a user; `None`: it writes no user.
     fn values_of_user(&self) -> Option<Vec<&FieldValue>> {
         None
     }
 }
 
-/// A request, ready but for host and credentials.
+/// A request, complete but for host and credentials.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct RequestParts {
     pub(super) method: Method,
@@ -130,12 +128,12 @@ impl RequestParts {
     }
 }
 
-/// What an answer gave.
+/// The content of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Reading<A> {
     /// The call is over.
     Whole(Reply<A>),
-    /// A list that goes on after this number of entries.
+    /// A part of a list, which goes on after this number of entries.
     Part(usize),
 }
 
@@ -151,14 +149,14 @@ impl<A> Reading<A> {
 /// The first pages of a list.
 pub(super) struct ListPart<T> {
     records: Vec<T>,
-    /// Entries read so far, those without an id among them.
+    /// The number of entries read so far, those without an id included.
     entries: usize,
     total: usize,
-    /// ListBounds that are left for the next pages.
+    /// Bounds that are left for the next pages.
     left: ListBounds,
 }
 
-/// ListBounds that are left for a list: an answer of some megabytes must not become many more.
+/// Bounds that are left for a list: an answer of some megabytes must not become many more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ListBounds {
     /// Records that are kept.
@@ -186,11 +184,11 @@ impl ListBounds {
     }
 }
 
-/// Something of which a list holds many.
+/// A thing that lists hold.
 pub(super) trait ListItem: Sized {
-    /// ListBounds of a whole list.
+    /// Bounds of a whole list.
     const BOUNDS: ListBounds = OF_ONE_USER;
-    /// Whether a list of which no entry can be used is none: an empty one would end what is known of all.
+    /// `true` if a list without one usable entry is no list: an empty one would end what is known of all.
     const ONE_MUST_DO: bool = false;
     /// The fields that are read.
     const KEEP: Keep = is_read;
@@ -201,12 +199,12 @@ pub(super) trait ListItem: Sized {
     /// Podero's id; nil for an entry that could not be read.
     fn id(&self) -> Uuid;
 
-    /// Bytes that it takes in memory, about.
+    /// Estimate of the bytes that it takes in memory.
     fn bytes(&self) -> usize;
 }
 
-/// Any text as one segment of a path. The two segments that mean "here" and "above" cannot be
-/// written so that every server keeps them, and would address something else.
+/// Writes any text as one segment of a path. The two segments that mean "here" and "above" cannot be written so that every
+/// server keeps them, and would address something else.
 pub(super) fn segment(text: &str) -> Result<String, Refusal> {
     if text == "." || text == ".." {
         return Err(Refusal {
@@ -235,14 +233,14 @@ pub(super) fn read<R: PartnerCall>(
     request.read(received.body(), pages, notes)
 }
 
-/// Whether the body alone tells the meaning of an answer: a yes; a "not there", which may be a gateway's page; a no to a user,
-/// which may be a duplicate.
+/// `true` if the body is needed for the meaning of an answer: a yes; a "not there", which may be a gateway's page; a refused
+/// write of a user, which may be a duplicate.
 fn is_told_by_body<R: PartnerCall>(request: &R, status: u16) -> bool {
     let writes_user = request.values_of_user().is_some();
     request.is_success(status) || matches!(status, 404 | 410) || (writes_user && matches!(status, 400 | 422))
 }
 
-/// A yes to a call that is about one thing.
+/// Reads a yes to a call that is about one thing.
 pub(super) fn one<A>(
     body: &[u8],
     notes: &mut DriftNotes,
@@ -261,7 +259,7 @@ pub(super) fn one<A>(
     }
 }
 
-/// A yes that need not say anything, nor be about anything; but not about something else. `done` is its meaning.
+/// Reads a yes that may be empty or about nothing, but not about something else. `done` is its meaning.
 pub(super) fn yes<A>(body: &[u8], id: Uuid, done: Option<A>, notes: &mut DriftNotes) -> Reply<A> {
     let done = done.map_or(Reply::Unknown { why: ANOTHER_SHAPE_WHY }, Reply::Done);
     match pruned::one(body, is_read) {
@@ -277,7 +275,7 @@ pub(super) fn yes<A>(body: &[u8], id: Uuid, done: Option<A>, notes: &mut DriftNo
     }
 }
 
-/// Why an answer cannot be read, without a word of what it says.
+/// The reason why an answer cannot be read; it repeats nothing of it.
 fn garbage<A>(body: &[u8], error: &serde_json::Error) -> Reply<A> {
     let why = match error.classify() {
         _ if body.trim_ascii().is_empty() => "answer makes no sense: empty",
@@ -293,7 +291,7 @@ fn garbage<A>(body: &[u8], error: &serde_json::Error) -> Reply<A> {
 /// An entry of a list, as far as it is kept.
 pub(super) struct Entry<T> {
     pub(super) record: Option<T>,
-    /// Whether it can be used. An entry that cannot is passed over: one odd device must not blind the watch.
+    /// `true` if it can be used. An entry that cannot is passed over: one odd device must not blind the watch.
     pub(super) is_usable: bool,
 }
 
@@ -336,8 +334,8 @@ pub(super) fn list<T: ListItem>(
     gather(pages, ListPart { records, entries: listed.entries, total: 0, left }, total)
 }
 
-/// Joins a page to what is known of the list already. Anything that could hide an entry makes the list unknown:
-/// a list that is read short would make the watch think that heat pumps are gone.
+/// Joins a page to what is known of the list already. Anything that could hide an entry makes the list unknown: a list that is
+/// read short would make the watch think that heat pumps are gone.
 fn gather<T: ListItem>(pages: &mut Option<ListPart<T>>, page: ListPart<T>, total: Option<usize>) -> Reading<Vec<T>> {
     let part = match (pages.take(), total) {
         (None, None) => return Reading::Whole(Reply::Done(page.records)),
@@ -347,7 +345,7 @@ fn gather<T: ListItem>(pages: &mut Option<ListPart<T>>, page: ListPart<T>, total
         (Some(mut part), Some(total)) => {
             let known: HashSet<Uuid> = part.records.iter().map(T::id).filter(|id| !id.is_nil()).collect();
             if page.entries == 0 || page.records.iter().any(|record| known.contains(&record.id())) {
-                // Short, or a server that does not know `offset` and shows the same page again.
+                // The list is short, or the server does not know `offset` and shows the same page again.
                 return unknown("list does not go on");
             }
             part.records.extend(page.records);
@@ -368,17 +366,18 @@ fn unknown<A>(why: &'static str) -> Reading<A> {
     Reading::Whole(Reply::Unknown { why })
 }
 
-/// Any status but a yes.
+/// The reply for any status but a yes.
 fn failure<R: PartnerCall>(request: &R, received: &Received, now: Timestamp) -> Reply<R::Answer> {
     let status = received.status;
     let after = received.retry_after.as_deref().and_then(|text| retry_after(text, now));
     let refused = |kind| Reply::Refused(Refusal { kind, status, detail: detail(received) });
     let user = request.values_of_user();
     match status {
-        // Also the answer of a form that has done it and shows where; so look before doing it again.
+        // A form that has done it also answers so, to show where it is; so look before doing it again.
         300..=399 if request.repeat() != Repeat::Harmless => Reply::Unknown { why: "redirect" },
         300..=399 | 401 | 403 | 407 => Reply::Held { status },
-        // "Not there" about what? A page is a gateway's word and no fact: a churn must not count as done for it.
+        // A page says nothing about what is "not there": it is a gateway's answer and no fact, and no churn must count as done
+        // for it.
         404 | 410 if is_page(received.body()) => Reply::Unknown { why: "a page instead of an answer" },
         404 | 410 => request.absent(status).unwrap_or_else(|| refused(RefusalKind::NotFound)),
         405 | 501 => refused(RefusalKind::Unsupported),
@@ -398,7 +397,7 @@ fn is_page(body: &[u8]) -> bool {
     body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<')
 }
 
-/// `Retry-After` as seconds or as a date (RFC 9110 §10.2.3); what lies in the past is now. `None`: not readable.
+/// Reads `Retry-After` as seconds or as a date (RFC 9110 §10.2.3); a date in the past is now. `None`: not readable.
 pub(super) fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);

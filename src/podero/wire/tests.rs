@@ -1,4 +1,4 @@
-//! Every call as a request, every shape of an answer as a reply: tables, and arbitrary bytes.
+//! Tests of every call as a request and every shape of an answer as a reply: tables, and arbitrary bytes.
 //!
 //! Before: [`super`]. After: nothing.
 
@@ -365,7 +365,7 @@ fn an_answer_in_a_coding_says_so_and_is_no_word_about_anything() {
             assert_eq!(reading, Reading::Whole(expected), "{call:?} {status}");
         }
     }
-    // It may say that there is such a user already.
+    // The body may say that such a user is there already.
     let read = |call| whole(of_event(call).read(&coded(422, b"\x1f"), &mut DriftNotes::default()));
     assert!(matches!(read(create()), Reply::Unknown { .. }));
     let Reply::Refused(refusal) = read(rename([].into())) else { panic!("refused") };
@@ -384,7 +384,7 @@ fn a_moment_that_cannot_be_meant_is_not_known() {
         (json!("2000-01-01T00:00:00Z"), ReadMoment::Implausible),
         (json!("2026-10-01T12:00:00"), ReadMoment::At(noon)),
         (json!("2026-10-01T14:00:00+02:00"), ReadMoment::At(noon)),
-        // It is the future that tells nothing, see the watch.
+        // The future proves nothing; the watch deals with it.
         (json!("2100-01-01T00:00:00Z"), ReadMoment::At(Timestamp::parse("2100-01-01T00:00:00Z").expect("valid"))),
         (json!("9999-12-31T23:59:59Z"), ReadMoment::At(date::LATEST)),
         (json!("2026-10-01"), ReadMoment::At(Timestamp::parse("2026-10-01T00:00:00Z").expect("valid"))),
@@ -502,7 +502,7 @@ fn a_pump_is_steered_unless_paused_or_deleted() {
     }
 }
 
-/// What a heat pump without a word about itself looks like.
+/// A heat pump that says nothing about itself.
 fn silent() -> Observation {
     Observation { heat_pump: THING, ..Observation::default() }
 }
@@ -645,7 +645,7 @@ fn the_detail_has_nothing_more_to_ask_for() {
     assert!(!seen.wants_detail);
 }
 
-/// Feeds pages one after the other; the path of each further request, and how it ends.
+/// Feeds pages one after the other: the path of each further request, and the result.
 fn pages(bodies: &[Value]) -> (Vec<String>, &'static str, usize) {
     let (mut pages, mut paths) = (None, Vec::new());
     for body in bodies {
@@ -720,7 +720,7 @@ fn a_duplicate_is_told_by_its_words_and_only_where_a_user_is_written() {
         (create(), json!({"email": ["This value must be unique"]}), "duplicate"),
         (create(), json!({"detail": [{"loc": ["body"], "msg": "is taken", "type": "x"}]}), "duplicate"),
         (update.clone(), json!({"detail": "e-mail in use"}), "duplicate"),
-        // Our own value, told back to us, is no word of Podero's.
+        // Our own value, repeated by Podero, is no statement of Podero's.
         (update, json!({"detail": "taken@example.com is not valid"}), "invalid"),
         (create(), json!({"detail": "price zone does not exist already"}), "invalid"),
         (building, json!({"detail": "already exists"}), "invalid"),
@@ -824,7 +824,7 @@ proptest! {
     }
 }
 
-/// In every text of an answer that must not be repeated.
+/// A mark in every text of an answer that must not be repeated.
 const MARK: &str = "zzmark";
 
 /// JSON of any shape whose texts, also the names of its fields, contain [`MARK`].
