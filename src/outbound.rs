@@ -1,8 +1,8 @@
 //! Stage 4: publishes notices. The oldest pending notice of each ordering key -> publish -> mark. The only publisher.
 //!
-//! A notice counts as told when its target confirmed it: RabbitMQ by a publisher confirm, a webhook by a 2xx. A
-//! crash in between tells it again under the same id. A notice that cannot be delivered is tried again with back-off for
-//! as long as it takes, and shown; it holds back only the notices with its own ordering key.
+//! A notice counts as published when its target confirmed it: RabbitMQ by a publisher confirm, a webhook by a 2xx. After a
+//! crash in between it is published again under the same id. A notice that cannot be delivered is retried with back-off for as
+//! long as it takes, and shown; it holds back only the notices with its own ordering key.
 //!
 //! Before: the outbox, by [`crate::store`]. After: [`crate::broker`], or the webhook's receiver.
 
@@ -21,26 +21,26 @@ use crate::pump::{Step, failed};
 use crate::store::{DueNotice, PublishOutcome, Store, Target};
 use crate::tls;
 
-/// CloudEvents `source` of everything the bridge says.
+/// CloudEvents `source` of all notices of the bridge.
 pub const SOURCE: &str = "podero-bridge";
 
-/// Media type of what is sent.
+/// Media type of a notice.
 const CONTENT_TYPE: &str = "application/cloudevents+json";
 
-/// Limit of the notices under way at once to the broker, of each publisher: enough to keep one busy that confirms.
+/// Limit of the notices under way at once to the broker, of each publisher: enough to keep busy a broker that confirms.
 const TO_BROKER_AT_ONCE: usize = 256;
 
 /// Limit of the notices under way at once to the webhook's receiver, each a request.
 const TO_WEBHOOK_AT_ONCE: usize = 128;
 
-/// Lease of a notice that was claimed, longer than any attempt takes. One that was never marked is claimed again after it; where
-/// this process alone works on the store, after a crash at once.
+/// Lease of a claimed notice, longer than any attempt takes. A notice that was never marked is claimed again after it; if this
+/// process alone works on the store, a crash frees it at once.
 const LEASE: Duration = Duration::from_secs(60);
 
 /// Timeout of a webhook's receiver. Standard Webhooks advises 15 to 30 s.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Back-off of a notice that its receiver does not take. Not the retry policy of events.
+/// Back-off of a notice that its receiver does not accept. Not the retry policy of events.
 const SCHEDULE: RetrySchedule = RetrySchedule { initial: Duration::from_secs(1), max: Duration::from_secs(5 * 60) };
 
 /// Ceiling of a notice's due time: the longest back-off, and longer than a lease.
@@ -50,10 +50,10 @@ pub const WAIT_MAX: Duration = SCHEDULE.max;
 pub trait Deliver: Send + Sync {
     /// The target.
     const TARGET: Target;
-    /// Notices under way at once.
+    /// The limit of notices under way at once.
     const AT_ONCE: usize;
-    /// Whether an attempt has any prospect now. While it has none nothing is tried: the back-off of each notice is for
-    /// what is wrong with that notice, and would keep it waiting for minutes after the way is free again.
+    /// `true` if an attempt has any prospect now. Otherwise nothing is tried: the back-off of each notice is for faults of that
+    /// notice, and would keep it waiting for minutes after the way is free again.
     fn is_open(&self) -> bool {
         true
     }
@@ -66,7 +66,7 @@ pub trait Deliver: Send + Sync {
 pub enum Delivered {
     /// Confirmed.
     Yes,
-    /// Not confirmed, and why.
+    /// Not confirmed, with the reason.
     No(&'static str),
 }
 
@@ -98,7 +98,7 @@ impl<D: Deliver> Publisher<D> {
         if let Err(error) = self.store.mark(D::TARGET, outcomes).await {
             return failed!(error, "published notices could not be marked; they will be sent again");
         }
-        // Nothing went out: the next look can wait for the timer.
+        // No notice went out: the next look can wait for the timer.
         if any_told { Step::Busy } else { Step::Idle }
     }
 
@@ -139,7 +139,7 @@ pub fn body(notice: &Notice) -> Vec<u8> {
 
 const RETURNED: &str = "returned: no queue is bound for it";
 
-/// To the outbound exchange.
+/// Delivers to the outbound exchange.
 pub struct ToBroker<B>(
     /// The connection.
     pub B,
@@ -169,7 +169,7 @@ impl<B: Publish> Deliver for ToBroker<B> {
     }
 }
 
-/// To a signed webhook.
+/// Delivers to a signed webhook.
 pub struct ToWebhook {
     client: reqwest::Client,
     url: String,
@@ -178,15 +178,15 @@ pub struct ToWebhook {
 }
 
 impl ToWebhook {
-    /// `secret` is a Standard Webhooks secret (`whsec_…`); the configuration has checked it.
-    /// `proxy` is the URL of a forward proxy; nothing else in the environment or the system is one.
+    /// `secret` is a Standard Webhooks secret (`whsec_…`); the configuration has checked it. `proxy` is the URL of a forward
+    /// proxy; no proxy is taken from the environment or the system.
     pub fn new(url: String, secret: &str, proxy: Option<&str>, clock: Clock) -> anyhow::Result<Self> {
         let client = reqwest::Client::builder()
             .timeout(WEBHOOK_TIMEOUT)
             // A redirect would carry the signed body to an address that is not configured.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("podero-bridge/", env!("CARGO_PKG_VERSION")))
-            // A proxy that the environment names is not for the bridge.
+            // A proxy that the environment names is not meant for the bridge.
             .no_proxy();
         let client = match proxy {
             // The error would show the URL, which may hold a password.
@@ -212,7 +212,7 @@ impl Deliver for ToWebhook {
             .client
             .post(&self.url)
             .header("content-type", CONTENT_TYPE)
-            // Of the answer only the status is read; a receiver need not pack it.
+            // Only the status of the answer is read; a receiver need not pack it.
             .header("accept-encoding", "identity")
             .header(HEADER_WEBHOOK_ID, id)
             .header(HEADER_WEBHOOK_TIMESTAMP, timestamp.to_string())

@@ -1,8 +1,8 @@
-//! Permits for what may be under way at once, a semaphore whose limit may move while permits are out.
+//! Permits for work that may be under way at once: a semaphore whose limit may move while permits are out.
 //!
-//! A permit that is dropped comes back. More of them may be out than a limit that was lowered allows; then none is given until
-//! enough have come back. [`Permits::is_saturated`] tells a stage that brings work to let the ones at work have the machine.
-//! This file knows nothing of what the permits are for.
+//! A permit that is dropped comes back. More may be out than a lowered limit allows; then none is given until enough have come
+//! back. [`Permits::is_saturated`] tells a stage that brings work to leave the machine to the work under way. This file does
+//! not know what the permits are for.
 //!
 //! Before: nothing. After: [`crate::apply`], the budget of [`crate::podero`].
 
@@ -22,7 +22,7 @@ pub struct Permits(Arc<Shared>);
 struct Shared {
     count: Mutex<Count>,
     is_saturated: AtomicBool,
-    /// Told when a permit comes back after one was refused.
+    /// Notified when a permit comes back after one was refused.
     freed: Arc<Notify>,
 }
 
@@ -30,17 +30,17 @@ struct Shared {
 struct Count {
     in_use: usize,
     limit: usize,
-    /// Fewer in use than this end the saturation.
+    /// The number of permits in use below which the saturation ends.
     low_water: usize,
     was_refused: bool,
 }
 
-/// One of them; it comes back when it is dropped.
+/// One permit; it comes back when it is dropped.
 #[derive(Debug)]
 pub struct Permit(Arc<Shared>);
 
 impl Permits {
-    /// No permits yet. `freed` is told when one comes free after one was refused.
+    /// No permits yet. `freed` is notified when one comes free after one was refused.
     pub fn waking(freed: Arc<Notify>) -> Self {
         Self(Arc::new(Shared { freed, ..Shared::default() }))
     }
@@ -68,7 +68,7 @@ impl Permits {
         self.0.count().limit
     }
 
-    /// As many permits as are free, at most `wanted`. None at all is a refusal.
+    /// Takes as many permits as are free, at most `wanted`. None at all is a refusal.
     pub fn acquire_up_to(&self, wanted: usize) -> Vec<Permit> {
         let mut count = self.0.count();
         let free = count.limit.saturating_sub(count.in_use).min(wanted);
@@ -82,10 +82,10 @@ impl Permits {
         self.acquire_up_to(1).pop()
     }
 
-    /// A permit, once one is free; for one that waits.
+    /// Waits until a permit is free, and takes it.
     pub async fn acquire(&self) -> Permit {
         loop {
-            // One that comes free between the look and the wait leaves its notice behind.
+            // A permit that comes free between the look and the wait leaves its notification behind.
             if let Some(permit) = self.try_acquire() {
                 return permit;
             }
@@ -93,7 +93,7 @@ impl Permits {
         }
     }
 
-    /// Marks the saturation. To be called once it is known which permits stay out: a permit that was only reserved is no work.
+    /// Marks the saturation. Call it once it is known which permits stay out: a permit that was only reserved is no work.
     pub fn note_saturation(&self) {
         let count = self.0.count();
         if count.in_use >= count.limit {
@@ -101,7 +101,7 @@ impl Permits {
         }
     }
 
-    /// Whether all were out when that was noted, and hardly any has come back since.
+    /// `true` when all permits were out at the last mark, and hardly any has come back since.
     pub fn is_saturated(&self) -> bool {
         self.0.is_saturated.load(Ordering::Relaxed)
     }

@@ -1,7 +1,7 @@
 //! The problems that both HTTP listeners answer: a closed set of kinds, and one problem with its details.
 //!
-//! A problem never repeats what was sent: a value may be a name or an address. It says where the fault is (a JSON pointer,
-//! RFC 6901), what kind of value was found, and what is allowed.
+//! A problem never repeats a sent value: it may be a name or an address. It says where the fault is (a JSON pointer, RFC 6901),
+//! what kind of value was found, and what is allowed.
 //!
 //! Before: [`crate::inbound`] finds problems in deliveries, [`crate::admin`] in requests. After: [`crate::listener`] answers
 //! them as RFC 9457 problem details; a parked delivery keeps its problem as its detail.
@@ -122,21 +122,21 @@ impl ProblemKind {
 /// A problem with its particulars.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Which kind.
+    /// The kind.
     pub kind: ProblemKind,
-    /// The particulars of this one.
+    /// The details of this problem.
     pub detail: String,
     /// The faults by field; empty unless the kind is [`ProblemKind::InvalidEvent`].
     pub errors: Vec<FieldError>,
 }
 
 impl Problem {
-    /// A problem without particulars by field.
+    /// A problem without details by field.
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), errors: Vec::new() }
     }
 
-    /// An event with something wrong in it.
+    /// The problem of an event with faults in its fields.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = match errors.len() {
             1 => "one thing is wrong".to_owned(),
@@ -145,18 +145,18 @@ impl Problem {
         Self { kind: ProblemKind::InvalidEvent, detail, errors }
     }
 
-    /// A known id with another content.
+    /// The problem of a known id with another content.
     pub fn reused(known: &str) -> Self {
         let detail = format!("event {known} has the same source and id and another content; send a new id");
         Self::new(ProblemKind::EventIdReused, detail)
     }
 
-    /// A body, or a message, above its bound.
+    /// The problem of a body, or a message, above its limit.
     pub fn too_large(bytes_max: usize) -> Self {
         Self::new(ProblemKind::TooLarge, format!("a body has at most {bytes_max} bytes; send smaller batches"))
     }
 
-    /// All of it in one line, for the operator.
+    /// The whole problem in one line, for the operator.
     pub fn line(&self) -> String {
         let errors = self.errors.iter().map(|error| format!("{}: {}", error.pointer, error.reason));
         std::iter::once(format!("{}: {}", self.kind, self.detail)).chain(errors).collect::<Vec<_>>().join("; ")

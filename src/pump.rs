@@ -1,8 +1,8 @@
-//! The only loop that sleeps: `step` until idle, then wait for a wake-up, a timer or the end.
+//! The only loop that sleeps: it calls `step` until idle, then waits for a wake-up, a timer or the end.
 //!
-//! A stage is a step that does one thing and says whether there may be more; tests call the step, this file
-//! calls it for ever. First run, wake-up and recovery after a crash are one path: look in the table. A wake-up
-//! carries nothing and may be lost; the timer finds what it missed.
+//! A stage is a step that does one thing and says whether there may be more; tests call the step, this file calls it for ever.
+//! First run, wake-up and recovery after a crash are one path: look in the table. A wake-up carries nothing and may be lost;
+//! the timer finds what it missed.
 //!
 //! Before: [`crate::app`] starts one task loop for each row of its table. After: the stages' steps.
 
@@ -26,7 +26,7 @@ pub enum Step {
     Failed,
 }
 
-/// The result of a step that failed, after a line in the log that says at what.
+/// The result of a step that failed, after a line in the log that names the failed work.
 macro_rules! failed {
     ($error:expr, $what:literal) => {{
         tracing::warn!(error = %$error, $what);
@@ -36,12 +36,12 @@ macro_rules! failed {
 
 pub(crate) use failed;
 
-/// Pause after a failure: long enough not to spin, short enough to recover at once when the cause is gone.
+/// Delay after a failure: long enough not to spin, short enough to recover at once when the cause is gone.
 const FAILURE_PAUSE: Duration = Duration::from_millis(500);
 
 /// The times at which a step is made, and the end.
 pub struct Schedule {
-    /// For logs.
+    /// The loop's name in logs.
     pub name: &'static str,
     /// Interval of the timer; `None`: the step is made only when woken.
     pub every: Option<Duration>,
@@ -51,8 +51,7 @@ pub struct Schedule {
     pub shutdown: watch::Receiver<bool>,
 }
 
-/// Runs `step` until shutdown. A step that panics is logged and counts as failed; what it had claimed comes back
-/// by its lease.
+/// Runs `step` until shutdown. A step that panics is logged and counts as failed; its claims come back when their leases lapse.
 pub async fn run<F, S>(mut schedule: Schedule, mut step: S)
 where
     S: FnMut() -> F,

@@ -1,8 +1,9 @@
-//! The work of one replica for all of them: it shares Podero's health, takes its turn at probing, and tells when the bridge is
+//! The work that one replica does for all: it shares Podero's health, takes its turn at probing, and reports when the bridge is
 //! blind.
 //!
-//! On SQLite there is one replica, and it does the same. A store that is away changes nothing here: the health that this process
-//! has learnt still holds for itself. Decides nothing: merging is `domain::partner_health`'s, blindness `domain::alert`'s.
+//! On SQLite there is one replica, and it does the same. A store that is away changes nothing here: the health that this
+//! process has learnt still holds for itself. Decides nothing: `domain::partner_health` merges, `domain::alert` judges
+//! blindness.
 //!
 //! Before: [`crate::podero`] learns from replies. After: [`crate::store`], and [`crate::outbound`] for the news.
 
@@ -24,7 +25,7 @@ const PROBE: &str = "probe";
 
 /// Everything the stage needs.
 pub struct Replica {
-    /// Names this process among the others; fresh at each start.
+    /// The id of this process among the others; fresh at each start.
     pub id: Uuid,
     /// The tables.
     pub store: Store,
@@ -34,7 +35,7 @@ pub struct Replica {
     pub clock: Clock,
     /// Gauges of pace and pause.
     pub metrics: Metrics,
-    /// `watch.interval`: after this time without an answer the bridge is blind.
+    /// Time without an answer after which the bridge is blind (`watch.interval`).
     pub interval: Duration,
     /// Severity of blindness, among others.
     pub severities: Severities,
@@ -45,7 +46,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Shares what is known of Podero, and tells whether the bridge can see.
+    /// Shares what is known of Podero, and reports whether the bridge can see.
     pub async fn sync_step(&self) -> Step {
         let taken = match self.sync().await {
             Ok(()) => Step::Idle,
@@ -59,7 +60,7 @@ impl Replica {
         taken
     }
 
-    /// Probes Podero when it is time: for all, if no other replica is at it, or for a suspicion of its own.
+    /// Probes Podero when a probe is due: for all, if no other replica does so now, or for a suspicion of its own.
     pub async fn probe_step(&self) -> Step {
         match self.client.purpose() {
             None => return Step::Idle,
@@ -78,7 +79,7 @@ impl Replica {
             Err(error) => tracing::debug!(%error, "the probe could not be claimed; it is made all the same"),
         }
         self.client.probe().await;
-        // First the news, then the duty: no replica is to probe again on the strength of what was known before.
+        // First the news, then the duty: no replica probes again because of what was known before.
         let shared = self.sync().await;
         let freed = self.store.put_duty_off(PROBE, self.clock.now()).await;
         match shared.and(freed) {

@@ -7,18 +7,18 @@ use std::io;
 
 use rustls::{Error as TlsError, InvalidMessage};
 
-/// Words for the operator where [`is_plain_port`].
+/// Explanation for the operator when [`is_plain_port`].
 pub const PLAIN_PORT: &str =
     "that port does not speak TLS: name its TLS port, or begin the URL with amqp:// or http://";
 
-/// Whether the other side answered a TLS greeting with something that is no TLS at all: a port for plain connections.
+/// `true` if the peer answered a TLS greeting with something that is no TLS at all: a port for plain connections.
 pub fn is_plain_port(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(TlsError::InvalidMessage(InvalidMessage::InvalidContentType)) = error.downcast_ref() {
             return true;
         }
-        // An I/O error names what is behind the error in it as its source, and passes over the error itself.
+        // An I/O error names the source of its inner error as its own source, and passes over the inner error itself.
         let inner = error.downcast_ref().and_then(io::Error::get_ref);
         next = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
     }

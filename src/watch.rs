@@ -1,9 +1,9 @@
 //! Stage 3': polls Podero for the connectivity of every heat pump. Publishes nothing itself.
 //!
-//! Three steps. The roster step learns, once an interval, whose heat pumps there are. The poll step takes the users
-//! whose time has come, reads their pumps, asks `domain::alert` what is new, and writes that down with its notices. The
-//! fleet step counts what the polls saw, manufacturer by manufacturer: many that went at once are one outage.
-//! What could not be read changes nothing: it is never "disconnected".
+//! Three steps. The roster step learns, once an interval, whose heat pumps there are. The poll step takes the users whose time
+//! has come, reads their pumps, asks `domain::alert` what is new, and stores that with its notices. The fleet step counts what
+//! the polls saw, manufacturer by manufacturer: many that went at once are one outage. A state that could not be read changes
+//! nothing: it is never "disconnected".
 //!
 //! Before: [`crate::podero`]. After: [`crate::store`], then [`crate::outbound`].
 
@@ -33,21 +33,20 @@ use crate::podero::{Drift, Partner};
 use crate::pump::{self, Step};
 use crate::store::{DueUser, Member, Observed, Roster, Store};
 
-/// Users polled at once: one that hangs holds its own place and nobody else's. As many as calls may be in flight by
-/// default; the budget of requests is what bounds the pace, and more would wait too long for their turn while events go
-/// first.
+/// Limit of users polled at once: a poll that hangs holds its own slot and no other. It equals the default of calls in flight;
+/// the budget of requests bounds the pace, and more would wait too long for their turn while events go first.
 const POLLS_AT_ONCE: usize = 64;
 
-/// Users are taken when so few polls are under way, so that one look at the table finds many.
+/// Low-water mark of polls under way: at it more users are taken, so that one look at the table finds many.
 const POLLS_LOW: usize = POLLS_AT_ONCE / 2;
 
-/// Polls that are over and being written down: no more are taken while there are so many.
+/// Limit of finished polls waiting to be stored. At the limit no new poll starts.
 const NOTES_AT_ONCE: usize = 512;
 
-/// The longest pause after a failed roster; a shorter interval retries sooner.
+/// Limit of the pause after a failed roster; a shorter interval retries sooner.
 const ROSTER_RETRY_MAX: Duration = Duration::from_secs(60);
 
-/// The roster is retried after this part of the interval.
+/// Part of the interval after which a failed roster is retried.
 const ROSTER_RETRY_PART: u32 = 4;
 
 /// The shared names of the duties among replicas.
@@ -62,37 +61,37 @@ pub struct Watcher<P> {
     pub partner: P,
     /// Hysteresis, intervals, roll-up.
     pub policy: WatchPolicy,
-    /// `watch.region_chars`: characters of a ZIP code that make a region; 0: regions are not watched.
+    /// Characters of a ZIP code that make a region (`watch.region_chars`); 0: regions are not watched.
     pub region_chars: u32,
-    /// A poll that is under way for longer is somebody else's.
+    /// The time after which a poll that is still under way belongs to another replica.
     pub lease: Duration,
-    /// While polls are under way, it is looked this often whether more are due; `None`: only when all are over.
+    /// Interval at which more due users are looked for while polls are under way; `None`: only when all are over.
     pub look_every: Option<Duration>,
-    /// Time and chance.
+    /// Time and jitter.
     pub clock: Clock,
-    /// Rung when there is something to publish.
+    /// Woken when there is something to publish.
     pub wake_outbound: Arc<Notify>,
 }
 
-/// The work that is over, of all that is under way.
+/// A task that is over, of all that are under way.
 enum Over {
     /// A look for due users.
     Look(Result<(Vec<DueUser>, Arc<Outages>), crate::store::Error>),
-    /// A user's poll, with what is to be written down.
+    /// A user's poll, with what is to be stored.
     Poll(Option<PollResult>),
-    /// That.
+    /// The storing of a poll's result.
     Note,
 }
 
-/// What one poll told.
+/// The result of one poll.
 enum PollResult {
     /// A complete answer.
     All(Observed),
-    /// Nothing: the user is asked again.
+    /// No answer: the user is asked again.
     Nothing(Uuid),
 }
 
-/// What a look for due users found.
+/// The extent of what a look for due users found.
 #[derive(PartialEq, Eq)]
 enum MoreDue {
     /// As many as were asked for: there may be more.
@@ -135,7 +134,7 @@ impl<P: Partner> Watcher<P> {
         }
     }
 
-    /// Polls the users whose time has come, until none is due. May be dropped at any moment: what was not written down
+    /// Polls the users whose time has come, until none is due. May be dropped at any moment: a user whose result was not stored
     /// is still due.
     pub async fn poll_step(&self) -> Step {
         if let Some(until) = self.partner.paused_until() {
@@ -158,7 +157,7 @@ impl<P: Partner> Watcher<P> {
             }
             is_time = false;
             tokio::select! {
-                // What has come is taken first: the order does not depend on chance.
+                // Takes finished work first, so that the order does not depend on chance.
                 biased;
                 over = under_way.next() => match over {
                     Some(Over::Poll(told)) => {
@@ -198,7 +197,7 @@ impl<P: Partner> Watcher<P> {
     /// Judges every manufacturer and region, if it is time.
     pub async fn fleet_step(&self) -> Step {
         if let Some(until) = self.partner.paused_until() {
-            // Blindness is no reason to end an outage, nor to suspect one.
+            // Blindness neither ends an outage nor makes one suspected.
             return Step::IdleFor(until.since(self.clock.now()));
         }
         let judged = match self.store.take_duty(FLEETS, outage::look_every(&self.policy)).await {
@@ -219,8 +218,8 @@ impl<P: Partner> Watcher<P> {
         let known = self.store.outages().await?;
         let (mut outages, mut looks, mut notices) = (known.outages.clone(), known.looks.clone(), Vec::new());
         looks.look(self.clock.now(), &self.policy);
-        // A region all of whose pumps are of one manufacturer is away when that one is: manufacturers first, and who
-        // may be a part of theirs is no part of a region's. The other way round only what was told counts.
+        // A region whose pumps are all of one manufacturer is away when that manufacturer is. So manufacturers come first, and
+        // a pump that may be a part of their outage is no part of a region's. The other way round only published outages count.
         for kind in [ScopeKind::Manufacturer, ScopeKind::Region] {
             self.judge_kind(kind, &looks, &mut outages, &mut notices).await?;
         }
@@ -253,7 +252,7 @@ impl<P: Partner> Watcher<P> {
         let mut counts = self.store.count_fleets(kind, lost_from, &others).await?;
         counts.retain(|count| outages.of(&count.scope).is_none());
         for outage in outages.of_kind(kind) {
-            // What was told ends by its own members alone, whoever else speaks for some of them.
+            // A published outage ends by its own members alone, even if another outage covers some of them.
             let others = if outage.is_open() { &[][..] } else { &others };
             let lost_from = outage::lost_from(Some(outage), looks, now, &self.policy);
             counts.push(self.store.count_fleet(&outage.scope, lost_from, outage.since, others).await?);
@@ -266,7 +265,7 @@ impl<P: Partner> Watcher<P> {
         Ok(())
     }
 
-    /// Only customers with heat pumps. Where the answer does not count them, they are asked.
+    /// Members are customers with heat pumps. If the answer does not count a customer's pumps, they are asked for.
     fn member(&self, user: UserFound, now: Timestamp) -> Option<Member> {
         let has_pumps = user.heat_pumps.is_none_or(|count| count > 0);
         (user.is_customer && has_pumps).then(|| Member {
@@ -315,7 +314,7 @@ impl<P: Partner> Watcher<P> {
         }
     }
 
-    /// One user's poll: what is to be written down. Whatever happens in it stays in it.
+    /// Polls one user and returns what is to be stored. A failure in it, a panic too, stays in it.
     async fn poll(&self, due: DueUser, outages: Arc<Outages>) -> Option<PollResult> {
         let user = due.user;
         match AssertUnwindSafe(self.try_poll(due, &outages)).catch_unwind().await {
@@ -332,10 +331,10 @@ impl<P: Partner> Watcher<P> {
     }
 
     async fn try_poll(&self, mut due: DueUser, outages: &Outages) -> Result<PollResult, crate::store::Error> {
-        // What an answer tells was so when it was asked for: one that came late must not make a heat pump look silent.
+        // An answer describes the moment of its request: a late answer must not make a heat pump look silent.
         let asked_at = self.clock.now();
         let Some(observations) = self.observe(&due).await else { return Ok(PollResult::Nothing(due.user)) };
-        // One that is new here may be known as somebody else's.
+        // A heat pump that is new here may be known as another user's.
         let shown = observations.iter().map(|shown| shown.heat_pump).filter(|id| !id.is_nil());
         let new: Vec<Uuid> = shown.filter(|id| remembered(&due, *id).is_none()).collect();
         if !new.is_empty() {
@@ -347,7 +346,7 @@ impl<P: Partner> Watcher<P> {
         Ok(PollResult::All(Observed { user: due.user, changes, due_at }))
     }
 
-    /// Writes down what a poll told.
+    /// Stores the result of a poll.
     async fn note(&self, told: PollResult) {
         let (user, noted) = match told {
             PollResult::All(observed) => (observed.user, self.write(observed).await),
@@ -362,7 +361,7 @@ impl<P: Partner> Watcher<P> {
         self.store.poll_again(user, retry_poll(self.clock.now(), self.clock.jitter(), &self.policy)).await
     }
 
-    /// `None`: nothing is known. A user who is not there has no heat pumps.
+    /// Reads a user's heat pumps. `None`: nothing is known. A user who is not there has no heat pumps.
     async fn observe(&self, due: &DueUser) -> Option<Vec<Observation>> {
         let mut observations = match self.partner.observe_heat_pumps(due.user).await {
             Reply::Done(observations) => observations,
@@ -424,8 +423,8 @@ fn remembered(due: &DueUser, heat_pump: Uuid) -> Option<&PumpRecord> {
     due.seen.iter().find(|seen| seen.heat_pump == heat_pump)
 }
 
-/// Only where the list leaves something open. Of a pump that is plainly not authenticated the detail has no more than
-/// the link for an alert that is still to come.
+/// `true` if the list leaves something open. Of a pump that is plainly not authenticated the detail adds only the link for an
+/// alert that is still to come.
 fn wants_detail(listed: &Observation, due: &DueUser) -> bool {
     let is_plain = listed.is_authenticated == Some(false) || listed.is_deleted;
     let is_untold = |seen: &PumpRecord| seen.was_connected && seen.alert.is_none() && seen.outage.is_none();
@@ -433,7 +432,8 @@ fn wants_detail(listed: &Observation, due: &DueUser) -> bool {
     listed.wants_detail && !listed.heat_pump.is_nil() && (!is_plain || may_be_news)
 }
 
-/// The list said that something is the matter, and what could not be learnt: only a plain "not authenticated" stands.
+/// The state by the list alone, which says that something is wrong, when the detail could not be read: only a plain "not
+/// authenticated" stands.
 fn without_detail(listed: &Observation) -> Observation {
     if listed.is_authenticated == Some(false) || listed.is_deleted {
         return listed.clone();

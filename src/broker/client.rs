@@ -26,7 +26,7 @@ impl Broker {
         Self::tended(settings, clock, tending::EVERY)
     }
 
-    /// The same, with another interval between two checks of exchanges, queues and bindings.
+    /// The same, with an interval of the caller's between two checks of exchanges, queues and bindings.
     pub fn tended(settings: BrokerSettings, clock: Clock, tend_every: Duration) -> Self {
         assert!(!settings.urls.is_empty(), "without amqp.url there is no broker to make");
         let down = || LinkState::Disconnected { why: "not connected yet".to_owned() };
@@ -35,8 +35,8 @@ impl Broker {
         Self(Arc::new(Inner { settings, clock, tend_every, status, handle }))
     }
 
-    /// Keeps both connections up until `shutdown`, then ends both in good order: takes and confirms in flight are
-    /// waited for, within bounds. Ends for no other reason. To publish the last notices after the listeners are closed, poll
+    /// Keeps both connections up until `shutdown`, then ends both in good order: it waits, within bounds, for takes and
+    /// confirms in flight. Ends for no other reason. To publish the last notices after the listeners are closed, poll
     /// [`Broker::run_consumer`] and [`Broker::run_publisher`] instead, each with a shutdown of its own.
     pub async fn run<I: Intake>(&self, intake: I, shutdown: impl Future<Output = ()>) {
         let (ask, stop) = Stop::pair();
@@ -77,13 +77,13 @@ impl Broker {
             .await;
     }
 
-    /// How things stand now.
+    /// The state of both connections now.
     pub fn status(&self) -> Status {
         self.0.status().clone()
     }
 
-    /// Connects once, declares or verifies the whole topology and disconnects: a line for the operator, or what is
-    /// wrong. Needs no [`Broker::run`].
+    /// Connects once, declares or verifies the whole topology and disconnects: a line for the operator, or the error. Needs no
+    /// [`Broker::run`].
     pub async fn check(&self) -> Result<String, BrokerError> {
         let settings = &self.0.settings;
         let mut failures = Vec::new();

@@ -1,8 +1,8 @@
-//! Consumes the inbound queue: each delivery is taken, and acked once it is stored.
+//! Consumes the inbound queue: offers each delivery to the intake, and acks it once it is stored.
 //!
-//! Deliveries are held in the order of arrival and offered concurrently, up to the prefetch; their order in effect is
-//! the lanes' concern. One that cannot be stored now stays un-acked and is offered again with back-off, so that an away
-//! store fills the prefetch and the rest waits in the broker.
+//! Deliveries are held in the order of arrival and offered concurrently, up to the prefetch; the lanes see to the order in
+//! which they take effect. A delivery that cannot be stored now stays un-acked and is offered again with back-off, so that an
+//! away store fills the prefetch and the rest waits in the broker.
 //!
 //! It must never ack before the row is committed, and never nack, reject or drop a delivery: un-acked, the broker
 //! keeps it.
@@ -36,22 +36,22 @@ use crate::pump;
 /// Back-off of the offers of a message to a store that is away; not the retry policy of events. A whole prefetch of deliveries
 /// may be offered: the ceiling keeps that to some hundred attempts a second, the jitter keeps them apart.
 const TAKE_AGAIN: RetrySchedule = RetrySchedule { initial: Duration::from_millis(100), max: Duration::from_secs(5) };
-/// Limit of the bytes of messages that are offered at once: while one is read and written it takes several times its size, and a whole
-/// prefetch of large ones would take several times a whole prefetch. One that is larger than this goes alone. 16 MiB are
-/// a whole prefetch of usual events, and sixteen of the largest that are taken by default (`http.body_max`).
+/// Limit of the bytes of messages that are offered at once. A message takes several times its size while it is read and
+/// written, and a whole prefetch of large ones would take several times a whole prefetch. A message above the limit goes alone.
+/// 16 MiB are a whole prefetch of usual events, and sixteen of the largest that are taken by default (`http.body_max`).
 const OFFERED_BYTES_MAX: usize = 16 << 20;
 /// Unit of the budget: a semaphore counts its permits in 32 bits.
 const KIB: usize = 1 << 10;
-/// Steps after which the other tasks on this thread have a turn: a whole prefetch that has come at once takes some milliseconds
-/// to read, for which answers from Podero would wait.
+/// Limit of steps in a row before the other tasks on this thread have a turn: a whole prefetch that has come at once takes some
+/// milliseconds to read, and answers from Podero would wait for that.
 const STEPS_IN_A_ROW: u32 = 8;
-/// While the applier is saturated, a few messages at a time are taken, with a rest between them: some two thousand a second,
-/// forty times what Podero's usual budget lets through, and the machine is free for those that are in hand. The rest is as safe
-/// with the broker.
+/// Limit of messages taken in a row while the applier is saturated, with a rest after them. That is some two thousand a second,
+/// forty times Podero's usual budget, and leaves the machine to the events in hand. The other messages are as safe with the
+/// broker.
 const TAKEN_IN_A_ROW: u32 = 8;
-/// Pause between those few messages.
+/// Pause after such a row.
 const REST: Duration = Duration::from_millis(4);
-/// Timeout at the end for takes in flight. A commit takes milliseconds; a message that is not stored by then stays with the
+/// Timeout for takes in flight at the end. A commit takes milliseconds; a message that is not stored by then stays with the
 /// broker.
 const GRACE: Duration = Duration::from_secs(5);
 /// Timeout of cancelling the consumer, which is one round trip.
@@ -112,7 +112,7 @@ pub(super) async fn serve<I: Intake>(inner: &Inner, intake: &I, link: Link, mut 
     Ended::Stopped
 }
 
-/// When the next message is taken.
+/// The pace at which messages are taken.
 #[derive(Default)]
 struct Pace {
     taken: u32,
@@ -151,14 +151,14 @@ async fn open(inner: &Inner, link: &Link) -> Result<(Channel, Consumer), BrokerE
     let channel = link.channel().await?;
     let consuming = async {
         channel.basic_qos(prefetch(inner), BasicQosOptions::default()).await?;
-        // The broker makes up a tag: unique, whatever other consumers there are.
+        // The broker makes up a unique tag, whatever other consumers there are.
         channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), FieldTable::default()).await
     };
     let deliveries = consuming.await.map_err(|error| link.lost(&error))?;
     Ok((channel, deliveries))
 }
 
-/// The means by which a delivery is taken.
+/// The means of taking a delivery.
 struct Hands<'a, I> {
     clock: &'a Clock,
     intake: &'a I,
@@ -178,7 +178,7 @@ impl<'a, I: Intake> Hands<'a, I> {
             let mut refusals = 0;
             loop {
                 let taken = {
-                    // First come, first served: a large one waits until there is room, and those behind it wait too.
+                    // First come, first served: a large message waits until there is room, and those behind it wait too.
                     let _room = room.acquire_many(kib).await.expect("nobody closes it");
                     intake.offer(&held).await
                 };
@@ -197,7 +197,7 @@ impl<'a, I: Intake> Hands<'a, I> {
 }
 
 impl From<Delivery> for Frame {
-    /// The body is moved, not copied: it may be large, and there are many.
+    /// Moves the body instead of copying it: it may be large, and there are many.
     fn from(delivery: Delivery) -> Self {
         let properties = &delivery.properties;
         let text = |property: &Option<ShortString>| property.as_ref().map(ToString::to_string);
@@ -232,10 +232,10 @@ fn texts(headers: &FieldTable) -> BTreeMap<String, String> {
     shown.collect()
 }
 
-/// Text of a value that has none.
+/// Text of a value that has no text.
 const UNREADABLE: &str = "\u{fffd}";
 
-/// Whether a value without a text says something all the same.
+/// `true` if a value without a text says something all the same.
 fn is_unreadable(value: &AMQPValue) -> bool {
     !matches!(value, AMQPValue::Void)
 }
@@ -283,7 +283,7 @@ mod tests {
         let before = tokio::time::Instant::now();
         pace.took(true);
         assert!(pace.rests());
-        // Whatever else happens in between does not make the rest longer.
+        // Other events in between do not make the rest longer.
         let _ = timeout(REST / 2, pace.rested()).await;
         assert!(pace.rests());
         pace.rested().await;

@@ -1,4 +1,4 @@
-//! One delivery of the inbound queue, and the place where deliveries go.
+//! One delivery of the inbound queue, and the intake that takes deliveries.
 //!
 //! Before: [`super::consumer`]. After: [`crate::inbound`] takes them.
 
@@ -15,23 +15,23 @@ pub struct Frame {
     pub content_type: Option<String>,
     /// Property `content_encoding`.
     pub content_encoding: Option<String>,
-    /// Headers as texts: strings and byte arrays as UTF-8, numbers and booleans in decimal and words, timestamps as
-    /// RFC 3339. Empty values are left out, and so are tables and arrays of the broker's own (`x-…`). A value that has
-    /// no text form, or is not UTF-8, has a [`char::REPLACEMENT_CHARACTER`] in its text: it was said, and cannot be read.
+    /// Headers as texts: strings and byte arrays as UTF-8, numbers and booleans in decimal and words, timestamps as RFC 3339.
+    /// Empty values are left out, and so are tables and arrays of the broker's own (`x-…`). A value that has no text form, or
+    /// is not UTF-8, has a [`char::REPLACEMENT_CHARACTER`] in its text: it is there, but unreadable.
     pub headers: BTreeMap<String, String>,
     /// Property `message_id`.
     pub message_id: Option<String>,
-    /// The exchange it was published to.
+    /// The exchange to which it was published.
     pub exchange: String,
-    /// The key it was published with.
+    /// The key with which it was published.
     pub routing_key: String,
-    /// Properties that say something of what it is.
+    /// The properties by which its sender may describe it.
     pub properties: Properties,
-    /// Whether the broker may have delivered it before.
+    /// `true` if the broker may have delivered it before.
     pub redelivered: bool,
 }
 
-/// Properties of a message by which its sender may say what it is.
+/// Properties by which the sender of a message may describe it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "the properties of AMQP 0-9-1 of the same names")]
@@ -42,7 +42,7 @@ pub struct Properties {
     pub app_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
-    /// As it was sent. AMQP says seconds since 1970.
+    /// The number as it was sent. AMQP says seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<u64>,
 }
@@ -56,21 +56,22 @@ pub enum IntakeResult {
     NotNow,
 }
 
-/// Where deliveries go.
+/// The receiver of deliveries.
 pub trait Intake: Send + Sync + 'static {
-    /// A delivery in our hands, with all that is decided about it once, however often it is offered: when it came, say.
+    /// A delivery that is held, with all that is decided about it once, however often it is offered: its time of arrival, for
+    /// example.
     type Held: Send + Sync;
 
-    /// Takes a delivery into our hands. Called in the order of arrival.
+    /// Holds a delivery. Called in the order of arrival.
     fn hold(&self, frame: Frame) -> Self::Held;
 
-    /// Whether the appliers are saturated: they need the machine rather than more events.
+    /// `true` if the appliers are saturated: they need the machine rather than more events.
     fn is_saturated(&self) -> bool {
         false
     }
 
-    /// Makes one delivery durable. Called for up to [`super::BrokerSettings::prefetch`] deliveries at once, first in the order of
-    /// arrival. May be dropped at any await point (shutdown, a lost connection); the delivery then comes again.
+    /// Makes one delivery durable. Called for up to [`super::BrokerSettings::prefetch`] deliveries at once, first in the order
+    /// of arrival. May be dropped at any await point (shutdown, a lost connection); the delivery then comes again.
     fn offer(&self, held: &Self::Held) -> impl Future<Output = IntakeResult> + Send;
 
     /// Holds a delivery and offers it once.

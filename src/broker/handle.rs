@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use super::outgoing::{OutgoingNotice, Published};
 
 /// Timeout from handing a notice in to its confirm. A quorum queue confirms in milliseconds, a loaded cluster in a second or
-/// two; past this the connection is taken for dead and made again.
+/// two; after the timeout the connection counts as dead and is made again.
 pub(super) const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 
-/// The way in, for as long as one connection takes publishes.
+/// The way to the publisher, while one connection takes publishes.
 #[derive(Clone)]
 pub(super) struct PublishHandle {
     pub(super) requests: mpsc::Sender<Request>,
@@ -22,7 +22,7 @@ pub(super) struct PublishHandle {
     pub(super) overdue: Arc<Notify>,
 }
 
-/// A notice that is handed in, and where its result goes.
+/// A notice that is handed in, and the channel for its result.
 pub(super) struct Request {
     pub(super) notice: OutgoingNotice,
     pub(super) answer: oneshot::Sender<Published>,

@@ -1,8 +1,8 @@
 //! One connection to one broker: made within a bound, closed within a bound, and cut for sure when dropped.
 //!
-//! lapin gives no handle on a connection that is still shaking hands, and none that ends one which the broker has
-//! blocked; either would leave a thread and a socket behind for each attempt. So a duplicate of the socket is kept
-//! here, and shutting it down ends lapin's side too.
+//! lapin gives no handle on a connection that is still shaking hands, and no way to end a connection that the broker has
+//! blocked; either would leave a thread and a socket behind for each attempt. So this file keeps a duplicate of the socket, and
+//! shutting it down ends lapin's side too.
 //!
 //! It must never show a URL with its credentials: [`shown`] is the only text form of one.
 //!
@@ -28,21 +28,21 @@ use crate::tls;
 /// Timeout from the first packet to an open connection. A healthy broker needs milliseconds; name look-up, TLS and a proxy may
 /// each add a second or two.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// Timeout of the orderly close; after that the socket is cut, which costs nothing but a line in the broker's log.
+/// Timeout of the orderly close; after it the socket is cut, which costs nothing but a line in the broker's log.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
-/// Heartbeat interval; a dead peer is noticed after two of them. Short enough that an operator sees a cut network within a minute, long
-/// enough not to break on a broker that pauses for some seconds; RabbitMQ advises 5 to 20 s.
+/// Interval of heartbeats; a dead peer is noticed after two of them. Short enough that an operator sees a cut network within a
+/// minute, long enough not to break on a broker that pauses for some seconds; RabbitMQ advises 5 to 20 s.
 const HEARTBEAT_SECS: u16 = 20;
-/// Limit of a frame. lapin keeps two buffers of 32 frames for each connection: 2 MiB with this bound, 8 MiB with RabbitMQ's own of
-/// 128 KiB. Larger bodies travel in several frames.
+/// Limit of a frame. lapin keeps two buffers of 32 frames for each connection: 2 MiB with this limit, 8 MiB with RabbitMQ's own
+/// of 128 KiB. Larger bodies travel in several frames.
 const FRAME_BYTES_MAX: u32 = 32 * 1024;
 
-/// Advice on a frame that cannot be read. The library reads each frame as a whole, and gives up the connection over such a one. A sender's
-/// message that breaks it comes again with the next connection.
+/// Advice on a frame that cannot be read. The library reads each frame as a whole, and gives up the connection over an
+/// unreadable one. A sender's message that breaks it comes again with the next connection.
 const UNPARSABLE: &str = "; if it comes again at once, a message at the head of the queue has a routing key, a property or \
     the name of a header that is not UTF-8: take it out of the queue (docs/INSTALL.md, RabbitMQ)";
 
-/// The text form of a broker's URL: `host:port/vhost`, nothing of its credentials or parameters.
+/// The text form of a broker's URL: `host:port/vhost`, without its credentials and parameters.
 pub fn shown(url: &str) -> String {
     parse(url).map_or_else(|error| error.why, |uri| address(&uri))
 }
@@ -51,7 +51,7 @@ fn address(uri: &AMQPUri) -> String {
     format!("{}:{}/{}", uri.authority.host, uri.authority.port, uri.vhost.trim_start_matches('/'))
 }
 
-/// An unusable URL is answered in general words: the parser's own would repeat it, password and all.
+/// Reads a URL. An unusable one is answered in general words: the parser's own would repeat it, password included.
 fn parse(url: &str) -> Result<AMQPUri, BrokerError> {
     let wrong = |why: &str| BrokerError { why: format!("amqp.url: {why}") };
     let after_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
@@ -62,7 +62,8 @@ fn parse(url: &str) -> Result<AMQPUri, BrokerError> {
     }
     let mut uri: AMQPUri = url.parse().map_err(|_| wrong("not a valid amqp:// or amqps:// URL"))?;
     if uri.vhost.is_empty() {
-        // `amqp://host/` names, to the letter, a vhost without a name. Nobody has one; everybody means the default.
+        // `amqp://host/` names, to the letter, a vhost without a name. No such vhost is in use; writers of the URL mean the
+        // default.
         "/".clone_into(&mut uri.vhost);
     }
     uri.query.heartbeat.get_or_insert(HEARTBEAT_SECS);
@@ -86,7 +87,7 @@ pub(super) async fn connect(url: &str, name: &str) -> Result<Link, BrokerError> 
     let socket = Arc::clone(&cutter.0);
     let runtime = lapin::runtime::default_runtime().map_err(|error| failed(error.to_string()))?;
     let reactor = runtime.clone();
-    // Runs on lapin's own thread, which cannot be told to stop: hence the bound inside, too.
+    // Runs on lapin's own thread, which cannot be stopped from here: hence the bound inside, too.
     let open = async move |uri: AMQPUri, _| {
         let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri.clone() };
         let bounded = timeout(CONNECT_WITHIN, async {
@@ -113,7 +114,7 @@ pub(super) async fn connect(url: &str, name: &str) -> Result<Link, BrokerError> 
     }
 }
 
-/// Says so where a URL's scheme and its port do not go together.
+/// An explanation if a URL's scheme and its port do not go together.
 fn misdirected(scheme: &AMQPScheme, error: &lapin::Error) -> Option<&'static str> {
     match scheme {
         AMQPScheme::AMQPS => tls::is_plain_port(error).then_some(tls::PLAIN_PORT),
@@ -128,7 +129,7 @@ impl Link {
         &self.address
     }
 
-    /// Whether it is not lost yet, as far as is known.
+    /// `true` while no loss is known.
     pub(super) fn is_open(&self) -> bool {
         self.connection.status().connected()
     }
@@ -138,12 +139,12 @@ impl Link {
         self.connection.create_channel().await.map_err(|error| self.lost(&error))
     }
 
-    /// The broker's events of the connection as a whole, from now on.
+    /// The broker's events about the connection as a whole, from now on.
     pub(super) fn events(&self) -> BoxStream<'static, Event> {
         self.connection.events_listener().boxed()
     }
 
-    /// Puts the address before lapin's words, and says what to do about what lapin cannot read.
+    /// An error with the address before lapin's text, and advice on what lapin cannot read.
     pub(super) fn lost(&self, error: &lapin::Error) -> BrokerError {
         let advice = if matches!(error.kind(), ErrorKind::ParsingError(_)) { UNPARSABLE } else { "" };
         BrokerError { why: format!("{}: {error}{advice}", self.address) }
@@ -151,18 +152,18 @@ impl Link {
 
     /// Closes the connection in order, within a bound.
     pub(super) async fn close(self) {
-        // However it ends, the socket is cut next.
+        // The socket is cut next, however the close ends.
         let _ = timeout(CLOSE_WITHIN, self.connection.close(200, "OK".into())).await;
     }
 }
 
-/// Whether an error ended a channel alone. lapin tells of it among the events of the connection; its user learns of it
-/// there.
+/// `true` if an error ended a channel alone. lapin reports it among the events of the connection; the channel's user learns of
+/// it there.
 pub(super) fn is_of_a_channel(error: &lapin::Error) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(refusal) if matches!(refusal.kind(), AMQPErrorKind::Soft(_)))
 }
 
-/// Resolves when the connection is gone, with the reason.
+/// Resolves with the reason when the connection is gone.
 pub(super) async fn gone(events: &mut (impl Stream<Item = Event> + Unpin)) -> Option<lapin::Error> {
     while let Some(event) = events.next().await {
         if let Event::Error(error) = event
@@ -201,7 +202,7 @@ impl Drop for Cutter {
     fn drop(&mut self) {
         let mut socket = self.0.lock().expect("no code panics while it holds the socket");
         if let Socket::Open(tcp) = std::mem::replace(&mut *socket, Socket::Cut) {
-            // It may be closed already, which is what we want.
+            // It may be closed already, which is as good.
             let _ = tcp.shutdown(Shutdown::Both);
         }
     }

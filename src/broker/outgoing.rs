@@ -5,7 +5,7 @@
 /// One notice as it goes onto the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutgoingNotice {
-    /// Becomes `message_id`: the same on every repetition.
+    /// The `message_id`: the same on every repetition.
     pub id: String,
     /// The notice's topic.
     pub routing_key: String,
@@ -18,19 +18,19 @@ pub struct OutgoingNotice {
 /// The result of one publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
-    /// The broker has it on every queue it was routed to, and there was at least one.
+    /// The broker has it on every queue to which it was routed, and there was at least one.
     Confirmed,
-    /// No queue is bound for it: the broker gave it back.
+    /// No queue is bound for it: the broker returned it.
     Returned,
     /// The broker refused it (a full queue that rejects publishes, an internal error).
     Nacked,
-    /// No connection, or none any more before the confirm came: it may or may not be on the broker.
+    /// There was no connection, or it was lost before the confirm: the notice may or may not be on the broker.
     Lost,
 }
 
 /// Sends notices.
 pub trait Publish: Send + Sync {
-    /// Whether there is a connection to publish on. A hint: it may be gone a moment later.
+    /// `true` if there is a connection to publish on. A hint: it may be gone a moment later.
     fn is_open(&self) -> bool {
         true
     }

@@ -1,9 +1,9 @@
-//! Publishes on one confirm-mode channel, many at once, and finds out what became of each.
+//! Publishes on one confirm-mode channel, many at once, and finds out the result of each.
 //!
-//! A confirm belongs to its publish by number, and lapin keeps that right. A *return* does not: lapin attaches it to
-//! whichever confirm it completes next, and RabbitMQ acks in groups, so that the publish without a bound queue can look
-//! confirmed and its neighbour returned. Believing that would lose a notice. So the returned message's own `message_id`
-//! decides, and nothing is answered before every confirm that lapin completed earlier has been looked at.
+//! A confirm belongs to its publish by number, and lapin keeps that right. A *return* does not: lapin attaches it to the
+//! confirm that it completes next, and RabbitMQ acks in groups, so that the publish without a bound queue can look confirmed
+//! and its neighbour returned. Believing that would lose a notice. So the returned message's own `message_id` decides, and no
+//! result is given before every confirm that lapin completed earlier has been looked at.
 //!
 //! While the broker blocks publishers (`connection.blocked`, short of memory or disk) the handle is shut: publishes are
 //! [`Published::Lost`] at once instead of piling up in lapin's memory, and the connection is kept until unblocked.
@@ -34,12 +34,12 @@ use super::state::{Inner, LinkRole, LinkState};
 use super::supervisor::{self, Ended, Stop};
 use super::{tending, topology};
 
-/// Limit of the publishes that wait for their confirm; at a round trip of 1 ms far more than the broker can write. Bounds what lapin
-/// buffers.
+/// Limit of the publishes that wait for their confirm; at a round trip of 1 ms far more than the broker can write. It bounds
+/// lapin's buffers.
 const IN_FLIGHT_MAX: usize = 512;
 /// Limit of the publishes that are handed in and not yet sent; more wait in their callers.
 const WAITING_MAX: usize = 64;
-/// Timeout at the end for confirms in flight: a notice that is not confirmed by then stays a row and is sent again.
+/// Timeout for confirms in flight at the end: a notice that is not confirmed by then stays a row and is sent again.
 const GRACE: Duration = Duration::from_secs(5);
 /// AMQP's number for "on disk before it is confirmed".
 const PERSISTENT: u8 = 2;
@@ -106,7 +106,7 @@ struct Relay<'a> {
     /// Ids of returned messages whose own confirm has not been seen yet.
     returned: Vec<String>,
     blocked: bool,
-    /// Notified when a notice came back although there is a place for those without a subscriber: that place is gone.
+    /// Notified when a notice was returned although there is a place for those without a subscriber: that place is gone.
     hint: Arc<Notify>,
 }
 
@@ -168,11 +168,11 @@ impl Relay<'_> {
                 self.blocked = false;
                 *self.inner.handle() = Some(self.handle.clone());
                 supervisor::up(self.inner, LinkRole::Publisher, self.link);
-                // The topology may be wrong: a check says so.
+                // The topology may be wrong, which a check finds out.
                 self.hint.notify_one();
                 None
             }
-            // One channel alone: the publishes on this one end with it, and say so.
+            // Only one channel ended: the publishes on this one end with it, and report so.
             Some(Event::Error(error)) if link::is_of_a_channel(&error) => None,
             Some(Event::Error(error)) => Some(self.link.lost(&error)),
             None => Some(self.lost("the connection is gone")),
@@ -205,7 +205,7 @@ impl Relay<'_> {
             if published == Published::Returned && self.inner.settings.declare {
                 self.hint.notify_one();
             }
-            // A caller that gave up will ask again by itself.
+            // A caller that gave up asks again by itself.
             let _ = answer.send(published);
         }
         error
@@ -274,8 +274,8 @@ async fn send(
 ) -> lapin::Result<Confirmation> {
     let names = (exchange, topology::name(&notice.routing_key), topology::name(&notice.id));
     let (Ok(exchange), Ok(routing_key), Ok(id)) = names else {
-        // The exchange was declared by this name, keys are our topics and ids are UUIDs. Should it happen all the same:
-        // the broker could never take it, which is what a nack means.
+        // The exchange was declared by this name, keys are our topics and ids are UUIDs. If a name is refused all the same, the
+        // broker could never take the notice, which is what a nack means.
         return Ok(Confirmation::Nack(None));
     };
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };

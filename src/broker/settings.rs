@@ -11,18 +11,18 @@ use super::link::shown;
 pub struct BrokerSettings {
     /// `amqp://` or `amqps://`, tried in turn; at least one. They carry passwords: see [`shown`].
     pub urls: Vec<String>,
-    /// Topic exchange that upstream systems publish to; declared and bound only when `declare` is set.
+    /// Topic exchange to which upstream systems publish; declared and bound only when `declare` is set.
     pub inbound_exchange: String,
     /// Queue that is consumed.
     pub inbound_queue: String,
-    /// Keys by which the queue is bound to the exchange, when `declare` is set. A binding that is there stays.
+    /// Keys by which the queue is bound to the exchange, when `declare` is set. An existing binding stays.
     pub bindings: Vec<String>,
-    /// Topic exchange that notices are published to.
+    /// Topic exchange to which notices are published.
     pub outbound_exchange: String,
-    /// Whether the topology is ours to declare; otherwise only its existence is checked.
+    /// `true` if the bridge declares the topology; otherwise it only checks that it exists.
     pub declare: bool,
-    /// How many deliveries may be un-acked, and so in the hands of the [`Intake`], at once. Zero, which AMQP would read
-    /// as "no bound", counts as one.
+    /// Limit of the deliveries that may be un-acked, and so in the hands of the [`Intake`], at once. Zero, which AMQP would
+    /// read as "no bound", counts as one.
     pub prefetch: u16,
 }
 

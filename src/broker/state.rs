@@ -1,4 +1,4 @@
-//! The state that both connections share: how they stand, and the handle by which notices go out.
+//! The state that both connections share: their status, and the handle by which notices go out.
 //!
 //! Before: [`super::settings`]. After: [`super::supervisor`] keeps it.
 
@@ -24,7 +24,7 @@ impl LinkRole {
         }
     }
 
-    /// As the broker lists it.
+    /// The connection's name in the broker's list.
     pub(super) fn connection_name(self) -> &'static str {
         match self {
             Self::Publisher => "podero-bridge publisher",
@@ -36,19 +36,19 @@ impl LinkRole {
 /// State of the two connections, for readiness and metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// The connection that notices go out on.
+    /// The connection on which notices go out.
     pub publisher: LinkState,
-    /// The connection that events come in on.
+    /// The connection on which events come in.
     pub consumer: LinkState,
 }
 
 impl Status {
-    /// Whether a publish has a chance now.
+    /// `true` if a publish has a chance now.
     pub fn connected(&self) -> bool {
         self.publisher == LinkState::Connected
     }
 
-    /// Whether the inbound queue is being consumed now.
+    /// `true` if the inbound queue is being consumed now.
     pub fn consuming(&self) -> bool {
         self.consumer == LinkState::Connected
     }
@@ -59,7 +59,7 @@ impl Status {
 pub enum LinkState {
     /// Set up and serving.
     Connected,
-    /// Not serving, or something of the topology is wrong that would keep events or notices away; tried again by itself.
+    /// Not serving, or a fault of the topology keeps events or notices away; tried again by itself.
     Disconnected {
         /// The last reason, for an operator: names the broker's address and the object in question, no credentials.
         why: String,
@@ -73,7 +73,7 @@ pub(super) struct Inner {
     /// Interval between two checks of exchanges, queues and bindings.
     pub(super) tend_every: Duration,
     pub(super) status: Mutex<Status>,
-    /// Open while there is a connection that takes publishes.
+    /// The handle, while there is a connection that takes publishes.
     pub(super) handle: Mutex<Option<PublishHandle>>,
 }
 

@@ -1,4 +1,4 @@
-//! Keeps one connection up: connect, serve until it is lost, wait, again.
+//! Keeps one connection up: connects, serves until it is lost, waits, connects again.
 //!
 //! ```text
 //! disconnected --connect, set up--> connected --lost--> disconnected
@@ -24,25 +24,25 @@ use crate::pump;
 /// Back-off of the connections to the broker; not the retry policy of events. The first wait is short because most losses are a
 /// broker that restarts; half a minute keeps a long outage cheap, and is soon enough once the broker is back.
 const RECONNECT: RetrySchedule = RetrySchedule { initial: Duration::from_millis(500), max: Duration::from_secs(30) };
-/// Age from which a connection counts as sound, and the back-off begins again at its first wait. With less, one that breaks at
-/// the first publish would be made twice a second.
+/// Age from which a connection counts as sound, and the back-off begins again at its first wait. With less, a connection that
+/// breaks at the first publish would be made twice a second.
 const SOUND_AFTER: Duration = Duration::from_secs(10);
 /// Timeout of declaring, verifying and opening channels. A cluster that elects a leader for a new quorum queue takes some seconds.
 pub(super) const SET_UP_WITHIN: Duration = Duration::from_secs(30);
 
-/// How serving came to its end.
+/// The reason why serving ended.
 pub(super) enum Ended {
-    /// As asked.
+    /// The stop was asked for.
     Stopped,
-    /// Not as asked; again after a while.
+    /// The connection was lost; it is made again after a while.
     Lost(BrokerError),
 }
 
-/// The wish to end, shared by all that serve.
+/// The request to end, shared by all tasks that serve.
 #[derive(Clone)]
 pub(super) struct Stop(watch::Receiver<bool>);
 
-/// The other end of [`Stop`]; dropping it unasked counts as asking.
+/// The other end of [`Stop`]; dropping it counts as asking.
 pub(super) struct Ask(watch::Sender<bool>);
 
 impl Ask {
@@ -57,14 +57,14 @@ impl Stop {
         (Ask(ask), Self(stop))
     }
 
-    /// Resolves once the end is asked for, at once if it was before.
+    /// Resolves once the end is asked for; at once if it was asked for before.
     pub(super) async fn asked(&mut self) {
-        // An error means that the asking side is gone: the same as being asked.
+        // An error means that the asking side is gone, which counts as asking.
         let _ = self.0.wait_for(|stop| *stop).await;
     }
 }
 
-/// Keeps one connection for `role` until `stop`; `serve` sets it up, uses it, and says how it ended.
+/// Keeps one connection for `role` until `stop`; `serve` sets it up, uses it, and says why it ended.
 pub(super) async fn keep<S, F>(inner: &Inner, role: LinkRole, mut stop: Stop, serve: S)
 where
     S: Fn(Link, Stop) -> F,
@@ -118,7 +118,7 @@ pub(super) fn up(inner: &Inner, role: LinkRole, link: &Link) {
     tracing::info!(broker.role = role.name(), broker.address = link.address(), "connected to the broker");
 }
 
-/// Marks `role` as not serving; says whether it was until now.
+/// Marks `role` as not serving; says whether it was serving until now.
 pub(super) fn down(inner: &Inner, role: LinkRole, error: &BrokerError) -> bool {
     let before = inner.status().clone();
     inner.note(role, LinkState::Disconnected { why: error.why.clone() });
@@ -128,7 +128,7 @@ pub(super) fn down(inner: &Inner, role: LinkRole, error: &BrokerError) -> bool {
     }
 }
 
-/// Setting up, bounded.
+/// Runs the steps of setting up within their timeout.
 pub(super) async fn set_up<T>(steps: impl Future<Output = Result<T, BrokerError>>) -> Result<T, BrokerError> {
     let late = |_| BrokerError {
         why: format!("the broker did not answer within {} s while being set up", SET_UP_WITHIN.as_secs()),
@@ -136,7 +136,7 @@ pub(super) async fn set_up<T>(steps: impl Future<Output = Result<T, BrokerError>
     timeout(SET_UP_WITHIN, steps).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
 }
 
-/// Setting up, bounded and ended by `stop`.
+/// Runs the steps of setting up within their timeout, unless `stop` ends them.
 pub(super) async fn set_up_unless<T>(
     stop: &mut Stop,
     steps: impl Future<Output = Result<T, BrokerError>>,

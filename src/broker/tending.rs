@@ -1,10 +1,10 @@
 //! Looks after exchanges, queues and bindings while a connection serves: it notices those that are deleted
 //! under the bridge, and declares them again where `amqp.declare` allows.
 //!
-//! A queue that is deleted cancels its consumer, and a publish to a missing exchange closes its channel: those are noticed at
-//! once, and the supervisor sets everything up again. Nothing tells of a deleted inbound exchange or binding, nor of the place
-//! for unrouted notices; so all of it is declared again at an interval. AMQP does not say whether a declaration made
-//! something, nor shows bindings: exchanges and queues are looked for first, so that the log can say which were gone.
+//! A queue that is deleted cancels its consumer, and a publish to a missing exchange closes its channel: both are noticed at
+//! once, and the supervisor sets everything up again. No event reports a deleted inbound exchange or binding, or a deleted
+//! place for unrouted notices; so all of it is declared again at an interval. AMQP does not say whether a declaration made
+//! something, nor shows bindings: exchanges and queues are looked for first, so that the log can name the missing ones.
 //!
 //! It works on channels of its own: an error there ends neither the consumer nor the publisher.
 //!
@@ -23,10 +23,9 @@ use super::supervisor::{self, SET_UP_WITHIN};
 use super::topology::{self, Witness};
 use crate::pump;
 
-/// Interval between two checks of the topology. An exchange that is deleted is back within it; a check is a dozen small
-/// requests.
+/// Interval between two checks of the topology. A deleted exchange is back within it; a check is a dozen small requests.
 pub(super) const EVERY: Duration = Duration::from_secs(30);
-/// Delay after one check before the next, however many publishes are returned meanwhile.
+/// Delay between two checks, however many publishes are returned meanwhile.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// Checks the topology of `role` again and again; sooner when `hint` says that something may be missing. Never ends: it is
@@ -40,13 +39,13 @@ pub(super) async fn tend(inner: &Inner, role: LinkRole, link: &Link, hint: &Noti
         match checked {
             Ok(()) if told.take().is_some() && is_serving(inner, role) => supervisor::up(inner, role, link),
             Ok(()) => {}
-            // A connection that is lost is the supervisor's concern.
+            // The supervisor deals with a connection that is lost.
             Err(_) if !link.is_open() => {}
             Err(error) => {
                 if told.as_ref() != Some(&error) {
                     tracing::warn!(broker.role = role.name(), reason = %error, "something is wrong at the broker");
                 }
-                // Each time: the broker may have unblocked the publisher since, which shows it as connected.
+                // Noted each time: the broker may have unblocked the publisher since, which shows it as connected.
                 inner.note(role, LinkState::Disconnected { why: error.why.clone() });
                 told = Some(error);
             }
@@ -67,7 +66,7 @@ async fn check(inner: &Inner, role: LinkRole, link: &Link, witness: &mut Witness
     }
 }
 
-/// A publisher that the broker blocks says so itself.
+/// A publisher that the broker blocks reports so itself.
 fn is_serving(inner: &Inner, role: LinkRole) -> bool {
     match role {
         LinkRole::Consumer => true,

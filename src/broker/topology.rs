@@ -6,10 +6,10 @@
 //!              \--no subscriber: alternate exchange--> [<outbound>.unrouted, fanout] -> (unrouted queue, quorum, bounded)
 //! ```
 //!
-//! With `declare = false` only the inbound queue and the outbound exchange are looked for, and the inbound exchange is missed
-//! if it was there once; all else is the operator's.
+//! With `declare = false` the bridge looks only for the inbound queue and the outbound exchange, and reports the inbound
+//! exchange missing if it was there once; all else is the operator's.
 //!
-//! It must never delete or change what exists: where it differs, it says what differs.
+//! It must never delete or change an existing object: it reports the difference.
 //!
 //! Before: [`crate::broker`]'s settings. After: the publisher and the consumer.
 
@@ -22,8 +22,8 @@ use super::link::Link;
 use super::settings::BrokerSettings;
 use super::state::LinkRole;
 
-/// Limit of the queue of notices without a subscriber: some days of a large utility's notices, at most a few hundred MB on disk; the oldest goes first, since the newest is
-/// what a late subscriber wants.
+/// Limit of the queue of notices without a subscriber: some days of a large utility's notices, at most a few hundred MB on
+/// disk; the oldest goes first, since a late subscriber wants the newest.
 const UNROUTED_NOTICES_MAX: i64 = 100_000;
 
 /// Exchange and queue of the notices without a subscriber. The contract names both for the default exchange; any other exchange
@@ -93,14 +93,14 @@ pub(super) async fn lay_outbound(link: &Link, settings: &BrokerSettings) -> Resu
     plan.end().await
 }
 
-/// Objects that a connection has seen of a topology that is not the bridge's to declare.
+/// Objects that a connection has seen of a topology that the bridge does not declare.
 #[derive(Debug, Default)]
 pub(super) struct Witness {
-    /// The inbound exchange was there. Where it never was, the queue is fed by another.
+    /// The inbound exchange was there. If it never was, another exchange feeds the queue.
     has_inbound_exchange: bool,
 }
 
-/// Makes sure that what the consumer needs is still there.
+/// Makes sure that the consumer's objects are still there.
 pub(super) async fn tend_inbound(
     link: &Link,
     settings: &BrokerSettings,
@@ -127,7 +127,7 @@ pub(super) async fn tend_inbound(
     Err(BrokerError { why })
 }
 
-/// Makes sure that what the publisher needs is still there.
+/// Makes sure that the publisher's objects are still there.
 pub(super) async fn tend_outbound(link: &Link, settings: &BrokerSettings) -> Result<(), BrokerError> {
     if settings.declare {
         let (unrouted_exchange, unrouted_queue) = unrouted(&settings.outbound_exchange);
@@ -148,14 +148,14 @@ fn say_gone(role: LinkRole, kind: &'static str, object: &ShortString) {
     tracing::warn!(broker.role = role.name(), kind, name = %object, "gone at the broker, and declared again");
 }
 
-/// Replicated where there is a cluster, and safe on disk everywhere.
+/// Arguments of a quorum queue: replicated in a cluster, and safe on disk everywhere.
 fn quorum() -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     arguments
 }
 
-/// AMQP names have at most 255 bytes; lapin asserts on longer ones.
+/// A name for AMQP, which has at most 255 bytes; lapin asserts on longer ones.
 pub(super) fn name(text: &str) -> Result<ShortString, BrokerError> {
     ShortString::try_new(text)
         .map_err(|_| BrokerError { why: format!("the name `{text}` is longer than AMQP's 255 bytes") })
@@ -190,7 +190,7 @@ impl<'a> Plan<'a> {
         self.exchange(exchange, ExchangeKind::Topic, true, FieldTable::default()).await
     }
 
-    /// Whether there is such an exchange. The channel of a plan that says no is closed.
+    /// `true` if there is such an exchange. A plan that finds none has its channel closed.
     async fn has_exchange(self, exchange: &ShortString) -> Result<bool, BrokerError> {
         let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
         let kind = ExchangeKind::Topic;
@@ -198,7 +198,7 @@ impl<'a> Plan<'a> {
         self.found(&format!("exchange `{exchange}`"), found).await
     }
 
-    /// Whether there is such a queue.
+    /// `true` if there is such a queue.
     async fn has_queue(self, queue: &ShortString) -> Result<bool, BrokerError> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let found = self.channel.queue_declare(queue.clone(), options, FieldTable::default()).await;
@@ -243,7 +243,7 @@ impl<'a> Plan<'a> {
         bound.map_err(|error| self.explain(&format!("binding of queue `{queue}` to exchange `{exchange}`"), &error))
     }
 
-    /// Says which object, what is wrong with it and what to do; the broker's own words last.
+    /// An error that names the object, its fault and the remedy; the broker's own text comes last.
     fn explain(&self, object: &str, error: &lapin::Error) -> BrokerError {
         let ErrorKind::ProtocolError(refusal) = error.kind() else {
             return self.link.lost(error);
