@@ -1,8 +1,8 @@
 //! Messages from RabbitMQ: each frame becomes a delivery, and is acknowledged once it is on disk.
 //!
-//! The sender behind a queue cannot be told what is wrong, so an unreadable message is parked with its bytes and
-//! acknowledged: it does not block those behind it. While the store is away nothing is acknowledged and nothing is
-//! thrown back; the frames wait here, bounded by the prefetch.
+//! No answer reaches the sender behind a queue, so an unreadable message is parked with its bytes and acknowledged: it does not
+//! block those behind it. While the store is away nothing is acknowledged and nothing is thrown back; the frames wait here,
+//! bounded by the prefetch.
 //!
 //! Before: [`crate::broker`]. After: [`crate::inbound`].
 
@@ -32,8 +32,8 @@ pub struct Frames {
 impl Intake for Frames {
     type Held = HeldMessage;
 
-    /// Time and ids are taken here, once: events without a `time` keep the order in which they came, however often and
-    /// in whatever order they are offered.
+    /// Sets time and ids here, once: events without a `time` keep the order in which they came, however often and in whatever
+    /// order they are offered.
     fn hold(&self, frame: Frame) -> HeldMessage {
         let clock = &self.inbox.clock;
         let ids = Ids::default();
@@ -51,8 +51,8 @@ impl Intake for Frames {
             body: frame.body,
             received_at: clock.now(),
         });
-        // Also where it is parked: an operator reads its text, and an erasure finds a customer in it. Bytes that cannot be
-        // unpacked stay as they came, and their reader says why.
+        // Also for a message that is parked: an operator reads its text, and an erasure finds a customer in it. Bytes that
+        // cannot be unpacked stay as they came, and their reader gives the reason.
         let plain = text::plain(&verified, self.inbox.body_bytes_max).ok().flatten();
         let verified = plain.unwrap_or(verified);
         let Frame { message_id, exchange, routing_key, properties, .. } = frame;
@@ -64,7 +64,7 @@ impl Intake for Frames {
     }
 
     async fn offer(&self, held: &HeldMessage) -> IntakeResult {
-        // A failure even over parking it must not end the process: the broker keeps it.
+        // A failure even over parking it must not end the process: the broker keeps the message.
         let Ok(taken) = AssertUnwindSafe(self.inbox.accept_or_park(held)).catch_unwind().await else {
             tracing::error!("the bridge failed over parking a message from the queue; it stays there");
             return IntakeResult::NotNow;

@@ -1,7 +1,7 @@
-//! Counts of the events that the bridge keeps, and their limits, which the transports ask before they take more.
+//! Counts of the events that the bridge keeps, and their limits, which the transports check before they take more.
 //!
-//! Counting the tables for each request would cost more than the request, so this is the last count of them and what
-//! was accepted since: near enough for bounds that are there to spare the disk. It reads no table.
+//! Counting the tables for each request would cost more than the request. So this adds what was accepted since to the last
+//! count of them: near enough for limits that spare the disk. It reads no table.
 //!
 //! Before: [`crate::upkeep`] counts the tables. After: [`super::inbox`], [`super::http`].
 
@@ -13,15 +13,15 @@ use tokio::sync::Notify;
 use crate::domain::event::EventState;
 use crate::store::Gauges;
 
-/// Limit of the events that wait for the day they take effect, or for their sign-up. They are no work yet, so they do not
-/// count against `store.backlog_max`; but they are rows, and stay for long.
+/// Limit of the events that wait for the day they take effect, or for their sign-up. They are no work yet, so they do not count
+/// against `store.backlog_max`; but they are rows, and stay for long.
 pub const SCHEDULED_MAX: u64 = 1_000_000;
 
-/// Limit of the parked messages that are unreadable. An operator looks at them, and at no more; a sender that sends nothing
-/// else must not fill the disk. At the limit more of them stay in RabbitMQ.
+/// Limit of the parked messages that are unreadable. An operator looks at them, at no more than this number; a sender that
+/// sends nothing else must not fill the disk. At the limit more of them stay in RabbitMQ.
 pub const UNREADABLE_MAX: u64 = 100_000;
 
-/// Rows that were counted in the tables, or have been accepted since.
+/// Rows that were counted in the tables, and those accepted since.
 #[derive(Debug, Default)]
 struct Counts {
     waiting: AtomicU64,
@@ -38,7 +38,7 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// Empty, until it is counted; full at `max` (`store.backlog_max`).
+    /// Empty until it is counted; full at `max` (`store.backlog_max`).
     pub fn new(max: u64) -> Self {
         Self { counts: Arc::default(), max, wake_outbound: Arc::default() }
     }
@@ -49,17 +49,17 @@ impl Backlog {
         Self { wake_outbound, ..self }
     }
 
-    /// Whether the transports take nothing until some of it is done.
+    /// `true` while the transports take nothing until some of it is done.
     pub fn is_full(&self) -> bool {
         load(&self.counts.waiting) >= self.max || load(&self.counts.scheduled) >= SCHEDULED_MAX
     }
 
-    /// Whether nothing more is parked that never becomes an event.
+    /// `true` while no more unreadable messages are parked.
     pub fn is_full_of_unreadable(&self) -> bool {
         load(&self.counts.unreadable) >= UNREADABLE_MAX
     }
 
-    /// The limits that are reached, for an operator: a line each.
+    /// The limits that are reached, one line each for an operator.
     pub fn complaints(&self) -> Vec<String> {
         let (waiting, scheduled) = (load(&self.counts.waiting), load(&self.counts.scheduled));
         let mut complaints = Vec::new();
@@ -81,7 +81,7 @@ impl Backlog {
         complaints
     }
 
-    /// The tables were counted.
+    /// Takes over a count of the tables.
     pub fn counted(&self, gauges: &Gauges) {
         let was_full = self.is_full_of_unreadable();
         // An event that waits for its sign-up is no work, and must not keep that sign-up out.
@@ -93,20 +93,20 @@ impl Backlog {
         }
     }
 
-    /// The tables were counted: events that are work now, events that are none yet, parked messages that never became
-    /// events.
+    /// Takes over a count of the tables: events that are work now, events that are none yet, parked messages that are
+    /// unreadable.
     pub fn set(&self, waiting: u64, scheduled: u64, unreadable: u64) {
         self.counts.waiting.store(waiting, Ordering::Relaxed);
         self.counts.scheduled.store(scheduled, Ordering::Relaxed);
         self.counts.unreadable.store(unreadable, Ordering::Relaxed);
     }
 
-    /// An event was accepted, and is in this state.
+    /// Counts an accepted event in this state.
     pub(super) fn grow(&self, state: EventState) {
         match state {
             EventState::Pending => add(&self.counts.waiting),
             EventState::Scheduled => add(&self.counts.scheduled),
-            // No new event waits for its sign-up, and the others have their end.
+            // No new event waits for its sign-up, and the other states are no waiting work.
             EventState::Waiting
             | EventState::Applied
             | EventState::Superseded
@@ -115,7 +115,7 @@ impl Backlog {
         }
     }
 
-    /// Something was parked that never became an event.
+    /// Counts a parked message that is unreadable.
     pub(super) fn parked(&self) {
         add(&self.counts.unreadable);
         self.wake_outbound.notify_one();

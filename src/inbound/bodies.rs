@@ -1,10 +1,10 @@
-//! The memory that bodies of webhooks take, of all connections together, and who gives way when it is used up.
+//! The memory of the bodies of webhooks, of all connections together, and the body that gives way when it is used up.
 //!
-//! A body must be whole before its signature can be checked, so anyone may send some of one. Peers that have proved nothing
-//! lately have half of the memory, so they cannot touch what is left for the others. A body that is still coming gives its
-//! room back, and is answered 503, when another needs it: one of a peer without a proof to one with a proof; one that has
-//! taken its time to any; and one of a peer, or for a source, that has more than its share to one that has less. A body
-//! that is whole is worked on and never gives way; its room comes back when the work is done.
+//! A body must be whole before its signature can be checked, so any stranger may send a part of one. Peers that have proved
+//! nothing lately have half of the memory, so they cannot touch what is left for the others. A body that is still coming gives
+//! its room back, and is answered 503, when another needs it: one of a peer without a proof to one with a proof; one that has
+//! taken its time to any; and one of a peer, or for a source, that has more than its share to one that has less. A body that is
+//! whole is worked on and never gives way; its room comes back when the work is done.
 //!
 //! Before: [`super::http`] hands in each chunk. After: nothing.
 
@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 /// Limit of all bodies in memory at once, unless two of the largest are more.
 pub const BODIES_BYTES_MAX: usize = 32 << 20;
 
-/// Unit in which room is taken, so that a connection with nothing but the beginning of a body costs little.
+/// Unit in which room is taken, so that a connection with only the beginning of a body costs little.
 const PAGE: usize = 4 << 10;
 
 /// Limit of the first piece of room for a body whose length is announced: an announcement must not cost much.
@@ -33,14 +33,14 @@ const PEER_PART: usize = 8;
 /// Part of all room that bodies for one source, of peers without a proof, may keep while another source has less.
 const SOURCE_PART: usize = 4;
 
-/// The sender of a body, and the source that it is for.
+/// The sender of a body, and the source to which it is addressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sender {
     /// The peer that the request comes from.
     pub peer: Peer,
-    /// The configured source that it is for.
+    /// The configured source to which it is addressed.
     pub source: String,
-    /// Whether the peer proved itself lately, or the headers have proved who it is.
+    /// `true` if the peer proved itself lately, or the headers have proved its identity.
     pub is_proved: bool,
 }
 
@@ -52,7 +52,7 @@ struct Roll {
     peer_share: usize,
     source_share: usize,
     coming: BTreeMap<u64, Coming>,
-    /// Room of all of them, and of those of peers without a proof.
+    /// Room of all bodies that are coming, and of those of peers without a proof.
     coming_all: usize,
     coming_unproved: usize,
     /// Room of whole bodies that are worked on.
@@ -70,7 +70,7 @@ struct Coming {
     body: Arc<BodyBytes>,
 }
 
-/// There is no room now.
+/// The error that there is no room now.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BudgetExceeded;
 
@@ -93,7 +93,7 @@ impl Roll {
         }
     }
 
-    /// Takes `more` room for a body. Those that gave way to it come back, also where that was not enough.
+    /// Takes `more` room for a body. Returns the bodies that gave way to it, even if their room was not enough.
     fn grow(&mut self, id: u64, more: usize) -> (Vec<Coming>, Result<(), BudgetExceeded>) {
         let mut displaced = Vec::new();
         loop {
@@ -124,7 +124,7 @@ impl Roll {
         }
     }
 
-    /// Takes a body that is coming out, and its room.
+    /// Removes a body that is coming, and its room.
     fn remove(&mut self, id: u64) -> Option<Coming> {
         let coming = self.coming.remove(&id)?;
         self.coming_all -= coming.bytes;
@@ -137,7 +137,7 @@ impl Roll {
     /// The body that gives way to this one.
     fn gives_way_to(&self, id: u64, asking: &Coming, more: usize) -> Option<u64> {
         let is_proved = asking.sender.is_proved;
-        // Numbers grow: the first is the oldest.
+        // Numbers grow, so the first is the oldest.
         let others = || self.coming.iter().filter(|(other, coming)| **other != id && coming.bytes > 0);
         let oldest_unproved = others().find(|(_, coming)| !coming.sender.is_proved);
         let oldest = if is_proved { oldest_unproved.or_else(|| others().next()) } else { oldest_unproved };
@@ -153,7 +153,7 @@ impl Roll {
         of_peer.or_else(|| self.larger_share(asking, more, self.source_share, |sender| sender.source.as_str()))
     }
 
-    /// The oldest body of the group that has most, if that is more than a share and the asking one's group has less.
+    /// The oldest body of the group that has most, if that is more than a share and the group of the asking body has less.
     fn larger_share<'a, K: Ord>(
         &'a self,
         asking: &'a Coming,
@@ -181,7 +181,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl BodyBudget {
-    /// Of `bytes_max` bytes for all bodies together; each has at most `body_bytes_max`.
+    /// Room of `bytes_max` bytes for all bodies together; each has at most `body_bytes_max`.
     pub fn new(bytes_max: usize, body_bytes_max: usize, metrics: Metrics) -> Self {
         Self(Arc::new((Mutex::new(Roll::new(bytes_max, body_bytes_max)), metrics)))
     }
@@ -190,7 +190,7 @@ impl BodyBudget {
         lock(&self.0.0)
     }
 
-    /// A body begins to come, of which `announced` bytes are announced.
+    /// Begins a body of which `announced` bytes are announced.
     pub fn begin(&self, sender: Sender, announced: usize) -> IncomingBody {
         let body = Arc::<BodyBytes>::default();
         let mut roll = self.roll();
@@ -201,7 +201,7 @@ impl BodyBudget {
         IncomingBody { bodies: self.clone(), id, body, taken: 0, announced }
     }
 
-    /// Room for the plain form of a body that is worked on.
+    /// Takes room for the plain form of a body that is worked on.
     pub fn take(&self, bytes: usize) -> Result<BodyPermit, BudgetExceeded> {
         let bytes = paged(bytes);
         let mut roll = self.roll();
@@ -212,7 +212,7 @@ impl BodyBudget {
         Ok(BodyPermit { bodies: self.clone(), bytes })
     }
 
-    /// A [`crate::listener::connections::TICK`] is over.
+    /// Counts a [`crate::listener::connections::TICK`] that is over.
     pub fn tick(&self) {
         self.roll().now += 1;
     }
@@ -222,7 +222,7 @@ fn paged(bytes: usize) -> usize {
     bytes.div_ceil(PAGE).saturating_mul(PAGE)
 }
 
-/// The bytes of a body that is coming, where they can be taken away.
+/// The bytes of a body that is coming, which can be taken away.
 #[derive(Debug, Default)]
 struct BodyBytes {
     state: Mutex<State>,
@@ -261,12 +261,12 @@ impl IncomingBody {
         lock(&self.body.state).bytes.len()
     }
 
-    /// Resolves when it has given way to another.
+    /// Resolves when this body has given way to another.
     pub async fn displaced(&self) {
         self.body.displaced.notified().await;
     }
 
-    /// Adds what has come.
+    /// Adds bytes that have come.
     pub fn add(&mut self, chunk: &[u8]) -> Result<(), BudgetExceeded> {
         let wanted = self.received() + chunk.len();
         if wanted > self.taken {
@@ -291,7 +291,7 @@ impl IncomingBody {
         Ok(())
     }
 
-    /// It is whole: its bytes, and the room that they take from now on.
+    /// The bytes of a whole body, and the room that they take from now on.
     pub fn whole(self) -> Result<(Vec<u8>, BodyPermit), BudgetExceeded> {
         let mut roll = self.bodies.roll();
         let coming = roll.remove(self.id).ok_or(BudgetExceeded)?;
@@ -316,7 +316,7 @@ pub struct BodyPermit {
 }
 
 impl BodyPermit {
-    /// The same bytes, whose room is given back with the last that is made of them.
+    /// The same bytes; their room is given back when the last value made of them is dropped.
     pub fn with(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Charged { bytes, _permit: self })
     }
@@ -355,7 +355,7 @@ mod tests {
         Sender { peer, source: source.to_owned(), is_proved }
     }
 
-    /// A body of which so much has come.
+    /// A body of which this number of bytes has come.
     fn coming(bodies: &BodyBudget, sender: Sender, bytes: usize) -> Result<IncomingBody, BudgetExceeded> {
         let mut body = bodies.begin(sender, bytes);
         body.add(&vec![0; bytes])?;

@@ -1,13 +1,13 @@
-//! A text as a table or a form has it: blanks of every kind around it, nothing in it, or what a spreadsheet has made of it.
+//! A text as a table or a form has it: blanks of every kind around it, no content, or damage by a spreadsheet.
 //!
-//! Pure. A text that a spreadsheet has damaged is refused, since what it was cannot be known. An error here names the kind
-//! of damage and never the text.
+//! Pure. A text that a spreadsheet has damaged is refused, since the original cannot be known. An error here names the kind of
+//! damage and never the text.
 //!
 //! Before: nothing. After: [`super::lines`] for the cells of a table, [`super::mapping`] for its helpers.
 
 use crate::domain::text::trim;
 
-/// Why a text cannot be used.
+/// The reasons why a text cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Damage {
     /// A formula that failed.
@@ -32,13 +32,13 @@ const ERRORS: [&str; 9] = ["#N/A", "#NV", "#N/D", "#N/B", "#I/T", "#HIÁNYZIK", 
 /// Fewest number signs that a spreadsheet shows in a column that is too narrow.
 const SIGNS_MIN: usize = 3;
 
-/// The text without what is around it; `None`: nothing is left.
+/// The text without the blanks around it; `None`: nothing is left.
 pub(super) fn trimmed(text: &str) -> Option<&str> {
     let text = trim(text);
     (!text.is_empty()).then_some(text)
 }
 
-/// The meaning of a cell's text. `None`: nothing. Excel's way to keep zeros (`="01067"`) is the text in it.
+/// The meaning of a cell's text. `None`: nothing. Excel's way to keep zeros (`="01067"`) means the text in it.
 pub(super) fn read(text: &str) -> Result<Option<&str>, Damage> {
     let Some(text) = trimmed(text) else { return Ok(None) };
     match damage(text) {
@@ -87,7 +87,7 @@ fn is_shortened(text: &str) -> bool {
     whole.len() == 1 && is_digits(whole) && is_digits(fraction) && has_exponent
 }
 
-/// Whether there are digits and nothing else.
+/// `true` if there are digits and nothing else.
 pub(super) fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }

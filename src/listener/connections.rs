@@ -1,13 +1,13 @@
-//! The connections of a listener: whose they are, what each owes, and which must give way.
+//! The connections of a listener: the peer of each, the request that it owes, and the one that must give way.
 //!
-//! The server beneath knows no peers, times the first request's headers alone, and leaves a connection that owes a body to
-//! its handler. So each connection is known here by a second handle of its socket, and is cut off when it has owed a
-//! request for too long, or earlier when others need its place. A connection whose request is being worked on owes nothing
-//! and is never cut off, but where the connection sends requests without waiting for their answers.
+//! The server beneath knows no peers, times the first request's headers alone, and leaves a connection that owes a body to its
+//! handler. So each connection is known here by a second handle of its socket, and is cut off when it has owed a request for
+//! too long, or earlier when others need its place. A connection whose request is being worked on owes nothing and is never cut
+//! off, unless it sends requests without waiting for their answers.
 //!
-//! A peer with as many connections as it may have opens another at the expense of its own: the one that has owed longest
-//! gives way. So attackers cannot keep out a probe that shares their address. Where most places are taken, those
-//! that have owed for a while give way to all, and those of peers that have proved nothing first.
+//! A peer with as many connections as it may have opens another at the expense of its own: the one that has owed longest gives
+//! way. So attackers cannot keep out a probe that shares their address. When most places are taken, the connections that have
+//! owed for a while give way to all, and those of peers that have proved nothing first.
 //!
 //! Before: [`crate::app`] hands in each new connection. After: [`super::note_request`] says when a request begins and ends.
 
@@ -21,38 +21,38 @@ use super::peers::{Peer, Proved, client};
 use crate::config::Networks;
 use crate::metrics::{ConnectionEnd, Listener, Metrics};
 
-/// Interval in which connections and bodies are looked at; ages are counted in it, whatever is done to the machine's clock.
+/// Interval in which connections and bodies are looked at; ages are counted in it, even if the machine's clock is changed.
 pub const TICK: Duration = Duration::from_millis(250);
 
-/// Time after which a connection that owes something, or a body that is not whole, gives way to others. A working sender
-/// has sent its request by then.
+/// Delay after which a connection that owes something, or a body that is not whole, gives way to others. A working sender has
+/// sent its request by then.
 pub const GIVE_WAY_AFTER: Duration = Duration::from_secs(1);
 
-/// Time for which a peer that delivered something with a valid proof goes before those that have proved nothing.
+/// Time for which a peer that delivered something with a valid proof takes precedence over peers that have proved nothing.
 const PROVED_FOR: Duration = Duration::from_secs(60 * 60);
 
-/// Time that a body may take to begin. Slower senders hold a connection, and memory, for nothing.
+/// Timeout of a body's beginning. Slower senders hold a connection, and memory, for nothing.
 const BODY_START_MAX: Duration = Duration::from_secs(10);
 
-/// Rate below which a body does not come once it has begun, in bytes per second: a line of 262 kbit/s.
+/// Limit below which the rate of a body must not fall once it has begun, in bytes per second: a line of 262 kbit/s.
 const BODY_RATE_MIN: u64 = 32 << 10;
 
 /// Limit of the time for a body of the webhook listener, however fast it comes.
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Requests that an unproved peer's refused one counts for: at most twenty of them a second come by one connection.
+/// Weight of a refused request of an unproved peer, in requests: one connection brings at most twenty of them a second.
 const REFUSED_WEIGHT: u32 = 50;
 
 /// Interval in which the requests of a connection are counted.
 const HASTE_WINDOW: Duration = Duration::from_secs(1);
 
-/// A duration in ticks; at least one.
+/// Converts a duration into ticks; at least one.
 pub fn ticks(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u64::MAX).max(1)
 }
 
-/// Peers that have proved themselves, and the time by which that counts. Clones share it: a proof in one listener's
-/// request holds at the others.
+/// Peers that have proved themselves, and the time since. Clones share it: a proof in one listener's request holds at the
+/// others.
 #[derive(Debug, Clone, Default)]
 pub struct ProvedPeers(Arc<(Mutex<Proved>, AtomicU64)>);
 
@@ -62,17 +62,17 @@ impl ProvedPeers {
         lock(&self.0.0).note(peer, self.now());
     }
 
-    /// Whether it did so lately.
+    /// `true` if it did so lately, within `PROVED_FOR`.
     pub fn knows(&self, peer: Peer) -> bool {
         lock(&self.0.0).knows(peer, self.now(), ticks(PROVED_FOR))
     }
 
-    /// Ticks that are over.
+    /// The number of ticks that are over.
     fn now(&self) -> u64 {
         self.0.1.load(Ordering::Relaxed)
     }
 
-    /// A [`TICK`] is over.
+    /// Counts a [`TICK`] that is over.
     pub fn tick(&self) {
         self.0.1.fetch_add(1, Ordering::Relaxed);
     }
@@ -101,7 +101,7 @@ impl Bounds {
         (BODY_START_MAX + Duration::from_millis(received.saturating_mul(1_000) / BODY_RATE_MIN)).min(self.body_time_max)
     }
 
-    /// Connections from which on those that have owed for a while give way: the last quarter is for those that come.
+    /// The number of connections from which those that have owed for a while give way: the last quarter is for new ones.
     fn crowded_at(&self) -> usize {
         (self.connections_max - self.connections_max / 4).max(1)
     }
@@ -112,7 +112,7 @@ impl Bounds {
 struct Roll<T> {
     bounds: Bounds,
     entries: BTreeMap<u64, Entry<T>>,
-    /// How many of them each peer has.
+    /// The number of connections of each peer.
     by_peer: BTreeMap<Peer, usize>,
     now: u64,
     next: u64,
@@ -120,25 +120,25 @@ struct Roll<T> {
 
 #[derive(Debug)]
 struct Entry<T> {
-    /// `None`: it is a trusted proxy's, and no request of anyone is under way on it.
+    /// The peer; `None`: it is a trusted proxy's connection, without a request under way.
     peer: Option<Peer>,
-    /// Since when it owes something: the tick, and its turn within the tick. `None`: its request is being worked on.
+    /// The tick since which it owes something, and its turn within the tick. `None`: its request is being worked on.
     owes: Option<(u64, u64)>,
-    /// Its request's head has come, and the answer, which may take a while, has not gone out.
+    /// The head of its request has come, and the answer, which may take a while, has not gone out.
     is_under_way: bool,
-    /// `None`: it cannot be cut, and so is left alone.
+    /// The handle to cut it; `None`: it cannot be cut, and so is left alone.
     handle: Option<T>,
 }
 
 /// Connections that are to be cut, each with the reason.
 type Cut<T> = Vec<(ConnectionEnd, T)>;
 
-/// How much a request asks for, as its head tells.
+/// The demand of a request, by its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Demand {
     /// Its body is still to come.
     Body,
-    /// Its answer is at hand, whatever the store or the partner do.
+    /// Its answer is at hand, whatever the state of the store or the partner.
     Light,
     /// It may take a while.
     Work,
@@ -147,9 +147,9 @@ pub enum Demand {
 /// The fate of a connection that was opened, or of a request that a proxy brings.
 #[derive(Debug, PartialEq, Eq)]
 enum Admission<T> {
-    /// It is in; these give way.
+    /// It is admitted; these connections give way.
     Admitted(Cut<T>),
-    /// Its peer has as many as one may, and works with all of them.
+    /// Its peer has as many as it may have, and works with all of them.
     Refused,
 }
 
@@ -158,7 +158,7 @@ impl<T> Roll<T> {
         Self { bounds, entries: BTreeMap::new(), by_peer: BTreeMap::new(), now: 0, next: 0 }
     }
 
-    /// A connection was opened: its number, and those that give way to it; else it has no place.
+    /// Enters an opened connection: its number, and those that give way to it; else it has no place.
     fn enter(
         &mut self,
         peer: Option<Peer>,
@@ -183,7 +183,7 @@ impl<T> Roll<T> {
         self.next
     }
 
-    /// Counts a connection as a peer's; where that is one too many, another of the peer's gives way.
+    /// Counts a connection as a peer's; if that is one too many, another of the peer's gives way.
     fn assign(&mut self, id: u64, peer: Option<Peer>) -> Admission<T> {
         if self.entries.get(&id).is_none_or(|entry| entry.peer == peer) {
             return Admission::Admitted(Vec::new());
@@ -218,7 +218,7 @@ impl<T> Roll<T> {
         }
     }
 
-    /// The one of these that has owed longest.
+    /// The connection of this group that has owed longest.
     fn longest(&self, is_of_these: impl Fn(&Entry<T>) -> bool) -> Option<u64> {
         let these = self.entries.iter().filter(|(_, entry)| entry.handle.is_some() && is_of_these(entry));
         these.filter_map(|(id, entry)| Some((entry.owes?, *id))).min().map(|(_, id)| id)
@@ -244,7 +244,7 @@ impl<T> Roll<T> {
         owing.into_iter().take(count).filter_map(|(_, _, id)| self.cut(id, ConnectionEnd::Crowded)).collect()
     }
 
-    /// A request's head has come. `client` is whose request it is.
+    /// Notes that a request's head has come. `client` is the peer of the request.
     fn begin(&mut self, id: u64, client: Option<Peer>, demand: Demand) -> Admission<T> {
         let turn = self.turn();
         let mut cut = Vec::new();
@@ -264,7 +264,7 @@ impl<T> Roll<T> {
         Admission::Admitted(cut)
     }
 
-    /// Whether three quarters of a peer's share have requests under way: the rest is for light ones. A body counts while it
+    /// `true` if three quarters of a peer's share have requests under way: the rest is for light ones. A body counts while it
     /// comes: it is work once it is whole, and then no longer gives way.
     fn has_enough_under_way(&self, peer: Option<Peer>) -> bool {
         let enough = self.bounds.per_peer_max - self.bounds.per_peer_max / 4;
@@ -273,14 +273,14 @@ impl<T> Roll<T> {
         has_enough && self.entries.values().filter(is_under_way).count() >= enough
     }
 
-    /// The whole request has come.
+    /// Notes that the whole request has come.
     fn work(&mut self, id: u64) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.owes = None;
         }
     }
 
-    /// The request has its answer, and the connection owes the next one. `peer` is whose it is between requests.
+    /// Notes that the request has its answer, and the connection owes the next one. `peer` is its peer between requests.
     fn end(&mut self, id: u64, peer: Option<Peer>) {
         let turn = self.turn();
         if let Some(entry) = self.entries.get_mut(&id) {
@@ -290,7 +290,7 @@ impl<T> Roll<T> {
         self.recount(id, peer);
     }
 
-    /// The connection is closed; whether it was not cut off before.
+    /// Removes a connection that is closed; `false`: it was cut off before.
     fn leave(&mut self, id: u64) -> bool {
         let entry = self.entries.remove(&id);
         let was_there = entry.is_some();
@@ -298,7 +298,7 @@ impl<T> Roll<T> {
         was_there
     }
 
-    /// A [`TICK`] is over. Those that have owed for too long are cut off, and those that crowd the listener.
+    /// Counts a [`TICK`] that is over. Cuts off those that have owed for too long, and those that crowd the listener.
     fn tick(&mut self, is_proved: impl Fn(Peer) -> bool) -> Cut<T> {
         self.now += 1;
         let idle_max = ticks(self.bounds.idle_max);
@@ -336,7 +336,7 @@ impl Inner {
         self.proved.knows(peer)
     }
 
-    /// Cuts sockets. One that is gone already is as good.
+    /// Cuts sockets. A socket that is gone already is as good.
     fn cut(&self, sockets: Cut<TcpStream>) {
         for (end, socket) in sockets {
             let _ = socket.shutdown(Shutdown::Both);
@@ -348,25 +348,25 @@ impl Inner {
         self.metrics.connections_closed.with_label_values(&[self.listener.name(), end.name()]).inc();
     }
 
-    /// The peer of a connection while no request of it is under way. A trusted proxy's own connections have no share.
+    /// The peer of a connection without a request under way. A trusted proxy's own connections have no share.
     fn owner(&self, socket: IpAddr) -> Option<Peer> {
         (!self.trusted.contains(socket)).then(|| Peer::of(socket))
     }
 }
 
 impl Connections {
-    /// Of a listener, within these bounds. `trusted` are the proxies whose word about addresses counts.
+    /// The connections of a listener, within these bounds. `trusted` are the proxies that may name addresses.
     pub fn new(listener: Listener, bounds: Bounds, trusted: Networks, proved: ProvedPeers, metrics: Metrics) -> Self {
         Self(Arc::new(Inner { roll: Mutex::new(Roll::new(bounds)), listener, bounds, trusted, proved, metrics }))
     }
 
-    /// The listener that they belong to.
+    /// The listener to which they belong.
     pub fn listener(&self) -> Listener {
         self.0.listener
     }
 
-    /// A connection was opened from this address. `socket` is a second handle of it, by which it can be cut; without one the
-    /// server's own timers must do.
+    /// Enters a connection that was opened from this address. `socket` is a second handle of it, by which it can be cut;
+    /// without one it depends on the server's own timers.
     pub fn open(&self, address: IpAddr, socket: Option<TcpStream>) -> Connection {
         let entered = lock(&self.0.roll).enter(self.0.owner(address), socket, |peer| self.0.is_proved(peer));
         let id = match entered {
@@ -382,28 +382,28 @@ impl Connections {
         Connection { inner: self.0.clone(), id, address, has_begun: AtomicBool::new(false), counted: Mutex::default() }
     }
 
-    /// A [`TICK`] is over.
+    /// Counts a [`TICK`] that is over.
     pub fn tick(&self) {
         let cut = lock(&self.0.roll).tick(|peer| self.0.is_proved(peer));
         self.0.cut(cut);
     }
 }
 
-/// One connection, for as long as the server has it.
+/// One connection, while the server has it.
 #[derive(Debug)]
 pub struct Connection {
     inner: Arc<Inner>,
-    /// `None`: it found no place, and is closed already.
+    /// Its number; `None`: it found no place, and is closed already.
     id: Option<u64>,
     address: IpAddr,
     has_begun: AtomicBool,
-    /// The window, and the weight of its requests.
+    /// The current window, and the weight of the requests in it.
     counted: Mutex<(u64, u32)>,
 }
 
 impl Connection {
-    /// A request's head has come. `forwarded` are its values of [`super::peers::FORWARDED_FOR`]. Returns the peer whose
-    /// request it is; `None`: it has as many under way as it may.
+    /// Notes that a request's head has come. `forwarded` are its values of [`super::peers::FORWARDED_FOR`]. Returns the peer of
+    /// the request; `None`: the peer has as many under way as it may.
     pub fn begin<'a>(&self, forwarded: impl DoubleEndedIterator<Item = &'a [u8]>, demand: Demand) -> Option<Peer> {
         self.has_begun.store(true, Ordering::Relaxed);
         let peer = Peer::of(client(self.address, forwarded, &self.inner.trusted));
@@ -421,26 +421,26 @@ impl Connection {
         }
     }
 
-    /// Time that the request's body may take, of which `received` bytes have come.
+    /// Time that the request's body may take when `received` bytes of it have come.
     pub fn body_time(&self, received: usize) -> Duration {
         self.inner.bounds.body_time(received)
     }
 
-    /// The listener that it belongs to.
+    /// The listener to which it belongs.
     pub fn listener(&self) -> Listener {
         self.inner.listener
     }
 
-    /// The whole request has come.
+    /// Notes that the whole request has come.
     pub fn work(&self) {
         if let Some(id) = self.id {
             lock(&self.inner.roll).work(id);
         }
     }
 
-    /// Counts a request of the peer that has its answer. Returns whether the connection brings more of them than it may, and
-    /// is to be closed behind that answer. The server goes on with requests that follow all the same, so at twice as many the
-    /// connection is cut off.
+    /// Counts a request of the peer that has its answer. `true`: the connection brings more of them than it may, and is to be
+    /// closed behind that answer. The server goes on with requests that follow all the same, so at twice as many the connection
+    /// is cut off.
     pub fn note_answer(&self, peer: Peer, is_refused: bool) -> bool {
         let window = self.inner.proved.now() / ticks(HASTE_WINDOW);
         let weight = if is_refused && !self.inner.is_proved(peer) { REFUSED_WEIGHT } else { 1 };
@@ -457,7 +457,7 @@ impl Connection {
         counted.1 > limit
     }
 
-    /// The request has its answer.
+    /// Notes that the request has its answer.
     pub fn end(&self) {
         if let Some(id) = self.id {
             lock(&self.inner.roll).end(id, self.inner.owner(self.address));
@@ -497,7 +497,7 @@ mod tests {
         false
     }
 
-    /// The names of those that were cut.
+    /// The names of the connections that were cut.
     fn names(cut: &[(ConnectionEnd, &'static str)]) -> Vec<&'static str> {
         cut.iter().map(|(_, name)| *name).collect()
     }
@@ -515,7 +515,7 @@ mod tests {
         let (second, _) = enter(&mut roll, 1, "second");
         enter(&mut roll, 1, "third");
         enter(&mut roll, 2, "a stranger's");
-        // The first now owes for less long than the second, which owes a body, and the third nothing yet.
+        // The first now has owed for less long than the second, which owes a body, and the third owes nothing yet.
         roll.begin(first, Some(peer(1)), Demand::Work);
         roll.end(first, Some(peer(1)));
         roll.begin(second, Some(peer(1)), Demand::Body);
@@ -573,7 +573,7 @@ mod tests {
         assert_eq!(roll.begin(fifth, Some(peer(1)), Demand::Light), Admission::Admitted(Vec::new()));
     }
 
-    /// Where most places are taken, those that have owed for a while give way and the proved last.
+    /// When most places are taken, those that have owed for a while give way and the proved last.
     #[test]
     fn nearly_full_the_longest_debts_give_way_and_the_proved_last() {
         let is_proved = |whose: Peer| whose == peer(1);

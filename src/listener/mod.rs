@@ -1,7 +1,7 @@
-//! What both HTTP listeners do with every request: its connection is watched, its body is timed, its problems are answered.
+//! The handling of every request that both HTTP listeners share: watched connections, timed bodies, answered problems.
 //!
-//! The webhook endpoint is open to strangers and the admin API to a monitoring network; slow and greedy clients are bounded
-//! at both by the same code.
+//! The webhook endpoint is open to strangers and the admin API to a monitoring network; the same code bounds slow and greedy
+//! clients at both.
 //!
 //! Before: [`crate::app`] wraps [`note_request`] around the routes of both. After: [`crate::inbound::http`],
 //! [`crate::admin`].
@@ -27,7 +27,7 @@ use crate::problem::{Problem, ProblemKind};
 use connections::{Connection, Demand};
 use peers::{FORWARDED_FOR, Peer};
 
-/// Paths that answer without the store and the partner, so that a probe tells whether the process lives.
+/// Paths that answer without the store and the partner, so that a probe finds out whether the process lives.
 const LIGHT_PATHS: [&str; 2] = ["/livez", "/metrics"];
 
 /// Value of `Retry-After` when the store is away: long enough for a restart, short enough to stay current.
@@ -36,7 +36,7 @@ const RETRY_AFTER_SECONDS: u64 = 5;
 /// Media type of problem details (RFC 9457).
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// Middleware that tells a connection when a request on it begins, is whole, and ends (see [`connections`]), bounds the time of
+/// Middleware that notes when a request on a connection begins, is whole, and ends (see [`connections`]), bounds the time of
 /// the request's body, and notes which peer sent it.
 pub async fn note_request<B: MessageBody + 'static>(
     mut request: ServiceRequest,
@@ -100,7 +100,7 @@ fn timed(payload: Payload, connection: Arc<Connection>) -> impl Stream<Item = Re
     })
 }
 
-/// Whether a body ended because it took longer than it may.
+/// `true` if a body ended because it took longer than it may.
 pub fn is_late(error: &PayloadError) -> bool {
     matches!(error, PayloadError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut)
 }
@@ -108,7 +108,7 @@ pub fn is_late(error: &PayloadError) -> bool {
 /// The peer that a request comes from.
 pub fn peer_of(request: &HttpRequest) -> Peer {
     let noted = request.extensions().get::<Peer>().copied();
-    // Where no connection is known all requests are of one peer.
+    // All requests without a known connection are of one peer.
     noted.unwrap_or_else(|| Peer::of(request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip())))
 }
 

@@ -1,30 +1,29 @@
-//! Whose requests these are: the address that shares are counted by, and which addresses have proved themselves lately.
+//! The peers of requests: the address by which shares are counted, and the addresses that have proved themselves lately.
 //!
-//! Pure. Behind a proxy that is trusted it is the address that the proxy names; other senders' words about addresses are not
-//! read.
+//! Pure. Behind a trusted proxy it is the address that the proxy names; the header is not read from other senders.
 //!
-//! Before: [`super::connections`]. After: [`crate::config`], which says whom to trust.
+//! Before: [`super::connections`]. After: [`crate::config`], which names the trusted proxies.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::config::Networks;
 
-/// Header of a proxy that names the addresses a request came by, the nearest last. `Forwarded` (RFC 7239) is not read.
+/// Header in which a proxy names the addresses of a request's way, the nearest last. `Forwarded` (RFC 7239) is not read.
 pub const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// Bits of an IPv6 address that one subscriber has for themselves: a share per address would be no bound.
+/// Mask of an IPv6 address's network, all of whose addresses one subscriber has: a share per address would be no bound.
 const NETWORK_MASK: u128 = !0 << 64;
 
 /// Limit of the addresses remembered as proved. A utility has a handful of senders; each needs a secret to get in.
 const PROVED_MAX: usize = 1_024;
 
-/// The unit that shares are counted by: an IPv4 address, or the /64 network of an IPv6 address.
+/// The unit by which shares are counted: an IPv4 address, or the /64 network of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Peer(IpAddr);
 
 impl Peer {
-    /// The peer that an address belongs to. An IPv4 address in its IPv6 form is the same.
+    /// The peer to which an address belongs. An IPv4 address in its IPv6 form is the same.
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V4(address) => address.into(),
@@ -33,9 +32,9 @@ impl Peer {
     }
 }
 
-/// The address that a request came from: from the right of what the proxies have written, the first that is no trusted
-/// proxy. `forwarded` are the values of [`FORWARDED_FOR`] in their order. An entry that cannot be read ends the walk at the last
-/// address that could be; so does the beginning of the list.
+/// The address that a request came from: from the right of what the proxies have written, the first that is no trusted proxy.
+/// `forwarded` are the values of [`FORWARDED_FOR`] in their order. An unreadable entry ends the walk at the last readable
+/// address; so does the beginning of the list.
 pub fn client<'a>(socket: IpAddr, forwarded: impl DoubleEndedIterator<Item = &'a [u8]>, trusted: &Networks) -> IpAddr {
     let mut address = socket;
     let entries = forwarded.rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
@@ -49,14 +48,14 @@ pub fn client<'a>(socket: IpAddr, forwarded: impl DoubleEndedIterator<Item = &'a
     address
 }
 
-/// An entry: an address, of IPv6 perhaps in brackets, perhaps with a port.
+/// Reads an entry: an address, of IPv6 perhaps in brackets, perhaps with a port.
 fn read(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?.trim();
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
-/// Peers that lately delivered something with a valid proof. Bounded; the one that is longest ago is forgotten first.
+/// Peers that lately delivered something with a valid proof. Bounded; the one with the oldest proof is forgotten first.
 #[derive(Debug, Default)]
 pub struct Proved(BTreeMap<Peer, u64>);
 
@@ -71,7 +70,7 @@ impl Proved {
         self.0.insert(peer, tick);
     }
 
-    /// Whether the peer proved itself within `within` ticks.
+    /// `true` if the peer proved itself within `within` ticks.
     pub fn knows(&self, peer: Peer, tick: u64, within: u64) -> bool {
         self.0.get(&peer).is_some_and(|noted| tick.saturating_sub(*noted) <= within)
     }
