@@ -1,8 +1,8 @@
 //! The envelope: CloudEvents 1.0, structured (JSON format), batch, or binary (attributes in headers, data in the body).
 //!
-//! Pure. The official SDK reads the envelope; this file only decides which mode it is and says where an
-//! envelope is wrong. A binary event is put into the form of a structured one first, so that there is one way to read.
-//! It looks into `data` no further than to see that it is JSON.
+//! Pure. The official SDK reads the envelope; this file only decides on its mode and says where an envelope is wrong. A binary
+//! event is put into the form of a structured one first, so that there is one way to read. It looks into `data` only to see
+//! that it is JSON.
 //!
 //! Sources: CloudEvents JSON format 1.0.2, HTTP protocol binding 1.0.2, AMQP protocol binding 1.0.2, and knative's RabbitMQ
 //! protocol binding.
@@ -33,7 +33,7 @@ pub const STRUCTURED: &str = "application/cloudevents+json";
 /// Media type of a batch (§4).
 pub const BATCH: &str = "application/cloudevents-batch+json";
 
-/// The Base64 of the JSON format. Senders leave the padding away.
+/// The Base64 of the JSON format. Senders leave the padding out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -42,7 +42,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// A CloudEvent, as far as the bridge uses it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Envelope {
-    /// `source`: who made it.
+    /// `source`: its maker.
     pub source: String,
     /// `id`: unique within `source`.
     pub id: String,
@@ -54,28 +54,29 @@ pub struct Envelope {
     pub time: Option<Timestamp>,
     /// `data`.
     pub data: Value,
-    /// The bytes it was read from; of a batch, its own part.
+    /// The bytes from which it was read; of a batch, its own part.
     pub raw: Bytes,
-    /// Of a binary event: the headers it was read from as well, as JSON.
+    /// The headers from which a binary event was read as well, as JSON.
     pub beside: Option<String>,
-    /// Of a translated message: the digest of its bytes.
+    /// The digest of the bytes of a translated message.
     pub of_message: Option<String>,
-    /// Extension attributes that are, or nearly are, control fields of `data` (see `control.rs`) or the data itself: what they mean.
+    /// Extension attributes that are, or nearly are, control fields of `data` (see `control.rs`) or the data itself, with the
+    /// field that each means.
     pub astray: Astray,
 }
 
-/// A CloudEvent as it stands in a delivery: nothing is known of it but that it is JSON.
+/// A CloudEvent as it stands in a delivery: it is JSON, and no more is known of it.
 #[derive(Debug)]
 pub struct Item {
     /// The event in the structured form.
     pub value: Value,
-    /// The bytes it was read from; of a batch, its own part.
+    /// The bytes from which it was read; of a batch, its own part.
     pub raw: Bytes,
-    /// Of a binary event: the headers it was read from as well, as JSON.
+    /// The headers from which a binary event was read as well, as JSON.
     pub beside: Option<String>,
-    /// Of a binary event: headers that can be no attributes and look like something that decides.
+    /// Headers of a binary event that can be no attributes and look like a control field or data.
     pub astray: Astray,
-    /// Whether its data came in Base64, and stands in `data` now.
+    /// `true` if its data came in Base64, and stands in `data` now.
     pub is_decoded: bool,
 }
 
@@ -90,14 +91,14 @@ impl Item {
         self.value.get("type").and_then(Value::as_str)
     }
 
-    /// The event, or what is wrong with it.
+    /// Reads the event; the error says what is wrong with it.
     pub fn envelope(self) -> Result<Envelope, Problem> {
         let mut envelope = envelope(self.value, self.raw, self.beside)?;
         envelope.astray.extend(self.astray);
         Ok(envelope)
     }
 
-    /// The event for a mapping: its data stands in `data`, also where it came in Base64. Data that cannot be read is an error.
+    /// The event for a mapping: its data stands in `data`, even if it came in Base64. Unreadable data is an error.
     pub fn with_plain_data(mut self) -> Result<Self, Problem> {
         let is_coded = self.value.get("data_base64").is_some_and(|coded| !coded.is_null());
         if is_coded {
@@ -118,7 +119,7 @@ impl Item {
 pub struct Items<T> {
     /// Each item, in their order.
     pub items: Vec<Result<T, Problem>>,
-    /// Whether they are a batch. Otherwise there is one.
+    /// `true` if they are a batch. Otherwise there is one.
     pub is_batch: bool,
 }
 
@@ -142,8 +143,8 @@ impl<T> Items<T> {
 }
 
 impl Envelope {
-    /// Digest of what the event says, apart from its identity: the same event by another transport or with other white space
-    /// has the same digest, and a reused id shows. Of a translated one: what its message said.
+    /// Digest of the event's content, apart from its identity: the same event by another transport or with other white space
+    /// has the same digest, and a reused id shows. For a translated event it is the digest of its message.
     pub fn digest(&self) -> String {
         if let Some(digest) = &self.of_message {
             return digest.clone();
@@ -155,14 +156,14 @@ impl Envelope {
     }
 }
 
-/// Whether a delivery says that it is a CloudEvent: by its media type, or by the version among its attributes.
+/// `true` if a delivery says that it is a CloudEvent: by its media type, or by the version among its attributes.
 pub fn is_one(verified: &Verified) -> bool {
     let delivery = verified.delivery();
     let has_version = || attributes(delivery).iter().any(|attribute| attribute.name == "specversion");
     is_enclosed(delivery) || has_version() || unsaid(verified).is_some()
 }
 
-/// Whether a delivery has an event's attributes in its headers.
+/// `true` if a delivery has an event's attributes in its headers.
 pub fn is_binary(delivery: &Delivery) -> bool {
     !is_enclosed(delivery) && !attributes(delivery).is_empty()
 }
@@ -172,11 +173,11 @@ fn is_enclosed(delivery: &Delivery) -> bool {
     media_type.starts_with("application/cloudevents")
 }
 
-/// Media types by which clients of RabbitMQ send whatever they are given.
+/// Media types with which clients of RabbitMQ send any content.
 const GENERIC: [&str; 5] = ["", "application/json", "application/octet-stream", "text/json", "text/plain"];
 
-/// The media type of a message from the queue that has none, or a generic one, and is a CloudEvent by what it says: its sender
-/// cannot be told to name it. A webhook's sender is told.
+/// The media type of a CloudEvent from the queue whose message has none, or a generic one: no answer can ask its sender to name
+/// it. A webhook's sender gets that answer.
 fn unsaid(verified: &Verified) -> Option<&'static str> {
     #[derive(Deserialize)]
     struct Versioned {
@@ -224,8 +225,8 @@ pub fn find(verified: &Verified, batch_max: usize) -> Result<Items<Item>, Proble
     }
 }
 
-/// How attributes are named in headers: by the HTTP and the RabbitMQ binding; by the AMQP 1.0 binding, whose senders
-/// reach a queue through a broker that translates; and by the Kafka binding, whose senders come by a bridge from there.
+/// Prefixes of attributes in headers: of the HTTP and the RabbitMQ binding; of the AMQP 1.0 binding, whose senders reach a
+/// queue through a broker that translates; and of the Kafka binding, whose senders come by a bridge from there.
 pub(super) const HTTP_PREFIX: &str = "ce-";
 const AMQP_PREFIXES: [&str; 4] = [HTTP_PREFIX, "cloudevents:", "cloudevents_", "ce_"];
 
@@ -233,7 +234,7 @@ const AMQP_PREFIXES: [&str; 4] = [HTTP_PREFIX, "cloudevents:", "cloudevents_", "
 struct Attribute<'a> {
     header: &'a str,
     value: &'a str,
-    /// In lower case.
+    /// The name in lower case.
     name: String,
 }
 
@@ -280,7 +281,7 @@ const DATA: [&str; 2] = ["data", "data_base64"];
 /// Names under which senders put data next to `data`, or say where it is (the extension `dataref`).
 const ELSEWHERE: [&str; 3] = ["body", "dataref", "payload"];
 
-/// Names that stand astray, each with the field that it means.
+/// Names in the wrong place, each with the field that it means.
 pub type Astray = Vec<(String, &'static str)>;
 
 fn prefixes_of(transport: Transport) -> &'static [&'static str] {
@@ -329,8 +330,8 @@ fn binary(verified: &Verified, attributes: Vec<Attribute<'_>>, essence: &str) ->
     Ok(Items::one(Ok(Item { beside: Some(beside), astray, ..Item::structured(value, body.clone()) })))
 }
 
-/// HTTP binding, §3.1.3.2: a value may be quoted, and characters that a header cannot have are percent-encoded UTF-8.
-/// Another value is refused, since two values that cannot be read would look the same.
+/// HTTP binding, §3.1.3.2: a value may be quoted, and characters that a header cannot have are percent-encoded UTF-8. Another
+/// value is refused, since two unreadable values would look the same.
 fn from_header(value: &str) -> Result<String, &'static str> {
     let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let plain = quoted.map(|inner| {
@@ -350,11 +351,11 @@ fn from_header(value: &str) -> Result<String, &'static str> {
     decoded.map(|text| text.into_owned()).map_err(|_| "is not UTF-8 once its percent-encoding is undone")
 }
 
-/// The items of a batch, each as its own bytes.
+/// The items of a batch, each with its own bytes.
 fn list(body: &[u8]) -> Result<Vec<&RawValue>, Problem> {
     json::check_size(body)?;
     serde_json::from_slice(super::text::utf8(body)?).map_err(|error| {
-        // The parser's own words could quote the body; its place is enough.
+        // The parser's own text could quote the body; the place is enough.
         let place = format!("line {}, column {}", error.line(), error.column());
         let detail = if error.is_data() {
             format!("a batch is a JSON array of events; see {place}")
@@ -381,7 +382,7 @@ fn batch(body: &Bytes, batch_max: usize) -> Result<Vec<Result<Item, Problem>>, P
 
 pub(super) fn envelope(mut value: Value, raw: Bytes, beside: Option<String>) -> Result<Envelope, Problem> {
     if let Value::Object(attributes) = &mut value {
-        // JSON format, §2.2: what is null is not there. An empty subject names nothing either.
+        // JSON format, §2.2: a null attribute is absent. An empty subject names nothing either.
         attributes.retain(|name, attribute| !(attribute.is_null() || (name == "subject" && *attribute == "")));
     }
     let mut errors = Vec::new();
@@ -422,8 +423,8 @@ pub(super) fn envelope(mut value: Value, raw: Bytes, beside: Option<String>) -> 
     })
 }
 
-/// Takes `data` or `data_base64` out of the event, before the SDK reads it, which would copy it three times. Data that cannot be
-/// read is an error, never "no data": a churn without data is a churn now.
+/// Takes `data` or `data_base64` out of the event before the SDK, which would copy it three times, reads it. Unreadable data is
+/// an error, never "no data": a churn without data is a churn now.
 fn data_of(event: &mut Value, errors: &mut Vec<FieldError>) -> Value {
     let Some(attributes) = event.as_object_mut() else { return Value::Null };
     let media_type = attributes.get("datacontenttype").and_then(Value::as_str).unwrap_or("application/json");
@@ -481,7 +482,7 @@ fn is_json(essence: &str) -> bool {
     essence == "text/json" || essence.ends_with("/json") || essence.ends_with("+json")
 }
 
-/// Everything that is wrong with the attributes we use, at once; the SDK would stop at the first.
+/// Collects all errors in the attributes we use; the SDK would stop at the first.
 fn wrong_attributes(value: &Value, errors: &mut Vec<FieldError>) {
     let Value::Object(attributes) = value else {
         errors.push(FieldError { pointer: String::new(), reason: "an event is a JSON object".to_owned() });
@@ -529,7 +530,7 @@ fn shown(name: &str) -> String {
     start_of(name).replace('~', "~0").replace('/', "~1")
 }
 
-/// A sender's own name as it is told: it can be as long as a body, and its refusal must not be.
+/// The shown beginning of a sender's own name: the name can be as long as a body, and its refusal must not be.
 pub(super) fn start_of(name: &str) -> String {
     let mut letters = name.chars();
     let start: String = letters.by_ref().take(NAME_CHARS_TOLD_MAX).collect();
@@ -537,21 +538,21 @@ pub(super) fn start_of(name: &str) -> String {
     format!("{start}{rest}")
 }
 
-/// Limit of the part of a name that is shown. The specification asks for names of at most 20 letters; a longer one is known by
-/// its beginning.
+/// Limit of the shown part of a name. The specification asks for names of at most 20 letters; a longer one is known by its
+/// beginning.
 const NAME_CHARS_TOLD_MAX: usize = 64;
 
 /// Limit of wrong attributes in one refusal: a sender with more has made one mistake in all of them.
 const WRONG_EXTENSIONS_TOLD_MAX: usize = 16;
 
-/// Attributes that are no extensions.
+/// Names of attributes that are no extensions.
 const OURS: [&str; 9] =
     ["specversion", "id", "source", "type", "subject", "time", "datacontenttype", "data", "data_base64"];
 
 /// Limit of `source` and `type`. The store keeps `source` in an index; no sender needs a longer URI.
 pub const ATTRIBUTE_CHARS_MAX: usize = 512;
 
-/// The kind of a JSON value, in a sender's words.
+/// The kind of a JSON value, in a sender's terms.
 pub(super) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -730,7 +731,7 @@ mod tests {
         ] {
             assert_eq!(with(fields.clone()).expect("it can be read").data, data, "{fields}");
         }
-        // A text is not taken for an object, nor for nothing.
+        // A text is not taken for an object, nor for a missing value.
         assert_eq!(with(json!({"data": "{}"})).expect("JSON").data, json!("{}"));
         assert_eq!(
             with(json!({"data": "<xml/>", "datacontenttype": "text/xml"})).expect("a text").data,

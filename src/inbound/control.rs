@@ -1,8 +1,8 @@
-//! The fields that decide whether, when and where something is taken away, and names that are nearly theirs.
+//! The fields that decide whether, when and at which home data is taken away, and names that are nearly theirs.
 //!
-//! Unknown fields are passed over, since a sender may add some any day. Nearly a control field is another matter: a churn whose
-//! `canceled` or `effectiveAt` is passed over deletes a customer who should stay, so an event that can delete, pause or move is
-//! refused over it, with the name that was meant.
+//! Unknown fields are passed over, since a sender may add some any day. A near miss of a control field is another matter: a
+//! churn whose `canceled` or `effectiveAt` is passed over deletes a customer who should stay. So an event that can delete,
+//! pause or move is refused over it, with the name that was meant.
 //!
 //! | a name of the sender's | is |
 //! |---|---|
@@ -16,17 +16,17 @@
 
 use crate::domain::text;
 
-/// The control fields of an event that can take something away.
+/// The control fields of an event that can take data away.
 pub(super) const CONTROLS: [&str; 3] = [CANCELLED, EFFECTIVE_AT, BUILDING_KEY];
 
-/// Whether an announcement is called off.
+/// Name of the field that calls an announcement off.
 pub(super) const CANCELLED: &str = "cancelled";
-/// When it takes effect.
+/// Name of the field with the time at which the event takes effect.
 pub(super) const EFFECTIVE_AT: &str = "effective_at";
-/// Which home.
+/// Name of the field with the home's key.
 pub(super) const BUILDING_KEY: &str = "building_key";
 
-/// Words for a control field, each with the field. A longer word may have two letters wrong, as a whole name may.
+/// Synonyms of a control field, each with the field. A long one may have two letters wrong, as a whole name may.
 const WORDS: [(&str, &str); 13] = [
     ("cancelled", CANCELLED),
     ("canceled", CANCELLED),
@@ -43,7 +43,7 @@ const WORDS: [(&str, &str); 13] = [
     ("effdate", EFFECTIVE_AT),
 ];
 
-/// Words that may stand before: they say neither why nor of what else.
+/// Words that may stand before: they name neither a reason nor another subject.
 const BEFORE: [&str; 22] = [
     "be",
     "c",
@@ -98,10 +98,10 @@ const BEHIND: [&str; 25] = [
     "z",
 ];
 
-/// Limit of a name's letters that is compared: no control field is longer, and the comparison takes their product.
+/// Limit of the letters of a name that is compared: no control field is longer, and the comparison takes time by their product.
 const LETTERS_MAX: usize = 48;
 
-/// The name of `known` that `name` nearly is. `None`: it is one of them, one of `others`, or nearly none.
+/// The name of `known` that `name` nearly is. `None`: it is one of them, one of `others`, or near none.
 pub(super) fn meant<'a>(name: &str, known: &[&'a str], others: &[&str]) -> Option<&'a str> {
     if known.contains(&name) || others.contains(&name) {
         return None;
@@ -110,7 +110,7 @@ pub(super) fn meant<'a>(name: &str, known: &[&'a str], others: &[&str]) -> Optio
     let letters = words.concat();
     let near = known.iter().copied().find(|known| {
         let target = words_of(known).unwrap_or_default();
-        // A word more is no slip: `cancelled_by` says something else.
+        // A further word is no slip: `cancelled_by` says something else.
         is_slip(&letters, &target.concat()) || (words.len() == 1 && is_near(&letters, &target.concat()))
     });
     near.or_else(|| {
@@ -119,7 +119,7 @@ pub(super) fn meant<'a>(name: &str, known: &[&'a str], others: &[&str]) -> Optio
     })
 }
 
-/// Whether two names differ in case, signs and full-width letters alone.
+/// `true` if two names differ only in case, signs and full-width letters.
 pub(super) fn is_same_but_for_signs(one: &str, other: &str) -> bool {
     words_of(one).zip(words_of(other)).is_some_and(|(one, other)| one.concat() == other.concat())
 }
@@ -134,7 +134,7 @@ fn by_words(words: &[String]) -> Option<&'static str> {
     })
 }
 
-/// The same where no sign and no capital parts the words: `effectivedate`.
+/// The same for a name whose words no sign and no capital separates: `effectivedate`.
 fn by_end(letters: &str) -> Option<&'static str> {
     let starts = BEHIND.iter().filter_map(|behind| letters.strip_suffix(behind));
     let long = |word: &&(&str, &str)| word.0.len() >= LONG_LETTERS;
@@ -143,37 +143,37 @@ fn by_end(letters: &str) -> Option<&'static str> {
         .find_map(|start| WORDS.iter().filter(long).find(|(word, _)| is_near(start, word)).map(|(_, meant)| *meant))
 }
 
-/// From this number of letters on a name may have one of them wrong; a shorter one could be another word.
+/// Fewest letters of a name that may have one of them wrong; a shorter one could be another word.
 const LONG_LETTERS: usize = 6;
 
-/// Letters at the beginning that two names share when they are told to be near although two others differ.
+/// Number of first letters that two names must share to be near when two others differ.
 const SHARED_LETTERS: usize = 3;
 
-/// One letter wrong, or two in a long name that begins alike.
+/// `true` if one letter is wrong, or two in a long name that begins alike.
 fn is_near(letters: &str, target: &str) -> bool {
     let may_have_two = target.len() > LONG_LETTERS + 2 && letters.get(..SHARED_LETTERS) == target.get(..SHARED_LETTERS);
     is_slip(letters, target) || (may_have_two && differs_by(letters, target, 2))
 }
 
-/// One letter wrong at most.
+/// `true` if at most one letter is wrong.
 fn is_slip(letters: &str, target: &str) -> bool {
     letters == target || (target.len() >= LONG_LETTERS && differs_by(letters, target, 1))
 }
 
-/// Whether at most `letters_max` letters differ. Names whose lengths differ by more do; most do, and cost no comparison, of which
-/// a large message would need hundreds of thousands.
+/// `true` if at most `letters_max` letters differ. Names whose lengths differ by more do; most do, and cost no comparison, of
+/// which a large message would need hundreds of thousands.
 fn differs_by(letters: &str, target: &str, letters_max: usize) -> bool {
     letters.chars().count().abs_diff(target.chars().count()) <= letters_max
         && strsim::damerau_levenshtein(letters, target) <= letters_max
 }
 
-/// Whether a name is another one with at most one letter wrong, whatever signs part its words.
+/// `true` if a name is another one with at most one letter wrong, whatever signs separate its words.
 pub(super) fn is_slip_of(name: &str, other: &str) -> bool {
     let both = words_of(name).zip(words_of(other));
     name != other && both.is_some_and(|(name, other)| is_slip(&name.concat(), &other.concat()))
 }
 
-/// The words of a name, in lower case: parted by signs and by capitals. `None`: it is too long to be compared.
+/// The words of a name, in lower case, separated by signs and by capitals. `None`: it is too long to be compared.
 fn words_of(name: &str) -> Option<Vec<String>> {
     let mut words = vec![String::new()];
     let mut was_small = false;

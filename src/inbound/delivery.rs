@@ -1,4 +1,4 @@
-//! A delivery: bytes and headers as one of the transports hands them in, before anything of them is believed.
+//! A delivery: bytes and headers as one of the transports hands them in, none of them verified yet.
 //!
 //! Before: [`super::http`], [`super::amqp`], [`super::import`]. After: [`super::signature`].
 
@@ -15,17 +15,17 @@ pub(super) const CONTENT_ENCODING: &str = "content-encoding";
 /// A webhook, a message from the queue or a line of a file.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// How it came in.
+    /// The transport by which it came in.
     pub transport: Transport,
-    /// The configured source it claims to come from.
+    /// The configured source from which it claims to come.
     pub source: String,
-    /// Media type, as sent.
+    /// The media type, as sent.
     pub content_type: Option<String>,
-    /// Headers, names in lower case.
+    /// The headers, with names in lower case.
     pub headers: BTreeMap<String, String>,
     /// The bytes.
     pub body: Vec<u8>,
-    /// When all bytes were here.
+    /// The time at which all bytes were here.
     pub received_at: Timestamp,
 }
 

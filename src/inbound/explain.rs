@@ -15,14 +15,14 @@ use crate::domain::event::Event;
 use crate::domain::event::Transport;
 use crate::problem::Problem;
 
-/// Whether the source's demand is met.
+/// The result of checking the proof that the source demands.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ProofCheck {
-    /// It demands nothing.
+    /// The source demands no proof.
     NotDemanded,
-    /// It is.
+    /// The proof is valid.
     Given,
-    /// It is not.
+    /// The proof is missing or not valid.
     Refused(Problem),
 }
 
@@ -31,12 +31,12 @@ pub enum ProofCheck {
 pub struct Explained {
     /// The sender's identity of it: CloudEvents `source` and `id`.
     pub identity: Option<(String, String)>,
-    /// The event, or what is wrong with it.
+    /// The event, or the problem with it.
     pub event: Result<Event, Problem>,
 }
 
-/// Looks at the proof, and reads the message whether it is there or not. `from_queue` are the properties of a message from the
-/// queue, by the names of `$amqp`. The inner error is about the message as a whole.
+/// Checks the proof, and reads the message whether the proof is valid or not. `from_queue` are the properties of a message from
+/// the queue, by the names of `$amqp`. The inner error is about the message as a whole.
 pub async fn explain(
     source: &Source,
     reader: MessageReader<'_>,

@@ -1,8 +1,8 @@
 //! A message that is being worked on, and the row of one that cannot be read as an event.
 //!
-//! An unreadable message is kept with all that came with it, for an operator: its bytes, and its envelope without what could
-//! be a secret. Two equal ones are two rows, since their sender may have meant two things; only one that the broker may have
-//! delivered before, or that names itself by a `message_id`, is taken for the one that is there already.
+//! An unreadable message is kept with all that came with it, for an operator: its bytes, and its envelope without possible
+//! secrets. Two equal messages are two rows, since their sender may have meant two things. Only a message that the broker may
+//! have delivered before, or that names itself by a `message_id`, counts as the one that is there already.
 //!
 //! Before: [`super::amqp`] holds it. After: [`super::inbox`] reads or parks it, and [`crate::store`] keeps it.
 
@@ -26,7 +26,7 @@ use crate::store::{Arrival, Content};
 /// Limit of a detail: a batch of a thousand bad items must not make one of a megabyte.
 const DETAIL_CHARS_MAX: usize = 2_000;
 
-/// Parts of a header's name for which it may hold a secret: it is neither kept nor part of the identity.
+/// Parts of the name of a header that may hold a secret: it is neither kept nor part of the identity.
 const SECRET_NAMES: [&str; 10] =
     ["auth", "signature", "hmac", "token", "secret", "passw", "cookie", "apikey", "credential", "privatekey"];
 
@@ -37,18 +37,18 @@ pub struct HeldMessage {
     pub(super) ids: Ids,
     /// Property `message_id`.
     pub(super) message_id: Option<String>,
-    /// The exchange it was published to.
+    /// The exchange to which it was published.
     pub(super) exchange: String,
-    /// The key it was published with.
+    /// The key with which it was published.
     pub(super) routing_key: String,
     /// Its properties.
     pub(super) properties: Properties,
-    /// Whether the broker may have delivered it before.
+    /// `true` if the broker may have delivered it before.
     pub(super) is_redelivered: bool,
 }
 
 impl HeldMessage {
-    /// A delivery whose sender waits for the answer. It is known again by the name that its sender gave it.
+    /// Holds a delivery whose sender waits for the answer. Its sender's name for it identifies it.
     pub(super) fn answered(verified: Verified) -> Self {
         let message_id = verified.name().map(str::to_owned);
         Self {
@@ -62,8 +62,8 @@ impl HeldMessage {
         }
     }
 
-    /// When the message was sent, as its property `timestamp` says; `None`: it does not say. 0 is what clients write that were
-    /// given nothing. The error is a number that cannot be meant.
+    /// The time at which the message was sent, by its property `timestamp`; `None`: it has none. Clients that were given no
+    /// time write 0. The error is a number that cannot be meant.
     pub(super) fn sent_at(&self) -> Result<Option<Timestamp>, Problem> {
         let Some(given) = self.properties.timestamp.filter(|given| *given != 0) else { return Ok(None) };
         date::since_1970(given).map(Some).map_err(|fault| {
@@ -76,7 +76,7 @@ impl HeldMessage {
     }
 
     /// The value of `$amqp` in a mapping: for a message from the queue its routing key, exchange and those properties that it
-    /// has; for another delivery nothing. A `timestamp` that cannot be meant stays a number, which nothing reads as a date.
+    /// has; for another delivery nothing. A `timestamp` that cannot be meant stays a number, which no helper reads as a date.
     pub(super) fn amqp_variable(&self) -> Value {
         if self.verified.delivery().transport != Transport::Amqp {
             return json!({});
@@ -95,7 +95,7 @@ impl HeldMessage {
         shown
     }
 
-    /// The message with properties that are given by the names under which [`Self::amqp_variable`] shows them.
+    /// The message with the given properties, by the names under which [`Self::amqp_variable`] shows them.
     pub(super) fn with(mut self, given: &BTreeMap<String, String>) -> Result<Self, Problem> {
         let wrong = |detail: &str| Err(Problem::new(ProblemKind::Malformed, detail));
         for (name, value) in given {
@@ -123,8 +123,7 @@ impl HeldMessage {
     }
 
     /// The row of a message that is parked. At most `bytes_max` of its bytes are kept, as many as an event may have: a sender
-    /// of large ones must not fill the disk. Length and digest of one that is cut tell whether it is the one that the sender
-    /// has.
+    /// of large ones must not fill the disk. By length and digest its sender can still recognise a message that was cut.
     pub(super) fn parked(&self, id: EventId, cause: ParkCause, bytes_max: usize) -> Arrival {
         let (delivery, body) = (self.verified.delivery(), self.verified.body());
         let headers = kept(&delivery.headers);
@@ -170,7 +169,7 @@ impl HeldMessage {
     }
 }
 
-/// Why a message is parked.
+/// The reason why a message is parked.
 #[derive(Debug)]
 pub(super) struct ParkCause {
     pub(super) reason: Reason,
@@ -178,17 +177,17 @@ pub(super) struct ParkCause {
 }
 
 impl ParkCause {
-    /// A detail is cut to a length that an operator reads.
+    /// A cause whose detail is cut to a length that an operator reads.
     pub(super) fn new(reason: Reason, detail: &str) -> Self {
         Self { reason, detail: detail.chars().take(DETAIL_CHARS_MAX).collect() }
     }
 
-    /// The bridge itself failed.
+    /// The cause when the bridge itself failed.
     pub(super) fn panicked() -> Self {
         Self::new(Reason::Panicked, "the bridge failed over it; see its log")
     }
 
-    /// Problems of several kinds have the commonest reason.
+    /// The cause for these problems; the commonest reason stands for several kinds.
     pub(super) fn of(problems: &[Problem]) -> Self {
         let reasons = [
             (ProblemKind::EventIdReused, Reason::EventIdReused),
@@ -205,27 +204,27 @@ impl ParkCause {
 #[derive(Debug, Default)]
 pub(super) struct Ids {
     made: Mutex<Vec<EventId>>,
-    /// Of a message that is read again: its single event has the id that it had itself.
+    /// The id of a message that is read again, which its single event has, too.
     known: Option<EventId>,
 }
 
 impl Ids {
-    /// Of a message that is read again.
+    /// The ids of a message that is read again.
     pub(super) fn of_known(id: EventId) -> Self {
         Self { made: Mutex::default(), known: Some(id) }
     }
 
-    /// Of the event that a delivery is.
+    /// The id of the event that a delivery is.
     pub(super) fn of_single(&self, clock: &Clock) -> EventId {
         self.known.unwrap_or_else(|| self.of_item(0, clock))
     }
 
-    /// Of the delivery as a whole, if it has to be kept as such.
+    /// The id of the delivery as a whole, if it has to be kept as such.
     pub(super) fn of_whole(&self, clock: &Clock) -> EventId {
         self.nth(0, clock)
     }
 
-    /// Of an item of it; a single event is item 0.
+    /// The id of an item of it; a single event is item 0.
     pub(super) fn of_item(&self, number: usize, clock: &Clock) -> EventId {
         self.nth(number + 1, clock)
     }
@@ -239,7 +238,7 @@ impl Ids {
     }
 }
 
-/// The first bytes; of a text not the half of its last character.
+/// The first bytes; a text is not cut within a character.
 fn cut(body: &Bytes, bytes_max: usize) -> Bytes {
     if body.len() <= bytes_max {
         return body.clone();
@@ -252,7 +251,7 @@ fn cut(body: &Bytes, bytes_max: usize) -> Bytes {
 }
 
 /// Headers that brokers and proxies write, differently each time a message comes: neither kept nor part of the identity. Every
-/// other `x-…` is the sender's own, and a mapping that reads it finds it again when the message is read again.
+/// other `x-…` is the sender's own, and a mapping finds it again when the message is read again.
 const WRITTEN_ON_THE_WAY: [&str; 20] = [
     "x-amzn-",
     "x-b3-",
@@ -276,8 +275,8 @@ const WRITTEN_ON_THE_WAY: [&str; 20] = [
     "x-trace",
 ];
 
-/// Headers that are the sender's own, and no secrets. A message's headers fit into one frame (128 KiB unless the broker says
-/// otherwise), which bounds them.
+/// The headers that are the sender's own, and no secrets. A message's headers fit into one frame (128 KiB unless the broker
+/// says otherwise), which bounds them.
 pub(super) fn kept(headers: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
     let is_kept = |name: &str| {
         let lower = name.to_ascii_lowercase();
@@ -286,19 +285,19 @@ pub(super) fn kept(headers: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
     headers.iter().filter(|(name, _)| is_kept(name)).map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
-/// Whether a header of this name may hold a secret.
+/// `true` if a header of this name may hold a secret.
 pub(super) fn may_be_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let letters: String = name.chars().filter(|c| !matches!(c, '-' | '_')).collect();
     SECRET_NAMES.iter().any(|secret| letters.contains(secret))
 }
 
-/// Digest that tells two messages apart.
+/// The digest that distinguishes two messages.
 fn digest(held: &HeldMessage, headers: &BTreeMap<&str, &str>) -> String {
     let delivery = held.verified.delivery();
     let mut hash = Sha256::new();
     let mut add = |part: &[u8]| {
-        // Lengths before texts: two lists never look the same.
+        // Lengths go before texts, so that two lists never look the same.
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         hash.update(part);
     };
@@ -310,7 +309,7 @@ fn digest(held: &HeldMessage, headers: &BTreeMap<&str, &str>) -> String {
         add(name.as_bytes());
         add(value.as_bytes());
     }
-    // The sender's properties as well. Without any the digest is the one of versions that did not look at them.
+    // The sender's properties count as well. Without any, the digest is that of versions that did not look at them.
     if held.properties != Properties::default() {
         add(json!(held.properties).to_string().as_bytes());
     }
@@ -350,7 +349,7 @@ mod tests {
         (arrival.origin_id, arrival.envelope.expect("it says what came beside the bytes"))
     }
 
-    /// The identity of an unreadable message is all that its sender said, and nothing that the broker or a secret says.
+    /// The identity of an unreadable message is all that its sender said, and nothing of the broker or of a secret.
     #[test]
     fn its_identity_is_all_that_its_sender_said() {
         let (plain, _) = parked(&held(&[("ce-id", "1")], None));
@@ -393,7 +392,7 @@ mod tests {
         assert_eq!(envelope, expected);
     }
 
-    /// A timestamp is read in seconds or milliseconds and what cannot be meant is refused.
+    /// A timestamp is read in seconds or milliseconds; one that cannot be meant is refused.
     #[test]
     fn a_timestamp_is_read_in_seconds_or_milliseconds() {
         for (timestamp, expected) in [

@@ -1,7 +1,7 @@
 //! The webhook endpoint: `POST /v1/events` and `POST /v1/events/{source}`.
 //!
-//! The only public listener. Everything has a bound: the
-//! body, the time it may take, the items of a batch, the connections. It answers 202 only for what the store has.
+//! The only public listener. Everything has a bound: the body, the time it may take, the items of a batch, the connections. It
+//! answers 202 only for an event that the store has.
 //!
 //! Before: the sender. After: [`crate::inbound`].
 
@@ -38,11 +38,11 @@ pub struct Webhooks {
     pub sources: Vec<Source>,
     /// `http.body_max`, bytes.
     pub body_bytes_max: usize,
-    /// Room for bodies.
+    /// The memory for bodies.
     pub bodies: BodyBudget,
     /// Peers that delivered something with a valid proof.
     pub proved: ProvedPeers,
-    /// Counts and tells what is refused.
+    /// Counts and logs refusals.
     pub refusals: Refusals,
     /// OpenAPI of this listener, as JSON.
     pub openapi: String,
@@ -114,9 +114,9 @@ async fn wrong_method(detail: &str, methods: &'static str) -> HttpResponse {
     response
 }
 
-/// A sender asks whether it may deliver here ("HTTP 1.1 Web Hooks for Event Delivery" 1.0.2, §4). It may, at any rate:
-/// that it is who it says is proven by each delivery, and a bound that is reached is told by its status. The callback
-/// address that it may name is not called: an answer is all it needs, and a stranger must not choose whom we call.
+/// Answers a sender that asks whether it may deliver here ("HTTP 1.1 Web Hooks for Event Delivery" 1.0.2, §4). It may, at any
+/// rate: each delivery proves its sender's identity, and the status reports a limit that is reached. The callback address that
+/// it may name is not called: an answer is all it needs, and a stranger must not choose whom we call.
 async fn handshake(request: HttpRequest, webhooks: web::Data<Webhooks>) -> HttpResponse {
     if webhooks.source(source_of(&request)).is_none() {
         return webhooks.refuse(None, &unknown_source());
@@ -161,7 +161,7 @@ async fn receive(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name
     };
     let rejected: Vec<&Problem> = answers.items.iter().filter_map(|answer| answer.as_ref().err()).collect();
     let (told, untold) = match rejected.split_first() {
-        // The sender of a batch that reads no body would take 202 for the whole. A repeat of the others is safe.
+        // The sender of a batch that reads no body would take 202 for the whole. Repeating the other items is safe.
         Some((first, others)) if !answers.is_batch || !source.tells_receipt => (Some(first), others),
         Some(_) | None => (None, &*rejected),
     };
@@ -184,7 +184,7 @@ async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, source:
         return Err(Problem::too_large(bytes_max));
     }
     let headers = headers_of(request, &signature::proofs(&source.verify), webhooks.inbox.mapper.has(&source.name))?;
-    // A stranger's body is not read where its headers tell already.
+    // A stranger's body is not read if its headers already fail the check.
     signature::admit(&source.verify, &headers, webhooks.inbox.clock.now())?;
     let peer = peer_of(request);
     let is_proved = signature::is_proved_by_headers(&source.verify) || webhooks.proved.knows(peer);
@@ -202,7 +202,7 @@ async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, source:
     };
     let verified = signature::verify(&source.verify, delivery, now)?;
     match source.verify {
-        // It proves nothing about the sender.
+        // Without a check the sender is not proven.
         Verify::None => {}
         Verify::StandardWebhooks { .. } | Verify::Hmac(_) | Verify::Bearer { .. } | Verify::Basic { .. } => {
             webhooks.proved.note(peer);
@@ -215,20 +215,20 @@ async fn take(request: &HttpRequest, body: Payload, webhooks: &Webhooks, source:
     accept(webhooks.inbox.clone(), verified).await
 }
 
-/// Accepts in a task of its own: a client that goes away does not take with it what the writer has in hand, nor the room that
-/// its body takes until the writer is done.
+/// Accepts in a task of its own: if the client goes away, the writer keeps the events that it has in hand, and the room of
+/// their body until it is done.
 async fn accept(inbox: Inbox, verified: Verified) -> Result<Answers, Problem> {
     match tokio::spawn(async move { inbox.accept(verified).await }).await {
         Ok(accepted) => accepted,
         Err(ended) => match ended.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The worker is being stopped.
+            // The worker is shutting down.
             Err(_) => Err(unavailable(&store::Error::Full)),
         },
     }
 }
 
-/// The delivery in plain text, whose room is taken next to that of the body that was sent. Only one body for each of actix's
+/// The delivery in plain text, whose room is taken in addition to that of the sent body. Only one body for each of actix's
 /// workers is without room meanwhile.
 fn plain(verified: Verified, webhooks: &Webhooks) -> Result<Verified, Problem> {
     let Some(plain) = text::plain(&verified, webhooks.body_bytes_max)? else { return Ok(verified) };
@@ -272,9 +272,9 @@ async fn read(
     }
 }
 
-/// Headers as texts, names in lower case. A header of which something is proven (`proofs`) is refused when it is there twice.
-/// An attribute of an event that cannot be read, or is there twice, is refused: passed over, it would count as not said.
-/// So is any other that cannot be read for a source with a mapping (`is_mapped`), whose program may read it.
+/// The headers as texts, with names in lower case. A header that proves something (`proofs`) is refused when it is there twice.
+/// An attribute of an event that is unreadable, or there twice, is refused: passed over, it would count as not given. So is any
+/// other unreadable header for a source with a mapping (`is_mapped`), whose program may read it.
 fn headers_of(request: &HttpRequest, proofs: &[&str], is_mapped: bool) -> Result<BTreeMap<String, String>, Problem> {
     let mut headers = BTreeMap::new();
     let wrong = |name: &str, why: &str| Problem::new(ProblemKind::Malformed, format!("the header `{name}` {why}"));

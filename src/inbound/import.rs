@@ -1,4 +1,4 @@
-//! Accepts an import: lines of a file go the way of a webhook's body, many in one commit.
+//! Accepts an import: lines of a file take the path of a webhook's body, many in one commit.
 //!
 //! A line is a CloudEvent, or a message of its source that the source's mapping translates into none, one or many. An
 //! unreadable line is reported, and kept nowhere: the operator has the file.
@@ -38,20 +38,20 @@ const EVENT_BYTES_MAX: usize = 8 << 20;
 /// The result of importing a line.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Imported {
-    /// Something of it is new.
+    /// At least one of its events is new.
     Accepted,
-    /// All of it was here already.
+    /// All of its events were here already.
     Duplicate,
     /// The mapping made nothing of it.
     Nothing,
-    /// It is no event, or something that was made of it is none. Its other events are kept.
+    /// It is no event, or one that was made of it is none. Its other events are kept.
     Rejected(Rejection),
 }
 
-/// Why a line was rejected.
+/// The reason why a line was rejected.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rejection {
-    /// The problems, without a value; of several events that were made of a line, each.
+    /// The problems, without a value; if several events were made of a line, those of each.
     pub problems: Vec<Problem>,
     /// The error with which the mapping's program ended. It may quote the line, so it is for the operator who has the file.
     pub said: Option<String>,
@@ -64,7 +64,7 @@ impl From<Problem> for Rejection {
 }
 
 impl Rejection {
-    /// The problems, for the operator who has the file: with all that the program said.
+    /// The problems, for the operator who has the file: with the program's whole text.
     pub fn in_full(&self) -> Vec<Problem> {
         match &self.said {
             Some(said) => vec![mapping::ended_with(said)],
@@ -73,7 +73,7 @@ impl Rejection {
     }
 }
 
-/// Why lines were not imported; the same lines may be offered again.
+/// The reasons why lines were not imported; the same lines may be offered again.
 #[derive(Debug, thiserror::Error)]
 pub enum Halt {
     /// The store did not accept them.
@@ -85,8 +85,8 @@ pub enum Halt {
 }
 
 impl Inbox {
-    /// An inbox in a process of its own, which the running bridge finds the events of by looking into the store. It
-    /// has metrics that nothing reads, and does not ask how much waits: the caller does.
+    /// An inbox in a process of its own, whose events the running bridge finds by looking into the store. It has metrics that
+    /// nothing reads, and does not ask how much waits: the caller does.
     pub fn for_import(store: Store, clock: Clock, mapper: Mapper, types: AllowedTypes, body_bytes_max: usize) -> Self {
         Self {
             store,
@@ -102,14 +102,14 @@ impl Inbox {
         }
     }
 
-    /// Accepts lines of one source; what became of each, in order. After `Ok` all that is said to be accepted is on disk.
-    /// After `Err` some of it may be, and is a duplicate when it is offered again.
+    /// Accepts lines of one source; the result of each, in order. After `Ok` all lines reported as accepted are on disk. After
+    /// `Err` some may be, and are duplicates when they are offered again.
     pub async fn accept_lines(&self, source: &str, lines: &[Bytes]) -> Result<Vec<Imported>, Halt> {
         let received_at = self.clock.now();
         let mut read = Vec::with_capacity(lines.len());
         let mut answers = Vec::with_capacity(lines.len());
         let (mut kept, mut kept_bytes) = (Vec::new(), 0);
-        // Nothing is under way in a worker while the store is waited for: its time would run out.
+        // No request is under way in a worker during the wait for the store: its time would run out.
         for some in lines.chunks(WORKERS_MAX) {
             let held: Vec<HeldMessage> = some.iter().map(|line| self.hold(source, line, received_at)).collect();
             for (held, items) in held.iter().zip(join_all(held.iter().map(|held| self.read_line(held))).await) {
@@ -153,7 +153,7 @@ impl Inbox {
         Ok(self.keep(&delivery, Items::batch(items)).await?.items)
     }
 
-    /// A line has no header that says what it is; where nothing is translated it can only be an event.
+    /// A line has no header that describes it; without a mapping it can only be an event.
     fn hold(&self, source: &str, line: &Bytes, received_at: Timestamp) -> HeldMessage {
         let is_message = self.mapper.has(source) && !is_cloud_event(line);
         let content_type = if is_message { "application/json" } else { STRUCTURED };
@@ -178,15 +178,15 @@ impl Inbox {
     }
 }
 
-/// Why a line was not read.
+/// The reason why a line was not read.
 enum Refusal {
     /// It is no event.
     Rejected(Rejection),
-    /// There is nothing to translate it with.
+    /// There is no worker to translate it.
     NoWorker,
 }
 
-/// A line above its bound.
+/// The problem of a line above its limit.
 pub(super) fn too_large(bytes_max: usize) -> Problem {
     Problem::new(ProblemKind::TooLarge, format!("a line has at most {bytes_max} bytes (http.body_max)"))
 }

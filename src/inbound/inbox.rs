@@ -1,7 +1,7 @@
 //! The one path of all transports into the store: read, translate, commit, count.
 //!
 //! A success is answered only for a [`Receipt`] that the store gave, so it means: on disk. A message that cannot become an
-//! event is refused to a sender that can be told (HTTP), and kept with its bytes for an operator where the sender is a queue.
+//! event is refused if its sender gets an answer (HTTP), and kept with its bytes for an operator if it comes from a queue.
 //!
 //! Before: [`super::http`], [`super::amqp`], [`super::import`]. After: [`crate::store`].
 
@@ -49,7 +49,7 @@ pub struct Inbox {
     pub body_bytes_max: usize,
     /// Counts accepted work that waits.
     pub backlog: Backlog,
-    /// Memory of the bodies that are being read.
+    /// The memory of the bodies that are being read.
     pub trees: TreeBudget,
     /// Translates messages that are no CloudEvents.
     pub mapper: Mapper,
@@ -57,11 +57,11 @@ pub struct Inbox {
     pub types: AllowedTypes,
 }
 
-/// Why a delivery as a whole did not become events.
+/// The reason why a delivery as a whole did not become events.
 pub(super) enum Rejected {
-    /// Its sender may mend it, or send it again.
+    /// The problem, which its sender may mend, or send the message again.
     Refused(Problem),
-    /// The mapping did not end, or took too much: nothing that its sender could mend.
+    /// The mapping did not end, or took too much: its sender could mend nothing.
     Unbounded(&'static str),
 }
 
@@ -96,7 +96,7 @@ impl Inbox {
         }
         let plain = text::plain(&held.verified, self.body_bytes_max).map_err(Rejected::Refused)?;
         let verified = plain.as_ref().unwrap_or(&held.verified);
-        // Until the trees of the body are events.
+        // Held until the trees of the body are events.
         let _budget = self.trees.reserve(verified.body()).await.map_err(Rejected::Refused)?;
         let translator = Translator { types: &self.types, held, trusted: self.clock.steady_now() };
         // A mapping's error may quote the message, and is not repeated.
@@ -119,7 +119,7 @@ impl Inbox {
         MessageReader { mapper: &self.mapper, batch_max: self.batch_max, body_bytes_max: self.body_bytes_max }
     }
 
-    /// Accepts a message from a sender that cannot be told: one that is no event is kept for an operator, and so is one over
+    /// Accepts a message whose sender gets no answer. A message that is no event is kept for an operator, and so is one over
     /// which the bridge itself fails, since the next one must not wait for it. While the backlog is full nothing is kept, and
     /// the queue has it. After `Ok` everything is on disk and may be acknowledged.
     pub async fn accept_or_park(&self, held: &HeldMessage) -> Result<(), store::Error> {
@@ -152,7 +152,7 @@ impl Inbox {
                 }
                 ParkCause::of(&problems)
             }
-            // The queue has it; later there may be a worker.
+            // The queue has it; there may be a worker later.
             Err(Rejected::Refused(problem)) if problem.kind == ProblemKind::Unavailable => {
                 return Err(store::Error::Full);
             }
@@ -209,7 +209,7 @@ impl Inbox {
             Receipt::Accepted { state, .. } => {
                 self.metrics.event_received(&delivery.source, kind, delivery.transport);
                 match state {
-                    // It called something off.
+                    // It called an earlier event off.
                     EventState::Applied => self.metrics.event_settled(kind, Outcome::Applied),
                     EventState::Superseded => self.metrics.event_settled(kind, Outcome::Superseded),
                     EventState::Pending
@@ -230,7 +230,7 @@ impl Inbox {
 
 const A_RECEIPT_EACH: &str = "the store gives a receipt for each arrival";
 
-/// The problem of a store that takes nothing now.
+/// The problem while the store takes nothing.
 pub(super) fn unavailable(error: &store::Error) -> Problem {
     let is_full = matches!(error, store::Error::Full);
     let detail = if is_full { "more is waiting to be written than may wait" } else { "the store is away" };

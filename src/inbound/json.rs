@@ -1,7 +1,7 @@
-//! JSON as it comes in: a value, in which no object says a name twice; and the memory that such values take.
+//! Incoming JSON: a value in which no object has a name twice; and the memory that such values take.
 //!
 //! A small text can become a large value: `{"a":0}` takes 80 times its bytes. So its values are counted before it is read
-//! ([`VALUES_MAX`]), and readers at all entrances share one budget for the trees that they hold ([`TreeBudget`]).
+//! ([`VALUES_MAX`]), and readers of all transports share one budget for the trees that they hold ([`TreeBudget`]).
 //!
 //! RFC 8259 §4 leaves open which of two equal names counts, and programs differ: a proxy that checks the first and a bridge
 //! that takes the last would speak of two customers.
@@ -21,22 +21,22 @@ use crate::problem::{Problem, ProblemKind};
 /// Limit of the values in one JSON text: its texts, numbers, lists, objects and so on. A batch of a thousand events has some
 /// 30,000. At the limit the tree takes at most some 40 MiB.
 pub(super) const VALUES_MAX: usize = 100_000;
-/// Bytes of a text for each of its values where that gives more than [`VALUES_MAX`], as with a larger `http.body_max`. Events
+/// Fewest bytes of a text per value, if that allows more values than [`VALUES_MAX`], as a larger `http.body_max` does. Events
 /// have 20 to 30.
 const BYTES_OF_A_VALUE: usize = 16;
 
-/// Limit of the memory of all trees that are held at once, bytes as [`Size`] estimates them. A larger tree goes alone. One
+/// Limit of the memory of all trees that are held at once, in bytes as [`Size`] estimates them. A larger tree goes alone. One
 /// usual event takes some 10 KiB, a batch of a thousand 10 MiB.
 const TREES_BYTES_MAX: usize = 64 << 20;
 /// Unit of the budget: a semaphore counts its permits in 32 bits.
 const KIB: usize = 1 << 10;
-/// Timeout of the wait for a part of the budget, as long as one for a worker of mappings. After it a webhook is answered 503.
+/// Timeout of the wait for a part of the budget, equal to that for a worker of mappings. After it a webhook is answered 503.
 const BUDGET_WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// The size of a JSON text as a tree of [`Value`]s, known before the tree is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Size {
-    /// Its values, the outermost included. Exact for valid JSON.
+    /// The number of its values, the outermost included. Exact for valid JSON.
     pub(super) values: usize,
     /// Estimate of the memory that the tree takes; rather too much than too little.
     pub(super) bytes: usize,
@@ -50,8 +50,8 @@ impl Size {
     const OBJECT: usize = 640;
     /// A field: its name and its part of a node that is half full.
     const FIELD: usize = 160;
-    /// A text of at least this many bytes may hold JSON of its own (`data_base64`, or data as a text), which takes this many
-    /// times its bytes.
+    /// Fewest bytes of a text that may hold JSON of its own (`data_base64`, or data as a text), which takes this many times its
+    /// bytes.
     const LONG_TEXT_BYTES: usize = 256;
     const LONG_TEXT_GROWTH: usize = 64;
 
@@ -68,7 +68,7 @@ impl Size {
                 b'[' => size.add_value(Self::LIST),
                 b'{' => size.add_value(Self::OBJECT),
                 b':' => size.bytes += Self::FIELD,
-                // Of an empty list or object: it has no first value.
+                // An empty list or object has no first value.
                 b']' | b'}' if is_opened => size.values -= 1,
                 _ => {}
             }
@@ -88,7 +88,7 @@ impl Size {
     }
 }
 
-/// Bytes of a text up to its closing quote, which is passed.
+/// The bytes of a text up to its closing quote, which is passed.
 fn text_bytes(rest: &mut std::slice::Iter<'_, u8>) -> usize {
     let before = rest.len();
     while let Some(byte) = rest.next() {
@@ -101,7 +101,7 @@ fn text_bytes(rest: &mut std::slice::Iter<'_, u8>) -> usize {
     before - rest.len()
 }
 
-/// Whether there are more values than are read of a text of `text_bytes` bytes.
+/// `true` if there are more values than are read of a text of `text_bytes` bytes.
 pub(super) fn is_too_large(values: usize, text_bytes: usize) -> bool {
     values > values_max(text_bytes)
 }
@@ -110,7 +110,7 @@ fn values_max(text_bytes: usize) -> usize {
     VALUES_MAX.max(text_bytes / BYTES_OF_A_VALUE)
 }
 
-/// Refuses a text that would become more values than are read; the size of another one.
+/// The size of a text; a text that would become more values than are read is refused.
 pub(super) fn check_size(text: &[u8]) -> Result<Size, Problem> {
     let size = Size::of(text);
     if is_too_large(size.values, text.len()) {
@@ -147,12 +147,12 @@ impl TreeBudget {
     }
 }
 
-/// Reads one value. An error names a place: the parser's own words could quote the text.
+/// Reads one value. An error names a place: the parser's own text could quote the input.
 pub(super) fn read(text: &[u8]) -> Result<Value, Problem> {
     check_size(text)?;
     serde_json::from_slice::<Unique>(super::text::utf8(text)?).map(|unique| unique.0).map_err(|error| {
         let place = format!("line {}, column {}", error.line(), error.column());
-        // The visitor below takes every value there is.
+        // The visitor below takes every kind of value.
         let detail = if error.is_data() {
             format!("an object has the same name twice, at {place}")
         } else {
@@ -162,7 +162,7 @@ pub(super) fn read(text: &[u8]) -> Result<Value, Problem> {
     })
 }
 
-/// A value in which each object says each name once.
+/// A value in which each object has each name once.
 struct Unique(Value);
 
 impl<'de> Deserialize<'de> for Unique {
@@ -257,7 +257,7 @@ mod tests {
     fn a_text_of_more_values_than_are_read_is_refused_whatever_they_are() {
         let list = |item: &str, count: usize| format!("[{}]", vec![item; count].join(","));
         for (item, values) in [("0", 1), (r#"{"a":0}"#, 2), ("[]", 1), ("[[0]]", 3), (r#""\",[{""#, 1)] {
-            // The list itself is one.
+            // The list itself is one value.
             let most = (VALUES_MAX - 1) / values;
             assert!(read(list(item, most).as_bytes()).is_ok(), "{item}");
             let problem = read(list(item, most + 1).as_bytes()).expect_err(item);

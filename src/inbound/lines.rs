@@ -1,9 +1,9 @@
 //! A file of events, line by line: NDJSON, or CSV whose records become JSON objects.
 //!
-//! Whatever stands in the file, it ends nothing and takes no more memory than a line may have: what is too long is passed
-//! over, and what is no text, or does not fit its header, is told as a problem of its line. A position between two lines
-//! can be returned to. A table is read as Excel writes it, with its empty rows and columns; a cell that a spreadsheet has
-//! damaged, and a quote that stands where none may, are problems of their line.
+//! No content of the file ends the reading or takes more memory than a line may have: a line that is too long is passed over,
+//! and one that is no text, or does not fit its header, becomes a problem of its line. The reader can return to a position
+//! between two lines. A table is read as Excel writes it, with its empty rows and columns; a cell that a spreadsheet has
+//! damaged, and a misplaced quote, are problems of their line.
 //!
 //! Before: the command `import`. After: [`super::import`].
 
@@ -20,16 +20,16 @@ use super::import::too_large;
 use crate::domain::utf8::{self, BYTE_ORDER_MARK};
 use crate::problem::{Problem, ProblemKind};
 
-/// Bytes that are kept of a line that is too long, by which it can be found again.
+/// Limit of the bytes that are kept of a line that is too long, by which it can be found again.
 const CUT_BYTES: usize = 1 << 10;
 
 /// Limit of the fields of a record, and of a header: a file with more is no table of customers.
 const FIELDS_MAX: usize = 4_096;
 
-/// Delimiters that a table may have instead of the one that was named.
+/// Delimiters that a table may have instead of the named one.
 const DELIMITERS: [u8; 4] = [b';', b',', b'\t', b'|'];
 
-/// How events stand in a file.
+/// The form of events in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -37,26 +37,26 @@ pub enum Format {
     Ndjson,
     /// A header, then a record on each line, or on several where a text is quoted.
     Csv {
-        /// Between two fields.
+        /// The character between two fields.
         delimiter: u8,
     },
 }
 
-/// Between two lines.
+/// A position between two lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// Bytes before it.
+    /// The number of bytes before it.
     pub offset: u64,
-    /// Number of the line after it, from 1.
+    /// The number of the line after it, from 1.
     pub line: u64,
 }
 
 /// A line of NDJSON, or a record of CSV.
 #[derive(Debug)]
 pub struct Line {
-    /// Number of its first line, from 1.
+    /// The number of its first line, from 1.
     pub number: u64,
-    /// As it stands in the file; cut if it is too long.
+    /// The text as it stands in the file; cut if it is too long.
     pub text: Bytes,
     /// Its content.
     pub content: LineContent,
@@ -65,38 +65,38 @@ pub struct Line {
 /// The content of a line.
 #[derive(Debug)]
 pub enum LineContent {
-    /// An event, or something to be translated into events: JSON, if the line is what it should be.
+    /// An event, or input to be translated into events: JSON, if the line is valid.
     Body(Bytes),
-    /// Nothing.
+    /// No content.
     Empty,
-    /// Neither.
+    /// An unreadable line.
     Unreadable(Problem),
 }
 
 /// Some lines that follow each other.
 #[derive(Debug)]
 pub struct LineBatch {
-    /// In their order; none: the file ends here.
+    /// The lines in their order; none: the file ends here.
     pub lines: Vec<Line>,
     /// The position behind them.
     pub end: Position,
 }
 
-/// How much is read at once.
+/// The limits of one read.
 #[derive(Debug, Clone, Copy)]
 pub struct LineBounds {
-    /// Of one line; `http.body_max`.
+    /// Bytes of one line; `http.body_max`.
     pub line_bytes: usize,
-    /// Of a batch, lines.
+    /// Lines of a batch.
     pub lines: usize,
-    /// Of a batch, bytes; it is passed by the last line only.
+    /// Bytes of a batch; only the last line passes it.
     pub bytes: usize,
 }
 
-/// Reads a file.
+/// The reader of a file.
 pub struct LineReader<R> {
     file: R,
-    /// Bytes that were read as the beginning of a mark, and are none.
+    /// Bytes that were read as the beginning of a byte order mark, and are none.
     held: &'static [u8],
     position: Position,
     bounds: LineBounds,
@@ -107,31 +107,32 @@ pub struct LineReader<R> {
 struct Table {
     parser: Reader,
     delimiter: u8,
-    /// `None`: a column without a name, which may have no cells.
+    /// The names of the columns; `None`: a column without a name, which may have no cells.
     header: Vec<Option<String>>,
 }
 
-/// Bytes that the parser gets at once. Room for as many is made for each record, so it is no more than a large record has.
+/// Limit of the bytes that the parser gets at once. Room for that number is made for each record, so it is no more than a large
+/// record has.
 const STEP_BYTES: usize = 4 << 10;
 
 /// A line or a record, as it was read.
 #[derive(Default)]
 struct LineRead {
-    /// All of it, or its beginning.
+    /// All of its bytes, or the first of them.
     raw: Vec<u8>,
     bytes: usize,
     last: Option<u8>,
-    /// The fields of a record, one behind the other.
+    /// The fields of a record, without separators.
     fields: Vec<u8>,
-    /// Where each ends.
+    /// The end of each field.
     ends: Vec<usize>,
     fields_count: usize,
-    /// The file ended first.
+    /// `true` if the file ended before the line did.
     is_last: bool,
 }
 
 impl<R: BufRead> LineReader<R> {
-    /// Begins at the beginning of a file, behind the header of a table.
+    /// Starts at the beginning of a file, behind the header of a table.
     pub fn open(file: R, format: Format, bounds: LineBounds) -> io::Result<Self> {
         let mut lines = Self { file, held: &[], position: Position { offset: 0, line: 1 }, bounds, table: None };
         if let Some(form) = utf8::other_form(lines.file.fill_buf()?) {
@@ -141,7 +142,7 @@ impl<R: BufRead> LineReader<R> {
             let mut parser = parser(delimiter);
             let mut taken = lines.take_row(&mut parser)?;
             if let Some(named) = separator(&taken.raw) {
-                // Excel's own word for the delimiter of the file, in a line before the header.
+                // Excel's own way to name the delimiter of the file, in a line before the header.
                 delimiter = named.unwrap_or(delimiter);
                 parser = self::parser(delimiter);
                 taken = lines.take_row(&mut parser)?;
@@ -152,7 +153,7 @@ impl<R: BufRead> LineReader<R> {
         Ok(lines)
     }
 
-    /// Where the next line begins.
+    /// The position of the next line.
     pub fn position(&self) -> Position {
         self.position
     }
@@ -202,7 +203,7 @@ impl<R: BufRead> LineReader<R> {
         let content = if taken.bytes > self.bounds.line_bytes {
             LineContent::Unreadable(too_large(self.bounds.line_bytes))
         } else {
-            // A mark may stand before any line: files are put together.
+            // A byte order mark may stand before any line, since files are joined.
             match utf8::text(&text) {
                 Err(form) => LineContent::Unreadable(Problem::new(ProblemKind::Malformed, form.to_string())),
                 Ok(body) => {
@@ -214,7 +215,7 @@ impl<R: BufRead> LineReader<R> {
         Line { number, text, content }
     }
 
-    /// Up to a line feed, which is passed over.
+    /// Reads up to a line feed, which is passed over.
     fn take_line(&mut self) -> io::Result<Option<LineRead>> {
         let mut taken = LineRead::default();
         let bytes_max = self.bounds.line_bytes;
@@ -236,7 +237,7 @@ impl<R: BufRead> LineReader<R> {
         }
     }
 
-    /// The first record that is not blank; an empty one at the end of the file.
+    /// Reads the first record that is not blank; an empty one at the end of the file.
     fn take_row(&mut self, parser: &mut Reader) -> io::Result<LineRead> {
         loop {
             self.skip_marks()?;
@@ -251,7 +252,7 @@ impl<R: BufRead> LineReader<R> {
         }
     }
 
-    /// Up to the end of a record, as the parser sees it, and of its line.
+    /// Reads up to the end of a record, as the parser sees it, and of its line.
     fn take_record(&mut self, parser: &mut Reader) -> io::Result<Option<LineRead>> {
         let mut taken = LineRead::default();
         let bytes_max = self.bounds.line_bytes;
@@ -259,7 +260,7 @@ impl<R: BufRead> LineReader<R> {
             let buffer = self.fill_buf()?;
             let buffer = &buffer[..buffer.len().min(STEP_BYTES)];
             taken.is_last = buffer.is_empty();
-            // A byte of a file is at most a byte, or an end, of a field.
+            // A byte of a file becomes at most one byte, or one end, of a field.
             let (at, end) = (taken.fields.len(), taken.ends.len());
             taken.fields.resize(at + buffer.len() + 1, 0);
             taken.ends.resize(end + buffer.len() + 1, 0);
@@ -287,7 +288,7 @@ impl<R: BufRead> LineReader<R> {
         Ok(Some(taken))
     }
 
-    /// Whether there was an end of a line, which is passed over.
+    /// Passes over an end of a line; `true` if there was one.
     fn skip_end_of_line(&mut self) -> io::Result<bool> {
         match self.fill_buf()?.first() {
             Some(b'\n') => self.skip_feed(),
@@ -310,7 +311,7 @@ impl<R: BufRead> LineReader<R> {
         Ok(is_there)
     }
 
-    /// Passes over all byte order marks here, in whatever pieces the file comes: the parser takes one that comes alone for
+    /// Passes over all byte order marks here, in whatever pieces the file comes: the parser takes a mark that comes alone for
     /// the end of the file.
     fn skip_marks(&mut self) -> io::Result<()> {
         let mut matched = 0;
@@ -343,7 +344,7 @@ impl<R: BufRead> LineReader<R> {
 }
 
 impl<R: BufRead + Seek> LineReader<R> {
-    /// Goes on from a position in the same file.
+    /// Continues from a position in the same file.
     pub fn go_to(&mut self, position: Position) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(position.offset))?;
         self.held = &[];
@@ -353,7 +354,7 @@ impl<R: BufRead + Seek> LineReader<R> {
 }
 
 impl LineRead {
-    /// Keeps of it what may be needed.
+    /// Keeps the bytes that may be needed.
     fn keep(&mut self, bytes: &[u8], bytes_max: usize) {
         self.bytes = self.bytes.saturating_add(bytes.len());
         self.last = bytes.last().copied().or(self.last);
@@ -366,13 +367,13 @@ impl LineRead {
         }
     }
 
-    /// Whether each of its fields is there, and blank.
+    /// `true` if all of its fields are there, and blank.
     fn is_blank(&self) -> bool {
         let is_whole = self.ends.len() == self.fields_count;
         is_whole && self.texts().is_some_and(|texts| texts.into_iter().all(is_blank))
     }
 
-    /// Each field; `None`: one is no text.
+    /// The fields as texts; `None`: one is no text.
     fn texts(&self) -> Option<Vec<&str>> {
         let mut begin = 0;
         let texts = self.ends.iter().map(|end| {
@@ -418,7 +419,7 @@ impl Table {
         }
         let mut object = Map::new();
         for (index, (name, text)) in self.header.iter().zip(texts).enumerate() {
-            // By its number: a name may be a customer's where the header is missing.
+            // Named by its number: a name may be a customer's if the header is missing.
             let number = index + 1;
             let Some(name) = name else {
                 if is_blank(text) {
@@ -435,7 +436,7 @@ impl Table {
         Ok(Some(Bytes::from(Value::Object(object).to_string())))
     }
 
-    /// Whether what the end of the file ended would have gone on.
+    /// `true` if the record would have continued at the end of the file.
     fn is_open(&self, raw: &[u8]) -> bool {
         let line = [raw, b"\n"].concat();
         let (mut fields, mut ends) = (vec![0; line.len()], vec![0; line.len() + 1]);
@@ -448,13 +449,13 @@ fn parser(delimiter: u8) -> Reader {
     ReaderBuilder::new().delimiter(delimiter).build()
 }
 
-/// Whether a cell says nothing; `=""` neither.
+/// `true` if a cell says nothing; `=""` says nothing either.
 fn is_blank(text: &str) -> bool {
     let text = cells::trimmed(text);
     text.and_then(|text| cells::kept_as_text(text).map_or(Some(text), cells::trimmed)).is_none()
 }
 
-/// Whether a quote stands next to a field's text instead of around it: the parser would leave it out, or in, and change the
+/// `true` if a quote stands next to a field's text instead of around it: the parser would leave it out, or in, and change the
 /// text. A quote in the middle of a field that is not quoted is a part of the text, such as `5" pipe`.
 fn has_stray_quote(raw: &[u8], delimiter: u8) -> bool {
     let is_end = |at: usize| raw.get(at).is_none_or(|byte| matches!(byte, b'\r' | b'\n') || *byte == delimiter);
@@ -488,7 +489,7 @@ fn has_stray_quote(raw: &[u8], delimiter: u8) -> bool {
     false
 }
 
-/// The position behind the quote that closes what begins here; the end where none does.
+/// The position behind the closing quote of the text that begins here; the end if there is none.
 fn behind_quotes(raw: &[u8], mut at: usize) -> usize {
     while at < raw.len() {
         match (raw[at], raw.get(at + 1)) {
@@ -500,8 +501,8 @@ fn behind_quotes(raw: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// The delimiter that a line `sep=;` names, which Excel reads and some programs write before the header. `None`: it is no such line; the
-/// inner one: it names nothing.
+/// The delimiter that a line `sep=;` names, which Excel reads and some programs write before the header. `None`: it is no such
+/// line; the inner one: it names nothing.
 fn separator(raw: &[u8]) -> Option<Option<u8>> {
     let line = utf8::without_mark(raw);
     let end = line.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n' | b' ')).map_or(0, |at| at + 1);
@@ -512,15 +513,15 @@ fn separator(raw: &[u8]) -> Option<Option<u8>> {
         return None;
     }
     let Some(first) = named.first() else { return Some(None) };
-    // Saved again by Excel, the line has a delimiter for each empty cell.
+    // A line that Excel saved again has a delimiter for each empty cell.
     let is_delimiter = first.is_ascii() && !first.is_ascii_alphanumeric() && *first != b'"';
     (is_delimiter && named.iter().all(|byte| byte == first)).then_some(Some(*first))
 }
 
-/// Beginning of a line that names the delimiter.
+/// The beginning of a line that names the delimiter.
 const SEPARATOR: &[u8] = b"sep=";
 
-/// The names of a table's fields, or what is wrong with them.
+/// The names of a table's fields; the error says what is wrong with them.
 fn header(taken: &LineRead, delimiter: u8, bytes_max: usize) -> Result<Vec<Option<String>>, String> {
     if taken.bytes > bytes_max || taken.fields_count > FIELDS_MAX {
         return Err(format!("the header has more than {bytes_max} bytes (http.body_max), or {FIELDS_MAX} fields"));
@@ -540,7 +541,7 @@ fn header(taken: &LineRead, delimiter: u8, bytes_max: usize) -> Result<Vec<Optio
         return Err(format!("the header has one column; is the delimiter {shown}? Say --delimiter {shown}"));
     }
     let mut known = BTreeSet::new();
-    // By its number: a file without a header has a customer's words in its first line.
+    // Named by its number: a file without a header has a customer's data in its first line.
     match names.iter().position(|name| name.as_ref().is_some_and(|name| !known.insert(name))) {
         Some(at) => Err(format!("in the header the name of column {} is there twice", at + 1)),
         None => Ok(names),
@@ -577,7 +578,7 @@ mod tests {
 
     type BufReader = std::io::BufReader<Cursor<Vec<u8>>>;
 
-    /// Number of the line and what it is, for each, and the position behind it.
+    /// The number and kind of each line, and the position behind it.
     fn rest(lines: &mut LineReader<BufReader>) -> Vec<(u64, String, Position)> {
         let mut found = Vec::new();
         loop {
@@ -592,7 +593,7 @@ mod tests {
         }
     }
 
-    /// The lines of a file, from its beginning and from each position in it.
+    /// Checks the lines of a file, from its beginning and from each position in it.
     fn check(text: &[u8], format: Format, expected: &[(u64, &str)]) {
         let all = rest(&mut open(text, format));
         let seen: Vec<(u64, &str)> = all.iter().map(|(number, content, _)| (*number, content.as_str())).collect();
@@ -610,7 +611,7 @@ mod tests {
         check(b"{}", Format::Ndjson, &[(1, "{}")]);
         check(b"\xef\xbb\xbf {}\r\n\n \t\n[1]\n", Format::Ndjson, &[(1, "{}"), (2, "empty"), (3, "empty"), (4, "[1]")]);
         check(b"\xff\n{}\n", Format::Ndjson, &[(1, "malformed: not UTF-8 (from byte 1 on)"), (2, "{}")]);
-        // Two files in one.
+        // Two files joined.
         check(b"\xef\xbb\xbf{}\n\xef\xbb\xbf[]\n\xef\xbb\xbf\n", Format::Ndjson, &[(1, "{}"), (2, "[]"), (3, "empty")]);
         let long = [vec![b'x'; 41], b"\n{}".to_vec()].concat();
         check(&long, Format::Ndjson, &[(1, "too-large: a line has at most 40 bytes (http.body_max)"), (2, "{}")]);
@@ -751,7 +752,7 @@ mod tests {
         }
     }
 
-    /// A value that a spreadsheet has damaged is told, and text that it keeps as text stays text.
+    /// A value that a spreadsheet has damaged is a problem, and text that it keeps as text stays text.
     #[test]
     fn a_value_that_a_spreadsheet_has_damaged_is_told() {
         let is = |what: &str| format!("malformed: field 2 is {what}");
