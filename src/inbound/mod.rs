@@ -1,4 +1,4 @@
-//! Stage 1: something arrives, is verified, translated, and committed. One path behind all transports.
+//! Stage 1: a delivery arrives, is verified, translated, and committed. One path behind all transports.
 //!
 //! `Delivery` -> [`signature`] -> `Verified` -> [`reader`] ([`cloudevents`], [`mapping`]) -> [`wire`] -> `Arrival` -> [`inbox`].
 //!

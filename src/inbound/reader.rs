@@ -1,5 +1,5 @@
-//! From a verified delivery to arrivals: reads CloudEvents, has a source's mapping translate its own messages, and checks
-//! what the source may send. The same for every transport.
+//! From a verified delivery to arrivals: reads CloudEvents, has a source's mapping translate its own messages, and checks the
+//! types that the source may send. The same for every transport.
 //!
 //! Before: [`super::signature`]. After: [`super::wire`] reads each event; [`super::inbox`] keeps the arrivals.
 
@@ -19,12 +19,12 @@ use crate::domain::{EventId, Timestamp};
 use crate::problem::{Problem, ProblemKind};
 use crate::store::{Arrival, Content};
 
-/// Why a delivery could not be read as events.
+/// The reason why a delivery could not be read as events.
 #[derive(Debug)]
 pub enum Unreadable {
-    /// The problem that a webhook's sender is told.
+    /// The problem, which a webhook's sender gets as the answer.
     Problem(Problem),
-    /// The source's mapping did not translate it.
+    /// The error with which the source's mapping did not translate it.
     Mapping(MapError),
 }
 
@@ -47,8 +47,8 @@ impl MessageReader<'_> {
     }
 
     /// Reads a message that was unpacked as `verified`. A CloudEvent of one of the bridge's types is read as one, whatever its
-    /// source. Anything else is the sender's own: the source's mapping translates it, if it has one, and a CloudEvent of
-    /// another type, too.
+    /// source. Any other message is the sender's own, and so is a CloudEvent of another type: the source's mapping translates
+    /// it, if there is one.
     pub(super) async fn read(&self, held: &HeldMessage, verified: &Verified) -> Result<Items<Envelope>, Unreadable> {
         let delivery = verified.delivery();
         if verified.is_signed_in_part() && cloudevents::is_binary(delivery) {
@@ -60,7 +60,7 @@ impl MessageReader<'_> {
             return cloudevents::read(verified, self.batch_max).map_err(Unreadable::Problem);
         }
         if !cloudevents::is_one(verified) {
-            // The translator would read more than JSON.
+            // The translator would accept more than JSON.
             json::read(verified.body()).map_err(Unreadable::Problem)?;
             let is_told_by_key = delivery.transport == Transport::Amqp && self.mapper.reads_amqp(&delivery.source);
             let type_name = held.properties.type_name.as_deref().unwrap_or_default();
@@ -87,7 +87,7 @@ impl MessageReader<'_> {
                     };
                     match self.map(held, &Message::cloud_event(&item)).await {
                         Ok(mapped) => items.extend(mapped),
-                        // The other events of a batch are none the worse for it.
+                        // The other events of a batch are still good.
                         Err(Unreadable::Mapping(MapError::Failed(why))) if found.is_batch => {
                             items.push(Err(mapping::unmappable(&why)));
                         }
@@ -120,7 +120,7 @@ impl MessageReader<'_> {
     }
 }
 
-/// Whether a type is the sender's own. One that differs from a type of the bridge's in case and signs alone is a slip, and no
+/// `true` if a type is the sender's own. A type that differs from one of the bridge's only in case and signs is a slip, and no
 /// program should pass it over.
 fn is_foreign(type_name: &str) -> bool {
     !EventKind::names().iter().any(|known| control::is_same_but_for_signs(type_name, known))
@@ -130,13 +130,13 @@ fn is_foreign(type_name: &str) -> bool {
 pub(super) struct Translator<'a> {
     pub(super) types: &'a AllowedTypes,
     pub(super) held: &'a HeldMessage,
-    /// Now, without a jump of the clock.
+    /// The time now, without a jump of the clock.
     pub(super) trusted: Timestamp,
 }
 
 impl Translator<'_> {
-    /// The event of an envelope, if the source may send it. Where it has no time of its own, it happened when its message was
-    /// sent, and where that is not said either, when it came.
+    /// The event of an envelope, if the source may send it. An event without a time of its own happened when its message was
+    /// sent; if that is unknown too, when it came.
     pub(super) fn event(&self, envelope: &mut Envelope, id: EventId) -> Result<Event, Problem> {
         let delivery = self.held.verified.delivery();
         self.types.check(&delivery.source, &envelope.type_name)?;
@@ -150,7 +150,7 @@ impl Translator<'_> {
     /// The row of an envelope's event.
     pub(super) fn arrival(&self, mut envelope: Envelope, id: EventId) -> Result<Arrival, Problem> {
         let delivery = self.held.verified.delivery();
-        // Of what the event itself says: by another transport the same event has no such time.
+        // The digest of the event's own content: by another transport the same event has no such time.
         let digest = envelope.digest();
         let event = self.event(&mut envelope, id)?;
         Ok(Arrival {

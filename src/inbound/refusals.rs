@@ -1,7 +1,7 @@
-//! The trace of a refused webhook: a count, and a line in the log that says what was wrong and shows no value.
+//! The trace of a refused webhook: a count, and a line in the log that names the fault and shows no value.
 //!
-//! The sender knows what it was told, but its operator is seldom the one who runs the bridge. Strangers can cause refusals:
-//! the log has one line a second of each source and problem, and counts the rest (`telemetry/limit.rs`).
+//! The sender knows its answer, but its operator is seldom the bridge's. Strangers can cause refusals: the log has one line a
+//! second of each source and problem, and counts the rest (`telemetry/limit.rs`).
 //!
 //! Before: [`crate::inbound::http`]. After: [`crate::metrics`], and the log.
 
@@ -17,25 +17,25 @@ const POINTERS_MAX: usize = 5;
 /// Limit of a pointer's part in characters: the longest name of a field has fewer.
 const PART_CHARS_MAX: usize = 40;
 
-/// Limit of a number in a pointer in digits: batches have at most 10,000 items, and what is longer may be a customer's.
+/// Limit of the digits of a number in a pointer: batches have at most 10,000 items, and a longer number may be a customer's.
 const DIGITS_MAX: usize = 5;
 
-/// Limit of the digits in a name: `data_base64` has two, and what has more may be a customer's.
+/// Limit of the digits in a name: `data_base64` has two, and a name with more may be a customer's.
 const NAME_DIGITS_MAX: usize = 2;
 
-/// Counts and tells refused webhooks; shared by all workers of the listener.
+/// Counts and logs refused webhooks; shared by all workers of the listener.
 pub struct Refusals {
     metrics: Metrics,
 }
 
 impl Refusals {
-    /// Nothing was refused yet.
+    /// A trace without refusals yet.
     pub fn new(metrics: Metrics) -> Self {
         metrics.expect_refusals(UNKNOWN_SOURCE);
         Self { metrics }
     }
 
-    /// Counts a refusal and tells it in the log. `source` is the name of a configured source; `None`: none was named.
+    /// Counts a refusal and logs it. `source` is the name of a configured source; `None`: none was named.
     pub fn note(&self, source: Option<&str>, problem: &Problem) {
         let (name, status) = (source.unwrap_or(UNKNOWN_SOURCE), problem.kind.status());
         self.metrics.webhooks_refused.with_label_values(&[name, &status.to_string()]).inc();
@@ -54,7 +54,7 @@ impl Refusals {
     }
 }
 
-/// Where something is wrong. Names of fields are shown; what else a pointer may have in it the sender has chosen.
+/// The places of the faults. Names of fields are shown; the sender has chosen the other parts of a pointer.
 fn pointers(problem: &Problem) -> String {
     let shown = |pointer: &str| pointer.split('/').map(part).collect::<Vec<_>>().join("/");
     let first = problem.errors.iter().take(POINTERS_MAX).map(|error| shown(&error.pointer));

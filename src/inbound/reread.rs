@@ -1,10 +1,10 @@
-//! Reads messages again that never became events: with the mapping, the sources and the bounds of now, as on their arrival.
+//! Reads unreadable messages again: with the mapping, the sources and the bounds of now, as on their arrival.
 //!
-//! The store's rows are all that a retry leaves: the caller has gone, and may have been a command without a bridge.
-//! A message counts from its arrival, which orders an event that has no time of its own. Headers
-//! that may hold secrets were not kept, and are not missed: the sender was proven then.
+//! A retry leaves only the store's rows: the caller has gone, and may have been a command without a bridge. A message counts
+//! from its arrival, which orders an event that has no time of its own. Headers that may hold secrets were not kept, and are
+//! not needed: the sender was proven then.
 //!
-//! Before: [`crate::store`] has the messages. After: [`crate::store`] has the events, or what is wrong now.
+//! Before: [`crate::store`] has the messages. After: [`crate::store`] has the events, or the problems of now.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -25,7 +25,7 @@ use crate::problem::ProblemKind;
 use crate::pump::{Step, failed};
 use crate::store::{self, Arrival, ReadAgain, Receipt, UnreadMessage};
 
-/// Limit of messages that are looked for at once: each has as many bytes as a body may have.
+/// Limit of the messages that are loaded at once: each has as many bytes as a body may have.
 const AT_ONCE: i64 = 8;
 
 /// The envelope of a message as [`HeldMessage::parked`] keeps it.
@@ -57,7 +57,7 @@ impl Inbox {
         }
     }
 
-    /// Reads some of the messages that wait to be read again; whether any came to an end. A message that cannot be read for
+    /// Reads some of the messages that wait to be read again; `true` if any came to an end. A message that cannot be read for
     /// now, since no worker for its mapping starts, waits. An error is one of the store; other messages have had their turn.
     pub async fn reread(&self) -> Result<bool, store::Error> {
         let mut failed = None;
@@ -92,7 +92,7 @@ impl Inbox {
         Ok(true)
     }
 
-    /// `None`: not now.
+    /// Judges a message; `None`: not now.
     async fn judge_again(&self, held: &HeldMessage) -> Option<ReadAgain> {
         match self.judge(held).await {
             Ok(items) => Some(read_again(items, None)),
@@ -102,7 +102,7 @@ impl Inbox {
     }
 }
 
-/// The result of reading a message: its items, or why it has none.
+/// The result of reading a message: its items, or the reason why it has none.
 fn read_again(items: Items<Arrival>, cause: Option<ParkCause>) -> ReadAgain {
     let is_single = !items.is_batch;
     let (mut arrivals, mut problems) = (Vec::new(), Vec::new());
@@ -118,7 +118,7 @@ fn read_again(items: Items<Arrival>, cause: Option<ParkCause>) -> ReadAgain {
 
 /// The message as it was held when it came.
 fn held(message: &UnreadMessage) -> HeldMessage {
-    // One that says nothing, or that another version wrote: it is read without what it does not say.
+    // An empty envelope, or one by another version, is read without the missing parts.
     let beside: Value = serde_json::from_str(&message.envelope).unwrap_or_default();
     let beside: Beside = serde_json::from_value(beside).unwrap_or_default();
     let transport = if message.door == Transport::Amqp.name() { Transport::Amqp } else { Transport::Http };

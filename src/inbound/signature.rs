@@ -1,7 +1,7 @@
 //! Checks that a delivery comes from the sender it names. Bytes, headers, secrets and the time in; `Verified` out.
 //!
-//! Pure. [`Verified`] has no other way to come into being, so nothing past this file can forget to ask.
-//! Comparisons take the same time wherever they differ.
+//! Pure. Only this file makes a [`Verified`], so no later code can forget to ask. Comparisons take the same time, whichever
+//! byte differs.
 //!
 //! Before: [`crate::inbound::http`]. After: [`crate::inbound::cloudevents`].
 
@@ -23,8 +23,8 @@ use crate::config::{
 use crate::domain::Timestamp;
 use crate::problem::{Problem, ProblemKind};
 
-/// Limit of how far a time of signing may be off, in either direction: a recorded request cannot be played back for
-/// longer. It is the one that Standard Webhooks asks for.
+/// Limit of how far a time of signing may be off, in either direction: a recorded request cannot be replayed for longer.
+/// Standard Webhooks asks for this value.
 pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 /// Limit of the signatures in one delivery. Senders write one for each key that is being rotated; each costs a computation.
@@ -49,7 +49,7 @@ const PUBLIC_KEY_PREFIX: &str = "whpk_";
 /// A delivery whose sender proved to be the configured one.
 #[derive(Debug, Clone)]
 pub struct Verified {
-    /// Without its bytes.
+    /// The delivery without its bytes.
     delivery: Delivery,
     body: Bytes,
     proof: Proof,
@@ -58,7 +58,7 @@ pub struct Verified {
 /// The part of a delivery that its sender proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proof {
-    /// All of it: the sender itself is proven.
+    /// The whole delivery: the sender itself is proven.
     Sender,
     /// The body, and the header of this name.
     BodyAndId(&'static str),
@@ -72,7 +72,7 @@ impl Verified {
         Self { delivery, body, proof }
     }
 
-    /// Whether a signature was checked, which does not cover most headers: an attacker who has recorded a request may have
+    /// `true` if a signature was checked, which does not cover most headers: an attacker who has recorded a request may have
     /// changed them.
     pub fn is_signed_in_part(&self) -> bool {
         self.proof != Proof::Sender
@@ -103,7 +103,7 @@ impl Verified {
         &self.body
     }
 
-    /// The same delivery with the same bytes held in another way.
+    /// The same delivery, with its bytes held in another way.
     pub(super) fn with_body(mut self, held: impl FnOnce(Bytes) -> Bytes) -> Self {
         self.body = held(self.body);
         self
@@ -121,7 +121,7 @@ impl Verified {
         Self::new(delivery, Proof::Sender)
     }
 
-    /// A line of a file that the operator imports, who may write into the store anyway.
+    /// A line of a file that the operator, who may write into the store anyway, imports.
     pub(super) fn by_operator(delivery: Delivery) -> Self {
         Self::new(delivery, Proof::Sender)
     }
@@ -135,7 +135,7 @@ impl Verified {
 /// Headers of a delivery, names in lower case.
 type Headers = BTreeMap<String, String>;
 
-/// The reason that a refused sender is told.
+/// The reason of a refusal, which the sender gets.
 type Refusal = Cow<'static, str>;
 
 fn missing(header: &str) -> Refusal {
@@ -163,7 +163,7 @@ pub fn proofs(demand: &Verify) -> Vec<&str> {
     names
 }
 
-/// Whether the headers that [`admit`] lets pass prove who the sender is. A signature proves it with the whole body alone.
+/// `true` if the headers that [`admit`] lets pass prove the sender. A signature proves it only with the whole body.
 pub fn is_proved_by_headers(demand: &Verify) -> bool {
     match demand {
         Verify::Bearer { .. } | Verify::Basic { .. } => true,
@@ -171,8 +171,8 @@ pub fn is_proved_by_headers(demand: &Verify) -> bool {
     }
 }
 
-/// Checks what can be told before the body is there: a token or a password; of a signature, that there is one and that it
-/// is not too old. A signature's presence proves nothing yet.
+/// Checks what is known before the body is there: a token or a password; of a signature, that there is one and that it is not
+/// too old. A signature's presence proves nothing yet.
 pub fn admit(demand: &Verify, headers: &Headers, now: Timestamp) -> Result<(), Problem> {
     let is_admitted = match demand {
         Verify::None => Ok(()),
@@ -199,14 +199,14 @@ pub fn verify(demand: &Verify, mut delivery: Delivery, now: Timestamp) -> Result
     };
     let proof = proof.map_err(refused)?;
     if let Verify::Bearer { header: Some(header), .. } = demand {
-        // By its name nothing after this would know it for a secret.
+        // By its name alone, later code could not know that it holds a secret.
         delivery.headers.remove(header);
     }
     Ok(Verified::new(delivery, proof))
 }
 
 /// The challenge of a refusal (RFC 9110, §11.6.1): clients that have a password wait for it before they send one. For a
-/// signature the scheme has the name of `source.verify`; `None` where nothing is demanded.
+/// signature the scheme has the name of `source.verify`; `None`: nothing is demanded.
 pub fn challenge(demand: &Verify) -> Option<&'static str> {
     match demand {
         Verify::None => None,
@@ -229,7 +229,7 @@ fn bearer(secrets: &[Secret], header: Option<&str>, headers: &Headers) -> Result
     if is_one_of(secrets, token) { Ok(()) } else { Err("the token is not known".into()) }
 }
 
-/// RFC 7617.
+/// Checks user and password (RFC 7617).
 fn basic(secrets: &[Secret], headers: &Headers) -> Result<(), Refusal> {
     const FORM: &str = "the header `authorization` is not `Basic <base64 of user:password>`";
     let coded = authorization(headers, "Basic", FORM)?;
@@ -243,12 +243,12 @@ fn authorization<'a>(headers: &'a Headers, scheme: &str, otherwise: &'static str
     if found.eq_ignore_ascii_case(scheme) { Ok(rest.trim()) } else { Err(otherwise.into()) }
 }
 
-/// Every secret is looked at, so that the time does not tell which one is close.
+/// Compares with every secret, so that the time does not show which one is close.
 fn is_one_of(secrets: &[Secret], presented: &str) -> bool {
     secrets.iter().fold(false, |found, secret| found | same(secret.expose().as_bytes(), presented.as_bytes()))
 }
 
-/// Checks that a time of signing is near. `place` names where it was found.
+/// Checks that a time of signing is near. `place` names its place in the delivery.
 fn check_time(place: &str, text: &str, now: Timestamp) -> Result<(), Refusal> {
     let signed_at = moment(text).ok_or_else(|| {
         format!(
@@ -265,7 +265,7 @@ fn check_time(place: &str, text: &str, now: Timestamp) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Reads a time of signing: ISO 8601 with a zone, the date of HTTP, or a number since 1970 whose size tells its unit.
+/// Reads a time of signing: ISO 8601 with a zone, the date of HTTP, or a number since 1970 whose size shows its unit.
 fn moment(text: &str) -> Option<Timestamp> {
     const FORMS: [&str; 3] = ["%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M%#z", "%Y%m%dT%H%M%S%.f%#z"];
     if let Some(number) = number(text) {
@@ -310,7 +310,7 @@ struct Names {
 const STANDARD: Names =
     Names { id: HEADER_WEBHOOK_ID, timestamp: HEADER_WEBHOOK_TIMESTAMP, signature: HEADER_WEBHOOK_SIGNATURE };
 
-/// The names from before there was a standard. Senders that are hosted at Svix use them still.
+/// The names from before the standard. Senders that are hosted at Svix still use them.
 const SVIX: Names = Names { id: "svix-id", timestamp: "svix-timestamp", signature: "svix-signature" };
 
 impl Names {
@@ -326,7 +326,7 @@ impl Names {
 struct Stamped<'a> {
     names: &'static Names,
     id: &'a str,
-    /// As it was sent, which is what is signed.
+    /// The time as it was sent, which is what is signed.
     timestamp: &'a str,
     signatures: &'a str,
 }
@@ -351,9 +351,9 @@ impl<'a> Stamped<'a> {
     }
 }
 
-/// <https://www.standardwebhooks.com/> version 1: `v1` (HMAC-SHA256) with a key of ours, `v1a` (ed25519) with the sender's
-/// public one. The published library would ask the machine for the time, and sign texts only, with a time that it has
-/// written itself; the tests hold this against it.
+/// Checks <https://www.standardwebhooks.com/> version 1: `v1` (HMAC-SHA256) with a key of ours, `v1a` (ed25519) with the
+/// sender's public one. The published library would ask the machine for the time, and sign texts only, with a time that it has
+/// written itself; the tests compare this code with it.
 fn standard_webhooks(secrets: &[Secret], delivery: &Delivery, now: Timestamp) -> Result<&'static Names, Refusal> {
     let stamped = Stamped::read(&delivery.headers, now)?;
     let before = format!("{}.{}.", stamped.id, stamped.timestamp);
@@ -377,7 +377,7 @@ fn standard_webhooks(secrets: &[Secret], delivery: &Delivery, now: Timestamp) ->
     Err(format!("no signature in `{}` fits body, id, timestamp and a known secret", stamped.names.signature).into())
 }
 
-/// Whether one of the signatures is that of the text with the key. Each is looked at.
+/// `true` if one of the signatures is that of the text with the key. Each is compared.
 fn is_tag(algorithm: Algorithm, key: &[u8], text: [&[u8]; 3], given: &[Vec<u8>]) -> bool {
     let mut context = Context::with_key(&Key::new(algorithm, key));
     text.iter().for_each(|part| context.update(part));
@@ -388,7 +388,7 @@ fn is_tag(algorithm: Algorithm, key: &[u8], text: [&[u8]; 3], given: &[Vec<u8>])
 /// The headers of a delivery with a generic HMAC.
 struct Tagged<'a> {
     signatures: Vec<Vec<u8>>,
-    /// As it was sent, which is what is signed.
+    /// The time as it was sent, which is what is signed.
     timestamp: &'a str,
 }
 
@@ -436,8 +436,8 @@ impl<'a> Tagged<'a> {
     }
 }
 
-/// The values of a name in a header of several parts, `t=…,v1=…`. Between parts senders write commas or semicolons, and
-/// some a blank after them.
+/// The values of a name in a header of several parts, `t=…,v1=…`. Senders write commas or semicolons between parts, and some a
+/// blank after them.
 fn values<'a>(header: &'a str, name: &str) -> Vec<&'a str> {
     let parts = header.split([',', ';']).filter_map(|part| part.split_once('='));
     parts.filter(|(found, _)| found.trim() == name).map(|(_, value)| value.trim()).collect()

@@ -1,7 +1,7 @@
-//! Bytes as they were sent become JSON text, the same at every entrance: unpacked (gzip), in UTF-8, without a byte order mark.
+//! Sent bytes become JSON text, the same at every entrance: unpacked (gzip), in UTF-8, without a byte order mark.
 //!
-//! Pure, and run after the proof, which covers the bytes as they were sent. The plain text has the bound of a body, so
-//! a small body cannot become a large one. Bytes that are no UTF-8 and of which nothing is said are refused, never guessed.
+//! Pure, and run after the proof, which covers the bytes as they were sent. The plain text has the bound of a body, so a small
+//! body cannot become a large one. Bytes that are no UTF-8, and whose charset is not given, are refused, never guessed.
 //!
 //! Before: [`super::signature`]. After: [`super::cloudevents`], [`super::mapping`].
 
@@ -15,7 +15,7 @@ use super::signature::Verified;
 use crate::domain::utf8::{self, NotText};
 use crate::problem::{Problem, ProblemKind};
 
-/// Codings that are read, as a sender is told them (RFC 9110, §15.5.16).
+/// Codings that are read, as a refusal names them (RFC 9110, §15.5.16).
 pub(super) const ACCEPTED_CODINGS: &str = "gzip, identity";
 
 /// Limit of the characters of a coding's name that are repeated to its sender.
@@ -32,7 +32,7 @@ pub fn utf8(bytes: &[u8]) -> Result<&[u8], Problem> {
     }
 }
 
-/// The delivery with its body unpacked and in UTF-8; `None`: it is so already. A body that is no text is left to its reader.
+/// The delivery with its body unpacked and in UTF-8; `None`: it is so already. Its reader deals with a body that is no text.
 pub(super) fn plain(verified: &Verified, bytes_max: usize) -> Result<Option<Verified>, Problem> {
     let delivery = verified.delivery();
     let named = delivery.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(CONTENT_ENCODING));
@@ -41,7 +41,7 @@ pub(super) fn plain(verified: &Verified, bytes_max: usize) -> Result<Option<Veri
     Ok(body.map(|body| verified.with_plain_body(body)))
 }
 
-/// A body unpacked and in UTF-8, by what its headers say of it: content coding and media type. `None`: it is so already.
+/// A body unpacked and in UTF-8, by its headers: content coding and media type. `None`: it is so already.
 pub fn plain_body(
     body: &[u8],
     coding: Option<&str>,
@@ -49,7 +49,7 @@ pub fn plain_body(
     bytes_max: usize,
 ) -> Result<Option<Vec<u8>>, Problem> {
     let coding = coding.map_or(Ok(Coding::default()), Coding::read)?;
-    // No body is none, however it would be packed.
+    // An empty body is empty, however it would be packed.
     let unpacked = if coding.is_gzip && !body.is_empty() { Some(unpacked(body, bytes_max)?) } else { None };
     let bytes = unpacked.as_deref().unwrap_or(body);
     let charset = media_type.and_then(charset).or(coding.charset);
@@ -69,13 +69,13 @@ struct Coding {
 }
 
 impl Coding {
-    /// A list, since Spring writes `gzip:UTF-8` or `gzip, UTF-8` into RabbitMQ's property, and others the charset alone.
+    /// Reads a list, since Spring writes `gzip:UTF-8` or `gzip, UTF-8` into RabbitMQ's property, and others the charset alone.
     fn read(value: &str) -> Result<Self, Problem> {
         let mut coding = Self::default();
         let names = value.split([',', ':', ';']).map(|name| name.trim().to_ascii_lowercase());
         for name in names.filter(|name| !name.is_empty()) {
             match name.as_str() {
-                // The last three are MIME's words for bytes as they are.
+                // The last three are MIME's names for bytes as they are.
                 "identity" | "7bit" | "8bit" | "binary" => {}
                 "gzip" | "x-gzip" if !coding.is_gzip => coding.is_gzip = true,
                 other => match Encoding::for_label(other.as_bytes()) {
@@ -87,7 +87,7 @@ impl Coding {
         Ok(coding)
     }
 
-    /// The name is repeated where it is one: it is no value of a customer.
+    /// Repeats the name if it is one: it is no value of a customer.
     fn unknown(name: &str) -> Problem {
         let is_name = |letter: u8| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_' | b'.');
         let shown = if name.len() <= NAME_CHARS_TOLD_MAX && name.bytes().all(is_name) { name } else { "another" };
@@ -110,8 +110,8 @@ fn told(charset: &'static Encoding, label: &str) -> Option<&'static Encoding> {
     (charset.is_single_byte() && !label.to_ascii_lowercase().contains("ascii")).then_some(charset)
 }
 
-/// JSON is UTF-8 whatever its media type says (RFC 8259, §8.1), and senders name a charset by habit: only bytes that are no
-/// UTF-8 are read by their charset.
+/// Reads bytes by their charset only if they are no UTF-8: JSON is UTF-8 whatever its media type says (RFC 8259, §8.1), and
+/// senders name a charset by habit.
 fn converted(bytes: &[u8], charset: &'static Encoding) -> Option<Vec<u8>> {
     match utf8::text(bytes) {
         Err(NotText::Other { .. }) => {
@@ -122,7 +122,7 @@ fn converted(bytes: &[u8], charset: &'static Encoding) -> Option<Vec<u8>> {
     }
 }
 
-/// As much as a body may have, and one byte more to see that it is too much.
+/// Unpacks as much as a body may have, and one byte more to see that it is too much.
 fn unpacked(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, Problem> {
     let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
     let mut unpacked = Vec::new();
@@ -217,7 +217,7 @@ mod tests {
             (b"\"\x80\"", "application/json; charset=windows-1252", Ok("\"€\"")),
             (b"\"\xf5\"", "application/json; charset=iso-8859-2", Ok("\"ő\"")),
             (b"\"\xa4\"", "application/json; charset=ISO-8859-15", Ok("\"€\"")),
-            // Bytes that are UTF-8 are that, whatever is said by habit.
+            // Bytes that are UTF-8 are read so, whatever charset is named by habit.
             ("\"ü\"".as_bytes(), "application/json; charset=iso-8859-1", Ok("\"ü\"")),
             (b"\xef\xbb\xbf\"\xc3\xbc\"", "application/json; charset=iso-8859-1", Ok("\"ü\"")),
             ("\"ü\"".as_bytes(), "application/json; charset=utf-16", Ok("\"ü\"")),
@@ -227,7 +227,7 @@ mod tests {
             (b"\"K\xfc\"", "application/json; charset=us-ascii", malformed),
             (b"\"K\xfc\"", "application/json; charset=shift_jis", malformed),
             (b"\"K\xfc\"", "application/json; charset=nonsense", malformed),
-            // A byte that this charset has no character for.
+            // A byte for which this charset has no character.
             (b"\"\xa1\"", "application/json; charset=windows-1253", Ok("\"\u{385}\"")),
             (b"\"\xaa\"", "application/json; charset=windows-1253", malformed),
             (b"\xff\xfe\"\0", "application/json; charset=iso-8859-1", malformed),

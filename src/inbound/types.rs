@@ -1,4 +1,4 @@
-//! Which types of events a source may send: one check for all entrances, on the event and not on the message, so that a
+//! The types of events that a source may send: one check for all entrances, on the event and not on the message, so that a
 //! mapping cannot get round it.
 //!
 //! Before: [`crate::inbound`] reads the envelope. After: [`crate::inbound::wire`] reads the event.
@@ -15,13 +15,12 @@ use crate::problem::{Problem, ProblemKind};
 pub struct AllowedTypes(Arc<BTreeMap<String, Types>>);
 
 impl AllowedTypes {
-    /// As `source.types` says. A source that is not configured (the one of RabbitMQ need not be) has the default.
+    /// The types by `source.types`. A source that is not configured (RabbitMQ's need not be) has the default.
     pub fn of(sources: &[Source]) -> Self {
         Self(Arc::new(sources.iter().map(|source| (source.name.clone(), source.types.clone())).collect()))
     }
 
-    /// Refuses a type that the source may not send. A type that the bridge does not know is none of this check's: it is no
-    /// event.
+    /// Refuses a type that the source may not send. A type that the bridge does not know passes: it is no event.
     pub fn check(&self, source: &str, type_name: &str) -> Result<(), Problem> {
         let of_unknown = Types::default();
         let types = self.0.get(source).unwrap_or(&of_unknown);

@@ -1,8 +1,7 @@
-//! Upstream's words: from a CloudEvent to an [`Event`]. Nothing past this file knows them.
+//! Upstream's terms: from a CloudEvent to an [`Event`]. No code past this file knows them.
 //!
-//! Pure. Everything that is wrong is named at once, each with its JSON pointer, what was found and what is
-//! allowed; the values themselves are not repeated. Fields that the bridge does not know are passed over: a sender may
-//! add some any day.
+//! Pure. All errors are named at once, each with its JSON pointer, what was found and what is allowed; the values themselves
+//! are not repeated. Fields that the bridge does not know are passed over: a sender may add some any day.
 //!
 //! Before: [`crate::inbound::cloudevents`]. After: [`crate::store`] keeps the event.
 
@@ -38,7 +37,7 @@ const TIME_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Limit of how far ahead an event may be announced. A date in the far future is a typing error, and its event would wait for ever.
 const EFFECTIVE_AHEAD_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
-/// The most characters of a field that is text.
+/// The limit of the characters of a field that is text.
 pub fn chars_max(field: Field) -> usize {
     match field {
         Field::Email | Field::FirstName | Field::LastName | Field::Language => PERSONAL_CHARS_MAX,
@@ -71,9 +70,9 @@ const FIELDS: [&str; 8] =
 /// Limit of near misses in one refusal: a sender with more has made one mistake in all of them.
 const NEAR_MISSES_TOLD_MAX: usize = 16;
 
-/// When something happened of which is known only when it came. `trusted` is now without a jump of the clock: what is stamped
-/// years ahead would win over all that is said of the customer until then. Below `TIME_AHEAD_MAX` a jump is let be, as the
-/// clock of a sender is.
+/// The time at which something happened when only its arrival is known. `trusted` is now without a jump of the clock: an event
+/// stamped years ahead would win over all that is said of the customer until then. A jump below `TIME_AHEAD_MAX` is accepted,
+/// as a sender's wrong clock is.
 pub fn happened_by(received_at: Timestamp, trusted: Timestamp) -> Timestamp {
     if received_at > trusted.plus(TIME_AHEAD_MAX) { trusted } else { received_at }
 }
@@ -94,7 +93,7 @@ fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut V
         errors.push(FieldError { pointer: "/type".to_owned(), reason: format!("not a known type; one of {known}") });
         return None;
     };
-    // A churn may say all it has to say in `subject`, and have no data.
+    // A churn may say everything in `subject`, and have no data.
     let empty = Map::new();
     let data = if envelope.data.is_null() { Some(&empty) } else { envelope.data.as_object() };
     let Some(data) = data else {
@@ -139,8 +138,8 @@ fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut V
     })
 }
 
-/// The control fields of an event that can take something away; none of one that cannot. `building_key` says nothing about a
-/// churn, which is of the whole customer.
+/// The control fields of an event that can take data away; none of one that cannot. `building_key` says nothing about a churn,
+/// which is of the whole customer.
 fn controls_of(kind: EventKind) -> &'static [&'static str] {
     match kind {
         EventKind::Moved => &CONTROLS,
@@ -152,7 +151,7 @@ fn controls_of(kind: EventKind) -> &'static [&'static str] {
 /// Limit of the levels below `data` that are searched for a control field.
 const DEPTH_LOOKED_AT_MAX: usize = 8;
 
-/// A control field, or nearly one, within a value; of a home the key is looked for elsewhere.
+/// A control field, or nearly one, within a value; the key of a home is looked for elsewhere.
 fn deeper<'a>(value: &'a Value, controls: &[&'static str], depth: usize) -> Option<(&'a str, &'static str)> {
     if depth == 0 {
         return None;
@@ -170,7 +169,7 @@ fn deeper<'a>(value: &'a Value, controls: &[&'static str], depth: usize) -> Opti
     }
 }
 
-/// Words that programs write for nothing: as an id they would make one customer of many.
+/// Texts that programs write for nothing: as an id they would make one customer of many.
 pub const NOTHING: [&str; 6] = ["null", "(null)", "nil", "none", "undefined", "nan"];
 
 /// Reads one JSON object and notes everything that is wrong in it.
@@ -250,8 +249,8 @@ impl<'a> Reader<'a> {
         accepted
     }
 
-    /// Names in `data` that are nearly a control field's: refused, since passing them over might take away what should stay. So
-    /// is a control field that stands deeper than it belongs.
+    /// Refuses names in `data` that are nearly a control field's, since passing them over might take away what should stay.
+    /// Refuses also a control field that stands deeper than it belongs.
     fn near_misses(&mut self, controls: &[&'static str], customer: Option<&CustomerId>) {
         let mut near = Vec::new();
         for (name, value) in self.fields.iter().filter(|(_, value)| !value.is_null()) {
@@ -371,7 +370,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Which home, and what is said of its building.
+    /// The key of the home, and the values of its building.
     fn home(&mut self) -> (BuildingKey, Option<Record>) {
         let (key, building) = self.building();
         let own = self.id(BUILDING_KEY, BuildingKey::accept);
@@ -429,7 +428,7 @@ impl<'a> Reader<'a> {
             Field::Name | Field::SpaceHeating | Field::WaterHeating => {
                 self.text(name, chars_max(field)).map(|text| FieldValue::from(&*text))
             }
-            // Not of a building.
+            // It is no field of a building.
             Field::Email
             | Field::FirstName
             | Field::LastName
@@ -474,7 +473,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A whole number, also one that is written as `120.0`: JSON knows no other kind.
+/// A whole number, even if it is written as `120.0`: JSON knows no other kind.
 fn whole(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| {
         let float = value.as_f64().filter(|float| float.fract() == 0.0 && float.abs() <= WHOLE_MAX as f64)?;
@@ -482,7 +481,7 @@ fn whole(value: &Value) -> Option<i64> {
     })
 }
 
-/// The lines of a street's field, which many customer systems show as a box, in one.
+/// A street's lines as one: many customer systems show its field as a box.
 fn one_line(text: &str) -> Cow<'_, str> {
     if !text.contains(is_line_end) {
         return Cow::Borrowed(text);
@@ -495,7 +494,7 @@ fn is_line_end(letter: char) -> bool {
     matches!(letter, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
-/// Tabs, no-break spaces and their relatives as what they look like.
+/// Shows tabs, no-break spaces and their relatives as plain blanks.
 fn plain_blanks(text: Cow<'_, str>) -> Cow<'_, str> {
     let is_odd = |letter: char| letter.is_whitespace() && letter != ' ' && !is_line_end(letter);
     if text.contains(is_odd) { Cow::Owned(text.replace(is_odd, " ")) } else { text }
@@ -504,7 +503,7 @@ fn plain_blanks(text: Cow<'_, str>) -> Cow<'_, str> {
 /// Characters that stand in no address unless it is quoted, but around one: `<anna@example.com>`, `mailto:anna@example.com`.
 const NOT_IN_EMAIL: [char; 9] = ['<', '>', '(', ')', '[', ']', ',', ';', ':'];
 
-/// Something, an `@`, something with no space: Podero judges the rest.
+/// `true` for two parts around one `@`, neither empty nor with a space in it: Podero judges the rest.
 fn looks_like_email(text: &str) -> bool {
     if text.contains(NOT_IN_EMAIL) {
         return false;
@@ -672,7 +671,7 @@ mod tests {
         assert!(!problem.line().contains(secret), "{}", problem.line());
     }
 
-    /// The errors of a churn with this data; none: it is taken.
+    /// The errors of a churn with this data; none: it is accepted.
     fn churn_errors(subject: Option<&str>, data: Value) -> Vec<String> {
         let read = translate("customer.churned", subject, data);
         read.map_or_else(|problem| problem.errors.into_iter().map(|error| error.pointer).collect(), |_| Vec::new())
@@ -725,7 +724,7 @@ mod tests {
         }
     }
 
-    /// A near miss of a control field is refused where it could take something away.
+    /// A near miss of a control field is refused if it could take data away.
     #[test]
     fn a_near_miss_of_a_control_field_is_refused() {
         for name in ["canceled", "Cancelled", "isCancelled", "effectiveAt", "effective-date", "effective_ta"] {

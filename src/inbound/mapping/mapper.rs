@@ -1,9 +1,9 @@
-//! Runs mappings in processes of their own: a program that loops for ever is killed, one that takes all memory dies alone,
-//! and neither takes a thread of the bridge with it. A jq program cannot be bounded from inside: it may recurse without an
-//! output, or build one value without end (docs/adr/0013).
+//! Runs mappings in processes of their own: a program that loops for ever is killed, one that takes all memory dies alone, and
+//! neither takes a thread of the bridge with it. A jq program cannot be bounded from inside: it may recurse without an output,
+//! or build one value without end (docs/adr/0013).
 //!
-//! A worker is this binary again, with the hidden command `map`. It reads its programs first, then one request after the
-//! other, and answers each. It has nothing of the bridge's environment, and so none of its secrets.
+//! A worker is this binary again, with the hidden command `map`. It reads its programs first, then one request after the other,
+//! and answers each. It has nothing of the bridge's environment, and so none of its secrets.
 //!
 //! Before: [`crate::inbound`]. After: [`super::program`].
 
@@ -29,13 +29,13 @@ use crate::inbound::json::{Size, is_too_large};
 pub const TIME_MAX: Duration = Duration::from_secs(2);
 /// Timeout of a worker's start, in which it compiles its programs.
 const START_TIME_MAX: Duration = Duration::from_secs(10);
-/// Timeout of a message's wait for a worker; after that its sender is asked to come again.
+/// Timeout of a message's wait for a worker; after it the answer asks its sender to try again.
 const WAIT_TIME_MAX: Duration = Duration::from_secs(20);
-/// Limit of workers at once: a program is short, and the bridge has other things to do on the machine's cores.
+/// Limit of workers at once: a program is short, and the bridge needs the machine's cores for other work.
 pub const WORKERS_MAX: usize = 4;
-/// Limit of the size of one message's events, as a multiple of the largest message: they say in other words what it said.
+/// Limit of the size of one message's events, as a multiple of the largest message: they say the same in another form.
 const GROWTH_MAX: usize = 2;
-/// Limit of a worker's memory, bytes of address space: the workers together take less than what the service may have.
+/// Limit of a worker's memory, in bytes of address space: the workers together take less than the service may have.
 pub const MEMORY_BYTES_MAX: u64 = 256 << 20;
 /// A worker's line when it is ready.
 const READY: &str = "ready\n";
@@ -59,7 +59,7 @@ struct Request {
     bytes: usize,
 }
 
-/// The line that answers it.
+/// The line with its answer.
 #[derive(Serialize, Deserialize)]
 enum Reply {
     Outputs(Vec<Box<RawValue>>),
@@ -67,12 +67,12 @@ enum Reply {
     TooMuch,
 }
 
-/// Why a message was not translated.
+/// The reason why a message was not translated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MapError {
     /// The program ended with this error, which may quote the message.
     Failed(String),
-    /// The program did not end, took too much, or gave too much: nothing that the sender could mend.
+    /// The program did not end, took too much, or gave too much: its sender could mend nothing.
     Unbounded(&'static str),
     /// No worker could be started; later one may.
     NoWorker,
@@ -86,7 +86,7 @@ struct Inner {
     binary: PathBuf,
     setup: String,
     sources: BTreeSet<String>,
-    /// Those of them whose programs look at what came with a message from RabbitMQ.
+    /// The sources whose programs look at the properties of a message from RabbitMQ.
     reading_amqp: BTreeSet<String>,
     reply_bytes_max: usize,
     idle: Mutex<Vec<Worker>>,
@@ -99,9 +99,9 @@ struct Worker {
     replies: BufReader<ChildStdout>,
 }
 
-/// Why a message has no translation when it became too much: events, bytes, or JSON values.
+/// The reason when the translation became too much: events, bytes, or JSON values.
 const GAVE_TOO_MUCH: &str = "the mapping gave more than may come of one message";
-/// Why a message has no translation when its worker is gone.
+/// The reason when the worker is gone.
 const DIED: &str = "the mapping took too much memory, or too deep a recursion";
 
 impl Mapper {
@@ -134,13 +134,12 @@ impl Mapper {
         Self::new(&[], PathBuf::new(), 0, 0)
     }
 
-    /// Whether messages of the source are translated.
+    /// `true` if messages of the source are translated.
     pub fn has(&self, source: &str) -> bool {
         self.0.sources.contains(source)
     }
 
-    /// Whether the source's program looks at `$amqp`: then two messages with the same bytes are not the same where their
-    /// routing keys differ.
+    /// `true` if the source's program looks at `$amqp`: then two messages with the same bytes differ if their routing keys do.
     pub fn reads_amqp(&self, source: &str) -> bool {
         self.0.reading_amqp.contains(source)
     }
@@ -158,7 +157,7 @@ impl Mapper {
         };
         let reply = match first {
             Some(reply) => reply,
-            // One that died may have been dead before it was asked; of a fresh one it was this message.
+            // A worker that died may have been dead before it was asked; a fresh one died of this message.
             None => self.ask(self.start().await?, &request, body).await?.ok_or(MapError::Unbounded(DIED))?,
         };
         match reply {
@@ -176,7 +175,7 @@ impl Mapper {
         }
     }
 
-    /// `None`: the worker has died. One that is not idle again afterwards is dropped, which kills it.
+    /// Asks a worker; `None`: it has died. A worker that is not idle again afterwards is dropped, which kills it.
     async fn ask(&self, mut worker: Worker, request: &str, body: &[u8]) -> Result<Option<Reply>, MapError> {
         let asked = worker.ask(request, body, self.0.reply_bytes_max);
         let reply = tokio::time::timeout(TIME_MAX, asked).await;
@@ -201,9 +200,9 @@ impl Mapper {
 
     fn spawn(&self) -> Result<Worker, MapError> {
         let mut command = Command::new(&self.0.binary);
-        // In a group of its own: what a terminal tells the bridge to end is still translated.
+        // In a group of its own: a signal from the terminal to the bridge does not stop a translation.
         command.arg(COMMAND).env_clear().kill_on_drop(true).process_group(0);
-        // The allocator would put aside a gigabyte of addresses before the worker is bound, and fill them afterwards.
+        // The allocator would reserve a gigabyte of addresses before the worker is bound, and fill them afterwards.
         command.env("MIMALLOC_ARENA_RESERVE", "0");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let started = command.spawn().and_then(|mut child| {
@@ -219,7 +218,7 @@ impl Mapper {
 }
 
 impl Worker {
-    /// `None`: it cannot work here.
+    /// Sends the programs; `None`: the worker cannot work here.
     async fn set_up(&mut self, setup: &str) -> Option<()> {
         self.requests.write_all(setup.as_bytes()).await.ok()?;
         self.requests.flush().await.ok()?;
@@ -228,7 +227,7 @@ impl Worker {
         (said == READY).then_some(())
     }
 
-    /// `None`: it has died, or said more than it may.
+    /// Sends a request; `None`: the worker has died, or said more than it may.
     async fn ask(&mut self, request: &str, body: &[u8], reply_bytes_max: usize) -> Option<String> {
         self.requests.write_all(request.as_bytes()).await.ok()?;
         self.requests.write_all(body).await.ok()?;

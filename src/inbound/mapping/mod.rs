@@ -1,7 +1,7 @@
 //! A sender's own JSON, translated by a jq program of its source into none, one or many events.
 //!
-//! [`program`] compiles and runs; [`mapper`] does so in processes of their own, which can be stopped. Here is what an output
-//! becomes: the attributes that it leaves out have defaults, and its identity is the message's.
+//! [`program`] compiles and runs; [`mapper`] does so in processes of their own, which can be stopped. This file makes events of
+//! the outputs: attributes that an output leaves out have defaults, and its identity is the message's.
 //!
 //! Before: [`crate::inbound::signature`]. After: [`crate::inbound::cloudevents`].
 
@@ -25,7 +25,7 @@ use crate::problem::{FieldError, Problem, ProblemKind};
 use mapper::{MapError, Mapper};
 pub use program::{OutputBounds, Program, ProgramFault, Variables};
 
-/// Compiles the programs of all sources; what is wrong with them, with file, line and column.
+/// Compiles the programs of all sources; returns their errors, with file, line and column.
 pub fn check(sources: &[Source]) -> Vec<String> {
     let maps = sources.iter().filter_map(|source| source.map.as_ref());
     maps.filter_map(|map| Program::compile(&map.path, &map.code).err()).flatten().collect()
@@ -63,22 +63,22 @@ pub struct Message {
     raw: Bytes,
     /// Headers and properties that came with them, as JSON.
     beside: Option<String>,
-    /// Its identity, of which those of its events are made.
+    /// Its identity, from which those of its events are made.
     identity: String,
     /// Attributes of its events unless the program gives others: of a CloudEvent its `source` and `time`.
     defaults: Vec<(&'static str, String)>,
-    /// A repeat has the same.
+    /// The digest, which a repeat shares.
     digest: String,
 }
 
 impl Message {
-    /// A message that is no CloudEvent. `message_id` is the sender's name of it; `apart` is what tells it from another one with
+    /// A message that is no CloudEvent. `message_id` is the sender's name of it; `apart` distinguishes it from another one with
     /// the same bytes.
     pub fn own(verified: &Verified, message_id: Option<&str>, apart: &[&str]) -> Self {
         let (delivery, body) = (verified.delivery(), verified.body());
         let digest = match apart {
             [] => sha256(body),
-            // Texts of JSON, so two lists never look the same.
+            // Texts of JSON, so that two lists never look the same.
             apart => sha256(&[json!(apart).to_string().as_bytes(), body].concat()),
         };
         let headers = super::held::kept(&delivery.headers);
@@ -95,10 +95,10 @@ impl Message {
 
     /// A CloudEvent: the program gets it in the structured form, whatever its mode was.
     pub fn cloud_event(item: &Item) -> Self {
-        // Keys are sorted, so the same event in another mode or with other white space is the same.
+        // Keys are sorted, so the same event in another mode or with other white space has the same text.
         let structured = item.value.to_string();
         let digest = sha256(structured.as_bytes());
-        // Of a structured one its own bytes: a number in them may have more digits than a value holds.
+        // A structured one keeps its own bytes: a number in them may have more digits than a value holds.
         let is_as_sent = item.beside.is_none() && !item.is_decoded;
         let body = if is_as_sent { item.raw.clone() } else { structured.into() };
         let text = |name: &str| item.value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -113,7 +113,7 @@ impl Message {
         }
     }
 
-    /// Either, of a message without headers that say which.
+    /// Either kind, from a message without headers that tell them apart.
     fn read(verified: &Verified) -> Self {
         let value = super::json::read(verified.body()).ok().filter(|value| value.get("specversion").is_some());
         match value {
@@ -128,7 +128,7 @@ pub fn envelopes(message: &Message, source: &str, outputs: Vec<Value>) -> Vec<Re
     let several = outputs.len() > 1;
     let mut known = BTreeSet::new();
     let mut read = |number: usize, output: Value| {
-        // The message as a whole stands with its first event; the others have what was made of it.
+        // The message as a whole is kept with its first event; the others have only their output.
         let raw = if number == 0 { message.raw.clone() } else { Bytes::from(output.to_string()) };
         let Value::Object(mut event) = output else {
             let found = cloudevents::kind_of(&output);
@@ -156,7 +156,7 @@ pub fn envelopes(message: &Message, source: &str, outputs: Vec<Value>) -> Vec<Re
                 "another output of the message has this `source` and `id`; leave `id` away, or make it another";
             return Err(Problem::invalid(vec![FieldError { pointer: "/id".to_owned(), reason: reason.to_owned() }]));
         }
-        // A repeat is the same message, also where its translation has changed meanwhile or has the time of arrival in it.
+        // A repeat is the same message, even if its translation has changed meanwhile or has the time of arrival in it.
         Ok(Envelope { of_message: Some(message.digest.clone()), ..envelope })
     };
     outputs.into_iter().enumerate().map(|(number, output)| read(number, output)).collect()
@@ -169,13 +169,13 @@ pub(super) fn visible(headers: &BTreeMap<String, String>) -> BTreeMap<String, St
 }
 
 /// The problem of a message that was not translated, for its sender. A helper names the kind of value that it could not read;
-/// the program's other words may quote the message, so they are not repeated, and `podero-bridge test` shows it.
+/// the program's other texts may quote the message, so they are not repeated, and `podero-bridge test` shows them.
 pub(super) fn unmappable(why: &str) -> Problem {
     let words = if program::is_a_helpers(why) { why } else { "" };
     ended_with(words)
 }
 
-/// The problem of a message that was not translated, for an operator who has the message: with all that the program said.
+/// The problem of a message that was not translated, for an operator who has the message: with the program's whole text.
 pub(super) fn ended_with(words: &str) -> Problem {
     let colon = if words.is_empty() { "" } else { ": " };
     Problem::new(

@@ -1,10 +1,11 @@
-//! One source's jq program: compiled once, run for each message. Pure, and bounded only in what comes out: a program may
-//! loop for ever or eat all memory, so [`super::mapper`] runs it in a process of its own.
+//! One source's jq program: compiled once, run for each message. Pure. Only its output is bounded: a program may loop for ever
+//! or eat all memory, so [`super::mapper`] runs it in a process of its own.
 //!
 //! A program's input is the message. `$headers` has its headers (names in lower case, without those that may be secrets),
-//! `$received_at` when it came, `$amqp` what came with it from RabbitMQ. Each output is one event, as an object with the attributes of a CloudEvent.
+//! `$received_at` its time of arrival, `$amqp` its properties from RabbitMQ. Each output is one event, as an object with the
+//! attributes of a CloudEvent.
 //!
-//! Before: [`super::mapper`]. After: [`crate::inbound::cloudevents`] reads what comes out.
+//! Before: [`super::mapper`]. After: [`crate::inbound::cloudevents`] reads the outputs.
 
 use std::collections::BTreeMap;
 
@@ -26,23 +27,23 @@ const HELPERS: &str = include_str!("helpers.jq");
 
 /// Variables of every program, in this order.
 const VARIABLES: [&str; 3] = ["$headers", "$received_at", AMQP];
-/// The one that has routing key and properties.
+/// Name of the variable that has routing key and properties.
 pub(super) const AMQP: &str = "$amqp";
 
-/// Everything that a program sees next to the message.
+/// The values that a program sees in addition to the message.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Variables {
-    /// Headers, names in lower case.
+    /// The headers, with names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// When the message came.
+    /// The time at which the message came.
     pub received_at: String,
-    /// Of a message from RabbitMQ: `routing_key`, `exchange`, and as far as it has them `type`, `app_id`, `timestamp` (as
-    /// RFC 3339), `message_id` and `correlation_id`. Else an empty object.
+    /// For a message from RabbitMQ: `routing_key`, `exchange`, and as far as it has them `type`, `app_id`, `timestamp` (as RFC
+    /// 3339), `message_id` and `correlation_id`. Else an empty object.
     pub amqp: Value,
 }
 
-/// Limit of the depth of a message. The interpreter goes down by recursion, and has no bound of its own; this is the one of the
-/// parser for CloudEvents (serde_json).
+/// Limit of the depth of a message. The interpreter goes down by recursion, and has no bound of its own; this is the bound of
+/// the parser for CloudEvents (serde_json).
 const DEPTH_MAX: usize = 128;
 
 type Data = JustLut<Val>;
@@ -52,12 +53,12 @@ pub struct Program {
     filter: jaq_core::compile::Filter<Native<Data>>,
 }
 
-/// Why a message has no outputs.
+/// The reason why a message has no outputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProgramFault {
-    /// The program ended with an error. In jq's words, which may quote the message: for the author's eyes only.
+    /// The program ended with this error. Its text may quote the message, and is for the author's eyes only.
     Failed(String),
-    /// More came out than may.
+    /// More came out than allowed.
     TooMuch,
 }
 
@@ -66,14 +67,14 @@ pub enum ProgramFault {
 pub struct OutputBounds {
     /// Events.
     pub outputs: usize,
-    /// Bytes of them all.
+    /// Bytes of all events.
     pub bytes: usize,
 }
 
 impl Program {
-    /// Compiles `code`; `path` is named in what is wrong with it, each with line and column.
+    /// Compiles `code`; `path` is named in its errors, each with line and column.
     pub fn compile(path: &str, code: &str) -> Result<Self, Vec<String>> {
-        // Editors of Microsoft write a mark in front, which is no part of the program or of its first column.
+        // Microsoft's editors write a byte order mark in front, which is no part of the program or of its first column.
         let code = code.strip_prefix('\u{feff}').unwrap_or(code);
         let helpers = load::parse(HELPERS, |parser| parser.defs()).expect("a test compiles the helpers");
         let definitions = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs()).chain(helpers);
@@ -96,7 +97,7 @@ impl Program {
         if is_too_deep(message) {
             return Err(ProgramFault::Failed(format!("the message nests deeper than {DEPTH_MAX} lists and objects")));
         }
-        // The parser would let bytes that are no UTF-8 pass, and two ids could become one.
+        // The parser would accept bytes that are no UTF-8, and two ids could become one.
         let message =
             utf8::text(message).map_err(|form| ProgramFault::Failed(format!("the message is {form}")))?.as_bytes();
         let input = read::parse_single(message).map_err(|error| ProgramFault::Failed(error.to_string()))?;
@@ -135,7 +136,7 @@ fn words(error: Error<Val>) -> String {
     }
 }
 
-/// Of JSON; brackets in a text do not count.
+/// `true` if JSON is too deep; brackets in a text do not count.
 fn is_too_deep(message: &[u8]) -> bool {
     let (mut depth, mut is_in_text, mut is_escaped) = (0_usize, false, false);
     message.iter().any(|byte| {
@@ -193,8 +194,8 @@ fn place(file: &File<&str, &str>, part: &str) -> String {
 /// Names of the helpers whose errors name the kind of value that is wrong, and never the value.
 const OWN: [&str; 4] = ["text", "zip_code", "country_code", "date_time"];
 
-/// Whether an error of a program is in a helper's own words, and so quotes no message. A program may begin its own words as a
-/// helper does, so only these are believed.
+/// `true` if an error is one of a helper's own texts, and so quotes no message. A program may begin its own errors as a helper
+/// does, so only these texts are believed.
 pub fn is_a_helpers(why: &str) -> bool {
     let is_of = |name: &&str| {
         let words = why.strip_prefix(*name).and_then(|rest| rest.strip_prefix(": "));
@@ -249,7 +250,7 @@ fn is_given<'a>((_, input): Cv<'a, Data>) -> ValXs<'a, Val> {
     bome(Ok(Val::Bool(!is_blank)))
 }
 
-/// `of`: how many digits ZIP codes have, or the country whose they are, or null.
+/// The helper `zip_code`. `of` is the number of digits of ZIP codes, or their country, or null.
 fn zip_code(input: &Val, of: &Val) -> Result<Val, Error<Val>> {
     let refused = |why: &str| Error::str(format_args!("zip_code: {why}"));
     let digits = match (of, said("zip_code", of)?) {
@@ -275,8 +276,8 @@ fn country_code<'a>((_, input): Cv<'a, Data>) -> ValXs<'a, Val> {
     }))
 }
 
-/// A helper's reading of a value: a text without blanks around it, or a number as text, a whole one without a fraction.
-/// `None`: nothing.
+/// A helper's reading of a value: a text without blanks around it, or a number as text, a whole one without a fraction. `None`:
+/// nothing.
 fn said(helper: &str, value: &Val) -> Result<Option<String>, Error<Val>> {
     let refused = |why: &dyn std::fmt::Display| Error::str(format_args!("{helper}: {why}"));
     match value {
@@ -338,7 +339,7 @@ fn time_zone(name: &Val) -> Result<TimeZone, Error<Val>> {
 
 const NO_ZONE: &str = "date_time: no such time zone; try Europe/Berlin";
 
-/// Null and an empty cell stay away; a date that is in doubt is an error.
+/// Reads a date. Null and an empty cell become null; a doubtful date is an error.
 fn read_date(input: &Val, read: impl Fn(&str) -> Result<String, date::Fault>) -> Result<Val, Error<Val>> {
     let Some(text) = said("date_time", input)? else { return Ok(Val::Null) };
     read(&text).map(Val::from).map_err(|fault| Error::str(format_args!("date_time: {fault}")))
@@ -360,14 +361,14 @@ mod tests {
         program.run(message.as_bytes(), &variables, BOUNDS)
     }
 
-    /// Each program over its message gives what is expected.
+    /// Checks that each program gives the expected outputs for its message.
     fn gives(table: &[(&str, &str, &str)]) {
         for (code, message, expected) in table {
             assert_eq!(run_on(code, message), Ok(vec![(*expected).to_owned()]), "{message} | {code}");
         }
     }
 
-    /// Each program ends with an error over its message.
+    /// Checks that each program ends with an error over its message.
     fn fails(table: &[(&str, &str)]) {
         for (code, message) in table {
             assert!(matches!(run_on(code, message), Err(ProgramFault::Failed(_))), "{message} | {code}");
@@ -475,7 +476,7 @@ mod tests {
             ("$amqp.routing_key / \".\" | last", "null", r#""ended""#),
             ("$amqp.app_id", "null", "null"),
             ("$amqp.timestamp", "null", "7"),
-            // The value of a number is not changed on the way.
+            // The value of a number does not change on the way.
             (".", "1234567890123456789012.50", "1234567890123456789012.50"),
         ]);
         fails(&[

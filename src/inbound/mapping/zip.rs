@@ -1,7 +1,7 @@
-//! A ZIP code as text, from what forms and spreadsheets make of it.
+//! A ZIP code as text, read from the forms that spreadsheets and forms give it.
 //!
-//! Pure. It gives back zeros that a number has lost, for as many digits as the caller or the country says; what else is
-//! wrong is refused, since another ZIP code would be another address. Nothing here repeats a ZIP code.
+//! Pure. It restores zeros that a number has lost, up to the digits that the caller or the country says; any other fault is
+//! refused, since another ZIP code would be another address. Nothing here repeats a ZIP code.
 //!
 //! Before: [`super::program`], whose helper `zip_code` it is. After: nothing.
 
@@ -23,8 +23,8 @@ const ONE_DIGIT: &str = "one digit is no ZIP code";
 /// All errors of [`read`].
 pub(super) const WORDS: [&str; 5] = [FRACTION, NEGATIVE, ZEROS, ONE_DIGIT, FORMULA];
 
-/// The ZIP code in a text that is not blank. Digits alone are filled up with zeros in front to as many as `digits`; a code with
-/// letters, blanks or dashes in it stays, with one plain blank for each gap.
+/// The ZIP code in a text that is not blank. A code of digits alone gets zeros in front, up to `digits`; a code with letters,
+/// blanks or dashes in it stays, with one plain blank for each gap.
 pub(super) fn read(text: &str, digits: Option<usize>) -> Result<String, &'static str> {
     let parts = text.split(is_blank).filter(|part| !part.is_empty());
     let text = parts.collect::<Vec<_>>().join(" ");
@@ -42,7 +42,7 @@ pub(super) fn read(text: &str, digits: Option<usize>) -> Result<String, &'static
     if text.strip_prefix('-').is_some_and(is_digits) {
         return Err(NEGATIVE);
     }
-    // `NULL`, `n/a`, `-`: every country's have a digit.
+    // `NULL`, `n/a`, `-`: the ZIP codes of every country have a digit.
     if !text.contains(char::is_numeric) {
         return Err("a text without a digit is no ZIP code");
     }
