@@ -50,7 +50,7 @@ pub const WAIT_MAX: Duration = SCHEDULE.max;
 pub trait Deliver: Send + Sync {
     /// The target.
     const TARGET: Target;
-    /// The limit of notices under way at once.
+    /// Limit of notices under way at once.
     const AT_ONCE: usize;
     /// `true` if an attempt has any prospect now. Otherwise nothing is tried: the back-off of each notice is for faults of that
     /// notice, and would keep it waiting for minutes after the way is free again.

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
-/// Hysteresis: a freed permit is usually taken again at once, so saturation ends only when an eighth of them are free.
+/// Divisor of the limit that gives the low-water mark. A freed permit is usually taken again at once, so saturation ends
+/// only when an eighth of them are free.
 const LOW_WATER_DIVISOR: usize = 8;
 
 /// A number of permits. Clones share it.

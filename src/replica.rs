@@ -20,7 +20,7 @@ use crate::podero::{Client, ProbePurpose};
 use crate::pump::{self, Step};
 use crate::store::{self, Shared, Store};
 
-/// The shared name of the probe among replicas.
+/// Name of the probe's duty, which the replicas share.
 const PROBE: &str = "probe";
 
 /// Everything the stage needs.

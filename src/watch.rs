@@ -49,7 +49,7 @@ const ROSTER_RETRY_MAX: Duration = Duration::from_secs(60);
 /// Part of the interval after which a failed roster is retried.
 const ROSTER_RETRY_PART: u32 = 4;
 
-/// The shared names of the duties among replicas.
+/// Names of the duties, which the replicas share.
 const ROSTER: &str = "roster";
 const FLEETS: &str = "fleets";
 

@@ -49,7 +49,7 @@ const STEPS_IN_A_ROW: u32 = 8;
 /// forty times Podero's usual budget, and leaves the machine to the events in hand. The other messages are as safe with the
 /// broker.
 const TAKEN_IN_A_ROW: u32 = 8;
-/// Pause after such a row.
+/// Pause after [`TAKEN_IN_A_ROW`] messages while the applier is saturated.
 const REST: Duration = Duration::from_millis(4);
 /// Timeout for takes in flight at the end. A commit takes milliseconds; a message that is not stored by then stays with the
 /// broker.
@@ -151,7 +151,7 @@ async fn open(inner: &Inner, link: &Link) -> Result<(Channel, Consumer), BrokerE
     let channel = link.channel().await?;
     let consuming = async {
         channel.basic_qos(prefetch(inner), BasicQosOptions::default()).await?;
-        // The broker makes up a unique tag, whatever other consumers there are.
+        // The broker makes up a tag that no other consumer has.
         channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), FieldTable::default()).await
     };
     let deliveries = consuming.await.map_err(|error| link.lost(&error))?;

@@ -236,7 +236,7 @@ struct State {
 }
 
 impl BodyBytes {
-    /// Frees the bytes at once, whatever its reader is doing.
+    /// Frees the bytes at once, even while its reader works.
     fn displace(&self) {
         let mut state = lock(&self.state);
         (state.bytes, state.is_displaced) = (Vec::new(), true);

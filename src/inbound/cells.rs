@@ -22,7 +22,7 @@ pub(super) enum Damage {
 }
 
 impl Damage {
-    /// Every kind.
+    /// All kinds of damage.
     pub(super) const ALL: [Self; 3] = [Self::Failed, Self::Narrow, Self::Shortened];
 }
 

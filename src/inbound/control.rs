@@ -43,7 +43,7 @@ const WORDS: [(&str, &str); 13] = [
     ("effdate", EFFECTIVE_AT),
 ];
 
-/// Words that may stand before: they name neither a reason nor another subject.
+/// Words that may stand in front of a synonym: they name neither a reason nor another subject.
 const BEFORE: [&str; 22] = [
     "be",
     "c",
@@ -69,7 +69,7 @@ const BEFORE: [&str; 22] = [
     "x",
 ];
 
-/// Words that may stand behind.
+/// Words that may stand behind a synonym.
 const BEHIND: [&str; 25] = [
     "at",
     "c",

@@ -45,13 +45,13 @@ pub(super) struct Size {
 impl Size {
     /// Memory of a value in a list that has grown by doubling.
     const VALUE: usize = 64;
-    /// The first room of a list, and of an object's fields.
+    /// Memory of the first room of a list, and of an object's fields.
     const LIST: usize = 128;
     const OBJECT: usize = 640;
-    /// A field: its name and its part of a node that is half full.
+    /// Memory of a field: its name and its part of a node that is half full.
     const FIELD: usize = 160;
-    /// Fewest bytes of a text that may hold JSON of its own (`data_base64`, or data as a text), which takes this many times its
-    /// bytes.
+    /// Fewest bytes of a text that may hold JSON of its own (`data_base64`, or data as a text), which takes
+    /// `LONG_TEXT_GROWTH` times its bytes.
     const LONG_TEXT_BYTES: usize = 256;
     const LONG_TEXT_GROWTH: usize = 64;
 

@@ -21,11 +21,11 @@ use crate::problem::{FieldError, Problem};
 
 /// Limit of names and e-mail addresses. Podero shows none; RFC 5321 allows an address 254 octets.
 const PERSONAL_CHARS_MAX: usize = 254;
-/// Podero's limit of street, addition, town and a building's name.
+/// Limit of Podero for street, addition, town and a building's name.
 const TEXT_CHARS_MAX: usize = 100;
-/// Podero's limit of a building's `zip_code`.
+/// Limit of Podero for a building's `zip_code`.
 const ZIP_CHARS_MAX: usize = 20;
-/// Podero's limit of heating and other texts of a building.
+/// Limit of Podero for heating and other texts of a building.
 const KIND_CHARS_MAX: usize = 50;
 /// Limit of a whole number: Podero counts in 32 bits.
 pub const WHOLE_MAX: i64 = i32::MAX as i64;

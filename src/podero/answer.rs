@@ -42,7 +42,7 @@ const PAGE_BYTES: usize = 64 * 1024;
 /// that does not answer.
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Longest `Retry-After` that is kept: a date has 29 characters.
+/// Limit of a `Retry-After` that is kept, in characters: a date has 29.
 const RETRY_AFTER_CHARS_MAX: usize = 64;
 
 /// The memory that all larger answers share. Clones share it.
@@ -137,7 +137,7 @@ pub(super) fn coding_of(headers: &HeaderMap, body: &[u8]) -> Option<Coding> {
     coding.next_back().or(shown)
 }
 
-/// Some servers put a byte order mark in front of a text; RFC 8259 §8.1 allows a reader to pass over it.
+/// Byte order mark that some servers put in front of a text; RFC 8259 §8.1 allows a reader to pass over it.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The reasons why there is no whole answer.

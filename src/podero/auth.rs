@@ -42,7 +42,7 @@ const KEEP_EVERY: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(super) struct Token {
     header: HeaderValue,
-    /// Tells one token from the next without comparing secrets.
+    /// The token's number, which identifies it without comparing secrets.
     serial: u64,
     asked_at: Timestamp,
     renew_at: Timestamp,
@@ -182,7 +182,7 @@ impl Tokens {
         (until > now && asked_at == asked_at.no_later_than(now)).then(|| until.since(now))
     }
 
-    /// Keeps a token at hand also while no call is made, so that readiness tells the truth. Never ends.
+    /// Keeps a token at hand also while no call is made, so that readiness is right. Never ends.
     pub(super) async fn keep(&self) {
         loop {
             let wait = match self.token(None).await {

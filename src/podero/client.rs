@@ -64,7 +64,7 @@ pub fn preview(call: &Call) -> CallPreview {
     }
 }
 
-/// Every text with which a request can end: a closed set, so that it may label metrics.
+/// Texts for the ends of a request: a closed set, so that they may label metrics.
 pub const STATUSES: [&str; 29] = [
     "200", "201", "204", "2xx", "3xx", "400", "401", "403", "404", "405", "408", "409", "410", "422", "425", "429",
     "4xx", "500", "501", "502", "503", "504", "5xx", "other", "timeout", "connect", "cut", "garbage", "no_room",

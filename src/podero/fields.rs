@@ -207,7 +207,7 @@ pub(super) fn record_of(item: &Map<String, Value>, is_allowed: fn(Field) -> bool
         .collect()
 }
 
-/// A field's value in whatever type it came; a missing value and an empty text are the same.
+/// A field's value, of any type; a missing value and an empty text are the same.
 fn value_of(field: Field, value: &Value) -> Option<FieldValue> {
     if let (Field::ZipCode, Some(number)) = (field, value.as_i64()) {
         // One page shows a number. It stays one, which shows that its leading zeros may be gone.
@@ -228,7 +228,7 @@ fn value_of(field: Field, value: &Value) -> Option<FieldValue> {
 }
 
 fn whole(number: &serde_json::Number) -> Option<i64> {
-    /// Beyond 2^53 a float no longer tells one whole number from the next.
+    /// Limit of the whole numbers that a float distinguishes (2^53).
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     number.as_i64().or_else(|| {
         let float = number.as_f64()?;

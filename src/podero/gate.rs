@@ -65,7 +65,7 @@ const SUSPICION_EVERY: Duration = Duration::from_secs(1);
 /// Limit of "slow down" without a wish in a row. One lowers the pace; at the limit a lower pace does not help.
 const BUSY_IN_ROW_MAX: u32 = 3;
 
-/// Pauses of the target after [`BUSY_IN_ROW_MAX`]; not the retry policy of events. They double while the answer stays the same.
+/// Delays of the target after [`BUSY_IN_ROW_MAX`]; not the retry policy of events. They double while the answer stays the same.
 const BUSY_PAUSES: RetrySchedule = RetrySchedule { initial: Duration::from_secs(1), max: Duration::from_secs(60) };
 
 /// Delay of the next look while a probe is under way: the circuit is open for this much longer.
