@@ -77,7 +77,7 @@ impl Trust {
         Self { wall, passed: Duration::ZERO, doubted_at: None, doubted_before: Duration::ZERO }
     }
 
-    /// How far the wall clock has jumped ahead; zero while it is believed.
+    /// Time by which the wall clock has jumped ahead; zero while it is believed.
     fn jump(&mut self, now: Timestamp, passed: Duration) -> Duration {
         let expected = self.wall.plus(passed.saturating_sub(self.passed));
         let jump = now.since(expected);
@@ -88,7 +88,7 @@ impl Trust {
         jump
     }
 
-    /// How long a clock that is ahead has been doubted.
+    /// Time for which a clock that is ahead has been doubted.
     fn doubted_for(&mut self, passed: Duration) -> Duration {
         self.doubted_before + passed.saturating_sub(*self.doubted_at.get_or_insert(passed))
     }
@@ -146,7 +146,7 @@ impl Clock {
         }
     }
 
-    /// How far the wall clock jumped ahead of the time that passed: a correction of the machine's time, or a mistake. Zero
+    /// Time by which the wall clock jumped ahead of the time that passed: a correction of the machine's time, or a mistake. Zero
     /// below [`JUMP_MAX`], and again after [`DOUBT_MAX`].
     pub fn jump(&self) -> Duration {
         self.with_trust(Trust::jump)

@@ -22,30 +22,30 @@ use crate::domain::notice::Topic;
 /// Media type of what [`Metrics::encode`] returns.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// Seconds from arrival to effect. The quick end resolves the normal case, a few calls of a tenth of a second
-/// each; then the steps follow the retry schedule (1 s to 15 min) up to its end of 72 h, after which an event is
-/// parked and no longer counted here.
+/// Bounds of the seconds from arrival to effect. The quick end resolves the normal case, a few calls of a tenth of a second each;
+/// then the steps follow the retry schedule (1 s to 15 min) up to its end of 72 h, after which an event is parked and no longer
+/// counted here.
 const EVENT_SECONDS: &[f64] =
     &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 21_600.0, 86_400.0, 259_200.0];
 
-/// Seconds of one call. Dense around what an API across the internet takes; then one bound at the default
-/// deadline (10 s) and one at the longest that can be configured (60 s), so that timeouts stand out.
+/// Bounds of the seconds of one call. Dense around what an API across the internet takes; then one bound at the default deadline
+/// (10 s) and one at the longest that can be configured (60 s), so that timeouts stand out.
 const CALL_SECONDS: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// The HTTP statuses with which webhooks are refused: every one of a problem has a series.
 pub const REFUSED_STATUSES: [u16; 10] = [400, 401, 403, 404, 405, 408, 413, 415, 422, 503];
 
 names! {
-    /// Which listener.
+    /// Listener of a label.
     pub enum Listener { Http = "http", Admin = "admin" }
 
-    /// Why a connection was closed before its time: its peer had as many as one may, all together were too many, it owed a
-    /// request for too long; or it ended by itself without a request that could be read.
+    /// Reason for which a connection was closed before its time: its peer was at its limit, all together were at theirs, it owed
+    /// a request for too long; or it ended by itself without a request that could be read.
     pub enum ConnectionEnd {
         PeerShare = "peer_share", Crowded = "crowded", Slow = "slow", NoRequest = "no_request", Hasty = "hasty",
     }
 
-    /// How an event ended. The words of the promise that none is lost, and `skipped` by an operator.
+    /// End of an event: those of the promise that none is lost, and `skipped` by an operator.
     pub enum Outcome {
         Applied = "applied", Superseded = "superseded", Duplicate = "duplicate", Parked = "parked", Skipped = "skipped",
     }
@@ -218,7 +218,7 @@ impl Metrics {
         self.without([&self.broker_connected, &self.broker_consuming]);
     }
 
-    /// Takes the gauges of the brake's limit away: where there is no brake, a 0 would read as one that admits nobody.
+    /// Takes the gauges of the brake's limit away: where there is no brake, a 0 would read as one that admits no churn.
     pub fn without_churn_brake(&self) {
         self.without([&self.churns_admitted, &self.churns_admitted_limit]);
     }
@@ -230,7 +230,7 @@ impl Metrics {
         }
     }
 
-    /// The tables cannot be counted: a number would be a guess, so the gauges that count them are absent until they are.
+    /// Makes the gauges that count the tables absent until they are counted again: a number would be a guess.
     pub fn uncounted(&self) {
         for gauge in [
             &self.events_pending,
@@ -270,13 +270,13 @@ impl Metrics {
         String::from_utf8(text).expect("the text format is UTF-8")
     }
 
-    /// Counts an event that was stored; `None`: a message that never became an event. `source` is the name of a configured
-    /// source, never a text from outside.
+    /// Counts an event that was stored; `None`: an unreadable message. `source` is the name of a configured source, never a text
+    /// from outside.
     pub fn event_received(&self, source: &str, kind: Option<EventKind>, transport: Transport) {
         self.events_received.with_label_values(&[source, event_type(kind), transport.label()]).inc();
     }
 
-    /// Counts an event that reached its end; `None`: one of our own, or a message that never became one.
+    /// Counts an event that reached its end; `None`: one of our own, or an unreadable message.
     pub fn event_settled(&self, kind: Option<EventKind>, outcome: Outcome) {
         self.events_settled.with_label_values(&[event_type(kind), outcome.name()]).inc();
     }
@@ -312,7 +312,7 @@ fn registered<C: Collector + Clone + 'static>(registry: &Registry, instrument: C
     instrument
 }
 
-/// Why making an instrument cannot fail.
+/// Reason for which making an instrument cannot fail.
 const VALID: &str = "names, labels and buckets are constants of this file, and a test makes them all";
 
 fn counter(name: &str, help: &str) -> IntCounter {

@@ -64,7 +64,7 @@ pub async fn not_by_a_page<B: MessageBody + 'static>(
     Ok(request.into_response(ApiError::new(ProblemKind::Forbidden, detail).error_response()).map_into_right_body())
 }
 
-/// Whether a `Host` (with or without a port) is this machine by its own names.
+/// Says whether a `Host` (with or without a port) is this machine by its own names.
 fn names_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
         Some((address, _)) => address,

@@ -1,7 +1,7 @@
 //! Health and metrics: whether the process runs, whether each part works, and the numbers.
 //!
-//! Before: a supervisor's probe, Prometheus. After: [`crate::store`], [`crate::metrics`], and the parts that
-//! [`crate::app`] tells of.
+//! Before: a supervisor's probe, Prometheus. After: [`crate::store`], [`crate::metrics`], and the parts that [`crate::app`]
+//! reports.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::metrics::CONTENT_TYPE;
 use crate::store::{Store, Trouble};
 use crate::telemetry::{self, Lines};
 
-/// Time for which standard error takes nothing until `/readyz` tells it: a busy disk or collector takes a second or two.
+/// Delay until `/readyz` says that standard error takes nothing: a busy disk or collector takes a second or two.
 const LOG_BLOCKED_SHOWN: Duration = Duration::from_secs(5);
 
 /// The process runs. It says nothing about the parts that it needs.
@@ -33,7 +33,7 @@ pub(super) async fn readyz(admin: web::Data<Admin>) -> HttpResponse {
     response.content_type("text/plain; charset=utf-8").body(lines)
 }
 
-/// The log's line, once something of it is missing, or waits: the bridge works as before, but what it did cannot be read.
+/// The log's line, if lines are missing or waiting: the bridge works as before, but an operator cannot read what it did.
 fn log_part() -> Option<Part> {
     let Lines { dropped, is_short, blocked, .. } = telemetry::lines();
     let is_blocked = blocked.since >= LOG_BLOCKED_SHOWN;
@@ -45,7 +45,7 @@ fn log_part() -> Option<Part> {
     (!states.is_empty()).then(|| Part { name: "log", is_ready: true, state: states.join("; ") })
 }
 
-/// Whether the store takes writes, by its writer's own word; and, where it does, whether it answers a read.
+/// The store's line: whether it takes writes, by its writer, and, if it does, whether it answers a read.
 async fn store_part(store: &Store) -> Part {
     let writability = store.writability();
     if writability.trouble.is_some() {

@@ -1,8 +1,8 @@
 //! The admin API: health, metrics, timelines, heat pumps, and parked events.
 //!
-//! `/livez`, `/readyz` and `/metrics` answer anybody who reaches the address; everything under `/v1` wants the
-//! token when one is configured, and without one the address is loopback (the configuration sees to that) and no web
-//! page is answered. It changes nothing but the state of parked events.
+//! `/livez`, `/readyz` and `/metrics` answer every client that reaches the address; everything under `/v1` wants the token when
+//! one is configured, and without one the address is loopback (the configuration sees to that) and no web page is answered. It
+//! changes nothing but the state of parked events.
 //!
 //! Before: an operator, Prometheus. After: [`crate::store`]; for links, [`crate::podero`].
 

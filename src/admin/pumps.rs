@@ -192,7 +192,7 @@ fn not_needed() -> ApiResult {
 fn not_made<A>(reply: &Reply<A>) -> ApiResult {
     let is_gone = matches!(reply, Reply::Refused(refusal) if refusal.kind == RefusalKind::NotFound);
     if is_gone {
-        // The action was done in the meantime, or the heat pump is gone: the next poll tells.
+        // The action was done in the meantime, or the heat pump is gone: the next poll shows which.
         return Err(ApiError::not_found("Podero does not know this heat pump, or its action is over"));
     }
     let detail = "Podero made no link; try again, and see /readyz";

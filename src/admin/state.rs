@@ -14,7 +14,7 @@ use crate::store::Store;
 
 /// Readiness of the parts that the bridge needs, one line for each.
 pub trait Health: Send + Sync {
-    /// The parts other than the store, each with whether it is well and why not.
+    /// The parts other than the store, each with its state.
     fn parts(&self) -> Vec<Part>;
 }
 
@@ -23,9 +23,9 @@ pub trait Health: Send + Sync {
 pub struct Part {
     /// Its name.
     pub name: &'static str,
-    /// Whether it is well.
+    /// True if the part is well.
     pub is_ready: bool,
-    /// In a few words.
+    /// State in a few words.
     pub state: String,
 }
 
@@ -66,6 +66,6 @@ pub struct Landing {
 pub struct Links {
     /// Podero.
     pub client: Client,
-    /// Where customers land unless the request says otherwise.
+    /// Pages where customers land unless the request says otherwise.
     pub landing: Option<Landing>,
 }

@@ -1,4 +1,4 @@
-//! The words of `/readyz` about broker, Podero, clock and backlog.
+//! The lines of `/readyz` about broker, Podero, clock and backlog.
 //!
 //! Before: [`crate::admin`] asks. After: an operator reads them.
 

@@ -60,12 +60,12 @@ const FLUSH_LOOK_EVERY: Duration = Duration::from_millis(50);
 /// sending a dead process's data.
 const RESTART_MARGIN: Duration = Duration::from_millis(500);
 
-/// How a start differs from what the configuration says.
+/// Options of a start that the configuration does not have.
 #[derive(Default)]
 pub struct Options {
-    /// Run the embedded sandbox and use it.
+    /// True to run the embedded sandbox and use it.
     pub sandbox: bool,
-    /// Lives as long as the bridge: a temporary folder that holds the store.
+    /// Temporary folder that holds the store. It lives as long as the bridge.
     pub scratch: Option<tempfile::TempDir>,
     /// Bounds of the listeners.
     pub limits: Limits,

@@ -13,8 +13,8 @@ use crate::config::{Config, Secret};
 use crate::store::{Error, OpenError, Settings, Store};
 use crate::{pump, upkeep};
 
-/// Limit of the time for which a start waits for its store: a PostgreSQL that does not answer, a SQLite file that another
-/// process has locked, a disk without room. Then the operator is to know. Once it has started the bridge waits for ever.
+/// Limit of the time for which a start waits for its store: a PostgreSQL that does not answer, a SQLite file that another process
+/// has locked, a disk without room. After it the operator must know. A bridge that has started waits for ever.
 const STORE_WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Interval at which a start tries to open its store.

@@ -1,6 +1,6 @@
-//! Everything that runs: the spawned tasks by the stage that they belong to, and the ends that the stages are told.
+//! Everything that runs: the spawned tasks by the stage that they belong to, and the signals that end the stages.
 //!
-//! Before: [`super`], and each file here that spawns. After: [`super::Bridge::stop`] tells the ends in their order.
+//! Before: [`super`], and each file here that spawns. After: [`super::Bridge::stop`] gives these signals in their order.
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -58,7 +58,7 @@ impl Tasks {
     }
 }
 
-/// The ends of the stages, told in this order.
+/// The signals that end the stages, given in this order.
 pub(super) struct Ends {
     pub(super) consumer: watch::Sender<bool>,
     pub(super) work: watch::Sender<bool>,

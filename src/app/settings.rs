@@ -15,15 +15,15 @@ use crate::domain::verdict;
 use crate::store::Target;
 use crate::{admin, apply, broker, outbound, podero, store};
 
-/// Receivers of what the bridge tells.
+/// Receivers of the bridge's outgoing events.
 pub(super) fn targets(config: &Config) -> Vec<Target> {
     let amqp = config.amqp.as_ref().map(|_| Target::Amqp);
     let webhook = config.outbound.webhook.as_ref().map(|_| Target::Webhook);
     amqp.into_iter().chain(webhook).collect()
 }
 
-/// Limits of how far ahead due times can lie by the settings. The first poll of a new user is an interval away, as every
-/// other one.
+/// Limits, by the settings, of how far ahead a due time can lie. The first poll of a new user is an interval away, like every
+/// other poll.
 pub(super) fn ceilings(config: &Config, call_time_max: Duration) -> store::Ceilings {
     store::Ceilings {
         work: config.retry.max.max(verdict::BUSY_DELAY_MAX).max(policy(config).doubt_pause).max(apply::LEASE_MAX),

@@ -37,13 +37,13 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The wake-ups by which one stage tells another that there is something to do. They carry nothing, and may be lost.
 #[derive(Clone)]
 pub(super) struct Wakes {
-    /// Something is to be applied: the applier takes all that is due and has room.
+    /// Wakes the applier, which takes all that is due and has room.
     pub(super) work: Arc<Notify>,
-    /// Something is to be published: every publisher looks.
+    /// Wakes every publisher, to look for notices.
     pub(super) outbound: Arc<Notify>,
-    /// A bulk retry was ordered.
+    /// Wakes the step of bulk retries when one is ordered.
     pub(super) retries: Arc<Notify>,
-    /// No wake-up but the permits of the applier, which tell the consumer of the queue when they are saturated.
+    /// The permits of the applier: no wake-up, but they tell the consumer of the queue when they are saturated.
     pub(super) appliers: Permits,
 }
 

@@ -32,7 +32,7 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// `store.backlog_max`.
 const FIRST_COUNT_MAX: Duration = Duration::from_secs(20);
 
-/// Interval of the removal of what is old enough.
+/// Interval at which rows older than the retention are removed.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// Interval of the look for purges that a clock ahead has put off: it reads past all that is announced, and a purge is days away.
@@ -48,7 +48,7 @@ const SCRUB_EVERY: Duration = Duration::from_secs(5);
 struct Task {
     stage: Stage,
     name: &'static str,
-    /// Its step is made at least this often.
+    /// Longest interval between two steps.
     period: Duration,
     wake: Arc<Notify>,
     step: Box<dyn Fn() -> BoxFuture<'static, Step> + Send>,
@@ -109,7 +109,7 @@ pub(super) async fn start(
         task(Work, "purges", PURGES_EVERY, timer, &upkeep, |it| it.date_purges().boxed()),
         task(Work, "forget", forget_every, timer, &upkeep, |it| it.forget().boxed()),
         task(Work, "scrub", SCRUB_EVERY, timer, &upkeep, |it| it.scrub().boxed()),
-        // Not waited for at the end: a probe may take longer than the grace, and what it finds is found again.
+        // The end does not wait for it: a probe may take longer than the grace, and the next start finds the same.
         task(Replica, "share", SYNC_EVERY, &changed, &replica, |it| it.sync_step().boxed()),
         task(Replica, "probe", LOOK_EVERY, &suspected, &replica, |it| it.probe_step().boxed()),
         task(Gauges, "gauges", upkeep::GAUGES_REST_MAX, timer, &counting, |it| it.step().boxed()),

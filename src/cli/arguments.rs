@@ -207,7 +207,7 @@ fn customer(text: &str) -> Result<CustomerId, String> {
     CustomerId::accept(text).ok_or_else(|| format!("a customer's id has 1 to {ID_CHARS_MAX} printable characters"))
 }
 
-/// Whether `--format` is `csv`.
+/// Says whether `--format` is `csv`.
 fn is_csv(text: &str) -> Result<bool, String> {
     match text {
         "csv" => Ok(true),

@@ -16,7 +16,7 @@ use crate::store::{BackupError, back_up, is_sqlite};
 pub(super) async fn run(config: Option<&Path>, to: &Path) -> Result<(), CliError> {
     let at = load_store(config, false)?;
     let url = at.url.expose();
-    // Said without asking a server that may be away.
+    // The refusal needs no server, which may be away.
     if !is_sqlite(url) {
         return Err(CliError::Usage(BackupError::NotAFile.to_string()));
     }

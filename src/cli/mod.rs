@@ -39,11 +39,11 @@ use crate::telemetry;
 use arguments::{Command, Customers};
 use error::CliError;
 
-/// Limit of the wait for the runtime's threads, at the end of a command. A thread may be stuck in a file system that does
-/// not answer; nobody needs its work any more.
+/// Limit of the wait for the runtime's threads, at the end of a command. A thread may be stuck in a file system that does not
+/// answer; the command needs its work no more.
 const THREADS_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Whether the arguments are those of a worker for mappings.
+/// Says whether the arguments are those of a worker for mappings.
 pub fn is_worker() -> bool {
     std::env::args_os().nth(1).is_some_and(|word| word == COMMAND)
 }

@@ -89,8 +89,8 @@ async fn list(at: &StoreOptions, reason: Option<Reason>, after: Option<Uuid>) ->
     Ok(())
 }
 
-/// Gives up messages that never became an event, of one reason or all; other parked events can still be retried. Of a
-/// reason that waits for an approval it gives up all events.
+/// Gives up unreadable messages, of one reason or all; other parked events can still be retried. Of a reason that waits for an
+/// approval it gives up all events.
 async fn skip_many(at: &StoreOptions, reason: Option<Reason>) -> Result<(), CliError> {
     let opened = open_desk(at).await?;
     let skipped = opened.store.skip_unreadable(reason).await;

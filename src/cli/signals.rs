@@ -21,7 +21,7 @@ use super::output::say_error;
 use crate::app::{GRACE, STORE_GRACE};
 use crate::telemetry;
 
-/// Limit of the wait for the log's last lines: enough for a pipe that is read. A pipe that nobody reads never takes them.
+/// Limit of the wait for the log's last lines: enough for a pipe that is read. A pipe without a reader never takes them.
 pub(super) const LAST_LINES_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Margin on top of the limits of draining and of closing the store: a second each for the runtime's threads and for the

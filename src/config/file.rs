@@ -1,8 +1,8 @@
-//! Reads the files of the configuration: bounded in size, and never waiting for what does not come.
+//! Reads the files of the configuration: bounded in size, and without a wait for content that does not come.
 //!
-//! Each file is looked at before it is read. A named pipe, a device or a folder where a file should be is refused, so that
-//! a file that is replaced by one of them while the bridge runs holds nothing up. The configuration file alone may be a pipe
-//! (`--config <(…)`, `/dev/stdin`), which is waited for, but not for long.
+//! The reader looks at each file first, and refuses a named pipe, a device or a folder. So a file that is replaced by one of them
+//! while the bridge runs holds nothing up. The configuration file alone may be a pipe (`--config <(…)`, `/dev/stdin`); the wait
+//! for it has a limit.
 //!
 //! Before: nothing. After: [`crate::config`].
 
@@ -23,8 +23,8 @@ const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// Limit of a file of secrets or a program in bytes: one that is larger is something else.
 const NAMED_BYTES_MAX: u64 = 64 << 10;
 
-/// Limit of the time for a configuration that comes through a pipe: a program that makes one is done sooner, and a pipe
-/// into which nothing is written is a mistake that is to be seen at the start.
+/// Timeout for a configuration that comes through a pipe. A program that makes one is done sooner; a pipe into which nothing is
+/// written is a mistake that the start must show.
 const PIPE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Interval between two looks at a pipe.
@@ -35,9 +35,9 @@ const OTHERS: u32 = 0o007;
 
 /// Content of a file.
 pub(super) struct Content {
-    /// Without the mark that editors of Microsoft write in front: a secret that begins with it would fit nothing.
+    /// The text, without the mark that editors of Microsoft write in front: a secret that begins with it would fit nothing.
     pub(super) text: String,
-    /// Whether every user of the machine may read or change it.
+    /// True if every user of the machine may read or change the file.
     pub(super) is_exposed: bool,
 }
 
@@ -61,7 +61,7 @@ pub(super) fn read_config(path: &Path) -> std::io::Result<Content> {
     content(&read_to_end(file, CONFIG_BYTES_MAX, source)?, &metadata)
 }
 
-/// Opens without blocking: to open a pipe without a writer would wait for one.
+/// Opens without blocking: opening a pipe that has no writer would wait for one.
 fn open(path: &Path) -> std::io::Result<(File, Metadata)> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
     let file = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path)?;
@@ -72,7 +72,7 @@ fn open(path: &Path) -> std::io::Result<(File, Metadata)> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     File,
-    /// Its end before its beginning means that no process writes to it yet.
+    /// A pipe. An end before its beginning means that no process writes to it yet.
     Pipe,
 }
 

@@ -34,7 +34,7 @@ impl KeyInfo {
         self.is_secret().then(|| format!("{}{FILE_SUFFIX}", self.name))
     }
 
-    /// Whether the value is never shown.
+    /// Says whether the value is never shown.
     pub(super) fn is_secret(&self) -> bool {
         (self.rule)().form.is_secret()
     }
@@ -157,19 +157,19 @@ impl Keys {
         })
     }
 
-    /// Whether `place` names a key, or the `_file` form of a secret one.
+    /// Says whether `place` names a key, or the `_file` form of a secret one.
     pub(super) fn has(&self, place: &str) -> bool {
         let is_filed =
             || place.strip_suffix(FILE_SUFFIX).and_then(|name| self.find(name)).is_some_and(KeyInfo::is_secret);
         self.find(place).is_some() || is_filed()
     }
 
-    /// Whether some key stands in `[section]`.
+    /// Says whether some key stands in `[section]`.
     pub(super) fn has_section(&self, name: &str) -> bool {
         self.sections.iter().any(|section| section.name == name)
     }
 
-    /// The known name that `typed` was probably meant to be.
+    /// The known name that `typed` probably means.
     pub(super) fn nearest(&self, typed: &str) -> Option<String> {
         // A third of the letters wrong is still a slip; beyond that a suggestion would mislead.
         let slips_max = (typed.chars().count() / 3).min(4);

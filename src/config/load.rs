@@ -106,9 +106,9 @@ impl Config {
         read_file(path, environment, |r| all(r, sandbox))
     }
 
-    /// As [`Config::load`], but of all sections only `[store]` is read and checked, and its erasure key only when `with_key`: a
-    /// command that looks into the store need not be able to read the bridge's other secrets. Syntax and names of keys must be
-    /// right everywhere.
+    /// Reads and checks as [`Config::load`] does, but only `[store]`, and its erasure key only with `with_key`: a command that
+    /// looks into the store need not be able to read the bridge's other secrets. Syntax and names of keys must be right
+    /// everywhere.
     ///
     /// # Errors
     ///
@@ -142,7 +142,7 @@ impl Config {
     }
 }
 
-/// All sections. Every one is read before the first missing one ends it, so that all problems are found.
+/// Reads all sections before the first missing one ends it, so that it finds all problems.
 fn all(r: &mut Reader, is_sandbox: bool) -> Option<Config> {
     let http = http::read(r);
     let admin = admin::read(r, &http);
@@ -229,7 +229,7 @@ fn read_text<T>(
     }
 }
 
-/// Line and column instead of the library's own drawing, which quotes the line, and a line may hold a secret.
+/// The problem with line and column. The library's own drawing quotes the line, and a line may hold a secret.
 fn syntax_problem(text: &str, error: &toml::de::Error) -> Problems {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
@@ -239,8 +239,8 @@ fn syntax_problem(text: &str, error: &toml::de::Error) -> Problems {
     Problems::new(vec![Problem { key, found: "a syntax error".to_owned(), hint }])
 }
 
-/// The variables of this process that are meant for us. Text that is not UTF-8 is kept in a form that
-/// [`Config::load`] refuses.
+/// The variables of this process that are meant for the bridge. Text that is not UTF-8 is kept in a form that [`Config::load`]
+/// refuses.
 pub fn process_environment() -> Strings {
     std::env::vars_os()
         .map(|(name, text)| (name.to_string_lossy().into_owned(), text.to_string_lossy().into_owned()))

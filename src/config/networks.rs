@@ -21,14 +21,14 @@ impl Networks {
         items.map(network).collect::<Option<_>>().map(Self)
     }
 
-    /// Whether the address is in one of them. An IPv4 address is the same in its IPv6 form.
+    /// Says whether the address is in one of them. An IPv4 address is the same in its IPv6 form.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 }
 
-/// A network of all addresses would trust everyone, also those whom the key is there to keep apart.
+/// Reads a network. Refuses that of all addresses, which would also trust the clients that the key is there to keep apart.
 fn network(text: &str) -> Option<IpNet> {
     let network = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address.to_canonical()),

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-/// One thing to correct: where, what was found there, and what would be right.
+/// One thing to correct: the place, the value that was found there, and the right values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The key (`podero.timeout`), the environment variable, or the file that is meant.
@@ -27,7 +27,7 @@ impl fmt::Display for Problem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Wraps what a reading found.
+    /// Wraps the problems that a reading found.
     pub(super) fn new(found: Vec<Problem>) -> Self {
         assert!(!found.is_empty(), "a configuration is refused for a reason");
         Self(found)

@@ -29,7 +29,7 @@ const HIDDEN: &str = "a value that is not shown";
 /// The given values, key by key, and the problems so far.
 pub(super) struct Reader {
     keys: &'static Keys,
-    /// The key by which sources are told apart.
+    /// The key that distinguishes sources.
     source_name: Key<String>,
     /// By full place: `podero.timeout`, `source.LABEL.secrets`.
     given: BTreeMap<String, Given>,
@@ -207,13 +207,13 @@ impl Reader {
         &self.labels
     }
 
-    /// Whether the file or the environment gives the key, itself or as a file.
+    /// Says whether the file or the environment gives the key, itself or as a file.
     pub(super) fn is_given(&self, key: impl AsRef<str>) -> bool {
         let place = key.as_ref();
         self.given.contains_key(place) || self.given.contains_key(&format!("{place}{FILE_SUFFIX}"))
     }
 
-    /// Whether nothing is wrong with the key, so that comparing its value makes sense.
+    /// Says whether nothing is wrong with the key, so that comparing its value makes sense.
     pub(super) fn is_sound(&self, key: impl AsRef<str>) -> bool {
         !self.problems.iter().any(|problem| problem.key.trim_end_matches(FILE_SUFFIX) == key.as_ref())
     }
@@ -228,7 +228,7 @@ impl Reader {
         self.problems.push(Problem { key, found: "an unknown key".to_owned(), hint });
     }
 
-    /// Everything that was wrong.
+    /// Every problem that was noted.
     pub(super) fn into_problems(self) -> Vec<Problem> {
         self.problems
     }
@@ -395,23 +395,23 @@ impl Reader {
 /// The texts of a secret.
 struct Found {
     texts: Vec<String>,
-    /// Where they stand, as the end of a sentence.
+    /// The place of the texts, as the end of a sentence.
     place: String,
     file: Option<PathBuf>,
 }
 
-/// Why a file that a key names was not read.
+/// The reason for which a file that a key names was not read.
 pub(super) fn unread(path: &Path, error: &std::io::Error) -> String {
     format!("the file {} cannot be read: {error}", path.display())
 }
 
-/// Whether a text that was given for a path is one, and no secret that was put there by mistake: something is there, or it
+/// Says whether a text that was given for a path is one, and no secret that was put there by mistake: something is there, or it
 /// leads into a folder that is.
 fn is_path(written: &str, path: &Path) -> bool {
     path.symlink_metadata().is_ok() || (written.contains('/') && path.parent().is_some_and(Path::is_dir))
 }
 
-/// Whether the value of a secret key has a secret in it. The URL of a file, or of a server that asks for no password, has
+/// Says whether the value of a secret key has a secret in it. The URL of a file, or of a server that asks for no password, has
 /// none.
 fn has_secret(value: &Value) -> bool {
     match value {
@@ -450,7 +450,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Whether a text that was given for a key without a secret may be one, or have one in it: URLs have it in many places, and
+/// Says whether a text that was given for a key without a secret may be one, or have one in it: URLs have it in many places, and
 /// a generated secret is long, of letters and digits, without blanks.
 fn may_be_secret(text: &str) -> bool {
     let is_drawn = text.chars().count() >= TOKEN_CHARS_MIN

@@ -25,22 +25,22 @@ use super::words::PriceZone;
 use crate::domain::alert::Season;
 use crate::domain::event::EventKind;
 
-/// Fewest characters of a bearer token: 16 random ones of base64 are 96 bits, which cannot be guessed over HTTP.
+/// Minimum length of a bearer token in characters: 16 random ones of base64 are 96 bits, which cannot be guessed over HTTP.
 pub const TOKEN_CHARS_MIN: usize = 16;
 
-/// Fewest bytes of a signing key: Standard Webhooks asks for 24 to 64.
+/// Minimum length of a signing key in bytes: Standard Webhooks asks for 24 to 64.
 pub const WEBHOOK_KEY_BYTES_MIN: usize = 24;
 
-/// Fewest bytes of a key of `verify = "hmac"` that is written in hexadecimal or Base64: as many as a text has characters.
+/// Minimum length of a key of `verify = "hmac"` in hexadecimal or Base64, in bytes: as many as a text has characters.
 const HMAC_KEY_BYTES_MIN: usize = 16;
 
-/// RFC 8032: bytes of a public ed25519 key.
+/// Length of a public ed25519 key in bytes (RFC 8032).
 const ED25519_KEY_BYTES: usize = 32;
 
-/// Longest name of an AMQP exchange or queue, in bytes: the protocol's short string.
+/// Limit of the name of an AMQP exchange or queue, in bytes: the protocol's short string.
 pub const AMQP_NAME_BYTES_MAX: usize = 255;
 
-/// Longest of any waiting time: no rule of this bridge looks further than ten years.
+/// Limit of any waiting time: no rule of this bridge looks further than ten years.
 pub(super) const DURATION_MAX: Duration = Duration::from_secs(10 * 31_557_600);
 
 /// The TOML types in which a value may be written.
@@ -77,7 +77,7 @@ impl Form {
         }
     }
 
-    /// Whether the value is never shown, and may be given as a file instead.
+    /// Says whether the value is never shown, and may be given as a file instead.
     pub(super) fn is_secret(self) -> bool {
         matches!(self, Self::Secret | Self::Secrets)
     }
@@ -94,7 +94,7 @@ pub(super) struct Rule<T> {
     pub(super) form: Form,
     /// Completes "allowed: …".
     pub(super) allowed: String,
-    /// Whether a problem never shows the value. True for secrets, and where people write one by mistake.
+    /// True if a problem never shows the value: for secrets, and where people write one by mistake.
     pub(super) is_hidden: bool,
     accept: Accept<T>,
     slip: Slip,
@@ -264,7 +264,7 @@ pub(super) fn signing_key() -> Rule<Secret> {
     secret(allowed, usual_signing_key)
 }
 
-/// The key in the one form of Base64 that the library reads, which signs with it and has the last word.
+/// The key in the one form of Base64 that the library reads. The library signs with it, so its own check is the last.
 fn usual_signing_key(text: &str) -> Option<String> {
     let bytes = bytes_of_base64(text.strip_prefix("whsec_")?)?;
     let usual = format!("whsec_{}", BASE64.encode(&bytes));
@@ -360,8 +360,8 @@ pub(super) fn amqp_name() -> Rule<String> {
     })
 }
 
-/// Keys that bind a queue to a topic exchange: words between dots, of which `*` stands for one and `#` for any number. Where a word only
-/// contains one of the two, RabbitMQ would take it literally, which no operator means.
+/// Keys that bind a queue to a topic exchange: words between dots, of which `*` stands for one and `#` for any number. A word
+/// that only contains one of the two would be taken literally by RabbitMQ, which no operator means.
 pub(super) fn amqp_bindings() -> Rule<Vec<String>> {
     let allowed = format!(
         "a list of binding keys of 1 to {AMQP_NAME_BYTES_MAX} bytes, such as [\"customer.#\", \"crm.*.changed\"]; \
@@ -421,8 +421,8 @@ fn escape_credentials(url: &str) -> Option<&'static str> {
     cut(url).filter(|cut| !cut.authority.is_empty() && cut.rest.contains('@')).map(|_| ESCAPE)
 }
 
-/// A SQLite file's path is read literally, so what would be an option of another program's URL is refused. A database in
-/// memory, which an empty path also means to SQLite, would lose what was accepted.
+/// The URL of a store. The path of a SQLite file is read literally, so the rule refuses an option that another program's URL
+/// could have. A database in memory, which an empty path also means to SQLite, would lose accepted events.
 pub(super) fn store_url() -> Rule<Secret> {
     let allowed = "sqlite:// and the path of a file (no `?`, not :memory:), or a URL that begins with postgres: or \
                    postgresql: and whose options PostgreSQL's clients know";
@@ -454,7 +454,7 @@ const STORE_OPTIONS: &str = "sslmode ssl-mode sslrootcert ssl-root-cert ssl-ca s
     channel_binding client_encoding fallback_application_name keepalives keepalives_idle keepalives_interval \
     keepalives_count tcp_user_timeout gssencmode require_auth sslnegotiation passfile load_balance_hosts";
 
-/// Whether the driver knows every option of a URL: it ignores a misspelt `sslmdoe`, and the connection is not encrypted.
+/// Says whether the driver knows every option of a URL: it ignores a misspelt `sslmdoe`, and the connection is not encrypted.
 fn has_known_options(url: &str) -> bool {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     url::form_urlencoded::parse(query.as_bytes())
@@ -536,7 +536,7 @@ fn is_visible(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_graphic())
 }
 
-/// Whether only this machine can reach the address.
+/// Says whether only this machine can reach the address.
 pub fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }

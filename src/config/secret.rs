@@ -39,7 +39,7 @@ impl fmt::Display for Secret {
     }
 }
 
-/// Secrets of one purpose, several for rotation, never none. Those of a file follow it: a clone sees what
+/// Secrets of one purpose, several for rotation, never none. Those of a file follow it: a clone sees the secrets that
 /// [`Secrets::reload`] of any other has read.
 #[derive(Clone)]
 pub struct Secrets {
@@ -53,7 +53,7 @@ type Read = Box<dyn Fn(&str) -> Result<Secret, String> + Send + Sync>;
 struct File {
     path: PathBuf,
     read: Read,
-    /// Why it could not be used the last time, if it could not.
+    /// The reason for which the file could not be used the last time; `None`: it could.
     refused: Mutex<Option<String>>,
 }
 

@@ -1,4 +1,4 @@
-//! How a source proves that a request is its own, as plain types. Never reads or judges a configuration.
+//! The proofs that a request comes from its source, as plain types. Never reads or judges a configuration.
 //!
 //! Before: [`crate::config::Secrets`]. After: [`crate::config`]'s rules, and [`crate::inbound`], which checks signatures.
 
@@ -6,15 +6,15 @@ use super::codes::{bytes_of_base64, bytes_of_hex};
 use super::secret::{Secret, Secrets};
 use crate::domain::names::names;
 
-/// How a request is proven to come from its source.
+/// The proof that a request comes from its source.
 #[derive(Debug, Clone)]
 pub enum Verify {
-    /// Signed as Standard Webhooks describes.
+    /// A signature as Standard Webhooks describes it.
     StandardWebhooks {
         /// `whsec_…` (symmetric, `v1`) and `whpk_…` (a public ed25519 key, `v1a`).
         secrets: Secrets,
     },
-    /// Signed in the sender's own way, with a symmetric key.
+    /// A signature in the sender's own way, with a symmetric key.
     Hmac(Hmac),
     /// `Authorization: Bearer …`, or the token alone in a header of its own.
     Bearer {
@@ -28,7 +28,7 @@ pub enum Verify {
         /// `user:password` each.
         secrets: Secrets,
     },
-    /// Not at all: the listener is on loopback, or `insecure = true` was written out.
+    /// No proof: the listener is on loopback, or `insecure = true` was written out.
     None,
 }
 
@@ -50,20 +50,19 @@ impl Verify {
 pub struct Hmac {
     /// Keys, as [`Hmac::key_encoding`] says.
     pub secrets: Secrets,
-    /// How a secret becomes a key.
+    /// Encoding of the key in the text of a secret.
     pub key_encoding: KeyEncoding,
     /// The header with the signature, in lower case.
     pub header: String,
-    /// Where the header has several parts, `t=…,v1=…`: the name of those that are signatures. `None`: the header is one
-    /// signature.
+    /// Name of the parts that are signatures, in a header of several parts, `t=…,v1=…`. `None`: the header is one signature.
     pub signature_field: Option<String>,
     /// The hash.
     pub algorithm: HmacAlgorithm,
-    /// How the signature is written.
+    /// Encoding of the signature.
     pub encoding: HmacEncoding,
     /// Text before the signature, such as `sha256=`.
     pub prefix: String,
-    /// Where the time of signing is. Required by the signed text when it contains `{timestamp}`.
+    /// Place of the time of signing. Required by the signed text when it contains `{timestamp}`.
     pub signed_at: Option<SignedAt>,
     /// The text that is signed.
     pub text: SignedText,
@@ -81,7 +80,7 @@ impl Hmac {
     }
 }
 
-/// Where a delivery has the time of signing.
+/// Place of the time of signing in a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignedAt {
     /// In a header of its own, whose name is in lower case.
@@ -91,7 +90,7 @@ pub enum SignedAt {
 }
 
 names! {
-    /// How the text of a secret becomes the bytes of a key.
+    /// Encoding of a key in the text of a secret.
     pub enum KeyEncoding {
         /// Its bytes are the key.
         Text = "text",
@@ -111,7 +110,7 @@ names! {
         Sha1 = "sha1",
     }
 
-    /// How the bytes of a signature become text.
+    /// Encoding of a signature.
     pub enum HmacEncoding {
         /// Two digits a byte, in either case.
         Hex = "hex",
@@ -129,9 +128,9 @@ pub struct SignedText {
     pub after: String,
 }
 
-/// Where a [`SignedText`] has the time of signing.
+/// Place of the time of signing in a [`SignedText`].
 pub const TIMESTAMP: &str = "{timestamp}";
-/// Where `source.hmac_text` has the body.
+/// Place of the body in `source.hmac_text`.
 const BODY: &str = "{body}";
 
 impl SignedText {
@@ -141,7 +140,7 @@ impl SignedText {
         (!after.contains(BODY)).then(|| Self { before: before.to_owned(), after: after.to_owned() })
     }
 
-    /// Whether the time of signing is signed.
+    /// Says whether the time of signing is signed.
     pub fn is_timed(&self) -> bool {
         self.before.contains(TIMESTAMP) || self.after.contains(TIMESTAMP)
     }
@@ -158,14 +157,14 @@ pub(super) const USUAL_TYPES: &str = "customer.*";
 pub struct Types(pub(super) Vec<String>);
 
 impl Default for Types {
-    /// Those about customers; those about the team have to be written out.
+    /// The types about customers. Those about the team have to be written out.
     fn default() -> Self {
         Self(vec![USUAL_TYPES.to_owned()])
     }
 }
 
 impl Types {
-    /// Whether a type is one of them.
+    /// Says whether a type is one of them.
     pub fn allow(&self, type_name: &str) -> bool {
         self.0.iter().any(|pattern| match pattern.strip_suffix('*') {
             Some(family) => type_name.starts_with(family),
@@ -173,7 +172,7 @@ impl Types {
         })
     }
 
-    /// As they are written.
+    /// The patterns, as they are written.
     pub fn patterns(&self) -> &[String] {
         &self.0
     }

@@ -18,10 +18,10 @@ names! {
         Se1 = "SE_1", Se2 = "SE_2", Se3 = "SE_3", Se4 = "SE_4", Uk = "UK",
     }
 
-    /// How log lines look.
+    /// Format of log lines.
     pub enum LogFormat { Text = "text", Json = "json", Auto = "auto" }
 
-    /// How a source proves that a request is its own. [`super::verify::Verify`] has what each needs.
+    /// Kind of a source's proof that a request is its own. [`super::verify::Verify`] has the settings of each.
     pub(super) enum VerifyBy {
         StandardWebhooks = "standard-webhooks", Hmac = "hmac", Bearer = "bearer", Basic = "basic", None = "none",
     }

@@ -14,7 +14,7 @@ use super::error::{SandboxError, SandboxResult};
 use crate::domain::Timestamp;
 use crate::domain::names::names;
 
-/// Most tokens remembered: a client that asks for a token per request must not grow memory; the oldest goes first.
+/// Limit of the tokens remembered: a client that asks for a token per request must not grow memory. The oldest goes first.
 pub const TOKENS_MAX: usize = 10_000;
 
 names! {
@@ -32,7 +32,7 @@ names! {
 }
 
 impl UserRole {
-    /// Whether creating such a user sends an invitation (`…/team-administration`: admin and staff).
+    /// Says whether creating such a user sends an invitation (`…/team-administration`: admin and staff).
     pub fn is_invited(self) -> bool {
         matches!(self, Self::Admin | Self::Staff)
     }
@@ -65,7 +65,7 @@ pub enum Act {
     CreateUser(UserRole),
     /// See a user.
     ReadUser(Subject),
-    /// FieldChange a user's fields.
+    /// Change a user's fields.
     ChangeUser(Subject),
     /// FieldChange a user's role.
     ChangeRole,

@@ -18,9 +18,9 @@ use super::requests::RequestLog;
 use super::variants::Variants;
 use crate::clock::Clock;
 
-/// Largest request body: no documented body comes near it, and memory stays bounded.
+/// Limit of a request body in bytes: no documented body comes near it, and memory stays bounded.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// Most answers kept for repeated idempotency keys; the oldest goes first.
+/// Limit of the answers kept for repeated idempotency keys; the oldest goes first.
 pub const REPLIES_MAX: usize = 10_000;
 /// Lifetime of an access token (`partner-api/overview/authentication`: 36000 s).
 pub const TOKEN_LIFETIME: Duration = Duration::from_hours(10);
@@ -60,7 +60,7 @@ impl std::fmt::Debug for SandboxAccount {
 pub struct SandboxSettings {
     /// Organisation and credentials.
     pub account: SandboxAccount,
-    /// Ids repeat with it; without it they differ at each start.
+    /// The seed by which ids repeat; without it they differ at each start.
     pub seed: Option<u64>,
     /// Lifetime of an access token.
     pub token_lifetime: Duration,

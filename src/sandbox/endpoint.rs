@@ -60,7 +60,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Whether it makes a new user, building, heat pump or session, so that an idempotency key would protect it.
+    /// Says whether it makes a new user, building, heat pump or session, so that an idempotency key would protect it.
     pub fn creates(self) -> bool {
         matches!(self, Self::CreateUser | Self::CreateBuilding | Self::CreateHeatPump | Self::CreateOnboardingSession)
     }

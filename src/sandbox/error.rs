@@ -36,7 +36,7 @@ pub enum SandboxError {
     /// Another user has it already.
     #[error("duplicate: {detail}")]
     Duplicate {
-        /// As switched: [`crate::sandbox::variants::Variants::duplicate_status`].
+        /// The status, as switched: [`crate::sandbox::variants::Variants::duplicate_status`].
         status: u16,
         /// The taken value.
         detail: &'static str,
@@ -55,9 +55,9 @@ pub struct FieldProblem {
     /// pydantic's name of the kind of problem.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// Where it is: `body`, `path` or `query`, then names.
+    /// The place of the problem: `body`, `path` or `query`, then names.
     pub loc: Vec<String>,
-    /// In words.
+    /// The problem in words.
     pub msg: String,
 }
 

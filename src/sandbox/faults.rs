@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::endpoint::Endpoint;
 use crate::domain::names::names;
 
-/// Most rules at once: enough for one per operation and kind, small enough to be read at every call.
+/// Limit of the rules in force: enough for one per operation and kind, small enough to be read at every call.
 pub const RULES_MAX: usize = 200;
-/// Longest delay: beyond any client's patience, yet a forgotten rule ends.
+/// Limit of a delay in milliseconds: beyond any client's patience, yet a forgotten rule ends.
 pub const LATENCY_MS_MAX: u64 = 600_000;
 
 /// Calls that a rule concerns.
@@ -74,22 +74,22 @@ pub struct FaultRule {
     /// Delay of the answer, or of the act; required for [`FaultKind::Latency`] and [`FaultKind::Slow`], possible with every other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<u64>,
-    /// How often it still strikes; without it, until the rules are deleted.
+    /// The number of strikes that are left; without it, the rule strikes until the rules are deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
-    /// How likely it strikes a call, 0 to 1; without it, always.
+    /// The probability that it strikes a call, 0 to 1; without it, always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
     /// `Retry-After` of [`FaultKind::Status`], in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
-    /// Writes it as an HTTP date instead (RFC 9110 §10.2.3): the end of the second in which that time is over.
+    /// True for an HTTP date instead (RFC 9110 §10.2.3): the end of the second in which that time is over.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retry_after_date: bool,
 }
 
 impl FaultRule {
-    /// Why the rule makes no sense, if it does not.
+    /// The reason for which the rule makes no sense, if it makes none.
     pub fn objection(&self) -> Option<&'static str> {
         if self.kind == FaultKind::Status && !self.status.is_some_and(|status| (300..=599).contains(&status)) {
             Some("kind status requires a status from 300 to 599")
@@ -122,7 +122,7 @@ impl FaultRule {
 pub struct OrderedFault {
     /// Its number, counted from 1.
     pub id: u64,
-    /// How often it has struck.
+    /// The number of strikes so far.
     pub struck: u64,
     /// The rule, `times` counting down.
     #[serde(flatten)]
@@ -138,9 +138,9 @@ pub struct Strike {
     pub status: u16,
     /// The answer's `Retry-After`, for [`FaultKind::Status`].
     pub retry_after: Option<u64>,
-    /// Whether it is written as a date.
+    /// True if `Retry-After` is written as a date.
     pub retry_after_date: bool,
-    /// How long the answer (or the cut) waits.
+    /// The delay of the answer (or of the cut).
     pub delay: Duration,
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::endpoint::Endpoint;
 use crate::domain::Timestamp;
 
-/// Most requests remembered: a long test run is covered, memory stays at a few megabytes.
+/// Limit of the requests remembered: a long test run is covered, memory stays at a few megabytes.
 pub const REQUESTS_MAX: usize = 10_000;
 
 /// One request to the API or the token endpoint.
@@ -27,7 +27,7 @@ pub struct LoggedRequest {
     pub status: Option<u16>,
     /// `Idempotency-Key` of the request; Podero documents none.
     pub idempotency_key: Option<String>,
-    /// When it arrived.
+    /// The time of its arrival.
     pub at: Timestamp,
     /// The fault that struck it.
     pub fault: Option<&'static str>,

@@ -1,4 +1,4 @@
-//! Where Podero's pages contradict each other or are silent: one switch per question.
+//! The questions on which Podero's pages contradict each other or are silent: one switch for each.
 //!
 //! Every default is the reading that the newer page or the schema supports. It must never hold a switch that no
 //! page gives a reason for: what is documented clearly is simply so.
@@ -84,7 +84,7 @@ impl Default for Variants {
 }
 
 impl Variants {
-    /// Whether the two statuses are among those that the sandbox can be switched to.
+    /// Says whether the two statuses are among those that the sandbox can be switched to.
     pub fn are_valid(&self) -> bool {
         matches!(self.created_status, 200 | 201) && matches!(self.duplicate_status, 400 | 409 | 422)
     }

@@ -5,9 +5,9 @@
 //! out are counted, and a line says how many they were (`repeated`) as soon as the class is quiet, or after
 //! [`TOLD_WITHIN`].
 //!
-//! **Lines about a single event or notice are never limited**: those with `event.id` or `notice.id` and without `error`. Such
-//! a line may be the only trace of what happened to that event (it was parked, it cannot be read). With an `error` it
-//! is about a failure that many share and that will be tried again (the store is away), and one line a second tells it.
+//! **Lines about a single event or notice are never limited**: those with `event.id` or `notice.id` and without `error`. Such a
+//! line may be the only trace of what happened to that event (it was parked, it cannot be read). With an `error` it is about a
+//! failure that many share and that will be tried again (the store is away), and one line a second says so.
 //!
 //! Before: [`crate::telemetry`]. After: the log.
 
@@ -28,10 +28,10 @@ use crate::domain::Timestamp;
 /// Interval in which one line of a class is shown.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Time without a line after which a class is quiet: the number of lines left out is told.
+/// Time without a line after which a class is quiet, and a line says how many were left out.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// Longest time until it is told that lines were left out, where the class does not become quiet.
+/// Limit of the time until a line says that lines were left out, where the class does not become quiet.
 const TOLD_WITHIN: Duration = Duration::from_secs(60);
 
 /// Limit of the classes that are remembered. The program logs in some hundred places, most of them with one class. Beyond the
@@ -49,7 +49,7 @@ const CLASS_FIELDS: [&str; 9] =
 /// Fields of lines about a single thing.
 const SINGLE_FIELDS: [&str; 2] = ["event.id", "notice.id"];
 
-/// The field of a line that tells of others, which is limited by [`TOLD_WITHIN`] already.
+/// Field of a line that counts others, which is limited by [`TOLD_WITHIN`] already.
 const REPEATED: &str = "repeated";
 
 /// Beginning of the targets of our own lines.
@@ -74,7 +74,7 @@ struct Class {
     /// Moment of the last line.
     came: Timestamp,
     left_out: u64,
-    /// Moment of the first line that was left out and is untold.
+    /// Moment of the first line that was left out and is not reported yet.
     since: Timestamp,
 }
 
@@ -116,7 +116,7 @@ impl Limit {
         }
     }
 
-    /// Whether a line is shown now; else it is counted.
+    /// Says whether a line is shown now; else counts it.
     fn admit(&self, key: Key, now: Timestamp, described: impl FnOnce() -> (Level, &'static str, String)) -> bool {
         let mut classes = self.lock();
         let is_known = classes.contains_key(&key);
@@ -141,7 +141,7 @@ impl Limit {
         false
     }
 
-    /// Classes with lines to tell of; forgets those that have nothing to tell and did not come for a while.
+    /// Classes with lines to report; forgets those that have none and did not come for a while.
     fn due(&self, now: Timestamp, is_end: bool) -> Vec<Repeated> {
         let mut due = Vec::new();
         let has_passed = |since: Timestamp, time| now.since(since) >= time || now < since;

@@ -32,7 +32,7 @@ use crate::clock::Clock;
 use crate::config::{Log, LogFormat};
 
 /// Libraries that are silenced, since they log what was sent or configured: lapin prints returned notices with their bytes, sqlx
-/// an option of `store.url` that it does not know, with its value. Our own events tell of both.
+/// an option of `store.url` that it does not know, with its value. Our own events report both.
 const SILENCED: [&str; 2] = ["lapin", "sqlx_postgres::options"];
 
 /// Directive that leaves out the start and end of each HTTP worker, which is of no use to an operator. `log.level` may name the
@@ -54,7 +54,7 @@ pub struct Lines {
     pub dropped: u64,
     /// Lines that repeated others of the same second.
     pub limited: u64,
-    /// Whether lines were dropped that no line has told of: standard error takes fewer lines than come.
+    /// True if no line has reported the dropped lines yet: standard error takes fewer lines than come.
     pub is_short: bool,
     /// Lines that wait for standard error.
     pub blocked: Blocked,
@@ -68,7 +68,7 @@ pub struct Lines {
 ///
 /// # Errors
 ///
-/// Where there is no thread or descriptor for it: nothing else of the process would work either.
+/// There is no thread or descriptor for it: nothing else of the process would work either.
 pub fn init(log: &Log) -> std::io::Result<()> {
     let mut is_first = false;
     let set = LOG.get_or_init(|| {
@@ -134,7 +134,7 @@ fn note_panic(panic: &PanicHookInfo<'_>) {
     }
 }
 
-/// Whether there is a log.
+/// Says whether there is a log.
 pub fn is_set() -> bool {
     LOG.get().is_some()
 }

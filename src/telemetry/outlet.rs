@@ -51,7 +51,7 @@ struct State {
     /// Moment since which standard error takes nothing: its last write, or the first line that waits; `None`: none wait.
     blocked_since: Option<Duration>,
     dropped: u64,
-    /// Dropped lines that no line has told of.
+    /// Dropped lines that no line has reported.
     untold: u64,
 }
 
@@ -70,7 +70,7 @@ impl Outlet {
     }
 
     /// Starts to write to `to`. After each look at the lines, at the latest every [`LOOK_EVERY`], `report` is called with the
-    /// number of lines that were dropped and have not been told of, if the last write went well; its own lines are written next.
+    /// number of lines that were dropped and are not reported yet, if the last write went well; its own lines are written next.
     pub(super) fn start(&self, to: File, report: impl Fn(u64) + Send + 'static) -> std::io::Result<()> {
         let outlet = self.clone();
         std::thread::Builder::new().name("log".to_owned()).spawn(move || outlet.run(to, &report)).map(|_| ())
@@ -121,7 +121,7 @@ impl Outlet {
         Ok(())
     }
 
-    /// Notes whether `lines` were written. Returns the number of dropped lines that are to be told of now.
+    /// Notes whether `lines` were written. Returns the number of dropped lines that are to be reported now.
     fn note(&self, is_written: bool, lines: u64) -> u64 {
         let mut state = self.lock();
         state.bytes_in_hand = 0;
@@ -159,7 +159,7 @@ impl Outlet {
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// Lines that were dropped since the start, and whether some are untold: the log takes fewer lines than come.
+    /// Lines that were dropped since the start, and whether some are not reported: the log takes fewer lines than come.
     pub(super) fn dropped(&self) -> (u64, bool) {
         let state = self.lock();
         (state.dropped, state.untold > 0)
@@ -208,7 +208,7 @@ mod tests {
     /// Long enough for a machine that is busy with other things.
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// Lines that find no room are dropped and counted and told once there is room.
+    /// Lines that find no room are dropped and counted and reported once there is room.
     #[test]
     fn lines_that_find_no_room_are_dropped_and_counted() {
         let (mut reader, writer) = std::io::pipe().expect("a pipe");

@@ -24,7 +24,7 @@ pub const GAUGES_EVERY: Duration = Duration::from_secs(2);
 /// all the time. Of two, since one may have waited for a database that was away or locked, which is no cost of counting.
 const GAUGES_REST: u32 = 50;
 
-/// Limit of that rest.
+/// Limit of the rest after a count.
 pub const GAUGES_REST_MAX: Duration = Duration::from_secs(60);
 
 /// Everything that counting needs.
@@ -39,7 +39,7 @@ pub struct Counting {
     pub interval: Duration,
     /// The churn brake, where there is one.
     pub brake: Option<Brake>,
-    /// Takes what was counted, for the bounds of the listeners.
+    /// Receiver of the count, for the bounds of the listeners.
     pub counted: Box<dyn Fn(&Gauges) + Send + Sync>,
     /// Time that the last count took.
     pub last_took: Mutex<Duration>,
@@ -57,8 +57,8 @@ impl Counting {
         Step::IdleFor((took.min(before) * GAUGES_REST).clamp(GAUGES_EVERY, GAUGES_REST_MAX))
     }
 
-    /// `false`: the tables could not be counted. The gauges are absent then, and the bounds stay as they were counted last,
-    /// with the events that were accepted since.
+    /// Counts the tables; `false`: they could not be counted. Then the gauges are absent, and the bounds stay as they were
+    /// counted last, with the events that were accepted since.
     pub async fn count(&self) -> bool {
         match self.refresh().await {
             Ok(gauges) => (self.counted)(&gauges),

@@ -1,8 +1,8 @@
-//! Upkeep: what has to be done from time to time and belongs to no single event. A step each, which [`crate::app`] repeats.
+//! Upkeep: periodic work that belongs to no single event. Each piece is a step, which [`crate::app`] repeats.
 //!
-//! Events whose day has come become due, a bulk retry goes on, what is old enough is removed, and the log of a SQLite file
-//! is emptied after an erasure. `gauges.rs` counts the tables, `secret_files.rs` reads changed secrets. A step decides nothing about
-//! an event, and makes no call.
+//! Events whose day has come become due, a bulk retry goes on, old rows are removed, and the log of a SQLite file is emptied
+//! after an erasure. `gauges.rs` counts the tables, `secret_files.rs` reads changed secrets. A step decides nothing about an
+//! event, and makes no call.
 //!
 //! Before: time. After: [`crate::store`], and [`crate::apply`] for what became due.
 

@@ -19,12 +19,12 @@ const READ_TIME_MAX: Duration = Duration::from_secs(2);
 /// The sources whose secrets may be in files.
 pub struct SecretFiles {
     sources: Vec<Source>,
-    /// There is at most one: a file system that does not answer holds one thread.
+    /// The read under way, at most one: a file system that does not answer holds one thread.
     under_way: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl SecretFiles {
-    /// Of these sources, which share their secrets with the listener's.
+    /// Reads for these sources, which share their secrets with the listener's.
     pub fn new(sources: Vec<Source>) -> Self {
         Self { sources, under_way: Mutex::default() }
     }

@@ -1,9 +1,8 @@
 //! `import FILE|-`: feeds a file of events through the inbox. It can be repeated at will.
 //!
-//! LineReader are committed in batches, and after each batch the position behind it is saved in a file next to the imported
-//! one. However the command ends, the same command resumes from there; lines that were committed after the last save are
-//! duplicates. It yields to the running bridge: in the lanes (`Store::accept_in_bulk`), in the backlog, and at the lock of
-//! a SQLite file.
+//! Lines are committed in batches, and after each batch the position behind it is saved in a file next to the imported one.
+//! However the command ends, the same command resumes from there; lines that were committed after the last save are duplicates.
+//! It yields to the running bridge: in the lanes (`Store::accept_in_bulk`), in the backlog, and at the lock of a SQLite file.
 //!
 //! Before: [`crate::cli`]. After: [`crate::inbound::import`].
 
@@ -83,7 +82,7 @@ struct Origin {
 
 /// End of an import, and the lines of this run.
 struct Outcome {
-    /// A signal ended it before the file did.
+    /// True if a signal ended it before the file did.
     is_stopped: bool,
     counts: Counts,
     reasons: Reasons,
@@ -224,7 +223,7 @@ struct Import<'a> {
     progress_bar: ProgressBar,
     headroom: Headroom,
     signals: &'a mut Signals,
-    /// SQLite has one lock for all writers.
+    /// True for SQLite, which has one lock for all writers.
     shares_lock: bool,
 }
 

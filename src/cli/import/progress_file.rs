@@ -142,7 +142,7 @@ impl ProgressFile {
         }
     }
 
-    /// Whether the rejected lines of the earlier import are still there.
+    /// Says whether the rejected lines of the earlier import are still there.
     fn has_rejects(&self, bytes: u64) -> bool {
         bytes == 0 || self.rejects.metadata().is_ok_and(|metadata| metadata.len() >= bytes)
     }

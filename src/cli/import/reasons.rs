@@ -25,7 +25,7 @@ struct RejectionKind {
 #[derive(Default)]
 pub(super) struct Reasons {
     kinds: Vec<RejectionKind>,
-    /// LineReader beyond [`KINDS_MAX`].
+    /// Lines beyond [`KINDS_MAX`].
     others: u64,
 }
 

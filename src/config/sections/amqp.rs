@@ -48,9 +48,9 @@ pub struct Amqp {
     pub outbound_exchange: String,
     /// Keys by which the queue is bound, where the bridge declares the topology.
     pub bindings: Vec<String>,
-    /// Whether the bridge declares the topology.
+    /// True if the bridge declares the topology.
     pub declare: bool,
-    /// Deliveries held unacknowledged at once.
+    /// Limit of deliveries that are held unacknowledged.
     pub prefetch: u16,
     /// Source of deliveries that are not CloudEvents. Unless it is the default, a source of this name is configured.
     pub source: String,

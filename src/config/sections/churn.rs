@@ -50,7 +50,7 @@ pub(in crate::config) fn read(r: &mut Reader) -> Churn {
     Churn { delete: r.value(&DELETE), retention: r.value(&RETENTION), brake: brake(r) }
 }
 
-/// With neither limit there is no brake, whatever its window.
+/// Reads the brake. With neither limit there is none, whatever its window.
 fn brake(r: &mut Reader) -> Option<Brake> {
     let count = r.optional(&BRAKE_COUNT);
     let share = r.optional(&BRAKE_SHARE).map(Share::of);

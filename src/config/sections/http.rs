@@ -9,7 +9,7 @@ use crate::config::networks::Networks;
 use crate::config::reader::Reader;
 use crate::config::rules;
 
-/// Largest request body that can be allowed: bodies are held in memory, and stored as a row.
+/// Limit of `http.body_max`: bodies are held in memory, and stored as a row.
 pub const BODY_BYTES_MAX: u64 = 64 << 20;
 
 section! {
@@ -33,9 +33,9 @@ section! {
 pub struct Http {
     /// Address of the webhooks.
     pub listen: SocketAddr,
-    /// Largest body in bytes, at most [`BODY_BYTES_MAX`].
+    /// Limit of a body in bytes, at most [`BODY_BYTES_MAX`].
     pub body_max: usize,
-    /// Most events in one batch.
+    /// Limit of events in one batch.
     pub batch_max: usize,
     /// Proxies whose `X-Forwarded-For` is read.
     pub trusted_proxies: Networks,

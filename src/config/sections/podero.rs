@@ -11,11 +11,11 @@ use crate::config::reader::Reader;
 use crate::config::rules;
 use crate::config::secret::Secret;
 
-/// Longest timeout of a call to Podero. The lease of a claim must outlive the calls made under it, and is calculated from
-/// this.
+/// Limit of the timeout of a call to Podero. The lease of a claim must outlive the calls made under it, and is calculated from
+/// this limit.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
-/// Shortest timeout of a call to Podero: below this every call across the internet would be given up.
+/// Minimum timeout of a call to Podero: with a shorter one the bridge would give up every call across the internet.
 pub const TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
 section! {
@@ -49,17 +49,17 @@ pub struct Podero {
     pub proxy: Option<Secret>,
     /// Timeout of one call, from [`TIMEOUT_MIN`] to [`TIMEOUT_MAX`].
     pub timeout: Duration,
-    /// Calls at the same time, events and polling together.
+    /// Limit of calls at the same time, events and polling together.
     pub max_in_flight: usize,
-    /// Calls per second, events and polling together.
+    /// Limit of calls per second, events and polling together.
     pub requests_per_second: u32,
 }
 
 /// The account at Podero.
 #[derive(Debug, Clone)]
 pub enum Account {
-    /// The embedded sandbox, whose address and credentials the program knows that starts it. An account in the configuration
-    /// is checked, and not used.
+    /// The embedded sandbox. The program that starts it knows its address and credentials. An account in the configuration is
+    /// checked, and not used.
     Sandbox,
     /// The partner.
     Podero {

@@ -31,7 +31,7 @@ pub struct Retry {
     pub initial: Duration,
     /// Longest delay between two attempts.
     pub max: Duration,
-    /// After this long an event is parked.
+    /// Time after which a failing event is parked.
     pub give_up_after: Duration,
 }
 

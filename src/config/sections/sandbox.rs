@@ -23,7 +23,7 @@ section! {
 pub struct Sandbox {
     /// Address of the sandbox.
     pub listen: SocketAddr,
-    /// Makes its ids repeat.
+    /// Seed of the sandbox's ids, which makes them repeat.
     pub seed: Option<u64>,
 }
 

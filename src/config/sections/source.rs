@@ -103,22 +103,22 @@ hmac_header = "payments-signature""# {
 pub struct Source {
     /// Last part of `/v1/events/{source}`: 1 to 64 of `a-z`, `0-9` and `-`. Unique.
     pub name: String,
-    /// How its requests are verified.
+    /// Proof that its requests carry.
     pub verify: Verify,
     /// Translates its messages that are no events.
     pub map: Option<Map>,
     /// Types of events that it may send.
     pub types: Types,
-    /// Whether an accepted request is answered with its receipt; else with a status and no body.
+    /// True if an accepted request is answered with its receipt; else with a status and no body.
     pub tells_receipt: bool,
 }
 
 /// A jq program.
 #[derive(Debug, Clone)]
 pub struct Map {
-    /// Where it was read from.
+    /// Path from which it was read.
     pub path: String,
-    /// Its text, not compiled yet.
+    /// Text of the program, not compiled yet.
     pub code: String,
 }
 

@@ -9,7 +9,7 @@ use crate::config::reader::Reader;
 use crate::config::rules::{self, DURATION_MAX};
 use crate::config::secret::Secret;
 
-/// Largest backlog that can be allowed: a larger one does not fit one machine's disk.
+/// Limit of `store.backlog_max`: a larger backlog does not fit one machine's disk.
 const BACKLOG_MAX_MAX: u64 = 100_000_000;
 
 section! {
@@ -36,7 +36,7 @@ section! {
 pub struct Store {
     /// `sqlite:…`, `postgres:…` or `postgresql:…`.
     pub url: Secret,
-    /// Whether the URL is the default, so that a caller may say where the file is.
+    /// True if the URL is the default, so that a caller may say where the file is.
     pub is_default: bool,
     /// Pending events at which the listeners accept no more.
     pub backlog_max: u64,
@@ -46,7 +46,7 @@ pub struct Store {
     pub erasure_key: Option<Secret>,
 }
 
-/// Without `with_key` the erasure key is left alone.
+/// Reads the section, and the erasure key only with `with_key`.
 pub(in crate::config) fn read(r: &mut Reader, with_key: bool) -> Store {
     let url = r.secret(&URL);
     Store {

@@ -103,7 +103,7 @@ fn severity_key(cause: Cause) -> Key<Severity> {
 /// Section `[watch]`.
 #[derive(Debug, Clone)]
 pub struct Watch {
-    /// Whether heat pumps are watched at all.
+    /// True if heat pumps are watched at all.
     pub enabled: bool,
     /// Thresholds and severities of the watch; section `[severity]` and `watch.heating_season` are in it.
     pub policy: WatchPolicy,

@@ -22,7 +22,7 @@ const PROPERTY_TYPES: [&str; 6] = ["Detached", "Semi-detached", "Bungalow", "Ter
 const OCCUPANT_TYPES: [&str; 6] =
     ["Students", "Working adults", "At home adults", "Young family", "Older family", "Retirees"];
 
-/// Fields beside the name (`api-reference/user-buildings/update-details-of-a-building`).
+/// Fields other than the name (`api-reference/user-buildings/update-details-of-a-building`).
 const FIELDS: [(&str, FieldKind); 13] = [
     ("property_type", FieldKind::OneOf(&PROPERTY_TYPES)),
     ("occupant_type", FieldKind::OneOf(&OCCUPANT_TYPES)),
@@ -32,7 +32,7 @@ const FIELDS: [(&str, FieldKind); 13] = [
     // In years.
     ("property_age", FieldKind::Integer),
     ("num_occupants", FieldKind::Integer),
-    // Whether there are solar panels; false unless said.
+    // True if there are solar panels; false unless said.
     ("photovoltaic", FieldKind::Flag),
     ("street_and_number", FieldKind::Text(Some(ADDRESS_CHARS_MAX))),
     ("street_add_info", FieldKind::Text(Some(ADDRESS_CHARS_MAX))),
@@ -46,7 +46,7 @@ const FIELDS: [(&str, FieldKind); 13] = [
 pub struct Building {
     /// Podero's id of it.
     pub id: Uuid,
-    /// Its user; answers do not tell.
+    /// Its user; answers do not show it.
     pub user_id: Uuid,
     /// Required, at most 100 characters.
     pub name: String,

@@ -17,7 +17,7 @@ use super::fields::{FieldKind, Fields};
 use crate::domain::Timestamp;
 use crate::sandbox::error::SandboxResult;
 
-/// How long a secret serves after it was shown (`api-reference/cues/start-a-pending-action`).
+/// Lifetime of a secret after it was shown (`api-reference/cues/start-a-pending-action`).
 pub const CUE_SECRET_LIFETIME: Duration = Duration::from_hours(1);
 
 /// Code of an action that is a notice and needs no act.

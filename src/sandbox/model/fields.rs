@@ -123,9 +123,9 @@ pub(super) type Table = [(&'static str, FieldKind)];
 pub struct Shown<'a, T> {
     /// The thing itself.
     pub thing: &'a T,
-    /// Choose among the contradicting shapes.
+    /// The switches, which choose among the contradicting shapes.
     pub variants: &'a Variants,
-    /// Whether `/_sandbox/state` shows it, which tells more than Podero does.
+    /// True if `/_sandbox/state` shows it, which shows more than Podero does.
     pub is_whole: bool,
 }
 
@@ -139,7 +139,7 @@ pub(super) fn write_row<M: SerializeMap>(
     for (name, kind) in table {
         let value = row.get(name).unwrap_or(&Value::Null);
         let name = kind.name_in_json(name, variants);
-        // Of a number leading zeros are lost, as they would be.
+        // A number loses its leading zeros.
         let is_number = matches!(kind, FieldKind::ZipCode(_)) && variants.zip_code_as_integer;
         match value.as_str().filter(|_| is_number).and_then(|text| text.parse::<u64>().ok()) {
             Some(number) => map.serialize_entry(name, &number)?,
@@ -196,7 +196,7 @@ impl<'a> Fields<'a> {
         Some(value)
     }
 
-    /// The field; that it is left out or null is a problem. After a problem it is null.
+    /// The field; a field that is left out or null is a problem. After a problem it is null.
     pub fn required(&mut self, name: &str, kind: FieldKind) -> Value {
         if !self.object.contains_key(name) {
             self.object_to(name, "missing", "Field required");

@@ -16,7 +16,7 @@ use crate::domain::Timestamp;
 use crate::sandbox::error::SandboxResult;
 use crate::sandbox::variants::Variants;
 
-/// How often a healthy pump's manufacturer refreshes (`partner-api/reference/heat-pumps/state`: every 5 to 15 min).
+/// Interval at which a healthy pump's manufacturer refreshes (`partner-api/reference/heat-pumps/state`: every 5 to 15 min).
 pub const REFRESH_STEP: Duration = Duration::from_mins(5);
 
 const FRESHNESS: &str = "current_state_last_updated_at";
@@ -37,14 +37,14 @@ pub struct HeatPump {
     pub id: Uuid,
     /// Its user.
     pub user_id: Uuid,
-    /// When it was made.
+    /// The time of its creation.
     pub created_at: Timestamp,
     // Differences from `UNTOUCHED`, so that fifty thousand pumps stay small; control may set any response field.
     fields: Map<String, Value>,
     freshness: Freshness,
 }
 
-/// Where `current_state_last_updated_at` comes from.
+/// Source of `current_state_last_updated_at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Freshness {
     /// Follows the time in steps: the manufacturer delivers.
@@ -60,12 +60,12 @@ impl HeatPump {
         Self { id, user_id, created_at: now, fields: Map::new(), freshness: Freshness::Halted(None) }
     }
 
-    /// Whether the manufacturer lets Podero in.
+    /// Says whether the manufacturer lets Podero in.
     pub fn is_authenticated(&self) -> bool {
         self.field("is_authenticated").and_then(Value::as_bool).unwrap_or(false)
     }
 
-    /// Whether it counts as deleted.
+    /// Says whether it counts as deleted.
     pub fn is_deleted(&self) -> bool {
         self.field("deleted_at").is_some_and(|at| !at.is_null())
     }
@@ -80,7 +80,7 @@ impl HeatPump {
         self.field("building").and_then(id_of)
     }
 
-    /// When manufacturer's data arrived last, as far as no test has pinned it.
+    /// The time at which the manufacturer's data arrived last, as far as no test has pinned it.
     fn refreshed_at(&self, now: Timestamp) -> Option<Timestamp> {
         match self.freshness {
             Freshness::Follows => {

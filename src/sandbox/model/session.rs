@@ -23,7 +23,7 @@ pub struct Session {
     pub id: Uuid,
     /// The user whose device is to be onboarded.
     pub user: Uuid,
-    /// Where the customer goes.
+    /// The page to which the customer goes.
     pub authentication_url: String,
     /// Page after success.
     pub success_url: String,
@@ -54,9 +54,9 @@ pub struct CreateSession {
     pub success_url: String,
     /// At most 8000 characters.
     pub cancel_url: String,
-    /// Whether the device is optimised from the start.
+    /// The choice whether the device is optimised from the start.
     pub is_smart_optimization_active_default: Option<bool>,
-    /// Where the device will stand.
+    /// The building where the device will stand.
     pub building_id: Option<Uuid>,
 }
 

@@ -15,10 +15,10 @@ use crate::sandbox::access::{Subject, UserRole};
 use crate::sandbox::error::SandboxResult;
 use crate::sandbox::variants::Variants;
 
-/// Longest e-mail address (RFC 5321 §4.5.3.1.3, without the angle brackets); Podero names no limit.
+/// Limit of an e-mail address in characters (RFC 5321 §4.5.3.1.3, without the angle brackets); Podero names no limit.
 const EMAIL_CHARS_MAX: usize = 254;
 
-/// Fields beside role and e-mail address (`partner-api/reference/users`).
+/// Fields other than role and e-mail address (`partner-api/reference/users`).
 const FIELDS: [(&str, FieldKind); 11] = [
     // The partner's own key; uniqueness is not documented.
     ("external_user_id", FieldKind::Text(None)),
@@ -46,19 +46,19 @@ pub struct User {
     pub id: Uuid,
     /// Their organisation; never changes.
     pub organization_id: Uuid,
-    /// Decides on their rights.
+    /// The role, which decides on their rights.
     pub role: UserRole,
     /// Unique in the organisation, letter case aside.
     pub email: String,
-    /// When they last logged in.
+    /// The time of their last login.
     pub last_login: Option<Timestamp>,
-    /// When they accepted their invitation.
+    /// The time at which they accepted their invitation.
     pub joined_at: Option<Timestamp>,
-    /// When their address last changed (older shape; system-managed).
+    /// The time at which their address last changed (older shape; system-managed).
     pub location_last_updated: Option<Timestamp>,
     /// Their heat pumps that are not deleted.
     pub num_heat_pumps: u32,
-    /// Softly deleted; no answer of Podero tells.
+    /// True if softly deleted; no answer of Podero says so.
     pub deleted: bool,
     pub(super) row: FieldValues,
 }
@@ -162,9 +162,9 @@ pub struct Mail {
     pub kind: &'static str,
     /// The invited user.
     pub user_id: Uuid,
-    /// Accepts the invitation, once.
+    /// The token that accepts the invitation, once.
     pub accept_token: String,
-    /// When it was sent.
+    /// The time of sending.
     pub at: Timestamp,
 }
 

@@ -53,8 +53,7 @@ impl World {
         }
     }
 
-    /// A user by the partner's key. Where several have it (undocumented): the oldest that is not deleted, else the
-    /// newest.
+    /// A user by the partner's key. If several have it (undocumented): the oldest that is not deleted, else the newest.
     pub fn find_user(&self, actor: Actor, external_id: &str, include_deleted: bool) -> SandboxResult<&User> {
         let who = self.standing(actor)?;
         let include_deleted = include_deleted && !self.variants.include_deleted_ignored;

@@ -21,21 +21,21 @@ use crate::sandbox::access::{Act, Actor, Standing, Subject, UserRole, permit};
 use crate::sandbox::error::{SandboxError, SandboxResult};
 use crate::sandbox::variants::Variants;
 
-/// Most users, the deleted included: four times the largest fleet that we test with, under a gigabyte.
+/// Limit of users, the deleted included: four times the largest fleet that we test with, under a gigabyte.
 pub const USERS_MAX: usize = 200_000;
-/// Most buildings of one user: enough for a landlord, and a bound for a client that repeats itself.
+/// Limit of the buildings of one user: enough for a landlord, and a bound for a client that repeats itself.
 pub const BUILDINGS_PER_USER_MAX: usize = 1_000;
-/// Most heat pumps of one user, the deleted included: a bound for a client that repeats itself.
+/// Limit of the heat pumps of one user, the deleted included: a bound for a client that repeats itself.
 pub const HEAT_PUMPS_PER_USER_MAX: usize = 1_000;
-/// Most onboarding sessions of one user: a bound for a client that repeats itself.
+/// Limit of the onboarding sessions of one user: a bound for a client that repeats itself.
 pub const SESSIONS_PER_USER_MAX: usize = 1_000;
-/// Most onboarding sessions: every user may hold one and have made another.
+/// Limit of onboarding sessions: every user may hold one and have made another.
 pub const SESSIONS_MAX: usize = 2 * USERS_MAX;
-/// Most pending cues of one user: one for every heat pump that they may have.
+/// Limit of the pending cues of one user: one for every heat pump that they may have.
 pub const CUES_PER_USER_MAX: usize = HEAT_PUMPS_PER_USER_MAX;
-/// Most pending cues: a lapse of one heat pump of every user fits.
+/// Limit of pending cues: a lapse of one heat pump of every user fits.
 pub const CUES_MAX: usize = USERS_MAX;
-/// Most mails kept in the mailbox: invitations are for staff, of whom there are few; the oldest goes first.
+/// Limit of the mails kept in the mailbox: invitations are for staff, of whom there are few. The oldest goes first.
 pub const MAILBOX_MAX: usize = 10_000;
 
 /// Context of an answer: the switches, the moment, and the address of the sandbox.
@@ -130,7 +130,7 @@ impl World {
     pub(super) fn permit_home(&self, actor: Actor, user_id: Uuid, act: fn(Subject) -> Act) -> SandboxResult<()> {
         let who = self.standing(actor)?;
         let user = self.live_user(user_id).map(User::subject);
-        // An actor who may see nobody else learns nothing about who exists.
+        // An actor who may see no other user learns nothing about which users exist.
         let target = match user {
             Ok(target) => target,
             Err(refusal) => return permit(who, Act::ListUsers).and(Err(refusal)),

@@ -25,7 +25,7 @@ type Outcome = SandboxResult<SandboxAnswer>;
 const PAGE_ITEMS: usize = 50;
 const PAGE_ITEMS_MAX: usize = 200;
 
-/// Answers one operation. The token, then the organisation, then everything else is looked at.
+/// Answers one operation. It checks the token, then the organisation, then everything else.
 pub(super) fn act(state: &mut State, operation: Endpoint, call: &ApiCall<'_>) -> Outcome {
     let world = &mut state.world;
     let actor = call.credentials("bearer").ok_or(SandboxError::Unauthorized);

@@ -42,7 +42,7 @@ pub(super) fn grant(sandbox: &Sandbox, state: &mut State, actor: Actor, call: &A
     })
 }
 
-/// JSON is documented; RFC 6749 would have form encoding; whichever the body is.
+/// The grant type, in JSON (as documented) or form encoding (as in RFC 6749).
 fn grant_type(call: &ApiCall<'_>) -> Option<String> {
     if let Ok(body) = call.json() {
         return body.get("grant_type").and_then(Value::as_str).map(str::to_owned);
