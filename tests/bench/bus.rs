@@ -10,7 +10,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 
-/// Unconfirmed messages at once, of whoever fills a queue.
+/// Limit of unconfirmed messages at once, for the program that fills a queue.
 const UNCONFIRMED_MAX: usize = 1_000;
 
 /// An open channel with confirms.

@@ -1,5 +1,5 @@
-//! What the bridge stands on, with nothing of the bridge: a server that stores a body and no more, or nothing at all; a consumer
-//! that posts what it gets; a client that asks; a publisher that waits for confirms; a disk that is flushed.
+//! Limits of the machine, with nothing of the bridge: a server that stores a body and no more, or nothing at all; a consumer that
+//! posts what it gets; a client that asks; a publisher that waits for confirms; a disk that is flushed.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -96,7 +96,7 @@ async fn polls(target: &str, users: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How long a flush of as many bytes as a small commit writes takes, again and again.
+/// The times that flushes of as many bytes as a small commit writes take.
 pub(crate) fn flushes(folder: &Path, times: usize) -> anyhow::Result<Vec<Duration>> {
     let mut file = std::fs::File::create(folder.join("flushed"))?;
     (0..times)
@@ -195,7 +195,7 @@ fn spawn_same_rows(store: &Path) -> anyhow::Result<mpsc::Sender<Write>> {
     }))
 }
 
-/// What stands between a beginning and the next quote.
+/// The text between a beginning and the next quote.
 fn after<'a>(text: &'a str, beginning: &str) -> &'a str {
     text.split_once(beginning).and_then(|(_, rest)| rest.split('"').next()).unwrap_or_default()
 }

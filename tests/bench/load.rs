@@ -1,5 +1,5 @@
-//! Senders: signed CloudEvents over keep-alive connections, one request in flight on each. Whatever answers, the same requests
-//! are made, so what they cost falls on everybody alike.
+//! Senders: signed CloudEvents over keep-alive connections, one request in flight on each. Every server gets the same requests,
+//! so that their cost is the same for all.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -22,7 +22,7 @@ pub(crate) enum Shape {
     Batch(usize),
 }
 
-/// What came of a turn.
+/// The result of a turn.
 pub(crate) struct Outcome {
     /// Events that were answered with success.
     pub(crate) per_second: f64,
@@ -63,7 +63,7 @@ impl Load {
         Ok(Outcome { per_second, p99: times[times.len() * 99 / 100] })
     }
 
-    /// How long each answer took that came in the turn.
+    /// The times of the answers that came in the turn.
     async fn sender(&self, address: &str, began: Instant, end: Instant) -> anyhow::Result<Vec<Duration>> {
         let mut stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;

@@ -1,5 +1,5 @@
-//! How fast the bridge is, each figure beside its own limit, measured in the same run: a machine's absolute numbers say little,
-//! the ratio of two programs on it does. `cargo bench` runs it; docs/PERFORMANCE.md says what each figure means.
+//! The speed of the bridge, each figure next to its own limit, measured in the same run: a machine's absolute numbers say little,
+//! the ratio of two programs on it says more. `cargo bench` runs it; docs/PERFORMANCE.md says what each figure means.
 //!
 //! Every part is a process of its own: the bridge, the limits and the target (this program in other roles), RabbitMQ and
 //! PostgreSQL; the load is here. Compared figures are measured in turn, several times, and the median counts.

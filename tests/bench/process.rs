@@ -14,7 +14,7 @@ pub(crate) type Key = (&'static str, String);
 /// Longer than any start takes.
 const START_MAX: Duration = Duration::from_secs(60);
 
-/// How often a start is looked at: what is measured takes tens of milliseconds.
+/// Interval between two looks at a start: the measured times are tens of milliseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// The binary that is measured: another one than this build's, to compare two.
@@ -28,19 +28,19 @@ pub(crate) struct Process {
     child: Child,
     /// Host and port.
     pub(crate) address: String,
-    /// Of the bridge: its operator's door.
+    /// Host and port of the bridge's admin API.
     pub(crate) operator: String,
 }
 
 impl Process {
-    /// The bridge on a store, with these settings beside the usual ones.
+    /// The bridge on a store, with these settings and the usual ones.
     pub(crate) fn bridge(store: &str, keys: &[Key]) -> anyhow::Result<Self> {
         let usual = [
             ("HTTP__LISTEN", "127.0.0.1:0"),
             ("ADMIN__LISTEN", "127.0.0.1:0"),
             ("STORE__URL", store),
             ("STORE__BACKLOG_MAX", "100000000"),
-            // The discard port: nobody listens.
+            // The discard port, on which no process listens.
             ("PODERO__BASE_URL", "http://127.0.0.1:9"),
             ("PODERO__ORG_ID", "5a9db000-0000-4000-8000-000000000001"),
             ("PODERO__CLIENT_ID", "bench"),
@@ -81,7 +81,7 @@ impl Process {
         Pid::from_child(&self.child)
     }
 
-    /// Stops it in the middle of whatever it does, or lets it go on.
+    /// Stops it in the middle of its work, or lets it go on.
     pub(crate) fn freeze(&self, is_frozen: bool) -> anyhow::Result<()> {
         Ok(kill_process(self.pid(), if is_frozen { Signal::STOP } else { Signal::CONT })?)
     }
@@ -94,7 +94,7 @@ impl Process {
         Ok(())
     }
 
-    /// How long until the bridge says that it is ready.
+    /// The time until the bridge says that it is ready.
     pub(crate) async fn ready(&self, since: Instant) -> anyhow::Result<Duration> {
         let url = format!("http://{}/readyz", self.operator);
         while since.elapsed() < START_MAX {
@@ -114,7 +114,7 @@ impl Process {
         Ok(of_name.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
-    /// Until a large file's check is over, which a start makes beside the work.
+    /// Waits until a large file's check is over, which a start makes next to its work.
     pub(crate) async fn examined(&self) -> anyhow::Result<()> {
         while self.cpu()?.iter().any(|(thread, _)| thread == "long-read") {
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -19,7 +19,7 @@ use crate::target::Control;
 /// Changes of a customer that wait.
 pub(crate) const CHANGES: u64 = 10;
 
-/// Customers under whose names everything is copied: one row of the template, so many in the store.
+/// Customers under whose names everything is copied: one row of the template becomes a row of each in the store.
 const CUSTOMERS: &str = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < $1) ";
 
 /// The sources' settings of a bridge that is under load.
@@ -61,7 +61,7 @@ pub(crate) fn sqlite(file: &Path) -> String {
     format!("sqlite://{}", file.display())
 }
 
-/// A copy of the template with `customers` beside `C-0`, each with its changes if they are `pending`.
+/// A copy of the template with `customers` next to `C-0`, each with its changes if they are `pending`.
 pub(crate) fn grow(template: &Path, to: &Path, customers: u64, pending: bool) -> anyhow::Result<()> {
     std::fs::copy(template, to)?;
     let connection = Connection::open(to)?;
@@ -87,7 +87,7 @@ pub(crate) fn grow(template: &Path, to: &Path, customers: u64, pending: bool) ->
         connection.execute(&format!("{CUSTOMERS} {copies}").replace("$1", &customers.to_string()), [])?;
     }
     connection.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE);")?;
-    // Gigabytes that wait for the disk would be in the way of whatever is measured next.
+    // Gigabytes that wait for the disk would be in the way of the next measurement.
     std::fs::File::open(to)?.sync_all()?;
     Ok(())
 }
@@ -97,7 +97,7 @@ const LANES: &str = "INSERT INTO lanes (lane, customer, fence, claimed, interrup
     SELECT 'C-' || CAST(n AS TEXT), replace(t.customer, '\"C-0\"', '\"C-' || CAST(n AS TEXT) || '\"'), t.fence, 0, 0, \
     t.ready_at, t.bulk FROM numbers, lanes t WHERE t.lane = 'C-0'";
 
-/// Customers beside `C-0`, on PostgreSQL.
+/// Customers next to `C-0`, on PostgreSQL.
 pub(crate) async fn grow_postgres(url: &str, customers: u64) -> anyhow::Result<()> {
     let mut connection = sqlx::PgConnection::connect(url).await?;
     let sql = format!("{CUSTOMERS} {LANES}").replace("$1", &customers.to_string());
@@ -155,7 +155,7 @@ pub(crate) fn add_notices(file: &Path, numbers: std::ops::Range<u64>) -> anyhow:
     Ok(())
 }
 
-/// How many alerts a second were marked as out, of those from a number on.
+/// The number of alerts a second that were marked as out, of those from a number on.
 pub(crate) fn published_per_second(file: &Path, numbers: std::ops::Range<u64>) -> anyhow::Result<Option<f64>> {
     let connection = Connection::open(file)?;
     let (count, first, last): (i64, i64, i64) = connection.query_row(

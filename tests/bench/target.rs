@@ -14,7 +14,7 @@ use serde_json::json;
 /// Heat pumps of each user.
 pub(crate) const PUMPS: u64 = 2;
 
-/// No turn takes so long: what has not come by then never will.
+/// Limit of a turn: requests that have not come by then never will.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
 struct Target {
@@ -23,7 +23,7 @@ struct Target {
     seen: [AtomicU64; 3],
 }
 
-/// What was asked since it was last forgotten; moments in microseconds since 1970.
+/// Requests since the last reset; moments in microseconds since 1970.
 #[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Seen {
     pub(crate) count: u64,
@@ -61,7 +61,7 @@ impl Control {
         Ok(())
     }
 
-    /// Until so many were seen.
+    /// Waits until this number of requests was seen.
     pub(crate) async fn wait_for(&self, count: u64) -> anyhow::Result<Seen> {
         let began = Instant::now();
         loop {

@@ -99,7 +99,7 @@ async fn a_move_to_the_same_address_in_another_spelling_tears_nothing_down() {
     }
     // A part that was not said is not emptied. The format of the country is the one that went along with the town.
     assert_eq!(home.shows("country").await, (json!("de"), json!("de")));
-    // The house next door is another one.
+    // The neighbouring house is another one.
     let (_, calls) = home.tell("customer.moved", &stuttgart("Königstraße 5a")).await;
     assert_eq!(calls, ["create_building", "update_user", "list_heat_pumps", "update_heat_pump", "delete_building"]);
     assert!(!home.is_optimised().await);

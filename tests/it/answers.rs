@@ -27,7 +27,7 @@ type Said = (u16, Vec<u8>);
 /// A request: method and path.
 type Answering = dyn Fn(&str, &str) -> Said + Send + Sync;
 
-/// A Podero that answers as it is told, over real HTTP; its address. Tokens it gives by itself.
+/// A Podero with these answers, over real HTTP; its address. It gives tokens by itself.
 fn podero(answering: impl Fn(&str, &str) -> Said + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("it has one");

@@ -1,5 +1,5 @@
-//! Every bound of the doors, over raw TCP as a careless or hostile client meets it; the backlog; a million pending
-//! events in bounded memory.
+//! Every bound of the listeners, over raw TCP as a careless or hostile client meets it; the backlog; a million pending events in
+//! bounded memory.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::servers;
 use crate::world::{Database, Extra, Settings, World, sign_up, until, until_within};
 
 const TIME: &str = "2026-10-01T12:00:00Z";
-/// What a test waits for an answer that a correct bridge gives in milliseconds, or in a second where it times out.
+/// Limit of the wait for an answer that a correct bridge gives in milliseconds, or in a second where it times out.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const SIGNING_KEY: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -83,7 +83,7 @@ async fn a_body_above_its_bound_is_refused_however_its_length_is_told() {
     let chunked = raw(door, &post("transfer-encoding: chunked\r\nconnection: close\r\n", &chunk)).await;
     assert_eq!(status(&chunked), 413, "{chunked}");
     assert!(chunked.contains("urn:podero-bridge:problem:too-large"), "{chunked}");
-    // Less told than sent: the rest is no request.
+    // The length says less than was sent: the rest is no request.
     let good = sign_up("e0", "C-0", TIME).to_string();
     let lying =
         raw(door, &post(&format!("content-length: {}\r\n", good.len()), &format!("{good}{large}\r\n\r\n"))).await;
@@ -140,7 +140,7 @@ async fn a_slow_client_is_cut_off() {
     let second = [post("content-length: 2\r\n", "{}"), b"POST /v1/events HTTP/1.1\r\nhost: x\r\nx-slow: ".to_vec()];
     let second = raw(door, &second.concat()).await;
     assert_eq!(status(&second), 422, "and then it was cut off: {second}");
-    // The operator's door is no more patient.
+    // The admin API is no more patient.
     let look = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n".to_vec();
     let second = [look.clone(), b"\r\n".to_vec(), look].concat();
     let second = raw(world.bridge.admin, &second).await;
@@ -283,9 +283,8 @@ async fn with_few_file_descriptors_connections_wait_and_the_process_lives() {
     assert_eq!(bridge.terminate(), Some(0));
 }
 
-/// Where there is no room for a longer log, it is moved and the door takes events again.
-/// The log is moved into the file at 64 MiB. Where there is no room for so much it is moved when there is none left, and begins
-/// anew; nobody has to make room.
+/// A log that has no room to grow is moved and the webhook endpoint takes events again. The log is moved into the file at 64 MiB.
+/// A disk without room for that has it moved when no room is left, and it begins again; no operator has to make room.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_room_for_a_longer_log_it_is_moved() {
     const LIMIT_BYTES: u64 = 8 << 20;
@@ -314,7 +313,7 @@ async fn without_room_for_a_longer_log_it_is_moved() {
     assert_eq!(bridge.terminate(), Some(0));
 }
 
-/// A full backlog is told to webhooks and left in the queue until there is room.
+/// A full backlog is reported to webhooks and left in the queue until there is room.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_backlog_refuses_webhooks_and_leaves_the_queue() {
     let vhost = servers::fresh_vhost();
@@ -403,7 +402,7 @@ async fn measure(folder: &std::path::Path, environment: &running::Environment, p
     let clock = Clock::system();
     let mut slowest = Duration::ZERO;
     let mut peak: f64 = 0.0;
-    // Some rounds of everything that looks at the tables: counts, lists, doors; and appliers that try.
+    // Some rounds of everything that looks at the tables: counts, lists, listeners; and appliers that try.
     for round in 0..20 {
         let sent = clock.now();
         let event = sign_up(&format!("m{round}"), &format!("M-{round}"), TIME);

@@ -29,7 +29,7 @@ const TIME: &str = "2026-10-01T12:00:00Z";
 const LATER: &str = "2026-10-02T12:00:00Z";
 const JSON: &str = "application/json";
 
-/// At most so many within an hour.
+/// A limit within an hour.
 fn of(count: u64) -> Brake {
     Brake { count: Some(count), share: None, window: HOUR }
 }
@@ -304,7 +304,7 @@ async fn a_share_is_of_the_customers_who_are_active(fixture: StoreFixture) {
         let asked = fixture.store.ask_brake(&mut claim, brake, tally.active).await.expect("the store is there");
         assert_eq!(asked == Asked::Cleared, is_cleared, "{customer}: {asked:?}");
     }
-    // Nobody knows how many there are: the count alone decides.
+    // The number of customers is unknown: the count alone decides.
     let mut claim = fixture.leaves("C-4").await;
     let asked = ask(&fixture.store, &mut claim, Brake { count: Some(3), ..brake }).await;
     assert_eq!(asked, Asked::Cleared);
@@ -430,7 +430,7 @@ async fn a_churn_of_another_day_is_asked_about_on_its_day(fixture: StoreFixture)
     let arrivals: Vec<_> = ["C-1", "C-2"].iter().map(|customer| announced(&fixture, customer, day)).collect();
     fixture.store.accept(arrivals).await.expect("the store is there");
     assert!(fixture.store.claim(LEASE).await.expect("the store is there").is_none());
-    // An announcement takes nobody's place today.
+    // An announcement does not count today.
     assert_eq!(fixture.asks("C-3", of(1)).await.1, Asked::Cleared);
     fixture.clock.advance(24 * HOUR);
     fixture.store.promote().await.expect("the store is there");
@@ -693,7 +693,7 @@ async fn only_who_has_something_to_lose_is_counted() {
         assert_eq!(end(churn(&format!("n-{number}"), &format!("N-{number}"), LATER)).await, "applied", "of nobody");
     }
     assert_eq!(end(churn("c-0", "C-0", LATER)).await, "applied", "known to Podero alone");
-    // Told twice under two ids, and once more from before: nobody is there any more.
+    // Sent twice under two ids, and once more from before: the customer is gone already.
     assert_eq!(end(churn("c-0-again", "C-0", "2026-10-02T13:00:00Z")).await, "applied");
     assert_eq!(end(churn("c-0-older", "C-0", TIME)).await, "superseded");
     assert_eq!(
@@ -706,7 +706,7 @@ async fn only_who_has_something_to_lose_is_counted() {
     assert_eq!(end(churn("n-9", "N-9", LATER)).await, "applied", "of nobody, with the brake closed");
     assert_eq!(world.metric("podero_bridge_churns_admitted_limit").await, Some(2.0));
 
-    // A customer who signs up later has not left, whatever is approved then.
+    // A customer who signs up later has not left, no matter which approval follows.
     let parked = world.braked().await["parked"][0]["id"].as_str().expect("an id").to_owned();
     assert_eq!(end(sign_up("s-later", "C-1", "2026-10-03T12:00:00Z")).await, "applied");
     let retry = world.operator(&format!("/v1/parked/{parked}/retry"));
@@ -734,7 +734,7 @@ fn at(fixture: &StoreFixture) -> Environment {
     vec![("STORE__URL", fixture.url.clone())]
 }
 
-/// The command line shows what it would release and releases it when told to.
+/// The command line shows what it would release and releases it when asked to.
 #[tokio::test]
 async fn the_command_shows_what_it_would_release_first() {
     let fixture = StoreFixture::on_sqlite().await;
@@ -748,7 +748,7 @@ async fn the_command_shows_what_it_would_release_first() {
         (output.status.code(), running::said(&output))
     };
     let of_brake = ["parked", "retry", "--reason", "churn_brake", "--approve"];
-    // Nobody can be asked here: it says what it would do.
+    // There is no terminal to ask at: the command says what it would do.
     for more in [&[][..], &["--json"]] {
         let (status, said) = run(&[&of_brake[..], more].concat());
         assert_eq!(status, Some(64), "{said}");

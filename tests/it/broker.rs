@@ -68,7 +68,7 @@ fn outgoing(id: &str, routing_key: &str) -> OutgoingNotice {
     }
 }
 
-/// An intake that writes down what it sees and answers as told.
+/// An intake that writes down what it sees and gives the set answers.
 #[derive(Clone, Default)]
 struct Inbox(Arc<Seen>);
 
@@ -156,7 +156,7 @@ impl Running {
         Self::run(Broker::new(settings, Clock::system()), inbox)
     }
 
-    /// Started, with a check of the topology so often that a test need not wait, and both directions serve.
+    /// A started broker that serves both directions, and checks the topology often enough for a test that does not wait.
     async fn tended(settings: BrokerSettings, inbox: &Inbox) -> Self {
         let running = Self::run(Broker::tended(settings, Clock::system(), Duration::from_millis(200)), inbox);
         running.serves().await;
@@ -344,7 +344,7 @@ impl Cable {
         Self { url, ends }
     }
 
-    /// Breaks every connection through it without a word; new ones are let through.
+    /// Breaks every connection through it without a farewell; new ones are let through.
     fn cut(&self) {
         for end in self.ends.lock().expect("nobody panicked over it").drain(..) {
             let _ = end.shutdown(Shutdown::Both);
@@ -363,7 +363,7 @@ async fn a_delivery_is_taken_whole_and_acked_once_it_is_stored() {
     }
     until("all are stored", async || inbox.stored().len() == 3).await;
     running.stop().await;
-    // Whatever was not acked would be back by now: the connection is closed.
+    // Unacknowledged messages would be back by now: the connection is closed.
     assert_eq!(peer.ready(INBOUND).await, 0);
     let stored = inbox.stored();
     let expected = Frame {

@@ -12,7 +12,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use serde_json::Value;
 
-/// A connection of somebody else's.
+/// A connection of another program.
 pub struct Bus {
     connection: Connection,
     channel: Channel,
@@ -83,7 +83,7 @@ impl Bus {
         declared.map_or(0, |queue| queue.consumer_count())
     }
 
-    /// Messages of a queue that nobody has in hand.
+    /// Messages of a queue that no consumer has in hand.
     pub async fn ready(&self, queue: &str) -> u32 {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
         let declared = self.channel.queue_declare(queue.into(), options, FieldTable::default()).await;
@@ -116,7 +116,7 @@ impl Bus {
     }
 }
 
-/// A queue of somebody who listens.
+/// A queue of another listener.
 pub struct Listener(Consumer);
 
 impl Listener {

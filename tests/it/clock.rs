@@ -28,7 +28,7 @@ const BACK_OFF: Duration = Duration::from_mins(15);
 const HOUR: Duration = Duration::from_hours(1);
 const YEARS: Duration = Duration::from_hours(3 * 365 * 24);
 
-/// How far the clock is ahead: in each scenario by both.
+/// Times by which the clock is ahead: in each scenario by both.
 const AHEAD: [Duration; 2] = [Duration::from_hours(2), YEARS];
 
 on_both_databases! {
@@ -113,7 +113,7 @@ impl ClockFixture {
         self.said(customer, Timestamp::from_micros(START * 1_000_000), effective_at).await.0
     }
 
-    /// Our id, and the state that its sender is told.
+    /// Our id, and the state that its sender gets.
     async fn said(&self, customer: &str, time: Timestamp, effective_at: Option<Timestamp>) -> (EventId, String) {
         let id = EventId(self.clock.fresh_id());
         let personal = [(Field::FirstName, "x".into())].into();

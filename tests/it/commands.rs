@@ -78,7 +78,7 @@ async fn unwritten_output_ends_with_1_but_for_a_closed_pipe() {
     }
 }
 
-/// An id that nobody can have is bad usage and one that nobody has is said.
+/// An id that no customer can have is bad usage and one that no customer has is said.
 #[tokio::test]
 async fn an_impossible_id_is_bad_usage_and_an_unknown_one_is_said() {
     let fixture = StoreFixture::on_sqlite().await;

@@ -1,4 +1,4 @@
-//! The two doors over real HTTP: signatures, limits, the status table, timelines, parked work.
+//! The webhook endpoint and the admin API over real HTTP: signatures, limits, the status table, timelines, parked work.
 
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;

@@ -25,18 +25,18 @@ else empty end"#;
 
 struct Case {
     name: &'static str,
-    /// Where it goes: the source and the media type.
+    /// The source, by which it is sent.
     source: &'static str,
     content_type: &'static str,
     body: Vec<u8>,
-    /// A word of the refusal.
+    /// A part of the refusal's text.
     word: &'static str,
 }
 
 const STRUCTURED: &str = "application/cloudevents+json";
 const PLAIN: &str = "application/json";
 
-/// A churn of the customer as a CloudEvent, with other fields beside and in its data.
+/// A churn of the customer as a CloudEvent, with other fields next to its data and in it.
 fn churn(id: &str, fields: &Value, data: &Value) -> Value {
     let mut churn = event(id, "customer.churned", "2026-10-02T12:00:00Z", data);
     churn["subject"] = json!("CUST");
@@ -44,7 +44,7 @@ fn churn(id: &str, fields: &Value, data: &Value) -> Value {
     churn
 }
 
-/// Churns as CloudEvents, each with a word of its refusal.
+/// Churns as CloudEvents, each with a part of its refusal's text.
 fn structured() -> Vec<(&'static str, Value, &'static str)> {
     let without_data = |id, fields: Value| {
         let mut churn = churn(id, &json!({"data": null}), &json!({}));
@@ -78,7 +78,7 @@ fn structured() -> Vec<(&'static str, Value, &'static str)> {
     ]
 }
 
-/// Dates of a sender's own, each with a word of its refusal.
+/// Dates of a sender's own, each with a part of its refusal's text.
 const MAPPED: [(&str, &str, &str, &str); 10] = [
     ("two digits in UTC", "\"31.12.26\"", "UTC", "two digits"),
     ("two digits in Berlin", "\"31.12.26\"", "Europe/Berlin", "two digits"),
@@ -304,7 +304,7 @@ async fn what_is_meant_is_taken_in_the_forms_that_senders_use() {
     world.bridge.stop().await;
 }
 
-/// In each mode; one that its program passes over; and one of the bridge's own types beside them.
+/// In each mode; one that its program passes over; and one of the bridge's own types next to them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_senders_own_cloudevents_go_to_its_mapping() {
     let desk = Desk::new();
@@ -357,7 +357,7 @@ async fn a_senders_own_cloudevents_go_to_its_mapping() {
     let statuses: Vec<&Value> =
         answer["results"].as_array().expect("a batch").iter().map(|item| &item["status"]).collect();
     assert_eq!(statuses, [&json!("rejected"), &json!("accepted")], "{answer}");
-    // A slip in a type of the bridge's is told, not passed over.
+    // A slip in a type of the bridge's is reported, not passed over.
     let mut slip = sign_up("s-p6", "P-6", "2026-10-01T10:00:00Z");
     slip["type"] = json!("Customer.Signed_Up");
     assert_eq!(world.post(&door, STRUCTURED, slip.to_string()).await.0, 422);

@@ -29,7 +29,7 @@ async fn real_input(database: Database) {
     .await;
     world.ready().await;
 
-    // Each delivery takes one of the two doors by chance, both at the same time.
+    // Each delivery goes by webhook or by queue, by chance, both at the same time.
     let (by_webhook, by_queue): (Vec<Value>, Vec<Value>) =
         delivered.into_iter().partition(|_| dice.random_range(0..2) == 0);
     assert!(by_webhook.len() > EVENTS / 3 && by_queue.len() > EVENTS / 3);
@@ -141,7 +141,7 @@ async fn what_is_no_event_is_parked_from_the_queue_with_its_bytes_and_acked() {
     let id = parked["parked"][0]["id"].as_str().expect("one is parked").to_owned();
     let event = world.get(&world.operator(&format!("/v1/events/{id}"))).await;
     assert_eq!((&event["raw_encoding"], &event["raw"]), (&json!("base64"), &json!("/wAgbm90IGFuIGV2ZW50")));
-    // A poisoned frame holds back nobody.
+    // An unreadable frame holds back no other.
     bus.publish_event(&sign_up("e1", "C-1", "2026-10-01T12:00:00Z")).await;
     until("the next one took effect", async || {
         let state = world.sandbox_state().await;
@@ -177,7 +177,7 @@ async fn an_answer_that_is_lost_after_podero_acted_makes_nothing_twice() {
             let buildings = state["buildings"].as_array().expect("buildings").iter();
             let own = buildings.filter(|building| building["user_id"] == users[0]["id"]).count();
             assert_eq!(own, 1, "{operation} {kind}");
-            // What struck is gone; a rule that did not strike would make this test say nothing.
+            // The rules that struck are gone; a rule that did not strike would make this test say nothing.
             let calls = event["calls"].to_string();
             assert!(calls.contains("unknown: ") || calls.contains("unsent: "), "{operation} {kind}: {calls}");
         }

@@ -1,4 +1,4 @@
-//! Whose an event's identity is: its source's. What was stored before identities had a source counts for each.
+//! An event's identity belongs to its source. An event stored before identities had a source counts for each.
 
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::EventId;
@@ -162,7 +162,7 @@ async fn senders_do_not_use_up_the_ids_of_each_other() {
     let (status, answer) = send("crm", &churn).await;
     assert_eq!((status, &answer["type"]), (403, &json!("urn:podero-bridge:problem:type-not-allowed")), "{answer}");
     assert!(answer["detail"].as_str().is_some_and(|detail| detail.contains("customer.signed_up")), "{answer}");
-    // Whatever else is wrong with it, and whatever is no type at all.
+    // Other faults do not matter, nor that it is no type at all.
     let (status, _) = send("crm", &world::event("e3", "customer.churned", TIME, &json!({"customer_id": 7}))).await;
     assert_eq!(status, 403);
     let (status, _) = send("crm", &world::event("e4", "customer.unheard_of", TIME, &json!({}))).await;

@@ -25,7 +25,7 @@ const LINES: &str = "PODERO_BRIDGE_TEST_LINES";
 const LINES_DEFAULT: u64 = 20_000;
 const KILLS: u64 = 3;
 
-/// What the process that imports may have at most: three batches of 4 MiB, caches of its connections, and its code.
+/// Limit of the memory of the process that imports: three batches of 4 MiB, caches of its connections, and its code.
 const MEMORY_BYTES_MAX: u64 = 96 << 20;
 
 /// A mapping of a table of customers.
@@ -271,7 +271,7 @@ fn memory_peak(pid: u32) -> Option<u64> {
 #[tokio::test]
 async fn an_import_that_is_killed_goes_on_and_nothing_is_missing_or_there_twice() {
     let lines = servers::environment(LINES).map_or(LINES_DEFAULT, |text| text.parse().expect("a number"));
-    // Nobody works on it meanwhile.
+    // No bridge works on it meanwhile.
     let desk = Desk::new(&[("STORE__BACKLOG_MAX", &(2 * lines).to_string())]);
     write_lines(&desk.at("events.ndjson"), lines);
     let progress = desk.at("events.ndjson.import.json");
@@ -331,7 +331,7 @@ async fn an_import_that_is_killed_goes_on_and_nothing_is_missing_or_there_twice(
     assert_eq!((missing, twice, lanes), (0, 0, wanted));
     let rejected: Vec<u64> = desk.rejected("events.ndjson.rejected.ndjson").into_iter().map(|(line, _)| line).collect();
     assert_eq!(rejected, (1..=wrong).map(|nth| nth * WRONG_EVERY).collect::<Vec<_>>(), "each once, in order");
-    // What was committed and not written down: a batch for each kill, at most.
+    // Lines that were committed and not written down: a batch for each kill, at most.
     let number = |name: &str| -> u64 {
         let rest = said.split(name).nth(1).expect("a summary");
         rest.split(',').next().expect("a number").trim().parse().expect("a number")

@@ -168,7 +168,7 @@ async fn an_erasure_never_takes_a_claimed_customer(fixture: StoreFixture) {
     fixture.ends("C-1", parked()).await;
     let refused = erase(false).await.expect_err("it is in the way");
     assert_eq!(refused, InTheWay { unsettled: vec![(EventState::Parked, 2)], ..InTheWay::default() });
-    // Somebody works on it: not even by force.
+    // An applier works on it: not even by force.
     fixture.store.accept(vec![fixture.arrival("C-1", Happening::Churned)]).await.expect("the store is there");
     let claim = fixture.store.claim(Duration::from_secs(60)).await.expect("the store is there").expect("due");
     let refused = erase(true).await.expect_err("it is claimed");
@@ -189,7 +189,7 @@ async fn an_erasure_never_takes_a_claimed_customer(fixture: StoreFixture) {
     assert_eq!(saved, podero_bridge::store::Settled::Fenced);
 }
 
-/// An erased customer's late events are kept without content and a later sign-up is somebody new.
+/// An erased customer's late events are kept without content and a later sign-up is a new customer.
 async fn late_events_of_an_erased_customer_are_kept_without_content(fixture: StoreFixture) {
     let first = fixture.arrival("C-1", Happening::Churned);
     let late = fixture.arrival("C-1", Happening::SignedUp(Details::default()));
@@ -262,7 +262,7 @@ async fn what_arrives_during_an_erasure_is_erased_or_kept_without_content(fixtur
     assert!(fixture.store.claim(Duration::from_secs(60)).await.expect("the store is there").is_none());
 }
 
-/// A customer whom nobody knows is erased by force only, and one whom the watch knows is a customer.
+/// An unknown customer is erased by force only, and one whom the watch knows is a customer.
 async fn an_unknown_customer_is_erased_by_force_only(fixture: StoreFixture) {
     let erase = async |force| fixture.store.erase("C-1", &[], force).await.expect("the store is there");
     let refused = erase(false).await.expect_err("mistyped?");
@@ -296,7 +296,7 @@ async fn watch(fixture: &StoreFixture, customer: &str) {
     fixture.store.keep_roster(roster).await.expect("the store is there");
 }
 
-/// What a poll tells of a heat pump of C-1 that is lost.
+/// The observation of a heat pump of C-1 that is lost.
 fn lost_pump(fixture: &StoreFixture) -> Observed {
     let (user, heat_pump) = (Uuid::from_u128(1), Uuid::from_u128(2));
     let policy = WatchPolicy { disconnect_after: Duration::ZERO, disconnect_polls: 1, ..WatchPolicy::DEFAULT };
@@ -313,7 +313,7 @@ fn lost_pump(fixture: &StoreFixture) -> Observed {
     Observed { user, changes: vec![change], due_at: fixture.clock.now() }
 }
 
-/// A message that never became an event, as the doors hand it on.
+/// A message that never became an event, as the listeners hand it on.
 fn message(fixture: &StoreFixture, body: &str) -> Arrival {
     let id = EventId(fixture.clock.fresh_id());
     let reason = Reason::Untranslatable;
@@ -420,7 +420,7 @@ fn life(customer: &str, tag: &str) -> Vec<Value> {
     ]
 }
 
-/// The bytes of a SQLite file and what lies beside it.
+/// The bytes of a SQLite file and of the files next to it.
 fn bytes_of(folder: &Path) -> Vec<u8> {
     ["bridge.db", "bridge.db-wal"]
         .iter()
@@ -458,7 +458,7 @@ async fn lose_a_pump(world: &World) {
     world.patch_pump(&pump, &json!({"is_authenticated": false})).await;
 }
 
-/// A message that never became an event, and one of somebody whose id is longer.
+/// A message that never became an event, and one of a customer whose id is longer.
 async fn park_messages(world: &World, vhost: &str) {
     let bus = Bus::connect(vhost).await;
     let broken = json!({"specversion": "1.0", "id": "b1", "source": "/billing", "type": "customer.signed_up",
@@ -477,7 +477,7 @@ async fn park_messages(world: &World, vhost: &str) {
     .await;
 }
 
-/// What comes late or again brings nothing back; also not what the watch sees.
+/// Late and repeated messages bring nothing back; nor does the watch.
 async fn come_late(world: &World, life: &[Value]) {
     let again: Vec<_> = {
         let mut answers = Vec::new();
@@ -617,7 +617,7 @@ async fn what_was_forgotten_and_comes_again_changes_nothing_at_podero() {
 async fn the_command_erases_beside_a_running_bridge_and_says_what_is_in_the_way() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut environment = running::on_file(folder.path());
-    // As long as nobody was erased the key may change.
+    // Until a customer is erased the key may change.
     assert_eq!(Running::start(folder.path(), &["--sandbox"], &environment).terminate(), Some(0));
     environment.push(("STORE__ERASURE_KEY", "an-operators-erasure-key".into()));
     environment.push(("CHURN__DELETE", "soft-then-hard".into()));
@@ -750,7 +750,7 @@ async fn a_damaged_file_ends_the_start_with_what_to_do_and_is_left_as_it_is() {
     assert_eq!(Running::start(folder.path(), &["--sandbox"], &environment).terminate(), Some(0));
 }
 
-/// A large file does not hold the start up: it is checked beside the work, and ends the bridge all the same.
+/// A large file does not hold the start up: it is checked next to the work, and ends the bridge all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_damaged_file_ends_the_bridge_soon_after_its_start() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -794,7 +794,7 @@ impl Heard {
     }
 }
 
-/// Whether a text holds a value: digits within a longer number, as the microseconds of a moment, are none.
+/// Says whether a text holds a value: digits within a longer number, as the microseconds of a moment, are none.
 fn says(text: &str, value: &str) -> bool {
     let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
     text.match_indices(value).any(|(at, _)| {
@@ -815,7 +815,7 @@ const FAULTS: [&str; 5] = [
     r#"{"operation": "*", "kind": "status", "status": 429, "retry_after": 1, "times": 1}"#,
 ];
 
-/// What an operator may ask, also wrongly.
+/// Paths that an operator may ask for, also wrongly.
 const OPERATORS_PATHS: [&str; 9] = [
     "/metrics",
     "/v1/parked",
@@ -828,7 +828,7 @@ const OPERATORS_PATHS: [&str; 9] = [
     "/Quillfeather",
 ];
 
-/// Waits until nothing is pending, everything is published, and the poison is parked.
+/// Waits until nothing is pending, everything is published, and the unreadable messages are parked.
 async fn at_rest(http: &reqwest::Client, operator: &str) {
     until("everything has come to rest", async || {
         let text = http.get(format!("{}/metrics", operator)).send().await.ok()?.text().await.ok()?;
@@ -876,7 +876,7 @@ fn wrong_deliveries() -> Vec<(&'static str, &'static str, String)> {
     ]
 }
 
-/// Nothing personal is in logs, metrics, errors and notices, whatever happens.
+/// Nothing personal is in logs, metrics, errors and notices, in any case.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_personal_is_in_logs_metrics_errors_and_notices() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -900,7 +900,7 @@ async fn nothing_personal_is_in_logs_metrics_errors_and_notices() {
     };
     let fault = async |rule: Value| http.post(format!("{sandbox}/faults")).json(&rule).send().await.expect("an answer");
 
-    // Every way in which Podero can go wrong, while three lives are lived by one door and three by the other.
+    // All faults of Podero, while three lives arrive by webhook and three by the queue.
     for rule in FAULTS {
         fault(serde_json::from_str(rule).expect("JSON")).await;
     }

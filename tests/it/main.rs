@@ -18,7 +18,7 @@ mod chaos;
 mod clock;
 // The commands on a store.
 mod commands;
-// The webhook door and the operator's door.
+// The webhook endpoint and the admin API.
 mod doors;
 mod doubt;
 // Real input through the whole house.
@@ -29,9 +29,9 @@ mod file;
 mod fleet;
 // Files of events, through the real program: what becomes of each line, `kill -9`, and who goes first.
 mod import;
-// Input that nobody would send, by the million.
+// Input that no sender would send, by the million.
 mod fuzz;
-// What tests of the store share.
+// Code that tests of the store share.
 mod kit;
 // Keeping and forgetting.
 mod keeping;
@@ -39,7 +39,7 @@ mod keeping;
 mod outbound;
 // Its output, and its end.
 mod output;
-// What a message would become.
+// The rehearsal of a message.
 mod explain;
 // Every way in which Podero can go wrong, through the whole house.
 mod partner;
@@ -53,23 +53,23 @@ mod podero;
 mod presets;
 // The program as a process.
 mod process;
-// The queue's door: what it keeps, in which order, within which bounds.
+// The intake of the queue: what it keeps, in which order, within which bounds.
 mod queue;
-// How SQLite finds what statements ask for.
+// The plans by which SQLite finds what statements ask for.
 mod plans;
 // Parked messages that are read again.
 mod rereading;
-// What replicas share.
+// The knowledge that replicas share.
 mod replica;
 // Whose an event's identity is.
 mod identity;
-// Whether the store takes writes, what is said of it, and its end.
+// The store's writing: whether it can, what is said of it, and its end.
 mod writing;
 // A bridge as a process of its own.
 mod running;
 // The sandbox over real HTTP.
 mod sandbox;
-// What the documents for machines say, and whether it is so.
+// The documents for machines, held against the program.
 mod specs;
 // Senders that we did not write.
 mod senders;
@@ -77,7 +77,7 @@ mod senders;
 mod servers;
 // Seeded simulation of the whole inside.
 mod sim;
-// What survives, on SQLite and on PostgreSQL.
+// Rows that survive, on SQLite and on PostgreSQL.
 mod store;
 // Strangers at the listeners: requests that never end, are forged, or name invented addresses.
 mod strangers;

@@ -1,5 +1,5 @@
-//! A sender's own JSON through jq: both doors, the worked examples, the command that tries them, and programs that do not
-//! end, take all memory, or recurse without bottom.
+//! A sender's own JSON through jq: by webhook and by queue, the worked examples, the command that tries them, and programs that
+//! do not end, take all memory, or recurse without bottom.
 
 use serde_json::{Value, json};
 

@@ -116,7 +116,7 @@ fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     (reader, writer)
 }
 
-/// A log that nobody reads stops no work and says afterwards what is missing.
+/// A log without a reader stops no work and says afterwards what is missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_nobody_reads_stops_no_work() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -147,7 +147,7 @@ async fn a_log_that_nobody_reads_stops_no_work() {
     assert!(told.expect("a line says it once somebody reads") > 0);
 }
 
-/// A log that nobody reads is told while there is still room for its lines.
+/// A log without a reader is reported while there is still room for its lines.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocked_log_is_told_while_there_is_room_for_its_lines() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -248,7 +248,7 @@ fn a_second_signal_ends_a_command_that_is_stuck() {
     drop(reader);
 }
 
-/// Whether SIGHUP no longer ends the process: the lowest bit of the signals that it catches.
+/// Says whether SIGHUP no longer ends the process: the lowest bit of the signals that it catches.
 fn catches_hang_up(child: &Child) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it runs");
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("Linux shows it").trim();

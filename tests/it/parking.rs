@@ -1,4 +1,4 @@
-//! Parked work: what gets there, that it blocks nobody, and the ways out, for one event and for many.
+//! Parked work: the ways in, that it blocks no customer, and the ways out, for one event and for many.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -70,7 +70,7 @@ async fn a_retry_of_many_keeps_its_pace_also_when_two_drive_it(fixture: StoreFix
         fixture.clock.advance(Duration::from_millis(100));
         assert_eq!((step(&other).await, step(&fixture.store).await), (1, 0), "one each tenth of a second, by whomever");
     }
-    // Nobody drove it for an hour: it goes on at its pace, and does not catch up.
+    // No process drove it for an hour: it goes on at its pace, and does not catch up.
     fixture.clock.advance(Duration::from_secs(3_600));
     let after_a_pause = step(&fixture.store).await;
     assert!((1..=11).contains(&after_a_pause), "{after_a_pause} at once");
@@ -103,7 +103,7 @@ async fn a_retry_of_many_covers_what_was_parked_before_it_and_each_event_once(fi
     for (id, state) in [(first, "parked"), (other_reason, "parked"), (later, "parked")] {
         assert_eq!(fixture.state(id).await, state);
     }
-    // All, whatever the reason; a message that never became an event is not counted and stays.
+    // All, for any reason; a message that never became an event is not counted and stays.
     let retry = order(&fixture.store, None, 1_000).await;
     assert_eq!(retry.total, 3);
     while progress(&fixture.store, &retry.id).await.1 == "running" {
@@ -215,7 +215,8 @@ async fn parked_of(world: &World, reason: &str) -> Vec<Value> {
 /// Bytes that are kept of a message at most: `http.body_max`.
 const KEPT_MAX: usize = 4 << 10;
 
-/// Each is parked with what was sent. What was cut cannot be retried; the rest is read again, and parked again.
+/// Each is parked with the bytes that were sent. A message that was cut cannot be retried; the rest is read again, and parked
+/// again.
 async fn kept_with_their_bytes(world: &World, poison: &[(&str, &str, Vec<u8>)]) {
     for reason in ["untranslatable", "too_large"] {
         let mut kept = Vec::new();
@@ -241,7 +242,7 @@ async fn kept_with_their_bytes(world: &World, poison: &[(&str, &str, Vec<u8>)]) 
     }
 }
 
-/// An unreadable message on the queue is parked with its bytes, is told, and blocks nothing.
+/// An unreadable message on the queue is parked with its bytes, is reported, and blocks nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_message_is_parked_and_blocks_nothing() {
     let vhost = servers::fresh_vhost();
@@ -397,7 +398,7 @@ async fn send(http: &reqwest::Client, bridge: &Running, event: &Value) -> String
     answer["id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
 
-/// The command line sees and clears what is parked beside a running bridge and without one.
+/// The command line sees and clears parked events next to a running bridge and without one.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_clear_parked_events_with_and_without_a_bridge() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -442,7 +443,7 @@ async fn commands_clear_parked_events_with_and_without_a_bridge() {
         .await;
     };
     applied(&ids[0]).await;
-    // The rest by its reason, beside the bridge.
+    // The rest by its reason, next to the bridge.
     let output = command(&["parked", "retry", "--reason", "refused", "--per-second", "100", "--json"]);
     let retry: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!((&retry["retried"], &retry["state"]), (&json!(2), &json!("done")), "{retry}");

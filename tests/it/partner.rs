@@ -1,6 +1,6 @@
-//! Every way in which Podero, or the way there, can go wrong, through the whole house and over real HTTP: whatever
-//! happens to a call, each customer has exactly one living user and one building in the end, and each event the fate
-//! that the contract gives it.
+//! Every way in which Podero, or the way there, can go wrong, through the whole bridge and over real HTTP: no matter what happens
+//! to a call, each customer has exactly one living user and one building in the end, and each event the fate that the contract
+//! gives it.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -87,7 +87,7 @@ impl World {
         assert_eq!((users.len(), buildings.len()), (1, 1), "{what}: {users:?} {buildings:?}");
     }
 
-    /// What was ordered has struck; else a test would say nothing.
+    /// The ordered faults have struck; else a test would say nothing.
     async fn has_no_faults_left(&self, what: &str) {
         assert_eq!(self.get(&self.sandbox("/faults")).await, json!([]), "{what} did not strike");
     }
@@ -122,7 +122,7 @@ fn passing() -> Vec<Passing> {
         fault(json!({"kind": "half"}), "unknown: answer makes no sense"),
         fault(json!({"kind": "garbage"}), "unknown: answer makes no sense"),
         fault(json!({"kind": "latency", "latency_ms": 2_000}), "unknown: no answer in time"),
-        // It is carried out between the deadline and the time before which nobody looks again.
+        // It is carried out between the deadline and the next look at it.
         fault(json!({"kind": "slow", "latency_ms": 800}), "unknown: no answer in time"),
         status(408, "busy"),
         status(425, "busy"),
@@ -198,7 +198,7 @@ async fn a_refused_event_is_parked_and_a_retry_makes_it_good() {
         for status in [400, 405, 409, 422] {
             number += 1;
             let what = format!("{operation} {status}");
-            // An address that is taken, says the status; nobody has it, says the look-up that follows.
+            // The status says that an address is taken; the look-up that follows finds no user who has it.
             let reason = if what == "create_user 409" { "email_taken" } else { "refused" };
             let (id, customer) = (format!("e-{number}"), format!("C-{number}"));
             world.fault(&json!({"operation": operation, "kind": "status", "status": status, "times": 1})).await;
@@ -251,7 +251,7 @@ async fn a_pause_that_podero_asks_for_holds_events_and_polls_in_full() {
             })
             .collect();
         let struck_at = requests.iter().find(|(_, is_struck)| *is_struck).expect("it struck").0;
-        // What was on its way when the answer came is not asked in the pause.
+        // Calls that began before the answer came do not count.
         let begun = struck_at.plus(Duration::from_millis(300));
         let ended = struck_at.plus(Duration::from_secs(3));
         let in_pause = requests.iter().filter(|(at, _)| *at > begun && *at < ended).count();
@@ -291,7 +291,7 @@ async fn a_token_that_ends_early_costs_nothing() {
     world.bridge.stop().await;
 }
 
-/// A bridge that gives an event up after two seconds of failures, with somebody who listens to all it says.
+/// A bridge that gives an event up after two seconds of failures, with a listener to all its notices.
 async fn impatient(front: Option<(SocketAddr, SocketAddr)>) -> (World, Bus, crate::bus::Listener) {
     let vhost = tokio::task::spawn_blocking(servers::fresh_vhost).await.expect("a vhost");
     let settings = Settings {
@@ -503,12 +503,12 @@ async fn a_list_with_total_and_items_is_read_and_what_is_on_it_adopted() {
     world.bridge.stop().await;
 }
 
-/// What becomes of a connection.
+/// The end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// It reaches Podero.
     Through,
-    /// Reset while the request is being sent; nobody reads it.
+    /// Reset while the request is being sent; no reader gets it.
     ResetAtOnce,
     /// Reset once a request was read; Podero never sees it.
     ResetBeforePodero,
@@ -552,12 +552,12 @@ impl Front {
         *self.listening.lock().expect("whole") = Some(listening);
     }
 
-    /// After so many requests that reach Podero, the next one goes this way; those behind it reach Podero again.
+    /// After this number of requests that reach Podero, the next one goes this way; those behind it reach Podero again.
     fn next(&self, let_through: usize, way: Way) {
         *self.plan.lock().expect("whole") = (let_through, way);
     }
 
-    /// Nobody listens any more.
+    /// Stops listening.
     async fn close(&self) {
         let listening = self.listening.lock().expect("whole").take().expect("was open");
         listening.abort();

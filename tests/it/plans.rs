@@ -1,6 +1,6 @@
-//! How SQLite finds what each statement of the store asks for: by an index, or by reading a whole table, which gets slower with
-//! every row. Statements are read from the store's own files, so that none is forgotten; plans are made without statistics, as in
-//! the bridge, and are the same on every machine.
+//! The ways by which SQLite finds the rows of each statement of the store: by an index, or by reading a whole table, which gets
+//! slower with every row. Statements are read from the store's own files, so that none is forgotten; plans are made without
+//! statistics, as in the bridge, and are the same on every machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 
 use crate::tidy::{code, files};
 
-/// What reads a whole table or index, and why it may: the beginning of the statement, and the table.
+/// Statements that read a whole table or index, and why they may: the beginning of the statement, and the table.
 const MAY_SCAN: &[(&str, &str, &str)] = &[
     ("SELECT COALESCE(SUM(CASE WHEN (roster", "watched", "once an interval, after a list of all users"),
     ("UPDATE watched SET missed_lists", "watched", "the same"),
@@ -36,8 +36,8 @@ const MAY_SCAN: &[(&str, &str, &str)] = &[
     ("SELECT id, seen_at FROM replicas", "replicas", "a row for each replica"),
 ];
 
-/// What makes a table in memory or a sorter while it runs, and why it may. Each costs some 80 KiB that are taken and given
-/// back, which is more than all else that an event's statement does; the conditions of partial indexes make them as well.
+/// Statements that make a table in memory or a sorter while they run, and why they may. Each costs some 80 KiB that are taken and
+/// given back, which is more than all else that an event's statement does; the conditions of partial indexes make them as well.
 const MAY_MAKE_TABLES: &[(&str, &str)] = &[
     ("SELECT id FROM events WHERE lane = $1 AND change", "of an announced event"),
     ("UPDATE events SET state = 'superseded', reason", "the same"),

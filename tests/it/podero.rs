@@ -25,13 +25,13 @@ pub const ORG: Uuid = Uuid::from_u128(0xA);
 const USER: Uuid = Uuid::from_u128(0xB);
 const TOKEN_PATH: &str = "/oauth2/token/";
 
-/// How the mock treats one request.
+/// The mock's treatment of one request.
 #[derive(Clone)]
 pub enum Act {
     Answer(u16, Vec<(&'static str, String)>, String),
     /// These bytes, then the connection is closed.
     Raw(String),
-    /// Reads the request and closes without a word.
+    /// Reads the request and closes without an answer.
     Cut,
     /// Reads the request and never answers.
     Silence,
@@ -100,7 +100,7 @@ impl Mock {
         mock
     }
 
-    /// Nobody listens any more; connections that stand go on.
+    /// Stops listening; open connections go on.
     async fn close(&self) {
         let listening = self.listening.lock().expect("whole").take().expect("was open");
         listening.abort();
@@ -200,7 +200,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
     })
 }
 
-/// Whether the connection goes on.
+/// Performs an act; says whether the connection goes on.
 async fn perform(act: Act, stream: &mut TcpStream) -> bool {
     let (status, headers, body) = match act {
         Act::Answer(status, headers, body) => (status, headers, body),
@@ -247,7 +247,7 @@ struct World {
     _stop: oneshot::Sender<()>,
 }
 
-/// What the client told its observer.
+/// The reports of the client to its observer.
 #[derive(Clone, Default)]
 struct Ledger(Arc<Mutex<(Vec<String>, Vec<bool>)>>, Arc<Mutex<Vec<(Operation, Drift)>>>);
 
@@ -419,7 +419,7 @@ async fn a_refused_connection_is_unsent() {
     let last_words = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{token}");
     w.mock.token_then(Act::Raw(last_words)).then(Act::Cut);
     assert_eq!(within(w.ask(&create())).await, unknown("connection cut"));
-    // The token is at hand, no connection is left, and now nobody listens any more.
+    // The token is at hand, no connection is left, and now the mock listens no more.
     w.mock.close().await;
     assert_eq!(within(w.ask(&create())).await, unsent("no connection"));
     assert_eq!(w.ledger.requests(), ["create_user cut", "create_user connect"]);
@@ -465,7 +465,7 @@ async fn every_request_asks_for_no_coding_and_an_answer_in_one_says_so() {
     let reply = within(w.ask(&create())).await;
     assert!(matches!(&reply, Reply::Done(Done::UserCreated { .. })), "a byte order mark is passed over: {reply:?}");
     assert_eq!(w.client.unreadable(), None);
-    // A gateway's page that cannot be read is no word of the API either.
+    // A gateway's page that cannot be read is no answer of the API either.
     w.mock.then(Act::Answer(404, vec![("content-encoding", "br".to_owned())], "packed".to_owned()));
     let reply = within(w.ask(&find("C-1"))).await;
     assert!(matches!(&reply, Reply::Unknown { why } if why.contains("br")), "{reply:?}");
@@ -705,7 +705,7 @@ async fn the_circuit_closes_on_probes_of_the_clients_own() {
     assert!(seen[10..].iter().all(|seen| (seen.method.as_str(), &seen.path) == ("GET", &path)));
 }
 
-/// A customer whose calls fail for ever holds nobody while a probe is answered.
+/// A customer whose calls fail for ever holds no other customer while a probe is answered.
 #[tokio::test]
 async fn a_customer_whose_calls_fail_for_ever_holds_no_other() {
     for (status, row) in [(500, 10), (403, 3)] {
@@ -733,7 +733,7 @@ async fn a_customer_whose_calls_fail_for_ever_holds_no_other() {
     }
 }
 
-/// A bridge that is refused holds everything and one customer that is holds nobody.
+/// A bridge that is refused holds everything and one customer that is holds no other.
 #[tokio::test]
 async fn a_refused_bridge_holds_everything_a_refused_customer_not() {
     let w = world(|_| {}).await;
@@ -773,7 +773,7 @@ async fn an_organisation_that_was_not_there_is_what_the_probe_looks_for() {
     let w = world(|_| {}).await;
     w.mock.then(answer(404, "{}"));
     assert_eq!(within(w.ask(&create())).await, Reply::Held { status: 404 });
-    // Nobody has that id in an organisation that is there, nor in one that is not.
+    // The id is unknown in an organisation that is there, and in one that is not.
     for (status, is_open) in [(404, true), (200, false)] {
         w.clock.advance(Duration::from_secs(60));
         w.mock.then(answer(status, "[]"));
@@ -782,7 +782,7 @@ async fn an_organisation_that_was_not_there_is_what_the_probe_looks_for() {
     }
 }
 
-/// No probe falls into a pause and after one that nobody ended it shows the end.
+/// No probe falls into a pause and after one that no answer ended it shows the end.
 #[tokio::test]
 async fn no_probe_falls_into_a_pause() {
     let w = world(|_| {}).await;

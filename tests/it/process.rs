@@ -192,7 +192,7 @@ fn port_that_says(greeting: &'static [u8]) -> u16 {
         for stream in listener.incoming() {
             let mut stream = stream.expect("a connection");
             let mut asked = [0; 8];
-            // How it ends is the other side's matter.
+            // The end is the other side's matter.
             let _ = stream.read(&mut asked).and_then(|_| stream.write_all(greeting));
             let _ = stream.shutdown(std::net::Shutdown::Write);
             let _ = stream.read_to_end(&mut Vec::new());

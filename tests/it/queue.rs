@@ -1,4 +1,4 @@
-//! The queue's door: what is kept of messages that never become events and when two of them are one; the order and the
+//! The intake of the queue: what is kept of messages that never become events and when two of them are one; the order and the
 //! bounds of what waits.
 
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ use crate::world::{Database, Settings, World, event, sign_up, until};
 
 const INBOUND: &str = "podero-bridge.inbound";
 
-/// The queue's door on a store.
+/// The intake of the queue on a store.
 fn frames(fixture: &StoreFixture) -> Frames {
     let inbox = Inbox {
         store: fixture.store.clone(),
@@ -82,10 +82,10 @@ async fn redelivered_is_the_one_that_is_there_and_equal_ones_are_several(fixture
         assert_eq!(frames.take(Frame { redelivered: true, ..frame("1") }).await, IntakeResult::Stored);
     }
     assert_eq!(rows(&fixture).await, 3);
-    // Redelivered, and never seen here: somebody else had it in hand.
+    // Redelivered, and never seen here: another consumer had it in hand.
     assert_eq!(frames.take(Frame { redelivered: true, ..frame("2") }).await, IntakeResult::Stored);
     assert_eq!(rows(&fixture).await, 4);
-    // What a sender names is one, also when the sender repeats it; another name is another one.
+    // A message with a sender's name is one, also when the sender repeats it; another name is another message.
     for name in ["m1", "m1", "m2"] {
         assert_eq!(frames.take(Frame { message_id: Some(name.to_owned()), ..frame("1") }).await, IntakeResult::Stored);
     }
@@ -115,7 +115,7 @@ async fn what_is_no_event_has_a_bound_beyond_which_it_stays_in_the_queue(fixture
     let event = sign_up("e1", "C-1", "2026-10-01T12:00:00Z").to_string().into_bytes();
     let structured = Some("application/cloudevents+json".to_owned());
     assert_eq!(frames.take(Frame { body: event, content_type: structured, ..frame("3") }).await, IntakeResult::Stored);
-    // Skipped, they are counted no more. What may still be retried stays.
+    // Skipped, they are counted no more. Messages that may still be retried stay.
     let refused = Fate::Parked { reason: Reason::Refused, detail: "create_user 422".to_owned() };
     fixture.settle_head(refused).await;
     assert_eq!(fixture.store.skip_unreadable(Some(Reason::TooLarge)).await.expect("the store is there"), 0);
@@ -259,7 +259,7 @@ async fn binary_mode_messages_with_equal_bodies_are_separate_rows() {
     world.bridge.stop().await;
 }
 
-/// Large messages of the next test, and what a bridge may need beside what lapin holds of them: the budget of bodies that
+/// Large messages of the next test, and what a bridge may need in addition to what lapin holds of them: the budget of bodies that
 /// are being worked on a few times over, the process itself, and what the allocator keeps.
 const LARGE: u64 = 120;
 const LARGE_BYTES: usize = 1_000_000;

@@ -72,7 +72,7 @@ impl One {
         within(self.replica.client.call(&delete(), None, EVENT)).await
     }
 
-    /// So many failures in a row that they may be Podero's.
+    /// Calls that fail in a row until the failures may be Podero's.
     async fn fail_until_suspicious(&self, mock: &Mock) {
         while self.replica.client.purpose().is_none() {
             mock.then(answer(500, ""));
@@ -85,7 +85,7 @@ impl One {
         self.replica.client.outlook()
     }
 
-    /// Notices that nobody has published yet.
+    /// Notices that no publisher has taken yet.
     async fn told(&self) -> Vec<Notice> {
         let store = &self.replica.store;
         let due = store.due_notices(Target::Amqp, 100, Duration::from_secs(60)).await.expect("the store answers");
@@ -312,7 +312,7 @@ async fn alone_on_sqlite_a_restart_neither_repeats_nor_forgets_what_was_told() {
     mock.then(Act::Answer(429, vec![("retry-after", "3600".to_owned())], String::new()));
     alone.ask().await;
     alone.sync().await;
-    // Time without a look does not make it blind: it is told after an interval of looks.
+    // Time without a look does not make it blind: it is published after an interval of looks.
     clock.advance(INTERVAL);
     for _ in 0..30 {
         alone.sync().await;
@@ -336,7 +336,7 @@ async fn alone_on_sqlite_a_restart_neither_repeats_nor_forgets_what_was_told() {
     clock.advance(Duration::from_secs(3_600));
     again.sync().await;
     assert_eq!(again.told().await, []);
-    // Nobody calls by himself: a probe shows that Podero answers.
+    // No call is due: a probe shows that Podero answers.
     clock.advance(Duration::from_secs(5));
     mock.then(answer(404, ""));
     again.probe().await;

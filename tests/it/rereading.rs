@@ -32,7 +32,7 @@ const MENDED: &str = r#"{type: $amqp.routing_key, data: {customer_id: .nr}}"#;
 
 const BODY_BYTES_MAX: usize = 1 << 10;
 
-/// The queue's door on a store, with a mapping and types of its own source.
+/// The intake of the queue on a store, with a mapping and types of its own source.
 fn frames(store: &Store, fixture: &StoreFixture, map: &str, types: &str) -> Frames {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("map.jq");

@@ -45,7 +45,7 @@ fn with(mut command: Command, environment: &Environment) -> Command {
     command
 }
 
-/// What a command printed.
+/// The output of a command.
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -60,7 +60,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `serve` with these arguments; returns when its doors are open. Its log is `bridge.log` in the folder.
+    /// Starts `serve` with these arguments; returns when its listeners are open. Its log is `bridge.log` in the folder.
     pub fn start(folder: &Path, arguments: &[&str], environment: &Environment) -> Self {
         let arguments: Vec<&str> = std::iter::once("serve").chain(arguments.iter().copied()).collect();
         let is_with_sandbox = arguments.contains(&"--sandbox");

@@ -22,7 +22,7 @@ use crate::world::{Database, Settings, World, sign_up, until};
 const TIME: &str = "2026-10-01T12:00:00Z";
 const STRUCTURED: &str = "application/cloudevents+json";
 
-/// What the SDK would send.
+/// A delivery as the SDK would send it.
 #[derive(Deserialize)]
 struct Made {
     door: String,
@@ -42,7 +42,7 @@ async fn post(world: &World, path: &str, headers: &[(&str, &str)], body: &str) -
     (status, answer.json().await.expect("JSON"))
 }
 
-/// Events made by the official SDK take effect in every mode of both doors.
+/// Events made by the official SDK take effect in every mode by webhook and by queue.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_of_the_official_sdk_take_effect_in_every_mode() {
     let made: Vec<Made> = serde_json::from_str(include_str!("../senders/cloudevents.json")).expect("it was made");
@@ -229,7 +229,7 @@ async fn tokens_are_changed_in_their_file_while_the_bridge_runs() {
     std::fs::write(&file, "the-second-token-of-two\n").expect("written");
     until("the second one is known", async || (send("the-second-token-of-two").await == 202).then_some(())).await;
     assert_eq!(send("the-first-token-of-two").await, 401);
-    // What cannot be used changes nothing, for as long as it takes to be looked at twice.
+    // A file that cannot be used changes nothing, for as long as two looks at it take.
     std::fs::write(&file, "").expect("written");
     podero_bridge::pump::sleep(Duration::from_secs(11)).await;
     assert_eq!(send("the-second-token-of-two").await, 202);

@@ -64,8 +64,8 @@ impl Broker {
         self.0.run("rabbit-stop");
     }
 
-    /// SIGKILL: connections break without a word. Returns when the node is gone. A quorum queue that was declared in the
-    /// last three seconds delays the kill until it is that old, since RabbitMQ 3.10 would lose it.
+    /// SIGKILL: connections break without a farewell. Returns when the node is gone. A quorum queue that was declared in the last
+    /// three seconds delays the kill until it is that old, since RabbitMQ 3.10 would lose it.
     pub fn kill(&self) {
         self.0.run("rabbit-kill");
     }
@@ -151,7 +151,7 @@ fn shared() -> &'static Path {
             return PathBuf::from(directory);
         }
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-servers");
-        // Idempotent, and exclusive between processes: whoever comes second finds them up.
+        // Idempotent, and exclusive between processes: the second one finds them up.
         script("start", &directory, &[]);
         directory
     })

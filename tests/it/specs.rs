@@ -52,7 +52,7 @@ fn validator(schema: &Value) -> Validator {
     options.build(schema).expect("a valid schema")
 }
 
-/// What goes out, by its type.
+/// Schemas of outgoing events, by their type.
 static NOTICES: LazyLock<BTreeMap<String, Validator>> = LazyLock::new(|| {
     let schemas = spec::documents().into_iter().filter_map(|(path, schema)| {
         let name = path.strip_prefix("schemas/")?.strip_suffix(".json")?.to_owned();
@@ -254,7 +254,7 @@ fn answer_validator(document: &Value, schema: &Value) -> Validator {
     validator(&schema)
 }
 
-/// What may stand in a path or a query.
+/// A text that may stand in a path or a query.
 fn any_text(known: &[String], dice: &mut StdRng) -> String {
     let odd = [
         "",

@@ -101,7 +101,7 @@ impl LaneFixture {
         open(&self.url, &[Target::Amqp], &self.clock).await
     }
 
-    /// What happened to a customer `time` seconds after the start, arriving now.
+    /// An event of a customer `time` seconds after the start, arriving now.
     fn arrival(&self, customer: &str, time: i64, happening: Happening) -> Arrival {
         let id = EventId(self.clock.fresh_id());
         let event = Event {
@@ -340,10 +340,10 @@ async fn a_later_word_replaces_what_waits_for_its_day(fixture: LaneFixture) {
     // Another day.
     let second = fixture.accept(announced(20, moved("main"))).await;
     assert_eq!(state(first).await, replaced(second));
-    // An older word that comes late is replaced already; the same word again is nobody's end.
+    // An older announcement that comes late is replaced already; the same one again ends no other.
     let late = fixture.accept(announced(15, moved("main"))).await;
     assert_eq!(state(late).await, replaced(second));
-    // A correction is no word about it, another home neither.
+    // A correction cancels nothing, and neither does another home.
     fixture.accept(fixture.arrival("C-1", 30, updated())).await;
     for id in [second, cabin, leaving] {
         assert_eq!(state(id).await, scheduled());
@@ -352,7 +352,7 @@ async fn a_later_word_replaces_what_waits_for_its_day(fixture: LaneFixture) {
     assert_eq!((state(cabin).await, state(off).await.0), (replaced(off), "applied".to_owned()));
     let vain = fixture.accept(fixture.arrival("C-1", 31, called_off("cabin"))).await;
     assert_eq!(state(vain).await.0, "superseded");
-    // A word that was said before is none, whenever it comes.
+    // A cancellation from before is none, whenever it comes.
     fixture.accept(fixture.arrival("C-1", 5, called_off("main"))).await;
     assert_eq!(state(second).await, scheduled());
     // One whose day has come and that was not begun is called off as well; one that is begun is finished.
@@ -637,7 +637,7 @@ fn watch() -> WatchPolicy {
     WatchPolicy { disconnect_after: Duration::ZERO, disconnect_polls: 1, ..WatchPolicy::DEFAULT }
 }
 
-/// What a poll of user 1, customer C-1, tells about a pump that has lost its connection.
+/// The observation of a pump of user 1, customer C-1, that has lost its connection.
 fn lost(fixture: &LaneFixture, pump: u128, before: Option<&PumpRecord>) -> PumpChange {
     let observation = Observation {
         heat_pump: Uuid::from_u128(pump),
@@ -817,7 +817,7 @@ async fn open_alerts(fixture: &LaneFixture) -> Vec<PumpView> {
     fixture.store.heat_pumps(filter).await.expect("the store is there")
 }
 
-/// A poll that was begun and not written down is somebody else's after so long.
+/// Lease of a poll: after it a poll that was begun and not written down is another replica's.
 const POLL_LEASE: Duration = Duration::from_secs(90);
 
 async fn users_due(fixture: &LaneFixture, limit: usize) -> Vec<u128> {
@@ -970,7 +970,7 @@ async fn what_somebody_else_saw_first_stands(fixture: LaneFixture) {
     assert_eq!((due.len(), due[0].topic), (1, Topic::HeatPumpDisconnected));
     fixture.mark(&due[0], PublishOutcome::Published).await;
     let seen = fixture.store.due_users(1, POLL_LEASE).await.expect("the store is there").remove(0).seen.remove(0);
-    // Two that read the same memory come to different ends: the first one's word stands, and is the only one told.
+    // Two that read the same memory come to different ends: the first one's result stays, and is the only one published.
     let stale = notice("heat-pump/7", Topic::HeatPumpDisconnected, "stale");
     let stale = PumpChange { notices: vec![stale], ..lost(&fixture, 7, Some(&seen)) };
     observe(&fixture, vec![retire(&seen, Resolution::Moved, fixture.clock.now())]).await;
@@ -1033,7 +1033,7 @@ async fn fleets_are_counted_and_an_outage_is_written_once(fixture: LaneFixture) 
         fixture.store.count_fleet(&maker("C"), now, now, &[&region]).await.expect("the store is there"),
         count(maker("C"), 0, 0)
     );
-    // What two read, one may write.
+    // One of two that read may write.
     let read = fixture.store.outages().await.expect("the store is there");
     let outage = Outage {
         scope: region,
@@ -1104,7 +1104,7 @@ async fn a_file_that_is_opened_again_holds_everything_and_releases_its_claims() 
     assert_eq!(fixture.state(id).await, "applied");
     assert_eq!(fixture.due().await.len(), 1, "what was not marked goes out again, at once");
     assert_eq!(users_due(&fixture, 10).await, [1], "a poll only reads: it is made again at once");
-    // What whoever died had sent may still be under way.
+    // Requests of a process that died may still be under way.
     let pause = Duration::from_secs(10);
     fixture.store.release_claims(pause).await.expect("the store is there");
     fixture.clock.advance(pause.saturating_sub(Duration::from_micros(1)));

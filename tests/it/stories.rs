@@ -1,8 +1,8 @@
-//! Generated input that knows its own end: what happens to many customers, how it arrives, and what Podero must hold
-//! when all of it has taken effect.
+//! Generated input that knows its own end: the events of many customers, their arrival, and the records that Podero must hold
+//! when all have taken effect.
 //!
-//! The ends are told by the stories themselves and not by the bridge's rules: this is the oracle of every test that
-//! lets much happen at once. It must never import a rule of the bridge.
+//! The stories themselves say the ends, not the bridge's rules: this is the oracle of every test that lets much happen at once.
+//! It must never import a rule of the bridge.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +16,11 @@ use crate::world::event;
 /// Pieces of every personal value that a story uses: none of them may be seen in a log.
 pub const PERSONAL: [&str; 6] = ["@example.com", "Anna", "Berta", "Hauptstrasse", "Neugasse", "Berichtigt"];
 
-/// What Podero must hold of one customer in the end.
+/// The records that Podero must hold of one customer in the end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expected {
     pub is_customer: bool,
-    /// How often the customer came back after a churn, each time as a new user.
+    /// The number of times the customer came back after a churn, each time as a new user.
     pub returns: usize,
     pub email: String,
     pub first_name: String,
@@ -54,7 +54,7 @@ impl Stories {
     }
 }
 
-/// One customer's story while it is told.
+/// One customer's story while it is written.
 struct Story<'a> {
     number: usize,
     customer: String,
@@ -156,7 +156,7 @@ pub fn as_delivered(mut events: Vec<Value>, dice: &mut StdRng) -> Vec<Value> {
     events
 }
 
-/// How what Podero holds differs from what the stories end with.
+/// Differences between what Podero holds and what the stories end with.
 #[derive(Debug, Default)]
 pub struct Differences {
     /// Customers with two living users, or with more users than they had reasons to be made.

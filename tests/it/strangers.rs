@@ -1,5 +1,5 @@
-//! Strangers at both listeners: connections and bodies that never end, forged signatures, invented addresses. Each test
-//! leaves the attack standing while others are served.
+//! Strangers at both listeners: connections and bodies that never end, forged signatures, invented addresses. Each test keeps the
+//! attack up while others are served.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -161,7 +161,7 @@ async fn a_signature_covers_the_bytes_as_they_were_sent() {
         (with_mark(&text), with_mark(&text), "identity", 202),
         (gzip(text.as_bytes()), text.clone().into_bytes(), "gzip", 401),
         (with_mark(&text), text.clone().into_bytes(), "identity", 401),
-        // A stranger is told nothing of the packing.
+        // A stranger learns nothing of the packing.
         (b"{}".to_vec(), b"[]".to_vec(), "br", 401),
     ] {
         let signature = sign(&signed);

@@ -223,7 +223,7 @@ fn fits_servicenow(trigger: &Value, opens: &Value, closes: &Value) {
     for (request, is_trigger) in [(opens, true), (closes, false)] {
         let [record] = &request["json"]["records"].as_array().expect("records")[..] else { panic!("one record") };
         for (name, value) in record.as_object().expect("fields") {
-            // What has no limit of its own is bounded by what an alert has: a link of Podero's has at most 8,000.
+            // A field without a limit of its own is bounded by what an alert has: a link of Podero's has at most 8,000.
             let max = if name == "additional_info" {
                 16_000
             } else if name == "description" {
@@ -369,7 +369,7 @@ impl Drop for Consumer {
     }
 }
 
-/// Cargo builds examples with the tests, but names their place to nobody.
+/// Cargo builds examples with the tests, but does not say where they are.
 fn example() -> PathBuf {
     let deps = std::env::current_exe().expect("this test");
     let folder = deps.parent().and_then(Path::parent).expect("the profile's folder");
@@ -448,7 +448,7 @@ async fn tickets_are_those_of_lost_pumps_after_repeats_and_a_kill() {
         (is_read && tool.pumps() == truth).then_some(())
     })
     .await;
-    // Killed with everything acknowledged, it reads nothing twice; and what is told next is told.
+    // Killed with everything acknowledged, it reads nothing twice, and reports the next alert.
     drop(restarted);
     let _again = Consumer::start(&vhost, &url, &state);
     away(&pumps[3], false).await;

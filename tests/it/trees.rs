@@ -95,7 +95,7 @@ async fn many_bodies_of_many_values_at_once_share_one_memory() {
         post(&bridge, "crm", (STRUCTURED, body))
     });
     let answers = join_all(sent).await;
-    // A slow machine may have no worker in time: that is told, too.
+    // A slow machine may have no worker in time: the answer says so, too.
     assert!(answers.iter().all(|(status, _)| [202, 503].contains(status)), "{answers:?}");
     let peak = bridge.memory_peak();
     eprintln!("20 bodies of {NEARLY_TOO_MANY} objects: at most {} MiB resident", peak >> 20);

@@ -22,7 +22,7 @@ heating_season = "none"
 const SILENCE: Duration = Duration::from_secs(6);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Many at once are told as one, and none of them may be told before that.
+/// Many at once are one outage, and no alert may be published before that.
 const ROLL_UP: &str = r#"
 [watch]
 interval = "1s"
@@ -46,7 +46,7 @@ struct Watched {
     pump: String,
 }
 
-/// A customer with a connected heat pump, and somebody who listens to alerts.
+/// A customer with a connected heat pump, and a listener to alerts.
 async fn watched() -> Watched {
     watched_with(HYSTERESIS).await
 }
@@ -312,7 +312,7 @@ async fn a_link_is_made_when_it_is_asked_for_and_opens_for_the_customer() {
     let url = link["url"].as_str().expect("a link");
     assert!(url.starts_with("https://connect.podero.invalid/cues/") && !url.contains("secret"), "{url}");
     assert!(link["expires_at"].is_string());
-    // Where there is no action, the older field will do; it is no secret, and does not end.
+    // Without an action the older field will do; it is no secret, and does not end.
     let older = json!({ "actions": [], "authorization_url": "https://connect.podero.invalid/authorize" });
     watched.world.patch_pump(&watched.pump, &older).await;
     let (status, link) = watched.link(&watched.pump, "").await;

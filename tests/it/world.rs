@@ -1,7 +1,7 @@
 //! A whole bridge inside a test: the real composition on free ports, with the sandbox as its Podero.
 //!
-//! Tests look at it as outsiders do: by HTTP at its doors and at the sandbox, by AMQP at its broker. Waiting is
-//! looking again until it is so, with a deadline that only a hang reaches.
+//! Tests look at it as outsiders do: by HTTP at its listeners and at the sandbox, by AMQP at its broker. A wait looks again until
+//! it is so, with a deadline that only a hang reaches.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -35,18 +35,18 @@ max = "1s"
 pub struct World {
     pub bridge: Bridge,
     pub http: reqwest::Client,
-    /// Where its Podero's controls are.
+    /// Address of its Podero's controls.
     controls: SocketAddr,
     _folder: tempfile::TempDir,
 }
 
-/// Where the store is.
+/// The place of the store.
 pub enum Database {
     Sqlite,
     Postgres(String),
 }
 
-/// What differs from [`BASE`].
+/// Differences from [`BASE`].
 #[derive(Default)]
 pub struct Settings {
     /// More TOML; sections that [`BASE`] does not have.
@@ -69,10 +69,10 @@ impl Settings {
     }
 }
 
-/// What no configuration says.
+/// Options that no configuration has.
 #[derive(Default)]
 pub struct Extra {
-    /// Bounds of the public door.
+    /// Bounds of the webhook listener.
     pub limits: Limits,
     /// The sandbox that is Podero, if it does not run inside the bridge.
     pub controls: Option<SocketAddr>,
@@ -108,7 +108,7 @@ impl World {
         Self::start_with(folder, url, settings, Extra::default()).await
     }
 
-    /// With bounds of the public door, or a Podero, of the test's own.
+    /// With bounds of the webhook listener, or a Podero, of the test's own.
     pub async fn start_with(folder: tempfile::TempDir, url: String, settings: Settings, extra: Extra) -> Self {
         let Extra { limits, controls } = extra;
         let mut environment = Strings::new();
@@ -137,7 +137,7 @@ impl World {
         format!("http://{}/_sandbox{path}", self.controls)
     }
 
-    /// Sends one event to the webhook door; the answer's status and body.
+    /// Sends one event to the webhook endpoint; the answer's status and body.
     pub async fn send(&self, event: &Value) -> (u16, Value) {
         self.post(&self.door("/v1/events"), "application/cloudevents+json", event.to_string()).await
     }

@@ -1,4 +1,4 @@
-//! Whether the store takes writes, what the bridge says of it meanwhile, and that a stop leaves one whole file.
+//! The store's writing: whether it takes writes, what the bridge says of it meanwhile, and that a stop leaves one whole file.
 
 use std::path::Path;
 use std::process::Command;
@@ -42,7 +42,7 @@ impl ProcessWorld {
         Self::of(Running::start(folder, &["--sandbox"], environment))
     }
 
-    /// The status, and whether the sender is told when to come again.
+    /// The status, and whether the answer says when to come again.
     async fn post(&self, kind: &str, body: String) -> (u16, bool) {
         let request = self.http.post(format!("{}/v1/events", self.bridge.door)).header("content-type", kind);
         let answer = request.body(body).send().await.expect("an answer");
@@ -65,7 +65,7 @@ impl ProcessWorld {
             .await;
     }
 
-    /// Whether the series is 1; `None`: it is absent.
+    /// The value of the series as a truth: 1 is true. `None`: it is absent.
     async fn metric(&self, name: &str) -> Option<f64> {
         let text = self.get("/metrics").await;
         text.lines().find_map(|line| line.strip_prefix(&format!("podero_bridge_{name} "))?.parse().ok())
@@ -282,7 +282,7 @@ async fn a_log_of_the_file_that_is_removed_alone_is_noticed() {
     assert_eq!(world.bridge.terminate(), Some(0));
 }
 
-/// One file has one bridge by whatever name and a removed file takes no events.
+/// One file has one bridge under every name and a removed file takes no events.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_file_has_one_bridge_by_whatever_name() {
     let folder = tempfile::tempdir().expect("a folder");

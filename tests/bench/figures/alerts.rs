@@ -1,4 +1,4 @@
-//! Alerts out: rows that wait, published with confirms and marked, beside a publisher that has no rows.
+//! Alerts out: rows that wait, published with confirms and marked, next to a publisher that has no rows.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Work that has piled up: the pace with a million pending events beside that with ten thousand, memory meanwhile, the start.
+//! Work that has piled up: the pace with a million pending events next to that with ten thousand, memory meanwhile, the start.
 
 use std::time::{Duration, Instant};
 
@@ -42,11 +42,11 @@ pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// While a large file is checked, what is pending is to stay: the target takes so long.
+/// Latency of the target, so that events stay pending while a large file is checked.
 const HELD_BACK_MS: u64 = 1_000;
 
-/// A small one is checked before the start. Whatever ends while the last that was held back is still under way is missing from
-/// the few.
+/// The same for a small file, which is checked before the start. Events that end while the last one that was held back is still
+/// under way are missing from the few.
 const FEW_HELD_BACK_MS: u64 = 20;
 
 async fn pace(bridge: &Process, target: &Control, held_back_ms: u64) -> anyhow::Result<f64> {

@@ -17,7 +17,7 @@ const SLOW_EVENTS: u64 = 6_000;
 const ROUNDS: u64 = 5;
 const SLOW_ROUNDS: u64 = 3;
 
-/// Where the slow Podero takes so long, and so many calls may be under way (the default of `podero.max_in_flight`).
+/// Latency of the slow Podero, and the limit of calls under way (the default of `podero.max_in_flight`).
 const LATENCY_MS: u64 = 50;
 const MAX_IN_FLIGHT: u64 = 64;
 
@@ -138,8 +138,7 @@ pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Where the time goes, by the threads that do it: the stages share the runtime's, the store and each connection to the broker
-/// have their own.
+/// The threads' shares of the time: the stages share the runtime's, the store and each connection to the broker have their own.
 async fn stages(track: &mut Track) -> anyhow::Result<Vec<Figure>> {
     let bridge = track.bridges.first().expect("there is one");
     let before = bridge.cpu()?;

@@ -11,7 +11,7 @@ use crate::target::Control;
 
 const EVENTS: u64 = 500;
 
-/// From a webhook's first byte to its call's arrival, beside two flushes: one for "accepted", one for "begun".
+/// From a webhook's first byte to its call's arrival, next to two flushes: one for "accepted", one for "begun".
 pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     let folder = tempfile::tempdir_in(bench.folder)?;
     let process = Process::role("target", &["0"])?;

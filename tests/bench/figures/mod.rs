@@ -14,13 +14,13 @@ use serde::Serialize;
 
 use crate::process::Servers;
 
-/// What all figures are measured with.
+/// The means by which all figures are measured.
 pub(crate) struct Bench<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) servers: &'a Servers,
 }
 
-/// One line of the table: ours beside its limit, and their ratio, turn by turn.
+/// One line of the table: ours next to its limit, and their ratio, turn by turn.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figure {
     pub(crate) name: String,
@@ -28,7 +28,7 @@ pub(crate) struct Figure {
     pub(crate) ours: f64,
     pub(crate) limit: Option<f64>,
     pub(crate) ratio: Option<f64>,
-    /// What the ratio, or without a limit the figure, is to reach; `None`: for information.
+    /// The value that the ratio, or without a limit the figure, is to reach; `None`: for information.
     pub(crate) aim: Option<Aim>,
 }
 
@@ -76,7 +76,7 @@ impl Figure {
         Self { name: name.to_owned(), unit, ours, limit: None, ratio: None, aim }
     }
 
-    /// Whether the aim is met; `None` where there is none.
+    /// Says whether the aim is met; `None`: there is no aim.
     pub(crate) fn is_met(&self) -> Option<bool> {
         Some(self.aim?.is_met(self.ratio.unwrap_or(self.ours)))
     }

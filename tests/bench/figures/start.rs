@@ -44,7 +44,7 @@ pub(crate) async fn measure(
     ])
 }
 
-/// Resident, with nothing to do: the doors, the broker and the watch are on.
+/// Resident memory without work: the listeners, the broker and the watch are on.
 pub(crate) async fn idle(folder: &Path, broker: &str) -> anyhow::Result<Figure> {
     let process = Process::role("target", &["0"])?;
     let target = Control(process.address.clone());

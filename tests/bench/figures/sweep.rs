@@ -9,7 +9,7 @@ use crate::seed;
 use crate::target::{Control, PUMPS};
 
 const USERS: u64 = 50_000;
-/// Of a sweep: the first of it may have begun before the target was told to forget what came before.
+/// Users of a sweep that are counted: its first may have begun before the target was reset.
 const COUNTED: u64 = USERS / 10 * 9;
 const ROUNDS: usize = 3;
 /// Of the client.
@@ -21,7 +21,7 @@ pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     let process = Process::role("target", &[&USERS.to_string()])?;
     let target = Control(process.address.clone());
     let memory = see_all(&file, &target).await?;
-    // Everybody is due since the first run; the file is checked beside that.
+    // All users are due since the first run; the file is checked next to that.
     target.forget().await?;
     let bridge = watching(&file, &target, "10m")?;
     target.wait_for(USERS).await?;

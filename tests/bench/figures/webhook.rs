@@ -20,7 +20,7 @@ const TURN: Duration = Duration::from_secs(3);
 /// Before a turn counts: caches, connections, the pace of the writer.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Where both keep what they accept.
+/// The store in which both keep what they accept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kept {
     Sqlite,

@@ -15,10 +15,10 @@ use crate::world::until;
 
 /// Room for the store of a small run; a full one takes what it needs.
 const DISK_MIB: usize = 64;
-/// Senders that are told so before there is room again.
+/// Minimum of the refusals that senders get before there is room again.
 const REFUSALS_MIN: usize = 5;
 
-/// How a disk is made full.
+/// Ways of making a disk full.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Way {
     /// A file system of its own, filled by a file: `ENOSPC`, as on a full disk.
@@ -40,12 +40,12 @@ pub fn unshare() -> Option<Vec<String>> {
 /// The disk of the bridge under test.
 struct Disk {
     way: Way,
-    /// Where the bridge has its store, as the bridge sees it.
+    /// Folder of the bridge's store, as the bridge sees it.
     folder: PathBuf,
 }
 
 impl Disk {
-    /// What starts a bridge on this disk.
+    /// Program and arguments that start a bridge on this disk.
     fn through(&self) -> Vec<String> {
         let place = self.folder.display();
         let (mut words, script) = match self.way {
@@ -146,7 +146,7 @@ async fn full_disk(way: Way, scenario: &'static str) {
         assert_eq!(alive, 200);
         disk.free(pid);
     }
-    // On a full disk the log may have had room for all the rest: then there was nobody to refuse.
+    // On a full disk the log may have had room for all the rest: then no sender was refused.
     let had_room = way == Way::FileSystem && run.load.is_sent();
     assert!(run.load.refused.load(Ordering::Relaxed) > 0 || had_room, "no sender met the full disk");
     let said = run.ledger.integrity().await;

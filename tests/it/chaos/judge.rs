@@ -37,7 +37,7 @@ pub struct Run {
     follower: tokio::task::JoinHandle<()>,
 }
 
-/// What a run found.
+/// The findings of a run.
 #[derive(Debug, Default)]
 pub struct Figures {
     pub struck: u64,
@@ -88,7 +88,7 @@ impl Run {
         self.phase("at rest");
     }
 
-    /// Lets everything come to rest without faults, compares, prints the figures, and fails if anything is not as told.
+    /// Lets everything come to rest without faults, compares, prints the figures, and fails if anything differs from the stories.
     pub async fn end(mut self) -> Figures {
         self.arrive().await;
         self.follower.abort();
@@ -153,7 +153,7 @@ impl Run {
         self.wrong.push(line);
     }
 
-    /// Each effect that is to be told has its row; each row went out, and was heard.
+    /// Each effect with a notice has its row; each row went out, and was heard.
     async fn check_notices(&mut self, events: &[EventRow], notices: &[NoticeRow], figures: &mut Figures) {
         let told: BTreeSet<(&str, &str)> = notices.iter().map(|row| (row.event.as_str(), row.topic.as_str())).collect();
         for row in events.iter().filter(|row| row.state == "applied") {

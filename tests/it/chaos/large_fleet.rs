@@ -1,4 +1,4 @@
-//! Many heat pumps on one process: what it costs, and that a restart in the middle of a round skips nobody.
+//! Many heat pumps on one process: their cost, and that a restart in the middle of a round skips no user.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const PUMPS: usize = 2;
 /// Longer than a start and a round of the largest fleet take.
 const PATIENCE: Duration = Duration::from_mins(40);
 
-/// What a busy machine may be late by: what is held against the promise is that nobody is skipped for a round.
+/// Limit of a busy machine's delay: the promise is that no user is skipped for a round.
 const LATE_MAX: Duration = Duration::from_secs(20);
 
 fn number(name: &str, usual: usize) -> usize {
@@ -48,7 +48,7 @@ async fn polled_since(world: &ChaosWorld, micros: i64) -> (i64, i64) {
     (row.get(0), row.get(1))
 }
 
-/// A large fleet is watched within bounds and a restart in the middle of a round skips nobody.
+/// A large fleet is watched within bounds and a restart in the middle of a round skips no user.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_fleet_is_watched_within_bounds_across_a_restart() {
     let users = number("PODERO_BRIDGE_TEST_USERS", 200);

@@ -1,4 +1,4 @@
-//! What the store holds, read past the bridge: read-only, by short-lived connections.
+//! The rows of the store, read past the bridge: read-only, by short-lived connections.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::Value;
 use sqlx::{AnyConnection, Connection, Row, SqliteConnection};
 
-/// Where to look.
+/// Place to look at.
 pub struct Ledger {
     url: String,
     /// Makes the copy that is looked at, where the original is out of reach.
@@ -38,7 +38,7 @@ pub struct NoticeRow {
     pub state: String,
 }
 
-/// How far the work is.
+/// Progress of the work.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Progress {
     /// Events that came to an end, or wait for another one.
@@ -62,7 +62,7 @@ impl Ledger {
         Self::of(&format!("sqlite://{}", path.display()))
     }
 
-    /// Looks at a copy, which `renew` makes anew for every look.
+    /// Looks at a copy, which `renew` makes again for every look.
     pub fn of_copy(renew: impl Fn() -> PathBuf + Send + Sync + 'static) -> Self {
         sqlx::any::install_default_drivers();
         Self { url: String::new(), renew: Some(Box::new(renew)), looking: tokio::sync::Mutex::default() }
@@ -78,7 +78,7 @@ impl Ledger {
         }
     }
 
-    /// How Podero stands, as the replicas share it.
+    /// The health of Podero, as the replicas share it.
     pub async fn standing(&self) -> Value {
         let _looking = self.looking.lock().await;
         let mut connection = self.connect().await.expect("the store can be read");
@@ -150,7 +150,7 @@ impl Ledger {
     }
 }
 
-/// What `PRAGMA integrity_check` says of a SQLite file whose process is dead or frozen: of a copy, whose write-ahead log
+/// The answer of `PRAGMA integrity_check` about a SQLite file whose process is dead or frozen: of a copy, whose write-ahead log
 /// it takes up as the next start would, so that the original stays as the crash left it.
 pub async fn integrity(file: &Path, scratch: &Path) -> String {
     let copy = copy_of(file, scratch);

@@ -1,5 +1,4 @@
-//! The senders: billing systems that send the same again until they were told that it arrived, and remember what they
-//! were told.
+//! The senders: billing systems that send the same again until an answer says that it arrived, and remember the answers.
 //!
 //! Webhooks go out in batches and one by one; a part goes through RabbitMQ, published with confirms. Nothing is sent
 //! much faster than it is worked on, so that a blow at any moment meets arrivals and effects alike.
@@ -44,7 +43,7 @@ pub struct Load {
     /// Deliveries, repeats included.
     deliveries: usize,
     handed: AtomicUsize,
-    /// So many may go all the same.
+    /// Limit of deliveries that may go all the same.
     surge: AtomicUsize,
     surge_size: usize,
     told: Mutex<Told>,
@@ -55,12 +54,12 @@ pub struct Load {
     pub unanswered: AtomicUsize,
 }
 
-/// What the senders were told.
+/// The answers to the senders.
 #[derive(Default)]
 pub struct Told {
-    /// Ids that were answered 202 at the door, or confirmed by RabbitMQ.
+    /// Ids that were answered 202 by the webhook endpoint, or confirmed by RabbitMQ.
     pub taken: BTreeSet<String>,
-    /// How often an id was answered `accepted`, which is its first arrival: never twice.
+    /// The number of `accepted` answers to an id, which are for its first arrival: never two.
     pub accepted: BTreeMap<String, usize>,
     /// Answers that no sender should get.
     pub wrong: Vec<String>,
@@ -144,7 +143,7 @@ impl Load {
         }
     }
 
-    /// So many events have come to an end.
+    /// Notes the number of events that have come to an end.
     pub fn note(&self, done: usize) {
         self.done.store(done, Ordering::Relaxed);
     }
@@ -154,12 +153,12 @@ impl Load {
         self.is_over.store(true, Ordering::Relaxed);
     }
 
-    /// Lets some of it go whatever the backlog: a blow that comes now meets arrivals.
+    /// Lets some deliveries go beyond the backlog's limit: a blow that comes now meets arrivals.
     pub fn surge(&self) {
         self.surge.store(self.surge_size, Ordering::Relaxed);
     }
 
-    /// Lets one more of each sender go whatever the backlog.
+    /// Lets one more delivery of each sender go beyond the backlog's limit.
     pub fn trickle(&self) {
         self.surge.fetch_max(SENDERS, Ordering::Relaxed);
     }
@@ -169,7 +168,7 @@ impl Load {
         self.done.load(Ordering::Relaxed) as f64 / self.ids.len() as f64
     }
 
-    /// Whether everything that is not held has been handed to a sender.
+    /// Says whether everything that is not held has been handed to a sender.
     pub fn is_sent(&self) -> bool {
         self.parcels.lock().expect("not poisoned").is_empty() && self.frames.lock().expect("not poisoned").is_empty()
     }
@@ -234,7 +233,7 @@ impl Load {
             return false;
         }
         let Ok(answer) = answer.json::<Value>().await else {
-            // Cut in the middle: nobody knows what it said.
+            // Cut in the middle: the answer is unknown.
             self.unanswered.fetch_add(1, Ordering::Relaxed);
             return false;
         };

@@ -1,8 +1,8 @@
 //! The program as the world treats it: real processes that are killed, frozen and starved under load, a real RabbitMQ
 //! and a real PostgreSQL that go away and come back, and a Podero whose answers get lost.
 //!
-//! The bridge under test is looked at from outside only: its doors, its store, its log, what the sandbox (a process of
-//! its own) holds and what the bus heard. What must come out is told by [`crate::stories`].
+//! The bridge under test is looked at from outside only: its listeners, its store, its log, what the sandbox (a process of its
+//! own) holds and what the bus heard. [`crate::stories`] says what must come out.
 //!
 //! A seed repeats the input and the moments, counted in progress. It does not repeat the run to the instruction: real
 //! processes are scheduled by a real machine. A run prints its seed first.
@@ -15,7 +15,7 @@ mod disturb;
 mod world;
 // Everything right? The comparison at the end of a run.
 mod judge;
-// What the store holds, read past the bridge.
+// The rows of the store, read past the bridge.
 mod ledger;
 // The senders.
 mod load;
@@ -30,7 +30,7 @@ mod processes;
 mod servers;
 // Replicas do each thing once.
 mod sharing;
-// One customer's trouble is nobody else's.
+// One customer's trouble, which is no other's.
 mod slow_customer;
 
 use rand::rngs::StdRng;
@@ -43,17 +43,17 @@ pub use world::binary;
 
 use crate::servers::environment;
 
-/// How large a run is and what is done to it.
+/// Size of a run, and what is done to it.
 pub struct Plan {
     pub scenario: &'static str,
     pub seed: u64,
     pub events: usize,
     pub customers: usize,
-    /// How often something is killed, stopped or frozen.
+    /// Number of processes that are killed, stopped or frozen.
     pub blows: usize,
-    /// How likely each of Podero's answers is cut after it acted, and how likely it is a 500.
+    /// Probability that an answer of Podero is cut after it acted, and that it is a 500.
     pub trouble: f64,
-    /// How likely each of Podero's answers is a 429.
+    /// Probability that an answer of Podero is a 429.
     pub busy: f64,
 }
 
@@ -77,7 +77,7 @@ impl Plan {
         plan
     }
 
-    /// Dice for one purpose; the same for the same seed, whatever the other purposes roll.
+    /// Dice for one purpose; the same for the same seed, no matter what the other purposes roll.
     pub fn dice(&self, purpose: u64) -> StdRng {
         StdRng::seed_from_u64(self.seed.wrapping_add(purpose))
     }
@@ -97,7 +97,7 @@ fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
     Some(text.parse().unwrap_or_else(|_| panic!("PODERO_BRIDGE_TEST_{name}={text} is no number")))
 }
 
-/// What a run tells whoever watches it.
+/// Shows the progress of a run to the person who watches it.
 #[expect(clippy::print_stdout, reason = "a test that fails shows it, and tests/reliability shows it always")]
 pub fn say(line: &str) {
     println!("{line}");

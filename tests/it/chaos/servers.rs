@@ -17,7 +17,7 @@ use super::load::Load;
 use super::world::{ChaosWorld, Layout};
 use crate::servers::{Broker, Postgres};
 
-/// How long a server stays away: from a quick restart to longer than a first back-off.
+/// Limit of the time for which a server stays away: from a quick restart to longer than a first back-off.
 const AWAY_MS_MAX: u64 = 3_000;
 
 /// Runs something slow of a server on a thread of its own.

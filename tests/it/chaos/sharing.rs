@@ -18,7 +18,7 @@ use crate::world::until_within;
 
 /// `watch.interval` of this run.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Each user is polled so often while it is counted.
+/// Polls of each user while they are counted.
 const POLLS: usize = 4;
 /// Polling may lag on a busy machine; what must not be is that every replica polls everybody.
 const PATIENCE: Duration = Duration::from_secs(90);

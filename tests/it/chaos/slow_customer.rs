@@ -20,9 +20,9 @@ use crate::world::{event, sign_up, until};
 /// Between two sign-ups: far below what the bridge can do, as on a usual day. At its limit it would be measured how
 /// long the queue is, and not who waits for whom.
 const PACE: Duration = Duration::from_millis(15);
-/// The failing customer has been tried so often before the others come.
+/// Failures of the failing customer before the others come.
 const FAILURES_BEFORE: u64 = 4;
-/// How often the failing customer makes it look like an outage.
+/// Number of times that the failing customer makes it look like an outage.
 const SUSPICIONS: u64 = 3;
 /// A sign-up takes milliseconds; the circuit's shortest opening is a second.
 const QUIET_EFFECT_MAX: Duration = Duration::from_millis(900);
@@ -46,7 +46,7 @@ impl Street {
         assert_eq!(answer.status(), 202);
     }
 
-    /// Sends all events of a customer whose calls fail, and waits until they have done so often enough.
+    /// Sends all events of a customer whose calls fail, and waits for this number of failures.
     async fn let_fail(&self, customer: &str, failures: u64) {
         self.world.fault(&json!({"operation": "*", "kind": "status", "status": 500, "contains": customer})).await;
         self.send(&sign_up(&format!("{customer}-1"), customer, "2026-10-01T12:00:00Z")).await;
@@ -142,7 +142,7 @@ async fn in_a_quiet_hour_a_failing_customer_does_not_shut_the_door_to_podero() {
     };
     street.let_fail("C-failing", 1).await;
     for number in 0..SUSPICIONS {
-        // The failing customer's own look-ups are struck, and nobody else's are under way.
+        // The failing customer's own look-ups are struck, and no other's are under way.
         let before = probes().await;
         until("it was asked whose trouble it is", async || (probes().await > before).then_some(())).await;
         let id = format!("C-good-{number}");

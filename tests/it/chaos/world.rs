@@ -24,7 +24,7 @@ const ACTS_LATE_MS: u64 = 1_600;
 /// A bridge that finds its database in recovery, or a two-core machine busy with other tests.
 const START_TIME_MAX: Duration = Duration::from_secs(120);
 
-/// What differs from run to run.
+/// Differences between runs.
 #[derive(Default)]
 pub struct Layout {
     pub replicas: usize,
@@ -33,7 +33,7 @@ pub struct Layout {
     pub amqp: Option<String>,
     /// More keys, as environment variables without their prefix.
     pub keys: Vec<(&'static str, String)>,
-    /// What starts the bridge instead of a plain exec: a program and its first arguments.
+    /// Program and first arguments that start the bridge, instead of a plain exec.
     pub through: Vec<String>,
 }
 
@@ -87,7 +87,7 @@ impl ChaosWorld {
             ("PODERO__ORG_ID", value("podero.org_id")),
             ("PODERO__CLIENT_ID", value("podero.client_id")),
             ("PODERO__CLIENT_SECRET", value("podero.client_secret")),
-            // A lease is 50 s and five times this: what a killed replica held waits for so long.
+            // A lease is 50 s and five times this: work that a killed replica held waits for that time.
             ("PODERO__TIMEOUT", format!("{TIMEOUT_MS}ms")),
             ("PODERO__REQUESTS_PER_SECOND", "2000".to_owned()),
             ("RETRY__INITIAL", "100ms".to_owned()),
@@ -165,7 +165,7 @@ impl ChaosWorld {
         .await;
     }
 
-    /// A replica's doors; `None` while it is down or has not opened them yet.
+    /// A replica's listeners; `None` while it is down or has not opened them yet.
     pub fn doors(&self, number: usize) -> Option<Doors> {
         self.replicas[number]
             .running
@@ -178,13 +178,13 @@ impl ChaosWorld {
             .clone()
     }
 
-    /// The door that a load balancer would send the next request to.
+    /// The listener to which a load balancer would send the next request.
     pub fn next_door(&self) -> Option<String> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         Some(self.doors(turn % self.replicas())?.webhooks)
     }
 
-    /// What a replica's operator's door answers; `None` when it does not.
+    /// The answer of a replica's admin API; `None` when there is none.
     pub async fn look(&self, number: usize, path: &str) -> Option<(u16, String)> {
         let doors = self.doors(number)?;
         let answer = self.http.get(format!("{}{path}", doors.operator)).send().await.ok()?;
@@ -261,7 +261,7 @@ impl ChaosWorld {
         bad
     }
 
-    /// Ends that nobody asked for.
+    /// Ends that no test asked for.
     pub fn unasked_ends(&self) -> Vec<String> {
         self.watch_for_ends();
         self.ends_seen.lock().expect("not poisoned").clone()
@@ -297,7 +297,7 @@ impl ChaosWorld {
     /// Faults as the plan has them.
     pub async fn trouble(&self, plan: &Plan) {
         self.fault(&json!({"operation": "*", "kind": "drop_after", "probability": plan.trouble})).await;
-        // Nobody listens any more when Podero acts, and perhaps nobody is alive.
+        // The caller listens no more when Podero acts, and perhaps lives no more.
         let late = json!({"operation": "*", "kind": "slow", "latency_ms": ACTS_LATE_MS, "probability": plan.trouble});
         self.fault(&late).await;
         self.fault(&json!({"operation": "*", "kind": "status", "status": 500, "probability": plan.trouble})).await;
@@ -310,7 +310,7 @@ impl ChaosWorld {
         assert_eq!(answer.status(), 201, "{rule}");
     }
 
-    /// How often the rules in force have struck.
+    /// The number of strikes of the rules in force.
     pub async fn struck(&self) -> u64 {
         let rules = self.get("/faults").await;
         rules.as_array().expect("rules").iter().filter_map(|rule| rule["struck"].as_u64()).sum()
@@ -432,7 +432,7 @@ fn read_doors(stdout: ChildStdout, told: &Mutex<Option<Doors>>) {
     }
 }
 
-/// Whether every thread of a process is stopped, or gone (proc(5): the state follows the bracketed name).
+/// Says whether every thread of a process is stopped, or gone (proc(5): the state follows the bracketed name).
 fn stands_still(pid: u32) -> bool {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok()).all(|stat| {

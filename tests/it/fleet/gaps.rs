@@ -127,7 +127,7 @@ impl GapsWorld {
         change(&mut self.podero.0.lock().expect("whole"));
     }
 
-    /// Runs for `duration`, a step of `step` at a time. Returns each notice with the second at which it was told.
+    /// Runs for `duration`, a step of `step` at a time. Returns each notice with the second at which it was published.
     async fn run(&self, duration: Duration, step: Duration) -> Vec<(u64, Notice)> {
         let began = self.clock.now();
         let mut told = Vec::new();
@@ -213,7 +213,7 @@ async fn fleet_gaps_a_kill_tells_no_pump_alone_on_postgres() {
     a_kill_in_an_outage(Some(url), SECOND * 16).await;
 }
 
-/// 40 users, of whom 1 is lost and told.
+/// 40 users, of whom 1 is lost and has an alert.
 async fn with_an_alert(url: Option<String>) -> GapsWorld {
     let world = GapsWorld::open(url, 40, WatchPolicy::DEFAULT).await;
     world.run(MINUTE * 30, MINUTE).await;
@@ -269,7 +269,7 @@ async fn fleet_gaps_a_short_or_empty_list_stops_no_polls() {
         world.set(|shown| shown.unlisted = unlisted.collect());
         world.run(MINUTE * 11, MINUTE).await;
         world.set(|shown| shown.asked.clear());
-        // The loss of one whom the list lacks is told, in the usual time.
+        // The loss of one whom the list lacks has its alert, in the usual time.
         world.set(|shown| shown.lost.extend([20]));
         let told = world.run(MINUTE * 11, MINUTE).await;
         world.set(|shown| assert_eq!(shown.asked.len(), 40));
@@ -295,7 +295,7 @@ async fn fleet_gaps_many_who_are_really_gone_are_dropped_once_more_lists_say_so(
     world.set(|shown| assert!(shown.asked.keys().all(|user| *user > 30), "{:?}", shown.asked));
 }
 
-/// A user's pumps that are not shown once are not gone whatever the count is.
+/// A user's pumps that are not shown once are not gone at any count.
 #[tokio::test]
 async fn fleet_gaps_pumps_that_are_not_shown_once_are_not_gone() {
     let policy = WatchPolicy { disconnect_polls: 1, ..WatchPolicy::DEFAULT };

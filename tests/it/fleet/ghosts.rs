@@ -17,13 +17,13 @@ use uuid::Uuid;
 use super::world::World;
 use crate::world::until;
 
-/// Users with a heat pump each; whoever hangs never gets an answer, whoever panics takes the call down.
+/// Users with a heat pump each; the call of one who hangs never gets an answer, that of one who panics is taken down.
 #[derive(Clone)]
 struct Podero {
     users: Vec<Uuid>,
     hangs: BTreeSet<Uuid>,
     panics: BTreeSet<Uuid>,
-    /// What each is shown to have.
+    /// The observations shown of each.
     shown: Arc<Mutex<BTreeMap<Uuid, Vec<Observation>>>>,
 }
 

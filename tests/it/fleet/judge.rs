@@ -1,4 +1,4 @@
-//! Holds what was told against the truth, minute by minute.
+//! Holds the published alerts against the truth, minute by minute.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use super::world::{End, Kind, Minute, Pump, Weather, World};
 /// Looking at everybody takes a while.
 const LOOK_EVERY: Minute = 3;
 
-/// After a break the users are due all at once, and the budget takes so long for all of them.
+/// Time that the budget takes for all users, who are due at once after a break.
 const CATCH_UP: Minute = 8;
 
 /// A whole manufacturer that was away was away so lately that who is lost is still judged together with the others.
@@ -43,11 +43,11 @@ pub struct Judge {
     maker_alert: BTreeMap<usize, Uuid>,
     region_alert: Option<Uuid>,
     told_region: u32,
-    /// Outages of the world that were told.
+    /// Outages of the world that have an alert.
     told_outages: BTreeMap<usize, u32>,
     /// Since when a pump that is lost could be seen to be, without a break.
     seen_since: Vec<Option<Minute>>,
-    /// When it was lost lately, for so long that a poll must have seen it; and since when it is lost now.
+    /// Losses that lately lasted until a poll must have seen them; and since when it is lost now.
     losses: Vec<(Vec<Minute>, Option<Minute>)>,
     /// Since when a pump with an open alert could be seen to be well.
     well_since: Vec<Option<Minute>>,
@@ -56,7 +56,7 @@ pub struct Judge {
     patience: Minute,
     /// By topic and cause or resolution.
     counts: BTreeMap<String, u64>,
-    /// Losses that lasted long enough to be told.
+    /// Losses that lasted long enough for an alert.
     long_losses: u64,
     is_counted: Vec<bool>,
     slowest: Minute,
@@ -221,7 +221,7 @@ impl Judge {
         world.pumps.iter().filter(is_here).count() >= least
     }
 
-    /// Whether so many of its maker go that they must be one alert.
+    /// Says whether enough pumps of its maker go that they must be one alert.
     fn is_rolled_up(&self, world: &World, outage: usize) -> bool {
         let outage = &world.maker_outages[outage];
         let is_here = |pump: &&Pump| pump.maker == outage.maker && world.is_there(pump, world.minute);
@@ -336,7 +336,7 @@ impl Judge {
         Ok(())
     }
 
-    /// The alert of whoever is well, and could be seen to be, is resolved.
+    /// The alert of a pump that is well, and could be seen to be, is resolved.
     fn look_for_returns(&mut self, world: &World, minute: Minute, place: usize) -> Check {
         let pump = &world.pumps[place];
         let cause = self.alert[place].and_then(|alert| self.open.get(&alert)).map(|open| open.cause.as_str());
@@ -411,7 +411,7 @@ impl Judge {
         Ok(())
     }
 
-    /// What a document may quote.
+    /// Figures that a document may quote.
     pub fn report(&self, world: &World, requests: u64) {
         let (hours, pumps) = (u64::from(world.scale.minutes() / 60), u64::from(world.scale.pumps));
         let tenths = requests * 10 / (hours * pumps).max(1);

@@ -1,5 +1,5 @@
-//! A fleet with realistic lives and a truth that is known: real losses, flaps, frozen data, makers' and Podero's outages,
-//! rate limits, restarts of ours, customers who move and leave. What the watch tells is held against the truth.
+//! A fleet with realistic lives and a truth that is known: real losses, flaps, frozen data, makers' and Podero's outages, rate
+//! limits, restarts of ours, customers who move and leave. The alerts of the watch are held against the truth.
 //!
 //! One world, two bridges: [`pure`] is the core with its memory in a map, fast enough for a month of 20,000 heat pumps;
 //! [`shell`] is the real stage with the real store. `tests/fleet` runs the full size on a release build, `tests/run` a
@@ -27,7 +27,7 @@ trait Bridge {
     fn requests(&self) -> u64;
 }
 
-/// Lets the fleet live, and judges what was told of it. The error says when and what.
+/// Lets the fleet live, and judges the alerts. The error says the time and the fault.
 async fn judged(world: &mut World, bridge: &mut impl Bridge) -> Result<Judge, String> {
     let mut judge = Judge::new(world);
     for minute in 0..world.scale.minutes() {
@@ -40,7 +40,7 @@ async fn judged(world: &mut World, bridge: &mut impl Bridge) -> Result<Judge, St
     Ok(judge)
 }
 
-/// To whoever reads the figures; a test that passes shows them with `--nocapture`.
+/// Prints for the reader of the figures; a test that passes shows them with `--nocapture`.
 #[expect(clippy::print_stdout, reason = "figures of a run are for a person")]
 fn say(line: &str) {
     println!("{line}");

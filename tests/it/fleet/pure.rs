@@ -1,4 +1,4 @@
-//! The core alone: its memory in a map, its due times in a heap. What the stage and the store add is in [`super::shell`].
+//! The core alone: its memory in a map, its due times in a heap. [`super::shell`] has what the stage and the store add.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -86,7 +86,7 @@ impl Pure {
         next_poll(*id, is_suspect, now, self.dice.random(), &world.policy)
     }
 
-    /// What the appliers do when a churn or a move is complete.
+    /// Does the appliers' work when a churn or a move is complete.
     fn apply(&mut self, world: &World, now: Timestamp, told: &mut Vec<Notice>) {
         for (place, pump) in world.pumps.iter().enumerate() {
             let resolution = match pump.end {

@@ -27,7 +27,7 @@ struct Podero(Arc<Mutex<Shown>>);
 struct Shown {
     clock: Clock,
     weather: Weather,
-    /// What each user has, and where they live.
+    /// Heat pumps and ZIP code of each user.
     users: BTreeMap<Uuid, (Vec<Observation>, Zip)>,
     requests: u64,
 }
@@ -113,7 +113,7 @@ impl Shell {
         (shown.users, shown.weather) = (users, world.weather(minute));
     }
 
-    /// What was told since it was asked last.
+    /// Notices since the last call.
     async fn told(&self) -> Vec<Notice> {
         let mut told = Vec::new();
         loop {

@@ -125,7 +125,7 @@ impl WeekWorld {
         }
     }
 
-    /// One round of everything, and what was told in it.
+    /// One round of everything, and its notices.
     async fn round(&self) -> Vec<Notice> {
         self.clock.advance(ROUND);
         self.replica.probe_step().await;
@@ -140,7 +140,7 @@ impl WeekWorld {
     }
 }
 
-/// How Podero is for the next hours.
+/// Podero's behaviour in the next hours.
 fn mood(dice: &mut StdRng) -> (&'static str, Vec<Value>) {
     let rule = |kind: &str, probability: f64, more: Value| {
         let mut rule = json!({"operation": "*", "kind": kind, "probability": probability});
@@ -169,7 +169,7 @@ fn mood(dice: &mut StdRng) -> (&'static str, Vec<Value>) {
     }
 }
 
-/// A Podero that fails at random is told as blindness and nothing else.
+/// A Podero that fails at random is an alert of blindness and nothing else.
 #[tokio::test]
 async fn fleet_week_random_failures_are_told_as_blindness_alone() {
     let seed = seed();
@@ -184,7 +184,7 @@ async fn fleet_week_random_failures_are_told_as_blindness_alone() {
     let (mut blind, mut blind_times) = (None, 0);
     for hours in 0..days * 24 / 2 {
         let (name, rules) = mood(&mut dice);
-        // It ends well: whatever was told must be taken back.
+        // It ends well: every alert must be resolved.
         let is_last = hours + 1 == days * 24 / 2;
         world.faults(if is_last { &[] } else { &rules }).await;
         for _ in 0..2 * 3600 / ROUND.as_secs() {

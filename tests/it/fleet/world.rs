@@ -17,11 +17,11 @@ const DAY: Minute = 24 * HOUR;
 /// When the world begins.
 const START_SECONDS: i64 = 1_798_761_600;
 
-/// Everybody is well for so long before the end: whatever was opened must be closed by then. Longer than the window after
+/// Time before the end in which every pump is well, so that each alert can be resolved by then. Longer than the window after
 /// which a pump counts as stable again.
 const QUIET_END: Minute = 14 * HOUR;
 
-/// How large.
+/// Size of the world.
 #[derive(Debug, Clone, Copy)]
 pub struct Scale {
     pub pumps: u32,
@@ -75,7 +75,7 @@ pub struct MakerOutage {
     pub share: u32,
 }
 
-/// How Podero, or the bridge, is.
+/// State of Podero, or of the bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weather {
     Fine,
@@ -89,14 +89,14 @@ pub enum Weather {
     Down,
 }
 
-/// How a customer's time with us ends.
+/// End of a customer's time with us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     Stays,
     /// Announced a day ahead.
     Churns(Minute),
     Moves(Minute),
-    /// Somebody deletes the heat pump at Podero.
+    /// A user deletes the heat pump at Podero.
     Deleted(Minute),
 }
 
@@ -119,7 +119,7 @@ pub struct World {
     pub policy: WatchPolicy,
     pub pumps: Vec<Pump>,
     pub maker_outages: Vec<MakerOutage>,
-    /// A whole region, whoever made its heat pumps.
+    /// A whole region, with the heat pumps of all makers.
     pub region_outage: (u32, Episode),
     weather: Vec<(Episode, Weather)>,
     pub minute: Minute,
@@ -165,7 +165,7 @@ impl World {
         Self { scale, policy, pumps, maker_outages, region_outage, weather, minute: 0 }
     }
 
-    /// Nobody moves, and nobody leaves.
+    /// No customer moves, and none leaves.
     pub fn settle(&mut self) {
         for pump in &mut self.pumps {
             if matches!(pump.end, End::Churns(_) | End::Moves(_)) {
@@ -199,7 +199,7 @@ impl World {
         self.weather.iter().find(|(episode, _)| episode.holds(minute)).map_or(Weather::Fine, |(_, weather)| *weather)
     }
 
-    /// Whether Podero shows the heat pump.
+    /// Says whether Podero shows the heat pump.
     pub fn is_there(&self, pump: &Pump, minute: Minute) -> bool {
         match pump.end {
             End::Stays | End::Moves(_) => true,
@@ -207,7 +207,7 @@ impl World {
         }
     }
 
-    /// Whether its owner is moving or leaving within a day, or has left.
+    /// Says whether its owner is moving or leaving within a day, or has left.
     pub fn is_leaving(&self, pump: &Pump, minute: Minute) -> bool {
         match pump.end {
             End::Churns(at) | End::Moves(at) => minute + DAY > at,
@@ -215,7 +215,7 @@ impl World {
         }
     }
 
-    /// Whether it is really lost: what Podero would show of it on a good day says so.
+    /// Says whether it is really lost: what Podero would show of it on a good day says so.
     pub fn is_lost(&self, pump: &Pump, minute: Minute) -> bool {
         if !pump.was_connected {
             return false;
@@ -225,7 +225,7 @@ impl World {
         self.troubles(pump, minute).any(|episode| episode.kind != Kind::Frozen) || is_stale()
     }
 
-    /// Whether its data has really stopped, for however short a time: together with an outage of Podero's, which hides when
+    /// Says whether its data has really stopped, for however short a time. Together with an outage of Podero's, which hides when
     /// it stopped, that may look longer than it is, and is yet its own.
     pub fn is_silent(&self, pump: &Pump, minute: Minute) -> bool {
         self.age(pump, minute, false) >= pump.refresh
@@ -236,12 +236,12 @@ impl World {
         self.maker_outages.iter().position(|outage| outage.takes(pump) && outage.episode.holds(minute))
     }
 
-    /// Whether its region is away now.
+    /// Says whether its region is away now.
     pub fn is_in_region_outage(&self, pump: &Pump, minute: Minute) -> bool {
         self.region_outage.0 == pump.region && self.region_outage.1.holds(minute)
     }
 
-    /// Whether anything of its own is the matter with it around a minute.
+    /// Says whether anything of its own is the matter with it around a minute.
     pub fn has_own_trouble(pump: &Pump, from: Minute, to: Minute) -> bool {
         pump.episodes.iter().any(|episode| episode.from <= to && from < episode.to + 16)
     }
@@ -258,7 +258,7 @@ impl World {
         own.chain(makers).chain(region).filter(move |episode| episode.holds(minute))
     }
 
-    /// How old its state is; `with_weather`: as Podero shows it, which collects nothing while it is away.
+    /// Age of its state; `with_weather`: as Podero shows it, which collects nothing while it is away.
     fn age(&self, pump: &Pump, minute: Minute, with_weather: bool) -> Minute {
         let frozen = |at: Minute| {
             let own = self.troubles(pump, at).find(|episode| episode.kind == Kind::Frozen);
@@ -276,7 +276,7 @@ impl World {
         minute - last
     }
 
-    /// What Podero shows of it.
+    /// The observation that Podero shows.
     pub fn show(&self, pump: &Pump, minute: Minute) -> Observation {
         let is = |kind: Kind| self.troubles(pump, minute).any(|episode| episode.kind == kind);
         let is_lapsed = !pump.was_connected || is(Kind::Lapse);

@@ -1,4 +1,4 @@
-//! A message of RabbitMQ, from the values of its headers on: read as the consumer reads it, and as the queue's door does.
+//! A message of RabbitMQ, from the values of its headers on: read as the consumer reads it, and as the queue's intake does.
 
 use std::collections::BTreeMap;
 

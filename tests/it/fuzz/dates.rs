@@ -12,7 +12,7 @@ const ZONES: [&str; 6] =
 
 const FORMS: [&str; 6] = ["", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%y", "%Y-%m-%d %H:%M %z", "%Q%d%"];
 
-/// Texts to begin with, beside those of the senders' page.
+/// Texts to begin with, next to those of the senders' page.
 const TEXTS: [&str; 14] = [
     "2026-12-31T23:59:59.999999999Z",
     "20261231T235959+0100",
@@ -67,7 +67,7 @@ fn is_within(moment: Timestamp) -> bool {
     moment > EARLIEST && moment < LATEST
 }
 
-/// The year of what was read, or the one beside it (offsets), stands in the text; a number since 1970 has at least nine digits.
+/// Says whether the text has the year of the result, or one next to it (offsets). A number since 1970 has at least nine digits.
 fn says_its_year(text: &str, read: &str) -> bool {
     let year: i32 = read[..4].parse().expect("RFC 3339");
     let digits = text.bytes().filter(u8::is_ascii_digit).count();

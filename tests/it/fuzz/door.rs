@@ -117,7 +117,7 @@ impl Input for Sent {
     }
 }
 
-/// What the SDK would send, and the events of this file.
+/// Deliveries that the SDK would send, and the events of this file.
 fn corpus() -> Vec<Sent> {
     #[derive(Deserialize)]
     struct Made {
@@ -143,7 +143,7 @@ fn corpus() -> Vec<Sent> {
     corpus
 }
 
-/// Every field that somebody reads stands in one of them.
+/// Events that have every field with a reader.
 const EVENTS: [&str; 5] = [
     r#"{"specversion": "1.0", "id": "e1", "source": "/billing", "type": "customer.signed_up", "subject": "C-1",
         "time": "2026-10-01T12:00:00Z", "datacontenttype": "application/json", "data": {"customer_id": "C-1",
@@ -165,7 +165,7 @@ pub fn received_at() -> Timestamp {
     Timestamp::parse(RECEIVED_AT).expect("valid")
 }
 
-/// What a refusal is, without the values; and that it is one which can be sent.
+/// The kind of a refusal, without the values; and a check that it can be sent.
 pub fn place_of(problem: &Problem) -> String {
     assert!((400..600).contains(&problem.kind.status()));
     assert!(problem.errors.is_empty() != (problem.kind == ProblemKind::InvalidEvent), "{}", problem.line());

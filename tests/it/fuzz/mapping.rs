@@ -20,13 +20,13 @@ use super::mutator::Mutator;
 use super::{Input, MILLIS_MAX, Outcome, Target, WORKER_STACK_BYTES};
 
 const BOUNDS: OutputBounds = OutputBounds { outputs: 100, bytes: 2 << 20 };
-/// The interpreter is no parser of megabytes: a message as large as the door's bound may take its worker the two seconds
-/// that it has.
+/// Limit of a message: the interpreter is no parser of megabytes, so a message at the webhook's bound may take its worker the two
+/// seconds that it has.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
-/// Somebody wrote a program by hand.
+/// Limit of a program: a person wrote it by hand.
 const PROGRAM_BYTES_MAX: usize = 4 << 10;
 
-/// Programs beside the two examples: each helper by itself, over whatever is in the message.
+/// Programs next to the two examples: each helper by itself, over anything in the message.
 const HELPERS: [&str; 10] = [
     ".. | zip_code(5)?",
     ".. | zip_code?",
@@ -85,7 +85,7 @@ impl Input for Message {
 }
 
 fn map(message: &Message, programs: &[Program]) -> Outcome {
-    // As the door does: what is no JSON comes to no program.
+    // As the webhook endpoint does: a body that is no JSON comes to no program.
     if serde_json::from_slice::<IgnoredAny>(&message.body).is_err() {
         return Outcome::refused("no JSON");
     }
@@ -133,7 +133,7 @@ fn map(message: &Message, programs: &[Program]) -> Outcome {
     if is_accepted { Outcome::accepted(place) } else { Outcome::refused(place) }
 }
 
-/// Whatever message a program is given, it gives events or a fault.
+/// A program gives events or a fault for every message.
 #[test]
 fn fuzz_helpers_every_message_gives_events_or_a_fault() {
     let examples = ["billing", "crm"].map(example);
@@ -172,7 +172,7 @@ fn compiled(code: &str) -> Program {
     Program::compile("map.jq", code).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
-/// What programs are written of.
+/// Words of programs.
 const WORDS: [&[u8]; 56] = [
     b"|",
     b",",
@@ -251,12 +251,12 @@ impl Input for Code {
 /// To interpret a program costs more than to read an event, and to compile one far more.
 const HELPERS_SHARE: u64 = 4;
 const PROGRAMS_SHARE: u64 = 20;
-/// One program in so many that compile is also run, since each may take its two seconds.
+/// Share of the programs that compile that is also run, one in this many, since each may take its two seconds.
 const RUN_ONE_IN: u64 = 20;
 /// The worker's 2 s for a message, and its start, twice where it died; a machine may be busy.
 const RUN_MILLIS_MAX: u64 = 15_000;
 
-/// Whatever program a source has, its messages come to an end.
+/// Every program of a source brings its messages to an end.
 #[test]
 fn fuzz_programs_every_program_comes_to_an_end() {
     let mut corpus: Vec<Code> = codes().into_iter().map(Code).collect();

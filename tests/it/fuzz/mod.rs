@@ -1,5 +1,5 @@
-//! What anybody may send, by the million: no input makes a panic, takes its time without end, or memory without bound; none
-//! passes that a plain rule beside the code says must not.
+//! Input that any sender may send, by the million: no input makes a panic, takes its time without end, or memory without bound;
+//! none passes that a plain rule next to the code says must not.
 //!
 //! The mutator is our own. libFuzzer, and so cargo-fuzz, needs a compiler of the nightly channel, and the project has the
 //! stable one. In place of its coverage an input with a new outcome (a problem at another place, another kind of event)
@@ -32,8 +32,8 @@ use mutator::Mutator;
 
 /// Inputs of each target in the ordinary test command.
 const INPUTS: u64 = 20_000;
-/// What takes longer is taken for something without a bound. The slowest, of a megabyte, takes some hundred milliseconds in a
-/// debug build on a busy machine.
+/// Limit of the time for an input: a longer one would mean that there is no bound. The slowest, of a megabyte, takes some hundred
+/// milliseconds in a debug build on a busy machine.
 const MILLIS_MAX: u64 = 1_000;
 /// By so much the most memory that the process ever had may grow. The largest body, which has a megabyte, becomes some tens
 /// of megabytes of JSON values; under `cargo test` other tests share the process.
@@ -45,18 +45,18 @@ const JOINING_BYTES_MAX: usize = 4 << 10;
 const STACK_BYTES: usize = 2 << 20;
 const WORKER_STACK_BYTES: usize = 8 << 20;
 
-/// What a target is given.
+/// Input of a target.
 trait Input: Clone + Debug {
     /// One that came of this one, and perhaps of another.
     fn mutated(&self, other: &Self, mutator: &mut Mutator) -> Self;
-    /// How large it is.
+    /// Size of the input.
     fn bytes(&self) -> usize;
 }
 
-/// What came of an input.
+/// Result of an input.
 struct Outcome {
     is_accepted: bool,
-    /// Where it ended, without what it said.
+    /// Place of the end, without the text.
     place: String,
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 /// The default of `http.body_max`: more never comes to a parser.
 const BYTES_MAX: usize = 1 << 20;
 
-/// What parsers trip over.
+/// Words that parsers trip over.
 const WORDS: [&[u8]; 64] = [
     b"{",
     b"}",
@@ -76,7 +76,7 @@ const WORDS: [&[u8]; 64] = [
     b"2026-10-01t12:00:00.123456789012z",
 ];
 
-/// Values that mean something to somebody, or nearly so.
+/// Values that mean something to a reader, or nearly so.
 const TEXTS: [&str; 33] = [
     "",
     " ",
@@ -113,7 +113,7 @@ const TEXTS: [&str; 33] = [
     "-009999-01-01T00:00:00Z",
 ];
 
-/// Names of fields that somebody reads.
+/// Names of fields that a reader knows.
 const NAMES: [&str; 28] = [
     "specversion",
     "id",
@@ -160,7 +160,7 @@ impl Mutator {
         if end == 0 { 0 } else { self.dice.random_range(0..end) }
     }
 
-    /// Once in so many times.
+    /// True once in this number of times.
     pub fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
@@ -226,7 +226,7 @@ impl Mutator {
         bytes
     }
 
-    /// How often something is repeated: mostly a few times, seldom until the bound.
+    /// Number of repeats: mostly a few, seldom the bound.
     fn count(&mut self) -> usize {
         match self.below(512) {
             0 => self.below(BYTES_MAX / 4),

@@ -1,11 +1,11 @@
 //! Forgers. Each input is a delivery that was really signed, changed somewhere in headers or body, and checked with the
 //! right secrets or with changed ones.
 //!
-//! The rule beside the code, for each kind: it passes if and only if **what is signed** (id, time and body, or the text that
+//! The rule next to the code, for each kind: it passes if and only if **what is signed** (id, time and body, or the text that
 //! contains them, letter for letter) and the **signature** are those of an original, written in any of the ways that mean the
-//! same, and the time of signing is near. What means the same: blanks around a header's value, and after a prefix;
-//! hexadecimal digits in either case; Base64 in either alphabet, with or without padding; the order of signatures, and
-//! others next to the right one; the case of `Bearer` and `Basic`. The three headers of Standard Webhooks are of one family.
+//! same, and the time of signing is near. These mean the same: blanks around a header's value, and after a prefix; hexadecimal
+//! digits in either case; Base64 in either alphabet, with or without padding; the order of signatures, and others next to the
+//! right one; the case of `Bearer` and `Basic`. The three headers of Standard Webhooks are of one family.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ use super::mutator::Mutator;
 use super::{Input, Outcome, STACK_BYTES, Target};
 
 const NOW: i64 = 1_790_000_000;
-/// Of the bridge: so near a time of signing must be, and so many signatures are looked at.
+/// Tolerance for a time of signing, and limit of the signatures that the bridge looks at.
 const TOLERANCE_SECONDS: i64 = 300;
 const SIGNATURES_MAX: usize = 16;
 
@@ -205,7 +205,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Of the rule beside the code: what is signed, how its signature is written, and when it was signed, if that is told.
+/// Originals of the rule: what is signed, how its signature is written, and when it was signed, if that is said.
 type Originals = BTreeMap<(Kind, Vec<u8>), (Vec<String>, Option<i64>)>;
 
 /// A time of signing in one of the forms of senders.
@@ -290,7 +290,7 @@ fn unpadded(coded: &str) -> Option<String> {
     (coded.len() - bare.len() <= padding_max).then(|| bare.replace('-', "+").replace('_', "/"))
 }
 
-/// Whether it must pass, with the right secrets. `None`: a header is missing or unreadable.
+/// Says whether it must pass, with the right secrets. `None`: a header is missing or unreadable.
 fn must_pass(forged: &Forged, originals: &Originals) -> Option<bool> {
     let header = |name: &str| forged.headers.get(name).map(String::as_str);
     let original_of = |signed: Vec<u8>| originals.get(&(forged.kind, signed));
@@ -345,8 +345,8 @@ fn must_pass(forged: &Forged, originals: &Originals) -> Option<bool> {
     })
 }
 
-/// Whether the secret is the right one. An HMAC knows no difference between keys that differ in zero bytes at their end
-/// (RFC 2104); a key of ours may be written without its prefix.
+/// Says whether the secret is the right one. An HMAC knows no difference between keys that differ in zero bytes at their end (RFC
+/// 2104); a key of ours may be written without its prefix.
 fn is_right_secret(forged: &Forged) -> bool {
     let without_zeros = |bytes: &[u8]| {
         let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
@@ -386,7 +386,7 @@ fn check(forged: &Forged, originals: &Originals) -> Outcome {
     } else if matches!(forged.kind, Kind::Plain(_) | Kind::Timed(_) | Kind::Listed) {
         assert!(!passes, "it passes with another key");
     } else {
-        // What fits the other key, token or password of the demand, or the secret as it is now.
+        // The credentials that fit the other key, token or password of the demand, or the secret as it is now.
         let given = forged.headers.get("authorization").map(String::as_str).unwrap_or_default();
         let is_given = given.split_once(' ').is_some_and(|(_, rest)| {
             rest.trim() == forged.secret || unpadded(rest.trim()) == unpadded(&BASE64.encode(&forged.secret))

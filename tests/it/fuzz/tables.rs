@@ -1,5 +1,5 @@
-//! Files of events: tables as spreadsheets and scripts write them, and NDJSON. Whatever stands in one, each line is something,
-//! none is read twice, and a reader that comes back to a place finds what was behind it.
+//! Files of events: tables as spreadsheets and scripts write them, and NDJSON. In every file each line is something, none is read
+//! twice, and a reader that comes back to a place finds what was behind it.
 
 use std::io::{BufReader, Cursor};
 
@@ -171,7 +171,7 @@ fn read(table: &Table) -> Outcome {
     if is_read { Outcome::accepted(place) } else { Outcome::refused(place) }
 }
 
-/// Whatever file is imported, each line is something and none is read twice.
+/// Each line of every file is something and none is read twice.
 #[test]
 fn fuzz_tables_each_line_of_any_file_is_read_once() {
     let csv = |delimiter| Format::Csv { delimiter };

@@ -1,5 +1,5 @@
-//! Bytes with what is said of them: packed or not, in a charset or none. What comes out is UTF-8 within its bound, or a problem
-//! that names the form; and bytes that are UTF-8 already are never changed.
+//! Bytes with what is said of them: packed or not, in a charset or none. The result is UTF-8 within its bound, or a problem that
+//! names the form; and bytes that are UTF-8 already are never changed.
 
 use std::io::Write;
 
@@ -114,7 +114,7 @@ fn read(sent: &Sent) -> Outcome {
     }
 }
 
-/// Whatever bytes are sent, they become text within a bound or are told.
+/// All bytes become text within a bound or are reported.
 #[test]
 fn fuzz_text_any_bytes_become_bounded_text_or_are_refused() {
     let event = "{\"specversion\":\"1.0\",\"id\":\"e1\",\"data\":{\"customer_id\":\"Kü1\"}}";

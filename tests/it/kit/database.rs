@@ -33,7 +33,7 @@ impl TestDatabase {
 
 /// The state with which a scenario begins.
 pub trait Fixture: Sized {
-    /// How often each scenario runs, each time on a new database.
+    /// Number of runs of each scenario, each time on a new database.
     const RUNS: usize = 1;
 
     async fn open(database: TestDatabase, run: usize) -> Self;

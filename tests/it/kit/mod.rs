@@ -1,4 +1,4 @@
-//! What the tests of the store share: a database of one test, a store on it, and one scenario on both kinds of database.
+//! Code that the tests of the store share: a database of one test, a store on it, and one scenario on both kinds of database.
 
 mod database;
 mod store;

@@ -69,7 +69,7 @@ impl StoreFixture {
         id
     }
 
-    /// Settles whatever is due first.
+    /// Settles the event that is due first.
     pub async fn settle_head(&self, fate: Fate) {
         let claim = self.store.claim(LEASE).await.expect("the store is there").expect("something is due");
         let verdict = Self::verdict(&claim, fate, Vec::new());

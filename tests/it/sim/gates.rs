@@ -1,5 +1,4 @@
-//! Where an actor of the simulation waits for the world outside: every question stands here until the run decides
-//! what becomes of it.
+//! The gates at which an actor of the simulation waits for the world outside: every question stays here until the run decides it.
 //!
 //! A question knows who asked it. The run sets the asker before it polls an actor, since one actor may ask several
 //! things at once.
@@ -40,7 +39,7 @@ pub(super) enum Answer {
     HeatPumps(Vec<Observation>),
 }
 
-/// What an actor wants of the world outside.
+/// Wish of an actor to the world outside.
 pub(super) enum Wish {
     /// A call to Podero.
     Call { call: Asked, key: Option<Uuid>, until: Option<Timestamp>, reply: oneshot::Sender<Reply<Answer>> },

@@ -1,4 +1,4 @@
-//! What happens to the customers of a run, as upstream tells it; and the oracle: the pure fold of what was told.
+//! The lives of the customers of a run, as upstream sends them; and the oracle: the pure fold of what was sent.
 //!
 //! The fold is written from the contract's rules (§5: newest wins per fact, a churn buries what is older), apart from
 //! the bridge's own code.
@@ -128,12 +128,12 @@ impl Told {
         (self.time, arrival.to_owned())
     }
 
-    /// Whether it was announced ahead.
+    /// Says whether it was announced ahead.
     pub(super) fn is_announced(&self) -> bool {
         self.effective_at.is_some_and(|at| at > self.time)
     }
 
-    /// Whether a later word about it is one about the same change as this.
+    /// Says whether a later event is about the same change as this.
     pub(super) fn is_about_the_same(&self, other: &Self) -> bool {
         let change = |told: &Self| match &told.what {
             What::SignedUp { .. } | What::Churned | What::CalledOff { key: None } => Some(None),
@@ -143,7 +143,7 @@ impl Told {
         self.customer == other.customer && change(self).is_some() && change(self) == change(other)
     }
 
-    /// Whether its completion is told to the outside.
+    /// Says whether its completion is published.
     pub(super) fn is_news(&self) -> bool {
         matches!(self.what, What::SignedUp { .. } | What::Moved { .. } | What::Churned)
     }
@@ -220,10 +220,10 @@ fn address(dice: &mut StdRng) -> Address {
     [format!("Street {number}"), format!("0{number}067"), format!("Town {number}")]
 }
 
-/// Where an event stands in its customer's order: when it happened or takes effect, then arrival.
+/// Place of an event in its customer's order: when it happened or takes effect, then arrival.
 pub(super) type Stamp = (Timestamp, String);
 
-/// What must be true of one customer in the end.
+/// The state that one customer must have in the end.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct End {
     signed_up: Option<Stamp>,
@@ -268,7 +268,7 @@ impl End {
     /// Takes the next event in the order in which they took effect. `arrival` sorts by arrival.
     pub(super) fn fold(&mut self, told: &Told, arrival: &str) {
         let stamp = told.stamp(arrival);
-        // What was announced before the churn is off with it.
+        // A change that was announced before the churn is off with it.
         let is_off = told.is_announced() && !matches!(told.what, What::Churned);
         let buried_from = if is_off { told.said(arrival) } else { stamp.clone() };
         if self.churned.as_ref().is_some_and(|churned| *churned > buried_from) {
@@ -314,12 +314,12 @@ impl End {
         }
     }
 
-    /// Whether the customer is one in the end.
+    /// Says whether the customer is one in the end.
     pub(super) fn is_active(&self) -> bool {
         self.signed_up > self.churned
     }
 
-    /// What Podero's user must show, field by field.
+    /// The fields that Podero's user must show.
     pub(super) fn user(&self) -> Vec<(&'static str, String)> {
         let mut shown = Vec::new();
         shown.extend(self.email.iter().map(|(_, email)| ("email", email.clone())));
@@ -330,8 +330,8 @@ impl End {
         shown
     }
 
-    /// What the building of each home must show, field by field; and whether it may show an older size as well: a move
-    /// that comes later than what was told after it takes nothing away at Podero.
+    /// The fields that the building of each home must show; and whether it may show an older size as well: a move that comes
+    /// later than what was sent after it takes nothing away at Podero.
     pub(super) fn homes(&self) -> Vec<(Vec<(&'static str, String)>, bool)> {
         let of = |home: &Home| {
             let mut shown = Vec::new();

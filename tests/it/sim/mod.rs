@@ -1,7 +1,7 @@
 //! The seeded simulation: the whole inside of one to three bridges on one store, against the sandbox's own model and a
 //! broker in memory, in the worst of weathers; then calm, and the promises are checked.
 //!
-//! `PODERO_BRIDGE_TEST_SEEDS=10000` runs so many seeds, `PODERO_BRIDGE_TEST_SEED=7` runs one and shows its history.
+//! `PODERO_BRIDGE_TEST_SEEDS=10000` runs that number of seeds, `PODERO_BRIDGE_TEST_SEED=7` runs one and shows its history.
 //! docs/RELIABILITY.md says what it stands for, and which planted mistakes it found.
 
 mod gates;
@@ -24,7 +24,7 @@ use crate::servers::environment;
 const SEEDS: u64 = 200;
 /// Seeds in which a planted mistake must be noticed.
 const PLANTED_SEEDS: u64 = 30;
-/// What must strike in that many seeds, and how often at least: a weather that never comes finds nothing.
+/// Strikes that must come in that many seeds, and their minimum: a weather that never comes finds nothing.
 const STRIKES_MIN: [(&str, usize); 25] = [
     ("looked after by hand", 5),
     ("answered", 3_000),
@@ -49,7 +49,7 @@ const STRIKES_MIN: [(&str, usize); 25] = [
     ("admitted by the brake", 50),
     ("parked by the brake", 50),
     ("approved by hand", 30),
-    // Most customers here are about to move or to leave, and are not told; the fleet's simulation has the others.
+    // Most customers here are about to move or to leave, and have no alert; the fleet's simulation has the others.
     ("told: an alert", 5),
     ("told: an alert that ends", 5),
 ];

@@ -14,7 +14,7 @@ pub(super) struct Observer {
     pending: BTreeSet<String>,
     /// The event that was begun in each lane, under which fence.
     begun: BTreeMap<String, (String, i64)>,
-    /// How each event ended, in the order of ending; an event that is retried may end again.
+    /// The end of each event, in the order of ending; an event that is retried may end again.
     pub(super) ended: Vec<(String, String)>,
     known_ends: BTreeMap<String, (String, i64)>,
     /// Churns that the brake has parked once.
@@ -85,8 +85,8 @@ impl Observer {
                  WHERE older.lane = mine.lane AND older.state = 'pending' AND (older.time, older.id) < (mine.time, mine.id)",
             );
             let older = older.bind(&begun).fetch_all(&mut self.connection).await.expect("readable");
-            // One that was in hand until this commit may have begun to wait in it for a sign-up, which holds nobody, and
-            // have come to the end of its patience in it as well.
+            // One that was in hand until this commit may have begun to wait in it for a sign-up, which holds no other, and its
+            // time to wait may have ended in it as well.
             let may_have_waited = |id: &String, failures: i64| last.as_ref() == Some(id) && failures == 0;
             let known = older.iter().map(|row| (row.get::<String, _>(0), row.get::<i64, _>(1)));
             let mut known = known.filter(|(id, failures)| !may_have_waited(id, *failures)).map(|(id, _)| id);
@@ -126,8 +126,8 @@ impl Observer {
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
-    /// No more churns are admitted within any window than may be, and none is parked before as many were. How many were
-    /// admitted and parked since the last look.
+    /// Checks that no more churns are admitted within any window than may be, and that none is parked before as many were.
+    /// Returns how many were admitted and parked since the last look.
     pub(super) async fn look_at_brake(&mut self, brake: Brake, now: Timestamp) -> Result<(usize, usize), String> {
         let limit = usize::try_from(brake.limit(None)).expect("few");
         let mut news = (0, 0);
@@ -175,7 +175,7 @@ impl Observer {
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
-    /// The customer of an event and all that is known of them, unless somebody works on them.
+    /// The customer of an event and all that is known of them, unless an applier works on them.
     pub(super) async fn customer_of(&mut self, event: &str) -> Option<(String, String)> {
         let row = sqlx::query(
             "SELECT lane, customer FROM lanes WHERE claimed = 0 AND lane = (SELECT lane FROM events WHERE id = $1)",
@@ -200,7 +200,7 @@ impl Observer {
         row.get::<Option<i64>, _>(0).map(Timestamp::from_micros)
     }
 
-    /// What keeps the tables from being at rest; empty when nothing does.
+    /// The reason for which the tables are not at rest; empty when they are.
     pub(super) async fn unrest(&mut self) -> String {
         let mut told = Vec::new();
         for query in [

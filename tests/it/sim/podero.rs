@@ -22,14 +22,14 @@ const US: Actor = Actor::Client;
 
 pub(super) struct Podero {
     pub(super) world: World,
-    /// Whether it answers when it is asked for a user's buildings (no page describes the list).
+    /// True if it answers when it is asked for a user's buildings (no page describes the list).
     pub(super) lists_buildings: bool,
     /// Buildings by what they were made for.
     made_for: BTreeMap<(Uuid, BuildingKey, Stamp), Uuid>,
     /// Homes for which a building was made while the one that was made for them before was still there, each with its
     /// user and street. Right only if another home of the same look took the first.
     pub(super) made_again: Vec<(Uuid, String, String)>,
-    /// Heat pumps that ever were out of reach: no other may be told as lost.
+    /// Heat pumps that ever were out of reach: no other may be reported as lost.
     pub(super) lapsed: BTreeSet<Uuid>,
 }
 
@@ -184,7 +184,7 @@ impl Podero {
         mine.map(|there| (there.id, building_record(there))).collect()
     }
 
-    /// Somebody deletes the buildings of a customer that the bridge knows nothing of.
+    /// A user deletes the buildings of a customer that the bridge knows nothing of.
     pub(super) fn delete_unknown(&mut self, customer: &str, is_known: impl Fn(Uuid) -> bool) {
         let users: Vec<Uuid> = self.living(customer).map(|user| user.id).collect();
         for user in users {
@@ -202,7 +202,7 @@ impl Podero {
         assert!(made.is_ok() || matches!(made, Err(SandboxError::NotFound)), "{made:?}");
     }
 
-    /// Whether the heat pump is there, and its owner as well.
+    /// Says whether the heat pump is there, and its owner as well.
     pub(super) fn is_in_service(&self, pump: Uuid) -> bool {
         let owner = self.world.all_heat_pumps().find(|known| known.id == pump).map(|known| known.user_id);
         owner.is_some_and(|owner| self.world.all_users().any(|user| user.id == owner && !user.deleted))
@@ -217,7 +217,7 @@ impl Podero {
     }
 }
 
-/// What the bridge's bodies never deserve is told as a broken promise.
+/// A refusal that the bridge's bodies never deserve is a broken promise.
 fn refused(refusal: &SandboxError) -> Result<Refusal, String> {
     let kind = match refusal {
         SandboxError::NotFound => RefusalKind::NotFound,
@@ -252,7 +252,7 @@ fn shown(user: &User) -> UserFound {
     }
 }
 
-/// What Podero's user shows in the fields that the bridge writes.
+/// The fields of Podero's user that the bridge writes.
 pub(super) fn user_record(user: &User) -> Record {
     let fields = [
         Field::FirstName,

@@ -1,4 +1,4 @@
-//! What must be true when everything rests: the contract's promises, each against the world itself.
+//! The contract's promises, each held against the world itself when everything rests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,8 +32,8 @@ pub(super) async fn kept(run: &mut Run) -> Check {
         *run.strikes.entry("told on second thoughts").or_default() += 1;
     }
     let ends = fold(run, &events, &replaced, &["applied", "superseded"]);
-    // What was parked in the middle took effect in part, before the events that went by meanwhile; and whether a move
-    // goes to where the customer lives already depends on that.
+    // An event that was parked in the middle took effect in part, before the events that went by meanwhile; and that already
+    // decides whether a move goes to where the customer lives.
     let in_part = fold(run, &events, &replaced, &["applied", "superseded", "parked"]);
     for event in &events {
         let told = told.get(event.origin_id.as_str()).ok_or("nobody sent it")?;
@@ -81,7 +81,7 @@ pub(super) async fn kept(run: &mut Run) -> Check {
     alerts(run, &bodies)
 }
 
-/// What a later word replaced while it waited for its day is as if it had never been said.
+/// Events that a later one replaced while they waited for their day: they count as never sent.
 fn replaced(events: &[EventRow]) -> BTreeSet<String> {
     let replaced = events.iter().filter(|event| event.reason.as_deref() == Some(REPLACED));
     replaced.map(|event| event.id.clone()).collect()
@@ -101,8 +101,8 @@ fn fold(run: &Run, events: &[EventRow], replaced: &BTreeSet<String>, took_effect
     ends
 }
 
-/// Only what was announced is replaced, and only by a later word about the same change; a word that calls off nothing is
-/// none.
+/// Checks that only an announced event is replaced, and only by a later one about the same change. A cancellation that cancels
+/// nothing replaces none.
 fn is_replaced(told: &Told, row: &EventRow, rows: &[EventRow], run: &Run) -> Check {
     let mine = told.said(&row.id);
     let is_later_word = |other: &EventRow| {
@@ -182,7 +182,7 @@ fn podero_shows(run: &Run, customer: &str, end: &End) -> Check {
             None => return Err(format!("{customer} has no building that shows {home:?}: {buildings:?}")),
         }
     }
-    // The rest is nobody's home: Podero refused to delete it.
+    // The rest is no customer's home: Podero refused to delete it.
     buildings.retain(|(id, _)| !run.undeletable.contains(id));
     if run.deletes_buildings() && !buildings.is_empty() {
         return Err(format!("{customer} has {count} buildings for {} homes: {buildings:?}", homes.len()));
@@ -224,7 +224,7 @@ fn differs(record: &Record, wanted: &[(&'static str, String)]) -> Option<String>
     wanted.iter().find(differs).map(|(field, value)| format!("{field} is {:?}, not {value}", shown.get(field)))
 }
 
-/// The first field that shows what nothing says any more. A name is made up where none is told, and all live in one
+/// The first field that shows a value which no event says any more. A name is made up if none is known, and all live in one
 /// country.
 fn stale_in(record: &Record, wanted: &[(&'static str, String)]) -> Option<String> {
     let is_wanted = |field: &Field| wanted.iter().any(|(name, _)| *name == field.name());

@@ -31,15 +31,15 @@ use super::gates::{Gates, asking_as};
 
 /// The longest that one call can take in this world; the lease of a claim follows from it.
 const CALL_TIME_MAX: Duration = Duration::from_secs(40);
-/// Of that, the last request, and what nobody heard of is under way for no longer.
+/// The part of it for the last request. A request without an answer is under way for no longer.
 pub(super) const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// What an actor does.
+/// Task of an actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The webhook door with the delivery of this number.
+    /// Takes the delivery of this number at the webhook endpoint.
     Webhook(usize),
-    /// The queue's door with the delivery of this number.
+    /// Takes the delivery of this number from the queue.
     Frame(usize),
     Apply,
     Promote,
@@ -52,7 +52,7 @@ pub(super) enum Kind {
     Approve(EventId),
 }
 
-/// How an actor ended.
+/// End of an actor.
 #[derive(Debug, PartialEq)]
 pub(super) enum Done {
     Stepped,
@@ -70,7 +70,7 @@ pub(super) struct Actor {
     flag: Arc<Flag>,
 }
 
-/// Whether whatever the actor waits for has come.
+/// True once the thing that the actor waits for has come.
 struct Flag(AtomicBool);
 
 impl Wake for Flag {
@@ -100,7 +100,7 @@ impl Actor {
     }
 }
 
-/// What the operator of a run chose.
+/// Settings that the operator of a run chose.
 pub(super) struct Rules {
     pub(super) policy: Policy,
     pub(super) watch: WatchPolicy,
@@ -114,7 +114,7 @@ pub(super) struct Replica {
     watcher: Arc<Watcher<Gates>>,
     publisher: Arc<Publisher<ToBroker<Gates>>>,
     frames: Arc<Frames>,
-    /// Stopped by a signal: nothing of it goes on until it is told to.
+    /// True if stopped by a signal: nothing of it goes on until a signal lets it.
     pub(super) is_frozen: bool,
 }
 
@@ -278,7 +278,7 @@ fn frame(body: &str) -> Frame {
     }
 }
 
-/// Whether the door's answer would be a success.
+/// Says whether the answer to the delivery would be a success.
 async fn is_kept(inbox: &Inbox, delivery: Delivery) -> bool {
     let now = delivery.received_at;
     let verified = signature::verify(&Verify::None, delivery, now).expect("nothing is demanded");

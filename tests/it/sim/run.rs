@@ -29,26 +29,26 @@ use super::observer::Observer;
 use super::podero::Podero;
 use super::replica::{Actor, Done, Kind, REQUEST_TIME_MAX, Replica, Rules};
 
-/// How a run ended.
+/// End of a run.
 pub(super) struct Report {
     /// Everything that happened, in order: the same for the same seed.
     pub(super) history: Vec<String>,
     /// The first promise that was broken.
     pub(super) broken: Option<String>,
-    /// How often something struck: calls, publishes, crashes.
+    /// The number of strikes of each kind: calls, publishes, crashes.
     pub(super) strikes: BTreeMap<&'static str, usize>,
 }
 
-/// Bad weather lasts for so many actions, give or take.
+/// Length of the bad weather in actions, give or take.
 const ACTIONS: usize = 420;
 /// In calm, everything rests after fewer looks than this at what is due next.
 const ROUNDS_MAX: usize = 600;
 /// In calm, one round has fewer polls than this.
 const ROUND_POLLS_MAX: usize = 20_000;
-/// One customer's step holds one actor; so many at once make a bridge busy.
+/// Appliers that make a bridge busy: one customer's step holds one of them.
 const APPLIERS: usize = 3;
 
-/// What a broken promise ends with.
+/// Result of a check: the broken promise.
 pub(super) type Check = Result<(), String>;
 
 /// A mistake in the bridges that the oracle must notice.
@@ -74,7 +74,7 @@ impl Planted {
     }
 }
 
-/// How likely each kind of weather is in this run: drawn anew for each seed, so that some runs are all of one kind.
+/// Probability of each kind of weather in this run: drawn again for each seed, so that some runs are all of one kind.
 struct Weather {
     calm: u32,
     faults: Vec<(Fault, u32)>,
@@ -87,18 +87,18 @@ struct Weather {
     publish_fault: u32,
 }
 
-/// What may become of a call.
+/// Outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    /// Podero acted, and nobody heard of it.
+    /// Podero acted, and its answer was lost.
     ActedUnheard,
     /// Podero acted, and its answer comes late.
     Late,
     /// Podero acted, and answered with a page of HTML.
     Garbage,
-    /// Nobody heard of it, and it arrives within the time of a request.
+    /// The answer is lost, and the call arrives within the time of a request.
     ActsLater,
-    /// It did not arrive, and nobody knows.
+    /// It did not arrive, and the bridge does not know.
     Lost,
     /// It surely was not sent.
     Unsent,
@@ -144,7 +144,7 @@ impl Weather {
     }
 }
 
-/// A delivery on its way: an event and the door it takes.
+/// A delivery on its way: an event, by webhook or by queue.
 #[derive(Clone, Copy)]
 struct Sent {
     event: usize,
@@ -190,15 +190,15 @@ pub(super) struct Run {
     on_the_wire: Vec<OnTheWire>,
     pub(super) told: Vec<Told>,
     sent: Vec<Sent>,
-    /// Deliveries that nobody took yet.
+    /// Deliveries that no replica took yet.
     to_send: VecDeque<usize>,
-    /// Events whose sender was told that they are ours.
+    /// Events whose sender got the answer that they are ours.
     pub(super) accepted: BTreeSet<String>,
     /// Bodies that the broker has, by id.
     pub(super) published: BTreeMap<String, Vec<u8>>,
     /// The order in which the broker first had them.
     pub(super) first_published: Vec<String>,
-    /// Buildings that Podero would not delete: they stay, and are nobody's home.
+    /// Buildings that Podero would not delete: they stay, and are no customer's home.
     pub(super) undeletable: BTreeSet<Uuid>,
     pub(super) observer: Observer,
     history: Vec<String>,
@@ -374,7 +374,7 @@ impl Run {
     /// Polls one actor until it waits again, and takes what it ended with.
     async fn go_on(&mut self, place: usize) -> Check {
         let actor = &mut self.actors[place];
-        // The roster reads beside the writer, so nobody but the machine knows how often it waits: it goes on in one go.
+        // The roster reads next to the writer, so only the machine knows how often it waits: it goes on in one go.
         let done = if actor.kind == Kind::Roster {
             let replica = &mut self.replicas[actor.replica];
             let done = replica.run_through(actor, &self.gates).await;
@@ -417,7 +417,7 @@ impl Run {
         self.commit_of(replica).await
     }
 
-    /// Commits, and lets whoever waited for it go on; sometimes not all of them yet.
+    /// Commits, and lets the actors that waited for it go on; sometimes not all of them yet.
     async fn commit_of(&mut self, replica: usize) -> Check {
         self.replicas[replica].commit().await;
         self.observe().await?;
@@ -443,7 +443,7 @@ impl Run {
         }
     }
 
-    /// What the commit made visible keeps the promises that hold at every moment.
+    /// Checks that the commit keeps the promises that hold at every moment.
     async fn observe(&mut self) -> Check {
         let news = self.observer.look().await?;
         self.moves += news.len();
@@ -455,7 +455,7 @@ impl Run {
         Ok(())
     }
 
-    /// Whatever takes a customer away on behalf of a churn has a clearance, and is on disk.
+    /// Checks that a call that takes a customer away on behalf of a churn has a clearance on disk.
     async fn is_cleared(&mut self, call: &Asked, key: Option<Uuid>) -> Check {
         let Asked::Event(call) = call else { return Ok(()) };
         let takes_away = matches!(call, Call::DeleteUser { .. } | Call::PauseHeatPump { .. });
@@ -682,7 +682,7 @@ impl Run {
             2 => self.dice.random_range(40..400),
             3 => self.dice.random_range(400..1_200),
             4 => self.dice.random_range(1_200..20_000),
-            // Somebody sets the clock back.
+            // The clock is set back.
             _ => {
                 self.strike("clock set back");
                 let back = Duration::from_millis(self.dice.random_range(0..5_000));
@@ -728,7 +728,7 @@ impl Run {
         if self.looked_after(id, reason).await { self.begin(replica, kind).await } else { Ok(()) }
     }
 
-    /// Where the parking asks for it, somebody looks at Podero before they retry; `false`: not now.
+    /// Looks at Podero as a person does before a retry, if the parking asks for it; `false`: not now.
     async fn looked_after(&mut self, id: &str, reason: &str) -> bool {
         if reason != "building_in_doubt" {
             return true;
@@ -745,7 +745,7 @@ impl Run {
 
     // --- what goes wrong with us -----------------------------------------------------------------------------
 
-    /// The process dies: everything of it that is not on disk is gone. What it had sent may arrive all the same.
+    /// The process dies: everything of it that is not on disk is gone. Requests that it had sent may arrive all the same.
     async fn crash(&mut self) -> Check {
         let place = self.dice.random_range(0..self.replicas.len());
         self.note(format!("{place} crashes"));
@@ -773,7 +773,7 @@ impl Run {
     fn end_actor(&mut self, id: u64) -> Check {
         let Some(place) = self.actors.iter().position(|actor| actor.id == id) else { return Ok(()) };
         let actor = self.actors.remove(place);
-        // Nobody acknowledged it, so it comes again.
+        // It was not acknowledged, so it comes again.
         if let Kind::Webhook(number) | Kind::Frame(number) = actor.kind {
             self.to_send.push_front(number);
         }
@@ -846,7 +846,7 @@ impl Run {
                     still = 0;
                     self.advance(next.since(self.clock.now()))?;
                 }
-                // What the last round wrote may be due at once.
+                // Rows of the last round may be due at once.
                 Due::Now if still < 3 => {}
                 Due::Now => return Err(format!("stuck: {}", self.observer.unrest().await)),
                 Due::Never => match self.on_the_wire.iter().map(|late| late.arrives).max() {
@@ -891,7 +891,7 @@ impl Run {
         if !self.observer.unrest().await.is_empty() {
             return Ok(Due::Now);
         }
-        // A person looks after what is parked. What waited for a sign-up that never came is looked after once, and again
+        // A person looks after parked events. An event that waited for a sign-up that never came is looked after once, and again
         // whenever there is something else: that may be the sign-up.
         let mut is_any = false;
         let parked = self.observer.parked().await;
@@ -914,7 +914,7 @@ impl Run {
         Ok(if is_any { Due::Now } else { Due::Never })
     }
 
-    /// Whether old buildings are deleted in this run.
+    /// Says whether old buildings are deleted in this run.
     pub(super) fn deletes_buildings(&self) -> bool {
         self.rules.policy.old_building == OldBuilding::Delete
     }
@@ -955,8 +955,8 @@ fn rules(dice: &mut StdRng) -> Rules {
     Rules { policy, watch }
 }
 
-/// A brake in most runs, by a count: a share is counted beside the writer, and nobody but the machine knows how often that
-/// waits. Dice of its own leave the rest of a seed's weather as it is.
+/// A brake in most runs, by a count: a share is counted next to the writer, and only the machine knows how often that waits. Dice
+/// of its own leave the rest of a seed's weather as it is.
 fn brake(seed: u64) -> Option<Brake> {
     let mut dice = StdRng::seed_from_u64(seed ^ 0x00b4_a1e0);
     let window = Duration::from_secs([1_800, 6 * 3_600, 24 * 3_600][dice.random_range(0..3)]);
@@ -964,7 +964,7 @@ fn brake(seed: u64) -> Option<Brake> {
     (dice.random_range(0..4) > 0).then_some(brake)
 }
 
-/// Each event is sent once or more, by either door, more or less in the order in which things happened.
+/// Each event is sent once or more, by webhook or queue, more or less in the order in which things happened.
 fn deliveries(told: &[Told], dice: &mut StdRng) -> (Vec<Sent>, VecDeque<usize>) {
     let mut sent = Vec::new();
     let mut places: Vec<(u32, usize)> = Vec::new();

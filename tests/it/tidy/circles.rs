@@ -7,7 +7,7 @@ use super::today;
 
 type Imports<'a> = BTreeMap<&'a str, BTreeMap<&'a str, String>>;
 
-/// Whether a file is in the folder of another: `store/inbox.rs` in that of `store/mod.rs`.
+/// Says whether a file is in the folder of another: `store/inbox.rs` in that of `store/mod.rs`.
 fn is_below(parent: &str, file: &str) -> bool {
     let folder = parent.trim_end_matches(".rs").trim_end_matches("/mod");
     parent != "src/lib.rs" && file != parent && file.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))

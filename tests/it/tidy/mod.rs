@@ -58,7 +58,7 @@ fn module(path: &str) -> String {
     below.split(['/', '.']).next().unwrap_or_default().to_owned()
 }
 
-/// What each module may import beside itself and `domain`.
+/// The modules that each module may import, next to itself and `domain`.
 const MAY_IMPORT: [(&str, &[&str]); 26] = [
     ("domain", &[]),
     ("clock", &[]),
@@ -74,7 +74,7 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
     ("listener", &["config", "metrics", "problem"]),
     ("podero", &["clock", "permits", "pump", "tls"]),
     ("store", &["clock"]),
-    // The queue's door is the broker's consumer.
+    // The intake of the queue is the broker's consumer.
     ("inbound", &["clock", "config", "listener", "metrics", "permits", "problem", "pump", "store", "broker"]),
     ("apply", &["clock", "metrics", "permits", "podero", "pump", "store"]),
     ("watch", &["clock", "podero", "pump", "store"]),
@@ -128,7 +128,7 @@ fn imports_point_down() {
     }
 }
 
-/// Where each foreign crate may be named.
+/// Files that may name each foreign crate.
 const ROOMS: [(&str, &[&str]); 30] = [
     ("actix_web", &["src/inbound/http.rs", "src/listener/mod.rs", "src/admin", "src/app/", "src/sandbox/"]),
     ("lapin", &["src/broker/"]),

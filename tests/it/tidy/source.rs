@@ -149,7 +149,7 @@ impl Program {
         module.globs.iter().find_map(|glob| self.follow(at, glob, path, false))
     }
 
-    /// What an import leads to, and the rest of a path from there.
+    /// The item that an import leads to, and the rest of a path from there.
     fn follow<'a>(
         &'a self,
         at: &[String],

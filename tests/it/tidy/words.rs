@@ -100,7 +100,7 @@ fn names_of_functions_are_short() {
     }
 }
 
-/// How many sentences of these paragraphs begin with a clause that hides the actor. Questions may.
+/// Sentences of these paragraphs that begin with a clause that hides the actor. Questions may.
 fn hidden_actors(paragraphs: &[String]) -> Vec<String> {
     let is_hidden = |sentence: &&str| {
         let start = sentence.trim_start_matches(['*', '_']);
