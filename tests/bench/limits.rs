@@ -19,18 +19,18 @@ use tokio::sync::oneshot;
 use crate::bus::Bus;
 use crate::target;
 
-/// As many as the bridge's writer takes into one transaction.
+/// Limit of a group: as many as the bridge's writer takes into one transaction.
 const GROUP_MAX: usize = 256;
 
-/// A commit of a few rows writes about so much to the log.
+/// Size of a commit of a few rows, in the log.
 const COMMIT_BYTES: usize = 16 << 10;
 
 /// A body on its way to the disk: as many rows as it has events.
 type Write = (web::Bytes, oneshot::Sender<()>);
 
-/// Requests of the null bridge and of the bare client at once, and its prefetch: more than a core can keep busy.
+/// Limit of the requests of the null bridge and of the bare client at once, and its prefetch: more than a core can keep busy.
 const REQUESTS_AT_ONCE: usize = 256;
-/// As many as the bridge polls at once.
+/// Limit of polls at once, as the bridge has it.
 const POLLS_AT_ONCE: usize = 64;
 
 /// Runs a role until it is killed, or is done.
@@ -138,7 +138,7 @@ async fn take(body: web::Bytes, writer: web::Data<Option<mpsc::Sender<Write>>>) 
     HttpResponse::Accepted().content_type("application/json").body(r#"{"status":"accepted"}"#)
 }
 
-/// Group commit: all bodies that wait are one transaction, flushed before anybody is answered.
+/// Group commit: all bodies that wait are one transaction, flushed before any sender is answered.
 fn spawn_writer(folder: &Path) -> anyhow::Result<mpsc::Sender<Write>> {
     let connection = rusqlite::Connection::open(folder.join("limit.db"))?;
     connection.execute_batch(

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// A name in the configuration, without its prefix, and its value.
 pub(crate) type Key = (&'static str, String);
 
-/// Longer than any start takes.
+/// Timeout of a start, longer than any start takes.
 const START_MAX: Duration = Duration::from_secs(60);
 
 /// Interval between two looks at a start: the measured times are tens of milliseconds.

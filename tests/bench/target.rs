@@ -154,7 +154,7 @@ fn user(number: u64) -> serde_json::Value {
            "zip_code": "01067", "country": "DE"})
 }
 
-/// A user's, of the last digits of his own id.
+/// A user's heat pumps, with the last digits of the user's own id.
 fn heat_pumps(user: &str) -> serde_json::Value {
     let number = user.rsplit('-').next().and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or_default();
     let pump = |place| {

@@ -1,4 +1,4 @@
-//! Addresses as people spell them, through the whole house: one home stays one, and another one is built.
+//! Addresses as people spell them, through the whole bridge: one home stays one, and another one is built.
 
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ async fn home(address: &Value) -> Home {
 }
 
 impl Home {
-    /// Tells the next event, an hour after the last one; its end, and the calls that were made for it.
+    /// Sends the next event, an hour after the last one; its end, and the calls that were made for it.
     async fn tell(&mut self, type_name: &str, address: &Value) -> (Value, Vec<String>) {
         self.told += 1;
         let time = format!("2026-10-02T{:02}:00:00Z", self.told);

@@ -18,7 +18,7 @@ use crate::world::{event, sign_up, until};
 const ORG: &str = "6ec0bd7f-11c0-43da-975e-2a8ad9ebae0b";
 const TIME: &str = "2026-10-01T12:00:00Z";
 
-/// Far above what a bridge takes that keeps its bounds, and far below what it took without them.
+/// Limit of memory: far above what a bridge takes that keeps its bounds, and far below what it took without them.
 const MEMORY_MAX: u64 = 256 << 20;
 
 /// Status and body.

@@ -165,7 +165,7 @@ async fn a_slow_client_is_cut_off() {
     world.bridge.stop().await;
 }
 
-/// A body is not waited for where the headers tell that its sender is unknown.
+/// A body is not waited for if the headers show that its sender is unknown.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_of_an_unknown_sender_is_not_waited_for() {
     let mut settings = settings();
@@ -323,7 +323,7 @@ async fn a_full_backlog_refuses_webhooks_and_leaves_the_queue() {
     };
     let world = World::start(Database::Sqlite, settings).await;
     world.ready().await;
-    // Podero is away for everybody.
+    // Podero is away for all.
     world.fault(&json!({"operation": "*", "kind": "status", "status": 503, "probability": 1.0})).await;
     for number in 0..3 {
         still_serves(&world, &format!("e{number}")).await;
@@ -358,8 +358,8 @@ async fn a_full_backlog_refuses_webhooks_and_leaves_the_queue() {
 const PENDING: &str = "PODERO_BRIDGE_TEST_PENDING";
 const PENDING_DEFAULT: u64 = 20_000;
 
-/// However many events are pending, the process may grow by this much over one with none: page caches of the store's
-/// five connections (10 MB), one waiting event for each of 64 appliers, and what the allocator keeps.
+/// Limit of a process's growth over one without pending events, for any number of them: page caches of the store's five
+/// connections (10 MB), one waiting event for each of 64 appliers, and what the allocator keeps.
 const GROWTH_MAX: f64 = 64.0 * 1_048_576.0;
 
 /// Writes pending sign-ups of as many customers straight into the tables.

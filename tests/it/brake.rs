@@ -20,7 +20,7 @@ use crate::running::{self, Environment, Running};
 use crate::servers;
 use crate::world::{self, Database, World, event, sign_up, until};
 
-/// Longer than any window here.
+/// Lease that is longer than any window here.
 const LEASE: Duration = Duration::from_secs(1_000 * 3_600);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -461,7 +461,7 @@ async fn parked_churns_are_skipped_all_at_once(fixture: StoreFixture) {
     assert_eq!(fixture.state(other).await, "parked");
 }
 
-// --- the whole house -------------------------------------------------------------------------------------------------
+// --- the whole bridge ------------------------------------------------------------------------------------------------
 
 /// A Podero that outlives the bridges.
 fn podero() -> std::net::SocketAddr {

@@ -28,7 +28,7 @@ use crate::servers;
 const INBOUND: &str = "podero-bridge.inbound";
 const OUTBOUND: &str = "podero.bridge";
 
-/// Generous: a restart of RabbitMQ on a busy machine takes tens of seconds, and so may our own back-off.
+/// Timeout of a wait, a generous one: a restart of RabbitMQ on a busy machine takes tens of seconds, and so may our own back-off.
 const PATIENCE: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_millis(10);
 
@@ -726,7 +726,7 @@ async fn the_queue_is_bound_by_the_configured_keys() {
     ] {
         let returned = peer.publish(key, key).await;
         assert_eq!(returned.is_none(), is_routed, "{key}");
-        // NO_ROUTE: what the flag `mandatory` tells a publisher.
+        // NO_ROUTE: the answer to a publisher's flag `mandatory`.
         assert!(is_routed || returned == Some(312), "{key}: {returned:?}");
     }
     until("what a key fits has come", async || inbox.stored().len() == 2).await;

@@ -141,7 +141,7 @@ impl ClockFixture {
         self.store.claim(LEASE).await.expect("the store is there")
     }
 
-    /// Claims what is due, and ends it so.
+    /// Claims the event that is due, and ends it with this fate.
     async fn end_head(&self, fate: Fate) -> EventId {
         let claim = self.claim().await.expect("an event is due");
         let (failures, failing_since) = match &fate {
@@ -241,7 +241,7 @@ async fn what_was_parked_then_is_covered_by_a_retry_of_many(fixture: ClockFixtur
 
 async fn notices_polls_and_duties_are_due(fixture: ClockFixture) {
     let now = fixture.clock.now();
-    // A settlement that tells something.
+    // A settlement with a notice.
     fixture.happened("C-1").await;
     let claim = fixture.claim().await.expect("an event is due");
     let notice = Notice {

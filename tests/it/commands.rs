@@ -161,7 +161,7 @@ async fn a_retry_of_many_goes_on_when_the_store_was_away_for_a_moment() {
     sqlx::any::install_default_drivers();
     let mut other = AnyConnection::connect(&fixture.url).await.expect("the file is there");
     run_sql(&mut other, "BEGIN IMMEDIATE").await;
-    // Longer than anybody waits for the lock of another.
+    // Longer than any process waits for the lock of another.
     pump::sleep(Duration::from_secs(7)).await;
     run_sql(&mut other, "ROLLBACK").await;
     let output = tokio::task::spawn_blocking(|| child.wait_with_output().expect("it ends")).await.expect("no panic");

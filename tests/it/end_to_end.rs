@@ -1,4 +1,4 @@
-//! Real input through the whole house: webhooks and RabbitMQ at once, SQLite and PostgreSQL, the sandbox at the end.
+//! Real input through the whole bridge: webhooks and RabbitMQ at once, SQLite and PostgreSQL, the sandbox at the end.
 
 use std::time::Duration;
 

@@ -237,10 +237,10 @@ fn what_cannot_be_imported_is_said_before_anything_is_done() {
     expect(&desk.import(&["events.ndjson"]), 1, "there is no store");
 }
 
-/// Of as many lines every one with such a number is no event.
+/// Every line of which the number is one less than a multiple of this is no event.
 const WRONG_EVERY: u64 = 100;
 
-/// Writes as many sign-ups, of a customer each, and lines that are none among them.
+/// Writes one sign-up for each customer, and lines that are none among them.
 fn write_lines(path: &Path, count: u64) {
     let mut file = std::io::BufWriter::new(std::fs::File::create(path).expect("a file"));
     for number in 0..count {

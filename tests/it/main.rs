@@ -21,7 +21,7 @@ mod commands;
 // The webhook endpoint and the admin API.
 mod doors;
 mod doubt;
-// Real input through the whole house.
+// Real input through the whole bridge.
 mod end_to_end;
 // The SQLite file: where it is, its copies, its schema.
 mod file;
@@ -41,7 +41,7 @@ mod outbound;
 mod output;
 // The rehearsal of a message.
 mod explain;
-// Every way in which Podero can go wrong, through the whole house.
+// Every way in which Podero can go wrong, through the whole bridge.
 mod partner;
 // A sender's own JSON through jq.
 mod mapping;
@@ -61,7 +61,7 @@ mod plans;
 mod rereading;
 // The knowledge that replicas share.
 mod replica;
-// Whose an event's identity is.
+// The identity of an event, which belongs to its source.
 mod identity;
 // The store's writing: whether it can, what is said of it, and its end.
 mod writing;

@@ -212,7 +212,7 @@ async fn parked_of(world: &World, reason: &str) -> Vec<Value> {
     listed["parked"].as_array().expect("a list").clone()
 }
 
-/// Bytes that are kept of a message at most: `http.body_max`.
+/// Limit of the bytes that are kept of a message: `http.body_max`.
 const KEPT_MAX: usize = 4 << 10;
 
 /// Each is parked with the bytes that were sent. A message that was cut cannot be retried; the rest is read again, and parked

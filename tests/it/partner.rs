@@ -21,7 +21,7 @@ use crate::world::{Database, Settings, World, event, sign_up, until};
 const TIME: &str = "2026-10-01T12:00:00Z";
 const LATER: &str = "2026-10-02T12:00:00Z";
 
-/// Far beyond what the sandbox takes, and short enough to wait for.
+/// Timeout of a call: far beyond what the sandbox takes, and short enough to wait for.
 const DEADLINE: &str = "500ms";
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -30,7 +30,7 @@ use crate::kit::{Fixture, TestDatabase, on_both_databases};
 const LEASE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// When the tests' clock starts.
+/// Start of the tests' clock, in seconds since 1970.
 const START: i64 = 1_800_000_000;
 
 on_both_databases! {
@@ -161,7 +161,7 @@ impl LaneFixture {
         assert_eq!(settled, Settled::Recorded);
     }
 
-    /// Claims the head, ends it so, and says which it was.
+    /// Claims the head, ends it with this fate, and says which it was.
     async fn end_head(&self, fate: Fate) -> EventId {
         let claim = self.head().await;
         self.settle(&claim, ending(&claim, fate)).await;
@@ -917,7 +917,7 @@ async fn polls_keep_their_rhythm(fixture: LaneFixture) {
     fixture.store.observe(polled).await.expect("the store is there");
     assert_eq!(users_due(&fixture, 10).await, <[u128; 0]>::default());
     fixture.clock.advance(minute * 2);
-    // The next roster does not change the rhythm of those that are known.
+    // The next roster does not change the schedule of those that are known.
     fixture.store.keep_roster(both(&fixture)).await.expect("the store is there");
     let first = fixture.store.due_users(1, POLL_LEASE).await.expect("the store is there");
     assert_eq!((first[0].user.as_u128(), first[0].seen.len()), (1, 1), "the one that is due longest, with its pumps");

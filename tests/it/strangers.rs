@@ -59,7 +59,7 @@ async fn connect(from: &str, to: SocketAddr) -> TcpStream {
     socket.connect(to).await.expect("the listener is open")
 }
 
-/// The answer until the connection is closed; `None`: nothing, for longer than anyone waits.
+/// The answer until the connection is closed; `None`: nothing, for longer than a sender waits.
 async fn read(stream: &mut TcpStream) -> Option<String> {
     let mut answer = Vec::new();
     let mut chunk = vec![0; 64 << 10];

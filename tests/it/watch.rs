@@ -18,7 +18,7 @@ reconnect_polls = 2
 heating_season = "none"
 "#;
 
-/// Longer than any alert could take to come out: what is not heard by then is not said.
+/// Time of silence: longer than any alert could take to come out. An alert that is not heard by then is not published.
 const SILENCE: Duration = Duration::from_secs(6);
 const PATIENCE: Duration = Duration::from_secs(60);
 

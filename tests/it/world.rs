@@ -10,7 +10,7 @@ use podero_bridge::app::{Bridge, Limits, Options};
 use podero_bridge::config::{Config, Strings};
 use serde_json::{Value, json};
 
-/// A busy two-core machine is slow; a hang is slower.
+/// Timeout of a wait: a busy two-core machine is slow; a hang is slower.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 

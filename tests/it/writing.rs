@@ -96,7 +96,7 @@ async fn on_postgres() -> (tempfile::TempDir, String, ProcessWorld) {
     (folder, url, world)
 }
 
-/// The name occurs in the file.
+/// Says whether the name occurs in the file.
 fn holds(path: &Path, word: &str) -> bool {
     let bytes = std::fs::read(path).unwrap_or_default();
     bytes.windows(word.len()).any(|window| window == word.as_bytes())
@@ -125,7 +125,7 @@ async fn on_postgres_readyz_tells_of_a_locked_table_and_of_a_read_only_database(
     assert_eq!(world.bridge.terminate(), Some(0));
 }
 
-/// On SQLite `/readyz` tells of a file that another process has locked and of damaged pages.
+/// On SQLite `/readyz` reports a file that another process has locked and damaged pages.
 #[tokio::test(flavor = "multi_thread")]
 async fn readyz_tells_of_a_locked_or_damaged_sqlite_file() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -151,7 +151,7 @@ async fn readyz_tells_of_a_locked_or_damaged_sqlite_file() {
     world.refuses(5, "damaged").await;
 }
 
-/// A start on a full disk waits for room and `/readyz` tells of one that is full later.
+/// A start on a full disk waits for room and `/readyz` reports one that is full later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_on_a_full_disk_waits_for_room() {
     let Some(mut words) = unshare() else { return };

@@ -7,10 +7,10 @@ use crate::bus::Bus;
 use crate::process::{Key, Process};
 use crate::seed;
 
-/// Of a turn.
+/// Number of notices in a turn.
 const NOTICES: u64 = 20_000;
 const ROUNDS: u64 = 5;
-/// Unconfirmed at once, as the bridge has them.
+/// Limit of unconfirmed notices at once, as the bridge has it.
 const UNCONFIRMED: usize = 256;
 const QUEUE: &str = "bench.alerts";
 const EXCHANGE: &str = "podero.bridge";

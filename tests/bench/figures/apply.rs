@@ -9,7 +9,7 @@ use crate::target::Control;
 
 const MANY: u64 = 1_000_000;
 const FEW: u64 = 10_000;
-/// Of a turn: less than there is of the few.
+/// Number of events in a turn: less than there is of the few.
 const APPLIED: u64 = 6_000;
 const ROUNDS: usize = 5;
 

@@ -21,9 +21,9 @@ const SLOW_ROUNDS: u64 = 3;
 const LATENCY_MS: u64 = 50;
 const MAX_IN_FLIGHT: u64 = 64;
 
-/// Of the null bridge.
+/// Queue of the null bridge.
 const QUEUE: &str = "bench.null";
-/// Of the bridge.
+/// Exchange and routing key of the bridge.
 const INBOUND: (&str, &str) = ("customer.lifecycle", "customer.updated");
 
 /// A broker, a target, the bridges and the null bridge, all of which rest.

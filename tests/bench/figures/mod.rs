@@ -59,7 +59,7 @@ impl std::fmt::Display for Aim {
 }
 
 impl Figure {
-    /// Of neighbouring turns, ours and the limit's, so that what the machine does meanwhile falls on both.
+    /// The figure of neighbouring turns, ours and the limit's, so that what the machine does meanwhile falls on both.
     pub(crate) fn of_turns(name: &str, unit: &'static str, turns: &[(f64, f64)], aim: Option<Aim>) -> Self {
         Self {
             name: name.to_owned(),
@@ -71,7 +71,7 @@ impl Figure {
         }
     }
 
-    /// Without a limit.
+    /// The figure without a limit.
     pub(crate) fn alone(name: &str, unit: &'static str, ours: f64, aim: Option<Aim>) -> Self {
         Self { name: name.to_owned(), unit, ours, limit: None, ratio: None, aim }
     }

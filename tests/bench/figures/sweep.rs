@@ -12,7 +12,7 @@ const USERS: u64 = 50_000;
 /// Users of a sweep that are counted: its first may have begun before the target was reset.
 const COUNTED: u64 = USERS / 10 * 9;
 const ROUNDS: usize = 3;
-/// Of the client.
+/// Duration of the client's turn.
 const TURN: Duration = Duration::from_secs(3);
 
 pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
@@ -57,7 +57,7 @@ fn watching(file: &Path, target: &Control, interval: &str) -> anyhow::Result<Pro
     Process::bridge(&seed::sqlite(file), &keys)
 }
 
-/// Everybody is seen once, at an interval that is over before all have been: what is resident then, in MiB.
+/// Waits until every user was seen once, at an interval that is over before all have been; the resident memory then, in MiB.
 async fn see_all(file: &Path, target: &Control) -> anyhow::Result<f64> {
     let bridge = watching(file, target, "2s")?;
     bridge.ready(Instant::now()).await?;

@@ -11,13 +11,13 @@ use crate::seed;
 
 /// Keep-alive connections, one request in flight on each.
 const CONNECTIONS: usize = 64;
-/// Of those that send batches: as many events again would wait for seconds where each is several round trips.
+/// Connections that send batches: as many as of the others would wait for seconds where each event is several round trips.
 const BATCH_CONNECTIONS: usize = 16;
 /// Events of a batch.
 const BATCH: usize = 100;
 const ROUNDS: usize = 4;
 const TURN: Duration = Duration::from_secs(3);
-/// Before a turn counts: caches, connections, the pace of the writer.
+/// Time before a turn counts: caches, connections, the pace of the writer.
 const WARM_UP: Duration = Duration::from_millis(500);
 
 /// The store in which both keep what they accept.

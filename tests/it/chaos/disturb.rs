@@ -9,7 +9,7 @@ use podero_bridge::pump;
 
 use super::load::Load;
 
-/// No moment is waited for longer: a run that makes no progress must end and say so.
+/// Limit of the wait for a moment: a run that makes no progress must end and say so.
 const MOMENT_TIME_MAX: Duration = Duration::from_secs(180);
 
 /// Returns when this share of the events has come to an end and many more are arriving, a little later by chance, so that

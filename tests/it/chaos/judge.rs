@@ -18,7 +18,8 @@ use crate::bus::Ear;
 use crate::servers::environment;
 use crate::stories::{PERSONAL, differences};
 
-/// With all faults gone: longer than a lease of a killed replica, and than the longest pause of Podero and broker.
+/// Limit of the wait with all faults gone: longer than a lease of a killed replica, and than the longest pause of Podero and
+/// broker.
 const REST_TIME_MAX: Duration = Duration::from_secs(240);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 

@@ -15,10 +15,10 @@ use super::{Plan, note, say};
 use crate::servers::environment;
 use crate::world::until_within;
 
-/// Of each user.
+/// Number of heat pumps of each user.
 const PUMPS: usize = 2;
 
-/// Longer than a start and a round of the largest fleet take.
+/// Timeout that is longer than a start and a round of the largest fleet take.
 const PATIENCE: Duration = Duration::from_mins(40);
 
 /// Limit of a busy machine's delay: the promise is that no user is skipped for a round.

@@ -33,7 +33,7 @@ pub struct EventRow {
 pub struct NoticeRow {
     pub id: String,
     pub topic: String,
-    /// The event that it tells of.
+    /// The event that it reports.
     pub event: String,
     pub state: String,
 }

@@ -23,9 +23,9 @@ use crate::stories::{Expected, Stories, as_delivered};
 const SENDERS: usize = 8;
 const PUBLISHERS: usize = 12;
 const BATCH_MAX: usize = 25;
-/// Between two tries of the same.
+/// Delay between two tries of the same.
 const PAUSE: Duration = Duration::from_millis(100);
-/// A broker that accepted the connection and then went away answers nothing.
+/// Timeout of a confirm: a broker that accepted the connection and then went away answers nothing.
 const CONFIRM_TIME_MAX: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -163,7 +163,7 @@ impl Load {
         self.surge.fetch_max(SENDERS, Ordering::Relaxed);
     }
 
-    /// Which share of all events has come to an end.
+    /// The share of all events that has come to an end.
     pub fn progress(&self) -> f64 {
         self.done.load(Ordering::Relaxed) as f64 / self.ids.len() as f64
     }

@@ -20,7 +20,7 @@ use crate::world::until_within;
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Polls of each user while they are counted.
 const POLLS: usize = 4;
-/// Polling may lag on a busy machine; what must not be is that every replica polls everybody.
+/// Timeout of the polls, which may lag on a busy machine. The test forbids only that every replica polls every user.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Polls of each user, and the seconds between the first and the last of all.

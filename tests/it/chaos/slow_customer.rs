@@ -17,14 +17,14 @@ use super::world::{ChaosWorld, Layout};
 use super::{Plan, number, say};
 use crate::world::{event, sign_up, until};
 
-/// Between two sign-ups: far below what the bridge can do, as on a usual day. At its limit it would be measured how
-/// long the queue is, and not who waits for whom.
+/// Interval between two sign-ups: a rate far below what the bridge can do, as on a usual day. At the bridge's limit the test
+/// would measure the length of the queue, and not which customer waits for which.
 const PACE: Duration = Duration::from_millis(15);
 /// Failures of the failing customer before the others come.
 const FAILURES_BEFORE: u64 = 4;
 /// Number of times that the failing customer makes it look like an outage.
 const SUSPICIONS: u64 = 3;
-/// A sign-up takes milliseconds; the circuit's shortest opening is a second.
+/// Limit of an effect in quiet: a sign-up takes milliseconds; the circuit's shortest opening is a second.
 const QUIET_EFFECT_MAX: Duration = Duration::from_millis(900);
 
 struct Street {

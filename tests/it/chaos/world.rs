@@ -14,14 +14,14 @@ use super::Plan;
 use crate::servers::environment;
 use crate::world::{until, until_within};
 
-/// A sender's patience with one answer: longer than a healthy bridge needs, shorter than a frozen one.
+/// Timeout of a sender for one answer: longer than a healthy bridge needs, shorter than a frozen one.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// `podero.timeout` of the bridges: far beyond what the sandbox takes, unless a fault delays it…
+/// `podero.timeout` of the bridges: far beyond what the sandbox takes, unless a fault delays it.
 const TIMEOUT_MS: u64 = 1_000;
-/// …until after its client has given up; yet sooner than anybody may look again.
+/// Delay of a late act: longer than `podero.timeout`, so that its client has given up; sooner than any replica may look again.
 const ACTS_LATE_MS: u64 = 1_600;
-/// A bridge that finds its database in recovery, or a two-core machine busy with other tests.
+/// Timeout of a start: a bridge may find its database in recovery, or a two-core machine busy with other tests.
 const START_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Differences between runs.

@@ -1,5 +1,5 @@
-//! Lists that do not name all users, and times without a look, on the real stage and store: neither ends the watch of
-//! a heat pump that is there, nor tells its loss alone that went with others.
+//! Lists that do not name all users, and times without a look, on the real stage and store: neither ends the watch of a heat pump
+//! that is there, nor reports a loss alone that came with others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -206,7 +206,7 @@ async fn fleet_gaps_a_kill_in_a_suspected_outage_tells_no_pump_alone() {
     }
 }
 
-/// A kill in a suspected outage tells no pump alone on PostgreSQL.
+/// A kill in a suspected outage reports no pump alone on PostgreSQL.
 #[tokio::test]
 async fn fleet_gaps_a_kill_tells_no_pump_alone_on_postgres() {
     let url = tokio::task::spawn_blocking(servers::fresh_database).await.expect("a database");

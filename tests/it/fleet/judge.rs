@@ -8,13 +8,13 @@ use uuid::Uuid;
 use super::say;
 use super::world::{End, Kind, Minute, Pump, Weather, World};
 
-/// Looking at everybody takes a while.
+/// Interval between two looks, since to look at all pumps takes a while.
 const LOOK_EVERY: Minute = 3;
 
 /// Time that the budget takes for all users, who are due at once after a break.
 const CATCH_UP: Minute = 8;
 
-/// A whole manufacturer that was away was away so lately that who is lost is still judged together with the others.
+/// Time after an outage in which the judge still counts a lost pump together with the others of it.
 const TOGETHER: Minute = 30;
 
 /// Two of the slowest refreshes.
@@ -382,7 +382,7 @@ impl Judge {
         Ok(())
     }
 
-    /// Everybody has been well for long.
+    /// Checks the end, at which all pumps have been well for long.
     pub fn end(&self, world: &World) -> Check {
         let may_be_open = |open: &Open| match open.what {
             What::Pump(place) => {

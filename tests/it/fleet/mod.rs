@@ -21,7 +21,7 @@ use world::{Minute, Scale, World};
 
 /// Findings that are compared with the truth.
 trait Bridge {
-    /// Lives through a minute of the world, and gives what it tells.
+    /// Lives through a minute of the world, and gives the notices of it.
     async fn live(&mut self, world: &World, minute: Minute) -> Vec<Notice>;
     /// Requests that were made of Podero.
     fn requests(&self) -> u64;

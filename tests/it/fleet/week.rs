@@ -26,7 +26,7 @@ use uuid::Uuid;
 use super::{say, seed};
 use crate::servers::environment;
 
-/// Of the world's time between two rounds of the stages.
+/// Interval between two rounds of the stages, in the world's time.
 const ROUND: Duration = Duration::from_secs(20);
 
 struct WeekWorld {

@@ -14,7 +14,7 @@ pub type Minute = u32;
 const HOUR: Minute = 60;
 const DAY: Minute = 24 * HOUR;
 
-/// When the world begins.
+/// Start of the world.
 const START_SECONDS: i64 = 1_798_761_600;
 
 /// Time before the end in which every pump is well, so that each alert can be resolved by then. Longer than the window after
@@ -34,7 +34,7 @@ impl Scale {
     }
 }
 
-/// Regions, each of as many pumps.
+/// Number of regions, each of as many pumps.
 pub const REGIONS: u32 = 20;
 
 /// Shares of the manufacturers in a hundred.
@@ -71,7 +71,7 @@ pub enum Kind {
 pub struct MakerOutage {
     pub maker: usize,
     pub episode: Episode,
-    /// Of a hundred of its heat pumps.
+    /// Share of its heat pumps in a hundred.
     pub share: u32,
 }
 
@@ -110,7 +110,7 @@ pub struct Pump {
     pub was_connected: bool,
     episodes: Vec<Episode>,
     refresh: Minute,
-    /// Of a hundred: below an outage's share it is part of it.
+    /// Number below a hundred: below an outage's share it is part of it.
     luck: u32,
 }
 

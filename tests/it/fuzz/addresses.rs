@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::mutator::Mutator;
 use super::{Input, Outcome, STACK_BYTES, Target};
 
-/// Of a form, for each byte of its text: no letter has more accents and capitals than that.
+/// Limit of a form's growth, for each byte of its text: no letter has more accents and capitals than that.
 const GROWTH_MAX: usize = 18;
 
 /// Limit of a part: five times what a field holds, so that most inputs are short.
@@ -102,7 +102,7 @@ fn event(second: i64, happening: Happening) -> Event {
     }
 }
 
-/// Of one text: its forms.
+/// Checks the forms of one text.
 fn check_forms(field: Field, text: &str) {
     for form in [normal::written, normal::place] {
         let once = form(field, text);

@@ -166,7 +166,7 @@ fn frame(sent: &Sent) -> Frame {
     message.into()
 }
 
-/// By a plain rule: whether a header's value says something that is no text.
+/// Says by a plain rule whether a header's value says something that is no text.
 fn is_no_text(value: &AMQPValue) -> bool {
     let is_utf8 = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
     if let AMQPValue::LongString(text) = value {

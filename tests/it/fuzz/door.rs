@@ -17,9 +17,9 @@ use super::{Input, Outcome, STACK_BYTES, Target};
 
 /// `http.batch_max` of this target.
 const BATCH_MAX: usize = 100;
-/// A refusal names every field that is known at most once.
+/// Limit of the errors of a refusal, which names every field that is known at most once.
 const ERRORS_MAX: usize = 64;
-/// A refusal in one line says no more than that.
+/// Limit of a refusal in one line.
 const LINE_BYTES_MAX: usize = 16 << 10;
 
 const RECEIVED_AT: &str = "2026-10-01T12:00:01Z";

@@ -1,5 +1,5 @@
-//! A sender's own JSON in the programs of the examples and the house's helpers; and programs that are wrong in every way,
-//! in the real workers.
+//! A sender's own JSON in the programs of the examples and the bridge's helpers; and programs that are wrong in every way, in the
+//! real workers.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -35,10 +35,10 @@ const INPUTS: u64 = 20_000;
 /// Limit of the time for an input: a longer one would mean that there is no bound. The slowest, of a megabyte, takes some hundred
 /// milliseconds in a debug build on a busy machine.
 const MILLIS_MAX: u64 = 1_000;
-/// By so much the most memory that the process ever had may grow. The largest body, which has a megabyte, becomes some tens
-/// of megabytes of JSON values; under `cargo test` other tests share the process.
+/// Limit of the growth of the process's peak of memory. The largest body, which has a megabyte, becomes some tens of megabytes of
+/// JSON values; under `cargo test` other tests share the process.
 const MEMORY_GROWTH_BYTES_MAX: u64 = 256 << 20;
-/// The corpus stays small: what has joined is not large, and not many.
+/// Limit of the corpus, which stays small: its inputs are neither large nor many.
 const CORPUS_MAX: usize = 4_096;
 const JOINING_BYTES_MAX: usize = 4 << 10;
 /// Stack of a thread of the bridge (the standard library's default), and of a worker's first thread (Linux's).
@@ -47,7 +47,7 @@ const WORKER_STACK_BYTES: usize = 8 << 20;
 
 /// Input of a target.
 trait Input: Clone + Debug {
-    /// One that came of this one, and perhaps of another.
+    /// An input that comes of this one, and perhaps of another.
     fn mutated(&self, other: &Self, mutator: &mut Mutator) -> Self;
     /// Size of the input.
     fn bytes(&self) -> usize;
@@ -110,7 +110,7 @@ impl Target {
             let place = usize::try_from(number).unwrap_or(usize::MAX);
             // First all that is in the corpus, as it is.
             let input = corpus.get(place).filter(|_| place < corpus_at_first).cloned().unwrap_or_else(|| {
-                // Mostly from one that passes: what is refused at the gate tells little about the house.
+                // Mostly from one that passes: an input that is refused at once tells little about the rest.
                 let of_good = good.get(mutator.below(good.len())).filter(|_| !mutator.once_in(4));
                 let one = of_good.copied().unwrap_or_else(|| mutator.below(corpus.len()));
                 let other = mutator.below(corpus.len());

@@ -14,9 +14,9 @@ use super::{Input, Outcome, STACK_BYTES, Target};
 const FILE_BYTES_MAX: usize = 16 << 10;
 /// `http.body_max` of this target, small enough for lines to pass it.
 const LINE_BYTES_MAX: usize = 1 << 10;
-/// Limit from below of what the reader gets at once: a form is known by its first four bytes, and a pipe gives no fewer.
+/// Minimum of the bytes that the reader gets at once: a form is known by its first four bytes, and a pipe gives no fewer.
 const STEP_MIN: usize = 4;
-/// A problem of a line names no more than this.
+/// Limit of the text of a line's problem.
 const PROBLEM_BYTES_MAX: usize = 400;
 
 /// Pieces of tables.

@@ -18,7 +18,7 @@ thread_local! {
     static ASKER: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The next user to be polled.
+/// Sets the asker of the questions that follow.
 pub(super) fn asking_as(actor: u64) {
     ASKER.set(actor);
 }

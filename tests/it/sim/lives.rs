@@ -186,7 +186,7 @@ fn signed_up(number: usize, place: usize, dice: &mut StdRng) -> What {
     }
 }
 
-/// A later word about what was announced: it is off, or comes another day or to another place.
+/// A later event about an announced one: it is off, or comes another day or to another place.
 fn on_second_thoughts(announced: &Told, dice: &mut StdRng) -> What {
     let is_off = dice.random_range(0..2) == 0;
     match (&announced.what, is_off) {

@@ -12,7 +12,7 @@ pub(super) struct Observer {
     connection: SqliteConnection,
     /// Events that were pending when the tables were looked at last.
     pending: BTreeSet<String>,
-    /// The event that was begun in each lane, under which fence.
+    /// The event that was begun in each lane, and its fence.
     begun: BTreeMap<String, (String, i64)>,
     /// The end of each event, in the order of ending; an event that is retried may end again.
     pub(super) ended: Vec<(String, String)>,
@@ -184,8 +184,8 @@ impl Observer {
         Some((row.get(0), row.get(1)))
     }
 
-    /// When the next work becomes due after `now` that does not come round for ever. Work that is due already and was not
-    /// done waits behind something else. Polls count while an alert is open.
+    /// The time after `now` at which the next work becomes due that does not come round for ever. Work that is due already and
+    /// was not done waits behind something else. Polls count while an alert is open.
     pub(super) async fn next_due(&mut self, now: Timestamp) -> Option<Timestamp> {
         let row = sqlx::query(
             "SELECT MIN(due) FROM (\

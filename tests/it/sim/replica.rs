@@ -29,7 +29,7 @@ use podero_bridge::watch::Watcher;
 
 use super::gates::{Gates, asking_as};
 
-/// The longest that one call can take in this world; the lease of a claim follows from it.
+/// Limit of one call's time in this world; the lease of a claim follows from it.
 const CALL_TIME_MAX: Duration = Duration::from_secs(40);
 /// The part of it for the last request. A request without an answer is under way for no longer.
 pub(super) const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);

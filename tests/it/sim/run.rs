@@ -41,9 +41,9 @@ pub(super) struct Report {
 
 /// Length of the bad weather in actions, give or take.
 const ACTIONS: usize = 420;
-/// In calm, everything rests after fewer looks than this at what is due next.
+/// Limit of the looks at what is due next, in calm, until everything rests.
 const ROUNDS_MAX: usize = 600;
-/// In calm, one round has fewer polls than this.
+/// Limit of the polls of one round, in calm.
 const ROUND_POLLS_MAX: usize = 20_000;
 /// Appliers that make a bridge busy: one customer's step holds one of them.
 const APPLIERS: usize = 3;
@@ -151,7 +151,7 @@ struct Sent {
     by_queue: bool,
 }
 
-/// When there is something to do next.
+/// Time of the next work.
 enum Due {
     Now,
     At(Timestamp),
@@ -166,7 +166,7 @@ struct OnTheWire {
     call: Asked,
 }
 
-/// An answer that is under way for longer than anybody expected.
+/// An answer that is under way for longer than its asker expected.
 struct LateAnswer {
     asker: u64,
     reply: oneshot::Sender<Reply<Answer>>,
@@ -584,7 +584,7 @@ impl Run {
         Ok(())
     }
 
-    /// Podero acts within the time of a request after the one who asked gave it up, or was to give it up.
+    /// Podero acts within the time of a request after the asker gave it up, or was to give it up.
     fn put_on_the_wire(&mut self, asker: u64, call: Asked, within: Duration) {
         let takes = Duration::from_micros(self.dice.random_range(0..within.as_micros() as u64));
         let arrives = self.clock.now().plus(takes);
@@ -883,7 +883,7 @@ impl Run {
         Err("a round without an end".to_owned())
     }
 
-    /// When there is something to do next.
+    /// The time of the next work.
     async fn next_due(&mut self) -> Result<Due, String> {
         if let Some(due) = self.observer.next_due(self.clock.now()).await {
             return Ok(Due::At(due));
