@@ -36,11 +36,11 @@ const CALL_SECONDS: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 pub const REFUSED_STATUSES: [u16; 10] = [400, 401, 403, 404, 405, 408, 413, 415, 422, 503];
 
 names! {
-    /// Listener of a label.
+    /// The listener, as a label.
     pub enum Listener { Http = "http", Admin = "admin" }
 
-    /// Reason for which a connection was closed before its time: its peer was at its limit, all together were at theirs, it owed
-    /// a request for too long; or it ended by itself without a request that could be read.
+    /// Reason for which a connection was closed before its time: its peer was at its limit, all together were too many, it owed a
+    /// request for too long; or it ended by itself without a request that could be read.
     pub enum ConnectionEnd {
         PeerShare = "peer_share", Crowded = "crowded", Slow = "slow", NoRequest = "no_request", Hasty = "hasty",
     }

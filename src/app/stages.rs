@@ -37,11 +37,11 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The wake-ups by which one stage tells another that there is something to do. They carry nothing, and may be lost.
 #[derive(Clone)]
 pub(super) struct Wakes {
-    /// Wakes the applier, which takes all that is due and has room.
+    /// Wake-up of the applier, which takes all that is due and has room.
     pub(super) work: Arc<Notify>,
-    /// Wakes every publisher, to look for notices.
+    /// Wake-up of every publisher, which looks for notices.
     pub(super) outbound: Arc<Notify>,
-    /// Wakes the step of bulk retries when one is ordered.
+    /// Wake-up of the step of bulk retries, when one is ordered.
     pub(super) retries: Arc<Notify>,
     /// The permits of the applier: no wake-up, but they tell the consumer of the queue when they are saturated.
     pub(super) appliers: Permits,

@@ -109,7 +109,7 @@ pub(super) async fn start(
         task(Work, "purges", PURGES_EVERY, timer, &upkeep, |it| it.date_purges().boxed()),
         task(Work, "forget", forget_every, timer, &upkeep, |it| it.forget().boxed()),
         task(Work, "scrub", SCRUB_EVERY, timer, &upkeep, |it| it.scrub().boxed()),
-        // The end does not wait for it: a probe may take longer than the grace, and the next start finds the same.
+        // The end does not wait for it: a probe may take longer than the grace, and the next probe finds the same.
         task(Replica, "share", SYNC_EVERY, &changed, &replica, |it| it.sync_step().boxed()),
         task(Replica, "probe", LOOK_EVERY, &suspected, &replica, |it| it.probe_step().boxed()),
         task(Gauges, "gauges", upkeep::GAUGES_REST_MAX, timer, &counting, |it| it.step().boxed()),

@@ -360,8 +360,8 @@ pub(super) fn amqp_name() -> Rule<String> {
     })
 }
 
-/// Keys that bind a queue to a topic exchange: words between dots, of which `*` stands for one and `#` for any number. A word
-/// that only contains one of the two would be taken literally by RabbitMQ, which no operator means.
+/// Keys that bind a queue to a topic exchange: words between dots, of which `*` stands for one and `#` for any number. RabbitMQ
+/// would take a word that only contains one of the two literally, which no operator means.
 pub(super) fn amqp_bindings() -> Rule<Vec<String>> {
     let allowed = format!(
         "a list of binding keys of 1 to {AMQP_NAME_BYTES_MAX} bytes, such as [\"customer.#\", \"crm.*.changed\"]; \

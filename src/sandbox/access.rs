@@ -67,7 +67,7 @@ pub enum Act {
     ReadUser(Subject),
     /// Change a user's fields.
     ChangeUser(Subject),
-    /// FieldChange a user's role.
+    /// Change a user's role.
     ChangeRole,
     /// Delete a user, soft or hard.
     DeleteUser(Subject),

@@ -71,7 +71,8 @@ pub struct FaultRule {
     /// The status of [`FaultKind::Status`]: 300 to 599.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// Delay of the answer, or of the act; required for [`FaultKind::Latency`] and [`FaultKind::Slow`], possible with every other.
+    /// Delay of the answer, or of the act. [`FaultKind::Latency`] and [`FaultKind::Slow`] require it; every other kind may have
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<u64>,
     /// The number of strikes that are left; without it, the rule strikes until the rules are deleted.
@@ -175,8 +176,8 @@ impl Faults {
         self.rules.clear();
     }
 
-    /// The fault that strikes a call: of the oldest rule that concerns it and is drawn. `mentions` says whether the call's path or
-    /// body contains a text, `dice` gives values in `[0, 1)`.
+    /// The fault that strikes a call: of the oldest rule that concerns it and is drawn. `mentions` says whether the call's path
+    /// or body contains a text, `dice` gives values in `[0, 1)`.
     pub fn strike(
         &mut self,
         operation: Option<Endpoint>,

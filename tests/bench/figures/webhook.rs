@@ -1,5 +1,5 @@
-//! Durable accept by webhook: verified, validated, deduplicated and on disk before the answer. Podero is away, so that nothing else
-//! goes on.
+//! Durable accept by webhook: verified, validated, deduplicated and on disk before the answer. Podero is away, so that nothing
+//! else goes on.
 
 use std::path::Path;
 use std::time::Duration;

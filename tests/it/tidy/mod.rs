@@ -251,7 +251,8 @@ fn the_documents_know_every_key_metric_reason_problem_and_topic() {
     for (text, names) in [(operations, of_operations), (integration, of_integration), (either, of_either)] {
         for name in names {
             let last = name.rsplit('.').next().unwrap_or(&name);
-            // In a table of one section a key may stand by its last part, a metric with its labels, and a problem by the end of its type.
+            // In a table of one section a key may stand by its last part, a metric with its labels, and a problem by its type's
+            // end.
             let forms = [
                 format!("`{name}`"),
                 format!("`{name}{{"),
