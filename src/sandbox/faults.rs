@@ -71,8 +71,7 @@ pub struct FaultRule {
     /// The status of [`FaultKind::Status`]: 300 to 599.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// Delay of the answer, or of the act. [`FaultKind::Latency`] and [`FaultKind::Slow`] require it; every other kind may have
-    /// it.
+    /// Delay of the answer, or of the act. [`FaultKind::Latency`] and [`FaultKind::Slow`] require it, others may have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<u64>,
     /// The number of strikes that are left; without it, the rule strikes until the rules are deleted.

@@ -54,7 +54,7 @@ pub struct Lines {
     pub dropped: u64,
     /// Lines that repeated others of the same second.
     pub limited: u64,
-    /// True if no line has reported the dropped lines yet: standard error takes fewer lines than come.
+    /// True if dropped lines are not reported yet: standard error takes fewer lines than come.
     pub is_short: bool,
     /// Lines that wait for standard error.
     pub blocked: Blocked,
