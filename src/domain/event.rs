@@ -233,33 +233,29 @@ impl Default for BuildingKey {
 /// Values by field: a profile, an address, a building's attributes.
 pub type Record = BTreeMap<Field, FieldValue>;
 
-/// One describable thing about a customer or a home. The names are the same upstream and at Podero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[expect(
-    missing_docs,
-    reason = "each is the Podero API's field of the same name; the groups below say what belongs where"
-)]
-pub enum Field {
-    Email,
-    FirstName,
-    LastName,
-    Language,
-    StreetAndNumber,
-    StreetAddInfo,
-    ZipCode,
-    Town,
-    Country,
-    Name,
-    PropertyType,
-    OccupantType,
-    SpaceHeating,
-    WaterHeating,
-    #[serde(rename = "property_size_m2")]
-    PropertySizeM2,
-    PropertyAge,
-    NumOccupants,
-    Photovoltaic,
+names! {
+    /// One describable thing about a customer or a home. Each has the name of the field in the Podero API, and upstream the same;
+    /// the groups below say where it belongs.
+    pub enum Field {
+        Email = "email",
+        FirstName = "first_name",
+        LastName = "last_name",
+        Language = "language",
+        StreetAndNumber = "street_and_number",
+        StreetAddInfo = "street_add_info",
+        ZipCode = "zip_code",
+        Town = "town",
+        Country = "country",
+        Name = "name",
+        PropertyType = "property_type",
+        OccupantType = "occupant_type",
+        SpaceHeating = "space_heating",
+        WaterHeating = "water_heating",
+        PropertySizeM2 = "property_size_m2",
+        PropertyAge = "property_age",
+        NumOccupants = "num_occupants",
+        Photovoltaic = "photovoltaic",
+    }
 }
 
 impl Field {
@@ -282,30 +278,6 @@ impl Field {
         Self::NumOccupants,
         Self::Photovoltaic,
     ];
-
-    /// The field's public name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Email => "email",
-            Self::FirstName => "first_name",
-            Self::LastName => "last_name",
-            Self::Language => "language",
-            Self::StreetAndNumber => "street_and_number",
-            Self::StreetAddInfo => "street_add_info",
-            Self::ZipCode => "zip_code",
-            Self::Town => "town",
-            Self::Country => "country",
-            Self::Name => "name",
-            Self::PropertyType => "property_type",
-            Self::OccupantType => "occupant_type",
-            Self::SpaceHeating => "space_heating",
-            Self::WaterHeating => "water_heating",
-            Self::PropertySizeM2 => "property_size_m2",
-            Self::PropertyAge => "property_age",
-            Self::NumOccupants => "num_occupants",
-            Self::Photovoltaic => "photovoltaic",
-        }
-    }
 }
 
 /// The value of a [`Field`]; its JSON form is the bare value.

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::cause::Cause;
 use super::policy::WatchPolicy;
 use crate::domain::Timestamp;
+use crate::domain::names::names;
 
 /// Limit of the time that a partner's clock may be ahead of ours. Clocks kept by NTP differ by less than a second, and an
 /// answer travels for seconds; a clock in another time zone differs by at least fifteen minutes.
@@ -120,39 +121,21 @@ pub enum Loss {
     DeviceOffline,
 }
 
-/// The reason for which nothing can be said about a heat pump.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Doubt {
-    /// The answer does not say whether it is authenticated.
-    NotSaid,
-    /// Authenticated, and no state has ever come.
-    NoStateYet,
-    /// Its state is old, but the bridge has not looked for long enough.
-    WarmingUp,
-    /// Podero calls the connection bad, but fresh state comes over it.
-    Contradictory,
-    /// The pump is no longer watched, or not yet.
-    NotWatched,
-    /// Its state is from the future, so its age is unknown.
-    ClockAhead,
-}
-
-impl Doubt {
-    /// Every doubt.
-    pub const ALL: [Self; 6] =
-        [Self::NotSaid, Self::NoStateYet, Self::WarmingUp, Self::Contradictory, Self::NotWatched, Self::ClockAhead];
-
-    /// The public name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NotSaid => "not_said",
-            Self::NoStateYet => "no_state_yet",
-            Self::WarmingUp => "warming_up",
-            Self::Contradictory => "contradictory",
-            Self::NotWatched => "not_watched",
-            Self::ClockAhead => "clock_ahead",
-        }
+names! {
+    /// The reason for which nothing can be said about a heat pump.
+    pub enum Doubt {
+        /// The answer does not say whether it is authenticated.
+        NotSaid = "not_said",
+        /// Authenticated, and no state has ever come.
+        NoStateYet = "no_state_yet",
+        /// Its state is old, but the bridge has not looked for long enough.
+        WarmingUp = "warming_up",
+        /// Podero calls the connection bad, but fresh state comes over it.
+        Contradictory = "contradictory",
+        /// The pump is no longer watched, or not yet.
+        NotWatched = "not_watched",
+        /// Its state is from the future, so its age is unknown.
+        ClockAhead = "clock_ahead",
     }
 }
 

@@ -25,6 +25,7 @@ use super::occurrence::{Occurrence, occurrence_notice, occurrence_of};
 use super::policy::WatchPolicy;
 use super::severity::Severity;
 
+use crate::domain::names::names;
 use crate::domain::notice::{Notice, Topic};
 use crate::domain::{NAMESPACE, Timestamp};
 
@@ -62,24 +63,17 @@ pub enum Scope {
     Region(String),
 }
 
-/// The property that the pumps of a scope have in common.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScopeKind {
-    /// The manufacturer.
-    Manufacturer,
-    /// The region.
-    Region,
+names! {
+    /// The property that the pumps of a scope have in common.
+    pub enum ScopeKind {
+        /// The manufacturer.
+        Manufacturer = "manufacturer",
+        /// The region.
+        Region = "region",
+    }
 }
 
 impl ScopeKind {
-    /// The public name: also the filter of the list.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Manufacturer => "manufacturer",
-            Self::Region => "region",
-        }
-    }
-
     /// The scope of this kind and name.
     pub fn scope(self, name: String) -> Scope {
         match self {

@@ -2,40 +2,26 @@
 //!
 //! Before: `watch.severity` and `watch.heating_season`. After: every alert.
 
-use serde::{Deserialize, Serialize};
-
 use super::cause::Cause;
 use crate::domain::Timestamp;
+use crate::domain::names::names;
 use chrono::Datelike;
 
-/// The severity of an alert, in PagerDuty's terms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// Worth knowing.
-    Info,
-    /// May pass by itself.
-    Warning,
-    /// An operator must act.
-    Error,
-    /// An operator must act now.
-    Critical,
+names! {
+    /// The severity of an alert, in PagerDuty's terms.
+    pub enum Severity {
+        /// Worth knowing.
+        Info = "info",
+        /// May pass by itself.
+        Warning = "warning",
+        /// An operator must act.
+        Error = "error",
+        /// An operator must act now.
+        Critical = "critical",
+    }
 }
 
 impl Severity {
-    /// Every severity, from the mildest to the worst.
-    pub const ALL: [Self; 4] = [Self::Info, Self::Warning, Self::Error, Self::Critical];
-
-    /// The public name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Error => "error",
-            Self::Critical => "critical",
-        }
-    }
-
     /// One step worse; the worst stays.
     fn raised(self) -> Self {
         match self {
