@@ -9,7 +9,7 @@ use super::delivery::Intake;
 use super::error::BrokerError;
 use super::outgoing::{OutgoingNotice, Publish, Published};
 use super::settings::BrokerSettings;
-use super::state::{Inner, LinkRole, LinkState, Status};
+use super::state::{BrokerShared, LinkRole, LinkState, Status};
 use super::supervisor::Stop;
 use super::{consumer, link, publisher, supervisor, tending, topology};
 use crate::clock::Clock;
@@ -17,7 +17,7 @@ use crate::clock::Clock;
 /// The broker as the rest of the bridge sees it. Cheap to clone; clones share their state. Disconnected until
 /// [`Broker::run`] is polled.
 #[derive(Clone)]
-pub struct Broker(Arc<Inner>);
+pub struct Broker(Arc<BrokerShared>);
 
 impl Broker {
     /// A disconnected broker; nothing happens before [`Broker::run`]. A configuration without a URL has no broker, so
@@ -32,7 +32,7 @@ impl Broker {
         let down = || LinkState::Disconnected { why: "not connected yet".to_owned() };
         let status = Status { publisher: down(), consumer: down() };
         let (status, handle) = (Mutex::new(status), Mutex::new(None));
-        Self(Arc::new(Inner { settings, clock, tend_every, status, handle }))
+        Self(Arc::new(BrokerShared { settings, clock, tend_every, status, handle }))
     }
 
     /// Keeps both connections up until `shutdown`, then ends both in good order: it waits, within bounds, for takes and

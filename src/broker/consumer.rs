@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use super::delivery::{Frame, Intake, IntakeResult, Properties};
 use super::error::BrokerError;
 use super::link::{self, Link};
-use super::state::{Inner, LinkRole};
+use super::state::{BrokerShared, LinkRole};
 use super::supervisor::{self, Ended, Stop};
 use super::{tending, topology};
 use crate::clock::Clock;
@@ -58,7 +58,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const CANCEL_WITHIN: Duration = Duration::from_secs(2);
 
 /// Sets up the consuming side of `link` and serves until it is lost or `stop`.
-pub(super) async fn serve<I: Intake>(inner: &Inner, intake: &I, link: Link, mut stop: Stop) -> Ended {
+pub(super) async fn serve<I: Intake>(inner: &BrokerShared, intake: &I, link: Link, mut stop: Stop) -> Ended {
     let mut events = link.events();
     let (channel, mut deliveries) = match supervisor::set_up_unless(&mut stop, open(inner, &link)).await {
         Ok(opened) => opened,
@@ -140,12 +140,12 @@ impl Pace {
     }
 }
 
-fn prefetch(inner: &Inner) -> u16 {
+fn prefetch(inner: &BrokerShared) -> u16 {
     // AMQP reads 0 as "no bound".
     inner.settings.prefetch.max(1)
 }
 
-async fn open(inner: &Inner, link: &Link) -> Result<(Channel, Consumer), BrokerError> {
+async fn open(inner: &BrokerShared, link: &Link) -> Result<(Channel, Consumer), BrokerError> {
     topology::lay_inbound(link, &inner.settings).await?;
     let queue = topology::name(&inner.settings.inbound_queue)?;
     let channel = link.channel().await?;

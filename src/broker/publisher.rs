@@ -30,7 +30,7 @@ use super::error::BrokerError;
 use super::handle::{CONFIRM_WITHIN, PublishHandle, Request};
 use super::link::{self, Link};
 use super::outgoing::{OutgoingNotice, Published};
-use super::state::{Inner, LinkRole, LinkState};
+use super::state::{BrokerShared, LinkRole, LinkState};
 use super::supervisor::{self, Ended, Stop};
 use super::{tending, topology};
 
@@ -45,7 +45,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const PERSISTENT: u8 = 2;
 
 /// Sets up the publishing side of `link` and serves until it is lost or `stop`.
-pub(super) async fn serve(inner: &Inner, link: Link, mut stop: Stop) -> Ended {
+pub(super) async fn serve(inner: &BrokerShared, link: Link, mut stop: Stop) -> Ended {
     let events = link.events();
     let channel = match supervisor::set_up_unless(&mut stop, open(inner, &link)).await {
         Ok(channel) => channel,
@@ -87,7 +87,7 @@ pub(super) async fn serve(inner: &Inner, link: Link, mut stop: Stop) -> Ended {
     ended
 }
 
-async fn open(inner: &Inner, link: &Link) -> Result<Channel, BrokerError> {
+async fn open(inner: &BrokerShared, link: &Link) -> Result<Channel, BrokerError> {
     topology::lay_outbound(link, &inner.settings).await?;
     let channel = link.channel().await?;
     let confirming = channel.confirm_select(ConfirmSelectOptions::default()).await;
@@ -96,7 +96,7 @@ async fn open(inner: &Inner, link: &Link) -> Result<Channel, BrokerError> {
 }
 
 struct Relay<'a> {
-    inner: &'a Inner,
+    inner: &'a BrokerShared,
     link: &'a Link,
     channel: Channel,
     events: BoxStream<'static, Event>,

@@ -21,7 +21,7 @@ pub struct BrokerSettings {
     pub outbound_exchange: String,
     /// `true` if the bridge declares the topology; otherwise it only checks that it exists.
     pub declare: bool,
-    /// Limit of the deliveries that may be un-acked, and so in the hands of the [`Intake`], at once. Zero, which AMQP would
+    /// Limit of the deliveries that may be un-acked, and so in the hands of the [`super::Intake`], at once. Zero, which AMQP would
     /// read as "no bound", counts as one.
     pub prefetch: u16,
 }

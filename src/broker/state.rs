@@ -67,7 +67,7 @@ pub enum LinkState {
 }
 
 /// The state of a broker and its settings.
-pub(super) struct Inner {
+pub(super) struct BrokerShared {
     pub(super) settings: BrokerSettings,
     pub(super) clock: Clock,
     /// Interval between two checks of exchanges, queues and bindings.
@@ -77,7 +77,7 @@ pub(super) struct Inner {
     pub(super) handle: Mutex<Option<PublishHandle>>,
 }
 
-impl Inner {
+impl BrokerShared {
     pub(super) fn status(&self) -> MutexGuard<'_, Status> {
         self.status.lock().expect("no code panics while it holds the status")
     }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::error::BrokerError;
 use super::link::{self, Link};
-use super::state::{Inner, LinkRole, LinkState};
+use super::state::{BrokerShared, LinkRole, LinkState};
 use crate::domain::retry::RetrySchedule;
 use crate::pump;
 
@@ -65,7 +65,7 @@ impl Stop {
 }
 
 /// Keeps one connection for `role` until `stop`; `serve` sets it up, uses it, and says why it ended.
-pub(super) async fn keep<S, F>(inner: &Inner, role: LinkRole, mut stop: Stop, serve: S)
+pub(super) async fn keep<S, F>(inner: &BrokerShared, role: LinkRole, mut stop: Stop, serve: S)
 where
     S: Fn(Link, Stop) -> F,
     F: Future<Output = Ended>,
@@ -113,13 +113,13 @@ where
 }
 
 /// Marks `role` as serving.
-pub(super) fn up(inner: &Inner, role: LinkRole, link: &Link) {
+pub(super) fn up(inner: &BrokerShared, role: LinkRole, link: &Link) {
     inner.note(role, LinkState::Connected);
     tracing::info!(broker.role = role.name(), broker.address = link.address(), "connected to the broker");
 }
 
 /// Marks `role` as not serving; says whether it was serving until now.
-pub(super) fn down(inner: &Inner, role: LinkRole, error: &BrokerError) -> bool {
+pub(super) fn down(inner: &BrokerShared, role: LinkRole, error: &BrokerError) -> bool {
     let before = inner.status().clone();
     inner.note(role, LinkState::Disconnected { why: error.why.clone() });
     match role {

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::error::BrokerError;
 use super::link::Link;
-use super::state::{Inner, LinkRole, LinkState};
+use super::state::{BrokerShared, LinkRole, LinkState};
 use super::supervisor::{self, SET_UP_WITHIN};
 use super::topology::{self, Witness};
 use crate::pump;
@@ -30,7 +30,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// Checks the topology of `role` again and again; sooner when `hint` says that something may be missing. Never ends: it is
 /// dropped with the connection.
-pub(super) async fn tend(inner: &Inner, role: LinkRole, link: &Link, hint: &Notify) -> Infallible {
+pub(super) async fn tend(inner: &BrokerShared, role: LinkRole, link: &Link, hint: &Notify) -> Infallible {
     let every = inner.tend_every;
     let mut witness = Witness::default();
     let mut told: Option<BrokerError> = None;
@@ -59,7 +59,7 @@ pub(super) async fn tend(inner: &Inner, role: LinkRole, link: &Link, hint: &Noti
     }
 }
 
-async fn check(inner: &Inner, role: LinkRole, link: &Link, witness: &mut Witness) -> Result<(), BrokerError> {
+async fn check(inner: &BrokerShared, role: LinkRole, link: &Link, witness: &mut Witness) -> Result<(), BrokerError> {
     match role {
         LinkRole::Consumer => topology::tend_inbound(link, &inner.settings, witness).await,
         LinkRole::Publisher => topology::tend_outbound(link, &inner.settings).await,
@@ -67,7 +67,7 @@ async fn check(inner: &Inner, role: LinkRole, link: &Link, witness: &mut Witness
 }
 
 /// A publisher that the broker blocks reports so itself.
-fn is_serving(inner: &Inner, role: LinkRole) -> bool {
+fn is_serving(inner: &BrokerShared, role: LinkRole) -> bool {
     match role {
         LinkRole::Consumer => true,
         LinkRole::Publisher => inner.handle().is_some(),

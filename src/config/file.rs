@@ -33,8 +33,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Rights of users who are neither the owner nor in the group.
 const OTHERS: u32 = 0o007;
 
-/// Content of a file.
-pub(super) struct Content {
+/// FileContent of a file.
+pub(super) struct FileContent {
     /// The text, without the mark that editors of Microsoft write in front: a secret that begins with it would fit nothing.
     pub(super) text: String,
     /// True if every user of the machine may read or change the file.
@@ -42,7 +42,7 @@ pub(super) struct Content {
 }
 
 /// Reads a file that the configuration names.
-pub(super) fn read(path: &Path) -> std::io::Result<Content> {
+pub(super) fn read(path: &Path) -> std::io::Result<FileContent> {
     let (file, metadata) = open(path)?;
     if !metadata.is_file() {
         return Err(Error::other(format!("it is {}, and no file", kind_of(&metadata))));
@@ -51,7 +51,7 @@ pub(super) fn read(path: &Path) -> std::io::Result<Content> {
 }
 
 /// Reads the configuration file.
-pub(super) fn read_config(path: &Path) -> std::io::Result<Content> {
+pub(super) fn read_config(path: &Path) -> std::io::Result<FileContent> {
     let (file, metadata) = open(path)?;
     let kind = metadata.file_type();
     let source = if kind.is_fifo() { Source::Pipe } else { Source::File };
@@ -104,10 +104,10 @@ fn read_to_end(mut file: File, bytes_max: u64, source: Source) -> std::io::Resul
     }
 }
 
-fn content(bytes: &[u8], metadata: &Metadata) -> std::io::Result<Content> {
+fn content(bytes: &[u8], metadata: &Metadata) -> std::io::Result<FileContent> {
     let text = utf8::text(bytes).map_err(|form| Error::other(format!("it is {form}")))?.to_owned();
     let is_exposed = metadata.is_file() && metadata.permissions().mode() & OTHERS != 0;
-    Ok(Content { text, is_exposed })
+    Ok(FileContent { text, is_exposed })
 }
 
 fn kind_of(metadata: &Metadata) -> &'static str {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::file;
 use super::key::Keys;
-use super::problems::{Problem, Problems};
+use super::problems::{ConfigProblem, Problems};
 use super::reader::{ENVIRONMENT_PREFIX, Reader, Strings};
 use super::rules::is_loopback;
 use super::sections::{
@@ -181,12 +181,12 @@ pub fn read_map(path: &Path) -> std::io::Result<String> {
 }
 
 /// Content of the file; without a file it is empty.
-fn content_of(path: Option<&Path>) -> Result<file::Content, Problems> {
-    let Some(path) = path else { return Ok(file::Content { text: String::new(), is_exposed: false }) };
+fn content_of(path: Option<&Path>) -> Result<file::FileContent, Problems> {
+    let Some(path) = path else { return Ok(file::FileContent { text: String::new(), is_exposed: false }) };
     file::read_config(path).map_err(|error| {
         let key = path.display().to_string();
         let hint = "name an existing file with --config".to_owned();
-        Problems::new(vec![Problem { key, found: format!("no readable file ({error})"), hint }])
+        Problems::new(vec![ConfigProblem { key, found: format!("no readable file ({error})"), hint }])
     })
 }
 
@@ -236,7 +236,7 @@ fn syntax_problem(text: &str, error: &toml::de::Error) -> Problems {
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     let key = format!("line {line}, column {column}");
     let hint = format!("this is not TOML: {}", error.message());
-    Problems::new(vec![Problem { key, found: "a syntax error".to_owned(), hint }])
+    Problems::new(vec![ConfigProblem { key, found: "a syntax error".to_owned(), hint }])
 }
 
 /// The variables of this process that are meant for the bridge. Text that is not UTF-8 is kept in a form that [`Config::load`]

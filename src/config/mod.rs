@@ -38,7 +38,7 @@ pub use codes::{bytes_of_base64, bytes_of_hex};
 pub use key::{KeyInfo, Keys, Section};
 pub use load::{Config, Import, KEYS, default_of, process_environment, read_map};
 pub use networks::Networks;
-pub use problems::{Problem, Problems};
+pub use problems::{ConfigProblem, Problems};
 pub use reader::{ENVIRONMENT_PREFIX, Strings};
 pub use rules::{AMQP_NAME_BYTES_MAX, TOKEN_CHARS_MIN, WEBHOOK_KEY_BYTES_MIN, is_loopback};
 pub use secret::{Reloaded, Secret, Secrets};

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// One thing to correct: the place, the value that was found there, and the right values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct ConfigProblem {
     /// The key (`podero.timeout`), the environment variable, or the file that is meant.
     pub key: String,
     /// The present value; of a secret only that it is wrong.
@@ -15,7 +15,7 @@ pub struct Problem {
     pub hint: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: found {}; {}", self.key, self.found, self.hint)
     }
@@ -24,17 +24,17 @@ impl fmt::Display for Problem {
 /// Every problem of a configuration: unknown keys first, then section by section. Never empty;
 /// displays one per line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems(Vec<ConfigProblem>);
 
 impl Problems {
     /// Wraps the problems that a reading found.
-    pub(super) fn new(found: Vec<Problem>) -> Self {
+    pub(super) fn new(found: Vec<ConfigProblem>) -> Self {
         assert!(!found.is_empty(), "a configuration is refused for a reason");
         Self(found)
     }
 
     /// The problems one by one.
-    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
+    pub fn iter(&self) -> std::slice::Iter<'_, ConfigProblem> {
         self.0.iter()
     }
 }

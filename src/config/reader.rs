@@ -12,7 +12,7 @@ use toml::{Table, Value};
 
 use super::file;
 use super::key::{FILE_SUFFIX, Key, KeyInfo, Keys, place};
-use super::problems::Problem;
+use super::problems::ConfigProblem;
 use super::rules::{Rule, TOKEN_CHARS_MIN};
 use super::secret::{self, Secret, Secrets};
 
@@ -40,7 +40,7 @@ pub(super) struct Reader {
     labels: Vec<String>,
     /// Files with secrets that every user of the machine may read or change.
     exposed: Vec<PathBuf>,
-    problems: Vec<Problem>,
+    problems: Vec<ConfigProblem>,
 }
 
 #[derive(Debug, Clone)]
@@ -220,16 +220,16 @@ impl Reader {
 
     /// Notes a problem.
     pub(super) fn refuse(&mut self, key: impl AsRef<str>, found: impl Into<String>, hint: impl Into<String>) {
-        self.problems.push(Problem { key: key.as_ref().to_owned(), found: found.into(), hint: hint.into() });
+        self.problems.push(ConfigProblem { key: key.as_ref().to_owned(), found: found.into(), hint: hint.into() });
     }
 
     fn refuse_unknown(&mut self, key: String, typed: &str) {
         let hint = unknown_hint(self.keys.nearest(typed));
-        self.problems.push(Problem { key, found: "an unknown key".to_owned(), hint });
+        self.problems.push(ConfigProblem { key, found: "an unknown key".to_owned(), hint });
     }
 
     /// Every problem that was noted.
-    pub(super) fn into_problems(self) -> Vec<Problem> {
+    pub(super) fn into_problems(self) -> Vec<ConfigProblem> {
         self.problems
     }
 

@@ -45,7 +45,7 @@ fn good(after: &str, variables: &[(&str, &str)]) -> Config {
 #[track_caller]
 fn check<T: std::fmt::Debug>(outcome: Result<T, Problems>, expected: &[&str]) {
     let problems = outcome.expect_err("a refusal");
-    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    let lines: Vec<String> = problems.iter().map(ConfigProblem::to_string).collect();
     assert_eq!(lines.len(), expected.len(), "{problems}");
     for (line, expected) in lines.iter().zip(expected) {
         assert!(line.starts_with(expected), "{line}\nis not\n{expected}");

@@ -367,7 +367,7 @@ impl Connections {
 
     /// Enters a connection that was opened from this address. `socket` is a second handle of it, by which it can be cut;
     /// without one it depends on the server's own timers.
-    pub fn open(&self, address: IpAddr, socket: Option<TcpStream>) -> Connection {
+    pub fn open(&self, address: IpAddr, socket: Option<TcpStream>) -> ClientConnection {
         let entered = lock(&self.0.roll).enter(self.0.owner(address), socket, |peer| self.0.is_proved(peer));
         let id = match entered {
             Ok((id, cut)) => {
@@ -379,7 +379,13 @@ impl Connections {
                 None
             }
         };
-        Connection { inner: self.0.clone(), id, address, has_begun: AtomicBool::new(false), counted: Mutex::default() }
+        ClientConnection {
+            inner: self.0.clone(),
+            id,
+            address,
+            has_begun: AtomicBool::new(false),
+            counted: Mutex::default(),
+        }
     }
 
     /// Counts a [`TICK`] that is over.
@@ -391,7 +397,7 @@ impl Connections {
 
 /// One connection, while the server has it.
 #[derive(Debug)]
-pub struct Connection {
+pub struct ClientConnection {
     inner: Arc<Inner>,
     /// Its number; `None`: it found no place, and is closed already.
     id: Option<u64>,
@@ -401,7 +407,7 @@ pub struct Connection {
     counted: Mutex<(u64, u32)>,
 }
 
-impl Connection {
+impl ClientConnection {
     /// Notes that a request's head has come. `forwarded` are its values of [`super::peers::FORWARDED_FOR`]. Returns the peer of
     /// the request; `None`: the peer has as many under way as it may.
     pub fn begin<'a>(&self, forwarded: impl DoubleEndedIterator<Item = &'a [u8]>, demand: Demand) -> Option<Peer> {
@@ -465,7 +471,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for ClientConnection {
     fn drop(&mut self) {
         let Some(id) = self.id else { return };
         let was_there = lock(&self.inner.roll).leave(id);
@@ -623,7 +629,7 @@ mod tests {
             (client, connections.open(address.ip(), Some(listener.accept().expect("accepted").0)))
         };
         let open: Vec<_> = (0..bounds.per_peer_max).map(open).collect();
-        let begins = |(_, one): &&(TcpStream, Connection)| one.begin(std::iter::empty(), Demand::Work).is_some();
+        let begins = |(_, one): &&(TcpStream, ClientConnection)| one.begin(std::iter::empty(), Demand::Work).is_some();
         assert_eq!(open.iter().filter(begins).count(), 6, "the last quarter is for light requests");
         let counted = r#"podero_bridge_requests_crowded_total{listener="admin"} 2"#;
         let shown = metrics.encode();

@@ -24,7 +24,7 @@ use futures_util::{Stream, StreamExt, stream};
 use http_api_problem::HttpApiProblem;
 
 use crate::problem::{Problem, ProblemKind};
-use connections::{Connection, Demand};
+use connections::{ClientConnection, Demand};
 use peers::{FORWARDED_FOR, Peer};
 
 /// Paths that answer without the store and the partner, so that a probe finds out whether the process lives.
@@ -42,7 +42,7 @@ pub async fn note_request<B: MessageBody + 'static>(
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    let Some(connection) = request.request().conn_data::<Arc<Connection>>().cloned() else {
+    let Some(connection) = request.request().conn_data::<Arc<ClientConnection>>().cloned() else {
         return Ok(next.call(request).await?.map_into_left_body());
     };
     let payload = request.take_payload();
@@ -77,7 +77,7 @@ pub async fn note_request<B: MessageBody + 'static>(
 }
 
 /// A body that ends with [`std::io::ErrorKind::TimedOut`] when it takes longer than it may.
-fn timed(payload: Payload, connection: Arc<Connection>) -> impl Stream<Item = Result<Bytes, PayloadError>> {
+fn timed(payload: Payload, connection: Arc<ClientConnection>) -> impl Stream<Item = Result<Bytes, PayloadError>> {
     let began = tokio::time::Instant::now();
     stream::unfold(Some((payload, 0)), move |coming| {
         let connection = connection.clone();

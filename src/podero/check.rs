@@ -82,7 +82,7 @@ fn not_well(status: u16) -> Unfit {
 
 impl Client {
     /// Gets a token, asks for the organisation's users without reading them, and looks up the id that the circuit's probe asks
-    /// for. Works outside of the budget and without the [`Dispatcher`]; changes nothing at Podero. Each step follows only when
+    /// for. Works outside of the budget and without the [`super::Dispatcher`]; changes nothing at Podero. Each step follows only when
     /// the one before it went well; `told` receives each result.
     pub async fn check(&self, mut told: impl FnMut(Checked)) -> Result<(), Unfit> {
         let inner = &*self.0;

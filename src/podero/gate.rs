@@ -34,7 +34,7 @@ use std::time::Duration;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::Notify;
 
-use super::Observe;
+use super::partner::Observe;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::call::RETRY_AFTER_MAX;
@@ -110,7 +110,7 @@ pub(super) struct Gate {
     pub(super) clock: Clock,
     watcher: Arc<dyn Observe>,
     budget: Budget,
-    state: Mutex<State>,
+    state: Mutex<GateState>,
     pace: Mutex<Paced>,
     /// Requests in flight.
     pub(super) permits: Permits,
@@ -124,7 +124,7 @@ struct Paced {
     limiter: Arc<DefaultDirectRateLimiter>,
 }
 
-pub(super) struct State {
+pub(super) struct GateState {
     pub(super) health: PartnerHealth,
     /// The number of live replicas, this one among them.
     replicas: usize,
@@ -138,7 +138,7 @@ pub(super) struct State {
     suspicion_probed_at: Option<Timestamp>,
 }
 
-impl State {
+impl GateState {
     fn is_suspicious(&self) -> bool {
         self.failures_in_row >= FAILURES_MAX || self.forbidden_in_row >= FORBIDDEN_MAX
     }
@@ -187,7 +187,7 @@ impl Drop for Probe {
 
 impl Gate {
     pub(super) fn new(budget: Budget, clock: Clock, watcher: Arc<dyn Observe>) -> Arc<Self> {
-        let state = State {
+        let state = GateState {
             health: PartnerHealth::default(),
             replicas: 1,
             busy_in_row: 0,
@@ -335,7 +335,7 @@ impl Gate {
         self.permits.set_limit((self.budget.max_in_flight / state.replicas).max(1));
     }
 
-    fn open(&self, state: &mut State, now: Timestamp, why: CircuitCause) {
+    fn open(&self, state: &mut GateState, now: Timestamp, why: CircuitCause) {
         let was_open = state.health.opening().is_some();
         state.forget_failures();
         state.health.open(now, why);
@@ -346,7 +346,7 @@ impl Gate {
         self.changed.notify_one();
     }
 
-    fn close(&self, state: &mut State, now: Timestamp) {
+    fn close(&self, state: &mut GateState, now: Timestamp) {
         let was_open = state.health.opening().is_some();
         state.forget_failures();
         state.health.close(now);
@@ -356,14 +356,14 @@ impl Gate {
         self.changed.notify_one();
     }
 
-    fn closed(&self, state: &mut State) {
+    fn closed(&self, state: &mut GateState) {
         state.busy_in_row = 0;
         tracing::info!("circuit closed: Podero answers again");
         self.watcher.circuit(false);
     }
 
     /// Slows down, and holds the whole target when Podero names a pause, or answers nothing but "slow down" any more.
-    fn slow(&self, state: &mut State, now: Timestamp, after: Option<Duration>) {
+    fn slow(&self, state: &mut GateState, now: Timestamp, after: Option<Duration>) {
         let is_paused = state.health.paused(now).is_some();
         state.health.slow(now);
         let wish = match after {
@@ -389,13 +389,13 @@ impl Gate {
     }
 
     /// The state without anything that this clock knows to be impossible: the clock may have been set back.
-    pub(super) fn lock_at(&self, now: Timestamp) -> MutexGuard<'_, State> {
+    pub(super) fn lock_at(&self, now: Timestamp) -> MutexGuard<'_, GateState> {
         let mut state = self.lock();
         state.health = state.health.plausible(now);
         state
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, GateState> {
         self.state.lock().expect("no code panics while it holds the gate")
     }
 }

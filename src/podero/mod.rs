@@ -1,4 +1,4 @@
-//! The partner: one call over HTTP becomes one [`Reply`], always, within a bound.
+//! The partner: one call over HTTP becomes one [`Reply`](crate::domain::call::Reply), always, within a bound.
 //!
 //! Every request to Podero goes through one budget; every way in which a request can go wrong is a reply, not an error. The
 //! line that matters most runs between `Unsent` (surely not received) and `Unknown` (may have happened): a doubtful case is
@@ -19,72 +19,16 @@ mod drift;
 mod fields;
 mod gate;
 mod moments;
+mod partner;
 mod pruned;
 mod refusal;
 mod settings;
 mod turnstile;
 mod wire;
 
-use std::time::Duration;
-
-use uuid::Uuid;
-
-use crate::domain::Timestamp;
-use crate::domain::alert::Observation;
-use crate::domain::call::{Call, Operation, Reply, UserFound};
 pub use check::{Checked, Unfit};
 pub use client::{CallPreview, Client, Dispatcher, Outlook, STATUSES, preview};
 pub use drift::Drift;
 pub use gate::ProbePurpose;
+pub use partner::{Observe, Partner};
 pub use settings::{Error, Settings};
-
-/// Podero, as the stages see it. No call fails but by its reply, and none panics. A call that is dropped before its reply
-/// is ready may have happened all the same.
-pub trait Partner: Send + Sync + 'static {
-    /// Makes one call for an event, before every poll and within [`Settings::call_time_max`]. A call that has not left the
-    /// bridge at `until` never does: the claim's lease would not cover its end.
-    fn call(&self, call: &Call, idempotency_key: Option<Uuid>, until: Timestamp) -> impl Future<Output = Reply> + Send;
-
-    /// Reads all users of the organisation, for the watch.
-    fn list_users(&self) -> impl Future<Output = Reply<Vec<UserFound>>> + Send;
-
-    /// Reads the connectivity of a user's heat pumps, for the watch. An entry that could not be read stands there with the nil
-    /// id: it may be any heat pump that the answer does not name.
-    fn observe_heat_pumps(&self, user: Uuid) -> impl Future<Output = Reply<Vec<Observation>>> + Send;
-
-    /// Reads one heat pump in detail, for its `actions`.
-    fn observe_heat_pump(&self, user: Uuid, heat_pump: Uuid) -> impl Future<Output = Reply<Observation>> + Send;
-
-    /// `Some(until)`: Podero asked for a pause, or the circuit is open; claim no event before then.
-    fn paused_until(&self) -> Option<Timestamp>;
-
-    /// Calls that may be under way at once from this process; more than twice as many claims only block other replicas.
-    fn concurrency(&self) -> usize {
-        usize::MAX
-    }
-
-    /// The end of the last outage: an event that failed before it has not been failing ever since.
-    fn back_since(&self) -> Option<Timestamp> {
-        None
-    }
-
-    /// Counts a difference from Podero's pages that shows only between answers, so that the caller finds it.
-    fn drifted(&self, _: Operation, _: Drift) {}
-}
-
-/// The observer of the calls: the metrics, in production.
-pub trait Observe: Send + Sync + 'static {
-    /// One HTTP request ended; `status` is one of [`STATUSES`].
-    fn request(&self, operation: Operation, status: &'static str, took: Duration);
-    /// The circuit opened or closed.
-    fn circuit(&self, is_open: bool);
-    /// An answer differs from what Podero's pages show; at most once per answer and way.
-    fn drift(&self, operation: Operation, drift: Drift);
-}
-
-/// No observer.
-impl Observe for () {
-    fn request(&self, _: Operation, _: &'static str, _: Duration) {}
-    fn circuit(&self, _: bool) {}
-    fn drift(&self, _: Operation, _: Drift) {}
-}

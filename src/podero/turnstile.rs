@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::Observe;
 use super::gate::{Budget, Evidence, Gate, Probe, ProbePurpose};
+use super::partner::Observe;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::call::{Instead, Reply};

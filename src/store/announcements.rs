@@ -7,7 +7,7 @@
 //! Before: [`crate::store::inbox`]. After: the customer's timeline.
 
 use super::closed_sets::RowKind;
-use super::db::{Fault, query};
+use super::db::{DbFault, query};
 use super::transaction::Transaction;
 use crate::domain::event::{Event, EventState, Happening};
 use crate::domain::verdict::Reason;
@@ -22,7 +22,7 @@ pub(super) async fn settle(
     tx: &mut Transaction<'_>,
     event: &Event,
     now: Timestamp,
-) -> Result<(Vec<RowKind>, Option<EventState>), Fault> {
+) -> Result<(Vec<RowKind>, Option<EventState>), DbFault> {
     let Some(change) = event.change() else { return Ok((Vec::new(), None)) };
     let (lane, id, said_at) = (event.customer.as_str(), event.id, event.time);
     if event.is_announced()
@@ -56,7 +56,7 @@ pub(super) async fn settle(
 }
 
 /// `true` if any event was ever announced ahead for a customer. Most customers have none, and need only this look-up.
-async fn has_announcements(tx: &mut Transaction<'_>, lane: &str) -> Result<bool, Fault> {
+async fn has_announcements(tx: &mut Transaction<'_>, lane: &str) -> Result<bool, DbFault> {
     query("SELECT 1 FROM events WHERE lane = $1 AND time > said_at LIMIT 1").bind(lane).finds(tx).await
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Announced<'a> {
 impl Announced<'_> {
     /// The newest event about the change that was sent later; of two that were sent at the same moment, the later arrival is the
     /// newer.
-    async fn newest(&self, tx: &mut Transaction<'_>) -> Result<Option<EventId>, Fault> {
+    async fn newest(&self, tx: &mut Transaction<'_>) -> Result<Option<EventId>, DbFault> {
         let sql = "SELECT id FROM events WHERE lane = $1 AND change = $2 AND (said_at > $3 OR (said_at = $3 AND id > $4)) \
              ORDER BY said_at DESC, id DESC LIMIT 1";
         query(sql).with((self.lane, self.change, self.said_at, self.id)).fetch_optional(tx).await
@@ -79,7 +79,11 @@ impl Announced<'_> {
 }
 
 /// Ends a head that is about to be begun if a newer event replaces it. Returns `true` if it has ended.
-pub(super) async fn is_replaced(tx: &mut Transaction<'_>, head: &Announced<'_>, now: Timestamp) -> Result<bool, Fault> {
+pub(super) async fn is_replaced(
+    tx: &mut Transaction<'_>,
+    head: &Announced<'_>,
+    now: Timestamp,
+) -> Result<bool, DbFault> {
     let Some(newer) = head.newest(&mut *tx).await? else { return Ok(false) };
     if was_begun(tx, head.id).await? {
         return Ok(false);
@@ -90,13 +94,18 @@ pub(super) async fn is_replaced(tx: &mut Transaction<'_>, head: &Announced<'_>, 
 
 /// `true` if work was begun for an event. An event that was parked in the middle and is retried has left something behind that
 /// only it puts right. Looking a user up does not count: it makes nothing and changes no known fact.
-async fn was_begun(tx: &mut Transaction<'_>, id: EventId) -> Result<bool, Fault> {
+async fn was_begun(tx: &mut Transaction<'_>, id: EventId) -> Result<bool, DbFault> {
     let call = query("SELECT 1 FROM calls WHERE event_id = $1 AND operation <> 'find_user' LIMIT 1");
     call.bind(id).finds(tx).await
 }
 
 /// Supersedes the earlier events that are not begun. Returns their types.
-async fn replace(tx: &mut Transaction<'_>, event: &Event, change: &str, now: Timestamp) -> Result<Vec<RowKind>, Fault> {
+async fn replace(
+    tx: &mut Transaction<'_>,
+    event: &Event,
+    change: &str,
+    now: Timestamp,
+) -> Result<Vec<RowKind>, DbFault> {
     let replace = query(
         "UPDATE events SET state = 'superseded', reason = $1, detail = $2, settled_at = $3, due_at = $3 \
          WHERE lane = $4 AND time > said_at AND state IN ('scheduled', 'waiting', 'pending') AND change = $5 \
@@ -112,7 +121,12 @@ async fn replace(tx: &mut Transaction<'_>, event: &Event, change: &str, now: Tim
 
 /// Supersedes the earlier events that wait for an approval and are called off now. Returns their types. Announced or not, they
 /// have taken nothing away yet, and an operator must not approve one by mistake.
-async fn release(tx: &mut Transaction<'_>, event: &Event, change: &str, now: Timestamp) -> Result<Vec<RowKind>, Fault> {
+async fn release(
+    tx: &mut Transaction<'_>,
+    event: &Event,
+    change: &str,
+    now: Timestamp,
+) -> Result<Vec<RowKind>, DbFault> {
     let release = query(
         "UPDATE events SET state = 'superseded', reason = $1, detail = $2, settled_at = $3, due_at = $3 \
          WHERE lane = $4 AND state = 'parked' AND reason = $8 AND change = $5 \
@@ -147,7 +161,7 @@ async fn end(
     state: EventState,
     detail: Option<String>,
     now: Timestamp,
-) -> Result<(), Fault> {
+) -> Result<(), DbFault> {
     query("UPDATE events SET state = $2, reason = $3, detail = $4, settled_at = $5 WHERE id = $1")
         .with((id, state, detail.as_ref().map(|_| REPLACED), detail, now))
         .execute(tx)

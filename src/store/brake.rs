@@ -7,7 +7,7 @@
 //! Before: [`crate::apply`] asks. After: [`crate::store::parking`], the way out for refused churns.
 
 use super::claims::Claim;
-use super::db::{Executor, Fault, query};
+use super::db::{DbFault, Executor, query};
 use super::error::Error;
 use super::handle::Store;
 use super::transaction::{Transaction, Write};
@@ -82,7 +82,7 @@ impl Store {
 }
 
 /// The number of admissions after a moment, if the latest admission has the number `newest`.
-async fn admitted_since(on: impl Executor, since: Timestamp, newest: i64) -> Result<u64, Fault> {
+async fn admitted_since(on: impl Executor, since: Timestamp, newest: i64) -> Result<u64, DbFault> {
     let first = query(
         "SELECT number FROM admissions WHERE brake = $1 AND admitted_at > $2 ORDER BY admitted_at, number LIMIT 1",
     );
@@ -111,7 +111,7 @@ struct HeldBrake {
 impl Write for Ask {
     type Output = Asked;
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Asked, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Asked, DbFault> {
         let ours = query("SELECT 1 FROM lanes WHERE lane = $1 AND fence = $2 AND claimed = 1");
         if !ours.with((&self.lane, self.fence)).finds(&mut *tx).await? {
             return Ok(Asked::Fenced);
@@ -140,7 +140,7 @@ impl Write for Ask {
 
 impl Ask {
     /// Waits for the replica that is deciding now, and makes the other replicas wait.
-    async fn hold(&self, tx: &mut Transaction<'_>) -> Result<HeldBrake, Fault> {
+    async fn hold(&self, tx: &mut Transaction<'_>) -> Result<HeldBrake, DbFault> {
         let row = query(
             "INSERT INTO brakes (name, newest, admitted_at) VALUES ($1, 0, 0) \
              ON CONFLICT (name) DO UPDATE SET newest = brakes.newest RETURNING newest, admitted_at, closed_at",
@@ -159,7 +159,7 @@ impl Ask {
 
     /// `true` if the event was cleared before: its answer was lost, or it was admitted within the window, parked for another
     /// reason and retried. It counts once.
-    async fn is_cleared(&self, tx: &mut Transaction<'_>, since: Timestamp) -> Result<bool, Fault> {
+    async fn is_cleared(&self, tx: &mut Transaction<'_>, since: Timestamp) -> Result<bool, DbFault> {
         let known = query("SELECT 1 FROM events WHERE id = $1 AND clearance IS NOT NULL").bind(self.event);
         if known.finds(&mut *tx).await? {
             return Ok(true);
@@ -172,7 +172,7 @@ impl Ask {
         Ok(counted)
     }
 
-    async fn admit(&self, tx: &mut Transaction<'_>, held: &HeldBrake) -> Result<(), Fault> {
+    async fn admit(&self, tx: &mut Transaction<'_>, held: &HeldBrake) -> Result<(), DbFault> {
         let (number, at) = (held.newest + 1, held.now.max(held.admitted_at));
         // An admission from a window that is over.
         query("DELETE FROM admissions WHERE event_id = $1").bind(self.event).execute(&mut *tx).await?;
@@ -187,7 +187,7 @@ impl Ask {
         self.clear(tx).await
     }
 
-    async fn clear(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
+    async fn clear(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
         query("UPDATE events SET clearance = $2 WHERE id = $1")
             .with((self.event, Clearance::Admitted.name()))
             .execute(tx)
@@ -195,7 +195,7 @@ impl Ask {
         Ok(())
     }
 
-    async fn forget(&self, tx: &mut Transaction<'_>, since: Timestamp) -> Result<(), Fault> {
+    async fn forget(&self, tx: &mut Transaction<'_>, since: Timestamp) -> Result<(), DbFault> {
         let sql = "DELETE FROM admissions WHERE brake = $1 AND number IN (SELECT number FROM admissions \
              WHERE brake = $1 AND admitted_at <= $2 ORDER BY admitted_at, number LIMIT $3)";
         query(sql).with((NAME, since, FORGOTTEN_AT_ONCE)).execute(tx).await?;

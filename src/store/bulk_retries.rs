@@ -14,7 +14,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::closed_sets::RetryState;
-use super::db::{Cell, Fault, FromCell, ours, query, row};
+use super::db::{Cell, DbFault, FromCell, ours, query, row};
 use super::error::Error;
 use super::event_rows::UNSETTLED;
 use super::handle::{Desk, StoreView};
@@ -237,7 +237,7 @@ impl Write for StepOn {
     fn weight(&self) -> usize {
         STEP_MAX
     }
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Stepped, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Stepped, DbFault> {
         let Some(running) = self.take(tx).await? else { return Ok(Stepped::Nothing) };
         let now = self.now.micros();
         let interval = 1_000_000 / running.per_second.max(1);
@@ -276,7 +276,7 @@ impl Write for StepOn {
 }
 
 impl StepOn {
-    async fn take(&self, tx: &mut Transaction<'_>) -> Result<Option<Running>, Fault> {
+    async fn take(&self, tx: &mut Transaction<'_>) -> Result<Option<Running>, DbFault> {
         let take = ours(format!(
             "SELECT {columns} FROM bulk_retries WHERE state = 'running'{}",
             tx.db.skip_locked(),
@@ -288,7 +288,7 @@ impl StepOn {
 
 /// The next events in the order of arrival. The cursor prevents a loop even when the replicas' clocks differ: an event that it
 /// has passed is behind it for good.
-async fn candidates(tx: &mut Transaction<'_>, running: &Running, wanted: usize) -> Result<Vec<EventId>, Fault> {
+async fn candidates(tx: &mut Transaction<'_>, running: &Running, wanted: usize) -> Result<Vec<EventId>, DbFault> {
     let of_reason = of_reason(running.reason.is_some());
     let sql = ours(format!(
         "SELECT id FROM events WHERE state = 'parked' AND {of_reason} AND id > $2 AND {RETRYABLE} \

@@ -9,10 +9,10 @@
 use std::time::Duration;
 
 use super::announcements::Announced;
-use super::db::{Fault, ours, query, row};
+use super::db::{DbFault, ours, query, row};
 use super::error::Error;
 use super::handle::Store;
-use super::lanes::{StoredCustomer, Urgency, ready_for_head};
+use super::lanes::{LaneUrgency, StoredCustomer, ready_for_head};
 use super::moments::{Ceilings, Reach, work_ceiling};
 use super::outbox::{self, NewNotice};
 use super::transaction::{Transaction, Write};
@@ -175,7 +175,7 @@ impl Write for TakeClaims {
         self.limit
     }
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
         let mut all = Vec::with_capacity(self.limit);
         let mut passed_over = 0;
         while all.len() < self.limit && passed_over < LOOKS_MAX {
@@ -200,9 +200,9 @@ impl Write for TakeClaims {
 impl TakeClaims {
     /// Up to `limit` lanes, those first that have been due for longest. Lanes with only imported work come only if no other is
     /// due.
-    async fn due(&self, limit: usize, tx: &mut Transaction<'_>) -> Result<Vec<DueLane>, Fault> {
+    async fn due(&self, limit: usize, tx: &mut Transaction<'_>) -> Result<Vec<DueLane>, DbFault> {
         let mut lanes = Vec::new();
-        for urgency in [Urgency::Live, Urgency::Bulk] {
+        for urgency in [LaneUrgency::Live, LaneUrgency::Bulk] {
             for reach in Reach::BOTH {
                 if lanes.len() == limit {
                     return Ok(lanes);
@@ -222,7 +222,7 @@ impl TakeClaims {
         Ok(lanes)
     }
 
-    async fn due_of(&self, look: DueLook, tx: &mut Transaction<'_>) -> Result<Vec<DueLane>, Fault> {
+    async fn due_of(&self, look: DueLook, tx: &mut Transaction<'_>) -> Result<Vec<DueLane>, DbFault> {
         // The literal kind lets the index serve both the search and its order.
         let due = ours(format!(
             "SELECT {columns} FROM lanes WHERE bulk = {} AND ready_at {compares} $1 ORDER BY ready_at LIMIT $2{}",
@@ -235,7 +235,7 @@ impl TakeClaims {
     }
 
     /// `true` if the time of a customer's next event has come.
-    async fn has_come(&self, tx: &mut Transaction<'_>, due: Timestamp) -> Result<bool, Fault> {
+    async fn has_come(&self, tx: &mut Transaction<'_>, due: Timestamp) -> Result<bool, DbFault> {
         if due <= self.now || !due.has_come(self.now, self.ceilings.work) {
             return Ok(due <= self.now);
         }
@@ -244,7 +244,7 @@ impl TakeClaims {
 
     /// The work in a lane that was found. `None` passes it over: a newer arrival makes a lane look due although its head is in
     /// back-off and holds it. Either way an earlier claim is fenced.
-    async fn head(&self, tx: &mut Transaction<'_>, found: DueLane) -> Result<Option<ClaimedLane>, Fault> {
+    async fn head(&self, tx: &mut Transaction<'_>, found: DueLane) -> Result<Option<ClaimedLane>, DbFault> {
         let DueLane { lane, fence, is_interrupted, customer, begun, is_claimed } = found;
         let head = head_of(tx, &lane, begun).await?;
         let due = head.as_ref().map(|head| head.due_at);
@@ -269,14 +269,14 @@ impl TakeClaims {
         Ok(Some(ClaimedLane { lane, fence: fence + 1, was_interrupted, customer, head, seen }))
     }
 
-    async fn hold(&self, tx: &mut Transaction<'_>, lane: &str, hold: Hold) -> Result<(), Fault> {
+    async fn hold(&self, tx: &mut Transaction<'_>, lane: &str, hold: Hold) -> Result<(), DbFault> {
         let sql = "UPDATE lanes SET fence = fence + 1, interrupted = CASE WHEN claimed = 1 THEN 1 ELSE interrupted END, \
              claimed = $2, ready_at = $3, begun = $4 WHERE lane = $1";
         query(sql).with((lane, hold.is_claimed, hold.ready_at, hold.begun)).execute(tx).await?;
         Ok(())
     }
 
-    async fn was_replaced(&self, tx: &mut Transaction<'_>, lane: &str, head: &HeadRow) -> Result<bool, Fault> {
+    async fn was_replaced(&self, tx: &mut Transaction<'_>, lane: &str, head: &HeadRow) -> Result<bool, DbFault> {
         let said_at = head.said_at.filter(|said_at| *said_at < head.time);
         let (Some(change), Some(said_at)) = (head.change.as_deref(), said_at) else { return Ok(false) };
         announcements::is_replaced(tx, &Announced { lane, change, id: head.id, said_at }, self.now).await
@@ -286,7 +286,7 @@ impl TakeClaims {
 /// The lanes to look for.
 #[derive(Clone, Copy)]
 struct DueLook {
-    urgency: Urgency,
+    urgency: LaneUrgency,
     reach: Reach,
     limit: usize,
     ceiling: Duration,
@@ -294,7 +294,7 @@ struct DueLook {
 
 /// The event to be worked on next: the one that was begun, else the first by time and arrival. A begun event is finished before
 /// an older one that arrived later: it may have made something at Podero that only it knows to look for.
-async fn head_of(tx: &mut Transaction<'_>, lane: &str, begun: Option<EventId>) -> Result<Option<HeadRow>, Fault> {
+async fn head_of(tx: &mut Transaction<'_>, lane: &str, begun: Option<EventId>) -> Result<Option<HeadRow>, DbFault> {
     if let Some(begun) = begun {
         let head = ours(format!("SELECT {} FROM events WHERE id = $1 AND state = 'pending'", HeadRow::COLUMNS));
         let head = query(head).bind(begun).fetch_optional(&mut *tx).await?;
@@ -355,7 +355,7 @@ struct ParkUnreadable {
 impl Write for ParkUnreadable {
     type Output = ();
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
         let Unreadable { lane, fence, id, detail } = &self.event;
         let release = query("UPDATE lanes SET claimed = 0 WHERE lane = $1 AND fence = $2").with((lane, *fence));
         if release.execute(&mut *tx).await? == 0 {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::db::{Fault, query};
+use super::db::{DbFault, query};
 use super::error::Error;
 use super::handle::Store;
 use super::transaction::{Transaction, Write};
@@ -34,7 +34,7 @@ impl Write for TakeDuty {
     const ONLY_IF_AWAITED: bool = true;
     type Output = bool;
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
         let taken = query(
             "INSERT INTO duties (name, due_at) VALUES ($1, $2) \
              ON CONFLICT (name) DO UPDATE SET due_at = $2 WHERE duties.due_at <= $3 OR duties.due_at > $4",

@@ -6,13 +6,13 @@
 //!
 //! Before: [`crate::cli`]. After: [`crate::store::inbox`], which looks for the tombstone with each insert.
 
-use super::db::{Fault, query};
+use super::db::{DbFault, query};
 use super::error::Error;
 use super::handle::Store;
 use super::mentions::{KeptMessage, Mention, mention_in};
 use super::moments;
 use super::scrub;
-use super::tombstones::{ERASED, Key};
+use super::tombstones::{ERASED, TombstoneKey};
 use super::transaction::{Transaction, Write};
 use crate::domain::customer::Customer;
 use crate::domain::event::{Event, EventState};
@@ -131,7 +131,7 @@ struct Erase {
     customer: String,
     force: bool,
     messages: Messages,
-    key: Key,
+    key: TombstoneKey,
     now: Timestamp,
 }
 
@@ -143,7 +143,7 @@ impl Write for Erase {
         usize::MAX
     }
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
         if let Some(hold) = tx.db.hold_events() {
             tx.connection.batch(hold).await?;
         }
@@ -185,7 +185,7 @@ impl Write for Erase {
 }
 
 impl Erase {
-    async fn in_the_way(&self, tx: &mut Transaction<'_>) -> Result<InTheWay, Fault> {
+    async fn in_the_way(&self, tx: &mut Transaction<'_>) -> Result<InTheWay, DbFault> {
         let mut found = InTheWay { is_unknown: !self.is_known(tx).await?, ..InTheWay::default() };
         for id in &self.messages.also {
             let message = query("SELECT id FROM events WHERE id = $1 AND lane IS NULL").bind(*id);
@@ -216,7 +216,7 @@ impl Erase {
     }
 
     /// `true` if there is anything to erase, or was.
-    async fn is_known(&self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
+    async fn is_known(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
         if !self.messages.emptied.is_empty() || !self.messages.cut.is_empty() {
             return Ok(true);
         }
@@ -228,13 +228,13 @@ impl Erase {
         Ok(self.count(tx, rows).await? + tombstones > 0)
     }
 
-    async fn count(&self, tx: &mut Transaction<'_>, sql: &'static str) -> Result<i64, Fault> {
+    async fn count(&self, tx: &mut Transaction<'_>, sql: &'static str) -> Result<i64, DbFault> {
         query(sql).bind(&self.customer).fetch_one(tx).await
     }
 
     /// The present, or the time of the newest event if its sender's clock is ahead: none of the events may count as a later one.
     /// Takes the time at which an event happened, not the day on which it takes effect.
-    async fn until(&self, tx: &mut Transaction<'_>) -> Result<Timestamp, Fault> {
+    async fn until(&self, tx: &mut Transaction<'_>) -> Result<Timestamp, DbFault> {
         let ahead = query("SELECT event FROM events WHERE lane = $1 AND time > $2 AND door <> 'internal'");
         let texts: Vec<Option<String>> = ahead.with((&self.customer, self.now)).fetch_all(tx).await?;
         let mut until = self.now;
@@ -245,12 +245,12 @@ impl Erase {
         Ok(until)
     }
 
-    async fn delete(&self, tx: &mut Transaction<'_>, statement: &'static str) -> Result<u64, Fault> {
+    async fn delete(&self, tx: &mut Transaction<'_>, statement: &'static str) -> Result<u64, DbFault> {
         query(statement).bind(&self.customer).execute(tx).await
     }
 
     /// Cuts the customer's events out of batches. The rest of a batch waits for a person as before.
-    async fn cut_messages(&self, tx: &mut Transaction<'_>) -> Result<u64, Fault> {
+    async fn cut_messages(&self, tx: &mut Transaction<'_>) -> Result<u64, DbFault> {
         let mut cut = 0;
         for Cut { id, raw, rest } in &self.messages.cut {
             let update =
@@ -258,7 +258,7 @@ impl Erase {
             let update = update.with((*id, rest, raw));
             if update.execute(&mut *tx).await? == 0 {
                 // Another erasure has cut the message since it was read: the rest must be checked again.
-                return Err(Fault::Missing);
+                return Err(DbFault::Missing);
             }
             cut += 1;
         }
@@ -266,7 +266,7 @@ impl Erase {
     }
 
     /// Empties messages. The row stays, so that the same message does not come back, but its content goes.
-    async fn empty_messages(&self, tx: &mut Transaction<'_>) -> Result<u64, Fault> {
+    async fn empty_messages(&self, tx: &mut Transaction<'_>) -> Result<u64, DbFault> {
         let mut emptied = 0;
         for id in self.messages.emptied.iter().chain(&self.messages.also) {
             let row = query("SELECT origin, origin_id, digest FROM events WHERE id = $1 AND lane IS NULL");

@@ -3,7 +3,7 @@
 //! Before: [`crate::store::inbox`] and [`crate::store::settlement`]. After: the table `events`.
 
 use super::closed_sets::RowKind;
-use super::db::{Fault, query};
+use super::db::{DbFault, query};
 use super::transaction::Transaction;
 use crate::domain::event::EventState;
 use crate::domain::verdict::Reason;
@@ -66,7 +66,7 @@ impl NewEvent<'_> {
     }
 
     /// Returns `false` if the source already knows the identity.
-    pub(super) async fn insert(self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
+    pub(super) async fn insert(self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
         // Not `INSERT … SELECT`: SQLite would keep a copy of each page that it touches, to undo the statement alone.
         let insert = query(
             "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \

@@ -15,13 +15,13 @@ use uuid::Uuid;
 
 use super::closed_sets::Target;
 use super::condition::{Condition, Trouble, Writability};
-use super::db::{Db, Dialect, Fault, Query, Readers, query};
+use super::db::{Db, DbFault, Dialect, Query, Readers, query};
 use super::db_file::FileLock;
 use super::error::Error;
 use super::leases::{InMemoryLeases, LeaseGuard};
 use super::memory::{ActiveCount, Company, Uncounted};
 use super::moments::{Ceilings, KnownCeilings};
-use super::tombstones::Key;
+use super::tombstones::TombstoneKey;
 use super::transaction::{Statement, Write};
 use super::writer::{Pending, QUEUE_BYTES_MAX};
 use crate::clock::Clock;
@@ -73,7 +73,7 @@ pub struct Store {
 
 /// The parts that the handles of a [`Store`] share in addition to the tables.
 pub(super) struct StoreParts {
-    pub(super) key: Key,
+    pub(super) key: TombstoneKey,
     /// The database, for code that opens a connection of its own.
     pub(super) db: Db,
     /// The lock, held for as long as this process works on a SQLite file.
@@ -123,7 +123,7 @@ impl StoreView {
     /// Checks that the database answers: a read, since a full disk still reads.
     pub async fn check(&self) -> Result<(), Error> {
         let read = query("SELECT 1").execute(&self.readers);
-        tokio::time::timeout(CHECK_TIME_MAX, read).await.unwrap_or(Err(Fault::TooLate))?;
+        tokio::time::timeout(CHECK_TIME_MAX, read).await.unwrap_or(Err(DbFault::TooLate))?;
         Ok(())
     }
 

@@ -8,14 +8,14 @@ use bytes::Bytes;
 
 use super::announcements;
 use super::closed_sets::RowKind;
-use super::db::{Fault, query};
+use super::db::{DbFault, query};
 use super::error::Error;
 use super::event_rows::NewEvent;
 use super::handle::Store;
-use super::lanes::{Urgency, ready_lane};
+use super::lanes::{LaneUrgency, ready_lane};
 use super::moments;
 use super::outbox::{self, NewNotice};
-use super::tombstones::{ERASED, Key};
+use super::tombstones::{ERASED, TombstoneKey};
 use super::transaction::{Transaction, Write};
 use crate::domain::event::{Event, EventState, Transport};
 use crate::domain::notice::Notice;
@@ -119,8 +119,8 @@ const ROW_BYTES: usize = 1_024;
 
 pub(super) struct Accept {
     pub(super) rows: Vec<ReadyArrival>,
-    pub(super) urgency: Urgency,
-    pub(super) key: Key,
+    pub(super) urgency: LaneUrgency,
+    pub(super) key: TombstoneKey,
 }
 
 /// The times by which an arrival is judged.
@@ -146,7 +146,7 @@ pub(super) struct ReadyArrival {
 }
 
 impl ReadyArrival {
-    pub(super) fn new(arrival: Arrival, seq: String, key: &Key, moments: Moments) -> Self {
+    pub(super) fn new(arrival: Arrival, seq: String, key: &TombstoneKey, moments: Moments) -> Self {
         let tombstone = match &arrival.content {
             Content::Event(event) => key.customer(event.customer.as_str()),
             Content::Parked { .. } => String::new(),
@@ -165,15 +165,15 @@ impl ReadyArrival {
 impl Store {
     /// Stores arrivals, all in one transaction; a receipt for each, in order. After `Ok` they are on disk.
     pub async fn accept(&self, arrivals: Vec<Arrival>) -> Result<Vec<Receipt>, Error> {
-        self.accept_as(arrivals, Urgency::Live).await
+        self.accept_as(arrivals, LaneUrgency::Live).await
     }
 
     /// As [`Store::accept`], for imported events: they are worked on when nothing else is due.
     pub async fn accept_in_bulk(&self, arrivals: Vec<Arrival>) -> Result<Vec<Receipt>, Error> {
-        self.accept_as(arrivals, Urgency::Bulk).await
+        self.accept_as(arrivals, LaneUrgency::Bulk).await
     }
 
-    async fn accept_as(&self, arrivals: Vec<Arrival>, urgency: Urgency) -> Result<Vec<Receipt>, Error> {
+    async fn accept_as(&self, arrivals: Vec<Arrival>, urgency: LaneUrgency) -> Result<Vec<Receipt>, Error> {
         let key = self.inner.key.clone();
         let (day, written_at) = (self.clock.steady_now(), self.clock.now());
         let ready = |arrival: Arrival| {
@@ -205,7 +205,7 @@ impl Write for Accept {
         output.0.iter().any(|receipt| matches!(receipt, Receipt::Accepted { .. }))
     }
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
         let (mut receipts, mut replaced) = (Vec::with_capacity(self.rows.len()), Vec::new());
         for row in &self.rows {
             receipts.push(self.accept(tx, row, &mut replaced).await?);
@@ -220,7 +220,7 @@ impl Accept {
         tx: &mut Transaction<'_>,
         row: &ReadyArrival,
         replaced: &mut Vec<RowKind>,
-    ) -> Result<Receipt, Fault> {
+    ) -> Result<Receipt, DbFault> {
         let arrival = &row.arrival;
         // A message that an erasure emptied no longer names a customer whose tombstone would keep it away.
         if matches!(arrival.content, Content::Parked { .. })
@@ -256,7 +256,7 @@ impl Accept {
     }
 
     /// The reason why an arrival was not inserted: its identity is known, or its customer was erased after it happened.
-    async fn not_new(&self, tx: &mut Transaction<'_>, arrival: &Arrival) -> Result<Receipt, Fault> {
+    async fn not_new(&self, tx: &mut Transaction<'_>, arrival: &Arrival) -> Result<Receipt, DbFault> {
         let Arrival { source, origin, origin_id, digest, .. } = arrival;
         if let Some(receipt) = (Identity { source, origin, origin_id, digest }).known(tx).await? {
             return Ok(receipt);
@@ -270,10 +270,10 @@ impl Accept {
             return Ok(Receipt::Accepted { id: arrival.id, state: EventState::Superseded });
         }
         // Neither known nor new: it was removed in between, and the sender must send it again.
-        left.identity(source).known(tx).await?.ok_or(Fault::Missing)
+        left.identity(source).known(tx).await?.ok_or(DbFault::Missing)
     }
 
-    async fn known_erased(&self, tx: &mut Transaction<'_>, arrival: &Arrival) -> Result<Option<Receipt>, Fault> {
+    async fn known_erased(&self, tx: &mut Transaction<'_>, arrival: &Arrival) -> Result<Option<Receipt>, DbFault> {
         self.left_of(arrival).identity(&arrival.source).known(tx).await
     }
 
@@ -294,7 +294,7 @@ struct Identity<'a> {
 impl Identity<'_> {
     /// The receipt of an arrival whose identity has a row. A row with no scope is from before identities had a source, and counts
     /// for each source. The statement avoids OR: SQLite would make a list of it, and of the list a table in memory.
-    async fn known(&self, tx: &mut Transaction<'_>) -> Result<Option<Receipt>, Fault> {
+    async fn known(&self, tx: &mut Transaction<'_>) -> Result<Option<Receipt>, DbFault> {
         let sql = "SELECT id, state, digest FROM events WHERE origin = $1 AND origin_id = $2 AND COALESCE(NULLIF(scope, ''), $3) = $3";
         let known: Option<(EventId, EventState, String)> =
             query(sql).with((self.origin, self.origin_id, self.source)).fetch_optional(tx).await?;
@@ -317,7 +317,7 @@ impl LeftOver {
     }
 
     /// Records that an event of an erased customer came, but not its content. Returns `false` if that was recorded before.
-    async fn insert(&self, tx: &mut Transaction<'_>, arrival: &Arrival) -> Result<bool, Fault> {
+    async fn insert(&self, tx: &mut Transaction<'_>, arrival: &Arrival) -> Result<bool, DbFault> {
         let (kind, received_at) = (arrival.content.kind(), arrival.received_at);
         let new = NewEvent {
             origin: ERASED,
@@ -395,7 +395,7 @@ impl Columns {
 impl ReadyArrival {
     /// Inserts the row. Returns `false` if the identity is known to its source, or to a row from before identities had a source,
     /// or if a tombstone says that its customer was erased after the event happened.
-    async fn insert(&self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
+    async fn insert(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
         let (arrival, columns) = (&self.arrival, &self.columns);
         let new = NewEvent {
             id: arrival.id,
@@ -426,7 +426,7 @@ impl ReadyArrival {
     /// Checks for obstacles once the row is there, and removes it if it finds one. An erasure lets no row in until it has ended,
     /// so its tombstone is visible by then. The same query finds a row of the same identity from before identities had a source
     /// (scope ''); no row of that kind is ever added, so it cannot come in between.
-    async fn is_taken_back(&self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
+    async fn is_taken_back(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
         let obstacle = query(
             "SELECT 1 FROM tombstones WHERE customer = $1 AND erased_at >= $2 AND (erased_at <= $5 OR $2 <= $6) \
              UNION ALL SELECT 1 FROM events WHERE origin = $3 AND origin_id = $4 AND scope = ''",

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::condition::SERVER_DAMAGE_AGE_MAX;
-use super::db::{Connection, Db, Dialect, Fault, of_file, query};
+use super::db::{Connection, Db, DbFault, Dialect, of_file, query};
 use super::error::Error;
 use super::handle::Store;
 
@@ -72,7 +72,7 @@ pub(super) async fn check_file(connection: Connection) -> Result<(), Error> {
 
 async fn check_all(connection: Connection, how: &'static str) -> Result<(), Error> {
     let found = connection.rows_apart(query(how)).await.map_err(of_file)?;
-    let found: String = found.into_iter().next().ok_or(Fault::Missing)?.read()?;
+    let found: String = found.into_iter().next().ok_or(DbFault::Missing)?.read()?;
     if found == "ok" { Ok(()) } else { Err(Error::Damaged(found.lines().collect::<Vec<_>>().join(" "))) }
 }
 

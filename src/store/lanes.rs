@@ -2,7 +2,7 @@
 //!
 //! Before: [`crate::store::inbox`] and [`crate::store::parking`] make a lane claimable. After: [`crate::store::claims`].
 
-use super::db::{Fault, query, row};
+use super::db::{DbFault, query, row};
 use super::moments::Ceilings;
 use super::transaction::Transaction;
 use crate::domain::customer::Customer;
@@ -10,14 +10,14 @@ use crate::domain::{EventId, Timestamp};
 
 /// The urgency of an event: `Live` if a person may wait for its effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Urgency {
+pub(super) enum LaneUrgency {
     /// The event came as it happened.
     Live,
     /// The event is one of many that were imported, and yields.
     Bulk,
 }
 
-impl Urgency {
+impl LaneUrgency {
     /// The value in the column `lanes.bulk`.
     pub(super) fn bulk(self) -> i64 {
         match self {
@@ -54,9 +54,9 @@ impl LaneHold {
 pub(super) async fn ready_lane(
     tx: &mut Transaction<'_>,
     lane: &str,
-    urgency: Urgency,
+    urgency: LaneUrgency,
     now: Timestamp,
-) -> Result<(), Fault> {
+) -> Result<(), DbFault> {
     let sql = "INSERT INTO lanes (lane, customer, fence, claimed, interrupted, ready_at, bulk) \
          VALUES ($1, '', $2, 0, 0, $2, $3) ON CONFLICT (lane) DO UPDATE SET ready_at = CASE \
          WHEN lanes.claimed = 1 THEN lanes.ready_at \
@@ -71,7 +71,7 @@ pub(super) async fn ready_lane(
 }
 
 /// Makes a lane due with its head; without a head, it waits for an arrival.
-pub(super) async fn ready_for_head(tx: &mut Transaction<'_>, lane: &str) -> Result<(), Fault> {
+pub(super) async fn ready_for_head(tx: &mut Transaction<'_>, lane: &str) -> Result<(), DbFault> {
     let sql = "UPDATE lanes SET ready_at = COALESCE(\
          (SELECT due_at FROM events WHERE id = lanes.begun AND state = 'pending'), \
          (SELECT due_at FROM events WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1)) WHERE lane = $1";

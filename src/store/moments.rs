@@ -10,7 +10,7 @@
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::db::{Executor, Fault};
+use super::db::{DbFault, Executor};
 use super::shared_state::shared_standing;
 use crate::domain::Timestamp;
 use crate::domain::call::RETRY_AFTER_MAX;
@@ -110,7 +110,7 @@ impl Reach {
 }
 
 /// The current ceiling of a customer's next event: while Podero has asked for a pause, its end.
-pub(super) async fn work_ceiling(on: impl Executor, now: Timestamp, ceilings: Ceilings) -> Result<Duration, Fault> {
+pub(super) async fn work_ceiling(on: impl Executor, now: Timestamp, ceilings: Ceilings) -> Result<Duration, DbFault> {
     let standing = shared_standing(on, now).await?;
     let pause = standing.paused(now).map_or(Duration::ZERO, |until| until.since(now));
     Ok(ceilings.work.max(pause))

@@ -14,7 +14,7 @@ use super::error::OpenError;
 use super::handle::{Desk, Store, StoreParts, StoreView};
 use super::memory::{ActiveCount, Company, Uncounted};
 use super::moments::KnownCeilings;
-use super::tombstones::Key;
+use super::tombstones::TombstoneKey;
 use super::writer::{QUEUE_BYTES_MAX, QUEUE_MAX, Writer};
 use super::{integrity, schema, standing};
 use crate::clock::Clock;
@@ -67,7 +67,7 @@ impl Store {
         clock: Clock,
     ) -> Result<(Self, Writer), OpenError> {
         let mut opened = Opened::new(&settings, &clock).await?;
-        let key = match Key::open(&mut opened.connection, erasure_key, settings.works, &clock).await {
+        let key = match TombstoneKey::open(&mut opened.connection, erasure_key, settings.works, &clock).await {
             Ok(key) => key,
             Err(error) => return Err(opened.give_up(error)),
         };

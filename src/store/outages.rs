@@ -5,7 +5,7 @@
 //!
 //! Before: [`crate::watch`] asks. After: the outbox, and the next polls.
 
-use super::db::{Executor, Fault, listed, ours, query};
+use super::db::{DbFault, Executor, listed, ours, query};
 use super::error::Error;
 use super::handle::Store;
 use super::outbox::{self, NewNotice};
@@ -116,7 +116,7 @@ fn count_of(scope: Scope, counted: Counted) -> Count {
 }
 
 /// The outages that were announced.
-pub(super) async fn open_outages(on: impl Executor) -> Result<Outages, Fault> {
+pub(super) async fn open_outages(on: impl Executor) -> Result<Outages, DbFault> {
     let (outages, _) = read::<Outages>(on, OUTAGES).await?;
     let mut outages = outages.unwrap_or_default();
     outages.0.retain(|outage| outage.is_open());
@@ -131,7 +131,7 @@ impl Write for Known {
     const ONLY_IF_AWAITED: bool = true;
     type Output = KnownOutages;
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<KnownOutages, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<KnownOutages, DbFault> {
         let (outages, version) = read::<Outages>(&mut *tx, OUTAGES).await?;
         let outages = outages.unwrap_or_default().0.into_iter().map(|outage| outage.no_later_than(self.now)).collect();
         let (looks, _) = read::<Looks>(tx, LOOKS).await?;
@@ -153,7 +153,7 @@ struct Keep {
 impl Write for Keep {
     type Output = bool;
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
         if let Some(outages) = &self.outages
             && !set(&mut *tx, OUTAGES, outages, self.read).await?
         {

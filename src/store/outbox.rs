@@ -11,7 +11,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::closed_sets::{NoticeState, Target};
-use super::db::{Fault, ours, query, row};
+use super::db::{DbFault, ours, query, row};
 use super::error::Error;
 use super::handle::Store;
 use super::leases::LeaseGuard;
@@ -92,7 +92,7 @@ pub(super) struct NewNotice<'a> {
 /// Writes a notice for every target. The same id again changes nothing. It goes out after all committed notices of its order key
 /// that still wait, even if their writer's clock was ahead of this one's: an alert's end must not overtake its beginning, which
 /// another replica may have written after this one had drawn its `seq`.
-pub(super) async fn insert(tx: &mut Transaction<'_>, new: NewNotice<'_>, now: Timestamp) -> Result<(), Fault> {
+pub(super) async fn insert(tx: &mut Transaction<'_>, new: NewNotice<'_>, now: Timestamp) -> Result<(), DbFault> {
     let NewNotice { notice, customer, seq } = new;
     let body = serde_json::to_string(notice).expect("a notice has only serialisable fields");
     let state = if tx.targets.is_empty() { NoticeState::Kept } else { NoticeState::Pending };
@@ -109,7 +109,7 @@ pub(super) async fn insert(tx: &mut Transaction<'_>, new: NewNotice<'_>, now: Ti
 }
 
 /// `seq`, or the next one after the last waiting notice of the order key.
-async fn seq_after_line(tx: &mut Transaction<'_>, target: &str, line: &str, seq: &str) -> Result<String, Fault> {
+async fn seq_after_line(tx: &mut Transaction<'_>, target: &str, line: &str, seq: &str) -> Result<String, DbFault> {
     let last = query("SELECT MAX(place) FROM notices WHERE target = $1 AND line = $2 AND state = 'pending'");
     let last: Option<String> = last.with((target, line)).fetch_one(tx).await?;
     let last = last.filter(|last| last.as_str() >= seq).and_then(|last| last.parse::<Uuid>().ok());
@@ -140,7 +140,7 @@ impl Write for Take {
     const ONLY_IF_AWAITED: bool = true;
     type Output = Vec<TakenNotice>;
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
         match &self.guard {
             Some(guard) => self.in_memory(guard, tx).await,
             None => self.in_rows(tx).await,
@@ -153,7 +153,7 @@ impl Take {
         &self,
         guard: &LeaseGuard<(Target, Uuid)>,
         tx: &mut Transaction<'_>,
-    ) -> Result<Vec<TakenNotice>, Fault> {
+    ) -> Result<Vec<TakenNotice>, DbFault> {
         let looked_at = self.limit + guard.begin(self.now);
         let mut taken = Vec::with_capacity(self.limit);
         for reach in Reach::BOTH {
@@ -178,7 +178,7 @@ impl Take {
         Ok(in_order(taken))
     }
 
-    async fn in_rows(&self, tx: &mut Transaction<'_>) -> Result<Vec<TakenNotice>, Fault> {
+    async fn in_rows(&self, tx: &mut Transaction<'_>) -> Result<Vec<TakenNotice>, DbFault> {
         let mut taken = Vec::new();
         for reach in Reach::BOTH {
             if taken.len() == self.limit {
@@ -220,7 +220,7 @@ struct Mark {
 impl Write for Mark {
     type Output = ();
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
         for (id, outcome) in &self.outcomes {
             let (state, due_at, failed, why, published_at) = match outcome {
                 PublishOutcome::Published => (NoticeState::Published, self.now, false, "confirmed", Some(self.now)),

@@ -12,10 +12,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::closed_sets::RowKind;
-use super::db::{Fault, ours, query};
+use super::db::{DbFault, ours, query};
 use super::error::Error;
 use super::handle::{Desk, StoreView};
-use super::lanes::{LaneHold, Urgency, ready_lane};
+use super::lanes::{LaneHold, LaneUrgency, ready_lane};
 use super::moments::Ceilings;
 use super::timeline::{EventSummary, ROWS_MAX};
 use super::transaction::{Transaction, Write};
@@ -223,7 +223,7 @@ struct Unpark {
 impl Write for Unpark {
     type Output = Option<RowKind>;
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
         match self.request {
             RetryRequest::Retry => {
                 let parked = retry(tx, self.id, false, self.now).await?;
@@ -244,7 +244,7 @@ impl Write for Unpark {
 impl Unpark {
     /// Makes an event due now that waits for its next try or its sign-up, and returns its kind. `None`: the event does not wait,
     /// or an applier works on it.
-    async fn hurry(&self, tx: &mut Transaction<'_>) -> Result<Option<RowKind>, Fault> {
+    async fn hurry(&self, tx: &mut Transaction<'_>) -> Result<Option<RowKind>, DbFault> {
         let lane = query("SELECT lane FROM events WHERE id = $1 AND (state = 'pending' OR state = 'waiting')");
         let lane: Option<Option<String>> = lane.bind(self.id).fetch_optional(&mut *tx).await?;
         let Some(lane) = lane else { return Ok(None) };
@@ -266,7 +266,7 @@ impl Unpark {
         );
         let due = due.with((self.id, self.now)).fetch_optional(&mut *tx).await?;
         if let (Some(_), Some(lane)) = (&due, &lane) {
-            ready_lane(tx, lane, Urgency::Live, self.now).await?;
+            ready_lane(tx, lane, LaneUrgency::Live, self.now).await?;
         }
         Ok(due)
     }
@@ -284,7 +284,7 @@ impl Write for DateBack {
         STEP_MAX
     }
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
         let date_back = query(
             "UPDATE events SET settled_at = $1 WHERE id IN \
              (SELECT id FROM events WHERE state = 'parked' AND settled_at > $2 ORDER BY id LIMIT $3)",
@@ -301,7 +301,7 @@ pub(super) async fn retry(
     id: EventId,
     approve: bool,
     now: Timestamp,
-) -> Result<Option<RowKind>, Fault> {
+) -> Result<Option<RowKind>, DbFault> {
     if !approve {
         return put_back(tx, id, None, now).await;
     }
@@ -320,7 +320,7 @@ async fn put_back(
     id: EventId,
     approved: Option<Reason>,
     now: Timestamp,
-) -> Result<Option<RowKind>, Fault> {
+) -> Result<Option<RowKind>, DbFault> {
     let row: Option<(Option<String>, RowKind)> = query(ours(format!(
         "UPDATE events SET state = 'pending', due_at = $2, tries_from = $2, failures = 0, failing_since = NULL, \
          reason = NULL, detail = NULL, settled_at = NULL, clearance = $3 \
@@ -331,7 +331,7 @@ async fn put_back(
     .await?;
     let Some((lane, kind)) = row else { return Ok(None) };
     if let Some(lane) = lane {
-        ready_lane(tx, &lane, Urgency::Live, now).await?;
+        ready_lane(tx, &lane, LaneUrgency::Live, now).await?;
     }
     Ok(Some(kind))
 }
@@ -348,7 +348,7 @@ impl Write for SkipSome {
         STEP_MAX
     }
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<u64, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<u64, DbFault> {
         let name = |reason: Option<Reason>| reason.map_or("", Reason::name);
         let refused = self.reason.filter(|reason| reason.is_approvable());
         let skip = ours(format!(

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::db::{Fault, listed, ours, query, row};
+use super::db::{DbFault, listed, ours, query, row};
 use super::error::Error;
 use super::handle::Store;
 use super::leases::LeaseGuard;
@@ -102,7 +102,7 @@ impl Write for TakeDue {
     /// The users, each with the stored records of their pumps.
     type Output = Vec<(DueUser, Vec<String>)>;
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
         let mut due = match &self.guard {
             Some(guard) => self.in_memory(guard, tx).await?,
             None => self.in_rows(tx).await?,
@@ -121,7 +121,7 @@ impl Write for TakeDue {
 }
 
 impl TakeDue {
-    async fn in_memory(&self, guard: &LeaseGuard<Uuid>, tx: &mut Transaction<'_>) -> Result<Vec<DueUser>, Fault> {
+    async fn in_memory(&self, guard: &LeaseGuard<Uuid>, tx: &mut Transaction<'_>) -> Result<Vec<DueUser>, DbFault> {
         let looked_at = self.limit + guard.begin(self.now);
         let mut due: Vec<DueUser> = Vec::with_capacity(self.limit);
         for reach in Reach::BOTH {
@@ -144,7 +144,7 @@ impl TakeDue {
         Ok(due)
     }
 
-    async fn in_rows(&self, tx: &mut Transaction<'_>) -> Result<Vec<DueUser>, Fault> {
+    async fn in_rows(&self, tx: &mut Transaction<'_>) -> Result<Vec<DueUser>, DbFault> {
         let mut due = Vec::new();
         // No lease is longer than this one, which ends at `until`.
         let lease_ends_by = Timestamp::latest(self.until, Duration::ZERO);
@@ -189,7 +189,7 @@ impl From<WatchedRow> for DueUser {
     }
 }
 
-async fn read_seen_of(tx: &mut Transaction<'_>, due: &[DueUser]) -> Result<HashMap<Uuid, Vec<String>>, Fault> {
+async fn read_seen_of(tx: &mut Transaction<'_>, due: &[DueUser]) -> Result<HashMap<Uuid, Vec<String>>, DbFault> {
     let sql = ours(format!("SELECT user_id, seen FROM pumps WHERE user_id IN {}", listed(1, due.len())));
     let query = query(sql).with_each(due.iter().map(|user| user.user));
     let mut seen = HashMap::<Uuid, Vec<String>>::with_capacity(due.len());
@@ -200,7 +200,7 @@ async fn read_seen_of(tx: &mut Transaction<'_>, due: &[DueUser]) -> Result<HashM
 }
 
 /// Marks the users that are moving or leaving, or have left although Podero did not let them go (their churn is parked).
-async fn read_leaving_of(tx: &mut Transaction<'_>, due: &mut [DueUser], now: Timestamp) -> Result<(), Fault> {
+async fn read_leaving_of(tx: &mut Transaction<'_>, due: &mut [DueUser], now: Timestamp) -> Result<(), DbFault> {
     let customers: Vec<String> = due.iter().filter_map(|user| user.customer.clone()).collect();
     if customers.is_empty() {
         return Ok(());
@@ -225,7 +225,7 @@ async fn read_leaving_of(tx: &mut Transaction<'_>, due: &mut [DueUser], now: Tim
 }
 
 /// `true` if the customer has signed up again since. The sign-up itself may be removed by now, but not the customer's state.
-async fn has_come_back(tx: &mut Transaction<'_>, customer: &str, churned_at: Timestamp) -> Result<bool, Fault> {
+async fn has_come_back(tx: &mut Transaction<'_>, customer: &str, churned_at: Timestamp) -> Result<bool, DbFault> {
     let known = query("SELECT customer FROM lanes WHERE lane = $1").bind(customer);
     let known: Option<String> = known.fetch_optional(tx).await?;
     let known = known.and_then(|text| serde_json::from_str::<Customer>(&text).ok());
@@ -247,7 +247,7 @@ impl Write for Observe {
         1 + self.changes.len()
     }
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
         query("UPDATE watched SET polled_at = $2, due_at = $3, taken_until = 0 WHERE user_id = $1")
             .with((self.user, self.now, self.due_at))
             .execute(&mut *tx)

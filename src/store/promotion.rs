@@ -8,11 +8,11 @@
 
 use std::time::Duration;
 
-use super::db::{Fault, ours, query};
+use super::db::{DbFault, ours, query};
 use super::error::Error;
 use super::event_rows::UNSETTLED;
 use super::handle::Store;
-use super::lanes::{Urgency, ready_lane};
+use super::lanes::{LaneUrgency, ready_lane};
 use super::moments::{Ceilings, Reach};
 use super::transaction::{Transaction, Write};
 use crate::domain::{EventId, Timestamp};
@@ -42,7 +42,7 @@ impl Write for Promote {
         PROMOTED_MAX
     }
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<usize, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<usize, DbFault> {
         let promote = ours(format!(
             "UPDATE events SET state = 'pending' WHERE id IN (SELECT id FROM events \
              WHERE state IN ('scheduled', 'waiting') AND due_at <= $1 \
@@ -66,7 +66,7 @@ impl Write for Promote {
         lanes.extend(again.fetch_all::<String>(&mut *tx).await?);
         self.date_back(tx).await?;
         for lane in &lanes {
-            ready_lane(tx, lane, Urgency::Live, self.now).await?;
+            ready_lane(tx, lane, LaneUrgency::Live, self.now).await?;
         }
         Ok(lanes.len())
     }
@@ -75,7 +75,7 @@ impl Write for Promote {
 impl Promote {
     /// Dates arrivals in the future, from a clock that was ahead, back to now, the best known begin of their wait: otherwise they
     /// would have no age.
-    async fn date_back(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
+    async fn date_back(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
         let date_back = ours(format!(
             "UPDATE events SET tries_from = $3 WHERE id IN (SELECT id FROM events \
              WHERE {UNSETTLED} AND state = 'pending' AND tries_from > $1 \
@@ -121,7 +121,7 @@ struct DatePurges {
 impl Write for DatePurges {
     type Output = ();
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
         for id in &self.ids {
             let sql = "UPDATE events SET due_at = CASE WHEN received_at > $2 THEN $3 + (time - received_at) ELSE time END \
                  WHERE id = $1 AND state = 'scheduled'";

@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use super::db::{Fault, listed, ours, query};
+use super::db::{DbFault, listed, ours, query};
 use super::error::Error;
 use super::handle::Store;
 use super::outbox::{self, NewNotice};
@@ -36,13 +36,18 @@ pub(super) fn seen_by(now: Timestamp, texts: &[String]) -> Vec<PumpRecord> {
 }
 
 /// The records of a customer's pumps that are still watched.
-pub(super) async fn seen_of(tx: &mut Transaction<'_>, customer: &str) -> Result<Vec<String>, Fault> {
+pub(super) async fn seen_of(tx: &mut Transaction<'_>, customer: &str) -> Result<Vec<String>, DbFault> {
     query("SELECT seen FROM pumps WHERE customer = $1 AND is_retired = 0").bind(customer).fetch_all(tx).await
 }
 
 /// Ends the watch of a pump as `change` says, even if a poll has written the pump since it was read: the end also covers the
 /// result of that poll.
-pub(super) async fn end(tx: &mut Transaction<'_>, ended: &PumpChange, seq: &str, now: Timestamp) -> Result<(), Fault> {
+pub(super) async fn end(
+    tx: &mut Transaction<'_>,
+    ended: &PumpChange,
+    seq: &str,
+    now: Timestamp,
+) -> Result<(), DbFault> {
     if change(tx, &ReadyPump::new(ended.clone(), vec![seq.to_owned()]), now, IfNew::Keep).await? {
         return Ok(());
     }
@@ -110,7 +115,7 @@ pub(super) async fn change(
     ReadyPump { seen, read, text, notices, seqs }: &ReadyPump,
     now: Timestamp,
     if_new: IfNew,
-) -> Result<bool, Fault> {
+) -> Result<bool, DbFault> {
     let has_alert = seen.alert.is_some();
     let fill = |statement: &'static str| {
         query(statement)
@@ -142,7 +147,7 @@ impl Write for Remembered {
     const ONLY_IF_AWAITED: bool = true;
     type Output = Vec<String>;
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
         let sql = ours(format!("SELECT seen FROM pumps WHERE heat_pump IN {}", listed(1, self.heat_pumps.len())));
         query(sql).with_each(self.heat_pumps.iter().copied()).fetch_all(tx).await
     }

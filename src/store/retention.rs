@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::db::{Fault, ours, query};
+use super::db::{DbFault, ours, query};
 use super::error::Error;
 use super::handle::Store;
 use super::transaction::{Transaction, Write};
@@ -38,7 +38,7 @@ impl Write for Forget {
         2 * FORGOTTEN_AT_ONCE
     }
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
         let events = ours(format!(
             "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE (state = 'applied' OR state = 'superseded' OR state = 'skipped') \
              AND settled_at < $1 ORDER BY settled_at LIMIT $2{}) RETURNING id",

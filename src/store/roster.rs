@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::db::{Fault, query};
+use super::db::{DbFault, query};
 use super::error::Error;
 use super::handle::Store;
 use super::pumps::seen_by;
@@ -86,7 +86,7 @@ impl Write for KeepMembers {
         self.members.len()
     }
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
         for member in &self.members {
             let sql = "INSERT INTO watched (user_id, customer, due_at, since, roster, region) VALUES ($1, $2, $3, $4, $4, $5) \
                  ON CONFLICT (user_id) DO UPDATE SET customer = $2, roster = $4, region = $5, missed_lists = 0, \
@@ -111,7 +111,7 @@ struct MissOthers {
 impl Write for MissOthers {
     type Output = Option<Shrunk>;
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Option<Shrunk>, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Option<Shrunk>, DbFault> {
         let (asked_at, break_from) = (self.asked_at, self.break_from);
         // A list dated in the future was stored while the clock was ahead.
         let latest = Timestamp::latest(self.asked_at, Duration::ZERO);

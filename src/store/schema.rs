@@ -16,7 +16,7 @@ pub(super) async fn upgrade(db: &Db, connection: &mut Connection) -> Result<(), 
     refuse_newer(&applied(db, connection).await?)?;
     db.prepare_migration(connection).await.map_err(|error| db.refusal(error))?;
     connection.migrate(&MIGRATIONS).await.map_err(|error| match error {
-        NotMigrated::Fault(fault) => db.refusal(fault),
+        NotMigrated::DbFault(fault) => db.refusal(fault),
         NotMigrated::Schema(error) => OpenError::Unusable(format!("its schema cannot be brought up to date: {error}")),
     })?;
     db.prepare(connection).await.map_err(|error| db.refusal(error))

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::db::{Dialect, Fault, query};
+use super::db::{DbFault, Dialect, query};
 use super::error::Error;
 use super::handle::Store;
 use super::transaction::Transaction;
@@ -52,7 +52,7 @@ impl Store {
 }
 
 /// Requests that the log be emptied. Part of the erasure's transaction, since its process may end before the log is empty.
-pub(super) async fn owe(tx: &mut Transaction<'_>) -> Result<(), Fault> {
+pub(super) async fn owe(tx: &mut Transaction<'_>) -> Result<(), DbFault> {
     match tx.db.dialect {
         Dialect::Postgres => {}
         Dialect::Sqlite => {

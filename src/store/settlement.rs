@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::claims::{Claim, Settled};
 use super::closed_sets::RowKind;
-use super::db::{Fault, ours, query};
+use super::db::{DbFault, ours, query};
 use super::error::Error;
 use super::event_rows::NewEvent;
 use super::handle::Store;
@@ -84,7 +84,7 @@ struct Settle {
 impl Write for Settle {
     type Output = Settled;
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Settled, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Settled, DbFault> {
         let ours =
             ours(format!("SELECT 1 FROM lanes WHERE lane = $1 AND fence = $2 AND claimed = 1{}", tx.db.for_update()));
         let is_newest = query(ours).with((&self.lane, self.fence)).finds(&mut *tx).await?;
@@ -114,9 +114,9 @@ impl Write for Settle {
 }
 
 impl Settle {
-    /// Stores the customer and frees the lane, as [`ready_for_head`] does: in one write, since the row is as large as the
+    /// Stores the customer and frees the lane, as [`super::lanes::ready_for_head`] does: in one write, since the row is as large as the
     /// customer.
-    async fn release(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
+    async fn release(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
         // An event that has ended for good is never claimed again, so no look-up comes first. A churn that the brake refused was
         // not begun, and a later event may replace it when it is retried.
         let is_over = match &self.verdict.fate {
@@ -132,7 +132,7 @@ impl Settle {
         Ok(())
     }
 
-    async fn settle_event(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
+    async fn settle_event(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
         let now = self.now;
         let (state, due_at, reason, detail, settled_at) = match &self.verdict.fate {
             Fate::Applied { stale } => {
@@ -172,7 +172,7 @@ impl Settle {
         Ok(())
     }
 
-    async fn wake_waiting(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
+    async fn wake_waiting(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
         let woken = query("UPDATE events SET state = 'pending', due_at = $2 WHERE lane = $1 AND state = 'waiting'")
             .with((&self.lane, self.now))
             .execute(&mut *tx)
@@ -185,7 +185,7 @@ impl Settle {
         Ok(())
     }
 
-    async fn keep_calls(&self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
+    async fn keep_calls(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
         for call in &*self.calls {
             let sql = "INSERT INTO calls (id, event_id, at, operation, outcome, took_ms, idempotency_key) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7)";
@@ -206,7 +206,7 @@ impl Settle {
     }
 
     /// Inserts an event of the bridge's own: it has no sender, so its own id is its identity.
-    async fn follow_up(&self, tx: &mut Transaction<'_>, event: &Event) -> Result<(), Fault> {
+    async fn follow_up(&self, tx: &mut Transaction<'_>, event: &Event) -> Result<(), DbFault> {
         let (id, time) = (event.id.to_string(), event.stamp().time);
         let text = serde_json::to_string(event).expect("an event has only serialisable fields");
         let kind = RowKind::of(&event.happening);

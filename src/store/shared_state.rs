@@ -7,7 +7,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::db::{Executor, Fault, query};
+use super::db::{DbFault, Executor, query};
 use crate::domain::Timestamp;
 use crate::domain::partner_health::PartnerHealth;
 
@@ -19,7 +19,7 @@ pub(super) const STANDING: &str = "standing";
 pub(super) async fn read<T: DeserializeOwned>(
     on: impl Executor,
     name: &'static str,
-) -> Result<(Option<T>, i64), Fault> {
+) -> Result<(Option<T>, i64), DbFault> {
     let row = query("SELECT value, version FROM shared WHERE name = $1").bind(name).fetch_optional(on).await?;
     let Some((text, version)): Option<(String, i64)> = row else { return Ok((None, 0)) };
     Ok((serde_json::from_str(&text).ok(), version))
@@ -31,7 +31,7 @@ pub(super) async fn set(
     name: &'static str,
     value: &impl Serialize,
     read: i64,
-) -> Result<bool, Fault> {
+) -> Result<bool, DbFault> {
     let written = query(
         "INSERT INTO shared (name, value, version) VALUES ($1, $2, $3) \
          ON CONFLICT (name) DO UPDATE SET value = $2, version = $3 WHERE shared.version = $4",
@@ -40,7 +40,7 @@ pub(super) async fn set(
 }
 
 /// Podero's health by the knowledge of all replicas, corrected to values that can be true now.
-pub(super) async fn shared_standing(on: impl Executor, now: Timestamp) -> Result<PartnerHealth, Fault> {
+pub(super) async fn shared_standing(on: impl Executor, now: Timestamp) -> Result<PartnerHealth, DbFault> {
     let (known, _) = read::<PartnerHealth>(on, STANDING).await?;
     Ok(known.unwrap_or_default().plausible(now))
 }

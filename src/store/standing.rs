@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::db::{Connection, Executor, Fault, ours, query};
+use super::db::{Connection, DbFault, Executor, ours, query};
 use super::error::Error;
 use super::handle::Store;
 use super::memory::Beat;
@@ -77,19 +77,19 @@ impl Store {
 }
 
 /// The open alert that the bridge has lost its visibility.
-pub(super) async fn open_blindness(on: impl Executor) -> Result<Option<Blindness>, Fault> {
+pub(super) async fn open_blindness(on: impl Executor) -> Result<Option<Blindness>, DbFault> {
     let (blindness, _) = read::<Option<Blindness>>(on, BLINDNESS).await?;
     Ok(blindness.flatten())
 }
 
 /// Forgets all replicas: a SQLite file has one process, and it is this one.
-pub(super) async fn forget_all(connection: &mut Connection) -> Result<(), Fault> {
+pub(super) async fn forget_all(connection: &mut Connection) -> Result<(), DbFault> {
     query("DELETE FROM replicas").execute(connection).await?;
     Ok(())
 }
 
 /// Continues the clock with the trust of the last heartbeat. The row is made at a start, so that heartbeats only change it.
-pub(super) async fn resume_clock(connection: &mut Connection, clock: &Clock, works: bool) -> Result<(), Fault> {
+pub(super) async fn resume_clock(connection: &mut Connection, clock: &Clock, works: bool) -> Result<(), DbFault> {
     if let (Some(saved), _) = read::<Trusted>(&mut *connection, CLOCK).await? {
         clock.resume(saved);
     }
@@ -103,7 +103,7 @@ pub(super) async fn resume_clock(connection: &mut Connection, clock: &Clock, wor
 }
 
 /// Stores the clock's trust. Skips a row that another replica is writing: a heartbeat waits for no other.
-async fn keep_clock(tx: &mut Transaction<'_>, trusted: &Trusted) -> Result<(), Fault> {
+async fn keep_clock(tx: &mut Transaction<'_>, trusted: &Trusted) -> Result<(), DbFault> {
     let keep = ours(format!(
         "UPDATE shared SET value = $2, version = version + 1 WHERE name IN (SELECT name FROM shared WHERE name = $1{})",
         tx.db.skip_locked()
@@ -141,7 +141,7 @@ impl Write for Share {
         beaten.has_beaten
     }
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
         // A beat in the future is from before the clock was set back.
         let sql = "INSERT INTO replicas (id, seen_at) VALUES ($1, $2) \
              ON CONFLICT (id) DO UPDATE SET seen_at = $2 WHERE replicas.seen_at <= $3 OR replicas.seen_at > $2";
@@ -180,7 +180,7 @@ struct Announce {
 impl Write for Announce {
     type Output = bool;
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
         let is_first = set(&mut *tx, BLINDNESS, &self.change.blindness, self.read).await?;
         if is_first {
             let new = NewNotice { notice: &self.change.notice, customer: None, seq: &self.seq };

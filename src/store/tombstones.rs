@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-use super::db::{Connection, Fault, query};
+use super::db::{Connection, DbFault, query};
 use super::error::{Error, OpenError};
 use crate::clock::Clock;
 
@@ -17,9 +17,9 @@ pub(super) const ERASED: &str = "erased";
 
 /// The key that hashes an erased customer's id.
 #[derive(Clone)]
-pub(super) struct Key(Arc<[u8]>);
+pub(super) struct TombstoneKey(Arc<[u8]>);
 
-impl Key {
+impl TombstoneKey {
     /// Returns the configured key, else the one that this store made for itself. Refuses a key that is not the one of the
     /// existing tombstones: it would not recognise them, and erased customers would come back. Also refuses a command (`works` is
     /// false) with another key than the bridge's, which would not recognise the customers that it erased.
@@ -75,7 +75,7 @@ impl Key {
     }
 }
 
-async fn value(connection: &mut Connection, name: &'static str) -> Result<Option<String>, Fault> {
+async fn value(connection: &mut Connection, name: &'static str) -> Result<Option<String>, DbFault> {
     query("SELECT value FROM erasure_keys WHERE name = $1").bind(name).fetch_optional(connection).await
 }
 
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn hashes_differ_by_key_use_and_parts() {
-        let (one, two) = (Key(b"one".as_slice().into()), Key(b"two".as_slice().into()));
+        let (one, two) = (TombstoneKey(b"one".as_slice().into()), TombstoneKey(b"two".as_slice().into()));
         let hashes = [
             one.customer("C-1"),
             two.customer("C-1"),

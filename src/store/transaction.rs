@@ -3,7 +3,7 @@
 //! Before: the files of [`crate::store`] that write. After: [`crate::store::writer`] runs it.
 
 use super::closed_sets::Target;
-use super::db::{Connection, Db, Executor, Fault, Query, Row};
+use super::db::{Connection, Db, DbFault, Executor, Query, Row};
 
 /// An open transaction, which a write runs on.
 pub(super) struct Transaction<'a> {
@@ -14,11 +14,11 @@ pub(super) struct Transaction<'a> {
 }
 
 impl Executor for &mut Transaction<'_> {
-    fn rows(self, query: Query<'_>) -> impl Future<Output = Result<Vec<Row>, Fault>> + Send {
+    fn rows(self, query: Query<'_>) -> impl Future<Output = Result<Vec<Row>, DbFault>> + Send {
         (&mut *self.connection).rows(query)
     }
 
-    fn changes(self, query: Query<'_>) -> impl Future<Output = Result<u64, Fault>> + Send {
+    fn changes(self, query: Query<'_>) -> impl Future<Output = Result<u64, DbFault>> + Send {
         (&mut *self.connection).changes(query)
     }
 }
@@ -54,7 +54,7 @@ pub(super) trait Write: Send + Sync + 'static {
     }
 
     /// Makes the change. The writer may run it again after a rollback, so it holds no state of its own.
-    fn run(&self, tx: &mut Transaction<'_>) -> impl Future<Output = Result<Self::Output, Fault>> + Send;
+    fn run(&self, tx: &mut Transaction<'_>) -> impl Future<Output = Result<Self::Output, DbFault>> + Send;
 }
 
 /// A single statement that returns the number of rows it changed.
@@ -63,7 +63,7 @@ pub(super) struct Statement(pub(super) Query<'static>);
 impl Write for Statement {
     type Output = u64;
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<u64, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<u64, DbFault> {
         self.0.clone().execute(tx).await
     }
 }

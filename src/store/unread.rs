@@ -9,11 +9,11 @@
 //! Before: [`super::parking`] and [`crate::inbound`]. After: [`super::lanes`].
 
 use super::closed_sets::RowKind;
-use super::db::{Fault, ours, query, row};
+use super::db::{DbFault, ours, query, row};
 use super::error::Error;
 use super::handle::Store;
 use super::inbox::{Accept, Arrival, Moments, ReadyArrival, Receipt};
-use super::lanes::Urgency;
+use super::lanes::LaneUrgency;
 use super::outbox::{self, NewNotice};
 use super::transaction::{Transaction, Write};
 use crate::domain::event::EventState;
@@ -85,7 +85,7 @@ impl Store {
         let settle = SettleUnread {
             id: message.id,
             raw: message.raw.clone(),
-            accept: Accept { rows, urgency: Urgency::Live, key },
+            accept: Accept { rows, urgency: LaneUrgency::Live, key },
             problem: read.problem,
             is_single: read.is_single,
             aside: seq(),
@@ -111,13 +111,13 @@ row! {
 }
 
 impl UnreadRow {
-    fn into_message(self) -> Result<UnreadMessage, Fault> {
+    fn into_message(self) -> Result<UnreadMessage, DbFault> {
         use base64::Engine;
         let Self { id, source, door, received_at, raw, encoding, envelope } = self;
         let body = match encoding.as_str() {
             "base64" => {
                 let decoded = base64::engine::general_purpose::STANDARD.decode(&raw);
-                decoded.map_err(|_| Fault::Unreadable { column: 4 })?
+                decoded.map_err(|_| DbFault::Unreadable { column: 4 })?
             }
             _ => raw.clone().into_bytes(),
         };
@@ -146,7 +146,7 @@ impl Write for SettleUnread {
         self.accept.rows.len().max(1)
     }
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, Fault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
         // The row is ours from here on: the state tells another replica, and the equal bytes prove that no part was cut out.
         let taken =
             query("UPDATE events SET id = $2 WHERE id = $1 AND state = 'pending' AND event IS NULL AND raw = $3");
@@ -200,7 +200,7 @@ impl SettleUnread {
         state: EventState,
         reason: Option<Reason>,
         detail: &str,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DbFault> {
         query("UPDATE events SET id = $2, state = $3, reason = $4, detail = $5, settled_at = $6 WHERE id = $1")
             .with((&self.aside, self.id, state, reason, detail, self.now))
             .execute(tx)

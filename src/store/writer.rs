@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::closed_sets::Target;
 use super::condition::{Proof, Trouble};
-use super::db::{Connection, Db, Dialect, Fault, LogMover, query};
+use super::db::{Connection, Db, DbFault, Dialect, LogMover, query};
 use super::db_file::FileLock;
 use super::error::Error;
 use super::transaction::{Transaction, Write};
@@ -57,7 +57,7 @@ pub(super) struct Pending {
 }
 
 trait AnyWrite: Send {
-    fn run<'a>(&'a mut self, tx: &'a mut Transaction<'_>) -> BoxFuture<'a, Result<(), Fault>>;
+    fn run<'a>(&'a mut self, tx: &'a mut Transaction<'_>) -> BoxFuture<'a, Result<(), DbFault>>;
     fn answer(self: Box<Self>, result: Result<(), Error>);
     fn is_pointless(&self) -> bool;
     fn is_arrival(&self) -> bool;
@@ -73,7 +73,7 @@ struct Waiting<W: Write> {
 }
 
 impl<W: Write> AnyWrite for Waiting<W> {
-    fn run<'a>(&'a mut self, tx: &'a mut Transaction<'_>) -> BoxFuture<'a, Result<(), Fault>> {
+    fn run<'a>(&'a mut self, tx: &'a mut Transaction<'_>) -> BoxFuture<'a, Result<(), DbFault>> {
         Box::pin(async move {
             self.output = Some(self.write.run(tx).await?);
             Ok(())
@@ -335,7 +335,7 @@ impl Writer {
         holds
     }
 
-    async fn connect(&mut self) -> Result<(), Fault> {
+    async fn connect(&mut self) -> Result<(), DbFault> {
         if self.connection.is_none() {
             // Without any connection SQLite removes the log and makes another.
             self.lock.iter().filter_map(Weak::upgrade).for_each(|lock| lock.forget_log());
@@ -345,7 +345,7 @@ impl Writer {
     }
 
     /// Logs a failure, but not the same trouble every time; returns its meaning for the store.
-    fn told(&self, fault: Fault, writes: usize, what: &'static str) -> (Error, Option<Trouble>) {
+    fn told(&self, fault: DbFault, writes: usize, what: &'static str) -> (Error, Option<Trouble>) {
         let trouble = fault.trouble().map(|trouble| self.db.refined(trouble));
         let error = Error::from(fault);
         let is_to_be_told = trouble.is_none_or(|trouble| self.db.condition.is_to_be_told(trouble));
@@ -395,7 +395,7 @@ impl Writer {
                     tracing::warn!(%error, writes = group.len(), "a transaction on the store failed");
                     return Err((error, None));
                 }
-                Err(FailedTransaction::Fault(fault)) => {
+                Err(FailedTransaction::DbFault(fault)) => {
                     return Err(self.told(fault, group.len(), "a transaction on the store failed"));
                 }
             }
@@ -403,14 +403,14 @@ impl Writer {
     }
 
     async fn once(&mut self, group: &mut [Pending]) -> Result<(), FailedTransaction> {
-        self.connect().await.map_err(FailedTransaction::Fault)?;
+        self.connect().await.map_err(FailedTransaction::DbFault)?;
         let Some(mut connection) = self.connection.take() else { return Err(FailedTransaction::Conflict) };
         let done =
             tokio::time::timeout(TRANSACTION_TIME_MAX, transaction(&self.db, &self.targets, &mut connection, group))
                 .await;
         // A connection that was given up in the middle, or cannot even roll back, is not used again.
-        let Ok(result) = done else { return Err(FailedTransaction::Fault(Fault::TooLate)) };
-        let lacked_room = result.as_ref().is_err_and(Fault::is_for_want_of_room);
+        let Ok(result) = done else { return Err(FailedTransaction::DbFault(DbFault::TooLate)) };
+        let lacked_room = result.as_ref().is_err_and(DbFault::is_for_want_of_room);
         self.had_room &= !lacked_room;
         let is_whole = result.is_ok() || (lacked_room && connection.has_rolled_back());
         // A session of a server keeps the settings from its beginning.
@@ -419,9 +419,9 @@ impl Writer {
         if !is_stale && (is_whole || roll_back(&mut connection).await) {
             self.connection = Some(connection);
         }
-        result.map_err(
-            |fault| if fault.is_conflict() { FailedTransaction::Conflict } else { FailedTransaction::Fault(fault) },
-        )
+        result.map_err(|fault| {
+            if fault.is_conflict() { FailedTransaction::Conflict } else { FailedTransaction::DbFault(fault) }
+        })
     }
 }
 
@@ -457,7 +457,7 @@ enum FailedTransaction {
     /// Another replica held a lock that this one needed, and this one was chosen to give way: a second try may succeed.
     Conflict,
     /// Any other failure.
-    Fault(Fault),
+    DbFault(DbFault),
 }
 
 async fn transaction(
@@ -465,7 +465,7 @@ async fn transaction(
     targets: &[Target],
     connection: &mut Connection,
     group: &mut [Pending],
-) -> Result<(), Fault> {
+) -> Result<(), DbFault> {
     query(db.begin()).execute(&mut *connection).await?;
     for pending in group {
         pending.write.run(&mut Transaction { db, targets, connection: &mut *connection }).await?;
@@ -488,7 +488,7 @@ mod tests {
             self.0
         }
 
-        async fn run(&self, _: &mut Transaction<'_>) -> Result<(), Fault> {
+        async fn run(&self, _: &mut Transaction<'_>) -> Result<(), DbFault> {
             Ok(())
         }
     }

@@ -11,7 +11,7 @@ pub(super) const MOVED: i32 = 1_032;
 
 /// The reason why a statement did not run, or why its result makes no sense.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::store) enum Fault {
+pub(in crate::store) enum DbFault {
     /// SQLite's own error.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
@@ -35,12 +35,12 @@ pub(in crate::store) enum Fault {
 /// The reason why the schema is not this program's.
 pub(in crate::store) enum NotMigrated {
     /// A statement did not run.
-    Fault(Fault),
+    DbFault(DbFault),
     /// This program does not know the schema.
     Schema(MigrateError),
 }
 
-impl Fault {
+impl DbFault {
     /// SQLite's primary code, without the extension.
     pub(in crate::store) fn sqlite_code(&self) -> Option<i32> {
         match self {
@@ -145,7 +145,7 @@ fn connection_trouble(error: &sqlx::Error) -> Option<Trouble> {
 
 impl From<rusqlite::Error> for NotMigrated {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Fault(error.into())
+        Self::DbFault(error.into())
     }
 }
 

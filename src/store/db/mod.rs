@@ -20,7 +20,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _, PgConnection, PgPool};
 
-pub(super) use fault::{Fault, NotMigrated};
+pub(super) use fault::{DbFault, NotMigrated};
 pub(super) use log::LogMover;
 pub(super) use query::{Cell, Cells, Executor, FromCell, FromRow, Query, Row, ours, query, row};
 
@@ -103,19 +103,19 @@ pub(super) struct Readers {
 
 #[derive(Clone)]
 enum ReadSource {
-    Sqlite(sqlite::Readers),
+    Sqlite(sqlite::SqliteReaders),
     Postgres(PgPool),
 }
 
 impl Executor for &mut Connection {
-    async fn rows(self, query: Query<'_>) -> Result<Vec<Row>, Fault> {
+    async fn rows(self, query: Query<'_>) -> Result<Vec<Row>, DbFault> {
         match self {
             Connection::Sqlite(connection) => sqlite::rows(connection, &query),
             Connection::Postgres(connection) => postgres::rows(connection, query).await,
         }
     }
 
-    async fn changes(self, query: Query<'_>) -> Result<u64, Fault> {
+    async fn changes(self, query: Query<'_>) -> Result<u64, DbFault> {
         match self {
             Connection::Sqlite(connection) => sqlite::changes(connection, &query),
             Connection::Postgres(connection) => postgres::changes(connection, query).await,
@@ -124,7 +124,7 @@ impl Executor for &mut Connection {
 }
 
 impl Executor for &Readers {
-    async fn rows(self, query: Query<'_>) -> Result<Vec<Row>, Fault> {
+    async fn rows(self, query: Query<'_>) -> Result<Vec<Row>, DbFault> {
         let found = match &self.source {
             ReadSource::Sqlite(readers) => {
                 let query = query.into_owned();
@@ -135,7 +135,7 @@ impl Executor for &Readers {
         self.noted(found)
     }
 
-    async fn changes(self, query: Query<'_>) -> Result<u64, Fault> {
+    async fn changes(self, query: Query<'_>) -> Result<u64, DbFault> {
         let done = match &self.source {
             ReadSource::Sqlite(readers) => {
                 let query = query.into_owned();
@@ -149,7 +149,7 @@ impl Executor for &Readers {
 
 impl Readers {
     /// Notes damage in the result of a read, which cannot tell that writing works.
-    fn noted<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
+    fn noted<T>(&self, result: Result<T, DbFault>) -> Result<T, DbFault> {
         if result.as_ref().is_err_and(|fault| fault.trouble() == Some(Trouble::Damaged)) {
             self.condition.damage_seen();
         }
@@ -167,7 +167,7 @@ impl Readers {
 
 impl Connection {
     /// Runs several statements without values.
-    pub(super) async fn batch(&mut self, sql: impl Into<String>) -> Result<(), Fault> {
+    pub(super) async fn batch(&mut self, sql: impl Into<String>) -> Result<(), DbFault> {
         match self {
             Self::Sqlite(connection) => Ok(connection.execute_batch(&sql.into())?),
             Self::Postgres(connection) => postgres::batch(connection, sql.into()).await,
@@ -175,7 +175,7 @@ impl Connection {
     }
 
     /// Runs one slow statement, and closes the connection. It holds no thread of the runtime, and dropping the future stops it.
-    pub(super) async fn rows_apart(self, query: Query<'static>) -> Result<Vec<Row>, Fault> {
+    pub(super) async fn rows_apart(self, query: Query<'static>) -> Result<Vec<Row>, DbFault> {
         match self {
             Self::Sqlite(connection) => sqlite::rows_apart(connection, query).await,
             Self::Postgres(mut connection) => postgres::rows(&mut connection, query).await,
@@ -188,7 +188,7 @@ impl Connection {
             Self::Sqlite(connection) => sqlite::migrate(connection, migrations),
             Self::Postgres(connection) => migrations.run(connection).await.map_err(|error| {
                 if let MigrateError::Execute(fault) | MigrateError::ExecuteMigration(fault, _) = error {
-                    NotMigrated::Fault(fault.into())
+                    NotMigrated::DbFault(fault.into())
                 } else {
                     NotMigrated::Schema(error)
                 }
@@ -236,7 +236,7 @@ impl Connection {
     }
 
     /// Closes the connection in good order.
-    pub(super) async fn close(self) -> Result<(), Fault> {
+    pub(super) async fn close(self) -> Result<(), DbFault> {
         match self {
             Self::Sqlite(connection) => connection.close().map_err(|(_, error)| error.into()),
             Self::Postgres(connection) => Ok(connection.close().await?),
@@ -301,7 +301,7 @@ impl Db {
     }
 
     /// The error for a database that could not be opened: if waiting is worthwhile, or an operator must act.
-    pub(super) fn refusal(&self, fault: Fault) -> OpenError {
+    pub(super) fn refusal(&self, fault: DbFault) -> OpenError {
         match &self.address {
             Address::File { file, .. } if fault.is_refused_by_files() => {
                 OpenError::Unusable(format!("{file}: {fault}; {WHAT_TO_DO}"))
@@ -318,27 +318,27 @@ impl Db {
     }
 
     /// Opens a connection on which a commit is on disk.
-    pub(super) async fn connect(&self) -> Result<Connection, Fault> {
+    pub(super) async fn connect(&self) -> Result<Connection, DbFault> {
         let mut connection = self.connect_plain().await?;
         let preparing = self.prepare(&mut connection);
-        tokio::time::timeout(CONNECT_TIME_MAX, preparing).await.unwrap_or(Err(Fault::TooLate))?;
+        tokio::time::timeout(CONNECT_TIME_MAX, preparing).await.unwrap_or(Err(DbFault::TooLate))?;
         Ok(connection)
     }
 
     /// Opens a connection that leaves the file as it is: no log next to it.
-    pub(super) async fn connect_plain(&self) -> Result<Connection, Fault> {
+    pub(super) async fn connect_plain(&self) -> Result<Connection, DbFault> {
         match &self.address {
             Address::File { file, may_write } => Ok(Connection::Sqlite(sqlite::open_at(file, *may_write)?)),
             Address::Server(options) => {
                 let connecting = options.connect();
                 let connected = tokio::time::timeout(CONNECT_TIME_MAX, connecting).await;
-                Ok(Connection::Postgres(connected.map_err(|_| Fault::TooLate)??))
+                Ok(Connection::Postgres(connected.map_err(|_| DbFault::TooLate)??))
             }
         }
     }
 
     /// Sets a connection up so that a commit is on disk.
-    pub(super) async fn prepare(&self, connection: &mut Connection) -> Result<(), Fault> {
+    pub(super) async fn prepare(&self, connection: &mut Connection) -> Result<(), DbFault> {
         match connection {
             Connection::Sqlite(connection) => {
                 log::count_pages(connection);
@@ -350,7 +350,7 @@ impl Db {
 
     /// Removes the timeouts for a migration, and for the wait for its locks: if given up in the middle, it would only begin
     /// again.
-    pub(super) async fn prepare_migration(&self, connection: &mut Connection) -> Result<(), Fault> {
+    pub(super) async fn prepare_migration(&self, connection: &mut Connection) -> Result<(), DbFault> {
         match self.dialect {
             Dialect::Sqlite => {}
             Dialect::Postgres => {
@@ -387,7 +387,7 @@ impl Db {
     }
 
     /// On SQLite: moves the log into the file and empties it. `false`: a reader was in the way.
-    pub(super) async fn scrub(&self, wait_max: Duration) -> Result<bool, Fault> {
+    pub(super) async fn scrub(&self, wait_max: Duration) -> Result<bool, DbFault> {
         match &self.address {
             Address::File { file, .. } => {
                 let file = file.clone();
@@ -395,7 +395,7 @@ impl Db {
                     let connection = sqlite::open_at(&file, true)?;
                     log::empty(&connection, wait_max)
                 });
-                Ok(scrubbing.await.map_err(|_| Fault::Ended)??)
+                Ok(scrubbing.await.map_err(|_| DbFault::Ended)??)
             }
             Address::Server(_) => Ok(true),
         }
@@ -406,7 +406,7 @@ impl Db {
         let source = match &self.address {
             Address::File { file, may_write } => {
                 let (file, may_write) = (file.clone(), *may_write);
-                ReadSource::Sqlite(sqlite::Readers::new(move || {
+                ReadSource::Sqlite(sqlite::SqliteReaders::new(move || {
                     let connection = sqlite::open_at(&file, may_write)?;
                     sqlite::prepare(&connection)?;
                     Ok(connection)
@@ -460,25 +460,25 @@ impl Db {
     }
 }
 
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
+impl From<DbFault> for Error {
+    fn from(fault: DbFault) -> Self {
         match fault {
-            Fault::Unreadable { .. } => Self::Unreadable(fault.to_string()),
-            Fault::Sqlite(_) | Fault::Postgres(_) | Fault::TooLate | Fault::Ended | Fault::Missing => {
+            DbFault::Unreadable { .. } => Self::Unreadable(fault.to_string()),
+            DbFault::Sqlite(_) | DbFault::Postgres(_) | DbFault::TooLate | DbFault::Ended | DbFault::Missing => {
                 Self::Away(fault.to_string())
             }
         }
     }
 }
 
-impl From<Fault> for OpenError {
-    fn from(fault: Fault) -> Self {
+impl From<DbFault> for OpenError {
+    fn from(fault: DbFault) -> Self {
         Self::Failed(fault.into())
     }
 }
 
 /// An error of a SQLite file, which may be damaged.
-pub(super) fn of_file(fault: Fault) -> Error {
+pub(super) fn of_file(fault: DbFault) -> Error {
     if fault.is_of_damaged_file() { Error::Damaged(fault.to_string()) } else { fault.into() }
 }
 

@@ -5,20 +5,20 @@
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{AssertSqlSafe, Column, Executor, PgExecutor, Postgres, Row as _, TypeInfo, ValueRef};
 
-use super::fault::Fault;
+use super::fault::DbFault;
 use super::query::{Argument, Cell, Query, Row};
 
-pub(super) async fn rows(on: impl PgExecutor<'_>, query: Query<'_>) -> Result<Vec<Row>, Fault> {
+pub(super) async fn rows(on: impl PgExecutor<'_>, query: Query<'_>) -> Result<Vec<Row>, DbFault> {
     let rows = statement(query).fetch_all(on).await?;
     rows.iter().map(read).collect()
 }
 
-pub(super) async fn changes(on: impl PgExecutor<'_>, query: Query<'_>) -> Result<u64, Fault> {
+pub(super) async fn changes(on: impl PgExecutor<'_>, query: Query<'_>) -> Result<u64, DbFault> {
     Ok(statement(query).execute(on).await?.rows_affected())
 }
 
 /// Runs several statements without values.
-pub(super) async fn batch(on: impl Executor<'_, Database = Postgres>, sql: String) -> Result<(), Fault> {
+pub(super) async fn batch(on: impl Executor<'_, Database = Postgres>, sql: String) -> Result<(), DbFault> {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(on).await?;
     Ok(())
 }
@@ -34,7 +34,7 @@ fn statement(query: Query<'_>) -> sqlx::query::Query<'_, Postgres, PgArguments> 
     })
 }
 
-fn read(row: &PgRow) -> Result<Row, Fault> {
+fn read(row: &PgRow) -> Result<Row, DbFault> {
     let cells = row.columns().iter().map(|column| {
         let place = column.ordinal();
         if row.try_get_raw(place)?.is_null() {
@@ -44,7 +44,7 @@ fn read(row: &PgRow) -> Result<Row, Fault> {
             "INT8" => Cell::Integer(row.try_get(place)?),
             "INT4" => Cell::Integer(row.try_get::<i32, _>(place)?.into()),
             "TEXT" | "VARCHAR" | "NAME" => Cell::Text(row.try_get(place)?),
-            _ => return Err(Fault::Unreadable { column: place }),
+            _ => return Err(DbFault::Unreadable { column: place }),
         })
     });
     Ok(Row(cells.collect::<Result<_, _>>()?))

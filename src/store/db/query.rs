@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use super::fault::Fault;
+use super::fault::DbFault;
 
 /// The text of a statement: a constant of this program, or put together from constants by [`ours`]. Outside input is never in it.
 #[derive(Clone)]
@@ -84,9 +84,9 @@ pub(in crate::store) fn query<'a>(sql: impl Into<Sql>) -> Query<'a> {
 /// A place where statements run.
 pub(in crate::store) trait Executor: Send {
     /// Runs a statement and returns all its rows.
-    fn rows(self, query: Query<'_>) -> impl Future<Output = Result<Vec<Row>, Fault>> + Send;
+    fn rows(self, query: Query<'_>) -> impl Future<Output = Result<Vec<Row>, DbFault>> + Send;
     /// Runs a statement and returns the number of rows that it changed.
-    fn changes(self, query: Query<'_>) -> impl Future<Output = Result<u64, Fault>> + Send;
+    fn changes(self, query: Query<'_>) -> impl Future<Output = Result<u64, DbFault>> + Send;
 }
 
 impl<'a> Query<'a> {
@@ -109,27 +109,27 @@ impl<'a> Query<'a> {
     }
 
     /// Runs it, and returns the number of rows that it changed.
-    pub(in crate::store) async fn execute(self, on: impl Executor) -> Result<u64, Fault> {
+    pub(in crate::store) async fn execute(self, on: impl Executor) -> Result<u64, DbFault> {
         on.changes(self).await
     }
 
     /// Runs it, and returns all rows.
-    pub(in crate::store) async fn fetch_all<T: FromRow>(self, on: impl Executor) -> Result<Vec<T>, Fault> {
+    pub(in crate::store) async fn fetch_all<T: FromRow>(self, on: impl Executor) -> Result<Vec<T>, DbFault> {
         on.rows(self).await?.into_iter().map(Row::read).collect()
     }
 
     /// The first row, if there is one. A statement that changes rows makes all its changes.
-    pub(in crate::store) async fn fetch_optional<T: FromRow>(self, on: impl Executor) -> Result<Option<T>, Fault> {
+    pub(in crate::store) async fn fetch_optional<T: FromRow>(self, on: impl Executor) -> Result<Option<T>, DbFault> {
         on.rows(self).await?.into_iter().next().map(Row::read).transpose()
     }
 
     /// The first row, which must exist.
-    pub(in crate::store) async fn fetch_one<T: FromRow>(self, on: impl Executor) -> Result<T, Fault> {
-        self.fetch_optional(on).await?.ok_or(Fault::Missing)
+    pub(in crate::store) async fn fetch_one<T: FromRow>(self, on: impl Executor) -> Result<T, DbFault> {
+        self.fetch_optional(on).await?.ok_or(DbFault::Missing)
     }
 
     /// `true` if it returns a row.
-    pub(in crate::store) async fn finds(self, on: impl Executor) -> Result<bool, Fault> {
+    pub(in crate::store) async fn finds(self, on: impl Executor) -> Result<bool, DbFault> {
         Ok(!on.rows(self).await?.is_empty())
     }
 
@@ -151,8 +151,8 @@ pub(in crate::store) enum Cell {
 pub(in crate::store) struct Row(pub(super) Vec<Cell>);
 
 impl Row {
-    /// The row as a value; [`Fault::Unreadable`] if a column is of another kind, or missing.
-    pub(in crate::store) fn read<T: FromRow>(self) -> Result<T, Fault> {
+    /// The row as a value; [`DbFault::Unreadable`] if a column is of another kind, or missing.
+    pub(in crate::store) fn read<T: FromRow>(self) -> Result<T, DbFault> {
         T::from_row(&mut Cells { column: 0, cells: self.0.into_iter() })
     }
 }
@@ -165,7 +165,7 @@ pub(in crate::store) struct Cells {
 
 /// A type that the next columns of a row are read as.
 pub(in crate::store) trait FromRow: Sized {
-    fn from_row(cells: &mut Cells) -> Result<Self, Fault>;
+    fn from_row(cells: &mut Cells) -> Result<Self, DbFault>;
 }
 
 /// A type that one column is read as; `None`: the column holds something else.
@@ -174,10 +174,10 @@ pub(in crate::store) trait FromCell: Sized {
 }
 
 impl<T: FromCell> FromRow for T {
-    fn from_row(cells: &mut Cells) -> Result<Self, Fault> {
+    fn from_row(cells: &mut Cells) -> Result<Self, DbFault> {
         let column = cells.column;
         cells.column += 1;
-        cells.cells.next().and_then(T::from_cell).ok_or(Fault::Unreadable { column })
+        cells.cells.next().and_then(T::from_cell).ok_or(DbFault::Unreadable { column })
     }
 }
 
@@ -202,7 +202,7 @@ macro_rules! tuples {
         }
 
         impl<$($name: FromRow),+> FromRow for ($($name,)+) {
-            fn from_row(cells: &mut Cells) -> Result<Self, Fault> {
+            fn from_row(cells: &mut Cells) -> Result<Self, DbFault> {
                 Ok(($($name::from_row(cells)?,)+))
             }
         }
@@ -235,7 +235,7 @@ macro_rules! row {
         }
 
         impl $crate::store::db::FromRow for $name {
-            fn from_row(cells: &mut $crate::store::db::Cells) -> Result<Self, $crate::store::db::Fault> {
+            fn from_row(cells: &mut $crate::store::db::Cells) -> Result<Self, $crate::store::db::DbFault> {
                 use $crate::store::db::FromRow as Read;
                 Ok(Self { $first: Read::from_row(cells)?, $($field: Read::from_row(cells)?),* })
             }

@@ -12,7 +12,7 @@ use rusqlite::{CachedStatement, InterruptHandle, OpenFlags, OptionalExtension, T
 use sqlx::migrate::{MigrateError, Migrator};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::fault::{Fault, MOVED, NotMigrated};
+use super::fault::{DbFault, MOVED, NotMigrated};
 use super::query::{Argument, Cell, Query, Row};
 use crate::store::db_file::DbFile;
 
@@ -95,19 +95,19 @@ pub(super) fn migrate(connection: &mut rusqlite::Connection, migrations: &Migrat
     Ok(())
 }
 
-pub(super) fn rows(connection: &rusqlite::Connection, query: &Query<'_>) -> Result<Vec<Row>, Fault> {
+pub(super) fn rows(connection: &rusqlite::Connection, query: &Query<'_>) -> Result<Vec<Row>, DbFault> {
     let mut statement = bound(connection, query)?;
     let columns = statement.column_count();
     let mut found = Vec::new();
     let mut rows = statement.raw_query();
     while let Some(row) = rows.next()? {
         let cells = (0..columns).map(|column| cell(row.get_ref(column)?, column));
-        found.push(Row(cells.collect::<Result<_, Fault>>()?));
+        found.push(Row(cells.collect::<Result<_, DbFault>>()?));
     }
     Ok(found)
 }
 
-pub(super) fn changes(connection: &rusqlite::Connection, query: &Query<'_>) -> Result<u64, Fault> {
+pub(super) fn changes(connection: &rusqlite::Connection, query: &Query<'_>) -> Result<u64, DbFault> {
     let mut statement = bound(connection, query)?;
     if statement.column_count() > 0 {
         // A pragma, say: it answers with a row.
@@ -119,7 +119,7 @@ pub(super) fn changes(connection: &rusqlite::Connection, query: &Query<'_>) -> R
 }
 
 /// Runs one slow statement on a thread of its own, and closes the connection. A caller that stops waiting for it stops it.
-pub(super) async fn rows_apart(connection: rusqlite::Connection, query: Query<'static>) -> Result<Vec<Row>, Fault> {
+pub(super) async fn rows_apart(connection: rusqlite::Connection, query: Query<'static>) -> Result<Vec<Row>, DbFault> {
     let _interrupt = Interrupt(connection.get_interrupt_handle());
     let (give, take) = oneshot::channel();
     let thread = std::thread::Builder::new().name("long-read".to_owned());
@@ -129,8 +129,8 @@ pub(super) async fn rows_apart(connection: rusqlite::Connection, query: Query<'s
         // A caller that no longer waits has gone away.
         let _ = give.send(found);
     };
-    thread.spawn(work).map_err(|_| Fault::Ended)?;
-    take.await.unwrap_or(Err(Fault::Ended))
+    thread.spawn(work).map_err(|_| DbFault::Ended)?;
+    take.await.unwrap_or(Err(DbFault::Ended))
 }
 
 /// Stops the current statement of a connection when it is dropped; harmless if the statement has ended.
@@ -156,15 +156,15 @@ fn bound<'c>(connection: &'c rusqlite::Connection, query: &Query<'_>) -> rusqlit
     Ok(statement)
 }
 
-fn cell(value: ValueRef<'_>, column: usize) -> Result<Cell, Fault> {
+fn cell(value: ValueRef<'_>, column: usize) -> Result<Cell, DbFault> {
     match value {
         ValueRef::Null => Ok(Cell::Null),
         ValueRef::Integer(value) => Ok(Cell::Integer(value)),
         ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Cell::Text(text.to_owned())),
-            Err(_) => Err(Fault::Unreadable { column }),
+            Err(_) => Err(DbFault::Unreadable { column }),
         },
-        ValueRef::Real(_) | ValueRef::Blob(_) => Err(Fault::Unreadable { column }),
+        ValueRef::Real(_) | ValueRef::Blob(_) => Err(DbFault::Unreadable { column }),
     }
 }
 
@@ -180,7 +180,7 @@ impl ToSql for Argument<'_> {
 
 /// Connections for reading, opened when first needed, each used by one read at a time.
 #[derive(Clone)]
-pub(in crate::store) struct Readers(Arc<Pool>);
+pub(in crate::store) struct SqliteReaders(Arc<Pool>);
 
 struct Pool {
     open: Box<dyn Fn() -> rusqlite::Result<rusqlite::Connection> + Send + Sync>,
@@ -188,7 +188,7 @@ struct Pool {
     free: Arc<Semaphore>,
 }
 
-impl Readers {
+impl SqliteReaders {
     pub(super) fn new(open: impl Fn() -> rusqlite::Result<rusqlite::Connection> + Send + Sync + 'static) -> Self {
         let free = Arc::new(Semaphore::new(READERS_MAX));
         Self(Arc::new(Pool { open: Box::new(open), idle: Mutex::default(), free }))
@@ -197,15 +197,15 @@ impl Readers {
     /// Reads on a thread that may block. A read whose caller has gone away goes on to its end.
     pub(super) async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&rusqlite::Connection) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, Fault> {
+        read: impl FnOnce(&rusqlite::Connection) -> Result<T, DbFault> + Send + 'static,
+    ) -> Result<T, DbFault> {
         let free = tokio::time::timeout(READER_WAIT_MAX, self.0.free.clone().acquire_owned()).await;
         // The semaphore is closed together with the store.
-        let permit = free.map_err(|_| Fault::TooLate)?.map_err(|_| Fault::Ended)?;
+        let permit = free.map_err(|_| DbFault::TooLate)?.map_err(|_| DbFault::Ended)?;
         let pool = self.0.clone();
         let reading = tokio::task::spawn_blocking(move || {
             let idle = pool.idle().pop();
-            let result = idle.map_or_else(|| (pool.open)(), Ok).map_err(Fault::from).and_then(|connection| {
+            let result = idle.map_or_else(|| (pool.open)(), Ok).map_err(DbFault::from).and_then(|connection| {
                 let result = read(&connection);
                 // A connection whose read failed may be of no more use, and is closed.
                 if result.is_ok() && !pool.free.is_closed() {
@@ -216,7 +216,7 @@ impl Readers {
             drop(permit);
             result
         });
-        reading.await.unwrap_or(Err(Fault::Ended))
+        reading.await.unwrap_or(Err(DbFault::Ended))
     }
 
     /// Lets no read begin any more, waits for those under way, and closes every connection.

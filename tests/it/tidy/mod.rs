@@ -173,7 +173,7 @@ const ROOMS: [(&str, &[&str]); 30] = [
         "schemars",
         &[
             "src/admin/",
-            "src/domain/mod.rs",
+            "src/domain/ids.rs",
             "src/domain/names.rs",
             "src/domain/timestamp.rs",
             "src/problem.rs",

@@ -1,4 +1,4 @@
-//! Lists of what is still to be mended: each may only become shorter, and is empty in the end.
+//! Lists of exceptions: each entry has its reason, and a list without entries has no file.
 
 use std::collections::BTreeMap;
 
