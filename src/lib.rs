@@ -6,7 +6,7 @@
 //! Stages meet only in tables: all SQL is in [`store`]. [`app`] puts the parts together, [`cli`] starts them. The
 //! [`sandbox`] is a Podero in memory.
 //!
-//! Before: `main`. After: read the modules in the order below; docs/ARCHITECTURE.md draws the picture, and its section 5 says
+//! Before: `main`. After: read the modules floor by floor, as they stand below, and the stages in the order of the walk above; docs/ARCHITECTURE.md draws the picture, and its section 5 says
 //! in which file each thing lives.
 
 // The core: decisions as values.
@@ -25,7 +25,7 @@ pub mod listener;
 pub mod podero;
 pub mod pump;
 pub mod store;
-// Stages, in the order of the walk.
+// Stages.
 pub mod admin;
 pub mod apply;
 pub mod inbound;

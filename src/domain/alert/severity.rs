@@ -100,7 +100,7 @@ impl Severities {
     /// The same severities, with another one for one cause.
     #[must_use]
     pub fn with(mut self, cause: Cause, severity: Severity) -> Self {
-        self.others[place(cause)] = Some(severity);
+        self.others[place(cause)] = Some(severity).filter(|severity| *severity != usual(cause));
         self
     }
 
