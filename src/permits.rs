@@ -83,7 +83,7 @@ impl Permits {
         self.acquire_up_to(1).pop()
     }
 
-    /// Waits until a permit is free, and takes it.
+    /// Waits until a permit is free, and takes it. For one task that waits: of several, one could miss its permit.
     pub async fn acquire(&self) -> Permit {
         loop {
             // A permit that comes free between the look and the wait leaves its notification behind.

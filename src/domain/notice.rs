@@ -48,6 +48,8 @@ pub struct Notice {
     /// The kind of news.
     pub topic: Topic,
     /// Ordering key: notices of the same key, a customer or a pump, are published in the order in which they were written.
+    /// Stored as `line`.
+    #[serde(rename = "line")]
     pub order_key: String,
     /// The thing it is about (CloudEvents `subject`): a customer id or a heat pump id.
     pub subject: String,
@@ -80,5 +82,21 @@ mod tests {
         assert_eq!(id, notice_id("e1", Topic::EventParked));
         assert_ne!(id, notice_id("e1", Topic::CustomerProvisioned));
         assert_ne!(id, notice_id("e2", Topic::EventParked));
+    }
+
+    /// The row of a notice has this form: versions of the bridge that run side by side read each other's.
+    #[test]
+    fn a_stored_notice_keeps_its_form() {
+        let stored = serde_json::json!({
+            "id": "018f6d0e-0000-7000-8000-000000000001",
+            "topic": "watch.blind",
+            "line": "watch",
+            "subject": "watch",
+            "time": "2026-01-02T03:04:05Z",
+            "data": {"cause": "podero_away"},
+        });
+        let notice: Notice = serde_json::from_value(stored.clone()).expect("it is read");
+        assert_eq!(notice.order_key, "watch");
+        assert_eq!(serde_json::to_value(&notice).expect("serialises"), stored);
     }
 }
