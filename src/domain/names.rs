@@ -59,9 +59,22 @@ macro_rules! names {
 
         impl<'de> ::serde::Deserialize<'de> for $set {
             fn deserialize<D: ::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let name = <::std::borrow::Cow<'de, str> as ::serde::Deserialize>::deserialize(deserializer)?;
-                Self::from_name(&name)
-                    .ok_or_else(|| ::serde::de::Error::unknown_variant(&name, &[$($name),+]))
+                /// Reads the name where it stands: stored customers and events have many.
+                struct Name;
+
+                impl ::serde::de::Visitor<'_> for Name {
+                    type Value = $set;
+
+                    fn expecting(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                        f.write_str("a string")
+                    }
+
+                    fn visit_str<E: ::serde::de::Error>(self, name: &str) -> Result<$set, E> {
+                        $set::from_name(name).ok_or_else(|| E::unknown_variant(name, &[$($name),+]))
+                    }
+                }
+
+                deserializer.deserialize_str(Name)
             }
         }
     )+ };

@@ -99,9 +99,8 @@ impl Opened {
     async fn new(settings: &Settings, clock: &Clock) -> Result<Self, OpenError> {
         let db = Db::new(&settings.url, if settings.works { Aim::Work } else { Aim::Use })?;
         let lock = if settings.works { db.lock()?.map(Arc::new) } else { None };
-        let is_examined_later = integrity::is_large(&db);
         match connect(&db, settings.works, lock.is_some(), clock).await {
-            Ok(connection) => Ok(Self { db, connection, lock, is_examined_later }),
+            Ok((connection, is_examined_later)) => Ok(Self { db, connection, lock, is_examined_later }),
             Err(error) => {
                 unlock(lock);
                 Err(error)
@@ -150,15 +149,17 @@ impl Opened {
 }
 
 /// A connection to a store of this program's schema. The schema is checked before the connection is prepared to write, so that a
-/// store of another program stays untouched.
-async fn connect(db: &Db, works: bool, has_lock: bool, clock: &Clock) -> Result<Connection, OpenError> {
+/// store of another program stays untouched. With it comes whether the file is too large to be examined before the start: that is
+/// looked at once, so that a file which grows meanwhile is examined all the same.
+async fn connect(db: &Db, works: bool, has_lock: bool, clock: &Clock) -> Result<(Connection, bool), OpenError> {
     let mut connection = db.connect_plain().await.map_err(|error| db.refusal(error))?;
     if !works {
         schema::compare(db, &mut connection).await?;
     }
     db.prepare(&mut connection).await.map_err(|error| db.refusal(error))?;
+    let is_large = integrity::is_large(db);
     if works {
-        if db.dialect == Dialect::Sqlite && !integrity::is_large(db) {
+        if db.dialect == Dialect::Sqlite && !is_large {
             let connection = db.connect().await.map_err(|error| db.refusal(error))?;
             integrity::check_file(connection).await?;
         }
@@ -168,7 +169,7 @@ async fn connect(db: &Db, works: bool, has_lock: bool, clock: &Clock) -> Result<
         standing::forget_all(&mut connection).await.map_err(|error| db.refusal(error))?;
     }
     standing::resume_clock(&mut connection, clock, works).await?;
-    Ok(connection)
+    Ok((connection, is_large))
 }
 
 /// Gives back the right to work on a SQLite file, once this process no longer has the file open.

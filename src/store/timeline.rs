@@ -117,7 +117,7 @@ pub struct NoticeData(pub Value);
 impl FromCell for NoticeData {
     fn from_cell(cell: Cell) -> Option<Self> {
         let mut body: Value = serde_json::from_str(&String::from_cell(cell)?).ok()?;
-        Some(Self(body["data"].take()))
+        Some(Self(body.get_mut("data").map(Value::take).unwrap_or_default()))
     }
 }
 
