@@ -38,9 +38,10 @@ pub(super) async fn run(config: Config, request: ExplainArguments) -> anyhow::Re
     let source = source.with_context(|| format!("there is no [[source]] `{}` in the configuration", request.source))?;
     let clock = Clock::system();
     let headers = pairs(&request.headers, ':', "a header is written `NAME: VALUE`")?;
+    // In the order given: of one header that is there twice, the last one counts.
     let headers: BTreeMap<_, _> =
-        headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
-    let from_queue = pairs(&request.amqp, '=', "--amqp is written NAME=VALUE")?;
+        headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
+    let from_queue: BTreeMap<_, _> = pairs(&request.amqp, '=', "--amqp is written NAME=VALUE")?.into_iter().collect();
     let body = message(&request.file, config.http.body_max)?;
     let has_mapping = source.map.is_some();
     let transport = if from_queue.is_empty() { Transport::Http } else { Transport::Amqp };
@@ -80,7 +81,7 @@ pub(super) async fn run(config: Config, request: ExplainArguments) -> anyhow::Re
 }
 
 /// Splits each at the first separator; `form` is how they are written.
-fn pairs(given: &[String], separator: char, form: &'static str) -> anyhow::Result<BTreeMap<String, String>> {
+fn pairs(given: &[String], separator: char, form: &'static str) -> anyhow::Result<Vec<(String, String)>> {
     let split = |pair: &String| {
         let (name, value) = pair.split_once(separator).context(form)?;
         Ok((name.trim().to_owned(), value.to_owned()))

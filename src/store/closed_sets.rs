@@ -126,3 +126,25 @@ impl Target {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of earlier versions have these names, and indexes name some of them: a name that changes needs a migration.
+    #[test]
+    fn the_names_in_columns_stay() {
+        assert_eq!(
+            EventState::names(),
+            ["pending", "scheduled", "waiting", "applied", "superseded", "parked", "skipped"]
+        );
+        assert_eq!(
+            EventKind::names(),
+            ["customer.signed_up", "customer.moved", "customer.updated", "customer.churned"]
+        );
+        assert_eq!(NoticeState::names(), ["pending", "published", "kept"]);
+        assert_eq!(RetryState::names(), ["running", "done", "stopped"]);
+        assert_eq!(Target::names(), ["amqp", "webhook"]);
+        assert_eq!((PURGE_DUE, UNKNOWN), ("customer.purge_due", "unknown"));
+    }
+}
