@@ -7,19 +7,19 @@ use std::time::Duration;
 use podero_bridge::apply::{LEASE_MARGIN, LEASE_MAX};
 use podero_bridge::clock::Clock;
 use podero_bridge::config::TIMEOUT_MAX;
-use podero_bridge::domain::event::{Details, Event, Field, Happening, Transport};
+use podero_bridge::domain::event::{Details, Event, Field, Happening};
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::partner_health::{CircuitCause, PartnerHealth};
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::store::{
-    Arrival, Ceilings, Claim, Content, Member, OpenEvent, OpenFilter, OpenState, Ordered, PublishOutcome, REPLICA_LIFE,
-    Receipt, RetryRequest, Roster, Settings, Stepped, Store, Target, WaitsFor,
+    Ceilings, Claim, Member, OpenEvent, OpenFilter, OpenState, Ordered, PublishOutcome, REPLICA_LIFE, Receipt,
+    RetryRequest, Roster, Settings, Stepped, Store, Target, WaitsFor,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::kit::{Fixture, TestDatabase, on_both_databases};
+use crate::kit::{Fixture, TestDatabase, arrival_of, on_both_databases};
 use crate::world::{Settings as WorldSettings, World, sign_up, until};
 
 const START: i64 = 1_800_000_000;
@@ -119,18 +119,7 @@ impl ClockFixture {
         let personal = [(Field::FirstName, "x".into())].into();
         let happening = Happening::Updated(Details { personal, ..Details::default() });
         let customer = CustomerId::accept(customer).expect("a printable id");
-        let arrival = Arrival {
-            id,
-            origin: "/billing".to_owned(),
-            origin_id: id.to_string(),
-            source: "default".to_owned(),
-            transport: Transport::Http,
-            received_at: self.clock.now(),
-            digest: "d1".to_owned(),
-            raw: b"{}".as_slice().into(),
-            envelope: None,
-            content: Content::Event(Event { id, customer, time, effective_at, happening }),
-        };
+        let arrival = arrival_of(Event { id, customer, time, effective_at, happening }, self.clock.now());
         match self.store.accept(vec![arrival]).await.expect("the store is there").remove(0) {
             Receipt::Accepted { state, .. } => (id, state.to_string()),
             known @ (Receipt::Duplicate { .. } | Receipt::Reused { .. }) => panic!("it is new: {known:?}"),

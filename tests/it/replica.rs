@@ -8,7 +8,7 @@ use podero_bridge::apply::Applier;
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::alert::Severities;
 use podero_bridge::domain::call::Reply;
-use podero_bridge::domain::event::{Event, EventState, Happening, Transport};
+use podero_bridge::domain::event::{Event, EventState, Happening};
 use podero_bridge::domain::notice::Notice;
 use podero_bridge::domain::partner_health::CircuitCause;
 use podero_bridge::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps, Policy};
@@ -19,9 +19,10 @@ use podero_bridge::permits::Permits;
 use podero_bridge::podero::{Client, Outlook, Partner, ProbePurpose};
 use podero_bridge::pump::Step;
 use podero_bridge::replica::Replica;
-use podero_bridge::store::{Arrival, Content, PublishOutcome, REPLICA_LIFE, Settings, Store, Target};
+use podero_bridge::store::{Arrival, PublishOutcome, REPLICA_LIFE, Settings, Store, Target};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
+use crate::kit::arrival_of;
 use crate::podero::{Act, EVENT, Mock, answer, busy_for, create, delete, settings, within};
 use crate::servers;
 
@@ -382,18 +383,7 @@ fn churned(customer: &str, clock: &Clock) -> Arrival {
         effective_at: None,
         happening: Happening::Churned,
     };
-    Arrival {
-        id,
-        origin: "/billing".to_owned(),
-        origin_id: format!("e-{customer}"),
-        source: "default".to_owned(),
-        transport: Transport::Http,
-        received_at: clock.now(),
-        digest: "d".to_owned(),
-        raw: b"{}".as_slice().into(),
-        envelope: None,
-        content: Content::Event(event),
-    }
+    arrival_of(event, clock.now())
 }
 
 /// A replica claims no more than its part of the places and goes on when one is free.

@@ -14,7 +14,7 @@ use podero_bridge::domain::alert::{
 use podero_bridge::domain::call::Operation;
 use podero_bridge::domain::customer::{Listing, ObservedUser};
 use podero_bridge::domain::event::{
-    BuildingKey, Change, Details, Event, EventKind, EventState, Field, Happening, Move, Record, Transport,
+    BuildingKey, Change, Details, Event, EventKind, EventState, Field, Happening, Move, Record,
 };
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
@@ -25,7 +25,7 @@ use podero_bridge::store::{
 };
 use uuid::Uuid;
 
-use crate::kit::{Fixture, TestDatabase, on_both_databases};
+use crate::kit::{Fixture, TestDatabase, arrival_of, on_both_databases};
 
 const LEASE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -111,18 +111,7 @@ impl LaneFixture {
             effective_at: None,
             happening,
         };
-        Arrival {
-            id,
-            origin: "/billing".to_owned(),
-            origin_id: id.to_string(),
-            source: "default".to_owned(),
-            transport: Transport::Http,
-            received_at: self.clock.now(),
-            digest: "d1".to_owned(),
-            raw: b"{}".as_slice().into(),
-            envelope: None,
-            content: Content::Event(event),
-        }
+        arrival_of(event, self.clock.now())
     }
 
     fn unreadable(&self, raw: &[u8]) -> Arrival {
@@ -627,7 +616,7 @@ async fn a_parked_event_does_not_hold_its_lane_and_leaves_parking_once(fixture: 
     assert!(!unpark(next, RetryRequest::Retry).await, "what was given up stays so");
     let claim = fixture.head().await;
     assert_eq!((claim.work.event.id, claim.work.failures), (trouble, 0));
-    assert_eq!(claim.work.tries_from, fixture.clock.now(), "a retry by hand counts anew");
+    assert_eq!(claim.work.tries_from, fixture.clock.now(), "a retry by hand counts from now");
     fixture.settle(&claim, ending(&claim, applied())).await;
     assert!(fixture.claim().await.is_none());
     assert_eq!(fixture.state(next).await, "skipped");
@@ -1112,7 +1101,7 @@ async fn a_file_that_is_opened_again_holds_everything_and_releases_its_claims() 
     fixture.clock.advance(Duration::from_micros(1));
     let again = fixture.head().await;
     assert_eq!((again.work.event.id, again.fence), (claim.work.event.id, claim.fence + 1));
-    assert_eq!(again.work.customer.podero.user, ObservedUser::Unknown, "whoever died may have made something");
+    assert_eq!(again.work.customer.podero.user, ObservedUser::Unknown, "the replica that died may have made something");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ mod database;
 mod store;
 
 pub use database::{Fixture, TestDatabase, run, sqlite_url};
-pub use store::StoreFixture;
+pub use store::{StoreFixture, arrival_of};
 
 /// One scenario, two tests: the fixture that it takes is opened on SQLite and on PostgreSQL.
 macro_rules! on_both_databases {

@@ -44,19 +44,8 @@ impl StoreFixture {
     pub fn arrival(&self, customer: &str, happening: Happening) -> Arrival {
         let id = EventId(self.clock.fresh_id());
         let customer = CustomerId::accept(customer).expect("a printable id");
-        let event = Event { id, customer, time: self.clock.now(), effective_at: None, happening };
-        Arrival {
-            id,
-            origin: "/billing".to_owned(),
-            origin_id: id.to_string(),
-            source: "default".to_owned(),
-            transport: Transport::Http,
-            received_at: self.clock.now(),
-            digest: "d1".to_owned(),
-            raw: b"{}".as_slice().into(),
-            envelope: None,
-            content: Content::Event(event),
-        }
+        let now = self.clock.now();
+        arrival_of(Event { id, customer, time: now, effective_at: None, happening }, now)
     }
 
     /// An event that ends so.
@@ -102,4 +91,20 @@ async fn open(url: &str, clock: &Clock, works: bool) -> Store {
     let (store, writer) = Store::open(settings, clock.clone()).await.expect("the database is there");
     tokio::spawn(writer.run());
     store
+}
+
+/// An event as it arrives by webhook, under an identity of its own.
+pub fn arrival_of(event: Event, received_at: Timestamp) -> Arrival {
+    Arrival {
+        id: event.id,
+        origin: "/billing".to_owned(),
+        origin_id: event.id.to_string(),
+        source: "default".to_owned(),
+        transport: Transport::Http,
+        received_at,
+        digest: "d1".to_owned(),
+        raw: b"{}".as_slice().into(),
+        envelope: None,
+        content: Content::Event(event),
+    }
 }
