@@ -77,11 +77,15 @@ impl Ends {
             Stage::Consumer => &self.consumer,
             Stage::Work | Stage::Replica => &self.work,
             Stage::Outbound => &self.outbound,
-            Stage::Dispatcher | Stage::BrokerPublisher | Stage::Gauges => &self.last,
-            // Those are ended by handles of their own.
-            Stage::Sandbox | Stage::Writer | Stage::Examination | Stage::WebhookListener | Stage::AdminListener => {
-                &self.last
-            }
+            // From the sandbox on they have handles of their own that end them.
+            Stage::Dispatcher
+            | Stage::BrokerPublisher
+            | Stage::Gauges
+            | Stage::Sandbox
+            | Stage::Writer
+            | Stage::Examination
+            | Stage::WebhookListener
+            | Stage::AdminListener => &self.last,
         };
         end.subscribe()
     }

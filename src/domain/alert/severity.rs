@@ -80,15 +80,23 @@ const fn usual(cause: Cause) -> Severity {
 /// `watch.severity`, and the season in which severities are raised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Severities {
-    /// Configured severities by cause, in the order of [`Cause::ALL`].
-    others: [Option<Severity>; Cause::ALL.len()],
+    /// By cause, in the order of [`Cause::ALL`].
+    by_cause: [Severity; Cause::ALL.len()],
     /// `watch.heating_season`.
     season: Option<Season>,
 }
 
 impl Severities {
     /// The defaults, without a season.
-    pub const DEFAULT: Self = Self { others: [None; Cause::ALL.len()], season: None };
+    pub const DEFAULT: Self = {
+        let mut by_cause = [Severity::Info; Cause::ALL.len()];
+        let mut at = 0;
+        while at < by_cause.len() {
+            by_cause[at] = usual(Cause::ALL[at]);
+            at += 1;
+        }
+        Self { by_cause, season: None }
+    };
 
     /// The same severities, raised in this season.
     #[must_use]
@@ -100,13 +108,13 @@ impl Severities {
     /// The same severities, with another one for one cause.
     #[must_use]
     pub fn with(mut self, cause: Cause, severity: Severity) -> Self {
-        self.others[place(cause)] = Some(severity).filter(|severity| *severity != usual(cause));
+        self.by_cause[cause as usize] = severity;
         self
     }
 
     /// The severity of an alert that opens now. A pump that never ran, and the bridge's own visibility, are no worse in winter.
     pub fn of(&self, cause: Cause, now: Timestamp) -> Severity {
-        let usual = self.others[place(cause)].unwrap_or(usual(cause));
+        let severity = self.by_cause[cause as usize];
         let is_raised = match cause {
             Cause::NeverConnected | Cause::WatchBlind => false,
             Cause::NeedsReauthentication
@@ -116,12 +124,8 @@ impl Severities {
             | Cause::MakerOutage
             | Cause::RegionOutage => self.season.is_some_and(|season| season.is_on(now)),
         };
-        if is_raised { usual.raised() } else { usual }
+        if is_raised { severity.raised() } else { severity }
     }
-}
-
-fn place(cause: Cause) -> usize {
-    Cause::ALL.iter().position(|known| *known == cause).expect("every cause is in the list")
 }
 
 #[cfg(test)]
