@@ -4,7 +4,7 @@
 //! back. [`Permits::is_saturated`] tells a stage that brings work to leave the machine to the work under way. This file does
 //! not know what the permits are for.
 //!
-//! Before: nothing. After: [`crate::apply`], the budget of [`crate::podero`].
+//! Before: nothing. After: [`crate::apply`], [`crate::watch`], the budget of [`crate::podero`].
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -86,12 +86,26 @@ impl Permits {
     /// Waits until a permit is free, and takes it. For one task that waits: of several, one could miss its permit.
     pub async fn acquire(&self) -> Permit {
         loop {
-            // A permit that comes free between the look and the wait leaves its notification behind.
             if let Some(permit) = self.try_acquire() {
                 return permit;
             }
+            self.wait_for(1).await;
+        }
+    }
+
+    /// Waits until this many permits are free at once. For one task that waits.
+    pub async fn wait_for(&self, wanted: usize) {
+        // A permit that comes free between the look and the wait leaves its notification behind.
+        while !self.has_free(wanted) {
             self.0.freed.notified().await;
         }
+    }
+
+    fn has_free(&self, wanted: usize) -> bool {
+        let mut count = self.0.count();
+        let has_free = count.limit.saturating_sub(count.in_use) >= wanted;
+        count.was_refused |= !has_free;
+        has_free
     }
 
     /// Marks the saturation. Call it once it is known which permits stay out: a permit that was only reserved is no work.
@@ -176,5 +190,19 @@ mod tests {
         assert!((&mut waits).now_or_never().is_none());
         permits.set_limit(3);
         assert!(waits.now_or_never().is_some(), "the raise is told");
+    }
+
+    #[test]
+    fn a_wait_for_several_ends_once_they_are_free_at_the_same_time() {
+        let permits = Permits::new(4);
+        let mut out = permits.acquire_up_to(4);
+        let mut waits = Box::pin(permits.wait_for(3));
+        for left in [3, 2] {
+            assert!((&mut waits).now_or_never().is_none());
+            out.truncate(left);
+        }
+        assert!((&mut waits).now_or_never().is_none(), "two are free");
+        out.truncate(1);
+        assert!(waits.now_or_never().is_some(), "each permit that comes back is told");
     }
 }

@@ -7,14 +7,14 @@
 //!
 //! Before: [`crate::podero`]. After: [`crate::store`], then [`crate::outbound`].
 
+use std::collections::VecDeque;
+use std::future::ready;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{self, Stream};
+use futures_util::{FutureExt, TryStreamExt};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -29,8 +29,9 @@ use crate::domain::alert::{
 };
 use crate::domain::call::{Operation, RefusalKind, Reply, UserFound};
 use crate::domain::notice::Notice;
+use crate::permits::{Permit, Permits};
 use crate::podero::{Drift, Partner};
-use crate::pump::{self, Step};
+use crate::pump::{self, Step, failed};
 use crate::store::{DueUser, Member, Observed, Roster, Store};
 
 /// Limit of users polled at once: a poll that hangs holds its own slot and no other. It equals the default of calls in flight;
@@ -40,8 +41,8 @@ const POLLS_AT_ONCE: usize = 64;
 /// Low-water mark of polls under way: at it more users are taken, so that one look at the table finds many.
 const POLLS_LOW: usize = POLLS_AT_ONCE / 2;
 
-/// Limit of finished polls waiting to be stored. At the limit no new poll starts.
-const NOTES_AT_ONCE: usize = 512;
+/// Limit of users under way: polled, or with a result that waits to be stored. At the limit no new poll starts.
+const UNDER_WAY_MAX: usize = 512;
 
 /// Limit of the pause after a failed roster; a shorter interval retries sooner.
 const ROSTER_RETRY_MAX: Duration = Duration::from_secs(60);
@@ -73,14 +74,21 @@ pub struct Watcher<P> {
     pub wake_outbound: Arc<Notify>,
 }
 
-/// A task that is over, of all that are under way.
-enum Over {
-    /// A look for due users.
-    Look(Result<(Vec<DueUser>, Arc<Outages>), crate::store::Error>),
-    /// A user's poll, with what is to be stored.
-    Poll(Option<PollResult>),
-    /// The storing of a poll's result.
-    Note,
+/// A look for due users after the other.
+struct Looking {
+    /// Permits for polls under way.
+    polls: Permits,
+    /// Users who were found, and whose polls have not begun.
+    taken: VecDeque<DuePoll>,
+    /// The extent of what the last look found.
+    found: MoreDue,
+}
+
+/// A user who is due, with the permit for the poll.
+struct DuePoll {
+    user: DueUser,
+    outages: Arc<Outages>,
+    permit: Permit,
 }
 
 /// The result of one poll.
@@ -92,7 +100,6 @@ enum PollResult {
 }
 
 /// The extent of what a look for due users found.
-#[derive(PartialEq, Eq)]
 enum MoreDue {
     /// As many as were asked for: there may be more.
     Many,
@@ -109,10 +116,7 @@ impl<P: Partner> Watcher<P> {
         match self.store.take_duty(ROSTER, self.policy.interval).await {
             Ok(true) => {}
             Ok(false) => return Step::Idle,
-            Err(error) => {
-                tracing::warn!(%error, "the roster could not be claimed");
-                return Step::Failed;
-            }
+            Err(error) => return failed!(error, "the roster could not be claimed"),
         }
         let asked_at = self.clock.now();
         let Reply::Done(users) = self.partner.list_users().await else {
@@ -127,10 +131,7 @@ impl<P: Partner> Watcher<P> {
         let members = users.into_iter().filter_map(|user| self.member(user, now)).collect();
         match self.keep(members, asked_at).await {
             Ok(()) => Step::Idle,
-            Err(error) => {
-                tracing::warn!(%error, "the roster could not be kept");
-                Step::Failed
-            }
+            Err(error) => failed!(error, "the roster could not be kept"),
         }
     }
 
@@ -140,58 +141,12 @@ impl<P: Partner> Watcher<P> {
         if let Some(until) = self.partner.paused_until() {
             return Step::IdleFor(until.since(self.clock.now()));
         }
-        let mut under_way: FuturesUnordered<BoxFuture<'_, Over>> = FuturesUnordered::new();
-        let (mut polls, mut notes, mut asked_for) = (0, 0, 0);
-        let (mut is_taking, mut has_polled) = (false, false);
-        let (mut found, mut is_time) = (MoreDue::Many, true);
-        loop {
-            let room = if notes < NOTES_AT_ONCE { POLLS_AT_ONCE - polls } else { 0 };
-            let may_take = !is_taking && room > 0 && (is_time || (found == MoreDue::Many && polls <= POLLS_LOW));
-            if may_take && self.partner.paused_until().is_none() {
-                is_taking = true;
-                asked_for = room;
-                under_way.push(self.take(room).map(Over::Look).boxed());
-            }
-            if under_way.is_empty() {
-                return if has_polled { Step::Busy } else { Step::Idle };
-            }
-            is_time = false;
-            tokio::select! {
-                // Takes finished work first, so that the order does not depend on chance.
-                biased;
-                over = under_way.next() => match over {
-                    Some(Over::Poll(told)) => {
-                        polls -= 1;
-                        if let Some(told) = told {
-                            notes += 1;
-                            under_way.push(self.note(told).map(|()| Over::Note).boxed());
-                        }
-                    }
-                    Some(Over::Note) => notes -= 1,
-                    Some(Over::Look(taken)) => {
-                        is_taking = false;
-                        match taken {
-                            Ok((due, outages)) => {
-                                found = if due.len() == asked_for { MoreDue::Many } else { MoreDue::All };
-                                polls += due.len();
-                                has_polled |= !due.is_empty();
-                                let poll = |user| self.poll(user, outages.clone()).map(Over::Poll).boxed();
-                                under_way.extend(due.into_iter().map(poll));
-                            }
-                            Err(error) => {
-                                tracing::warn!(%error, "due polls could not be taken");
-                                found = MoreDue::All;
-                                if polls == 0 {
-                                    return Step::Failed;
-                                }
-                            }
-                        }
-                    }
-                    None => {}
-                },
-                () = self.until_the_next_look() => is_time = true,
-            }
-        }
+        self.due_polls()
+            .map_ok(|due| self.poll_and_note(due).map(Ok))
+            .try_buffer_unordered(UNDER_WAY_MAX)
+            .try_fold(Step::Idle, |_, ()| ready(Ok(Step::Busy)))
+            .await
+            .unwrap_or_else(|error| failed!(error, "due polls could not be taken"))
     }
 
     /// Judges every manufacturer and region, if it is time.
@@ -207,10 +162,7 @@ impl<P: Partner> Watcher<P> {
         };
         match judged {
             Ok(()) => Step::Idle,
-            Err(error) => {
-                tracing::warn!(%error, "fleets could not be judged");
-                Step::Failed
-            }
+            Err(error) => failed!(error, "fleets could not be judged"),
         }
     }
 
@@ -299,6 +251,70 @@ impl<P: Partner> Watcher<P> {
         Ok(())
     }
 
+    /// The polls that are due, look after look, until all of them are over and no more are due.
+    fn due_polls(&self) -> impl Stream<Item = Result<DuePoll, crate::store::Error>> {
+        let looking = Looking { polls: Permits::new(POLLS_AT_ONCE), taken: VecDeque::new(), found: MoreDue::Many };
+        stream::try_unfold(looking, async |mut looking| {
+            loop {
+                if let Some(due) = looking.taken.pop_front() {
+                    return Ok(Some((due, looking)));
+                }
+                if !self.is_time_to_look(&looking).await {
+                    return Ok(None);
+                }
+                self.look(&mut looking).await?;
+            }
+        })
+    }
+
+    /// Waits until it is time to look for due users: when few polls are under way, if there may be more users, and at each
+    /// interval. Returns `false` when no poll is under way and no more users are due.
+    async fn is_time_to_look(&self, looking: &Looking) -> bool {
+        let (free, is_look) = match looking.found {
+            MoreDue::Many => (POLLS_AT_ONCE - POLLS_LOW, true),
+            MoreDue::All => (POLLS_AT_ONCE, false),
+        };
+        let interval = async {
+            match self.look_every {
+                Some(pause) => pump::sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // Takes finished polls first, so that the order does not depend on chance.
+            biased;
+            () = looking.polls.wait_for(free) => is_look,
+            () = interval => true,
+        }
+    }
+
+    /// Takes as many due users as there are permits for. A failure that leaves polls under way does not end them.
+    async fn look(&self, looking: &mut Looking) -> Result<(), crate::store::Error> {
+        if self.partner.paused_until().is_some() {
+            looking.found = MoreDue::All;
+            return Ok(());
+        }
+        let permits = looking.polls.acquire_up_to(POLLS_AT_ONCE);
+        let room = permits.len();
+        if room == 0 {
+            return Ok(());
+        }
+        match self.take(room).await {
+            Ok((due, outages)) => {
+                looking.found = if due.len() == room { MoreDue::Many } else { MoreDue::All };
+                let polls = due.into_iter().zip(permits);
+                looking.taken =
+                    polls.map(|(user, permit)| DuePoll { user, outages: outages.clone(), permit }).collect();
+            }
+            Err(error) if room == POLLS_AT_ONCE => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "due polls could not be taken");
+                looking.found = MoreDue::All;
+            }
+        }
+        Ok(())
+    }
+
     async fn take(&self, room: usize) -> Result<(Vec<DueUser>, Arc<Outages>), crate::store::Error> {
         let due = self.store.due_users(room, self.lease).await?;
         if due.is_empty() {
@@ -307,17 +323,20 @@ impl<P: Partner> Watcher<P> {
         Ok((due, Arc::new(self.store.outages().await?.outages)))
     }
 
-    async fn until_the_next_look(&self) {
-        match self.look_every {
-            Some(pause) => pump::sleep(pause).await,
-            None => std::future::pending().await,
+    /// Polls one user and stores the result. The permit is back before the result is stored: a poll is a request under way.
+    async fn poll_and_note(&self, due: DuePoll) {
+        let DuePoll { user, outages, permit } = due;
+        let told = self.poll(user, &outages).await;
+        drop(permit);
+        if let Some(told) = told {
+            self.note(told).await;
         }
     }
 
     /// Polls one user and returns what is to be stored. A failure in it, a panic too, stays in it.
-    async fn poll(&self, due: DueUser, outages: Arc<Outages>) -> Option<PollResult> {
+    async fn poll(&self, due: DueUser, outages: &Outages) -> Option<PollResult> {
         let user = due.user;
-        match AssertUnwindSafe(self.try_poll(due, &outages)).catch_unwind().await {
+        match AssertUnwindSafe(self.try_poll(due, outages)).catch_unwind().await {
             Ok(Ok(told)) => Some(told),
             Ok(Err(error)) => {
                 tracing::warn!(%error, podero.user = %user, "a poll could not be judged");

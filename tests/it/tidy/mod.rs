@@ -77,7 +77,7 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
     // The intake of the queue is the broker's consumer.
     ("inbound", &["clock", "config", "listener", "metrics", "permits", "problem", "pump", "store", "broker"]),
     ("apply", &["clock", "metrics", "permits", "podero", "pump", "store"]),
-    ("watch", &["clock", "podero", "pump", "store"]),
+    ("watch", &["clock", "permits", "podero", "pump", "store"]),
     ("upkeep", &["clock", "config", "metrics", "pump", "store"]),
     ("replica", &["clock", "metrics", "podero", "pump", "store"]),
     ("outbound", &["broker", "clock", "metrics", "pump", "store", "tls"]),
