@@ -79,15 +79,7 @@ mod tests {
     #[test]
     fn what_is_not_seen_is_taken_away_at_the_ends_and_refused_within() {
         for hidden in [
-            "\u{200b}",
-            "\u{feff}",
-            "\u{ad}",
-            "\u{202e}",
-            "\u{2028}",
-            "\u{2060}",
-            "\u{3164}",
-            "\u{7f}",
-            "\u{9f}",
+            "\u{200b}", "\u{feff}", "\u{ad}", "\u{202e}", "\u{2028}", "\u{2060}", "\u{3164}", "\u{7f}", "\u{9f}",
             "\u{e0041}",
         ] {
             assert_eq!(id(&format!(" {hidden}C-1{hidden}\u{a0}"), 10).as_deref(), Some("C-1"), "{hidden:?}");

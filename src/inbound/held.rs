@@ -253,26 +253,9 @@ fn cut(body: &Bytes, bytes_max: usize) -> Bytes {
 /// Headers that brokers and proxies write, differently each time a message comes: neither kept nor part of the identity. Every
 /// other `x-…` is the sender's own, and a mapping finds it again when the message is read again.
 const WRITTEN_ON_THE_WAY: [&str; 20] = [
-    "x-amzn-",
-    "x-b3-",
-    "x-client-ip",
-    "x-cloud-trace-",
-    "x-correlation-id",
-    "x-death",
-    "x-delivery-",
-    "x-envoy-",
-    "x-first-death-",
-    "x-forwarded-",
-    "x-last-death-",
-    "x-opt-",
-    "x-original-",
-    "x-received-from",
-    "x-real-ip",
-    "x-request-",
-    "x-routed-",
-    "x-shovelled",
-    "x-stream-",
-    "x-trace",
+    "x-amzn-", "x-b3-", "x-client-ip", "x-cloud-trace-", "x-correlation-id", "x-death", "x-delivery-", "x-envoy-",
+    "x-first-death-", "x-forwarded-", "x-last-death-", "x-opt-", "x-original-", "x-received-from", "x-real-ip",
+    "x-request-", "x-routed-", "x-shovelled", "x-stream-", "x-trace",
 ];
 
 /// The headers that are the sender's own, and no secrets. A message's headers fit into one frame (128 KiB unless the broker

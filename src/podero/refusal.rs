@@ -26,19 +26,8 @@ const CODE_NAMES: [&str; 6] = ["type", "code", "error", "error_code", "reason", 
 
 /// Names that hold problems and are no fields themselves.
 const WRAPPER_NAMES: [&str; 13] = [
-    "detail",
-    "details",
-    "errors",
-    "non_field_errors",
-    "__all__",
-    "message",
-    "msg",
-    "title",
-    "status",
-    "loc",
-    "input",
-    "ctx",
-    "url",
+    "detail", "details", "errors", "non_field_errors", "__all__", "message", "msg", "title", "status", "loc", "input",
+    "ctx", "url",
 ];
 
 /// Parts of a `loc` that say where in a request a field stands.

@@ -24,22 +24,8 @@ struct Spelt {
 }
 
 const PIECES: [&str; 16] = [
-    "Königstraße",
-    "Ko\u{308}nigstr.",
-    "KÖNIGSTRASSE",
-    " 5a",
-    "\u{a0}5 A",
-    "1-3",
-    "1–3",
-    "13",
-    "3/4",
-    ", Top 3",
-    "01067",
-    "D-01067",
-    "70 173",
-    "Österreich",
-    "AUT",
-    "\u{feff}\u{200b}",
+    "Königstraße", "Ko\u{308}nigstr.", "KÖNIGSTRASSE", " 5a", "\u{a0}5 A", "1-3", "1–3", "13", "3/4", ", Top 3",
+    "01067", "D-01067", "70 173", "Österreich", "AUT", "\u{feff}\u{200b}",
 ];
 
 impl Input for Spelt {

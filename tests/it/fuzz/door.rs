@@ -40,21 +40,8 @@ const MEDIA_TYPES: [&str; 12] = [
 ];
 
 const HEADERS: [&str; 16] = [
-    "ce-specversion",
-    "ce-id",
-    "ce-source",
-    "ce-type",
-    "ce-subject",
-    "ce-time",
-    "ce-data",
-    "ce-datacontenttype",
-    "ce-dataschema",
-    "ce-",
-    "CE-Id",
-    "cloudEvents:id",
-    "cloudEvents_type",
-    "idempotency-key",
-    "webhook-id",
+    "ce-specversion", "ce-id", "ce-source", "ce-type", "ce-subject", "ce-time", "ce-data", "ce-datacontenttype",
+    "ce-dataschema", "ce-", "CE-Id", "cloudEvents:id", "cloudEvents_type", "idempotency-key", "webhook-id",
     "authorization",
 ];
 

@@ -17,20 +17,8 @@ use super::{Input, Outcome, STACK_BYTES, Target};
 const BYTES_MAX: usize = 64 << 10;
 
 const CODINGS: [&str; 14] = [
-    "gzip",
-    "x-gzip",
-    "GZIP",
-    "identity",
-    "gzip:UTF-8",
-    "gzip, utf-8",
-    "utf-8",
-    "iso-8859-1",
-    "br",
-    "deflate",
-    "zstd",
-    "gzip, gzip",
-    "",
-    ";",
+    "gzip", "x-gzip", "GZIP", "identity", "gzip:UTF-8", "gzip, utf-8", "utf-8", "iso-8859-1", "br", "deflate", "zstd",
+    "gzip, gzip", "", ";",
 ];
 
 const MEDIA_TYPES: [&str; 10] = [

@@ -301,11 +301,8 @@ impl Run {
             26, // a question is answered
             4,  // a late answer arrives
             12, // time passes
-            weather.pumps,
-            2, // an operator retries
-            weather.crash,
-            weather.freeze,
-            weather.drop,
+            weather.pumps, 2, // an operator retries
+            weather.crash, weather.freeze, weather.drop,
         ];
         match pick(&choices, &mut self.dice) {
             0 => self.send().await,

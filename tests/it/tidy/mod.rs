@@ -93,17 +93,7 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
     (
         "cli",
         &[
-            "app",
-            "broker",
-            "clock",
-            "config",
-            "inbound",
-            "metrics",
-            "podero",
-            "problem",
-            "pump",
-            "sandbox",
-            "store",
+            "app", "broker", "clock", "config", "inbound", "metrics", "podero", "problem", "pump", "sandbox", "store",
             "telemetry",
         ],
     ),
