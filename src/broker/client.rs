@@ -15,12 +15,12 @@ use super::{consumer, link, publisher, supervisor, tending, topology};
 use crate::clock::Clock;
 
 /// The broker as the rest of the bridge sees it. Cheap to clone; clones share their state. Disconnected until
-/// [`Broker::run`] is polled.
+/// [`Broker::run_publisher`] and [`Broker::run_consumer`] are polled.
 #[derive(Clone)]
 pub struct Broker(Arc<BrokerShared>);
 
 impl Broker {
-    /// A disconnected broker; nothing happens before [`Broker::run`]. A configuration without a URL has no broker, so
+    /// A disconnected broker; nothing happens before it runs. A configuration without a URL has no broker, so
     /// an empty list asserts.
     pub fn new(settings: BrokerSettings, clock: Clock) -> Self {
         Self::tended(settings, clock, tending::EVERY)
@@ -35,46 +35,18 @@ impl Broker {
         Self(Arc::new(BrokerShared { settings, clock, tend_every, status, handle }))
     }
 
-    /// Keeps both connections up until `shutdown`, then ends both in good order: it waits, within bounds, for takes and
-    /// confirms in flight. Ends for no other reason. To publish the last notices after the listeners are closed, poll
-    /// [`Broker::run_consumer`] and [`Broker::run_publisher`] instead, each with a shutdown of its own.
-    pub async fn run<I: Intake>(&self, intake: I, shutdown: impl Future<Output = ()>) {
-        let (ask, stop) = Stop::pair();
-        let told = async move {
-            shutdown.await;
-            ask.stop();
-        };
-        tokio::join!(told, self.publish_until(stop.clone()), self.consume_until(intake, stop));
-    }
-
-    /// The half of [`Broker::run`] that publishes.
+    /// Keeps the connection for publishing up until `shutdown`, then ends it in good order: it waits, within bounds, for confirms
+    /// in flight. Ends for no other reason.
     pub async fn run_publisher(&self, shutdown: impl Future<Output = ()>) {
-        let (ask, stop) = Stop::pair();
-        let told = async move {
-            shutdown.await;
-            ask.stop();
-        };
-        tokio::join!(told, self.publish_until(stop));
+        let serve = |link, stop| publisher::serve(&self.0, link, stop);
+        Stop::at(shutdown, |stop| supervisor::keep(&self.0, LinkRole::Publisher, stop, serve)).await;
     }
 
-    /// The half of [`Broker::run`] that consumes.
+    /// Keeps the connection for consuming up until `shutdown`, then ends it in good order: it waits, within bounds, for takes in
+    /// flight. Ends for no other reason.
     pub async fn run_consumer<I: Intake>(&self, intake: I, shutdown: impl Future<Output = ()>) {
-        let (ask, stop) = Stop::pair();
-        let told = async move {
-            shutdown.await;
-            ask.stop();
-        };
-        tokio::join!(told, self.consume_until(intake, stop));
-    }
-
-    async fn publish_until(&self, stop: Stop) {
-        supervisor::keep(&self.0, LinkRole::Publisher, stop, |link, stop| publisher::serve(&self.0, link, stop)).await;
-    }
-
-    async fn consume_until<I: Intake>(&self, intake: I, stop: Stop) {
-        let intake = &intake;
-        supervisor::keep(&self.0, LinkRole::Consumer, stop, |link, stop| consumer::serve(&self.0, intake, link, stop))
-            .await;
+        let serve = |link, stop| consumer::serve(&self.0, &intake, link, stop);
+        Stop::at(shutdown, |stop| supervisor::keep(&self.0, LinkRole::Consumer, stop, serve)).await;
     }
 
     /// The state of both connections now.
@@ -82,8 +54,8 @@ impl Broker {
         self.0.status().clone()
     }
 
-    /// Connects once, declares or verifies the whole topology and disconnects: a line for the operator, or the error. Needs no
-    /// [`Broker::run`].
+    /// Connects once, declares or verifies the whole topology and disconnects: a line for the operator, or the error. It need
+    /// not run.
     pub async fn check(&self) -> Result<String, BrokerError> {
         let settings = &self.0.settings;
         let mut failures = Vec::new();
@@ -104,7 +76,7 @@ impl Broker {
             link.close().await;
             return laid.map(|()| line);
         }
-        Err(BrokerError { why: failures.join("; ") })
+        Err(BrokerError::new(failures.join("; ")))
     }
 }
 

@@ -71,7 +71,6 @@ pub(super) async fn serve<I: Intake>(inner: &BrokerShared, intake: &I, link: Lin
     let mut takes = FuturesUnordered::new();
     let mut steps = 0_u32;
     let mut pace = Pace::default();
-    let lost = |why: &str| BrokerError { why: format!("{}: {why}", link.address()) };
     let no_hint = Notify::new();
     let mut tending = Box::pin(tending::tend(inner, LinkRole::Consumer, &link, &no_hint));
     loop {
@@ -82,8 +81,7 @@ pub(super) async fn serve<I: Intake>(inner: &BrokerShared, intake: &I, link: Lin
         tokio::select! {
             () = stop.asked() => break,
             error = link::gone(&mut events) => {
-                let error = error.map_or_else(|| lost("the connection is gone"), |error| link.lost(&error));
-                return Ended::Lost(error);
+                return Ended::Lost(error.map_or_else(|| link.failed("the connection is gone"), |error| link.lost(&error)));
             }
             never = &mut tending => match never {},
             () = pace.rested(), if pace.rests() => {}
@@ -93,7 +91,7 @@ pub(super) async fn serve<I: Intake>(inner: &BrokerShared, intake: &I, link: Lin
                     pace.took(intake.is_saturated());
                 }
                 Some(Err(error)) => return Ended::Lost(link.lost(&error)),
-                None => return Ended::Lost(lost("the broker cancelled the consumer: was the queue deleted?")),
+                None => return Ended::Lost(link.failed("the broker cancelled the consumer: was the queue deleted?")),
             },
             Some(taken) = takes.next() => if let Err(error) = taken {
                 return Ended::Lost(link.lost(&error));
@@ -226,7 +224,9 @@ fn texts(headers: &FieldTable) -> BTreeMap<String, String> {
     let is_brokers_own = |name: &str| name.starts_with("x-");
     let shown = named.filter_map(|(name, value)| {
         let name = name.to_string();
-        let text = text(value).or_else(|| is_unreadable(value).then(|| UNREADABLE.to_owned()))?;
+        // A value without a text says something all the same.
+        let is_unreadable = !matches!(value, AMQPValue::Void);
+        let text = text(value).or_else(|| is_unreadable.then(|| UNREADABLE.to_owned()))?;
         (!is_brokers_own(&name) || text != UNREADABLE).then_some((name, text))
     });
     shown.collect()
@@ -234,11 +234,6 @@ fn texts(headers: &FieldTable) -> BTreeMap<String, String> {
 
 /// Text of a value that has no text.
 const UNREADABLE: &str = "\u{fffd}";
-
-/// `true` if a value without a text says something all the same.
-fn is_unreadable(value: &AMQPValue) -> bool {
-    !matches!(value, AMQPValue::Void)
-}
 
 fn text(value: &AMQPValue) -> Option<String> {
     match value {

@@ -9,3 +9,10 @@ pub struct BrokerError {
     /// The address, the object and the remedy; no credentials.
     pub why: String,
 }
+
+impl BrokerError {
+    /// The error with this reason.
+    pub(super) fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into() }
+    }
+}

@@ -8,6 +8,7 @@
 //!
 //! Before: nothing of ours. After: [`crate::broker`].
 
+use std::fmt;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -53,7 +54,7 @@ fn address(uri: &AMQPUri) -> String {
 
 /// Reads a URL. An unusable one is answered in general words: the parser's own would repeat it, password included.
 fn parse(url: &str) -> Result<AMQPUri, BrokerError> {
-    let wrong = |why: &str| BrokerError { why: format!("amqp.url: {why}") };
+    let wrong = |why: &str| BrokerError::new(format!("amqp.url: {why}"));
     let after_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
     let authority_ends = after_scheme.find(['/', '?', '#']).unwrap_or(after_scheme.len());
     if after_scheme[authority_ends..].contains('@') {
@@ -82,7 +83,7 @@ pub(super) struct Link {
 pub(super) async fn connect(url: &str, name: &str) -> Result<Link, BrokerError> {
     let uri = parse(url)?;
     let (address, scheme) = (address(&uri), uri.scheme.clone());
-    let failed = |why: String| BrokerError { why: format!("{address}: {why}") };
+    let failed = |why: String| BrokerError::new(format!("{address}: {why}"));
     let cutter = Cutter::default();
     let socket = Arc::clone(&cutter.0);
     let runtime = lapin::runtime::default_runtime().map_err(|error| failed(error.to_string()))?;
@@ -147,7 +148,12 @@ impl Link {
     /// An error with the address before lapin's text, and advice on what lapin cannot read.
     pub(super) fn lost(&self, error: &lapin::Error) -> BrokerError {
         let advice = if matches!(error.kind(), ErrorKind::ParsingError(_)) { UNPARSABLE } else { "" };
-        BrokerError { why: format!("{}: {error}{advice}", self.address) }
+        self.failed(format!("{error}{advice}"))
+    }
+
+    /// An error with the address.
+    pub(super) fn failed(&self, why: impl fmt::Display) -> BrokerError {
+        BrokerError::new(format!("{}: {why}", self.address))
     }
 
     /// Closes the connection in order, within a bound.

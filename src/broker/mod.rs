@@ -1,6 +1,6 @@
 //! The connection to RabbitMQ: events in, notices out, whatever the broker does in between.
 //!
-//! Two connections, one for each direction, each kept by a supervisor of its own ([`Broker::run`] polls both). So notices still
+//! Two connections, one for each direction, each kept by a supervisor of its own. So notices still
 //! go out while the inbound queue is missing or declared with other arguments, and events still come in while the broker, short
 //! of memory or disk, blocks publishers (it blocks the whole connection, acks included). lapin's own recovery is off: a
 //! connection that breaks is dropped, and connection, topology, channel, consumer and publisher are made again with back-off,

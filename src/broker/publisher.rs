@@ -142,7 +142,8 @@ impl Relay<'_> {
                 }
                 () = self.handle.overdue.notified() => {
                     if !self.blocked {
-                        return Some(self.lost(&format!("no confirm within {} s", CONFIRM_WITHIN.as_secs())));
+                        let within = CONFIRM_WITHIN.as_secs();
+                        return Some(self.link.failed(format_args!("no confirm within {within} s")));
                     }
                 }
             }
@@ -150,16 +151,12 @@ impl Relay<'_> {
         None
     }
 
-    fn lost(&self, why: &str) -> BrokerError {
-        BrokerError { why: format!("{}: {why}", self.link.address()) }
-    }
-
     fn heed(&mut self, event: Option<Event>) -> Option<BrokerError> {
         match event {
             Some(Event::ConnectionBlocked(reason)) => {
                 self.blocked = true;
                 *self.inner.handle() = None;
-                let why = self.lost(&format!("the broker blocks publishers: {reason}"));
+                let why = self.link.failed(format_args!("the broker blocks publishers: {reason}"));
                 tracing::warn!(broker.role = LinkRole::Publisher.name(), reason = %why, "publishing is blocked");
                 self.inner.note(LinkRole::Publisher, LinkState::Disconnected { why: why.why });
                 None
@@ -175,7 +172,7 @@ impl Relay<'_> {
             // Only one channel ended: the publishes on this one end with it, and report so.
             Some(Event::Error(error)) if link::is_of_a_channel(&error) => None,
             Some(Event::Error(error)) => Some(self.link.lost(&error)),
-            None => Some(self.lost("the connection is gone")),
+            None => Some(self.link.failed("the connection is gone")),
             Some(_) => None,
         }
     }

@@ -40,27 +40,23 @@ pub(super) enum Ended {
 
 /// The request to end, shared by all tasks that serve.
 #[derive(Clone)]
-pub(super) struct Stop(watch::Receiver<bool>);
-
-/// The other end of [`Stop`]; dropping it counts as asking.
-pub(super) struct Ask(watch::Sender<bool>);
-
-impl Ask {
-    pub(super) fn stop(self) {
-        self.0.send_replace(true);
-    }
-}
+pub(super) struct Stop(watch::Receiver<()>);
 
 impl Stop {
-    pub(super) fn pair() -> (Ask, Self) {
-        let (ask, stop) = watch::channel(false);
-        (Ask(ask), Self(stop))
+    /// Runs work that is asked to end once `shutdown` resolves.
+    pub(super) async fn at<F: Future<Output = ()>>(shutdown: impl Future<Output = ()>, work: impl FnOnce(Self) -> F) {
+        let (ask, stop) = watch::channel(());
+        let asked = async move {
+            shutdown.await;
+            drop(ask);
+        };
+        tokio::join!(asked, work(Self(stop)));
     }
 
     /// Resolves once the end is asked for; at once if it was asked for before.
     pub(super) async fn asked(&mut self) {
-        // An error means that the asking side is gone, which counts as asking.
-        let _ = self.0.wait_for(|stop| *stop).await;
+        // The asking side sends nothing: its end is the request.
+        while self.0.changed().await.is_ok() {}
     }
 }
 
@@ -108,8 +104,7 @@ where
             () = pump::sleep(wait) => {}
         }
     }
-    let stopped = BrokerError { why: "stopped".to_owned() };
-    down(inner, role, &stopped);
+    down(inner, role, &BrokerError::new("stopped"));
 }
 
 /// Marks `role` as serving.
@@ -130,10 +125,10 @@ pub(super) fn down(inner: &BrokerShared, role: LinkRole, error: &BrokerError) ->
 
 /// Runs the steps of setting up within their timeout.
 pub(super) async fn set_up<T>(steps: impl Future<Output = Result<T, BrokerError>>) -> Result<T, BrokerError> {
-    let late = |_| BrokerError {
-        why: format!("the broker did not answer within {} s while being set up", SET_UP_WITHIN.as_secs()),
-    };
-    timeout(SET_UP_WITHIN, steps).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+    timeout(SET_UP_WITHIN, steps).await.unwrap_or_else(|_| {
+        let within = SET_UP_WITHIN.as_secs();
+        Err(BrokerError::new(format!("the broker did not answer within {within} s while being set up")))
+    })
 }
 
 /// Runs the steps of setting up within their timeout, unless `stop` ends them.

@@ -13,6 +13,8 @@
 //!
 //! Before: [`crate::broker`]'s settings. After: the publisher and the consumer.
 
+use std::fmt;
+
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ErrorKind, ExchangeKind};
@@ -59,13 +61,13 @@ pub(super) async fn lay_inbound(link: &Link, settings: &BrokerSettings) -> Resul
     let queue = name(&settings.inbound_queue)?;
     if settings.declare {
         let exchange = name(&settings.inbound_exchange)?;
-        plan.topic_exchange(&exchange, FieldTable::default()).await?;
-        plan.queue(&queue, quorum()).await?;
+        plan.declare(&topic(&exchange), FieldTable::default()).await?;
+        plan.declare(&Object::Queue(&queue), quorum()).await?;
         for key in &settings.bindings {
             plan.bind(&queue, &exchange, &name(key)?).await?;
         }
     } else {
-        plan.find_queue(&queue).await?;
+        plan.find(&Object::Queue(&queue)).await?;
     }
     plan.end().await
 }
@@ -77,18 +79,18 @@ pub(super) async fn lay_outbound(link: &Link, settings: &BrokerSettings) -> Resu
     if settings.declare {
         let (unrouted_exchange, unrouted_queue) = unrouted(&settings.outbound_exchange);
         let (unrouted_exchange, unrouted_queue) = (name(&unrouted_exchange)?, name(&unrouted_queue)?);
-        plan.fanout_exchange(&unrouted_exchange).await?;
+        plan.declare(&Object::Exchange(&unrouted_exchange, ExchangeKind::Fanout), FieldTable::default()).await?;
         let mut bounds = quorum();
         bounds.insert("x-max-length".into(), AMQPValue::LongLongInt(UNROUTED_NOTICES_MAX));
         bounds.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
-        plan.queue(&unrouted_queue, bounds).await?;
+        plan.declare(&Object::Queue(&unrouted_queue), bounds).await?;
         plan.bind(&unrouted_queue, &unrouted_exchange, &name("")?).await?;
         let mut alternate = FieldTable::default();
         let target = AMQPValue::LongString(unrouted_exchange.as_str().into());
         alternate.insert("alternate-exchange".into(), target);
-        plan.topic_exchange(&exchange, alternate).await?;
+        plan.declare(&topic(&exchange), alternate).await?;
     } else {
-        plan.find_exchange(&exchange).await?;
+        plan.find(&topic(&exchange)).await?;
     }
     plan.end().await
 }
@@ -107,9 +109,9 @@ pub(super) async fn tend_inbound(
     witness: &mut Witness,
 ) -> Result<(), BrokerError> {
     let exchange = name(&settings.inbound_exchange)?;
-    let is_there = Plan::begin(link, settings).await?.has_exchange(&exchange).await?;
+    let is_there = Plan::begin(link, settings).await?.has(&topic(&exchange)).await?;
     if settings.declare && !is_there {
-        say_gone(LinkRole::Consumer, "exchange", &exchange);
+        say_gone(LinkRole::Consumer, &topic(&exchange));
     }
     lay_inbound(link, settings).await?;
     if settings.declare || is_there {
@@ -119,32 +121,55 @@ pub(super) async fn tend_inbound(
     if !witness.has_inbound_exchange {
         return Ok(());
     }
-    let why = format!(
-        "{}: the exchange {exchange} is not there, and was: nothing that is published to it arrives; create it and its \
-         bindings, or set amqp.declare = true",
-        link.address()
-    );
-    Err(BrokerError { why })
+    Err(link.failed(format_args!(
+        "the exchange {exchange} is not there, and was: nothing that is published to it arrives; create it and its \
+         bindings, or set amqp.declare = true"
+    )))
 }
 
 /// Makes sure that the publisher's objects are still there.
 pub(super) async fn tend_outbound(link: &Link, settings: &BrokerSettings) -> Result<(), BrokerError> {
     if settings.declare {
         let (unrouted_exchange, unrouted_queue) = unrouted(&settings.outbound_exchange);
-        for exchange in [name(&settings.outbound_exchange)?, name(&unrouted_exchange)?] {
-            if !Plan::begin(link, settings).await?.has_exchange(&exchange).await? {
-                say_gone(LinkRole::Publisher, "exchange", &exchange);
-            }
-        }
+        let exchanges = [name(&settings.outbound_exchange)?, name(&unrouted_exchange)?];
         let queue = name(&unrouted_queue)?;
-        if !Plan::begin(link, settings).await?.has_queue(&queue).await? {
-            say_gone(LinkRole::Publisher, "queue", &queue);
+        for object in [topic(&exchanges[0]), topic(&exchanges[1]), Object::Queue(&queue)] {
+            if !Plan::begin(link, settings).await?.has(&object).await? {
+                say_gone(LinkRole::Publisher, &object);
+            }
         }
     }
     lay_outbound(link, settings).await
 }
 
-fn say_gone(role: LinkRole, kind: &'static str, object: &ShortString) {
+/// An object at the broker.
+enum Object<'a> {
+    Exchange(&'a ShortString, ExchangeKind),
+    Queue(&'a ShortString),
+}
+
+impl Object<'_> {
+    fn kind_and_name(&self) -> (&'static str, &ShortString) {
+        match self {
+            Self::Exchange(name, _) => ("exchange", name),
+            Self::Queue(name) => ("queue", name),
+        }
+    }
+}
+
+impl fmt::Display for Object<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, name) = self.kind_and_name();
+        write!(f, "{kind} `{name}`")
+    }
+}
+
+fn topic(exchange: &ShortString) -> Object<'_> {
+    Object::Exchange(exchange, ExchangeKind::Topic)
+}
+
+fn say_gone(role: LinkRole, object: &Object<'_>) {
+    let (kind, object) = object.kind_and_name();
     tracing::warn!(broker.role = role.name(), kind, name = %object, "gone at the broker, and declared again");
 }
 
@@ -158,7 +183,7 @@ fn quorum() -> FieldTable {
 /// A name for AMQP, which has at most 255 bytes; lapin asserts on longer ones.
 pub(super) fn name(text: &str) -> Result<ShortString, BrokerError> {
     ShortString::try_new(text)
-        .map_err(|_| BrokerError { why: format!("the name `{text}` is longer than AMQP's 255 bytes") })
+        .map_err(|_| BrokerError::new(format!("the name `{text}` is longer than AMQP's 255 bytes")))
 }
 
 /// A channel of its own for declarations: the first error closes it.
@@ -178,78 +203,51 @@ impl<'a> Plan<'a> {
         closed.map_err(|error| self.link.lost(&error))
     }
 
-    async fn topic_exchange(&self, exchange: &ShortString, arguments: FieldTable) -> Result<(), BrokerError> {
-        self.exchange(exchange, ExchangeKind::Topic, false, arguments).await
+    async fn declare(&self, object: &Object<'_>, arguments: FieldTable) -> Result<(), BrokerError> {
+        self.ask(object, false, arguments).await.map_err(|error| self.explain(object, &error))
     }
 
-    async fn fanout_exchange(&self, exchange: &ShortString) -> Result<(), BrokerError> {
-        self.exchange(exchange, ExchangeKind::Fanout, false, FieldTable::default()).await
+    async fn find(&self, object: &Object<'_>) -> Result<(), BrokerError> {
+        self.ask(object, true, FieldTable::default()).await.map_err(|error| self.explain(object, &error))
     }
 
-    async fn find_exchange(&self, exchange: &ShortString) -> Result<(), BrokerError> {
-        self.exchange(exchange, ExchangeKind::Topic, true, FieldTable::default()).await
-    }
-
-    /// `true` if there is such an exchange. A plan that finds none has its channel closed.
-    async fn has_exchange(self, exchange: &ShortString) -> Result<bool, BrokerError> {
-        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-        let kind = ExchangeKind::Topic;
-        let found = self.channel.exchange_declare(exchange.clone(), kind, options, FieldTable::default()).await;
-        self.found(&format!("exchange `{exchange}`"), found).await
-    }
-
-    /// `true` if there is such a queue.
-    async fn has_queue(self, queue: &ShortString) -> Result<bool, BrokerError> {
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let found = self.channel.queue_declare(queue.clone(), options, FieldTable::default()).await;
-        self.found(&format!("queue `{queue}`"), found.map(drop)).await
-    }
-
-    async fn found(self, object: &str, found: lapin::Result<()>) -> Result<bool, BrokerError> {
-        match found {
+    /// `true` if there is such an object. A plan that finds none has its channel closed.
+    async fn has(self, object: &Object<'_>) -> Result<bool, BrokerError> {
+        match self.ask(object, true, FieldTable::default()).await {
             Ok(()) => self.end().await.map(|()| true),
             Err(error) if is_not_found(&error) => Ok(false),
             Err(error) => Err(self.explain(object, &error)),
         }
     }
 
-    async fn exchange(
-        &self,
-        exchange: &ShortString,
-        kind: ExchangeKind,
-        passive: bool,
-        arguments: FieldTable,
-    ) -> Result<(), BrokerError> {
-        let options = ExchangeDeclareOptions { passive, durable: true, ..ExchangeDeclareOptions::default() };
-        let declared = self.channel.exchange_declare(exchange.clone(), kind, options, arguments).await;
-        declared.map_err(|error| self.explain(&format!("exchange `{exchange}`"), &error))
-    }
-
-    async fn queue(&self, queue: &ShortString, arguments: FieldTable) -> Result<(), BrokerError> {
-        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        let declared = self.channel.queue_declare(queue.clone(), options, arguments).await;
-        declared.map(drop).map_err(|error| self.explain(&format!("queue `{queue}`"), &error))
-    }
-
-    async fn find_queue(&self, queue: &ShortString) -> Result<(), BrokerError> {
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let found = self.channel.queue_declare(queue.clone(), options, FieldTable::default()).await;
-        found.map(drop).map_err(|error| self.explain(&format!("queue `{queue}`"), &error))
+    /// Declares an object, or looks whether it is there (`passive`).
+    async fn ask(&self, object: &Object<'_>, passive: bool, arguments: FieldTable) -> lapin::Result<()> {
+        match *object {
+            Object::Exchange(name, ref kind) => {
+                let options = ExchangeDeclareOptions { passive, durable: true, ..ExchangeDeclareOptions::default() };
+                self.channel.exchange_declare(name.clone(), kind.clone(), options, arguments).await
+            }
+            Object::Queue(name) => {
+                let options = QueueDeclareOptions { passive, durable: true, ..QueueDeclareOptions::default() };
+                self.channel.queue_declare(name.clone(), options, arguments).await.map(drop)
+            }
+        }
     }
 
     async fn bind(&self, queue: &ShortString, exchange: &ShortString, key: &ShortString) -> Result<(), BrokerError> {
         let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
         let bound = self.channel.queue_bind(queue.clone(), exchange.clone(), key.clone(), options, arguments).await;
-        bound.map_err(|error| self.explain(&format!("binding of queue `{queue}` to exchange `{exchange}`"), &error))
+        let object = format_args!("binding of queue `{queue}` to exchange `{exchange}`");
+        bound.map_err(|error| self.explain(object, &error))
     }
 
     /// An error that names the object, its fault and the remedy; the broker's own text comes last.
-    fn explain(&self, object: &str, error: &lapin::Error) -> BrokerError {
+    fn explain(&self, object: impl fmt::Display, error: &lapin::Error) -> BrokerError {
         let ErrorKind::ProtocolError(refusal) = error.kind() else {
             return self.link.lost(error);
         };
         let advice = advice(refusal.get_id(), self.declare);
-        BrokerError { why: format!("{}: {object} {advice} ({error})", self.link.address()) }
+        self.link.failed(format_args!("{object} {advice} ({error})"))
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use lapin::options::{
     BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
     QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
@@ -167,10 +167,8 @@ impl Running {
         let (stop, asked) = oneshot::channel();
         let (runs, inbox) = (broker.clone(), inbox.clone());
         let task = tokio::spawn(async move {
-            runs.run(inbox, async {
-                let _ = asked.await;
-            })
-            .await;
+            let asked = asked.map(drop).shared();
+            tokio::join!(runs.run_publisher(asked.clone()), runs.run_consumer(inbox, asked));
         });
         Self { broker, stop, task }
     }
