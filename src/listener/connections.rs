@@ -144,14 +144,9 @@ pub enum Demand {
     Work,
 }
 
-/// The fate of a connection that was opened, or of a request that a proxy brings.
+/// The refusal of a connection or a request whose peer has as many as it may have, and works with all of them.
 #[derive(Debug, PartialEq, Eq)]
-enum Admission<T> {
-    /// It is admitted; these connections give way.
-    Admitted(Cut<T>),
-    /// Its peer has as many as it may have, and works with all of them.
-    Refused,
-}
+struct Refused;
 
 impl<T> Roll<T> {
     fn new(bounds: Bounds) -> Self {
@@ -167,15 +162,13 @@ impl<T> Roll<T> {
     ) -> Result<(u64, Cut<T>), Option<T>> {
         let id = self.turn();
         self.entries.insert(id, Entry { peer: None, owes: Some((self.now, id)), is_under_way: false, handle });
-        match self.assign(id, peer) {
-            Admission::Refused => Err(self.entries.remove(&id).and_then(|entry| entry.handle)),
-            Admission::Admitted(mut cut) => {
-                if self.entries.len() > self.bounds.crowded_at() {
-                    cut.extend(self.cut_crowding(1, is_proved));
-                }
-                Ok((id, cut))
-            }
+        let Ok(mut cut) = self.assign(id, peer) else {
+            return Err(self.entries.remove(&id).and_then(|entry| entry.handle));
+        };
+        if self.entries.len() > self.bounds.crowded_at() {
+            cut.extend(self.cut_crowding(1, is_proved));
         }
+        Ok((id, cut))
     }
 
     fn turn(&mut self) -> u64 {
@@ -184,19 +177,19 @@ impl<T> Roll<T> {
     }
 
     /// Counts a connection as a peer's; if that is one too many, another of the peer's gives way.
-    fn assign(&mut self, id: u64, peer: Option<Peer>) -> Admission<T> {
+    fn assign(&mut self, id: u64, peer: Option<Peer>) -> Result<Cut<T>, Refused> {
         if self.entries.get(&id).is_none_or(|entry| entry.peer == peer) {
-            return Admission::Admitted(Vec::new());
+            return Ok(Vec::new());
         }
         let mut cut = Vec::new();
         if let Some(peer) = peer
             && self.by_peer.get(&peer).is_some_and(|count| *count >= self.bounds.per_peer_max)
         {
-            let Some(longest) = self.longest(|entry| entry.peer == Some(peer)) else { return Admission::Refused };
+            let longest = self.longest(|entry| entry.peer == Some(peer)).ok_or(Refused)?;
             cut.extend(self.cut(longest, ConnectionEnd::PeerShare));
         }
         self.recount(id, peer);
-        Admission::Admitted(cut)
+        Ok(cut)
     }
 
     fn recount(&mut self, id: u64, peer: Option<Peer>) {
@@ -244,24 +237,20 @@ impl<T> Roll<T> {
         owing.into_iter().take(count).filter_map(|(_, _, id)| self.cut(id, ConnectionEnd::Crowded)).collect()
     }
 
-    /// Notes that a request's head has come. `client` is the peer of the request.
-    fn begin(&mut self, id: u64, client: Option<Peer>, demand: Demand) -> Admission<T> {
+    /// Notes that a request's head has come. `client` is the peer of the request. Returns the connections that give way.
+    fn begin(&mut self, id: u64, client: Option<Peer>, demand: Demand) -> Result<Cut<T>, Refused> {
         let turn = self.turn();
         let mut cut = Vec::new();
         if demand != Demand::Light && self.has_enough_under_way(client) {
-            let longest = self.longest(|entry| entry.peer == client && entry.is_under_way);
-            let Some(longest) = longest else { return Admission::Refused };
+            let longest = self.longest(|entry| entry.peer == client && entry.is_under_way).ok_or(Refused)?;
             cut.extend(self.cut(longest, ConnectionEnd::PeerShare));
         }
-        match self.assign(id, client) {
-            Admission::Refused => return Admission::Refused,
-            Admission::Admitted(others) => cut.extend(others),
-        }
+        cut.extend(self.assign(id, client)?);
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.owes = (demand == Demand::Body).then_some((self.now, turn));
             entry.is_under_way = demand != Demand::Light;
         }
-        Admission::Admitted(cut)
+        Ok(cut)
     }
 
     /// `true` if three quarters of a peer's share have requests under way: the rest is for light ones. A body counts while it
@@ -369,16 +358,11 @@ impl Connections {
     /// without one it depends on the server's own timers.
     pub fn open(&self, address: IpAddr, socket: Option<TcpStream>) -> ClientConnection {
         let entered = lock(&self.0.roll).enter(self.0.owner(address), socket, |peer| self.0.is_proved(peer));
-        let id = match entered {
-            Ok((id, cut)) => {
-                self.0.cut(cut);
-                Some(id)
-            }
-            Err(socket) => {
-                self.0.cut(socket.map(|socket| (ConnectionEnd::PeerShare, socket)).into_iter().collect());
-                None
-            }
+        let (id, cut) = match entered {
+            Ok((id, cut)) => (Some(id), cut),
+            Err(socket) => (None, socket.map(|socket| (ConnectionEnd::PeerShare, socket)).into_iter().collect()),
         };
+        self.0.cut(cut);
         ClientConnection {
             inner: self.0.clone(),
             id,
@@ -416,11 +400,11 @@ impl ClientConnection {
         let Some(id) = self.id else { return Some(peer) };
         let admission = lock(&self.inner.roll).begin(id, Some(peer), demand);
         match admission {
-            Admission::Admitted(cut) => {
+            Ok(cut) => {
                 self.inner.cut(cut);
                 Some(peer)
             }
-            Admission::Refused => {
+            Err(Refused) => {
                 self.inner.metrics.requests_crowded.with_label_values(&[self.inner.listener.name()]).inc();
                 None
             }
@@ -522,9 +506,9 @@ mod tests {
         enter(&mut roll, 1, "third");
         enter(&mut roll, 2, "a stranger's");
         // The first now has owed for less long than the second, which owes a body, and the third owes nothing yet.
-        roll.begin(first, Some(peer(1)), Demand::Work);
+        roll.begin(first, Some(peer(1)), Demand::Work).expect("it is let in");
         roll.end(first, Some(peer(1)));
-        roll.begin(second, Some(peer(1)), Demand::Body);
+        roll.begin(second, Some(peer(1)), Demand::Body).expect("it is let in");
         assert_eq!(enter(&mut roll, 1, "fourth").1, ["third"]);
         assert_eq!(enter(&mut roll, 1, "fifth").1, ["first"]);
         assert_eq!(enter(&mut roll, 1, "sixth").1, ["second"], "a body that is owed is owed");
@@ -536,7 +520,7 @@ mod tests {
         let mut roll = Roll::new(BOUNDS);
         for name in ["first", "second", "third"] {
             let (id, _) = enter(&mut roll, 1, name);
-            roll.begin(id, Some(peer(1)), Demand::Body);
+            roll.begin(id, Some(peer(1)), Demand::Body).expect("it is let in");
             roll.work(id);
         }
         assert_eq!(roll.enter(Some(peer(1)), Some("fourth"), unproved), Err(Some("fourth")));
@@ -552,13 +536,13 @@ mod tests {
         let mut roll = Roll::new(Bounds { per_peer_max: 4, ..BOUNDS });
         let ids: Vec<u64> = ["a", "b", "c", "d"].into_iter().map(|name| enter(&mut roll, 1, name).0).collect();
         for id in &ids[..3] {
-            assert_eq!(roll.begin(*id, Some(peer(1)), Demand::Work), Admission::Admitted(Vec::new()));
+            assert_eq!(roll.begin(*id, Some(peer(1)), Demand::Work), Ok(Vec::new()));
         }
-        assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Work), Admission::Refused);
-        assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Light), Admission::Admitted(Vec::new()));
+        assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Work), Err(Refused));
+        assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Light), Ok(Vec::new()));
         roll.end(ids[3], Some(peer(1)));
         roll.end(ids[0], Some(peer(1)));
-        assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Work), Admission::Admitted(Vec::new()));
+        assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Work), Ok(Vec::new()));
     }
 
     /// Requests with bodies leave that part too and one whose body is owed gives way.
@@ -567,16 +551,16 @@ mod tests {
         let mut roll = Roll::new(Bounds { per_peer_max: 4, ..BOUNDS });
         let ids: Vec<u64> = ["a", "b", "c", "d"].into_iter().map(|name| enter(&mut roll, 1, name).0).collect();
         for id in &ids[..3] {
-            assert_eq!(roll.begin(*id, Some(peer(1)), Demand::Body), Admission::Admitted(Vec::new()));
+            assert_eq!(roll.begin(*id, Some(peer(1)), Demand::Body), Ok(Vec::new()));
         }
         roll.work(ids[0]);
-        let gave_way = Admission::Admitted(vec![(ConnectionEnd::PeerShare, "b")]);
+        let gave_way = Ok(vec![(ConnectionEnd::PeerShare, "b")]);
         assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Body), gave_way);
         roll.work(ids[2]);
         roll.work(ids[3]);
         let (fifth, _) = enter(&mut roll, 1, "e");
-        assert_eq!(roll.begin(fifth, Some(peer(1)), Demand::Body), Admission::Refused);
-        assert_eq!(roll.begin(fifth, Some(peer(1)), Demand::Light), Admission::Admitted(Vec::new()));
+        assert_eq!(roll.begin(fifth, Some(peer(1)), Demand::Body), Err(Refused));
+        assert_eq!(roll.begin(fifth, Some(peer(1)), Demand::Light), Ok(Vec::new()));
     }
 
     /// When most places are taken, those that have owed for a while give way and the proved last.
@@ -606,12 +590,12 @@ mod tests {
         let ids: Vec<u64> =
             (0..5).map(|_| roll.enter(None, Some("the proxy's"), unproved).expect("a proxy has no share").0).collect();
         for id in &ids[..3] {
-            assert_eq!(roll.begin(*id, Some(peer(1)), Demand::Work), Admission::Admitted(Vec::new()));
+            assert_eq!(roll.begin(*id, Some(peer(1)), Demand::Work), Ok(Vec::new()));
         }
-        assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Body), Admission::Refused);
-        assert_eq!(roll.begin(ids[4], Some(peer(2)), Demand::Body), Admission::Admitted(Vec::new()));
+        assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Body), Err(Refused));
+        assert_eq!(roll.begin(ids[4], Some(peer(2)), Demand::Body), Ok(Vec::new()));
         roll.end(ids[0], None);
-        assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Body), Admission::Admitted(Vec::new()));
+        assert_eq!(roll.begin(ids[3], Some(peer(1)), Demand::Body), Ok(Vec::new()));
         ids.into_iter().for_each(|id| assert!(roll.leave(id)));
         assert!(roll.by_peer.is_empty() && roll.entries.is_empty());
     }
