@@ -21,7 +21,8 @@ use crate::store::{
 const DESCRIPTION: &str = "Health, metrics, and what operators and support staff look up and decide. It belongs to the \
     monitoring network; with `admin.token` everything under /v1 wants that token.";
 
-pub(super) fn document() -> Value {
+/// OpenAPI 3.1 of the admin API.
+pub fn document() -> Value {
     let mut itself = itself();
     itself["get"]["responses"]["403"] = titled(Kind::Forbidden);
     let mut paths = json!({

@@ -12,7 +12,8 @@ use crate::inbound::cloudevents::STRUCTURED;
 const DESCRIPTION: &str = "Customer events in, outcomes and alerts out, on RabbitMQ. The names of exchanges and queue are the \
     defaults of the configuration.";
 
-pub(super) fn document() -> Value {
+/// AsyncAPI 3.0 of the bus, in both directions.
+pub fn document() -> Value {
     let [inbound, queue, outbound] =
         ["amqp.inbound_exchange", "amqp.inbound_queue", "amqp.outbound_exchange"].map(default_of);
     let mut channels = Map::new();

@@ -18,23 +18,12 @@ mod webhook;
 
 use serde_json::{Value, json};
 
+pub use admin::document as admin;
+pub use bus::document as bus;
+pub use webhook::document as webhook;
+
 /// The dialect of every schema here, and of OpenAPI 3.1.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
-
-/// OpenAPI 3.1 of the webhook endpoint.
-pub fn webhook() -> Value {
-    webhook::document()
-}
-
-/// OpenAPI 3.1 of the admin API.
-pub fn admin() -> Value {
-    admin::document()
-}
-
-/// AsyncAPI 3.0 of the bus, in both directions.
-pub fn bus() -> Value {
-    bus::document()
-}
 
 /// Every document, with the path below `docs/` where its copy stands.
 pub fn documents() -> Vec<(String, Value)> {

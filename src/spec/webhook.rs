@@ -18,7 +18,8 @@ const DESCRIPTION: &str = "Where customer events arrive. 202 means: on disk. A r
     The media type says which of the three modes of CloudEvents 1.0 it is; a source with a mapping takes its sender's own \
     JSON instead.";
 
-pub(super) fn document() -> Value {
+/// OpenAPI 3.1 of the webhook endpoint.
+pub fn document() -> Value {
     json!({
         "openapi": "3.1.0",
         "info": info("podero-bridge: events in", DESCRIPTION),
