@@ -20,6 +20,13 @@ pub struct FieldError {
     pub reason: String,
 }
 
+impl FieldError {
+    /// The fault at this pointer.
+    pub fn new(pointer: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), reason: reason.into() }
+    }
+}
+
 names! {
     /// The kinds of problems; the name is the last part of the problem's `type`.
     pub enum ProblemKind {
@@ -143,6 +150,11 @@ impl Problem {
             count => format!("{count} things are wrong"),
         };
         Self { kind: ProblemKind::InvalidEvent, detail, errors }
+    }
+
+    /// The problem of an event with one fault.
+    pub fn of_field(pointer: &str, reason: impl Into<String>) -> Self {
+        Self::invalid(vec![FieldError::new(pointer, reason)])
     }
 
     /// The problem of a known id with another content.

@@ -315,7 +315,7 @@ fn binary(verified: &Verified, attributes: Vec<Attribute<'_>>, essence: &str) ->
             Some(_) | None => Ok(()),
         });
         if let Err(reason) = read {
-            errors.push(FieldError { pointer: format!("/{}", shown(&name)), reason: reason.to_owned() });
+            errors.push(FieldError::new(format!("/{}", shown(&name)), reason));
         }
     }
     if !errors.is_empty() {
@@ -351,24 +351,9 @@ fn from_header(value: &str) -> Result<String, &'static str> {
     decoded.map(|text| text.into_owned()).map_err(|_| "is not UTF-8 once its percent-encoding is undone")
 }
 
-/// The items of a batch, each with its own bytes.
-fn list(body: &[u8]) -> Result<Vec<&RawValue>, Problem> {
-    json::check_size(body)?;
-    serde_json::from_slice(super::text::utf8(body)?).map_err(|error| {
-        // The parser's own text could quote the body; the place is enough.
-        let place = format!("line {}, column {}", error.line(), error.column());
-        let detail = if error.is_data() {
-            format!("a batch is a JSON array of events; see {place}")
-        } else {
-            format!("not valid JSON at {place}")
-        };
-        Problem::new(ProblemKind::Malformed, detail)
-    })
-}
-
 /// Each item keeps its own bytes, as they were sent.
 fn batch(body: &Bytes, batch_max: usize) -> Result<Vec<Result<Item, Problem>>, Problem> {
-    let items = list(body)?;
+    let items: Vec<&RawValue> = json::parse(body, "a batch is a JSON array of events; see")?;
     if items.len() > batch_max {
         let detail = format!("{} events in one batch; {batch_max} are taken at once", items.len());
         return Err(Problem::new(ProblemKind::TooLarge, detail));
@@ -404,10 +389,8 @@ pub(super) fn envelope(mut value: Value, raw: Bytes, beside: Option<String>) -> 
         });
     }
     found.truncate(WRONG_EXTENSIONS_TOLD_MAX);
-    let event: CloudEvent = serde_json::from_value(value).map_err(|_| {
-        let reason = "not a CloudEvent 1.0 in the JSON format".to_owned();
-        Problem::invalid(vec![FieldError { pointer: String::new(), reason }])
-    })?;
+    let event: CloudEvent =
+        serde_json::from_value(value).map_err(|_| Problem::of_field("", "not a CloudEvent 1.0 in the JSON format"))?;
     debug_assert_eq!(event.specversion(), SpecVersion::V10);
     Ok(Envelope {
         source: event.source().clone(),
@@ -430,7 +413,7 @@ fn data_of(event: &mut Value, errors: &mut Vec<FieldError>) -> Value {
     let media_type = attributes.get("datacontenttype").and_then(Value::as_str).unwrap_or("application/json");
     let is_json = is_json(&essence_of(media_type));
     let mut wrong = |reason: &str| {
-        errors.push(FieldError { pointer: "/data_base64".to_owned(), reason: reason.to_owned() });
+        errors.push(FieldError::new("/data_base64", reason));
         Value::Null
     };
     match (attributes.remove("data"), attributes.remove("data_base64")) {
@@ -447,7 +430,7 @@ fn data_of(event: &mut Value, errors: &mut Vec<FieldError>) -> Value {
             }),
             Err(_) => wrong("must be Base64 (RFC 4648 §4)"),
         },
-        (None, Some(other)) => wrong(&format!("must be a text, found {}", kind_of(&other))),
+        (None, Some(other)) => wrong(&must_be("a text", &other)),
         (None, None) => Value::Null,
     }
 }
@@ -455,23 +438,12 @@ fn data_of(event: &mut Value, errors: &mut Vec<FieldError>) -> Value {
 /// Takes `time` out of the event: it is read in more forms than the SDK knows, and within bounds.
 fn time_of(event: &mut Value, errors: &mut Vec<FieldError>) -> Option<Timestamp> {
     let told = event.as_object_mut()?.remove("time")?;
-    match told.as_str() {
-        Some(text) => match date::read_exact(text) {
-            Ok(time) => Some(time),
-            Err(fault) => {
-                let reason = format!("must be an RFC 3339 date and time, like 2026-10-01T12:00:00Z; this is {fault}");
-                errors.push(FieldError { pointer: "/time".to_owned(), reason });
-                None
-            }
-        },
-        None => {
-            errors.push(FieldError {
-                pointer: "/time".to_owned(),
-                reason: format!("must be a text, found {}", kind_of(&told)),
-            });
-            None
-        }
-    }
+    let form = "must be an RFC 3339 date and time, like 2026-10-01T12:00:00Z";
+    let read = match told.as_str() {
+        Some(text) => date::read_exact(text).map_err(|fault| format!("{form}; this is {fault}")),
+        None => Err(must_be("a text", &told)),
+    };
+    read.map_err(|reason| errors.push(FieldError::new("/time", reason))).ok()
 }
 
 fn essence_of(media_type: &str) -> String {
@@ -485,10 +457,10 @@ fn is_json(essence: &str) -> bool {
 /// Collects all errors in the attributes we use; the SDK would stop at the first.
 fn wrong_attributes(value: &Value, errors: &mut Vec<FieldError>) {
     let Value::Object(attributes) = value else {
-        errors.push(FieldError { pointer: String::new(), reason: "an event is a JSON object".to_owned() });
+        errors.push(FieldError::new("", "an event is a JSON object"));
         return;
     };
-    let mut wrong = |name: &str, reason: String| errors.push(FieldError { pointer: format!("/{name}"), reason });
+    let mut wrong = |name: &str, reason: String| errors.push(FieldError::new(format!("/{name}"), reason));
     for name in ["specversion", "id", "source", "type"] {
         match attributes.get(name) {
             None | Some(Value::Null) => wrong(name, "is required".to_owned()),
@@ -505,13 +477,13 @@ fn wrong_attributes(value: &Value, errors: &mut Vec<FieldError>) {
                 }
                 _ => {}
             },
-            Some(other) => wrong(name, format!("must be a text, found {}", kind_of(other))),
+            Some(other) => wrong(name, must_be("a text", other)),
         }
     }
     for name in ["subject", "datacontenttype"] {
         match attributes.get(name) {
             None | Some(Value::Null | Value::String(_)) => {}
-            Some(other) => wrong(name, format!("must be a text, found {}", kind_of(other))),
+            Some(other) => wrong(name, must_be("a text", other)),
         }
     }
     let is_simple = |value: &Value| {
@@ -520,8 +492,7 @@ fn wrong_attributes(value: &Value, errors: &mut Vec<FieldError>) {
     };
     let extensions = attributes.iter().filter(|(name, _)| !OURS.contains(&name.as_str()));
     for (name, value) in extensions.filter(|(_, value)| !is_simple(value)).take(WRONG_EXTENSIONS_TOLD_MAX) {
-        let reason = format!("must be a text, a whole number, true or false, found {}", kind_of(value));
-        wrong(&shown(name), reason);
+        wrong(&shown(name), must_be("a text, a whole number, true or false", value));
     }
 }
 
@@ -552,6 +523,11 @@ const OURS: [&str; 9] =
 /// Limit of `source` and `type`. The store keeps `source` in an index; no sender needs a longer URI.
 pub const ATTRIBUTE_CHARS_MAX: usize = 512;
 
+/// The fault of a value of another kind than the allowed one.
+pub(super) fn must_be(allowed: &str, found: &Value) -> String {
+    format!("must be {allowed}, found {}", kind_of(found))
+}
+
 /// The kind of a JSON value, in a sender's terms.
 pub(super) fn kind_of(value: &Value) -> &'static str {
     match value {
@@ -569,7 +545,7 @@ mod tests {
     use super::*;
 
     fn delivery(content_type: &str, body: &str) -> Verified {
-        Verified::by_broker(Delivery {
+        Verified::unchecked(Delivery {
             transport: Transport::Http,
             source: "default".into(),
             content_type: Some(content_type.into()),
@@ -621,7 +597,7 @@ mod tests {
         body: &str,
     ) -> Result<Envelope, Problem> {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let verified = Verified::by_broker(Delivery {
+        let verified = Verified::unchecked(Delivery {
             transport,
             source: "default".into(),
             content_type: content_type.map(str::to_owned),

@@ -51,10 +51,10 @@ pub async fn explain(
     }
     let is_from_queue = delivery.transport == Transport::Amqp;
     let (proof, verified) = match signature::verify(&source.verify, delivery.clone(), now) {
-        _ if is_from_queue => (ProofCheck::NotDemanded, Verified::by_broker(delivery)),
+        _ if is_from_queue => (ProofCheck::NotDemanded, Verified::unchecked(delivery)),
         Ok(verified) if matches!(source.verify, Verify::None) => (ProofCheck::NotDemanded, verified),
         Ok(verified) => (ProofCheck::Given, verified),
-        Err(problem) => (ProofCheck::Refused(problem), Verified::unproven(delivery)),
+        Err(problem) => (ProofCheck::Refused(problem), Verified::unchecked(delivery)),
     };
     let held = match HeldMessage::answered(verified).with(from_queue) {
         Ok(held) => held,

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::domain::event::Transport;
 use crate::domain::verdict::{Reason, unreadable_notice};
 use crate::domain::{EventId, Timestamp, date};
-use crate::problem::{FieldError, Problem, ProblemKind};
+use crate::problem::{Problem, ProblemKind};
 use crate::store::{Arrival, Content};
 
 /// Limit of a detail: a batch of a thousand bad items must not make one of a megabyte.
@@ -71,7 +71,7 @@ impl HeldMessage {
                 "is missing, and the message's property `timestamp` is {fault}: it is in seconds since 1970 (or in \
                  milliseconds, of 12 or 13 digits)"
             );
-            Problem::invalid(vec![FieldError { pointer: "/time".to_owned(), reason }])
+            Problem::of_field("/time", reason)
         })
     }
 
@@ -307,7 +307,7 @@ mod tests {
 
     fn held(headers: &[(&str, &str)], message_id: Option<&str>) -> HeldMessage {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let verified = Verified::by_broker(Delivery {
+        let verified = Verified::unchecked(Delivery {
             transport: Transport::Amqp,
             source: "default".into(),
             content_type: Some("application/json".into()),

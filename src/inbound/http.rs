@@ -13,7 +13,7 @@ use actix_web::http::header::{
     ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE,
 };
 use actix_web::web::{self, Payload, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, Resource, Route};
+use actix_web::{HttpRequest, HttpResponse, Resource};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
@@ -73,8 +73,8 @@ impl Webhooks {
 pub fn configure(config: &mut ServiceConfig, webhooks: Arc<Webhooks>) {
     config
         .app_data(web::Data::from(webhooks))
-        .service(source("/v1/events", web::post().to(default_source)))
-        .service(source("/v1/events/{source}", web::post().to(named)))
+        .service(source("/v1/events"))
+        .service(source("/v1/events/{source}"))
         .service(
             web::resource("/openapi.json")
                 .route(web::get().to(openapi))
@@ -82,8 +82,9 @@ pub fn configure(config: &mut ServiceConfig, webhooks: Arc<Webhooks>) {
         );
 }
 
-fn source(path: &str, post: Route) -> Resource {
-    web::resource(path).route(post).route(web::method(Method::OPTIONS).to(handshake)).default_service(web::to(not_post))
+fn source(path: &str) -> Resource {
+    let (post, options) = (web::post().to(receive), web::method(Method::OPTIONS).to(handshake));
+    web::resource(path).route(post).route(options).default_service(web::to(not_post))
 }
 
 async fn openapi(webhooks: web::Data<Webhooks>) -> HttpResponse {
@@ -140,22 +141,9 @@ fn unknown_source() -> Problem {
     Problem::new(ProblemKind::UnknownSource, "see `[[source]]` in the bridge's configuration")
 }
 
-async fn default_source(request: HttpRequest, body: Payload, webhooks: web::Data<Webhooks>) -> HttpResponse {
-    receive(&request, body, &webhooks, DEFAULT_SOURCE).await
-}
-
-async fn named(
-    request: HttpRequest,
-    body: Payload,
-    name: web::Path<String>,
-    webhooks: web::Data<Webhooks>,
-) -> HttpResponse {
-    receive(&request, body, &webhooks, &name).await
-}
-
-async fn receive(request: &HttpRequest, body: Payload, webhooks: &Webhooks, name: &str) -> HttpResponse {
-    let Some(source) = webhooks.source(name) else { return webhooks.refuse(None, &unknown_source()) };
-    let answers = match take(request, body, webhooks, source).await {
+async fn receive(request: HttpRequest, body: Payload, webhooks: web::Data<Webhooks>) -> HttpResponse {
+    let Some(source) = webhooks.source(source_of(&request)) else { return webhooks.refuse(None, &unknown_source()) };
+    let answers = match take(&request, body, &webhooks, source).await {
         Ok(answers) => answers,
         Err(problem) => return webhooks.refuse(Some(source), &problem),
     };

@@ -113,13 +113,12 @@ impl Inbox {
         for some in lines.chunks(WORKERS_MAX) {
             let held: Vec<HeldMessage> = some.iter().map(|line| self.hold(source, line, received_at)).collect();
             for (held, items) in held.iter().zip(join_all(held.iter().map(|held| self.read_line(held))).await) {
-                let items = match items {
-                    Err(Refusal::NoWorker) => return Err(Halt::NoWorker),
-                    Err(Refusal::Rejected(rejection)) => {
+                let items = match items? {
+                    Ok(items) => items,
+                    Err(rejection) => {
                         read.push(Err(rejection));
                         continue;
                     }
-                    Ok(items) => items,
                 };
                 read.push(Ok(items.items.len()));
                 let translator = Translator { types: &self.types, held, trusted: self.clock.steady_now() };
@@ -157,33 +156,25 @@ impl Inbox {
     fn hold(&self, source: &str, line: &Bytes, received_at: Timestamp) -> HeldMessage {
         let is_message = self.mapper.has(source) && !is_cloud_event(line);
         let content_type = if is_message { "application/json" } else { STRUCTURED };
-        HeldMessage::answered(Verified::by_operator(delivery(source, content_type, line.to_vec(), received_at)))
+        HeldMessage::answered(Verified::unchecked(delivery(source, content_type, line.to_vec(), received_at)))
     }
 
-    async fn read_line(&self, held: &HeldMessage) -> Result<Items<Envelope>, Refusal> {
+    async fn read_line(&self, held: &HeldMessage) -> Result<Result<Items<Envelope>, Rejection>, Halt> {
         if held.verified.body().len() > self.body_bytes_max {
-            return Err(Refusal::Rejected(too_large(self.body_bytes_max).into()));
+            return Ok(Err(too_large(self.body_bytes_max).into()));
         }
-        self.reader().read_packed(held).await.map_err(|unreadable| match unreadable {
-            Unreadable::Problem(problem) => Refusal::Rejected(problem.into()),
-            Unreadable::Mapping(MapError::Failed(said)) => {
-                let problems = vec![mapping::unmappable(&said)];
-                Refusal::Rejected(Rejection { problems, said: Some(said) })
-            }
-            Unreadable::Mapping(MapError::Unbounded(why)) => {
-                Refusal::Rejected(Problem::new(ProblemKind::Unmappable, why).into())
-            }
-            Unreadable::Mapping(MapError::NoWorker) => Refusal::NoWorker,
-        })
+        let error = match self.reader().read_packed(held).await {
+            Ok(items) => return Ok(Ok(items)),
+            Err(Unreadable::Problem(problem)) => return Ok(Err(problem.into())),
+            Err(Unreadable::Mapping(error)) => error,
+        };
+        let rejection = Rejection::from(mapping::problem_of(&error));
+        match error {
+            MapError::Failed(said) => Ok(Err(Rejection { said: Some(said), ..rejection })),
+            MapError::Unbounded(_) => Ok(Err(rejection)),
+            MapError::NoWorker => Err(Halt::NoWorker),
+        }
     }
-}
-
-/// The reason why a line was not read.
-enum Refusal {
-    /// It is no event.
-    Rejected(Rejection),
-    /// There is no worker to translate it.
-    NoWorker,
 }
 
 /// The problem of a line above its limit.

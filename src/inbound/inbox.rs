@@ -102,10 +102,9 @@ impl Inbox {
         // A mapping's error may quote the message, and is not repeated.
         let items = self.reader().read(held, verified).await.map_err(|unreadable| match unreadable {
             Unreadable::Problem(problem) => Rejected::Refused(problem),
-            Unreadable::Mapping(MapError::Failed(why)) => Rejected::Refused(mapping::unmappable(&why)),
             Unreadable::Mapping(MapError::Unbounded(why)) => Rejected::Unbounded(why),
-            Unreadable::Mapping(MapError::NoWorker) => {
-                Rejected::Refused(Problem::new(ProblemKind::Unavailable, "no worker for mappings could be started"))
+            Unreadable::Mapping(error @ (MapError::Failed(_) | MapError::NoWorker)) => {
+                Rejected::Refused(mapping::problem_of(&error))
             }
         })?;
         let is_batch = items.is_batch;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::problem::{Problem, ProblemKind};
@@ -147,17 +147,19 @@ impl TreeBudget {
     }
 }
 
-/// Reads one value. An error names a place: the parser's own text could quote the input.
+/// Reads one value.
 pub(super) fn read(text: &[u8]) -> Result<Value, Problem> {
+    // The visitor below takes every kind of value.
+    parse(text, "an object has the same name twice, at").map(|Unique(value)| value)
+}
+
+/// Reads a text of a certain form. `other_form` is the fault of JSON in another form; the place of the error stands behind it,
+/// and nothing of the parser's own text, which could quote the input.
+pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a [u8], other_form: &str) -> Result<T, Problem> {
     check_size(text)?;
-    serde_json::from_slice::<Unique>(super::text::utf8(text)?).map(|unique| unique.0).map_err(|error| {
-        let place = format!("line {}, column {}", error.line(), error.column());
-        // The visitor below takes every kind of value.
-        let detail = if error.is_data() {
-            format!("an object has the same name twice, at {place}")
-        } else {
-            format!("not valid JSON at {place}")
-        };
+    serde_json::from_slice(super::text::utf8(text)?).map_err(|error| {
+        let fault = if error.is_data() { other_form } else { "not valid JSON at" };
+        let detail = format!("{fault} line {}, column {}", error.line(), error.column());
         Problem::new(ProblemKind::Malformed, detail)
     })
 }
@@ -173,6 +175,15 @@ impl<'de> Deserialize<'de> for Unique {
 
 struct Any;
 
+/// The visits of values without parts.
+macro_rules! scalars {
+    ($($visit:ident: $scalar:ty),*) => {
+        $(fn $visit<E>(self, scalar: $scalar) -> Result<Value, E> {
+            Ok(scalar.into())
+        })*
+    };
+}
+
 impl<'de> Visitor<'de> for Any {
     type Value = Value;
 
@@ -180,29 +191,7 @@ impl<'de> Visitor<'de> for Any {
         f.write_str("a JSON value")
     }
 
-    fn visit_bool<E>(self, flag: bool) -> Result<Value, E> {
-        Ok(Value::Bool(flag))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
-        Ok(Value::Number(number.into()))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
-        Ok(Value::Number(number.into()))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(number).map_or(Value::Null, Value::Number))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::String(text.to_owned()))
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Value, E> {
-        Ok(Value::String(text))
-    }
+    scalars! { visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str, visit_string: String }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
         Ok(Value::Null)

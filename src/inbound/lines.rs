@@ -438,10 +438,7 @@ impl Table {
 
     /// `true` if the record would have continued at the end of the file.
     fn is_open(&self, raw: &[u8]) -> bool {
-        let line = [raw, b"\n"].concat();
-        let (mut fields, mut ends) = (vec![0; line.len()], vec![0; line.len() + 1]);
-        let (result, ..) = parser(self.delimiter).read_record(&line, &mut fields, &mut ends);
-        result != ReadRecordResult::Record
+        parsed_alone(raw, self.delimiter).0 != ReadRecordResult::Record
     }
 }
 
@@ -451,8 +448,7 @@ fn parser(delimiter: u8) -> Reader {
 
 /// `true` if a cell says nothing; `=""` says nothing either.
 fn is_blank(text: &str) -> bool {
-    let text = cells::trimmed(text);
-    text.and_then(|text| cells::kept_as_text(text).map_or(Some(text), cells::trimmed)).is_none()
+    cells::read(text) == Ok(None)
 }
 
 /// `true` if a quote stands next to a field's text instead of around it: the parser would leave it out, or in, and change the
@@ -551,15 +547,16 @@ fn header(taken: &LineRead, delimiter: u8, bytes_max: usize) -> Result<Vec<Optio
 /// The delimiter by which a header of one column would have most; `None`: it has one by each.
 fn likelier_delimiter(raw: &[u8], delimiter: u8) -> Option<u8> {
     let others = DELIMITERS.into_iter().filter(|other| *other != delimiter);
-    let counted = others.map(|other| (other, fields_count(raw, other))).filter(|(_, count)| *count > 1);
+    let counted = others.map(|other| (other, parsed_alone(raw, other).1)).filter(|(_, count)| *count > 1);
     counted.max_by_key(|(_, count)| *count).map(|(other, _)| other)
 }
 
-fn fields_count(raw: &[u8], delimiter: u8) -> usize {
+/// The result of parsing these bytes as a line of their own, and the number of their fields.
+fn parsed_alone(raw: &[u8], delimiter: u8) -> (ReadRecordResult, usize) {
     let line = [raw, b"\n"].concat();
     let (mut fields, mut ends) = (vec![0; line.len()], vec![0; line.len() + 1]);
-    let (.., count) = parser(delimiter).read_record(&line, &mut fields, &mut ends);
-    count
+    let (result, .., count) = parser(delimiter).read_record(&line, &mut fields, &mut ends);
+    (result, count)
 }
 
 #[cfg(test)]

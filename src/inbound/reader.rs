@@ -88,11 +88,8 @@ impl MessageReader<'_> {
                     match self.map(held, &Message::cloud_event(&item)).await {
                         Ok(mapped) => items.extend(mapped),
                         // The other events of a batch are still good.
-                        Err(Unreadable::Mapping(MapError::Failed(why))) if found.is_batch => {
-                            items.push(Err(mapping::unmappable(&why)));
-                        }
-                        Err(Unreadable::Mapping(MapError::Unbounded(why))) if found.is_batch => {
-                            items.push(Err(Problem::new(ProblemKind::Unmappable, why)));
+                        Err(Unreadable::Mapping(error)) if found.is_batch && error != MapError::NoWorker => {
+                            items.push(Err(mapping::problem_of(&error)));
                         }
                         Err(unreadable) => return Err(unreadable),
                     }

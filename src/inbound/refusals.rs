@@ -93,11 +93,10 @@ mod tests {
             ("/data/Müller", "/data/…"),
             ("/data/a b\nc", "/data/…"),
         ] {
-            let problem =
-                Problem::invalid(vec![FieldError { pointer: pointer.to_owned(), reason: "wrong".to_owned() }]);
+            let problem = Problem::of_field(pointer, "wrong");
             assert_eq!(pointers(&problem), expected, "{pointer}");
         }
-        let error = FieldError { pointer: "/data/email".to_owned(), reason: "wrong".to_owned() };
+        let error = FieldError::new("/data/email", "wrong");
         let many = Problem::invalid(vec![error; POINTERS_MAX + 2]);
         assert!(pointers(&many).ends_with("/data/email and 2 more"), "{}", pointers(&many));
     }

@@ -16,6 +16,7 @@ use chrono::DateTime;
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP};
 use subtle::ConstantTimeEq;
 
+use super::cells::is_digits;
 use super::delivery::{CONTENT_ENCODING, Delivery};
 use crate::config::{
     Hmac, HmacAlgorithm, HmacEncoding, Secret, SignedAt, TIMESTAMP, Verify, bytes_of_base64, bytes_of_hex,
@@ -116,18 +117,9 @@ impl Verified {
         plain
     }
 
-    /// A message that an operator tries out at a terminal; it has no effect.
-    pub(super) fn unproven(delivery: Delivery) -> Self {
-        Self::new(delivery, Proof::Sender)
-    }
-
-    /// A line of a file that the operator, who may write into the store anyway, imports.
-    pub(super) fn by_operator(delivery: Delivery) -> Self {
-        Self::new(delivery, Proof::Sender)
-    }
-
-    /// A frame from our own queue: RabbitMQ has asked the sender for its password.
-    pub(super) fn by_broker(delivery: Delivery) -> Self {
+    /// A delivery that needs no check: a frame from our own queue, since RabbitMQ has asked its sender for a password; what an
+    /// operator imports, who may write into the store anyway; or what an operator tries out, which has no effect.
+    pub(super) fn unchecked(delivery: Delivery) -> Self {
         Self::new(delivery, Proof::Sender)
     }
 }
@@ -187,11 +179,10 @@ pub fn admit(demand: &Verify, headers: &Headers, now: Timestamp) -> Result<(), P
 /// Checks a delivery as its source demands.
 pub fn verify(demand: &Verify, mut delivery: Delivery, now: Timestamp) -> Result<Verified, Problem> {
     let proof = match demand {
-        Verify::None => Ok(Proof::Sender),
-        Verify::Bearer { header, secrets } => {
-            bearer(&secrets.now(), header.as_deref(), &delivery.headers).map(|()| Proof::Sender)
+        Verify::None | Verify::Bearer { .. } | Verify::Basic { .. } => {
+            admit(demand, &delivery.headers, now)?;
+            Ok(Proof::Sender)
         }
-        Verify::Basic { secrets } => basic(&secrets.now(), &delivery.headers).map(|()| Proof::Sender),
         Verify::StandardWebhooks { secrets } => {
             standard_webhooks(&secrets.now(), &delivery, now).map(|names| Proof::BodyAndId(names.id))
         }
@@ -282,8 +273,7 @@ fn moment(text: &str) -> Option<Timestamp> {
 
 fn number(text: &str) -> Option<Timestamp> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let is_plain = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_plain(whole) || !is_plain(fraction) {
+    if !is_digits(whole) || !is_digits(fraction) {
         return None;
     }
     let whole: i64 = whole.parse().ok()?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::cloudevents::{Envelope, kind_of, start_of};
+use super::cloudevents::{Envelope, must_be, start_of};
 use super::control::{self, BUILDING_KEY, CANCELLED, CONTROLS, EFFECTIVE_AT};
 use crate::domain::event::{
     BuildingKey, Change, Details, Event, EventKind, Field, FieldValue, Happening, Move, Record,
@@ -37,28 +37,39 @@ const TIME_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Limit of how far ahead an event may be announced. A date in the far future is a typing error, and its event would wait for ever.
 const EFFECTIVE_AHEAD_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
-/// The limit of the characters of a field that is text.
-pub fn chars_max(field: Field) -> usize {
+/// The values that a field may have.
+#[derive(Debug, Clone, Copy)]
+pub enum FieldForm {
+    /// A text of at most this number of characters.
+    Text(usize),
+    /// One of these words, in any case of its letters.
+    OneOf(&'static [&'static str]),
+    /// A whole number, not negative.
+    Whole,
+    /// True or false.
+    Flag,
+}
+
+/// The values that this field may have.
+pub fn form(field: Field) -> FieldForm {
     match field {
-        Field::Email | Field::FirstName | Field::LastName | Field::Language => PERSONAL_CHARS_MAX,
-        Field::ZipCode => ZIP_CHARS_MAX,
-        Field::PropertyType | Field::OccupantType | Field::SpaceHeating | Field::WaterHeating => KIND_CHARS_MAX,
-        Field::StreetAndNumber
-        | Field::StreetAddInfo
-        | Field::Town
-        | Field::Country
-        | Field::Name
-        | Field::PropertySizeM2
-        | Field::PropertyAge
-        | Field::NumOccupants
-        | Field::Photovoltaic => TEXT_CHARS_MAX,
+        Field::Email | Field::FirstName | Field::LastName | Field::Language => FieldForm::Text(PERSONAL_CHARS_MAX),
+        Field::StreetAndNumber | Field::StreetAddInfo | Field::Town | Field::Country | Field::Name => {
+            FieldForm::Text(TEXT_CHARS_MAX)
+        }
+        Field::ZipCode => FieldForm::Text(ZIP_CHARS_MAX),
+        Field::SpaceHeating | Field::WaterHeating => FieldForm::Text(KIND_CHARS_MAX),
+        Field::PropertyType => FieldForm::OneOf(&PROPERTY_TYPES),
+        Field::OccupantType => FieldForm::OneOf(&OCCUPANT_TYPES),
+        Field::PropertySizeM2 | Field::PropertyAge | Field::NumOccupants => FieldForm::Whole,
+        Field::Photovoltaic => FieldForm::Flag,
     }
 }
 
 /// Podero's values of `property_type` (API page "update details of a building").
-pub const PROPERTY_TYPES: [&str; 6] = ["Detached", "Semi-detached", "Bungalow", "Terraced", "End-terrace", "Flat"];
+const PROPERTY_TYPES: [&str; 6] = ["Detached", "Semi-detached", "Bungalow", "Terraced", "End-terrace", "Flat"];
 /// Podero's values of `occupant_type`.
-pub const OCCUPANT_TYPES: [&str; 6] =
+const OCCUPANT_TYPES: [&str; 6] =
     ["Students", "Working adults", "At home adults", "Young family", "Older family", "Retirees"];
 
 const CUSTOMER_ID: &str = "customer_id";
@@ -90,25 +101,24 @@ pub fn event(envelope: &Envelope, id: EventId, received_at: Timestamp) -> Result
 fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut Vec<FieldError>) -> Option<Event> {
     let Some(kind) = EventKind::from_name(&envelope.type_name) else {
         let known = EventKind::names().join(", ");
-        errors.push(FieldError { pointer: "/type".to_owned(), reason: format!("not a known type; one of {known}") });
+        errors.push(FieldError::new("/type", format!("not a known type; one of {known}")));
         return None;
     };
     // A churn may say everything in `subject`, and have no data.
     let empty = Map::new();
     let data = if envelope.data.is_null() { Some(&empty) } else { envelope.data.as_object() };
     let Some(data) = data else {
-        let reason = format!("must be an object, found {}", kind_of(&envelope.data));
-        errors.push(FieldError { pointer: "/data".to_owned(), reason });
+        errors.push(FieldError::new("/data", must_be("an object", &envelope.data)));
         return None;
     };
     if envelope.time.is_some_and(|time| time > received_at.plus(TIME_AHEAD_MAX)) {
         let reason = "must not be in the future: it is when it happened; `data.effective_at` announces ahead";
-        errors.push(FieldError { pointer: "/time".to_owned(), reason: reason.to_owned() });
+        errors.push(FieldError::new("/time", reason));
     }
     let controls = controls_of(kind);
     errors.extend(envelope.astray.iter().filter(|(_, meant)| controls.contains(meant)).map(|(name, meant)| {
         let reason = format!("`{meant}` belongs into `data`; as an attribute of the event it has no meaning");
-        FieldError { pointer: format!("/{name}"), reason }
+        FieldError::new(format!("/{name}"), reason)
     }));
     let mut data = Reader { fields: data, pointer: "/data".to_owned(), errors };
     let customer = data.customer(envelope.subject.as_deref());
@@ -183,7 +193,7 @@ impl<'a> Reader<'a> {
     fn wrong(&mut self, name: &str, reason: impl Into<String>) {
         // RFC 6901: `~` and `/` are escaped.
         let name = name.replace('~', "~0").replace('/', "~1");
-        self.errors.push(FieldError { pointer: format!("{}/{name}", self.pointer), reason: reason.into() });
+        self.errors.push(FieldError::new(format!("{}/{name}", self.pointer), reason));
     }
 
     /// A field that is there and not null.
@@ -218,7 +228,7 @@ impl<'a> Reader<'a> {
         if text.is_none() {
             let loses_zeros = value.is_number() && name == Field::ZipCode.name();
             let why = if loses_zeros { ": a number loses its leading zeros" } else { "" };
-            self.wrong(name, format!("must be a text, found {}{why}", kind_of(value)));
+            self.wrong(name, must_be("a text", value) + why);
         }
         text
     }
@@ -307,7 +317,7 @@ impl<'a> Reader<'a> {
                 let customer = CustomerId::accept(subject);
                 if customer.is_none() {
                     let reason = format!("must have 1 to {ID_CHARS_MAX} characters, none of them invisible");
-                    self.errors.push(FieldError { pointer: "/subject".to_owned(), reason });
+                    self.errors.push(FieldError::new("/subject", reason));
                 }
                 customer
             }
@@ -320,22 +330,17 @@ impl<'a> Reader<'a> {
     }
 
     fn details(&mut self, is_sign_up: bool) -> Details {
-        let mut details = Details::default();
-        for field in Field::PERSONAL {
-            if let Some(text) = self.text(field.name(), chars_max(field)) {
-                details.personal.insert(field, FieldValue::from(&*text));
-            }
-        }
-        match details.personal.get(&Field::Email).and_then(FieldValue::as_text) {
+        let personal = self.record(&Field::PERSONAL);
+        match personal.get(&Field::Email).and_then(FieldValue::as_text) {
             Some(email) if !looks_like_email(email) => self.wrong("email", "must be an e-mail address"),
             None if is_sign_up && !self.errors.iter().any(|error| error.pointer == "/data/email") => {
                 self.wrong("email", "is required");
             }
             Some(_) | None => {}
         }
-        details.address = self.address();
-        (details.building_key, details.building) = self.home();
-        details
+        let address = self.address();
+        let (building_key, building) = self.home();
+        Details { personal, address, building_key, building }
     }
 
     fn relocation(&mut self) -> Option<Move> {
@@ -356,8 +361,7 @@ impl<'a> Reader<'a> {
             return;
         };
         let mut wrong = |field: Field, reason: &str| {
-            let pointer = format!("{pointer}/{}", field.name());
-            self.errors.push(FieldError { pointer, reason: reason.to_owned() });
+            self.errors.push(FieldError::new(format!("{pointer}/{}", field.name()), reason));
         };
         if !address.contains_key(&Field::StreetAndNumber) {
             wrong(
@@ -372,7 +376,10 @@ impl<'a> Reader<'a> {
 
     /// The key of the home, and the values of its building.
     fn home(&mut self) -> (BuildingKey, Option<Record>) {
-        let (key, building) = self.building();
+        let found =
+            self.inside("building", |reader| (reader.id("key", BuildingKey::accept), reader.record(&Field::BUILDING)));
+        let (key, building) = found.unzip();
+        let key = key.flatten();
         let own = self.id(BUILDING_KEY, BuildingKey::accept);
         if own.is_some() && key.is_some() && own != key {
             self.wrong(BUILDING_KEY, "must be the same as `key` in `building`");
@@ -381,63 +388,36 @@ impl<'a> Reader<'a> {
     }
 
     fn address(&mut self) -> Option<Record> {
-        let mut address = Record::new();
-        self.inside("address", |reader| {
-            for field in Field::ADDRESS {
-                if let Some(text) = reader.text(field.name(), chars_max(field)) {
-                    address.insert(field, FieldValue::from(&*text));
-                }
-            }
+        let address = self.inside("address", |reader| {
+            let address = reader.record(&Field::ADDRESS);
             let said_nothing = address.is_empty() && reader.errors.is_empty();
             if said_nothing {
                 let reason = "must say at least one of street_and_number, street_add_info, zip_code, town, country";
-                let pointer = reader.pointer.clone();
-                reader.errors.push(FieldError { pointer, reason: reason.to_owned() });
+                reader.errors.push(FieldError::new(reader.pointer.clone(), reason));
             }
+            address
         })?;
         (!address.is_empty()).then_some(address)
     }
 
-    fn building(&mut self) -> (Option<BuildingKey>, Option<Record>) {
-        let mut key = None;
-        let mut building = Record::new();
-        let there = self.inside("building", |reader| {
-            key = reader.id("key", BuildingKey::accept);
-            for field in Field::BUILDING {
-                if let Some(value) = reader.attribute(field) {
-                    building.insert(field, value);
-                }
-            }
-        });
-        (key, there.map(|()| building))
+    /// The values of those fields that are given.
+    fn record(&mut self, fields: &[Field]) -> Record {
+        fields.iter().filter_map(|field| Some((*field, self.value(*field)?))).collect()
     }
 
-    fn attribute(&mut self, field: Field) -> Option<FieldValue> {
+    fn value(&mut self, field: Field) -> Option<FieldValue> {
         let name = field.name();
-        match field {
-            Field::Photovoltaic => self.flag(name).map(FieldValue::Flag),
-            Field::PropertySizeM2 | Field::PropertyAge | Field::NumOccupants => {
+        match form(field) {
+            FieldForm::Text(chars_max) => self.text(name, chars_max).map(|text| FieldValue::from(&*text)),
+            FieldForm::OneOf(words) => self.one_of(name, words),
+            FieldForm::Flag => self.flag(name).map(FieldValue::Flag),
+            FieldForm::Whole => {
                 let number = whole(self.given(name)?).filter(|number| (0..=WHOLE_MAX).contains(number));
                 if number.is_none() {
                     self.wrong(name, "must be a whole number that is not negative");
                 }
                 number.map(FieldValue::Number)
             }
-            Field::PropertyType => self.one_of(name, &PROPERTY_TYPES),
-            Field::OccupantType => self.one_of(name, &OCCUPANT_TYPES),
-            Field::Name | Field::SpaceHeating | Field::WaterHeating => {
-                self.text(name, chars_max(field)).map(|text| FieldValue::from(&*text))
-            }
-            // It is no field of a building.
-            Field::Email
-            | Field::FirstName
-            | Field::LastName
-            | Field::Language
-            | Field::StreetAndNumber
-            | Field::StreetAddInfo
-            | Field::ZipCode
-            | Field::Town
-            | Field::Country => None,
         }
     }
 
@@ -459,17 +439,17 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the object under `name`; `None` if there is none.
-    fn inside(&mut self, name: &str, read: impl FnOnce(&mut Reader<'_>)) -> Option<()> {
-        let value = self.given(name)?.clone();
+    fn inside<T>(&mut self, name: &str, read: impl FnOnce(&mut Reader<'_>) -> T) -> Option<T> {
+        let value = self.given(name)?;
         let Some(fields) = value.as_object() else {
-            self.wrong(name, format!("must be an object, found {}", kind_of(&value)));
+            self.wrong(name, must_be("an object", value));
             return None;
         };
         let pointer = format!("{}/{name}", self.pointer);
         let mut errors = Vec::new();
-        read(&mut Reader { fields, pointer, errors: &mut errors });
+        let found = read(&mut Reader { fields, pointer, errors: &mut errors });
         self.errors.append(&mut errors);
-        Some(())
+        Some(found)
     }
 }
 
@@ -505,13 +485,9 @@ const NOT_IN_EMAIL: [char; 9] = ['<', '>', '(', ')', '[', ']', ',', ';', ':'];
 
 /// `true` for two parts around one `@`, neither empty nor with a space in it: Podero judges the rest.
 fn looks_like_email(text: &str) -> bool {
-    if text.contains(NOT_IN_EMAIL) {
-        return false;
-    }
-    let mut parts = text.split('@');
-    let (local, host, more) = (parts.next(), parts.next(), parts.next());
-    let fits = |part: Option<&str>| part.is_some_and(|part| !part.is_empty() && !part.contains(char::is_whitespace));
-    fits(local) && fits(host) && more.is_none()
+    let fits = |part: &str| !part.is_empty() && !part.contains(char::is_whitespace) && !part.contains('@');
+    let parts = text.split_once('@').filter(|_| !text.contains(NOT_IN_EMAIL));
+    parts.is_some_and(|(local, host)| fits(local) && fits(host))
 }
 
 #[cfg(test)]

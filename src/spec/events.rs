@@ -12,7 +12,7 @@ use super::schemas::{object, or_null};
 use crate::domain::ID_CHARS_MAX;
 use crate::domain::event::{EventKind, Field};
 use crate::inbound::cloudevents::ATTRIBUTE_CHARS_MAX;
-use crate::inbound::wire::{NOTHING, OCCUPANT_TYPES, PROPERTY_TYPES, WHOLE_MAX, chars_max};
+use crate::inbound::wire::{FieldForm, NOTHING, WHOLE_MAX, form};
 
 /// Letters of European languages and their signs, without blanks: the reader takes every visible character of Unicode, which no
 /// pattern can list.
@@ -98,21 +98,18 @@ fn nothing() -> String {
     format!("^({})$", words.join("|"))
 }
 
-fn text(field: Field) -> Value {
-    or_null(line(chars_max(field)))
-}
-
 /// A text in one line.
 fn line(chars_max: usize) -> Value {
     json!({"type": "string", "maxLength": chars_max, "pattern": format!("^[ {VISIBLE}]*$")})
 }
 
 fn details(is_sign_up: bool) -> Value {
-    let mut properties: Map<String, Value> =
-        Field::PERSONAL.iter().map(|field| (field.name().to_owned(), text(*field))).collect();
-    let mut email = if is_sign_up { line(chars_max(Field::Email)) } else { text(Field::Email) };
+    let mut properties = properties(&Field::PERSONAL);
+    let email = &mut properties[Field::Email.name()];
     email["pattern"] = json!(format!("^[{IN_EMAIL}]+@[{IN_EMAIL}]+$"));
-    properties.insert(Field::Email.name().to_owned(), email);
+    if is_sign_up {
+        email["type"] = json!("string");
+    }
     properties.insert("address".to_owned(), address(true));
     home(&mut properties);
     let required: &[&str] = if is_sign_up { &["email"] } else { &[] };
@@ -176,8 +173,7 @@ fn says(field: Field) -> Value {
 }
 
 fn address(is_optional: bool) -> Value {
-    let properties: Map<String, Value> =
-        Field::ADDRESS.iter().map(|field| (field.name().to_owned(), text(*field))).collect();
+    let properties = properties(&Field::ADDRESS);
     let mut ways: Vec<Value> = Field::ADDRESS.iter().copied().map(says).collect();
     let mut schema = json!({"type": "object", "properties": properties});
     if is_optional {
@@ -190,35 +186,21 @@ fn address(is_optional: bool) -> Value {
 }
 
 fn building() -> Value {
-    let mut properties: Map<String, Value> =
-        Field::BUILDING.iter().map(|field| (field.name().to_owned(), attribute_of_building(*field))).collect();
+    let mut properties = properties(&Field::BUILDING);
     properties.insert("key".to_owned(), or_null(id("the same as `building_key`")));
     json!({"type": ["object", "null"], "properties": properties})
 }
 
-fn attribute_of_building(field: Field) -> Value {
-    let words = |words: &[&str]| {
-        let allowed: Vec<Value> = words.iter().map(|word| json!(word)).chain([Value::Null]).collect();
-        json!({"type": ["string", "null"], "enum": allowed})
-    };
-    match field {
-        Field::PropertyType => words(&PROPERTY_TYPES),
-        Field::OccupantType => words(&OCCUPANT_TYPES),
-        Field::Photovoltaic => json!({"type": ["boolean", "null"]}),
-        Field::PropertySizeM2 | Field::PropertyAge | Field::NumOccupants => {
-            json!({"type": ["integer", "null"], "minimum": 0, "maximum": WHOLE_MAX})
+/// Fields by their names; each may be null.
+fn properties(fields: &[Field]) -> Map<String, Value> {
+    let schema = |field: Field| match form(field) {
+        FieldForm::Text(chars_max) => or_null(line(chars_max)),
+        FieldForm::OneOf(words) => {
+            let allowed: Vec<Value> = words.iter().map(|word| json!(word)).chain([Value::Null]).collect();
+            json!({"type": ["string", "null"], "enum": allowed})
         }
-        Field::Name
-        | Field::SpaceHeating
-        | Field::WaterHeating
-        | Field::Email
-        | Field::FirstName
-        | Field::LastName
-        | Field::Language
-        | Field::StreetAndNumber
-        | Field::StreetAddInfo
-        | Field::ZipCode
-        | Field::Town
-        | Field::Country => text(field),
-    }
+        FieldForm::Whole => json!({"type": ["integer", "null"], "minimum": 0, "maximum": WHOLE_MAX}),
+        FieldForm::Flag => json!({"type": ["boolean", "null"]}),
+    };
+    fields.iter().map(|field| (field.name().to_owned(), schema(*field))).collect()
 }

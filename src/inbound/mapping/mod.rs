@@ -21,7 +21,7 @@ use super::wire;
 use crate::config::Source;
 use crate::domain::EventId;
 use crate::domain::event::Event;
-use crate::problem::{FieldError, Problem, ProblemKind};
+use crate::problem::{Problem, ProblemKind};
 use mapper::{MapError, Mapper};
 pub use program::{OutputBounds, Program, ProgramFault, Variables};
 
@@ -42,7 +42,7 @@ pub struct Tried {
 
 /// Translates a message as the webhook endpoint would, and keeps nothing. `amqp` is the value of `$amqp`.
 pub async fn try_out(mapper: &Mapper, delivery: Delivery, amqp: Value) -> Result<Vec<Tried>, MapError> {
-    let verified = Verified::unproven(delivery);
+    let verified = Verified::unchecked(delivery);
     let message = Message::read(&verified);
     let Delivery { source, headers, received_at, .. } = verified.delivery();
     let variables = Variables { headers: visible(headers), received_at: received_at.to_string(), amqp };
@@ -133,7 +133,7 @@ pub fn envelopes(message: &Message, source: &str, outputs: Vec<Value>) -> Vec<Re
         let Value::Object(mut event) = output else {
             let found = cloudevents::kind_of(&output);
             let reason = format!("the mapping must give objects, found {found}; a list is opened by `.[]`");
-            return Err(Problem::invalid(vec![FieldError { pointer: String::new(), reason }]));
+            return Err(Problem::of_field("", reason));
         };
         let mut default = |name: &str, value: String| {
             let slot = event.entry(name).or_insert(Value::Null);
@@ -154,7 +154,7 @@ pub fn envelopes(message: &Message, source: &str, outputs: Vec<Value>) -> Vec<Re
         if !known.insert((envelope.source.clone(), envelope.id.clone())) {
             let reason =
                 "another output of the message has this `source` and `id`; leave `id` away, or make it another";
-            return Err(Problem::invalid(vec![FieldError { pointer: "/id".to_owned(), reason: reason.to_owned() }]));
+            return Err(Problem::of_field("/id", reason));
         }
         // A repeat is the same message, even if its translation has changed meanwhile or has the time of arrival in it.
         Ok(Envelope { of_message: Some(message.digest.clone()), ..envelope })
@@ -170,9 +170,12 @@ pub(super) fn visible(headers: &BTreeMap<String, String>) -> BTreeMap<String, St
 
 /// The problem of a message that was not translated, for its sender. A helper names the kind of value that it could not read;
 /// the program's other texts may quote the message, so they are not repeated, and `podero-bridge test` shows them.
-pub(super) fn unmappable(why: &str) -> Problem {
-    let words = if program::is_a_helpers(why) { why } else { "" };
-    ended_with(words)
+pub(super) fn problem_of(error: &MapError) -> Problem {
+    match error {
+        MapError::Failed(why) => ended_with(if program::is_a_helpers(why) { why } else { "" }),
+        MapError::Unbounded(why) => Problem::new(ProblemKind::Unmappable, *why),
+        MapError::NoWorker => Problem::new(ProblemKind::Unavailable, "no worker for mappings could be started"),
+    }
 }
 
 /// The problem of a message that was not translated, for an operator who has the message: with the program's whole text.
