@@ -25,6 +25,7 @@ const HIDDEN_ANYWHERE_CHARS_MIN: usize = 4;
 const CODE_NAMES: [&str; 6] = ["type", "code", "error", "error_code", "reason", "state"];
 
 /// Names that hold problems and are no fields themselves.
+#[rustfmt::skip]
 const WRAPPER_NAMES: [&str; 13] = [
     "detail", "details", "errors", "non_field_errors", "__all__", "message", "msg", "title", "status", "loc", "input",
     "ctx", "url",
@@ -34,141 +35,81 @@ const WRAPPER_NAMES: [&str; 13] = [
 const PLACES: [&str; 7] = ["body", "payload", "query", "path", "header", "data", "form"];
 
 /// Fields that the bridge sends in addition to those of the customer ([`Field`]).
+#[rustfmt::skip]
 const OWN_FIELDS: [&str; 15] = [
-    "role",
-    "external_user_id",
-    "external_id",
-    "user_id",
-    "building_id",
-    "heat_pump_id",
-    "org_id",
-    "language",
-    "price_zone_default",
-    "success_url",
-    "cancel_url",
-    "successUrl",
-    "cancelUrl",
-    "is_smart_optimization_active",
+    "role", "external_user_id", "external_id", "user_id", "building_id", "heat_pump_id", "org_id", "language",
+    "price_zone_default", "success_url", "cancel_url", "successUrl", "cancelUrl", "is_smart_optimization_active",
     "soft_delete",
 ];
 
 /// Codes that may be repeated: those of pydantic (Django Ninja's validation), of Django and its REST framework, of
 /// OAuth2, and a few that speak for themselves.
+#[rustfmt::skip]
 const CODES: &[&str] = &[
     // Django, Django REST framework.
-    "authentication_failed",
-    "blank",
-    "does_not_exist",
-    "error",
-    "invalid",
-    "invalid_choice",
-    "max_length",
-    "max_value",
-    "method_not_allowed",
-    "min_length",
-    "min_value",
-    "not_acceptable",
-    "not_authenticated",
-    "not_found",
-    "null",
-    "parse_error",
-    "permission_denied",
-    "required",
-    "throttled",
-    "unique",
-    "unique_together",
-    "unsupported_media_type",
+    "authentication_failed", "blank", "does_not_exist", "error", "invalid", "invalid_choice", "max_length", "max_value",
+    "method_not_allowed", "min_length", "min_value", "not_acceptable", "not_authenticated", "not_found", "null",
+    "parse_error", "permission_denied", "required", "throttled", "unique", "unique_together", "unsupported_media_type",
     // pydantic.
-    "assertion_error",
-    "bool_parsing",
-    "bool_type",
-    "date_parsing",
-    "datetime_parsing",
-    "dict_type",
-    "enum",
-    "extra_forbidden",
-    "float_parsing",
-    "float_type",
-    "greater_than",
-    "greater_than_equal",
-    "int_from_float",
-    "int_parsing",
-    "int_type",
-    "json_invalid",
-    "less_than",
-    "less_than_equal",
-    "list_type",
-    "literal_error",
-    "missing",
-    "model_attributes_type",
-    "model_type",
-    "string_pattern_mismatch",
-    "string_too_long",
-    "string_too_short",
-    "string_type",
-    "too_long",
-    "too_short",
-    "type_error",
-    "url_parsing",
-    "url_scheme",
-    "url_type",
-    "uuid_parsing",
-    "uuid_type",
-    "value_error",
+    "assertion_error", "bool_parsing", "bool_type", "date_parsing", "datetime_parsing", "dict_type", "enum",
+    "extra_forbidden", "float_parsing", "float_type", "greater_than", "greater_than_equal", "int_from_float",
+    "int_parsing", "int_type", "json_invalid", "less_than", "less_than_equal", "list_type", "literal_error", "missing",
+    "model_attributes_type", "model_type", "string_pattern_mismatch", "string_too_long", "string_too_short",
+    "string_type", "too_long", "too_short", "type_error", "url_parsing", "url_scheme", "url_type", "uuid_parsing",
+    "uuid_type", "value_error",
     // OAuth2.
-    "access_denied",
-    "insufficient_scope",
-    "invalid_client",
-    "invalid_grant",
-    "invalid_request",
-    "invalid_scope",
-    "invalid_token",
-    "unauthorized_client",
-    "unsupported_grant_type",
+    "access_denied", "insufficient_scope", "invalid_client", "invalid_grant", "invalid_request", "invalid_scope",
+    "invalid_token", "unauthorized_client", "unsupported_grant_type",
     // Usual codes for a duplicate.
-    "already_exists",
-    "conflict",
-    "duplicate",
-    "email_taken",
+    "already_exists", "conflict", "duplicate", "email_taken",
 ];
 
 /// The fields and codes that a refusal names.
 #[derive(Default)]
 struct Said {
-    fields: BTreeSet<&'static str>,
-    codes: BTreeSet<&'static str>,
-    unknown_fields: BTreeSet<String>,
-    unknown_codes: BTreeSet<String>,
+    fields: Names,
+    codes: Names,
+}
+
+/// Names of one kind: those that may be repeated, and those that are only counted.
+#[derive(Default)]
+struct Names {
+    known: BTreeSet<&'static str>,
+    unknown: BTreeSet<String>,
+}
+
+impl Names {
+    fn add(&mut self, name: &str, known: Option<&'static str>) {
+        match known {
+            Some(known) => drop(self.known.insert(known)),
+            None => drop(self.unknown.insert(name.to_owned())),
+        }
+    }
+
+    /// The known names, and how many others there are of this kind.
+    fn told(&self, kind: &str) -> [String; 2] {
+        let mut named: Vec<&str> = self.known.iter().copied().take(NAMED_MAX).collect();
+        if self.known.len() > NAMED_MAX {
+            named.push("…");
+        }
+        let unknown = match self.unknown.len() {
+            0 => String::new(),
+            1 => format!("an unknown {kind}"),
+            count => format!("{count} unknown {kind}s"),
+        };
+        [named.join(", "), unknown]
+    }
 }
 
 /// The field of this name, if the bridge sends one.
 fn own_field(name: &str) -> Option<&'static str> {
     let fields = Field::PERSONAL.iter().chain(&Field::ADDRESS).chain(&Field::BUILDING);
-    let field = fields.map(|field| field.name()).find(|known| *known == name);
-    field.or_else(|| OWN_FIELDS.into_iter().find(|known| *known == name))
+    fields.map(|field| field.name()).chain(OWN_FIELDS).find(|known| *known == name)
 }
 
 impl Said {
     fn field(&mut self, name: &str) {
-        match own_field(name) {
-            Some(known) => {
-                self.fields.insert(known);
-            }
-            None => {
-                self.unknown_fields.insert(name.to_owned());
-            }
-        }
-    }
-
-    fn code(&mut self, code: &str) {
-        match CODES.iter().find(|known| **known == code) {
-            Some(known) => {
-                self.codes.insert(known);
-            }
-            None => {
-                self.unknown_codes.insert(code.to_owned());
-            }
-        }
+        self.fields.add(name, own_field(name));
     }
 
     fn look(&mut self, value: &Value) {
@@ -181,16 +122,16 @@ impl Said {
 
     fn look_at(&mut self, name: &str, value: &Value) {
         match value {
-            Value::String(code) if CODE_NAMES.contains(&name) => self.code(code),
+            Value::String(code) if CODE_NAMES.contains(&name) => {
+                self.codes.add(code, CODES.iter().copied().find(|known| known == code));
+            }
             Value::Array(place) if name == "loc" => {
                 let names = place.iter().filter_map(Value::as_str).filter(|part| !PLACES.contains(part));
                 names.for_each(|name| self.field(name));
             }
+            // Input that Podero repeats is no problem of its own.
+            _ if matches!(name, "input" | "ctx") => {}
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
-                // Input that Podero repeats is no problem of its own.
-                if matches!(name, "input" | "ctx") {
-                    return;
-                }
                 if !WRAPPER_NAMES.contains(&name) && !CODE_NAMES.contains(&name) && !PLACES.contains(&name) {
                     self.field(name);
                 }
@@ -200,26 +141,8 @@ impl Said {
     }
 
     fn told(&self) -> String {
-        let named = |names: &BTreeSet<&'static str>| {
-            let mut named: Vec<&str> = names.iter().copied().take(NAMED_MAX).collect();
-            if names.len() > NAMED_MAX {
-                named.push("…");
-            }
-            named.join(", ")
-        };
-        let unknown = |count: usize, one: &str, many: &str| match count {
-            0 => String::new(),
-            1 => one.to_owned(),
-            count => format!("{count} {many}"),
-        };
-        let parts = [
-            named(&self.fields),
-            unknown(self.unknown_fields.len(), "an unknown field", "unknown fields"),
-            named(&self.codes),
-            unknown(self.unknown_codes.len(), "an unknown code", "unknown codes"),
-        ];
-        let parts: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
-        parts.join("; ")
+        let parts = [self.fields.told("field"), self.codes.told("code")].into_iter().flatten();
+        parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
     }
 }
 
