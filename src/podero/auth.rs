@@ -41,9 +41,10 @@ const KEEP_EVERY: Duration = Duration::from_secs(60);
 /// The token that is held now.
 #[derive(Clone)]
 pub(super) struct Token {
-    header: HeaderValue,
+    /// The value of the `Authorization` header, marked sensitive.
+    pub(super) header: HeaderValue,
     /// The token's number, which identifies it without comparing secrets.
-    serial: u64,
+    pub(super) serial: u64,
     asked_at: Timestamp,
     renew_at: Timestamp,
     expires_at: Timestamp,
@@ -52,18 +53,6 @@ pub(super) struct Token {
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Token(#{}, until {})", self.serial, self.expires_at)
-    }
-}
-
-impl Token {
-    /// The value of the `Authorization` header, marked sensitive.
-    pub(super) fn header(&self) -> HeaderValue {
-        self.header.clone()
-    }
-
-    /// Names this token when it was rejected.
-    pub(super) fn serial(&self) -> u64 {
-        self.serial
     }
 }
 
@@ -186,9 +175,8 @@ impl Tokens {
     pub(super) async fn keep(&self) {
         loop {
             let wait = match self.token(None).await {
-                Ok(_) => KEEP_EVERY,
                 Err(Reply::Busy { after }) => after.unwrap_or_default().max(KEEP_EVERY),
-                Err(_) => KEEP_EVERY,
+                Ok(_) | Err(_) => KEEP_EVERY,
             };
             pump::sleep(wait).await;
         }
@@ -322,6 +310,6 @@ mod tests {
         let (header, _) = parse(br#"{"access_token":"secret-value"}"#).expect("a token");
         let at = Timestamp::from_micros(0);
         let token = Token { header, serial: 1, asked_at: at, renew_at: at, expires_at: at };
-        assert!(!format!("{token:?} {:?}", token.header()).contains("secret"));
+        assert!(!format!("{token:?} {:?}", token.header).contains("secret"));
     }
 }

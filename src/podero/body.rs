@@ -18,7 +18,8 @@ use http_body::{Body, Frame, SizeHint};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 
-/// The time until which one call may leave; it knows whether it kept a body back.
+/// The time until which one call may leave; it knows whether it kept a body back, and so do its clones.
+#[derive(Clone)]
 pub(super) struct Deadline {
     until: Timestamp,
     clock: Clock,
@@ -41,8 +42,7 @@ impl Deadline {
 
     /// A body that is written whole and in time, or not at all. Its length is known in advance.
     pub(super) fn guard(&self, text: String) -> reqwest::Body {
-        let deadline = Self { until: self.until, clock: self.clock.clone(), has_struck: self.has_struck.clone() };
-        reqwest::Body::wrap(Guarded { deadline, left: Some(Bytes::from(text)) })
+        reqwest::Body::wrap(Guarded { deadline: self.clone(), left: Some(Bytes::from(text)) })
     }
 }
 

@@ -155,20 +155,11 @@ impl PartnerCall for Call {
     }
 
     fn absent(&self, status: u16) -> Option<Reply> {
-        match self {
-            Self::FindUser { .. } => Some(Reply::Done(Done::UserLookedUp(None))),
-            // Its path names nothing but the organisation.
-            Self::CreateUser { .. } => Some(Reply::Held { status }),
-            Self::UpdateUser { .. }
-            | Self::DeleteUser { .. }
-            | Self::ListBuildings { .. }
-            | Self::CreateBuilding { .. }
-            | Self::UpdateBuilding { .. }
-            | Self::DeleteBuilding { .. }
-            | Self::ListHeatPumps { .. }
-            | Self::PauseHeatPump { .. }
-            | Self::CreateOnboardingSession { .. } => None,
+        if matches!(self, Self::FindUser { .. }) {
+            return Some(Reply::Done(Done::UserLookedUp(None)));
         }
+        // Its path names nothing but the organisation.
+        matches!(self, Self::CreateUser { .. }).then_some(Reply::Held { status })
     }
 
     fn values_of_user(&self) -> Option<Vec<&FieldValue>> {

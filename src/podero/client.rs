@@ -16,7 +16,7 @@ use super::auth::{Token, Tokens};
 use super::body::Deadline;
 use super::calls::{GetHeatPump, ListUsers, ObserveHeatPumps};
 use super::drift::{Drift, DriftNotes};
-use super::gate::{Budget, Evidence, ProbePurpose};
+use super::gate::{Budget, Evidence, Gate, ProbePurpose};
 use super::partner::{Observe, Partner};
 use super::settings::{Error, Settings, base_of, credentials};
 use super::turnstile::{Throttle, Turnstile, Urgency, turnstile};
@@ -118,6 +118,7 @@ pub(super) struct Inner {
     base_url: String,
     clock: Clock,
     pub(super) tokens: Arc<Tokens>,
+    gate: Arc<Gate>,
     throttle: Throttle,
     /// The memory that all answers share while they are read.
     pool: Pool,
@@ -172,10 +173,11 @@ impl Client {
         let watcher: Arc<dyn Observe> = Arc::new(watcher);
         let tokens = Arc::new(Tokens::new(http.clone(), &base_url, credentials, clock.clone()));
         let budget = Budget { max_in_flight: settings.max_in_flight, per_second };
-        let (throttle, turnstile) = turnstile(budget, clock.clone(), watcher.clone());
+        let gate = Gate::new(budget, clock.clone(), watcher.clone());
+        let (throttle, turnstile) = turnstile(gate.clone());
         let dispatcher = Dispatcher { turnstile, tokens: tokens.clone() };
         let (pool, unreadable) = (Pool::new(POOL_BYTES), Mutex::default());
-        let inner = Inner { http, settings, base_url, clock, tokens, throttle, pool, watcher, unreadable };
+        let inner = Inner { http, settings, base_url, clock, tokens, gate, throttle, pool, watcher, unreadable };
         Ok((Self(Arc::new(inner)), dispatcher))
     }
 
@@ -199,17 +201,17 @@ impl Client {
 
     /// The health of Podero, as this process knows it.
     pub fn health(&self) -> PartnerHealth {
-        self.0.throttle.health()
+        self.0.gate.health()
     }
 
     /// Learns what other replicas know, and the number of live replicas, this one among them: each uses its part of the budget.
     pub fn adopt(&self, known: PartnerHealth, replicas: usize) {
-        self.0.throttle.adopt(known, replicas);
+        self.0.gate.adopt(known, replicas);
     }
 
     /// Woken when this process learnt of a change of a pause or the circuit; for one listener.
     pub fn changed(&self) -> Arc<Notify> {
-        self.0.throttle.changed()
+        self.0.gate.changed.clone()
     }
 
     /// Podero's state for an operator.
@@ -227,23 +229,23 @@ impl Client {
 
     /// Requests per second that this process may make now, and at full pace.
     pub fn per_second(&self) -> (u32, u32) {
-        self.0.throttle.per_second()
+        self.0.gate.per_second()
     }
 
     /// The purpose of a probe now; `None` when [`Client::probe`] would send none.
     pub fn purpose(&self) -> Option<ProbePurpose> {
-        self.0.throttle.purpose()
+        self.0.gate.purpose()
     }
 
     /// Woken when calls fail so that a probe has to find out whether the trouble is Podero's; for one listener.
     pub fn suspected(&self) -> Arc<Notify> {
-        self.0.throttle.suspected()
+        self.0.gate.suspected.clone()
     }
 
     /// Asks Podero something harmless, if a probe is due; the answer opens the circuit, closes it or keeps it open for longer.
     /// Outside the budget: a probe must not wait behind calls that hang. `false` when none was due.
     pub async fn probe(&self) -> bool {
-        let Some(probe) = self.0.throttle.probe() else { return false };
+        let Some(probe) = Gate::begin_probe(&self.0.gate) else { return false };
         let is_organisation =
             matches!(probe.opening(), Some(Opening { why: CircuitCause::Refused { status: 404 | 410 }, .. }));
         let reply = match CustomerId::accept(PROBE_ID) {
@@ -292,11 +294,11 @@ impl Partner for Client {
     }
 
     fn paused_until(&self) -> Option<Timestamp> {
-        self.0.throttle.paused_until()
+        self.0.gate.paused_until()
     }
 
     fn concurrency(&self) -> usize {
-        self.0.throttle.concurrency()
+        self.0.gate.permits.limit()
     }
 
     fn back_since(&self) -> Option<Timestamp> {
@@ -428,7 +430,7 @@ impl Inner {
             if rejected.is_some() || !matches!(exchange.reading, Reading::Whole(Reply::Held { status: 401 })) {
                 return exchange;
             }
-            rejected = Some(token.serial());
+            rejected = Some(token.serial);
         }
     }
 
@@ -443,7 +445,7 @@ impl Inner {
         let mut request = self
             .http
             .request(parts.method.clone(), url)
-            .header(AUTHORIZATION, token.header())
+            .header(AUTHORIZATION, token.header.clone())
             .header(ACCEPT, "application/json");
         if let Some(key) = idempotency_key {
             request = request.header("idempotency-key", key.to_string());

@@ -68,31 +68,16 @@ pub(super) fn is_of_user_line(name: &str) -> bool {
 /// The fields that are read of any answer about one thing.
 pub(super) fn is_read(name: &str) -> bool {
     let is_own = |fields: &[Field]| fields.iter().any(|field| field.name() == name);
-    matches!(
+    #[rustfmt::skip]
+    let is_of_heat_pump = matches!(
         name,
-        "is_smart_optimization_active"
-            | "building"
-            | "building_id"
-            | "is_authenticated"
-            | "device_model"
-            | "manufacturer"
-            | "model"
-            | "actions"
-            | "code"
-            | "action_needed"
-            | "connection_status"
-            | "lifecycle_state"
-            | "current_state_last_updated_at"
-            | "authorization_url"
-            | "authentication_url"
-            | "redirect_url"
-            | "resolution_link"
-            | "url"
-            | "required_parameters"
-    ) || is_of_user_line(name)
-        || is_own(&Field::PERSONAL)
-        || is_own(&Field::ADDRESS)
-        || is_own(&Field::BUILDING)
+        "is_smart_optimization_active" | "building" | "building_id" | "is_authenticated" | "device_model"
+            | "manufacturer" | "model" | "connection_status" | "lifecycle_state" | "current_state_last_updated_at"
+            | "action_needed" | "actions" | "code" | "resolution_link" | "url" | "required_parameters"
+    );
+    let is_link = matches!(name, "authorization_url" | "authentication_url" | "redirect_url");
+    let is_of_customer = || [&Field::PERSONAL[..], &Field::ADDRESS, &Field::BUILDING].into_iter().any(is_own);
+    is_of_heat_pump || is_link || is_of_user_line(name) || is_of_customer()
 }
 
 pub(super) fn user(item: &Map<String, Value>, observed: Record) -> Option<UserFound> {
@@ -196,13 +181,9 @@ pub(super) fn record_of(item: &Map<String, Value>, is_allowed: fn(Field) -> bool
     let allowed = fields.into_iter().flatten().filter(|field| is_allowed(**field));
     allowed
         .filter_map(|field| {
-            let value = item.get(field.name()).and_then(|value| value_of(*field, value));
-            let other_name = || item.get("country_iso2").and_then(|value| value_of(*field, value));
-            let value = match field == &Field::Country {
-                true => value.or_else(other_name),
-                false => value,
-            };
-            Some((*field, value?))
+            let named = |name: &str| item.get(name).and_then(|value| value_of(*field, value));
+            let other_name = || if *field == Field::Country { named("country_iso2") } else { None };
+            Some((*field, named(field.name()).or_else(other_name)?))
         })
         .collect()
 }

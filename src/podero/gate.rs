@@ -107,14 +107,16 @@ fn limiter(per_second: NonZeroU32) -> DefaultDirectRateLimiter {
 
 /// The knowledge of the target as a whole, and the permits of the requests in flight.
 pub(super) struct Gate {
-    pub(super) clock: Clock,
+    clock: Clock,
     watcher: Arc<dyn Observe>,
     budget: Budget,
     state: Mutex<GateState>,
     pace: Mutex<Paced>,
     /// Requests in flight.
     pub(super) permits: Permits,
+    /// Woken when a pause or the circuit changed here.
     pub(super) changed: Arc<Notify>,
+    /// Woken when a suspicion was raised here: a probe is due.
     pub(super) suspected: Arc<Notify>,
 }
 
@@ -124,8 +126,9 @@ struct Paced {
     limiter: Arc<DefaultDirectRateLimiter>,
 }
 
-pub(super) struct GateState {
-    pub(super) health: PartnerHealth,
+#[derive(Default)]
+struct GateState {
+    health: PartnerHealth,
     /// The number of live replicas, this one among them.
     replicas: usize,
     busy_in_row: u32,
@@ -147,7 +150,7 @@ impl GateState {
         (self.failures_in_row, self.forbidden_in_row) = (0, 0);
     }
 
-    pub(super) fn purpose(&self, now: Timestamp) -> Option<ProbePurpose> {
+    fn purpose(&self, now: Timestamp) -> Option<ProbePurpose> {
         // A clock that was set back must not keep a suspicion waiting.
         let is_soon = |at: Timestamp| at <= now && now.since(at) < SUSPICION_EVERY;
         let may_suspect = self.health.hold(now).is_none() && !self.suspicion_probed_at.is_some_and(is_soon);
@@ -187,16 +190,7 @@ impl Drop for Probe {
 
 impl Gate {
     pub(super) fn new(budget: Budget, clock: Clock, watcher: Arc<dyn Observe>) -> Arc<Self> {
-        let state = GateState {
-            health: PartnerHealth::default(),
-            replicas: 1,
-            busy_in_row: 0,
-            failures_in_row: 0,
-            forbidden_in_row: 0,
-            is_probing: false,
-            has_adopted: false,
-            suspicion_probed_at: None,
-        };
+        let state = GateState { replicas: 1, ..GateState::default() };
         let (changed, suspected) = (Arc::default(), Arc::default());
         let permits = Permits::new(budget.max_in_flight);
         let pace = Paced { per_second: budget.per_second, limiter: Arc::new(limiter(budget.per_second)) };
@@ -215,6 +209,12 @@ impl Gate {
         }
     }
 
+    /// The health of Podero, as this process knows it.
+    pub(super) fn health(&self) -> PartnerHealth {
+        self.lock_at(self.clock.now()).health
+    }
+
+    /// The end of the time for which the whole target is held; `None` when it is open.
     pub(super) fn paused_until(&self) -> Option<Timestamp> {
         let now = self.clock.now();
         match self.lock_at(now).health.hold(now)? {
@@ -223,6 +223,7 @@ impl Gate {
         }
     }
 
+    /// Requests per second that this process may make now, and at full pace.
     pub(super) fn per_second(&self) -> (u32, u32) {
         let now = self.clock.now();
         let state = self.lock_at(now);
@@ -276,6 +277,13 @@ impl Gate {
         }
     }
 
+    /// The purpose of a probe now; `None` when none is due.
+    pub(super) fn purpose(&self) -> Option<ProbePurpose> {
+        let now = self.clock.now();
+        self.lock_at(now).purpose(now)
+    }
+
+    /// The right to probe, if a probe is due and no other task of this process has it.
     pub(super) fn begin_probe(gate: &Arc<Self>) -> Option<Probe> {
         let now = gate.clock.now();
         let mut state = gate.lock_at(now);
@@ -306,6 +314,7 @@ impl Gate {
         }
     }
 
+    /// Learns what other replicas know, and how many of them share the budget.
     pub(super) fn adopt(&self, known: PartnerHealth, replicas: usize) {
         let now = self.clock.now();
         let mut state = self.lock_at(now);
@@ -389,7 +398,7 @@ impl Gate {
     }
 
     /// The state without anything that this clock knows to be impossible: the clock may have been set back.
-    pub(super) fn lock_at(&self, now: Timestamp) -> MutexGuard<'_, GateState> {
+    fn lock_at(&self, now: Timestamp) -> MutexGuard<'_, GateState> {
         let mut state = self.lock();
         state.health = state.health.plausible(now);
         state

@@ -71,8 +71,23 @@ struct Entries<'a> {
     enough: &'a mut Option<&'static str>,
 }
 
-impl Entries<'_> {
-    fn read<'de, A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<usize, A::Error> {
+/// Reads the array itself; returns the number of its entries.
+impl<'de> DeserializeSeed<'de> for &mut Entries<'_> {
+    type Value = usize;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<usize, D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Entries<'_> {
+    type Value = usize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<usize, A::Error> {
         let mut count = 0;
         loop {
             let left = Cell::new(VALUES_MAX);
@@ -88,29 +103,6 @@ impl Entries<'_> {
     }
 }
 
-/// The visitor of the array itself.
-struct Items<'a, 'b>(&'b mut Entries<'a>);
-
-impl<'de> DeserializeSeed<'de> for Items<'_, '_> {
-    type Value = usize;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<usize, D::Error> {
-        json.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Items<'_, '_> {
-    type Value = usize;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<usize, A::Error> {
-        self.0.read(list)
-    }
-}
-
 struct ListVisitor<'a>(Entries<'a>);
 
 impl<'de> Visitor<'de> for ListVisitor<'_> {
@@ -121,7 +113,7 @@ impl<'de> Visitor<'de> for ListVisitor<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, list: A) -> Result<Listed, A::Error> {
-        Ok(Listed { entries: self.0.read(list)?, total: None })
+        Ok(Listed { entries: self.0.visit_seq(list)?, total: None })
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut page: A) -> Result<Listed, A::Error> {
@@ -130,7 +122,7 @@ impl<'de> Visitor<'de> for ListVisitor<'_> {
         while let Some(name) = page.next_key_seed(Name(is_part))? {
             match name.as_deref() {
                 Some("items") if entries.is_some() => return Err(A::Error::custom("two lists")),
-                Some("items") => entries = Some(page.next_value_seed(Items(&mut self.0))?),
+                Some("items") => entries = Some(page.next_value_seed(&mut self.0)?),
                 Some(_) => {
                     let left = Cell::new(VALUES_MAX);
                     total = page.next_value_seed(Pruned { keep: |_| false, left: &left, level: 0 })?;

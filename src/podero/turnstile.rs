@@ -9,14 +9,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
-use super::gate::{Budget, Evidence, Gate, Probe, ProbePurpose};
-use super::partner::Observe;
-use crate::clock::Clock;
+use super::gate::{Evidence, Gate};
 use crate::domain::Timestamp;
 use crate::domain::call::{Instead, Reply};
-use crate::domain::partner_health::PartnerHealth;
 use crate::permits::Permit;
 
 /// Timeout of the wait for a slot. At the default budget of 50 requests a second this is a queue of 1,500: a caller behind more
@@ -56,9 +53,7 @@ pub(super) struct Turnstile {
     events_in_row: u32,
 }
 
-struct Waiter {
-    give: oneshot::Sender<Result<Permit, Instead>>,
-}
+type Waiter = oneshot::Sender<Result<Permit, Instead>>;
 
 /// The right to make one request. Dropping it gives it back; [`Slot::settle`] also reports the reply.
 pub(super) struct Slot {
@@ -66,9 +61,8 @@ pub(super) struct Slot {
     _permit: Permit,
 }
 
-/// Makes both sides of one budget.
-pub(super) fn turnstile(budget: Budget, clock: Clock, watcher: Arc<dyn Observe>) -> (Throttle, Turnstile) {
-    let gate = Gate::new(budget, clock, watcher);
+/// Makes both sides of the budget that the gate keeps.
+pub(super) fn turnstile(gate: Arc<Gate>) -> (Throttle, Turnstile) {
     let (events, events_out) = mpsc::channel(WAITERS_MAX);
     let (polls, polls_out) = mpsc::channel(WAITERS_MAX);
     let turnstile = Turnstile { gate: gate.clone(), events: events_out, polls: polls_out, events_in_row: 0 };
@@ -90,7 +84,7 @@ impl Throttle {
             Urgency::Event { .. } => &self.events,
             Urgency::Poll => &self.polls,
         };
-        match queue.try_send(Waiter { give }) {
+        match queue.try_send(give) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return Err(Reply::Busy { after: None }),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(Reply::Unsent { why: "shutting down" }),
@@ -110,52 +104,6 @@ impl Throttle {
             return None;
         }
         self.gate.permits.try_acquire().filter(|_| self.gate.limiter().check().is_ok())
-    }
-
-    /// The end of the time for which the whole target is held; `None` when it is open.
-    pub(super) fn paused_until(&self) -> Option<Timestamp> {
-        self.gate.paused_until()
-    }
-
-    /// The right to probe, if a probe is due and no other task of this process has it.
-    pub(super) fn probe(&self) -> Option<Probe> {
-        Gate::begin_probe(&self.gate)
-    }
-
-    /// The purpose of a probe now; `None` when none is due.
-    pub(super) fn purpose(&self) -> Option<ProbePurpose> {
-        let now = self.gate.clock.now();
-        self.gate.lock_at(now).purpose(now)
-    }
-
-    /// The health of Podero, as this process knows it.
-    pub(super) fn health(&self) -> PartnerHealth {
-        self.gate.lock_at(self.gate.clock.now()).health
-    }
-
-    /// Learns what other replicas know, and how many of them share the budget.
-    pub(super) fn adopt(&self, known: PartnerHealth, replicas: usize) {
-        self.gate.adopt(known, replicas);
-    }
-
-    /// Woken when a pause or the circuit changed here.
-    pub(super) fn changed(&self) -> Arc<Notify> {
-        self.gate.changed.clone()
-    }
-
-    /// Woken when a suspicion was raised here: a probe is due.
-    pub(super) fn suspected(&self) -> Arc<Notify> {
-        self.gate.suspected.clone()
-    }
-
-    /// Requests that may be in flight from this process.
-    pub(super) fn concurrency(&self) -> usize {
-        self.gate.permits.limit()
-    }
-
-    /// Requests per second that this process may make now, and at full pace.
-    pub(super) fn per_second(&self) -> (u32, u32) {
-        self.gate.per_second()
     }
 }
 
@@ -186,15 +134,15 @@ impl Turnstile {
     async fn hand_over(&mut self, mut permit: Permit) -> bool {
         while let Some(waiter) = self.next().await {
             let offer = match self.gate.admit() {
-                Ok(()) if waiter.give.is_closed() => continue,
+                Ok(()) if waiter.is_closed() => continue,
                 Ok(()) => Ok(permit),
                 Err(instead) => {
                     // The permit is still ours, whether the waiter has gone or was answered.
-                    drop(waiter.give.send(Err(instead)));
+                    drop(waiter.send(Err(instead)));
                     continue;
                 }
             };
-            match waiter.give.send(offer) {
+            match waiter.send(offer) {
                 Err(Ok(back)) => permit = back,
                 Ok(()) | Err(Err(_)) => return true,
             }
@@ -226,8 +174,9 @@ impl Turnstile {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gate::BURST_DIVISOR;
+    use super::super::gate::{BURST_DIVISOR, Budget};
     use super::*;
+    use crate::clock::Clock;
     use futures_util::FutureExt;
     use std::num::NonZeroU32;
 
@@ -235,7 +184,7 @@ mod tests {
     async fn who_comes_first_goes_at_once_and_nobody_overtakes_who_waits() {
         let clock = Clock::manual(Timestamp::from_micros(0), 1);
         let budget = Budget { max_in_flight: 3, per_second: NonZeroU32::new(10_000).expect("not 0") };
-        let (throttle, dispatcher) = turnstile(budget, clock, Arc::new(()));
+        let (throttle, dispatcher) = turnstile(Gate::new(budget, clock, Arc::new(())));
         let slot = || Box::pin(throttle.slot(Urgency::Poll));
         // The dispatcher has not run yet.
         let mut places: Vec<Slot> = (0..3).filter_map(|_| slot().now_or_never()?.ok()).collect();
@@ -255,7 +204,8 @@ mod tests {
     async fn who_goes_at_once_keeps_to_the_pace() {
         let clock = Clock::manual(Timestamp::from_micros(0), 1);
         let per_second = NonZeroU32::new(u32::from(u8::MAX)).expect("not 0");
-        let (throttle, _dispatcher) = turnstile(Budget { max_in_flight: 100, per_second }, clock, Arc::new(()));
+        let budget = Budget { max_in_flight: 100, per_second };
+        let (throttle, _dispatcher) = turnstile(Gate::new(budget, clock, Arc::new(())));
         let at_once = (0..100).filter_map(|_| throttle.slot(Urgency::Poll).now_or_never()?.ok()).collect::<Vec<_>>();
         let burst = usize::try_from(per_second.get() / BURST_DIVISOR).expect("small");
         // The machine's own clock goes on meanwhile.
