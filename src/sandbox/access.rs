@@ -5,12 +5,12 @@
 //!
 //! Before: [`crate::sandbox::model`] asks it; `routes` issues tokens. After: nothing.
 
-use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::error::{SandboxError, SandboxResult};
+use super::newest::NewestByText;
 use crate::domain::Timestamp;
 use crate::domain::names::names;
 
@@ -121,32 +121,22 @@ pub fn permit(who: Standing, act: Act) -> SandboxResult<()> {
 
 /// The access tokens that were issued and have not been forgotten.
 #[derive(Debug, Default)]
-pub struct AccessTokens {
-    by_text: HashMap<String, (Actor, Timestamp)>,
-    in_order: VecDeque<String>,
-}
+pub struct AccessTokens(NewestByText<(Actor, Timestamp)>);
 
 impl AccessTokens {
     /// Remembers a token until `now + lifetime`.
     pub fn issue(&mut self, text: String, actor: Actor, now: Timestamp, lifetime: Duration) {
-        while self.in_order.len() >= TOKENS_MAX {
-            if let Some(oldest) = self.in_order.pop_front() {
-                self.by_text.remove(&oldest);
-            }
-        }
-        self.in_order.push_back(text.clone());
-        self.by_text.insert(text, (actor, now.plus(lifetime)));
+        self.0.keep(text, (actor, now.plus(lifetime)), TOKENS_MAX);
     }
 
     /// Forgets all: every token in use is refused from now on, long before its end.
     pub fn revoke_all(&mut self) {
-        self.by_text.clear();
-        self.in_order.clear();
+        *self = Self::default();
     }
 
     /// The actor of this token; unknown and expired ones are [`SandboxError::Unauthorized`].
     pub fn actor(&self, text: &str, now: Timestamp) -> SandboxResult<Actor> {
-        match self.by_text.get(text) {
+        match self.0.get(text) {
             Some((actor, expires)) if now < *expires => Ok(*actor),
             Some(_) | None => Err(SandboxError::Unauthorized),
         }

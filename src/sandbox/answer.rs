@@ -61,9 +61,7 @@ impl SandboxAnswer {
     pub(super) fn cut_short(self) -> HttpResponse {
         let body = self.body.unwrap_or_default();
         let half = body.slice(..body.len() / 2);
-        let body = CutShort { whole: body.len(), half: Some(half), is_flushed: false };
-        let response = HttpResponse::build(code(self.status)).content_type("application/json").message_body(body);
-        response.map_or_else(|error| error.error_response(), HttpResponse::map_into_boxed_body)
+        CutShort { whole: body.len(), half: Some(half), is_flushed: false }.under(self.status)
     }
 }
 
@@ -97,24 +95,9 @@ pub(super) fn garbage() -> HttpResponse {
 
 /// No answer at all: the connection is closed before a byte of it is sent.
 pub(super) fn cut() -> HttpResponse {
-    HttpResponse::Ok().message_body(Cut).map_or_else(|error| error.error_response(), HttpResponse::map_into_boxed_body)
-}
-
-/// A body that fails when it is first asked for. The server then gives the connection up while the head still lies in
-/// its write buffer (actix-http writes the buffer only after polling the body), so the client sees a closed connection.
-struct Cut;
-
-impl MessageBody for Cut {
-    type Error = std::io::Error;
-
-    fn size(&self) -> BodySize {
-        // Promised and never sent: had the head gone out, the answer would still be incomplete.
-        BodySize::Sized(1)
-    }
-
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionAborted.into())))
-    }
+    // The body fails when it is first asked for. The server then gives the connection up while the head still lies in its write
+    // buffer (actix-http writes the buffer only after polling the body), so the client sees a closed connection.
+    CutShort { whole: 0, half: None, is_flushed: true }.under(200)
 }
 
 /// A body that fails after its first half. In between it waits once, so that the server writes what it has.
@@ -124,10 +107,18 @@ struct CutShort {
     is_flushed: bool,
 }
 
+impl CutShort {
+    fn under(self, status: u16) -> HttpResponse {
+        let response = HttpResponse::build(code(status)).content_type("application/json").message_body(self);
+        response.map_or_else(|error| error.error_response(), HttpResponse::map_into_boxed_body)
+    }
+}
+
 impl MessageBody for CutShort {
     type Error = std::io::Error;
 
     fn size(&self) -> BodySize {
+        // At least one byte is promised and never sent: had the head gone out, the answer would still be incomplete.
         BodySize::Sized(u64::try_from(self.whole).unwrap_or(u64::MAX).max(1))
     }
 

@@ -4,7 +4,7 @@
 //!
 //! Before: [`crate::sandbox::model`], [`crate::sandbox::faults`]. After: [`crate::sandbox::routes`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use super::access::AccessTokens;
 use super::answer::SandboxAnswer;
 use super::faults::Faults;
 use super::model::World;
-use super::requests::RequestLog;
+use super::newest::NewestByText;
+use super::requests::LoggedRequest;
 use super::variants::Variants;
 use crate::clock::Clock;
 
@@ -96,31 +97,9 @@ pub(super) struct State {
     pub(super) world: World,
     pub(super) tokens: AccessTokens,
     pub(super) faults: Faults,
-    pub(super) requests: RequestLog,
-    pub(super) replies: Replies,
-}
-
-/// First answers by idempotency key, for the switch that honours them.
-#[derive(Default)]
-pub(super) struct Replies {
-    by_key: HashMap<String, SandboxAnswer>,
-    in_order: VecDeque<String>,
-}
-
-impl Replies {
-    pub(super) fn get(&self, key: &str) -> Option<SandboxAnswer> {
-        self.by_key.get(key).cloned()
-    }
-
-    pub(super) fn keep(&mut self, key: String, answer: SandboxAnswer) {
-        if self.in_order.len() >= REPLIES_MAX
-            && let Some(oldest) = self.in_order.pop_front()
-        {
-            self.by_key.remove(&oldest);
-        }
-        self.in_order.push_back(key.clone());
-        self.by_key.insert(key, answer);
-    }
+    pub(super) requests: VecDeque<LoggedRequest>,
+    /// First answers by idempotency key, for the switch that honours them.
+    pub(super) replies: NewestByText<SandboxAnswer>,
 }
 
 impl std::fmt::Debug for Sandbox {
@@ -138,8 +117,8 @@ impl Sandbox {
             world: World::new(settings.account.org_id, settings.variants, seed),
             tokens: AccessTokens::default(),
             faults: Faults::default(),
-            requests: RequestLog::default(),
-            replies: Replies::default(),
+            requests: VecDeque::new(),
+            replies: NewestByText::default(),
         };
         let (account, token_lifetime) = (settings.account, settings.token_lifetime);
         Self(Arc::new(Inner { account, token_lifetime, clock, state: Mutex::new(state) }))

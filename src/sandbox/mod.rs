@@ -13,6 +13,7 @@ mod endpoint;
 mod error;
 pub mod faults;
 pub mod model;
+mod newest;
 pub mod requests;
 mod routes;
 mod variants;

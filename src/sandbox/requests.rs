@@ -4,8 +4,6 @@
 //!
 //! Before: `routes` writes and reads it. After: nothing.
 
-use std::collections::VecDeque;
-
 use serde::Serialize;
 
 use super::endpoint::Endpoint;
@@ -31,28 +29,4 @@ pub struct LoggedRequest {
     pub at: Timestamp,
     /// The fault that struck it.
     pub fault: Option<&'static str>,
-}
-
-/// The newest requests, oldest first.
-#[derive(Debug, Default)]
-pub struct RequestLog(VecDeque<LoggedRequest>);
-
-impl RequestLog {
-    /// Adds one; beyond [`REQUESTS_MAX`] the oldest goes.
-    pub fn add(&mut self, request: LoggedRequest) {
-        if self.0.len() >= REQUESTS_MAX {
-            self.0.pop_front();
-        }
-        self.0.push_back(request);
-    }
-
-    /// All that are remembered.
-    pub fn all(&self) -> &VecDeque<LoggedRequest> {
-        &self.0
-    }
-
-    /// Forgets all.
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
 }

@@ -33,16 +33,11 @@ impl World {
         home.sessions.push(id);
         let session = Session {
             id,
-            user: wanted.user_id,
+            wanted,
             authentication_url: format!("{CONNECT_URL}?onboarding_session_id={id}"),
-            success_url: wanted.success_url,
-            cancel_url: wanted.cancel_url,
             expiration_date: now.plus(Duration::from_hours(24)).to_chrono().date_naive(),
             object_id: None,
             external_metadata: Map::new(),
-            building_id: wanted.building_id,
-            price_zone_default: wanted.price_zone_default,
-            is_smart_optimization_active_default: wanted.is_smart_optimization_active_default,
         };
         Ok(self.sessions.put(id, session))
     }
@@ -51,7 +46,7 @@ impl World {
     pub fn session(&self, actor: Actor, id: Uuid) -> SandboxResult<&Session> {
         self.standing(actor)?;
         let session = self.sessions.get(id).ok_or(SandboxError::NotFound)?;
-        self.permit_home(actor, session.user, Act::ReadHome)?;
+        self.permit_home(actor, session.wanted.user_id, Act::ReadHome)?;
         Ok(session)
     }
 
@@ -69,11 +64,11 @@ impl World {
         if now.to_chrono().date_naive() > session.expiration_date {
             return Err(SandboxError::Untimely("This session has expired."));
         }
-        let user_id = session.user;
+        let user_id = session.wanted.user_id;
         let defaults = [
-            ("building_id", session.building_id.map(|id| json!(id))),
-            ("price_zone", Some(json!(session.price_zone_default))),
-            ("is_smart_optimization_active", session.is_smart_optimization_active_default.map(|on| json!(on))),
+            ("building_id", session.wanted.building_id.map(|id| json!(id))),
+            ("price_zone", Some(json!(session.wanted.price_zone_default))),
+            ("is_smart_optimization_active", session.wanted.is_smart_optimization_active_default.map(|on| json!(on))),
         ];
         for (name, value) in defaults {
             if let Some(value) = value {

@@ -43,6 +43,10 @@ impl<T> OrderedMap<T> {
         self.in_order.remove(&seq).map(|(_, thing)| thing)
     }
 
+    pub(super) fn take_all(&mut self, ids: Vec<Uuid>) {
+        ids.into_iter().for_each(|id| drop(self.take(id)));
+    }
+
     pub(super) fn len(&self) -> usize {
         self.in_order.len()
     }

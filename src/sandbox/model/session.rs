@@ -21,42 +21,37 @@ const LANGUAGES: [&str; 8] = ["sv", "de", "en", "hu", "it", "et", "pl", "ro"];
 pub struct Session {
     /// Podero's id of it.
     pub id: Uuid,
-    /// The user whose device is to be onboarded.
-    pub user: Uuid,
+    /// The request that made it.
+    #[serde(flatten)]
+    pub(super) wanted: CreateSession,
     /// The page to which the customer goes.
     pub authentication_url: String,
-    /// Page after success.
-    pub success_url: String,
-    /// Page after giving up.
-    pub cancel_url: String,
     /// The last day on which it can be used: the day after it was made (UTC; the zone is not documented).
     pub expiration_date: NaiveDate,
     /// The device that came of it.
     pub object_id: Option<Uuid>,
     /// Empty; never described.
     pub external_metadata: Map<String, Value>,
-    #[serde(skip)]
-    pub(super) building_id: Option<Uuid>,
-    #[serde(skip)]
-    pub(super) price_zone_default: String,
-    #[serde(skip)]
-    pub(super) is_smart_optimization_active_default: Option<bool>,
 }
 
-/// Body of POST `/device-onboarding`.
-#[derive(Debug, Clone, PartialEq)]
+/// Body of POST `/device-onboarding`; of it, the session shows the user and the pages.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CreateSession {
-    /// The user of the device.
+    /// The user whose device is to be onboarded.
+    #[serde(rename = "user")]
     pub user_id: Uuid,
     /// One of the price zones.
+    #[serde(skip)]
     pub price_zone_default: String,
-    /// At most 8000 characters.
+    /// Page after success: at most 8000 characters.
     pub success_url: String,
-    /// At most 8000 characters.
+    /// Page after giving up: at most 8000 characters.
     pub cancel_url: String,
     /// The choice whether the device is optimised from the start.
+    #[serde(skip)]
     pub is_smart_optimization_active_default: Option<bool>,
     /// The building where the device will stand.
+    #[serde(skip)]
     pub building_id: Option<Uuid>,
 }
 

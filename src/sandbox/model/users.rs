@@ -16,6 +16,7 @@ use super::world::{MAILBOX_MAX, USERS_MAX, World};
 use crate::domain::Timestamp;
 use crate::sandbox::access::{Act, Actor, permit};
 use crate::sandbox::error::{SandboxError, SandboxResult};
+use crate::sandbox::newest::keep_newest;
 
 impl World {
     /// All users in the order of their creation.
@@ -111,18 +112,10 @@ impl World {
         let user = self.users.take(id).expect("they were found above");
         self.unindex(&user);
         let home = self.homes.remove(&id).unwrap_or_default();
-        for building in home.buildings {
-            self.buildings.take(building);
-        }
-        for heat_pump in home.heat_pumps {
-            self.heat_pumps.take(heat_pump);
-        }
-        for session in home.sessions {
-            self.sessions.take(session);
-        }
-        for cue in home.cues {
-            self.cues.take(cue);
-        }
+        self.buildings.take_all(home.buildings);
+        self.heat_pumps.take_all(home.heat_pumps);
+        self.sessions.take_all(home.sessions);
+        self.cues.take_all(home.cues);
         self.mailbox.retain(|mail| mail.user_id != id);
         Ok(())
     }
@@ -150,12 +143,9 @@ impl World {
     }
 
     fn invite(&mut self, user: &User, now: Timestamp) {
-        if self.mailbox.len() >= MAILBOX_MAX {
-            self.mailbox.pop_front();
-        }
         let accept_token = self.fresh_token();
         let mail = Mail { to: user.email.clone(), kind: "invitation", user_id: user.id, accept_token, at: now };
-        self.mailbox.push_back(mail);
+        keep_newest(&mut self.mailbox, mail, MAILBOX_MAX);
     }
 
     fn refuse_taken(&self, of: Option<Uuid>, email: Option<&str>, external_id: Option<&str>) -> SandboxResult<()> {

@@ -70,7 +70,7 @@ fn show_state(_: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outcome {
 }
 
 fn show_requests(_: &Sandbox, state: &mut State, _: &ApiCall<'_>) -> Outcome {
-    Ok(SandboxAnswer::ok(state.requests.all()))
+    Ok(SandboxAnswer::ok(&state.requests))
 }
 
 fn forget_requests(_: &Sandbox, state: &mut State, _: &ApiCall<'_>) -> Outcome {

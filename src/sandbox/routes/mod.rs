@@ -12,16 +12,16 @@ mod token;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use actix_web::http::Method;
 use actix_web::web::{self, Bytes, PayloadConfig, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Resource, Route, rt};
 
 use super::answer::{self, RetryAfter, SandboxAnswer};
-use super::embedded::{BODY_BYTES_MAX, Sandbox, State};
+use super::embedded::{BODY_BYTES_MAX, REPLIES_MAX, Sandbox, State};
 use super::endpoint::Endpoint;
 use super::error::SandboxError;
 use super::faults::{FaultKind, Strike};
-use super::requests::LoggedRequest;
+use super::newest::keep_newest;
+use super::requests::{LoggedRequest, REQUESTS_MAX};
 use crate::domain::Timestamp;
 use crate::pump;
 use call::ApiCall;
@@ -55,69 +55,52 @@ enum Asked {
 }
 
 /// The documented paths below the API's prefix, and what each method does there.
-fn api_paths() -> [(&'static str, Vec<(Method, Endpoint)>); 12] {
-    let (get, post, put, delete) = (|| Method::GET, || Method::POST, || Method::PUT, || Method::DELETE);
-    [
-        ("/org/{org_id}/users", vec![(get(), Endpoint::ListUsers), (post(), Endpoint::CreateUser)]),
-        ("/org/{org_id}/users/by-ext-id/{external_id}", vec![(get(), Endpoint::FindUser)]),
-        (
-            "/org/{org_id}/users/{user_id}",
-            vec![(get(), Endpoint::GetUser), (put(), Endpoint::UpdateUser), (delete(), Endpoint::DeleteUser)],
-        ),
-        (
-            "/org/{org_id}/users/{user_id}/buildings",
-            vec![(get(), Endpoint::ListBuildings), (post(), Endpoint::CreateBuilding)],
-        ),
-        (
-            "/org/{org_id}/users/{user_id}/buildings/{building_id}",
-            vec![
-                (get(), Endpoint::GetBuilding),
-                (put(), Endpoint::UpdateBuilding),
-                (delete(), Endpoint::DeleteBuilding),
-            ],
-        ),
-        (
-            "/org/{org_id}/users/{user_id}/heat-pumps",
-            vec![(get(), Endpoint::ListHeatPumps), (post(), Endpoint::CreateHeatPump)],
-        ),
-        (
-            "/org/{org_id}/users/{user_id}/heat-pumps/{heat_pump_id}",
-            vec![
-                (get(), Endpoint::GetHeatPump),
-                (put(), Endpoint::UpdateHeatPump),
-                (delete(), Endpoint::DeleteHeatPump),
-            ],
-        ),
-        ("/org/{org_id}/users/{user_id}/heat-pumps/{heat_pump_id}/auth_session", vec![(post(), Endpoint::AuthSession)]),
-        ("/device-onboarding", vec![(post(), Endpoint::CreateOnboardingSession)]),
-        ("/device-onboarding/{session_id}", vec![(get(), Endpoint::GetOnboardingSession)]),
-        ("/cues/{cue_id}/resolve", vec![(post(), Endpoint::ResolveCue)]),
-        ("/cues/{cue_id}/state", vec![(post(), Endpoint::ReportCue)]),
-    ]
-}
+#[rustfmt::skip]
+const API_PATHS: [(&str, &[(fn() -> Route, Endpoint)]); 13] = [
+    ("/org/{org_id}/users", &[(web::get, Endpoint::ListUsers), (web::post, Endpoint::CreateUser)]),
+    ("/org/{org_id}/users/by-ext-id/{external_id}", &[(web::get, Endpoint::FindUser)]),
+    (
+        "/org/{org_id}/users/{user_id}",
+        &[(web::get, Endpoint::GetUser), (web::put, Endpoint::UpdateUser), (web::delete, Endpoint::DeleteUser)],
+    ),
+    (
+        "/org/{org_id}/users/{user_id}/buildings",
+        &[(web::get, Endpoint::ListBuildings), (web::post, Endpoint::CreateBuilding)],
+    ),
+    (
+        "/org/{org_id}/users/{user_id}/buildings/{building_id}",
+        &[(web::get, Endpoint::GetBuilding), (web::put, Endpoint::UpdateBuilding), (web::delete, Endpoint::DeleteBuilding)],
+    ),
+    (
+        "/org/{org_id}/users/{user_id}/heat-pumps",
+        &[(web::get, Endpoint::ListHeatPumps), (web::post, Endpoint::CreateHeatPump)],
+    ),
+    (
+        "/org/{org_id}/users/{user_id}/heat-pumps/{heat_pump_id}",
+        &[(web::get, Endpoint::GetHeatPump), (web::put, Endpoint::UpdateHeatPump), (web::delete, Endpoint::DeleteHeatPump)],
+    ),
+    ("/org/{org_id}/users/{user_id}/heat-pumps/{heat_pump_id}/auth_session", &[(web::post, Endpoint::AuthSession)]),
+    ("/device-onboarding", &[(web::post, Endpoint::CreateOnboardingSession)]),
+    ("/device-onboarding/{session_id}", &[(web::get, Endpoint::GetOnboardingSession)]),
+    ("/cues/{cue_id}/resolve", &[(web::post, Endpoint::ResolveCue)]),
+    ("/cues/{cue_id}/state", &[(web::post, Endpoint::ReportCue)]),
+    ("/cues/{cue_id}/information/resolve", &[(web::post, Endpoint::ReadCue)]),
+];
 
 fn mount(sandbox: &Sandbox, cfg: &mut ServiceConfig) {
-    let token = web::resource(["/oauth2/token/", "/oauth2/token"])
-        .app_data(PayloadConfig::new(BODY_BYTES_MAX))
-        .route(asked(sandbox, web::post(), Asked::Known(Endpoint::Token)))
-        .default_service(asked(sandbox, web::route(), Asked::NoSuchMethod));
+    let token = web::resource(["/oauth2/token/", "/oauth2/token"]).app_data(PayloadConfig::new(BODY_BYTES_MAX));
+    let token = with_routes(sandbox, token, &[(web::post, Endpoint::Token)]);
     let mut api = web::scope("/api/partners/v2.0").app_data(PayloadConfig::new(BODY_BYTES_MAX));
-    for (path, operations) in api_paths() {
-        api = api.service(resource(sandbox, path, operations));
+    for (path, operations) in API_PATHS {
+        api = api.service(with_routes(sandbox, web::resource(path), operations));
     }
-    let read_cue = vec![(Method::POST, Endpoint::ReadCue)];
-    let api = api.service(resource(sandbox, "/cues/{cue_id}/information/resolve", read_cue)).default_service(asked(
-        sandbox,
-        web::route(),
-        Asked::NoSuchPath,
-    ));
+    let api = api.default_service(asked(sandbox, web::route(), Asked::NoSuchPath));
     cfg.service(token).service(api).service(control::scope(sandbox));
 }
 
-fn resource(sandbox: &Sandbox, path: &str, operations: Vec<(Method, Endpoint)>) -> Resource {
-    let mut resource = web::resource(path);
+fn with_routes(sandbox: &Sandbox, mut resource: Resource, operations: &[(fn() -> Route, Endpoint)]) -> Resource {
     for (method, operation) in operations {
-        resource = resource.route(asked(sandbox, web::method(method), Asked::Known(operation)));
+        resource = resource.route(asked(sandbox, method(), Asked::Known(*operation)));
     }
     resource.default_service(asked(sandbox, web::route(), Asked::NoSuchMethod))
 }
@@ -150,20 +133,11 @@ async fn exchange(sandbox: &Sandbox, asked: Asked, request: &HttpRequest, body: 
     let call = ApiCall::new(request, body, sandbox.clock().now());
     let answer = {
         let mut state = sandbox.lock();
-        let answer = match strike.map(|strike| strike.kind) {
-            Some(FaultKind::Status | FaultKind::DropBefore) => None,
-            None
-            | Some(
-                FaultKind::Latency
-                | FaultKind::Slow
-                | FaultKind::DropAfter
-                | FaultKind::Garbage
-                | FaultKind::Half
-                | FaultKind::Cut,
-            ) => Some(perform(sandbox, &mut state, asked, &call)),
-        };
+        let is_kept_from_acting =
+            strike.is_some_and(|strike| matches!(strike.kind, FaultKind::Status | FaultKind::DropBefore));
+        let answer = (!is_kept_from_acting).then(|| perform(sandbox, &mut state, asked, &call));
         let status = status_on_the_wire(strike, answer.as_ref());
-        state.requests.add(LoggedRequest {
+        let logged = LoggedRequest {
             operation,
             method: request.method().to_string(),
             path: request.path().to_owned(),
@@ -171,7 +145,8 @@ async fn exchange(sandbox: &Sandbox, asked: Asked, request: &HttpRequest, body: 
             idempotency_key: call.header("idempotency-key").map(str::to_owned),
             at: call.now,
             fault: strike.map(|strike| strike.kind.name()),
-        });
+        };
+        keep_newest(&mut state.requests, logged, REQUESTS_MAX);
         answer
     };
     if let (Some(strike), None) = (strike, acts_late) {
@@ -224,12 +199,12 @@ fn perform(sandbox: &Sandbox, state: &mut State, asked: Asked, call: &ApiCall<'_
         .filter(|_| operation.creates() && state.world.variants.honour_idempotency_keys)
         .map(|key| format!("{} {key}", call.path()));
     if let Some(known) = key.as_ref().and_then(|key| state.replies.get(key)) {
-        return known;
+        return known.clone();
     }
     match api::act(state, operation, call) {
         Ok(answer) => {
             if let Some(key) = key {
-                state.replies.keep(key, answer.clone());
+                state.replies.keep(key, answer.clone(), REPLIES_MAX);
             }
             answer
         }
