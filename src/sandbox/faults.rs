@@ -108,6 +108,11 @@ impl FaultRule {
         }
     }
 
+    /// Delay of the answer (or of the cut), or of the act.
+    pub fn delay(&self) -> Duration {
+        Duration::from_millis(self.latency_ms.unwrap_or(0))
+    }
+
     fn concerns(&self, operation: Option<Endpoint>, mentions: &impl Fn(&str) -> bool) -> bool {
         let is_in_scope = match self.operation {
             FaultScope::One(one) => operation == Some(one),
@@ -127,21 +132,6 @@ pub struct OrderedFault {
     /// The rule, `times` counting down.
     #[serde(flatten)]
     pub rule: FaultRule,
-}
-
-/// A fault that strikes one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Strike {
-    /// Effect on the call.
-    pub kind: FaultKind,
-    /// The answer's status, for [`FaultKind::Status`].
-    pub status: u16,
-    /// The answer's `Retry-After`, for [`FaultKind::Status`].
-    pub retry_after: Option<u64>,
-    /// True if `Retry-After` is written as a date.
-    pub retry_after_date: bool,
-    /// The delay of the answer (or of the cut).
-    pub delay: Duration,
 }
 
 /// The rules in force, oldest first.
@@ -175,26 +165,20 @@ impl Faults {
         self.rules.clear();
     }
 
-    /// The fault that strikes a call: of the oldest rule that concerns it and is drawn. `mentions` says whether the call's path
+    /// The rule that strikes a call: the oldest that concerns it and is drawn. `mentions` says whether the call's path
     /// or body contains a text, `dice` gives values in `[0, 1)`.
     pub fn strike(
         &mut self,
         operation: Option<Endpoint>,
         mentions: impl Fn(&str) -> bool,
         mut dice: impl FnMut() -> f64,
-    ) -> Option<Strike> {
+    ) -> Option<FaultRule> {
         let at = self.rules.iter().position(|OrderedFault { rule, .. }| {
             rule.concerns(operation, &mentions) && rule.probability.is_none_or(|probability| dice() < probability)
         })?;
         self.rules[at].struck += 1;
         let rule = &mut self.rules[at].rule;
-        let strike = Strike {
-            kind: rule.kind,
-            status: rule.status.unwrap_or(500),
-            retry_after: rule.retry_after,
-            retry_after_date: rule.retry_after_date,
-            delay: Duration::from_millis(rule.latency_ms.unwrap_or(0)),
-        };
+        let strike = rule.clone();
         if let Some(times) = &mut rule.times {
             *times -= 1;
             if *times == 0 {
@@ -225,7 +209,7 @@ mod tests {
         assert_eq!(faults.strike(Some(Endpoint::GetUser), |_| false, || 0.0), None);
         for _ in 0..2 {
             let strike = faults.strike(Some(Endpoint::CreateUser), |_| false, || 0.0).expect("it strikes");
-            assert_eq!((strike.kind, strike.status), (FaultKind::Status, 503));
+            assert_eq!((strike.kind, strike.status), (FaultKind::Status, Some(503)));
         }
         assert_eq!(faults.strike(Some(Endpoint::CreateUser), |_| false, || 0.0), None);
         assert_eq!(faults.rules(), []);

@@ -19,7 +19,7 @@ use super::answer::{self, RetryAfter, SandboxAnswer};
 use super::embedded::{BODY_BYTES_MAX, REPLIES_MAX, Sandbox, State};
 use super::endpoint::Endpoint;
 use super::error::SandboxError;
-use super::faults::{FaultKind, Strike};
+use super::faults::{FaultKind, FaultRule};
 use super::newest::keep_newest;
 use super::requests::{LoggedRequest, REQUESTS_MAX};
 use crate::domain::Timestamp;
@@ -54,9 +54,12 @@ enum Asked {
     NoSuchMethod,
 }
 
-/// The documented paths below the API's prefix, and what each method does there.
+/// What each method does on a path.
+type Methods = [(fn() -> Route, Endpoint)];
+
+/// The documented paths below the API's prefix.
 #[rustfmt::skip]
-const API_PATHS: [(&str, &[(fn() -> Route, Endpoint)]); 13] = [
+const API_PATHS: [(&str, &Methods); 13] = [
     ("/org/{org_id}/users", &[(web::get, Endpoint::ListUsers), (web::post, Endpoint::CreateUser)]),
     ("/org/{org_id}/users/by-ext-id/{external_id}", &[(web::get, Endpoint::FindUser)]),
     (
@@ -91,15 +94,15 @@ fn mount(sandbox: &Sandbox, cfg: &mut ServiceConfig) {
     let token = web::resource(["/oauth2/token/", "/oauth2/token"]).app_data(PayloadConfig::new(BODY_BYTES_MAX));
     let token = with_routes(sandbox, token, &[(web::post, Endpoint::Token)]);
     let mut api = web::scope("/api/partners/v2.0").app_data(PayloadConfig::new(BODY_BYTES_MAX));
-    for (path, operations) in API_PATHS {
-        api = api.service(with_routes(sandbox, web::resource(path), operations));
+    for (path, methods) in API_PATHS {
+        api = api.service(with_routes(sandbox, web::resource(path), methods));
     }
     let api = api.default_service(asked(sandbox, web::route(), Asked::NoSuchPath));
     cfg.service(token).service(api).service(control::scope(sandbox));
 }
 
-fn with_routes(sandbox: &Sandbox, mut resource: Resource, operations: &[(fn() -> Route, Endpoint)]) -> Resource {
-    for (method, operation) in operations {
+fn with_routes(sandbox: &Sandbox, mut resource: Resource, methods: &Methods) -> Resource {
+    for (method, operation) in methods {
         resource = resource.route(asked(sandbox, method(), Asked::Known(*operation)));
     }
     resource.default_service(asked(sandbox, web::route(), Asked::NoSuchMethod))
@@ -126,17 +129,18 @@ async fn exchange(sandbox: &Sandbox, asked: Asked, request: &HttpRequest, body: 
     let mentions =
         |text: &str| request.path().contains(text) || body.windows(text.len()).any(|part| part == text.as_bytes());
     let strike = sandbox.lock().faults.strike(operation, mentions, || sandbox.clock().jitter());
-    let acts_late = strike.filter(|strike| strike.kind == FaultKind::Slow);
-    if let Some(strike) = acts_late {
-        wait(strike.delay).await;
+    let kind = strike.as_ref().map(|rule| rule.kind);
+    let delay = strike.as_ref().map_or(Duration::ZERO, FaultRule::delay);
+    let acts_late = kind == Some(FaultKind::Slow);
+    if acts_late {
+        wait(delay).await;
     }
     let call = ApiCall::new(request, body, sandbox.clock().now());
     let answer = {
         let mut state = sandbox.lock();
-        let is_kept_from_acting =
-            strike.is_some_and(|strike| matches!(strike.kind, FaultKind::Status | FaultKind::DropBefore));
+        let is_kept_from_acting = matches!(kind, Some(FaultKind::Status | FaultKind::DropBefore));
         let answer = (!is_kept_from_acting).then(|| perform(sandbox, &mut state, asked, &call));
-        let status = status_on_the_wire(strike, answer.as_ref());
+        let status = status_on_the_wire(strike.as_ref(), answer.as_ref());
         let logged = LoggedRequest {
             operation,
             method: request.method().to_string(),
@@ -144,36 +148,39 @@ async fn exchange(sandbox: &Sandbox, asked: Asked, request: &HttpRequest, body: 
             status,
             idempotency_key: call.header("idempotency-key").map(str::to_owned),
             at: call.now,
-            fault: strike.map(|strike| strike.kind.name()),
+            fault: kind.map(FaultKind::name),
         };
         keep_newest(&mut state.requests, logged, REQUESTS_MAX);
         answer
     };
-    if let (Some(strike), None) = (strike, acts_late) {
-        wait(strike.delay).await;
+    if !acts_late {
+        wait(delay).await;
     }
-    match (strike, answer) {
-        (Some(Strike { kind: FaultKind::DropBefore | FaultKind::DropAfter, .. }), _) => answer::cut(),
-        (Some(Strike { kind: FaultKind::Garbage, .. }), _) => answer::garbage(),
-        (Some(Strike { kind: FaultKind::Half, .. }), Some(answer)) => answer.half(),
-        (Some(Strike { kind: FaultKind::Cut, .. }), Some(answer)) => answer.cut_short(),
-        (Some(strike), None) => answer::refused(strike.status, retry_after(&strike, sandbox.clock().now())),
+    match (kind, answer) {
+        (Some(FaultKind::DropBefore | FaultKind::DropAfter), _) => answer::cut(),
+        (Some(FaultKind::Garbage), _) => answer::garbage(),
+        (Some(FaultKind::Half), Some(answer)) => answer.half(),
+        (Some(FaultKind::Cut), Some(answer)) => answer.cut_short(),
         (_, Some(answer)) => answer.into_response(),
-        (None, None) => unreachable!("only a strike keeps the model from answering"),
+        (_, None) => {
+            let rule = strike.expect("only a strike keeps the model from answering");
+            let status = rule.status.expect("a rule that answers a status has one");
+            answer::refused(status, retry_after(&rule, sandbox.clock().now()))
+        }
     }
 }
 
-fn status_on_the_wire(strike: Option<Strike>, answer: Option<&SandboxAnswer>) -> Option<u16> {
-    match strike.map(|strike| (strike.kind, strike.status)) {
+fn status_on_the_wire(strike: Option<&FaultRule>, answer: Option<&SandboxAnswer>) -> Option<u16> {
+    match strike.map(|rule| (rule.kind, rule.status)) {
         Some((FaultKind::DropBefore | FaultKind::DropAfter, _)) => None,
         Some((FaultKind::Garbage | FaultKind::Half, _)) => Some(200),
-        Some((FaultKind::Status, status)) => Some(status),
+        Some((FaultKind::Status, status)) => status,
         Some((FaultKind::Latency | FaultKind::Slow | FaultKind::Cut, _)) | None => answer.map(|answer| answer.status),
     }
 }
 
 /// `Retry-After` of a strike that has one.
-fn retry_after(strike: &Strike, now: Timestamp) -> Option<RetryAfter> {
+fn retry_after(strike: &FaultRule, now: Timestamp) -> Option<RetryAfter> {
     let seconds = strike.retry_after?;
     // A date has whole seconds; rounded up, no client comes too early.
     let at = now.plus(Duration::from_secs(seconds)).plus(Duration::from_micros(999_999));
