@@ -170,8 +170,8 @@ impl Desk {
         let kinds: BTreeMap<String, u64> = kinds.into_iter().collect();
         let kinds = serde_json::to_string(&kinds).expect("names and numbers are serialisable");
         let RetryOrder { reason, per_second, approve, until } = order;
-        let sql = "INSERT INTO bulk_retries (id, reason, per_second, ordered_at, total, retried, place, due_at, state, approve, types) \
-             VALUES ($1, $2, $3, $4, $5, 0, '', $4, 'running', $6, $7) ON CONFLICT DO NOTHING";
+        let sql = "INSERT INTO bulk_retries (id, reason, per_second, ordered_at, total, retried, place, due_at, state, \
+             approve, types) VALUES ($1, $2, $3, $4, $5, 0, '', $4, 'running', $6, $7) ON CONFLICT DO NOTHING";
         let order =
             query(sql).with((id.clone(), reason, per_second.clamp(1, PER_SECOND_MAX), until, total, approve, kinds));
         if self.change(order).await? == 1 {
@@ -180,11 +180,13 @@ impl Desk {
         }
         Ok(self.bulk_retries().await?.into_iter().find(BulkRetry::is_running).map(Ordered::Occupied))
     }
+
     async fn has_pending_above(&self, bound: u64) -> Result<bool, Error> {
         let above =
             query(ours(format!("SELECT 1 FROM events WHERE {UNSETTLED} AND state = 'pending' LIMIT 1 OFFSET $1")));
         Ok(above.bind(bound).finds(&self.readers).await?)
     }
+
     /// Stops a bulk retry; the events that it has retried stay retried. A retry that has ended keeps its state. `None`: no retry
     /// has this id.
     pub async fn stop_retry(&self, id: &str) -> Result<Option<BulkRetry>, Error> {
@@ -193,6 +195,7 @@ impl Desk {
         self.change(stop.with((id.to_owned(), self.clock.now()))).await?;
         self.bulk_retry(id).await
     }
+
     /// Retries the due events of the running bulk retry, for all replicas: the replica that steps advances the one row. It waits
     /// while more than half of `backlog_max` events are pending: the other half is for new ones.
     pub async fn retry_step(&self, backlog_max: u64) -> Result<Stepped, Error> {
@@ -207,6 +210,7 @@ impl Desk {
         self.write(StepOn { now: self.clock.now() }).await
     }
 }
+
 /// An order: the events to be retried, and the pace.
 #[derive(Clone, Copy)]
 struct RetryOrder {
@@ -216,27 +220,32 @@ struct RetryOrder {
     /// The limit of the time of parking: later ones are left out.
     until: Timestamp,
 }
+
 struct StepOn {
     now: Timestamp,
 }
+
 row! {
-/// The row of the running bulk retry, held until the transaction ends.
-struct Running {
-id: String = "id",
-reason: Option<String> = "reason",
-per_second: i64 = "per_second",
-ordered_at: Timestamp = "ordered_at",
-/// The last event that the retry has passed.
-cursor: String = "place",
-due_at: Timestamp = "due_at",
-approve: bool = "approve",
+    /// The row of the running bulk retry, held until the transaction ends.
+    struct Running {
+        id: String = "id",
+        reason: Option<String> = "reason",
+        per_second: i64 = "per_second",
+        ordered_at: Timestamp = "ordered_at",
+        /// The last event that the retry has passed.
+        cursor: String = "place",
+        due_at: Timestamp = "due_at",
+        approve: bool = "approve",
+    }
 }
-}
+
 impl Write for StepOn {
     type Output = Stepped;
+
     fn weight(&self) -> usize {
         STEP_MAX
     }
+
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Stepped, DbFault> {
         let Some(running) = self.take(tx).await? else { return Ok(Stepped::Nothing) };
         let now = self.now.micros();

@@ -153,16 +153,12 @@ impl Write for Erase {
         }
         let erased_at = self.until(tx).await?;
         // A claim that has begun since keeps its lane.
-        let lane = query("DELETE FROM lanes WHERE lane = $1 AND claimed = 0").bind(&self.customer);
-        lane.execute(&mut *tx).await?;
+        self.delete(tx, "DELETE FROM lanes WHERE lane = $1 AND claimed = 0").await?;
         let left = query("SELECT lane FROM lanes WHERE lane = $1").bind(&self.customer);
         if left.finds(&mut *tx).await? {
             return Ok(Err(InTheWay { is_claimed: true, ..found }));
         }
-        query("DELETE FROM calls WHERE event_id IN (SELECT id FROM events WHERE lane = $1)")
-            .bind(&self.customer)
-            .execute(&mut *tx)
-            .await?;
+        self.delete(tx, "DELETE FROM calls WHERE event_id IN (SELECT id FROM events WHERE lane = $1)").await?;
         let events = self.delete(tx, "DELETE FROM events WHERE lane = $1").await?;
         let notices = self.delete(tx, "DELETE FROM notices WHERE customer = $1").await?;
         let heat_pumps = self.delete(tx, "DELETE FROM pumps WHERE customer = $1").await?;
@@ -278,11 +274,10 @@ impl Erase {
             let sql = "UPDATE events SET origin = $2, origin_id = $3, digest = $4, raw = '', raw_encoding = 'utf8', envelope = NULL, \
                  state = CASE WHEN state = 'parked' OR state = 'pending' THEN 'skipped' ELSE state END, settled_at = $5 \
                  WHERE id = $1";
-            let updated = query(sql)
+            emptied += query(sql)
                 .with((*id, ERASED, self.key.identity(&origin, &origin_id), self.key.digest(&digest), self.now))
                 .execute(&mut *tx)
                 .await?;
-            emptied += updated;
         }
         Ok(emptied)
     }

@@ -22,7 +22,7 @@ use super::leases::{InMemoryLeases, LeaseGuard};
 use super::memory::{ActiveCount, Company, Uncounted};
 use super::moments::{Ceilings, KnownCeilings};
 use super::tombstones::TombstoneKey;
-use super::transaction::{Statement, Write};
+use super::transaction::{Statements, Write};
 use super::writer::{Pending, QUEUE_BYTES_MAX};
 use crate::clock::Clock;
 use crate::domain::event::EventKind;
@@ -176,7 +176,12 @@ impl Desk {
 
     /// Runs a write of one statement. Returns the number of rows that it changed.
     pub(super) async fn change(&self, statement: Query<'static>) -> Result<u64, Error> {
-        self.write(Statement(statement)).await
+        self.change_some(statement, 1).await
+    }
+
+    /// Runs a write of one statement that changes some rows, at most `rows` or about as many. Returns their number.
+    pub(super) async fn change_some(&self, statement: Query<'static>, rows: usize) -> Result<u64, Error> {
+        self.write(Statements { all: vec![statement], weight: rows }).await
     }
 
     /// Refuses an arrival at once, instead of after its sender's own deadline, while the store takes no writes. A command waits:

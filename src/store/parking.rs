@@ -173,7 +173,12 @@ impl Desk {
         if ahead.bind(latest).fetch_one::<u64>(&self.readers).await? == 0 {
             return Ok(());
         }
-        while self.write(DateBack { now, latest }).await? {}
+        let date_back = query(
+            "UPDATE events SET settled_at = $1 WHERE id IN \
+             (SELECT id FROM events WHERE state = 'parked' AND settled_at > $2 ORDER BY id LIMIT $3)",
+        );
+        let date_back = date_back.with((now, latest, STEP_MAX));
+        while self.change_some(date_back.clone(), STEP_MAX).await? > 0 {}
         Ok(())
     }
 
@@ -181,10 +186,18 @@ impl Desk {
     /// everything: to refuse the approval is to skip. Returns their number. If stopped in the middle, it has skipped some.
     pub async fn skip_unreadable(&self, reason: Option<Reason>) -> Result<u64, Error> {
         self.date_back_parked().await?;
-        let now = self.clock.now();
+        let name = |reason: Option<Reason>| reason.map_or("", Reason::name);
+        let refused = reason.filter(|reason| reason.is_approvable());
+        let skip = ours(format!(
+            "UPDATE events SET state = 'skipped', settled_at = $2 WHERE state = 'parked' AND id IN \
+             (SELECT id FROM events WHERE state = 'parked' AND (lane IS NULL OR reason = $4) AND {of_reason} AND settled_at <= $2 \
+             ORDER BY id LIMIT $3)",
+            of_reason = of_reason(reason.is_some()),
+        ));
+        let skip = query(skip).with((name(reason), self.clock.now(), STEP_MAX, name(refused)));
         let mut skipped = 0;
         loop {
-            let some = self.write(SkipSome { reason, now }).await?;
+            let some = self.change_some(skip.clone(), STEP_MAX).await?;
             skipped += some;
             if some == 0 {
                 return Ok(skipped);
@@ -272,28 +285,6 @@ impl Unpark {
     }
 }
 
-struct DateBack {
-    now: Timestamp,
-    latest: Timestamp,
-}
-
-impl Write for DateBack {
-    type Output = bool;
-
-    fn weight(&self) -> usize {
-        STEP_MAX
-    }
-
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
-        let date_back = query(
-            "UPDATE events SET settled_at = $1 WHERE id IN \
-             (SELECT id FROM events WHERE state = 'parked' AND settled_at > $2 ORDER BY id LIMIT $3)",
-        );
-        let date_back = date_back.with((self.now, self.latest, STEP_MAX));
-        Ok(date_back.execute(tx).await? > 0)
-    }
-}
-
 /// Puts one parked event back into its lane. Returns its kind, or `None` if it is not parked. With `approve` it also returns
 /// `None` for a reason that no approval overrides.
 pub(super) async fn retry(
@@ -334,30 +325,4 @@ async fn put_back(
         ready_lane(tx, &lane, LaneUrgency::Live, now).await?;
     }
     Ok(Some(kind))
-}
-
-struct SkipSome {
-    reason: Option<Reason>,
-    now: Timestamp,
-}
-
-impl Write for SkipSome {
-    type Output = u64;
-
-    fn weight(&self) -> usize {
-        STEP_MAX
-    }
-
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<u64, DbFault> {
-        let name = |reason: Option<Reason>| reason.map_or("", Reason::name);
-        let refused = self.reason.filter(|reason| reason.is_approvable());
-        let skip = ours(format!(
-            "UPDATE events SET state = 'skipped', settled_at = $2 WHERE state = 'parked' AND id IN \
-             (SELECT id FROM events WHERE state = 'parked' AND (lane IS NULL OR reason = $4) AND {of_reason} AND settled_at <= $2 \
-             ORDER BY id LIMIT $3)",
-            of_reason = of_reason(self.reason.is_some()),
-        ));
-        let skip = query(skip).with((name(self.reason), self.now, STEP_MAX, name(refused)));
-        skip.execute(tx).await
-    }
 }

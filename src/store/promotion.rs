@@ -14,7 +14,7 @@ use super::event_rows::UNSETTLED;
 use super::handle::Store;
 use super::lanes::{LaneUrgency, ready_lane};
 use super::moments::{Ceilings, Reach};
-use super::transaction::{Transaction, Write};
+use super::transaction::{Statements, Transaction, Write};
 use crate::domain::{EventId, Timestamp};
 
 /// Limit of the events that become due in one step; the rest follow at the next step.
@@ -105,28 +105,14 @@ impl Store {
         );
         let ids: Vec<EventId> = wrong.with((latest, PURGES_AT_ONCE)).fetch_all(&self.readers).await?;
         let may_be_more = ids.len() == PURGES_AT_ONCE;
-        if !ids.is_empty() {
-            self.write(DatePurges { ids, now, latest }).await?;
-        }
-        Ok(may_be_more)
-    }
-}
-
-struct DatePurges {
-    ids: Vec<EventId>,
-    now: Timestamp,
-    latest: Timestamp,
-}
-
-impl Write for DatePurges {
-    type Output = ();
-
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
-        for id in &self.ids {
+        let date = |id| {
             let sql = "UPDATE events SET due_at = CASE WHEN received_at > $2 THEN $3 + (time - received_at) ELSE time END \
                  WHERE id = $1 AND state = 'scheduled'";
-            query(sql).with((*id, self.latest, self.now)).execute(&mut *tx).await?;
+            query(sql).with((id, latest, now))
+        };
+        if !ids.is_empty() {
+            self.write(Statements { weight: ids.len(), all: ids.into_iter().map(date).collect() }).await?;
         }
-        Ok(())
+        Ok(may_be_more)
     }
 }

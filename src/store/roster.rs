@@ -10,7 +10,7 @@ use super::db::{DbFault, query};
 use super::error::Error;
 use super::handle::Store;
 use super::pumps::seen_by;
-use super::transaction::{Transaction, Write};
+use super::transaction::{Statements, Transaction, Write};
 use crate::domain::Timestamp;
 use crate::domain::alert::{PumpRecord, Shrunk};
 
@@ -57,8 +57,15 @@ impl Store {
     /// are polled. Returns the records of the heat pumps of users who are not watched; each next list returns them again until
     /// they are retired.
     pub async fn keep_roster(&self, roster: Roster) -> Result<Kept, Error> {
+        let keep = |member: &Member| {
+            let sql = "INSERT INTO watched (user_id, customer, due_at, since, roster, region) VALUES ($1, $2, $3, $4, $4, $5) \
+                 ON CONFLICT (user_id) DO UPDATE SET customer = $2, roster = $4, region = $5, missed_lists = 0, \
+                 missed_at = NULL";
+            let Member { user, customer, region, first_due } = member.clone();
+            query(sql).with((user, customer, first_due, roster.asked_at, region))
+        };
         for chunk in roster.members.chunks(CHUNK) {
-            self.write(KeepMembers { members: chunk.to_vec(), roster: roster.asked_at }).await?;
+            self.write(Statements { all: chunk.iter().map(keep).collect(), weight: chunk.len() }).await?;
         }
         let miss = MissOthers {
             asked_at: roster.asked_at,
@@ -71,32 +78,6 @@ impl Store {
         let orphans: Vec<String> = query(sql).fetch_all(&self.readers).await?;
         let now = self.clock.now();
         Ok(Kept { orphans: seen_by(now, &orphans), doubted })
-    }
-}
-
-struct KeepMembers {
-    members: Vec<Member>,
-    roster: Timestamp,
-}
-
-impl Write for KeepMembers {
-    type Output = ();
-
-    fn weight(&self) -> usize {
-        self.members.len()
-    }
-
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
-        for member in &self.members {
-            let sql = "INSERT INTO watched (user_id, customer, due_at, since, roster, region) VALUES ($1, $2, $3, $4, $4, $5) \
-                 ON CONFLICT (user_id) DO UPDATE SET customer = $2, roster = $4, region = $5, missed_lists = 0, \
-                 missed_at = NULL";
-            query(sql)
-                .with((member.user, &member.customer, member.first_due, self.roster, &member.region))
-                .execute(&mut *tx)
-                .await?;
-        }
-        Ok(())
     }
 }
 

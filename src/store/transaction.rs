@@ -57,13 +57,25 @@ pub(super) trait Write: Send + Sync + 'static {
     fn run(&self, tx: &mut Transaction<'_>) -> impl Future<Output = Result<Self::Output, DbFault>> + Send;
 }
 
-/// A single statement that returns the number of rows it changed.
-pub(super) struct Statement(pub(super) Query<'static>);
+/// Statements that are made together. Returns the number of rows that they changed.
+pub(super) struct Statements {
+    pub(super) all: Vec<Query<'static>>,
+    /// The approximate number of rows that they change.
+    pub(super) weight: usize,
+}
 
-impl Write for Statement {
+impl Write for Statements {
     type Output = u64;
 
+    fn weight(&self) -> usize {
+        self.weight
+    }
+
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<u64, DbFault> {
-        self.0.clone().execute(tx).await
+        let mut changed = 0;
+        for statement in &self.all {
+            changed += statement.clone().execute(&mut *tx).await?;
+        }
+        Ok(changed)
     }
 }

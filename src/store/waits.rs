@@ -138,9 +138,7 @@ row! {
         first: Option<EventId> = "(SELECT h.id FROM events AS h WHERE h.lane = e.lane AND h.state = 'pending' ORDER BY h.time, h.id LIMIT 1)",
         begun: Option<EventId> = "(SELECT b.id FROM events AS b WHERE b.id = l.begun AND b.state = 'pending')",
         operation: Option<String> = "(SELECT operation FROM calls WHERE event_id = e.id ORDER BY calls.id DESC LIMIT 1)",
-        lane_claimed: Option<bool> = "l.claimed",
-        lane_begun: Option<EventId> = "l.begun",
-        lane_ready_at: Option<Timestamp> = "l.ready_at",
+        hold: LaneHold = "COALESCE(l.claimed, 0), l.begun, l.ready_at",
     }
 }
 
@@ -204,12 +202,7 @@ impl StoreView {
 impl Around {
     fn event_of(&self, row: OpenRow) -> OpenEvent {
         let OpenRow { id, state, due_at, .. } = row;
-        let hold = LaneHold {
-            is_claimed: row.lane_claimed.unwrap_or(false),
-            begun: row.lane_begun,
-            lease_until: row.lane_ready_at,
-        };
-        let is_at_work = hold.is_at_work_on(id, self.now, self.ceilings);
+        let is_at_work = row.hold.is_at_work_on(id, self.now, self.ceilings);
         let behind = row.begun.or(row.first).filter(|head| *head != id && state == EventState::Pending);
         let is_later = !due_at.has_come(self.now, self.ceilings.work.max(self.pause()));
         let waits_for = match state {
