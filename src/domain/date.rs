@@ -7,13 +7,12 @@
 //!
 //! Before: nothing. After: [`crate::inbound`], [`crate::podero`].
 
-use std::fmt;
-
 use jiff::civil::{self, DateTime};
 use jiff::fmt::strtime;
 use jiff::tz::{Offset, TimeZone};
 
 use super::Timestamp;
+use super::names::names;
 use super::text::trim;
 
 /// Lower bound of every moment, exclusive: 2000-01-02. Earlier ones stand for "not set" (year 1, 1899-12-30, 1900-01-01,
@@ -30,63 +29,21 @@ const CHARS_MAX: usize = 80;
 /// spreadsheets.
 const SECONDS_DIGITS_MIN: usize = 9;
 
-/// The fault of a text that is no possible date. The message names the shape, never the text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each says itself in words below")]
-pub enum Fault {
-    TwoDigitYear,
-    SmallNumber,
-    OddNumber,
-    LostDigits,
-    TooEarly,
-    TooLate,
-    NoOffset,
-    DayOrMonth,
-    NoSuchMoment,
-    Number,
-    Unknown,
-}
-
-impl Fault {
-    /// Every fault.
-    pub const ALL: [Self; 11] = [
-        Self::TwoDigitYear,
-        Self::SmallNumber,
-        Self::OddNumber,
-        Self::LostDigits,
-        Self::TooEarly,
-        Self::TooLate,
-        Self::NoOffset,
-        Self::DayOrMonth,
-        Self::NoSuchMoment,
-        Self::Number,
-        Self::Unknown,
-    ];
-
-    /// The fault, described by the shape of the text.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::TwoDigitYear => "a year of two digits; a year has four",
-            Self::SmallNumber => "a number below 10^8: an Excel date? Write it as a date",
-            Self::OddNumber => {
-                "a number that is neither a date of 8 or 14 digits nor seconds, milliseconds, microseconds or \
-                 nanoseconds since 1970 (10, 13, 16 or 19 digits)"
-            }
-            Self::LostDigits => "a number in scientific notation, which has lost digits",
-            Self::TooEarly => "a moment before 2000-01-02, which cannot be meant: does it stand for \"not set\"?",
-            Self::TooLate => "a moment from 2200 on, which is too far ahead: does it stand for \"open end\"?",
-            Self::NoOffset => "a date and time without an offset, so it could be of any time zone",
-            Self::DayOrMonth => "a date whose day and month could be either way round",
-            Self::NoSuchMoment => "a day or an hour that does not exist",
-            Self::Number => "a number",
-            Self::Unknown => "not a date and time in a form that is known",
-        }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.words())
+names! {
+    /// The fault of a text that is no possible date. Its name describes the shape of the text, and never repeats it.
+    pub enum Fault {
+        TwoDigitYear = "a year of two digits; a year has four",
+        SmallNumber = "a number below 10^8: an Excel date? Write it as a date",
+        OddNumber = "a number that is neither a date of 8 or 14 digits nor seconds, milliseconds, microseconds or \
+            nanoseconds since 1970 (10, 13, 16 or 19 digits)",
+        LostDigits = "a number in scientific notation, which has lost digits",
+        TooEarly = "a moment before 2000-01-02, which cannot be meant: does it stand for \"not set\"?",
+        TooLate = "a moment from 2200 on, which is too far ahead: does it stand for \"open end\"?",
+        NoOffset = "a date and time without an offset, so it could be of any time zone",
+        DayOrMonth = "a date whose day and month could be either way round",
+        NoSuchMoment = "a day or an hour that does not exist",
+        Number = "a number",
+        Unknown = "not a date and time in a form that is known",
     }
 }
 
@@ -272,9 +229,10 @@ fn fraction_nanos(fraction: Option<&str>, per_second: i64) -> i128 {
 }
 
 /// Dates in which the place of the year is certain; `%b` also reads a full name.
+#[rustfmt::skip]
 const DATES: [&str; 15] = [
-    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y. %m. %d.", "%d.%m.%Y", "%d. %m. %Y", "%Y%m%d", "%d %b %Y", "%d-%b-%Y",
-    "%d. %b %Y", "%d %B %Y", "%B %d %Y", "%b %d %Y", "%a %b %d %Y", "%a %d %b %Y",
+    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y. %m. %d.", "%d.%m.%Y", "%d. %m. %Y", "%Y%m%d",
+    "%d %b %Y", "%d-%b-%Y", "%d. %b %Y", "%d %B %Y", "%B %d %Y", "%b %d %Y", "%a %b %d %Y", "%a %d %b %Y",
 ];
 /// Dates in which only the numbers show the day.
 const DAY_FIRST: [&str; 2] = ["%d/%m/%Y", "%d-%m-%Y"];
@@ -283,21 +241,10 @@ const MONTH_FIRST: [&str; 2] = ["%m/%d/%Y", "%m-%d-%Y"];
 const TIMES: [&str; 7] = ["", " %H:%M", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p", " %H%M%S", " %H%M"];
 
 /// Zones that are written as letters and mean the same offset everywhere.
+#[rustfmt::skip]
 const LETTERS: [(&str, i8); 14] = [
-    ("utc", 0),
-    ("gmt", 0),
-    ("z", 0),
-    ("wet", 0),
-    ("west", 1),
-    ("cet", 1),
-    ("mez", 1),
-    ("cest", 2),
-    ("mesz", 2),
-    ("eet", 2),
-    ("oez", 2),
-    ("eest", 3),
-    ("oesz", 3),
-    ("ut", 0),
+    ("utc", 0), ("ut", 0), ("gmt", 0), ("z", 0), ("wet", 0), ("west", 1), ("cet", 1), ("mez", 1),
+    ("cest", 2), ("mesz", 2), ("eet", 2), ("oez", 2), ("eest", 3), ("oesz", 3),
 ];
 
 /// Reads a date that is no number. `zone`: the clocks for a date that names no offset; `None`: such a date is refused.

@@ -203,7 +203,7 @@ pub fn is_a_helpers(why: &str) -> bool {
             WORDS.contains(&words)
                 || zip::WORDS.contains(&words)
                 || cells::Damage::ALL.into_iter().any(|damage| damage.to_string() == words)
-                || date::Fault::ALL.into_iter().any(|fault| fault.words() == words)
+                || date::Fault::ALL.into_iter().any(|fault| fault.name() == words)
         })
     };
     OWN.iter().any(is_of) || [NO_ZONE, UNKNOWN_COUNTRY].contains(&why)
