@@ -152,17 +152,7 @@ impl Call {
 
     /// True if it changes nothing at Podero.
     pub fn reads(&self) -> bool {
-        match self {
-            Self::FindUser { .. } | Self::ListBuildings { .. } | Self::ListHeatPumps { .. } => true,
-            Self::CreateUser { .. }
-            | Self::UpdateUser { .. }
-            | Self::DeleteUser { .. }
-            | Self::CreateBuilding { .. }
-            | Self::UpdateBuilding { .. }
-            | Self::DeleteBuilding { .. }
-            | Self::PauseHeatPump { .. }
-            | Self::CreateOnboardingSession { .. } => false,
-        }
+        self.step().is_none()
     }
 
     /// The way in which a repeat is made safe (docs/adr/0004).
@@ -186,7 +176,12 @@ impl Call {
     /// The `Idempotency-Key` of a mutating call: UUIDv5 of the event and the step, the same on every
     /// repeat. `None` for a call that only reads.
     pub fn idempotency_key(&self, event: EventId) -> Option<Uuid> {
-        let step = match self {
+        self.step().map(|step| Uuid::new_v5(&NAMESPACE, format!("step/{event}/{step}").as_bytes()))
+    }
+
+    /// Names the change at Podero among those of one event; `None` for a call that only reads.
+    fn step(&self) -> Option<String> {
+        Some(match self {
             Self::CreateUser { .. } => "user".to_owned(),
             Self::UpdateUser { .. } => "user/fields".to_owned(),
             Self::DeleteUser { user, soft } => format!("user/{user}/delete/{soft}"),
@@ -196,27 +191,26 @@ impl Call {
             Self::PauseHeatPump { heat_pump, .. } => format!("heat-pump/{heat_pump}/pause"),
             Self::CreateOnboardingSession { key, .. } => format!("onboarding/{}", key.as_str()),
             Self::FindUser { .. } | Self::ListBuildings { .. } | Self::ListHeatPumps { .. } => return None,
-        };
-        Some(Uuid::new_v5(&NAMESPACE, format!("step/{event}/{step}").as_bytes()))
+        })
     }
 
     /// The meaning of a bare yes; `None` for a call whose answer must have content.
     pub fn done(&self) -> Option<Done> {
-        match self {
-            Self::UpdateUser { changes, .. } => Some(Done::UserUpdated { changes: changes.clone() }),
-            Self::DeleteUser { user, .. } => Some(Done::UserDeleted { user: *user }),
+        Some(match self {
+            Self::UpdateUser { changes, .. } => Done::UserUpdated { changes: changes.clone() },
+            Self::DeleteUser { user, .. } => Done::UserDeleted { user: *user },
             Self::UpdateBuilding { key, changes, .. } => {
-                Some(Done::BuildingUpdated { key: key.clone(), changes: changes.clone() })
+                Done::BuildingUpdated { key: key.clone(), changes: changes.clone() }
             }
-            Self::DeleteBuilding { building, .. } => Some(Done::BuildingDeleted { building: *building }),
-            Self::PauseHeatPump { heat_pump, .. } => Some(Done::HeatPumpPaused { heat_pump: *heat_pump }),
+            Self::DeleteBuilding { building, .. } => Done::BuildingDeleted { building: *building },
+            Self::PauseHeatPump { heat_pump, .. } => Done::HeatPumpPaused { heat_pump: *heat_pump },
             Self::FindUser { .. }
             | Self::CreateUser { .. }
             | Self::ListBuildings { .. }
             | Self::CreateBuilding { .. }
             | Self::ListHeatPumps { .. }
-            | Self::CreateOnboardingSession { .. } => None,
-        }
+            | Self::CreateOnboardingSession { .. } => return None,
+        })
     }
 }
 

@@ -6,11 +6,11 @@
 //! Before: [`crate::inbound`] makes it. After: [`crate::domain::customer`] absorbs it.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{self, Deserializer, Unexpected, Visitor};
+use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::names::names;
@@ -90,6 +90,15 @@ impl Happening {
             Self::Updated(_) => Some(EventKind::Updated),
             Self::Churned | Self::CalledOff(Change::Existence) => Some(EventKind::Churned),
             Self::PurgeDue { .. } => None,
+        }
+    }
+
+    /// The home into which a sign-up or a move brings the customer.
+    pub fn new_home(&self) -> Option<&BuildingKey> {
+        match self {
+            Self::SignedUp(details) => Some(&details.building_key),
+            Self::Moved(moved) => Some(&moved.building_key),
+            Self::Updated(_) | Self::Churned | Self::CalledOff(_) | Self::PurgeDue { .. } => None,
         }
     }
 
@@ -312,43 +321,17 @@ impl Serialize for FieldValue {
     }
 }
 
-/// Written by hand: the derived one tries each form in turn and makes an error for every one that does not fit. A customer has a
-/// dozen of these values, and is read for each event.
+/// By way of a JSON value: the derived one tries each form in turn and makes an error for every one that does not fit. A customer
+/// has a dozen of these values, and is read for each event.
 impl<'de> Deserialize<'de> for FieldValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bare;
-
-        impl Visitor<'_> for Bare {
-            type Value = FieldValue;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a flag, a whole number or a text")
-            }
-
-            fn visit_bool<E>(self, flag: bool) -> Result<FieldValue, E> {
-                Ok(FieldValue::Flag(flag))
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<FieldValue, E> {
-                Ok(FieldValue::Number(number))
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<FieldValue, E> {
-                let number =
-                    i64::try_from(number).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))?;
-                Ok(FieldValue::Number(number))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<FieldValue, E> {
-                Ok(text.into())
-            }
-
-            fn visit_string<E>(self, text: String) -> Result<FieldValue, E> {
-                Ok(text.into())
-            }
+        let wrong = || de::Error::custom("expected a flag, a whole number or a text");
+        match Value::deserialize(deserializer)? {
+            Value::Bool(flag) => Ok(Self::Flag(flag)),
+            Value::Number(number) => number.as_i64().map(Self::Number).ok_or_else(wrong),
+            Value::String(text) => Ok(text.into()),
+            Value::Null | Value::Array(_) | Value::Object(_) => Err(wrong()),
         }
-
-        deserializer.deserialize_any(Bare)
     }
 }
 

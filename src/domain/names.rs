@@ -12,8 +12,8 @@ macro_rules! names {
         $vis:vis enum $set:ident { $($(#[$inner:meta])* $value:ident = $name:literal),+ $(,)? }
     )+) => { $(
         $(#[$outer])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        $vis enum $set { $(#[doc = concat!("`", $name, "`. ")] $(#[$inner])* $value,)+ }
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ::serde::Serialize, ::serde::Deserialize)]
+        $vis enum $set { $(#[doc = concat!("`", $name, "`. ")] $(#[$inner])* #[serde(rename = $name)] $value,)+ }
 
         impl $set {
             /// Every value, in the order of their declaration.
@@ -41,12 +41,6 @@ macro_rules! names {
             }
         }
 
-        impl ::serde::Serialize for $set {
-            fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.name())
-            }
-        }
-
         impl ::schemars::JsonSchema for $set {
             fn schema_name() -> ::std::borrow::Cow<'static, str> {
                 stringify!($set).into()
@@ -54,27 +48,6 @@ macro_rules! names {
 
             fn json_schema(_: &mut ::schemars::SchemaGenerator) -> ::schemars::Schema {
                 ::schemars::json_schema!({"type": "string", "enum": [$($name),+]})
-            }
-        }
-
-        impl<'de> ::serde::Deserialize<'de> for $set {
-            fn deserialize<D: ::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                /// Reads the name where it stands: stored customers and events have many.
-                struct Name;
-
-                impl ::serde::de::Visitor<'_> for Name {
-                    type Value = $set;
-
-                    fn expecting(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-                        f.write_str("a string")
-                    }
-
-                    fn visit_str<E: ::serde::de::Error>(self, name: &str) -> Result<$set, E> {
-                        $set::from_name(name).ok_or_else(|| E::unknown_variant(name, &[$($name),+]))
-                    }
-                }
-
-                deserializer.deserialize_str(Name)
             }
         }
     )+ };

@@ -251,13 +251,7 @@ fn release_building(leaving: &Leaving, user: Uuid, policy: &Policy) -> Option<Ca
 /// An onboarding link for the home of a sign-up or a move, once per home.
 fn ensure_onboarding(work: &Work, user: Uuid, policy: &Policy) -> Option<Call> {
     let onboarding = policy.onboarding.as_ref()?;
-    let key = match &work.event.happening {
-        Happening::SignedUp(details) => &details.building_key,
-        Happening::Moved(moved) => &moved.building_key,
-        Happening::Updated(_) | Happening::Churned | Happening::CalledOff(_) | Happening::PurgeDue { .. } => {
-            return None;
-        }
-    };
+    let key = work.event.happening.new_home()?;
     let (podero, desired) = (&work.customer.podero, &work.merged.facts);
     let since = desired.homes.get(key).map(|home| home.since).or(desired.signed_up)?;
     if podero.onboarding.get(key).is_some_and(|made| made.since >= since) {

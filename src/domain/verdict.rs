@@ -20,7 +20,7 @@ use super::alert::{self, PumpChange, Resolution};
 use super::brake::{Brake, Tally};
 use super::call::{Call, Done, Look, RETRY_AFTER_MAX, Refusal, RefusalKind, Repeat, Reply};
 use super::customer::{Customer, Listing, ObservedUser};
-use super::event::{BuildingKey, Event, Field, Happening, UNKNOWN};
+use super::event::{Event, Field, Happening, UNKNOWN};
 use super::names::names;
 use super::notice::{Notice, Topic, notice_id};
 use super::plan::{ChurnDelete, Next, OldHeatPumps, Policy, Work, page_language};
@@ -247,25 +247,14 @@ pub fn fail(work: &mut Work, setback: Setback, why: &str, moment: Moment, policy
 }
 
 fn done(work: &mut Work, call: &Call, done: Done) -> Decision {
-    match &done {
-        Done::UserLookedUp(Some(found)) if !found.is_customer => {
-            return park(Reason::NotACustomer, format!("user {} has another role than `user`", found.id));
-        }
-        Done::UserLookedUp(None) if work.customer.podero.user == ObservedUser::Conflict => {
-            let detail = "Podero has another user with this e-mail address, without this customer's id";
-            return park(Reason::EmailTaken, detail.to_owned());
-        }
-        Done::UserLookedUp(_)
-        | Done::UserCreated { .. }
-        | Done::UserUpdated { .. }
-        | Done::UserDeleted { .. }
-        | Done::BuildingsListed(_)
-        | Done::BuildingCreated { .. }
-        | Done::BuildingUpdated { .. }
-        | Done::BuildingDeleted { .. }
-        | Done::HeatPumpsListed(_)
-        | Done::HeatPumpPaused { .. }
-        | Done::SessionCreated { .. } => {}
+    if let Done::UserLookedUp(Some(found)) = &done
+        && !found.is_customer
+    {
+        return park(Reason::NotACustomer, format!("user {} has another role than `user`", found.id));
+    }
+    if done == Done::UserLookedUp(None) && work.customer.podero.user == ObservedUser::Conflict {
+        let detail = "Podero has another user with this e-mail address, without this customer's id";
+        return park(Reason::EmailTaken, detail.to_owned());
     }
     // Only a create is lasting progress. Look-ups and harmless repeats succeed before every try, and an event that always fails
     // after them would never age.
@@ -481,13 +470,7 @@ fn remark(work: &Work, fate: &Fate, customer: &Customer, policy: &Policy) -> Opt
 /// None of Podero's pages has the customer's language: their link is in another one.
 fn foreign_language(work: &Work, customer: &Customer, policy: &Policy) -> Option<String> {
     let language = &policy.onboarding.as_ref()?.language;
-    let key = match &work.event.happening {
-        Happening::SignedUp(details) => &details.building_key,
-        Happening::Moved(moved) => &moved.building_key,
-        Happening::Updated(_) | Happening::Churned | Happening::CalledOff(_) | Happening::PurgeDue { .. } => {
-            return None;
-        }
-    };
+    let key = work.event.happening.new_home()?;
     let is_invited = customer.podero.onboarding.contains_key(key);
     let is_foreign = customer.facts.personal_text(Field::Language).is_some_and(|own| page_language(own).is_none());
     let remark =
@@ -528,24 +511,23 @@ fn purge_event(work: &Work, customer: &Customer, now: Timestamp, policy: &Policy
 
 /// The notice of a completed effect; an update has none.
 fn outcome(work: &Work, customer: &Customer, now: Timestamp) -> Option<Notice> {
-    let (topic, key) = match &work.event.happening {
-        Happening::SignedUp(details) => (Topic::CustomerProvisioned, &details.building_key),
-        Happening::Moved(moved) => (Topic::CustomerRelocated, &moved.building_key),
-        Happening::Churned => (Topic::CustomerOffboarded, &BuildingKey::default()),
+    let topic = match &work.event.happening {
+        Happening::SignedUp(_) => Topic::CustomerProvisioned,
+        Happening::Moved(_) => Topic::CustomerRelocated,
+        Happening::Churned => Topic::CustomerOffboarded,
         Happening::Updated(_) | Happening::CalledOff(_) | Happening::PurgeDue { .. } => return None,
     };
     let id = work.event.customer.as_str();
-    let data = if topic == Topic::CustomerOffboarded {
-        json!({ "customer_id": id, "event_id": work.event.id, "podero_user_id": customer.podero.departed })
-    } else {
-        json!({
+    let data = match work.event.happening.new_home() {
+        None => json!({ "customer_id": id, "event_id": work.event.id, "podero_user_id": customer.podero.departed }),
+        Some(key) => json!({
             "customer_id": id,
             "event_id": work.event.id,
             "podero_user_id": customer.user_id(),
             "building_key": key.as_str(),
             "building_id": customer.podero.buildings.get(key).map(|there| there.id),
             "onboarding_url": customer.podero.onboarding.get(key).map(|made| &made.url).filter(|url| link::may_go_out(url)),
-        })
+        }),
     };
     Some(Notice {
         id: notice_id(&work.event.id.to_string(), topic),

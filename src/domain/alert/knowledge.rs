@@ -75,6 +75,13 @@ pub enum Knowledge {
     Gone,
 }
 
+impl Default for Knowledge {
+    /// Of a pump that no poll has seen.
+    fn default() -> Self {
+        Self::Unknown(Doubt::NotWatched)
+    }
+}
+
 impl Knowledge {
     /// The state's name in metrics and lists.
     pub fn name(self) -> &'static str {

@@ -41,7 +41,7 @@ const BREAKS_USUAL: usize = 3;
 const BREAKS_WITHIN: Duration = Duration::from_hours(24);
 
 /// The watch's memory of a heat pump; durable, so that a restart forgets no count.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PumpRecord {
     /// Podero's id.
     pub heat_pump: Uuid,
@@ -169,6 +169,22 @@ impl<'a> DiffContext<'a> {
     }
 }
 
+/// One answer about a heat pump, with all by which it is judged.
+#[derive(Clone, Copy)]
+struct Sighting<'a> {
+    observation: &'a Observation,
+    around: &'a DiffContext<'a>,
+    now: Timestamp,
+    policy: &'a WatchPolicy,
+}
+
+impl Sighting<'_> {
+    /// The memory of a pump that was never seen before.
+    fn first(&self) -> PumpRecord {
+        PumpRecord::first(self.observation.heat_pump, self.around.user, self.around.customer)
+    }
+}
+
 /// Gives the news about a pump that is worth a notice. `before` is `None` for a pump that was never seen.
 pub fn diff(
     before: Option<&PumpRecord>,
@@ -177,26 +193,19 @@ pub fn diff(
     now: Timestamp,
     policy: &WatchPolicy,
 ) -> PumpChange {
-    let first = || PumpRecord::first(observation.heat_pump, around.user, around.customer);
+    let sighting = Sighting { observation, around, now, policy };
     let Some(before) = before.filter(|before| before.user != around.user) else {
-        let seen = before.cloned().unwrap_or_else(first);
-        return look_at(seen, observation, around, now, policy);
+        return look_at(before.cloned().unwrap_or_else(|| sighting.first()), sighting);
     };
     // Another owner: the open alert ends with the owner before, and no count holds.
     let ended = retire(before, Resolution::Moved, now).notices;
-    let fresh = PumpRecord { version: before.version, ..first() };
-    let change = look_at(fresh, observation, around, now, policy);
+    let change = look_at(PumpRecord { version: before.version, ..sighting.first() }, sighting);
     PumpChange { notices: ended.into_iter().chain(change.notices).collect(), ..change }
 }
 
 /// The news about a pump of the same owner.
-fn look_at(
-    mut seen: PumpRecord,
-    observation: &Observation,
-    around: &DiffContext<'_>,
-    now: Timestamp,
-    policy: &WatchPolicy,
-) -> PumpChange {
+fn look_at(mut seen: PumpRecord, sighting: Sighting<'_>) -> PumpChange {
+    let Sighting { observation, around, now, policy } = sighting;
     seen.customer = around.customer.map(str::to_owned);
     // A pump that turns up in another home than the one that was left has an owner again. A pump that an answer or two omitted,
     // and that is shown again, was never gone.
@@ -204,10 +213,9 @@ fn look_at(
         seen.building.is_some() && observation.building.is_some() && observation.building != seen.building;
     let is_back = seen.knowledge == Knowledge::Gone && !observation.is_deleted;
     if seen.is_retired && (is_elsewhere || is_back) {
-        let first = PumpRecord::first(observation.heat_pump, around.user, around.customer);
-        seen = PumpRecord { version: seen.version, ..first };
+        seen = PumpRecord { version: seen.version, ..sighting.first() };
     }
-    seen.take_in(observation, around, now, policy);
+    seen.take_in(sighting);
     if seen.is_retired {
         return PumpChange::silent(seen);
     }
@@ -217,8 +225,8 @@ fn look_at(
     seen.was_connected |= told.is_up() || observation.updated_at.is_some();
     match told {
         Knowledge::Connected | Knowledge::Paused => see_up(seen, told, now, policy),
-        Knowledge::Disconnected(_) if !seen.was_connected => see_unconnected(seen, observation, around, now, policy),
-        Knowledge::Disconnected(loss) => see_lost(seen, loss, observation, around, now, policy),
+        Knowledge::Disconnected(_) if !seen.was_connected => see_unconnected(seen, sighting),
+        Knowledge::Disconnected(loss) => see_lost(seen, loss, sighting),
         Knowledge::Gone => retire(&seen, Resolution::Removed, now),
         Knowledge::NeverConnected | Knowledge::Unknown(_) => {
             seen.knowledge = told;
@@ -286,14 +294,7 @@ fn see_up(mut seen: PumpRecord, told: Knowledge, now: Timestamp, policy: &WatchP
         }
         Some(Cause::NeverConnected) => Some(Resolution::Connected),
         Some(Cause::DeviceOffline) if told == Knowledge::Paused => Some(Resolution::Paused),
-        Some(
-            Cause::NeedsReauthentication
-            | Cause::LifecycleError
-            | Cause::DeviceOffline
-            | Cause::MakerOutage
-            | Cause::RegionOutage
-            | Cause::WatchBlind,
-        ) => Some(Resolution::Reconnected),
+        Some(_) => Some(Resolution::Reconnected),
         None => None,
     };
     let notices = resolution.and_then(|resolution| seen.resolve(resolution, now)).into_iter().collect();
@@ -301,13 +302,8 @@ fn see_up(mut seen: PumpRecord, told: Knowledge, now: Timestamp, policy: &WatchP
 }
 
 /// Judges a disconnected pump that was never connected.
-fn see_unconnected(
-    mut seen: PumpRecord,
-    observation: &Observation,
-    around: &DiffContext<'_>,
-    now: Timestamp,
-    policy: &WatchPolicy,
-) -> PumpChange {
+fn see_unconnected(mut seen: PumpRecord, sighting: Sighting<'_>) -> PumpChange {
+    let Sighting { around, now, policy, .. } = sighting;
     seen.knowledge = Knowledge::NeverConnected;
     let since = seen.first_seen.unwrap_or(now);
     let is_late = now.since(since) >= policy.never_connected_after;
@@ -315,18 +311,12 @@ fn see_unconnected(
     if seen.alert.is_some() || !is_late || is_covered || around.is_leaving {
         return PumpChange::silent(seen);
     }
-    let notice = seen.open(Cause::NeverConnected, since, observation, now, policy);
+    let notice = seen.open(Cause::NeverConnected, since, sighting);
     PumpChange { seen, notices: vec![notice], ended: None }
 }
 
-fn see_lost(
-    mut seen: PumpRecord,
-    loss: Loss,
-    observation: &Observation,
-    around: &DiffContext<'_>,
-    now: Timestamp,
-    policy: &WatchPolicy,
-) -> PumpChange {
+fn see_lost(mut seen: PumpRecord, loss: Loss, sighting: Sighting<'_>) -> PumpChange {
+    let Sighting { around, now, policy, .. } = sighting;
     let came_back = seen.good_polls > 0;
     seen.knowledge = Knowledge::Disconnected(loss);
     (seen.good_polls, seen.good_since) = (0, None);
@@ -355,7 +345,7 @@ fn see_lost(
         // The outage is over, and this pump did not come back with the others: it is judged again.
         (seen.bad_polls, seen.bad_since) = (1, Some(now));
     }
-    seen.judge_loss(loss, observation, around, now, policy)
+    seen.judge_loss(loss, sighting)
 }
 
 impl PumpRecord {
@@ -370,37 +360,7 @@ impl PumpRecord {
     }
 
     fn first(heat_pump: Uuid, user: Uuid, customer: Option<&str>) -> Self {
-        Self {
-            heat_pump,
-            user,
-            customer: customer.map(str::to_owned),
-            building: None,
-            manufacturer: None,
-            model: None,
-            region: None,
-            knowledge: Knowledge::Unknown(Doubt::NotWatched),
-            was_connected: false,
-            first_seen: None,
-            watched_since: None,
-            bad_polls: 0,
-            bad_since: None,
-            missing_polls: 0,
-            named_at: None,
-            looked_at: None,
-            gaps: Vec::new(),
-            breaks: Vec::new(),
-            state_at: None,
-            good_polls: 0,
-            good_since: None,
-            was_up: false,
-            fell_at: None,
-            losses: Vec::new(),
-            calm_from: None,
-            outage: None,
-            alert: None,
-            is_retired: false,
-            version: 0,
-        }
+        Self { heat_pump, user, customer: customer.map(str::to_owned), ..Self::default() }
     }
 
     /// The same memory with no moment in the future: a clock that was ahead may have written one, and then no loss would ever
@@ -445,7 +405,8 @@ impl PumpRecord {
     }
 
     /// Takes in the facts of every answer that names the pump, also of one that says nothing about the connection.
-    fn take_in(&mut self, observation: &Observation, around: &DiffContext<'_>, now: Timestamp, policy: &WatchPolicy) {
+    fn take_in(&mut self, sighting: Sighting<'_>) {
+        let Sighting { observation, around, now, policy } = sighting;
         self.pass_time(now, policy);
         self.named_at = self.named_at.max(Some(now));
         // A moment in the future would count as fresh until it comes; an older version may also have stored one.
@@ -500,14 +461,8 @@ impl PumpRecord {
     }
 
     /// Decides whether a loss that no outage includes becomes an alert, and of which cause.
-    fn judge_loss(
-        mut self,
-        loss: Loss,
-        observation: &Observation,
-        around: &DiffContext<'_>,
-        now: Timestamp,
-        policy: &WatchPolicy,
-    ) -> PumpChange {
+    fn judge_loss(mut self, loss: Loss, sighting: Sighting<'_>) -> PumpChange {
+        let Sighting { around, now, policy, .. } = sighting;
         let since = self.bad_since.unwrap_or(now);
         let is_seen_often = self.bad_polls >= policy.disconnect_polls;
         let lasted = is_seen_often && now.since(since) >= policy.disconnect_after;
@@ -530,46 +485,25 @@ impl PumpRecord {
             (_, _) if lasted => Some((Cause::from(loss), since)),
             (_, _) => None,
         };
-        notices.extend(opened.map(|(cause, since)| self.open(cause, since, observation, now, policy)));
+        notices.extend(opened.map(|(cause, since)| self.open(cause, since, sighting)));
         PumpChange { seen: self, notices, ended: None }
     }
 
     /// Opens an alert and publishes it.
-    fn open(
-        &mut self,
-        cause: Cause,
-        since: Timestamp,
-        observation: &Observation,
-        now: Timestamp,
-        policy: &WatchPolicy,
-    ) -> Notice {
-        let thing = match cause {
-            Cause::Unstable | Cause::NeverConnected => format!("{}/{}", cause.name(), self.heat_pump),
-            Cause::NeedsReauthentication
-            | Cause::LifecycleError
-            | Cause::DeviceOffline
-            | Cause::MakerOutage
-            | Cause::RegionOutage
-            | Cause::WatchBlind => format!("occurrence/{}", self.heat_pump),
-        };
+    fn open(&mut self, cause: Cause, since: Timestamp, sighting: Sighting<'_>) -> Notice {
+        let Sighting { observation, now, policy, .. } = sighting;
+        let is_other = matches!(cause, Cause::Unstable | Cause::NeverConnected);
+        let thing = if is_other { cause.name() } else { "occurrence" };
         let severity = policy.severities.of(cause, now);
         // The same loss may be published again (after an outage that took it over): that is another occurrence.
-        let occurrence = occurrence_of(&format!("{thing}/{}", since.micros()), now);
+        let occurrence = occurrence_of(&format!("{thing}/{}/{}", self.heat_pump, since.micros()), now);
         let alert = OpenAlert { occurrence, cause, severity: Some(severity), since, detected_at: now };
         let key = dedup_key(self.heat_pump, cause);
         let mut data = self.about(alert.occurrence(&key).trigger(cause.summary()));
         let may_go_out = |url: &&String| link::may_go_out(url);
         data["reconnect_url"] = json!(observation.reconnect_url.as_ref().filter(may_go_out));
-        let topic = match cause {
-            Cause::NeverConnected => Topic::HeatPumpNeverConnected,
-            Cause::NeedsReauthentication
-            | Cause::LifecycleError
-            | Cause::DeviceOffline
-            | Cause::Unstable
-            | Cause::MakerOutage
-            | Cause::RegionOutage
-            | Cause::WatchBlind => Topic::HeatPumpDisconnected,
-        };
+        let is_unfinished = cause == Cause::NeverConnected;
+        let topic = if is_unfinished { Topic::HeatPumpNeverConnected } else { Topic::HeatPumpDisconnected };
         let notice = self.notice(&alert, topic, now, data);
         self.alert = Some(alert);
         notice
