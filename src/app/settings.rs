@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::listeners::OpenSandbox;
 use crate::config::{Account, Amqp, Config};
-use crate::domain::call::OnboardingPolicy;
 use crate::domain::plan::Policy;
 use crate::domain::retry::RetrySchedule;
 use crate::domain::verdict;
@@ -39,12 +38,7 @@ pub fn policy(config: &Config) -> Policy {
         schedule: RetrySchedule { initial: config.retry.initial, max: config.retry.max },
         doubt_pause: config.podero.timeout.max(config.retry.initial),
         give_up_after: config.retry.give_up_after,
-        onboarding: config.onboarding.as_ref().map(|onboarding| OnboardingPolicy {
-            language: onboarding.language.name().to_owned(),
-            price_zone: onboarding.price_zone.name().to_owned(),
-            success_url: onboarding.success_url.clone(),
-            cancel_url: onboarding.cancel_url.clone(),
-        }),
+        onboarding: config.onboarding.clone(),
         old_heat_pumps: config.moving.old_heat_pumps,
         old_building: config.moving.old_building,
         churn: config.churn.delete,
@@ -58,7 +52,7 @@ pub(super) fn landing(config: &Config) -> Option<admin::Landing> {
     config.onboarding.as_ref().map(|onboarding| admin::Landing {
         success_url: onboarding.success_url.clone(),
         cancel_url: onboarding.cancel_url.clone(),
-        language: Some(onboarding.language.name().to_owned()),
+        language: Some(onboarding.language.clone()),
     })
 }
 

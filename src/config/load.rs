@@ -16,6 +16,7 @@ use super::rules::is_loopback;
 use super::sections::{
     admin, amqp, churn, http, log, moving, onboarding, outbound, podero, retry, sandbox, source, store, watch,
 };
+use crate::domain::call::OnboardingPolicy;
 
 /// Every section with its keys, in the order of the documents.
 pub const KEYS: Keys = Keys {
@@ -62,7 +63,7 @@ pub struct Config {
     /// The schedule of retries.
     pub retry: retry::Retry,
     /// Onboarding sessions after sign-up and move; `None`: none are made.
-    pub onboarding: Option<onboarding::Onboarding>,
+    pub onboarding: Option<OnboardingPolicy>,
     /// Section `[move]`: the home that a customer left.
     pub moving: moving::Move,
     /// Customers who leave.

@@ -48,7 +48,6 @@ pub use sections::churn::Churn;
 pub use sections::http::{BODY_BYTES_MAX, Http};
 pub use sections::log::Log;
 pub use sections::moving::Move;
-pub use sections::onboarding::Onboarding;
 pub use sections::outbound::{Outbound, Webhook};
 pub use sections::podero::{Account, Podero, TIMEOUT_MAX, TIMEOUT_MIN};
 pub use sections::retry::Retry;

@@ -2,10 +2,9 @@
 //!
 //! Before: nothing. After: [`crate::config`], and the commands, which print them before exit status 64.
 
-use std::fmt;
-
 /// One thing to correct: the place, the value that was found there, and the right values.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: found {found}; {hint}")]
 pub struct ConfigProblem {
     /// The key (`podero.timeout`), the environment variable, or the file that is meant.
     pub key: String,
@@ -15,15 +14,10 @@ pub struct ConfigProblem {
     pub hint: String,
 }
 
-impl fmt::Display for ConfigProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: found {}; {}", self.key, self.found, self.hint)
-    }
-}
-
 /// Every problem of a configuration: unknown keys first, then section by section. Never empty;
 /// displays one per line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct Problems(Vec<ConfigProblem>);
 
 impl Problems {
@@ -38,17 +32,3 @@ impl Problems {
         self.0.iter()
     }
 }
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            problem.fmt(f)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Problems {}

@@ -294,7 +294,11 @@ impl Reader {
 
     /// Several secrets: a list or a single text; by comma in the environment; one per line in a file, which can be read
     /// again.
-    pub(super) fn secrets(&mut self, key: &Key<Secret>, rule: fn() -> Rule<Secret>) -> Secrets {
+    pub(super) fn secrets(
+        &mut self,
+        key: &Key<Secret>,
+        rule: impl Fn() -> Rule<Secret> + Send + Sync + 'static,
+    ) -> Secrets {
         let Some(found) = self.secret_texts(&key.place, true) else {
             return Secrets::fixed(Vec::new());
         };

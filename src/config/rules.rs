@@ -17,10 +17,10 @@ use toml::Value;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use url::{Host, Url};
 
-use super::codes::{bytes_of_base64, bytes_of_hex};
+use super::codes::bytes_of_base64;
 use super::networks::Networks;
 use super::secret::Secret;
-use super::verify::{SignedText, Types};
+use super::verify::{KeyEncoding, SignedText, Types};
 use super::words::PriceZone;
 use crate::domain::alert::Season;
 use crate::domain::event::EventKind;
@@ -140,6 +140,21 @@ fn secret(allowed: impl Into<String>, accept: impl Fn(&str) -> Option<String> + 
     .with_slip(flaw)
 }
 
+/// A secret in one line that is kept as it is.
+fn secret_that(allowed: impl Into<String>, fits: impl Fn(&str) -> bool + 'static) -> Rule<Secret> {
+    secret(allowed, move |text| fits(text).then(|| text.to_owned()))
+}
+
+/// A URL that may have a user and a password in it.
+fn secret_url(allowed: impl Into<String>, fits: impl Fn(&str) -> bool + 'static) -> Rule<Secret> {
+    secret_that(allowed, fits).with_slip(|text| flaw(text).or_else(|| escape_credentials(text)))
+}
+
+/// A text that is kept as it is.
+fn text_that(allowed: impl Into<String>, fits: impl Fn(&str) -> bool + 'static) -> Rule<String> {
+    Rule::new(Form::Text, allowed, move |text| fits(text).then(|| text.to_owned()))
+}
+
 /// Names an invisible character in a secret. A program or an editor put it there; the other side's secret does not have it.
 fn flaw(text: &str) -> Option<&'static str> {
     text.chars().find_map(|c| match c {
@@ -231,9 +246,8 @@ pub(super) fn uuid() -> Rule<uuid::Uuid> {
 
 /// The user name of HTTP's Basic scheme, which ends at the first colon (RFC 7617).
 pub(super) fn client_id() -> Rule<String> {
-    let rule = Rule::new(Form::Text, "1 to 255 visible ASCII characters without a colon", |text| {
-        let fits = (1..=255).contains(&text.len()) && is_visible(text) && !text.contains(':');
-        fits.then(|| text.to_owned())
+    let rule = text_that("1 to 255 visible ASCII characters without a colon", |text| {
+        (1..=255).contains(&text.len()) && is_visible(text) && !text.contains(':')
     });
     // Elsewhere `client_id:client_secret` is one text.
     Rule { is_hidden: true, ..rule }
@@ -241,21 +255,17 @@ pub(super) fn client_id() -> Rule<String> {
 
 /// The path of a file.
 pub(super) fn path() -> Rule<String> {
-    Rule::new(Form::Text, "a text that is not empty", filled)
+    text_that("a text that is not empty", |text| !text.is_empty())
 }
 
 /// A secret of another side, which alone knows how it looks.
 pub(super) fn any_secret() -> Rule<Secret> {
-    secret("a text that is not empty", filled)
-}
-
-fn filled(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| text.to_owned())
+    secret_that("a text that is not empty", |text| !text.is_empty())
 }
 
 pub(super) fn token() -> Rule<Secret> {
     let allowed = format!("a token of at least {TOKEN_CHARS_MIN} visible ASCII characters, without spaces");
-    secret(allowed, |text| (text.len() >= TOKEN_CHARS_MIN && is_visible(text)).then(|| text.to_owned()))
+    secret_that(allowed, |text| text.len() >= TOKEN_CHARS_MIN && is_visible(text))
 }
 
 /// A key of the Standard Webhooks specification.
@@ -284,42 +294,39 @@ pub(super) fn verification_key() -> Rule<Secret> {
     })
 }
 
-/// The key of an HMAC that is the text itself. Senders let people choose it, so it may have blanks in it; not at its ends,
-/// where a file or a list would lose them.
-pub(super) fn hmac_key_text() -> Rule<Secret> {
-    let allowed = format!("a text of at least {TOKEN_CHARS_MIN} characters, without blanks at its ends");
-    secret(allowed, |text| {
-        let is_plain = !text.chars().any(char::is_control) && text.trim() == text;
-        (text.chars().count() >= TOKEN_CHARS_MIN && is_plain).then(|| text.to_owned())
+/// The key of an HMAC in this encoding. Senders let people choose a text, so it may have blanks in it; not at its ends, where a
+/// file or a list would lose them.
+pub(super) fn hmac_key(encoding: KeyEncoding) -> Rule<Secret> {
+    let allowed = match encoding {
+        KeyEncoding::Text => format!("a text of at least {TOKEN_CHARS_MIN} characters, without blanks at its ends"),
+        KeyEncoding::Hex => format!("hexadecimal digits of at least {HMAC_KEY_BYTES_MIN} bytes"),
+        KeyEncoding::Base64 => format!("base64 of at least {HMAC_KEY_BYTES_MIN} bytes"),
+    };
+    secret_that(allowed, move |text| match encoding {
+        KeyEncoding::Text => {
+            let is_plain = !text.chars().any(char::is_control) && text.trim() == text;
+            text.chars().count() >= TOKEN_CHARS_MIN && is_plain
+        }
+        KeyEncoding::Hex | KeyEncoding::Base64 => {
+            encoding.bytes_of(text).is_some_and(|key| key.len() >= HMAC_KEY_BYTES_MIN)
+        }
     })
-}
-
-/// The key of an HMAC that is written in hexadecimal.
-pub(super) fn hmac_key_hex() -> Rule<Secret> {
-    let allowed = format!("hexadecimal digits of at least {HMAC_KEY_BYTES_MIN} bytes");
-    secret(allowed, |text| bytes_of_hex(text).filter(|key| key.len() >= HMAC_KEY_BYTES_MIN).map(|_| text.to_owned()))
-}
-
-/// The key of an HMAC that is written in Base64.
-pub(super) fn hmac_key_base64() -> Rule<Secret> {
-    let allowed = format!("base64 of at least {HMAC_KEY_BYTES_MIN} bytes");
-    secret(allowed, |text| bytes_of_base64(text).filter(|key| key.len() >= HMAC_KEY_BYTES_MIN).map(|_| text.to_owned()))
 }
 
 /// User and password of `Authorization: Basic` (RFC 7617: a user has no colon).
 pub(super) fn credentials() -> Rule<Secret> {
     let allowed = format!("user:password, with a password of at least {TOKEN_CHARS_MIN} characters");
-    secret(allowed, |text| {
-        let (user, password) = text.split_once(':')?;
+    secret_that(allowed, |text| {
         let is_plain = !text.chars().any(char::is_control);
-        (!user.is_empty() && password.chars().count() >= TOKEN_CHARS_MIN && is_plain).then(|| text.to_owned())
+        let is_pair = |(user, password): (&str, &str)| !user.is_empty() && password.chars().count() >= TOKEN_CHARS_MIN;
+        is_plain && text.split_once(':').is_some_and(is_pair)
     })
 }
 
 /// Any of the secrets that a source may have. Its `verify` decides which rule each must follow.
 pub(super) fn source_secret() -> Rule<Secret> {
     let [signed, hmac, token, basic] =
-        [verification_key(), hmac_key_text(), token(), credentials()].map(|rule| rule.allowed);
+        [verification_key(), hmac_key(KeyEncoding::Text), token(), credentials()].map(|rule| rule.allowed);
     let allowed = format!(
         "with verify = standard-webhooks {signed}; with hmac {hmac}, or as hmac_key_encoding says at least \
          {HMAC_KEY_BYTES_MIN} bytes; with bearer {token}; with basic {basic}"
@@ -336,9 +343,7 @@ pub(super) fn header() -> Rule<String> {
 
 /// The name of a part of a header such as `t=…,v1=…`.
 pub(super) fn header_field() -> Rule<String> {
-    Rule::new(Form::Text, "a name of 1 to 64 letters, digits, - and _, such as v1", |text| {
-        is_name(text, 64).then(|| text.to_owned())
-    })
+    text_that("a name of 1 to 64 letters, digits, - and _, such as v1", |text| is_name(text, 64))
 }
 
 fn is_name(text: &str, chars_max: usize) -> bool {
@@ -347,7 +352,7 @@ fn is_name(text: &str, chars_max: usize) -> bool {
 }
 
 pub(super) fn text() -> Rule<String> {
-    Rule::new(Form::Text, "a text", |text| Some(text.to_owned()))
+    text_that("a text", |_| true)
 }
 
 pub(super) fn signed_text() -> Rule<SignedText> {
@@ -355,8 +360,8 @@ pub(super) fn signed_text() -> Rule<SignedText> {
 }
 
 pub(super) fn amqp_name() -> Rule<String> {
-    Rule::new(Form::Text, format!("a name of 1 to {AMQP_NAME_BYTES_MAX} bytes"), |text| {
-        (1..=AMQP_NAME_BYTES_MAX).contains(&text.len()).then(|| text.to_owned())
+    text_that(format!("a name of 1 to {AMQP_NAME_BYTES_MAX} bytes"), |text| {
+        (1..=AMQP_NAME_BYTES_MAX).contains(&text.len())
     })
 }
 
@@ -392,14 +397,13 @@ fn list(allowed: String, is_item: impl Fn(&str) -> bool + 'static) -> Rule<Vec<S
 }
 
 pub(super) fn amqp_url() -> Rule<Secret> {
-    secret("a URL that begins with amqp:// or amqps://", |text| {
-        let url = Url::parse(text).ok()?;
-        let is_broker = matches!(url.scheme(), "amqp" | "amqps") && url.has_host();
+    secret_url("a URL that begins with amqp:// or amqps://", |text| {
+        let is_broker =
+            |url: Url| matches!(url.scheme(), "amqp" | "amqps") && url.has_host() && url.fragment().is_none();
         // In a broker's URL an `@` stands before the host and nowhere else.
-        let is_whole = url.fragment().is_none() && !cut(text).is_some_and(|cut| cut.rest.contains('@'));
-        (is_broker && is_whole).then(|| text.to_owned())
+        let is_whole = !cut(text).is_some_and(|cut| cut.rest.contains('@'));
+        is_whole && Url::parse(text).is_ok_and(is_broker)
     })
-    .with_slip(|text| flaw(text).or_else(|| escape_credentials(text)))
 }
 
 /// A URL in two: the part between the scheme and the first `/`, `?` or `#`, and the rest.
@@ -426,26 +430,20 @@ fn escape_credentials(url: &str) -> Option<&'static str> {
 pub(super) fn store_url() -> Rule<Secret> {
     let allowed = "sqlite:// and the path of a file (no `?`, not :memory:), or a URL that begins with postgres: or \
                    postgresql: and whose options PostgreSQL's clients know";
-    secret(allowed, |text| {
-        let is_usable = match text.strip_prefix("sqlite:") {
-            Some(rest) => {
-                let path = rest.strip_prefix("//").unwrap_or(rest);
-                !matches!(path, "" | ":memory:") && !path.contains(['?', '\0'])
-            }
-            None => {
-                let is_known = |scheme: &&str| text.strip_prefix(*scheme).is_some_and(|rest| !rest.is_empty());
-                // A `user@host` may be complete and have another `@` among its options; in a host it would be lost.
-                let is_whole = cut(text).is_none_or(|cut| {
-                    let before_options = cut.rest.split('?').next().unwrap_or_default();
-                    let is_read = if cut.authority.contains('@') { before_options } else { cut.rest };
-                    cut.authority.is_empty() || !is_read.contains('@')
-                });
-                ["postgres:", "postgresql:"].iter().any(is_known) && is_whole && has_known_options(text)
-            }
-        };
-        is_usable.then(|| text.to_owned())
+    secret_url(allowed, |text| {
+        if let Some(rest) = text.strip_prefix("sqlite:") {
+            let path = rest.strip_prefix("//").unwrap_or(rest);
+            return !matches!(path, "" | ":memory:") && !path.contains(['?', '\0']);
+        }
+        let is_known = |scheme: &&str| text.strip_prefix(*scheme).is_some_and(|rest| !rest.is_empty());
+        // A `user@host` may be complete and have another `@` among its options; in a host it would be lost.
+        let is_whole = cut(text).is_none_or(|cut| {
+            let before_options = cut.rest.split('?').next().unwrap_or_default();
+            let is_read = if cut.authority.contains('@') { before_options } else { cut.rest };
+            cut.authority.is_empty() || !is_read.contains('@')
+        });
+        ["postgres:", "postgresql:"].iter().any(is_known) && is_whole && has_known_options(text)
     })
-    .with_slip(|text| flaw(text).or_else(|| escape_credentials(text)))
 }
 
 /// Options of a URL that PostgreSQL's own clients know (libpq, "Parameter Key Words"), or the driver.
@@ -461,35 +459,40 @@ fn has_known_options(url: &str) -> bool {
         .all(|(name, _)| STORE_OPTIONS.split(' ').any(|known| known == name) || name.starts_with("options["))
 }
 
+/// Limit of an address in characters. The partner limits its two landing pages to it; no other address needs more.
+const URL_CHARS_MAX: usize = 8_000;
+
+fn is_web(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https") && url.has_host()
+}
+
+/// Says whether a URL ends after its host.
+fn is_bare(url: &Url) -> bool {
+    url.path() == "/" && url.query().is_none() && url.fragment().is_none()
+}
+
+fn is_web_text(text: &str) -> bool {
+    text.chars().count() <= URL_CHARS_MAX && Url::parse(text).is_ok_and(|url| is_web(&url))
+}
+
+const WEB_URL: &str = "an absolute http:// or https:// URL of at most 8000 characters";
+
 /// An absolute address that a browser or a client can open.
 pub(super) fn web_url() -> Rule<String> {
-    Rule::new(Form::Text, "an absolute http:// or https:// URL of at most 8000 characters", |text| {
-        // The partner limits its two landing pages to 8000 characters; no other address needs more.
-        let url = Url::parse(text).ok().filter(|_| text.chars().count() <= 8_000)?;
-        (matches!(url.scheme(), "http" | "https") && url.has_host()).then(|| text.to_owned())
-    })
-    .with_slip(escape_credentials)
+    text_that(WEB_URL, is_web_text).with_slip(escape_credentials)
 }
 
 /// A [`web_url`] that a program calls: it would never send the part after a `#`.
 pub(super) fn called_url() -> Rule<String> {
-    let web = web_url();
-    let allowed = format!("{}, without a #", web.allowed);
-    Rule::new(Form::Text, allowed, move |text| (web.accept)(text).filter(|url| !url.contains('#')))
-        .with_slip(escape_credentials)
+    let allowed = format!("{WEB_URL}, without a #");
+    text_that(allowed, |text| is_web_text(text) && !text.contains('#')).with_slip(escape_credentials)
 }
 
 /// A forward proxy: scheme, host, port, and a user and password where it wants them.
 pub(super) fn proxy_url() -> Rule<Secret> {
     let allowed = "scheme, host and port of a proxy, such as http://proxy.utility.example:3128 or \
                    http://user:password@proxy.utility.example:3128";
-    secret(allowed, |text| {
-        let url = Url::parse(text).ok()?;
-        let is_web = matches!(url.scheme(), "http" | "https") && url.has_host();
-        let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-        (is_web && is_bare && is_visible(text)).then(|| text.to_owned())
-    })
-    .with_slip(|text| flaw(text).or_else(|| escape_credentials(text)))
+    secret_url(allowed, |text| is_visible(text) && Url::parse(text).is_ok_and(|url| is_web(&url) && is_bare(&url)))
 }
 
 /// Scheme and host of an API whose paths are its own; the result has no slash at its end.
@@ -503,9 +506,8 @@ pub(super) fn base_url() -> Rule<String> {
             Host::Ipv6(ip) => ip.is_loopback(),
         };
         let is_sealed = url.scheme() == "https" || (url.scheme() == "http" && is_private);
-        let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
         let is_anonymous = url.username().is_empty() && url.password().is_none();
-        (is_sealed && is_bare && is_anonymous).then(|| url.as_str().trim_end_matches('/').to_owned())
+        (is_sealed && is_bare(&url) && is_anonymous).then(|| url.as_str().trim_end_matches('/').to_owned())
     })
     .with_slip(|text| {
         let is_given = cut(text).is_some_and(|cut| cut.authority.contains('@') || cut.rest.contains('@'));
@@ -516,19 +518,18 @@ pub(super) fn base_url() -> Rule<String> {
 
 pub(super) fn log_level() -> Rule<String> {
     let allowed = "off, error, warn, info, debug or trace, or directives such as info,podero_bridge=debug";
-    Rule::new(Form::Text, allowed, |text| {
+    text_that(allowed, |text| {
         // A bare word that is no level would be read as the name of a module, and a misspelt level with it.
         let is_directive = |part: &str| part.contains('=') || (!part.is_empty() && part.parse::<LevelFilter>().is_ok());
-        let parses = EnvFilter::builder().parse(text).is_ok();
-        (parses && text.split(',').all(|part| is_directive(part.trim()))).then(|| text.to_owned())
+        EnvFilter::builder().parse(text).is_ok() && text.split(',').all(|part| is_directive(part.trim()))
     })
 }
 
 /// The name of a source, which is a path segment, a metric label and part of an environment variable.
 pub(super) fn source_name() -> Rule<String> {
-    Rule::new(Form::Text, "1 to 64 of the characters a-z, 0-9 and -", |text| {
+    text_that("1 to 64 of the characters a-z, 0-9 and -", |text| {
         let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        ((1..=64).contains(&text.len()) && text.chars().all(is_plain)).then(|| text.to_owned())
+        (1..=64).contains(&text.len()) && text.chars().all(is_plain)
     })
 }
 

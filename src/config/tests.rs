@@ -566,7 +566,7 @@ fn settings_that_need_each_other_are_checked_together() {
     let text = "[onboarding]\nenabled = true\nlanguage = 'de'\nprice_zone = 'DE'\n\
                 success_url = 'https://x.example/a'\ncancel_url = 'https://x.example/b'";
     let onboarding = good(text, &[]).onboarding.expect("enabled");
-    assert_eq!((onboarding.language.name(), onboarding.price_zone.name()), ("de", "DE_LU"));
+    assert_eq!((onboarding.language.as_str(), onboarding.price_zone.as_str()), ("de", "DE_LU"));
 }
 
 /// The text below `[[source]]`, and its problems.

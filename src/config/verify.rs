@@ -71,11 +71,7 @@ pub struct Hmac {
 impl Hmac {
     /// The keys that hold now.
     pub fn keys(&self) -> Vec<Vec<u8>> {
-        let key = |secret: &Secret| match self.key_encoding {
-            KeyEncoding::Text => Some(secret.expose().as_bytes().to_vec()),
-            KeyEncoding::Hex => bytes_of_hex(secret.expose()),
-            KeyEncoding::Base64 => bytes_of_base64(secret.expose()),
-        };
+        let key = |secret: &Secret| self.key_encoding.bytes_of(secret.expose());
         self.secrets.now().iter().filter_map(key).collect()
     }
 }
@@ -116,6 +112,17 @@ names! {
         Hex = "hex",
         /// In either alphabet, with or without padding.
         Base64 = "base64",
+    }
+}
+
+impl KeyEncoding {
+    /// The key that a text in this encoding means.
+    pub(super) fn bytes_of(self, text: &str) -> Option<Vec<u8>> {
+        match self {
+            Self::Text => Some(text.as_bytes().to_vec()),
+            Self::Hex => bytes_of_hex(text),
+            Self::Base64 => bytes_of_base64(text),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::config::key::section;
 use crate::config::reader::Reader;
 use crate::config::rules;
 use crate::config::words::{Language, PriceZone};
+use crate::domain::call::OnboardingPolicy;
 
 section! {
     /// Onboarding sessions, in which customers connect their heat pumps. `onboarding.enabled` requires the other four keys.
@@ -23,27 +24,19 @@ section! {
     }
 }
 
-/// Section `[onboarding]` when it is enabled.
-#[derive(Debug, Clone)]
-pub struct Onboarding {
-    /// Language of the session.
-    pub language: Language,
-    /// Price zone of the heat pumps that are connected.
-    pub price_zone: PriceZone,
-    /// Page after success; absolute.
-    pub success_url: String,
-    /// Page after giving up; absolute.
-    pub cancel_url: String,
-}
-
-pub(in crate::config) fn read(r: &mut Reader) -> Option<Onboarding> {
+/// Reads the section; `None`: it is not enabled.
+pub(in crate::config) fn read(r: &mut Reader) -> Option<OnboardingPolicy> {
     let is_enabled = r.value(&ENABLED);
     let when = is_enabled.then_some("with onboarding.enabled");
     let language = r.required(&LANGUAGE, when);
     let price_zone = r.required(&PRICE_ZONE, when);
     let success_url = r.required(&SUCCESS_URL, when);
     let cancel_url = r.required(&CANCEL_URL, when);
-    let onboarding =
-        Onboarding { language: language?, price_zone: price_zone?, success_url: success_url?, cancel_url: cancel_url? };
+    let onboarding = OnboardingPolicy {
+        language: language?.name().to_owned(),
+        price_zone: price_zone?.name().to_owned(),
+        success_url: success_url?,
+        cancel_url: cancel_url?,
+    };
     is_enabled.then_some(onboarding)
 }

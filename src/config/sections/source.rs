@@ -150,11 +150,7 @@ fn source(r: &mut Reader, label: &str, http: &Http) -> Option<Source> {
         VerifyBy::StandardWebhooks => Verify::StandardWebhooks { secrets: secrets(r, label, rules::verification_key) },
         VerifyBy::Hmac => {
             let key_encoding = r.value(&HMAC_KEY_ENCODING.of(label));
-            let rule = match key_encoding {
-                KeyEncoding::Text => rules::hmac_key_text,
-                KeyEncoding::Hex => rules::hmac_key_hex,
-                KeyEncoding::Base64 => rules::hmac_key_base64,
-            };
+            let rule = move || rules::hmac_key(key_encoding);
             Verify::Hmac(Hmac { secrets: secrets(r, label, rule), key_encoding, ..hmac? })
         }
         VerifyBy::Bearer => Verify::Bearer { header: token_header, secrets: secrets(r, label, rules::token) },
@@ -251,7 +247,7 @@ fn signed_at(r: &mut Reader, label: &str, has_fields: bool) -> Option<SignedAt> 
     header.map(SignedAt::Header).or(field.map(SignedAt::Field))
 }
 
-fn secrets(r: &mut Reader, label: &str, rule: fn() -> Rule<Secret>) -> Secrets {
+fn secrets(r: &mut Reader, label: &str, rule: impl Fn() -> Rule<Secret> + Send + Sync + 'static) -> Secrets {
     let key = SECRETS.of(label);
     if !r.is_given(&key) {
         let hint = format!("required with this verify; allowed: {}, or secrets_file", rule().allowed);

@@ -84,7 +84,7 @@ section! {
 }
 
 fn severity() -> Rule<Severity> {
-    rules::one_of(Severity::ALL.map(Severity::name), |text| Severity::ALL.into_iter().find(|one| one.name() == text))
+    rules::one_of(Severity::names(), Severity::from_name)
 }
 
 fn severity_key(cause: Cause) -> Key<Severity> {
