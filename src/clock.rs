@@ -30,10 +30,16 @@ pub const STANDSTILL_MAX: Duration = Duration::from_hours(30 * 24);
 
 /// Source of time, chance and fresh ids. Cheap to clone; clones share their state.
 #[derive(Clone)]
-pub struct Clock(Arc<Source>);
+pub struct Clock(Arc<Shared>);
+
+struct Shared {
+    source: Source,
+    trust: Mutex<Trust>,
+}
 
 enum Source {
-    System(Mutex<uuid::ContextV7>, Mutex<Trust>, Duration),
+    /// The maker of ids, and the time from the machine's boot to the start.
+    System(Mutex<uuid::ContextV7>, Duration),
     Manual(Box<Mutex<Manual>>),
 }
 
@@ -45,7 +51,6 @@ struct Manual {
     ids_made: u64,
     /// The time that passed, which no jump changes.
     passed: Duration,
-    trust: Trust,
 }
 
 /// The moment at which the wall clock was last believed. From it and the time that passed follows what the clock should show.
@@ -115,7 +120,7 @@ impl Trust {
 
 impl std::fmt::Debug for Clock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = match &*self.0 {
+        let kind = match &self.0.source {
             Source::System(..) => "System",
             Source::Manual(_) => "Manual",
         };
@@ -126,21 +131,23 @@ impl std::fmt::Debug for Clock {
 impl Clock {
     /// The machine's own time and entropy.
     pub fn system() -> Self {
-        let trust = Trust::of(system_time());
-        Self(Arc::new(Source::System(Mutex::new(uuid::ContextV7::new()), Mutex::new(trust), since_boot())))
+        Self::of(Source::System(Mutex::new(uuid::ContextV7::new()), since_boot()), system_time())
     }
 
     /// A clock that stands still until [`Clock::advance`] is called; jitter and ids repeat with `seed`.
     pub fn manual(now: Timestamp, seed: u64) -> Self {
         let random = StdRng::seed_from_u64(seed);
-        let (passed, trust) = (Duration::ZERO, Trust::of(now));
-        let manual = Manual { now, latest: now, random, ids_made: 0, passed, trust };
-        Self(Arc::new(Source::Manual(Box::new(Mutex::new(manual)))))
+        let manual = Manual { now, latest: now, random, ids_made: 0, passed: Duration::ZERO };
+        Self::of(Source::Manual(Box::new(Mutex::new(manual))), now)
+    }
+
+    fn of(source: Source, now: Timestamp) -> Self {
+        Self(Arc::new(Shared { source, trust: Mutex::new(Trust::of(now)) }))
     }
 
     /// The moment that is now, in UTC, to the microsecond.
     pub fn now(&self) -> Timestamp {
-        match &*self.0 {
+        match &self.0.source {
             Source::System(..) => system_time(),
             Source::Manual(manual) => lock(manual).now,
         }
@@ -153,20 +160,13 @@ impl Clock {
     }
 
     fn with_trust<T>(&self, what: impl FnOnce(&mut Trust, Timestamp, Duration) -> T) -> T {
-        match &*self.0 {
-            Source::System(_, trust, _) => what(&mut lock(trust), system_time(), self.passed()),
-            Source::Manual(manual) => {
-                let mut manual = lock(manual);
-                let (now, passed) = (manual.now, manual.passed);
-                what(&mut manual.trust, now, passed)
-            }
-        }
+        what(&mut lock(&self.0.trust), self.now(), self.passed())
     }
 
     /// The time that passed since this clock was made, whatever the wall clock shows: also while the machine slept.
     pub fn passed(&self) -> Duration {
-        match &*self.0 {
-            Source::System(_, _, started) => since_boot().saturating_sub(*started),
+        match &self.0.source {
+            Source::System(_, started) => since_boot().saturating_sub(*started),
             Source::Manual(manual) => lock(manual).passed,
         }
     }
@@ -191,7 +191,7 @@ impl Clock {
     /// A random value in `[0, 1)`, uniformly distributed.
     #[expect(clippy::disallowed_methods, reason = "this file is the one place that may draw random numbers")]
     pub fn jitter(&self) -> f64 {
-        match &*self.0 {
+        match &self.0.source {
             Source::System(..) => rand::random::<f64>(),
             Source::Manual(manual) => lock(manual).random.random::<f64>(),
         }
@@ -200,7 +200,7 @@ impl Clock {
     /// Random bytes for a key, which cannot be guessed.
     #[expect(clippy::disallowed_methods, reason = "this file is the one place that may draw random numbers")]
     pub fn fresh_secret(&self) -> [u8; 32] {
-        match &*self.0 {
+        match &self.0.source {
             Source::System(..) => rand::random(),
             Source::Manual(manual) => lock(manual).random.random(),
         }
@@ -208,7 +208,7 @@ impl Clock {
 
     /// A fresh UUIDv7 (RFC 9562): ids made later by this clock sort later, also within one millisecond.
     pub fn fresh_id(&self) -> Uuid {
-        match &*self.0 {
+        match &self.0.source {
             Source::System(context, ..) => {
                 let micros = self.now().micros();
                 let seconds = u64::try_from(micros.div_euclid(1_000_000)).unwrap_or(0);
@@ -248,7 +248,7 @@ impl Clock {
     }
 
     fn movable(&self) -> MutexGuard<'_, Manual> {
-        match &*self.0 {
+        match &self.0.source {
             Source::System(..) => panic!("only a manual clock can be moved"),
             Source::Manual(manual) => lock(manual),
         }

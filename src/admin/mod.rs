@@ -31,7 +31,7 @@ pub use guard::not_by_a_page;
 pub use page::PageQuery;
 pub use parked::{ParkedQuery, RetryOne};
 pub use pumps::{AlertsQuery, LinkRequest, PumpsQuery, ReconnectLink};
-pub use state::{Admin, Health, Landing, Links, Part};
+pub use state::{Admin, Health, Links, Part};
 
 /// Limit of a request's body in bytes: two addresses of landing pages, each character written as an escape, and some more.
 const ORDER_BYTES_MAX: usize = 128 << 10;

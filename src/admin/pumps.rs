@@ -16,11 +16,11 @@ use uuid::Uuid;
 
 use super::error::{ApiError, ApiResult, whole};
 use super::page::{Page, PageQuery};
-use super::state::{Admin, Landing};
+use super::state::Admin;
 use crate::config::Language;
 use crate::domain::Timestamp;
 use crate::domain::alert::Knowledge;
-use crate::domain::call::{Cue, Reconnection, RefusalKind, Reply, ResolveCue};
+use crate::domain::call::{Cue, OnboardingPolicy, Reconnection, RefusalKind, Reply, ResolveCue};
 use crate::problem::ProblemKind;
 use crate::store::{PumpFilter, PumpView};
 
@@ -121,12 +121,12 @@ impl LinkRequest {
         Ok(wanted)
     }
 
-    /// The landing pages; the configured ones take the place of those that were left out.
-    fn landing(self, configured: Option<&Landing>) -> Option<Landing> {
-        let success_url = self.success_url.or_else(|| configured.map(|landing| landing.success_url.clone()))?;
-        let cancel_url = self.cancel_url.or_else(|| configured.map(|landing| landing.cancel_url.clone()))?;
-        let language = self.language.or_else(|| configured.and_then(|landing| landing.language.clone()));
-        Some(Landing { success_url, cancel_url, language })
+    /// The call that begins an action. Configured landing pages take the place of those that were left out; `None`: there are none.
+    fn resolve(self, cue: Cue, configured: Option<&OnboardingPolicy>) -> Option<ResolveCue> {
+        let success_url = self.success_url.or_else(|| configured.map(|known| known.success_url.clone()))?;
+        let cancel_url = self.cancel_url.or_else(|| configured.map(|known| known.cancel_url.clone()))?;
+        let language = self.language.or_else(|| configured.map(|known| known.language.clone()));
+        Some(ResolveCue { cue, success_url, cancel_url, language })
     }
 }
 
@@ -150,22 +150,17 @@ pub(super) async fn reconnect_link(
         None => not_needed(),
         Some(Reconnection::Page(url)) => made(pump, url, None),
         Some(Reconnection::Cue(cue)) => {
-            let Some(landing) = wanted.landing(admin.links.landing.as_ref()) else {
+            let Some(resolve) = wanted.resolve(cue, admin.links.landing.as_ref()) else {
                 let detail = "Podero wants to know where the customer lands: send `success_url` and `cancel_url`, \
                               or configure them in [onboarding]";
                 return Err(ApiError::new(ProblemKind::LandingRequired, detail));
             };
             let until = admin.clock.now().plus(LINK_TIME_MAX);
-            let begun = admin.links.client.resolve_cue(&resolve(cue, landing), until).await;
+            let begun = admin.links.client.resolve_cue(&resolve, until).await;
             let Reply::Done(url) = begun else { return not_made(&begun) };
             made(pump, url, Some(asked_at.plus(CUE_LIFE)))
         }
     }
-}
-
-fn resolve(cue: Cue, landing: Landing) -> ResolveCue {
-    let Landing { success_url, cancel_url, language } = landing;
-    ResolveCue { cue, success_url, cancel_url, language }
 }
 
 /// A link for a customer who must reconnect a heat pump.

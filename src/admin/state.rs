@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::config::Secret;
+use crate::domain::call::OnboardingPolicy;
 use crate::metrics::Metrics;
 use crate::podero::Client;
 use crate::store::Store;
@@ -51,21 +52,10 @@ pub struct Admin {
     pub openapi: String,
 }
 
-/// Landing pages of a customer who has reconnected a heat pump, or given up.
-#[derive(Debug, Clone)]
-pub struct Landing {
-    /// `onboarding.success_url`.
-    pub success_url: String,
-    /// `onboarding.cancel_url`.
-    pub cancel_url: String,
-    /// `onboarding.language`.
-    pub language: Option<String>,
-}
-
 /// Maker of links.
 pub struct Links {
     /// Podero.
     pub client: Client,
     /// Pages where customers land unless the request says otherwise.
-    pub landing: Option<Landing>,
+    pub landing: Option<OnboardingPolicy>,
 }

@@ -2,7 +2,7 @@
 //!
 //! Nothing is decided here: a setting is named once in the configuration, and once where it acts.
 //!
-//! Before: [`crate::config`]. After: [`crate::domain`], [`crate::podero`], [`crate::broker`], [`crate::store`], [`crate::admin`].
+//! Before: [`crate::config`]. After: [`crate::domain`], [`crate::podero`], [`crate::broker`] and [`crate::store`].
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::domain::plan::Policy;
 use crate::domain::retry::RetrySchedule;
 use crate::domain::verdict;
 use crate::store::Target;
-use crate::{admin, apply, broker, outbound, podero, store};
+use crate::{apply, broker, outbound, podero, store};
 
 /// Receivers of the bridge's outgoing events.
 pub(super) fn targets(config: &Config) -> Vec<Target> {
@@ -45,15 +45,6 @@ pub fn policy(config: &Config) -> Policy {
         retention: config.churn.retention,
         brake: config.churn.brake,
     }
-}
-
-/// The pages where customers land who reconnect a heat pump.
-pub(super) fn landing(config: &Config) -> Option<admin::Landing> {
-    config.onboarding.as_ref().map(|onboarding| admin::Landing {
-        success_url: onboarding.success_url.clone(),
-        cancel_url: onboarding.cancel_url.clone(),
-        language: Some(onboarding.language.clone()),
-    })
 }
 
 /// The settings of the Podero client: the account, or the sandbox's own.

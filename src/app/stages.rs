@@ -210,7 +210,7 @@ impl Handles {
         Admin {
             store,
             metrics,
-            links: Links { client, landing: settings::landing(&config) },
+            links: Links { client, landing: config.onboarding.clone() },
             health: Box::new(self.clone()),
             token: config.admin.token.clone(),
             clock,

@@ -306,12 +306,8 @@ impl Facts {
 
     /// The fields that must be written so that Podero's user, which shows `observed`, shows the [`Facts::profile`].
     pub fn profile_changes(&self, observed: &Record) -> Changes {
-        let emptied = || self.profile_home().into_iter().flat_map(Home::emptied);
-        if is_shown(self.profile_fields(), emptied(), observed) {
-            Changes::new()
-        } else {
-            changes(observed, &self.profile(), emptied())
-        }
+        let emptied = self.profile_home().into_iter().flat_map(Home::emptied);
+        changes(observed, self.profile_fields(), emptied)
     }
 
     /// A personal field's text.
@@ -534,13 +530,10 @@ impl Home {
 
     /// The fields that must be written so that Podero's building, which shows `observed`, shows the [`Home::record`].
     pub fn changes(&self, key: &BuildingKey, observed: &Record) -> Changes {
-        let is_named = self.attributes.contains_key(&Field::Name)
-            || observed.get(&Field::Name).and_then(FieldValue::as_text) == Some(&self.default_name(key));
-        if is_named && is_shown(self.said(), self.emptied(), observed) {
-            Changes::new()
-        } else {
-            changes(observed, &self.record(key), self.emptied())
-        }
+        let is_named = self.attributes.contains_key(&Field::Name);
+        let default_name = (!is_named).then(|| FieldValue::from(self.default_name(key)));
+        let name = default_name.as_ref().map(|name| (Field::Name, name));
+        changes(observed, self.said().chain(name), self.emptied())
     }
 
     /// "Street 1, 01067 Town", from the parts that exist; the key if there is no address.
@@ -820,32 +813,27 @@ fn looks_like(observed: &Record, record: &Record) -> bool {
 /// The changes after which `observed` shows `desired` and nothing in the `emptied` fields. Fields that the facts do not name stay
 /// untouched. A difference that no reader sees, such as the format of a country (Podero's pages use alpha-2, alpha-3 and names),
 /// is none; but an address that changes always takes its country along.
-pub fn changes(observed: &Record, desired: &Record, emptied: impl Iterator<Item = Field>) -> Changes {
-    let shows = |field: &Field, value: &FieldValue| {
-        observed.get(field).is_some_and(|shown| is_written_so(*field, shown, value))
-    };
-    let differs = desired.iter().filter(|(field, value)| !shows(field, value));
-    let mut changes: Changes = differs.map(|(field, value)| (*field, Some(value.clone()))).collect();
+fn changes<'a>(
+    observed: &Record,
+    desired: impl Iterator<Item = (Field, &'a FieldValue)>,
+    emptied: impl Iterator<Item = Field>,
+) -> Changes {
+    let mut changes = Changes::new();
+    let mut desired_country = None;
+    for (field, value) in desired {
+        if !observed.get(&field).is_some_and(|shown| is_written_so(field, shown, value)) {
+            changes.insert(field, Some(value.clone()));
+        }
+        if field == Field::Country {
+            desired_country = Some(value);
+        }
+    }
     changes.extend(emptied.filter(|field| observed.contains_key(field)).map(|field| (field, None)));
     let address_changes = Field::ADDRESS.iter().any(|field| changes.contains_key(field));
-    if let Some(country) = desired.get(&Field::Country)
-        && address_changes
-        && observed.get(&Field::Country) != Some(country)
-    {
-        changes.insert(Field::Country, Some(country.clone()));
+    if address_changes && observed.get(&Field::Country) != desired_country {
+        changes.extend(desired_country.map(|country| (Field::Country, Some(country.clone()))));
     }
     changes
-}
-
-/// True if `observed` shows all desired values, and nothing in the `emptied` fields. Then there is nothing to write, and no copy
-/// was needed to know that.
-fn is_shown<'a>(
-    mut desired: impl Iterator<Item = (Field, &'a FieldValue)>,
-    mut emptied: impl Iterator<Item = Field>,
-    observed: &Record,
-) -> bool {
-    desired.all(|(field, value)| observed.get(&field).is_some_and(|shown| is_written_so(field, shown, value)))
-        && !emptied.any(|field| observed.contains_key(&field))
 }
 
 fn apply_changes(observed: &mut Record, changes: Changes) {

@@ -8,7 +8,7 @@
 //! Before: nothing. After: [`crate::inbound`], [`crate::podero`].
 
 use jiff::civil::{self, DateTime};
-use jiff::fmt::strtime;
+use jiff::fmt::strtime::{self, BrokenDownTime};
 use jiff::tz::{Offset, TimeZone};
 
 use super::Timestamp;
@@ -65,9 +65,8 @@ pub fn read_exact(text: &str) -> Result<Timestamp, Fault> {
     if let Some(moment) = Timestamp::parse(text) {
         return meant(moment);
     }
-    match number(text) {
-        Some(Err(fault)) => Err(fault),
-        Some(Ok(_)) => Err(Fault::Number),
+    match number(text, &TimeZone::UTC) {
+        Some(read) => read.and(Err(Fault::Number)),
         None => written(text, None).and_then(|read| read.moment()),
     }
 }
@@ -81,13 +80,7 @@ pub fn read(text: &str, zone: &TimeZone) -> Result<String, Fault> {
         let moment = jiff::Timestamp::from_microsecond(moment.micros()).map_err(|_| Fault::TooLate)?;
         return Read::Moment(moment).rfc_3339();
     }
-    let read = match number(text) {
-        Some(Err(fault)) => return Err(fault),
-        Some(Ok(Number::Since1970(moment))) => Read::Moment(moment),
-        Some(Ok(Number::Digits(local))) => Read::Local(local, zone.clone()),
-        None => written(text, Some(zone))?,
-    };
-    read.rfc_3339()
+    number(text, zone).unwrap_or_else(|| written(text, Some(zone)))?.rfc_3339()
 }
 
 /// Reads a date and time in the form that `form` describes (`strftime`, such as `%m/%d/%Y`), which settles what the text
@@ -98,8 +91,7 @@ pub fn read_as(text: &str, form: &str, zone: &TimeZone) -> Result<String, Fault>
         return Err(Fault::Unknown);
     }
     let broken = strtime::parse(form, text).map_err(|_| Fault::Unknown)?;
-    let date = broken.to_date().map_err(|_| Fault::NoSuchMoment)?;
-    let local = date.to_datetime(broken.to_time().unwrap_or(civil::Time::midnight()));
+    let local = local_of(&broken)?;
     let zone = match broken.offset() {
         Some(offset) => TimeZone::fixed(offset_of(offset.seconds()).ok_or(Fault::NoSuchMoment)?),
         None => zone.clone(),
@@ -150,21 +142,21 @@ impl Read {
     }
 }
 
-/// The meaning of a number.
-enum Number {
-    Since1970(jiff::Timestamp),
-    /// Digits of a date and time.
-    Digits(DateTime),
+/// The date, at midnight if there is no time.
+fn local_of(broken: &BrokenDownTime) -> Result<DateTime, Fault> {
+    let date = broken.to_date().map_err(|_| Fault::NoSuchMoment)?;
+    Ok(date.to_datetime(broken.to_time().unwrap_or(civil::Time::midnight())))
 }
 
-/// Reads a number, also one within `/Date(…)/` (OData: milliseconds, whatever its length). `None`: the text is no number.
-fn number(text: &str) -> Option<Result<Number, Fault>> {
+/// Reads a number, also one within `/Date(…)/` (OData: milliseconds, whatever its length); the digits of a date are on the
+/// clocks of `zone`. `None`: the text is no number.
+fn number(text: &str, zone: &TimeZone) -> Option<Result<Read, Fault>> {
     if let Some(inner) = text.strip_prefix("/Date(").and_then(|rest| rest.strip_suffix(")/")) {
         // The offset behind the number is for people; the number is UTC.
         let sign = inner.get(1..).and_then(|rest| rest.find(['+', '-'])).map_or(inner.len(), |at| at + 1);
         let digits = inner.get(..sign).unwrap_or(inner);
         let millis = digits.parse().ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
-        return Some(millis.map(Number::Since1970).ok_or(Fault::Unknown));
+        return Some(millis.map(Read::Moment).ok_or(Fault::Unknown));
     }
     let digits_of = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
@@ -183,20 +175,19 @@ fn number(text: &str) -> Option<Result<Number, Fault>> {
         return None;
     }
     let is_negative = text.starts_with('-');
-    Some(if is_negative { Err(Fault::TooEarly) } else { number_of(whole, fraction) })
+    Some(if is_negative { Err(Fault::TooEarly) } else { number_of(whole, fraction, zone) })
 }
 
-fn number_of(whole: &str, fraction: Option<&str>) -> Result<Number, Fault> {
+fn number_of(whole: &str, fraction: Option<&str>, zone: &TimeZone) -> Result<Read, Fault> {
     let plain = fraction.is_none_or(|fraction| fraction.bytes().all(|digit| digit == b'0'));
-    let since = |per_second: i64| -> Result<Number, Fault> {
+    let since = |per_second: i64| -> Result<Read, Fault> {
         let count: i64 = whole.parse().map_err(|_| Fault::OddNumber)?;
         let nanos = i128::from(count) * i128::from(1_000_000_000 / per_second) + fraction_nanos(fraction, per_second);
-        jiff::Timestamp::from_nanosecond(nanos).map(Number::Since1970).map_err(|_| Fault::OddNumber)
+        jiff::Timestamp::from_nanosecond(nanos).map(Read::Moment).map_err(|_| Fault::OddNumber)
     };
     let digits = |form: &str, text: &str| {
-        let local = strtime::parse(form, text)
-            .and_then(|broken| broken.to_datetime().or_else(|_| Ok(broken.to_date()?.into())));
-        local.map(Number::Digits).map_err(|_| Fault::NoSuchMoment)
+        let broken = strtime::parse(form, text).map_err(|_| Fault::NoSuchMoment)?;
+        Ok(Read::Local(local_of(&broken)?, zone.clone()))
     };
     match whole.len() {
         // Forms write only nines for "open end".
@@ -371,14 +362,10 @@ fn offset_of(seconds: i32) -> Option<Offset> {
 fn read_local(text: &str) -> Result<DateTime, Fault> {
     let with = |dates: &[&str]| {
         let forms = dates.iter().flat_map(|date| TIMES.iter().map(move |time| format!("{date}{time}")));
-        forms.into_iter().find_map(|form| {
-            let broken = strtime::parse(&form, text).ok()?;
-            let time = broken.to_time().unwrap_or(civil::Time::midnight());
-            Some(broken.to_date().map(|date| date.to_datetime(time)))
-        })
+        forms.into_iter().find_map(|form| strtime::parse(&form, text).ok().map(|broken| local_of(&broken)))
     };
     if let Some(read) = with(&DATES) {
-        return read.map_err(|_| Fault::NoSuchMoment);
+        return read;
     }
     let (day_first, month_first) = (with(&DAY_FIRST), with(&MONTH_FIRST));
     match (day_first.and_then(Result::ok), month_first.and_then(Result::ok)) {
