@@ -6,7 +6,7 @@
 //!
 //! Before: nothing. After: [`crate::config`].
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, FileType, OpenOptions};
 use std::io::{Error, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -18,10 +18,10 @@ use crate::domain::utf8;
 
 /// Limit of a configuration file in bytes. The example, which has every key with its comment, has a fiftieth of it: there is
 /// room for thousands of sources.
-const CONFIG_BYTES_MAX: u64 = 1 << 20;
+const CONFIG_BYTES_MAX: usize = 1 << 20;
 
 /// Limit of a file of secrets or a program in bytes: one that is larger is something else.
-const NAMED_BYTES_MAX: u64 = 64 << 10;
+const NAMED_BYTES_MAX: usize = 64 << 10;
 
 /// Timeout for a configuration that comes through a pipe. A program that makes one is done sooner; a pipe into which nothing is
 /// written is a mistake that the start must show.
@@ -43,47 +43,37 @@ pub(super) struct FileContent {
 
 /// Reads a file that the configuration names.
 pub(super) fn read(path: &Path) -> std::io::Result<FileContent> {
-    let (file, metadata) = open(path)?;
-    if !metadata.is_file() {
-        return Err(Error::other(format!("it is {}, and no file", kind_of(&metadata))));
-    }
-    content(&read_to_end(file, NAMED_BYTES_MAX, Source::File)?, &metadata)
+    read_bounded(path, NAMED_BYTES_MAX, FileType::is_file)
 }
 
 /// Reads the configuration file.
 pub(super) fn read_config(path: &Path) -> std::io::Result<FileContent> {
-    let (file, metadata) = open(path)?;
-    let kind = metadata.file_type();
-    let source = if kind.is_fifo() { Source::Pipe } else { Source::File };
-    if !(kind.is_file() || kind.is_fifo() || kind.is_char_device()) {
-        return Err(Error::other(format!("it is {}, and no file", kind_of(&metadata))));
-    }
-    content(&read_to_end(file, CONFIG_BYTES_MAX, source)?, &metadata)
+    read_bounded(path, CONFIG_BYTES_MAX, |kind| kind.is_file() || kind.is_fifo() || kind.is_char_device())
 }
 
-/// Opens without blocking: opening a pipe that has no writer would wait for one.
-fn open(path: &Path) -> std::io::Result<(File, Metadata)> {
+fn read_bounded(path: &Path, bytes_max: usize, is_fine: fn(&FileType) -> bool) -> std::io::Result<FileContent> {
+    // Opening a pipe that has no writer would wait for one.
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
     let file = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path)?;
     let metadata = file.metadata()?;
-    Ok((file, metadata))
+    let kind = metadata.file_type();
+    if !is_fine(&kind) {
+        return Err(Error::other(format!("it is {}, and no file", name_of(kind))));
+    }
+    let bytes = read_to_end(file, bytes_max, kind.is_fifo())?;
+    let text = utf8::text(&bytes).map_err(|form| Error::other(format!("it is {form}")))?.to_owned();
+    let is_exposed = metadata.is_file() && metadata.permissions().mode() & OTHERS != 0;
+    Ok(FileContent { text, is_exposed })
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Source {
-    File,
-    /// A pipe. An end before its beginning means that no process writes to it yet.
-    Pipe,
-}
-
-fn read_to_end(mut file: File, bytes_max: u64, source: Source) -> std::io::Result<Vec<u8>> {
-    let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+/// Reads to the end. That of a pipe before its beginning means that no process writes to it yet.
+fn read_to_end(mut file: File, bytes_max: usize, is_pipe: bool) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut piece = [0; 8 << 10];
     let mut waited = Duration::ZERO;
     loop {
         match file.read(&mut piece) {
-            Ok(0) if !(source == Source::Pipe && bytes.is_empty()) => return Ok(bytes),
+            Ok(0) if !(is_pipe && bytes.is_empty()) => return Ok(bytes),
             Ok(0) => {}
             Ok(read) => {
                 bytes.extend_from_slice(&piece[..read]);
@@ -104,14 +94,7 @@ fn read_to_end(mut file: File, bytes_max: u64, source: Source) -> std::io::Resul
     }
 }
 
-fn content(bytes: &[u8], metadata: &Metadata) -> std::io::Result<FileContent> {
-    let text = utf8::text(bytes).map_err(|form| Error::other(format!("it is {form}")))?.to_owned();
-    let is_exposed = metadata.is_file() && metadata.permissions().mode() & OTHERS != 0;
-    Ok(FileContent { text, is_exposed })
-}
-
-fn kind_of(metadata: &Metadata) -> &'static str {
-    let kind = metadata.file_type();
+fn name_of(kind: FileType) -> &'static str {
     if kind.is_dir() {
         "a folder"
     } else if kind.is_fifo() {

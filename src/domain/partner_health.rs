@@ -159,12 +159,10 @@ struct Vigil {
 pub struct PartnerHealth {
     paused_until: Option<Timestamp>,
     /// The time at which Podero asked for that pause; unknown for a pause from before this was stored.
-    #[serde(default)]
     paused_at: Option<Timestamp>,
     pace: Pace,
     #[serde(rename = "sight")]
     visibility: Visibility,
-    #[serde(default)]
     vigil: Option<Vigil>,
 }
 

@@ -47,17 +47,10 @@ pub struct Policy {
 pub const ONBOARDING_LANGUAGES: [&str; 8] = ["sv", "de", "en", "hu", "it", "et", "pl", "ro"];
 
 /// The languages of Podero's pages by the codes of ISO 639-2, which some systems keep.
+#[rustfmt::skip]
 const THREE_LETTERS: [(&str, &str); 10] = [
-    ("swe", "sv"),
-    ("deu", "de"),
-    ("ger", "de"),
-    ("eng", "en"),
-    ("hun", "hu"),
-    ("ita", "it"),
-    ("est", "et"),
-    ("pol", "pl"),
-    ("ron", "ro"),
-    ("rum", "ro"),
+    ("swe", "sv"), ("deu", "de"), ("ger", "de"), ("eng", "en"), ("hun", "hu"),
+    ("ita", "it"), ("est", "et"), ("pol", "pl"), ("ron", "ro"), ("rum", "ro"),
 ];
 
 /// The language of Podero's pages that a customer's language tag means: `de-AT`, `de_CH.UTF-8`, `DE` and `deu` are `de`. Script

@@ -143,7 +143,6 @@ pub struct Outage {
     /// The time at which enough were lost to suspect it. Until it is published, time without a look moves this later.
     pub since: Timestamp,
     /// The time of the suspicion, moved later by the first gaps between looks. It keeps alerts waiting until a while after.
-    #[serde(default)]
     pub began: Option<Timestamp>,
     /// The number of gaps by which `began` is later: at most three.
     #[serde(default)]
@@ -158,7 +157,6 @@ pub struct Outage {
     /// The moment since which most are back.
     pub calm_since: Option<Timestamp>,
     /// The moment of the last judgement.
-    #[serde(default)]
     pub judged_at: Option<Timestamp>,
 }
 

@@ -56,17 +56,14 @@ pub struct PumpRecord {
     /// Model, as Podero writes it.
     pub model: Option<String>,
     /// Its region: the beginning of its owner's ZIP code, if regions are watched.
-    #[serde(default)]
     pub region: Option<String>,
     /// The meaning of the last observation.
     pub knowledge: Knowledge,
     /// True if it was ever connected.
     pub was_connected: bool,
     /// The moment at which it was seen first.
-    #[serde(default)]
     pub first_seen: Option<Timestamp>,
     /// The moment since which it has been looked at without a break.
-    #[serde(default)]
     pub watched_since: Option<Timestamp>,
     /// Polls in a row that saw it disconnected.
     pub bad_polls: u32,
@@ -76,10 +73,8 @@ pub struct PumpRecord {
     #[serde(default)]
     pub missing_polls: u32,
     /// The time at which the newest answer that named it was requested.
-    #[serde(default)]
     pub named_at: Option<Timestamp>,
     /// The time at which the newest complete list of its owner's heat pumps was requested, whether or not the list named it.
-    #[serde(default)]
     pub looked_at: Option<Timestamp>,
     /// Seconds between the latest looks, newest last: at most eight.
     #[serde(default)]
@@ -88,28 +83,23 @@ pub struct PumpRecord {
     #[serde(default)]
     pub breaks: Vec<Timestamp>,
     /// The newest state that was ever shown.
-    #[serde(default)]
     pub state_at: Option<Timestamp>,
     /// Polls in a row that saw it connected.
     pub good_polls: u32,
     /// The time of the first of them.
-    #[serde(default)]
     pub good_since: Option<Timestamp>,
     /// True if it was connected when this was last known.
     #[serde(default)]
     pub was_up: bool,
     /// The moment at which it went, if a poll saw it up before. A pump that no poll saw up did not go with others.
-    #[serde(default)]
     pub fell_at: Option<Timestamp>,
     /// The times of recent losses, oldest first: at most `flap_losses`, none older than `flap_window`.
     #[serde(default)]
     pub losses: Vec<Timestamp>,
     /// The time of the last loss, moved later by the breaks since. The pump is stable after a whole window of looks without a
     /// loss.
-    #[serde(default)]
     pub calm_from: Option<Timestamp>,
     /// The outage that includes its loss.
-    #[serde(default)]
     pub outage: Option<Uuid>,
     /// The open alert.
     pub alert: Option<OpenAlert>,
@@ -128,7 +118,6 @@ pub struct OpenAlert {
     /// The cause.
     pub cause: Cause,
     /// The severity when it was triggered; unknown for an alert from before severities were configured.
-    #[serde(default)]
     severity: Option<Severity>,
     /// The time at which the loss was first seen.
     pub since: Timestamp,
