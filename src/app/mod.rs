@@ -271,7 +271,7 @@ fn expect_series(config: &Config, metrics: &Metrics) {
     if config.amqp.is_none() {
         metrics.without_broker();
     }
-    if config.churn.brake.is_none() {
+    if config.policy.brake.is_none() {
         metrics.without_churn_brake();
     }
 }

@@ -1,15 +1,13 @@
-//! The configuration in the words of the core and the tools.
+//! The configuration in the words of the tools.
 //!
 //! Nothing is decided here: a setting is named once in the configuration, and once where it acts.
 //!
-//! Before: [`crate::config`]. After: [`crate::domain`], [`crate::podero`], [`crate::broker`] and [`crate::store`].
+//! Before: [`crate::config`]. After: [`crate::podero`], [`crate::broker`] and [`crate::store`].
 
 use std::time::Duration;
 
 use super::listeners::OpenSandbox;
 use crate::config::{Account, Amqp, Config};
-use crate::domain::plan::Policy;
-use crate::domain::retry::RetrySchedule;
 use crate::domain::verdict;
 use crate::store::Target;
 use crate::{apply, broker, outbound, podero, store};
@@ -25,25 +23,16 @@ pub(super) fn targets(config: &Config) -> Vec<Target> {
 /// other poll.
 pub(super) fn ceilings(config: &Config, call_time_max: Duration) -> store::Ceilings {
     store::Ceilings {
-        work: config.retry.max.max(verdict::BUSY_DELAY_MAX).max(policy(config).doubt_pause).max(apply::LEASE_MAX),
+        work: config
+            .policy
+            .schedule
+            .max
+            .max(verdict::BUSY_DELAY_MAX)
+            .max(config.policy.doubt_pause)
+            .max(apply::LEASE_MAX),
         notice: outbound::WAIT_MAX,
         poll: config.watch.policy.interval.max(call_time_max),
-        sign_up: config.retry.give_up_after,
-    }
-}
-
-/// The policy by which the core decides.
-pub fn policy(config: &Config) -> Policy {
-    Policy {
-        schedule: RetrySchedule { initial: config.retry.initial, max: config.retry.max },
-        doubt_pause: config.podero.timeout.max(config.retry.initial),
-        give_up_after: config.retry.give_up_after,
-        onboarding: config.onboarding.clone(),
-        old_heat_pumps: config.moving.old_heat_pumps,
-        old_building: config.moving.old_building,
-        churn: config.churn.delete,
-        retention: config.churn.retention,
-        brake: config.churn.brake,
+        sign_up: config.policy.give_up_after,
     }
 }
 

@@ -9,7 +9,6 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::listeners::SlowClients;
-use super::settings;
 use crate::admin::{Admin, Links};
 use crate::apply::Applier;
 use crate::broker::Broker;
@@ -100,7 +99,7 @@ impl Handles {
         Applier {
             store,
             partner: client,
-            policy: settings::policy(&config),
+            policy: config.policy.clone(),
             clock,
             metrics,
             wake: wakes.work,
@@ -153,7 +152,7 @@ impl Handles {
             metrics,
             clock,
             interval: config.watch.policy.interval,
-            brake: config.churn.brake,
+            brake: config.policy.brake,
             counted: Box::new(counted),
             last_took: Mutex::default(),
         }
@@ -210,7 +209,7 @@ impl Handles {
         Admin {
             store,
             metrics,
-            links: Links { client, landing: config.onboarding.clone() },
+            links: Links { client, landing: config.policy.onboarding.clone() },
             health: Box::new(self.clone()),
             token: config.admin.token.clone(),
             clock,

@@ -14,7 +14,6 @@ use super::arguments::ExplainArguments;
 use super::open::open_if_there;
 use super::output::{print_json, say};
 use super::table;
-use crate::app::settings;
 use crate::clock::Clock;
 use crate::config::{Config, Source};
 use crate::domain::customer::Customer;
@@ -181,8 +180,7 @@ impl Setting<'_> {
         explanation["customer"] = json!({
             "is_active": customer.facts.is_active(), "podero_user_id": customer.user_id(), "events_before_it": pending,
         });
-        let rehearsal =
-            rehearse(Work::new(event.clone(), self.now, customer), self.now, &settings::policy(self.config));
+        let rehearsal = rehearse(Work::new(event.clone(), self.now, customer), self.now, &self.config.policy);
         explanation["outcome"] = json!(outcome(event, &rehearsal, self.now));
         explanation["calls"] = rehearsal
             .calls

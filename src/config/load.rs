@@ -7,6 +7,7 @@
 //! Before: [`crate::config`]'s sections. After: [`crate::app`] and the commands.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::file;
 use super::key::Keys;
@@ -16,7 +17,7 @@ use super::rules::is_loopback;
 use super::sections::{
     admin, amqp, churn, http, log, moving, onboarding, outbound, podero, retry, sandbox, source, store, watch,
 };
-use crate::domain::call::OnboardingPolicy;
+use crate::domain::plan::Policy;
 
 /// Every section with its keys, in the order of the documents.
 pub const KEYS: Keys = Keys {
@@ -60,14 +61,8 @@ pub struct Config {
     pub amqp: Option<amqp::Amqp>,
     /// The partner, and the limits of calls to it.
     pub podero: podero::Podero,
-    /// The schedule of retries.
-    pub retry: retry::Retry,
-    /// Onboarding sessions after sign-up and move; `None`: none are made.
-    pub onboarding: Option<OnboardingPolicy>,
-    /// Section `[move]`: the home that a customer left.
-    pub moving: moving::Move,
-    /// Customers who leave.
-    pub churn: churn::Churn,
+    /// The core's policy: sections `[retry]`, `[onboarding]`, `[move]` and `[churn]`.
+    pub policy: Policy,
     /// The watch over the connectivity of heat pumps.
     pub watch: watch::Watch,
     /// Senders of events; names are unique.
@@ -149,8 +144,8 @@ fn all(r: &mut Reader, is_sandbox: bool) -> Option<Config> {
     let admin = admin::read(r, &http);
     let store = store::read(r, true);
     let podero = podero::read(r, is_sandbox);
-    let (retry, onboarding, moving) = (retry::read(r), onboarding::read(r), moving::read(r));
-    let (churn, watch) = (churn::read(r), watch::read(r));
+    let timeout = podero.as_ref().map_or(Duration::ZERO, |podero| podero.timeout);
+    let (policy, watch) = (policy(r, timeout), watch::read(r));
     let sources = source::read(r, &http, is_sandbox);
     let amqp = amqp::read(r, &sources);
     refuse_deaf(r, &http, &sources);
@@ -158,9 +153,25 @@ fn all(r: &mut Reader, is_sandbox: bool) -> Option<Config> {
     let (podero, exposed) = (podero?, r.exposed());
     #[rustfmt::skip]
     let config = Config {
-        http, admin, store, amqp, podero, retry, onboarding, moving, churn, watch, sources, sandbox, outbound, log, exposed,
+        http, admin, store, amqp, podero, policy, watch, sources, sandbox, outbound, log, exposed,
     };
     Some(config)
+}
+
+/// Reads the policy by which the core decides; `timeout` is that of a call to Podero.
+fn policy(r: &mut Reader, timeout: Duration) -> Policy {
+    let schedule = retry::schedule(r);
+    Policy {
+        schedule,
+        doubt_pause: timeout.max(schedule.initial),
+        give_up_after: r.value(&retry::GIVE_UP_AFTER),
+        onboarding: onboarding::read(r),
+        old_heat_pumps: r.value(&moving::OLD_HEAT_PUMPS),
+        old_building: r.value(&moving::OLD_BUILDING),
+        churn: r.value(&churn::DELETE),
+        retention: r.value(&churn::RETENTION),
+        brake: churn::brake(r),
+    }
 }
 
 /// A bridge on which nothing can arrive is a mistake, not a configuration.

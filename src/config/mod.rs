@@ -44,13 +44,10 @@ pub use rules::{AMQP_NAME_BYTES_MAX, TOKEN_CHARS_MIN, WEBHOOK_KEY_BYTES_MIN, is_
 pub use secret::{Reloaded, Secret, Secrets};
 pub use sections::admin::Admin;
 pub use sections::amqp::Amqp;
-pub use sections::churn::Churn;
 pub use sections::http::{BODY_BYTES_MAX, Http};
 pub use sections::log::Log;
-pub use sections::moving::Move;
 pub use sections::outbound::{Outbound, Webhook};
 pub use sections::podero::{Account, Podero, TIMEOUT_MAX, TIMEOUT_MIN};
-pub use sections::retry::Retry;
 pub use sections::sandbox::Sandbox;
 pub use sections::source::{Map, Source};
 pub use sections::store::Store;

@@ -63,17 +63,20 @@ fn defaults_are_the_contracts() {
     assert_eq!(config.store.backlog_max, 1_000_000);
     assert_eq!(config.store.retention, Some(Duration::from_secs(90 * 86_400)));
     assert!(config.store.erasure_key.is_none());
-    assert!(config.amqp.is_none() && config.onboarding.is_none() && config.outbound.webhook.is_none());
+    assert!(config.amqp.is_none() && config.policy.onboarding.is_none() && config.outbound.webhook.is_none());
     let Account::Podero { base_url, client_secret, .. } = &config.podero.account else { panic!("an account") };
     assert_eq!((base_url.as_str(), client_secret.expose()), ("https://app.podero.com", "s3cret"));
     assert_eq!(config.podero.timeout, Duration::from_secs(10));
     assert_eq!((config.podero.max_in_flight, config.podero.requests_per_second), (64, 50));
-    assert_eq!((config.retry.initial, config.retry.max), (Duration::from_secs(1), Duration::from_secs(900)));
-    assert_eq!(config.retry.give_up_after, Duration::from_secs(72 * 3_600));
-    assert_eq!(config.moving.old_heat_pumps, OldHeatPumps::Pause);
-    assert_eq!(config.moving.old_building, OldBuilding::Delete);
-    assert_eq!((config.churn.delete, config.churn.retention), (ChurnDelete::Soft, Duration::from_secs(30 * 86_400)));
-    assert_eq!(config.churn.brake, None);
+    assert_eq!(
+        (config.policy.schedule.initial, config.policy.schedule.max),
+        (Duration::from_secs(1), Duration::from_secs(900))
+    );
+    assert_eq!(config.policy.give_up_after, Duration::from_secs(72 * 3_600));
+    assert_eq!(config.policy.old_heat_pumps, OldHeatPumps::Pause);
+    assert_eq!(config.policy.old_building, OldBuilding::Delete);
+    assert_eq!((config.policy.churn, config.policy.retention), (ChurnDelete::Soft, Duration::from_secs(30 * 86_400)));
+    assert_eq!(config.policy.brake, None);
     assert!(config.watch.enabled);
     // The core's own defaults are the same, but for the season.
     let severities = Severities::DEFAULT.in_season(Season::parse("10-01..04-30"));
@@ -565,7 +568,7 @@ fn settings_that_need_each_other_are_checked_together() {
     }
     let text = "[onboarding]\nenabled = true\nlanguage = 'de'\nprice_zone = 'DE'\n\
                 success_url = 'https://x.example/a'\ncancel_url = 'https://x.example/b'";
-    let onboarding = good(text, &[]).onboarding.expect("enabled");
+    let onboarding = good(text, &[]).policy.onboarding.expect("enabled");
     assert_eq!((onboarding.language.as_str(), onboarding.price_zone.as_str()), ("de", "DE_LU"));
 }
 

@@ -169,45 +169,40 @@ pub fn next(work: &Work, policy: &Policy) -> Next {
 /// Brings Podero to hold all desired facts, step by step.
 fn provision(work: &Work, policy: &Policy) -> Next {
     let (customer, desired) = (&work.customer, &work.merged.facts);
-    let external_id = || work.event.customer.clone();
     let (user, observed) = match &customer.podero.user {
-        ObservedUser::Unknown | ObservedUser::Conflict => {
-            return Next::Call(Call::FindUser { external_id: external_id() });
-        }
+        ObservedUser::Unknown | ObservedUser::Conflict => return find_user(work),
         ObservedUser::Absent => {
-            return Next::Call(Call::CreateUser { external_id: external_id(), record: desired.profile() });
+            let external_id = work.event.customer.clone();
+            return Next::Call(Call::CreateUser { external_id, record: desired.profile() });
         }
         ObservedUser::Present { id, observed } => (*id, observed),
     };
-    if let Some(next) = ensure_building(work, user) {
-        return next;
-    }
-    let changes = desired.profile_changes(observed);
-    if !changes.is_empty() {
-        return Next::Call(Call::UpdateUser { user, changes });
-    }
-    if let Some(call) = customer.podero.leaving.iter().find_map(|leaving| release_building(leaving, user, policy)) {
-        return Next::Call(call);
-    }
-    match ensure_onboarding(work, user, policy) {
-        Some(call) => Next::Call(call),
-        None => Next::Applied,
-    }
+    let update_user = || {
+        let changes = desired.profile_changes(observed);
+        (!changes.is_empty()).then_some(Call::UpdateUser { user, changes })
+    };
+    let release = || customer.podero.leaving.iter().find_map(|leaving| release_building(leaving, user, policy));
+    let call = ensure_building(work, user).or_else(update_user).or_else(release);
+    call.or_else(|| ensure_onboarding(work, user, policy)).map_or(Next::Applied, Next::Call)
+}
+
+fn find_user(work: &Work) -> Next {
+    Next::Call(Call::FindUser { external_id: work.event.customer.clone() })
 }
 
 /// Gives each desired home its building, and makes the building show the home's record.
-fn ensure_building(work: &Work, user: Uuid) -> Option<Next> {
+fn ensure_building(work: &Work, user: Uuid) -> Option<Call> {
     let (podero, desired) = (&work.customer.podero, &work.merged.facts);
     // Two things are in doubt: the fields of the buildings that we know, and whether there is another.
     if podero.listing == Listing::Doubtful && !desired.homes.is_empty() {
-        return Some(Next::Call(Call::ListBuildings { user }));
+        return Some(Call::ListBuildings { user });
     }
     for (key, home) in &desired.homes {
         match podero.building_of(key, home) {
-            None if podero.listing != Listing::Complete => return Some(Next::Call(Call::ListBuildings { user })),
+            None if podero.listing != Listing::Complete => return Some(Call::ListBuildings { user }),
             None => {
                 let (key, since, record) = (key.clone(), home.since, home.record(key));
-                return Some(Next::Call(Call::CreateBuilding { user, key, since, record }));
+                return Some(Call::CreateBuilding { user, key, since, record });
             }
             Some(there) => {
                 let changes = home.changes(key, &there.observed);
@@ -215,7 +210,7 @@ fn ensure_building(work: &Work, user: Uuid) -> Option<Next> {
                     let record = home.record(key);
                     let name = record.get(&Field::Name).cloned().unwrap_or_else(|| key.as_str().into());
                     let (key, building) = (key.clone(), there.id);
-                    return Some(Next::Call(Call::UpdateBuilding { user, key, building, name, changes }));
+                    return Some(Call::UpdateBuilding { user, key, building, name, changes });
                 }
             }
         }
@@ -270,9 +265,7 @@ fn offboard(work: &Work, policy: &Policy) -> Next {
     let podero = &work.customer.podero;
     let must_ask = policy.brake.is_some() && work.clearance == Clearance::Unasked;
     let user = match &podero.user {
-        ObservedUser::Unknown | ObservedUser::Conflict => {
-            return Next::Call(Call::FindUser { external_id: work.event.customer.clone() });
-        }
+        ObservedUser::Unknown | ObservedUser::Conflict => return find_user(work),
         ObservedUser::Absent if work.customer.facts.is_active() && must_ask => return Next::AskBrake,
         ObservedUser::Absent => return Next::Applied,
         ObservedUser::Present { .. } if must_ask => return Next::AskBrake,
@@ -292,9 +285,7 @@ fn purge(work: &Work, user: Uuid) -> Next {
     if work.customer.facts.is_active() {
         match &work.customer.podero.user {
             // No guess is allowed: the deletion cannot be undone.
-            ObservedUser::Unknown | ObservedUser::Conflict => {
-                return Next::Call(Call::FindUser { external_id: work.event.customer.clone() });
-            }
+            ObservedUser::Unknown | ObservedUser::Conflict => return find_user(work),
             ObservedUser::Present { id, .. } if *id == user => return Next::Superseded,
             ObservedUser::Present { .. } | ObservedUser::Absent => {}
         }

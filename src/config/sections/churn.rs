@@ -35,23 +35,8 @@ section! {
     }
 }
 
-/// Section `[churn]`.
-#[derive(Debug, Clone)]
-pub struct Churn {
-    /// Deletion of a customer who left.
-    pub delete: ChurnDelete,
-    /// Time between soft and hard deletion, for soft-then-hard.
-    pub retention: Duration,
-    /// Limit of customers who may leave before an operator is asked; `None`: without a limit.
-    pub brake: Option<Brake>,
-}
-
-pub(in crate::config) fn read(r: &mut Reader) -> Churn {
-    Churn { delete: r.value(&DELETE), retention: r.value(&RETENTION), brake: brake(r) }
-}
-
 /// Reads the brake. With neither limit there is none, whatever its window.
-fn brake(r: &mut Reader) -> Option<Brake> {
+pub(in crate::config) fn brake(r: &mut Reader) -> Option<Brake> {
     let count = r.optional(&BRAKE_COUNT);
     let share = r.optional(&BRAKE_SHARE).map(Share::of);
     let window = r.value(&BRAKE_WINDOW);

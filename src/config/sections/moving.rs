@@ -3,7 +3,6 @@
 //! Before: [`crate::config`]'s reader. After: [`crate::domain::plan`].
 
 use crate::config::key::section;
-use crate::config::reader::Reader;
 use crate::config::rules;
 use crate::domain::plan::{OldBuilding, OldHeatPumps};
 
@@ -17,17 +16,4 @@ section! {
         OLD_BUILDING: OldBuilding = "old_building", rules::one_of(OldBuilding::names(), OldBuilding::from_name),
             default "delete";
     }
-}
-
-/// Section `[move]`.
-#[derive(Debug, Clone)]
-pub struct Move {
-    /// The optimisation in the home the customer left.
-    pub old_heat_pumps: OldHeatPumps,
-    /// The building the customer left.
-    pub old_building: OldBuilding,
-}
-
-pub(in crate::config) fn read(r: &mut Reader) -> Move {
-    Move { old_heat_pumps: r.value(&OLD_HEAT_PUMPS), old_building: r.value(&OLD_BUILDING) }
 }

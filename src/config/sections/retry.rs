@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::key::section;
 use crate::config::reader::Reader;
 use crate::config::rules::{self, DURATION_MAX, Rule};
+use crate::domain::retry::RetrySchedule;
 
 section! {
     /// Retries of an event: exponential back-off with full jitter.
@@ -24,19 +25,9 @@ fn delay() -> Rule<Duration> {
     rules::duration(Duration::from_millis(1), DURATION_MAX)
 }
 
-/// Section `[retry]`: exponential with full jitter.
-#[derive(Debug, Clone)]
-pub struct Retry {
-    /// First delay, not above `max`.
-    pub initial: Duration,
-    /// Longest delay between two attempts.
-    pub max: Duration,
-    /// Time after which a failing event is parked.
-    pub give_up_after: Duration,
-}
-
-pub(in crate::config) fn read(r: &mut Reader) -> Retry {
-    let retry = Retry { initial: r.value(&INITIAL), max: r.value(&MAX), give_up_after: r.value(&GIVE_UP_AFTER) };
+/// Reads the delays. The first is not above the longest.
+pub(in crate::config) fn schedule(r: &mut Reader) -> RetrySchedule {
+    let retry = RetrySchedule { initial: r.value(&INITIAL), max: r.value(&MAX) };
     if r.is_sound(&INITIAL) && r.is_sound(&MAX) && retry.initial > retry.max {
         let found = humantime::format_duration(retry.initial).to_string();
         let max = humantime::format_duration(retry.max);
