@@ -220,10 +220,9 @@ fn fraction_nanos(fraction: Option<&str>, per_second: i64) -> i128 {
 }
 
 /// Dates in which the place of the year is certain; `%b` also reads a full name.
-#[rustfmt::skip]
 const DATES: [&str; 15] = [
-    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y. %m. %d.", "%d.%m.%Y", "%d. %m. %Y", "%Y%m%d",
-    "%d %b %Y", "%d-%b-%Y", "%d. %b %Y", "%d %B %Y", "%B %d %Y", "%b %d %Y", "%a %b %d %Y", "%a %d %b %Y",
+    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y. %m. %d.", "%d.%m.%Y", "%d. %m. %Y", "%Y%m%d", "%d %b %Y", "%d-%b-%Y",
+    "%d. %b %Y", "%d %B %Y", "%B %d %Y", "%b %d %Y", "%a %b %d %Y", "%a %d %b %Y",
 ];
 /// Dates in which only the numbers show the day.
 const DAY_FIRST: [&str; 2] = ["%d/%m/%Y", "%d-%m-%Y"];
