@@ -380,16 +380,11 @@ impl Inner {
             Ok(token) => token,
             Err(instead) => return instead.of_call(),
         };
-        let Ok(parts) = ListUsers.request(self.settings.org_id) else {
-            return Reply::Unsent { why: "the organisation has no address" };
-        };
-        match self.build(&parts, &token, None, None).send().await {
-            Ok(answer) => match answer.status().as_u16() {
-                200 => Reply::Done(()),
-                status @ 300..=499 => Reply::Held { status },
-                _ => Reply::Unknown { why: "unexpected status" },
-            },
-            Err(error) => Lost::of(&error).reply(true),
+        match self.status_of(&ListUsers, &token).await.map(|status| status.code) {
+            Ok(200) => Reply::Done(()),
+            Ok(status @ 300..=499) => Reply::Held { status },
+            Ok(_) => Reply::Unknown { why: "unexpected status" },
+            Err(lost) => lost.reply(true),
         }
     }
 

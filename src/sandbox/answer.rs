@@ -6,7 +6,6 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::UNIX_EPOCH;
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
@@ -16,7 +15,6 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::error::SandboxError;
-use crate::domain::Timestamp;
 
 /// A status and a JSON body, or none.
 #[derive(Debug, Clone)]
@@ -65,23 +63,11 @@ impl SandboxAnswer {
     }
 }
 
-/// A time to wait, in either form that HTTP has for it.
-pub(super) enum RetryAfter {
-    Seconds(u64),
-    At(Timestamp),
-}
-
 /// The answer of a status fault.
-pub(super) fn refused(status: u16, retry_after: Option<RetryAfter>) -> HttpResponse {
+pub(super) fn refused(status: u16, retry_after: Option<String>) -> HttpResponse {
     let mut response = HttpResponse::build(code(status));
-    match retry_after {
-        Some(RetryAfter::Seconds(seconds)) => drop(response.insert_header((header::RETRY_AFTER, seconds))),
-        Some(RetryAfter::At(at)) => {
-            let since_epoch = at.since(Timestamp::from_micros(0));
-            let date = header::HttpDate::from(UNIX_EPOCH + since_epoch);
-            response.insert_header((header::RETRY_AFTER, date));
-        }
-        None => {}
+    if let Some(retry_after) = retry_after {
+        response.insert_header((header::RETRY_AFTER, retry_after));
     }
     response.json(json!({"detail": code(status).canonical_reason().unwrap_or("Refused")}))
 }

@@ -427,7 +427,7 @@ async fn a_refused_connection_is_unsent() {
     let late = world_of(w.mock.clone(), |_| {});
     assert_eq!(within(late.ask(&create())).await, unsent("no connection for a token"));
     assert!(!late.client.has_token());
-    let expect = Err(Unfit::Away { why: "no connection for a token" });
+    let expect = Err(Unfit::Away("no connection for a token"));
     assert_eq!(within(late.client.check(|_| {})).await, expect);
 }
 
@@ -618,7 +618,7 @@ async fn a_pause_that_the_token_endpoint_asks_for_is_kept_by_all_who_want_one() 
         assert_eq!(within(w.ask(&delete())).await, busy_for(left));
         assert_eq!(within(w.poll()).await, busy_for(left));
         assert!(
-            matches!(within(w.client.check(|_| {})).await, Err(Unfit::Away { .. })),
+            matches!(within(w.client.check(|_| {})).await, Err(Unfit::Away(_))),
             "nor does anyone beside the budget"
         );
         w.clock.advance(Duration::from_secs(1));
@@ -932,17 +932,17 @@ async fn without_its_dispatcher_a_call_is_unsent() {
 
 #[tokio::test]
 async fn check_says_what_is_wrong() {
-    let refused = |status| Err(Unfit::Organisation { status });
+    let refused = |status| Err(Unfit::Organisation(status));
     for (token, call, expect) in [
         (None, answer(200, "[]"), Ok(())),
         (None, answer(403, ""), refused(403)),
         (None, answer(404, ""), refused(404)),
         (None, answer(401, ""), refused(401)),
-        (None, answer(302, ""), Err(Unfit::Away { why: "it redirects; check podero.base_url" })),
-        (None, answer(500, ""), Err(Unfit::Failing { status: 500 })),
-        (None, answer(418, ""), Err(Unfit::Status { status: 418 })),
-        (None, Act::Cut, Err(Unfit::Away { why: "connection cut" })),
-        (Some(answer(401, "")), answer(200, "[]"), Err(Unfit::Credentials { status: 401 })),
+        (None, answer(302, ""), Err(Unfit::Away("it redirects; check podero.base_url"))),
+        (None, answer(500, ""), Err(Unfit::Failing(500))),
+        (None, answer(418, ""), Err(Unfit::Status(418))),
+        (None, Act::Cut, Err(Unfit::Away("connection cut"))),
+        (Some(answer(401, "")), answer(200, "[]"), Err(Unfit::Credentials(401))),
     ] {
         let mock = Mock::start().await;
         if let Some(token) = token {

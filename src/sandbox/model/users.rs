@@ -5,7 +5,7 @@
 //!
 //! Before: [`crate::sandbox::routes`]. After: [`crate::sandbox::access`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -121,8 +121,8 @@ impl World {
     }
 
     /// The mails that were sent, oldest first.
-    pub fn mailbox(&self) -> impl Iterator<Item = &Mail> {
-        self.mailbox.iter()
+    pub fn mailbox(&self) -> &VecDeque<Mail> {
+        &self.mailbox
     }
 
     /// Accepts an invitation: the person has joined and is logged in. A token serves once.

@@ -129,13 +129,11 @@ impl World {
     /// Allows an act on the belongings of a user who is not deleted.
     pub(super) fn permit_home(&self, actor: Actor, user_id: Uuid, act: fn(Subject) -> Act) -> SandboxResult<()> {
         let who = self.standing(actor)?;
-        let user = self.live_user(user_id).map(User::subject);
-        // An actor who may see no other user learns nothing about which users exist.
-        let target = match user {
-            Ok(target) => target,
-            Err(refusal) => return permit(who, Act::ListUsers).and(Err(refusal)),
-        };
-        permit(who, act(target))
+        match self.live_user(user_id) {
+            Ok(user) => permit(who, act(user.subject())),
+            // An actor who may see no other user learns nothing about which users exist.
+            Err(refusal) => permit(who, Act::ListUsers).and(Err(refusal)),
+        }
     }
 }
 

@@ -37,16 +37,16 @@ pub(super) fn scope(sandbox: &Sandbox) -> Scope {
     web::scope("/_sandbox")
         .app_data(PayloadConfig::new(BODY_BYTES_MAX))
         .route("/state", on(web::get(), show_state))
-        .route("/requests", on(web::get(), show_requests))
+        .route("/requests", on(web::get(), |_, state, _| Ok(SandboxAnswer::ok(&state.requests))))
         .route("/requests", on(web::delete(), forget_requests))
-        .route("/faults", on(web::get(), show_faults))
+        .route("/faults", on(web::get(), |_, state, _| Ok(SandboxAnswer::ok(&state.faults.rules()))))
         .route("/faults", on(web::post(), order_fault))
         .route("/faults", on(web::delete(), clear_faults))
-        .route("/variants", on(web::get(), show_variants))
+        .route("/variants", on(web::get(), |_, state, _| Ok(SandboxAnswer::ok(&state.world.variants))))
         .route("/variants", on(web::patch(), switch_variants))
         .route("/tokens", on(web::post(), issue_token))
         .route("/tokens", on(web::delete(), revoke_tokens))
-        .route("/mailbox", on(web::get(), show_mailbox))
+        .route("/mailbox", on(web::get(), |_, state, _| Ok(SandboxAnswer::ok(state.world.mailbox()))))
         .route("/invitations/{token}/accept", on(web::post(), accept_invitation))
         .route("/users/{user_id}/heat-pumps", on(web::post(), connect_heat_pump))
         .route("/heat-pumps/{heat_pump_id}", on(web::patch(), patch_heat_pump))
@@ -69,17 +69,9 @@ fn show_state(_: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outcome {
     ))
 }
 
-fn show_requests(_: &Sandbox, state: &mut State, _: &ApiCall<'_>) -> Outcome {
-    Ok(SandboxAnswer::ok(&state.requests))
-}
-
 fn forget_requests(_: &Sandbox, state: &mut State, _: &ApiCall<'_>) -> Outcome {
     state.requests.clear();
     Ok(SandboxAnswer::no_content())
-}
-
-fn show_faults(_: &Sandbox, state: &mut State, _: &ApiCall<'_>) -> Outcome {
-    Ok(SandboxAnswer::ok(&state.faults.rules()))
 }
 
 fn order_fault(_: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outcome {
@@ -93,10 +85,6 @@ fn order_fault(_: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outcome {
 fn clear_faults(_: &Sandbox, state: &mut State, _: &ApiCall<'_>) -> Outcome {
     state.faults.clear();
     Ok(SandboxAnswer::no_content())
-}
-
-fn show_variants(_: &Sandbox, state: &mut State, _: &ApiCall<'_>) -> Outcome {
-    Ok(SandboxAnswer::ok(&state.world.variants))
 }
 
 fn switch_variants(_: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outcome {
@@ -126,10 +114,6 @@ fn issue_token(sandbox: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outc
 fn revoke_tokens(_: &Sandbox, state: &mut State, _: &ApiCall<'_>) -> Outcome {
     state.tokens.revoke_all();
     Ok(SandboxAnswer::no_content())
-}
-
-fn show_mailbox(_: &Sandbox, state: &mut State, _: &ApiCall<'_>) -> Outcome {
-    Ok(SandboxAnswer::ok(&state.world.mailbox().collect::<Vec<_>>()))
 }
 
 fn accept_invitation(_: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outcome {

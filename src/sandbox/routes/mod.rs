@@ -10,12 +10,13 @@ mod control;
 mod token;
 
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
+use actix_web::http::header::HttpDate;
 use actix_web::web::{self, Bytes, PayloadConfig, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Resource, Route, rt};
 
-use super::answer::{self, RetryAfter, SandboxAnswer};
+use super::answer::{self, SandboxAnswer};
 use super::embedded::{BODY_BYTES_MAX, REPLIES_MAX, Sandbox, State};
 use super::endpoint::Endpoint;
 use super::error::SandboxError;
@@ -28,13 +29,6 @@ use call::ApiCall;
 
 /// Time for which a stopping server waits for answers that a latency fault holds back.
 const SHUTDOWN_SECONDS: u64 = 1;
-
-impl Sandbox {
-    /// Mounts `/oauth2/token/`, `/api/partners/v2.0` and `/_sandbox`.
-    pub fn configure(&self, cfg: &mut ServiceConfig) {
-        mount(self, cfg);
-    }
-}
 
 /// A server of this sandbox alone, on a socket that is bound already. Await it to run it; signals are the caller's.
 pub fn server(sandbox: Sandbox, listener: TcpListener) -> std::io::Result<actix_web::dev::Server> {
@@ -90,15 +84,18 @@ const API_PATHS: [(&str, &Methods); 13] = [
     ("/cues/{cue_id}/information/resolve", &[(web::post, Endpoint::ReadCue)]),
 ];
 
-fn mount(sandbox: &Sandbox, cfg: &mut ServiceConfig) {
-    let token = web::resource(["/oauth2/token/", "/oauth2/token"]).app_data(PayloadConfig::new(BODY_BYTES_MAX));
-    let token = with_routes(sandbox, token, &[(web::post, Endpoint::Token)]);
-    let mut api = web::scope("/api/partners/v2.0").app_data(PayloadConfig::new(BODY_BYTES_MAX));
-    for (path, methods) in API_PATHS {
-        api = api.service(with_routes(sandbox, web::resource(path), methods));
+impl Sandbox {
+    /// Mounts `/oauth2/token/`, `/api/partners/v2.0` and `/_sandbox`.
+    pub fn configure(&self, cfg: &mut ServiceConfig) {
+        let token = web::resource(["/oauth2/token/", "/oauth2/token"]).app_data(PayloadConfig::new(BODY_BYTES_MAX));
+        let token = with_routes(self, token, &[(web::post, Endpoint::Token)]);
+        let mut api = web::scope("/api/partners/v2.0").app_data(PayloadConfig::new(BODY_BYTES_MAX));
+        for (path, methods) in API_PATHS {
+            api = api.service(with_routes(self, web::resource(path), methods));
+        }
+        let api = api.default_service(asked(self, web::route(), Asked::NoSuchPath));
+        cfg.service(token).service(api).service(control::scope(self));
     }
-    let api = api.default_service(asked(sandbox, web::route(), Asked::NoSuchPath));
-    cfg.service(token).service(api).service(control::scope(sandbox));
 }
 
 fn with_routes(sandbox: &Sandbox, mut resource: Resource, methods: &Methods) -> Resource {
@@ -180,11 +177,14 @@ fn status_on_the_wire(strike: Option<&FaultRule>, answer: Option<&SandboxAnswer>
 }
 
 /// `Retry-After` of a strike that has one.
-fn retry_after(strike: &FaultRule, now: Timestamp) -> Option<RetryAfter> {
+fn retry_after(strike: &FaultRule, now: Timestamp) -> Option<String> {
     let seconds = strike.retry_after?;
+    if !strike.retry_after_date {
+        return Some(seconds.to_string());
+    }
     // A date has whole seconds; rounded up, no client comes too early.
     let at = now.plus(Duration::from_secs(seconds)).plus(Duration::from_micros(999_999));
-    Some(if strike.retry_after_date { RetryAfter::At(at) } else { RetryAfter::Seconds(seconds) })
+    Some(HttpDate::from(UNIX_EPOCH + at.since(Timestamp::from_micros(0))).to_string())
 }
 
 /// An ordered latency is real time on purpose: it is there to outlast a client's timeout.
