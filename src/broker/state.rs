@@ -23,14 +23,6 @@ impl LinkRole {
             Self::Consumer => "consumer",
         }
     }
-
-    /// The connection's name in the broker's list.
-    pub(super) fn connection_name(self) -> &'static str {
-        match self {
-            Self::Publisher => "podero-bridge publisher",
-            Self::Consumer => "podero-bridge consumer",
-        }
-    }
 }
 
 /// State of the two connections, for readiness and metrics.
@@ -86,10 +78,13 @@ impl BrokerShared {
         self.handle.lock().expect("no code panics while it holds the handle")
     }
 
-    pub(super) fn note(&self, role: LinkRole, state: LinkState) {
-        match role {
-            LinkRole::Publisher => self.status().publisher = state,
-            LinkRole::Consumer => self.status().consumer = state,
-        }
+    /// Notes the state of a connection, and returns the one before.
+    pub(super) fn note(&self, role: LinkRole, state: LinkState) -> LinkState {
+        let mut status = self.status();
+        let noted = match role {
+            LinkRole::Publisher => &mut status.publisher,
+            LinkRole::Consumer => &mut status.consumer,
+        };
+        std::mem::replace(noted, state)
     }
 }

@@ -71,7 +71,8 @@ where
     let mut failures: u32 = 0;
     for at in (0..urls.len()).cycle() {
         let began = inner.clock.now();
-        let connecting = link::connect(&urls[at], role.connection_name());
+        let name = format!("podero-bridge {}", role.name());
+        let connecting = link::connect(&urls[at], &name);
         let connected = tokio::select! {
             () = stop.asked() => break,
             connected = connecting => connected,
@@ -115,12 +116,7 @@ pub(super) fn up(inner: &BrokerShared, role: LinkRole, link: &Link) {
 
 /// Marks `role` as not serving; says whether it was serving until now.
 pub(super) fn down(inner: &BrokerShared, role: LinkRole, error: &BrokerError) -> bool {
-    let before = inner.status().clone();
-    inner.note(role, LinkState::Disconnected { why: error.why.clone() });
-    match role {
-        LinkRole::Publisher => before.connected(),
-        LinkRole::Consumer => before.consuming(),
-    }
+    inner.note(role, LinkState::Disconnected { why: error.why.clone() }) == LinkState::Connected
 }
 
 /// Runs the steps of setting up within their timeout.

@@ -26,21 +26,13 @@ pub(super) const EFFECTIVE_AT: &str = "effective_at";
 /// Name of the field with the home's key.
 pub(super) const BUILDING_KEY: &str = "building_key";
 
-/// Synonyms of a control field, each with the field. A long one may have two letters wrong, as a whole name may.
-const WORDS: [(&str, &str); 13] = [
-    ("cancelled", CANCELLED),
-    ("canceled", CANCELLED),
-    ("cancel", CANCELLED),
-    ("cancels", CANCELLED),
-    ("cancelling", CANCELLED),
-    ("canceling", CANCELLED),
-    ("cancelation", CANCELLED),
-    ("cancellation", CANCELLED),
-    ("effective", EFFECTIVE_AT),
-    ("effect", EFFECTIVE_AT),
-    ("eff", EFFECTIVE_AT),
-    ("effdt", EFFECTIVE_AT),
-    ("effdate", EFFECTIVE_AT),
+/// Synonyms of control fields, behind the field. A long one may have two letters wrong, as a whole name may.
+const WORDS: [(&str, &[&str]); 2] = [
+    (
+        CANCELLED,
+        &["cancelled", "canceled", "cancel", "cancels", "cancelling", "canceling", "cancelation", "cancellation"],
+    ),
+    (EFFECTIVE_AT, &["effective", "effect", "eff", "effdt", "effdate"]),
 ];
 
 /// Words that may stand in front of a synonym: they name neither a reason nor another subject.
@@ -84,20 +76,23 @@ pub(super) fn is_same_but_for_signs(one: &str, other: &str) -> bool {
 /// The field for which one of the words stands, if the others say nothing else.
 fn by_words(words: &[String]) -> Option<&'static str> {
     (0..words.len()).find_map(|at| {
-        let (_, meant) = WORDS.iter().find(|(word, _)| is_near(&words[at], word))?;
+        let meant = synonym(&words[at], 0)?;
         let is_plain = words[..at].iter().all(|word| BEFORE.contains(&word.as_str()))
             && words[at + 1..].iter().all(|word| BEHIND.contains(&word.as_str()));
-        is_plain.then_some(*meant)
+        is_plain.then_some(meant)
     })
 }
 
 /// The same for a name whose words no sign and no capital separates: `effectivedate`.
 fn by_end(letters: &str) -> Option<&'static str> {
-    let starts = BEHIND.iter().filter_map(|behind| letters.strip_suffix(behind));
-    let long = |word: &&(&str, &str)| word.0.len() >= LONG_LETTERS;
-    starts
-        .into_iter()
-        .find_map(|start| WORDS.iter().filter(long).find(|(word, _)| is_near(start, word)).map(|(_, meant)| *meant))
+    let mut starts = BEHIND.iter().filter_map(|behind| letters.strip_suffix(behind));
+    starts.find_map(|start| synonym(start, LONG_LETTERS))
+}
+
+/// The field of which one of the synonyms, with at least `letters_min` letters, is near.
+fn synonym(letters: &str, letters_min: usize) -> Option<&'static str> {
+    let is_one = |word: &&str| word.len() >= letters_min && is_near(letters, word);
+    WORDS.iter().find(|(_, words)| words.iter().any(|word| is_one(&word))).map(|(meant, _)| *meant)
 }
 
 /// Fewest letters of a name that may have one of them wrong; a shorter one could be another word.

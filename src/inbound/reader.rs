@@ -5,11 +5,10 @@
 
 use super::cloudevents::{self, Envelope, Item, Items};
 use super::control;
-use super::delivery::Delivery;
 use super::held::HeldMessage;
 use super::json;
 use super::mapping::mapper::{MapError, Mapper};
-use super::mapping::{self, Message, Variables};
+use super::mapping::{self, Message};
 use super::signature::Verified;
 use super::text;
 use super::types::AllowedTypes;
@@ -106,14 +105,9 @@ impl MessageReader<'_> {
 
     /// Translates one message of the sender's own.
     async fn map(&self, held: &HeldMessage, message: &Message) -> Result<Vec<Result<Envelope, Problem>>, Unreadable> {
-        let Delivery { source, headers, received_at, .. } = held.verified.delivery();
-        let variables = Variables {
-            headers: mapping::visible(headers),
-            received_at: received_at.to_string(),
-            amqp: held.amqp_variable(),
-        };
-        let outputs = self.mapper.map(source, variables, &message.body).await.map_err(Unreadable::Mapping)?;
-        Ok(mapping::envelopes(message, source, outputs))
+        let delivery = held.verified.delivery();
+        let outputs = mapping::outputs(self.mapper, delivery, message, held.amqp_variable()).await;
+        Ok(mapping::envelopes(message, &delivery.source, outputs.map_err(Unreadable::Mapping)?))
     }
 }
 

@@ -130,8 +130,9 @@ type Headers = BTreeMap<String, String>;
 /// The reason of a refusal, which the sender gets.
 type Refusal = Cow<'static, str>;
 
-fn missing(header: &str) -> Refusal {
-    format!("the header `{header}` is missing").into()
+/// The value of a header that must be there.
+fn given<'a>(headers: &'a Headers, name: &str) -> Result<&'a str, Refusal> {
+    headers.get(name).map(String::as_str).ok_or_else(|| format!("the header `{name}` is missing").into())
 }
 
 /// The headers by which a source's sender proves something, or that say what is proven. None of them may be there twice: it
@@ -215,7 +216,7 @@ fn refused(why: Refusal) -> Problem {
 fn bearer(secrets: &[Secret], header: Option<&str>, headers: &Headers) -> Result<(), Refusal> {
     let token = match header {
         None => authorization(headers, "Bearer", "the header `authorization` is not `Bearer <token>`")?,
-        Some(header) => headers.get(header).ok_or_else(|| missing(header))?.trim(),
+        Some(header) => given(headers, header)?.trim(),
     };
     if is_one_of(secrets, token) { Ok(()) } else { Err("the token is not known".into()) }
 }
@@ -229,8 +230,7 @@ fn basic(secrets: &[Secret], headers: &Headers) -> Result<(), Refusal> {
 }
 
 fn authorization<'a>(headers: &'a Headers, scheme: &str, otherwise: &'static str) -> Result<&'a str, Refusal> {
-    let header = headers.get(AUTHORIZATION).ok_or_else(|| missing(AUTHORIZATION))?;
-    let (found, rest) = header.split_once(' ').ok_or(otherwise)?;
+    let (found, rest) = given(headers, AUTHORIZATION)?.split_once(' ').ok_or(otherwise)?;
     if found.eq_ignore_ascii_case(scheme) { Ok(rest.trim()) } else { Err(otherwise.into()) }
 }
 
@@ -239,21 +239,14 @@ fn is_one_of(secrets: &[Secret], presented: &str) -> bool {
     secrets.iter().fold(false, |found, secret| found | same(secret.expose().as_bytes(), presented.as_bytes()))
 }
 
-/// Checks that a time of signing is near. `place` names its place in the delivery.
-fn check_time(place: &str, text: &str, now: Timestamp) -> Result<(), Refusal> {
-    let signed_at = moment(text).ok_or_else(|| {
-        format!(
-            "the time of signing in {place} is neither a number (seconds or milliseconds since 1970) nor ISO 8601 with a \
-             zone, such as 2026-10-01T12:00:00Z"
-        )
-    })?;
-    if now.since(signed_at).max(signed_at.since(now)) > TOLERANCE {
-        return Err(format!(
-            "the time of signing in {place} is more than five minutes off; is the sender's clock right?"
-        )
-        .into());
-    }
-    Ok(())
+/// Checks that a time of signing, which stands in this header, is near.
+fn check_time(header: &str, text: &str, now: Timestamp) -> Result<(), Refusal> {
+    let wrong = |fault: &str| Refusal::from(format!("the time of signing in `{header}` is {fault}"));
+    let no_time =
+        "neither a number (seconds or milliseconds since 1970) nor ISO 8601 with a zone, such as 2026-10-01T12:00:00Z";
+    let signed_at = moment(text).ok_or_else(|| wrong(no_time))?;
+    let is_near = now.since(signed_at).max(signed_at.since(now)) <= TOLERANCE;
+    if is_near { Ok(()) } else { Err(wrong("more than five minutes off; is the sender's clock right?")) }
 }
 
 /// Reads a time of signing: ISO 8601 with a zone, the date of HTTP, or a number since 1970 whose size shows its unit.
@@ -324,10 +317,9 @@ struct Stamped<'a> {
 impl<'a> Stamped<'a> {
     fn read(headers: &'a Headers, now: Timestamp) -> Result<Self, Refusal> {
         let names = Names::of(headers);
-        let header = |name: &str| headers.get(name).map(String::as_str).ok_or_else(|| missing(name));
-        let (id, timestamp, signatures) =
-            (header(names.id)?, header(names.timestamp)?.trim(), header(names.signature)?);
-        check_time(&format!("`{}`", names.timestamp), timestamp, now)?;
+        let (id, timestamp) = (given(headers, names.id)?, given(headers, names.timestamp)?.trim());
+        let signatures = given(headers, names.signature)?;
+        check_time(names.timestamp, timestamp, now)?;
         if signatures.split_whitespace().count() > SIGNATURES_MAX {
             return Err(format!("there are more signatures in `{}` than are looked at", names.signature).into());
         }
@@ -384,33 +376,31 @@ struct Tagged<'a> {
 
 impl<'a> Tagged<'a> {
     fn read(demand: &Hmac, headers: &'a Headers, now: Timestamp) -> Result<Self, Refusal> {
-        let header = headers.get(&demand.header).ok_or_else(|| missing(&demand.header))?.trim();
-        let given = match &demand.signature_field {
+        let header = given(headers, &demand.header)?.trim();
+        let parts = match &demand.signature_field {
             None => vec![header],
             Some(name) => values(header, name),
         };
-        if given.is_empty() {
+        if parts.is_empty() {
             return Err(format!("the header `{}` has no part of the configured name", demand.header).into());
         }
-        if given.len() > SIGNATURES_MAX {
+        if parts.len() > SIGNATURES_MAX {
             return Err(format!("there are more signatures in `{}` than are looked at", demand.header).into());
         }
-        let timestamp = match &demand.signed_at {
-            None => "",
-            Some(SignedAt::Header(name)) => {
-                let timestamp = headers.get(name).ok_or_else(|| missing(name))?.trim();
-                check_time(&format!("`{name}`"), timestamp, now)?;
-                timestamp
-            }
+        let (place, timestamp) = match &demand.signed_at {
+            None => (None, ""),
+            Some(SignedAt::Header(name)) => (Some(name), given(headers, name)?.trim()),
             Some(SignedAt::Field(name)) => {
                 let [timestamp] = values(header, name)[..] else {
                     return Err(format!("the header `{}` has not exactly one time of signing", demand.header).into());
                 };
-                check_time(&format!("`{}`", demand.header), timestamp, now)?;
-                timestamp
+                (Some(&demand.header), timestamp)
             }
         };
-        let coded: Vec<&str> = given.into_iter().filter_map(|given| given.strip_prefix(&demand.prefix)).collect();
+        if let Some(place) = place {
+            check_time(place, timestamp, now)?;
+        }
+        let coded: Vec<&str> = parts.into_iter().filter_map(|part| part.strip_prefix(&demand.prefix)).collect();
         if coded.is_empty() {
             return Err("the signature lacks its prefix".into());
         }

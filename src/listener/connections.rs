@@ -321,10 +321,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Inner {
-    fn is_proved(&self, peer: Peer) -> bool {
-        self.proved.knows(peer)
-    }
-
     /// Cuts sockets. A socket that is gone already is as good.
     fn cut(&self, sockets: Cut<TcpStream>) {
         for (end, socket) in sockets {
@@ -357,7 +353,7 @@ impl Connections {
     /// Enters a connection that was opened from this address. `socket` is a second handle of it, by which it can be cut;
     /// without one it depends on the server's own timers.
     pub fn open(&self, address: IpAddr, socket: Option<TcpStream>) -> ClientConnection {
-        let entered = lock(&self.0.roll).enter(self.0.owner(address), socket, |peer| self.0.is_proved(peer));
+        let entered = lock(&self.0.roll).enter(self.0.owner(address), socket, |peer| self.0.proved.knows(peer));
         let (id, cut) = match entered {
             Ok((id, cut)) => (Some(id), cut),
             Err(socket) => (None, socket.map(|socket| (ConnectionEnd::PeerShare, socket)).into_iter().collect()),
@@ -374,7 +370,7 @@ impl Connections {
 
     /// Counts a [`TICK`] that is over.
     pub fn tick(&self) {
-        let cut = lock(&self.0.roll).tick(|peer| self.0.is_proved(peer));
+        let cut = lock(&self.0.roll).tick(|peer| self.0.proved.knows(peer));
         self.0.cut(cut);
     }
 }
@@ -433,7 +429,7 @@ impl ClientConnection {
     /// is cut off.
     pub fn note_answer(&self, peer: Peer, is_refused: bool) -> bool {
         let window = self.inner.proved.now() / ticks(HASTE_WINDOW);
-        let weight = if is_refused && !self.inner.is_proved(peer) { REFUSED_WEIGHT } else { 1 };
+        let weight = if is_refused && !self.inner.proved.knows(peer) { REFUSED_WEIGHT } else { 1 };
         let mut counted = lock(&self.counted);
         let before = if counted.0 == window { counted.1 } else { 0 };
         *counted = (window, before.saturating_add(weight));

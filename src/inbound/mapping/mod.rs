@@ -44,14 +44,25 @@ pub struct Tried {
 pub async fn try_out(mapper: &Mapper, delivery: Delivery, amqp: Value) -> Result<Vec<Tried>, MapError> {
     let verified = Verified::unchecked(delivery);
     let message = Message::read(&verified);
-    let Delivery { source, headers, received_at, .. } = verified.delivery();
-    let variables = Variables { headers: visible(headers), received_at: received_at.to_string(), amqp };
-    let outputs = mapper.map(source, variables, &message.body).await?;
-    let events = envelopes(&message, source, outputs.clone());
+    let delivery = verified.delivery();
+    let outputs = outputs(mapper, delivery, &message, amqp).await?;
+    let events = envelopes(&message, &delivery.source, outputs.clone());
     let event = |read: Result<Envelope, Problem>| {
-        read.and_then(|envelope| wire::event(&envelope, EventId(uuid::Uuid::nil()), *received_at))
+        read.and_then(|envelope| wire::event(&envelope, EventId(uuid::Uuid::nil()), delivery.received_at))
     };
     Ok(outputs.into_iter().zip(events).map(|(output, read)| Tried { output, event: event(read) }).collect())
+}
+
+/// The outputs of the source's program over a message. `amqp` is the value of `$amqp`.
+pub(super) async fn outputs(
+    mapper: &Mapper,
+    delivery: &Delivery,
+    message: &Message,
+    amqp: Value,
+) -> Result<Vec<Value>, MapError> {
+    let Delivery { source, headers, received_at, .. } = delivery;
+    let variables = Variables { headers: visible(headers), received_at: received_at.to_string(), amqp };
+    mapper.map(source, variables, &message.body).await
 }
 
 /// A message for a program: the sender's own JSON, or a CloudEvent of a type that is the sender's own.
@@ -163,7 +174,7 @@ pub fn envelopes(message: &Message, source: &str, outputs: Vec<Value>) -> Vec<Re
 }
 
 /// Headers that a program may see.
-pub(super) fn visible(headers: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+fn visible(headers: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let named = headers.iter().filter(|(name, _)| !super::held::may_be_secret(name));
     named.map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect()
 }
