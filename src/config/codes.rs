@@ -1,6 +1,6 @@
 //! Reads bytes that are written as text: Base64 in the forms that programs write, and hexadecimal digits.
 //!
-//! Before: nothing. After: [`crate::config`]'s rules, and [`crate::inbound`], which checks signatures.
+//! Before: nothing. After: [`crate::config`]'s rules, and [`crate::inbound`], which checks signatures and reads data.
 
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
@@ -13,7 +13,12 @@ const ENGINE: GeneralPurpose = GeneralPurpose::new(
 
 /// The bytes of Base64 in the standard or the URL-safe alphabet, with or without padding.
 pub fn bytes_of_base64(text: &str) -> Option<Vec<u8>> {
-    ENGINE.decode(text.replace('-', "+").replace('_', "/")).ok()
+    bytes_of_standard_base64(&text.replace('-', "+").replace('_', "/"))
+}
+
+/// The bytes of Base64 in the standard alphabet alone, with or without padding.
+pub fn bytes_of_standard_base64(text: &str) -> Option<Vec<u8>> {
+    ENGINE.decode(text).ok()
 }
 
 /// The bytes of hexadecimal digits in either case, two for each.

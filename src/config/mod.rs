@@ -34,7 +34,7 @@ mod tests;
 mod verify;
 mod words;
 
-pub use codes::{bytes_of_base64, bytes_of_hex};
+pub use codes::{bytes_of_base64, bytes_of_hex, bytes_of_standard_base64};
 pub use key::{KeyInfo, Keys, Section};
 pub use load::{Config, Import, KEYS, default_of, process_environment, read_map};
 pub use networks::Networks;

@@ -11,9 +11,6 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use cloudevents::{AttributesReader, Event as CloudEvent, event::SpecVersion};
 use serde::Deserialize;
@@ -24,6 +21,7 @@ use super::control::{self, CONTROLS};
 use super::delivery::{Delivery, sha256};
 use super::json;
 use super::signature::Verified;
+use crate::config::bytes_of_standard_base64;
 use crate::domain::event::Transport;
 use crate::domain::{ID_CHARS_MAX, Timestamp, date, is_printable_id};
 use crate::problem::{FieldError, Problem, ProblemKind};
@@ -32,12 +30,6 @@ use crate::problem::{FieldError, Problem, ProblemKind};
 pub const STRUCTURED: &str = "application/cloudevents+json";
 /// Media type of a batch (§4).
 pub const BATCH: &str = "application/cloudevents-batch+json";
-
-/// The Base64 of the JSON format. Senders leave the padding out.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 /// A CloudEvent, as far as the bridge uses it.
 #[derive(Debug, Clone, PartialEq)]
@@ -421,14 +413,14 @@ fn data_of(event: &mut Value, errors: &mut Vec<FieldError>) -> Value {
         // JSON format, §3.1.1: data of another type is a text, which may be JSON all the same.
         (Some(Value::String(text)), None) if !is_json => json::read(text.as_bytes()).unwrap_or(Value::String(text)),
         (Some(data), None) => data,
-        (None, Some(Value::String(coded))) => match BASE64.decode(coded) {
-            Ok(bytes) => json::read(&bytes).unwrap_or_else(|problem| {
+        (None, Some(Value::String(coded))) => match bytes_of_standard_base64(&coded) {
+            Some(bytes) => json::read(&bytes).unwrap_or_else(|problem| {
                 let is_too_large = problem.kind == ProblemKind::TooLarge;
                 let reason =
                     if is_too_large { problem.detail.as_str() } else { "is not JSON in UTF-8, so it cannot be read" };
                 wrong(reason)
             }),
-            Err(_) => wrong("must be Base64 (RFC 4648 §4)"),
+            None => wrong("must be Base64 (RFC 4648 §4)"),
         },
         (None, Some(other)) => wrong(&must_be("a text", &other)),
         (None, None) => Value::Null,
@@ -542,6 +534,8 @@ pub(super) fn kind_of(value: &Value) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+
     use super::*;
 
     fn delivery(content_type: &str, body: &str) -> Verified {

@@ -97,7 +97,8 @@ impl HeldMessage {
 
     /// The message with the given properties, by the names under which [`Self::amqp_variable`] shows them.
     pub(super) fn with(mut self, given: &BTreeMap<String, String>) -> Result<Self, Problem> {
-        let wrong = |detail: &str| Err(Problem::new(ProblemKind::Malformed, detail));
+        let wrong = |detail: &str| Problem::new(ProblemKind::Malformed, detail);
+        let no_number = |_| wrong("`timestamp` is a number of seconds since 1970");
         for (name, value) in given {
             let value = value.clone();
             match name.as_str() {
@@ -107,15 +108,12 @@ impl HeldMessage {
                 "type" => self.properties.type_name = Some(value),
                 "app_id" => self.properties.app_id = Some(value),
                 "correlation_id" => self.properties.correlation_id = Some(value),
-                "timestamp" => match value.parse() {
-                    Ok(seconds) => self.properties.timestamp = Some(seconds),
-                    Err(_) => return wrong("`timestamp` is a number of seconds since 1970"),
-                },
+                "timestamp" => self.properties.timestamp = Some(value.parse().map_err(no_number)?),
                 _ => {
-                    return wrong(
+                    return Err(wrong(
                         "a message from the queue has routing_key, exchange, message_id, type, app_id, correlation_id, \
                          timestamp",
-                    );
+                    ));
                 }
             }
         }

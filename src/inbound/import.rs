@@ -204,11 +204,8 @@ fn summary(answers: impl Iterator<Item = Result<Receipt, Problem>>) -> Imported 
         match answer {
             Err(problem) => problems.push(problem),
             Ok(Receipt::Accepted { .. }) => imported = Imported::Accepted,
-            Ok(Receipt::Duplicate { .. } | Receipt::Reused { .. }) => {
-                if imported == Imported::Nothing {
-                    imported = Imported::Duplicate;
-                }
-            }
+            Ok(_) if imported == Imported::Accepted => {}
+            Ok(Receipt::Duplicate { .. } | Receipt::Reused { .. }) => imported = Imported::Duplicate,
         }
     }
     if problems.is_empty() { imported } else { Imported::Rejected(Rejection { problems, said: None }) }

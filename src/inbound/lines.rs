@@ -200,17 +200,13 @@ impl<R: BufRead> LineReader<R> {
 
     fn line(&self, number: u64, taken: LineRead) -> Line {
         let text = Bytes::from(taken.raw);
-        let content = if taken.bytes > self.bounds.line_bytes {
-            LineContent::Unreadable(too_large(self.bounds.line_bytes))
-        } else {
-            // A byte order mark may stand before any line, since files are joined.
-            match utf8::text(&text) {
-                Err(form) => LineContent::Unreadable(Problem::new(ProblemKind::Malformed, form.to_string())),
-                Ok(body) => {
-                    let body = body.as_bytes().trim_ascii();
-                    if body.is_empty() { LineContent::Empty } else { LineContent::Body(text.slice_ref(body)) }
-                }
-            }
+        let bytes_max = self.bounds.line_bytes;
+        // A byte order mark may stand before any line, since files are joined.
+        let content = match utf8::text(&text).map(|body| body.as_bytes().trim_ascii()) {
+            _ if taken.bytes > bytes_max => LineContent::Unreadable(too_large(bytes_max)),
+            Err(form) => LineContent::Unreadable(Problem::new(ProblemKind::Malformed, form.to_string())),
+            Ok(b"") => LineContent::Empty,
+            Ok(body) => LineContent::Body(text.slice_ref(body)),
         };
         Line { number, text, content }
     }

@@ -7,7 +7,7 @@
 //!
 //! Before: [`crate::inbound`]. After: [`super::program`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -85,9 +85,8 @@ pub struct Mapper(Arc<Inner>);
 struct Inner {
     binary: PathBuf,
     setup: String,
-    sources: BTreeSet<String>,
-    /// The sources whose programs look at the properties of a message from RabbitMQ.
-    reading_amqp: BTreeSet<String>,
+    /// The sources that have a program, and whether it looks at the properties of a message from RabbitMQ.
+    sources: BTreeMap<String, bool>,
     reply_bytes_max: usize,
     idle: Mutex<Vec<Worker>>,
     room: Semaphore,
@@ -114,14 +113,12 @@ impl Mapper {
         });
         let bytes_max = body_bytes_max.saturating_mul(GROWTH_MAX);
         let setup = Setup { programs: programs.collect(), outputs_max: batch_max, bytes_max };
-        let sources = setup.programs.iter().map(|(source, ..)| source.clone()).collect();
-        let reads_amqp = |(.., code): &&(String, String, String)| code.contains(AMQP);
-        let reading_amqp = setup.programs.iter().filter(reads_amqp).map(|(source, ..)| source.clone()).collect();
+        let sources = setup.programs.iter().map(|(source, _, code)| (source.clone(), code.contains(AMQP)));
+        let sources = sources.collect();
         Self(Arc::new(Inner {
             binary,
             setup: line(&setup),
             sources,
-            reading_amqp,
             // JSON in JSON, and the commas between.
             reply_bytes_max: bytes_max.saturating_add(batch_max).saturating_add(1 << 10),
             idle: Mutex::default(),
@@ -136,12 +133,12 @@ impl Mapper {
 
     /// `true` if messages of the source are translated.
     pub fn has(&self, source: &str) -> bool {
-        self.0.sources.contains(source)
+        self.0.sources.contains_key(source)
     }
 
     /// `true` if the source's program looks at `$amqp`: then two messages with the same bytes differ if their routing keys do.
     pub fn reads_amqp(&self, source: &str) -> bool {
-        self.0.reading_amqp.contains(source)
+        self.0.sources.get(source) == Some(&true)
     }
 
     /// Translates a message that is JSON.
