@@ -92,7 +92,7 @@ fn by_end(letters: &str) -> Option<&'static str> {
 /// The field of which one of the synonyms, with at least `letters_min` letters, is near.
 fn synonym(letters: &str, letters_min: usize) -> Option<&'static str> {
     let is_one = |word: &&str| word.len() >= letters_min && is_near(letters, word);
-    WORDS.iter().find(|(_, words)| words.iter().any(|word| is_one(&word))).map(|(meant, _)| *meant)
+    WORDS.iter().find(|(_, words)| words.iter().any(is_one)).map(|(meant, _)| *meant)
 }
 
 /// Fewest letters of a name that may have one of them wrong; a shorter one could be another word.
