@@ -75,26 +75,50 @@ fn line(value: &FieldValue) -> Option<Cow<'_, str>> {
 /// The form in which texts are compared before Podero is written to.
 pub fn written(field: Field, text: &str) -> String {
     let text = visible(text);
-    if field == Field::Country {
-        country(&text)
-    } else if field == Field::ZipCode {
-        without_blanks(&text)
-    } else if field == Field::Email {
-        email(&text)
-    } else {
-        text
+    match field {
+        Field::Country => country(&text),
+        Field::ZipCode => without_blanks(&text),
+        Field::Email => email(&text),
+        Field::FirstName
+        | Field::LastName
+        | Field::Language
+        | Field::StreetAndNumber
+        | Field::StreetAddInfo
+        | Field::Town
+        | Field::Name
+        | Field::PropertyType
+        | Field::OccupantType
+        | Field::SpaceHeating
+        | Field::WaterHeating
+        | Field::PropertySizeM2
+        | Field::PropertyAge
+        | Field::NumOccupants
+        | Field::Photovoltaic => text,
     }
 }
 
 /// The form in which places are compared.
 pub fn place(field: Field, text: &str) -> String {
     let text = visible(text);
-    if field == Field::Country {
-        country(&text)
-    } else if field == Field::ZipCode {
-        zip(&text)
-    } else {
-        spoken(&text)
+    match field {
+        Field::Country => country(&text),
+        Field::ZipCode => zip(&text),
+        Field::Email
+        | Field::FirstName
+        | Field::LastName
+        | Field::Language
+        | Field::StreetAndNumber
+        | Field::StreetAddInfo
+        | Field::Town
+        | Field::Name
+        | Field::PropertyType
+        | Field::OccupantType
+        | Field::SpaceHeating
+        | Field::WaterHeating
+        | Field::PropertySizeM2
+        | Field::PropertyAge
+        | Field::NumOccupants
+        | Field::Photovoltaic => spoken(&text),
     }
 }
 

@@ -283,7 +283,14 @@ fn see_up(mut seen: PumpRecord, told: Knowledge, now: Timestamp, policy: &WatchP
         }
         Some(Cause::NeverConnected) => Some(Resolution::Connected),
         Some(Cause::DeviceOffline) if told == Knowledge::Paused => Some(Resolution::Paused),
-        Some(_) => Some(Resolution::Reconnected),
+        Some(
+            Cause::NeedsReauthentication
+            | Cause::LifecycleError
+            | Cause::DeviceOffline
+            | Cause::MakerOutage
+            | Cause::RegionOutage
+            | Cause::WatchBlind,
+        ) => Some(Resolution::Reconnected),
         None => None,
     };
     let notices = resolution.and_then(|resolution| seen.resolve(resolution, now)).into_iter().collect();
@@ -481,8 +488,15 @@ impl PumpRecord {
     /// Opens an alert and publishes it.
     fn open(&mut self, cause: Cause, since: Timestamp, sighting: Sighting<'_>) -> Notice {
         let Sighting { observation, now, policy, .. } = sighting;
-        let is_other = matches!(cause, Cause::Unstable | Cause::NeverConnected);
-        let thing = if is_other { cause.name() } else { "occurrence" };
+        let thing = match cause {
+            Cause::Unstable | Cause::NeverConnected => cause.name(),
+            Cause::NeedsReauthentication
+            | Cause::LifecycleError
+            | Cause::DeviceOffline
+            | Cause::MakerOutage
+            | Cause::RegionOutage
+            | Cause::WatchBlind => "occurrence",
+        };
         let severity = policy.severities.of(cause, now);
         // The same loss may be published again (after an outage that took it over): that is another occurrence.
         let occurrence = occurrence_of(&format!("{thing}/{}/{}", self.heat_pump, since.micros()), now);
@@ -491,8 +505,16 @@ impl PumpRecord {
         let mut data = self.about(alert.occurrence(&key).trigger(cause.summary()));
         let may_go_out = |url: &&String| link::may_go_out(url);
         data["reconnect_url"] = json!(observation.reconnect_url.as_ref().filter(may_go_out));
-        let is_unfinished = cause == Cause::NeverConnected;
-        let topic = if is_unfinished { Topic::HeatPumpNeverConnected } else { Topic::HeatPumpDisconnected };
+        let topic = match cause {
+            Cause::NeverConnected => Topic::HeatPumpNeverConnected,
+            Cause::Unstable
+            | Cause::NeedsReauthentication
+            | Cause::LifecycleError
+            | Cause::DeviceOffline
+            | Cause::MakerOutage
+            | Cause::RegionOutage
+            | Cause::WatchBlind => Topic::HeatPumpDisconnected,
+        };
         let notice = self.notice(&alert, topic, now, data);
         self.alert = Some(alert);
         notice

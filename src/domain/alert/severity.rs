@@ -115,8 +115,15 @@ impl Severities {
     /// The severity of an alert that opens now. A pump that never ran, and the bridge's own visibility, are no worse in winter.
     pub fn of(&self, cause: Cause, now: Timestamp) -> Severity {
         let severity = self.by_cause[cause as usize];
-        let is_seasonal = !matches!(cause, Cause::NeverConnected | Cause::WatchBlind);
-        let is_raised = is_seasonal && self.season.is_some_and(|season| season.is_on(now));
+        let is_raised = match cause {
+            Cause::NeverConnected | Cause::WatchBlind => false,
+            Cause::NeedsReauthentication
+            | Cause::LifecycleError
+            | Cause::DeviceOffline
+            | Cause::Unstable
+            | Cause::MakerOutage
+            | Cause::RegionOutage => self.season.is_some_and(|season| season.is_on(now)),
+        };
         if is_raised { severity.raised() } else { severity }
     }
 }
