@@ -6,10 +6,11 @@
 //!
 //! Before: [`crate::store::lanes`]. After: [`crate::apply`], and [`crate::store::settlement`].
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::announcements::Announced;
-use super::db::{DbFault, ours, query, row};
+use super::db::{DbFault, RowStatement, ours, query, row};
 use super::error::Error;
 use super::handle::Store;
 use super::lanes::{LaneUrgency, StoredCustomer, ready_for_head};
@@ -160,11 +161,24 @@ struct ClaimedLane {
     seen: Vec<String>,
 }
 
-/// The state of a lane after a claim.
+/// The state of a lane after a look at its head.
 struct Hold {
+    lane: DueLane,
     is_claimed: bool,
     ready_at: Option<Timestamp>,
     begun: Option<EventId>,
+    /// The head, if the lane is claimed.
+    head: Option<HeadRow>,
+    /// `true` if the head was ended, so that the next one is looked for.
+    is_ended: bool,
+}
+
+impl Hold {
+    /// The lane is left until `ready_at`.
+    fn passed_over(lane: DueLane, ready_at: Option<Timestamp>) -> Self {
+        let begun = lane.begun;
+        Self { lane, is_claimed: false, ready_at, begun, head: None, is_ended: false }
+    }
 }
 
 impl Write for TakeClaims {
@@ -182,12 +196,10 @@ impl Write for TakeClaims {
             let (wanted, passed_over_before) = (self.limit - all.len(), passed_over);
             let lanes = self.due(wanted, tx).await?;
             let is_last = lanes.len() < wanted;
-            for lane in lanes {
-                match self.head(tx, lane).await? {
-                    Some(found) => all.push(found),
-                    None => passed_over += 1,
-                }
-            }
+            let found = lanes.len();
+            let claimed = self.claim(tx, lanes).await?;
+            passed_over += found - claimed.len();
+            all.extend(claimed);
             // A lane that was passed over may be due again by its next head.
             if is_last && passed_over == passed_over_before {
                 break;
@@ -242,38 +254,45 @@ impl TakeClaims {
         Ok(due.has_come(self.now, work_ceiling(&mut *tx, self.now, self.ceilings).await?))
     }
 
-    /// The work in a lane that was found. `None` passes it over: a newer arrival makes a lane look due although its head is in
-    /// back-off and holds it. Either way an earlier claim is fenced.
-    async fn head(&self, tx: &mut Transaction<'_>, found: DueLane) -> Result<Option<ClaimedLane>, DbFault> {
-        let DueLane { lane, fence, is_interrupted, customer, begun, is_claimed } = found;
-        let head = head_of(tx, &lane, begun).await?;
+    /// Claims lanes that were found, and returns those that have work. The others are passed over: a newer arrival makes a lane
+    /// look due although its head is in back-off and holds it. Either way an earlier claim is fenced.
+    async fn claim(&self, tx: &mut Transaction<'_>, found: Vec<DueLane>) -> Result<Vec<ClaimedLane>, DbFault> {
+        let mut heads = heads_of(tx, &found).await?;
+        let mut holds = Vec::with_capacity(found.len());
+        for lane in found {
+            let head = heads.remove(&lane.lane);
+            holds.push(self.hold(tx, lane, head).await?);
+        }
+        holds.sort_by(|one, other| one.lane.lane.cmp(&other.lane.lane));
+        keep_holds(tx, &holds).await?;
+        for hold in holds.iter().filter(|hold| hold.is_ended) {
+            ready_for_head(tx, &hold.lane.lane).await?;
+        }
+        let lanes = holds.iter().filter(|hold| hold.is_claimed).map(|hold| hold.lane.lane.as_str()).collect();
+        let mut seen = pumps::seen_of(tx, lanes).await?;
+        let claimed = holds.into_iter().filter_map(|Hold { lane, head, .. }| {
+            let DueLane { lane, fence, is_interrupted, customer, is_claimed, .. } = lane;
+            let seen = seen.remove(&lane).unwrap_or_default();
+            let was_interrupted = is_interrupted || is_claimed;
+            Some(ClaimedLane { lane, fence: fence + 1, was_interrupted, customer, head: head?, seen })
+        });
+        Ok(claimed.collect())
+    }
+
+    /// The state of a lane, by its head.
+    async fn hold(&self, tx: &mut Transaction<'_>, lane: DueLane, head: Option<HeadRow>) -> Result<Hold, DbFault> {
         let due = head.as_ref().map(|head| head.due_at);
         let is_due = match due {
             Some(due) => self.has_come(tx, due).await?,
             None => false,
         };
-        let Some(head) = head.filter(|_| is_due) else {
-            self.hold(tx, &lane, Hold { is_claimed: false, ready_at: due, begun }).await?;
-            return Ok(None);
-        };
+        let Some(head) = head.filter(|_| is_due) else { return Ok(Hold::passed_over(lane, due)) };
         // An event that was begun may have made something that only it knows of, so it is finished.
-        if begun != Some(head.id) && self.was_replaced(tx, &lane, &head).await? {
-            self.hold(tx, &lane, Hold { is_claimed: false, ready_at: None, begun }).await?;
-            ready_for_head(tx, &lane).await?;
-            return Ok(None);
+        if lane.begun != Some(head.id) && self.was_replaced(tx, &lane.lane, &head).await? {
+            return Ok(Hold { is_ended: true, ..Hold::passed_over(lane, None) });
         }
-        let hold = Hold { is_claimed: true, ready_at: Some(self.until), begun: Some(head.id) };
-        self.hold(tx, &lane, hold).await?;
-        let seen = pumps::seen_of(tx, &lane).await?;
-        let was_interrupted = is_interrupted || is_claimed;
-        Ok(Some(ClaimedLane { lane, fence: fence + 1, was_interrupted, customer, head, seen }))
-    }
-
-    async fn hold(&self, tx: &mut Transaction<'_>, lane: &str, hold: Hold) -> Result<(), DbFault> {
-        let sql = "UPDATE lanes SET fence = fence + 1, interrupted = CASE WHEN claimed = 1 THEN 1 ELSE interrupted END, \
-             claimed = $2, ready_at = $3, begun = $4 WHERE lane = $1";
-        query(sql).with((lane, hold.is_claimed, hold.ready_at, hold.begun)).execute(tx).await?;
-        Ok(())
+        let begun = Some(head.id);
+        Ok(Hold { lane, is_claimed: true, ready_at: Some(self.until), begun, head: Some(head), is_ended: false })
     }
 
     async fn was_replaced(&self, tx: &mut Transaction<'_>, lane: &str, head: &HeadRow) -> Result<bool, DbFault> {
@@ -292,21 +311,51 @@ struct DueLook {
     ceiling: Duration,
 }
 
-/// The event to be worked on next: the one that was begun, else the first by time and arrival. A begun event is finished before
+static HEADS: RowStatement = RowStatement::selecting(
+    &["lane"],
+    HeadRow::COLUMNS,
+    "SELECT {lane}, head.* FROM {join}{lateral} (SELECT {selected} FROM events WHERE events.lane = {lane} \
+     AND state = 'pending' ORDER BY time, id LIMIT 1) AS head",
+);
+
+static BEGUN: RowStatement = RowStatement::selecting(
+    &["begun", "of_lane"],
+    HeadRow::COLUMNS,
+    "SELECT {of_lane}, {selected} FROM {join}events WHERE events.id = {begun} AND events.state = 'pending'",
+);
+
+/// The events to be worked on next: the one that was begun, else the first by time and arrival. A begun event is finished before
 /// an older one that arrived later: it may have made something at Podero that only it knows to look for.
-async fn head_of(tx: &mut Transaction<'_>, lane: &str, begun: Option<EventId>) -> Result<Option<HeadRow>, DbFault> {
-    if let Some(begun) = begun {
-        let head = ours(format!("SELECT {} FROM events WHERE id = $1 AND state = 'pending'", HeadRow::COLUMNS));
-        let head = query(head).bind(begun).fetch_optional(&mut *tx).await?;
-        if head.is_some() {
-            return Ok(head);
+async fn heads_of(tx: &mut Transaction<'_>, lanes: &[DueLane]) -> Result<HashMap<String, HeadRow>, DbFault> {
+    let mut rows = HEADS.rows(lanes.len());
+    for found in lanes {
+        rows.bind(&found.lane);
+    }
+    let mut heads: HashMap<String, HeadRow> = rows.fetch_all(&mut *tx).await?.into_iter().collect();
+    let mut rows = BEGUN.rows(0);
+    for DueLane { lane, begun, .. } in lanes {
+        if let Some(begun) = begun.filter(|begun| heads.get(lane).is_none_or(|head| head.id != *begun)) {
+            rows.with((begun, lane));
         }
     }
-    let head = ours(format!(
-        "SELECT {} FROM events WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1",
-        HeadRow::COLUMNS
-    ));
-    query(head).bind(lane).fetch_optional(tx).await
+    heads.extend(rows.fetch_all::<(String, HeadRow)>(tx).await?);
+    Ok(heads)
+}
+
+static HOLD: RowStatement = RowStatement::new(
+    &["lane", "is_claimed", "ready_at", "begun"],
+    "UPDATE lanes SET fence = lanes.fence + 1, \
+     interrupted = CASE WHEN lanes.claimed = 1 THEN 1 ELSE lanes.interrupted END, \
+     claimed = {is_claimed}, ready_at = {ready_at}, begun = {begun} {from} WHERE lanes.lane = {lane}",
+);
+
+async fn keep_holds(tx: &mut Transaction<'_>, holds: &[Hold]) -> Result<(), DbFault> {
+    let mut rows = HOLD.rows(holds.len());
+    for hold in holds {
+        rows.with((&hold.lane.lane, hold.is_claimed, hold.ready_at, hold.begun));
+    }
+    rows.execute(tx).await?;
+    Ok(())
 }
 
 impl ClaimedLane {
@@ -365,8 +414,8 @@ impl Write for ParkUnreadable {
             .with((*id, Reason::Unreadable, detail, self.now))
             .execute(&mut *tx)
             .await?;
-        let new = NewNotice { notice: &self.notice, customer: Some(lane), seq: &self.seq };
-        outbox::insert(tx, new, self.now).await?;
+        let new = NewNotice { notice: &self.notice, customer: Some(lane), seq: &self.seq, at: self.now };
+        outbox::insert(tx, new).await?;
         ready_for_head(tx, lane).await
     }
 }

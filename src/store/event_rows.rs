@@ -3,7 +3,7 @@
 //! Before: [`crate::store::inbox`] and [`crate::store::settlement`]. After: the table `events`.
 
 use super::closed_sets::RowKind;
-use super::db::{DbFault, query};
+use super::db::{DbFault, RowStatement};
 use super::transaction::Transaction;
 use crate::domain::event::EventState;
 use crate::domain::verdict::Reason;
@@ -67,17 +67,30 @@ impl NewEvent<'_> {
 
     /// Returns `false` if the source already knows the identity.
     pub(super) async fn insert(self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
-        // Not `INSERT … SELECT`: SQLite would keep a copy of each page that it touches, to undo the statement alone.
-        let insert = query(
-            "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
-             failures, reason, detail, digest, event, raw, raw_encoding, settled_at, envelope, change, said_at, scope) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, 0, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $5) \
-             ON CONFLICT (origin, origin_id, scope) DO NOTHING",
-        );
-        let insert = insert
-            .with((self.id, self.lane, self.origin, self.origin_id, self.source, self.door, self.kind))
-            .with((self.time, self.received_at, self.due_at, self.state, self.reason, self.detail, self.digest))
-            .with((self.event, self.raw, self.raw_encoding, self.settled_at, self.envelope, self.change, self.said_at));
-        Ok(insert.execute(tx).await? == 1)
+        Ok(insert_all(tx, vec![self]).await? == [true])
     }
+}
+
+// Not `INSERT … SELECT` on SQLite, which would keep a copy of each page that it touches, to undo the statement alone.
+static INSERT: RowStatement = RowStatement::new(
+    &[
+        "id", "lane", "origin", "origin_id", "source", "door", "type", "time", "received_at", "tries_from", "due_at",
+        "state", "failures", "reason", "detail", "digest", "event", "raw", "raw_encoding", "settled_at", "envelope",
+        "change", "said_at", "scope",
+    ],
+    "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
+     failures, reason, detail, digest, event, raw, raw_encoding, settled_at, envelope, change, said_at, scope) {rows} \
+     ON CONFLICT (origin, origin_id, scope) DO NOTHING {written events.id}",
+);
+
+/// Inserts rows, and returns for each `false` if its source already knows the identity.
+pub(super) async fn insert_all(tx: &mut Transaction<'_>, new: Vec<NewEvent<'_>>) -> Result<Vec<bool>, DbFault> {
+    let mut rows = INSERT.rows(new.len());
+    for new in new {
+        rows.with((new.id, new.lane, new.origin, new.origin_id, new.source, new.door, new.kind))
+            .with((new.time, new.received_at, new.due_at, new.due_at, new.state, 0_u32, new.reason, new.detail))
+            .with((new.digest, new.event, new.raw, new.raw_encoding, new.settled_at, new.envelope))
+            .with((new.change, new.said_at, new.source));
+    }
+    rows.written(tx).await
 }

@@ -4,15 +4,17 @@
 //!
 //! Before: [`crate::inbound`]. After: [`crate::store::lanes`].
 
+use std::collections::{BTreeMap, HashSet};
+
 use bytes::Bytes;
 
 use super::announcements;
 use super::closed_sets::RowKind;
-use super::db::{DbFault, query};
+use super::db::{DbFault, RowStatement, query};
 use super::error::Error;
-use super::event_rows::NewEvent;
+use super::event_rows::{self, NewEvent};
 use super::handle::Store;
-use super::lanes::{LaneUrgency, ready_lane};
+use super::lanes::{self, LaneUrgency, ReadyLane};
 use super::moments;
 use super::outbox::{self, NewNotice};
 use super::tombstones::{ERASED, TombstoneKey};
@@ -205,13 +207,81 @@ impl Write for Accept {
         output.0.iter().any(|receipt| matches!(receipt, Receipt::Accepted { .. }))
     }
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
-        let (mut receipts, mut replaced) = (Vec::with_capacity(self.rows.len()), Vec::new());
-        for row in &self.rows {
-            receipts.push(self.accept(tx, row, &mut replaced).await?);
-        }
-        Ok((receipts, replaced))
+    fn lanes(&self) -> impl Iterator<Item = &str> {
+        self.rows.iter().filter_map(|row| row.arrival.content.lane())
     }
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
+        Ok(Self::run_all(&[self], tx).await?.remove(0))
+    }
+
+    async fn run_all(writes: &[&Self], tx: &mut Transaction<'_>) -> Result<Vec<Self::Output>, DbFault> {
+        let all: Vec<Row<'_>> =
+            writes.iter().flat_map(|accept| accept.rows.iter().map(|row| Row { accept, row })).collect();
+        let mut receipts = accept_plain(tx, &all).await?.into_iter();
+        let mut outputs = Vec::with_capacity(writes.len());
+        let mut rows = all.iter();
+        for accept in writes {
+            let mut output = (Vec::with_capacity(accept.rows.len()), Vec::new());
+            for (row, receipt) in rows.by_ref().zip(receipts.by_ref()).take(accept.rows.len()) {
+                let receipt = match receipt {
+                    Some(receipt) => receipt,
+                    None => accept.accept(tx, row.row, &mut output.1).await?,
+                };
+                output.0.push(receipt);
+            }
+            outputs.push(output);
+        }
+        Ok(outputs)
+    }
+}
+
+/// A row with its write.
+struct Row<'a> {
+    accept: &'a Accept,
+    row: &'a ReadyArrival,
+}
+
+impl<'a> Row<'a> {
+    fn identity(&self) -> (&'a str, &'a str, &'a str) {
+        let Arrival { origin, origin_id, source, .. } = &self.row.arrival;
+        (origin, origin_id, source)
+    }
+
+    /// The lane that gets work by it.
+    fn ready_lane(&self) -> Option<ReadyLane<'a>> {
+        let lane = self.row.arrival.content.lane().filter(|_| self.row.columns.state == EventState::Pending)?;
+        Some(ReadyLane { lane, urgency: self.accept.urgency, from: self.row.moments.work_from })
+    }
+
+    /// `true` if it is an event that no other event of its customer is compared with.
+    fn is_plain(&self) -> bool {
+        matches!(self.row.arrival.content, Content::Event(_)) && self.row.columns.change.is_none()
+    }
+}
+
+/// Stores those rows that are plain, new and alone with their identity, nearly always all of them; a receipt for each of them.
+/// The rest is left to be accepted one by one.
+async fn accept_plain(tx: &mut Transaction<'_>, all: &[Row<'_>]) -> Result<Vec<Option<Receipt>>, DbFault> {
+    let mut by_identity: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (place, row) in all.iter().enumerate() {
+        by_identity.entry(row.identity()).or_default().push(place);
+    }
+    let single = by_identity.into_values().filter_map(|places| <[usize; 1]>::try_from(places).ok());
+    let plain: Vec<usize> = single.flatten().filter(|place| all[*place].is_plain()).collect();
+    let is_new = event_rows::insert_all(tx, plain.iter().map(|place| all[*place].row.new_event()).collect()).await?;
+    let new = plain.into_iter().zip(is_new).filter(|(_, is_new)| *is_new).map(|(place, _)| place);
+    let mut new: Vec<usize> = new.collect();
+    let taken_back = take_back(tx, new.iter().map(|place| all[*place].row).collect()).await?;
+    new.retain(|place| !taken_back.contains(&all[*place].row.arrival.id));
+    let pending = new.iter().filter_map(|place| all[*place].ready_lane()).collect();
+    lanes::ready_lanes(tx, pending).await?;
+    let mut receipts = vec![None; all.len()];
+    for place in new {
+        let row = all[place].row;
+        receipts[place] = Some(Receipt::Accepted { id: row.arrival.id, state: row.columns.state });
+    }
+    Ok(receipts)
 }
 
 impl Accept {
@@ -243,15 +313,11 @@ impl Accept {
                 return Ok(Receipt::Accepted { id: arrival.id, state });
             }
         }
-        match &arrival.content {
-            Content::Event(event) if row.columns.state == EventState::Pending => {
-                ready_lane(tx, event.customer.as_str(), self.urgency, row.moments.work_from).await?;
-            }
-            Content::Event(_) => {}
-            Content::Parked { notice, .. } => {
-                outbox::insert(tx, NewNotice { notice, customer: None, seq: &row.seq }, row.moments.work_from).await?;
-            }
+        if let Content::Parked { notice, .. } = &arrival.content {
+            let new = NewNotice { notice, customer: None, seq: &row.seq, at: row.moments.work_from };
+            outbox::insert(tx, new).await?;
         }
+        lanes::ready_lanes(tx, Row { accept: self, row }.ready_lane().into_iter().collect()).await?;
         Ok(Receipt::Accepted { id: arrival.id, state: row.columns.state })
     }
 
@@ -396,8 +462,12 @@ impl ReadyArrival {
     /// Inserts the row. Returns `false` if the identity is known to its source, or to a row from before identities had a source,
     /// or if a tombstone says that its customer was erased after the event happened.
     async fn insert(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
+        Ok(self.new_event().insert(tx).await? && take_back(tx, vec![self]).await?.is_empty())
+    }
+
+    fn new_event(&self) -> NewEvent<'_> {
         let (arrival, columns) = (&self.arrival, &self.columns);
-        let new = NewEvent {
+        NewEvent {
             id: arrival.id,
             lane: arrival.content.lane(),
             origin: &arrival.origin,
@@ -419,32 +489,32 @@ impl ReadyArrival {
             envelope: arrival.envelope.as_deref(),
             change: columns.change.as_deref(),
             said_at: columns.change.as_ref().map(|_| columns.happened),
-        };
-        Ok(new.insert(&mut *tx).await? && !self.is_taken_back(tx).await?)
-    }
-
-    /// Checks for obstacles once the row is there, and removes it if it finds one. An erasure lets no row in until it has ended,
-    /// so its tombstone is visible by then. The same query finds a row of the same identity from before identities had a source
-    /// (scope ''); no row of that kind is ever added, so it cannot come in between.
-    async fn is_taken_back(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
-        let obstacle = query(
-            "SELECT 1 FROM tombstones WHERE customer = $1 AND erased_at >= $2 AND (erased_at <= $5 OR $2 <= $6) \
-             UNION ALL SELECT 1 FROM events WHERE origin = $3 AND origin_id = $4 AND scope = ''",
-        )
-        .with((
-            &self.tombstone,
-            self.columns.happened,
-            &self.arrival.origin,
-            &self.arrival.origin_id,
-            moments::tombstone_ceiling(self.moments.written_at),
-            moments::doubted_tombstone(self.moments.written_at),
-        ));
-        let is_taken_back = obstacle.finds(&mut *tx).await?;
-        if is_taken_back {
-            query("DELETE FROM events WHERE id = $1").bind(self.arrival.id).execute(tx).await?;
         }
-        Ok(is_taken_back)
     }
+}
+
+static OBSTACLES: RowStatement = RowStatement::new(
+    &["id", "tombstone", "happened", "origin", "origin_id", "ceiling", "doubted"],
+    "SELECT {id} {from} WHERE EXISTS (SELECT 1 FROM tombstones WHERE customer = {tombstone} AND erased_at >= {happened} \
+     AND (erased_at <= {ceiling} OR {happened} <= {doubted})) \
+     OR EXISTS (SELECT 1 FROM events WHERE events.origin = {origin} AND events.origin_id = {origin_id} AND scope = '')",
+);
+
+/// Checks for obstacles once rows are there, and removes the rows that have one. An erasure lets no row in until it has ended, so
+/// its tombstone is visible by then. The same query finds a row of the same identity from before identities had a source
+/// (scope ''); no row of that kind is ever added, so it cannot come in between.
+async fn take_back(tx: &mut Transaction<'_>, inserted: Vec<&ReadyArrival>) -> Result<HashSet<EventId>, DbFault> {
+    let mut rows = OBSTACLES.rows(1);
+    for ReadyArrival { arrival, columns, tombstone, moments, .. } in inserted {
+        let ceiling = moments::tombstone_ceiling(moments.written_at);
+        let doubted = moments::doubted_tombstone(moments.written_at);
+        rows.with((arrival.id, tombstone, columns.happened, &arrival.origin, &arrival.origin_id, ceiling, doubted));
+    }
+    let obstructed: HashSet<EventId> = rows.fetch_all(&mut *tx).await?.into_iter().collect();
+    for id in &obstructed {
+        query("DELETE FROM events WHERE id = $1").bind(*id).execute(&mut *tx).await?;
+    }
+    Ok(obstructed)
 }
 
 /// Bytes as text if they are text. PostgreSQL's TEXT takes no NUL, so bytes with one become base64 too.

@@ -2,7 +2,9 @@
 //!
 //! Before: [`crate::store::inbox`] and [`crate::store::parking`] make a lane claimable. After: [`crate::store::claims`].
 
-use super::db::{DbFault, query, row};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::db::{DbFault, RowStatement, query, row};
 use super::moments::Ceilings;
 use super::transaction::Transaction;
 use crate::domain::customer::Customer;
@@ -44,30 +46,77 @@ impl LaneHold {
     }
 }
 
-/// Makes a lane claimable now, unless an applier works on it: then the settling of its claim looks for the next head. A new
-/// lane's fence begins at the present time, so that it repeats no fence of a lane of the same name from before its customer was
-/// erased.
+static LOCK: RowStatement = RowStatement::new(
+    &["lane"],
+    "SELECT 1 FROM {join}lanes WHERE lanes.lane = {lane} ORDER BY lanes.lane {lock lanes}",
+);
+
+/// Locks those lanes of these that exist, in their order: a transaction that locked some of them later, in an order of its own,
+/// could wait for another that waits for it.
+pub(super) async fn lock(tx: &mut Transaction<'_>, lanes: BTreeSet<&str>) -> Result<(), DbFault> {
+    let mut rows = LOCK.rows(lanes.len());
+    for lane in lanes {
+        rows.bind(lane);
+    }
+    rows.execute(tx).await?;
+    Ok(())
+}
+
+/// A lane that gets work.
+#[derive(Clone, Copy)]
+pub(super) struct ReadyLane<'a> {
+    pub(super) lane: &'a str,
+    pub(super) urgency: LaneUrgency,
+    /// The time from which on it is work.
+    pub(super) from: Timestamp,
+}
+
+static READY: RowStatement = RowStatement::new(
+    &["lane", "customer", "fence", "claimed", "interrupted", "ready_at", "bulk"],
+    "INSERT INTO lanes (lane, customer, fence, claimed, interrupted, ready_at, bulk) {rows} \
+     ON CONFLICT (lane) DO UPDATE SET ready_at = CASE \
+     WHEN lanes.claimed = 1 THEN lanes.ready_at \
+     WHEN lanes.ready_at IS NOT NULL AND lanes.ready_at < excluded.ready_at THEN lanes.ready_at \
+     ELSE excluded.ready_at END, bulk = CASE \
+     WHEN excluded.bulk = 0 THEN 0 \
+     WHEN lanes.ready_at IS NULL AND lanes.claimed = 0 THEN 1 \
+     ELSE lanes.bulk END \
+     WHERE (lanes.claimed = 0 AND (lanes.ready_at IS NULL OR lanes.ready_at > excluded.ready_at)) \
+     OR (excluded.bulk = 0 AND lanes.bulk = 1)",
+);
+
+/// Makes lanes claimable now, except those that an applier works on: there the settling of its claim looks for the next head. A
+/// new lane's fence begins at the present time, so that it repeats no fence of a lane of the same name from before its customer
+/// was erased.
 ///
 /// A live event makes the lane live, with all that is in it: one customer's events keep their order. An imported event makes a
 /// lane yield only if nothing else is due in it. Nothing is written if nothing would change: most arrivals of a backlog find
 /// their lane ready.
+pub(super) async fn ready_lanes(tx: &mut Transaction<'_>, lanes: Vec<ReadyLane<'_>>) -> Result<(), DbFault> {
+    let mut by_name: BTreeMap<&str, ReadyLane<'_>> = BTreeMap::new();
+    for ready in lanes {
+        let known = by_name.entry(ready.lane).or_insert(ready);
+        known.from = known.from.min(ready.from);
+        if ready.urgency == LaneUrgency::Live {
+            known.urgency = LaneUrgency::Live;
+        }
+    }
+    let mut rows = READY.rows(by_name.len());
+    for ReadyLane { lane, urgency, from } in by_name.into_values() {
+        rows.with((lane, "", from, false, false, from, urgency.bulk()));
+    }
+    rows.execute(tx).await?;
+    Ok(())
+}
+
+/// As [`ready_lanes`], for one lane.
 pub(super) async fn ready_lane(
     tx: &mut Transaction<'_>,
     lane: &str,
     urgency: LaneUrgency,
     now: Timestamp,
 ) -> Result<(), DbFault> {
-    let sql = "INSERT INTO lanes (lane, customer, fence, claimed, interrupted, ready_at, bulk) \
-         VALUES ($1, '', $2, 0, 0, $2, $3) ON CONFLICT (lane) DO UPDATE SET ready_at = CASE \
-         WHEN lanes.claimed = 1 THEN lanes.ready_at \
-         WHEN lanes.ready_at IS NOT NULL AND lanes.ready_at < $2 THEN lanes.ready_at \
-         ELSE $2 END, bulk = CASE \
-         WHEN $3 = 0 THEN 0 \
-         WHEN lanes.ready_at IS NULL AND lanes.claimed = 0 THEN 1 \
-         ELSE lanes.bulk END \
-         WHERE (lanes.claimed = 0 AND (lanes.ready_at IS NULL OR lanes.ready_at > $2)) OR ($3 = 0 AND lanes.bulk = 1)";
-    query(sql).with((lane, now, urgency.bulk())).execute(tx).await?;
-    Ok(())
+    ready_lanes(tx, vec![ReadyLane { lane, urgency, from: now }]).await
 }
 
 /// Makes a lane due with its head; without a head, it waits for an arrival.

@@ -163,7 +163,7 @@ impl Write for Keep {
         let (_, version) = read::<Looks>(&mut *tx, LOOKS).await?;
         set(&mut *tx, LOOKS, &self.looks, version).await?;
         for (notice, seq) in self.notices.iter().zip(&self.seqs) {
-            outbox::insert(tx, NewNotice { notice, customer: None, seq }, self.now).await?;
+            outbox::insert(tx, NewNotice { notice, customer: None, seq, at: self.now }).await?;
         }
         Ok(true)
     }

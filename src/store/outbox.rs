@@ -5,13 +5,14 @@
 //!
 //! Before: [`crate::store::lanes`] and [`crate::store::roster`] write. After: [`crate::outbound`] publishes.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::closed_sets::{NoticeState, Target};
-use super::db::{DbFault, ours, query, row};
+use super::db::{DbFault, RowStatement, ours, query, row};
 use super::error::Error;
 use super::handle::Store;
 use super::leases::LeaseGuard;
@@ -87,34 +88,71 @@ pub(super) struct NewNotice<'a> {
     pub(super) customer: Option<&'a str>,
     /// The position in the order of its order key, unless a later one exists there.
     pub(super) seq: &'a str,
+    /// The present.
+    pub(super) at: Timestamp,
 }
 
-/// Writes a notice for every target. The same id again changes nothing. It goes out after all committed notices of its order key
-/// that still wait, even if their writer's clock was ahead of this one's: an alert's end must not overtake its beginning, which
-/// another replica may have written after this one had drawn its `seq`.
-pub(super) async fn insert(tx: &mut Transaction<'_>, new: NewNotice<'_>, now: Timestamp) -> Result<(), DbFault> {
-    let NewNotice { notice, customer, seq } = new;
-    let body = serde_json::to_string(notice).expect("a notice has only serialisable fields");
+static INSERT: RowStatement = RowStatement::new(
+    &["id", "target", "place", "topic", "line", "customer", "body", "created_at", "due_at", "failures", "state"],
+    "INSERT INTO notices (id, target, place, topic, line, customer, body, created_at, due_at, failures, state) {rows} \
+     ON CONFLICT (id, target) DO NOTHING",
+);
+
+/// As [`insert_all`], for one.
+pub(super) async fn insert(tx: &mut Transaction<'_>, new: NewNotice<'_>) -> Result<(), DbFault> {
+    insert_all(tx, vec![new]).await
+}
+
+/// Writes notices for every target. The same id again changes nothing. A notice goes out after all committed ones of its order
+/// key that still wait, even if their writer's clock was ahead of this one's: an alert's end must not overtake its beginning,
+/// which another replica may have written after this one had drawn its `seq`.
+pub(super) async fn insert_all(tx: &mut Transaction<'_>, new: Vec<NewNotice<'_>>) -> Result<(), DbFault> {
     let state = if tx.targets.is_empty() { NoticeState::Kept } else { NoticeState::Pending };
+    let bodies: Vec<String> = new
+        .iter()
+        .map(|new| serde_json::to_string(new.notice).expect("a notice has only serialisable fields"))
+        .collect();
     for name in Target::names_of(tx.targets) {
-        let seq = seq_after_line(tx, name, &notice.order_key, seq).await?;
-        let sql = "INSERT INTO notices (id, target, place, topic, line, customer, body, created_at, due_at, failures, \
-             state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, $9) ON CONFLICT (id, target) DO NOTHING";
-        query(sql)
-            .with((notice.id, name, seq, notice.topic.name(), &notice.order_key, customer, &body, now, state))
-            .execute(&mut *tx)
-            .await?;
+        let mut last = last_waiting(tx, name, &new).await?;
+        let mut rows = INSERT.rows(new.len());
+        for (NewNotice { notice, customer, seq, at }, body) in new.iter().zip(&bodies) {
+            let last = last.entry(&notice.order_key).or_default();
+            *last = seq_after(last, seq);
+            rows.with((notice.id, name, last.clone(), notice.topic.name(), &notice.order_key, *customer, body))
+                .with((*at, *at, 0_u32, state));
+        }
+        rows.execute(&mut *tx).await?;
     }
     Ok(())
 }
 
-/// `seq`, or the next one after the last waiting notice of the order key.
-async fn seq_after_line(tx: &mut Transaction<'_>, target: &str, line: &str, seq: &str) -> Result<String, DbFault> {
-    let last = query("SELECT MAX(place) FROM notices WHERE target = $1 AND line = $2 AND state = 'pending'");
-    let last: Option<String> = last.with((target, line)).fetch_one(tx).await?;
-    let last = last.filter(|last| last.as_str() >= seq).and_then(|last| last.parse::<Uuid>().ok());
+static LAST: RowStatement = RowStatement::new(
+    &["line", "target"],
+    "SELECT {line}, (SELECT MAX(place) FROM notices WHERE notices.target = {target} AND notices.line = {line} \
+     AND state = 'pending') {from}",
+);
+
+/// The places of the last waiting notices of the order keys of new ones.
+async fn last_waiting<'a>(
+    tx: &mut Transaction<'_>,
+    target: &str,
+    new: &[NewNotice<'a>],
+) -> Result<HashMap<&'a str, String>, DbFault> {
+    let keys: BTreeSet<&'a str> = new.iter().map(|new| new.notice.order_key.as_str()).collect();
+    let mut rows = LAST.rows(keys.len());
+    for key in &keys {
+        rows.with((*key, target));
+    }
+    let found: Vec<(String, Option<String>)> = rows.fetch_all(tx).await?;
+    let place = |(key, last): (String, Option<String>)| Some((*keys.get(key.as_str())?, last?));
+    Ok(found.into_iter().filter_map(place).collect())
+}
+
+/// `seq`, or the next place after the last waiting notice of the order key.
+fn seq_after(last: &str, seq: &str) -> String {
+    let last = Some(last).filter(|last| *last >= seq).and_then(|last| last.parse::<Uuid>().ok());
     let next = last.map(|last| Uuid::from_u128(last.as_u128().saturating_add(1)).to_string());
-    Ok(next.unwrap_or_else(|| seq.to_owned()))
+    next.unwrap_or_else(|| seq.to_owned())
 }
 
 row! {
@@ -217,19 +255,27 @@ struct Mark {
     now: Timestamp,
 }
 
+static MARK: RowStatement = RowStatement::new(
+    &["id", "target", "state", "due_at", "failed", "outcome", "published_at"],
+    "UPDATE notices SET state = {state}, due_at = {due_at}, failures = notices.failures + {failed}, outcome = {outcome}, \
+     published_at = {published_at} {from} WHERE notices.id = {id} AND notices.target = {target} \
+     AND notices.state = 'pending'",
+);
+
 impl Write for Mark {
     type Output = ();
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
-        for (id, outcome) in &self.outcomes {
+        let outcomes: BTreeMap<Uuid, PublishOutcome> = self.outcomes.iter().copied().collect();
+        let mut rows = MARK.rows(outcomes.len());
+        for (id, outcome) in outcomes {
             let (state, due_at, failed, why, published_at) = match outcome {
                 PublishOutcome::Published => (NoticeState::Published, self.now, false, "confirmed", Some(self.now)),
-                PublishOutcome::Failed { at, why } => (NoticeState::Pending, *at, true, *why, None),
+                PublishOutcome::Failed { at, why } => (NoticeState::Pending, at, true, why, None),
             };
-            let sql = "UPDATE notices SET state = $3, due_at = $4, failures = failures + $5, outcome = $6, \
-                 published_at = $7 WHERE id = $1 AND target = $2 AND state = 'pending'";
-            query(sql).with((*id, self.target, state, due_at, failed, why, published_at)).execute(&mut *tx).await?;
+            rows.with((id, self.target, state, due_at, failed, why, published_at));
         }
+        rows.execute(tx).await?;
         Ok(())
     }
 }

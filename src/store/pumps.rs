@@ -4,9 +4,11 @@
 //!
 //! Before: [`crate::store::polls`] and [`crate::store::settlement`]. After: the outbox.
 
+use std::collections::HashMap;
+
 use uuid::Uuid;
 
-use super::db::{DbFault, listed, ours, query};
+use super::db::{DbFault, RowStatement, listed, ours, query};
 use super::error::Error;
 use super::handle::Store;
 use super::outbox::{self, NewNotice};
@@ -35,9 +37,25 @@ pub(super) fn seen_by(now: Timestamp, texts: &[String]) -> Vec<PumpRecord> {
     texts.iter().filter_map(|text| legible(text)).map(|seen| seen.no_later_than(now)).collect()
 }
 
-/// The records of a customer's pumps that are still watched.
-pub(super) async fn seen_of(tx: &mut Transaction<'_>, customer: &str) -> Result<Vec<String>, DbFault> {
-    query("SELECT seen FROM pumps WHERE customer = $1 AND is_retired = 0").bind(customer).fetch_all(tx).await
+static SEEN: RowStatement = RowStatement::new(
+    &["lane"],
+    "SELECT {lane}, seen FROM {join}pumps WHERE pumps.customer = {lane} AND pumps.is_retired = 0",
+);
+
+/// The records of the pumps of these customers that are still watched, by customer.
+pub(super) async fn seen_of(
+    tx: &mut Transaction<'_>,
+    customers: Vec<&str>,
+) -> Result<HashMap<String, Vec<String>>, DbFault> {
+    let mut rows = SEEN.rows(customers.len());
+    for customer in customers {
+        rows.bind(customer);
+    }
+    let mut seen: HashMap<String, Vec<String>> = HashMap::new();
+    for (customer, record) in rows.fetch_all(tx).await? {
+        seen.entry(customer).or_default().push(record);
+    }
+    Ok(seen)
 }
 
 /// Ends the watch of a pump as `change` says, even if a poll has written the pump since it was read: the end also covers the
@@ -133,7 +151,7 @@ pub(super) async fn change(
     }
     if written == 1 {
         for (notice, seq) in notices.iter().zip(seqs) {
-            outbox::insert(tx, NewNotice { notice, customer: seen.customer.as_deref(), seq }, now).await?;
+            outbox::insert(tx, NewNotice { notice, customer: seen.customer.as_deref(), seq, at: now }).await?;
         }
     }
     Ok(written == 1)

@@ -2,6 +2,7 @@
 //!
 //! Before: [`crate::apply`] has the verdict. After: the outbox, and the next claim.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use uuid::Uuid;
 
 use super::claims::{Claim, Settled};
 use super::closed_sets::RowKind;
-use super::db::{DbFault, ours, query};
+use super::db::{DbFault, RowStatement};
 use super::error::Error;
 use super::event_rows::NewEvent;
 use super::handle::Store;
@@ -84,63 +85,77 @@ struct Settle {
 impl Write for Settle {
     type Output = Settled;
 
+    fn lanes(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.lane.as_str())
+    }
+
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Settled, DbFault> {
-        let ours =
-            ours(format!("SELECT 1 FROM lanes WHERE lane = $1 AND fence = $2 AND claimed = 1{}", tx.db.for_update()));
-        let is_newest = query(ours).with((&self.lane, self.fence)).finds(&mut *tx).await?;
-        if !is_newest {
-            return Ok(Settled::Fenced);
+        Ok(Self::run_all(&[self], tx).await?.remove(0))
+    }
+
+    async fn run_all(writes: &[&Self], tx: &mut Transaction<'_>) -> Result<Vec<Settled>, DbFault> {
+        let mut newest = newest(tx, writes).await?;
+        // Of two that repeat each other, the first ends the claim, and the other is fenced.
+        let is_newest: Vec<bool> =
+            writes.iter().map(|settle| newest.remove(&(settle.lane.clone(), settle.fence))).collect();
+        let kept = writes.iter().zip(&is_newest).filter(|(_, is_newest)| **is_newest).map(|(settle, _)| *settle);
+        let mut kept: Vec<&Self> = kept.collect();
+        kept.sort_by(|one, other| one.lane.cmp(&other.lane));
+        settle_events(tx, &kept).await?;
+        keep_calls(tx, &kept).await?;
+        let notices = kept.iter().flat_map(|settle| settle.notices());
+        outbox::insert_all(tx, notices.collect()).await?;
+        for settle in &kept {
+            settle.end_pumps(tx).await?;
+            if let Some(event) = &settle.verdict.follow_up {
+                settle.follow_up(tx, event).await?;
+            }
         }
-        self.settle_event(tx).await?;
-        self.keep_calls(tx).await?;
-        let mut seqs = self.seqs.iter().map(String::as_str);
-        let mut seq = || seqs.next().unwrap_or_default();
-        for notice in &self.verdict.notices {
-            let new = NewNotice { notice, customer: Some(&self.lane), seq: seq() };
-            outbox::insert(tx, new, self.now).await?;
-        }
-        for change in &self.verdict.seen {
-            pumps::end(tx, change, seq(), self.now).await?;
-        }
-        if let Some(event) = &self.verdict.follow_up {
-            self.follow_up(tx, event).await?;
-        }
-        if self.verdict.wakes_waiting {
-            self.wake_waiting(tx).await?;
-        }
-        self.release(tx).await?;
-        Ok(Settled::Recorded)
+        wake_waiting(tx, &kept).await?;
+        release(tx, &kept).await?;
+        let settled = |is_newest| if is_newest { Settled::Recorded } else { Settled::Fenced };
+        Ok(is_newest.into_iter().map(settled).collect())
     }
 }
 
-impl Settle {
-    /// Stores the customer and frees the lane, as [`super::lanes::ready_for_head`] does: in one write, since the row is as large as the
-    /// customer.
-    async fn release(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
-        // An event that has ended for good is never claimed again, so no look-up comes first. A churn that the brake refused was
-        // not begun, and a later event may replace it when it is retried.
-        let is_over = match &self.verdict.fate {
-            Fate::Applied { .. } | Fate::Superseded => true,
-            Fate::Parked { reason, .. } => reason.is_approvable(),
-            Fate::Waiting { .. } | Fate::Retry { .. } => false,
-        };
-        let sql = "UPDATE lanes SET customer = $2, active = $4, claimed = 0, interrupted = 0, \
-             begun = CASE WHEN $3 = 1 THEN NULL ELSE begun END, ready_at = COALESCE(\
-             (SELECT due_at FROM events WHERE id = lanes.begun AND state = 'pending'), \
-             (SELECT due_at FROM events WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1)) WHERE lane = $1";
-        query(sql).with((&self.lane, &self.customer.text, is_over, self.customer.is_active)).execute(tx).await?;
-        Ok(())
-    }
+static NEWEST: RowStatement = RowStatement::new(
+    &["lane", "fence"],
+    "SELECT {lane}, {fence} FROM {join}lanes WHERE lanes.lane = {lane} AND lanes.fence = {fence} AND lanes.claimed = 1 \
+     {lock lanes}",
+);
 
-    async fn settle_event(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
-        let now = self.now;
-        let (state, due_at, reason, detail, settled_at) = match &self.verdict.fate {
+/// The claims that no newer one has fenced.
+async fn newest(tx: &mut Transaction<'_>, settles: &[&Settle]) -> Result<HashSet<(String, i64)>, DbFault> {
+    let mut rows = NEWEST.rows(settles.len());
+    for settle in settles {
+        rows.with((&settle.lane, settle.fence));
+    }
+    Ok(rows.fetch_all(tx).await?.into_iter().collect())
+}
+
+static SETTLE: RowStatement = RowStatement::new(
+    &[
+        "id", "state", "due_at", "failures", "failing_since", "reason", "detail", "settled_at", "keeps_clearance",
+        "latest", "now",
+    ],
+    "UPDATE events SET state = {state}, due_at = {due_at}, failures = {failures}, failing_since = {failing_since}, \
+     reason = {reason}, detail = {detail}, settled_at = {settled_at}, \
+     clearance = CASE WHEN {keeps_clearance} = 1 THEN events.clearance ELSE NULL END, \
+     tries_from = CASE WHEN events.tries_from > {latest} THEN {now} ELSE events.tries_from END {from} \
+     WHERE events.id = {id}",
+);
+
+async fn settle_events(tx: &mut Transaction<'_>, settles: &[&Settle]) -> Result<(), DbFault> {
+    let mut rows = SETTLE.rows(settles.len());
+    for settle in settles {
+        let (now, verdict) = (settle.now, &settle.verdict);
+        let (state, due_at, reason, detail, settled_at) = match &verdict.fate {
             Fate::Applied { stale } => {
                 let in_part = (!stale.is_empty()).then(|| format!("superseded in part: {}", stale.join(", ")));
-                let detail: Vec<String> = in_part.into_iter().chain(self.verdict.remark.clone()).collect();
+                let detail: Vec<String> = in_part.into_iter().chain(verdict.remark.clone()).collect();
                 (EventState::Applied, now, None, (!detail.is_empty()).then(|| detail.join("; ")), Some(now))
             }
-            Fate::Superseded => (EventState::Superseded, now, Some(NEWER), self.verdict.remark.clone(), Some(now)),
+            Fate::Superseded => (EventState::Superseded, now, Some(NEWER), verdict.remark.clone(), Some(now)),
             Fate::Waiting { until } => (EventState::Waiting, *until, Some("no_sign_up"), None, None),
             Fate::Retry { at, setback } => (EventState::Pending, *at, Some(setback.name()), None, None),
             Fate::Parked { reason, detail } => {
@@ -149,58 +164,94 @@ impl Settle {
         };
         // An approval is for this try: if the event is parked for any reason, it needs a new approval.
         let keeps_clearance = state != EventState::Parked;
-        query(
-            "UPDATE events SET state = $2, due_at = $3, failures = $4, failing_since = $5, reason = $6, \
-             detail = $7, settled_at = $8, clearance = CASE WHEN $9 = 1 THEN clearance ELSE NULL END, \
-             tries_from = CASE WHEN tries_from > $10 THEN $11 ELSE tries_from END WHERE id = $1",
-        )
-        .with((
-            self.event,
-            state,
-            due_at,
-            self.verdict.failures,
-            self.verdict.failing_since,
-            reason,
-            detail,
-            settled_at,
-            keeps_clearance,
-        ))
-        // An event that arrived while the clock was ahead: its age counts from now on.
-        .with((Timestamp::latest(self.now, Duration::ZERO), now))
-        .execute(tx)
-        .await?;
-        Ok(())
+        rows.with((settle.event, state, due_at, verdict.failures, verdict.failing_since, reason, detail, settled_at))
+            // An event that arrived while the clock was ahead: its age counts from now on.
+            .with((keeps_clearance, Timestamp::latest(now, Duration::ZERO), now));
     }
+    rows.execute(tx).await?;
+    Ok(())
+}
 
-    async fn wake_waiting(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
-        let woken = query("UPDATE events SET state = 'pending', due_at = $2 WHERE lane = $1 AND state = 'waiting'")
-            .with((&self.lane, self.now))
-            .execute(&mut *tx)
-            .await?;
-        if woken > 0 {
-            // An event that has waited for a sign-up must not wait for an import as well.
-            let live = query("UPDATE lanes SET bulk = 0 WHERE lane = $1").bind(&self.lane);
-            live.execute(tx).await?;
+static CALLS: RowStatement = RowStatement::new(
+    &["id", "event_id", "at", "operation", "outcome", "took_ms", "idempotency_key"],
+    "INSERT INTO calls (id, event_id, at, operation, outcome, took_ms, idempotency_key) {rows}",
+);
+
+async fn keep_calls(tx: &mut Transaction<'_>, settles: &[&Settle]) -> Result<(), DbFault> {
+    let mut rows = CALLS.rows(settles.len());
+    for settle in settles {
+        for call in &*settle.calls {
+            let took_ms = u64::try_from(call.took.as_millis()).unwrap_or(u64::MAX);
+            rows.with((call.id, settle.event, call.at, call.operation.name(), &call.outcome, took_ms))
+                .bind(call.idempotency_key);
         }
-        Ok(())
+    }
+    rows.execute(tx).await?;
+    Ok(())
+}
+
+static WAKE: RowStatement = RowStatement::new(
+    &["lane", "now"],
+    "UPDATE events SET state = 'pending', due_at = {now} {from} WHERE events.lane = {lane} AND events.state = 'waiting' \
+     {written events.lane}",
+);
+
+static LIVE: RowStatement = RowStatement::new(&["lane"], "UPDATE lanes SET bulk = 0 {from} WHERE lanes.lane = {lane}");
+
+async fn wake_waiting(tx: &mut Transaction<'_>, settles: &[&Settle]) -> Result<(), DbFault> {
+    let waking: Vec<&&Settle> = settles.iter().filter(|settle| settle.verdict.wakes_waiting).collect();
+    let mut rows = WAKE.rows(waking.len());
+    for settle in &waking {
+        rows.with((&settle.lane, settle.now));
+    }
+    let woken = rows.written(&mut *tx).await?;
+    // An event that has waited for a sign-up must not wait for an import as well.
+    let mut live = LIVE.rows(0);
+    for (settle, _) in waking.iter().zip(woken).filter(|(_, is_woken)| *is_woken) {
+        live.bind(&settle.lane);
+    }
+    live.execute(tx).await?;
+    Ok(())
+}
+
+static RELEASE: RowStatement = RowStatement::new(
+    &["lane", "customer", "active", "is_over"],
+    "UPDATE lanes SET customer = {customer}, active = {active}, claimed = 0, interrupted = 0, \
+     begun = CASE WHEN {is_over} = 1 THEN NULL ELSE lanes.begun END, ready_at = COALESCE(\
+     (SELECT due_at FROM events WHERE id = lanes.begun AND state = 'pending'), \
+     (SELECT due_at FROM events WHERE events.lane = {lane} AND state = 'pending' ORDER BY time, id LIMIT 1)) {from} \
+     WHERE lanes.lane = {lane}",
+);
+
+/// Stores the customers and frees the lanes, as [`super::lanes::ready_for_head`] does: in one write, since the row is as large as
+/// the customer.
+async fn release(tx: &mut Transaction<'_>, settles: &[&Settle]) -> Result<(), DbFault> {
+    let mut rows = RELEASE.rows(settles.len());
+    for settle in settles {
+        // An event that has ended for good is never claimed again, so no look-up comes first. A churn that the brake refused was
+        // not begun, and a later event may replace it when it is retried.
+        let is_over = match &settle.verdict.fate {
+            Fate::Applied { .. } | Fate::Superseded => true,
+            Fate::Parked { reason, .. } => reason.is_approvable(),
+            Fate::Waiting { .. } | Fate::Retry { .. } => false,
+        };
+        rows.with((&settle.lane, &settle.customer.text, settle.customer.is_active, is_over));
+    }
+    rows.execute(tx).await?;
+    Ok(())
+}
+
+impl Settle {
+    fn notices(&self) -> impl Iterator<Item = NewNotice<'_>> {
+        let customer = Some(self.lane.as_str());
+        let notices = self.verdict.notices.iter().zip(&self.seqs);
+        notices.map(move |(notice, seq)| NewNotice { notice, customer, seq, at: self.now })
     }
 
-    async fn keep_calls(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
-        for call in &*self.calls {
-            let sql = "INSERT INTO calls (id, event_id, at, operation, outcome, took_ms, idempotency_key) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)";
-            query(sql)
-                .with((
-                    call.id,
-                    self.event,
-                    call.at,
-                    call.operation.name(),
-                    &call.outcome,
-                    i64::try_from(call.took.as_millis()).unwrap_or(i64::MAX),
-                    call.idempotency_key,
-                ))
-                .execute(&mut *tx)
-                .await?;
+    async fn end_pumps(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
+        let seqs = self.seqs.iter().skip(self.verdict.notices.len());
+        for (change, seq) in self.verdict.seen.iter().zip(seqs) {
+            pumps::end(tx, change, seq, self.now).await?;
         }
         Ok(())
     }

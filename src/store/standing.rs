@@ -183,8 +183,8 @@ impl Write for Announce {
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
         let is_first = set(&mut *tx, BLINDNESS, &self.change.blindness, self.read).await?;
         if is_first {
-            let new = NewNotice { notice: &self.change.notice, customer: None, seq: &self.seq };
-            outbox::insert(tx, new, self.now).await?;
+            let new = NewNotice { notice: &self.change.notice, customer: None, seq: &self.seq, at: self.now };
+            outbox::insert(tx, new).await?;
         }
         Ok(is_first)
     }

@@ -3,7 +3,7 @@
 //! Before: the files of [`crate::store`] that write. After: [`crate::store::writer`] runs it.
 
 use super::closed_sets::Target;
-use super::db::{Connection, Db, DbFault, Executor, Query, Row};
+use super::db::{Connection, Db, DbFault, Executor, Query, Row, Rows, RowsExecutor};
 
 /// An open transaction, which a write runs on.
 pub(super) struct Transaction<'a> {
@@ -20,6 +20,20 @@ impl Executor for &mut Transaction<'_> {
 
     fn changes(self, query: Query<'_>) -> impl Future<Output = Result<u64, DbFault>> + Send {
         (&mut *self.connection).changes(query)
+    }
+}
+
+impl RowsExecutor for &mut Transaction<'_> {
+    fn found(self, rows: &Rows<'_>) -> impl Future<Output = Result<Vec<Row>, DbFault>> + Send {
+        (&mut *self.connection).found(rows)
+    }
+
+    fn changed(self, rows: &Rows<'_>) -> impl Future<Output = Result<u64, DbFault>> + Send {
+        (&mut *self.connection).changed(rows)
+    }
+
+    fn written(self, rows: &Rows<'_>) -> impl Future<Output = Result<Vec<bool>, DbFault>> + Send {
+        (&mut *self.connection).written(rows)
     }
 }
 
@@ -53,8 +67,29 @@ pub(super) trait Write: Send + Sync + 'static {
         false
     }
 
+    /// The lanes that it changes. A group locks all of them in one order before anything else, so that two replicas which change
+    /// the same lanes wait for each other in turn.
+    fn lanes(&self) -> impl Iterator<Item = &str> {
+        std::iter::empty()
+    }
+
     /// Makes the change. The writer may run it again after a rollback, so it holds no state of its own.
     fn run(&self, tx: &mut Transaction<'_>) -> impl Future<Output = Result<Self::Output, DbFault>> + Send;
+
+    /// Makes the changes of several writes, and returns their outputs in order. None of their callers has waited for another, so
+    /// the writes are free to choose an order among them.
+    fn run_all(
+        writes: &[&Self],
+        tx: &mut Transaction<'_>,
+    ) -> impl Future<Output = Result<Vec<Self::Output>, DbFault>> + Send {
+        async move {
+            let mut outputs = Vec::with_capacity(writes.len());
+            for write in writes {
+                outputs.push(write.run(tx).await?);
+            }
+            Ok(outputs)
+        }
+    }
 }
 
 /// Statements that are made together. Returns the number of rows that they changed.

@@ -168,7 +168,7 @@ impl Write for SettleUnread {
             (Some((reason, detail)), _) => {
                 self.end(tx, EventState::Parked, Some(reason), &detail).await?;
                 let notice = unreadable_notice(self.id, reason, self.now);
-                outbox::insert(tx, NewNotice { notice: &notice, customer: None, seq: &self.seq }, self.now).await?;
+                outbox::insert(tx, NewNotice { notice: &notice, customer: None, seq: &self.seq, at: self.now }).await?;
             }
         }
         Ok(Some((Reread { receipts, is_parked }, replaced)))

@@ -6,6 +6,7 @@
 //!
 //! Before: the other files of [`crate::store`]. After: the disk.
 
+use std::any::{Any, TypeId};
 use std::iter::Peekable;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::condition::{Proof, Trouble};
 use super::db::{Connection, Db, DbFault, Dialect, LogMover, query};
 use super::db_file::FileLock;
 use super::error::Error;
+use super::lanes;
 use super::transaction::{Transaction, Write};
 
 /// Limit of the writes in one transaction: beyond this the flush is no longer the main cost (measured: field of 64 to 256).
@@ -56,8 +58,15 @@ pub(super) struct Pending {
     _bytes: Option<OwnedSemaphorePermit>,
 }
 
-trait AnyWrite: Send {
-    fn run<'a>(&'a mut self, tx: &'a mut Transaction<'_>) -> BoxFuture<'a, Result<(), DbFault>>;
+/// A write of any kind. The kind is its type.
+trait AnyWrite: Any + Send {
+    /// Runs this write and its peers, which are of the same kind.
+    fn run_with<'a>(
+        &'a mut self,
+        peers: Vec<&'a mut dyn AnyWrite>,
+        tx: &'a mut Transaction<'_>,
+    ) -> BoxFuture<'a, Result<(), DbFault>>;
+    fn lanes(&self) -> Vec<&str>;
     fn answer(self: Box<Self>, result: Result<(), Error>);
     fn is_pointless(&self) -> bool;
     fn is_arrival(&self) -> bool;
@@ -73,11 +82,25 @@ struct Waiting<W: Write> {
 }
 
 impl<W: Write> AnyWrite for Waiting<W> {
-    fn run<'a>(&'a mut self, tx: &'a mut Transaction<'_>) -> BoxFuture<'a, Result<(), DbFault>> {
+    fn run_with<'a>(
+        &'a mut self,
+        peers: Vec<&'a mut dyn AnyWrite>,
+        tx: &'a mut Transaction<'_>,
+    ) -> BoxFuture<'a, Result<(), DbFault>> {
         Box::pin(async move {
-            self.output = Some(self.write.run(tx).await?);
+            let peers = peers.into_iter().filter_map(|peer| (peer as &mut dyn Any).downcast_mut::<Self>());
+            let all: Vec<&mut Self> = std::iter::once(self).chain(peers).collect();
+            let writes: Vec<&W> = all.iter().map(|waiting| &waiting.write).collect();
+            let outputs = W::run_all(&writes, tx).await?;
+            for (waiting, output) in all.into_iter().zip(outputs) {
+                waiting.output = Some(output);
+            }
             Ok(())
         })
+    }
+
+    fn lanes(&self) -> Vec<&str> {
+        self.write.lanes().collect()
     }
 
     fn answer(self: Box<Self>, result: Result<(), Error>) {
@@ -467,11 +490,24 @@ async fn transaction(
     group: &mut [Pending],
 ) -> Result<(), DbFault> {
     query(db.begin()).execute(&mut *connection).await?;
-    for pending in group {
-        pending.write.run(&mut Transaction { db, targets, connection: &mut *connection }).await?;
+    let mut tx = Transaction { db, targets, connection: &mut *connection };
+    if db.dialect == Dialect::Postgres {
+        let named = group.iter().flat_map(|pending| pending.write.lanes()).collect();
+        lanes::lock(&mut tx, named).await?;
+    }
+    let mut rest: Vec<&mut dyn AnyWrite> = group.iter_mut().map(|pending| &mut *pending.write).collect();
+    while let Some(kind) = rest.first().map(|write| kind_of(*write)) {
+        let (mut same, others) = rest.into_iter().partition::<Vec<_>, _>(|write| kind_of(*write) == kind);
+        rest = others;
+        let first = same.remove(0);
+        first.run_with(same, &mut tx).await?;
     }
     query("COMMIT").execute(connection).await?;
     Ok(())
+}
+
+fn kind_of(write: &dyn AnyWrite) -> TypeId {
+    (write as &dyn Any).type_id()
 }
 
 #[cfg(test)]

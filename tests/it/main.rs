@@ -75,6 +75,8 @@ mod specs;
 mod senders;
 // The real RabbitMQ and PostgreSQL of the tests.
 mod servers;
+// Groups of writes as sets of rows.
+mod sets;
 // Seeded simulation of the whole inside.
 mod sim;
 // Rows that survive, on SQLite and on PostgreSQL.

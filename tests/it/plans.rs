@@ -49,7 +49,7 @@ const MAY_MAKE_TABLES: &[(&str, &str)] = &[
     ("DELETE FROM notices WHERE (id, target) IN", "the same"),
     ("UPDATE lanes SET ready_at = $1 WHERE claimed", "once at the start"),
     ("UPDATE shared SET value = $2, version = version + 1 WHERE name IN", "of a heartbeat, every three seconds"),
-    ("UPDATE events SET state = 'pending', due_at = $2 WHERE lane", "of a sign-up"),
+    ("UPDATE events SET state = 'pending', due_at = $2  WHERE events.lane", "of a sign-up"),
     ("UPDATE events SET state = 'pending' WHERE id IN", "for up to 500 events whose day has come"),
     ("UPDATE notices SET due_at = $1 WHERE target = $2 AND id IN", "for up to 256 notices, on PostgreSQL"),
     ("UPDATE watched SET taken_until = $1 WHERE user_id IN", "for up to 64 polls, on PostgreSQL"),
@@ -116,12 +116,13 @@ fn statements() -> Vec<Statement> {
     for (file, text) in &files {
         let mut rest = text.as_str();
         while let Some(start) = rest.find('"') {
+            let before = &text[..text.len() - rest.len() + start];
             let (literal, after) = literal(&rest[start + 1..]);
             rest = after;
             let is_one = ["SELECT ", "UPDATE ", "DELETE ", "INSERT "].iter().any(|verb| literal.starts_with(verb));
-            // PostgreSQL's own tables.
-            if is_one && !literal.contains("pg_class") {
-                let literal = with_columns(&literal, after, &columns);
+            // PostgreSQL's own tables, and the forms of marked texts.
+            if is_one && !literal.contains("pg_class") && !file.ends_with("db/rows.rs") {
+                let literal = with_columns(&for_each(&literal, before, &columns), after, &columns);
                 found.push(Statement { file: file.clone(), text: filled(&literal) });
             }
         }
@@ -145,6 +146,36 @@ fn literal(text: &str) -> (String, &str) {
         }
     }
     (value, letters.as_str())
+}
+
+/// The marked text of a `RowStatement` (`src/store/db/rows.rs`), whose declaration `before` ends with, as SQLite runs it.
+fn for_each(text: &str, before: &str, rows: &BTreeMap<String, String>) -> String {
+    let declared = before.rsplit_once("RowStatement::").map_or("", |(_, declared)| declared);
+    if declared.contains(';') {
+        return text.to_owned();
+    }
+    let Some((columns, selected)) = declared.split_once("&[").and_then(|(_, rest)| rest.split_once(']')) else {
+        return text.to_owned();
+    };
+    let columns: Vec<&str> = columns.split('"').skip(1).step_by(2).collect();
+    let places: Vec<String> = (1..=columns.len()).map(|number| format!("${number}")).collect();
+    let selected = selected.split_once("::COLUMNS").and_then(|(row, _)| rows.get(row.trim_matches([',', ' ', '\n'])));
+    let mut text = text.replace("{rows}", &format!("VALUES ({})", places.join(", ")));
+    text = text.replace("{selected}", selected.map_or("", |columns| columns.as_str()));
+    for (column, place) in columns.iter().zip(&places) {
+        text = text.replace(&format!("{{{column}}}"), place);
+    }
+    // All other marks are for PostgreSQL alone.
+    while let Some((before, (mark, after))) =
+        text.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
+    {
+        assert!(
+            ["from", "using", "join", "lateral", "written", "lock"].contains(&mark.split(' ').next().unwrap_or(mark)),
+            "{text}"
+        );
+        text = format!("{before}{after}");
+    }
+    text
 }
 
 /// With something in the place of what is put in when it runs.

@@ -1,6 +1,6 @@
 //! The seam between SQLite and PostgreSQL: only these files know which of the two it is.
 //!
-//! Every other file of the store writes one SQL text for both (docs/adr/0003). The differences are here: opening and preparing a
+//! Every other file of the store writes one SQL text for both (docs/adr/0026). The differences are here: opening and preparing a
 //! connection, running a statement ([`sqlite`], in this process; [`postgres`], over a connection), beginning a writing
 //! transaction, and the clauses by which replicas wait for each other's locks or skip them.
 //!
@@ -10,9 +10,11 @@ mod fault;
 mod log;
 mod postgres;
 mod query;
+mod rows;
 mod sqlite;
 mod values;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +25,7 @@ use sqlx::{ConnectOptions, Connection as _, PgConnection, PgPool};
 pub(super) use fault::{DbFault, NotMigrated};
 pub(super) use log::LogMover;
 pub(super) use query::{Cell, Cells, Executor, FromCell, FromRow, Query, Row, ours, query, row};
+pub(super) use rows::{RowStatement, Rows, RowsExecutor};
 
 use sqlite::{READER_WAIT_MAX, READERS_MAX};
 
@@ -119,6 +122,35 @@ impl Executor for &mut Connection {
         match self {
             Connection::Sqlite(connection) => sqlite::changes(connection, &query),
             Connection::Postgres(connection) => postgres::changes(connection, query).await,
+        }
+    }
+}
+
+impl RowsExecutor for &mut Connection {
+    async fn found(self, rows: &Rows<'_>) -> Result<Vec<Row>, DbFault> {
+        match self {
+            Connection::Sqlite(connection) => sqlite::rows_of(connection, rows),
+            Connection::Postgres(connection) => postgres::rows_of(connection, rows).await,
+        }
+    }
+
+    async fn changed(self, rows: &Rows<'_>) -> Result<u64, DbFault> {
+        match self {
+            Connection::Sqlite(connection) => Ok(sqlite::changes_of(connection, rows)?.into_iter().sum()),
+            Connection::Postgres(connection) => postgres::changes_of(connection, rows).await,
+        }
+    }
+
+    async fn written(self, rows: &Rows<'_>) -> Result<Vec<bool>, DbFault> {
+        match self {
+            Connection::Sqlite(connection) => {
+                Ok(sqlite::changes_of(connection, rows)?.into_iter().map(|changes| changes > 0).collect())
+            }
+            Connection::Postgres(connection) => {
+                let keys = postgres::rows_of(connection, rows).await?.into_iter().map(Row::read);
+                let keys = keys.collect::<Result<HashSet<String>, _>>()?;
+                Ok(rows.keys().map(|key| key.is_some_and(|key| keys.contains(key))).collect())
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, Column, Executor, PgExecutor, Postgres, Row as _, Type
 
 use super::fault::DbFault;
 use super::query::{Argument, Cell, Query, Row};
+use super::rows::{Column as RowColumn, Rows};
 
 pub(super) async fn rows(on: impl PgExecutor<'_>, query: Query<'_>) -> Result<Vec<Row>, DbFault> {
     let rows = statement(query).fetch_all(on).await?;
@@ -15,6 +16,16 @@ pub(super) async fn rows(on: impl PgExecutor<'_>, query: Query<'_>) -> Result<Ve
 
 pub(super) async fn changes(on: impl PgExecutor<'_>, query: Query<'_>) -> Result<u64, DbFault> {
     Ok(statement(query).execute(on).await?.rows_affected())
+}
+
+/// Runs a statement once for a set of rows, and returns all that it found.
+pub(super) async fn rows_of(on: impl PgExecutor<'_>, rows: &Rows<'_>) -> Result<Vec<Row>, DbFault> {
+    statement_of(rows).fetch_all(on).await?.iter().map(read).collect()
+}
+
+/// Runs a statement once for a set of rows, and returns the number of rows that it changed.
+pub(super) async fn changes_of(on: impl PgExecutor<'_>, rows: &Rows<'_>) -> Result<u64, DbFault> {
+    Ok(statement_of(rows).execute(on).await?.rows_affected())
 }
 
 /// Runs several statements without values.
@@ -31,6 +42,15 @@ fn statement(query: Query<'_>) -> sqlx::query::Query<'_, Postgres, PgArguments> 
     query.arguments.into_iter().fold(statement, |statement, argument| match argument {
         Argument::Integer(value) => statement.bind(value),
         Argument::Text(value) => statement.bind(value),
+    })
+}
+
+fn statement_of<'q>(rows: &Rows<'_>) -> sqlx::query::Query<'q, Postgres, PgArguments> {
+    let columns = rows.columns();
+    let statement = sqlx::query(rows.statement.for_all(&columns));
+    columns.into_iter().fold(statement, |statement, column| match column {
+        RowColumn::Integers(values) => statement.bind(values),
+        RowColumn::Texts(values) => statement.bind(values),
     })
 }
 

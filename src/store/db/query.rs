@@ -32,6 +32,20 @@ pub(in crate::store) enum Argument<'a> {
 }
 
 impl Argument<'_> {
+    pub(super) fn integer(&self) -> Option<i64> {
+        match self {
+            Self::Integer(value) => *value,
+            Self::Text(_) => None,
+        }
+    }
+
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(value) => value.as_deref(),
+            Self::Integer(_) => None,
+        }
+    }
+
     fn into_owned(self) -> Argument<'static> {
         match self {
             Self::Integer(value) => Argument::Integer(value),

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::fault::{DbFault, MOVED, NotMigrated};
 use super::query::{Argument, Cell, Query, Row};
+use super::rows::Rows;
 use crate::store::db_file::DbFile;
 
 /// Limit of the connections for reading: timelines, gauges. Few, because each PostgreSQL connection costs the server memory.
@@ -96,19 +97,44 @@ pub(super) fn migrate(connection: &mut rusqlite::Connection, migrations: &Migrat
 }
 
 pub(super) fn rows(connection: &rusqlite::Connection, query: &Query<'_>) -> Result<Vec<Row>, DbFault> {
-    let mut statement = bound(connection, query)?;
-    let columns = statement.column_count();
     let mut found = Vec::new();
+    read(&mut connection.prepare_cached(&query.sql.0)?, &query.arguments, &mut found)?;
+    Ok(found)
+}
+
+/// Runs a statement for each row of a set, and returns all that it found.
+pub(super) fn rows_of(connection: &rusqlite::Connection, rows: &Rows<'_>) -> Result<Vec<Row>, DbFault> {
+    let mut statement = connection.prepare_cached(rows.statement.for_each())?;
+    let mut found = Vec::new();
+    for row in rows.each() {
+        read(&mut statement, row, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn read(statement: &mut CachedStatement<'_>, arguments: &[Argument<'_>], found: &mut Vec<Row>) -> Result<(), DbFault> {
+    bind(statement, arguments)?;
+    let columns = statement.column_count();
     let mut rows = statement.raw_query();
     while let Some(row) = rows.next()? {
         let cells = (0..columns).map(|column| cell(row.get_ref(column)?, column));
         found.push(Row(cells.collect::<Result<_, DbFault>>()?));
     }
-    Ok(found)
+    Ok(())
 }
 
 pub(super) fn changes(connection: &rusqlite::Connection, query: &Query<'_>) -> Result<u64, DbFault> {
-    let mut statement = bound(connection, query)?;
+    change(&mut connection.prepare_cached(&query.sql.0)?, &query.arguments)
+}
+
+/// Runs a statement for each row of a set, and returns the number of rows that each changed.
+pub(super) fn changes_of(connection: &rusqlite::Connection, rows: &Rows<'_>) -> Result<Vec<u64>, DbFault> {
+    let mut statement = connection.prepare_cached(rows.statement.for_each())?;
+    rows.each().map(|row| change(&mut statement, row)).collect()
+}
+
+fn change(statement: &mut CachedStatement<'_>, arguments: &[Argument<'_>]) -> Result<u64, DbFault> {
+    bind(statement, arguments)?;
     if statement.column_count() > 0 {
         // A pragma, say: it answers with a row.
         let mut rows = statement.raw_query();
@@ -143,17 +169,16 @@ impl Drop for Interrupt {
 }
 
 /// Binds the values. `$2` is a name to SQLite, which numbers names in the order of their first occurrence.
-fn bound<'c>(connection: &'c rusqlite::Connection, query: &Query<'_>) -> rusqlite::Result<CachedStatement<'c>> {
-    let mut statement = connection.prepare_cached(&query.sql.0)?;
+fn bind(statement: &mut CachedStatement<'_>, arguments: &[Argument<'_>]) -> rusqlite::Result<()> {
     for position in 1..=statement.parameter_count() {
         let name = statement.parameter_name(position).unwrap_or_default();
         let number = name.get(1..).and_then(|digits| digits.parse::<usize>().ok()).unwrap_or(position);
-        let Some(argument) = query.arguments.get(number - 1) else {
+        let Some(argument) = arguments.get(number - 1) else {
             return Err(rusqlite::Error::InvalidParameterName(name.to_owned()));
         };
         statement.raw_bind_parameter(position, argument)?;
     }
-    Ok(statement)
+    Ok(())
 }
 
 fn cell(value: ValueRef<'_>, column: usize) -> Result<Cell, DbFault> {
