@@ -321,7 +321,7 @@ static HEADS: RowStatement = RowStatement::selecting(
 static BEGUN: RowStatement = RowStatement::selecting(
     &["begun", "of_lane"],
     HeadRow::COLUMNS,
-    "SELECT {of_lane}, {selected} FROM {join}events WHERE events.id = {begun} AND events.state = 'pending'",
+    "SELECT {of_lane}, {selected} FROM {join}events WHERE events.id = {begun} AND COALESCE(events.state, '') = 'pending'",
 );
 
 /// The events to be worked on next: the one that was begun, else the first by time and arrival. A begun event is finished before

@@ -495,9 +495,10 @@ impl ReadyArrival {
 
 static OBSTACLES: RowStatement = RowStatement::new(
     &["id", "tombstone", "happened", "origin", "origin_id", "ceiling", "doubted"],
-    "SELECT {id} {from} WHERE EXISTS (SELECT 1 FROM tombstones WHERE customer = {tombstone} AND erased_at >= {happened} \
-     AND (erased_at <= {ceiling} OR {happened} <= {doubted})) \
-     OR EXISTS (SELECT 1 FROM events WHERE events.origin = {origin} AND events.origin_id = {origin_id} AND scope = '')",
+    "SELECT {id} FROM {join}{lateral} (SELECT 1 FROM tombstones WHERE customer = {tombstone} AND erased_at >= {happened} \
+     AND (erased_at <= {ceiling} OR {happened} <= {doubted}) \
+     UNION ALL SELECT 1 FROM events WHERE events.origin = {origin} AND events.origin_id = {origin_id} AND scope = '' \
+     LIMIT 1) AS obstacle",
 );
 
 /// Checks for obstacles once rows are there, and removes the rows that have one. An erasure lets no row in until it has ended, so

@@ -122,7 +122,7 @@ pub(super) async fn ready_lane(
 /// Makes a lane due with its head; without a head, it waits for an arrival.
 pub(super) async fn ready_for_head(tx: &mut Transaction<'_>, lane: &str) -> Result<(), DbFault> {
     let sql = "UPDATE lanes SET ready_at = COALESCE(\
-         (SELECT due_at FROM events WHERE id = lanes.begun AND state = 'pending'), \
+         (SELECT CASE WHEN state = 'pending' THEN due_at END FROM events WHERE id = lanes.begun), \
          (SELECT due_at FROM events WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1)) WHERE lane = $1";
     query(sql).bind(lane).execute(tx).await?;
     Ok(())

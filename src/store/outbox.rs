@@ -259,7 +259,7 @@ static MARK: RowStatement = RowStatement::new(
     &["id", "target", "state", "due_at", "failed", "outcome", "published_at"],
     "UPDATE notices SET state = {state}, due_at = {due_at}, failures = notices.failures + {failed}, outcome = {outcome}, \
      published_at = {published_at} {from} WHERE notices.id = {id} AND notices.target = {target} \
-     AND notices.state = 'pending'",
+     AND COALESCE(notices.state, '') = 'pending'",
 );
 
 impl Write for Mark {

@@ -39,7 +39,7 @@ pub(super) fn seen_by(now: Timestamp, texts: &[String]) -> Vec<PumpRecord> {
 
 static SEEN: RowStatement = RowStatement::new(
     &["lane"],
-    "SELECT {lane}, seen FROM {join}pumps WHERE pumps.customer = {lane} AND pumps.is_retired = 0",
+    "SELECT {lane}, seen FROM {join}pumps WHERE pumps.customer = {lane} AND pumps.is_retired <> 1",
 );
 
 /// The records of the pumps of these customers that are still watched, by customer.

@@ -192,8 +192,8 @@ async fn keep_calls(tx: &mut Transaction<'_>, settles: &[&Settle]) -> Result<(),
 
 static WAKE: RowStatement = RowStatement::new(
     &["lane", "now"],
-    "UPDATE events SET state = 'pending', due_at = {now} {from} WHERE events.lane = {lane} AND events.state = 'waiting' \
-     {written events.lane}",
+    "UPDATE events SET state = 'pending', due_at = {now} {from} \
+     WHERE events.lane = {lane} AND COALESCE(events.state, '') = 'waiting' {written events.lane}",
 );
 
 static LIVE: RowStatement = RowStatement::new(&["lane"], "UPDATE lanes SET bulk = 0 {from} WHERE lanes.lane = {lane}");
@@ -218,7 +218,7 @@ static RELEASE: RowStatement = RowStatement::new(
     &["lane", "customer", "active", "is_over"],
     "UPDATE lanes SET customer = {customer}, active = {active}, claimed = 0, interrupted = 0, \
      begun = CASE WHEN {is_over} = 1 THEN NULL ELSE lanes.begun END, ready_at = COALESCE(\
-     (SELECT due_at FROM events WHERE id = lanes.begun AND state = 'pending'), \
+     (SELECT CASE WHEN state = 'pending' THEN due_at END FROM events WHERE id = lanes.begun), \
      (SELECT due_at FROM events WHERE events.lane = {lane} AND state = 'pending' ORDER BY time, id LIMIT 1)) {from} \
      WHERE lanes.lane = {lane}",
 );

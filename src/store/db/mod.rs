@@ -40,6 +40,11 @@ const LOCK_TIMEOUT_MS: u32 = 5_000;
 /// a backend that keeps waiting, with all its locks. It also ends a transaction whose replica is frozen or cut off.
 const STATEMENT_TIMEOUT_MS: u32 = 15_000;
 
+/// Settings of the writer's plans. A plan that is made while a table is empty, and then kept, reads all of the table once it has
+/// grown: by the sequential scan of a hash or merge join, which is cheapest for a few pages.
+const PLANS_OF_WRITER: &str =
+    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;";
+
 /// Timeout of connecting, after which a server counts as away.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -376,7 +381,10 @@ impl Db {
                 log::count_pages(connection);
                 Ok(sqlite::prepare_writer(connection)?)
             }
-            Connection::Postgres(connection) => Ok(prepare_server(connection).await?),
+            Connection::Postgres(server) => {
+                prepare_server(server).await?;
+                connection.batch(PLANS_OF_WRITER).await
+            }
         }
     }
 
