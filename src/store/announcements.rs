@@ -6,8 +6,10 @@
 //!
 //! Before: [`crate::store::inbox`]. After: the customer's timeline.
 
+use std::collections::{BTreeSet, HashSet};
+
 use super::closed_sets::RowKind;
-use super::db::{DbFault, query};
+use super::db::{DbFault, RowStatement, query};
 use super::transaction::Transaction;
 use crate::domain::event::{Event, EventState, Happening};
 use crate::domain::verdict::Reason;
@@ -31,9 +33,9 @@ pub(super) async fn settle(
         end(tx, event.id, EventState::Superseded, Some(replaced_by(newer)), now).await?;
         return Ok((Vec::new(), Some(EventState::Superseded)));
     }
-    let mut replaced = match has_announcements(tx, event.customer.as_str()).await? {
-        true => replace(tx, event, &change, now).await?,
-        false => Vec::new(),
+    let mut replaced = match announced(tx, [lane].into()).await?.is_empty() {
+        true => Vec::new(),
+        false => replace(tx, event, &change, now).await?,
     };
     if matches!(event.happening, Happening::CalledOff(_)) {
         replaced.extend(release(tx, event, &change, now).await?);
@@ -55,9 +57,19 @@ pub(super) async fn settle(
     Ok((replaced, Some(state)))
 }
 
-/// `true` if any event was ever announced ahead for a customer. Most customers have none, and need only this look-up.
-async fn has_announcements(tx: &mut Transaction<'_>, lane: &str) -> Result<bool, DbFault> {
-    query("SELECT 1 FROM events WHERE lane = $1 AND time > said_at LIMIT 1").bind(lane).finds(tx).await
+static ANNOUNCED: RowStatement = RowStatement::new(
+    &["lane"],
+    "SELECT {lane} FROM {join}{lateral} (SELECT 1 FROM events WHERE events.lane = {lane} AND time > said_at LIMIT 1) \
+     AS announced",
+);
+
+/// The customers for whom any event was ever announced ahead. Most have none, and need only this look-up.
+pub(super) async fn announced(tx: &mut Transaction<'_>, customers: BTreeSet<&str>) -> Result<HashSet<String>, DbFault> {
+    let mut rows = ANNOUNCED.rows(customers.len());
+    for customer in customers {
+        rows.bind(customer);
+    }
+    Ok(rows.fetch_all(tx).await?.into_iter().collect())
 }
 
 /// An event that was announced, with the facts that tell which of two about one change is newer.

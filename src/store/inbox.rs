@@ -19,7 +19,7 @@ use super::moments;
 use super::outbox::{self, NewNotice};
 use super::tombstones::{ERASED, TombstoneKey};
 use super::transaction::{Transaction, Write};
-use crate::domain::event::{Event, EventState, Transport};
+use crate::domain::event::{Event, EventState, Happening, Transport};
 use crate::domain::notice::Notice;
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
@@ -218,14 +218,17 @@ impl Write for Accept {
     async fn run_all(writes: &[&Self], tx: &mut Transaction<'_>) -> Result<Vec<Self::Output>, DbFault> {
         let all: Vec<Row<'_>> =
             writes.iter().flat_map(|accept| accept.rows.iter().map(|row| Row { accept, row })).collect();
-        let mut receipts = accept_plain(tx, &all).await?.into_iter();
+        let mut plain = accept_plain(tx, &all).await?.into_iter();
         let mut outputs = Vec::with_capacity(writes.len());
         let mut rows = all.iter();
         for accept in writes {
             let mut output = (Vec::with_capacity(accept.rows.len()), Vec::new());
-            for (row, receipt) in rows.by_ref().zip(receipts.by_ref()).take(accept.rows.len()) {
-                let receipt = match receipt {
-                    Some(receipt) => receipt,
+            for (row, accepted) in rows.by_ref().zip(plain.by_ref()).take(accept.rows.len()) {
+                let receipt = match accepted {
+                    Some((receipt, replaced)) => {
+                        output.1.extend(replaced);
+                        receipt
+                    }
                     None => accept.accept(tx, row.row, &mut output.1).await?,
                 };
                 output.0.push(receipt);
@@ -254,33 +257,56 @@ impl<'a> Row<'a> {
         Some(ReadyLane { lane, urgency: self.accept.urgency, from: self.row.moments.work_from })
     }
 
-    /// `true` if it is an event that no other event of its customer is compared with.
+    /// `true` if it is an event that holds as it is, whatever else was said about its customer.
     fn is_plain(&self) -> bool {
-        matches!(self.row.arrival.content, Content::Event(_)) && self.row.columns.change.is_none()
+        let event = self.row.arrival.content.event();
+        event.is_some_and(|event| !event.is_announced() && !matches!(event.happening, Happening::CalledOff(_)))
     }
 }
 
-/// Stores those rows that are plain, new and alone with their identity, nearly always all of them; a receipt for each of them.
-/// The rest is left to be accepted one by one.
-async fn accept_plain(tx: &mut Transaction<'_>, all: &[Row<'_>]) -> Result<Vec<Option<Receipt>>, DbFault> {
+/// The rows that are accepted as a set: those that are plain and alone with their identity, and whose customer has no event in the
+/// group that is not plain. Nearly always these are all of them.
+fn plain_rows(all: &[Row<'_>]) -> Vec<usize> {
     let mut by_identity: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (place, row) in all.iter().enumerate() {
         by_identity.entry(row.identity()).or_default().push(place);
     }
+    let special = all.iter().filter(|row| !row.is_plain());
+    let special: HashSet<&str> = special.filter_map(|row| row.row.arrival.content.lane()).collect();
+    let is_alone = |row: &Row<'_>| row.row.arrival.content.lane().is_some_and(|lane| !special.contains(lane));
     let single = by_identity.into_values().filter_map(|places| <[usize; 1]>::try_from(places).ok());
-    let plain: Vec<usize> = single.flatten().filter(|place| all[*place].is_plain()).collect();
+    single.flatten().filter(|place| is_alone(&all[*place])).collect()
+}
+
+/// Stores the plain rows that are new, as sets. For each row its receipt and the kinds of the announced events that it replaced;
+/// `None`: the row is left to be accepted alone.
+async fn accept_plain(
+    tx: &mut Transaction<'_>,
+    all: &[Row<'_>],
+) -> Result<Vec<Option<(Receipt, Vec<RowKind>)>>, DbFault> {
+    let plain = plain_rows(all);
     let is_new = event_rows::insert_all(tx, plain.iter().map(|place| all[*place].row.new_event()).collect()).await?;
     let new = plain.into_iter().zip(is_new).filter(|(_, is_new)| *is_new).map(|(place, _)| place);
     let mut new: Vec<usize> = new.collect();
+    new.sort_unstable();
     let taken_back = take_back(tx, new.iter().map(|place| all[*place].row).collect()).await?;
     new.retain(|place| !taken_back.contains(&all[*place].row.arrival.id));
-    let pending = new.iter().filter_map(|place| all[*place].ready_lane()).collect();
-    lanes::ready_lanes(tx, pending).await?;
+    let changing = new.iter().filter(|place| all[**place].row.columns.change.is_some());
+    let changing = changing.filter_map(|place| all[*place].row.arrival.content.lane()).collect();
+    let announced = announcements::announced(tx, changing).await?;
     let mut receipts = vec![None; all.len()];
-    for place in new {
-        let row = all[place].row;
-        receipts[place] = Some(Receipt::Accepted { id: row.arrival.id, state: row.columns.state });
+    for place in &new {
+        let ReadyArrival { arrival, columns, moments, .. } = all[*place].row;
+        let mut replaced = Vec::new();
+        if let Content::Event(event) = &arrival.content
+            && announced.contains(event.customer.as_str())
+        {
+            // A plain event goes on, whatever it replaced.
+            (replaced, _) = announcements::settle(tx, event, moments.work_from).await?;
+        }
+        receipts[*place] = Some((Receipt::Accepted { id: arrival.id, state: columns.state }, replaced));
     }
+    lanes::ready_lanes(tx, new.iter().filter_map(|place| all[*place].ready_lane()).collect()).await?;
     Ok(receipts)
 }
 

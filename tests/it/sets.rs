@@ -10,7 +10,7 @@ use podero_bridge::domain::event::{Details, Event, Field, Happening};
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
-use podero_bridge::store::{Arrival, Claim, Receipt, Settings, Settled, Store, Target};
+use podero_bridge::store::{Arrival, Claim, Content, Receipt, Settings, Settled, Store, Target};
 use sqlx::{Connection, PgConnection, Row};
 
 use crate::kit::{Fixture, TestDatabase, arrival_of, on_both_databases};
@@ -62,8 +62,8 @@ fn updated(name: &str) -> Happening {
     Happening::Updated(Details { personal: [(Field::FirstName, name.into())].into(), ..Details::default() })
 }
 
-/// Arrivals of few customers: plain ones, one announced ahead for each fifth customer, and each third one a second time, with the
-/// same content or with another.
+/// Arrivals of few customers, each third one a second time, with the same content or with another; and batches in which an
+/// announced churn, what was said before it and what was said after it meet.
 fn mixed(clock: &Clock) -> Vec<Vec<Arrival>> {
     let mut all = Vec::new();
     for number in 0..3 * CUSTOMERS {
@@ -79,6 +79,24 @@ fn mixed(clock: &Clock) -> Vec<Vec<Arrival>> {
             _ => vec![first, reused],
         });
     }
+    let announced = |customer: usize, said: u64| {
+        let mut announced = arrival(clock, customer, Happening::Churned);
+        if let Content::Event(event) = &mut announced.content {
+            event.time = clock.now().plus(Duration::from_secs(said));
+            event.effective_at = Some(clock.now().plus(24 * 60 * LEASE));
+        }
+        announced
+    };
+    let said = |customer: usize, said: u64| {
+        let mut plain = arrival(clock, customer, Happening::Churned);
+        if let Content::Event(event) = &mut plain.content {
+            event.time = clock.now().plus(Duration::from_secs(said));
+        }
+        plain
+    };
+    all.push(vec![announced(CUSTOMERS, 1), said(CUSTOMERS, 2)]);
+    all.push(vec![said(CUSTOMERS + 1, 1), announced(CUSTOMERS + 1, 2), said(CUSTOMERS + 1, 3)]);
+    all.push(vec![announced(CUSTOMERS + 2, 2), announced(CUSTOMERS + 2, 1), said(CUSTOMERS + 2, 0)]);
     all
 }
 
@@ -94,7 +112,7 @@ fn said(receipt: &Receipt) -> String {
 /// The states of all events, by customer, in the order of their lanes.
 async fn states(store: &Store) -> BTreeMap<String, Vec<String>> {
     let mut states = BTreeMap::new();
-    for number in 0..CUSTOMERS {
+    for number in 0..CUSTOMERS + 3 {
         let customer = format!("C-{number}");
         let view = store.customer(&customer).await.expect("the store is there");
         let events = view.map(|view| view.events).unwrap_or_default();
