@@ -73,6 +73,12 @@ pub(super) enum Command {
     },
     /// Import a file of events (NDJSON or CSV). The same command again resumes the import, or changes nothing
     Import(ImportArguments),
+    /// Make the tables of the store, or bring them up to date, for a bridge whose own role may not. `serve` does it by itself
+    Migrate {
+        /// Configuration file (TOML) whose `store.url` names a role that owns the tables
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Copy the SQLite file, consistent and checked, while the bridge runs
     Backup {
         /// File of the copy; an existing file is never overwritten

@@ -15,6 +15,7 @@ mod events;
 mod explain;
 mod import;
 mod map;
+mod migrate;
 mod open;
 mod output;
 mod parked;
@@ -87,6 +88,7 @@ async fn run() -> Result<(), CliError> {
         Command::Explain(explain) => explain::run(load(explain.config.as_deref(), true)?, explain).await?,
         Command::Test { dir } => test::run(&dir).await?,
         Command::Import(import) => import::run(&load_import(import.config.as_deref())?, import).await?,
+        Command::Migrate { config } => migrate::run(config.as_deref()).await?,
         Command::Backup { file, config } => backup::run(config.as_deref(), &file).await?,
     }
     Ok(output::check_written()?)

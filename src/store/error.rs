@@ -41,7 +41,8 @@ pub enum OpenError {
     Missing(String),
     /// Do not try again before a bridge of this version has brought the schema up to date: a command never does.
     #[error(
-        "the store is of schema {found}, this program of schema {known}; start `podero-bridge serve` of this version once"
+        "the store is of schema {found}, this program of schema {known}; start `podero-bridge serve` of this version once, or \
+         run `podero-bridge migrate`"
     )]
     #[expect(missing_docs, reason = "the newest migrations of the store and of the program")]
     Older { found: i64, known: i64 },

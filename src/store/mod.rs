@@ -66,7 +66,7 @@ pub use handle::{Desk, Store, StoreView};
 pub use inbox::{Arrival, Content, Receipt};
 pub use memory::{ACTIVE_AGE_MAX, REPLICA_LIFE};
 pub use moments::Ceilings;
-pub use open::Settings;
+pub use open::{Migrated, Settings, migrate};
 pub use outages::KnownOutages;
 pub use outbox::{DueNotice, PublishOutcome};
 pub use parking::{NotTaken, ParkedGroup, RetryRequest};

@@ -87,6 +87,31 @@ impl Store {
     }
 }
 
+/// The schema of a store before and after [`migrate`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the newest migration of the store then, and of this program")]
+pub struct Migrated {
+    pub found: i64,
+    pub known: i64,
+}
+
+/// Makes the tables, or brings them up to date, and does nothing else: for a bridge whose own role may not. A SQLite file that a
+/// bridge works on is [`OpenError::InUse`].
+pub async fn migrate(url: &str) -> Result<Migrated, OpenError> {
+    let db = Db::new(url, Aim::Work)?;
+    let lock = db.lock()?.map(Arc::new);
+    let migrated = async {
+        let mut connection = db.connect().await.map_err(|error| db.refusal(error))?;
+        let found = upgrade(&db, &mut connection).await?;
+        let _ = connection.close().await;
+        Ok(Migrated { found, known: schema::known() })
+    };
+    let migrated = migrated.await;
+    drop(db);
+    unlock(lock);
+    migrated
+}
+
 /// A database that is ready for this process.
 struct Opened {
     db: Db,
@@ -156,20 +181,25 @@ async fn connect(db: &Db, works: bool, has_lock: bool, clock: &Clock) -> Result<
     if !works {
         schema::compare(db, &mut connection).await?;
     }
-    db.prepare(&mut connection).await.map_err(|error| db.refusal(error))?;
+    connection.prepare().await.map_err(|error| db.refusal(error))?;
     let is_large = integrity::is_large(db);
     if works {
-        if db.dialect == Dialect::Sqlite && !is_large {
-            let connection = db.connect().await.map_err(|error| db.refusal(error))?;
-            integrity::check_file(connection).await?;
-        }
-        schema::upgrade(db, &mut connection).await?;
+        upgrade(db, &mut connection).await?;
     }
     if has_lock {
         standing::forget_all(&mut connection).await.map_err(|error| db.refusal(error))?;
     }
     standing::resume_clock(&mut connection, clock, works).await?;
     Ok((connection, is_large))
+}
+
+/// Brings the schema up to date, of a SQLite file that is whole as far as its size allows to examine it first.
+async fn upgrade(db: &Db, connection: &mut Connection) -> Result<i64, OpenError> {
+    if db.dialect == Dialect::Sqlite && !integrity::is_large(db) {
+        let connection = db.connect().await.map_err(|error| db.refusal(error))?;
+        integrity::check_file(connection).await?;
+    }
+    schema::upgrade(db, connection).await
 }
 
 /// Gives back the right to work on a SQLite file, once this process no longer has the file open.

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::closed_sets::Target;
 use super::condition::{Proof, Trouble};
-use super::db::{Connection, Db, DbFault, Dialect, LogMover, query};
+use super::db::{Connection, Db, DbFault, Dialect, LogMover};
 use super::db_file::FileLock;
 use super::error::Error;
 use super::lanes;
@@ -471,7 +471,7 @@ fn proof_in(group: &[Pending]) -> Option<bool> {
 
 /// Rolls back. Returns `false` if the connection is of no more use.
 async fn roll_back(connection: &mut Connection) -> bool {
-    let rolled_back = tokio::time::timeout(ROLLBACK_TIME_MAX, query("ROLLBACK").execute(connection)).await;
+    let rolled_back = tokio::time::timeout(ROLLBACK_TIME_MAX, connection.roll_back()).await;
     matches!(rolled_back, Ok(Ok(_)))
 }
 
@@ -489,7 +489,7 @@ async fn transaction(
     connection: &mut Connection,
     group: &mut [Pending],
 ) -> Result<(), DbFault> {
-    query(db.begin()).execute(&mut *connection).await?;
+    connection.begin().await?;
     let mut tx = Transaction { db, targets, connection: &mut *connection };
     if db.dialect == Dialect::Postgres {
         let named = group.iter().flat_map(|pending| pending.write.lanes()).collect();
@@ -502,8 +502,7 @@ async fn transaction(
         let first = same.remove(0);
         first.run_with(same, &mut tx).await?;
     }
-    query("COMMIT").execute(connection).await?;
-    Ok(())
+    connection.commit().await
 }
 
 fn kind_of(write: &dyn AnyWrite) -> TypeId {

@@ -49,6 +49,8 @@ mod mapping;
 mod parking;
 // The Podero client against scripted answers.
 mod podero;
+// PostgreSQL behind PgBouncer, as several hosts, and with a role that may not change tables.
+mod pooler;
 // The presets of the documents, with their senders' own examples.
 mod presets;
 // The program as a process.

@@ -36,7 +36,8 @@ pub fn command(arguments: &[&str], environment: &Environment) -> Command {
     with(program(arguments), environment)
 }
 
-fn with(mut command: Command, environment: &Environment) -> Command {
+/// A command with these settings, whatever its program is.
+pub fn with(mut command: Command, environment: &Environment) -> Command {
     for (key, value) in environment {
         // The variables of other programs have no section.
         let name = if key.contains("__") { format!("PODERO_BRIDGE__{key}") } else { (*key).to_owned() };

@@ -1,4 +1,4 @@
-//! Real servers for tests: one RabbitMQ and one PostgreSQL that all tests of a run share, and private ones for a
+//! Real servers for tests: one RabbitMQ and one PostgreSQL that all tests of a run share, and private ones (also PgBouncer) for a
 //! test that stops, kills or restarts its own.
 //!
 //! All knowledge of how a server is started is in the script `tests/servers`; this file only calls it. `tests/run`
@@ -86,6 +86,11 @@ impl Postgres {
         Self(Private::start("postgres"))
     }
 
+    /// As [`Postgres::start`], as a standby of another cluster, which it follows until it is promoted (`pg_promote()`).
+    pub fn standby_of(primary: &Self) -> Self {
+        Self(Private::run_new("standby", &[&port_of(&primary.url())]))
+    }
+
     /// The same for the whole life of the value, whether the cluster is up or not.
     pub fn url(&self) -> String {
         self.0.url("POSTGRES_URL")
@@ -107,6 +112,46 @@ impl Postgres {
     }
 }
 
+/// The number of connections to the server that a [`Pooler`] opens for each database and user, unless a test says otherwise.
+pub const POOL_SIZE: u32 = 20;
+
+/// A PgBouncer of one test, in front of a PostgreSQL; otherwise as [`Broker`]. Starting takes some tenths of a second.
+pub struct Pooler(Private);
+
+impl Pooler {
+    /// Returns when it listens. `mode` is PgBouncer's `pool_mode`; it lets in `postgres`, `bridge` and `bridge_owner`.
+    pub fn start(mode: &str, postgres_url: &str, size: u32) -> Self {
+        Self(Private::run_new("pooler", &[&port_of(postgres_url), mode, &size.to_string()]))
+    }
+
+    /// The URL by which a client gets through the pooler to the database of this URL.
+    pub fn url_of(&self, postgres_url: &str) -> String {
+        let port = |url: &str| format!(":{}/", port_of(url));
+        postgres_url.replace(&port(postgres_url), &port(&self.0.url("POOLER_URL")))
+    }
+
+    /// Its end by SIGTERM, PgBouncer's immediate one: no transaction is waited for. Returns when it is gone.
+    pub fn stop(&self) {
+        self.0.run("pooler-stop");
+    }
+
+    /// SIGKILL. Returns when it is gone.
+    pub fn kill(&self) {
+        self.0.run("pooler-kill");
+    }
+
+    /// Returns when it listens again, on the same port.
+    pub fn start_again(&self) {
+        self.0.run("pooler-start");
+    }
+}
+
+/// The port of a URL.
+fn port_of(url: &str) -> String {
+    let url = url::Url::parse(url).expect("a URL");
+    url.port().expect("tests have ports of their own").to_string()
+}
+
 /// One directory of the script with one server in it.
 struct Private {
     directory: TempDir,
@@ -114,13 +159,18 @@ struct Private {
 
 impl Private {
     fn start(which: &str) -> Self {
+        Self::run_new("start", &[which])
+    }
+
+    /// Runs a command that starts a server in a new directory.
+    fn run_new(command: &str, arguments: &[&str]) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("podero-bridge-own.")
             .tempdir()
             .expect("the machine has a writable temporary directory");
         // Made first, so that a start that fails half-way is cleaned up like any other.
         let private = Self { directory };
-        script("start", private.directory.path(), &[which]);
+        script(command, private.directory.path(), arguments);
         private
     }
 

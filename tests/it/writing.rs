@@ -28,8 +28,8 @@ async fn run_sql(connection: &mut AnyConnection, sql: &str) {
 }
 
 /// A bridge and a client that looks at it.
-struct ProcessWorld {
-    bridge: Running,
+pub struct ProcessWorld {
+    pub bridge: Running,
     http: reqwest::Client,
 }
 
@@ -38,7 +38,7 @@ impl ProcessWorld {
         Self { bridge, http: reqwest::Client::new() }
     }
 
-    fn start(folder: &Path, environment: &Environment) -> Self {
+    pub fn start(folder: &Path, environment: &Environment) -> Self {
         Self::of(Running::start(folder, &["--sandbox"], environment))
     }
 
@@ -49,7 +49,7 @@ impl ProcessWorld {
         (answer.status().as_u16(), answer.headers().contains_key("retry-after"))
     }
 
-    async fn send(&self, number: usize) -> (u16, bool) {
+    pub async fn send(&self, number: usize) -> (u16, bool) {
         let event = sign_up(&format!("evt-{number}"), &format!("C-{number}"), TIME);
         self.post("application/cloudevents+json", event.to_string()).await
     }
@@ -60,7 +60,7 @@ impl ProcessWorld {
     }
 
     /// Waits until `/readyz` has this beginning of a line.
-    async fn says(&self, words: &str) {
+    pub async fn says(&self, words: &str) {
         until(words, async || self.get("/readyz").await.lines().any(|line| line.starts_with(words)).then_some(()))
             .await;
     }
@@ -78,7 +78,7 @@ impl ProcessWorld {
         assert_eq!(self.send(number).await, (503, true), "{words}");
     }
 
-    async fn recovers(&self, number: usize) {
+    pub async fn recovers(&self, number: usize) {
         self.says("[+] store: ok").await;
         assert_ne!(self.metric("store_writable").await, Some(0.0));
         until("an event is taken", async || (self.send(number).await.0 == 202).then_some(())).await;

@@ -15,7 +15,8 @@ const BACKLOG_MAX_MAX: u64 = 100_000_000;
 section! {
     /// The database: SQLite for one process, PostgreSQL for several replicas.
     STORE = "store" {
-        /// URL of the database: `sqlite://FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`. The path of a SQLite file is read
+        /// URL of the database: `sqlite://FILE` or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, with
+        /// `HOST:PORT,HOST:PORT` for several hosts, of which the bridge takes the one that writes. A pooler is recognised. The path of a SQLite file is read
         /// literally, so `%` and blanks are parts of its name. The bridge creates a missing file with mode 0600, and a
         /// missing folder with mode 0700.
         URL: Secret = "url", rules::store_url(), default "sqlite://podero-bridge.db";

@@ -21,6 +21,14 @@ pub(in crate::store) enum DbFault {
     /// The answer did not come in time.
     #[error("it did not answer in time")]
     TooLate,
+    /// The other end took the connection and then made it wait: a pooler without a free connection to the server.
+    #[error(
+        "it is connected, but gets no answer in time: if that is a pooler, its pool is too small or has lost PostgreSQL"
+    )]
+    PoolBusy,
+    /// All hosts that answer only read, and the bridge needs one that writes.
+    #[error("no host of store.url takes writes (target_session_attrs): all that answer are standbys or read-only")]
+    OnlyReads,
     /// The process is about to end.
     #[error("the bridge is ending")]
     Ended,
@@ -45,7 +53,13 @@ impl DbFault {
     pub(in crate::store) fn sqlite_code(&self) -> Option<i32> {
         match self {
             Self::Sqlite(error) => error.sqlite_error().map(|error| error.extended_code & 0xff),
-            Self::Postgres(_) | Self::TooLate | Self::Ended | Self::Missing | Self::Unreadable { .. } => None,
+            Self::Postgres(_)
+            | Self::TooLate
+            | Self::PoolBusy
+            | Self::OnlyReads
+            | Self::Ended
+            | Self::Missing
+            | Self::Unreadable { .. } => None,
         }
     }
 
@@ -60,10 +74,12 @@ impl DbFault {
         match self {
             Self::Sqlite(error) => sqlite_trouble(error.sqlite_error()?.extended_code),
             Self::Postgres(error) => match self.sql_state() {
+                Some(_) if reason_of_pooler(error).is_some_and(|reason| !reason.passes) => Some(Trouble::AccessDenied),
                 Some(code) => server_trouble(&code),
                 None => connection_trouble(error),
             },
-            Self::TooLate => Some(Trouble::Silent),
+            Self::TooLate | Self::PoolBusy => Some(Trouble::Silent),
+            Self::OnlyReads => Some(Trouble::ReadOnly),
             Self::Ended | Self::Missing | Self::Unreadable { .. } => None,
         }
     }
@@ -72,7 +88,13 @@ impl DbFault {
     fn sql_state(&self) -> Option<String> {
         match self {
             Self::Postgres(error) => Some(error.as_database_error()?.code()?.into_owned()),
-            Self::Sqlite(_) | Self::TooLate | Self::Ended | Self::Missing | Self::Unreadable { .. } => None,
+            Self::Sqlite(_)
+            | Self::TooLate
+            | Self::PoolBusy
+            | Self::OnlyReads
+            | Self::Ended
+            | Self::Missing
+            | Self::Unreadable { .. } => None,
         }
     }
 
@@ -81,12 +103,24 @@ impl DbFault {
         self.sql_state().is_some_and(|code| code == "40001" || code == "40P01")
     }
 
+    /// `true` if the role lacks the right for the statement (`insufficient_privilege`).
+    pub(in crate::store) fn is_denied(&self) -> bool {
+        self.sql_state().is_some_and(|code| code == "42501")
+    }
+
     /// `true` if PostgreSQL may let us in a little later by itself: it cannot be reached, starts or stops (57P01 to 57P03), has
-    /// no connection to spare (53300), or the connection broke (08).
+    /// no connection to spare (53300), the connection broke (08) or is to be to another host.
     pub(super) fn is_away(&self) -> bool {
+        if let Self::Postgres(error) = self
+            && let Some(reason) = reason_of_pooler(error)
+        {
+            return reason.passes;
+        }
         match self.sql_state() {
             Some(code) => code.starts_with("08") || matches!(&*code, "57P01" | "57P02" | "57P03" | "53300"),
-            None => matches!(self, Self::TooLate | Self::Postgres(sqlx::Error::Io(_))),
+            None => {
+                matches!(self, Self::TooLate | Self::PoolBusy | Self::OnlyReads | Self::Postgres(sqlx::Error::Io(_)))
+            }
         }
     }
 
@@ -143,10 +177,56 @@ fn connection_trouble(error: &sqlx::Error) -> Option<Trouble> {
     Some(if is_refused { Trouble::ConnectionRefused } else { Trouble::Silent })
 }
 
-impl From<rusqlite::Error> for NotMigrated {
-    fn from(error: rusqlite::Error) -> Self {
+impl<E: Into<DbFault>> From<E> for NotMigrated {
+    fn from(error: E) -> Self {
         Self::DbFault(error.into())
     }
+}
+
+/// A reason of PgBouncer, which has one SQLSTATE for all of its own.
+struct PoolerReason {
+    /// A part of its text.
+    text: &'static str,
+    /// `true` if waiting may help.
+    passes: bool,
+    words: &'static str,
+}
+
+const NOT_LET_IN: &str = "it knows no such user, or the password is wrong";
+const NO_SERVER: &str = "it cannot reach PostgreSQL";
+
+/// The reasons of PgBouncer 1.18 and later (its sources `client.c`, `objects.c`, `janitor.c`).
+const POOLER_REASONS: &[PoolerReason] = &[
+    PoolerReason {
+        text: "unsupported startup parameter",
+        passes: false,
+        words: "it takes no `options` of store.url; give the role these settings, or see its ignore_startup_parameters",
+    },
+    PoolerReason {
+        text: "transaction blocks not allowed in statement pooling mode",
+        passes: false,
+        words: "pool_mode = statement does not fit; session and transaction do",
+    },
+    PoolerReason { text: "no such database", passes: false, words: "it knows no such database" },
+    PoolerReason { text: "no such user", passes: false, words: NOT_LET_IN },
+    PoolerReason { text: "authentication failed", passes: false, words: NOT_LET_IN },
+    PoolerReason { text: "login rejected", passes: false, words: NOT_LET_IN },
+    PoolerReason { text: "TLS connection required", passes: false, words: "it takes TLS only; see sslmode" },
+    PoolerReason { text: "SSL required", passes: false, words: "it takes TLS only; see sslmode" },
+    PoolerReason { text: "no more connections allowed", passes: true, words: "it has no place left (max_client_conn)" },
+    PoolerReason {
+        text: "query_wait_timeout",
+        passes: true,
+        words: "its pool was busy for too long (query_wait_timeout)",
+    },
+    PoolerReason { text: "server login has been failing", passes: true, words: NO_SERVER },
+    PoolerReason { text: "client_login_timeout (server down)", passes: true, words: NO_SERVER },
+    PoolerReason { text: "server conn crashed", passes: true, words: "its connection to PostgreSQL broke" },
+];
+
+fn reason_of_pooler(error: &sqlx::Error) -> Option<&'static PoolerReason> {
+    let refusal = error.as_database_error().filter(|refusal| refusal.code().is_some_and(|code| code == "08P01"))?;
+    POOLER_REASONS.iter().find(|reason| refusal.message().contains(reason.text))
 }
 
 /// An error in words that quote nothing: the server's own words repeat values, such as the name of a database or of a role, and
@@ -154,6 +234,9 @@ impl From<rusqlite::Error> for NotMigrated {
 fn words(error: &sqlx::Error) -> String {
     let Some(refusal) = error.as_database_error() else { return error.to_string() };
     let code = refusal.code().unwrap_or_default();
+    if let Some(reason) = reason_of_pooler(error) {
+        return format!("the pooler in front of PostgreSQL answers SQLSTATE {code}: {}", reason.words);
+    }
     let meaning = match &*code {
         "28P01" => "the password or the user is wrong",
         "28000" => "the user may not connect; see pg_hba.conf",

@@ -11,6 +11,7 @@ mod log;
 mod postgres;
 mod query;
 mod rows;
+mod server;
 mod sqlite;
 mod values;
 
@@ -18,47 +19,29 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection as _, PgConnection, PgPool};
+use sqlx::migrate::Migrator;
 
 pub(super) use fault::{DbFault, NotMigrated};
 pub(super) use log::LogMover;
 pub(super) use query::{Cell, Cells, Executor, FromCell, FromRow, Query, Row, ours, query, row};
 pub(super) use rows::{RowStatement, Rows, RowsExecutor};
 
-use sqlite::{READER_WAIT_MAX, READERS_MAX};
+use postgres::ServerSession;
+use server::{Server, ServerReaders};
 
 use super::condition::{Condition, Trouble};
 use super::db_file::{self, DbFile, FileLock, WHAT_TO_DO, sqlite_path};
 use super::error::{Error, OpenError};
 
-/// Timeout of the wait for a row's lock: a replica that was frozen in a transaction holds its lanes' rows.
-const LOCK_TIMEOUT_MS: u32 = 5_000;
-
-/// Timeout of a statement, below the writer's own, so that PostgreSQL gives up first: a client that just goes away leaves behind
-/// a backend that keeps waiting, with all its locks. It also ends a transaction whose replica is frozen or cut off.
-const STATEMENT_TIMEOUT_MS: u32 = 15_000;
-
-/// Settings of the writer's plans. A plan that is made while a table is empty, and then kept, reads all of the table once it has
-/// grown: by the sequential scan of a hash or merge join, which is cheapest for a few pages.
-const PLANS_OF_WRITER: &str =
-    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;";
-
-/// Timeout of connecting, after which a server counts as away.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// Message about a URL that cannot be read. Shows no part of it.
-const NO_URL: &str = "store.url is no usable URL of PostgreSQL, which has the form \
-                      postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full; an option of it may be misspelt";
 /// Timeout of the wait, at the end, for readers in other processes.
 const END_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Size of the attempt that ends "no room": that of a large arrival. Small writes find room in existing pages.
 const PROBE_BYTES: usize = 1 << 20;
 
-/// The same attempt on a server: about as many bytes, in rows too small to be compressed. Unlogged, so that it is cheap.
-const PROBE_OF_SERVER: &str = "BEGIN; CREATE UNLOGGED TABLE podero_bridge_room (filler TEXT NOT NULL); \
+/// The same attempt on a server: about as many bytes, in rows too small to be compressed. A temporary table, so that it is cheap,
+/// and a role without the right to make others can try it.
+const PROBE_OF_SERVER: &str = "CREATE TEMPORARY TABLE podero_bridge_room (filler TEXT NOT NULL); \
     INSERT INTO podero_bridge_room SELECT repeat(md5(number::text), 50) FROM generate_series(1, 640) AS number";
 
 /// The kind of database.
@@ -93,13 +76,13 @@ pub(super) struct Db {
 #[derive(Clone)]
 enum Address {
     File { file: DbFile, may_write: bool },
-    Server(Box<PgConnectOptions>),
+    Server(Arc<Server>),
 }
 
 /// A connection, on which statements run one at a time.
 pub(super) enum Connection {
     Sqlite(rusqlite::Connection),
-    Postgres(PgConnection),
+    Postgres(ServerSession),
 }
 
 /// Connections for reading, in addition to the writer's; cheap to clone.
@@ -112,21 +95,21 @@ pub(super) struct Readers {
 #[derive(Clone)]
 enum ReadSource {
     Sqlite(sqlite::SqliteReaders),
-    Postgres(PgPool),
+    Postgres(ServerReaders),
 }
 
 impl Executor for &mut Connection {
     async fn rows(self, query: Query<'_>) -> Result<Vec<Row>, DbFault> {
         match self {
             Connection::Sqlite(connection) => sqlite::rows(connection, &query),
-            Connection::Postgres(connection) => postgres::rows(connection, query).await,
+            Connection::Postgres(session) => session.rows(query).await,
         }
     }
 
     async fn changes(self, query: Query<'_>) -> Result<u64, DbFault> {
         match self {
             Connection::Sqlite(connection) => sqlite::changes(connection, &query),
-            Connection::Postgres(connection) => postgres::changes(connection, query).await,
+            Connection::Postgres(session) => session.changes(query).await,
         }
     }
 }
@@ -135,14 +118,14 @@ impl RowsExecutor for &mut Connection {
     async fn found(self, rows: &Rows<'_>) -> Result<Vec<Row>, DbFault> {
         match self {
             Connection::Sqlite(connection) => sqlite::rows_of(connection, rows),
-            Connection::Postgres(connection) => postgres::rows_of(connection, rows).await,
+            Connection::Postgres(session) => session.rows_of(rows).await,
         }
     }
 
     async fn changed(self, rows: &Rows<'_>) -> Result<u64, DbFault> {
         match self {
             Connection::Sqlite(connection) => Ok(sqlite::changes_of(connection, rows)?.into_iter().sum()),
-            Connection::Postgres(connection) => postgres::changes_of(connection, rows).await,
+            Connection::Postgres(session) => session.changes_of(rows).await,
         }
     }
 
@@ -151,8 +134,8 @@ impl RowsExecutor for &mut Connection {
             Connection::Sqlite(connection) => {
                 Ok(sqlite::changes_of(connection, rows)?.into_iter().map(|changes| changes > 0).collect())
             }
-            Connection::Postgres(connection) => {
-                let keys = postgres::rows_of(connection, rows).await?.into_iter().map(Row::read);
+            Connection::Postgres(session) => {
+                let keys = session.rows_of(rows).await?.into_iter().map(Row::read);
                 let keys = keys.collect::<Result<HashSet<String>, _>>()?;
                 Ok(rows.keys().map(|key| key.is_some_and(|key| keys.contains(key))).collect())
             }
@@ -167,7 +150,7 @@ impl Executor for &Readers {
                 let query = query.into_owned();
                 readers.read(move |connection| sqlite::rows(connection, &query)).await
             }
-            ReadSource::Postgres(pool) => postgres::rows(pool, query).await,
+            ReadSource::Postgres(readers) => readers.rows(query).await,
         };
         self.noted(found)
     }
@@ -178,7 +161,7 @@ impl Executor for &Readers {
                 let query = query.into_owned();
                 readers.read(move |connection| sqlite::changes(connection, &query)).await
             }
-            ReadSource::Postgres(pool) => postgres::changes(pool, query).await,
+            ReadSource::Postgres(readers) => readers.changes(query).await,
         };
         self.noted(done)
     }
@@ -197,7 +180,7 @@ impl Readers {
     pub(super) async fn close(&self) {
         match &self.source {
             ReadSource::Sqlite(readers) => readers.close().await,
-            ReadSource::Postgres(pool) => pool.close().await,
+            ReadSource::Postgres(readers) => readers.close().await,
         }
     }
 }
@@ -207,7 +190,7 @@ impl Connection {
     pub(super) async fn batch(&mut self, sql: impl Into<String>) -> Result<(), DbFault> {
         match self {
             Self::Sqlite(connection) => Ok(connection.execute_batch(&sql.into())?),
-            Self::Postgres(connection) => postgres::batch(connection, sql.into()).await,
+            Self::Postgres(session) => session.batch(sql.into()).await,
         }
     }
 
@@ -215,7 +198,7 @@ impl Connection {
     pub(super) async fn rows_apart(self, query: Query<'static>) -> Result<Vec<Row>, DbFault> {
         match self {
             Self::Sqlite(connection) => sqlite::rows_apart(connection, query).await,
-            Self::Postgres(mut connection) => postgres::rows(&mut connection, query).await,
+            Self::Postgres(mut session) => session.rows(query).await,
         }
     }
 
@@ -223,13 +206,32 @@ impl Connection {
     pub(super) async fn migrate(&mut self, migrations: &Migrator) -> Result<(), NotMigrated> {
         match self {
             Self::Sqlite(connection) => sqlite::migrate(connection, migrations),
-            Self::Postgres(connection) => migrations.run(connection).await.map_err(|error| {
-                if let MigrateError::Execute(fault) | MigrateError::ExecuteMigration(fault, _) = error {
-                    NotMigrated::DbFault(fault.into())
-                } else {
-                    NotMigrated::Schema(error)
-                }
-            }),
+            Self::Postgres(session) => session.migrate(migrations).await,
+        }
+    }
+
+    /// Begins a writing transaction. SQLite takes the write lock at once: an upgrade in the middle would fail with
+    /// `BUSY_SNAPSHOT` instead of waiting.
+    pub(super) async fn begin(&mut self) -> Result<(), DbFault> {
+        match self {
+            Self::Sqlite(connection) => sqlite::changes(connection, &query("BEGIN IMMEDIATE")).map(drop),
+            Self::Postgres(session) => session.begin().await,
+        }
+    }
+
+    /// Commits the transaction; after `Ok` it is on disk.
+    pub(super) async fn commit(&mut self) -> Result<(), DbFault> {
+        match self {
+            Self::Sqlite(connection) => sqlite::changes(connection, &query("COMMIT")).map(drop),
+            Self::Postgres(session) => session.commit().await,
+        }
+    }
+
+    /// Undoes the transaction.
+    pub(super) async fn roll_back(&mut self) -> Result<(), DbFault> {
+        match self {
+            Self::Sqlite(connection) => sqlite::changes(connection, &query("ROLLBACK")).map(drop),
+            Self::Postgres(session) => session.roll_back().await,
         }
     }
 
@@ -238,6 +240,17 @@ impl Connection {
         if let (Self::Sqlite(connection), Some(log)) = (self, log) {
             log.note(had_room, connection);
             log.look(connection);
+        }
+    }
+
+    /// Sets a connection up for the writer: a commit is on disk, and plans suit tables that grow.
+    pub(super) async fn prepare(&mut self) -> Result<(), DbFault> {
+        match self {
+            Self::Sqlite(connection) => {
+                log::count_pages(connection);
+                Ok(sqlite::prepare_writer(connection)?)
+            }
+            Self::Postgres(session) => session.prepare_writer().await,
         }
     }
 
@@ -276,7 +289,7 @@ impl Connection {
     pub(super) async fn close(self) -> Result<(), DbFault> {
         match self {
             Self::Sqlite(connection) => connection.close().map_err(|(_, error)| error.into()),
-            Self::Postgres(connection) => Ok(connection.close().await?),
+            Self::Postgres(session) => session.close().await,
         }
     }
 }
@@ -285,9 +298,8 @@ impl Db {
     /// Parses `sqlite://path` and `postgres://…`.
     pub(super) fn new(url: &str, aim: Aim) -> Result<Self, OpenError> {
         let Some(path) = sqlite_path(url) else {
-            // The library's own words repeat values of the URL, among them the text in the place of a wrong option.
-            let options = url.parse::<PgConnectOptions>().map_err(|_| OpenError::Unusable(NO_URL.to_owned()))?;
-            let address = Address::Server(Box::new(options.disable_statement_logging()));
+            let server = Server::parse(url).map_err(|why| OpenError::Unusable(why.to_owned()))?;
+            let address = Address::Server(Arc::new(server));
             return Ok(Self { dialect: Dialect::Postgres, address, condition: Arc::default() });
         };
         let (file, may_write) = match aim {
@@ -323,8 +335,11 @@ impl Db {
         match &self.address {
             Address::File { file, .. } => file.has_room(PROBE_BYTES),
             Address::Server(_) => {
-                let tried = connection.batch(PROBE_OF_SERVER).await;
-                !tried.is_err_and(|fault| fault.trouble() == Some(Trouble::NoRoom))
+                let tried = async {
+                    connection.begin().await?;
+                    connection.batch(PROBE_OF_SERVER).await
+                };
+                !tried.await.is_err_and(|fault| fault.trouble() == Some(Trouble::NoRoom))
             }
         }
     }
@@ -357,8 +372,7 @@ impl Db {
     /// Opens a connection on which a commit is on disk.
     pub(super) async fn connect(&self) -> Result<Connection, DbFault> {
         let mut connection = self.connect_plain().await?;
-        let preparing = self.prepare(&mut connection);
-        tokio::time::timeout(CONNECT_TIME_MAX, preparing).await.unwrap_or(Err(DbFault::TooLate))?;
+        connection.prepare().await?;
         Ok(connection)
     }
 
@@ -366,47 +380,15 @@ impl Db {
     pub(super) async fn connect_plain(&self) -> Result<Connection, DbFault> {
         match &self.address {
             Address::File { file, may_write } => Ok(Connection::Sqlite(sqlite::open_at(file, *may_write)?)),
-            Address::Server(options) => {
-                let connecting = options.connect();
-                let connected = tokio::time::timeout(CONNECT_TIME_MAX, connecting).await;
-                Ok(Connection::Postgres(connected.map_err(|_| DbFault::TooLate)??))
-            }
+            Address::Server(server) => Ok(Connection::Postgres(server.connect().await?)),
         }
-    }
-
-    /// Sets a connection up so that a commit is on disk.
-    pub(super) async fn prepare(&self, connection: &mut Connection) -> Result<(), DbFault> {
-        match connection {
-            Connection::Sqlite(connection) => {
-                log::count_pages(connection);
-                Ok(sqlite::prepare_writer(connection)?)
-            }
-            Connection::Postgres(server) => {
-                prepare_server(server).await?;
-                connection.batch(PLANS_OF_WRITER).await
-            }
-        }
-    }
-
-    /// Removes the timeouts for a migration, and for the wait for its locks: if given up in the middle, it would only begin
-    /// again.
-    pub(super) async fn prepare_migration(&self, connection: &mut Connection) -> Result<(), DbFault> {
-        match self.dialect {
-            Dialect::Sqlite => {}
-            Dialect::Postgres => {
-                let settings =
-                    "SET lock_timeout = 0; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;";
-                connection.batch(settings).await?;
-            }
-        }
-        Ok(())
     }
 
     /// Counts the tables that show the schema: one, or none yet.
     pub(super) fn has_schema(&self) -> &'static str {
         match self.dialect {
             Dialect::Sqlite => "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",
-            Dialect::Postgres => "SELECT COUNT(*) FROM pg_class WHERE oid = to_regclass('_sqlx_migrations')",
+            Dialect::Postgres => postgres::HAS_SCHEMA,
         }
     }
 
@@ -452,13 +434,7 @@ impl Db {
                     Ok(connection)
                 }))
             }
-            Address::Server(options) => {
-                let pool = PgPoolOptions::new()
-                    .max_connections(u32::try_from(READERS_MAX).unwrap_or(u32::MAX))
-                    .acquire_timeout(READER_WAIT_MAX)
-                    .after_connect(move |connection, _| Box::pin(prepare_server(connection)));
-                ReadSource::Postgres(pool.connect_lazy_with((**options).clone()))
-            }
+            Address::Server(server) => ReadSource::Postgres(ServerReaders::new(server.clone())),
         };
         Readers { source, condition: self.condition.clone() }
     }
@@ -471,15 +447,6 @@ impl Db {
             Dialect::Postgres => {
                 Some("LOCK TABLE events, lanes, notices, calls, pumps, watched, tombstones IN ROW EXCLUSIVE MODE")
             }
-        }
-    }
-
-    /// The beginning of a writing transaction. SQLite takes the write lock at once: an upgrade in the middle would fail with
-    /// `BUSY_SNAPSHOT` instead of waiting.
-    pub(super) fn begin(&self) -> &'static str {
-        match self.dialect {
-            Dialect::Sqlite => "BEGIN IMMEDIATE",
-            Dialect::Postgres => "BEGIN",
         }
     }
 
@@ -504,9 +471,13 @@ impl From<DbFault> for Error {
     fn from(fault: DbFault) -> Self {
         match fault {
             DbFault::Unreadable { .. } => Self::Unreadable(fault.to_string()),
-            DbFault::Sqlite(_) | DbFault::Postgres(_) | DbFault::TooLate | DbFault::Ended | DbFault::Missing => {
-                Self::Away(fault.to_string())
-            }
+            DbFault::Sqlite(_)
+            | DbFault::Postgres(_)
+            | DbFault::TooLate
+            | DbFault::PoolBusy
+            | DbFault::OnlyReads
+            | DbFault::Ended
+            | DbFault::Missing => Self::Away(fault.to_string()),
         }
     }
 }
@@ -526,13 +497,4 @@ pub(super) fn of_file(fault: DbFault) -> Error {
 pub(super) fn listed(first: usize, count: usize) -> String {
     let numbers: Vec<String> = (first..first + count).map(|number| format!("${number}")).collect();
     format!("({})", numbers.join(", "))
-}
-
-async fn prepare_server(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let settings = format!(
-        "SET lock_timeout = {LOCK_TIMEOUT_MS}; SET statement_timeout = {STATEMENT_TIMEOUT_MS}; \
-         SET idle_in_transaction_session_timeout = {STATEMENT_TIMEOUT_MS};"
-    );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(settings)).execute(connection).await?;
-    Ok(())
 }

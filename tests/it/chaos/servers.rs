@@ -1,4 +1,4 @@
-//! RabbitMQ and PostgreSQL go away and come back, at random moments under load.
+//! RabbitMQ, PostgreSQL and a pooler in front of it go away and come back, at random moments under load.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use super::judge::Run;
 use super::ledger::{Ledger, integrity};
 use super::load::Load;
 use super::world::{ChaosWorld, Layout};
-use crate::servers::{Broker, Postgres};
+use crate::servers::{Broker, POOL_SIZE, Pooler, Postgres, fresh_database};
 
 /// Limit of the time for which a server stays away: from a quick restart to longer than a first back-off.
 const AWAY_MS_MAX: u64 = 3_000;
@@ -57,29 +57,68 @@ async fn a_broker_that_is_stopped_and_killed_under_load_loses_nothing() {
     spawn_blocking(move || drop(broker)).await.expect("stopped");
 }
 
+/// A server that two replicas have their store at, and its ends.
+struct Blows<T> {
+    scenario: &'static str,
+    server: T,
+    /// The URL of the store, by way of this server; and past it.
+    store: String,
+    past: String,
+    ends: [fn(&T); 2],
+    start_again: fn(&T),
+}
+
+impl<T: Send + Sync + 'static> Blows<T> {
+    async fn lose_nothing(self) {
+        let Self { scenario, server, store, past, ends, start_again } = self;
+        let (plan, server) = (Plan::new(scenario, 1_000, 200, 2), Arc::new(server));
+        let world = ChaosWorld::open(&plan, Layout { replicas: 2, store: Some(store), ..Layout::default() }).await;
+        world.trouble(&plan).await;
+        let load = Load::new(&plan, false, 0.0);
+        let mut dice = plan.dice(2);
+        let run = Run::begin(plan, world, load, Ledger::of(&past), None).await;
+        for (blow, moment) in run.plan.moments().into_iter().enumerate() {
+            until_progress(&run.load, moment, &mut dice).await;
+            at(&server, ends[blow % ends.len()]).await;
+            // Some sender meets the closed store.
+            let before = run.load.refused.load(Ordering::Relaxed);
+            crate::world::until("a sender is told to come again", async || {
+                (run.load.refused.load(Ordering::Relaxed) > before || run.load.is_sent()).then_some(())
+            })
+            .await;
+            pump::sleep(Duration::from_millis(dice.random_range(0..AWAY_MS_MAX))).await;
+            at(&server, start_again).await;
+        }
+        assert!(run.load.refused.load(Ordering::Relaxed) > 0, "no sender met the closed store");
+        run.end().await;
+        spawn_blocking(move || drop(server)).await.expect("stopped");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_postgres_that_is_stopped_and_killed_under_load_loses_nothing() {
-    let plan = Plan::new("database", 1_000, 200, 2);
-    let postgres = Arc::new(spawn_blocking(Postgres::start).await.expect("a cluster"));
-    let store = postgres.url();
-    let world = ChaosWorld::open(&plan, Layout { replicas: 2, store: Some(store.clone()), ..Layout::default() }).await;
-    world.trouble(&plan).await;
-    let load = Load::new(&plan, false, 0.0);
-    let mut dice = plan.dice(2);
-    let run = Run::begin(plan, world, load, Ledger::of(&store), None).await;
-    for (blow, moment) in run.plan.moments().into_iter().enumerate() {
-        until_progress(&run.load, moment, &mut dice).await;
-        at(&postgres, if blow % 2 == 0 { Postgres::kill } else { Postgres::stop }).await;
-        // Some sender meets the closed store.
-        let before = run.load.refused.load(Ordering::Relaxed);
-        crate::world::until("a sender is told to come again", async || {
-            (run.load.refused.load(Ordering::Relaxed) > before || run.load.is_sent()).then_some(())
-        })
-        .await;
-        pump::sleep(Duration::from_millis(dice.random_range(0..AWAY_MS_MAX))).await;
-        at(&postgres, Postgres::start_again).await;
-    }
-    assert!(run.load.refused.load(Ordering::Relaxed) > 0, "no sender met the closed store");
-    run.end().await;
-    spawn_blocking(move || drop(postgres)).await.expect("stopped");
+    let server = spawn_blocking(Postgres::start).await.expect("a cluster");
+    let (store, past) = (server.url(), server.url());
+    let ends = [Postgres::kill, Postgres::stop];
+    Blows { scenario: "database", server, store, past, ends, start_again: Postgres::start_again }.lose_nothing().await;
+}
+
+/// PgBouncer in this pool mode, of which two replicas have this many connections, is stopped and killed under load.
+async fn a_pooler_loses_nothing(scenario: &'static str, mode: &'static str, size: u32) {
+    let past = spawn_blocking(fresh_database).await.expect("a database");
+    let behind = past.clone();
+    let server = spawn_blocking(move || Pooler::start(mode, &behind, size)).await.expect("a pooler");
+    let store = server.url_of(&past);
+    let ends = [Pooler::kill, Pooler::stop];
+    Blows { scenario, server, store, past, ends, start_again: Pooler::start_again }.lose_nothing().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_of_sessions_that_restarts_under_load_loses_nothing() {
+    a_pooler_loses_nothing("pooler-session", "session", POOL_SIZE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_of_transactions_that_restarts_under_load_loses_nothing() {
+    a_pooler_loses_nothing("pooler-transaction", "transaction", 3).await;
 }

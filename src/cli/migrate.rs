@@ -1,0 +1,27 @@
+//! `migrate`: makes the tables of the store, or brings them up to date.
+//!
+//! For a bridge whose role of PostgreSQL has no right to change tables: another role owns them and runs this before the first
+//! start, and before the first start of a new version.
+//!
+//! Before: [`crate::cli`]. After: [`crate::store`].
+
+use std::path::Path;
+
+use anyhow::Context;
+
+use super::error::CliError;
+use super::open::load_store;
+use super::output::say;
+use crate::store::{Migrated, migrate};
+
+/// Brings the schema up to date and says from where to where.
+pub(super) async fn run(config: Option<&Path>) -> Result<(), CliError> {
+    let at = load_store(config, false)?;
+    let Migrated { found, known } = migrate(at.url.expose()).await.context("the schema was not brought up to date")?;
+    say(&match found {
+        0 => format!("ok      schema {known}, made"),
+        found if found == known => format!("ok      schema {known}, as before"),
+        found => format!("ok      schema {known}, from {found}"),
+    });
+    Ok(())
+}

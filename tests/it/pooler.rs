@@ -1,0 +1,293 @@
+//! PostgreSQL as people run it: behind PgBouncer, as several hosts with a failover, and with a role that may not change tables.
+//!
+//! Each cell of the table "Behind a pooler" in docs/INSTALL.md is a test of this file, or of `chaos/servers.rs` (under load).
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use podero_bridge::clock::Clock;
+use podero_bridge::pump;
+use podero_bridge::store::{OpenError, Settings, Store};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection, Row};
+
+use crate::running::{self, Environment, Running, said};
+use crate::servers::{self, POOL_SIZE, Pooler, Postgres};
+use crate::world::until;
+use crate::writing::ProcessWorld;
+
+/// Limit of the time in which a command says that something does not fit.
+const SAID_WITHIN: Duration = Duration::from_secs(20);
+
+async fn run_sql(url: &str, sql: &str) {
+    let mut connection = PgConnection::connect(url).await.expect("the database is there");
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.expect("it runs");
+    connection.close().await.expect("closed");
+}
+
+/// The settings of a bridge with this store, and a folder for its log.
+fn settings(url: &str) -> (tempfile::TempDir, Environment) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut environment = running::on_file(folder.path());
+    environment[0].1 = url.to_owned();
+    (folder, environment)
+}
+
+/// A command on this store; its exit status and words, which come soon.
+fn command(arguments: &[&str], url: &str) -> (Option<i32>, String) {
+    let (_folder, environment) = settings(url);
+    let started = Instant::now();
+    let mut program = Command::new("timeout");
+    program
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .arg(SAID_WITHIN.as_secs().to_string())
+        .arg(env!("CARGO_BIN_EXE_podero-bridge"))
+        .args(arguments);
+    let output = running::with(program, &environment).output().expect("it runs");
+    assert!(started.elapsed() < SAID_WITHIN, "{arguments:?} took {:?}: {}", started.elapsed(), said(&output));
+    (output.status.code(), said(&output))
+}
+
+fn expect(arguments: &[&str], url: &str, status: i32, words: &str) {
+    let (code, said) = command(arguments, url);
+    assert_eq!(code, Some(status), "{arguments:?}: {said}");
+    assert!(said.contains(words), "{arguments:?}: {words} is not in\n{said}");
+}
+
+/// Serves, takes events to their effect, and runs the commands that read, write and erase.
+async fn does_everything(url: &str) {
+    let (folder, environment) = settings(url);
+    let world = ProcessWorld::start(folder.path(), &environment);
+    for number in 1..=20 {
+        world.recovers(number).await;
+    }
+    until("all are applied", async || (command(&["events", "list"], url).1.lines().count() <= 1).then_some(())).await;
+    expect(&["customers", "show", "C-7"], url, 0, "applied");
+    expect(&["parked", "list"], url, 0, "");
+    expect(&["erase", "C-7", "--force"], url, 0, "erased: 1 events");
+    assert_eq!(world.bridge.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_works_behind_a_pooler_of_sessions() {
+    let database = servers::fresh_database();
+    let pooler = Pooler::start("session", &database, POOL_SIZE);
+    does_everything(&pooler.url_of(&database)).await;
+}
+
+/// Behind a pooler of transactions a bridge works, and leaves no setting and no prepared statement to other clients.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_works_behind_a_pooler_of_transactions() {
+    const SIZE: usize = 3;
+    let database = servers::fresh_database();
+    let pooler = Pooler::start("transaction", &database, 3);
+    let url = pooler.url_of(&database);
+    does_everything(&url).await;
+    // All of the pooler's connections at once, each for another client.
+    let mut clients = Vec::new();
+    for _ in 0..SIZE {
+        let mut client = plain(&url).await;
+        sqlx::raw_sql("BEGIN").execute(&mut client).await.expect("it runs");
+        clients.push(client);
+    }
+    for client in &mut clients {
+        let left = "SELECT current_setting('lock_timeout') || ' ' || current_setting('statement_timeout') || ' ' || \
+                    current_setting('idle_in_transaction_session_timeout') || ' ' || \
+                    (SELECT COUNT(*) FROM pg_prepared_statements)";
+        let row = sqlx::raw_sql(left).fetch_one(client).await.expect("it runs");
+        assert_eq!(row.get::<String, _>(0), "0 0 0 0");
+    }
+}
+
+/// A client without the start parameter that a pooler refuses.
+async fn plain(url: &str) -> PgConnection {
+    let options: sqlx::postgres::PgConnectOptions = url.parse().expect("a URL");
+    PgConnection::connect_with(&options.extra_float_digits(None)).await.expect("the pooler is there")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_a_pooler_is_said_within_seconds() {
+    let database = servers::fresh_database();
+    drop(open(&database).await.expect("the tables are made"));
+    let pooler = Pooler::start("statement", &database, POOL_SIZE);
+    let url = pooler.url_of(&database);
+    for arguments in [&["serve", "--sandbox"][..], &["migrate"], &["parked", "list"]] {
+        expect(arguments, &url, 1, "pool_mode = statement does not fit; session and transaction do");
+    }
+    let pooler = Pooler::start("transaction", &database, 1);
+    let url = pooler.url_of(&database);
+    expect(&["serve", "--sandbox"], &url.replace("postgres@", "nobody@"), 1, "it knows no such user");
+    let with_options = format!("{url}?options=-c%20search_path%3Dpublic");
+    expect(&["serve", "--sandbox"], &with_options, 1, "it takes no `options` of store.url");
+    expect(&["parked", "list"], &url, 0, "");
+    // The only connection is another client's.
+    let mut other = plain(&url).await;
+    sqlx::raw_sql("BEGIN").execute(&mut other).await.expect("it runs");
+    expect(&["parked", "list"], &url, 1, "its pool is too small");
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.expect("it runs");
+    expect(&["parked", "list"], &url, 0, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_says_that_the_server_behind_a_pooler_is_away() {
+    let postgres = Postgres::start();
+    let pooler = Pooler::start("transaction", &postgres.url(), POOL_SIZE);
+    let url = pooler.url_of(&postgres.url());
+    postgres.stop();
+    let started = Instant::now();
+    let (folder, environment) = settings(&url);
+    let starting = std::thread::spawn(move || Running::start(folder.path(), &["--sandbox"], &environment).log());
+    pump::sleep(SAID_WITHIN).await;
+    postgres.start_again();
+    let log = starting.join().expect("it starts");
+    assert!(log.contains("the store is not there yet"), "{log}");
+    assert!(started.elapsed() < 4 * SAID_WITHIN, "it took {:?}", started.elapsed());
+}
+
+// --- several hosts ---
+
+/// The URL of one database that any of these hosts may have.
+fn of_hosts(urls: &[String]) -> String {
+    let split = |url: &str| {
+        let (before, behind) = url.split_once('@').expect("a user");
+        let (host, path) = behind.split_once('/').expect("a database");
+        [before.to_owned(), host.to_owned(), path.to_owned()]
+    };
+    let hosts: Vec<String> = urls.iter().map(|url| split(url)[1].clone()).collect();
+    let [before, _, path] = split(&urls[0]);
+    format!("{before}@{}/{path}", hosts.join(","))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_failover_the_bridge_goes_on_at_the_host_that_writes() {
+    let primary = Postgres::start();
+    let standby = Postgres::standby_of(&primary);
+    for sql in ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"] {
+        run_sql(&primary.url(), sql).await;
+    }
+    let url = of_hosts(&[standby.url(), primary.url()]) + "?target_session_attrs=read-write";
+    let (folder, environment) = settings(&url);
+    let world = ProcessWorld::start(folder.path(), &environment);
+    for number in 1..=10 {
+        world.recovers(number).await;
+    }
+    primary.kill();
+    world.says("[-] store: ").await;
+    expect(&["parked", "list"], &url, 1, "no host of store.url takes writes");
+    run_sql(&standby.url(), "SELECT pg_promote()").await;
+    world.recovers(11).await;
+    expect(&["customers", "show", "C-10"], &url, 0, "C-10");
+    let mut connection = PgConnection::connect(&standby.url()).await.expect("it was promoted");
+    let kept: i64 = sqlx::query("SELECT COUNT(DISTINCT lane) FROM events WHERE lane LIKE 'C-%'")
+        .fetch_one(&mut connection)
+        .await
+        .expect("it answers")
+        .get(0);
+    assert!(kept >= 11, "{kept} of the accepted events are left");
+    assert_eq!(world.bridge.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_hosts_those_that_are_away_are_passed_over() {
+    let database = servers::fresh_database();
+    let nothing = "postgres://postgres@127.0.0.1:1/x".to_owned();
+    let url = of_hosts(&[database.clone(), nothing.clone()]);
+    expect(&["migrate"], &url, 0, "made");
+    let (user, _) = database.split_once('@').expect("a user");
+    let path = database.rsplit('/').next().expect("a database");
+    let url = format!("{user}@127.0.0.1:1,{}/{path}", database.split(['@', '/']).nth(3).expect("a host"));
+    expect(&["parked", "list"], &url, 0, "");
+    expect(
+        &["parked", "list"],
+        &format!("{url}?target_session_attrs=standby"),
+        1,
+        "must be read-write, primary or any",
+    );
+    // Read-only hosts are told from those that are away.
+    let read_only = format!("ALTER DATABASE {path} SET default_transaction_read_only = on");
+    run_sql(&database, &read_only).await;
+    expect(&["parked", "list"], &url, 1, "no host of store.url takes writes");
+    expect(&["parked", "list"], &format!("{url}?target_session_attrs=any"), 0, "");
+}
+
+// --- a role without the right to change tables ---
+
+async fn open(url: &str) -> Result<Store, OpenError> {
+    let settings = Settings { url: url.to_owned(), targets: Vec::new(), works: true };
+    Store::open(settings, Clock::system()).await.map(|(store, _)| store)
+}
+
+/// The roles of docs/INSTALL.md, "A role without the right to change tables": the URLs of the owner and of the bridge.
+async fn roles(database: &str) -> [String; 2] {
+    let name = database.rsplit('/').next().expect("a name");
+    for role in ["bridge_owner", "bridge"] {
+        // Roles belong to the whole server, which other tests use too.
+        let made = "DO $$ BEGIN CREATE ROLE {role} LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$";
+        run_sql(database, &made.replace("{role}", role)).await;
+    }
+    run_sql(database, &format!("ALTER DATABASE {name} OWNER TO bridge_owner")).await;
+    let url = |role: &str| database.replace("postgres@", &format!("{role}@"));
+    let grant = "ALTER DEFAULT PRIVILEGES GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO bridge";
+    run_sql(&url("bridge_owner"), grant).await;
+    [url("bridge_owner"), url("bridge")]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_without_ddl_rights_works_on_tables_that_migrate_made() {
+    let database = servers::fresh_database();
+    let [owner, bridge] = roles(&database).await;
+    let denied = "may not change it (PostgreSQL answers SQLSTATE 42501";
+    for url in [&bridge, &format!("{bridge}?application_name=x")] {
+        expect(&["serve", "--sandbox"], url, 1, denied);
+        expect(&["migrate"], url, 1, "run `podero-bridge migrate` with the URL of the role that owns the tables");
+    }
+    expect(&["parked", "list"], &bridge, 1, "or run `podero-bridge migrate`");
+    expect(&["migrate"], &owner, 0, "made");
+    expect(&["migrate"], &owner, 0, "as before");
+    expect(&["migrate"], &bridge, 0, "as before");
+    does_everything(&bridge).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_without_ddl_rights_works_behind_a_pooler() {
+    for mode in ["session", "transaction"] {
+        let database = servers::fresh_database();
+        let [owner, bridge] = roles(&database).await;
+        let pooler = Pooler::start(mode, &database, POOL_SIZE);
+        expect(&["migrate"], &pooler.url_of(&owner), 0, "made");
+        does_everything(&pooler.url_of(&bridge)).await;
+    }
+}
+
+/// Replicas that start together on an empty database behind a pooler make its tables once.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_migrate_together_behind_a_pooler_wait_for_each_other() {
+    for mode in ["session", "transaction"] {
+        let database = servers::fresh_database();
+        let pooler = Pooler::start(mode, &database, POOL_SIZE);
+        let url = pooler.url_of(&database);
+        let opened = futures_util::future::join_all((0..4).map(|_| open(&url))).await;
+        for store in opened {
+            store.unwrap_or_else(|error| panic!("{mode}: {error}"));
+        }
+        let mut other = plain(&url).await;
+        let locks = "SELECT COUNT(*)::text FROM pg_locks WHERE locktype = 'advisory' AND database = \
+                     (SELECT oid FROM pg_database WHERE datname = current_database())";
+        let left = sqlx::raw_sql(locks).fetch_one(&mut other).await.expect("it answers");
+        assert_eq!(left.get::<String, _>(0), "0", "{mode}: a lock is left");
+    }
+}
+
+/// On a file the command does the same, once no bridge works on it.
+#[test]
+fn a_file_is_migrated_as_well() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let environment = running::on_file(folder.path());
+    let migrate = || said(&running::run(&["migrate"], &environment));
+    assert!(migrate().contains("made"));
+    assert!(migrate().contains("as before"));
+    let bridge = Running::start(folder.path(), &["--sandbox"], &environment);
+    assert!(migrate().contains("another bridge works on this SQLite file"));
+    assert_eq!(bridge.terminate(), Some(0));
+}
