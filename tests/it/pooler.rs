@@ -3,13 +3,14 @@
 //! Each cell of the table "Behind a pooler" in docs/INSTALL.md is a test of this file, or of `chaos/servers.rs` (under load).
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use podero_bridge::clock::Clock;
 use podero_bridge::pump;
 use podero_bridge::store::{OpenError, Settings, Store};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Row};
+use tokio::time::Instant;
 
 use crate::running::{self, Environment, Running, said};
 use crate::servers::{self, POOL_SIZE, Pooler, Postgres};

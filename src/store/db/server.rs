@@ -87,8 +87,10 @@ impl Server {
         let first = self.good.load(Ordering::Relaxed);
         let mut met = None;
         for number in (0..self.hosts.len()).map(|step| (first + step) % self.hosts.len()) {
-            let connecting = tokio::time::timeout(CONNECT_TIME_MAX, self.connect_to(&self.hosts[number])).await;
-            match connecting.unwrap_or(Err(DbFault::TooLate)) {
+            // Boxed: it is large, and rare.
+            let connecting = Box::pin(self.connect_to(&self.hosts[number]));
+            let connected = tokio::time::timeout(CONNECT_TIME_MAX, connecting).await;
+            match connected.unwrap_or(Err(DbFault::TooLate)) {
                 Ok(session) => {
                     self.good.store(number, Ordering::Relaxed);
                     return Ok(session);
