@@ -81,6 +81,8 @@ mod servers;
 mod sets;
 // Seeded simulation of the whole inside.
 mod sim;
+// Statements that an event costs.
+mod statements;
 // Rows that survive, on SQLite and on PostgreSQL.
 mod store;
 // Strangers at the listeners: requests that never end, are forged, or name invented addresses.
