@@ -200,7 +200,7 @@ fn after<'a>(text: &'a str, beginning: &str) -> &'a str {
     text.split_once(beginning).and_then(|(_, rest)| rest.split('"').next()).unwrap_or_default()
 }
 
-/// The same on PostgreSQL, on a connection of its own.
+/// The same on PostgreSQL, on a connection of its own, with one statement for a group.
 fn spawn_postgres_writer(url: String) -> mpsc::Sender<Write> {
     let (sender, receiver) = mpsc::channel::<Write>();
     std::thread::spawn(move || {
@@ -212,11 +212,10 @@ fn spawn_postgres_writer(url: String) -> mpsc::Sender<Write> {
             while let Ok(first) = receiver.recv() {
                 let group: Vec<Write> = std::iter::once(first).chain(receiver.try_iter().take(GROUP_MAX - 1)).collect();
                 let mut transaction = connection.begin().await.expect("the server is there");
-                for row in group.iter().flat_map(|(body, _)| rows(body)) {
-                    let insert = sqlx::query("INSERT INTO bodies (body) VALUES ($1)");
-                    let insert = insert.bind(std::str::from_utf8(row).expect("JSON"));
-                    insert.execute(&mut *transaction).await.expect("the server takes it");
-                }
+                let bodies = group.iter().flat_map(|(body, _)| rows(body));
+                let bodies: Vec<&str> = bodies.map(|body| std::str::from_utf8(body).expect("JSON")).collect();
+                let insert = sqlx::query("INSERT INTO bodies (body) SELECT * FROM unnest($1::text[])").bind(bodies);
+                insert.execute(&mut *transaction).await.expect("the server takes it");
                 transaction.commit().await.expect("the server takes it");
                 for (_, done) in group {
                     let _ = done.send(());

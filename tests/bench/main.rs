@@ -6,22 +6,32 @@
 #![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures time, for a person")]
 
 mod bus;
+mod cost;
 mod figures;
 mod limits;
 mod load;
 mod process;
 mod seed;
+mod store;
 mod target;
 
-use figures::webhook::Kept;
+use cost::Meter;
 use figures::{Bench, Figure};
 use process::Servers;
+use store::Kept;
 
 /// The limits have what the bridge has.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const PARTS: [&str; 8] = ["webhook", "bus", "alerts", "sweep", "apply", "idle", "memory", "postgres"];
+/// Everything that is measured, in this order.
+const PARTS: [&str; 12] = [
+    "webhook", "bus", "alerts", "sweep", "apply", "idle", "memory", "webhook-postgres", "bus-postgres",
+    "alerts-postgres", "apply-postgres", "memory-postgres",
+];
+
+/// Stands for all parts whose names end so.
+const POSTGRES: &str = "postgres";
 
 fn main() -> anyhow::Result<()> {
     // Cargo adds `--bench`.
@@ -34,34 +44,45 @@ fn main() -> anyhow::Result<()> {
             return limits::run(role, rest);
         }
     }
-    if let Some(unknown) = arguments.iter().find(|argument| !PARTS.contains(&argument.as_str())) {
-        anyhow::bail!("there is no part `{unknown}`; there are {}; without any, all of them are run", PARTS.join(", "));
+    let is_part = |argument: &str| argument == POSTGRES || PARTS.contains(&argument);
+    if let Some(unknown) = arguments.iter().find(|argument| !is_part(argument)) {
+        let parts = PARTS.join(", ");
+        anyhow::bail!(
+            "there is no part `{unknown}`; there are {parts}; `{POSTGRES}` is all of PostgreSQL; without any, all of them run"
+        );
     }
-    let parts = if arguments.is_empty() { PARTS.map(str::to_owned).to_vec() } else { arguments };
+    let is_named = |part: &str| {
+        arguments.iter().any(|argument| argument == part || (argument == POSTGRES && part.ends_with(POSTGRES)))
+    };
+    let parts: Vec<&str> = PARTS.into_iter().filter(|part| arguments.is_empty() || is_named(part)).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(measure(&parts))
 }
 
-async fn measure(parts: &[String]) -> anyhow::Result<()> {
+async fn measure(parts: &[&str]) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("bench.").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let servers = Servers::start()?;
-    let bench = Bench { folder: folder.path(), servers: &servers };
-    println!("{:<52} {:>10} {:>10} {:>7}  {:<9} {:<8} unit", "figure", "bridge", "limit", "ratio", "aim", "");
+    Meter::switch_on(&servers).await?;
+    println!("{:<64} {:>10} {:>10} {:>7}  {:<9} {:<8} unit", "figure", "bridge", "limit", "ratio", "aim", "");
     let mut all = Vec::new();
     for part in parts {
-        let measured = match part.as_str() {
+        // A part's files go with it.
+        let folder = tempfile::tempdir_in(folder.path())?;
+        let bench = Bench { folder: folder.path(), servers: &servers };
+        let measured = match *part {
             "webhook" => figures::webhook::measure(&bench, Kept::Sqlite).await?,
             "bus" => figures::bus::measure(&bench).await?,
-            "alerts" => figures::alerts::measure(&bench).await?,
+            "alerts" => figures::alerts::measure(&bench, Kept::Sqlite).await?,
             "sweep" => figures::sweep::measure(&bench).await?,
-            "apply" => figures::apply::measure(&bench).await?,
+            "apply" => figures::apply::measure(&bench, Kept::Sqlite).await?,
             "idle" => figures::idle::measure(&bench).await?,
-            "memory" => vec![figures::start::idle(folder.path(), &servers.broker()?).await?],
-            _ => {
-                let mut measured = figures::webhook::measure(&bench, Kept::Postgres).await?;
-                measured.extend(figures::bus::measure_replicas(&bench).await?);
-                measured
-            }
+            "memory" => figures::start::idle(&bench, Kept::Sqlite).await?,
+            "webhook-postgres" => figures::webhook::measure(&bench, Kept::Postgres).await?,
+            "bus-postgres" => figures::replicas::measure(&bench).await?,
+            "alerts-postgres" => figures::alerts::measure(&bench, Kept::Postgres).await?,
+            "apply-postgres" => figures::apply::measure(&bench, Kept::Postgres).await?,
+            "memory-postgres" => figures::start::idle(&bench, Kept::Postgres).await?,
+            other => unreachable!("{other} is a part"),
         };
         measured.iter().for_each(show);
         all.extend(measured);
@@ -74,14 +95,18 @@ async fn measure(parts: &[String]) -> anyhow::Result<()> {
 
 fn show(figure: &Figure) {
     let number = |value: Option<f64>| {
-        value.map_or(String::new(), |value| if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") })
+        value.map_or(String::new(), |value| match value {
+            100.0.. => format!("{value:.0}"),
+            1.0.. => format!("{value:.2}"),
+            _ => format!("{value:.3}"),
+        })
     };
     let ratio = figure.ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
     let met = figure.is_met().map_or("", |is_met| if is_met { "met" } else { "NOT MET" });
     let aim = figure.aim.map_or(String::new(), |aim| aim.to_string());
     let (name, unit) = (&figure.name, figure.unit);
     println!(
-        "{name:<52} {:>10} {:>10} {ratio:>7}  {aim:<9} {met:<8} {unit}",
+        "{name:<64} {:>10} {:>10} {ratio:>7}  {aim:<9} {met:<8} {unit}",
         number(Some(figure.ours)),
         number(figure.limit)
     );

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::store::Store;
+
 /// A name in the configuration, without its prefix, and its value.
 pub(crate) type Key = (&'static str, String);
 
@@ -17,10 +19,24 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// Interval between two looks at a start: the measured times are tens of milliseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// The binary that is measured: another one than this build's, to compare two.
-fn binary() -> PathBuf {
-    std::env::var_os("PODERO_BRIDGE_BENCH_BINARY")
-        .map_or_else(|| env!("CARGO_BIN_EXE_podero-bridge").into(), PathBuf::from)
+/// A program of the bridge.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Binary {
+    /// The one that is measured: this build's, or another, to compare two runs.
+    Measured,
+    /// The one on SQLite that PostgreSQL is measured against: an older one, or else the measured one.
+    BesidePostgres,
+}
+
+impl Binary {
+    fn path(self) -> PathBuf {
+        let measured = std::env::var_os("PODERO_BRIDGE_BENCH_BINARY");
+        let named = match self {
+            Self::Measured => measured,
+            Self::BesidePostgres => std::env::var_os("PODERO_BRIDGE_BENCH_BINARY_OF_SQLITE").or(measured),
+        };
+        named.map_or_else(|| env!("CARGO_BIN_EXE_podero-bridge").into(), PathBuf::from)
+    }
 }
 
 /// A server under load.
@@ -33,12 +49,17 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// The bridge on a store, with these settings and the usual ones.
-    pub(crate) fn bridge(store: &str, keys: &[Key]) -> anyhow::Result<Self> {
+    /// The measured bridge on a store, with these settings and the usual ones.
+    pub(crate) fn bridge(store: &Store, keys: &[Key]) -> anyhow::Result<Self> {
+        Self::bridge_of(Binary::Measured, store, keys)
+    }
+
+    /// The same with another program.
+    pub(crate) fn bridge_of(binary: Binary, store: &Store, keys: &[Key]) -> anyhow::Result<Self> {
         let usual = [
             ("HTTP__LISTEN", "127.0.0.1:0"),
             ("ADMIN__LISTEN", "127.0.0.1:0"),
-            ("STORE__URL", store),
+            ("STORE__URL", &store.url),
             ("STORE__BACKLOG_MAX", "100000000"),
             // The discard port, on which no process listens.
             ("PODERO__BASE_URL", "http://127.0.0.1:9"),
@@ -49,7 +70,7 @@ impl Process {
             ("WATCH__ENABLED", "false"),
             ("LOG__LEVEL", "error"),
         ];
-        let mut command = Command::new(binary());
+        let mut command = Command::new(binary.path());
         command.arg("serve").env_clear();
         let all = usual.iter().map(|(key, value)| (*key, (*value).to_owned())).chain(keys.iter().cloned());
         command.envs(all.map(|(key, value)| (format!("PODERO_BRIDGE__{key}"), value)));
@@ -199,6 +220,18 @@ impl Servers {
     /// The URL of an empty database.
     pub(crate) fn database(&self) -> anyhow::Result<String> {
         self.script("database", &[])
+    }
+
+    /// The URL of a copy of a database that no process has open.
+    pub(crate) fn copy_of_database(&self, name: &str) -> anyhow::Result<String> {
+        self.script("database", &["", name])
+    }
+
+    /// The URL of a database for questions about the whole server.
+    pub(crate) fn postgres(&self) -> anyhow::Result<String> {
+        let env = std::fs::read_to_string(self.0.path().join("env"))?;
+        let url = env.lines().find_map(|line| line.strip_prefix("POSTGRES_URL="));
+        Ok(url.context("PostgreSQL was started")?.to_owned())
     }
 
     fn script(&self, command: &str, arguments: &[&str]) -> anyhow::Result<String> {

@@ -3,24 +3,20 @@
 //! One customer signs up through a bridge and sends changes that wait; the rest are copies of its rows under other names, so
 //! that what the bridge reads is what a bridge wrote.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use podero_bridge::domain::Timestamp;
 use podero_bridge::domain::notice::{Notice, Topic};
-use rusqlite::Connection;
 use serde_json::json;
-use sqlx::Connection as _;
+use sqlx::{Connection as _, Row};
 
 use crate::load;
-use crate::process::{Key, Process};
+use crate::process::{Binary, Key, Process};
+use crate::store::{Kept, Store};
 use crate::target::Control;
 
 /// Changes of a customer that wait.
 pub(crate) const CHANGES: u64 = 10;
-
-/// Customers under whose names everything is copied: one row of the template becomes a row of each in the store.
-const CUSTOMERS: &str = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < $1) ";
 
 /// The sources' settings of a bridge that is under load.
 pub(crate) fn source() -> [Key; 2] {
@@ -31,24 +27,25 @@ pub(crate) fn podero(target: &Control) -> Key {
     ("PODERO__BASE_URL", format!("http://{}", target.0))
 }
 
-/// A SQLite file with one customer, `C-0`, who has signed up and has changes that wait.
-pub(crate) async fn template(folder: &Path, target: &Control) -> anyhow::Result<PathBuf> {
-    let file = folder.join("template.db");
-    sign_up(&sqlite(&file), target).await?;
-    let bridge = Process::bridge(&sqlite(&file), &source())?;
+/// One customer, `C-0`, who has signed up and has changes that wait, in an empty store. Returns when no process works on it.
+pub(crate) async fn template(store: &Store, target: &Control) -> anyhow::Result<()> {
+    sign_up(Binary::Measured, store, target).await?;
+    let bridge = Process::bridge(store, &source())?;
     for number in 0..CHANGES {
         load::send(&bridge.address, load::change(0, number)).await?;
     }
     bridge.terminate()?;
-    // Only the file is copied.
-    Connection::open(&file)?.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
-    Ok(file)
+    if store.kept() == Kept::Sqlite {
+        // Only the file is copied.
+        store.run("PRAGMA wal_checkpoint(TRUNCATE)").await?;
+    }
+    Ok(())
 }
 
 /// One customer, `C-0`, in an empty store.
-pub(crate) async fn sign_up(store: &str, target: &Control) -> anyhow::Result<()> {
+pub(crate) async fn sign_up(binary: Binary, store: &Store, target: &Control) -> anyhow::Result<()> {
     let keys: Vec<Key> = source().into_iter().chain([podero(target)]).collect();
-    let bridge = Process::bridge(store, &keys)?;
+    let bridge = Process::bridge_of(binary, store, &keys)?;
     bridge.ready(Instant::now()).await?;
     load::send(&bridge.address, load::sign_up(0)).await?;
     while bridge.metric("podero_bridge_events_settled_total").await? < 1.0 {
@@ -57,39 +54,28 @@ pub(crate) async fn sign_up(store: &str, target: &Control) -> anyhow::Result<()>
     bridge.terminate()
 }
 
-pub(crate) fn sqlite(file: &Path) -> String {
-    format!("sqlite://{}", file.display())
+/// Customers next to `C-0`, after its sign-up.
+pub(crate) async fn add_customers(store: &Store, customers: u64) -> anyhow::Result<()> {
+    grow(store, &format!("{};", of_each(customers, LANES))).await
 }
 
-/// A copy of the template with `customers` next to `C-0`, each with its changes if they are `pending`.
-pub(crate) fn grow(template: &Path, to: &Path, customers: u64, pending: bool) -> anyhow::Result<()> {
-    std::fs::copy(template, to)?;
-    let connection = Connection::open(to)?;
-    // Its making is no part of what is measured.
-    connection
-        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA cache_size = -400000; BEGIN;")?;
-    if !pending {
-        connection.execute_batch("DELETE FROM events WHERE state = 'pending'; UPDATE lanes SET ready_at = NULL;")?;
-    }
-    connection.execute(&format!("{CUSTOMERS} {LANES}").replace("$1", &customers.to_string()), [])?;
-    if pending {
-        // Text that sorts by arrival, as ids do. Two changes of the template may have come in the same millisecond.
-        let id = "substr(t.id, 1, 14) || '7' || substr(t.id, 16, 9) || printf('%04x%08x', t.rowid, n)";
-        let copies = format!(
-            "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
-             failures, digest, event, raw, raw_encoding) \
-             SELECT {id}, 'C-' || n, t.origin, t.origin_id || '/' || n, t.source, t.door, t.type, t.time, t.received_at, \
-             t.tries_from, t.due_at, t.state, 0, t.digest, \
-             replace(replace(t.event, t.id, {id}), '\"C-0\"', '\"C-' || n || '\"'), \
-             replace(t.raw, '\"C-0\"', '\"C-' || n || '\"'), t.raw_encoding \
-             FROM numbers, events t WHERE t.lane = 'C-0' AND t.state = 'pending' ORDER BY t.id, n"
-        );
-        connection.execute(&format!("{CUSTOMERS} {copies}").replace("$1", &customers.to_string()), [])?;
-    }
-    connection.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE);")?;
-    // Gigabytes that wait for the disk would be in the way of the next measurement.
-    std::fs::File::open(to)?.sync_all()?;
-    Ok(())
+/// Customers next to `C-0`, each with the changes that wait.
+pub(crate) async fn add_pending(store: &Store, customers: u64) -> anyhow::Result<()> {
+    // Text that sorts by arrival, as ids do. Two changes of the template may have come in the same millisecond.
+    let ending = match store.kept() {
+        Kept::Sqlite => "printf('%04x%08x', t.number, n)",
+        Kept::Postgres => "lpad(to_hex(t.number), 4, '0') || lpad(to_hex(n), 8, '0')",
+    };
+    let id = format!("substr(t.id, 1, 14) || '7' || substr(t.id, 16, 9) || {ending}");
+    let events = EVENTS.replace("{id}", &id);
+    grow(store, &format!("{}; {};", of_each(customers, LANES), of_each(customers, &events))).await
+}
+
+/// A statement that has `numbers (n)`, one for each customer.
+fn of_each(customers: u64, statement: &str) -> String {
+    format!(
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {customers}) {statement}"
+    )
 }
 
 /// The lanes of the other customers, as `C-0` has it.
@@ -97,13 +83,28 @@ const LANES: &str = "INSERT INTO lanes (lane, customer, fence, claimed, interrup
     SELECT 'C-' || CAST(n AS TEXT), replace(t.customer, '\"C-0\"', '\"C-' || CAST(n AS TEXT) || '\"'), t.fence, 0, 0, \
     t.ready_at, t.bulk FROM numbers, lanes t WHERE t.lane = 'C-0'";
 
-/// Customers next to `C-0`, on PostgreSQL.
-pub(crate) async fn grow_postgres(url: &str, customers: u64) -> anyhow::Result<()> {
-    let mut connection = sqlx::PgConnection::connect(url).await?;
-    let sql = format!("{CUSTOMERS} {LANES}").replace("$1", &customers.to_string());
-    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await?;
-    sqlx::query("ANALYZE").execute(&mut connection).await?;
-    Ok(())
+/// The events of the other customers, as `C-0` has them.
+const EVENTS: &str = "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, \
+    due_at, state, failures, digest, event, raw, raw_encoding) \
+    SELECT {id}, 'C-' || CAST(n AS TEXT), t.origin, t.origin_id || '/' || CAST(n AS TEXT), t.source, t.door, t.type, t.time, \
+    t.received_at, t.tries_from, t.due_at, t.state, 0, t.digest, \
+    replace(replace(t.event, t.id, {id}), '\"C-0\"', '\"C-' || CAST(n AS TEXT) || '\"'), \
+    replace(t.raw, '\"C-0\"', '\"C-' || CAST(n AS TEXT) || '\"'), t.raw_encoding \
+    FROM numbers, (SELECT *, ROW_NUMBER() OVER (ORDER BY id) AS number FROM events WHERE lane = 'C-0' AND state = 'pending') t \
+    ORDER BY t.id, n";
+
+/// Runs statements that write much. Their work, on the disk as well, is no part of what is measured: it is over when this returns.
+async fn grow(store: &Store, statements: &str) -> anyhow::Result<()> {
+    let Some(file) = store.file() else {
+        store.run(statements).await?;
+        // Neither may be part of a transaction, which several statements in one text are.
+        store.run("VACUUM ANALYZE").await?;
+        return store.checkpoint().await;
+    };
+    let quickly = "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA cache_size = -400000; BEGIN;";
+    store.run(format!("{quickly} {statements} COMMIT; PRAGMA wal_checkpoint(TRUNCATE);")).await?;
+    // Gigabytes that wait for the disk would be in the way of the next measurement.
+    Ok(std::fs::File::open(file)?.sync_all()?)
 }
 
 /// An alert as it goes out.
@@ -125,45 +126,43 @@ pub(crate) fn notice(number: u64) -> Notice {
 }
 
 /// Every poll is due, and the list of users is not.
-pub(crate) fn make_polls_due(file: &Path) -> anyhow::Result<()> {
+pub(crate) async fn make_polls_due(store: &Store) -> anyhow::Result<()> {
     const HOURS_MICROS: i64 = 10_000_000_000;
-    let connection = Connection::open(file)?;
-    connection.execute("UPDATE watched SET due_at = due_at - ?1, taken_until = 0", [HOURS_MICROS])?;
-    connection.execute("UPDATE duties SET due_at = due_at + ?1 WHERE name = 'roster'", [HOURS_MICROS])?;
-    Ok(())
+    let statements = format!(
+        "UPDATE watched SET due_at = due_at - {HOURS_MICROS}, taken_until = 0; \
+         UPDATE duties SET due_at = due_at + {HOURS_MICROS} WHERE name = 'roster';"
+    );
+    store.run(statements).await
 }
 
 /// Alerts that wait for the broker.
-pub(crate) fn add_notices(file: &Path, numbers: std::ops::Range<u64>) -> anyhow::Result<()> {
-    let mut connection = Connection::open(file)?;
-    let transaction = connection.transaction()?;
+pub(crate) async fn add_notices(store: &Store, numbers: std::ops::Range<u64>) -> anyhow::Result<()> {
+    let mut connection = store.connect().await?;
+    let mut transaction = connection.begin().await?;
     for number in numbers {
         let notice = notice(number);
-        transaction.execute(
+        let insert = sqlx::query(
             "INSERT INTO notices (id, target, place, topic, line, body, created_at, due_at, failures, state) \
-             VALUES (?1, 'amqp', ?1, ?2, ?3, ?4, ?5, ?5, 0, 'pending')",
-            (
-                notice.id.to_string(),
-                notice.topic.name(),
-                &notice.order_key,
-                serde_json::to_string(&notice)?,
-                notice.time.micros(),
-            ),
-        )?;
+             VALUES ($1, 'amqp', $2, $3, $4, $5, $6, $7, 0, 'pending')",
+        );
+        let (id, at) = (notice.id.to_string(), notice.time.micros());
+        let insert = insert.bind(id.clone()).bind(id).bind(notice.topic.name()).bind(notice.order_key.clone());
+        insert.bind(serde_json::to_string(&notice)?).bind(at).bind(at).execute(&mut *transaction).await?;
     }
-    transaction.commit()?;
+    transaction.commit().await?;
     Ok(())
 }
 
-/// The number of alerts a second that were marked as out, of those from a number on.
-pub(crate) fn published_per_second(file: &Path, numbers: std::ops::Range<u64>) -> anyhow::Result<Option<f64>> {
-    let connection = Connection::open(file)?;
-    let (count, first, last): (i64, i64, i64) = connection.query_row(
+/// The number of alerts a second that were marked as out, of those from a number on; `None`: not all of them are.
+pub(crate) async fn published_per_second(store: &Store, numbers: std::ops::Range<u64>) -> anyhow::Result<Option<f64>> {
+    let mut connection = store.connect().await?;
+    let marked = sqlx::query(
         "SELECT COUNT(*), COALESCE(MIN(published_at), 0), COALESCE(MAX(published_at), 0) FROM notices \
-         WHERE state = 'published' AND id >= ?1 AND id < ?2",
-        (crate::target::id(4, numbers.start), crate::target::id(4, numbers.end)),
-        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-    )?;
+         WHERE state = 'published' AND id >= $1 AND id < $2",
+    );
+    let marked = marked.bind(crate::target::id(4, numbers.start)).bind(crate::target::id(4, numbers.end));
+    let marked = marked.fetch_one(&mut connection).await?;
+    let (count, first, last): (i64, i64, i64) = (marked.try_get(0)?, marked.try_get(1)?, marked.try_get(2)?);
     #[expect(clippy::cast_precision_loss, reason = "a few thousand, over seconds")]
     let per_second = count as f64 / ((last - first).max(1) as f64 / 1e6);
     Ok((count == i64::try_from(numbers.end - numbers.start)?).then_some(per_second))

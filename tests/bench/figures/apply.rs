@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Aim, Bench, Figure};
 use crate::process::{Key, Process};
 use crate::seed::{self, CHANGES};
+use crate::store::Kept;
 use crate::target::Control;
 
 const MANY: u64 = 1_000_000;
@@ -13,32 +14,35 @@ const FEW: u64 = 10_000;
 const APPLIED: u64 = 6_000;
 const ROUNDS: usize = 5;
 
-pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
-    let folder = tempfile::tempdir_in(bench.folder)?;
+pub(crate) async fn measure(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
     let process = Process::role("target", &["0"])?;
     let target = Control(process.address.clone());
-    let template = seed::template(folder.path(), &target).await?;
+    let template = kept.empty(bench, "template.db")?;
+    seed::template(&template, &target).await?;
     let keys: Vec<Key> = seed::source().into_iter().chain([seed::podero(&target)]).collect();
-    let many = folder.path().join("many.db");
-    seed::grow(&template, &many, MANY / CHANGES, true)?;
+    let many = template.copy(bench.servers, "many.db")?;
+    seed::add_pending(&many, MANY / CHANGES).await?;
     let (mut rates, mut memory): (Vec<(f64, f64)>, f64) = (Vec::new(), 0.0);
     for round in 0..ROUNDS {
         target.answer_after(HELD_BACK_MS).await?;
-        let bridge = Process::bridge(&seed::sqlite(&many), &keys)?;
+        let bridge = Process::bridge(&many, &keys)?;
         let ours = pace(&bridge, &target, HELD_BACK_MS).await?;
         memory = memory.max(bridge.memory()?);
         bridge.terminate()?;
-        let few = folder.path().join(format!("few-{round}.db"));
-        seed::grow(&template, &few, FEW / CHANGES, true)?;
+        let few = template.copy(bench.servers, &format!("few-{round}.db"))?;
+        seed::add_pending(&few, FEW / CHANGES).await?;
         target.answer_after(FEW_HELD_BACK_MS).await?;
-        let bridge = Process::bridge(&seed::sqlite(&few), &keys)?;
+        let bridge = Process::bridge(&few, &keys)?;
         rates.push((ours, pace(&bridge, &target, FEW_HELD_BACK_MS).await?));
     }
+    let (work, resident) =
+        (kept.named("work with 1,000,000 pending, beside 10,000"), kept.named("memory with 1,000,000 pending"));
     let mut figures = vec![
-        Figure::of_turns("work with 1,000,000 pending, beside 10,000", "events/s", &rates, Some(Aim::AtLeast(0.9))),
-        Figure::alone("memory with 1,000,000 pending", "MiB", memory, Some(Aim::AtMost(100.0))),
+        Figure::of_turns(&work, "events/s", &rates, Some(Aim::AtLeast(0.9))),
+        Figure::alone(&resident, "MiB", memory, Some(Aim::AtMost(100.0))),
     ];
-    figures.extend(super::start::measure(&many, &folder.path().join("killed.db"), (&template, &target)).await?);
+    let killed = template.copy(bench.servers, "killed.db")?;
+    figures.extend(super::start::measure(&many, &killed, &target).await?);
     Ok(figures)
 }
 

@@ -2,24 +2,28 @@
 
 use std::time::{Duration, Instant};
 
-use super::webhook::Kept;
-use super::{Aim, Bench, Figure, median};
+use super::{Aim, Bench, Figure};
 use crate::bus::Bus;
+use crate::cost::{Meter, Totals};
 use crate::load;
-use crate::process::{Key, Process};
+use crate::process::{Binary, Key, Process, Servers};
 use crate::seed;
+use crate::store::{Kept, Store};
 use crate::target::Control;
 
 /// Customers, each with one event in a turn.
-const CUSTOMERS: u64 = 20_000;
+pub(crate) const CUSTOMERS: u64 = 20_000;
 /// Events of a turn where Podero takes its time.
-const SLOW_EVENTS: u64 = 6_000;
+pub(crate) const SLOW_EVENTS: u64 = 6_000;
 const ROUNDS: u64 = 5;
 const SLOW_ROUNDS: u64 = 3;
 
 /// Latency of the slow Podero, and the limit of calls under way (the default of `podero.max_in_flight`).
-const LATENCY_MS: u64 = 50;
+pub(crate) const LATENCY_MS: u64 = 50;
 const MAX_IN_FLIGHT: u64 = 64;
+
+/// Time until the last events are settled after their calls, which belongs to the work.
+const SETTLING: Duration = Duration::from_millis(300);
 
 /// Queue of the null bridge.
 const QUEUE: &str = "bench.null";
@@ -27,10 +31,11 @@ const QUEUE: &str = "bench.null";
 const INBOUND: (&str, &str) = ("customer.lifecycle", "customer.updated");
 
 /// A broker, a target, the bridges and the null bridge, all of which rest.
-struct Track {
+pub(crate) struct Track {
     bus: Bus,
-    target: Control,
+    pub(crate) target: Control,
     _target: Process,
+    store: Store,
     bridges: Vec<Process>,
     null: Process,
     /// Turns so far: each changes its customers again.
@@ -38,37 +43,30 @@ struct Track {
 }
 
 impl Track {
-    async fn lay(bench: &Bench<'_>, kept: Kept, replicas: usize, keys: &[Key]) -> anyhow::Result<Self> {
+    /// With one bridge or several on a store of its own, whose name it is.
+    pub(crate) async fn lay(
+        bench: &Bench<'_>,
+        (kept, name): (Kept, &str),
+        (binary, replicas): (Binary, usize),
+    ) -> anyhow::Result<Self> {
         let process = Process::role("target", &["0"])?;
         let target = Control(process.address.clone());
-        let store = match kept {
-            Kept::Sqlite => {
-                let folder = tempfile::tempdir_in(bench.folder)?.keep();
-                let template = seed::template(&folder, &target).await?;
-                seed::grow(&template, &folder.join("bridge.db"), CUSTOMERS, false)?;
-                seed::sqlite(&folder.join("bridge.db"))
-            }
-            Kept::Postgres => {
-                let url = bench.servers.database()?;
-                seed::sign_up(&url, &target).await?;
-                seed::grow_postgres(&url, CUSTOMERS).await?;
-                url
-            }
-        };
+        let store = kept.empty(bench, name)?;
+        seed::sign_up(binary, &store, &target).await?;
+        seed::add_customers(&store, CUSTOMERS).await?;
         let broker = bench.servers.broker()?;
         let bus = Bus::connect(&broker).await?;
         bus.quorum_queue(QUEUE).await?;
-        let mut all: Vec<Key> = seed::source().into_iter().collect();
-        all.extend([seed::podero(&target), ("AMQP__URL", broker.clone())]);
-        all.extend(keys.iter().cloned());
+        let mut keys: Vec<Key> = seed::source().into_iter().collect();
+        keys.extend([seed::podero(&target), ("AMQP__URL", broker.clone())]);
         let mut bridges = Vec::new();
         for _ in 0..replicas {
-            let bridge = Process::bridge(&store, &all)?;
+            let bridge = Process::bridge_of(binary, &store, &keys)?;
             bridge.ready(Instant::now()).await?;
             bridges.push(bridge);
         }
         let null = Process::role("limit-null-bridge", &[&broker, QUEUE, &target.0])?;
-        Ok(Self { bus, target, _target: process, bridges, null, turns: 0 })
+        Ok(Self { bus, target, _target: process, store, bridges, null, turns: 0 })
     }
 
     fn changes(&self, events: u64) -> impl Iterator<Item = Vec<u8>> + use<> {
@@ -76,28 +74,49 @@ impl Track {
         (1..=events).map(move |customer| load::change(customer, turn).into_bytes())
     }
 
-    /// Calls a second, and the bridges' time on a processor for 1,000 of them.
-    async fn ours(&mut self, events: u64) -> anyhow::Result<(f64, f64)> {
+    /// Fills the queue while the bridges rest.
+    async fn fill(&mut self, events: u64) -> anyhow::Result<()> {
         self.turns += 1;
         self.bridges.iter().try_for_each(|bridge| bridge.freeze(true))?;
         self.bus.fill(INBOUND, self.changes(events)).await?;
-        self.target.forget().await?;
+        self.target.forget().await
+    }
+
+    fn go(&self) -> anyhow::Result<()> {
+        self.bridges.iter().try_for_each(|bridge| bridge.freeze(false))
+    }
+
+    /// Calls a second, and the bridges' time on a processor for 1,000 of them.
+    pub(crate) async fn ours(&mut self, events: u64) -> anyhow::Result<(f64, f64)> {
+        self.fill(events).await?;
         let before = cpu(&self.bridges)?;
-        self.bridges.iter().try_for_each(|bridge| bridge.freeze(false))?;
+        self.go()?;
         let seen = self.target.wait_for(events).await?;
-        // An event that is settled after its call belongs to the work.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::time::sleep(SETTLING).await;
         Ok((seen.per_second(), per_thousand(cpu(&self.bridges)? - before, events)))
     }
 
-    async fn limit(&mut self, events: u64) -> anyhow::Result<(f64, f64)> {
+    /// The cost of the same at the store, in a turn of its own: to count it takes time as well. The turn before it has written
+    /// all pages since the last checkpoint.
+    pub(crate) async fn cost(&mut self, servers: &Servers, events: u64) -> anyhow::Result<Totals> {
+        self.store.checkpoint().await?;
+        self.ours(events).await?;
+        self.fill(events).await?;
+        let meter = Meter::begin(&self.store, servers).await?;
+        self.go()?;
+        self.target.wait_for(events).await?;
+        tokio::time::sleep(SETTLING).await;
+        meter.end().await
+    }
+
+    pub(crate) async fn limit(&mut self, events: u64) -> anyhow::Result<(f64, f64)> {
         self.null.freeze(true)?;
         self.bus.fill(("", QUEUE), self.changes(events)).await?;
         self.target.forget().await?;
         let before = self.null.cpu_in_all()?;
         self.null.freeze(false)?;
         let seen = self.target.wait_for(events).await?;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::time::sleep(SETTLING).await;
         Ok((seen.per_second(), per_thousand(self.null.cpu_in_all()? - before, events)))
     }
 }
@@ -108,13 +127,11 @@ fn cpu(bridges: &[Process]) -> anyhow::Result<Duration> {
 
 /// Milliseconds.
 fn per_thousand(time: Duration, events: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
-    let millis = time.as_secs_f64() * 1e6 / events as f64;
-    millis
+    time.as_secs_f64() * 1e6 / number(events)
 }
 
 pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
-    let mut track = Track::lay(bench, Kept::Sqlite, 1, &[]).await?;
+    let mut track = Track::lay(bench, (Kept::Sqlite, "bus.db"), (Binary::Measured, 1)).await?;
     let (mut rates, mut times) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let (ours, limit) = (track.ours(CUSTOMERS).await?, track.limit(CUSTOMERS).await?);
@@ -126,16 +143,27 @@ pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
         Figure::of_turns("processor time for 1,000 of them", "ms", &times, Some(Aim::AtMost(2.5))),
     ];
     figures.extend(stages(&mut track).await?);
+    let cost = track.cost(bench.servers, CUSTOMERS).await?;
+    figures.extend(cost.figures("RabbitMQ to Podero", number(CUSTOMERS), false));
     track.target.answer_after(LATENCY_MS).await?;
     let mut slow = Vec::new();
     for _ in 0..SLOW_ROUNDS {
-        #[expect(clippy::cast_precision_loss, reason = "small")]
-        let most = (MAX_IN_FLIGHT * 1_000) as f64 / LATENCY_MS as f64;
-        slow.push((track.ours(SLOW_EVENTS).await?.0, most));
+        slow.push((track.ours(SLOW_EVENTS).await?.0, slow_limit()));
     }
     let name = format!("RabbitMQ to Podero that takes {LATENCY_MS} ms, {MAX_IN_FLIGHT} at once");
     figures.push(Figure::of_turns(&name, "events/s", &slow, Some(Aim::AtLeast(0.95))));
     Ok(figures)
+}
+
+/// The most calls a second that one bridge can make to the slow Podero.
+pub(crate) fn slow_limit() -> f64 {
+    number(MAX_IN_FLIGHT) * 1_000.0 / number(LATENCY_MS)
+}
+
+pub(crate) fn number(count: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+    let number = count as f64;
+    number
 }
 
 /// The threads' shares of the time: the stages share the runtime's, the store and each connection to the broker have their own.
@@ -144,11 +172,8 @@ async fn stages(track: &mut Track) -> anyhow::Result<Vec<Figure>> {
     let before = bridge.cpu()?;
     let mut ours = Vec::new();
     for _ in 0..SLOW_ROUNDS {
-        track.turns += 1;
-        track.bridges[0].freeze(true)?;
-        track.bus.fill(INBOUND, track.changes(CUSTOMERS)).await?;
-        track.target.forget().await?;
-        track.bridges[0].freeze(false)?;
+        track.fill(CUSTOMERS).await?;
+        track.go()?;
         track.target.wait_for(CUSTOMERS).await?;
     }
     let after = track.bridges[0].cpu()?;
@@ -166,28 +191,4 @@ async fn stages(track: &mut Track) -> anyhow::Result<Vec<Figure>> {
         }
     }
     Ok(ours)
-}
-
-pub(crate) async fn measure_replicas(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
-    let mut figures = Vec::new();
-    let mut one = f64::NAN;
-    for replicas in 1..=3 {
-        let mut track = Track::lay(bench, Kept::Postgres, replicas, &[]).await?;
-        let mut rates = Vec::new();
-        for _ in 0..SLOW_ROUNDS {
-            rates.push((track.ours(CUSTOMERS).await?.0, track.limit(CUSTOMERS).await?.0));
-        }
-        if replicas == 1 {
-            one = median(rates.iter().map(|(ours, _)| *ours));
-        }
-        let plural = if replicas == 1 { "" } else { "s" };
-        let name = format!("RabbitMQ to Podero (PostgreSQL, {replicas} replica{plural})");
-        let figure = Figure::of_turns(&name, "events/s", &rates, None);
-        let share = figure.ours / one;
-        figures.push(figure);
-        if replicas > 1 {
-            figures.push(Figure::alone("as a share of one replica", "", share, None));
-        }
-    }
-    Ok(figures)
 }

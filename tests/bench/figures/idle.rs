@@ -5,22 +5,22 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::{Aim, Bench, Figure, median};
 use crate::limits;
 use crate::load::{self, Sender};
-use crate::process::{Key, Process};
+use crate::process::{Binary, Key, Process};
 use crate::seed;
+use crate::store::Kept;
 use crate::target::Control;
 
 const EVENTS: u64 = 500;
 
 /// From a webhook's first byte to its call's arrival, next to two flushes: one for "accepted", one for "begun".
 pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
-    let folder = tempfile::tempdir_in(bench.folder)?;
     let process = Process::role("target", &["0"])?;
     let target = Control(process.address.clone());
-    let template = seed::template(folder.path(), &target).await?;
-    let file = folder.path().join("idle.db");
-    seed::grow(&template, &file, EVENTS, false)?;
+    let store = Kept::Sqlite.empty(bench, "idle.db")?;
+    seed::sign_up(Binary::Measured, &store, &target).await?;
+    seed::add_customers(&store, EVENTS).await?;
     let keys: Vec<Key> = seed::source().into_iter().chain([seed::podero(&target)]).collect();
-    let bridge = Process::bridge(&seed::sqlite(&file), &keys)?;
+    let bridge = Process::bridge(&store, &keys)?;
     bridge.ready(Instant::now()).await?;
     let mut sender = Sender::connect(&bridge.address).await?;
     let (mut turns, mut answers) = (Vec::new(), Vec::new());
@@ -28,7 +28,7 @@ pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
         // Idle again: the last one is settled.
         tokio::time::sleep(Duration::from_millis(10)).await;
         target.forget().await?;
-        let flushes = limits::flushes(folder.path(), 2)?.iter().sum::<Duration>();
+        let flushes = limits::flushes(bench.folder, 2)?.iter().sum::<Duration>();
         let began = SystemTime::now().duration_since(UNIX_EPOCH)?;
         sender.send(&load::change(customer, 1)).await?;
         answers.push(SystemTime::now().duration_since(UNIX_EPOCH)?.saturating_sub(began).as_secs_f64() * 1e3);

@@ -4,6 +4,7 @@ pub(crate) mod alerts;
 pub(crate) mod apply;
 pub(crate) mod bus;
 pub(crate) mod idle;
+pub(crate) mod replicas;
 pub(crate) mod start;
 pub(crate) mod sweep;
 pub(crate) mod webhook;

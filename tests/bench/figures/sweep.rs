@@ -1,11 +1,11 @@
 //! The sweep of polls: a large fleet, and a Podero that answers at once.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{Aim, Bench, Figure};
 use crate::process::{Key, Process};
 use crate::seed;
+use crate::store::{Kept, Store};
 use crate::target::{Control, PUMPS};
 
 const USERS: u64 = 50_000;
@@ -16,19 +16,18 @@ const ROUNDS: usize = 3;
 const TURN: Duration = Duration::from_secs(3);
 
 pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
-    let folder = tempfile::tempdir_in(bench.folder)?;
-    let file = folder.path().join("bridge.db");
+    let store = Kept::Sqlite.empty(bench, "sweep.db")?;
     let process = Process::role("target", &[&USERS.to_string()])?;
     let target = Control(process.address.clone());
-    let memory = see_all(&file, &target).await?;
+    let memory = see_all(&store, &target).await?;
     // All users are due since the first run; the file is checked next to that.
     target.forget().await?;
-    let bridge = watching(&file, &target, "10m")?;
+    let bridge = watching(&store, &target, "10m")?;
     target.wait_for(USERS).await?;
     tokio::time::sleep(TURN).await;
     let mut rates = Vec::new();
     for _ in 0..ROUNDS {
-        seed::make_polls_due(&file)?;
+        seed::make_polls_due(&store).await?;
         target.forget().await?;
         let ours = target.wait_for(COUNTED).await?.per_second();
         bridge.freeze(true)?;
@@ -47,19 +46,19 @@ pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     ])
 }
 
-fn watching(file: &Path, target: &Control, interval: &str) -> anyhow::Result<Process> {
+fn watching(store: &Store, target: &Control, interval: &str) -> anyhow::Result<Process> {
     let mut keys: Vec<Key> = seed::source().into_iter().collect();
     keys.extend([
         seed::podero(target),
         ("WATCH__ENABLED", "true".to_owned()),
         ("WATCH__INTERVAL", interval.to_owned()),
     ]);
-    Process::bridge(&seed::sqlite(file), &keys)
+    Process::bridge(store, &keys)
 }
 
 /// Waits until every user was seen once, at an interval that is over before all have been; the resident memory then, in MiB.
-async fn see_all(file: &Path, target: &Control) -> anyhow::Result<f64> {
-    let bridge = watching(file, target, "2s")?;
+async fn see_all(store: &Store, target: &Control) -> anyhow::Result<f64> {
+    let bridge = watching(store, target, "2s")?;
     bridge.ready(Instant::now()).await?;
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
     let all = (USERS * PUMPS) as f64;

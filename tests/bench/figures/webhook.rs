@@ -5,9 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Aim, Bench, Figure};
+use crate::cost::Meter;
 use crate::load::{Load, Outcome, Shape};
 use crate::process::Process;
 use crate::seed;
+use crate::store::{Kept, Store};
 
 /// Keep-alive connections, one request in flight on each.
 const CONNECTIONS: usize = 64;
@@ -20,42 +22,26 @@ const TURN: Duration = Duration::from_secs(3);
 /// Time before a turn counts: caches, connections, the pace of the writer.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// The store in which both keep what they accept.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kept {
-    Sqlite,
-    Postgres,
-}
-
 pub(crate) async fn measure(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
     let mut figures = singles(bench, kept).await?;
     figures.extend(batches(bench, kept).await?);
     Ok(figures)
 }
 
-impl Kept {
-    /// The bridge, and a server that keeps each event's body and no more.
-    fn start(self, bench: &Bench<'_>, folder: &Path) -> anyhow::Result<[Process; 2]> {
-        Ok(match self {
-            Self::Sqlite => [
-                Process::bridge(&seed::sqlite(&folder.join("bridge.db")), &seed::source())?,
-                Process::role("limit-durable", &[&folder.display().to_string()])?,
-            ],
-            Self::Postgres => [
-                Process::bridge(&bench.servers.database()?, &seed::source())?,
-                Process::role("limit-durable-postgres", &[&bench.servers.database()?])?,
-            ],
-        })
-    }
-
-    fn named(self, name: &str) -> String {
-        format!("{name}{}", if self == Self::Postgres { " (PostgreSQL)" } else { "" })
-    }
+/// The bridge on a store, and a server that keeps each event's body and no more.
+fn start(bench: &Bench<'_>, store: &Store, folder: &Path) -> anyhow::Result<[Process; 2]> {
+    let bridge = Process::bridge(store, &seed::source())?;
+    let limit = match store.kept() {
+        Kept::Sqlite => Process::role("limit-durable", &[&folder.display().to_string()])?,
+        Kept::Postgres => Process::role("limit-durable-postgres", &[&bench.servers.database()?])?,
+    };
+    Ok([bridge, limit])
 }
 
 async fn singles(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
     let folder = tempfile::tempdir_in(bench.folder)?;
-    let [bridge, durable] = kept.start(bench, folder.path())?;
+    let store = kept.empty(bench, "singles.db")?;
+    let [bridge, durable] = start(bench, &store, folder.path())?;
     let empty = Process::role("limit-empty", &[])?;
     let load = Load::new(Shape::Single);
     let (mut rates, mut times, mut beside) = (Vec::new(), Vec::new(), Vec::new());
@@ -66,16 +52,33 @@ async fn singles(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
         beside.push((ours.per_second, nothing.per_second));
     }
     let (rate, time) = (Some(Aim::AtLeast(0.7)), Some(Aim::AtMost(1.3)));
-    Ok(vec![
+    let mut figures = vec![
         Figure::of_turns(&kept.named("durable accept by webhook"), "events/s", &rates, rate),
         Figure::of_turns(&kept.named("its slowest hundredth (p99)"), "ms", &times, time),
         Figure::of_turns(&kept.named("beside a server that stores nothing"), "events/s", &beside, None),
-    ])
+    ];
+    figures.extend(cost(bench, &store, (&bridge, &load)).await?);
+    Ok(figures)
+}
+
+/// The cost of an event at the store, in a turn of its own: to count it takes time as well. The turn before it has written all pages
+/// since the last checkpoint.
+async fn cost(bench: &Bench<'_>, store: &Store, (bridge, load): (&Process, &Load)) -> anyhow::Result<Vec<Figure>> {
+    let received = async || bridge.metric("podero_bridge_events_received_total").await;
+    store.checkpoint().await?;
+    load.run(&bridge.address, CONNECTIONS, WARM_UP, TURN).await?;
+    let before = received().await?;
+    let meter = Meter::begin(store, bench.servers).await?;
+    load.run(&bridge.address, CONNECTIONS, WARM_UP, TURN).await?;
+    let totals = meter.end().await?;
+    let events = received().await? - before;
+    Ok(totals.figures(&store.kept().named("accepted by webhook"), events, false))
 }
 
 async fn batches(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
     let folder = tempfile::tempdir_in(bench.folder)?;
-    let [bridge, bodies] = kept.start(bench, folder.path())?;
+    let store = kept.empty(bench, "batches.db")?;
+    let [bridge, bodies] = start(bench, &store, folder.path())?;
     let load = Load::new(Shape::Batch(BATCH));
     let name = kept.named(&format!("the same in batches of {BATCH}"));
     let (mut rates, mut beside) = (Vec::new(), Vec::new());
@@ -87,7 +90,7 @@ async fn batches(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
         return Ok(vec![Figure::of_turns(&format!("{name}, beside bodies alone"), "events/s", &beside, None)]);
     }
     let file = folder.path().join("same-rows.db");
-    Process::bridge(&seed::sqlite(&file), &seed::source())?.terminate()?;
+    Process::bridge(&Store::of_file(&file), &seed::source())?.terminate()?;
     let same = Process::role("limit-same-rows", &[&file.display().to_string()])?;
     for _ in 0..ROUNDS {
         let [ours, same, bodies] = outcomes((&load, BATCH_CONNECTIONS), [&bridge, &same, &bodies]).await?;
