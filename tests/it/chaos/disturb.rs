@@ -1,9 +1,11 @@
-//! Waiting for the moment of a blow.
+//! Waiting for the moment of a blow, and the blow.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
+use tokio::task::spawn_blocking;
 
 use podero_bridge::pump;
 
@@ -21,4 +23,10 @@ pub async fn until_progress(load: &Load, share: f64, dice: &mut StdRng) {
     .await;
     load.surge();
     pump::sleep(Duration::from_millis(dice.random_range(0..80))).await;
+}
+
+/// Runs something slow of a server on a thread of its own.
+pub async fn at<T: Send + Sync + 'static>(server: &Arc<T>, act: impl FnOnce(&T) + Send + 'static) {
+    let server = server.clone();
+    spawn_blocking(move || act(&server)).await.expect("done");
 }

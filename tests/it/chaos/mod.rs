@@ -22,6 +22,8 @@ mod load;
 
 // Full disks.
 pub mod disk;
+// What happens to a PostgreSQL with two replicas.
+mod faults;
 // Many heat pumps.
 mod large_fleet;
 // `kill -9`, SIGSTOP.

@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use podero_bridge::pump;
 
 use super::Plan;
-use super::disturb::until_progress;
+use super::disturb::{at, until_progress};
 use super::judge::Run;
 use super::ledger::{Ledger, integrity};
 use super::load::Load;
@@ -19,12 +19,6 @@ use crate::servers::{Broker, POOL_SIZE, Pooler, Postgres, fresh_database};
 
 /// Limit of the time for which a server stays away: from a quick restart to longer than a first back-off.
 const AWAY_MS_MAX: u64 = 3_000;
-
-/// Runs something slow of a server on a thread of its own.
-async fn at<T: Send + Sync + 'static>(server: &Arc<T>, act: impl FnOnce(&T) + Send + 'static) {
-    let server = server.clone();
-    spawn_blocking(move || act(&server)).await.expect("done");
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_stopped_and_killed_under_load_loses_nothing() {
