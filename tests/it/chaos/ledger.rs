@@ -1,6 +1,7 @@
 //! The rows of the store, read past the bridge: read-only, by short-lived connections.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
@@ -8,7 +9,7 @@ use sqlx::{AnyConnection, Connection, Row, SqliteConnection};
 
 /// Place to look at.
 pub struct Ledger {
-    url: String,
+    url: Mutex<String>,
     /// Makes the copy that is looked at, where the original is out of reach.
     renew: Option<Box<dyn Fn() -> PathBuf + Send + Sync>>,
     /// Held while it looks. The test takes it before it kills a process, so that the killed one is the last that had the SQLite
@@ -55,7 +56,12 @@ impl Ledger {
     pub fn of(url: &str) -> Self {
         sqlx::any::install_default_drivers();
         let url = if url.starts_with("sqlite:") { format!("{url}?mode=ro") } else { url.to_owned() };
-        Self { url, renew: None, looking: tokio::sync::Mutex::default() }
+        Self { url: Mutex::new(url), renew: None, looking: tokio::sync::Mutex::default() }
+    }
+
+    /// Looks at another server from now on, which has taken the place of the first.
+    pub fn follow_to(&self, url: &str) {
+        url.clone_into(&mut self.url.lock().expect("not poisoned"));
     }
 
     pub fn of_file(path: &Path) -> Self {
@@ -65,12 +71,15 @@ impl Ledger {
     /// Looks at a copy, which `renew` makes again for every look.
     pub fn of_copy(renew: impl Fn() -> PathBuf + Send + Sync + 'static) -> Self {
         sqlx::any::install_default_drivers();
-        Self { url: String::new(), renew: Some(Box::new(renew)), looking: tokio::sync::Mutex::default() }
+        Self { url: Mutex::default(), renew: Some(Box::new(renew)), looking: tokio::sync::Mutex::default() }
     }
 
     async fn connect(&self) -> Result<AnyConnection, sqlx::Error> {
         match &self.renew {
-            None => AnyConnection::connect(&self.url).await,
+            None => {
+                let url = self.url.lock().expect("not poisoned").clone();
+                AnyConnection::connect(&url).await
+            }
             Some(renew) => {
                 let copy = tokio::task::block_in_place(renew);
                 AnyConnection::connect(&format!("sqlite://{}?mode=rw", copy.display())).await

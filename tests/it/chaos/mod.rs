@@ -32,6 +32,8 @@ mod processes;
 mod servers;
 // Replicas do each thing once.
 mod sharing;
+// A standby takes a server's place.
+mod standby;
 // One customer's trouble, which is no other's.
 mod slow_customer;
 
