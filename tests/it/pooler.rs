@@ -20,6 +20,9 @@ use crate::writing::ProcessWorld;
 /// Limit of the time in which a command says that something does not fit.
 const SAID_WITHIN: Duration = Duration::from_secs(20);
 
+/// Connections of a pooler that clients must share.
+const SMALL_POOL: u32 = 3;
+
 async fn run_sql(url: &str, sql: &str) {
     let mut connection = PgConnection::connect(url).await.expect("the database is there");
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.expect("it runs");
@@ -78,27 +81,37 @@ async fn a_bridge_works_behind_a_pooler_of_sessions() {
 }
 
 /// Behind a pooler of transactions a bridge works, and leaves no setting and no prepared statement to other clients.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bridge_works_behind_a_pooler_of_transactions() {
-    const SIZE: usize = 3;
+async fn works_and_leaves_nothing(start: impl Fn(&str) -> Pooler) {
     let database = servers::fresh_database();
-    let pooler = Pooler::start("transaction", &database, 3);
+    let pooler = start(&database);
     let url = pooler.url_of(&database);
     does_everything(&url).await;
     // All of the pooler's connections at once, each for another client.
     let mut clients = Vec::new();
-    for _ in 0..SIZE {
+    for _ in 0..SMALL_POOL {
         let mut client = plain(&url).await;
         sqlx::raw_sql("BEGIN").execute(&mut client).await.expect("it runs");
         clients.push(client);
     }
     for client in &mut clients {
         let left = "SELECT current_setting('lock_timeout') || ' ' || current_setting('statement_timeout') || ' ' || \
-                    current_setting('idle_in_transaction_session_timeout') || ' ' || \
-                    (SELECT COUNT(*) FROM pg_prepared_statements)";
+                    current_setting('idle_in_transaction_session_timeout') || ' ' || current_setting('enable_seqscan') \
+                    || ' ' || (SELECT COUNT(*) FROM pg_prepared_statements)";
         let row = sqlx::raw_sql(left).fetch_one(client).await.expect("it runs");
-        assert_eq!(row.get::<String, _>(0), "0 0 0 0");
+        assert_eq!(row.get::<String, _>(0), "0 0 0 on 0");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_works_behind_a_pooler_of_transactions() {
+    works_and_leaves_nothing(|database| Pooler::start("transaction", database, SMALL_POOL)).await;
+}
+
+/// As many are told to be, for other clients.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_that_drops_start_parameters_is_recognised_as_well() {
+    let ignored = "extra_float_digits, options";
+    works_and_leaves_nothing(|database| Pooler::that_ignores(ignored, "transaction", database, SMALL_POOL)).await;
 }
 
 /// A client without the start parameter that a pooler refuses.

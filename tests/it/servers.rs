@@ -121,7 +121,12 @@ pub struct Pooler(Private);
 impl Pooler {
     /// Returns when it listens. `mode` is PgBouncer's `pool_mode`; it lets in `postgres`, `bridge` and `bridge_owner`.
     pub fn start(mode: &str, postgres_url: &str, size: u32) -> Self {
-        Self(Private::run_new("pooler", &[&port_of(postgres_url), mode, &size.to_string()]))
+        Self::that_ignores("", mode, postgres_url, size)
+    }
+
+    /// As [`Pooler::start`], with start parameters that it drops instead of refusing them.
+    pub fn that_ignores(parameters: &str, mode: &str, postgres_url: &str, size: u32) -> Self {
+        Self(Private::run_new("pooler", &[&port_of(postgres_url), mode, &size.to_string(), parameters]))
     }
 
     /// The URL by which a client gets through the pooler to the database of this URL.
