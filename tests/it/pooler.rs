@@ -6,7 +6,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use podero_bridge::clock::Clock;
-use podero_bridge::pump;
 use podero_bridge::store::{OpenError, Settings, Store};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Row};
@@ -129,34 +128,40 @@ async fn what_does_not_fit_a_pooler_is_said_within_seconds() {
     for arguments in [&["serve", "--sandbox"][..], &["migrate"], &["parked", "list"]] {
         expect(arguments, &url, 1, "pool_mode = statement does not fit; session and transaction do");
     }
-    let pooler = Pooler::start("transaction", &database, 1);
-    let url = pooler.url_of(&database);
-    expect(&["serve", "--sandbox"], &url.replace("postgres@", "nobody@"), 1, "it knows no such user");
-    let with_options = format!("{url}?options=-c%20search_path%3Dpublic");
-    expect(&["serve", "--sandbox"], &with_options, 1, "it takes no `options` of store.url");
-    expect(&["parked", "list"], &url, 0, "");
-    // The only connection is another client's.
-    let mut other = plain(&url).await;
-    sqlx::raw_sql("BEGIN").execute(&mut other).await.expect("it runs");
-    expect(&["parked", "list"], &url, 1, "its pool is too small");
-    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.expect("it runs");
-    expect(&["parked", "list"], &url, 0, "");
+    let with_options = |url: &str| format!("{url}?options=-c%20search_path%3Dpublic");
+    expect(&["parked", "list"], &with_options(&database), 0, "");
+    for mode in ["session", "transaction"] {
+        let pooler = Pooler::start(mode, &database, 1);
+        let url = pooler.url_of(&database);
+        expect(&["serve", "--sandbox"], &url.replace("postgres@", "nobody@"), 1, "it knows no such user");
+        expect(&["serve", "--sandbox"], &with_options(&url), 1, "it takes no `options` of store.url");
+        // The only connection is another client's.
+        let mut other = plain(&url).await;
+        sqlx::raw_sql("BEGIN").execute(&mut other).await.expect("it runs");
+        expect(&["parked", "list"], &url, 1, "its pool is too small");
+        other.close().await.expect("closed");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_says_that_the_server_behind_a_pooler_is_away() {
-    let postgres = Postgres::start();
-    let pooler = Pooler::start("transaction", &postgres.url(), POOL_SIZE);
-    let url = pooler.url_of(&postgres.url());
-    postgres.stop();
-    let started = Instant::now();
-    let (folder, environment) = settings(&url);
-    let starting = std::thread::spawn(move || Running::start(folder.path(), &["--sandbox"], &environment).log());
-    pump::sleep(SAID_WITHIN).await;
-    postgres.start_again();
-    let log = starting.join().expect("it starts");
-    assert!(log.contains("the store is not there yet"), "{log}");
-    assert!(started.elapsed() < 4 * SAID_WITHIN, "it took {:?}", started.elapsed());
+    for mode in ["session", "transaction"] {
+        let postgres = Postgres::start();
+        let pooler = Pooler::start(mode, &postgres.url(), POOL_SIZE);
+        let url = pooler.url_of(&postgres.url());
+        postgres.stop();
+        let started = Instant::now();
+        let (folder, environment) = settings(&url);
+        let log = folder.path().join("bridge.log");
+        let starting = std::thread::spawn(move || Running::start(folder.path(), &["--sandbox"], &environment));
+        until("it says that it waits", async || {
+            std::fs::read_to_string(&log).ok()?.contains("the store is not there yet").then_some(())
+        })
+        .await;
+        assert!(started.elapsed() < SAID_WITHIN, "{mode}: it took {:?}", started.elapsed());
+        postgres.start_again();
+        assert_eq!(starting.join().expect("it starts").terminate(), Some(0));
+    }
 }
 
 // --- several hosts ---
@@ -274,22 +279,21 @@ async fn a_role_without_ddl_rights_works_behind_a_pooler() {
     }
 }
 
-/// Replicas that start together on an empty database behind a pooler make its tables once.
+/// Replicas that start together on an empty database make its tables once, and leave no lock behind.
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_that_migrate_together_behind_a_pooler_wait_for_each_other() {
-    for mode in ["session", "transaction"] {
+async fn replicas_that_migrate_together_wait_for_each_other() {
+    for mode in [None, Some("session"), Some("transaction")] {
         let database = servers::fresh_database();
-        let pooler = Pooler::start(mode, &database, POOL_SIZE);
-        let url = pooler.url_of(&database);
+        let pooler = mode.map(|mode| Pooler::start(mode, &database, POOL_SIZE));
+        let url = pooler.as_ref().map_or(database.clone(), |pooler| pooler.url_of(&database));
         let opened = futures_util::future::join_all((0..4).map(|_| open(&url))).await;
-        for store in opened {
-            store.unwrap_or_else(|error| panic!("{mode}: {error}"));
-        }
-        let mut other = plain(&url).await;
+        // They live, and so do their connections.
+        let stores: Result<Vec<Store>, OpenError> = opened.into_iter().collect();
+        let stores = stores.unwrap_or_else(|error| panic!("{mode:?}: {error}"));
         let locks = "SELECT COUNT(*)::text FROM pg_locks WHERE locktype = 'advisory' AND database = \
                      (SELECT oid FROM pg_database WHERE datname = current_database())";
-        let left = sqlx::raw_sql(locks).fetch_one(&mut other).await.expect("it answers");
-        assert_eq!(left.get::<String, _>(0), "0", "{mode}: a lock is left");
+        let left = sqlx::raw_sql(locks).fetch_one(&mut plain(&url).await).await.expect("it answers");
+        assert_eq!((left.get::<&str, _>(0), stores.len()), ("0", 4), "{mode:?}: a lock is left");
     }
 }
 
