@@ -50,7 +50,7 @@ fn describe(view: &EventView) {
         ("reason", or_dash(event.reason.as_ref())),
         ("detail", or_dash(event.detail.as_ref())),
         ("happened", event.time.to_string()),
-        ("received", format!("{} by {} from source {}", event.received_at, event.door, event.source)),
+        ("received", format!("{} by {} from source {}", event.received_at, event.transport, event.source)),
         ("identity", format!("{} {}", event.origin, event.origin_id)),
         ("due", event.due_at.to_string()),
         ("settled", or_none(event.settled_at)),

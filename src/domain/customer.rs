@@ -16,7 +16,7 @@ use super::event::{BuildingKey, Details, Event, Field, FieldValue, Happening, Mo
 use super::normal::{is_same_place, is_written_so};
 use super::{EventId, Stamp, Timestamp};
 
-/// The durable knowledge about one customer; kept in the customer's lane.
+/// The durable knowledge about one customer; kept in the table `customers`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Customer {
     /// The facts that upstream sent and Podero took.

@@ -121,7 +121,7 @@ fn held(message: &UnreadMessage) -> HeldMessage {
     // An empty envelope, or one by another version, is read without the missing parts.
     let beside: Value = serde_json::from_str(&message.envelope).unwrap_or_default();
     let beside: Beside = serde_json::from_value(beside).unwrap_or_default();
-    let transport = if message.door == Transport::Amqp.name() { Transport::Amqp } else { Transport::Http };
+    let transport = if message.transport == Transport::Amqp.name() { Transport::Amqp } else { Transport::Http };
     let delivery = Delivery {
         transport,
         source: message.source.clone(),

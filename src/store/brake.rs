@@ -7,7 +7,7 @@
 //! Before: [`crate::apply`] asks. After: [`crate::store::parking`], the way out for refused churns.
 
 use super::claims::Claim;
-use super::db::{DbFault, Executor, query};
+use super::db::{DbFault, Executor, ours, query};
 use super::error::Error;
 use super::handle::Store;
 use super::transaction::{Transaction, Write};
@@ -45,7 +45,7 @@ impl Store {
         if let Some(known) = self.inner.active.known(now) {
             return Ok(known);
         }
-        let count = query("SELECT COUNT(*) FROM lanes WHERE active = 1").fetch_one(&self.readers).await?;
+        let count = query("SELECT COUNT(*) FROM customers WHERE active = 1").fetch_one(&self.readers).await?;
         self.inner.active.note(now, count);
         Ok(count)
     }
@@ -196,9 +196,11 @@ impl Ask {
     }
 
     async fn forget(&self, tx: &mut Transaction<'_>, since: Timestamp) -> Result<(), DbFault> {
-        let sql = "DELETE FROM admissions WHERE brake = $1 AND number IN (SELECT number FROM admissions \
-             WHERE brake = $1 AND admitted_at <= $2 ORDER BY admitted_at, number LIMIT $3)";
-        query(sql).with((NAME, since, FORGOTTEN_AT_ONCE)).execute(tx).await?;
+        let forget = ours(format!(
+            "DELETE FROM admissions WHERE brake = $1 AND number IN (SELECT number FROM admissions \
+             WHERE brake = $1 AND admitted_at <= $2 ORDER BY admitted_at, number LIMIT {FORGOTTEN_AT_ONCE})"
+        ));
+        query(forget).with((NAME, since)).execute(tx).await?;
         Ok(())
     }
 }

@@ -170,7 +170,7 @@ impl Desk {
         let kinds: BTreeMap<String, u64> = kinds.into_iter().collect();
         let kinds = serde_json::to_string(&kinds).expect("names and numbers are serialisable");
         let RetryOrder { reason, per_second, approve, until } = order;
-        let sql = "INSERT INTO bulk_retries (id, reason, per_second, ordered_at, total, retried, place, due_at, state, \
+        let sql = "INSERT INTO bulk_retries (id, reason, per_second, ordered_at, total, retried, cursor, due_at, state, \
              approve, types) VALUES ($1, $2, $3, $4, $5, 0, '', $4, 'running', $6, $7) ON CONFLICT DO NOTHING";
         let order =
             query(sql).with((id.clone(), reason, per_second.clamp(1, PER_SECOND_MAX), until, total, approve, kinds));
@@ -233,7 +233,7 @@ row! {
         per_second: i64 = "per_second",
         ordered_at: Timestamp = "ordered_at",
         /// The last event that the retry has passed.
-        cursor: String = "place",
+        cursor: String = "cursor",
         due_at: Timestamp = "due_at",
         approve: bool = "approve",
     }
@@ -267,7 +267,7 @@ impl Write for StepOn {
         let is_over = ids.len() < wanted;
         let due_at = due_from + interval * i64::try_from(wanted).unwrap_or(i64::MAX);
         query(
-            "UPDATE bulk_retries SET retried = retried + $2, place = $3, due_at = $4, state = $5, ended_at = $6 \
+            "UPDATE bulk_retries SET retried = retried + $2, cursor = $3, due_at = $4, state = $5, ended_at = $6 \
         WHERE id = $1",
         )
         .with((

@@ -6,14 +6,15 @@
 //!
 //! Before: [`crate::store::lanes`]. After: [`crate::apply`], and [`crate::store::settlement`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::announcements::Announced;
+use super::customers::{self, CustomerChange, StoredCustomer};
 use super::db::{DbFault, RowStatement, ours, query, row};
 use super::error::Error;
 use super::handle::Store;
-use super::lanes::{LaneUrgency, StoredCustomer, ready_for_head};
+use super::lanes::{LaneUrgency, ready_for_head};
 use super::moments::{Ceilings, Reach, work_ceiling};
 use super::outbox::{self, NewNotice};
 use super::transaction::{Transaction, Write};
@@ -40,6 +41,8 @@ pub struct Claim {
     pub fence: i64,
     /// The end of the lease: until then no other claim of the lane begins.
     pub lease_until: Timestamp,
+    /// The customer's row; `None`: there is none, or a write of it was not answered.
+    pub(super) stored: Option<StoredCustomer>,
 }
 
 /// The outcome of recording a result.
@@ -93,13 +96,12 @@ impl Store {
     /// now.
     pub async fn save(&self, claim: &mut Claim, lease: Duration) -> Result<Settled, Error> {
         let until = self.clock.now().plus(lease);
-        let StoredCustomer { text, is_active } = StoredCustomer::of(&claim.work.customer);
-        let save = query(
-            "UPDATE lanes SET customer = $3, active = $5, ready_at = $4 WHERE lane = $1 AND fence = $2 AND claimed = 1",
-        );
-        let saved = self.change(save.with((claim.lane.clone(), claim.fence, text, until, is_active))).await?;
+        let customer = StoredCustomer::of(&claim.work.customer);
+        let change = customer.clone().change_from(claim.stored.take().as_ref());
+        let saved = self.write(Save { lane: claim.lane.clone(), fence: claim.fence, until, change }).await?;
         claim.lease_until = until;
-        Ok(if saved == 1 { Settled::Recorded } else { Settled::Fenced })
+        claim.stored = Some(customer).filter(|_| saved == Settled::Recorded);
+        Ok(saved)
     }
 
     /// Ends the claims of a process that died; call it once at the start, before anything is claimed. A process that works on a
@@ -112,6 +114,56 @@ impl Store {
         let release = query("UPDATE lanes SET ready_at = $1 WHERE claimed = 1 AND ready_at > $1");
         self.change(release.bind(self.clock.now().plus(pause))).await?;
         Ok(())
+    }
+}
+
+struct Save {
+    lane: String,
+    fence: i64,
+    until: Timestamp,
+    change: CustomerChange,
+}
+
+static EXTEND: RowStatement = RowStatement::new(
+    &["lane", "fence", "until"],
+    "UPDATE lanes SET ready_at = {until} {from} \
+     WHERE lanes.lane = {lane} AND lanes.fence = {fence} AND lanes.claimed = 1 {written lanes.lane}",
+);
+
+impl Write for Save {
+    type Output = Settled;
+
+    fn lanes(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.lane.as_str())
+    }
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Settled, DbFault> {
+        Ok(Self::run_all(&[self], tx).await?.remove(0))
+    }
+
+    async fn run_all(writes: &[&Self], tx: &mut Transaction<'_>) -> Result<Vec<Settled>, DbFault> {
+        // Of a lane's claims only the one with the highest fence can be the newest; of its saves the last one holds.
+        let mut by_lane: BTreeMap<&str, &Save> = BTreeMap::new();
+        for save in writes {
+            let last = by_lane.entry(&save.lane).or_insert(save);
+            if save.fence >= last.fence {
+                *last = save;
+            }
+        }
+        let mut rows = EXTEND.rows(by_lane.len());
+        for save in by_lane.values() {
+            rows.with((&save.lane, save.fence, save.until));
+        }
+        let is_extended = rows.written(&mut *tx).await?;
+        let saved = by_lane.into_values().zip(is_extended).filter(|(_, is_extended)| *is_extended);
+        let saved: Vec<&Save> = saved.map(|(save, _)| save).collect();
+        customers::keep(tx, saved.iter().map(|save| (save.lane.as_str(), &save.change))).await?;
+        let newest: HashSet<_> = saved.iter().map(|save| (&save.lane, save.fence)).collect();
+        let outcome = |save: &&Save| match newest.contains(&(&save.lane, save.fence)) {
+            true => Settled::Recorded,
+            false => Settled::Fenced,
+        };
+        Ok(writes.iter().map(outcome).collect())
     }
 }
 
@@ -128,14 +180,13 @@ row! {
         lane: String = "lane",
         fence: i64 = "fence",
         is_interrupted: bool = "interrupted",
-        customer: String = "customer",
         begun: Option<EventId> = "begun",
         is_claimed: bool = "claimed",
     }
 }
 
 row! {
-    /// The event at the head of a lane.
+    /// The event at the head of a lane, and the state of its customer.
     struct HeadRow {
         event: String = "event",
         tries_from: Timestamp = "tries_from",
@@ -147,6 +198,8 @@ row! {
         change: Option<String> = "change",
         said_at: Option<Timestamp> = "said_at",
         clearance: Option<String> = "clearance",
+        customer: Option<String> = "customers.state",
+        is_active: Option<bool> = "customers.active",
     }
 }
 
@@ -155,7 +208,6 @@ struct ClaimedLane {
     lane: String,
     fence: i64,
     was_interrupted: bool,
-    customer: String,
     head: HeadRow,
     /// The records of the customer's heat pumps.
     seen: Vec<String>,
@@ -271,10 +323,10 @@ impl TakeClaims {
         let lanes = holds.iter().filter(|hold| hold.is_claimed).map(|hold| hold.lane.lane.as_str()).collect();
         let mut seen = pumps::seen_of(tx, lanes).await?;
         let claimed = holds.into_iter().filter_map(|Hold { lane, head, .. }| {
-            let DueLane { lane, fence, is_interrupted, customer, is_claimed, .. } = lane;
+            let DueLane { lane, fence, is_interrupted, is_claimed, .. } = lane;
             let seen = seen.remove(&lane).unwrap_or_default();
             let was_interrupted = is_interrupted || is_claimed;
-            Some(ClaimedLane { lane, fence: fence + 1, was_interrupted, customer, head: head?, seen })
+            Some(ClaimedLane { lane, fence: fence + 1, was_interrupted, head: head?, seen })
         });
         Ok(claimed.collect())
     }
@@ -314,18 +366,23 @@ struct DueLook {
 static HEADS: RowStatement = RowStatement::selecting(
     &["lane"],
     HeadRow::COLUMNS,
-    "SELECT {lane}, head.* FROM {join}{lateral} (SELECT {selected} FROM events WHERE events.lane = {lane} \
-     AND state = 'pending' ORDER BY time, id LIMIT 1) AS head",
+    "SELECT {lane}, head.* FROM {join}{lateral} (SELECT {selected} FROM events \
+     LEFT JOIN customers ON customers.lane = events.lane \
+     WHERE events.lane = {lane} AND events.state = 'pending' ORDER BY events.time, events.id LIMIT 1) AS head",
 );
 
 static BEGUN: RowStatement = RowStatement::selecting(
     &["begun", "of_lane"],
     HeadRow::COLUMNS,
-    "SELECT {of_lane}, {selected} FROM {join}events WHERE events.id = {begun} AND COALESCE(events.state, '') = 'pending'",
+    "SELECT {of_lane}, {selected} FROM {join}events LEFT JOIN customers ON customers.lane = events.lane \
+     WHERE events.id = {begun} AND COALESCE(events.state, '') = 'pending'",
 );
 
 /// The events to be worked on next: the one that was begun, else the first by time and arrival. A begun event is finished before
 /// an older one that arrived later: it may have made something at Podero that only it knows to look for.
+///
+/// The state of the customer is read here too, in a statement after the one that locked the lane: on PostgreSQL that one would show
+/// it as it was before another replica's claim ended.
 async fn heads_of(tx: &mut Transaction<'_>, lanes: &[DueLane]) -> Result<HashMap<String, HeadRow>, DbFault> {
     let mut rows = HEADS.rows(lanes.len());
     for found in lanes {
@@ -363,9 +420,9 @@ impl ClaimedLane {
     fn into_claim(self, now: Timestamp, lease_until: Timestamp) -> Result<Claim, Unreadable> {
         let Self { lane, fence, head, .. } = self;
         let read = || -> Result<(Event, Customer), serde_json::Error> {
-            let customer = match self.customer.as_str() {
-                "" => Customer::default(),
-                text => serde_json::from_str(text)?,
+            let customer = match head.customer.as_deref() {
+                None => Customer::default(),
+                Some(text) => serde_json::from_str(text)?,
             };
             Ok((serde_json::from_str(&head.event)?, customer))
         };
@@ -382,7 +439,9 @@ impl ClaimedLane {
         work.failing_since = head.failing_since.map(|since| since.no_later_than(now));
         work.clearance = Clearance::from_name(head.clearance.as_deref());
         work.seen = self.seen.iter().filter_map(|text| pumps::legible(text)).collect();
-        Ok(Claim { work, lane, fence, lease_until })
+        let is_active = head.is_active.unwrap_or_default();
+        let stored = head.customer.map(|text| StoredCustomer { text, is_active });
+        Ok(Claim { work, lane, fence, lease_until, stored })
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Before: [`crate::cli`]. After: [`crate::store::inbox`], which looks for the tombstone with each insert.
 
+use super::customers;
 use super::db::{DbFault, query};
 use super::error::Error;
 use super::handle::Store;
@@ -85,8 +86,8 @@ impl Store {
         let mut found = Messages::default();
         let mut after = String::new();
         loop {
-            let sql = "SELECT id, raw, raw_encoding, envelope FROM events WHERE lane IS NULL AND id > $1 AND raw <> '' \
-                 ORDER BY id LIMIT $2";
+            let sql = "SELECT id, raw, raw_encoding, envelope FROM events \
+                 WHERE COALESCE(lane, '') = '' AND id > $1 AND raw <> '' ORDER BY id LIMIT $2";
             let rows: Vec<(EventId, String, String, Option<String>)> =
                 query(sql).with((&after, LOOK_MAX)).fetch_all(&self.readers).await?;
             let is_last = rows.len() < LOOK_MAX;
@@ -158,6 +159,7 @@ impl Write for Erase {
         if left.finds(&mut *tx).await? {
             return Ok(Err(InTheWay { is_claimed: true, ..found }));
         }
+        self.delete(tx, "DELETE FROM customers WHERE lane = $1").await?;
         self.delete(tx, "DELETE FROM calls WHERE event_id IN (SELECT id FROM events WHERE lane = $1)").await?;
         let events = self.delete(tx, "DELETE FROM events WHERE lane = $1").await?;
         let notices = self.delete(tx, "DELETE FROM notices WHERE customer = $1").await?;
@@ -189,10 +191,10 @@ impl Erase {
                 found.no_messages.push(*id);
             }
         }
-        let lane = query("SELECT customer, claimed FROM lanes WHERE lane = $1").bind(&self.customer);
-        let lane: Option<(String, bool)> = lane.fetch_optional(&mut *tx).await?;
-        if let Some((customer, is_claimed)) = lane {
-            let customer = serde_json::from_str::<Customer>(&customer).unwrap_or_default();
+        let lane = query("SELECT claimed FROM lanes WHERE lane = $1").bind(&self.customer);
+        if let Some(is_claimed) = lane.fetch_optional(&mut *tx).await? {
+            let state = customers::state_of(&mut *tx, &self.customer).await?.unwrap_or_default();
+            let customer = serde_json::from_str::<Customer>(&state).unwrap_or_default();
             found.is_active = customer.facts.is_active();
             found.is_claimed = is_claimed;
         } else {
@@ -231,7 +233,7 @@ impl Erase {
     /// The present, or the time of the newest event if its sender's clock is ahead: none of the events may count as a later one.
     /// Takes the time at which an event happened, not the day on which it takes effect.
     async fn until(&self, tx: &mut Transaction<'_>) -> Result<Timestamp, DbFault> {
-        let ahead = query("SELECT event FROM events WHERE lane = $1 AND time > $2 AND door <> 'internal'");
+        let ahead = query("SELECT event FROM events WHERE lane = $1 AND time > $2 AND transport <> 'internal'");
         let texts: Vec<Option<String>> = ahead.with((&self.customer, self.now)).fetch_all(tx).await?;
         let mut until = self.now;
         for text in texts {

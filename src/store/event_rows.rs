@@ -19,7 +19,7 @@ pub(super) struct NewEvent<'a> {
     pub(super) origin: &'a str,
     pub(super) origin_id: &'a str,
     pub(super) source: &'a str,
-    pub(super) door: &'a str,
+    pub(super) transport: &'a str,
     pub(super) kind: RowKind,
     pub(super) time: Timestamp,
     pub(super) received_at: Timestamp,
@@ -46,7 +46,7 @@ impl NewEvent<'_> {
             origin: "",
             origin_id: "",
             source: "",
-            door: "",
+            transport: "",
             kind,
             time: at,
             received_at: at,
@@ -74,11 +74,11 @@ impl NewEvent<'_> {
 // Not `INSERT … SELECT` on SQLite, which would keep a copy of each page that it touches, to undo the statement alone.
 static INSERT: RowStatement = RowStatement::new(
     &[
-        "id", "lane", "origin", "origin_id", "source", "door", "type", "time", "received_at", "tries_from", "due_at",
+        "id", "lane", "origin", "origin_id", "source", "transport", "type", "time", "received_at", "tries_from", "due_at",
         "state", "failures", "reason", "detail", "digest", "event", "raw", "raw_encoding", "settled_at", "envelope",
         "change", "said_at", "scope",
     ],
-    "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
+    "INSERT INTO events (id, lane, origin, origin_id, source, transport, type, time, received_at, tries_from, due_at, state, \
      failures, reason, detail, digest, event, raw, raw_encoding, settled_at, envelope, change, said_at, scope) {rows} \
      ON CONFLICT (origin, origin_id, scope) DO NOTHING {written events.id}",
 );
@@ -87,7 +87,7 @@ static INSERT: RowStatement = RowStatement::new(
 pub(super) async fn insert_all(tx: &mut Transaction<'_>, new: Vec<NewEvent<'_>>) -> Result<Vec<bool>, DbFault> {
     let mut rows = INSERT.rows(new.len());
     for new in new {
-        rows.with((new.id, new.lane, new.origin, new.origin_id, new.source, new.door, new.kind))
+        rows.with((new.id, new.lane, new.origin, new.origin_id, new.source, new.transport, new.kind))
             .with((new.time, new.received_at, new.due_at, new.due_at, new.state, 0_u32, new.reason, new.detail))
             .with((new.digest, new.event, new.raw, new.raw_encoding, new.settled_at, new.envelope))
             .with((new.change, new.said_at, new.source));

@@ -76,11 +76,12 @@ impl StoreView {
             gauges.pending += count;
             gauges.oldest_pending = Some(gauges.oldest_pending.map_or(oldest, |known| known.min(oldest)));
         }
-        gauges.parked = self.count("SELECT COUNT(*) FROM events WHERE state = 'parked'").await?;
+        let parked = query(
+            "SELECT COUNT(*), COUNT(CASE WHEN reason = $1 THEN 1 END) FROM events WHERE state = 'parked'",
+        );
+        (gauges.parked, gauges.braked) = parked.bind(Reason::ChurnBrake).fetch_one(readers).await?;
         gauges.parked_unreadable =
             self.count("SELECT COUNT(*) FROM events WHERE state = 'parked' AND lane IS NULL").await?;
-        let braked = query("SELECT COUNT(*) FROM events WHERE state = 'parked' AND reason = $1");
-        gauges.braked = braked.bind(Reason::ChurnBrake).fetch_one(readers).await?;
         gauges.outbox_pending = self.outbox_pending().await?;
         gauges.outages_open = u64::try_from(self.open_outages().await?.len()).unwrap_or(u64::MAX);
         gauges.alerts_open = self.count("SELECT COUNT(*) FROM pumps WHERE has_alert = 1").await?

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::db::{DbFault, RowStatement, query, row};
 use super::moments::Ceilings;
 use super::transaction::Transaction;
-use crate::domain::customer::Customer;
 use crate::domain::{EventId, Timestamp};
 
 /// The urgency of an event: `Live` if a person may wait for its effect.
@@ -72,8 +71,8 @@ pub(super) struct ReadyLane<'a> {
 }
 
 static READY: RowStatement = RowStatement::new(
-    &["lane", "customer", "fence", "claimed", "interrupted", "ready_at", "bulk"],
-    "INSERT INTO lanes (lane, customer, fence, claimed, interrupted, ready_at, bulk) {rows} \
+    &["lane", "fence", "claimed", "interrupted", "ready_at", "bulk"],
+    "INSERT INTO lanes (lane, fence, claimed, interrupted, ready_at, bulk) {rows} \
      ON CONFLICT (lane) DO UPDATE SET ready_at = CASE \
      WHEN lanes.claimed = 1 THEN lanes.ready_at \
      WHEN lanes.ready_at IS NOT NULL AND lanes.ready_at < excluded.ready_at THEN lanes.ready_at \
@@ -103,7 +102,7 @@ pub(super) async fn ready_lanes(tx: &mut Transaction<'_>, lanes: Vec<ReadyLane<'
     }
     let mut rows = READY.rows(by_name.len());
     for ReadyLane { lane, urgency, from } in by_name.into_values() {
-        rows.with((lane, "", from, false, false, from, urgency.bulk()));
+        rows.with((lane, from, false, false, from, urgency.bulk()));
     }
     rows.execute(tx).await?;
     Ok(())
@@ -126,18 +125,4 @@ pub(super) async fn ready_for_head(tx: &mut Transaction<'_>, lane: &str) -> Resu
          (SELECT due_at FROM events WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1)) WHERE lane = $1";
     query(sql).bind(lane).execute(tx).await?;
     Ok(())
-}
-
-/// The stored form of a customer in a lane.
-pub(super) struct StoredCustomer {
-    pub(super) text: String,
-    /// `true` if they are an active customer: the brake counts those.
-    pub(super) is_active: bool,
-}
-
-impl StoredCustomer {
-    pub(super) fn of(customer: &Customer) -> Self {
-        let text = serde_json::to_string(customer).expect("a customer has only serialisable fields");
-        Self { text, is_active: customer.facts.is_active() }
-    }
 }

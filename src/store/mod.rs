@@ -14,6 +14,7 @@ mod bulk_retries;
 mod claims;
 mod closed_sets;
 mod condition;
+mod customers;
 mod db;
 mod db_file;
 mod duties;

@@ -93,8 +93,8 @@ pub(super) struct NewNotice<'a> {
 }
 
 static INSERT: RowStatement = RowStatement::new(
-    &["id", "target", "place", "topic", "line", "customer", "body", "created_at", "due_at", "failures", "state"],
-    "INSERT INTO notices (id, target, place, topic, line, customer, body, created_at, due_at, failures, state) {rows} \
+    &["id", "target", "seq", "topic", "order_key", "customer", "body", "created_at", "due_at", "failures", "state"],
+    "INSERT INTO notices (id, target, seq, topic, order_key, customer, body, created_at, due_at, failures, state) {rows} \
      ON CONFLICT (id, target) DO NOTHING",
 );
 
@@ -127,12 +127,12 @@ pub(super) async fn insert_all(tx: &mut Transaction<'_>, new: Vec<NewNotice<'_>>
 }
 
 static LAST: RowStatement = RowStatement::new(
-    &["line", "target"],
-    "SELECT {line}, (SELECT MAX(place) FROM notices WHERE notices.target = {target} AND notices.line = {line} \
+    &["order_key", "target"],
+    "SELECT {order_key}, (SELECT MAX(seq) FROM notices WHERE notices.target = {target} AND notices.order_key = {order_key} \
      AND state = 'pending') {from}",
 );
 
-/// The places of the last waiting notices of the order keys of new ones.
+/// The `seq`s of the last waiting notices of the order keys of new ones.
 async fn last_waiting<'a>(
     tx: &mut Transaction<'_>,
     target: &str,
@@ -144,11 +144,11 @@ async fn last_waiting<'a>(
         rows.with((*key, target));
     }
     let found: Vec<(String, Option<String>)> = rows.fetch_all(tx).await?;
-    let place = |(key, last): (String, Option<String>)| Some((*keys.get(key.as_str())?, last?));
-    Ok(found.into_iter().filter_map(place).collect())
+    let known = |(key, last): (String, Option<String>)| Some((*keys.get(key.as_str())?, last?));
+    Ok(found.into_iter().filter_map(known).collect())
 }
 
-/// `seq`, or the next place after the last waiting notice of the order key.
+/// `seq`, or the next one after the last waiting notice of the order key.
 fn seq_after(last: &str, seq: &str) -> String {
     let last = Some(last).filter(|last| *last >= seq).and_then(|last| last.parse::<Uuid>().ok());
     let next = last.map(|last| Uuid::from_u128(last.as_u128().saturating_add(1)).to_string());
@@ -158,7 +158,7 @@ fn seq_after(last: &str, seq: &str) -> String {
 row! {
     /// A notice that was taken to be published.
     struct TakenNotice {
-        seq: String = "place",
+        seq: String = "seq",
         id: Uuid = "id",
         body: String = "body",
         failures: u32 = "failures",
@@ -201,7 +201,7 @@ impl Take {
             let due = ours(format!(
                 "SELECT {columns} FROM notices AS mine WHERE target = $1 AND state = 'pending' AND due_at {compares} $2 \
                  AND NOT EXISTS (SELECT 1 FROM notices AS older WHERE older.target = $1 AND older.state = 'pending' \
-                 AND older.line = mine.line AND older.place < mine.place) ORDER BY due_at LIMIT $3",
+                 AND older.order_key = mine.order_key AND older.seq < mine.seq) ORDER BY due_at LIMIT $3",
                 columns = TakenNotice::COLUMNS,
                 compares = reach.compares(),
             ));
@@ -226,7 +226,7 @@ impl Take {
                 "UPDATE notices SET due_at = $1 WHERE target = $2 AND id IN (\
                  SELECT id FROM notices AS mine WHERE target = $2 AND state = 'pending' AND due_at {compares} $3 \
                  AND NOT EXISTS (SELECT 1 FROM notices AS older WHERE older.target = $2 AND older.state = 'pending' \
-                 AND older.line = mine.line AND older.place < mine.place) \
+                 AND older.order_key = mine.order_key AND older.seq < mine.seq) \
                  ORDER BY due_at LIMIT $4{}) RETURNING {columns}",
                 tx.db.skip_locked(),
                 columns = TakenNotice::COLUMNS,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::customers;
 use super::db::{DbFault, listed, ours, query, row};
 use super::error::Error;
 use super::handle::Store;
@@ -190,7 +191,7 @@ impl From<WatchedRow> for DueUser {
 }
 
 async fn read_seen_of(tx: &mut Transaction<'_>, due: &[DueUser]) -> Result<HashMap<Uuid, Vec<String>>, DbFault> {
-    let sql = ours(format!("SELECT user_id, seen FROM pumps WHERE user_id IN {}", listed(1, due.len())));
+    let sql = ours(format!("SELECT user_id, record FROM pumps WHERE user_id IN {}", listed(1, due.len())));
     let query = query(sql).with_each(due.iter().map(|user| user.user));
     let mut seen = HashMap::<Uuid, Vec<String>>::with_capacity(due.len());
     for (user, text) in query.fetch_all(tx).await? {
@@ -226,8 +227,7 @@ async fn read_leaving_of(tx: &mut Transaction<'_>, due: &mut [DueUser], now: Tim
 
 /// `true` if the customer has signed up again since. The sign-up itself may be removed by now, but not the customer's state.
 async fn has_come_back(tx: &mut Transaction<'_>, customer: &str, churned_at: Timestamp) -> Result<bool, DbFault> {
-    let known = query("SELECT customer FROM lanes WHERE lane = $1").bind(customer);
-    let known: Option<String> = known.fetch_optional(tx).await?;
+    let known = customers::state_of(tx, customer).await?;
     let known = known.and_then(|text| serde_json::from_str::<Customer>(&text).ok());
     let signed_up = known.and_then(|customer| customer.facts.signed_up);
     Ok(signed_up.is_some_and(|signed_up| signed_up.time > churned_at))

@@ -46,7 +46,7 @@ impl Write for Promote {
         let promote = ours(format!(
             "UPDATE events SET state = 'pending' WHERE id IN (SELECT id FROM events \
              WHERE state IN ('scheduled', 'waiting') AND due_at <= $1 \
-             AND (door <> 'internal' OR time <= $1 OR received_at > $3) ORDER BY due_at LIMIT $2{}) RETURNING lane",
+             AND (transport <> 'internal' OR time <= $1 OR received_at > $3) ORDER BY due_at LIMIT $2{}) RETURNING lane",
             tx.db.skip_locked()
         ));
         // A purge that was dated back still waits for its own day, if the clock that set it turns out to be right.
@@ -99,7 +99,7 @@ impl Store {
         let latest = Timestamp::latest(now, Duration::ZERO);
         // Outside the writer: this reads past all announced events. It skips purges that are not due before their own day.
         let wrong = query(
-            "SELECT id FROM events WHERE state IN ('scheduled', 'waiting') AND state = 'scheduled' AND door = 'internal' \
+            "SELECT id FROM events WHERE state IN ('scheduled', 'waiting') AND state = 'scheduled' AND transport = 'internal' \
              AND ((received_at > $1 AND due_at = time) \
              OR (received_at <= $1 AND due_at < time)) LIMIT $2",
         );

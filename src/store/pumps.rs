@@ -39,7 +39,7 @@ pub(super) fn seen_by(now: Timestamp, texts: &[String]) -> Vec<PumpRecord> {
 
 static SEEN: RowStatement = RowStatement::new(
     &["lane"],
-    "SELECT {lane}, seen FROM {join}pumps WHERE pumps.customer = {lane} AND pumps.is_retired <> 1",
+    "SELECT {lane}, record FROM {join}pumps WHERE pumps.customer = {lane} AND pumps.is_retired <> 1",
 );
 
 /// The records of the pumps of these customers that are still watched, by customer.
@@ -69,7 +69,7 @@ pub(super) async fn end(
     if change(tx, &ReadyPump::new(ended.clone(), vec![seq.to_owned()]), now, IfNew::Keep).await? {
         return Ok(());
     }
-    let text: Option<String> = query("SELECT seen FROM pumps WHERE heat_pump = $1")
+    let text: Option<String> = query("SELECT record FROM pumps WHERE heat_pump = $1")
         .bind(ended.seen.heat_pump.to_string())
         .fetch_optional(&mut *tx)
         .await?;
@@ -92,17 +92,17 @@ pub(super) enum IfNew {
 
 /// Writes a known pump that has not changed since it was read and whose indexed columns stay as they are: nearly always. SQLite
 /// rewrites each index whose column is set, even to the same value.
-const QUIET: &str = "UPDATE pumps SET seen = $7, version = $8, checked_at = $9 WHERE heat_pump = $1 AND version = $13 AND user_id = $2 \
+const QUIET: &str = "UPDATE pumps SET record = $7, version = $8, checked_at = $9 WHERE heat_pump = $1 AND version = $13 AND user_id = $2 \
     AND customer IS NOT DISTINCT FROM CAST($3 AS TEXT) AND knowledge = $4 AND is_retired = $5 AND has_alert = $6 \
     AND manufacturer IS NOT DISTINCT FROM CAST($10 AS TEXT) AND region IS NOT DISTINCT FROM CAST($11 AS TEXT) \
     AND lost_at IS NOT DISTINCT FROM CAST($12 AS BIGINT)";
 
 /// Writes a known pump that has not changed since it was read.
-const KNOWN: &str = "UPDATE pumps SET user_id = $2, customer = $3, knowledge = $4, is_retired = $5, has_alert = $6, seen = $7, \
+const KNOWN: &str = "UPDATE pumps SET user_id = $2, customer = $3, knowledge = $4, is_retired = $5, has_alert = $6, record = $7, \
     version = $8, checked_at = $9, manufacturer = $10, region = $11, lost_at = $12 WHERE heat_pump = $1 AND version = $13";
 
 /// Writes a pump that has no record, if one is to be stored.
-const NEW: &str = "INSERT INTO pumps (heat_pump, user_id, customer, knowledge, is_retired, has_alert, seen, version, checked_at, \
+const NEW: &str = "INSERT INTO pumps (heat_pump, user_id, customer, knowledge, is_retired, has_alert, record, version, checked_at, \
     manufacturer, region, lost_at) \
     SELECT $1, $2, CAST($3 AS TEXT), $4, $5, $6, $7, $8, $9, CAST($10 AS TEXT), CAST($11 AS TEXT), CAST($12 AS BIGINT) \
     WHERE $14 = 1 OR ($13 = 0 AND EXISTS (SELECT 1 FROM watched WHERE user_id = $2)) ON CONFLICT (heat_pump) DO NOTHING";
@@ -166,7 +166,7 @@ impl Write for Remembered {
     type Output = Vec<String>;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
-        let sql = ours(format!("SELECT seen FROM pumps WHERE heat_pump IN {}", listed(1, self.heat_pumps.len())));
+        let sql = ours(format!("SELECT record FROM pumps WHERE heat_pump IN {}", listed(1, self.heat_pumps.len())));
         query(sql).with_each(self.heat_pumps.iter().copied()).fetch_all(tx).await
     }
 }

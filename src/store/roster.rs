@@ -73,7 +73,7 @@ impl Store {
             lists_to_remove: roster.lists_to_remove,
         };
         let doubted = self.write(miss).await?;
-        let sql = "SELECT seen FROM pumps WHERE is_retired = 0 \
+        let sql = "SELECT record FROM pumps WHERE is_retired = 0 \
              AND NOT EXISTS (SELECT 1 FROM watched WHERE watched.user_id = pumps.user_id)";
         let orphans: Vec<String> = query(sql).fetch_all(&self.readers).await?;
         let now = self.clock.now();

@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use super::claims::{Claim, Settled};
 use super::closed_sets::RowKind;
+use super::customers::{self, CustomerChange, StoredCustomer};
 use super::db::{DbFault, RowStatement};
 use super::error::Error;
 use super::event_rows::NewEvent;
 use super::handle::Store;
-use super::lanes::StoredCustomer;
 use super::outbox::{self, NewNotice};
 use super::pumps;
 use super::transaction::{Transaction, Write};
@@ -61,7 +61,7 @@ impl Store {
             event: claim.work.event.id,
             lane: claim.lane.clone(),
             fence: claim.fence,
-            customer: StoredCustomer::of(&verdict.customer),
+            customer: StoredCustomer::of(&verdict.customer).change_from(claim.stored.as_ref()),
             verdict,
             calls,
             now: clock.now(),
@@ -75,7 +75,7 @@ struct Settle {
     event: EventId,
     lane: String,
     fence: i64,
-    customer: StoredCustomer,
+    customer: CustomerChange,
     verdict: Arc<Verdict>,
     calls: Arc<[CallMade]>,
     now: Timestamp,
@@ -112,6 +112,7 @@ impl Write for Settle {
             }
         }
         wake_waiting(tx, &kept).await?;
+        customers::keep(tx, kept.iter().map(|settle| (settle.lane.as_str(), &settle.customer))).await?;
         release(tx, &kept).await?;
         let settled = |is_newest| if is_newest { Settled::Recorded } else { Settled::Fenced };
         Ok(is_newest.into_iter().map(settled).collect())
@@ -215,16 +216,15 @@ async fn wake_waiting(tx: &mut Transaction<'_>, settles: &[&Settle]) -> Result<(
 }
 
 static RELEASE: RowStatement = RowStatement::new(
-    &["lane", "customer", "active", "is_over"],
-    "UPDATE lanes SET customer = {customer}, active = {active}, claimed = 0, interrupted = 0, \
+    &["lane", "is_over"],
+    "UPDATE lanes SET claimed = 0, interrupted = 0, \
      begun = CASE WHEN {is_over} = 1 THEN NULL ELSE lanes.begun END, ready_at = COALESCE(\
      (SELECT CASE WHEN state = 'pending' THEN due_at END FROM events WHERE id = lanes.begun), \
      (SELECT due_at FROM events WHERE events.lane = {lane} AND state = 'pending' ORDER BY time, id LIMIT 1)) {from} \
      WHERE lanes.lane = {lane}",
 );
 
-/// Stores the customers and frees the lanes, as [`super::lanes::ready_for_head`] does: in one write, since the row is as large as
-/// the customer.
+/// Frees the lanes and makes them due with their heads, as [`super::lanes::ready_for_head`] does.
 async fn release(tx: &mut Transaction<'_>, settles: &[&Settle]) -> Result<(), DbFault> {
     let mut rows = RELEASE.rows(settles.len());
     for settle in settles {
@@ -235,7 +235,7 @@ async fn release(tx: &mut Transaction<'_>, settles: &[&Settle]) -> Result<(), Db
             Fate::Parked { reason, .. } => reason.is_approvable(),
             Fate::Waiting { .. } | Fate::Retry { .. } => false,
         };
-        rows.with((&settle.lane, &settle.customer.text, settle.customer.is_active, is_over));
+        rows.with((&settle.lane, is_over));
     }
     rows.execute(tx).await?;
     Ok(())
@@ -266,7 +266,7 @@ impl Settle {
             origin: OURS,
             origin_id: &id,
             source: OURS,
-            door: "internal",
+            transport: "internal",
             received_at: self.now,
             event: Some(&text),
             ..NewEvent::bare(event.id, kind, EventState::Scheduled, time)

@@ -14,7 +14,7 @@ use super::closed_sets::{NoticeState, RowKind};
 use super::db::{Cell, FromCell, ours, query, row};
 use super::error::Error;
 use super::handle::StoreView;
-use super::{outages, pumps, standing};
+use super::{customers, outages, pumps, standing};
 use crate::domain::alert::{BLIND_DEDUP_KEY, Knowledge, Outage, Severity, dedup_key};
 use crate::domain::customer::Customer;
 use crate::domain::event::EventState;
@@ -39,7 +39,8 @@ row! {
         /// Second half: CloudEvents `id`.
         pub origin_id: String = "origin_id",
         /// `webhook`, `amqp`, `import` or `internal`.
-        pub door: String = "door",
+        #[serde(rename = "door")]
+        pub transport: String = "transport",
         /// As its sender wrote it.
         #[serde(rename = "type")]
         #[schemars(with = "String")]
@@ -266,18 +267,12 @@ impl StoreView {
 
     /// The state of a customer, and the number of their events that go before one that arrives now.
     pub async fn knowledge(&self, customer: &str) -> Result<(Customer, u64), Error> {
-        let known = match self.lane_text(customer).await?.unwrap_or_default().as_str() {
+        let known = match customers::state_of(&self.readers, customer).await?.unwrap_or_default().as_str() {
             "" => Customer::default(),
             text => serde_json::from_str(text).map_err(|error| Error::Unreadable(error.to_string()))?,
         };
         let pending = query("SELECT COUNT(*) FROM events WHERE lane = $1 AND state = 'pending'");
         Ok((known, pending.bind(customer).fetch_one(&self.readers).await?))
-    }
-
-    /// The stored form of a customer, `None` if there is no lane.
-    async fn lane_text(&self, customer: &str) -> Result<Option<String>, Error> {
-        let lane = query("SELECT customer FROM lanes WHERE lane = $1").bind(customer);
-        Ok(lane.fetch_optional(&self.readers).await?)
     }
 
     /// The event of this identity within a source, if there is one: its id and state.
@@ -299,13 +294,13 @@ impl StoreView {
             ours(format!("SELECT {} FROM events WHERE lane = $1 ORDER BY id DESC LIMIT $2", EventSummary::COLUMNS));
         let events: Vec<_> = query(events).with((customer, ROWS_MAX)).fetch_all(&self.readers).await?;
         let heat_pumps = self.pumps("customer = $1", vec![customer.to_owned()], ROWS_MAX).await?;
-        let lane = self.lane_text(customer).await?;
+        let lane = customers::state_of(&self.readers, customer).await?;
         if events.is_empty() && heat_pumps.is_empty() && lane.is_none() {
             return Ok(None);
         }
         let state = serde_json::from_str(&lane.unwrap_or_default()).unwrap_or(Value::Null);
         let notices = ours(format!(
-            "SELECT {} FROM notices WHERE customer = $1 ORDER BY place DESC LIMIT $2",
+            "SELECT {} FROM notices WHERE customer = $1 ORDER BY seq DESC LIMIT $2",
             NoticeView::COLUMNS
         ));
         let notices = query(notices).with((customer, ROWS_MAX)).fetch_all(&self.readers).await?;
@@ -361,7 +356,7 @@ impl StoreView {
 
     async fn pumps(&self, condition: &str, arguments: Vec<String>, limit: i64) -> Result<Vec<PumpView>, Error> {
         let sql = ours(format!(
-            "SELECT seen, checked_at FROM pumps WHERE {condition} ORDER BY heat_pump LIMIT ${}",
+            "SELECT record, checked_at FROM pumps WHERE {condition} ORDER BY heat_pump LIMIT ${}",
             arguments.len() + 1
         ));
         let rows: Vec<(String, Timestamp)> =

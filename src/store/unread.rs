@@ -31,7 +31,7 @@ pub struct UnreadMessage {
     /// The configured source that it came from.
     pub source: String,
     /// The transport that it came by.
-    pub door: String,
+    pub transport: String,
     /// The time of its arrival.
     pub received_at: Timestamp,
     /// Its bytes.
@@ -102,7 +102,7 @@ row! {
     struct UnreadRow {
         id: EventId = "id",
         source: String = "source",
-        door: String = "door",
+        transport: String = "transport",
         received_at: Timestamp = "received_at",
         raw: String = "raw",
         encoding: String = "raw_encoding",
@@ -113,7 +113,7 @@ row! {
 impl UnreadRow {
     fn into_message(self) -> Result<UnreadMessage, DbFault> {
         use base64::Engine;
-        let Self { id, source, door, received_at, raw, encoding, envelope } = self;
+        let Self { id, source, transport, received_at, raw, encoding, envelope } = self;
         let body = match encoding.as_str() {
             "base64" => {
                 let decoded = base64::engine::general_purpose::STANDARD.decode(&raw);
@@ -121,7 +121,7 @@ impl UnreadRow {
             }
             _ => raw.clone().into_bytes(),
         };
-        Ok(UnreadMessage { id, source, door, received_at, body, envelope: envelope.unwrap_or_default(), raw })
+        Ok(UnreadMessage { id, source, transport, received_at, body, envelope: envelope.unwrap_or_default(), raw })
     }
 }
 

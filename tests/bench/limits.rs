@@ -165,11 +165,11 @@ fn spawn_grouping(mut write: impl FnMut(&[Write]) -> rusqlite::Result<()> + Send
 
 /// An event as the bridge keeps it, and its customer's lane, of the same size and under the same indexes.
 const SAME_ROWS: [&str; 2] = [
-    "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, failures, \
+    "INSERT INTO events (id, lane, origin, origin_id, source, transport, type, time, received_at, tries_from, due_at, state, failures, \
      digest, event, raw, raw_encoding, change, said_at, scope) VALUES (?1, ?2, '/billing', ?3, 'default', 'webhook', \
      'customer.signed_up', ?4, ?4, ?4, ?4, 'pending', 0, ?5, ?6, ?6, 'utf8', 'existence', ?4, 'default') \
      ON CONFLICT (origin, origin_id, scope) DO NOTHING",
-    "INSERT INTO lanes (lane, customer, fence, claimed, interrupted, ready_at, bulk) VALUES (?1, '', ?2, 0, 0, ?2, 0) \
+    "INSERT INTO lanes (lane, fence, claimed, interrupted, ready_at, bulk) VALUES (?1, ?2, 0, 0, ?2, 0) \
      ON CONFLICT (lane) DO NOTHING",
 ];
 

@@ -56,7 +56,7 @@ pub(crate) async fn sign_up(binary: Binary, store: &Store, target: &Control) -> 
 
 /// Customers next to `C-0`, after its sign-up.
 pub(crate) async fn add_customers(store: &Store, customers: u64) -> anyhow::Result<()> {
-    grow(store, &format!("{};", of_each(customers, LANES))).await
+    grow(store, &lanes(customers)).await
 }
 
 /// Customers next to `C-0`, each with the changes that wait.
@@ -68,7 +68,12 @@ pub(crate) async fn add_pending(store: &Store, customers: u64) -> anyhow::Result
     };
     let id = format!("substr(t.id, 1, 14) || '7' || substr(t.id, 16, 9) || {ending}");
     let events = EVENTS.replace("{id}", &id);
-    grow(store, &format!("{}; {};", of_each(customers, LANES), of_each(customers, &events))).await
+    grow(store, &format!("{} {};", lanes(customers), of_each(customers, &events))).await
+}
+
+/// The rows of customers next to `C-0`.
+fn lanes(customers: u64) -> String {
+    LANES.map(|rows| format!("{};", of_each(customers, rows))).join(" ")
 }
 
 /// A statement that has `numbers (n)`, one for each customer.
@@ -78,15 +83,19 @@ fn of_each(customers: u64, statement: &str) -> String {
     )
 }
 
-/// The lanes of the other customers, as `C-0` has it.
-const LANES: &str = "INSERT INTO lanes (lane, customer, fence, claimed, interrupted, ready_at, bulk) \
-    SELECT 'C-' || CAST(n AS TEXT), replace(t.customer, '\"C-0\"', '\"C-' || CAST(n AS TEXT) || '\"'), t.fence, 0, 0, \
-    t.ready_at, t.bulk FROM numbers, lanes t WHERE t.lane = 'C-0'";
+/// The lanes of the other customers, and what is known of these, as `C-0` has it.
+const LANES: [&str; 2] = [
+    "INSERT INTO lanes (lane, fence, claimed, interrupted, ready_at, bulk) \
+     SELECT 'C-' || CAST(n AS TEXT), t.fence, 0, 0, t.ready_at, t.bulk FROM numbers, lanes t WHERE t.lane = 'C-0'",
+    "INSERT INTO customers (lane, state, active) \
+     SELECT 'C-' || CAST(n AS TEXT), replace(t.state, '\"C-0\"', '\"C-' || CAST(n AS TEXT) || '\"'), t.active \
+     FROM numbers, customers t WHERE t.lane = 'C-0'",
+];
 
 /// The events of the other customers, as `C-0` has them.
-const EVENTS: &str = "INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, \
+const EVENTS: &str = "INSERT INTO events (id, lane, origin, origin_id, source, transport, type, time, received_at, tries_from, \
     due_at, state, failures, digest, event, raw, raw_encoding) \
-    SELECT {id}, 'C-' || CAST(n AS TEXT), t.origin, t.origin_id || '/' || CAST(n AS TEXT), t.source, t.door, t.type, t.time, \
+    SELECT {id}, 'C-' || CAST(n AS TEXT), t.origin, t.origin_id || '/' || CAST(n AS TEXT), t.source, t.transport, t.type, t.time, \
     t.received_at, t.tries_from, t.due_at, t.state, 0, t.digest, \
     replace(replace(t.event, t.id, {id}), '\"C-0\"', '\"C-' || CAST(n AS TEXT) || '\"'), \
     replace(t.raw, '\"C-0\"', '\"C-' || CAST(n AS TEXT) || '\"'), t.raw_encoding \

@@ -371,13 +371,13 @@ async fn fill(url: &str, count: u64) {
     let stored = r#"'{"id":"' || id || '","customer":"' || lane || '","time":"2026-10-01T12:00:00Z","happening":{"kind":"signed_up","personal":{"email":"' || lane || '@example.com","first_name":"Anna"},"address":{"street_and_number":"Hauptstrasse 1","zip_code":"01067","town":"Dresden","country":"DE"},"building_key":"main"}}'"#;
     let events = format!(
         "{numbers}, e(id, lane) AS (SELECT printf('01900000-0000-7000-8000-%012x', i), printf('C-%07d', i) FROM n) \
-         INSERT INTO events (id, lane, origin, origin_id, source, door, type, time, received_at, tries_from, due_at, state, \
+         INSERT INTO events (id, lane, origin, origin_id, source, transport, type, time, received_at, tries_from, due_at, state, \
          failures, digest, event, raw, raw_encoding) SELECT id, lane, '/billing', id, 'default', 'webhook', \
          'customer.signed_up', 1, 1, 1, 1, 'pending', 0, 'd', {stored}, {stored}, 'utf8' FROM e"
     );
     let lanes = format!(
-        "{numbers} INSERT INTO lanes (lane, customer, fence, claimed, interrupted, ready_at) \
-         SELECT printf('C-%07d', i), '', 0, 0, 0, 1 FROM n"
+        "{numbers} INSERT INTO lanes (lane, fence, claimed, interrupted, ready_at) \
+         SELECT printf('C-%07d', i), 0, 0, 0, 1 FROM n"
     );
     let count = i64::try_from(count).expect("a count");
     for statement in [events, lanes] {

@@ -327,15 +327,16 @@ async fn a_store_of_the_version_before_knows_who_is_active(fixture: StoreFixture
     fixture.becomes("never one", Happening::Churned).await;
     fixture.leaves("new").await;
     let mut connection = connect(&fixture).await;
-    let read = "SELECT lane, active FROM lanes ORDER BY lane";
+    let read = "SELECT lane, active FROM customers ORDER BY lane";
     let before: Vec<(String, i64)> = sqlx::query_as(read).fetch_all(&mut connection).await.expect("readable");
     let active: Vec<&str> = before.iter().filter(|(_, active)| *active == 1).map(|(lane, _)| lane.as_str()).collect();
     assert_eq!(active, ["active", "named \"churned\":null", "returned"]);
-    // As the migration finds it.
-    sqlx::query("UPDATE lanes SET active = 0").execute(&mut connection).await.expect("written");
+    // As the migration finds it, but for the table: customers were in their lanes.
+    sqlx::query("UPDATE customers SET active = 0").execute(&mut connection).await.expect("written");
     let migration = include_str!("../../src/store/migrations/0010_brake.sql");
     let (_, update) = migration.split_once("UPDATE lanes").expect("the migration tells who is active");
-    let update = format!("UPDATE lanes{}", update.split_once(';').expect("a statement").0);
+    let update = update.split_once(';').expect("a statement").0.replace("customer ", "state ");
+    let update = format!("UPDATE customers{update}");
     sqlx::query(sqlx::AssertSqlSafe(update)).execute(&mut connection).await.expect("written");
     let after: Vec<(String, i64)> = sqlx::query_as(read).fetch_all(&mut connection).await.expect("readable");
     assert_eq!(after, before);

@@ -114,7 +114,7 @@ impl Desk {
     }
 
     async fn pending(&self) -> i64 {
-        self.count("SELECT COUNT(*) FROM events WHERE state = 'pending' AND door = 'import'").await
+        self.count("SELECT COUNT(*) FROM events WHERE state = 'pending' AND transport = 'import'").await
     }
 
     fn rejected(&self, name: &str) -> Vec<(u64, String)> {
@@ -317,8 +317,8 @@ async fn an_import_that_is_killed_goes_on_and_nothing_is_missing_or_there_twice(
     let said = running::said(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(!progress.exists(), "it is done");
-    let there = desk.count("SELECT COUNT(*) FROM events WHERE door = 'import'").await;
-    let different = desk.count("SELECT COUNT(DISTINCT origin_id) FROM events WHERE door = 'import'").await;
+    let there = desk.count("SELECT COUNT(*) FROM events WHERE transport = 'import'").await;
+    let different = desk.count("SELECT COUNT(DISTINCT origin_id) FROM events WHERE transport = 'import'").await;
     let lanes = desk.count("SELECT COUNT(*) FROM lanes WHERE bulk = 1 AND ready_at IS NOT NULL").await;
     let wrong = lines / WRONG_EVERY;
     let wanted = i64::try_from(lines - wrong).expect("a count");
@@ -472,8 +472,8 @@ async fn a_table_is_read_as_a_spreadsheet_writes_it() {
         expect(&desk.import(&[name, "--source", "crm", "--delimiter", ";"]), status, words);
     }
     // None of these was made up, and the one without a country or a ZIP code has none.
-    let zip = r#"SELECT COUNT(*) FROM events WHERE door = 'import' AND event LIKE '%"01067"%'"#;
-    let all = "SELECT COUNT(*) FROM events WHERE door = 'import'";
+    let zip = r#"SELECT COUNT(*) FROM events WHERE transport = 'import' AND event LIKE '%"01067"%'"#;
+    let all = "SELECT COUNT(*) FROM events WHERE transport = 'import'";
     assert_eq!((desk.count(zip).await, desk.count(all).await), (8, 9));
     // One message, and nothing is tried.
     desk.put("comma.csv", format!("{header}\n{}\n", good("F1")));

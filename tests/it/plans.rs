@@ -1,14 +1,16 @@
-//! The ways by which SQLite finds the rows of each statement of the store: by an index, or by reading a whole table, which gets
-//! slower with every row. Statements are read from the store's own files, so that none is forgotten; plans are made without
-//! statistics, as in the bridge, and are the same on every machine.
+//! The ways by which both databases find the rows of each statement of the store: by an index, or by reading a whole table, which
+//! gets slower with every row. Statements are read from the store's own files, so that none is forgotten. SQLite's plans are made
+//! without statistics, as in the bridge, and are the same on every machine. PostgreSQL's are the generic ones, which a prepared
+//! statement gets after a few runs and keeps whatever its values, on tables of some size.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use podero_bridge::clock::Clock;
 use podero_bridge::store::{Settings, Store};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, Connection, Row};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
+use crate::servers;
 use crate::tidy::{code, files};
 
 /// Statements that read a whole table or index, and why they may: the beginning of the statement, and the table.
@@ -16,17 +18,20 @@ const MAY_SCAN: &[(&str, &str, &str)] = &[
     ("SELECT COALESCE(SUM(CASE WHEN (roster", "watched", "once an interval, after a list of all users"),
     ("UPDATE watched SET missed_lists", "watched", "the same"),
     ("DELETE FROM watched WHERE (roster", "watched", "the same"),
-    ("SELECT seen FROM pumps WHERE is_retired = 0 AND NOT EXISTS", "pumps", "the same"),
+    ("SELECT record FROM pumps WHERE is_retired = 0 AND NOT EXISTS", "pumps", "the same"),
     ("UPDATE lanes SET ready_at = $1 WHERE claimed", "lanes", "once at the start"),
     ("SELECT version FROM _sqlx_migrations", "_sqlx_migrations", "a row for each migration"),
     ("SELECT COUNT(*) FROM sqlite_master", "sqlite_master", "a row for each table"),
     ("SELECT knowledge, COUNT(*) FROM pumps", "pumps", "a gauge; after a long count the next one is late"),
     ("SELECT MIN(COALESCE(polled_at, since))", "watched", "the same"),
     ("SELECT COUNT(*) FROM events WHERE state = 'parked'", "events", "the same, of an index of parked ones alone"),
+    ("SELECT COUNT(*), COUNT(CASE WHEN reason", "events", "a gauge, of an index of parked ones alone"),
     ("SELECT target, COUNT(*) FROM notices", "notices", "the same, of an index of pending ones alone"),
     ("SELECT reason, COUNT(*)", "events", "an operator's page, of an index of parked ones alone"),
+    ("SELECT type, COUNT(*)", "events", "an operator orders a retry of many, of the same index"),
+    ("UPDATE events SET state = 'skipped'", "events", "an operator skips many, of the same index"),
     ("UPDATE events SET settled_at = $1 WHERE id IN", "events", "the same, where the clock was set back"),
-    ("SELECT seen, checked_at FROM pumps", "pumps", "an operator's page, by the key, and ended by its limit"),
+    ("SELECT record, checked_at FROM pumps", "pumps", "an operator's page, by the key, and ended by its limit"),
     ("SELECT id, reason, per_second", "bulk_retries", "an operator's; a row for each retry of many"),
     ("DELETE FROM bulk_retries", "bulk_retries", "the same"),
     ("SELECT COUNT(*) FROM tombstones", "tombstones", "once at the start"),
@@ -43,8 +48,7 @@ const MAY_MAKE_TABLES: &[(&str, &str)] = &[
     ("UPDATE events SET state = 'superseded', reason", "the same"),
     ("SELECT state, COUNT(*)", "a gauge; an operator erases a customer"),
     ("SELECT knowledge, COUNT(*)", "a gauge"),
-    ("SELECT id, raw, raw_encoding", "an operator erases a customer"),
-    ("DELETE FROM calls WHERE event_id IN", "the same"),
+    ("DELETE FROM calls WHERE event_id IN", "an operator erases a customer"),
     ("DELETE FROM events WHERE id IN", "for hundreds of rows"),
     ("DELETE FROM notices WHERE (id, target) IN", "the same"),
     ("UPDATE lanes SET ready_at = $1 WHERE claimed", "once at the start"),
@@ -108,8 +112,17 @@ fn with_columns(text: &str, after: &str, columns: &BTreeMap<String, String>) -> 
     text.replace("SELECT {}", &format!("SELECT {named}"))
 }
 
+/// The form of a marked text.
+#[derive(Clone, Copy)]
+enum Form<'a> {
+    /// SQLite's, for one row.
+    EachRow,
+    /// PostgreSQL's, for all rows; with the type of each column.
+    AllRows(&'a BTreeMap<String, String>),
+}
+
 /// Every text in the store's files that begins as a statement does.
-fn statements() -> Vec<Statement> {
+fn statements(form: Form<'_>) -> Vec<Statement> {
     let mut found = Vec::new();
     let files: Vec<_> = files("src/store", &["rs"]).into_iter().map(|(file, text)| (file, code(&text))).collect();
     let columns = columns_by_row(&files);
@@ -120,10 +133,15 @@ fn statements() -> Vec<Statement> {
             let (literal, after) = literal(&rest[start + 1..]);
             rest = after;
             let is_one = ["SELECT ", "UPDATE ", "DELETE ", "INSERT "].iter().any(|verb| literal.starts_with(verb));
-            // PostgreSQL's own tables, and the forms of marked texts.
-            if is_one && !literal.contains("pg_class") && !file.ends_with("db/rows.rs") {
-                let literal = with_columns(&for_each(&literal, before, &columns), after, &columns);
-                found.push(Statement { file: file.clone(), text: filled(&literal) });
+            // The other database's own, and the forms of marked texts.
+            let (words, places) = match form {
+                Form::EachRow => ("pg_class", &["db/postgres.rs", "db/server.rs"][..]),
+                Form::AllRows(_) => ("sqlite_master", &["db/sqlite.rs"][..]),
+            };
+            let is_others = literal.contains(words) || places.iter().any(|place| file.ends_with(place));
+            if is_one && !is_others && !file.ends_with("db/rows.rs") {
+                let literal = with_columns(&marks_filled(&literal, before, &columns, form), after, &columns);
+                found.push(Statement { file: file.clone(), text: filled(&literal, form) });
             }
         }
     }
@@ -148,8 +166,8 @@ fn literal(text: &str) -> (String, &str) {
     (value, letters.as_str())
 }
 
-/// The marked text of a `RowStatement` (`src/store/db/rows.rs`), whose declaration `before` ends with, as SQLite runs it.
-fn for_each(text: &str, before: &str, rows: &BTreeMap<String, String>) -> String {
+/// The marked text of a `RowStatement` (`src/store/db/rows.rs`), whose declaration `before` ends with, as a database runs it.
+fn marks_filled(text: &str, before: &str, rows: &BTreeMap<String, String>, form: Form<'_>) -> String {
     let declared = before.rsplit_once("RowStatement::").map_or("", |(_, declared)| declared);
     if declared.contains(';') {
         return text.to_owned();
@@ -158,14 +176,19 @@ fn for_each(text: &str, before: &str, rows: &BTreeMap<String, String>) -> String
         return text.to_owned();
     };
     let columns: Vec<&str> = columns.split('"').skip(1).step_by(2).collect();
-    let places: Vec<String> = (1..=columns.len()).map(|number| format!("${number}")).collect();
+    let (places, marks) = match form {
+        Form::EachRow => each_row(&columns),
+        Form::AllRows(types) => all_rows(&columns, types),
+    };
     let selected = selected.split_once("::COLUMNS").and_then(|(row, _)| rows.get(row.trim_matches([',', ' ', '\n'])));
-    let mut text = text.replace("{rows}", &format!("VALUES ({})", places.join(", ")));
-    text = text.replace("{selected}", selected.map_or("", |columns| columns.as_str()));
+    let mut text = text.replace("{selected}", selected.map_or("", |columns| columns.as_str()));
+    for (mark, value) in marks {
+        text = text.replace(mark, &value);
+    }
     for (column, place) in columns.iter().zip(&places) {
         text = text.replace(&format!("{{{column}}}"), place);
     }
-    // All other marks are for PostgreSQL alone.
+    // All other marks say little about a plan.
     while let Some((before, (mark, after))) =
         text.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
     {
@@ -178,12 +201,40 @@ fn for_each(text: &str, before: &str, rows: &BTreeMap<String, String>) -> String
     text
 }
 
-/// With something in the place of what is put in when it runs.
-fn filled(text: &str) -> String {
+/// The columns as SQLite has them, and its marks.
+fn each_row(columns: &[&str]) -> (Vec<String>, Vec<(&'static str, String)>) {
+    let places: Vec<String> = (1..=columns.len()).map(|number| format!("${number}")).collect();
+    let values = format!("VALUES ({})", places.join(", "));
+    (places, vec![("{rows}", values)])
+}
+
+/// The columns as PostgreSQL has them, and its marks.
+fn all_rows(columns: &[&str], types: &BTreeMap<String, String>) -> (Vec<String>, Vec<(&'static str, String)>) {
+    let type_of = |column: &str| match types.get(column) {
+        Some(known) => known.as_str(),
+        None if ["of_lane", "tombstone"].contains(&column) => "text",
+        None => "bigint",
+    };
+    let arrays = columns.iter().enumerate().map(|(place, column)| format!("${}::{}[]", place + 1, type_of(column)));
+    let given = format!("unnest({}) AS given({})", arrays.collect::<Vec<_>>().join(", "), columns.join(", "));
+    let places = columns.iter().map(|column| format!("given.{column}")).collect();
+    let marks = [("{rows}", "SELECT * FROM "), ("{from}", "FROM "), ("{using}", "USING "), ("{join}", "")];
+    let mut marks: Vec<_> = marks.into_iter().map(|(mark, verb)| (mark, format!("{verb}{given}"))).collect();
+    marks[3].1.push_str(", ");
+    marks.push(("{lateral}", "LATERAL".to_owned()));
+    (places, marks)
+}
+
+/// With something in the place of what is put in when it runs. PostgreSQL has no placeholder whose number none precedes.
+fn filled(text: &str, form: Form<'_>) -> String {
+    let (ids, limit) = match form {
+        Form::EachRow => ("IN ($9)", "$9"),
+        Form::AllRows(_) => ("IN ('a', 'b')", "10"),
+    };
     let by = [
-        ("IN {}", "IN ($9)"),
+        ("IN {}", ids),
         ("{UNSETTLED}", "(state = 'pending' OR state = 'waiting' OR state = 'scheduled')"),
-        ("${}", "$9"),
+        ("${}", limit),
         ("bulk = {}", "bulk = 0"),
         ("{compares}", "<="),
         ("{confirmed}", "0"),
@@ -192,6 +243,7 @@ fn filled(text: &str) -> String {
         ("{of_reason}", "reason = $1"),
         ("{RETRYABLE}", "(event IS NOT NULL OR (envelope IS NOT NULL AND envelope NOT LIKE 'cut%'))"),
         ("{condition}", "is_retired = 0"),
+        ("{FORGOTTEN_AT_ONCE}", "8"),
         ("{}", ""),
     ];
     by.iter().fold(text.to_owned(), |text, (place, value)| text.replace(place, value))
@@ -213,7 +265,7 @@ async fn no_statement_of_one_event_makes_a_table_in_memory() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut connection = empty(folder.path()).await;
     let (mut wrong, mut used) = (Vec::new(), BTreeSet::new());
-    for Statement { file, text } in &statements() {
+    for Statement { file, text } in &statements(Form::EachRow) {
         let program = sqlx::query(AssertSqlSafe(format!("EXPLAIN {text}"))).fetch_all(&mut connection).await;
         let program = program.unwrap_or_else(|error| panic!("{file}: {error}: {text}"));
         let makes = |row: &sqlx::sqlite::SqliteRow| {
@@ -235,7 +287,7 @@ async fn no_statement_of_one_event_makes_a_table_in_memory() {
 async fn no_statement_reads_a_whole_table_but_those_that_may() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut connection = empty(folder.path()).await;
-    let statements = statements();
+    let statements = statements(Form::EachRow);
     assert!(statements.len() > 80, "they are found: {}", statements.len());
     let (mut wrong, mut used) = (Vec::new(), BTreeSet::new());
     for Statement { file, text } in &statements {
@@ -263,4 +315,156 @@ async fn no_statement_reads_a_whole_table_but_those_that_may() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(used.len(), MAY_SCAN.len(), "what may is what does: {used:?}");
+}
+
+/// The indexes of events besides the key, and the beginning of a statement that needs each: an ordinary event pays for three of
+/// them.
+const OF_EVENTS: &[(&str, &str)] = &[
+    ("events_announced", "SELECT $1 FROM  (SELECT 1 FROM events WHERE events.lane"),
+    ("events_by_identity", "SELECT id, state, digest FROM events WHERE origin = $1"),
+    ("events_later", "UPDATE events SET state = 'pending' WHERE id IN"),
+    ("events_messages", "SELECT id, raw, raw_encoding, envelope FROM events"),
+    ("events_of_lane", "SELECT $1, head.*"),
+    ("events_parked", "SELECT id FROM events WHERE state = 'parked'"),
+    ("events_settled", "DELETE FROM events WHERE id IN"),
+    ("events_unsettled", "SELECT state, COUNT(*), MIN(tries_from)"),
+];
+
+#[tokio::test]
+async fn each_index_of_events_has_a_statement_that_needs_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut connection = empty(folder.path()).await;
+    let there = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'events' AND sql IS NOT NULL ORDER BY name";
+    let there: Vec<String> = sqlx::query_scalar(there).fetch_all(&mut connection).await.expect("readable");
+    assert_eq!(there, OF_EVENTS.iter().map(|(index, _)| *index).collect::<Vec<_>>());
+    let statements = statements(Form::EachRow);
+    for (index, start) in OF_EVENTS {
+        let mut plans = Vec::new();
+        for Statement { text, .. } in statements.iter().filter(|statement| statement.text.starts_with(start)) {
+            let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"))).fetch_all(&mut connection).await;
+            plans.extend(plan.expect("a plan").iter().map(|row| row.get::<String, _>(3)));
+        }
+        assert!(plans.iter().any(|step| step.contains(&format!("INDEX {index} "))), "{index}: {plans:#?}");
+    }
+}
+
+/// Rows of a store that has worked for a while: three events of each of 10,000 customers.
+const FILLED: &str = "
+    INSERT INTO lanes (lane, fence, claimed, interrupted, ready_at, bulk)
+        SELECT 'C-' || n, n, 0, 0, CASE WHEN n % 50 = 0 THEN n END, 0 FROM generate_series(1, 10000) AS n;
+    INSERT INTO customers (lane, state, active) SELECT 'C-' || n, repeat('x', 400), 1 FROM generate_series(1, 10000) AS n;
+    INSERT INTO events (id, lane, origin, origin_id, source, transport, type, time, received_at, tries_from, due_at, state,
+        failures, reason, digest, event, raw, raw_encoding, settled_at, change, said_at, scope)
+        SELECT md5(n::text), CASE WHEN n % 300 <> 1 THEN 'C-' || n % 10000 END, '/billing', n::text, 'crm', 'webhook', 'type', n, n,
+        n, n, state, 0, CASE WHEN state = 'parked' THEN 'refused' END, 'd', 'e', repeat('x', 300), 'utf8',
+        CASE WHEN state IN ('applied', 'parked') THEN n END, 'existence', n - CASE WHEN n % 200 = 0 THEN 1 ELSE 0 END, 'crm'
+        FROM (SELECT n, CASE WHEN n % 50 = 0 THEN 'pending' WHEN n % 100 = 1 THEN 'parked' WHEN n % 400 = 2 THEN 'scheduled'
+        WHEN n % 400 = 3 THEN 'waiting' ELSE 'applied' END AS state FROM generate_series(1, 30000) AS n) AS numbered;
+    INSERT INTO calls (id, event_id, at, operation, outcome, took_ms)
+        SELECT n::text, md5(n::text), n, 'create_user', 'done', 1 FROM generate_series(1, 30000) AS n;
+    INSERT INTO notices (id, target, seq, topic, order_key, customer, body, created_at, due_at, failures, state)
+        SELECT md5(n::text), 'amqp', n::text, 'topic', 'customer/C-' || n % 10000, 'C-' || n % 10000, repeat('x', 300), n, n, 0,
+        CASE WHEN n % 100 = 0 THEN 'pending' ELSE 'published' END FROM generate_series(1, 30000) AS n;
+    INSERT INTO watched (user_id, customer, due_at, since, polled_at, roster)
+        SELECT md5(n::text), 'C-' || n, n, 1, n, 1 FROM generate_series(1, 10000) AS n;
+    INSERT INTO pumps (heat_pump, user_id, customer, knowledge, is_retired, has_alert, record, version, checked_at, manufacturer)
+        SELECT md5(n::text), md5(n::text), 'C-' || n, 'connected', 0, CASE WHEN n % 500 = 0 THEN 1 ELSE 0 END, repeat('x', 300), 1,
+        n, 'maker ' || n % 20 FROM generate_series(1, 10000) AS n;
+    INSERT INTO tombstones (customer, erased_at) SELECT md5(n::text), n FROM generate_series(1, 5000) AS n;
+    INSERT INTO admissions (brake, number, event_id, admitted_at)
+        SELECT 'churn_brake', n, md5(n::text), n FROM generate_series(1, 5000) AS n;
+    ANALYZE;";
+
+/// The tables that grow.
+const GROWING: &[&str] = &[
+    "events", "lanes", "customers", "calls", "notices", "watched", "pumps", "tombstones", "admissions",
+];
+
+/// Statements whose generic plan on PostgreSQL reads a whole table or index that grows, besides those of [`MAY_SCAN`].
+const MAY_SCAN_ON_POSTGRES: &[(&str, &str)] = &[
+    ("SELECT COUNT(*) FROM customers", "counts nearly all of them, at most every five minutes"),
+    ("UPDATE admissions SET admitted_at", "where the clock was set back by more than a minute"),
+    ("SELECT manufacturer, SUM", "counts the pumps of all manufacturers, once in a while"),
+    ("UPDATE watched SET taken_until = $1 WHERE user_id IN", "dearer than a plan for the limit, which PostgreSQL then keeps to"),
+    ("SELECT record FROM pumps WHERE is_retired = 0 AND NOT EXISTS", "once an interval, after a list of all users"),
+    ("DELETE FROM watched WHERE (roster", "the same"),
+];
+
+/// A store on PostgreSQL, to explain statements on, and the types of its columns by their names.
+async fn on_postgres(rows: &'static str) -> (PgConnection, BTreeMap<String, String>) {
+    let url = servers::fresh_database();
+    let settings = Settings { url: url.clone(), targets: Vec::new(), works: true };
+    let (store, writer) = Store::open(settings, Clock::system()).await.expect("the store opens");
+    drop(store);
+    writer.run().await;
+    let mut connection = PgConnection::connect(&url).await.expect("the database is there");
+    sqlx::raw_sql(rows).execute(&mut connection).await.expect("filled");
+    let types = "SELECT DISTINCT column_name::text, data_type::text FROM information_schema.columns WHERE table_schema = 'public' \
+                 AND data_type IN ('text', 'bigint') AND table_name NOT LIKE '%migrations'";
+    let types: Vec<(String, String)> = sqlx::query_as(types).fetch_all(&mut connection).await.expect("readable");
+    (connection, types.into_iter().collect())
+}
+
+/// The generic plan of a statement, a step a line.
+async fn generic_plan(connection: &mut PgConnection, text: &str) -> Result<Vec<String>, sqlx::Error> {
+    let values = (1..30).rev().find(|number| text.contains(&format!("${number}"))).unwrap_or(0);
+    let values = vec!["NULL"; values].join(", ");
+    let values = if values.is_empty() { values } else { format!("({values})") };
+    sqlx::raw_sql(AssertSqlSafe(format!("PREPARE looked_at AS {text}"))).execute(&mut *connection).await?;
+    let plan = sqlx::raw_sql(AssertSqlSafe(format!("EXPLAIN EXECUTE looked_at{values}"))).fetch_all(&mut *connection).await;
+    sqlx::raw_sql("DEALLOCATE looked_at").execute(connection).await?;
+    Ok(plan?.iter().map(|row| row.get(0)).collect())
+}
+
+/// The tables of a plan that are read as a whole, or by a whole index that has all of their rows.
+fn read_whole(plan: &[String]) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    for (place, step) in plan.iter().enumerate() {
+        let Some((scan, table)) = step.split_once(" on ") else { continue };
+        let table = table.split(' ').next().unwrap_or_default();
+        let Some(table) = GROWING.iter().find(|growing| **growing == table) else { continue };
+        let has_condition = || plan.get(place + 1).is_some_and(|next| next.contains("Index Cond"));
+        let is_of_all = ["_pkey", "events_of_lane", "events_by_identity"].iter().any(|index| scan.contains(index));
+        if scan.ends_with("Seq Scan") || (is_of_all && !has_condition()) {
+            found.push(*table);
+        }
+    }
+    found
+}
+
+/// The settings by which the writer has its plans made, often while its tables are empty.
+fn settings_of_writer() -> String {
+    let file = std::fs::read_to_string("src/store/db/postgres.rs").expect("it is there");
+    let (_, after) = file.split_once("const PLANS_OF_WRITER:").expect("the settings are there");
+    let settings = after.split(';').nth(1).expect("they end").split('"').skip(1).step_by(2);
+    settings.map(|setting| format!("SET {setting};")).collect()
+}
+
+#[tokio::test]
+async fn on_postgres_no_generic_plan_reads_a_whole_table_but_those_that_may() {
+    let (mut wrong, mut used) = (Vec::new(), BTreeSet::new());
+    for (rows, settings) in [(FILLED, ""), ("", settings_of_writer().as_str())] {
+        let (mut connection, types) = on_postgres(rows).await;
+        let settings = AssertSqlSafe(format!("SET plan_cache_mode = force_generic_plan; {settings}"));
+        sqlx::raw_sql(settings).execute(&mut connection).await.expect("set");
+        for Statement { file, text } in &statements(Form::AllRows(&types)) {
+            let plan = match generic_plan(&mut connection, text).await {
+                Ok(plan) => plan,
+                Err(error) => {
+                    wrong.push(format!("{file}: {error}: {text}"));
+                    continue;
+                }
+            };
+            for table in read_whole(&plan) {
+                let on_both = MAY_SCAN.iter().any(|(start, of, _)| text.starts_with(start) && *of == table);
+                match MAY_SCAN_ON_POSTGRES.iter().position(|(start, _)| text.starts_with(start)) {
+                    Some(place) => drop(used.insert(place)),
+                    None if on_both => {}
+                    None => wrong.push(format!("{file}: {table}: {text}\n{}", plan.join("\n"))),
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(used.len(), MAY_SCAN_ON_POSTGRES.len(), "what may is what does: {used:?}");
 }

@@ -445,7 +445,7 @@ impl Db {
         match self.dialect {
             Dialect::Sqlite => None,
             Dialect::Postgres => {
-                Some("LOCK TABLE events, lanes, notices, calls, pumps, watched, tombstones IN ROW EXCLUSIVE MODE")
+                Some("LOCK TABLE events, lanes, customers, notices, calls, pumps, watched, tombstones IN ROW EXCLUSIVE MODE")
             }
         }
     }

@@ -148,7 +148,7 @@ impl Ledger {
     pub async fn notices(&self) -> Vec<NoticeRow> {
         let _looking = self.looking.lock().await;
         let mut connection = self.connect().await.expect("the store can be read");
-        let query = "SELECT id, topic, body, state FROM notices ORDER BY place";
+        let query = "SELECT id, topic, body, state FROM notices ORDER BY seq";
         let rows = sqlx::query(query).fetch_all(&mut connection).await.expect("notices");
         let notice = |row: &sqlx::any::AnyRow| {
             let body: Value = serde_json::from_str(row.get(2)).expect("a notice");

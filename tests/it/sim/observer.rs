@@ -178,7 +178,8 @@ impl Observer {
     /// The customer of an event and all that is known of them, unless an applier works on them.
     pub(super) async fn customer_of(&mut self, event: &str) -> Option<(String, String)> {
         let row = sqlx::query(
-            "SELECT lane, customer FROM lanes WHERE claimed = 0 AND lane = (SELECT lane FROM events WHERE id = $1)",
+            "SELECT lanes.lane, COALESCE(customers.state, '') FROM lanes LEFT JOIN customers ON customers.lane = lanes.lane \
+             WHERE lanes.claimed = 0 AND lanes.lane = (SELECT lane FROM events WHERE id = $1)",
         );
         let row = row.bind(event).fetch_optional(&mut self.connection).await.expect("readable")?;
         Some((row.get(0), row.get(1)))
@@ -231,7 +232,7 @@ impl Observer {
 
     /// All outgoing events, in the order in which they were written.
     pub(super) async fn notices(&mut self) -> Vec<Sent> {
-        let rows = sqlx::query("SELECT id, state, line FROM notices ORDER BY place");
+        let rows = sqlx::query("SELECT id, state, order_key FROM notices ORDER BY seq");
         let rows = rows.fetch_all(&mut self.connection).await.expect("readable");
         rows.iter().map(|row| Sent { id: row.get(0), state: row.get(1), line: row.get(2) }).collect()
     }
