@@ -4,20 +4,53 @@
 //! no right to. Any other command compares, and leaves it as it is: a command of a new version must not upgrade the store of a
 //! bridge of the old one, nor of a backup.
 //!
+//! A schema that is newer only by additions serves this program as well: replicas of two versions work side by side. The store's
+//! floor tells which programs it serves (docs/adr/0028).
+//!
 //! Before: the store's `db`. After: [`crate::store::Store::open`].
 
-use super::db::{Connection, Db, NotMigrated, query};
+use std::sync::LazyLock;
+
+use sqlx::migrate::Migrator;
+
+use super::db::{Connection, Db, Dialect, NotMigrated, query};
 use super::error::OpenError;
 
-/// The schema, numbered, forward only.
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/store/migrations");
+/// The schema of both databases, numbered, forward only.
+static SHARED: Migrator = sqlx::migrate!("src/store/migrations");
 
-/// Brings the schema up to date. A store of a newer version is left alone. Returns the newest migration that the store had.
+/// The parts for PostgreSQL alone, numbered in the same sequence.
+static OF_POSTGRES: Migrator = sqlx::migrate!("src/store/migrations/postgres");
+
+/// The schema of PostgreSQL.
+static POSTGRES: LazyLock<Migrator> =
+    LazyLock::new(|| Migrator::with_migrations(SHARED.iter().chain(OF_POSTGRES.iter()).cloned().collect()));
+
+/// The migration that made the store's floor.
+const FLOOR_SINCE: i64 = 18;
+
+/// The migrations that a store of each kind has.
+fn migrations(dialect: Dialect) -> &'static Migrator {
+    match dialect {
+        Dialect::Sqlite => &SHARED,
+        Dialect::Postgres => &POSTGRES,
+    }
+}
+
+/// The migrations that a store has, and its floor.
+struct Schema {
+    applied: Vec<i64>,
+    /// The newest migration of the oldest program that may work on it; `None` if it is from before there were floors.
+    floor: Option<i64>,
+}
+
+/// Brings the schema up to date. A store that has outgrown this program is left alone. Returns the newest migration that the store
+/// had.
 pub(super) async fn upgrade(db: &Db, connection: &mut Connection) -> Result<i64, OpenError> {
-    let applied = applied(db, connection).await?;
-    refuse_newer(&applied)?;
-    let found = newest(applied.iter());
-    connection.migrate(&MIGRATIONS).await.map_err(|error| match error {
+    let schema = Schema::read(db, connection).await?;
+    schema.refuse_newer()?;
+    let found = schema.newest();
+    connection.migrate(migrations(db.dialect)).await.map_err(|error| match error {
         NotMigrated::DbFault(fault) if fault.is_denied() => OpenError::Unusable(format!(
             "the store is of schema {found}, this program of schema {}, and the role of store.url may not change it ({fault}); \
              run `podero-bridge migrate` with the URL of the role that owns the tables",
@@ -29,30 +62,47 @@ pub(super) async fn upgrade(db: &Db, connection: &mut Connection) -> Result<i64,
     Ok(found)
 }
 
-/// Checks that the store has this program's schema.
+/// Checks that the store's schema serves this program.
 pub(super) async fn compare(db: &Db, connection: &mut Connection) -> Result<(), OpenError> {
-    let applied = applied(db, connection).await?;
-    refuse_newer(&applied)?;
-    if MIGRATIONS.iter().all(|migration| applied.contains(&migration.version)) {
+    let schema = Schema::read(db, connection).await?;
+    schema.refuse_newer()?;
+    if migrations(db.dialect).iter().all(|migration| schema.applied.contains(&migration.version)) {
         return Ok(());
     }
-    Err(OpenError::Older { found: newest(applied.iter()), known: known() })
+    Err(OpenError::Older { found: schema.newest(), known: known() })
 }
 
-fn refuse_newer(applied: &[i64]) -> Result<(), OpenError> {
-    if applied.iter().all(|version| MIGRATIONS.version_exists(*version)) {
-        return Ok(());
-    }
-    Err(OpenError::Newer { found: newest(applied.iter()), known: known() })
-}
-
-/// The newest migration that this program knows.
+/// The newest migration of this program, for whichever database.
 pub(super) fn known() -> i64 {
-    newest(MIGRATIONS.iter().map(|migration| &migration.version))
+    newest(POSTGRES.iter().map(|migration| &migration.version))
 }
 
 fn newest<'a>(versions: impl Iterator<Item = &'a i64>) -> i64 {
     versions.copied().max().unwrap_or(0)
+}
+
+impl Schema {
+    async fn read(db: &Db, connection: &mut Connection) -> Result<Self, OpenError> {
+        let applied = applied(db, connection).await?;
+        let floor = match applied.contains(&FLOOR_SINCE) {
+            true => query("SELECT MAX(version) FROM schema_floor").fetch_one(connection).await,
+            false => Ok(None),
+        };
+        Ok(Self { floor: floor.map_err(|error| db.refusal(error))?, applied })
+    }
+
+    /// A newer schema that only adds serves this program: its floor is not above it.
+    fn refuse_newer(&self) -> Result<(), OpenError> {
+        let is_known = self.applied.iter().all(|version| POSTGRES.version_exists(*version));
+        if is_known || self.floor.is_some_and(|floor| floor <= known()) {
+            return Ok(());
+        }
+        Err(OpenError::Newer { found: self.newest(), known: known() })
+    }
+
+    fn newest(&self) -> i64 {
+        newest(self.applied.iter())
+    }
 }
 
 /// The versions that the store has; empty if it has no schema yet.

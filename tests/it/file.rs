@@ -232,7 +232,7 @@ async fn a_command_leaves_the_schema_as_it_is_and_a_backup_takes_any() {
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
          SELECT version, description, success, checksum, execution_time FROM (SELECT {known} AS version, description, \
          success, checksum, execution_time FROM _sqlx_migrations UNION ALL SELECT 99, description, success, checksum, \
-         execution_time FROM _sqlx_migrations) WHERE true GROUP BY version"
+         execution_time FROM _sqlx_migrations) WHERE true GROUP BY version; UPDATE schema_floor SET version = 99"
     );
     run_sql(url, &newer).await;
     for arguments in [&["parked", "list"][..], &["serve", "--sandbox"]] {
@@ -251,7 +251,7 @@ async fn on_postgres_a_command_makes_no_schema_and_a_bridge_refuses_a_newer_one(
     }
     drop(open(&url, true).await.expect("a bridge makes it"));
     drop(open(&url, false).await.expect("and a command uses it"));
-    run_sql(&url, "UPDATE _sqlx_migrations SET version = 99 WHERE version = 1").await;
+    run_sql(&url, "UPDATE _sqlx_migrations SET version = 99 WHERE version = 1; UPDATE schema_floor SET version = 99").await;
     for works in [true, false] {
         let found = open(&url, works).await.map(|_| ());
         assert!(matches!(found, Err(OpenError::Newer { found: 99, .. })), "{found:?}");

@@ -57,7 +57,9 @@ mod presets;
 mod process;
 // The intake of the queue: what it keeps, in which order, within which bounds.
 mod queue;
-// The plans by which SQLite finds what statements ask for.
+// Stores of former versions, brought up to date, and of the next one.
+mod migration;
+// The plans by which both databases find what statements ask for.
 mod plans;
 // Parked messages that are read again.
 mod rereading;

@@ -6,7 +6,12 @@ use std::process::{Child, Command, Output, Stdio};
 
 /// The program with nothing of this process's environment.
 pub fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_podero-bridge"));
+    program_of(env!("CARGO_BIN_EXE_podero-bridge"), arguments)
+}
+
+/// As [`program`], of another build.
+pub fn program_of(binary: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary);
     command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin");
     command
 }
