@@ -74,9 +74,9 @@ impl NewEvent<'_> {
 // Not `INSERT … SELECT` on SQLite, which would keep a copy of each page that it touches, to undo the statement alone.
 static INSERT: RowStatement = RowStatement::new(
     &[
-        "id", "lane", "origin", "origin_id", "source", "transport", "type", "time", "received_at", "tries_from", "due_at",
-        "state", "failures", "reason", "detail", "digest", "event", "raw", "raw_encoding", "settled_at", "envelope",
-        "change", "said_at", "scope",
+        "id", "lane", "origin", "origin_id", "source", "transport", "type", "time", "received_at", "tries_from",
+        "due_at", "state", "failures", "reason", "detail", "digest", "event", "raw", "raw_encoding", "settled_at",
+        "envelope", "change", "said_at", "scope",
     ],
     "INSERT INTO events (id, lane, origin, origin_id, source, transport, type, time, received_at, tries_from, due_at, state, \
      failures, reason, detail, digest, event, raw, raw_encoding, settled_at, envelope, change, said_at, scope) {rows} \

@@ -76,9 +76,8 @@ impl StoreView {
             gauges.pending += count;
             gauges.oldest_pending = Some(gauges.oldest_pending.map_or(oldest, |known| known.min(oldest)));
         }
-        let parked = query(
-            "SELECT COUNT(*), COUNT(CASE WHEN reason = $1 THEN 1 END) FROM events WHERE state = 'parked'",
-        );
+        let parked =
+            query("SELECT COUNT(*), COUNT(CASE WHEN reason = $1 THEN 1 END) FROM events WHERE state = 'parked'");
         (gauges.parked, gauges.braked) = parked.bind(Reason::ChurnBrake).fetch_one(readers).await?;
         gauges.parked_unreadable =
             self.count("SELECT COUNT(*) FROM events WHERE state = 'parked' AND lane IS NULL").await?;

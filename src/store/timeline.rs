@@ -299,10 +299,8 @@ impl StoreView {
             return Ok(None);
         }
         let state = serde_json::from_str(&lane.unwrap_or_default()).unwrap_or(Value::Null);
-        let notices = ours(format!(
-            "SELECT {} FROM notices WHERE customer = $1 ORDER BY seq DESC LIMIT $2",
-            NoticeView::COLUMNS
-        ));
+        let notices =
+            ours(format!("SELECT {} FROM notices WHERE customer = $1 ORDER BY seq DESC LIMIT $2", NoticeView::COLUMNS));
         let notices = query(notices).with((customer, ROWS_MAX)).fetch_all(&self.readers).await?;
         Ok(Some(CustomerView { customer_id: customer.to_owned(), state, events, notices, heat_pumps }))
     }

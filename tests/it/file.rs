@@ -251,7 +251,8 @@ async fn on_postgres_a_command_makes_no_schema_and_a_bridge_refuses_a_newer_one(
     }
     drop(open(&url, true).await.expect("a bridge makes it"));
     drop(open(&url, false).await.expect("and a command uses it"));
-    run_sql(&url, "UPDATE _sqlx_migrations SET version = 99 WHERE version = 1; UPDATE schema_floor SET version = 99").await;
+    run_sql(&url, "UPDATE _sqlx_migrations SET version = 99 WHERE version = 1; UPDATE schema_floor SET version = 99")
+        .await;
     for works in [true, false] {
         let found = open(&url, works).await.map(|_| ());
         assert!(matches!(found, Err(OpenError::Newer { found: 99, .. })), "{found:?}");

@@ -53,7 +53,10 @@ async fn connect(url: &str) -> AnyConnection {
 }
 
 async fn number(connection: &mut AnyConnection, sql: &str) -> i64 {
-    sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(connection).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+        .fetch_one(connection)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
 async fn open(url: &str, works: bool) -> Result<(Store, tokio::task::JoinHandle<()>), OpenError> {
@@ -70,7 +73,10 @@ async fn of_before(url: &str, rows: u64) {
     }
     let mut connection = connect(url).await;
     if url.starts_with("sqlite") {
-        sqlx::raw_sql("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF").execute(&mut connection).await.expect("set");
+        sqlx::raw_sql("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF")
+            .execute(&mut connection)
+            .await
+            .expect("set");
     }
     migrations_until(BEFORE_CUSTOMERS).await.run(&mut connection).await.expect("the schema of that version");
     let numbers = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < $1)";
@@ -149,13 +155,19 @@ async fn a_store_of_a_former_version_keeps_all_that_it_holds(Empty(database): Em
     sqlx::query("UPDATE lanes SET ready_at = 1 WHERE lane = 'C-1'").execute(&mut connection).await.expect("written");
     connection.close().await.expect("closed");
     let refused = open(url, false).await.map(|_| ());
-    assert!(matches!(refused, Err(OpenError::Older { found: BEFORE_CUSTOMERS, .. })), "a command leaves it: {refused:?}");
+    assert!(
+        matches!(refused, Err(OpenError::Older { found: BEFORE_CUSTOMERS, .. })),
+        "a command leaves it: {refused:?}"
+    );
 
     let (store, writer) = open(url, true).await.expect("a bridge brings it up to date");
     check_all_is_there(url, 300).await;
     let claim = store.claim(LEASE).await.expect("the store is there").expect("C-1 has work");
     assert_eq!((claim.work.event.id, &claim.work.customer), (id, &Customer::default()));
-    store.settle(&claim, StoreFixture::verdict(&claim, Fate::Superseded, Vec::new()), Vec::new()).await.expect("settled");
+    store
+        .settle(&claim, StoreFixture::verdict(&claim, Fate::Superseded, Vec::new()), Vec::new())
+        .await
+        .expect("settled");
     assert_eq!(store.active_customers().await.expect("counted"), 300 / 3 - 300 / 30);
     assert!(store.customer("C-10").await.expect("readable").expect("known").state.is_null());
     drop(store);
@@ -231,7 +243,10 @@ async fn a_newer_schema_serves_this_version_unless_it_took_something_away(fixtur
         drop(replica);
         writer.await.expect("it ends");
     }
-    sqlx::raw_sql("UPDATE schema_floor SET version = 99").execute(&mut connection).await.expect("as a later one does it");
+    sqlx::raw_sql("UPDATE schema_floor SET version = 99")
+        .execute(&mut connection)
+        .await
+        .expect("as a later one does it");
     let refused = open(&url, false).await.map(|_| ());
     assert!(matches!(refused, Err(OpenError::Newer { found: 99, .. })), "{refused:?}");
     connection.close().await.expect("closed");
@@ -264,7 +279,8 @@ fn a_migration_adds_only_or_raises_the_floor() {
         }
         let takes = ["DROP TABLE", "DROP COLUMN", " RENAME ", "ADD CONSTRAINT", "SET NOT NULL", "CREATE UNIQUE INDEX"];
         for statement in text.split(';') {
-            let has_no_default = statement.contains("ADD COLUMN") && statement.contains("NOT NULL") && !statement.contains("DEFAULT");
+            let has_no_default =
+                statement.contains("ADD COLUMN") && statement.contains("NOT NULL") && !statement.contains("DEFAULT");
             let is_taken = takes.iter().any(|words| statement.contains(words));
             assert!(!is_taken && !has_no_default, "{number} takes from programs of the version before: {statement}");
         }

@@ -334,14 +334,16 @@ const OF_EVENTS: &[(&str, &str)] = &[
 async fn each_index_of_events_has_a_statement_that_needs_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut connection = empty(folder.path()).await;
-    let there = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'events' AND sql IS NOT NULL ORDER BY name";
+    let there =
+        "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'events' AND sql IS NOT NULL ORDER BY name";
     let there: Vec<String> = sqlx::query_scalar(there).fetch_all(&mut connection).await.expect("readable");
     assert_eq!(there, OF_EVENTS.iter().map(|(index, _)| *index).collect::<Vec<_>>());
     let statements = statements(Form::EachRow);
     for (index, start) in OF_EVENTS {
         let mut plans = Vec::new();
         for Statement { text, .. } in statements.iter().filter(|statement| statement.text.starts_with(start)) {
-            let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"))).fetch_all(&mut connection).await;
+            let plan =
+                sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"))).fetch_all(&mut connection).await;
             plans.extend(plan.expect("a plan").iter().map(|row| row.get::<String, _>(3)));
         }
         assert!(plans.iter().any(|step| step.contains(&format!("INDEX {index} "))), "{index}: {plans:#?}");
@@ -376,16 +378,18 @@ const FILLED: &str = "
     ANALYZE;";
 
 /// The tables that grow.
-const GROWING: &[&str] = &[
-    "events", "lanes", "customers", "calls", "notices", "watched", "pumps", "tombstones", "admissions",
-];
+const GROWING: &[&str] =
+    &["events", "lanes", "customers", "calls", "notices", "watched", "pumps", "tombstones", "admissions"];
 
 /// Statements whose generic plan on PostgreSQL reads a whole table or index that grows, besides those of [`MAY_SCAN`].
 const MAY_SCAN_ON_POSTGRES: &[(&str, &str)] = &[
     ("SELECT COUNT(*) FROM customers", "counts nearly all of them, at most every five minutes"),
     ("UPDATE admissions SET admitted_at", "where the clock was set back by more than a minute"),
     ("SELECT manufacturer, SUM", "counts the pumps of all manufacturers, once in a while"),
-    ("UPDATE watched SET taken_until = $1 WHERE user_id IN", "dearer than a plan for the limit, which PostgreSQL then keeps to"),
+    (
+        "UPDATE watched SET taken_until = $1 WHERE user_id IN",
+        "dearer than a plan for the limit, which PostgreSQL then keeps to",
+    ),
     ("SELECT record FROM pumps WHERE is_retired = 0 AND NOT EXISTS", "once an interval, after a list of all users"),
     ("DELETE FROM watched WHERE (roster", "the same"),
 ];
@@ -411,7 +415,8 @@ async fn generic_plan(connection: &mut PgConnection, text: &str) -> Result<Vec<S
     let values = vec!["NULL"; values].join(", ");
     let values = if values.is_empty() { values } else { format!("({values})") };
     sqlx::raw_sql(AssertSqlSafe(format!("PREPARE looked_at AS {text}"))).execute(&mut *connection).await?;
-    let plan = sqlx::raw_sql(AssertSqlSafe(format!("EXPLAIN EXECUTE looked_at{values}"))).fetch_all(&mut *connection).await;
+    let plan =
+        sqlx::raw_sql(AssertSqlSafe(format!("EXPLAIN EXECUTE looked_at{values}"))).fetch_all(&mut *connection).await;
     sqlx::raw_sql("DEALLOCATE looked_at").execute(connection).await?;
     Ok(plan?.iter().map(|row| row.get(0)).collect())
 }

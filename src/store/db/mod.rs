@@ -444,9 +444,9 @@ impl Db {
     pub(super) fn try_tables(&self) -> Option<&'static str> {
         match self.dialect {
             Dialect::Sqlite => None,
-            Dialect::Postgres => {
-                Some("LOCK TABLE events, lanes, customers, notices, calls, pumps, watched, tombstones IN ROW EXCLUSIVE MODE")
-            }
+            Dialect::Postgres => Some(
+                "LOCK TABLE events, lanes, customers, notices, calls, pumps, watched, tombstones IN ROW EXCLUSIVE MODE",
+            ),
         }
     }
 
