@@ -315,7 +315,6 @@ impl TakeClaims {
             let head = heads.remove(&lane.lane);
             holds.push(self.hold(tx, lane, head).await?);
         }
-        holds.sort_by(|one, other| one.lane.lane.cmp(&other.lane.lane));
         keep_holds(tx, &holds).await?;
         for hold in holds.iter().filter(|hold| hold.is_ended) {
             ready_for_head(tx, &hold.lane.lane).await?;
@@ -408,7 +407,9 @@ static HOLD: RowStatement = RowStatement::new(
 
 async fn keep_holds(tx: &mut Transaction<'_>, holds: &[Hold]) -> Result<(), DbFault> {
     let mut rows = HOLD.rows(holds.len());
-    for hold in holds {
+    let mut by_lane: Vec<&Hold> = holds.iter().collect();
+    by_lane.sort_by(|one, other| one.lane.lane.cmp(&other.lane.lane));
+    for hold in by_lane {
         rows.with((&hold.lane.lane, hold.is_claimed, hold.ready_at, hold.begun));
     }
     rows.execute(tx).await?;

@@ -144,6 +144,10 @@ impl Write for Erase {
         usize::MAX
     }
 
+    fn lanes(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.customer.as_str())
+    }
+
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
         if let Some(hold) = tx.db.hold_events() {
             tx.connection.batch(hold).await?;

@@ -114,11 +114,16 @@ pub(super) async fn insert_all(tx: &mut Transaction<'_>, new: Vec<NewNotice<'_>>
         .collect();
     for name in Target::names_of(tx.targets) {
         let mut last = last_waiting(tx, name, &new).await?;
+        let in_order = new.iter().zip(&bodies).map(|(new, body)| {
+            let last = last.entry(&new.notice.order_key).or_default();
+            *last = seq_after(last, new.seq);
+            (new, body, last.clone())
+        });
+        let mut by_id: Vec<(&NewNotice<'_>, &String, String)> = in_order.collect();
+        by_id.sort_by_key(|(new, ..)| new.notice.id);
         let mut rows = INSERT.rows(new.len());
-        for (NewNotice { notice, customer, seq, at }, body) in new.iter().zip(&bodies) {
-            let last = last.entry(&notice.order_key).or_default();
-            *last = seq_after(last, seq);
-            rows.with((notice.id, name, last.clone(), notice.topic.name(), &notice.order_key, *customer, body))
+        for (NewNotice { notice, customer, at, .. }, body, seq) in &by_id {
+            rows.with((notice.id, name, seq, notice.topic.name(), &notice.order_key, *customer, *body))
                 .with((*at, *at, 0_u32, state));
         }
         rows.execute(&mut *tx).await?;

@@ -234,12 +234,18 @@ async fn replicas_that_change_the_same_lanes_do_not_stop_each_other() {
     let clock = &fixture.clock;
     let work = async |store: &Store, is_reversed: bool| {
         for _ in 0..ROUNDS {
-            let claims = store.claims(CUSTOMERS / 2, LEASE).await.expect("the store is there");
+            let mut claims = store.claims(CUSTOMERS / 2, LEASE).await.expect("the store is there");
             let mut customers: Vec<usize> = (0..CUSTOMERS).collect();
             if is_reversed {
                 customers.reverse();
             }
-            let arrivals = customers.into_iter().map(|customer| vec![arrival(clock, customer, updated("x"))]);
+            let mut arrivals = customers.into_iter().map(|customer| vec![arrival(clock, customer, updated("x"))]);
+            let early: Vec<_> = arrivals.by_ref().take(CUSTOMERS / 2).collect();
+            let early = join_all(early.into_iter().map(|arrivals| store.accept(arrivals)));
+            let saves = join_all(claims.iter_mut().map(|claim| store.save(claim, LEASE)));
+            let (accepted, saved) = join(early, saves).await;
+            assert!(accepted.iter().all(Result::is_ok), "{accepted:?}");
+            assert!(saved.iter().all(|saved| *saved.as_ref().expect("the store is there") == Settled::Recorded));
             let accepts = join_all(arrivals.map(|arrivals| store.accept(arrivals)));
             let verdicts = claims.iter().map(|claim| store.settle(claim, verdict(claim, 0, clock), Vec::new()));
             let (accepted, settled) = join(accepts, join_all(verdicts)).await;

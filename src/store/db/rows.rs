@@ -1,7 +1,7 @@
 //! One statement for a set of rows: SQLite runs it for each row, PostgreSQL once for all of them.
 //!
-//! In this process a statement costs microseconds, over a connection it costs a round trip. So what a group of writes does to a
-//! table is declared once, as a [`RowStatement`]: a text with marks where the two databases differ. SQLite loops the prepared
+//! In this process a statement costs microseconds, over a connection it costs a round trip. So each statement of a
+//! group is declared once, as a [`RowStatement`]: a text with marks where the two databases differ. SQLite loops the prepared
 //! statement over the rows; PostgreSQL gets an array for each column, which `unnest` makes a table named `given`.
 //!
 //! | mark | SQLite | PostgreSQL |
@@ -30,7 +30,7 @@ use std::sync::OnceLock;
 use super::fault::DbFault;
 use super::query::{Argument, FromRow, Row, ToArgument, Values};
 
-/// The columns of a set of rows, and what is done with them.
+/// The columns of a set of rows, and the statement that takes them.
 pub(in crate::store) struct RowStatement {
     columns: &'static [&'static str],
     selected: &'static str,
