@@ -56,6 +56,13 @@ impl Meter {
         Ok(())
     }
 
+    /// Waits, before the load of a count, until the flushes of an earlier load have been told of.
+    pub(crate) async fn rest(store: &Store) {
+        if store.file().is_none() {
+            tokio::time::sleep(TELLING).await;
+        }
+    }
+
     /// Begins to count what is done to a store, by whichever process. Of a server all that its transactions write is counted, so
     /// that only one store may be worked on.
     pub(crate) async fn begin(store: &Store, servers: &Servers) -> anyhow::Result<Self> {

@@ -101,6 +101,7 @@ impl Track {
     pub(crate) async fn cost(&mut self, servers: &Servers, events: u64) -> anyhow::Result<Totals> {
         self.store.checkpoint().await?;
         self.ours(events).await?;
+        Meter::rest(&self.store).await;
         self.fill(events).await?;
         let meter = Meter::begin(&self.store, servers).await?;
         self.go()?;

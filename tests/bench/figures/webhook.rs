@@ -67,6 +67,7 @@ async fn cost(bench: &Bench<'_>, store: &Store, (bridge, load): (&Process, &Load
     let received = async || bridge.metric("podero_bridge_events_received_total").await;
     store.checkpoint().await?;
     load.run(&bridge.address, CONNECTIONS, WARM_UP, TURN).await?;
+    Meter::rest(store).await;
     let before = received().await?;
     let meter = Meter::begin(store, bench.servers).await?;
     load.run(&bridge.address, CONNECTIONS, WARM_UP, TURN).await?;
