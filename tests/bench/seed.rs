@@ -56,7 +56,10 @@ pub(crate) async fn sign_up(binary: Binary, store: &Store, target: &Control) -> 
 
 /// Customers next to `C-0`, after its sign-up.
 pub(crate) async fn add_customers(store: &Store, customers: u64) -> anyhow::Result<()> {
-    grow(store, &lanes(customers)).await
+    // An older program, next to which PostgreSQL is measured, may have no table of customers.
+    let is_older = store.run("SELECT lane FROM customers LIMIT 1").await.is_err();
+    let rows = if is_older { format!("{};", of_each(customers, OLDER_LANES)) } else { lanes(customers) };
+    grow(store, &rows).await
 }
 
 /// Customers next to `C-0`, each with the changes that wait.
@@ -91,6 +94,11 @@ const LANES: [&str; 2] = [
      SELECT 'C-' || CAST(n AS TEXT), replace(t.state, '\"C-0\"', '\"C-' || CAST(n AS TEXT) || '\"'), t.active \
      FROM numbers, customers t WHERE t.lane = 'C-0'",
 ];
+
+/// The same in the schema of an older program, whose lanes hold what is known.
+const OLDER_LANES: &str = "INSERT INTO lanes (lane, customer, fence, claimed, interrupted, ready_at, bulk) \
+    SELECT 'C-' || CAST(n AS TEXT), replace(t.customer, '\"C-0\"', '\"C-' || CAST(n AS TEXT) || '\"'), t.fence, 0, 0, \
+    t.ready_at, t.bulk FROM numbers, lanes t WHERE t.lane = 'C-0'";
 
 /// The events of the other customers, as `C-0` has them.
 const EVENTS: &str = "INSERT INTO events (id, lane, origin, origin_id, source, transport, type, time, received_at, tries_from, \
