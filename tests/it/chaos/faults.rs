@@ -84,8 +84,10 @@ impl Site {
         site
     }
 
+    /// A connection of the superuser, of which only three are reserved: one that has just ended may still hold its place.
     async fn admin(&self) -> PgConnection {
-        PgConnection::connect(&self.postgres.url()).await.expect("it was started")
+        let url = self.postgres.url();
+        until("a reserved connection is free", async || PgConnection::connect(&url).await.ok()).await
     }
 
     /// Ends every session of the bridges; the number that there were.
