@@ -51,16 +51,8 @@ pub(in crate::store) enum NotMigrated {
 impl DbFault {
     /// SQLite's primary code, without the extension.
     pub(in crate::store) fn sqlite_code(&self) -> Option<i32> {
-        match self {
-            Self::Sqlite(error) => error.sqlite_error().map(|error| error.extended_code & 0xff),
-            Self::Postgres(_)
-            | Self::TooLate
-            | Self::PoolBusy
-            | Self::OnlyReads
-            | Self::Ended
-            | Self::Missing
-            | Self::Unreadable { .. } => None,
-        }
+        let Self::Sqlite(error) = self else { return None };
+        error.sqlite_error().map(|error| error.extended_code & 0xff)
     }
 
     /// `true` if SQLite found no room for a write: `SQLITE_FULL`; under a quota `SQLITE_IOERR_WRITE`, or `SQLITE_IOERR_SHMSIZE`.
@@ -86,16 +78,8 @@ impl DbFault {
 
     /// PostgreSQL's SQLSTATE.
     fn sql_state(&self) -> Option<String> {
-        match self {
-            Self::Postgres(error) => Some(error.as_database_error()?.code()?.into_owned()),
-            Self::Sqlite(_)
-            | Self::TooLate
-            | Self::PoolBusy
-            | Self::OnlyReads
-            | Self::Ended
-            | Self::Missing
-            | Self::Unreadable { .. } => None,
-        }
+        let Self::Postgres(error) = self else { return None };
+        Some(error.as_database_error()?.code()?.into_owned())
     }
 
     /// `true` for PostgreSQL's `serialization_failure` and `deadlock_detected` (SQLSTATE class 40).

@@ -169,9 +169,14 @@ impl ServerSession {
         Ok(())
     }
 
+    async fn has_schema(&mut self) -> Result<bool, DbFault> {
+        let counted = self.rows(super::query(HAS_SCHEMA)).await?.pop().ok_or(DbFault::Missing)?;
+        Ok(counted.read::<i64>()? > 0)
+    }
+
     /// The versions that the server has, with their checksums; empty if it has no schema yet.
     async fn applied(&mut self) -> Result<HashMap<i64, Vec<u8>>, DbFault> {
-        if self.rows(super::query(HAS_SCHEMA)).await?.pop().ok_or(DbFault::Missing)?.read::<i64>()? == 0 {
+        if !self.has_schema().await? {
             return Ok(HashMap::new());
         }
         let rows = self.fetch(sqlx::query("SELECT version, checksum FROM _sqlx_migrations")).await?;
@@ -179,7 +184,7 @@ impl ServerSession {
     }
 
     async fn apply(&mut self, migration: &Migration) -> Result<(), DbFault> {
-        if self.rows(super::query(HAS_SCHEMA)).await?.pop().ok_or(DbFault::Missing)?.read::<i64>()? == 0 {
+        if !self.has_schema().await? {
             self.send(APPLIED.to_owned()).await?;
         }
         self.send(migration.sql.as_str().to_owned()).await?;
