@@ -119,7 +119,7 @@ async fn migrations_until(version: i64) -> Migrator {
     Migrator::with_migrations(all.iter().filter(|migration| migration.version <= version).cloned().collect())
 }
 
-/// What a store of [`of_before`] holds once it is up to date.
+/// Checks the rows of a store of [`of_before`] once it is up to date.
 async fn check_all_is_there(url: &str, rows: i64) {
     let mut connection = connect(url).await;
     let expected = [

@@ -100,7 +100,7 @@ fn mixed(clock: &Clock) -> Vec<Vec<Arrival>> {
     all
 }
 
-/// What a receipt says, without the ids.
+/// A receipt in words, without the ids.
 fn said(receipt: &Receipt) -> String {
     match receipt {
         Receipt::Accepted { state, .. } => format!("accepted {state}"),

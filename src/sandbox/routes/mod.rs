@@ -48,7 +48,7 @@ enum Asked {
     NoSuchMethod,
 }
 
-/// What each method does on a path.
+/// The action of each method on a path.
 type Methods = [(fn() -> Route, Endpoint)];
 
 /// The documented paths below the API's prefix.

@@ -22,7 +22,7 @@ mod load;
 
 // Full disks.
 pub mod disk;
-// What happens to a PostgreSQL with two replicas.
+// Faults of a PostgreSQL with two replicas.
 mod faults;
 // Many heat pumps.
 mod large_fleet;
