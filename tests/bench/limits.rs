@@ -173,15 +173,24 @@ const SAME_ROWS: [&str; 2] = [
      ON CONFLICT (lane) DO NOTHING",
 ];
 
+/// [`SAME_ROWS`] in the schema of an older program.
+fn older_rows() -> [String; 2] {
+    let [event, lane] = SAME_ROWS;
+    let lane = lane.replace("(lane, fence,", "(lane, customer, fence,").replace("(?1, ?2,", "(?1, '{}', ?2,");
+    [event.replace("transport", "door"), lane]
+}
+
 /// Group commit of the very rows that the bridge would write, in a store that a bridge has made: what is left out is to read,
 /// to judge and to look whether the customer was erased.
 fn spawn_same_rows(store: &Path) -> anyhow::Result<mpsc::Sender<Write>> {
     let connection = rusqlite::Connection::open(store)?;
     connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;")?;
+    let is_older = connection.prepare("SELECT lane FROM customers").is_err();
+    let statements = if is_older { older_rows() } else { SAME_ROWS.map(str::to_owned) };
     let mut made = 0_i64;
     Ok(spawn_grouping(move |group| {
         connection.execute_batch("BEGIN IMMEDIATE")?;
-        let [event, lane] = SAME_ROWS.map(|sql| connection.prepare_cached(sql));
+        let [event, lane] = statements.each_ref().map(|sql| connection.prepare_cached(sql));
         let (mut event, mut lane) = (event?, lane?);
         for row in group.iter().flat_map(|(body, _)| rows(body)) {
             let text = std::str::from_utf8(row).expect("JSON");

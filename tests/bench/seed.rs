@@ -56,10 +56,14 @@ pub(crate) async fn sign_up(binary: Binary, store: &Store, target: &Control) -> 
 
 /// Customers next to `C-0`, after its sign-up.
 pub(crate) async fn add_customers(store: &Store, customers: u64) -> anyhow::Result<()> {
-    // An older program, next to which PostgreSQL is measured, may have no table of customers.
-    let is_older = store.run("SELECT lane FROM customers LIMIT 1").await.is_err();
-    let rows = if is_older { format!("{};", of_each(customers, OLDER_LANES)) } else { lanes(customers) };
+    let rows = lanes(is_older(store).await, customers);
     grow(store, &rows).await
+}
+
+/// True if the store is of an older program, without a table of customers and with other names of columns: next to one PostgreSQL
+/// is measured, and two programs are compared.
+async fn is_older(store: &Store) -> bool {
+    store.run("SELECT lane FROM customers LIMIT 1").await.is_err()
 }
 
 /// Customers next to `C-0`, each with the changes that wait.
@@ -70,12 +74,16 @@ pub(crate) async fn add_pending(store: &Store, customers: u64) -> anyhow::Result
         Kept::Postgres => "lpad(to_hex(t.number), 4, '0') || lpad(to_hex(n), 8, '0')",
     };
     let id = format!("substr(t.id, 1, 14) || '7' || substr(t.id, 16, 9) || {ending}");
-    let events = EVENTS.replace("{id}", &id);
-    grow(store, &format!("{} {};", lanes(customers), of_each(customers, &events))).await
+    let is_older = is_older(store).await;
+    let events = EVENTS.replace("{id}", &id).replace("transport", if is_older { "door" } else { "transport" });
+    grow(store, &format!("{} {};", lanes(is_older, customers), of_each(customers, &events))).await
 }
 
 /// The rows of customers next to `C-0`.
-fn lanes(customers: u64) -> String {
+fn lanes(is_older: bool, customers: u64) -> String {
+    if is_older {
+        return format!("{};", of_each(customers, OLDER_LANES));
+    }
     LANES.map(|rows| format!("{};", of_each(customers, rows))).join(" ")
 }
 
@@ -152,16 +160,22 @@ pub(crate) async fn make_polls_due(store: &Store) -> anyhow::Result<()> {
     store.run(statements).await
 }
 
+/// A notice that waits.
+const NOTICE: &str = "INSERT INTO notices (id, target, seq, topic, order_key, body, created_at, due_at, failures, state) \
+    VALUES ($1, 'amqp', $2, $3, $4, $5, $6, $7, 0, 'pending')";
+
+/// The same in the schema of an older program.
+const OLDER_NOTICE: &str = "INSERT INTO notices (id, target, place, topic, line, body, created_at, due_at, failures, state) \
+    VALUES ($1, 'amqp', $2, $3, $4, $5, $6, $7, 0, 'pending')";
+
 /// Alerts that wait for the broker.
 pub(crate) async fn add_notices(store: &Store, numbers: std::ops::Range<u64>) -> anyhow::Result<()> {
+    let insert = if is_older(store).await { OLDER_NOTICE } else { NOTICE };
     let mut connection = store.connect().await?;
     let mut transaction = connection.begin().await?;
     for number in numbers {
         let notice = notice(number);
-        let insert = sqlx::query(
-            "INSERT INTO notices (id, target, place, topic, line, body, created_at, due_at, failures, state) \
-             VALUES ($1, 'amqp', $2, $3, $4, $5, $6, $7, 0, 'pending')",
-        );
+        let insert = sqlx::query(insert);
         let (id, at) = (notice.id.to_string(), notice.time.micros());
         let insert = insert.bind(id.clone()).bind(id).bind(notice.topic.name()).bind(notice.order_key.clone());
         insert.bind(serde_json::to_string(&notice)?).bind(at).bind(at).execute(&mut *transaction).await?;
