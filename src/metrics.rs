@@ -148,6 +148,20 @@ instruments! {
     store_writable: IntGauge = gauge() as "podero_bridge_store_writable";
     /// Seconds since the store was last seen to take a write; idle it is tried every few seconds.
     store_last_write_age: Gauge = real() as "podero_bridge_store_last_write_age_seconds";
+    /// Rows of a table of the store on PostgreSQL, as the server estimates them, by table.
+    store_live_rows: GaugeVec = reals(&["table"]) as "podero_bridge_store_table_live_rows";
+    /// Old versions of rows that no vacuum has removed yet, of a table of the store on PostgreSQL, by table.
+    store_dead_rows: GaugeVec = reals(&["table"]) as "podero_bridge_store_table_dead_rows";
+    /// Age in seconds of the oldest transaction that is open in the store's database on PostgreSQL.
+    store_oldest_transaction_age: Gauge = real() as "podero_bridge_store_oldest_transaction_age_seconds";
+    /// Age in transactions of the oldest snapshot that holds back vacuum in the store's database on PostgreSQL.
+    store_xmin_age: Gauge = real() as "podero_bridge_store_xmin_age_transactions";
+    /// Standbys to which the store's server streams.
+    store_standbys: Gauge = real() as "podero_bridge_store_standbys";
+    /// Bytes of the write-ahead log that the standby furthest behind has still to replay.
+    store_replay_lag: Gauge = real() as "podero_bridge_store_replay_lag_bytes";
+    /// Bytes of the write-ahead log that the replication slot furthest behind keeps on the disk of the store's server.
+    store_slot_wal: Gauge = real() as "podero_bridge_store_slot_wal_bytes";
     /// 1 while the broker is connected, else 0.
     broker_connected: IntGauge = gauge() as "podero_bridge_broker_connected";
     /// 1 while the inbound queue is consumed, else 0.
@@ -191,6 +205,7 @@ impl Metrics {
             metrics.notices_published.with_label_values(&[topic]);
         }
         metrics.uncounted();
+        metrics.unmeasured();
         metrics
     }
 
@@ -256,6 +271,19 @@ impl Metrics {
     pub fn uncounted_brake(&self) {
         self.churns_admitted.set(f64::NAN);
         self.churns_admitted_limit.set(f64::NAN);
+    }
+
+    /// [`Metrics::uncounted`], for the gauges of the database's server; those of its tables have no series before the first count.
+    fn unmeasured(&self) {
+        for gauge in [
+            &self.store_oldest_transaction_age,
+            &self.store_xmin_age,
+            &self.store_standbys,
+            &self.store_replay_lag,
+            &self.store_slot_wal,
+        ] {
+            gauge.set(f64::NAN);
+        }
     }
 
     /// Everything in the Prometheus text format 0.0.4 ([`CONTENT_TYPE`]). Gauges that were not counted are left out.
@@ -373,6 +401,13 @@ mod tests {
             &metrics.alerts_open,
             &metrics.outbox_pending,
             &metrics.heat_pumps.with_label_values(&["connected"]),
+            &metrics.store_live_rows.with_label_values(&["lanes"]),
+            &metrics.store_dead_rows.with_label_values(&["lanes"]),
+            &metrics.store_oldest_transaction_age,
+            &metrics.store_xmin_age,
+            &metrics.store_standbys,
+            &metrics.store_replay_lag,
+            &metrics.store_slot_wal,
         ] {
             gauge.set(0.0);
         }

@@ -26,8 +26,8 @@ use crate::podero::{Client, Drift, Observe};
 use crate::pump::Step;
 use crate::replica::Replica;
 use crate::spec;
-use crate::store::{Gauges, Store};
-use crate::upkeep::{Counting, Upkeep};
+use crate::store::{Dialect, Gauges, Store};
+use crate::upkeep::{Counting, Measuring, Upkeep};
 use crate::watch::Watcher;
 
 /// Polling interval of stages that are usually woken. Catches lost wake-ups, and work left by a crashed replica.
@@ -156,6 +156,12 @@ impl Handles {
             counted: Box::new(counted),
             last_took: Mutex::default(),
         }
+    }
+
+    /// The measuring of the database's server; `None` on SQLite, which has none.
+    pub(super) fn measuring(&self) -> Option<Measuring> {
+        let Self { store, metrics, .. } = self.clone();
+        (store.dialect() == Dialect::Postgres).then(|| Measuring { store, metrics })
     }
 
     /// The publisher to the broker, where one is configured.

@@ -117,6 +117,9 @@ pub(super) async fn start(
         task(Gauges, "states", upkeep::GAUGES_EVERY, timer, &states, |it| ready(it.refresh()).boxed()),
         task(Gauges, "connections", connections::TICK, timer, &slow_clients, |it| ready(it.tick()).boxed()),
     ];
+    if let Some(measuring) = handles.measuring().map(Arc::new) {
+        table.push(task(Gauges, "server", upkeep::SERVER_GAUGES_EVERY, timer, &measuring, |it| it.step().boxed()));
+    }
     if let Some(publisher) = handles.to_broker().map(Arc::new) {
         let row = || task(Outbound, "publish", LOOK_EVERY, &wakes.outbound, &publisher, |it| it.step().boxed());
         table.extend(std::iter::repeat_with(row).take(PUBLISHERS));

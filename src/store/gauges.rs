@@ -5,7 +5,7 @@
 //! Before: the tables. After: [`crate::metrics`].
 
 use super::closed_sets::Target;
-use super::db::{ours, query};
+use super::db::{ServerGauges, ours, query};
 use super::error::Error;
 use super::event_rows::UNSETTLED;
 use super::handle::StoreView;
@@ -96,6 +96,11 @@ impl StoreView {
         gauges.stalest_poll = stalest;
         gauges.polled_in_time = share(in_time, all);
         Ok(gauges)
+    }
+
+    /// Reads the state of the database's server; `None` on SQLite, which has none.
+    pub async fn server_gauges(&self) -> Result<Option<ServerGauges>, Error> {
+        Ok(self.readers.server_gauges().await?)
     }
 
     /// Counts the notices that are not out yet. Rows of a target that is no longer configured wait for its return and do not

@@ -58,7 +58,7 @@ pub use bulk_retries::{BulkRetry, KindCounts, Ordered, PER_SECOND_DEFAULT, PER_S
 pub use claims::{Claim, Settled};
 pub use closed_sets::{NoticeState, OpenState, RetryState, RowKind, Target};
 pub use condition::{Trouble, Writability};
-pub use db::Dialect;
+pub use db::{Dialect, ServerGauges, TableRows};
 pub use db_file::is_sqlite;
 pub use erasure::{Erased, InTheWay};
 pub use error::{Error, OpenError};

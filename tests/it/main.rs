@@ -77,6 +77,8 @@ mod sandbox;
 mod specs;
 // Senders that we did not write.
 mod senders;
+// The gauges of a PostgreSQL server.
+mod server_gauges;
 // The real RabbitMQ and PostgreSQL of the tests.
 mod servers;
 // Groups of writes as sets of rows.

@@ -12,6 +12,7 @@ mod postgres;
 mod query;
 mod rows;
 mod server;
+mod server_gauges;
 mod sqlite;
 mod values;
 
@@ -25,6 +26,7 @@ pub(super) use fault::{DbFault, NotMigrated};
 pub(super) use log::LogMover;
 pub(super) use query::{Cell, Cells, Executor, FromCell, FromRow, Query, Row, ours, query, row};
 pub(super) use rows::{RowStatement, Rows, RowsExecutor};
+pub use server_gauges::{ServerGauges, TableRows};
 
 use postgres::ServerSession;
 use server::{Server, ServerReaders};
@@ -174,6 +176,14 @@ impl Readers {
             self.condition.damage_seen();
         }
         result
+    }
+
+    /// Reads the state of the server; `None` on SQLite, which has none.
+    pub(super) async fn server_gauges(&self) -> Result<Option<ServerGauges>, DbFault> {
+        match &self.source {
+            ReadSource::Sqlite(_) => Ok(None),
+            ReadSource::Postgres(_) => ServerGauges::read(self).await.map(Some),
+        }
     }
 
     /// Ends all reading: waits for the reads under way, lets no other begin, and closes every connection.
