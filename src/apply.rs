@@ -41,9 +41,6 @@ pub const LEASE_MAX: Duration = Duration::from_mins(10);
 /// Limit of the events that one commit claims: as many as wait is best, and a group commit has room for others.
 const CLAIMS_AT_ONCE: usize = 64;
 
-/// Delay before a store that is away is asked again.
-const STORE_PAUSE: Duration = Duration::from_millis(500);
-
 /// Limit of the wait while the circuit is open, before the next look at it.
 const CIRCUIT_LOOK: Duration = Duration::from_secs(1);
 
@@ -295,15 +292,10 @@ impl<P: Partner> Applier<P> {
         claim.lease_until.minus(self.request_time_max * 2 + LEASE_MARGIN / 2)
     }
 
-    /// Waits a moment after the store did not answer, and says whether the claim lasts for another attempt. To give up sooner
-    /// would leave the customer waiting for the rest of the lease. A write that was answered with an error and took effect all
-    /// the same is fenced when it is repeated.
+    /// Waits a moment after the store did not answer, and says whether the claim lasts for another attempt. A write that was
+    /// answered with an error and took effect all the same is fenced when it is repeated.
     async fn may_ask_again(&self, until: Timestamp) -> bool {
-        let is_time = self.clock.now().plus(STORE_PAUSE) < until;
-        if is_time {
-            pump::sleep(STORE_PAUSE).await;
-        }
-        is_time
+        pump::may_offer_again(until.since(self.clock.now())).await
     }
 
     /// Saves the progress. `false`: go no further. Either a newer claim exists, or the store is away, and then the lapsed lease

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::domain::notice::Notice;
 use crate::domain::retry::RetrySchedule;
 use crate::metrics::Metrics;
-use crate::pump::{Step, failed};
+use crate::pump::{self, Step, failed};
 use crate::store::{DueNotice, PublishOutcome, Store, Target};
 use crate::tls;
 
@@ -33,8 +33,8 @@ const TO_BROKER_AT_ONCE: usize = 256;
 /// Limit of the notices under way at once to the webhook's receiver, each a request.
 const TO_WEBHOOK_AT_ONCE: usize = 128;
 
-/// Lease of a claimed notice, longer than any attempt takes. A notice that was never marked is claimed again after it; if this
-/// process alone works on the store, a crash frees it at once.
+/// Lease of a claimed notice, longer than any attempt takes. A mark that the store does not take is offered again meanwhile. A notice
+/// that was never marked is claimed again after the lease; if this process alone works on the store, a crash frees it at once.
 const LEASE: Duration = Duration::from_secs(60);
 
 /// Timeout of a webhook's receiver. Standard Webhooks advises 15 to 30 s.
@@ -88,6 +88,7 @@ impl<D: Deliver> Publisher<D> {
         if !self.deliver.is_open() {
             return Step::Idle;
         }
+        let until = self.clock.now().plus(LEASE);
         let due = match self.store.due_notices(D::TARGET, D::AT_ONCE, LEASE).await {
             Ok(due) if due.is_empty() => return Step::Idle,
             Ok(due) => due,
@@ -95,7 +96,13 @@ impl<D: Deliver> Publisher<D> {
         };
         let outcomes = join_all(due.iter().map(|notice| self.publish(notice))).await;
         let any_told = outcomes.iter().any(|(_, outcome)| *outcome == PublishOutcome::Published);
-        if let Err(error) = self.store.mark(D::TARGET, outcomes).await {
+        let marked = loop {
+            match self.store.mark(D::TARGET, outcomes.clone()).await {
+                Err(_) if pump::may_offer_again(until.since(self.clock.now())).await => {}
+                marked => break marked,
+            }
+        };
+        if let Err(error) = marked {
             return failed!(error, "published notices could not be marked; they will be sent again");
         }
         // No notice went out: the next look can wait for the timer.

@@ -88,6 +88,19 @@ where
     }
 }
 
+/// Delay before a result is offered again to a store that did not take it.
+const OFFER_PAUSE: Duration = Duration::from_millis(500);
+
+/// Waits a moment after the store did not take the result of claimed work, and says whether the claim, of whose lease `left` is
+/// left, lasts for another attempt. To give up sooner would leave the work undone for the rest of the lease.
+pub async fn may_offer_again(left: Duration) -> bool {
+    let is_time = left > OFFER_PAUSE;
+    if is_time {
+        sleep(OFFER_PAUSE).await;
+    }
+    is_time
+}
+
 /// Wakes every loop that waits for this wake-up, and one that is about to.
 pub fn wake_all(wake: &Notify) {
     wake.notify_waiters();

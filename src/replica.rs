@@ -73,19 +73,25 @@ impl Replica {
             }
             Some(ProbePurpose::Return) => {}
         }
-        match self.store.take_duty(PROBE, self.probe_time_max).await {
-            Ok(true) => {}
-            Ok(false) => return Step::Idle,
-            Err(error) => tracing::debug!(%error, "the probe could not be claimed; it is made all the same"),
-        }
+        let duty = match self.store.take_duty(PROBE, self.probe_time_max).await {
+            Ok(Some(duty)) => Some(duty),
+            Ok(None) => return Step::Idle,
+            Err(error) => {
+                tracing::debug!(%error, "the probe could not be claimed; it is made all the same");
+                None
+            }
+        };
         self.client.probe().await;
         // First the news, then the duty: no replica probes again because of what was known before.
         let shared = self.sync().await;
         let freed = self.store.put_duty_off(PROBE, self.clock.now()).await;
-        match shared.and(freed) {
-            Ok(()) => Step::Idle,
-            Err(_) => Step::Failed,
+        if shared.and(freed).is_err() {
+            if let Some(duty) = duty {
+                self.store.give_duty_back(duty);
+            }
+            return Step::Failed;
         }
+        Step::Idle
     }
 
     async fn sync(&self) -> Result<(), store::Error> {

@@ -88,6 +88,8 @@ struct Looking {
 struct DuePoll {
     user: DueUser,
     outages: Arc<Outages>,
+    /// The end of the lease.
+    until: Timestamp,
     permit: Permit,
 }
 
@@ -113,25 +115,31 @@ impl<P: Partner> Watcher<P> {
         if let Some(until) = self.partner.paused_until() {
             return Step::IdleFor(until.since(self.clock.now()));
         }
-        match self.store.take_duty(ROSTER, self.policy.interval).await {
-            Ok(true) => {}
-            Ok(false) => return Step::Idle,
+        let duty = match self.store.take_duty(ROSTER, self.policy.interval).await {
+            Ok(Some(duty)) => duty,
+            Ok(None) => return Step::Idle,
             Err(error) => return failed!(error, "the roster could not be claimed"),
-        }
+        };
         let asked_at = self.clock.now();
         let Reply::Done(users) = self.partner.list_users().await else {
             tracing::debug!("the list of users could not be read; nothing is concluded from that");
             let pause = (self.policy.interval / ROSTER_RETRY_PART).min(ROSTER_RETRY_MAX);
             return match self.store.put_duty_off(ROSTER, self.clock.now().plus(pause)).await {
                 Ok(()) => Step::Idle,
-                Err(_) => Step::Failed,
+                Err(_) => {
+                    self.store.give_duty_back(duty);
+                    Step::Failed
+                }
             };
         };
         let now = self.clock.now();
         let members = users.into_iter().filter_map(|user| self.member(user, now)).collect();
         match self.keep(members, asked_at).await {
             Ok(()) => Step::Idle,
-            Err(error) => failed!(error, "the roster could not be kept"),
+            Err(error) => {
+                self.store.give_duty_back(duty);
+                failed!(error, "the roster could not be kept")
+            }
         }
     }
 
@@ -155,14 +163,17 @@ impl<P: Partner> Watcher<P> {
             // Blindness neither ends an outage nor makes one suspected.
             return Step::IdleFor(until.since(self.clock.now()));
         }
-        let judged = match self.store.take_duty(FLEETS, outage::look_every(&self.policy)).await {
-            Ok(true) => self.judge_fleets().await,
-            Ok(false) => return Step::Idle,
-            Err(error) => Err(error),
+        let duty = match self.store.take_duty(FLEETS, outage::look_every(&self.policy)).await {
+            Ok(Some(duty)) => duty,
+            Ok(None) => return Step::Idle,
+            Err(error) => return failed!(error, "fleets could not be judged"),
         };
-        match judged {
+        match self.judge_fleets().await {
             Ok(()) => Step::Idle,
-            Err(error) => failed!(error, "fleets could not be judged"),
+            Err(error) => {
+                self.store.give_duty_back(duty);
+                failed!(error, "fleets could not be judged")
+            }
         }
     }
 
@@ -299,12 +310,13 @@ impl<P: Partner> Watcher<P> {
         if room == 0 {
             return Ok(());
         }
+        let until = self.clock.now().plus(self.lease);
         match self.take(room).await {
             Ok((due, outages)) => {
                 looking.found = if due.len() == room { MoreDue::Many } else { MoreDue::All };
                 let polls = due.into_iter().zip(permits);
                 looking.taken =
-                    polls.map(|(user, permit)| DuePoll { user, outages: outages.clone(), permit }).collect();
+                    polls.map(|(user, permit)| DuePoll { user, outages: outages.clone(), until, permit }).collect();
             }
             Err(error) if room == POLLS_AT_ONCE => return Err(error),
             Err(error) => {
@@ -316,37 +328,28 @@ impl<P: Partner> Watcher<P> {
     }
 
     async fn take(&self, room: usize) -> Result<(Vec<DueUser>, Arc<Outages>), crate::store::Error> {
-        let due = self.store.due_users(room, self.lease).await?;
-        if due.is_empty() {
-            return Ok((due, Arc::default()));
-        }
-        Ok((due, Arc::new(self.store.outages().await?.outages)))
+        // Before any user is leased: a failure leaves no lease behind.
+        let outages = Arc::new(self.store.outages().await?.outages);
+        Ok((self.store.due_users(room, self.lease).await?, outages))
     }
 
     /// Polls one user and stores the result. The permit is back before the result is stored: a poll is a request under way.
     async fn poll_and_note(&self, due: DuePoll) {
-        let DuePoll { user, outages, permit } = due;
+        let DuePoll { user, outages, until, permit } = due;
         let told = self.poll(user, &outages).await;
         drop(permit);
-        if let Some(told) = told {
-            self.note(told).await;
-        }
+        self.note(told, until).await;
     }
 
     /// Polls one user and returns what is to be stored. A failure in it, a panic too, stays in it.
-    async fn poll(&self, due: DueUser, outages: &Outages) -> Option<PollResult> {
+    async fn poll(&self, due: DueUser, outages: &Outages) -> PollResult {
         let user = due.user;
         match AssertUnwindSafe(self.try_poll(due, outages)).catch_unwind().await {
-            Ok(Ok(told)) => Some(told),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, podero.user = %user, "a poll could not be judged");
-                None
-            }
-            Err(_) => {
-                tracing::error!(podero.user = %user, "a poll panicked; the others go on");
-                Some(PollResult::Nothing(user))
-            }
+            Ok(Ok(told)) => return told,
+            Ok(Err(error)) => tracing::warn!(%error, podero.user = %user, "a poll could not be judged"),
+            Err(_) => tracing::error!(podero.user = %user, "a poll panicked; the others go on"),
         }
+        PollResult::Nothing(user)
     }
 
     async fn try_poll(&self, mut due: DueUser, outages: &Outages) -> Result<PollResult, crate::store::Error> {
@@ -365,14 +368,21 @@ impl<P: Partner> Watcher<P> {
         Ok(PollResult::All(Observed { user: due.user, changes, due_at }))
     }
 
-    /// Stores the result of a poll.
-    async fn note(&self, told: PollResult) {
-        let (user, noted) = match told {
-            PollResult::All(observed) => (observed.user, self.write(observed).await),
-            PollResult::Nothing(user) => (user, self.put_off(user).await),
-        };
-        if let Err(error) = noted {
-            tracing::warn!(%error, podero.user = %user, "a poll could not be written down");
+    /// Stores the result of a poll, and offers it again while the lease lasts.
+    async fn note(&self, told: PollResult, until: Timestamp) {
+        loop {
+            let (user, noted) = match &told {
+                PollResult::All(observed) => (observed.user, self.write(observed.clone()).await),
+                PollResult::Nothing(user) => (*user, self.put_off(*user).await),
+            };
+            match noted {
+                Ok(()) => return,
+                Err(_) if pump::may_offer_again(until.since(self.clock.now())).await => {}
+                Err(error) => {
+                    tracing::warn!(%error, podero.user = %user, "a poll could not be written down");
+                    return;
+                }
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use super::announcements::Announced;
 use super::customers::{self, CustomerChange, StoredCustomer};
 use super::db::{DbFault, RowStatement, ours, query, row};
 use super::error::Error;
+use super::give_back::{GiveBack, Leased};
 use super::handle::Store;
 use super::lanes::{LaneUrgency, ready_for_head};
 use super::moments::{Ceilings, Reach, work_ceiling};
@@ -64,20 +65,24 @@ impl Store {
     /// As [`Store::claim`], for up to `limit` lanes in one write; empty when nothing is due.
     pub async fn claims(&self, limit: usize, lease: Duration) -> Result<Vec<Claim>, Error> {
         let now = self.clock.now();
+        let until = now.plus(lease);
         loop {
-            let found =
-                self.write(TakeClaims { now, until: now.plus(lease), limit, ceilings: self.ceilings.get() }).await?;
+            let found = self.write(TakeClaims { now, until, limit, ceilings: self.ceilings.get() }).await?;
             let was_any = !found.is_empty();
-            let mut claims = Vec::with_capacity(found.len());
+            let (mut claims, mut failed) = (Vec::with_capacity(found.len()), None);
             for found in found {
-                match found.into_claim(now, now.plus(lease)) {
-                    Ok(claim) => claims.push(claim),
-                    // Another version wrote it, or it is damaged: a person must look at it, and it must not block its customer.
-                    Err(unreadable) => self.park_unreadable(unreadable, now).await?,
+                let Err(unreadable) = found.into_claim(now, until).map(|claim| claims.push(claim)) else { continue };
+                // Another version wrote it, or it is damaged: a person must look at it, and it must not block its customer.
+                let lane = unreadable.lane.clone();
+                if let Err(error) = self.park_unreadable(unreadable, now).await {
+                    self.give_back(GiveBack::of(Leased::Lanes, vec![lane], now, until));
+                    failed = Some(error);
                 }
             }
-            if !claims.is_empty() || !was_any {
-                return Ok(claims);
+            match failed {
+                Some(error) if claims.is_empty() => return Err(error),
+                None if claims.is_empty() && was_any => {}
+                Some(_) | None => return Ok(claims),
             }
         }
     }
@@ -239,6 +244,11 @@ impl Write for TakeClaims {
 
     fn weight(&self) -> usize {
         self.limit
+    }
+
+    fn give_back(&self, claimed: &Self::Output) -> Option<GiveBack> {
+        let lanes = claimed.iter().map(|claimed| claimed.lane.clone()).collect();
+        GiveBack::of(Leased::Lanes, lanes, self.now, self.until)
     }
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {

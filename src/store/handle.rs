@@ -18,6 +18,7 @@ use super::condition::{Condition, Trouble, Writability};
 use super::db::{Db, DbFault, Dialect, Query, Readers, query};
 use super::db_file::FileLock;
 use super::error::Error;
+use super::give_back::{GiveBack, Unclaimed};
 use super::leases::{InMemoryLeases, LeaseGuard};
 use super::memory::{ActiveCount, Company, Uncounted};
 use super::moments::{Ceilings, KnownCeilings};
@@ -60,6 +61,8 @@ pub struct Desk {
     pub(super) bytes: Arc<Semaphore>,
     pub(super) closing: Arc<watch::Sender<bool>>,
     pub(super) condition: Arc<Condition>,
+    /// Claims that the writer is to give back.
+    pub(super) unclaimed: Arc<Unclaimed>,
     /// `true` if this process works on the events.
     pub(super) works: bool,
 }
@@ -209,6 +212,11 @@ fn writer_has_ended() -> Error {
 }
 
 impl Store {
+    /// Gives a claim back after the next write that goes through, and does not wait for it.
+    pub(super) fn give_back(&self, claim: Option<GiveBack>) {
+        self.unclaimed.add(claim);
+    }
+
     /// The number of events that this process has parked as unreadable since the last call. No other place counts them.
     pub fn take_unreadable(&self) -> u64 {
         self.inner.uncounted.take_unreadable()

@@ -11,6 +11,7 @@ use super::condition::Condition;
 use super::db::{Aim, Connection, Db, Dialect};
 use super::db_file::FileLock;
 use super::error::OpenError;
+use super::give_back::Unclaimed;
 use super::handle::{Desk, Store, StoreParts, StoreView};
 use super::memory::{ActiveCount, Company, Uncounted};
 use super::moments::KnownCeilings;
@@ -156,19 +157,22 @@ impl Opened {
         let (queue, receiver) = mpsc::channel(QUEUE_MAX);
         let (closing, closed) = watch::channel(false);
         let condition: Arc<Condition> = self.db.condition.clone();
+        let unclaimed = Arc::<Unclaimed>::default();
         let writer = Writer {
             log: self.db.log_mover(),
             db: self.db,
             targets: view.targets.clone(),
             connection: Some(self.connection),
             had_room: true,
+            went_through: false,
             has_file: true,
             queue: receiver,
+            unclaimed: unclaimed.clone(),
             closing: closed,
             lock: self.lock.as_ref().map(Arc::downgrade),
         };
         let bytes = Arc::new(Semaphore::new(QUEUE_BYTES_MAX));
-        let desk = Desk { view, queue, bytes, closing: Arc::new(closing), condition, works: settings.works };
+        let desk = Desk { view, queue, bytes, closing: Arc::new(closing), condition, unclaimed, works: settings.works };
         (desk, writer)
     }
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::closed_sets::{NoticeState, Target};
 use super::db::{DbFault, RowStatement, ours, query, row};
 use super::error::Error;
+use super::give_back::{GiveBack, Leased};
 use super::handle::Store;
 use super::leases::LeaseGuard;
 use super::moments::Reach;
@@ -54,7 +55,8 @@ impl Store {
         let now = self.clock.now();
         let guard = self.lease_guard(&self.inner.notices);
         let ceiling = self.ceilings.get().notice;
-        let take = Take { target, now, until: now.plus(lease), limit, ceiling, guard: guard.clone() };
+        let until = now.plus(lease);
+        let take = Take { target, now, until, limit, ceiling, guard: guard.clone() };
         let rows = self.write_leasing(take, guard).await?;
         let (mut due, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
         for TakenNotice { id, body, failures, .. } in rows {
@@ -67,19 +69,31 @@ impl Store {
                 }
             }
         }
-        if !unreadable.is_empty() {
-            self.mark(target, unreadable).await?;
+        if !unreadable.is_empty()
+            && let Err(error) = self.mark(target, unreadable.clone()).await
+        {
+            let ids = unreadable.iter().map(|(id, _)| id.to_string()).collect();
+            self.give_back(GiveBack::of(Leased::Notices(target), ids, now, until));
+            self.inner.notices.give_back(&of_target(target, &unreadable));
+            // The others are on their way all the same.
+            if due.is_empty() {
+                return Err(error);
+            }
         }
         Ok(due)
     }
 
     /// Stores the results of attempts. A notice counts as published only after `Ok`.
     pub async fn mark(&self, target: Target, outcomes: Vec<(Uuid, PublishOutcome)>) -> Result<(), Error> {
-        let done: Vec<_> = outcomes.iter().map(|(id, _)| (target, *id)).collect();
+        let done = of_target(target, &outcomes);
         self.write(Mark { target, outcomes, now: self.clock.now() }).await?;
         self.inner.notices.give_back(&done);
         Ok(())
     }
+}
+
+fn of_target(target: Target, outcomes: &[(Uuid, PublishOutcome)]) -> Vec<(Target, Uuid)> {
+    outcomes.iter().map(|(id, _)| (target, *id)).collect()
 }
 
 /// An outgoing event ready to be written.
@@ -182,6 +196,16 @@ struct Take {
 impl Write for Take {
     const ONLY_IF_AWAITED: bool = true;
     type Output = Vec<TakenNotice>;
+
+    fn give_back(&self, taken: &Self::Output) -> Option<GiveBack> {
+        let rows = if self.guard.is_none() { taken.as_slice() } else { &[] };
+        let ids = rows.iter().map(|notice| notice.id.to_string()).collect();
+        GiveBack::of(Leased::Notices(self.target), ids, self.now, self.until)
+    }
+
+    fn abandon(&self) {
+        self.guard.iter().for_each(|guard| guard.undo());
+    }
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
         match &self.guard {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::customers;
 use super::db::{DbFault, listed, ours, query, row};
 use super::error::Error;
+use super::give_back::{GiveBack, Leased};
 use super::handle::Store;
 use super::leases::LeaseGuard;
 use super::moments::Reach;
@@ -102,6 +103,16 @@ impl Write for TakeDue {
     const ONLY_IF_AWAITED: bool = true;
     /// The users, each with the stored records of their pumps.
     type Output = Vec<(DueUser, Vec<String>)>;
+
+    fn give_back(&self, taken: &Self::Output) -> Option<GiveBack> {
+        let rows = if self.guard.is_none() { taken.as_slice() } else { &[] };
+        let users = rows.iter().map(|(due, _)| due.user.to_string()).collect();
+        GiveBack::of(Leased::Polls, users, self.now, self.until)
+    }
+
+    fn abandon(&self) {
+        self.guard.iter().for_each(|guard| guard.undo());
+    }
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
         let mut due = match &self.guard {

@@ -4,6 +4,7 @@
 
 use super::closed_sets::Target;
 use super::db::{Connection, Db, DbFault, Executor, Query, Row, Rows, RowsExecutor};
+use super::give_back::GiveBack;
 
 /// An open transaction, which a write runs on.
 pub(super) struct Transaction<'a> {
@@ -67,6 +68,15 @@ pub(super) trait Write: Send + Sync + 'static {
         false
     }
 
+    /// The claim that it makes, to be given back if it does not reach its caller: the connection broke over the COMMIT, or the
+    /// caller has gone. `None`: the write leases no row.
+    fn give_back(&self, _: &Self::Output) -> Option<GiveBack> {
+        None
+    }
+
+    /// Gives back leases in memory, since the caller has gone.
+    fn abandon(&self) {}
+
     /// The lanes that it changes. A group locks all of them in one order before anything else, so that two replicas which change
     /// the same lanes wait for each other in turn.
     fn lanes(&self) -> impl Iterator<Item = &str> {
@@ -112,5 +122,18 @@ impl Write for Statements {
             changed += statement.clone().execute(&mut *tx).await?;
         }
         Ok(changed)
+    }
+}
+
+impl Write for GiveBack {
+    /// `true` if it is done.
+    type Output = bool;
+
+    fn give_back(&self, is_done: &bool) -> Option<GiveBack> {
+        (!is_done).then(|| self.clone())
+    }
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
+        self.make(tx.db, tx.connection).await
     }
 }

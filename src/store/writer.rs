@@ -19,6 +19,7 @@ use super::condition::{Proof, Trouble};
 use super::db::{Connection, Db, DbFault, Dialect, LogMover};
 use super::db_file::FileLock;
 use super::error::Error;
+use super::give_back::{GiveBack, Unclaimed};
 use super::lanes;
 use super::transaction::{Transaction, Write};
 
@@ -67,7 +68,10 @@ trait AnyWrite: Any + Send {
         tx: &'a mut Transaction<'_>,
     ) -> BoxFuture<'a, Result<(), DbFault>>;
     fn lanes(&self) -> Vec<&str>;
-    fn answer(self: Box<Self>, result: Result<(), Error>);
+    /// Answers the caller. Returns the claim that does not reach it, since the caller has gone.
+    fn answer(self: Box<Self>, result: Result<(), Error>) -> Option<GiveBack>;
+    /// The claim that it has made by its last attempt.
+    fn give_back(&self) -> Option<GiveBack>;
     fn is_pointless(&self) -> bool;
     fn is_arrival(&self) -> bool;
     fn is_beat(&self) -> bool;
@@ -103,11 +107,17 @@ impl<W: Write> AnyWrite for Waiting<W> {
         self.write.lanes().collect()
     }
 
-    fn answer(self: Box<Self>, result: Result<(), Error>) {
-        let Self { output, reply, .. } = *self;
+    fn answer(self: Box<Self>, result: Result<(), Error>) -> Option<GiveBack> {
+        let Self { write, output, reply } = *self;
         let answer = result.map(|()| output.expect("a write that succeeded has left its output"));
         // A caller that no longer waits has gone away; the change is kept all the same.
-        let _ = reply.send(answer);
+        let unheard = reply.send(answer).err()?;
+        write.abandon();
+        write.give_back(&unheard.ok()?)
+    }
+
+    fn give_back(&self) -> Option<GiveBack> {
+        self.output.as_ref().and_then(|output| self.write.give_back(output))
     }
 
     fn is_pointless(&self) -> bool {
@@ -137,8 +147,8 @@ impl Pending {
         self.write.is_pointless()
     }
 
-    fn answer(self, result: Result<(), Error>) {
-        self.write.answer(result);
+    fn answer(self, result: Result<(), Error>) -> Option<GiveBack> {
+        self.write.answer(result)
     }
 
     pub(super) fn new<W: Write>(
@@ -159,9 +169,13 @@ pub struct Writer {
     pub(super) log: Option<LogMover>,
     /// `true` if there was room for all that the last group tried.
     pub(super) had_room: bool,
+    /// `true` if a transaction of the last group went through.
+    pub(super) went_through: bool,
     /// `true` if the last transaction is in the file that the next start will find.
     pub(super) has_file: bool,
     pub(super) queue: mpsc::Receiver<Pending>,
+    /// Claims that reached no claimer.
+    pub(super) unclaimed: Arc<Unclaimed>,
     /// The signal to end, by `true` or by a sender that is gone: the writer does the waiting writes and ends.
     pub(super) closing: watch::Receiver<bool>,
     /// The right to work on a SQLite file, which the store's handles hold.
@@ -196,11 +210,14 @@ impl Writer {
                 if group.is_empty() {
                     continue;
                 }
-                self.had_room = true;
+                (self.had_room, self.went_through) = (true, false);
                 let had_arrival = group.iter().any(|pending| pending.write.is_arrival());
                 self.db.condition.begins();
                 self.write(&mut group).await;
                 self.db.condition.ends(had_arrival);
+                if self.went_through && !self.unclaimed.is_empty() {
+                    self.give_back().await;
+                }
                 if let Some(connection) = self.connection.as_ref().filter(|_| !self.is_left_alone()) {
                     connection.tidy(self.had_room, &mut self.log);
                 }
@@ -240,7 +257,7 @@ impl Writer {
         if self.is_left_alone() {
             // Every further write may spoil more of the file.
             let error = Error::Damaged("a page is not what was written".to_owned());
-            return group.drain(..).for_each(|pending| pending.answer(Err(error.clone())));
+            return group.drain(..).for_each(|pending| self.answer(pending, Err(error.clone())));
         }
         if let Err(fault) = self.connect().await {
             let (error, trouble) = self.told(fault, group.len(), "the store cannot be reached");
@@ -249,7 +266,7 @@ impl Writer {
                 Some(trouble) => self.db.condition.failed(trouble, false),
                 None => {}
             }
-            return group.drain(..).for_each(|pending| pending.answer(Err(error.clone())));
+            return group.drain(..).for_each(|pending| self.answer(pending, Err(error.clone())));
         }
         let whole = self.together(group).await;
         let is_alone = group.len() == 1;
@@ -279,7 +296,8 @@ impl Writer {
                 continue;
             }
             if let (Some(error), LATE_ALONE_MAX..) = (&late, late_count) {
-                pending.answer(Err(Error::clone(error)));
+                let error = Error::clone(error);
+                self.answer(pending, Err(error));
                 continue;
             }
             let mut alone = [pending];
@@ -336,7 +354,26 @@ impl Writer {
     fn answer(&self, pending: Pending, result: Result<(), Error>) {
         let is_lost = result.is_ok() && pending.write.is_arrival() && !self.has_file;
         let lost = || Err(Error::Away(Trouble::Replaced.words().to_owned()));
-        pending.answer(if is_lost { lost() } else { result });
+        let claim = if result.is_ok() && !self.unclaimed.is_empty() { pending.write.give_back() } else { None };
+        match (pending.answer(if is_lost { lost() } else { result }), claim) {
+            (Some(unheard), _) => self.unclaimed.add([unheard]),
+            (None, Some(claim)) => self.unclaimed.keep(&claim),
+            (None, None) => {}
+        }
+    }
+
+    /// Gives back claims that reached no claimer. A failure leaves them to the next group that goes through.
+    async fn give_back(&mut self) {
+        let claims = self.unclaimed.take();
+        if claims.is_empty() {
+            return;
+        }
+        let mut group: Vec<Pending> = claims.iter().map(|claim| Pending::new(claim.clone(), None).0).collect();
+        match self.together(&mut group).await {
+            // Each that is not done comes back, since no caller waits for it.
+            Ok(()) => group.into_iter().for_each(|pending| self.answer(pending, Ok(()))),
+            Err(_) => self.unclaimed.add(claims),
+        }
     }
 
     /// `true` if the written data is in the file at its path; checked after each transaction.
@@ -409,6 +446,7 @@ impl Writer {
             match self.once(group).await {
                 Err(FailedTransaction::Conflict) if conflicts < CONFLICTS_MAX => conflicts += 1,
                 Ok(()) => {
+                    self.went_through = true;
                     let is_proof = proof_in(group);
                     self.note_success(is_proof).await;
                     return Ok(());
@@ -428,9 +466,12 @@ impl Writer {
     async fn once(&mut self, group: &mut [Pending]) -> Result<(), FailedTransaction> {
         self.connect().await.map_err(FailedTransaction::DbFault)?;
         let Some(mut connection) = self.connection.take() else { return Err(FailedTransaction::Conflict) };
-        let done =
-            tokio::time::timeout(TRANSACTION_TIME_MAX, transaction(&self.db, &self.targets, &mut connection, group))
-                .await;
+        let mut may_be_on_disk = false;
+        let making = transaction(&self.db, &self.targets, &mut connection, group, &mut may_be_on_disk);
+        let done = tokio::time::timeout(TRANSACTION_TIME_MAX, making).await;
+        if may_be_on_disk && !matches!(done, Ok(Ok(()))) {
+            self.unclaimed.add(group.iter().filter_map(|pending| pending.write.give_back()));
+        }
         // A connection that was given up in the middle, or cannot even roll back, is not used again.
         let Ok(result) = done else { return Err(FailedTransaction::DbFault(DbFault::TooLate)) };
         let lacked_room = result.as_ref().is_err_and(DbFault::is_for_want_of_room);
@@ -488,6 +529,7 @@ async fn transaction(
     targets: &[Target],
     connection: &mut Connection,
     group: &mut [Pending],
+    may_be_on_disk: &mut bool,
 ) -> Result<(), DbFault> {
     connection.begin().await?;
     let mut tx = Transaction { db, targets, connection: &mut *connection };
@@ -502,6 +544,8 @@ async fn transaction(
         let first = same.remove(0);
         first.run_with(same, &mut tx).await?;
     }
+    // From here on the server may commit although its answer is lost.
+    *may_be_on_disk = true;
     connection.commit().await
 }
 

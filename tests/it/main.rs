@@ -37,6 +37,8 @@ mod kit;
 mod keeping;
 // The way out by signed webhook.
 mod outbound;
+// Work that was claimed when the store went away.
+mod outage;
 // Its output, and its end.
 mod output;
 // The rehearsal of a message.
