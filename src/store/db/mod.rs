@@ -8,6 +8,7 @@
 
 mod fault;
 mod log;
+mod pool;
 mod postgres;
 mod query;
 mod rows;

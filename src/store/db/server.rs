@@ -8,19 +8,18 @@
 //!
 //! Before: [`crate::store::open`]. After: [`super::postgres`].
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection, Row as _};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::fault::DbFault;
+use super::pool::{READER_WAIT_MAX, ReaderPool};
 use super::postgres::ServerSession;
 use super::query::{Query, Row};
-use super::sqlite::{READER_WAIT_MAX, READERS_MAX};
 
 /// Timeout of a connection's first answer: a pooler lets a client in and then makes it wait for a connection to the server.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(4);
@@ -162,84 +161,55 @@ impl Urls {
     }
 }
 
-/// Connections for reading, opened when first needed, each used by one read at a time.
+/// Connections for reading, opened when first needed.
 #[derive(Clone)]
-pub(in crate::store) struct ServerReaders(Arc<Pool>);
-
-struct Pool {
+pub(in crate::store) struct ServerReaders {
     server: Arc<Server>,
-    idle: Mutex<Vec<(ServerSession, Instant)>>,
-    free: Arc<Semaphore>,
+    pool: Arc<ReaderPool<Reader>>,
 }
 
 /// A connection that a read has for itself.
 struct Reader {
     session: ServerSession,
     opened_at: Instant,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl ServerReaders {
     pub(super) fn new(server: Arc<Server>) -> Self {
-        Self(Arc::new(Pool { server, idle: Mutex::default(), free: Arc::new(Semaphore::new(READERS_MAX)) }))
+        Self { server, pool: Arc::default() }
     }
 
     pub(super) async fn rows(&self, query: Query<'_>) -> Result<Vec<Row>, DbFault> {
-        let mut reader = self.take().await?;
+        let _permit = self.pool.permit().await?;
+        let mut reader = self.reader().await?;
         let found = reader.session.rows(query).await;
-        self.give_back(reader, found)
+        self.pool.give_back(reader, found)
     }
 
     pub(super) async fn changes(&self, query: Query<'_>) -> Result<u64, DbFault> {
-        let mut reader = self.take().await?;
+        let _permit = self.pool.permit().await?;
+        let mut reader = self.reader().await?;
         let done = reader.session.changes(query).await;
-        self.give_back(reader, done)
+        self.pool.give_back(reader, done)
     }
 
     /// Lets no read begin any more, waits for those under way, and closes every connection.
     pub(super) async fn close(&self) {
-        let all = u32::try_from(READERS_MAX).unwrap_or(u32::MAX);
-        // This fails only if it was closed before.
-        let last = tokio::time::timeout(READER_WAIT_MAX, self.0.free.acquire_many(all)).await;
-        self.0.free.close();
-        drop(last);
-        let idle = std::mem::take(&mut *self.0.idle());
-        for (session, _) in idle {
+        for reader in self.pool.close().await {
             // The other end may have gone before.
-            let _ = session.close().await;
+            let _ = reader.session.close().await;
         }
     }
 
-    async fn take(&self) -> Result<Reader, DbFault> {
-        let free = tokio::time::timeout(READER_WAIT_MAX, self.0.free.clone().acquire_owned()).await;
-        // The semaphore is closed together with the store.
-        let permit = free.map_err(|_| DbFault::TooLate)?.map_err(|_| DbFault::Ended)?;
-        while let Some((mut session, opened_at)) = self.0.pop() {
-            let is_young = opened_at.elapsed() < READER_AGE_MAX;
-            if is_young && matches!(tokio::time::timeout(READER_WAIT_MAX, session.ping()).await, Ok(Ok(()))) {
-                return Ok(Reader { session, opened_at, _permit: permit });
+    /// An idle connection that still answers, or a new one.
+    async fn reader(&self) -> Result<Reader, DbFault> {
+        while let Some(mut reader) = self.pool.take() {
+            let is_young = reader.opened_at.elapsed() < READER_AGE_MAX;
+            if is_young && matches!(tokio::time::timeout(READER_WAIT_MAX, reader.session.ping()).await, Ok(Ok(()))) {
+                return Ok(reader);
             }
         }
-        let session = self.0.server.connect().await?;
-        Ok(Reader { session, opened_at: Instant::now(), _permit: permit })
-    }
-
-    /// Keeps the connection of a read for the next one. A connection whose read failed may be of no more use, and is closed.
-    fn give_back<T>(&self, reader: Reader, result: Result<T, DbFault>) -> Result<T, DbFault> {
-        if result.is_ok() && !self.0.free.is_closed() {
-            self.0.idle().push((reader.session, reader.opened_at));
-        }
-        result
-    }
-}
-
-impl Pool {
-    fn pop(&self) -> Option<(ServerSession, Instant)> {
-        self.idle().pop()
-    }
-
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<(ServerSession, Instant)>> {
-        self.idle.lock().expect("no code panics while it holds this")
+        Ok(Reader { session: self.server.connect().await?, opened_at: Instant::now() })
     }
 }
 

@@ -4,24 +4,19 @@
 //! Before: [`mod@super::query`]. After: the file.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, InterruptHandle, OpenFlags, OptionalExtension, TransactionBehavior};
 use sqlx::migrate::{MigrateError, Migrator};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::fault::{DbFault, MOVED, NotMigrated};
+use super::pool::ReaderPool;
 use super::query::{Argument, Cell, Query, Row};
 use super::rows::Rows;
 use crate::store::db_file::DbFile;
-
-/// Limit of the connections for reading: timelines, gauges. Few, because each PostgreSQL connection costs the server memory.
-pub(super) const READERS_MAX: usize = 4;
-
-/// Timeout of a reader's wait for a free connection, after which it reports the store as away.
-pub(super) const READER_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Limit of the statements that a connection keeps prepared: more than the writer has.
 const STATEMENTS_KEPT: usize = 256;
@@ -203,20 +198,18 @@ impl ToSql for Argument<'_> {
     }
 }
 
-/// Connections for reading, opened when first needed, each used by one read at a time.
-#[derive(Clone)]
-pub(in crate::store) struct SqliteReaders(Arc<Pool>);
+type OpenReader = dyn Fn() -> rusqlite::Result<rusqlite::Connection> + Send + Sync;
 
-struct Pool {
-    open: Box<dyn Fn() -> rusqlite::Result<rusqlite::Connection> + Send + Sync>,
-    idle: Mutex<Vec<rusqlite::Connection>>,
-    free: Arc<Semaphore>,
+/// Connections for reading, opened when first needed.
+#[derive(Clone)]
+pub(in crate::store) struct SqliteReaders {
+    open: Arc<OpenReader>,
+    pool: Arc<ReaderPool<rusqlite::Connection>>,
 }
 
 impl SqliteReaders {
     pub(super) fn new(open: impl Fn() -> rusqlite::Result<rusqlite::Connection> + Send + Sync + 'static) -> Self {
-        let free = Arc::new(Semaphore::new(READERS_MAX));
-        Self(Arc::new(Pool { open: Box::new(open), idle: Mutex::default(), free }))
+        Self { open: Arc::new(open), pool: Arc::default() }
     }
 
     /// Reads on a thread that may block. A read whose caller has gone away goes on to its end.
@@ -224,39 +217,19 @@ impl SqliteReaders {
         &self,
         read: impl FnOnce(&rusqlite::Connection) -> Result<T, DbFault> + Send + 'static,
     ) -> Result<T, DbFault> {
-        let free = tokio::time::timeout(READER_WAIT_MAX, self.0.free.clone().acquire_owned()).await;
-        // The semaphore is closed together with the store.
-        let permit = free.map_err(|_| DbFault::TooLate)?.map_err(|_| DbFault::Ended)?;
-        let pool = self.0.clone();
+        let permit = self.pool.permit().await?;
+        let Self { open, pool } = self.clone();
         let reading = tokio::task::spawn_blocking(move || {
-            let idle = pool.idle().pop();
-            let result = idle.map_or_else(|| (pool.open)(), Ok).map_err(DbFault::from).and_then(|connection| {
-                let result = read(&connection);
-                // A connection whose read failed may be of no more use, and is closed.
-                if result.is_ok() && !pool.free.is_closed() {
-                    pool.idle().push(connection);
-                }
-                result
-            });
-            drop(permit);
-            result
+            let _permit = permit;
+            let connection = pool.take().map_or_else(|| open(), Ok)?;
+            let result = read(&connection);
+            pool.give_back(connection, result)
         });
         reading.await.unwrap_or(Err(DbFault::Ended))
     }
 
     /// Lets no read begin any more, waits for those under way, and closes every connection.
     pub(super) async fn close(&self) {
-        let all = u32::try_from(READERS_MAX).unwrap_or(u32::MAX);
-        // This fails only if it was closed before.
-        let last = tokio::time::timeout(READER_WAIT_MAX, self.0.free.acquire_many(all)).await;
-        self.0.free.close();
-        drop(last);
-        self.0.idle().clear();
-    }
-}
-
-impl Pool {
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<rusqlite::Connection>> {
-        self.idle.lock().expect("no code panics while it holds this")
+        drop(self.pool.close().await);
     }
 }
