@@ -1,4 +1,5 @@
-//! PostgreSQL as people run it: behind PgBouncer, as several hosts with a failover, and with a role that may not change tables.
+//! PostgreSQL as people run it: behind PgBouncer, as several hosts with a failover, with few connections, and with a role that may
+//! not change tables.
 //!
 //! Each cell of the table "Behind a pooler" in docs/INSTALL.md is a test of this file, or of `chaos/servers.rs` (under load).
 
@@ -6,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use podero_bridge::clock::Clock;
+use podero_bridge::pump;
 use podero_bridge::store::{OpenError, Settings, Store};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Row};
@@ -228,6 +230,42 @@ async fn of_several_hosts_those_that_are_away_are_passed_over() {
     run_sql(&database, &read_only).await;
     expect(&["parked", "list"], &url, 1, "no host of store.url takes writes");
     expect(&["parked", "list"], &format!("{url}?target_session_attrs=any"), 0, "");
+}
+
+// --- a server with few connections ---
+
+/// Reads share the connections that the server has, and wait for one that it has a moment later.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_wait_for_a_connection_that_the_server_cannot_spare() {
+    let database = servers::fresh_database();
+    let name = database.rsplit('/').next().expect("a name");
+    let [owner, _] = roles(&database).await;
+    let store = open(&owner).await.expect("the tables are made");
+    let limit = async |connections: i32| {
+        run_sql(&database, &format!("ALTER DATABASE {name} CONNECTION LIMIT {connections}")).await;
+    };
+    let take_all = async || {
+        limit(0).await;
+        // Returns when they are gone.
+        let end = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'bridge_owner'";
+        run_sql(&database, &format!("{end} AND datname = '{name}'")).await;
+    };
+    let read = async || store.parked(None).await;
+    limit(1).await;
+    let (first, second, third, fourth) = tokio::join!(read(), read(), read(), read());
+    for found in [first, second, third, fourth] {
+        found.expect("one connection is enough");
+    }
+    take_all().await;
+    let release = async {
+        pump::sleep(Duration::from_millis(500)).await;
+        limit(-1).await;
+    };
+    let (found, ()) = tokio::join!(read(), release);
+    found.expect("the server has connections again");
+    take_all().await;
+    let error = read().await.expect_err("the server has none");
+    assert!(error.to_string().contains("it has no connection left"), "{error}");
 }
 
 // --- a role without the right to change tables ---

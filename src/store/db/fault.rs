@@ -9,6 +9,9 @@ use crate::store::condition::Trouble;
 /// SQLite's own code (`SQLITE_READONLY_DBMOVED`) for a file that was removed or replaced while it was open.
 pub(super) const MOVED: i32 = 1_032;
 
+/// PostgreSQL's SQLSTATE `too_many_connections`: of the server, of the database or of the role.
+const NO_CONNECTION: &str = "53300";
+
 /// The reason why a statement did not run, or why its result makes no sense.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::store) enum DbFault {
@@ -101,11 +104,21 @@ impl DbFault {
             return reason.passes;
         }
         match self.sql_state() {
-            Some(code) => code.starts_with("08") || matches!(&*code, "57P01" | "57P02" | "57P03" | "53300"),
+            Some(code) => code.starts_with("08") || matches!(&*code, "57P01" | "57P02" | "57P03" | NO_CONNECTION),
             None => {
                 matches!(self, Self::TooLate | Self::PoolBusy | Self::OnlyReads | Self::Postgres(sqlx::Error::Io(_)))
             }
         }
+    }
+
+    /// `true` if PostgreSQL, or the pooler in front of it, has no connection to spare: it has as soon as another client goes.
+    pub(super) fn lacks_connection(&self) -> bool {
+        if let Self::Postgres(error) = self
+            && let Some(reason) = reason_of_pooler(error)
+        {
+            return reason.text == NO_PLACE;
+        }
+        self.sql_state().is_some_and(|code| code == NO_CONNECTION)
     }
 
     /// `true` for `SQLITE_PERM`, `SQLITE_READONLY`, `SQLITE_CANTOPEN`, also in their extended forms.
@@ -146,7 +159,7 @@ fn server_trouble(code: &str) -> Option<Trouble> {
         "XX001" | "XX002" => Some(Trouble::Damaged),
         "58030" => Some(Trouble::DiskFails),
         // A statement, or a whole transaction, that took too long; a server that starts, stops or has no room for us.
-        "57014" | "25P03" | "57P01" | "57P02" | "57P03" | "53200" | "53300" => Some(Trouble::Silent),
+        "57014" | "25P03" | "57P01" | "57P02" | "57P03" | "53200" | NO_CONNECTION => Some(Trouble::Silent),
         "42501" | "42P01" | "3D000" => Some(Trouble::AccessDenied),
         _ if code.starts_with("28") => Some(Trouble::AccessDenied),
         _ if code.starts_with("08") => Some(Trouble::Silent),
@@ -177,6 +190,7 @@ struct PoolerReason {
 }
 
 const NOT_LET_IN: &str = "it knows no such user, or the password is wrong";
+const NO_PLACE: &str = "no more connections allowed";
 const NO_SERVER: &str = "it cannot reach PostgreSQL";
 
 /// The reasons of PgBouncer 1.18 and later (its sources `client.c`, `objects.c`, `janitor.c`).
@@ -197,7 +211,7 @@ const POOLER_REASONS: &[PoolerReason] = &[
     PoolerReason { text: "login rejected", passes: false, words: NOT_LET_IN },
     PoolerReason { text: "TLS connection required", passes: false, words: "it takes TLS only; see sslmode" },
     PoolerReason { text: "SSL required", passes: false, words: "it takes TLS only; see sslmode" },
-    PoolerReason { text: "no more connections allowed", passes: true, words: "it has no place left (max_client_conn)" },
+    PoolerReason { text: NO_PLACE, passes: true, words: "it has no place left (max_client_conn)" },
     PoolerReason {
         text: "query_wait_timeout",
         passes: true,
@@ -229,7 +243,7 @@ fn words(error: &sqlx::Error) -> String {
         "25006" => "it is read-only",
         "53100" => "no room on its disk",
         "53200" => "it has no memory left",
-        "53300" => "it has no connection left",
+        NO_CONNECTION => "it has no connection left",
         "55P03" => "locked by another session",
         "57014" => "the statement took too long",
         "57P01" | "57P02" | "57P03" => "it starts or stops",
@@ -237,4 +251,61 @@ fn words(error: &sqlx::Error) -> String {
         _ => "its log has the message",
     };
     format!("PostgreSQL answers SQLSTATE {code}: {meaning}")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// An answer of a server, or of a pooler, that ends an attempt.
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct ServerAnswer {
+        code: &'static str,
+        text: &'static str,
+    }
+
+    impl sqlx::error::DatabaseError for ServerAnswer {
+        fn message(&self) -> &str {
+            self.text
+        }
+
+        fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
+            Some(self.code.into())
+        }
+
+        fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> sqlx::error::ErrorKind {
+            sqlx::error::ErrorKind::Other
+        }
+    }
+
+    pub(in crate::store::db) fn answer(code: &'static str, text: &'static str) -> DbFault {
+        DbFault::Postgres(sqlx::Error::Database(Box::new(ServerAnswer { code, text })))
+    }
+
+    #[test]
+    fn only_a_server_that_answers_lacks_a_connection() {
+        for (fault, lacks) in [
+            (answer("53300", "sorry, too many clients already"), true),
+            (answer("08P01", "no more connections allowed (max_client_conn)"), true),
+            (answer("08P01", "server login has been failing"), false),
+            (answer("57P03", "the database system is starting up"), false),
+            (DbFault::TooLate, false),
+        ] {
+            assert_eq!(fault.lacks_connection(), lacks, "{fault:?}");
+            assert!(fault.is_away(), "{fault:?}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::fault::DbFault;
 
@@ -19,11 +19,13 @@ pub(super) const READER_WAIT_MAX: Duration = Duration::from_secs(5);
 pub(super) struct ReaderPool<C> {
     idle: Mutex<Vec<C>>,
     free: Arc<Semaphore>,
+    /// Wakes a read that has no connection when another one gives its own back.
+    given_back: Notify,
 }
 
 impl<C> Default for ReaderPool<C> {
     fn default() -> Self {
-        Self { idle: Mutex::default(), free: Arc::new(Semaphore::new(READERS_MAX as usize)) }
+        Self { idle: Mutex::default(), free: Arc::new(Semaphore::new(READERS_MAX as usize)), given_back: Notify::new() }
     }
 }
 
@@ -44,8 +46,14 @@ impl<C> ReaderPool<C> {
     pub(super) fn give_back<T>(&self, connection: C, result: Result<T, DbFault>) -> Result<T, DbFault> {
         if result.is_ok() && !self.free.is_closed() {
             self.idle().push(connection);
+            self.given_back.notify_one();
         }
         result
+    }
+
+    /// Returns when a read has given its connection back, or had since the last call.
+    pub(super) async fn given_back(&self) {
+        self.given_back.notified().await;
     }
 
     /// Lets no read begin any more, waits for those under way, and returns every connection, to be closed.

@@ -33,6 +33,9 @@ const HOSTS_MAX: usize = 8;
 /// Time for which a connection for reading is used: after a failover it may be one to a server that is left alone.
 const READER_AGE_MAX: Duration = Duration::from_secs(30 * 60);
 
+/// Interval at which a read without a connection tries again, unless another read gives one back sooner.
+const READER_TRIES_EVERY: Duration = Duration::from_millis(200);
+
 /// Setting that only a session of PostgreSQL's own has.
 const MARK: &str = "podero_bridge.is_direct";
 
@@ -129,9 +132,10 @@ fn is_of_start_parameter(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| ["08", "0A", "22", "42"].iter().any(|class| code.starts_with(class)))
 }
 
-/// The one of two hosts' faults that tells an operator more: one that waiting does not mend, then that all that answer only read.
+/// The one of two hosts' faults that tells an operator more: one that waiting does not mend, then that the host has no connection
+/// to spare, so that it may be the one that writes, then that all that answer only read.
 fn more_telling(met: Option<DbFault>, next: DbFault) -> DbFault {
-    let rank = |fault: &DbFault| (!fault.is_away(), matches!(fault, DbFault::OnlyReads));
+    let rank = |fault: &DbFault| (!fault.is_away(), fault.lacks_connection(), matches!(fault, DbFault::OnlyReads));
     match met {
         Some(met) if rank(&met) >= rank(&next) => met,
         Some(_) | None => next,
@@ -201,15 +205,27 @@ impl ServerReaders {
         }
     }
 
-    /// An idle connection that still answers, or a new one.
+    /// An idle connection that still answers, or a new one. While the server has none to spare, the read waits, no longer than for
+    /// its turn: other clients, and other reads of this process, need theirs for a moment only.
     async fn reader(&self) -> Result<Reader, DbFault> {
-        while let Some(mut reader) = self.pool.take() {
-            let is_young = reader.opened_at.elapsed() < READER_AGE_MAX;
-            if is_young && matches!(tokio::time::timeout(READER_WAIT_MAX, reader.session.ping()).await, Ok(Ok(()))) {
-                return Ok(reader);
+        let deadline = Instant::now() + READER_WAIT_MAX;
+        loop {
+            while let Some(mut reader) = self.pool.take() {
+                let is_young = reader.opened_at.elapsed() < READER_AGE_MAX;
+                if is_young && matches!(tokio::time::timeout(READER_WAIT_MAX, reader.session.ping()).await, Ok(Ok(())))
+                {
+                    return Ok(reader);
+                }
+            }
+            match self.server.connect().await {
+                Ok(session) => return Ok(Reader { session, opened_at: Instant::now() }),
+                Err(fault) if fault.lacks_connection() && Instant::now() < deadline => {
+                    // Both ends of this wait mean the same.
+                    let _ = tokio::time::timeout(READER_TRIES_EVERY, self.pool.given_back()).await;
+                }
+                Err(fault) => return Err(fault),
             }
         }
-        Ok(Reader { session: self.server.connect().await?, opened_at: Instant::now() })
     }
 }
 
@@ -262,5 +278,9 @@ mod tests {
         let told = |faults: Vec<DbFault>| faults.into_iter().fold(None, |met, next| Some(more_telling(met, next)));
         assert!(matches!(told(vec![DbFault::TooLate, wrong(), DbFault::OnlyReads]), Some(DbFault::Unreadable { .. })));
         assert!(matches!(told(vec![DbFault::TooLate, DbFault::OnlyReads, DbFault::TooLate]), Some(DbFault::OnlyReads)));
+        let full = || super::super::fault::tests::answer("53300", "sorry, too many clients already");
+        for faults in [vec![DbFault::OnlyReads, full()], vec![full(), DbFault::TooLate, DbFault::OnlyReads]] {
+            assert!(told(faults).is_some_and(|fault| fault.lacks_connection()), "it may be the one that writes");
+        }
     }
 }
