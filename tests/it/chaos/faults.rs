@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -13,7 +12,7 @@ use tokio::task::spawn_blocking;
 use podero_bridge::clock::Clock;
 use podero_bridge::pump;
 
-use super::disturb::{at, until_progress};
+use super::disturb::{at, until_progress, until_refused};
 use super::judge::Run;
 use super::ledger::Ledger;
 use super::load::Load;
@@ -26,12 +25,15 @@ use crate::world::{until, until_within};
 const REPLICAS: usize = 2;
 
 /// Limit of the server's connections, so that all of them are soon taken.
-const CONNECTIONS_MAX: u32 = 40;
+const CONNECTIONS_MAX: usize = 40;
+
+/// PostgreSQL's default of `superuser_reserved_connections`.
+const RESERVED: usize = 3;
 
 /// Limit of the time from the end of a fault until everything is well.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
 
-/// Limit of the time for which connections stay taken once a sender has noticed.
+/// Limit of the time for which connections stay taken once senders have noticed: shorter than a read waits for one.
 const TAKEN_MS_MAX: u64 = 2_000;
 
 /// Limit of the time for which a killed replica stays down.
@@ -90,22 +92,23 @@ impl Site {
         until("a reserved connection is free", async || PgConnection::connect(&url).await.ok()).await
     }
 
-    /// Ends every session of the bridges; the number that there were.
-    async fn terminate_sessions(&self) -> usize {
-        let ended = sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bridge'");
-        ended.fetch_all(&mut self.admin().await).await.expect("it is ours").len()
-    }
-
-    /// Takes every connection that an ordinary role can have, those of the bridges as well.
-    async fn take_all_connections(&self, taken: &mut Vec<PgConnection>) {
+    /// Takes every connection that is not reserved, those of the bridges as well; they are free again when the value is dropped.
+    async fn take_all_connections(&self) -> Vec<PgConnection> {
         let hog = self.postgres.url().replace("postgres@", "hog@");
-        loop {
-            match PgConnection::connect(&hog).await {
-                Ok(connection) => taken.push(connection),
-                Err(_) if self.terminate_sessions().await == 0 => return,
-                Err(_) => {}
+        // The bridges get none meanwhile: they would race for each that is free for a moment.
+        let mut admin = self.admin().await;
+        limit_bridges(&mut admin, 0).await;
+        let mut taken = vec![admin];
+        until("all connections are taken", async || {
+            terminate_sessions(&mut taken[0]).await;
+            while taken.len() < CONNECTIONS_MAX - RESERVED {
+                taken.push(PgConnection::connect(&hog).await.ok()?);
             }
-        }
+            Some(())
+        })
+        .await;
+        limit_bridges(&mut taken[0], -1).await;
+        taken
     }
 
     /// Brings a fault about, and returns when its cause is gone.
@@ -121,20 +124,37 @@ impl Site {
                 at(&self.postgres, Postgres::stop).await;
                 at(&self.postgres, Postgres::start_again).await;
             }
-            Fault::SessionsTerminated => assert!(self.terminate_sessions().await > 0, "the bridges have sessions"),
+            Fault::SessionsTerminated => {
+                let ended = terminate_sessions(&mut self.admin().await).await;
+                assert!(ended > 0, "the bridges have sessions");
+            }
             Fault::ConnectionsExhausted => {
-                let before = run.load.refused.load(Ordering::Relaxed);
-                let mut taken = Vec::new();
-                until("a sender is told to come again", async || {
-                    self.take_all_connections(&mut taken).await;
-                    (run.load.refused.load(Ordering::Relaxed) > before || run.load.is_sent()).then_some(())
-                })
-                .await;
-                pump::sleep(Duration::from_millis(dice.random_range(0..TAKEN_MS_MAX))).await;
-                drop(taken);
+                let taken = self.take_all_connections().await;
+                until_refused(&run.load, &run.world).await;
+                let pause = Duration::from_millis(dice.random_range(0..TAKEN_MS_MAX));
+                let release = async {
+                    pump::sleep(pause).await;
+                    drop(taken);
+                };
+                let reader = dice.random_range(0..REPLICAS);
+                let (read, ()) = tokio::join!(run.world.look(reader, "/v1/parked"), release);
+                let (status, text) = read.expect("it answers");
+                assert_eq!(status, 200, "a read waits for a connection: {text}");
             }
         }
     }
+}
+
+/// Ends every session of the bridges; the number that there were.
+async fn terminate_sessions(admin: &mut PgConnection) -> usize {
+    let ended = sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bridge'");
+    ended.fetch_all(admin).await.expect("it is ours").len()
+}
+
+/// Limits the number of the bridges' sessions; -1: no limit but the server's.
+async fn limit_bridges(admin: &mut PgConnection, sessions: i32) {
+    let limit = format!("ALTER ROLE bridge CONNECTION LIMIT {sessions}");
+    sqlx::raw_sql(AssertSqlSafe(limit)).execute(admin).await.expect("it is ours");
 }
 
 /// The time until every bridge is ready and an event has come to an end.

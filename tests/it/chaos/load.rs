@@ -34,6 +34,8 @@ pub struct Load {
     pub ends: BTreeMap<String, Expected>,
     /// Every event's id.
     pub ids: BTreeSet<String>,
+    /// The first event, by itself.
+    first: [Value; 1],
     parcels: Mutex<VecDeque<Vec<Value>>>,
     frames: Mutex<VecDeque<Value>>,
     /// Parcels and frames that are not sent before [`Load::release`].
@@ -65,6 +67,17 @@ pub struct Told {
     pub wrong: Vec<String>,
 }
 
+/// The end of one attempt to post a parcel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Posting {
+    /// The answer is final, and was heard.
+    Over,
+    /// The answer is to come again.
+    Refused,
+    /// The parcel may have arrived or not.
+    Unanswered,
+}
+
 impl Load {
     /// `by_queue`: half of it goes through RabbitMQ. `held`: this share of it is kept for [`Load::release`].
     pub fn new(plan: &Plan, by_queue: bool, held: f64) -> Arc<Self> {
@@ -74,6 +87,7 @@ impl Load {
         let ids = events.iter().map(id).collect();
         let mut delivered = as_delivered(events, &mut dice);
         let deliveries = delivered.len();
+        let first = [delivered[0].clone()];
         let later = delivered.split_off((deliveries as f64 * (1.0 - held)) as usize);
         let mut pack = |events: Vec<Value>| {
             let (by_hook, frames): (Vec<Value>, Vec<Value>) =
@@ -92,6 +106,7 @@ impl Load {
         Arc::new(Self {
             ends,
             ids,
+            first,
             surge: AtomicUsize::new(0),
             surge_size,
             parcels: Mutex::new(parcels),
@@ -206,15 +221,21 @@ impl Load {
 
     async fn webhooks(&self, world: &ChaosWorld) {
         while let Some(parcel) = self.next(&self.parcels, Vec::len).await {
-            while !self.post(world, &parcel).await {
+            while self.post(world, world.next_door(), &parcel).await != Posting::Over {
                 pump::sleep(PAUSE).await;
             }
         }
     }
 
-    /// `false`: send it again.
-    async fn post(&self, world: &ChaosWorld, parcel: &[Value]) -> bool {
-        let Some(door) = world.next_door() else { return false };
+    /// Sends a replica the first event again, whatever the backlog; `true` if the answer is to come again. Where the event is
+    /// taken once more, it changes nothing.
+    pub async fn is_refused_by(&self, world: &ChaosWorld, number: usize) -> bool {
+        let door = world.doors(number).map(|doors| doors.webhooks);
+        self.post(world, door, &self.first).await == Posting::Refused
+    }
+
+    async fn post(&self, world: &ChaosWorld, door: Option<String>, parcel: &[Value]) -> Posting {
+        let Some(door) = door else { return Posting::Unanswered };
         let (content_type, body) = match parcel {
             [one] => ("application/cloudevents+json", one.to_string()),
             many => ("application/cloudevents-batch+json", json!(many).to_string()),
@@ -222,7 +243,7 @@ impl Load {
         let request = world.http.post(door).header("content-type", content_type).body(body);
         let Ok(answer) = request.send().await else {
             self.unanswered.fetch_add(1, Ordering::Relaxed);
-            return false;
+            return Posting::Unanswered;
         };
         let status = answer.status().as_u16();
         if status == 503 {
@@ -230,17 +251,18 @@ impl Load {
             if !answer.headers().contains_key("retry-after") {
                 self.told().wrong.push("503 without Retry-After".to_owned());
             }
-            return false;
+            return Posting::Refused;
         }
         let Ok(answer) = answer.json::<Value>().await else {
             // Cut in the middle: the answer is unknown.
             self.unanswered.fetch_add(1, Ordering::Relaxed);
-            return false;
+            return Posting::Unanswered;
         };
-        self.hear(parcel, status, &answer)
+        self.hear(parcel, status, &answer);
+        Posting::Over
     }
 
-    fn hear(&self, parcel: &[Value], status: u16, answer: &Value) -> bool {
+    fn hear(&self, parcel: &[Value], status: u16, answer: &Value) {
         let mut told = self.told();
         let results = match (&answer["results"], parcel) {
             (Value::Array(results), _) => results.clone(),
@@ -249,7 +271,7 @@ impl Load {
         };
         if status != 202 || results.len() != parcel.len() {
             told.wrong.push(format!("{status}: {answer}"));
-            return true;
+            return;
         }
         for (event, result) in parcel.iter().zip(results) {
             let id = event["id"].as_str().expect("an id").to_owned();
@@ -264,7 +286,6 @@ impl Load {
                 _ => told.wrong.push(format!("{id}: {result}")),
             }
         }
-        true
     }
 
     async fn publish(&self, url: &str) {
