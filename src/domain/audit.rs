@@ -1,15 +1,8 @@
-//! The audit log in the core's terms: actions, their codes, and the chain of hashes that seals rows.
+//! The audit log in the core's terms: who did what to which thing, and the code of it.
 //!
-//! A row is written in the transaction of what it describes, and sealed later: it gets its number and a hash over all of its
-//! columns and the hash before it. Of a target the chain covers a salted digest, and of a note its digest, so that both can be
-//! erased without breaking the chain (docs/AUDIT.md).
+//! A row is written in the transaction of what it describes, so that neither is without the other (docs/AUDIT.md).
 //!
-//! Before: every stage that changes something. After: [`crate::store`] writes and seals rows.
-
-use std::str::FromStr;
-
-use sha2::{Digest, Sha256};
-use uuid::Uuid;
+//! Before: every stage that changes something. After: [`crate::store`] writes the rows, and seals them by [`super::chain`].
 
 use super::call::Operation;
 use super::identity::Actor;
@@ -38,6 +31,8 @@ names! {
         /// A retry of many events that approves them.
         RetryApprove = "retry.approve",
         RetryStop = "retry.stop",
+        /// A retry of many events has come to its end; `to` is the number of events that it moved.
+        RetryEnd = "retry.end",
         CustomerErase = "customer.erase",
         /// A reconnection link is made for the owner of a heat pump.
         LinkCreate = "link.create",
@@ -106,6 +101,11 @@ impl Action {
         }
     }
 
+    /// True if an event of a source may do it, and so nearly all of its rows are of sources.
+    pub fn is_of_sources(self) -> bool {
+        self == Self::EventReceive || (self != Self::PoderoResolveCue && self.name().starts_with("podero."))
+    }
+
     /// Code of an act with this outcome, which rules of a SIEM hang on: five characters of the action, and `I` where it was
     /// done, else `E`. A code never changes and is never used again.
     pub fn code(self, outcome: AuditOutcome) -> String {
@@ -135,6 +135,7 @@ impl Action {
             Self::RetryOrder => "RE001",
             Self::RetryApprove => "RE002",
             Self::RetryStop => "RE003",
+            Self::RetryEnd => "RE004",
             Self::CustomerErase => "CU001",
             Self::LinkCreate => "LI001",
             Self::AuditExport => "AU001",
@@ -154,22 +155,31 @@ impl Action {
 
 /// The thing that an act is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct AuditTarget {
     /// Its kind.
     pub kind: TargetKind,
     /// Its id, which may belong to a person.
     pub id: String,
 }
 
+impl AuditTarget {
+    /// The thing of this kind and id.
+    pub fn new(kind: TargetKind, id: impl Into<String>) -> Self {
+        Self { kind, id: id.into() }
+    }
+}
+
 /// One act, before it is a row. No field but the target's id and the note may hold personal data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
+    /// The time of the act.
+    pub at: Timestamp,
     /// The one who acted.
     pub actor: Actor,
     /// The act.
     pub action: Action,
     /// The thing that it is about.
-    pub target: Target,
+    pub target: AuditTarget,
     /// Its outcome.
     pub outcome: AuditOutcome,
     /// Code of the reason: of a refusal, or of a finding.
@@ -186,11 +196,12 @@ pub struct AuditEntry {
 
 impl AuditEntry {
     /// An act that was done, with no more about it.
-    pub fn done(actor: Actor, action: Action, kind: TargetKind, id: impl Into<String>) -> Self {
+    pub fn done(at: Timestamp, actor: Actor, action: Action, target: AuditTarget) -> Self {
         Self {
+            at,
             actor,
             action,
-            target: Target { kind, id: id.into() },
+            target,
             outcome: AuditOutcome::Done,
             reason: None,
             event: None,
@@ -201,128 +212,41 @@ impl AuditEntry {
     }
 }
 
-/// Bytes of SHA-256.
-pub type Hash = [u8; 32];
+/// Limit of the rows a minute about refusals that one process writes for callers who need no rights to cause them.
+pub const REFUSALS_A_MINUTE_MAX: u32 = 60;
 
-/// The head of a chain: the number of rows that were ever sealed, and the hash of the last. Written `COUNT:HASH`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
-    /// The number of rows.
-    pub count: u64,
-    /// The hash of the last row; zeros before the first.
-    pub hash: Hash,
+/// Keeps callers without rights from filling the audit log: beyond [`REFUSALS_A_MINUTE_MAX`] rows a minute refusals are counted, and
+/// the next row tells how many.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RefusalLimit {
+    minute: i64,
+    written: u32,
+    left_out: u64,
 }
 
-impl Head {
-    /// The head of a chain without rows.
-    pub const EMPTY: Self = Self { count: 0, hash: [0; 32] };
-
-    /// The head after one more row.
-    #[must_use]
-    pub fn seal(self, row: &SealedFields<'_>) -> Self {
-        let count = self.count + 1;
-        Self { count, hash: row.hash(count, self.hash) }
-    }
-}
-
-impl std::fmt::Display for Head {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.count, hex(&self.hash))
-    }
-}
-
-impl FromStr for Head {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let form = "a head is COUNT:HASH, a number and 64 hexadecimal digits";
-        let (count, hash) = text.split_once(':').ok_or(form)?;
-        Ok(Self { count: count.parse().map_err(|_| form)?, hash: hash_of_hex(hash).ok_or(form)? })
-    }
-}
-
-/// The fields of a row that its hash covers, besides its number and the hash before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "named for the columns of the table `audit`")]
-pub struct SealedFields<'a> {
-    pub id: &'a str,
-    pub at: Timestamp,
-    pub actor: &'a str,
-    pub action: &'a str,
-    pub target_kind: &'a str,
-    /// [`target_digest`], which stays when id and salt are erased.
-    pub target_digest: &'a str,
-    pub outcome: &'a str,
-    pub reason: Option<&'a str>,
-    pub event_id: Option<&'a str>,
-    pub from: Option<&'a str>,
-    pub to: Option<&'a str>,
-    /// [`note_digest`], which stays when the note is erased.
-    pub note_digest: Option<&'a str>,
-}
-
-impl SealedFields<'_> {
-    /// SHA-256 over the number, the hash before it, and each field behind its length, so that no two rows have the same bytes.
-    fn hash(&self, number: u64, before: Hash) -> Hash {
-        let mut hasher = Sha256::new();
-        hasher.update(number.to_be_bytes());
-        hasher.update(before);
-        let at = self.at.micros().to_string();
-        let fields = [
-            Some(self.id),
-            Some(&at),
-            Some(self.actor),
-            Some(self.action),
-            Some(self.target_kind),
-            Some(self.target_digest),
-            Some(self.outcome),
-            self.reason,
-            self.event_id,
-            self.from,
-            self.to,
-            self.note_digest,
-        ];
-        for field in fields {
-            // A field that is not there differs from an empty one.
-            hasher.update([u8::from(field.is_some())]);
-            let text = field.unwrap_or_default();
-            hasher.update((text.len() as u64).to_be_bytes());
-            hasher.update(text);
+impl RefusalLimit {
+    /// True if a refusal gets a row now; `Some` with the number of those before it that got none.
+    pub fn admit(&mut self, now: Timestamp) -> Option<u64> {
+        let minute = now.micros().div_euclid(60_000_000);
+        if minute != self.minute {
+            (self.minute, self.written) = (minute, 0);
         }
-        hasher.finalize().into()
+        if self.written >= REFUSALS_A_MINUTE_MAX {
+            self.left_out += 1;
+            return None;
+        }
+        self.written += 1;
+        Some(std::mem::take(&mut self.left_out))
     }
 }
 
-/// The digest of a target: nobody who does not have the salt can try out ids.
-pub fn target_digest(salt: Uuid, id: &str) -> String {
-    hex(&Sha256::new().chain_update(salt.as_bytes()).chain_update(id).finalize().into())
-}
-
-/// The digest of a note, by the salt of its row.
-pub fn note_digest(salt: Uuid, note: &str) -> String {
-    hex(&Sha256::new().chain_update(b"note").chain_update(salt.as_bytes()).chain_update(note).finalize().into())
-}
-
-/// A hash in hexadecimal digits.
-pub fn hex(hash: &Hash) -> String {
-    use std::fmt::Write;
-    hash.iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// The hash that [`hex`] wrote; `None` for any other text.
-pub fn hash_of_hex(text: &str) -> Option<Hash> {
-    let is_hex = text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if !is_hex {
-        return None;
+impl AuditEntry {
+    /// A refusal of this reason; `left_out` are those before it that have no row.
+    #[must_use]
+    pub fn refused(self, reason: impl Into<String>, left_out: u64) -> Self {
+        let from = (left_out > 0).then(|| left_out.to_string());
+        Self { outcome: AuditOutcome::Refused, reason: Some(reason.into()), from, ..self }
     }
-    let mut hash = [0; 32];
-    for (place, byte) in hash.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(place * 2..place * 2 + 2)?, 16).ok()?;
-    }
-    Some(hash)
 }
 
 #[cfg(test)]
@@ -330,23 +254,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-
-    fn row() -> SealedFields<'static> {
-        SealedFields {
-            id: "1",
-            at: Timestamp::from_micros(7),
-            actor: "bridge",
-            action: "event.skip",
-            target_kind: "event",
-            target_digest: "ab",
-            outcome: "done",
-            reason: None,
-            event_id: Some("e"),
-            from: Some("parked"),
-            to: Some("skipped"),
-            note_digest: None,
-        }
-    }
 
     #[test]
     fn each_action_has_a_code_of_its_own_for_each_outcome() {
@@ -366,6 +273,16 @@ mod tests {
     }
 
     #[test]
+    fn refusals_beyond_a_number_a_minute_are_counted_by_the_next_row() {
+        let mut limit = RefusalLimit::default();
+        let at = |second: i64| Timestamp::from_micros(second * 1_000_000);
+        let admitted = (0..100).filter(|_| limit.admit(at(60)).is_some()).count();
+        assert_eq!(admitted, usize::try_from(REFUSALS_A_MINUTE_MAX).expect("small"));
+        assert_eq!(limit.admit(at(119)), None);
+        assert_eq!((limit.admit(at(120)), limit.admit(at(120))), (Some(41), Some(0)));
+    }
+
+    #[test]
     fn every_call_that_changes_something_has_an_action_of_its_name() {
         let reads = ["find_user", "list_buildings", "list_heat_pumps", "list_users", "get_heat_pump"];
         for operation in Operation::ALL {
@@ -374,54 +291,5 @@ mod tests {
                 None => assert!(reads.contains(&operation.name()), "{operation} changes something"),
             }
         }
-    }
-
-    #[test]
-    fn every_field_is_covered_by_the_hash() {
-        let first = Head::EMPTY.seal(&row());
-        let others = [
-            SealedFields { id: "2", ..row() },
-            SealedFields { at: Timestamp::from_micros(8), ..row() },
-            SealedFields { actor: "cli:a", ..row() },
-            SealedFields { action: "event.retry", ..row() },
-            SealedFields { target_kind: "customer", ..row() },
-            SealedFields { target_digest: "ac", ..row() },
-            SealedFields { outcome: "failed", ..row() },
-            SealedFields { reason: Some(""), ..row() },
-            SealedFields { event_id: None, ..row() },
-            SealedFields { from: Some("parke"), to: Some("dskipped"), ..row() },
-            SealedFields { to: None, ..row() },
-            SealedFields { note_digest: Some("ab"), ..row() },
-        ];
-        for (place, other) in others.iter().enumerate() {
-            assert_ne!(Head::EMPTY.seal(other).hash, first.hash, "{place}");
-        }
-        let second = first.seal(&row());
-        assert_eq!(second.count, 2);
-        assert_ne!(second.hash, first.hash, "the number and the hash before it are covered");
-    }
-
-    #[test]
-    fn a_head_is_read_as_it_is_written() {
-        let head = Head::EMPTY.seal(&row());
-        assert_eq!(head.to_string().parse(), Ok(head));
-        for text in [
-            "",
-            "1",
-            "1:ab",
-            "x:".to_owned().as_str(),
-            &format!("-1:{}", hex(&head.hash)),
-            &format!("1:{}", "g".repeat(64)),
-        ] {
-            assert!(text.parse::<Head>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn digests_depend_on_the_salt() {
-        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        assert_eq!(target_digest(one, "c-1"), target_digest(one, "c-1"));
-        assert_ne!(target_digest(one, "c-1"), target_digest(other, "c-1"));
-        assert_ne!(note_digest(one, "c-1"), target_digest(one, "c-1"));
     }
 }

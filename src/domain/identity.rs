@@ -48,6 +48,19 @@ pub enum Actor {
     Bridge,
 }
 
+impl serde::Serialize for Actor {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Actor {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not an actor"))
+    }
+}
+
 impl Actor {
     /// Reads what `Display` writes; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
