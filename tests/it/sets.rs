@@ -169,7 +169,6 @@ fn verdict(claim: &Claim, number: usize, clock: &Clock) -> Verdict {
         follow_up: None,
         wakes_waiting: number.is_multiple_of(2),
         remark: None,
-        acts: Vec::new(),
     }
 }
 

@@ -77,7 +77,6 @@ impl StoreFixture {
             follow_up: None,
             wakes_waiting: false,
             remark: None,
-            acts: Vec::new(),
         }
     }
 
