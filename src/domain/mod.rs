@@ -6,6 +6,7 @@
 //! Before: nothing. After: every other module.
 
 pub mod alert;
+pub mod audit;
 pub mod brake;
 pub mod call;
 pub mod country;
@@ -14,6 +15,7 @@ pub mod date;
 pub mod event;
 #[cfg(test)]
 mod fixtures;
+pub mod identity;
 mod ids;
 pub mod link;
 pub mod names;
