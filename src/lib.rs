@@ -15,7 +15,6 @@ pub mod domain;
 pub mod clock;
 pub mod config;
 pub mod metrics;
-pub mod password;
 pub mod permits;
 pub mod problem;
 pub mod telemetry;

@@ -8,7 +8,6 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::access::Caller;
 use super::error::{ApiError, ApiResult, whole};
 use super::page::{Page, PageQuery};
 use super::state::Admin;
@@ -71,19 +70,18 @@ impl RetryOne {
 
 pub(super) async fn retry(
     admin: web::Data<Admin>,
-    caller: Caller,
     id: web::Path<String>,
     body: Result<web::Bytes, Error>,
 ) -> ApiResult {
     let RetryOne { approve } = RetryOne::read(&whole(body)?).map_err(ApiError::malformed)?;
-    unpark(&admin, &caller, &id, if approve { RetryRequest::Approve } else { RetryRequest::Retry }).await
+    unpark(&admin, &id, if approve { RetryRequest::Approve } else { RetryRequest::Retry }).await
 }
 
-pub(super) async fn skip(admin: web::Data<Admin>, caller: Caller, id: web::Path<String>) -> ApiResult {
-    unpark(&admin, &caller, &id, RetryRequest::Skip).await
+pub(super) async fn skip(admin: web::Data<Admin>, id: web::Path<String>) -> ApiResult {
+    unpark(&admin, &id, RetryRequest::Skip).await
 }
 
-async fn unpark(admin: &Admin, caller: &Caller, id: &str, request: RetryRequest) -> ApiResult {
+async fn unpark(admin: &Admin, id: &str, request: RetryRequest) -> ApiResult {
     let event = EventId(Uuid::parse_str(id).map_err(|_| ApiError::not_found("no event has this id"))?);
     let is_skip = request == RetryRequest::Skip;
     let Some(kind) = admin.store.unpark(event, request).await? else {
@@ -102,6 +100,5 @@ async fn unpark(admin: &Admin, caller: &Caller, id: &str, request: RetryRequest)
         admin.wake.notify_one();
     }
     let state = if is_skip { EventState::Skipped } else { EventState::Pending };
-    tracing::info!(by = %caller.actor, event.id = %event, %state, "an event was taken out of parking");
     Ok(HttpResponse::Ok().json(json!({ "id": id, "state": state })))
 }

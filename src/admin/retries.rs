@@ -6,7 +6,6 @@ use actix_web::{Error, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::access::Caller;
 use super::error::{ApiError, ApiResult, whole};
 use super::parked::reason_of;
 use super::state::Admin;
@@ -69,7 +68,7 @@ fn approvable_reasons() -> String {
     format!("`approve` needs one `reason`, and overrides {} alone", Reason::APPROVABLE.map(Reason::name).join(", "))
 }
 
-pub(super) async fn order(admin: web::Data<Admin>, caller: Caller, body: Result<web::Bytes, Error>) -> ApiResult {
+pub(super) async fn order(admin: web::Data<Admin>, body: Result<web::Bytes, Error>) -> ApiResult {
     let (act, per_second) = RetryOrder::read(&whole(body)?).map_err(ApiError::malformed)?;
     let ordered = match act {
         Act::Retry(reason) => admin.store.order_retry(reason, per_second).await?,
@@ -81,7 +80,7 @@ pub(super) async fn order(admin: web::Data<Admin>, caller: Caller, body: Result<
     match ordered {
         Ordered::Running(retry) => {
             let (total, approve) = (retry.total, retry.approve);
-            tracing::info!(by = %caller.actor, retry.id, total, per_second, approve, "a retry of parked events was ordered");
+            tracing::info!(retry.id, total, per_second, approve, "a retry of parked events was ordered");
             admin.wake_retries.notify_one();
             Ok(HttpResponse::Accepted().json(retry))
         }
@@ -100,12 +99,8 @@ pub(super) async fn one(admin: web::Data<Admin>, id: web::Path<String>) -> ApiRe
     shown(admin.store.bulk_retry(&id).await?)
 }
 
-pub(super) async fn stop(admin: web::Data<Admin>, caller: Caller, id: web::Path<String>) -> ApiResult {
-    let retry = admin.store.stop_retry(&id).await?;
-    if let Some(retry) = &retry {
-        tracing::info!(by = %caller.actor, retry.id, state = %retry.state, "a retry of parked events was told to stop");
-    }
-    shown(retry)
+pub(super) async fn stop(admin: web::Data<Admin>, id: web::Path<String>) -> ApiResult {
+    shown(admin.store.stop_retry(&id).await?)
 }
 
 fn shown(retry: Option<BulkRetry>) -> ApiResult {

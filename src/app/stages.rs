@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::listeners::SlowClients;
-use crate::admin::{Access, Admin, Links};
+use crate::admin::{Admin, Links};
 use crate::apply::Applier;
 use crate::broker::Broker;
 use crate::clock::Clock;
@@ -217,7 +217,7 @@ impl Handles {
             metrics,
             links: Links { client, landing: config.policy.onboarding.clone() },
             health: Box::new(self.clone()),
-            access: Access::new(config.admin.tokens.clone(), clock.clone()),
+            token: config.admin.token.clone(),
             clock,
             wake: wakes.work,
             wake_retries: wakes.retries,

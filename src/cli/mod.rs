@@ -5,7 +5,6 @@
 //!
 //! Before: [`crate`]'s `main`. After: [`crate::app`].
 
-mod actor;
 mod arguments;
 mod backup;
 mod check;
@@ -18,7 +17,6 @@ mod import;
 mod map;
 mod migrate;
 mod open;
-mod operator;
 mod output;
 mod parked;
 mod sandbox;
@@ -85,7 +83,6 @@ async fn run() -> Result<(), CliError> {
         Command::Parked(command) => parked::run(command).await?,
         Command::Events(command) => events::run(command).await?,
         Command::Customers(Customers::Show { customer_id, at }) => show::customer(&at, &customer_id).await?,
-        Command::Operator(command) => operator::run(command).await?,
         Command::Erase(erase) => erase::run(erase).await?,
         // As with --sandbox: no account is needed, since nothing is sent.
         Command::Explain(explain) => explain::run(load(explain.config.as_deref(), true)?, explain).await?,

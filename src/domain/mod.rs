@@ -6,7 +6,6 @@
 //! Before: nothing. After: every other module.
 
 pub mod alert;
-pub mod audit;
 pub mod brake;
 pub mod call;
 pub mod country;
@@ -15,7 +14,6 @@ pub mod date;
 pub mod event;
 #[cfg(test)]
 mod fixtures;
-pub mod identity;
 mod ids;
 pub mod link;
 pub mod names;

@@ -39,8 +39,6 @@ const MAY_SCAN: &[(&str, &str, &str)] = &[
     ("DELETE FROM watched WHERE customer", "watched", "the same"),
     ("SELECT (SELECT COUNT(*) FROM lanes", "watched", "the same"),
     ("SELECT id, seen_at FROM replicas", "replicas", "a row for each replica"),
-    ("SELECT 1 FROM operators", "operators", "ended by its first row"),
-    ("SELECT name, role, created_at", "operators", "an operator's page; a row for each operator"),
 ];
 
 /// Statements that make a table in memory or a sorter while they run, and why they may. Each costs some 80 KiB that are taken and
