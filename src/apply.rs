@@ -170,13 +170,12 @@ impl<P: Partner> Applier<P> {
         let verdict = Arc::new(verdict::settle_with(&claim.work, fate, now, &self.policy));
         let calls: Arc<[CallMade]> = calls.into();
         let news = !verdict.notices.is_empty() || verdict.seen.iter().any(|change| !change.notices.is_empty());
-        let settled = loop {
-            match self.store.settle(&claim, verdict.clone(), calls.clone()).await {
-                Err(_) if self.may_ask_again(claim.lease_until).await => {}
-                settled => break settled,
-            }
-        };
-        match settled {
+        // A repeat of a write that was answered with an error and took effect all the same is fenced.
+        let result = (self, &claim, &verdict, &calls);
+        let settled = pump::offer(&self.clock, claim.lease_until, result, |(it, claim, verdict, calls)| {
+            it.store.settle(claim, verdict.clone(), calls.clone()).boxed()
+        });
+        match settled.await {
             Ok(Settled::Recorded) => {
                 self.report(&claim, &verdict, &calls);
                 if news {
@@ -234,13 +233,9 @@ impl<P: Partner> Applier<P> {
     /// Asks whether a churn may take its customer away now; else its fate, or `None` as [`Applier::drive`] says it.
     async fn ask_brake(&self, claim: &mut Claim) -> ControlFlow<Option<Fate>> {
         let Some(brake) = self.policy.brake else { return ControlFlow::Continue(()) };
-        let asked = loop {
-            match self.asked_brake(claim, brake).await {
-                Err(_) if self.may_ask_again(claim.lease_until).await => {}
-                asked => break asked,
-            }
-        };
-        match asked {
+        let (lease_until, result) = (claim.lease_until, (self, &mut *claim));
+        let asked = pump::offer(&self.clock, lease_until, result, |(it, claim)| it.asked_brake(claim, brake).boxed());
+        match asked.await {
             Ok(Asked::Cleared) => ControlFlow::Continue(()),
             Ok(Asked::Refused { tally, has_closed }) => {
                 if has_closed {
@@ -292,22 +287,13 @@ impl<P: Partner> Applier<P> {
         claim.lease_until.minus(self.request_time_max * 2 + LEASE_MARGIN / 2)
     }
 
-    /// Waits a moment after the store did not answer, and says whether the claim lasts for another attempt. A write that was
-    /// answered with an error and took effect all the same is fenced when it is repeated.
-    async fn may_ask_again(&self, until: Timestamp) -> bool {
-        pump::may_offer_again(until.since(self.clock.now())).await
-    }
-
     /// Saves the progress. `false`: go no further. Either a newer claim exists, or the store is away, and then the lapsed lease
     /// brings the event back with everything in doubt.
     async fn save(&self, claim: &mut Claim) -> bool {
-        let saved = loop {
-            match self.store.save(claim, self.lease()).await {
-                Err(_) if self.may_ask_again(claim.lease_until).await => {}
-                saved => break saved,
-            }
-        };
-        match saved {
+        let (lease_until, result) = (claim.lease_until, (self, &mut *claim));
+        let saved =
+            pump::offer(&self.clock, lease_until, result, |(it, claim)| it.store.save(claim, it.lease()).boxed());
+        match saved.await {
             Ok(Settled::Recorded) => true,
             Ok(Settled::Fenced) => false,
             Err(error) => {

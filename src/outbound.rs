@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use cloudevents::{EventBuilder, EventBuilderV10};
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 
@@ -96,13 +97,10 @@ impl<D: Deliver> Publisher<D> {
         };
         let outcomes = join_all(due.iter().map(|notice| self.publish(notice))).await;
         let any_told = outcomes.iter().any(|(_, outcome)| *outcome == PublishOutcome::Published);
-        let marked = loop {
-            match self.store.mark(D::TARGET, outcomes.clone()).await {
-                Err(_) if pump::may_offer_again(until.since(self.clock.now())).await => {}
-                marked => break marked,
-            }
-        };
-        if let Err(error) = marked {
+        let marked = pump::offer(&self.clock, until, (&self.store, outcomes), |(store, outcomes)| {
+            store.mark(D::TARGET, outcomes.clone()).boxed()
+        });
+        if let Err(error) = marked.await {
             return failed!(error, "published notices could not be marked; they will be sent again");
         }
         // No notice went out: the next look can wait for the timer.

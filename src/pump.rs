@@ -11,7 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, watch};
+
+use crate::clock::Clock;
+use crate::domain::Timestamp;
 
 /// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,14 +95,20 @@ where
 /// Delay before a result is offered again to a store that did not take it.
 const OFFER_PAUSE: Duration = Duration::from_millis(500);
 
-/// Waits a moment after the store did not take the result of claimed work, and says whether the claim, of whose lease `left` is
-/// left, lasts for another attempt. To give up sooner would leave the work undone for the rest of the lease.
-pub async fn may_offer_again(left: Duration) -> bool {
-    let is_time = left > OFFER_PAUSE;
-    if is_time {
-        sleep(OFFER_PAUSE).await;
+/// Offers the result of claimed work to the store, again after each failure for as long as the claim's lease lasts: to give up sooner
+/// would leave the work undone for the rest of the lease. `write` may have taken effect although it failed, so a repeat must be safe.
+pub async fn offer<R, T, E>(
+    clock: &Clock,
+    lease_until: Timestamp,
+    mut result: R,
+    write: impl for<'a> Fn(&'a mut R) -> BoxFuture<'a, Result<T, E>>,
+) -> Result<T, E> {
+    loop {
+        match write(&mut result).await {
+            Err(_) if lease_until.since(clock.now()) > OFFER_PAUSE => sleep(OFFER_PAUSE).await,
+            done => return done,
+        }
     }
-    is_time
 }
 
 /// Wakes every loop that waits for this wake-up, and one that is about to.

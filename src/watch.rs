@@ -370,19 +370,13 @@ impl<P: Partner> Watcher<P> {
 
     /// Stores the result of a poll, and offers it again while the lease lasts.
     async fn note(&self, told: PollResult, until: Timestamp) {
-        loop {
-            let (user, noted) = match &told {
-                PollResult::All(observed) => (observed.user, self.write(observed.clone()).await),
-                PollResult::Nothing(user) => (*user, self.put_off(*user).await),
-            };
-            match noted {
-                Ok(()) => return,
-                Err(_) if pump::may_offer_again(until.since(self.clock.now())).await => {}
-                Err(error) => {
-                    tracing::warn!(%error, podero.user = %user, "a poll could not be written down");
-                    return;
-                }
-            }
+        let noted = pump::offer(&self.clock, until, (self, &told), |(it, told)| match told {
+            PollResult::All(observed) => it.write(observed.clone()).boxed(),
+            PollResult::Nothing(user) => it.put_off(*user).boxed(),
+        });
+        if let Err(error) = noted.await {
+            let (PollResult::All(Observed { user, .. }) | PollResult::Nothing(user)) = &told;
+            tracing::warn!(%error, podero.user = %user, "a poll could not be written down");
         }
     }
 

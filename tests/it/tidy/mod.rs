@@ -69,7 +69,7 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
     ("tls", &[]),
     ("permits", &[]),
     ("problem", &[]),
-    ("pump", &[]),
+    ("pump", &["clock"]),
     ("broker", &["clock", "pump", "tls"]),
     ("listener", &["config", "metrics", "problem"]),
     ("podero", &["clock", "permits", "pump", "tls"]),
