@@ -32,7 +32,7 @@ use crate::domain::notice::Notice;
 use crate::permits::{Permit, Permits};
 use crate::podero::{Drift, Partner};
 use crate::pump::{self, Step, failed};
-use crate::store::{DueUser, Member, Observed, Roster, Store};
+use crate::store::{DuePolls, DueUser, Member, Observed, Roster, Store};
 
 /// Limit of users polled at once: a poll that hangs holds its own slot and no other. It equals the default of calls in flight;
 /// the budget of requests bounds the pace, and more would wait too long for their turn while events go first.
@@ -311,10 +311,10 @@ impl<P: Partner> Watcher<P> {
             return Ok(());
         }
         let until = self.clock.now().plus(self.lease);
-        match self.take(room).await {
-            Ok((due, outages)) => {
-                looking.found = if due.len() == room { MoreDue::Many } else { MoreDue::All };
-                let polls = due.into_iter().zip(permits);
+        match self.store.due_polls(room, self.lease).await {
+            Ok(DuePolls { users, outages }) => {
+                looking.found = if users.len() == room { MoreDue::Many } else { MoreDue::All };
+                let (polls, outages) = (users.into_iter().zip(permits), Arc::new(outages));
                 looking.taken =
                     polls.map(|(user, permit)| DuePoll { user, outages: outages.clone(), until, permit }).collect();
             }
@@ -325,12 +325,6 @@ impl<P: Partner> Watcher<P> {
             }
         }
         Ok(())
-    }
-
-    async fn take(&self, room: usize) -> Result<(Vec<DueUser>, Arc<Outages>), crate::store::Error> {
-        // Before any user is leased: a failure leaves no lease behind.
-        let outages = Arc::new(self.store.outages().await?.outages);
-        Ok((self.store.due_users(room, self.lease).await?, outages))
     }
 
     /// Polls one user and stores the result. The permit is back before the result is stored: a poll is a request under way.

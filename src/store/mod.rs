@@ -73,7 +73,7 @@ pub use open::{Migrated, Settings, migrate};
 pub use outages::KnownOutages;
 pub use outbox::{DueNotice, PublishOutcome};
 pub use parking::{NotTaken, ParkedGroup, RetryRequest};
-pub use polls::{DueUser, Observed};
+pub use polls::{DuePolls, DueUser, Observed};
 pub use roster::{Kept, Member, Roster};
 pub use settlement::CallMade;
 pub use standing::{KnownBlindness, Shared};

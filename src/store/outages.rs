@@ -115,6 +115,13 @@ fn count_of(scope: Scope, counted: Counted) -> Count {
     Count { scope, lost, confirmed, watched }
 }
 
+/// The suspected and open outages, corrected to values that can be true now, and their version.
+pub(super) async fn known_outages(on: impl Executor, now: Timestamp) -> Result<(Outages, i64), DbFault> {
+    let (outages, version) = read::<Outages>(on, OUTAGES).await?;
+    let outages = outages.unwrap_or_default().0.into_iter().map(|outage| outage.no_later_than(now)).collect();
+    Ok((Outages(outages), version))
+}
+
 /// The outages that were announced.
 pub(super) async fn open_outages(on: impl Executor) -> Result<Outages, DbFault> {
     let (outages, _) = read::<Outages>(on, OUTAGES).await?;
@@ -132,11 +139,10 @@ impl Write for Known {
     type Output = KnownOutages;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<KnownOutages, DbFault> {
-        let (outages, version) = read::<Outages>(&mut *tx, OUTAGES).await?;
-        let outages = outages.unwrap_or_default().0.into_iter().map(|outage| outage.no_later_than(self.now)).collect();
+        let (outages, version) = known_outages(&mut *tx, self.now).await?;
         let (looks, _) = read::<Looks>(tx, LOOKS).await?;
         let looks = looks.unwrap_or_default().no_later_than(self.now);
-        Ok(KnownOutages { outages: Outages(outages), looks, version })
+        Ok(KnownOutages { outages, looks, version })
     }
 }
 

@@ -18,10 +18,11 @@ use super::give_back::{GiveBack, Leased};
 use super::handle::Store;
 use super::leases::LeaseGuard;
 use super::moments::Reach;
+use super::outages::known_outages;
 use super::pumps::{IfNew, ReadyPump, change, seen_by};
 use super::transaction::{Transaction, Write};
 use crate::domain::Timestamp;
-use crate::domain::alert::{PumpChange, PumpRecord};
+use crate::domain::alert::{Outages, PumpChange, PumpRecord};
 use crate::domain::customer::Customer;
 use crate::domain::event::{EventKind, EventState};
 
@@ -44,6 +45,15 @@ pub struct DueUser {
     pub seen: Vec<PumpRecord>,
 }
 
+/// Users whose polls were taken.
+#[derive(Debug, Clone, Default)]
+pub struct DuePolls {
+    /// The users.
+    pub users: Vec<DueUser>,
+    /// The suspected and open outages by which their polls are judged; empty if no user is due.
+    pub outages: Outages,
+}
+
 /// The result of one complete poll of a user.
 #[derive(Debug, Clone)]
 pub struct Observed {
@@ -58,13 +68,14 @@ pub struct Observed {
 impl Store {
     /// Takes up to `limit` users whose poll is due; no other caller gets them for `lease`. They stay due until the result is
     /// stored, so a crash in the middle costs no more than the lease.
-    pub async fn due_users(&self, limit: usize, lease: Duration) -> Result<Vec<DueUser>, Error> {
+    pub async fn due_polls(&self, limit: usize, lease: Duration) -> Result<DuePolls, Error> {
         let now = self.clock.now();
         let guard = self.lease_guard(&self.inner.polls);
         let ceiling = self.ceilings.get().poll;
         let take = TakeDue { now, until: now.plus(lease), limit, ceiling, guard: guard.clone() };
-        let due = self.write_leasing(take, guard).await?;
-        Ok(due.into_iter().map(|(user, seen)| DueUser { seen: seen_by(now, &seen), ..user }).collect())
+        let (due, outages) = self.write_leasing(take, guard).await?;
+        let users = due.into_iter().map(|(user, seen)| DueUser { seen: seen_by(now, &seen), ..user }).collect();
+        Ok(DuePolls { users, outages })
     }
 
     /// Makes a user whose poll gave nothing due again at `at`: nothing is concluded from it.
@@ -101,10 +112,10 @@ struct TakeDue {
 
 impl Write for TakeDue {
     const ONLY_IF_AWAITED: bool = true;
-    /// The users, each with the stored records of their pumps.
-    type Output = Vec<(DueUser, Vec<String>)>;
+    /// The users, each with the stored records of their pumps, and the outages.
+    type Output = (Vec<(DueUser, Vec<String>)>, Outages);
 
-    fn give_back(&self, taken: &Self::Output) -> Option<GiveBack> {
+    fn give_back(&self, (taken, _): &Self::Output) -> Option<GiveBack> {
         let rows = if self.guard.is_none() { taken.as_slice() } else { &[] };
         let users = rows.iter().map(|(due, _)| due.user.to_string()).collect();
         GiveBack::of(Leased::Polls, users, self.now, self.until)
@@ -120,15 +131,16 @@ impl Write for TakeDue {
             None => self.in_rows(tx).await?,
         };
         if due.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Self::Output::default());
         }
         read_leaving_of(tx, &mut due, self.now).await?;
+        let (outages, _) = known_outages(&mut *tx, self.now).await?;
         let mut seen = read_seen_of(tx, &due).await?;
         let with_seen = due.into_iter().map(|user| {
             let seen = seen.remove(&user.user).unwrap_or_default();
             (user, seen)
         });
-        Ok(with_seen.collect())
+        Ok((with_seen.collect(), outages))
     }
 }
 

@@ -267,7 +267,7 @@ async fn notices_polls_and_duties_are_due(fixture: ClockFixture) {
     fixture.set_right();
     let due = fixture.store.due_notices(Target::Amqp, 10, LEASE).await.expect("the store is there");
     assert_eq!(due.len(), 1, "a notice in back-off");
-    let due = fixture.store.due_users(10, LEASE).await.expect("the store is there");
+    let due = fixture.store.due_polls(10, LEASE).await.expect("the store is there").users;
     assert_eq!(due.len(), 1, "a poll");
     assert!(fixture.store.take_duty("roster", BACK_OFF).await.expect("the store is there").is_some(), "a duty");
     assert!(
@@ -276,7 +276,7 @@ async fn notices_polls_and_duties_are_due(fixture: ClockFixture) {
     );
     fixture.store.keep_roster(roster(&fixture, Vec::new())).await.expect("the store is there");
     fixture.clock.advance(HOUR);
-    let due = fixture.store.due_users(10, LEASE).await.expect("the store is there");
+    let due = fixture.store.due_polls(10, LEASE).await.expect("the store is there").users;
     assert!(due.is_empty(), "a user who is on no list any more is dropped");
 }
 

@@ -202,10 +202,10 @@ async fn polls_and_duties_whose_claim_was_not_answered_are_taken_again_at_once()
     };
     store.keep_roster(roster).await.expect("the store is there");
     outage.line.set(LineState::LosesAnswer);
-    store.due_users(8, LEASE).await.expect_err("the answer was lost");
+    store.due_polls(8, LEASE).await.expect_err("the answer was lost");
     assert_eq!(outage.count("watched WHERE taken_until > 0").await, 3, "the claim is on disk");
     until("they are taken again", async || {
-        Some(store.due_users(8, LEASE).await.expect("the store is back")).filter(|due| due.len() == 3)
+        Some(store.due_polls(8, LEASE).await.expect("the store is back").users).filter(|due| due.len() == 3)
     })
     .await;
     outage.line.set(LineState::LosesAnswer);

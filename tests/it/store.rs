@@ -23,6 +23,7 @@ use podero_bridge::store::{
     Arrival, CallMade, Claim, Content, Kept, Member, NoticeState, Observed, OpenError, PublishOutcome, PumpFilter,
     PumpView, ROWS_MAX, Receipt, RetryRequest, Roster, Settings, Settled, Store, Target,
 };
+use sqlx::{AnyConnection, Connection};
 use uuid::Uuid;
 
 use crate::kit::{Fixture, TestDatabase, arrival_of, on_both_databases};
@@ -60,6 +61,7 @@ on_both_databases! {
     users_are_dropped_by_lists_in_a_row
     polls_keep_their_rhythm
     a_poll_knows_who_is_moving_or_leaving
+    polls_whose_outages_cannot_be_read_are_not_taken
     fleets_are_counted_and_an_outage_is_written_once
     what_somebody_else_saw_first_stands
     a_write_that_fails_does_not_fail_its_neighbours
@@ -810,7 +812,7 @@ async fn open_alerts(fixture: &LaneFixture) -> Vec<PumpView> {
 const POLL_LEASE: Duration = Duration::from_secs(90);
 
 async fn users_due(fixture: &LaneFixture, limit: usize) -> Vec<u128> {
-    let due = fixture.store.due_users(limit, POLL_LEASE).await.expect("the store is there");
+    let due = fixture.store.due_polls(limit, POLL_LEASE).await.expect("the store is there").users;
     let mut users: Vec<u128> = due.iter().map(|due| due.user.as_u128()).collect();
     users.sort_unstable();
     users
@@ -908,7 +910,7 @@ async fn polls_keep_their_rhythm(fixture: LaneFixture) {
     fixture.clock.advance(minute * 2);
     // The next roster does not change the schedule of those that are known.
     fixture.store.keep_roster(both(&fixture)).await.expect("the store is there");
-    let first = fixture.store.due_users(1, POLL_LEASE).await.expect("the store is there");
+    let first = fixture.store.due_polls(1, POLL_LEASE).await.expect("the store is there").users;
     assert_eq!((first[0].user.as_u128(), first[0].seen.len()), (1, 1), "the one that is due longest, with its pumps");
     assert_eq!(first[0].customer.as_deref(), Some("C-1"));
     assert_eq!(users_due(&fixture, 10).await, [2]);
@@ -946,10 +948,24 @@ async fn a_poll_knows_who_is_moving_or_leaving(fixture: LaneFixture) {
     assert_eq!(fixture.end_head(parked()).await, fixture.last_of("C-5").await, "a move that nobody can make sense of");
     fixture.accept(fixture.arrival("C-6", 0, moved())).await;
     fixture.accept(fixture.arrival("C-7", 0, updated())).await;
-    let due = fixture.store.due_users(10, POLL_LEASE).await.expect("the store is there");
+    let due = fixture.store.due_polls(10, POLL_LEASE).await.expect("the store is there").users;
     let mut leaving: Vec<u128> = due.iter().filter(|due| due.is_leaving).map(|due| due.user.as_u128()).collect();
     leaving.sort_unstable();
     assert_eq!(leaving, [1, 3, 4, 6]);
+}
+
+/// And outages are read only where a poll is due.
+async fn polls_whose_outages_cannot_be_read_are_not_taken(fixture: LaneFixture) {
+    fixture.keep_roster(vec![member(&fixture, 1, Duration::ZERO), member(&fixture, 2, DAY)]).await;
+    sqlx::any::install_default_drivers();
+    let mut admin = AnyConnection::connect(&fixture.url).await.expect("the database is there");
+    sqlx::query("ALTER TABLE shared RENAME TO hidden").execute(&mut admin).await.expect("renamed");
+    fixture.store.due_polls(10, POLL_LEASE).await.expect_err("the outages cannot be read");
+    sqlx::query("ALTER TABLE hidden RENAME TO shared").execute(&mut admin).await.expect("renamed");
+    assert_eq!(users_due(&fixture, 10).await, [1], "no lease is left");
+    sqlx::query("ALTER TABLE shared RENAME TO hidden").execute(&mut admin).await.expect("renamed");
+    assert_eq!(users_due(&fixture, 10).await, <[u128; 0]>::default(), "no outage is asked for");
+    admin.close().await.expect("closed");
 }
 
 async fn what_somebody_else_saw_first_stands(fixture: LaneFixture) {
@@ -958,7 +974,7 @@ async fn what_somebody_else_saw_first_stands(fixture: LaneFixture) {
     let due = fixture.due().await;
     assert_eq!((due.len(), due[0].topic), (1, Topic::HeatPumpDisconnected));
     fixture.mark(&due[0], PublishOutcome::Published).await;
-    let seen = fixture.store.due_users(1, POLL_LEASE).await.expect("the store is there").remove(0).seen.remove(0);
+    let seen = fixture.store.due_polls(1, POLL_LEASE).await.expect("the store is there").users.remove(0).seen.remove(0);
     // Two that read the same memory come to different ends: the first one's result stays, and is the only one published.
     let stale = notice("heat-pump/7", Topic::HeatPumpDisconnected, "stale");
     let stale = PumpChange { notices: vec![stale], ..lost(&fixture, 7, Some(&seen)) };
