@@ -1,5 +1,6 @@
 //! The gauges of a PostgreSQL server, against real ones: dead rows, open transactions, standbys, and what a role may not see.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use podero_bridge::clock::Clock;
@@ -12,7 +13,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::task::spawn_blocking;
 
 use crate::kit::{Fixture, StoreFixture, TestDatabase};
-use crate::servers::Postgres;
+use crate::servers::{LogReader, Postgres};
 use crate::world::{Database, Settings as BridgeSettings, World, until};
 
 /// The name of every gauge of a server that has no standby.
@@ -30,6 +31,21 @@ async fn connect(url: &str) -> PgConnection {
 
 async fn run_sql(connection: &mut PgConnection, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.expect("it runs");
+}
+
+async fn restart(postgres: &Arc<Postgres>) {
+    let postgres = postgres.clone();
+    let restarting = spawn_blocking(move || {
+        postgres.stop();
+        postgres.start_again();
+    });
+    restarting.await.expect("it is back");
+}
+
+/// Restarts a server with a setting that needs it.
+async fn restart_with(postgres: &Arc<Postgres>, setting: &str) {
+    run_sql(&mut connect(&postgres.url()).await, &format!("ALTER SYSTEM SET {setting}")).await;
+    restart(postgres).await;
 }
 
 /// Measures a store's server as the bridge does.
@@ -107,6 +123,62 @@ async fn an_open_transaction_is_seen_until_it_ends() {
     assert!(measured.now("xmin_age_transactions").await.expect("the role sees all") >= 5.0);
     run_sql(&mut other, "COMMIT").await;
     until("it has ended", async || measured.now(age).await.filter(|age| *age < 1.0)).await;
+}
+
+/// It has no session, and outlives the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prepared_transaction_is_seen_until_it_ends() {
+    let postgres = Arc::new(spawn_blocking(Postgres::start).await.expect("a cluster"));
+    restart_with(&postgres, "max_prepared_transactions = 1").await;
+    let clock = Clock::manual(Timestamp::parse("2026-10-01T12:00:00Z").expect("a time"), 1);
+    let fixture = StoreFixture::on(postgres.url(), clock).await;
+    let measured = Measured::of(&fixture.store);
+    let age = "oldest_transaction_age_seconds";
+    let prepare = "BEGIN; CREATE TABLE forgotten (x INT); PREPARE TRANSACTION 'forgotten'";
+    run_sql(&mut connect(&postgres.url()).await, prepare).await;
+    for number in 0..5 {
+        fixture.ends(&format!("C-{number}"), Fate::Superseded).await;
+    }
+    until("it grows old", async || measured.now(age).await.filter(|age| *age >= 1.0)).await;
+    restart(&postgres).await;
+    let xmin_age = until("the server is back", async || measured.now("xmin_age_transactions").await).await;
+    assert!(xmin_age >= 5.0, "{xmin_age}");
+    assert!(measured.now(age).await.is_some_and(|age| age >= 1.0));
+    run_sql(&mut connect(&postgres.url()).await, "ROLLBACK PREPARED 'forgotten'").await;
+    until("it has ended", async || measured.now(age).await.filter(|age| *age < 1.0)).await;
+    assert!(measured.now("xmin_age_transactions").await.is_some_and(|age| age < xmin_age));
+    spawn_blocking(move || drop(postgres)).await.expect("gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logical_subscribers_and_archivers_are_no_standbys() {
+    let primary = Arc::new(spawn_blocking(Postgres::start).await.expect("a cluster"));
+    restart_with(&primary, "wal_level = logical").await;
+    let clock = Clock::manual(Timestamp::parse("2026-10-01T12:00:00Z").expect("a time"), 1);
+    let fixture = StoreFixture::on(primary.url(), clock).await;
+    let measured = Measured::of(&fixture.store);
+    let mut admin = connect(&primary.url()).await;
+    let mut streams = async |readers: i64| {
+        until("the readers stream", async || {
+            let count = "SELECT COUNT(*) FROM pg_stat_replication WHERE state = 'streaming'";
+            let found: i64 = sqlx::query_scalar(count).fetch_one(&mut admin).await.expect("it answers");
+            (found == readers).then_some(())
+        })
+        .await;
+    };
+    let server = primary.clone();
+    let readers = spawn_blocking(move || [LogReader::logical(&server), LogReader::archive(&server)]);
+    let readers = readers.await.expect("they start");
+    streams(2).await;
+    let lag = "replay_lag_bytes";
+    fixture.ends("C-1", Fate::Superseded).await;
+    assert_eq!(measured.all(&["standbys", lag]).await, [Some(0.0), None]);
+    let server = primary.clone();
+    let standby = spawn_blocking(move || Postgres::standby_of(&server)).await.expect("a standby");
+    streams(3).await;
+    until("the standby is seen", async || measured.now(lag).await).await;
+    assert_eq!(measured.now("standbys").await, Some(1.0));
+    spawn_blocking(move || drop((readers, standby, primary))).await.expect("stopped");
 }
 
 /// With a standby: it is seen, and so is a slot that no standby reads. A role without rights sees the tables alone; with them all.

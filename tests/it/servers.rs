@@ -151,6 +151,28 @@ impl Pooler {
     }
 }
 
+/// A reader of a [`Postgres`]'s log that is no standby, until it is dropped.
+pub struct LogReader {
+    /// Ends it.
+    _private: Private,
+}
+
+impl LogReader {
+    /// Starts a logical subscriber of the server's database. Its `wal_level` is to be `logical`.
+    pub fn logical(postgres: &Postgres) -> Self {
+        Self::start(postgres, "logical")
+    }
+
+    /// Starts an archiver, which receives the log and replays nothing.
+    pub fn archive(postgres: &Postgres) -> Self {
+        Self::start(postgres, "archive")
+    }
+
+    fn start(postgres: &Postgres, kind: &str) -> Self {
+        Self { _private: Private::run_new("reader", &[&port_of(&postgres.url()), kind]) }
+    }
+}
+
 /// The port of a URL.
 fn port_of(url: &str) -> String {
     let url = url::Url::parse(url).expect("a URL");

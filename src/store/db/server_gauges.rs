@@ -32,10 +32,12 @@ const HELD_OPEN: &str = "SELECT \
     UNION ALL SELECT prepared, transaction, TRUE, FALSE FROM pg_prepared_xacts WHERE database = current_database() \
     UNION ALL SELECT NULL, xmin, FALSE, FALSE FROM pg_replication_slots) AS held";
 
-/// Counts the standbys that stream, finds the one that is furthest behind, and counts those whose details are hidden.
-const STANDBYS: &str = "SELECT COUNT(*) FILTER (WHERE state = 'streaming'), \
+/// Counts the standbys that stream, finds the one that is furthest behind, and counts those whose details are hidden. A logical
+/// subscriber, known by its slot, is no standby, nor is a receiver of the log that replays nothing: an archiver, or a backup.
+const STANDBYS: &str = "SELECT COUNT(*) FILTER (WHERE state = 'streaming' AND replay_lsn IS NOT NULL), \
     MAX(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn))::bigint, COUNT(*) FILTER (WHERE state IS NULL) \
-    FROM pg_stat_replication";
+    FROM pg_stat_replication WHERE NOT EXISTS (SELECT FROM pg_replication_slots AS slot \
+    WHERE slot.active_pid = pg_stat_replication.pid AND slot.slot_type = 'logical')";
 
 /// Finds the replication slot that keeps most of the write-ahead log from being removed.
 const SLOTS: &str =
