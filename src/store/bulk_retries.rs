@@ -18,7 +18,8 @@ use super::db::{Cell, DbFault, FromCell, ours, query, row};
 use super::error::Error;
 use super::event_rows::UNSETTLED;
 use super::handle::{Desk, StoreView};
-use super::parking::{RETRYABLE, STEP_MAX, of_reason, retry};
+use super::lanes::ready_live_lanes;
+use super::parking::{RETRYABLE, STEP_MAX, of_reason, put_back};
 use super::timeline::ROWS_MAX;
 use super::transaction::{Transaction, Write};
 use crate::domain::verdict::Reason;
@@ -260,10 +261,13 @@ impl Write for StepOn {
         let passed = usize::try_from((now - due_from) / interval).unwrap_or(STEP_MAX);
         let wanted = passed.saturating_add(1).min(STEP_MAX);
         let ids = candidates(tx, &running, wanted).await?;
-        let mut count = 0;
+        let mut retried = Vec::with_capacity(ids.len());
         for id in &ids {
-            count += usize::from(retry(tx, *id, running.approve, self.now).await?.is_some());
+            retried.extend(put_back(tx, *id, running.approve, self.now).await?);
         }
+        let count = retried.len();
+        // All at once, in one order: of two transactions that change the same lanes neither waits for the other's second one.
+        ready_live_lanes(tx, retried.iter().filter_map(|(lane, _)| lane.as_ref()), self.now).await?;
         let is_over = ids.len() < wanted;
         let due_at = due_from + interval * i64::try_from(wanted).unwrap_or(i64::MAX);
         query(

@@ -108,14 +108,14 @@ pub(super) async fn ready_lanes(tx: &mut Transaction<'_>, lanes: Vec<ReadyLane<'
     Ok(())
 }
 
-/// As [`ready_lanes`], for one lane.
-pub(super) async fn ready_lane(
+/// As [`ready_lanes`], for live events.
+pub(super) async fn ready_live_lanes<'a>(
     tx: &mut Transaction<'_>,
-    lane: &str,
-    urgency: LaneUrgency,
-    now: Timestamp,
+    lanes: impl IntoIterator<Item = &'a String>,
+    from: Timestamp,
 ) -> Result<(), DbFault> {
-    ready_lanes(tx, vec![ReadyLane { lane, urgency, from: now }]).await
+    let live = |lane: &'a String| ReadyLane { lane, urgency: LaneUrgency::Live, from };
+    ready_lanes(tx, lanes.into_iter().map(live).collect()).await
 }
 
 /// Makes a lane due with its head; without a head, it waits for an arrival.

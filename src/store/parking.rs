@@ -15,7 +15,7 @@ use super::closed_sets::RowKind;
 use super::db::{DbFault, ours, query};
 use super::error::Error;
 use super::handle::{Desk, StoreView};
-use super::lanes::{LaneHold, LaneUrgency, ready_lane};
+use super::lanes::{LaneHold, ready_live_lanes};
 use super::moments::Ceilings;
 use super::timeline::{EventSummary, ROWS_MAX};
 use super::transaction::{Transaction, Write};
@@ -237,27 +237,44 @@ impl Write for Unpark {
     type Output = Option<RowKind>;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
+        Ok(Self::run_all(&[self], tx).await?.remove(0))
+    }
+
+    async fn run_all(writes: &[&Self], tx: &mut Transaction<'_>) -> Result<Vec<Self::Output>, DbFault> {
+        let mut taken = Vec::with_capacity(writes.len());
+        for write in writes {
+            taken.push(write.take(tx).await?);
+        }
+        // Lanes come last and all at once, in the order of their names, in which other replicas lock them.
+        if let Some(now) = writes.iter().map(|write| write.now).max() {
+            ready_live_lanes(tx, taken.iter().flatten().filter_map(|(lane, _)| lane.as_ref()), now).await?;
+        }
+        Ok(taken.into_iter().map(|taken| taken.map(|(_, kind)| kind)).collect())
+    }
+}
+
+impl Unpark {
+    /// Changes the event.
+    async fn take(&self, tx: &mut Transaction<'_>) -> Result<Option<TakenOut>, DbFault> {
         match self.request {
             RetryRequest::Retry => {
-                let parked = retry(tx, self.id, false, self.now).await?;
+                let parked = put_back(tx, self.id, false, self.now).await?;
                 if parked.is_some() { Ok(parked) } else { self.hurry(tx).await }
             }
-            RetryRequest::Approve => retry(tx, self.id, true, self.now).await,
+            RetryRequest::Approve => put_back(tx, self.id, true, self.now).await,
             RetryRequest::Skip => {
                 let skip = query(
                     "UPDATE events SET state = 'skipped', settled_at = $2 WHERE id = $1 AND state = 'parked' \
                      RETURNING type",
                 );
-                skip.with((self.id, self.now)).fetch_optional(tx).await
+                let kind = skip.with((self.id, self.now)).fetch_optional(tx).await?;
+                Ok(kind.map(|kind| (None, kind)))
             }
         }
     }
-}
 
-impl Unpark {
-    /// Makes an event due now that waits for its next try or its sign-up, and returns its kind. `None`: the event does not wait,
-    /// or an applier works on it.
-    async fn hurry(&self, tx: &mut Transaction<'_>) -> Result<Option<RowKind>, DbFault> {
+    /// Makes an event due now that waits for its next try or its sign-up. `None`: the event does not wait, or an applier works on it.
+    async fn hurry(&self, tx: &mut Transaction<'_>) -> Result<Option<TakenOut>, DbFault> {
         let lane = query("SELECT lane FROM events WHERE id = $1 AND (state = 'pending' OR state = 'waiting')");
         let lane: Option<Option<String>> = lane.bind(self.id).fetch_optional(&mut *tx).await?;
         let Some(lane) = lane else { return Ok(None) };
@@ -277,52 +294,47 @@ impl Unpark {
             "UPDATE events SET state = 'pending', due_at = $2 WHERE id = $1 \
              AND ((state = 'pending' AND due_at > $2) OR state = 'waiting') RETURNING type",
         );
-        let due = due.with((self.id, self.now)).fetch_optional(&mut *tx).await?;
-        if let (Some(_), Some(lane)) = (&due, &lane) {
-            ready_lane(tx, lane, LaneUrgency::Live, self.now).await?;
-        }
-        Ok(due)
+        let kind = due.with((self.id, self.now)).fetch_optional(tx).await?;
+        Ok(kind.map(|kind| (lane, kind)))
     }
 }
 
-/// Puts one parked event back into its lane. Returns its kind, or `None` if it is not parked. With `approve` it also returns
-/// `None` for a reason that no approval overrides.
-pub(super) async fn retry(
+/// The lane that gets work by an event, and the event's kind.
+type TakenOut = (Option<String>, RowKind);
+
+/// Takes one parked event out of parking, `None` if it is not parked. The caller makes its lane ready. With `approve` it also
+/// returns `None` for a reason that no approval overrides.
+pub(super) async fn put_back(
     tx: &mut Transaction<'_>,
     id: EventId,
     approve: bool,
     now: Timestamp,
-) -> Result<Option<RowKind>, DbFault> {
+) -> Result<Option<TakenOut>, DbFault> {
     if !approve {
-        return put_back(tx, id, None, now).await;
+        return put_back_as(tx, id, None, now).await;
     }
     for reason in Reason::APPROVABLE {
-        if let Some(kind) = put_back(tx, id, Some(reason), now).await? {
-            return Ok(Some(kind));
+        if let Some(put_back) = put_back_as(tx, id, Some(reason), now).await? {
+            return Ok(Some(put_back));
         }
     }
     Ok(None)
 }
 
-/// Puts one parked event back into its lane, approved if it is parked for the approved reason. A message that never became an
-/// event has no lane, and waits to be read again.
-async fn put_back(
+/// As [`put_back`], approved if the event is parked for the approved reason. A message that never became an event has no lane, and
+/// waits to be read again.
+async fn put_back_as(
     tx: &mut Transaction<'_>,
     id: EventId,
     approved: Option<Reason>,
     now: Timestamp,
-) -> Result<Option<RowKind>, DbFault> {
-    let row: Option<(Option<String>, RowKind)> = query(ours(format!(
+) -> Result<Option<TakenOut>, DbFault> {
+    query(ours(format!(
         "UPDATE events SET state = 'pending', due_at = $2, tries_from = $2, failures = 0, failing_since = NULL, \
          reason = NULL, detail = NULL, settled_at = NULL, clearance = $3 \
          WHERE id = $1 AND state = 'parked' AND ($4 = '' OR reason = $4) AND {RETRYABLE} RETURNING lane, type"
     )))
     .with((id, now, approved.and_then(|_| Clearance::Approved.name()), approved.map_or("", Reason::name)))
-    .fetch_optional(&mut *tx)
-    .await?;
-    let Some((lane, kind)) = row else { return Ok(None) };
-    if let Some(lane) = lane {
-        ready_lane(tx, &lane, LaneUrgency::Live, now).await?;
-    }
-    Ok(Some(kind))
+    .fetch_optional(tx)
+    .await
 }

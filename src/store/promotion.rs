@@ -8,11 +8,11 @@
 
 use std::time::Duration;
 
-use super::db::{DbFault, ours, query};
+use super::db::{DbFault, RowStatement, ours, query};
 use super::error::Error;
 use super::event_rows::UNSETTLED;
 use super::handle::Store;
-use super::lanes::{LaneUrgency, ready_lane};
+use super::lanes::{self, ready_live_lanes};
 use super::moments::{Ceilings, Reach};
 use super::transaction::{Statements, Transaction, Write};
 use crate::domain::{EventId, Timestamp};
@@ -43,16 +43,14 @@ impl Write for Promote {
     }
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<usize, DbFault> {
-        let promote = ours(format!(
-            "UPDATE events SET state = 'pending' WHERE id IN (SELECT id FROM events \
-             WHERE state IN ('scheduled', 'waiting') AND due_at <= $1 \
-             AND (transport <> 'internal' OR time <= $1 OR received_at > $3) ORDER BY due_at LIMIT $2{}) RETURNING lane",
-            tx.db.skip_locked()
-        ));
         // A purge that was dated back still waits for its own day, if the clock that set it turns out to be right.
         let latest = Timestamp::latest(self.now, Duration::ZERO);
-        let promote = query(promote).with((self.day, PROMOTED_MAX, latest));
-        let mut lanes: Vec<String> = promote.fetch_all(&mut *tx).await?;
+        let due = query(
+            "SELECT id, lane FROM events WHERE state IN ('scheduled', 'waiting') AND due_at <= $1 \
+             AND (transport <> 'internal' OR time <= $1 OR received_at > $3) ORDER BY due_at LIMIT $2",
+        );
+        let due: Vec<(EventId, String)> = due.with((self.day, PROMOTED_MAX, latest)).fetch_all(&mut *tx).await?;
+        let mut lanes = promote(tx, due).await?;
         // The sender sets the day on which an event takes effect; the bridge sets the end of a wait, which cannot lie this far
         // ahead. The wait begins again, by a clock that is right.
         let waits_too_long = ours(format!(
@@ -65,11 +63,28 @@ impl Write for Promote {
         let again = query(waits_too_long).with((latest, PROMOTED_MAX, self.now));
         lanes.extend(again.fetch_all::<String>(&mut *tx).await?);
         self.date_back(tx).await?;
-        for lane in &lanes {
-            ready_lane(tx, lane, LaneUrgency::Live, self.now).await?;
-        }
+        ready_live_lanes(tx, &lanes, self.now).await?;
         Ok(lanes.len())
     }
+}
+
+static PROMOTE: RowStatement = RowStatement::new(
+    &["id"],
+    "UPDATE events SET state = 'pending' {from} WHERE events.id = {id} \
+     AND COALESCE(events.state, '') IN ('scheduled', 'waiting') {written events.id}",
+);
+
+/// Makes those events claimable that still wait, and returns their lanes. The lanes are locked first: the end of a claim holds one
+/// when it wakes the events that wait in it.
+async fn promote(tx: &mut Transaction<'_>, mut due: Vec<(EventId, String)>) -> Result<Vec<String>, DbFault> {
+    lanes::lock(tx, due.iter().map(|(_, lane)| lane.as_str()).collect()).await?;
+    due.sort_unstable();
+    let mut rows = PROMOTE.rows(due.len());
+    for (id, _) in &due {
+        rows.bind(*id);
+    }
+    let is_promoted = rows.written(tx).await?;
+    Ok(due.into_iter().zip(is_promoted).filter(|(_, is_promoted)| *is_promoted).map(|((_, lane), _)| lane).collect())
 }
 
 impl Promote {

@@ -54,7 +54,6 @@ const MAY_MAKE_TABLES: &[(&str, &str)] = &[
     ("UPDATE lanes SET ready_at = $1 WHERE claimed", "once at the start"),
     ("UPDATE shared SET value = $2, version = version + 1 WHERE name IN", "of a heartbeat, every three seconds"),
     ("UPDATE events SET state = 'pending', due_at = $2  WHERE events.lane", "of a sign-up"),
-    ("UPDATE events SET state = 'pending' WHERE id IN", "for up to 500 events whose day has come"),
     ("UPDATE notices SET due_at = $1 WHERE target = $2 AND id IN", "for up to 256 notices, on PostgreSQL"),
     ("UPDATE watched SET taken_until = $1 WHERE user_id IN", "for up to 64 polls, on PostgreSQL"),
     ("INSERT INTO brakes", "of a churn, where the brake is on"),
@@ -322,7 +321,7 @@ async fn no_statement_reads_a_whole_table_but_those_that_may() {
 const OF_EVENTS: &[(&str, &str)] = &[
     ("events_announced", "SELECT $1 FROM  (SELECT 1 FROM events WHERE events.lane"),
     ("events_by_identity", "SELECT id, state, digest FROM events WHERE origin = $1"),
-    ("events_later", "UPDATE events SET state = 'pending' WHERE id IN"),
+    ("events_later", "SELECT id, lane FROM events WHERE state IN"),
     ("events_messages", "SELECT id, raw, raw_encoding, envelope FROM events"),
     ("events_of_lane", "SELECT $1, head.*"),
     ("events_parked", "SELECT id FROM events WHERE state = 'parked'"),

@@ -4,16 +4,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
+use futures_util::future::{join, join_all, join3};
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::event::{Details, Event, Field, Happening};
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
-use podero_bridge::store::{Arrival, Claim, Content, Receipt, Settings, Settled, Store, Target};
-use sqlx::{Connection, PgConnection, Row};
+use podero_bridge::store::{Arrival, Claim, Content, Receipt, RetryRequest, Settings, Settled, Store, Target};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::sync::{Barrier, Notify};
 
 use crate::kit::{Fixture, TestDatabase, arrival_of, on_both_databases};
+use crate::world::until;
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -254,8 +256,158 @@ async fn replicas_that_change_the_same_lanes_do_not_stop_each_other() {
         }
     };
     join(work(&stores[0], false), work(&stores[1], true)).await;
-    let mut connection = PgConnection::connect(&fixture.database.url).await.expect("the server is there");
-    let counted = sqlx::query("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()");
-    let deadlocks: i64 = counted.fetch_one(&mut connection).await.expect("the server is there").get(0);
-    assert_eq!(deadlocks, 0);
+    assert_eq!(deadlocks(&fixture.database.url, stores).await, 0);
+}
+
+async fn connect(url: &str) -> PgConnection {
+    PgConnection::connect(url).await.expect("the server is there")
+}
+
+async fn run_sql(connection: &mut PgConnection, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.expect("it runs");
+}
+
+/// The deadlocks that the server has ended in a database. A session tells of its own when it ends, so the stores are closed.
+async fn deadlocks(url: &str, stores: impl IntoIterator<Item = Store>) -> i64 {
+    for store in stores {
+        store.close().await;
+    }
+    let mut connection = connect(url).await;
+    until("their sessions have ended", async || {
+        let others =
+            "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let others: i64 = sqlx::query_scalar(others).fetch_one(&mut connection).await.expect("the server is there");
+        (others == 0).then_some(())
+    })
+    .await;
+    let counted = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    sqlx::query_scalar(counted).fetch_one(&mut connection).await.expect("the server is there")
+}
+
+/// Two replicas that open the same new lanes in opposite orders: no lane is there to be locked before.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_open_the_same_lanes_do_not_stop_each_other() {
+    const ROUNDS: usize = 30;
+    let fixture = GroupFixture::open(TestDatabase::postgres(), 0).await;
+    let stores = [fixture.store.clone(), open(&fixture.database.url, &fixture.clock).await];
+    let clock = &fixture.clock;
+    let together = Barrier::new(stores.len());
+    let work = async |store: &Store, is_reversed: bool| {
+        for round in 0..ROUNDS {
+            let mut customers: Vec<usize> = (round * CUSTOMERS..(round + 1) * CUSTOMERS).collect();
+            if is_reversed {
+                customers.reverse();
+            }
+            let arrivals: Vec<_> = customers.into_iter().map(|number| arrival(clock, number, updated("x"))).collect();
+            together.wait().await;
+            let accepted = join_all(arrivals.into_iter().map(|arrival| store.accept(vec![arrival]))).await;
+            assert!(accepted.iter().all(Result::is_ok), "{accepted:?}");
+        }
+    };
+    join(work(&stores[0], false), work(&stores[1], true)).await;
+    let claims = stores[0].claims(ROUNDS * CUSTOMERS, LEASE).await.expect("the store is there");
+    assert_eq!(claims.len(), ROUNDS * CUSTOMERS, "each lane is there");
+    assert_eq!(deadlocks(&fixture.database.url, stores).await, 0);
+}
+
+/// The ways out of waiting and of parking find their events before their lanes, while another replica ends claims of the same lanes,
+/// in another order, and wakes what waits in them.
+#[tokio::test(flavor = "multi_thread")]
+async fn ways_back_to_a_lane_and_ends_of_its_claims_all_take_effect() {
+    const ROUNDS: usize = 10;
+    let fixture = GroupFixture::open(TestDatabase::postgres(), 0).await;
+    let stores = [fixture.store.clone(), open(&fixture.database.url, &fixture.clock).await];
+    let clock = &fixture.clock;
+    for _ in 0..ROUNDS {
+        // In each lane an event that waits, one that is parked, and one that is claimed.
+        let ends = [
+            Fate::Waiting { until: clock.now().plus(LEASE) },
+            Fate::Parked { reason: Reason::Refused, detail: "said no".to_owned() },
+        ];
+        let mut parked = Vec::new();
+        for fate in &ends {
+            let arrivals = (0..CUSTOMERS).map(|customer| arrival(clock, customer, updated("x")));
+            stores[0].accept(arrivals.collect()).await.expect("the store is there");
+            let claims = stores[0].claims(CUSTOMERS, LEASE).await.expect("the store is there");
+            assert_eq!(claims.len(), CUSTOMERS);
+            let verdict =
+                |claim: &Claim| Verdict { fate: fate.clone(), notices: Vec::new(), ..verdict(claim, 0, clock) };
+            let verdict = |claim| Verdict { wakes_waiting: false, ..verdict(claim) };
+            let settled = claims.iter().map(|claim| stores[0].settle(claim, verdict(claim), Vec::new()));
+            assert!(join_all(settled).await.iter().all(Result::is_ok));
+            parked = claims.iter().map(|claim| claim.work.event.id).collect();
+        }
+        let arrivals = (0..CUSTOMERS).map(|customer| arrival(clock, customer, updated("x")));
+        stores[0].accept(arrivals.collect()).await.expect("the store is there");
+        let claims = stores[1].claims(CUSTOMERS, LEASE).await.expect("the store is there");
+        assert_eq!(claims.len(), CUSTOMERS);
+        clock.advance(LEASE);
+        let ended =
+            join_all(claims.iter().rev().map(|claim| stores[1].settle(claim, verdict(claim, 0, clock), Vec::new())));
+        let unparked = join_all(parked.iter().map(|id| stores[0].unpark(*id, RetryRequest::Retry)));
+        let (promoted, ended, unparked) = join3(stores[0].promote(), ended, unparked).await;
+        promoted.expect("the store is there");
+        assert!(ended.iter().all(|ended| *ended.as_ref().expect("the store is there") == Settled::Recorded));
+        assert!(unparked.iter().all(|back| back.as_ref().expect("the store is there").is_some()));
+        // Each lane has two events to work on, and nothing else.
+        for _ in 0..2 {
+            let claims = stores[0].claims(2 * CUSTOMERS, LEASE).await.expect("the store is there");
+            assert_eq!(claims.len(), CUSTOMERS);
+            let verdict = |claim: &Claim| Verdict { notices: Vec::new(), ..verdict(claim, 1, clock) };
+            join_all(claims.iter().map(|claim| stores[0].settle(claim, verdict(claim), Vec::new()))).await;
+        }
+        assert!(stores[0].claims(1, LEASE).await.expect("the store is there").is_empty());
+    }
+    assert_eq!(deadlocks(&fixture.database.url, stores).await, 0);
+}
+
+/// A group that PostgreSQL chooses to give way is tried again as a whole, and if that does not help its writes run one by one: the
+/// one whose lane is free does not wait for the other.
+#[tokio::test]
+async fn a_group_that_deadlocks_time_and_again_is_written_one_by_one() {
+    /// The first try, and as many more as the writer makes of a whole group.
+    const BLOWS: i64 = 6;
+    let database = TestDatabase::postgres();
+    let url = &database.url;
+    let (mut admin, mut other) = (connect(url).await, connect(url).await);
+    // Of two that wait for each other the one gives way that finds out first.
+    let name = url.rsplit('/').next().expect("a database");
+    run_sql(&mut admin, &format!("ALTER DATABASE {name} SET deadlock_timeout = '1s'")).await;
+    run_sql(&mut admin, "SET deadlock_timeout = '1h'").await;
+    let clock = Clock::manual(Timestamp::from_micros(1_800_000_000_000_000), 1);
+    let store = open(url, &clock).await;
+    let arrivals = (0..2).map(|customer| arrival(&clock, customer, updated("x")));
+    store.accept(arrivals.collect()).await.expect("the store is there");
+    let mut claims = store.claims(2, LEASE).await.expect("the store is there");
+    claims.sort_by(|one, other| one.lane.cmp(&other.lane));
+    let [mut free, mut held] = <[Claim; 2]>::try_from(claims).expect("two lanes");
+    run_sql(&mut admin, "BEGIN; SELECT 1 FROM lanes WHERE lane = 'C-1' FOR UPDATE").await;
+    let is_saved = Notify::new();
+    let free = async {
+        let saved = store.save(&mut free, LEASE).await;
+        is_saved.notify_one();
+        saved
+    };
+    let blows = async {
+        for _ in 0..BLOWS {
+            until("the group waits for the lane that is held", async || {
+                let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = $1";
+                let waiting: i64 =
+                    sqlx::query_scalar(waiting).bind(name).fetch_one(&mut other).await.expect("the server is there");
+                (waiting > 0).then_some(())
+            })
+            .await;
+            // Returns when the group has given way.
+            run_sql(&mut admin, "SAVEPOINT blow; SELECT 1 FROM lanes WHERE lane = 'C-0' FOR UPDATE").await;
+            run_sql(&mut admin, "ROLLBACK TO blow").await;
+        }
+        is_saved.notified().await;
+        run_sql(&mut admin, "COMMIT").await;
+    };
+    let (free, held, ()) = join3(free, store.save(&mut held, LEASE), blows).await;
+    assert_eq!(free.expect("its lane was free"), Settled::Recorded);
+    assert_eq!(held.expect("its lane is free now"), Settled::Recorded);
+    admin.close().await.expect("closed");
+    other.close().await.expect("closed");
+    assert_eq!(deadlocks(url, vec![store]).await, BLOWS);
 }
