@@ -51,7 +51,10 @@ async fn singles(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
         times.push((ours.p99.as_secs_f64() * 1e3, limit.p99.as_secs_f64() * 1e3));
         beside.push((ours.per_second, nothing.per_second));
     }
-    let (rate, time) = (Some(Aim::AtLeast(0.7)), Some(Aim::AtMost(1.3)));
+    let (rate, time) = match kept {
+        Kept::Sqlite => (Some(Aim::AtLeast(0.7)), Some(Aim::AtMost(1.3))),
+        Kept::Postgres => (Some(Aim::AtLeast(0.6)), Some(Aim::AtMost(2.0))),
+    };
     let mut figures = vec![
         Figure::of_turns(&kept.named("durable accept by webhook"), "events/s", &rates, rate),
         Figure::of_turns(&kept.named("its slowest hundredth (p99)"), "ms", &times, time),
