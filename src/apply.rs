@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::brake::Brake;
 use crate::domain::call::{Call, Done, Reply};
+use crate::domain::interruption;
 use crate::domain::notice::Notice;
 use crate::domain::plan::{Next, Policy, next};
 use crate::domain::verdict::{self, Decision, Fate, Moment, Setback, Verdict};
@@ -193,6 +194,7 @@ impl<P: Partner> Applier<P> {
 
     /// Asks, calls and judges until the event's fate is known; `None` when a newer claim exists.
     async fn drive(&self, claim: &mut Claim, calls: &mut Vec<CallMade>) -> Option<Fate> {
+        interruption::resume(&mut claim.work, self.clock.now(), &self.policy);
         if let Some(fate) = verdict::too_soon(&claim.work, self.clock.now(), &self.policy) {
             return Some(fate);
         }

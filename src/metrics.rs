@@ -107,6 +107,10 @@ instruments! {
     clock_jump: Gauge = real() as "podero_bridge_clock_jump_seconds";
     /// Events that wait for a person.
     events_parked: Gauge = real() as "podero_bridge_events_parked";
+    /// Rows of the audit log that are not sealed into its chain yet.
+    audit_unsealed: Gauge = real() as "podero_bridge_audit_unsealed";
+    /// Rows of the audit log that were ever sealed: the number in the head of its chain.
+    audit_sealed: Gauge = real() as "podero_bridge_audit_sealed";
     /// Churns that the brake on mass churn has parked, and that wait for an approval.
     churns_braked: Gauge = real() as "podero_bridge_churns_braked";
     /// Churns that took effect within churn.brake_window without an approval.
@@ -258,6 +262,8 @@ impl Metrics {
             &self.outages_open,
             &self.alerts_open,
             &self.outbox_pending,
+            &self.audit_unsealed,
+            &self.audit_sealed,
         ] {
             gauge.set(f64::NAN);
         }
@@ -400,6 +406,8 @@ mod tests {
             &metrics.outages_open,
             &metrics.alerts_open,
             &metrics.outbox_pending,
+            &metrics.audit_unsealed,
+            &metrics.audit_sealed,
             &metrics.heat_pumps.with_label_values(&["connected"]),
             &metrics.store_live_rows.with_label_values(&["lanes"]),
             &metrics.store_dead_rows.with_label_values(&["lanes"]),

@@ -15,6 +15,7 @@ use subtle::ConstantTimeEq;
 
 use super::error::ApiError;
 use super::state::Admin;
+use crate::domain::identity::{Actor, DEFAULT_TOKEN};
 use crate::problem::ProblemKind;
 
 /// Challenge of a refusal (RFC 9110, §11.6.1). The realm differs from that of the webhook endpoint, which wants another secret.
@@ -45,6 +46,11 @@ pub(super) async fn with_token<B: MessageBody + 'static>(
     let mut refusal = ApiError::new(ProblemKind::Unauthorized, detail).error_response();
     refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
     Ok(request.into_response(refusal).map_into_right_body())
+}
+
+/// The caller behind the one token.
+pub(super) fn by() -> Actor {
+    Actor::Token(DEFAULT_TOKEN.to_owned())
 }
 
 /// Refuses the requests of web pages where no token is configured. The admin API is on loopback then and answers every

@@ -84,7 +84,7 @@ pub(super) async fn skip(admin: web::Data<Admin>, id: web::Path<String>) -> ApiR
 async fn unpark(admin: &Admin, id: &str, request: RetryRequest) -> ApiResult {
     let event = EventId(Uuid::parse_str(id).map_err(|_| ApiError::not_found("no event has this id"))?);
     let is_skip = request == RetryRequest::Skip;
-    let Some(kind) = admin.store.unpark(event, request).await? else {
+    let Some(kind) = admin.store.unpark(event, request, &super::guard::by()).await? else {
         let why = admin.store.why_not_taken(event, request).await?;
         let problem = match why {
             NotTaken::Unknown => ProblemKind::NotFound,

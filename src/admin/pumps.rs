@@ -19,8 +19,11 @@ use super::page::{Page, PageQuery};
 use super::state::Admin;
 use crate::config::Language;
 use crate::domain::Timestamp;
+use crate::domain::acts::outcome_of;
 use crate::domain::alert::Knowledge;
+use crate::domain::audit::{Action, AuditEntry, AuditOutcome, AuditTarget, TargetKind};
 use crate::domain::call::{Cue, OnboardingPolicy, Reconnection, RefusalKind, Reply, ResolveCue};
+use crate::domain::identity::Actor;
 use crate::problem::ProblemKind;
 use crate::store::{PumpFilter, PumpView};
 
@@ -145,21 +148,67 @@ pub(super) async fn reconnect_link(
     let asked_at = admin.clock.now();
     let until = asked_at.plus(LINK_TIME_MAX);
     let found = admin.links.client.find_reconnection(user, heat_pump, until).await;
-    let Reply::Done(way) = found else { return not_made(&found) };
+    let book = LinkBook { admin: &admin, by: super::guard::by(), heat_pump };
+    let Reply::Done(way) = found else {
+        book.link(AuditOutcome::Failed, Some(NO_LINK)).await?;
+        return not_made(&found);
+    };
     match way {
-        None => not_needed(),
-        Some(Reconnection::Page(url)) => made(pump, url, None),
+        None => {
+            book.link(AuditOutcome::Refused, Some("no_reconnection")).await?;
+            not_needed()
+        }
+        Some(Reconnection::Page(url)) => {
+            book.link(AuditOutcome::Done, None).await?;
+            made(pump, url, None)
+        }
         Some(Reconnection::Cue(cue)) => {
             let Some(resolve) = wanted.resolve(cue, admin.links.landing.as_ref()) else {
+                book.link(AuditOutcome::Refused, Some("landing_required")).await?;
                 let detail = "Podero wants to know where the customer lands: send `success_url` and `cancel_url`, \
                               or configure them in [onboarding]";
                 return Err(ApiError::new(ProblemKind::LandingRequired, detail));
             };
             let until = admin.clock.now().plus(LINK_TIME_MAX);
             let begun = admin.links.client.resolve_cue(&resolve, until).await;
+            book.resolved(&begun).await?;
             let Reply::Done(url) = begun else { return not_made(&begun) };
             made(pump, url, Some(asked_at.plus(CUE_LIFE)))
         }
+    }
+}
+
+/// Reason of a row about a link for which Podero gave no answer, or none that helps.
+const NO_LINK: &str = "no_link";
+
+/// Writes down what became of a request for a link, before it is answered: a link that no row tells of is not handed out.
+struct LinkBook<'a> {
+    admin: &'a Admin,
+    by: Actor,
+    heat_pump: Uuid,
+}
+
+impl LinkBook<'_> {
+    fn row(&self, action: Action, outcome: AuditOutcome, reason: Option<String>) -> AuditEntry {
+        let target = AuditTarget::new(TargetKind::HeatPump, self.heat_pump.to_string());
+        let entry = AuditEntry::done(self.admin.clock.now(), self.by.clone(), action, target);
+        AuditEntry { outcome, reason, ..entry }
+    }
+
+    async fn link(&self, outcome: AuditOutcome, reason: Option<&str>) -> Result<(), ApiError> {
+        let row = self.row(Action::LinkCreate, outcome, reason.map(str::to_owned));
+        Ok(self.admin.store.record(vec![row]).await?)
+    }
+
+    /// The call that began the action, where it may have changed something, and the link.
+    async fn resolved(&self, begun: &Reply<String>) -> Result<(), ApiError> {
+        let call = outcome_of(begun);
+        let link = match &call {
+            Some((AuditOutcome::Done, _)) => self.row(Action::LinkCreate, AuditOutcome::Done, None),
+            Some(_) | None => self.row(Action::LinkCreate, AuditOutcome::Failed, Some(NO_LINK.to_owned())),
+        };
+        let call = call.map(|(outcome, reason)| self.row(Action::PoderoResolveCue, outcome, reason));
+        Ok(self.admin.store.record(call.into_iter().chain([link]).collect()).await?)
     }
 }
 

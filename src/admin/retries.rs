@@ -71,10 +71,10 @@ fn approvable_reasons() -> String {
 pub(super) async fn order(admin: web::Data<Admin>, body: Result<web::Bytes, Error>) -> ApiResult {
     let (act, per_second) = RetryOrder::read(&whole(body)?).map_err(ApiError::malformed)?;
     let ordered = match act {
-        Act::Retry(reason) => admin.store.order_retry(reason, per_second).await?,
+        Act::Retry(reason) => admin.store.order_retry(reason, per_second, &super::guard::by()).await?,
         Act::Approve(reason, until) => {
             let until = until.unwrap_or_else(|| admin.clock.now());
-            admin.store.order_approval(reason, per_second, until).await?
+            admin.store.order_approval(reason, per_second, until, &super::guard::by()).await?
         }
     };
     match ordered {
@@ -100,7 +100,7 @@ pub(super) async fn one(admin: web::Data<Admin>, id: web::Path<String>) -> ApiRe
 }
 
 pub(super) async fn stop(admin: web::Data<Admin>, id: web::Path<String>) -> ApiResult {
-    shown(admin.store.stop_retry(&id).await?)
+    shown(admin.store.stop_retry(&id, &super::guard::by()).await?)
 }
 
 fn shown(retry: Option<BulkRetry>) -> ApiResult {

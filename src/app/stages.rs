@@ -14,6 +14,7 @@ use crate::apply::Applier;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
+use crate::domain::Timestamp;
 use crate::domain::call::Operation;
 use crate::inbound::http::Webhooks;
 use crate::inbound::mapping::mapper::Mapper;
@@ -27,7 +28,7 @@ use crate::pump::Step;
 use crate::replica::Replica;
 use crate::spec;
 use crate::store::{Dialect, Gauges, Store};
-use crate::upkeep::{Counting, Measuring, Upkeep};
+use crate::upkeep::{AuditUpkeep, Counting, Measuring, Upkeep};
 use crate::watch::Watcher;
 
 /// Polling interval of stages that are usually woken. Catches lost wake-ups, and work left by a crashed replica.
@@ -92,6 +93,16 @@ impl Handles {
         let Self { config, store, wakes, .. } = self.clone();
         let (retention, backlog_max) = (config.store.retention, config.store.backlog_max);
         Upkeep { store, wake: wakes.work, retention, backlog_max }
+    }
+
+    pub(super) fn audit_upkeep(&self) -> AuditUpkeep {
+        let Self { config, store, clock, .. } = self.clone();
+        AuditUpkeep {
+            store,
+            clock,
+            retention: config.audit.retention,
+            told_until: Mutex::new(Timestamp::from_micros(0)),
+        }
     }
 
     pub(super) fn applier(&self) -> Applier<Client> {

@@ -44,6 +44,9 @@ const SECRETS_EVERY: Duration = Duration::from_secs(5);
 /// Interval at which an erasure that could not empty the log of a SQLite file is made up for.
 const SCRUB_EVERY: Duration = Duration::from_secs(5);
 
+/// Interval at which rows of the audit log older than `audit.retention` are removed.
+const TRIM_EVERY: Duration = Duration::from_secs(60);
+
 /// A row of the table.
 struct Task {
     stage: Stage,
@@ -91,6 +94,7 @@ pub(super) async fn start(
     let applier = Arc::new((Arc::new(handles.applier()), Mutex::new(JoinSet::new())));
     let (replica, upkeep, counting) =
         (Arc::new(handles.replica()), Arc::new(handles.upkeep()), Arc::new(handles.counting()));
+    let (audit, seal_within) = (Arc::new(handles.audit_upkeep()), handles.config.audit.seal_within);
     let (states, secrets) =
         (Arc::new(States(handles.clone())), Arc::new(SecretFiles::new(handles.config.sources.clone())));
     let (inbox, slow_clients, wakes) = (Arc::new(inbox.clone()), Arc::new(slow_clients.clone()), &handles.wakes);
@@ -108,6 +112,8 @@ pub(super) async fn start(
         task(Work, "rotate", SECRETS_EVERY, timer, &secrets, |it| it.read().boxed()),
         task(Work, "purges", PURGES_EVERY, timer, &upkeep, |it| it.date_purges().boxed()),
         task(Work, "forget", forget_every, timer, &upkeep, |it| it.forget().boxed()),
+        task(Work, "audit", seal_within, timer, &audit, |it| it.seal().boxed()),
+        task(Work, "trim", TRIM_EVERY, timer, &audit, |it| it.trim().boxed()),
         task(Work, "scrub", SCRUB_EVERY, timer, &upkeep, |it| it.scrub().boxed()),
         // The end does not wait for it: a probe may take longer than the grace, and the next probe finds the same.
         task(Replica, "share", SYNC_EVERY, &changed, &replica, |it| it.sync_step().boxed()),

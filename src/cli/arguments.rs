@@ -10,9 +10,11 @@ use uuid::Uuid;
 
 use super::error::CliError;
 use crate::config::DEFAULT_SOURCE;
+use crate::domain::audit::Action;
+use crate::domain::chain::ChainHead;
 use crate::domain::verdict::Reason;
-use crate::domain::{CustomerId, ID_CHARS_MAX};
-use crate::store::{OpenCursor, OpenState, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX};
+use crate::domain::{CustomerId, ID_CHARS_MAX, Timestamp};
+use crate::store::{AUDIT_PAGE_MAX, ExportFormat, OpenCursor, OpenState, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX};
 
 /// Runs between a utility's own systems and the Podero Partner API.
 #[derive(Debug, Parser)]
@@ -73,6 +75,9 @@ pub(super) enum Command {
     },
     /// Import a file of events (NDJSON or CSV). The same command again resumes the import, or changes nothing
     Import(ImportArguments),
+    /// List, export or verify the audit log: who did what
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Make the tables of the store, or bring them up to date, for a bridge whose own role may not. `serve` does it by itself
     Migrate {
         /// Configuration file (TOML) whose `store.url` names a role that owns the tables
@@ -192,6 +197,75 @@ pub(super) enum Customers {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// List rows, newest first
+    List {
+        #[command(flatten)]
+        filter: AuditFilterArguments,
+        /// Id of the row after which the next page begins, as the page before printed it
+        #[arg(long, value_name = "ID")]
+        after: Option<String>,
+        /// Number of rows on a page
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=AUDIT_PAGE_MAX))]
+        limit: i64,
+        #[command(flatten)]
+        at: StoreOptions,
+    },
+    /// Write sealed rows in the order of the chain, and the head of the chain on standard error. The export has a row of its own
+    Export(AuditExportArguments),
+    /// Recompute the chain of hashes; exit status 1 where a row was changed, removed or moved
+    Verify {
+        /// Head that was kept elsewhere, COUNT:HASH, as exports, backups and the log have it
+        #[arg(long, value_name = "HEAD", value_parser = chain_head)]
+        head: Option<ChainHead>,
+        #[command(flatten)]
+        at: StoreOptions,
+    },
+}
+
+/// Rows of the audit log that a command is about.
+#[derive(Debug, Args)]
+pub(super) struct AuditFilterArguments {
+    /// Only of this actor: `source:NAME`, `token:NAME`, `operator:NAME`, `cli:USER`, `scim:NAME` or `bridge`
+    #[arg(long, value_name = "ACTOR")]
+    pub(super) actor: Option<String>,
+    /// Only of this action, such as `event.skip`
+    #[arg(long, value_name = "ACTION", value_parser = action)]
+    pub(super) action: Option<Action>,
+    /// Only about the thing of this id: a customer, an event, an operator. A customer's rows are listed for as long as their events
+    /// are kept, and exported always
+    #[arg(long, value_name = "ID")]
+    pub(super) target: Option<String>,
+    /// Only from this time on: a date, or a time of RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(super) since: Option<Timestamp>,
+    /// Only before this time
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(super) until: Option<Timestamp>,
+}
+
+/// Export of the audit log.
+#[derive(Debug, Args)]
+pub(super) struct AuditExportArguments {
+    /// Format: `jsonl`, `csv` or `ocsf`
+    #[arg(long, value_name = "FORMAT", value_parser = export_format, default_value = "jsonl")]
+    pub(super) format: ExportFormat,
+    /// File to write, which must not exist; by default standard output
+    #[arg(long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) filter: AuditFilterArguments,
+    #[command(flatten)]
+    pub(super) at: StoreOptions,
+}
+
+/// Command of these words, the program's name first.
+#[cfg(test)]
+pub(super) fn of(words: &[&str]) -> Command {
+    Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{words:?}: {error}")).command
+}
+
 /// Command of this process's arguments.
 pub(super) fn read() -> Result<Command, CliError> {
     Arguments::try_parse().map(|arguments| arguments.command).map_err(CliError::Arguments)
@@ -207,6 +281,26 @@ fn open_state(text: &str) -> Result<OpenState, String> {
 
 fn open_cursor(text: &str) -> Result<OpenCursor, String> {
     OpenCursor::parse(text).ok_or_else(|| "as the page before says: `there are more: --after …`".to_owned())
+}
+
+fn action(text: &str) -> Result<Action, String> {
+    Action::from_name(text).ok_or_else(|| format!("one of {}", Action::ALL.map(Action::name).join(", ")))
+}
+
+fn export_format(text: &str) -> Result<ExportFormat, String> {
+    ExportFormat::from_name(text)
+        .ok_or_else(|| format!("one of {}", ExportFormat::ALL.map(ExportFormat::name).join(", ")))
+}
+
+fn chain_head(text: &str) -> Result<ChainHead, String> {
+    text.parse().map_err(str::to_owned)
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let midnight = || Timestamp::parse(&format!("{text}T00:00:00Z"));
+    Timestamp::parse(text)
+        .or_else(midnight)
+        .ok_or_else(|| "a date, such as 2026-10-01, or a time of RFC 3339".to_owned())
 }
 
 fn customer(text: &str) -> Result<CustomerId, String> {

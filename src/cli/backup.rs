@@ -6,10 +6,15 @@ use std::path::Path;
 
 use anyhow::anyhow;
 
+use super::actor;
 use super::error::CliError;
-use super::open::load_store;
-use super::output::say;
+use super::open::{load_store, open_configured};
+use super::output::{say, say_error};
 use super::signals::Signals;
+use crate::clock::Clock;
+use crate::config;
+use crate::domain::audit::{Action, AuditEntry, AuditTarget, TargetKind};
+use crate::domain::chain::ChainHead;
 use crate::store::{BackupError, back_up, is_sqlite};
 
 /// Copies the store and says where to. A signal ends it, and leaves nothing behind.
@@ -25,12 +30,27 @@ pub(super) async fn run(config: Option<&Path>, to: &Path) -> Result<(), CliError
         copied = back_up(url, to) => copied,
         () = signals.next() => return Err(anyhow!("there is no backup: it was interrupted").into()),
     };
-    copied.map_err(|error| match error {
+    let head = copied.map_err(|error| match error {
         BackupError::NotAFile | BackupError::NoName(_) => CliError::Usage(error.to_string()),
         BackupError::Exists(_) | BackupError::Failed(_) | BackupError::Store(_) => {
             anyhow::Error::new(error).context("there is no backup").into()
         }
     })?;
     say(&format!("ok      {}", to.display()));
+    if let Some(head) = &head {
+        say(&format!("        head of the audit log: {head}"));
+    }
+    if let Err(error) = record(&at, head).await {
+        say_error(&format!("podero-bridge: the backup stands, but the audit log has no row of it: {error:#}"));
+    }
     Ok(())
+}
+
+async fn record(at: &config::Store, head: Option<ChainHead>) -> anyhow::Result<()> {
+    let opened = open_configured(at).await?;
+    let target = AuditTarget::new(TargetKind::Store, "backup");
+    let entry = AuditEntry::done(Clock::system().now(), actor::of_process(), Action::StoreBackup, target);
+    let told = opened.store.record(vec![AuditEntry { to: head.map(|head| head.to_string()), ..entry }]).await;
+    opened.close().await;
+    Ok(told?)
 }

@@ -8,6 +8,7 @@
 use anyhow::anyhow;
 use serde_json::json;
 
+use super::actor;
 use super::arguments::EraseArguments;
 use super::error::CliError;
 use super::open::{load_store, open_with_key};
@@ -20,7 +21,8 @@ use crate::store::InTheWay;
 pub(super) async fn run(erase: EraseArguments) -> Result<(), CliError> {
     let opened = open_with_key(&load_store(erase.at.config.as_deref(), true)?).await?;
     let messages: Vec<_> = erase.messages.into_iter().map(EventId).collect();
-    let result = opened.store.erase(erase.customer_id.as_str(), &messages, erase.force).await;
+    let by = actor::of_process();
+    let result = opened.store.erase(erase.customer_id.as_str(), &messages, erase.force, &by).await;
     // The erasure is committed; a failure from here on does not undo it.
     let scrubbed = if matches!(result, Ok(Ok(_))) { opened.store.scrub().await } else { Ok(true) };
     opened.close().await;

@@ -9,15 +9,19 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use super::actor;
 use super::error::CliError;
 use super::open::load_store;
 use super::output::say;
+use crate::clock::Clock;
 use crate::store::{Migrated, migrate};
 
 /// Brings the schema up to date and says from where to where.
 pub(super) async fn run(config: Option<&Path>) -> Result<(), CliError> {
     let at = load_store(config, false)?;
-    let Migrated { found, known } = migrate(at.url.expose()).await.context("the schema was not brought up to date")?;
+    let (by, clock) = (actor::of_process(), Clock::system());
+    let migrated = migrate(at.url.expose(), &by, &clock).await;
+    let Migrated { found, known } = migrated.context("the schema was not brought up to date")?;
     say(&match found {
         0 => format!("ok      schema {known}, made"),
         found if found == known => format!("ok      schema {known}, as before"),

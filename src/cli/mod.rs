@@ -5,7 +5,9 @@
 //!
 //! Before: [`crate`]'s `main`. After: [`crate::app`].
 
+mod actor;
 mod arguments;
+mod audit;
 mod backup;
 mod check;
 mod demo;
@@ -88,6 +90,7 @@ async fn run() -> Result<(), CliError> {
         Command::Explain(explain) => explain::run(load(explain.config.as_deref(), true)?, explain).await?,
         Command::Test { dir } => test::run(&dir).await?,
         Command::Import(import) => import::run(&load_import(import.config.as_deref())?, import).await?,
+        Command::Audit(command) => audit::run(command).await?,
         Command::Migrate { config } => migrate::run(config.as_deref()).await?,
         Command::Backup { file, config } => backup::run(config.as_deref(), &file).await?,
     }
@@ -110,4 +113,82 @@ fn load(path: Option<&Path>, sandbox: bool) -> Result<Config, CliError> {
 fn check_mappings(sources: &[config::Source]) -> Result<(), CliError> {
     let faults = mapping::check(sources);
     if faults.is_empty() { Ok(()) } else { Err(CliError::configuration(faults.join("\n"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::arguments::{AuditCommand, Parked};
+    use super::*;
+    use crate::domain::audit::Action;
+    use crate::domain::call::Operation;
+
+    /// The acts that a command may carry out, each of which leaves a row of the audit log. A new command says its own here; that
+    /// it leaves them is held by `tests/it/audit.rs`.
+    fn acts(command: &Command) -> &'static [Action] {
+        match command {
+            Command::Demo
+            | Command::Sandbox { .. }
+            | Command::Check { .. }
+            | Command::Events(_)
+            | Command::Customers(_)
+            | Command::Explain(_)
+            | Command::Test { .. }
+            | Command::Parked(Parked::List { .. } | Parked::Show { .. })
+            | Command::Audit(AuditCommand::List { .. } | AuditCommand::Verify { .. }) => &[],
+            Command::Serve { .. } => &[
+                Action::StoreMigrate,
+                Action::EventReceive,
+                Action::RetryEnd,
+                Action::AuditTrim,
+                Action::TokenAdd,
+                Action::TokenChange,
+                Action::TokenRemove,
+            ],
+            Command::Parked(Parked::Retry(_)) => &[
+                Action::EventRetry,
+                Action::EventApprove,
+                Action::RetryOrder,
+                Action::RetryApprove,
+                Action::RetryStop,
+                Action::RetryEnd,
+            ],
+            Command::Parked(Parked::Stop { .. }) => &[Action::RetryStop],
+            Command::Parked(Parked::Skip { .. }) => &[Action::EventSkip],
+            Command::Erase(_) => &[Action::CustomerErase],
+            Command::Import(_) => &[Action::EventsImport],
+            Command::Audit(AuditCommand::Export(_)) => &[Action::AuditExport],
+            Command::Migrate { .. } => &[Action::StoreMigrate],
+            Command::Backup { .. } => &[Action::StoreBackup],
+        }
+    }
+
+    /// The acts that only the admin API carries out.
+    const OF_ROUTES: [Action; 5] =
+        [Action::LinkCreate, Action::AccessUse, Action::OperatorAdd, Action::OperatorChange, Action::OperatorRemove];
+
+    #[test]
+    fn every_action_is_of_a_command_a_route_or_a_call() {
+        let words: [&[&str]; 14] = [
+            &["serve"],
+            &["check"],
+            &["parked", "list"],
+            &["parked", "retry", "--all"],
+            &["parked", "stop", "01a208c1-30eb-77e5-80f8-81194b0303c0"],
+            &["parked", "skip", "--all"],
+            &["erase", "C-1"],
+            &["explain", "-"],
+            &["import", "-"],
+            &["audit", "list"],
+            &["audit", "export"],
+            &["audit", "verify"],
+            &["migrate"],
+            &["backup", "FILE"],
+        ];
+        let of_commands = words.iter().flat_map(|words| acts(&arguments::of(&[&["podero-bridge"], *words].concat())));
+        let of_calls = Operation::ALL.into_iter().filter_map(Action::of_call);
+        let known: BTreeSet<Action> = of_commands.copied().chain(of_calls).chain(OF_ROUTES).collect();
+        assert_eq!(known, BTreeSet::from(Action::ALL));
+    }
 }

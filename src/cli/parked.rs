@@ -12,6 +12,7 @@ use anyhow::{Context, anyhow};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::actor;
 use super::arguments::{Parked, RetryArguments, StoreOptions};
 use super::error::CliError;
 use super::open::{load_store, open, open_configured, open_desk};
@@ -93,7 +94,7 @@ async fn list(at: &StoreOptions, reason: Option<Reason>, after: Option<Uuid>) ->
 /// approval it gives up all events.
 async fn skip_many(at: &StoreOptions, reason: Option<Reason>) -> Result<(), CliError> {
     let opened = open_desk(at).await?;
-    let skipped = opened.store.skip_unreadable(reason).await;
+    let skipped = opened.store.skip_unreadable(reason, &actor::of_process()).await;
     opened.close().await;
     let skipped = skipped?;
     if at.json {
@@ -106,10 +107,10 @@ async fn skip_many(at: &StoreOptions, reason: Option<Reason>) -> Result<(), CliE
 
 async fn each(at: &StoreOptions, ids: &[Uuid], request: RetryRequest, state: &str) -> Result<(), CliError> {
     let opened = open_desk(at).await?;
-    let mut results = Vec::with_capacity(ids.len());
+    let (by, mut results) = (actor::of_process(), Vec::with_capacity(ids.len()));
     for id in ids {
         let id = EventId(*id);
-        let result = match opened.store.unpark(id, request).await {
+        let result = match opened.store.unpark(id, request, &by).await {
             Ok(Some(_)) => Ok(None),
             Ok(None) => opened.store.why_not_taken(id, request).await.map(Some),
             Err(error) => Err(error),
@@ -177,14 +178,14 @@ async fn order(store: &Desk, retry: &RetryArguments) -> Result<(Ordered, u64), C
         return Err(anyhow!("none of the {parked} {why}").into());
     }
     let Some(reason) = reason.filter(|_| retry.approve) else {
-        return Ok((store.order_retry(reason, per_second).await?, parked - retryable));
+        return Ok((store.order_retry(reason, per_second, &actor::of_process()).await?, parked - retryable));
     };
     // The operator has not seen events that are parked from here on: they are not approved.
     let until = meant.iter().map(|group| group.newest_at).max().unwrap_or(Timestamp::from_micros(0));
     if retryable > 0 {
         confirm(&meant, retry).await?;
     }
-    Ok((store.order_approval(reason, per_second, until).await?, parked - retryable))
+    Ok((store.order_approval(reason, per_second, until, &actor::of_process()).await?, parked - retryable))
 }
 
 /// Prints the number of each type, and asks for a confirmation unless it was given.
@@ -236,7 +237,7 @@ async fn order_and_follow(store: &Desk, retry: &RetryArguments, backlog_max: u64
     Ok(tokio::select! {
         followed = follow(store, id, backlog_max, is_json) => followed?,
         _ = tokio::signal::ctrl_c() => {
-            let stopped = store.stop_retry(id).await.with_context(|| goes_on(id))?;
+            let stopped = store.stop_retry(id, &actor::of_process()).await.with_context(|| goes_on(id))?;
             stopped.context("the retry is gone")?
         }
     })
@@ -285,7 +286,7 @@ async fn step(store: &Desk, id: &str, backlog_max: u64) -> Result<(Stepped, Opti
 /// Stops a retry of many.
 async fn stop(at: &StoreOptions, id: Uuid) -> Result<(), CliError> {
     let opened = open_desk(at).await?;
-    let retry = opened.store.stop_retry(&id.to_string()).await;
+    let retry = opened.store.stop_retry(&id.to_string(), &actor::of_process()).await;
     opened.close().await;
     let retry = retry?.with_context(|| format!("no retry has the id {id}"))?;
     if at.json {

@@ -15,7 +15,7 @@ use super::problems::{ConfigProblem, Problems};
 use super::reader::{ENVIRONMENT_PREFIX, Reader, Strings};
 use super::rules::is_loopback;
 use super::sections::{
-    admin, amqp, churn, http, log, moving, onboarding, outbound, podero, retry, sandbox, source, store, watch,
+    admin, amqp, audit, churn, http, log, moving, onboarding, outbound, podero, retry, sandbox, source, store, watch,
 };
 use crate::domain::plan::Policy;
 
@@ -33,6 +33,7 @@ pub const KEYS: Keys = Keys {
         churn::CHURN,
         watch::WATCH,
         watch::SEVERITY,
+        audit::AUDIT,
         source::SOURCE,
         source::SOURCE_BEARER,
         source::SOURCE_HMAC,
@@ -65,6 +66,8 @@ pub struct Config {
     pub policy: Policy,
     /// The watch over the connectivity of heat pumps.
     pub watch: watch::Watch,
+    /// The audit log.
+    pub audit: audit::Audit,
     /// Senders of events; names are unique.
     pub sources: Vec<source::Source>,
     /// The embedded Podero sandbox.
@@ -149,11 +152,11 @@ fn all(r: &mut Reader, is_sandbox: bool) -> Option<Config> {
     let sources = source::read(r, &http, is_sandbox);
     let amqp = amqp::read(r, &sources);
     refuse_deaf(r, &http, &sources);
-    let (sandbox, outbound, log) = (sandbox::read(r), outbound::read(r), log::read(r));
+    let (audit, sandbox, outbound, log) = (audit::read(r), sandbox::read(r), outbound::read(r), log::read(r));
     let (podero, exposed) = (podero?, r.exposed());
     #[rustfmt::skip]
     let config = Config {
-        http, admin, store, amqp, podero, policy, watch, sources, sandbox, outbound, log, exposed,
+        http, admin, store, amqp, podero, policy, watch, audit, sources, sandbox, outbound, log, exposed,
     };
     Some(config)
 }

@@ -44,6 +44,7 @@ pub use rules::{AMQP_NAME_BYTES_MAX, TOKEN_CHARS_MIN, WEBHOOK_KEY_BYTES_MIN, is_
 pub use secret::{Reloaded, Secret, Secrets};
 pub use sections::admin::Admin;
 pub use sections::amqp::Amqp;
+pub use sections::audit::Audit;
 pub use sections::http::{BODY_BYTES_MAX, Http};
 pub use sections::log::Log;
 pub use sections::outbound::{Outbound, Webhook};

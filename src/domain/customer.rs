@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::call::{BuildingFound, Changes, Done, PumpFound};
 use super::event::{BuildingKey, Details, Event, Field, FieldValue, Happening, Move, Record};
 use super::normal::{is_same_place, is_written_so};
+use super::unheard::Unheard;
 use super::{EventId, Stamp, Timestamp};
 
 /// The durable knowledge about one customer; kept in the table `customers`.
@@ -23,6 +24,9 @@ pub struct Customer {
     pub facts: Facts,
     /// The records that Podero holds, as far as we know.
     pub podero: AtPodero,
+    /// Calls that may have changed something unheard, in order: the audit log waits for what a look-up shows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unheard: Vec<Unheard>,
 }
 
 /// A value and the event that set it.

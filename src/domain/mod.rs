@@ -5,16 +5,21 @@
 //!
 //! Before: nothing. After: every other module.
 
+pub mod acts;
 pub mod alert;
+pub mod audit;
 pub mod brake;
 pub mod call;
+pub mod chain;
 pub mod country;
 pub mod customer;
 pub mod date;
 pub mod event;
 #[cfg(test)]
 mod fixtures;
+pub mod identity;
 mod ids;
+pub mod interruption;
 pub mod link;
 pub mod names;
 pub mod normal;
@@ -25,6 +30,7 @@ pub mod rehearsal;
 pub mod retry;
 pub mod text;
 mod timestamp;
+pub mod unheard;
 pub mod utf8;
 pub mod verdict;
 

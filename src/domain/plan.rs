@@ -12,10 +12,12 @@ use uuid::Uuid;
 
 use super::Timestamp;
 use super::alert::PumpRecord;
+use super::audit::AuditEntry;
 use super::brake::{Brake, Clearance};
 use super::call::{Call, OnboardingPolicy};
 use super::customer::{Customer, Leaving, Listing, Merged, ObservedUser};
 use super::event::{Event, Field, Happening};
+use super::identity::Actor;
 use super::names::names;
 use super::retry::RetrySchedule;
 
@@ -111,6 +113,12 @@ pub struct Work {
     pub clearance: Clearance,
     /// The watch's memory of the customer's heat pumps: their alerts end with a move or a churn.
     pub seen: Vec<PumpRecord>,
+    /// The actor behind the event.
+    pub actor: Actor,
+    /// Rows of the audit log that are not durable yet.
+    pub acts: Vec<AuditEntry>,
+    /// The customer as the interrupted claim before had it; `None`: no claim was interrupted.
+    pub interrupted: Option<Box<Customer>>,
 }
 
 impl Work {
@@ -128,6 +136,9 @@ impl Work {
             has_looked_again: false,
             clearance: Clearance::Unasked,
             seen: Vec::new(),
+            actor: Actor::Bridge,
+            acts: Vec::new(),
+            interrupted: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::brake::Clearance;
 use super::call::{BuildingFound, Call, Done, Reply};
+use super::event::Record;
 use super::notice::Topic;
 use super::plan::{Next, Policy, Work, next};
 use super::verdict::{Decision, Fate, Moment, final_fate, judge, settle_with};
@@ -66,8 +67,12 @@ fn yes(call: &Call, work: &Work) -> Option<Done> {
         Call::FindUser { .. } => Done::UserLookedUp(None),
         Call::CreateUser { record, .. } => Done::UserCreated { user: placeholder("user"), record: record.clone() },
         Call::ListBuildings { .. } => {
-            let known = work.customer.podero.buildings.values();
-            let found = known.map(|there| BuildingFound { id: there.id, observed: there.observed.clone() });
+            let podero = &work.customer.podero;
+            let homes = podero.buildings.values().map(|there| (there.id, there.observed.clone()));
+            // Those that no one lives in any more are there too, whatever they show.
+            let leaving = podero.leaving.iter().map(|leaving| (leaving.building, Record::new()));
+            let spare = podero.spare.iter().map(|spare| (spare.id, spare.unlived.observed.clone()));
+            let found = homes.chain(leaving).chain(spare).map(|(id, observed)| BuildingFound { id, observed });
             Done::BuildingsListed(found.collect())
         }
         Call::CreateBuilding { key, since, record, .. } => Done::BuildingCreated {

@@ -11,16 +11,19 @@
 //!
 //! Before: [`crate::domain::plan`]. After: [`crate::store`] makes a [`Verdict`] durable in one transaction.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
 use uuid::Uuid;
 
+use super::acts;
 use super::alert::{self, PumpChange, Resolution};
+use super::audit::AuditEntry;
 use super::brake::{Brake, Tally};
 use super::call::{Call, Done, Look, RETRY_AFTER_MAX, Refusal, RefusalKind, Repeat, Reply};
-use super::customer::{Customer, Listing, ObservedUser};
-use super::event::{Event, Field, Happening, UNKNOWN};
+use super::customer::{Customer, Listing, ObservedBuilding, ObservedUser};
+use super::event::{BuildingKey, Event, Field, Happening, UNKNOWN};
 use super::names::names;
 use super::notice::{Notice, Topic, notice_id};
 use super::plan::{ChurnDelete, Next, OldHeatPumps, Policy, Work, page_language};
@@ -158,10 +161,23 @@ pub struct Verdict {
     /// For the timeline of an event that ended: the newer facts that replaced its own, and the points in which the bridge
     /// deviated from the event. Names of facts and ids of events, never a value.
     pub remark: Option<String>,
+    /// The rows of the audit log that are not durable yet.
+    pub acts: Vec<AuditEntry>,
 }
 
-/// Judges the reply to a call and lets the customer absorb it.
+/// Judges the reply to a call, lets the customer absorb it, and notes what the audit log has to say of it.
 pub fn judge(work: &mut Work, call: &Call, reply: Reply, moment: Moment, policy: &Policy) -> Decision {
+    // First of all: what happened at Podero must be told even if the rest panics.
+    acts::note_reply(work, call, &reply, moment.now);
+    let shown = acts::shown_by(work, &reply);
+    let decision = decide(work, call, reply, moment, policy);
+    if let Some(shown) = shown {
+        acts::note_findings(work, &shown, moment.now);
+    }
+    decision
+}
+
+fn decide(work: &mut Work, call: &Call, reply: Reply, moment: Moment, policy: &Policy) -> Decision {
     let is_server_error = reply.is_server_error();
     let setback = |otherwise| if is_server_error { Setback::ServerError } else { otherwise };
     match reply {
@@ -263,7 +279,12 @@ fn done(work: &mut Work, call: &Call, done: Done) -> Decision {
         work.failures = 0;
         work.failing_since = None;
     }
+    let known = lasting_knowledge(&work.customer, call);
     work.customer.absorb(&work.merged.facts, done);
+    // A process that dies after a change must not take along the knowledge from which the change followed: the next one could not
+    // tell what it had made.
+    let is_news =
+        known.is_some_and(|known| known.0 != work.customer.podero.buildings || known.1 != work.customer.user_id());
     if matches!((&work.event.happening, call), (Happening::PurgeDue { .. }, Call::DeleteUser { .. })) {
         return Decision::Settle(Fate::Applied { stale: Vec::new() });
     }
@@ -272,7 +293,16 @@ fn done(work: &mut Work, call: &Call, done: Done) -> Decision {
     if tells_once && work.event.happening == Happening::Churned {
         write_tombstone(work);
     }
-    Decision::Continue { save: tells_once || is_made }
+    Decision::Continue { save: tells_once || is_made || is_news }
+}
+
+/// The things that a look-up may show to be others than we knew; `None` for any other call.
+fn lasting_knowledge(
+    customer: &Customer,
+    call: &Call,
+) -> Option<(BTreeMap<BuildingKey, ObservedBuilding>, Option<Uuid>)> {
+    let is_look = matches!(call, Call::FindUser { .. } | Call::ListBuildings { .. });
+    is_look.then(|| (customer.podero.buildings.clone(), customer.user_id()))
 }
 
 /// The tombstone is written before the deletion: from the moment in which the user may be gone, an older event that comes late
@@ -413,12 +443,14 @@ pub fn settle_with(work: &Work, fate: Fate, now: Timestamp, policy: &Policy) -> 
     // Avoids a copy of the whole customer, whose facts would then be replaced.
     let is_applied = matches!(fate, Fate::Applied { .. });
     let facts = if is_applied { &work.merged.facts } else { &work.customer.facts };
-    let mut customer = Customer { facts: facts.clone(), podero: work.customer.podero.clone() };
+    let (podero, unheard) = (work.customer.podero.clone(), work.customer.unheard.clone());
+    let mut customer = Customer { facts: facts.clone(), podero, unheard };
     let mut verdict_notices = Vec::new();
     let mut seen = Vec::new();
     let mut follow_up = None;
     match &fate {
         Fate::Applied { .. } => {
+            acts::forget_heard(&mut customer, &work.event);
             seen = retire_pumps(work, &mut customer, now, policy);
             follow_up = purge_event(work, &customer, now, policy);
             let freed = std::mem::take(&mut customer.podero.leaving);
@@ -445,6 +477,7 @@ pub fn settle_with(work: &Work, fate: Fate, now: Timestamp, policy: &Policy) -> 
         seen,
         follow_up,
         wakes_waiting: ends && about_existence,
+        acts: work.acts.clone(),
     }
 }
 

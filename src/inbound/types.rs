@@ -4,26 +4,46 @@
 //! Before: [`crate::inbound`] reads the envelope. After: [`crate::inbound::wire`] reads the event.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::config::{Source, Types};
+use crate::domain::Timestamp;
+use crate::domain::audit::{Action, AuditEntry, AuditTarget, RefusalLimit, TargetKind};
 use crate::domain::event::EventKind;
+use crate::domain::identity::Actor;
 use crate::problem::{Problem, ProblemKind};
 
 /// The types that each source may send; cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct AllowedTypes(Arc<BTreeMap<String, Types>>);
+pub struct AllowedTypes {
+    types: Arc<BTreeMap<String, Types>>,
+    rows: Arc<Mutex<RefusalLimit>>,
+}
 
 impl AllowedTypes {
     /// The types by `source.types`. A source that is not configured (RabbitMQ's need not be) has the default.
     pub fn of(sources: &[Source]) -> Self {
-        Self(Arc::new(sources.iter().map(|source| (source.name.clone(), source.types.clone())).collect()))
+        let types = sources.iter().map(|source| (source.name.clone(), source.types.clone())).collect();
+        Self { types: Arc::new(types), rows: Arc::default() }
+    }
+
+    /// The rows of the audit log about events that a source may not send, as many as may be written now.
+    pub(super) fn refusals(&self, source: &str, kinds: &[EventKind], now: Timestamp) -> Vec<AuditEntry> {
+        let mut limit = self.rows.lock().expect("no code panics while it holds this");
+        let row = |kind: &EventKind| {
+            let left_out = limit.admit(now)?;
+            let target = AuditTarget::new(TargetKind::Source, source);
+            let entry = AuditEntry::done(now, Actor::Source(source.to_owned()), Action::EventReceive, target);
+            let entry = AuditEntry { to: Some(kind.name().to_owned()), ..entry };
+            Some(entry.refused("type_not_allowed", left_out))
+        };
+        kinds.iter().filter_map(row).collect()
     }
 
     /// Refuses a type that the source may not send. A type that the bridge does not know passes: it is no event.
     pub fn check(&self, source: &str, type_name: &str) -> Result<(), Problem> {
         let of_unknown = Types::default();
-        let types = self.0.get(source).unwrap_or(&of_unknown);
+        let types = self.types.get(source).unwrap_or(&of_unknown);
         if types.allow(type_name) || EventKind::from_name(type_name).is_none() {
             return Ok(());
         }

@@ -40,7 +40,7 @@ impl UserRole {
 
 /// The caller of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Actor {
+pub enum SandboxActor {
     /// The client credentials: an organisation administrator (`partner-api/overview/introduction`).
     Client,
     /// A user of the organisation, with the rights of the role they have at the time of the call.
@@ -121,11 +121,11 @@ pub fn permit(who: Standing, act: Act) -> SandboxResult<()> {
 
 /// The access tokens that were issued and have not been forgotten.
 #[derive(Debug, Default)]
-pub struct AccessTokens(NewestByText<(Actor, Timestamp)>);
+pub struct AccessTokens(NewestByText<(SandboxActor, Timestamp)>);
 
 impl AccessTokens {
     /// Remembers a token until `now + lifetime`.
-    pub fn issue(&mut self, text: String, actor: Actor, now: Timestamp, lifetime: Duration) {
+    pub fn issue(&mut self, text: String, actor: SandboxActor, now: Timestamp, lifetime: Duration) {
         self.0.keep(text, (actor, now.plus(lifetime)), TOKENS_MAX);
     }
 
@@ -135,7 +135,7 @@ impl AccessTokens {
     }
 
     /// The actor of this token; unknown and expired ones are [`SandboxError::Unauthorized`].
-    pub fn actor(&self, text: &str, now: Timestamp) -> SandboxResult<Actor> {
+    pub fn actor(&self, text: &str, now: Timestamp) -> SandboxResult<SandboxActor> {
         match self.0.get(text) {
             Some((actor, expires)) if now < *expires => Ok(*actor),
             Some(_) | None => Err(SandboxError::Unauthorized),
@@ -184,13 +184,13 @@ mod tests {
         let mut tokens = AccessTokens::default();
         let now = Timestamp::from_micros(0);
         let hour = Duration::from_secs(3_600);
-        tokens.issue("first".to_owned(), Actor::Client, now, hour);
-        assert_eq!(tokens.actor("first", now), Ok(Actor::Client));
+        tokens.issue("first".to_owned(), SandboxActor::Client, now, hour);
+        assert_eq!(tokens.actor("first", now), Ok(SandboxActor::Client));
         assert_eq!(tokens.actor("first", now.plus(hour)), Err(SandboxError::Unauthorized));
         for i in 0..TOKENS_MAX {
-            tokens.issue(i.to_string(), Actor::Client, now, hour);
+            tokens.issue(i.to_string(), SandboxActor::Client, now, hour);
         }
         assert_eq!(tokens.actor("first", now), Err(SandboxError::Unauthorized));
-        assert_eq!(tokens.actor("0", now), Ok(Actor::Client));
+        assert_eq!(tokens.actor("0", now), Ok(SandboxActor::Client));
     }
 }

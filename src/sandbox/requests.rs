@@ -23,6 +23,8 @@ pub struct LoggedRequest {
     pub path: String,
     /// Status of the answer; none where the connection was cut.
     pub status: Option<u16>,
+    /// True if the sandbox did what was asked, whatever became of the answer.
+    pub has_acted: bool,
     /// `Idempotency-Key` of the request; Podero documents none.
     pub idempotency_key: Option<String>,
     /// The time of its arrival.

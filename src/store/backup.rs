@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempPath;
 
+use super::audit::{ChainHeadRow, head_query};
 use super::db::{Aim, Db, Dialect, Row, query};
 use super::error::{Error, OpenError};
+use crate::domain::chain::ChainHead;
 
 /// The reason why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +37,9 @@ pub enum BackupError {
 }
 
 /// Copies the store of a URL: consistent, checked, and readable by its owner only. After `Ok` the copy is on disk; after an
-/// error, or when the future is dropped, there is none.
-pub async fn back_up(url: &str, to: &Path) -> Result<(), BackupError> {
+/// error, or when the future is dropped, there is none. Returns the head of the audit log in the copy; `None`: it is of a version
+/// without one.
+pub async fn back_up(url: &str, to: &Path) -> Result<Option<ChainHead>, BackupError> {
     let db = Db::new(url, Aim::Look)?;
     match db.dialect {
         Dialect::Postgres => return Err(BackupError::NotAFile),
@@ -63,14 +66,15 @@ pub async fn back_up(url: &str, to: &Path) -> Result<(), BackupError> {
     let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy);
     made.map_err(|error| failed("cannot be made", &error))?;
     copy_into(&db, &copy).await.map_err(|error| failed("cannot be copied", &error))?;
-    check(&copy).await.map_err(|error| failed("the copy is damaged", &error))?;
+    let head = check(&copy).await.map_err(|error| failed("the copy is damaged", &error))?;
     let not_on_disk = |error: std::io::Error| failed("is not on disk", &error);
     File::open(&copy).and_then(|file| file.sync_all()).map_err(not_on_disk)?;
     put(copy, &target).map_err(|error| {
         let is_taken = error.kind() == std::io::ErrorKind::AlreadyExists;
         if is_taken { exists() } else { failed("cannot get its name", &error) }
     })?;
-    File::open(&folder).and_then(|folder| folder.sync_all()).map_err(not_on_disk)
+    File::open(&folder).and_then(|folder| folder.sync_all()).map_err(not_on_disk)?;
+    Ok(head)
 }
 
 async fn copy_into(db: &Db, copy: &Path) -> Result<(), OpenError> {
@@ -80,13 +84,17 @@ async fn copy_into(db: &Db, copy: &Path) -> Result<(), OpenError> {
     copied.map(|_| ()).map_err(|error| db.refusal(error))
 }
 
-async fn check(copy: &Path) -> Result<(), OpenError> {
+/// Checks a copy, and returns the head of its audit log.
+async fn check(copy: &Path) -> Result<Option<ChainHead>, OpenError> {
     let db = Db::new(&format!("sqlite://{}", copy.display()), Aim::Look)?;
     let found = db.connect_plain().await?.rows_apart(query("PRAGMA integrity_check(1)")).await?;
     match found.into_iter().next().map(Row::read::<String>).transpose()? {
-        Some(found) if found == "ok" => Ok(()),
-        found => Err(Error::Damaged(found.unwrap_or_default()).into()),
+        Some(found) if found == "ok" => {}
+        found => return Err(Error::Damaged(found.unwrap_or_default()).into()),
     }
+    // A store of an earlier version has no such table.
+    let head = db.connect_plain().await?.rows_apart(head_query()).await.unwrap_or_default();
+    Ok(head.into_iter().next().and_then(|row| row.read::<ChainHeadRow>().ok()).and_then(|row| row.head()))
 }
 
 /// Moves the copy to its name, never over a file that appeared there meanwhile.

@@ -13,8 +13,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::audit::{self, AuditRow};
 use super::closed_sets::RetryState;
-use super::db::{Cell, DbFault, FromCell, ours, query, row};
+use super::db::{Cell, DbFault, FromCell, Query, ours, query, row};
 use super::error::Error;
 use super::event_rows::UNSETTLED;
 use super::handle::{Desk, StoreView};
@@ -22,8 +23,10 @@ use super::lanes::ready_live_lanes;
 use super::parking::{RETRYABLE, STEP_MAX, of_reason, put_back};
 use super::timeline::ROWS_MAX;
 use super::transaction::{Transaction, Write};
+use crate::domain::audit::{Action, TargetKind};
+use crate::domain::identity::Actor;
 use crate::domain::verdict::Reason;
-use crate::domain::{EventId, Timestamp};
+use crate::domain::{EventId, ID_CHARS_MAX, Timestamp};
 
 /// Limit of the time that a bulk retry catches up after a gap in its steps (a restart): the pace is there to spare Podero, and a
 /// burst would not.
@@ -129,19 +132,25 @@ impl StoreView {
 impl Desk {
     /// Orders a retry of everything that is parked now and can be retried, of one reason or all, at a pace of `per_second`
     /// events. After `Running` it goes on by itself, also after a restart, as long as [`Desk::retry_step`] is called.
-    pub async fn order_retry(&self, reason: Option<Reason>, per_second: u32) -> Result<Ordered, Error> {
-        self.order(RetryOrder { reason, per_second, approve: false, until: self.clock.now() }).await
+    pub async fn order_retry(&self, reason: Option<Reason>, per_second: u32, by: &Actor) -> Result<Ordered, Error> {
+        self.order(RetryOrder { reason, per_second, approve: false, until: self.clock.now() }, by).await
     }
 
     /// As [`Desk::order_retry`], and approves each event of this reason that was parked until `until`: only those that a person
     /// has seen. If no approval overrides the reason, this is a plain retry.
-    pub async fn order_approval(&self, reason: Reason, per_second: u32, until: Timestamp) -> Result<Ordered, Error> {
+    pub async fn order_approval(
+        &self,
+        reason: Reason,
+        per_second: u32,
+        until: Timestamp,
+        by: &Actor,
+    ) -> Result<Ordered, Error> {
         let until = until.min(self.clock.now());
         let approve = reason.is_approvable();
-        self.order(RetryOrder { reason: Some(reason), per_second, approve, until }).await
+        self.order(RetryOrder { reason: Some(reason), per_second, approve, until }, by).await
     }
 
-    async fn order(&self, mut order: RetryOrder) -> Result<Ordered, Error> {
+    async fn order(&self, mut order: RetryOrder, by: &Actor) -> Result<Ordered, Error> {
         self.date_back_parked().await?;
         // Covers events that were parked before and dated back. An approval covers only the events that a person saw, under their
         // old dates.
@@ -149,7 +158,7 @@ impl Desk {
             order.until = self.clock.now();
         }
         for _ in 0..ORDERS_MAX {
-            if let Some(ordered) = self.order_once(order).await? {
+            if let Some(ordered) = self.order_once(order, by).await? {
                 return Ok(ordered);
             }
         }
@@ -157,7 +166,7 @@ impl Desk {
     }
 
     /// `None`: another retry was in the way, and has ended since.
-    async fn order_once(&self, order: RetryOrder) -> Result<Option<Ordered>, Error> {
+    async fn order_once(&self, order: RetryOrder, by: &Actor) -> Result<Option<Ordered>, Error> {
         // Counts outside the writer: counting a million rows must not hold up all commits.
         let count = ours(format!(
             "SELECT type, COUNT(*) FROM events WHERE state = 'parked' AND {of_reason} AND {RETRYABLE} AND settled_at <= $2 \
@@ -175,7 +184,10 @@ impl Desk {
              approve, types) VALUES ($1, $2, $3, $4, $5, 0, '', $4, 'running', $6, $7) ON CONFLICT DO NOTHING";
         let order =
             query(sql).with((id.clone(), reason, per_second.clamp(1, PER_SECOND_MAX), until, total, approve, kinds));
-        if self.change(order).await? == 1 {
+        let action = if approve { Action::RetryApprove } else { Action::RetryOrder };
+        let mut act = self.act(by, action, TargetKind::Retry, &id).with_change(None, Some(total.to_string()));
+        act.entry.reason = reason.map(|reason| reason.name().to_owned());
+        if self.write(WriteOrder { order, act }).await? {
             let running = self.bulk_retry(&id).await?.map(Ordered::Running);
             return running.map(Some).ok_or_else(|| Error::Away("what was written is not there".to_owned()));
         }
@@ -190,10 +202,10 @@ impl Desk {
 
     /// Stops a bulk retry; the events that it has retried stay retried. A retry that has ended keeps its state. `None`: no retry
     /// has this id.
-    pub async fn stop_retry(&self, id: &str) -> Result<Option<BulkRetry>, Error> {
-        let stop =
-            query("UPDATE bulk_retries SET state = 'stopped', ended_at = $2 WHERE id = $1 AND state = 'running'");
-        self.change(stop.with((id.to_owned(), self.clock.now()))).await?;
+    pub async fn stop_retry(&self, id: &str, by: &Actor) -> Result<Option<BulkRetry>, Error> {
+        // An id that is none may have any length.
+        let act = self.act(by, Action::RetryStop, TargetKind::Retry, id.chars().take(ID_CHARS_MAX).collect::<String>());
+        self.write(StopRetry { id: id.to_owned(), act, now: self.clock.now() }).await?;
         self.bulk_retry(id).await
     }
 
@@ -208,7 +220,47 @@ impl Desk {
         if self.has_pending_above(backlog_max / 2).await? {
             return Ok(Stepped::Retried { count: 0, pause: ROOM_PAUSE });
         }
-        self.write(StepOn { now: self.clock.now() }).await
+        let act = self.act(&Actor::Bridge, Action::RetryEnd, TargetKind::Retry, "");
+        self.write(StepOn { now: self.clock.now(), act }).await
+    }
+}
+
+/// The insert of an order, which another one may be in the way of.
+struct WriteOrder {
+    order: Query<'static>,
+    act: AuditRow,
+}
+
+impl Write for WriteOrder {
+    type Output = bool;
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
+        let is_given = self.order.clone().execute(&mut *tx).await? == 1;
+        let act = if is_given { self.act.clone() } else { self.act.refused("occupied") };
+        audit::record(tx, [&act].into_iter()).await?;
+        Ok(is_given)
+    }
+}
+
+struct StopRetry {
+    id: String,
+    act: AuditRow,
+    now: Timestamp,
+}
+
+impl Write for StopRetry {
+    type Output = ();
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
+        let stop = query(
+            "UPDATE bulk_retries SET state = 'stopped', ended_at = $2 WHERE id = $1 AND state = 'running' RETURNING retried",
+        );
+        let retried: Option<u64> = stop.with((&self.id, self.now)).fetch_optional(&mut *tx).await?;
+        let act = match retried {
+            Some(retried) => self.act.clone().with_change(None, Some(retried.to_string())),
+            None => self.act.refused("not_running"),
+        };
+        audit::record(tx, [&act].into_iter()).await
     }
 }
 
@@ -224,6 +276,8 @@ struct RetryOrder {
 
 struct StepOn {
     now: Timestamp,
+    /// The row that tells of the end, without its retry.
+    act: AuditRow,
 }
 
 row! {
@@ -237,6 +291,7 @@ row! {
         cursor: String = "cursor",
         due_at: Timestamp = "due_at",
         approve: bool = "approve",
+        retried: u64 = "retried",
     }
 }
 
@@ -275,15 +330,21 @@ impl Write for StepOn {
         WHERE id = $1",
         )
         .with((
-            running.id,
+            &running.id,
             count,
-            ids.last().map_or(running.cursor, EventId::to_string),
+            ids.last().map_or(running.cursor.clone(), EventId::to_string),
             due_at,
             if is_over { RetryState::Done } else { RetryState::Running },
             is_over.then_some(now),
         ))
-        .execute(tx)
+        .execute(&mut *tx)
         .await?;
+        if is_over {
+            let retried = running.retried + u64::try_from(count).unwrap_or(u64::MAX);
+            let mut act = self.act.clone().with_change(None, Some(retried.to_string()));
+            act.entry.target.id = running.id;
+            audit::record(tx, [&act].into_iter()).await?;
+        }
         Ok(Stepped::Retried { count, pause: micros(due_at - now) })
     }
 }

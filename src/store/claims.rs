@@ -10,9 +10,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::announcements::Announced;
+use super::audit::{self, AuditRow};
 use super::customers::{self, CustomerChange, StoredCustomer};
 use super::db::{DbFault, RowStatement, ours, query, row};
 use super::error::Error;
+use super::event_rows::INTERNAL;
 use super::give_back::{GiveBack, Leased};
 use super::handle::Store;
 use super::lanes::{LaneUrgency, ready_for_head};
@@ -23,6 +25,7 @@ use super::{announcements, pumps};
 use crate::domain::brake::Clearance;
 use crate::domain::customer::Customer;
 use crate::domain::event::Event;
+use crate::domain::identity::Actor;
 use crate::domain::notice::Notice;
 use crate::domain::plan::Work;
 use crate::domain::verdict::{Reason, unreadable_notice};
@@ -44,6 +47,8 @@ pub struct Claim {
     pub lease_until: Timestamp,
     /// The customer's row; `None`: there is none, or a write of it was not answered.
     pub(super) stored: Option<StoredCustomer>,
+    /// Rows of the audit log that no write has made durable for certain.
+    pub(super) acts: Vec<AuditRow>,
 }
 
 /// The outcome of recording a result.
@@ -97,14 +102,18 @@ impl Store {
         Ok(())
     }
 
-    /// Stores the customer in the middle of a claim and extends its lease. After `Recorded`, a crash leaves the customer as it is
-    /// now.
+    /// Stores the customer in the middle of a claim, with the rows of the audit log so far, and extends its lease. After
+    /// `Recorded`, a crash leaves the customer as it is now.
     pub async fn save(&self, claim: &mut Claim, lease: Duration) -> Result<Settled, Error> {
         let until = self.clock.now().plus(lease);
         let customer = StoredCustomer::of(&claim.work.customer);
         let change = customer.clone().change_from(claim.stored.take().as_ref());
-        let saved = self.write(Save { lane: claim.lane.clone(), fence: claim.fence, until, change }).await?;
+        // If the answer is lost, the rows keep their ids, so that none of them is written twice.
+        claim.acts.extend(self.audit_rows(claim.work.acts.drain(..)));
+        let acts = claim.acts.clone();
+        let saved = self.write(Save { lane: claim.lane.clone(), fence: claim.fence, until, change, acts }).await?;
         claim.lease_until = until;
+        claim.acts.clear();
         claim.stored = Some(customer).filter(|_| saved == Settled::Recorded);
         Ok(saved)
     }
@@ -127,6 +136,7 @@ struct Save {
     fence: i64,
     until: Timestamp,
     change: CustomerChange,
+    acts: Vec<AuditRow>,
 }
 
 static EXTEND: RowStatement = RowStatement::new(
@@ -163,6 +173,7 @@ impl Write for Save {
         let saved = by_lane.into_values().zip(is_extended).filter(|(_, is_extended)| *is_extended);
         let saved: Vec<&Save> = saved.map(|(save, _)| save).collect();
         customers::keep(tx, saved.iter().map(|save| (save.lane.as_str(), &save.change))).await?;
+        audit::record(tx, saved.iter().flat_map(|save| &save.acts)).await?;
         let newest: HashSet<_> = saved.iter().map(|save| (&save.lane, save.fence)).collect();
         let outcome = |save: &&Save| match newest.contains(&(&save.lane, save.fence)) {
             true => Settled::Recorded,
@@ -203,6 +214,8 @@ row! {
         change: Option<String> = "change",
         said_at: Option<Timestamp> = "said_at",
         clearance: Option<String> = "clearance",
+        source: String = "source",
+        transport: String = "transport",
         customer: Option<String> = "customers.state",
         is_active: Option<bool> = "customers.active",
     }
@@ -444,15 +457,18 @@ impl ClaimedLane {
                 return Err(Unreadable { lane, fence, id: head.id, detail });
             }
         };
+        let interrupted = self.was_interrupted.then(|| Box::new(customer.clone()));
         customer.begin(self.was_interrupted);
         let mut work = Work::new(event, head.tries_from.no_later_than(now), customer);
         work.failures = head.failures;
         work.failing_since = head.failing_since.map(|since| since.no_later_than(now));
         work.clearance = Clearance::from_name(head.clearance.as_deref());
+        work.actor = if head.transport == INTERNAL { Actor::Bridge } else { Actor::Source(head.source) };
+        work.interrupted = interrupted;
         work.seen = self.seen.iter().filter_map(|text| pumps::legible(text)).collect();
         let is_active = head.is_active.unwrap_or_default();
         let stored = head.customer.map(|text| StoredCustomer { text, is_active });
-        Ok(Claim { work, lane, fence, lease_until, stored })
+        Ok(Claim { work, lane, fence, lease_until, stored, acts: Vec::new() })
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Before: [`crate::cli`]. After: [`crate::store::inbox`], which looks for the tombstone with each insert.
 
+use super::audit::{self, AuditOf, AuditRow};
 use super::customers;
 use super::db::{DbFault, query};
 use super::error::Error;
@@ -15,8 +16,10 @@ use super::moments;
 use super::scrub;
 use super::tombstones::{ERASED, TombstoneKey};
 use super::transaction::{Transaction, Write};
+use crate::domain::audit::{Action, TargetKind};
 use crate::domain::customer::Customer;
 use crate::domain::event::{Event, EventState};
+use crate::domain::identity::Actor;
 use crate::domain::{EventId, Timestamp};
 
 /// Limit of the rows read at once in the search for unreadable messages that mention the customer: each may be as large as a
@@ -61,23 +64,39 @@ impl InTheWay {
     fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
+
+    /// The reason of a refusal in the audit log: the first that applies.
+    fn code(&self) -> &'static str {
+        match self {
+            Self { is_claimed: true, .. } => "in_progress",
+            Self { is_unknown: true, .. } => "unknown_customer",
+            Self { is_active: true, .. } => "active",
+            Self { no_messages, .. } if !no_messages.is_empty() => "no_message",
+            Self { unsettled, .. } if !unsettled.is_empty() => "unsettled",
+            Self { unpublished, .. } if *unpublished > 0 => "unpublished",
+            Self { .. } => "open_alerts",
+        }
+    }
 }
 
 impl Store {
     /// Removes all data of a customer from every table and leaves a tombstone. Refuses while an obstacle exists; with `force`
     /// only for a claim. `also` are messages that an operator looked at: emptied as well. After `Ok(Ok(_))` the data is gone from
-    /// the tables; see [`Store::scrub`].
+    /// the tables; see [`Store::scrub`]. The audit log tells that a customer was erased, and not which.
     pub async fn erase(
         &self,
         customer: &str,
         also: &[EventId],
         force: bool,
+        by: &Actor,
     ) -> Result<Result<Erased, InTheWay>, Error> {
         let mut messages = self.messages_of(customer).await?;
         messages.also = also.to_vec();
         messages.mentions.retain(|id| !messages.also.contains(id));
         let (key, now) = (self.inner.key.clone(), self.clock.now());
-        self.write(Erase { customer: customer.to_owned(), force, messages, key, now }).await
+        let audit = audit::rows_of(self, customer).await?;
+        let act = self.act(by, Action::CustomerErase, TargetKind::Customer, customer);
+        self.write(Erase { customer: customer.to_owned(), force, messages, audit, key, act, now }).await
     }
 
     /// Finds the messages that never became an event and mention the customer. Reads outside the writer, page by page: their
@@ -132,7 +151,9 @@ struct Erase {
     customer: String,
     force: bool,
     messages: Messages,
+    audit: AuditOf,
     key: TombstoneKey,
+    act: AuditRow,
     now: Timestamp,
 }
 
@@ -154,16 +175,19 @@ impl Write for Erase {
         }
         let found = self.in_the_way(tx).await?;
         if found.is_claimed || (!self.force && !found.is_nothing()) {
-            return Ok(Err(found));
+            return self.refuse(tx, found).await;
         }
         let erased_at = self.until(tx).await?;
         // A claim that has begun since keeps its lane.
         self.delete(tx, "DELETE FROM lanes WHERE lane = $1 AND claimed = 0").await?;
         let left = query("SELECT lane FROM lanes WHERE lane = $1").bind(&self.customer);
         if left.finds(&mut *tx).await? {
-            return Ok(Err(InTheWay { is_claimed: true, ..found }));
+            return self.refuse(tx, InTheWay { is_claimed: true, ..found }).await;
         }
         self.delete(tx, "DELETE FROM customers WHERE lane = $1").await?;
+        // The row of the erasure first: it is emptied with the others.
+        audit::record(&mut *tx, [&self.act].into_iter()).await?;
+        audit::erase(tx, &self.customer, &self.audit).await?;
         self.delete(tx, "DELETE FROM calls WHERE event_id IN (SELECT id FROM events WHERE lane = $1)").await?;
         let events = self.delete(tx, "DELETE FROM events WHERE lane = $1").await?;
         let notices = self.delete(tx, "DELETE FROM notices WHERE customer = $1").await?;
@@ -187,6 +211,11 @@ impl Write for Erase {
 }
 
 impl Erase {
+    async fn refuse(&self, tx: &mut Transaction<'_>, found: InTheWay) -> Result<Result<Erased, InTheWay>, DbFault> {
+        audit::record(tx, [&self.act.refused(found.code())].into_iter()).await?;
+        Ok(Err(found))
+    }
+
     async fn in_the_way(&self, tx: &mut Transaction<'_>) -> Result<InTheWay, DbFault> {
         let mut found = InTheWay { is_unknown: !self.is_known(tx).await?, ..InTheWay::default() };
         for id in &self.messages.also {

@@ -12,6 +12,9 @@ use crate::domain::{EventId, Timestamp};
 /// The condition of the partial index of events without an end, except parked ones.
 pub(super) const UNSETTLED: &str = "(state = 'pending' OR state = 'waiting' OR state = 'scheduled')";
 
+/// The transport of an event of the bridge's own.
+pub(super) const INTERNAL: &str = "internal";
+
 /// A row to be inserted into the inbox.
 pub(super) struct NewEvent<'a> {
     pub(super) id: EventId,

@@ -28,6 +28,10 @@ pub struct Gauges {
     pub braked: u64,
     pub oldest_pending: Option<Timestamp>,
     pub outbox_pending: u64,
+    /// The number of rows of the audit log that are not sealed yet.
+    pub audit_unsealed: u64,
+    /// The number of rows of the audit log that were ever sealed.
+    pub audit_sealed: u64,
     /// The number of open alerts, with those of outages and of the bridge's own blindness.
     pub alerts_open: u64,
     pub outages_open: u64,
@@ -82,6 +86,8 @@ impl StoreView {
         gauges.parked_unreadable =
             self.count("SELECT COUNT(*) FROM events WHERE state = 'parked' AND lane IS NULL").await?;
         gauges.outbox_pending = self.outbox_pending().await?;
+        gauges.audit_unsealed = self.audit_unsealed().await?;
+        gauges.audit_sealed = self.audit_head().await?.count;
         gauges.outages_open = u64::try_from(self.open_outages().await?.len()).unwrap_or(u64::MAX);
         gauges.alerts_open = self.count("SELECT COUNT(*) FROM pumps WHERE has_alert = 1").await?
             + gauges.outages_open

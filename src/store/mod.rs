@@ -8,6 +8,9 @@
 //! here, in tables.
 
 mod announcements;
+mod audit;
+mod audit_export;
+mod audit_reads;
 mod backup;
 mod brake;
 mod bulk_retries;
@@ -46,6 +49,7 @@ mod settlement;
 mod shared_state;
 mod standing;
 mod timeline;
+mod tokens;
 mod tombstones;
 mod transaction;
 mod unread;
@@ -53,6 +57,8 @@ mod waits;
 mod writer;
 
 pub use announcements::REPLACED;
+pub use audit_export::{AuditExport, ExportFormat, OCSF_VERSION};
+pub use audit_reads::{AUDIT_PAGE_MAX, AuditCheck, AuditFilter, AuditPage, AuditRecord};
 pub use backup::{BackupError, back_up};
 pub use brake::Asked;
 pub use bulk_retries::{BulkRetry, KindCounts, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, Stepped};

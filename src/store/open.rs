@@ -17,8 +17,10 @@ use super::memory::{ActiveCount, Company, Uncounted};
 use super::moments::KnownCeilings;
 use super::tombstones::TombstoneKey;
 use super::writer::{QUEUE_BYTES_MAX, QUEUE_MAX, Writer};
-use super::{integrity, schema, standing};
+use super::{audit, integrity, schema, standing};
 use crate::clock::Clock;
+use crate::domain::audit::{Action, AuditEntry, AuditTarget, TargetKind};
+use crate::domain::identity::Actor;
 
 /// The way to open a store.
 #[derive(Debug, Clone)]
@@ -90,7 +92,7 @@ impl Store {
 
 /// The schema of a store before and after [`migrate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the newest migration of the store then, and of this program")]
+#[expect(missing_docs, reason = "the newest migration of the store then, and now")]
 pub struct Migrated {
     pub found: i64,
     pub known: i64,
@@ -98,14 +100,14 @@ pub struct Migrated {
 
 /// Makes the tables, or brings them up to date, and does nothing else: for a bridge whose own role may not. A SQLite file that a
 /// bridge works on is [`OpenError::InUse`].
-pub async fn migrate(url: &str) -> Result<Migrated, OpenError> {
+pub async fn migrate(url: &str, by: &Actor, clock: &Clock) -> Result<Migrated, OpenError> {
     let db = Db::new(url, Aim::Work)?;
     let lock = db.lock()?.map(Arc::new);
     let migrated = async {
         let mut connection = db.connect().await.map_err(|error| db.refusal(error))?;
-        let found = upgrade(&db, &mut connection).await?;
+        let found = upgrade(&db, &mut connection, by, clock).await?;
         let _ = connection.close().await;
-        Ok(Migrated { found, known: schema::known() })
+        Ok(Migrated { found, known: schema::known_of(db.dialect) })
     };
     let migrated = migrated.await;
     drop(db);
@@ -188,7 +190,7 @@ async fn connect(db: &Db, works: bool, has_lock: bool, clock: &Clock) -> Result<
     connection.prepare().await.map_err(|error| db.refusal(error))?;
     let is_large = integrity::is_large(db);
     if works {
-        upgrade(db, &mut connection).await?;
+        upgrade(db, &mut connection, &Actor::Bridge, clock).await?;
     }
     if has_lock {
         standing::forget_all(&mut connection).await.map_err(|error| db.refusal(error))?;
@@ -197,13 +199,21 @@ async fn connect(db: &Db, works: bool, has_lock: bool, clock: &Clock) -> Result<
     Ok((connection, is_large))
 }
 
-/// Brings the schema up to date, of a SQLite file that is whole as far as its size allows to examine it first.
-async fn upgrade(db: &Db, connection: &mut Connection) -> Result<i64, OpenError> {
+/// Brings the schema up to date, of a SQLite file that is whole as far as its size allows to examine it first. A change of the
+/// schema has a row of the audit log.
+async fn upgrade(db: &Db, connection: &mut Connection, by: &Actor, clock: &Clock) -> Result<i64, OpenError> {
     if db.dialect == Dialect::Sqlite && !integrity::is_large(db) {
         let connection = db.connect().await.map_err(|error| db.refusal(error))?;
         integrity::check_file(connection).await?;
     }
-    schema::upgrade(db, connection).await
+    let (found, known) = (schema::upgrade(db, connection).await?, schema::known_of(db.dialect));
+    if found != known {
+        let target = AuditTarget::new(TargetKind::Store, "schema");
+        let entry = AuditEntry::done(clock.now(), by.clone(), Action::StoreMigrate, target);
+        let row = audit::AuditRow::new(entry, clock).with_change(Some(found.to_string()), Some(known.to_string()));
+        audit::record(&mut *connection, [&row].into_iter()).await.map_err(|error| db.refusal(error))?;
+    }
+    Ok(found)
 }
 
 /// Gives back the right to work on a SQLite file, once this process no longer has the file open.

@@ -11,16 +11,19 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::audit::{self, AuditRow};
 use super::closed_sets::RowKind;
-use super::db::{DbFault, ours, query};
+use super::db::{DbFault, Query, ours, query};
 use super::error::Error;
 use super::handle::{Desk, StoreView};
 use super::lanes::{LaneHold, ready_live_lanes};
 use super::moments::Ceilings;
 use super::timeline::{EventSummary, ROWS_MAX};
 use super::transaction::{Transaction, Write};
+use crate::domain::audit::{Action, TargetKind};
 use crate::domain::brake::Clearance;
 use crate::domain::event::EventState;
+use crate::domain::identity::Actor;
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 
@@ -37,6 +40,17 @@ pub enum RetryRequest {
     Approve,
     /// Give it up.
     Skip,
+}
+
+impl RetryRequest {
+    /// The action of the audit log, and the state of the event after it.
+    fn act(self) -> (Action, EventState) {
+        match self {
+            Self::Retry => (Action::EventRetry, EventState::Pending),
+            Self::Approve => (Action::EventApprove, EventState::Pending),
+            Self::Skip => (Action::EventSkip, EventState::Skipped),
+        }
+    }
 }
 
 /// The rows that a retry can turn into work: events, and messages that were kept whole with their headers. A message that was cut
@@ -81,6 +95,45 @@ pub enum NotTaken {
     /// An approval was requested, and no approval overrides the event's reason.
     #[error("it is parked as {0}, which no approval overrides: retry it without one")]
     NotApprovable(String),
+}
+
+impl NotTaken {
+    /// The reason of a refusal in the audit log.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown_event",
+            Self::NotParked(_) => "not_parked",
+            Self::InProgress => "in_progress",
+            Self::NotWhole => "not_whole",
+            Self::NotApprovable(_) => "not_approvable",
+        }
+    }
+
+    /// Of an event in this state, which has this reason and so many events in it.
+    fn of(row: Option<StateRow>, request: RetryRequest, is_at_work: bool) -> Self {
+        let Some((state, reason, events)) = row else { return Self::Unknown };
+        match (state, request) {
+            (EventState::Parked, RetryRequest::Approve) => Self::NotApprovable(reason.unwrap_or_default()),
+            (EventState::Parked, RetryRequest::Retry | RetryRequest::Skip) if events == 0 => Self::NotWhole,
+            (EventState::Pending, RetryRequest::Retry) if is_at_work => Self::InProgress,
+            (state, _) => Self::NotParked(state),
+        }
+    }
+}
+
+/// State and reason of an event, and whether it is one.
+type StateRow = (EventState, Option<String>, u64);
+
+fn state_of<'a>(id: EventId) -> Query<'a> {
+    query("SELECT state, reason, COUNT(event) FROM events WHERE id = $1 GROUP BY state, reason").bind(id)
+}
+
+fn hold_of<'a>(id: EventId) -> Query<'a> {
+    let lane = ours(format!(
+        "SELECT {columns} FROM lanes WHERE lane = (SELECT lane FROM events WHERE events.id = $1)",
+        columns = LaneHold::COLUMNS
+    ));
+    query(lane).bind(id)
 }
 
 /// The condition on the reason, which is the placeholder `$1`: one reason, or any.
@@ -133,35 +186,22 @@ impl StoreView {
 
     /// The reason why [`Desk::unpark`] has just changed nothing.
     pub async fn why_not_taken(&self, id: EventId, request: RetryRequest) -> Result<NotTaken, Error> {
-        let row = query("SELECT state, reason, COUNT(event) FROM events WHERE id = $1 GROUP BY state, reason");
-        let row = row.bind(id).fetch_optional(&self.readers).await?;
-        let Some((state, reason, events)): Option<(EventState, Option<String>, u64)> = row else {
-            return Ok(NotTaken::Unknown);
-        };
-        Ok(match (state, request) {
-            (EventState::Parked, RetryRequest::Approve) => NotTaken::NotApprovable(reason.unwrap_or_default()),
-            (EventState::Parked, RetryRequest::Retry | RetryRequest::Skip) if events == 0 => NotTaken::NotWhole,
-            (EventState::Pending, RetryRequest::Retry) if self.is_at_work_on(id).await? => NotTaken::InProgress,
-            (state, _) => NotTaken::NotParked(state),
-        })
-    }
-
-    async fn is_at_work_on(&self, id: EventId) -> Result<bool, Error> {
-        let lane = ours(format!(
-            "SELECT {} FROM lanes WHERE lane = (SELECT lane FROM events WHERE events.id = $1)",
-            LaneHold::COLUMNS
-        ));
-        let lane: Option<LaneHold> = query(lane).bind(id).fetch_optional(&self.readers).await?;
+        let row = state_of(id).fetch_optional(&self.readers).await?;
+        let hold: Option<LaneHold> = hold_of(id).fetch_optional(&self.readers).await?;
         let (now, ceilings) = (self.clock.now(), self.ceilings.get());
-        Ok(lane.is_some_and(|lane| lane.is_at_work_on(id, now, ceilings)))
+        Ok(NotTaken::of(row, request, hold.is_some_and(|hold| hold.is_at_work_on(id, now, ceilings))))
     }
 }
 
 impl Desk {
     /// Takes a parked event out of parking, and returns its kind. A retry also makes an event due now that waits for its next try
-    /// or its sign-up, unless an applier works on it. `None`: neither applied, and nothing changed.
-    pub async fn unpark(&self, id: EventId, request: RetryRequest) -> Result<Option<RowKind>, Error> {
-        self.write(Unpark { id, request, now: self.clock.now(), ceilings: self.ceilings.get() }).await
+    /// or its sign-up, unless an applier works on it. `None`: neither applied, and nothing changed. Either is in the audit log.
+    pub async fn unpark(&self, id: EventId, request: RetryRequest, by: &Actor) -> Result<Option<RowKind>, Error> {
+        let (action, state) = request.act();
+        let mut act =
+            self.act(by, action, TargetKind::Event, id.to_string()).with_change(None, Some(state.to_string()));
+        act.entry.event = Some(id);
+        self.write(Unpark { id, request, act, now: self.clock.now(), ceilings: self.ceilings.get() }).await
     }
 
     /// Dates back to now the events that a clock that was ahead parked in the future: bulk retries cover the events that were
@@ -183,21 +223,27 @@ impl Desk {
     }
 
     /// Skips all parked messages that never became an event, of one reason or all. For a reason that waits for an approval, skips
-    /// everything: to refuse the approval is to skip. Returns their number. If stopped in the middle, it has skipped some.
-    pub async fn skip_unreadable(&self, reason: Option<Reason>) -> Result<u64, Error> {
+    /// everything: to refuse the approval is to skip. Returns their number. If stopped in the middle, it has skipped some. Each has
+    /// a row of the audit log.
+    pub async fn skip_unreadable(&self, reason: Option<Reason>, by: &Actor) -> Result<u64, Error> {
         self.date_back_parked().await?;
         let name = |reason: Option<Reason>| reason.map_or("", Reason::name);
         let refused = reason.filter(|reason| reason.is_approvable());
         let skip = ours(format!(
             "UPDATE events SET state = 'skipped', settled_at = $2 WHERE state = 'parked' AND id IN \
              (SELECT id FROM events WHERE state = 'parked' AND (lane IS NULL OR reason = $4) AND {of_reason} AND settled_at <= $2 \
-             ORDER BY id LIMIT $3)",
+             ORDER BY id LIMIT $3) RETURNING id",
             of_reason = of_reason(reason.is_some()),
         ));
         let skip = query(skip).with((name(reason), self.clock.now(), STEP_MAX, name(refused)));
         let mut skipped = 0;
         loop {
-            let some = self.change_some(skip.clone(), STEP_MAX).await?;
+            // An id for each event that may be among them.
+            let acts = (0..STEP_MAX).map(|_| {
+                self.act(by, Action::EventSkip, TargetKind::Event, "")
+                    .with_change(Some(EventState::Parked.to_string()), Some(EventState::Skipped.to_string()))
+            });
+            let some = self.write(SkipSome { skip: skip.clone(), acts: acts.collect() }).await?;
             skipped += some;
             if some == 0 {
                 return Ok(skipped);
@@ -226,9 +272,37 @@ impl ParkedGroup {
     }
 }
 
+/// Skips some events, as a statement says, which returns their ids.
+struct SkipSome {
+    skip: Query<'static>,
+    /// A row for each, without its event.
+    acts: Vec<AuditRow>,
+}
+
+impl Write for SkipSome {
+    type Output = u64;
+
+    fn weight(&self) -> usize {
+        2 * STEP_MAX
+    }
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<u64, DbFault> {
+        let ids: Vec<EventId> = self.skip.clone().fetch_all(&mut *tx).await?;
+        let acts = self.acts.iter().zip(&ids).map(|(act, id)| {
+            let mut act = act.clone();
+            (act.entry.target.id, act.entry.event) = (id.to_string(), Some(*id));
+            act
+        });
+        let acts: Vec<AuditRow> = acts.collect();
+        audit::record(tx, acts.iter()).await?;
+        Ok(u64::try_from(ids.len()).unwrap_or(u64::MAX))
+    }
+}
+
 struct Unpark {
     id: EventId,
     request: RetryRequest,
+    act: AuditRow,
     now: Timestamp,
     ceilings: Ceilings,
 }
@@ -241,10 +315,14 @@ impl Write for Unpark {
     }
 
     async fn run_all(writes: &[&Self], tx: &mut Transaction<'_>) -> Result<Vec<Self::Output>, DbFault> {
-        let mut taken = Vec::with_capacity(writes.len());
+        let (mut taken, mut acts) = (Vec::with_capacity(writes.len()), Vec::with_capacity(writes.len()));
         for write in writes {
-            taken.push(write.take(tx).await?);
+            let before: Option<StateRow> = state_of(write.id).fetch_optional(&mut *tx).await?;
+            let out = write.take(tx).await?;
+            acts.push(write.act_of(before, out.is_some(), tx).await?);
+            taken.push(out);
         }
+        audit::record(&mut *tx, acts.iter()).await?;
         // Lanes come last and all at once, in the order of their names, in which other replicas lock them.
         if let Some(now) = writes.iter().map(|write| write.now).max() {
             ready_live_lanes(tx, taken.iter().flatten().filter_map(|(lane, _)| lane.as_ref()), now).await?;
@@ -254,7 +332,23 @@ impl Write for Unpark {
 }
 
 impl Unpark {
-    /// Changes the event.
+    /// The row of the audit log, by the state before and whether the event was taken out.
+    async fn act_of(
+        &self,
+        before: Option<StateRow>,
+        is_taken: bool,
+        tx: &mut Transaction<'_>,
+    ) -> Result<AuditRow, DbFault> {
+        if is_taken {
+            let from = before.map(|(state, ..)| state.to_string());
+            return Ok(self.act.clone().with_change(from, self.act.entry.to.clone()));
+        }
+        let hold: Option<LaneHold> = hold_of(self.id).fetch_optional(tx).await?;
+        let is_at_work = hold.is_some_and(|hold| hold.is_at_work_on(self.id, self.now, self.ceilings));
+        Ok(self.act.refused(NotTaken::of(before, self.request, is_at_work).code()))
+    }
+
+    /// Changes the event. `None`: nothing has changed.
     async fn take(&self, tx: &mut Transaction<'_>) -> Result<Option<TakenOut>, DbFault> {
         match self.request {
             RetryRequest::Retry => {

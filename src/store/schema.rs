@@ -77,6 +77,11 @@ pub(super) fn known() -> i64 {
     newest(POSTGRES.iter().map(|migration| &migration.version))
 }
 
+/// The newest migration that a store of this kind has once it is up to date.
+pub(super) fn known_of(dialect: Dialect) -> i64 {
+    newest(migrations(dialect).iter().map(|migration| &migration.version))
+}
+
 fn newest<'a>(versions: impl Iterator<Item = &'a i64>) -> i64 {
     versions.copied().max().unwrap_or(0)
 }

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::audit::{self, AuditRow};
 use super::claims::{Claim, Settled};
 use super::closed_sets::RowKind;
 use super::customers::{self, CustomerChange, StoredCustomer};
 use super::db::{DbFault, RowStatement};
 use super::error::Error;
-use super::event_rows::NewEvent;
+use super::event_rows::{INTERNAL, NewEvent};
 use super::handle::Store;
 use super::outbox::{self, NewNotice};
 use super::pumps;
@@ -47,7 +48,7 @@ pub struct CallMade {
 }
 
 impl Store {
-    /// Ends a claim: event, customer, calls, notices and alerts, in one transaction or not at all. A claim that has already ended
+    /// Ends a claim: event, customer, calls, audit rows, notices and alerts, in one transaction or not at all. A claim that has already ended
     /// is fenced, so a write whose answer was lost may be repeated.
     pub async fn settle(
         &self,
@@ -56,6 +57,7 @@ impl Store {
         calls: impl Into<Arc<[CallMade]>>,
     ) -> Result<Settled, Error> {
         let (clock, verdict, calls) = (&self.clock, verdict.into(), calls.into());
+        let acts = claim.acts.iter().cloned().chain(self.audit_rows(verdict.acts.iter().cloned())).collect();
         let seqs = (0..verdict.notices.len() + verdict.seen.len()).map(|_| clock.fresh_id().to_string()).collect();
         self.write(Settle {
             event: claim.work.event.id,
@@ -64,6 +66,7 @@ impl Store {
             customer: StoredCustomer::of(&verdict.customer).change_from(claim.stored.as_ref()),
             verdict,
             calls,
+            acts,
             now: clock.now(),
             seqs,
         })
@@ -78,6 +81,7 @@ struct Settle {
     customer: CustomerChange,
     verdict: Arc<Verdict>,
     calls: Arc<[CallMade]>,
+    acts: Vec<AuditRow>,
     now: Timestamp,
     seqs: Vec<String>,
 }
@@ -103,6 +107,7 @@ impl Write for Settle {
         kept.sort_by(|one, other| one.lane.cmp(&other.lane));
         settle_events(tx, &kept).await?;
         keep_calls(tx, &kept).await?;
+        audit::record(&mut *tx, kept.iter().flat_map(|settle| &settle.acts)).await?;
         let notices = kept.iter().flat_map(|settle| settle.notices());
         outbox::insert_all(tx, notices.collect()).await?;
         for settle in &kept {
@@ -266,7 +271,7 @@ impl Settle {
             origin: OURS,
             origin_id: &id,
             source: OURS,
-            transport: "internal",
+            transport: INTERNAL,
             received_at: self.now,
             event: Some(&text),
             ..NewEvent::bare(event.id, kind, EventState::Scheduled, time)

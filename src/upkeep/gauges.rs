@@ -86,6 +86,8 @@ impl Counting {
         metrics.events_parked.set(real(gauges.parked));
         metrics.churns_braked.set(real(gauges.braked));
         metrics.oldest_pending_age.set(age(gauges.oldest_pending));
+        metrics.audit_unsealed.set(real(gauges.audit_unsealed));
+        metrics.audit_sealed.set(real(gauges.audit_sealed));
         metrics.outbox_pending.set(real(gauges.outbox_pending));
         metrics.alerts_open.set(real(gauges.alerts_open));
         metrics.outages_open.set(real(gauges.outages_open));

@@ -1,11 +1,12 @@
 //! Upkeep: periodic work that belongs to no single event. Each piece is a step, which [`crate::app`] repeats.
 //!
 //! Events whose day has come become due, a bulk retry goes on, old rows are removed, and the log of a SQLite file is emptied
-//! after an erasure. `gauges.rs` counts the tables, `server_gauges.rs` measures the server that has them, `secret_files.rs` reads
-//! changed secrets. A step decides nothing about an event, and makes no call.
+//! after an erasure. `audit.rs` seals the audit log, `gauges.rs` counts the tables, `server_gauges.rs` measures the server that
+//! has them, `secret_files.rs` reads changed secrets. A step decides nothing about an event, and makes no call.
 //!
 //! Before: time. After: [`crate::store`], and [`crate::apply`] for what became due.
 
+mod audit;
 mod gauges;
 mod secret_files;
 mod server_gauges;
@@ -18,6 +19,7 @@ use tokio::sync::Notify;
 use crate::pump::{Step, failed};
 use crate::store::{Error, Stepped, Store};
 
+pub use audit::AuditUpkeep;
 pub use gauges::{Counting, GAUGES_EVERY, GAUGES_REST_MAX};
 pub use secret_files::SecretFiles;
 pub use server_gauges::{Measuring, SERVER_GAUGES_EVERY};

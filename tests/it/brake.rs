@@ -15,7 +15,7 @@ use podero_bridge::store::{
 use serde_json::{Value, json};
 use sqlx::Connection;
 
-use crate::kit::{Fixture, StoreFixture, on_both_databases};
+use crate::kit::{BY, Fixture, StoreFixture, on_both_databases};
 use crate::running::{self, Environment, Running};
 use crate::servers;
 use crate::world::{self, Database, World, event, sign_up, until};
@@ -73,7 +73,7 @@ impl StoreFixture {
         let arrival = self.arrival(customer, happening);
         self.store.accept(vec![arrival]).await.expect("the store is there");
         let claim = claimed(&self.store).await;
-        let known = Customer { facts: claim.work.merged.facts.clone(), podero: claim.work.customer.podero.clone() };
+        let known = Customer { facts: claim.work.merged.facts.clone(), ..claim.work.customer.clone() };
         let verdict =
             Verdict { customer: known, ..Self::verdict(&claim, Fate::Applied { stale: Vec::new() }, Vec::new()) };
         self.store.settle(&claim, verdict, Vec::new()).await.expect("the store is there");
@@ -159,13 +159,13 @@ async fn a_churn_counts_once_however_often_it_is_tried(fixture: StoreFixture) {
     let claim = claimed(&other).await;
     assert_eq!((claim.work.event.id, claim.work.clearance), (id, Clearance::Admitted), "also after the window");
     fixture.settle(&claim, gave_up()).await;
-    fixture.store.unpark(id, RetryRequest::Retry).await.expect("the store is there").expect("it is parked");
+    fixture.store.unpark(id, RetryRequest::Retry, BY).await.expect("the store is there").expect("it is parked");
     // Parked in between, it asks again; within a window it counts once.
     let mut claim = claimed(&fixture.store).await;
     assert_eq!(claim.work.clearance, Clearance::Unasked);
     assert_eq!(ask(&fixture.store, &mut claim, of(1)).await, Asked::Cleared, "of a new window");
     fixture.settle(&claim, gave_up()).await;
-    fixture.store.unpark(id, RetryRequest::Retry).await.expect("the store is there").expect("it is parked");
+    fixture.store.unpark(id, RetryRequest::Retry, BY).await.expect("the store is there").expect("it is parked");
     let mut claim = claimed(&fixture.store).await;
     assert_eq!(ask(&fixture.store, &mut claim, of(1)).await, Asked::Cleared, "the same window");
     assert_eq!(fixture.admitted(of(1)).await, 1);
@@ -216,12 +216,12 @@ async fn a_clock_that_was_ahead_closes_the_brake_for_no_longer_than_a_window(fix
 async fn an_approval_is_for_one_try_and_is_not_counted(fixture: StoreFixture) {
     let id = fixture.asks_in_vain("C-1", of(0)).await;
     // Without an approval it meets the brake again.
-    fixture.store.unpark(id, RetryRequest::Retry).await.expect("the store is there").expect("it is parked");
+    fixture.store.unpark(id, RetryRequest::Retry, BY).await.expect("the store is there").expect("it is parked");
     let mut claim = claimed(&fixture.store).await;
     assert_eq!(claim.work.clearance, Clearance::Unasked);
     assert!(matches!(ask(&fixture.store, &mut claim, of(0)).await, Asked::Refused { .. }));
     fixture.settle(&claim, braked()).await;
-    let kind = fixture.store.unpark(id, RetryRequest::Approve).await.expect("the store is there");
+    let kind = fixture.store.unpark(id, RetryRequest::Approve, BY).await.expect("the store is there");
     assert_eq!(kind, Some(RowKind::Sent(EventKind::Churned)));
     // It survives a restart and back-off, and is cleared without being counted.
     let other = fixture.beside().await;
@@ -234,11 +234,11 @@ async fn an_approval_is_for_one_try_and_is_not_counted(fixture: StoreFixture) {
     // Parked for another reason, the approval is used up; and it never overrides that reason.
     fixture.settle(&claim, gave_up()).await;
     let approve = RetryRequest::Approve;
-    assert_eq!(fixture.store.unpark(id, approve).await.expect("the store is there"), None);
+    assert_eq!(fixture.store.unpark(id, approve, BY).await.expect("the store is there"), None);
     let why = fixture.store.why_not_taken(id, approve).await.expect("the store is there");
     assert_eq!(why, NotTaken::NotApprovable("gave_up".to_owned()));
     assert_eq!(fixture.state(id).await, "parked");
-    fixture.store.unpark(id, RetryRequest::Retry).await.expect("the store is there").expect("it is parked");
+    fixture.store.unpark(id, RetryRequest::Retry, BY).await.expect("the store is there").expect("it is parked");
     let mut claim = claimed(&fixture.store).await;
     assert_eq!(claim.work.clearance, Clearance::Unasked);
     assert!(matches!(ask(&fixture.store, &mut claim, of(0)).await, Asked::Refused { .. }));
@@ -257,7 +257,7 @@ async fn an_approval_of_many_releases_what_was_seen_and_survives_a_restart(fixtu
     let until = group.newest_at;
     fixture.clock.advance(SECOND);
     let unseen = fixture.asks_in_vain("C-9", of(0)).await;
-    let ordered = fixture.store.order_approval(Reason::ChurnBrake, 1, until).await.expect("the store is there");
+    let ordered = fixture.store.order_approval(Reason::ChurnBrake, 1, until, BY).await.expect("the store is there");
     let Ordered::Running(retry) = ordered else { panic!("{ordered:?}") };
     assert_eq!((retry.total, retry.approve), (5, true));
     assert_eq!(retry.types.0, [("customer.churned".to_owned(), 5)].into());
@@ -277,7 +277,7 @@ async fn an_approval_of_many_releases_what_was_seen_and_survives_a_restart(fixtu
     }
     assert_eq!((fixture.state(unseen).await, fixture.state(other_reason).await), ("parked".into(), "parked".into()));
     // Without an approval the rest goes back uncleared.
-    let ordered = fixture.store.order_retry(Some(Reason::ChurnBrake), 1_000).await.expect("the store is there");
+    let ordered = fixture.store.order_retry(Some(Reason::ChurnBrake), 1_000, BY).await.expect("the store is there");
     assert!(matches!(ordered, Ordered::Running(ref retry) if !retry.approve && retry.total == 1), "{ordered:?}");
     other.retry_step(u64::MAX).await.expect("the store is there");
     assert_eq!(claimed(&fixture.store).await.work.clearance, Clearance::Unasked);
@@ -381,7 +381,7 @@ async fn a_churn_that_is_called_off_does_not_wait_for_an_approval(fixture: Store
     assert_eq!(fixture.state(begun).await, "parked");
     let shown = fixture.store.event(one).await.expect("the store is there").expect("it is known");
     assert_eq!(shown.event.reason.as_deref(), Some("replaced"));
-    assert_eq!(fixture.store.unpark(one, RetryRequest::Approve).await.expect("the store is there"), None);
+    assert_eq!(fixture.store.unpark(one, RetryRequest::Approve, BY).await.expect("the store is there"), None);
 }
 
 fn calls(fixture: &StoreFixture, operation: Operation) -> Vec<CallMade> {
@@ -419,7 +419,7 @@ async fn what_was_called_off_is_not_done_when_it_is_retried(fixture: StoreFixtur
     let claim = claimed(&fixture.store).await;
     let verdict = StoreFixture::verdict(&claim, braked(), Vec::new());
     fixture.store.settle(&claim, verdict, calls(&fixture, Operation::FindUser)).await.expect("the store is there");
-    fixture.store.unpark(id, RetryRequest::Approve).await.expect("the store is there").expect("it is parked");
+    fixture.store.unpark(id, RetryRequest::Approve, BY).await.expect("the store is there").expect("it is parked");
     fixture.clock.advance(SECOND);
     fixture.store.accept(vec![called_off(&fixture, "C-1")]).await.expect("the store is there");
     assert!(fixture.store.claim(LEASE).await.expect("the store is there").is_none());
@@ -452,7 +452,7 @@ async fn parked_churns_are_skipped_all_at_once(fixture: StoreFixture) {
         ids.push(fixture.asks_in_vain(&format!("C-{number}"), of(0)).await);
     }
     let other = fixture.ends("D-1", gave_up()).await;
-    let skip = |reason| fixture.store.skip_unreadable(reason);
+    let skip = |reason| fixture.store.skip_unreadable(reason, BY);
     assert_eq!(skip(Some(Reason::GaveUp)).await.expect("the store is there"), 0);
     assert_eq!(skip(None).await.expect("the store is there"), 0, "all that never became events");
     assert_eq!(skip(Some(Reason::ChurnBrake)).await.expect("the store is there"), 3);

@@ -19,7 +19,7 @@ use podero_bridge::store::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::kit::{Fixture, TestDatabase, arrival_of, on_both_databases};
+use crate::kit::{BY, Fixture, TestDatabase, arrival_of, on_both_databases};
 use crate::world::{Settings as WorldSettings, World, sign_up, until};
 
 const START: i64 = 1_800_000_000;
@@ -147,6 +147,7 @@ impl ClockFixture {
             follow_up: None,
             wakes_waiting: false,
             remark: None,
+            acts: Vec::new(),
         };
         self.store.settle(&claim, verdict, Vec::new()).await.expect("the store is there");
         claim.work.event.id
@@ -208,7 +209,7 @@ async fn a_retry_by_hand_makes_an_event_due_now(fixture: ClockFixture) {
     let event = fixture.happened("C-1").await;
     fixture.fail(Setback::Unknown).await;
     assert!(fixture.claim().await.is_none(), "its back-off holds it");
-    let retry = async || fixture.store.unpark(event, RetryRequest::Retry).await.expect("the store is there");
+    let retry = async || fixture.store.unpark(event, RetryRequest::Retry, BY).await.expect("the store is there");
     assert!(retry().await.is_some());
     let claim = fixture.claim().await.expect("it is due now");
     assert_eq!(claim.work.failures, 1, "no failure is forgotten");
@@ -221,7 +222,7 @@ async fn what_was_parked_then_is_covered_by_a_retry_of_many(fixture: ClockFixtur
     fixture.happened("C-1").await;
     fixture.end_head(Fate::Parked { reason: Reason::Refused, detail: "said no".to_owned() }).await;
     fixture.set_right();
-    let ordered = fixture.store.order_retry(Some(Reason::Refused), 10).await.expect("the store is there");
+    let ordered = fixture.store.order_retry(Some(Reason::Refused), 10, BY).await.expect("the store is there");
     assert!(matches!(ordered, Ordered::Running(retry) if retry.total == 1));
     let stepped = fixture.store.retry_step(1_000).await.expect("the store is there");
     assert!(matches!(stepped, Stepped::Retried { count: 1, .. }), "{stepped:?}");
@@ -251,6 +252,7 @@ async fn notices_polls_and_duties_are_due(fixture: ClockFixture) {
         follow_up: None,
         wakes_waiting: false,
         remark: None,
+        acts: Vec::new(),
     };
     fixture.store.settle(&claim, verdict, Vec::new()).await.expect("the store is there");
     let failed = PublishOutcome::Failed { at: now.plus(BACK_OFF), why: "refused" };
@@ -376,7 +378,7 @@ async fn a_jump_ahead_makes_no_announced_event_due_and_nothing_old(fixture: Cloc
 
 async fn a_tombstone_of_then_keeps_old_events_out_and_no_new_customer(fixture: ClockFixture) {
     let erase = async || {
-        let erased = fixture.store.erase("C-1", &[], true).await.expect("the store is there");
+        let erased = fixture.store.erase("C-1", &[], true, BY).await.expect("the store is there");
         erased.expect("forced");
     };
     erase().await;
@@ -458,6 +460,7 @@ async fn a_purge_is_never_due_before_its_own_day(fixture: ClockFixture) {
             follow_up,
             wakes_waiting: false,
             remark: None,
+            acts: Vec::new(),
         };
         fixture.store.settle(&claim, verdict, Vec::new()).await.expect("the store is there");
         id

@@ -7,7 +7,7 @@ use podero_bridge::store::{Arrival, Receipt, Settings, Store};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection};
 
-use crate::kit::{Fixture, StoreFixture, on_both_databases};
+use crate::kit::{BY, Fixture, StoreFixture, on_both_databases};
 use crate::running;
 use crate::servers;
 use crate::world::{self, Database, World, sign_up};
@@ -71,7 +71,7 @@ async fn an_erased_event_comes_to_nothing_whichever_source_had_it(fixture: Store
     for source in ["crm", "billing"] {
         accepted(&accept(&fixture.store, arrival(&fixture, source, "e1", "d1")).await);
     }
-    fixture.store.erase("C-1", &[], true).await.expect("the store is there").expect("nothing is in the way");
+    fixture.store.erase("C-1", &[], true, BY).await.expect("the store is there").expect("nothing is in the way");
     for source in ["crm", "billing"] {
         for is_first in [true, false] {
             match accept(&fixture.store, arrival(&fixture, source, "e1", "d1")).await {
@@ -104,7 +104,7 @@ async fn a_repeat_after_the_upgrade_is_a_duplicate_by_whichever_source(url: Stri
     let first = accepted(&accept(&store, arrival(&fixture, "crm", "e1", "d1")).await);
     let erased = Arrival { origin: "/erased".to_owned(), ..fixture.arrival("C-2", Happening::Churned) };
     accepted(&accept(&store, erased.clone()).await);
-    store.erase("C-2", &[], true).await.expect("the store is there").expect("nothing is in the way");
+    store.erase("C-2", &[], true, BY).await.expect("the store is there").expect("nothing is in the way");
     accepted(&accept(&store, erased.clone()).await);
     drop(store);
     writer.await.expect("it ends");

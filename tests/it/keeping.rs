@@ -21,7 +21,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
 use uuid::Uuid;
 
 use crate::bus::Bus;
-use crate::kit::{StoreFixture, on_both_databases};
+use crate::kit::{BY, StoreFixture, on_both_databases};
 use crate::running::{self, Running};
 use crate::servers;
 use crate::world::{self, Database, World, event, sign_up, until};
@@ -163,7 +163,7 @@ async fn an_event_is_forgotten_with_its_calls_and_a_notice_once_it_is_out(fixtur
 
 /// An erasure waits for what is in its way and never takes a claimed customer.
 async fn an_erasure_never_takes_a_claimed_customer(fixture: StoreFixture) {
-    let erase = async |force| fixture.store.erase("C-1", &[], force).await.expect("the store is there");
+    let erase = async |force| fixture.store.erase("C-1", &[], force, BY).await.expect("the store is there");
     fixture.ends("C-1", parked()).await;
     fixture.ends("C-1", parked()).await;
     let refused = erase(false).await.expect_err("it is in the way");
@@ -196,7 +196,7 @@ async fn late_events_of_an_erased_customer_are_kept_without_content(fixture: Sto
     fixture.store.accept(vec![first.clone()]).await.expect("the store is there");
     fixture.settle_head(Fate::Superseded).await;
     fixture.clock.advance(DAY);
-    fixture.store.erase("C-1", &[], false).await.expect("the store is there").expect("nothing is in the way");
+    fixture.store.erase("C-1", &[], false, BY).await.expect("the store is there").expect("nothing is in the way");
     let accept = async |arrival| fixture.store.accept(vec![arrival]).await.expect("the store is there").remove(0);
     for arrival in [first.clone(), late.clone()] {
         // A repeat comes with an id of ours of its own.
@@ -234,7 +234,7 @@ async fn tombstones_are_known_under_their_own_key_only(fixture: StoreFixture) {
     let other = open(Some("a-key-of-the-operator")).await.expect_err("a command with another key than the bridge's");
     assert!(matches!(other, OpenError::OtherKey), "{other}");
     open(None).await.expect("the bridge's own");
-    fixture.store.erase("C-1", &[], true).await.expect("the store is there").expect("nothing is known, but forced");
+    fixture.store.erase("C-1", &[], true, BY).await.expect("the store is there").expect("nothing is known, but forced");
     let other = open(Some("a-key-of-the-operator")).await.expect_err("it would not know the tombstone");
     assert!(matches!(other, OpenError::OtherKey), "{other}");
     open(None).await.expect("the store's own key");
@@ -251,7 +251,7 @@ async fn what_arrives_during_an_erasure_is_erased_or_kept_without_content(fixtur
             let sends = arrivals.iter().map(|arrival| other.accept(vec![arrival.clone()])).collect::<Vec<_>>();
             futures_util::future::join_all(sends)
         };
-        let erase = fixture.store.erase(&customer, &[], true);
+        let erase = fixture.store.erase(&customer, &[], true, BY);
         let (first, erased, second) = tokio::join!(send(before), erase, send(after));
         erased.expect("the store is there").expect("forced");
         assert!(first.iter().chain(&second).all(Result::is_ok));
@@ -264,7 +264,7 @@ async fn what_arrives_during_an_erasure_is_erased_or_kept_without_content(fixtur
 
 /// An unknown customer is erased by force only, and one whom the watch knows is a customer.
 async fn an_unknown_customer_is_erased_by_force_only(fixture: StoreFixture) {
-    let erase = async |force| fixture.store.erase("C-1", &[], force).await.expect("the store is there");
+    let erase = async |force| fixture.store.erase("C-1", &[], force, BY).await.expect("the store is there");
     let refused = erase(false).await.expect_err("mistyped?");
     assert_eq!(refused, InTheWay { is_unknown: true, ..InTheWay::default() });
     watch(&fixture, "C-1").await;
@@ -281,7 +281,7 @@ async fn a_poll_that_was_under_way_brings_nobody_back_who_was_erased(fixture: St
     fixture.store.observe(never_seen.clone()).await.expect("the store is there");
     let mut seen = never_seen.clone();
     seen.changes[0].seen.version = 1;
-    fixture.store.erase("C-1", &[], true).await.expect("the store is there").expect("forced");
+    fixture.store.erase("C-1", &[], true, BY).await.expect("the store is there").expect("forced");
     for late in [never_seen, seen] {
         fixture.store.observe(late).await.expect("the store is there");
         assert_eq!((rows_of(&fixture.url, "pumps").await, rows_of(&fixture.url, "notices").await), (0, 0));
@@ -342,7 +342,7 @@ async fn other_customers_messages_stay_and_a_message_that_was_emptied_stays_so(f
     let messages: Vec<Arrival> = bodies.iter().map(|body| message(&fixture, body)).collect();
     fixture.store.accept(messages.clone()).await.expect("the store is there");
     let erased =
-        fixture.store.erase("C-1", &[], false).await.expect("the store is there").expect("nothing is in the way");
+        fixture.store.erase("C-1", &[], false, BY).await.expect("the store is there").expect("nothing is in the way");
     assert_eq!((erased.messages, &erased.mentions), (2, &vec![messages[3].id]));
     let states = async || {
         let mut states = Vec::new();
@@ -365,7 +365,7 @@ async fn other_customers_messages_stay_and_a_message_that_was_emptied_stays_so(f
     }
     let also = [messages[3].id];
     let erased =
-        fixture.store.erase("C-1", &also, false).await.expect("the store is there").expect("nothing is in the way");
+        fixture.store.erase("C-1", &also, false, BY).await.expect("the store is there").expect("nothing is in the way");
     assert_eq!((erased.messages, erased.mentions.len()), (1, 0));
     assert_eq!(states().await, ["skipped", "parked", "parked", "skipped"]);
 }
@@ -519,13 +519,13 @@ async fn erasure_leaves_nothing(folder: tempfile::TempDir, url: String) {
     let settings = Settings { url: url.clone(), targets: vec![Target::Amqp], works: false };
     let (store, writer) = Store::open(settings, Clock::system()).await.expect("beside the bridge");
     tokio::spawn(writer.run());
-    let refused = store.erase(CUSTOMER, &[], false).await.expect("the store is there").expect_err("a customer");
+    let refused = store.erase(CUSTOMER, &[], false, BY).await.expect("the store is there").expect_err("a customer");
     assert!(refused.is_active, "{refused:?}");
     assert_eq!(world.apply(&life[3]).await["state"], "applied");
     let before = dump(&url).await;
     assert!(PERSONAL.iter().all(|value| before.contains(value)), "the story leaves what is looked for");
     let erased = until("everything is out and nobody works on it", async || {
-        store.erase(CUSTOMER, &[], false).await.expect("the store is there").ok()
+        store.erase(CUSTOMER, &[], false, BY).await.expect("the store is there").ok()
     })
     .await;
     assert_eq!((erased.events, erased.messages, erased.heat_pumps), (4, 1, 1), "{erased:?}");

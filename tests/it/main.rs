@@ -7,6 +7,8 @@ mod answers;
 mod addresses;
 // Every bound, as a careless client meets it.
 mod bounds;
+// The audit log: its chain, and the rows of what was done.
+mod audit;
 // The brake on mass churn.
 mod brake;
 // The bridge's connection to a real RabbitMQ.

@@ -12,7 +12,7 @@ use podero_bridge::upkeep::Counting;
 use serde_json::{Value, json};
 
 use crate::bus::Bus;
-use crate::kit::{StoreFixture, on_both_databases};
+use crate::kit::{BY, StoreFixture, on_both_databases};
 use crate::running::{self, Running};
 use crate::servers;
 use crate::world::{self, Database, World, event, sign_up, until};
@@ -31,7 +31,7 @@ fn gave_up() -> Fate {
 }
 
 async fn order(store: &Store, reason: Option<Reason>, per_second: u32) -> BulkRetry {
-    match store.order_retry(reason, per_second).await.expect("the store is there") {
+    match store.order_retry(reason, per_second, BY).await.expect("the store is there") {
         Ordered::Running(retry) => retry,
         Ordered::Occupied(other) => panic!("another one runs: {other:?}"),
     }
@@ -122,9 +122,9 @@ async fn a_retry_of_many_can_be_stopped_and_only_one_runs(fixture: StoreFixture)
     }
     let retry = order(&fixture.store, None, 1).await;
     assert_eq!(step(&fixture.store).await, 1);
-    let second = fixture.store.order_retry(Some(Reason::GaveUp), 1).await.expect("the store is there");
+    let second = fixture.store.order_retry(Some(Reason::GaveUp), 1, BY).await.expect("the store is there");
     assert!(matches!(second, Ordered::Occupied(ref other) if other.id == retry.id), "{second:?}");
-    let stopped = fixture.beside().await.stop_retry(&retry.id).await.expect("the store is there").expect("known");
+    let stopped = fixture.beside().await.stop_retry(&retry.id, BY).await.expect("the store is there").expect("known");
     assert_eq!((stopped.retried, stopped.state), (1, RetryState::Stopped));
     fixture.clock.advance(Duration::from_secs(60));
     assert_eq!(step(&fixture.store).await, 0);
@@ -134,16 +134,16 @@ async fn a_retry_of_many_can_be_stopped_and_only_one_runs(fixture: StoreFixture)
     let listed = fixture.store.bulk_retries().await.expect("the store is there");
     let states: Vec<_> = listed.iter().map(|retry| retry.state).collect();
     assert_eq!(states, [RetryState::Running, RetryState::Stopped], "newest first");
-    assert_eq!(fixture.store.stop_retry("nobody").await.expect("the store is there"), None);
+    assert_eq!(fixture.store.stop_retry("nobody", BY).await.expect("the store is there"), None);
 }
 
 async fn a_retried_event_cannot_be_retried_twice(fixture: StoreFixture) {
     let id = fixture.ends("C-1", refused()).await;
     let other = fixture.beside().await;
     let retries = tokio::join!(
-        fixture.store.unpark(id, RetryRequest::Retry),
-        other.unpark(id, RetryRequest::Retry),
-        fixture.store.unpark(id, RetryRequest::Skip),
+        fixture.store.unpark(id, RetryRequest::Retry, BY),
+        other.unpark(id, RetryRequest::Retry, BY),
+        fixture.store.unpark(id, RetryRequest::Skip, BY),
     );
     let done = [retries.0, retries.1, retries.2].map(|result| result.expect("the store is there").is_some());
     assert_eq!(done.iter().filter(|done| **done).count(), 1, "{done:?}");

@@ -38,6 +38,11 @@ const MAY_SCAN: &[(&str, &str, &str)] = &[
     ("SELECT COUNT(*) FROM watched WHERE customer", "watched", "an operator erases a customer"),
     ("DELETE FROM watched WHERE customer", "watched", "the same"),
     ("SELECT (SELECT COUNT(*) FROM lanes", "watched", "the same"),
+    ("SELECT 1 FROM audit WHERE number IS NULL", "audit", "of an index of the rows of the last second alone"),
+    ("SELECT id, at, actor, action, target_kind, target_digest", "audit", "the same"),
+    ("SELECT COUNT(*) FROM audit WHERE number IS NULL", "audit", "the same"),
+    ("SELECT id FROM audit WHERE number IS NULL", "audit", "the same, for an operator who erases a customer"),
+    ("UPDATE audit SET note = NULL WHERE number IS NULL", "audit", "the same"),
     ("SELECT id, seen_at FROM replicas", "replicas", "a row for each replica"),
 ];
 
@@ -59,6 +64,9 @@ const MAY_MAKE_TABLES: &[(&str, &str)] = &[
     ("INSERT INTO brakes", "of a churn, where the brake is on"),
     ("UPDATE admissions SET admitted_at", "where the clock was set back by more than a minute"),
     ("DELETE FROM admissions WHERE brake", "of a churn, where the brake is on"),
+    ("UPDATE audit SET note = NULL", "an operator erases a customer"),
+    ("SELECT id, at, actor, action, target_kind, target_id", "an operator's page, of one target"),
+    ("UPDATE bulk_retries SET state = 'stopped'", "an operator's"),
     ("SELECT reason, COUNT(*)", "an operator's"),
     ("SELECT type, COUNT(*)", "the same"),
     ("UPDATE events SET state = 'skipped'", "an operator's"),
@@ -374,11 +382,15 @@ const FILLED: &str = "
     INSERT INTO tombstones (customer, erased_at) SELECT md5(n::text), n FROM generate_series(1, 5000) AS n;
     INSERT INTO admissions (brake, number, event_id, admitted_at)
         SELECT 'churn_brake', n, md5(n::text), n FROM generate_series(1, 5000) AS n;
+    INSERT INTO audit (id, at, actor, action, target_kind, target_id, salt, target_digest, outcome, event_id, number, hash)
+        SELECT md5(n::text), n, CASE WHEN n % 100 = 0 THEN 'operator:anna' ELSE 'source:crm' END, 'podero.update_user', 'customer',
+        'C-' || n % 10000, 'salt', repeat('x', 64), 'done', md5(n::text), CASE WHEN n % 300 <> 0 THEN n END, repeat('x', 64)
+        FROM generate_series(1, 30000) AS n;
     ANALYZE;";
 
 /// The tables that grow.
 const GROWING: &[&str] =
-    &["events", "lanes", "customers", "calls", "notices", "watched", "pumps", "tombstones", "admissions"];
+    &["events", "lanes", "customers", "calls", "notices", "watched", "pumps", "tombstones", "admissions", "audit"];
 
 /// Statements whose generic plan on PostgreSQL reads a whole table or index that grows, besides those of [`MAY_SCAN`].
 const MAY_SCAN_ON_POSTGRES: &[(&str, &str)] = &[

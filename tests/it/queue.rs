@@ -20,7 +20,7 @@ use podero_bridge::store::{Ordered, Stepped};
 use serde_json::json;
 
 use crate::bus::Bus;
-use crate::kit::{Fixture, StoreFixture, on_both_databases};
+use crate::kit::{BY, Fixture, StoreFixture, on_both_databases};
 use crate::running::{self, Running};
 use crate::servers;
 use crate::world::{Database, Settings, World, event, sign_up, until};
@@ -118,8 +118,8 @@ async fn what_is_no_event_has_a_bound_beyond_which_it_stays_in_the_queue(fixture
     // Skipped, they are counted no more. Messages that may still be retried stay.
     let refused = Fate::Parked { reason: Reason::Refused, detail: "create_user 422".to_owned() };
     fixture.settle_head(refused).await;
-    assert_eq!(fixture.store.skip_unreadable(Some(Reason::TooLarge)).await.expect("the store is there"), 0);
-    assert_eq!(fixture.store.skip_unreadable(None).await.expect("the store is there"), 1);
+    assert_eq!(fixture.store.skip_unreadable(Some(Reason::TooLarge), BY).await.expect("the store is there"), 0);
+    assert_eq!(fixture.store.skip_unreadable(None, BY).await.expect("the store is there"), 1);
     let gauges = fixture.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there");
     assert_eq!((gauges.parked, gauges.parked_unreadable), (1, 0));
 }
@@ -130,7 +130,7 @@ async fn a_retry_of_many_waits_while_the_backlog_is_more_than_half_full(fixture:
     for customer in ["C-2", "C-3"] {
         fixture.store.accept(vec![fixture.arrival(customer, Happening::Churned)]).await.expect("the store is there");
     }
-    let ordered = fixture.store.order_retry(None, 1_000).await.expect("the store is there");
+    let ordered = fixture.store.order_retry(None, 1_000, BY).await.expect("the store is there");
     assert!(matches!(ordered, Ordered::Running(_)), "{ordered:?}");
     let retried = async |backlog_max| match fixture.store.retry_step(backlog_max).await.expect("the store is there") {
         Stepped::Retried { count, .. } => count,
@@ -167,7 +167,7 @@ async fn an_erasure_empties_the_envelope_as_well(fixture: StoreFixture) {
     let id = fixture.store.parked(None).await.expect("the store is there").remove(0).id;
     let envelope = async || fixture.store.event(id).await.expect("the store is there").expect("it is known").envelope;
     assert_eq!(envelope().await.expect("it is kept")["headers"], json!({"ce-subject": "C-1"}));
-    fixture.store.erase("C-1", &[], false).await.expect("the store is there").expect("nothing is in the way");
+    fixture.store.erase("C-1", &[], false, BY).await.expect("the store is there").expect("nothing is in the way");
     assert_eq!(envelope().await, None);
 }
 

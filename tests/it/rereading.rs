@@ -21,7 +21,7 @@ use podero_bridge::store::{
 use serde_json::{Value, json};
 
 use crate::bus::Bus;
-use crate::kit::{StoreFixture, on_both_databases};
+use crate::kit::{BY, StoreFixture, on_both_databases};
 use crate::running::{self, Running};
 use crate::servers;
 use crate::world::{sign_up, until};
@@ -84,7 +84,7 @@ fn id(summary: &EventSummary) -> EventId {
 }
 
 async fn retry(fixture: &StoreFixture, parked: &EventSummary) {
-    let retried = fixture.store.unpark(id(parked), RetryRequest::Retry).await.expect("the store is there");
+    let retried = fixture.store.unpark(id(parked), RetryRequest::Retry, BY).await.expect("the store is there");
     assert_eq!(retried, Some(RowKind::Unreadable));
 }
 
@@ -138,7 +138,7 @@ async fn a_mended_mapping_makes_the_event_under_its_own_id(fixture: StoreFixture
     let claim = fixture.store.claim(Duration::from_secs(60)).await.expect("the store is there").expect("it is due");
     assert_eq!(claim.work.event.id, id(&parked));
     assert_eq!(fixture.store.parked(None).await.expect("the store is there").len(), 0);
-    assert!(fixture.store.unpark(id(&parked), RetryRequest::Retry).await.expect("the store is there").is_none());
+    assert!(fixture.store.unpark(id(&parked), RetryRequest::Retry, BY).await.expect("the store is there").is_none());
     let shown = mended.inbox.metrics.encode();
     let received = "podero_bridge_events_received_total{source=\"crm\",transport=\"amqp\",type=\"customer.churned\"} 1";
     assert!(shown.contains(received), "{shown}");
@@ -211,7 +211,7 @@ async fn what_was_cut_cannot_be_read_again_and_a_retry_of_many_knows(fixture: St
     let large = frame(&format!(r#"{{"nr": "C-1", "notes": "{}"}}"#, "n".repeat(BODY_BYTES_MAX)));
     let cut = parks(&fixture, large).await;
     assert_eq!(cut.reason.as_deref(), Some("too_large"));
-    assert_eq!(fixture.store.unpark(id(&cut), RetryRequest::Retry).await.expect("the store is there"), None);
+    assert_eq!(fixture.store.unpark(id(&cut), RetryRequest::Retry, BY).await.expect("the store is there"), None);
     let why = fixture.store.why_not_taken(id(&cut), RetryRequest::Retry).await.expect("the store is there");
     assert!(why == NotTaken::NotWhole && why.to_string().contains("not all of it was kept"), "{why}");
     for number in 2..5 {
@@ -222,7 +222,7 @@ async fn what_was_cut_cannot_be_read_again_and_a_retry_of_many_knows(fixture: St
     let groups = fixture.store.parked_groups().await.expect("the store is there");
     let groups: Vec<_> = groups.iter().map(|group| (&*group.reason, group.count, group.retryable)).collect();
     assert_eq!(groups, [("too_large", 1, 0), ("untranslatable", 3, 3)]);
-    let ordered = fixture.store.order_retry(Some(Reason::Untranslatable), 1).await.expect("the store is there");
+    let ordered = fixture.store.order_retry(Some(Reason::Untranslatable), 1, BY).await.expect("the store is there");
     let Ordered::Running(ordered) = ordered else { panic!("nothing else runs") };
     assert_eq!(ordered.total, 3);
     let step = async || match fixture.store.retry_step(u64::MAX).await.expect("the store is there") {
@@ -247,7 +247,7 @@ async fn what_is_erased_while_it_waits_or_is_read_comes_to_nothing(fixture: Stor
     let body = r#"{"nr": "C-1", "customer_id": "C-1"}"#;
     let waits = parks(&fixture, frame(body)).await;
     retry(&fixture, &waits).await;
-    fixture.store.erase("C-1", &[], true).await.expect("the store is there").expect("nothing is in the way");
+    fixture.store.erase("C-1", &[], true, BY).await.expect("the store is there").expect("nothing is in the way");
     assert_eq!(event(&fixture, waits.id).await.event.state, EventState::Skipped);
     let mended = frames(&fixture.store, &fixture, MENDED, "customer.*");
     assert_eq!(rereads(&mended).await, 0);
@@ -256,7 +256,7 @@ async fn what_is_erased_while_it_waits_or_is_read_comes_to_nothing(fixture: Stor
     let is_read = parks(&fixture, frame(body)).await;
     retry(&fixture, &is_read).await;
     let in_hand: UnreadMessage = fixture.store.unread(9).await.expect("the store is there").remove(0);
-    fixture.store.erase("C-2", &[], true).await.expect("the store is there").expect("nothing is in the way");
+    fixture.store.erase("C-2", &[], true, BY).await.expect("the store is there").expect("nothing is in the way");
     let read = ReadAgain { arrivals: Vec::new(), problem: None, is_single: false };
     assert_eq!(fixture.store.settle_unread(&in_hand, read).await.expect("the store is there"), None);
     assert_eq!((of_customer(&fixture, "C-1").await, of_customer(&fixture, "C-2").await), (0, 0));

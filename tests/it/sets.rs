@@ -171,6 +171,7 @@ fn verdict(claim: &Claim, number: usize, clock: &Clock) -> Verdict {
         follow_up: None,
         wakes_waiting: number.is_multiple_of(2),
         remark: None,
+        acts: Vec::new(),
     }
 }
 

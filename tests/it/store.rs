@@ -26,7 +26,7 @@ use podero_bridge::store::{
 use sqlx::{AnyConnection, Connection};
 use uuid::Uuid;
 
-use crate::kit::{Fixture, TestDatabase, arrival_of, on_both_databases};
+use crate::kit::{BY, Fixture, TestDatabase, arrival_of, on_both_databases};
 
 const LEASE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -213,6 +213,7 @@ fn ending(claim: &Claim, fate: Fate) -> Verdict {
         follow_up: None,
         wakes_waiting: false,
         remark: None,
+        acts: Vec::new(),
     }
 }
 
@@ -283,7 +284,7 @@ async fn a_parked_arrival_is_a_row_a_notice_and_its_bytes(fixture: LaneFixture) 
     // Retried, it waits to be read again, with the bytes that came.
     for parked in fixture.store.parked(None).await.expect("the store is there") {
         let id = parked.id;
-        let unparked = fixture.store.unpark(id, RetryRequest::Retry).await.expect("the store is there");
+        let unparked = fixture.store.unpark(id, RetryRequest::Retry, BY).await.expect("the store is there");
         assert_eq!(unparked, Some(parked.kind));
     }
     let unread = fixture.store.unread(9).await.expect("the store is there");
@@ -384,7 +385,7 @@ async fn an_announced_event_that_was_begun_is_finished_whatever_is_said_later(fi
     fixture.store.settle(&claim, ending(&claim, parked()), vec![call]).await.expect("the store is there");
     fixture.accept(fixture.arrival("C-1", -50, move_to("Graz"))).await;
     fixture.end_head(applied()).await;
-    fixture.store.unpark(announced, RetryRequest::Retry).await.expect("the store is there");
+    fixture.store.unpark(announced, RetryRequest::Retry, BY).await.expect("the store is there");
     fixture.accept(fixture.arrival("C-1", -40, move_to("Linz"))).await;
     assert_eq!(fixture.state(announced).await, "pending");
     assert_eq!(fixture.head().await.work.event.id, announced);
@@ -604,7 +605,7 @@ async fn waiting_events_are_released_by_the_sign_up_or_at_their_deadline(fixture
 async fn a_parked_event_does_not_hold_its_lane_and_leaves_parking_once(fixture: LaneFixture) {
     let trouble = fixture.happened("C-1", 0).await;
     let next = fixture.happened("C-1", 10).await;
-    let unpark = async |id, request| fixture.store.unpark(id, request).await.expect("the store is there").is_some();
+    let unpark = async |id, request| fixture.store.unpark(id, request, BY).await.expect("the store is there").is_some();
     assert!(!unpark(trouble, RetryRequest::Retry).await, "it is not parked yet");
     assert_eq!(fixture.end_head(parked()).await, trouble);
     assert_eq!(fixture.end_head(parked()).await, next);

@@ -19,6 +19,7 @@ use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::actor;
 use super::arguments::ImportArguments;
 use super::error::CliError;
 use super::open::{Opened, open_with_key};
@@ -28,6 +29,7 @@ use super::signals::Signals;
 use crate::clock::Clock;
 use crate::config::{self, DEFAULT_SOURCE};
 use crate::domain::Timestamp;
+use crate::domain::audit::{Action, AuditEntry, AuditOutcome, AuditTarget, TargetKind};
 use crate::inbound::import::{Halt, Imported, Rejection};
 use crate::inbound::lines::{Format, Line, LineBatch, LineBounds, LineContent, LineReader, Position};
 use crate::inbound::mapping::mapper::Mapper;
@@ -100,13 +102,31 @@ pub(super) async fn run(config: &config::Import, request: ImportArguments) -> Re
     let mut origin = Origin { file: open_file(&request.file)?, source: name, format, bounds, path: request.file };
     let mut progress_file = origin.progress_file()?;
     let opened = open_with_key(&config.store).await?;
-    let outcome = import(&opened, config, mapper, &origin, &mut progress_file, &mut signals).await;
+    let act = |outcome, reason: &str, to: Option<String>| {
+        let target = AuditTarget::new(TargetKind::Source, &origin.source);
+        let entry = AuditEntry::done(Clock::system().now(), actor::of_process(), Action::EventsImport, target);
+        vec![AuditEntry { outcome, reason: Some(reason.to_owned()), to, ..entry }]
+    };
+    let begun = opened.store.record(act(AuditOutcome::Done, "begun", None)).await;
+    let outcome = match begun {
+        Ok(()) => import(&opened, config, mapper, &origin, &mut progress_file, &mut signals).await,
+        Err(error) => Err(error.into()),
+    };
+    let (ended, reason, counts) = match &outcome {
+        Ok(Outcome { is_stopped: false, counts, .. }) => (AuditOutcome::Done, "ended", Some(counts)),
+        Ok(Outcome { counts, .. }) => (AuditOutcome::Failed, "stopped", Some(counts)),
+        Err(_) => (AuditOutcome::Failed, "error", None),
+    };
+    let told = opened.store.record(act(ended, reason, counts.map(ToString::to_string))).await;
     opened.close().await;
+    if let Err(error) = told {
+        say_error(&format!("podero-bridge: the audit log has no row of the end: {error}"));
+    }
     let Outcome { is_stopped, counts, reasons, took } = outcome?;
-    let Counts { accepted, duplicate, rejected, skipped } = counts;
+    let rejected = counts.rejected;
     let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
     let took = humantime::format_duration(took);
-    say(&format!("accepted {accepted}, duplicate {duplicate}, rejected {rejected}, skipped {skipped}; {took}"));
+    say(&format!("{counts}; {took}"));
     reasons.lines().iter().for_each(|line| say(line));
     if is_stopped {
         let next = if origin.file.is_some() {

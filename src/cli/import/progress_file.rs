@@ -42,6 +42,13 @@ pub(super) struct Counts {
     pub(super) skipped: u64,
 }
 
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { accepted, duplicate, rejected, skipped } = self;
+        write!(f, "accepted {accepted}, duplicate {duplicate}, rejected {rejected}, skipped {skipped}")
+    }
+}
+
 /// Progress of an import, as it is saved.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Progress {

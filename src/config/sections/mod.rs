@@ -6,6 +6,7 @@
 
 pub(super) mod admin;
 pub(super) mod amqp;
+pub(super) mod audit;
 pub(super) mod churn;
 pub(super) mod http;
 pub(super) mod log;

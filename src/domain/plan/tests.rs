@@ -6,6 +6,7 @@ mod partner;
 use std::collections::BTreeMap;
 
 use super::super::EventId;
+use super::super::audit::Action;
 use super::super::call::{BuildingFound, Changes, Done, PumpFound, Refusal, RefusalKind, Reply, UserFound};
 use super::super::event::{Change, Details, FieldValue, Move, Record};
 use super::super::fixtures::*;
@@ -41,11 +42,23 @@ struct World {
     /// The watch's memory; it outlives the things that Podero deletes.
     memory: BTreeMap<Uuid, PumpRecord>,
     now: i64,
+    /// The rows of the audit log that are durable.
+    rows: Vec<AuditEntry>,
+    /// The changes that Podero made: the event, the action, and the key that names the change.
+    changes: Vec<(EventId, Action, Uuid)>,
 }
 
 impl World {
     fn new(policy: Policy) -> Self {
-        Self { policy, podero: Podero::default(), customer: Customer::default(), memory: BTreeMap::new(), now: 1_000 }
+        Self {
+            policy,
+            podero: Podero::default(),
+            customer: Customer::default(),
+            memory: BTreeMap::new(),
+            now: 1_000,
+            rows: Vec::new(),
+            changes: Vec::new(),
+        }
     }
 
     /// Plays one event undisturbed to its fate.
@@ -56,8 +69,10 @@ impl World {
     }
 
     fn claim(&mut self, event: &Event, was_interrupted: bool) -> Work {
-        self.customer.begin(was_interrupted);
-        let mut work = Work::new(event.clone(), at(self.now), self.customer.clone());
+        let mut customer = self.customer.clone();
+        customer.begin(was_interrupted);
+        let mut work = Work::new(event.clone(), at(self.now), customer);
+        work.interrupted = was_interrupted.then(|| Box::new(self.customer.clone()));
         for seen in self.podero.seen() {
             self.memory.entry(seen.heat_pump).or_insert(seen);
         }
@@ -69,6 +84,7 @@ impl World {
         let verdict = settle_with(&work, fate, at(self.now), &self.policy);
         self.memory.extend(verdict.seen.iter().map(|change| (change.seen.heat_pump, change.seen.clone())));
         self.customer = verdict.customer.clone();
+        self.rows.extend(verdict.acts.iter().cloned());
         verdict
     }
 

@@ -9,12 +9,12 @@ use uuid::Uuid;
 
 use super::building::{Building, BuildingFields};
 use super::world::{BUILDINGS_PER_USER_MAX, World};
-use crate::sandbox::access::{Act, Actor};
+use crate::sandbox::access::{Act, SandboxActor};
 use crate::sandbox::error::{SandboxError, SandboxResult};
 
 impl World {
     /// The user's buildings, oldest first. Undocumented, and refused when switched off.
-    pub fn buildings(&self, actor: Actor, user_id: Uuid) -> SandboxResult<Vec<&Building>> {
+    pub fn buildings(&self, actor: SandboxActor, user_id: Uuid) -> SandboxResult<Vec<&Building>> {
         self.permit_home(actor, user_id, Act::ReadHome)?;
         if !self.variants.building_list_supported {
             return Err(SandboxError::MethodNotAllowed);
@@ -24,7 +24,12 @@ impl World {
     }
 
     /// Makes a building; a repeat makes another one.
-    pub fn create_building(&mut self, actor: Actor, user_id: Uuid, wanted: BuildingFields) -> SandboxResult<&Building> {
+    pub fn create_building(
+        &mut self,
+        actor: SandboxActor,
+        user_id: Uuid,
+        wanted: BuildingFields,
+    ) -> SandboxResult<&Building> {
         self.permit_home(actor, user_id, Act::ChangeHome)?;
         let id = self.fresh_id();
         let home = self.homes.entry(user_id).or_default();
@@ -38,7 +43,7 @@ impl World {
     }
 
     /// A building of this user.
-    pub fn building(&self, actor: Actor, user_id: Uuid, id: Uuid) -> SandboxResult<&Building> {
+    pub fn building(&self, actor: SandboxActor, user_id: Uuid, id: Uuid) -> SandboxResult<&Building> {
         self.permit_home(actor, user_id, Act::ReadHome)?;
         self.buildings.get(id).filter(|building| building.user_id == user_id).ok_or(SandboxError::NotFound)
     }
@@ -46,7 +51,7 @@ impl World {
     /// Changes the named fields; all others stay (whether they do is not documented for buildings).
     pub fn update_building(
         &mut self,
-        actor: Actor,
+        actor: SandboxActor,
         user_id: Uuid,
         id: Uuid,
         wanted: BuildingFields,
@@ -59,7 +64,7 @@ impl World {
     }
 
     /// Deletes a building for good; its heat pumps stay, without one. Undocumented, and refused when switched off.
-    pub fn delete_building(&mut self, actor: Actor, user_id: Uuid, id: Uuid) -> SandboxResult<()> {
+    pub fn delete_building(&mut self, actor: SandboxActor, user_id: Uuid, id: Uuid) -> SandboxResult<()> {
         self.permit_home(actor, user_id, Act::ChangeHome)?;
         if !self.variants.building_delete_supported {
             return Err(SandboxError::MethodNotAllowed);

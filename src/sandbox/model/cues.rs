@@ -12,7 +12,7 @@ use super::fields::id_of;
 use super::heat_pump::HeatPump;
 use super::world::{CUES_MAX, CUES_PER_USER_MAX, View, World};
 use crate::domain::Timestamp;
-use crate::sandbox::access::{Act, Actor};
+use crate::sandbox::access::{Act, SandboxActor};
 use crate::sandbox::error::{SandboxError, SandboxResult};
 
 // RFC 2606: never resolves.
@@ -52,7 +52,7 @@ impl World {
     }
 
     /// Begins to resolve: where to send the customer. Answers to a wrong or dead secret (403) are undocumented.
-    pub fn resolve_cue(&self, actor: Actor, id: Uuid, secret: &str, now: Timestamp) -> SandboxResult<String> {
+    pub fn resolve_cue(&self, actor: SandboxActor, id: Uuid, secret: &str, now: Timestamp) -> SandboxResult<String> {
         let cue = self.pending_cue(id, secret, now)?;
         self.permit_home(actor, cue.user_id, Act::ChangeHome)?;
         Ok(format!("{CONNECT_URL}/cues/{id}"))

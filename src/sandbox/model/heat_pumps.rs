@@ -10,12 +10,17 @@ use uuid::Uuid;
 use super::heat_pump::{HeatPump, HeatPumpFields, merge_value};
 use super::world::{HEAT_PUMPS_PER_USER_MAX, View, World};
 use crate::domain::Timestamp;
-use crate::sandbox::access::{Act, Actor};
+use crate::sandbox::access::{Act, SandboxActor};
 use crate::sandbox::error::{SandboxError, SandboxResult};
 
 impl World {
     /// The user's heat pumps that are not deleted, oldest first.
-    pub fn heat_pumps(&self, actor: Actor, user_id: Uuid, include_deleted: bool) -> SandboxResult<Vec<&HeatPump>> {
+    pub fn heat_pumps(
+        &self,
+        actor: SandboxActor,
+        user_id: Uuid,
+        include_deleted: bool,
+    ) -> SandboxResult<Vec<&HeatPump>> {
         self.permit_home(actor, user_id, Act::ReadHome)?;
         let include_deleted = include_deleted && !self.variants.include_deleted_ignored;
         let ids = self.homes.get(&user_id).map_or(&[][..], |home| &home.heat_pumps);
@@ -26,7 +31,7 @@ impl World {
     /// Makes an empty, unauthenticated heat pump (`notion:User-Journeys`).
     pub fn create_heat_pump(
         &mut self,
-        actor: Actor,
+        actor: SandboxActor,
         user_id: Uuid,
         wanted: HeatPumpFields,
         now: Timestamp,
@@ -37,7 +42,13 @@ impl World {
     }
 
     /// A heat pump of this user; a deleted one only with `include_deleted` (name of the parameter inferred).
-    pub fn heat_pump(&self, actor: Actor, user_id: Uuid, id: Uuid, include_deleted: bool) -> SandboxResult<&HeatPump> {
+    pub fn heat_pump(
+        &self,
+        actor: SandboxActor,
+        user_id: Uuid,
+        id: Uuid,
+        include_deleted: bool,
+    ) -> SandboxResult<&HeatPump> {
         self.permit_home(actor, user_id, Act::ReadHome)?;
         let include_deleted = include_deleted && !self.variants.include_deleted_ignored;
         let found = self.heat_pumps.get(id).filter(|heat_pump| heat_pump.user_id == user_id);
@@ -47,7 +58,7 @@ impl World {
     /// Changes the named fields; all others stay.
     pub fn update_heat_pump(
         &mut self,
-        actor: Actor,
+        actor: SandboxActor,
         user_id: Uuid,
         id: Uuid,
         wanted: HeatPumpFields,
@@ -60,7 +71,13 @@ impl World {
     }
 
     /// Marks a heat pump as deleted. Undocumented.
-    pub fn delete_heat_pump(&mut self, actor: Actor, user_id: Uuid, id: Uuid, now: Timestamp) -> SandboxResult<()> {
+    pub fn delete_heat_pump(
+        &mut self,
+        actor: SandboxActor,
+        user_id: Uuid,
+        id: Uuid,
+        now: Timestamp,
+    ) -> SandboxResult<()> {
         self.permit_home(actor, user_id, Act::ChangeHome)?;
         self.heat_pump(actor, user_id, id, false)?;
         self.patch_heat_pump(id, Map::from_iter([("deleted_at".to_owned(), json!(now))]), now)?;

@@ -14,7 +14,7 @@ use super::heat_pump::HeatPump;
 use super::session::{CreateSession, Session};
 use super::world::{SESSIONS_MAX, SESSIONS_PER_USER_MAX, World};
 use crate::domain::Timestamp;
-use crate::sandbox::access::{Act, Actor};
+use crate::sandbox::access::{Act, SandboxActor};
 use crate::sandbox::error::{SandboxError, SandboxResult};
 
 // RFC 2606: never resolves. Podero's own is https://connect.podero.com.
@@ -22,7 +22,12 @@ const CONNECT_URL: &str = "https://connect.podero.invalid";
 
 impl World {
     /// Makes a session; a repeat makes another one.
-    pub fn create_session(&mut self, actor: Actor, wanted: CreateSession, now: Timestamp) -> SandboxResult<&Session> {
+    pub fn create_session(
+        &mut self,
+        actor: SandboxActor,
+        wanted: CreateSession,
+        now: Timestamp,
+    ) -> SandboxResult<&Session> {
         self.permit_home(actor, wanted.user_id, Act::ChangeHome)?;
         self.refuse_foreign_building(wanted.user_id, wanted.building_id)?;
         let id = self.fresh_id();
@@ -43,7 +48,7 @@ impl World {
     }
 
     /// A session by id, expired or not (what an expired one answers is not documented).
-    pub fn session(&self, actor: Actor, id: Uuid) -> SandboxResult<&Session> {
+    pub fn session(&self, actor: SandboxActor, id: Uuid) -> SandboxResult<&Session> {
         self.standing(actor)?;
         let session = self.sessions.get(id).ok_or(SandboxError::NotFound)?;
         self.permit_home(actor, session.wanted.user_id, Act::ReadHome)?;
@@ -84,7 +89,7 @@ impl World {
     }
 
     /// A link to reauthenticate this heat pump, and the id of its session. Undocumented for heat pumps.
-    pub fn open_auth_session(&mut self, actor: Actor, user_id: Uuid, id: Uuid) -> SandboxResult<(String, Uuid)> {
+    pub fn open_auth_session(&mut self, actor: SandboxActor, user_id: Uuid, id: Uuid) -> SandboxResult<(String, Uuid)> {
         self.permit_home(actor, user_id, Act::ChangeHome)?;
         self.heat_pump(actor, user_id, id, false)?;
         let session_id = self.fresh_id();

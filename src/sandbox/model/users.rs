@@ -14,20 +14,20 @@ use super::fields::FieldValues;
 use super::user::{CreateUser, Mail, UpdateUser, User};
 use super::world::{MAILBOX_MAX, USERS_MAX, World};
 use crate::domain::Timestamp;
-use crate::sandbox::access::{Act, Actor, permit};
+use crate::sandbox::access::{Act, SandboxActor, permit};
 use crate::sandbox::error::{SandboxError, SandboxResult};
 use crate::sandbox::newest::keep_newest;
 
 impl World {
     /// All users in the order of their creation.
-    pub fn users(&self, actor: Actor, include_deleted: bool) -> SandboxResult<Vec<&User>> {
+    pub fn users(&self, actor: SandboxActor, include_deleted: bool) -> SandboxResult<Vec<&User>> {
         permit(self.standing(actor)?, Act::ListUsers)?;
         let include_deleted = include_deleted && !self.variants.include_deleted_ignored;
         Ok(self.users.iter().filter(|user| include_deleted || !user.deleted).collect())
     }
 
     /// Makes a user; staff and admins are sent an invitation. Refused creations change nothing.
-    pub fn create_user(&mut self, actor: Actor, wanted: CreateUser, now: Timestamp) -> SandboxResult<User> {
+    pub fn create_user(&mut self, actor: SandboxActor, wanted: CreateUser, now: Timestamp) -> SandboxResult<User> {
         permit(self.standing(actor)?, Act::CreateUser(wanted.role))?;
         self.refuse_taken(None, Some(&wanted.email), external_id(&wanted.fields))?;
         if self.users.len() >= USERS_MAX {
@@ -45,7 +45,7 @@ impl World {
     }
 
     /// A user by id. `include_deleted` on this path is undocumented.
-    pub fn user(&self, actor: Actor, id: Uuid, include_deleted: bool) -> SandboxResult<&User> {
+    pub fn user(&self, actor: SandboxActor, id: Uuid, include_deleted: bool) -> SandboxResult<&User> {
         let who = self.standing(actor)?;
         let include_deleted = include_deleted && !self.variants.include_deleted_ignored;
         match self.users.get(id).filter(|user| include_deleted || !user.deleted) {
@@ -55,7 +55,7 @@ impl World {
     }
 
     /// A user by the partner's key. If several have it (undocumented): the oldest that is not deleted, else the newest.
-    pub fn find_user(&self, actor: Actor, external_id: &str, include_deleted: bool) -> SandboxResult<&User> {
+    pub fn find_user(&self, actor: SandboxActor, external_id: &str, include_deleted: bool) -> SandboxResult<&User> {
         let who = self.standing(actor)?;
         let include_deleted = include_deleted && !self.variants.include_deleted_ignored;
         let known = self.by_external_id.get(external_id).map_or(&[][..], Vec::as_slice);
@@ -71,7 +71,13 @@ impl World {
     }
 
     /// Changes the named fields; all others stay.
-    pub fn update_user(&mut self, actor: Actor, id: Uuid, wanted: UpdateUser, now: Timestamp) -> SandboxResult<User> {
+    pub fn update_user(
+        &mut self,
+        actor: SandboxActor,
+        id: Uuid,
+        wanted: UpdateUser,
+        now: Timestamp,
+    ) -> SandboxResult<User> {
         let who = self.standing(actor)?;
         let Ok(old) = self.live_user(id).cloned() else {
             return permit(who, Act::ListUsers).and(Err(SandboxError::NotFound));
@@ -98,7 +104,7 @@ impl World {
     ///
     /// Softly: invisible without `include_deleted`, their tokens die, their data stays. That a softly deleted user can
     /// still be deleted for good is undocumented.
-    pub fn delete_user(&mut self, actor: Actor, id: Uuid, soft: bool) -> SandboxResult<()> {
+    pub fn delete_user(&mut self, actor: SandboxActor, id: Uuid, soft: bool) -> SandboxResult<()> {
         let who = self.standing(actor)?;
         let soft = soft && !self.variants.soft_delete_ignored;
         let Some(user) = self.users.get(id).filter(|user| !(soft && user.deleted)) else {

@@ -17,7 +17,7 @@ use super::ordered_map::OrderedMap;
 use super::session::Session;
 use super::user::{Mail, User};
 use crate::domain::Timestamp;
-use crate::sandbox::access::{Act, Actor, Standing, Subject, UserRole, permit};
+use crate::sandbox::access::{Act, SandboxActor, Standing, Subject, UserRole, permit};
 use crate::sandbox::error::{SandboxError, SandboxResult};
 use crate::sandbox::variants::Variants;
 
@@ -111,10 +111,10 @@ impl World {
     }
 
     /// The role that an actor has now; [`SandboxError::Unauthorized`] once their user is deleted, softly or not.
-    pub fn standing(&self, actor: Actor) -> SandboxResult<Standing> {
+    pub fn standing(&self, actor: SandboxActor) -> SandboxResult<Standing> {
         match actor {
-            Actor::Client => Ok(Standing { role: UserRole::Admin, user_id: None }),
-            Actor::User(id) => {
+            SandboxActor::Client => Ok(Standing { role: UserRole::Admin, user_id: None }),
+            SandboxActor::User(id) => {
                 let user = self.users.get(id).filter(|user| !user.deleted).ok_or(SandboxError::Unauthorized)?;
                 Ok(Standing { role: user.role, user_id: Some(id) })
             }
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// Allows an act on the belongings of a user who is not deleted.
-    pub(super) fn permit_home(&self, actor: Actor, user_id: Uuid, act: fn(Subject) -> Act) -> SandboxResult<()> {
+    pub(super) fn permit_home(&self, actor: SandboxActor, user_id: Uuid, act: fn(Subject) -> Act) -> SandboxResult<()> {
         let who = self.standing(actor)?;
         match self.live_user(user_id) {
             Ok(user) => permit(who, act(user.subject())),
@@ -156,12 +156,12 @@ mod tests {
     #[test]
     fn the_count_of_heat_pumps_follows_every_change() {
         let mut world = world();
-        let user = world.create_user(Actor::Client, wanted("ann@example.org"), NOW).expect("made").id;
-        let count = |world: &World| world.user(Actor::Client, user, false).expect("there").num_heat_pumps;
+        let user = world.create_user(SandboxActor::Client, wanted("ann@example.org"), NOW).expect("made").id;
+        let count = |world: &World| world.user(SandboxActor::Client, user, false).expect("there").num_heat_pumps;
         let first = world.connect_heat_pump(user, Map::new(), NOW).expect("made").id;
         let second = world.connect_heat_pump(user, Map::new(), NOW).expect("made").id;
         assert_eq!(count(&world), 2);
-        world.delete_heat_pump(Actor::Client, user, first, NOW).expect("deleted");
+        world.delete_heat_pump(SandboxActor::Client, user, first, NOW).expect("deleted");
         assert_eq!(count(&world), 1);
         for (deleted_at, expected) in [(json!("2026-01-01T00:00:00Z"), 0), (json!(null), 1)] {
             let patch = Map::from_iter([("deleted_at".to_owned(), deleted_at)]);
@@ -173,12 +173,12 @@ mod tests {
     #[test]
     fn deleting_a_user_for_good_leaves_nothing_of_them() {
         let mut world = world();
-        let user = world.create_user(Actor::Client, wanted("ann@example.org"), NOW).expect("made").id;
+        let user = world.create_user(SandboxActor::Client, wanted("ann@example.org"), NOW).expect("made").id;
         let name = BuildingFields { name: Some("home".to_owned()), ..BuildingFields::default() };
-        world.create_building(Actor::Client, user, name).expect("made");
+        world.create_building(SandboxActor::Client, user, name).expect("made");
         let heat_pump = world.connect_heat_pump(user, Map::new(), NOW).expect("made").id;
         world.lapse_heat_pump(heat_pump, NOW).expect("lapsed");
-        world.delete_user(Actor::Client, user, false).expect("deleted");
+        world.delete_user(SandboxActor::Client, user, false).expect("deleted");
         assert_eq!((world.users.len(), world.buildings.len(), world.heat_pumps.len(), world.cues.len()), (0, 0, 0, 0));
         assert!(world.by_email.is_empty() && world.homes.is_empty());
     }
@@ -189,31 +189,31 @@ mod tests {
         let make = |world: &mut World, email: &str| {
             let mut wanted = wanted(email);
             wanted.fields.insert("external_user_id", json!("C-1"));
-            world.create_user(Actor::Client, wanted, NOW).expect("made").id
+            world.create_user(SandboxActor::Client, wanted, NOW).expect("made").id
         };
         let (first, second) = (make(&mut world, "a@example.org"), make(&mut world, "b@example.org"));
-        let found = |world: &World, deleted| world.find_user(Actor::Client, "C-1", deleted).map(|user| user.id);
+        let found = |world: &World, deleted| world.find_user(SandboxActor::Client, "C-1", deleted).map(|user| user.id);
         assert_eq!(found(&world, false), Ok(first));
-        world.delete_user(Actor::Client, first, true).expect("deleted");
+        world.delete_user(SandboxActor::Client, first, true).expect("deleted");
         assert_eq!(found(&world, true), Ok(second));
-        world.delete_user(Actor::Client, second, true).expect("deleted");
+        world.delete_user(SandboxActor::Client, second, true).expect("deleted");
         assert_eq!((found(&world, false), found(&world, true)), (Err(SandboxError::NotFound), Ok(second)));
     }
 
     #[test]
     fn who_may_see_nobody_does_not_learn_who_exists() {
         let mut world = world();
-        let me = world.create_user(Actor::Client, wanted("ann@example.org"), NOW).expect("made").id;
+        let me = world.create_user(SandboxActor::Client, wanted("ann@example.org"), NOW).expect("made").id;
         let unknown = Uuid::from_u128(9);
-        assert_eq!(world.user(Actor::User(me), unknown, false).map(drop), Err(SandboxError::Forbidden));
-        assert_eq!(world.buildings(Actor::User(me), unknown).map(drop), Err(SandboxError::Forbidden));
-        assert_eq!(world.user(Actor::Client, unknown, false).map(drop), Err(SandboxError::NotFound));
+        assert_eq!(world.user(SandboxActor::User(me), unknown, false).map(drop), Err(SandboxError::Forbidden));
+        assert_eq!(world.buildings(SandboxActor::User(me), unknown).map(drop), Err(SandboxError::Forbidden));
+        assert_eq!(world.user(SandboxActor::Client, unknown, false).map(drop), Err(SandboxError::NotFound));
     }
 
     #[test]
     fn a_secret_opens_its_own_cue_alone() {
         let mut world = world();
-        let user = world.create_user(Actor::Client, wanted("ann@example.org"), NOW).expect("made").id;
+        let user = world.create_user(SandboxActor::Client, wanted("ann@example.org"), NOW).expect("made").id;
         let heat_pump = world.connect_heat_pump(user, Map::new(), NOW).expect("made").id;
         world.lapse_heat_pump(heat_pump, NOW).expect("lapsed");
         world.lapse_heat_pump(heat_pump, NOW).expect("lapsed");
@@ -225,9 +225,9 @@ mod tests {
             value.split('&').next().unwrap_or_default().to_owned()
         };
         let cue = Uuid::try_parse(&part(0, "cue_id")).expect("an id");
-        assert!(world.resolve_cue(Actor::Client, cue, &part(0, "secret"), NOW).is_ok());
+        assert!(world.resolve_cue(SandboxActor::Client, cue, &part(0, "secret"), NOW).is_ok());
         for secret in [part(1, "secret").as_str(), "", "AAAA"] {
-            assert_eq!(world.resolve_cue(Actor::Client, cue, secret, NOW), Err(SandboxError::Forbidden));
+            assert_eq!(world.resolve_cue(SandboxActor::Client, cue, secret, NOW), Err(SandboxError::Forbidden));
         }
         world.report_cue(cue, &part(0, "secret"), CueReport::Success, NOW).expect("reported");
         let heat_pump = world.any_heat_pump(heat_pump).expect("there");

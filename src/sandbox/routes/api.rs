@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::call::ApiCall;
-use crate::sandbox::access::Actor;
+use crate::sandbox::access::SandboxActor;
 use crate::sandbox::answer::SandboxAnswer;
 use crate::sandbox::embedded::State;
 use crate::sandbox::endpoint::Endpoint;
@@ -58,12 +58,12 @@ pub(super) fn act(state: &mut State, operation: Endpoint, call: &ApiCall<'_>) ->
     }
 }
 
-fn known(world: &World, actor: SandboxResult<Actor>) -> SandboxResult<Actor> {
+fn known(world: &World, actor: SandboxResult<SandboxActor>) -> SandboxResult<SandboxActor> {
     let actor = actor?;
     world.standing(actor).map(|_| actor)
 }
 
-fn in_org(world: &World, actor: SandboxResult<Actor>, call: &ApiCall<'_>) -> SandboxResult<Actor> {
+fn in_org(world: &World, actor: SandboxResult<SandboxActor>, call: &ApiCall<'_>) -> SandboxResult<SandboxActor> {
     let actor = known(world, actor)?;
     if call.path_id("org_id")? == world.org_id { Ok(actor) } else { Err(SandboxError::NotFound) }
 }
@@ -95,43 +95,43 @@ where
     list(world, call, things.into_iter().map(|thing| Shown { thing, variants, is_whole: false }).collect())
 }
 
-fn list_users(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn list_users(world: &World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     list_of(world, call, world.users(actor, call.query_flag("include_deleted")?)?)
 }
 
-fn create_user(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn create_user(world: &mut World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     let wanted = CreateUser::read(&call.json()?, &world.variants)?;
     let user = world.create_user(actor, wanted, call.now)?;
     Ok(answer(world, world.variants.created_status, &user))
 }
 
-fn get_user(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn get_user(world: &World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     let include_deleted = call.query_flag("include_deleted")?;
     Ok(answer(world, 200, world.user(actor, call.path_id("user_id")?, include_deleted)?))
 }
 
-fn find_user(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn find_user(world: &World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     let include_deleted = call.query_flag("include_deleted")?;
     Ok(answer(world, 200, world.find_user(actor, &call.external_id()?, include_deleted)?))
 }
 
-fn update_user(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn update_user(world: &mut World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     let id = call.path_id("user_id")?;
     let wanted = UpdateUser::read(&call.json()?, &world.variants)?;
     let user = world.update_user(actor, id, wanted, call.now)?;
     Ok(answer(world, 200, &user))
 }
 
-fn delete_user(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn delete_user(world: &mut World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     world.delete_user(actor, call.path_id("user_id")?, call.query_flag("soft_delete")?)?;
     Ok(SandboxAnswer::no_content())
 }
 
-fn list_buildings(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn list_buildings(world: &World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     list_of(world, call, world.buildings(actor, call.path_id("user_id")?)?)
 }
 
-fn create_building(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn create_building(world: &mut World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     let user_id = call.path_id("user_id")?;
     let wanted = BuildingFields::read_new(&call.json()?, &world.variants)?;
     let building = world.create_building(actor, user_id, wanted)?.clone();
@@ -142,19 +142,19 @@ fn building_ids(call: &ApiCall<'_>) -> SandboxResult<(Uuid, Uuid)> {
     Ok((call.path_id("user_id")?, call.path_id("building_id")?))
 }
 
-fn get_building(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn get_building(world: &World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     let (user_id, id) = building_ids(call)?;
     Ok(answer(world, 200, world.building(actor, user_id, id)?))
 }
 
-fn update_building(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn update_building(world: &mut World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     let (user_id, id) = building_ids(call)?;
     let wanted = BuildingFields::read_changes(&call.json()?, &world.variants)?;
     let building = world.update_building(actor, user_id, id, wanted)?.clone();
     Ok(answer(world, 200, &building))
 }
 
-fn delete_building(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn delete_building(world: &mut World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     let (user_id, id) = building_ids(call)?;
     world.delete_building(actor, user_id, id)?;
     Ok(SandboxAnswer::no_content())
@@ -170,41 +170,41 @@ pub(super) fn heat_pump_answer(world: &World, status: u16, id: Uuid, call: &ApiC
     Ok(SandboxAnswer::json(status, &world.heat_pump_json(heat_pump, true, call.view(world.variants))))
 }
 
-fn list_heat_pumps(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn list_heat_pumps(world: &World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     let heat_pumps = world.heat_pumps(actor, call.path_id("user_id")?, call.query_flag("include_deleted")?)?;
     let (view, with_actions) = (call.view(world.variants), world.variants.actions_in_list);
     let shown = heat_pumps.into_iter().map(|heat_pump| world.heat_pump_json(heat_pump, with_actions, view));
     list(world, call, shown.collect())
 }
 
-fn create_heat_pump(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn create_heat_pump(world: &mut World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     let user_id = call.path_id("user_id")?;
     let wanted = HeatPumpFields::read_new(&call.json_or_empty()?)?;
     let id = world.create_heat_pump(actor, user_id, wanted, call.now)?.id;
     heat_pump_answer(world, world.variants.created_status, id, call)
 }
 
-fn get_heat_pump(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn get_heat_pump(world: &World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     let (user_id, id) = heat_pump_ids(call)?;
     world.heat_pump(actor, user_id, id, call.query_flag("include_deleted")?)?;
     heat_pump_answer(world, 200, id, call)
 }
 
-fn update_heat_pump(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn update_heat_pump(world: &mut World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     let (user_id, id) = heat_pump_ids(call)?;
     let wanted = HeatPumpFields::read_changes(&call.json()?)?;
     world.update_heat_pump(actor, user_id, id, wanted, call.now)?;
     heat_pump_answer(world, 200, id, call)
 }
 
-fn delete_heat_pump(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn delete_heat_pump(world: &mut World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     let (user_id, id) = heat_pump_ids(call)?;
     world.delete_heat_pump(actor, user_id, id, call.now)?;
     Ok(SandboxAnswer::no_content())
 }
 
 /// Undocumented for heat pumps; the answer is that of the other device types.
-fn auth_session(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn auth_session(world: &mut World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     let (user_id, id) = heat_pump_ids(call)?;
     if !world.variants.auth_session_supported {
         return Err(SandboxError::NotFound);
@@ -213,12 +213,12 @@ fn auth_session(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome 
     Ok(SandboxAnswer::ok(&json!({"authentication_url": url, "device_id": id, "session_id": session_id})))
 }
 
-fn create_session(world: &mut World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn create_session(world: &mut World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     let wanted = CreateSession::read(&call.json()?)?;
     Ok(SandboxAnswer::ok(world.create_session(actor, wanted, call.now)?))
 }
 
-fn get_session(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn get_session(world: &World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     Ok(SandboxAnswer::ok(world.session(actor, call.path_id("session_id")?)?))
 }
 
@@ -226,7 +226,7 @@ fn secret(call: &ApiCall<'_>) -> SandboxResult<String> {
     call.query("secret").ok_or_else(|| SandboxError::invalid("missing", &["query", "secret"], "Field required"))
 }
 
-fn resolve_cue(world: &World, actor: Actor, call: &ApiCall<'_>) -> Outcome {
+fn resolve_cue(world: &World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     let (id, secret) = (call.path_id("cue_id")?, secret(call)?);
     read_redirect_request(&call.json()?)?;
     let url = world.resolve_cue(actor, id, &secret, call.now)?;

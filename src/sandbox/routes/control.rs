@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::api::heat_pump_answer;
 use super::call::ApiCall;
 use super::token;
-use crate::sandbox::access::Actor;
+use crate::sandbox::access::SandboxActor;
 use crate::sandbox::answer::SandboxAnswer;
 use crate::sandbox::embedded::{BODY_BYTES_MAX, Sandbox, State};
 use crate::sandbox::error::{SandboxError, SandboxResult};
@@ -106,7 +106,7 @@ fn issue_token(sandbox: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outc
     let mut fields = Fields::of(&body)?;
     let user_id = fields.required("user_id", FieldKind::Id);
     fields.finish()?;
-    let actor = Actor::User(id_of(&user_id).ok_or(SandboxError::NotFound)?);
+    let actor = SandboxActor::User(id_of(&user_id).ok_or(SandboxError::NotFound)?);
     state.world.standing(actor).map_err(|_| SandboxError::NotFound)?;
     Ok(SandboxAnswer::json(201, &token::grant(sandbox, state, actor, call)))
 }

@@ -143,6 +143,7 @@ async fn exchange(sandbox: &Sandbox, asked: Asked, request: &HttpRequest, body: 
             method: request.method().to_string(),
             path: request.path().to_owned(),
             status,
+            has_acted: answer.as_ref().is_some_and(|answer| (200..300).contains(&answer.status)),
             idempotency_key: call.header("idempotency-key").map(str::to_owned),
             at: call.now,
             fault: kind.map(FaultKind::name),

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::call::ApiCall;
-use crate::sandbox::access::Actor;
+use crate::sandbox::access::SandboxActor;
 use crate::sandbox::answer::SandboxAnswer;
 use crate::sandbox::embedded::{Sandbox, State};
 
@@ -26,11 +26,11 @@ pub(super) fn issue(sandbox: &Sandbox, state: &mut State, call: &ApiCall<'_>) ->
     if given.as_deref() != Some(expected.as_bytes()) {
         return SandboxAnswer::json(401, &json!({"error": "invalid_client"}));
     }
-    SandboxAnswer::ok(&grant(sandbox, state, Actor::Client, call))
+    SandboxAnswer::ok(&grant(sandbox, state, SandboxActor::Client, call))
 }
 
 /// A token for an actor, in the form in which the endpoint answers.
-pub(super) fn grant(sandbox: &Sandbox, state: &mut State, actor: Actor, call: &ApiCall<'_>) -> Value {
+pub(super) fn grant(sandbox: &Sandbox, state: &mut State, actor: SandboxActor, call: &ApiCall<'_>) -> Value {
     let text = state.world.fresh_token();
     let lifetime = sandbox.token_lifetime();
     state.tokens.issue(text.clone(), actor, call.now, lifetime);

@@ -7,8 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use podero_bridge::clock::Clock;
-use podero_bridge::domain::Timestamp;
+use podero_bridge::domain::chain::{ChainHead, hex};
+use podero_bridge::domain::{NAMESPACE, Timestamp};
 use podero_bridge::pump;
+use podero_bridge::sandbox::requests::REQUESTS_MAX;
+use serde_json::Value;
+use uuid::Uuid;
 
 use super::ledger::{EventRow, Ledger, NoticeRow};
 use super::load::Load;
@@ -99,6 +103,7 @@ impl Run {
         self.check_events(&events, &mut figures);
         self.check_notices(&events, &notices, &mut figures).await;
         self.check_podero(&mut figures).await;
+        self.check_audit(&events).await;
         self.settle_with(&figures).await;
         figures
     }
@@ -193,6 +198,47 @@ impl Run {
         self.wrong.extend(found.others);
     }
 
+    /// Each change that Podero made has its row of the audit log, no more rows tell of changes than calls made some, and the
+    /// chain is whole.
+    async fn check_audit(&mut self, events: &[EventRow]) {
+        let rows = self.ledger.audit().await;
+        let mut head = ChainHead::EMPTY;
+        for row in rows.iter().filter(|row| row.number.is_some()) {
+            head = head.seal(&row.fields());
+            let is_next = row.number == i64::try_from(head.count).ok() && row.hash == Some(hex(&head.hash));
+            if !is_next {
+                self.wrong.push(format!("the audit log's chain is broken at row {}: {row:?}", head.count));
+                break;
+            }
+        }
+        let requests = self.world.get("/requests").await;
+        let requests = requests.as_array().cloned().unwrap_or_default();
+        let is_whole = requests.len() < REQUESTS_MAX;
+        let changes = Changes::of(&requests, events);
+        for ((event, action), Made { keys, calls }) in &changes.made {
+            let told =
+                rows.iter().filter(|row| row.event() == event && row.action() == action && row.outcome() == "done");
+            let (gone, told): (Vec<_>, Vec<_>) = told.partition(|row| row.reason() == "already_gone");
+            let is_told = keys.len() <= told.len() + gone.len();
+            if !is_told || (is_whole && told.len() > *calls) {
+                self.wrong.push(format!(
+                    "{action} for {event}: {} changes by {calls} calls, and {} rows of the audit log",
+                    keys.len(),
+                    told.len() + gone.len()
+                ));
+            }
+        }
+        let untrue = rows.iter().filter(|row| {
+            let is_change =
+                row.action().starts_with("podero.") && row.outcome() == "done" && row.reason() != "already_gone";
+            is_change && !changes.made.contains_key(&(row.event().to_owned(), row.action().to_owned()))
+        });
+        self.wrong.extend(
+            untrue.filter(|_| is_whole).map(|row| format!("a row of the audit log tells of no change: {row:?}")),
+        );
+        self.wrong.extend(changes.strange);
+    }
+
     async fn settle_with(&mut self, figures: &Figures) {
         let took = Clock::system().now().since(self.started);
         self.wrong.extend(self.world.terminate().await);
@@ -226,6 +272,70 @@ impl Run {
             "{scenario} {seed} {events} {customers} {blows} {struck} {lost} {doubled_users} {doubled_buildings} {others} \
              {seconds}"
         ));
+    }
+}
+
+/// The changes of one kind that Podero made for one event.
+#[derive(Default)]
+struct Made {
+    /// The keys that name the changes: a repeat of a call has the same.
+    keys: BTreeSet<String>,
+    calls: usize,
+}
+
+/// The changes that Podero made, by event and action.
+#[derive(Default)]
+struct Changes {
+    made: BTreeMap<(String, String), Made>,
+    /// Each line is a change for no event.
+    strange: Vec<String>,
+}
+
+impl Changes {
+    /// Of the sandbox's log: each change is named by its event and its step, as the core names it.
+    fn of(requests: &[Value], events: &[EventRow]) -> Self {
+        let mut known: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+        let mut changes = Self::default();
+        for request in requests.iter().filter(|request| request["has_acted"] == true) {
+            let (Some(key), Some(operation)) = (request["idempotency_key"].as_str(), request["operation"].as_str())
+            else {
+                continue;
+            };
+            let steps = steps(operation, request["path"].as_str().unwrap_or_default());
+            let event = steps.into_iter().find_map(|step| {
+                let of_step = known.entry(step).or_insert_with_key(|step| {
+                    let key =
+                        |event: &EventRow| Uuid::new_v5(&NAMESPACE, format!("step/{}/{step}", event.id).as_bytes());
+                    events.iter().map(|event| (key(event).to_string(), event.id.clone())).collect()
+                });
+                of_step.get(key).cloned()
+            });
+            match event {
+                Some(event) => {
+                    let made = changes.made.entry((event, format!("podero.{operation}"))).or_default();
+                    made.keys.insert(key.to_owned());
+                    made.calls += 1;
+                }
+                None => changes.strange.push(format!("Podero made a change for no event: {request}")),
+            }
+        }
+        changes
+    }
+}
+
+/// The steps that a call of this kind may be.
+fn steps(operation: &str, path: &str) -> Vec<String> {
+    let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    match operation {
+        "create_user" => vec!["user".to_owned()],
+        "update_user" => vec!["user/fields".to_owned()],
+        "delete_user" => [true, false].map(|soft| format!("user/{last}/delete/{soft}")).to_vec(),
+        "create_building" => vec!["building/main".to_owned()],
+        "update_building" => vec![format!("building/{last}/fields")],
+        "delete_building" => vec![format!("building/{last}/delete")],
+        "update_heat_pump" => vec![format!("heat-pump/{last}/pause")],
+        "create_onboarding_session" => vec!["onboarding/main".to_owned()],
+        _ => Vec::new(),
     }
 }
 

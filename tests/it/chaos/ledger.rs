@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use podero_bridge::domain::Timestamp;
+use podero_bridge::domain::chain::SealedFields;
 use serde_json::Value;
 use sqlx::{AnyConnection, Connection, Row, SqliteConnection};
 
@@ -37,6 +39,60 @@ pub struct NoticeRow {
     /// The event that it reports.
     pub event: String,
     pub state: String,
+}
+
+/// A row of the audit log, with all that its hash covers.
+#[derive(Debug, Clone)]
+pub struct AuditRow {
+    pub number: Option<i64>,
+    pub hash: Option<String>,
+    pub at: i64,
+    /// In the order of [`AUDITED`].
+    pub texts: Vec<Option<String>>,
+}
+
+/// The columns of a row's texts.
+const AUDITED: &str =
+    "id, actor, action, target_kind, target_digest, outcome, reason, event_id, was, became, note_digest";
+
+impl AuditRow {
+    fn text(&self, place: usize) -> &str {
+        self.texts[place].as_deref().unwrap_or_default()
+    }
+
+    pub fn action(&self) -> &str {
+        self.text(2)
+    }
+
+    pub fn outcome(&self) -> &str {
+        self.text(5)
+    }
+
+    pub fn reason(&self) -> &str {
+        self.text(6)
+    }
+
+    pub fn event(&self) -> &str {
+        self.text(7)
+    }
+
+    /// As the chain has it.
+    pub fn fields(&self) -> SealedFields<'_> {
+        SealedFields {
+            id: self.text(0),
+            at: Timestamp::from_micros(self.at),
+            actor: self.text(1),
+            action: self.text(2),
+            target_kind: self.text(3),
+            target_digest: self.text(4),
+            outcome: self.text(5),
+            reason: self.texts[6].as_deref(),
+            event_id: self.texts[7].as_deref(),
+            was: self.texts[8].as_deref(),
+            became: self.texts[9].as_deref(),
+            note_digest: self.texts[10].as_deref(),
+        }
+    }
 }
 
 /// Progress of the work.
@@ -135,6 +191,21 @@ impl Ledger {
             settled_at: row.get(6),
         };
         rows.iter().map(event).collect()
+    }
+
+    /// The audit log in the order of its chain; rows that are not sealed come last.
+    pub async fn audit(&self) -> Vec<AuditRow> {
+        let _looking = self.looking.lock().await;
+        let mut connection = self.connect().await.expect("the store can be read");
+        let query = format!("SELECT number, hash, at, {AUDITED} FROM audit ORDER BY number IS NULL, number, id");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query)).fetch_all(&mut connection).await.expect("the audit log");
+        let row = |row: &sqlx::any::AnyRow| AuditRow {
+            number: row.get(0),
+            hash: row.get(1),
+            at: row.get(2),
+            texts: (3..14).map(|place| row.get(place)).collect(),
+        };
+        rows.iter().map(row).collect()
     }
 
     /// `PRAGMA integrity_check` of a SQLite store that is looked at by a copy.

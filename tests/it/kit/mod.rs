@@ -6,6 +6,11 @@ mod store;
 pub use database::{Fixture, TestDatabase, run, sqlite_url};
 pub use store::{StoreFixture, arrival_of};
 
+use podero_bridge::domain::identity::Actor;
+
+/// The one who acts in tests that are not about who it is.
+pub const BY: &Actor = &Actor::Bridge;
+
 /// One scenario, two tests: the fixture that it takes is opened on SQLite and on PostgreSQL.
 macro_rules! on_both_databases {
     ($($scenario:ident)*) => {

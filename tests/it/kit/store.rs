@@ -77,6 +77,7 @@ impl StoreFixture {
             follow_up: None,
             wakes_waiting: false,
             remark: None,
+            acts: Vec::new(),
         }
     }
 

@@ -8,7 +8,7 @@ use podero_bridge::domain::call::{
 };
 use podero_bridge::domain::event::{BuildingKey, Field, FieldValue, Record};
 use podero_bridge::domain::{Stamp, Timestamp};
-use podero_bridge::sandbox::access::{Actor, UserRole};
+use podero_bridge::sandbox::access::{SandboxActor, UserRole};
 use podero_bridge::sandbox::model::{
     Building, BuildingFields, CreateSession, CreateUser, HeatPump, HeatPumpFields, UpdateUser, User, View, World,
 };
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::gates::{Answer, Asked};
 
-const US: Actor = Actor::Client;
+const US: SandboxActor = SandboxActor::Client;
 
 pub(super) struct Podero {
     pub(super) world: World,

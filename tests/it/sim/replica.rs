@@ -28,6 +28,7 @@ use podero_bridge::store::{Receipt, RetryRequest, Settings, Store, Target};
 use podero_bridge::watch::Watcher;
 
 use super::gates::{Gates, asking_as};
+use crate::kit::BY;
 
 /// Limit of one call's time in this world; the lease of a claim follows from it.
 const CALL_TIME_MAX: Duration = Duration::from_secs(40);
@@ -207,10 +208,10 @@ impl Replica {
                 stage.step().await;
             }),
             Kind::Unpark(event) => stepping(self.store.clone(), async move |store| {
-                let _ = store.unpark(event, RetryRequest::Retry).await;
+                let _ = store.unpark(event, RetryRequest::Retry, BY).await;
             }),
             Kind::Approve(event) => stepping(self.store.clone(), async move |store| {
-                let _ = store.unpark(event, RetryRequest::Approve).await;
+                let _ = store.unpark(event, RetryRequest::Approve, BY).await;
             }),
         };
         Actor { id, replica, kind, future, flag: Arc::new(Flag(AtomicBool::new(true))) }

@@ -1,6 +1,12 @@
 //! Lives with lost answers, refusals to answer and crashes end as the undisturbed ones do.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
+
+use super::super::super::acts::ALREADY_GONE;
+use super::super::super::audit::AuditOutcome;
+use super::super::super::interruption;
 
 use super::*;
 
@@ -55,6 +61,7 @@ impl World {
     }
 
     fn work_on(&mut self, work: &mut Work, around: &mut impl Iterator<Item = Disturbance>) -> Ended {
+        interruption::resume(work, at(self.now), &self.policy);
         for _ in 0..CALLS_MAX {
             let step = next(work, &self.policy);
             let Next::Call(call) = step else {
@@ -63,7 +70,7 @@ impl World {
             };
             let disturbance = around.next().unwrap_or(Calm);
             let reply = match disturbance {
-                Calm | ActedUnheard | CrashAfter => self.podero.answer(&call),
+                Calm | ActedUnheard | CrashAfter => self.acted(work.event.id, &call),
                 Lost | Unsent | Busy | CrashBefore => Reply::Busy { after: None },
             };
             let reply = match disturbance {
@@ -74,7 +81,10 @@ impl World {
             };
             match judge(work, &call, reply, moment(self.now), &self.policy) {
                 Decision::Settle(fate) => return Ended::Settled(fate),
-                Decision::Continue { save: true } => self.customer = work.customer.clone(),
+                Decision::Continue { save: true } => {
+                    self.customer = work.customer.clone();
+                    self.rows.append(&mut work.acts);
+                }
                 Decision::Continue { save: false } => {}
             }
         }
@@ -82,10 +92,45 @@ impl World {
     }
 }
 
+impl World {
+    /// Podero's answer; the change that it made is noted.
+    fn acted(&mut self, event: EventId, call: &Call) -> Reply {
+        let reply = self.podero.answer(call);
+        let change = Action::of_call(call.operation()).zip(call.idempotency_key(event));
+        if let (Reply::Done(_), Some((action, key))) = (&reply, change) {
+            self.changes.push((event, action, key));
+        }
+        reply
+    }
+
+    /// Each change that Podero made has its row, and no more rows tell of changes than were made.
+    fn check_rows(&self) {
+        let kinds: BTreeSet<(EventId, Action)> = self
+            .changes
+            .iter()
+            .map(|(event, action, _)| (*event, *action))
+            .chain(self.rows.iter().filter_map(|row| Some((row.event?, row.action))))
+            .collect();
+        for (event, action) in kinds {
+            let made = self.changes.iter().filter(|change| (change.0, change.1) == (event, action));
+            let keys: BTreeSet<Uuid> = made.clone().map(|change| change.2).collect();
+            let done = self
+                .rows
+                .iter()
+                .filter(|row| (row.event, row.action, row.outcome) == (Some(event), action, AuditOutcome::Done));
+            let gone = done.clone().filter(|row| row.reason.as_deref() == Some(ALREADY_GONE)).count();
+            let (made, done) = (made.count(), done.count());
+            let is_told_once = keys.len() <= done && done <= made + gone;
+            assert!(is_told_once, "{action} for {event}: {} changes by {made} calls, {done} rows", keys.len());
+        }
+    }
+}
+
 fn play_all(policy: Policy, events: &[Event], around: &[Disturbance]) -> (Vec<String>, Vec<Fate>, Vec<Verdict>) {
     let mut world = World::new(policy);
     let mut around = around.iter().copied();
     let verdicts: Vec<Verdict> = events.iter().map(|event| world.play_through(event, &mut around)).collect();
+    world.check_rows();
     let fates = verdicts.iter().map(|verdict| verdict.fate.clone()).collect();
     (world.podero.end(), fates, verdicts)
 }

@@ -1,0 +1,295 @@
+//! The audit log in the core's terms: who did what to which thing, and the code of it.
+//!
+//! A row is written in the transaction of what it describes, so that neither is without the other (docs/AUDIT.md).
+//!
+//! Before: every stage that changes something. After: [`crate::store`] writes the rows, and seals them by [`super::chain`].
+
+use super::call::Operation;
+use super::identity::Actor;
+use super::names::names;
+use super::{EventId, Timestamp};
+
+names! {
+    /// An act that the audit log records.
+    pub enum Action {
+        PoderoCreateUser = "podero.create_user",
+        PoderoUpdateUser = "podero.update_user",
+        PoderoDeleteUser = "podero.delete_user",
+        PoderoCreateBuilding = "podero.create_building",
+        PoderoUpdateBuilding = "podero.update_building",
+        PoderoDeleteBuilding = "podero.delete_building",
+        PoderoUpdateHeatPump = "podero.update_heat_pump",
+        PoderoCreateOnboardingSession = "podero.create_onboarding_session",
+        PoderoResolveCue = "podero.resolve_cue",
+        /// An event that its source may not send.
+        EventReceive = "event.receive",
+        EventRetry = "event.retry",
+        EventApprove = "event.approve",
+        EventSkip = "event.skip",
+        /// A retry of many events is ordered; `target` is the retry.
+        RetryOrder = "retry.order",
+        /// A retry of many events that approves them.
+        RetryApprove = "retry.approve",
+        RetryStop = "retry.stop",
+        /// A retry of many events has come to its end; `to` is the number of events that it moved.
+        RetryEnd = "retry.end",
+        CustomerErase = "customer.erase",
+        /// A reconnection link is made for the owner of a heat pump.
+        LinkCreate = "link.create",
+        EventsImport = "events.import",
+        AuditExport = "audit.export",
+        /// Rows older than `audit.retention` are removed; `from` is the head before the oldest row that is left.
+        AuditTrim = "audit.trim",
+        StoreBackup = "store.backup",
+        StoreMigrate = "store.migrate",
+        OperatorAdd = "operator.add",
+        OperatorChange = "operator.change",
+        OperatorRemove = "operator.remove",
+        /// A named token is in the configuration that was not before.
+        TokenAdd = "token.add",
+        TokenChange = "token.change",
+        TokenRemove = "token.remove",
+        /// A request without a valid token or password, or one whose role is not enough.
+        AccessUse = "access.use",
+    }
+
+    /// The outcome of an act.
+    pub enum AuditOutcome {
+        Done = "done",
+        /// Refused by a rule, a role, or Podero.
+        Refused = "refused",
+        Failed = "failed",
+        /// A call without an answer: it may have taken effect. A further row says what the look-up found.
+        Unknown = "unknown",
+    }
+
+    /// The kind of thing that an act is about.
+    pub enum TargetKind {
+        Customer = "customer",
+        Member = "member",
+        HeatPump = "heat_pump",
+        Event = "event",
+        Retry = "retry",
+        Operator = "operator",
+        Token = "token",
+        Source = "source",
+        /// A route of the admin API, by its pattern.
+        Route = "route",
+        /// The store, or a part of it.
+        Store = "store",
+    }
+}
+
+impl Action {
+    /// The action of a call that changes something at Podero; `None`: it only reads.
+    pub const fn of_call(operation: Operation) -> Option<Self> {
+        match operation {
+            Operation::CreateUser => Some(Self::PoderoCreateUser),
+            Operation::UpdateUser => Some(Self::PoderoUpdateUser),
+            Operation::DeleteUser => Some(Self::PoderoDeleteUser),
+            Operation::CreateBuilding => Some(Self::PoderoCreateBuilding),
+            Operation::UpdateBuilding => Some(Self::PoderoUpdateBuilding),
+            Operation::DeleteBuilding => Some(Self::PoderoDeleteBuilding),
+            Operation::UpdateHeatPump => Some(Self::PoderoUpdateHeatPump),
+            Operation::CreateOnboardingSession => Some(Self::PoderoCreateOnboardingSession),
+            Operation::ResolveCue => Some(Self::PoderoResolveCue),
+            Operation::FindUser
+            | Operation::ListBuildings
+            | Operation::ListHeatPumps
+            | Operation::ListUsers
+            | Operation::GetHeatPump => None,
+        }
+    }
+
+    /// True if an event of a source may do it, and so nearly all of its rows are of sources.
+    pub fn is_of_sources(self) -> bool {
+        self == Self::EventReceive || (self != Self::PoderoResolveCue && self.name().starts_with("podero."))
+    }
+
+    /// Code of an act with this outcome, which rules of a SIEM hang on: five characters of the action, and `I` where it was
+    /// done, else `E`. A code never changes and is never used again.
+    pub fn code(self, outcome: AuditOutcome) -> String {
+        let ending = match outcome {
+            AuditOutcome::Done => 'I',
+            AuditOutcome::Refused | AuditOutcome::Failed | AuditOutcome::Unknown => 'E',
+        };
+        format!("{}{ending}", self.stem())
+    }
+
+    const fn stem(self) -> &'static str {
+        match self {
+            Self::PoderoCreateUser => "PU001",
+            Self::PoderoUpdateUser => "PU002",
+            Self::PoderoDeleteUser => "PU003",
+            Self::PoderoCreateBuilding => "PB001",
+            Self::PoderoUpdateBuilding => "PB002",
+            Self::PoderoDeleteBuilding => "PB003",
+            Self::PoderoUpdateHeatPump => "PH001",
+            Self::PoderoCreateOnboardingSession => "PO001",
+            Self::PoderoResolveCue => "PC001",
+            Self::EventReceive => "EV001",
+            Self::EventRetry => "EV002",
+            Self::EventApprove => "EV003",
+            Self::EventSkip => "EV004",
+            Self::EventsImport => "EV005",
+            Self::RetryOrder => "RE001",
+            Self::RetryApprove => "RE002",
+            Self::RetryStop => "RE003",
+            Self::RetryEnd => "RE004",
+            Self::CustomerErase => "CU001",
+            Self::LinkCreate => "LI001",
+            Self::AuditExport => "AU001",
+            Self::AuditTrim => "AU002",
+            Self::StoreBackup => "ST001",
+            Self::StoreMigrate => "ST002",
+            Self::OperatorAdd => "OP001",
+            Self::OperatorChange => "OP002",
+            Self::OperatorRemove => "OP003",
+            Self::TokenAdd => "TO001",
+            Self::TokenChange => "TO002",
+            Self::TokenRemove => "TO003",
+            Self::AccessUse => "AC001",
+        }
+    }
+}
+
+/// The thing that an act is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditTarget {
+    /// Its kind.
+    pub kind: TargetKind,
+    /// Its id, which may belong to a person.
+    pub id: String,
+}
+
+impl AuditTarget {
+    /// The thing of this kind and id.
+    pub fn new(kind: TargetKind, id: impl Into<String>) -> Self {
+        Self { kind, id: id.into() }
+    }
+}
+
+/// One act, before it is a row. No field but the target's id and the note may hold personal data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// The time of the act.
+    pub at: Timestamp,
+    /// The one who acted.
+    pub actor: Actor,
+    /// The act.
+    pub action: Action,
+    /// The thing that it is about.
+    pub target: AuditTarget,
+    /// Its outcome.
+    pub outcome: AuditOutcome,
+    /// Code of the reason: of a refusal, or of a finding.
+    pub reason: Option<String>,
+    /// The event for which it was done.
+    pub event: Option<EventId>,
+    /// Role, state or date before.
+    pub from: Option<String>,
+    /// Role, state or date after.
+    pub to: Option<String>,
+    /// A person's own words.
+    pub note: Option<String>,
+}
+
+impl AuditEntry {
+    /// An act that was done, with no more about it.
+    pub fn done(at: Timestamp, actor: Actor, action: Action, target: AuditTarget) -> Self {
+        Self {
+            at,
+            actor,
+            action,
+            target,
+            outcome: AuditOutcome::Done,
+            reason: None,
+            event: None,
+            from: None,
+            to: None,
+            note: None,
+        }
+    }
+}
+
+/// Limit of the rows a minute about refusals that one process writes for callers who need no rights to cause them.
+pub const REFUSALS_A_MINUTE_MAX: u32 = 60;
+
+/// Keeps callers without rights from filling the audit log: beyond [`REFUSALS_A_MINUTE_MAX`] rows a minute refusals are counted, and
+/// the next row tells how many.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RefusalLimit {
+    minute: i64,
+    written: u32,
+    left_out: u64,
+}
+
+impl RefusalLimit {
+    /// True if a refusal gets a row now; `Some` with the number of those before it that got none.
+    pub fn admit(&mut self, now: Timestamp) -> Option<u64> {
+        let minute = now.micros().div_euclid(60_000_000);
+        if minute != self.minute {
+            (self.minute, self.written) = (minute, 0);
+        }
+        if self.written >= REFUSALS_A_MINUTE_MAX {
+            self.left_out += 1;
+            return None;
+        }
+        self.written += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+impl AuditEntry {
+    /// A refusal of this reason; `left_out` are those before it that have no row.
+    #[must_use]
+    pub fn refused(self, reason: impl Into<String>, left_out: u64) -> Self {
+        let from = (left_out > 0).then(|| left_out.to_string());
+        Self { outcome: AuditOutcome::Refused, reason: Some(reason.into()), from, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_action_has_a_code_of_its_own_for_each_outcome() {
+        let codes: BTreeSet<String> = Action::ALL
+            .into_iter()
+            .flat_map(|action| [AuditOutcome::Done, AuditOutcome::Failed].map(|outcome| action.code(outcome)))
+            .collect();
+        assert_eq!(codes.len(), Action::ALL.len() * 2);
+        for code in codes {
+            let is_code =
+                code.len() == 6 && code.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
+            assert!(is_code, "{code}");
+        }
+        for outcome in [AuditOutcome::Refused, AuditOutcome::Unknown] {
+            assert!(Action::EventSkip.code(outcome).ends_with('E'), "{outcome}");
+        }
+    }
+
+    #[test]
+    fn refusals_beyond_a_number_a_minute_are_counted_by_the_next_row() {
+        let mut limit = RefusalLimit::default();
+        let at = |second: i64| Timestamp::from_micros(second * 1_000_000);
+        let admitted = (0..100).filter(|_| limit.admit(at(60)).is_some()).count();
+        assert_eq!(admitted, usize::try_from(REFUSALS_A_MINUTE_MAX).expect("small"));
+        assert_eq!(limit.admit(at(119)), None);
+        assert_eq!((limit.admit(at(120)), limit.admit(at(120))), (Some(41), Some(0)));
+    }
+
+    #[test]
+    fn every_call_that_changes_something_has_an_action_of_its_name() {
+        let reads = ["find_user", "list_buildings", "list_heat_pumps", "list_users", "get_heat_pump"];
+        for operation in Operation::ALL {
+            match Action::of_call(operation) {
+                Some(action) => assert_eq!(action.name(), format!("podero.{operation}")),
+                None => assert!(reads.contains(&operation.name()), "{operation} changes something"),
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Rows of the audit log as lines of an export: JSON, CSV, or events of the Open Cybersecurity Schema Framework (OCSF).
+//!
+//! Before: [`super::audit_reads`]. After: [`crate::admin`] and [`crate::cli`] write them out.
+
+use csv_core::{WriteResult, Writer};
+use serde_json::{Value, json};
+
+use super::audit_reads::{AuditFilter, AuditRecord};
+use super::error::Error;
+use super::handle::{Desk, StoreView};
+use crate::domain::audit::{Action, AuditEntry, AuditOutcome, AuditTarget, TargetKind};
+use crate::domain::chain::ChainHead;
+use crate::domain::identity::Actor;
+use crate::domain::names::names;
+
+/// The version of the schema that events of OCSF are written by.
+pub const OCSF_VERSION: &str = "1.3.0";
+
+/// The columns of CSV.
+const COLUMNS: [&str; 16] = [
+    "number", "id", "at", "actor", "action", "code", "target_kind", "target_id", "target_digest", "outcome", "reason",
+    "event_id", "from", "to", "note", "hash",
+];
+
+names! {
+    /// The format of an export of the audit log.
+    pub enum ExportFormat {
+        /// A JSON object a line; the last line is the head of the chain.
+        Jsonl = "jsonl",
+        /// Comma-separated values (RFC 4180), with a line of names.
+        Csv = "csv",
+        /// A JSON object a line, by the Open Cybersecurity Schema Framework.
+        Ocsf = "ocsf",
+    }
+}
+
+/// An export under way: the sealed rows of a filter, in the order of the chain, up to its head at the beginning.
+pub struct AuditExport {
+    view: StoreView,
+    filter: AuditFilter,
+    head: ChainHead,
+    after: u64,
+}
+
+impl Desk {
+    /// Begins an export, which has a row of its own before its first line is read.
+    pub async fn export_audit(&self, filter: AuditFilter, by: &Actor) -> Result<AuditExport, Error> {
+        let (head, after) = (self.audit_head().await?, self.audit_begin(&filter).await?);
+        let target = AuditTarget::new(TargetKind::Store, "audit");
+        let entry = AuditEntry::done(self.clock.now(), by.clone(), Action::AuditExport, target);
+        self.record(vec![AuditEntry { to: Some(head.to_string()), ..entry }]).await?;
+        Ok(AuditExport { view: self.view.clone(), filter, head, after })
+    }
+}
+
+impl AuditExport {
+    /// The head of the chain at the beginning.
+    pub fn head(&self) -> ChainHead {
+        self.head
+    }
+
+    /// The next rows, which may be none; `None`: there are no more.
+    pub async fn next(&mut self) -> Result<Option<Vec<AuditRecord>>, Error> {
+        if self.after >= self.head.count {
+            return Ok(None);
+        }
+        let mut rows = self.view.audit_chain(self.after).await?;
+        self.after = rows.last().and_then(|row| row.number).unwrap_or(self.head.count);
+        rows.retain(|row| row.number <= Some(self.head.count) && self.filter.covers(row));
+        Ok(Some(rows))
+    }
+}
+
+impl ExportFormat {
+    /// The lines before the first row.
+    pub fn opening(self) -> String {
+        match self {
+            Self::Csv => csv_line(&COLUMNS.map(str::to_owned)),
+            Self::Jsonl | Self::Ocsf => String::new(),
+        }
+    }
+
+    /// The line of a row; `version` is this program's.
+    pub fn line(self, record: &AuditRecord, version: &str) -> String {
+        match self {
+            Self::Jsonl => json_line(&record),
+            Self::Csv => csv_line(&cells(record)),
+            Self::Ocsf => json_line(&ocsf(record, version)),
+        }
+    }
+
+    /// The lines after the last row. `head` is that of the chain.
+    pub fn closing(self, head: ChainHead) -> String {
+        match self {
+            Self::Jsonl => json_line(&json!({ "head": head.to_string() })),
+            Self::Csv | Self::Ocsf => String::new(),
+        }
+    }
+
+    /// Its media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Jsonl | Self::Ocsf => "application/x-ndjson",
+            Self::Csv => "text/csv; charset=utf-8",
+        }
+    }
+}
+
+fn json_line(value: &impl serde::Serialize) -> String {
+    let mut line = serde_json::to_string(value).expect("a record has only serialisable fields");
+    line.push('\n');
+    line
+}
+
+fn cells(record: &AuditRecord) -> [String; 16] {
+    let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
+    [
+        record.number.map(|number| number.to_string()).unwrap_or_default(),
+        record.id.clone(),
+        record.at.to_string(),
+        record.actor.clone(),
+        record.action.clone(),
+        record.code().unwrap_or_default(),
+        record.target_kind.clone(),
+        or_empty(&record.target_id),
+        record.target_digest().to_owned(),
+        record.outcome.clone(),
+        or_empty(&record.reason),
+        or_empty(&record.event_id),
+        or_empty(&record.was),
+        or_empty(&record.became),
+        or_empty(&record.note),
+        or_empty(&record.hash),
+    ]
+}
+
+/// A line of CSV. A cell that a spreadsheet would take for a formula gets a quote in front: ids and notes come from outside.
+fn csv_line(cells: &[String]) -> String {
+    let mut writer = Writer::new();
+    let mut line = Vec::new();
+    for (place, cell) in cells.iter().enumerate() {
+        let is_formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
+        let cell = if is_formula { format!("'{cell}") } else { cell.clone() };
+        // Each byte may be doubled, and there are two quotes and a comma.
+        let mut room = vec![0; cell.len() * 2 + 8];
+        let mut length = 0;
+        if place > 0 {
+            length += writer.delimiter(&mut room).1;
+        }
+        let (result, _, written) = writer.field(cell.as_bytes(), &mut room[length..]);
+        debug_assert_eq!(result, WriteResult::InputEmpty);
+        length += written;
+        line.extend_from_slice(&room[..length]);
+    }
+    let mut room = [0; 8];
+    let (_, written) = writer.terminator(&mut room);
+    line.extend_from_slice(&room[..written]);
+    String::from_utf8_lossy(&line).into_owned()
+}
+
+/// The class of an event, and its activity.
+struct OcsfClass {
+    class_uid: u32,
+    class_name: &'static str,
+    activity_id: u32,
+    activity_name: &'static str,
+}
+
+const fn account_change(activity_id: u32, activity_name: &'static str) -> OcsfClass {
+    OcsfClass { class_uid: 3001, class_name: "Account Change", activity_id, activity_name }
+}
+
+const fn entity_management(activity_id: u32, activity_name: &'static str) -> OcsfClass {
+    OcsfClass { class_uid: 3004, class_name: "Entity Management", activity_id, activity_name }
+}
+
+/// The class of an act. A change of an operator or a token with a role before and after is one of access.
+fn class_of(action: Option<Action>, has_roles: bool) -> OcsfClass {
+    let Some(action) = action else { return entity_management(99, "Other") };
+    match action {
+        Action::OperatorChange | Action::TokenChange if has_roles => OcsfClass {
+            class_uid: 3005,
+            class_name: "User Access Management",
+            activity_id: 1,
+            activity_name: "Assign Privileges",
+        },
+        Action::PoderoCreateUser | Action::OperatorAdd | Action::TokenAdd => account_change(1, "Create"),
+        Action::PoderoDeleteUser | Action::OperatorRemove | Action::TokenRemove => account_change(6, "Delete"),
+        Action::PoderoUpdateUser | Action::OperatorChange | Action::TokenChange => account_change(99, "Other"),
+        Action::PoderoCreateBuilding
+        | Action::PoderoCreateOnboardingSession
+        | Action::LinkCreate
+        | Action::RetryOrder
+        | Action::RetryApprove
+        | Action::EventsImport
+        | Action::EventReceive => entity_management(1, "Create"),
+        Action::AuditExport | Action::StoreBackup => entity_management(2, "Read"),
+        Action::PoderoUpdateBuilding
+        | Action::PoderoUpdateHeatPump
+        | Action::PoderoResolveCue
+        | Action::EventRetry
+        | Action::EventApprove
+        | Action::EventSkip
+        | Action::RetryStop
+        | Action::RetryEnd
+        | Action::StoreMigrate => entity_management(3, "Update"),
+        Action::PoderoDeleteBuilding | Action::CustomerErase | Action::AuditTrim => entity_management(4, "Delete"),
+        Action::AccessUse => entity_management(99, "Other"),
+    }
+}
+
+/// Status and severity of an outcome: id and name.
+fn status_of(outcome: Option<AuditOutcome>) -> ((u32, &'static str), (u32, &'static str)) {
+    match outcome {
+        Some(AuditOutcome::Done) => ((1, "Success"), (1, "Informational")),
+        Some(AuditOutcome::Refused | AuditOutcome::Failed) => ((2, "Failure"), (3, "Medium")),
+        Some(AuditOutcome::Unknown) | None => ((0, "Unknown"), (2, "Low")),
+    }
+}
+
+/// A row as an event of OCSF.
+fn ocsf(record: &AuditRecord, version: &str) -> Value {
+    let action = Action::from_name(&record.action);
+    let class = class_of(action, record.was.is_some() && record.became.is_some());
+    let ((status_id, status), (severity_id, severity)) = status_of(AuditOutcome::from_name(&record.outcome));
+    // An erased target has its digest left.
+    let target = record.target_id.as_deref().unwrap_or(record.target_digest());
+    let mut event = json!({
+        "category_uid": 3,
+        "category_name": "Identity & Access Management",
+        "class_uid": class.class_uid,
+        "class_name": class.class_name,
+        "activity_id": class.activity_id,
+        "activity_name": class.activity_name,
+        "type_uid": class.class_uid * 100 + class.activity_id,
+        "type_name": format!("{}: {}", class.class_name, class.activity_name),
+        "time": record.at.micros().div_euclid(1_000),
+        "severity_id": severity_id,
+        "severity": severity,
+        "status_id": status_id,
+        "status": status,
+        "status_code": record.reason,
+        "actor": { "user": { "uid": record.actor, "name": record.actor } },
+        "message": format!(
+            "{} of {} {target} by {}: {}", record.action, record.target_kind, record.actor, record.outcome
+        ),
+        "metadata": {
+            "version": OCSF_VERSION,
+            "product": { "name": "podero-bridge", "vendor_name": "podero-bridge", "version": version },
+            "uid": record.id,
+            "event_code": record.code(),
+            "sequence": record.number,
+        },
+        "unmapped": {
+            "action": record.action,
+            "event_id": record.event_id,
+            "from": record.was,
+            "to": record.became,
+            "note": record.note,
+            "target_digest": record.target_digest(),
+            "hash": record.hash,
+        },
+    });
+    let thing = json!({ "uid": target, "name": target, "type": record.target_kind });
+    event[if class.class_uid == 3004 { "entity" } else { "user" }] = thing;
+    if class.class_uid == 3005 {
+        event["privileges"] = json!([record.became]);
+    }
+    event
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_quoted_and_is_no_formula() {
+        let cells = ["a", "b,\"c\"", "=1+1", "", "two\nlines"].map(str::to_owned);
+        assert_eq!(csv_line(&cells), "a,\"b,\"\"c\"\"\",'=1+1,,\"two\nlines\"\n");
+    }
+}

@@ -1,0 +1,107 @@
+//! The named tokens of the configuration, as they were seen last: what changed since is in the audit log.
+//!
+//! A token is no row, so nobody's act in the store adds or removes it. At its start a bridge compares the configuration with the
+//! names, roles and keyed hashes that the last start of any replica left.
+//!
+//! Before: [`crate::app`] starts. After: the tables `shared` and `audit`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::audit::{self, AuditRow};
+use super::db::DbFault;
+use super::error::Error;
+use super::handle::Store;
+use super::shared_state;
+use super::transaction::{Transaction, Write};
+use crate::clock::Clock;
+use crate::domain::audit::{Action, AuditEntry, AuditTarget, TargetKind};
+use crate::domain::identity::{Actor, Role};
+
+/// The key of the shared value.
+const TOKENS: &str = "tokens";
+
+/// Reason of a row about a token whose secret was replaced.
+const ROTATED: &str = "rotated";
+
+/// A token as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct SeenToken {
+    role: Role,
+    /// A keyed hash of the secret.
+    digest: String,
+}
+
+impl Store {
+    /// Compares the tokens of the configuration (name, role, secret) with those that were seen last, and records what was added,
+    /// changed or removed.
+    pub async fn note_tokens<'a>(
+        &self,
+        tokens: impl IntoIterator<Item = (&'a str, Role, &'a str)>,
+    ) -> Result<(), Error> {
+        let seen = |(name, role, secret): (&str, Role, &str)| {
+            (name.to_owned(), SeenToken { role, digest: self.inner.key.digest(secret) })
+        };
+        let tokens = tokens.into_iter().map(seen).collect();
+        // The replica that comes second looks again.
+        while !self.write(NoteTokens { tokens: BTreeMap::clone(&tokens), clock: self.clock.clone() }).await? {}
+        Ok(())
+    }
+}
+
+struct NoteTokens {
+    tokens: BTreeMap<String, SeenToken>,
+    clock: Clock,
+}
+
+impl Write for NoteTokens {
+    type Output = bool;
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
+        let (known, version) = shared_state::read::<BTreeMap<String, SeenToken>>(&mut *tx, TOKENS).await?;
+        let known = known.unwrap_or_default();
+        if known == self.tokens {
+            return Ok(true);
+        }
+        if !shared_state::set(&mut *tx, TOKENS, &self.tokens, version).await? {
+            return Ok(false);
+        }
+        let rows: Vec<AuditRow> = changes(&known, &self.tokens).map(|change| change.row(&self.clock)).collect();
+        audit::record(tx, rows.iter()).await?;
+        Ok(true)
+    }
+}
+
+/// A change of one token.
+struct TokenChange<'a> {
+    name: &'a str,
+    was: Option<&'a SeenToken>,
+    is: Option<&'a SeenToken>,
+}
+
+fn changes<'a>(
+    known: &'a BTreeMap<String, SeenToken>,
+    tokens: &'a BTreeMap<String, SeenToken>,
+) -> impl Iterator<Item = TokenChange<'a>> {
+    let gone = known.iter().filter(|(name, _)| !tokens.contains_key(*name));
+    let gone = gone.map(|(name, was)| TokenChange { name, was: Some(was), is: None });
+    let there = tokens.iter().map(|(name, is)| TokenChange { name, was: known.get(name), is: Some(is) });
+    gone.chain(there.filter(|change| change.was != change.is))
+}
+
+impl TokenChange<'_> {
+    fn row(&self, clock: &Clock) -> AuditRow {
+        let action = match (self.was, self.is) {
+            (None, _) => Action::TokenAdd,
+            (Some(_), Some(_)) => Action::TokenChange,
+            (Some(_), None) => Action::TokenRemove,
+        };
+        let role = |token: Option<&SeenToken>| token.map(|token| token.role.name().to_owned());
+        let (from, to) = (role(self.was), role(self.is));
+        let reason = (from == to).then(|| ROTATED.to_owned());
+        let entry =
+            AuditEntry::done(clock.now(), Actor::Bridge, action, AuditTarget::new(TargetKind::Token, self.name));
+        AuditRow::new(AuditEntry { reason, from, to, ..entry }, clock)
+    }
+}

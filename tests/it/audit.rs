@@ -1,0 +1,569 @@
+//! The audit log: one row for each act, one chain for all replicas, and a verification that finds what was changed.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use podero_bridge::domain::audit::{Action, AuditEntry, AuditOutcome, AuditTarget, TargetKind};
+use podero_bridge::domain::chain::{Broken, ChainHead};
+use podero_bridge::domain::event::{Details, Happening};
+use podero_bridge::domain::identity::{Actor, Role};
+use podero_bridge::domain::verdict::{Fate, Reason, Verdict};
+use podero_bridge::domain::{EventId, Timestamp, acts};
+use podero_bridge::store::{AuditFilter, AuditRecord, Claim, OCSF_VERSION, Ordered, RetryRequest, Settled, Store};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection};
+
+use crate::kit::{BY, Fixture, StoreFixture, on_both_databases};
+use crate::running;
+
+const LEASE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
+const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+on_both_databases! {
+    replicas_that_seal_at_once_make_one_chain
+    a_change_of_any_column_is_found_in_its_row
+    rows_that_are_removed_swapped_or_cut_off_are_found
+    a_chain_that_was_made_again_shows_against_a_head_that_was_kept
+    an_erasure_leaves_the_chain_whole
+    old_rows_go_by_whole_days_and_the_chain_begins_where_they_end
+    an_act_of_a_claim_has_one_row_however_often_it_is_saved
+    a_page_has_the_rows_of_its_filter
+    acts_and_refused_acts_have_rows
+    tokens_of_the_configuration_are_compared_with_those_seen_last
+}
+
+fn act(at: Timestamp, number: usize) -> AuditEntry {
+    AuditEntry {
+        outcome: AuditOutcome::Refused,
+        reason: Some("not_parked".to_owned()),
+        event: Some(EventId(uuid::Uuid::from_u128(7))),
+        from: Some("parked".to_owned()),
+        to: Some(format!("{number}")),
+        note: Some(format!("note {number}")),
+        ..AuditEntry::done(
+            at,
+            Actor::Operator("anna".to_owned()),
+            Action::EventSkip,
+            AuditTarget::new(TargetKind::Customer, format!("C-{number}")),
+        )
+    }
+}
+
+async fn record(fixture: &StoreFixture, numbers: std::ops::Range<usize>) {
+    let acts = numbers.map(|number| act(fixture.clock.now(), number)).collect();
+    fixture.store.record(acts).await.expect("the store is there");
+}
+
+async fn seal(store: &Store) {
+    while store.seal_audit().await.expect("the store is there") > 0 {}
+}
+
+async fn broken(store: &Store, kept: Option<ChainHead>) -> Option<Broken> {
+    store.verify_audit(kept).await.expect("the store is there").broken
+}
+
+async fn rows(store: &Store) -> Vec<AuditRecord> {
+    let page = store.audit_page(&AuditFilter::default(), None, 1_000).await.expect("the store is there");
+    let mut rows: Vec<AuditRecord> = page.records.into_iter().filter(|row| row.action != "store.migrate").collect();
+    rows.reverse();
+    rows
+}
+
+/// Somebody with the rights of the database's owner.
+struct Intruder(AnyConnection);
+
+impl Intruder {
+    async fn at(fixture: &StoreFixture) -> Self {
+        sqlx::any::install_default_drivers();
+        let mut intruder = Self(AnyConnection::connect(&fixture.url).await.expect("the database is there"));
+        intruder.run("CREATE TABLE kept_rows AS SELECT * FROM audit").await;
+        intruder.run("CREATE TABLE kept_head AS SELECT * FROM audit_head").await;
+        intruder
+    }
+
+    async fn run(&mut self, sql: &str) {
+        let ran = sqlx::query(AssertSqlSafe(sql.to_owned())).execute(&mut self.0).await;
+        ran.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    async fn undo(&mut self) {
+        for sql in [
+            "DELETE FROM audit",
+            "INSERT INTO audit SELECT * FROM kept_rows",
+            "DELETE FROM audit_head",
+            "INSERT INTO audit_head SELECT * FROM kept_head",
+        ] {
+            self.run(sql).await;
+        }
+    }
+}
+
+async fn replicas_that_seal_at_once_make_one_chain(fixture: StoreFixture) {
+    let other = fixture.beside().await;
+    let work = |store: Store, from: usize| {
+        let now = fixture.clock.now();
+        async move {
+            for number in from..from + 20 {
+                store.record((0..20).map(|_| act(now, number)).collect()).await.expect("the store is there");
+                store.seal_audit().await.expect("the store is there");
+            }
+        }
+    };
+    join_all([work(fixture.store.clone(), 0), work(other.clone(), 100)]).await;
+    join_all([seal(&fixture.store), seal(&other)]).await;
+    seal(&fixture.store).await;
+    let check = fixture.store.verify_audit(None).await.expect("the store is there");
+    let sealed = 2 * 20 * 20 + usize::from(check.head.count > 800);
+    assert_eq!((check.broken, check.unsealed), (None, 0));
+    assert_eq!(usize::try_from(check.head.count).expect("few"), sealed, "each row has a number of its own");
+    assert_eq!(fixture.store.audit_head().await.expect("the store is there"), check.head);
+}
+
+async fn a_change_of_any_column_is_found_in_its_row(fixture: StoreFixture) {
+    record(&fixture, 0..6).await;
+    seal(&fixture.store).await;
+    let mut intruder = Intruder::at(&fixture).await;
+    for (column, value) in [
+        ("id", "'x'"),
+        ("at", "at + 1"),
+        ("actor", "'operator:berta'"),
+        ("action", "'event.retry'"),
+        ("target_kind", "'event'"),
+        ("target_id", "'C-7'"),
+        ("target_id", "NULL"),
+        ("salt", "'x'"),
+        ("salt", "NULL"),
+        ("target_digest", "'x'"),
+        ("outcome", "'done'"),
+        ("reason", "NULL"),
+        ("event_id", "NULL"),
+        ("was", "'skipped'"),
+        ("became", "''"),
+        ("note", "'another note'"),
+        ("note_digest", "NULL"),
+        ("hash", "'x'"),
+        ("hash", "NULL"),
+        ("number", "NULL"),
+    ] {
+        intruder.run(&format!("UPDATE audit SET {column} = {value} WHERE number = 3")).await;
+        let found = broken(&fixture.store, None).await;
+        match (column, found) {
+            ("number", Some(found)) => assert_eq!(found, Broken::Missing { from: 3, to: 3 }),
+            ("target_id" | "salt" | "note" | "hash", Some(Broken::Changed { number: 3, column: Some(told), .. })) => {
+                assert!(column == told || (column, told) == ("salt", "target_id"), "{column} {value}: {told}");
+            }
+            (_, Some(Broken::Changed { number: 3, .. })) => {}
+            (_, found) => panic!("{column} {value}: {found:?}"),
+        }
+        intruder.undo().await;
+        assert_eq!(broken(&fixture.store, None).await, None, "{column}");
+    }
+}
+
+async fn rows_that_are_removed_swapped_or_cut_off_are_found(fixture: StoreFixture) {
+    record(&fixture, 0..8).await;
+    seal(&fixture.store).await;
+    let head = fixture.store.audit_head().await.expect("the store is there");
+    let last = head.count;
+    let mut intruder = Intruder::at(&fixture).await;
+    let swap =
+        ["SET number = 1000 WHERE number = 3", "SET number = 3 WHERE number = 6", "SET number = 6 WHERE number = 1000"];
+    for (acts, expected) in [
+        (vec!["DELETE FROM audit WHERE number = 3".to_owned()], Broken::Missing { from: 3, to: 3 }),
+        (vec!["DELETE FROM audit WHERE number IN (3, 4)".to_owned()], Broken::Missing { from: 3, to: 4 }),
+        (swap.map(|act| format!("UPDATE audit {act}")).to_vec(), Broken::Swapped { number: 3, with: 6 }),
+        (vec![format!("DELETE FROM audit WHERE number = {last}")], Broken::CutTail { reached: last - 1, sealed: last }),
+        (vec![format!("UPDATE audit_head SET hash = '{NO_HASH}'")], Broken::HeadChanged { count: last }),
+    ] {
+        for act in &acts {
+            intruder.run(act).await;
+        }
+        assert_eq!(broken(&fixture.store, None).await, Some(expected), "{acts:?}");
+        intruder.undo().await;
+        assert_eq!(broken(&fixture.store, Some(head)).await, None, "{acts:?}");
+    }
+    // The end, and the store's own head with it: only a head that was kept elsewhere shows it.
+    intruder.run(&format!("DELETE FROM audit WHERE number = {last}")).await;
+    let cut = "UPDATE audit_head SET sealed = sealed - 1, hash = (SELECT hash FROM audit ORDER BY number DESC LIMIT 1)";
+    intruder.run(cut).await;
+    assert_eq!(broken(&fixture.store, None).await, None);
+    let not_reached = Broken::HeadNotReached { count: last, reached: last - 1 };
+    assert_eq!(broken(&fixture.store, Some(head)).await, Some(not_reached));
+    intruder.undo().await;
+    // The beginning, as the retention does it, but without its row.
+    intruder.run("UPDATE audit_head SET trimmed = 3, trimmed_hash = (SELECT hash FROM audit WHERE number = 3)").await;
+    intruder.run("DELETE FROM audit WHERE number <= 3").await;
+    assert_eq!(broken(&fixture.store, None).await, Some(Broken::NoTrim { count: 3 }));
+}
+
+async fn a_chain_that_was_made_again_shows_against_a_head_that_was_kept(fixture: StoreFixture) {
+    record(&fixture, 0..5).await;
+    seal(&fixture.store).await;
+    let head = fixture.store.audit_head().await.expect("the store is there");
+    let again: ChainHead = head.to_string().parse().expect("as it was written");
+    assert_eq!(broken(&fixture.store, Some(again)).await, None);
+    let mut intruder = Intruder::at(&fixture).await;
+    intruder.run("UPDATE audit SET actor = 'operator:berta', number = NULL, hash = NULL").await;
+    intruder.run(&format!("UPDATE audit_head SET sealed = 0, hash = '{NO_HASH}'")).await;
+    seal(&fixture.store).await;
+    assert_eq!(broken(&fixture.store, None).await, None, "the owner of all rows makes a new chain");
+    assert_eq!(broken(&fixture.store, Some(head)).await, Some(Broken::HeadDiffers { count: head.count }));
+    record(&fixture, 5..6).await;
+    seal(&fixture.store).await;
+    assert_eq!(broken(&fixture.store, Some(head)).await, Some(Broken::HeadDiffers { count: head.count }));
+}
+
+/// The actor and the customer of an event's claim, for a row of it.
+fn act_of(claim: &Claim, action: Action) -> AuditEntry {
+    let target = AuditTarget::new(TargetKind::Customer, claim.lane.clone());
+    let entry = AuditEntry::done(claim.work.event.time, claim.work.actor.clone(), action, target);
+    AuditEntry { event: Some(claim.work.event.id), ..entry }
+}
+
+async fn claimed(fixture: &StoreFixture, customer: &str) -> Claim {
+    let arrival = fixture.arrival(customer, Happening::Updated(Details::default()));
+    fixture.store.accept(vec![arrival]).await.expect("the store is there");
+    fixture.store.claim(LEASE).await.expect("the store is there").expect("something is due")
+}
+
+async fn settle(store: &Store, claim: &Claim, acts: Vec<AuditEntry>) -> Settled {
+    let verdict = Verdict { acts, ..StoreFixture::verdict(claim, Fate::Superseded, Vec::new()) };
+    store.settle(claim, verdict, Vec::new()).await.expect("the store is there")
+}
+
+async fn an_erasure_leaves_the_chain_whole(fixture: StoreFixture) {
+    for (customer, is_sealed) in [("C-1", true), ("C-2", true), ("C-1", false)] {
+        let claim = claimed(&fixture, customer).await;
+        let noted = AuditEntry { note: Some("Ms Smith rang".to_owned()), ..act_of(&claim, Action::PoderoUpdateUser) };
+        let of_event = AuditEntry {
+            target: AuditTarget::new(TargetKind::Event, claim.work.event.id.to_string()),
+            ..noted.clone()
+        };
+        settle(&fixture.store, &claim, vec![noted, of_event]).await;
+        if is_sealed {
+            seal(&fixture.store).await;
+        }
+    }
+    let before = rows(&fixture.store).await;
+    fixture.store.erase("C-1", &[], true, BY).await.expect("the store is there").expect("nothing is in the way");
+    let after = rows(&fixture.store).await;
+    for (was, is) in before.iter().zip(&after) {
+        let is_erased = was.target_id.as_deref() == Some("C-1");
+        assert_eq!(is.target_id.is_none(), is_erased, "{is:?}");
+        // A note about an event of theirs goes too.
+        assert_eq!(is.note.is_some(), was.event_id == before[2].event_id, "{is:?}");
+    }
+    assert_eq!(after.iter().filter(|row| row.target_id.as_deref() == Some("C-2")).count(), 1);
+    assert_eq!(broken(&fixture.store, None).await, None);
+    seal(&fixture.store).await;
+    assert_eq!(broken(&fixture.store, None).await, None, "what was sealed after it, too");
+}
+
+async fn old_rows_go_by_whole_days_and_the_chain_begins_where_they_end(fixture: StoreFixture) {
+    record(&fixture, 0..450).await;
+    seal(&fixture.store).await;
+    let early = fixture.store.audit_head().await.expect("the store is there");
+    fixture.clock.advance(10 * DAY);
+    record(&fixture, 450..455).await;
+    seal(&fixture.store).await;
+    let late = fixture.store.audit_head().await.expect("the store is there");
+    assert!(!fixture.store.trim_audit(11 * DAY).await.expect("the store is there"), "nothing is so old");
+    assert_eq!(rows(&fixture.store).await.len(), 455);
+    let mut steps = 0;
+    while fixture.store.trim_audit(5 * DAY).await.expect("the store is there") {
+        steps += 1;
+        assert_eq!(broken(&fixture.store, Some(late)).await, None, "in the middle of it");
+    }
+    assert!(steps >= 2, "a little at a time: {steps}");
+    let left = rows(&fixture.store).await;
+    assert_eq!(left.len(), 6);
+    let trim = left.last().expect("a row that tells of it");
+    assert_eq!((trim.action.as_str(), trim.actor.as_str()), ("audit.trim", "bridge"));
+    assert_eq!(trim.became, Some(early.to_string()));
+    assert_eq!(broken(&fixture.store, Some(late)).await, None);
+    assert_eq!(broken(&fixture.store, Some(early)).await, None, "the last head before it is still known");
+    let older = ChainHead { count: 3, ..early };
+    let trimmed = Broken::HeadTrimmed { count: 3, trimmed: early.count };
+    assert_eq!(broken(&fixture.store, Some(older)).await, Some(trimmed));
+    seal(&fixture.store).await;
+    assert_eq!(broken(&fixture.store, Some(late)).await, None);
+}
+
+async fn an_act_of_a_claim_has_one_row_however_often_it_is_saved(fixture: StoreFixture) {
+    let store = &fixture.store;
+    let mut claim = claimed(&fixture, "C-1").await;
+    let act = act_of(&claim, Action::PoderoCreateUser);
+    claim.work.acts.push(act);
+    assert_eq!(store.save(&mut claim, LEASE).await.expect("the store is there"), Settled::Recorded);
+    assert_eq!(store.save(&mut claim, LEASE).await.expect("the store is there"), Settled::Recorded);
+    assert_eq!(rows(store).await.len(), 1, "durable with the customer");
+    let last = vec![act_of(&claim, Action::PoderoCreateBuilding)];
+    assert_eq!(settle(store, &claim, last.clone()).await, Settled::Recorded);
+    assert_eq!(settle(store, &claim, last).await, Settled::Fenced, "a repeat writes nothing");
+    let actions = |rows: &[AuditRecord]| rows.iter().map(|row| row.action.clone()).collect::<Vec<_>>();
+    assert_eq!(actions(&rows(store).await), ["podero.create_user", "podero.create_building"]);
+    assert_eq!(rows(store).await[0].actor, "source:default");
+    // A process that died after it had saved: its row stays, and what comes late from it is dropped.
+    let mut dead = claimed(&fixture, "C-2").await;
+    let act = act_of(&dead, Action::PoderoCreateUser);
+    dead.work.acts.push(act);
+    assert_eq!(store.save(&mut dead, LEASE).await.expect("the store is there"), Settled::Recorded);
+    fixture.clock.advance(2 * LEASE);
+    let next = store.claim(LEASE).await.expect("the store is there").expect("its lease has lapsed");
+    assert!(next.work.interrupted.is_some(), "the next claim knows of it");
+    let act = act_of(&dead, Action::PoderoCreateBuilding);
+    dead.work.acts.push(act);
+    assert_eq!(store.save(&mut dead, LEASE).await.expect("the store is there"), Settled::Fenced);
+    assert_eq!(settle(store, &dead, vec![act_of(&dead, Action::PoderoCreateBuilding)]).await, Settled::Fenced);
+    assert_eq!(rows(store).await.len(), 3);
+    assert_eq!(settle(store, &next, Vec::new()).await, Settled::Recorded);
+}
+
+async fn a_page_has_the_rows_of_its_filter(fixture: StoreFixture) {
+    let (store, began) = (&fixture.store, fixture.clock.now());
+    record(&fixture, 0..5).await;
+    fixture.clock.advance(DAY);
+    let claim = claimed(&fixture, "C-1").await;
+    settle(store, &claim, vec![act_of(&claim, Action::PoderoUpdateUser)]).await;
+    seal(store).await;
+    let found = async |filter: AuditFilter| {
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let page = store.audit_page(&filter, after.as_deref(), 2).await.expect("the store is there");
+            assert!(page.records.len() <= 2);
+            all.extend(page.records);
+            match page.next {
+                None => return all.into_iter().filter(|row| row.action != "store.migrate").count(),
+                next => after = next,
+            }
+        }
+    };
+    let any = AuditFilter::default;
+    let (anna, source) = (Some("operator:anna".to_owned()), Some("source:default".to_owned()));
+    for (filter, expected) in [
+        (any(), 6),
+        (AuditFilter { actor: anna.clone(), ..any() }, 5),
+        (AuditFilter { actor: source.clone(), ..any() }, 1),
+        (AuditFilter { actor: Some("operator:berta".to_owned()), ..any() }, 0),
+        (AuditFilter { action: Some(Action::EventSkip), ..any() }, 5),
+        (AuditFilter { action: Some(Action::PoderoUpdateUser), ..any() }, 1),
+        (AuditFilter { action: Some(Action::PoderoUpdateUser), actor: anna, ..any() }, 0),
+        (AuditFilter { target: Some("C-1".to_owned()), ..any() }, 2),
+        (AuditFilter { target: Some("C-1".to_owned()), actor: source, ..any() }, 1),
+        (AuditFilter { since: Some(began.plus(DAY)), ..any() }, 1),
+        (AuditFilter { until: Some(began.plus(DAY)), since: Some(began), ..any() }, 5),
+    ] {
+        assert_eq!(found(filter.clone()).await, expected, "{filter:?}");
+    }
+    let newest = store.audit_page(&any(), None, 1).await.expect("the store is there").records.remove(0);
+    assert_eq!((newest.code().as_deref(), newest.action.as_str()), (Some("PU002I"), "podero.update_user"));
+    let shown = serde_json::to_value(&newest).expect("it is JSON");
+    assert_eq!((&shown["target"]["id"], &shown["target"]["kind"]), (&"C-1".into(), &"customer".into()));
+    assert_eq!(shown["number"], newest.number.expect("it is sealed"));
+}
+
+/// Action, outcome, reason, from and to of each row, in order.
+async fn told(store: &Store) -> Vec<String> {
+    let shown = |row: &AuditRecord| {
+        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let (reason, was, became) = (or_dash(&row.reason), or_dash(&row.was), or_dash(&row.became));
+        format!("{} {} {reason} {was} {became}", row.action, row.outcome)
+    };
+    rows(store).await.iter().map(shown).collect()
+}
+
+async fn acts_and_refused_acts_have_rows(fixture: StoreFixture) {
+    let store = &fixture.store;
+    let anna = Actor::Operator("anna".to_owned());
+    let refused = || Fate::Parked { reason: Reason::Refused, detail: "said no".to_owned() };
+    let id = fixture.ends("C-1", refused()).await;
+    for request in [RetryRequest::Approve, RetryRequest::Retry, RetryRequest::Skip] {
+        store.unpark(id, request, &anna).await.expect("the store is there");
+    }
+    fixture.settle_head(refused()).await;
+    store.unpark(id, RetryRequest::Skip, &anna).await.expect("the store is there");
+    let unknown = EventId(fixture.clock.fresh_id());
+    store.unpark(unknown, RetryRequest::Skip, &anna).await.expect("the store is there");
+    fixture.ends("C-2", refused()).await;
+    let Ordered::Running(retry) = store.order_retry(None, 1_000, &anna).await.expect("the store is there") else {
+        panic!("no other runs");
+    };
+    store.order_retry(None, 1_000, &anna).await.expect("the store is there");
+    while store.bulk_retry(&retry.id).await.expect("the store is there").is_some_and(|retry| retry.is_running()) {
+        store.retry_step(1_000).await.expect("the store is there");
+        fixture.clock.advance(Duration::from_secs(1));
+    }
+    store.stop_retry(&retry.id, &anna).await.expect("the store is there");
+    fixture.settle_head(Fate::Superseded).await;
+    store.erase("C-9", &[], false, &anna).await.expect("the store is there").expect_err("nobody knows them");
+    store.erase("C-2", &[], false, &anna).await.expect("the store is there").expect("nothing is in the way");
+    assert_eq!(
+        told(store).await,
+        [
+            "event.approve refused not_approvable - pending",
+            "event.retry done - parked pending",
+            "event.skip refused not_parked - skipped",
+            "event.skip done - parked skipped",
+            "event.skip refused unknown_event - skipped",
+            "retry.order done - - 1",
+            "retry.order refused occupied - 1",
+            "retry.end done - - 1",
+            "retry.stop refused not_running - -",
+            "customer.erase refused unknown_customer - -",
+            "customer.erase done - - -",
+        ]
+    );
+    let rows = rows(store).await;
+    assert!(rows.iter().all(|row| row.actor == "operator:anna" || row.action == "retry.end"), "{rows:?}");
+    assert_eq!(rows.last().expect("the erasure").target_id, None);
+    seal(store).await;
+    assert_eq!(broken(store, None).await, None);
+}
+
+async fn tokens_of_the_configuration_are_compared_with_those_seen_last(fixture: StoreFixture) {
+    use Role::{Admin, Viewer};
+    let note = async |tokens: &[(&str, Role, &str)]| {
+        fixture.store.note_tokens(tokens.iter().copied()).await.expect("the store is there");
+    };
+    note(&[("default", Admin, "secret one"), ("grafana", Viewer, "secret two")]).await;
+    note(&[("default", Admin, "secret one"), ("grafana", Viewer, "secret two")]).await;
+    assert_eq!(told(&fixture.store).await, ["token.add done - - admin", "token.add done - - viewer"]);
+    note(&[("default", Admin, "secret three"), ("grafana", Admin, "secret two")]).await;
+    note(&[("grafana", Admin, "secret two")]).await;
+    assert_eq!(
+        told(&fixture.store).await[2..],
+        ["token.change done rotated admin admin", "token.change done - viewer admin", "token.remove done - admin -"]
+    );
+}
+
+#[tokio::test]
+async fn each_command_that_acts_leaves_its_row() {
+    let fixture = StoreFixture::on_sqlite().await;
+    let refused = || Fate::Parked { reason: Reason::Refused, detail: "said no".to_owned() };
+    let mut parked = Vec::new();
+    for customer in ["C-1", "C-2", "C-3"] {
+        parked.push(fixture.ends(customer, refused()).await.to_string());
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(file("events.ndjson"), "").expect("written");
+    let run = |arguments: &[&str], status: i32| {
+        let output = running::run(arguments, &vec![("STORE__URL", fixture.url.clone())]);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {}", running::said(&output));
+        running::said(&output)
+    };
+    run(&["parked", "retry", &parked[0]], 0);
+    run(&["parked", "retry", "--approve", &parked[1]], 1);
+    run(&["parked", "skip", &parked[1]], 0);
+    let ordered = run(&["parked", "retry", "--reason", "refused", "--detach", "--json"], 0);
+    let ordered: serde_json::Value = serde_json::from_str(&ordered).expect("JSON");
+    run(&["parked", "stop", ordered["id"].as_str().expect("an id")], 0);
+    run(&["erase", "C-9"], 1);
+    run(&["erase", "C-9", "--force"], 0);
+    run(&["import", &file("events.ndjson")], 0);
+    assert!(run(&["backup", &file("copy.db")], 0).contains("head of the audit log: "));
+    seal(&fixture.store).await;
+    assert!(run(&["audit", "export", "--format", "csv"], 0).contains(",cli:"));
+    let head = fixture.store.audit_head().await.expect("the store is there").to_string();
+    assert!(run(&["audit", "verify", "--head", &head], 0).contains("ok "));
+    let done: Vec<String> = rows(&fixture.store)
+        .await
+        .into_iter()
+        .filter(|row| row.actor.starts_with("cli:"))
+        .map(|row| format!("{} {} {}", row.action, row.outcome, row.reason.unwrap_or_default()))
+        .collect();
+    assert_eq!(
+        done,
+        [
+            "event.retry done ",
+            "event.approve refused not_approvable",
+            "event.skip done ",
+            "retry.order done refused",
+            "retry.stop done ",
+            "customer.erase refused unknown_customer",
+            "customer.erase done ",
+            "events.import done begun",
+            "events.import done ended",
+            "store.backup done ",
+            "audit.export done ",
+        ]
+    );
+    let mut intruder = Intruder::at(&fixture).await;
+    intruder.run("UPDATE audit SET outcome = 'refused' WHERE number = 2").await;
+    assert!(run(&["audit", "verify"], 1).contains("row 2 "));
+    // A store that a command makes tells who made it.
+    let made = vec![("STORE__URL", format!("sqlite://{}", file("made.db")))];
+    assert_eq!(running::run(&["migrate"], &made).status.code(), Some(0));
+    let listed = running::said(&running::run(&["audit", "list", "--action", "store.migrate"], &made));
+    assert!(listed.contains("cli:") && listed.contains("0 -> "), "{listed}");
+}
+
+/// The lines of an export, by one row of each kind.
+#[tokio::test]
+async fn an_export_is_read_by_machines() {
+    let fixture = StoreFixture::on_sqlite().await;
+    let at = fixture.clock.now();
+    let target = |kind, id: &str| AuditTarget::new(kind, id);
+    let done = |action, target| AuditEntry::done(at, Actor::Operator("anna".to_owned()), action, target);
+    let role = |from: &str, to: &str| (Some(from.to_owned()), Some(to.to_owned()));
+    let mut changed = done(Action::OperatorChange, target(TargetKind::Operator, "berta"));
+    (changed.from, changed.to) = role("viewer", "admin");
+    let created = done(Action::PoderoCreateUser, target(TargetKind::Customer, "C-1"));
+    let unknown = AuditEntry { outcome: AuditOutcome::Unknown, ..created.clone() };
+    let skipped = done(Action::EventSkip, target(TargetKind::Event, "=SUM(A1)"));
+    fixture.store.record(vec![changed, created, unknown, skipped]).await.expect("the store is there");
+    seal(&fixture.store).await;
+    let export = |format: &str| {
+        let output = running::run(&["audit", "export", "--format", format], &vec![("STORE__URL", fixture.url.clone())]);
+        assert_eq!(output.status.code(), Some(0), "{}", running::said(&output));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let json = |text: &str| -> Vec<serde_json::Value> {
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let ocsf = json(&export("ocsf"));
+    let ocsf: Vec<_> = ocsf.iter().filter(|event| event["unmapped"]["action"] != "store.migrate").collect();
+    let facts: Vec<_> = ocsf
+        .iter()
+        .map(|event| {
+            let [class, activity, kind, status] = ["class_uid", "activity_id", "type_uid", "status_id"]
+                .map(|name| event[name].as_u64().expect("a number"));
+            assert_eq!(event["metadata"]["version"], OCSF_VERSION);
+            assert_eq!(event["time"], at.micros() / 1_000);
+            (class, activity, kind, status, event["metadata"]["event_code"].as_str().expect("a code").to_owned())
+        })
+        .collect();
+    let expected = [
+        (3005, 1, 300_501, 1, "OP002I"),
+        (3001, 1, 300_101, 1, "PU001I"),
+        (3001, 1, 300_101, 0, "PU001E"),
+        (3004, 3, 300_403, 1, "EV004I"),
+    ];
+    assert_eq!(
+        facts,
+        expected.map(|(class, activity, kind, status, code)| (class, activity, kind, status, code.to_owned()))
+    );
+    assert_eq!((&ocsf[0]["privileges"][0], &ocsf[1]["user"]["uid"]), (&"admin".into(), &"C-1".into()));
+    let jsonl = json(&export("jsonl"));
+    let head: ChainHead = jsonl.last().expect("a head")["head"].as_str().expect("text").parse().expect("a head");
+    assert_eq!(broken(&fixture.store, Some(head)).await, None);
+    assert!(export("csv").contains(",event,'=SUM(A1),"), "a cell is no formula");
+}
+
+#[test]
+fn the_document_has_every_action_with_its_codes_and_every_reason() {
+    let document = include_str!("../../docs/AUDIT.md");
+    for action in Action::ALL {
+        let [done, other] = [AuditOutcome::Done, AuditOutcome::Failed].map(|outcome| action.code(outcome));
+        let row = format!("| `{action}` | `{done}` | `{other}` | ");
+        assert!(document.contains(&row), "docs/AUDIT.md lacks {row}");
+    }
+    for outcome in AuditOutcome::ALL {
+        assert!(document.contains(&format!("`{outcome}`")), "docs/AUDIT.md lacks {outcome}");
+    }
+    for reason in [acts::FOUND_BY_LOOKUP, acts::NOT_THERE, acts::ALREADY_GONE, acts::SERVER_ERROR, acts::NO_ANSWER] {
+        assert!(document.contains(&format!("`{reason}`")), "docs/AUDIT.md lacks {reason}");
+    }
+    assert!(document.contains(OCSF_VERSION));
+}
