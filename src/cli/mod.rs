@@ -157,7 +157,7 @@ mod tests {
             Command::Parked(Parked::Stop { .. }) => &[Action::RetryStop],
             Command::Parked(Parked::Skip { .. }) => &[Action::EventSkip],
             Command::Erase(_) => &[Action::CustomerErase],
-            Command::Import(_) => &[Action::EventsImport],
+            Command::Import(_) => &[Action::EventsImport, Action::EventReceive],
             Command::Audit(AuditCommand::Export(_)) => &[Action::AuditExport],
             Command::Migrate { .. } => &[Action::StoreMigrate],
             Command::Backup { .. } => &[Action::StoreBackup],

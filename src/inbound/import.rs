@@ -108,7 +108,7 @@ impl Inbox {
         let received_at = self.clock.now();
         let mut read = Vec::with_capacity(lines.len());
         let mut answers = Vec::with_capacity(lines.len());
-        let (mut kept, mut kept_bytes) = (Vec::new(), 0);
+        let (mut kept, mut kept_bytes, mut refused) = (Vec::new(), 0, Vec::new());
         // No request is under way in a worker during the wait for the store: its time would run out.
         for some in lines.chunks(WORKERS_MAX) {
             let held: Vec<HeldMessage> = some.iter().map(|line| self.hold(source, line, received_at)).collect();
@@ -123,7 +123,7 @@ impl Inbox {
                 read.push(Ok(items.items.len()));
                 let translator = Translator { types: &self.types, held, trusted: self.clock.steady_now() };
                 let read = items.read(|number, envelope| {
-                    let arrival = translator.arrival(envelope, held.ids.of_item(number, &self.clock))?;
+                    let arrival = translator.arrival(envelope, held.ids.of_item(number, &self.clock), &mut refused)?;
                     kept_bytes += arrival.raw.len();
                     Ok(arrival)
                 });
@@ -135,6 +135,7 @@ impl Inbox {
             }
         }
         answers.extend(self.keep_lines(source, kept).await?);
+        self.note_refused(source, &refused).await;
         let mut answers = answers.into_iter();
         let of_line = |items| match items {
             Ok(count) => summary(answers.by_ref().take(count)),

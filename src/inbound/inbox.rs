@@ -111,18 +111,14 @@ impl Inbox {
         let mut refused = Vec::new();
         let items = items.read(|number, envelope| {
             let id = if is_batch { held.ids.of_item(number, &self.clock) } else { held.ids.of_single(&self.clock) };
-            let kind = EventKind::from_name(&envelope.type_name);
-            let arrival = translator.arrival(envelope, id);
-            let is_refused = matches!(&arrival, Err(problem) if problem.kind == ProblemKind::TypeNotAllowed);
-            refused.extend(kind.filter(|_| is_refused));
-            arrival
+            translator.arrival(envelope, id, &mut refused)
         });
         self.note_refused(&held.verified.delivery().source, &refused).await;
         Ok(items)
     }
 
     /// Writes down events that their source may not send. Nothing waits for a store that is away: the refusal stands.
-    async fn note_refused(&self, source: &str, kinds: &[EventKind]) {
+    pub(super) async fn note_refused(&self, source: &str, kinds: &[EventKind]) {
         let rows = if kinds.is_empty() { Vec::new() } else { self.types.refusals(source, kinds, self.clock.now()) };
         if let Err(error) = self.store.record(rows).await {
             tracing::warn!(%error, source, "the audit log has no row of events that their source may not send");

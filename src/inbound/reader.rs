@@ -138,12 +138,21 @@ impl Translator<'_> {
         wire::event(envelope, id, delivery.received_at)
     }
 
-    /// The row of an envelope's event.
-    pub(super) fn arrival(&self, mut envelope: Envelope, id: EventId) -> Result<Arrival, Problem> {
+    /// The row of an envelope's event. A type that the source may not send is added to `refused`.
+    pub(super) fn arrival(
+        &self,
+        mut envelope: Envelope,
+        id: EventId,
+        refused: &mut Vec<EventKind>,
+    ) -> Result<Arrival, Problem> {
         let delivery = self.held.verified.delivery();
         // The digest of the event's own content: by another transport the same event has no such time.
         let digest = envelope.digest();
-        let event = self.event(&mut envelope, id)?;
+        let event = self.event(&mut envelope, id).inspect_err(|problem| {
+            if problem.kind == ProblemKind::TypeNotAllowed {
+                refused.extend(EventKind::from_name(&envelope.type_name));
+            }
+        })?;
         Ok(Arrival {
             id,
             origin: envelope.source,

@@ -25,8 +25,8 @@ use store::Kept;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Everything that is measured, in this order.
-const PARTS: [&str; 12] = [
-    "webhook", "bus", "alerts", "sweep", "apply", "idle", "memory", "webhook-postgres", "bus-postgres",
+const PARTS: [&str; 13] = [
+    "webhook", "bus", "alerts", "sweep", "apply", "idle", "memory", "audit", "webhook-postgres", "bus-postgres",
     "alerts-postgres", "apply-postgres", "memory-postgres",
 ];
 
@@ -77,6 +77,7 @@ async fn measure(parts: &[&str]) -> anyhow::Result<()> {
             "apply" => figures::apply::measure(&bench, Kept::Sqlite).await?,
             "idle" => figures::idle::measure(&bench).await?,
             "memory" => figures::start::idle(&bench, Kept::Sqlite).await?,
+            "audit" => figures::audit::measure(&bench).await?,
             "webhook-postgres" => figures::webhook::measure(&bench, Kept::Postgres).await?,
             "bus-postgres" => figures::replicas::measure(&bench).await?,
             "alerts-postgres" => figures::alerts::measure(&bench, Kept::Postgres).await?,

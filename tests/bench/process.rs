@@ -20,20 +20,30 @@ const START_MAX: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// A program of the bridge.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Binary {
     /// The one that is measured: this build's, or another, to compare two runs.
     Measured,
     /// The one on SQLite that PostgreSQL is measured against: an older one, or else the measured one.
     BesidePostgres,
+    /// A program without the audit log, to show what the log costs.
+    WithoutAudit,
 }
 
+const BINARY_WITHOUT_AUDIT: &str = "PODERO_BRIDGE_BENCH_BINARY_WITHOUT_AUDIT";
+
 impl Binary {
+    /// True unless the environment must name it and does not.
+    pub(crate) fn is_named(self) -> bool {
+        self != Self::WithoutAudit || std::env::var_os(BINARY_WITHOUT_AUDIT).is_some()
+    }
+
     fn path(self) -> PathBuf {
         let measured = std::env::var_os("PODERO_BRIDGE_BENCH_BINARY");
         let named = match self {
             Self::Measured => measured,
             Self::BesidePostgres => std::env::var_os("PODERO_BRIDGE_BENCH_BINARY_OF_SQLITE").or(measured),
+            Self::WithoutAudit => std::env::var_os(BINARY_WITHOUT_AUDIT),
         };
         named.map_or_else(|| env!("CARGO_BIN_EXE_podero-bridge").into(), PathBuf::from)
     }

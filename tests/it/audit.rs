@@ -29,6 +29,7 @@ on_both_databases! {
     an_act_of_a_claim_has_one_row_however_often_it_is_saved
     a_page_has_the_rows_of_its_filter
     acts_and_refused_acts_have_rows
+    approvals_have_rows
     tokens_of_the_configuration_are_compared_with_those_seen_last
 }
 
@@ -421,6 +422,20 @@ async fn acts_and_refused_acts_have_rows(fixture: StoreFixture) {
     assert_eq!(broken(store, None).await, None);
 }
 
+async fn approvals_have_rows(fixture: StoreFixture) {
+    let store = &fixture.store;
+    let anna = Actor::Operator("anna".to_owned());
+    let braked = || Fate::Parked { reason: Reason::ChurnBrake, detail: "the limit is 0".to_owned() };
+    let id = fixture.ends("C-1", braked()).await;
+    fixture.ends("C-2", braked()).await;
+    store.unpark(id, RetryRequest::Approve, &anna).await.expect("the store is there").expect("it is parked");
+    let now = fixture.clock.now();
+    let ordered = store.order_approval(Reason::ChurnBrake, 1_000, now, &anna).await.expect("the store is there");
+    assert!(matches!(ordered, Ordered::Running(ref retry) if retry.total == 1), "{ordered:?}");
+    assert_eq!(told(store).await, ["event.approve done - parked pending", "retry.approve done churn_brake - 1"]);
+    assert!(rows(store).await.iter().all(|row| row.actor == "operator:anna"));
+}
+
 async fn tokens_of_the_configuration_are_compared_with_those_seen_last(fixture: StoreFixture) {
     use Role::{Admin, Viewer};
     let note = async |tokens: &[(&str, Role, &str)]| {
@@ -497,6 +512,50 @@ async fn each_command_that_acts_leaves_its_row() {
     assert_eq!(running::run(&["migrate"], &made).status.code(), Some(0));
     let listed = running::said(&running::run(&["audit", "list", "--action", "store.migrate"], &made));
     assert!(listed.contains("cli:") && listed.contains("0 -> "), "{listed}");
+}
+
+/// An auditor reads the place, and needs a head that was kept for an end that was cut and for a chain that was made again.
+#[tokio::test]
+async fn verify_says_where_the_log_was_changed() {
+    let fixture = StoreFixture::on_sqlite().await;
+    record(&fixture, 0..8).await;
+    seal(&fixture.store).await;
+    let head = fixture.store.audit_head().await.expect("the store is there");
+    let (last, kept) = (head.count, head.to_string());
+    let verify = |arguments: &[&str]| {
+        let arguments = [&["audit", "verify"], arguments].concat();
+        let output = running::run(&arguments, &vec![("STORE__URL", fixture.url.clone())]);
+        (output.status.code(), running::said(&output))
+    };
+    let mut intruder = Intruder::at(&fixture).await;
+    let swap = "UPDATE audit SET number = CASE number WHEN 1003 THEN 6 ELSE 3 END WHERE number IN (1003, 1006)";
+    let moved = "UPDATE audit SET number = number + 1000 WHERE number IN (3, 6)";
+    let set_back =
+        "UPDATE audit_head SET sealed = sealed - 1, hash = (SELECT hash FROM audit ORDER BY number DESC LIMIT 1)";
+    let cut = format!("DELETE FROM audit WHERE number = {last}");
+    let rewritten =
+        "UPDATE audit SET actor = 'operator:berta', number = NULL, hash = NULL WHERE actor LIKE 'operator:%'";
+    let anew = format!("UPDATE audit_head SET sealed = 0, hash = '{NO_HASH}'");
+    for (acts, without_head, with_head) in [
+        (vec!["UPDATE audit SET outcome = 'done' WHERE number = 3"], "row 3 (", "row 3 ("),
+        (vec!["UPDATE audit SET note = 'x' WHERE number = 3"], ": `note` was changed", ": `note` was changed"),
+        (vec!["DELETE FROM audit WHERE number = 3"], "row 3 is missing", "row 3 is missing"),
+        (vec![moved, swap], "the row of this number stands at 6", "the row of this number stands at 6"),
+        (vec![cut.as_str(), set_back], "ok ", "its end was removed"),
+        (vec!["UPDATE audit SET number = NULL, hash = NULL", rewritten, anew.as_str()], "ok ", "another hash at row"),
+    ] {
+        for act in &acts {
+            intruder.run(act).await;
+        }
+        seal(&fixture.store).await;
+        for (arguments, expected) in [(vec![], without_head), (vec!["--head", &kept], with_head)] {
+            let (status, said) = verify(&arguments);
+            assert_eq!(status, Some(i32::from(expected != "ok ")), "{acts:?} {arguments:?}: {said}");
+            assert!(said.contains(expected), "{acts:?} {arguments:?}: {said}");
+        }
+        intruder.undo().await;
+        assert_eq!(verify(&["--head", &kept]).0, Some(0), "{acts:?}");
+    }
 }
 
 /// The lines of an export, by one row of each kind.

@@ -2,8 +2,9 @@
 
 use podero_bridge::clock::Clock;
 use podero_bridge::domain::EventId;
+use podero_bridge::domain::audit::{Action, REFUSALS_A_MINUTE_MAX};
 use podero_bridge::domain::event::{EventState, Happening};
-use podero_bridge::store::{Arrival, Receipt, Settings, Store};
+use podero_bridge::store::{Arrival, AuditFilter, Receipt, Settings, Store};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection};
 
@@ -13,6 +14,9 @@ use crate::servers;
 use crate::world::{self, Database, World, sign_up};
 
 const TIME: &str = "2026-10-01T12:00:00Z";
+
+/// The row of the audit log about a churn that the source may not send.
+const NOT_ALLOWED: &str = "source:crm source refused type_not_allowed customer.churned";
 
 /// An event of this source, identity and content.
 fn arrival(fixture: &StoreFixture, source: &str, origin_id: &str, digest: &str) -> Arrival {
@@ -177,6 +181,8 @@ async fn senders_do_not_use_up_the_ids_of_each_other() {
     assert_eq!(results[1]["status"], "accepted", "{answer}");
     let (status, answer) = send("default", &churn).await;
     assert_eq!((status, &answer["status"]), (202, &json!("accepted")), "{answer}");
+    // Each event that a source may not send has a row; one of no type is no matter of permission.
+    assert_eq!(world.audited("event.receive").await, [NOT_ALLOWED; 3]);
     world.bridge.stop().await;
 }
 
@@ -186,7 +192,8 @@ async fn an_import_rejects_a_line_of_a_type_that_its_source_may_not_send() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("events.ndjson");
     let churn = world::event("e2", "customer.churned", TIME, &json!({"customer_id": "C-1"}));
-    std::fs::write(&file, format!("{}\n{churn}\n", sign_up("e1", "C-1", TIME))).expect("written");
+    let lines = format!("{}\n{churn}\n", sign_up("e1", "C-1", TIME));
+    std::fs::write(&file, lines + &format!("{churn}\n").repeat(99)).expect("written");
     let environment = vec![
         ("STORE__URL", fixture.url.clone()),
         ("SOURCE__CRM__VERIFY", "none".to_owned()),
@@ -196,7 +203,17 @@ async fn an_import_rejects_a_line_of_a_type_that_its_source_may_not_send() {
     let output = tokio::task::spawn_blocking(import).await.expect("it ran");
     let said = running::said(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("accepted 1, duplicate 0, rejected 1"), "{said}");
+    assert!(said.contains("accepted 1, duplicate 0, rejected 100"), "{said}");
     let events = fixture.store.customer("C-1").await.expect("the store is there").expect("it is known").events;
     assert_eq!(events.len(), 1);
+    let filter = AuditFilter { action: Some(Action::EventReceive), ..AuditFilter::default() };
+    let page = fixture.store.audit_page(&filter, None, 1_000).await.expect("the store is there");
+    for row in &page.records {
+        let told = (row.actor.as_str(), row.outcome.as_str(), row.reason.as_deref(), row.became.as_deref());
+        assert_eq!(told, ("source:crm", "refused", Some("type_not_allowed"), Some("customer.churned")));
+    }
+    // All of them within a minute, or in two.
+    let rows = page.records.len();
+    let most = usize::try_from(REFUSALS_A_MINUTE_MAX).expect("few");
+    assert!((most..=100).contains(&rows), "a file of a million such lines does not fill the log: {rows}");
 }

@@ -322,5 +322,12 @@ async fn a_link_is_made_when_it_is_asked_for_and_opens_for_the_customer() {
     watched.world.fault(&rule).await;
     assert_eq!(watched.link(&watched.pump, landing).await.0, 503);
     watched.world.no_faults().await;
+    let by = "token:default heat_pump";
+    assert_eq!(
+        watched.world.audited("link.create").await,
+        ["refused no_reconnection", "refused landing_required", "done -", "done -", "failed no_link"]
+            .map(|told| format!("{by} {told} -"))
+    );
+    assert_eq!(watched.world.audited("podero.resolve_cue").await, [format!("{by} done - -")]);
     watched.world.bridge.stop().await;
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use podero_bridge::app::{Bridge, Limits, Options};
 use podero_bridge::config::{Config, Strings};
 use serde_json::{Value, json};
+use sqlx::{AnyConnection, Connection};
 
 /// Timeout of a wait: a busy two-core machine is slow; a hang is slower.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,6 +38,8 @@ pub struct World {
     pub http: reqwest::Client,
     /// Address of its Podero's controls.
     controls: SocketAddr,
+    /// URL of its store.
+    store: String,
     _folder: tempfile::TempDir,
 }
 
@@ -112,7 +115,7 @@ impl World {
     pub async fn start_with(folder: tempfile::TempDir, url: String, settings: Settings, extra: Extra) -> Self {
         let Extra { limits, controls } = extra;
         let mut environment = Strings::new();
-        environment.insert("PODERO_BRIDGE__STORE__URL".into(), url);
+        environment.insert("PODERO_BRIDGE__STORE__URL".into(), url.clone());
         for (key, value) in settings.environment {
             environment.insert(format!("PODERO_BRIDGE__{key}"), value);
         }
@@ -122,7 +125,7 @@ impl World {
         let options = Options { sandbox: controls.is_none(), limits, worker, ..Options::default() };
         let bridge = Bridge::start(config, options).await.expect("the bridge starts");
         let controls = controls.or(bridge.sandbox).expect("a Podero runs");
-        Self { bridge, http: reqwest::Client::new(), controls, _folder: folder }
+        Self { bridge, http: reqwest::Client::new(), controls, store: url, _folder: folder }
     }
 
     pub fn door(&self, path: &str) -> String {
@@ -177,6 +180,15 @@ impl World {
 
     pub async fn sandbox_state(&self) -> Value {
         self.get(&self.sandbox("/state")).await
+    }
+
+    /// The rows of the audit log of an action, in order: actor, kind of the target, outcome, reason, and state after it.
+    pub async fn audited(&self, action: &str) -> Vec<String> {
+        sqlx::any::install_default_drivers();
+        let mut store = AnyConnection::connect(&self.store).await.expect("the store is there");
+        let rows = "SELECT actor || ' ' || target_kind || ' ' || outcome || ' ' || COALESCE(reason, '-') || ' ' || \
+                    COALESCE(became, '-') FROM audit WHERE action = $1 ORDER BY id";
+        sqlx::query_scalar(rows).bind(action).fetch_all(&mut store).await.expect("the audit log")
     }
 
     /// Waits until every part says that it is well.

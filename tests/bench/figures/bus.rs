@@ -35,7 +35,7 @@ pub(crate) struct Track {
     bus: Bus,
     pub(crate) target: Control,
     _target: Process,
-    store: Store,
+    pub(crate) store: Store,
     bridges: Vec<Process>,
     null: Process,
     /// Turns so far: each changes its customers again.
@@ -74,9 +74,20 @@ impl Track {
         (1..=events).map(move |customer| load::change(customer, turn).into_bytes())
     }
 
+    /// Begins another turn, whose number its changes have.
+    pub(crate) fn next_turn(&mut self) -> u64 {
+        self.turns += 1;
+        self.turns
+    }
+
+    /// Host and port of the first bridge's webhooks.
+    pub(crate) fn address(&self) -> &str {
+        &self.bridges[0].address
+    }
+
     /// Fills the queue while the bridges rest.
     async fn fill(&mut self, events: u64) -> anyhow::Result<()> {
-        self.turns += 1;
+        self.next_turn();
         self.bridges.iter().try_for_each(|bridge| bridge.freeze(true))?;
         self.bus.fill(INBOUND, self.changes(events)).await?;
         self.target.forget().await

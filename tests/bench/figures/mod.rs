@@ -2,6 +2,7 @@
 
 pub(crate) mod alerts;
 pub(crate) mod apply;
+pub(crate) mod audit;
 pub(crate) mod bus;
 pub(crate) mod idle;
 pub(crate) mod replicas;

@@ -14,7 +14,7 @@ use podero_bridge::sandbox::requests::REQUESTS_MAX;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::ledger::{EventRow, Ledger, NoticeRow};
+use super::ledger::{AuditRow, EventRow, Ledger, NoticeRow};
 use super::load::Load;
 use super::world::ChaosWorld;
 use super::{Plan, say};
@@ -25,6 +25,8 @@ use crate::stories::{PERSONAL, differences};
 /// Limit of the wait with all faults gone: longer than a lease of a killed replica, and than the longest pause of Podero and
 /// broker.
 const REST_TIME_MAX: Duration = Duration::from_secs(240);
+/// Limit of the wait for the last rows to be sealed: many times `audit.seal_within`.
+const SEALING_TIME_MAX: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A run under way.
@@ -38,6 +40,8 @@ pub struct Run {
     pub wrong: Vec<String>,
     started: Timestamp,
     struck: u64,
+    /// Podero's log of requests when everything was at rest: a scenario may let it forget them afterwards.
+    requests: Vec<Value>,
     senders: tokio::task::JoinSet<()>,
     follower: tokio::task::JoinHandle<()>,
 }
@@ -71,7 +75,19 @@ impl Run {
         let (followed, following) = (load.clone(), ledger.clone());
         let follower = tokio::spawn(async move { followed.follow(&following).await });
         let started = Clock::system().now();
-        Self { plan, world, load, ledger, ear, wrong: Vec::new(), started, struck: 0, senders, follower }
+        Self {
+            plan,
+            world,
+            load,
+            ledger,
+            ear,
+            wrong: Vec::new(),
+            started,
+            struck: 0,
+            requests: Vec::new(),
+            senders,
+            follower,
+        }
     }
 
     /// Sends the rest, lets no fault strike any more, and lets everything come to rest. Again, it does nothing.
@@ -91,6 +107,7 @@ impl Run {
         self.phase("everything is up, no fault strikes");
         self.rest().await;
         self.phase("at rest");
+        self.requests = self.world.get("/requests").await.as_array().cloned().unwrap_or_default();
     }
 
     /// Lets everything come to rest without faults, compares, prints the figures, and fails if anything differs from the stories.
@@ -201,7 +218,12 @@ impl Run {
     /// Each change that Podero made has its row of the audit log, no more rows tell of changes than calls made some, and the
     /// chain is whole.
     async fn check_audit(&mut self, events: &[EventRow]) {
-        let rows = self.ledger.audit().await;
+        let (sealed, hash) = self.ledger.audit_head().await;
+        let rows = self.sealed_rows().await;
+        let is_known = rows.iter().any(|row| row.number == Some(sealed) && row.hash.as_ref() == Some(&hash));
+        if sealed == 0 || !is_known {
+            self.wrong.push(format!("the audit log's chain does not have its head, {sealed}:{hash}"));
+        }
         let mut head = ChainHead::EMPTY;
         for row in rows.iter().filter(|row| row.number.is_some()) {
             head = head.seal(&row.fields());
@@ -211,8 +233,7 @@ impl Run {
                 break;
             }
         }
-        let requests = self.world.get("/requests").await;
-        let requests = requests.as_array().cloned().unwrap_or_default();
+        let requests = std::mem::take(&mut self.requests);
         let is_whole = requests.len() < REQUESTS_MAX;
         let changes = Changes::of(&requests, events);
         for ((event, action), Made { keys, calls }) in &changes.made {
@@ -237,6 +258,23 @@ impl Run {
             untrue.filter(|_| is_whole).map(|row| format!("a row of the audit log tells of no change: {row:?}")),
         );
         self.wrong.extend(changes.strange);
+    }
+
+    /// The rows of the audit log, once all of them are sealed.
+    async fn sealed_rows(&mut self) -> Vec<AuditRow> {
+        let deadline = Clock::system().now().plus(SEALING_TIME_MAX);
+        loop {
+            let rows = self.ledger.audit().await;
+            let unsealed = rows.iter().filter(|row| row.number.is_none()).count();
+            let is_over = Clock::system().now() > deadline;
+            if unsealed > 0 && is_over {
+                self.wrong.push(format!("{unsealed} rows of the audit log are not sealed"));
+            }
+            if unsealed == 0 || is_over {
+                return rows;
+            }
+            pump::sleep(LOOK_EVERY).await;
+        }
     }
 
     async fn settle_with(&mut self, figures: &Figures) {

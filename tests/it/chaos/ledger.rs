@@ -208,6 +208,14 @@ impl Ledger {
         rows.iter().map(row).collect()
     }
 
+    /// The head of the audit log's chain, as the store has it: the number of rows, and the last hash.
+    pub async fn audit_head(&self) -> (i64, String) {
+        let _looking = self.looking.lock().await;
+        let mut connection = self.connect().await.expect("the store can be read");
+        let head = sqlx::query_as("SELECT sealed, hash FROM audit_head").fetch_one(&mut connection).await;
+        head.expect("the audit log")
+    }
+
     /// `PRAGMA integrity_check` of a SQLite store that is looked at by a copy.
     pub async fn integrity(&self) -> String {
         let _looking = self.looking.lock().await;
