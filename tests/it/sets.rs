@@ -14,7 +14,7 @@ use podero_bridge::store::{Arrival, Claim, Content, Receipt, RetryRequest, Setti
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::{Barrier, Notify};
 
-use crate::kit::{Fixture, TestDatabase, arrival_of, on_both_databases};
+use crate::kit::{BY, Fixture, TestDatabase, arrival_of, on_both_databases};
 use crate::world::until;
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -345,7 +345,7 @@ async fn ways_back_to_a_lane_and_ends_of_its_claims_all_take_effect() {
         clock.advance(LEASE);
         let ended =
             join_all(claims.iter().rev().map(|claim| stores[1].settle(claim, verdict(claim, 0, clock), Vec::new())));
-        let unparked = join_all(parked.iter().map(|id| stores[0].unpark(*id, RetryRequest::Retry)));
+        let unparked = join_all(parked.iter().map(|id| stores[0].unpark(*id, RetryRequest::Retry, BY)));
         let (promoted, ended, unparked) = join3(stores[0].promote(), ended, unparked).await;
         promoted.expect("the store is there");
         assert!(ended.iter().all(|ended| *ended.as_ref().expect("the store is there") == Settled::Recorded));
